@@ -1,0 +1,1 @@
+"""The simulated platform, held to what it promises."""

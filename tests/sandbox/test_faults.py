@@ -1,0 +1,99 @@
+"""Which fault strikes, and how faults are described."""
+
+from __future__ import annotations
+
+import pytest
+
+from wxtcb.sandbox import BadFault, Fault, Faults, Trouble
+
+from .rig import CREATE, LIST, PUSH, TOKEN
+
+
+def test_a_fault_without_a_path_spares_the_token_layer() -> None:
+    """Calls that carry no token are struck only by faults that name them."""
+    faults = Faults()
+    busy = faults.busy()
+    assert faults.choose(CREATE) is busy
+    assert faults.choose(TOKEN) is faults.choose(PUSH) is None
+    ticket = faults.refuse_ticket()
+    assert (ticket.path, ticket.errcode) == (TOKEN, 61006)
+    assert faults.choose(TOKEN) is ticket
+    assert faults.refuse_ticket(path=PUSH).path == PUSH
+
+
+def test_a_fault_is_used_up() -> None:
+    """After `times` plays the next fault in order takes over, and then none."""
+    faults = Faults()
+    first, second = faults.drop_after(path=CREATE, times=2), faults.busy(times=1)
+    assert [faults.choose(CREATE) for _ in range(4)] == [first, first, second, None]
+
+
+def test_probability_is_seeded() -> None:
+    """Equal seeds toss alike; about the stated share is struck."""
+    one, same = Faults(seed=7), Faults(seed=7)
+    for faults in (one, same):
+        faults.busy(probability=0.3)
+    struck = [one.choose(LIST) is not None for _ in range(1000)]
+    assert struck == [same.choose(LIST) is not None for _ in range(1000)]
+    assert 250 < sum(struck) < 350
+
+
+def test_a_script_is_played_in_order_before_anything_else() -> None:
+    """One entry a request, None for an undisturbed one; then the standing faults count again."""
+    faults = Faults()
+    standing = faults.busy()
+    drop = Fault(Trouble.DROP)
+    faults.script(LIST, [drop, None])
+    faults.script(LIST, [drop])
+    assert [faults.choose(LIST) for _ in range(4)] == [drop, None, drop, standing]
+
+
+def test_clear_lifts_everything() -> None:
+    """Faults, scripts and the killing of tokens all end."""
+    faults = Faults(kill_token_every=1)
+    faults.busy()
+    faults.script(LIST, [Fault(Trouble.DROP)])
+    faults.clear()
+    assert faults.choose(LIST) is None
+    assert not faults.kill_due(10)
+
+
+def test_kills_are_due_at_intervals() -> None:
+    """The interval counts from the first call, then from each kill."""
+    faults = Faults(kill_token_every=0.2)
+    assert [faults.kill_due(now) for now in (5.0, 5.1, 5.25, 5.3, 6.0)] == [False, False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({}, r"\$ must be an array"),
+        ([1], r"\$\[0\] must be an object"),
+        ([{"trouble": "busy", "tims": 1}], r"\$\[0\].tims is unknown"),
+        ([{"trouble": "bsy"}], "bsy"),
+        ([{}], "None"),
+        ([{"trouble": "busy", "times": 0}], "times"),
+        ([{"trouble": "busy", "times": True}], "times"),
+        ([{"trouble": "busy", "probability": 2}], "probability"),
+        ([{"trouble": "busy", "probability": "1"}], "probability"),
+        ([{"trouble": "errcode", "errcode": "1"}], "errcode must be an integer"),
+        ([{"trouble": "hiccup", "envs": "e"}], "envs must be a list"),
+        ([{"trouble": "busy", "path": 1}], "path"),
+    ],
+)
+def test_a_misdescribed_fault_is_refused(entries: object, words: str) -> None:
+    """The message names the place, and nothing of the list is taken."""
+    faults = Faults()
+    with pytest.raises(BadFault, match=words):
+        faults.load(entries)
+    assert faults.choose(LIST) is None
+
+
+def test_all_or_none_of_a_list_is_loaded() -> None:
+    """A good entry before a bad one is not left in force."""
+    faults = Faults()
+    with pytest.raises(BadFault):
+        faults.load([{"trouble": "busy"}, {}])
+    assert faults.choose(LIST) is None
+    assert faults.load([{"trouble": "hiccup", "envs": ["e"], "times": 1}]) == 1
+    assert faults.choose(LIST) == Fault(Trouble.HICCUP, envs=("e",), times=1)

@@ -1,0 +1,121 @@
+"""The strict judge of bodies, and the facts it judges by."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wxtcb.sandbox.handlers import HANDLERS
+from wxtcb.sandbox.refusal import Refused
+from wxtcb.sandbox.schema import CALLS, Field, Kind, Shape, read_call
+from wxtcb.sandbox.validator import check_body
+
+from .rig import CREATE, ESTABLISH, SHARE, TOKEN
+
+SERVICE = {"env_id": "e-1", "service_name": "s", "is_public": True}
+VALUES = {
+    Kind.TEXT: st.text(min_size=1, max_size=5),
+    Kind.INTEGER: st.integers(-5, 5),
+    Kind.NUMBER: st.floats(allow_nan=False),
+    Kind.FLAG: st.booleans(),
+}
+
+
+def bodies(shape: Shape) -> st.SearchStrategy[dict[str, Any]]:
+    """Generate bodies that the facts allow."""
+    must = {field.name: values(field) for field in shape.required}
+    may = {name: values(field) for name, field in shape.fields.items() if not field.required}
+    return st.fixed_dictionaries(must, optional=may)
+
+
+def values(field: Field) -> st.SearchStrategy[Any]:
+    one = bodies(field.shape) if field.shape else VALUES[field.kind]
+    return st.lists(one, min_size=1, max_size=3) if field.many else one
+
+
+def keys(node: Any, steps: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Walk every key of a body as the steps that lead to it."""
+    if isinstance(node, dict | list):
+        for step, inner in node.items() if isinstance(node, dict) else enumerate(node):
+            if isinstance(node, dict):
+                yield (*steps, step)
+            yield from keys(inner, (*steps, step))
+
+
+def holder(body: Any, steps: tuple[Any, ...]) -> Any:
+    for step in steps[:-1]:
+        body = body[step]
+    return body
+
+
+@given(st.data())
+def test_a_body_made_from_the_facts_is_accepted_and_one_broken_key_is_not(data: st.DataObject) -> None:
+    """What the facts allow passes; with any one key renamed, or made null, it is refused with that key's name."""
+    call = CALLS[data.draw(st.sampled_from(sorted(CALLS)))]
+    body = data.draw(bodies(call.shape))
+    check_body(call, body)
+    places = list(keys(body))
+    if places:
+        steps = data.draw(st.sampled_from(places))
+        renamed, nulled = copy.deepcopy(body), copy.deepcopy(body)
+        holder(renamed, steps)[f"{steps[-1]}_"] = holder(renamed, steps).pop(steps[-1])
+        holder(nulled, steps)[steps[-1]] = None
+        for broken in (renamed, nulled):
+            with pytest.raises(Refused, match=steps[-1]) as refused:
+                check_body(call, broken)
+            assert refused.value.errcode == 40097
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "errcode", "words"),
+    [
+        (CREATE, {}, 40101, "missing parameter: alias"),
+        (CREATE, {"alias": ""}, 40097, "alias is empty"),
+        (CREATE, {"alias": 1}, 47001, "alias must be string"),
+        (SHARE, {"data": []}, 40097, "data is empty"),
+        (SHARE, {"data": {}}, 47001, "data must be array"),
+        (SHARE, {"data": None}, 40097, "data is null"),
+        (SHARE, {"data": [{"env": "e"}]}, 40101, r"data\[0\].appids"),
+        (SHARE, {"data": [{"env": "e", "appids": [None]}]}, 40097, r"data\[0\].appids\[0\] is null"),
+        (SHARE, {"data": [{"env": "e", "appids": ["a"], "x": 1}]}, 40097, r"unknown field data\[0\].x"),
+        (ESTABLISH, {**SERVICE, "public_access": True}, 47001, "public_access must be integer"),
+        (ESTABLISH, {**SERVICE, "is_public": 1}, 47001, "is_public must be boolean"),
+        (ESTABLISH, {**SERVICE, "es_info": {"Ip": "1"}}, 40097, "unknown field es_info.Ip"),
+        (ESTABLISH, {**SERVICE, "vpc_info": []}, 47001, "vpc_info must be object"),
+        (TOKEN, {"component_appsecret": "s", "component_verify_ticket": "t"}, 41018, "component_appid"),
+        (TOKEN, {"component_appid": "a", "component_appsecret": "", "component_verify_ticket": "t"}, 41004, "secret"),
+    ],
+)
+def test_a_wrong_body_is_refused_with_its_path(path: str, body: dict[str, object], errcode: int, words: str) -> None:
+    """Each way of being wrong has its errcode, and the message names the JSON path."""
+    with pytest.raises(Refused, match=words) as refused:
+        check_body(CALLS[path], body)
+    assert refused.value.errcode == errcode
+
+
+def test_a_number_may_be_whole_or_not() -> None:
+    """A field of type number takes both, an integer field only whole ones."""
+    call = read_call(
+        {
+            "name": "x",
+            "path": "/x",
+            "method": "POST",
+            "credential": "none",
+            "fields": [{"name": "n", "type": "number"}, {"name": "i", "type": "integer"}],
+            "errcodes": [],
+        }
+    )
+    check_body(call, {"n": 1.5, "i": 2})
+    check_body(call, {"n": 1})
+    with pytest.raises(Refused, match="i must be integer"):
+        check_body(call, {"i": 2.0})
+
+
+def test_facts_and_handlers_name_the_same_paths() -> None:
+    """No call is described without being simulated, and none simulated without being described."""
+    assert CALLS.keys() == HANDLERS.keys()

@@ -1,0 +1,217 @@
+"""The state of the platform under a clock that a test moves."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from wxtcb.sandbox import Environment, Ready, World
+from wxtcb.sandbox.refusal import Refused
+from wxtcb.sandbox.tokens import TICKET_LIFE
+from wxtcb.sandbox.world import looks_like_appid
+
+from .rig import CREATE, LIST, Clock
+
+
+def listed(world: World) -> list[dict[str, str]]:
+    return orjson.loads(world.look())
+
+
+def status(world: World) -> list[str]:
+    return [row["status"] for row in listed(world)]
+
+
+def refused(world: World, token: str | None) -> int:
+    with pytest.raises(Refused) as no:
+        world.tokens.check_token(token, world.clock())
+    return no.value.errcode
+
+
+def test_equal_seeds_make_equal_worlds(clock: Clock) -> None:
+    """Credentials, tokens and environment ids follow from the seed."""
+    one, same, other = World(clock=clock), World(clock=clock), World(clock=clock, seed=1)
+    assert (one.ticket, one.mint(), one.create("a")[1]) == (same.ticket, same.mint(), same.create("a")[1])
+    assert one.tokens.secret != other.tokens.secret
+
+
+def test_no_secret_is_printed(world: World) -> None:
+    """The repr of a world holds neither secret nor ticket nor token."""
+    token = world.mint()
+    shown = repr(world) + repr(world.tokens)
+    assert not any(secret in shown for secret in (token, world.ticket, world.tokens.secret))
+
+
+def test_at_once_still_needs_the_first_look(world: World) -> None:
+    """An environment that nobody has looked at stays UNAVAILABLE; its first look shows it NORMAL."""
+    _, env = world.create("a")
+    assert world.environments[env].status == "UNAVAILABLE"
+    assert status(world) == ["NORMAL"]
+
+
+def test_seconds_count_from_the_first_look(world: World, clock: Clock) -> None:
+    """The time before the first look does not count, and no further look is needed."""
+    world.ready_after = Ready.after_seconds(10)
+    _, env = world.create("a")
+    clock.pass_(100)
+    assert status(world) == ["UNAVAILABLE"]
+    clock.pass_(9.9)
+    assert world.environments[env].status == "UNAVAILABLE"
+    clock.pass_(0.1)
+    assert world.environments[env].status == "NORMAL"
+    assert world.environments[env].update_time > world.environments[env].create_time
+
+
+def test_looks_are_counted_per_environment(world: World) -> None:
+    """So many looks show each environment UNAVAILABLE, whenever it was opened."""
+    world.ready_after = Ready.after_looks(2)
+    world.create("a")
+    assert status(world) == ["UNAVAILABLE"]
+    world.create("b")
+    assert status(world) == ["UNAVAILABLE", "UNAVAILABLE"]
+    assert status(world) == ["NORMAL", "UNAVAILABLE"]
+    assert status(world) == ["NORMAL", "NORMAL"]
+
+
+def test_both_bounds_must_be_met(world: World, clock: Clock) -> None:
+    """A policy with seconds and looks waits for the later of the two."""
+    world.ready_after = Ready(seconds=5, looks=1)
+    world.create("a")
+    assert status(world) == ["UNAVAILABLE"]
+    assert status(world) == ["UNAVAILABLE"]
+    clock.pass_(5)
+    assert status(world) == ["NORMAL"]
+
+
+def test_a_new_environment_can_be_listed_late(world: World, clock: Clock) -> None:
+    """Under visible_after a new environment exists, but describeenvs shows it only later."""
+    world.visible_after = 3
+    _, env = world.create("a")
+    assert listed(world) == []
+    assert env in world.environments
+    clock.pass_(3)
+    assert [row["env"] for row in listed(world)] == [env]
+
+
+def test_an_unchanged_list_is_not_built_again(world: World) -> None:
+    """Ten thousand environments are served as the very same bytes until something changes."""
+    for number in range(10_000):
+        world.add(f"e{number}")
+    page = world.look()
+    assert world.look() is page
+    world.create("one-more")
+    assert world.look() is not page
+
+
+def test_halted_is_for_good(world: World, clock: Clock) -> None:
+    """A halted environment does not turn NORMAL when its time comes, and one not listed yet stays unlisted."""
+    world.ready_after = Ready.after_seconds(5)
+    _, env = world.create("a")
+    world.halt(env)
+    clock.pass_(9)
+    assert status(world) == ["HALTED"]
+    clock.pass_(9)
+    assert status(world) == ["HALTED"]
+
+
+def test_a_removed_environment_is_gone(world: World) -> None:
+    """Removal works before the first look, while it ripens, and after."""
+    world.ready_after = Ready.after_looks(1)
+    _, hidden = world.create("a")
+    world.remove(hidden)
+    _, ripening = world.create("b")
+    assert status(world) == ["UNAVAILABLE"]
+    world.remove(ripening)
+    assert status(world) == []
+    assert status(world) == []
+    with pytest.raises(KeyError):
+        world.remove(hidden)
+
+
+def test_a_scene_can_be_set(world: World) -> None:
+    """An added environment is there at once, with the id and status given, and stays so."""
+    env = world.add("a", env="a-1", status="UNAVAILABLE")
+    assert world.environments[env] == Environment(
+        "a-1", "a", "UNAVAILABLE", "2020-09-13 20:26:40", "2020-09-13 20:26:40"
+    )
+    assert status(world) == status(world) == ["UNAVAILABLE"]
+
+
+def test_a_service_needs_a_normal_environment_and_a_new_name(world: World) -> None:
+    """Unknown and unfit environments are -501005; only a name that exists is 40097."""
+    env = world.add("a")
+    halted = world.add("b", status="HALTED")
+    service = world.establish(env, "s", {"service_name": "s"})
+    assert world.services[env, "s"] is service
+    for where, errcode in ((env, 40097), (halted, -501005), ("nowhere", -501005)):
+        with pytest.raises(Refused) as no:
+            world.establish(where, "s", {})
+        assert no.value.errcode == errcode
+
+
+def test_a_token_has_one_life(world: World, clock: Clock) -> None:
+    """Missing, unknown, replaced and expired tokens are told apart."""
+    assert refused(world, None) == refused(world, "") == 41001
+    assert refused(world, "nonsense") == 40014
+    first, second = world.mint(), world.mint()
+    assert refused(world, first) == 40001
+    world.tokens.check_token(second, clock())
+    clock.pass_(7200)
+    assert refused(world, second) == 42001
+    assert world.mints == 2
+
+
+def test_only_a_living_token_can_be_killed(world: World, clock: Clock) -> None:
+    """A kill is counted when it ended something: not before a mint, not twice, not after expiry."""
+    assert not world.kill_token()
+    token = world.mint()
+    assert world.kill_token()
+    assert not world.kill_token()
+    assert refused(world, token) == 42001
+    world.mint()
+    clock.pass_(7200)
+    assert not world.kill_token()
+    assert world.kills == 1
+
+
+def test_tickets_live_twelve_hours(world: World, clock: Clock) -> None:
+    """An older ticket stays good for its twelve hours beside a newer one."""
+    old = world.ticket
+    clock.pass_(60)
+    new = world.new_ticket()
+    clock.pass_(TICKET_LIFE - 60)
+    world.tokens.check_ticket(new, clock())
+    for ticket, errcode in ((old, 61005), ("ticket@@@no", 61006)):
+        with pytest.raises(Refused) as no:
+            world.tokens.check_ticket(ticket, clock())
+        assert no.value.errcode == errcode
+
+
+def test_limits_hold_per_path_and_window(world: World, clock: Clock) -> None:
+    """The minute limit opens again with the next clock minute, the daily one with the next day."""
+    world.minute_limit, world.daily_limit = {CREATE: 1}, {CREATE: 2}
+    world.admit(CREATE)
+    world.admit(LIST)
+    for errcode, pause in ((45011, 60), (45009, 86_400)):
+        with pytest.raises(Refused) as no:
+            world.admit(CREATE)
+        assert no.value.errcode == errcode
+        clock.pass_(pause)
+        world.admit(CREATE)
+        clock.pass_(60 if errcode == 45011 else 0)
+
+
+def test_mints_can_be_limited(world: World) -> None:
+    """Beyond max_tokens of a clock day a mint is refused with 45009."""
+    world.max_tokens = 1
+    world.mint()
+    with pytest.raises(Refused) as no:
+        world.mint()
+    assert no.value.errcode == 45009
+
+
+@pytest.mark.parametrize(
+    ("appid", "fits"), [("wx5fe6bb43205e9e07", True), ("wx5fe6bb43205e9e7", False), ("wx5fe6bb43205e9e07\n", False)]
+)
+def test_an_appid_has_a_shape(appid: str, fits: bool) -> None:
+    """The letters wx and sixteen of 0-9a-z, nothing more."""
+    assert looks_like_appid(appid) is fits

@@ -1,0 +1,102 @@
+"""Asyncio client for WeChat Open Platform's batch cloud development."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from wxtcb import api, errors, events
+from wxtcb.api import endpoints
+from wxtcb.endpoint import Credential, Done, Endpoint, Repeat, Reply
+from wxtcb.errors import (
+    AccountBlocked,
+    AddressNotAllowed,
+    ApiError,
+    BadReply,
+    Busy,
+    CloudError,
+    CloudFault,
+    EnvironmentGone,
+    EnvironmentHalted,
+    EnvironmentNotReady,
+    EnvironmentTimeout,
+    InvalidArgument,
+    MinuteLimit,
+    NotPermitted,
+    OutcomeUnknown,
+    PartialFailure,
+    QuotaExhausted,
+    RequestRefused,
+    SecretRefused,
+    SessionClosed,
+    TicketError,
+    TicketRefused,
+    TokenCeiling,
+    TokenDead,
+    TransportError,
+    WrongLoop,
+    WxtcbError,
+)
+from wxtcb.retry import RetryPolicy
+from wxtcb.secret import Secret
+from wxtcb.session import Session
+from wxtcb.transport import Timeout
+from wxtcb.wire import raw
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from wxtcb import provision, sandbox
+
+__all__ = [
+    "AccountBlocked",
+    "AddressNotAllowed",
+    "ApiError",
+    "BadReply",
+    "Busy",
+    "CloudError",
+    "CloudFault",
+    "Credential",
+    "Done",
+    "Endpoint",
+    "EnvironmentGone",
+    "EnvironmentHalted",
+    "EnvironmentNotReady",
+    "EnvironmentTimeout",
+    "InvalidArgument",
+    "MinuteLimit",
+    "NotPermitted",
+    "OutcomeUnknown",
+    "PartialFailure",
+    "QuotaExhausted",
+    "Repeat",
+    "Reply",
+    "RequestRefused",
+    "RetryPolicy",
+    "Secret",
+    "SecretRefused",
+    "Session",
+    "SessionClosed",
+    "TicketError",
+    "TicketRefused",
+    "Timeout",
+    "TokenCeiling",
+    "TokenDead",
+    "TransportError",
+    "WrongLoop",
+    "WxtcbError",
+    "api",
+    "endpoints",
+    "errors",
+    "events",
+    "provision",
+    "raw",
+    "sandbox",
+]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Load the rooms that most programs do not need when they are first asked for."""
+    if name in ("provision", "sandbox"):
+        return importlib.import_module(f"wxtcb.{name}")
+    raise AttributeError(f"module 'wxtcb' has no attribute {name!r}")

@@ -1,0 +1,230 @@
+"""Cloud environments: open, list, share, wait (official group: cloudbase-batch/env-mgnt)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from wxtcb.arguments import check_alias, check_entries, check_kind, check_seconds, check_text, field_is, texts
+from wxtcb.endpoint import Endpoint, Repeat, Reply
+from wxtcb.errors import EnvironmentGone, EnvironmentHalted, EnvironmentTimeout, RequestRefused
+from wxtcb.wire import also_spelled
+
+if TYPE_CHECKING:
+    from wxtcb.session import Session
+    from wxtcb.sweep import Look
+
+
+@attrs.frozen
+class NewEnv(Reply):
+    """A new environment: `env` is its id, `tranid` the number of its post-paid order."""
+
+    tranid: str
+    env: str
+
+
+@attrs.frozen(kw_only=True)
+class EnvInfo:
+    """One environment as the platform lists it.
+
+    `status` is NORMAL (usable), UNAVAILABLE (not yet), HALTED (stopped), or another text. The times are
+    ``YYYY-MM-DD HH:MM:SS`` without a zone (presumably China's).
+    """
+
+    env: str
+    alias: str
+    create_time: str
+    update_time: str = attrs.field(metadata=also_spelled("update_ime"))
+    status: str
+    package_id: str | None = None
+    package_name: str | None = None
+    dbinstance_id: str | None = None
+    bucket_id: str | None = None
+
+
+@attrs.frozen
+class EnvList(Reply):
+    """All environments of the platform."""
+
+    info_list: tuple[EnvInfo, ...]
+
+    @cached_property
+    def by_env(self) -> Mapping[str, EnvInfo]:
+        """The same environments, by their ids."""
+        return {info.env: info for info in self.info_list}
+
+
+@attrs.frozen(kw_only=True)
+class Share:
+    """One environment and the mini programs, by appid, that are to use it."""
+
+    env: str = attrs.field(validator=field_is(check_text))
+    appids: tuple[str, ...] = attrs.field(converter=texts, validator=field_is(check_entries))
+
+
+@attrs.frozen(kw_only=True)
+class ShareFailure:
+    """A mini program that could not be bound, and the platform's reason."""
+
+    env: str
+    appid: str
+    errmsg: str
+
+
+@attrs.frozen(kw_only=True)
+class ShareLink:
+    """The page on which a mini program's administrator must agree before the binding takes effect."""
+
+    appid: str
+    url: str
+
+
+@attrs.frozen(kw_only=True)
+class Shared(Reply):
+    """How sharing went: links to be opened, and the pairs that failed."""
+
+    err_list: tuple[ShareFailure, ...] = ()
+    msg_info_list: tuple[ShareLink, ...] = ()
+
+    @property
+    def failed(self) -> Sequence[ShareFailure]:
+        return self.err_list
+
+
+CREATE_ENV: Final = Endpoint("/componenttcb/createenv", NewEnv, Repeat.ONCE, name="create_env")
+DESCRIBE_ENVS: Final = Endpoint("/componenttcb/describeenvs", EnvList, Repeat.READ, name="describe_envs")
+BATCH_SHARE_ENV: Final = Endpoint("/componenttcb/batchshareenv", Shared, Repeat.SET, name="batch_share_env")
+
+ENDPOINTS: Final = (CREATE_ENV, DESCRIBE_ENVS, BATCH_SHARE_ENV)
+
+_PERHAPS_ENV_TYPE: Final = "The platform's pages disagree on whether EnvType is required: try env_type='run'."
+
+
+async def create_env(session: Session, *, alias: str, env_type: str | None = None) -> NewEnv:
+    """Open a pay-as-you-go environment; every success opens, and bills, another one, also under the same alias.
+
+    Delivery goes on afterwards: `wait_until_normal` before you use it. *alias* starts with a-z and holds only a-z, A-Z,
+    0-9 and '-'. *env_type* is sent only when given; the one documented value is "run".
+
+    Raises `InvalidArgument` before anything is sent, `OutcomeUnknown` when the answer was lost: look with
+    `describe_envs` whether the alias is there before you try again. A reply with `maybe_acted` above 0 says that
+    earlier attempts, which the platform answered with -1, may have opened environments too.
+
+    Official interface: createTcbEnv, page cloudbase-batch/env-mgnt/createTcbEnv.
+    """
+    check_alias("alias", alias)
+    if env_type is not None:
+        check_text("env_type", env_type)
+    try:
+        return await session.call(CREATE_ENV, {"alias": alias, "EnvType": env_type})
+    except RequestRefused as error:
+        if env_type is None and error.errcode in (40097, 40101):
+            error.advise(_PERHAPS_ENV_TYPE)
+        raise
+
+
+async def describe_envs(session: Session) -> EnvList:
+    """List every environment of the platform; the list is not paged.
+
+    After `create_env`, the first look also starts the initialisation of the new environment.
+
+    Official interface: getTcbEnvList, page cloudbase-batch/env-mgnt/getTcbEnvList.
+    """
+    return await session.call(DESCRIBE_ENVS, {})
+
+
+async def batch_share_env(session: Session, data: Iterable[Share], *, source_type: int | None = None) -> Shared:
+    """Bind environments to mini programs, which takes effect when each one's administrator opens the link and agrees.
+
+    Every mini program must have granted permission set 18 to the platform. *source_type* is sent only when given: 1 is
+    a cloud-hosting environment; 0 for cloud development is used by one SDK, and documented nowhere.
+
+    Raises `PartialFailure` when some pairs failed, with the others done and their links in ``.reply.msg_info_list``.
+    Sharing again is harmless, but may give new links.
+
+    Official interface: shareCloudbaseEnv, page cloudbase-batch/env-mgnt/shareCloudbaseEnv.
+    """
+    shares = tuple(data)
+    for share in shares:
+        check_kind("each entry of data", share, Share)
+    check_entries("data", shares)
+    return await session.call(BATCH_SHARE_ENV, {"data": shares, "source_type": source_type})
+
+
+async def wait_until_normal(
+    session: Session, env: str, *, timeout: float = 600.0, interval: float = 5.0
+) -> EnvInfo:
+    """Wait until environment *env* is NORMAL and return it; its first look also starts the initialisation.
+
+    All who wait in a session share the looks: one at a time, at most one a second, each waiter wanting one every
+    *interval* seconds. UNAVAILABLE, and a status that wxtcb does not know, is waiting.
+
+    Raises `EnvironmentTimeout` after *timeout* seconds, `EnvironmentHalted` at once, `EnvironmentGone` when it was
+    missing from three looks in a row or more, for 30 seconds, and what a look raises (see `describe_envs`).
+    """
+    check_text("env", env)
+    check_seconds("timeout", timeout)
+    check_seconds("interval", interval)
+    watch = _Watch(env)
+    try:
+        async with asyncio.timeout(timeout) as deadline:
+            return await _watch(session, watch, interval)
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+    raise EnvironmentTimeout(
+        f"still {watch.status or 'not listed'} after {timeout:g} s; it may become NORMAL later",
+        env=env,
+        status=watch.status,
+    )
+
+
+async def _watch(session: Session, watch: _Watch, interval: float) -> EnvInfo:
+    sweep = session.sweep(DESCRIBE_ENVS)
+    now = asyncio.get_running_loop().time
+    moment = now()
+    while True:
+        look = await sweep.since(moment)
+        if found := watch.judge(look):
+            return found
+        moment = look.started_at + interval
+        await asyncio.sleep(moment - now())
+
+
+@attrs.define
+class _Watch:
+    """What the looks so far have shown of one environment."""
+
+    env: str
+    status: str | None = None
+    missing_since: float | None = None
+    missing_looks: int = 0
+
+    def judge(self, look: Look[EnvList]) -> EnvInfo | None:
+        """Return the environment once it is NORMAL, None to look again."""
+        found = look.seen.by_env.get(self.env)
+        if found is None:
+            self._miss(look.started_at)
+            return None
+        self.status, self.missing_since, self.missing_looks = found.status, None, 0
+        if found.status == "HALTED":
+            message = "HALTED: the platform stopped it (over quota or blocked); see its page in the console"
+            raise EnvironmentHalted(message, env=self.env, status=found.status)
+        return found if found.status == "NORMAL" else None
+
+    def _miss(self, looked_at: float) -> None:
+        if self.missing_since is None:
+            self.missing_since = looked_at
+        self.missing_looks += 1
+        missing = looked_at - self.missing_since
+        if self.missing_looks >= _GONE_LOOKS and missing >= _GONE_SECONDS:
+            message = f"missing from {self.missing_looks} looks in a row over {missing:.0f} s; removed, or never there"
+            raise EnvironmentGone(message, env=self.env, status=self.status)
+
+
+_GONE_LOOKS: Final = 3
+_GONE_SECONDS: Final = 30.0

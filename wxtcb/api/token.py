@@ -1,0 +1,52 @@
+"""The layer below the token (official group: ticket-token)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from wxtcb.arguments import check_text
+from wxtcb.secret import Secret
+from wxtcb.tokens.sources import GET_COMPONENT_ACCESS_TOKEN, START_PUSH_TICKET, ComponentToken
+
+if TYPE_CHECKING:
+    from wxtcb.endpoint import Done
+    from wxtcb.session import Session
+
+ENDPOINTS: Final = (GET_COMPONENT_ACCESS_TOKEN, START_PUSH_TICKET)
+
+
+async def get_component_access_token(session: Session, *, component_verify_ticket: str | Secret) -> ComponentToken:
+    """Mint a component_access_token with the session's app secret, outside of the session's cache.
+
+    You rarely want this: the new token lives 7,200 seconds and may void the one that the session, or another program,
+    goes on with. Calls renew the token by themselves. Minting is limited per day.
+
+    Raises `TicketRefused` (61005, 61006), `SecretRefused` (40125), `AddressNotAllowed` (61004), `OutcomeUnknown`.
+    Official interface: getComponentAccessToken, page ticket-token/getComponentAccessToken.
+    """
+    ticket = Secret.of(component_verify_ticket)
+    check_text("component_verify_ticket", component_verify_ticket and "given")
+    del component_verify_ticket
+    return await session.call(
+        GET_COMPONENT_ACCESS_TOKEN,
+        {
+            "component_appid": session.component_appid,
+            "component_appsecret": session.component_appsecret,
+            "component_verify_ticket": ticket,
+        },
+    )
+
+
+async def start_push_ticket(session: Session) -> Done:
+    """Start the push of component_verify_ticket, or make sure that it runs; needs neither ticket nor token.
+
+    The ticket arrives a little later at the platform's authorisation-event URL, then every 10 minutes. `wxtcb.raw` of
+    the reply tells in errmsg whether it was started ("ok") or ran already ("in a normal state").
+
+    Raises `RequestRefused` (40013), `SecretRefused`. Official interface: startPushTicket, page
+    ticket-token/startPushTicket.
+    """
+    return await session.call(
+        START_PUSH_TICKET,
+        {"component_appid": session.component_appid, "component_secret": session.component_appsecret},
+    )

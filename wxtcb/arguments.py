@@ -1,0 +1,116 @@
+"""Checks of what a caller gives; each refuses with `InvalidArgument`, which names the field, before anything is sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+from wxtcb.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import attrs
+
+    Validator = Callable[[object, "attrs.Attribute[Any]", Any], None]
+
+_ALIAS: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
+_LOOPBACK: Final = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
+
+
+def check_text(name: str, value: object) -> None:
+    """Refuse what is no text, or none but spaces."""
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidArgument(f"{name} must be a text that is not empty, not {value!r}")
+
+
+def check_alias(name: str, value: object) -> None:
+    """Refuse what the platform refuses as an environment's alias."""
+    if not isinstance(value, str) or not _ALIAS.fullmatch(value):
+        raise InvalidArgument(f"{name} must start with a-z and hold only a-z, A-Z, 0-9 and '-', not {value!r}")
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Refuse what is no positive, finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise InvalidArgument(f"{name} must be a number of seconds above 0, not {value!r}")
+
+
+def check_count(name: str, value: object) -> None:
+    """Refuse what is no whole number above 0."""
+    if type(value) is not int or value < 1:
+        raise InvalidArgument(f"{name} must be a whole number above 0, not {value!r}")
+
+
+def check_kind(name: str, value: object, kind: type) -> None:
+    """Refuse what is not exactly of *kind*; a bool is no int."""
+    if type(value) is not kind:
+        raise InvalidArgument(f"{name} must be {kind.__name__}, not {type(value).__name__}")
+
+
+def check_entries(name: str, value: object) -> None:
+    """Refuse an empty tuple."""
+    if not value:
+        raise InvalidArgument(f"{name} must hold at least one entry")
+
+
+def field_is(check: Callable[[str, object], None]) -> Validator:
+    """Make an attrs validator of *check*."""
+
+    def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        check(f"{type(instance).__name__}: {attribute.name}", value)
+
+    return validate
+
+
+def kind_is(kind: type, *, optional: bool = True) -> Validator:
+    """Make an attrs validator that accepts exactly *kind*, and None if *optional*."""
+
+    def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if not (optional and value is None):
+            check_kind(f"{type(instance).__name__}: {attribute.name}", value, kind)
+
+    return validate
+
+
+def texts(value: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Convert a list of texts to a tuple; one text alone is refused, for it would be taken apart."""
+    if value is None:
+        return None
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise InvalidArgument(f"a list of texts is needed, not {value!r}")
+    entries = tuple(value)
+    for entry in entries:
+        check_text("each entry of the list", entry)
+    return entries
+
+
+def check_base_url(value: object, *, allow_http: bool) -> None:
+    """Refuse a base_url that is incomplete, or that would show the token on the way."""
+    check_text("base_url", value)
+    url = _split(str(value))
+    if url is None or url.scheme not in ("http", "https") or not url.hostname:
+        raise InvalidArgument("base_url must be http:// or https:// and a host, for instance https://api.weixin.qq.com")
+    if url.username or url.password or url.query or url.fragment:
+        raise InvalidArgument("base_url must hold no user, password, query or fragment")
+    if url.scheme == "http" and not allow_http and not is_loopback(str(value)):
+        raise InvalidArgument(
+            f"base_url: plain http to {url.hostname} would show every token to the network; use https, or allow_http=True"
+        )
+
+
+def is_loopback(base_url: str) -> bool:
+    """Tell whether *base_url* points at this machine."""
+    url = _split(base_url)
+    return url is not None and bool(_LOOPBACK.fullmatch(url.hostname or ""))
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - a port out of range shows here
+    except ValueError:
+        return None
+    return parts

@@ -1,0 +1,352 @@
+"""Everything wxtcb raises.
+
+    WxtcbError
+    ├── InvalidArgument         refused before anything was sent (also a ValueError)
+    ├── SessionClosed           the session is not open, or no longer
+    ├── WrongLoop               the session belongs to another event loop or process
+    ├── TicketError             no usable component_verify_ticket
+    ├── TokenCeiling            the hourly ceiling of minted tokens stopped another fetch
+    ├── TransportError          no reply came; nothing was sent, or repeating is harmless
+    ├── BadReply                a reply came that is not what the platform documents
+    ├── OutcomeUnknown          a call that adds something was sent, and nobody knows how it ended
+    ├── PartialFailure          errcode 0, but part of the batch failed
+    ├── EnvironmentNotReady     waiting for NORMAL ended without it
+    │   ├── EnvironmentTimeout      in time (also a TimeoutError)
+    │   ├── EnvironmentHalted       the platform stopped the environment
+    │   └── EnvironmentGone         the environment is no longer, or never was, listed
+    └── ApiError                the platform answered with an errcode
+        ├── Busy                    -1
+        ├── CloudFault              -1000 and the cloud codes that pass
+        ├── TokenDead               40001 40014 40094 42001
+        ├── TicketRefused           61005 61006 40091 (also a TicketError)
+        ├── SecretRefused           40125, and 40001 of the token call
+        ├── MinuteLimit             45011
+        ├── QuotaExhausted          45009 48006
+        ├── AddressNotAllowed       61004 40164 45035 40090
+        ├── NotPermitted            48001 85088 and the permission sets
+        ├── AccountBlocked          48004 50002 61011
+        ├── RequestRefused          40097 40101 41001 44002 47001 and the like
+        └── CloudError              other codes of cloud development
+
+The codes and what to do about each stand in `CODES`.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class WxtcbError(Exception):
+    """The base of all errors of wxtcb.
+
+    `endpoint` is the path of the call, where there was one. `maybe_acted` counts the attempts of a call that may have
+    taken effect, the last one included; 0 means that it certainly did not. `retry_after`, where not None, is the number
+    of seconds after which the next try makes sense. Errors can be copied and pickled.
+    """
+
+    endpoint: str | None
+    maybe_acted: int
+    retry_after: float | None
+
+    def __init__(self, message: str, *, endpoint: str | None = None) -> None:
+        super().__init__(message)
+        self.endpoint = endpoint
+        self.maybe_acted = 0
+        self.retry_after = None
+
+    def advise(self, advice: str) -> None:
+        """Add a sentence to the message."""
+        self.args = (f"{self} {advice}",)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (type(self), self.args), self.__dict__
+
+
+def _restore(kind: type[WxtcbError], args: tuple[object, ...]) -> WxtcbError:
+    return kind.__new__(kind, *args)
+
+
+class InvalidArgument(WxtcbError, ValueError):
+    """An argument breaks a documented rule; nothing was sent."""
+
+
+class SessionClosed(WxtcbError):
+    """The session is not open: it was not entered yet, or it was closed while this call waited."""
+
+
+class WrongLoop(WxtcbError):
+    """The session was entered in another event loop or process; nothing was sent."""
+
+
+class TicketError(WxtcbError):
+    """There is no component_verify_ticket to buy a token with, or the platform refused the one there is."""
+
+
+class TokenCeiling(WxtcbError):
+    """As many tokens as `max_fetches_per_hour` allows were minted in the last hour.
+
+    Something voids the tokens: another program that fetches for the same platform, or a store that is not shared.
+    `retry_after` says when the ceiling allows the next fetch.
+    """
+
+    def __init__(self, ceiling: int, retry_after: float) -> None:
+        super().__init__(
+            f"{ceiling} component_access_tokens were fetched within an hour, which is the ceiling, so no other is "
+            f"fetched for {retry_after:.0f} s. Nothing was sent. Probably another program fetches tokens of this "
+            "platform and voids ours: let all of them share one token_store, or raise max_fetches_per_hour."
+        )
+        self.retry_after = retry_after
+
+
+class TransportError(WxtcbError):
+    """No reply came.
+
+    `sent` is False when the request cannot have reached the platform (DNS, refused, TLS), True when it may have;
+    `timeout` tells whether a deadline of ours ended it.
+    """
+
+    def __init__(self, reason: str, *, endpoint: str, sent: bool, timeout: bool = False) -> None:
+        effect = "It may have reached the platform." if sent else "Nothing was sent."
+        super().__init__(f"{endpoint}: {reason}. {effect}", endpoint=endpoint)
+        self.sent = sent
+        self.timeout = timeout
+
+
+class BadReply(WxtcbError):
+    """The platform, or something between, answered with what is not a documented reply.
+
+    `status` is the HTTP status; `lasting` is True where another try would give the same: a redirect (never followed),
+    a reply over the size limit (not read to its end), a reply of another shape.
+    """
+
+    def __init__(self, reason: str, *, endpoint: str, status: int, lasting: bool = False) -> None:
+        super().__init__(f"{endpoint}: HTTP {status}, {reason}.", endpoint=endpoint)
+        self.status = status
+        self.lasting = lasting
+
+
+class OutcomeUnknown(WxtcbError):
+    """A call that adds something each time left for the platform, and no answer says whether it acted.
+
+    Look (for instance with `environment.describe_envs`) before you send it again. `cause` is the error that hid the
+    answer.
+    """
+
+    def __init__(self, cause: WxtcbError, *, endpoint: str) -> None:
+        super().__init__(
+            f"{endpoint}: sent, but its outcome is unknown ({cause}) Look whether it acted before sending it again.",
+            endpoint=endpoint,
+        )
+        self.cause = cause
+
+
+class PartialFailure(WxtcbError):
+    """The platform answered errcode 0, but some parts of the batch failed.
+
+    `reply` is the whole typed reply with the part that succeeded, `failed` the entries that did not. With
+    ``partial="return"`` the reply is returned instead.
+    """
+
+    def __init__(self, reply: object, failed: Sequence[object], *, endpoint: str) -> None:
+        super().__init__(
+            f"{endpoint}: {len(failed)} entries failed, the others took effect: {', '.join(map(str, failed))}",
+            endpoint=endpoint,
+        )
+        self.reply = reply
+        self.failed = tuple(failed)
+
+
+class EnvironmentNotReady(WxtcbError):
+    """An environment did not become NORMAL. `env` is its id, `status` the last one seen, or None."""
+
+    def __init__(self, message: str, *, env: str, status: str | None) -> None:
+        super().__init__(f"environment {env}: {message}")
+        self.env = env
+        self.status = status
+
+
+class EnvironmentTimeout(EnvironmentNotReady, TimeoutError):
+    """The environment is still not NORMAL when the time is up; it may become so later, so waiting again is fine."""
+
+
+class EnvironmentHalted(EnvironmentNotReady):
+    """The platform has stopped the environment (over quota or blocked); waiting will not help."""
+
+
+class EnvironmentGone(EnvironmentNotReady):
+    """The environment is missing from look after look: it was removed, or never existed."""
+
+
+class ApiError(WxtcbError):
+    """The platform answered with an errcode other than 0.
+
+    `errcode` and `errmsg` are the platform's, `rid` is the request id out of errmsg (kept by WeChat for 7 days), or
+    None.
+    """
+
+    effect: ClassVar[str] = "It had no effect."
+    errcode: int
+    errmsg: str
+    rid: str | None
+
+    def __init__(self, errcode: int, errmsg: str, *, endpoint: str, rid: str | None = None, advice: str = "") -> None:
+        super().__init__(f"{endpoint}: {errcode} {errmsg}. {self.effect} {advice}".rstrip(), endpoint=endpoint)
+        self.errcode = errcode
+        self.errmsg = errmsg
+        self.rid = rid
+
+
+class Busy(ApiError):
+    """The platform is busy and asks to try again; whether this attempt acted is not known."""
+
+    effect = "It may have taken effect."
+
+
+class CloudFault(ApiError):
+    """The cloud behind the platform failed; whether this attempt acted is not known."""
+
+    effect = "It may have taken effect."
+
+
+class TokenDead(ApiError):
+    """The component_access_token of the call is wrong, expired or no longer the latest."""
+
+
+class TicketRefused(ApiError, TicketError):
+    """The platform refuses the component_verify_ticket."""
+
+
+class SecretRefused(ApiError):
+    """The platform refuses the component_appsecret."""
+
+
+class MinuteLimit(ApiError):
+    """The per-minute limit of this call is reached."""
+
+
+class QuotaExhausted(ApiError):
+    """A daily or monthly quota is used up."""
+
+
+class AddressNotAllowed(ApiError):
+    """The address this machine calls from is not on the platform's list of allowed addresses."""
+
+
+class NotPermitted(ApiError):
+    """The platform or the mini program lacks a permission."""
+
+
+class AccountBlocked(ApiError):
+    """The account or the platform is blocked, frozen or not live."""
+
+
+class RequestRefused(ApiError):
+    """The platform refuses the request as it is; sent again it fails again."""
+
+
+class CloudError(ApiError):
+    """A code of cloud development (negative, five or six digits) that repeating does not mend."""
+
+
+_RENEW = "The token was renewed as often as is sensible; if another program fetches tokens too, share one token_store."
+_TICKET = "Wait for the next push (every 10 minutes), or ask for one with api.token.start_push_ticket."
+_ADDRESS = "Add the address in errmsg to the platform's list of allowed addresses on open.weixin.qq.com."
+_GRANT = "The mini program's administrator must grant the permission set to the platform."
+_ACCOUNT = "See the account's notices on open.weixin.qq.com and mp.weixin.qq.com."
+_AGAIN = "Try again later; look first whether a call that adds something has acted."
+_AUTHORISE = "Let the mini program's administrator authorise the platform again."
+_REPORT = "wxtcb should not let this happen: please report it with the rid."
+
+CODES: Final[Mapping[int, tuple[type[ApiError], str]]] = MappingProxyType(
+    {
+        -1: (Busy, _AGAIN),
+        -1000: (CloudFault, _AGAIN),
+        -501001: (CloudFault, _AGAIN),
+        -501002: (CloudFault, _AGAIN),
+        -502011: (CloudFault, _AGAIN),
+        -601001: (CloudFault, _AGAIN),
+        -601003: (CloudFault, _AGAIN),
+        -501005: (CloudError, "Check the environment id, and that the environment is NORMAL."),
+        -501003: (CloudError, "The environment's own quota of calls is used up; wait for its reset or raise its plan."),
+        -501004: (CloudError, "Too many calls at once; lower `connections` and try again."),
+        -501007: (CloudError, "Check the arguments against errmsg."),
+        40001: (TokenDead, _RENEW),
+        40014: (TokenDead, _RENEW),
+        40094: (TokenDead, _RENEW),
+        42001: (TokenDead, _RENEW),
+        40091: (TicketRefused, _TICKET),
+        61005: (TicketRefused, "The ticket is older than 12 hours. " + _TICKET),
+        61006: (TicketRefused, "The ticket is not one of this platform. " + _TICKET),
+        40125: (SecretRefused, "Check component_appsecret; it may have been reset on open.weixin.qq.com."),
+        45011: (MinuteLimit, "The path opens again with the next minute."),
+        45009: (QuotaExhausted, "Wait for the reset (midnight China time is presumed), or clear the quota."),
+        48006: (QuotaExhausted, "The ten quota resets of this month are used up; wait for the next month."),
+        61004: (AddressNotAllowed, _ADDRESS),
+        40164: (AddressNotAllowed, _ADDRESS),
+        45035: (AddressNotAllowed, _ADDRESS),
+        40090: (AddressNotAllowed, _ADDRESS),
+        48001: (NotPermitted, "Ask for the right to this interface on open.weixin.qq.com."),
+        61003: (NotPermitted, _AUTHORISE),
+        61007: (NotPermitted, _GRANT),
+        61016: (NotPermitted, "The granted permission set still waits for its confirmation."),
+        61017: (NotPermitted, _GRANT),
+        61028: (NotPermitted, "Publish the platform first."),
+        50001: (NotPermitted, _AUTHORISE),
+        76003: (NotPermitted, "The rid or path belongs to another account."),
+        85088: (NotPermitted, "Switch on cloud development (batch mode) for the platform in its console first."),
+        86000: (NotPermitted, "The call must be made by a platform on behalf of a mini program."),
+        89503: (NotPermitted, "An administrator must confirm the address."),
+        48004: (AccountBlocked, _ACCOUNT),
+        50002: (AccountBlocked, _ACCOUNT),
+        61011: (AccountBlocked, "Check component_appid, and that the platform is live. " + _ACCOUNT),
+        40002: (RequestRefused, "Check the grant type."),
+        40013: (RequestRefused, "Check the appid: it is malformed, unknown, or of another kind of account."),
+        40029: (RequestRefused, "The authorisation code is not valid; let the administrator authorise again."),
+        40066: (RequestRefused, "Check base_url: the platform does not know this path."),
+        40097: (RequestRefused, "Check the arguments against errmsg and the platform's page of this call."),
+        40101: (RequestRefused, "A field the platform requires is missing."),
+        41001: (RequestRefused, "The request arrived without its token: a proxy may strip the query. " + _REPORT),
+        41002: (RequestRefused, "The appid is missing."),
+        41004: (RequestRefused, "The component_appsecret is missing."),
+        41018: (RequestRefused, "The component_appid is missing."),
+        42002: (RequestRefused, _AUTHORISE),
+        42007: (RequestRefused, _AUTHORISE),
+        43001: (RequestRefused, "The call must be a GET: a proxy may change the method. " + _REPORT),
+        43002: (RequestRefused, "The call must be a POST: a proxy may change the method. " + _REPORT),
+        43003: (RequestRefused, "Use an https base_url."),
+        44002: (RequestRefused, "The request arrived without its body: a proxy may strip it. " + _REPORT),
+        45002: (RequestRefused, "The request is too large: send fewer entries at once."),
+        47001: (RequestRefused, "The platform cannot parse the request: a field has the wrong type or bad UTF-8."),
+        61000: (RequestRefused, "The account is not a third-party platform of the right type."),
+        61001: (RequestRefused, "The platform's type and appid do not match."),
+        61009: (RequestRefused, "The authorisation code is not valid; let the administrator authorise again."),
+        61010: (RequestRefused, "The authorisation code has expired; let the administrator authorise again."),
+        61014: (RequestRefused, "The call needs the component_access_token, not another kind of token."),
+        61015: (RequestRefused, "The call needs the account's own token, not the platform's."),
+        61023: (RequestRefused, _AUTHORISE),
+        61024: (RequestRefused, "A platform buys its token with getComponentAccessToken."),
+        76001: (RequestRefused, "WeChat does not know this rid, or forgot it after 7 days."),
+        76002: (RequestRefused, "The rid is empty or malformed."),
+        76004: (RequestRefused, "WeChat keeps a rid for 7 days only."),
+        76021: (RequestRefused, "Check the path asked about."),
+        76022: (RequestRefused, "This kind of account does not own the path asked about."),
+    }
+)
+
+
+def api_error(
+    errcode: int, errmsg: str, *, endpoint: str, rid: str | None = None, tokenless: bool = False
+) -> ApiError:
+    """Make the error of the class that *errcode* stands for, with the advice that goes with it.
+
+    On a call that sends no token (*tokenless*) an invalid credential can only be the app secret.
+    """
+    default = CloudError if errcode <= -10000 else ApiError
+    kind, advice = CODES.get(errcode, (default, "Unknown to wxtcb: look errcode and rid up in WeChat's documentation."))
+    if tokenless and kind is TokenDead:
+        kind, advice = CODES[40125]
+    return kind(errcode, errmsg, endpoint=endpoint, rid=rid, advice=advice)

@@ -1,0 +1,271 @@
+"""The one loop: admit, take the credential, send, judge, and again or return."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+
+import attrs
+
+from wxtcb.endpoint import Credential, Endpoint, Repeat, Reply
+from wxtcb.errors import ApiError, BadReply, OutcomeUnknown, TransportError, WxtcbError
+from wxtcb.events import Abandoned, CallFinished, CallStarted, MayHaveActed, Observers, PathPaused, Retrying
+from wxtcb.retry import MAY_HAVE_ACTED, Cause, RetryPolicy, RetryQuota, Verdict, cause_of, judge
+from wxtcb.transport import MAX_REPLY, Answer, Cancelled, Failure, Request, TooLarge, Transport
+from wxtcb.wire import Body, excerpt, read_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from wxtcb.gate import Gate
+    from wxtcb.secret import Secret
+
+R = TypeVar("R", bound=Reply)
+
+MOST_RESENDS: Final = 10
+MOST_UNACCEPTED: Final = 3
+
+
+@attrs.define(eq=False)
+class Token:
+    """A component_access_token as the calls of this process know it; `accepted` once the platform took it."""
+
+    value: Secret
+    generation: int
+    accepted: bool = False
+
+
+class Credentials(Protocol):
+    """Where a call gets its token from."""
+
+    def get(self) -> Token | None:
+        """Return the token if it is good to use, without waiting."""
+        ...
+
+    async def wait(self) -> Token:
+        """Wait for a token that is good to use; raise why there is none."""
+        ...
+
+    def expire(self, token: Token, errcode: int) -> bool:
+        """Hear that the platform calls *token* dead; return whether `wait` may give another one."""
+        ...
+
+
+@attrs.frozen(eq=False)
+class FixedToken:
+    """A caller's own token: sent as it is, never renewed."""
+
+    token: Token
+
+    def get(self) -> Token:
+        return self.token
+
+    async def wait(self) -> Token:
+        return self.token
+
+    def expire(self, token: Token, errcode: int) -> bool:
+        return False
+
+
+@attrs.define(eq=False)
+class _Call(Generic[R]):
+    """One call, and what it has been through so far."""
+
+    endpoint: Endpoint[R]
+    body: Body
+    query: Mapping[str, str] | None
+    policy: RetryPolicy
+    credentials: Credentials
+    number: int
+    sends: int = 0
+    attempts: int = 0
+    spent: float = 0.0
+    maybe_acted: int = 0
+    resends: int = 0
+    unaccepted: int = 0
+    admitted_at: float = 0.0
+    holds_slot: bool = False
+
+    def may_resend(self, token: Token) -> bool:
+        """Count another send after *token* was called dead, or return False when there were enough."""
+        if token.accepted:
+            self.unaccepted = 0
+        self.resends += 1
+        self.unaccepted += 1
+        return self.resends <= MOST_RESENDS and self.unaccepted <= MOST_UNACCEPTED
+
+    def may_retry(self, wait: float) -> bool:
+        """Tell whether the policy allows another attempt after *wait* seconds."""
+        most = self.policy.most_attempts(self.endpoint.repeat)
+        return self.attempts < most and self.spent + wait <= self.policy.window
+
+    def conclude(self, error: WxtcbError) -> None:
+        """Write on *error* what the call went through."""
+        error.maybe_acted = self.maybe_acted
+        if self.sends > 1:
+            error.add_note(f"sent {self.sends} times in {self.spent:.1f} s")
+        if self.maybe_acted and self.endpoint.repeat is Repeat.ONCE:
+            error.add_note(f"{self.maybe_acted} of these may have taken effect: look before you send it again")
+
+
+@attrs.define(eq=False)
+class Exchange:
+    """Brings calls to the platform and back, by the rules of `wxtcb.retry`."""
+
+    transport: Transport
+    gate: Gate
+    observers: Observers
+    now: Callable[[], float]
+    quota: RetryQuota = attrs.field(factory=RetryQuota)
+    uniform: Callable[[float, float], float] = random.uniform
+    _numbers: itertools.count[int] = attrs.field(init=False, factory=itertools.count)
+
+    async def call(
+        self,
+        endpoint: Endpoint[R],
+        body: Body,
+        *,
+        policy: RetryPolicy,
+        credentials: Credentials,
+        query: Mapping[str, str] | None = None,
+    ) -> R:
+        """Send *body* until it is answered or may not be sent again; return the reply or raise the last real error."""
+        call = _Call(endpoint, body, query, policy, credentials, next(self._numbers))
+        return await (self._observed(call) if self.observers else self._guarded(call))
+
+    async def attempt(self, endpoint: Endpoint[R], request: Request) -> R | WxtcbError | Cancelled:
+        """Send once; what went wrong is returned, not raised, so that no traceback passes the token."""
+        outcome = await self.transport.send(request)
+        if isinstance(outcome, Cancelled):
+            return outcome
+        hide = request.body.secrets if request.token is None else (*request.body.secrets, request.token)
+        return read_outcome(endpoint, outcome, hide)
+
+    async def _observed(self, call: _Call[R]) -> R:
+        path, started = call.endpoint.path, self.now()
+        self.observers.emit(CallStarted(path, call.number))
+        error: WxtcbError | None = None
+        cancelled = True
+        try:
+            reply = await self._guarded(call)
+            cancelled = False
+        except WxtcbError as caught:
+            error, cancelled = caught, False
+            raise
+        finally:
+            elapsed = self.now() - started
+            self.observers.emit(CallFinished(path, call.number, call.sends, elapsed, error, cancelled))
+        return reply
+
+    async def _guarded(self, call: _Call[R]) -> R:
+        try:
+            return await self._loop(call)
+        except WxtcbError as error:
+            call.conclude(error)
+            raise
+        except asyncio.CancelledError:
+            if call.maybe_acted and call.endpoint.repeat is Repeat.ONCE:
+                self.observers.emit(Abandoned(call.endpoint.path, call.maybe_acted))
+            raise
+        finally:
+            if call.holds_slot:
+                self.gate.leave()
+
+    async def _loop(self, call: _Call[R]) -> R:
+        endpoint = call.endpoint
+        while True:
+            if not call.holds_slot:
+                await self._admit(call)
+            token = None
+            if endpoint.credential is Credential.COMPONENT:
+                token = call.credentials.get() or await call.credentials.wait()
+            sent_at = self.now()
+            call.sends += 1
+            request = Request(endpoint.path, call.body, token.value if token else None, call.query)
+            result = await self.attempt(endpoint, request)
+            call.spent += self.now() - sent_at
+            if isinstance(result, Reply):
+                return self._welcome(call, result, token)
+            if isinstance(result, Cancelled):
+                call.maybe_acted += result.sent and endpoint.repeat is not Repeat.READ
+                raise asyncio.CancelledError(*result.args)
+            await self._recover(call, result, token)
+
+    async def _admit(self, call: _Call[R]) -> None:
+        path = call.endpoint.path
+        if not self.gate.try_enter(path):
+            await self.gate.enter(path)
+        call.holds_slot = True
+        call.admitted_at = self.now()
+
+    def _give_slot_back(self, call: _Call[R]) -> None:
+        call.holds_slot = False
+        self.gate.leave()
+
+    def _welcome(self, call: _Call[R], reply: R, token: Token | None) -> R:
+        if token is not None:
+            token.accepted = True
+        self.quota.give_back()
+        if call.maybe_acted and call.endpoint.repeat is Repeat.ONCE:
+            object.__setattr__(reply, "_maybe_acted", call.maybe_acted)
+            self.observers.emit(MayHaveActed(call.endpoint.path, call.maybe_acted))
+        return reply
+
+    async def _recover(self, call: _Call[R], error: WxtcbError, token: Token | None) -> None:
+        """Return when the call may be sent again, having waited as long as that takes; else raise."""
+        repeat, cause = call.endpoint.repeat, cause_of(error)
+        if cause in MAY_HAVE_ACTED and repeat is not Repeat.READ:
+            call.maybe_acted += 1
+        if token is not None and cause is not Cause.TOKEN_DEAD and isinstance(error, ApiError):
+            token.accepted = True
+        match judge(repeat, cause, busy_creates=call.policy.busy_creates):
+            case Verdict.RENEW if token is not None:
+                await self._renew(call, error, token)
+            case Verdict.PAUSE:
+                self._give_slot_back(call)
+                self._pause(call)
+            case Verdict.RETRY:
+                self._give_slot_back(call)
+                await self._back_off(call, error)
+            case Verdict.UNKNOWN:
+                raise OutcomeUnknown(error, endpoint=call.endpoint.path)
+            case _:
+                raise error
+
+    async def _renew(self, call: _Call[R], error: WxtcbError, token: Token) -> None:
+        errcode = error.errcode if isinstance(error, ApiError) else 0
+        if not call.credentials.expire(token, errcode) or not call.may_resend(token):
+            raise error
+        if await call.credentials.wait() is token:
+            raise error
+
+    def _pause(self, call: _Call[R]) -> None:
+        seconds = self.gate.pause(call.endpoint.path, admitted_at=call.admitted_at)
+        if seconds is not None:
+            self.observers.emit(PathPaused(call.endpoint.path, seconds))
+
+    async def _back_off(self, call: _Call[R], error: WxtcbError) -> None:
+        call.attempts += 1
+        wait = call.policy.backoff(call.attempts, self.uniform)
+        if not call.may_retry(wait) or not self.quota.take(error):
+            raise error
+        self.observers.emit(Retrying(call.endpoint.path, call.attempts, wait, error))
+        await self.gate.rest(wait)
+        call.spent += wait
+
+
+def read_outcome(endpoint: Endpoint[R], outcome: Answer | Failure | TooLarge, hide: tuple[Secret, ...]) -> R | WxtcbError:
+    """Turn what came back over HTTP into the reply or the error it stands for."""
+    match outcome:
+        case Answer(200, body):
+            return read_reply(endpoint, body, hide)
+        case Answer(status, body):
+            reason = "a redirect, which is never followed" if status < 400 else excerpt(body, hide)
+            return BadReply(reason, endpoint=endpoint.path, status=status, lasting=status < 400)
+        case TooLarge(status):
+            reason = f"a reply of more than {MAX_REPLY >> 20} MiB"
+            return BadReply(reason, endpoint=endpoint.path, status=status, lasting=True)
+        case Failure(reason, sent, timeout):
+            return TransportError(reason, endpoint=endpoint.path, sent=sent, timeout=timeout)

@@ -1,0 +1,63 @@
+"""One task that many wait for.
+
+A flight runs a coroutine in a task of its own, in an empty context. Cancelling a waiter, or all of them, touches neither
+the task nor the other waiters; each waiter gets an exception of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+from collections.abc import Callable, Coroutine
+from typing import Generic, TypeVar
+
+import attrs
+
+from wxtcb.errors import SessionClosed, WxtcbError
+
+T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class Flight(Generic[T]):
+    """A started piece of work; `landed` is set when it ended, well or not."""
+
+    started_at: float
+    landed: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+    _task: asyncio.Task[None] = attrs.field(init=False)
+    _value: T = attrs.field(init=False)
+    _error: WxtcbError | None = attrs.field(init=False, default=None)
+
+    @classmethod
+    def launch(cls, work: Callable[[], Coroutine[None, None, T]], now: float) -> Flight[T]:
+        """Start *work*; what it raises reaches the waiters."""
+        flight = cls(now)
+        flight._task = asyncio.get_running_loop().create_task(flight._fly(work), context=contextvars.Context())
+        return flight
+
+    async def _fly(self, work: Callable[[], Coroutine[None, None, T]]) -> None:
+        try:
+            self._value = await work()
+        except WxtcbError as error:
+            self._error = error
+        except asyncio.CancelledError:
+            self._error = SessionClosed("the session was closed while this call waited; nothing was sent for it")
+            raise
+        except BaseException as error:
+            self._error = WxtcbError(f"wxtcb failed in itself ({type(error).__name__}); please report it")
+            raise
+        finally:
+            self.landed.set()
+
+    async def wait(self) -> T:
+        """Wait for the end; return the value, or raise a copy of the error."""
+        await self.landed.wait()
+        if self._error is not None:
+            raise copy.copy(self._error) from self._error.__cause__
+        return self._value
+
+    async def aclose(self) -> None:
+        """End the work now; who waits for it gets `SessionClosed`."""
+        self._task.cancel()
+        await asyncio.wait([self._task])

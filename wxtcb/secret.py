@@ -1,0 +1,53 @@
+"""A value that is passed around but never shown."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Self
+from urllib.parse import quote
+
+import attrs
+
+
+@attrs.frozen(repr=False, eq=False)
+class Secret:
+    """A token, ticket, password or app secret; its repr, str and format are always ``***``.
+
+    Two secrets are equal if their values are, compared in constant time. `reveal` is the only way to the value.
+    """
+
+    _value: str
+
+    @classmethod
+    def of(cls, value: str | Self) -> Self:
+        """Wrap *value*, or give it back if it is a `Secret` already."""
+        return value if isinstance(value, cls) else cls(str(value))
+
+    def reveal(self) -> str:
+        """Return the value itself: keep it out of locals, messages and logs."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret cannot be pickled: it would leave the process in clear")
+
+
+def redact(text: str, *secrets: Secret) -> str:
+    """Return *text* with every occurrence of the values of *secrets*, plain or URL-quoted, replaced by ``***``."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret.reveal(), "***").replace(quote(secret.reveal(), safe=""), "***")
+    return text

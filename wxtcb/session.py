@@ -1,0 +1,251 @@
+"""One session per platform: opens and closes everything, and calls."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl as tls
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, cast
+
+import attrs
+
+from wxtcb.arguments import check_base_url, check_count, check_text, field_is, kind_is
+from wxtcb.endpoint import Endpoint, Reply
+from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed, WrongLoop
+from wxtcb.events import Hook, Observers
+from wxtcb.exchange import Exchange, FixedToken, Token
+from wxtcb.gate import Gate
+from wxtcb.retry import RetryPolicy
+from wxtcb.secret import Secret
+from wxtcb.sweep import Sweep
+from wxtcb.tokens.cache import TokenCache
+from wxtcb.tokens.sources import ComponentTicket, TicketSource
+from wxtcb.tokens.stores import MemoryStore, TokenStore
+from wxtcb.transport import AiohttpTransport, Timeout
+from wxtcb.wire import encode
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import aiohttp
+
+R = TypeVar("R", bound=Reply)
+
+Partial = Literal["raise", "return"]
+
+
+@attrs.define(eq=False)
+class _Running:
+    """What exists while a session is open."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: AiohttpTransport
+    gate: Gate
+    exchange: Exchange
+    cache: TokenCache
+    policy: RetryPolicy
+    sweeps: dict[str, Sweep[Reply]] = attrs.field(factory=dict)
+
+    def new_sweep(self, endpoint: Endpoint[Reply]) -> Sweep[Reply]:
+        body = encode({}, endpoint=endpoint.path)
+
+        async def look() -> Reply:
+            return await self.exchange.call(endpoint, body, policy=self.policy, credentials=self.cache)
+
+        return Sweep(look, self.loop.time, self.gate.rest)
+
+    async def aclose(self) -> None:
+        self.gate.close()
+        try:
+            for sweep in self.sweeps.values():
+                await sweep.aclose()
+            await self.cache.aclose()
+        finally:
+            await self.transport.aclose()
+
+
+@attrs.define(eq=False)
+class _Core:
+    """What a session and its views have in common."""
+
+    running: _Running | None = None
+    ended: bool = False
+
+    def get(self) -> _Running:
+        running = self.running
+        if running is None:
+            state = "is closed" if self.ended else "is not open yet: use it inside `async with`"
+            raise SessionClosed(f"the session {state}; nothing was sent")
+        if running.loop is not asyncio.get_running_loop():
+            raise WrongLoop(
+                "the session was entered in another event loop or before a fork; nothing was sent. Enter one session per "
+                "process and loop. Under pytest-asyncio give the fixture and the tests the same loop_scope."
+            )
+        return running
+
+    def __del__(self) -> None:
+        if self.running is not None:
+            warnings.warn("a wxtcb.Session was never closed", ResourceWarning, stacklevel=2, source=self)
+
+
+def _secret(value: str | Secret) -> Secret:
+    if not isinstance(value, str | Secret) or not value:
+        raise InvalidArgument("component_appsecret must be a text that is not empty")
+    return Secret.of(value)
+
+
+def _hidden(value: str | Secret | None) -> Secret | None:
+    return None if value is None else Secret.of(value)
+
+
+def _ticket_source(ticket: str | Secret | TicketSource | None) -> TicketSource:
+    if callable(ticket):
+        return ticket
+    if ticket is not None and (not isinstance(ticket, str | Secret) or not ticket):
+        raise InvalidArgument("ticket must be a text that is not empty, or an async callable that gives the newest one")
+    kept = None if ticket is None else Secret.of(ticket)
+
+    async def constant() -> str | None:
+        return kept.reveal() if kept else None
+
+    return constant
+
+
+def _check_ceiling(name: str, value: object) -> None:
+    if value is not None:
+        check_count(name, value)
+
+
+def _check_partial(name: str, value: object) -> None:
+    if value not in ("raise", "return"):
+        raise InvalidArgument(f"{name} must be 'raise' or 'return', not {value!r}")
+
+
+def _store(store: TokenStore | str | None) -> TokenStore | None:
+    if isinstance(store, str):
+        raise InvalidArgument("token_store: this version has no store for a URL; give a store, or None for this process")
+    return store
+
+
+def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> None:
+    check_base_url(value, allow_http=session.allow_http)
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Session:
+    """The platform's connections, its token, and the way to call; one per platform and process.
+
+    Use it with ``async with``; it may be built before a fork and outside of a loop, and belongs to the loop that enters
+    it. `ticket` is the newest component_verify_ticket or an async callable that gives it. `timeout` bounds one attempt,
+    `connections` the calls under way, `max_fetches_per_hour` the tokens minted (None: no ceiling). `base_url` may be
+    plain http to this machine only, unless `allow_http`. An aiohttp session given as `http` is used with its connector,
+    but without its middlewares, and stays yours to close. `hooks` are called with every event of `wxtcb.events`. With
+    ``partial="return"`` a batch that failed in part is returned, not raised.
+
+    More than one process needs a shared `token_store`: without one each fetches a token, and the fetch of one voids the
+    token of the other.
+
+    Raises `InvalidArgument` for what cannot work. Secrets are in no repr.
+    """
+
+    component_appid: str = attrs.field(validator=field_is(check_text))
+    component_appsecret: Secret = attrs.field(converter=_secret)
+    ticket: TicketSource = attrs.field(default=None, converter=_ticket_source, repr=False)
+    token_store: TokenStore | None = attrs.field(default=None, converter=_store)
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=kind_is(RetryPolicy, optional=False))
+    timeout: Timeout = attrs.field(factory=Timeout, validator=kind_is(Timeout, optional=False))
+    connections: int = attrs.field(default=100, validator=field_is(check_count))
+    max_fetches_per_hour: int | None = attrs.field(default=30, validator=field_is(_check_ceiling))
+    allow_http: bool = False
+    base_url: str = attrs.field(
+        default="https://api.weixin.qq.com",
+        validator=_check_base_url,
+    )
+    proxy: Secret | None = attrs.field(default=None, converter=_hidden)
+    ssl: tls.SSLContext | None = attrs.field(default=None, repr=False, validator=kind_is(tls.SSLContext))
+    http: aiohttp.ClientSession | None = attrs.field(default=None, repr=False)
+    hooks: tuple[Hook, ...] = attrs.field(default=(), converter=tuple)
+    partial: Partial = attrs.field(default="raise", validator=field_is(_check_partial))
+    _core: _Core = attrs.field(factory=_Core, repr=False, alias="_core")
+    _is_view: bool = attrs.field(default=False, repr=False, alias="_is_view")
+
+    async def __aenter__(self) -> Self:
+        self._refuse_on_view("entered")
+        if self._core.running is not None or self._core.ended:
+            raise SessionClosed("a session can be entered once; build another one")
+        self._core.running = self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections and end every wait with `SessionClosed`; a call under way fails as if disconnected."""
+        self._refuse_on_view("closed")
+        if self._core.running is None:
+            return
+        running = self._core.get()
+        self._core.running, self._core.ended = None, True
+        await running.aclose()
+
+    def with_options(self, *, retry: RetryPolicy | None = None, partial: Partial | None = None) -> Self:
+        """Return a view with other options on the same connections and token; it cannot be entered or closed."""
+        return attrs.evolve(self, retry=retry or self.retry, partial=partial or self.partial, _is_view=True)
+
+    async def call(
+        self,
+        endpoint: Endpoint[R],
+        body: Mapping[str, object] | bytes,
+        *,
+        query: Mapping[str, str] | None = None,
+        token: str | Secret | None = None,
+    ) -> R:
+        """Make one call and return its typed reply; what every endpoint coroutine stands on.
+
+        Values of None are left out of *body*; bytes are sent as they are. With a *token* of your own a dead one is
+        raised, never renewed. The overall deadline is yours (``asyncio.timeout``).
+
+        Raises `ApiError`, `TransportError`, `BadReply`, `OutcomeUnknown`, `PartialFailure`, `InvalidArgument` (nothing
+        was sent), `SessionClosed`, `WrongLoop`, and what keeps the token from being renewed: `TicketError`,
+        `TokenCeiling`.
+        """
+        running = self._core.get()
+        encoded = encode(body, endpoint=endpoint.path)
+        credentials = running.cache if token is None else FixedToken(Token(Secret.of(token), 0))
+        del body, token
+        reply = await running.exchange.call(
+            endpoint, encoded, policy=self.retry, credentials=credentials, query=query
+        )
+        if (failed := reply.failed) and self.partial == "raise":
+            raise PartialFailure(reply, failed, endpoint=endpoint.path)
+        return reply
+
+    def sweep(self, endpoint: Endpoint[R]) -> Sweep[R]:
+        """Return the one sweep over *endpoint* (a read without arguments) that all who wait in this session share."""
+        running = self._core.get()
+        sweep = running.sweeps.get(endpoint.path)
+        if sweep is None:
+            sweep = running.sweeps[endpoint.path] = running.new_sweep(endpoint)
+        return cast("Sweep[R]", sweep)
+
+    def _refuse_on_view(self, what: str) -> None:
+        if self._is_view:
+            raise InvalidArgument(f"a view made by with_options cannot be {what}; its session is")
+
+    def _open(self) -> _Running:
+        loop = asyncio.get_running_loop()
+        observers = Observers(self.hooks)
+        transport = AiohttpTransport.open(
+            self.base_url.rstrip("/"), self.timeout, http=self.http, proxy=self.proxy, ssl=self.ssl
+        )
+        gate = Gate(self.connections, loop.time)
+        exchange = Exchange(transport, gate, observers, loop.time)
+        source = ComponentTicket(exchange, self.component_appid, self.component_appsecret, self.ticket, loop.time)
+        store = self.token_store or MemoryStore(loop.time)
+        cache = TokenCache(
+            self.component_appid, source, store, observers, loop.time, gate.rest, self.max_fetches_per_hour
+        )
+        return _Running(loop, transport, gate, exchange, cache, self.retry)

@@ -1,0 +1,1 @@
+"""The life of the component_access_token."""

@@ -1,0 +1,203 @@
+"""The token of a session: fresh without waiting, renewed by one flight, never by a herd."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import attrs
+
+from wxtcb.errors import BadReply, MinuteLimit, SessionClosed, TokenCeiling, WxtcbError
+from wxtcb.events import Observers, RenewalFailed, TokenExpired, TokenRenewed
+from wxtcb.exchange import Token
+from wxtcb.flight import Flight
+from wxtcb.gate import MINUTE
+from wxtcb.tokens.sources import GET_COMPONENT_ACCESS_TOKEN, TokenSource, is_transient
+from wxtcb.tokens.stores import HOUR, TokenRecord, TokenStore
+
+PATIENCE: Final = 5.0
+WORTH_WAITING: Final = 4.0
+LONGEST_PAUSE: Final = 30.0
+NEVER: Final = float("-inf")
+PATH: Final = GET_COMPONENT_ACCESS_TOKEN.path
+
+
+@attrs.frozen
+class Windows:
+    """When to renew a token: from `advisory` on in the background, from `mandatory` on before anybody goes on."""
+
+    advisory: float
+    mandatory: float
+    expiry: float
+
+    @classmethod
+    def of(cls, expiry: float, life: float, uniform: Callable[[float, float], float]) -> Windows:
+        """Draw the windows of a token that lives *life* seconds: 15 and 5 minutes, in proportion when it lives short."""
+        jitter = uniform(0.0, min(60.0, life / 120))
+        return cls(expiry - min(900.0, life / 8) - jitter, expiry - min(300.0, life / 24), expiry)
+
+
+_NO_TOKEN: Final = Windows(NEVER, NEVER, NEVER)
+
+
+@attrs.define(eq=False)
+class TokenCache:
+    """Holds the newest token and renews it in time.
+
+    `get` is a plain check. Everything else happens in one `Flight` at a time, which asks the store, then the source. A
+    failed flight is followed by a pause of 1 s, doubled up to 30 s, in which nothing is fetched.
+    """
+
+    component_appid: str
+    source: TokenSource
+    store: TokenStore
+    observers: Observers
+    now: Callable[[], float]
+    rest: Callable[[float], Awaitable[None]]
+    max_fetches_per_hour: int | None = 30
+    uniform: Callable[[float, float], float] = random.uniform
+    _token: Token | None = attrs.field(init=False, default=None)
+    _windows: Windows = attrs.field(init=False, default=_NO_TOKEN)
+    _fresh_until: float = attrs.field(init=False, default=NEVER)
+    _generation: int = attrs.field(init=False, default=0)
+    _flight: Flight[None] | None = attrs.field(init=False, default=None)
+    _failure: WxtcbError | None = attrs.field(init=False, default=None)
+    _pause: float = attrs.field(init=False, default=0.0)
+    _next_at: float = attrs.field(init=False, default=NEVER)
+    _closed: bool = attrs.field(init=False, default=False)
+
+    def get(self) -> Token | None:
+        """Return the token while it is fresh, else None: then `wait` decides."""
+        return self._token if self.now() < self._fresh_until else None
+
+    async def wait(self) -> Token:
+        """Return a living token, renewing it first where that is due; raise why there is none."""
+        while (token := self.get()) is None:
+            now = self.now()
+            if now < self._windows.expiry:
+                await self._renew_in_time(now)
+                if self._token is not None:
+                    return self._token
+            elif flight := self._fly_if_allowed(now, waiting=True):
+                await self._ride(flight)
+            else:
+                await self._sit_out(self._next_at - now)
+        return token
+
+    def expire(self, token: Token, errcode: int) -> bool:
+        """Drop *token* if it is still the one held: the platform called it dead. Another may be had from `wait`."""
+        if self._token is token:
+            self._token, self._windows, self._fresh_until = None, _NO_TOKEN, NEVER
+            self.observers.emit(TokenExpired(token.generation, errcode))
+        return True
+
+    async def aclose(self) -> None:
+        """End a renewal under way; who waits for it gets `SessionClosed`."""
+        self._closed = True
+        if self._flight is not None:
+            await self._flight.aclose()
+
+    async def _renew_in_time(self, now: float) -> None:
+        """See to a renewal while the token lives; wait for it, within bounds, once it is mandatory."""
+        flight = self._fly_if_allowed(now, waiting=False)
+        if flight is None or now < self._windows.mandatory:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(flight.started_at + PATIENCE):
+                await flight.landed.wait()
+
+    def _fly_if_allowed(self, now: float, *, waiting: bool) -> Flight[None] | None:
+        """Return the flight under way, or a new one unless there is a pause; None while it lasts."""
+        if self._flight is not None and not self._flight.landed.is_set():
+            return self._flight
+        if self._closed:
+            raise SessionClosed("the session is closed; nothing was sent")
+        final = self._failure is not None and not is_transient(self._failure)
+        if now < self._next_at and not (waiting and final):
+            return None
+        cause = self._cause(now)
+        self._flight = Flight.launch(lambda: self._renew(cause), now)
+        return self._flight
+
+    async def _ride(self, flight: Flight[None]) -> None:
+        """Wait for *flight*; raise its failure only if another flight soon would fail the same."""
+        try:
+            await flight.wait()
+        except WxtcbError as error:
+            if isinstance(error, SessionClosed) or not is_transient(error):
+                raise
+
+    async def _sit_out(self, pause: float) -> None:
+        if pause > WORTH_WAITING and self._failure is not None:
+            raise _with_retry_after(self._failure, pause)
+        await self.rest(pause)
+
+    def _cause(self, now: float) -> str:
+        if self._token is None:
+            return "dead" if self._generation else "first"
+        if now >= self._windows.expiry:
+            return "expired"
+        return "advisory" if now < self._windows.mandatory else "mandatory"
+
+    async def _renew(self, cause: str) -> None:
+        started = self.now()
+        try:
+            kept = await self.store.load(self.component_appid)
+            if kept is None or kept.generation <= self._generation or kept.seconds_left <= 0:
+                kept = await self._mint(max(self._generation, kept.generation if kept else 0))
+        except WxtcbError as error:
+            self._note_failure(cause, error, started)
+            raise
+        self._adopt(kept)
+        self.observers.emit(TokenRenewed(kept.generation, cause, kept.seconds_left, self.now() - started))
+
+    async def _mint(self, after: int) -> TokenRecord:
+        await self._stop_at_ceiling()
+        asked_at = self.now()
+        token = await self.source.fetch()
+        age = self.now() - asked_at
+        left = token.expires_in - age
+        if left <= 0:
+            raise BadReply(f"the new token lives {token.expires_in} s", endpoint=PATH, status=200, lasting=True)
+        value, life = token.component_access_token, float(token.expires_in)
+        if not await self.store.save(self.component_appid, value, after=after, life=life, age=age):
+            newer = await self.store.load(self.component_appid)
+            if newer is not None and newer.seconds_left > 0:
+                return newer
+        return TokenRecord(value, after + 1, life, left)
+
+    async def _stop_at_ceiling(self) -> None:
+        if self.max_fetches_per_hour is None:
+            return
+        ages = await self.store.mint_ages(self.component_appid)
+        if len(ages) >= self.max_fetches_per_hour:
+            raise TokenCeiling(self.max_fetches_per_hour, HOUR - ages[-self.max_fetches_per_hour])
+
+    def _adopt(self, record: TokenRecord) -> None:
+        self._token = Token(record.token, record.generation)
+        self._generation = record.generation
+        self._windows = Windows.of(self.now() + record.seconds_left, record.life, self.uniform)
+        self._fresh_until = self._windows.advisory
+        self._failure, self._pause, self._next_at = None, 0.0, NEVER
+
+    def _note_failure(self, cause: str, error: WxtcbError, started: float) -> None:
+        if not is_transient(error):
+            pause = 1.0
+        elif isinstance(error, MinuteLimit):
+            pause = MINUTE
+        else:
+            pause = self._pause = min(LONGEST_PAUSE, 2 * self._pause or 1.0)
+        first_in_its_pause = started >= self._next_at
+        self._failure, self._next_at = error, self.now() + pause
+        if first_in_its_pause:
+            self.observers.emit(RenewalFailed(cause, error, pause))
+
+
+def _with_retry_after(error: WxtcbError, seconds: float) -> WxtcbError:
+    mine = copy.copy(error)
+    mine.retry_after = seconds
+    return mine

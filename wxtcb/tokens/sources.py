@@ -1,0 +1,116 @@
+"""Where a new component_access_token comes from, and the two calls of the layer below the token."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, Final, Protocol
+
+import attrs
+
+from wxtcb.endpoint import Credential, Done, Endpoint, Repeat, Reply
+from wxtcb.errors import ApiError, Busy, CloudFault, MinuteLimit, TicketError, TokenCeiling, WxtcbError
+from wxtcb.exchange import Exchange
+from wxtcb.secret import Secret
+from wxtcb.transport import Cancelled, Request
+from wxtcb.wire import encode
+
+TicketSource = Callable[[], Awaitable[str | None]]
+
+REMEMBERED: Final = 60.0
+
+
+@attrs.frozen
+class ComponentToken(Reply):
+    """A component_access_token and the seconds it lives, counted from when the platform made it."""
+
+    keeps_raw: ClassVar[bool] = False
+
+    component_access_token: Secret
+    expires_in: int
+
+
+GET_COMPONENT_ACCESS_TOKEN: Final = Endpoint(
+    "/cgi-bin/component/api_component_token",
+    ComponentToken,
+    Repeat.ONCE,
+    Credential.NONE,
+    name="get_component_access_token",
+)
+START_PUSH_TICKET: Final = Endpoint(
+    "/cgi-bin/component/api_start_push_ticket", Done, Repeat.SET, Credential.NONE, name="start_push_ticket"
+)
+
+
+class TokenSource(Protocol):
+    """Gives a new token; what it raises is the failure of the renewal."""
+
+    async def fetch(self) -> ComponentToken: ...
+
+
+def is_transient(error: WxtcbError) -> bool:
+    """Tell whether a failed fetch may succeed soon, with the same credentials and the same ticket."""
+    if isinstance(error, TicketError | TokenCeiling):
+        return False
+    return not isinstance(error, ApiError) or isinstance(error, Busy | CloudFault | MinuteLimit)
+
+
+@attrs.define(eq=False)
+class ComponentTicket:
+    """Buys tokens with the app secret and the newest component_verify_ticket.
+
+    A refusal that the same ticket would meet again is remembered for 60 seconds and raised without a request, until the
+    ticket changes.
+    """
+
+    exchange: Exchange
+    component_appid: str
+    component_appsecret: Secret
+    newest_ticket: TicketSource
+    now: Callable[[], float]
+    _refusal: WxtcbError | None = attrs.field(init=False, default=None)
+    _refused_ticket: Secret | None = attrs.field(init=False, default=None)
+    _refused_until: float = attrs.field(init=False, default=0.0)
+
+    async def fetch(self) -> ComponentToken:
+        ticket = await self._ticket()
+        self._raise_if_refused(ticket)
+        fields = {
+            "component_appid": self.component_appid,
+            "component_appsecret": self.component_appsecret,
+            "component_verify_ticket": ticket,
+        }
+        endpoint = GET_COMPONENT_ACCESS_TOKEN
+        result = await self.exchange.attempt(
+            endpoint, Request(endpoint.path, encode(fields, endpoint=endpoint.path))
+        )
+        if isinstance(result, Cancelled):
+            raise asyncio.CancelledError(*result.args)
+        if isinstance(result, ComponentToken):
+            return result
+        if not is_transient(result):
+            self._refusal, self._refused_ticket, self._refused_until = result, ticket, self.now() + REMEMBERED
+        raise result
+
+    async def _ticket(self) -> Secret:
+        try:
+            ticket = await self.newest_ticket()
+        except WxtcbError:
+            raise
+        except Exception as error:
+            raise TicketError(f"the ticket source failed ({type(error).__name__}); no token was asked for") from error
+        if not ticket:
+            raise TicketError(
+                "there is no component_verify_ticket yet, so no token can be bought; nothing was sent. WeChat pushes one "
+                "every 10 minutes to the platform's authorisation-event URL; api.token.start_push_ticket (re)starts that."
+            )
+        return Secret(ticket)
+
+    def _raise_if_refused(self, ticket: Secret) -> None:
+        left = self._refused_until - self.now()
+        if self._refusal is not None and left > 0 and ticket == self._refused_ticket:
+            again = copy.copy(self._refusal)
+            again.retry_after = left
+            raise again
+

@@ -1,0 +1,204 @@
+"""The wire: bodies to JSON, JSON to replies, and the errcode envelope around them.
+
+A value of None is never sent, and nothing else is ever left out. Replies are read strictly where it matters (a null or
+a number is no text) and leniently where the platform may grow (unknown fields are ignored).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from types import GenericAlias
+from typing import Any, Final, TypeVar, cast, get_args, get_origin
+
+import attrs
+import cattrs
+import orjson
+from cattrs.gen import make_dict_structure_fn
+
+from wxtcb.endpoint import Credential, Endpoint, Reply
+from wxtcb.errors import ApiError, BadReply, InvalidArgument, api_error
+from wxtcb.secret import Secret, redact
+
+R = TypeVar("R", bound=Reply)
+
+SPELLINGS: Final = "wxtcb.spellings"
+
+_RID = re.compile(r"\brid:\s*([0-9A-Za-z-]+)")
+_BOM = b"\xef\xbb\xbf"
+
+
+def also_spelled(*names: str) -> dict[str, tuple[str, ...]]:
+    """Return attrs metadata for a reply field that the platform writes in other ways too."""
+    return {SPELLINGS: names}
+
+
+@attrs.frozen(repr=False)
+class Body:
+    """The bytes of a request and the secrets in them; its repr shows the size alone."""
+
+    data: bytes
+    secrets: tuple[Secret, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<body of {len(self.data)} bytes>"
+
+
+def encode(body: Mapping[str, object] | bytes, *, endpoint: str) -> Body:
+    """Write a request body; `InvalidArgument` if something in it has no place in JSON."""
+    if isinstance(body, bytes):
+        return Body(body)
+    secrets: list[Secret] = []
+    try:
+        fields = {key: _to_wire(value, secrets) for key, value in body.items() if value is not None}
+        return Body(orjson.dumps(fields), tuple(secrets))
+    except (orjson.JSONEncodeError, ValueError, RecursionError) as error:
+        reason = str(error)
+    raise InvalidArgument(f"{endpoint}: the body cannot be written as JSON: {reason}", endpoint=endpoint)
+
+
+def _to_wire(value: object, secrets: list[Secret]) -> object:
+    if isinstance(value, str | int):
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"JSON has no {value}")
+    if isinstance(value, Secret):
+        secrets.append(value)
+        return value.reveal()
+    if isinstance(value, list | tuple):
+        return [_to_wire(each, secrets) for each in value]
+    if attrs.has(kind := type(value)):
+        value = {field.name: getattr(value, field.name) for field in attrs.fields(kind)}
+    if isinstance(value, Mapping):
+        return {key: _to_wire(each, secrets) for key, each in value.items() if each is not None}
+    return value
+
+
+def read_reply(endpoint: Endpoint[R], data: bytes, hide: tuple[Secret, ...] = ()) -> R | ApiError | BadReply:
+    """Read the body of an HTTP 200: the typed reply, the error its errcode stands for, or why it is neither.
+
+    Nothing of the body is quoted but errmsg and the beginning of a page that is no JSON, with the values of *hide*
+    blotted out.
+    """
+
+    def bad(reason: str, *, lasting: bool = False) -> BadReply:
+        return BadReply(reason, endpoint=endpoint.path, status=200, lasting=lasting)
+
+    try:
+        fields = orjson.loads(data.removeprefix(_BOM))
+    except orjson.JSONDecodeError as error:
+        return bad(_why_not_json(data, error, hide))
+    if not isinstance(fields, dict):
+        return bad(f"the reply is a JSON {type(fields).__name__}, not an object")
+    errcode = fields.get("errcode", 0)
+    if type(errcode) is not int:
+        return bad("the reply's errcode is not a number")
+    if errcode != 0:
+        return _refusal(endpoint, errcode, fields.get("errmsg"), hide)
+    try:
+        reply = _converter.structure(fields, endpoint.reply)
+    except (cattrs.BaseValidationError, TypeError, ValueError) as error:
+        return bad("; ".join(cattrs.transform_error(error)), lasting=True)
+    if reply.keeps_raw:
+        object.__setattr__(reply, "_raw", data)
+    return reply
+
+
+def _refusal(endpoint: Endpoint[Reply], errcode: int, errmsg: object, hide: tuple[Secret, ...]) -> ApiError:
+    text = redact(errmsg, *hide) if isinstance(errmsg, str) else ""
+    found = _RID.search(text)
+    tokenless = endpoint.credential is Credential.NONE
+    return api_error(errcode, text, endpoint=endpoint.path, rid=found and found[1], tokenless=tokenless)
+
+
+def _why_not_json(data: bytes, error: orjson.JSONDecodeError, hide: tuple[Secret, ...]) -> str:
+    if not data:
+        return "the reply is empty"
+    return f"the reply is not JSON (line {error.lineno}, column {error.colno}): {excerpt(data, hide)}"
+
+
+def excerpt(data: bytes, hide: tuple[Secret, ...]) -> str:
+    """Quote the beginning of a page that is no reply, without tags and without the values of *hide*.
+
+    What begins like JSON is not quoted at all: it may be a reply cut short, with a new token in it.
+    """
+    size = f"{len(data)} bytes"
+    if data.lstrip()[:1] in (b"{", b"["):
+        return size
+    text = redact(data.decode(errors="replace"), *hide)
+    return f"{size}, {' '.join(re.sub(r'<[^>]*>', ' ', text[:4096]).split())[:120]!r}"
+
+
+def raw(reply: Reply) -> Mapping[str, object]:
+    """Return the JSON object that *reply* was read from; for fields that wxtcb does not know.
+
+    Raises `InvalidArgument` for a reply that was not read from the platform.
+    """
+    data = getattr(reply, "_raw", None)
+    if data is None:
+        raise InvalidArgument(f"this {type(reply).__name__} was not read from a reply of the platform")
+    return cast("Mapping[str, object]", orjson.loads(data.removeprefix(_BOM)))
+
+
+def _exactly(*accepted: type) -> Callable[[object, object], object]:
+    def read(value: object, _: object) -> object:
+        if type(value) in accepted:
+            return value
+        raise TypeError(accepted[0].__name__)
+
+    return read
+
+
+def _text_to_secret(value: object, _: object) -> Secret:
+    if isinstance(value, str) and value:
+        return Secret(value)
+    raise TypeError("str")
+
+
+def _structure_attrs(cls: type[attrs.AttrsInstance], converter: cattrs.Converter) -> Callable[[Any, Any], object]:
+    fill = make_dict_structure_fn(cls, converter)
+    spelled = {f.name: f.metadata[SPELLINGS] for f in attrs.fields(cls) if SPELLINGS in f.metadata}
+
+    def read(value: Any, kind: Any) -> object:
+        if not isinstance(value, dict):
+            raise TypeError("object")
+        for name, others in spelled.items():
+            if name not in value:
+                value = value | {name: value[other] for other in others if other in value}
+        return fill(value, kind)
+
+    return read
+
+
+def _is_tuple(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _structure_tuple(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], tuple[object, ...]]:
+    entries = GenericAlias(list, get_args(kind)[:1])
+    fill = converter.get_structure_hook(entries)
+
+    def read(value: Any, _: Any) -> tuple[object, ...]:
+        if value is None:
+            return ()
+        if not isinstance(value, list):
+            raise TypeError("array")
+        return tuple(fill(value, entries))
+
+    return read
+
+
+def _make_converter() -> cattrs.Converter:
+    made = cattrs.Converter()
+    made.register_structure_hook(str, _exactly(str))
+    made.register_structure_hook(int, _exactly(int))
+    made.register_structure_hook(bool, _exactly(bool))
+    made.register_structure_hook(float, _exactly(float, int))
+    made.register_structure_hook_factory(attrs.has, _structure_attrs)
+    made.register_structure_hook_factory(_is_tuple, _structure_tuple)
+    made.register_structure_hook_func(lambda kind: kind is Secret, _text_to_secret)
+    return made
+
+
+_converter: Final = _make_converter()
