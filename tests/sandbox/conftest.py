@@ -15,18 +15,18 @@ from .rig import Clock, Rig
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands still."""
+    """Stop the clock until a test moves it."""
     return Clock()
 
 
 @pytest.fixture
 def world(clock: Clock) -> World:
-    """A world under that clock, at the Unix time 1,600,000,000."""
+    """Make a world under that clock, at the Unix time 1,600,000,000."""
     return World(clock=clock, epoch=1_600_000_000)
 
 
 @pytest_asyncio.fixture
 async def rig(world: World, clock: Clock) -> AsyncIterator[Rig]:
-    """A sandbox with that world, and a client of it."""
+    """Serve a sandbox with that world, and a client of it."""
     async with Sandbox(world=world) as box, aiohttp.ClientSession(box.url) as http:
         yield Rig(box, clock, http)

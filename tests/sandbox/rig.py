@@ -42,7 +42,8 @@ class Rig:
         """Post JSON and return the JSON answered, whatever it says."""
         async with self.http.post(path, json=body, params=query) as reply:
             assert reply.status == 200
-            return await reply.json(content_type=None)
+            answer: dict[str, Any] = await reply.json(content_type=None)
+            return answer
 
     async def call(self, path: str, body: object) -> dict[str, Any]:
         """Post JSON with a token that was just minted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 import pytest
@@ -92,7 +93,7 @@ async def test_a_service_is_established_once(rig: Rig) -> None:
 async def test_a_body_must_be_a_json_object(rig: Rig, raw: bytes, errcode: int) -> None:
     """Empty, unreadable, other JSON and oversized bodies have their own errcodes."""
     query = {"access_token": rig.box.world.mint()}
-    async with rig.http.post(LIST, data=raw, params=query) as reply:
+    async with rig.http.post(LIST, data=io.BytesIO(raw), params=query) as reply:
         assert (await reply.json(content_type=None))["errcode"] == errcode
         assert reply.headers["Content-Type"] == "application/json; encoding=utf-8"
 

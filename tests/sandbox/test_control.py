@@ -10,6 +10,7 @@ from .rig import CREATE, LIST, Rig
 
 
 async def side(rig: Rig, method: str, path: str, **options: Any) -> tuple[int, Any]:
+    """Knock at the side door."""
     async with rig.http.request(method, f"/_sandbox{path}", **options) as reply:
         return reply.status, await reply.json()
 

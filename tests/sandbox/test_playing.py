@@ -7,12 +7,24 @@ import gzip
 
 import aiohttp
 import pytest
+from attrs import define, field
 
-from wxtcb.sandbox import Fault, Sandbox, Trouble, World
+from wxtcb.sandbox import Fault, Faults, Sandbox, Trouble, World
 
 from .rig import CREATE, LIST, TOKEN, Clock, Rig
 
 ALIAS = {"alias": "a"}
+
+
+@define(eq=False)
+class Watched(Faults):
+    """Faults that say when one struck."""
+
+    struck: asyncio.Event = field(init=False, factory=asyncio.Event)
+
+    def choose(self, path: str) -> Fault | None:
+        self.struck.set()
+        return super().choose(path)
 
 
 def acted(rig: Rig) -> bool:
@@ -22,6 +34,7 @@ def acted(rig: Rig) -> bool:
 
 
 async def post(rig: Rig) -> tuple[int, str, bytes]:
+    """Create an environment and return the raw reply."""
     query = {"access_token": rig.box.world.mint()}
     async with rig.http.post(CREATE, json=ALIAS, params=query, allow_redirects=False) as reply:
         return reply.status, reply.headers.get("Content-Type", ""), await reply.read()
@@ -46,7 +59,7 @@ async def test_an_error_can_hide_an_act(rig: Rig, trouble: Trouble, errcode: int
 
 
 @pytest.mark.parametrize(("trouble", "acts"), [("drop", False), ("drop-after", True), ("truncate", True)])
-async def test_a_connection_is_lost(rig: Rig, trouble: str, acts: bool) -> None:
+async def test_a_connection_is_lost(rig: Rig, trouble: str, *, acts: bool) -> None:
     """The client gets an error of its transport, and the next call is served."""
     rig.box.faults.add(Fault(Trouble(trouble), times=1))
     with pytest.raises(aiohttp.ClientError):
@@ -71,15 +84,15 @@ async def test_slow_acts_first(world: World) -> None:
 
 
 @pytest.mark.parametrize(("after", "acts"), [(False, False), (True, True)])
-async def test_a_hanging_answer_ends_with_the_sandbox(world: World, after: bool, acts: bool) -> None:
+async def test_a_hanging_answer_ends_with_the_sandbox(world: World, *, after: bool, acts: bool) -> None:
     """Closing the sandbox frees the client at once."""
     async with aiohttp.ClientSession() as http:
-        async with Sandbox(world=world) as box:
+        faults = Watched()
+        async with Sandbox(world=world, faults=faults) as box:
             _ = box.faults.hang_after() if after else box.faults.hang()
             query = {"access_token": world.mint()}
             waiting = asyncio.ensure_future(http.post(box.url + CREATE, json=ALIAS, params=query))
-            while not box.seen:
-                await asyncio.sleep(0)
+            await faults.struck.wait()
         with pytest.raises(aiohttp.ClientError):
             await waiting
     assert bool(world.environments) is acts
@@ -87,10 +100,10 @@ async def test_a_hanging_answer_ends_with_the_sandbox(world: World, after: bool,
 
 async def test_a_client_may_leave_a_hanging_answer(rig: Rig) -> None:
     """The sandbox goes on serving others."""
-    rig.box.faults.hang(times=1)
+    rig.box.faults = faults = Watched()
+    faults.hang(times=1)
     waiting = asyncio.ensure_future(rig.call(CREATE, ALIAS))
-    while not rig.box.seen:
-        await asyncio.sleep(0)
+    await faults.struck.wait()
     waiting.cancel()
     assert (await rig.call(LIST, {}))["errcode"] == 0
 
@@ -106,7 +119,7 @@ async def test_a_client_may_leave_a_hanging_answer(rig: Rig) -> None:
         (Trouble.ECHO_PAGE, 0, 502, True),
     ],
 )
-async def test_html_comes_instead(rig: Rig, trouble: Trouble, status: int, shown: int, acts: bool) -> None:
+async def test_html_comes_instead(rig: Rig, trouble: Trouble, status: int, shown: int, *, acts: bool) -> None:
     """Another HTTP status comes with an HTML page."""
     rig.box.faults.add(Fault(trouble, status=status))
     assert (await post(rig))[:2] == (shown, "text/html; charset=utf-8")
@@ -200,10 +213,10 @@ async def test_tokens_are_killed_at_intervals(rig: Rig) -> None:
     rig.box.faults.kill_token_every = 0.2
     token = rig.box.world.mint()
     assert (await rig.post(LIST, {}, access_token=token))["errcode"] == 0
-    rig.clock.pass_(0.2)
+    rig.clock.pass_(0.25)
     await rig.post(TOKEN, {})
     assert (await rig.post(LIST, {}, access_token=token))["errcode"] == 42001
-    rig.clock.pass_(0.2)
+    rig.clock.pass_(0.25)
     assert (await rig.post(LIST, {}, access_token=token))["errcode"] == 42001
     assert rig.box.world.kills == 1
 
@@ -224,7 +237,7 @@ def test_recipes_are_named_like_their_trouble(rig_free: Sandbox, name: str) -> N
 
 @pytest.fixture
 def rig_free() -> Sandbox:
-    """A sandbox that is never entered."""
+    """Make a sandbox that is never entered."""
     return Sandbox()
 
 

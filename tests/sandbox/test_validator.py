@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wxtcb.sandbox.handlers import HANDLERS
 from wxtcb.sandbox.refusal import Refused
 from wxtcb.sandbox.schema import CALLS, Field, Kind, Shape, read_call
-from wxtcb.sandbox.validator import check_body
+from wxtcb.sandbox.validator import check_body, check_query
 
 from .rig import CREATE, ESTABLISH, SHARE, TOKEN
 
@@ -34,6 +34,7 @@ def bodies(shape: Shape) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def values(field: Field) -> st.SearchStrategy[Any]:
+    """Generate values that a field may have."""
     one = bodies(field.shape) if field.shape else VALUES[field.kind]
     return st.lists(one, min_size=1, max_size=3) if field.many else one
 
@@ -48,6 +49,7 @@ def keys(node: Any, steps: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def holder(body: Any, steps: tuple[Any, ...]) -> Any:
+    """Return the object in which the last step is a key."""
     for step in steps[:-1]:
         body = body[step]
     return body
@@ -114,6 +116,31 @@ def test_a_number_may_be_whole_or_not() -> None:
     check_body(call, {"n": 1})
     with pytest.raises(Refused, match="i must be integer"):
         check_body(call, {"i": 2.0})
+
+
+def test_a_field_can_have_its_place_in_the_query() -> None:
+    """There it is judged as strictly as in the body; one of both places is asked for in both."""
+    call = read_call(
+        {
+            "name": "x",
+            "path": "/x",
+            "method": "POST",
+            "credential": "component",
+            "fields": [
+                {"name": "env", "type": "string", "required": True, "place": "query"},
+                {"name": "action", "type": "string", "required": True, "place": "query+body"},
+            ],
+            "errcodes": [],
+        }
+    )
+    check_query(call, {"access_token": "", "env": "e", "action": "get"})
+    check_body(call, {"action": "get"})
+    for query, errcode in (({"env": "e"}, 40101), ({"env": "", "action": "get"}, 40097), ({"envs": "e"}, 40097)):
+        with pytest.raises(Refused, match=r"\?") as refused:
+            check_query(call, query)
+        assert refused.value.errcode == errcode
+    with pytest.raises(Refused, match="unknown field env"):
+        check_body(call, {"action": "get", "env": "e"})
 
 
 def test_facts_and_handlers_name_the_same_paths() -> None:

@@ -14,14 +14,18 @@ from .rig import CREATE, LIST, Clock
 
 
 def listed(world: World) -> list[dict[str, str]]:
-    return orjson.loads(world.look())
+    """Look once."""
+    rows: list[dict[str, str]] = orjson.loads(world.look())
+    return rows
 
 
 def status(world: World) -> list[str]:
+    """Look once, at statuses only."""
     return [row["status"] for row in listed(world)]
 
 
 def refused(world: World, token: str | None) -> int:
+    """Return the errcode that a token draws."""
     with pytest.raises(Refused) as no:
         world.tokens.check_token(token, world.clock())
     return no.value.errcode
@@ -212,6 +216,6 @@ def test_mints_can_be_limited(world: World) -> None:
 @pytest.mark.parametrize(
     ("appid", "fits"), [("wx5fe6bb43205e9e07", True), ("wx5fe6bb43205e9e7", False), ("wx5fe6bb43205e9e07\n", False)]
 )
-def test_an_appid_has_a_shape(appid: str, fits: bool) -> None:
+def test_an_appid_has_a_shape(appid: str, *, fits: bool) -> None:
     """The letters wx and sixteen of 0-9a-z, nothing more."""
     assert looks_like_appid(appid) is fits

@@ -1,0 +1,126 @@
+"""Storms: many tasks on one session while the platform misbehaves, the platform being another process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import attrs
+import pytest
+
+import wxtcb
+from wxtcb.api import environment
+from wxtcb.events import TokenRenewed
+
+PATIENT = 1.0
+
+
+@attrs.define
+class Tally:
+    """What a storm showed."""
+
+    done: int = 0
+    longest: float = 0.0
+    longest_renewal: float = 0.0
+    failures: list = attrs.field(factory=list)
+
+    def hear(self, event):
+        if isinstance(event, TokenRenewed):
+            self.longest_renewal = max(self.longest_renewal, event.elapsed)
+
+    async def call(self, session):
+        started = time.monotonic()
+        try:
+            await environment.describe_envs(session)
+        except wxtcb.WxtcbError as error:
+            self.failures.append(error)
+        self.done += 1
+        self.longest = max(self.longest, time.monotonic() - started)
+
+
+async def storm(session, tally, *, tasks, seconds):
+    end = time.monotonic() + seconds
+
+    async def caller():
+        while time.monotonic() < end and not tally.failures:
+            await tally.call(session)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(tasks):
+            group.create_task(caller())
+
+
+async def test_calls_survive_when_token_is_killed_again_and_again(box_process, scale):
+    """500 tasks never fail, wait or fetch too much while the token is killed every 200 ms."""
+    tally = Tally()
+    async with (
+        box_process(kill_token_every=0.2) as box,
+        box.session(max_fetches_per_hour=None, hooks=[tally.hear]) as session,
+    ):
+        await storm(session, tally, tasks=500, seconds=10 * scale)
+        state = await box.state()
+    print(tally, state["kills"], state["mints"])
+    assert tally.failures == []
+    assert state["kills"] >= 30 * scale
+    assert state["mints"] <= state["kills"] + 1
+    assert tally.longest <= tally.longest_renewal + PATIENT
+
+
+async def test_ceiling_ends_storm_when_something_keeps_voiding_tokens(box_process):
+    """The default ceiling stops a storm of renewals with the error that says why."""
+    tally = Tally()
+    async with box_process(kill_token_every=0.02) as box, box.session() as session:
+        await storm(session, tally, tasks=50, seconds=20)
+        state = await box.state()
+    assert state["mints"] == 30
+    assert {type(error) for error in tally.failures} <= {wxtcb.TokenCeiling, wxtcb.TokenDead}
+    ceiling = next(error for error in tally.failures if isinstance(error, wxtcb.TokenCeiling))
+    assert "token_store" in str(ceiling)
+    assert 3500 < ceiling.retry_after <= 3600
+
+
+async def test_first_calls_share_one_fetch_when_ten_thousand_come_at_once(box_process, scale):
+    """10,000 first calls at once make one token fetch, and cancelling half of them changes nothing for the rest."""
+    calls = int(10_000 * scale)
+    async with box_process() as box, box.session() as session:
+        tasks = [asyncio.create_task(environment.describe_envs(session)) for _ in range(calls)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        state = await box.state()
+    assert state["mints"] == 1
+    assert all(isinstance(result, environment.EnvList) for result in results[1::2])
+
+
+async def test_hardly_a_call_fails_when_three_in_ten_answers_are_busy(box_process, scale):
+    """At 30 % of -1, at most 1 READ in 1,000 fails, and none for want of quota."""
+    calls = iter(range(int(5_000 * scale)))
+    tally = Tally()
+
+    async def caller(session):
+        for _ in calls:
+            await tally.call(session)
+
+    async with box_process(busy=0.3) as box, box.session() as session, asyncio.TaskGroup() as group:
+        for _ in range(int(500 * scale)):
+            group.create_task(caller(session))
+    assert tally.done == int(5_000 * scale)
+    assert len(tally.failures) <= tally.done / 1_000
+    assert all("sent 8 times" in error.__notes__[0] for error in tally.failures)
+
+
+@pytest.mark.parametrize("keep", [0, 1], ids=["all", "all but one"])
+async def test_renewal_goes_on_when_waiters_are_cancelled(box_process, keep):
+    """Cancelling all waiters of the first renewal, or all but one, neither cancels nor repeats it."""
+    async with box_process() as box, box.session() as session:
+        tasks = [asyncio.create_task(environment.describe_envs(session)) for _ in range(100)]
+        await asyncio.sleep(0)
+        for task in tasks[keep:]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await environment.describe_envs(session)
+        state = await box.state()
+    assert state["mints"] == 1
+    assert all(task.cancelled() for task in tasks[keep:])
+    assert not any(task.cancelled() for task in tasks[:keep])

@@ -1,0 +1,101 @@
+"""One request and the platform's answer to it, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import orjson
+from attrs import field, frozen
+
+__all__ = ["CREDENTIAL", "Answer", "Asked", "Body", "SeenRequest", "ok"]
+
+CREDENTIAL: Final = "access_token"
+
+
+@frozen
+class Asked:
+    """A request off the wire; `flaw` is the errcode of a body that cannot be read as a JSON object, else 0."""
+
+    method: str
+    path: str
+    url: str = field(repr=False)
+    query: Mapping[str, str] = field(repr=False)
+    raw: bytes = field(repr=False)
+    document: object = field(repr=False)
+    flaw: int
+
+    @classmethod
+    def read(cls, method: str, url: str, query: Mapping[str, str], raw: bytes | None) -> Asked:
+        """Read a request; `raw` is None when the body was over the limit."""
+        document, flaw = _read_document(raw)
+        return cls(method, url.partition("?")[0], url, query, raw or b"", document, flaw)
+
+
+def _read_document(raw: bytes | None) -> tuple[object, int]:
+    if raw is None:
+        return None, 45002
+    if not raw:
+        return None, 44002
+    try:
+        document = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None, 47001
+    return document, 0 if type(document) is dict else 47001
+
+
+@frozen
+class Answer:
+    """What the platform says; `acted` when the call took effect."""
+
+    errcode: int
+    body: bytes
+    acted: bool
+
+
+@frozen
+class Body:
+    """What passed the validator, so that its fields are known to have the types the facts state.
+
+    Query parameters that the facts name stand among the fields; where a call sends one twice, the body's counts.
+    """
+
+    fields: Mapping[str, object] = field(repr=False)
+
+    def text(self, name: str) -> str:
+        """Return a required string."""
+        return cast("str", self.fields[name])
+
+    def maybe_text(self, name: str) -> str | None:
+        """Return an optional string."""
+        return cast("str | None", self.fields.get(name))
+
+    def texts(self, name: str) -> list[str]:
+        """Return a required array of strings."""
+        return cast("list[str]", self.fields[name])
+
+    def rows(self, name: str) -> list[Body]:
+        """Return a required array of objects."""
+        return [Body(row) for row in cast("list[dict[str, object]]", self.fields[name])]
+
+
+def ok(**fields: object) -> bytes:
+    """Encode a success with these reply fields after errcode and errmsg."""
+    return orjson.dumps({"errcode": 0, "errmsg": "ok", **fields})
+
+
+@frozen
+class SeenRequest:
+    """What came and what was done with it; the token in the query is replaced by `***`.
+
+    `errcode` is None where no readable one was answered. `outcome` is "answered", "not found", or the name of the
+    fault that was played. `at` is on the world's clock. `acted`: the call took effect, whatever the client got to see.
+    """
+
+    path: str
+    query: Mapping[str, str]
+    body: Any = field(repr=False)  # whatever JSON the client sent; None if it was not JSON
+    at: float = 0.0
+    errcode: int | None = None
+    outcome: str = "answered"
+    acted: bool = False

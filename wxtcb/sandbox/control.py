@@ -1,0 +1,131 @@
+"""The side door for other processes and other languages: HTTP under `/_sandbox`, outside the simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, cast
+
+import orjson
+from attrs import frozen
+
+from wxtcb.sandbox.asked import SeenRequest
+from wxtcb.sandbox.fault import BadFault
+from wxtcb.sandbox.faults import Faults
+from wxtcb.sandbox.world import World
+
+__all__ = ["PREFIX", "Controlled", "Page", "control"]
+
+PREFIX: Final = "/_sandbox"
+
+
+class Controlled(Protocol):
+    """What the side door opens on."""
+
+    @property
+    def world(self) -> World:
+        """The simulated platform."""
+        ...
+
+    @property
+    def faults(self) -> Faults:
+        """The faults in force."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Requests so far, by path."""
+        ...
+
+    def recent(self) -> list[SeenRequest]:
+        """Return what was seen, oldest first."""
+        ...
+
+
+@frozen
+class Page:
+    """A JSON answer of the side door."""
+
+    status: int
+    body: bytes
+
+
+def control(box: Controlled, method: str, path: str, raw: bytes) -> Page:
+    """Answer a request to the side door; one that is not understood changes nothing and gets a 4xx."""
+    action = _ACTIONS.get((method, path))
+    if action is None:
+        return _problem(404, f"no {method} {path}")
+    try:
+        return Page(200, orjson.dumps(action(box, raw)))
+    except (BadFault, orjson.JSONDecodeError) as problem:
+        return _problem(400, str(problem))
+
+
+def _problem(status: int, words: str) -> Page:
+    return Page(status, orjson.dumps({"error": words}))
+
+
+def _state(box: Controlled, _raw: bytes) -> object:
+    world = box.world
+    return {
+        "component_appid": world.tokens.appid,
+        "component_appsecret": world.tokens.secret,
+        "ticket": world.ticket,
+        "mints": world.mints,
+        "kills": world.kills,
+        "counts": dict(box.counts),
+        "environments": [
+            {"env": row.env, "alias": row.alias, "status": row.status} for row in world.environments.values()
+        ],
+    }
+
+
+def _add_faults(box: Controlled, raw: bytes) -> object:
+    return {"added": box.faults.load(orjson.loads(raw))}
+
+
+def _clear_faults(box: Controlled, _raw: bytes) -> object:
+    box.faults.clear()
+    return {}
+
+
+def _kill_token(box: Controlled, raw: bytes) -> object:
+    """Kill now; with a body `{"every": seconds | null}` set the interval instead."""
+    if not raw:
+        return {"killed": box.world.kill_token()}
+    box.faults.kill_token_every = _read_interval(orjson.loads(raw))
+    return {"every": box.faults.kill_token_every}
+
+
+def _read_interval(order: object) -> float | None:
+    if not isinstance(order, dict) or set(cast("dict[str, object]", order)) != {"every"}:
+        raise BadFault('$ must be {"every": seconds or null}')
+    every = cast("dict[str, object]", order)["every"]
+    if every is None:
+        return None
+    if type(every) not in (int, float):
+        raise BadFault("$.every must be a number or null")
+    return float(cast("float", every))
+
+
+def _seen(box: Controlled, _raw: bytes) -> object:
+    return [
+        {
+            "path": seen.path,
+            "query": dict(seen.query),
+            "body": seen.body,
+            "at": seen.at,
+            "errcode": seen.errcode,
+            "outcome": seen.outcome,
+            "acted": seen.acted,
+        }
+        for seen in box.recent()
+    ]
+
+
+_ACTIONS: Final[dict[tuple[str, str], Callable[[Controlled, bytes], object]]] = {
+    ("GET", PREFIX): _state,
+    ("GET", f"{PREFIX}/seen"): _seen,
+    ("POST", f"{PREFIX}/faults"): _add_faults,
+    ("DELETE", f"{PREFIX}/faults"): _clear_faults,
+    ("POST", f"{PREFIX}/kill-token"): _kill_token,
+}

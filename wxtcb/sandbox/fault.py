@@ -1,0 +1,113 @@
+"""One thing that goes wrong, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from math import inf
+from typing import Final, cast
+
+from attrs import Attribute, field, fields, frozen
+from attrs.validators import instance_of, optional
+
+__all__ = ["BadFault", "Fault", "Trouble", "read_fault"]
+
+
+class Trouble(Enum):
+    """What goes wrong; `_AFTER` and everything that only changes the reply: the call took effect first."""
+
+    BUSY = "busy"
+    BUSY_AFTER = "busy-after"
+    SYSTEM_ERROR_AFTER = "system-error-after"
+    ERRCODE = "errcode"
+    KILL = "kill-token"
+    DROP = "drop"
+    DROP_AFTER = "drop-after"
+    TRUNCATE = "truncate"
+    SLOW = "slow"
+    HANG = "hang"
+    HANG_AFTER = "hang-after"
+    HTTP = "http"
+    HTTP_AFTER = "http-after"
+    REDIRECT = "redirect"
+    PLAIN = "plain"
+    GZIP = "gzip"
+    EMPTY = "empty"
+    NOT_OBJECT = "not-object"
+    MISSING = "missing"
+    HUGE = "huge"
+    HICCUP = "hiccup"
+    ECHO_PAGE = "echo-page"
+    ECHO_MESSAGE = "echo-message"
+
+
+class BadFault(ValueError):
+    """A fault that was described in JSON is not one; the message names the place."""
+
+
+def _whole(_fault: object, attribute: Attribute[int], value: object) -> None:
+    if type(value) is not int:
+        raise TypeError(f"{attribute.name} must be an integer")
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise TypeError("envs must be a list")
+    return tuple(str(name) for name in cast("list[object]", value))
+
+
+_TEXT: Final = instance_of(str)
+
+
+def _at_least(least: float, most: float = inf) -> Callable[[object, Attribute[float], object], None]:
+    def check(_fault: object, attribute: Attribute[float], value: object) -> None:
+        if type(value) not in (int, float) or not least <= cast("float", value) <= most:
+            raise ValueError(f"{attribute.name} is out of range")
+
+    return check
+
+
+def _count(_fault: object, attribute: Attribute[int], value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{attribute.name} must be an integer from 1 on")
+
+
+@frozen(kw_only=True)
+class Fault:
+    """A fault to play.
+
+    `path`: None stands for every call that carries a token; calls without one must be named. `times`: after so many
+    plays it is over; None: never. `probability`: of being played on a request that it fits, from the seeded stream.
+
+    What else counts depends on `trouble`: `errcode` for ERRCODE and ECHO_MESSAGE; `status` for HTTP, HTTP_AFTER,
+    REDIRECT and ECHO_PAGE (0 means 502, redirects 307); `seconds` for SLOW; `megabytes` for HUGE; `text`, the raw
+    reply, for NOT_OBJECT; `name`, a dotted one, for MISSING; `envs` or `newest` for HICCUP (neither: all vanish).
+    """
+
+    trouble: Trouble = field(kw_only=False, validator=instance_of(Trouble))
+    path: str | None = field(default=None, validator=optional(_TEXT))
+    times: int | None = field(default=None, validator=optional(_count))
+    probability: float = field(default=1.0, validator=_at_least(0, 1))
+    errcode: int = field(default=-1, validator=_whole)
+    status: int = field(default=0, validator=_whole)
+    seconds: float = field(default=0.0, validator=_at_least(0))
+    megabytes: int = field(default=1, validator=_count)
+    text: str = field(default="[]", validator=_TEXT)
+    name: str = field(default="errcode", validator=_TEXT)
+    envs: tuple[str, ...] = field(default=(), converter=_names)
+    newest: int | None = field(default=None, validator=optional(_count))
+
+
+def read_fault(entry: object, place: str) -> Fault:
+    """Read a fault from its JSON form: `{"trouble": "busy-after", "times": 1, ...}`. Strict: `BadFault`."""
+    if not isinstance(entry, dict):
+        raise BadFault(f"{place} must be an object")
+    given = dict(cast("Mapping[str, object]", entry))
+    unknown = sorted(given.keys() - {known.name for known in fields(Fault)})
+    if unknown:
+        raise BadFault(f"{place}.{unknown[0]} is unknown")
+    try:
+        trouble = Trouble(given.pop("trouble", None))
+        return cast("Callable[..., Fault]", Fault)(trouble, **given)
+    except (TypeError, ValueError) as problem:
+        raise BadFault(f"{place}: {problem.args[0]}") from None

@@ -1,0 +1,16 @@
+"""What each call does to the world, once the validator has let it pass; one module per file of `wxtcb.api`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from wxtcb.sandbox.handlers import cloudrun, environment, token
+from wxtcb.sandbox.asked import Body
+from wxtcb.sandbox.world import World
+
+__all__ = ["HANDLERS", "Handler"]
+
+Handler = Callable[[World, Body], bytes]
+
+HANDLERS: Final[dict[str, Handler]] = {**environment.HANDLERS, **cloudrun.HANDLERS, **token.HANDLERS}

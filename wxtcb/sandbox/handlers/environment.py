@@ -1,0 +1,57 @@
+"""createenv, describeenvs, batchshareenv."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from wxtcb.sandbox.asked import Body, ok
+from wxtcb.sandbox.refusal import refuse
+from wxtcb.sandbox.world import World
+
+__all__ = ["HANDLERS", "create_env", "describe_envs", "share_envs"]
+
+_ALIAS: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
+
+
+def create_env(world: World, body: Body) -> bytes:
+    """Open an environment; an alias that exists already opens (and bills) another one."""
+    alias = body.text("alias")
+    if _ALIAS.fullmatch(alias) is None:
+        raise refuse(40097, "alias must start with a-z and hold only a-zA-Z0-9-")
+    tranid, env = world.create(alias, body.maybe_text("EnvType"))
+    return ok(tranid=tranid, env=env)
+
+
+def describe_envs(world: World, _body: Body) -> bytes:
+    """List every visible environment, and thereby start those that nobody has looked at yet."""
+    return b'{"errcode":0,"errmsg":"ok","info_list":' + world.look() + b"}"
+
+
+def share_envs(world: World, body: Body) -> bytes:
+    """Offer environments to mini programs, pair by pair: a pair that fails stands in err_list, under errcode 0."""
+    failed: list[dict[str, str]] = []
+    links: list[dict[str, str]] = []
+    for job in body.rows("data"):
+        env = job.text("env")
+        for appid in job.texts("appids"):
+            flaw = _flaw(world, env, appid)
+            if flaw:
+                failed.append({"env": env, "appid": appid, "errmsg": flaw})
+            else:
+                share = world.share(env, appid, body.fields.get("source_type"))
+                links.append({"appid": appid, "url": share.url})
+    return ok(err_list=failed, msg_info_list=links)
+
+
+def _flaw(world: World, env: str, appid: str) -> str | None:
+    if env not in world.environments:
+        return "invalid env"
+    return None if world.authorised(appid) else "invalid appid"
+
+
+HANDLERS: Final = {
+    "/componenttcb/createenv": create_env,
+    "/componenttcb/describeenvs": describe_envs,
+    "/componenttcb/batchshareenv": share_envs,
+}

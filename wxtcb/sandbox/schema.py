@@ -1,0 +1,128 @@
+"""What a request may hold, read once from `facts/*.json` into tables that are quick to ask."""
+
+from __future__ import annotations
+
+from enum import Enum
+from importlib import resources
+from typing import Final, Literal, Required, TypedDict, cast
+
+import orjson
+from attrs import frozen
+
+__all__ = ["CALLS", "Call", "Credential", "Field", "Kind", "Shape", "read_call"]
+
+_GROUPS: Final = ("environment", "cloudrun", "token")
+
+
+class Kind(Enum):
+    """The JSON kind a value must have."""
+
+    TEXT = "string"
+    INTEGER = "integer"
+    NUMBER = "number"
+    FLAG = "boolean"
+    OBJECT = "object"
+
+
+class Credential(Enum):
+    """What a call must carry in its query."""
+
+    COMPONENT = "component"
+    NONE = "none"
+
+
+class _FieldFact(TypedDict, total=False):
+    name: Required[str]
+    type: Required[str]
+    required: bool
+    missing: int
+    place: Literal["body", "query", "query+body"]
+    children: list[_FieldFact]
+
+
+class _CallFact(TypedDict):
+    name: str
+    path: str
+    method: Literal["POST"]
+    credential: str
+    fields: list[_FieldFact]
+    errcodes: list[int]
+
+
+@frozen
+class Field:
+    """One key of a request; `absent` is the errcode for leaving it out, `empty` the one for `""`."""
+
+    name: str
+    kind: Kind
+    many: bool
+    required: bool
+    absent: int
+    empty: int
+    shape: Shape | None
+
+
+@frozen
+class Shape:
+    """The keys an object may hold."""
+
+    fields: dict[str, Field]
+    required: tuple[Field, ...]
+
+
+@frozen
+class Call:
+    """One endpoint as the platform documents it; `query` holds what goes there beside the credential."""
+
+    name: str
+    path: str
+    method: str
+    credential: Credential
+    query: Shape
+    shape: Shape
+    errcodes: frozenset[int]
+
+
+def _place(fact: _FieldFact) -> str:
+    return fact.get("place", "body")
+
+
+def _read_field(fact: _FieldFact) -> Field:
+    stated = fact["type"]
+    many = stated.startswith("array<")
+    missing = fact.get("missing")
+    return Field(
+        name=fact["name"],
+        kind=Kind(stated[len("array<") : -1] if many else stated),
+        many=many,
+        required=fact.get("required", False),
+        absent=missing or 40101,
+        empty=missing or 40097,
+        shape=_read_shape(fact["children"]) if "children" in fact else None,
+    )
+
+
+def _read_shape(facts: list[_FieldFact]) -> Shape:
+    fields = {field.name: field for field in map(_read_field, facts)}
+    return Shape(fields, tuple(field for field in fields.values() if field.required))
+
+
+def read_call(fact: _CallFact) -> Call:
+    """Turn one entry of a facts file into its table."""
+    return Call(
+        name=fact["name"],
+        path=fact["path"],
+        method=fact["method"],
+        credential=Credential(fact["credential"]),
+        query=_read_shape([field for field in fact["fields"] if "query" in _place(field)]),
+        shape=_read_shape([field for field in fact["fields"] if "body" in _place(field)]),
+        errcodes=frozenset(fact["errcodes"]),
+    )
+
+
+def _read_group(group: str) -> list[Call]:
+    text = resources.files("wxtcb.sandbox").joinpath("facts", f"{group}.json").read_bytes()
+    return [read_call(fact) for fact in cast("list[_CallFact]", orjson.loads(text))]
+
+
+CALLS: Final[dict[str, Call]] = {call.path: call for group in _GROUPS for call in _read_group(group)}

@@ -1,0 +1,134 @@
+"""The platform on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections import Counter, deque
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
+from typing import Final, Self
+
+from aiohttp import web
+from attrs import Factory, define, field
+
+from wxtcb.sandbox.asked import CREDENTIAL, Asked, SeenRequest
+from wxtcb.sandbox.control import PREFIX, control
+from wxtcb.sandbox.delivery import Sleep, deliver
+from wxtcb.sandbox.faults import Faults
+from wxtcb.sandbox.playing import Outgoing, respond
+from wxtcb.sandbox.world import World
+
+__all__ = ["Sandbox"]
+
+_JSON: Final = {"Content-Type": "application/json; charset=utf-8"}
+_REMEMBERED: Final = 100_000
+_BACKLOG: Final = 4096
+_GRACE: Final = 0.05  # not 0, which aiohttp takes for "wait without limit"
+_MASKED: Final = MappingProxyType({CREDENTIAL: "***"})
+
+
+def _loopback_only(_box: object, _attribute: object, host: str) -> None:
+    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+        raise ValueError(f"the sandbox serves made-up credentials to whoever asks: not on {host}, only on loopback")
+
+
+@define(eq=False, repr=False, kw_only=True)
+class Sandbox:
+    """WeChat's side of the wire, for tests and first steps; use as `async with Sandbox() as box:`.
+
+    `port=0` takes a free one, at entering. `sleep` serves slow answers only; everything else lives on `world.clock`.
+    `seen` remembers the last 100,000 requests to the platform, refused and unknown ones included.
+    """
+
+    host: str = field(default="127.0.0.1", validator=_loopback_only)
+    port: int = 0
+    world: World = Factory(World)
+    faults: Faults = Factory(Faults)
+    seen: deque[SeenRequest] = field(init=False, factory=lambda: deque[SeenRequest](maxlen=_REMEMBERED))
+    counts: Counter[str] = field(init=False, factory=Counter[str])
+    _sleep: Sleep = asyncio.sleep
+    _runner: web.ServerRunner | None = field(init=False, default=None)
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at its end; the port is real once the sandbox is entered."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def component_appid(self) -> str:
+        """The appid of the simulated third-party platform."""
+        return self.world.tokens.appid
+
+    @property
+    def component_appsecret(self) -> str:
+        """Its made-up secret."""
+        return self.world.tokens.secret
+
+    @property
+    def ticket(self) -> str:
+        """The newest ticket that was pushed."""
+        return self.world.ticket
+
+    def count(self, path: str) -> int:
+        """Return how many requests this path has had, all since the start."""
+        return self.counts[path]
+
+    def recent(self) -> list[SeenRequest]:
+        """Return what was seen, oldest first."""
+        return list(self.seen)
+
+    async def __aenter__(self) -> Self:
+        server = web.Server(self._serve, handler_cancellation=True, access_log=None)
+        runner = self._runner = web.ServerRunner(server, shutdown_timeout=_GRACE)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self.host, self.port, backlog=_BACKLOG).start()
+        except BaseException:
+            await self._close()
+            raise
+        self.port = runner.addresses[0][1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        raw = await _read(request)
+        if request.path.startswith(PREFIX):
+            page = control(self, request.method, request.path, raw or b"")
+            return web.Response(body=page.body, status=page.status, headers=_JSON)
+        asked = Asked.read(request.method, request.path_qs, request.query, raw)
+        out = respond(self.world, self.faults, asked)
+        self._note(asked, out)
+        return await deliver(request, out, self._sleep)
+
+    def _note(self, asked: Asked, out: Outgoing) -> None:
+        self.counts[asked.path] += 1
+        query = _mask(asked.query)
+        now = self.world.clock()
+        self.seen.append(SeenRequest(asked.path, query, asked.document, now, out.errcode, out.outcome, out.acted))
+
+    def __repr__(self) -> str:
+        return f"<Sandbox at {self.url}>"
+
+
+def _mask(query: Mapping[str, str]) -> Mapping[str, str]:
+    if len(query) == 1 and CREDENTIAL in query:
+        return _MASKED
+    return {name: "***" if name == CREDENTIAL else value for name, value in query.items()}
+
+
+async def _read(request: web.BaseRequest) -> bytes | None:
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        return None

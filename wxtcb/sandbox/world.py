@@ -1,0 +1,190 @@
+"""The state of the simulated platform, under a clock and a seed that are passed in; nothing here does I/O."""
+
+from __future__ import annotations
+
+import re
+import string
+import time
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Final
+
+from attrs import Factory, define, field, frozen
+
+from wxtcb.sandbox.limits import DAY, MINUTE, Window
+from wxtcb.sandbox.ready import Ready
+from wxtcb.sandbox.refusal import refuse
+from wxtcb.sandbox.roster import HALTED, NORMAL, UNAVAILABLE, Environment, Roster
+from wxtcb.sandbox.tokens import TokenDesk
+
+__all__ = ["Service", "Share", "World", "looks_like_appid"]
+
+_APPID: Final = re.compile(r"wx[0-9a-z]{16}")
+_LOWER: Final = string.ascii_lowercase + string.digits
+_CHINA: Final = 8 * 3600
+_MINTING: Final = "mint"
+
+
+def looks_like_appid(appid: str) -> bool:
+    """Say whether this has the shape of an appid; a world without a rule of its own authorises all that do."""
+    return _APPID.fullmatch(appid) is not None
+
+
+@frozen
+class Service:
+    """A cloud-run service; `body` is the request that established it."""
+
+    env: str
+    name: str
+    body: Mapping[str, object] = field(repr=False)
+
+
+@frozen
+class Share:
+    """An environment offered to a mini program; its administrator would confirm at `url`."""
+
+    env: str
+    appid: str
+    source_type: object
+    url: str
+
+
+@define(eq=False, kw_only=True)
+class World:
+    """What the platform knows. Equal seed, equal calls: equal world, credentials and tokens included.
+
+    `max_tokens`: tokens a clock day allows before 45009. `visible_after`: seconds until `describeenvs` shows a new
+    environment. `minute_limit` and `daily_limit` map a path to the calls allowed in a clock minute (45011) or day
+    (45009); minutes and days begin at multiples of 60 and 86,400 on `clock`. `epoch` is the Unix time of the moment
+    the world is made. Settings may be changed while it runs; `ready_after` and `visible_after` hold for later creates.
+    """
+
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    seed: int = 0
+    epoch: float = field(factory=time.time)
+    token_life: int = 7200
+    max_tokens: int | None = None
+    ready_after: Ready = Factory(Ready.at_once)
+    visible_after: float = 0.0
+    authorised: Callable[[str], bool] = field(default=looks_like_appid, repr=False)
+    minute_limit: Mapping[str, int] = Factory(dict[str, int])
+    daily_limit: Mapping[str, int] = Factory(dict[str, int])
+    services: dict[tuple[str, str], Service] = field(init=False, repr=False, factory=dict[tuple[str, str], Service])
+    shares: dict[tuple[str, str], Share] = field(init=False, repr=False, factory=dict[tuple[str, str], Share])
+    tokens: TokenDesk = field(init=False, repr=False)
+    ticket: str = field(init=False, repr=False)
+    _roster: Roster = field(init=False, repr=False, factory=Roster)
+    _random: Random = field(init=False, repr=False)
+    _minutes: Window = field(init=False, repr=False, factory=lambda: Window(MINUTE, 45011))
+    _days: Window = field(init=False, repr=False, factory=lambda: Window(DAY, 45009))
+    _began: float = field(init=False, repr=False)
+    _orders: int = field(init=False, repr=False, default=0)
+
+    def __attrs_post_init__(self) -> None:
+        self._began = self.clock()
+        self._random = Random(f"world {self.seed}")
+        self.tokens = TokenDesk(Random(f"tokens {self.seed}"))
+        self.ticket = self.tokens.issue_ticket(self._began)
+
+    @property
+    def environments(self) -> Mapping[str, Environment]:
+        """Every environment by id, oldest first, statuses as of now, those not yet visible included."""
+        self._roster.ripen(self.clock(), self._stamp())
+        return self._roster.rows
+
+    @property
+    def mints(self) -> int:
+        """How many component tokens were handed out."""
+        return self.tokens.mints
+
+    @property
+    def kills(self) -> int:
+        """How many living component tokens were ended before their time."""
+        return self.tokens.kills
+
+    def kill_token(self) -> bool:
+        """End the living component token; False, and nothing counted, if none lives."""
+        return self.tokens.kill(self.clock())
+
+    def new_ticket(self) -> str:
+        """Push a newer ticket; the older one stays good for its twelve hours."""
+        self.ticket = self.tokens.issue_ticket(self.clock())
+        return self.ticket
+
+    def admit(self, path: str) -> None:
+        """Count a call against the limits of its path, or refuse it with 45011 or 45009."""
+        now = self.clock()
+        self._minutes.admit(path, self.minute_limit, now)
+        self._days.admit(path, self.daily_limit, now)
+
+    def mint(self) -> str:
+        """Hand out a component token, which voids the one before."""
+        now = self.clock()
+        if self.max_tokens is not None:
+            self._days.admit(_MINTING, {_MINTING: self.max_tokens}, now)
+        return self.tokens.mint(now, self.token_life)
+
+    def create(self, alias: str, env_type: str | None = None) -> tuple[str, str]:
+        """Open another environment, whatever others of this alias there are; the order number and its id come back."""
+        self._orders += 1
+        stamp = self._stamp()
+        row = Environment(self._new_id(alias), alias, UNAVAILABLE, stamp, stamp, env_type)
+        self._roster.open(row, visible_at=self.clock() + self.visible_after, ready=self.ready_after)
+        return f"{stamp[:10].replace('-', '')}{self._orders:06d}", row.env
+
+    def add(self, alias: str, *, env: str | None = None, status: str = NORMAL) -> str:
+        """Set the scene: an environment that is there and visible already; one that is UNAVAILABLE stays so."""
+        stamp = self._stamp()
+        row = Environment(env or self._new_id(alias), alias, status, stamp, stamp)
+        self._roster.put(row)
+        return row.env
+
+    def halt(self, env: str) -> None:
+        """Stop an environment as the platform does over quota: HALTED for good. Unknown id: KeyError."""
+        self._roster.set_status(env, HALTED, self._stamp())
+
+    def remove(self, env: str) -> None:
+        """Take an environment away as if its owner had deleted it elsewhere. Unknown id: KeyError."""
+        self._roster.remove(env)
+
+    def look(self) -> bytes:
+        """Count a `describeenvs` look and return the environments it shows as a JSON array."""
+        return self._roster.look(self.clock(), self._stamp())
+
+    def share(self, env: str, appid: str, source_type: object) -> Share:
+        """Offer an environment to a mini program; each offer, a repeated one too, gets a link of its own."""
+        url = f"https://mp.weixin.qq.com/wxa/sandbox/confirm?ticket={self._letters(24)}"
+        share = self.shares[env, appid] = Share(env, appid, source_type, url)
+        return share
+
+    def establish(self, env: str, name: str, body: Mapping[str, object]) -> Service:
+        """Open a service in a NORMAL environment; a name that the environment has already is refused with 40097."""
+        self._need_normal(env)
+        if (env, name) in self.services:
+            raise refuse(40097, f"service_name {name} exists")
+        service = self.services[env, name] = Service(env, name, body)
+        return service
+
+    def rid(self) -> str:
+        """Make the request id that error messages end with."""
+        digits = f"{self._random.getrandbits(92):023x}"
+        return f"6{digits[:7]}-{digits[7:15]}-{digits[15:]}"
+
+    def _need_normal(self, env: str) -> None:
+        # -501005, not 40097: the cloud error list defines it as "unknown or not usable", and 40097
+        # has to go on meaning "this name exists" for clients that repeat an ambiguous establish.
+        row = self.environments.get(env)
+        if row is None:
+            raise refuse(-501005, f"env_id {env}")
+        if row.status != NORMAL:
+            raise refuse(-501005, f"env_id {env} is {row.status}")
+
+    def _new_id(self, alias: str) -> str:
+        return f"{alias}-{self._letters(16)}"
+
+    def _letters(self, length: int) -> str:
+        return "".join(self._random.choices(_LOWER, k=length))
+
+    def _stamp(self) -> str:
+        moment = self.epoch + self.clock() - self._began + _CHINA
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(moment))
