@@ -7,8 +7,7 @@ one is caught by the other.
 from wxtcb.sandbox.asked import SeenRequest
 from wxtcb.sandbox.fault import BadFault, Fault, Trouble
 from wxtcb.sandbox.faults import Faults
-from wxtcb.sandbox.ready import Ready
-from wxtcb.sandbox.roster import Environment
+from wxtcb.sandbox.roster import Environment, Ready
 from wxtcb.sandbox.server import Sandbox
 from wxtcb.sandbox.world import Service, Share, World
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
-from typing import Final
+from typing import Final, cast
 
+import orjson
 from attrs import evolve, frozen
 
 from wxtcb.sandbox.answering import answer, refusal
@@ -16,7 +17,6 @@ from wxtcb.sandbox.fault import Fault, Trouble
 from wxtcb.sandbox.faults import Faults
 from wxtcb.sandbox.refusal import Refused, refuse
 from wxtcb.sandbox.schema import CALLS, Credential
-from wxtcb.sandbox.spoiling import omit_environments, strip_field
 from wxtcb.sandbox.world import World
 
 __all__ = ["Manner", "Outgoing", "respond"]
@@ -167,15 +167,46 @@ def _not_object(_world: World, _asked: Asked, fault: Fault, out: Outgoing) -> Ou
 
 
 def _missing(_world: World, _asked: Asked, fault: Fault, out: Outgoing) -> Outgoing:
-    return evolve(out, body=strip_field(out.body, fault.name))
+    return evolve(out, body=_strip_field(out.body, fault.name))
 
 
 def _hiccup(_world: World, _asked: Asked, fault: Fault, out: Outgoing) -> Outgoing:
-    return evolve(out, body=omit_environments(out.body, fault.envs, fault.newest))
+    return evolve(out, body=_omit_environments(out.body, fault.envs, fault.newest))
 
 
 def _honestly(_world: World, _asked: Asked, _fault: Fault, out: Outgoing) -> Outgoing:
     return out
+
+
+def _strip_field(reply: bytes, name: str) -> bytes:
+    """Take a field out of a reply; in a dotted name every step but the last may be an object or an array."""
+    document: object = orjson.loads(reply)
+    _strip(document, name.split("."))
+    return orjson.dumps(document)
+
+
+def _strip(node: object, steps: list[str]) -> None:
+    if isinstance(node, list):
+        for item in cast("list[object]", node):
+            _strip(item, steps)
+    if not isinstance(node, dict):
+        return
+    holder = cast("dict[str, object]", node)
+    if len(steps) == 1:
+        holder.pop(steps[0], None)
+    else:
+        _strip(holder.get(steps[0]), steps[1:])
+
+
+def _omit_environments(reply: bytes, envs: Collection[str], newest: int | None) -> bytes:
+    """Take environments out of a describeenvs reply: those named, or the last so many, or all of them."""
+    document: dict[str, object] = orjson.loads(reply)
+    if "info_list" not in document:
+        return reply
+    rows = cast("list[dict[str, str]]", document["info_list"])
+    count = max(0, len(rows) - newest) if newest else 0
+    document["info_list"] = [row for row in rows if row["env"] not in envs] if envs else rows[:count]
+    return orjson.dumps(document)
 
 
 _BEFORE: Final[dict[Trouble, _Bend]] = {

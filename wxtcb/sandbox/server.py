@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
@@ -14,9 +14,8 @@ from attrs import Factory, define, field
 
 from wxtcb.sandbox.asked import CREDENTIAL, Asked, SeenRequest
 from wxtcb.sandbox.control import PREFIX, control
-from wxtcb.sandbox.delivery import Sleep, deliver
 from wxtcb.sandbox.faults import Faults
-from wxtcb.sandbox.playing import Outgoing, respond
+from wxtcb.sandbox.playing import Manner, Outgoing, respond
 from wxtcb.sandbox.world import World
 
 __all__ = ["Sandbox"]
@@ -26,6 +25,9 @@ _REMEMBERED: Final = 100_000
 _BACKLOG: Final = 4096
 _GRACE: Final = 0.05  # not 0, which aiohttp takes for "wait without limit"
 _MASKED: Final = MappingProxyType({CREDENTIAL: "***"})
+
+
+Sleep = Callable[[float], Awaitable[None]]
 
 
 def _loopback_only(_box: object, _attribute: object, host: str) -> None:
@@ -109,7 +111,7 @@ class Sandbox:
         asked = Asked.read(request.method, request.path_qs, request.query, raw)
         out = respond(self.world, self.faults, asked)
         self._note(asked, out)
-        return await deliver(request, out, self._sleep)
+        return await _deliver(request, out, self._sleep)
 
     def _note(self, asked: Asked, out: Outgoing) -> None:
         self.counts[asked.path] += 1
@@ -132,3 +134,51 @@ async def _read(request: web.BaseRequest) -> bytes | None:
         return await request.read()
     except web.HTTPRequestEntityTooLarge:
         return None
+
+
+_MEGABYTE: Final = b"x" * (1 << 20)
+
+
+async def _deliver(request: web.BaseRequest, out: Outgoing, sleep: Sleep) -> web.StreamResponse:
+    """Send an answer in the manner laid down; a client that leaves or a sandbox that closes cancels this."""
+    if out.delay:
+        await sleep(out.delay)
+    if out.manner is Manner.WHOLE:
+        return web.Response(body=out.body, status=out.status, headers=out.headers)
+    return await _OTHERWISE[out.manner](request, out)
+
+
+async def _drop(request: web.BaseRequest, _out: Outgoing) -> web.StreamResponse:
+    request.protocol.force_close()
+    return web.Response()
+
+
+async def _hang(_request: web.BaseRequest, _out: Outgoing) -> web.StreamResponse:
+    never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
+    return await never
+
+
+async def _truncate(request: web.BaseRequest, out: Outgoing) -> web.StreamResponse:
+    response = web.StreamResponse(headers={**out.headers, "Content-Length": str(len(out.body))})
+    await response.prepare(request)
+    await response.write(out.body[: len(out.body) // 2])
+    request.protocol.force_close()
+    return response
+
+
+async def _pad(request: web.BaseRequest, out: Outgoing) -> web.StreamResponse:
+    response = web.StreamResponse(headers=out.headers)
+    await response.prepare(request)
+    await response.write(out.body[:-1] + b',"padding":"')
+    for _ in range(out.megabytes):
+        await response.write(_MEGABYTE)
+    await response.write(b'"}')
+    return response
+
+
+_OTHERWISE: Final = {
+    Manner.DROPPED: _drop,
+    Manner.HUNG: _hang,
+    Manner.TRUNCATED: _truncate,
+    Manner.PADDED: _pad,
+}

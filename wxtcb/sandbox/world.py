@@ -12,9 +12,8 @@ from typing import Final
 from attrs import Factory, define, field, frozen
 
 from wxtcb.sandbox.limits import DAY, MINUTE, Window
-from wxtcb.sandbox.ready import Ready
 from wxtcb.sandbox.refusal import refuse
-from wxtcb.sandbox.roster import HALTED, NORMAL, UNAVAILABLE, Environment, Roster
+from wxtcb.sandbox.roster import HALTED, NORMAL, UNAVAILABLE, Environment, Ready, Roster
 from wxtcb.sandbox.tokens import TokenDesk
 
 __all__ = ["Service", "Share", "World", "looks_like_appid"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from wxtcb.sandbox.handlers import cloudrun, environment, token
 from wxtcb.sandbox.asked import Body
+from wxtcb.sandbox.handlers import cloudrun, environment, token
 from wxtcb.sandbox.world import World
 
 __all__ = ["HANDLERS", "Handler"]
