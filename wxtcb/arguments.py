@@ -1,13 +1,14 @@
-"""Checks of what a caller gives; each refuses with `InvalidArgument`, which names the field, before anything is sent."""
+"""Checks of what a caller gives; each refuses with `InvalidArgument`, naming the field, before anything is sent."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import SplitResult, urlsplit
 
 from wxtcb.errors import InvalidArgument
+from wxtcb.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,41 +51,74 @@ def check_kind(name: str, value: object, kind: type) -> None:
         raise InvalidArgument(f"{name} must be {kind.__name__}, not {type(value).__name__}")
 
 
+def check_mapping(name: str, value: object) -> None:
+    """Refuse what is no mapping from texts."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise InvalidArgument(f"{name} must be a mapping from texts, not {type(value).__name__}")
+
+
+def check_query(name: str, value: object) -> None:
+    """Refuse what is no mapping from texts to texts."""
+    check_mapping(name, value)
+    if isinstance(value, Mapping):
+        for key, text in value.items():
+            check_text(f"{name}: {key}", text)
+
+
+def check_secret(name: str, value: object) -> None:
+    """Refuse what is neither a text nor a `Secret`, or is empty; the value is not quoted."""
+    if not isinstance(value, str | Secret) or not value:
+        raise InvalidArgument(f"{name} must be a text or a Secret that is not empty")
+
+
+def check_list(name: str, value: object, check_entry: Callable[[str, object], None]) -> None:
+    """Refuse what is no tuple (see `as_tuple`), and what *check_entry* refuses of its entries."""
+    if not isinstance(value, tuple):
+        raise InvalidArgument(f"{name} must be a list, not {value!r}")
+    for number, entry in enumerate(value):
+        check_entry(f"{name}[{number}]", entry)
+
+
+def check_texts(name: str, value: object) -> None:
+    """Refuse what is no tuple of texts that are not empty."""
+    check_list(name, value, check_text)
+
+
 def check_entries(name: str, value: object) -> None:
     """Refuse an empty tuple."""
     if not value:
         raise InvalidArgument(f"{name} must hold at least one entry")
 
 
-def field_is(check: Callable[[str, object], None]) -> Validator:
-    """Make an attrs validator of *check*."""
+def field_is(check: Callable[[str, object], None], *, optional: bool = False) -> Validator:
+    """Make an attrs validator of *check*; with *optional* it accepts None as well."""
 
     def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        check(f"{type(instance).__name__}: {attribute.name}", value)
+        if not (optional and value is None):
+            check(f"{type(instance).__name__}: {attribute.name}", value)
 
     return validate
 
 
 def kind_is(kind: type, *, optional: bool = True) -> Validator:
     """Make an attrs validator that accepts exactly *kind*, and None if *optional*."""
+    return field_is(lambda name, value: check_kind(name, value, kind), optional=optional)
 
-    def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        if not (optional and value is None):
-            check_kind(f"{type(instance).__name__}: {attribute.name}", value, kind)
 
-    return validate
+def as_tuple(value: Iterable[object] | None) -> object:
+    """Convert a list to a tuple; what is none, and a text, which would be taken apart, is left to be refused."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        return value
+    return tuple(value)
 
 
 def texts(value: Iterable[str] | None) -> tuple[str, ...] | None:
-    """Convert a list of texts to a tuple; one text alone is refused, for it would be taken apart."""
-    if value is None:
+    """Convert a list of texts to a tuple and check it, where there is no field to name; None stays None."""
+    entries = as_tuple(value)
+    if entries is None:
         return None
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise InvalidArgument(f"a list of texts is needed, not {value!r}")
-    entries = tuple(value)
-    for entry in entries:
-        check_text("each entry of the list", entry)
-    return entries
+    check_texts("the list", entries)
+    return cast("tuple[str, ...]", entries)
 
 
 def check_base_url(value: object, *, allow_http: bool) -> None:
@@ -97,7 +131,8 @@ def check_base_url(value: object, *, allow_http: bool) -> None:
         raise InvalidArgument("base_url must hold no user, password, query or fragment")
     if url.scheme == "http" and not allow_http and not is_loopback(str(value)):
         raise InvalidArgument(
-            f"base_url: plain http to {url.hostname} would show every token to the network; use https, or allow_http=True"
+            f"base_url: plain http to {url.hostname} would show every token to the network: use https, "
+            "or allow_http=True"
         )
 
 
@@ -110,7 +145,7 @@ def is_loopback(base_url: str) -> bool:
 def _split(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 - a port out of range shows here
+        usable = parts.port != 0
     except ValueError:
         return None
-    return parts
+    return parts if usable else None

@@ -67,7 +67,9 @@ class WxtcbError(Exception):
 
 
 def _restore(kind: type[WxtcbError], args: tuple[object, ...]) -> WxtcbError:
-    return kind.__new__(kind, *args)
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class InvalidArgument(WxtcbError, ValueError):
@@ -152,9 +154,10 @@ class PartialFailure(WxtcbError):
     """
 
     def __init__(self, reply: object, failed: Sequence[object], *, endpoint: str) -> None:
+        first = "; ".join(map(str, failed[:3]))
+        more = f"; and {len(failed) - 3} more in .failed" if len(failed) > 3 else ""
         super().__init__(
-            f"{endpoint}: {len(failed)} entries failed, the others took effect: {', '.join(map(str, failed))}",
-            endpoint=endpoint,
+            f"{endpoint}: {len(failed)} entries failed, the others took effect: {first}{more}", endpoint=endpoint
         )
         self.reply = reply
         self.failed = tuple(failed)
@@ -259,6 +262,11 @@ _GRANT = "The mini program's administrator must grant the permission set to the 
 _ACCOUNT = "See the account's notices on open.weixin.qq.com and mp.weixin.qq.com."
 _AGAIN = "Try again later; look first whether a call that adds something has acted."
 _AUTHORISE = "Let the mini program's administrator authorise the platform again."
+_CLOUD = "Check the arguments against errmsg; if they are right, look the code up in CloudBase's list of errors."
+_RIGHTS = "Check what the environment allows its callers to do."
+_MISSING = "Check that what the call names exists in this environment, and that the environment is NORMAL."
+_PLAN = "The environment's own quota is used up; wait for its reset or raise its plan."
+_FUNCTION = "See the function's log in the cloud console."
 _REPORT = "wxtcb should not let this happen: please report it with the rid."
 
 CODES: Final[Mapping[int, tuple[type[ApiError], str]]] = MappingProxyType(
@@ -270,10 +278,29 @@ CODES: Final[Mapping[int, tuple[type[ApiError], str]]] = MappingProxyType(
         -502011: (CloudFault, _AGAIN),
         -601001: (CloudFault, _AGAIN),
         -601003: (CloudFault, _AGAIN),
+        -501000: (CloudError, _CLOUD),
         -501005: (CloudError, "Check the environment id, and that the environment is NORMAL."),
-        -501003: (CloudError, "The environment's own quota of calls is used up; wait for its reset or raise its plan."),
+        -501003: (CloudError, _PLAN),
         -501004: (CloudError, "Too many calls at once; lower `connections` and try again."),
+        -501006: (CloudError, _CLOUD),
         -501007: (CloudError, "Check the arguments against errmsg."),
+        -501008: (CloudError, _RIGHTS),
+        -501009: (CloudError, _MISSING),
+        -501015: (CloudError, _PLAN),
+        -501016: (CloudError, _PLAN),
+        -501017: (CloudError, _PLAN),
+        -501018: (CloudError, _MISSING),
+        -501019: (CloudError, _RIGHTS),
+        -502001: (CloudError, _CLOUD),
+        -502002: (CloudError, "Check the database statement."),
+        -502003: (CloudError, _RIGHTS),
+        -502005: (CloudError, _MISSING),
+        -503001: (CloudError, _CLOUD),
+        -503002: (CloudError, _RIGHTS),
+        -503003: (CloudError, _MISSING),
+        -504001: (CloudError, _FUNCTION),
+        -504002: (CloudError, _FUNCTION),
+        -601002: (CloudError, _CLOUD),
         40001: (TokenDead, _RENEW),
         40014: (TokenDead, _RENEW),
         40094: (TokenDead, _RENEW),
@@ -338,9 +365,7 @@ CODES: Final[Mapping[int, tuple[type[ApiError], str]]] = MappingProxyType(
 )
 
 
-def api_error(
-    errcode: int, errmsg: str, *, endpoint: str, rid: str | None = None, tokenless: bool = False
-) -> ApiError:
+def api_error(errcode: int, errmsg: str, *, endpoint: str, rid: str | None = None, tokenless: bool = False) -> ApiError:
     """Make the error of the class that *errcode* stands for, with the advice that goes with it.
 
     On a call that sends no token (*tokenless*) an invalid credential can only be the app secret.

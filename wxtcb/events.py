@@ -157,7 +157,7 @@ class Observers:
         for hook in self.hooks:
             try:
                 hook(event)
-            except Exception as error:  # noqa: BLE001 - a hook's failure must not become the call's
+            except Exception as error:
                 _report(hook, error)
 
 

@@ -48,7 +48,7 @@ class Credentials(Protocol):
         """Wait for a token that is good to use; raise why there is none."""
         ...
 
-    def expire(self, token: Token, errcode: int) -> bool:
+    def expire(self, token: Token, errcode: int, /) -> bool:
         """Hear that the platform calls *token* dead; return whether `wait` may give another one."""
         ...
 
@@ -65,7 +65,7 @@ class FixedToken:
     async def wait(self) -> Token:
         return self.token
 
-    def expire(self, token: Token, errcode: int) -> bool:
+    def expire(self, _token: Token, _errcode: int, /) -> bool:
         return False
 
 
@@ -256,7 +256,9 @@ class Exchange:
         call.spent += wait
 
 
-def read_outcome(endpoint: Endpoint[R], outcome: Answer | Failure | TooLarge, hide: tuple[Secret, ...]) -> R | WxtcbError:
+def read_outcome(
+    endpoint: Endpoint[R], outcome: Answer | Failure | TooLarge, hide: tuple[Secret, ...]
+) -> R | WxtcbError:
     """Turn what came back over HTTP into the reply or the error it stands for."""
     match outcome:
         case Answer(200, body):

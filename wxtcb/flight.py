@@ -1,7 +1,7 @@
 """One task that many wait for.
 
-A flight runs a coroutine in a task of its own, in an empty context. Cancelling a waiter, or all of them, touches neither
-the task nor the other waiters; each waiter gets an exception of its own.
+A flight runs a coroutine in a task of its own, in an empty context. Cancelling a waiter, or all of them, touches
+neither the task nor the other waiters; each waiter gets an exception of its own.
 """
 
 from __future__ import annotations

@@ -175,4 +175,3 @@ class Gate:
 def _wake(turn: asyncio.Future[None]) -> None:
     if not turn.done():
         turn.set_result(None)
-

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.arguments import check_count, check_seconds, field_is
+from wxtcb.arguments import check_count, check_seconds, field_is, kind_is
 from wxtcb.endpoint import Repeat
 from wxtcb.errors import (
     ApiError,
@@ -118,7 +118,7 @@ class RetryPolicy:
     base: float = attrs.field(default=0.5, validator=field_is(check_seconds))
     cap: float = attrs.field(default=8.0, validator=field_is(check_seconds))
     window: float = attrs.field(default=60.0, validator=field_is(check_seconds))
-    busy_creates: bool = True
+    busy_creates: bool = attrs.field(default=True, validator=kind_is(bool, optional=False))
 
     def most_attempts(self, repeat: Repeat) -> int:
         """Return how many attempts a call that behaves as *repeat* gets."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hmac
 from typing import Self
-from urllib.parse import quote
-
-import attrs
+from urllib.parse import unquote
 
 
-@attrs.frozen(repr=False, eq=False)
 class Secret:
     """A token, ticket, password or app secret; its repr, str and format are always ``***``.
 
-    Two secrets are equal if their values are, compared in constant time. `reveal` is the only way to the value.
+    Two secrets are equal if their values are, compared in constant time. `reveal` is the only way to the value: it is
+    no attrs class, because `attrs.asdict`, cattrs and rich show the fields of those.
     """
 
-    _value: str
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
 
     @classmethod
     def of(cls, value: str | Self) -> Self:
@@ -46,8 +47,11 @@ class Secret:
 
 
 def redact(text: str, *secrets: Secret) -> str:
-    """Return *text* with every occurrence of the values of *secrets*, plain or URL-quoted, replaced by ``***``."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret.reveal(), "***").replace(quote(secret.reveal(), safe=""), "***")
+    """Return *text* with every occurrence of the values of *secrets* replaced by ``***``.
+
+    Where one occurs URL-quoted, in whole or in part, the whole text is unquoted.
+    """
+    for secret in sorted(filter(None, secrets), key=lambda secret: -len(secret.reveal())):
+        if secret.reveal() in (unquoted := unquote(text)):
+            text = (text if secret.reveal() in text else unquoted).replace(secret.reveal(), "***")
     return text

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import ssl as tls
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, Self, TypeVar, cast
 
 import attrs
 
-from wxtcb.arguments import check_base_url, check_count, check_text, field_is, kind_is
+from wxtcb.arguments import check_base_url, check_count, check_query, check_text, field_is, kind_is
 from wxtcb.endpoint import Endpoint, Reply
 from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed, WrongLoop
 from wxtcb.events import Hook, Observers
@@ -79,8 +79,8 @@ class _Core:
             raise SessionClosed(f"the session {state}; nothing was sent")
         if running.loop is not asyncio.get_running_loop():
             raise WrongLoop(
-                "the session was entered in another event loop or before a fork; nothing was sent. Enter one session per "
-                "process and loop. Under pytest-asyncio give the fixture and the tests the same loop_scope."
+                "the session was entered in another event loop or before a fork; nothing was sent. Enter one session "
+                "per process and loop. Under pytest-asyncio give the fixture and the tests the same loop_scope."
             )
         return running
 
@@ -124,7 +124,9 @@ def _check_partial(name: str, value: object) -> None:
 
 def _store(store: TokenStore | str | None) -> TokenStore | None:
     if isinstance(store, str):
-        raise InvalidArgument("token_store: this version has no store for a URL; give a store, or None for this process")
+        raise InvalidArgument(
+            "token_store: this version has no store for a URL; give a store, or None for this process"
+        )
     return store
 
 
@@ -136,12 +138,12 @@ def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> No
 class Session:
     """The platform's connections, its token, and the way to call; one per platform and process.
 
-    Use it with ``async with``; it may be built before a fork and outside of a loop, and belongs to the loop that enters
-    it. `ticket` is the newest component_verify_ticket or an async callable that gives it. `timeout` bounds one attempt,
-    `connections` the calls under way, `max_fetches_per_hour` the tokens minted (None: no ceiling). `base_url` may be
-    plain http to this machine only, unless `allow_http`. An aiohttp session given as `http` is used with its connector,
-    but without its middlewares, and stays yours to close. `hooks` are called with every event of `wxtcb.events`. With
-    ``partial="return"`` a batch that failed in part is returned, not raised.
+    Use it with ``async with``; it may be built before a fork and outside of a loop, and belongs to the loop that
+    enters it. `ticket` is the newest component_verify_ticket or an async callable that gives it. `timeout` bounds one
+    attempt, `connections` the calls under way, `max_fetches_per_hour` the tokens minted (None: no ceiling). `base_url`
+    may be plain http to this machine only, unless `allow_http`. An aiohttp session given as `http` is used with its
+    connector, but without its middlewares, and stays yours to close. `hooks` are called with every event of
+    `wxtcb.events`. With ``partial="return"`` a batch that failed in part is returned, not raised.
 
     More than one process needs a shared `token_store`: without one each fetches a token, and the fetch of one voids the
     token of the other.
@@ -214,11 +216,11 @@ class Session:
         """
         running = self._core.get()
         encoded = encode(body, endpoint=endpoint.path)
+        if query is not None:
+            check_query(f"{endpoint.path}: the query", query)
         credentials = running.cache if token is None else FixedToken(Token(Secret.of(token), 0))
         del body, token
-        reply = await running.exchange.call(
-            endpoint, encoded, policy=self.retry, credentials=credentials, query=query
-        )
+        reply = await running.exchange.call(endpoint, encoded, policy=self.retry, credentials=credentials, query=query)
         if (failed := reply.failed) and self.partial == "raise":
             raise PartialFailure(reply, failed, endpoint=endpoint.path)
         return reply

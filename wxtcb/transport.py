@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import aiohttp
 import attrs
-from aiohttp.payload import BytesPayload
+from aiohttp.payload import Payload
 from yarl import URL
 
 from wxtcb.arguments import check_seconds, field_is
@@ -38,6 +38,10 @@ class Timeout:
 
     connect: float = attrs.field(default=5.0, validator=field_is(check_seconds))
     reply: float = attrs.field(default=30.0, validator=field_is(check_seconds))
+
+    def for_aiohttp(self) -> aiohttp.ClientTimeout:
+        """Return the same limits in aiohttp's terms."""
+        return aiohttp.ClientTimeout(total=self.connect + self.reply, connect=self.connect)
 
 
 @attrs.frozen
@@ -93,14 +97,23 @@ class Transport(Protocol):
     async def aclose(self) -> None: ...
 
 
-class _TrackedBody(BytesPayload):
+class _TrackedBody(Payload):
     """A body that knows whether it began to leave."""
 
-    left = False
+    _value: bytes
+    _autoclose = True
 
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data, content_type=_HEADERS["Content-Type"])
+        self._size = len(data)
+        self.left = False
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self._value.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
         self.left = True
-        await super().write_with_length(writer, content_length)
+        await writer.write(self._value)
 
 
 @attrs.define(eq=False)
@@ -113,14 +126,11 @@ class AiohttpTransport:
     owned: bool
     proxy: Secret | None = None
     ssl: tls.SSLContext | None = attrs.field(default=None, repr=False)
-    _limits: aiohttp.ClientTimeout = attrs.field(init=False)
+    _limits: aiohttp.ClientTimeout = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.timeout.for_aiohttp(), takes_self=True)
+    )
     _urls: dict[str, URL] = attrs.field(init=False, factory=dict, repr=False)
     _urls_of: Secret | None = attrs.field(init=False, default=None)
-
-    @_limits.default
-    def _make_limits(self) -> aiohttp.ClientTimeout:
-        whole = self.timeout.connect + self.timeout.reply
-        return aiohttp.ClientTimeout(total=whole, connect=self.timeout.connect)
 
     @classmethod
     def open(
@@ -143,12 +153,13 @@ class AiohttpTransport:
         return cls(base_url, timeout, mine, owned=True, proxy=proxy, ssl=ssl)
 
     async def send(self, request: Request) -> Outcome:
-        body = _TrackedBody(request.body.data, content_type=_HEADERS["Content-Type"])
+        body = _TrackedBody(request.body.data)
         try:
             response = await self.http.post(
                 self._url(request),
                 data=body,
                 allow_redirects=False,
+                middlewares=(),
                 raise_for_status=False,
                 timeout=self._limits,
                 proxy=self.proxy.reveal() if self.proxy else None,
@@ -157,7 +168,7 @@ class AiohttpTransport:
             return await _read(response)
         except asyncio.CancelledError as error:
             return Cancelled(error.args, sent=body.left)
-        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+        except Exception as error:
             return _explain(error, sent=body.left)
 
     async def aclose(self) -> None:

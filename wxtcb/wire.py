@@ -17,6 +17,7 @@ import cattrs
 import orjson
 from cattrs.gen import make_dict_structure_fn
 
+from wxtcb.arguments import check_mapping
 from wxtcb.endpoint import Credential, Endpoint, Reply
 from wxtcb.errors import ApiError, BadReply, InvalidArgument, api_error
 from wxtcb.secret import Secret, redact
@@ -49,10 +50,10 @@ def encode(body: Mapping[str, object] | bytes, *, endpoint: str) -> Body:
     """Write a request body; `InvalidArgument` if something in it has no place in JSON."""
     if isinstance(body, bytes):
         return Body(body)
+    check_mapping(f"{endpoint}: the body", body)
     secrets: list[Secret] = []
     try:
-        fields = {key: _to_wire(value, secrets) for key, value in body.items() if value is not None}
-        return Body(orjson.dumps(fields), tuple(secrets))
+        return Body(orjson.dumps(_to_wire(body, secrets), option=orjson.OPT_PASSTHROUGH_DATACLASS), tuple(secrets))
     except (orjson.JSONEncodeError, ValueError, RecursionError) as error:
         reason = str(error)
     raise InvalidArgument(f"{endpoint}: the body cannot be written as JSON: {reason}", endpoint=endpoint)
@@ -67,7 +68,7 @@ def _to_wire(value: object, secrets: list[Secret]) -> object:
         secrets.append(value)
         return value.reveal()
     if isinstance(value, list | tuple):
-        return [_to_wire(each, secrets) for each in value]
+        return [_to_wire(each, secrets) for each in value if each is not None]
     if attrs.has(kind := type(value)):
         value = {field.name: getattr(value, field.name) for field in attrs.fields(kind)}
     if isinstance(value, Mapping):
@@ -124,6 +125,7 @@ def excerpt(data: bytes, hide: tuple[Secret, ...]) -> str:
     What begins like JSON is not quoted at all: it may be a reply cut short, with a new token in it.
     """
     size = f"{len(data)} bytes"
+    data = data.removeprefix(_BOM)
     if data.lstrip()[:1] in (b"{", b"["):
         return size
     text = redact(data.decode(errors="replace"), *hide)
@@ -163,12 +165,17 @@ def _structure_attrs(cls: type[attrs.AttrsInstance], converter: cattrs.Converter
     def read(value: Any, kind: Any) -> object:
         if not isinstance(value, dict):
             raise TypeError("object")
-        for name, others in spelled.items():
-            if name not in value:
-                value = value | {name: value[other] for other in others if other in value}
-        return fill(value, kind)
+        return fill(_respell(value, spelled), kind)
 
     return read
+
+
+def _respell(fields: dict[str, object], spelled: Mapping[str, tuple[str, ...]]) -> dict[str, object]:
+    for name, others in spelled.items():
+        found = next((other for other in others if other in fields), None)
+        if name not in fields and found is not None:
+            fields = {**fields, name: fields[found]}
+    return fields
 
 
 def _is_tuple(kind: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.arguments import check_kind, check_text, field_is, kind_is, texts
+from wxtcb.arguments import as_tuple, check_kind, check_text, check_texts, field_is, kind_is
 from wxtcb.endpoint import Done, Endpoint, Repeat
 from wxtcb.secret import Secret
 
@@ -21,7 +21,7 @@ ENDPOINTS: Final = (ESTABLISH_CLOUDBASERUN_SERVER,)
 
 
 def _secret(value: str | Secret | None) -> Secret | None:
-    return None if value is None else Secret.of(value)
+    return Secret(value) if isinstance(value, str) else value
 
 
 @attrs.frozen(kw_only=True)
@@ -34,7 +34,7 @@ class EsInfo:
     port: int | None = attrs.field(default=None, validator=kind_is(int))
     index: str | None = attrs.field(default=None, validator=kind_is(str))
     account: str | None = attrs.field(default=None, validator=kind_is(str))
-    password: Secret | None = attrs.field(default=None, converter=_secret)
+    password: Secret | None = attrs.field(default=None, converter=_secret, validator=kind_is(Secret))
 
 
 @attrs.frozen(kw_only=True)
@@ -42,7 +42,9 @@ class VpcInfo:
     """The private network of a service; `create_type` is 0 (inherit), 1 (create) or 2 (use the given one)."""
 
     vpc_id: str | None = attrs.field(default=None, validator=kind_is(str))
-    subnet_ids: tuple[str, ...] | None = attrs.field(default=None, converter=texts)
+    subnet_ids: tuple[str, ...] | None = attrs.field(
+        default=None, converter=as_tuple, validator=field_is(check_texts, optional=True)
+    )
     create_type: int | None = attrs.field(default=None, validator=kind_is(int))
 
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.arguments import check_alias, check_entries, check_kind, check_seconds, check_text, field_is, texts
+from wxtcb.arguments import (
+    as_tuple,
+    check_alias,
+    check_entries,
+    check_kind,
+    check_list,
+    check_seconds,
+    check_text,
+    check_texts,
+    field_is,
+)
 from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import EnvironmentGone, EnvironmentHalted, EnvironmentTimeout, RequestRefused
 from wxtcb.wire import also_spelled
@@ -63,7 +73,9 @@ class Share:
     """One environment and the mini programs, by appid, that are to use it."""
 
     env: str = attrs.field(validator=field_is(check_text))
-    appids: tuple[str, ...] = attrs.field(converter=texts, validator=field_is(check_entries))
+    appids: tuple[str, ...] = attrs.field(
+        converter=as_tuple, validator=[field_is(check_texts), field_is(check_entries)]
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -148,16 +160,15 @@ async def batch_share_env(session: Session, data: Iterable[Share], *, source_typ
 
     Official interface: shareCloudbaseEnv, page cloudbase-batch/env-mgnt/shareCloudbaseEnv.
     """
-    shares = tuple(data)
-    for share in shares:
-        check_kind("each entry of data", share, Share)
+    shares = as_tuple(data)
+    check_list("data", shares, lambda name, share: check_kind(name, share, Share))
     check_entries("data", shares)
+    if source_type is not None:
+        check_kind("source_type", source_type, int)
     return await session.call(BATCH_SHARE_ENV, {"data": shares, "source_type": source_type})
 
 
-async def wait_until_normal(
-    session: Session, env: str, *, timeout: float = 600.0, interval: float = 5.0
-) -> EnvInfo:
+async def wait_until_normal(session: Session, env: str, *, timeout: float = 600.0, interval: float = 5.0) -> EnvInfo:
     """Wait until environment *env* is NORMAL and return it; its first look also starts the initialisation.
 
     All who wait in a session share the looks: one at a time, at most one a second, each waiter wanting one every

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from wxtcb.arguments import check_text
+from wxtcb.arguments import check_secret
 from wxtcb.secret import Secret
 from wxtcb.tokens.sources import GET_COMPONENT_ACCESS_TOKEN, START_PUSH_TICKET, ComponentToken
 
@@ -24,8 +24,8 @@ async def get_component_access_token(session: Session, *, component_verify_ticke
     Raises `TicketRefused` (61005, 61006), `SecretRefused` (40125), `AddressNotAllowed` (61004), `OutcomeUnknown`.
     Official interface: getComponentAccessToken, page ticket-token/getComponentAccessToken.
     """
+    check_secret("component_verify_ticket", component_verify_ticket)
     ticket = Secret.of(component_verify_ticket)
-    check_text("component_verify_ticket", component_verify_ticket and "given")
     del component_verify_ticket
     return await session.call(
         GET_COMPONENT_ACCESS_TOKEN,

@@ -28,7 +28,7 @@ PATH: Final = GET_COMPONENT_ACCESS_TOKEN.path
 
 @attrs.frozen
 class Windows:
-    """When to renew a token: from `advisory` on in the background, from `mandatory` on before anybody goes on."""
+    """When to renew: from `advisory` on in the background, from `mandatory` on before anybody goes on."""
 
     advisory: float
     mandatory: float
@@ -36,7 +36,7 @@ class Windows:
 
     @classmethod
     def of(cls, expiry: float, life: float, uniform: Callable[[float, float], float]) -> Windows:
-        """Draw the windows of a token that lives *life* seconds: 15 and 5 minutes, in proportion when it lives short."""
+        """Draw the windows of a token that lives *life* seconds: 15 and 5 minutes, in proportion if it is short."""
         jitter = uniform(0.0, min(60.0, life / 120))
         return cls(expiry - min(900.0, life / 8) - jitter, expiry - min(300.0, life / 24), expiry)
 
@@ -88,7 +88,7 @@ class TokenCache:
                 await self._sit_out(self._next_at - now)
         return token
 
-    def expire(self, token: Token, errcode: int) -> bool:
+    def expire(self, token: Token, errcode: int, /) -> bool:
         """Drop *token* if it is still the one held: the platform called it dead. Another may be had from `wait`."""
         if self._token is token:
             self._token, self._windows, self._fresh_until = None, _NO_TOKEN, NEVER

@@ -82,9 +82,7 @@ class ComponentTicket:
             "component_verify_ticket": ticket,
         }
         endpoint = GET_COMPONENT_ACCESS_TOKEN
-        result = await self.exchange.attempt(
-            endpoint, Request(endpoint.path, encode(fields, endpoint=endpoint.path))
-        )
+        result = await self.exchange.attempt(endpoint, Request(endpoint.path, encode(fields, endpoint=endpoint.path)))
         if isinstance(result, Cancelled):
             raise asyncio.CancelledError(*result.args)
         if isinstance(result, ComponentToken):
@@ -102,8 +100,9 @@ class ComponentTicket:
             raise TicketError(f"the ticket source failed ({type(error).__name__}); no token was asked for") from error
         if not ticket:
             raise TicketError(
-                "there is no component_verify_ticket yet, so no token can be bought; nothing was sent. WeChat pushes one "
-                "every 10 minutes to the platform's authorisation-event URL; api.token.start_push_ticket (re)starts that."
+                "there is no component_verify_ticket yet, so no token can be bought; nothing was sent. WeChat pushes "
+                "one every 10 minutes to the platform's authorisation-event URL; api.token.start_push_ticket "
+                "(re)starts that."
             )
         return Secret(ticket)
 
@@ -113,4 +112,3 @@ class ComponentTicket:
             again = copy.copy(self._refusal)
             again.retry_after = left
             raise again
-
