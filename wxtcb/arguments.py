@@ -136,6 +136,13 @@ def check_base_url(value: object, *, allow_http: bool) -> None:
         )
 
 
+def check_proxy(value: str) -> None:
+    """Refuse a proxy's URL that is incomplete, without quoting it: it may hold a password."""
+    url = _split(value)
+    if url is None or url.scheme not in ("http", "https") or not url.hostname:
+        raise InvalidArgument("proxy must be http:// or https:// and a host")
+
+
 def is_loopback(base_url: str) -> bool:
     """Tell whether *base_url* points at this machine."""
     url = _split(base_url)

@@ -147,17 +147,18 @@ class Exchange:
         path, started = call.endpoint.path, self.now()
         self.observers.emit(CallStarted(path, call.number))
         error: WxtcbError | None = None
-        cancelled = True
+        cancelled = False
         try:
-            reply = await self._guarded(call)
-            cancelled = False
+            return await self._guarded(call)
         except WxtcbError as caught:
-            error, cancelled = caught, False
+            error = caught
+            raise
+        except asyncio.CancelledError:
+            cancelled = True
             raise
         finally:
             elapsed = self.now() - started
             self.observers.emit(CallFinished(path, call.number, call.sends, elapsed, error, cancelled))
-        return reply
 
     async def _guarded(self, call: _Call[R]) -> R:
         try:

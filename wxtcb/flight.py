@@ -42,7 +42,7 @@ class Flight(Generic[T]):
         except WxtcbError as error:
             self._error = error
         except asyncio.CancelledError:
-            self._error = SessionClosed("the session was closed while this call waited; nothing was sent for it")
+            self._error = _closed()
             raise
         except BaseException as error:
             self._error = WxtcbError(f"wxtcb failed in itself ({type(error).__name__}); please report it")
@@ -54,10 +54,24 @@ class Flight(Generic[T]):
         """Wait for the end; return the value, or raise a copy of the error."""
         await self.landed.wait()
         if self._error is not None:
-            raise copy.copy(self._error) from self._error.__cause__
+            raise _copy(self._error) from self._error.__cause__
         return self._value
 
     async def aclose(self) -> None:
         """End the work now; who waits for it gets `SessionClosed`."""
         self._task.cancel()
         await asyncio.wait([self._task])
+        if not self.landed.is_set():  # cancelled before its first step, the task ran nothing of `_fly`
+            self._error = _closed()
+            self.landed.set()
+
+
+def _closed() -> SessionClosed:
+    return SessionClosed("the session was closed while this call waited; nothing was sent for it")
+
+
+def _copy(error: WxtcbError) -> WxtcbError:
+    mine = copy.copy(error)
+    if hasattr(mine, "__notes__"):
+        mine.__notes__ = [*mine.__notes__]  # a shallow copy shares the list
+    return mine

@@ -73,7 +73,7 @@ class Gate:
     @property
     def waiting(self) -> int:
         """The number of calls that wait for a slot."""
-        return len(self._queue)
+        return sum(not turn.done() for turn in self._queue)
 
     def try_enter(self, path: str) -> bool:
         """Take a slot if one is free and nobody is before us; `SessionClosed` after `close`."""

@@ -42,6 +42,12 @@ class Secret:
     def __hash__(self) -> int:
         return hash(self._value)
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
     def __reduce__(self) -> str:
         raise TypeError("a Secret cannot be pickled: it would leave the process in clear")
 
@@ -51,7 +57,10 @@ def redact(text: str, *secrets: Secret) -> str:
 
     Where one occurs URL-quoted, in whole or in part, the whole text is unquoted.
     """
-    for secret in sorted(filter(None, secrets), key=lambda secret: -len(secret.reveal())):
-        if secret.reveal() in (unquoted := unquote(text)):
-            text = (text if secret.reveal() in text else unquoted).replace(secret.reveal(), "***")
+    longest_first = sorted(filter(None, secrets), key=lambda secret: -len(secret.reveal()))
+    for secret in longest_first:
+        text = text.replace(secret.reveal(), "***")
+    for secret in longest_first:
+        if secret.reveal() in unquote(text):
+            text = unquote(text).replace(secret.reveal(), "***")
     return text

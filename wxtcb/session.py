@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar, cast
 
 import attrs
 
-from wxtcb.arguments import check_base_url, check_count, check_query, check_text, field_is, kind_is
+from wxtcb.arguments import check_base_url, check_count, check_proxy, check_query, check_text, field_is, kind_is
 from wxtcb.endpoint import Endpoint, Reply
 from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed, WrongLoop
 from wxtcb.events import Hook, Observers
@@ -95,8 +95,12 @@ def _secret(value: str | Secret) -> Secret:
     return Secret.of(value)
 
 
-def _hidden(value: str | Secret | None) -> Secret | None:
-    return None if value is None else Secret.of(value)
+def _proxy(value: str | Secret | None) -> Secret | None:
+    if value is None:
+        return None
+    kept = Secret.of(value)
+    check_proxy(kept.reveal())
+    return kept
 
 
 def _ticket_source(ticket: str | Secret | TicketSource | None) -> TicketSource:
@@ -164,7 +168,7 @@ class Session:
         default="https://api.weixin.qq.com",
         validator=_check_base_url,
     )
-    proxy: Secret | None = attrs.field(default=None, converter=_hidden)
+    proxy: Secret | None = attrs.field(default=None, converter=_proxy)
     ssl: tls.SSLContext | None = attrs.field(default=None, repr=False, validator=kind_is(tls.SSLContext))
     http: aiohttp.ClientSession | None = attrs.field(default=None, repr=False)
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=tuple)
