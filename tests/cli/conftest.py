@@ -1,0 +1,122 @@
+"""The command line in this process, as a process of its own, and a platform on loopback in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from attrs import define, field
+from typer.testing import CliRunner, Result
+
+from wxtcb.cli.app import app
+from wxtcb.sandbox import Sandbox
+from wxtcb.sweep import Sweep
+
+VARIABLES = ("COMPONENT_APPID", "COMPONENT_APPSECRET", "TICKET", "TICKET_FILE", "TOKEN_STORE", "BASE_URL")
+Cli = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test see the credentials of the machine."""
+    for name in VARIABLES:
+        monkeypatch.delenv(f"WXTCB_{name}", raising=False)
+
+
+@pytest.fixture
+def cli() -> Cli:
+    """Run a command in this process; its streams are no terminals."""
+    runner = CliRunner()
+    return lambda *words: runner.invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def swift(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let environments be ready at once, and looks follow each other without a pause."""
+    monkeypatch.setattr("wxtcb.cli.provision._SANDBOX_READY", 0.0)
+    monkeypatch.setattr("wxtcb.session.Sweep", partial(Sweep, every=0.0))
+
+
+@define
+class Platform:
+    """A sandbox that runs in a thread of its own."""
+
+    box: Sandbox = field(factory=Sandbox)
+    _up: threading.Event = field(init=False, factory=threading.Event)
+    _loop: asyncio.AbstractEventLoop = field(init=False)
+    _end: asyncio.Event = field(init=False)
+
+    def serve(self) -> None:
+        """Run the sandbox until `stop`."""
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        async with self.box:
+            self._up.set()
+            await self._end.wait()
+
+    def wait(self) -> None:
+        """Return when it is up."""
+        assert self._up.wait(5)
+
+    def stop(self) -> None:
+        """Let it end."""
+        self._loop.call_soon_threadsafe(self._end.set)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables that point at it."""
+        return {
+            "WXTCB_COMPONENT_APPID": self.box.component_appid,
+            "WXTCB_COMPONENT_APPSECRET": self.box.component_appsecret,
+            "WXTCB_TICKET": self.box.ticket,
+            "WXTCB_BASE_URL": self.box.url,
+        }
+
+
+@pytest.fixture
+def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
+    """Run a platform on loopback, and set the variables that point at it."""
+    made = Platform()
+    thread = threading.Thread(target=made.serve)
+    thread.start()
+    made.wait()
+    for name, value in made.env.items():
+        monkeypatch.setenv(name, value)
+    yield made
+    made.stop()
+    thread.join()
+
+
+@pytest.fixture
+def tenants(tmp_path: Path) -> Callable[[str], Path]:
+    """Write a tenants file of CSV rows."""
+
+    def write(*rows: str) -> Path:
+        path = tmp_path / "tenants.csv"
+        path.write_text("\n".join(("tenant,alias,appids,services", *rows)))
+        return path
+
+    return write
+
+
+def start(*words: object, **options: object) -> subprocess.Popen[str]:
+    """Start the command line as a process of its own."""
+    given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    command = [sys.executable, "-m", "wxtcb", *map(str, words)]
+    environment = {**os.environ, "PYTHONUTF8": "1", **given.pop("env", {})}
+    return subprocess.Popen(command, text=True, env=environment, **given)
+
+
+def kept_secret(platform: Platform, *texts: str) -> bool:
+    """Tell whether no credential of the platform is in *texts*."""
+    box = platform.box
+    return not any(secret in text for text in texts for secret in (box.component_appsecret, box.ticket))

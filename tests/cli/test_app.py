@@ -1,0 +1,112 @@
+"""The commands, their help, and what leaves the process."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import wxtcb
+from wxtcb import cli as command_line
+
+from .conftest import Cli, start
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], *([name, "--help"] for name in ("provision", "sandbox", "endpoints", "token"))]
+)
+def test_help_fits_80_columns(cli: Cli, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is longer, and nobody is told to give a credential as an argument."""
+    monkeypatch.setenv("COLUMNS", "80")
+    result = cli(*words)
+    assert result.exit_code == 0
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "--ticket" not in result.stdout
+
+
+def test_the_version_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the installed package; from a bare source tree there is none."""
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.2.3")
+    assert cli("--version").stdout == "wxtcb 1.2.3\n"
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert cli("--version").stdout == "wxtcb (not installed)\n"
+
+
+def test_an_unknown_option_is_a_matter_of_usage(cli: Cli) -> None:
+    """Exit 2, and the option is named."""
+    result = cli("provision", "x.csv", "--settle", "5")
+    assert result.exit_code == 2
+    assert "--settle" in result.stderr
+
+
+def test_endpoints_are_listed_a_row_each(cli: Cli) -> None:
+    """Name, path, reply, repeat rule and credential; wide enough for grep when piped."""
+    lines = cli("endpoints").stdout.splitlines()
+    assert lines[0].split() == ["name", "path", "reply", "repeat", "credential"]
+    assert len(lines) == 1 + len(wxtcb.endpoints())
+    assert lines[1].split() == ["create_env", "/componenttcb/createenv", "NewEnv", "once", "component"]
+
+
+def test_endpoints_are_json_on_request(cli: Cli) -> None:
+    """The same facts, by name."""
+    rows = json.loads(cli("endpoints", "--json").stdout)
+    assert [row["name"] for row in rows] == [endpoint.name for endpoint in wxtcb.endpoints()]
+    assert set(rows[0]) == {"name", "path", "reply", "repeat", "credential"}
+
+
+def test_endpoints_fit_a_narrow_terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path then stands below the name."""
+    monkeypatch.setattr("wxtcb.cli.output._PIPED", 80)
+    lines = cli("endpoints").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split() == ["create_env", "NewEnv", "once", "component"]
+    assert lines[2].split() == ["/componenttcb/createenv"]
+
+
+def test_a_pipe_that_closes_is_no_matter() -> None:
+    """`wxtcb endpoints | head -0` leaves no traceback and its own exit code."""
+    read, write = os.pipe()
+    os.close(read)
+    process = start("endpoints", stdout=write)
+    os.close(write)
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_letters_the_terminal_lacks_are_written_out(tmp_path: Path) -> None:
+    """A message with Chinese in it reaches an ASCII terminal."""
+    process = start(
+        "provision", tmp_path / "商户.csv", "--sandbox", env={"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    )
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 2
+    assert "\\u5546\\u6237.csv: 1 problem" in err
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+    """One line and exit 2, whether typer or rich is missing."""
+    for missing in ("typer", "rich"):
+        code = f"import sys; sys.modules[{missing!r}] = None; from wxtcb.cli import main; main()"
+        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert process.returncode == 2
+        assert process.stderr == "wxtcb: the command line needs typer and rich: pip install 'wxtcb[cli]'\n"
+
+
+def test_another_missing_module_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken installation is told as it is."""
+
+    def missing(name: str) -> object:
+        raise ModuleNotFoundError(name=name)
+
+    monkeypatch.setattr("importlib.import_module", missing)
+    with pytest.raises(ModuleNotFoundError):
+        command_line.main()

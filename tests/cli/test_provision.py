@@ -1,0 +1,174 @@
+"""`wxtcb provision`: what it refuses, what it shows, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wxtcb.provision import alias_of
+
+from .conftest import Cli, Platform, kept_secret
+
+CREATE = "/componenttcb/createenv"
+ROWS = [f"商户{number},a{number},wx000000000000000{number},api;web" for number in range(8)]
+Tenants = Callable[..., Path]
+
+
+def test_a_sandbox_run_ends_with_all_done(cli: Cli, tenants: Tenants, swift: None) -> None:
+    """A line per tenant, a table, the count in words; nobody is asked, and no variable is needed."""
+    result = cli("provision", tenants(*ROWS, "plain,,,"), "--sandbox")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("[1/9] ")
+    assert "9 of 9 done in" in lines[-1]
+    assert "8 links await a mini program's administrator; --json lists them." in lines
+    assert [line.split() for line in lines[9:12]] == [
+        ["outcome", "tenants"],
+        ["done", "1"],
+        ["awaiting", "confirmation", "8"],
+    ]
+    assert result.stderr == ""
+
+
+def test_json_is_all_that_stands_on_stdout(cli: Cli, tenants: Tenants, swift: None) -> None:
+    """One document with links, services and counts; what else is said goes to stderr."""
+    result = cli("provision", tenants(*ROWS), "--sandbox", "--json", "--journal", "j.db")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert (document["total"], document["done"], document["links"]) == (8, 8, 8)
+    assert document["tenants"][0]["services"] == ["api", "web"]
+    assert result.stderr == "--journal j.db: this version keeps nothing on disk, so no journal is written.\n"
+    assert not Path("j.db").exists()
+
+
+def test_every_missing_credential_is_named_at_once(cli: Cli, tenants: Tenants) -> None:
+    """Before the file is even looked at."""
+    result = cli("provision", "nowhere.csv")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "wxtcb: not set in the environment: WXTCB_COMPONENT_APPID, WXTCB_COMPONENT_APPSECRET, "
+        "WXTCB_TICKET or WXTCB_TICKET_FILE; nothing was sent\n"
+    )
+
+
+@pytest.mark.parametrize("url", [None, "https://api.weixin.qq.com", "https://127.0.0.1.example.com"])
+def test_the_real_platform_is_refused(
+    cli: Cli, tenants: Tenants, platform: Platform, monkeypatch: pytest.MonkeyPatch, url: str | None
+) -> None:
+    """Without a journal on disk a crash would lose track of what is billed: it says so, also with --yes."""
+    monkeypatch.delenv("WXTCB_BASE_URL")
+    if url:
+        monkeypatch.setenv("WXTCB_BASE_URL", url)
+    result = cli("provision", tenants(*ROWS), "--yes", "--own-token")
+    assert result.exit_code == 2
+    assert f"{url or 'https://api.weixin.qq.com'} is not on this machine" in result.stderr
+    assert "no journal on disk yet" in result.stderr
+    assert kept_secret(platform, result.output)
+
+
+def test_a_file_with_problems_is_refused_whole(cli: Cli, tenants: Tenants, platform: Platform) -> None:
+    """All of them by line, the derived alias of another tenant included, and nothing is sent."""
+    derived = alias_of(platform.box.component_appid, "c")
+    result = cli("provision", tenants("a,x,", "b,X,", "c,,", f"d,{derived},", "a,,"), "--yes")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n  line ") == 4
+    assert "4 problems, nothing was sent" in result.stderr
+    assert len(platform.box.seen) == 0
+
+
+def test_without_a_terminal_it_does_not_spend(cli: Cli, tenants: Tenants, platform: Platform) -> None:
+    """It says what it would have asked, and how to answer beforehand."""
+    result = cli("provision", tenants("a,,,", "b,,,"))
+    assert result.exit_code == 2
+    assert f"Open up to 2 environments, which are billed, at {platform.box.url}?" in result.stderr
+    assert "add --yes. Nothing was sent." in result.stderr
+    assert len(platform.box.seen) == 0
+
+
+def test_on_loopback_it_runs_with_yes(swift: None, cli: Cli, tenants: Tenants, platform: Platform) -> None:
+    """The environments stand at the platform that the variables name."""
+    result = cli("provision", tenants("商户,x,,api"), "--yes")
+    assert result.exit_code == 0, result.output
+    assert [row.alias for row in platform.box.world.environments.values()] == ["x"]
+    assert kept_secret(platform, result.output)
+
+
+def test_what_went_wrong_is_listed_with_what_to_do(cli: Cli, tenants: Tenants, platform: Platform) -> None:
+    """By outcome, with the tenants by name; the rest is counted; exit code 3."""
+    world, faults = platform.box.world, platform.box.faults
+    env = world.add("taken")
+    faults.drop_after(path=CREATE, times=1)
+    faults.errcode(45009, path=CREATE)
+    rows = ("c,taken,,", "u,u1,,", "f,f1,,", "n,n1,,", "m,m1,,")
+    result = cli("provision", tenants(*rows), "--yes", "--concurrency", 1)
+    assert result.exit_code == 3
+    lines = [line for line in result.stdout.splitlines() if line.startswith("  ") or "done in" in line]
+    assert lines[0].startswith("  u: unknown - create: /componenttcb/createenv: sent, but its outcome is unknown")
+    assert lines[1] == f"  c: conflict - alias taken was taken by {env}"
+    assert lines[2].startswith("  f: failed - create: /componenttcb/createenv: 45009")
+    assert lines[3] == "  2 not started"
+    assert lines[4].startswith("0 of 5 done in")
+    assert "Stopped early: /componenttcb/createenv: 45009" in result.stdout
+    for outcome in ("unknown: Look", "conflict: The alias was taken", "failed: Mend", "unfinished: Not wrong"):
+        assert outcome in result.stdout
+
+
+def test_long_lists_are_cut(cli: Cli, tenants: Tenants, platform: Platform) -> None:
+    """After 50 entries only their number is told, and --max-failures is heeded."""
+    platform.box.faults.errcode(40097, path=CREATE)
+    result = cli("provision", tenants(*(f"t{number},,," for number in range(60))), "--yes", "--max-failures", 55)
+    assert result.exit_code == 3
+    summary = result.stdout.partition("outcome")[2]
+    assert summary.count("\n  t") == 50
+    assert "more, in the lines above" in summary
+
+
+def test_names_cannot_steer_the_terminal(cli: Cli, tenants: Tenants, platform: Platform) -> None:
+    """Markup is text, and what the platform says in a message is written out."""
+    platform.box.faults.script(CREATE, [])
+    platform.box.world.add("x")
+    result = cli("provision", tenants("[red]a\u202e[/],x,,"), "--yes")
+    assert "[red]a\\u202e[/]: conflict" in result.stdout
+
+
+def test_a_bug_of_ours_is_exit_1_after_the_report(
+    swift: None, cli: Cli, tenants: Tenants, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was opened before is in it."""
+
+    async def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("wxtcb.provision.run.batch_share_env", broken)
+    result = cli("provision", tenants("a,x,wx1,"), "--yes")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, ExceptionGroup)
+    env = next(iter(platform.box.world.environments))
+    assert f"a: unfinished ({env}) - stopped at share" in result.stdout
+
+
+def test_a_sandbox_that_cannot_open_leaves_no_report(
+    cli: Cli, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to report, and the error passes."""
+
+    async def broken(_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr("wxtcb.sandbox.Sandbox.__aenter__", broken)
+    result = cli("provision", tenants("a,x,,"), "--sandbox")
+    assert (result.exit_code, result.stdout) == (1, "")
+
+
+def test_the_sandbox_takes_two_hundred(cli: Cli, tenants: Tenants, swift: None) -> None:
+    """200 tenants, some without alias or mini programs, are done within seconds."""
+    rows = [
+        f"商户{number},{f'a{number}' if number % 4 else ''},{f'wx{number:016}' if number % 5 else ''},api;web"
+        for number in range(200)
+    ]
+    result = cli("provision", tenants(*rows), "--sandbox")
+    assert result.exit_code == 0, result.output
+    assert "200 of 200 done in" in result.stdout

@@ -1,0 +1,67 @@
+"""`wxtcb sandbox`: the platform for other programs."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import signal
+import socket
+import subprocess
+
+import pytest
+
+import wxtcb
+from wxtcb.api import environment
+
+from .conftest import Cli, start
+
+
+def exports(process: subprocess.Popen[str]) -> dict[str, str]:
+    """Read the lines to paste as a shell would."""
+    assert process.stdout is not None
+    lines = [shlex.split(process.stdout.readline()) for _ in range(4)]
+    assert {line[0] for line in lines} == {"export"}
+    return dict(line[1].split("=", 1) for line in lines)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_it_serves_what_it_prints_until_a_signal(number: int, code: int) -> None:
+    """The lines can be pasted; another process provisions with them; then it ends cleanly."""
+    process = start("sandbox", "--token-life", 100, "--ready-after", 0.01)
+    given = exports(process)
+    client = start("token", "--fetch", env=given)
+    assert client.communicate(timeout=10)[0] == "A token was fetched; it lives 100 s.\n"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (code, "")
+    assert err == "The sandbox is up; its credentials are made up. Ctrl-C ends it.\n"
+
+
+def test_busy_answers_minus_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --busy 1 every call meets it."""
+    process = start("sandbox", "--busy", 1)
+    given = exports(process)
+    with pytest.raises(wxtcb.Busy):
+        asyncio.run(_look(given))
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+
+
+async def _look(given: dict[str, str]) -> None:
+    async with wxtcb.Session(
+        component_appid=given["WXTCB_COMPONENT_APPID"],
+        component_appsecret=given["WXTCB_COMPONENT_APPSECRET"],
+        ticket=given["WXTCB_TICKET"],
+        base_url=given["WXTCB_BASE_URL"],
+        retry=wxtcb.RetryPolicy(attempts=1),
+    ) as session:
+        await environment.describe_envs(session)
+
+
+def test_a_port_that_is_taken_is_told(cli: Cli) -> None:
+    """With its number, and exit 2."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = cli("sandbox", "--port", port)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"wxtcb: --port {port}: ")

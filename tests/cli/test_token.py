@@ -1,0 +1,66 @@
+"""`wxtcb token`: state without a request, a token only on request, its value only when revealed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import Cli, Platform
+
+
+def test_it_shows_what_is_set_and_no_value(cli: Cli, platform: Platform) -> None:
+    """Nothing is sent."""
+    result = cli("token")
+    assert result.exit_code == 0
+    assert "WXTCB_TICKET: set\nWXTCB_TICKET_FILE: not set\n" in result.stdout
+    assert "No token was fetched" in result.stdout
+    assert platform.box.ticket not in result.output
+    assert len(platform.box.seen) == 0
+
+
+def test_fetch_tells_the_life_alone(cli: Cli, platform: Platform) -> None:
+    """The value is printed only with --reveal."""
+    result = cli("token", "--fetch")
+    assert (result.exit_code, result.stdout) == (0, "A token was fetched; it lives 7200 s.\n")
+    revealed = cli("token", "--fetch", "--reveal").stdout.splitlines()
+    assert revealed[1].startswith("2_")
+    assert platform.box.world.mints == 2
+
+
+def test_reveal_alone_is_refused(cli: Cli) -> None:
+    """There is nothing to show."""
+    result = cli("token", "--reveal")
+    assert result.exit_code == 2
+    assert "--reveal: there is no token to show without --fetch" in result.stderr
+
+
+def test_a_foreign_platform_needs_leave(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second fetcher voids the backend's token; with --own-token it is tried."""
+    monkeypatch.setenv("WXTCB_BASE_URL", "https://nowhere.invalid")
+    result = cli("token", "--fetch")
+    assert result.exit_code == 2
+    assert "may void the one your backend works with" in result.stderr
+    monkeypatch.setattr("wxtcb.retry.RetryPolicy.most_attempts", lambda *_: 1)
+    result = cli("token", "--fetch", "--own-token")
+    assert result.exit_code == 2
+    assert "Nothing was sent" in result.stderr
+    assert platform.box.world.mints == 0
+
+
+def test_a_refused_secret_is_told_without_it(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The platform's code and what to do."""
+    monkeypatch.setenv("WXTCB_COMPONENT_APPSECRET", "wrong-secret")
+    result = cli("token", "--fetch")
+    assert result.exit_code == 2
+    assert "40125" in result.stderr
+    assert "wrong-secret" not in result.output
+
+
+def test_a_ticket_file_will_do(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It takes the place of the variable."""
+    path = tmp_path / "ticket"
+    path.write_text(platform.box.ticket + "\n")
+    monkeypatch.delenv("WXTCB_TICKET")
+    monkeypatch.setenv("WXTCB_TICKET_FILE", str(path))
+    assert cli("token", "--fetch").exit_code == 0

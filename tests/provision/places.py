@@ -1,0 +1,32 @@
+"""What runs are about: paths, mini programs, services and plain tenants."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio.lowlevel
+
+from wxtcb.provision import Service, Tenant
+from wxtcb.sandbox import Sandbox
+
+CREATE = "/componenttcb/createenv"
+LIST = "/componenttcb/describeenvs"
+SHARE = "/componenttcb/batchshareenv"
+ESTABLISH = "/componenttcb/establishcloudbaserunserver"
+TOKEN = "/cgi-bin/component/api_component_token"
+WX1 = "wx0000000000000001"
+WX2 = "wx0000000000000002"
+API = Service.named("api")
+WEB = Service.named("web")
+
+
+def plain(count: int) -> list[Tenant]:
+    """Return tenants that want an environment and no more."""
+    return [Tenant(f"商户{number}", alias=f"a{number}") for number in range(count)]
+
+
+async def seen(box: Sandbox, path: str, count: int = 1) -> None:
+    """Wait until *path* has had so many requests."""
+    async with asyncio.timeout(5):
+        while box.count(path) < count:
+            await anyio.lowlevel.checkpoint()

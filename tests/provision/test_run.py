@@ -1,0 +1,246 @@
+"""Runs against the sandbox: what is done for a tenant, and what is not."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import wxtcb
+from wxtcb.provision import (
+    Outcome,
+    Step,
+    StepDone,
+    StepFailed,
+    Tenant,
+    TenantFinished,
+    TenantStarted,
+)
+from wxtcb.sandbox import Fault, Ready, Trouble
+
+from .conftest import Rig
+from .places import API, CREATE, ESTABLISH, LIST, SHARE, WEB, WX1, WX2, plain, seen
+
+
+async def test_a_tenant_gets_all_it_wants(rig: Rig) -> None:
+    """Environment, share and services are there, and the report says so."""
+    tenant = Tenant("商户", alias="Mine".lower(), appids=[WX1, WX2], services=[API, WEB], source_type=1)
+    report = await rig.provision([tenant])
+    entry = report.tenants[0]
+    world = rig.box.world
+    assert (entry.tenant, entry.alias, entry.outcome) == ("商户", "mine", Outcome.AWAITING)
+    assert entry.done == (Step.CREATE, Step.NORMAL, Step.SHARE, Step.SERVICES)
+    assert (entry.step, entry.services, entry.problems) == (None, ("api", "web"), ())
+    assert entry.env is not None
+    assert [link.url for link in entry.links] == [world.shares[entry.env, appid].url for appid in (WX1, WX2)]
+    assert [share.source_type for share in world.shares.values()] == [1, 1]
+    assert set(world.services) == {(entry.env, "api"), (entry.env, "web")}
+    assert report.all_done
+    assert entry.story == "2 to confirm"
+
+
+async def test_events_come_in_order(rig: Rig) -> None:
+    """Started, a step after the other, finished with the tenant's part of the report."""
+    told = await rig.told([Tenant("a", alias="x", appids=[WX1], services=[API])])
+    env = next(iter(rig.box.world.environments))
+    steps = (Step.CREATE, Step.NORMAL, Step.SHARE, Step.SERVICES)
+    assert told[:-1] == [TenantStarted("a", "x"), *(StepDone("a", step, env) for step in steps)]
+    assert isinstance(told[-1], TenantFinished)
+    assert told[-1].report.outcome is Outcome.AWAITING
+
+
+async def test_a_tenant_without_alias_gets_the_derived_one(rig: Rig) -> None:
+    """The namespace is the component appid, unless one is given."""
+    report = await rig.provision([Tenant("a")])
+    assert report.tenants[0].alias == wxtcb.provision.alias_of(rig.box.component_appid, "a")
+    assert report.tenants[0].outcome is Outcome.DONE
+    report = await rig.provision([Tenant("a")], namespace="mine")
+    assert report.tenants[0].alias == wxtcb.provision.alias_of("mine", "a")
+    assert len(rig.box.world.environments) == 2
+
+
+async def test_no_tenants_make_an_empty_report(rig: Rig) -> None:
+    """Nothing is sent for nobody."""
+    report = await rig.provision([])
+    assert (report.tenants, report.all_done, len(rig.box.seen)) == ((), True, 0)
+
+
+async def test_many_share_few_looks_and_workers(rig: Rig) -> None:
+    """300 tenants whose environments take a while are watched together, with a bounded number of tasks."""
+    rig.box.world.ready_after = Ready.after_looks(3)
+    async with rig.provisioner(concurrency=8, interval=0.05) as provisioner:
+        run = provisioner.apply(plain(300))
+        before = len(asyncio.all_tasks())
+        await seen(rig.box, CREATE, 50)
+        during = len(asyncio.all_tasks())
+        report = await run.wait()
+    assert report.counts[Outcome.DONE] == 300
+    assert rig.box.count(CREATE) == 300
+    assert rig.box.count(LIST) < 60
+    assert during - before < 100
+
+
+async def test_a_waiting_tenant_blocks_no_other(rig: Rig) -> None:
+    """With one worker, all creates are sent before the first environment is NORMAL."""
+    rig.box.world.ready_after = Ready.after_looks(20)
+    told = await rig.told(plain(5), concurrency=1)
+    steps = [event.step for event in told if isinstance(event, StepDone)]
+    assert steps == [Step.CREATE] * 5 + [Step.NORMAL] * 5
+
+
+@pytest.mark.parametrize("alias", ["taken", "tAKEN"])
+async def test_a_taken_alias_is_a_conflict(rig: Rig, alias: str) -> None:
+    """In whatever case: nothing is created, shared or established, and the environment found is named."""
+    env = rig.box.world.add(alias)
+    report = await rig.provision([Tenant("a", alias="taken", appids=[WX1], services=[API])])
+    entry = report.tenants[0]
+    assert (entry.outcome, entry.existing, entry.env) == (Outcome.CONFLICT, (env,), None)
+    assert entry.story == f"alias taken was taken by {env}"
+    assert rig.box.count(CREATE) == rig.box.count(SHARE) == rig.box.count(ESTABLISH) == 0
+
+
+async def test_an_alias_taken_twice_is_a_duplicate(rig: Rig) -> None:
+    """All that have it are named, for a person to sort out."""
+    envs = {rig.box.world.add("taken"), rig.box.world.add("Taken")}
+    report = await rig.provision([Tenant("a", alias="taken"), Tenant("b", alias="free")])
+    assert [entry.outcome for entry in report.tenants] == [Outcome.DUPLICATE, Outcome.DONE]
+    assert set(report.tenants[0].existing) == envs
+
+
+async def test_a_second_run_finds_what_the_first_has_opened(rig: Rig) -> None:
+    """Its look is never older than itself, so nothing is opened twice."""
+    async with rig.provisioner() as provisioner:
+        first = await provisioner.apply(plain(3)).wait()
+        second = await provisioner.apply(plain(3)).wait()
+    assert [entry.existing for entry in second.tenants] == [(entry.env,) for entry in first.tenants]
+    assert second.counts[Outcome.CONFLICT] == rig.box.count(CREATE) == 3
+
+
+@pytest.mark.parametrize("trouble", [Trouble.BUSY, Trouble.BUSY_AFTER, Trouble.DROP_AFTER, Trouble.HTTP_AFTER])
+async def test_an_ambiguous_create_is_unknown_and_not_sent_again(rig: Rig, trouble: Trouble) -> None:
+    """No later step runs for that tenant; the others are not touched by it."""
+    rig.box.faults.script(CREATE, [Fault(trouble)])
+    told = await rig.told([Tenant("a", alias="x", appids=[WX1]), Tenant("b", alias="y")], concurrency=1)
+    unknown, done = [event.report for event in told if isinstance(event, TenantFinished)]
+    assert (unknown.outcome, done.outcome) == (Outcome.UNKNOWN, Outcome.DONE)
+    assert [problem.step for problem in unknown.problems] == [Step.CREATE]
+    assert isinstance(unknown.problems[0].error, wxtcb.OutcomeUnknown)
+    assert rig.box.count(CREATE) == 2
+    assert rig.box.count(SHARE) == 0
+
+
+async def test_a_refused_create_fails_alone(rig: Rig) -> None:
+    """The error, its code and its step are kept; the next tenant is done."""
+    rig.box.faults.errcode(40097, path=CREATE, times=1)
+    report = await rig.provision(plain(2), concurrency=1)
+    failed, done = report.tenants
+    assert (failed.outcome, failed.done, done.outcome) == (Outcome.FAILED, (), Outcome.DONE)
+    assert isinstance(failed.problems[0].error, wxtcb.RequestRefused)
+    assert failed.story.startswith("create: /componenttcb/createenv: 40097")
+
+
+async def test_a_failed_share_does_not_stop_the_services(rig: Rig) -> None:
+    """The links that were given are kept, the mini programs that failed are named with the reason."""
+    report = await rig.provision([Tenant("a", alias="x", appids=[WX1, "bad"], services=[API])])
+    entry = report.tenants[0]
+    assert (entry.outcome, entry.services) == (Outcome.FAILED, ("api",))
+    assert [link.appid for link in entry.links] == [WX1]
+    assert entry.story == "share bad: invalid appid"
+    assert entry.done == (Step.CREATE, Step.NORMAL, Step.SERVICES)
+
+
+async def test_a_share_that_is_refused_whole_does_not_stop_the_services(rig: Rig) -> None:
+    """An errcode of the share is the share's problem alone."""
+    rig.box.faults.errcode(61007, path=SHARE)
+    report = await rig.provision([Tenant("a", alias="x", appids=[WX1], services=[API])])
+    assert [problem.step for problem in report.tenants[0].problems] == [Step.SHARE]
+    assert report.tenants[0].services == ("api",)
+
+
+async def test_an_ambiguous_service_is_unknown_by_name(rig: Rig) -> None:
+    """The services after it are established all the same."""
+    rig.box.faults.script(ESTABLISH, [Fault(Trouble.DROP_AFTER)])
+    report = await rig.provision([Tenant("a", alias="x", services=[API, WEB])])
+    entry = report.tenants[0]
+    assert (entry.outcome, entry.services) == (Outcome.UNKNOWN, ("web",))
+    assert entry.problems[0].subject == "services api"
+    assert Step.SERVICES not in entry.done
+
+
+async def test_a_service_that_exists_after_a_busy_answer_is_unknown(rig: Rig) -> None:
+    """40097 may mean that the attempt before it, answered -1, had made the service."""
+    rig.box.faults.script(ESTABLISH, [Fault(Trouble.BUSY_AFTER)])
+    entry = (await rig.provision([Tenant("a", alias="x", services=[API])])).tenants[0]
+    assert (entry.outcome, rig.box.count(ESTABLISH)) == (Outcome.UNKNOWN, 2)
+    assert "40097" in entry.story
+
+
+async def test_a_service_that_is_refused_fails(rig: Rig) -> None:
+    """Without an earlier attempt there is no doubt."""
+    rig.box.faults.errcode(40097, path=ESTABLISH)
+    entry = (await rig.provision([Tenant("a", alias="x", services=[API])])).tenants[0]
+    assert entry.outcome is Outcome.FAILED
+
+
+async def test_an_environment_that_is_halted_fails(rig: Rig) -> None:
+    """The status is told, and no step follows."""
+    rig.box.world.ready_after = Ready.after_seconds(60)
+    async with rig.provisioner() as provisioner:
+        run = provisioner.apply([Tenant("a", alias="x", appids=[WX1])])
+        async for event in run.events():
+            if isinstance(event, StepDone):
+                rig.box.world.halt(event.env)
+        entry = (await run.wait()).tenants[0]
+    assert (entry.outcome, entry.env is not None) == (Outcome.FAILED, True)
+    assert "HALTED" in entry.story
+    assert rig.box.count(SHARE) == 0
+
+
+@pytest.mark.parametrize(("hidden", "status"), [(0.0, "UNAVAILABLE"), (60.0, "not listed")])
+async def test_an_environment_that_takes_too_long_fails(rig: Rig, hidden: float, status: str) -> None:
+    """Its id and the last status are kept: it may become NORMAL later."""
+    rig.box.world.ready_after = Ready.after_seconds(60)
+    rig.box.world.visible_after = hidden
+    entry = (await rig.provision(plain(1), timeout=0.05)).tenants[0]
+    assert (entry.outcome, entry.env is not None) == (Outcome.FAILED, True)
+    assert f"still {status} after 0.05 s" in entry.story
+
+
+async def test_failed_looks_cost_a_waiting_tenant_only_time(rig: Rig) -> None:
+    """When looking works again, the environment is found NORMAL."""
+    bad = Fault(Trouble.ERRCODE, errcode=40097)
+    rig.box.faults.script(LIST, [None, bad, bad])
+    assert (await rig.provision(plain(1))).all_done
+
+
+async def test_looks_that_never_work_end_with_the_time(rig: Rig) -> None:
+    """Nobody waits for ever."""
+    rig.box.faults.script(LIST, [None])
+    rig.box.faults.errcode(40097, path=LIST)
+    entry = (await rig.provision(plain(1), timeout=0.05)).tenants[0]
+    assert "still not listed after 0.05 s" in entry.story
+
+
+async def test_without_a_look_there_is_no_create(rig: Rig) -> None:
+    """The tenant has failed at the look, and may simply be given again."""
+    rig.box.faults.errcode(40097, path=LIST)
+    report = await rig.provision(plain(2))
+    assert [entry.problems[0].step for entry in report.tenants] == [Step.LOOK] * 2
+    assert rig.box.count(CREATE) == 0
+
+
+async def test_events_may_be_asked_for_twice_and_late(rig: Rig) -> None:
+    """Every listener has his own, from when he asked; after the end there are none."""
+    async with rig.provisioner() as provisioner:
+        run = provisioner.apply(plain(2))
+        first, second = run.events(), run.events()
+        assert [event async for event in first] == [event async for event in second]
+        assert [event async for event in run.events()] == []
+
+
+async def test_a_failed_step_is_told_when_it_fails(rig: Rig) -> None:
+    """The event holds the problem of the report."""
+    rig.box.faults.errcode(40097, path=CREATE)
+    told = await rig.told(plain(1))
+    failed = [event for event in told if isinstance(event, StepFailed)]
+    assert [event.problem for event in failed] == list(told[-1].report.problems)

@@ -1,0 +1,226 @@
+"""Runs that do not go to their end: stopped by an error, by a limit, by the caller, by a bug."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from wxtcb.provision import (
+    Outcome,
+    Provisioner,
+    Run,
+    RunStopped,
+    Step,
+    Tenant,
+    TenantFinished,
+    TenantStarted,
+)
+from wxtcb.sandbox import Fault, Ready, Sandbox, Trouble
+
+from .conftest import Rig, connect
+from .places import API, CREATE, ESTABLISH, LIST, SHARE, TOKEN, WEB, WX1, plain, seen
+
+
+@pytest.mark.parametrize(("path", "errcode"), [(TOKEN, 61006), (TOKEN, 40125), (LIST, 61004), (CREATE, 85088)])
+async def test_an_error_that_is_everybodys_stops_the_run(rig: Rig, path: str, errcode: int) -> None:
+    """Few tenants fail, the others are unfinished, and the reason is told once."""
+    rig.box.faults.errcode(errcode, path=path)
+    told = await rig.told(plain(100), concurrency=4)
+    stops = [event for event in told if isinstance(event, RunStopped)]
+    assert len(stops) == 1
+    assert str(errcode) in stops[0].reason
+    finished = [event.report for event in told if isinstance(event, TenantFinished)]
+    assert len(finished) == 4
+    assert sum(isinstance(event, TenantStarted) for event in told) == 4
+
+
+async def test_the_report_tells_why_the_rest_was_not_started(rig: Rig) -> None:
+    """Those have no step, and stand in the report all the same."""
+    rig.box.faults.refuse_ticket()
+    report = await rig.provision(plain(50), concurrency=2)
+    assert (report.counts[Outcome.FAILED], report.counts[Outcome.UNFINISHED]) == (2, 48)
+    assert "61006" in (report.stopped or "")
+    assert {entry.story for entry in report.tenants[2:]} == {"not started"}
+
+
+async def test_a_right_of_one_mini_program_stops_nobody(rig: Rig) -> None:
+    """61007 is for one administrator to mend, 48001 for the platform."""
+    rig.box.faults.script(SHARE, [Fault(Trouble.ERRCODE, errcode=61007)])
+    tenants = [Tenant(name, alias=name, appids=[WX1]) for name in "abc"]
+    report = await rig.provision(tenants, concurrency=1)
+    assert [entry.outcome for entry in report.tenants] == [Outcome.FAILED, Outcome.AWAITING, Outcome.AWAITING]
+
+
+async def test_a_stop_while_environments_are_delivered_keeps_their_ids(rig: Rig) -> None:
+    """They are unfinished at that step, and named: they exist and are billed."""
+    rig.box.world.ready_after = Ready.after_seconds(60)
+    rig.box.faults.script(LIST, [None])
+    rig.box.faults.errcode(61004, path=LIST)
+    report = await rig.provision(plain(1))
+    entry = report.tenants[0]
+    assert (entry.outcome, entry.step) == (Outcome.UNFINISHED, Step.NORMAL)
+    assert (entry.env is not None, entry.story) == (True, "stopped at normal")
+
+
+async def test_a_stop_during_the_services_takes_no_further_step(rig: Rig) -> None:
+    """The tenants that were ready behind the one that met the error are unfinished at their next step."""
+    rig.box.faults.errcode(48001, path=ESTABLISH)
+    tenants = [Tenant(name, alias=name, services=[API, WEB]) for name in "abc"]
+    report = await rig.provision(tenants, concurrency=1)
+    assert rig.box.count(ESTABLISH) == 1
+    assert report.counts[Outcome.UNFINISHED] == 2
+    assert [entry.outcome for entry in report.tenants].count(Outcome.FAILED) == 1
+
+
+async def test_an_exhausted_quota_ends_the_creates_alone(rig: Rig) -> None:
+    """Environments that are open go all the way; no other create is sent."""
+    rig.box.world.ready_after = Ready.after_looks(5)
+    rig.box.faults.script(CREATE, [None, Fault(Trouble.ERRCODE, errcode=45009)])
+    tenants = [Tenant(name, alias=name, services=[API]) for name in "abc"]
+    report = await rig.provision(tenants, concurrency=1)
+    assert [entry.outcome for entry in report.tenants] == [Outcome.DONE, Outcome.FAILED, Outcome.UNFINISHED]
+    assert "45009" in (report.stopped or "")
+
+
+async def test_an_exhausted_quota_of_services_stops_nobody(rig: Rig) -> None:
+    """It is told for each tenant that met it."""
+    rig.box.faults.script(ESTABLISH, [Fault(Trouble.ERRCODE, errcode=45009)])
+    tenants = [Tenant(name, alias=name, services=[API]) for name in "ab"]
+    report = await rig.provision(tenants, concurrency=1)
+    assert (report.stopped, report.counts[Outcome.FAILED], report.counts[Outcome.DONE]) == (None, 1, 1)
+
+
+async def test_after_so_many_failures_no_other_is_started(rig: Rig) -> None:
+    """With max_failures=2 the third tenant stays untouched."""
+    rig.box.faults.errcode(40097, path=CREATE)
+    report = await rig.provision(plain(5), concurrency=1, max_failures=2)
+    assert (report.counts[Outcome.FAILED], report.counts[Outcome.UNFINISHED], rig.box.count(CREATE)) == (2, 3, 2)
+    assert "max_failures" in (report.stopped or "")
+
+
+async def test_a_cancel_sends_no_further_create(rig: Rig) -> None:
+    """What is answered in time is kept with its id; nobody else is started."""
+    rig.box.faults.slow(0.05, path=CREATE)
+    async with rig.provisioner(concurrency=2, grace=5.0) as provisioner:
+        run = provisioner.apply(plain(10))
+        await seen(rig.box, CREATE, 2)
+        await run.cancel()
+        report = await run.wait()
+    assert (rig.box.count(CREATE), report.counts[Outcome.UNFINISHED], report.stopped) == (2, 10, "cancelled")
+    assert [entry.env is not None for entry in report.tenants] == [True] * 2 + [False] * 8
+    assert [entry.step for entry in report.tenants[:3]] == [Step.NORMAL, Step.NORMAL, None]
+
+
+async def test_a_create_cut_off_by_a_cancel_is_unknown(rig: Rig) -> None:
+    """After the grace it is cut off; it may have opened an environment."""
+    rig.box.faults.hang_after(path=CREATE)
+    async with rig.provisioner(concurrency=1, grace=0.01) as provisioner:
+        run = provisioner.apply(plain(2))
+        await seen(rig.box, CREATE)
+        await run.cancel()
+    unknown, rest = run.report.tenants
+    assert (unknown.outcome, rest.outcome) == (Outcome.UNKNOWN, Outcome.UNFINISHED)
+    assert "may have taken effect" in unknown.story
+    assert len(rig.box.world.environments) == 1
+
+
+async def test_a_service_cut_off_by_a_cancel_is_unknown(rig: Rig) -> None:
+    """And the environment's id is kept."""
+    rig.box.faults.hang(path=ESTABLISH)
+    async with rig.provisioner(grace=0.01) as provisioner:
+        run = provisioner.apply([Tenant("a", alias="x", services=[API])])
+        await seen(rig.box, ESTABLISH)
+        await run.cancel()
+    entry = run.report.tenants[0]
+    assert (entry.outcome, entry.problems[0].service, entry.env is None) == (Outcome.UNKNOWN, "api", False)
+
+
+@pytest.mark.parametrize(("path", "step"), [(LIST, Step.LOOK), (SHARE, Step.SHARE)])
+async def test_a_harmless_call_cut_off_is_unfinished(rig: Rig, path: str, step: Step) -> None:
+    """Looking and sharing may simply be done again."""
+    rig.box.faults.hang(path=path)
+    async with rig.provisioner(grace=0.01) as provisioner:
+        run = provisioner.apply([Tenant("a", alias="x", appids=[WX1], services=[API])])
+        await seen(rig.box, path)
+        await run.cancel()
+    entry = run.report.tenants[0]
+    assert (entry.outcome, entry.step, entry.problems) == (Outcome.UNFINISHED, step, ())
+
+
+async def test_a_cancel_between_look_and_create_sends_nothing(rig: Rig) -> None:
+    """A look that comes back to a cancelled run is not acted on."""
+    rig.box.faults.slow(0.05, path=LIST)
+    async with rig.provisioner(grace=5.0) as provisioner:
+        run = provisioner.apply(plain(1))
+        await seen(rig.box, LIST)
+        await run.cancel()
+    assert (run.report.tenants[0].step, rig.box.count(CREATE)) == (Step.LOOK, 0)
+
+
+async def test_a_run_may_be_cancelled_before_it_began_and_after_it_ended(rig: Rig) -> None:
+    """Either way cancel returns, and the report holds everybody."""
+    async with rig.provisioner() as provisioner:
+        early, late = provisioner.apply([Tenant("a", alias="x")]), provisioner.apply([Tenant("b", alias="y")])
+        await early.cancel(grace=0.0)
+        report = await late.wait()
+        await late.cancel()
+    assert early.report.tenants[0].outcome is Outcome.UNFINISHED
+    assert (late.report, report.stopped) == (report, None)
+
+
+async def test_leaving_the_block_cancels_what_runs(rig: Rig) -> None:
+    """On an error at once, and the error is the caller's own."""
+    rig.box.faults.hang_after(path=CREATE)
+    runs: list[Run] = []
+
+    async def fail() -> None:
+        async with rig.provisioner(grace=60.0) as provisioner:
+            runs.append(provisioner.apply(plain(1)))
+            await seen(rig.box, CREATE)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert runs[0].ended
+    assert runs[0].report.tenants[0].outcome is Outcome.UNKNOWN
+
+
+async def test_a_cancelled_caller_leaves_no_task_behind(rig: Rig) -> None:
+    """The run ends with the block that the cancellation leaves."""
+    rig.box.faults.hang(path=CREATE)
+    tasks = asyncio.all_tasks()
+    job = asyncio.create_task(rig.provision(plain(20)))
+    await seen(rig.box, CREATE)
+    job.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await job
+    assert not [task for task in asyncio.all_tasks() - tasks if "Run." in repr(task)]
+
+
+async def test_a_closed_session_stops_the_run(box: Sandbox) -> None:
+    """The environment whose answer was cut off is unknown, not lost."""
+    async with box, connect(box) as session:
+        box.faults.hang_after(path=CREATE)
+        async with Provisioner(session, concurrency=1) as provisioner:
+            run = provisioner.apply(plain(3))
+            await seen(box, CREATE)
+            await session.aclose()
+            report = await run.wait()
+    assert report.tenants[0].outcome is Outcome.UNKNOWN
+    assert report.counts[Outcome.UNFINISHED] + report.counts[Outcome.FAILED] == 2
+    assert box.count(CREATE) == 1
+
+
+async def test_a_bug_of_ours_loses_nothing_that_was_done(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is raised by wait, and the report names every environment."""
+
+    async def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("wxtcb.provision.run.batch_share_env", broken)
+    async with rig.provisioner() as provisioner:
+        run = provisioner.apply([Tenant("a", alias="x", appids=[WX1])])
+        with pytest.raises(ExceptionGroup):
+            await run.wait()
+    assert run.report.tenants[0].env in rig.box.world.environments

@@ -1,0 +1,59 @@
+"""The end of a run in words: how many are done, how the others ended, and what to do about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from rich.box import ROUNDED
+from rich.console import Console
+from rich.table import Table
+
+from wxtcb.cli.output import printable
+from wxtcb.cli.view import sentence
+from wxtcb.provision import ADVICE, Outcome, Report, TenantReport
+
+_SHOWN: Final = 50
+_LISTED: Final = (Outcome.UNKNOWN, Outcome.DUPLICATE, Outcome.CONFLICT, Outcome.FAILED, Outcome.UNFINISHED)
+
+
+def print_summary(console: Console, report: Report) -> None:
+    """Print the summary of a run that has ended.
+
+    A terminal, where the bars have named nobody, gets every tenant that is not done: nothing else keeps their ids.
+    """
+    on_terminal = console.is_terminal
+    console.print(_table(report, framed=on_terminal))
+    for line in _lines(report, most=None if on_terminal else _SHOWN):
+        console.print(line, soft_wrap=not on_terminal)
+
+
+def _table(report: Report, *, framed: bool) -> Table:
+    table = Table("outcome", header_style="bold", box=ROUNDED if framed else None, pad_edge=framed)
+    table.add_column("tenants", justify="right")
+    for outcome, count in report.counts.items():
+        if count:
+            table.add_row(outcome.value, str(count))
+    return table
+
+
+def _lines(report: Report, *, most: int | None) -> Iterator[str]:
+    for outcome in _LISTED:
+        if entries := [entry for entry in report.tenants if entry.outcome is outcome]:
+            yield f"{outcome.value}: {ADVICE[outcome]}"
+            yield from _listed(entries, most)
+    if report.stopped:
+        yield f"Stopped early: {printable(report.stopped)}"
+    if report.links:
+        yield f"{report.links} links await a mini program's administrator; --json lists them."
+    yield f"{report.done} of {len(report.tenants)} done in {report.elapsed:.1f} s"
+
+
+def _listed(entries: list[TenantReport], most: int | None) -> Iterator[str]:
+    touched = [entry for entry in entries if not entry.untouched]
+    for entry in touched[:most]:
+        yield f"  {sentence(entry)}"
+    if most is not None and len(touched) > most:
+        yield f"  and {len(touched) - most} more, in the lines above"
+    if len(entries) > len(touched):
+        yield f"  {len(entries) - len(touched)} not started"

@@ -1,0 +1,109 @@
+"""The three kinds of tenants files, from text to rows; what cannot become a row is told as a flaw with its place."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, cast
+
+import orjson
+
+from wxtcb.provision.rows import COLUMNS, Flaw, Row
+
+_LISTS: Final = ("appids", "services")
+
+
+def read_csv(text: str) -> Iterator[Row | Flaw]:
+    """Read a header line of columns and a tenant a line; lines of nothing but blanks and commas are skipped."""
+    records = _records(text)
+    header = next(records, None)
+    if header is None or isinstance(header, Flaw):
+        yield header or Flaw(f"the file is empty: its first line must name the columns ({', '.join(COLUMNS)})")
+        return
+    line, cells = header
+    columns = [cell.lower() for cell in cells]
+    flaws = [Flaw(f"line {line}: {text}") for text in _header_flaws(columns)]
+    yield from flaws
+    for record in records:
+        if isinstance(record, Flaw):
+            yield record
+        elif extra := [cell for cell in record[1][len(columns) :] if cell]:
+            place = f"line {record[0]}"
+            yield Flaw(f"{place}: {len(extra)} more cells than columns; quote a value that holds a comma")
+        elif not flaws:
+            yield Row(f"line {record[0]}", _fields(columns, record[1]))
+
+
+def _records(text: str) -> Iterator[tuple[int, list[str]] | Flaw]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = [cell.strip() for cell in next(reader)]
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Flaw(f"line {line}: not CSV from here on ({error})")
+            return
+        if any(cells):
+            yield line, cells
+
+
+def _header_flaws(columns: Sequence[str]) -> Iterator[str]:
+    known = ", ".join(COLUMNS)
+    for number, column in enumerate(columns, 1):
+        if not column:
+            yield f"column {number} has no name"
+        elif column not in COLUMNS:
+            yield f"unknown column {column!r}; there are {known}"
+        elif column in columns[: number - 1]:
+            yield f"column {column!r} is there twice"
+    if "tenant" not in columns:
+        yield f"there is no column 'tenant'; the first line must name the columns ({known})"
+
+
+def _fields(columns: Sequence[str], cells: Sequence[str]) -> dict[str, object]:
+    fields: dict[str, object] = {"tenant": ""}
+    for column, cell in zip(columns, cells, strict=False):
+        if column in _LISTS:
+            fields[column] = [part for each in cell.split(";") if (part := each.strip())]
+        elif cell:
+            fields[column] = cell
+    return fields
+
+
+def read_toml(text: str) -> Iterator[Row | Flaw]:
+    """Read ``[[tenant]]`` tables; their places are their numbers, for TOML keeps no lines."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        yield Flaw(f"not TOML: {error}")
+        return
+    for name in document:
+        if name != "tenant":
+            yield Flaw(f"unknown table or field {name!r}; there is only [[tenant]]")
+    tables = document.get("tenant", [])
+    if not isinstance(tables, list):
+        yield Flaw("tenant must be a list of tables: write [[tenant]], with two brackets")
+        return
+    for number, table in enumerate(cast("list[object]", tables), 1):
+        yield _row(f"tenant {number}", table)
+
+
+def read_json_lines(text: str) -> Iterator[Row | Flaw]:
+    """Read an object a line; blank lines are skipped."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            yield _row(f"line {number}", orjson.loads(line))
+        except orjson.JSONDecodeError as error:
+            yield Flaw(f"line {number}, column {error.colno}: not JSON ({error.msg})")
+
+
+def _row(place: str, table: object) -> Row | Flaw:
+    if isinstance(table, dict):
+        return Row(place, cast("Mapping[str, object]", table))
+    return Flaw(f"{place}: must be an object with the fields of a tenant, not {type(table).__name__}")

@@ -1,0 +1,179 @@
+"""What came of it: one entry per tenant, in the order in which they were given."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from enum import Enum
+from functools import cached_property
+from types import MappingProxyType
+from typing import Final
+
+import attrs
+import orjson
+
+from wxtcb.api.environment import ShareLink
+from wxtcb.errors import ApiError, WxtcbError
+
+
+class Step(Enum):
+    """The way of a tenant, in this order."""
+
+    LOOK = "look"
+    CREATE = "create"
+    NORMAL = "normal"
+    SHARE = "share"
+    SERVICES = "services"
+
+
+class Outcome(Enum):
+    """How a tenant ended."""
+
+    DONE = "done"
+    AWAITING = "awaiting confirmation"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    CONFLICT = "conflict"
+    DUPLICATE = "duplicate"
+    UNFINISHED = "unfinished"
+
+
+ADVICE: Final[Mapping[Outcome, str]] = MappingProxyType(
+    {
+        Outcome.AWAITING: "Let each mini program's administrator open its link and agree; all else is done.",
+        Outcome.FAILED: "Mend what the error says. Where an environment is named it exists, and is billed.",
+        Outcome.UNKNOWN: "Look (environment list, console) whether it is there before anybody sends it again.",
+        Outcome.CONFLICT: "The alias was taken before; nothing was opened or changed. Choose another alias.",
+        Outcome.DUPLICATE: "Several environments had the alias before; nothing was opened or changed. Sort them out.",
+        Outcome.UNFINISHED: "Not wrong, only not ended. Where an environment is named it exists, and is billed.",
+    }
+)
+
+
+@attrs.frozen(kw_only=True)
+class Problem:
+    """What did not end well at one step: of the whole tenant, of one mini program, or of one service.
+
+    `unknown` when it may have taken effect. `error` is what was raised, None where nothing was: the call was cancelled,
+    or the platform said errcode 0 and told of the failure inside the reply.
+    """
+
+    step: Step
+    message: str
+    appid: str | None = None
+    service: str | None = None
+    unknown: bool = False
+    error: WxtcbError | None = attrs.field(default=None, eq=False, repr=False)
+
+    @property
+    def subject(self) -> str:
+        """The step, and the service or the mini program if it is about one."""
+        return " ".join(filter(None, (self.step.value, self.service, self.appid)))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what goes into the JSON."""
+        facts: dict[str, object] = {"step": self.step.value, "message": self.message, "unknown": self.unknown}
+        facts |= {name: value for name in ("appid", "service") if (value := getattr(self, name))}
+        if isinstance(self.error, ApiError):
+            facts |= {"errcode": self.error.errcode, "rid": self.error.rid}
+        return facts
+
+
+@attrs.frozen(kw_only=True)
+class TenantReport:
+    """What came of one tenant.
+
+    `env` is the id of its environment, if one was opened and answered for. `step` is where an unfinished tenant stood,
+    None if it never started. `links` are the pages on which administrators must agree, `services` those established.
+    `existing` are the environments that had the alias before, in a conflict.
+    """
+
+    tenant: str
+    alias: str
+    outcome: Outcome
+    env: str | None = None
+    step: Step | None = None
+    done: tuple[Step, ...] = ()
+    links: tuple[ShareLink, ...] = ()
+    services: tuple[str, ...] = ()
+    existing: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was begun for it."""
+        return self.outcome is Outcome.UNFINISHED and self.step is None
+
+    @property
+    def story(self) -> str:
+        """One line on what keeps it from being done; empty when nothing does."""
+        if self.problems:
+            return "; ".join(f"{problem.subject}: {problem.message}" for problem in self.problems)
+        match self.outcome:
+            case Outcome.CONFLICT | Outcome.DUPLICATE:
+                return f"alias {self.alias} was taken by {', '.join(self.existing)}"
+            case Outcome.UNFINISHED:
+                return f"stopped at {self.step.value}" if self.step else "not started"
+            case Outcome.AWAITING:
+                return f"{len(self.links)} to confirm"
+            case _:
+                return ""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what goes into the JSON."""
+        return {
+            "tenant": self.tenant,
+            "alias": self.alias,
+            "outcome": self.outcome.value,
+            "env": self.env,
+            "step": self.step.value if self.step else None,
+            "done": [step.value for step in self.done],
+            "services": self.services,
+            "links": [{"appid": link.appid, "url": link.url} for link in self.links],
+            "existing": self.existing,
+            "problems": [problem.to_dict() for problem in self.problems],
+        }
+
+
+@attrs.define(frozen=True, slots=False)
+class Report:
+    """What came of a run: every tenant exactly once. `stopped` says why not all were started, if so."""
+
+    tenants: tuple[TenantReport, ...]
+    elapsed: float
+    stopped: str | None = None
+
+    @cached_property
+    def counts(self) -> Mapping[Outcome, int]:
+        """How many tenants ended in each way; every way is there, also with 0."""
+        found = Counter(entry.outcome for entry in self.tenants)
+        return MappingProxyType({outcome: found[outcome] for outcome in Outcome})
+
+    @property
+    def done(self) -> int:
+        """How many tenants are done, those that only await a confirmation included."""
+        return self.counts[Outcome.DONE] + self.counts[Outcome.AWAITING]
+
+    @property
+    def all_done(self) -> bool:
+        return self.done == len(self.tenants)
+
+    @property
+    def links(self) -> int:
+        """How many pages await a mini program's administrator."""
+        return sum(len(entry.links) for entry in self.tenants)
+
+    def to_json(self) -> bytes:
+        """Return all of it as one JSON object, links included; there is no secret in it."""
+        return orjson.dumps(
+            {
+                "tenants": [entry.to_dict() for entry in self.tenants],
+                "counts": {outcome.value: count for outcome, count in self.counts.items()},
+                "total": len(self.tenants),
+                "done": self.done,
+                "links": self.links,
+                "elapsed": round(self.elapsed, 3),
+                "stopped": self.stopped,
+            },
+            option=orjson.OPT_INDENT_2,
+        )

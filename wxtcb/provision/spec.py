@@ -1,0 +1,156 @@
+"""What is wanted: tenants, each with an environment, mini programs and services. Pure; nothing here sends anything."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final, Self
+
+import attrs
+
+from wxtcb.api.cloudrun import Server
+from wxtcb.arguments import check_alias, check_kind, check_text, kind_is, texts
+from wxtcb.errors import InvalidArgument
+
+LATER: Final = "(not open yet)"
+_UNSPEAKABLE: Final = ("Cc", "Cs")
+
+
+def alias_of(namespace: str, tenant: str) -> str:
+    """Derive the alias of a tenant that was given none: the same tenant of the same namespace always gets the same.
+
+    The alias is the key by which an environment is found again, so neither text may change once it was used.
+    """
+    for name, value in (("namespace", namespace), ("tenant", tenant)):
+        check_name(name, value)
+    digest = hashlib.blake2b(f"{namespace}\0{tenant}".encode(), digest_size=10).digest()
+    return "t" + base64.b32encode(digest).decode().lower()
+
+
+def check_name(name: str, value: object) -> None:
+    """Refuse what is no text, none but spaces, or holds a control character: NUL would let two names become one."""
+    check_text(name, value)
+    if not is_name(str(value)):
+        raise InvalidArgument(f"{name} must hold no control characters (NUL, line breaks and the like), not {value!r}")
+
+
+def is_name(value: str) -> bool:
+    """Tell whether a text is free of control characters."""
+    return all(unicodedata.category(letter) not in _UNSPEAKABLE for letter in value)
+
+
+def _without_env(server: Server) -> Server:
+    check_kind("Service: server", server, Server)
+    return attrs.evolve(server, env_id=LATER)
+
+
+@attrs.frozen
+class Service:
+    """A cloud-hosting service of an environment that is not open yet: a `Server` whose `env_id` does not count.
+
+    Write ``Service(Server(env_id=LATER, service_name="api", is_public=True))``, or `Service.named`.
+    """
+
+    _draft: Server = attrs.field(converter=_without_env)
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """Return the service with this name, closed to the internet, and all else as the platform has it."""
+        return cls(Server(env_id=LATER, service_name=name, is_public=False))
+
+    @property
+    def name(self) -> str:
+        return self._draft.service_name
+
+    def server(self, env_id: str) -> Server:
+        """Return what to establish, now that the environment is there."""
+        return attrs.evolve(self._draft, env_id=env_id)
+
+
+def _distinct(name: str, values: Iterable[str]) -> None:
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise InvalidArgument(f"{name} holds {', '.join(map(repr, twice))} more than once")
+
+
+def _appids(value: Iterable[str]) -> tuple[str, ...]:
+    return texts(value) or ()
+
+
+def _check_tenant_name(_: object, attribute: attrs.Attribute[str], value: object) -> None:
+    check_name(f"Tenant: {attribute.name}", value)
+
+
+def _check_given_alias(_: object, attribute: attrs.Attribute[str], value: object) -> None:
+    if value is not None:
+        check_alias(f"Tenant: {attribute.name}", value)
+
+
+def _check_appids(_: object, attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
+    _distinct(f"Tenant: {attribute.name}", value)
+
+
+def _check_services(_: object, attribute: attrs.Attribute[Any], value: tuple[Service, ...]) -> None:
+    for service in value:
+        check_kind(f"Tenant: each of {attribute.name}", service, Service)
+    _distinct(f"Tenant: {attribute.name}", (service.name for service in value))
+
+
+@attrs.frozen
+class Tenant:
+    """One customer: an environment of its own, shared with the mini programs `appids`, with `services` in it.
+
+    `alias` None stands for the derived one (`alias_of`). `source_type` goes with the share, and only when given: see
+    `wxtcb.api.environment.batch_share_env`.
+    """
+
+    name: str = attrs.field(validator=_check_tenant_name)
+    alias: str | None = attrs.field(default=None, kw_only=True, validator=_check_given_alias)
+    appids: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_appids, validator=_check_appids)
+    services: tuple[Service, ...] = attrs.field(default=(), kw_only=True, converter=tuple, validator=_check_services)
+    source_type: int | None = attrs.field(default=None, kw_only=True, validator=kind_is(int))
+
+    def alias_in(self, namespace: str) -> str:
+        """Return the alias its environment has or will have."""
+        return self.alias or alias_of(namespace, self.name)
+
+
+@attrs.define
+class Roll:
+    """Finds tenants and aliases that appear twice; `place` is where each was first met, for the message."""
+
+    namespace: str | None = None
+    _names: dict[str, str] = attrs.field(init=False, factory=dict)
+    _aliases: dict[str, tuple[str, str]] = attrs.field(init=False, factory=dict)
+
+    def add(self, name: str, alias: str | None, place: str) -> list[str]:
+        """Note a tenant and the alias it was given; return what speaks against it."""
+        if first := self._names.get(name):
+            return [f"tenant {name!r} is there already ({first})"]
+        self._names[name] = place
+        if alias is None and self.namespace is None:
+            return []
+        return self._add_alias(name, alias or alias_of(self.namespace or "", name), place)
+
+    def _add_alias(self, name: str, alias: str, place: str) -> list[str]:
+        if taken := self._aliases.get(alias.lower()):
+            other, first = taken
+            problem = f"alias {alias!r} of tenant {name!r} is that of tenant {other!r} already ({first})"
+            return [f"{problem}; upper and lower case make no difference"]
+        self._aliases[alias.lower()] = (name, place)
+        return []
+
+
+def check_distinct(tenants: Iterable[Tenant], namespace: str) -> None:
+    """Refuse tenants of which two have the same name or, given or derived, the same alias; all problems at once."""
+    roll = Roll(namespace)
+    problems: list[str] = []
+    for number, tenant in enumerate(tenants, 1):
+        place = f"tenant {number}"
+        check_kind(place, tenant, Tenant)
+        problems += [f"{place}: {problem}" for problem in roll.add(tenant.name, tenant.alias, place)]
+    if problems:
+        raise InvalidArgument("; ".join(problems))

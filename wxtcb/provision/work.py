@@ -1,0 +1,122 @@
+"""What is known of one tenant while it is worked on, and what that makes of it. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from wxtcb.api.environment import EnvInfo, EnvList, ShareLink
+from wxtcb.errors import (
+    AccountBlocked,
+    AddressNotAllowed,
+    EnvironmentHalted,
+    EnvironmentNotReady,
+    EnvironmentTimeout,
+    NotPermitted,
+    OutcomeUnknown,
+    SecretRefused,
+    SessionClosed,
+    TicketError,
+    TokenCeiling,
+    WrongLoop,
+    WxtcbError,
+)
+from wxtcb.provision.report import Outcome, Problem, Step, TenantReport
+from wxtcb.provision.spec import Tenant
+from wxtcb.sweep import Look
+
+_PLATFORM_LACKS: Final = (48001, 85088)
+_FOR_EVERYBODY: Final = (
+    AccountBlocked,
+    AddressNotAllowed,
+    SecretRefused,
+    SessionClosed,
+    TicketError,
+    TokenCeiling,
+    WrongLoop,
+)
+
+
+@attrs.define(eq=False)
+class Work:
+    """A tenant on its way; `step` is None before its start, `ended` once nothing more is to be done for it."""
+
+    tenant: Tenant
+    alias: str
+    step: Step | None = None
+    ended: bool = False
+    env: str | None = None
+    since: float = 0.0
+    status: str | None = None
+    done: list[Step] = attrs.field(factory=list[Step])
+    links: tuple[ShareLink, ...] = ()
+    services: list[str] = attrs.field(factory=list[str])
+    existing: tuple[str, ...] = ()
+    problems: list[Problem] = attrs.field(factory=list[Problem])
+
+    def report(self) -> TenantReport:
+        """Return how it stands now."""
+        return TenantReport(
+            tenant=self.tenant.name,
+            alias=self.alias,
+            outcome=self._outcome(),
+            env=self.env,
+            step=None if self.ended else self.step,
+            done=tuple(self.done),
+            links=self.links,
+            services=tuple(self.services),
+            existing=self.existing,
+            problems=tuple(self.problems),
+        )
+
+    def _outcome(self) -> Outcome:
+        if self.existing:
+            return Outcome.CONFLICT if len(self.existing) == 1 else Outcome.DUPLICATE
+        if self.problems:
+            unknown = any(problem.unknown for problem in self.problems)
+            return Outcome.UNKNOWN if unknown else Outcome.FAILED
+        if not self.ended:
+            return Outcome.UNFINISHED
+        return Outcome.AWAITING if self.links else Outcome.DONE
+
+    def judge(self, look: Look[EnvList], timeout: float) -> EnvInfo | EnvironmentNotReady | None:
+        """Return its environment once it is NORMAL, why it will not become so, or None to look again.
+
+        A look that started before the create was answered says nothing.
+        """
+        found = look.seen.by_env.get(self.env or "") if look.started_at >= self.since else None
+        self.status = found.status if found else self.status
+        if found and found.status == "NORMAL":
+            return found
+        if found and found.status == "HALTED":
+            message = "HALTED: the platform stopped it (over quota or blocked); see its page in the console"
+            return EnvironmentHalted(message, env=found.env, status=found.status)
+        return self.overdue(look.started_at, timeout)
+
+    def overdue(self, now: float, timeout: float) -> EnvironmentTimeout | None:
+        """Return the error of an environment that took too long, if it did."""
+        if now - self.since < timeout:
+            return None
+        message = f"still {self.status or 'not listed'} after {timeout:g} s; it may become NORMAL later"
+        return EnvironmentTimeout(message, env=self.env or "", status=self.status)
+
+
+def problem_of(step: Step, error: WxtcbError, service: str | None) -> Problem:
+    """Put an error on record; a call that adds something and may have done so is unknown."""
+    adds = step is Step.CREATE or service is not None
+    unknown = adds and (isinstance(error, OutcomeUnknown) or error.maybe_acted > 0)
+    return Problem(step=step, message=str(error), service=service, unknown=unknown, error=error)
+
+
+def cut_off(step: Step, service: str | None) -> Problem:
+    """Put on record that a call which adds something was cancelled before its answer came."""
+    message = "cancelled while its answer was awaited; it may have taken effect, and was not sent again"
+    return Problem(step=step, message=message, service=service, unknown=True)
+
+
+def hits_everybody(error: WxtcbError) -> bool:
+    """Tell whether every other tenant would meet the same error."""
+    if isinstance(error, NotPermitted):
+        return error.errcode in _PLATFORM_LACKS
+    return isinstance(error, _FOR_EVERYBODY)
