@@ -60,9 +60,8 @@ def check_mapping(name: str, value: object) -> None:
 def check_query(name: str, value: object) -> None:
     """Refuse what is no mapping from texts to texts."""
     check_mapping(name, value)
-    if isinstance(value, Mapping):
-        for key, text in value.items():
-            check_text(f"{name}: {key}", text)
+    for key, text in cast("Mapping[str, object]", value).items():
+        check_text(f"{name}: {key}", text)
 
 
 def check_secret(name: str, value: object) -> None:

@@ -43,17 +43,20 @@ if TYPE_CHECKING:
 class WxtcbError(Exception):
     """The base of all errors of wxtcb.
 
-    `endpoint` is the path of the call, where there was one. `maybe_acted` counts the attempts of a call that may have
-    taken effect, the last one included; 0 means that it certainly did not. `retry_after`, where not None, is the number
-    of seconds after which the next try makes sense. Errors can be copied and pickled.
+    `reason` says in short what went wrong; `endpoint` is the path of the call, where there was one. `maybe_acted` counts
+    the attempts of a call that may have taken effect, the last one included; 0 means that it certainly did not.
+    `retry_after`, where not None, is the number of seconds after which the next try makes sense. Errors can be copied
+    and pickled.
     """
 
+    reason: str
     endpoint: str | None
     maybe_acted: int
     retry_after: float | None
 
-    def __init__(self, message: str, *, endpoint: str | None = None) -> None:
+    def __init__(self, message: str, *, endpoint: str | None = None, reason: str | None = None) -> None:
         super().__init__(message)
+        self.reason = reason or message
         self.endpoint = endpoint
         self.maybe_acted = 0
         self.retry_after = None
@@ -113,7 +116,7 @@ class TransportError(WxtcbError):
 
     def __init__(self, reason: str, *, endpoint: str, sent: bool, timeout: bool = False) -> None:
         effect = "It may have reached the platform." if sent else "Nothing was sent."
-        super().__init__(f"{endpoint}: {reason}. {effect}", endpoint=endpoint)
+        super().__init__(f"{endpoint}: {reason}. {effect}", endpoint=endpoint, reason=reason)
         self.sent = sent
         self.timeout = timeout
 
@@ -126,7 +129,7 @@ class BadReply(WxtcbError):
     """
 
     def __init__(self, reason: str, *, endpoint: str, status: int, lasting: bool = False) -> None:
-        super().__init__(f"{endpoint}: HTTP {status}, {reason}.", endpoint=endpoint)
+        super().__init__(f"{endpoint}: HTTP {status}, {reason}.", endpoint=endpoint, reason=f"HTTP {status}, {reason}")
         self.status = status
         self.lasting = lasting
 
@@ -140,7 +143,8 @@ class OutcomeUnknown(WxtcbError):
 
     def __init__(self, cause: WxtcbError, *, endpoint: str) -> None:
         super().__init__(
-            f"{endpoint}: sent, but its outcome is unknown ({cause}) Look whether it acted before sending it again.",
+            f"{endpoint}: sent, but its outcome is unknown: {cause.reason}. Look whether it acted before sending it "
+            "again.",
             endpoint=endpoint,
         )
         self.cause = cause
@@ -197,7 +201,8 @@ class ApiError(WxtcbError):
     rid: str | None
 
     def __init__(self, errcode: int, errmsg: str, *, endpoint: str, rid: str | None = None, advice: str = "") -> None:
-        super().__init__(f"{endpoint}: {errcode} {errmsg}. {self.effect} {advice}".rstrip(), endpoint=endpoint)
+        reason = f"{errcode} {errmsg}"
+        super().__init__(f"{endpoint}: {reason}. {self.effect} {advice}".rstrip(), endpoint=endpoint, reason=reason)
         self.errcode = errcode
         self.errmsg = errmsg
         self.rid = rid

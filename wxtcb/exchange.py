@@ -270,5 +270,4 @@ def read_outcome(
         case TooLarge(status):
             reason = f"a reply of more than {MAX_REPLY >> 20} MiB"
             return BadReply(reason, endpoint=endpoint.path, status=status, lasting=True)
-        case Failure(reason, sent, timeout):
-            return TransportError(reason, endpoint=endpoint.path, sent=sent, timeout=timeout)
+    return TransportError(outcome.reason, endpoint=endpoint.path, sent=outcome.sent, timeout=outcome.timeout)

@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 import ssl as tls
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, Self, TypeVar, cast
 
 import attrs
 
-from wxtcb.arguments import check_base_url, check_count, check_proxy, check_query, check_text, field_is, kind_is
+from wxtcb.arguments import (
+    check_base_url,
+    check_count,
+    check_proxy,
+    check_query,
+    check_secret,
+    check_text,
+    field_is,
+    kind_is,
+)
 from wxtcb.endpoint import Endpoint, Reply
 from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed, WrongLoop
 from wxtcb.events import Hook, Observers
@@ -134,6 +143,15 @@ def _store(store: TokenStore | str | None) -> TokenStore | None:
     return store
 
 
+def _fixed(token: str | Secret) -> FixedToken:
+    check_secret("token", token)
+    return FixedToken(Token(Secret.of(token), 0))
+
+
+def _hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
+    return tuple(hooks)
+
+
 def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> None:
     check_base_url(value, allow_http=session.allow_http)
 
@@ -171,7 +189,7 @@ class Session:
     proxy: Secret | None = attrs.field(default=None, converter=_proxy)
     ssl: tls.SSLContext | None = attrs.field(default=None, repr=False, validator=kind_is(tls.SSLContext))
     http: aiohttp.ClientSession | None = attrs.field(default=None, repr=False)
-    hooks: tuple[Hook, ...] = attrs.field(default=(), converter=tuple)
+    hooks: tuple[Hook, ...] = attrs.field(default=(), converter=_hooks)
     partial: Partial = attrs.field(default="raise", validator=field_is(_check_partial))
     _core: _Core = attrs.field(factory=_Core, repr=False, alias="_core")
     _is_view: bool = attrs.field(default=False, repr=False, alias="_is_view")
@@ -218,12 +236,14 @@ class Session:
         was sent), `SessionClosed`, `WrongLoop`, and what keeps the token from being renewed: `TicketError`,
         `TokenCeiling`.
         """
+        own = None if token is None else _fixed(token)
+        del token
         running = self._core.get()
         encoded = encode(body, endpoint=endpoint.path)
         if query is not None:
             check_query(f"{endpoint.path}: the query", query)
-        credentials = running.cache if token is None else FixedToken(Token(Secret.of(token), 0))
-        del body, token
+        del body
+        credentials = own or running.cache
         reply = await running.exchange.call(endpoint, encoded, policy=self.retry, credentials=credentials, query=query)
         if (failed := reply.failed) and self.partial == "raise":
             raise PartialFailure(reply, failed, endpoint=endpoint.path)

@@ -148,7 +148,6 @@ class AiohttpTransport:
         mine = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=_HEADERS,
         )
         return cls(base_url, timeout, mine, owned=True, proxy=proxy, ssl=ssl)
 
@@ -158,7 +157,9 @@ class AiohttpTransport:
             response = await self.http.post(
                 self._url(request),
                 data=body,
+                headers=_HEADERS,
                 allow_redirects=False,
+                auto_decompress=True,
                 middlewares=(),
                 raise_for_status=False,
                 timeout=self._limits,

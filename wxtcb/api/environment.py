@@ -203,7 +203,7 @@ async def _watch(session: Session, watch: _Watch, interval: float) -> EnvInfo:
         if found := watch.judge(look):
             return found
         moment = look.started_at + interval
-        await asyncio.sleep(moment - now())
+        await sweep.rest(moment - now())
 
 
 @attrs.define

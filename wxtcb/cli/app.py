@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
@@ -15,6 +16,7 @@ from wxtcb.cli.output import be_patient, say
 from wxtcb.cli.provision import Options, provision
 from wxtcb.cli.sandbox import serve
 from wxtcb.errors import WxtcbError
+from wxtcb.events import logger
 
 INTERRUPTED: Final = 130
 app: Final = typer.Typer(
@@ -62,14 +64,17 @@ def _version() -> str:
 @app.callback()
 def _root(
     *,
-    version: Annotated[
+    _version: Annotated[
         bool,
         typer.Option(
             "--version", callback=lambda wanted: _show_version(wanted=wanted), is_eager=True, help="Print the version."
         ),
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Write the log, with a line per retry, to standard error.")
+    ] = False,
 ) -> None:
-    pass
+    logger.addHandler(logging.StreamHandler() if verbose else logging.NullHandler())
 
 
 @app.command(

@@ -76,16 +76,9 @@ class TokenCache:
 
     async def wait(self) -> Token:
         """Return a living token, renewing it first where that is due; raise why there is none."""
-        while (token := self.get()) is None:
-            now = self.now()
-            if now < self._windows.expiry:
-                await self._renew_in_time(now)
-                if self._token is not None:
-                    return self._token
-            elif flight := self._fly_if_allowed(now, waiting=True):
-                await self._ride(flight)
-            else:
-                await self._sit_out(self._next_at - now)
+        token = self.get()
+        while token is None:
+            token = await self._approach(self.now())
         return token
 
     def expire(self, token: Token, errcode: int, /) -> bool:
@@ -100,6 +93,17 @@ class TokenCache:
         self._closed = True
         if self._flight is not None:
             await self._flight.aclose()
+
+    async def _approach(self, now: float) -> Token | None:
+        """Take the next step to a living token, and return it if that sufficed."""
+        if now < self._windows.expiry:
+            await self._renew_in_time(now)
+            return self._token if self.now() < self._windows.expiry else None
+        if flight := self._fly_if_allowed(now, waiting=True):
+            await self._ride(flight)
+        else:
+            await self._sit_out(self._next_at - now)
+        return self.get()
 
     async def _renew_in_time(self, now: float) -> None:
         """See to a renewal while the token lives; wait for it, within bounds, once it is mandatory."""
@@ -133,7 +137,7 @@ class TokenCache:
 
     async def _sit_out(self, pause: float) -> None:
         if pause > WORTH_WAITING and self._failure is not None:
-            raise _with_retry_after(self._failure, pause)
+            raise _with_retry_after(self._failure, pause) from self._failure.__cause__
         await self.rest(pause)
 
     def _cause(self, now: float) -> str:
@@ -146,14 +150,26 @@ class TokenCache:
     async def _renew(self, cause: str) -> None:
         started = self.now()
         try:
-            kept = await self.store.load(self.component_appid)
-            if kept is None or kept.generation <= self._generation or kept.seconds_left <= 0:
-                kept = await self._mint(max(self._generation, kept.generation if kept else 0))
+            kept = await self._find_or_mint()
         except WxtcbError as error:
-            self._note_failure(cause, error, started)
-            raise
-        self._adopt(kept)
-        self.observers.emit(TokenRenewed(kept.generation, cause, kept.seconds_left, self.now() - started))
+            failure = error
+        except Exception as error:
+            failure = WxtcbError(f"the token store or the source of tokens failed ({type(error).__name__})")
+            failure.__cause__ = error
+        else:
+            self._adopt(kept)
+            self.observers.emit(TokenRenewed(kept.generation, cause, kept.seconds_left, self.now() - started))
+            return
+        self._note_failure(cause, failure, started)
+        raise failure
+
+    async def _find_or_mint(self) -> TokenRecord:
+        kept = await self.store.load(self.component_appid)
+        if kept is None:
+            return await self._mint(self._generation)
+        if kept.generation <= self._generation or kept.seconds_left <= 0:
+            return await self._mint(max(self._generation, kept.generation))
+        return kept
 
     async def _mint(self, after: int) -> TokenRecord:
         await self._stop_at_ceiling()

@@ -1,0 +1,69 @@
+"""A server that answers two fixed JSON texts and does nothing else, so that the client is what is measured.
+
+Run as a program it takes a free port of this machine, prints it, and serves until its standard input is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Final
+
+NEW_ENV: Final = b'{"errcode":0,"errmsg":"ok","tranid":"20251122000001","env":"bench-0123456789abcdef"}'
+NEW_TOKEN: Final = b'{"component_access_token":"bench-token-0123456789abcdef","expires_in":7200}'
+
+_END: Final = b"\r\n\r\n"
+_LENGTH: Final = b"content-length:"
+
+
+def _whole(body: bytes) -> bytes:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json; encoding=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+_ANSWER: Final = _whole(NEW_ENV)
+_TOKEN: Final = _whole(NEW_TOKEN)
+
+
+class Answering(asyncio.Protocol):
+    """Answers every whole request on a connection, in order."""
+
+    def __init__(self) -> None:
+        self.received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        while (length := _length_of_first(self.received)) is not None:
+            token = b"api_component_token" in self.received[: self.received.find(b"\r\n")]
+            self.received = self.received[length:]
+            if isinstance(self.transport, asyncio.Transport):
+                self.transport.write(_TOKEN if token else _ANSWER)
+
+
+def _length_of_first(received: bytes) -> int | None:
+    """Return the bytes of the first request, head and body, or None while it is not whole."""
+    end = received.find(_END)
+    if end < 0:
+        return None
+    head = received[:end].lower() + b"\r\n"
+    at = head.find(_LENGTH)
+    body = int(head[at + len(_LENGTH) : head.find(b"\r\n", at)]) if at >= 0 else 0
+    whole = end + len(_END) + body
+    return whole if len(received) >= whole else None
+
+
+async def serve() -> None:
+    """Serve until standard input is closed."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Answering, "127.0.0.1", 0, backlog=1024)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    await loop.run_in_executor(None, sys.stdin.read)
+    server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())

@@ -1,0 +1,91 @@
+"""A session whose HTTP border is faked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import aiohttp
+import attrs
+import orjson
+import pytest
+import pytest_asyncio
+from aioresponses import CallbackResult, aioresponses
+
+import wxtcb
+
+TOKEN_PATH = "/cgi-bin/component/api_component_token"
+NEW_TOKEN = {"component_access_token": "token-of-the-session", "expires_in": 7200}
+
+
+class Response(aiohttp.ClientResponse):
+    """A response with the stream writer that aiohttp 3.14 asks for and aioresponses 0.7.9 does not give."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, stream_writer=SimpleNamespace(output_size=0), **kwargs)
+
+
+@attrs.frozen
+class Sent:
+    """One request as it went over the border."""
+
+    path: str
+    query: dict
+    body: object
+
+
+@attrs.define
+class Platform:
+    """Answers each call with the next of `replies`, the last one for ever; `sent` holds the calls, bought tokens aside.
+
+    `token_reply` answers the calls that buy the session's token, which are counted in `bought`.
+    """
+
+    replies: list = attrs.field(factory=list)
+    sent: list = attrs.field(factory=list)
+    token_reply: object = attrs.field(factory=lambda: NEW_TOKEN)
+    bought: list = attrs.field(factory=list)
+    keeps_token_calls: bool = False
+
+    @property
+    def bodies(self):
+        return [each.body for each in self.sent]
+
+    def answer(self, url, **kwargs):
+        """Note a request and answer it; what aioresponses calls."""
+        request = Sent(url.path, dict(url.query), orjson.loads(kwargs["data"].decode()))
+        if request.path == TOKEN_PATH and not self.keeps_token_calls:
+            self.bought.append(request)
+            reply = self.token_reply
+        else:
+            self.sent.append(request)
+            reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        return CallbackResult(body=orjson.dumps(reply), response_class=Response)
+
+
+@pytest.fixture
+def platform():
+    """Put a platform of our own behind every URL."""
+    made = Platform()
+    with aioresponses() as border:
+        border.post(re.compile(".*"), callback=made.answer, repeat=True)
+        yield made
+
+
+@pytest.fixture
+def make_session() -> Callable[..., wxtcb.Session]:
+    """Return what builds a session; nothing is opened."""
+
+    def make(**options):
+        account = {"component_appid": "wx-app", "component_appsecret": "app-secret", "ticket": "ticket@@@one"}
+        return wxtcb.Session(**account | options)
+
+    return make
+
+
+@pytest_asyncio.fixture
+async def session(platform, make_session):
+    """Open a session with the platform."""
+    async with make_session() as opened:
+        yield opened

@@ -1,0 +1,135 @@
+"""The front door, and that every room can be entered first and lightly."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import wxtcb
+from wxtcb import errors
+
+ROOT = Path(wxtcb.__file__).parent
+MODULES = sorted(
+    ".".join(file.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+    for file in ROOT.rglob("*.py")
+    if file.name != "__main__.py"
+)
+EXTRAS = [
+    "typer",
+    "rich",
+    "redis",
+    "cryptography",
+    "defusedxml",
+    "pytest",
+    "psycopg",
+    "procrastinate",
+    "opentelemetry",
+    "prometheus_client",
+    "uvloop",
+]
+
+# Every import of a room enters by the front door, so a fork behind it is as good as a fresh interpreter, and quicker.
+IMPORT_EACH = """
+import importlib, json, os, sys, traceback
+import wxtcb
+
+def told_by_child(name):
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").split(".")[0]
+            os.write(writer, b"" if missing in sys.argv[2:] else repr(error).encode())
+        except BaseException:
+            os.write(writer, traceback.format_exc().encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as told:
+        words = told.read()
+    os.wait()
+    return words
+
+print(json.dumps({name: told_by_child(name) for name in json.loads(sys.argv[1])}))
+"""
+
+
+def run(code, *args):
+    """Run *code* in a fresh interpreter with warnings as errors, and return what it prints as JSON."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
+    command = [sys.executable, "-W", "error", "-c", code, *args]
+    return json.loads(subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60).stdout)
+
+
+def own(value):
+    """Tell whether *value* is a class, function or the like that a module of wxtcb made."""
+    return getattr(value, "__module__", "").split(".")[0] == "wxtcb"
+
+
+def test_every_module_can_be_imported_first():
+    """In an interpreter of its own each module loads without a circle; only an extra may be missing."""
+    failures = run(IMPORT_EACH, json.dumps(MODULES), *EXTRAS)
+    assert list(failures) == MODULES
+    assert {name: told for name, told in failures.items() if told} == {}
+
+
+def test_the_front_door_loads_no_extra_and_no_room_that_few_need():
+    """`import wxtcb` needs none of the extras, and loads neither sandbox nor provision nor command line."""
+    loaded = run("import json, sys, wxtcb; print(json.dumps([*sys.modules]))")
+    assert {name.split(".")[0] for name in loaded} & set(EXTRAS) == set()
+    assert {"wxtcb.sandbox", "wxtcb.provision", "wxtcb.cli", "wxtcb.testing"} & set(loaded) == set()
+
+
+@pytest.mark.parametrize("room", ["provision", "sandbox", "api", "errors", "events"])
+def test_a_room_is_reached_as_an_attribute(room):
+    """After `import wxtcb` alone, `wxtcb.<room>` is the module."""
+    assert run(f"import json, wxtcb; print(json.dumps(wxtcb.{room}.__name__))") == f"wxtcb.{room}"
+
+
+def test_an_unknown_attribute_is_refused_as_usual():
+    """What is not there raises AttributeError with the module's and the attribute's name."""
+    with pytest.raises(AttributeError, match="module 'wxtcb' has no attribute 'nothing'"):
+        wxtcb.nothing  # noqa: B018
+
+
+def test_the_list_of_names_is_sorted_and_has_no_name_twice():
+    """`__all__` can be read like an index."""
+    assert sorted(set(wxtcb.__all__)) == wxtcb.__all__
+
+
+@pytest.mark.parametrize("name", wxtcb.__all__)
+def test_a_listed_name_can_be_had(name):
+    """Everything in `__all__` is there."""
+    assert getattr(wxtcb, name) is not None
+
+
+def test_no_public_name_is_missing_from_the_list():
+    """What the front door imports under a public name and is no module, it lists."""
+    public = {name for name, value in vars(wxtcb).items() if name[0] != "_" and own(value)}
+    assert public - set(wxtcb.__all__) == set()
+
+
+def test_every_error_can_be_had_at_the_front_door():
+    """Each class of the tree is exported at top level."""
+    tree = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
+    assert tree - set(wxtcb.__all__) == set()
+
+
+def test_the_names_of_the_contract_are_all_there():
+    """The names that the design promises to users stand at the front door."""
+    promised = """
+        Session RetryPolicy Timeout endpoints raw Endpoint Repeat Secret WxtcbError ApiError TransportError
+        OutcomeUnknown BadReply InvalidArgument TicketError TokenCeiling PartialFailure SessionClosed WrongLoop
+    """
+    assert set(promised.split()) - set(wxtcb.__all__) == set()
+
+
+def test_the_package_says_that_it_is_typed():
+    """`py.typed` is shipped, so that a caller's checker believes the annotations."""
+    assert (ROOT / "py.typed").exists()

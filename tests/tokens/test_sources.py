@@ -1,0 +1,210 @@
+"""Buying a token with the ticket: what is sent, what is refused, and what is remembered."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from wxtcb.errors import (
+    AddressNotAllowed,
+    ApiError,
+    BadReply,
+    Busy,
+    CloudFault,
+    MinuteLimit,
+    OutcomeUnknown,
+    SecretRefused,
+    TicketError,
+    TicketRefused,
+    TokenCeiling,
+    TransportError,
+    WxtcbError,
+    api_error,
+)
+from wxtcb.events import Observers
+from wxtcb.exchange import Exchange
+from wxtcb.gate import Gate
+from wxtcb.secret import Secret
+from wxtcb.tokens.sources import GET_COMPONENT_ACCESS_TOKEN, ComponentTicket, is_transient
+from wxtcb.transport import Answer, Cancelled, Failure, TooLarge
+from wxtcb.wire import raw
+
+pytestmark = pytest.mark.virtual_time
+
+PATH = GET_COMPONENT_ACCESS_TOKEN.path
+
+
+class Desk:
+    """A source before a scripted platform; `ticket` may be changed, or be an exception."""
+
+    def __init__(self, wechat):
+        time = asyncio.get_running_loop().time
+        self.platform = wechat
+        self.ticket = "ticket@@@1"
+        self.exchange = Exchange(wechat, Gate(1, time, time), Observers(), time)
+        self.source = ComponentTicket(self.exchange, "wx0", Secret("S3CRET"), self.newest, time)
+
+    async def newest(self):
+        if isinstance(self.ticket, BaseException):
+            raise self.ticket
+        return self.ticket
+
+    async def failure(self, *steps):
+        """Return what a fetch that meets *steps* raises."""
+        self.platform.play(PATH, *steps)
+        with pytest.raises(WxtcbError) as caught:
+            await self.source.fetch()
+        return caught.value
+
+
+@pytest.fixture
+async def desk(wechat):
+    """Give a source before the scripted platform."""
+    return Desk(wechat)
+
+
+async def test_fetch_sends_appid_secret_and_ticket_without_a_token(desk):
+    """The documented body, nothing in the query, and the typed reply."""
+    token = await desk.source.fetch()
+    (request,) = desk.platform.requests
+    assert request.body.data == (
+        b'{"component_appid":"wx0","component_appsecret":"S3CRET","component_verify_ticket":"ticket@@@1"}'
+    )
+    assert (request.path, request.token, request.query) == (PATH, None, None)
+    assert (token.component_access_token, token.expires_in) == (Secret("T0KEN-1"), 7200)
+
+
+async def test_fetch_needs_no_slot_of_the_gate(desk):
+    """Calls that wait for a token hold the slots; the fetch goes past them."""
+    assert desk.exchange.gate.try_enter("/x")
+    await desk.source.fetch()
+
+
+async def test_reply_keeps_no_raw_json(desk):
+    """The JSON with the token in clear is not kept."""
+    token = await desk.source.fetch()
+    with pytest.raises(WxtcbError):
+        raw(token)
+    assert "T0KEN" not in repr(token)
+
+
+@pytest.mark.parametrize("ticket", [None, ""])
+async def test_nothing_is_sent_when_there_is_no_ticket(desk, ticket):
+    """Without a ticket there is a TicketError at once that says how to get one."""
+    desk.ticket = ticket
+    error = await desk.failure()
+    assert isinstance(error, TicketError)
+    assert "start_push_ticket" in str(error)
+    assert desk.platform.requests == []
+
+
+async def test_failing_ticket_source_is_a_ticket_error(desk):
+    """What the caller's ticket source raises is the cause of a TicketError, and is not quoted."""
+    desk.ticket = LookupError("S3CRET")
+    error = await desk.failure()
+    assert isinstance(error, TicketError)
+    assert "LookupError" in str(error)
+    assert "S3CRET" not in str(error)
+    assert error.__cause__ is desk.ticket
+    assert desk.platform.requests == []
+
+
+async def test_own_error_of_a_ticket_source_passes_as_it_is(desk):
+    """A ticket source may raise a WxtcbError of its choice."""
+    desk.ticket = TicketError("mine")
+    assert await desk.failure() is desk.ticket
+
+
+@pytest.mark.parametrize(("errcode", "kind"), [(40001, SecretRefused), (40125, SecretRefused), (61005, TicketRefused)])
+async def test_refusals_of_the_token_call_name_what_was_refused(desk, errcode, kind):
+    """40001 and 40125 mean the secret, 61005 the ticket."""
+    assert isinstance(await desk.failure(errcode), kind)
+
+
+@pytest.mark.parametrize(
+    ("step", "kind"),
+    [
+        (Failure("the connection was lost", sent=True), TransportError),
+        (Failure("no reply in time", sent=True, timeout=True), TransportError),
+        (Answer(502, b"<h1>no</h1>"), BadReply),
+        (Answer(307, b""), BadReply),
+        (TooLarge(200), BadReply),
+        ({"component_access_token": "T0KEN"}, BadReply),
+        ({"component_access_token": "", "expires_in": 7200}, BadReply),
+        ({"component_access_token": "T0KEN", "expires_in": "7200"}, BadReply),
+        (-1, Busy),
+        (-1000, CloudFault),
+        (45011, MinuteLimit),
+    ],
+)
+async def test_failures_are_never_outcome_unknown_and_never_remembered(desk, step, kind):
+    """What may pass is raised as it is after one request, without the token, and asked again the next time."""
+    error = await desk.failure(step)
+    assert isinstance(error, kind)
+    assert not isinstance(error, OutcomeUnknown)
+    assert "T0KEN" not in str(error)
+    assert len(desk.platform.requests) == 1
+    await desk.source.fetch()
+
+
+@pytest.mark.parametrize("errcode", [40125, 40001, 61004, 61005, 61006, 61011])
+async def test_permanent_refusal_is_remembered_for_a_minute(desk, errcode):
+    """For 60 s the same ticket gets the same refusal without a request, as an object of its own."""
+    first = await desk.failure(errcode)
+    await asyncio.sleep(10)
+    again = await desk.failure()
+    assert (type(again), str(again)) == (type(first), str(first))
+    assert again is not first
+    assert again.retry_after == pytest.approx(50)
+    assert len(desk.platform.requests) == 1
+    await asyncio.sleep(50)
+    await desk.source.fetch()
+    assert len(desk.platform.requests) == 2
+
+
+async def test_permanent_refusal_is_forgotten_when_the_ticket_changes(desk):
+    """A newer ticket is tried at once."""
+    await desk.failure(61005)
+    desk.ticket = "ticket@@@2"
+    await desk.source.fetch()
+    assert len(desk.platform.requests) == 2
+
+
+async def test_cancelled_fetch_is_a_cancellation_with_the_same_args(desk):
+    """A fetch that is cancelled under way ends in CancelledError."""
+    desk.platform.play(PATH, Cancelled(("closing",), sent=True))
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await desk.source.fetch()
+    assert caught.value.args == ("closing",)
+
+
+@pytest.mark.parametrize("errcode", [-1, -1000, 45011])
+def test_transient_refusals_may_pass(errcode):
+    """Busy, a passing fault and the minute limit are worth another try soon."""
+    assert is_transient(api_error(errcode, "", endpoint=PATH))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TicketError("none"), TokenCeiling(30, 9), *(api_error(code, "", endpoint=PATH) for code in (40125, 61004, 45009))],
+)
+def test_permanent_refusals_do_not_pass(error):
+    """Neither a missing ticket, nor the ceiling, nor a refusal of credentials, address or quota."""
+    assert not is_transient(error)
+
+
+def test_lost_connections_may_pass():
+    """What is no answer of the platform may go better the next time."""
+    assert is_transient(TransportError("no", endpoint=PATH, sent=False))
+    assert is_transient(BadReply("no", endpoint=PATH, status=502))
+
+
+async def test_repr_shows_neither_secret_nor_ticket(desk):
+    """The source, after a remembered refusal, is safe to print, and so is the request."""
+    error = await desk.failure(61004)
+    shown = f"{desk.source!r} {desk.platform.requests!r} {error!r}"
+    assert isinstance(error, AddressNotAllowed)
+    assert isinstance(error, ApiError)
+    assert "S3CRET" not in shown
+    assert "ticket@@@" not in shown
