@@ -130,19 +130,6 @@ def test_a_list_becomes_a_tuple_and_a_text_is_not_taken_apart(value, converted):
     assert arguments.as_tuple(value) == converted
 
 
-@pytest.mark.parametrize(("value", "converted"), [(["a", "b"], ("a", "b")), (iter("ab"), ("a", "b")), (None, None)])
-def test_texts_are_converted_and_checked_at_once(value, converted):
-    """`texts` gives a tuple, and None for None."""
-    assert arguments.texts(value) == converted
-
-
-@pytest.mark.parametrize("value", ["ab", b"ab", 5, ["a", ""], [1]], ids=repr)
-def test_texts_refuses_what_is_no_list_of_texts(value):
-    """One text alone is refused as well."""
-    with pytest.raises(InvalidArgument, match="the list"):
-        arguments.texts(value)
-
-
 @pytest.mark.parametrize(
     ("url", "allow_http"),
     [

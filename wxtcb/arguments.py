@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import SplitResult, urlsplit
 
 from wxtcb.errors import InvalidArgument
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import attrs
 
     Validator = Callable[[object, "attrs.Attribute[Any]", Any], None]
+
+T = TypeVar("T")
 
 _ALIAS: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
 _LOOPBACK: Final = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
@@ -104,20 +107,40 @@ def kind_is(kind: type, *, optional: bool = True) -> Validator:
     return field_is(lambda name, value: check_kind(name, value, kind), optional=optional)
 
 
-def as_tuple(value: Iterable[object] | None) -> object:
+def as_tuple(value: Iterable[T]) -> tuple[T, ...]:
     """Convert a list to a tuple; what is none, and a text, which would be taken apart, is left to be refused."""
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        return value
+        return cast("tuple[T, ...]", value)
     return tuple(value)
 
 
-def texts(value: Iterable[str] | None) -> tuple[str, ...] | None:
-    """Convert a list of texts to a tuple and check it, where there is no field to name; None stays None."""
-    entries = as_tuple(value)
-    if entries is None:
-        return None
-    check_texts("the list", entries)
-    return cast("tuple[str, ...]", entries)
+def as_texts(value: Iterable[str]) -> tuple[str, ...]:
+    """Convert as `as_tuple` does; type checkers follow no generic converter."""
+    return as_tuple(value)
+
+
+def as_texts_or_none(value: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Convert as `as_tuple` does; None stays None."""
+    return None if value is None else as_tuple(value)
+
+
+def forgetful(cls: type[T]) -> type[T]:
+    """Make a class whose constructor, when it refuses, shows its arguments in no frame of the traceback."""
+    init = vars(cls)["__init__"]
+
+    @functools.wraps(init)
+    def forget(self: object, *args: object, **options: object) -> None:
+        try:
+            init(self, *args, **options)
+        except InvalidArgument as error:
+            refusal = error.with_traceback(None)
+        else:
+            return
+        args, options = (), {}
+        raise refusal
+
+    type.__setattr__(cls, "__init__", forget)
+    return cls
 
 
 def check_base_url(value: object, *, allow_http: bool) -> None:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 class WxtcbError(Exception):
     """The base of all errors of wxtcb.
 
-    `reason` says in short what went wrong; `endpoint` is the path of the call, where there was one. `maybe_acted` counts
+    `reason` says in short what went wrong; `endpoint` is the path of the call, if there was one. `maybe_acted` counts
     the attempts of a call that may have taken effect, the last one included; 0 means that it certainly did not.
     `retry_after`, where not None, is the number of seconds after which the next try makes sense. Errors can be copied
     and pickled.

@@ -18,6 +18,7 @@ from wxtcb.arguments import (
     check_secret,
     check_text,
     field_is,
+    forgetful,
     kind_is,
 )
 from wxtcb.endpoint import Endpoint, Reply
@@ -156,6 +157,7 @@ def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> No
     check_base_url(value, allow_http=session.allow_http)
 
 
+@forgetful
 @attrs.frozen(eq=False, kw_only=True)
 class Session:
     """The platform's connections, its token, and the way to call; one per platform and process.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.arguments import as_tuple, check_kind, check_text, check_texts, field_is, kind_is
+from wxtcb.arguments import as_texts_or_none, check_kind, check_text, check_texts, field_is, forgetful, kind_is
 from wxtcb.endpoint import Done, Endpoint, Repeat
 from wxtcb.secret import Secret
 
@@ -24,6 +24,7 @@ def _secret(value: str | Secret | None) -> Secret | None:
     return Secret(value) if isinstance(value, str) else value
 
 
+@forgetful
 @attrs.frozen(kw_only=True)
 class EsInfo:
     """The Elasticsearch that takes the logs of a service; `password` is shown in no repr."""
@@ -43,7 +44,7 @@ class VpcInfo:
 
     vpc_id: str | None = attrs.field(default=None, validator=kind_is(str))
     subnet_ids: tuple[str, ...] | None = attrs.field(
-        default=None, converter=as_tuple, validator=field_is(check_texts, optional=True)
+        default=None, converter=as_texts_or_none, validator=field_is(check_texts, optional=True)
     )
     create_type: int | None = attrs.field(default=None, validator=kind_is(int))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from wxtcb.arguments import (
+    as_texts,
     as_tuple,
     check_alias,
     check_entries,
@@ -74,7 +75,7 @@ class Share:
 
     env: str = attrs.field(validator=field_is(check_text))
     appids: tuple[str, ...] = attrs.field(
-        converter=as_tuple, validator=[field_is(check_texts), field_is(check_entries)]
+        converter=as_texts, validator=[field_is(check_texts), field_is(check_entries)]
     )
 
 
@@ -181,8 +182,9 @@ async def wait_until_normal(session: Session, env: str, *, timeout: float = 600.
     check_seconds("timeout", timeout)
     check_seconds("interval", interval)
     watch = _Watch(env)
+    deadline = asyncio.timeout(timeout)
     try:
-        async with asyncio.timeout(timeout) as deadline:
+        async with deadline:
             return await _watch(session, watch, interval)
     except TimeoutError:
         if not deadline.expired():

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 import attrs
 
 from wxtcb.api.cloudrun import Server
-from wxtcb.arguments import check_alias, check_kind, check_text, kind_is, texts
+from wxtcb.arguments import as_texts, check_alias, check_kind, check_text, check_texts, kind_is
 from wxtcb.errors import InvalidArgument
 
 LATER: Final = "(not open yet)"
@@ -76,10 +76,6 @@ def _distinct(name: str, values: Iterable[str]) -> None:
         raise InvalidArgument(f"{name} holds {', '.join(map(repr, twice))} more than once")
 
 
-def _appids(value: Iterable[str]) -> tuple[str, ...]:
-    return texts(value) or ()
-
-
 def _check_tenant_name(_: object, attribute: attrs.Attribute[str], value: object) -> None:
     check_name(f"Tenant: {attribute.name}", value)
 
@@ -90,6 +86,7 @@ def _check_given_alias(_: object, attribute: attrs.Attribute[str], value: object
 
 
 def _check_appids(_: object, attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
+    check_texts(f"Tenant: {attribute.name}", value)
     _distinct(f"Tenant: {attribute.name}", value)
 
 
@@ -109,7 +106,7 @@ class Tenant:
 
     name: str = attrs.field(validator=_check_tenant_name)
     alias: str | None = attrs.field(default=None, kw_only=True, validator=_check_given_alias)
-    appids: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_appids, validator=_check_appids)
+    appids: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=as_texts, validator=_check_appids)
     services: tuple[Service, ...] = attrs.field(default=(), kw_only=True, converter=tuple, validator=_check_services)
     source_type: int | None = attrs.field(default=None, kw_only=True, validator=kind_is(int))
 
