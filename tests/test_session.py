@@ -6,8 +6,10 @@ import asyncio
 import gc
 import ssl
 import traceback
+import unittest.mock
 import warnings
 
+import aiohttp
 import attrs
 import pytest
 
@@ -90,6 +92,9 @@ def whole_story(error):
         ({"base_url": "api.weixin.qq.com"}, "base_url"),
         ({"base_url": "ftp://api.weixin.qq.com"}, "base_url"),
         ({"base_url": "https://"}, "base_url"),
+        ({"http": object()}, "http"),
+        ({"hooks": 5}, "hooks"),
+        ({"hooks": (5,)}, "hooks"),
         ({"base_url": ""}, "base_url"),
         ({"base_url": None}, "base_url"),
         ({"base_url": "http://api.weixin.qq.com"}, "allow_http"),
@@ -119,6 +124,7 @@ def test_session_refuses_what_cannot_work(new_session, options, name):
         {"component_appsecret": Secret("s")},
         {"ssl": ssl.create_default_context()},
         {"proxy": "http://user:word@proxy.internal:3128"},
+        {"ssl": type("Truststore", (ssl.SSLContext,), {})(ssl.PROTOCOL_TLS_CLIENT)},
         {"max_fetches_per_hour": None},
     ],
     ids=[
@@ -273,7 +279,11 @@ async def test_forgotten_session_warns():
         session._core.running.transport.owned = False
 
     def build():
-        return Session(component_appid="wx0", component_appsecret="s", http=_NoSession())
+        return Session(
+            component_appid="wx0",
+            component_appsecret="s",
+            http=unittest.mock.create_autospec(aiohttp.ClientSession, instance=True),
+        )
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -282,10 +292,6 @@ async def test_forgotten_session_warns():
     assert [str(each.message) for each in caught if each.category is ResourceWarning] == [
         "a wxtcb.Session was never closed"
     ]
-
-
-class _NoSession:
-    """Stands where an aiohttp session of the caller's would."""
 
 
 async def test_closed_session_does_not_warn(new_session):

@@ -102,6 +102,16 @@ def field_is(check: Callable[[str, object], None], *, optional: bool = False) ->
     return validate
 
 
+def instance_is(kind: type) -> Validator:
+    """Make an attrs validator that accepts instances of *kind* and of its subclasses, and None."""
+
+    def check(name: str, value: object) -> None:
+        if not isinstance(value, kind):
+            raise InvalidArgument(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+
+    return field_is(check, optional=True)
+
+
 def kind_is(kind: type, *, optional: bool = True) -> Validator:
     """Make an attrs validator that accepts exactly *kind*, and None if *optional*."""
     return field_is(lambda name, value: check_kind(name, value, kind), optional=optional)

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, Self, TypeVar, cast
 
+import aiohttp
 import attrs
 
 from wxtcb.arguments import (
@@ -19,6 +20,7 @@ from wxtcb.arguments import (
     check_text,
     field_is,
     forgetful,
+    instance_is,
     kind_is,
 )
 from wxtcb.endpoint import Endpoint, Reply
@@ -38,7 +40,6 @@ from wxtcb.wire import encode
 if TYPE_CHECKING:
     from types import TracebackType
 
-    import aiohttp
 
 R = TypeVar("R", bound=Reply)
 
@@ -150,7 +151,10 @@ def _fixed(token: str | Secret) -> FixedToken:
 
 
 def _hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
-    return tuple(hooks)
+    kept = tuple(hooks) if isinstance(hooks, Iterable) else (None,)
+    if not all(map(callable, kept)):
+        raise InvalidArgument("hooks must be a list of callables")
+    return kept
 
 
 def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> None:
@@ -166,8 +170,8 @@ class Session:
     enters it. `ticket` is the newest component_verify_ticket or an async callable that gives it. `timeout` bounds one
     attempt, `connections` the calls under way, `max_fetches_per_hour` the tokens minted (None: no ceiling). `base_url`
     may be plain http to this machine only, unless `allow_http`. An aiohttp session given as `http` is used with its
-    connector, but without its middlewares, and stays yours to close. `hooks` are called with every event of
-    `wxtcb.events`. With ``partial="return"`` a batch that failed in part is returned, not raised.
+    connector and its TLS settings, but without its middlewares, and stays yours to close. `hooks` are called with every
+    event of `wxtcb.events`. With ``partial="return"`` a batch that failed in part is returned, not raised.
 
     More than one process needs a shared `token_store`: without one each fetches a token, and the fetch of one voids the
     token of the other.
@@ -189,8 +193,10 @@ class Session:
         validator=_check_base_url,
     )
     proxy: Secret | None = attrs.field(default=None, converter=_proxy)
-    ssl: tls.SSLContext | None = attrs.field(default=None, repr=False, validator=kind_is(tls.SSLContext))
-    http: aiohttp.ClientSession | None = attrs.field(default=None, repr=False)
+    ssl: tls.SSLContext | None = attrs.field(default=None, repr=False, validator=instance_is(tls.SSLContext))
+    http: aiohttp.ClientSession | None = attrs.field(
+        default=None, repr=False, validator=instance_is(aiohttp.ClientSession)
+    )
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=_hooks)
     partial: Partial = attrs.field(default="raise", validator=field_is(_check_partial))
     _core: _Core = attrs.field(factory=_Core, repr=False, alias="_core")

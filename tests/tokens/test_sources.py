@@ -110,6 +110,26 @@ async def test_failing_ticket_source_is_a_ticket_error(desk):
     assert desk.platform.requests == []
 
 
+async def test_ticket_source_in_which_something_was_cancelled_is_a_ticket_error(desk):
+    """A CancelledError that nobody sent to the fetch is a failure of the ticket source."""
+    desk.ticket = asyncio.CancelledError()
+    assert isinstance(await desk.failure(), TicketError)
+
+
+async def test_fetch_cancelled_while_it_asks_for_the_ticket_is_cancelled(desk):
+    """A fetch that is cancelled in the ticket source ends in CancelledError."""
+
+    async def never():
+        await asyncio.get_running_loop().create_future()
+
+    desk.source.newest_ticket = never
+    fetch = asyncio.create_task(desk.source.fetch())
+    await asyncio.sleep(0)
+    fetch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetch
+
+
 async def test_own_error_of_a_ticket_source_passes_as_it_is(desk):
     """A ticket source may raise a WxtcbError of its choice."""
     desk.ticket = TicketError("mine")

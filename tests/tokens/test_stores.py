@@ -84,6 +84,13 @@ async def test_mint_ages_are_those_of_the_last_hour_oldest_first(store, clock):
     assert await store.mint_ages("wx0") == [HOUR - 997]
 
 
+async def test_mint_that_lost_the_race_counts_all_the_same(store):
+    """The ceiling counts tokens minted, kept or not."""
+    await save(store)
+    assert not await save(store, after=0)
+    assert len(await store.mint_ages("wx0")) == 2
+
+
 async def test_newest_token_stays_however_old_its_mint_is(store, clock):
     """Forgetting old mints forgets neither the newest token nor its generation."""
     await save(store)
@@ -91,7 +98,7 @@ async def test_newest_token_stays_however_old_its_mint_is(store, clock):
     assert (await store.load("wx0")).generation == 1
     await save(store, after=1)
     assert (await store.load("wx0")).generation == 2
-    assert len(store._minted["wx0"]) == 1
+    assert len(store._mints["wx0"]) == 1
 
 
 async def test_repr_shows_no_token(store):

@@ -96,8 +96,12 @@ class ComponentTicket:
             ticket = await self.newest_ticket()
         except WxtcbError:
             raise
+        except asyncio.CancelledError as error:
+            if _being_cancelled():
+                raise
+            raise _source_failed(error) from error
         except Exception as error:
-            raise TicketError(f"the ticket source failed ({type(error).__name__}); no token was asked for") from error
+            raise _source_failed(error) from error
         if not ticket:
             raise TicketError(
                 "there is no component_verify_ticket yet, so no token can be bought; nothing was sent. WeChat pushes "
@@ -112,3 +116,12 @@ class ComponentTicket:
             again = copy.copy(self._refusal)
             again.retry_after = left
             raise again
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _source_failed(error: BaseException) -> TicketError:
+    return TicketError(f"the ticket source failed ({type(error).__name__}); no token was asked for")

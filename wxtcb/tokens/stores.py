@@ -41,7 +41,7 @@ class TokenStore(Protocol):
     async def save(self, component_appid: str, token: Secret, *, after: int, life: float, age: float) -> bool:
         """Keep *token*, minted *age* seconds ago to live *life* seconds, as generation ``after + 1``.
 
-        Nothing is kept, and False returned, if a generation above *after* is there already.
+        Nothing is kept, and False returned, if a generation above *after* is there already; the mint counts even so.
         """
         ...
 
@@ -63,24 +63,25 @@ class MemoryStore:
     """A token store in the memory of this process; sessions that are given the same one share their token."""
 
     now: Callable[[], float] = time.monotonic
-    _minted: dict[str, list[_Minted]] = attrs.field(init=False, factory=dict)
+    _newest: dict[str, _Minted] = attrs.field(init=False, factory=dict)
+    _mints: dict[str, list[float]] = attrs.field(init=False, factory=dict)
 
     async def load(self, component_appid: str) -> TokenRecord | None:
-        minted = self._minted.get(component_appid)
-        if not minted:
+        newest = self._newest.get(component_appid)
+        if newest is None:
             return None
-        newest = minted[-1]
         return TokenRecord(newest.token, newest.generation, newest.life, newest.at + newest.life - self.now())
 
     async def save(self, component_appid: str, token: Secret, *, after: int, life: float, age: float) -> bool:
-        minted = self._minted.setdefault(component_appid, [])
-        if minted and minted[-1].generation > after:
-            return False
         now = self.now()
-        minted[:] = [each for each in minted if each.at > now - HOUR]
-        minted.append(_Minted(token, after + 1, life, now - age))
+        mints = self._mints.setdefault(component_appid, [])
+        mints[:] = sorted((*(at for at in mints if at > now - HOUR), now - age))
+        newest = self._newest.get(component_appid)
+        if newest is not None and newest.generation > after:
+            return False
+        self._newest[component_appid] = _Minted(token, after + 1, life, now - age)
         return True
 
     async def mint_ages(self, component_appid: str) -> list[float]:
         now = self.now()
-        return [now - each.at for each in self._minted.get(component_appid, ()) if each.at > now - HOUR]
+        return [now - at for at in self._mints.get(component_appid, ()) if at > now - HOUR]
