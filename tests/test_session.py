@@ -138,6 +138,7 @@ def test_session_refuses_what_cannot_work(new_session, options, name):
         "secret appsecret",
         "ssl",
         "proxy",
+        "another kind of ssl",
         "no ceiling",
     ],
 )
@@ -279,11 +280,8 @@ async def test_forgotten_session_warns():
         session._core.running.transport.owned = False
 
     def build():
-        return Session(
-            component_appid="wx0",
-            component_appsecret="s",
-            http=unittest.mock.create_autospec(aiohttp.ClientSession, instance=True),
-        )
+        http = unittest.mock.create_autospec(aiohttp.ClientSession, instance=True)
+        return Session(component_appid="wx0", component_appsecret="s", http=http)
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
