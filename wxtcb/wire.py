@@ -28,6 +28,7 @@ SPELLINGS: Final = "wxtcb.spellings"
 
 _RID = re.compile(r"\brid:\s*([0-9A-Za-z-]+)")
 _BOM = b"\xef\xbb\xbf"
+_PLAIN: Final = frozenset({str, int, bool})
 
 
 def also_spelled(*names: str) -> dict[str, tuple[str, ...]]:
@@ -53,10 +54,18 @@ def encode(body: Mapping[str, object] | bytes, *, endpoint: str) -> Body:
     check_mapping(f"{endpoint}: the body", body)
     secrets: list[Secret] = []
     try:
-        return Body(orjson.dumps(_to_wire(body, secrets), option=orjson.OPT_PASSTHROUGH_DATACLASS), tuple(secrets))
+        return Body(orjson.dumps(_fields(body, secrets), option=orjson.OPT_PASSTHROUGH_DATACLASS), tuple(secrets))
     except (orjson.JSONEncodeError, ValueError, RecursionError) as error:
         reason = str(error)
     raise InvalidArgument(f"{endpoint}: the body cannot be written as JSON: {reason}", endpoint=endpoint)
+
+
+def _fields(body: Mapping[str, object], secrets: list[Secret]) -> dict[str, object]:
+    return {
+        key: value if type(value) in _PLAIN else _to_wire(value, secrets)
+        for key, value in body.items()
+        if value is not None
+    }
 
 
 def _to_wire(value: object, secrets: list[Secret]) -> object:
@@ -71,9 +80,7 @@ def _to_wire(value: object, secrets: list[Secret]) -> object:
         return [_to_wire(each, secrets) for each in value if each is not None]
     if attrs.has(kind := type(value)):
         value = {field.name: getattr(value, field.name) for field in attrs.fields(kind)}
-    if isinstance(value, Mapping):
-        return {key: _to_wire(each, secrets) for key, each in value.items() if each is not None}
-    return value
+    return _fields(value, secrets) if isinstance(value, Mapping) else value
 
 
 def read_reply(endpoint: Endpoint[R], data: bytes, hide: tuple[Secret, ...] = ()) -> R | ApiError | BadReply:
