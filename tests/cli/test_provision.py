@@ -44,8 +44,9 @@ def test_json_is_all_that_stands_on_stdout(cli: Cli, tenants: Tenants, swift: No
     assert not Path("j.db").exists()
 
 
-def test_every_missing_credential_is_named_at_once(cli: Cli, tenants: Tenants) -> None:
+def test_every_missing_credential_is_named_at_once(cli: Cli, tenants: Tenants, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the file is even looked at."""
+    monkeypatch.setenv("WXTCB_BASE_URL", "http://127.0.0.1:1")
     result = cli("provision", "nowhere.csv")
     assert result.exit_code == 2
     assert result.stderr == (

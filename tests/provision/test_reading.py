@@ -144,6 +144,15 @@ def test_a_header_tells_all_its_flaws_and_those_of_cells(tmp_path: Path) -> None
     )
 
 
+def test_an_unknown_column_hides_no_flaw_below_it(tmp_path: Path) -> None:
+    """The rows are read all the same, without that column."""
+    assert problems_of(tmp_path / "t.csv", "tenant,alias,colour\na,9x,red\na,b,blue\n") == (
+        "line 1: unknown column 'colour'; there are tenant, alias, appids, services",
+        "line 2: alias must start with a-z and hold only a-z, A-Z, 0-9 and '-', not '9x'",
+        "line 3: tenant 'a' is there already (line 2)",
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "data", "problem"),
     [

@@ -79,6 +79,7 @@ def _root(
 
 @app.command(
     "provision",
+    short_help="Open environments for a file of tenants.",
     help="Open environments for the tenants of FILE, share them, establish services.\n\n"
     "Exit codes: 0 all done (awaiting confirmation counts as done); 2 refused before anything was sent; 3 something "
     "failed, is unknown, in conflict or unfinished; 130 or 143 ended by Ctrl-C or SIGTERM, after the report.",
@@ -118,7 +119,7 @@ def _provision(
     _end(lambda: provision(options))
 
 
-@app.command("sandbox")
+@app.command("sandbox", short_help="Simulate the platform on loopback.")
 def _sandbox(
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0 takes a free one.")] = 0,
@@ -141,7 +142,7 @@ def _endpoints(
     _end(lambda: print_endpoints(as_json=as_json))
 
 
-@app.command("token")
+@app.command("token", short_help="Show which credentials are set.")
 def _token(
     *,
     fetch: Annotated[bool, typer.Option("--fetch", help="Fetch a new token, which may void others.")] = False,

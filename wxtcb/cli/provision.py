@@ -13,9 +13,10 @@ from typing import Final
 import anyio
 import attrs
 
+from wxtcb.arguments import is_loopback
 from wxtcb.cli.conduct import ENDING, Job
 from wxtcb.cli.output import console, say
-from wxtcb.cli.settings import BASE_URL, Settings, read_settings
+from wxtcb.cli.settings import BASE_URL, Settings, base_url_of, read_settings
 from wxtcb.cli.summary import print_summary
 from wxtcb.cli.view import choose_view
 from wxtcb.errors import InvalidArgument
@@ -110,14 +111,14 @@ class OwnPlatform:
 
 
 def _own_platform() -> OwnPlatform:
-    settings = read_settings(os.environ)
-    if not settings.on_loopback:
+    base_url = base_url_of(os.environ)
+    if base_url.startswith("https://") and not is_loopback(base_url):
         raise Declined(
-            f"{settings.base_url} is not on this machine. provision keeps no journal on disk yet, so a crash would "
+            f"{base_url} is not on this machine. provision keeps no journal on disk yet, so a crash would "
             "lose track of environments that are billed: until then it runs with --sandbox, or with "
             f"{BASE_URL} on loopback. Nothing was sent."
         )
-    return OwnPlatform(settings)
+    return OwnPlatform(read_settings(os.environ))
 
 
 def _ask(count: int, base_url: str) -> None:

@@ -24,6 +24,11 @@ VARIABLES: Final = (APPID, APPKEY, TICKET, TICKET_FILE, BASE_URL)
 PLATFORM: Final = "https://api.weixin.qq.com"
 
 
+def base_url_of(env: Mapping[str, str]) -> str:
+    """Return the platform's address that the environment names, or the real one's."""
+    return env.get(BASE_URL, "").strip() or PLATFORM
+
+
 @attrs.frozen
 class TicketFile:
     """A file that something else keeps the newest ticket in; read anew for every token."""
@@ -80,7 +85,7 @@ def read_settings(env: Mapping[str, str]) -> Settings:
     if problems := _problems(given):
         raise InvalidArgument("; ".join((*problems, "nothing was sent")))
     ticket = TicketFile(Path(given[TICKET_FILE])) if TICKET_FILE in given else Secret(given[TICKET])
-    return Settings(given[APPID], Secret(given[APPKEY]), ticket, given.get(BASE_URL, PLATFORM))
+    return Settings(given[APPID], Secret(given[APPKEY]), ticket, base_url_of(env))
 
 
 def _problems(given: Mapping[str, str]) -> list[str]:
@@ -94,7 +99,7 @@ def _problems(given: Mapping[str, str]) -> list[str]:
         problems.append(f"{TICKET_FILE}: there is no file {given[TICKET_FILE]}")
     if STORE in given:
         problems.append(f"{STORE}: this version has no shared token store: unset it")
-    return problems + _url_problems(given.get(BASE_URL, PLATFORM))
+    return problems + _url_problems(base_url_of(given))
 
 
 def _url_problems(base_url: str) -> list[str]:

@@ -24,15 +24,14 @@ def read_csv(text: str) -> Iterator[Row | Flaw]:
         return
     line, cells = header
     columns = [cell.lower() for cell in cells]
-    flaws = [Flaw(f"line {line}: {text}") for text in _header_flaws(columns)]
-    yield from flaws
+    yield from (Flaw(f"line {line}: {text}") for text in _header_flaws(columns))
     for record in records:
         if isinstance(record, Flaw):
             yield record
         elif extra := [cell for cell in record[1][len(columns) :] if cell]:
             place = f"line {record[0]}"
             yield Flaw(f"{place}: {len(extra)} more cells than columns; quote a value that holds a comma")
-        elif not flaws:
+        elif "tenant" in columns:
             yield Row(f"line {record[0]}", _fields(columns, record[1]))
 
 
@@ -69,7 +68,7 @@ def _fields(columns: Sequence[str], cells: Sequence[str]) -> dict[str, object]:
     for column, cell in zip(columns, cells, strict=False):
         if column in _LISTS:
             fields[column] = [part for each in cell.split(";") if (part := each.strip())]
-        elif cell:
+        elif cell and column in COLUMNS:
             fields[column] = cell
     return fields
 
