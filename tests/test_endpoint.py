@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 
 import attrs
 import pytest
 
 import wxtcb
-from wxtcb import Credential, Done, Endpoint, Repeat, Reply
+from wxtcb import Credential, Done, Endpoint, InvalidArgument, Repeat, Reply, raw
 from wxtcb.api import cloudrun, environment, token
+from wxtcb.api.environment import NewEnv
+from wxtcb.endpoint import mark
 
 CALLS = [
     ("create_env", "/componenttcb/createenv", Repeat.ONCE, Credential.COMPONENT),
@@ -21,8 +25,8 @@ CALLS = [
         Repeat.ONCE,
         Credential.COMPONENT,
     ),
-    ("get_component_access_token", "/cgi-bin/component/api_component_token", Repeat.ONCE, Credential.NONE),
-    ("start_push_ticket", "/cgi-bin/component/api_start_push_ticket", Repeat.SET, Credential.NONE),
+    ("api_component_token", "/cgi-bin/component/api_component_token", Repeat.ONCE, Credential.NONE),
+    ("api_start_push_ticket", "/cgi-bin/component/api_start_push_ticket", Repeat.SET, Credential.NONE),
 ]
 
 
@@ -76,4 +80,35 @@ def test_a_reply_tells_of_earlier_attempts_once_noted():
 def test_replies_keep_their_json_unless_it_holds_a_secret():
     """Only the reply that carries a new token gives up its raw JSON."""
     assert Reply.keeps_raw
-    assert [each.name for each in wxtcb.endpoints() if not each.reply.keeps_raw] == ["get_component_access_token"]
+    assert [each.name for each in wxtcb.endpoints() if not each.reply.keeps_raw] == ["api_component_token"]
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/", "componenttcb/createenv", "@evil.example/x", "/a?b=c", "/a#b", "/a b", None, 5]
+)
+def test_an_endpoint_refuses_a_path_that_would_lead_elsewhere(path):
+    """The token goes to base_url + path, so nothing of the host may hide in it."""
+    with pytest.raises(InvalidArgument, match="path"):
+        Endpoint(path, Done, Repeat.READ)
+
+
+@pytest.mark.parametrize("reply", [dict, object, Reply, None, "Done"])
+def test_an_endpoint_refuses_what_is_no_reply_class(reply):
+    """A reply is an attrs class derived from `Reply`."""
+    with pytest.raises(InvalidArgument, match="reply"):
+        Endpoint("/tcb/x", reply, Repeat.READ)
+
+
+@pytest.mark.parametrize("options", [{"repeat": None}, {"repeat": "READ"}, {"repeat": Repeat.READ, "credential": None}])
+def test_an_endpoint_refuses_another_repeat_or_credential(options):
+    """Taken for something else they would let a create be sent twice."""
+    with pytest.raises(InvalidArgument):
+        Endpoint("/tcb/x", Done, **options)
+
+
+@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, lambda reply: pickle.loads(pickle.dumps(reply))])
+def test_a_reply_travels_with_its_json_and_its_warning(travel):
+    """Copied or pickled, a reply still says how many earlier attempts may have acted."""
+    reply = mark(NewEnv("t", "e"), raw=b'{"env": "e"}', maybe_acted=2)
+    there = travel(reply)
+    assert (there, there.maybe_acted, raw(there)) == (reply, 2, {"env": "e"})

@@ -25,6 +25,7 @@ EVERY = [
     (events.TokenExpired(7, 42001), "DEBUG", ["7", "42001"]),
     (events.TokenRenewed(8, "advisory", 7200.0, 0.25), "INFO", ["token 8", "advisory", "0.25 s", "7200 s"]),
     (events.RenewalFailed("first", BUSY, 30.0), "WARNING", ["first", "30 s", "-1 system error"]),
+    (events.StoreFailed(2, "OSError in x, line 1"), "WARNING", ["token 2", "OSError in x"]),
 ]
 
 

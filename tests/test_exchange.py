@@ -103,15 +103,19 @@ class Rig:
     def __attrs_post_init__(self):
         time = asyncio.get_running_loop().time
         self.gate = Gate(self.slots, time, time)
-        observers = Observers((*self.hooks, self.events.append))
-        self.exchange = Exchange(self.platform, self.gate, observers, time, uniform=self.uniform)
+        self.observers = Observers((*self.hooks, self.events.append))
+        self.exchange = Exchange(self.platform, self.gate, time, uniform=self.uniform)
 
     async def call(self, repeat, *steps, policy=None, credentials=None, needs=Credential.COMPONENT, path=PATH):
         self.platform.play(path, *steps)
         endpoint = Endpoint(path, Done, repeat, needs)
         body = encode({"a": Secret("S3CRET-in-body")}, endpoint=path)
         return await self.exchange.call(
-            endpoint, body, policy=policy or RetryPolicy(), credentials=credentials or self.tokens
+            endpoint,
+            body,
+            policy=policy or RetryPolicy(),
+            credentials=credentials or self.tokens,
+            observers=self.observers,
         )
 
     @property
@@ -621,7 +625,7 @@ async def test_hooks_hear_the_start_and_the_end_of_every_call(rig):
 async def test_nothing_is_observed_per_call_when_nobody_listens(wechat):
     """Without hooks a call costs no events, and works the same."""
     rig = Rig(wechat)
-    rig.exchange.observers = Observers()
+    rig.observers = Observers()
     assert await rig.call(Repeat.READ, -1) == Done()
     assert rig.events == []
 
@@ -642,7 +646,14 @@ async def test_query_is_sent_beside_the_token(rig):
     """A caller's query reaches the transport."""
     endpoint = Endpoint(PATH, Done, Repeat.READ)
     body = encode({}, endpoint=PATH)
-    await rig.exchange.call(endpoint, body, policy=RetryPolicy(), credentials=rig.tokens, query={"action": "query"})
+    await rig.exchange.call(
+        endpoint,
+        body,
+        policy=RetryPolicy(),
+        credentials=rig.tokens,
+        observers=rig.observers,
+        query={"action": "query"},
+    )
     assert rig.platform.requests[0].query == {"action": "query"}
 
 
@@ -693,3 +704,24 @@ def test_create_is_sent_again_only_after_what_permits_it(virtual_run, histories,
         assert Counter(map(type, rig.events))[CallFinished] == len(histories)
 
     virtual_run(scenario())
+
+
+async def test_own_token_that_is_dead_is_not_said_to_have_been_renewed(rig):
+    """The advice fits whose token it was."""
+    with pytest.raises(TokenDead, match="token of your own"):
+        await rig.call(Repeat.READ, 42001, credentials=FixedToken(Token(Secret("0WN"), 0)))
+
+
+async def test_closed_transport_is_a_closed_session_at_once(rig):
+    """There is nothing left to send with, so nothing is tried again."""
+    with pytest.raises(SessionClosed, match="is closed"):
+        await rig.call(Repeat.READ, Failure("the aiohttp session is closed", sent=False, closed=True))
+    assert rig.sends == 1
+
+
+@pytest.mark.parametrize("status", [201, 204])
+async def test_other_success_is_no_redirect(rig, status):
+    """Only 3xx is called a redirect; what else is no 200 is a lost answer."""
+    with pytest.raises(BadReply, match=f"HTTP {status}, 2 bytes") as caught:
+        await rig.call(Repeat.READ, *[Answer(status, b"ok")] * 8)
+    assert not caught.value.lasting

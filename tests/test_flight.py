@@ -74,18 +74,6 @@ async def test_each_waiter_gets_an_exception_of_its_own():
     assert str(second) == "crashed"
 
 
-async def test_each_waiter_gets_the_cause_of_the_failure():
-    """The exception behind the failure stays reachable from every copy."""
-    reason = KeyError("why")
-
-    async def work():
-        raise WxtcbError("crashed") from reason
-
-    with pytest.raises(WxtcbError) as caught:
-        await launch(work).wait()
-    assert caught.value.__cause__ is reason
-
-
 @pytest.mark.parametrize("cancelled", [1, 9, 10])
 @pytest.mark.parametrize("work", [arrive, crash])
 async def test_cancelled_waiters_touch_neither_the_flight_nor_the_others(work, cancelled, settle):

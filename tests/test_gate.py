@@ -411,3 +411,31 @@ def test_slots_are_never_exceeded_nor_lost_under_any_interleaving(virtual_run, v
         assert [gate.try_enter("/d") for _ in range(slots + 1)] == [True] * slots + [False]
 
     virtual_run(scenario())
+
+
+async def test_cancelled_call_gives_its_place_in_the_minute_back(settle):
+    """After a minute limit one call passes; if it is cancelled while it waits for a slot, the next one passes."""
+    gate = new_gate()
+    await gate.enter("/a")
+    gate.pause("/a", admitted_at=clock())
+    first, second = await start(gate.enter("/a"), gate.enter("/a"), settle=settle)
+    await asyncio.sleep(21)
+    first.cancel()
+    await settle()
+    gate.leave()
+    await settle()
+    assert second.done()
+    assert clock() < 1000 + MINUTE
+
+
+async def test_call_cancelled_after_its_minute_gives_nothing_back(settle):
+    """A place in a minute that is over helps nobody."""
+    gate = new_gate()
+    await gate.enter("/a")
+    gate.pause("/a", admitted_at=clock())
+    (late,) = await start(gate.enter("/a"), settle=settle)
+    await asyncio.sleep(2 * MINUTE)
+    gate.pause("/a", admitted_at=clock())
+    late.cancel()
+    await settle()
+    assert gate._paths["/a"].admitted == 0

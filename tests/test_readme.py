@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,7 @@ BLOCKS: Final = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.
 FIRST_PROGRAM, MANY, AIOHTTP, FASTAPI, TESTS = BLOCKS
 
 CREATE: Final = "/componenttcb/createenv"
+ADVICE: Final = "look at GET /environments before you try again"
 
 
 def section(title: str) -> str:
@@ -127,9 +129,11 @@ async def test_the_aiohttp_backend_runs(sandbox: Sandbox, tmp_path: Path) -> Non
         assert await (await client.get("/environments")).json() == [{"env": env, "status": "NORMAL"}]
         assert (await client.post("/environments/Lanhai")).status == 422
         sandbox.faults.drop_after(path=CREATE, times=1)
-        assert (await client.post("/environments/lanhai-tea")).status == 504
-        sandbox.faults.errcode(85088, path=CREATE, times=1)
+        lost = await client.post("/environments/lanhai-tea")
+        assert (lost.status, await lost.text()) == (504, ADVICE)
+        sandbox.faults.errcode(85088, times=2)
         assert (await client.post("/environments/lanhai-tea")).status == 502
+        assert (await client.get("/environments")).status == 502
     assert len(sandbox.world.environments) == 2
 
 
@@ -138,18 +142,56 @@ async def test_the_fastapi_backend_runs(sandbox: Sandbox, tmp_path: Path) -> Non
     module = tmp_path / "backend.py"
     module.write_text(FASTAPI)
     app = runpy.run_path(str(module))["app"]
+    async with _client_of(app) as client:
+        opened = await client.post("/environments/lanhai-tea")
+        assert opened.status_code == 201
+        env = opened.json()["env"]
+        assert (await client.get("/environments")).json() == [{"env": env, "status": "NORMAL"}]
+        assert (await client.post("/environments/Lanhai")).status_code == 422
+        sandbox.faults.drop_after(path=CREATE, times=1)
+        lost = await client.post("/environments/lanhai-tea")
+        assert (lost.status_code, lost.json()) == (504, {"detail": ADVICE})
+        sandbox.faults.errcode(85088, times=2)
+        assert (await client.post("/environments/lanhai-tea")).status_code == 502
+        assert (await client.get("/environments")).status_code == 502
+    assert len(sandbox.world.environments) == 2
+
+
+def _out_of_time(block: str) -> str:
+    """Return a printed backend whose deadlines have passed from the start."""
+    assert block.count("asyncio.timeout(20)") == block.count("await environment.") == 2
+    return block.replace("asyncio.timeout(20)", "asyncio.timeout(0)")
+
+
+async def test_the_aiohttp_backend_keeps_its_deadlines(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A call that takes too long is a 504, which for a create says where to look."""
+    module = tmp_path / "backend.py"
+    module.write_text(_out_of_time(AIOHTTP))
+    app = runpy.run_path(str(module))["app"]
+    async with TestClient(TestServer(app)) as client:
+        late = await client.post("/environments/lanhai-tea")
+        assert (late.status, await late.text()) == (504, ADVICE)
+        assert (await client.get("/environments")).status == 504
+
+
+async def test_the_fastapi_backend_keeps_its_deadlines(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A call that takes too long is a 504, which for a create says where to look."""
+    module = tmp_path / "backend.py"
+    module.write_text(_out_of_time(FASTAPI))
+    app = runpy.run_path(str(module))["app"]
+    async with _client_of(app) as client:
+        late = await client.post("/environments/lanhai-tea")
+        assert (late.status_code, late.json()) == (504, {"detail": ADVICE})
+        assert (await client.get("/environments")).status_code == 504
+
+
+@asynccontextmanager
+async def _client_of(app) -> AsyncIterator[httpx.AsyncClient]:
+    """Start a FastAPI application, and call it."""
     async with app.router.lifespan_context(app) as state:
         wire = httpx.ASGITransport(_with_state(app, state))
         async with httpx.AsyncClient(transport=wire, base_url="http://backend") as client:
-            opened = await client.post("/environments/lanhai-tea")
-            assert opened.status_code == 201
-            env = opened.json()["env"]
-            assert (await client.get("/environments")).json() == [{"env": env, "status": "NORMAL"}]
-            assert (await client.post("/environments/Lanhai")).status_code == 422
-            sandbox.faults.drop_after(path=CREATE, times=1)
-            lost = await client.post("/environments/lanhai-tea")
-            assert (lost.status_code, lost.json()["maybe_acted"]) == (502, 1)
-    assert len(sandbox.world.environments) == 2
+            yield client
 
 
 def _with_state(app, state):
@@ -168,6 +210,7 @@ def test_the_printed_tests_pass(pytester: pytest.Pytester, monkeypatch: pytest.M
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n")
     pytester.makepyfile(TESTS)
-    plugins = ("-p", "pytest_asyncio.plugin", "-p", "wxtcb.testing")
-    outcome = pytester.runpytest_subprocess(*plugins, f"--asyncio-mode={mode}", "-p", "no:cacheprovider")
+    outcome = pytester.runpytest_subprocess(
+        "-p", "pytest_asyncio.plugin", f"--asyncio-mode={mode}", "-p", "no:cacheprovider"
+    )
     outcome.assert_outcomes(passed=2)

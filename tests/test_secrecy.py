@@ -42,7 +42,7 @@ async def make_call(session, path):
         case "/componenttcb/establishcloudbaserunserver":
             await cloudrun.establish_cloudbaserun_server(session, server)
         case "/cgi-bin/component/api_start_push_ticket":
-            await token.start_push_ticket(session)
+            await token.api_start_push_ticket(session)
         case "/componenttcb/createenv":
             await environment.create_env(session, alias="abc")
         case _:

@@ -15,7 +15,7 @@ import pytest
 
 from wxtcb.api import environment
 from wxtcb.api.environment import BATCH_SHARE_ENV, CREATE_ENV, DESCRIBE_ENVS
-from wxtcb.endpoint import Credential, Done, Endpoint, Repeat
+from wxtcb.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.errors import (
     Busy,
     InvalidArgument,
@@ -92,7 +92,10 @@ def whole_story(error):
         ({"base_url": "api.weixin.qq.com"}, "base_url"),
         ({"base_url": "ftp://api.weixin.qq.com"}, "base_url"),
         ({"base_url": "https://"}, "base_url"),
+        ({"base_url": "https://api.weixin.qq.com "}, "base_url"),
+        ({"base_url": "https://api.weixin\n.qq.com"}, "base_url"),
         ({"http": object()}, "http"),
+        ({"hooks": (asyncio.sleep,)}, "hooks"),
         ({"hooks": 5}, "hooks"),
         ({"hooks": (5,)}, "hooks"),
         ({"base_url": ""}, "base_url"),
@@ -183,7 +186,7 @@ async def test_call_without_a_ticket_says_how_to_get_one(new_session, wechat):
     """A session without a ticket works until a token is needed."""
     async with new_session(ticket=None) as session:
         await session.call(Endpoint("/cgi-bin/x", Done, Repeat.SET, Credential.NONE), {})
-        with pytest.raises(TicketError, match="start_push_ticket"):
+        with pytest.raises(TicketError, match="api_start_push_ticket"):
             await session.call(READ, {})
     assert len(wechat.requests) == 1
 
@@ -580,3 +583,87 @@ async def test_session_opens_a_real_transport():
         assert transport.timeout == Timeout(connect=1, reply=2)
         assert transport.owned
     assert transport.http.closed
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"tokn_store": None}, {"component_appid": ...}, {"hooks": map(int, "x")}, {"base_url": "http://a b"}],
+    ids=["misspelt", "wrong type", "iterable that raises", "space"],
+)
+def test_no_secret_shows_when_the_constructor_raises_anything(options):
+    """A TypeError of Python's own is no exception: Sentry and others read the locals of its frames."""
+    with pytest.raises((TypeError, ValueError, ZeroDivisionError)) as caught:
+        Session(**{"component_appid": "wx0", "component_appsecret": SECRET, "ticket": TICKET, **options})
+    story = whole_story(caught.value)
+    assert SECRET not in story
+    assert TICKET not in story
+
+
+async def test_hooks_of_a_view_hear_the_calls_of_the_view_alone(new_session, wechat):
+    """The session's hooks hear everything, a view's own hooks the calls made through it."""
+    all_told, some_told = [], []
+    async with new_session(hooks=[all_told.append]) as session:
+        view = session.with_options(hooks=[some_told.append])
+        await session.call(READ, {})
+        assert some_told == []
+        await view.call(READ, {})
+    assert [type(event) for event in some_told] == [CallStarted, CallFinished]
+    assert sum(isinstance(event, CallFinished) for event in all_told) == 2
+
+
+async def test_cancelled_aclose_has_ended_what_was_under_way(new_session, wechat, settle):
+    """Cancelling `aclose` leaves no renewal behind, and its waiters hear of the end."""
+
+    async def never():
+        await asyncio.get_running_loop().create_future()
+
+    session = new_session(ticket=never)
+    await session.__aenter__()
+    call = asyncio.create_task(session.call(READ, {}))
+    await settle()
+    closing = asyncio.create_task(session.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(SessionClosed):
+        await call
+    await asyncio.gather(closing, return_exceptions=True)
+    await settle()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_evolved_session_is_a_session_of_its_own(new_session, wechat):
+    """Only `with_options` makes views: what `attrs.evolve` gives shares nothing."""
+    async with new_session() as session:
+        other = attrs.evolve(session, connections=5)
+        with pytest.raises(SessionClosed):
+            await other.call(READ, {})
+
+
+async def test_sessions_that_share_a_store_come_to_share_its_newest_token(new_session, wechat):
+    """Two that mint at the same moment settle on one token, whichever of theirs the platform kept."""
+    living = []
+
+    def mint(request):
+        living[:] = [f"T0KEN-{wechat.minted + 1}"]
+        return wechat.after(0.1, wechat.mint(request))
+
+    wechat.usual[TOKEN_PATH] = mint
+    wechat.usual[READ.path] = lambda request: 0 if request.token.reveal() in living else 40001
+    store = MemoryStore(asyncio.get_running_loop().time)
+    async with new_session(token_store=store) as one, new_session(token_store=store) as two:
+        for _ in range(20):
+            await asyncio.gather(one.call(READ, {}), two.call(READ, {}))
+    assert wechat.fetches <= 4
+
+
+async def test_reply_class_that_cannot_be_read_is_refused_before_anything_is_sent(new_session, wechat):
+    """A create with such a reply would act, and nobody could read what it made."""
+
+    @attrs.frozen
+    class Odd(Reply):
+        when: complex
+
+    async with new_session() as session:
+        with pytest.raises(InvalidArgument, match="Odd"):
+            await session.call(Endpoint("/tcb/odd", Odd, Repeat.ONCE), {})
+    assert wechat.sent_to("/tcb/odd") == []

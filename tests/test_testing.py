@@ -10,8 +10,6 @@ from typing import Final
 
 import pytest
 
-import wxtcb.testing
-
 ROOT: Final = Path(__file__).parent.parent
 
 IMPORTS: Final = """
@@ -24,6 +22,7 @@ async def test_opens(wxtcb_session, wxtcb_sandbox):
     new = await environment.create_env(wxtcb_session, alias="teahouse")
     assert list(wxtcb_sandbox.world.environments) == [new.env]
 """
+NAMES_IT: Final = '\npytest_plugins = ["wxtcb.testing"]\n'
 ASYNCIO: Final = ("-p", "pytest_asyncio.plugin", "-o", "asyncio_default_fixture_loop_scope=function")
 
 
@@ -36,9 +35,9 @@ class Outside:
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
         pytester.makeini("[pytest]\nfilterwarnings = error\n")
 
-    def run(self, source: str, *options: str) -> pytest.RunResult:
-        self.pytester.makepyfile(IMPORTS + source)
-        return self.pytester.runpytest_subprocess(*options, "-p", "wxtcb.testing", "-p", "no:cacheprovider")
+    def run(self, source: str, *options: str, named: str = NAMES_IT) -> pytest.RunResult:
+        self.pytester.makepyfile(IMPORTS + named + source)
+        return self.pytester.runpytest_subprocess(*options, "-p", "no:cacheprovider")
 
 
 @pytest.fixture
@@ -99,10 +98,16 @@ async def test_policy(wxtcb_session):
     outside.run(source, *ASYNCIO, "--asyncio-mode=auto").assert_outcomes(passed=1)
 
 
-def test_pytest_finds_the_plugin() -> None:
-    """The package announces the module to pytest."""
+def test_the_plugin_can_be_named_once_for_all(outside: Outside) -> None:
+    """A conftest.py that names it gives the fixtures to every module."""
+    outside.pytester.makeconftest(NAMES_IT)
+    outside.run(OPENS, *ASYNCIO, "--asyncio-mode=auto", named="").assert_outcomes(passed=1)
+
+
+def test_nobody_is_given_the_plugin_unasked() -> None:
+    """The package announces nothing to pytest, so that other people's runs do not import it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["entry-points"]["pytest11"] == {"wxtcb": wxtcb.testing.__name__}
+    assert "entry-points" not in project
 
 
 def test_the_plugin_needs_no_pytest_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -479,7 +479,7 @@ async def test_closed_foreign_session_is_known_as_not_sent(connect):
     http = aiohttp.ClientSession()
     await http.close()
     outcome = await (await connect("http://127.0.0.1:1", http=http)).send(REQUEST)
-    assert outcome == Failure("the aiohttp session is closed", sent=False)
+    assert outcome == Failure("the aiohttp session is closed", sent=False, closed=True)
 
 
 async def test_transport_closed_under_a_call_may_have_acted(serve, connect):

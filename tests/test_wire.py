@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 import wxtcb
 from wxtcb.api import cloudrun
 from wxtcb.api.environment import BATCH_SHARE_ENV, CREATE_ENV, DESCRIBE_ENVS, EnvInfo, NewEnv
-from wxtcb.api.token import GET_COMPONENT_ACCESS_TOKEN, START_PUSH_TICKET
+from wxtcb.api.token import API_COMPONENT_TOKEN, API_START_PUSH_TICKET
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.errors import ApiError, BadReply, Busy, InvalidArgument, RequestRefused, SecretRefused
 from wxtcb.retry import Cause, cause_of
 from wxtcb.secret import Secret
-from wxtcb.wire import Body, encode, excerpt, raw, read_reply
+from wxtcb.wire import Body, check_readable, encode, excerpt, raw, read_reply
 
 PATH = "/componenttcb/createenv"
 HIDDEN = Secret("tok/en+with=signs")
@@ -133,9 +133,15 @@ def test_a_field_that_equals_its_default_is_sent():
 
 
 def test_none_is_never_sent_from_inside():
-    """Nones in nested objects, mappings and lists are left out too."""
-    body = {"a": {"b": None, "c": [None, {"d": None}]}, "e": Inner(create_type=None, names=None)}
+    """Nones in nested objects and mappings are left out too."""
+    body = {"a": {"b": None, "c": [{"d": None}]}, "e": Inner(create_type=None, names=None)}
     assert orjson.loads(encode(body, endpoint=PATH).data) == {"a": {"c": [{}]}, "e": {}}
+
+
+def test_a_none_in_a_list_is_refused():
+    """An entry cannot be left out: the others would move up."""
+    with pytest.raises(InvalidArgument, match="a list holds None"):
+        encode({"a": [1, None, 3]}, endpoint=PATH)
 
 
 def test_an_empty_body_is_an_empty_object():
@@ -221,7 +227,7 @@ def test_a_reply_becomes_its_class():
 
 def test_a_reply_without_errcode_is_a_success():
     """The token call's answer has no errcode."""
-    reply = read({"component_access_token": "t", "expires_in": 7200}, endpoint=GET_COMPONENT_ACCESS_TOKEN)
+    reply = read({"component_access_token": "t", "expires_in": 7200}, endpoint=API_COMPONENT_TOKEN)
     assert (reply.component_access_token.reveal(), reply.expires_in) == ("t", 7200)
 
 
@@ -254,9 +260,41 @@ def test_a_list_that_is_null_or_missing_is_empty(fields):
     assert (reply.err_list, reply.msg_info_list, list(reply.failed)) == ((), (), [])
 
 
-def test_a_required_list_may_be_null_as_well():
-    """A platform without environments may list null."""
-    assert read({"info_list": None}, endpoint=DESCRIBE_ENVS).info_list == ()
+def test_a_required_list_that_is_null_is_a_bad_reply():
+    """Read as empty it would hide environments, and a second one would be opened."""
+    error = read({"info_list": None}, endpoint=DESCRIBE_ENVS)
+    assert isinstance(error, BadReply)
+    assert "$.info_list" in str(error)
+
+
+@attrs.frozen
+class Odd(Reply):
+    """A reply with a field that no JSON value can become."""
+
+    when: complex
+
+
+def test_a_reply_class_that_cannot_be_read_is_refused():
+    """Before anything is sent."""
+    with pytest.raises(InvalidArgument, match="Odd cannot be read"):
+        check_readable(Endpoint(PATH, Odd, Repeat.ONCE))
+
+
+def test_a_reply_class_that_fails_while_it_is_read_is_a_bad_reply():
+    """Whatever it raises, the call was sent: the error is ours, and asking again would give the same."""
+
+    @attrs.frozen
+    class Broken(Reply):
+        env: str = attrs.field(validator=lambda *_: 1 / 0)
+
+    error = read({"env": "e"}, endpoint=Endpoint(PATH, Broken, Repeat.ONCE))
+    assert isinstance(error, BadReply)
+    assert error.lasting
+
+
+def test_a_new_environment_without_an_id_is_a_bad_reply():
+    """An empty id would be taken for an environment."""
+    assert isinstance(read({"tranid": "t", "env": ""}), BadReply)
 
 
 def test_the_misspelt_update_time_is_accepted():
@@ -340,13 +378,13 @@ def test_a_reply_of_another_shape_is_refused_by_the_place(reply, place):
 @pytest.mark.parametrize("value", [None, "", 5, ["t"]], ids=repr)
 def test_a_token_that_is_no_text_is_no_reply(value):
     """A token must be a text that is not empty."""
-    reply = read({"component_access_token": value, "expires_in": 1}, endpoint=GET_COMPONENT_ACCESS_TOKEN)
+    reply = read({"component_access_token": value, "expires_in": 1}, endpoint=API_COMPONENT_TOKEN)
     assert isinstance(reply, BadReply)
 
 
 NOT_REPLIES = {
     "empty": (b"", "the reply is empty"),
-    "html": (b"<html><head><title>Bad\n Gateway</title></head></html>", "'Bad Gateway'"),
+    "html": (b"<html><head><title>Bad\n Gateway</title></head></html>", "the reply is not JSON (line 1, column 1): 53"),
     "truncated": (b'{"tranid": "t", "env": ', "the reply is not JSON (line 1, column 24): 23 bytes."),
     "list": (b"[]", "a JSON list, not an object"),
     "null": (b"null", "not an object"),
@@ -405,7 +443,7 @@ SPOILED = {
 @pytest.mark.parametrize("reply", SPOILED.values(), ids=SPOILED)
 def test_nothing_of_a_json_reply_is_quoted(reply):
     """However a reply with a new token is spoiled, its error shows nothing of it, attached or in words."""
-    error = read(reply, endpoint=GET_COMPONENT_ACCESS_TOKEN)
+    error = read(reply, endpoint=API_COMPONENT_TOKEN)
     assert isinstance(error, BadReply)
     assert "fresh-token" not in f"{error} {error!r} {vars(error)}"
     assert error.__context__ is None
@@ -417,7 +455,7 @@ def test_a_reply_cut_anywhere_shows_no_piece_of_a_token(cut, before):
     """At whatever byte a reply breaks off, no run of the token shows."""
     token = "0123456789abcdef" * 4
     whole = before + json.dumps({"component_access_token": token, "expires_in": 7200}).encode()
-    error = read(whole[: cut % len(whole)], endpoint=GET_COMPONENT_ACCESS_TOKEN)
+    error = read(whole[: cut % len(whole)], endpoint=API_COMPONENT_TOKEN)
     assert isinstance(error, BadReply)
     assert "0123" not in str(error)
 
@@ -464,16 +502,16 @@ def test_an_errcode_counts_even_beside_a_whole_reply():
 @pytest.mark.parametrize("code", [40001, 40125])
 def test_a_wrong_credential_on_the_token_call_means_the_secret(code):
     """There is no token on that call that could be dead."""
-    assert type(read({"errcode": code, "errmsg": ""}, endpoint=GET_COMPONENT_ACCESS_TOKEN)) is SecretRefused
+    assert type(read({"errcode": code, "errmsg": ""}, endpoint=API_COMPONENT_TOKEN)) is SecretRefused
 
 
 @pytest.mark.parametrize("spelled", [HIDDEN.reveal(), quote(HIDDEN.reveal(), safe=""), quote(HIDDEN.reveal())])
 def test_a_secret_that_is_echoed_is_blotted_out(spelled):
-    """In an errmsg or on a page, in clear or URL-quoted, a secret of the call shows as stars."""
+    """In an errmsg a secret shows as stars, in clear or URL-quoted; a page that may hold it is not quoted."""
     said = read({"errcode": 40013, "errmsg": f"bad token {spelled}!"})
     page = read(f"<p>GET /?access_token={spelled} failed</p>".encode())
+    assert "***" in str(said)
     for error in (said, page):
-        assert "***" in str(error)
         assert "en+with" not in f"{error} {vars(error)}"
         assert "en%2Bwith" not in f"{error} {vars(error)}"
 
@@ -498,14 +536,14 @@ def test_a_page_in_another_encoding_is_quoted_as_well_as_can_be():
 
 def test_raw_gives_the_json_a_reply_came_from():
     """Fields that wxtcb does not know are reached through `wxtcb.raw`."""
-    reply = read({"errcode": 0, "errmsg": "in a normal state", "new": [1]}, endpoint=START_PUSH_TICKET)
+    reply = read({"errcode": 0, "errmsg": "in a normal state", "new": [1]}, endpoint=API_START_PUSH_TICKET)
     assert reply == Done()
     assert wxtcb.raw(reply) == {"errcode": 0, "errmsg": "in a normal state", "new": [1]}
 
 
 def test_raw_of_a_token_is_refused():
     """A reply that holds a secret keeps no copy of its JSON."""
-    reply = read({"component_access_token": "t", "expires_in": 1}, endpoint=GET_COMPONENT_ACCESS_TOKEN)
+    reply = read({"component_access_token": "t", "expires_in": 1}, endpoint=API_COMPONENT_TOKEN)
     with pytest.raises(InvalidArgument, match="this ComponentToken was not read from a reply"):
         wxtcb.raw(reply)
 
@@ -526,3 +564,18 @@ def test_the_password_of_a_service_is_hidden_in_what_comes_back():
     error = read({"errcode": 40097, "errmsg": "bad es_info: hunter2-long"}, hide=body.secrets)
     assert error.errmsg == "bad es_info: ***"
     assert "hunter2" not in repr(server)
+
+
+def test_a_page_is_quoted_when_no_escape_can_hide_a_secret_in_it():
+    """Its text without tags tells a proxy's error from the platform's; a token on it is blotted out."""
+    page = b"<html><title>Bad\n Gateway</title><p>/?access_token=T0KEN-1</p></html>"
+    assert excerpt(page, (Secret("T0KEN-1"),)) == f"{len(page)} bytes, 'Bad Gateway /?access_token=***'"
+
+
+@pytest.mark.parametrize("value", ['p"w1', "p\\w1", "a/b'c<d>&", "\u5bc6\u7801\n"])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_secret_is_blotted_out_as_json_writes_it(value, ascii_only):
+    """A gateway that repeats the body in errmsg repeats it escaped."""
+    echo = json.dumps({"password": value}, ensure_ascii=ascii_only)
+    error = read({"errcode": 40097, "errmsg": f"bad body {echo}"}, hide=(Secret(value),))
+    assert error.errmsg == 'bad body {"password": "***"}'

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ALIAS: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
+_SPACE: Final = re.compile(r"[\s\x00-\x1f]")
 _LOOPBACK: Final = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 
 
@@ -65,7 +66,7 @@ def check_query(name: str, value: object) -> None:
     check_mapping(name, value)
     for key, text in cast("Mapping[object, object]", value).items():
         check_text(f"{name}: a key", key)
-        check_text(f"{name}: {key}", text)
+        check_kind(f"{name}: {key}", text, str)
 
 
 def check_secret(name: str, value: object) -> None:
@@ -103,14 +104,14 @@ def field_is(check: Callable[[str, object], None], *, optional: bool = False) ->
     return validate
 
 
-def instance_is(kind: type) -> Validator:
-    """Make an attrs validator that accepts instances of *kind* and of its subclasses, and None."""
+def instance_is(kind: type, *, optional: bool = True) -> Validator:
+    """Make an attrs validator that accepts instances of *kind* and of its subclasses, and None if *optional*."""
 
     def check(name: str, value: object) -> None:
         if not isinstance(value, kind):
             raise InvalidArgument(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
 
-    return field_is(check, optional=True)
+    return field_is(check, optional=optional)
 
 
 def kind_is(kind: type, *, optional: bool = True) -> Validator:
@@ -143,11 +144,11 @@ def forgetful(cls: type[T]) -> type[T]:
     def forget(self: object, *args: object, **options: object) -> None:
         try:
             init(self, *args, **options)
-        except InvalidArgument as error:
+        except Exception as error:
             refusal = error.with_traceback(None)
         else:
             return
-        args, options = (), {}
+        self, args, options = None, (), {}
         raise refusal
 
     type.__setattr__(cls, "__init__", forget)
@@ -157,7 +158,7 @@ def forgetful(cls: type[T]) -> type[T]:
 def check_base_url(value: object, *, allow_http: bool) -> None:
     """Refuse a base_url that is incomplete, or that would show the token on the way."""
     check_text("base_url", value)
-    url = _split(str(value))
+    url = None if _SPACE.search(str(value)) else _split(str(value))
     if url is None or url.scheme not in ("http", "https") or not url.hostname:
         raise InvalidArgument("base_url must be http:// or https:// and a host, for instance https://api.weixin.qq.com")
     if url.username or url.password or url.query or url.fragment:

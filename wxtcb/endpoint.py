@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar, cast
 
 import attrs
 
+from wxtcb.arguments import field_is, kind_is
+from wxtcb.errors import InvalidArgument
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+
+R = TypeVar("R", bound="Reply")
+R_co = TypeVar("R_co", bound="Reply", covariant=True)
+
+_PATH: Final = re.compile(r"(/[A-Za-z0-9_.-]+)+")
+
+
+def _check_path(name: str, value: object) -> None:
+    if not isinstance(value, str) or not _PATH.fullmatch(value):
+        raise InvalidArgument(f"{name} must be a path such as /componenttcb/createenv, not {value!r}")
+
+
+def _check_reply(name: str, value: object) -> None:
+    if not (isinstance(value, type) and issubclass(value, Reply) and attrs.has(value)):
+        raise InvalidArgument(f"{name} must be an attrs class derived from wxtcb.Reply, not {value!r}")
 
 
 class Repeat(Enum):
@@ -49,17 +69,33 @@ class Reply:
     def maybe_acted(self) -> int:
         return getattr(self, "_maybe_acted", 0)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        kind = cast("type[attrs.AttrsInstance]", type(self))
+        fields = {field.alias: getattr(self, field.name) for field in attrs.fields(kind) if field.init}
+        return _remake, (kind, fields, getattr(self, "_raw", None), self.maybe_acted)
+
+
+def _remake(cls: type[R], fields: Mapping[str, object], raw: bytes | None, maybe_acted: int) -> R:
+    reply = cls(**fields)
+    return mark(reply, raw=raw, maybe_acted=maybe_acted)
+
+
+def mark(reply: R, *, raw: bytes | None = None, maybe_acted: int = 0) -> R:
+    """Write on a frozen reply what is no field of it."""
+    if raw is not None:
+        object.__setattr__(reply, "_raw", raw)
+    if maybe_acted:
+        object.__setattr__(reply, "_maybe_acted", maybe_acted)
+    return reply
+
 
 @attrs.frozen
 class Done(Reply):
     """The reply of a call that answers errcode 0 and nothing else."""
 
 
-R_co = TypeVar("R_co", bound=Reply, covariant=True)
-
-
 def _last_segment(endpoint: Endpoint[Reply]) -> str:
-    return endpoint.path.rsplit("/", 1)[-1]
+    return str(endpoint.path).rsplit("/", 1)[-1]
 
 
 @attrs.frozen
@@ -69,8 +105,8 @@ class Endpoint(Generic[R_co]):
     `path` begins with a slash, `reply` is the attrs class of its answer, `name` is what ``wxtcb call`` takes.
     """
 
-    path: str
-    reply: type[R_co]
-    repeat: Repeat
-    credential: Credential = Credential.COMPONENT
+    path: str = attrs.field(validator=field_is(_check_path))
+    reply: type[R_co] = attrs.field(validator=field_is(_check_reply))
+    repeat: Repeat = attrs.field(validator=kind_is(Repeat, optional=False))
+    credential: Credential = attrs.field(default=Credential.COMPONENT, validator=kind_is(Credential, optional=False))
     name: str = attrs.field(kw_only=True, default=attrs.Factory(_last_segment, takes_self=True))

@@ -34,7 +34,7 @@ The codes and what to do about each stand in `CODES`.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -157,6 +157,9 @@ class PartialFailure(WxtcbError):
     ``partial="return"`` the reply is returned instead.
     """
 
+    reply: Any  # of the class that the call would have returned, which a caller knows
+    failed: tuple[Any, ...]
+
     def __init__(self, reply: object, failed: Sequence[object], *, endpoint: str) -> None:
         first = "; ".join(map(str, failed[:3]))
         more = f"; and {len(failed) - 3} more in .failed" if len(failed) > 3 else ""
@@ -260,8 +263,8 @@ class CloudError(ApiError):
     """A code of cloud development (negative, five or six digits) that repeating does not mend."""
 
 
-_RENEW = "The token was renewed as often as is sensible; if another program fetches tokens too, share one token_store."
-_TICKET = "Wait for the next push (every 10 minutes), or ask for one with api.token.start_push_ticket."
+_RENEW = "The token is wrong, expired or no longer the latest."
+_TICKET = "Wait for the next push (every 10 minutes), or ask for one with api.token.api_start_push_ticket."
 _ADDRESS = "Add the address in errmsg to the platform's list of allowed addresses on open.weixin.qq.com."
 _GRANT = "The mini program's administrator must grant the permission set to the platform."
 _ACCOUNT = "See the account's notices on open.weixin.qq.com and mp.weixin.qq.com."

@@ -105,6 +105,14 @@ class RenewalFailed:
     retry_after: float
 
 
+@attrs.frozen
+class StoreFailed:
+    """A new token could not be kept in the token store (`reason`); this session goes on with it alone."""
+
+    generation: int
+    reason: str
+
+
 Event = (
     CallStarted
     | CallFinished
@@ -115,6 +123,7 @@ Event = (
     | TokenExpired
     | TokenRenewed
     | RenewalFailed
+    | StoreFailed
 )
 
 
@@ -136,6 +145,8 @@ def _log(event: Event) -> None:
             logger.warning("%s: minute limit reached, nothing is sent there for %.0f s", endpoint, seconds)
         case RenewalFailed(cause, error, retry_after):
             logger.warning("token fetch (%s) failed, next in %.0f s at the earliest: %s", cause, retry_after, error)
+        case StoreFailed(generation, reason):
+            logger.warning("token %d could not be kept in the store: %s", generation, reason)
         case TokenRenewed(generation, cause, expires_in, elapsed):
             logger.info("token %d fetched (%s) in %.2f s, lives %.0f s", generation, cause, elapsed, expires_in)
         case _:
@@ -153,8 +164,7 @@ class Observers:
         return bool(self.hooks) or logger.isEnabledFor(logging.DEBUG)
 
     def emit(self, event: Event) -> None:
-        _log(event)
-        for hook in self.hooks:
+        for hook in (_log, *self.hooks):
             try:
                 hook(event)
             except Exception as error:
@@ -162,5 +172,6 @@ class Observers:
 
 
 def _report(hook: Hook, error: Exception) -> None:
-    context = {"message": f"a wxtcb hook raised: {hook!r}", "exception": error}
+    name = getattr(hook, "__qualname__", type(hook).__qualname__)
+    context = {"message": f"a wxtcb hook raised: {name}", "exception": error}
     asyncio.get_running_loop().call_exception_handler(context)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import attrs
 
-from wxtcb.endpoint import Credential, Endpoint, Repeat, Reply
-from wxtcb.errors import ApiError, BadReply, OutcomeUnknown, TransportError, WxtcbError
+from wxtcb.endpoint import Credential, Endpoint, Repeat, Reply, mark
+from wxtcb.errors import ApiError, BadReply, OutcomeUnknown, SessionClosed, TransportError, WxtcbError
 from wxtcb.events import Abandoned, CallFinished, CallStarted, MayHaveActed, Observers, PathPaused, Retrying
 from wxtcb.retry import MAY_HAVE_ACTED, Cause, RetryPolicy, RetryQuota, Verdict, cause_of, judge
 from wxtcb.transport import MAX_REPLY, Answer, Cancelled, Failure, Request, TooLarge, Transport
@@ -78,6 +78,7 @@ class _Call(Generic[R]):
     query: Mapping[str, str] | None
     policy: RetryPolicy
     credentials: Credentials
+    observers: Observers
     number: int
     sends: int = 0
     attempts: int = 0
@@ -116,7 +117,6 @@ class Exchange:
 
     transport: Transport
     gate: Gate
-    observers: Observers
     now: Callable[[], float]
     quota: RetryQuota = attrs.field(factory=RetryQuota)
     uniform: Callable[[float, float], float] = random.uniform
@@ -129,11 +129,12 @@ class Exchange:
         *,
         policy: RetryPolicy,
         credentials: Credentials,
+        observers: Observers,
         query: Mapping[str, str] | None = None,
     ) -> R:
         """Send *body* until it is answered or may not be sent again; return the reply or raise the last real error."""
-        call = _Call(endpoint, body, query, policy, credentials, next(self._numbers))
-        return await (self._observed(call) if self.observers else self._guarded(call))
+        call = _Call(endpoint, body, query, policy, credentials, observers, next(self._numbers))
+        return await (self._observed(call) if observers else self._guarded(call))
 
     async def attempt(self, endpoint: Endpoint[R], request: Request) -> R | WxtcbError | Cancelled:
         """Send once; what went wrong is returned, not raised, so that no traceback passes the token."""
@@ -145,7 +146,7 @@ class Exchange:
 
     async def _observed(self, call: _Call[R]) -> R:
         path, started = call.endpoint.path, self.now()
-        self.observers.emit(CallStarted(path, call.number))
+        call.observers.emit(CallStarted(path, call.number))
         error: WxtcbError | None = None
         cancelled = False
         try:
@@ -158,7 +159,7 @@ class Exchange:
             raise
         finally:
             elapsed = self.now() - started
-            self.observers.emit(CallFinished(path, call.number, call.sends, elapsed, error, cancelled))
+            call.observers.emit(CallFinished(path, call.number, call.sends, elapsed, error, cancelled))
 
     async def _guarded(self, call: _Call[R]) -> R:
         try:
@@ -168,7 +169,7 @@ class Exchange:
             raise
         except asyncio.CancelledError:
             if call.maybe_acted and call.endpoint.repeat is Repeat.ONCE:
-                self.observers.emit(Abandoned(call.endpoint.path, call.maybe_acted))
+                call.observers.emit(Abandoned(call.endpoint.path, call.maybe_acted))
             raise
         finally:
             if call.holds_slot:
@@ -210,8 +211,8 @@ class Exchange:
             token.accepted = True
         self.quota.give_back()
         if call.maybe_acted and call.endpoint.repeat is Repeat.ONCE:
-            object.__setattr__(reply, "_maybe_acted", call.maybe_acted)
-            self.observers.emit(MayHaveActed(call.endpoint.path, call.maybe_acted))
+            mark(reply, maybe_acted=call.maybe_acted)
+            call.observers.emit(MayHaveActed(call.endpoint.path, call.maybe_acted))
         return reply
 
     async def _recover(self, call: _Call[R], error: WxtcbError, token: Token | None) -> None:
@@ -237,22 +238,26 @@ class Exchange:
 
     async def _renew(self, call: _Call[R], error: WxtcbError, token: Token) -> None:
         errcode = error.errcode if isinstance(error, ApiError) else 0
-        if not call.credentials.expire(token, errcode) or not call.may_resend(token):
+        if not call.credentials.expire(token, errcode):
+            error.advise("It is a token of your own, so it was not renewed.")
             raise error
-        if await call.credentials.wait() is token:
+        if not call.may_resend(token) or await call.credentials.wait() is token:
+            error.advise(
+                "It was renewed as often as is sensible: if another program fetches tokens too, share one token_store."
+            )
             raise error
 
     def _pause(self, call: _Call[R]) -> None:
         seconds = self.gate.pause(call.endpoint.path, admitted_at=call.admitted_at)
         if seconds is not None:
-            self.observers.emit(PathPaused(call.endpoint.path, seconds))
+            call.observers.emit(PathPaused(call.endpoint.path, seconds))
 
     async def _back_off(self, call: _Call[R], error: WxtcbError) -> None:
         call.attempts += 1
         wait = call.policy.backoff(call.attempts, self.uniform)
         if not call.may_retry(wait) or not self.quota.take(error):
             raise error
-        self.observers.emit(Retrying(call.endpoint.path, call.attempts, wait, error))
+        call.observers.emit(Retrying(call.endpoint.path, call.attempts, wait, error))
         await self.gate.rest(wait)
         call.spent += wait
 
@@ -265,9 +270,12 @@ def read_outcome(
         case Answer(200, body):
             return read_reply(endpoint, body, hide)
         case Answer(status, body):
-            reason = "a redirect, which is never followed" if status < 400 else excerpt(body, hide)
-            return BadReply(reason, endpoint=endpoint.path, status=status, lasting=status < 400)
+            redirect = 300 <= status < 400
+            reason = "a redirect, which is never followed" if redirect else excerpt(body, hide)
+            return BadReply(reason, endpoint=endpoint.path, status=status, lasting=redirect)
         case TooLarge(status):
             reason = f"a reply of more than {MAX_REPLY >> 20} MiB"
             return BadReply(reason, endpoint=endpoint.path, status=status, lasting=True)
+    if outcome.closed:
+        return SessionClosed(f"{outcome.reason}; nothing was sent")
     return TransportError(outcome.reason, endpoint=endpoint.path, sent=outcome.sent, timeout=outcome.timeout)

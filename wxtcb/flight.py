@@ -54,16 +54,20 @@ class Flight(Generic[T]):
         """Wait for the end; return the value, or raise a copy of the error."""
         await self.landed.wait()
         if self._error is not None:
-            raise _copy(self._error) from self._error.__cause__
+            raise _copy(self._error)
         return self._value
 
-    async def aclose(self) -> None:
-        """End the work now; who waits for it gets `SessionClosed`."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        if not self.landed.is_set():  # cancelled before its first step, the task ran nothing of `_fly`
+    def cancel(self) -> None:
+        """Begin to end the work; who waits for it gets `SessionClosed` now."""
+        if not self.landed.is_set():
             self._error = _closed()
             self.landed.set()
+        self._task.cancel()
+
+    async def aclose(self) -> None:
+        """Cancel, and wait for the end of the work."""
+        self.cancel()
+        await asyncio.wait([self._task])
 
 
 def _closed() -> SessionClosed:

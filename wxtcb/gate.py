@@ -32,6 +32,7 @@ class _Path:
     admitted: int = 0
     admitted_before: int = 0
     queue: deque[asyncio.Future[None]] = attrs.field(factory=deque)
+    nap: asyncio.Future[None] | None = None
 
     def wait(self, now: float) -> float:
         """Return the seconds until the next call may pass."""
@@ -46,6 +47,13 @@ class _Path:
         self.allowance = min(_NO_LIMIT, self.allowance << min(minutes, 40))
         self.admitted_before = self.admitted if minutes == 1 else 0
         self.admitted = 0
+
+    def give_back(self, minute: float) -> None:
+        """Undo an admission in the minute that began at *minute*: that call was never sent."""
+        if self.opens_at == minute:
+            self.admitted -= 1
+            if self.nap is not None:
+                _wake(self.nap)
 
     def close(self, opens_at: float) -> None:
         self.allowance = max(1, max(self.admitted, self.admitted_before) // 4)
@@ -92,7 +100,12 @@ class Gate:
         while not self.try_enter(path):
             state = self._paths[path]
             await self._pass(state)
-            await self._take_slot()
+            minute = state.opens_at
+            try:
+                await self._take_slot()
+            except BaseException:
+                state.give_back(minute)
+                raise
             if self.now() >= state.opens_at:
                 return
             self.leave()
@@ -120,11 +133,12 @@ class Gate:
 
     async def rest(self, seconds: float) -> None:
         """Sleep, but end with `SessionClosed` as soon as the gate is closed."""
+        await self._rest_on(asyncio.get_running_loop().create_future(), seconds)
+
+    async def _rest_on(self, rest: asyncio.Future[None], seconds: float) -> None:
         self._refuse_if_closed()
-        loop = asyncio.get_running_loop()
-        rest = loop.create_future()
         self._rests.add(rest)
-        timer = loop.call_later(seconds, _wake, rest)
+        timer = rest.get_loop().call_later(seconds, _wake, rest)
         try:
             await rest
         finally:
@@ -150,7 +164,8 @@ class Gate:
                 await turn
                 self._refuse_if_closed()
             while (wait := path.wait(self.now())) > 0:
-                await self.rest(wait)
+                path.nap = asyncio.get_running_loop().create_future()
+                await self._rest_on(path.nap, wait)
             path.admitted += 1
         finally:
             path.queue.remove(turn)

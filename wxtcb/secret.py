@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+import html
+import json
 from typing import Self
 from urllib.parse import unquote
 
@@ -55,12 +57,21 @@ class Secret:
 def redact(text: str, *secrets: Secret) -> str:
     """Return *text* with every occurrence of the values of *secrets* replaced by ``***``.
 
-    Where one occurs URL-quoted, in whole or in part, the whole text is unquoted.
+    They are found as they are, and as JSON and HTML write them. Where one occurs URL-quoted, in whole or in part, the
+    whole text is unquoted.
     """
-    longest_first = sorted(filter(None, secrets), key=lambda secret: -len(secret.reveal()))
-    for secret in longest_first:
-        text = text.replace(secret.reveal(), "***")
-    for secret in longest_first:
-        if secret.reveal() in unquote(text):
-            text = unquote(text).replace(secret.reveal(), "***")
+    found = {shape for secret in secrets if secret for shape in _shapes(secret.reveal())}
+    shapes = sorted(found, key=len, reverse=True)
+    for shape in shapes:
+        text = text.replace(shape, "***")
+    for shape in shapes:
+        if shape in unquote(text):
+            text = unquote(text).replace(shape, "***")
     return text
+
+
+def _shapes(value: str) -> set[str]:
+    """Return how *value* may be written: in JSON with and without escapes beyond ASCII, and each of them in HTML."""
+    written = {value, *(json.dumps(value, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))}
+    written |= {each.replace("/", "\\/") for each in written}
+    return written | {html.escape(each) for each in written}

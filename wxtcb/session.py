@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import ssl as tls
 import warnings
 from collections.abc import Iterable, Mapping
@@ -21,7 +22,6 @@ from wxtcb.arguments import (
     field_is,
     forgetful,
     instance_is,
-    kind_is,
 )
 from wxtcb.endpoint import Endpoint, Reply
 from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed, WrongLoop
@@ -35,7 +35,7 @@ from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.sources import ComponentTicket, TicketSource
 from wxtcb.tokens.stores import MemoryStore, TokenStore
 from wxtcb.transport import AiohttpTransport, Timeout
-from wxtcb.wire import encode
+from wxtcb.wire import check_readable, encode
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -56,18 +56,24 @@ class _Running:
     exchange: Exchange
     cache: TokenCache
     policy: RetryPolicy
-    sweeps: dict[str, Sweep[Reply]] = attrs.field(factory=dict)
+    observers: Observers
+    sweeps: dict[Endpoint[Reply], Sweep[Reply]] = attrs.field(factory=dict)
 
     def new_sweep(self, endpoint: Endpoint[Reply]) -> Sweep[Reply]:
         body = encode({}, endpoint=endpoint.path)
 
         async def look() -> Reply:
-            return await self.exchange.call(endpoint, body, policy=self.policy, credentials=self.cache)
+            return await self.exchange.call(
+                endpoint, body, policy=self.policy, credentials=self.cache, observers=self.observers
+            )
 
         return Sweep(look, self.loop.time, self.gate.rest)
 
     async def aclose(self) -> None:
         self.gate.close()
+        self.cache.close()
+        for sweep in self.sweeps.values():
+            sweep.close()
         try:
             for sweep in self.sweeps.values():
                 await sweep.aclose()
@@ -151,9 +157,11 @@ def _fixed(token: str | Secret) -> FixedToken:
 
 
 def _hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
-    kept = tuple(hooks) if isinstance(hooks, Iterable) else (None,)
-    if not all(map(callable, kept)):
-        raise InvalidArgument("hooks must be a list of callables")
+    if not isinstance(hooks, Iterable):
+        raise InvalidArgument(f"hooks must be a list of callables, not {type(hooks).__name__}")
+    kept = tuple(hooks)
+    if not all(callable(hook) and not inspect.iscoroutinefunction(hook) for hook in kept):
+        raise InvalidArgument("hooks must be a list of callables, none of them a coroutine function")
     return kept
 
 
@@ -183,8 +191,8 @@ class Session:
     component_appsecret: Secret = attrs.field(converter=_secret)
     ticket: TicketSource = attrs.field(default=None, converter=_ticket_source, repr=False)
     token_store: TokenStore | None = attrs.field(default=None, converter=_store)
-    retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=kind_is(RetryPolicy, optional=False))
-    timeout: Timeout = attrs.field(factory=Timeout, validator=kind_is(Timeout, optional=False))
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=instance_is(RetryPolicy, optional=False))
+    timeout: Timeout = attrs.field(factory=Timeout, validator=instance_is(Timeout, optional=False))
     connections: int = attrs.field(default=100, validator=field_is(check_count))
     max_fetches_per_hour: int | None = attrs.field(default=30, validator=field_is(_check_ceiling))
     allow_http: bool = False
@@ -199,8 +207,11 @@ class Session:
     )
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=_hooks)
     partial: Partial = attrs.field(default="raise", validator=field_is(_check_partial))
-    _core: _Core = attrs.field(factory=_Core, repr=False, alias="_core")
-    _is_view: bool = attrs.field(default=False, repr=False, alias="_is_view")
+    _observers: Observers = attrs.field(
+        init=False, repr=False, default=attrs.Factory(lambda self: Observers(self.hooks), takes_self=True)
+    )
+    _core: _Core = attrs.field(init=False, repr=False, factory=_Core)
+    _is_view: bool = attrs.field(init=False, repr=False, default=False)
 
     async def __aenter__(self) -> Self:
         self._refuse_on_view("entered")
@@ -215,7 +226,10 @@ class Session:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections and end every wait with `SessionClosed`; a call under way fails as if disconnected."""
+        """Close the connections and end every wait with `SessionClosed`.
+
+        A call under way fails as if disconnected; with an aiohttp session of yours it goes on to its end.
+        """
         self._refuse_on_view("closed")
         if self._core.running is None:
             return
@@ -223,9 +237,19 @@ class Session:
         self._core.running, self._core.ended = None, True
         await running.aclose()
 
-    def with_options(self, *, retry: RetryPolicy | None = None, partial: Partial | None = None) -> Self:
-        """Return a view with other options on the same connections and token; it cannot be entered or closed."""
-        return attrs.evolve(self, retry=retry or self.retry, partial=partial or self.partial, _is_view=True)
+    def with_options(
+        self, *, retry: RetryPolicy | None = None, partial: Partial | None = None, hooks: Iterable[Hook] = ()
+    ) -> Self:
+        """Return a view with other options on the same connections and token; it cannot be entered or closed.
+
+        Its calls are told to *hooks* besides those of the session; renewals of the token are not.
+        """
+        view = attrs.evolve(
+            self, retry=retry or self.retry, partial=partial or self.partial, hooks=(*self.hooks, *_hooks(hooks))
+        )
+        object.__setattr__(view, "_core", self._core)
+        object.__setattr__(view, "_is_view", True)
+        return view
 
     async def call(
         self,
@@ -247,12 +271,15 @@ class Session:
         own = None if token is None else _fixed(token)
         del token
         running = self._core.get()
+        check_readable(endpoint)
         encoded = encode(body, endpoint=endpoint.path)
         if query is not None:
             check_query(f"{endpoint.path}: the query", query)
         del body
         credentials = own or running.cache
-        reply = await running.exchange.call(endpoint, encoded, policy=self.retry, credentials=credentials, query=query)
+        reply = await running.exchange.call(
+            endpoint, encoded, policy=self.retry, credentials=credentials, observers=self._observers, query=query
+        )
         if (failed := reply.failed) and self.partial == "raise":
             raise PartialFailure(reply, failed, endpoint=endpoint.path)
         return reply
@@ -260,9 +287,9 @@ class Session:
     def sweep(self, endpoint: Endpoint[R]) -> Sweep[R]:
         """Return the one sweep over *endpoint* (a read without arguments) that all who wait in this session share."""
         running = self._core.get()
-        sweep = running.sweeps.get(endpoint.path)
+        sweep = running.sweeps.get(endpoint)
         if sweep is None:
-            sweep = running.sweeps[endpoint.path] = running.new_sweep(endpoint)
+            sweep = running.sweeps[endpoint] = running.new_sweep(endpoint)
         return cast("Sweep[R]", sweep)
 
     def _refuse_on_view(self, what: str) -> None:
@@ -271,15 +298,17 @@ class Session:
 
     def _open(self) -> _Running:
         loop = asyncio.get_running_loop()
-        observers = Observers(self.hooks)
+        observers = self._observers
         transport = AiohttpTransport.open(
             self.base_url.rstrip("/"), self.timeout, http=self.http, proxy=self.proxy, ssl=self.ssl
         )
         gate = Gate(self.connections, loop.time)
-        exchange = Exchange(transport, gate, observers, loop.time)
-        source = ComponentTicket(exchange, self.component_appid, self.component_appsecret, self.ticket, loop.time)
+        exchange = Exchange(transport, gate, loop.time)
+        source = ComponentTicket(
+            exchange, self.component_appid, self.component_appsecret, self.ticket, loop.time, self.timeout.whole
+        )
         store = self.token_store or MemoryStore(loop.time)
         cache = TokenCache(
             self.component_appid, source, store, observers, loop.time, gate.rest, self.max_fetches_per_hour
         )
-        return _Running(loop, transport, gate, exchange, cache, self.retry)
+        return _Running(loop, transport, gate, exchange, cache, self.retry, observers)

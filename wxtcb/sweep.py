@@ -44,7 +44,12 @@ class Sweep(Generic[T]):
                 self._flight = Flight.launch(self.look, self.now())
         return Look(flight.started_at, await flight.wait())
 
+    def close(self) -> None:
+        """Begin to end a look under way; who waits for it gets `SessionClosed`."""
+        if self._flight is not None:
+            self._flight.cancel()
+
     async def aclose(self) -> None:
-        """End a look under way; who waits for it gets `SessionClosed`."""
+        """Close, and wait for the end of a look under way."""
         if self._flight is not None:
             await self._flight.aclose()

@@ -1,6 +1,11 @@
 """Pytest fixtures: the simulated platform, and a session on it.
 
-pytest finds them by itself where wxtcb is installed (extra ``testing``). Annotate them as you use them::
+They come with the extra ``testing``, and only to who asks for them: pytest loads no plugin by itself because wxtcb is
+installed. Name this one in a test module, or for all of them in the conftest.py at the top of your tests::
+
+    pytest_plugins = ["wxtcb.testing"]
+
+Annotate the fixtures as you use them::
 
     async def test_opening(wxtcb_session: wxtcb.Session, wxtcb_sandbox: wxtcb.sandbox.Sandbox) -> None: ...
 """

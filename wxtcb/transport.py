@@ -31,7 +31,7 @@ _HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
 
 @attrs.frozen(kw_only=True)
 class Timeout:
-    """The seconds one attempt may take: `connect` to be connected (TLS included), `reply` more for the whole reply.
+    """The seconds one attempt may take: `connect` to be connected (TLS included), `connect` + `reply` in all.
 
     Both are always on. The deadline of a whole call, retries included, is the caller's (`asyncio.timeout`).
     """
@@ -39,9 +39,14 @@ class Timeout:
     connect: float = attrs.field(default=5.0, validator=field_is(check_seconds))
     reply: float = attrs.field(default=30.0, validator=field_is(check_seconds))
 
+    @property
+    def whole(self) -> float:
+        """The seconds after which an attempt is over in any case."""
+        return self.connect + self.reply
+
     def for_aiohttp(self) -> aiohttp.ClientTimeout:
         """Return the same limits in aiohttp's terms."""
-        return aiohttp.ClientTimeout(total=self.connect + self.reply, connect=self.connect)
+        return aiohttp.ClientTimeout(total=self.whole, connect=self.connect)
 
 
 @attrs.frozen
@@ -64,11 +69,15 @@ class Answer:
 
 @attrs.frozen
 class Failure:
-    """No answer: `reason` in words without secrets, and whether the body may have left (`sent`)."""
+    """No answer: `reason` in words without secrets, and whether the body may have left (`sent`).
+
+    `closed`: there is nothing left to send with.
+    """
 
     reason: str
     sent: bool
     timeout: bool = False
+    closed: bool = False
 
 
 @attrs.frozen
@@ -228,7 +237,7 @@ def _explain(error: Exception, *, sent: bool) -> Failure:
             return Failure(f"no connection ({error.os_error.strerror or 'refused'})", sent=False)
         case aiohttp.ClientPayloadError():
             return Failure("the reply was cut off or cannot be decompressed", sent=sent)
-        case RuntimeError():
-            return Failure("the aiohttp session is closed", sent=sent)
+        case RuntimeError() if not sent:
+            return Failure("the aiohttp session is closed", sent=False, closed=True)
         case _:
             return Failure(f"the connection was lost ({type(error).__name__})", sent=sent)

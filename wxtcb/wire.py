@@ -18,7 +18,7 @@ import orjson
 from cattrs.gen import make_dict_structure_fn
 
 from wxtcb.arguments import check_mapping
-from wxtcb.endpoint import Credential, Endpoint, Reply
+from wxtcb.endpoint import Credential, Endpoint, Reply, mark
 from wxtcb.errors import ApiError, BadReply, InvalidArgument, api_error
 from wxtcb.secret import Secret, redact
 
@@ -28,6 +28,7 @@ SPELLINGS: Final = "wxtcb.spellings"
 
 _RID = re.compile(r"\brid:\s*([0-9A-Za-z-]+)")
 _BOM = b"\xef\xbb\xbf"
+_UNESCAPED: Final = re.compile(r"[\w.~@-]*", re.ASCII)
 _PLAIN: Final = frozenset({str, int, bool})
 
 
@@ -77,7 +78,9 @@ def _to_wire(value: object, secrets: list[Secret]) -> object:
         secrets.append(value)
         return value.reveal()
     if isinstance(value, list | tuple):
-        return [_to_wire(each, secrets) for each in value if each is not None]
+        if None in value:
+            raise ValueError("a list holds None, which is never sent")
+        return [_to_wire(each, secrets) for each in value]
     if attrs.has(kind := type(value)):
         value = {field.name: getattr(value, field.name) for field in attrs.fields(kind)}
     return _fields(value, secrets) if isinstance(value, Mapping) else value
@@ -105,12 +108,21 @@ def read_reply(endpoint: Endpoint[R], data: bytes, hide: tuple[Secret, ...] = ()
     if errcode != 0:
         return _refusal(endpoint, errcode, fields.get("errmsg"), hide)
     try:
-        reply = _converter.structure(fields, endpoint.reply)
-    except (cattrs.BaseValidationError, TypeError, ValueError) as error:
+        reply: R = _reader(endpoint.reply)(fields, endpoint.reply)
+    except Exception as error:
         return bad("; ".join(cattrs.transform_error(error)), lasting=True)
-    if reply.keeps_raw:
-        object.__setattr__(reply, "_raw", data)
-    return reply
+    return mark(reply, raw=data if reply.keeps_raw else None)
+
+
+def check_readable(endpoint: Endpoint[Reply]) -> None:
+    """Refuse an endpoint whose reply class has fields that no JSON value can be read into."""
+    try:
+        _reader(endpoint.reply)
+    except cattrs.StructureHandlerNotFoundError as error:
+        reason = str(error)
+    else:
+        return
+    raise InvalidArgument(f"{endpoint.path}: {endpoint.reply.__name__} cannot be read from JSON: {reason}")
 
 
 def _refusal(endpoint: Endpoint[Reply], errcode: int, errmsg: object, hide: tuple[Secret, ...]) -> ApiError:
@@ -129,11 +141,12 @@ def _why_not_json(data: bytes, error: orjson.JSONDecodeError, hide: tuple[Secret
 def excerpt(data: bytes, hide: tuple[Secret, ...]) -> str:
     """Quote the beginning of a page that is no reply, without tags and without the values of *hide*.
 
-    What begins like JSON is not quoted at all: it may be a reply cut short, with a new token in it.
+    What begins like JSON is not quoted at all: it may be a reply cut short, with a new token in it. Nor is anything
+    while a secret could stand there escaped.
     """
     size = f"{len(data)} bytes"
     data = data.removeprefix(_BOM)
-    if data.lstrip()[:1] in (b"{", b"["):
+    if data.lstrip()[:1] in (b"{", b"[") or not all(_UNESCAPED.fullmatch(secret.reveal()) for secret in hide):
         return size
     text = redact(data.decode(errors="replace"), *hide)
     return f"{size}, {' '.join(re.sub(r'<[^>]*>', ' ', text[:4096]).split())[:120]!r}"
@@ -159,6 +172,10 @@ def _exactly(*accepted: type) -> Callable[[object, object], object]:
     return read
 
 
+def _reader(kind: Any) -> Callable[[Any, Any], Any]:
+    return _converter.get_structure_hook(kind)
+
+
 def _text_to_secret(value: object, _: object) -> Secret:
     if isinstance(value, str) and value:
         return Secret(value)
@@ -167,11 +184,14 @@ def _text_to_secret(value: object, _: object) -> Secret:
 
 def _structure_attrs(cls: type[attrs.AttrsInstance], converter: cattrs.Converter) -> Callable[[Any, Any], object]:
     fill = make_dict_structure_fn(cls, converter)
+    lenient = {f.name for f in attrs.fields(cls) if f.default is not attrs.NOTHING}
     spelled = {f.name: f.metadata[SPELLINGS] for f in attrs.fields(cls) if SPELLINGS in f.metadata}
 
     def read(value: Any, kind: Any) -> object:
         if not isinstance(value, dict):
             raise TypeError("object")
+        if None in value.values():
+            value = {name: each for name, each in value.items() if each is not None or name not in lenient}
         return fill(_respell(value, spelled), kind)
 
     return read
@@ -194,8 +214,6 @@ def _structure_tuple(kind: Any, converter: cattrs.Converter) -> Callable[[Any, A
     fill = converter.get_structure_hook(entries)
 
     def read(value: Any, _: Any) -> tuple[object, ...]:
-        if value is None:
-            return ()
         if not isinstance(value, list):
             raise TypeError("array")
         return tuple(fill(value, entries))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -22,17 +23,16 @@ from wxtcb.errors import (
     WxtcbError,
     api_error,
 )
-from wxtcb.events import Observers
 from wxtcb.exchange import Exchange
 from wxtcb.gate import Gate
 from wxtcb.secret import Secret
-from wxtcb.tokens.sources import GET_COMPONENT_ACCESS_TOKEN, ComponentTicket, is_transient
+from wxtcb.tokens.sources import API_COMPONENT_TOKEN, ComponentTicket, is_transient
 from wxtcb.transport import Answer, Cancelled, Failure, TooLarge
 from wxtcb.wire import raw
 
 pytestmark = pytest.mark.virtual_time
 
-PATH = GET_COMPONENT_ACCESS_TOKEN.path
+PATH = API_COMPONENT_TOKEN.path
 
 
 class Desk:
@@ -42,7 +42,7 @@ class Desk:
         time = asyncio.get_running_loop().time
         self.platform = wechat
         self.ticket = "ticket@@@1"
-        self.exchange = Exchange(wechat, Gate(1, time, time), Observers(), time)
+        self.exchange = Exchange(wechat, Gate(1, time, time), time)
         self.source = ComponentTicket(self.exchange, "wx0", Secret("S3CRET"), self.newest, time)
 
     async def newest(self):
@@ -95,18 +95,19 @@ async def test_nothing_is_sent_when_there_is_no_ticket(desk, ticket):
     desk.ticket = ticket
     error = await desk.failure()
     assert isinstance(error, TicketError)
-    assert "start_push_ticket" in str(error)
+    assert "api_start_push_ticket" in str(error)
     assert desk.platform.requests == []
 
 
 async def test_failing_ticket_source_is_a_ticket_error(desk):
-    """What the caller's ticket source raises is the cause of a TicketError, and is not quoted."""
+    """What the caller's ticket source raises is named with its place, but neither quoted nor chained."""
     desk.ticket = LookupError("S3CRET")
     error = await desk.failure()
     assert isinstance(error, TicketError)
     assert "LookupError" in str(error)
     assert "S3CRET" not in str(error)
-    assert error.__cause__ is desk.ticket
+    assert f"{Path(__file__).name}, line" in str(error)
+    assert error.__cause__ is None
     assert desk.platform.requests == []
 
 
@@ -228,3 +229,32 @@ async def test_repr_shows_neither_secret_nor_ticket(desk):
     assert isinstance(error, ApiError)
     assert "S3CRET" not in shown
     assert "ticket@@@" not in shown
+
+
+async def test_ticket_source_that_hangs_is_a_ticket_error(desk):
+    """It is given as long as an attempt may take, so that what waits for the token ends."""
+
+    async def never():
+        await asyncio.get_running_loop().create_future()
+
+    desk.source.newest_ticket = never
+    error = await desk.failure()
+    assert isinstance(error, TicketError)
+    assert "within 35 s" in str(error)
+
+
+async def test_ticket_may_come_as_a_secret(desk):
+    """A ticket source need not unwrap what it keeps wrapped."""
+    desk.ticket = Secret("ticket@@@1")
+    await desk.source.fetch()
+    assert b"ticket@@@1" in desk.platform.requests[0].body.data
+
+
+@pytest.mark.parametrize("ticket", [b"ticket@@@1", 5, ["ticket@@@1"]])
+async def test_ticket_that_is_no_text_is_a_ticket_error(desk, ticket):
+    """What the source gave is named by its type, not quoted."""
+    desk.ticket = ticket
+    error = await desk.failure()
+    assert isinstance(error, TicketError)
+    assert type(ticket).__name__ in str(error)
+    assert "@@@" not in str(error)

@@ -35,7 +35,7 @@ class NewEnv(Reply):
     """A new environment: `env` is its id, `tranid` the number of its post-paid order."""
 
     tranid: str
-    env: str
+    env: str = attrs.field(validator=field_is(check_text))
 
 
 @attrs.frozen(kw_only=True)
@@ -181,7 +181,7 @@ async def wait_until_normal(session: Session, env: str, *, timeout: float = 600.
     check_text("env", env)
     check_seconds("timeout", timeout)
     check_seconds("interval", interval)
-    watch = _Watch(env)
+    watch = Watch(env)
     deadline = asyncio.timeout(timeout)
     try:
         async with deadline:
@@ -196,7 +196,7 @@ async def wait_until_normal(session: Session, env: str, *, timeout: float = 600.
     )
 
 
-async def _watch(session: Session, watch: _Watch, interval: float) -> EnvInfo:
+async def _watch(session: Session, watch: Watch, interval: float) -> EnvInfo:
     sweep = session.sweep(DESCRIBE_ENVS)
     now = asyncio.get_running_loop().time
     moment = now()
@@ -209,8 +209,8 @@ async def _watch(session: Session, watch: _Watch, interval: float) -> EnvInfo:
 
 
 @attrs.define
-class _Watch:
-    """What the looks so far have shown of one environment."""
+class Watch:
+    """What the looks so far have shown of one environment: its `status`, and since when it has been missing."""
 
     env: str
     status: str | None = None
@@ -218,7 +218,10 @@ class _Watch:
     missing_looks: int = 0
 
     def judge(self, look: Look[EnvList]) -> EnvInfo | None:
-        """Return the environment once it is NORMAL, None to look again."""
+        """Return the environment once it is NORMAL, None to look again.
+
+        Raises `EnvironmentHalted`, and `EnvironmentGone` after three looks in a row and 30 seconds without it.
+        """
         found = look.seen.by_env.get(self.env)
         if found is None:
             self._miss(look.started_at)

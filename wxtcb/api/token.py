@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Final
 
 from wxtcb.arguments import check_secret
 from wxtcb.secret import Secret
-from wxtcb.tokens.sources import GET_COMPONENT_ACCESS_TOKEN, START_PUSH_TICKET, ComponentToken
+from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET, ComponentToken
 
 if TYPE_CHECKING:
     from wxtcb.endpoint import Done
     from wxtcb.session import Session
 
-ENDPOINTS: Final = (GET_COMPONENT_ACCESS_TOKEN, START_PUSH_TICKET)
+ENDPOINTS: Final = (API_COMPONENT_TOKEN, API_START_PUSH_TICKET)
 
 
-async def get_component_access_token(session: Session, *, component_verify_ticket: str | Secret) -> ComponentToken:
+async def api_component_token(session: Session, *, component_verify_ticket: str | Secret) -> ComponentToken:
     """Mint a component_access_token with the session's app secret, outside of the session's cache.
 
     You rarely want this: the new token lives 7,200 seconds and may void the one that the session, or another program,
@@ -28,7 +28,7 @@ async def get_component_access_token(session: Session, *, component_verify_ticke
     ticket = Secret.of(component_verify_ticket)
     del component_verify_ticket
     return await session.call(
-        GET_COMPONENT_ACCESS_TOKEN,
+        API_COMPONENT_TOKEN,
         {
             "component_appid": session.component_appid,
             "component_appsecret": session.component_appsecret,
@@ -37,7 +37,7 @@ async def get_component_access_token(session: Session, *, component_verify_ticke
     )
 
 
-async def start_push_ticket(session: Session) -> Done:
+async def api_start_push_ticket(session: Session) -> Done:
     """Start the push of component_verify_ticket, or make sure that it runs; needs neither ticket nor token.
 
     The ticket arrives a little later at the platform's authorisation-event URL, then every 10 minutes. `wxtcb.raw` of
@@ -47,6 +47,6 @@ async def start_push_ticket(session: Session) -> Done:
     ticket-token/startPushTicket.
     """
     return await session.call(
-        START_PUSH_TICKET,
+        API_START_PUSH_TICKET,
         {"component_appid": session.component_appid, "component_secret": session.component_appsecret},
     )

@@ -12,18 +12,19 @@ from typing import Final
 import attrs
 
 from wxtcb.errors import BadReply, MinuteLimit, SessionClosed, TokenCeiling, WxtcbError
-from wxtcb.events import Observers, RenewalFailed, TokenExpired, TokenRenewed
+from wxtcb.events import Observers, RenewalFailed, StoreFailed, TokenExpired, TokenRenewed
 from wxtcb.exchange import Token
 from wxtcb.flight import Flight
 from wxtcb.gate import MINUTE
-from wxtcb.tokens.sources import GET_COMPONENT_ACCESS_TOKEN, TokenSource, is_transient
+from wxtcb.tokens.sources import API_COMPONENT_TOKEN, TokenSource, is_transient, place_of
 from wxtcb.tokens.stores import HOUR, TokenRecord, TokenStore
 
 PATIENCE: Final = 5.0
 WORTH_WAITING: Final = 4.0
 LONGEST_PAUSE: Final = 30.0
+MOST_TRIES: Final = 3
 NEVER: Final = float("-inf")
-PATH: Final = GET_COMPONENT_ACCESS_TOKEN.path
+PATH: Final = API_COMPONENT_TOKEN.path
 
 
 @attrs.frozen
@@ -88,9 +89,15 @@ class TokenCache:
             self.observers.emit(TokenExpired(token.generation, errcode))
         return True
 
-    async def aclose(self) -> None:
-        """End a renewal under way; who waits for it gets `SessionClosed`."""
+    def close(self) -> None:
+        """Begin to end a renewal under way; who waits for it gets `SessionClosed`."""
         self._closed = True
+        if self._flight is not None:
+            self._flight.cancel()
+
+    async def aclose(self) -> None:
+        """Close, and wait for the end of a renewal under way."""
+        self.close()
         if self._flight is not None:
             await self._flight.aclose()
 
@@ -137,7 +144,7 @@ class TokenCache:
 
     async def _sit_out(self, pause: float) -> None:
         if pause > WORTH_WAITING and self._failure is not None:
-            raise _with_retry_after(self._failure, pause) from self._failure.__cause__
+            raise _with_retry_after(self._failure, pause)
         await self.rest(pause)
 
     def _cause(self, now: float) -> str:
@@ -154,8 +161,7 @@ class TokenCache:
         except WxtcbError as error:
             failure = error
         except Exception as error:
-            failure = WxtcbError(f"the token store or the source of tokens failed ({type(error).__name__})")
-            failure.__cause__ = error
+            failure = WxtcbError(f"the token store failed ({type(error).__name__} {place_of(error)})")
         else:
             self._adopt(kept)
             self.observers.emit(TokenRenewed(kept.generation, cause, kept.seconds_left, self.now() - started))
@@ -179,12 +185,23 @@ class TokenCache:
         left = token.expires_in - age
         if left <= 0:
             raise BadReply(f"the new token lives {token.expires_in} s", endpoint=PATH, status=200, lasting=True)
-        value, life = token.component_access_token, float(token.expires_in)
-        if not await self.store.save(self.component_appid, value, after=after, life=life, age=age):
-            newer = await self.store.load(self.component_appid)
-            if newer is not None and newer.seconds_left > 0:
-                return newer
-        return TokenRecord(value, after + 1, life, left)
+        minted = TokenRecord(token.component_access_token, after + 1, float(token.expires_in), left)
+        try:
+            return await self._keep(minted, age)
+        except Exception as error:
+            self.observers.emit(StoreFailed(minted.generation, f"{type(error).__name__} {place_of(error)}"))
+            return minted
+
+    async def _keep(self, minted: TokenRecord, age: float) -> TokenRecord:
+        """Store a new token as the newest; one that was stored while ours was bought is void, or ours is found so."""
+        for _ in range(MOST_TRIES):
+            after = minted.generation - 1
+            if await self.store.save(self.component_appid, minted.token, after=after, life=minted.life, age=age):
+                break
+            newest = await self.store.load(self.component_appid)
+            if newest is not None:
+                minted = attrs.evolve(minted, generation=newest.generation + 1)
+        return minted
 
     async def _stop_at_ceiling(self) -> None:
         if self.max_fetches_per_hour is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, Final, Protocol
 
@@ -16,7 +17,7 @@ from wxtcb.secret import Secret
 from wxtcb.transport import Cancelled, Request
 from wxtcb.wire import encode
 
-TicketSource = Callable[[], Awaitable[str | None]]
+TicketSource = Callable[[], Awaitable[str | Secret | None]]
 
 REMEMBERED: Final = 60.0
 
@@ -31,15 +32,15 @@ class ComponentToken(Reply):
     expires_in: int
 
 
-GET_COMPONENT_ACCESS_TOKEN: Final = Endpoint(
+API_COMPONENT_TOKEN: Final = Endpoint(
     "/cgi-bin/component/api_component_token",
     ComponentToken,
     Repeat.ONCE,
     Credential.NONE,
-    name="get_component_access_token",
+    name="api_component_token",
 )
-START_PUSH_TICKET: Final = Endpoint(
-    "/cgi-bin/component/api_start_push_ticket", Done, Repeat.SET, Credential.NONE, name="start_push_ticket"
+API_START_PUSH_TICKET: Final = Endpoint(
+    "/cgi-bin/component/api_start_push_ticket", Done, Repeat.SET, Credential.NONE, name="api_start_push_ticket"
 )
 
 
@@ -69,6 +70,7 @@ class ComponentTicket:
     component_appsecret: Secret
     newest_ticket: TicketSource
     now: Callable[[], float]
+    patience: float = 35.0
     _refusal: WxtcbError | None = attrs.field(init=False, default=None)
     _refused_ticket: Secret | None = attrs.field(init=False, default=None)
     _refused_until: float = attrs.field(init=False, default=0.0)
@@ -81,7 +83,7 @@ class ComponentTicket:
             "component_appsecret": self.component_appsecret,
             "component_verify_ticket": ticket,
         }
-        endpoint = GET_COMPONENT_ACCESS_TOKEN
+        endpoint = API_COMPONENT_TOKEN
         result = await self.exchange.attempt(endpoint, Request(endpoint.path, encode(fields, endpoint=endpoint.path)))
         if isinstance(result, Cancelled):
             raise asyncio.CancelledError(*result.args)
@@ -92,23 +94,27 @@ class ComponentTicket:
         raise result
 
     async def _ticket(self) -> Secret:
+        ticket = await self._ask_for_ticket()
+        if isinstance(ticket, WxtcbError):
+            raise ticket
+        return ticket
+
+    async def _ask_for_ticket(self) -> Secret | WxtcbError:
+        """Return the ticket, or what is wrong: what the source raises ends here, for its frames hold tickets."""
         try:
-            ticket = await self.newest_ticket()
-        except WxtcbError:
-            raise
-        except asyncio.CancelledError as error:
+            async with asyncio.timeout(self.patience):
+                ticket = await self.newest_ticket()
+        except WxtcbError as error:
+            return error.with_traceback(None)
+        except TimeoutError:
+            return _no_ticket(f"the ticket source gave none within {self.patience:g} s")
+        except asyncio.CancelledError:
             if _being_cancelled():
                 raise
-            raise _source_failed(error) from error
+            return _no_ticket("the ticket source was cancelled from within")
         except Exception as error:
-            raise _source_failed(error) from error
-        if not ticket:
-            raise TicketError(
-                "there is no component_verify_ticket yet, so no token can be bought; nothing was sent. WeChat pushes "
-                "one every 10 minutes to the platform's authorisation-event URL; api.token.start_push_ticket "
-                "(re)starts that."
-            )
-        return Secret(ticket)
+            return _no_ticket(f"the ticket source failed ({type(error).__name__} {place_of(error)})")
+        return _as_secret(ticket)
 
     def _raise_if_refused(self, ticket: Secret) -> None:
         left = self._refused_until - self.now()
@@ -123,5 +129,23 @@ def _being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _source_failed(error: BaseException) -> TicketError:
-    return TicketError(f"the ticket source failed ({type(error).__name__}); no token was asked for")
+def _no_ticket(reason: str) -> TicketError:
+    return TicketError(f"{reason}; no token was asked for")
+
+
+def place_of(error: Exception) -> str:
+    """Say where *error* was raised, for a message in place of its traceback."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"in {frame.filename}, line {frame.lineno}"
+
+
+def _as_secret(ticket: object) -> Secret | TicketError:
+    if ticket is None or ticket == "":
+        return TicketError(
+            "there is no component_verify_ticket yet, so no token can be bought; nothing was sent. WeChat pushes one "
+            "every 10 minutes to the platform's authorisation-event URL; api.token.api_start_push_ticket (re)starts "
+            "that."
+        )
+    if not isinstance(ticket, str | Secret):
+        return _no_ticket(f"the ticket source gave a {type(ticket).__name__}, not a text")
+    return Secret.of(ticket)
