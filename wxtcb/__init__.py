@@ -95,6 +95,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> ModuleType:
     """Load the rooms that most programs do not need when they are first asked for."""
     if name in ("provision", "sandbox"):

@@ -16,6 +16,7 @@ from wxtcb.errors import (
     InvalidArgument,
     SessionClosed,
 )
+from wxtcb.transport import Failure
 
 pytestmark = pytest.mark.virtual_time
 
@@ -235,3 +236,20 @@ async def test_senseless_arguments_are_refused_before_anything_is_sent(session, 
     with pytest.raises(InvalidArgument, match=name):
         await environment.wait_until_normal(session, **{"env": "e1", **arguments})
     assert wechat.requests == []
+
+
+async def test_failing_looks_are_waited_out_when_they_may_pass(session, wechat):
+    """An outage of the list in the middle of the wait costs only time."""
+    wechat.usual[PATH] = lambda request: (
+        Failure("no connection", sent=False) if clock() < 1200 else listing(e1="NORMAL")
+    )
+    found = await environment.wait_until_normal(session, "e1")
+    assert found.status == "NORMAL"
+    assert 1200 <= clock() < 1300
+
+
+async def test_timeout_names_the_failure_that_hid_the_environment(session, wechat):
+    """Who waited in vain through an outage is told of it."""
+    wechat.usual[PATH] = Failure("no connection", sent=False)
+    with pytest.raises(EnvironmentTimeout, match="the last look failed: no connection"):
+        await environment.wait_until_normal(session, "e1", timeout=300)

@@ -22,7 +22,8 @@ from wxtcb.arguments import (
     field_is,
 )
 from wxtcb.endpoint import Endpoint, Repeat, Reply
-from wxtcb.errors import EnvironmentGone, EnvironmentHalted, EnvironmentTimeout, RequestRefused
+from wxtcb.errors import EnvironmentGone, EnvironmentHalted, EnvironmentTimeout, RequestRefused, WxtcbError
+from wxtcb.retry import Verdict, cause_of, judge
 from wxtcb.wire import also_spelled
 
 if TYPE_CHECKING:
@@ -173,10 +174,12 @@ async def wait_until_normal(session: Session, env: str, *, timeout: float = 600.
     """Wait until environment *env* is NORMAL and return it; its first look also starts the initialisation.
 
     All who wait in a session share the looks: one at a time, at most one a second, each waiter wanting one every
-    *interval* seconds. UNAVAILABLE, and a status that wxtcb does not know, is waiting.
+    *interval* seconds. UNAVAILABLE, and a status that wxtcb does not know, is waiting; so is a look that failed for a
+    reason that may pass.
 
     Raises `EnvironmentTimeout` after *timeout* seconds, `EnvironmentHalted` at once, `EnvironmentGone` when it was
-    missing from three looks in a row or more, for 30 seconds, and what a look raises (see `describe_envs`).
+    missing from three looks in a row or more, for 30 seconds, and what keeps every look from succeeding: `TicketError`,
+    `NotPermitted` and the like.
     """
     check_text("env", env)
     check_seconds("timeout", timeout)
@@ -189,11 +192,10 @@ async def wait_until_normal(session: Session, env: str, *, timeout: float = 600.
     except TimeoutError:
         if not deadline.expired():
             raise
-    raise EnvironmentTimeout(
-        f"still {watch.status or 'not listed'} after {timeout:g} s; it may become NORMAL later",
-        env=env,
-        status=watch.status,
-    )
+    seen = watch.status or "not listed"
+    hidden = f"; the last look failed: {watch.failure.reason}" if watch.failure else ""
+    message = f"still {seen} after {timeout:g} s; it may become NORMAL later{hidden}"
+    raise EnvironmentTimeout(message, env=env, status=watch.status)
 
 
 async def _watch(session: Session, watch: Watch, interval: float) -> EnvInfo:
@@ -201,19 +203,28 @@ async def _watch(session: Session, watch: Watch, interval: float) -> EnvInfo:
     now = asyncio.get_running_loop().time
     moment = now()
     while True:
-        look = await sweep.since(moment)
-        if found := watch.judge(look):
-            return found
-        moment = look.started_at + interval
+        try:
+            look = await sweep.since(moment)
+        except WxtcbError as error:
+            watch.fail(error)
+            moment = now() + interval
+        else:
+            if found := watch.judge(look):
+                return found
+            moment = look.started_at + interval
         await sweep.rest(moment - now())
 
 
 @attrs.define
 class Watch:
-    """What the looks so far have shown of one environment: its `status`, and since when it has been missing."""
+    """What the looks so far have shown of one environment: its `status`, and since when it has been missing.
+
+    `failure` is what the last look raised, if it failed.
+    """
 
     env: str
     status: str | None = None
+    failure: WxtcbError | None = None
     missing_since: float | None = None
     missing_looks: int = 0
 
@@ -222,6 +233,7 @@ class Watch:
 
         Raises `EnvironmentHalted`, and `EnvironmentGone` after three looks in a row and 30 seconds without it.
         """
+        self.failure = None
         found = look.seen.by_env.get(self.env)
         if found is None:
             self._miss(look.started_at)
@@ -231,6 +243,12 @@ class Watch:
             message = "HALTED: the platform stopped it (over quota or blocked); see its page in the console"
             raise EnvironmentHalted(message, env=self.env, status=found.status)
         return found if found.status == "NORMAL" else None
+
+    def fail(self, error: WxtcbError) -> None:
+        """Note that a look failed; raise *error* if the next one would fail the same."""
+        if judge(Repeat.READ, cause_of(error)) is not Verdict.RETRY:
+            raise error
+        self.failure = error
 
     def _miss(self, looked_at: float) -> None:
         if self.missing_since is None:
