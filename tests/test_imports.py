@@ -133,3 +133,8 @@ def test_the_names_of_the_contract_are_all_there():
 def test_the_package_says_that_it_is_typed():
     """`py.typed` is shipped, so that a caller's checker believes the annotations."""
     assert (ROOT / "py.typed").exists()
+
+
+def test_dir_lists_what_is_loaded_late_as_well():
+    """Completion in a shell finds the rooms that are loaded when first asked for."""
+    assert {"provision", "sandbox", "Session"} <= set(dir(wxtcb))

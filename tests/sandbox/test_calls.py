@@ -112,6 +112,33 @@ async def test_the_query_is_judged_too(rig: Rig) -> None:
     assert [dict(seen.query) for seen in rig.box.seen] == [{}, {"accesstoken": "x"}, {"access_token": "***"}]
 
 
+async def test_a_query_names_nothing_twice(rig: Rig) -> None:
+    """Two tokens, of which one is the living one, are refused with the name of the parameter."""
+    url = f"{LIST}?access_token={rig.box.world.mint()}&access_token=x"
+    async with rig.http.post(url, json={}) as reply:
+        answer = await reply.json(content_type=None)
+    assert answer["errcode"] == 40097
+    assert answer["errmsg"].startswith("invalid args: ?access_token is there twice rid:")
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        (b'{"alias": "a", "alias": "b"}', "alias"),
+        (b'{"alias": "a", "ali\\u0061s": "b"}', "alias"),
+        (b'{"alias": "a", "EnvType": {"x": 1, "x": 1}}', "x"),
+        (b'{"alias": "a", "EnvType": [{"n": 1e300}, {"y": [], "y": 1}]}', "y"),
+    ],
+)
+async def test_a_body_names_nothing_twice(rig: Rig, raw: bytes, name: str) -> None:
+    """A key that an object has twice, however it is written, is refused by its name, and nothing is opened."""
+    async with rig.http.post(CREATE, data=raw, params={"access_token": rig.box.world.mint()}) as reply:
+        answer = await reply.json(content_type=None)
+    assert answer["errcode"] == 40097
+    assert answer["errmsg"].startswith(f"invalid args: {name} is there twice rid:")
+    assert not rig.box.world.environments
+
+
 async def test_an_unknown_path_is_an_html_404(rig: Rig) -> None:
     """It is seen, and counted, as not found."""
     async with rig.http.post("/componenttcb/nothing", json={}) as reply:

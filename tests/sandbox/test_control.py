@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .rig import CREATE, LIST, Rig
+from .rig import CREATE, ESTABLISH, LIST, PUSH, TOKEN, Rig
 
 
 async def side(rig: Rig, method: str, path: str, **options: Any) -> tuple[int, Any]:
@@ -43,6 +43,11 @@ async def test_faults_come_and_go(rig: Rig) -> None:
         ("/kill-token", b"[]"),
         ("/kill-token", b'{"evry": 1}'),
         ("/kill-token", b'{"every": "1"}'),
+        ("/kill-token", b'{"every": -1}'),
+        ("/kill-token", b'{"every": 0}'),
+        ("/kill-token", b'{"every": NaN}'),
+        ("/kill-token", b'{"every": 1e999}'),
+        ("/kill-token", b'{"every": true}'),
     ],
 )
 async def test_nonsense_is_refused(rig: Rig, path: str, raw: bytes) -> None:
@@ -77,6 +82,51 @@ async def test_what_was_seen_is_told(rig: Rig) -> None:
             "acted": True,
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        (
+            TOKEN,
+            {"component_appid": "wx1", "component_appsecret": "s", "component_verify_ticket": "t"},
+            {"component_appid": "wx1", "component_appsecret": "***", "component_verify_ticket": "***"},
+        ),
+        (PUSH, {"component_secret": "s"}, {"component_secret": "***"}),
+        (
+            ESTABLISH,
+            {"env_id": "e", "es_info": {"account": "a", "password": "p"}},
+            {"env_id": "e", "es_info": {"account": "a", "password": "***"}},
+        ),
+        (CREATE, {"alias": "a", "component_secret": 1}, {"alias": "a", "component_secret": "***"}),
+        ("/nowhere", [{"access_token": "t"}, 1], [{"access_token": "***"}, 1]),
+    ],
+)
+async def test_no_secret_is_told(rig: Rig, path: str, body: object, told: object) -> None:
+    """What has the name of a secret is masked in what was seen, wherever it stands, and whatever was answered."""
+    async with rig.http.post(path, json=body, params={"component_appsecret": "s", "x": "y"}):
+        pass
+    _, seen = await side(rig, "GET", "/seen")
+    assert seen[0]["body"] == told == rig.box.seen[0].body
+    assert seen[0]["query"] == {"component_appsecret": "***", "x": "y"}
+
+
+async def test_a_secret_does_reach_the_world(rig: Rig) -> None:
+    """Only what is remembered is masked: the service was established with the password that was sent."""
+    body = {"env_id": rig.box.world.add("a"), "service_name": "s", "is_public": True, "es_info": {"password": "p"}}
+    await rig.call(ESTABLISH, body)
+    assert [service.body for service in rig.box.world.services.values()] == [body]
+
+
+async def test_a_body_that_is_nested_deeply_is_told_in_part(rig: Rig) -> None:
+    """What lies deeper than any call goes is left out, so that the rest can be told."""
+    async with rig.http.post(LIST, data=b'{"a":' + b"[" * 1000 + b"]" * 1000 + b"}"):
+        pass
+    _, seen = await side(rig, "GET", "/seen")
+    body = seen[0]["body"]["a"]
+    for _ in range(31):
+        [body] = body
+    assert body == "***"
 
 
 async def test_other_doors_do_not_exist(rig: Rig) -> None:

@@ -64,6 +64,32 @@ def test_kills_are_due_at_intervals() -> None:
     assert [faults.kill_due(now) for now in (5.0, 5.1, 5.25, 5.3, 6.0)] == [False, False, True, False, True]
 
 
+@pytest.mark.parametrize("seconds", [-1, 0, float("nan"), float("inf"), True, "1"])
+def test_an_interval_of_kills_is_a_time(seconds: float) -> None:
+    """What is no positive, finite number is refused, at making the faults and at setting it later."""
+    faults = Faults(kill_token_every=2)
+    with pytest.raises(ValueError, match="kill_token_every must be a positive"):
+        Faults(kill_token_every=seconds)
+    with pytest.raises(ValueError, match="kill_token_every must be a positive"):
+        faults.kill_token_every = seconds
+    assert faults.kill_token_every == 2
+
+
+@pytest.mark.parametrize("trouble", [Trouble.HTTP, Trouble.HTTP_AFTER, Trouble.ECHO_PAGE])
+@pytest.mark.parametrize("status", [-1, 99, 199, 600, 1000, True, 502.0])
+def test_a_page_has_a_status_that_can_be_final(trouble: Trouble, status: int) -> None:
+    """Below 200 and above 599 there is nothing that HTTP could answer with."""
+    with pytest.raises(ValueError, match="status must be an integer from 200 to 599"):
+        Fault(trouble, status=status)
+
+
+@pytest.mark.parametrize("status", [200, 299, 400, 307.0])
+def test_a_redirect_has_a_status_that_redirects(status: int) -> None:
+    """Outside of 300 to 399 it would be none."""
+    with pytest.raises(ValueError, match="status must be an integer from 300 to 399"):
+        Faults().redirect(status)
+
+
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
@@ -77,6 +103,8 @@ def test_kills_are_due_at_intervals() -> None:
         ([{"trouble": "busy", "probability": 2}], "probability"),
         ([{"trouble": "busy", "probability": "1"}], "probability"),
         ([{"trouble": "errcode", "errcode": "1"}], "errcode must be an integer"),
+        ([{"trouble": "http", "status": 1000}], r"\$\[0\]: status must be"),
+        ([{"trouble": "redirect", "status": 200}], r"\$\[0\]: status must be"),
         ([{"trouble": "hiccup", "envs": "e"}], "envs must be a list"),
         ([{"trouble": "busy", "path": 1}], "path"),
     ],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wxtcb.sandbox.handlers import HANDLERS
 from wxtcb.sandbox.refusal import Refused
 from wxtcb.sandbox.schema import CALLS, Field, Kind, Shape, read_call
-from wxtcb.sandbox.validator import check_body, check_query
+from wxtcb.sandbox.validator import check_body, check_keys, check_query
 
 from .rig import CREATE, ESTABLISH, SHARE, TOKEN
 
@@ -98,6 +98,19 @@ def test_a_wrong_body_is_refused_with_its_path(path: str, body: dict[str, object
     with pytest.raises(Refused, match=words) as refused:
         check_body(CALLS[path], body)
     assert refused.value.errcode == errcode
+
+
+@pytest.mark.parametrize("raw", [b"{}", b'{"a": {"a": 1}, "b": [{"a": 1}, {"a": 1}]}', b'{"a": 1' + b"0" * 5000 + b"}"])
+def test_a_key_may_stand_in_many_objects(raw: bytes) -> None:
+    """Only within one object a key must not come again; long numbers do not matter."""
+    check_keys(raw)
+
+
+def test_a_body_that_is_nested_too_deep_is_refused() -> None:
+    """It is a flaw of the body, not a failure of the sandbox."""
+    with pytest.raises(Refused, match="nested too deep") as refused:
+        check_keys(b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}")
+    assert refused.value.errcode == 47001
 
 
 def test_a_number_may_be_whole_or_not() -> None:

@@ -6,7 +6,7 @@ Each ``type: ignore`` marks a call that must be refused: mypy complains about on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import assert_type
+from typing import Any, assert_type
 
 import attrs
 
@@ -172,22 +172,22 @@ async def refused_services(session: Session) -> None:
 
 async def tokens(session: Session) -> None:
     """Call below the token."""
-    minted = await token.get_component_access_token(session, component_verify_ticket="t")
+    minted = await token.api_component_token(session, component_verify_ticket="t")
     assert_type(minted, ComponentToken)
     assert_type(minted.component_access_token, Secret)
     assert_type(minted.component_access_token.reveal(), str)
     assert_type(minted.expires_in, int)
-    await token.get_component_access_token(session, component_verify_ticket=Secret("t"))
-    assert_type(await token.start_push_ticket(session), Done)
+    await token.api_component_token(session, component_verify_ticket=Secret("t"))
+    assert_type(await token.api_start_push_ticket(session), Done)
 
 
 async def refused_tokens(session: Session) -> None:
     """Misuse the calls below the token."""
-    await token.get_component_access_token(session)  # type: ignore[call-arg]
-    await token.get_component_access_token(session, "t")  # type: ignore[call-arg]
-    await token.get_component_access_token(session, component_verify_ticket=None)  # type: ignore[arg-type]
-    await token.start_push_ticket(session, component_secret="s")  # type: ignore[call-arg]
-    text: str = (await token.get_component_access_token(session, component_verify_ticket="t")).component_access_token  # type: ignore[assignment]
+    await token.api_component_token(session)  # type: ignore[call-arg]
+    await token.api_component_token(session, "t")  # type: ignore[call-arg]
+    await token.api_component_token(session, component_verify_ticket=None)  # type: ignore[arg-type]
+    await token.api_start_push_ticket(session, component_secret="s")  # type: ignore[call-arg]
+    text: str = (await token.api_component_token(session, component_verify_ticket="t")).component_access_token  # type: ignore[assignment]
     del text
 
 
@@ -242,7 +242,7 @@ async def failures(session: Session) -> None:
     except OutcomeUnknown as error:
         assert_type(error.cause, wxtcb.WxtcbError)
     except PartialFailure as error:
-        assert_type(error.failed, tuple[object, ...])
+        assert_type(error.failed, tuple[Any, ...])
     except wxtcb.BadReply as error:
         assert_type(error.status, int)
     except wxtcb.TransportError as error:

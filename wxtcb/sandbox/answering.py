@@ -10,7 +10,7 @@ from wxtcb.sandbox.asked import CREDENTIAL, Answer, Asked, Body
 from wxtcb.sandbox.handlers import HANDLERS
 from wxtcb.sandbox.refusal import Refused, refuse
 from wxtcb.sandbox.schema import CALLS, Call, Credential
-from wxtcb.sandbox.validator import check_body, check_query
+from wxtcb.sandbox.validator import check_body, check_keys, check_query
 from wxtcb.sandbox.world import World
 
 __all__ = ["answer", "refusal"]
@@ -40,6 +40,7 @@ def _perform(world: World, asked: Asked, call: Call) -> bytes:
     world.admit(asked.path)
     if asked.flaw:
         raise refuse(asked.flaw, "$")
+    check_keys(asked.raw)
     body = cast("dict[str, object]", asked.document)
     check_body(call, body)
     return HANDLERS[asked.path](world, Body({**asked.query, **body} if call.query.fields else body))

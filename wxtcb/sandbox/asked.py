@@ -86,7 +86,7 @@ def ok(**fields: object) -> bytes:
 
 @frozen
 class SeenRequest:
-    """What came and what was done with it; the token in the query is replaced by `***`.
+    """What came and what was done with it; tokens, secrets, tickets and passwords are replaced by `***`.
 
     `errcode` is None where no readable one was answered. `outcome` is "answered", "not found", or the name of the
     fault that was played. `at` is on the world's clock. `acted`: the call took effect, whatever the client got to see.

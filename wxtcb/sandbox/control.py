@@ -92,19 +92,18 @@ def _kill_token(box: Controlled, raw: bytes) -> object:
     """Kill now; with a body `{"every": seconds | null}` set the interval instead."""
     if not raw:
         return {"killed": box.world.kill_token()}
-    box.faults.kill_token_every = _read_interval(orjson.loads(raw))
+    every = _read_interval(orjson.loads(raw))
+    try:
+        box.faults.kill_token_every = every
+    except ValueError as problem:
+        raise BadFault(f"$.every: {problem}") from None
     return {"every": box.faults.kill_token_every}
 
 
 def _read_interval(order: object) -> float | None:
     if not isinstance(order, dict) or set(cast("dict[str, object]", order)) != {"every"}:
         raise BadFault('$ must be {"every": seconds or null}')
-    every = cast("dict[str, object]", order)["every"]
-    if every is None:
-        return None
-    if type(every) not in (int, float):
-        raise BadFault("$.every must be a number or null")
-    return float(cast("float", every))
+    return cast("dict[str, float | None]", order)["every"]
 
 
 def _seen(box: Controlled, _raw: bytes) -> object:

@@ -67,6 +67,12 @@ def _at_least(least: float, most: float = inf) -> Callable[[object, Attribute[fl
     return check
 
 
+def _status(fault: Fault, _attribute: Attribute[int], value: object) -> None:
+    least, most = (300, 399) if fault.trouble is Trouble.REDIRECT else (200, 599)
+    if type(value) is not int or (value != 0 and not least <= value <= most):
+        raise ValueError(f"status must be an integer from {least} to {most}, or 0")
+
+
 def _count(_fault: object, attribute: Attribute[int], value: object) -> None:
     if type(value) is not int or value < 1:
         raise ValueError(f"{attribute.name} must be an integer from 1 on")
@@ -79,9 +85,10 @@ class Fault:
     `path`: None stands for every call that carries a token; calls without one must be named. `times`: after so many
     plays it is over; None: never. `probability`: of being played on a request that it fits, from the seeded stream.
 
-    What else counts depends on `trouble`: `errcode` for ERRCODE and ECHO_MESSAGE; `status` for HTTP, HTTP_AFTER,
-    REDIRECT and ECHO_PAGE (0 means 502, redirects 307); `seconds` for SLOW; `megabytes` for HUGE; `text`, the raw
-    reply, for NOT_OBJECT; `name`, a dotted one, for MISSING; `envs` or `newest` for HICCUP (neither: all vanish).
+    What else counts depends on `trouble`: `errcode` for ERRCODE and ECHO_MESSAGE; `status` for HTTP, HTTP_AFTER and
+    ECHO_PAGE (0 means 502, else 200 to 599: a proxy's page can come under any) and REDIRECT (0 means 307, else 300 to
+    399); `seconds` for SLOW; `megabytes` for HUGE; `text`, the raw reply, for NOT_OBJECT; `name`, a dotted one, for
+    MISSING; `envs` or `newest` for HICCUP (neither: all vanish).
     """
 
     trouble: Trouble = field(kw_only=False, validator=instance_of(Trouble))
@@ -89,7 +96,7 @@ class Fault:
     times: int | None = field(default=None, validator=optional(_count))
     probability: float = field(default=1.0, validator=_at_least(0, 1))
     errcode: int = field(default=-1, validator=_whole)
-    status: int = field(default=0, validator=_whole)
+    status: int = field(default=0, validator=_status)
     seconds: float = field(default=0.0, validator=_at_least(0))
     megabytes: int = field(default=1, validator=_count)
     text: str = field(default="[]", validator=_TEXT)

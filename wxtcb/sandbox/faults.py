@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from math import inf
 from random import Random
 from typing import TypedDict, Unpack, cast
 
-from attrs import Factory, define, field
+from attrs import Attribute, Factory, define, field
+from attrs.validators import optional
 
 from wxtcb.sandbox.fault import BadFault, Fault, Trouble, read_fault
 from wxtcb.sandbox.schema import CALLS, Credential
@@ -21,6 +23,11 @@ class When(TypedDict, total=False):
     path: str | None
     times: int | None
     probability: float
+
+
+def _positive(_faults: object, attribute: Attribute[float], value: object) -> None:
+    if type(value) not in (int, float) or not 0 < cast("float", value) < inf:
+        raise ValueError(f"{attribute.name} must be a positive, finite number of seconds, or None")
 
 
 @define
@@ -44,12 +51,13 @@ class Faults:
 
     Every trouble has a verb that adds it and returns the fault, so that tests read as sentences.
 
-    `kill_token_every`: seconds of the world's clock after which the next call that carries a token finds the living
-    one ended; None: never. Counted from the last such kill, at first from the first call; no timer runs.
+    `kill_token_every`: seconds (finite, above 0) of the world's clock after which the next call that carries a token
+    finds the living one ended; None: never. Counted from the last such kill, at first from the first call; no timer
+    runs.
     """
 
     seed: int = 0
-    kill_token_every: float | None = None
+    kill_token_every: float | None = field(default=None, validator=optional(_positive))
     _random: Random = field(init=False, repr=False)
     _armed: list[_Armed] = field(init=False, repr=False, default=Factory(list[_Armed]))
     _scripts: dict[str, deque[Fault | None]] = field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
 from importlib import resources
 from typing import Final, Literal, Required, TypedDict, cast
@@ -9,7 +10,7 @@ from typing import Final, Literal, Required, TypedDict, cast
 import orjson
 from attrs import frozen
 
-__all__ = ["CALLS", "Call", "Credential", "Field", "Kind", "Shape", "read_call"]
+__all__ = ["CALLS", "SECRETS", "Call", "Credential", "Field", "Kind", "Shape", "read_call"]
 
 _GROUPS: Final = ("environment", "cloudrun", "token")
 
@@ -36,6 +37,7 @@ class _FieldFact(TypedDict, total=False):
     type: Required[str]
     required: bool
     missing: int
+    secret: bool
     place: Literal["body", "query", "query+body"]
     children: list[_FieldFact]
 
@@ -51,7 +53,10 @@ class _CallFact(TypedDict):
 
 @frozen
 class Field:
-    """One key of a request; `absent` is the errcode for leaving it out, `empty` the one for `""`."""
+    """One key of a request; `absent` is the errcode for leaving it out, `empty` the one for `""`.
+
+    What a `secret` one held is not remembered.
+    """
 
     name: str
     kind: Kind
@@ -59,6 +64,7 @@ class Field:
     required: bool
     absent: int
     empty: int
+    secret: bool
     shape: Shape | None
 
 
@@ -98,6 +104,7 @@ def _read_field(fact: _FieldFact) -> Field:
         required=fact.get("required", False),
         absent=missing or 40101,
         empty=missing or 40097,
+        secret=fact.get("secret", False),
         shape=_read_shape(fact["children"]) if "children" in fact else None,
     )
 
@@ -126,3 +133,14 @@ def _read_group(group: str) -> list[Call]:
 
 
 CALLS: Final[dict[str, Call]] = {call.path: call for group in _GROUPS for call in _read_group(group)}
+
+
+def _secret_names(shape: Shape) -> Iterator[str]:
+    for field in shape.fields.values():
+        if field.secret:
+            yield field.name
+        if field.shape is not None:
+            yield from _secret_names(field.shape)
+
+
+SECRETS: Final = frozenset(name for call in CALLS.values() for name in _secret_names(call.shape))

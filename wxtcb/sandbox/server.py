@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType, TracebackType
+from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import Final, Self
 
 from aiohttp import web
 from attrs import Factory, define, field
 
-from wxtcb.sandbox.asked import CREDENTIAL, Asked, SeenRequest
+from wxtcb.sandbox.asked import Asked, SeenRequest
 from wxtcb.sandbox.control import PREFIX, control
 from wxtcb.sandbox.faults import Faults
+from wxtcb.sandbox.masking import mask_body, mask_query
 from wxtcb.sandbox.playing import Manner, Outgoing, respond
 from wxtcb.sandbox.world import World
 
@@ -24,7 +25,6 @@ _JSON: Final = {"Content-Type": "application/json; charset=utf-8"}
 _REMEMBERED: Final = 100_000
 _BACKLOG: Final = 4096
 _GRACE: Final = 0.05  # not 0, which aiohttp takes for "wait without limit"
-_MASKED: Final = MappingProxyType({CREDENTIAL: "***"})
 
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -115,18 +115,12 @@ class Sandbox:
 
     def _note(self, asked: Asked, out: Outgoing) -> None:
         self.counts[asked.path] += 1
-        query = _mask(asked.query)
+        query, body = mask_query(asked.query), mask_body(asked.document)
         now = self.world.clock()
-        self.seen.append(SeenRequest(asked.path, query, asked.document, now, out.errcode, out.outcome, out.acted))
+        self.seen.append(SeenRequest(asked.path, query, body, now, out.errcode, out.outcome, out.acted))
 
     def __repr__(self) -> str:
         return f"<Sandbox at {self.url}>"
-
-
-def _mask(query: Mapping[str, str]) -> Mapping[str, str]:
-    if len(query) == 1 and CREDENTIAL in query:
-        return _MASKED
-    return {name: "***" if name == CREDENTIAL else value for name, value in query.items()}
 
 
 async def _read(request: web.BaseRequest) -> bytes | None:

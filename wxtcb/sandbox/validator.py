@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
 from wxtcb.sandbox.asked import CREDENTIAL
 from wxtcb.sandbox.refusal import refuse
 from wxtcb.sandbox.schema import Call, Credential, Field, Kind, Shape
 
-__all__ = ["check_body", "check_query"]
+__all__ = ["check_body", "check_keys", "check_query"]
 
 # `type(value) is`, not isinstance: a JSON true is no integer although a Python bool is one.
 _ACCEPTED: Final[dict[Kind, tuple[type, ...]]] = {
@@ -23,8 +24,17 @@ _ACCEPTED: Final[dict[Kind, tuple[type, ...]]] = {
 
 def check_query(call: Call, query: Mapping[str, str]) -> None:
     """Judge the query as strictly as the body: stray parameters hide misspelt ones. The token is judged elsewhere."""
+    _refuse_doubles(query.items(), "?")
     own = {name: value for name, value in query.items() if name != CREDENTIAL or call.credential is Credential.NONE}
     _check_object(call.query, own, "?")
+
+
+def check_keys(raw: bytes) -> None:
+    """Refuse a body in which an object has a key twice, of which readers of JSON keep one in silence."""
+    try:
+        _KEYS.decode(raw.decode())
+    except RecursionError:
+        raise refuse(47001, "$ is nested too deep") from None
 
 
 def check_body(call: Call, body: Mapping[str, object]) -> None:
@@ -66,6 +76,17 @@ def _check_value(field: Field, value: object, path: str) -> None:
         raise refuse(47001, f"{path} must be {field.kind.value}")
     if field.shape is not None:
         _check_object(field.shape, cast("dict[str, object]", value), f"{path}.")
+
+
+def _refuse_doubles(pairs: Iterable[tuple[str, object]], path: str = "") -> None:
+    known: set[str] = set()
+    for name, _ in pairs:
+        if name in known:
+            raise refuse(40097, f"{path}{name} is there twice")
+        known.add(name)
+
+
+_KEYS: Final = json.JSONDecoder(object_pairs_hook=_refuse_doubles, parse_int=str, parse_float=str)
 
 
 def _refuse_null(value: object, path: str) -> None:
