@@ -1,11 +1,8 @@
-"""The command line in this process, as a process of its own, and a platform on loopback in a thread."""
+"""The command line in this process, and a platform on loopback in a thread."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,6 +16,8 @@ from wxtcb.cli.app import app
 from wxtcb.sandbox import Sandbox
 from wxtcb.sweep import Sweep
 
+from .children import end_all
+
 VARIABLES = ("COMPONENT_APPID", "COMPONENT_APPSECRET", "TICKET", "TICKET_FILE", "TOKEN_STORE", "BASE_URL")
 Cli = Callable[..., Result]
 
@@ -28,6 +27,13 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test see the credentials of the machine."""
     for name in VARIABLES:
         monkeypatch.delenv(f"WXTCB_{name}", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def no_survivors() -> Iterator[None]:
+    """End what a test has started."""
+    yield
+    end_all()
 
 
 @pytest.fixture
@@ -86,14 +92,15 @@ class Platform:
 def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
     """Run a platform on loopback, and set the variables that point at it."""
     made = Platform()
-    thread = threading.Thread(target=made.serve)
+    thread = threading.Thread(target=made.serve, daemon=True)
     thread.start()
     made.wait()
     for name, value in made.env.items():
         monkeypatch.setenv(name, value)
     yield made
     made.stop()
-    thread.join()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -106,14 +113,6 @@ def tenants(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return write
-
-
-def start(*words: object, **options: object) -> subprocess.Popen[str]:
-    """Start the command line as a process of its own."""
-    given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    command = [sys.executable, "-m", "wxtcb", *map(str, words)]
-    environment = {**os.environ, "PYTHONUTF8": "1", **given.pop("env", {})}
-    return subprocess.Popen(command, text=True, env=environment, **given)
 
 
 def kept_secret(platform: Platform, *texts: str) -> bool:

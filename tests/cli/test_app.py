@@ -14,7 +14,8 @@ import pytest
 import wxtcb
 from wxtcb import cli as command_line
 
-from .conftest import Cli, start
+from .children import start
+from .conftest import Cli
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,14 @@ def test_a_pipe_that_closes_is_no_matter() -> None:
     assert (process.returncode, err) == (0, "")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_are_no_matter(closed: str) -> None:
+    """`wxtcb endpoints >&-` ends as if somebody had read it."""
+    process = start("endpoints", under=("sh", "-c", f'exec "$@" {closed}', "sh"))
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (0, "")
+
+
 def test_letters_the_terminal_lacks_are_written_out(tmp_path: Path) -> None:
     """A message with Chinese in it reaches an ASCII terminal."""
     process = start(
@@ -96,7 +105,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     """One line and exit 2, whether typer or rich is missing."""
     for missing in ("typer", "rich"):
         code = f"import sys; sys.modules[{missing!r}] = None; from wxtcb.cli import main; main()"
-        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=10)
         assert process.returncode == 2
         assert process.stderr == "wxtcb: the command line needs typer and rich: pip install 'wxtcb[cli]'\n"
 

@@ -7,12 +7,13 @@ import os
 import pty
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from .conftest import Platform, kept_secret, start
+from .children import start
+from .conftest import Platform, kept_secret
 
 CREATE = "/componenttcb/createenv"
 ROWS = [f"商户{number},a{number},wx000000000000000{number},api;web" for number in range(8)]
@@ -66,6 +67,45 @@ def test_a_reader_who_leaves_early_stops_nothing(tenants: Tenants, platform: Pla
     assert len(platform.box.world.environments) == 30
 
 
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_full_disk_stops_nothing(tenants: Tenants, platform: Platform, words: list[str]) -> None:
+    """It is said once, the report goes where it can still be read, and the exit code holds."""
+    with Path("/dev/full").open("w") as full:
+        process = start("provision", tenants("a,x,,", "b,y,,"), "--yes", *words, stdout=full)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert err.count("No space left on device") == 1
+    assert ('"done": 2' if words else "2 of 2 done in") in err
+    assert "Traceback" not in err
+
+
+def test_nowhere_to_write_stops_nothing(tenants: Tenants, platform: Platform) -> None:
+    """Both streams on a full disk, and the run still goes to its end."""
+    platform.box.world.add("y")
+    with Path("/dev/full").open("w") as full:
+        process = start("provision", tenants("a,x,,", "b,y,,"), "--yes", stdout=full, stderr=full)
+    assert process.wait(10) == 3
+    assert len(platform.box.world.environments) == 2
+
+
+def test_closed_streams_stop_nothing(tenants: Tenants, platform: Platform) -> None:
+    """With nothing to read from and to write to it spends only after a --yes, and ends as it should."""
+    closed = ("sh", "-c", 'exec "$@" <&- >&-', "sh")
+    for words, code in (((), 2), (("--yes",), 0)):
+        process = start("provision", tenants("a,x,,"), *words, under=closed)
+        _, err = process.communicate(timeout=10)
+        assert (process.returncode, "Traceback" in err) == (code, False)
+        assert len(platform.box.world.environments) == (code == 0)
+
+
+def test_a_pipe_is_no_terminal_whatever_the_colours(tenants: Tenants, platform: Platform) -> None:
+    """FORCE_COLOR, which many set for good, puts neither bars nor escape codes into it."""
+    process = start("provision", tenants("a,x,,"), "--yes", env={"FORCE_COLOR": "1", "TERM": "xterm"})
+    out, _ = process.communicate(timeout=10)
+    assert "\x1b" not in out
+    assert out.startswith("[1/1] a: done")
+
+
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("\n", 2)])
 def test_at_a_terminal_it_asks(tenants: Tenants, platform: Platform, answer: str, code: int) -> None:
     """Only a yes lets it spend; the bars and the table fit into 80 columns, Chinese names included."""
@@ -82,8 +122,17 @@ def test_at_a_terminal_it_asks(tenants: Tenants, platform: Platform, answer: str
         assert "You said no. Nothing was sent." in screen
 
 
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["heeded", "ignored"])
+def _ctrl_c(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the tests themselves heed Ctrl-C, or ignore it as `cmd &` makes them."""
+    before = signal.signal(signal.SIGINT, request.param)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 def test_ctrl_c_at_the_question_sends_nothing(tenants: Tenants, platform: Platform) -> None:
-    """It ends with 130 and without a traceback."""
+    """It ends with 130 and without a traceback, whatever the tests were started with."""
     screen, code = typed("\x03", "provision", tenants("a,,,"))
     assert (code, len(platform.box.seen)) == (130, 0)
     assert "Traceback" not in screen

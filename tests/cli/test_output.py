@@ -47,3 +47,15 @@ def test_streams_of_other_kinds_are_left_as_they_are(monkeypatch: pytest.MonkeyP
 def test_only_what_can_be_printed_stays() -> None:
     """Chinese does, a terminal's commands and line breaks do not."""
     assert printable("商户 a\x1b[31m\n") == "商户 a\\x1b[31m\\n"
+
+
+class Broken(io.StringIO):
+    """A stream without a descriptor, that takes nothing."""
+
+    def write(self, text: str) -> int:
+        raise OSError
+
+
+def test_what_no_stream_takes_is_let_go() -> None:
+    """Where it cannot be led elsewhere either, nothing is raised and nothing is tried for ever."""
+    assert Patient(Broken(), Broken()).write("x") == 1

@@ -173,3 +173,19 @@ def test_the_sandbox_takes_two_hundred(cli: Cli, tenants: Tenants, swift: None) 
     result = cli("provision", tenants(*rows), "--sandbox")
     assert result.exit_code == 0, result.output
     assert "200 of 200 done in" in result.stdout
+
+
+def test_unconfirmed_services_count_as_done(cli: Cli, tenants: Tenants, platform: Platform) -> None:
+    """Exit 0, with a count of their own and the tenants by name."""
+    platform.box.faults.busy_after(path="/componenttcb/establishcloudbaserunserver", times=1)
+    result = cli("provision", tenants("a,x,,api"), "--yes")
+    assert result.exit_code == 0
+    assert "done (unconfirmed): Done, but" in result.stdout
+    env = next(iter(platform.box.world.environments))
+    assert f"  a: done (unconfirmed) ({env}) - api there after a send in doubt" in result.stdout
+
+
+def test_own_token_is_accepted_and_changes_nothing(swift: None, cli: Cli, tenants: Tenants) -> None:
+    """Its help says where it will matter."""
+    assert cli("provision", tenants("a,x,,"), "--sandbox", "--own-token").exit_code == 0
+    assert "platform that is not on this machine" in " ".join(cli("provision", "--help").stdout.split())

@@ -7,13 +7,16 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 import wxtcb
 from wxtcb.api import environment
 
-from .conftest import Cli, start
+from .children import start
+from .conftest import Cli
 
 
 def exports(process: subprocess.Popen[str]) -> dict[str, str]:
@@ -35,6 +38,16 @@ def test_it_serves_what_it_prints_until_a_signal(number: int, code: int) -> None
     out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (code, "")
     assert err == "The sandbox is up; its credentials are made up. Ctrl-C ends it.\n"
+
+
+def test_it_does_not_outlive_the_tests() -> None:
+    """A sandbox that a test has started ends when the test run is killed."""
+    code = "from tests.cli.children import start; start('sandbox', stdout=None, stderr=None).wait()"
+    root = Path(__file__).parents[2]
+    tests = subprocess.Popen([sys.executable, "-c", code], cwd=root, text=True, stdout=-1, stderr=-1)
+    exports(tests)
+    tests.kill()
+    tests.communicate(timeout=10)
 
 
 def test_busy_answers_minus_one(monkeypatch: pytest.MonkeyPatch) -> None:

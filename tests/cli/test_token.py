@@ -43,16 +43,16 @@ def test_a_foreign_platform_needs_leave(cli: Cli, platform: Platform, monkeypatc
     assert "may void the one your backend works with" in result.stderr
     monkeypatch.setattr("wxtcb.retry.RetryPolicy.most_attempts", lambda *_: 1)
     result = cli("token", "--fetch", "--own-token")
-    assert result.exit_code == 2
+    assert result.exit_code == 3
     assert "Nothing was sent" in result.stderr
     assert platform.box.world.mints == 0
 
 
 def test_a_refused_secret_is_told_without_it(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The platform's code and what to do."""
+    """The platform's code and what to do; 3 says that the call was made, and raised."""
     monkeypatch.setenv("WXTCB_COMPONENT_APPSECRET", "wrong-secret")
     result = cli("token", "--fetch")
-    assert result.exit_code == 2
+    assert result.exit_code == 3
     assert "40125" in result.stderr
     assert "wrong-secret" not in result.output
 
@@ -64,3 +64,15 @@ def test_a_ticket_file_will_do(cli: Cli, platform: Platform, monkeypatch: pytest
     monkeypatch.delenv("WXTCB_TICKET")
     monkeypatch.setenv("WXTCB_TICKET_FILE", str(path))
     assert cli("token", "--fetch").exit_code == 0
+
+
+def test_no_ticket_is_told_from_a_refused_one(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """2 where nothing was sent, 3 where the platform refused."""
+    path = tmp_path / "ticket"
+    monkeypatch.delenv("WXTCB_TICKET")
+    monkeypatch.setenv("WXTCB_TICKET_FILE", str(path))
+    for ticket, code in (("", 2), ("ticket@@@wrong", 3)):
+        path.write_text(ticket)
+        assert cli("token", "--fetch").exit_code == code

@@ -106,6 +106,7 @@ def test_every_flaw_of_a_csv_is_told_with_its_line(tmp_path: Path) -> None:
         "line 6: 1 more cells than columns; quote a value that holds a comma",
         "line 7: tenant 'a' is there already (line 5)",
         "line 8: alias must start with a-z and hold only a-z, A-Z, 0-9 and '-', not 'B'",
+        f"line 8: alias 'B' of tenant 'A' is that of tenant 'a' already (line 7); {CASE}",
         "line 9: tenant 'a' is there already (line 5)",
     )
 
@@ -165,6 +166,7 @@ def test_an_unknown_column_hides_no_flaw_below_it(tmp_path: Path) -> None:
         ("t.toml", "[tenant]\n", "tenant must be a list of tables: write [[tenant]], with two brackets"),
         ("t.toml", "[[tenants]]\n", "unknown table or field 'tenants'; there is only [[tenant]]"),
         ("t.toml", "a = \n", "not TOML: Invalid value (at line 1, column 5)"),
+        ("t.toml", f"a = {'[' * 5000}{']' * 5000}\n", "not a tenants file: it is nested too deeply"),
         ("t.toml", "tenant = [1]\n", "tenant 1: must be an object with the fields of a tenant, not int"),
         ("t.jsonl", '{"tenant": "a"}\n{"tenant": \n', "line 2, column 12: not JSON (unexpected end of data)"),
         ("t.jsonl", "[]", "line 1: must be an object with the fields of a tenant, not list"),
@@ -224,3 +226,31 @@ def test_a_missing_file_and_a_directory_are_told(tmp_path: Path) -> None:
         with pytest.raises(TenantsFileError, match=reason) as caught:
             read_tenants(path)
         assert str(path) in str(caught.value)
+
+
+def test_a_number_beyond_all_measure_is_a_flaw(tmp_path: Path) -> None:
+    """Python refuses to read it, and not as an error of TOML or JSON."""
+    number = "9" * 5000
+    assert problems_of(tmp_path / "t.toml", f"a = {number}\n")[0].startswith("not TOML: ")
+    told = problems_of(tmp_path / "t.jsonl", f'{{"tenant": "a", "source_type": {number}}}')
+    assert told[0].startswith("line 1")
+
+
+@pytest.mark.parametrize("depth", [900, 1010, 100_000])
+def test_deep_json_is_a_flaw(tmp_path: Path, depth: int) -> None:
+    """However deep the parsers go."""
+    told = problems_of(tmp_path / "t.jsonl", f'{{"tenant": "a", "alias": {"[" * depth}{"]" * depth}}}')
+    assert told[0].startswith("line 1")
+
+
+def test_a_field_given_twice_is_a_flaw(tmp_path: Path) -> None:
+    """Also within a service: JSON itself would let the last one win; what else is wrong is told too."""
+    text = (
+        '{"tenant": "a", "alias": "x", "alias": "9"}\n'
+        '{"tenant": "b", "services": [{"service_name": "s", "remark": "1", "remark": "2"}]}\n'
+    )
+    assert problems_of(tmp_path / "t.jsonl", text) == (
+        "line 1: field 'alias' is there twice",
+        "line 1: alias must start with a-z and hold only a-z, A-Z, 0-9 and '-', not '9'",
+        "line 2: field 'remark' is there twice",
+    )

@@ -42,6 +42,7 @@ def test_the_json_holds_all_of_it() -> None:
             "step": "services",
             "done": ["create"],
             "services": [],
+            "unconfirmed": [],
             "links": [{"appid": "wx1", "url": "https://mp.weixin.qq.com/x"}],
             "existing": [],
             "problems": [
@@ -52,6 +53,15 @@ def test_the_json_holds_all_of_it() -> None:
     ]
     assert document["counts"]["unknown"] == document["total"] == document["links"] == 1
     assert (document["done"], document["elapsed"], document["stopped"]) == (0, 1.235, "why")
+
+
+def test_unconfirmed_services_are_counted() -> None:
+    """Their tenant is done, and says which they are."""
+    told = entry(Outcome.UNCONFIRMED, services=("api", "web"), unconfirmed=("web",))
+    report = Report((told,), 1.0)
+    assert (report.done, report.all_done, report.unconfirmed) == (1, True, 1)
+    assert told.story == "web there after a send in doubt"
+    assert json.loads(report.to_json())["unconfirmed"] == 1
 
 
 def test_a_done_tenant_has_no_story() -> None:

@@ -157,31 +157,6 @@ async def test_a_share_that_is_refused_whole_does_not_stop_the_services(rig: Rig
     assert report.tenants[0].services == ("api",)
 
 
-async def test_an_ambiguous_service_is_unknown_by_name(rig: Rig) -> None:
-    """The services after it are established all the same."""
-    rig.box.faults.script(ESTABLISH, [Fault(Trouble.DROP_AFTER)])
-    report = await rig.provision([Tenant("a", alias="x", services=[API, WEB])])
-    entry = report.tenants[0]
-    assert (entry.outcome, entry.services) == (Outcome.UNKNOWN, ("web",))
-    assert entry.problems[0].subject == "services api"
-    assert Step.SERVICES not in entry.done
-
-
-async def test_a_service_that_exists_after_a_busy_answer_is_unknown(rig: Rig) -> None:
-    """40097 may mean that the attempt before it, answered -1, had made the service."""
-    rig.box.faults.script(ESTABLISH, [Fault(Trouble.BUSY_AFTER)])
-    entry = (await rig.provision([Tenant("a", alias="x", services=[API])])).tenants[0]
-    assert (entry.outcome, rig.box.count(ESTABLISH)) == (Outcome.UNKNOWN, 2)
-    assert "40097" in entry.story
-
-
-async def test_a_service_that_is_refused_fails(rig: Rig) -> None:
-    """Without an earlier attempt there is no doubt."""
-    rig.box.faults.errcode(40097, path=ESTABLISH)
-    entry = (await rig.provision([Tenant("a", alias="x", services=[API])])).tenants[0]
-    assert entry.outcome is Outcome.FAILED
-
-
 async def test_an_environment_that_is_halted_fails(rig: Rig) -> None:
     """The status is told, and no step follows."""
     rig.box.world.ready_after = Ready.after_seconds(60)

@@ -44,7 +44,9 @@ def test_names_cannot_be_shifted_between_namespace_and_tenant() -> None:
         ({"name": "a", "alias": "A"}, "Tenant: alias must start with a-z"),
         ({"name": "a", "appids": ["x", "x"]}, "Tenant: appids holds 'x' more than once"),
         ({"name": "a", "appids": "wx"}, "must be a list"),
-        ({"name": "a", "services": ["api"]}, "Tenant: each of services must be Service"),
+        ({"name": "a", "services": ["api"]}, r"Tenant: services\[0\] must be Service"),
+        ({"name": "a", "services": "api"}, "Tenant: services must be a list"),
+        ({"name": "a", "services": 3}, "Tenant: services must be a list"),
         ({"name": "a", "services": [Service.named("s"), Service.named("s")]}, "services holds 's' more than once"),
         ({"name": "a", "source_type": "1"}, "Tenant: source_type must be int"),
     ],
@@ -93,6 +95,20 @@ def test_all_doubles_are_told_at_once() -> None:
     assert first == "tenant 2: tenant 'a' is there already (tenant 1)"
     assert second.startswith("4: alias 'xy' of tenant 'c' is that of tenant 'b' already (tenant 3)")
     assert third.startswith(f"5: alias '{derived}' of tenant 'd' is that of tenant 'a' already (tenant 1)")
+
+
+def test_a_tenant_given_twice_hides_no_alias_given_twice() -> None:
+    """Both are told, also where the aliases are those of the same tenant; a derived one is no further problem."""
+    tenants = [Tenant("a", alias="xY"), Tenant("a", alias="xy"), Tenant("b"), Tenant("b"), Tenant("b", alias="xy")]
+    with pytest.raises(InvalidArgument) as caught:
+        check_distinct(tenants, "wx")
+    assert [problem.partition(" already")[0] for problem in str(caught.value).split("; tenant ")] == [
+        "tenant 2: tenant 'a' is there",
+        "2: alias 'xy' of tenant 'a' is that of tenant 'a'",
+        "4: tenant 'b' is there",
+        "5: tenant 'b' is there",
+        "5: alias 'xy' of tenant 'b' is that of tenant 'a'",
+    ]
 
 
 def test_only_tenants_are_tenants() -> None:

@@ -15,9 +15,11 @@ from wxtcb.cli.listing import print_endpoints
 from wxtcb.cli.output import be_patient, say
 from wxtcb.cli.provision import Options, provision
 from wxtcb.cli.sandbox import serve
-from wxtcb.errors import WxtcbError
+from wxtcb.errors import ApiError, InvalidArgument, TicketError, WxtcbError
 from wxtcb.events import logger
 
+REFUSED: Final = 2
+RAISED: Final = 3
 INTERRUPTED: Final = 130
 app: Final = typer.Typer(
     name="wxtcb",
@@ -37,15 +39,21 @@ def main() -> None:
 
 
 def _end(command: Callable[[], int]) -> None:
-    """Leave with the command's exit code; 2 with the reason for what was refused."""
+    """Leave with the command's exit code; with the reason for what was refused, or for the call that raised."""
     try:
         code = command()
     except WxtcbError as error:
         say(f"wxtcb: {error}")
-        code = 2
+        code = _code_of(error)
     except KeyboardInterrupt:
         code = INTERRUPTED
     raise typer.Exit(code)
+
+
+def _code_of(error: WxtcbError) -> int:
+    """Tell what was refused before anything was sent from what came of a call."""
+    unsent = isinstance(error, InvalidArgument | TicketError) and not isinstance(error, ApiError)
+    return REFUSED if unsent else RAISED
 
 
 def _show_version(*, wanted: bool) -> None:
@@ -103,7 +111,9 @@ def _provision(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON document.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before spending.")] = False,
-    own_token: Annotated[bool, typer.Option("--own-token", help="Fetch a token of our own without a store.")] = False,
+    _own_token: Annotated[
+        bool, typer.Option("--own-token", help="Matters only for a platform that is not on this machine.")
+    ] = False,
 ) -> None:
     options = Options(
         file=file,
@@ -114,7 +124,6 @@ def _provision(
         max_failures=max_failures,
         as_json=as_json,
         yes=yes,
-        own_token=own_token,
     )
     _end(lambda: provision(options))
 

@@ -1,61 +1,99 @@
-"""Where the command line writes: a reader who leaves early, and letters the terminal lacks, end nothing."""
+"""Where the command line writes: a reader who leaves, a full disk, or letters the terminal lacks, end nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final, TextIO, cast
 
 import attrs
 from rich.console import Console
 
 _PIPED: Final = 1000
+_PLACES: Final = 3
 
 
 @attrs.define(eq=False)
 class Patient:
-    """A stream that swallows what nobody reads any more: the run behind it goes on, and its exit code holds."""
+    """A stream whose failures do not end the run behind it, nor change its exit code.
+
+    When nobody reads it any more, the rest goes nowhere. When it fails otherwise (a full disk), that is said once at
+    `spare`, and the rest goes there.
+    """
 
     stream: TextIO
+    spare: TextIO | None = None
 
     def write(self, text: str) -> int:
-        try:
-            return self.stream.write(text)
-        except BrokenPipeError:
-            self._let_go()
+        self._insist(lambda: self.stream.write(text))
         return len(text)
 
     def flush(self) -> None:
-        try:
-            self.stream.flush()
-        except BrokenPipeError:
-            self._let_go()
+        self._insist(self.stream.flush)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.stream, name)
 
-    def _let_go(self) -> None:
+    def _insist(self, act: Callable[[], object]) -> None:
+        """Try it here, at the spare, and nowhere."""
+        for _ in range(_PLACES):
+            try:
+                act()
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    self._move(error)
+            else:
+                return
+
+    def _move(self, error: OSError) -> None:
         """Point the descriptor elsewhere, or Python complains once more when it flushes at exit."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.stream.fileno())
-        os.close(nowhere)
+        spare, self.spare = self.spare, None
+        if spare is None or isinstance(error, BrokenPipeError):
+            with _nowhere() as nowhere:
+                os.dup2(nowhere.fileno(), self.stream.fileno())
+            return
+        spare.write(f"The output cannot be written ({error.strerror}); the rest of it follows here.\n")
+        spare.flush()
+        os.dup2(spare.fileno(), self.stream.fileno())
 
 
 def be_patient() -> None:
     """Make both standard streams patient, and let them write every letter in some way."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-        setattr(sys, name, cast("TextIO", Patient(stream)))
+    sys.stderr = _patient(sys.stderr)
+    sys.stdout = _patient(sys.stdout, sys.stderr)
+
+
+def _patient(stream: TextIO | None, spare: TextIO | None = None) -> TextIO:
+    """Return a patient *stream*; one that was closed from the start (None) goes nowhere."""
+    stream = _nowhere() if stream is None else stream
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return cast("TextIO", Patient(stream, spare))
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console that takes every text literally; where it is no terminal, lines are not broken."""
+    """Return a console that takes every text literally; where it is no terminal, lines are not broken.
+
+    FORCE_COLOR makes no terminal of a pipe: there would be bars in it.
+    """
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _PIPED
-    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+    at_terminal = stream.isatty()
+    return Console(
+        file=stream,
+        width=None if at_terminal else _PIPED,
+        force_terminal=None if at_terminal else False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
 
 
 def printable(text: str) -> str:

@@ -44,7 +44,6 @@ class Options:
     max_failures: int | None
     as_json: bool
     yes: bool
-    own_token: bool
 
 
 def provision(options: Options) -> int:
@@ -123,7 +122,7 @@ def _own_platform() -> OwnPlatform:
 
 def _ask(count: int, base_url: str) -> None:
     question = f"Open up to {count} environments, which are billed, at {base_url}?"
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise Declined(f"{question} There is no terminal to ask: add --yes. Nothing was sent.")
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()

@@ -21,6 +21,7 @@ TICKET_FILE: Final = "WXTCB_TICKET_FILE"
 STORE: Final = "WXTCB_TOKEN_STORE"
 BASE_URL: Final = "WXTCB_BASE_URL"
 VARIABLES: Final = (APPID, APPKEY, TICKET, TICKET_FILE, BASE_URL)
+_TEXTS: Final = (APPID, APPKEY, TICKET, BASE_URL)
 PLATFORM: Final = "https://api.weixin.qq.com"
 
 
@@ -97,9 +98,15 @@ def _problems(given: Mapping[str, str]) -> list[str]:
         problems.append(f"{TICKET} and {TICKET_FILE} are both set: unset one")
     if TICKET_FILE in given and not Path(given[TICKET_FILE]).is_file():
         problems.append(f"{TICKET_FILE}: there is no file {given[TICKET_FILE]}")
+    problems += [f"{name}: it is not UTF-8" for name in _TEXTS if not _is_utf8(given.get(name, ""))]
     if STORE in given:
         problems.append(f"{STORE}: this version has no shared token store: unset it")
     return problems + _url_problems(base_url_of(given))
+
+
+def _is_utf8(value: str) -> bool:
+    """Tell whether the environment's bytes were text; Python hands on others as surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _url_problems(base_url: str) -> list[str]:

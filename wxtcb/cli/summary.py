@@ -14,7 +14,14 @@ from wxtcb.cli.view import sentence
 from wxtcb.provision import ADVICE, Outcome, Report, TenantReport
 
 _SHOWN: Final = 50
-_LISTED: Final = (Outcome.UNKNOWN, Outcome.DUPLICATE, Outcome.CONFLICT, Outcome.FAILED, Outcome.UNFINISHED)
+_LISTED: Final = (
+    Outcome.UNKNOWN,
+    Outcome.DUPLICATE,
+    Outcome.CONFLICT,
+    Outcome.FAILED,
+    Outcome.UNFINISHED,
+    Outcome.UNCONFIRMED,
+)
 
 
 def print_summary(console: Console, report: Report) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 
-from wxtcb.api.token import get_component_access_token
+from wxtcb.api.token import api_component_token
 from wxtcb.cli.settings import STORE, VARIABLES, Settings, read_settings
 from wxtcb.errors import InvalidArgument
 from wxtcb.tokens.sources import ComponentToken
@@ -40,4 +40,4 @@ def _state(name: str) -> str:
 async def _buy(settings: Settings) -> ComponentToken:
     ticket = await settings.newest_ticket()
     async with settings.session() as session:
-        return await get_component_access_token(session, component_verify_ticket=ticket)
+        return await api_component_token(session, component_verify_ticket=ticket)

@@ -20,7 +20,6 @@ _STEPS: Final = {
     Step.SHARE: "shared",
     Step.SERVICES: "services established",
 }
-_NOT_BAD: Final = (Outcome.DONE, Outcome.AWAITING, Outcome.UNFINISHED)
 
 
 class View(Protocol):
@@ -116,13 +115,17 @@ class Bars:
                 self._progress.advance(self._bars[step])
             case TenantFinished(report):
                 self._ended[report.outcome] += 1
-                bad = sum(count for outcome, count in self._ended.items() if outcome not in _NOT_BAD)
+                bad = sum(count for outcome, count in self._ended.items() if _is_bad(outcome))
                 self._progress.update(self._whole, advance=1, note=f"{bad} not done" if bad else "")
             case _:
                 pass
 
     def tell(self, text: str) -> None:
         self._progress.console.print(text)
+
+
+def _is_bad(outcome: Outcome) -> bool:
+    return not outcome.is_done and outcome is not Outcome.UNFINISHED
 
 
 def _totals(tenants: Sequence[Tenant]) -> dict[Step, int]:

@@ -45,8 +45,9 @@ class Provisioner:
 
     Before a create it looks whether the alias is taken; then nothing is done for that tenant (`conflict`, or
     `duplicate` if by several). A create without a clear answer is reported `unknown`, and neither sent again nor
-    followed by another step. An error that would meet everybody (ticket, secret, address, permission, a closed session)
-    stops the run, and an exhausted quota the creates; the rest is reported `unfinished`.
+    followed by another step; a service is sent again under its name, which makes no second one. An error that would
+    meet everybody (ticket, secret, address, permission, a closed session) stops the run, and an exhausted quota the
+    creates; the rest is reported `unfinished`.
 
     The limits of this form: nothing is kept on disk, so a crash loses track of environments that are billed; two
     programs at work on the same aliases do not know of each other; found environments are not adopted.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import json
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, cast
 
@@ -77,8 +80,11 @@ def read_toml(text: str) -> Iterator[Row | Flaw]:
     """Read ``[[tenant]]`` tables; their places are their numbers, for TOML keeps no lines."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         yield Flaw(f"not TOML: {error}")
+        return
+    except RecursionError:
+        yield Flaw("not a tenants file: it is nested too deeply")
         return
     for name in document:
         if name != "tenant":
@@ -97,9 +103,27 @@ def read_json_lines(text: str) -> Iterator[Row | Flaw]:
         if not line.strip():
             continue
         try:
-            yield _row(f"line {number}", orjson.loads(line))
+            row = _row(f"line {number}", orjson.loads(line))
         except orjson.JSONDecodeError as error:
             yield Flaw(f"line {number}, column {error.colno}: not JSON ({error.msg})")
+        else:
+            yield from (Flaw(f"line {number}: field {name!r} is there twice") for name in _twice(line))
+            yield row
+
+
+def _twice(line: str) -> list[str]:
+    """Return the names that an object of *line* holds more than once: orjson keeps the last without a word.
+
+    What is too deep for this look has flaws of its own: no field of a tenant is deep.
+    """
+    found: list[str] = []
+
+    def note(pairs: list[tuple[str, object]]) -> None:
+        found.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+
+    with contextlib.suppress(RecursionError):
+        json.loads(line, object_pairs_hook=note, parse_int=str)
+    return found
 
 
 def _row(place: str, table: object) -> Row | Flaw:

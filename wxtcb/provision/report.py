@@ -30,6 +30,7 @@ class Outcome(Enum):
     """How a tenant ended."""
 
     DONE = "done"
+    UNCONFIRMED = "done (unconfirmed)"
     AWAITING = "awaiting confirmation"
     FAILED = "failed"
     UNKNOWN = "unknown"
@@ -37,9 +38,15 @@ class Outcome(Enum):
     DUPLICATE = "duplicate"
     UNFINISHED = "unfinished"
 
+    @property
+    def is_done(self) -> bool:
+        """Whether all was done, even if a confirmation is awaited or lacking."""
+        return self in (Outcome.DONE, Outcome.UNCONFIRMED, Outcome.AWAITING)
+
 
 ADVICE: Final[Mapping[Outcome, str]] = MappingProxyType(
     {
+        Outcome.UNCONFIRMED: "Done, but a service was there after a send in doubt: see that it is as you want it.",
         Outcome.AWAITING: "Let each mini program's administrator open its link and agree; all else is done.",
         Outcome.FAILED: "Mend what the error says. Where an environment is named it exists, and is billed.",
         Outcome.UNKNOWN: "Look (environment list, console) whether it is there before anybody sends it again.",
@@ -84,8 +91,9 @@ class TenantReport:
     """What came of one tenant.
 
     `env` is the id of its environment, if one was opened and answered for. `step` is where an unfinished tenant stood,
-    None if it never started. `links` are the pages on which administrators must agree, `services` those established.
-    `existing` are the environments that had the alias before, in a conflict.
+    None if it never started. `links` are the pages on which administrators must agree, `services` those established,
+    `unconfirmed` those of them that were refused as existing after an earlier send in doubt, and so are done, but
+    perhaps by somebody else. `existing` are the environments that had the alias before, in a conflict.
     """
 
     tenant: str
@@ -96,6 +104,7 @@ class TenantReport:
     done: tuple[Step, ...] = ()
     links: tuple[ShareLink, ...] = ()
     services: tuple[str, ...] = ()
+    unconfirmed: tuple[str, ...] = ()
     existing: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
@@ -114,6 +123,8 @@ class TenantReport:
                 return f"alias {self.alias} was taken by {', '.join(self.existing)}"
             case Outcome.UNFINISHED:
                 return f"stopped at {self.step.value}" if self.step else "not started"
+            case Outcome.UNCONFIRMED:
+                return f"{', '.join(self.unconfirmed)} there after a send in doubt"
             case Outcome.AWAITING:
                 return f"{len(self.links)} to confirm"
             case _:
@@ -129,6 +140,7 @@ class TenantReport:
             "step": self.step.value if self.step else None,
             "done": [step.value for step in self.done],
             "services": self.services,
+            "unconfirmed": self.unconfirmed,
             "links": [{"appid": link.appid, "url": link.url} for link in self.links],
             "existing": self.existing,
             "problems": [problem.to_dict() for problem in self.problems],
@@ -151,8 +163,8 @@ class Report:
 
     @property
     def done(self) -> int:
-        """How many tenants are done, those that only await a confirmation included."""
-        return self.counts[Outcome.DONE] + self.counts[Outcome.AWAITING]
+        """How many tenants are done, those that only await or lack a confirmation included."""
+        return sum(count for outcome, count in self.counts.items() if outcome.is_done)
 
     @property
     def all_done(self) -> bool:
@@ -163,6 +175,11 @@ class Report:
         """How many pages await a mini program's administrator."""
         return sum(len(entry.links) for entry in self.tenants)
 
+    @property
+    def unconfirmed(self) -> int:
+        """How many services are done, but unconfirmed."""
+        return sum(len(entry.unconfirmed) for entry in self.tenants)
+
     def to_json(self) -> bytes:
         """Return all of it as one JSON object, links included; there is no secret in it."""
         return orjson.dumps(
@@ -172,6 +189,7 @@ class Report:
                 "total": len(self.tenants),
                 "done": self.done,
                 "links": self.links,
+                "unconfirmed": self.unconfirmed,
                 "elapsed": round(self.elapsed, 3),
                 "stopped": self.stopped,
             },

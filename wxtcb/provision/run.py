@@ -11,12 +11,12 @@ from typing import Final
 import anyio
 import attrs
 
-from wxtcb.api.cloudrun import establish_cloudbaserun_server
-from wxtcb.api.environment import DESCRIBE_ENVS, EnvInfo, EnvList, Share, batch_share_env, create_env
+from wxtcb.api.environment import DESCRIBE_ENVS, EnvInfo, EnvList, Share, Watch, batch_share_env, create_env
 from wxtcb.errors import EnvironmentNotReady, QuotaExhausted, WxtcbError
 from wxtcb.provision.aliases import Aliases
 from wxtcb.provision.broadcast import Broadcast
 from wxtcb.provision.crew import Crew, Pace
+from wxtcb.provision.doubt import Doubt, establish
 from wxtcb.provision.events import RunEvent, RunStopped, StepDone, StepFailed, TenantFinished, TenantStarted
 from wxtcb.provision.report import Outcome, Problem, Report, Step
 from wxtcb.provision.spec import Service
@@ -26,7 +26,6 @@ from wxtcb.sweep import Look, Sweep
 
 CANCELLED: Final = "cancelled"
 _SPENT: Final = (Step.LOOK, Step.CREATE)
-_NOT_FAILED: Final = (Outcome.DONE, Outcome.AWAITING, Outcome.UNFINISHED)
 
 
 @attrs.define(eq=False)
@@ -85,9 +84,9 @@ class Run:
     async def cancel(self, *, grace: float | None = None) -> None:
         """Start no further call, and return when the run has ended.
 
-        Calls under way get *grace* seconds (by default the provisioner's) to be answered. A create that is still
-        unanswered then is reported as unknown. Only a create that had begun, and waits for a slot, a token or the
-        minute limit, may still be sent within these seconds.
+        Calls under way get *grace* seconds (by default the provisioner's) to be answered. A create that was
+        sent and is still unanswered then is reported as unknown, one that was not sent as unfinished. Only a create
+        that had begun, and waits for a slot, a token or the minute limit, may still be sent within these seconds.
         """
         self._halt(CANCELLED)
         with anyio.move_on_after(self._pace.grace if grace is None else grace):
@@ -133,9 +132,10 @@ class Run:
             await self._create(work)
 
     async def _create(self, work: Work) -> None:
-        with self._at(work, Step.CREATE):
-            new = await create_env(self._careful, alias=work.alias)
-            work.env, work.since = new.env, self._now()
+        doubt = Doubt()
+        with self._at(work, Step.CREATE, doubt):
+            new = await create_env(self._careful.with_options(hooks=[doubt]), alias=work.alias)
+            work.watch, work.since = Watch(new.env), self._now()
         if work.problems:
             self._end(work)
             return
@@ -172,7 +172,7 @@ class Run:
 
     def _release(self, work: Work, verdict: EnvInfo | EnvironmentNotReady) -> None:
         if isinstance(verdict, EnvironmentNotReady):
-            self._note(work, problem_of(Step.NORMAL, verdict, None))
+            self._note(work, problem_of(Step.NORMAL, verdict))
             self._end(work)
             return
         self._pass(work, Step.NORMAL)
@@ -210,20 +210,22 @@ class Run:
                 self._pass(work, Step.SHARE)
 
     async def _establish(self, work: Work, service: Service, env: str) -> None:
-        with self._at(work, Step.SERVICES, service.name):
-            await establish_cloudbaserun_server(self._session, service.server(env))
+        doubt = Doubt()
+        with self._at(work, Step.SERVICES, doubt, service.name):
+            confirmed = await establish(self._session, service.server(env), doubt, lambda: self._crew.halted)
             work.services.append(service.name)
+            work.unconfirmed += [] if confirmed else [service.name]
 
     @contextlib.contextmanager
-    def _at(self, work: Work, step: Step, service: str | None = None) -> Iterator[None]:
-        """Hold what goes wrong inside against this tenant alone."""
+    def _at(self, work: Work, step: Step, doubt: Doubt | None = None, service: str | None = None) -> Iterator[None]:
+        """Hold what goes wrong inside against this tenant alone; a call that adds something has a *doubt*."""
         work.step = step
         try:
             yield
         except WxtcbError as error:
-            self._note(work, problem_of(step, error, service))
+            self._note(work, problem_of(step, error, service, doubt))
         except asyncio.CancelledError:
-            if step is Step.CREATE or service:
+            if doubt and doubt.there:
                 self._note(work, cut_off(step, service))
             raise
 
@@ -248,7 +250,7 @@ class Run:
         work.ended = True
         report = work.report()
         self._told.emit(TenantFinished(report))
-        self._failures += report.outcome not in _NOT_FAILED
+        self._failures += not (report.outcome.is_done or report.outcome is Outcome.UNFINISHED)
         if self._pace.max_failures and self._failures >= self._pace.max_failures:
             self._stop(f"{self._failures} tenants failed, which is as many as max_failures allows")
 

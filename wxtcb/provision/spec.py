@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 import attrs
 
 from wxtcb.api.cloudrun import Server
-from wxtcb.arguments import as_texts, check_alias, check_kind, check_text, check_texts, kind_is
+from wxtcb.arguments import as_texts, as_tuple, check_alias, check_kind, check_list, check_text, check_texts, kind_is
 from wxtcb.errors import InvalidArgument
 
 LATER: Final = "(not open yet)"
@@ -90,10 +90,14 @@ def _check_appids(_: object, attribute: attrs.Attribute[Any], value: tuple[str, 
     _distinct(f"Tenant: {attribute.name}", value)
 
 
+def _as_services(value: Iterable[Service]) -> tuple[Service, ...]:
+    return as_tuple(value)
+
+
 def _check_services(_: object, attribute: attrs.Attribute[Any], value: tuple[Service, ...]) -> None:
-    for service in value:
-        check_kind(f"Tenant: each of {attribute.name}", service, Service)
-    _distinct(f"Tenant: {attribute.name}", (service.name for service in value))
+    name = f"Tenant: {attribute.name}"
+    check_list(name, value, lambda place, service: check_kind(place, service, Service))
+    _distinct(name, (service.name for service in value))
 
 
 @attrs.frozen
@@ -107,7 +111,9 @@ class Tenant:
     name: str = attrs.field(validator=_check_tenant_name)
     alias: str | None = attrs.field(default=None, kw_only=True, validator=_check_given_alias)
     appids: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=as_texts, validator=_check_appids)
-    services: tuple[Service, ...] = attrs.field(default=(), kw_only=True, converter=tuple, validator=_check_services)
+    services: tuple[Service, ...] = attrs.field(
+        default=(), kw_only=True, converter=_as_services, validator=_check_services
+    )
     source_type: int | None = attrs.field(default=None, kw_only=True, validator=kind_is(int))
 
     def alias_in(self, namespace: str) -> str:
@@ -125,9 +131,10 @@ class Roll:
 
     def add(self, name: str, alias: str | None, place: str) -> list[str]:
         """Note a tenant and the alias it was given; return what speaks against it."""
-        if first := self._names.get(name):
-            return [f"tenant {name!r} is there already ({first})"]
-        self._names[name] = place
+        first = self._names.setdefault(name, place)
+        if first != place:
+            problems = [f"tenant {name!r} is there already ({first})"]
+            return problems + self._add_alias(name, alias, place) if alias else problems
         if alias is None and self.namespace is None:
             return []
         return self._add_alias(name, alias or alias_of(self.namespace or "", name), place)

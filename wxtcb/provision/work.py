@@ -6,15 +6,13 @@ from typing import Final
 
 import attrs
 
-from wxtcb.api.environment import EnvInfo, EnvList, ShareLink
+from wxtcb.api.environment import EnvInfo, EnvList, ShareLink, Watch
 from wxtcb.errors import (
     AccountBlocked,
     AddressNotAllowed,
-    EnvironmentHalted,
     EnvironmentNotReady,
     EnvironmentTimeout,
     NotPermitted,
-    OutcomeUnknown,
     SecretRefused,
     SessionClosed,
     TicketError,
@@ -22,6 +20,7 @@ from wxtcb.errors import (
     WrongLoop,
     WxtcbError,
 )
+from wxtcb.provision.doubt import Doubt, is_doubtful
 from wxtcb.provision.report import Outcome, Problem, Step, TenantReport
 from wxtcb.provision.spec import Tenant
 from wxtcb.sweep import Look
@@ -40,20 +39,29 @@ _FOR_EVERYBODY: Final = (
 
 @attrs.define(eq=False)
 class Work:
-    """A tenant on its way; `step` is None before its start, `ended` once nothing more is to be done for it."""
+    """A tenant on its way; `step` is None before its start, `ended` once nothing more is to be done for it.
+
+    `watch` has its environment, once that is there, and `since` is when the create was answered. `unconfirmed` are
+    those of `services` that exist after a send in doubt.
+    """
 
     tenant: Tenant
     alias: str
     step: Step | None = None
     ended: bool = False
-    env: str | None = None
+    watch: Watch = attrs.field(factory=lambda: Watch(""))
     since: float = 0.0
-    status: str | None = None
     done: list[Step] = attrs.field(factory=list[Step])
     links: tuple[ShareLink, ...] = ()
     services: list[str] = attrs.field(factory=list[str])
+    unconfirmed: list[str] = attrs.field(factory=list[str])
     existing: tuple[str, ...] = ()
     problems: list[Problem] = attrs.field(factory=list[Problem])
+
+    @property
+    def env(self) -> str | None:
+        """The id of its environment, None before there is one."""
+        return self.watch.env or None
 
     def report(self) -> TenantReport:
         """Return how it stands now."""
@@ -66,6 +74,7 @@ class Work:
             done=tuple(self.done),
             links=self.links,
             services=tuple(self.services),
+            unconfirmed=tuple(self.unconfirmed),
             existing=self.existing,
             problems=tuple(self.problems),
         )
@@ -78,6 +87,8 @@ class Work:
             return Outcome.UNKNOWN if unknown else Outcome.FAILED
         if not self.ended:
             return Outcome.UNFINISHED
+        if self.unconfirmed:
+            return Outcome.UNCONFIRMED
         return Outcome.AWAITING if self.links else Outcome.DONE
 
     def judge(self, look: Look[EnvList], timeout: float) -> EnvInfo | EnvironmentNotReady | None:
@@ -85,28 +96,26 @@ class Work:
 
         A look that started before the create was answered says nothing.
         """
-        found = look.seen.by_env.get(self.env or "") if look.started_at >= self.since else None
-        self.status = found.status if found else self.status
-        if found and found.status == "NORMAL":
-            return found
-        if found and found.status == "HALTED":
-            message = "HALTED: the platform stopped it (over quota or blocked); see its page in the console"
-            return EnvironmentHalted(message, env=found.env, status=found.status)
-        return self.overdue(look.started_at, timeout)
+        try:
+            found = self.watch.judge(look) if look.started_at >= self.since else None
+        except EnvironmentNotReady as error:
+            return error
+        return found or self.overdue(look.started_at, timeout)
 
     def overdue(self, now: float, timeout: float) -> EnvironmentTimeout | None:
         """Return the error of an environment that took too long, if it did."""
         if now - self.since < timeout:
             return None
-        message = f"still {self.status or 'not listed'} after {timeout:g} s; it may become NORMAL later"
-        return EnvironmentTimeout(message, env=self.env or "", status=self.status)
+        status = self.watch.status
+        message = f"still {status or 'not listed'} after {timeout:g} s; it may become NORMAL later"
+        return EnvironmentTimeout(message, env=self.watch.env, status=status)
 
 
-def problem_of(step: Step, error: WxtcbError, service: str | None) -> Problem:
-    """Put an error on record; a call that adds something and may have done so is unknown."""
-    adds = step is Step.CREATE or service is not None
-    unknown = adds and (isinstance(error, OutcomeUnknown) or error.maybe_acted > 0)
-    return Problem(step=step, message=str(error), service=service, unknown=unknown, error=error)
+def problem_of(step: Step, error: WxtcbError, service: str | None = None, doubt: Doubt | None = None) -> Problem:
+    """Put an error on record; of a call that adds something *doubt* knows what was sent before."""
+    unknown = doubt is not None and (doubt.there or is_doubtful(error))
+    earlier = "" if not unknown or is_doubtful(error) else " An earlier send of it may have taken effect."
+    return Problem(step=step, message=f"{error}{earlier}", service=service, unknown=unknown, error=error)
 
 
 def cut_off(step: Step, service: str | None) -> Problem:

@@ -1,0 +1,164 @@
+"""Bulk provisioning as a caller's type checker sees it; checked, never run.
+
+Each ``type: ignore`` marks a call that must be refused: mypy complains about one that is not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import assert_type
+
+from wxtcb import Session, WxtcbError
+from wxtcb.api.cloudrun import Server
+from wxtcb.api.environment import ShareLink
+from wxtcb.provision import (
+    ADVICE,
+    LATER,
+    Outcome,
+    Problem,
+    Provisioner,
+    Report,
+    Run,
+    RunEvent,
+    RunStopped,
+    Service,
+    Step,
+    StepDone,
+    StepFailed,
+    Tenant,
+    TenantFinished,
+    TenantReport,
+    TenantsFileError,
+    TenantStarted,
+    alias_of,
+    read_tenants,
+)
+
+
+def tenants() -> None:
+    """Say what is wanted."""
+    service = Service.named("x")
+    assert_type(service, Service)
+    assert_type(service.name, str)
+    assert_type(service.server("e"), Server)
+    Service(Server(env_id=LATER, service_name="api", is_public=True))
+    tenant = Tenant("a", services=[service])
+    Tenant("a", alias="x", appids=["wx1"], services=(service, service), source_type=1)
+    Tenant("a", alias=None, appids=(each for each in ["wx1"]), services=iter([service]), source_type=None)
+    assert_type(tenant.name, str)
+    assert_type(tenant.alias, str | None)
+    assert_type(tenant.appids, tuple[str, ...])
+    assert_type(tenant.services, tuple[Service, ...])
+    assert_type(tenant.source_type, int | None)
+    assert_type(tenant.alias_in("wx"), str)
+    assert_type(alias_of("wx", "a"), str)
+
+
+def refused_tenants() -> None:
+    """Say what cannot be."""
+    Tenant()  # type: ignore[call-arg]
+    Tenant(1)  # type: ignore[arg-type]
+    Tenant("a", "x")  # type: ignore[call-arg]
+    Tenant("a", appids=5)  # type: ignore[arg-type]
+    Tenant("a", services=["api"])  # type: ignore[list-item]
+    Tenant("a", services=Service.named("api"))  # type: ignore[arg-type]
+    Tenant("a", source_type="1")  # type: ignore[arg-type]
+    Tenant("a", service=[])  # type: ignore[call-arg]
+    Tenant("a").alias = "x"  # type: ignore[misc]
+    Service("api")  # type: ignore[arg-type]
+    Service.named(1)  # type: ignore[arg-type]
+
+
+def files() -> None:
+    """Read tenants."""
+    assert_type(read_tenants("t.csv"), tuple[Tenant, ...])
+    assert_type(read_tenants(Path("t.csv"), namespace="wx"), tuple[Tenant, ...])
+    read_tenants(b"t.csv")  # type: ignore[arg-type]
+    read_tenants("t.csv", "wx")  # type: ignore[call-arg]
+
+
+def flaws(error: TenantsFileError) -> None:
+    """See what is wrong with a file."""
+    assert_type(error.path, Path)
+    assert_type(error.problems, tuple[str, ...])
+
+
+async def runs(session: Session) -> None:
+    """Provision."""
+    async with Provisioner(session) as provisioner:
+        assert_type(provisioner, Provisioner)
+        run = provisioner.apply([Tenant("a")])
+        assert_type(run, Run)
+        assert_type(run.events(), AsyncIterator[RunEvent])
+        assert_type(await run.wait(), Report)
+        assert_type(run.report, Report)
+        assert_type(run.ended, bool)
+        await run.cancel()
+        await run.cancel(grace=0)
+        provisioner.apply(Tenant(name) for name in "ab")
+    Provisioner(session, concurrency=4, timeout=60, interval=1.5, grace=0.1, max_failures=3, namespace="mine")
+    Provisioner(session, max_failures=None, namespace=None)
+
+
+async def refused_runs(session: Session, provisioner: Provisioner) -> None:
+    """Misuse provisioners."""
+    Provisioner()  # type: ignore[call-arg]
+    Provisioner("session")  # type: ignore[arg-type]
+    Provisioner(session, 4)  # type: ignore[call-arg]
+    Provisioner(session, concurrency="4")  # type: ignore[arg-type]
+    Provisioner(session, timeout=None)  # type: ignore[arg-type]
+    Provisioner(session, settle=5)  # type: ignore[call-arg]
+    provisioner.apply(Tenant("a"))  # type: ignore[arg-type]
+    provisioner.apply(["a"])  # type: ignore[list-item]
+    await provisioner.apply([])  # type: ignore[misc]
+    await provisioner.apply([]).cancel(1)  # type: ignore[call-arg]
+
+
+def events(event: RunEvent) -> None:
+    """Tell events apart."""
+    match event:
+        case TenantStarted():
+            assert_type(event.alias, str)
+        case StepDone():
+            assert_type(event.step, Step)
+        case StepFailed():
+            assert_type(event.problem, Problem)
+        case TenantFinished():
+            assert_type(event.report, TenantReport)
+        case RunStopped():
+            assert_type(event.reason, str)
+
+
+def reports(report: Report, entry: TenantReport, problem: Problem) -> None:
+    """Read what came of it."""
+    assert_type(report.tenants, tuple[TenantReport, ...])
+    assert_type(report.counts, Mapping[Outcome, int])
+    assert_type(report.done, int)
+    assert_type(report.all_done, bool)
+    assert_type(report.links, int)
+    assert_type(report.unconfirmed, int)
+    assert_type(report.elapsed, float)
+    assert_type(report.stopped, str | None)
+    assert_type(report.to_json(), bytes)
+    assert_type(entry.outcome, Outcome)
+    assert_type(entry.outcome.is_done, bool)
+    assert_type(entry.env, str | None)
+    assert_type(entry.step, Step | None)
+    assert_type(entry.done, tuple[Step, ...])
+    assert_type(entry.links, tuple[ShareLink, ...])
+    assert_type(entry.services, tuple[str, ...])
+    assert_type(entry.unconfirmed, tuple[str, ...])
+    assert_type(entry.existing, tuple[str, ...])
+    assert_type(entry.problems, tuple[Problem, ...])
+    assert_type(entry.story, str)
+    assert_type(problem.error, WxtcbError | None)
+    assert_type(problem.unknown, bool)
+    assert_type(ADVICE, Mapping[Outcome, str])
+
+
+def refused_reports(report: Report, entry: TenantReport) -> None:
+    """Misuse reports."""
+    report.stopped = None  # type: ignore[misc]
+    entry.outcome = Outcome.DONE  # type: ignore[misc]
+    TenantReport("a", "x", Outcome.DONE)  # type: ignore[call-arg]
