@@ -32,7 +32,7 @@ from wxtcb.gate import Gate
 from wxtcb.retry import RetryPolicy
 from wxtcb.secret import Secret
 from wxtcb.transport import Answer, Cancelled, Failure, TooLarge
-from wxtcb.wire import encode
+from wxtcb.wire import encode, raw
 
 pytestmark = pytest.mark.virtual_time
 
@@ -725,3 +725,11 @@ async def test_other_success_is_no_redirect(rig, status):
     with pytest.raises(BadReply, match=f"HTTP {status}, 2 bytes") as caught:
         await rig.call(Repeat.READ, *[Answer(status, b"ok")] * 8)
     assert not caught.value.lasting
+
+
+async def test_token_that_a_reply_repeats_is_taken_out_of_it(rig):
+    """Wherever the platform echoes it, also in the entries of a batch and in the raw JSON."""
+    token = Token(Secret("T0KEN-that-is-as-long-as-tokens-are"), 1)
+    answer = Answer(200, b'{"errcode": 0, "echo": "T0KEN-that-is-as-long-as-tokens-are"}')
+    reply = await rig.call(Repeat.READ, answer, credentials=FixedToken(token))
+    assert raw(reply)["echo"] == "***"

@@ -148,3 +148,22 @@ async def test_foreign_exception_reaches_waiters_as_ours_and_the_loop_as_itself(
     await asyncio.sleep(0)
     gc.collect()
     assert isinstance(loop.reported.pop()["exception"], LookupError)
+
+
+async def test_second_cancel_does_not_break_into_the_clean_up(settle):
+    """Work that releases something when it is cancelled is left to do so."""
+    steps = []
+
+    async def work():
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.sleep(1)
+            steps.append("released")
+
+    flight = launch(work)
+    await settle()
+    flight.cancel()
+    await settle()
+    await flight.aclose()
+    assert steps == ["released"]

@@ -520,18 +520,18 @@ def test_a_secret_that_is_echoed_is_blotted_out(spelled):
 def test_a_page_never_shows_a_secret_of_the_call(secret):
     """Whatever the secret is made of and wherever the quote of the page is cut, it does not show."""
     page = ("x" * 110 + secret + " and " + secret).encode()
-    assert secret[:8] not in excerpt(page, (Secret(secret),))
+    assert secret[:8] not in excerpt(CREATE_ENV, page, (Secret(secret),))
 
 
 def test_a_page_is_quoted_short_and_without_tags():
     """The quote of a page has its size and 120 characters of its text."""
-    page = excerpt(b"<html>\n<body>\n<h1>502</h1>   Bad" + b"x" * 100_000 + b"</body>", ())
+    page = excerpt(CREATE_ENV, b"<html>\n<body>\n<h1>502</h1>   Bad" + b"x" * 100_000 + b"</body>", ())
     assert page == f"100039 bytes, '502 Bad{'x' * 113}'"
 
 
 def test_a_page_in_another_encoding_is_quoted_as_well_as_can_be():
     """Bytes that are no UTF-8 show as replacement characters."""
-    assert excerpt("坏".encode("gb18030") + b" gateway", ()).endswith(" gateway'")
+    assert excerpt(CREATE_ENV, "坏".encode("gb18030") + b" gateway", ()).endswith(" gateway'")
 
 
 def test_raw_gives_the_json_a_reply_came_from():
@@ -569,7 +569,7 @@ def test_the_password_of_a_service_is_hidden_in_what_comes_back():
 def test_a_page_is_quoted_when_no_escape_can_hide_a_secret_in_it():
     """Its text without tags tells a proxy's error from the platform's; a token on it is blotted out."""
     page = b"<html><title>Bad\n Gateway</title><p>/?access_token=T0KEN-1</p></html>"
-    assert excerpt(page, (Secret("T0KEN-1"),)) == f"{len(page)} bytes, 'Bad Gateway /?access_token=***'"
+    assert excerpt(CREATE_ENV, page, (Secret("T0KEN-1"),)) == f"{len(page)} bytes, 'Bad Gateway /?access_token=***'"
 
 
 @pytest.mark.parametrize("value", ['p"w1', "p\\w1", "a/b'c<d>&", "\u5bc6\u7801\n"])
@@ -579,3 +579,21 @@ def test_a_secret_is_blotted_out_as_json_writes_it(value, ascii_only):
     echo = json.dumps({"password": value}, ensure_ascii=ascii_only)
     error = read({"errcode": 40097, "errmsg": f"bad body {echo}"}, hide=(Secret(value),))
     assert error.errmsg == 'bad body {"password": "***"}'
+
+
+NEW = b'{"component_access_token":"NEWTOKEN123","expires_in":7200}'
+
+
+@pytest.mark.parametrize("page", [b"<pre>" + NEW, b"upstream said: " + NEW, b"\xef\xbb\xbf" * 2 + NEW, b"NEWTOKEN123"])
+def test_a_page_is_not_quoted_when_a_new_token_may_be_on_it(page):
+    """Nobody knows a token that was just made, so nobody could blot it out."""
+    error = read(page, endpoint=API_COMPONENT_TOKEN, hide=())
+    assert isinstance(error, BadReply)
+    assert "NEWTOKEN" not in str(error)
+
+
+def test_a_page_is_quoted_up_to_a_secret_that_was_cut_through():
+    """What stands at the end of the part that is looked at may be half a token."""
+    token = Secret("T" * 60)
+    page = b"<b>" * 1300 + b" " * 440 + b"T" * 60 + b"x" * 10_000
+    assert "T" not in excerpt(CREATE_ENV, page, (token,))

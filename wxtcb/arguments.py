@@ -64,15 +64,23 @@ def check_mapping(name: str, value: object) -> None:
 def check_query(name: str, value: object) -> None:
     """Refuse what is no mapping from texts to texts."""
     check_mapping(name, value)
+    if "access_token" in cast("Mapping[object, object]", value):
+        raise InvalidArgument(f"{name} must not hold access_token; give a token of your own as token=")
     for key, text in cast("Mapping[object, object]", value).items():
         check_text(f"{name}: a key", key)
         check_kind(f"{name}: {key}", text, str)
 
 
+def is_sendable(value: str | Secret) -> bool:
+    """Tell whether a text can be written as UTF-8: one out of the environment may hold bytes that are none."""
+    text = value.reveal() if isinstance(value, Secret) else value
+    return text.isprintable() or text == text.encode(errors="replace").decode()
+
+
 def check_secret(name: str, value: object) -> None:
     """Refuse what is neither a text nor a `Secret`, or is empty; the value is not quoted."""
-    if not isinstance(value, str | Secret) or not value:
-        raise InvalidArgument(f"{name} must be a text or a Secret that is not empty")
+    if not isinstance(value, str | Secret) or not value or not is_sendable(value):
+        raise InvalidArgument(f"{name} must be a text or a Secret that is not empty, in proper Unicode")
 
 
 def check_list(name: str, value: object, check_entry: Callable[[str, object], None]) -> None:

@@ -88,7 +88,12 @@ class WrongLoop(WxtcbError):
 
 
 class TicketError(WxtcbError):
-    """There is no component_verify_ticket to buy a token with, or the platform refused the one there is."""
+    """There is no component_verify_ticket to buy a token with, or the platform refused the one there is.
+
+    `passing`: the ticket source failed, which says nothing about the next try.
+    """
+
+    passing: bool = False
 
 
 class TokenCeiling(WxtcbError):

@@ -26,6 +26,7 @@ R = TypeVar("R", bound=Reply)
 
 MOST_RESENDS: Final = 10
 MOST_UNACCEPTED: Final = 3
+LONG: Final = 20
 
 
 @attrs.define(eq=False)
@@ -142,7 +143,7 @@ class Exchange:
         if isinstance(outcome, Cancelled):
             return outcome
         hide = request.body.secrets if request.token is None else (*request.body.secrets, request.token)
-        return read_outcome(endpoint, outcome, hide)
+        return read_outcome(endpoint, _blot(outcome, request.token), hide)
 
     async def _observed(self, call: _Call[R]) -> R:
         path, started = call.endpoint.path, self.now()
@@ -262,6 +263,15 @@ class Exchange:
         call.spent += wait
 
 
+def _blot(outcome: Answer | Failure | TooLarge, token: Secret | None) -> Answer | Failure | TooLarge:
+    """Take the token out of an answer that repeats it; it is too long to stand there by chance."""
+    if token is None or not isinstance(outcome, Answer) or len(token.reveal()) < LONG:
+        return outcome
+    if (value := token.reveal().encode()) not in outcome.body:
+        return outcome
+    return attrs.evolve(outcome, body=outcome.body.replace(value, b"***"))
+
+
 def read_outcome(
     endpoint: Endpoint[R], outcome: Answer | Failure | TooLarge, hide: tuple[Secret, ...]
 ) -> R | WxtcbError:
@@ -271,7 +281,7 @@ def read_outcome(
             return read_reply(endpoint, body, hide)
         case Answer(status, body):
             redirect = 300 <= status < 400
-            reason = "a redirect, which is never followed" if redirect else excerpt(body, hide)
+            reason = "a redirect, which is never followed" if redirect else excerpt(endpoint, body, hide)
             return BadReply(reason, endpoint=endpoint.path, status=status, lasting=redirect)
         case TooLarge(status):
             reason = f"a reply of more than {MAX_REPLY >> 20} MiB"

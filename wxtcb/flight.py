@@ -62,7 +62,8 @@ class Flight(Generic[T]):
         if not self.landed.is_set():
             self._error = _closed()
             self.landed.set()
-        self._task.cancel()
+        if not self._task.cancelling():  # once: a second would break into the clean-up that the first began
+            self._task.cancel()
 
     async def aclose(self) -> None:
         """Cancel, and wait for the end of the work."""

@@ -19,6 +19,7 @@ from wxtcb.errors import (
     Busy,
     CloudFault,
     MinuteLimit,
+    TicketError,
     TokenDead,
     TransportError,
     WxtcbError,
@@ -67,6 +68,8 @@ def cause_of(error: WxtcbError) -> Cause:
             return Cause.LOST if error.sent else Cause.NOT_SENT
         case BadReply():
             return _cause_of_page(error)
+        case TicketError(passing=True):
+            return Cause.NOT_SENT
         case ApiError():
             return next((cause for kind, cause in _API_CAUSES if isinstance(error, kind)), Cause.REFUSED)
         case _:

@@ -28,7 +28,8 @@ SPELLINGS: Final = "wxtcb.spellings"
 
 _RID = re.compile(r"\brid:\s*([0-9A-Za-z-]+)")
 _BOM = b"\xef\xbb\xbf"
-_UNESCAPED: Final = re.compile(r"[\w.~@-]*", re.ASCII)
+_UNESCAPED: Final = re.compile(r"[\w.~-]*", re.ASCII)
+_QUOTED: Final = 4096
 _PLAIN: Final = frozenset({str, int, bool})
 
 
@@ -99,7 +100,7 @@ def read_reply(endpoint: Endpoint[R], data: bytes, hide: tuple[Secret, ...] = ()
     try:
         fields = orjson.loads(data.removeprefix(_BOM))
     except orjson.JSONDecodeError as error:
-        return bad(_why_not_json(data, error, hide))
+        return bad(_why_not_json(endpoint, data, error, hide))
     if not isinstance(fields, dict):
         return bad(f"the reply is a JSON {type(fields).__name__}, not an object")
     errcode = fields.get("errcode", 0)
@@ -132,24 +133,29 @@ def _refusal(endpoint: Endpoint[Reply], errcode: int, errmsg: object, hide: tupl
     return api_error(errcode, text, endpoint=endpoint.path, rid=found and found[1], tokenless=tokenless)
 
 
-def _why_not_json(data: bytes, error: orjson.JSONDecodeError, hide: tuple[Secret, ...]) -> str:
+def _why_not_json(
+    endpoint: Endpoint[Reply], data: bytes, error: orjson.JSONDecodeError, hide: tuple[Secret, ...]
+) -> str:
     if not data:
         return "the reply is empty"
-    return f"the reply is not JSON (line {error.lineno}, column {error.colno}): {excerpt(data, hide)}"
+    return f"the reply is not JSON (line {error.lineno}, column {error.colno}): {excerpt(endpoint, data, hide)}"
 
 
-def excerpt(data: bytes, hide: tuple[Secret, ...]) -> str:
+def excerpt(endpoint: Endpoint[Reply], data: bytes, hide: tuple[Secret, ...]) -> str:
     """Quote the beginning of a page that is no reply, without tags and without the values of *hide*.
 
-    What begins like JSON is not quoted at all: it may be a reply cut short, with a new token in it. Nor is anything
-    while a secret could stand there escaped.
+    Only the size is told of what may hold a secret that cannot be blotted out: a new token in a page that is, or holds,
+    JSON or answers a call whose reply is secret; a secret that could stand there escaped.
     """
     size = f"{len(data)} bytes"
-    data = data.removeprefix(_BOM)
-    if data.lstrip()[:1] in (b"{", b"[") or not all(_UNESCAPED.fullmatch(secret.reveal()) for secret in hide):
+    if not endpoint.reply.keeps_raw or not all(_UNESCAPED.fullmatch(secret.reveal()) for secret in hide):
         return size
-    text = redact(data.decode(errors="replace"), *hide)
-    return f"{size}, {' '.join(re.sub(r'<[^>]*>', ' ', text[:4096]).split())[:120]!r}"
+    margin = 6 * max((len(secret.reveal()) for secret in hide), default=0)
+    head = redact(data[: _QUOTED + margin].decode(errors="replace"), *hide)
+    if len(data) > _QUOTED + margin:
+        head = head[: len(head) - margin]  # a secret that was cut through is in there
+    text = " ".join(re.sub(r"<[^>]*>", " ", head).split())
+    return size if "{" in text or "[" in text else f"{size}, {text[:120]!r}"
 
 
 def raw(reply: Reply) -> Mapping[str, object]:

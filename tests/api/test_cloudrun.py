@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import traceback
 
 import pytest
 
 import wxtcb
 from wxtcb.api import cloudrun
+from wxtcb.errors import InvalidArgument
 
 DONE = {"errcode": 0, "errmsg": "ok"}
 LEAST = {"env_id": "test-6gxk23no5605e14f", "service_name": "ss1", "is_public": True}
@@ -144,3 +146,11 @@ async def test_a_name_that_exists_is_refused_with_the_platforms_words(session, p
     with pytest.raises(wxtcb.RequestRefused, match=re.escape("service exists *** rid: 5f-1")) as refused:
         await cloudrun.establish_cloudbaserun_server(session, server)
     assert (refused.value.errcode, refused.value.rid, len(platform.sent)) == (40097, "5f-1", 1)
+
+
+def test_no_password_shows_when_a_server_is_refused():
+    """A dict where an `EsInfo` belongs is the commonest mistake, and holds the password in clear."""
+    with pytest.raises(InvalidArgument) as caught:
+        cloudrun.Server(env_id="e", service_name="s", is_public=True, es_info={"password": "S3CRET"})
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
+    assert not [frame for frame in frames if frame.filename != __file__ and "S3CRET" in str(frame.locals)]

@@ -253,3 +253,14 @@ async def test_timeout_names_the_failure_that_hid_the_environment(session, wecha
     wechat.usual[PATH] = Failure("no connection", sent=False)
     with pytest.raises(EnvironmentTimeout, match="the last look failed: no connection"):
         await environment.wait_until_normal(session, "e1", timeout=300)
+
+
+async def test_timeout_before_any_look_does_not_say_that_it_is_not_listed(new_session):
+    """Nobody has looked, so nobody knows."""
+
+    async def never():
+        await asyncio.get_running_loop().create_future()
+
+    async with new_session(ticket=never) as session:
+        with pytest.raises(EnvironmentTimeout, match="no look succeeded"):
+            await environment.wait_until_normal(session, "e1", timeout=1)

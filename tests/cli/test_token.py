@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,12 @@ def test_no_ticket_is_told_from_a_refused_one(
     for ticket, code in (("", 2), ("ticket@@@wrong", 3)):
         path.write_text(ticket)
         assert cli("token", "--fetch").exit_code == code
+
+
+def test_a_token_is_never_written_to_standard_error(platform: Platform) -> None:
+    """A full disk behind standard output loses it, rather than leave it in a log."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "wxtcb", "token", "--fetch", "--reveal"]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert "it is lost" in ended.stderr
+    assert platform.box.world.tokens._token not in ended.stderr

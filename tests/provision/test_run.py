@@ -9,6 +9,7 @@ import pytest
 import wxtcb
 from wxtcb.provision import (
     Outcome,
+    Provisioner,
     Step,
     StepDone,
     StepFailed,
@@ -193,7 +194,7 @@ async def test_looks_that_never_work_end_with_the_time(rig: Rig) -> None:
     rig.box.faults.script(LIST, [None])
     rig.box.faults.errcode(40097, path=LIST)
     entry = (await rig.provision(plain(1), timeout=0.05)).tenants[0]
-    assert "still not listed after 0.05 s" in entry.story
+    assert "not seen: no look succeeded after 0.05 s" in entry.story
 
 
 async def test_without_a_look_there_is_no_create(rig: Rig) -> None:
@@ -219,3 +220,10 @@ async def test_a_failed_step_is_told_when_it_fails(rig: Rig) -> None:
     told = await rig.told(plain(1))
     failed = [event for event in told if isinstance(event, StepFailed)]
     assert [event.problem for event in failed] == list(told[-1].report.problems)
+
+
+async def test_a_platform_that_is_not_on_this_machine_is_refused() -> None:
+    """Nothing is kept on disk, so a crash would lose track of what is billed."""
+    session = wxtcb.Session(component_appid="wx0", component_appsecret="s")
+    with pytest.raises(wxtcb.InvalidArgument, match="not on this machine"):
+        Provisioner(session)

@@ -24,7 +24,7 @@ async def test_an_environment_that_vanishes_fails_before_its_time(new_session, w
     wechat.usual[CREATE] = {"errcode": 0, "env": "e1", "tranid": "t"}
     wechat.play(LIST, listed(), listed("UNAVAILABLE"))
     wechat.usual[LIST] = listed()
-    async with new_session() as session, Provisioner(session) as provisioner:
+    async with new_session(base_url="http://127.0.0.1:1") as session, Provisioner(session) as provisioner:
         report = await provisioner.apply([Tenant("a", alias="x")]).wait()
     entry = report.tenants[0]
     assert (entry.outcome, entry.env) == (Outcome.FAILED, "e1")
@@ -39,7 +39,7 @@ async def test_a_cancel_before_a_service_is_sent_again_leaves_it_unknown(new_ses
     wechat.play(LIST, listed())
     wechat.usual[LIST] = listed("NORMAL")
     wechat.usual[ESTABLISH] = -1000
-    async with new_session() as session, Provisioner(session) as provisioner:
+    async with new_session(base_url="http://127.0.0.1:1") as session, Provisioner(session) as provisioner:
         run = provisioner.apply([Tenant("a", alias="x", services=[API])])
         async for event in run.events():
             if isinstance(event, StepDone) and event.step is Step.NORMAL:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import random
+import traceback
 from types import SimpleNamespace
 
 import attrs
@@ -665,3 +666,36 @@ async def test_busy_token_call_is_transient():
     await rig.token()
     assert isinstance(rig.emitted(RenewalFailed)[0].error, Busy)
     assert clock() == pytest.approx(1001)
+
+
+async def test_tokens_that_the_store_could_not_keep_count_against_the_ceiling():
+    """A store that is broken does not lift the ceiling."""
+
+    async def fail(*args, **kwargs):
+        raise OSError
+
+    store = MemoryStore(asyncio.get_running_loop().time)
+    broken = SimpleNamespace(load=store.load, save=fail, mint_ages=store.mint_ages)
+    rig = Rig(store=broken, max_fetches_per_hour=3)
+    for _ in range(3):
+        rig.cache.expire(await rig.token(), 40001)
+    assert isinstance(await catch(rig.token()), TokenCeiling)
+    assert rig.fetches == 3
+
+
+async def test_event_of_a_failed_renewal_shows_no_frame_of_a_foreign_source():
+    """What a hook keeps of a failure holds neither the ticket nor the store's address."""
+
+    async def load(appid):
+        address = "S3CRET address"
+        try:
+            {}[address]
+        except KeyError as error:
+            raise WxtcbError("the store is down") from error
+
+    rig = Rig(store=SimpleNamespace(load=load))
+    await catch(rig.token())
+    [event, *_] = rig.emitted(RenewalFailed)
+    assert (event.error.__cause__, event.error.__context__) == (None, None)
+    story = "".join(traceback.TracebackException.from_exception(event.error, capture_locals=True).format())
+    assert "S3CRET" not in story

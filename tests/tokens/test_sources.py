@@ -25,6 +25,7 @@ from wxtcb.errors import (
 )
 from wxtcb.exchange import Exchange
 from wxtcb.gate import Gate
+from wxtcb.retry import Cause, cause_of
 from wxtcb.secret import Secret
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN, ComponentTicket, is_transient
 from wxtcb.transport import Answer, Cancelled, Failure, TooLarge
@@ -134,7 +135,8 @@ async def test_fetch_cancelled_while_it_asks_for_the_ticket_is_cancelled(desk):
 async def test_own_error_of_a_ticket_source_passes_as_it_is(desk):
     """A ticket source may raise a WxtcbError of its choice."""
     desk.ticket = TicketError("mine")
-    assert await desk.failure() is desk.ticket
+    error = await desk.failure()
+    assert (type(error), str(error), error.passing) == (TicketError, "mine", False)
 
 
 @pytest.mark.parametrize(("errcode", "kind"), [(40001, SecretRefused), (40125, SecretRefused), (61005, TicketRefused)])
@@ -258,3 +260,26 @@ async def test_ticket_that_is_no_text_is_a_ticket_error(desk, ticket):
     assert isinstance(error, TicketError)
     assert type(ticket).__name__ in str(error)
     assert "@@@" not in str(error)
+
+
+async def test_timeout_of_the_source_itself_is_told_as_its_failure(desk):
+    """Only what took as long as is allowed is said to have taken that long."""
+    desk.ticket = TimeoutError("redis")
+    assert "failed (TimeoutError in " in str(await desk.failure())
+
+
+async def test_ticket_that_is_no_proper_text_is_a_ticket_error(desk):
+    """Bytes of the environment that are no UTF-8 arrive as lone surrogates."""
+    desk.ticket = "ticket@@@\udcff"
+    error = await desk.failure()
+    assert isinstance(error, TicketError)
+    assert "Unicode" in str(error)
+
+
+async def test_failing_ticket_source_may_do_better_the_next_time(desk):
+    """A hiccup of it is no reason to give up; no ticket at all is."""
+    desk.ticket = ConnectionError()
+    assert is_transient(await desk.failure())
+    assert cause_of(await desk.failure()) is Cause.NOT_SENT
+    desk.ticket = None
+    assert not is_transient(await desk.failure())

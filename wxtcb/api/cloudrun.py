@@ -49,6 +49,7 @@ class VpcInfo:
     create_type: int | None = attrs.field(default=None, validator=kind_is(int))
 
 
+@forgetful
 @attrs.frozen(kw_only=True)
 class Server:
     """A cloud-hosting service to be created.

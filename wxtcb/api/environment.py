@@ -192,10 +192,7 @@ async def wait_until_normal(session: Session, env: str, *, timeout: float = 600.
     except TimeoutError:
         if not deadline.expired():
             raise
-    seen = watch.status or "not listed"
-    hidden = f"; the last look failed: {watch.failure.reason}" if watch.failure else ""
-    message = f"still {seen} after {timeout:g} s; it may become NORMAL later{hidden}"
-    raise EnvironmentTimeout(message, env=env, status=watch.status)
+    raise watch.overdue(timeout)
 
 
 async def _watch(session: Session, watch: Watch, interval: float) -> EnvInfo:
@@ -227,13 +224,14 @@ class Watch:
     failure: WxtcbError | None = None
     missing_since: float | None = None
     missing_looks: int = 0
+    looked: bool = False
 
     def judge(self, look: Look[EnvList]) -> EnvInfo | None:
         """Return the environment once it is NORMAL, None to look again.
 
         Raises `EnvironmentHalted`, and `EnvironmentGone` after three looks in a row and 30 seconds without it.
         """
-        self.failure = None
+        self.failure, self.looked = None, True
         found = look.seen.by_env.get(self.env)
         if found is None:
             self._miss(look.started_at)
@@ -243,6 +241,13 @@ class Watch:
             message = "HALTED: the platform stopped it (over quota or blocked); see its page in the console"
             raise EnvironmentHalted(message, env=self.env, status=found.status)
         return found if found.status == "NORMAL" else None
+
+    def overdue(self, timeout: float) -> EnvironmentTimeout:
+        """Make the error of *timeout* seconds that were not enough."""
+        seen = f"still {self.status or 'not listed'}" if self.looked else "not seen: no look succeeded"
+        hidden = f"; the last look failed: {self.failure.reason}" if self.failure else ""
+        message = f"{seen} after {timeout:g} s; it may become NORMAL later{hidden}"
+        return EnvironmentTimeout(message, env=self.env, status=self.status)
 
     def fail(self, error: WxtcbError) -> None:
         """Note that a look failed; raise *error* if the next one would fail the same."""

@@ -22,11 +22,12 @@ class Patient:
     """A stream whose failures do not end the run behind it, nor change its exit code.
 
     When nobody reads it any more, the rest goes nowhere. When it fails otherwise (a full disk), that is said once at
-    `spare`, and the rest goes there.
+    `spare`, and the rest goes there, unless it is `private`.
     """
 
     stream: TextIO
     spare: TextIO | None = None
+    private: bool = False
 
     def write(self, text: str) -> int:
         self._insist(lambda: self.stream.write(text))
@@ -56,15 +57,23 @@ class Patient:
             with _nowhere() as nowhere:
                 os.dup2(nowhere.fileno(), self.stream.fileno())
             return
-        spare.write(f"The output cannot be written ({error.strerror}); the rest of it follows here.\n")
+        rest = "it is lost" if self.private else "the rest of it follows here"
+        spare.write(f"The output cannot be written ({error.strerror}); {rest}.\n")
         spare.flush()
-        os.dup2(spare.fileno(), self.stream.fileno())
+        with _nowhere() as nowhere:
+            os.dup2((nowhere if self.private else spare).fileno(), self.stream.fileno())
 
 
 def be_patient() -> None:
     """Make both standard streams patient, and let them write every letter in some way."""
     sys.stderr = _patient(sys.stderr)
     sys.stdout = _patient(sys.stdout, sys.stderr)
+
+
+def be_private() -> None:
+    """Let nothing that is meant for standard output go to standard error, which logs keep."""
+    if isinstance(stream := cast("object", sys.stdout), Patient):
+        stream.private = True
 
 
 def _patient(stream: TextIO | None, spare: TextIO | None = None) -> TextIO:

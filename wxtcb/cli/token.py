@@ -7,6 +7,7 @@ import os
 import sys
 
 from wxtcb.api.token import api_component_token
+from wxtcb.cli.output import be_private
 from wxtcb.cli.settings import STORE, VARIABLES, Settings, read_settings
 from wxtcb.errors import InvalidArgument
 from wxtcb.tokens.sources import ComponentToken
@@ -20,6 +21,7 @@ def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
         sys.stdout.write("".join(f"{name}: {_state(name)}\n" for name in (*VARIABLES, STORE)))
         sys.stdout.write("No token was fetched, and none is kept between commands; --fetch fetches one.\n")
         return 0
+    be_private()
     settings = read_settings(os.environ)
     if not settings.on_loopback and not own_token:
         raise InvalidArgument(

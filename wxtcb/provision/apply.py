@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
+from typing import Self, cast
 
 import anyio
 import attrs
 
-from wxtcb.arguments import check_count, check_kind, check_seconds, field_is
+from wxtcb.arguments import check_count, check_kind, check_seconds, field_is, is_loopback
 from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.provision.crew import Pace
 from wxtcb.provision.run import Run
@@ -19,6 +19,12 @@ from wxtcb.session import Session
 
 def _check_session(name: str, value: object) -> None:
     check_kind(name, value, Session)
+    base_url = cast("Session", value).base_url
+    if not is_loopback(base_url):
+        raise InvalidArgument(
+            f"{name}: {base_url} is not on this machine. Nothing is kept on disk yet, so a crash would lose track of "
+            "environments that are billed: until then provisioning runs against the sandbox or loopback only"
+        )
 
 
 def _check_namespace(name: str, value: object) -> None:
@@ -49,7 +55,8 @@ class Provisioner:
     meet everybody (ticket, secret, address, permission, a closed session) stops the run, and an exhausted quota the
     creates; the rest is reported `unfinished`.
 
-    The limits of this form: nothing is kept on disk, so a crash loses track of environments that are billed; two
+    The limits of this form: nothing is kept on disk, so a crash loses track of environments that are billed, and a
+    session on any platform but the sandbox or loopback is refused (`InvalidArgument`); two
     programs at work on the same aliases do not know of each other; found environments are not adopted.
     """
 

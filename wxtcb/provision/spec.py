@@ -12,7 +12,17 @@ from typing import Any, Final, Self
 import attrs
 
 from wxtcb.api.cloudrun import Server
-from wxtcb.arguments import as_texts, as_tuple, check_alias, check_kind, check_list, check_text, check_texts, kind_is
+from wxtcb.arguments import (
+    as_texts,
+    as_tuple,
+    check_alias,
+    check_kind,
+    check_list,
+    check_text,
+    check_texts,
+    forgetful,
+    kind_is,
+)
 from wxtcb.errors import InvalidArgument
 
 LATER: Final = "(not open yet)"
@@ -47,6 +57,7 @@ def _without_env(server: Server) -> Server:
     return attrs.evolve(server, env_id=LATER)
 
 
+@forgetful
 @attrs.frozen
 class Service:
     """A cloud-hosting service of an environment that is not open yet: a `Server` whose `env_id` does not count.

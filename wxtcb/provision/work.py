@@ -106,9 +106,7 @@ class Work:
         """Return the error of an environment that took too long, if it did."""
         if now - self.since < timeout:
             return None
-        status = self.watch.status
-        message = f"still {status or 'not listed'} after {timeout:g} s; it may become NORMAL later"
-        return EnvironmentTimeout(message, env=self.watch.env, status=status)
+        return self.watch.overdue(timeout)
 
 
 def problem_of(step: Step, error: WxtcbError, service: str | None = None, doubt: Doubt | None = None) -> Problem:
@@ -128,4 +126,6 @@ def hits_everybody(error: WxtcbError) -> bool:
     """Tell whether every other tenant would meet the same error."""
     if isinstance(error, NotPermitted):
         return error.errcode in _PLATFORM_LACKS
+    if isinstance(error, TicketError) and error.passing:
+        return False
     return isinstance(error, _FOR_EVERYBODY)

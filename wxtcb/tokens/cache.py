@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -69,6 +70,7 @@ class TokenCache:
     _failure: WxtcbError | None = attrs.field(init=False, default=None)
     _pause: float = attrs.field(init=False, default=0.0)
     _next_at: float = attrs.field(init=False, default=NEVER)
+    _unsaved: deque[float] = attrs.field(init=False, factory=lambda: deque[float](maxlen=1000))
     _closed: bool = attrs.field(init=False, default=False)
 
     def get(self) -> Token | None:
@@ -159,7 +161,7 @@ class TokenCache:
         try:
             kept = await self._find_or_mint()
         except WxtcbError as error:
-            failure = error
+            failure = copy.copy(error)  # without the frames of a foreign source or store, which hold secrets
         except Exception as error:
             failure = WxtcbError(f"the token store failed ({type(error).__name__} {place_of(error)})")
         else:
@@ -189,6 +191,7 @@ class TokenCache:
         try:
             return await self._keep(minted, age)
         except Exception as error:
+            self._unsaved.append(asked_at)
             self.observers.emit(StoreFailed(minted.generation, f"{type(error).__name__} {place_of(error)}"))
             return minted
 
@@ -206,7 +209,9 @@ class TokenCache:
     async def _stop_at_ceiling(self) -> None:
         if self.max_fetches_per_hour is None:
             return
-        ages = await self.store.mint_ages(self.component_appid)
+        now = self.now()
+        unsaved = [now - at for at in self._unsaved if at > now - HOUR]
+        ages = sorted((*await self.store.mint_ages(self.component_appid), *unsaved), reverse=True)
         if len(ages) >= self.max_fetches_per_hour:
             raise TokenCeiling(self.max_fetches_per_hour, HOUR - ages[-self.max_fetches_per_hour])
 

@@ -10,6 +10,7 @@ from typing import ClassVar, Final, Protocol
 
 import attrs
 
+from wxtcb.arguments import is_sendable
 from wxtcb.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.errors import ApiError, Busy, CloudFault, MinuteLimit, TicketError, TokenCeiling, WxtcbError
 from wxtcb.exchange import Exchange
@@ -53,7 +54,7 @@ class TokenSource(Protocol):
 def is_transient(error: WxtcbError) -> bool:
     """Tell whether a failed fetch may succeed soon, with the same credentials and the same ticket."""
     if isinstance(error, TicketError | TokenCeiling):
-        return False
+        return isinstance(error, TicketError) and error.passing
     return not isinstance(error, ApiError) or isinstance(error, Busy | CloudFault | MinuteLimit)
 
 
@@ -101,18 +102,19 @@ class ComponentTicket:
 
     async def _ask_for_ticket(self) -> Secret | WxtcbError:
         """Return the ticket, or what is wrong: what the source raises ends here, for its frames hold tickets."""
+        deadline = asyncio.timeout(self.patience)
         try:
-            async with asyncio.timeout(self.patience):
+            async with deadline:
                 ticket = await self.newest_ticket()
         except WxtcbError as error:
-            return error.with_traceback(None)
-        except TimeoutError:
-            return _no_ticket(f"the ticket source gave none within {self.patience:g} s")
+            return copy.copy(error)
         except asyncio.CancelledError:
             if _being_cancelled():
                 raise
             return _no_ticket("the ticket source was cancelled from within")
         except Exception as error:
+            if deadline.expired():
+                return _no_ticket(f"the ticket source gave none within {self.patience:g} s")
             return _no_ticket(f"the ticket source failed ({type(error).__name__} {place_of(error)})")
         return _as_secret(ticket)
 
@@ -130,7 +132,9 @@ def _being_cancelled() -> bool:
 
 
 def _no_ticket(reason: str) -> TicketError:
-    return TicketError(f"{reason}; no token was asked for")
+    error = TicketError(f"{reason}; no token was asked for")
+    error.passing = True
+    return error
 
 
 def place_of(error: Exception) -> str:
@@ -148,4 +152,6 @@ def _as_secret(ticket: object) -> Secret | TicketError:
         )
     if not isinstance(ticket, str | Secret):
         return _no_ticket(f"the ticket source gave a {type(ticket).__name__}, not a text")
+    if not is_sendable(ticket):
+        return _no_ticket("the ticket is no proper Unicode text")
     return Secret.of(ticket)
