@@ -220,3 +220,10 @@ def test_a_proxy_that_cannot_be_one_is_refused_without_quoting_it(url):
     with pytest.raises(InvalidArgument, match=r"^proxy must be") as refused:
         arguments.check_proxy(url)
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_token_in_the_query_is_refused_and_not_quoted():
+    """It would be overwritten, or shown: a token of the caller's own goes into ``token=``."""
+    with pytest.raises(InvalidArgument, match="token=") as caught:
+        arguments.check_query("the query", {"access_token": "S3CRET"})
+    assert "S3CRET" not in str(caught.value)

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+import wxtcb
 from wxtcb.provision import (
     Outcome,
     Provisioner,
@@ -16,6 +17,7 @@ from wxtcb.provision import (
     TenantFinished,
     TenantStarted,
 )
+from wxtcb.provision.work import hits_everybody
 from wxtcb.sandbox import Fault, Ready, Sandbox, Trouble
 
 from .conftest import Rig, connect
@@ -224,3 +226,11 @@ async def test_a_bug_of_ours_loses_nothing_that_was_done(rig: Rig, monkeypatch: 
         with pytest.raises(ExceptionGroup):
             await run.wait()
     assert run.report.tenants[0].env in rig.box.world.environments
+
+
+@pytest.mark.parametrize(("passing", "everybody"), [(False, True), (True, False)])
+def test_a_hiccup_of_the_ticket_source_stops_nobody_else(passing: bool, everybody: bool) -> None:
+    """No ticket is everybody's trouble; a source that failed once may do better for the next tenant."""
+    error = wxtcb.TicketError("no ticket")
+    error.passing = passing
+    assert hits_everybody(error) is everybody
