@@ -229,7 +229,7 @@ async def test_a_bug_of_ours_loses_nothing_that_was_done(rig: Rig, monkeypatch: 
 
 
 @pytest.mark.parametrize(("passing", "everybody"), [(False, True), (True, False)])
-def test_a_hiccup_of_the_ticket_source_stops_nobody_else(passing: bool, everybody: bool) -> None:
+def test_a_hiccup_of_the_ticket_source_stops_nobody_else(*, passing: bool, everybody: bool) -> None:
     """No ticket is everybody's trouble; a source that failed once may do better for the next tenant."""
     error = wxtcb.TicketError("no ticket")
     error.passing = passing
