@@ -86,8 +86,8 @@ async def connect():
     """Give a function that opens a transport; all of them close with the test."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(url, limits=Timeout(), **options):  # noqa: B008 - frozen
-            transport = AiohttpTransport.open(url, limits, **options)
+        async def start(url, limits=None, **options):
+            transport = AiohttpTransport.open(url, limits or Timeout(), **options)
             stack.push_async_callback(transport.aclose)
             return transport
 
