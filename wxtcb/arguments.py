@@ -167,7 +167,7 @@ def check_base_url(value: object, *, allow_http: bool) -> None:
     """Refuse a base_url that is incomplete, or that would show the token on the way."""
     check_text("base_url", value)
     url = None if _SPACE.search(str(value)) else _split(str(value))
-    if url is None or url.scheme not in ("http", "https") or not url.hostname:
+    if url is None:
         raise InvalidArgument("base_url must be http:// or https:// and a host, for instance https://api.weixin.qq.com")
     if url.username or url.password or url.query or url.fragment:
         raise InvalidArgument("base_url must hold no user, password, query or fragment")
@@ -180,8 +180,7 @@ def check_base_url(value: object, *, allow_http: bool) -> None:
 
 def check_proxy(value: str) -> None:
     """Refuse a proxy's URL that is incomplete, without quoting it: it may hold a password."""
-    url = _split(value)
-    if url is None or url.scheme not in ("http", "https") or not url.hostname:
+    if _split(value) is None:
         raise InvalidArgument("proxy must be http:// or https:// and a host")
 
 
@@ -192,9 +191,10 @@ def is_loopback(base_url: str) -> bool:
 
 
 def _split(url: str) -> SplitResult | None:
+    """Return the parts of an http or https URL with a host, or None if it is none."""
     try:
         parts = urlsplit(url)
         usable = parts.port != 0
     except ValueError:
         return None
-    return parts if usable else None
+    return parts if usable and parts.scheme in ("http", "https") and parts.hostname else None

@@ -133,11 +133,6 @@ def _ticket_source(ticket: str | Secret | TicketSource | None) -> TicketSource:
     return constant
 
 
-def _check_ceiling(name: str, value: object) -> None:
-    if value is not None:
-        check_count(name, value)
-
-
 def _check_partial(name: str, value: object) -> None:
     if value not in ("raise", "return"):
         raise InvalidArgument(f"{name} must be 'raise' or 'return', not {value!r}")
@@ -194,7 +189,7 @@ class Session:
     retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=instance_is(RetryPolicy, optional=False))
     timeout: Timeout = attrs.field(factory=Timeout, validator=instance_is(Timeout, optional=False))
     connections: int = attrs.field(default=100, validator=field_is(check_count))
-    max_fetches_per_hour: int | None = attrs.field(default=30, validator=field_is(_check_ceiling))
+    max_fetches_per_hour: int | None = attrs.field(default=30, validator=field_is(check_count, optional=True))
     allow_http: bool = False
     base_url: str = attrs.field(
         default="https://api.weixin.qq.com",

@@ -27,16 +27,6 @@ def _check_session(name: str, value: object) -> None:
         )
 
 
-def _check_namespace(name: str, value: object) -> None:
-    if value is not None:
-        check_name(name, value)
-
-
-def _check_ceiling(name: str, value: object) -> None:
-    if value is not None:
-        check_count(name, value)
-
-
 @attrs.define(eq=False)
 class Provisioner:
     """Takes tenants through environment, NORMAL, share and services; a failure of one is no other's.
@@ -65,8 +55,8 @@ class Provisioner:
     timeout: float = attrs.field(default=600.0, kw_only=True, validator=field_is(check_seconds))
     interval: float = attrs.field(default=5.0, kw_only=True, validator=field_is(check_seconds))
     grace: float = attrs.field(default=5.0, kw_only=True, validator=field_is(check_seconds))
-    max_failures: int | None = attrs.field(default=None, kw_only=True, validator=field_is(_check_ceiling))
-    namespace: str | None = attrs.field(default=None, kw_only=True, validator=field_is(_check_namespace))
+    max_failures: int | None = attrs.field(default=None, kw_only=True, validator=field_is(check_count, optional=True))
+    namespace: str | None = attrs.field(default=None, kw_only=True, validator=field_is(check_name, optional=True))
     _runs: list[Run] = attrs.field(init=False, factory=list[Run])
     _open: bool = attrs.field(init=False, default=False)
 
