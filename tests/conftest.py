@@ -11,7 +11,6 @@ import gc
 import inspect
 import selectors
 from collections import deque
-from types import SimpleNamespace
 
 import attrs
 import orjson
@@ -19,7 +18,7 @@ import pytest
 
 from wxtcb import session as session_module
 from wxtcb.session import Session
-from wxtcb.transport import Answer, Cancelled
+from wxtcb.transport import Answer, Cancelled, HeldBack
 
 TOKEN_PATH = "/cgi-bin/component/api_component_token"
 CREDENTIALS = {
@@ -131,6 +130,8 @@ class Platform:
         return len(self.sent_to(TOKEN_PATH))
 
     async def send(self, request):
+        if request.is_withheld():
+            return HeldBack()
         self.requests.append(request)
         self.times.append(asyncio.get_running_loop().time())
         script = self.scripts.get(request.path)
@@ -170,7 +171,7 @@ def wechat():
 @pytest.fixture
 def new_session(wechat, monkeypatch):
     """Give a function that builds sessions whose transport is `wechat`."""
-    monkeypatch.setattr(session_module, "AiohttpTransport", SimpleNamespace(open=lambda *_, **__: wechat))
+    monkeypatch.setattr(session_module, "open_transport", lambda *_, **__: wechat)
 
     def build(**options):
         return Session(**{**CREDENTIALS, **options})

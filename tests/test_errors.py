@@ -82,6 +82,7 @@ WAITS = [errors.EnvironmentNotReady, errors.EnvironmentTimeout, errors.Environme
 PLAIN = [errors.WxtcbError, errors.InvalidArgument, errors.SessionClosed, errors.WrongLoop, errors.TicketError]
 ONE_OF_EACH = [
     *(kind("words", endpoint=PATH) for kind in PLAIN),
+    errors.Withheld(endpoint=PATH),
     errors.TokenCeiling(30, 12.0),
     errors.TransportError("no reply in time", endpoint=PATH, sent=True, timeout=True),
     errors.BadReply("a redirect", endpoint=PATH, status=302, lasting=True),

@@ -15,6 +15,7 @@ import pytest
 
 from wxtcb.api import environment
 from wxtcb.api.environment import BATCH_SHARE_ENV, CREATE_ENV, DESCRIBE_ENVS
+from wxtcb.direct import DirectTransport
 from wxtcb.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.errors import (
     Busy,
@@ -581,8 +582,8 @@ async def test_session_opens_a_real_transport():
     async with Session(component_appid="wx0", component_appsecret="s", timeout=Timeout(connect=1, reply=2)) as session:
         transport = session._core.running.transport
         assert transport.timeout == Timeout(connect=1, reply=2)
-        assert transport.owned
-    assert transport.http.closed
+        assert isinstance(transport, DirectTransport)
+    assert transport._connector.closed
 
 
 @pytest.mark.parametrize(

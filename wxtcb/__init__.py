@@ -34,6 +34,7 @@ from wxtcb.errors import (
     TokenCeiling,
     TokenDead,
     TransportError,
+    Withheld,
     WrongLoop,
     WxtcbError,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "TokenCeiling",
     "TokenDead",
     "TransportError",
+    "Withheld",
     "WrongLoop",
     "WxtcbError",
     "api",

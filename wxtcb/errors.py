@@ -2,6 +2,7 @@
 
     WxtcbError
     ├── InvalidArgument         refused before anything was sent (also a ValueError)
+    ├── Withheld                `may_send` kept a call, or its next attempt, from being sent
     ├── SessionClosed           the session is not open, or no longer
     ├── WrongLoop               the session belongs to another event loop or process
     ├── TicketError             no usable component_verify_ticket
@@ -77,6 +78,20 @@ def _restore(kind: type[WxtcbError], args: tuple[object, ...]) -> WxtcbError:
 
 class InvalidArgument(WxtcbError, ValueError):
     """An argument breaks a documented rule; nothing was sent."""
+
+
+class Withheld(WxtcbError):
+    """`may_send` of ``Session.with_options`` said no, so this attempt was not sent.
+
+    Earlier attempts of the same call may have been: `maybe_acted` counts those that may have taken effect.
+    """
+
+    def __init__(self, *, endpoint: str) -> None:
+        super().__init__(
+            f"{endpoint}: withheld by may_send. This attempt was not sent.",
+            endpoint=endpoint,
+            reason="withheld by may_send",
+        )
 
 
 class SessionClosed(WxtcbError):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 import attrs
 
 from wxtcb.endpoint import Credential, Endpoint, Repeat, Reply, mark
-from wxtcb.errors import ApiError, BadReply, OutcomeUnknown, SessionClosed, TransportError, WxtcbError
+from wxtcb.errors import ApiError, BadReply, OutcomeUnknown, SessionClosed, TransportError, Withheld, WxtcbError
 from wxtcb.events import Abandoned, CallFinished, CallStarted, MayHaveActed, Observers, PathPaused, Retrying
 from wxtcb.retry import MAY_HAVE_ACTED, Cause, RetryPolicy, RetryQuota, Verdict, cause_of, judge
-from wxtcb.transport import MAX_REPLY, Answer, Cancelled, Failure, Request, TooLarge, Transport
+from wxtcb.transport import MAX_REPLY, Answer, Cancelled, Failure, HeldBack, Request, TooLarge, Transport
 from wxtcb.wire import Body, excerpt, read_reply
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class _Call(Generic[R]):
     credentials: Credentials
     observers: Observers
     number: int
+    may_send: Callable[[], bool] | None
     sends: int = 0
     attempts: int = 0
     spent: float = 0.0
@@ -132,9 +133,10 @@ class Exchange:
         credentials: Credentials,
         observers: Observers,
         query: Mapping[str, str] | None = None,
+        may_send: Callable[[], bool] | None = None,
     ) -> R:
         """Send *body* until it is answered or may not be sent again; return the reply or raise the last real error."""
-        call = _Call(endpoint, body, query, policy, credentials, observers, next(self._numbers))
+        call = _Call(endpoint, body, query, policy, credentials, observers, next(self._numbers), may_send)
         return await (self._observed(call) if observers else self._guarded(call))
 
     async def attempt(self, endpoint: Endpoint[R], request: Request) -> R | WxtcbError | Cancelled:
@@ -142,6 +144,8 @@ class Exchange:
         outcome = await self.transport.send(request)
         if isinstance(outcome, Cancelled):
             return outcome
+        if isinstance(outcome, HeldBack):
+            return Withheld(endpoint=endpoint.path)
         hide = request.body.secrets if request.token is None else (*request.body.secrets, request.token)
         return read_outcome(endpoint, _blot(outcome, request.token), hide)
 
@@ -186,7 +190,7 @@ class Exchange:
                 token = call.credentials.get() or await call.credentials.wait()
             sent_at = self.now()
             call.sends += 1
-            request = Request(endpoint.path, call.body, token.value if token else None, call.query)
+            request = Request(endpoint.path, call.body, token.value if token else None, call.query, call.may_send)
             result = await self.attempt(endpoint, request)
             call.spent += self.now() - sent_at
             if isinstance(result, Reply):
@@ -194,6 +198,7 @@ class Exchange:
             if isinstance(result, Cancelled):
                 call.maybe_acted += result.sent and endpoint.repeat is not Repeat.READ
                 raise asyncio.CancelledError(*result.args)
+            call.sends -= isinstance(result, Withheld)
             await self._recover(call, result, token)
 
     async def _admit(self, call: _Call[R]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import ssl as tls
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, Self, TypeVar, cast
 
 import aiohttp
@@ -23,6 +23,7 @@ from wxtcb.arguments import (
     forgetful,
     instance_is,
 )
+from wxtcb.direct import open_transport
 from wxtcb.endpoint import Endpoint, Reply
 from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed, WrongLoop
 from wxtcb.events import Hook, Observers
@@ -34,7 +35,7 @@ from wxtcb.sweep import Sweep
 from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.sources import ComponentTicket, TicketSource
 from wxtcb.tokens.stores import MemoryStore, TokenStore
-from wxtcb.transport import AiohttpTransport, Timeout
+from wxtcb.transport import Timeout, Transport
 from wxtcb.wire import check_readable, encode
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class _Running:
     """What exists while a session is open."""
 
     loop: asyncio.AbstractEventLoop
-    transport: AiohttpTransport
+    transport: Transport
     gate: Gate
     exchange: Exchange
     cache: TokenCache
@@ -160,6 +161,12 @@ def _hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
     return kept
 
 
+def _asker(may_send: Callable[[], bool] | None) -> Callable[[], bool] | None:
+    if may_send is not None and (not callable(may_send) or inspect.iscoroutinefunction(may_send)):
+        raise InvalidArgument("may_send must be a callable that returns a bool, and no coroutine function")
+    return may_send
+
+
 def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> None:
     check_base_url(value, allow_http=session.allow_http)
 
@@ -207,6 +214,7 @@ class Session:
     )
     _core: _Core = attrs.field(init=False, repr=False, factory=_Core)
     _is_view: bool = attrs.field(init=False, repr=False, default=False)
+    _may_send: Callable[[], bool] | None = attrs.field(init=False, repr=False, default=None)
 
     async def __aenter__(self) -> Self:
         self._refuse_on_view("entered")
@@ -233,17 +241,24 @@ class Session:
         await running.aclose()
 
     def with_options(
-        self, *, retry: RetryPolicy | None = None, partial: Partial | None = None, hooks: Iterable[Hook] = ()
+        self,
+        *,
+        retry: RetryPolicy | None = None,
+        partial: Partial | None = None,
+        hooks: Iterable[Hook] = (),
+        may_send: Callable[[], bool] | None = None,
     ) -> Self:
         """Return a view with other options on the same connections and token; it cannot be entered or closed.
 
-        Its calls are told to *hooks* besides those of the session; renewals of the token are not.
+        Its calls are told to *hooks* besides those of the session; renewals of the token are not. *may_send* is asked
+        right before each of its requests would leave, those of later attempts too; False ends the call with `Withheld`.
         """
         view = attrs.evolve(
             self, retry=retry or self.retry, partial=partial or self.partial, hooks=(*self.hooks, *_hooks(hooks))
         )
         object.__setattr__(view, "_core", self._core)
         object.__setattr__(view, "_is_view", True)
+        object.__setattr__(view, "_may_send", _asker(may_send) or self._may_send)
         return view
 
     async def call(
@@ -260,7 +275,7 @@ class Session:
         raised, never renewed. The overall deadline is yours (``asyncio.timeout``).
 
         Raises `ApiError`, `TransportError`, `BadReply`, `OutcomeUnknown`, `PartialFailure`, `InvalidArgument` (nothing
-        was sent), `SessionClosed`, `WrongLoop`, and what keeps the token from being renewed: `TicketError`,
+        was sent), `Withheld`, `SessionClosed`, `WrongLoop`, and what keeps the token from being renewed: `TicketError`,
         `TokenCeiling`.
         """
         own = None if token is None else _fixed(token)
@@ -273,7 +288,13 @@ class Session:
         del body
         credentials = own or running.cache
         reply = await running.exchange.call(
-            endpoint, encoded, policy=self.retry, credentials=credentials, observers=self._observers, query=query
+            endpoint,
+            encoded,
+            policy=self.retry,
+            credentials=credentials,
+            observers=self._observers,
+            query=query,
+            may_send=self._may_send,
         )
         if (failed := reply.failed) and self.partial == "raise":
             raise PartialFailure(reply, failed, endpoint=endpoint.path)
@@ -294,7 +315,7 @@ class Session:
     def _open(self) -> _Running:
         loop = asyncio.get_running_loop()
         observers = self._observers
-        transport = AiohttpTransport.open(
+        transport = open_transport(
             self.base_url.rstrip("/"), self.timeout, http=self.http, proxy=self.proxy, ssl=self.ssl
         )
         gate = Gate(self.connections, loop.time)

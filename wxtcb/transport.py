@@ -1,17 +1,21 @@
 """One attempt over HTTP: a request in; an answer out, or a failure that knows whether anything was sent.
 
-This is the only module that sees aiohttp, and the only one where its errors become ours. They, and the URLs, carry the
-token, so they never leave `AiohttpTransport.send`: what went wrong is returned as a value.
+This is where aiohttp's errors become ours. They, and the URLs, carry the token, so they never leave the `send` of a
+transport: what went wrong is returned as a value. `AiohttpTransport` stands on `aiohttp.ClientSession`; the faster one
+is in `wxtcb.direct`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl as tls
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import aiohttp
 import attrs
+from aiohttp.http import HttpProcessingError
 from aiohttp.payload import Payload
 from yarl import URL
 
@@ -25,8 +29,10 @@ if TYPE_CHECKING:
     from wxtcb.secret import Secret
     from wxtcb.wire import Body
 
+T = TypeVar("T")
+
 MAX_REPLY: Final = 32 * 1024 * 1024
-_HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
+HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
 
 
 @attrs.frozen(kw_only=True)
@@ -51,12 +57,25 @@ class Timeout:
 
 @attrs.frozen
 class Request:
-    """One attempt to be made; its repr shows no secret."""
+    """One attempt to be made; its repr shows no secret.
+
+    A transport asks `may_send` right before the first byte leaves, and sends nothing if the answer is False.
+    """
 
     path: str
     body: Body
     token: Secret | None = None
     query: Mapping[str, str] | None = None
+    may_send: Callable[[], bool] | None = attrs.field(default=None, repr=False)
+
+    def is_withheld(self) -> bool:
+        """Ask `may_send`. One that raises withholds the request; the loop's exception handler is told why."""
+        try:
+            return self.may_send is not None and not self.may_send()
+        except Exception as error:
+            context = {"message": "may_send raised, so nothing was sent", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+            return True
 
 
 @attrs.frozen
@@ -95,7 +114,12 @@ class Cancelled:
     sent: bool
 
 
-Outcome = Answer | Failure | TooLarge | Cancelled
+@attrs.frozen
+class HeldBack:
+    """Nothing was sent, for `Request.may_send` said no."""
+
+
+Outcome = Answer | Failure | TooLarge | Cancelled | HeldBack
 
 
 class Transport(Protocol):
@@ -106,21 +130,58 @@ class Transport(Protocol):
     async def aclose(self) -> None: ...
 
 
+@attrs.define(eq=False)
+class Prepared(Generic[T]):
+    """What `make` makes of a request without its body, kept per path for as long as the token stays the same."""
+
+    make: Callable[[Request], T]
+    _kept: dict[str, T] = attrs.field(init=False, factory=dict, repr=False)
+    _token: Secret | None = attrs.field(init=False, default=None)
+
+    def of(self, request: Request) -> T:
+        if request.query:
+            return self.make(request)
+        if self._token is not request.token:
+            self._kept.clear()
+            self._token = request.token
+        made = self._kept.get(request.path)
+        if made is None:
+            made = self._kept[request.path] = self.make(request)
+        return made
+
+
+def url_of(base_url: str, request: Request) -> URL:
+    """Return the URL of *request*, token included."""
+    query = dict(request.query or {})
+    if request.token:
+        query["access_token"] = request.token.reveal()
+    return URL(base_url + request.path).with_query(query)
+
+
+class _Refusal(Exception):
+    """Keeps a body from leaving."""
+
+
 class _TrackedBody(Payload):
-    """A body that knows whether it began to leave."""
+    """The body of a request, which knows whether it began to leave; one that is withheld does not."""
 
     _value: bytes
     _autoclose = True
 
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data, content_type=_HEADERS["Content-Type"])
-        self._size = len(data)
+    def __init__(self, request: Request) -> None:
+        super().__init__(request.body.data, content_type=HEADERS["Content-Type"])
+        self._size = len(request.body.data)
+        self._request = request
         self.left = False
+        self.withheld = False
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return self._value.decode(encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
+        self.withheld = self._request.is_withheld()
+        if self.withheld:
+            raise _Refusal
         self.left = True
         await writer.write(self._value)
 
@@ -138,8 +199,11 @@ class AiohttpTransport:
     _limits: aiohttp.ClientTimeout = attrs.field(
         init=False, default=attrs.Factory(lambda self: self.timeout.for_aiohttp(), takes_self=True)
     )
-    _urls: dict[str, URL] = attrs.field(init=False, factory=dict, repr=False)
-    _urls_of: Secret | None = attrs.field(init=False, default=None)
+    _urls: Prepared[URL] = attrs.field(
+        init=False,
+        repr=False,
+        default=attrs.Factory(lambda self: Prepared(functools.partial(url_of, self.base_url)), takes_self=True),
+    )
 
     @classmethod
     def open(
@@ -157,17 +221,17 @@ class AiohttpTransport:
         mine = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=_HEADERS,
+            headers=HEADERS,
         )
         return cls(base_url, timeout, mine, owned=True, proxy=proxy, ssl=ssl)
 
     async def send(self, request: Request) -> Outcome:
-        body = _TrackedBody(request.body.data)
+        body = _TrackedBody(request)
         try:
             response = await self.http.post(
-                self._url(request),
+                self._urls.of(request),
                 data=body,
-                headers=None if self.owned else _HEADERS,
+                headers=None if self.owned else HEADERS,
                 allow_redirects=False,
                 auto_decompress=True,
                 middlewares=(),
@@ -178,30 +242,13 @@ class AiohttpTransport:
             )
             return await _read(response)
         except asyncio.CancelledError as error:
-            return Cancelled(error.args, sent=body.left)
+            return explain_cancelled(error, sent=body.left, closed=self.http.closed)
         except Exception as error:
-            return _explain(error, sent=body.left)
+            return HeldBack() if body.withheld else explain(error, sent=body.left)
 
     async def aclose(self) -> None:
         if self.owned:
             await self.http.close()
-
-    def _url(self, request: Request) -> URL:
-        if request.query:
-            return self._build(request)
-        if self._urls_of is not request.token:
-            self._urls.clear()
-            self._urls_of = request.token
-        url = self._urls.get(request.path)
-        if url is None:
-            url = self._urls[request.path] = self._build(request)
-        return url
-
-    def _build(self, request: Request) -> URL:
-        query = dict(request.query or {})
-        if request.token:
-            query["access_token"] = request.token.reveal()
-        return URL(self.base_url + request.path).with_query(query)
 
 
 async def _read(response: aiohttp.ClientResponse) -> Answer | TooLarge:
@@ -209,20 +256,35 @@ async def _read(response: aiohttp.ClientResponse) -> Answer | TooLarge:
     length = response.content_length
     if length is not None and length <= MAX_REPLY and "Content-Encoding" not in response.headers:
         return Answer(response.status, await response.read())
-    chunks = bytearray()
     async with response:
-        async for chunk in response.content.iter_any():
-            chunks += chunk
-            if len(chunks) > MAX_REPLY:
-                response.close()
-                return TooLarge(response.status)
-    return Answer(response.status, bytes(chunks))
+        body = await read_bounded(response.content)
+        if body is None:
+            response.close()
+            return TooLarge(response.status)
+    return Answer(response.status, body)
 
 
-def _explain(error: Exception, *, sent: bool) -> Failure:
+async def read_bounded(stream: aiohttp.StreamReader) -> bytes | None:
+    """Read *stream* to its end and return the whole, or None as soon as that is more than `MAX_REPLY`."""
+    chunks = bytearray()
+    while chunk := await stream.readany():
+        chunks += chunk
+        if len(chunks) > MAX_REPLY:
+            return None
+    return bytes(chunks)
+
+
+def explain_cancelled(error: asyncio.CancelledError, *, sent: bool, closed: bool) -> Cancelled | Failure:
+    """Tell whether the caller was cancelled, or only a look-up of aiohttp's, which ends so when its pool is closed."""
+    task = asyncio.current_task()
+    if closed and task is not None and not task.cancelling():
+        return Failure("the connections were closed", sent=sent, closed=not sent)
+    return Cancelled(error.args, sent=sent)
+
+
+def explain(error: Exception, *, sent: bool) -> Failure:
+    """Turn what aiohttp raised into words without secrets."""
     match error:
-        case aiohttp.ConnectionTimeoutError():
-            return Failure("no connection in time", sent=False, timeout=True)
         case TimeoutError():
             return Failure("no reply in time" if sent else "no connection in time", sent=sent, timeout=True)
         case aiohttp.ClientConnectorDNSError():
@@ -235,6 +297,8 @@ def _explain(error: Exception, *, sent: bool) -> Failure:
             return Failure("the TLS handshake failed", sent=False)
         case aiohttp.ClientConnectorError():
             return Failure(f"no connection ({error.os_error.strerror or 'refused'})", sent=False)
+        case aiohttp.ClientResponseError() | HttpProcessingError():
+            return Failure("the reply is no HTTP", sent=sent)
         case aiohttp.ClientPayloadError():
             return Failure("the reply was cut off or cannot be decompressed", sent=sent)
         case RuntimeError() if not sent:

@@ -3,108 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
-import socket
 import ssl
 import traceback
 
 import aiohttp
-import attrs
 import pytest
 
 from wxtcb import transport as transport_module
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
-from wxtcb.transport import AiohttpTransport, Answer, Cancelled, Failure, Request, Timeout, TooLarge
+from wxtcb.transport import Answer, Cancelled, Failure, Request, Timeout, TooLarge
 from wxtcb.wire import Body
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\n" + b'{"errcode":0}'
-TOKEN = Secret("T0KEN-of-the-test")
-REQUEST = Request("/tcb/x", Body(b'{"a":1}'), TOKEN)
-BRISK = Timeout(connect=0.1, reply=0.1)
-
-
-@attrs.define(eq=False)
-class Server:
-    """A raw HTTP server: `answer` gets the number of a request (from 1) and returns bytes, or None to say nothing.
-
-    Where `answer` returns an Exception class, the connection is closed without a word.
-    """
-
-    answer: object
-    read_body: bool = True
-    requests: list = attrs.field(factory=list)
-    connections: int = 0
-    came: asyncio.Event = attrs.field(factory=asyncio.Event)
-    gone: asyncio.Event = attrs.field(factory=asyncio.Event)
-    url: str = ""
-
-    async def serve(self, reader, writer):
-        self.connections += 1
-        try:
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-                while await self._serve_one(reader, writer):
-                    pass
-        finally:
-            writer.close()
-            self.gone.set()
-
-    async def _serve_one(self, reader, writer):
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        size = int(head.lower().split("content-length:")[1].split()[0])
-        body = await reader.readexactly(size) if self.read_body else b""
-        self.requests.append((head, body))
-        self.came.set()
-        data = self.answer(len(self.requests))
-        if data is None:
-            await reader.read()
-        if not isinstance(data, bytes):
-            return False
-        writer.write(data)
-        await writer.drain()
-        return b"Connection: close" not in data
-
-
-@pytest.fixture
-async def serve():
-    """Give a function that starts a `Server`; all of them stop with the test."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def start(answer, **options):
-            server = Server(answer if callable(answer) else lambda _: answer, **options)
-            listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-            stack.callback(listener.close)
-            server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-            return server
-
-        yield start
-
-
-@pytest.fixture
-async def connect():
-    """Give a function that opens a transport; all of them close with the test."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def start(url, limits=None, **options):
-            transport = AiohttpTransport.open(url, limits or Timeout(), **options)
-            stack.push_async_callback(transport.aclose)
-            return transport
-
-        yield start
-
-
-@pytest.fixture
-def free_port():
-    """Give a port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def plain(body, *headers, status="200 OK"):
-    """Write an answer that ends with the connection unless *headers* say more."""
-    return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode() + body
+from .rig import BRISK, OK, REQUEST, TOKEN, plain
 
 
 async def test_answer_comes_back_whatever_its_status_and_type(serve, connect):
@@ -173,10 +85,10 @@ class Resolver(aiohttp.abc.AbstractResolver):
         pass
 
 
-async def test_name_that_cannot_be_resolved_is_known_as_not_sent(connect):
+async def test_name_that_cannot_be_resolved_is_known_as_not_sent(connect_plain):
     """A DNS failure says so, and that nothing was sent."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver())) as http:
-        outcome = await (await connect("https://api.example", http=http)).send(REQUEST)
+        outcome = await (await connect_plain("https://api.example", http=http)).send(REQUEST)
     assert outcome == Failure("the host name cannot be resolved", sent=False)
 
 
@@ -241,12 +153,6 @@ async def test_gzip_is_decoded(serve, connect):
     data = gzip.compress(b'{"errcode":0}')
     server = await serve(plain(data, "Content-Encoding: gzip", f"Content-Length: {len(data)}"))
     assert await (await connect(server.url)).send(REQUEST) == Answer(200, b'{"errcode":0}')
-
-
-@pytest.fixture
-def small_replies(monkeypatch):
-    """Lower the bound on replies to 1 MiB."""
-    monkeypatch.setattr(transport_module, "MAX_REPLY", 1 << 20)
 
 
 BIG = b"x" * (1 << 21)
@@ -361,26 +267,26 @@ class FailingConnector(aiohttp.TCPConnector):
     ],
     ids=["certificate", "timeout", "value", "key", "no strerror"],
 )
-async def test_whatever_the_connector_raises_becomes_a_failure_that_was_not_sent(connect, make, reason):
+async def test_whatever_the_connector_raises_becomes_a_failure_that_was_not_sent(connect_plain, make, reason):
     """No exception leaves `send`, for its traceback and its text would carry the token."""
     connector = FailingConnector()
     connector.make = make
     async with aiohttp.ClientSession(connector=connector) as http:
-        outcome = await (await connect("https://api.example", http=http)).send(REQUEST)
+        outcome = await (await connect_plain("https://api.example", http=http)).send(REQUEST)
     assert (outcome.reason, outcome.sent) == (reason, False)
 
 
-async def test_proxy_that_refuses_is_known_as_not_sent(serve, connect, free_port):
+async def test_proxy_that_refuses_is_known_as_not_sent(serve, connect_plain, free_port):
     """Where the proxy cannot be reached, nothing was sent, and its address with the password is not told."""
     server = await serve(OK)
     proxy = Secret(f"http://user:pr0xyword@127.0.0.1:{free_port}")
-    transport = await connect(server.url, proxy=proxy)
+    transport = await connect_plain(server.url, proxy=proxy)
     assert await transport.send(REQUEST) == Failure("the proxy cannot be used", sent=False)
     assert "pr0xyword" not in repr(transport)
     assert server.requests == []
 
 
-async def test_proxy_that_denies_the_tunnel_is_known_as_not_sent(connect):
+async def test_proxy_that_denies_the_tunnel_is_known_as_not_sent(connect_plain):
     """A proxy that answers CONNECT with an error has passed nothing on."""
 
     async def deny(reader, writer):
@@ -391,60 +297,60 @@ async def test_proxy_that_denies_the_tunnel_is_known_as_not_sent(connect):
 
     listener = await asyncio.start_server(deny, "127.0.0.1", 0)
     proxy = Secret(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
-    outcome = await (await connect("https://api.example", proxy=proxy)).send(REQUEST)
+    outcome = await (await connect_plain("https://api.example", proxy=proxy)).send(REQUEST)
     listener.close()
     assert outcome == Failure("the proxy cannot be used", sent=False)
 
 
-async def test_request_goes_through_the_proxy(serve, connect):
+async def test_request_goes_through_the_proxy(serve, connect_plain):
     """With a proxy the request is made to it."""
     server = await serve(OK)
-    outcome = await (await connect("http://api.example", proxy=Secret(server.url))).send(REQUEST)
+    outcome = await (await connect_plain("http://api.example", proxy=Secret(server.url))).send(REQUEST)
     assert outcome == Answer(200, b'{"errcode":0}')
     assert server.requests[0][0].startswith("POST http://api.example/tcb/x?")
 
 
-async def test_foreign_session_stays_open(serve, connect):
+async def test_foreign_session_stays_open(serve, connect_plain):
     """An aiohttp session of the caller's is used, and is the caller's to close."""
     server = await serve(OK)
     async with aiohttp.ClientSession(headers={"X-Mine": "yes"}) as http:
-        transport = await connect(server.url, http=http)
+        transport = await connect_plain(server.url, http=http)
         await transport.send(REQUEST)
         await transport.aclose()
         assert not http.closed
     assert "X-Mine: yes" in server.requests[0][0]
 
 
-async def test_own_session_is_closed(connect):
+async def test_own_session_is_closed(connect_plain):
     """The pool we opened we close."""
-    transport = await connect("http://127.0.0.1:1")
+    transport = await connect_plain("http://127.0.0.1:1")
     await transport.aclose()
     assert transport.http.closed
 
 
-async def test_own_pool_has_no_limit_of_its_own(connect):
+async def test_own_pool_has_no_limit_of_its_own(connect_plain):
     """The gate alone bounds the calls: aiohttp's pool lets newcomers overtake."""
-    transport = await connect("http://127.0.0.1:1")
+    transport = await connect_plain("http://127.0.0.1:1")
     assert transport.http.connector.limit == 0
     assert transport.http.connector.limit_per_host == 0
 
 
-async def test_foreign_raise_for_status_changes_nothing(serve, connect):
+async def test_foreign_raise_for_status_changes_nothing(serve, connect_plain):
     """A session that raises for statuses still gives us the answer."""
     server = await serve(plain(b"no", "Content-Length: 2", status="502 Bad"))
     async with aiohttp.ClientSession(raise_for_status=True) as http:
-        assert await (await connect(server.url, http=http)).send(REQUEST) == Answer(502, b"no")
+        assert await (await connect_plain(server.url, http=http)).send(REQUEST) == Answer(502, b"no")
 
 
-async def test_foreign_timeouts_do_not_replace_ours(serve, connect):
+async def test_foreign_timeouts_do_not_replace_ours(serve, connect_plain):
     """A session without timeouts does not make us wait for ever."""
     server = await serve(None)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http:
-        outcome = await (await connect(server.url, BRISK, http=http)).send(REQUEST)
+        outcome = await (await connect_plain(server.url, BRISK, http=http)).send(REQUEST)
     assert outcome == Failure("no reply in time", sent=True, timeout=True)
 
 
-async def test_foreign_middleware_cannot_send_again(serve, connect):
+async def test_foreign_middleware_cannot_send_again(serve, connect_plain):
     """A retrying middleware of the caller's session never repeats a call: a create would bill twice."""
     server = await serve(plain(b"", "Content-Length: 0", status="502 Bad"))
 
@@ -454,31 +360,31 @@ async def test_foreign_middleware_cannot_send_again(serve, connect):
         return await handler(request)
 
     async with aiohttp.ClientSession(middlewares=(retry,)) as http:
-        await (await connect(server.url, http=http)).send(REQUEST)
+        await (await connect_plain(server.url, http=http)).send(REQUEST)
     assert len(server.requests) == 1
 
 
-async def test_foreign_session_that_does_not_decompress_changes_nothing(serve, connect):
+async def test_foreign_session_that_does_not_decompress_changes_nothing(serve, connect_plain):
     """Compressed replies are decoded even when the caller's session leaves it as it is."""
     data = gzip.compress(b"{}")
     server = await serve(plain(data, "Content-Encoding: gzip", f"Content-Length: {len(data)}"))
     async with aiohttp.ClientSession(auto_decompress=False) as http:
-        assert await (await connect(server.url, http=http)).send(REQUEST) == Answer(200, b"{}")
+        assert await (await connect_plain(server.url, http=http)).send(REQUEST) == Answer(200, b"{}")
 
 
-async def test_foreign_default_headers_do_not_replace_our_content_type(serve, connect):
+async def test_foreign_default_headers_do_not_replace_our_content_type(serve, connect_plain):
     """The body is announced as JSON whatever the caller's session says by default."""
     server = await serve(OK)
     async with aiohttp.ClientSession(headers={"Content-Type": "text/plain"}) as http:
-        await (await connect(server.url, http=http)).send(REQUEST)
+        await (await connect_plain(server.url, http=http)).send(REQUEST)
     assert "Content-Type: application/json" in server.requests[0][0]
 
 
-async def test_closed_foreign_session_is_known_as_not_sent(connect):
+async def test_closed_foreign_session_is_known_as_not_sent(connect_plain):
     """A session that its owner closed says so."""
     http = aiohttp.ClientSession()
     await http.close()
-    outcome = await (await connect("http://127.0.0.1:1", http=http)).send(REQUEST)
+    outcome = await (await connect_plain("http://127.0.0.1:1", http=http)).send(REQUEST)
     assert outcome == Failure("the aiohttp session is closed", sent=False, closed=True)
 
 
@@ -504,7 +410,7 @@ async def test_cancelled_attempt_says_that_it_was_sent(serve, connect):
     await server.gone.wait()
 
 
-async def test_cancelled_attempt_says_that_nothing_was_sent_when_it_was_still_connecting(connect):
+async def test_cancelled_attempt_says_that_nothing_was_sent_when_it_was_still_connecting(connect_plain):
     """Cancelled before there was a connection: not sent."""
     begun = asyncio.Event()
 
@@ -514,13 +420,13 @@ async def test_cancelled_attempt_says_that_nothing_was_sent_when_it_was_still_co
             await asyncio.Event().wait()
 
     async with aiohttp.ClientSession(connector=Slow()) as http:
-        call = asyncio.create_task((await connect("http://127.0.0.1:1", http=http)).send(REQUEST))
+        call = asyncio.create_task((await connect_plain("http://127.0.0.1:1", http=http)).send(REQUEST))
         await begun.wait()
         call.cancel()
         assert await call == Cancelled((), sent=False)
 
 
-async def test_raising_trace_of_a_foreign_session_becomes_a_failure(serve, connect):
+async def test_raising_trace_of_a_foreign_session_becomes_a_failure(serve, connect_plain):
     """A bug in the caller's tracing does not carry our URL out in a traceback."""
     server = await serve(OK)
 
@@ -530,7 +436,7 @@ async def test_raising_trace_of_a_foreign_session_becomes_a_failure(serve, conne
     trace = aiohttp.TraceConfig()
     trace.on_request_end.append(break_down)
     async with aiohttp.ClientSession(trace_configs=[trace]) as http:
-        outcome = await (await connect(server.url, http=http)).send(REQUEST)
+        outcome = await (await connect_plain(server.url, http=http)).send(REQUEST)
     assert outcome == Failure("the connection was lost (LookupError)", sent=True)
 
 
@@ -553,7 +459,7 @@ async def test_repr_of_everything_shows_no_token(serve, connect):
 
 def test_body_can_be_read_as_text():
     """The client library asks a payload for its text where it shows one."""
-    assert transport_module._TrackedBody(b'{"a":1}').decode() == '{"a":1}'
+    assert transport_module._TrackedBody(REQUEST).decode() == '{"a":1}'
 
 
 async def test_no_warning_and_no_task_is_left_by_failures(serve, connect):

@@ -1,0 +1,1 @@
+"""Both transports, on real sockets."""
