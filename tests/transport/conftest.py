@@ -46,14 +46,19 @@ def scheme(request):
 
 
 @pytest.fixture
-async def serve(scheme, server_tls):
+def secured(scheme, server_tls):
+    """Give what a server needs for the scheme of the test, or None."""
+    return server_tls if scheme == "tls" else None
+
+
+@pytest.fixture
+async def serve(secured):
     """Give a function that starts a `Server`; all of them stop with the test."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(answer, **options):
             server = Server(answer if callable(answer) else lambda _: answer, **options)
-            secured = {"ssl": server_tls} if scheme == "tls" else {}
-            listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, **secured)
+            listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=secured)
             stack.callback(listener.close)
             prefix = "https" if secured else "http"
             server.url = f"{prefix}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
@@ -67,16 +72,16 @@ async def listen():
     """Give a function that serves each connection by a coroutine function; all end with the test."""
     listeners, tasks = [], set()
 
-    async def start(serve_one):
+    async def start(serve_one, secured=None):
         async def handle(reader, writer):
             tasks.add(asyncio.current_task())
             with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 await serve_one(reader, writer)
             writer.close()
 
-        listener = await asyncio.start_server(handle, "127.0.0.1", 0)
+        listener = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=secured)
         listeners.append(listener)
-        return f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        return f"{'https' if secured else 'http'}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
 
     yield start
     for listener in listeners:
