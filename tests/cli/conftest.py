@@ -40,7 +40,7 @@ def no_survivors() -> Iterator[None]:
 def cli() -> Cli:
     """Run a command in this process; its streams are no terminals."""
     runner = CliRunner()
-    return lambda *words: runner.invoke(app, [str(word) for word in words])
+    return lambda *words, stdin=None: runner.invoke(app, [str(word) for word in words], input=stdin)
 
 
 @pytest.fixture

@@ -10,24 +10,44 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import wxtcb
 from wxtcb import cli as command_line
+from wxtcb.api.environment import CREATE_ENV
+from wxtcb.cli.listing import _facts, _print_table
 
 from .children import start
 from .conftest import Cli
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], *([name, "--help"] for name in ("provision", "sandbox", "endpoints", "token"))]
+    "words", [[], ["--help"], *([name, "-h"] for name in ("provision", "call", "sandbox", "endpoints", "token"))]
 )
-def test_help_fits_80_columns(cli: Cli, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_help_fits_80_columns(cli: Cli, words: list[str], columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No line is longer, and nobody is told to give a credential as an argument."""
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", columns)
     result = cli(*words)
-    assert result.exit_code == 0
-    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert result.exit_code == (0 if words else 2)
+    assert max(map(len, result.output.splitlines())) <= 80
     assert "--ticket" not in result.stdout
+
+
+def test_many_options_stand_in_groups(cli: Cli) -> None:
+    """And few in one list; an argument is called what the usage calls it."""
+    many, few = cli("provision", "--help").stdout, cli("call", "--help").stdout
+    assert "\nPace:\n  --concurrency N" in many
+    assert "\nOptions:\n  --yes" in few
+    assert "\nLeave:\n" not in few
+    assert "\n  JSON | @FILE | -  Its body" in few
+
+
+def test_help_loads_nothing_that_a_command_stands_on() -> None:
+    """So that it, and completion, come quickly."""
+    code = "import sys, wxtcb.cli.app; print({*sys.modules} & {'rich', 'wxtcb.provision', 'wxtcb.sandbox'})"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=10)
+    assert ended.stdout == "set()\n"
 
 
 def test_the_version_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,13 +84,14 @@ def test_endpoints_are_json_on_request(cli: Cli) -> None:
     assert set(rows[0]) == {"name", "path", "reply", "repeat", "credential"}
 
 
-def test_endpoints_fit_a_narrow_terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The path then stands below the name."""
-    monkeypatch.setattr("wxtcb.cli.output._PIPED", 80)
-    lines = cli("endpoints").stdout.splitlines()
-    assert max(map(len, lines)) <= 80
-    assert lines[1].split() == ["create_env", "NewEnv", "once", "component"]
-    assert lines[2].split() == ["/componenttcb/createenv"]
+@pytest.mark.parametrize(("width", "lines"), [(80, 2), (200, 1)])
+def test_endpoints_fit_a_terminal(capsys: pytest.CaptureFixture[str], width: int, lines: int) -> None:
+    """Where it is narrow, the path stands below the name."""
+    _print_table(Console(width=width, force_terminal=True, highlight=False), [_facts(CREATE_ENV)])
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 1 + lines
+    assert max(map(len, printed)) <= width
+    assert " ".join(printed[1:]).split().count("/componenttcb/createenv") == 1
 
 
 def test_a_pipe_that_closes_is_no_matter() -> None:

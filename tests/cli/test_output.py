@@ -1,47 +1,26 @@
-"""Streams whose reader leaves, or that lack letters."""
+"""What is written: one line stays one line, and columns stand straight."""
 
 from __future__ import annotations
 
 import io
-import os
-import sys
+import unicodedata
 
 import pytest
+from rich.console import Console
 
-from wxtcb.cli.output import Patient, be_patient, printable
+from wxtcb.cli.output import columns, print_table, printable
 
-
-def test_writing_to_nobody_is_no_error() -> None:
-    """Neither the write that overflows the buffer nor the flush at the end; afterwards all goes nowhere."""
-    read, write = os.pipe()
-    os.close(read)
-    with os.fdopen(write, "w") as stream:
-        patient = Patient(stream)
-        text = "x" * (1 << 20)
-        assert patient.write(text) == len(text)
-        patient.flush()
-        assert patient.write("more") == 4
-        assert patient.fileno() == stream.fileno()
+ROWS = [
+    ["tenant", "alias", "remark"],
+    ["商户１", "shop-a", "一家在北京的书店专卖旧书"],
+    ["a", "コンニチハ", "a shop in Hangzhou"],
+    ["한국어", "c", ""],
+]
 
 
-def test_a_flush_to_nobody_is_no_error() -> None:
-    """What was buffered before the reader left is let go."""
-    read, write = os.pipe()
-    with os.fdopen(write, "w") as stream:
-        patient = Patient(stream)
-        patient.write("x")
-        os.close(read)
-        patient.flush()
-
-
-def test_streams_of_other_kinds_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that has put a buffer there gets its text."""
-    buffer, errors = io.StringIO(), io.StringIO()
-    monkeypatch.setattr(sys, "stdout", buffer)
-    monkeypatch.setattr(sys, "stderr", errors)
-    be_patient()
-    sys.stdout.write("商户")
-    assert buffer.getvalue() == "商户"
+def width_of(text: str) -> int:
+    """Count the cells of a terminal that *text* takes, as the Unicode database has it."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def test_only_what_can_be_printed_stays() -> None:
@@ -49,13 +28,51 @@ def test_only_what_can_be_printed_stays() -> None:
     assert printable("商户 a\x1b[31m\n") == "商户 a\\x1b[31m\\n"
 
 
-class Broken(io.StringIO):
-    """A stream without a descriptor, that takes nothing."""
+def test_columns_stand_straight_with_wide_letters() -> None:
+    """A Chinese, Japanese or Korean letter counts as the two cells it takes, in a pipe as in a terminal."""
+    lines = list(columns(ROWS))
+    starts = {width_of(line[: line.index(row[2])]) for line, row in zip(lines, ROWS, strict=True) if row[2]}
+    assert starts == {20}
+    assert lines == list(columns(ROWS, 80))
+    assert lines[-1] == "한국어  c"
 
-    def write(self, text: str) -> int:
-        raise OSError
+
+@pytest.mark.parametrize("width", [28, 33, 40])
+def test_what_does_not_fit_goes_on_below(width: int) -> None:
+    """No line is wider than the terminal, the columns stay, and no letter is lost."""
+    lines = list(columns(ROWS, width))
+    assert max(map(width_of, lines)) <= width
+    assert len(lines) > len(ROWS)
+    assert sorted("".join("".join(map("".join, ROWS)).split())) == sorted("".join("".join(lines).split()))
 
 
-def test_what_no_stream_takes_is_let_go() -> None:
-    """Where it cannot be led elsewhere either, nothing is raised and nothing is tried for ever."""
-    assert Patient(Broken(), Broken()).write("x") == 1
+def test_words_stay_whole_where_they_fit() -> None:
+    """A remark is broken between words."""
+    assert list(columns([["a", "a shop in Hangzhou"]], 14)) == ["a  a shop in", "   Hangzhou"]
+
+
+def test_the_widest_columns_give_way() -> None:
+    """What is narrow stays on one line."""
+    line = next(columns([["name", "x" * 50, "y" * 60]], 80))
+    assert line.startswith(f"name  {'x' * 36}  {'y' * 36}")
+
+
+def test_a_terminal_too_narrow_for_anything_loses_nothing() -> None:
+    """Each column keeps a few cells."""
+    assert list(columns([["abcdefghij", "klm"]], 2)) == ["abcdefgh  klm", "ij"]
+
+
+def test_a_pipe_gets_a_line_per_row_whatever_its_width() -> None:
+    """Nothing is folded or cut."""
+    screen = Console(file=io.StringIO(), width=1000, markup=False)
+    print_table(screen, ["name", "remark"], [["a", "长" * 2000], ["b\n", "[bold]x[/bold]"]])
+    assert screen.file.getvalue().splitlines() == ["name  remark", f"a     {'长' * 2000}", "b\\n   [bold]x[/bold]"]
+
+
+def test_a_terminal_gets_its_own_width() -> None:
+    """And a bold header."""
+    screen = Console(file=io.StringIO(), width=30, force_terminal=True, markup=False, highlight=False)
+    print_table(screen, ["name", "remark"], [["a", "长" * 20]])
+    header, first, second = screen.file.getvalue().splitlines()
+    assert header == "\x1b[1mname  remark\x1b[0m"
+    assert [first, second] == [f"a     {'长' * 12}", f"      {'长' * 8}"]

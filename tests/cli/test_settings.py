@@ -84,3 +84,19 @@ async def test_a_ticket_file_that_fails_is_named(tmp_path: Path, data: bytes | N
 async def test_a_ticket_that_is_given_is_the_newest() -> None:
     """There is no other."""
     assert (await read_settings(GIVEN).newest_ticket()).reveal() == "ticket@@@1"
+
+
+def test_a_ticket_is_asked_for_only_where_one_is_needed() -> None:
+    """Without one there is none in the session either."""
+    settings = read_settings({**GIVEN, "WXTCB_TICKET": ""}, needs_ticket=False)
+    assert not settings.ticket
+    assert settings.session().component_appid == "wx1"
+
+
+def test_only_a_foreign_platform_demands_own_token() -> None:
+    """A token of the sandbox voids nobody's."""
+    foreign = read_settings(GIVEN)
+    with pytest.raises(InvalidArgument, match=r"^plan: a new token of https://api.weixin.qq.com may void"):
+        foreign.demand_own_token("plan", given=False)
+    foreign.demand_own_token("plan", given=True)
+    read_settings({**GIVEN, "WXTCB_BASE_URL": "http://127.0.0.1:1"}).demand_own_token("plan", given=False)

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from .children import start
 from .conftest import Cli, Platform
+from .test_ending import wait_for
 
 
 def test_it_shows_what_is_set_and_no_value(cli: Cli, platform: Platform) -> None:
     """Nothing is sent."""
     result = cli("token")
     assert result.exit_code == 0
-    assert "WXTCB_TICKET: set\nWXTCB_TICKET_FILE: not set\n" in result.stdout
+    assert "WXTCB_TICKET               set\nWXTCB_TICKET_FILE          not set\n" in result.stdout
+    assert f"Ready for {platform.box.url}.\n" in result.stdout
     assert "No token was fetched" in result.stdout
     assert platform.box.ticket not in result.output
     assert len(platform.box.seen) == 0
+
+
+def test_it_tells_what_is_missing(cli: Cli) -> None:
+    """In the words of the commands that need it."""
+    result = cli("token")
+    assert result.exit_code == 0
+    assert "Not ready: not set in the environment: WXTCB_COMPONENT_APPID, WXTCB_COMPONENT_APPSECRET" in result.stdout
+
+
+def test_it_tells_that_a_token_needs_leave(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it would be fetched from a platform that is not on this machine."""
+    monkeypatch.setenv("WXTCB_BASE_URL", "https://nowhere.invalid")
+    assert "https://nowhere.invalid; what fetches a token there needs --own-token." in cli("token").stdout
 
 
 def test_fetch_tells_the_life_alone(cli: Cli, platform: Platform) -> None:
@@ -87,3 +104,14 @@ def test_a_token_is_never_written_to_standard_error(platform: Platform) -> None:
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
     assert "it is lost" in ended.stderr
     assert platform.box.world.tokens._token not in ended.stderr
+
+
+def test_a_fetch_that_is_cut_off_tells_what_it_may_have_done(platform: Platform) -> None:
+    """A token may have been minted; 130."""
+    platform.box.faults.hang(path="/cgi-bin/component/api_component_token")
+    process = start("token", "--fetch")
+    wait_for(platform, "/cgi-bin/component/api_component_token")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (130, "")
+    assert err == "Ctrl-C cut the fetch off: a token may have been minted, which may void another one.\n"

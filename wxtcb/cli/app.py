@@ -1,20 +1,32 @@
-"""The commands and their options."""
+"""The commands; each loads what it stands on when it runs, so that help and completion come quickly."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import logging
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from wxtcb.cli import token as token_command
-from wxtcb.cli.listing import print_endpoints
-from wxtcb.cli.output import be_patient, say
-from wxtcb.cli.provision import Options, provision
-from wxtcb.cli.sandbox import serve
+from wxtcb.cli.completion import rejoin_words
+from wxtcb.cli.help import PlainCommand
+from wxtcb.cli.options import (
+    AsJson,
+    CallBody,
+    CallName,
+    Concurrency,
+    JournalPath,
+    MaxFailures,
+    NormalWithin,
+    OwnToken,
+    Reveal,
+    Simulated,
+    TenantsFile,
+    Yes,
+)
+from wxtcb.cli.streams import be_patient
 from wxtcb.errors import ApiError, InvalidArgument, TicketError, WxtcbError
 from wxtcb.events import logger
 
@@ -23,18 +35,22 @@ RAISED: Final = 3
 INTERRUPTED: Final = 130
 app: Final = typer.Typer(
     name="wxtcb",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="WeChat Open Platform's batch cloud development. Credentials come from the environment only: "
-    "WXTCB_COMPONENT_APPID, WXTCB_COMPONENT_APPSECRET, WXTCB_TICKET or WXTCB_TICKET_FILE, WXTCB_BASE_URL.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="WeChat Open Platform's batch cloud development.\n\n"
+    "Credentials come from the environment only: WXTCB_COMPONENT_APPID, WXTCB_COMPONENT_APPSECRET, WXTCB_TICKET or "
+    "WXTCB_TICKET_FILE, and WXTCB_BASE_URL where it is not the real platform.",
+    epilog="First steps without an account: `wxtcb sandbox` in one terminal, and in another the lines that it prints, "
+    "then `wxtcb call describe_envs`.",
 )
 
 
 def main() -> None:
     """Run the command line; a reader of the output who leaves early disturbs nothing."""
     be_patient()
+    rejoin_words(os.environ)
     app(prog_name="wxtcb")
 
 
@@ -43,15 +59,18 @@ def _end(command: Callable[[], int]) -> None:
     try:
         code = command()
     except WxtcbError as error:
-        say(f"wxtcb: {error}")
-        code = _code_of(error)
+        code = _tell(error)
     except KeyboardInterrupt:
         code = INTERRUPTED
     raise typer.Exit(code)
 
 
-def _code_of(error: WxtcbError) -> int:
-    """Tell what was refused before anything was sent from what came of a call."""
+def _tell(error: WxtcbError) -> int:
+    """Say what went wrong; tell what was refused before anything was sent from what came of a call."""
+    from wxtcb.cli.output import printable, say
+
+    for line in (*f"wxtcb: {error}".splitlines(), *getattr(error, "__notes__", ())):
+        say(printable(line))
     unsent = isinstance(error, InvalidArgument | TicketError) and not isinstance(error, ApiError)
     return REFUSED if unsent else RAISED
 
@@ -87,34 +106,26 @@ def _root(
 
 @app.command(
     "provision",
+    cls=PlainCommand,
     short_help="Open environments for a file of tenants.",
-    help="Open environments for the tenants of FILE, share them, establish services.\n\n"
-    "Exit codes: 0 all done (awaiting confirmation counts as done); 2 refused before anything was sent; 3 something "
-    "failed, is unknown, in conflict or unfinished; 130 or 143 ended by Ctrl-C or SIGTERM, after the report.",
+    help="Open environments for the tenants of FILE, share them, establish services.",
+    epilog="Exit codes: 0 all done (awaiting confirmation counts as done); 2 refused before anything was sent; 3 "
+    "something failed, is unknown, in conflict or unfinished; 130 or 143 ended by Ctrl-C or SIGTERM, after the report.",
 )
 def _provision(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Tenants: .csv, .toml, .jsonl or .ndjson.", show_default=False)
-    ],
+    file: TenantsFile,
     *,
-    sandbox: Annotated[bool, typer.Option("--sandbox", help="Run against a simulated platform; never asks.")] = False,
-    journal: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Accepted, but nothing is kept yet.", show_default=False)
-    ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, metavar="N", help="Creates under way at a time.")] = 16,
-    timeout: Annotated[
-        float, typer.Option(min=0.001, metavar="SECONDS", help="Seconds an environment may take to be NORMAL.")
-    ] = 600.0,
-    max_failures: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Start no other tenant after so many failed.", show_default=False),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON document.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before spending.")] = False,
-    _own_token: Annotated[
-        bool, typer.Option("--own-token", help="Matters only for a platform that is not on this machine.")
-    ] = False,
+    sandbox: Simulated = False,
+    journal: JournalPath = None,
+    concurrency: Concurrency = 16,
+    timeout: NormalWithin = 600,
+    max_failures: MaxFailures = None,
+    as_json: AsJson = False,
+    yes: Yes = False,
+    _own_token: OwnToken = False,
 ) -> None:
+    from wxtcb.cli.provision import Options, provision
+
     options = Options(
         file=file,
         sandbox=sandbox,
@@ -128,37 +139,70 @@ def _provision(
     _end(lambda: provision(options))
 
 
-@app.command("sandbox", short_help="Simulate the platform on loopback.")
+@app.command(
+    "call",
+    cls=PlainCommand,
+    short_help="Make one call and print its reply.",
+    help="Make one call of the platform and print its reply as JSON.\n\n"
+    "A body that holds a password, a token or another secret is refused as an argument, which every program of the "
+    "machine can read: give it as @FILE or -. A call that adds something each time asks first, or needs --yes.\n\n"
+    "\b\nExamples:\n"
+    "  wxtcb call describe_envs\n"
+    '  wxtcb call create_env \'{"alias": "shop1"}\'\n'
+    "  wxtcb call establish_cloudbaserun_server @service.json --yes\n"
+    "  wxtcb call batch_share_env - < shares.json",
+    epilog="Exit codes: 0 done; 2 refused before anything was sent; 3 the call failed, in part or wholly; 130 or 143 "
+    "ended by Ctrl-C or SIGTERM, having said whether the call may have taken effect.",
+)
+def _call(
+    name: CallName,
+    body: CallBody = "{}",
+    *,
+    yes: Yes = False,
+    own_token: OwnToken = False,
+    reveal: Reveal = False,
+) -> None:
+    from wxtcb.cli.call import call
+
+    _end(lambda: call(name, body, reveal=reveal, own_token=own_token, yes=yes))
+
+
+@app.command("endpoints", cls=PlainCommand, short_help="List the calls that wxtcb knows.")
+def _endpoints(*, as_json: AsJson = False) -> None:
+    """List the calls that wxtcb knows.
+
+    `repeat` tells what a call does when it is sent twice: read changes nothing, set ends the same, once adds something
+    each time.
+    """
+    from wxtcb.cli.listing import print_endpoints
+
+    _end(lambda: print_endpoints(as_json=as_json))
+
+
+@app.command("token", cls=PlainCommand, short_help="Show which credentials are set; fetch a token on request.")
+def _token(
+    *,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch a new token, which may void others.")] = False,
+    own_token: OwnToken = False,
+    reveal: Reveal = False,
+) -> None:
+    """Show which credentials are set; fetch a token only with --fetch, and print it only with --reveal."""
+    from wxtcb.cli.token import token
+
+    _end(lambda: token(fetch=fetch, reveal=reveal, own_token=own_token))
+
+
+@app.command("sandbox", cls=PlainCommand, short_help="Simulate the platform on loopback.")
 def _sandbox(
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0 takes a free one.")] = 0,
     ready_after: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Seconds until an environment is NORMAL.")
-    ] = 0.0,
+    ] = 0,
     token_life: Annotated[int, typer.Option(min=1, metavar="SECONDS", help="Seconds a token lives.")] = 7200,
-    busy: Annotated[float, typer.Option(min=0, max=1, metavar="FRACTION", help="Fraction of calls answered -1.")] = 0.0,
+    busy: Annotated[float, typer.Option(min=0, max=1, metavar="FRACTION", help="Fraction of calls answered -1.")] = 0,
 ) -> None:
     """Simulate the platform on loopback until Ctrl-C; print made-up credentials to paste."""
+    from wxtcb.cli.sandbox import serve
+
     _end(lambda: serve(port=port, ready_after=ready_after, token_life=token_life, busy=busy))
-
-
-@app.command("endpoints")
-def _endpoints(
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
-) -> None:
-    """List the platform's calls that wxtcb knows."""
-    _end(lambda: print_endpoints(as_json=as_json))
-
-
-@app.command("token", short_help="Show which credentials are set.")
-def _token(
-    *,
-    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch a new token, which may void others.")] = False,
-    reveal: Annotated[bool, typer.Option("--reveal", help="With --fetch: print the value itself.")] = False,
-    own_token: Annotated[
-        bool, typer.Option("--own-token", help="Fetch also where a backend's token would be voided.")
-    ] = False,
-) -> None:
-    """Show which credentials are set; fetch a token only with --fetch."""
-    _end(lambda: token_command.token(fetch=fetch, reveal=reveal, own_token=own_token))

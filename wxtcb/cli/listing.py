@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-import orjson
-from rich.table import Table
+from rich.console import Console
 
 from wxtcb.api import endpoints
-from wxtcb.cli.output import console
+from wxtcb.cli.output import console, print_json, print_table
 from wxtcb.endpoint import Endpoint, Reply
 
 _WIDE: Final = 108
@@ -19,26 +18,24 @@ def print_endpoints(*, as_json: bool) -> int:
     """Print every endpoint, as a table or as JSON."""
     rows = [_facts(endpoint) for endpoint in endpoints()]
     if as_json:
-        sys.stdout.write(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode() + "\n")
-        return 0
-    screen = console()
-    screen.print(_table(rows, narrow=screen.width < _WIDE))
+        print_json(rows)
+    else:
+        _print_table(console(), rows)
     return 0
 
 
-def _table(rows: list[dict[str, str]], *, narrow: bool) -> Table:
-    """Lay the rows out; on a *narrow* screen the path stands below the name."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for row in map(_stacked, rows) if narrow else rows:
-        if not table.columns:
-            for column in row:
-                table.add_column(column, overflow="fold")
-        table.add_row(*row.values())
-    return table
+def _print_table(screen: Console, rows: Sequence[dict[str, str]]) -> None:
+    """Print a row each; where the screen is narrow the path stands below the name."""
+    if screen.width >= _WIDE:
+        print_table(screen, [*rows[0]], [[*row.values()] for row in rows])
+    else:
+        print_table(screen, ["name", "reply", "repeat", "credential"], _stacked(rows))
 
 
-def _stacked(row: dict[str, str]) -> dict[str, str]:
-    return {"name": f"{row['name']}\n  {row['path']}"} | {key: row[key] for key in ("reply", "repeat", "credential")}
+def _stacked(rows: Sequence[dict[str, str]]) -> Iterator[Sequence[str]]:
+    for row in rows:
+        yield row["name"], row["reply"], row["repeat"], row["credential"]
+        yield f"  {row['path']}", "", "", ""
 
 
 def _facts(endpoint: Endpoint[Reply]) -> dict[str, str]:

@@ -1,91 +1,21 @@
-"""Where the command line writes: a reader who leaves, a full disk, or letters the terminal lacks, end nothing."""
+"""What the command line writes: notes to the person, JSON, and tables whose columns stand straight."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Final, TextIO, cast
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
+from typing import Final
 
-import attrs
+import orjson
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
+from rich.text import Text
 
 _PIPED: Final = 1000
-_PLACES: Final = 3
-
-
-@attrs.define(eq=False)
-class Patient:
-    """A stream whose failures do not end the run behind it, nor change its exit code.
-
-    When nobody reads it any more, the rest goes nowhere. When it fails otherwise (a full disk), that is said once at
-    `spare`, and the rest goes there, unless it is `private`.
-    """
-
-    stream: TextIO
-    spare: TextIO | None = None
-    private: bool = False
-
-    def write(self, text: str) -> int:
-        self._insist(lambda: self.stream.write(text))
-        return len(text)
-
-    def flush(self) -> None:
-        self._insist(self.stream.flush)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.stream, name)
-
-    def _insist(self, act: Callable[[], object]) -> None:
-        """Try it here, at the spare, and nowhere."""
-        for _ in range(_PLACES):
-            try:
-                act()
-            except OSError as error:
-                with contextlib.suppress(OSError):
-                    self._move(error)
-            else:
-                return
-
-    def _move(self, error: OSError) -> None:
-        """Point the descriptor elsewhere, or Python complains once more when it flushes at exit."""
-        spare, self.spare = self.spare, None
-        if spare is None or isinstance(error, BrokenPipeError):
-            with _nowhere() as nowhere:
-                os.dup2(nowhere.fileno(), self.stream.fileno())
-            return
-        rest = "it is lost" if self.private else "the rest of it follows here"
-        spare.write(f"The output cannot be written ({error.strerror}); {rest}.\n")
-        spare.flush()
-        with _nowhere() as nowhere:
-            os.dup2((nowhere if self.private else spare).fileno(), self.stream.fileno())
-
-
-def be_patient() -> None:
-    """Make both standard streams patient, and let them write every letter in some way."""
-    sys.stderr = _patient(sys.stderr)
-    sys.stdout = _patient(sys.stdout, sys.stderr)
-
-
-def be_private() -> None:
-    """Let nothing that is meant for standard output go to standard error, which logs keep."""
-    if isinstance(stream := cast("object", sys.stdout), Patient):
-        stream.private = True
-
-
-def _patient(stream: TextIO | None, spare: TextIO | None = None) -> TextIO:
-    """Return a patient *stream*; one that was closed from the start (None) goes nowhere."""
-    stream = _nowhere() if stream is None else stream
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
-    return cast("TextIO", Patient(stream, spare))
-
-
-def _nowhere() -> TextIO:
-    return Path(os.devnull).open("w", encoding="utf-8")
+_GAP: Final = "  "
+_NARROWEST: Final = 8
+_FOLDER: Final = Console(markup=False, emoji=False, highlight=False)
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -114,3 +44,55 @@ def say(text: str) -> None:
     """Tell the person something that is no result."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+def print_json(value: object) -> None:
+    """Print *value* as indented JSON."""
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+    sys.stdout.flush()
+
+
+def print_table(screen: Console, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print *rows* under a *header*, one row a line in a pipe; a terminal that is too narrow gets folded cells."""
+    lines = columns([header, *rows], screen.width if screen.is_terminal else None)
+    screen.print(next(lines), style="bold", soft_wrap=True)
+    for line in lines:
+        screen.print(line, soft_wrap=True)
+
+
+def columns(rows: Sequence[Sequence[str]], width: int | None = None) -> Iterator[str]:
+    """Lay *rows* out in columns that stand straight with Chinese in them too; nothing is left out.
+
+    Where a row takes more than *width* cells of a terminal, the widest columns are made narrower, and what does not fit
+    goes on below. A cell is one line of text: what could steer a terminal is written out.
+    """
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    room = None if width is None else width - len(_GAP) * (len(widths) - 1)
+    if room is None or sum(widths) <= room:
+        yield from (_line(row, widths) for row in cells)
+        return
+    widths = _narrowed(widths, room)
+    for row in cells:
+        folded = [_fold(cell, most) for cell, most in zip(row, widths, strict=True)]
+        yield from (_line(parts, widths) for parts in zip_longest(*folded, fillvalue=""))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return _GAP.join(map(set_cell_size, cells, widths)).rstrip()
+
+
+def _narrowed(widths: Sequence[int], room: int) -> list[int]:
+    """Let each column have its width as far as an equal share of what the narrower ones leave allows."""
+    narrowed = list(widths)
+    by_width = sorted(range(len(widths)), key=widths.__getitem__)
+    for place, column in enumerate(by_width):
+        share = max(room // (len(widths) - place), _NARROWEST)
+        narrowed[column] = min(widths[column], share)
+        room -= narrowed[column]
+    return narrowed
+
+
+def _fold(cell: str, width: int) -> list[str]:
+    """Break *cell* between words where there are some, and anywhere where one is too long."""
+    return [line.plain.rstrip() for line in Text(cell).wrap(_FOLDER, width, overflow="fold")]

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import anyio
 
-from wxtcb.cli.conduct import ENDING
 from wxtcb.cli.output import say
 from wxtcb.cli.settings import APPID, APPKEY, BASE_URL, TICKET
+from wxtcb.cli.signals import ENDING
 from wxtcb.errors import InvalidArgument
 from wxtcb.sandbox import Ready, Sandbox, World
 

@@ -55,7 +55,10 @@ def _reason(error: OSError | UnicodeDecodeError) -> str:
 
 @attrs.frozen
 class Settings:
-    """What the environment says about the platform; the repr shows no secret."""
+    """What the environment says about the platform; the repr shows no secret.
+
+    `ticket` is an empty `Secret` where none is given, and none needed.
+    """
 
     component_appid: str
     component_appsecret: Secret
@@ -71,27 +74,35 @@ class Settings:
         return Session(
             component_appid=self.component_appid,
             component_appsecret=self.component_appsecret,
-            ticket=self.ticket,
+            ticket=self.ticket or None,
             base_url=self.base_url,
         )
+
+    def demand_own_token(self, what: str, *, given: bool) -> None:
+        """Raise `InvalidArgument` unless *what* may fetch a token: on this machine, or with --own-token *given*."""
+        if not self.on_loopback and not given:
+            raise InvalidArgument(
+                f"{what}: a new token of {self.base_url} may void the one your backend works with; nothing was sent. "
+                "Add --own-token if no other program uses this platform"
+            )
 
     async def newest_ticket(self) -> Secret:
         """Return the ticket as it is now; `TicketError` if its file cannot be read."""
         return Secret(await self.ticket()) if isinstance(self.ticket, TicketFile) else self.ticket
 
 
-def read_settings(env: Mapping[str, str]) -> Settings:
+def read_settings(env: Mapping[str, str], *, needs_ticket: bool = True) -> Settings:
     """Read the credentials; one `InvalidArgument` names all that is missing or wrong."""
     given = {name: value.strip() for name in (*VARIABLES, STORE) if (value := env.get(name, "")).strip()}
-    if problems := _problems(given):
+    if problems := _problems(given, needs_ticket=needs_ticket):
         raise InvalidArgument("; ".join((*problems, "nothing was sent")))
-    ticket = TicketFile(Path(given[TICKET_FILE])) if TICKET_FILE in given else Secret(given[TICKET])
+    ticket = TicketFile(Path(given[TICKET_FILE])) if TICKET_FILE in given else Secret(given.get(TICKET, ""))
     return Settings(given[APPID], Secret(given[APPKEY]), ticket, base_url_of(env))
 
 
-def _problems(given: Mapping[str, str]) -> list[str]:
+def _problems(given: Mapping[str, str], *, needs_ticket: bool) -> list[str]:
     missing = [name for name in (APPID, APPKEY) if name not in given]
-    if not given.keys() & {TICKET, TICKET_FILE}:
+    if needs_ticket and not given.keys() & {TICKET, TICKET_FILE}:
         missing.append(f"{TICKET} or {TICKET_FILE}")
     problems = [f"not set in the environment: {', '.join(missing)}"] if missing else []
     if {TICKET, TICKET_FILE} <= given.keys():

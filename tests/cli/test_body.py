@@ -1,0 +1,102 @@
+"""The body of a call: from an argument, a file or standard input, and no secret in an argument."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import attrs
+import pytest
+
+from wxtcb import api
+from wxtcb.cli.body import is_secret, read_body
+from wxtcb.errors import InvalidArgument
+from wxtcb.secret import Secret
+from wxtcb.tokens import sources
+
+HUSH = "hush-7f3a"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (f'{{"es_info": {{"password": "{HUSH}"}}}}', "es_info.password"),
+        (f'{{"component_appsecret": "{HUSH}"}}', "component_appsecret"),
+        (f'{{"component_verify_ticket": "{HUSH}"}}', "component_verify_ticket"),
+        (f'{{"access_token": "{HUSH}"}}', "access_token"),
+        (f'{{"EncodingAESKey": "{HUSH}"}}', "EncodingAESKey"),
+        (f'{{"list": [1, {{"tokens": ["{HUSH}"]}}]}}', "list[1].tokens[0]"),
+        (f'{{"secret": {{"value": "{HUSH}"}}}}', "secret.value"),
+    ],
+)
+def test_a_secret_in_an_argument_is_refused(text: str, place: str) -> None:
+    """Wherever it stands; the place is named, the value is not, and the way out is."""
+    with pytest.raises(InvalidArgument, match="give the body as @file or -; nothing was sent") as caught:
+        read_body(text)
+    assert str(caught.value).startswith(f"the body: {place} is secret")
+    assert HUSH not in str(caught.value)
+
+
+def test_names_and_flags_are_no_secrets() -> None:
+    """`secret_name` is but the name of one, a flag and an empty text hide nothing."""
+    text = '{"secret_name": "es", "mount_wx_token": true, "password": "", "image_pull_secret": "x", "n": null}'
+    assert read_body(text)["secret_name"] == "es"
+
+
+def secret_fields() -> Iterator[str]:
+    """Name every field of the endpoints' classes that is typed as a `Secret`."""
+    modules = [module for module in vars(api).values() if isinstance(module, ModuleType)]
+    for kind in (value for module in [*modules, sources] for value in vars(module).values()):
+        if isinstance(kind, type) and attrs.has(kind):
+            yield from (field.name for field in attrs.fields(kind) if "Secret" in str(field.type))
+
+
+def test_every_field_that_the_library_holds_secret_is_known_by_name() -> None:
+    """The rule for arguments covers what the endpoints' classes type as `Secret`."""
+    names = set(secret_fields())
+    assert {"password", "component_access_token"} <= names
+    assert [name for name in names if not is_secret(name)] == []
+
+
+def test_a_file_may_hold_secrets(tmp_path: Path) -> None:
+    """They are concealed on the way; a byte-order mark is no matter."""
+    path = tmp_path / "body.json"
+    path.write_bytes(b"\xef\xbb\xbf" + f'{{"es_info": {{"id": 1, "password": "{HUSH}"}}}}'.encode())
+    assert read_body(f"@{path}") == {"es_info": {"id": 1, "password": Secret(HUSH)}}
+
+
+def test_standard_input_may_hold_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With - as the body."""
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b'{"token": "x"}')))
+    assert read_body("-") == {"token": Secret("x")}
+
+
+def test_a_closed_standard_input_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so no JSON."""
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InvalidArgument, match=r"^-: line 1, column 1: "):
+        read_body("-")
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ('{"a":\n 1,, }', "the body: line 2, column 4: "),
+        ("[1]", "the body: a JSON object is needed"),
+        ("", "the body: line 1, column 1: "),
+        ("@/no/such", "@/no/such: it cannot be read (No such file or directory)"),
+        ("@", "@: it cannot be read (Is a directory)"),
+        ("@a\0b", "it cannot be read (ValueError)"),
+        ('{"a": "\udcff"}', "the body: line 1, column "),
+        ('{"a":' + "[" * 990 + "]" * 990 + "}", "the body: it is nested too deeply"),
+    ],
+)
+def test_what_is_no_json_object_is_refused(given: str, reason: str) -> None:
+    """With the place of the first mistake, and nothing is sent."""
+    with pytest.raises(InvalidArgument) as caught:
+        read_body(given)
+    assert reason in str(caught.value)
+    assert str(caught.value).endswith("nothing was sent")

@@ -1,0 +1,114 @@
+"""`wxtcb call`: one call of the platform, its body given as JSON, its reply printed as JSON."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import Final, cast
+
+import attrs
+
+from wxtcb.api import endpoints
+from wxtcb.cli.asking import ask
+from wxtcb.cli.body import read_body
+from wxtcb.cli.output import print_json, say
+from wxtcb.cli.settings import Settings, read_settings
+from wxtcb.cli.signals import Ended, run_until_signal
+from wxtcb.cli.streams import be_private
+from wxtcb.endpoint import Endpoint, Repeat, Reply
+from wxtcb.errors import InvalidArgument, PartialFailure
+from wxtcb.events import Abandoned, Event
+from wxtcb.secret import Secret
+from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET
+from wxtcb.wire import raw
+
+_HARMLESS: Final = {
+    Repeat.READ: "it changes nothing",
+    Repeat.SET: "it may have taken effect; sent again it ends the same",
+    Repeat.ONCE: "it had no effect",
+}
+
+
+@attrs.define(eq=False)
+class Watch:
+    """Hears whether a call that adds something was cut off when its body may have left."""
+
+    abandoned: bool = False
+
+    def __call__(self, event: Event) -> None:
+        self.abandoned |= isinstance(event, Abandoned)
+
+
+def call(name: str, given: str, *, reveal: bool, own_token: bool, yes: bool) -> int:
+    """Make the call *name* with the body *given* and print its reply; return the exit code.
+
+    Raises `WxtcbError` for what is refused before anything was sent, and for what comes of the call.
+    """
+    endpoint = find_endpoint(name)
+    body = read_body(given)
+    settings = read_settings(os.environ, needs_ticket=endpoint is not API_START_PUSH_TICKET)
+    if endpoint is not API_START_PUSH_TICKET:
+        settings.demand_own_token(f"call {name}", given=own_token)
+    if endpoint.repeat is Repeat.ONCE and not yes:
+        ask(f"{name} adds something each time, which may be billed. Send it to {settings.base_url}?")
+    if not endpoint.reply.keeps_raw:
+        be_private()
+    return _call(endpoint, body, settings, reveal=reveal)
+
+
+def find_endpoint(name: str) -> Endpoint[Reply]:
+    """Return the endpoint of that name; `InvalidArgument` names those that are spelled alike."""
+    known = {endpoint.name: endpoint for endpoint in endpoints()}
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    raise InvalidArgument(f"there is no call {name!r}: {hint}`wxtcb endpoints` lists them all; nothing was sent")
+
+
+def _call(endpoint: Endpoint[Reply], body: Mapping[str, object], settings: Settings, *, reveal: bool) -> int:
+    watch = Watch()
+    try:
+        reply = run_until_signal(_send(endpoint, body, settings, watch))
+    except PartialFailure as error:
+        print_json(_content(error.reply, reveal=reveal))
+        raise
+    if isinstance(reply, Ended):
+        harm = "it may have taken effect: look before you send it again"
+        say(f"{reply.name} cut {endpoint.name} off: {harm if watch.abandoned else _HARMLESS[endpoint.repeat]}.")
+        return reply.exit_code
+    print_json(_content(reply, reveal=reveal))
+    if reply.maybe_acted:
+        say(f"{reply.maybe_acted} earlier attempts of {endpoint.name} may have taken effect too: look for extras.")
+    return 0
+
+
+async def _send(endpoint: Endpoint[Reply], body: Mapping[str, object], settings: Settings, watch: Watch) -> Reply:
+    full = {**await _credentials(endpoint, settings), **body}
+    async with settings.session() as session:
+        return await session.with_options(hooks=[watch]).call(endpoint, full)
+
+
+async def _credentials(endpoint: Endpoint[Reply], settings: Settings) -> Mapping[str, object]:
+    """Return what the two calls below the token hold of the environment's credentials, if the body does not."""
+    if endpoint is API_COMPONENT_TOKEN:
+        return {
+            "component_appid": settings.component_appid,
+            "component_appsecret": settings.component_appsecret,
+            "component_verify_ticket": await settings.newest_ticket(),
+        }
+    if endpoint is API_START_PUSH_TICKET:
+        return {"component_appid": settings.component_appid, "component_secret": settings.component_appsecret}
+    return {}
+
+
+def _content(reply: Reply, *, reveal: bool) -> Mapping[str, object]:
+    """Return the JSON that *reply* came from; where that holds a secret, its fields, with secrets if *reveal*."""
+    if reply.keeps_raw:
+        return raw(reply)
+
+    def show(_: object, __: object, value: object) -> object:
+        return (value.reveal() if reveal else repr(value)) if isinstance(value, Secret) else value
+
+    return attrs.asdict(cast("attrs.AttrsInstance", reply), value_serializer=show)

@@ -1,0 +1,35 @@
+"""Help in plain text of at most 80 columns, in which many options stand in groups."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter, Parameter
+
+_MANY: Final = 8
+
+
+class PlainCommand(TyperCommand):
+    """A command whose options, if they are many, stand under the headings of their `rich_help_panel`."""
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        parameters = self.get_params(ctx)
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in parameters:
+            if record := parameter.get_help_record(ctx):
+                heading, name = _place(parameter, record[0], in_groups=len(parameters) > _MANY)
+                groups.setdefault(heading, []).append((name, record[1]))
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def _place(parameter: Parameter, name: str, *, in_groups: bool) -> tuple[str, str]:
+    """Return the heading and the name of a parameter; an argument's type is seen from its name."""
+    if parameter.param_type_name == "argument":
+        return "Arguments", parameter.metavar or name
+    panel = getattr(parameter, "rich_help_panel", None) if in_groups else None
+    return panel or "Options", name

@@ -1,0 +1,79 @@
+"""What the commands can be told, each in one place: the same words mean the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from wxtcb.cli.completion import complete_body, complete_name
+
+PACE: Final = "Pace"
+LEAVE: Final = "Leave"
+OUTPUT: Final = "Output"
+
+TenantsFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Tenants: .csv, .toml, .jsonl or .ndjson.", show_default=False)
+]
+CallName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="The call, as `wxtcb endpoints` names it.",
+        show_default=False,
+        autocompletion=complete_name,
+    ),
+]
+CallBody = Annotated[
+    str,
+    typer.Argument(
+        metavar="JSON | @FILE | -",
+        help="Its body, a JSON object: as it is, in a file, or on standard input; {} if none is given.",
+        show_default=False,
+        autocompletion=complete_body,
+    ),
+]
+
+Simulated = Annotated[bool, typer.Option("--sandbox", help="Run against a simulated platform; never asks.")]
+JournalPath = Annotated[
+    Path | None,
+    typer.Option("--journal", metavar="PATH", help="Accepted, but nothing is kept yet.", show_default=False),
+]
+
+Concurrency = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Creates under way at a time.", rich_help_panel=PACE)
+]
+NormalWithin = Annotated[
+    float,
+    typer.Option(
+        "--timeout",
+        min=0.001,
+        metavar="SECONDS",
+        help="How long an environment may take to be NORMAL.",
+        rich_help_panel=PACE,
+    ),
+]
+MaxFailures = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Start no other tenant after so many failed.",
+        show_default=False,
+        rich_help_panel=PACE,
+    ),
+]
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before what adds something.", rich_help_panel=LEAVE)]
+OwnToken = Annotated[
+    bool,
+    typer.Option(
+        "--own-token",
+        help="Fetch a token even if that may void a backend's.",
+        rich_help_panel=LEAVE,
+    ),
+]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=OUTPUT)]
+Reveal = Annotated[bool, typer.Option("--reveal", help="Print the token itself, not ***.", rich_help_panel=OUTPUT)]
