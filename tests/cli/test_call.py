@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from .children import start
-from .conftest import Cli, Platform, kept_secret
+from .conftest import Cli, Platform, kept_secret, signal_when_asked
 from .test_ending import wait_for
 
 ABC = '{"alias": "abc"}'
@@ -161,14 +161,23 @@ def test_a_success_after_doubtful_attempts_says_so(
     ],
 )
 def test_a_signal_in_mid_call_tells_whether_it_may_have_acted(
-    platform: Platform, words: list[str], hung: str, number: int, told: str
+    cli: Cli, platform: Platform, words: list[str], *, hung: str, number: int, told: str
 ) -> None:
-    """130 for Ctrl-C, 143 for SIGTERM, and no traceback."""
+    """130 for Ctrl-C, 143 for SIGTERM, and one line."""
     platform.box.faults.hang(path=hung)
-    process = start("call", *words, "--yes")
-    wait_for(platform, hung)
-    process.send_signal(number)
+    with signal_when_asked(platform, hung, number):
+        result = cli("call", *words, "--yes")
+    assert (result.exit_code, result.stdout) == (128 + number, "")
+    assert told in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_process_that_is_cut_off_ends_cleanly(platform: Platform) -> None:
+    """Without a traceback, whatever the shell has done to its signals."""
+    platform.box.faults.hang(path=LIST)
+    process = start("call", "describe_envs")
+    wait_for(platform, LIST)
+    process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=10)
-    assert (process.returncode, out) == (128 + number, "")
-    assert told in err
-    assert len(err.splitlines()) == 1
+    assert (process.returncode, out) == (130, "")
+    assert err == "Ctrl-C cut describe_envs off: it changes nothing.\n"

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .children import start
-from .conftest import Cli, Platform
-from .test_ending import wait_for
+from .conftest import Cli, Platform, signal_when_asked
 
 
 def test_it_shows_what_is_set_and_no_value(cli: Cli, platform: Platform) -> None:
@@ -106,12 +104,11 @@ def test_a_token_is_never_written_to_standard_error(platform: Platform) -> None:
     assert platform.box.world.tokens._token not in ended.stderr
 
 
-def test_a_fetch_that_is_cut_off_tells_what_it_may_have_done(platform: Platform) -> None:
+def test_a_fetch_that_is_cut_off_tells_what_it_may_have_done(cli: Cli, platform: Platform) -> None:
     """A token may have been minted; 130."""
-    platform.box.faults.hang(path="/cgi-bin/component/api_component_token")
-    process = start("token", "--fetch")
-    wait_for(platform, "/cgi-bin/component/api_component_token")
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
-    assert (process.returncode, out) == (130, "")
-    assert err == "Ctrl-C cut the fetch off: a token may have been minted, which may void another one.\n"
+    path = "/cgi-bin/component/api_component_token"
+    platform.box.faults.hang(path=path)
+    with signal_when_asked(platform, path, signal.SIGINT):
+        result = cli("token", "--fetch")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "Ctrl-C cut the fetch off: a token may have been minted, which may void another one.\n"

@@ -23,7 +23,7 @@ from wxtcb.secret import Secret
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET
 from wxtcb.wire import raw
 
-_HARMLESS: Final = {
+_FATES: Final = {
     Repeat.READ: "it changes nothing",
     Repeat.SET: "it may have taken effect; sent again it ends the same",
     Repeat.ONCE: "it had no effect",
@@ -74,10 +74,17 @@ def _call(endpoint: Endpoint[Reply], body: Mapping[str, object], settings: Setti
     except PartialFailure as error:
         print_json(_content(error.reply, reveal=reveal))
         raise
-    if isinstance(reply, Ended):
-        harm = "it may have taken effect: look before you send it again"
-        say(f"{reply.name} cut {endpoint.name} off: {harm if watch.abandoned else _HARMLESS[endpoint.repeat]}.")
-        return reply.exit_code
+    return _tell_end(endpoint, reply, watch) if isinstance(reply, Ended) else _show(endpoint, reply, reveal=reveal)
+
+
+def _tell_end(endpoint: Endpoint[Reply], ended: Ended, watch: Watch) -> int:
+    """Say whether a call that was cut off may have taken effect."""
+    fate = "it may have taken effect: look before you send it again" if watch.abandoned else _FATES[endpoint.repeat]
+    say(f"{ended.name} cut {endpoint.name} off: {fate}.")
+    return ended.exit_code
+
+
+def _show(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> int:
     print_json(_content(reply, reveal=reveal))
     if reply.maybe_acted:
         say(f"{reply.maybe_acted} earlier attempts of {endpoint.name} may have taken effect too: look for extras.")

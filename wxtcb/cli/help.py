@@ -17,14 +17,14 @@ class PlainCommand(TyperCommand):
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         parameters = self.get_params(ctx)
+        records = ((parameter, record) for parameter in parameters if (record := parameter.get_help_record(ctx)))
         groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in parameters:
-            if record := parameter.get_help_record(ctx):
-                heading, name = _place(parameter, record[0], in_groups=len(parameters) > _MANY)
-                groups.setdefault(heading, []).append((name, record[1]))
-        for heading, records in groups.items():
+        for parameter, (name, told) in records:
+            heading, shown = _place(parameter, name, in_groups=len(parameters) > _MANY)
+            groups.setdefault(heading, []).append((shown, told))
+        for heading, lines in groups.items():
             with formatter.section(heading):
-                formatter.write_dl(records)
+                formatter.write_dl(lines)
 
 
 def _place(parameter: Parameter, name: str, *, in_groups: bool) -> tuple[str, str]:

@@ -70,7 +70,7 @@ OwnToken = Annotated[
     bool,
     typer.Option(
         "--own-token",
-        help="Fetch a token even if that may void a backend's.",
+        help="Fetch a token also of a platform that is not on this machine.",
         rich_help_panel=LEAVE,
     ),
 ]

@@ -45,9 +45,15 @@ def _fetch(*, reveal: bool, own_token: bool) -> int:
     settings.demand_own_token("--fetch", given=own_token)
     be_private()
     bought = run_until_signal(_buy(settings))
-    if isinstance(bought, Ended):
-        say(f"{bought.name} cut the fetch off: a token may have been minted, which may void another one.")
-        return bought.exit_code
+    return _tell_end(bought) if isinstance(bought, Ended) else _show(bought, reveal=reveal)
+
+
+def _tell_end(ended: Ended) -> int:
+    say(f"{ended.name} cut the fetch off: a token may have been minted, which may void another one.")
+    return ended.exit_code
+
+
+def _show(bought: ComponentToken, *, reveal: bool) -> int:
     sys.stdout.write(f"A token was fetched; it lives {bought.expires_in} s.\n")
     if reveal:
         sys.stdout.write(f"{bought.component_access_token.reveal()}\n")
