@@ -69,6 +69,13 @@ def test_an_unknown_option_is_a_matter_of_usage(cli: Cli) -> None:
     assert "--settle" in result.stderr
 
 
+def test_no_error_steers_the_terminal(cli: Cli) -> None:
+    """What comes from outside is written out."""
+    result = cli("call", "describe_envs", "@no\x1b[31msuch")
+    assert result.exit_code == 2
+    assert "@no\\x1b[31msuch: it cannot be read" in result.stderr
+
+
 def test_endpoints_are_listed_a_row_each(cli: Cli) -> None:
     """Name, path, reply, repeat rule and credential; wide enough for grep when piped."""
     lines = cli("endpoints").stdout.splitlines()
