@@ -14,7 +14,7 @@ from wxtcb.errors import ApiError, BadReply, OutcomeUnknown, SessionClosed, Tran
 from wxtcb.events import Abandoned, CallFinished, CallStarted, MayHaveActed, Observers, PathPaused, Retrying
 from wxtcb.retry import MAY_HAVE_ACTED, Cause, RetryPolicy, RetryQuota, Verdict, cause_of, judge
 from wxtcb.transport import MAX_REPLY, Answer, Cancelled, Failure, HeldBack, Request, TooLarge, Transport
-from wxtcb.wire import Body, excerpt, read_reply
+from wxtcb.wire import LARGE, Body, excerpt, read_large_reply, read_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -147,7 +147,13 @@ class Exchange:
         if isinstance(outcome, HeldBack):
             return Withheld(endpoint=endpoint.path)
         hide = request.body.secrets if request.token is None else (*request.body.secrets, request.token)
-        return read_outcome(endpoint, _blot(outcome, request.token), hide)
+        outcome = _blot(outcome, request.token)
+        if not (isinstance(outcome, Answer) and outcome.status == 200 and len(outcome.body) > LARGE):
+            return read_outcome(endpoint, outcome, hide)
+        try:
+            return await read_large_reply(endpoint, outcome.body, hide)
+        except asyncio.CancelledError as error:
+            return Cancelled(error.args, sent=True)
 
     async def _observed(self, call: _Call[R]) -> R:
         path, started = call.endpoint.path, self.now()

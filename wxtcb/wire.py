@@ -1,41 +1,35 @@
 """The wire: bodies to JSON, JSON to replies, and the errcode envelope around them.
 
-A value of None is never sent, and nothing else is ever left out. Replies are read strictly where it matters (a null or
-a number is no text) and leniently where the platform may grow (unknown fields are ignored).
+A value of None is never sent, and nothing else is ever left out. What fields a reply may have: `wxtcb.decoding`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
-from collections.abc import Callable, Mapping
-from types import GenericAlias
-from typing import Any, Final, TypeVar, cast, get_args, get_origin
+from collections.abc import Mapping
+from typing import Final, TypeVar, cast
 
 import attrs
 import cattrs
 import orjson
-from cattrs.gen import make_dict_structure_fn
 
 from wxtcb.arguments import check_mapping
+from wxtcb.decoding import SLICE, read_ahead, reader_of
 from wxtcb.endpoint import Credential, Endpoint, Reply, mark
 from wxtcb.errors import ApiError, BadReply, InvalidArgument, api_error
 from wxtcb.secret import Secret, redact
 
 R = TypeVar("R", bound=Reply)
 
-SPELLINGS: Final = "wxtcb.spellings"
+LARGE: Final = 64 * 1024
 
 _RID = re.compile(r"\brid:\s*([0-9A-Za-z-]+)")
 _BOM = b"\xef\xbb\xbf"
 _UNESCAPED: Final = re.compile(r"[\w.~-]*", re.ASCII)
 _QUOTED: Final = 4096
 _PLAIN: Final = frozenset({str, int, bool})
-
-
-def also_spelled(*names: str) -> dict[str, tuple[str, ...]]:
-    """Return attrs metadata for a reply field that the platform writes in other ways too."""
-    return {SPELLINGS: names}
 
 
 @attrs.frozen(repr=False)
@@ -93,32 +87,60 @@ def read_reply(endpoint: Endpoint[R], data: bytes, hide: tuple[Secret, ...] = ()
     Nothing of the body is quoted but errmsg and the beginning of a page that is no JSON, with the values of *hide*
     blotted out.
     """
+    fields = _open(endpoint, data, hide)
+    return _fill(endpoint, fields, data) if isinstance(fields, dict) else fields
 
-    def bad(reason: str, *, lasting: bool = False) -> BadReply:
-        return BadReply(reason, endpoint=endpoint.path, status=200, lasting=lasting)
 
+async def read_large_reply(
+    endpoint: Endpoint[R], data: bytes, hide: tuple[Secret, ...] = ()
+) -> R | ApiError | BadReply:
+    """Read as `read_reply` does, and let others have a turn on the loop between slices of the work."""
+    await asyncio.sleep(0)
+    fields = _open(endpoint, data, hide)
+    if not isinstance(fields, dict):
+        return fields
+    done = SLICE
+    for more in read_ahead(cast("type[attrs.AttrsInstance]", endpoint.reply), fields):
+        done += more
+        if done >= SLICE:
+            await asyncio.sleep(0)
+            done = 0
+    await asyncio.sleep(0)
+    return _fill(endpoint, fields, data)
+
+
+def _open(endpoint: Endpoint[Reply], data: bytes, hide: tuple[Secret, ...]) -> dict[str, object] | ApiError | BadReply:
+    """Return the JSON object of a success, or the error that stands in its place."""
     try:
         fields = orjson.loads(data.removeprefix(_BOM))
     except orjson.JSONDecodeError as error:
-        return bad(_why_not_json(endpoint, data, error, hide))
+        return _bad(endpoint, _why_not_json(endpoint, data, error, hide))
     if not isinstance(fields, dict):
-        return bad(f"the reply is a JSON {type(fields).__name__}, not an object")
+        return _bad(endpoint, f"the reply is a JSON {type(fields).__name__}, not an object")
     errcode = fields.get("errcode", 0)
     if type(errcode) is not int:
-        return bad("the reply's errcode is not a number")
+        return _bad(endpoint, "the reply's errcode is not a number")
     if errcode != 0:
         return _refusal(endpoint, errcode, fields.get("errmsg"), hide)
+    return fields
+
+
+def _fill(endpoint: Endpoint[R], fields: dict[str, object], data: bytes) -> R | BadReply:
     try:
-        reply: R = _reader(endpoint.reply)(fields, endpoint.reply)
+        reply: R = reader_of(endpoint.reply)(fields, endpoint.reply)
     except Exception as error:
-        return bad("; ".join(cattrs.transform_error(error)), lasting=True)
+        return _bad(endpoint, "; ".join(cattrs.transform_error(error)), lasting=True)
     return mark(reply, raw=data if reply.keeps_raw else None)
+
+
+def _bad(endpoint: Endpoint[Reply], reason: str, *, lasting: bool = False) -> BadReply:
+    return BadReply(reason, endpoint=endpoint.path, status=200, lasting=lasting)
 
 
 def check_readable(endpoint: Endpoint[Reply]) -> None:
     """Refuse an endpoint whose reply class has fields that no JSON value can be read into."""
     try:
-        _reader(endpoint.reply)
+        reader_of(endpoint.reply)
     except cattrs.StructureHandlerNotFoundError as error:
         reason = str(error)
     else:
@@ -167,76 +189,3 @@ def raw(reply: Reply) -> Mapping[str, object]:
     if data is None:
         raise InvalidArgument(f"this {type(reply).__name__} was not read from a reply of the platform")
     return cast("Mapping[str, object]", orjson.loads(data.removeprefix(_BOM)))
-
-
-def _exactly(*accepted: type) -> Callable[[object, object], object]:
-    def read(value: object, _: object) -> object:
-        if type(value) in accepted:
-            return value
-        raise TypeError(accepted[0].__name__)
-
-    return read
-
-
-def _reader(kind: Any) -> Callable[[Any, Any], Any]:
-    return _converter.get_structure_hook(kind)
-
-
-def _text_to_secret(value: object, _: object) -> Secret:
-    if isinstance(value, str) and value:
-        return Secret(value)
-    raise TypeError("str")
-
-
-def _structure_attrs(cls: type[attrs.AttrsInstance], converter: cattrs.Converter) -> Callable[[Any, Any], object]:
-    fill = make_dict_structure_fn(cls, converter)
-    lenient = {f.name for f in attrs.fields(cls) if f.default is not attrs.NOTHING}
-    spelled = {f.name: f.metadata[SPELLINGS] for f in attrs.fields(cls) if SPELLINGS in f.metadata}
-
-    def read(value: Any, kind: Any) -> object:
-        if not isinstance(value, dict):
-            raise TypeError("object")
-        if None in value.values():
-            value = {name: each for name, each in value.items() if each is not None or name not in lenient}
-        return fill(_respell(value, spelled), kind)
-
-    return read
-
-
-def _respell(fields: dict[str, object], spelled: Mapping[str, tuple[str, ...]]) -> dict[str, object]:
-    for name, others in spelled.items():
-        found = next((other for other in others if other in fields), None)
-        if name not in fields and found is not None:
-            fields = {**fields, name: fields[found]}
-    return fields
-
-
-def _is_tuple(kind: Any) -> bool:
-    return get_origin(kind) is tuple
-
-
-def _structure_tuple(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], tuple[object, ...]]:
-    entries = GenericAlias(list, get_args(kind)[:1])
-    fill = converter.get_structure_hook(entries)
-
-    def read(value: Any, _: Any) -> tuple[object, ...]:
-        if not isinstance(value, list):
-            raise TypeError("array")
-        return tuple(fill(value, entries))
-
-    return read
-
-
-def _make_converter() -> cattrs.Converter:
-    made = cattrs.Converter()
-    made.register_structure_hook(str, _exactly(str))
-    made.register_structure_hook(int, _exactly(int))
-    made.register_structure_hook(bool, _exactly(bool))
-    made.register_structure_hook(float, _exactly(float, int))
-    made.register_structure_hook_factory(attrs.has, _structure_attrs)
-    made.register_structure_hook_factory(_is_tuple, _structure_tuple)
-    made.register_structure_hook_func(lambda kind: kind is Secret, _text_to_secret)
-    return made
-
-
-_converter: Final = _make_converter()

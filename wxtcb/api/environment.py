@@ -21,10 +21,10 @@ from wxtcb.arguments import (
     check_texts,
     field_is,
 )
+from wxtcb.decoding import also_spelled
 from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import EnvironmentGone, EnvironmentHalted, EnvironmentTimeout, RequestRefused, WxtcbError
 from wxtcb.retry import Verdict, cause_of, judge
-from wxtcb.wire import also_spelled
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
