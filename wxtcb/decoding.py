@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
-from types import GenericAlias, NoneType
-from typing import Any, Final, get_args, get_origin
+from types import NoneType
+from typing import Any, Final, cast, get_args, get_origin
 
 import attrs
 import cattrs
-from cattrs.cols import list_structure_factory
+from cattrs.errors import IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn
 
 from wxtcb.secret import Secret
@@ -24,19 +24,13 @@ Reader = Callable[[Any, Any], Any]
 SLICE: Final = 250
 SPELLINGS: Final = "wxtcb.spellings"
 
+_ENOUGH: Final = 10
+_entries_refused: Final = cast("Callable[[str, list[Exception], Any], Exception]", IterableValidationError)
+
 
 def also_spelled(*names: str) -> dict[str, tuple[str, ...]]:
     """Return attrs metadata for a reply field that the platform writes in other ways too."""
     return {SPELLINGS: names}
-
-
-@cache
-def reader_of(kind: Any) -> Reader:
-    """Return what makes a *kind* of a JSON value; it is called with the value and *kind*.
-
-    Raises `cattrs.StructureHandlerNotFoundError` for a class with fields that no JSON value can become.
-    """
-    return _converter.get_structure_hook(kind)
 
 
 def read_ahead(cls: type[attrs.AttrsInstance], fields: dict[str, Any]) -> Iterator[int]:
@@ -132,14 +126,24 @@ def _is_sequence(kind: Any) -> bool:
 
 
 def _structure_sequence(kind: Any, converter: cattrs.Converter) -> Reader:
-    make = get_origin(kind)
-    entries = GenericAlias(list, get_args(kind)[:1])
-    fill = list_structure_factory(entries, converter)
+    make, entry_kind = get_origin(kind), get_args(kind)[0]
+    fill = converter.get_structure_hook(entry_kind)
 
     def read(value: Any, _: Any) -> object:
         if not isinstance(value, list):
             raise TypeError("array")
-        return make(fill(value, entries))
+        made, errors = [], []
+        for number, entry in enumerate(value):
+            try:
+                made.append(fill(entry, entry_kind))
+            except Exception as error:
+                error.add_note(IterableValidationNote(f"entry {number}", number, entry_kind))
+                errors.append(error)
+                if len(errors) == _ENOUGH:
+                    break
+        if errors:
+            raise _entries_refused("while reading entries", errors, kind)
+        return make(made)
 
     return read
 
@@ -156,3 +160,9 @@ def _make_converter() -> cattrs.Converter:
 
 
 _converter: Final = _make_converter()
+
+reader_of: Final[Callable[[Any], Reader]] = cache(_converter.get_structure_hook)
+"""Return what makes a value of the given type out of JSON; it is called with the JSON and that type.
+
+Raises `cattrs.StructureHandlerNotFoundError` for a class with fields that no JSON value can become.
+"""

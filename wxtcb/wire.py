@@ -47,7 +47,8 @@ def encode(body: Mapping[str, object] | bytes, *, endpoint: str) -> Body:
     """Write a request body; `InvalidArgument` if something in it has no place in JSON."""
     if isinstance(body, bytes):
         return Body(body)
-    check_mapping(f"{endpoint}: the body", body)
+    if type(body) is not dict:
+        check_mapping(f"{endpoint}: the body", body)
     secrets: list[Secret] = []
     try:
         return Body(orjson.dumps(_fields(body, secrets), option=orjson.OPT_PASSTHROUGH_DATACLASS), tuple(secrets))
