@@ -39,11 +39,12 @@ ALIAS: Final = "bench"
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[str]:
-    """Run the server in a process of its own, on another core where that can be chosen; give its URL."""
-    command = [sys.executable, str(Path(__file__).with_name("server.py"))]
+def serving(environments: int = 0, *, apart: bool = True) -> Iterator[str]:
+    """Run the server in a process of its own, with *apart* on another core where that can be chosen; give its URL."""
+    command = [sys.executable, str(Path(__file__).with_name("server.py")), str(environments)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        pin_apart(process.pid)
+        if apart:
+            pin_apart(process.pid)
         assert process.stdout is not None
         assert process.stdin is not None
         try:

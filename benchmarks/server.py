@@ -1,6 +1,7 @@
-"""A server that answers two fixed JSON texts and does nothing else, so that the client is what is measured.
+"""A server that answers fixed JSON texts and does nothing else, so that the client is what is measured.
 
-Run as a program it takes a free port of this machine, prints it, and serves until its standard input is closed.
+Run as a program it takes a free port of this machine, prints it, and serves until its standard input is closed. The
+number given to it is that of the environments it lists.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from typing import Final
+
+from environments import listing
 
 NEW_ENV: Final = b'{"errcode":0,"errmsg":"ok","tranid":"20251122000001","env":"bench-0123456789abcdef"}'
 NEW_TOKEN: Final = b'{"component_access_token":"bench-token-0123456789abcdef","expires_in":7200}'
@@ -23,6 +26,7 @@ def _whole(body: bytes) -> bytes:
 
 _ANSWER: Final = _whole(NEW_ENV)
 _TOKEN: Final = _whole(NEW_TOKEN)
+_LISTED: Final = _whole(listing(int(sys.argv[1]) if len(sys.argv) > 1 else 0))
 
 
 class Answering(asyncio.Protocol):
@@ -37,10 +41,16 @@ class Answering(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.received += data
         while (length := _length_of_first(self.received)) is not None:
-            token = b"api_component_token" in self.received[: self.received.find(b"\r\n")]
+            line = self.received[: self.received.find(b"\r\n")]
             self.received = self.received[length:]
             if isinstance(self.transport, asyncio.Transport):
-                self.transport.write(_TOKEN if token else _ANSWER)
+                self.transport.write(_answer_to(line))
+
+
+def _answer_to(line: bytes) -> bytes:
+    if b"api_component_token" in line:
+        return _TOKEN
+    return _LISTED if b"describeenvs" in line else _ANSWER
 
 
 def _length_of_first(received: bytes) -> int | None:
