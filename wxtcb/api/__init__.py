@@ -1,11 +1,33 @@
-"""The platform's calls, one module per group; `endpoints` lists them all."""
+"""The platform's calls, one module per group, loaded when it is first asked for; `endpoints` lists them all."""
 
-from wxtcb.api import cloudrun, environment, token
-from wxtcb.endpoint import Endpoint, Reply
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from wxtcb.api import cloudrun, environment, token
+    from wxtcb.endpoint import Endpoint, Reply
 
 __all__ = ["cloudrun", "endpoints", "environment", "token"]
+
+_GROUPS = ("environment", "cloudrun", "token")
 
 
 def endpoints() -> tuple[Endpoint[Reply], ...]:
     """Return every `Endpoint` that wxtcb knows, the token layer's two included."""
-    return (*environment.ENDPOINTS, *cloudrun.ENDPOINTS, *token.ENDPOINTS)
+    groups = (importlib.import_module(f"wxtcb.api.{name}") for name in _GROUPS)
+    return tuple(endpoint for group in groups for endpoint in group.ENDPOINTS)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Load a group of calls when it is first asked for: most programs need few of them."""
+    if name in _GROUPS:
+        return importlib.import_module(f"wxtcb.api.{name}")
+    raise AttributeError(f"module 'wxtcb.api' has no attribute {name!r}")
