@@ -51,10 +51,16 @@ def call(name: str, given: str, *, reveal: bool, own_token: bool, yes: bool) -> 
     if endpoint is not API_START_PUSH_TICKET:
         settings.demand_own_token(f"call {name}", given=own_token)
     if endpoint.repeat is Repeat.ONCE and not yes:
-        ask(f"{name} adds something each time, which may be billed. Send it to {settings.base_url}?")
+        ask(f"{name} {_price(endpoint)}. Send it to {settings.base_url}?")
     if not endpoint.reply.keeps_raw:
         be_private()
     return _call(endpoint, body, settings, reveal=reveal)
+
+
+def _price(endpoint: Endpoint[Reply]) -> str:
+    if endpoint is API_COMPONENT_TOKEN:
+        return "mints a token each time, which may void the one in use"
+    return "adds something each time, which may be billed"
 
 
 def find_endpoint(name: str) -> Endpoint[Reply]:

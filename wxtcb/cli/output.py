@@ -57,7 +57,7 @@ def print_table(screen: Console, header: Sequence[str], rows: Iterable[Sequence[
     lines = columns([header, *rows], screen.width if screen.is_terminal else None)
     screen.print(next(lines), style="bold", soft_wrap=True)
     for line in lines:
-        screen.print(line, soft_wrap=True)
+        screen.file.write(f"{line}\n")
 
 
 def columns(rows: Sequence[Sequence[str]], width: int | None = None) -> Iterator[str]:
