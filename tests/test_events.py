@@ -16,15 +16,16 @@ from wxtcb.events import Observers
 PATH = "/componenttcb/createenv"
 BUSY = errors.Busy(-1, "system error", endpoint=PATH)
 EVERY = [
-    (events.CallStarted(PATH, 1), "DEBUG", [PATH]),
-    (events.CallFinished(PATH, 1, 2, 0.5, BUSY, cancelled=False), "DEBUG", [PATH, "-1 system error"]),
-    (events.Retrying(PATH, 3, 1.25, BUSY), "WARNING", [PATH, "attempt 3", "1.25 s", "-1 system error"]),
+    (events.CallStarted(PATH, 1), None, []),
+    (events.CallFinished(PATH, 1, 2, 0.5, BUSY, cancelled=False), "DEBUG", [PATH, "2 times", "-1 system error"]),
+    (events.Retrying(PATH, 1, 3, 1.25, BUSY, "busy"), "WARNING", [PATH, "attempt 3", "1.25 s", "-1 system error"]),
+    (events.Resending(PATH, 1, BUSY, "token_dead"), "DEBUG", [PATH, "again (token_dead)", "-1 system error"]),
     (events.Abandoned(PATH, 2), "WARNING", [PATH, "cancelled", "2 attempts"]),
     (events.MayHaveActed(PATH, 2), "WARNING", [PATH, "succeeded", "2 earlier attempts"]),
     (events.PathPaused(PATH, 42.4), "WARNING", [PATH, "minute limit", "42 s"]),
     (events.TokenExpired(7, 42001), "DEBUG", ["7", "42001"]),
     (events.TokenRenewed(8, "advisory", 7200.0, 0.25), "INFO", ["token 8", "advisory", "0.25 s", "7200 s"]),
-    (events.RenewalFailed("first", BUSY, 30.0), "WARNING", ["first", "30 s", "-1 system error"]),
+    (events.RenewalFailed("first", BUSY, 30.0, 0.5), "WARNING", ["first", "30 s", "-1 system error"]),
     (events.StoreFailed(2, "OSError in x, line 1"), "WARNING", ["token 2", "OSError in x"]),
 ]
 
@@ -42,7 +43,7 @@ def test_every_kind_of_event_is_looked_at_here():
     assert {type(event) for event, _, _ in EVERY} == set(get_args(events.Event))
 
 
-@pytest.mark.parametrize(("event", "level", "words"), EVERY)
+@pytest.mark.parametrize(("event", "level", "words"), [row for row in EVERY if row[1]])
 def test_an_event_is_logged_in_one_line_at_the_level_of_its_weight(caplog, event, level, words):
     """What needs a look is a warning, a renewal is news, the rest is for debugging; the line holds the facts."""
     caplog.set_level(logging.DEBUG, logger="wxtcb")
@@ -53,6 +54,63 @@ def test_an_event_is_logged_in_one_line_at_the_level_of_its_weight(caplog, event
     assert "\n" not in record.getMessage()
 
 
+def test_a_call_is_one_line(caplog):
+    """The end of a call is logged, its start is not."""
+    caplog.set_level(logging.DEBUG, logger="wxtcb")
+    Observers().emit(events.CallStarted(PATH, 1))
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(("event", "level", "words"), [row for row in EVERY if row[1]])
+def test_a_log_record_carries_the_facts_as_fields(caplog, event, level, words):
+    """Each field of the event stands on the record under its name, the error as the name of its class."""
+    caplog.set_level(logging.DEBUG, logger="wxtcb")
+    Observers().emit(event)
+    [record] = caplog.records
+    assert record.kind == type(event).__name__
+    expected = events.facts(event)
+    assert expected
+    assert {name: getattr(record, name) for name in expected} == expected
+
+
+def test_the_facts_of_an_event_name_its_error():
+    """The class, the errcode and the rid of an error are facts; what an error lacks is left out."""
+    refused = errors.ApiError(40097, "no", endpoint=PATH, rid="5f-77")
+    told = events.facts(events.Resending(PATH, 1, refused, "busy"))
+    named = {"error": "ApiError", "errcode": 40097, "rid": "5f-77"}
+    assert told == {"endpoint": PATH, "call": 1, "cause": "busy", **named}
+    lost = errors.TransportError("lost", endpoint=PATH, sent=True)
+    assert "errcode" not in events.facts(events.Resending(PATH, 1, lost, "lost"))
+
+
+@pytest.mark.parametrize(
+    ("error", "cancelled", "outcome"), [(None, False, "ok"), (None, True, "cancelled"), (BUSY, False, "Busy")]
+)
+def test_the_outcome_of_a_call_is_one_word(error, cancelled, outcome):
+    """Good, cancelled, or the class of the error."""
+    assert events.CallFinished(PATH, 1, 1, 0.5, error, cancelled).outcome == outcome
+
+
+def test_nothing_is_formatted_for_a_logger_that_does_not_listen(caplog):
+    """Below the level of the logger no line is made."""
+
+    class Touchy(errors.Busy):
+        def __str__(self):
+            raise AssertionError("formatted for nobody")
+
+    caplog.set_level(logging.ERROR, logger="quiet")
+    events.LoggingHook(logging.getLogger("quiet"))(
+        events.Retrying(PATH, 1, 1, 0.5, Touchy(-1, "", endpoint=PATH), "busy")
+    )
+
+
+def test_a_logging_hook_writes_to_the_logger_it_was_given(caplog):
+    """Another logger gets the same lines."""
+    with caplog.at_level(logging.INFO):
+        events.LoggingHook(logging.getLogger("mine"))(EVERY[-1][0])
+    assert [record.name for record in caplog.records] == ["mine"]
+
+
 @pytest.mark.parametrize(("event", "level", "words"), EVERY)
 def test_an_event_is_frozen(event, level, words):
     """No hook can change what the next hook sees."""
@@ -61,13 +119,13 @@ def test_an_event_is_frozen(event, level, words):
 
 
 def test_each_hook_gets_each_event_in_order():
-    """Hooks are called in the order given, with the event itself."""
+    """Hooks are called in the order given, with the event itself; at the end of a call in reverse."""
     got = []
     observers = Observers((lambda event: got.append(("a", event)), lambda event: got.append(("b", event))))
     first, second = EVERY[0][0], EVERY[1][0]
     observers.emit(first)
     observers.emit(second)
-    assert got == [("a", first), ("b", first), ("a", second), ("b", second)]
+    assert got == [("a", first), ("b", first), ("b", second), ("a", second)]
 
 
 async def test_a_hook_that_raises_is_reported_and_the_next_one_called(complaints):

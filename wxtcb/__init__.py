@@ -38,6 +38,7 @@ from wxtcb.errors import (
     WrongLoop,
     WxtcbError,
 )
+from wxtcb.events import Stats
 from wxtcb.retry import RetryPolicy
 from wxtcb.secret import Secret
 from wxtcb.session import Session
@@ -47,7 +48,7 @@ from wxtcb.wire import raw
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from wxtcb import provision, sandbox
+    from wxtcb import provision, sandbox, telemetry
 
 __all__ = [
     "AccountBlocked",
@@ -78,6 +79,7 @@ __all__ = [
     "SecretRefused",
     "Session",
     "SessionClosed",
+    "Stats",
     "TicketError",
     "TicketRefused",
     "Timeout",
@@ -94,6 +96,7 @@ __all__ = [
     "provision",
     "raw",
     "sandbox",
+    "telemetry",
 ]
 
 
@@ -103,6 +106,6 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> ModuleType:
     """Load the rooms that most programs do not need when they are first asked for."""
-    if name in ("provision", "sandbox"):
+    if name in ("provision", "sandbox", "telemetry"):
         return importlib.import_module(f"wxtcb.{name}")
     raise AttributeError(f"module 'wxtcb' has no attribute {name!r}")

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Callable, Iterable
+from logging import DEBUG, INFO, WARNING
+from operator import attrgetter as _of
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import attrs
 
@@ -40,15 +43,40 @@ class CallFinished:
     error: WxtcbError | None
     cancelled: bool
 
+    @property
+    def outcome(self) -> str:
+        """How it ended in one word: "ok", "cancelled", or the class of the error."""
+        if self.error is not None:
+            return type(self.error).__name__
+        return "cancelled" if self.cancelled else "ok"
+
 
 @attrs.frozen
 class Retrying:
-    """Attempt number `attempt` failed with `error`, and the call is tried again after `wait` seconds."""
+    """Attempt number `attempt` failed with `error`, and the call is tried again after `wait` seconds.
+
+    `cause` sorts the error: "not_sent", "busy", "fault", "lost".
+    """
 
     endpoint: str
+    call: int
     attempt: int
     wait: float
     error: WxtcbError
+    cause: str
+
+
+@attrs.frozen
+class Resending:
+    """The call is sent again outside its budget.
+
+    `cause`: "token_dead" (a newer token is there) or "minute_limit" (as soon as its path opens).
+    """
+
+    endpoint: str
+    call: int
+    error: WxtcbError
+    cause: str
 
 
 @attrs.frozen
@@ -103,6 +131,7 @@ class RenewalFailed:
     cause: str
     error: WxtcbError
     retry_after: float
+    elapsed: float
 
 
 @attrs.frozen
@@ -117,6 +146,7 @@ Event = (
     CallStarted
     | CallFinished
     | Retrying
+    | Resending
     | Abandoned
     | MayHaveActed
     | PathPaused
@@ -127,48 +157,147 @@ Event = (
 )
 
 
+@attrs.frozen(kw_only=True)
+class Stats:
+    """A session at one moment.
+
+    `calls_under_way` hold a slot, `calls_waiting` wait for one, `calls_paused` wait for a path that met its minute
+    limit. `token_age` and `token_left` are the seconds since the token was made and until it expires, None without a
+    token; `token_waiters` wait for one. `retry_quota` is what retries may still draw, 500 when all is well.
+    """
+
+    calls_under_way: int
+    calls_waiting: int
+    calls_paused: int
+    token_age: float | None
+    token_left: float | None
+    token_waiters: int
+    retry_quota: int
+
+
 class Hook(Protocol):
     """Called with every event."""
 
     def __call__(self, event: Event, /) -> None: ...
 
 
-def _log(event: Event) -> None:
-    match event:
-        case Retrying(endpoint, attempt, wait, error):
-            logger.warning("%s: attempt %d failed, trying again in %.2f s: %s", endpoint, attempt, wait, error)
-        case Abandoned(endpoint, maybe_acted):
-            logger.warning("%s: cancelled when it may have acted (%d attempts): look", endpoint, maybe_acted)
-        case MayHaveActed(endpoint, attempts):
-            logger.warning("%s: succeeded, but %d earlier attempts may have acted too: look", endpoint, attempts)
-        case PathPaused(endpoint, seconds):
-            logger.warning("%s: minute limit reached, nothing is sent there for %.0f s", endpoint, seconds)
-        case RenewalFailed(cause, error, retry_after):
-            logger.warning("token fetch (%s) failed, next in %.0f s at the earliest: %s", cause, retry_after, error)
-        case StoreFailed(generation, reason):
-            logger.warning("token %d could not be kept in the store: %s", generation, reason)
-        case TokenRenewed(generation, cause, expires_in, elapsed):
-            logger.info("token %d fetched (%s) in %.2f s, lives %.0f s", generation, cause, elapsed, expires_in)
-        case _:
-            logger.debug("%s", event)
+class Observed(Protocol):
+    """What a hook may know of a session."""
+
+    @property
+    def component_appid(self) -> str: ...
+
+    @property
+    def base_url(self) -> str: ...
+
+    def stats(self) -> Stats: ...
+
+
+@runtime_checkable
+class SessionHook(Hook, Protocol):
+    """A hook that serves several sessions and tells them apart."""
+
+    def bind(self, session: Observed, /) -> Hook:
+        """Return what is called with the events of *session*; asked when it, or a view of it, is built."""
+        ...
+
+    def watch(self, session: Observed, /) -> None:
+        """Hear that *session* is open from now on."""
+        ...
+
+
+def facts(event: Event) -> dict[str, object]:
+    """Return what an event tells, its error as the name of its class, `errcode` and `rid`; what is None is left out."""
+    told = {field.name: getattr(event, field.name) for field in attrs.fields(type(event))}
+    if (error := told.pop("error", None)) is not None:
+        told |= {"error": type(error).__name__}
+        told |= {name: getattr(error, name, None) for name in ("errcode", "rid")}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+_LINES: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object, ...]]]]] = {
+    CallFinished: (
+        DEBUG,
+        "%s: %s; sent %d times in %.3f s",
+        lambda event: (event.endpoint, event.error or event.outcome, event.attempts, event.elapsed),
+    ),
+    Retrying: (
+        WARNING,
+        "%s: attempt %d failed, trying again in %.2f s: %s",
+        _of("endpoint", "attempt", "wait", "error"),
+    ),
+    Resending: (DEBUG, "%s: sent again (%s): %s", _of("endpoint", "cause", "error")),
+    Abandoned: (WARNING, "%s: cancelled when it may have acted (%d attempts): look", _of("endpoint", "maybe_acted")),
+    MayHaveActed: (
+        WARNING,
+        "%s: succeeded, but %d earlier attempts may have acted too: look",
+        _of("endpoint", "attempts"),
+    ),
+    PathPaused: (WARNING, "%s: minute limit reached, nothing is sent there for %.0f s", _of("endpoint", "seconds")),
+    TokenExpired: (DEBUG, "token %d was called dead (%d)", _of("generation", "errcode")),
+    TokenRenewed: (
+        INFO,
+        "token %d fetched (%s) in %.2f s, lives %.0f s",
+        _of("generation", "cause", "elapsed", "expires_in"),
+    ),
+    RenewalFailed: (
+        WARNING,
+        "token fetch (%s) failed, next in %.0f s at the earliest: %s",
+        _of("cause", "retry_after", "error"),
+    ),
+    StoreFailed: (WARNING, "token %d could not be kept in the store: %s", _of("generation", "reason")),
+}
+
+
+@attrs.frozen
+class LoggingHook:
+    """Writes events to a logger, one line each, with their fields (`facts`) and their `kind` as ``extra``.
+
+    What needs a look is a WARNING, a retry among it; a new token is INFO; the end of each call is DEBUG.
+    """
+
+    logger: logging.Logger = logger
+
+    def __call__(self, event: Event, /) -> None:
+        line = _LINES.get(type(event))
+        if line is not None and self.logger.isEnabledFor(line[0]):
+            level, text, values = line
+            self.logger.log(level, text, *values(event), extra={"kind": type(event).__name__, **facts(event)})
 
 
 @attrs.define(eq=False)
 class Observers:
-    """Hands events to the log and to the hooks."""
+    """Hands events to the log and to the hooks; the end of a call in reverse, so that what they open for it nests."""
 
     hooks: tuple[Hook, ...] = ()
+    log: Hook = LoggingHook()
+
+    @classmethod
+    def of(cls, session: Observed, hooks: Iterable[Hook]) -> Observers:
+        """Bind *hooks* to *session* where they want that."""
+        return cls(tuple(hook.bind(session) if isinstance(hook, SessionHook) else hook for hook in hooks))
 
     def __bool__(self) -> bool:
         """Whether anybody listens to every call."""
-        return bool(self.hooks) or logger.isEnabledFor(logging.DEBUG)
+        return bool(self.hooks) or logger.isEnabledFor(DEBUG)
 
     def emit(self, event: Event) -> None:
-        for hook in (_log, *self.hooks):
+        hooks = (self.log, *self.hooks)
+        for hook in reversed(hooks) if type(event) is CallFinished else hooks:
             try:
                 hook(event)
             except Exception as error:
                 _report(hook, error)
+
+
+def introduce(session: Observed, hooks: Iterable[Hook]) -> None:
+    """Tell those of *hooks* that want to know that *session* is open."""
+    for hook in hooks:
+        try:
+            if isinstance(hook, SessionHook):
+                hook.watch(session)
+        except Exception as error:
+            _report(hook, error)
 
 
 def _report(hook: Hook, error: Exception) -> None:

@@ -11,7 +11,7 @@ import attrs
 
 from wxtcb.endpoint import Credential, Endpoint, Repeat, Reply, mark
 from wxtcb.errors import ApiError, BadReply, OutcomeUnknown, SessionClosed, TransportError, Withheld, WxtcbError
-from wxtcb.events import Abandoned, CallFinished, CallStarted, MayHaveActed, Observers, PathPaused, Retrying
+from wxtcb.events import Abandoned, CallFinished, CallStarted, MayHaveActed, Observers, PathPaused, Resending, Retrying
 from wxtcb.retry import MAY_HAVE_ACTED, Cause, RetryPolicy, RetryQuota, Verdict, cause_of, judge
 from wxtcb.transport import MAX_REPLY, Answer, Cancelled, Failure, HeldBack, Request, TooLarge, Transport
 from wxtcb.wire import LARGE, Body, excerpt, read_large_reply, read_reply
@@ -239,10 +239,10 @@ class Exchange:
                 await self._renew(call, error, token)
             case Verdict.PAUSE:
                 self._give_slot_back(call)
-                self._pause(call)
+                self._pause(call, error)
             case Verdict.RETRY:
                 self._give_slot_back(call)
-                await self._back_off(call, error)
+                await self._back_off(call, error, cause)
             case Verdict.UNKNOWN:
                 raise OutcomeUnknown(error, endpoint=call.endpoint.path)
             case _:
@@ -258,18 +258,24 @@ class Exchange:
                 "It was renewed as often as is sensible: if another program fetches tokens too, share one token_store."
             )
             raise error
+        self._tell_of_resend(call, error, Cause.TOKEN_DEAD)
 
-    def _pause(self, call: _Call[R]) -> None:
+    def _pause(self, call: _Call[R], error: WxtcbError) -> None:
         seconds = self.gate.pause(call.endpoint.path, admitted_at=call.admitted_at)
         if seconds is not None:
             call.observers.emit(PathPaused(call.endpoint.path, seconds))
+        self._tell_of_resend(call, error, Cause.MINUTE_LIMIT)
 
-    async def _back_off(self, call: _Call[R], error: WxtcbError) -> None:
+    def _tell_of_resend(self, call: _Call[R], error: WxtcbError, cause: Cause) -> None:
+        if call.observers:
+            call.observers.emit(Resending(call.endpoint.path, call.number, error, cause.word))
+
+    async def _back_off(self, call: _Call[R], error: WxtcbError, cause: Cause) -> None:
         call.attempts += 1
         wait = call.policy.backoff(call.attempts, self.uniform)
         if not call.may_retry(wait) or not self.quota.take(error):
             raise error
-        call.observers.emit(Retrying(call.endpoint.path, call.attempts, wait, error))
+        call.observers.emit(Retrying(call.endpoint.path, call.number, call.attempts, wait, error, cause.word))
         await self.gate.rest(wait)
         call.spent += wait
 

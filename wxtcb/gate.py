@@ -81,7 +81,17 @@ class Gate:
     @property
     def waiting(self) -> int:
         """The number of calls that wait for a slot."""
-        return sum(not turn.done() for turn in self._queue)
+        return sum(not turn.done() for turn in tuple(self._queue))
+
+    @property
+    def paused(self) -> int:
+        """The number of calls that wait for their path to open."""
+        return sum(len(path.queue) for path in tuple(self._paths.values()))
+
+    @property
+    def in_use(self) -> int:
+        """The number of slots taken."""
+        return self.slots - self._free
 
     def try_enter(self, path: str) -> bool:
         """Take a slot if one is free and nobody is before us; `SessionClosed` after `close`."""

@@ -41,6 +41,11 @@ class Cause(Enum):
     UNUSABLE = "an answer of no use that would come again"
     REFUSED = "an answer that repeating does not change"
 
+    @property
+    def word(self) -> str:
+        """The name that events give it."""
+        return self.name.lower()
+
 
 class Verdict(Enum):
     """What becomes of a failed attempt."""

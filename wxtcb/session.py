@@ -26,7 +26,7 @@ from wxtcb.arguments import (
 from wxtcb.direct import open_transport
 from wxtcb.endpoint import Endpoint, Reply
 from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed, WrongLoop
-from wxtcb.events import Hook, Observers
+from wxtcb.events import Hook, Observers, Stats, introduce
 from wxtcb.exchange import Exchange, FixedToken, Token
 from wxtcb.gate import Gate
 from wxtcb.retry import RetryPolicy
@@ -70,6 +70,18 @@ class _Running:
 
         return Sweep(look, self.loop.time, self.gate.rest)
 
+    def stats(self) -> Stats:
+        age, left = self.cache.life() or (None, None)
+        return Stats(
+            calls_under_way=self.gate.in_use,
+            calls_waiting=self.gate.waiting,
+            calls_paused=self.gate.paused,
+            token_age=age,
+            token_left=left,
+            token_waiters=self.cache.waiters,
+            retry_quota=self.exchange.quota.level,
+        )
+
     async def aclose(self) -> None:
         self.gate.close()
         self.cache.close()
@@ -90,11 +102,15 @@ class _Core:
     running: _Running | None = None
     ended: bool = False
 
-    def get(self) -> _Running:
+    def peek(self) -> _Running:
         running = self.running
         if running is None:
             state = "is closed" if self.ended else "is not open yet: use it inside `async with`"
             raise SessionClosed(f"the session {state}; nothing was sent")
+        return running
+
+    def get(self) -> _Running:
+        running = self.peek()
         if running.loop is not asyncio.get_running_loop():
             raise WrongLoop(
                 "the session was entered in another event loop or before a fork; nothing was sent. Enter one session "
@@ -210,7 +226,7 @@ class Session:
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=_hooks)
     partial: Partial = attrs.field(default="raise", validator=field_is(_check_partial))
     _observers: Observers = attrs.field(
-        init=False, repr=False, default=attrs.Factory(lambda self: Observers(self.hooks), takes_self=True)
+        init=False, repr=False, default=attrs.Factory(lambda self: Observers.of(self, self.hooks), takes_self=True)
     )
     _core: _Core = attrs.field(init=False, repr=False, factory=_Core)
     _is_view: bool = attrs.field(init=False, repr=False, default=False)
@@ -221,6 +237,7 @@ class Session:
         if self._core.running is not None or self._core.ended:
             raise SessionClosed("a session can be entered once; build another one")
         self._core.running = self._open()
+        introduce(self, self.hooks)
         return self
 
     async def __aexit__(
@@ -299,6 +316,13 @@ class Session:
         if (failed := reply.failed) and self.partial == "raise":
             raise PartialFailure(reply, failed, endpoint=endpoint.path)
         return reply
+
+    def stats(self) -> Stats:
+        """Return what is under way and waiting, and how old the token is, at this moment; any thread may ask.
+
+        Raises `SessionClosed` outside of ``async with``.
+        """
+        return self._core.peek().stats()
 
     def sweep(self, endpoint: Endpoint[R]) -> Sweep[R]:
         """Return the one sweep over *endpoint* (a read without arguments) that all who wait in this session share."""

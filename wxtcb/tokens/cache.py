@@ -65,6 +65,8 @@ class TokenCache:
     _token: Token | None = attrs.field(init=False, default=None)
     _windows: Windows = attrs.field(init=False, default=_NO_TOKEN)
     _fresh_until: float = attrs.field(init=False, default=NEVER)
+    _waiters: int = attrs.field(init=False, default=0)
+    _made_at: float = attrs.field(init=False, default=NEVER)
     _generation: int = attrs.field(init=False, default=0)
     _flight: Flight[None] | None = attrs.field(init=False, default=None)
     _failure: WxtcbError | None = attrs.field(init=False, default=None)
@@ -79,10 +81,26 @@ class TokenCache:
 
     async def wait(self) -> Token:
         """Return a living token, renewing it first where that is due; raise why there is none."""
-        token = self.get()
-        while token is None:
-            token = await self._approach(self.now())
-        return token
+        self._waiters += 1
+        try:
+            token = self.get()
+            while token is None:
+                token = await self._approach(self.now())
+            return token
+        finally:
+            self._waiters -= 1
+
+    @property
+    def waiters(self) -> int:
+        """The number of calls that wait for a token."""
+        return self._waiters
+
+    def life(self) -> tuple[float, float] | None:
+        """Return the seconds since the token was made and until it expires, or None where there is none."""
+        if self._token is None:
+            return None
+        now = self.now()
+        return now - self._made_at, self._windows.expiry - now
 
     def expire(self, token: Token, errcode: int, /) -> bool:
         """Drop *token* if it is still the one held: the platform called it dead. Another may be had from `wait`."""
@@ -220,6 +238,7 @@ class TokenCache:
         self._generation = record.generation
         self._windows = Windows.of(self.now() + record.seconds_left, record.life, self.uniform)
         self._fresh_until = self._windows.advisory
+        self._made_at = self._windows.expiry - record.life
         self._failure, self._pause, self._next_at = None, 0.0, NEVER
 
     def _note_failure(self, cause: str, error: WxtcbError, started: float) -> None:
@@ -232,7 +251,7 @@ class TokenCache:
         first_in_its_pause = started >= self._next_at
         self._failure, self._next_at = error, self.now() + pause
         if first_in_its_pause:
-            self.observers.emit(RenewalFailed(cause, error, pause))
+            self.observers.emit(RenewalFailed(cause, error, pause, self.now() - started))
 
 
 def _with_retry_after(error: WxtcbError, seconds: float) -> WxtcbError:

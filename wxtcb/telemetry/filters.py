@@ -1,0 +1,62 @@
+"""Filters for tools that record URLs, local variables and bodies by themselves, and the platform's secrets with them.
+
+wxtcb shows no secret, but the platform wants its token in the URL, and a tool that instruments aiohttp reads URLs.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+if TYPE_CHECKING:
+    from yarl import URL
+
+E = TypeVar("E")
+
+HIDDEN: Final = "***"
+DEEPEST: Final = 32
+_NAME: Final = r"(?:token|secret|ticket|password|aes_?key)"
+_SECRET_NAME: Final = re.compile(_NAME + "$", re.IGNORECASE)
+_SECRET_VALUE: Final = re.compile(rf"""({_NAME}\\*["']?\s*(?:=|:|%3D)\s*\\*["']?)[^\s"'&<>,;)}}\]\\]+""", re.IGNORECASE)
+_TICKET: Final = re.compile(r"ticket@@@[\w-]+")
+
+
+def url_filter(url: URL) -> str:
+    """Return *url* as text without its secrets: ``AioHttpClientInstrumentor().instrument(url_filter=url_filter)``."""
+    return _blot(str(url.with_user(None)))
+
+
+def sentry_filter(event: E, _hint: object, /) -> E:
+    """Return a Sentry event, transaction or breadcrumb without the platform's secrets.
+
+    Give it to ``sentry_sdk.init`` as `before_send`, `before_send_transaction` and `before_breadcrumb`. Hidden are the
+    values of all names that end in token, secret, ticket, password or aeskey, as local variables, fields, and in texts
+    where ``=`` or ``:`` follows, and everything that looks like a ticket.
+    """
+    return cast("E", _scrub(event, DEEPEST))
+
+
+def _blot(text: str) -> str:
+    return _TICKET.sub(HIDDEN, _SECRET_VALUE.sub(rf"\1{HIDDEN}", text))
+
+
+def _scrub(value: object, depth: int) -> object:
+    if depth == 0:
+        return HIDDEN
+    match value:
+        case str():
+            return _blot(value)
+        case bytes():
+            return _blot(value.decode(errors="replace"))
+        case dict():
+            return {key: _entry(key, each, depth - 1) for key, each in value.items()}
+        case list() | tuple():
+            return [_scrub(each, depth - 1) for each in value]
+        case _:
+            return value
+
+
+def _entry(name: object, value: object, depth: int) -> object:
+    if value is not None and isinstance(name, str) and _SECRET_NAME.search(name):
+        return HIDDEN
+    return _scrub(value, depth)

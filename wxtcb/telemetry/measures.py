@@ -1,0 +1,115 @@
+"""What is counted and what is gauged, whoever keeps the figures.
+
+Labels have few values: the paths of endpoints, and words of ours. None is an alias, a tenant, an environment or a
+token.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import attrs
+
+from wxtcb.errors import SessionClosed
+from wxtcb.events import (
+    Abandoned,
+    Event,
+    MayHaveActed,
+    Observed,
+    PathPaused,
+    RenewalFailed,
+    Resending,
+    Retrying,
+    Stats,
+    StoreFailed,
+    TokenRenewed,
+)
+
+BUCKETS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0)
+DURATION: Final = "Time that calls took, all waiting and all attempts included"
+
+
+@attrs.frozen
+class Counter:
+    """What only grows; `name` has dots, `unit` is what one of them is."""
+
+    name: str
+    unit: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Gauge:
+    """What is read off a session at any moment; a reading of None is left out."""
+
+    name: str
+    unit: str
+    help: str
+    read: Callable[[Stats], float | None]
+
+
+RETRIES: Final = Counter("retries", "{retry}", "Attempts that failed and were made again", ("endpoint", "cause"))
+PAUSES: Final = Counter("pauses", "{pause}", "Pauses of a path at its minute limit", ("endpoint",))
+DOUBTS: Final = Counter(
+    "doubts", "{call}", "Calls that add something and may have acted unseen, to be looked at", ("endpoint", "end")
+)
+RENEWALS: Final = Counter("renewals", "{renewal}", "Renewals of the token", ("cause", "outcome"))
+STORE_FAILURES: Final = Counter("store.failures", "{token}", "New tokens that could not be kept in the token store")
+COUNTERS: Final = (RETRIES, PAUSES, DOUBTS, RENEWALS, STORE_FAILURES)
+
+GAUGES: Final = (
+    Gauge("calls.under_way", "{call}", "Calls that hold a slot", lambda stats: stats.calls_under_way),
+    Gauge("calls.waiting", "{call}", "Calls that wait for a slot", lambda stats: stats.calls_waiting),
+    Gauge("calls.paused", "{call}", "Calls that wait for a paused path", lambda stats: stats.calls_paused),
+    Gauge("token.age", "s", "Age of the token", lambda stats: stats.token_age),
+    Gauge("token.left", "s", "Time until the token expires", lambda stats: stats.token_left),
+    Gauge("token.waiters", "{call}", "Calls that wait for a token", lambda stats: stats.token_waiters),
+    Gauge("retry_quota", "{unit}", "What retries may still draw", lambda stats: stats.retry_quota),
+)
+
+
+def count(event: Event) -> tuple[Counter, tuple[str, ...]] | None:
+    """Return what *event* adds one to, with the values of the labels."""
+    match event:
+        case Retrying() | Resending():
+            return RETRIES, (event.endpoint, event.cause)
+        case PathPaused():
+            return PAUSES, (event.endpoint,)
+        case Abandoned():
+            return DOUBTS, (event.endpoint, "cancelled")
+        case MayHaveActed():
+            return DOUBTS, (event.endpoint, "ok")
+        case TokenRenewed():
+            return RENEWALS, (event.cause, "ok")
+        case RenewalFailed():
+            return RENEWALS, (event.cause, type(event.error).__name__)
+        case StoreFailed():
+            return STORE_FAILURES, ()
+        case _:
+            return None
+
+
+@attrs.define(eq=False)
+class Watched:
+    """The sessions that gauges are read off, as long as they live and are open; read from any thread."""
+
+    _sessions: tuple[weakref.ref[Observed], ...] = ()
+
+    def add(self, session: Observed) -> None:
+        living = [each for each in self._sessions if each() is not None]
+        self._sessions = (*living, weakref.ref(session))
+
+    def read(self) -> Iterator[tuple[str, Stats]]:
+        """Give the component_appid and the stats of each."""
+        for each in self._sessions:
+            session = each()
+            if session is None:
+                continue
+            try:
+                stats = session.stats()
+            except SessionClosed:
+                continue
+            yield session.component_appid, stats
