@@ -27,9 +27,10 @@ def url_filter(url: URL) -> str:
 
 
 def sentry_filter(event: E, _hint: object, /) -> E:
-    """Return a Sentry event, transaction or breadcrumb without the platform's secrets.
+    """Return a Sentry event, transaction, span or breadcrumb without the platform's secrets.
 
-    Give it to ``sentry_sdk.init`` as `before_send`, `before_send_transaction` and `before_breadcrumb`. Hidden are the
+    Give it to ``sentry_sdk.init`` as `before_send`, `before_send_transaction` and `before_breadcrumb`, and where spans
+    are streamed as `before_send_span`. Hidden are the
     values of all names that end in token, secret, ticket, password or aeskey, as local variables, fields, and in texts
     where ``=`` or ``:`` follows, and everything that looks like a ticket.
     """

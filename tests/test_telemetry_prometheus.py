@@ -1,0 +1,98 @@
+"""Prometheus gets the same figures as OpenTelemetry, in a registry of the caller's choice."""
+
+from __future__ import annotations
+
+import asyncio
+
+import prometheus_client
+import pytest
+
+from wxtcb import errors, events
+from wxtcb.api import environment
+from wxtcb.telemetry import PrometheusHook
+
+CREATE = "/componenttcb/createenv"
+LIST = "/componenttcb/describeenvs"
+APPID = "wx0123456789abcdef"
+
+
+@pytest.fixture
+def registry():
+    return prometheus_client.CollectorRegistry()
+
+
+@pytest.fixture
+def hook(registry):
+    return PrometheusHook(registry=registry)
+
+
+@pytest.fixture
+def session(new_session, wechat, hook):
+    wechat.usual[LIST] = {"info_list": []}
+    wechat.usual[CREATE] = {"env": "env-1", "tranid": "t-1"}
+    return new_session(hooks=[hook])
+
+
+pytestmark = pytest.mark.virtual_time
+
+
+async def test_calls_are_counted_and_timed_by_path_and_outcome(session, registry, wechat):
+    """One histogram holds both."""
+    wechat.play(LIST, wechat.after(2, {"info_list": []}), 40097)
+    async with session:
+        await environment.describe_envs(session)
+        with pytest.raises(errors.RequestRefused):
+            await environment.describe_envs(session)
+    good = {"component_appid": APPID, "endpoint": LIST, "outcome": "ok"}
+    assert registry.get_sample_value("wxtcb_call_duration_seconds_count", good) == 1
+    assert registry.get_sample_value("wxtcb_call_duration_seconds_sum", good) == 2
+    assert registry.get_sample_value("wxtcb_call_duration_seconds_bucket", {**good, "le": "1.0"}) == 0
+    bad = {**good, "outcome": "RequestRefused"}
+    assert registry.get_sample_value("wxtcb_call_duration_seconds_count", bad) == 1
+
+
+async def test_retries_and_renewals_are_counted_by_cause(session, registry, wechat):
+    """Resends after a dead token are among the retries."""
+    wechat.play(LIST, -1, 42001)
+    async with session:
+        await environment.describe_envs(session)
+    of_path = {"component_appid": APPID, "endpoint": LIST}
+    assert registry.get_sample_value("wxtcb_retries_total", {**of_path, "cause": "busy"}) == 1
+    assert registry.get_sample_value("wxtcb_retries_total", {**of_path, "cause": "token_dead"}) == 1
+    renewed = {"component_appid": APPID, "cause": "dead", "outcome": "ok"}
+    assert registry.get_sample_value("wxtcb_renewals_total", renewed) == 1
+
+
+async def test_gauges_are_read_off_the_open_sessions(new_session, session, registry, hook):
+    """Each has the value of the moment, by appid; a closed session has none, and neither has a missing token."""
+    async with session, new_session(hooks=[hook], component_appid="wx2"):
+        await environment.describe_envs(session)
+        await asyncio.sleep(50)
+        assert registry.get_sample_value("wxtcb_token_age_seconds", {"component_appid": APPID}) == 50
+        assert registry.get_sample_value("wxtcb_token_age_seconds", {"component_appid": "wx2"}) is None
+        assert registry.get_sample_value("wxtcb_retry_quota", {"component_appid": "wx2"}) == 500
+    assert registry.get_sample_value("wxtcb_token_age_seconds", {"component_appid": APPID}) is None
+
+
+async def test_the_page_shows_nothing_of_the_caller_or_the_credentials(session, registry, wechat):
+    """No alias, no token, no secret and no ticket, whatever happens."""
+    wechat.play(CREATE, -1, 42001, {"errcode": 40097, "errmsg": "T0KEN-2 is odd"})
+    async with session:
+        with pytest.raises(errors.RequestRefused):
+            await environment.create_env(session, alias="the-alias-of-a-tenant")
+        page = prometheus_client.generate_latest(registry).decode()
+    assert 'wxtcb_retries_total{cause="busy"' in page
+    assert not [each for each in ("the-alias", "T0KEN", "S3CRET", "T1CKET") if each in page]
+
+
+def test_an_unbound_hook_counts_too(hook, registry):
+    """Called by hand, it has no appid to tell."""
+    hook(events.StoreFailed(1, "OSError"))
+    hook(events.TokenExpired(1, 42001))
+    assert registry.get_sample_value("wxtcb_store_failures_total", {"component_appid": ""}) == 1
+
+
+def test_a_second_hook_in_one_registry_is_refused(hook, registry):
+    """One hook serves all sessions, and two would count twice."""
+    with pytest.raises(ValueError, match="Duplicated"):
+        PrometheusHook(registry=registry)
