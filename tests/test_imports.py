@@ -84,10 +84,10 @@ def test_the_front_door_loads_no_extra_and_no_room_that_few_need():
     """`import wxtcb` needs none of the extras, and loads neither sandbox nor provision nor command line."""
     loaded = run("import json, sys, wxtcb; print(json.dumps([*sys.modules]))")
     assert {name.split(".")[0] for name in loaded} & set(EXTRAS) == set()
-    assert {"wxtcb.sandbox", "wxtcb.provision", "wxtcb.cli", "wxtcb.testing"} & set(loaded) == set()
+    assert {"wxtcb.sandbox", "wxtcb.provision", "wxtcb.cli", "wxtcb.telemetry", "wxtcb.testing"} & set(loaded) == set()
 
 
-@pytest.mark.parametrize("room", ["provision", "sandbox", "api", "errors", "events"])
+@pytest.mark.parametrize("room", ["provision", "sandbox", "telemetry", "api", "errors", "events"])
 def test_a_room_is_reached_as_an_attribute(room):
     """After `import wxtcb` alone, `wxtcb.<room>` is the module."""
     assert run(f"import json, wxtcb; print(json.dumps(wxtcb.{room}.__name__))") == f"wxtcb.{room}"
