@@ -266,6 +266,20 @@ def test_a_secret_is_hidden_in_any_text(text):
 
 
 @pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        (r"Server(password='a, b) \'c\' & \"d\"', id=1)", "Server(password='***', id=1)"),
+        ("{'password': 'cut off, her", "{'password': '***"),
+        (r'"{\"password\": \"a, b\", \"id\": 1}"', r'"{\"password\": \"***\", \"id\": 1}"'),
+        ("token=''", "token='***'"),
+    ],
+)
+def test_a_secret_in_quotes_is_hidden_whole(text, hidden):
+    """Commas, brackets and spaces do not end it, only its quote, or the end of the text."""
+    assert sentry_filter(text, {}) == hidden
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "token 8 fetched (advisory) in 0.25 s",

@@ -15,6 +15,7 @@ from wxtcb import Done, Endpoint, OutcomeUnknown, PartialFailure, Repeat, Reply,
 from wxtcb.api import cloudrun, environment, token
 from wxtcb.api.environment import EnvInfo, EnvList, NewEnv, Shared, ShareFailure, ShareLink
 from wxtcb.events import Event, Retrying
+from wxtcb.telemetry import LoggingHook, OpenTelemetryHook, PrometheusHook
 from wxtcb.tokens.sources import ComponentToken
 
 
@@ -38,6 +39,8 @@ async def sessions() -> None:
         assert_type(session.with_options(retry=RetryPolicy(attempts=1)), Session)
         assert_type(session.with_options(partial="return"), Session)
         assert_type(session.retry, RetryPolicy)
+        assert_type(session.stats(), wxtcb.Stats)
+        assert_type(session.stats().token_age, float | None)
         await session.aclose()
 
     Session(
@@ -53,7 +56,7 @@ async def sessions() -> None:
         proxy=None,
         ssl=None,
         http=None,
-        hooks=(hook,),
+        hooks=(hook, LoggingHook(), OpenTelemetryHook(), PrometheusHook()),
         partial="return",
     )
 

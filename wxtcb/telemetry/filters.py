@@ -17,7 +17,15 @@ HIDDEN: Final = "***"
 DEEPEST: Final = 32
 _NAME: Final = r"(?:token|secret|ticket|password|aes_?key)"
 _SECRET_NAME: Final = re.compile(_NAME + "$", re.IGNORECASE)
-_SECRET_VALUE: Final = re.compile(rf"""({_NAME}\\*["']?\s*(?:=|:|%3D)\s*\\*["']?)[^\s"'&<>,;)}}\]\\]+""", re.IGNORECASE)
+_SECRET_VALUE: Final = re.compile(
+    rf"""
+    ({_NAME} \\* ["']? \s* (?: = | : | %3D) \s*)
+    (?: (["']) (?: \\. | (?!\2) .)*           # in quotes: up to the same quote
+    |   (\\+ ["']) .*? (?= \3 | \Z)           # in quotes of a quoted text
+    |   [^\s"'&<>,;)}}\]\\]+ )
+    """,
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
 _TICKET: Final = re.compile(r"ticket@@@[\w-]+")
 
 
@@ -38,7 +46,11 @@ def sentry_filter(event: E, _hint: object, /) -> E:
 
 
 def _blot(text: str) -> str:
-    return _TICKET.sub(HIDDEN, _SECRET_VALUE.sub(rf"\1{HIDDEN}", text))
+    return _TICKET.sub(HIDDEN, _SECRET_VALUE.sub(_hide, text))
+
+
+def _hide(found: re.Match[str]) -> str:
+    return f"{found[1]}{found[2] or found[3] or ''}{HIDDEN}"
 
 
 def _scrub(value: object, depth: int) -> object:
