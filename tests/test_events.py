@@ -92,16 +92,15 @@ def test_the_outcome_of_a_call_is_one_word(error, cancelled, outcome):
 
 
 def test_nothing_is_formatted_for_a_logger_that_does_not_listen(caplog):
-    """Below the level of the logger no line is made."""
+    """Below the level of the logger no line is made, and no fact is collected."""
 
-    class Touchy(errors.Busy):
-        def __str__(self):
-            raise AssertionError("formatted for nobody")
+    class Touchy(errors.WxtcbError):
+        @property
+        def rid(self):
+            raise AssertionError("asked for nobody")
 
     caplog.set_level(logging.ERROR, logger="quiet")
-    events.LoggingHook(logging.getLogger("quiet"))(
-        events.Retrying(PATH, 1, 1, 0.5, Touchy(-1, "", endpoint=PATH), "busy")
-    )
+    events.LoggingHook(logging.getLogger("quiet"))(events.Retrying(PATH, 1, 1, 0.5, Touchy("no"), "busy"))
 
 
 def test_a_logging_hook_writes_to_the_logger_it_was_given(caplog):

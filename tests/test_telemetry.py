@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 import wxtcb
-from wxtcb import errors, events, telemetry
+from wxtcb import errors, events, exchange, telemetry
 from wxtcb.api import environment
 from wxtcb.telemetry.measures import COUNTERS, GAUGES, Watched, count
 
@@ -130,13 +130,14 @@ async def test_stats_count_who_waits_for_a_token(new_session, wechat, settle):
 
 @pytest.mark.virtual_time
 async def test_stats_tell_the_age_of_the_token(new_session, wechat):
-    """It counts from the fetch, up to the life of the token; a dead token has none."""
+    """It counts from before the fetch, up to the life of the token; a dead token has none."""
     wechat.usual[LIST] = {"info_list": []}
+    wechat.play("/cgi-bin/component/api_component_token", wechat.after(2, wechat.mint))
     async with new_session() as session:
         await token_of(session)
         await asyncio.sleep(100)
         stats = session.stats()
-        assert (stats.token_age, stats.token_left) == (100, 7100)
+        assert (stats.token_age, stats.token_left) == (102, 7098)
         wechat.usual["/cgi-bin/component/api_component_token"] = 61004
         wechat.play(LIST, 42001)
         with pytest.raises(errors.AddressNotAllowed):
@@ -281,6 +282,18 @@ async def test_a_resend_is_told_to_who_listens_to_calls(new_session, wechat, cap
         (0, "minute_limit", 45011),
     ]
     assert "sent again" not in caplog.text
+
+
+@pytest.mark.virtual_time
+async def test_a_resend_that_nobody_listens_to_is_not_told(new_session, wechat, monkeypatch):
+    """A token may die under ten thousand calls at once, so no event is made for nobody."""
+    made = []
+    monkeypatch.setattr(exchange, "Resending", lambda *facts: made.append(facts))
+    wechat.usual[LIST] = {"info_list": []}
+    wechat.play(LIST, 42001)
+    async with new_session() as session:
+        await environment.describe_envs(session)
+    assert made == []
 
 
 @pytest.mark.virtual_time

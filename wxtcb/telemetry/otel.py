@@ -98,11 +98,10 @@ class _Listener:
             call.span.add_event(type(event).__name__, _attributes(event))
 
     def _renewal(self, event: TokenRenewed | RenewalFailed) -> None:
-        """Write a span afterwards: a renewal belongs to nobody who waits for it, so it is a trace of its own."""
+        """Write a span afterwards; a renewal belongs to none of those who wait for it, and runs in no context."""
         now = time.time_ns()
         span = self.instruments.tracer.start_span(
             "token renewal",
-            Context(),
             attributes={**self.of_spans, **_attributes(event)},
             start_time=now - int(event.elapsed * 1e9),
         )
