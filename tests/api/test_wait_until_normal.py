@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 
 import pytest
@@ -179,6 +180,20 @@ async def test_failing_look_reaches_every_waiter_as_its_own_exception(session, w
     results[0].add_note("mine")
     assert not any("mine" in getattr(result, "__notes__", ()) for result in results[1:])
     assert len(wechat.sent_to(PATH)) == 1
+
+
+async def test_waiters_that_rest_keep_no_list(session, wechat):
+    """Only the newest list of environments is in memory, however many wait and whenever they came."""
+    wechat.usual[PATH] = listing(e1="UNAVAILABLE")
+    waiters = []
+    for _ in range(5):
+        waiters.append(asyncio.create_task(environment.wait_until_normal(session, "e1", interval=60)))
+        await asyncio.sleep(3)
+    assert len(wechat.sent_at(PATH)) == 5
+    gc.collect()  # of what earlier tests left
+    assert sum(isinstance(each, environment.EnvList) for each in gc.get_objects()) == 1
+    for waiter in waiters:
+        waiter.cancel()
 
 
 async def test_cancelled_waiter_leaves_the_others_waiting(session, wechat):

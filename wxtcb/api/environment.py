@@ -209,6 +209,7 @@ async def _watch(session: Session, watch: Watch, interval: float) -> EnvInfo:
             if found := watch.judge(look):
                 return found
             moment = look.started_at + interval
+            del look  # who rests need not keep a list of all environments
         await sweep.rest(moment - now())
 
 
