@@ -15,8 +15,8 @@ def _environment(number: int) -> dict[str, str]:
     return {
         "env": f"{alias}-4a89da0c1f",
         "alias": alias,
-        "create_time": "2025-11-22 14:10:28",
-        "update_time": "2025-11-22 14:10:36",
+        "create_time": f"2025-11-22 {number % 24:02}:{number % 60:02}:28",
+        "update_time": f"2025-11-22 {number % 24:02}:{number % 60:02}:36",
         "status": "NORMAL",
         "package_id": "basic",
         "package_name": "基础版",

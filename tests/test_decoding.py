@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wxtcb.api.environment import DESCRIBE_ENVS
 from wxtcb.decoding import SLICE, also_spelled, read_ahead
 from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import BadReply, Busy
@@ -45,6 +46,7 @@ class Tree(Reply):
     names: list[str] = attrs.field(factory=list)
     leaves: list[Leaf] = attrs.field(factory=list)
     motto: str | None = "grow"
+    owner: str | None = attrs.field(default=None, metadata=also_spelled("onwer"))
 
 
 TREE = Endpoint(PATH, Tree, Repeat.READ)
@@ -176,6 +178,21 @@ def test_a_null_gives_way_to_a_default_that_is_not_none():
     reply = read_reply(TREE, b'{"branches":[],"motto":null,"names":null,"fallen":null}')
     assert reply == Tree(branches=())
     assert (reply.motto, reply.names, reply.fallen) == ("grow", [], None)
+
+
+def test_a_text_that_many_entries_share_is_in_memory_once():
+    """A list of ten thousand environments is kept small."""
+    times = {"create_time": "2026-11-22 00:00:00", "update_time": "2026-11-22 00:00:00"}
+    entries = [{"env": "e", "alias": "a", "status": "NORMAL", "package_name": "基础版", **times}] * 2
+    one, other = read_reply(DESCRIBE_ENVS, orjson.dumps({"info_list": entries})).info_list
+    for name in ("create_time", "update_time", "status", "package_name"):
+        assert getattr(one, name) is getattr(other, name)
+
+
+def test_a_null_gives_way_to_another_spelling():
+    """What stands under the other name counts where the right one is null, or missing."""
+    for fields in ({"owner": None, "onwer": "me"}, {"onwer": "me"}, {"owner": "me", "onwer": "you"}):
+        assert read_reply(TREE, orjson.dumps({"branches": [], **fields})).owner == "me"
 
 
 @pytest.mark.parametrize("names", ["text", {}, 5, [None], [5]], ids=repr)

@@ -6,16 +6,17 @@ platform may grow (unknown fields are ignored, a null where there is a default i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
+from sys import intern
 from types import NoneType
 from typing import Any, Final, cast, get_args, get_origin
 
 import attrs
 import cattrs
 from cattrs.errors import IterableValidationError, IterableValidationNote
-from cattrs.gen import make_dict_structure_fn
+from cattrs.gen import make_dict_structure_fn, override
 
 from wxtcb.secret import Secret
 
@@ -23,6 +24,7 @@ Reader = Callable[[Any, Any], Any]
 
 SLICE: Final = 250
 SPELLINGS: Final = "wxtcb.spellings"
+REPEATS: Final = "wxtcb.repeats"
 
 _ENOUGH: Final = 10
 _entries_refused: Final = cast("Callable[[str, list[Exception], Any], Exception]", IterableValidationError)
@@ -31,6 +33,11 @@ _entries_refused: Final = cast("Callable[[str, list[Exception], Any], Exception]
 def also_spelled(*names: str) -> dict[str, tuple[str, ...]]:
     """Return attrs metadata for a reply field that the platform writes in other ways too."""
     return {SPELLINGS: names}
+
+
+def repeats() -> dict[str, bool]:
+    """Return attrs metadata for a text that many entries of a list have in common: it is kept in memory once."""
+    return {REPEATS: True}
 
 
 def read_ahead(cls: type[attrs.AttrsInstance], fields: dict[str, Any]) -> Iterator[int]:
@@ -93,11 +100,15 @@ def _text_to_secret(value: object, _: object) -> Secret:
 
 def _structure_attrs(cls: type[attrs.AttrsInstance], converter: cattrs.Converter) -> Reader:
     attrs.resolve_types(cls)
-    fill = make_dict_structure_fn(cls, converter)
-    spelled = {field.name: field.metadata[SPELLINGS] for field in attrs.fields(cls) if SPELLINGS in field.metadata}
-    lenient = {field.name for field in attrs.fields(cls) if field.default is not attrs.NOTHING}
-    as_it_is = {field.name for field in attrs.fields(cls) if field.default is None and _takes_none(field.type)}
-    dropped = lenient - (as_it_is - spelled.keys())
+    fields = attrs.fields(cls)
+    hooks: dict[str, Any] = {
+        field.name: override(struct_hook=_kept_once(field.type, converter))
+        for field in fields
+        if REPEATS in field.metadata
+    }
+    fill = make_dict_structure_fn(cls, converter, **hooks)
+    spelled = [(field.name, field.metadata[SPELLINGS]) for field in fields if SPELLINGS in field.metadata]
+    dropped = {field.name for field in fields if _drops_null(field)}
 
     def read(value: Any, kind: Any) -> object:
         if not isinstance(value, dict):
@@ -106,19 +117,29 @@ def _structure_attrs(cls: type[attrs.AttrsInstance], converter: cattrs.Converter
             raise TypeError("object")
         if dropped and None in value.values():
             value = {name: each for name, each in value.items() if each is not None or name not in dropped}
-        if spelled and not value.keys() >= spelled.keys():
-            value = _respell(value, spelled)
+        for name, others in spelled:
+            if name not in value:
+                value = _respell(value, name, others)
         return fill(value, kind)
 
     return read
 
 
-def _respell(fields: dict[str, object], spelled: Mapping[str, tuple[str, ...]]) -> dict[str, object]:
-    for name, others in spelled.items():
-        found = next((other for other in others if other in fields), None)
-        if name not in fields and found is not None:
-            fields = {**fields, name: fields[found]}
-    return fields
+def _drops_null(field: attrs.Attribute[Any]) -> bool:
+    """Tell whether a null counts as missing and does not become None by itself, which is quicker."""
+    if field.default is attrs.NOTHING:
+        return False
+    return field.default is not None or not _takes_none(field.type) or SPELLINGS in field.metadata
+
+
+def _kept_once(kind: Any, converter: cattrs.Converter) -> Reader:
+    fill = converter.get_structure_hook(kind)
+    return lambda value, _: intern(value) if type(value) is str else fill(value, kind)
+
+
+def _respell(fields: dict[str, object], name: str, others: tuple[str, ...]) -> dict[str, object]:
+    found = next((other for other in others if other in fields), None)
+    return fields if found is None else {**fields, name: fields[found]}
 
 
 def _is_sequence(kind: Any) -> bool:

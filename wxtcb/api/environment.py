@@ -21,7 +21,7 @@ from wxtcb.arguments import (
     check_texts,
     field_is,
 )
-from wxtcb.decoding import also_spelled
+from wxtcb.decoding import also_spelled, repeats
 from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import EnvironmentGone, EnvironmentHalted, EnvironmentTimeout, RequestRefused, WxtcbError
 from wxtcb.retry import Verdict, cause_of, judge
@@ -49,11 +49,11 @@ class EnvInfo:
 
     env: str
     alias: str
-    create_time: str
-    update_time: str = attrs.field(metadata=also_spelled("update_ime"))
-    status: str
-    package_id: str | None = None
-    package_name: str | None = None
+    create_time: str = attrs.field(metadata=repeats())
+    update_time: str = attrs.field(metadata=also_spelled("update_ime") | repeats())
+    status: str = attrs.field(metadata=repeats())
+    package_id: str | None = attrs.field(default=None, metadata=repeats())
+    package_name: str | None = attrs.field(default=None, metadata=repeats())
     dbinstance_id: str | None = None
     bucket_id: str | None = None
 
