@@ -1,7 +1,7 @@
 """Measure what importing the library costs over importing what it stands on.
 
 `python benchmarks/import_time.py` starts fresh interpreters that import aiohttp, anyio, attrs, cattrs and orjson, and
-then the library: all of it but the command line, the sandbox and the pytest plugin. It prints the milliseconds of the
+then the library: all of it but the command line, the sandbox and the pytest plugin. It prints the processor time of the
 second part, with byte code that is ready, as an installer leaves it, and without, as the very first start finds it.
 The control is the whole of the first part, in runs that alternate with the others: if it differs between the two halves
 by more than 2 %, the run is void. It exits with 1 if it is, or if the ready import is above its limit.
@@ -23,16 +23,16 @@ LIMIT: Final = 60.0
 ROOMS: Final = "wxtcb, wxtcb.api, wxtcb.events, wxtcb.provision, wxtcb.tokens"
 CODE: Final = f"""
 import time
-begun = time.perf_counter()
+begun = time.process_time()
 import aiohttp, anyio, attrs, cattrs, orjson
-ready = time.perf_counter()
+ready = time.process_time()
 import {ROOMS}
-print(ready - begun, time.perf_counter() - ready)
+print(ready - begun, time.process_time() - ready)
 """
 
 
 def imported(cache: str) -> tuple[float, float]:
-    """Return the milliseconds that the dependencies, and then the library, take in a fresh interpreter."""
+    """Return the milliseconds of processor time that the dependencies, and then the library, take in a fresh interpreter."""
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environ |= {"PYTHONPATH": os.pathsep.join(sys.path[1:]), "PYTHONPYCACHEPREFIX": cache}
     told = subprocess.run([sys.executable, "-c", CODE], env=environ, check=True, capture_output=True, text=True).stdout

@@ -13,7 +13,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import orjson
@@ -27,9 +27,9 @@ NEW: Final = b'{"errcode":0,"errmsg":"ok","tranid":"20251122000001","env":"bench
 LISTED: Final = listing(100)
 
 
-def opened(data: bytes) -> dict[str, object]:
+def opened(data: bytes) -> dict[str, Any]:
     """Return the JSON object of a success."""
-    fields: dict[str, object] = orjson.loads(data)
+    fields: dict[str, Any] = orjson.loads(data)
     if fields.get("errcode", 0) != 0:
         raise ValueError(fields["errcode"])
     return fields

@@ -58,11 +58,11 @@ def encode(body: Mapping[str, object] | bytes, *, endpoint: str) -> Body:
 
 
 def _fields(body: Mapping[str, object], secrets: list[Secret]) -> dict[str, object]:
-    return {
-        key: value if type(value) in _PLAIN else _to_wire(value, secrets)
-        for key, value in body.items()
-        if value is not None
-    }
+    fields = {}
+    for key, value in body.items():
+        if value is not None:
+            fields[key] = value if type(value) in _PLAIN else _to_wire(value, secrets)
+    return fields
 
 
 def _to_wire(value: object, secrets: list[Secret]) -> object:
