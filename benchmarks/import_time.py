@@ -32,7 +32,7 @@ print(ready - begun, time.process_time() - ready)
 
 
 def imported(cache: str) -> tuple[float, float]:
-    """Return the milliseconds of processor time that the dependencies, and then the library, take in a fresh interpreter."""
+    """Return the processor time, in ms, of importing the dependencies, and then the library, in a fresh interpreter."""
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environ |= {"PYTHONPATH": os.pathsep.join(sys.path[1:]), "PYTHONPYCACHEPREFIX": cache}
     told = subprocess.run([sys.executable, "-c", CODE], env=environ, check=True, capture_output=True, text=True).stdout
