@@ -115,13 +115,15 @@ class _Attempt:
         transport = connection and connection.transport
         if connection is not None and transport is not None and not transport.get_write_buffer_size():
             connection.release()
+            self.connection = None
 
     def drop_connection(self) -> None:
         """Cut the connection off, unless it was kept; what is not written yet never will be."""
-        self._abort()
-        connection, self.connection, self.stream = self.connection, None, None
+        connection = self.connection
         if connection is not None:
+            self._abort()
             connection.close()
+            self.connection = self.stream = None
 
     def _abort(self) -> None:
         transport = self.connection and self.connection.transport
@@ -213,7 +215,15 @@ class DirectTransport:
             return HeldBack()
         attempt.sent = True
         transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
-        return await _read(protocol, attempt)
+        message, attempt.stream = await protocol.read()
+        while 100 <= message.code < 200 and message.code != 101:
+            message, attempt.stream = await protocol.read()
+        attempt.check()
+        reply = await read_bounded(attempt.stream)
+        if reply is None:
+            return TooLarge(message.code)
+        attempt.keep_connection()
+        return Answer(message.code, reply)
 
     async def _connect(self, attempt: _Attempt) -> tuple[ResponseHandler, asyncio.Transport]:
         """Take a connection that is open, and on which nothing has come that nobody asked for."""
@@ -234,15 +244,3 @@ class DirectTransport:
         lines = [f"POST {url_of(self.base_url, request).raw_path_qs} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in self._origin.headers.items() if name != "Content-Length"]
         return "\r\n".join([*lines, "Content-Length: "]).encode()
-
-
-async def _read(protocol: ResponseHandler, attempt: _Attempt) -> Answer | TooLarge:
-    message, attempt.stream = await protocol.read()
-    while 100 <= message.code < 200 and message.code != 101:
-        message, attempt.stream = await protocol.read()
-    attempt.check()
-    body = await read_bounded(attempt.stream)
-    if body is None:
-        return TooLarge(message.code)
-    attempt.keep_connection()
-    return Answer(message.code, body)

@@ -17,12 +17,14 @@ from wxtcb.transport import MAX_REPLY, Answer, Cancelled, Failure, HeldBack, Req
 from wxtcb.wire import LARGE, Body, excerpt, read_large_reply, read_reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from wxtcb.gate import Gate
     from wxtcb.secret import Secret
 
 R = TypeVar("R", bound=Reply)
+
+Result = Answer | Failure | TooLarge | HeldBack
 
 MOST_RESENDS: Final = 10
 MOST_UNACCEPTED: Final = 3
@@ -88,7 +90,7 @@ class _Call(Generic[R]):
     maybe_acted: int = 0
     resends: int = 0
     unaccepted: int = 0
-    admitted_at: float = 0.0
+    sent_at: float = 0.0
     holds_slot: bool = False
 
     def may_resend(self, token: Token) -> bool:
@@ -124,7 +126,7 @@ class Exchange:
     uniform: Callable[[float, float], float] = random.uniform
     _numbers: itertools.count[int] = attrs.field(init=False, factory=itertools.count)
 
-    async def call(
+    def call(
         self,
         endpoint: Endpoint[R],
         body: Body,
@@ -134,18 +136,16 @@ class Exchange:
         observers: Observers,
         query: Mapping[str, str] | None = None,
         may_send: Callable[[], bool] | None = None,
-    ) -> R:
+    ) -> Coroutine[None, None, R]:
         """Send *body* until it is answered or may not be sent again; return the reply or raise the last real error."""
         call = _Call(endpoint, body, query, policy, credentials, observers, next(self._numbers), may_send)
-        return await (self._observed(call) if observers else self._guarded(call))
+        return self._observed(call) if observers else self._guarded(call)
 
     async def attempt(self, endpoint: Endpoint[R], request: Request) -> R | WxtcbError | Cancelled:
         """Send once; what went wrong is returned, not raised, so that no traceback passes the token."""
         outcome = await self.transport.send(request)
         if isinstance(outcome, Cancelled):
             return outcome
-        if isinstance(outcome, HeldBack):
-            return Withheld(endpoint=endpoint.path)
         hide = request.body.secrets if request.token is None else (*request.body.secrets, request.token)
         outcome = _blot(outcome, request.token)
         if not (isinstance(outcome, Answer) and outcome.status == 200 and len(outcome.body) > LARGE):
@@ -189,30 +189,24 @@ class Exchange:
     async def _loop(self, call: _Call[R]) -> R:
         endpoint = call.endpoint
         while True:
-            if not call.holds_slot:
-                await self._admit(call)
+            if not (call.holds_slot or self.gate.try_enter(endpoint.path)):
+                await self.gate.enter(endpoint.path)
+            call.holds_slot = True
             token = None
             if endpoint.credential is Credential.COMPONENT:
                 token = call.credentials.get() or await call.credentials.wait()
-            sent_at = self.now()
+            call.sent_at = self.now()
             call.sends += 1
             request = Request(endpoint.path, call.body, token.value if token else None, call.query, call.may_send)
             result = await self.attempt(endpoint, request)
-            call.spent += self.now() - sent_at
             if isinstance(result, Reply):
                 return self._welcome(call, result, token)
             if isinstance(result, Cancelled):
                 call.maybe_acted += result.sent and endpoint.repeat is not Repeat.READ
                 raise asyncio.CancelledError(*result.args)
+            call.spent += self.now() - call.sent_at
             call.sends -= isinstance(result, Withheld)
             await self._recover(call, result, token)
-
-    async def _admit(self, call: _Call[R]) -> None:
-        path = call.endpoint.path
-        if not self.gate.try_enter(path):
-            await self.gate.enter(path)
-        call.holds_slot = True
-        call.admitted_at = self.now()
 
     def _give_slot_back(self, call: _Call[R]) -> None:
         call.holds_slot = False
@@ -261,7 +255,7 @@ class Exchange:
         self._tell_of_resend(call, error, Cause.TOKEN_DEAD)
 
     def _pause(self, call: _Call[R], error: WxtcbError) -> None:
-        seconds = self.gate.pause(call.endpoint.path, admitted_at=call.admitted_at)
+        seconds = self.gate.pause(call.endpoint.path, admitted_at=call.sent_at)
         if seconds is not None:
             call.observers.emit(PathPaused(call.endpoint.path, seconds))
         self._tell_of_resend(call, error, Cause.MINUTE_LIMIT)
@@ -280,7 +274,7 @@ class Exchange:
         call.spent += wait
 
 
-def _blot(outcome: Answer | Failure | TooLarge, token: Secret | None) -> Answer | Failure | TooLarge:
+def _blot(outcome: Result, token: Secret | None) -> Result:
     """Take the token out of an answer that repeats it; it is too long to stand there by chance."""
     if token is None or not isinstance(outcome, Answer) or len(token.reveal()) < LONG:
         return outcome
@@ -289,9 +283,7 @@ def _blot(outcome: Answer | Failure | TooLarge, token: Secret | None) -> Answer 
     return attrs.evolve(outcome, body=outcome.body.replace(value, b"***"))
 
 
-def read_outcome(
-    endpoint: Endpoint[R], outcome: Answer | Failure | TooLarge, hide: tuple[Secret, ...]
-) -> R | WxtcbError:
+def read_outcome(endpoint: Endpoint[R], outcome: Result, hide: tuple[Secret, ...]) -> R | WxtcbError:
     """Turn what came back over HTTP into the reply or the error it stands for."""
     match outcome:
         case Answer(200, body):
@@ -303,6 +295,8 @@ def read_outcome(
         case TooLarge(status):
             reason = f"a reply of more than {MAX_REPLY >> 20} MiB"
             return BadReply(reason, endpoint=endpoint.path, status=status, lasting=True)
+        case HeldBack():
+            return Withheld(endpoint=endpoint.path)
     if outcome.closed:
         return SessionClosed(f"{outcome.reason}; nothing was sent")
     return TransportError(outcome.reason, endpoint=endpoint.path, sent=outcome.sent, timeout=outcome.timeout)

@@ -266,12 +266,13 @@ async def _read(response: aiohttp.ClientResponse) -> Answer | TooLarge:
 
 async def read_bounded(stream: aiohttp.StreamReader) -> bytes | None:
     """Read *stream* to its end and return the whole, or None as soon as that is more than `MAX_REPLY`."""
-    chunks = bytearray()
-    while chunk := await stream.readany():
-        chunks += chunk
-        if len(chunks) > MAX_REPLY:
-            return None
-    return bytes(chunks)
+    chunk = await stream.readany()
+    if stream.at_eof():
+        return chunk if len(chunk) <= MAX_REPLY else None
+    whole = bytearray(chunk)
+    while len(whole) <= MAX_REPLY and (chunk := await stream.readany()):
+        whole += chunk
+    return bytes(whole) if len(whole) <= MAX_REPLY else None
 
 
 def explain_cancelled(error: asyncio.CancelledError, *, sent: bool, closed: bool) -> Cancelled | Failure:
