@@ -24,6 +24,7 @@ from wxtcb.errors import (
     TicketError,
     TokenDead,
     TransportError,
+    Withheld,
     WxtcbError,
 )
 from wxtcb.events import Abandoned, CallFinished, CallStarted, MayHaveActed, Observers, PathPaused, Retrying
@@ -106,7 +107,9 @@ class Rig:
         self.observers = Observers((*self.hooks, self.events.append))
         self.exchange = Exchange(self.platform, self.gate, time, uniform=self.uniform)
 
-    async def call(self, repeat, *steps, policy=None, credentials=None, needs=Credential.COMPONENT, path=PATH):
+    async def call(
+        self, repeat, *steps, policy=None, credentials=None, needs=Credential.COMPONENT, path=PATH, may_send=None
+    ):
         self.platform.play(path, *steps)
         endpoint = Endpoint(path, Done, repeat, needs)
         body = encode({"a": Secret("S3CRET-in-body")}, endpoint=path)
@@ -116,6 +119,7 @@ class Rig:
             policy=policy or RetryPolicy(),
             credentials=credentials or self.tokens,
             observers=self.observers,
+            may_send=may_send,
         )
 
     @property
@@ -733,3 +737,39 @@ async def test_token_that_a_reply_repeats_is_taken_out_of_it(rig):
     answer = Answer(200, b'{"errcode": 0, "echo": "T0KEN-that-is-as-long-as-tokens-are"}')
     reply = await rig.call(Repeat.READ, answer, credentials=FixedToken(token))
     assert raw(reply)["echo"] == "***"
+
+
+@pytest.mark.parametrize("repeat", ALL)
+async def test_call_that_is_withheld_sends_nothing_and_had_no_effect(rig, repeat):
+    """`may_send` says no: the call ends at once with `Withheld`, after no send, and gives its slot back."""
+    with pytest.raises(Withheld, match="not sent") as caught:
+        await rig.call(repeat, may_send=lambda: False)
+    assert (rig.sends, caught.value.maybe_acted, caught.value.endpoint) == (0, 0, PATH)
+    assert [event.attempts for event in rig.emitted(CallFinished)] == [0]
+    assert not hasattr(caught.value, "__notes__")
+    assert rig.all_slots_are_back()
+
+
+@pytest.mark.parametrize("step", [-1, NOT_SENT, 42001, 45011], ids=["busy", "not sent", "token dead", "minute limit"])
+async def test_may_send_is_asked_before_every_send(rig, step):
+    """Each attempt of a call asks anew: those after a retry, a renewed token and a pause too."""
+    said = iter([True, True, False])
+    with pytest.raises(Withheld):
+        await rig.call(Repeat.READ, step, step, may_send=lambda: next(said))
+    assert rig.sends == 2
+    assert next(said, None) is None
+
+
+async def test_withheld_attempt_does_not_hide_earlier_ones_that_may_have_acted(rig):
+    """A create that met -1 and then was withheld says that the first attempt may have acted."""
+    said = iter([True, False])
+    with pytest.raises(Withheld) as caught:
+        await rig.call(Repeat.ONCE, -1, may_send=lambda: next(said))
+    assert caught.value.maybe_acted == 1
+    assert "look before you send it again" in caught.value.__notes__[-1]
+    assert [event.attempts for event in rig.emitted(CallFinished)] == [1]
+
+
+async def test_call_that_may_be_sent_is_as_any_other(rig):
+    """True changes nothing."""
+    assert await rig.call(Repeat.ONCE, may_send=lambda: True) == Done()

@@ -25,6 +25,7 @@ from wxtcb.errors import (
     SessionClosed,
     TicketError,
     TokenDead,
+    Withheld,
     WrongLoop,
     WxtcbError,
 )
@@ -610,6 +611,25 @@ async def test_hooks_of_a_view_hear_the_calls_of_the_view_alone(new_session, wec
         await view.call(READ, {})
     assert [type(event) for event in some_told] == [CallStarted, CallFinished]
     assert sum(isinstance(event, CallFinished) for event in all_told) == 2
+
+
+async def test_view_with_may_send_withholds_its_own_calls_alone(new_session, wechat):
+    """A view, and the views made of it, ask before they send; the session and the token fetch do not."""
+    async with new_session() as session:
+        view = session.with_options(may_send=lambda: False)
+        for each in (view, view.with_options(retry=NO_RETRY)):
+            with pytest.raises(Withheld):
+                await each.call(READ, {})
+        assert await view.with_options(may_send=lambda: True).call(READ, {}) == Done()
+        assert await session.call(READ, {}) == Done()
+    assert (len(wechat.sent_to(READ.path)), wechat.fetches) == (2, 1)
+
+
+@pytest.mark.parametrize("may_send", [True, "yes", asyncio.sleep])
+def test_may_send_must_be_a_plain_callable(new_session, may_send):
+    """What would always be true without being asked is refused."""
+    with pytest.raises(InvalidArgument, match="may_send"):
+        new_session().with_options(may_send=may_send)
 
 
 async def test_cancelled_aclose_has_ended_what_was_under_way(new_session, wechat, settle):

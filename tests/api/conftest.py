@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import SimpleNamespace
 
 import aiohttp
@@ -74,12 +75,14 @@ def platform():
 
 
 @pytest.fixture
-def make_session() -> Callable[..., wxtcb.Session]:
-    """Return what builds a session; nothing is opened."""
+def make_session() -> Callable[..., AbstractAsyncContextManager[wxtcb.Session]]:
+    """Return what opens a session on an aiohttp session: aioresponses stands in for nothing below that."""
 
-    def make(**options):
+    @asynccontextmanager
+    async def make(**options):
         account = {"component_appid": "wx-app", "component_appsecret": "app-secret", "ticket": "ticket@@@one"}
-        return wxtcb.Session(**account | options)
+        async with aiohttp.ClientSession() as http, wxtcb.Session(**account | options, http=http) as opened:
+            yield opened
 
     return make
 
