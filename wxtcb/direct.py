@@ -17,9 +17,9 @@ import aiohttp
 import attrs
 from yarl import URL
 
+from wxtcb.plain import AiohttpTransport
 from wxtcb.transport import (
     HEADERS,
-    AiohttpTransport,
     Answer,
     Failure,
     HeldBack,
@@ -54,6 +54,7 @@ NEEDED: Final = (
     "connector.Connection.protocol",
     "connector.Connection.release",
     "connector.Connection.transport",
+    "client_proto.ResponseHandler.set_response_params",
 )
 
 
@@ -75,11 +76,10 @@ def open_transport(
 def has_what_it_takes() -> bool:
     """Tell whether this aiohttp still has the names below its front door that `DirectTransport` calls."""
     try:
-        for name in NEEDED:
-            operator.attrgetter(name)(aiohttp)
+        *_, set_response_params = operator.attrgetter(*NEEDED)(aiohttp)
         inspect.signature(aiohttp.ClientRequest).bind("POST", URL(), headers={}, ssl=True)
         inspect.signature(aiohttp.TCPConnector.connect).bind(None, None, [], None)
-        inspect.signature(aiohttp.client_proto.ResponseHandler.set_response_params).bind(None, read_until_eof=True)
+        inspect.signature(set_response_params).bind(None, read_until_eof=True)
     except (AttributeError, TypeError):
         return False
     return True

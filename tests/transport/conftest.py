@@ -12,7 +12,8 @@ import trustme
 
 from wxtcb import transport as transport_module
 from wxtcb.direct import DirectTransport
-from wxtcb.transport import AiohttpTransport, Timeout
+from wxtcb.plain import AiohttpTransport
+from wxtcb.transport import Timeout
 
 from .rig import Server
 

@@ -11,8 +11,9 @@ import pytest
 
 from wxtcb import direct
 from wxtcb.direct import DirectTransport, has_what_it_takes, open_transport
+from wxtcb.plain import AiohttpTransport
 from wxtcb.secret import Secret
-from wxtcb.transport import AiohttpTransport, Answer, Failure, HeldBack, Request, Timeout
+from wxtcb.transport import Answer, Failure, HeldBack, Request, Timeout
 from wxtcb.wire import Body
 
 from .rig import BRISK, OK, REQUEST, TOKEN, plain
@@ -405,7 +406,7 @@ async def test_plain_transport_serves_where_aiohttp_has_changed(monkeypatch, cha
     """An aiohttp without one of the names, or with other arguments, costs speed and nothing else."""
     has_what_it_takes.cache_clear()
     if change == "name":
-        monkeypatch.setattr(direct, "NEEDED", ("connector.Connection.let_go",))
+        monkeypatch.setattr(direct, "NEEDED", ("connector.Connection.let_go", "client_proto"))
     else:
         monkeypatch.setattr(aiohttp.TCPConnector, "connect", lambda self: None)
     transport = open_transport("http://127.0.0.1:1", Timeout())

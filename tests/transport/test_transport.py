@@ -10,7 +10,7 @@ import traceback
 import aiohttp
 import pytest
 
-from wxtcb import transport as transport_module
+from wxtcb import plain as plain_module
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 from wxtcb.transport import Answer, Cancelled, Failure, Request, Timeout, TooLarge
@@ -459,7 +459,7 @@ async def test_repr_of_everything_shows_no_token(serve, connect):
 
 def test_body_can_be_read_as_text():
     """The client library asks a payload for its text where it shows one."""
-    assert transport_module._TrackedBody(REQUEST).decode() == '{"a":1}'
+    assert plain_module._TrackedBody(REQUEST).decode() == '{"a":1}'
 
 
 async def test_no_warning_and_no_task_is_left_by_failures(serve, connect):
