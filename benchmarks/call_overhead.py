@@ -36,6 +36,7 @@ Call = Callable[[], Awaitable[object]]
 ORDER: Final = ("bare", "wxtcb", "control", "control", "wxtcb", "bare")
 TOLERANCE: Final = 0.02
 ALIAS: Final = "bench"
+HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
 
 
 @contextlib.contextmanager
@@ -70,7 +71,7 @@ async def bare(base_url: str) -> AsyncIterator[Call]:
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"Content-Type": "application/json; charset=utf-8"},
+        headers=HEADERS,
         timeout=limits,
     ) as http:
 
@@ -82,14 +83,24 @@ async def bare(base_url: str) -> AsyncIterator[Call]:
 
 
 @contextlib.asynccontextmanager
-async def library(base_url: str) -> AsyncIterator[Call]:
-    """Open a session as everybody would; its timeouts are the default."""
-    async with wxtcb.Session(
-        component_appid="wx0123456789abcdef",
-        component_appsecret="bench",
-        ticket="ticket@@@bench",
-        base_url=base_url,
-    ) as session:
+async def library(base_url: str, *, plain: bool, hooks: int) -> AsyncIterator[Call]:
+    """Open a session as everybody would, or a *plain* one on an aiohttp session; its timeouts are the default."""
+    async with contextlib.AsyncExitStack() as stack:
+        http = None
+        if plain:
+            http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar(), headers=HEADERS
+            )
+            await stack.enter_async_context(http)
+        session = wxtcb.Session(
+            component_appid="wx0123456789abcdef",
+            component_appsecret="bench",
+            ticket="ticket@@@bench",
+            base_url=base_url,
+            http=http,
+            hooks=[lambda _: None for _ in range(hooks)],
+        )
+        await stack.enter_async_context(session)
 
         async def call() -> object:
             return await environment.create_env(session, alias=ALIAS)
@@ -111,18 +122,19 @@ async def cost(call: Call, calls: int, in_flight: int) -> float:
     return (time.process_time() - started) / calls * 1e6
 
 
-async def measure(base_url: str, rounds: int, calls: int, in_flight: int) -> dict[str, list[float]]:
+async def measure(base_url: str, chosen: argparse.Namespace) -> dict[str, list[float]]:
     """Return per loop the costs of its pairs of blocks; within a round every loop runs twice, mirrored."""
-    async with bare(base_url) as one, library(base_url) as other, bare(base_url) as control:
+    mine = library(base_url, plain=chosen.plain, hooks=chosen.hooks)
+    async with bare(base_url) as one, mine as other, bare(base_url) as control:
         loops = {"bare": one, "wxtcb": other, "control": control}
         for call in loops.values():
-            await cost(call, calls, in_flight)
+            await cost(call, chosen.calls, chosen.in_flight)
         gc.freeze()
         costs: dict[str, list[float]] = {name: [] for name in loops}
-        for _ in range(rounds):
+        for _ in range(chosen.rounds):
             pair = dict.fromkeys(loops, 0.0)
             for name in ORDER:
-                pair[name] += await cost(loops[name], calls, in_flight) / 2
+                pair[name] += await cost(loops[name], chosen.calls, chosen.in_flight) / 2
             for name, each in pair.items():
                 costs[name].append(each)
     return costs
@@ -172,11 +184,17 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--calls", type=int, default=500, help="calls per block")
     parser.add_argument("--in-flight", type=int, default=32)
+    parser.add_argument("--hooks", type=int, default=0, help="hooks that do nothing")
+    parser.add_argument("--plain", action="store_true", help="through aiohttp.ClientSession, as with http= or proxy=")
     chosen = parser.parse_args()
     print(versions())
-    print(f"{chosen.in_flight} in flight, {chosen.rounds} rounds of {len(ORDER)} blocks of {chosen.calls} calls")
+    print(
+        f"{'plain' if chosen.plain else 'direct'} transport, {chosen.hooks} hooks, {chosen.in_flight} in flight, ",
+        end="",
+    )
+    print(f"{chosen.rounds} rounds of {len(ORDER)} blocks of {chosen.calls} calls")
     with serving() as base_url:
-        costs = asyncio.run(measure(base_url, chosen.rounds, chosen.calls, chosen.in_flight))
+        costs = asyncio.run(measure(base_url, chosen))
     return 0 if report(costs) else 1
 
 
