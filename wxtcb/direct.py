@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 MOST_SPOILT: Final = 3
 NEEDED: Final = (
     "ClientRequest.connection_key",
+    "StreamReader.at_eof",
     "StreamReader.readany",
     "StreamReader.set_exception",
     "client_proto.ResponseHandler.is_connected",
@@ -54,7 +55,6 @@ NEEDED: Final = (
     "connector.Connection.protocol",
     "connector.Connection.release",
     "connector.Connection.transport",
-    "client_proto.ResponseHandler.set_response_params",
 )
 
 
@@ -76,7 +76,8 @@ def open_transport(
 def has_what_it_takes() -> bool:
     """Tell whether this aiohttp still has the names below its front door that `DirectTransport` calls."""
     try:
-        *_, set_response_params = operator.attrgetter(*NEEDED)(aiohttp)
+        operator.attrgetter(*NEEDED)(aiohttp)
+        set_response_params = operator.attrgetter("client_proto.ResponseHandler.set_response_params")(aiohttp)
         inspect.signature(aiohttp.ClientRequest).bind("POST", URL(), headers={}, ssl=True)
         inspect.signature(aiohttp.TCPConnector.connect).bind(None, None, [], None)
         inspect.signature(set_response_params).bind(None, read_until_eof=True)
@@ -105,7 +106,7 @@ class _Attempt:
         self._abort()
 
     def check(self) -> None:
-        """Raise the reason if it was ended when it waited for nothing that could be told."""
+        """Raise the reason, if it was ended at a moment when it waited for nothing."""
         if self.ended is not None:
             raise self.ended
 
@@ -232,8 +233,7 @@ class DirectTransport:
             attempt.connection = connection
             attempt.check()
             protocol, transport = connection.protocol, connection.transport
-            usable = protocol is not None and protocol.is_connected() and not protocol.should_close
-            if usable and protocol is not None and transport is not None:
+            if protocol is not None and transport is not None and protocol.is_connected() and not protocol.should_close:
                 protocol.set_response_params(read_until_eof=True)
                 return protocol, transport
             attempt.drop_connection()

@@ -276,9 +276,10 @@ class Exchange:
 
 def _blot(outcome: Result, token: Secret | None) -> Result:
     """Take the token out of an answer that repeats it; it is too long to stand there by chance."""
-    if token is None or not isinstance(outcome, Answer) or len(token.reveal()) < LONG:
+    if token is None or not isinstance(outcome, Answer):
         return outcome
-    if (value := token.reveal().encode()) not in outcome.body:
+    value = token.reveal().encode()
+    if len(value) < LONG or value not in outcome.body:
         return outcome
     return attrs.evolve(outcome, body=outcome.body.replace(value, b"***"))
 

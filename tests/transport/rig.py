@@ -14,7 +14,7 @@ from wxtcb.wire import Body
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\n" + b'{"errcode":0}'
 TOKEN = Secret("T0KEN-of-the-test")
 REQUEST = Request("/tcb/x", Body(b'{"a":1}'), TOKEN)
-BRISK = Timeout(connect=0.1, reply=0.1)
+BRISK = Timeout(connect=0.3, reply=0.1)  # enough for TLS on a busy machine
 
 
 @attrs.define(eq=False)

@@ -227,12 +227,19 @@ async def test_drip_does_not_outlast_the_whole_timeout(listen, connect):
     began = asyncio.get_running_loop().time()
     outcome = await (await connect(url, BRISK)).send(REQUEST)
     assert outcome == Failure("no reply in time", sent=True, timeout=True)
-    assert 0.15 < asyncio.get_running_loop().time() - began < 1
+    assert 0.35 < asyncio.get_running_loop().time() - began < 3
 
 
 async def test_reply_until_close_that_is_out_of_time_is_no_answer(serve, connect):
     """Ended by our clock, what came so far is not taken for the whole."""
     server = await serve(plain(b'{"errcode":0}'))
+    outcome = await (await connect(server.url, BRISK)).send(REQUEST)
+    assert outcome == Failure("no reply in time", sent=True, timeout=True)
+
+
+async def test_word_in_between_does_not_stop_the_clock(serve, connect):
+    """A server that says 100 Continue and then nothing runs out of time as well."""
+    server = await serve(plain(b"", status="100 Continue"))
     outcome = await (await connect(server.url, BRISK)).send(REQUEST)
     assert outcome == Failure("no reply in time", sent=True, timeout=True)
 
@@ -249,7 +256,7 @@ async def test_every_attempt_has_its_own_time(serve, connect_direct):
         assert (await transport.send(REQUEST)).timeout
         return loop.time() - began
 
-    assert all(0.19 < seconds < 0.6 for seconds in await asyncio.gather(*map(take, (0, 0, 0.05, 0.1, 0.3))))
+    assert all(0.39 < seconds < 3 for seconds in await asyncio.gather(*map(take, (0, 0, 0.1, 0.2, 0.6))))
 
 
 async def test_connecting_that_outlasts_the_whole_time_sends_nothing(serve, connect_direct):
@@ -257,7 +264,7 @@ async def test_connecting_that_outlasts_the_whole_time_sends_nothing(serve, conn
 
     class Slow(aiohttp.TCPConnector):
         async def connect(self, *args):
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.6)
             return await super().connect(*args)
 
     server = await serve(OK)
