@@ -244,6 +244,22 @@ async def test_word_in_between_does_not_stop_the_clock(serve, connect):
     assert outcome == Failure("no reply in time", sent=True, timeout=True)
 
 
+@pytest.mark.parametrize("error", [ValueError, KeyError, RuntimeError, OSError, aiohttp.ClientError])
+async def test_whatever_the_pool_raises_is_a_failure_without_secrets(connect_direct, error):
+    """No exception leaves `send`, and its text, which may hold the token, is not repeated."""
+
+    class Broken(aiohttp.TCPConnector):
+        async def connect(self, *args):
+            raise error(TOKEN.reveal())
+
+    transport = await connect_direct("http://127.0.0.1:1")
+    transport._connector = Broken()
+    outcome = await transport.send(REQUEST)
+    assert isinstance(outcome, Failure)
+    assert not outcome.sent
+    assert TOKEN.reveal() not in repr((outcome, transport))
+
+
 async def test_every_attempt_has_its_own_time(serve, connect_direct):
     """One clock for all ends each attempt when it is due, not earlier and not never."""
     server = await serve(None)
