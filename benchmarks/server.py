@@ -1,15 +1,17 @@
 """A server that answers fixed JSON texts and does nothing else, so that the client is what is measured.
 
 Run as a program it takes a free port of this machine, prints it, and serves until its standard input is closed. The
-number given to it is that of the environments it lists.
+number given to it is that of the environments it lists; given a file with a key and certificates too, it speaks TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
-from typing import Final
+from typing import Final, cast
 
+import uvloop
 from environments import listing
 
 NEW_ENV: Final = b'{"errcode":0,"errmsg":"ok","tranid":"20251122000001","env":"bench-0123456789abcdef"}'
@@ -26,7 +28,7 @@ def _whole(body: bytes) -> bytes:
 
 _ANSWER: Final = _whole(NEW_ENV)
 _TOKEN: Final = _whole(NEW_TOKEN)
-_LISTED: Final = _whole(listing(int(sys.argv[1]) if len(sys.argv) > 1 else 0))
+_LISTED: Final = _whole(listing(int(sys.argv[1])))
 
 
 class Answering(asyncio.Protocol):
@@ -36,15 +38,14 @@ class Answering(asyncio.Protocol):
         self.received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = cast("asyncio.WriteTransport", transport)
 
     def data_received(self, data: bytes) -> None:
         self.received += data
         while (length := _length_of_first(self.received)) is not None:
             line = self.received[: self.received.find(b"\r\n")]
             self.received = self.received[length:]
-            if isinstance(self.transport, asyncio.Transport):
-                self.transport.write(_answer_to(line))
+            self.transport.write(_answer_to(line))
 
 
 def _answer_to(line: bytes) -> bytes:
@@ -65,10 +66,14 @@ def _length_of_first(received: bytes) -> int | None:
     return whole if len(received) >= whole else None
 
 
-async def serve() -> None:
+async def serve(certificate: str | None = None) -> None:
     """Serve until standard input is closed."""
+    context = None
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Answering, "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(Answering, "127.0.0.1", 0, backlog=1024, ssl=context)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await loop.run_in_executor(None, sys.stdin.read)
@@ -76,4 +81,4 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    uvloop.run(serve(*sys.argv[2:]))

@@ -1,0 +1,115 @@
+"""Tenants, a sandbox in another process, and a run that brings the one to the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final
+
+import aiohttp
+import attrs
+import orjson
+from harness import child
+
+import wxtcb
+from wxtcb.provision import Provisioner, Report, Service, Tenant
+
+CONCURRENCY: Final = 64
+LOOK: Final = "/componenttcb/describeenvs"
+
+
+@attrs.frozen
+class Box:
+    """A sandbox in another process."""
+
+    way: dict[str, str]
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self.way["base_url"]
+
+    @property
+    def credentials(self) -> dict[str, object]:
+        """What buys a token there."""
+        names = ("component_appid", "component_appsecret")
+        return {"component_verify_ticket": self.way["ticket"], **{name: self.way[name] for name in names}}
+
+    def session(self) -> wxtcb.Session:
+        """Make a session with it."""
+        return wxtcb.Session(
+            component_appid=self.way["component_appid"],
+            component_appsecret=self.way["component_appsecret"],
+            ticket=self.way["ticket"],
+            base_url=self.url,
+        )
+
+    async def looks(self) -> int:
+        """Return how many lists of environments it was asked for."""
+        async with aiohttp.ClientSession() as http, http.get(f"{self.url}/_sandbox") as reply:
+            return int((await reply.json())["counts"].get(LOOK, 0))
+
+
+@contextlib.contextmanager
+def sandboxed(**options: float) -> Iterator[Box]:
+    """Run a sandbox with these options; see sandbox.py."""
+    with child("sandbox.py", orjson.dumps(options).decode()) as process:
+        yield Box(orjson.loads(process.ready))
+
+
+def make_tenants(count: int) -> list[Tenant]:
+    """Return tenants that want an environment, one mini program and one service each."""
+    api = Service.named("api")
+    return [Tenant(f"tenant {number}", appids=[f"wx{number:016}"], services=[api]) for number in range(count)]
+
+
+async def provision(box: Box, tenants: list[Tenant]) -> tuple[Report, float]:
+    """Bring the tenants there; return the report and the seconds it took."""
+    started = time.perf_counter()
+    async with box.session() as session, Provisioner(session, concurrency=CONCURRENCY) as provisioner:
+        report = await provisioner.apply(tenants).wait()
+    if report.done != len(tenants):
+        raise RuntimeError(f"only {report.done} of {len(tenants)} tenants are done; stopped: {report.stopped}")
+    return report, time.perf_counter() - started
+
+
+async def by_hand(box: Box, tenants: list[Tenant]) -> None:
+    """Make the calls of every tenant on bare aiohttp, with as many in flight, hoping for the best."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        token: dict[str, str] = {}
+
+        async def post(path: str, body: dict[str, object]) -> dict[str, Any]:
+            reply = await http.post(box.url + path, params=token, data=orjson.dumps(body))
+            answer: dict[str, Any] = orjson.loads(await reply.read())
+            if answer.get("errcode"):
+                raise RuntimeError(f"{path}: {answer}")
+            return answer
+
+        async def open_one(number: int) -> None:
+            envs[number] = (await post("/componenttcb/createenv", {"alias": f"a{number}"}))["env"]
+
+        async def finish_one(number: int) -> None:
+            env = envs[number]
+            share = {"env": env, "appids": tenants[number].appids}
+            await post("/componenttcb/batchshareenv", {"data": [share]})
+            service = {"env_id": env, "service_name": "api", "is_public": False}
+            await post("/componenttcb/establishcloudbaserunserver", service)
+
+        envs = [""] * len(tenants)
+        bought = await post("/cgi-bin/component/api_component_token", box.credentials)
+        token["access_token"] = bought["component_access_token"]
+        await _in_turn(open_one, len(tenants))
+        await post(LOOK, {})
+        await _in_turn(finish_one, len(tenants))
+
+
+async def _in_turn(do: Callable[[int], Awaitable[None]], count: int) -> None:
+    left = iter(range(count))
+
+    async def work() -> None:
+        for number in left:
+            await do(number)
+
+    await asyncio.gather(*(work() for _ in range(CONCURRENCY)))

@@ -1,0 +1,122 @@
+"""What do 10,000 tasks cost that wait for one renewal of the token?
+
+Each waiter is a task in `TokenCache.wait`. Memory is what `tracemalloc` counts at the moment when all of them wait, the
+tasks included; time is the processor's, from the first task to the last one done. Beside it as many tasks that wait for
+an `asyncio.Event`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable, Coroutine
+from typing import Final
+
+import attrs
+from figures import Figure, Interval
+from harness import Block, interleave, main
+
+from wxtcb.events import Observers
+from wxtcb.secret import Secret
+from wxtcb.tokens.cache import TokenCache
+from wxtcb.tokens.sources import ComponentToken
+from wxtcb.tokens.stores import MemoryStore
+
+KILOBYTE: Final = 1_000
+FLOOR: Final = "tasks that wait for an `asyncio.Event`"
+
+
+@attrs.frozen
+class Renewal:
+    """Something to wait for, and the way to let it happen."""
+
+    wait: Callable[[], Coroutine[None, None, object]]
+    happen: Callable[[], None]
+
+
+@attrs.frozen
+class Source:
+    """Gives a token once it is let."""
+
+    let: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+    async def fetch(self) -> ComponentToken:
+        """Wait, and make one."""
+        await self.let.wait()
+        return ComponentToken(component_access_token=Secret("bench"), expires_in=7200)
+
+
+def by_cache() -> Renewal:
+    """Wait for the first token of a cache."""
+    source, now = Source(), asyncio.get_running_loop().time
+    cache = TokenCache("wx0123456789abcdef", source, MemoryStore(now), Observers(), now, asyncio.sleep)
+    return Renewal(cache.wait, source.let.set)
+
+
+def by_event() -> Renewal:
+    """Wait for an event."""
+    event = asyncio.Event()
+    return Renewal(event.wait, event.set)
+
+
+async def _gather_waiters(renewal: Renewal, waiters: int) -> list[asyncio.Task[object]]:
+    tasks = [asyncio.create_task(renewal.wait()) for _ in range(waiters)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return tasks
+
+
+async def memory(renewal: Renewal, waiters: int) -> float:
+    """Return the kilobytes per task while all wait."""
+    gc.collect()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    tasks = await _gather_waiters(renewal, waiters)
+    during, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    renewal.happen()
+    await asyncio.gather(*tasks)
+    return (during - before) / waiters / KILOBYTE
+
+
+def timing(make: Callable[[], Renewal], waiters: int) -> Block:
+    """Make a block that costs milliseconds of processor time for all waiters."""
+
+    async def block() -> float:
+        started = time.process_time()
+        renewal = make()
+        tasks = await _gather_waiters(renewal, waiters)
+        renewal.happen()
+        await asyncio.wait(tasks)
+        return (time.process_time() - started) * 1e3
+
+    return block
+
+
+async def measure(chosen: argparse.Namespace) -> list[Figure]:
+    """Take the memory once, and the time in turns; the control waits for an event a second time."""
+    rounds, waiters = (2, 500) if chosen.quick else (30, 10_000)
+    ours, floor = await memory(by_cache(), waiters), await memory(by_event(), waiters)
+    kept = Figure(
+        f"memory per waiter (tracemalloc), {waiters:,} of them", Interval.exactly(ours), "KB", 2.0, ours, floor, "KB"
+    )
+    makes = {"floor": by_event, "cache": by_cache, "control": by_event}
+    costs = await interleave({name: timing(make, waiters) for name, make in makes.items()}, rounds)
+    spent = Figure(
+        f"one renewal, {waiters:,} waiters",
+        Interval.ratio(costs["cache"], costs["floor"]),
+        ours=statistics.median(costs["cache"]),
+        floor=statistics.median(costs["floor"]),
+        measure="ms CPU",
+        beside=FLOOR,
+        control=Interval.ratio(costs["control"], costs["floor"]),
+    )
+    return [kept, spent]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(__doc__, measure))
