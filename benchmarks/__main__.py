@@ -20,6 +20,7 @@ from harness import VOID
 HERE: Final = Path(__file__).parent
 BENCHMARKS: Final = (
     "call_overhead",
+    "hook_overhead",
     "clients",
     "serialization",
     "large_reply",

@@ -1,16 +1,18 @@
-"""Measure what a hook adds to a call: the events are made and the hook is called, and nothing is sent.
+"""What does a hook cost?
 
-`python benchmarks/hook_overhead.py` prints microseconds of processor time per call, with the log at WARNING. The floor
-is a hook that does nothing, and a second one is the control.
+The two events of every call are made and handed to it; nothing is sent, and the log is at WARNING. The floor is a hook
+that does nothing. Without any hook, and with the log above DEBUG, a call makes no events at all.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import time
 from typing import Final
 
 import prometheus_client
+from figures import Figure, Interval
+from harness import interleave, main, working
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -20,8 +22,6 @@ from wxtcb.events import CallFinished, CallStarted, Event, Hook, Observers
 from wxtcb.telemetry import OpenTelemetryHook, PrometheusHook
 
 PATH: Final = "/componenttcb/createenv"
-CALLS: Final = 5_000
-ROUNDS: Final = 40
 
 
 def nothing(event: Event) -> None:
@@ -31,36 +31,42 @@ def nothing(event: Event) -> None:
 def hooks() -> dict[str, Hook]:
     """Return what is compared; with an SDK the spans are made and dropped, and the figures kept in memory."""
     return {
-        "empty hook": nothing,
-        "empty hook (control)": lambda _: None,
+        "floor": nothing,
         "PrometheusHook": PrometheusHook(registry=prometheus_client.CollectorRegistry()),
         "OpenTelemetryHook, no SDK": OpenTelemetryHook(),
         "OpenTelemetryHook, SDK": OpenTelemetryHook(
             tracer_provider=TracerProvider(), meter_provider=MeterProvider([InMemoryMetricReader()])
         ),
+        "control": nothing,
     }
 
 
-def cost(observers: Observers) -> float:
-    """Return the microseconds per call."""
-    started = time.process_time()
-    for number in range(CALLS):
-        observers.emit(CallStarted(PATH, number))
-        observers.emit(CallFinished(PATH, number, 1, 0.1, None, cancelled=False))
-    return (time.process_time() - started) / CALLS * 1e6
-
-
-def main() -> None:
-    """Measure in turns, and print the medians."""
+async def measure(chosen: argparse.Namespace) -> list[Figure]:
+    """Take turns."""
+    rounds, times = (2, 10) if chosen.quick else (40, 2_000)
     session = wxtcb.Session(component_appid="wx0123456789abcdef", component_appsecret="bench", ticket="bench")
     observed = {name: Observers.of(session, [hook]) for name, hook in hooks().items()}
-    costs: dict[str, list[float]] = {name: [] for name in observed}
-    for _ in range(ROUNDS):
-        for name, observers in observed.items():
-            costs[name].append(cost(observers))
-    for name, each in costs.items():
-        print(f"{name:26} {statistics.median(each):6.1f} us per call")
+
+    def tell(observers: Observers) -> None:
+        observers.emit(CallStarted(PATH, 1))
+        observers.emit(CallFinished(PATH, 1, 1, 0.1, None, cancelled=False))
+
+    blocks = {name: working(lambda each=each: tell(each), times) for name, each in observed.items()}
+    costs = await interleave(blocks, rounds)
+    return [_figure(costs, name) for name in costs if name not in ("floor", "control")]
+
+
+def _figure(costs: dict[str, list[float]], name: str) -> Figure:
+    return Figure(
+        f"{name}, per call",
+        Interval.ratio(costs[name], costs["floor"]),
+        ours=statistics.median(costs[name]),
+        floor=statistics.median(costs["floor"]),
+        measure="us CPU",
+        beside="a hook that does nothing",
+        control=Interval.ratio(costs["control"], costs["floor"]),
+    )
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main(__doc__, measure, packages=["opentelemetry-sdk", "prometheus-client"]))

@@ -7,7 +7,7 @@ import importlib
 import re
 import subprocess
 import sys
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import attrs
@@ -18,9 +18,6 @@ ALL = PLACE / "__main__.py"
 LISTED = re.compile(r"^BENCHMARKS: Final = (\(.*?^\))", re.MULTILINE | re.DOTALL)
 README = (PLACE / "README.md").read_text(encoding="utf-8")
 BENCHMARKS = ast.literal_eval(LISTED.search(ALL.read_text(encoding="utf-8"))[1])
-GROUP = ("httpx", "matplotlib", "trustme", "uvloop", "wechatpy")
-
-needs_group = pytest.mark.skipif(not all(map(find_spec, GROUP)), reason="the group bench is not installed")
 
 
 @pytest.fixture
@@ -50,7 +47,6 @@ def new_figure(figures):
     return make
 
 
-@needs_group
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_benchmark_prints_its_figures_in_a_quick_run(benchmark, figures, tmp_path):
     """Every benchmark runs in seconds with --quick, prints each of its figures and keeps them."""
@@ -112,7 +108,6 @@ def test_void_run_is_repeated_three_times_and_no_other(everything, monkeypatch, 
     assert len(trace.read_text()) == runs
 
 
-@needs_group
 def test_new_figures_take_the_place_of_old_ones_and_leave_the_others(everything, figures, new_figure, tmp_path):
     """Kept are the newest figures of every benchmark: as JSON, in the page between its markers, and as a picture."""
     page = tmp_path / "README.md"

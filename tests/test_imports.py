@@ -87,6 +87,13 @@ def test_the_front_door_loads_no_extra_and_no_room_that_few_need():
     assert {"wxtcb.sandbox", "wxtcb.provision", "wxtcb.cli", "wxtcb.telemetry", "wxtcb.testing"} & set(loaded) == set()
 
 
+def test_what_reads_files_is_loaded_when_it_is_asked_for():
+    """It is listed all the same, and `import wxtcb.provision` needs neither csv nor tomllib."""
+    assert {"read_tenants", "TenantsFileError"} <= set(dir(wxtcb.provision))
+    loaded = run("import json, sys, wxtcb.provision; print(json.dumps([*sys.modules]))")
+    assert {"csv", "tomllib"} & set(loaded) == set()
+
+
 @pytest.mark.parametrize("room", ["provision", "sandbox", "telemetry", "api", "errors", "events"])
 def test_a_room_is_reached_as_an_attribute(room):
     """After `import wxtcb` alone, `wxtcb.<room>` is the module."""
@@ -95,6 +102,8 @@ def test_a_room_is_reached_as_an_attribute(room):
 
 def test_an_unknown_attribute_is_refused_as_usual():
     """What is not there raises AttributeError with the module's and the attribute's name."""
+    with pytest.raises(AttributeError, match=r"module 'wxtcb.provision' has no attribute 'nothing'"):
+        _ = wxtcb.provision.nothing
     with pytest.raises(AttributeError, match="module 'wxtcb' has no attribute 'nothing'"):
         operator.attrgetter("nothing")(wxtcb)
 

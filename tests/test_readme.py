@@ -113,7 +113,8 @@ async def test_the_program_for_many_tenants_runs(sandbox: Sandbox, tmp_path: Pat
     """The program for many tenants opens an environment for every one of the example."""
     lines = await output_of(MANY, tmp_path)
     assert lines[-1] == "200 of 200 are done"
-    assert lines[0].startswith("蓝海茶馆 lanhai-tea-")
+    assert lines[0] == "200 environments would be opened"
+    assert any(line.startswith("蓝海茶馆 lanhai-tea-") for line in lines)
     assert len(sandbox.world.environments) == 200
 
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from logging import DEBUG, INFO, WARNING
 from operator import attrgetter as _of
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeGuard
 
 import attrs
 
@@ -193,7 +193,6 @@ class Observed(Protocol):
     def stats(self) -> Stats: ...
 
 
-@runtime_checkable
 class SessionHook(Hook, Protocol):
     """A hook that serves several sessions and tells them apart."""
 
@@ -275,7 +274,11 @@ class Observers:
     @classmethod
     def of(cls, session: Observed, hooks: Iterable[Hook]) -> Observers:
         """Bind *hooks* to *session* where they want that."""
-        return cls(tuple(hook.bind(session) if isinstance(hook, SessionHook) else hook for hook in hooks))
+        return cls(tuple(hook.bind(session) if _serves_sessions(hook) else hook for hook in hooks))
+
+    def with_hooks(self, hooks: tuple[Hook, ...]) -> Observers:
+        """Hand events to *hooks*, which are bound already, as well."""
+        return Observers((*self.hooks, *hooks), self.log) if hooks else self
 
     def __bool__(self) -> bool:
         """Whether anybody listens to every call."""
@@ -294,10 +297,14 @@ def introduce(session: Observed, hooks: Iterable[Hook]) -> None:
     """Tell those of *hooks* that want to know that *session* is open."""
     for hook in hooks:
         try:
-            if isinstance(hook, SessionHook):
+            if _serves_sessions(hook):
                 hook.watch(session)
         except Exception as error:
             _report(hook, error)
+
+
+def _serves_sessions(hook: Hook) -> TypeGuard[SessionHook]:
+    return hasattr(hook, "bind") and hasattr(hook, "watch")  # isinstance of a protocol takes longer than a call may
 
 
 def _report(hook: Hook, error: Exception) -> None:

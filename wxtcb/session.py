@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import ssl as tls
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar, cast
 
 import aiohttp
 import attrs
@@ -187,6 +188,17 @@ def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> No
     check_base_url(value, allow_http=session.allow_http)
 
 
+_RULES: Final = {"retry": instance_is(RetryPolicy, optional=False), "partial": field_is(_check_partial)}
+
+
+def _checked(name: str, session: Session, value: object) -> object:
+    """Return the option that a view has: *value*, held to the rule of its field, or that of *session*."""
+    if value is None:
+        return getattr(session, name)
+    _RULES[name](session, attrs.fields_dict(Session)[name], value)
+    return value
+
+
 @forgetful
 @attrs.frozen(eq=False, kw_only=True)
 class Session:
@@ -209,7 +221,7 @@ class Session:
     component_appsecret: Secret = attrs.field(converter=_secret)
     ticket: TicketSource = attrs.field(default=None, converter=_ticket_source, repr=False)
     token_store: TokenStore | None = attrs.field(default=None, converter=_store)
-    retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=instance_is(RetryPolicy, optional=False))
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=_RULES["retry"])
     timeout: Timeout = attrs.field(factory=Timeout, validator=instance_is(Timeout, optional=False))
     connections: int = attrs.field(default=100, validator=field_is(check_count))
     max_fetches_per_hour: int | None = attrs.field(default=30, validator=field_is(check_count, optional=True))
@@ -224,7 +236,7 @@ class Session:
         default=None, repr=False, validator=instance_is(aiohttp.ClientSession)
     )
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=_hooks)
-    partial: Partial = attrs.field(default="raise", validator=field_is(_check_partial))
+    partial: Partial = attrs.field(default="raise", validator=_RULES["partial"])
     _observers: Observers = attrs.field(
         init=False, repr=False, default=attrs.Factory(lambda self: Observers.of(self, self.hooks), takes_self=True)
     )
@@ -270,12 +282,18 @@ class Session:
         Its calls are told to *hooks* besides those of the session; renewals of the token are not. *may_send* is asked
         right before each of its requests would leave, those of later attempts too; False ends the call with `Withheld`.
         """
-        view = attrs.evolve(
-            self, retry=retry or self.retry, partial=partial or self.partial, hooks=(*self.hooks, *_hooks(hooks))
-        )
-        object.__setattr__(view, "_core", self._core)
-        object.__setattr__(view, "_is_view", True)
-        object.__setattr__(view, "_may_send", _asker(may_send) or self._may_send)
+        view = copy.copy(self)
+        more = _hooks(hooks)
+        changed = {
+            "retry": _checked("retry", self, retry),
+            "partial": _checked("partial", self, partial),
+            "hooks": (*self.hooks, *more),
+            "_observers": self._observers.with_hooks(Observers.of(self, more).hooks),
+            "_may_send": _asker(may_send) or self._may_send,
+            "_is_view": True,
+        }
+        for name, value in changed.items():
+            object.__setattr__(view, name, value)
         return view
 
     async def call(

@@ -16,12 +16,14 @@ from attrs import define, field
 from typer.testing import CliRunner, Result
 
 from wxtcb.cli.app import app
+from wxtcb.cli.platforms import OwnPlatform, SandboxPlatform
 from wxtcb.sandbox import Sandbox
 from wxtcb.sweep import Sweep
 
 from .children import end_all
 
 VARIABLES = ("COMPONENT_APPID", "COMPONENT_APPSECRET", "TICKET", "TICKET_FILE", "TOKEN_STORE", "BASE_URL")
+INTERVAL = 0.001
 Cli = Callable[..., Result]
 
 
@@ -49,7 +51,9 @@ def cli() -> Cli:
 @pytest.fixture
 def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let environments be ready at once, and looks follow each other without a pause."""
-    monkeypatch.setattr("wxtcb.cli.provision._SANDBOX_READY", 0.0)
+    monkeypatch.setattr("wxtcb.cli.platforms._SANDBOX_READY", 0.0)
+    monkeypatch.setattr("wxtcb.cli.platforms.SandboxPlatform", partial(SandboxPlatform, interval=INTERVAL))
+    monkeypatch.setattr("wxtcb.cli.platforms.OwnPlatform", partial(OwnPlatform, interval=INTERVAL))
     monkeypatch.setattr("wxtcb.session.Sweep", partial(Sweep, every=0.0))
 
 

@@ -20,9 +20,12 @@ from wxtcb.cli.listing import _facts, _print_table
 from .children import start
 from .conftest import Cli
 
+COMMANDS = ("plan", "provision", "call", "sandbox", "endpoints", "token")
+
 
 @pytest.mark.parametrize(
-    "words", [[], ["--help"], *([name, "-h"] for name in ("provision", "call", "sandbox", "endpoints", "token"))]
+    "words",
+    [[], ["--help"], *([name, "-h"] for name in ("plan", "provision", "call", "sandbox", "endpoints", "token"))],
 )
 @pytest.mark.parametrize("columns", ["80", "200"])
 def test_help_fits_80_columns(cli: Cli, words: list[str], columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +42,8 @@ def test_many_options_stand_in_groups(cli: Cli) -> None:
     many, few = cli("provision", "--help").stdout, cli("call", "--help").stdout
     assert "\nPace:\n  --concurrency N" in many
     assert "\nOptions:\n  --yes" in few
-    assert "\nLeave:\n" not in few
+    assert "\nPermission:\n  --yes " in many
+    assert "\nPermission:\n" not in few
     assert "\n  JSON | @FILE | -  Its body" in few
 
 
@@ -64,9 +68,9 @@ def test_the_version_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_option_is_a_matter_of_usage(cli: Cli) -> None:
     """Exit 2, and the option is named."""
-    result = cli("provision", "x.csv", "--settle", "5")
+    result = cli("provision", "x.csv", "--namespace", "5")
     assert result.exit_code == 2
-    assert "--settle" in result.stderr
+    assert "--namespace" in result.stderr
 
 
 def test_no_error_steers_the_terminal(cli: Cli) -> None:

@@ -29,7 +29,7 @@ def test_a_yes_lets_it_go_on(answer: str, monkeypatch: pytest.MonkeyPatch, capsy
 def test_anything_else_is_a_no(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of the input too."""
     monkeypatch.setattr(sys, "stdin", Keyboard(answer))
-    with pytest.raises(Declined, match=r"You said no. Nothing was sent"):
+    with pytest.raises(Declined, match=r"You said no. Nothing was changed"):
         ask("Spend?")
 
 
@@ -39,3 +39,17 @@ def test_nobody_is_asked_without_a_terminal(stream: io.StringIO | None, monkeypa
     monkeypatch.setattr(sys, "stdin", stream)
     with pytest.raises(Declined, match=r"no terminal to ask: add --yes. Nothing was sent"):
         ask("Spend?")
+
+
+def test_ctrl_c_at_the_question_is_a_no(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says so on a line of its own, and passes on."""
+
+    def interrupt() -> str:
+        raise KeyboardInterrupt
+
+    keyboard = Keyboard()
+    monkeypatch.setattr(keyboard, "readline", interrupt)
+    monkeypatch.setattr(sys, "stdin", keyboard)
+    with pytest.raises(KeyboardInterrupt):
+        ask("Spend?")
+    assert capsys.readouterr().err == "Spend? [y/N] \nNothing was changed.\n"

@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["wxtcb", ""], ["provision", "call", "endpoints", "token", "sandbox"]),
+        (["wxtcb", ""], ["plan", "provision", "call", "endpoints", "token", "sandbox"]),
         (["wxtcb", "call", ""], NAMES),
         (["wxtcb", "call", "cre"], ["create_env"]),
         (["wxtcb", "call", "create_env", "--y"], ["--yes"]),

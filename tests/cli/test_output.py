@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import sys
 import unicodedata
 
 import pytest
 from rich.console import Console
 
-from wxtcb.cli.output import columns, print_table, printable
+from wxtcb.cli.output import columns, print_table, printable, say_below
 
 ROWS = [
     ["tenant", "alias", "remark"],
@@ -76,3 +77,13 @@ def test_a_terminal_gets_its_own_width() -> None:
     header, first, second = screen.file.getvalue().splitlines()
     assert header == "\x1b[1mname  remark\x1b[0m"
     assert [first, second] == [f"a     {'长' * 12}", f"      {'长' * 8}"]
+
+
+@pytest.mark.parametrize(("terminal", "told"), [(True, "\nIt was cut off.\n"), (False, "It was cut off.\n")])
+def test_what_ctrl_c_leads_to_stands_below_it(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, told: str) -> None:
+    """A terminal shows ^C where the cursor was; in a pipe there is no such line."""
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    say_below("It was cut off.")
+    assert stream.getvalue() == told

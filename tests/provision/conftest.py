@@ -1,17 +1,63 @@
-"""A sandbox, a session on it that looks as often as it likes, and a provisioner."""
+"""The sandbox without sockets, in virtual time: a session whose transport hands each request straight to it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+import asyncio
+from collections.abc import Iterable
 
 import pytest
 import pytest_asyncio
-from attrs import define
+from attrs import define, field
+from yarl import URL
 
 import wxtcb
-from wxtcb.api.environment import DESCRIBE_ENVS
+from wxtcb import session as session_module
 from wxtcb.provision import Provisioner, Report, RunEvent, Tenant
-from wxtcb.sandbox import Sandbox
+from wxtcb.sandbox import Sandbox, World
+from wxtcb.sandbox.asked import Asked
+from wxtcb.sandbox.playing import Manner, Outgoing, respond
+from wxtcb.transport import Answer, Cancelled, Failure, HeldBack, Outcome, Request, TooLarge
+
+NO_ANSWER = {
+    Manner.DROPPED: Failure("the connection was lost", sent=True),
+    Manner.TRUNCATED: Failure("the reply was cut off", sent=True),
+    Manner.PADDED: TooLarge(200),
+}
+
+
+@define(eq=False)
+class Wire:
+    """A transport into a sandbox of the same loop; an answer takes `latency` seconds."""
+
+    box: Sandbox
+    whole: float
+    latency: float = 0.001
+
+    async def send(self, request: Request) -> Outcome:
+        """Ask the sandbox, and tell of it what a connection would have told."""
+        if request.is_withheld():
+            return HeldBack()
+        query = dict(request.query or {})
+        if request.token:
+            query["access_token"] = request.token.reveal()
+        url = str(URL(request.path).with_query(query))
+        try:
+            asked = Asked.read("POST", url, query, request.body.data)
+            out = respond(self.box.world, self.box.faults, asked)
+            self.box._note(asked, out)
+            return await self._answer(out)
+        except asyncio.CancelledError as error:
+            return Cancelled(error.args, sent=True)
+
+    async def _answer(self, out: Outgoing) -> Outcome:
+        delay = self.whole if out.manner is Manner.HUNG else self.latency + out.delay
+        await asyncio.sleep(min(delay, self.whole))
+        if delay >= self.whole:
+            return Failure("no reply in time", sent=True, timeout=True)
+        return NO_ANSWER.get(out.manner) or Answer(out.status, out.body)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
 
 
 @define
@@ -20,11 +66,11 @@ class Rig:
 
     box: Sandbox
     session: wxtcb.Session
+    wire: Wire
 
     def provisioner(self, **options: object) -> Provisioner:
-        """Return a provisioner that looks often and waits short."""
-        given = {"interval": 0.01, "timeout": 2.0, "grace": 0.2, **options}
-        return Provisioner(self.session, **given)
+        """Return a provisioner with a settle that is short beside its other times."""
+        return Provisioner(self.session, **{"settle": 2.0, **options})
 
     async def provision(self, tenants: Iterable[Tenant], **options: object) -> Report:
         """Provision *tenants* to the end."""
@@ -37,22 +83,50 @@ class Rig:
             return [event async for event in provisioner.apply(tenants).events()]
 
 
+@define
+class Rigging:
+    """Opens sessions on sandboxes without sockets."""
+
+    monkeypatch: pytest.MonkeyPatch
+    wires: list[Wire] = field(factory=list)
+
+    def session(self, box: Sandbox, **options: object) -> wxtcb.Session:
+        """Return a session whose transport ends in *box*."""
+        given = {
+            "component_appid": box.component_appid,
+            "component_appsecret": box.component_appsecret,
+            "ticket": box.ticket,
+            "base_url": "http://127.0.0.1:1",
+            "max_fetches_per_hour": None,
+        }
+        session = wxtcb.Session(**{**given, **options})
+        wire = Wire(box, session.timeout.whole)
+        self.wires.append(wire)
+        self.monkeypatch.setattr(session_module, "open_transport", lambda *_, **__: wire)
+        return session
+
+
 @pytest.fixture
-def box() -> Sandbox:
-    """Make a sandbox that is not open yet."""
-    return Sandbox()
+def rigging(monkeypatch: pytest.MonkeyPatch) -> Rigging:
+    """Give what opens sessions without sockets."""
+    return Rigging(monkeypatch)
 
 
 @pytest_asyncio.fixture
-async def rig(box: Sandbox) -> AsyncIterator[Rig]:
-    """Open the sandbox, and a session that retries fast and shares looks of no age."""
-    async with box, connect(box) as session:
-        session.sweep(DESCRIBE_ENVS).every = 0.0
-        yield Rig(box, session)
+async def box() -> Sandbox:
+    """Make a sandbox that lives on the clock of the loop, and is never entered."""
+    return Sandbox(world=World(clock=asyncio.get_running_loop().time))
+
+
+@pytest_asyncio.fixture
+async def rig(box: Sandbox, rigging: Rigging):
+    """Open a session on the sandbox."""
+    async with rigging.session(box) as session:
+        yield Rig(box, session, rigging.wires[0])
 
 
 def connect(box: Sandbox, **options: object) -> wxtcb.Session:
-    """Return a session with the credentials of *box*."""
+    """Return a session with the credentials of *box*, over a socket."""
     given = {
         "component_appid": box.component_appid,
         "component_appsecret": box.component_appsecret,

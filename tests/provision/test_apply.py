@@ -6,10 +6,12 @@ import pytest
 
 import wxtcb
 from wxtcb.errors import InvalidArgument, SessionClosed
-from wxtcb.provision import Provisioner, Tenant
+from wxtcb.provision import MemoryJournal, Provisioner, Tenant
 from wxtcb.sandbox import Sandbox
 
-from .conftest import Rig, connect
+from .conftest import Rig, Rigging, connect
+
+pytestmark = pytest.mark.virtual_time
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,7 @@ from .conftest import Rig, connect
         ("grace", "x"),
         ("max_failures", 0),
         ("namespace", "a\0"),
+        ("settle", 0),
     ],
 )
 def test_options_are_checked_by_name(option: str, value: object) -> None:
@@ -51,6 +54,24 @@ async def test_apply_needs_an_open_session() -> None:
     async with Provisioner(connect(Sandbox(port=1))) as provisioner:
         with pytest.raises(SessionClosed, match="not open yet"):
             provisioner.apply([Tenant("a")])
+        with pytest.raises(SessionClosed, match="not open yet"):
+            await provisioner.plan([Tenant("a")])
+
+
+async def test_a_platform_that_is_not_on_this_machine_needs_a_durable_journal(box: Sandbox, rigging: Rigging) -> None:
+    """A crash would lose track of what is billed; planning spends nothing, and a journal on disk is accepted."""
+
+    class Durable(MemoryJournal):
+        durable = True
+
+    async with rigging.session(box, base_url="https://api.weixin.qq.com") as session:
+        async with Provisioner(session) as provisioner:
+            plan = await provisioner.plan([Tenant("a")])
+            for what in (plan, [Tenant("a")]):
+                with pytest.raises(InvalidArgument, match="not on this machine"):
+                    provisioner.apply(what)
+        async with Provisioner(session, journal=Durable()) as provisioner:
+            assert (await provisioner.apply(plan).wait()).all_done
 
 
 async def test_doubles_are_refused_before_anything_is_sent(rig: Rig) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 
 from wxtcb.api.environment import ShareLink
 from wxtcb.errors import TransportError, api_error
-from wxtcb.provision import ADVICE, Outcome, Problem, Report, Step, TenantReport
+from wxtcb.provision import ADVICE, Outcome, Problem, Report, TenantReport
+from wxtcb.provision.stopping import CHINA
 
 LINK = ShareLink(appid="wx1", url="https://mp.weixin.qq.com/x")
 
@@ -28,23 +30,25 @@ def test_the_json_holds_all_of_it() -> None:
     refused = api_error(40097, "bad rid: abc", endpoint="/x", rid="abc")
     lost = TransportError("lost", endpoint="/x", sent=True)
     problems = (
-        Problem(step=Step.SHARE, message="no", appid="wx1", error=refused),
-        Problem(step=Step.SERVICES, message="lost", service="api", unknown=True, error=lost),
+        Problem(step="share", message="no", appid="wx1", error=refused),
+        Problem(step="services", message="lost", service="api", unknown=True, error=lost),
     )
-    told = entry(Outcome.UNKNOWN, env="e", step=Step.SERVICES, done=(Step.CREATE,), links=(LINK,), problems=problems)
-    document = json.loads(Report((told,), 1.23456, "why").to_json())
+    told = entry(Outcome.UNKNOWN, env="e", step="services", done=("environment",), links=(LINK,), problems=problems)
+    document = json.loads(Report((told,), 1.23456, "why", datetime(2026, 11, 23, tzinfo=CHINA)).to_json())
     assert document["tenants"] == [
         {
             "tenant": "商户",
             "alias": "a",
             "outcome": "unknown",
             "env": "e",
+            "tranid": None,
             "step": "services",
-            "done": ["create"],
+            "done": ["environment"],
             "services": [],
             "unconfirmed": [],
             "links": [{"appid": "wx1", "url": "https://mp.weixin.qq.com/x"}],
             "existing": [],
+            "reason": "",
             "problems": [
                 {"step": "share", "message": "no", "unknown": False, "appid": "wx1", "errcode": 40097, "rid": "abc"},
                 {"step": "services", "message": "lost", "unknown": True, "service": "api"},
@@ -53,6 +57,7 @@ def test_the_json_holds_all_of_it() -> None:
     ]
     assert document["counts"]["unknown"] == document["total"] == document["links"] == 1
     assert (document["done"], document["elapsed"], document["stopped"]) == (0, 1.235, "why")
+    assert document["come_back_at"] == "2026-11-23T00:00:00+08:00"
 
 
 def test_unconfirmed_services_are_counted() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from wxtcb.api.cloudrun import EsInfo, Server, VpcInfo
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import LATER, Service, Tenant, alias_of
-from wxtcb.provision.spec import check_distinct
+from wxtcb.provision.spec import aliases_of
 
 NAMES = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1).filter(str.strip)
 
@@ -90,7 +90,7 @@ def test_all_doubles_are_told_at_once() -> None:
     derived = alias_of("wx", "a")
     tenants = [Tenant("a"), Tenant("a"), Tenant("b", alias="xY"), Tenant("c", alias="xy"), Tenant("d", alias=derived)]
     with pytest.raises(InvalidArgument) as caught:
-        check_distinct(tenants, "wx")
+        aliases_of(tenants, "wx")
     first, second, third = str(caught.value).split("; tenant ")
     assert first == "tenant 2: tenant 'a' is there already (tenant 1)"
     assert second.startswith("4: alias 'xy' of tenant 'c' is that of tenant 'b' already (tenant 3)")
@@ -101,7 +101,7 @@ def test_a_tenant_given_twice_hides_no_alias_given_twice() -> None:
     """Both are told, also where the aliases are those of the same tenant; a derived one is no further problem."""
     tenants = [Tenant("a", alias="xY"), Tenant("a", alias="xy"), Tenant("b"), Tenant("b"), Tenant("b", alias="xy")]
     with pytest.raises(InvalidArgument) as caught:
-        check_distinct(tenants, "wx")
+        aliases_of(tenants, "wx")
     assert [problem.partition(" already")[0] for problem in str(caught.value).split("; tenant ")] == [
         "tenant 2: tenant 'a' is there",
         "2: alias 'xy' of tenant 'a' is that of tenant 'a'",
@@ -114,4 +114,10 @@ def test_a_tenant_given_twice_hides_no_alias_given_twice() -> None:
 def test_only_tenants_are_tenants() -> None:
     """The place of what is none is named."""
     with pytest.raises(InvalidArgument, match="tenant 2 must be Tenant"):
-        check_distinct([Tenant("a"), "b"], "wx")
+        aliases_of([Tenant("a"), "b"], "wx")
+
+
+def test_a_service_tells_its_name_and_remark() -> None:
+    """For plans and lists."""
+    service = Service(Server(env_id=LATER, service_name="api", is_public=True, remark="备注"))
+    assert (service.name, service.remark, Service.named("x").remark) == ("api", "备注", None)

@@ -6,6 +6,7 @@ Each ``type: ignore`` marks a call that must be refused: mypy complains about on
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import assert_type
 
@@ -15,7 +16,12 @@ from wxtcb.api.environment import ShareLink
 from wxtcb.provision import (
     ADVICE,
     LATER,
+    STEPS,
+    Action,
+    MemoryJournal,
     Outcome,
+    Plan,
+    Planned,
     Problem,
     Provisioner,
     Report,
@@ -23,9 +29,9 @@ from wxtcb.provision import (
     RunEvent,
     RunStopped,
     Service,
-    Step,
     StepDone,
     StepFailed,
+    StepInDoubt,
     Tenant,
     TenantFinished,
     TenantReport,
@@ -98,17 +104,30 @@ async def runs(session: Session) -> None:
         await run.cancel(grace=0)
         provisioner.apply(Tenant(name) for name in "ab")
     Provisioner(session, concurrency=4, timeout=60, interval=1.5, grace=0.1, max_failures=3, namespace="mine")
-    Provisioner(session, max_failures=None, namespace=None)
+    Provisioner(session, max_failures=None, namespace=None, grace=None, settle=60, steps=[*STEPS])
+    async with Provisioner(session, journal=MemoryJournal()) as provisioner:
+        plan = await provisioner.plan([Tenant("a")], adopt={"a": "env-1"}, resend_links=True)
+        assert_type(plan, Plan)
+        assert_type(plan.tenants, tuple[Planned, ...])
+        assert_type(plan.counts, Mapping[Action, int])
+        assert_type(plan.creates, int)
+        assert_type(plan.tenants[0].env, str | None)
+        assert_type(plan.tenants[0].steps, tuple[str, ...])
+        assert_type(provisioner.apply(plan), Run)
 
 
 async def refused_runs(session: Session, provisioner: Provisioner) -> None:
     """Misuse provisioners."""
     Provisioner()  # type: ignore[call-arg]
     Provisioner("session")  # type: ignore[arg-type]
-    Provisioner(session, 4)  # type: ignore[call-arg]
+    Provisioner(session, 4)  # type: ignore[call-arg, arg-type]
     Provisioner(session, concurrency="4")  # type: ignore[arg-type]
     Provisioner(session, timeout=None)  # type: ignore[arg-type]
-    Provisioner(session, settle=5)  # type: ignore[call-arg]
+    Provisioner(session, settle=None)  # type: ignore[arg-type]
+    Provisioner(session, journal={})  # type: ignore[arg-type]
+    Provisioner(session, steps=["environment"])  # type: ignore[list-item]
+    await provisioner.plan([Tenant("a")], adopt={"a": 1})  # type: ignore[dict-item]
+    provisioner.apply(provisioner.plan([Tenant("a")]))  # type: ignore[arg-type]
     provisioner.apply(Tenant("a"))  # type: ignore[arg-type]
     provisioner.apply(["a"])  # type: ignore[list-item]
     await provisioner.apply([])  # type: ignore[misc]
@@ -121,13 +140,16 @@ def events(event: RunEvent) -> None:
         case TenantStarted():
             assert_type(event.alias, str)
         case StepDone():
-            assert_type(event.step, Step)
+            assert_type(event.step, str)
+        case StepInDoubt():
+            assert_type(event.problem, Problem)
         case StepFailed():
             assert_type(event.problem, Problem)
         case TenantFinished():
             assert_type(event.report, TenantReport)
         case RunStopped():
             assert_type(event.reason, str)
+            assert_type(event.come_back_at, datetime | None)
 
 
 def reports(report: Report, entry: TenantReport, problem: Problem) -> None:
@@ -144,8 +166,8 @@ def reports(report: Report, entry: TenantReport, problem: Problem) -> None:
     assert_type(entry.outcome, Outcome)
     assert_type(entry.outcome.is_done, bool)
     assert_type(entry.env, str | None)
-    assert_type(entry.step, Step | None)
-    assert_type(entry.done, tuple[Step, ...])
+    assert_type(entry.step, str | None)
+    assert_type(entry.done, tuple[str, ...])
     assert_type(entry.links, tuple[ShareLink, ...])
     assert_type(entry.services, tuple[str, ...])
     assert_type(entry.unconfirmed, tuple[str, ...])

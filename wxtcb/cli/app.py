@@ -13,6 +13,7 @@ import typer
 from wxtcb.cli.completion import rejoin_words
 from wxtcb.cli.help import PlainCommand
 from wxtcb.cli.options import (
+    Adopt,
     AsJson,
     CallBody,
     CallName,
@@ -21,7 +22,9 @@ from wxtcb.cli.options import (
     MaxFailures,
     NormalWithin,
     OwnToken,
+    ResendLinks,
     Reveal,
+    Settle,
     Simulated,
     TenantsFile,
     Yes,
@@ -105,11 +108,38 @@ def _root(
 
 
 @app.command(
+    "plan",
+    cls=PlainCommand,
+    short_help="Show what provision would do for a file of tenants.",
+    help="Show what provision would do for the tenants of FILE; nothing is spent or changed.",
+    epilog="Exit codes: 0 the plan was shown, whatever is in it; 2 refused; 3 looking failed; "
+    "130 or 143 ended by Ctrl-C or SIGTERM.",
+)
+def _plan(
+    file: TenantsFile,
+    *,
+    sandbox: Simulated = False,
+    adopt: Adopt = None,
+    resend_links: ResendLinks = False,
+    own_token: OwnToken = False,
+    as_json: AsJson = False,
+) -> None:
+    from wxtcb.cli.plan import Wish, plan
+
+    def command() -> int:
+        wish = Wish.of(file, adopt or [], resend_links=resend_links)
+        return plan(wish, sandbox=sandbox, own_token=own_token, as_json=as_json)
+
+    _end(command)
+
+
+@app.command(
     "provision",
     cls=PlainCommand,
     short_help="Open environments for a file of tenants.",
-    help="Open environments for the tenants of FILE, share them, establish services.",
-    epilog="Exit codes: 0 all done (awaiting confirmation counts as done); 2 refused before anything was sent; 3 "
+    help="Open environments for the tenants of FILE, share them, establish services. The plan is shown first, and you "
+    "are asked before anything is spent.",
+    epilog="Exit codes: 0 all done (awaiting confirmation counts as done); 2 refused, nothing was changed; 3 "
     "something failed, is unknown, in conflict or unfinished; 130 or 143 ended by Ctrl-C or SIGTERM, after the report.",
 )
 def _provision(
@@ -117,26 +147,35 @@ def _provision(
     *,
     sandbox: Simulated = False,
     journal: JournalPath = None,
+    adopt: Adopt = None,
+    resend_links: ResendLinks = False,
     concurrency: Concurrency = 16,
+    settle: Settle = None,
     timeout: NormalWithin = 600,
     max_failures: MaxFailures = None,
-    as_json: AsJson = False,
     yes: Yes = False,
-    _own_token: OwnToken = False,
+    own_token: OwnToken = False,
+    as_json: AsJson = False,
 ) -> None:
+    from wxtcb.cli.plan import Wish
     from wxtcb.cli.provision import Options, provision
 
-    options = Options(
-        file=file,
-        sandbox=sandbox,
-        journal=journal,
-        concurrency=concurrency,
-        timeout=timeout,
-        max_failures=max_failures,
-        as_json=as_json,
-        yes=yes,
-    )
-    _end(lambda: provision(options))
+    def command() -> int:
+        options = Options(
+            wish=Wish.of(file, adopt or [], resend_links=resend_links),
+            sandbox=sandbox,
+            journal=journal,
+            concurrency=concurrency,
+            settle=settle,
+            timeout=timeout,
+            max_failures=max_failures,
+            as_json=as_json,
+            yes=yes,
+            own_token=own_token,
+        )
+        return provision(options)
+
+    _end(command)
 
 
 @app.command(

@@ -11,11 +11,25 @@ class Declined(InvalidArgument):
     """The person said no, or nobody could be asked."""
 
 
-def ask(question: str) -> None:
-    """Return if the person at the terminal says yes; else raise `Declined`: nothing was sent."""
+def demand_terminal(question: str) -> None:
+    """Raise `Declined` where nobody could be asked *question*."""
     if sys.stdin is None or not sys.stdin.isatty():
         raise Declined(f"{question} There is no terminal to ask: add --yes. Nothing was sent.")
+
+
+def ask(question: str) -> None:
+    """Return if the person at the terminal says yes; else raise `Declined`."""
+    demand_terminal(question)
+    try:
+        answer = _put(question)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nNothing was changed.\n")
+        raise
+    if answer not in ("y", "yes"):
+        raise Declined("You said no. Nothing was changed.")
+
+
+def _put(question: str) -> str:
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise Declined("You said no. Nothing was sent.")
+    return sys.stdin.readline().strip().lower()

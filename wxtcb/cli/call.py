@@ -12,7 +12,7 @@ import attrs
 from wxtcb.api import endpoints
 from wxtcb.cli.asking import ask
 from wxtcb.cli.body import read_body
-from wxtcb.cli.output import print_json, say
+from wxtcb.cli.output import print_json, say, say_below
 from wxtcb.cli.settings import Settings, read_settings
 from wxtcb.cli.signals import Ended, run_until_signal
 from wxtcb.cli.streams import be_private
@@ -86,7 +86,7 @@ def _call(endpoint: Endpoint[Reply], body: Mapping[str, object], settings: Setti
 def _tell_end(endpoint: Endpoint[Reply], ended: Ended, watch: Watch) -> int:
     """Say whether a call that was cut off may have taken effect."""
     fate = "it may have taken effect: look before you send it again" if watch.abandoned else _FATES[endpoint.repeat]
-    say(f"{ended.name} cut {endpoint.name} off: {fate}.")
+    say_below(f"{ended.name} cut {endpoint.name} off: {fate}.")
     return ended.exit_code
 
 

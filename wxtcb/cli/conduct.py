@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from collections.abc import AsyncIterator
 
 import attrs
 
 from wxtcb.cli.view import View
-from wxtcb.provision import Provisioner, Report, Run, Tenant
-
-ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+from wxtcb.provision import Plan, Provisioner, Report, Run
 
 
 @attrs.define(eq=False)
@@ -22,7 +18,7 @@ class Job:
     After `conduct` failed, `report` still has what was done.
     """
 
-    tenants: Sequence[Tenant]
+    plan: Plan
     view: View
     run: Run | None = None
     ended_by: int | None = None
@@ -34,7 +30,7 @@ class Job:
     async def conduct(self, provisioner: Provisioner, signals: AsyncIterator[int]) -> None:
         """Run to the end, or until the signals have ended it."""
         async with provisioner:
-            self.run = provisioner.apply(self.tenants)
+            self.run = provisioner.apply(self.plan)
             async with asyncio.TaskGroup() as group:
                 heeding = group.create_task(self._heed(signals, self.run, group))
                 await self._show(self.run)

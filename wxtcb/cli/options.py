@@ -10,7 +10,7 @@ import typer
 from wxtcb.cli.completion import complete_body, complete_name
 
 PACE: Final = "Pace"
-LEAVE: Final = "Leave"
+PERMISSION: Final = "Permission"
 OUTPUT: Final = "Output"
 
 TenantsFile = Annotated[
@@ -41,9 +41,7 @@ JournalPath = Annotated[
     typer.Option("--journal", metavar="PATH", help="Accepted, but nothing is kept yet.", show_default=False),
 ]
 
-Concurrency = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Creates under way at a time.", rich_help_panel=PACE)
-]
+Concurrency = Annotated[int, typer.Option(min=1, metavar="N", help="Steps taken at a time.", rich_help_panel=PACE)]
 NormalWithin = Annotated[
     float,
     typer.Option(
@@ -65,13 +63,34 @@ MaxFailures = Annotated[
     ),
 ]
 
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before what adds something.", rich_help_panel=LEAVE)]
+Settle = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001,
+        metavar="SECONDS",
+        help="How long after an unclear create a look shows what it did (120, in the sandbox 2).",
+        show_default=False,
+        rich_help_panel=PACE,
+    ),
+]
+
+Adopt = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TENANT=ENV",
+        help="Let a tenant have an environment that is there; may be repeated.",
+        show_default=False,
+    ),
+]
+ResendLinks = Annotated[bool, typer.Option("--resend-links", help="Ask again for links that were given already.")]
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before what adds something.", rich_help_panel=PERMISSION)]
 OwnToken = Annotated[
     bool,
     typer.Option(
         "--own-token",
         help="Fetch a token also of a platform that is not on this machine.",
-        rich_help_panel=LEAVE,
+        rich_help_panel=PERMISSION,
     ),
 ]
 

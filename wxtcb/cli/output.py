@@ -46,9 +46,19 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+def say_below(text: str) -> None:
+    """Tell the person something below the ^C that a terminal shows."""
+    say(f"\n{text}" if sys.stderr.isatty() else text)
+
+
 def print_json(value: object) -> None:
     """Print *value* as indented JSON."""
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+    print_document(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+
+
+def print_document(document: bytes) -> None:
+    """Print a JSON document that is there already."""
+    sys.stdout.write(document.decode() + "\n")
     sys.stdout.flush()
 
 

@@ -13,6 +13,7 @@ from wxtcb.arguments import check_base_url, is_loopback
 from wxtcb.errors import InvalidArgument, TicketError
 from wxtcb.secret import Secret
 from wxtcb.session import Session
+from wxtcb.tokens import TokenStore
 
 APPID: Final = "WXTCB_COMPONENT_APPID"
 APPKEY: Final = "WXTCB_COMPONENT_APPSECRET"
@@ -69,13 +70,14 @@ class Settings:
     def on_loopback(self) -> bool:
         return is_loopback(self.base_url)
 
-    def session(self) -> Session:
+    def session(self, token_store: TokenStore | None = None) -> Session:
         """Return a session that is yet to be entered."""
         return Session(
             component_appid=self.component_appid,
             component_appsecret=self.component_appsecret,
             ticket=self.ticket or None,
             base_url=self.base_url,
+            token_store=token_store,
         )
 
     def demand_own_token(self, what: str, *, given: bool) -> None:

@@ -9,11 +9,12 @@ from rich.box import ROUNDED
 from rich.console import Console
 from rich.table import Table
 
-from wxtcb.cli.output import printable
+from wxtcb.cli.output import columns, printable
 from wxtcb.cli.view import sentence
 from wxtcb.provision import ADVICE, Outcome, Report, TenantReport
 
 _SHOWN: Final = 50
+_INDENT: Final = "  "
 _LISTED: Final = (
     Outcome.UNKNOWN,
     Outcome.DUPLICATE,
@@ -32,7 +33,14 @@ def print_summary(console: Console, report: Report) -> None:
     on_terminal = console.is_terminal
     console.print(_table(report, framed=on_terminal))
     for line in _lines(report, most=None if on_terminal else _SHOWN):
-        console.print(line, soft_wrap=not on_terminal)
+        for part in _fold(line, console.width) if on_terminal else (line,):
+            console.print(part, soft_wrap=True)
+
+
+def _fold(line: str, width: int) -> Iterator[str]:
+    """Let what is too wide go on below, as far from the edge as it began."""
+    text = line.removeprefix(_INDENT)
+    return columns([(text,) if text == line else ("", text)], width)
 
 
 def _table(report: Report, *, framed: bool) -> Table:
@@ -51,6 +59,8 @@ def _lines(report: Report, *, most: int | None) -> Iterator[str]:
             yield from _listed(entries, most)
     if report.stopped:
         yield f"Stopped early: {printable(report.stopped)}"
+    if at := report.come_back_at:
+        yield f"Come back at {at:%Y-%m-%d %H:%M} ({at.tzname()})"
     if report.links:
         yield f"{report.links} links await a mini program's administrator; --json lists them."
     yield f"{report.done} of {len(report.tenants)} done in {report.elapsed:.1f} s"
@@ -59,8 +69,8 @@ def _lines(report: Report, *, most: int | None) -> Iterator[str]:
 def _listed(entries: list[TenantReport], most: int | None) -> Iterator[str]:
     touched = [entry for entry in entries if not entry.untouched]
     for entry in touched[:most]:
-        yield f"  {sentence(entry)}"
+        yield f"{_INDENT}{sentence(entry)}"
     if most is not None and len(touched) > most:
-        yield f"  and {len(touched) - most} more, in the lines above"
+        yield f"{_INDENT}and {len(touched) - most} more, in the lines above"
     if len(entries) > len(touched):
-        yield f"  {len(entries) - len(touched)} not started"
+        yield f"{_INDENT}{len(entries) - len(touched)} not started"

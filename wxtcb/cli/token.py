@@ -6,7 +6,7 @@ import os
 import sys
 
 from wxtcb.api.token import api_component_token
-from wxtcb.cli.output import columns, say
+from wxtcb.cli.output import columns, say_below
 from wxtcb.cli.settings import STORE, VARIABLES, Settings, read_settings
 from wxtcb.cli.signals import Ended, run_until_signal
 from wxtcb.cli.streams import be_private
@@ -49,7 +49,7 @@ def _fetch(*, reveal: bool, own_token: bool) -> int:
 
 
 def _tell_end(ended: Ended) -> int:
-    say(f"{ended.name} cut the fetch off: a token may have been minted, which may void another one.")
+    say_below(f"{ended.name} cut the fetch off: a token may have been minted, which may void another one.")
     return ended.exit_code
 
 

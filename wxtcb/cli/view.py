@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 import attrs
@@ -12,14 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from wxtcb.cli.output import printable, say
-from wxtcb.provision import Outcome, RunEvent, Step, StepDone, Tenant, TenantFinished, TenantReport
+from wxtcb.provision import STEPS, Outcome, Plan, RunEvent, StepDone, StepInDoubt, TenantFinished, TenantReport
 
-_STEPS: Final = {
-    Step.CREATE: "environments opened",
-    Step.NORMAL: "environments NORMAL",
-    Step.SHARE: "shared",
-    Step.SERVICES: "services established",
-}
+_TITLES: Final = {step.name: step.title for step in STEPS}
 
 
 class View(Protocol):
@@ -34,11 +29,11 @@ class View(Protocol):
     def tell(self, text: str) -> None: ...
 
 
-def choose_view(console: Console, tenants: Sequence[Tenant], *, quiet: bool) -> View:
+def choose_view(console: Console, plan: Plan, *, quiet: bool) -> View:
     """Return bars for a terminal, else lines, or silence if *quiet*."""
     if console.is_terminal:
-        return Bars(console, tenants)
-    return Silence() if quiet else Lines(console, len(tenants))
+        return Bars(console, plan)
+    return Silence() if quiet else Lines(console, len(plan.tenants))
 
 
 @attrs.frozen
@@ -57,7 +52,7 @@ class Silence:
 
 @attrs.define
 class Lines:
-    """A line for every tenant that is finished."""
+    """A line for every tenant that is finished, and one for each that has to wait until looks have cleared a doubt."""
 
     console: Console
     total: int
@@ -67,10 +62,17 @@ class Lines:
         return contextlib.nullcontext()
 
     def show(self, event: RunEvent) -> None:
-        if isinstance(event, TenantFinished):
-            self._finished += 1
-            place = f"[{self._finished:>{len(str(self.total))}}/{self.total}]"
-            self.console.print(f"{place} {sentence(event.report)}", soft_wrap=True)
+        match event:
+            case StepInDoubt(tenant, problem):
+                self._print(printable(f"{tenant}: unclear, looks will show - {problem.subject}: {problem.message}"))
+            case TenantFinished(report):
+                self._finished += 1
+                self._print(f"[{self._finished:>{len(str(self.total))}}/{self.total}] {sentence(report)}")
+            case _:
+                pass
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, soft_wrap=True)
 
     def tell(self, text: str) -> None:
         say(text)
@@ -86,23 +88,25 @@ def sentence(report: TenantReport) -> str:
 
 @attrs.define
 class Bars:
-    """A bar for every step, and one for the tenants."""
+    """A bar for every step, and one for the tenants, beside which stands how many are not done and how many unclear."""
 
     console: Console
-    tenants: Sequence[Tenant]
+    plan: Plan
     _progress: Progress = attrs.field(init=False)
-    _bars: dict[Step, TaskID] = attrs.field(init=False, factory=dict[Step, TaskID])
+    _bars: dict[str, TaskID] = attrs.field(init=False, factory=dict[str, TaskID])
     _whole: TaskID = attrs.field(init=False)
-    _ended: Counter[Outcome] = attrs.field(init=False, factory=Counter[Outcome])
+    _bad: int = attrs.field(init=False, default=0)
+    _unclear: set[str] = attrs.field(init=False, factory=set[str])
 
     def __attrs_post_init__(self) -> None:
         count = MofNCompleteColumn()
         columns = (TextColumn("{task.description:<20}"), BarColumn(30), count, TextColumn("{task.fields[note]}"))
         self._progress = Progress(*columns, TimeElapsedColumn(), console=self.console)
-        for step, total in _totals(self.tenants).items():
-            if total:
-                self._bars[step] = self._progress.add_task(_STEPS[step], total=total, note="")
-        self._whole = self._progress.add_task("tenants", total=len(self.tenants), note="")
+        totals = Counter(step for planned in self.plan.tenants for step in planned.steps)
+        for step, title in _TITLES.items():
+            if totals[step]:
+                self._bars[step] = self._progress.add_task(title, total=totals[step], note="")
+        self._whole = self._progress.add_task("tenants", total=len(self.plan.tenants), note="")
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
@@ -111,14 +115,24 @@ class Bars:
 
     def show(self, event: RunEvent) -> None:
         match event:
-            case StepDone(step=step):
+            case StepInDoubt(tenant):
+                self._unclear.add(tenant)
+            case StepDone(tenant, step):
+                self._unclear.discard(tenant)
                 self._progress.advance(self._bars[step])
             case TenantFinished(report):
-                self._ended[report.outcome] += 1
-                bad = sum(count for outcome, count in self._ended.items() if _is_bad(outcome))
-                self._progress.update(self._whole, advance=1, note=f"{bad} not done" if bad else "")
+                self._unclear.discard(report.tenant)
+                self._bad += _is_bad(report.outcome)
+                self._progress.advance(self._whole)
             case _:
-                pass
+                return
+        self._progress.update(self._whole, note=", ".join(self._notes()))
+
+    def _notes(self) -> Iterator[str]:
+        if self._bad:
+            yield f"{self._bad} not done"
+        if self._unclear:
+            yield f"{len(self._unclear)} unclear"
 
     def tell(self, text: str) -> None:
         self._progress.console.print(text)
@@ -126,12 +140,3 @@ class Bars:
 
 def _is_bad(outcome: Outcome) -> bool:
     return not outcome.is_done and outcome is not Outcome.UNFINISHED
-
-
-def _totals(tenants: Sequence[Tenant]) -> dict[Step, int]:
-    return {
-        Step.CREATE: len(tenants),
-        Step.NORMAL: len(tenants),
-        Step.SHARE: sum(bool(tenant.appids) for tenant in tenants),
-        Step.SERVICES: sum(bool(tenant.services) for tenant in tenants),
-    }

@@ -1,31 +1,77 @@
 """Bulk provisioning: tenants in, ready environments out, and a report that names every one of them."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
 from wxtcb.provision.apply import Provisioner
-from wxtcb.provision.events import RunEvent, RunStopped, StepDone, StepFailed, TenantFinished, TenantStarted
-from wxtcb.provision.reading import TenantsFileError, read_tenants
-from wxtcb.provision.report import ADVICE, Outcome, Problem, Report, Step, TenantReport
+from wxtcb.provision.events import (
+    RunEvent,
+    RunStopped,
+    StepDone,
+    StepFailed,
+    StepInDoubt,
+    TenantFinished,
+    TenantStarted,
+)
+from wxtcb.provision.journal import Intent, Journal, MemoryJournal, Record, ServiceState
+from wxtcb.provision.plan import Action, Plan, Planned
+from wxtcb.provision.report import ADVICE, Outcome, Problem, Report, TenantReport
 from wxtcb.provision.run import Run
+from wxtcb.provision.site import JournalConflict, Site
 from wxtcb.provision.spec import LATER, Service, Tenant, alias_of
+from wxtcb.provision.step import Move, Step
+from wxtcb.provision.steps import STEPS
+from wxtcb.provision.work import Work
+
+if TYPE_CHECKING:
+    from wxtcb.provision.reading import TenantsFileError, read_tenants
 
 __all__ = [
     "ADVICE",
     "LATER",
+    "STEPS",
+    "Action",
+    "Intent",
+    "Journal",
+    "JournalConflict",
+    "MemoryJournal",
+    "Move",
     "Outcome",
+    "Plan",
+    "Planned",
     "Problem",
     "Provisioner",
+    "Record",
     "Report",
     "Run",
     "RunEvent",
     "RunStopped",
     "Service",
+    "ServiceState",
+    "Site",
     "Step",
     "StepDone",
     "StepFailed",
+    "StepInDoubt",
     "Tenant",
     "TenantFinished",
     "TenantReport",
     "TenantStarted",
     "TenantsFileError",
+    "Work",
     "alias_of",
     "read_tenants",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def __getattr__(name: str) -> object:
+    """Load what reads files when it is first asked for: programs that make their tenants themselves never do."""
+    if name in ("TenantsFileError", "read_tenants"):
+        return getattr(importlib.import_module("wxtcb.provision.reading"), name)
+    raise AttributeError(f"module 'wxtcb.provision' has no attribute {name!r}")

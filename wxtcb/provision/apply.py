@@ -1,99 +1,173 @@
-"""Tenants to environments, shares and services, in memory."""
+"""Tenants to environments, shares and services."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Self, cast
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Final, Self, cast
 
 import anyio
 import attrs
 
-from wxtcb.arguments import check_count, check_kind, check_seconds, field_is, is_loopback
+from wxtcb.api.environment import DESCRIBE_ENVS
+from wxtcb.arguments import (
+    as_tuple,
+    check_count,
+    check_kind,
+    check_list,
+    check_mapping,
+    check_seconds,
+    check_text,
+    field_is,
+    is_loopback,
+)
 from wxtcb.errors import InvalidArgument, SessionClosed
-from wxtcb.provision.crew import Pace
-from wxtcb.provision.run import Run
-from wxtcb.provision.spec import Tenant, check_distinct, check_name
-from wxtcb.provision.work import Work
+from wxtcb.provision.journal import Journal, MemoryJournal
+from wxtcb.provision.ledger import Ledger
+from wxtcb.provision.plan import Plan
+from wxtcb.provision.run import Pace, Run
+from wxtcb.provision.spec import Tenant, aliases_of, check_name
+from wxtcb.provision.step import Step
+from wxtcb.provision.steps import STEPS
+from wxtcb.provision.survey import Surveyor
 from wxtcb.session import Session
+
+_NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def _check_session(name: str, value: object) -> None:
     check_kind(name, value, Session)
-    base_url = cast("Session", value).base_url
-    if not is_loopback(base_url):
-        raise InvalidArgument(
-            f"{name}: {base_url} is not on this machine. Nothing is kept on disk yet, so a crash would lose track of "
-            "environments that are billed: until then provisioning runs against the sandbox or loopback only"
-        )
+
+
+def _as_steps(value: Iterable[Step]) -> tuple[Step, ...]:
+    return as_tuple(value)
+
+
+def _check_steps(name: str, value: object) -> None:
+    check_list(name, value, lambda place, step: check_kind(place, step, Step))
+    names = [step.name for step in cast("tuple[Step, ...]", value)]
+    if len(set(names)) < len(names):
+        raise InvalidArgument(f"{name} must have names of their own, not {', '.join(names)}")
 
 
 @attrs.define(eq=False)
 class Provisioner:
     """Takes tenants through environment, NORMAL, share and services; a failure of one is no other's.
 
-    ``async with Provisioner(session) as p: report = await p.apply(tenants).wait()``. Leaving the block cancels what
-    still runs.
+    ::
 
-    At most `concurrency` creates, and as many shares and services, are under way at a time. A tenant whose environment
-    is being delivered holds no worker: one look every `interval` seconds serves all of them, and one that is not NORMAL
-    `timeout` seconds after its create has failed. After `max_failures` failed tenants no other is started. `grace` is
-    how long a cancelled run waits for answers. `namespace` goes into derived aliases: see `alias_of`.
+        async with Provisioner(session) as p:
+            plan = await p.plan(tenants)
+            report = await p.apply(plan).wait()
 
-    Before a create it looks whether the alias is taken; then nothing is done for that tenant (`conflict`, or
-    `duplicate` if by several). A create without a clear answer is reported `unknown`, and neither sent again nor
-    followed by another step; a service is sent again under its name, which makes no second one. An error that would
-    meet everybody (ticket, secret, address, permission, a closed session) stops the run, and an exhausted quota the
-    creates; the rest is reported `unfinished`.
+    Leaving the block cancels what still runs.
 
-    The limits of this form: nothing is kept on disk, so a crash loses track of environments that are billed, and a
-    session on any platform but the sandbox or loopback is refused (`InvalidArgument`); two
-    programs at work on the same aliases do not know of each other; found environments are not adopted.
+    At most `concurrency` steps are taken at a time. A tenant whose environment is being delivered takes none: one look
+    every `interval` seconds serves all of them, and one that is not NORMAL after `timeout` seconds has failed. After
+    `max_failures` failed tenants no other is started. `grace` is how long a cancelled run waits for answers; None
+    stands for as long as a request may take. `namespace` goes into derived aliases (`alias_of`); the `journal` keeps
+    it, and it is the component appid unless you chose another. `steps` are what is done for a tenant, in this order.
+
+    Before a create there is a look that is at most 5 seconds old, and the intent is in the journal. A create without a
+    clear answer is never simply sent again: `settle` seconds later, and where no answer came at all later still, looks
+    show whether it acted. An environment found then is adopted, one that is absent from two looks is opened again, and
+    where the looks prove nothing the tenant is `unknown`. A service is sent again under its name, which makes no second
+    one. An alias that was taken before is a `conflict`, or a `duplicate` if by several: nothing is done for it.
+
+    An error that would meet everybody (ticket, secret, address, permission, a closed session) stops the run, and an
+    exhausted quota the creates; the rest is reported `unfinished`. With a journal that is not durable any platform but
+    the sandbox or loopback may be planned for only (`InvalidArgument`).
     """
 
     session: Session = attrs.field(validator=field_is(_check_session))
+    journal: Journal = attrs.field(factory=MemoryJournal, kw_only=True)
     concurrency: int = attrs.field(default=16, kw_only=True, validator=field_is(check_count))
     timeout: float = attrs.field(default=600.0, kw_only=True, validator=field_is(check_seconds))
     interval: float = attrs.field(default=5.0, kw_only=True, validator=field_is(check_seconds))
-    grace: float = attrs.field(default=5.0, kw_only=True, validator=field_is(check_seconds))
+    settle: float = attrs.field(default=120.0, kw_only=True, validator=field_is(check_seconds))
+    grace: float | None = attrs.field(default=None, kw_only=True, validator=field_is(check_seconds, optional=True))
     max_failures: int | None = attrs.field(default=None, kw_only=True, validator=field_is(check_count, optional=True))
     namespace: str | None = attrs.field(default=None, kw_only=True, validator=field_is(check_name, optional=True))
+    steps: tuple[Step, ...] = attrs.field(
+        default=STEPS, kw_only=True, converter=_as_steps, validator=field_is(_check_steps)
+    )
     _runs: list[Run] = attrs.field(init=False, factory=list[Run])
-    _open: bool = attrs.field(init=False, default=False)
+    _claimed: str | None = attrs.field(init=False, default=None)
 
     async def __aenter__(self) -> Self:
-        self._open = True
+        self._claimed = await self.journal.claim(self.namespace, self.session.component_appid)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._open = False
+        self._claimed = None
         grace = self.grace if kind is None else 0.0
         with anyio.CancelScope(shield=True):
             for run in self._runs:
                 await run.cancel(grace=grace)
 
-    def apply(self, tenants: Iterable[Tenant]) -> Run:
-        """Start to provision *tenants*; all of them are checked before anything is sent.
+    async def plan(
+        self, tenants: Iterable[Tenant], *, adopt: Mapping[str, str] = _NOBODY, resend_links: bool = False
+    ) -> Plan:
+        """Look, and return what an apply would do; nothing is spent or changed.
 
-        Raises `InvalidArgument` for two with the same name or alias, and for an alias that another run of this
+        *adopt* gives tenants, by name, an environment that is there already, listed under the tenant's alias and bound
+        to no other. With *resend_links* mini programs that were given a link are given another one.
+
+        Raises `InvalidArgument` for two tenants with the same name or alias and for an adoption that cannot be, and
+        what keeps a look from succeeding.
+        """
+        surveyor = self._surveyor()
+        wanted = tuple(tenants)
+        aliases = aliases_of(wanted, surveyor.namespace)
+        check_mapping("adopt", adopt)
+        for name, env in adopt.items():
+            check_text(f"adopt: {name}", env)
+        return await surveyor.plan(wanted, aliases, adopt=adopt, resend_links=resend_links)
+
+    def apply(self, what: Plan | Iterable[Tenant]) -> Run:
+        """Start to carry out a plan of this provisioner, or to plan for tenants and carry that out.
+
+        Nothing is opened for a tenant for whom the plan did not say so.
+
+        Raises `InvalidArgument` for two tenants with the same name or alias, and for an alias that another run of this
         provisioner works on; `SessionClosed`, `WrongLoop`.
         """
-        if not self._open:
+        surveyor = self._surveyor()
+        if isinstance(what, Plan):
+            return self._start(_as_planned(what, surveyor.namespace), _given(what))
+        wanted = tuple(what)
+        aliases = aliases_of(wanted, surveyor.namespace)
+        names = (tenant.name for tenant in wanted)
+        return self._start(tuple(zip(names, aliases, strict=True)), partial(surveyor.plan, wanted, aliases))
+
+    def _surveyor(self) -> Surveyor:
+        if self._claimed is None:
             raise SessionClosed("the provisioner is not open: use it inside `async with`; nothing was sent")
-        namespace = self.namespace or self.session.component_appid
-        wanted = tuple(tenants)
-        check_distinct(wanted, namespace)
-        works = tuple(Work(tenant, tenant.alias_in(namespace)) for tenant in wanted)
-        self._refuse_overlap(works)
-        run = Run(self.session, works, self._pace())
+        return Surveyor(self.journal, self.session.sweep(DESCRIBE_ENVS), self.steps, self._claimed)
+
+    def _start(self, wanted: tuple[tuple[str, str], ...], make_plan: Callable[[], Awaitable[Plan]]) -> Run:
+        self._refuse_to_forget()
+        self._refuse_overlap(wanted)
+        run = Run(self.session, self.journal, self.steps, self._pace(), Ledger(wanted), make_plan)
         self._runs.append(run)
         return run
 
-    def _refuse_overlap(self, works: tuple[Work, ...]) -> None:
+    def _refuse_to_forget(self) -> None:
+        base_url = self.session.base_url
+        if not self.journal.durable and not is_loopback(base_url):
+            raise InvalidArgument(
+                f"{base_url} is not on this machine, and the journal is gone with the process, so a crash would lose "
+                "track of environments that are billed. Until there is a journal on disk the sandbox and loopback "
+                "alone are provisioned; nothing was sent"
+            )
+
+    def _refuse_overlap(self, wanted: tuple[tuple[str, str], ...]) -> None:
         self._runs = [run for run in self._runs if not run.ended]
         busy = frozenset[str]().union(*(run.aliases for run in self._runs))
-        for work in works:
-            if work.alias.lower() in busy:
-                message = f"alias {work.alias!r} of tenant {work.tenant.name!r} is being worked on by another run"
+        for name, alias in wanted:
+            if alias.lower() in busy:
+                message = f"alias {alias!r} of tenant {name!r} is being worked on by another run"
                 raise InvalidArgument(f"{message}; nothing was sent. Wait for that one first")
 
     def _pace(self) -> Pace:
@@ -101,6 +175,20 @@ class Provisioner:
             concurrency=self.concurrency,
             timeout=self.timeout,
             interval=self.interval,
-            grace=self.grace,
+            settle=self.settle,
+            grace=self.session.timeout.whole if self.grace is None else self.grace,
             max_failures=self.max_failures,
         )
+
+
+def _as_planned(plan: Plan, namespace: str) -> tuple[tuple[str, str], ...]:
+    if plan.namespace != namespace:
+        raise InvalidArgument(f"the plan is of namespace {plan.namespace!r}, not {namespace!r}; nothing was sent")
+    return tuple((planned.tenant.name, planned.alias) for planned in plan.tenants)
+
+
+def _given(plan: Plan) -> Callable[[], Awaitable[Plan]]:
+    async def give() -> Plan:
+        return plan
+
+    return give

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import attrs
 
-from wxtcb.provision.report import Problem, Step, TenantReport
+from wxtcb.provision.report import Problem, TenantReport
 
 
 @attrs.frozen
 class TenantStarted:
-    """The work for a tenant begins with a look whether its alias is taken."""
+    """The work for a tenant begins."""
 
     tenant: str
     alias: str
@@ -20,8 +22,16 @@ class StepDone:
     """A step of a tenant is done; services that were asked for one after another end as one step."""
 
     tenant: str
-    step: Step
+    step: str
     env: str
+
+
+@attrs.frozen
+class StepInDoubt:
+    """A create had no clear answer: nothing is sent for this tenant until looks have shown what it did."""
+
+    tenant: str
+    problem: Problem
 
 
 @attrs.frozen
@@ -41,9 +51,10 @@ class TenantFinished:
 
 @attrs.frozen
 class RunStopped:
-    """No further tenant is started, because of `reason`; told once."""
+    """No further tenant is started, because of `reason`; told once. `come_back_at` is when it may go on, if known."""
 
     reason: str
+    come_back_at: datetime | None = None
 
 
-RunEvent = TenantStarted | StepDone | StepFailed | TenantFinished | RunStopped
+RunEvent = TenantStarted | StepDone | StepInDoubt | StepFailed | TenantFinished | RunStopped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime
 from enum import Enum
 from functools import cached_property
 from types import MappingProxyType
@@ -14,16 +15,6 @@ import orjson
 
 from wxtcb.api.environment import ShareLink
 from wxtcb.errors import ApiError, WxtcbError
-
-
-class Step(Enum):
-    """The way of a tenant, in this order."""
-
-    LOOK = "look"
-    CREATE = "create"
-    NORMAL = "normal"
-    SHARE = "share"
-    SERVICES = "services"
 
 
 class Outcome(Enum):
@@ -50,7 +41,7 @@ ADVICE: Final[Mapping[Outcome, str]] = MappingProxyType(
         Outcome.AWAITING: "Let each mini program's administrator open its link and agree; all else is done.",
         Outcome.FAILED: "Mend what the error says. Where an environment is named it exists, and is billed.",
         Outcome.UNKNOWN: "Look (environment list, console) whether it is there before anybody sends it again.",
-        Outcome.CONFLICT: "The alias was taken before; nothing was opened or changed. Choose another alias.",
+        Outcome.CONFLICT: "Another environment is in the way; nothing was opened. Choose another alias, or adopt it.",
         Outcome.DUPLICATE: "Several environments had the alias before; nothing was opened or changed. Sort them out.",
         Outcome.UNFINISHED: "Not wrong, only not ended. Where an environment is named it exists, and is billed.",
     }
@@ -65,7 +56,7 @@ class Problem:
     or the platform said errcode 0 and told of the failure inside the reply.
     """
 
-    step: Step
+    step: str
     message: str
     appid: str | None = None
     service: str | None = None
@@ -75,11 +66,11 @@ class Problem:
     @property
     def subject(self) -> str:
         """The step, and the service or the mini program if it is about one."""
-        return " ".join(filter(None, (self.step.value, self.service, self.appid)))
+        return " ".join(filter(None, (self.step, self.service, self.appid)))
 
     def to_dict(self) -> dict[str, object]:
         """Return what goes into the JSON."""
-        facts: dict[str, object] = {"step": self.step.value, "message": self.message, "unknown": self.unknown}
+        facts: dict[str, object] = {"step": self.step, "message": self.message, "unknown": self.unknown}
         facts |= {name: value for name in ("appid", "service") if (value := getattr(self, name))}
         if isinstance(self.error, ApiError):
             facts |= {"errcode": self.error.errcode, "rid": self.error.rid}
@@ -90,22 +81,25 @@ class Problem:
 class TenantReport:
     """What came of one tenant.
 
-    `env` is the id of its environment, if one was opened and answered for. `step` is where an unfinished tenant stood,
-    None if it never started. `links` are the pages on which administrators must agree, `services` those established,
-    `unconfirmed` those of them that were refused as existing after an earlier send in doubt, and so are done, but
-    perhaps by somebody else. `existing` are the environments that had the alias before, in a conflict.
+    `env` is the id of its environment, `tranid` the order number if this namespace opened it. `step` is where an
+    unfinished tenant stood, None if it never started. `links` are the pages on which administrators must agree,
+    `services` those established, `unconfirmed` those of them that were refused as existing after an earlier send in
+    doubt, and so are done, but perhaps by somebody else. `existing` are the environments that had the alias before, in
+    a conflict, and `reason` says what is in the way.
     """
 
     tenant: str
     alias: str
     outcome: Outcome
     env: str | None = None
-    step: Step | None = None
-    done: tuple[Step, ...] = ()
+    tranid: str | None = None
+    step: str | None = None
+    done: tuple[str, ...] = ()
     links: tuple[ShareLink, ...] = ()
     services: tuple[str, ...] = ()
     unconfirmed: tuple[str, ...] = ()
     existing: tuple[str, ...] = ()
+    reason: str = ""
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -120,9 +114,9 @@ class TenantReport:
             return "; ".join(f"{problem.subject}: {problem.message}" for problem in self.problems)
         match self.outcome:
             case Outcome.CONFLICT | Outcome.DUPLICATE:
-                return f"alias {self.alias} was taken by {', '.join(self.existing)}"
+                return self.reason
             case Outcome.UNFINISHED:
-                return f"stopped at {self.step.value}" if self.step else "not started"
+                return f"stopped at {self.step}" if self.step else "not started"
             case Outcome.UNCONFIRMED:
                 return f"{', '.join(self.unconfirmed)} there after a send in doubt"
             case Outcome.AWAITING:
@@ -137,23 +131,29 @@ class TenantReport:
             "alias": self.alias,
             "outcome": self.outcome.value,
             "env": self.env,
-            "step": self.step.value if self.step else None,
-            "done": [step.value for step in self.done],
+            "tranid": self.tranid,
+            "step": self.step,
+            "done": self.done,
             "services": self.services,
             "unconfirmed": self.unconfirmed,
             "links": [{"appid": link.appid, "url": link.url} for link in self.links],
             "existing": self.existing,
+            "reason": self.reason,
             "problems": [problem.to_dict() for problem in self.problems],
         }
 
 
 @attrs.define(frozen=True, slots=False)
 class Report:
-    """What came of a run: every tenant exactly once. `stopped` says why not all were started, if so."""
+    """What came of a run: every tenant exactly once.
+
+    `stopped` says why not all were started, if so, and `come_back_at` when another run may go on, if that is known.
+    """
 
     tenants: tuple[TenantReport, ...]
     elapsed: float
     stopped: str | None = None
+    come_back_at: datetime | None = None
 
     @cached_property
     def counts(self) -> Mapping[Outcome, int]:
@@ -192,6 +192,7 @@ class Report:
                 "unconfirmed": self.unconfirmed,
                 "elapsed": round(self.elapsed, 3),
                 "stopped": self.stopped,
+                "come_back_at": self.come_back_at,
             },
             option=orjson.OPT_INDENT_2,
         )

@@ -36,6 +36,10 @@ def alias_of(namespace: str, tenant: str) -> str:
     """
     for name, value in (("namespace", namespace), ("tenant", tenant)):
         check_name(name, value)
+    return _derive(namespace, tenant)
+
+
+def _derive(namespace: str, tenant: str) -> str:
     digest = hashlib.blake2b(f"{namespace}\0{tenant}".encode(), digest_size=10).digest()
     return "t" + base64.b32encode(digest).decode().lower()
 
@@ -49,7 +53,7 @@ def check_name(name: str, value: object) -> None:
 
 def is_name(value: str) -> bool:
     """Tell whether a text is free of control characters."""
-    return all(unicodedata.category(letter) not in _UNSPEAKABLE for letter in value)
+    return value.isprintable() or all(unicodedata.category(letter) not in _UNSPEAKABLE for letter in value)
 
 
 def _without_env(server: Server) -> Server:
@@ -75,6 +79,10 @@ class Service:
     @property
     def name(self) -> str:
         return self._draft.service_name
+
+    @property
+    def remark(self) -> str | None:
+        return self._draft.remark
 
     def server(self, env_id: str) -> Server:
         """Return what to establish, now that the environment is there."""
@@ -129,7 +137,7 @@ class Tenant:
 
     def alias_in(self, namespace: str) -> str:
         """Return the alias its environment has or will have."""
-        return self.alias or alias_of(namespace, self.name)
+        return self.alias or _derive(namespace, self.name)
 
 
 @attrs.define
@@ -140,15 +148,15 @@ class Roll:
     _names: dict[str, str] = attrs.field(init=False, factory=dict)
     _aliases: dict[str, tuple[str, str]] = attrs.field(init=False, factory=dict)
 
-    def add(self, name: str, alias: str | None, place: str) -> list[str]:
-        """Note a tenant and the alias it was given; return what speaks against it."""
+    def add(self, name: str, alias: str | None, place: str, derived: str | None = None) -> list[str]:
+        """Note a tenant, its alias if one was given, and the derived one if known; return what speaks against it."""
         first = self._names.setdefault(name, place)
         if first != place:
             problems = [f"tenant {name!r} is there already ({first})"]
             return problems + self._add_alias(name, alias, place) if alias else problems
         if alias is None and self.namespace is None:
             return []
-        return self._add_alias(name, alias or alias_of(self.namespace or "", name), place)
+        return self._add_alias(name, alias or derived or _derive(self.namespace or "", name), place)
 
     def _add_alias(self, name: str, alias: str, place: str) -> list[str]:
         if taken := self._aliases.get(alias.lower()):
@@ -159,13 +167,19 @@ class Roll:
         return []
 
 
-def check_distinct(tenants: Iterable[Tenant], namespace: str) -> None:
-    """Refuse tenants of which two have the same name or, given or derived, the same alias; all problems at once."""
+def aliases_of(tenants: Iterable[Tenant], namespace: str) -> tuple[str, ...]:
+    """Return the alias of each, given or derived.
+
+    Refuses tenants of which two have the same name or alias; all problems at once.
+    """
     roll = Roll(namespace)
+    aliases: list[str] = []
     problems: list[str] = []
     for number, tenant in enumerate(tenants, 1):
         place = f"tenant {number}"
         check_kind(place, tenant, Tenant)
-        problems += [f"{place}: {problem}" for problem in roll.add(tenant.name, tenant.alias, place)]
+        aliases.append(tenant.alias_in(namespace))
+        problems += [f"{place}: {problem}" for problem in roll.add(tenant.name, tenant.alias, place, aliases[-1])]
     if problems:
         raise InvalidArgument("; ".join(problems))
+    return tuple(aliases)

@@ -6,126 +6,99 @@ from typing import Final
 
 import attrs
 
-from wxtcb.api.environment import EnvInfo, EnvList, ShareLink, Watch
-from wxtcb.errors import (
-    AccountBlocked,
-    AddressNotAllowed,
-    EnvironmentNotReady,
-    EnvironmentTimeout,
-    NotPermitted,
-    SecretRefused,
-    SessionClosed,
-    TicketError,
-    TokenCeiling,
-    WrongLoop,
-    WxtcbError,
-)
-from wxtcb.provision.doubt import Doubt, is_doubtful
-from wxtcb.provision.report import Outcome, Problem, Step, TenantReport
-from wxtcb.provision.spec import Tenant
-from wxtcb.sweep import Look
+from wxtcb.api.environment import ShareLink
+from wxtcb.provision.journal import Record, ServiceState
+from wxtcb.provision.plan import Action, Planned, taken_by
+from wxtcb.provision.report import Outcome, Problem, TenantReport
+from wxtcb.provision.step import Waiting
 
-_PLATFORM_LACKS: Final = (48001, 85088)
-_FOR_EVERYBODY: Final = (
-    AccountBlocked,
-    AddressNotAllowed,
-    SecretRefused,
-    SessionClosed,
-    TicketError,
-    TokenCeiling,
-    WrongLoop,
-)
+CREATE: Final = "environment"
+_BLOCKED: Final = {Action.CONFLICT: Outcome.CONFLICT, Action.DUPLICATE: Outcome.DUPLICATE}
 
 
 @attrs.define(eq=False)
 class Work:
-    """A tenant on its way; `step` is None before its start, `ended` once nothing more is to be done for it.
+    """A tenant on its way.
 
-    `watch` has its environment, once that is there, and `since` is when the create was answered. `unconfirmed` are
-    those of `services` that exist after a send in doubt.
+    `step` is where it stands, None before its start; `ended` is set once nothing more is to be done for it. `env` and
+    `status` are of its environment, `waiting` is what it is parked for, and `doubt` what nobody knows yet of a create.
     """
 
-    tenant: Tenant
-    alias: str
-    step: Step | None = None
+    place: int
+    planned: Planned
+    record: Record
+    env: str | None = None
+    status: str | None = None
+    step: str | None = None
     ended: bool = False
-    watch: Watch = attrs.field(factory=lambda: Watch(""))
-    since: float = 0.0
-    done: list[Step] = attrs.field(factory=list[Step])
-    links: tuple[ShareLink, ...] = ()
-    services: list[str] = attrs.field(factory=list[str])
-    unconfirmed: list[str] = attrs.field(factory=list[str])
+    blocked: Outcome | None = None
     existing: tuple[str, ...] = ()
-    problems: list[Problem] = attrs.field(factory=list[Problem])
+    reason: str = ""
+    waiting: Waiting | None = None
+    doubt: Problem | None = None
+    done: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @classmethod
+    def begin(cls, place: int, planned: Planned) -> Work:
+        """Take up a tenant as it was planned."""
+        record = planned.record
+        return cls(
+            place,
+            planned,
+            record,
+            env=record.env,
+            status=planned.status,
+            blocked=_BLOCKED.get(planned.action),
+            existing=planned.existing,
+            reason=planned.reason,
+            doubt=_left_over(record),
+        )
 
     @property
-    def env(self) -> str | None:
-        """The id of its environment, None before there is one."""
-        return self.watch.env or None
+    def name(self) -> str:
+        return self.planned.tenant.name
+
+    def block(self, envs: tuple[str, ...]) -> None:
+        """Leave the tenant to a person: other environments have its alias."""
+        self.existing = envs
+        self.blocked = Outcome.CONFLICT if len(envs) == 1 else Outcome.DUPLICATE
+        self.reason = taken_by(self.record.alias, envs)
 
     def report(self) -> TenantReport:
         """Return how it stands now."""
+        problems = (*self.problems, *([self.doubt] if self.doubt else ()))
+        services = self.record.services
         return TenantReport(
-            tenant=self.tenant.name,
-            alias=self.alias,
-            outcome=self._outcome(),
+            tenant=self.name,
+            alias=self.planned.alias,
+            outcome=self._outcome(problems),
             env=self.env,
+            tranid=self.record.tranid,
             step=None if self.ended else self.step,
-            done=tuple(self.done),
-            links=self.links,
-            services=tuple(self.services),
-            unconfirmed=tuple(self.unconfirmed),
+            done=self.done,
+            links=tuple(ShareLink(appid=appid, url=url) for appid, url in self.record.links.items() if url),
+            services=tuple(name for name, state in services.items() if state is not ServiceState.SENT),
+            unconfirmed=tuple(name for name, state in services.items() if state is ServiceState.UNCONFIRMED),
             existing=self.existing,
-            problems=tuple(self.problems),
+            reason=self.reason,
+            problems=problems,
         )
 
-    def _outcome(self) -> Outcome:
-        if self.existing:
-            return Outcome.CONFLICT if len(self.existing) == 1 else Outcome.DUPLICATE
-        if self.problems:
-            unknown = any(problem.unknown for problem in self.problems)
-            return Outcome.UNKNOWN if unknown else Outcome.FAILED
+    def _outcome(self, problems: tuple[Problem, ...]) -> Outcome:
+        if self.blocked:
+            return self.blocked
+        if problems:
+            return Outcome.UNKNOWN if any(problem.unknown for problem in problems) else Outcome.FAILED
         if not self.ended:
             return Outcome.UNFINISHED
-        if self.unconfirmed:
+        if ServiceState.UNCONFIRMED in self.record.services.values():
             return Outcome.UNCONFIRMED
-        return Outcome.AWAITING if self.links else Outcome.DONE
-
-    def judge(self, look: Look[EnvList], timeout: float) -> EnvInfo | EnvironmentNotReady | None:
-        """Return its environment once it is NORMAL, why it will not become so, or None to look again.
-
-        A look that started before the create was answered says nothing.
-        """
-        try:
-            found = self.watch.judge(look) if look.started_at >= self.since else None
-        except EnvironmentNotReady as error:
-            return error
-        return found or self.overdue(look.started_at, timeout)
-
-    def overdue(self, now: float, timeout: float) -> EnvironmentTimeout | None:
-        """Return the error of an environment that took too long, if it did."""
-        if now - self.since < timeout:
-            return None
-        return self.watch.overdue(timeout)
+        return Outcome.AWAITING if any(self.record.links.values()) else Outcome.DONE
 
 
-def problem_of(step: Step, error: WxtcbError, service: str | None = None, doubt: Doubt | None = None) -> Problem:
-    """Put an error on record; of a call that adds something *doubt* knows what was sent before."""
-    unknown = doubt is not None and (doubt.there or is_doubtful(error))
-    earlier = "" if not unknown or is_doubtful(error) else " An earlier send of it may have taken effect."
-    return Problem(step=step, message=f"{error}{earlier}", service=service, unknown=unknown, error=error)
-
-
-def cut_off(step: Step, service: str | None) -> Problem:
-    """Put on record that a call which adds something was cancelled before its answer came."""
-    message = "cancelled while its answer was awaited; it may have taken effect, and was not sent again"
-    return Problem(step=step, message=message, service=service, unknown=True)
-
-
-def hits_everybody(error: WxtcbError) -> bool:
-    """Tell whether every other tenant would meet the same error."""
-    if isinstance(error, NotPermitted):
-        return error.errcode in _PLATFORM_LACKS
-    if isinstance(error, TicketError) and error.passing:
-        return False
-    return isinstance(error, _FOR_EVERYBODY)
+def _left_over(record: Record) -> Problem | None:
+    if record.intent is None:
+        return None
+    message = f"a create of an earlier run, attempt {record.attempt}, has no clear answer"
+    return Problem(step=CREATE, message=message, unknown=True)

@@ -1,0 +1,193 @@
+"""What an apply would do, from what is wanted, what is found and what the journal knows. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from enum import Enum
+from functools import cached_property
+from types import MappingProxyType
+
+import attrs
+import orjson
+
+from wxtcb.api.environment import EnvInfo, EnvList
+from wxtcb.provision.journal import Record
+from wxtcb.provision.spec import Tenant
+
+
+class Action(Enum):
+    """What is to be done about a tenant's environment."""
+
+    CREATE = "create"
+    ADOPT = "adopt"
+    READY = "ready"
+    CONFLICT = "conflict"
+    DUPLICATE = "duplicate"
+
+
+@attrs.frozen
+class Taken:
+    """Which environments there are, by their aliases in lower case: the platform makes no difference.
+
+    It is a fraction of the list it was made from, so that nobody has to keep that.
+    """
+
+    envs: frozenset[str]
+    _by_alias: Mapping[str, tuple[str, ...]] = attrs.field(repr=False)
+
+    @classmethod
+    def of(cls, listed: EnvList) -> Taken:
+        """Index a list of environments."""
+        by_alias: dict[str, tuple[str, ...]] = {}
+        for info in listed.info_list:
+            key = info.alias.lower()
+            by_alias[key] = (*by_alias.get(key, ()), info.env)
+        return cls(frozenset(listed.by_env), by_alias)
+
+    def by(self, alias: str) -> tuple[str, ...]:
+        """Return the environments that have *alias*, in whatever case."""
+        return self._by_alias.get(alias.lower(), ())
+
+
+@attrs.frozen
+class Found:
+    """What the platform lists, and which environment belongs to whom by the journal."""
+
+    listed: Mapping[str, EnvInfo]
+    taken: Taken
+    bound: Mapping[str, str]
+
+    @classmethod
+    def of(cls, listed: EnvList, bound: Mapping[str, str]) -> Found:
+        return cls(listed.by_env, Taken.of(listed), bound)
+
+
+@attrs.frozen(kw_only=True)
+class Planned:
+    """One tenant of a plan.
+
+    `env` and `status` are those of the environment that it has, or that is to be adopted; `existing` those that are in
+    the way, and `reason` says why nothing will be done. `steps` are the steps yet to be taken.
+    """
+
+    tenant: Tenant
+    alias: str
+    action: Action
+    env: str | None = None
+    status: str | None = None
+    existing: tuple[str, ...] = ()
+    reason: str = ""
+    steps: tuple[str, ...] = ()
+    known: Record | None = attrs.field(default=None, repr=False)
+
+    @property
+    def record(self) -> Record:
+        """What the journal knows of the tenant, which may be nothing yet."""
+        if self.known is None:
+            return Record(tenant=self.tenant.name, alias=self.alias)
+        return self.known if self.known.is_open else attrs.evolve(self.known, alias=self.alias)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether nothing is done for this tenant before a person has looked at it."""
+        return self.action in (Action.CONFLICT, Action.DUPLICATE)
+
+    @property
+    def changes(self) -> bool:
+        """Whether an apply would do anything for this tenant."""
+        return bool(self.steps) and not self.is_blocked
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what goes into the JSON."""
+        return {
+            "tenant": self.tenant.name,
+            "alias": self.alias,
+            "action": self.action.value,
+            "env": self.env,
+            "status": self.status,
+            "steps": self.steps,
+            "existing": self.existing,
+            "reason": self.reason,
+        }
+
+
+@attrs.define(frozen=True, slots=False)
+class Plan:
+    """What an apply would do, tenant by tenant, in the order in which they were given; nothing was changed for it.
+
+    It holds for a moment: an apply looks again before every create, and opens nothing for a tenant that the plan did
+    not want to create one for.
+    """
+
+    namespace: str
+    tenants: tuple[Planned, ...]
+    taken: Taken = attrs.field(eq=False, repr=False)
+    looked_at: float = attrs.field(eq=False, repr=False)
+
+    @cached_property
+    def counts(self) -> Mapping[Action, int]:
+        """How many tenants need each action; every action is there, also with 0."""
+        found = Counter(planned.action for planned in self.tenants)
+        return MappingProxyType({action: found[action] for action in Action})
+
+    @property
+    def creates(self) -> int:
+        """How many environments would be opened, and billed."""
+        return self.counts[Action.CREATE]
+
+    @property
+    def changes(self) -> bool:
+        """Whether an apply would do anything."""
+        return any(planned.changes for planned in self.tenants)
+
+    def to_json(self) -> bytes:
+        """Return all of it as one JSON object; there is no secret in it."""
+        document = {
+            "namespace": self.namespace,
+            "tenants": [planned.to_dict() for planned in self.tenants],
+            "counts": {action.value: count for action, count in self.counts.items()},
+            "total": len(self.tenants),
+        }
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2)
+
+
+def plan_tenant(tenant: Tenant, alias: str, known: Record | None, found: Found, adopt: str | None = None) -> Planned:
+    """Decide about one tenant; *adopt* is the environment, listed and free, that a person wants it to have."""
+    mine = Planned(tenant=tenant, alias=alias, action=Action.CREATE, known=known)
+    if adopt is not None:
+        return _bind(mine, Action.ADOPT, found.listed[adopt])
+    if known is not None and known.env is not None:
+        return _plan_bound(mine, known.env, found)
+    intended = known is not None and known.intent is not None
+    if intended and known is not None and known.alias.lower() != alias.lower():
+        return _block(mine, f"a create under its earlier alias {known.alias} is unclear: finish that one first")
+    alike = found.taken.by(alias)
+    if not alike:
+        return mine
+    if intended and len(alike) == 1 and alike[0] not in found.bound:
+        return _bind(mine, Action.ADOPT, found.listed[alike[0]])
+    return _block(mine, taken_by(alias, alike), *alike)
+
+
+def _plan_bound(mine: Planned, env: str, found: Found) -> Planned:
+    info = found.listed.get(env)
+    if info is None:
+        return _block(mine, f"its environment {env} is not listed any more: removed, or the list is not whole")
+    if info.alias.lower() != mine.alias.lower():
+        return _block(mine, f"its environment {env} has the alias {info.alias}, not {mine.alias}")
+    return _bind(mine, Action.READY, info)
+
+
+def _bind(mine: Planned, action: Action, info: EnvInfo) -> Planned:
+    return attrs.evolve(mine, action=action, env=info.env, status=info.status)
+
+
+def _block(mine: Planned, reason: str, *alike: str) -> Planned:
+    action = Action.DUPLICATE if len(alike) > 1 else Action.CONFLICT
+    return attrs.evolve(mine, action=action, reason=reason, existing=alike)
+
+
+def taken_by(alias: str, alike: tuple[str, ...]) -> str:
+    """Say which environments have an alias."""
+    return f"alias {alias} was taken by {', '.join(alike)}"

@@ -1,0 +1,13 @@
+"""The steps of a tenant's way, in their order; each kind is a file of its own."""
+
+from typing import Final
+
+from wxtcb.provision.step import Step
+from wxtcb.provision.steps.environment import ENVIRONMENT
+from wxtcb.provision.steps.ready import READY
+from wxtcb.provision.steps.services import SERVICES
+from wxtcb.provision.steps.share import SHARE
+
+__all__ = ["ENVIRONMENT", "READY", "SERVICES", "SHARE", "STEPS"]
+
+STEPS: Final[tuple[Step, ...]] = (ENVIRONMENT, READY, SHARE, SERVICES)

@@ -1,0 +1,146 @@
+"""The environment: opened once, found again by its alias, adopted only if it must be ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import anyio
+import attrs
+
+from wxtcb.api.environment import NewEnv, create_env
+from wxtcb.errors import ApiError, OutcomeUnknown, Withheld, WxtcbError
+from wxtcb.provision.journal import Intent, Record
+from wxtcb.provision.looks import FRESH
+from wxtcb.provision.plan import Action
+from wxtcb.provision.proof import Proof, Verdict
+from wxtcb.provision.report import Problem
+from wxtcb.provision.site import Sending, Site
+from wxtcb.provision.spec import Tenant
+from wxtcb.provision.step import Move, Step
+from wxtcb.provision.work import CREATE, Work
+
+MOST_CREATES: Final = 3
+
+
+def _wants(_tenant: Tenant, record: Record, _status: str | None) -> bool:
+    return record.env is None
+
+
+async def _take(site: Site, works: Sequence[Work]) -> Move:
+    (work,) = works
+    if isinstance(proof := work.waiting, Proof):
+        work.waiting = None
+        return await _conclude(site, work, proof)
+    if work.record.intent is not None and work.doubt is not None:
+        return _look_for(site, work, work.doubt, _seconds_left(site, work.record.intent))
+    if work.planned.action is Action.ADOPT and work.planned.env:
+        await site.bind(work, work.planned.env)
+        return Move.ON
+    return await _open(site, work)
+
+
+def _seconds_left(site: Site, intent: Intent) -> float:
+    """Return how long a create that this process did not send may still be under way: the wall clock adds only."""
+    return max(site.window, intent.deadline - site.wall())
+
+
+async def _open(site: Site, work: Work) -> Move:
+    alike = await site.looks.find(work.record.alias, site.now())
+    if alike:
+        work.block(alike)
+        return Move.OUT
+    if site.halted:
+        return Move.AGAIN
+    deadline = site.now() + site.window
+    intent = Intent(deadline=site.wall() + site.window)
+    await site.commit(work, attrs.evolve(work.record, attempt=work.record.attempt + 1, intent=intent))
+    if site.looks.started_at < site.now() - FRESH:
+        return await _take_back(site, work)
+    return await _create(site, work, deadline)
+
+
+async def _create(site: Site, work: Work, deadline: float) -> Move:
+    new: NewEnv | None = None
+    with site.sending(deadline) as sending:
+        try:
+            new = await create_env(sending.session, alias=work.record.alias)
+        except WxtcbError as error:
+            sending.heed(error)
+            if sending.doubt:
+                left = 0.0 if _was_answered(error) else deadline - site.now()
+                return _look_for(site, work, _unclear(str(error), error), left)
+            await _take_back(site, work)
+            if not isinstance(error, Withheld):
+                raise
+        except asyncio.CancelledError:
+            await _after_cancel(site, work, sending)
+            raise
+    if new is not None:
+        await site.bind(work, new.env, new.tranid)
+        return Move.ON
+    return _look_for(site, work, work.doubt, 0.0) if work.doubt else Move.AGAIN
+
+
+async def _after_cancel(site: Site, work: Work, sending: Sending) -> None:
+    """Keep the intent of a create that may have left, for the next look or the next run; else take it back."""
+    if sending.doubt:
+        work.doubt = _unclear("cut off while its answer was awaited; it may have taken effect, and was not sent again")
+    else:
+        with anyio.CancelScope(shield=True):
+            await _take_back(site, work)
+
+
+def _unclear(message: str, error: WxtcbError | None = None) -> Problem:
+    return Problem(step=CREATE, message=message, unknown=True, error=error)
+
+
+def _was_answered(error: WxtcbError) -> bool:
+    return isinstance(error.cause if isinstance(error, OutcomeUnknown) else error, ApiError)
+
+
+async def _take_back(site: Site, work: Work) -> Move:
+    await site.commit(work, attrs.evolve(work.record, intent=None))
+    return Move.AGAIN
+
+
+def _look_for(site: Site, work: Work, problem: Problem, seconds: float) -> Move:
+    """Park the tenant until looks show whether its create, over in *seconds*, acted."""
+    due = site.now() + max(0.0, seconds) + site.settle
+    work.waiting = Proof(work.record.alias, due, due + site.patience, site.shows_all)
+    site.doubt(work, problem)
+    return Move.PARK
+
+
+async def _conclude(site: Site, work: Work, proof: Proof) -> Move:
+    match proof.verdict:
+        case Verdict.FOUND if proof.found[0] not in site.bound:
+            await site.bind(work, proof.found[0])
+            return Move.ON
+        case Verdict.ABSENT:
+            await _take_back(site, work)
+            return _try_again(site, work)
+        case Verdict.UNPROVEN:
+            _give_up(site, work, "no two looks since then showed every environment known, so nothing is proven")
+        case _:
+            work.doubt = None
+            work.block(proof.found)
+    return Move.OUT
+
+
+def _try_again(site: Site, work: Work) -> Move:
+    """Open it after all, now that no earlier create has; but not for ever."""
+    if work.record.attempt < MOST_CREATES:
+        work.doubt = None
+        return Move.AGAIN
+    _give_up(site, work, f"looks showed that none of {work.record.attempt} creates acted", unknown=False)
+    return Move.OUT
+
+
+def _give_up(site: Site, work: Work, why: str, *, unknown: bool = True) -> None:
+    problem, work.doubt = work.doubt or _unclear(why), None
+    site.note(work, attrs.evolve(problem, message=f"{problem.message}; {why}", unknown=unknown))
+
+
+ENVIRONMENT: Final = Step(name=CREATE, title="environments opened", wants=_wants, take=_take, spends=True)

@@ -1,0 +1,49 @@
+"""Which errors end more than one tenant's step, and when the platform's quota is there again. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Final
+
+from wxtcb.errors import (
+    AccountBlocked,
+    AddressNotAllowed,
+    NotPermitted,
+    QuotaExhausted,
+    SecretRefused,
+    SessionClosed,
+    TicketError,
+    TokenCeiling,
+    WrongLoop,
+    WxtcbError,
+)
+
+CHINA: Final = timezone(timedelta(hours=8))
+_DAY_QUOTA: Final = 45009
+_PLATFORM_LACKS: Final = (48001, 85088)
+_FOR_EVERYBODY: Final = (
+    AccountBlocked,
+    AddressNotAllowed,
+    SecretRefused,
+    SessionClosed,
+    TicketError,
+    TokenCeiling,
+    WrongLoop,
+)
+
+
+def hits_everybody(error: WxtcbError) -> bool:
+    """Tell whether every other tenant would meet the same error."""
+    if isinstance(error, NotPermitted):
+        return error.errcode in _PLATFORM_LACKS
+    if isinstance(error, TicketError) and error.passing:
+        return False
+    return isinstance(error, _FOR_EVERYBODY)
+
+
+def back_at(error: QuotaExhausted, now: datetime) -> datetime:
+    """Return when the quota that is used up is presumed to be there again: China's next midnight, or next month."""
+    midnight = now.astimezone(CHINA).replace(hour=0, minute=0, second=0, microsecond=0)
+    if error.errcode == _DAY_QUOTA:
+        return midnight + timedelta(days=1)
+    return (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
