@@ -21,8 +21,9 @@ from wxtcb.provision.report import ADVICE, Outcome, Problem, Report, TenantRepor
 from wxtcb.provision.run import Run
 from wxtcb.provision.site import JournalConflict, Site
 from wxtcb.provision.spec import LATER, Service, Tenant, alias_of
-from wxtcb.provision.step import Move, Step
+from wxtcb.provision.step import Step
 from wxtcb.provision.steps import STEPS
+from wxtcb.provision.waiting import Move
 from wxtcb.provision.work import Work
 
 if TYPE_CHECKING:

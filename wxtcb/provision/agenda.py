@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import attrs
 
-from wxtcb.provision.step import Step, Waiting
+from wxtcb.provision.step import Step
+from wxtcb.provision.waiting import Waiting
 from wxtcb.provision.work import Work
 
 

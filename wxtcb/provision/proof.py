@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 from wxtcb.api.environment import EnvList
-from wxtcb.provision.step import Move
+from wxtcb.provision.waiting import Move
 from wxtcb.sweep import Look
 
 SOUND_LOOKS: Final = 2

@@ -22,8 +22,9 @@ from wxtcb.provision.looks import Looks
 from wxtcb.provision.plan import Plan
 from wxtcb.provision.report import Problem, Report
 from wxtcb.provision.site import Site
-from wxtcb.provision.step import Move, Step
+from wxtcb.provision.step import Step
 from wxtcb.provision.stopping import back_at, hits_everybody
+from wxtcb.provision.waiting import Move
 from wxtcb.provision.watcher import Watcher
 from wxtcb.provision.work import Work
 from wxtcb.session import Session

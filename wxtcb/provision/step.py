@@ -3,46 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from enum import Enum
-from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from wxtcb.api.environment import EnvList
 from wxtcb.provision.journal import Record
+from wxtcb.provision.site import Site
 from wxtcb.provision.spec import Tenant
-from wxtcb.sweep import Look
-
-if TYPE_CHECKING:
-    from wxtcb.provision.report import Problem
-    from wxtcb.provision.site import Site
-    from wxtcb.provision.work import Work
-
-
-class Move(Enum):
-    """Where a tenant goes when a step was taken."""
-
-    ON = "to the next step"
-    AGAIN = "to the same step once more"
-    PARK = "to those who wait for what a look will show"
-    OUT = "no further"
-
-
-class Waiting(Protocol):
-    """What a parked tenant waits for; it holds no worker and no call meanwhile."""
-
-    @property
-    def due(self) -> float:
-        """The moment, on the clock of the event loop, before which no look is of use."""
-        ...
-
-    def judge(self, look: Look[EnvList]) -> Move | Problem | None:
-        """Say what *look* means for the tenant; None is to wait on, a problem ends it."""
-        ...
-
-    def overdue(self, now: float) -> Move | Problem | None:
-        """Say the same when looking failed."""
-        ...
+from wxtcb.provision.waiting import Move
+from wxtcb.provision.work import Work
 
 
 def _never_apart(_one: Work, _other: Work) -> bool:

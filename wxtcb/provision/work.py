@@ -10,7 +10,7 @@ from wxtcb.api.environment import ShareLink
 from wxtcb.provision.journal import Record, ServiceState
 from wxtcb.provision.plan import Action, Planned, taken_by
 from wxtcb.provision.report import Outcome, Problem, TenantReport
-from wxtcb.provision.step import Waiting
+from wxtcb.provision.waiting import Waiting
 
 CREATE: Final = "environment"
 _BLOCKED: Final = {Action.CONFLICT: Outcome.CONFLICT, Action.DUPLICATE: Outcome.DUPLICATE}

@@ -18,7 +18,8 @@ from wxtcb.provision.proof import Proof, Verdict
 from wxtcb.provision.report import Problem
 from wxtcb.provision.site import Sending, Site
 from wxtcb.provision.spec import Tenant
-from wxtcb.provision.step import Move, Step
+from wxtcb.provision.step import Step
+from wxtcb.provision.waiting import Move
 from wxtcb.provision.work import CREATE, Work
 
 MOST_CREATES: Final = 3

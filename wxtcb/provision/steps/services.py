@@ -16,7 +16,8 @@ from wxtcb.provision.journal import Record, ServiceState
 from wxtcb.provision.report import Problem
 from wxtcb.provision.site import Sending, Site, is_doubtful
 from wxtcb.provision.spec import Service, Tenant
-from wxtcb.provision.step import Move, Step
+from wxtcb.provision.step import Step
+from wxtcb.provision.waiting import Move
 from wxtcb.provision.work import Work
 
 MOST_SENDS: Final = 3

@@ -13,7 +13,8 @@ from wxtcb.provision.journal import Record
 from wxtcb.provision.report import Problem
 from wxtcb.provision.site import Site
 from wxtcb.provision.spec import Tenant
-from wxtcb.provision.step import Move, Step
+from wxtcb.provision.step import Step
+from wxtcb.provision.waiting import Move
 from wxtcb.provision.work import Work
 
 TOGETHER: Final = 20
