@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import inspect
 import ssl as tls
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar, cast
 
@@ -16,9 +14,7 @@ import attrs
 from wxtcb.arguments import (
     check_base_url,
     check_count,
-    check_proxy,
     check_query,
-    check_secret,
     check_text,
     field_is,
     forgetful,
@@ -26,17 +22,28 @@ from wxtcb.arguments import (
 )
 from wxtcb.direct import open_transport
 from wxtcb.endpoint import Endpoint, Reply
-from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed, WrongLoop
+from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed
 from wxtcb.events import Hook, Observers, Stats, introduce
-from wxtcb.exchange import Exchange, FixedToken, Token
+from wxtcb.exchange import Exchange
 from wxtcb.gate import Gate
+from wxtcb.options import (
+    as_asker,
+    as_fixed_token,
+    as_hooks,
+    as_proxy,
+    as_secret,
+    as_store,
+    as_ticket_source,
+    check_partial,
+)
 from wxtcb.retry import RetryPolicy
+from wxtcb.running import Lifetime, Running
 from wxtcb.secret import Secret
 from wxtcb.sweep import Sweep
 from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.sources import ComponentTicket, TicketSource
 from wxtcb.tokens.stores import MemoryStore, TokenStore
-from wxtcb.transport import Timeout, Transport
+from wxtcb.transport import Timeout
 from wxtcb.wire import check_readable, encode
 
 if TYPE_CHECKING:
@@ -48,147 +55,11 @@ R = TypeVar("R", bound=Reply)
 Partial = Literal["raise", "return"]
 
 
-@attrs.define(eq=False)
-class _Running:
-    """What exists while a session is open."""
-
-    loop: asyncio.AbstractEventLoop
-    transport: Transport
-    gate: Gate
-    exchange: Exchange
-    cache: TokenCache
-    policy: RetryPolicy
-    observers: Observers
-    sweeps: dict[Endpoint[Reply], Sweep[Reply]] = attrs.field(factory=dict)
-
-    def new_sweep(self, endpoint: Endpoint[Reply]) -> Sweep[Reply]:
-        body = encode({}, endpoint=endpoint.path)
-
-        async def look() -> Reply:
-            return await self.exchange.call(
-                endpoint, body, policy=self.policy, credentials=self.cache, observers=self.observers
-            )
-
-        return Sweep(look, self.loop.time, self.gate.rest)
-
-    def stats(self) -> Stats:
-        age, left = self.cache.life() or (None, None)
-        return Stats(
-            calls_under_way=self.gate.in_use,
-            calls_waiting=self.gate.waiting,
-            calls_paused=self.gate.paused,
-            token_age=age,
-            token_left=left,
-            token_waiters=self.cache.waiters,
-            retry_quota=self.exchange.quota.level,
-        )
-
-    async def aclose(self) -> None:
-        self.gate.close()
-        self.cache.close()
-        for sweep in self.sweeps.values():
-            sweep.close()
-        try:
-            for sweep in self.sweeps.values():
-                await sweep.aclose()
-            await self.cache.aclose()
-        finally:
-            await self.transport.aclose()
-
-
-@attrs.define(eq=False)
-class _Core:
-    """What a session and its views have in common."""
-
-    running: _Running | None = None
-    ended: bool = False
-
-    def peek(self) -> _Running:
-        running = self.running
-        if running is None:
-            state = "is closed" if self.ended else "is not open yet: use it inside `async with`"
-            raise SessionClosed(f"the session {state}; nothing was sent")
-        return running
-
-    def get(self) -> _Running:
-        running = self.peek()
-        if running.loop is not asyncio.get_running_loop():
-            raise WrongLoop(
-                "the session was entered in another event loop or before a fork; nothing was sent. Enter one session "
-                "per process and loop. Under pytest-asyncio give the fixture and the tests the same loop_scope."
-            )
-        return running
-
-    def __del__(self) -> None:
-        if self.running is not None:
-            warnings.warn("a wxtcb.Session was never closed", ResourceWarning, stacklevel=2, source=self)
-
-
-def _secret(value: str | Secret) -> Secret:
-    if not isinstance(value, str | Secret) or not value:
-        raise InvalidArgument("component_appsecret must be a text that is not empty")
-    return Secret.of(value)
-
-
-def _proxy(value: str | Secret | None) -> Secret | None:
-    if value is None:
-        return None
-    kept = Secret.of(value)
-    check_proxy(kept.reveal())
-    return kept
-
-
-def _ticket_source(ticket: str | Secret | TicketSource | None) -> TicketSource:
-    if callable(ticket):
-        return ticket
-    if ticket is not None and (not isinstance(ticket, str | Secret) or not ticket):
-        raise InvalidArgument("ticket must be a text that is not empty, or an async callable that gives the newest one")
-    kept = None if ticket is None else Secret.of(ticket)
-
-    async def constant() -> str | None:
-        return kept.reveal() if kept else None
-
-    return constant
-
-
-def _check_partial(name: str, value: object) -> None:
-    if value not in ("raise", "return"):
-        raise InvalidArgument(f"{name} must be 'raise' or 'return', not {value!r}")
-
-
-def _store(store: TokenStore | str | None) -> TokenStore | None:
-    if isinstance(store, str):
-        raise InvalidArgument(
-            "token_store: this version has no store for a URL; give a store, or None for this process"
-        )
-    return store
-
-
-def _fixed(token: str | Secret) -> FixedToken:
-    check_secret("token", token)
-    return FixedToken(Token(Secret.of(token), 0))
-
-
-def _hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
-    if not isinstance(hooks, Iterable):
-        raise InvalidArgument(f"hooks must be a list of callables, not {type(hooks).__name__}")
-    kept = tuple(hooks)
-    if not all(callable(hook) and not inspect.iscoroutinefunction(hook) for hook in kept):
-        raise InvalidArgument("hooks must be a list of callables, none of them a coroutine function")
-    return kept
-
-
-def _asker(may_send: Callable[[], bool] | None) -> Callable[[], bool] | None:
-    if may_send is not None and (not callable(may_send) or inspect.iscoroutinefunction(may_send)):
-        raise InvalidArgument("may_send must be a callable that returns a bool, and no coroutine function")
-    return may_send
-
-
 def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> None:
     check_base_url(value, allow_http=session.allow_http)
 
 
-_RULES: Final = {"retry": instance_is(RetryPolicy, optional=False), "partial": field_is(_check_partial)}
+_RULES: Final = {"retry": instance_is(RetryPolicy, optional=False), "partial": field_is(check_partial)}
 
 
 def _checked(name: str, session: Session, value: object) -> object:
@@ -218,9 +89,9 @@ class Session:
     """
 
     component_appid: str = attrs.field(validator=field_is(check_text))
-    component_appsecret: Secret = attrs.field(converter=_secret)
-    ticket: TicketSource = attrs.field(default=None, converter=_ticket_source, repr=False)
-    token_store: TokenStore | None = attrs.field(default=None, converter=_store)
+    component_appsecret: Secret = attrs.field(converter=as_secret)
+    ticket: TicketSource = attrs.field(default=None, converter=as_ticket_source, repr=False)
+    token_store: TokenStore | None = attrs.field(default=None, converter=as_store)
     retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=_RULES["retry"])
     timeout: Timeout = attrs.field(factory=Timeout, validator=instance_is(Timeout, optional=False))
     connections: int = attrs.field(default=100, validator=field_is(check_count))
@@ -230,17 +101,17 @@ class Session:
         default="https://api.weixin.qq.com",
         validator=_check_base_url,
     )
-    proxy: Secret | None = attrs.field(default=None, converter=_proxy)
+    proxy: Secret | None = attrs.field(default=None, converter=as_proxy)
     ssl: tls.SSLContext | None = attrs.field(default=None, repr=False, validator=instance_is(tls.SSLContext))
     http: aiohttp.ClientSession | None = attrs.field(
         default=None, repr=False, validator=instance_is(aiohttp.ClientSession)
     )
-    hooks: tuple[Hook, ...] = attrs.field(default=(), converter=_hooks)
+    hooks: tuple[Hook, ...] = attrs.field(default=(), converter=as_hooks)
     partial: Partial = attrs.field(default="raise", validator=_RULES["partial"])
     _observers: Observers = attrs.field(
         init=False, repr=False, default=attrs.Factory(lambda self: Observers.of(self, self.hooks), takes_self=True)
     )
-    _core: _Core = attrs.field(init=False, repr=False, factory=_Core)
+    _core: Lifetime = attrs.field(init=False, repr=False, factory=Lifetime)
     _is_view: bool = attrs.field(init=False, repr=False, default=False)
     _may_send: Callable[[], bool] | None = attrs.field(init=False, repr=False, default=None)
 
@@ -283,13 +154,13 @@ class Session:
         right before each of its requests would leave, those of later attempts too; False ends the call with `Withheld`.
         """
         view = copy.copy(self)
-        more = _hooks(hooks)
+        more = as_hooks(hooks)
         changed = {
             "retry": _checked("retry", self, retry),
             "partial": _checked("partial", self, partial),
             "hooks": (*self.hooks, *more),
             "_observers": self._observers.with_hooks(Observers.of(self, more).hooks),
-            "_may_send": _asker(may_send) or self._may_send,
+            "_may_send": as_asker(may_send) or self._may_send,
             "_is_view": True,
         }
         for name, value in changed.items():
@@ -313,7 +184,7 @@ class Session:
         was sent), `Withheld`, `SessionClosed`, `WrongLoop`, and what keeps the token from being renewed: `TicketError`,
         `TokenCeiling`.
         """
-        own = None if token is None else _fixed(token)
+        own = None if token is None else as_fixed_token(token)
         del token
         running = self._core.get()
         check_readable(endpoint)
@@ -354,7 +225,7 @@ class Session:
         if self._is_view:
             raise InvalidArgument(f"a view made by with_options cannot be {what}; its session is")
 
-    def _open(self) -> _Running:
+    def _open(self) -> Running:
         loop = asyncio.get_running_loop()
         observers = self._observers
         transport = open_transport(
@@ -369,4 +240,4 @@ class Session:
         cache = TokenCache(
             self.component_appid, source, store, observers, loop.time, gate.rest, self.max_fetches_per_hour
         )
-        return _Running(loop, transport, gate, exchange, cache, self.retry, observers)
+        return Running(loop, transport, gate, exchange, cache, self.retry, observers)

@@ -19,10 +19,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Thread(target=end_with_the_tests, args=[int(sys.argv.pop(1))], daemon=True).start()
 if sys.argv.pop(1) == "swift":
     from functools import partial
-    from wxtcb import session
+    from wxtcb import running
     from wxtcb.cli import platforms
 
-    session.Sweep = partial(session.Sweep, every=0.0)
+    running.Sweep = partial(running.Sweep, every=0.0)
     platforms.OwnPlatform = partial(platforms.OwnPlatform, interval=0.001)
 runpy.run_module("wxtcb", run_name="__main__", alter_sys=True)
 """

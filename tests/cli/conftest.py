@@ -54,7 +54,7 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wxtcb.cli.platforms._SANDBOX_READY", 0.0)
     monkeypatch.setattr("wxtcb.cli.platforms.SandboxPlatform", partial(SandboxPlatform, interval=INTERVAL))
     monkeypatch.setattr("wxtcb.cli.platforms.OwnPlatform", partial(OwnPlatform, interval=INTERVAL))
-    monkeypatch.setattr("wxtcb.session.Sweep", partial(Sweep, every=0.0))
+    monkeypatch.setattr("wxtcb.running.Sweep", partial(Sweep, every=0.0))
 
 
 @define
