@@ -227,3 +227,17 @@ async def test_the_json_holds_all_of_it(rig: Rig) -> None:
     }
     assert document["tenants"][1]["steps"] == list(STEPS)
     assert (document["counts"]["create"], document["counts"]["ready"], document["total"]) == (1, 0, 2)
+
+
+async def test_a_plan_can_be_printed(rig: Rig) -> None:
+    """A line for every tenant with a sign, what is to be done or why nothing is, and the sum."""
+    taken = rig.box.world.add("taken")
+    async with rig.provisioner() as provisioner:
+        await provisioner.apply([Tenant("b", alias="b")]).wait()
+        plan = await provisioner.plan([WHOLE, Tenant("b", alias="b"), Tenant("商户", alias="taken")])
+    assert str(plan).splitlines() == [
+        "+ a: create, alias mine: environment, ready, share, services",
+        f"  b: ready, {plan.tenants[1].env}: nothing to do",
+        f"! 商户: conflict, alias taken was taken by {taken}",
+        "Plan: 1 to create, 0 to adopt, 1 ready, 1 in conflict.",
+    ]

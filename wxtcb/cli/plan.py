@@ -15,6 +15,7 @@ from wxtcb.cli.platforms import Platform, choose_platform
 from wxtcb.cli.signals import Ended, run_until_signal
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import (
+    SIGNS,
     Action,
     Journal,
     MemoryJournal,
@@ -27,13 +28,6 @@ from wxtcb.provision import (
     read_tenants,
 )
 
-_SIGNS: Final = {
-    Action.CREATE: "+",
-    Action.ADOPT: "~",
-    Action.READY: " ",
-    Action.CONFLICT: "!",
-    Action.DUPLICATE: "!",
-}
 _NOT_THERE: Final = (None, ServiceState.SENT)
 _HEADER: Final = ("", "tenant", "action", "environment", "to do")
 
@@ -104,7 +98,7 @@ def print_plan(screen: Console, plan: Plan, *, most: int | None = None) -> None:
         screen.print(f"  and {count} more: {action.value}")
     if hidden:
         screen.print("  `wxtcb plan` shows them all")
-    screen.print(summary(plan))
+    screen.print(plan.summary)
 
 
 def _choose(plan: Plan, most: int | None) -> tuple[list[Planned], dict[Action, int]]:
@@ -120,7 +114,7 @@ def _choose(plan: Plan, most: int | None) -> tuple[list[Planned], dict[Action, i
 def _row(planned: Planned) -> tuple[str, ...]:
     what = planned.reason or ", ".join(_errands(planned)) or "nothing"
     env = planned.env or f"alias {planned.alias}"
-    return _SIGNS[planned.action], planned.tenant.name, planned.action.value, env, what
+    return SIGNS[planned.action], planned.tenant.name, planned.action.value, env, what
 
 
 def _errands(planned: Planned) -> Iterator[str]:
@@ -140,12 +134,3 @@ def _errands(planned: Planned) -> Iterator[str]:
 
 def _service(service: Service) -> str:
     return f"{service.name} ({service.remark})" if service.remark else service.name
-
-
-def summary(plan: Plan) -> str:
-    """Say in a line how many tenants need what."""
-    counts = plan.counts
-    parts = [f"{counts[Action.CREATE]} to create", f"{counts[Action.ADOPT]} to adopt", f"{counts[Action.READY]} ready"]
-    parts += [f"{counts[action]} in {action.value}" for action in (Action.CONFLICT,) if counts[action]]
-    parts += [f"{counts[Action.DUPLICATE]} duplicate"] if counts[Action.DUPLICATE] else []
-    return f"Plan: {', '.join(parts)}."

@@ -16,7 +16,7 @@ from wxtcb.provision.events import (
     TenantStarted,
 )
 from wxtcb.provision.journal import Intent, Journal, MemoryJournal, Record, ServiceState
-from wxtcb.provision.plan import Action, Plan, Planned
+from wxtcb.provision.plan import SIGNS, Action, Plan, Planned
 from wxtcb.provision.report import ADVICE, Outcome, Problem, Report, TenantReport
 from wxtcb.provision.run import Run
 from wxtcb.provision.site import JournalConflict, Site
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ADVICE",
     "LATER",
+    "SIGNS",
     "STEPS",
     "Action",
     "Intent",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from functools import cached_property
 from types import MappingProxyType
+from typing import Final
 
 import attrs
 import orjson
@@ -24,6 +25,12 @@ class Action(Enum):
     READY = "ready"
     CONFLICT = "conflict"
     DUPLICATE = "duplicate"
+
+
+SIGNS: Final[Mapping[Action, str]] = MappingProxyType(
+    {Action.CREATE: "+", Action.ADOPT: "~", Action.READY: " ", Action.CONFLICT: "!", Action.DUPLICATE: "!"}
+)
+_STATES: Final = {Action.READY: "ready", Action.CONFLICT: "in conflict", Action.DUPLICATE: "duplicate"}
 
 
 @attrs.frozen
@@ -98,6 +105,10 @@ class Planned:
         """Whether an apply would do anything for this tenant."""
         return bool(self.steps) and not self.is_blocked
 
+    def __str__(self) -> str:
+        what = self.reason or f"{self.env or f'alias {self.alias}'}: {', '.join(self.steps) or 'nothing to do'}"
+        return f"{SIGNS[self.action]} {self.tenant.name}: {self.action.value}, {what}"
+
     def to_dict(self) -> dict[str, object]:
         """Return what goes into the JSON."""
         return {
@@ -116,8 +127,8 @@ class Planned:
 class Plan:
     """What an apply would do, tenant by tenant, in the order in which they were given; nothing was changed for it.
 
-    It holds for a moment: an apply looks again before every create, and opens nothing for a tenant that the plan did
-    not want to create one for.
+    ``print(plan)`` shows a line for each. It holds for a moment: an apply looks again before every create, and opens
+    nothing for a tenant that the plan did not want to create one for.
     """
 
     namespace: str
@@ -140,6 +151,19 @@ class Plan:
     def changes(self) -> bool:
         """Whether an apply would do anything."""
         return any(planned.changes for planned in self.tenants)
+
+    @property
+    def summary(self) -> str:
+        """How many tenants need what, in a sentence."""
+        counts = self.counts
+        parts = [f"{counts[Action.CREATE]} to create", f"{counts[Action.ADOPT]} to adopt"]
+        parts += [
+            f"{counts[action]} {words}" for action, words in _STATES.items() if counts[action] or words == "ready"
+        ]
+        return f"Plan: {', '.join(parts)}."
+
+    def __str__(self) -> str:
+        return "\n".join((*map(str, self.tenants), self.summary))
 
     def to_json(self) -> bytes:
         """Return all of it as one JSON object; there is no secret in it."""
