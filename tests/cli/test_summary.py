@@ -110,3 +110,10 @@ def test_a_terminal_gets_lines_that_fit() -> None:
     assert [line[:2] for line in lines[start : start + 4]] == ["  ", "  ", "  ", "  "]
     assert "".join(lines[start + 1 : start + 4]).replace(" ", "") == "微信说不行" * 20
     assert f"  商户: failed - share: {'微信说不行' * 20}" in summary(told).splitlines()
+
+
+def test_a_single_link_is_one() -> None:
+    """It awaits, and others await."""
+    told = entry(Outcome.AWAITING, links=(LINK,))
+    assert "1 link awaits a mini program's administrator" in summary(told)
+    assert "2 links await a mini program's administrator" in summary(told, told)

@@ -62,7 +62,7 @@ def _lines(report: Report, *, most: int | None) -> Iterator[str]:
     if at := report.come_back_at:
         yield f"Come back at {at:%Y-%m-%d %H:%M} ({at.tzname()})"
     if report.links:
-        yield f"{report.links} links await a mini program's administrator; --json lists them."
+        yield f"{_links(report.links)} a mini program's administrator; --json lists them."
     yield f"{report.done} of {len(report.tenants)} done in {report.elapsed:.1f} s"
 
 
@@ -74,3 +74,7 @@ def _listed(entries: list[TenantReport], most: int | None) -> Iterator[str]:
         yield f"{_INDENT}and {len(touched) - most} more, in the lines above"
     if len(entries) > len(touched):
         yield f"{_INDENT}{len(entries) - len(touched)} not started"
+
+
+def _links(count: int) -> str:
+    return "1 link awaits" if count == 1 else f"{count} links await"
