@@ -71,7 +71,7 @@ async def test_a_platform_that_is_not_on_this_machine_needs_a_durable_journal(bo
                 with pytest.raises(InvalidArgument, match="not on this machine"):
                     provisioner.apply(what)
         async with Provisioner(session, journal=Durable()) as provisioner:
-            assert (await provisioner.apply(plan).wait()).all_done
+            assert (await provisioner.apply(await provisioner.plan([Tenant("a")])).wait()).all_done
 
 
 async def test_doubles_are_refused_before_anything_is_sent(rig: Rig) -> None:

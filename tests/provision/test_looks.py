@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from wxtcb.provision import STEPS
 from wxtcb.sandbox import Fault, Trouble
 
 from .conftest import Rig
@@ -28,14 +29,25 @@ async def test_a_list_that_lacks_some_is_not_trusted(rig: Rig) -> None:
     """Nothing is created before a look shows them again."""
     rig.box.world.add("other")
     rig.wire.latency = 1.0
-    async with rig.provisioner(concurrency=1, interval=1000) as provisioner:
-        plan = await provisioner.plan(plain(8))
-        await asyncio.sleep(6)
-        rig.box.faults.script(LIST, [Fault(Trouble.HICCUP)] * 3)
-        before = len(rig.box.seen)
-        report = await provisioner.apply(plan).wait()
+    rig.box.faults.script(LIST, [None, *[Fault(Trouble.HICCUP)] * 3])
+    report = await rig.provision(plain(8), concurrency=1, interval=50, steps=STEPS[:1])
     assert report.all_done
-    assert [seen.path for seen in list(rig.box.seen)[before:][:5]] == [LIST] * 4 + [CREATE]
+    hiccups = [number for number, seen in enumerate(rig.box.seen) if seen.outcome == "hiccup"]
+    paths = [seen.path for seen in rig.box.seen]
+    assert paths[hiccups[0] : hiccups[0] + 5] == [LIST] * 4 + [CREATE]
+
+
+async def test_a_plan_made_anew_is_held_to_what_the_old_one_saw(rig: Rig) -> None:
+    """A list that lacks some is looked over before anything is created by it."""
+    rig.box.world.add("other")
+    async with rig.provisioner() as provisioner:
+        plan = await provisioner.plan(plain(1))
+        await asyncio.sleep(6)
+        rig.box.faults.script(LIST, [Fault(Trouble.HICCUP)])
+        looks = rig.box.count(LIST)
+        assert (await provisioner.apply(plan).wait()).all_done
+    first_create = next(seen.at for seen in rig.box.seen if seen.path == CREATE)
+    assert sum(seen.at < first_create for seen in rig.box.seen if seen.path == LIST) == looks + 2
 
 
 async def test_what_is_missing_for_half_a_minute_was_removed(rig: Rig) -> None:

@@ -19,7 +19,7 @@ from wxtcb.provision.journal import Intent, Journal, MemoryJournal, Record, Serv
 from wxtcb.provision.plan import SIGNS, Action, Plan, Planned
 from wxtcb.provision.report import ADVICE, Outcome, Problem, Report, TenantReport
 from wxtcb.provision.run import Run
-from wxtcb.provision.site import JournalConflict, Site
+from wxtcb.provision.site import JournalConflict, JournalError, Site
 from wxtcb.provision.spec import LATER, Service, Tenant, alias_of
 from wxtcb.provision.step import Step
 from wxtcb.provision.steps import STEPS
@@ -38,6 +38,7 @@ __all__ = [
     "Intent",
     "Journal",
     "JournalConflict",
+    "JournalError",
     "MemoryJournal",
     "Move",
     "Outcome",

@@ -26,7 +26,8 @@ class Job:
 class Agenda:
     """Hands out jobs: the later a step, the sooner it is its turn, and newcomers come last.
 
-    Once `stopped`, no newcomer is let in and nothing is begun that spends; once `halted`, nothing is handed out.
+    Once `stopped`, no newcomer is let in and nothing is begun that spends, though what looks have shown is concluded;
+    once `halted`, nothing is handed out.
     `parked` are those who wait for a look, the first of them until `due`; `news` is set when that has come closer.
     """
 
@@ -61,11 +62,12 @@ class Agenda:
     def finish(self) -> None:
         """Give a job back."""
         self._busy -= 1
-        self._tell_if_over()
+        self.tell_if_over()
 
     def put(self, step: Step, work: Work) -> None:
         """Let *work* wait for somebody to take *step*."""
-        self._queues[step].append(work)
+        queue = self._queues[step]
+        queue.appendleft(work) if work.waiting else queue.append(work)
         self._wake(1)
 
     def park(self, work: Work, waiting: Waiting) -> None:
@@ -76,9 +78,8 @@ class Agenda:
             self.news.set()
 
     def unpark(self, work: Work) -> None:
-        """Let *work* wait no more; it is put somewhere next, or has ended."""
-        self.parked.pop(work, None)
-        self._tell_if_over()
+        """Let *work* wait no more; `tell_if_over` when it is put somewhere next, or has ended."""
+        del self.parked[work]
 
     def stop(self) -> None:
         self.stopped = True
@@ -89,12 +90,13 @@ class Agenda:
 
     def _pick(self) -> Job | None:
         for step, queue in self._queues.items():
-            if queue and not (step.spends and self.stopped):
+            if queue and (not (step.spends and self.stopped) or queue[0].waiting):
                 return Job(step, _together(step, queue))
         newcomer = None if self.stopped else next(self.newcomers, None)
         return Job(None, [newcomer]) if newcomer else None
 
-    def _tell_if_over(self) -> None:
+    def tell_if_over(self) -> None:
+        """Dismiss the workers if nobody is left for them."""
         if not self._busy and not self.parked:
             self._wake(len(self._idle))
 

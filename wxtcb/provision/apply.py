@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -61,7 +62,7 @@ class Provisioner:
             plan = await p.plan(tenants)
             report = await p.apply(plan).wait()
 
-    Leaving the block cancels what still runs.
+    Leaving the block cancels what still runs, and raises what has ended a run that nobody waited for.
 
     At most `concurrency` steps are taken at a time. A tenant whose environment is being delivered takes none: one look
     every `interval` seconds serves all of them, and one that is not NORMAL after `timeout` seconds has failed. After
@@ -103,8 +104,9 @@ class Provisioner:
         self._claimed = None
         grace = self.grace if kind is None else 0.0
         with anyio.CancelScope(shield=True):
-            for run in self._runs:
-                await run.cancel(grace=grace)
+            await asyncio.gather(*(run.cancel(grace=grace) for run in self._runs))
+        for run in self._runs if kind is None else ():
+            run.raise_failure()
 
     async def plan(
         self, tenants: Iterable[Tenant], *, adopt: Mapping[str, str] = _NOBODY, resend_links: bool = False
@@ -126,16 +128,17 @@ class Provisioner:
         return await surveyor.plan(wanted, aliases, adopt=adopt, resend_links=resend_links)
 
     def apply(self, what: Plan | Iterable[Tenant]) -> Run:
-        """Start to carry out a plan of this provisioner, or to plan for tenants and carry that out.
+        """Start to carry out a plan, or to plan for tenants and carry that out.
 
-        Nothing is opened for a tenant for whom the plan did not say so.
+        A plan that is older than 5 seconds, or behind the journal, is made anew first; but nothing is opened for a
+        tenant for whom it opened nothing.
 
         Raises `InvalidArgument` for two tenants with the same name or alias, and for an alias that another run of this
         provisioner works on; `SessionClosed`, `WrongLoop`.
         """
         surveyor = self._surveyor()
         if isinstance(what, Plan):
-            return self._start(_as_planned(what, surveyor.namespace), _given(what))
+            return self._start(_as_planned(what, surveyor), partial(surveyor.renew, what))
         wanted = tuple(what)
         aliases = aliases_of(wanted, surveyor.namespace)
         names = (tenant.name for tenant in wanted)
@@ -181,14 +184,7 @@ class Provisioner:
         )
 
 
-def _as_planned(plan: Plan, namespace: str) -> tuple[tuple[str, str], ...]:
-    if plan.namespace != namespace:
-        raise InvalidArgument(f"the plan is of namespace {plan.namespace!r}, not {namespace!r}; nothing was sent")
+def _as_planned(plan: Plan, surveyor: Surveyor) -> tuple[tuple[str, str], ...]:
+    if plan.journal is not surveyor.journal:
+        raise InvalidArgument("the plan was made with another journal, which knows of other environments; nothing sent")
     return tuple((planned.tenant.name, planned.alias) for planned in plan.tenants)
-
-
-def _given(plan: Plan) -> Callable[[], Awaitable[Plan]]:
-    async def give() -> Plan:
-        return plan
-
-    return give

@@ -23,7 +23,7 @@ class Broadcast:
         self._queues.append(queue)
         if self._closed:
             queue.put_nowait(None)
-        return _drain(queue)
+        return self._drain(queue)
 
     def emit(self, event: RunEvent) -> None:
         for queue in self._queues:
@@ -35,7 +35,9 @@ class Broadcast:
         for queue in self._queues:
             queue.put_nowait(None)
 
-
-async def _drain(queue: asyncio.Queue[RunEvent | None]) -> AsyncIterator[RunEvent]:
-    while (event := await queue.get()) is not None:
-        yield event
+    async def _drain(self, queue: asyncio.Queue[RunEvent | None]) -> AsyncIterator[RunEvent]:
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+        finally:
+            self._queues.remove(queue)

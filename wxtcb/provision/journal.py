@@ -84,7 +84,10 @@ class Journal(Protocol):
         ...
 
     async def commit(self, record: Record) -> bool:
-        """Keep *record* if its version follows the one that is kept; tell whether it was."""
+        """Keep *record* if its version follows the one that is kept; tell whether it was.
+
+        It is not if its environment is bound to another tenant, or its alias open for one (`Record.is_open`).
+        """
         ...
 
 
@@ -94,6 +97,7 @@ class MemoryJournal:
 
     _namespace: str | None = attrs.field(init=False, default=None)
     _records: dict[str, Record] = attrs.field(init=False, repr=False, factory=dict[str, Record])
+    _holders: dict[str, str] = attrs.field(init=False, repr=False, factory=dict[str, str])
 
     @property
     def durable(self) -> bool:
@@ -114,7 +118,19 @@ class MemoryJournal:
 
     async def commit(self, record: Record) -> bool:
         kept = self._records.get(record.tenant)
+        claims = _claims(record)
         if record.version != (kept.version if kept else 0) + 1:
             return False
+        if any(self._holders.get(claim, record.tenant) != record.tenant for claim in claims):
+            return False
+        for claim in _claims(kept) if kept else ():
+            del self._holders[claim]
+        self._holders |= dict.fromkeys(claims, record.tenant)
         self._records[record.tenant] = record
         return True
+
+
+def _claims(record: Record) -> tuple[str, ...]:
+    """Return what no two tenants may have: an environment, and an alias under which one is open."""
+    alias = (f"alias {record.alias.lower()}",) if record.is_open else ()
+    return alias if record.env is None else (*alias, f"env {record.env}")

@@ -20,22 +20,29 @@ _TRIES: Final = 2
 
 @attrs.define(eq=False)
 class Looks:
-    """Answers from a look that is at most 5 seconds old and shows every environment that an earlier one showed.
+    """Answers from a look that is fresh and shows every environment that an earlier one did.
 
+    Fresh is what started at most 5 seconds ago, or where the platform takes long to answer, at most twice that time.
     A list that lacks some is not trusted before they have been missing for 30 seconds: then they were removed.
     """
 
     sweep: Sweep[EnvList]
     taken: Taken
     started_at: float
+    _took: float = attrs.field(init=False, default=0.0)
+
+    def is_fresh(self, now: float) -> bool:
+        """Tell whether a create may still follow what was seen."""
+        return self.started_at >= now - max(FRESH, 2 * self._took)
 
     async def find(self, alias: str, now: float) -> tuple[str, ...]:
         """Return the environments that have *alias*, in whatever case; raise what keeps a look from succeeding."""
-        if self.started_at < now - FRESH:
+        if not self.is_fresh(now):
             await self._refresh(now - FRESH)
         return self.taken.by(alias)
 
     async def _refresh(self, oldest: float) -> None:
+        asked_at = asyncio.get_running_loop().time()
         look = await self._try(oldest)
         suspect = look.started_at
         while look.started_at < suspect + _GONE and not self.taken.envs <= look.seen.by_env.keys():
@@ -43,6 +50,8 @@ class Looks:
             look = await self._try(look.started_at + self.sweep.every)
         if look.started_at > self.started_at:
             self.taken, self.started_at = Taken.of(look.seen), look.started_at
+            answered_at = asyncio.get_running_loop().time()
+            self._took = answered_at - look.started_at if answered_at > asked_at else 0.0
 
     async def _try(self, oldest: float) -> Look[EnvList]:
         """Look three times at most, or one look that fails would fail all who ask within its five seconds."""

@@ -13,7 +13,7 @@ import attrs
 import orjson
 
 from wxtcb.api.environment import EnvInfo, EnvList
-from wxtcb.provision.journal import Record
+from wxtcb.provision.journal import NOTHING, Journal, Record
 from wxtcb.provision.spec import Tenant
 
 
@@ -87,6 +87,8 @@ class Planned:
     reason: str = ""
     steps: tuple[str, ...] = ()
     known: Record | None = attrs.field(default=None, repr=False)
+    former_links: Mapping[str, str] = attrs.field(default=NOTHING, repr=False)
+    stood: Record | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
     def record(self) -> Record:
@@ -135,6 +137,9 @@ class Plan:
     tenants: tuple[Planned, ...]
     taken: Taken = attrs.field(eq=False, repr=False)
     looked_at: float = attrs.field(eq=False, repr=False)
+    journal: Journal = attrs.field(eq=False, repr=False)
+    adopt: Mapping[str, str] = NOTHING
+    resend_links: bool = False
 
     @cached_property
     def counts(self) -> Mapping[Action, int]:
@@ -178,9 +183,9 @@ class Plan:
 
 def plan_tenant(tenant: Tenant, alias: str, known: Record | None, found: Found, adopt: str | None = None) -> Planned:
     """Decide about one tenant; *adopt* is the environment, listed and free, that a person wants it to have."""
-    mine = Planned(tenant=tenant, alias=alias, action=Action.CREATE, known=known)
-    if adopt is not None:
-        return _bind(mine, Action.ADOPT, found.listed[adopt])
+    mine = Planned(tenant=tenant, alias=alias, action=Action.CREATE, known=known, stood=known)
+    if adopt is not None and not (known is not None and known.env == adopt):
+        return _bind(attrs.evolve(mine, known=_begin_anew(known)), Action.ADOPT, found.listed[adopt])
     if known is not None and known.env is not None:
         return _plan_bound(mine, known.env, found)
     intended = known is not None and known.intent is not None
@@ -192,6 +197,13 @@ def plan_tenant(tenant: Tenant, alias: str, known: Record | None, found: Found, 
     if intended and len(alike) == 1 and alike[0] not in found.bound:
         return _bind(mine, Action.ADOPT, found.listed[alike[0]])
     return _block(mine, taken_by(alias, alike), *alike)
+
+
+def _begin_anew(known: Record | None) -> Record | None:
+    """Forget what was done in another environment, or intended: a person has decided what the tenant is to have."""
+    if known is None:
+        return None
+    return attrs.evolve(known, env=None, tranid=None, intent=None, links=NOTHING, services={}, marks=NOTHING)
 
 
 def _plan_bound(mine: Planned, env: str, found: Found) -> Planned:
@@ -207,9 +219,21 @@ def _bind(mine: Planned, action: Action, info: EnvInfo) -> Planned:
     return attrs.evolve(mine, action=action, env=info.env, status=info.status)
 
 
+def hold_to(plan: Plan, newer: Plan) -> Plan:
+    """Return what *newer* says as far as *plan* allows it: nothing is opened for whom *plan* opens nothing."""
+    pairs = zip(plan.tenants, newer.tenants, strict=True)
+    return attrs.evolve(newer, tenants=tuple(_hold(now, then) for then, now in pairs))
+
+
+def _hold(now: Planned, then: Planned) -> Planned:
+    if now.action is not Action.CREATE or then.action is Action.CREATE:
+        return now
+    return _block(now, f"the plan was {then.action.value}, but now there is no such environment: plan again")
+
+
 def _block(mine: Planned, reason: str, *alike: str) -> Planned:
     action = Action.DUPLICATE if len(alike) > 1 else Action.CONFLICT
-    return attrs.evolve(mine, action=action, reason=reason, existing=alike)
+    return attrs.evolve(mine, action=action, reason=reason, existing=alike, steps=())
 
 
 def taken_by(alias: str, alike: tuple[str, ...]) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 import attrs
 
 from wxtcb.api.environment import EnvList
+from wxtcb.provision.plan import Taken
 from wxtcb.provision.waiting import Move
 from wxtcb.sweep import Look
 
@@ -24,37 +25,52 @@ class Verdict(Enum):
     UNPROVEN = "the looks showed too little"
 
 
+@attrs.frozen(eq=False)
+class Shown:
+    """What one look shows: the environments by alias, and those `missing` that must be there by now."""
+
+    look: Look[EnvList]
+    taken: Taken
+    missing: tuple[str, ...]
+
+
 @attrs.define(eq=False)
 class Proof:
     """Parked until looks have decided about *alias*: none counts that started before `due`.
 
-    Only a look that shows every environment known (`is_sound`) counts: one to find, two in a row to find nothing. At
-    `deadline` it is given up.
+    What one shows is there. Nothing is absent before two in a row have lacked it, and those must show every environment
+    that is known. At `deadline` it is given up; `reason` says what it lacked.
     """
 
     alias: str
     due: float
     deadline: float
-    is_sound: Callable[[Look[EnvList]], bool]
+    shown: Callable[[Look[EnvList]], Shown]
     found: tuple[str, ...] = ()
     verdict: Verdict | None = None
+    reason: str = "no look has succeeded since then"
     _looks: int = 0
 
     def judge(self, look: Look[EnvList]) -> Move | None:
         if look.started_at < self.due:
             return None
-        if not self.is_sound(look):
-            self._looks = 0
-            return self.overdue(look.started_at)
-        self._looks += 1
-        key = self.alias.lower()
-        self.found = tuple(info.env for info in look.seen.info_list if info.alias.lower() == key)
+        shown = self.shown(look)
+        self.found = shown.taken.by(self.alias)
         if self.found:
             return self._decide(Verdict.FOUND if len(self.found) == 1 else Verdict.SEVERAL)
+        if shown.missing:
+            return self._distrust(shown.missing, look.started_at)
+        self._looks += 1
         return self._decide(Verdict.ABSENT) if self._looks >= SOUND_LOOKS else None
 
     def overdue(self, now: float) -> Move | None:
         return self._decide(Verdict.UNPROVEN) if now >= self.deadline else None
+
+    def _distrust(self, missing: tuple[str, ...], now: float) -> Move | None:
+        self._looks = 0
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        self.reason = f"the looks since then did not show environment {missing[0]}{more}, which should be there"
+        return self.overdue(now)
 
     def _decide(self, verdict: Verdict) -> Move:
         self.verdict = verdict

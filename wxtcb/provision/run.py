@@ -12,7 +12,7 @@ import anyio
 import attrs
 
 from wxtcb.api.environment import DESCRIBE_ENVS, EnvList
-from wxtcb.errors import QuotaExhausted, WxtcbError
+from wxtcb.errors import QuotaExhausted, Withheld, WxtcbError
 from wxtcb.provision.agenda import Agenda
 from wxtcb.provision.broadcast import Broadcast
 from wxtcb.provision.events import RunEvent, RunStopped, StepDone, StepFailed, TenantFinished, TenantStarted
@@ -20,10 +20,10 @@ from wxtcb.provision.journal import Journal
 from wxtcb.provision.ledger import Ledger
 from wxtcb.provision.looks import Looks
 from wxtcb.provision.plan import Plan
-from wxtcb.provision.report import Problem, Report
+from wxtcb.provision.report import Outcome, Problem, Report
 from wxtcb.provision.site import Site
 from wxtcb.provision.step import Step
-from wxtcb.provision.stopping import back_at, hits_everybody
+from wxtcb.provision.stopping import back_at, hits_everybody, lighten
 from wxtcb.provision.waiting import Move
 from wxtcb.provision.watcher import Watcher
 from wxtcb.provision.work import Work
@@ -59,18 +59,20 @@ class Run:
     _site: Site | None = attrs.field(init=False, default=None)
     _stopped: RunStopped | None = attrs.field(init=False, default=None)
     _failures: int = attrs.field(init=False, default=0)
-    _scope: anyio.CancelScope = attrs.field(init=False, factory=anyio.CancelScope)
+    _cut_off: bool = attrs.field(init=False, default=False)
     _planning: anyio.CancelScope = attrs.field(init=False, factory=anyio.CancelScope)
     _watching: anyio.CancelScope = attrs.field(init=False, factory=anyio.CancelScope)
     _told: Broadcast = attrs.field(init=False, factory=Broadcast)
     _started: float = attrs.field(init=False)
     _elapsed: float | None = attrs.field(init=False, default=None)
+    _waited_for: bool = attrs.field(init=False, default=False)
     _task: asyncio.Task[None] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._started = self._now()
         self._agenda = Agenda(self._steps)
         self._task = asyncio.get_running_loop().create_task(self._work())
+        self._task.add_done_callback(lambda _: self._conclude())
 
     @property
     def ended(self) -> bool:
@@ -97,6 +99,7 @@ class Run:
     async def wait(self) -> Report:
         """Wait for the end and return the report; raises nothing but a failure of wxtcb itself."""
         await asyncio.wait([self._task])
+        self._waited_for = True
         self._task.result()
         return self.report
 
@@ -107,31 +110,42 @@ class Run:
         is still unanswered then is reported as unknown.
         """
         self._halt(CANCELLED)
-        with anyio.move_on_after(self._pace.grace if grace is None else grace):
-            await asyncio.wait([self._task])
-        self._scope.cancel()
+        try:
+            with anyio.move_on_after(self._pace.grace if grace is None else grace):
+                await asyncio.wait([self._task])
+        finally:
+            if not self._task.done():
+                self._cut_off = True
+                self._task.cancel()
         await asyncio.wait([self._task])
+
+    def raise_failure(self) -> None:
+        """Raise what has ended the run, if it was a failure of wxtcb itself and nobody has waited for it."""
+        if self._task.done() and not self._task.cancelled() and not self._waited_for:
+            self._task.result()
 
     async def _work(self) -> None:
         try:
-            with self._scope:
-                if self._ledger.wanted and (plan := await self._plan()):
-                    await self._carry_out(plan)
-        finally:
-            self._conclude()
+            if self._ledger.wanted and (found := await self._plan()):
+                await self._carry_out(*found)
+        except asyncio.CancelledError:
+            if not self._cut_off:
+                raise
 
-    async def _plan(self) -> Plan | None:
+    async def _plan(self) -> tuple[Plan, Site] | None:
         """Make the plan; what keeps it from being made keeps everybody from being started."""
         with self._planning:
             try:
-                return await self._make_plan()
+                plan = await self._make_plan()
+                return plan, self._open_site(plan, await self._journal.bound())
             except WxtcbError as error:
+                self._spare(error, spends=True)
                 self._stop(str(error))
         return None
 
-    async def _carry_out(self, plan: Plan) -> None:
+    async def _carry_out(self, plan: Plan, site: Site) -> None:
         self._agenda.newcomers = (Work.begin(place, planned) for place, planned in enumerate(plan.tenants))
-        site = self._site = self._open_site(plan, await self._journal.bound())
+        self._site = site
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch(site.looks.sweep))
             hands = min(self._pace.concurrency, len(plan.tenants))
@@ -148,23 +162,24 @@ class Run:
             tell=self._told.emit,
             note=self._note,
             bound=dict.fromkeys(bound, -math.inf),
+            stopped=self._agenda.stopped,
             halted=self._agenda.halted,
         )
 
     async def _watch(self, sweep: Sweep[EnvList]) -> None:
         with self._watching:
-            await Watcher(self._agenda, sweep, self._pace.interval, self._release, self._heed).watch()
+            await Watcher(self._agenda, sweep, self._pace.interval, self._release, self._heed_look).watch()
 
     async def _serve(self, site: Site) -> None:
         while (job := await self._agenda.next()) is not None:
             try:
                 if job.step is None:
                     self._begin(job.works[0])
-                    await asyncio.sleep(0)  # of tenants with nothing to do there may be thousands
                 else:
                     await self._take(site, job.step, job.works)
             finally:
                 self._agenda.finish()
+            await asyncio.sleep(0)  # there may be thousands with nothing to wait for
 
     def _begin(self, work: Work) -> None:
         self._ledger.begin(work)
@@ -183,13 +198,19 @@ class Run:
             self._move(work, step, move)
 
     def _fail(self, step: Step, works: list[Work], error: WxtcbError) -> Move:
-        """Hold an error against its tenants; but a quota that is used up is nobody's own, and will be there again."""
-        if step.spends and isinstance(error, QuotaExhausted):
-            self._stop(str(error), back_at(error, datetime.now(UTC)))
+        """Hold an error against its tenants; but a quota that is used up is nobody's own, nor is a stop."""
+        if isinstance(error, Withheld) or self._spare(error, spends=step.spends):
             return Move.AGAIN
         for work in works:
             self._note(work, Problem(step=step.name, message=str(error), error=error))
         return Move.OUT
+
+    def _spare(self, error: WxtcbError, *, spends: bool) -> bool:
+        """Stop at a quota that is used up, and tell whether it is one."""
+        if spends and isinstance(error, QuotaExhausted):
+            self._stop(str(error), back_at(error, datetime.now(UTC)))
+            return True
+        return False
 
     def _move(self, work: Work, step: Step, move: Move) -> None:
         match move:
@@ -200,8 +221,10 @@ class Run:
                 self._agenda.put(step, work)
             case Move.PARK if work.waiting:
                 self._agenda.park(work, work.waiting)
-            case _:
+            case Move.OUT if work.blocked or work.problems:
                 self._end(work)
+            case _:
+                raise TypeError(f"step {step.name} ended with {move}, without a reason or what to wait for")
 
     def _send_on(self, work: Work, steps: tuple[Step, ...]) -> None:
         """Let the tenant wait for the first of *steps* that it wants, or end."""
@@ -214,13 +237,13 @@ class Run:
         self._end(work)
 
     def _release(self, work: Work, ruling: Move | Problem) -> None:
+        self._agenda.unpark(work)
         if isinstance(ruling, Problem):
             self._note(work, ruling)
             self._end(work)
         else:
-            step = next(step for step in self._steps if step.name == work.step)
-            self._move(work, step, ruling)
-        self._agenda.unpark(work)
+            self._move(work, next(step for step in self._steps if step.name == work.step), ruling)
+        self._agenda.tell_if_over()
 
     def _pass(self, work: Work, step: Step) -> None:
         if not any(problem.step == step.name for problem in work.problems):
@@ -232,22 +255,29 @@ class Run:
         self._told.emit(StepFailed(work.name, problem))
         if problem.error is not None:
             self._heed(problem.error)
+            lighten(problem.error)
 
     def _heed(self, error: WxtcbError) -> None:
         """Spare the other tenants an error that would be theirs too."""
         if hits_everybody(error):
             self._halt(str(error))
 
+    def _heed_look(self, error: WxtcbError) -> None:
+        self._heed(error)
+        self._spare(error, spends=True)
+
     def _end(self, work: Work) -> None:
         report = self._ledger.end(work)
         self._told.emit(TenantFinished(report))
-        self._failures += not report.outcome.is_done
+        self._failures += report.outcome in (Outcome.FAILED, Outcome.UNKNOWN)
         if self._pace.max_failures and self._failures >= self._pace.max_failures:
             self._stop(f"{self._failures} tenants failed, which is as many as max_failures allows")
 
     def _stop(self, reason: str, come_back_at: datetime | None = None) -> None:
         """Start no other tenant."""
         self._agenda.stop()
+        if self._site is not None:
+            self._site.stop()
         if self._stopped is None and not self.ended:
             self._stopped = RunStopped(reason, come_back_at)
             self._told.emit(self._stopped)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Final
 
 import anyio
@@ -14,20 +14,27 @@ import attrs
 
 from wxtcb.api.environment import EnvList
 from wxtcb.errors import OutcomeUnknown, WxtcbError
-from wxtcb.events import Abandoned, Event
+from wxtcb.events import Abandoned, Event, Resending
 from wxtcb.provision.events import RunEvent, StepInDoubt
 from wxtcb.provision.journal import Journal, Record
 from wxtcb.provision.looks import Looks
+from wxtcb.provision.plan import Taken
+from wxtcb.provision.proof import Shown
 from wxtcb.provision.report import Problem
 from wxtcb.provision.work import Work
 from wxtcb.session import Session
 from wxtcb.sweep import Look
 
 SPARE: Final = 10.0
+_A_MOMENT: Final = 1.0
 
 
-class JournalConflict(WxtcbError):
-    """The journal has a newer record of this tenant: somebody else works on it, or the plan is an old one."""
+class JournalError(WxtcbError):
+    """The journal could not keep what was to be done or what was done; nothing more is sent for the tenant."""
+
+
+class JournalConflict(JournalError):
+    """The journal has a newer record of this tenant, or its environment or alias is another tenant's."""
 
 
 def is_doubtful(error: WxtcbError) -> bool:
@@ -37,14 +44,15 @@ def is_doubtful(error: WxtcbError) -> bool:
 
 @attrs.define(eq=False)
 class Sending:
-    """A call that adds something: whether it was `sent`, and whether a send is in `doubt`.
+    """A call that adds something: whether it is `sent`, and whether a send is in `doubt`.
 
-    It is asked before every send, and hears of a send that was cut off. What is cancelled before its body can have
-    left leaves no doubt.
+    It is asked before every send, and hears of a send that was cut off, or refused and is to be repeated. What is
+    cancelled before its body can have left leaves no doubt. One that `spends` is not sent once the run is stopped.
     """
 
     site: Site
     scope: anyio.CancelScope
+    spends: bool
     sent: bool = False
     doubt: bool = False
 
@@ -56,12 +64,25 @@ class Sending:
     def heed(self, error: WxtcbError) -> None:
         self.doubt |= is_doubtful(error)
 
+    def withdraw(self) -> None:
+        """End it, unless it is sent, if it may not be sent any more."""
+        if not self.sent and not self._is_wanted:
+            self.scope.cancel()
+
+    @property
+    def _is_wanted(self) -> bool:
+        return not (self.site.halted or (self.spends and self.site.stopped))
+
     def _may_send(self) -> bool:
-        self.sent |= not self.site.halted
-        return not self.site.halted
+        self.sent = self._is_wanted
+        return self.sent
 
     def _hear(self, event: Event) -> None:
-        self.doubt |= isinstance(event, Abandoned)
+        if isinstance(event, Abandoned):
+            self.doubt = True
+        elif isinstance(event, Resending):
+            self.sent = False
+            self.withdraw()
 
 
 @attrs.define(eq=False)
@@ -69,9 +90,9 @@ class Site:
     """Shared by the steps of one run.
 
     `session` raises where an answer leaves in doubt whether a call acted, and returns batches that failed in part; it
-    sends nothing once the run has `halted`. `settle` is after how many seconds a look shows what an unclear create did,
-    `patience` how many an environment may take to be NORMAL. `bound` has the environments that belong to tenants, each
-    with the moment since when that is so.
+    sends nothing once the run has `halted`, and nothing that spends once it is `stopped`. `settle` is after how many
+    seconds a look shows what an unclear create did, `patience` how many an environment may take to be NORMAL. `bound`
+    has the environments that belong to tenants, each with the moment since when that is so.
     """
 
     session: Session
@@ -83,8 +104,10 @@ class Site:
     note: Callable[[Work, Problem], None]
     bound: dict[str, float]
     wall: Callable[[], float] = time.time
+    stopped: bool = False
     halted: bool = False
     _sendings: set[Sending] = attrs.field(init=False, factory=set[Sending])
+    _shown: Shown | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         policy = attrs.evolve(self.session.retry, busy_creates=False)
@@ -100,46 +123,74 @@ class Site:
         return self.session.timeout.whole + SPARE
 
     async def commit(self, work: Work, record: Record) -> None:
-        """Keep *record* as the tenant's next version; `JournalConflict` if somebody else has changed it."""
+        """Keep *record* as the tenant's next version.
+
+        Raises `JournalConflict` if somebody else has changed it, `JournalError` if it cannot be kept.
+        """
         following = attrs.evolve(record, version=work.record.version + 1)
-        if not await self.journal.commit(following):
+        try:
+            kept = await self.journal.commit(following)
+        except WxtcbError:
+            raise
+        except Exception as error:
+            raise JournalError(f"the journal failed ({type(error).__name__}: {error})") from error
+        if not kept:
             raise JournalConflict(
-                f"the journal has a newer record of tenant {work.name!r}: another run works on it. Plan again"
+                f"the journal does not take this record of tenant {work.name!r}: another run works on it, or its "
+                "environment or alias is another tenant's. Plan again"
             )
         work.record = following
 
     async def bind(self, work: Work, env: str, tranid: str | None = None) -> None:
         """Bind an environment to its tenant; that ends the intent, and the doubt."""
-        work.env, work.doubt = env, None
+        bound = attrs.evolve(work.record, alias=work.planned.alias, env=env, tranid=tranid, intent=None)
+        await _insist(self.commit(work, bound))
         self.bound[env] = self.now()
-        with anyio.CancelScope(shield=True):
-            await self.commit(work, attrs.evolve(work.record, env=env, tranid=tranid, intent=None))
+        work.env, work.doubt = env, None
 
     @contextlib.contextmanager
-    def sending(self, deadline: float = math.inf) -> Iterator[Sending]:
-        """Hold a call that adds something, for `withdraw`; the scope ends it at *deadline*."""
+    def sending(self, deadline: float = math.inf, *, spends: bool = False) -> Iterator[Sending]:
+        """Hold a call that adds something, so that it can be withdrawn; the scope ends it at *deadline*."""
         with anyio.CancelScope(deadline=deadline) as scope:
-            sending = Sending(self, scope)
+            sending = Sending(self, scope, spends)
             self._sendings.add(sending)
             try:
                 yield sending
             finally:
                 self._sendings.discard(sending)
 
+    def stop(self) -> None:
+        """Let nothing be opened any more, and end the creates that wait to be sent; what was sent is awaited."""
+        self.stopped = True
+        for sending in self._sendings:
+            sending.withdraw()
+
     def halt(self) -> None:
         """Let nothing be sent any more, and end the calls that wait to be sent; what was sent is awaited."""
         self.halted = True
-        for sending in self._sendings:
-            if not sending.sent:
-                sending.scope.cancel()
+        self.stop()
 
     def doubt(self, work: Work, problem: Problem) -> None:
         """Put on record that nobody knows yet whether a create acted."""
         work.doubt = problem
         self.tell(StepInDoubt(work.name, problem))
 
-    def shows_all(self, look: Look[EnvList]) -> bool:
-        """Tell whether *look* shows every environment that must be visible by now."""
-        settled = look.started_at - self.settle
-        shown = look.seen.by_env
-        return all(env in shown for env, since in self.bound.items() if since <= settled)
+    def shown(self, look: Look[EnvList]) -> Shown:
+        """Return what *look* shows; worked out once, however many wait for it."""
+        if self._shown is None or self._shown.look is not look:
+            settled = look.started_at - self.settle
+            due = (env for env, since in self.bound.items() if since <= settled)
+            missing = tuple(env for env in due if env not in look.seen.by_env)
+            self._shown = Shown(look, Taken.of(look.seen), missing)
+        return self._shown
+
+
+async def _insist(commit: Coroutine[None, None, None]) -> None:
+    """See a commit through, also when cancelled meanwhile; for a second, that is."""
+    task = asyncio.ensure_future(commit)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=_A_MOMENT)
+        task.cancel()
+        raise

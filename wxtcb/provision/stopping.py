@@ -9,6 +9,7 @@ from wxtcb.errors import (
     AccountBlocked,
     AddressNotAllowed,
     NotPermitted,
+    OutcomeUnknown,
     QuotaExhausted,
     SecretRefused,
     SessionClosed,
@@ -39,6 +40,13 @@ def hits_everybody(error: WxtcbError) -> bool:
     if isinstance(error, TicketError) and error.passing:
         return False
     return isinstance(error, _FOR_EVERYBODY)
+
+
+def lighten(error: BaseException) -> None:
+    """Let go of the frames that *error* went through: ten thousand of them would be kept in the report."""
+    error.__traceback__ = error.__context__ = None
+    if isinstance(error, OutcomeUnknown):
+        lighten(error.cause)
 
 
 def back_at(error: QuotaExhausted, now: datetime) -> datetime:

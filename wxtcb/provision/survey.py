@@ -11,12 +11,14 @@ import attrs
 from wxtcb.api.environment import EnvList
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision.journal import NOTHING, Journal
-from wxtcb.provision.plan import Found, Plan, Planned, plan_tenant
+from wxtcb.provision.looks import FRESH
+from wxtcb.provision.plan import Found, Plan, Planned, hold_to, plan_tenant
 from wxtcb.provision.spec import Tenant
 from wxtcb.provision.step import Step
 from wxtcb.sweep import Look, Sweep
 
 SLICE: Final = 100
+_SECOND_LOOKS: Final = 2
 
 
 @attrs.frozen
@@ -35,30 +37,44 @@ class Surveyor:
         *,
         adopt: Mapping[str, str] = NOTHING,
         resend_links: bool = False,
+        shown: frozenset[str] = frozenset(),
     ) -> Plan:
         """Look, and decide about every tenant; `InvalidArgument` for an adoption that cannot be."""
         bound = await self.journal.bound()
-        look = await self._look(bound)
+        look = await self._look(shown.union(bound))
         found = Found.of(look.seen, bound)
         if adopt:
             _check_adoptions(adopt, {tenant.name: alias for tenant, alias in zip(tenants, aliases, strict=True)}, found)
         records = await self.journal.load(tenant.name for tenant in tenants)
         planned: list[Planned] = []
         for tenant, alias in zip(tenants, aliases, strict=True):
-            known = records.get(tenant.name)
-            if known is not None and resend_links:
-                known = attrs.evolve(known, links=NOTHING)
-            planned.append(self._add_steps(plan_tenant(tenant, alias, known, found, adopt.get(tenant.name))))
+            each = plan_tenant(tenant, alias, records.get(tenant.name), found, adopt.get(tenant.name))
+            planned.append(self._add_steps(_forget_links(each) if resend_links else each))
             if len(planned) % SLICE == 0:
                 await asyncio.sleep(0)  # 10,000 decisions take longer than others in the loop should wait
-        return Plan(self.namespace, tuple(planned), found.taken, look.started_at)
+        return Plan(self.namespace, tuple(planned), found.taken, look.started_at, self.journal, adopt, resend_links)
 
-    async def _look(self, bound: Mapping[str, str]) -> Look[EnvList]:
-        """Look, and once more where environments that the journal knows are missing: a list may have a hiccup."""
+    async def renew(self, plan: Plan) -> Plan:
+        """Return *plan* while it holds, else a newer one that opens nothing which *plan* did not."""
+        tenants = tuple(planned.tenant for planned in plan.tenants)
+        records = await self.journal.load(tenant.name for tenant in tenants)
+        is_recent = plan.looked_at >= asyncio.get_running_loop().time() - FRESH
+        if is_recent and all(records.get(each.tenant.name) == each.stood for each in plan.tenants):
+            return plan
+        aliases = tuple(planned.alias for planned in plan.tenants)
+        newer = await self.plan(
+            tenants, aliases, adopt=plan.adopt, resend_links=plan.resend_links, shown=plan.taken.envs
+        )
+        return hold_to(plan, newer)
+
+    async def _look(self, known: frozenset[str]) -> Look[EnvList]:
+        """Look, and twice more where environments that are known are missing: a list may have a hiccup."""
         look = await self.sweep.since(asyncio.get_running_loop().time())
-        if bound.keys() <= look.seen.by_env.keys():
-            return look
-        return await self.sweep.since(look.started_at + self.sweep.every)
+        for _ in range(_SECOND_LOOKS):
+            if known <= look.seen.by_env.keys():
+                break
+            look = await self.sweep.since(look.started_at + self.sweep.every)
+        return look
 
     def _add_steps(self, planned: Planned) -> Planned:
         if planned.is_blocked:
@@ -66,6 +82,13 @@ class Surveyor:
         record, status = planned.record, planned.status
         steps = (step.name for step in self.steps if step.wants(planned.tenant, record, status))
         return attrs.evolve(planned, steps=tuple(steps))
+
+
+def _forget_links(planned: Planned) -> Planned:
+    """Let links be asked for again; those given before stay good until then."""
+    if planned.known is None:
+        return planned
+    return attrs.evolve(planned, known=attrs.evolve(planned.known, links=NOTHING), former_links=planned.known.links)
 
 
 def _check_adoptions(adopt: Mapping[str, str], aliases: Mapping[str, str], found: Found) -> None:

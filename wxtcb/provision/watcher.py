@@ -14,7 +14,7 @@ from wxtcb.errors import WxtcbError
 from wxtcb.provision.agenda import Agenda
 from wxtcb.provision.report import Problem
 from wxtcb.provision.survey import SLICE
-from wxtcb.provision.waiting import Move
+from wxtcb.provision.waiting import Move, Waiting
 from wxtcb.provision.work import Work
 from wxtcb.sweep import Look, Sweep
 
@@ -63,10 +63,16 @@ class Watcher:
     async def _judge(self, look: Look[EnvList] | None, moment: float) -> None:
         """Judge the parked, in slices: 10,000 of them must not hold the loop."""
         for number, (work, waiting) in enumerate(tuple(self.agenda.parked.items()), 1):
-            ruling = waiting.judge(look) if look else waiting.overdue(moment)
+            ruling = self._rule(work, waiting, look, moment)
             if ruling is None:
                 self.agenda.due = min(self.agenda.due, waiting.due)
             else:
                 self.release(work, ruling)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
+
+    def _rule(self, work: Work, waiting: Waiting, look: Look[EnvList] | None, moment: float) -> Move | Problem | None:
+        try:
+            return waiting.judge(look) if look else waiting.overdue(moment)
+        except WxtcbError as error:
+            return Problem(step=work.step or "", message=str(error), error=error)

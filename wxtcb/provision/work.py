@@ -21,7 +21,8 @@ class Work:
     """A tenant on its way.
 
     `step` is where it stands, None before its start; `ended` is set once nothing more is to be done for it. `env` and
-    `status` are of its environment, `waiting` is what it is parked for, and `doubt` what nobody knows yet of a create.
+    `status` are of its environment, `waiting` is what it is parked for, and `doubt` what nobody knows yet of a create;
+    `creates_in_doubt` counts those of this run.
     """
 
     place: int
@@ -36,6 +37,7 @@ class Work:
     reason: str = ""
     waiting: Waiting | None = None
     doubt: Problem | None = None
+    creates_in_doubt: int = 0
     done: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
@@ -68,7 +70,7 @@ class Work:
     def report(self) -> TenantReport:
         """Return how it stands now."""
         problems = (*self.problems, *([self.doubt] if self.doubt else ()))
-        services = self.record.services
+        links, services = self._links, self._services
         return TenantReport(
             tenant=self.name,
             alias=self.planned.alias,
@@ -77,13 +79,24 @@ class Work:
             tranid=self.record.tranid,
             step=None if self.ended else self.step,
             done=self.done,
-            links=tuple(ShareLink(appid=appid, url=url) for appid, url in self.record.links.items() if url),
+            links=links,
             services=tuple(name for name, state in services.items() if state is not ServiceState.SENT),
             unconfirmed=tuple(name for name, state in services.items() if state is ServiceState.UNCONFIRMED),
             existing=self.existing,
             reason=self.reason,
             problems=problems,
         )
+
+    @property
+    def _links(self) -> tuple[ShareLink, ...]:
+        """The pages to be opened, of those mini programs that are wanted now."""
+        urls = ((appid, self.record.links.get(appid)) for appid in self.planned.tenant.appids)
+        return tuple(ShareLink(appid=appid, url=url) for appid, url in urls if url)
+
+    @property
+    def _services(self) -> dict[str, ServiceState]:
+        known = self.record.services
+        return {each.name: known[each.name] for each in self.planned.tenant.services if each.name in known}
 
     def _outcome(self, problems: tuple[Problem, ...]) -> Outcome:
         if self.blocked:
@@ -92,9 +105,9 @@ class Work:
             return Outcome.UNKNOWN if any(problem.unknown for problem in problems) else Outcome.FAILED
         if not self.ended:
             return Outcome.UNFINISHED
-        if ServiceState.UNCONFIRMED in self.record.services.values():
+        if ServiceState.UNCONFIRMED in self._services.values():
             return Outcome.UNCONFIRMED
-        return Outcome.AWAITING if any(self.record.links.values()) else Outcome.DONE
+        return Outcome.AWAITING if self._links else Outcome.DONE
 
 
 def _left_over(record: Record) -> Problem | None:

@@ -23,6 +23,7 @@ from wxtcb.provision.waiting import Move
 from wxtcb.provision.work import CREATE, Work
 
 MOST_CREATES: Final = 3
+_MOST_COMMITS: Final = 3
 
 
 def _wants(_tenant: Tenant, record: Record, _status: str | None) -> bool:
@@ -43,33 +44,38 @@ async def _take(site: Site, works: Sequence[Work]) -> Move:
 
 
 def _seconds_left(site: Site, intent: Intent) -> float:
-    """Return how long a create that this process did not send may still be under way: the wall clock adds only."""
-    return max(site.window, intent.deadline - site.wall())
+    """Return how long a create that this process did not send may still be under way: the wall clock adds some only."""
+    return min(max(site.window, intent.deadline - site.wall()), 2 * site.window)
 
 
 async def _open(site: Site, work: Work) -> Move:
-    alike = await site.looks.find(work.record.alias, site.now())
-    if alike:
-        work.block(alike)
-        return Move.OUT
-    if site.halted:
-        return Move.AGAIN
-    deadline = site.now() + site.window
-    intent = Intent(deadline=site.wall() + site.window)
-    await site.commit(work, attrs.evolve(work.record, attempt=work.record.attempt + 1, intent=intent))
-    if site.looks.started_at < site.now() - FRESH:
-        return await _take_back(site, work)
-    return await _create(site, work, deadline)
+    for _ in range(_MOST_COMMITS):
+        alike = await site.looks.find(work.record.alias, site.now())
+        if alike:
+            work.block(alike)
+            return Move.OUT
+        if site.stopped:
+            return Move.AGAIN
+        deadline = site.now() + site.window
+        intent = Intent(deadline=site.wall() + site.window)
+        await site.commit(work, attrs.evolve(work.record, attempt=work.record.attempt + 1, intent=intent))
+        if site.looks.is_fresh(site.now()):
+            return await _create(site, work, deadline)
+        await _take_back(site, work)
+    message = f"the journal took more than {FRESH:.0f} s to keep an intent, {_MOST_COMMITS} times: nothing was sent"
+    site.note(work, Problem(step=CREATE, message=message))
+    return Move.OUT
 
 
 async def _create(site: Site, work: Work, deadline: float) -> Move:
     new: NewEnv | None = None
-    with site.sending(deadline) as sending:
+    with site.sending(deadline, spends=True) as sending:
         try:
             new = await create_env(sending.session, alias=work.record.alias)
         except WxtcbError as error:
             sending.heed(error)
             if sending.doubt:
+                work.creates_in_doubt += 1
                 left = 0.0 if _was_answered(error) else deadline - site.now()
                 return _look_for(site, work, _unclear(str(error), error), left)
             await _take_back(site, work)
@@ -79,9 +85,13 @@ async def _create(site: Site, work: Work, deadline: float) -> Move:
             await _after_cancel(site, work, sending)
             raise
     if new is not None:
+        work.env = new.env
         await site.bind(work, new.env, new.tranid)
         return Move.ON
-    return _look_for(site, work, work.doubt, 0.0) if work.doubt else Move.AGAIN
+    if work.doubt is None:
+        return Move.AGAIN
+    work.creates_in_doubt += 1
+    return _look_for(site, work, work.doubt, 0.0)
 
 
 async def _after_cancel(site: Site, work: Work, sending: Sending) -> None:
@@ -109,21 +119,21 @@ async def _take_back(site: Site, work: Work) -> Move:
 def _look_for(site: Site, work: Work, problem: Problem, seconds: float) -> Move:
     """Park the tenant until looks show whether its create, over in *seconds*, acted."""
     due = site.now() + max(0.0, seconds) + site.settle
-    work.waiting = Proof(work.record.alias, due, due + site.patience, site.shows_all)
+    work.waiting = Proof(work.record.alias, due, due + site.patience, site.shown)
     site.doubt(work, problem)
     return Move.PARK
 
 
 async def _conclude(site: Site, work: Work, proof: Proof) -> Move:
     match proof.verdict:
-        case Verdict.FOUND if proof.found[0] not in site.bound:
+        case Verdict.FOUND if proof.found[0] not in await site.journal.bound():
             await site.bind(work, proof.found[0])
             return Move.ON
         case Verdict.ABSENT:
             await _take_back(site, work)
             return _try_again(site, work)
         case Verdict.UNPROVEN:
-            _give_up(site, work, "no two looks since then showed every environment known, so nothing is proven")
+            _give_up(site, work, f"{proof.reason}, so nothing is proven")
         case _:
             work.doubt = None
             work.block(proof.found)
@@ -132,10 +142,10 @@ async def _conclude(site: Site, work: Work, proof: Proof) -> Move:
 
 def _try_again(site: Site, work: Work) -> Move:
     """Open it after all, now that no earlier create has; but not for ever."""
-    if work.record.attempt < MOST_CREATES:
+    if work.creates_in_doubt < MOST_CREATES:
         work.doubt = None
         return Move.AGAIN
-    _give_up(site, work, f"looks showed that none of {work.record.attempt} creates acted", unknown=False)
+    _give_up(site, work, f"looks showed that none of {work.creates_in_doubt} creates acted", unknown=False)
     return Move.OUT
 
 

@@ -63,13 +63,16 @@ async def _send(site: Site, work: Work, service: Service, sending: Sending) -> S
 
     A name that is refused as existing after a send in doubt is done, but unconfirmed: probably it was that send.
     """
-    sends = 0
+    sends, unclear = 0, None
     while True:
         sends += 1
         try:
             await establish_cloudbaserun_server(sending.session, service.server(work.env or ""))
+        except Withheld as error:
+            raise unclear or error from None
         except WxtcbError as error:
             sending.heed(error)
+            unclear = error
             if sending.doubt and isinstance(error, RequestRefused) and error.errcode == _EXISTS:
                 return ServiceState.UNCONFIRMED
             if not isinstance(error, OutcomeUnknown) or sends == MOST_SENDS or site.halted:

@@ -8,12 +8,13 @@ from typing import Final
 import attrs
 
 from wxtcb.api.environment import Share, Shared, batch_share_env
-from wxtcb.errors import ApiError, WxtcbError
+from wxtcb.errors import ApiError, QuotaExhausted, Withheld, WxtcbError
 from wxtcb.provision.journal import Record
 from wxtcb.provision.report import Problem
 from wxtcb.provision.site import Site
 from wxtcb.provision.spec import Tenant
 from wxtcb.provision.step import Step
+from wxtcb.provision.stopping import hits_everybody
 from wxtcb.provision.waiting import Move
 from wxtcb.provision.work import Work
 
@@ -38,19 +39,24 @@ def _joins(one: Work, other: Work) -> bool:
 async def _take(site: Site, works: Sequence[Work]) -> Move:
     try:
         shared = await _share(site, works)
-    except ApiError as error:
-        if len(works) == 1:
-            _fail(site, works[0], error)
-        else:
-            for work in works:  # one that the platform does not like costs the others no more than a call
-                await _take(site, [work])
+    except Withheld:
+        return Move.AGAIN
     except WxtcbError as error:
-        for work in works:
-            _fail(site, work, error)
+        if len(works) == 1 or not _may_be_of_one(error):
+            for work in works:
+                _fail(site, work, error)
+            return Move.ON
     else:
         for work in works:
             await _keep(site, work, shared)
+        return Move.ON
+    for work in works:  # one that the platform does not like costs the others no more than a call
+        await _take(site, [work])
     return Move.AGAIN if site.halted else Move.ON
+
+
+def _may_be_of_one(error: WxtcbError) -> bool:
+    return isinstance(error, ApiError) and not isinstance(error, QuotaExhausted) and not hits_everybody(error)
 
 
 async def _share(site: Site, works: Sequence[Work]) -> Shared:
@@ -67,7 +73,11 @@ async def _keep(site: Site, work: Work, shared: Shared) -> None:
     failed = {failure.appid: failure.errmsg for failure in shared.err_list if failure.env == work.env}
     urls = {link.appid: link.url for link in shared.msg_info_list}
     given = {appid: urls.get(appid, "") for appid in wanted if appid not in failed}
-    await site.commit(work, attrs.evolve(work.record, links={**work.record.links, **given}))
+    links = {**work.planned.former_links, **work.record.links, **given}
+    try:
+        await site.commit(work, attrs.evolve(work.record, links=links))
+    except WxtcbError as error:
+        _fail(site, work, error)
     for appid, message in failed.items():
         site.note(work, Problem(step=_NAME, appid=appid, message=message))
 
