@@ -61,19 +61,20 @@ async def _measure_memory(count: int) -> list[Figure]:
         report, seconds = await provision(box, tenants)
         resident = _peak() - before
     del report
-    traced, results = await _trace(count)
+    asked_for, results, left = await _trace(count)
     what = f"{count:,} tenants"
     figures = [
         Figure(f"{what}, a sandbox that answers at once", Interval.exactly(seconds), "s"),
-        Figure(f"{what}: memory asked for", Interval.exactly(traced), "MB"),
+        Figure(f"{what}: memory asked for", Interval.exactly(asked_for), "MB"),
+        Figure(f"{what}: memory left besides the report", Interval.exactly(left), "MB"),
     ]
     if STATUS.exists():
         figures.append(Figure(f"{what}: memory resident", Interval.exactly(resident - results), "MB", 40.0))
     return figures
 
 
-async def _trace(count: int) -> tuple[float, float]:
-    """Return the megabytes needed besides specifications and results, and those of the results."""
+async def _trace(count: int) -> tuple[float, float, float]:
+    """Return the megabytes asked for besides specifications and results, those of the results, and what else stays."""
     tenants = make_tenants(count)
     gc.collect()
     tracemalloc.start()
@@ -82,9 +83,11 @@ async def _trace(count: int) -> tuple[float, float]:
     _, peak = tracemalloc.get_traced_memory()
     gc.collect()
     after, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
     del report
-    return (peak - after) / MEGABYTE, after / MEGABYTE
+    gc.collect()
+    left, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return (peak - (after - left)) / MEGABYTE, (after - left) / MEGABYTE, left / MEGABYTE
 
 
 def _forget_peak() -> float:

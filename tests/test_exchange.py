@@ -626,6 +626,21 @@ async def test_hooks_hear_the_start_and_the_end_of_every_call(rig):
     assert [event.call for event in rig.emitted(CallStarted)] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("end", [GeneratorExit, KeyboardInterrupt, LookupError])
+async def test_call_that_ends_without_a_reply_is_never_told_as_good(rig, end):
+    """Closed, interrupted or ended by a bug: hooks hear that it was given up."""
+
+    class Broken:
+        def get(self):
+            raise end
+
+    with pytest.raises(end):
+        await rig.call(Repeat.READ, credentials=Broken())
+    (told,) = rig.emitted(CallFinished)
+    assert (told.error, told.cancelled) == (None, True)
+    assert rig.all_slots_are_back()
+
+
 async def test_nothing_is_observed_per_call_when_nobody_listens(wechat):
     """Without hooks a call costs no events, and works the same."""
     rig = Rig(wechat)

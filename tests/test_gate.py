@@ -140,7 +140,7 @@ async def test_pause_lasts_until_the_next_wall_minute():
     """A path met by the minute limit at second 40 of the minute opens 20 s later."""
     gate = new_gate(5)
     await gate.enter("/a")
-    assert gate.pause("/a", admitted_at=clock()) == 20
+    assert gate.pause("/a", sent_at=clock()) == 20
     gate.leave()
     began = clock()
     await gate.enter("/a")
@@ -152,14 +152,14 @@ async def test_pause_lasts_a_whole_minute_when_the_minute_has_just_begun():
     gate = new_gate(5)
     await asyncio.sleep(20)
     await gate.enter("/a")
-    assert gate.pause("/a", admitted_at=clock()) == MINUTE
+    assert gate.pause("/a", sent_at=clock()) == MINUTE
 
 
 async def test_pause_stops_everybody_on_that_path_and_nobody_on_others(settle):
     """The path is closed for all; other paths go on at once."""
     gate = new_gate(50)
     await gate.enter("/a")
-    gate.pause("/a", admitted_at=clock())
+    gate.pause("/a", sent_at=clock())
     tasks = await start(*(gate.enter("/a") for _ in range(10)), settle=settle)
     assert not any(task.done() for task in tasks)
     began = clock()
@@ -174,7 +174,7 @@ async def test_paused_path_holds_no_slot(settle):
     """Those who wait for a paused path leave every slot to others."""
     gate = new_gate(2)
     await gate.enter("/a")
-    gate.pause("/a", admitted_at=clock())
+    gate.pause("/a", sent_at=clock())
     gate.leave()
     tasks = await start(*(gate.enter("/a") for _ in range(10)), settle=settle)
     assert gate.try_enter("/b")
@@ -188,10 +188,10 @@ async def test_pause_also_stops_those_who_wait_for_a_slot(settle):
     """Who was past the path but had no slot yet does not slip through a pause, and gives the slot back."""
     gate = new_gate()
     await gate.enter("/a")
-    admitted_at = clock()
+    sent_at = clock()
     (late,) = await start(gate.enter("/a"), settle=settle)
     gate.leave()
-    gate.pause("/a", admitted_at=admitted_at)
+    gate.pause("/a", sent_at=sent_at)
     await settle()
     assert not late.done()
     assert gate.try_enter("/b")
@@ -201,21 +201,37 @@ async def test_pause_also_stops_those_who_wait_for_a_slot(settle):
     assert clock() - began == pytest.approx(20)
 
 
-async def test_second_limit_is_ignored_when_that_call_was_admitted_before_the_pause():
+async def test_second_limit_is_ignored_when_that_call_was_sent_before_the_pause():
     """The 45011 of a call that was under way when the path closed changes nothing."""
     gate = new_gate(5)
     await gate.enter("/a")
     await gate.enter("/a")
-    admitted_at = clock()
+    sent_at = clock()
     await asyncio.sleep(1)
-    assert gate.pause("/a", admitted_at=admitted_at) == 19
+    assert gate.pause("/a", sent_at=sent_at) == 19
     await asyncio.sleep(25)
     await gate.enter("/a")
-    assert gate.pause("/a", admitted_at=admitted_at) is None
+    assert gate.pause("/a", sent_at=sent_at) is None
     began = clock()
     gate._paths["/a"].allowance = 100
     await gate.enter("/a")
     assert clock() == began
+
+
+async def test_limit_counts_when_the_minute_turned_after_that_call_was_sent():
+    """A path that was never paused is paused by a call of the minute before, and at the pace of that minute."""
+    gate = new_gate(100)
+    await gate.enter("/a")
+    await asyncio.sleep(59.9)
+    for _ in range(39):
+        await gate.enter("/a")
+    sent_at = clock()
+    await asyncio.sleep(0.3)
+    await gate.enter("/a")
+    assert gate.pause("/a", sent_at=sent_at) == pytest.approx(19.8)
+    assert not gate.try_enter("/a")
+    await asyncio.sleep(19.9)
+    assert [gate.try_enter("/a") for _ in range(11)] == [True] * 10 + [False]
 
 
 async def test_path_opens_slowly_and_doubles_with_each_clean_minute():
@@ -223,7 +239,7 @@ async def test_path_opens_slowly_and_doubles_with_each_clean_minute():
     gate = new_gate(1000)
     for _ in range(40):
         await gate.enter("/a")
-    gate.pause("/a", admitted_at=clock())
+    gate.pause("/a", sent_at=clock())
     opens_at = clock() + 20
     minutes = [0] * 4
 
@@ -242,10 +258,10 @@ async def test_pace_is_cut_again_when_the_limit_comes_back():
     gate = new_gate(1000)
     for _ in range(80):
         await gate.enter("/a")
-    gate.pause("/a", admitted_at=clock())
+    gate.pause("/a", sent_at=clock())
     for _ in range(20):
         await gate.enter("/a")
-    assert gate.pause("/a", admitted_at=clock()) == pytest.approx(60)
+    assert gate.pause("/a", sent_at=clock()) == pytest.approx(60)
     began = clock()
     for _ in range(6):
         await gate.enter("/a")
@@ -259,7 +275,7 @@ async def test_pace_counts_the_minute_before_when_the_limit_comes_early_in_a_min
         await gate.enter("/a")
     await asyncio.sleep(61)
     await gate.enter("/a")
-    gate.pause("/a", admitted_at=clock())
+    gate.pause("/a", sent_at=clock())
     await gate.enter("/a")
     began = clock()
     for _ in range(9):
@@ -271,7 +287,7 @@ async def test_path_admits_at_least_one_call_in_a_minute():
     """Even where a single call met the limit, the path does not stay shut."""
     gate = new_gate(5)
     await gate.enter("/a")
-    gate.pause("/a", admitted_at=clock())
+    gate.pause("/a", sent_at=clock())
     began = clock()
     await gate.enter("/a")
     await gate.enter("/a")
@@ -282,7 +298,7 @@ async def test_pace_is_free_again_after_quiet_hours():
     """Minutes without calls are clean too."""
     gate = new_gate(2000)
     await gate.enter("/a")
-    gate.pause("/a", admitted_at=clock())
+    gate.pause("/a", sent_at=clock())
     await asyncio.sleep(20 + 10 * MINUTE)
     began = clock()
     for _ in range(1000):
@@ -294,7 +310,7 @@ async def test_path_opens_in_the_order_of_asking(settle):
     """Those who waited out a pause pass first come, first served."""
     gate = new_gate(100)
     await gate.enter("/a")
-    gate.pause("/a", admitted_at=clock())
+    gate.pause("/a", sent_at=clock())
     order = []
 
     async def visit(name):
@@ -310,7 +326,7 @@ async def test_next_takes_over_when_the_one_at_the_head_of_a_path_is_cancelled(s
     gate = new_gate(100)
     for _ in range(40):
         await gate.enter("/a")
-    gate.pause("/a", admitted_at=clock())
+    gate.pause("/a", sent_at=clock())
     began = clock()
     tasks = await start(*(gate.enter("/a") for _ in range(4)), settle=settle)
     tasks[2].cancel()
@@ -323,7 +339,7 @@ async def test_close_ends_every_wait(settle):
     """Waiting for a slot, for a path (first or not in its queue) and in a rest: all get SessionClosed."""
     gate = new_gate()
     await gate.enter("/a")
-    gate.pause("/a", admitted_at=clock())
+    gate.pause("/a", sent_at=clock())
     tasks = await start(
         gate.enter("/a"), gate.enter("/a"), gate.enter("/b"), gate.enter("/c"), gate.rest(1000), settle=settle
     )
@@ -417,7 +433,7 @@ async def test_cancelled_call_gives_its_place_in_the_minute_back(settle):
     """After a minute limit one call passes; if it is cancelled while it waits for a slot, the next one passes."""
     gate = new_gate()
     await gate.enter("/a")
-    gate.pause("/a", admitted_at=clock())
+    gate.pause("/a", sent_at=clock())
     first, second = await start(gate.enter("/a"), gate.enter("/a"), settle=settle)
     await asyncio.sleep(21)
     first.cancel()
@@ -432,10 +448,10 @@ async def test_call_cancelled_after_its_minute_gives_nothing_back(settle):
     """A place in a minute that is over helps nobody."""
     gate = new_gate()
     await gate.enter("/a")
-    gate.pause("/a", admitted_at=clock())
+    gate.pause("/a", sent_at=clock())
     (late,) = await start(gate.enter("/a"), settle=settle)
     await asyncio.sleep(2 * MINUTE)
-    gate.pause("/a", admitted_at=clock())
+    gate.pause("/a", sent_at=clock())
     late.cancel()
     await settle()
     assert gate._paths["/a"].admitted == 0

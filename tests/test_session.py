@@ -617,15 +617,67 @@ async def test_view_with_may_send_withholds_its_own_calls_alone(new_session, wec
     """A view, and the views made of it, ask before they send; the session and the token fetch do not."""
     async with new_session() as session:
         view = session.with_options(may_send=lambda: False)
-        for each in (view, view.with_options(retry=NO_RETRY)):
+        for each in (view, view.with_options(retry=NO_RETRY), view.with_options(may_send=lambda: True)):
             with pytest.raises(Withheld):
                 await each.call(READ, {})
-        assert await view.with_options(may_send=lambda: True).call(READ, {}) == Done()
         assert await session.call(READ, {}) == Done()
-    assert (len(wechat.sent_to(READ.path)), wechat.fetches) == (2, 1)
+    assert (len(wechat.sent_to(READ.path)), wechat.fetches) == (1, 1)
 
 
-@pytest.mark.parametrize("may_send", [True, "yes", asyncio.sleep])
+@pytest.mark.parametrize(
+    ("says", "asked"),
+    [((True, True), ["outer", "inner"]), ((True, "no"), ["outer", "inner"]), (("yes", True), ["outer"])],
+)
+async def test_view_of_a_view_asks_both(new_session, wechat, says, asked):
+    """The outer view is asked first; the call is sent when both say True, and nothing else will do."""
+    heard = []
+
+    def say(name, word):
+        return lambda: heard.append(name) or word
+
+    async with new_session() as session:
+        outer = session.with_options(may_send=say("outer", says[0]))
+        view = outer.with_options(may_send=say("inner", says[1]))
+        if says == (True, True):
+            assert await view.call(READ, {}) == Done()
+        else:
+            with pytest.raises(Withheld):
+                await view.call(READ, {})
+    assert heard == asked
+
+
+class Empty:
+    """A callable that is as false as an empty list."""
+
+    def __len__(self):
+        return 0
+
+    def __call__(self):
+        return False
+
+
+async def test_may_send_that_looks_empty_is_asked(new_session):
+    """What an object is worth as a truth is not what it answers."""
+    async with new_session() as session:
+        view = session.with_options(may_send=Empty())
+        with pytest.raises(Withheld):
+            await view.with_options(may_send=lambda: True).call(READ, {})
+
+
+class Awaited:
+    """An object whose call must be awaited."""
+
+    async def __call__(self, *_):
+        return False
+
+
+def test_hook_that_must_be_awaited_is_refused_as_an_object_too(new_session):
+    """Nobody would await it."""
+    with pytest.raises(InvalidArgument, match="hooks"):
+        new_session(hooks=[Awaited()])
+
+
+@pytest.mark.parametrize("may_send", [True, "yes", asyncio.sleep, Awaited()])
 def test_may_send_must_be_a_plain_callable(new_session, may_send):
     """What would always be true without being asked is refused."""
     with pytest.raises(InvalidArgument, match="may_send"):

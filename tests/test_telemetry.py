@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest import mock
 
 import attrs
 import pytest
@@ -217,13 +218,44 @@ async def test_a_watched_session_is_not_kept_alive(new_session):
     session = new_session()
     watched.add(session)
     async with session:
-        assert [appid for appid, _ in watched.read()] == [session.component_appid]
-    assert [*watched.read()] == []
+        assert [*watched.read()] == [session.component_appid]
+    assert watched.read() == {}
     del session
     gc.collect()
-    assert [*watched.read()] == []
+    assert watched.read() == {}
     watched.add(new_session())
     assert len(watched._sessions) == 1
+
+
+def test_a_gauge_makes_one_value_of_several_sessions():
+    """Calls add up; of the tokens the oldest and the one that expires first count, and the lowest quota."""
+    calls = {"calls_under_way": 1, "calls_waiting": 2, "calls_paused": 3, "token_waiters": 4}
+    one = wxtcb.Stats(**calls, token_age=50, token_left=7150, retry_quota=500)
+    two = wxtcb.Stats(**calls, token_age=80, token_left=7120, retry_quota=5)
+    none = wxtcb.Stats(**calls, token_age=None, token_left=None, retry_quota=500)
+    assert [gauge.value([one, two, none]) for gauge in GAUGES] == [3, 6, 9, 80, 7120, 12, 5]
+    assert [gauge.value([none]) for gauge in GAUGES] == [1, 2, 3, None, None, 4, 500]
+
+
+async def test_a_session_that_is_watched_twice_is_read_once(new_session):
+    """A hook may be listed twice, or be told of the session by hand as well."""
+    watched = Watched()
+    async with new_session() as session, new_session() as other:
+        for each in (session, other, session):
+            watched.add(each)
+        assert watched.read() == {session.component_appid: [other.stats(), session.stats()]}
+
+
+@pytest.mark.virtual_time
+async def test_a_mock_is_a_hook_like_any_function(new_session, wechat):
+    """It has every attribute, `bind` and `watch` too, and gets the events itself all the same."""
+    wechat.usual[LIST] = {"info_list": []}
+    hook = mock.Mock()
+    async with new_session(hooks=[hook]) as session:
+        await environment.describe_envs(session)
+    heard = [type(call.args[0]).__name__ for call in hook.call_args_list]
+    assert heard == ["CallStarted", "TokenRenewed", "CallFinished"]
+    assert hook.mock_calls == hook.call_args_list
 
 
 @pytest.mark.virtual_time

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -25,6 +27,8 @@ from wxtcb.api import environment
 from wxtcb.sandbox import Sandbox
 from wxtcb.telemetry import OpenTelemetryHook, sentry_filter, url_filter
 
+DOCS = (Path(__file__).parent.parent / "docs" / "telemetry.md").read_text(encoding="utf-8")
+NAMES = re.findall(r"`(\w+)`", DOCS[DOCS.index("Both hide the values") :].partition(", in capitals")[0])
 SECRET = "s3cr3t-v4lue_0123456789"
 TOKENS = [
     f"POST https://api.weixin.qq.com/a?access_token={SECRET}",
@@ -285,7 +289,7 @@ def test_a_secret_in_quotes_is_hidden_whole(text, hidden):
         "token 8 fetched (advisory) in 0.25 s",
         "https://api.weixin.qq.com/componenttcb/createenv?action=query",
         "no token",
-        "tokens=5",
+        "tokenizer=5",
     ],
 )
 def test_a_text_without_a_secret_stays_as_it_is(text):
@@ -319,6 +323,48 @@ def test_the_url_filter_takes_out_credentials_of_the_host():
     assert url_filter(URL("https://user:pass@a.example/b?access_token=c&d=e")) == (
         "https://a.example/b?access_token=***&d=e"
     )
+
+
+@pytest.mark.parametrize("mark", [",", ";", ")", "'", "<", '"', "]", "}", "/", "?", ":", "=", " ", "+", "%26"])
+def test_a_value_in_a_url_ends_at_the_next_one_only(mark):
+    """No other mark ends it, so nothing of it stays."""
+    url = URL(f"https://a.example/b?access_token=a{mark}{SECRET}&d=e#f", encoded=mark == "%26")
+    assert url_filter(url) == "https://a.example/b?access_token=***&d=e#f"
+
+
+def test_a_value_in_a_fragment_is_hidden():
+    """Some put their token there."""
+    assert url_filter(URL(f"https://a.example/b#access_token={SECRET}")) == "https://a.example/b#access_token=***"
+
+
+@pytest.mark.parametrize("text", ["GET https://b.example/?x=1&access_token=a{},{}&y", "access_token=a;{},{}&y=2"])
+def test_a_value_in_a_query_that_a_text_holds_is_hidden_whole(text):
+    """Commas and brackets do not end it there either."""
+    hidden = sentry_filter(text.format(")", SECRET), {})
+    assert hidden == text.replace("a{},{}", "***").replace("a;{},{}", "***")
+
+
+def test_a_credential_behind_its_scheme_is_hidden():
+    """The scheme is hidden with it."""
+    text = f"Authorization: Bearer {SECRET} and more"
+    assert sentry_filter(text, {}) == "Authorization: *** and more"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_that_the_documentation_lists_is_hidden(name):
+    """In URLs, in texts and as names of values, in capitals too, and at the end of a longer name."""
+    for each in (name, name.upper(), f"component_{name}"):
+        assert url_filter(URL(f"https://a.example/?{each}={SECRET}")) == f"https://a.example/?{each}=***"
+        assert sentry_filter(f"with {each}: {SECRET}", {}) == f"with {each}: ***"
+        assert sentry_filter({each: [SECRET]}, {}) == {each: "***"}
+
+
+@pytest.mark.parametrize("encoded", ["%3D", "%253D", "%25253d"])
+def test_a_quoted_equals_sign_is_one(encoded):
+    """A URL in a URL in a URL holds its token as well."""
+    text = f"next=b%3Faccess_token{encoded}{SECRET}"
+    assert sentry_filter(text, {}) == f"next=b%3Faccess_token{encoded}***"
+    assert url_filter(URL(f"https://a.example/?{text}", encoded=True)).endswith(f"access_token{encoded}***")
 
 
 def test_the_url_filter_leaves_other_urls_alone():

@@ -273,6 +273,22 @@ async def test_sessions_are_told_apart_by_their_appid(new_session, rig, wechat):
     ]
 
 
+async def test_sessions_of_one_appid_share_their_gauges(new_session, rig, wechat):
+    """No session hides another: each gauge has one value, made of both."""
+    wechat.usual[LIST] = wechat.after(5, {"info_list": []})
+    async with (
+        new_session(hooks=[rig.hook]) as one,
+        new_session(hooks=[rig.hook]) as two,
+        asyncio.TaskGroup() as group,
+    ):
+        for each in (one, two):
+            group.create_task(environment.describe_envs(each))
+        await asyncio.sleep(1)
+        figures = rig.figures()
+        assert [point.value for point in figures["wxtcb.calls.under_way"]] == [2]
+        assert [point.value for point in figures["wxtcb.retry_quota"]] == [500]
+
+
 async def test_the_hook_keeps_no_session_alive(new_session, rig):
     """A session that was dropped is collected, though its hook lives on."""
     async with new_session(hooks=[rig.hook]):

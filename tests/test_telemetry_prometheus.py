@@ -74,6 +74,26 @@ async def test_gauges_are_read_off_the_open_sessions(new_session, session, regis
     assert registry.get_sample_value("wxtcb_token_age_seconds", {"component_appid": APPID}) is None
 
 
+async def test_sessions_of_one_appid_share_their_gauges(new_session, session, registry, hook):
+    """Prometheus refuses a page with one sample twice, so each stands there once."""
+    async with session, new_session(hooks=[hook]):
+        await environment.describe_envs(session)
+        await asyncio.sleep(50)
+        page = prometheus_client.generate_latest(registry).decode()
+    gauges = [line for line in page.splitlines() if line.startswith(("wxtcb_token_age_seconds{", "wxtcb_retry_quota{"))]
+    of_both = f'{{component_appid="{APPID}"}}'
+    assert gauges == [f"wxtcb_token_age_seconds{of_both} 50.0", f"wxtcb_retry_quota{of_both} 500.0"]
+
+
+async def test_a_hook_of_a_view_has_gauges_when_it_is_told_of_the_session(new_session, registry, hook):
+    """A view is not watched; its session can be."""
+    async with new_session() as session:
+        session.with_options(hooks=[hook])
+        assert registry.get_sample_value("wxtcb_retry_quota", {"component_appid": APPID}) is None
+        hook.watch(session)
+        assert registry.get_sample_value("wxtcb_retry_quota", {"component_appid": APPID}) == 500
+
+
 async def test_the_page_shows_nothing_of_the_caller_or_the_credentials(session, registry, wechat):
     """No alias, no token, no secret and no ticket, whatever happens."""
     wechat.play(CREATE, -1, 42001, {"errcode": 40097, "errmsg": "T0KEN-2 is odd"})

@@ -209,13 +209,11 @@ class DirectTransport:
         await self._connector.close()
 
     async def _ask(self, request: Request, attempt: _Attempt) -> Outcome:
-        head, body = self._heads.of(request), request.body.data
         protocol, transport = await self._connect(attempt)
         if request.is_withheld():
             attempt.keep_connection()
             return HeldBack()
-        attempt.sent = True
-        transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+        self._write(request, attempt, transport)
         message, attempt.stream = await protocol.read()
         while 100 <= message.code < 200 and message.code != 101:
             message, attempt.stream = await protocol.read()
@@ -226,11 +224,18 @@ class DirectTransport:
         attempt.keep_connection()
         return Answer(message.code, reply)
 
+    def _write(self, request: Request, attempt: _Attempt, transport: asyncio.Transport) -> None:
+        """Send all; the bytes, which hold the token, stand in no frame that runs code of the caller's."""
+        head, body = self._heads.of(request), request.body.data
+        attempt.sent = True
+        transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+
     async def _connect(self, attempt: _Attempt) -> tuple[ResponseHandler, asyncio.Transport]:
         """Take a connection that is open, and on which nothing has come that nobody asked for."""
         for _ in range(MOST_SPOILT):
             connection = await self._connector.connect(self._origin, [], self._limits)
             attempt.connection = connection
+            await asyncio.sleep(0)  # a close that has arrived is heard of in the loop's next turn
             attempt.check()
             protocol, transport = connection.protocol, connection.transport
             if protocol is not None and transport is not None and protocol.is_connected() and not protocol.should_close:

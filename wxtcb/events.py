@@ -304,7 +304,8 @@ def introduce(session: Observed, hooks: Iterable[Hook]) -> None:
 
 
 def _serves_sessions(hook: Hook) -> TypeGuard[SessionHook]:
-    return hasattr(hook, "bind") and hasattr(hook, "watch")  # isinstance of a protocol takes longer than a call may
+    kind = type(hook)  # a Mock has every attribute, its type has not
+    return hasattr(kind, "bind") and hasattr(kind, "watch")  # isinstance of a protocol takes longer than a call may
 
 
 def _report(hook: Hook, error: Exception) -> None:

@@ -165,7 +165,7 @@ class Exchange:
         except WxtcbError as caught:
             error = caught
             raise
-        except asyncio.CancelledError:
+        except BaseException:
             cancelled = True
             raise
         finally:
@@ -255,7 +255,7 @@ class Exchange:
         self._tell_of_resend(call, error, Cause.TOKEN_DEAD)
 
     def _pause(self, call: _Call[R], error: WxtcbError) -> None:
-        seconds = self.gate.pause(call.endpoint.path, admitted_at=call.sent_at)
+        seconds = self.gate.pause(call.endpoint.path, sent_at=call.sent_at)
         if seconds is not None:
             call.observers.emit(PathPaused(call.endpoint.path, seconds))
         self._tell_of_resend(call, error, Cause.MINUTE_LIMIT)

@@ -8,6 +8,7 @@ no slot.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,7 @@ class _Path:
     """The minutes of one path: the present one began at `opens_at` (or will), and admits `allowance` calls."""
 
     opens_at: float
+    paused_until: float = -math.inf
     allowance: int = _NO_LIMIT
     admitted: int = 0
     admitted_before: int = 0
@@ -57,7 +59,7 @@ class _Path:
 
     def close(self, opens_at: float) -> None:
         self.allowance = max(1, max(self.admitted, self.admitted_before) // 4)
-        self.opens_at = opens_at
+        self.opens_at = self.paused_until = opens_at
         self.admitted = self.admitted_before = 0
 
 
@@ -129,13 +131,13 @@ class Gate:
                 return
         self._free += 1
 
-    def pause(self, path: str, *, admitted_at: float) -> float | None:
-        """Close *path* until the next minute, because a call admitted at *admitted_at* met the minute limit.
+    def pause(self, path: str, *, sent_at: float) -> float | None:
+        """Close *path* until the next minute, because a call sent at *sent_at* met the minute limit.
 
-        Returns the seconds, or None where the path was closed after that call was admitted.
+        Returns the seconds, or None where the path was closed after that call was sent.
         """
         state = self._paths[path]
-        if admitted_at < state.opens_at:
+        if sent_at < state.paused_until:
             return None
         seconds = MINUTE - self.wall() % MINUTE
         state.close(self.now() + seconds)

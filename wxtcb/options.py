@@ -70,13 +70,24 @@ def as_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
     if not isinstance(hooks, Iterable):
         raise InvalidArgument(f"hooks must be a list of callables, not {type(hooks).__name__}")
     kept = tuple(hooks)
-    if not all(callable(hook) and not inspect.iscoroutinefunction(hook) for hook in kept):
+    if not all(callable(hook) and not _is_awaited(hook) for hook in kept):
         raise InvalidArgument("hooks must be a list of callables, none of them a coroutine function")
     return kept
 
 
 def as_asker(may_send: Callable[[], bool] | None) -> Callable[[], bool] | None:
     """Refuse what cannot be called, and what would have to be awaited."""
-    if may_send is not None and (not callable(may_send) or inspect.iscoroutinefunction(may_send)):
+    if may_send is not None and (not callable(may_send) or _is_awaited(may_send)):
         raise InvalidArgument("may_send must be a callable that returns a bool, and no coroutine function")
     return may_send
+
+
+def both_agree(outer: Callable[[], bool] | None, inner: Callable[[], bool] | None) -> Callable[[], bool] | None:
+    """Return what says yes when both do, asking *outer* first."""
+    if outer is None or inner is None:
+        return inner if outer is None else outer
+    return lambda: outer() is True and inner() is True
+
+
+def _is_awaited(function: Callable[..., object]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)

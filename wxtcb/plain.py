@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import ssl as tls
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import attrs
@@ -15,6 +15,7 @@ from yarl import URL
 from wxtcb.transport import (
     HEADERS,
     Answer,
+    Failure,
     HeldBack,
     Outcome,
     Prepared,
@@ -33,29 +34,41 @@ if TYPE_CHECKING:
     from wxtcb.secret import Secret
 
 
+UNASKED: Final = Failure("the connection carried a reply that nobody asked for", sent=False)
+
+
 class _Refusal(Exception):
     """Keeps a body from leaving."""
 
 
 class _TrackedBody(Payload):
-    """The body of a request, which knows whether it began to leave; one that is withheld does not."""
+    """The body of a request, which knows whether it began to leave; one that is withheld does not.
+
+    `wanted`: a request was made of it, as by aiohttp and not by a mock in its place.
+    """
 
     _value: bytes
     _autoclose = True
 
     def __init__(self, request: Request) -> None:
         super().__init__(request.body.data, content_type=HEADERS["Content-Type"])
-        self._size = len(request.body.data)
         self._request = request
+        self.wanted = False
         self.left = False
         self.withheld = False
+
+    @property
+    def size(self) -> int:
+        self.wanted = True
+        return len(self._value)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return self._value.decode(encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
+        await asyncio.sleep(0)  # so that no frame which holds the URL is below the question
         self.withheld = self._request.is_withheld()
-        if self.withheld:
+        if self.withheld or _is_spoilt(writer):
             raise _Refusal
         self.left = True
         await writer.write(self._value)
@@ -115,6 +128,9 @@ class AiohttpTransport:
                 proxy=self.proxy.reveal() if self.proxy else None,
                 ssl=self.ssl or True,
             )
+            if body.wanted and not body.left:
+                response.close()
+                return HeldBack() if body.withheld else UNASKED
             return await _read(response)
         except asyncio.CancelledError as error:
             return explain_cancelled(error, sent=body.left, closed=self.http.closed)
@@ -124,6 +140,11 @@ class AiohttpTransport:
     async def aclose(self) -> None:
         if self.owned:
             await self.http.close()
+
+
+def _is_spoilt(writer: AbstractStreamWriter) -> bool:
+    """Tell whether something has come on the connection before anything was asked on it."""
+    return bool(getattr(getattr(writer, "protocol", None), "should_close", False))
 
 
 async def _read(response: aiohttp.ClientResponse) -> Answer | TooLarge:

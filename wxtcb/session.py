@@ -34,6 +34,7 @@ from wxtcb.options import (
     as_secret,
     as_store,
     as_ticket_source,
+    both_agree,
     check_partial,
 )
 from wxtcb.retry import RetryPolicy
@@ -151,7 +152,8 @@ class Session:
         """Return a view with other options on the same connections and token; it cannot be entered or closed.
 
         Its calls are told to *hooks* besides those of the session; renewals of the token are not. *may_send* is asked
-        right before each of its requests would leave, those of later attempts too; False ends the call with `Withheld`.
+        right before each of its requests would leave, those of later attempts too; whatever is not True ends the call
+        with `Withheld`. In a view of a view both are asked, the outer one first, and both must say yes.
         """
         view = copy.copy(self)
         more = as_hooks(hooks)
@@ -160,7 +162,7 @@ class Session:
             "partial": _checked("partial", self, partial),
             "hooks": (*self.hooks, *more),
             "_observers": self._observers.with_hooks(Observers.of(self, more).hooks),
-            "_may_send": as_asker(may_send) or self._may_send,
+            "_may_send": both_agree(self._may_send, as_asker(may_send)),
             "_is_view": True,
         }
         for name, value in changed.items():

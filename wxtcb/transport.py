@@ -54,7 +54,7 @@ class Timeout:
 class Request:
     """One attempt to be made; its repr shows no secret.
 
-    A transport asks `may_send` right before the first byte leaves, and sends nothing if the answer is False.
+    A transport asks `may_send` right before the first byte leaves, and sends nothing unless the answer is True.
     """
 
     path: str
@@ -66,7 +66,7 @@ class Request:
     def is_withheld(self) -> bool:
         """Ask `may_send`. One that raises withholds the request; the loop's exception handler is told why."""
         try:
-            return self.may_send is not None and not self.may_send()
+            return self.may_send is not None and self.may_send() is not True
         except Exception as error:
             context = {"message": "may_send raised, so nothing was sent", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)

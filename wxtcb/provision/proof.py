@@ -68,8 +68,9 @@ class Proof:
 
     def _distrust(self, missing: tuple[str, ...], now: float) -> Move | None:
         self._looks = 0
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        self.reason = f"the looks since then did not show environment {missing[0]}{more}, which should be there"
+        first, *others = missing
+        more = f" and {len(others)} more" if others else ""
+        self.reason = f"the looks since then did not show environment {first}{more}, which should be there"
         return self.overdue(now)
 
     def _decide(self, verdict: Verdict) -> Move:

@@ -15,14 +15,17 @@ E = TypeVar("E")
 
 HIDDEN: Final = "***"
 DEEPEST: Final = 32
-_NAME: Final = r"(?:token|secret|ticket|password|aes_?key)"
+_NAME: Final = r"(?:tokens?|secret(?:_?key)?|ticket|password|pwd|aes_?key|authorization)"
+_IS: Final = r"(?:=|%(?:25)*3D)"
 _SECRET_NAME: Final = re.compile(_NAME + "$", re.IGNORECASE)
+_VALUE_IN_URL: Final = re.compile(rf"({_NAME}{_IS})[^&#\s]+", re.IGNORECASE)
+_VALUE_IN_QUERY: Final = re.compile(rf"((?:\A|[?&])[^?&=#\s\"']*{_NAME}{_IS})[^&#\s\"'<>\\]+", re.IGNORECASE)
 _SECRET_VALUE: Final = re.compile(
     rf"""
-    ({_NAME} \\* ["']? \s* (?: = | : | %3D) \s*)
+    ({_NAME} \\* ["']? \s* (?: {_IS} | : ) \s*)
     (?: (["']) (?: \\. | (?!\2) .)*           # in quotes: up to the same quote
     |   (\\+ ["']) .*? (?= \3 | \Z)           # in quotes of a quoted text
-    |   [^\s"'&<>,;)}}\]\\]+ )
+    |   (?: (?: bearer | basic ) \s+)? [^\s"'&<>,;)}}\]\\]+ )
     """,
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
@@ -31,21 +34,22 @@ _TICKET: Final = re.compile(r"ticket@@@[\w-]+")
 
 def url_filter(url: URL) -> str:
     """Return *url* as text without its secrets: ``AioHttpClientInstrumentor().instrument(url_filter=url_filter)``."""
-    return _blot(str(url.with_user(None)))
+    return _blot(_VALUE_IN_URL.sub(rf"\1{HIDDEN}", str(url.with_user(None))))
 
 
 def sentry_filter(event: E, _hint: object, /) -> E:
     """Return a Sentry event, transaction, span or breadcrumb without the platform's secrets.
 
     Give it to ``sentry_sdk.init`` as `before_send`, `before_send_transaction` and `before_breadcrumb`, and where spans
-    are streamed as `before_send_span`. Hidden are the
-    values of all names that end in token, secret, ticket, password or aeskey, as local variables, fields, and in texts
-    where ``=`` or ``:`` follows, and everything that looks like a ticket.
+    are streamed as `before_send_span`. Hidden are the values of all names that end in token, tokens, secret,
+    secret_key, ticket, password, pwd, aeskey or authorization, as local variables, fields, and in texts where ``=`` or
+    ``:`` follows, and everything that looks like a ticket.
     """
     return cast("E", _scrub(event, DEEPEST))
 
 
 def _blot(text: str) -> str:
+    text = _VALUE_IN_QUERY.sub(rf"\1{HIDDEN}", text)
     return _TICKET.sub(HIDDEN, _SECRET_VALUE.sub(_hide, text))
 
 

@@ -7,7 +7,8 @@ token.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import attrs
@@ -43,12 +44,18 @@ class Counter:
 
 @attrs.frozen
 class Gauge:
-    """What is read off a session at any moment; a reading of None is left out."""
+    """What is read off sessions at any moment; `fold` makes one value of those of one component_appid."""
 
     name: str
     unit: str
     help: str
     read: Callable[[Stats], float | None]
+    fold: Callable[[list[float]], float] = sum
+
+    def value(self, stats: Iterable[Stats]) -> float | None:
+        """Return the value for sessions of one component_appid; None if none of them has a reading."""
+        readings = [reading for each in stats if (reading := self.read(each)) is not None]
+        return self.fold(readings) if readings else None
 
 
 RETRIES: Final = Counter("retries", "{retry}", "Attempts that failed and were made again", ("endpoint", "cause"))
@@ -64,10 +71,10 @@ GAUGES: Final = (
     Gauge("calls.under_way", "{call}", "Calls that hold a slot", lambda stats: stats.calls_under_way),
     Gauge("calls.waiting", "{call}", "Calls that wait for a slot", lambda stats: stats.calls_waiting),
     Gauge("calls.paused", "{call}", "Calls that wait for a paused path", lambda stats: stats.calls_paused),
-    Gauge("token.age", "s", "Age of the token", lambda stats: stats.token_age),
-    Gauge("token.left", "s", "Time until the token expires", lambda stats: stats.token_left),
+    Gauge("token.age", "s", "Age of the token", lambda stats: stats.token_age, max),
+    Gauge("token.left", "s", "Time until the token expires", lambda stats: stats.token_left, min),
     Gauge("token.waiters", "{call}", "Calls that wait for a token", lambda stats: stats.token_waiters),
-    Gauge("retry_quota", "{unit}", "What retries may still draw", lambda stats: stats.retry_quota),
+    Gauge("retry_quota", "{unit}", "What retries may still draw", lambda stats: stats.retry_quota, min),
 )
 
 
@@ -99,11 +106,12 @@ class Watched:
     _sessions: tuple[weakref.ref[Observed], ...] = ()
 
     def add(self, session: Observed) -> None:
-        living = [each for each in self._sessions if each() is not None]
-        self._sessions = (*living, weakref.ref(session))
+        others = [each for each in self._sessions if (other := each()) is not None and other is not session]
+        self._sessions = (*others, weakref.ref(session))
 
-    def read(self) -> Iterator[tuple[str, Stats]]:
-        """Give the component_appid and the stats of each."""
+    def read(self) -> Mapping[str, list[Stats]]:
+        """Return the stats of all by component_appid."""
+        found: defaultdict[str, list[Stats]] = defaultdict(list)
         for each in self._sessions:
             session = each()
             if session is None:
@@ -112,4 +120,5 @@ class Watched:
                 stats = session.stats()
             except SessionClosed:
                 continue
-            yield session.component_appid, stats
+            found[session.component_appid].append(stats)
+        return found

@@ -20,11 +20,10 @@ from wxtcb.events import (
     Hook,
     Observed,
     RenewalFailed,
-    Stats,
     TokenRenewed,
     facts,
 )
-from wxtcb.telemetry.measures import BUCKETS, COUNTERS, DURATION, GAUGES, Counter, Watched, count
+from wxtcb.telemetry.measures import BUCKETS, COUNTERS, DURATION, GAUGES, Counter, Gauge, Watched, count
 
 Attributes: TypeAlias = dict[str, str | int | float | bool]
 
@@ -142,7 +141,8 @@ class OpenTelemetryHook:
     A call's span is a child of the span that is current where the call is made, and is itself current until the call
     ends, so that spans of an instrumented aiohttp session become its children. Give one hook to all sessions of a
     process: their spans and figures carry the ``wxtcb.component_appid``. The gauges are read off the sessions that are
-    open, of which the hook keeps none alive. The providers default to the global ones; without an SDK nothing is kept.
+    open, together where they share an appid; the hook keeps none alive. The providers default to the global ones;
+    without an SDK nothing is kept.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class OpenTelemetryHook:
         )
         for gauge in GAUGES:
             meter.create_observable_gauge(
-                f"wxtcb.{gauge.name}", [_reader(self._watched, gauge.read)], gauge.unit, gauge.help
+                f"wxtcb.{gauge.name}", [_reader(self._watched, gauge)], gauge.unit, gauge.help
             )
         self._unbound = _Listener(self._instruments, {"rpc.system.name": "wechat"}, {})
 
@@ -183,14 +183,12 @@ def _server(base_url: str) -> Attributes:
     return {"server.address": url.host or "", "server.port": url.port or 0}
 
 
-def _reader(
-    watched: Watched, read: Callable[[Stats], float | None]
-) -> Callable[[metrics.CallbackOptions], Iterable[metrics.Observation]]:
+def _reader(watched: Watched, gauge: Gauge) -> Callable[[metrics.CallbackOptions], Iterable[metrics.Observation]]:
     """Return what OpenTelemetry calls for the values of one gauge."""
 
     def observe(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
-        for appid, stats in watched.read():
-            if (value := read(stats)) is not None:
+        for appid, stats in watched.read().items():
+            if (value := gauge.value(stats)) is not None:
                 yield metrics.Observation(value, {APPID: appid})
 
     return observe

@@ -42,11 +42,11 @@ class _Gauges(Collector):
         return [_family(gauge) for gauge in GAUGES]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        readings = [*self.watched.read()]
+        readings = self.watched.read().items()
         for gauge in GAUGES:
             family = _family(gauge)
             for appid, stats in readings:
-                if (value := gauge.read(stats)) is not None:
+                if (value := gauge.value(stats)) is not None:
                     family.add_metric([appid], value)
             yield family
 
@@ -55,7 +55,8 @@ class PrometheusHook:
     """The metrics listed in docs/telemetry.md, in *registry*.
 
     Give one hook to all sessions of a process: their figures carry the label ``component_appid``. The gauges are read
-    off the sessions that are open, of which the hook keeps none alive. A second hook in one registry is a ValueError.
+    off the sessions that are open, together where they share an appid; the hook keeps none alive. A second hook in one
+    registry is a ValueError.
     """
 
     def __init__(self, *, registry: CollectorRegistry = REGISTRY) -> None:
