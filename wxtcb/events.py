@@ -33,7 +33,8 @@ class CallStarted:
 class CallFinished:
     """A call ended, well or not (`error`), after `attempts` sends and `elapsed` seconds, all waiting included.
 
-    A call that was cancelled has no error either, but `cancelled` set.
+    A call that was cancelled, or ended by anything but a reply and an error of wxtcb's, has no error either, but
+    `cancelled` set.
     """
 
     endpoint: str

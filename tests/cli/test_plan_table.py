@@ -11,7 +11,7 @@ from rich.console import Console
 from wxtcb.api.cloudrun import Server
 from wxtcb.api.environment import EnvList
 from wxtcb.cli.plan import print_plan
-from wxtcb.provision import LATER, Action, Plan, Planned, Record, Service, ServiceState, Tenant
+from wxtcb.provision import LATER, Action, MemoryJournal, Plan, Planned, Record, Service, ServiceState, Tenant
 from wxtcb.provision.plan import Taken
 
 from .test_output import width_of
@@ -34,7 +34,7 @@ def printed(*tenants: Planned, width: int | None = None, most: int | None = None
     screen = Console(
         file=io.StringIO(), width=width or 1000, force_terminal=width is not None, markup=False, no_color=True
     )
-    print_plan(screen, Plan("wx", tenants, Taken.of(EnvList(info_list=())), 0.0), most=most)
+    print_plan(screen, Plan("wx", tenants, Taken.of(EnvList(info_list=())), 0.0, MemoryJournal()), most=most)
     return screen.file.getvalue().splitlines()
 
 

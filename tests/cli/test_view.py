@@ -10,6 +10,7 @@ from wxtcb.api.environment import EnvList
 from wxtcb.cli.view import choose_view
 from wxtcb.provision import (
     Action,
+    MemoryJournal,
     Outcome,
     Plan,
     Planned,
@@ -31,7 +32,9 @@ def bars(*events: RunEvent) -> str:
     """Return the bars of two tenants as they stand after *events*."""
     screen = Console(file=io.StringIO(), width=80, force_terminal=True, no_color=True)
     tenants = (Planned(tenant=Tenant(name), alias="x", action=Action.CREATE, steps=("environment",)) for name in NAMES)
-    view = choose_view(screen, Plan("wx", tuple(tenants), Taken.of(EnvList(info_list=())), 0.0), quiet=False)
+    view = choose_view(
+        screen, Plan("wx", tuple(tenants), Taken.of(EnvList(info_list=())), 0.0, MemoryJournal()), quiet=False
+    )
     with view.open():
         for event in events:
             view.show(event)
