@@ -274,12 +274,13 @@ class Observers:
 
     @classmethod
     def of(cls, session: Observed, hooks: Iterable[Hook]) -> Observers:
-        """Bind *hooks* to *session* where they want that."""
-        return cls(tuple(hook.bind(session) if _serves_sessions(hook) else hook for hook in hooks))
+        """Hand events to *hooks* alone, and to the log."""
+        return cls().with_hooks(session, hooks)
 
-    def with_hooks(self, hooks: tuple[Hook, ...]) -> Observers:
-        """Hand events to *hooks*, which are bound already, as well."""
-        return Observers((*self.hooks, *hooks), self.log) if hooks else self
+    def with_hooks(self, session: Observed, hooks: Iterable[Hook]) -> Observers:
+        """Hand events to *hooks* as well, bound to *session* where they want that."""
+        bound = (hook.bind(session) if _serves_sessions(hook) else hook for hook in hooks)
+        return Observers((*self.hooks, *bound), self.log)
 
     def __bool__(self) -> bool:
         """Whether anybody listens to every call."""

@@ -161,7 +161,7 @@ class Session:
             "retry": _checked("retry", self, retry),
             "partial": _checked("partial", self, partial),
             "hooks": (*self.hooks, *more),
-            "_observers": self._observers.with_hooks(Observers.of(self, more).hooks),
+            "_observers": self._observers.with_hooks(self, more),
             "_may_send": both_agree(self._may_send, as_asker(may_send)),
             "_is_view": True,
         }

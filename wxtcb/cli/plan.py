@@ -23,12 +23,10 @@ from wxtcb.provision import (
     Planned,
     Provisioner,
     Service,
-    ServiceState,
     Tenant,
     read_tenants,
 )
 
-_NOT_THERE: Final = (None, ServiceState.SENT)
 _HEADER: Final = ("", "tenant", "action", "environment", "to do")
 
 
@@ -126,9 +124,9 @@ def _errands(planned: Planned) -> Iterator[str]:
             case "ready":
                 yield "await NORMAL"
             case "share":
-                yield f"share with {sum(appid not in record.links for appid in tenant.appids)}"
+                yield f"share with {len(record.unshared(tenant.appids))}"
             case _:
-                left = (each for each in tenant.services if record.services.get(each.name) in _NOT_THERE)
+                left = (each for each in tenant.services if not record.has_service(each.name))
                 yield f"establish {', '.join(map(_service, left))}"
 
 

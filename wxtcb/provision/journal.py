@@ -58,6 +58,14 @@ class Record:
         """Whether an environment was opened under its alias, or may have been."""
         return self.env is not None or self.intent is not None
 
+    def unshared(self, appids: Iterable[str]) -> tuple[str, ...]:
+        """Return those of *appids* that the environment was not offered to."""
+        return tuple(appid for appid in appids if appid not in self.links)
+
+    def has_service(self, name: str) -> bool:
+        """Whether a service is established, as far as is known; one that was only sent is not."""
+        return self.services.get(name) in (ServiceState.DONE, ServiceState.UNCONFIRMED)
+
 
 class Journal(Protocol):
     """Keeps the records of one namespace. Provisional: the methods may still change.

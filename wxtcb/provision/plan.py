@@ -162,9 +162,8 @@ class Plan:
         """How many tenants need what, in a sentence."""
         counts = self.counts
         parts = [f"{counts[Action.CREATE]} to create", f"{counts[Action.ADOPT]} to adopt"]
-        parts += [
-            f"{counts[action]} {words}" for action, words in _STATES.items() if counts[action] or words == "ready"
-        ]
+        told = (action for action in _STATES if counts[action] or action is Action.READY)
+        parts += [f"{counts[action]} {_STATES[action]}" for action in told]
         return f"Plan: {', '.join(parts)}."
 
     def __str__(self) -> str:

@@ -139,7 +139,7 @@ class Run:
                 plan = await self._make_plan()
                 return plan, self._open_site(plan, await self._journal.bound())
             except WxtcbError as error:
-                self._spare(error, spends=True)
+                self._spare(error)
                 self._stop(str(error))
         return None
 
@@ -199,15 +199,15 @@ class Run:
 
     def _fail(self, step: Step, works: list[Work], error: WxtcbError) -> Move:
         """Hold an error against its tenants; but a quota that is used up is nobody's own, nor is a stop."""
-        if isinstance(error, Withheld) or self._spare(error, spends=step.spends):
+        if isinstance(error, Withheld) or (step.spends and self._spare(error)):
             return Move.AGAIN
         for work in works:
             self._note(work, Problem(step=step.name, message=str(error), error=error))
         return Move.OUT
 
-    def _spare(self, error: WxtcbError, *, spends: bool) -> bool:
+    def _spare(self, error: WxtcbError) -> bool:
         """Stop at a quota that is used up, and tell whether it is one."""
-        if spends and isinstance(error, QuotaExhausted):
+        if isinstance(error, QuotaExhausted):
             self._stop(str(error), back_at(error, datetime.now(UTC)))
             return True
         return False
@@ -264,7 +264,7 @@ class Run:
 
     def _heed_look(self, error: WxtcbError) -> None:
         self._heed(error)
-        self._spare(error, spends=True)
+        self._spare(error)
 
     def _end(self, work: Work) -> None:
         report = self._ledger.end(work)

@@ -26,6 +26,7 @@ from wxtcb.session import Session
 from wxtcb.sweep import Look
 
 SPARE: Final = 10.0
+CUT_OFF: Final = "cut off while its answer was awaited; it may have taken effect, and was not sent again"
 _A_MOMENT: Final = 1.0
 
 

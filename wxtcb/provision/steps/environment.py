@@ -16,7 +16,7 @@ from wxtcb.provision.looks import FRESH
 from wxtcb.provision.plan import Action
 from wxtcb.provision.proof import Proof, Verdict
 from wxtcb.provision.report import Problem
-from wxtcb.provision.site import Sending, Site
+from wxtcb.provision.site import CUT_OFF, Sending, Site
 from wxtcb.provision.spec import Tenant
 from wxtcb.provision.step import Step
 from wxtcb.provision.waiting import Move
@@ -97,7 +97,7 @@ async def _create(site: Site, work: Work, deadline: float) -> Move:
 async def _after_cancel(site: Site, work: Work, sending: Sending) -> None:
     """Keep the intent of a create that may have left, for the next look or the next run; else take it back."""
     if sending.doubt:
-        work.doubt = _unclear("cut off while its answer was awaited; it may have taken effect, and was not sent again")
+        work.doubt = _unclear(CUT_OFF)
     else:
         with anyio.CancelScope(shield=True):
             await _take_back(site, work)
@@ -111,9 +111,8 @@ def _was_answered(error: WxtcbError) -> bool:
     return isinstance(error.cause if isinstance(error, OutcomeUnknown) else error, ApiError)
 
 
-async def _take_back(site: Site, work: Work) -> Move:
+async def _take_back(site: Site, work: Work) -> None:
     await site.commit(work, attrs.evolve(work.record, intent=None))
-    return Move.AGAIN
 
 
 def _look_for(site: Site, work: Work, problem: Problem, seconds: float) -> Move:

@@ -14,7 +14,7 @@ from wxtcb.api.cloudrun import establish_cloudbaserun_server
 from wxtcb.errors import OutcomeUnknown, RequestRefused, Withheld, WxtcbError
 from wxtcb.provision.journal import Record, ServiceState
 from wxtcb.provision.report import Problem
-from wxtcb.provision.site import Sending, Site, is_doubtful
+from wxtcb.provision.site import CUT_OFF, Sending, Site, is_doubtful
 from wxtcb.provision.spec import Service, Tenant
 from wxtcb.provision.step import Step
 from wxtcb.provision.waiting import Move
@@ -25,12 +25,8 @@ _NAME: Final = "services"
 _EXISTS: Final = 40097
 
 
-def _is_there(record: Record, name: str) -> bool:
-    return record.services.get(name) in (ServiceState.DONE, ServiceState.UNCONFIRMED)
-
-
 def _wants(tenant: Tenant, record: Record, _status: str | None) -> bool:
-    return not all(_is_there(record, service.name) for service in tenant.services)
+    return not all(record.has_service(service.name) for service in tenant.services)
 
 
 async def _take(site: Site, works: Sequence[Work]) -> Move:
@@ -38,7 +34,7 @@ async def _take(site: Site, works: Sequence[Work]) -> Move:
     for service in work.planned.tenant.services:
         if site.halted:
             return Move.AGAIN
-        if not _is_there(work.record, service.name):
+        if not work.record.has_service(service.name):
             await _establish(site, work, service)
     return Move.AGAIN if site.halted and _wants(work.planned.tenant, work.record, None) else Move.ON
 
@@ -104,8 +100,7 @@ async def _cut_off(site: Site, work: Work, service: Service, sending: Sending) -
         with anyio.CancelScope(shield=True):
             await _mark(site, work, service, None)
         return
-    message = "cut off while its answer was awaited; it may have taken effect, and was not sent again"
-    site.note(work, Problem(step=_NAME, message=message, service=service.name, unknown=True))
+    site.note(work, Problem(step=_NAME, message=CUT_OFF, service=service.name, unknown=True))
 
 
 SERVICES: Final = Step(name=_NAME, title="services established", wants=_wants, take=_take)

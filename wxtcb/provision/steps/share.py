@@ -23,11 +23,11 @@ _NAME: Final = "share"
 
 
 def _left(work: Work) -> tuple[str, ...]:
-    return tuple(appid for appid in work.planned.tenant.appids if appid not in work.record.links)
+    return work.record.unshared(work.planned.tenant.appids)
 
 
 def _wants(tenant: Tenant, record: Record, _status: str | None) -> bool:
-    return any(appid not in record.links for appid in tenant.appids)
+    return bool(record.unshared(tenant.appids))
 
 
 def _joins(one: Work, other: Work) -> bool:
@@ -42,15 +42,19 @@ async def _take(site: Site, works: Sequence[Work]) -> Move:
     except Withheld:
         return Move.AGAIN
     except WxtcbError as error:
-        if len(works) == 1 or not _may_be_of_one(error):
-            for work in works:
-                _fail(site, work, error)
-            return Move.ON
+        if len(works) > 1 and _may_be_of_one(error):
+            return await _take_apart(site, works)
+        for work in works:
+            _fail(site, work, error)
     else:
         for work in works:
             await _keep(site, work, shared)
-        return Move.ON
-    for work in works:  # one that the platform does not like costs the others no more than a call
+    return Move.ON
+
+
+async def _take_apart(site: Site, works: Sequence[Work]) -> Move:
+    """Share each by itself: one that the platform does not like costs the others no more than a call."""
+    for work in works:
         await _take(site, [work])
     return Move.AGAIN if site.halted else Move.ON
 
