@@ -7,6 +7,8 @@
     ├── WrongLoop               the session belongs to another event loop or process
     ├── TicketError             no usable component_verify_ticket
     ├── TokenCeiling            the hourly ceiling of minted tokens stopped another fetch
+    ├── TokenContested          another program keeps fetching tokens of this platform
+    ├── TokenStoreError         the token store failed, or keeps something else
     ├── TransportError          no reply came; nothing was sent, or repeating is harmless
     ├── BadReply                a reply came that is not what the platform documents
     ├── OutcomeUnknown          a call that adds something was sent, and nobody knows how it ended
@@ -125,6 +127,29 @@ class TokenCeiling(WxtcbError):
             "platform and voids ours: let all of them share one token_store, or raise max_fetches_per_hour."
         )
         self.retry_after = retry_after
+
+
+class TokenContested(WxtcbError):
+    """Token after token was called "not latest": another program keeps fetching tokens of this platform.
+
+    Each of its fetches voids our token and each of ours voids its own, so ours are made ever more rarely, up to a minute
+    apart. `retry_after` says when the next one is due.
+    """
+
+    def __init__(self, times: int, retry_after: float) -> None:
+        super().__init__(
+            f"{times} component_access_tokens in a row were voided by somebody else, so another program seems to fetch "
+            f"tokens of this platform; the next is fetched in {retry_after:.0f} s. Nothing was sent. Let all programs "
+            "and processes share one token_store, or let one of them alone fetch."
+        )
+        self.retry_after = retry_after
+
+
+class TokenStoreError(WxtcbError):
+    """The token store did not answer in time, failed, or keeps what is no token record of this version."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the token store failed ({reason}). Nothing was sent. Look after the store.", reason=reason)
 
 
 class TransportError(WxtcbError):

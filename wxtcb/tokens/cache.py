@@ -18,7 +18,8 @@ from wxtcb.exchange import Token
 from wxtcb.flight import Flight
 from wxtcb.gate import MINUTE
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN, TokenSource, is_transient, place_of
-from wxtcb.tokens.stores import HOUR, TokenRecord, TokenStore
+from wxtcb.tokens.record import HOUR
+from wxtcb.tokens.stores import TokenStore
 
 PATIENCE: Final = 5.0
 WORTH_WAITING: Final = 4.0

@@ -1,87 +1,104 @@
-"""Where a token is kept, so that several sessions can share it.
+"""Where the processes of a platform share what they know: stores behind one small protocol.
 
-The `TokenStore` protocol is provisional: it may change in any release until shared stores stand on it.
+A store keeps one document for each platform, replaces it by compare-and-set, tells the time, and rings when something
+changed. What the document says, and who may renew, is decided above (`wxtcb.tokens.record`), alike for every store.
+
+The `TokenStore` protocol is provisional: it may change in any release before 1.0.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import itertools
+import threading
 import time
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import attrs
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from wxtcb.secret import Secret
-
-HOUR: Final = 3600.0
-
 
 @attrs.frozen
-class TokenRecord:
-    """The newest token of a platform: `seconds_left` of its `life`, both in seconds, when the store answered.
+class Kept:
+    """What a store holds of a platform: its `document`, None if there is none yet.
 
-    A newer token has a greater `generation`.
+    `version` is another one after every change, and never comes back; `now` is the time by the store's own clock, in
+    seconds. The document holds secrets and is in no repr.
     """
 
-    token: Secret
-    generation: int
-    life: float
-    seconds_left: float
+    document: str | None = attrs.field(repr=False)
+    version: str
+    now: float
 
 
 class TokenStore(Protocol):
-    """Keeps the newest token of each platform, never an older one over a newer. Provisional."""
+    """Keeps one document for each platform, for everybody who is given the same store. Provisional.
 
-    async def load(self, component_appid: str) -> TokenRecord | None:
-        """Return the newest token, living or not, or None."""
+    Whatever is raised counts as "the store is down". None of the methods blocks the event loop.
+    """
+
+    async def load(self, component_appid: str) -> Kept:
+        """Return what is kept; every change made before the call is in it."""
         ...
 
-    async def save(self, component_appid: str, token: Secret, *, after: int, life: float, age: float) -> bool:
-        """Keep *token*, minted *age* seconds ago to live *life* seconds, as generation ``after + 1``.
-
-        Nothing is kept, and False returned, if a generation above *after* is there already; the mint counts even so.
-        """
+    async def swap(self, component_appid: str, document: str, *, version: str) -> bool:
+        """Keep *document* if what is kept still has this *version*, and ring; else change nothing and return False."""
         ...
 
-    async def mint_ages(self, component_appid: str) -> list[float]:
-        """Return how many seconds ago each token of the last hour was minted, the oldest first."""
+    async def changed(self, component_appid: str, *, version: str, within: float) -> None:
+        """Return within 50 ms after what is kept has another *version*, and after *within* seconds at the latest."""
         ...
-
-
-@attrs.frozen
-class _Minted:
-    token: Secret
-    generation: int
-    life: float
-    at: float
 
 
 @attrs.define(eq=False)
 class MemoryStore:
-    """A token store in the memory of this process; sessions that are given the same one share their token."""
+    """A token store in the memory of this process; sessions that are given the same one share their token.
+
+    They may run in several loops and threads.
+    """
 
     now: Callable[[], float] = time.monotonic
-    _newest: dict[str, _Minted] = attrs.field(init=False, factory=dict)
-    _mints: dict[str, list[float]] = attrs.field(init=False, factory=dict)
+    _kept: dict[str, tuple[str, str]] = attrs.field(init=False, repr=False, factory=dict[str, tuple[str, str]])
+    _bells: dict[str, set[asyncio.Future[None]]] = attrs.field(
+        init=False, repr=False, factory=dict[str, set["asyncio.Future[None]"]]
+    )
+    _versions: Iterator[int] = attrs.field(init=False, repr=False, factory=lambda: itertools.count(1))
+    _lock: threading.Lock = attrs.field(init=False, repr=False, factory=threading.Lock)
 
-    async def load(self, component_appid: str) -> TokenRecord | None:
-        newest = self._newest.get(component_appid)
-        if newest is None:
-            return None
-        return TokenRecord(newest.token, newest.generation, newest.life, newest.at + newest.life - self.now())
+    async def load(self, component_appid: str) -> Kept:
+        document, version = self._kept.get(component_appid, (None, ""))
+        return Kept(document, version, self.now())
 
-    async def save(self, component_appid: str, token: Secret, *, after: int, life: float, age: float) -> bool:
-        now = self.now()
-        mints = self._mints.setdefault(component_appid, [])
-        mints[:] = sorted((*(at for at in mints if at > now - HOUR), now - age))
-        newest = self._newest.get(component_appid)
-        if newest is not None and newest.generation > after:
-            return False
-        self._newest[component_appid] = _Minted(token, after + 1, life, now - age)
+    async def swap(self, component_appid: str, document: str, *, version: str) -> bool:
+        with self._lock:
+            if self._version(component_appid) != version:
+                return False
+            self._kept[component_appid] = document, str(next(self._versions))
+            bells = tuple(self._bells.get(component_appid, ()))
+        for bell in bells:
+            bell.get_loop().call_soon_threadsafe(_ring, bell)
         return True
 
-    async def mint_ages(self, component_appid: str) -> list[float]:
-        now = self.now()
-        return [now - at for at in self._mints.get(component_appid, ()) if at > now - HOUR]
+    async def changed(self, component_appid: str, *, version: str, within: float) -> None:
+        bell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if self._version(component_appid) != version:
+                return
+            bells = self._bells.setdefault(component_appid, set())
+            bells.add(bell)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    await bell
+        finally:
+            with self._lock:
+                bells.discard(bell)
+
+    def _version(self, component_appid: str) -> str:
+        return self._kept.get(component_appid, ("", ""))[1]
+
+
+def _ring(bell: asyncio.Future[None]) -> None:
+    if not bell.done():
+        bell.set_result(None)

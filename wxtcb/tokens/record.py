@@ -1,0 +1,191 @@
+"""What all processes of a platform know in common: token, ticket, who may renew, and what went wrong. Pure thinking.
+
+A `Record` is a value; each of its methods returns the record that comes next, or None where the change may not be made
+(any more). All times are seconds on the clock of the store that keeps it. Because that clock may be set back, no span
+that is derived from it is believed beyond the length it can have.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+import orjson
+
+from wxtcb.decoding import reader_of
+from wxtcb.secret import Secret
+
+HOUR: Final = 3600.0
+LEASE: Final = 5.0
+LONGEST_PAUSE: Final = 30.0
+TICKET_LIFE: Final = 12 * HOUR
+CONTEST: Final = 600.0
+CONTESTED: Final = 3
+LONGEST_TRUCE: Final = 60.0
+_FORMAT: Final = 1
+
+
+@attrs.frozen
+class KeptToken:
+    """A component_access_token: who (`by`) fetched it, and why (`cause`, as in `events.TokenRenewed`)."""
+
+    value: Secret
+    generation: int
+    life: float
+    minted_at: float
+    by: str
+    cause: str
+
+    def left(self, now: float) -> float:
+        """Return the seconds until it expires, below 0 when it has."""
+        return min(self.life, self.minted_at + self.life - now)
+
+
+@attrs.frozen
+class KeptTicket:
+    """A component_verify_ticket; `created` is its CreateTime, Unix seconds by the platform's clock."""
+
+    value: Secret
+    created: int
+    kept_at: float
+
+    def age(self, now: float) -> float:
+        """Return the seconds since it was kept."""
+        return max(0.0, now - self.kept_at)
+
+
+@attrs.frozen
+class Lease:
+    """The right to renew, of the process `by`, until it is taken back or its time is up."""
+
+    nonce: str
+    by: str
+    until: float
+
+    def left(self, now: float) -> float:
+        """Return the seconds it still holds for, not above 0 when it is over."""
+        return min(LEASE, self.until - now)
+
+
+@attrs.frozen
+class Trouble:
+    """The last renewals, `failures` of them, failed for a passing `reason`; none is tried before `until`."""
+
+    failures: int
+    reason: str
+    until: float
+    pause: float
+
+    def left(self, now: float) -> float:
+        """Return the seconds of the pause that are left, not above 0 when it is over."""
+        return min(self.pause, self.until - now)
+
+
+@attrs.frozen
+class Record:
+    """The state of a platform's token and ticket.
+
+    `mints` are the times at which tokens of the last hour were asked for. `contests` counts how often in a row a token
+    had to be replaced because the platform called it "not latest".
+    """
+
+    token: KeptToken | None = None
+    ticket: KeptTicket | None = None
+    lease: Lease | None = None
+    trouble: Trouble | None = None
+    mints: tuple[float, ...] = ()
+    contests: int = 0
+
+    def recent_mints(self, now: float) -> tuple[float, ...]:
+        """Return when the tokens of the last hour were asked for, the oldest first."""
+        return tuple(at for at in self.mints if now - HOUR < at <= now)
+
+    def truce(self, now: float) -> float:
+        """Return the seconds that another replacement of a token called "not latest" has to wait for."""
+        if self.contests < CONTESTED or not self.mints:
+            return 0.0
+        pause = min(LONGEST_TRUCE, 2.0 ** (self.contests - CONTESTED))
+        return max(0.0, min(pause, self.mints[-1] + pause - now))
+
+    def granted(self, nonce: str, by: str, now: float, *, not_latest: bool, counted: bool) -> Record:
+        """Give the right to renew away, and count the token that will be asked for."""
+        mints = self.recent_mints(now)
+        contested = not_latest and bool(mints) and now - mints[-1] < CONTEST
+        return attrs.evolve(
+            self,
+            lease=Lease(nonce, by, now + LEASE),
+            mints=(*mints, now) if counted else mints,
+            contests=self.contests + 1 if contested else 0,
+        )
+
+    def extended(self, nonce: str, now: float) -> Record | None:
+        """Prolong the lease of *nonce*, unless it has gone to somebody else."""
+        if self.lease is None or self.lease.nonce != nonce:
+            return None
+        return attrs.evolve(self, lease=attrs.evolve(self.lease, until=now + LEASE))
+
+    def settled(self, nonce: str, token: Secret, life: float, *, age: float, now: float, cause: str) -> Record | None:
+        """Keep the token fetched under the lease of *nonce*, and end the lease."""
+        if self.lease is None or self.lease.nonce != nonce:
+            return None
+        return self.with_token(token, life, age=age, now=now, by=self.lease.by, cause=cause)
+
+    def with_token(self, token: Secret, life: float, *, age: float, now: float, by: str, cause: str) -> Record:
+        """Keep a token as the newest; whoever held a lease holds it no longer."""
+        generation = 1 if self.token is None else self.token.generation + 1
+        kept = KeptToken(token, generation, life, now - age, by, cause)
+        return attrs.evolve(self, token=kept, lease=None, trouble=None)
+
+    def failed(self, nonce: str, reason: str, now: float, *, pause: float | None) -> Record | None:
+        """End the lease of *nonce*, which brought no token.
+
+        With a *pause*, nobody tries before it is over; without one, the failure concerns that process alone.
+        """
+        if self.lease is None or self.lease.nonce != nonce:
+            return None
+        trouble = None if pause is None else Trouble(self.failures + 1, reason, now + pause, pause)
+        return attrs.evolve(self, lease=None, trouble=trouble or self.trouble, mints=self.mints[:-1])
+
+    def released(self, nonce: str) -> Record | None:
+        """End the lease of *nonce* without a word on how the request ended; the token it may have made counts."""
+        if self.lease is None or self.lease.nonce != nonce:
+            return None
+        return attrs.evolve(self, lease=None)
+
+    @property
+    def failures(self) -> int:
+        """The number of renewals that failed in a row."""
+        return 0 if self.trouble is None else self.trouble.failures
+
+    def next_pause(self) -> float:
+        """Return the pause in seconds after one more failure: 1, doubled each time, at most 30."""
+        return min(LONGEST_PAUSE, 2.0 ** min(self.failures, 10))
+
+    def with_ticket(self, ticket: Secret, created: int, now: float) -> Record | None:
+        """Keep a ticket, unless the one that is kept is as new."""
+        if self.ticket is not None and self.ticket.created >= created:
+            return None
+        return attrs.evolve(self, ticket=KeptTicket(ticket, created, now))
+
+
+def write_record(record: Record) -> str:
+    """Return *record* as the document that stores keep; it holds the secrets in the clear."""
+
+    def show(_: object, __: object, value: object) -> object:
+        return value.reveal() if isinstance(value, Secret) else value
+
+    return orjson.dumps({"format": _FORMAT, **attrs.asdict(record, value_serializer=show)}).decode()
+
+
+def read_record(document: str | None) -> Record:
+    """Return the record that *document* stands for, an empty one for None; anything else raises `ValueError`."""
+    if document is None:
+        return Record()
+    try:
+        fields = orjson.loads(document)
+        if fields["format"] == _FORMAT:
+            record: Record = reader_of(Record)(fields, Record)
+            return record
+    except Exception:
+        pass
+    raise ValueError("what is kept is no token record of this version of wxtcb")  # no chain: it holds the secrets
