@@ -6,6 +6,8 @@
     ├── SessionClosed           the session is not open, or no longer
     ├── WrongLoop               the session belongs to another event loop or process
     ├── TicketError             no usable component_verify_ticket
+    │   ├── TicketMissing           none was received yet
+    │   └── TicketTooOld            the newest one is over 12 hours old
     ├── TokenCeiling            the hourly ceiling of minted tokens stopped another fetch
     ├── TokenContested          another program keeps fetching tokens of this platform
     ├── TokenStoreError         the token store failed, or keeps something else
@@ -36,6 +38,9 @@ The codes and what to do about each stand in `CODES`.
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -113,6 +118,32 @@ class TicketError(WxtcbError):
     passing: bool = False
 
 
+class TicketMissing(TicketError):
+    """WeChat has not pushed a component_verify_ticket yet, or none was kept."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "there is no component_verify_ticket yet, so no token can be bought; nothing was sent. WeChat pushes one "
+            "every 10 minutes to the platform's authorisation-event URL; api.token.api_start_push_ticket (re)starts "
+            "that."
+        )
+
+
+class TicketTooOld(TicketError):
+    """The newest component_verify_ticket is over 12 hours old: the push has stopped, or does not arrive.
+
+    `age` is in seconds.
+    """
+
+    def __init__(self, age: float) -> None:
+        super().__init__(
+            f"the newest component_verify_ticket is {age / 3600:.1f} hours old, and one is good for 12; nothing was "
+            "sent. See whether the receiver answers each push with exactly `success`, then restart the push with "
+            "api.token.api_start_push_ticket."
+        )
+        self.age = age
+
+
 class TokenCeiling(WxtcbError):
     """As many tokens as `max_fetches_per_hour` allows were minted in the last hour.
 
@@ -132,8 +163,8 @@ class TokenCeiling(WxtcbError):
 class TokenContested(WxtcbError):
     """Token after token was called "not latest": another program keeps fetching tokens of this platform.
 
-    Each of its fetches voids our token and each of ours voids its own, so ours are made ever more rarely, up to a minute
-    apart. `retry_after` says when the next one is due.
+    Each of its fetches voids our token, and each of ours the other's, so ours become rarer, up to a minute apart.
+    `retry_after` says when the next one is due.
     """
 
     def __init__(self, times: int, retry_after: float) -> None:
@@ -149,7 +180,7 @@ class TokenStoreError(WxtcbError):
     """The token store did not answer in time, failed, or keeps what is no token record of this version."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the token store failed ({reason}). Nothing was sent. Look after the store.", reason=reason)
+        super().__init__(f"the token store {reason}. Nothing was sent. Look after the store.", reason=reason)
 
 
 class TransportError(WxtcbError):
@@ -289,7 +320,15 @@ class QuotaExhausted(ApiError):
 
 
 class AddressNotAllowed(ApiError):
-    """The address this machine calls from is not on the platform's list of allowed addresses."""
+    """The address this machine calls from is not on the platform's list of allowed addresses.
+
+    `address` is the one that the platform saw, if its message names it.
+    """
+
+    @property
+    def address(self) -> str | None:
+        """The address that the platform saw, or None."""
+        return _address_in(self.errmsg)
 
 
 class NotPermitted(ApiError):
@@ -416,6 +455,14 @@ CODES: Final[Mapping[int, tuple[type[ApiError], str]]] = MappingProxyType(
         76022: (RequestRefused, "This kind of account does not own the path asked about."),
     }
 )
+
+
+def _address_in(text: str) -> str | None:
+    """Return the first word of *text* that is an IP address."""
+    for word in re.split(r"[^0-9A-Fa-f.:]+", text):
+        with contextlib.suppress(ValueError):
+            return str(ipaddress.ip_address(word.strip(".:") if "::" not in word else word))
+    return None
 
 
 def api_error(errcode: int, errmsg: str, *, endpoint: str, rid: str | None = None, tokenless: bool = False) -> ApiError:

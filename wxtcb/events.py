@@ -117,12 +117,16 @@ class TokenExpired:
 
 @attrs.frozen
 class TokenRenewed:
-    """A new token is in the cache, fetched because of `cause`: "first", "advisory", "mandatory", "expired", "dead"."""
+    """A new token is in the cache, because of `cause`: "first", "advisory", "mandatory", "expired", "dead".
+
+    `adopted`: another process had fetched it, or an earlier run; it was found in the token store.
+    """
 
     generation: int
     cause: str
     expires_in: float
     elapsed: float
+    adopted: bool = False
 
 
 @attrs.frozen
@@ -143,6 +147,18 @@ class StoreFailed:
     reason: str
 
 
+@attrs.frozen
+class OtherFetcherSuspected:
+    """Tokens were voided `times` in a row: a program outside of this token store seems to fetch them, too.
+
+    Each of its fetches voids our token. Ours are at least `pause` seconds apart from now on. `advice` says what to do.
+    """
+
+    times: int
+    pause: float
+    advice: str
+
+
 Event = (
     CallStarted
     | CallFinished
@@ -155,6 +171,7 @@ Event = (
     | TokenRenewed
     | RenewalFailed
     | StoreFailed
+    | OtherFetcherSuspected
 )
 
 
@@ -237,15 +254,26 @@ _LINES: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object, ...]
     TokenExpired: (DEBUG, "token %d was called dead (%d)", _of("generation", "errcode")),
     TokenRenewed: (
         INFO,
-        "token %d fetched (%s) in %.2f s, lives %.0f s",
-        _of("generation", "cause", "elapsed", "expires_in"),
+        "token %d %s (%s) in %.2f s, lives %.0f s",
+        lambda event: (
+            event.generation,
+            "adopted" if event.adopted else "fetched",
+            event.cause,
+            event.elapsed,
+            event.expires_in,
+        ),
     ),
     RenewalFailed: (
         WARNING,
         "token fetch (%s) failed, next in %.0f s at the earliest: %s",
         _of("cause", "retry_after", "error"),
     ),
-    StoreFailed: (WARNING, "token %d could not be kept in the store: %s", _of("generation", "reason")),
+    StoreFailed: (WARNING, "token %d could not be kept in the store: it %s", _of("generation", "reason")),
+    OtherFetcherSuspected: (
+        WARNING,
+        "%d tokens in a row were voided by somebody else; fetches are %.0f s apart from now on. %s",
+        _of("times", "pause", "advice"),
+    ),
 }
 
 

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from typing import Final
+
+import attrs
 
 from wxtcb.arguments import check_proxy, check_secret
 from wxtcb.errors import InvalidArgument
 from wxtcb.events import Hook
 from wxtcb.exchange import FixedToken, Token
 from wxtcb.secret import Secret
-from wxtcb.tokens.sources import TicketSource
-from wxtcb.tokens.stores import TokenStore
+from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
+from wxtcb.tokens.stores import OwnedStore, TokenStore
+
+SCHEMES: Final = ("sqlite", "redis", "rediss", "unix")
 
 
-def as_secret(value: str | Secret) -> Secret:
-    """Keep the app secret; a text that is empty is none."""
+@attrs.frozen
+class StoreURL:
+    """A token store that is yet to be opened, by the session itself and in its own process; no repr shows the URL."""
+
+    url: Secret
+
+    def open(self) -> OwnedStore:
+        """Open the store; whoever does closes it."""
+        from wxtcb.tokens.urls import open_store
+
+        return open_store(self.url.reveal())
+
+
+def as_secret(value: str | Secret | None) -> Secret:
+    """Keep the app secret; a text that is empty is none. None, for who needs no secret, is kept as an empty one."""
+    if value is None:
+        return Secret("")
     if not isinstance(value, str | Secret) or not value:
         raise InvalidArgument("component_appsecret must be a text that is not empty")
     return Secret.of(value)
@@ -30,18 +50,25 @@ def as_proxy(value: str | Secret | None) -> Secret | None:
     return kept
 
 
-def as_ticket_source(ticket: str | Secret | TicketSource | None) -> TicketSource:
+def as_ticket_source(ticket: str | Secret | TicketSource | None) -> TicketSource | None:
     """Return what gives the newest ticket; a text is given for ever."""
-    if callable(ticket):
+    if ticket is None or callable(ticket):
         return ticket
-    if ticket is not None and (not isinstance(ticket, str | Secret) or not ticket):
+    if not isinstance(ticket, str | Secret) or not ticket:
         raise InvalidArgument("ticket must be a text that is not empty, or an async callable that gives the newest one")
-    kept = None if ticket is None else Secret.of(ticket)
+    kept = Secret.of(ticket)
 
-    async def constant() -> str | None:
-        return kept.reveal() if kept else None
+    async def constant() -> Secret:
+        return kept
 
     return constant
+
+
+def as_token_source(source: TokenSource | ReadOnly | None) -> TokenSource | ReadOnly | None:
+    """Refuse what gives no tokens."""
+    if source is not None and not isinstance(source, ReadOnly) and not callable(source):
+        raise InvalidArgument("token_source must be an async callable that gives a ComponentToken, or ReadOnly()")
+    return source
 
 
 def check_partial(name: str, value: object) -> None:
@@ -50,12 +77,15 @@ def check_partial(name: str, value: object) -> None:
         raise InvalidArgument(f"{name} must be 'raise' or 'return', not {value!r}")
 
 
-def as_store(store: TokenStore | str | None) -> TokenStore | None:
-    """Refuse a URL: this version has no store for any."""
-    if isinstance(store, str):
-        raise InvalidArgument(
-            "token_store: this version has no store for a URL; give a store, or None for this process"
-        )
+def as_store(store: TokenStore | str | Secret | None) -> TokenStore | StoreURL | None:
+    """Keep a store, or the URL of one, which may hold a password."""
+    if isinstance(store, str | Secret):
+        kept = Secret.of(store)
+        if kept.reveal().partition(":")[0] not in SCHEMES:
+            raise InvalidArgument(f"token_store: a URL begins with one of {', '.join(SCHEMES)}, followed by ://")
+        return StoreURL(kept)
+    if store is not None and not all(callable(getattr(store, name, None)) for name in ("load", "swap", "changed")):
+        raise InvalidArgument(f"token_store must be a store, its URL, or None, not {type(store).__name__}")
     return store
 
 

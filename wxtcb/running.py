@@ -16,6 +16,7 @@ from wxtcb.gate import Gate
 from wxtcb.retry import RetryPolicy
 from wxtcb.sweep import Sweep
 from wxtcb.tokens.cache import TokenCache
+from wxtcb.tokens.stores import OwnedStore
 from wxtcb.transport import Transport
 from wxtcb.wire import encode
 
@@ -33,6 +34,7 @@ class Running:
     cache: TokenCache
     policy: RetryPolicy
     observers: Observers
+    store: OwnedStore | None = None
     sweeps: dict[Endpoint[Reply], Sweep[Reply]] = attrs.field(factory=dict)
 
     def new_sweep(self, endpoint: Endpoint[Reply]) -> Sweep[Reply]:
@@ -66,6 +68,13 @@ class Running:
             for sweep in self.sweeps.values():
                 await sweep.aclose()
             await self.cache.aclose()
+        finally:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        try:
+            if self.store is not None:
+                await self.store.aclose()
         finally:
             await self.transport.aclose()
 

@@ -15,6 +15,7 @@ from wxtcb.arguments import (
     check_base_url,
     check_count,
     check_query,
+    check_seconds,
     check_text,
     field_is,
     forgetful,
@@ -27,6 +28,7 @@ from wxtcb.events import Hook, Observers, Stats, introduce
 from wxtcb.exchange import Exchange
 from wxtcb.gate import Gate
 from wxtcb.options import (
+    StoreURL,
     as_asker,
     as_fixed_token,
     as_hooks,
@@ -34,6 +36,7 @@ from wxtcb.options import (
     as_secret,
     as_store,
     as_ticket_source,
+    as_token_source,
     both_agree,
     check_partial,
 )
@@ -42,7 +45,18 @@ from wxtcb.running import Lifetime, Running
 from wxtcb.secret import Secret
 from wxtcb.sweep import Sweep
 from wxtcb.tokens.cache import TokenCache
-from wxtcb.tokens.sources import ComponentTicket, TicketSource
+from wxtcb.tokens.health import Health, look_at
+from wxtcb.tokens.renewal import LOOK_FOR_OTHERS, SHARE, Renewal, whoami
+from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.sources import (
+    CentralService,
+    ComponentTicket,
+    KeptTicketSource,
+    Origin,
+    ReadOnly,
+    TicketSource,
+    TokenSource,
+)
 from wxtcb.tokens.stores import MemoryStore, TokenStore
 from wxtcb.transport import Timeout
 from wxtcb.wire import check_readable, encode
@@ -58,6 +72,17 @@ Partial = Literal["raise", "return"]
 
 def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> None:
     check_base_url(value, allow_http=session.allow_http)
+
+
+def _check_token_source(
+    session: Session, _: attrs.Attribute[TokenSource | ReadOnly | None], source: TokenSource | ReadOnly | None
+) -> None:
+    if source is None and not session.component_appsecret:
+        raise InvalidArgument("component_appsecret is missing; only with a token_source none is needed")
+    if source is not None and session.ticket is not None:
+        raise InvalidArgument("ticket: with a token_source no token is bought, so leave the ticket out")
+    if isinstance(source, ReadOnly) and session.token_store is None:
+        raise InvalidArgument("token_source: ReadOnly() takes tokens from a shared token_store, and there is none")
 
 
 _RULES: Final = {"retry": instance_is(RetryPolicy, optional=False), "partial": field_is(check_partial)}
@@ -91,8 +116,12 @@ class Session:
 
     component_appid: str = attrs.field(validator=field_is(check_text))
     component_appsecret: Secret = attrs.field(converter=as_secret)
-    ticket: TicketSource = attrs.field(default=None, converter=as_ticket_source, repr=False)
-    token_store: TokenStore | None = attrs.field(default=None, converter=as_store)
+    ticket: TicketSource | None = attrs.field(default=None, converter=as_ticket_source, repr=False)
+    token_store: TokenStore | StoreURL | None = attrs.field(default=None, converter=as_store)
+    token_source: TokenSource | ReadOnly | None = attrs.field(
+        default=None, converter=as_token_source, repr=False, validator=_check_token_source
+    )
+    await_push: float | None = attrs.field(default=None, validator=field_is(check_seconds, optional=True))
     retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=_RULES["retry"])
     timeout: Timeout = attrs.field(factory=Timeout, validator=instance_is(Timeout, optional=False))
     connections: int = attrs.field(default=100, validator=field_is(check_count))
@@ -215,6 +244,14 @@ class Session:
         """
         return self._core.peek().stats()
 
+    async def health(self) -> Health:
+        """Return how old token and ticket are, who renewed the token last and why, and what is wrong, if anything is.
+
+        Looks into the token store; sends nothing to the platform, and raises nothing because of what it finds. Raises
+        `SessionClosed` and `WrongLoop`.
+        """
+        return await look_at(self._core.get().cache)
+
     def sweep(self, endpoint: Endpoint[R]) -> Sweep[R]:
         """Return the one sweep over *endpoint* (a read without arguments) that all who wait in this session share."""
         running = self._core.get()
@@ -235,11 +272,34 @@ class Session:
         )
         gate = Gate(self.connections, loop.time)
         exchange = Exchange(transport, gate, loop.time)
-        source = ComponentTicket(
-            exchange, self.component_appid, self.component_appsecret, self.ticket, loop.time, self.timeout.whole
+        owned = self.token_store.open() if isinstance(self.token_store, StoreURL) else None
+        given = None if isinstance(self.token_store, StoreURL) else self.token_store
+        shared = SharedRecord(owned or given or MemoryStore(loop.time), self.component_appid)
+        renewal = Renewal(
+            whoami(),
+            shared,
+            self._origin(exchange, shared),
+            observers,
+            loop.time,
+            gate.rest,
+            max_fetches_per_hour=self.max_fetches_per_hour,
+            advice=SHARE if given is None and owned is None else LOOK_FOR_OTHERS,
         )
-        store = self.token_store or MemoryStore(loop.time)
-        cache = TokenCache(
-            self.component_appid, source, store, observers, loop.time, gate.rest, self.max_fetches_per_hour
-        )
-        return Running(loop, transport, gate, exchange, cache, self.retry, observers)
+        cache = TokenCache(renewal, observers, loop.time, gate.rest)
+        return Running(loop, transport, gate, exchange, cache, self.retry, observers, owned)
+
+    def _origin(self, exchange: Exchange, shared: SharedRecord) -> Origin | None:
+        if self.token_source is None:
+            return ComponentTicket(
+                exchange,
+                self.component_appid,
+                self.component_appsecret,
+                self.ticket or KeptTicketSource(shared),
+                exchange.now,
+                exchange.gate.rest,
+                self.timeout.whole,
+                self.await_push or 0.0,
+            )
+        if isinstance(self.token_source, ReadOnly):
+            return None
+        return CentralService(self.token_source, self.timeout.whole)

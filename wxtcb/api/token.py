@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from wxtcb.arguments import check_secret
+from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET, ComponentToken
 
@@ -31,7 +32,7 @@ async def api_component_token(session: Session, *, component_verify_ticket: str 
         API_COMPONENT_TOKEN,
         {
             "component_appid": session.component_appid,
-            "component_appsecret": session.component_appsecret,
+            "component_appsecret": _secret_of(session),
             "component_verify_ticket": ticket,
         },
     )
@@ -48,5 +49,11 @@ async def api_start_push_ticket(session: Session) -> Done:
     """
     return await session.call(
         API_START_PUSH_TICKET,
-        {"component_appid": session.component_appid, "component_secret": session.component_appsecret},
+        {"component_appid": session.component_appid, "component_secret": _secret_of(session)},
     )
+
+
+def _secret_of(session: Session) -> Secret:
+    if not session.component_appsecret:
+        raise InvalidArgument("the session has no component_appsecret, which this call sends; nothing was sent")
+    return session.component_appsecret

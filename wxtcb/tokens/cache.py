@@ -12,21 +12,20 @@ from typing import Final
 
 import attrs
 
-from wxtcb.errors import BadReply, MinuteLimit, SessionClosed, TokenCeiling, WxtcbError
-from wxtcb.events import Observers, RenewalFailed, StoreFailed, TokenExpired, TokenRenewed
+from wxtcb.errors import SessionClosed, WxtcbError
+from wxtcb.events import Observers, RenewalFailed, TokenExpired, TokenRenewed
 from wxtcb.exchange import Token
 from wxtcb.flight import Flight
-from wxtcb.gate import MINUTE
-from wxtcb.tokens.sources import API_COMPONENT_TOKEN, TokenSource, is_transient, place_of
-from wxtcb.tokens.record import HOUR
-from wxtcb.tokens.stores import TokenStore
+from wxtcb.secret import Secret
+from wxtcb.tokens.decision import WORTH_WAITING, Wish
+from wxtcb.tokens.record import LONGEST_PAUSE
+from wxtcb.tokens.renewal import Found, Renewal
+from wxtcb.tokens.sources import is_transient
 
 PATIENCE: Final = 5.0
-WORTH_WAITING: Final = 4.0
-LONGEST_PAUSE: Final = 30.0
-MOST_TRIES: Final = 3
+KNOWN_DEAD: Final = 16
+NOT_LATEST: Final = 40001
 NEVER: Final = float("-inf")
-PATH: Final = API_COMPONENT_TOKEN.path
 
 
 @attrs.frozen
@@ -51,17 +50,14 @@ _NO_TOKEN: Final = Windows(NEVER, NEVER, NEVER)
 class TokenCache:
     """Holds the newest token and renews it in time.
 
-    `get` is a plain check. Everything else happens in one `Flight` at a time, which asks the store, then the source. A
-    failed flight is followed by a pause of 1 s, doubled up to 30 s, in which nothing is fetched.
+    `get` is a plain check. Everything else happens in one `Flight` at a time, a `Renewal.find`. A failed flight is
+    followed by a pause of 1 s, doubled up to 30 s, in which nothing is fetched.
     """
 
-    component_appid: str
-    source: TokenSource
-    store: TokenStore
+    renewal: Renewal
     observers: Observers
     now: Callable[[], float]
     rest: Callable[[float], Awaitable[None]]
-    max_fetches_per_hour: int | None = 30
     uniform: Callable[[float, float], float] = random.uniform
     _token: Token | None = attrs.field(init=False, default=None)
     _windows: Windows = attrs.field(init=False, default=_NO_TOKEN)
@@ -73,7 +69,10 @@ class TokenCache:
     _failure: WxtcbError | None = attrs.field(init=False, default=None)
     _pause: float = attrs.field(init=False, default=0.0)
     _next_at: float = attrs.field(init=False, default=NEVER)
-    _unsaved: deque[float] = attrs.field(init=False, factory=lambda: deque[float](maxlen=1000))
+    _dead: deque[Secret] = attrs.field(init=False, factory=lambda: deque[Secret](maxlen=KNOWN_DEAD))
+    _not_latest: bool = attrs.field(init=False, default=False)
+    _unsaved: deque[tuple[Found, str]] = attrs.field(init=False, factory=deque[tuple[Found, str]])
+    _saving: Flight[None] | None = attrs.field(init=False, default=None)
     _closed: bool = attrs.field(init=False, default=False)
 
     def get(self) -> Token | None:
@@ -92,6 +91,11 @@ class TokenCache:
             self._waiters -= 1
 
     @property
+    def failure(self) -> WxtcbError | None:
+        """Why the last renewal of this process failed; None if it succeeded."""
+        return self._failure
+
+    @property
     def waiters(self) -> int:
         """The number of calls that wait for a token."""
         return self._waiters
@@ -107,20 +111,25 @@ class TokenCache:
         """Drop *token* if it is still the one held: the platform called it dead. Another may be had from `wait`."""
         if self._token is token:
             self._token, self._windows, self._fresh_until = None, _NO_TOKEN, NEVER
+            self._dead.append(token.value)
+            self._not_latest = errcode == NOT_LATEST
             self.observers.emit(TokenExpired(token.generation, errcode))
         return True
 
     def close(self) -> None:
         """Begin to end a renewal under way; who waits for it gets `SessionClosed`."""
         self._closed = True
-        if self._flight is not None:
-            self._flight.cancel()
+        for flight in self._flights():
+            flight.cancel()
 
     async def aclose(self) -> None:
         """Close, and wait for the end of a renewal under way."""
         self.close()
-        if self._flight is not None:
-            await self._flight.aclose()
+        for flight in self._flights():
+            await flight.aclose()
+
+    def _flights(self) -> list[Flight[None]]:
+        return [flight for flight in (self._flight, self._saving) if flight is not None]
 
     async def _approach(self, now: float) -> Token | None:
         """Take the next step to a living token, and return it if that sufficed."""
@@ -178,75 +187,48 @@ class TokenCache:
     async def _renew(self, cause: str) -> None:
         started = self.now()
         try:
-            kept = await self._find_or_mint()
+            found = await self.renewal.find(self._wish(cause, started))
         except WxtcbError as error:
             failure = copy.copy(error)  # without the frames of a foreign source or store, which hold secrets
-        except Exception as error:
-            failure = WxtcbError(f"the token store failed ({type(error).__name__} {place_of(error)})")
         else:
-            self._adopt(kept)
-            self.observers.emit(TokenRenewed(kept.generation, cause, kept.seconds_left, self.now() - started))
+            self._adopt(found)
+            left = found.expiry - self.now()
+            self.observers.emit(TokenRenewed(found.generation, cause, left, self.now() - started, found.adopted))
+            if found.unsaved:
+                self._save(found, cause)
             return
         self._note_failure(cause, failure, started)
         raise failure
 
-    async def _find_or_mint(self) -> TokenRecord:
-        kept = await self.store.load(self.component_appid)
-        if kept is None:
-            return await self._mint(self._generation)
-        if kept.generation <= self._generation or kept.seconds_left <= 0:
-            return await self._mint(max(self._generation, kept.generation))
-        return kept
+    def _wish(self, cause: str, now: float) -> Wish:
+        left = self._windows.expiry - now
+        held = self._token.value if self._token is not None and left > 0 else None
+        return Wish(cause, held, max(0.0, left), tuple(self._dead), self._not_latest, self._generation)
 
-    async def _mint(self, after: int) -> TokenRecord:
-        await self._stop_at_ceiling()
-        asked_at = self.now()
-        token = await self.source.fetch()
-        age = self.now() - asked_at
-        left = token.expires_in - age
-        if left <= 0:
-            raise BadReply(f"the new token lives {token.expires_in} s", endpoint=PATH, status=200, lasting=True)
-        minted = TokenRecord(token.component_access_token, after + 1, float(token.expires_in), left)
-        try:
-            return await self._keep(minted, age)
-        except Exception as error:
-            self._unsaved.append(asked_at)
-            self.observers.emit(StoreFailed(minted.generation, f"{type(error).__name__} {place_of(error)}"))
-            return minted
+    def _save(self, found: Found, cause: str) -> None:
+        """See to it that the store gets a token that it could not take."""
+        self._unsaved.append((found, cause))
+        if self._saving is None or self._saving.landed.is_set():
+            self._saving = Flight.launch(self._save_all, self.now())
 
-    async def _keep(self, minted: TokenRecord, age: float) -> TokenRecord:
-        """Store a new token as the newest; one that was stored while ours was bought is void, or ours is found so."""
-        for _ in range(MOST_TRIES):
-            after = minted.generation - 1
-            if await self.store.save(self.component_appid, minted.token, after=after, life=minted.life, age=age):
-                break
-            newest = await self.store.load(self.component_appid)
-            if newest is not None:
-                minted = attrs.evolve(minted, generation=newest.generation + 1)
-        return minted
+    async def _save_all(self) -> None:
+        while self._unsaved:
+            await self.renewal.save(*self._unsaved[0])
+            self._unsaved.popleft()
 
-    async def _stop_at_ceiling(self) -> None:
-        if self.max_fetches_per_hour is None:
-            return
-        now = self.now()
-        unsaved = [now - at for at in self._unsaved if at > now - HOUR]
-        ages = sorted((*await self.store.mint_ages(self.component_appid), *unsaved), reverse=True)
-        if len(ages) >= self.max_fetches_per_hour:
-            raise TokenCeiling(self.max_fetches_per_hour, HOUR - ages[-self.max_fetches_per_hour])
-
-    def _adopt(self, record: TokenRecord) -> None:
-        self._token = Token(record.token, record.generation)
-        self._generation = record.generation
-        self._windows = Windows.of(self.now() + record.seconds_left, record.life, self.uniform)
+    def _adopt(self, found: Found) -> None:
+        self._token = Token(found.value, found.generation)
+        self._generation = found.generation
+        self._windows = Windows.of(found.expiry, found.life, self.uniform)
         self._fresh_until = self._windows.advisory
-        self._made_at = self._windows.expiry - record.life
+        self._made_at = found.expiry - found.life
         self._failure, self._pause, self._next_at = None, 0.0, NEVER
 
     def _note_failure(self, cause: str, error: WxtcbError, started: float) -> None:
         if not is_transient(error):
             pause = 1.0
-        elif isinstance(error, MinuteLimit):
-            pause = MINUTE
+        elif error.retry_after is not None:
+            pause = error.retry_after
         else:
             pause = self._pause = min(LONGEST_PAUSE, 2 * self._pause or 1.0)
         first_in_its_pause = started >= self._next_at

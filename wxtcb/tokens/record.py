@@ -56,11 +56,15 @@ class KeptTicket:
 
 @attrs.frozen
 class Lease:
-    """The right to renew, of the process `by`, until it is taken back or its time is up."""
+    """The right to renew, of the process `by`, until it is given back or its time is up.
+
+    `counted`: a token that is asked for under it counts as fetched from the platform.
+    """
 
     nonce: str
     by: str
     until: float
+    counted: bool = True
 
     def left(self, now: float) -> float:
         """Return the seconds it still holds for, not above 0 when it is over."""
@@ -113,7 +117,7 @@ class Record:
         contested = not_latest and bool(mints) and now - mints[-1] < CONTEST
         return attrs.evolve(
             self,
-            lease=Lease(nonce, by, now + LEASE),
+            lease=Lease(nonce, by, now + LEASE, counted),
             mints=(*mints, now) if counted else mints,
             contests=self.contests + 1 if contested else 0,
         )
@@ -143,8 +147,9 @@ class Record:
         """
         if self.lease is None or self.lease.nonce != nonce:
             return None
-        trouble = None if pause is None else Trouble(self.failures + 1, reason, now + pause, pause)
-        return attrs.evolve(self, lease=None, trouble=trouble or self.trouble, mints=self.mints[:-1])
+        trouble = self.trouble if pause is None else Trouble(self.failures + 1, reason, now + pause, pause)
+        mints = self.mints[:-1] if self.lease.counted else self.mints
+        return attrs.evolve(self, lease=None, trouble=trouble, mints=mints)
 
     def released(self, nonce: str) -> Record | None:
         """End the lease of *nonce* without a word on how the request ended; the token it may have made counts."""
@@ -177,15 +182,13 @@ def write_record(record: Record) -> str:
     return orjson.dumps({"format": _FORMAT, **attrs.asdict(record, value_serializer=show)}).decode()
 
 
-def read_record(document: str | None) -> Record:
-    """Return the record that *document* stands for, an empty one for None; anything else raises `ValueError`."""
+def read_record(document: str | None) -> Record | None:
+    """Return the record that *document* stands for, an empty one for None; None if it is nothing of the kind."""
     if document is None:
         return Record()
     try:
         fields = orjson.loads(document)
-        if fields["format"] == _FORMAT:
-            record: Record = reader_of(Record)(fields, Record)
-            return record
+        record: Record = reader_of(Record)(fields, Record)
     except Exception:
-        pass
-    raise ValueError("what is kept is no token record of this version of wxtcb")  # no chain: it holds the secrets
+        return None
+    return record if fields.get("format") == _FORMAT else None

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import copy
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import attrs
 
 from wxtcb.errors import TokenStoreError, WxtcbError
-from wxtcb.tokens.foreign import place_of
-from wxtcb.tokens.record import Record, read_record, write_record
+from wxtcb.tokens.foreign import Told, ask_foreign
+from wxtcb.tokens.record import LONGEST_PAUSE, Record, read_record, write_record
 from wxtcb.tokens.stores import Kept, TokenStore
 
 T = TypeVar("T")
+
+Change = Callable[[Record, float], Record | None]
 
 STORE_PATIENCE: Final = 2.0
 
@@ -28,9 +28,9 @@ class Seen:
     now: float
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class SharedRecord:
-    """The record of one platform in a store.
+    """The record of one platform in a store; `last` is how it was seen last.
 
     Whatever the store raises becomes a `TokenStoreError` that names the place, without a frame of the store; so does an
     answer that takes longer than two seconds.
@@ -38,57 +38,58 @@ class SharedRecord:
 
     store: TokenStore
     component_appid: str
+    last: Seen | None = attrs.field(init=False, repr=False, default=None)
 
     async def read(self) -> Seen:
         """Return the record as it is."""
-        kept = await self._ask(self.store.load(self.component_appid))
-        return self._seen(kept)
+        self.last = _seen(await self._ask(lambda: self.store.load(self.component_appid)))
+        return self.last
 
-    async def change(self, change: Callable[[Record, float], Record | None]) -> Seen | None:
+    async def change(self, change: Change) -> Seen | None:
         """Replace the record by what *change* makes of it (and of the store's time), however often it is overtaken.
 
-        Returns the record then kept, or None where *change* returned None, and nothing was changed. What *change*
-        raises is passed on.
+        Returns the record that is kept then, or None where *change* returned None, and nothing was changed. What
+        *change* raises is passed on.
         """
         while True:
             seen = await self.read()
             record = change(seen.record, seen.now)
             if record is None:
                 return None
-            document = write_record(record)
-            if await self._ask(self.store.swap(self.component_appid, document, version=seen.version)):
+            if await self._swap(record, seen.version):
                 return attrs.evolve(seen, record=record)
-            del document
+
+    async def change_when_up(self, change: Change, rest: Callable[[float], Awaitable[None]]) -> Seen | None:
+        """Do `change` as soon as the store allows it: it is tried again after 1 s, doubled up to 30 s."""
+        pause = 1.0
+        while True:
+            try:
+                return await self.change(change)
+            except TokenStoreError:
+                await rest(pause)
+                pause = min(LONGEST_PAUSE, 2 * pause)
 
     async def wait(self, seen: Seen, within: float) -> None:
         """Return when the record is no longer as *seen*, and after *within* seconds at the latest."""
         await self._ask(
-            self.store.changed(self.component_appid, version=seen.version, within=within), within + STORE_PATIENCE
+            lambda: self.store.changed(self.component_appid, version=seen.version, within=within),
+            within + STORE_PATIENCE,
         )
 
-    def _seen(self, kept: Kept) -> Seen:
-        try:
-            return Seen(read_record(kept.document), kept.version, kept.now)
-        except ValueError as error:
-            reason = str(error)
-        raise TokenStoreError(reason)
+    async def _swap(self, record: Record, version: str) -> bool:
+        return await self._ask(lambda: self.store.swap(self.component_appid, write_record(record), version=version))
 
-    async def _ask(self, answer: Awaitable[T], patience: float = STORE_PATIENCE) -> T:
-        result = await _outcome(answer, patience)
-        if isinstance(result, WxtcbError):
-            raise result
-        return result
+    async def _ask(self, question: Callable[[], Awaitable[T]], patience: float = STORE_PATIENCE) -> T:
+        answer = await ask_foreign(question, patience)
+        if isinstance(answer, Told):
+            raise TokenStoreError(answer.words)
+        if isinstance(answer, WxtcbError):
+            raise answer if isinstance(answer, TokenStoreError) else TokenStoreError(answer.reason)
+        return answer
 
 
-async def _outcome(answer: Awaitable[T], patience: float) -> T | WxtcbError:
-    """Return what the store answers, or what is wrong: its frames end here, for they hold documents."""
-    deadline = asyncio.timeout(patience)
-    try:
-        async with deadline:
-            return await answer
-    except WxtcbError as error:
-        return copy.copy(error)
-    except Exception as error:
-        if deadline.expired():
-            return TokenStoreError(f"no answer within {patience:g} s")
-        return TokenStoreError(f"{type(error).__name__} {place_of(error)}")
+def _seen(kept: Kept) -> Seen:
+    record = read_record(kept.document)
+    if record is None:
+        raise TokenStoreError("keeps what is no token record of this version of wxtcb")
+    return Seen(record, kept.version, kept.now)

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import traceback
+import functools
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final, Protocol, TypeVar
 
 import attrs
 
 from wxtcb.arguments import is_sendable
 from wxtcb.endpoint import Credential, Done, Endpoint, Repeat, Reply
-from wxtcb.errors import ApiError, Busy, CloudFault, MinuteLimit, TicketError, TokenCeiling, WxtcbError
+from wxtcb.errors import (
+    ApiError,
+    Busy,
+    CloudFault,
+    MinuteLimit,
+    TicketError,
+    TicketMissing,
+    TicketTooOld,
+    TokenCeiling,
+    TokenContested,
+    TokenStoreError,
+    TransportError,
+    WxtcbError,
+)
 from wxtcb.exchange import Exchange
 from wxtcb.secret import Secret
+from wxtcb.tokens.foreign import Told, ask_foreign
+from wxtcb.tokens.record import TICKET_LIFE
+from wxtcb.tokens.shared import SharedRecord
 from wxtcb.transport import Cancelled, Request
-from wxtcb.wire import encode
+from wxtcb.wire import Body, encode
 
-TicketSource = Callable[[], Awaitable[str | Secret | None]]
+R = TypeVar("R", bound=Reply)
 
 REMEMBERED: Final = 60.0
+LOOK_FOR_PUSH: Final = 0.5
 
 
 @attrs.frozen
@@ -33,6 +50,9 @@ class ComponentToken(Reply):
     expires_in: int
 
 
+TicketSource = Callable[[], Awaitable[str | Secret | None]]
+TokenSource = Callable[[], Awaitable[ComponentToken]]
+
 API_COMPONENT_TOKEN: Final = Endpoint(
     "/cgi-bin/component/api_component_token",
     ComponentToken,
@@ -44,18 +64,51 @@ API_START_PUSH_TICKET: Final = Endpoint(
     "/cgi-bin/component/api_start_push_ticket", Done, Repeat.SET, Credential.NONE, name="api_start_push_ticket"
 )
 
+Order = Callable[[Callable[[], bool]], Awaitable[ComponentToken]]
 
-class TokenSource(Protocol):
-    """Gives a new token; what it raises is the failure of the renewal."""
 
-    async def fetch(self) -> ComponentToken: ...
+class Origin(Protocol):
+    """Gives new tokens. What it raises is the failure of the renewal."""
+
+    @property
+    def voids(self) -> bool:
+        """Whether each token voids the one before: such are counted."""
+        ...
+
+    async def prepare(self) -> Order:
+        """Return what fetches a token once the question that it is given says yes, right before a request leaves."""
+        ...
 
 
 def is_transient(error: WxtcbError) -> bool:
     """Tell whether a failed fetch may succeed soon, with the same credentials and the same ticket."""
-    if isinstance(error, TicketError | TokenCeiling):
+    if isinstance(error, TicketError | TokenCeiling | TokenContested):
         return isinstance(error, TicketError) and error.passing
     return not isinstance(error, ApiError) or isinstance(error, Busy | CloudFault | MinuteLimit)
+
+
+@attrs.frozen
+class ReadOnly:
+    """A token source for processes that never fetch: they take the token that others keep in the shared store."""
+
+
+@attrs.frozen(eq=False)
+class KeptTicketSource:
+    """Gives the ticket that the receiver keeps in the store; while the store is down, the one that was seen last."""
+
+    shared: SharedRecord
+
+    async def __call__(self) -> Secret | None:
+        try:
+            seen = await self.shared.read()
+        except TokenStoreError:
+            if self.shared.last is None:
+                raise
+            seen = self.shared.last
+        ticket = seen.record.ticket
+        if ticket is not None and (age := ticket.age(seen.now)) > TICKET_LIFE:
+            raise TicketTooOld(age)
+        return None if ticket is None else ticket.value
 
 
 @attrs.define(eq=False)
@@ -63,7 +116,8 @@ class ComponentTicket:
     """Buys tokens with the app secret and the newest component_verify_ticket.
 
     A refusal that the same ticket would meet again is remembered for 60 seconds and raised without a request, until the
-    ticket changes.
+    ticket changes. Where there is no usable ticket and `push_within` is above 0, the push is asked for, and awaited for
+    so many seconds.
     """
 
     exchange: Exchange
@@ -71,52 +125,66 @@ class ComponentTicket:
     component_appsecret: Secret
     newest_ticket: TicketSource
     now: Callable[[], float]
+    rest: Callable[[float], Awaitable[None]]
     patience: float = 35.0
+    push_within: float = 0.0
+    voids: bool = attrs.field(init=False, default=True)
     _refusal: WxtcbError | None = attrs.field(init=False, default=None)
     _refused_ticket: Secret | None = attrs.field(init=False, default=None)
     _refused_until: float = attrs.field(init=False, default=0.0)
 
-    async def fetch(self) -> ComponentToken:
+    async def prepare(self) -> Order:
         ticket = await self._ticket()
+        if isinstance(ticket, TicketError) and self.push_within and not ticket.passing:
+            ticket = await self._await_push(ticket)
+        if isinstance(ticket, WxtcbError):
+            raise ticket
         self._raise_if_refused(ticket)
+        return functools.partial(self._buy, ticket)
+
+    async def _buy(self, ticket: Secret, may_send: Callable[[], bool]) -> ComponentToken:
         fields = {
             "component_appid": self.component_appid,
             "component_appsecret": self.component_appsecret,
             "component_verify_ticket": ticket,
         }
-        endpoint = API_COMPONENT_TOKEN
-        result = await self.exchange.attempt(endpoint, Request(endpoint.path, encode(fields, endpoint=endpoint.path)))
-        if isinstance(result, Cancelled):
-            raise asyncio.CancelledError(*result.args)
+        body = encode(fields, endpoint=API_COMPONENT_TOKEN.path)
+        result = await self._send(API_COMPONENT_TOKEN, body, may_send)
         if isinstance(result, ComponentToken):
             return result
         if not is_transient(result):
             self._refusal, self._refused_ticket, self._refused_until = result, ticket, self.now() + REMEMBERED
         raise result
 
-    async def _ticket(self) -> Secret:
-        ticket = await self._ask_for_ticket()
-        if isinstance(ticket, WxtcbError):
-            raise ticket
-        return ticket
+    async def _send(
+        self, endpoint: Endpoint[R], body: Body, may_send: Callable[[], bool] | None = None
+    ) -> R | WxtcbError:
+        result = await self.exchange.attempt(endpoint, Request(endpoint.path, body, may_send=may_send))
+        if isinstance(result, Cancelled):
+            raise asyncio.CancelledError(*result.args)
+        return result
 
-    async def _ask_for_ticket(self) -> Secret | WxtcbError:
-        """Return the ticket, or what is wrong: what the source raises ends here, for its frames hold tickets."""
-        deadline = asyncio.timeout(self.patience)
-        try:
-            async with deadline:
-                ticket = await self.newest_ticket()
-        except WxtcbError as error:
-            return copy.copy(error)
-        except asyncio.CancelledError:
-            if _being_cancelled():
-                raise
-            return _no_ticket("the ticket source was cancelled from within")
-        except Exception as error:
-            if deadline.expired():
-                return _no_ticket(f"the ticket source gave none within {self.patience:g} s")
-            return _no_ticket(f"the ticket source failed ({type(error).__name__} {place_of(error)})")
-        return _as_secret(ticket)
+    async def _ticket(self) -> Secret | WxtcbError:
+        """Return the ticket, or what is wrong with it."""
+        ticket = await ask_foreign(self.newest_ticket, self.patience)
+        if isinstance(ticket, Told):
+            return _no_ticket(f"the ticket source {ticket.words}")
+        return ticket if isinstance(ticket, WxtcbError) else _as_secret(ticket)
+
+    async def _await_push(self, lacking: TicketError) -> Secret | WxtcbError:
+        """Ask for the push, and wait for what it brings."""
+        fields = {"component_appid": self.component_appid, "component_secret": self.component_appsecret}
+        started = await self._send(API_START_PUSH_TICKET, encode(fields, endpoint=API_START_PUSH_TICKET.path))
+        if isinstance(started, WxtcbError):
+            return started
+        deadline = self.now() + self.push_within
+        ticket: Secret | WxtcbError = lacking
+        while isinstance(ticket, WxtcbError) and self.now() < deadline:
+            await self.rest(LOOK_FOR_PUSH)
+            ticket = await self._ticket()
+        if isinstance(ticket, WxtcbError):
+            ticket.advise(f"The push was asked for, but brought no ticket within {self.push_within:g} s.")
+        return ticket
 
     def _raise_if_refused(self, ticket: Secret) -> None:
         left = self._refused_until - self.now()
@@ -126,9 +194,31 @@ class ComponentTicket:
             raise again
 
 
-def _being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+@attrs.frozen(eq=False)
+class CentralService:
+    """Takes tokens from a program that alone fetches them; asking it voids nothing."""
+
+    source: TokenSource
+    patience: float = 35.0
+    voids: bool = attrs.field(init=False, default=False)
+
+    async def prepare(self) -> Order:
+        return self._ask
+
+    async def _ask(self, _may_send: Callable[[], bool], /) -> ComponentToken:
+        token = await ask_foreign(self.source, self.patience)
+        if isinstance(token, Told):
+            raise TransportError(f"the token source {token.words}", endpoint=API_COMPONENT_TOKEN.path, sent=False)
+        if isinstance(token, WxtcbError):
+            raise token
+        return _as_token(token)
+
+
+def _as_token(token: object) -> ComponentToken:
+    if not isinstance(token, ComponentToken):
+        reason = f"the token source gave a {type(token).__name__}, not a wxtcb.tokens.ComponentToken"
+        raise TransportError(reason, endpoint=API_COMPONENT_TOKEN.path, sent=False)
+    return token
 
 
 def _no_ticket(reason: str) -> TicketError:
@@ -137,19 +227,9 @@ def _no_ticket(reason: str) -> TicketError:
     return error
 
 
-def place_of(error: Exception) -> str:
-    """Say where *error* was raised, for a message in place of its traceback."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"in {frame.filename}, line {frame.lineno}"
-
-
 def _as_secret(ticket: object) -> Secret | TicketError:
     if ticket is None or ticket == "":
-        return TicketError(
-            "there is no component_verify_ticket yet, so no token can be bought; nothing was sent. WeChat pushes one "
-            "every 10 minutes to the platform's authorisation-event URL; api.token.api_start_push_ticket (re)starts "
-            "that."
-        )
+        return TicketMissing()
     if not isinstance(ticket, str | Secret):
         return _no_ticket(f"the ticket source gave a {type(ticket).__name__}, not a text")
     if not is_sendable(ticket):

@@ -51,6 +51,14 @@ class TokenStore(Protocol):
         ...
 
 
+class OwnedStore(TokenStore, Protocol):
+    """A store that holds something open, and is closed by whoever opened it."""
+
+    async def aclose(self) -> None:
+        """Close what is open; it may be closed twice."""
+        ...
+
+
 @attrs.define(eq=False)
 class MemoryStore:
     """A token store in the memory of this process; sessions that are given the same one share their token.

@@ -1,0 +1,77 @@
+"""The ticket doctor: how token and ticket are, and what to do where something is wrong."""
+
+from __future__ import annotations
+
+import attrs
+
+from wxtcb.errors import TicketMissing, TicketTooOld, TokenStoreError, WxtcbError
+from wxtcb.tokens.cache import TokenCache
+from wxtcb.tokens.record import TICKET_LIFE, Record
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """The life of a platform's token and ticket at one moment; seconds throughout, None for what is not known.
+
+    The token is the one that this process works with, or else the one in the store; `token_by` names the process (host
+    and process id) that fetched it, `token_cause` says why: "first", "advisory", "mandatory", "expired" or "dead".
+    `ticket_age` counts from when the kept ticket arrived, None where none is kept. `fetches` of tokens were made within
+    the last hour by all who share the store, of at most `ceiling`. `renewing` names the process that fetches one just
+    now. `failure` is why the last renewal of this process failed, None if it did not; `problems` are the errors that a
+    call would meet now, or will soon, each saying what to do.
+    """
+
+    token_age: float | None
+    token_left: float | None
+    token_by: str | None
+    token_cause: str | None
+    ticket_age: float | None
+    fetches: int
+    ceiling: int | None
+    renewing: str | None
+    failure: WxtcbError | None
+    problems: tuple[WxtcbError, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+async def look_at(cache: TokenCache) -> Health:
+    """Look at what *cache* holds and at what its store keeps."""
+    renewal, down, now = cache.renewal, None, 0.0
+    record = Record()
+    try:
+        seen = await renewal.shared.read()
+    except TokenStoreError as error:
+        down = error
+    else:
+        record, now = seen.record, seen.now
+    return _health(cache, record, now, down)
+
+
+def _health(cache: TokenCache, record: Record, now: float, down: TokenStoreError | None) -> Health:
+    token, ticket, lease = record.token, record.ticket, record.lease
+    kept = None if token is None else (token.life - token.left(now), token.left(now))
+    age, left = cache.life() or kept or (None, None)
+    ticket_age = None if ticket is None else ticket.age(now)
+    lacking = _lacking(ticket_age) if cache.renewal.needs_kept_ticket and down is None else None
+    return Health(
+        token_age=age,
+        token_left=left,
+        token_by=None if token is None else token.by,
+        token_cause=None if token is None else token.cause,
+        ticket_age=ticket_age,
+        fetches=len(record.recent_mints(now)),
+        ceiling=cache.renewal.max_fetches_per_hour,
+        renewing=lease.by if lease is not None and lease.left(now) > 0 else None,
+        failure=cache.failure,
+        problems=tuple(problem for problem in (down, lacking, cache.failure) if problem is not None),
+    )
+
+
+def _lacking(ticket_age: float | None) -> WxtcbError | None:
+    if ticket_age is None:
+        return TicketMissing()
+    return TicketTooOld(ticket_age) if ticket_age > TICKET_LIFE else None
