@@ -19,7 +19,9 @@ from harness import Block, interleave, main
 from wxtcb.events import Observers
 from wxtcb.secret import Secret
 from wxtcb.tokens.cache import TokenCache
-from wxtcb.tokens.sources import ComponentToken
+from wxtcb.tokens.renewal import Renewal
+from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.sources import ComponentToken, Order
 from wxtcb.tokens.stores import MemoryStore
 
 FLOOR: Final = "an `await` of an empty coroutine function"
@@ -28,7 +30,13 @@ FLOOR: Final = "an `await` of an empty coroutine function"
 class Source:
     """Gives a token at once."""
 
-    async def fetch(self) -> ComponentToken:
+    voids = True
+
+    async def prepare(self) -> Order:
+        """Give what fetches."""
+        return self.fetch
+
+    async def fetch(self, _may_send: Callable[[], bool]) -> ComponentToken:
         """Make one."""
         return ComponentToken(component_access_token=Secret("bench"), expires_in=7200)
 
@@ -77,7 +85,14 @@ async def measure(chosen: argparse.Namespace) -> list[Figure]:
     """Take turns; the control awaits nothing a second time."""
     rounds, turns = (3, 1_000) if chosen.quick else (60, 100_000)
     now = asyncio.get_running_loop().time
-    cache = TokenCache("wx0123456789abcdef", Source(), MemoryStore(now), Observers(), now, asyncio.sleep)
+    cache = TokenCache(
+        Renewal(
+            "here", SharedRecord(MemoryStore(now), "wx0123456789abcdef"), Source(), Observers(), now, asyncio.sleep
+        ),
+        Observers(),
+        now,
+        asyncio.sleep,
+    )
     await cache.wait()
     works = {"floor": wait_for_nothing, "get": get, "get under a lock": get_locked, "control": wait_for_nothing}
     costs = await interleave({name: timing(work, cache, turns) for name, work in works.items()}, rounds)

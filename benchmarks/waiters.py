@@ -23,7 +23,9 @@ from harness import Block, interleave, main
 from wxtcb.events import Observers
 from wxtcb.secret import Secret
 from wxtcb.tokens.cache import TokenCache
-from wxtcb.tokens.sources import ComponentToken
+from wxtcb.tokens.renewal import Renewal
+from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.sources import ComponentToken, Order
 from wxtcb.tokens.stores import MemoryStore
 
 KILOBYTE: Final = 1_000
@@ -31,7 +33,7 @@ FLOOR: Final = "tasks that wait for an `asyncio.Event`"
 
 
 @attrs.frozen
-class Renewal:
+class Wait:
     """Something to wait for, and the way to let it happen."""
 
     wait: Callable[[], Coroutine[None, None, object]]
@@ -43,34 +45,44 @@ class Source:
     """Gives a token once it is let."""
 
     let: asyncio.Event = attrs.field(factory=asyncio.Event)
+    voids: bool = True
 
-    async def fetch(self) -> ComponentToken:
+    async def prepare(self) -> Order:
+        """Give what fetches."""
+        return self.fetch
+
+    async def fetch(self, _may_send: Callable[[], bool]) -> ComponentToken:
         """Wait, and make one."""
         await self.let.wait()
         return ComponentToken(component_access_token=Secret("bench"), expires_in=7200)
 
 
-def by_cache() -> Renewal:
+def by_cache() -> Wait:
     """Wait for the first token of a cache."""
     source, now = Source(), asyncio.get_running_loop().time
-    cache = TokenCache("wx0123456789abcdef", source, MemoryStore(now), Observers(), now, asyncio.sleep)
-    return Renewal(cache.wait, source.let.set)
+    cache = TokenCache(
+        Renewal("here", SharedRecord(MemoryStore(now), "wx0123456789abcdef"), source, Observers(), now, asyncio.sleep),
+        Observers(),
+        now,
+        asyncio.sleep,
+    )
+    return Wait(cache.wait, source.let.set)
 
 
-def by_event() -> Renewal:
+def by_event() -> Wait:
     """Wait for an event."""
     event = asyncio.Event()
-    return Renewal(event.wait, event.set)
+    return Wait(event.wait, event.set)
 
 
-async def _gather_waiters(renewal: Renewal, waiters: int) -> list[asyncio.Task[object]]:
+async def _gather_waiters(renewal: Wait, waiters: int) -> list[asyncio.Task[object]]:
     tasks = [asyncio.create_task(renewal.wait()) for _ in range(waiters)]
     for _ in range(3):
         await asyncio.sleep(0)
     return tasks
 
 
-async def memory(renewal: Renewal, waiters: int) -> float:
+async def memory(renewal: Wait, waiters: int) -> float:
     """Return the kilobytes per task while all wait."""
     gc.collect()
     tracemalloc.start()
@@ -83,7 +95,7 @@ async def memory(renewal: Renewal, waiters: int) -> float:
     return (during - before) / waiters / KILOBYTE
 
 
-def timing(make: Callable[[], Renewal], waiters: int) -> Block:
+def timing(make: Callable[[], Wait], waiters: int) -> Block:
     """Make a block that costs milliseconds of processor time for all waiters."""
 
     async def block() -> float:

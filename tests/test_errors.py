@@ -83,7 +83,11 @@ PLAIN = [errors.WxtcbError, errors.InvalidArgument, errors.SessionClosed, errors
 ONE_OF_EACH = [
     *(kind("words", endpoint=PATH) for kind in PLAIN),
     errors.Withheld(endpoint=PATH),
+    errors.TicketMissing(),
+    errors.TicketTooOld(50_000.0),
     errors.TokenCeiling(30, 12.0),
+    errors.TokenContested(5, 16.0),
+    errors.TokenStoreError("failed (OSError in x.py, line 3)"),
     errors.TransportError("no reply in time", endpoint=PATH, sent=True, timeout=True),
     errors.BadReply("a redirect", endpoint=PATH, status=302, lasting=True),
     errors.OutcomeUnknown(noted(errors.CloudFault(-1000, "system error", endpoint=PATH)), endpoint=PATH),

@@ -26,7 +26,9 @@ EVERY = [
     (events.TokenExpired(7, 42001), "DEBUG", ["7", "42001"]),
     (events.TokenRenewed(8, "advisory", 7200.0, 0.25), "INFO", ["token 8", "advisory", "0.25 s", "7200 s"]),
     (events.RenewalFailed("first", BUSY, 30.0, 0.5), "WARNING", ["first", "30 s", "-1 system error"]),
-    (events.StoreFailed(2, "OSError in x, line 1"), "WARNING", ["token 2", "OSError in x"]),
+    (events.TokenRenewed(8, "dead", 7000.0, 0.0, adopted=True), "INFO", ["token 8 adopted", "dead", "7000 s"]),
+    (events.StoreFailed(2, "failed (OSError in x, line 1)"), "WARNING", ["token 2", "OSError in x"]),
+    (events.OtherFetcherSuspected(3, 8.0, "Share it."), "WARNING", ["3 tokens in a row", "8 s", "Share it."]),
 ]
 
 

@@ -33,7 +33,7 @@ from wxtcb.events import CallFinished, CallStarted, TokenRenewed
 from wxtcb.retry import RetryPolicy
 from wxtcb.secret import Secret
 from wxtcb.session import Session
-from wxtcb.tokens.cache import PATH as TOKEN_PATH
+from wxtcb.tokens.renewal import PATH as TOKEN_PATH
 from wxtcb.tokens.stores import MemoryStore
 from wxtcb.transport import Answer, Failure, Timeout, TooLarge
 

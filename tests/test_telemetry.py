@@ -188,7 +188,9 @@ EVENTS = [
     (events.TokenExpired(1, 42001), None, ()),
     (events.TokenRenewed(1, "first", 7200.0, 0.5), "renewals", ("first", "ok")),
     (events.RenewalFailed("dead", BUSY, 1.0, 0.5), "renewals", ("dead", "Busy")),
+    (events.TokenRenewed(1, "dead", 7200.0, 0.5, adopted=True), "renewals", ("dead", "adopted")),
     (events.StoreFailed(1, "OSError"), "store.failures", ()),
+    (events.OtherFetcherSuspected(3, 1.0, "share"), "token.contests", ()),
 ]
 
 

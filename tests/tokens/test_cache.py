@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import random
-import traceback
-from types import SimpleNamespace
 
-import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,102 +20,18 @@ from wxtcb.errors import (
     TokenCeiling,
     TransportError,
     WxtcbError,
-    api_error,
 )
-from wxtcb.events import Observers, RenewalFailed, StoreFailed, TokenExpired, TokenRenewed
+from wxtcb.events import RenewalFailed, TokenExpired, TokenRenewed
 from wxtcb.exchange import Token
-from wxtcb.gate import Gate
 from wxtcb.secret import Secret
-from wxtcb.tokens.cache import PATH, TokenCache, Windows
-from wxtcb.tokens.sources import ComponentToken, is_transient
+from wxtcb.tokens.cache import Windows
+from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.sources import is_transient
 from wxtcb.tokens.stores import MemoryStore
 
+from .rig import APPID, WHO, Rig, catch, clock, errcode, refused, until
+
 pytestmark = pytest.mark.virtual_time
-
-APPID = "wx0"
-WHO = contextvars.ContextVar("WHO", default="nobody")
-
-
-def clock():
-    """Return the virtual time."""
-    return asyncio.get_running_loop().time()
-
-
-def errcode(code):
-    """Make the error that an errcode of the token call stands for."""
-    return api_error(code, "as scripted", endpoint=PATH, tokenless=True)
-
-
-def refused():
-    """Make the error of a refused connection."""
-    return TransportError("no connection", endpoint=PATH, sent=False)
-
-
-@attrs.define(eq=False)
-class Source:
-    """A token source: `answer` gets the number of the fetch and returns a life in seconds or an error."""
-
-    answer: object = 7200
-    seconds: float = 0.5
-    fetched_at: list = attrs.field(factory=list)
-    open: int = 0
-    most_open: int = 0
-    who: str = ""
-    values: list = attrs.field(factory=list)
-
-    async def fetch(self):
-        self.fetched_at.append(clock())
-        self.who = WHO.get()
-        number = len(self.fetched_at)
-        self.open += 1
-        self.most_open = max(self.most_open, self.open)
-        try:
-            await asyncio.sleep(self.seconds)
-        finally:
-            self.open -= 1
-        answer = self.answer(number) if callable(self.answer) else self.answer
-        if isinstance(answer, Exception):
-            raise answer
-        self.values.append(f"T0KEN-{number}")
-        return ComponentToken(Secret(f"T0KEN-{number}"), answer)
-
-
-class Rig:
-    """A cache with its source, store, gate and events; no jitter."""
-
-    def __init__(self, answer=7200, seconds=0.5, *, store=None, uniform=lambda low, high: low, **options):
-        time = asyncio.get_running_loop().time
-        self.source = Source(answer, seconds)
-        self.store = store or MemoryStore(time)
-        self.gate = Gate(10, time, time)
-        self.events = []
-        observers = Observers((self.events.append,))
-        self.cache = TokenCache(
-            APPID, self.source, self.store, observers, time, self.gate.rest, uniform=uniform, **options
-        )
-
-    async def token(self):
-        """Get a token as a call does."""
-        return self.cache.get() or await self.cache.wait()
-
-    def emitted(self, kind):
-        return [event for event in self.events if isinstance(event, kind)]
-
-    @property
-    def fetches(self):
-        return len(self.source.fetched_at)
-
-
-async def until(moment):
-    """Sleep until *moment*, counted from the start of the test."""
-    await asyncio.sleep(1000 + moment - clock())
-
-
-async def catch(awaitable):
-    """Return what *awaitable* raised, and when it did."""
-    with pytest.raises(WxtcbError) as caught:
-        await awaitable
-    return caught.value
 
 
 async def test_get_gives_nothing_when_there_is_no_token_yet():
@@ -475,7 +387,7 @@ async def test_no_ceiling_when_none_is_wanted():
     """max_fetches_per_hour=None lets every fetch through."""
     rig = Rig(seconds=0, max_fetches_per_hour=None)
     for _ in range(100):
-        rig.cache.expire(await rig.token(), 40001)
+        rig.cache.expire(await rig.token(), 42001)
     assert rig.fetches == 100
 
 
@@ -525,7 +437,7 @@ async def test_outage_fails_nobody_who_has_a_living_token():
 async def test_second_session_adopts_the_token_of_the_first():
     """Two caches on one store: one fetch, and a renewal by either serves both."""
     store = MemoryStore(asyncio.get_running_loop().time)
-    one, two = Rig(store=store), Rig(store=store)
+    one, two = Rig(store=store), Rig(store=store, brand="OTHER")
     first = await one.token()
     assert (await two.token()).value == first.value
     assert two.fetches == 0
@@ -554,60 +466,7 @@ async def test_token_in_the_store_is_not_adopted_when_it_is_over():
     two = Rig(store=store)
     await two.token()
     assert two.fetches == 1
-    assert (await store.load(APPID)).generation == 2
-
-
-async def test_mint_that_another_session_overtook_gives_way():
-    """Two sessions mint at once: the later one adopts what is in the store already."""
-    store = MemoryStore(asyncio.get_running_loop().time)
-    one, two = Rig(store=store), Rig(store=store, seconds=1)
-    tokens = await asyncio.gather(one.token(), two.token())
-    assert tokens[0].value == tokens[1].value
-    assert (one.fetches, two.fetches) == (1, 1)
-
-
-async def test_mint_is_used_when_what_overtook_it_is_dead_or_gone():
-    """Where the store keeps neither ours nor a living newer one, ours is what there is."""
-
-    class Odd(MemoryStore):
-        async def save(self, *args, **kwargs):
-            return False
-
-    rig = Rig(store=Odd(asyncio.get_running_loop().time))
-    assert (await rig.token()).value == Secret("T0KEN-1")
-
-
-@pytest.mark.parametrize("method", ["load", "mint_ages"])
-async def test_foreign_failure_of_a_store_is_paused_like_any_other(method):
-    """A store that raises its own exceptions makes no fetch per call, and its words are not quoted."""
-
-    async def fail(*args, **kwargs):
-        raise ConnectionError("S3CRET address of the store")
-
-    store = MemoryStore(asyncio.get_running_loop().time)
-    rig = Rig(store=SimpleNamespace(load=store.load, save=store.save, mint_ages=store.mint_ages), seconds=0)
-    setattr(rig.store, method, fail)
-    for _ in range(50):
-        error = await catch(rig.token())
-        assert "S3CRET" not in str(error)
-        assert "ConnectionError in " in str(error)
-        assert error.__cause__ is None
-    assert rig.fetches <= 4
-    assert len(rig.emitted(RenewalFailed)) == 4
-
-
-async def test_token_is_used_when_the_store_cannot_keep_it():
-    """A token that was bought is not thrown away, and the hooks hear why it was not kept."""
-
-    async def fail(*args, **kwargs):
-        raise ConnectionError("S3CRET address of the store")
-
-    store = MemoryStore(asyncio.get_running_loop().time)
-    rig = Rig(store=SimpleNamespace(load=store.load, save=fail, mint_ages=store.mint_ages))
-    assert (await rig.token()).value == Secret("T0KEN-1")
-    [event] = rig.emitted(StoreFailed)
-    assert event.reason.startswith("ConnectionError in ")
-    assert rig.fetches == 1
+    assert (await SharedRecord(store, APPID).read()).record.token.generation == 2
 
 
 @given(
@@ -666,36 +525,3 @@ async def test_busy_token_call_is_transient():
     await rig.token()
     assert isinstance(rig.emitted(RenewalFailed)[0].error, Busy)
     assert clock() == pytest.approx(1001)
-
-
-async def test_tokens_that_the_store_could_not_keep_count_against_the_ceiling():
-    """A store that is broken does not lift the ceiling."""
-
-    async def fail(*args, **kwargs):
-        raise OSError
-
-    store = MemoryStore(asyncio.get_running_loop().time)
-    broken = SimpleNamespace(load=store.load, save=fail, mint_ages=store.mint_ages)
-    rig = Rig(store=broken, max_fetches_per_hour=3)
-    for _ in range(3):
-        rig.cache.expire(await rig.token(), 40001)
-    assert isinstance(await catch(rig.token()), TokenCeiling)
-    assert rig.fetches == 3
-
-
-async def test_event_of_a_failed_renewal_shows_no_frame_of_a_foreign_source():
-    """What a hook keeps of a failure holds neither the ticket nor the store's address."""
-
-    async def load(appid):
-        address = "S3CRET address"
-        try:
-            {}[address]
-        except KeyError as error:
-            raise WxtcbError("the store is down") from error
-
-    rig = Rig(store=SimpleNamespace(load=load))
-    await catch(rig.token())
-    [event, *_] = rig.emitted(RenewalFailed)
-    assert (event.error.__cause__, event.error.__context__) == (None, None)
-    story = "".join(traceback.TracebackException.from_exception(event.error, capture_locals=True).format())
-    assert "S3CRET" not in story

@@ -44,7 +44,14 @@ class Desk:
         self.platform = wechat
         self.ticket = "ticket@@@1"
         self.exchange = Exchange(wechat, Gate(1, time, time), time)
-        self.source = ComponentTicket(self.exchange, "wx0", Secret("S3CRET"), self.newest, time)
+        self.source = ComponentTicket(
+            self.exchange, "wx0", Secret("S3CRET"), self.newest, time, self.exchange.gate.rest
+        )
+
+    async def fetch(self):
+        """Prepare and fetch, as a renewal does."""
+        order = await self.source.prepare()
+        return await order(lambda: True)
 
     async def newest(self):
         if isinstance(self.ticket, BaseException):
@@ -55,7 +62,7 @@ class Desk:
         """Return what a fetch that meets *steps* raises."""
         self.platform.play(PATH, *steps)
         with pytest.raises(WxtcbError) as caught:
-            await self.source.fetch()
+            await self.fetch()
         return caught.value
 
 
@@ -67,7 +74,7 @@ async def desk(wechat):
 
 async def test_fetch_sends_appid_secret_and_ticket_without_a_token(desk):
     """The documented body, nothing in the query, and the typed reply."""
-    token = await desk.source.fetch()
+    token = await desk.fetch()
     (request,) = desk.platform.requests
     assert request.body.data == (
         b'{"component_appid":"wx0","component_appsecret":"S3CRET","component_verify_ticket":"ticket@@@1"}'
@@ -79,12 +86,12 @@ async def test_fetch_sends_appid_secret_and_ticket_without_a_token(desk):
 async def test_fetch_needs_no_slot_of_the_gate(desk):
     """Calls that wait for a token hold the slots; the fetch goes past them."""
     assert desk.exchange.gate.try_enter("/x")
-    await desk.source.fetch()
+    await desk.fetch()
 
 
 async def test_reply_keeps_no_raw_json(desk):
     """The JSON with the token in clear is not kept."""
-    token = await desk.source.fetch()
+    token = await desk.fetch()
     with pytest.raises(WxtcbError):
         raw(token)
     assert "T0KEN" not in repr(token)
@@ -125,7 +132,7 @@ async def test_fetch_cancelled_while_it_asks_for_the_ticket_is_cancelled(desk):
         await asyncio.get_running_loop().create_future()
 
     desk.source.newest_ticket = never
-    fetch = asyncio.create_task(desk.source.fetch())
+    fetch = asyncio.create_task(desk.fetch())
     await asyncio.sleep(0)
     fetch.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -168,7 +175,7 @@ async def test_failures_are_never_outcome_unknown_and_never_remembered(desk, ste
     assert not isinstance(error, OutcomeUnknown)
     assert "T0KEN" not in str(error)
     assert len(desk.platform.requests) == 1
-    await desk.source.fetch()
+    await desk.fetch()
 
 
 @pytest.mark.parametrize("errcode", [40125, 40001, 61004, 61005, 61006, 61011])
@@ -182,7 +189,7 @@ async def test_permanent_refusal_is_remembered_for_a_minute(desk, errcode):
     assert again.retry_after == pytest.approx(50)
     assert len(desk.platform.requests) == 1
     await asyncio.sleep(50)
-    await desk.source.fetch()
+    await desk.fetch()
     assert len(desk.platform.requests) == 2
 
 
@@ -190,7 +197,7 @@ async def test_permanent_refusal_is_forgotten_when_the_ticket_changes(desk):
     """A newer ticket is tried at once."""
     await desk.failure(61005)
     desk.ticket = "ticket@@@2"
-    await desk.source.fetch()
+    await desk.fetch()
     assert len(desk.platform.requests) == 2
 
 
@@ -198,7 +205,7 @@ async def test_cancelled_fetch_is_a_cancellation_with_the_same_args(desk):
     """A fetch that is cancelled under way ends in CancelledError."""
     desk.platform.play(PATH, Cancelled(("closing",), sent=True))
     with pytest.raises(asyncio.CancelledError) as caught:
-        await desk.source.fetch()
+        await desk.fetch()
     assert caught.value.args == ("closing",)
 
 
@@ -248,7 +255,7 @@ async def test_ticket_source_that_hangs_is_a_ticket_error(desk):
 async def test_ticket_may_come_as_a_secret(desk):
     """A ticket source need not unwrap what it keeps wrapped."""
     desk.ticket = Secret("ticket@@@1")
-    await desk.source.fetch()
+    await desk.fetch()
     assert b"ticket@@@1" in desk.platform.requests[0].body.data
 
 

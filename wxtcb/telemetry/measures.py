@@ -19,6 +19,7 @@ from wxtcb.events import (
     Event,
     MayHaveActed,
     Observed,
+    OtherFetcherSuspected,
     PathPaused,
     RenewalFailed,
     Resending,
@@ -65,7 +66,8 @@ DOUBTS: Final = Counter(
 )
 RENEWALS: Final = Counter("renewals", "{renewal}", "Renewals of the token", ("cause", "outcome"))
 STORE_FAILURES: Final = Counter("store.failures", "{token}", "New tokens that could not be kept in the token store")
-COUNTERS: Final = (RETRIES, PAUSES, DOUBTS, RENEWALS, STORE_FAILURES)
+CONTESTS: Final = Counter("token.contests", "{renewal}", "Renewals after somebody else seemed to have voided the token")
+COUNTERS: Final = (RETRIES, PAUSES, DOUBTS, RENEWALS, STORE_FAILURES, CONTESTS)
 
 GAUGES: Final = (
     Gauge("calls.under_way", "{call}", "Calls that hold a slot", lambda stats: stats.calls_under_way),
@@ -90,11 +92,13 @@ def count(event: Event) -> tuple[Counter, tuple[str, ...]] | None:
         case MayHaveActed():
             return DOUBTS, (event.endpoint, "ok")
         case TokenRenewed():
-            return RENEWALS, (event.cause, "ok")
+            return RENEWALS, (event.cause, "adopted" if event.adopted else "ok")
         case RenewalFailed():
             return RENEWALS, (event.cause, type(event.error).__name__)
         case StoreFailed():
             return STORE_FAILURES, ()
+        case OtherFetcherSuspected():
+            return CONTESTS, ()
         case _:
             return None
 

@@ -213,7 +213,8 @@ class TokenCache:
 
     async def _save_all(self) -> None:
         while self._unsaved:
-            await self.renewal.save(*self._unsaved[0])
+            found, cause = self._unsaved[0]
+            await self.renewal.save(found, Wish(cause, found.value, dead=tuple(self._dead)))
             self._unsaved.popleft()
 
     def _adopt(self, found: Found) -> None:

@@ -52,12 +52,16 @@ def whoami() -> str:
 
 @attrs.frozen
 class Found:
-    """A token of `life` seconds, which ends at `expiry` by this process's clock; `unsaved` if the store lacks it."""
+    """A token of `life` seconds, which ends at `expiry` by this process's clock; `unsaved` if the store lacks it.
+
+    `nonce` is that of the lease under which it was fetched, if any.
+    """
 
     value: Secret
     generation: int
     life: float
     expiry: float
+    nonce: str = ""
     adopted: bool = False
     unsaved: bool = False
 
@@ -104,16 +108,16 @@ class Renewal:
                 return await self._fetch_alone(wish, self.origin, down)
             await self.rest(STORE_LOOKS)
 
-    async def save(self, found: Found, cause: str) -> None:
-        """Keep a token that the store could not keep as soon as it can, unless it knows another that lives by then."""
-        replaced = Wish(cause, found.value)
+    async def save(self, found: Found, wish: Wish) -> None:
+        """Keep a token that the store could not keep as soon as it can, unless others have, or fetch, one by then."""
 
         def keep(record: Record, now: float) -> Record | None:
-            leased = record.lease is not None and record.lease.left(now) > 0
-            if leased or serving(record, now, replaced):
+            lease = record.lease
+            leased = lease is not None and lease.nonce != found.nonce and lease.left(now) > 0
+            if leased or serving(record, now, wish):
                 return None
             age = found.life - (found.expiry - self.now())
-            return record.with_token(found.value, found.life, age=age, now=now, by=self.me, cause=cause)
+            return record.with_token(found.value, found.life, age=age, now=now, by=self.me, cause=wish.cause)
 
         await self.shared.change_when_up(keep, self.rest)
 
@@ -175,7 +179,7 @@ class Renewal:
         try:
             async with self._giving_back(hold), self._keeping(hold):
                 token = await order(lambda: self.now() < hold.until)
-            found = self._found(token, asked_at, wish)
+            found = self._found(token, asked_at, wish, hold.nonce)
         except WxtcbError as error:
             await self._give_up(hold, error)
             if isinstance(error, Withheld):
@@ -183,11 +187,11 @@ class Renewal:
             raise
         return await self._settle(hold, found, wish.cause)
 
-    def _found(self, token: ComponentToken, asked_at: float, wish: Wish) -> Found:
+    def _found(self, token: ComponentToken, asked_at: float, wish: Wish, nonce: str = "") -> Found:
         expiry = asked_at + token.expires_in
         if expiry <= self.now():
             raise BadReply(f"the new token lives {token.expires_in} s", endpoint=PATH, status=200, lasting=True)
-        return Found(token.component_access_token, wish.generation + 1, float(token.expires_in), expiry)
+        return Found(token.component_access_token, wish.generation + 1, float(token.expires_in), expiry, nonce)
 
     async def _settle(self, hold: Hold, found: Found, cause: str) -> Found | None:
         """Store a token fetched under a lease; None if the lease has gone to somebody else, who stores a newer one."""

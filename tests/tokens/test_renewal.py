@@ -1,0 +1,552 @@
+"""Renewals of many processes over one store: one fetch in the world, whoever is killed, paused, or cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import traceback
+
+import attrs
+import pytest
+
+from wxtcb.errors import (
+    MinuteLimit,
+    SecretRefused,
+    TokenCeiling,
+    TokenContested,
+    TokenStoreError,
+    TransportError,
+    Withheld,
+    WxtcbError,
+)
+from wxtcb.events import OtherFetcherSuspected, RenewalFailed, StoreFailed, TokenRenewed
+from wxtcb.secret import Secret
+from wxtcb.tokens.record import LEASE, write_record
+from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.stores import MemoryStore
+
+from .rig import APPID, Rig, catch, clock, errcode, refused, until
+
+pytestmark = pytest.mark.virtual_time
+
+
+@attrs.define(eq=False)
+class Line:
+    """The way of one process to a store.
+
+    Where it is `cut`, everything fails; where it is `frozen`, nothing is answered; where it is `deaf`, changes arrive,
+    but their answers are lost. `broken` is called before every answer.
+    """
+
+    store: object
+    cut: bool = False
+    frozen: bool = False
+    deaf: bool = False
+    broken: object = None
+
+    async def load(self, *args, **kwargs):
+        return await self._pass("load", args, kwargs)
+
+    async def swap(self, *args, **kwargs):
+        return await self._pass("swap", args, kwargs)
+
+    async def changed(self, *args, **kwargs):
+        return await self._pass("changed", args, kwargs)
+
+    async def _pass(self, name, args, kwargs):
+        if self.broken:
+            self.broken()
+        if self.frozen:
+            await asyncio.get_running_loop().create_future()
+        if self.cut:
+            raise ConnectionError("S3CRET address")
+        answer = await getattr(self.store, name)(*args, **kwargs)
+        if self.deaf and name == "swap":
+            await asyncio.get_running_loop().create_future()
+        return answer
+
+
+@pytest.fixture
+async def store():
+    """Give a store in memory, by virtual time."""
+    return MemoryStore(asyncio.get_running_loop().time)
+
+
+@pytest.fixture
+def fleet(store):
+    """Give a function that makes processes on that store, each with a line of its own."""
+
+    def make(number, answer=7200, seconds=0.5, **options):
+        return [
+            Rig(answer, seconds, store=Line(store), me=f"host:{each}", brand=f"T{each}", **options)
+            for each in range(number)
+        ]
+
+    return make
+
+
+def kill(rig):
+    """End a process as kill -9 does: from one moment to the next nothing of it reaches anybody."""
+    rig.store.frozen = True
+    rig.cache._flight._task.cancel()
+
+
+async def record_of(store):
+    """Return what is kept."""
+    return (await SharedRecord(store, APPID).read()).record
+
+
+def fetches(rigs):
+    """Count the fetches of all."""
+    return sum(rig.fetches for rig in rigs)
+
+
+async def test_eight_processes_make_one_fetch(fleet, store):
+    """Whoever gets the lease fetches; the others wake with its token at once, not at a poll."""
+    rigs = fleet(8)
+    tokens = await asyncio.gather(*(rig.token() for rig in rigs for _ in range(20)))
+    assert len({token.value for token in tokens}) == 1
+    assert fetches(rigs) == 1
+    assert clock() == pytest.approx(1000.5)
+    record = await record_of(store)
+    assert (record.token.by, record.token.cause, record.lease) == (f"host:{_winner(rigs)}", "first", None)
+    assert sum(event.adopted for rig in rigs for event in rig.emitted(TokenRenewed)) == 7
+
+
+def _winner(rigs):
+    return next(number for number, rig in enumerate(rigs) if rig.fetches)
+
+
+async def test_dead_token_is_replaced_once_in_the_world(fleet):
+    """All are told "dead" at once: each looks into the store first, one fetches, nobody fails."""
+    rigs = fleet(8)
+    for _ in range(5):
+        for rig, token in zip(rigs, await asyncio.gather(*(rig.token() for rig in rigs)), strict=True):
+            rig.cache.expire(token, 42001)
+    await asyncio.gather(*(rig.token() for rig in rigs))
+    assert fetches(rigs) == 6
+
+
+async def test_process_told_dead_late_takes_what_the_store_has(fleet):
+    """News of a dead token that has been replaced meanwhile costs a look, not a fetch."""
+    one, two = fleet(2)
+    old = await one.token()
+    await two.token()
+    one.cache.expire(old, 42001)
+    new = await one.token()
+    two.cache.expire(two.cache.get(), 42001)
+    assert (await two.token()).value == new.value
+    assert fetches([one, two]) == 1 + 1
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.25])
+async def test_killed_holder_is_waited_for_as_long_as_its_lease_lasts(fleet, moment, settle):
+    """The lease of a process that is killed in mid-renewal runs out; then the next one fetches."""
+    one, two = fleet(2)
+    lost = asyncio.create_task(one.token())
+    await asyncio.sleep(moment)
+    await settle()
+    kill(one)
+    token = await two.token()
+    assert token.value == Secret("T1-1")
+    assert clock() - 1000 <= LEASE + 0.5 + moment
+    lost.cancel()
+
+
+async def test_living_holder_is_waited_for_beyond_the_length_of_a_lease(fleet):
+    """A platform that takes 30 s to answer makes no second fetch: the holder prolongs its lease."""
+    one, two = fleet(2, seconds=30)
+    tokens = await asyncio.gather(one.token(), two.token())
+    assert tokens[0].value == tokens[1].value
+    assert fetches([one, two]) == 1
+    assert clock() == pytest.approx(1030)
+
+
+async def test_holder_past_its_lease_does_not_send(fleet, store):
+    """Who was paused between the lease and the request finds so by its own clock, and takes what others got."""
+    one, two = fleet(2)
+
+    async def late(may_send):
+        one.store.frozen = True
+        await asyncio.sleep(2 * LEASE)
+        one.store.frozen = False
+        assert not may_send()
+        raise Withheld(endpoint="/token")
+
+    one.source.order = late
+    first = asyncio.create_task(one.token())
+    await asyncio.sleep(0.1)
+    assert (await two.token()).value == Secret("T1-1")
+    assert (await first).value == Secret("T1-1")
+    assert fetches([one, two]) == 1
+
+
+async def test_token_of_a_holder_that_lost_its_lease_is_not_stored(fleet, store):
+    """A process paused in mid-request comes back with an old token: the newer one stays, and it takes that."""
+    one, two = fleet(2, seconds=3 * LEASE)
+    first = asyncio.create_task(one.token())
+    await asyncio.sleep(0.1)
+    one.store.frozen = True
+    two.source.seconds = 0.5
+    newer = await two.token()
+    assert newer.value == Secret("T1-1")
+    await asyncio.sleep(LEASE)
+    one.store.frozen = False
+    assert (await first).value == newer.value
+    assert (await record_of(store)).token.value == newer.value
+    assert fetches([one, two]) == 2
+
+
+async def test_closing_in_mid_renewal_gives_the_lease_back(fleet, store):
+    """Nobody waits for a process that ended in good order; the fetch that it had begun counts."""
+    one, two = fleet(2, seconds=60)
+    lost = asyncio.create_task(one.token())
+    await asyncio.sleep(1)
+    await one.cache.aclose()
+    await catch(lost)
+    record = await record_of(store)
+    assert record.lease is None
+    assert len(record.mints) == 1
+    two.source.seconds = 0
+    began = clock()
+    await two.token()
+    assert clock() == began
+
+
+async def test_closing_while_the_lease_is_being_taken_gives_it_back(fleet, store):
+    """Cancelled between the question and the answer of the store, a lease that was granted is given back."""
+    [one] = fleet(1)
+    one.store.deaf = True
+    lost = asyncio.create_task(one.token())
+    await asyncio.sleep(0.1)
+    assert (await record_of(store)).lease is not None
+    one.store.deaf = False
+    await one.cache.aclose()
+    await catch(lost)
+    assert (await record_of(store)).lease is None
+
+
+async def test_closing_with_the_store_down_ends_all_the_same(fleet):
+    """A lease that cannot be given back runs out by itself."""
+    [one] = fleet(1, seconds=60)
+    lost = asyncio.create_task(one.token())
+    await asyncio.sleep(1)
+    one.store.cut = True
+    await one.cache.aclose()
+    await catch(lost)
+
+
+async def test_outage_makes_as_few_fetches_for_eight_processes_as_for_one(fleet):
+    """120 s in which every fetch fails: at most 12 by all together, and all are back within 31 s after it."""
+    rigs = fleet(8, answer=lambda number: refused() if clock() < 1120 else 7200, seconds=0.01)
+    recovered = {}
+
+    async def caller(rig):
+        while rig not in recovered:
+            with contextlib.suppress(TransportError):
+                await rig.token()
+                recovered[rig] = clock()
+            await asyncio.sleep(0.1)
+
+    await asyncio.gather(*(caller(rig) for rig in rigs))
+    assert len([at for rig in rigs for at in rig.source.fetched_at if at < 1120]) <= 12
+    assert max(recovered.values()) <= 1120 + 31
+    assert fetches(rigs) <= 13
+
+
+async def test_failure_of_another_process_is_told_with_its_reason(fleet):
+    """Who finds a long pause that another process began hears why, and for how long, without a fetch."""
+    one, two = fleet(2, answer=lambda number: errcode(45011))
+    assert isinstance(await catch(one.token()), MinuteLimit)
+    error = await catch(two.token())
+    assert isinstance(error, TransportError)
+    assert "45011" in str(error)
+    assert error.retry_after == pytest.approx(60)
+    assert two.fetches == 0
+
+
+async def test_refusal_of_one_process_does_not_keep_others_from_trying(fleet):
+    """A wrong secret, or an address that is not allowed, is the affair of that process."""
+    one, two = fleet(2)
+    one.source.answer = lambda number: errcode(40125)
+    assert isinstance(await catch(one.token()), SecretRefused)
+    await two.token()
+    assert (await one.token()).value == Secret("T1-1")
+    assert clock() == pytest.approx(1001)
+
+
+async def test_ceiling_counts_the_tokens_of_all(fleet):
+    """Tokens fetched by others are counted, those of killed processes too."""
+    rigs = fleet(3, max_fetches_per_hour=3, seconds=0)
+    for _ in range(3):
+        for rig in rigs:
+            rig.cache.expire(await rig.token(), 42001)
+    assert isinstance(await catch(rigs[0].token()), TokenCeiling)
+    assert fetches(rigs) == 3
+
+
+async def test_store_that_is_away_for_seconds_is_waited_for(fleet):
+    """Token dead and store down: callers wait for seconds, and nobody fetches alone if it returns."""
+    one, two = fleet(2)
+    for rig in (one, two):
+        rig.cache.expire(await rig.token(), 42001)
+    one.store.cut = two.store.cut = True
+    waiting = asyncio.gather(one.token(), two.token())
+    await asyncio.sleep(4)
+    one.store.cut = two.store.cut = False
+    first, second = await waiting
+    assert first.value == second.value
+    assert clock() - 1000.5 < 4 + 0.5 + 0.6
+
+
+async def test_store_that_stays_away_is_done_without_once_a_minute(fleet):
+    """After 5 s a process fetches for itself, and tells so; told "dead" again, it waits out the minute."""
+    [one] = fleet(1)
+    one.store.cut = True
+    token = await one.token()
+    assert clock() - 1000 == pytest.approx(5.5)
+    [event] = one.emitted(StoreFailed)
+    assert "ConnectionError in " in event.reason
+    assert "S3CRET" not in event.reason
+    one.cache.expire(token, 42001)
+    error = await catch(one.token())
+    assert isinstance(error, TokenStoreError)
+    assert error.retry_after > 30
+    await asyncio.sleep(55)
+    assert (await one.token()).value == Secret("T0-2")
+    await one.cache.aclose()
+
+
+async def test_store_that_hangs_is_a_store_that_is_down(fleet):
+    """A store that answers nothing is given two seconds for each question."""
+    [one] = fleet(1)
+    one.store.frozen = True
+    await one.token()
+    assert clock() - 1000 < 5 + 2 + 2 + 1
+    await one.cache.aclose()
+
+
+async def test_living_token_is_used_while_the_store_is_down(fleet):
+    """In both windows callers go on with the token they have, and nothing is fetched alone."""
+    [one] = fleet(1)
+    token = await one.token()
+    one.store.cut = True
+    await until(7200 - 899)
+    while clock() < 1000 + 7190:
+        assert await one.token() is token
+        await asyncio.sleep(10)
+    assert one.fetches == 1
+    assert {type(event.error) for event in one.emitted(RenewalFailed)} == {TokenStoreError}
+
+
+async def test_token_fetched_alone_is_stored_when_the_store_returns(fleet, store):
+    """Others find it then, and fetch nothing."""
+    one, two = fleet(2)
+    one.store.cut = True
+    token = await one.token()
+    await asyncio.sleep(20)
+    one.store.cut = False
+    await asyncio.sleep(31)
+    kept = (await record_of(store)).token
+    assert (kept.value, kept.by, kept.minted_at) == (token.value, "host:0", pytest.approx(1005))
+    assert (await two.token()).value == token.value
+    assert two.fetches == 0
+
+
+async def test_token_fetched_alone_gives_way_to_one_that_others_stored(fleet, store):
+    """When the store returns with a token of another process, that one stays."""
+    one, two = fleet(2)
+    one.store.cut = True
+    await one.token()
+    token = await two.token()
+    one.store.cut = False
+    await asyncio.sleep(40)
+    assert (await record_of(store)).token.value == token.value
+
+
+async def test_token_that_the_store_could_not_take_is_used_and_stored_later(fleet, store):
+    """A token that was bought is not thrown away."""
+    [one] = fleet(1)
+    flight = asyncio.create_task(one.token())
+    await asyncio.sleep(0.2)
+    one.store.cut = True
+    assert (await flight).value == Secret("T0-1")
+    assert one.emitted(StoreFailed)
+    one.store.cut = False
+    await asyncio.sleep(5)
+    assert (await record_of(store)).token.value == Secret("T0-1")
+    assert one.fetches == 1
+
+
+async def test_two_tokens_that_the_store_could_not_take_are_stored_in_their_order(fleet, store):
+    """The newer one is what is kept in the end."""
+    [one] = fleet(1)
+    one.store.cut = True
+    one.cache.expire(await one.token(), 42001)
+    await asyncio.sleep(60)
+    token = await one.token()
+    one.store.cut = False
+    await asyncio.sleep(70)
+    assert (await record_of(store)).token.value == token.value
+
+
+async def test_fetches_made_alone_count_against_the_ceiling(fleet):
+    """A store that is down does not lift the ceiling."""
+    [one] = fleet(1, max_fetches_per_hour=2, seconds=0)
+    one.store.cut = True
+    for _ in range(2):
+        one.cache.expire(await one.token(), 42001)
+        await asyncio.sleep(60)
+    assert isinstance(await catch(one.token()), TokenCeiling)
+    one.store.cut = False
+    assert isinstance(await catch(one.token()), TokenCeiling)
+    await one.cache.aclose()
+
+
+async def test_failure_that_cannot_be_told_to_others_is_paused_here(fleet):
+    """The store is gone when a fetch fails: this process counts its pauses by itself."""
+    [one] = fleet(1, answer=lambda number: refused())
+    flight = asyncio.create_task(one.token())
+    await asyncio.sleep(0.2)
+    one.store.cut = True
+    await catch(flight)
+    assert one.emitted(RenewalFailed)[0].retry_after == 1
+
+
+async def test_store_that_lost_everything_is_a_new_beginning(fleet, store):
+    """Flushed in mid-renewal, the store gets a token in a second try; flushed later, the living token goes on."""
+    one, two = fleet(2)
+    flight = asyncio.create_task(one.token())
+    await asyncio.sleep(0.2)
+    store._kept.clear()
+    await flight
+    assert one.fetches == 2
+    store._kept.clear()
+    assert one.cache.get() is not None
+    new = await two.token()
+    one.cache.expire(await one.token(), 40001)
+    assert (await one.token()).value == new.value
+    assert fetches([one, two]) == 3
+
+
+@pytest.mark.parametrize("document", ["", "null", "[]", '{"format":99}', '{"format":1,"token":5}'])
+async def test_store_that_keeps_something_else_is_left_alone(fleet, store, document):
+    """What is no record of ours is not overwritten; each process does without the store."""
+    await store.swap(APPID, document, version="")
+    [one] = fleet(1)
+    await one.token()
+    assert (await store.load(APPID)).document == document
+    assert "no token record" in one.emitted(StoreFailed)[0].reason
+    await one.cache.aclose()
+
+
+async def test_own_error_of_a_store_shows_no_frame_of_it(fleet):
+    """A store may raise a WxtcbError; what a hook keeps of it holds neither cause nor locals."""
+    [one] = fleet(1)
+    await one.token()
+
+    def move():
+        address = "S3CRET address"
+        try:
+            {}[address]
+        except KeyError as error:
+            raise WxtcbError("is being moved") from error
+
+    one.store.broken = move
+    await until(7200 - 299)
+    await one.token()
+    [event, *_] = one.emitted(RenewalFailed)
+    assert "is being moved" in str(event.error)
+    assert (event.error.__cause__, event.error.__context__) == (None, None)
+    story = "".join(traceback.TracebackException.from_exception(event.error, capture_locals=True).format())
+    assert "S3CRET" not in story
+
+
+async def test_owner_outside_slows_our_fetches_down(fleet):
+    """Told "not latest" again and again, fetches are 1, 2, 4 ... 60 s apart, and the event says why."""
+    [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
+    one.renewal.advice = "Share the store."
+    while one.fetches < 12:
+        with contextlib.suppress(TokenContested):
+            one.cache.expire(await one.token(), 40001)
+        await asyncio.sleep(0.25)
+    times = one.source.fetched_at
+    gaps = [round(later - sooner) for sooner, later in itertools.pairwise(times)]
+    assert gaps == [0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60]
+    first = one.emitted(OtherFetcherSuspected)[0]
+    assert (first.times, first.pause, first.advice) == (3, 1, "Share the store.")
+
+
+async def test_long_truce_is_told_to_callers(fleet):
+    """A pause of more than 4 s is an error of its own, which says when and what to do."""
+    [one] = fleet(1, seconds=0)
+    for _ in range(7):
+        one.cache.expire(await one.token(), 40001)
+    error = await catch(one.token())
+    assert isinstance(error, TokenContested)
+    assert "share one token_store" in str(error)
+    assert error.retry_after == pytest.approx(8)
+
+
+@pytest.mark.parametrize("code", [42001, 40014])
+async def test_tokens_that_end_otherwise_are_no_contest(fleet, code):
+    """A token that was ended, not replaced, is replaced at once, however often."""
+    [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
+    for _ in range(20):
+        one.cache.expire(await one.token(), code)
+    assert clock() == 1000
+    assert not one.emitted(OtherFetcherSuspected)
+
+
+async def test_contest_is_over_when_a_token_has_lasted(fleet):
+    """Voided once in ten minutes and more, tokens are replaced at once again."""
+    [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
+    for _ in range(8):
+        one.cache.expire(await one.token(), 40001)
+        await asyncio.sleep(601)
+    assert not one.emitted(OtherFetcherSuspected)
+
+
+async def test_reader_takes_what_others_fetch(fleet, store):
+    """A process without an origin never fetches, waits for others in the windows, and is woken by them."""
+    [owner] = fleet(1)
+    reader = Rig(store=Line(store), origin=None)
+    await owner.token()
+    first = await reader.token()
+    await until(7200 - 890)
+    assert await reader.token() is first
+    await asyncio.sleep(5)
+    assert not reader.emitted(RenewalFailed)
+    await owner.token()
+    await asyncio.sleep(1)
+    assert reader.cache.get().value == Secret("T0-2")
+    assert not reader.emitted(RenewalFailed)
+
+
+async def test_reader_without_an_owner_fails_and_says_why(fleet, store):
+    """Nothing in the store, and nobody who fetches: after a few tries the caller hears it."""
+    reader = Rig(store=Line(store), origin=None)
+    error = await catch(reader.token())
+    assert isinstance(error, TransportError)
+    assert "only reads tokens" in str(error)
+    assert clock() - 1000 < 30
+
+
+async def test_reader_does_not_do_without_the_store(fleet, store):
+    """With the store down a reader fails: it has no other way."""
+    reader = Rig(store=Line(store, cut=True), origin=None)
+    assert isinstance(await catch(reader.token()), TokenStoreError)
+
+
+async def test_record_with_a_token_of_the_future_is_believed_for_one_life_at_most(fleet, store):
+    """A clock that was set back makes no token immortal, no lease and no pause endless."""
+    [one] = fleet(1)
+    await one.token()
+    record = await record_of(store)
+    ahead = attrs.evolve(record, token=attrs.evolve(record.token, minted_at=1e9))
+    kept = await store.load(APPID)
+    await store.swap(APPID, write_record(ahead), version=kept.version)
+    [two] = fleet(1)
+    await two.token()
+    assert two.cache.life()[1] <= 7200
