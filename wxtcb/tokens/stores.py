@@ -11,12 +11,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
 
 import attrs
+
+from wxtcb.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from wxtcb.tokens.worker import Workers
 
 
 @attrs.frozen
@@ -85,7 +92,8 @@ class MemoryStore:
             self._kept[component_appid] = document, str(next(self._versions))
             bells = tuple(self._bells.get(component_appid, ()))
         for bell in bells:
-            bell.get_loop().call_soon_threadsafe(_ring, bell)
+            with contextlib.suppress(RuntimeError):  # its loop was closed without a word to who waited in it
+                bell.get_loop().call_soon_threadsafe(_ring, bell)
         return True
 
     async def changed(self, component_appid: str, *, version: str, within: float) -> None:
@@ -105,6 +113,70 @@ class MemoryStore:
 
     def _version(self, component_appid: str) -> str:
         return self._kept.get(component_appid, ("", ""))[1]
+
+
+def _full_path(path: str | os.PathLike[str]) -> str:
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise InvalidArgument(f"path must be a text or a Path, not {type(path).__name__}")
+    text = os.fspath(path)
+    if not text or "\0" in text:
+        raise InvalidArgument(f"path must be that of a file, not {text!r}")
+    if text == ":memory:":
+        raise InvalidArgument("path must be that of a file; MemoryStore keeps a token in memory")
+    return os.path.realpath(text)
+
+
+def _workers_of(store: SqliteStore) -> Workers:
+    from wxtcb.tokens.worker import Workers
+
+    return Workers(store.path)
+
+
+@attrs.define(eq=False)
+class SqliteStore:
+    """A token store in a file, for all processes of one machine; it needs no server.
+
+    The file at *path* is made when it is first needed, in a directory that is there, readable for this user alone; one
+    that is open to others, or that another program made, is refused with `TokenStoreError` and left as it is. A change
+    is on the disk when `swap` returns, and kept whole or not at all, whatever kills the process. While another process
+    stands still in the middle of a change, `load` goes on and `swap` fails after 1.5 seconds. `changed` looks every 20
+    ms.
+
+    The disk must be a local one: processes share memory beside the file (SQLite's WAL), which no network filesystem
+    gives to several machines. Delete the file, its ``-wal`` and its ``-shm`` only together; a deleted file is made anew.
+
+    `clock` tells Unix seconds, the same ones in all processes. A store may be built before a fork and used on both
+    sides, and in several event loops. All SQLite does, it does in a thread of the store; whoever built the store ends
+    that with `aclose`, or by `async with`, after which nothing can be asked any more.
+    """
+
+    path: str = attrs.field(converter=_full_path)
+    clock: Callable[[], float] = attrs.field(default=time.time, kw_only=True, repr=False)
+    _workers: Workers = attrs.field(init=False, repr=False, default=attrs.Factory(_workers_of, takes_self=True))
+
+    async def load(self, component_appid: str) -> Kept:
+        clock = self.clock
+        ask = self._workers.mine().submit(lambda file: Kept(*file.load(component_appid), clock()))
+        return await asyncio.wrap_future(ask)
+
+    async def swap(self, component_appid: str, document: str, *, version: str) -> bool:
+        ask = self._workers.mine().submit(lambda file: file.swap(component_appid, document, version))
+        return await asyncio.wrap_future(ask)
+
+    async def changed(self, component_appid: str, *, version: str, within: float) -> None:
+        await asyncio.wrap_future(self._workers.mine().watch(component_appid, version, within))
+
+    async def aclose(self) -> None:
+        """Close the file; what waits in `changed` fails with `TokenStoreError`, and so does all that is asked later."""
+        await asyncio.shield(asyncio.wrap_future(self._workers.close()))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
 
 def _ring(bell: asyncio.Future[None]) -> None:

@@ -1,0 +1,94 @@
+"""Every store there is, each at a place of its own that can be opened from two sides."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import attrs
+import pytest
+
+from wxtcb.tokens.sealed import SealedStore
+from wxtcb.tokens.stores import MemoryStore, SqliteStore, TokenStore
+
+KEY = "x" * 43 + "="
+
+
+@attrs.frozen
+class Place:
+    """Where a store keeps its documents.
+
+    `handle` opens it once more, as another process would; `lose` loses all that is kept, None where that cannot happen.
+    """
+
+    handle: Callable[[], TokenStore]
+    lose: Callable[[], Awaitable[None]] | None = None
+
+
+async def memory(_, __):
+    """Give the memory of this process."""
+    store = MemoryStore()
+    return Place(lambda: store)
+
+
+async def sqlite(folder, stack):
+    """Give a file."""
+
+    async def lose():
+        for file in folder.glob("tokens.db*"):
+            file.unlink()
+
+    def handle():
+        store = SqliteStore(folder / "tokens.db")
+        stack.push_async_callback(store.aclose)
+        return store
+
+    return Place(handle, lose)
+
+
+def sealed(inner):
+    """Give what *inner* gives, sealed."""
+
+    async def seal(folder, stack):
+        place = await inner(folder, stack)
+        return attrs.evolve(place, handle=lambda: SealedStore(place.handle(), KEY))
+
+    return seal
+
+
+# Each is given an empty folder and an AsyncExitStack for what has to be closed, and returns a `Place`.
+STORES = {
+    "memory": memory,
+    "sealed memory": sealed(memory),
+    "sqlite": sqlite,
+    "sealed sqlite": sealed(sqlite),
+}
+
+
+@pytest.fixture(params=STORES)
+def new_place(request, tmp_path_factory):
+    """Give a coroutine function that returns a new place of one kind of store, to be closed by a stack."""
+
+    async def new(stack):
+        return await STORES[request.param](tmp_path_factory.mktemp("place"), stack)
+
+    return new
+
+
+@pytest.fixture
+async def place(new_place):
+    """Give a place of one kind of store."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield await new_place(stack)
+
+
+@pytest.fixture
+async def one(place):
+    """Give a handle on the place."""
+    return place.handle()
+
+
+@pytest.fixture
+async def other(place):
+    """Give a second handle on the same place."""
+    return place.handle()
