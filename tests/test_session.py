@@ -34,6 +34,7 @@ from wxtcb.retry import RetryPolicy
 from wxtcb.secret import Secret
 from wxtcb.session import Session
 from wxtcb.tokens.renewal import PATH as TOKEN_PATH
+from wxtcb.tokens.sources import ReadOnly
 from wxtcb.tokens.stores import MemoryStore
 from wxtcb.transport import Answer, Failure, Timeout, TooLarge
 
@@ -77,7 +78,15 @@ def whole_story(error):
         ({"ticket": ""}, "ticket"),
         ({"ticket": 5}, "ticket"),
         ({"ticket": Secret("")}, "ticket"),
-        ({"token_store": "sqlite:///x"}, "token_store"),
+        ({"token_store": "mysql://user:S3CRET-of-the-app@host"}, "token_store"),
+        ({"token_store": "redis"}, "token_store"),
+        ({"token_store": object()}, "token_store"),
+        ({"token_source": "central"}, "token_source"),
+        ({"token_source": ReadOnly(), "ticket": None}, "token_source"),
+        ({"token_source": ReadOnly(), "token_store": MemoryStore()}, "ticket"),
+        ({"component_appsecret": None}, "component_appsecret"),
+        ({"await_push": 0}, "await_push"),
+        ({"await_push": True}, "await_push"),
         ({"retry": 5}, "retry"),
         ({"retry": None}, "retry"),
         ({"timeout": 30}, "timeout"),

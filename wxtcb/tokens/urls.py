@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from wxtcb.errors import InvalidArgument
-from wxtcb.tokens.stores import SqliteStore, TokenStore
-
-
-class OwnedStore(TokenStore, Protocol):
-    """A token store, and the end of it."""
-
-    async def aclose(self) -> None:
-        """End what the store has open."""
-        ...
+from wxtcb.tokens.stores import OwnedStore, SqliteStore
 
 
 def open_store(url: str) -> OwnedStore:
