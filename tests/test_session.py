@@ -84,7 +84,6 @@ def whole_story(error):
         ({"token_source": "central"}, "token_source"),
         ({"token_source": ReadOnly(), "ticket": None}, "token_source"),
         ({"token_source": ReadOnly(), "token_store": MemoryStore()}, "ticket"),
-        ({"component_appsecret": None}, "component_appsecret"),
         ({"await_push": 0}, "await_push"),
         ({"await_push": True}, "await_push"),
         ({"retry": 5}, "retry"),

@@ -81,7 +81,7 @@ def as_store(store: TokenStore | str | Secret | None) -> TokenStore | StoreURL |
     """Keep a store, or the URL of one, which may hold a password."""
     if isinstance(store, str | Secret):
         kept = Secret.of(store)
-        if kept.reveal().partition("://")[0].lower() not in SCHEMES:
+        if not kept.reveal().lower().startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
             raise InvalidArgument(f"token_store: a URL begins with one of {', '.join(SCHEMES)}, followed by ://")
         return StoreURL(kept)
     if store is not None and not all(callable(getattr(store, name, None)) for name in ("load", "swap", "changed")):

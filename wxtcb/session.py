@@ -244,6 +244,15 @@ class Session:
         """
         return self._core.peek().stats()
 
+    async def token(self) -> Secret:
+        """Return the component_access_token that calls are made with, renewed where that is due.
+
+        For requests to WeChat that wxtcb does not make: a token fetched in any other way voids this one. Use it at
+        once, and ask again for the next request. Raises what keeps the token from being renewed, as `call` does.
+        """
+        cache = self._core.get().cache
+        return (cache.get() or await cache.wait()).value
+
     async def health(self) -> Health:
         """Return how old token and ticket are, who renewed the token last and why, and what is wrong, if anything is.
 

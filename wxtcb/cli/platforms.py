@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 import attrs
@@ -72,8 +72,8 @@ class OwnPlatform:
     def billed_at(self) -> str | None:
         return self.settings.base_url
 
-    def session(self) -> Session:
-        """Return a session that is yet to be entered."""
+    def session(self) -> AbstractAsyncContextManager[Session]:
+        """Open a session."""
         return self.settings.session(token_store=self._store)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +22,9 @@ TICKET: Final = "WXTCB_TICKET"
 TICKET_FILE: Final = "WXTCB_TICKET_FILE"
 STORE: Final = "WXTCB_TOKEN_STORE"
 BASE_URL: Final = "WXTCB_BASE_URL"
-VARIABLES: Final = (APPID, APPKEY, TICKET, TICKET_FILE, BASE_URL)
-_TEXTS: Final = (APPID, APPKEY, TICKET, BASE_URL)
+STORE_KEY: Final = "WXTCB_TOKEN_STORE_KEY"
+VARIABLES: Final = (APPID, APPKEY, TICKET, TICKET_FILE, BASE_URL, STORE, STORE_KEY)
+_TEXTS: Final = (APPID, APPKEY, TICKET, BASE_URL, STORE, STORE_KEY)
 PLATFORM: Final = "https://api.weixin.qq.com"
 
 
@@ -55,37 +57,66 @@ def _reason(error: OSError | UnicodeDecodeError) -> str:
 
 
 @attrs.frozen
+class SharedStore:
+    """The token store that the backend uses, too; its documents are sealed with `key` if there is one."""
+
+    url: Secret
+    key: Secret | None = None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[TokenStore]:
+        """Open the store, and close it at the end."""
+        from wxtcb.tokens.sealed import SealedStore
+        from wxtcb.tokens.urls import open_store
+
+        store = open_store(self.url.reveal())
+        try:
+            yield store if self.key is None else SealedStore(store, self.key)
+        finally:
+            await store.aclose()
+
+
+@attrs.frozen
 class Settings:
     """What the environment says about the platform; the repr shows no secret.
 
-    `ticket` is an empty `Secret` where none is given, and none needed.
+    `ticket` is an empty `Secret` where none is given; `store` is None where nothing is shared with other programs.
     """
 
     component_appid: str
     component_appsecret: Secret
     ticket: Secret | TicketFile
     base_url: str = PLATFORM
+    store: SharedStore | None = None
 
     @property
     def on_loopback(self) -> bool:
         return is_loopback(self.base_url)
 
-    def session(self, token_store: TokenStore | None = None) -> Session:
-        """Return a session that is yet to be entered."""
-        return Session(
-            component_appid=self.component_appid,
-            component_appsecret=self.component_appsecret,
-            ticket=self.ticket or None,
-            base_url=self.base_url,
-            token_store=token_store,
-        )
+    @asynccontextmanager
+    async def session(self, token_store: TokenStore | None = None) -> AsyncIterator[Session]:
+        """Open a session on the shared store, or on *token_store* where there is none."""
+        async with AsyncExitStack() as stack:
+            store = token_store if self.store is None else await stack.enter_async_context(self.store.open())
+            session = Session(
+                component_appid=self.component_appid,
+                component_appsecret=self.component_appsecret,
+                ticket=self.ticket or None,
+                base_url=self.base_url,
+                token_store=store,
+            )
+            yield await stack.enter_async_context(session)
 
     def demand_own_token(self, what: str, *, given: bool) -> None:
-        """Raise `InvalidArgument` unless *what* may fetch a token: on this machine, or with --own-token *given*."""
-        if not self.on_loopback and not given:
+        """Raise `InvalidArgument` unless *what* may fetch a token.
+
+        It may on this machine, with a store that the backend shares, or with --own-token *given*.
+        """
+        if self.store is None and not self.on_loopback and not given:
             raise InvalidArgument(
                 f"{what}: a new token of {self.base_url} may void the one your backend works with; nothing was sent. "
-                "Add --own-token if no other program uses this platform"
+                f"Set {STORE} to the store that the backend uses, or add --own-token if no other program uses this "
+                "platform"
             )
 
     async def newest_ticket(self) -> Secret:
@@ -95,25 +126,31 @@ class Settings:
 
 def read_settings(env: Mapping[str, str], *, needs_ticket: bool = True) -> Settings:
     """Read the credentials; one `InvalidArgument` names all that is missing or wrong."""
-    given = {name: value.strip() for name in (*VARIABLES, STORE) if (value := env.get(name, "")).strip()}
-    if problems := _problems(given, needs_ticket=needs_ticket):
+    given = {name: value.strip() for name in VARIABLES if (value := env.get(name, "")).strip()}
+    if problems := _problems(given, needs_ticket=needs_ticket and STORE not in given):
         raise InvalidArgument("; ".join((*problems, "nothing was sent")))
     ticket = TicketFile(Path(given[TICKET_FILE])) if TICKET_FILE in given else Secret(given.get(TICKET, ""))
-    return Settings(given[APPID], Secret(given[APPKEY]), ticket, base_url_of(env))
+    return Settings(given[APPID], Secret(given[APPKEY]), ticket, base_url_of(env), read_store(given))
+
+
+def read_store(env: Mapping[str, str]) -> SharedStore | None:
+    """Return the token store that the environment names, if it names one."""
+    url, key = env.get(STORE, "").strip(), env.get(STORE_KEY, "").strip()
+    return SharedStore(Secret(url), Secret(key) if key else None) if url else None
 
 
 def _problems(given: Mapping[str, str], *, needs_ticket: bool) -> list[str]:
     missing = [name for name in (APPID, APPKEY) if name not in given]
     if needs_ticket and not given.keys() & {TICKET, TICKET_FILE}:
-        missing.append(f"{TICKET} or {TICKET_FILE}")
+        missing.append(f"{TICKET} or {TICKET_FILE} or {STORE}")
     problems = [f"not set in the environment: {', '.join(missing)}"] if missing else []
     if {TICKET, TICKET_FILE} <= given.keys():
         problems.append(f"{TICKET} and {TICKET_FILE} are both set: unset one")
     if TICKET_FILE in given and not Path(given[TICKET_FILE]).is_file():
         problems.append(f"{TICKET_FILE}: there is no file {given[TICKET_FILE]}")
     problems += [f"{name}: it is not UTF-8" for name in _TEXTS if not _is_utf8(given.get(name, ""))]
-    if STORE in given:
-        problems.append(f"{STORE}: this version has no shared token store: unset it")
+    if STORE_KEY in given and STORE not in given:
+        problems.append(f"{STORE_KEY} is set, but not {STORE}")
     return problems + _url_problems(base_url_of(given))
 
 

@@ -1,50 +1,89 @@
-"""`wxtcb token`: what there is to buy a token with, and a token only on request."""
+"""`wxtcb token`: how token and ticket are; a token only on request."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 
 from wxtcb.api.token import api_component_token
 from wxtcb.cli.output import columns, say_below
-from wxtcb.cli.settings import STORE, VARIABLES, Settings, read_settings
+from wxtcb.cli.settings import VARIABLES, Settings, read_settings
 from wxtcb.cli.signals import Ended, run_until_signal
 from wxtcb.cli.streams import be_private
 from wxtcb.errors import InvalidArgument, WxtcbError
-from wxtcb.tokens.sources import ComponentToken
+from wxtcb.secret import Secret
+from wxtcb.tokens import Health
+
+Bought = tuple[Secret, float]
 
 
 def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
-    """Print which credentials are set, or fetch a token and print its life; its value only if *reveal*."""
+    """Print which credentials are set and what the store keeps, or see to a living token and print its life."""
     if fetch:
         return _fetch(reveal=reveal, own_token=own_token)
     if reveal:
         raise InvalidArgument("--reveal: there is no token to show without --fetch; nothing was sent")
-    lines = columns([(name, _state(name)) for name in (*VARIABLES, STORE)])
+    lines = columns([(name, _state(name)) for name in VARIABLES])
     sys.stdout.write("".join(f"{line}\n" for line in lines))
-    sys.stdout.write(f"{_readiness()}\nNo token was fetched, and none is kept between commands; --fetch fetches one.\n")
-    return 0
+    try:
+        settings = read_settings(os.environ)
+    except WxtcbError as error:
+        sys.stdout.write(f"Not ready: {error}.\n")
+        return 0
+    return _show_state(settings)
 
 
 def _state(name: str) -> str:
     return "set" if os.environ.get(name, "").strip() else "not set"
 
 
-def _readiness() -> str:
-    """Say whether these credentials would do, as far as can be known without a request."""
-    try:
-        settings = read_settings(os.environ)
-    except WxtcbError as error:
-        return f"Not ready: {error}."
-    demand = "" if settings.on_loopback else "; what fetches a token there needs --own-token"
-    return f"Ready for {settings.base_url}{demand}."
+def _show_state(settings: Settings) -> int:
+    demand = "" if settings.on_loopback or settings.store else "; what fetches a token there needs --own-token"
+    sys.stdout.write(f"Ready for {settings.base_url}{demand}.\n")
+    if settings.store is None:
+        sys.stdout.write("No token was fetched, and none is kept between commands; --fetch fetches one.\n")
+        return 0
+    health = run_until_signal(_look(settings))
+    if isinstance(health, Ended):
+        return health.exit_code
+    sys.stdout.write("".join(f"{line}\n" for line in _tell(health)))
+    return 0
+
+
+async def _look(settings: Settings) -> Health:
+    async with settings.session() as session:
+        return await session.health()
+
+
+def _tell(health: Health) -> Iterator[str]:
+    """Say how the token and the ticket of the store are, and what is wrong."""
+    if health.token_left is None:
+        yield "The store keeps no token yet."
+    else:
+        life = f"lives {_span(health.token_left)} more" if health.token_left > 0 else "is over"
+        yield (
+            f"The token in the store {life}; {health.token_by} fetched it {_span(health.token_age)} ago "
+            f"({health.token_cause})."
+        )
+    if health.ticket_age is not None:
+        yield f"The ticket in the store came {_span(health.ticket_age)} ago."
+    yield f"Tokens fetched within the last hour: {health.fetches}."
+    if health.renewing is not None:
+        yield f"{health.renewing} fetches a token just now."
+    yield from (f"Problem: {problem}" for problem in health.problems)
+
+
+def _span(seconds: float | None) -> str:
+    whole = round(seconds or 0)
+    return f"{whole // 3600} h {whole % 3600 // 60} min" if whole >= 3600 else f"{whole // 60} min {whole % 60} s"
 
 
 def _fetch(*, reveal: bool, own_token: bool) -> int:
     settings = read_settings(os.environ)
     settings.demand_own_token("--fetch", given=own_token)
     be_private()
-    bought = run_until_signal(_buy(settings))
+    bought = run_until_signal(_buy(settings) if settings.store is None else _share(settings))
     return _tell_end(bought) if isinstance(bought, Ended) else _show(bought, reveal=reveal)
 
 
@@ -53,14 +92,23 @@ def _tell_end(ended: Ended) -> int:
     return ended.exit_code
 
 
-def _show(bought: ComponentToken, *, reveal: bool) -> int:
-    sys.stdout.write(f"A token was fetched; it lives {bought.expires_in} s.\n")
+def _show(bought: Bought, *, reveal: bool) -> int:
+    value, left = bought
+    sys.stdout.write(f"A token was fetched; it lives {left:.0f} s.\n")
     if reveal:
-        sys.stdout.write(f"{bought.component_access_token.reveal()}\n")
+        sys.stdout.write(f"{value.reveal()}\n")
     return 0
 
 
-async def _buy(settings: Settings) -> ComponentToken:
+async def _buy(settings: Settings) -> Bought:
     ticket = await settings.newest_ticket()
     async with settings.session() as session:
-        return await api_component_token(session, component_verify_ticket=ticket)
+        bought = await api_component_token(session, component_verify_ticket=ticket)
+    return bought.component_access_token, bought.expires_in
+
+
+async def _share(settings: Settings) -> Bought:
+    """Take the token of the store, renewed where that is due: to fetch another would void it."""
+    async with settings.session() as session:
+        value = await session.token()
+        return value, session.stats().token_left or 0.0
