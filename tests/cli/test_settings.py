@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 
 from wxtcb.cli.settings import read_settings
-from wxtcb.errors import InvalidArgument, TicketError
+from wxtcb.errors import InvalidArgument, TicketError, TicketMissing
 
 GIVEN = {
     "WXTCB_COMPONENT_APPID": " wx1 ",
@@ -35,10 +37,11 @@ def test_loopback_is_known(url: str) -> None:
     ("more", "message"),
     [
         ({"WXTCB_COMPONENT_APPID": ""}, "not set in the environment: WXTCB_COMPONENT_APPID;"),
-        ({"WXTCB_TICKET": " "}, "not set in the environment: WXTCB_TICKET or WXTCB_TICKET_FILE;"),
+        ({"WXTCB_TICKET": " "}, "not set in the environment: WXTCB_TICKET or WXTCB_TICKET_FILE or WXTCB_TOKEN_STORE;"),
         ({"WXTCB_TICKET_FILE": __file__}, "WXTCB_TICKET and WXTCB_TICKET_FILE are both set: unset one"),
         ({"WXTCB_TICKET": "", "WXTCB_TICKET_FILE": "/no/such"}, "WXTCB_TICKET_FILE: there is no file /no/such"),
-        ({"WXTCB_TOKEN_STORE": "sqlite:///x"}, "WXTCB_TOKEN_STORE: this version has no shared token store"),
+        ({"WXTCB_TOKEN_STORE_KEY": "k"}, "WXTCB_TOKEN_STORE_KEY is set, but not WXTCB_TOKEN_STORE"),
+        ({"WXTCB_TOKEN_STORE": "redis://\udcff"}, "WXTCB_TOKEN_STORE: it is not UTF-8"),
         ({"WXTCB_COMPONENT_APPID": "wx\udcff"}, "WXTCB_COMPONENT_APPID: it is not UTF-8"),
         ({"WXTCB_COMPONENT_APPSECRET": "\udcff"}, "WXTCB_COMPONENT_APPSECRET: it is not UTF-8"),
         ({"WXTCB_TICKET": "ticket@@@\udce9"}, "WXTCB_TICKET: it is not UTF-8"),
@@ -63,7 +66,8 @@ async def test_a_ticket_file_is_read_anew(tmp_path: Path) -> None:
     assert (await settings.newest_ticket()).reveal() == "one"
     path.write_text("two\n")
     assert (await settings.newest_ticket()).reveal() == "two"
-    assert (await settings.session().ticket()) == "two"
+    async with settings.session() as session:
+        assert (await session.ticket()) == "two"
 
 
 @pytest.mark.parametrize(
@@ -86,11 +90,48 @@ async def test_a_ticket_that_is_given_is_the_newest() -> None:
     assert (await read_settings(GIVEN).newest_ticket()).reveal() == "ticket@@@1"
 
 
-def test_a_ticket_is_asked_for_only_where_one_is_needed() -> None:
+async def test_a_ticket_is_asked_for_only_where_one_is_needed() -> None:
     """Without one there is none in the session either."""
     settings = read_settings({**GIVEN, "WXTCB_TICKET": ""}, needs_ticket=False)
     assert not settings.ticket
-    assert settings.session().component_appid == "wx1"
+    async with settings.session() as session:
+        assert (session.component_appid, session.ticket) == ("wx1", None)
+
+
+async def test_a_store_takes_the_place_of_a_ticket(tmp_path: Path) -> None:
+    """The receiver keeps tickets in it, and whoever shares it needs no leave to fetch; its URL is shown nowhere."""
+    url = f"sqlite:///{tmp_path}/tokens.db"
+    settings = read_settings({**GIVEN, "WXTCB_TICKET": "", "WXTCB_TOKEN_STORE": url})
+    settings.demand_own_token("plan", given=False)
+    assert url not in repr(settings)
+    async with settings.session() as session:
+        assert [type(problem) for problem in (await session.health()).problems] == [TicketMissing]
+    assert (tmp_path / "tokens.db").exists()
+
+
+async def test_a_key_seals_what_the_store_keeps(tmp_path: Path) -> None:
+    """Nobody who has the file alone can read it."""
+    key = Fernet.generate_key().decode()
+    env = {**GIVEN, "WXTCB_TOKEN_STORE": f"sqlite:///{tmp_path}/tokens.db", "WXTCB_TOKEN_STORE_KEY": key}
+    store = read_settings(env).store
+    assert key not in repr(store)
+    async with store.open() as opened:
+        assert await opened.swap("wx1", "T0KEN", version="")
+        assert (await opened.load("wx1")).document == "T0KEN"
+    assert b"T0KEN" not in await asyncio.to_thread((tmp_path / "tokens.db").read_bytes)
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "message"),
+    [("mysql://u:S3CRET@host", "", "begins with sqlite"), ("sqlite:///{}/x.db", "S3CRET", "Fernet")],
+)
+async def test_a_store_that_cannot_be_is_refused(tmp_path: Path, url: str, key: str, message: str) -> None:
+    """Without a word of what may hold a password."""
+    env = {**GIVEN, "WXTCB_TOKEN_STORE": url.format(tmp_path), "WXTCB_TOKEN_STORE_KEY": key}
+    with pytest.raises(InvalidArgument, match=message) as caught:
+        async with read_settings(env).session():
+            pass
+    assert "S3CRET" not in str(caught.value)
 
 
 def test_only_a_foreign_platform_demands_own_token() -> None:

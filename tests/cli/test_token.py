@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from wxtcb.cli.token import _tell
+from wxtcb.errors import TokenStoreError
+from wxtcb.secret import Secret
+from wxtcb.tokens import Health
+from wxtcb.tokens.renewal import whoami
+from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.stores import SqliteStore
 
 from .conftest import Cli, Platform, signal_when_asked
 
@@ -112,3 +121,78 @@ def test_a_fetch_that_is_cut_off_tells_what_it_may_have_done(cli: Cli, platform:
         result = cli("token", "--fetch")
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr == "Ctrl-C cut the fetch off: a token may have been minted, which may void another one.\n"
+
+
+def _share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let the commands use a store, and the ticket that is in it."""
+    monkeypatch.setenv("WXTCB_TOKEN_STORE", f"sqlite:///{tmp_path}/tokens.db")
+
+
+async def _keep_ticket(tmp_path: Path, appid: str, ticket: str) -> None:
+    async with SqliteStore(tmp_path / "tokens.db") as store:
+        await SharedRecord(store, appid).change(lambda record, now: record.with_ticket(Secret(ticket), 1, now))
+
+
+def test_an_empty_store_is_told(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And the ticket that is missing in it, with what to do."""
+    _share(monkeypatch, tmp_path)
+    monkeypatch.delenv("WXTCB_TICKET")
+    result = cli("token")
+    assert result.exit_code == 0
+    assert "The store keeps no token yet.\nTokens fetched within the last hour: 0.\n" in result.stdout
+    assert "Problem: there is no component_verify_ticket yet" in result.stdout
+
+
+def test_the_token_of_the_store_is_told_and_shared(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """--fetch sees to a living token for all, bought once with the ticket in the store; nobody's is voided."""
+    _share(monkeypatch, tmp_path)
+    asyncio.run(_keep_ticket(tmp_path, platform.box.component_appid, platform.box.ticket))
+    monkeypatch.delenv("WXTCB_TICKET")
+    assert cli("token", "--fetch").stdout == "The token in the store lives 2 h 0 min more.\n"
+    revealed = cli("token", "--fetch", "--reveal").stdout.splitlines()
+    assert revealed[1].startswith("1_")
+    state = cli("token").stdout
+    assert f"The token in the store lives 1 h 59 min more; {whoami()} fetched it 0 min " in state.replace(
+        "2 h 0", "1 h 59"
+    )
+    assert "(first).\nThe ticket in the store came 0 min " in state
+    assert "Problem" not in state
+    assert platform.box.world.mints == 1
+
+
+def test_what_a_store_knows_is_told_line_by_line() -> None:
+    """A token that is over, a renewal under way, and every problem."""
+    health = Health(
+        token_age=7300.0,
+        token_left=-100.0,
+        token_by="web1:7",
+        token_cause="advisory",
+        ticket_age=None,
+        fetches=3,
+        ceiling=30,
+        renewing="web2:9",
+        failure=None,
+        problems=(TokenStoreError("failed"),),
+    )
+    assert list(_tell(health)) == [
+        "The token in the store is over; web1:7 fetched it 2 h 1 min ago (advisory).",
+        "Tokens fetched within the last hour: 3.",
+        "web2:9 fetches a token just now.",
+        f"Problem: {TokenStoreError('failed')}",
+    ]
+
+
+def test_a_look_that_is_cut_off_ends_quietly(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """130, and nothing was fetched."""
+    _share(monkeypatch, tmp_path)
+
+    async def hang(_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr("wxtcb.cli.token._look", hang)
+    assert cli("token").exit_code == 130

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,8 +18,11 @@ from wxtcb.errors import (
     OutcomeUnknown,
     SecretRefused,
     TicketError,
+    TicketMissing,
     TicketRefused,
+    TicketTooOld,
     TokenCeiling,
+    TokenStoreError,
     TransportError,
     WxtcbError,
     api_error,
@@ -27,7 +31,17 @@ from wxtcb.exchange import Exchange
 from wxtcb.gate import Gate
 from wxtcb.retry import Cause, cause_of
 from wxtcb.secret import Secret
-from wxtcb.tokens.sources import API_COMPONENT_TOKEN, ComponentTicket, is_transient
+from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.sources import (
+    API_COMPONENT_TOKEN,
+    API_START_PUSH_TICKET,
+    CentralService,
+    ComponentTicket,
+    ComponentToken,
+    KeptTicketSource,
+    is_transient,
+)
+from wxtcb.tokens.stores import MemoryStore
 from wxtcb.transport import Answer, Cancelled, Failure, TooLarge
 from wxtcb.wire import raw
 
@@ -290,3 +304,154 @@ async def test_failing_ticket_source_may_do_better_the_next_time(desk):
     assert cause_of(await desk.failure()) is Cause.NOT_SENT
     desk.ticket = None
     assert not is_transient(await desk.failure())
+
+
+class Push:
+    """A ticket source that has a ticket from a moment on."""
+
+    def __init__(self, at, ticket="ticket@@@pushed"):
+        self.at, self.ticket = at, ticket
+
+    async def __call__(self):
+        return self.ticket if asyncio.get_running_loop().time() >= self.at else None
+
+
+def with_push(desk, source, within):
+    """Make an origin that asks for the push."""
+    return ComponentTicket(
+        desk.exchange,
+        "wx0",
+        Secret("S3CRET"),
+        source,
+        desk.exchange.now,
+        desk.exchange.gate.rest,
+        push_within=within,
+    )
+
+
+async def test_push_is_asked_for_once_and_awaited_where_the_policy_says_so(desk):
+    """Without a ticket: startPushTicket, the ticket that the push brings, and the token for it."""
+    order = await with_push(desk, Push(1007), 60).prepare()
+    await order(lambda: True)
+    paths = [request.path for request in desk.platform.requests]
+    assert paths == [API_START_PUSH_TICKET.path, PATH]
+    started, bought = (request.body.data for request in desk.platform.requests)
+    assert started == b'{"component_appid":"wx0","component_secret":"S3CRET"}'
+    assert b"ticket@@@pushed" in bought
+    assert desk.exchange.now() == pytest.approx(1007, abs=0.6)
+
+
+async def test_push_that_brings_nothing_is_given_up_within_its_bound(desk):
+    """The error says that the push was asked for."""
+    with pytest.raises(TicketMissing, match=r"asked for, but brought no ticket within 30 s") as caught:
+        await with_push(desk, Push(9999), 30).prepare()
+    assert desk.exchange.now() == pytest.approx(1030)
+    assert caught.value.passing is False
+
+
+async def test_push_that_cannot_be_started_is_the_failure(desk):
+    """A wrong secret is told at once."""
+    desk.platform.play(API_START_PUSH_TICKET.path, 40125)
+    with pytest.raises(SecretRefused):
+        await with_push(desk, Push(9999), 30).prepare()
+    assert desk.exchange.now() == 1000
+
+
+async def test_push_is_not_asked_for_when_the_ticket_source_fails(desk):
+    """What is wrong there is no missing ticket."""
+
+    async def broken():
+        raise OSError
+
+    with pytest.raises(TicketError):
+        await with_push(desk, broken, 30).prepare()
+    assert desk.platform.requests == []
+
+
+async def test_push_cancelled_while_it_is_asked_for_is_cancelled(desk):
+    """Nothing goes on behind the caller's back."""
+    desk.platform.play(API_START_PUSH_TICKET.path, desk.platform.after(60))
+    preparing = asyncio.create_task(with_push(desk, Push(9999), 30).prepare())
+    await asyncio.sleep(1)
+    preparing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await preparing
+
+
+@pytest.fixture
+async def shared():
+    """Give the record of a store in memory."""
+    return SharedRecord(MemoryStore(asyncio.get_running_loop().time), "wx0")
+
+
+async def test_kept_ticket_is_the_newest_in_the_store(shared):
+    """What the receiver kept last, by CreateTime; None before."""
+    source = KeptTicketSource(shared)
+    assert await source() is None
+    await shared.change(lambda record, now: record.with_ticket(Secret("new"), 20, now))
+    assert await shared.change(lambda record, now: record.with_ticket(Secret("old"), 10, now)) is None
+    assert await source() == Secret("new")
+
+
+async def test_kept_ticket_over_twelve_hours_old_is_refused_without_a_request(shared):
+    """It would be refused with 61005; the error says how old it is."""
+    await shared.change(lambda record, now: record.with_ticket(Secret("t"), 20, now))
+    source = KeptTicketSource(shared)
+    await asyncio.sleep(12 * 3600 - 1)
+    assert await source() == Secret("t")
+    await asyncio.sleep(2)
+    with pytest.raises(TicketTooOld, match=r"12\.0 hours old") as caught:
+        await source()
+    assert caught.value.age == pytest.approx(12 * 3600 + 1)
+
+
+async def test_kept_ticket_seen_last_is_given_while_the_store_is_down(shared):
+    """A process that has never seen the store says that it is down."""
+    await shared.change(lambda record, now: record.with_ticket(Secret("t"), 20, now))
+
+    async def fail(appid):
+        raise ConnectionError
+
+    down = SharedRecord(SimpleNamespace(load=fail), "wx0")
+    with pytest.raises(TokenStoreError):
+        await KeptTicketSource(down)()
+    down.last = await shared.read()
+    assert await KeptTicketSource(down)() == Secret("t")
+
+
+async def central(answer):
+    """Fetch from a central service that answers so."""
+
+    async def source():
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    order = await CentralService(source).prepare()
+    return await order(lambda: True)
+
+
+async def test_central_service_gives_its_token():
+    """It is asked as it is, and voids nothing."""
+    token = ComponentToken(component_access_token=Secret("T0KEN"), expires_in=600)
+    assert await central(token) is token
+    assert CentralService(None).voids is False
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (None, TransportError, "the token source gave a NoneType, not a wxtcb.tokens.ComponentToken"),
+        ("T0KEN", TransportError, "the token source gave a str"),
+        (OSError("S3CRET"), TransportError, "the token source failed (OSError in "),
+        (asyncio.CancelledError(), TransportError, "the token source was cancelled from within"),
+        (TicketError("mine"), TicketError, "mine"),
+    ],
+)
+async def test_central_service_that_fails_is_told_without_its_words(answer, kind, words):
+    """Its failure is the failure of the renewal."""
+    with pytest.raises(kind) as caught:
+        await central(answer)
+    assert words in str(caught.value)
+    assert "S3CRET" not in str(caught.value)
+    assert "T0KEN" not in str(caught.value)

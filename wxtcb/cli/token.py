@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+import attrs
+
 from wxtcb.api.token import api_component_token
 from wxtcb.cli.output import columns, say_below
 from wxtcb.cli.settings import VARIABLES, Settings, read_settings
@@ -15,7 +17,13 @@ from wxtcb.errors import InvalidArgument, WxtcbError
 from wxtcb.secret import Secret
 from wxtcb.tokens import Health
 
-Bought = tuple[Secret, float]
+
+@attrs.frozen
+class Living:
+    """A token, and how to tell of it."""
+
+    value: Secret
+    told: str
 
 
 def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
@@ -83,8 +91,8 @@ def _fetch(*, reveal: bool, own_token: bool) -> int:
     settings = read_settings(os.environ)
     settings.demand_own_token("--fetch", given=own_token)
     be_private()
-    bought = run_until_signal(_buy(settings) if settings.store is None else _share(settings))
-    return _tell_end(bought) if isinstance(bought, Ended) else _show(bought, reveal=reveal)
+    living = run_until_signal(_buy(settings) if settings.store is None else _share(settings))
+    return _tell_end(living) if isinstance(living, Ended) else _show(living, reveal=reveal)
 
 
 def _tell_end(ended: Ended) -> int:
@@ -92,23 +100,23 @@ def _tell_end(ended: Ended) -> int:
     return ended.exit_code
 
 
-def _show(bought: Bought, *, reveal: bool) -> int:
-    value, left = bought
-    sys.stdout.write(f"A token was fetched; it lives {left:.0f} s.\n")
+def _show(living: Living, *, reveal: bool) -> int:
+    sys.stdout.write(f"{living.told}\n")
     if reveal:
-        sys.stdout.write(f"{value.reveal()}\n")
+        sys.stdout.write(f"{living.value.reveal()}\n")
     return 0
 
 
-async def _buy(settings: Settings) -> Bought:
+async def _buy(settings: Settings) -> Living:
     ticket = await settings.newest_ticket()
     async with settings.session() as session:
         bought = await api_component_token(session, component_verify_ticket=ticket)
-    return bought.component_access_token, bought.expires_in
+    return Living(bought.component_access_token, f"A token was fetched; it lives {bought.expires_in} s.")
 
 
-async def _share(settings: Settings) -> Bought:
+async def _share(settings: Settings) -> Living:
     """Take the token of the store, renewed where that is due: to fetch another would void it."""
     async with settings.session() as session:
         value = await session.token()
-        return value, session.stats().token_left or 0.0
+        left = session.stats().token_left or 0.0
+    return Living(value, f"The token in the store lives {_span(left)} more.")

@@ -1,0 +1,220 @@
+"""The ticket doctor: what it sees, and what it says about what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+
+import attrs
+import pytest
+
+from wxtcb.api import environment
+from wxtcb.api import token as token_api
+from wxtcb.errors import (
+    AddressNotAllowed,
+    SecretRefused,
+    TicketMissing,
+    TicketRefused,
+    TicketTooOld,
+    TokenStoreError,
+    WxtcbError,
+)
+from wxtcb.secret import Secret
+from wxtcb.tokens import ComponentToken, ReadOnly
+from wxtcb.tokens.renewal import PATH, whoami
+from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.stores import MemoryStore
+
+pytestmark = pytest.mark.virtual_time
+
+APPID = "wx0123456789abcdef"
+LIST = "/componenttcb/describeenvs"
+
+
+@pytest.fixture
+async def store():
+    """Give a store in memory, by virtual time."""
+    return MemoryStore(asyncio.get_running_loop().time)
+
+
+async def keep_ticket(store, created=1):
+    """Keep a ticket as the receiver does."""
+    shared = SharedRecord(store, APPID)
+    await shared.change(lambda record, now: record.with_ticket(Secret(f"ticket@@@{created}"), created, now))
+
+
+async def test_health_tells_who_renewed_when_and_why(new_session, wechat, store):
+    """A working session: ages of token and ticket, the process, the cause, the count, and no problem."""
+    wechat.usual[LIST] = {"errcode": 0, "info_list": []}
+    await keep_ticket(store)
+    async with new_session(ticket=None, token_store=store, max_fetches_per_hour=7) as session:
+        await asyncio.sleep(600)
+        value = await session.token()
+        await asyncio.sleep(60)
+        health = await session.health()
+    assert value == Secret("T0KEN-1")
+    assert (health.token_age, health.token_left, health.ticket_age) == (60, 7140, 660)
+    assert (health.token_by, health.token_cause, health.renewing) == (whoami(), "first", None)
+    assert (health.fetches, health.ceiling, health.failure, health.ok) == (1, 7, None, True)
+
+
+async def test_health_of_a_process_that_has_not_called_shows_the_token_in_the_store(new_session, store):
+    """Another process's token, with its age."""
+    async with new_session(token_store=store) as one, new_session(token_store=store) as two:
+        await one.token()
+        await asyncio.sleep(100)
+        health = await two.health()
+    assert (health.token_age, health.token_left) == (100, 7100)
+
+
+async def test_health_tells_who_renews_just_now(new_session, wechat, store):
+    """While a fetch is under way."""
+    wechat.usual[PATH] = wechat.after(3, wechat.mint)
+    async with new_session(token_store=store) as session:
+        token = asyncio.create_task(session.token())
+        await asyncio.sleep(1)
+        assert (await session.health()).renewing == whoami()
+        await token
+
+
+@pytest.mark.parametrize(
+    ("errcode", "kind", "advice"),
+    [
+        (61005, TicketRefused, "api_start_push_ticket"),
+        (61006, TicketRefused, "not one of this platform"),
+        (40125, SecretRefused, "Check component_appsecret"),
+        (61004, AddressNotAllowed, "list of allowed addresses"),
+    ],
+)
+async def test_refusals_are_problems_of_their_own(new_session, wechat, errcode, kind, advice):
+    """Each is an error that says what to do next."""
+    wechat.usual[PATH] = errcode
+    async with new_session() as session:
+        with pytest.raises(kind):
+            await session.token()
+        health = await session.health()
+    [problem] = health.problems
+    assert isinstance(problem, kind)
+    assert advice in str(problem)
+    assert health.failure is problem
+    assert not health.ok
+
+
+@pytest.mark.parametrize(
+    ("errmsg", "address"),
+    [
+        ("access clientip is not registered requestIP: 203.0.113.7 rid: 5f-77", "203.0.113.7"),
+        ("invalid ip 2001:db8::7, not in whitelist rid: 5f-77", "2001:db8::7"),
+        ("access clientip is not registered rid: 63fd2c5a-12ab34cd-5e", None),
+    ],
+)
+async def test_address_that_the_platform_saw_is_told(new_session, wechat, errmsg, address):
+    """It stands in errmsg, and is an attribute of the error."""
+    wechat.usual[PATH] = {"errcode": 61004, "errmsg": errmsg}
+    async with new_session() as session:
+        with pytest.raises(AddressNotAllowed) as caught:
+            await session.token()
+    assert caught.value.address == address
+
+
+async def test_missing_ticket_is_a_problem_where_the_store_should_have_one(new_session, wechat, store):
+    """TicketError at once, and nothing is sent."""
+    async with new_session(ticket=None, token_store=store) as session:
+        with pytest.raises(TicketMissing):
+            await session.token()
+        assert {type(problem) for problem in (await session.health()).problems} == {TicketMissing}
+    assert wechat.requests == []
+
+
+async def test_ticket_of_a_callers_own_is_not_missed_in_the_store(new_session, store):
+    """A session that is given its ticket needs none there."""
+    async with new_session(token_store=store) as session:
+        assert (await session.health()).ok
+
+
+async def test_old_ticket_is_a_problem_before_any_call_needs_it(new_session, store):
+    """While the token still lives the doctor says that the push has stopped."""
+    await keep_ticket(store)
+    async with new_session(ticket=None, token_store=store) as session:
+        await session.token()
+        await asyncio.sleep(12 * 3600 + 60)
+        [problem] = (await session.health()).problems
+    assert isinstance(problem, TicketTooOld)
+
+
+async def test_store_that_is_down_is_a_problem(new_session, store):
+    """What this process knows is told all the same."""
+
+    @attrs.define(eq=False)
+    class Down(MemoryStore):
+        down: bool = False
+
+        async def load(self, component_appid):
+            if self.down:
+                raise ConnectionError
+            return await super().load(component_appid)
+
+    store = Down(asyncio.get_running_loop().time)
+    async with new_session(token_store=store) as session:
+        await session.token()
+        store.down = True
+        health = await session.health()
+    assert [type(problem) for problem in health.problems] == [TokenStoreError]
+    assert health.token_age == 0
+
+
+async def test_restart_with_a_kept_ticket_needs_no_push(new_session, wechat, store):
+    """The first call of a new process buys with the ticket in the store; its token is there for the next."""
+    await keep_ticket(store)
+    for _ in range(3):
+        async with new_session(ticket=None, token_store=store) as session:
+            assert await session.token() == Secret("T0KEN-1")
+    assert wechat.fetches == 1
+
+
+async def test_policy_asks_for_the_push_and_the_call_works(new_session, wechat, store):
+    """No ticket: the push is asked for, arrives in the store, and the waiting call goes on."""
+    start = "/cgi-bin/component/api_start_push_ticket"
+
+    async def push(_):
+        asyncio.get_running_loop().call_later(7, lambda: tasks.append(asyncio.create_task(keep_ticket(store))))
+        return 0
+
+    tasks = []
+    wechat.usual[start] = push
+    async with new_session(ticket=None, token_store=store, await_push=60) as session:
+        assert await session.token() == Secret("T0KEN-1")
+        assert asyncio.get_running_loop().time() < 1009
+    assert len(wechat.sent_to(start)) == 1
+    await asyncio.gather(*tasks)
+
+
+async def test_central_source_serves_a_session(new_session, wechat):
+    """No secret and no ticket are needed; a dead token is asked for again, and told when it comes back."""
+    tokens = ["one", "two"]
+
+    async def central():
+        return ComponentToken(component_access_token=Secret(tokens[0]), expires_in=7200)
+
+    wechat.usual[LIST] = {"errcode": 0, "info_list": []}
+    async with new_session(component_appsecret=None, ticket=None, token_source=central) as session:
+        assert await session.token() == Secret("one")
+        wechat.play(LIST, lambda _: tokens.pop(0) and 40001)
+        await environment.describe_envs(session)
+        assert await session.token() == Secret("two")
+        with pytest.raises(WxtcbError, match="no component_appsecret"):
+            await token_api.api_start_push_ticket(session)
+    assert wechat.fetches == 0
+
+
+async def test_read_only_session_takes_what_the_owner_fetches(new_session, wechat, store):
+    """It never fetches, with or without a token in the store."""
+    async with (
+        new_session(token_store=store) as owner,
+        new_session(component_appsecret=None, ticket=None, token_store=store, token_source=ReadOnly()) as reader,
+    ):
+        with pytest.raises(WxtcbError, match="only reads tokens"):
+            await reader.token()
+        value = await owner.token()
+        await asyncio.sleep(10)
+        assert await reader.token() == value
+    assert wechat.fetches == 1
