@@ -112,12 +112,13 @@ def field_is(check: Callable[[str, object], None], *, optional: bool = False) ->
     return validate
 
 
-def instance_is(kind: type, *, optional: bool = True) -> Validator:
-    """Make an attrs validator that accepts instances of *kind* and of its subclasses, and None if *optional*."""
+def instance_is(*kinds: type, optional: bool = True) -> Validator:
+    """Make an attrs validator that accepts instances of *kinds* and of their subclasses, and None if *optional*."""
 
     def check(name: str, value: object) -> None:
-        if not isinstance(value, kind):
-            raise InvalidArgument(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+        if not isinstance(value, kinds):
+            wanted = " or ".join(kind.__name__ for kind in kinds)
+            raise InvalidArgument(f"{name} must be a {wanted}, not {type(value).__name__}")
 
     return field_is(check, optional=optional)
 

@@ -62,13 +62,13 @@ def open_transport(
     base_url: str,
     timeout: Timeout,
     *,
-    http: aiohttp.ClientSession | None = None,
+    http: aiohttp.ClientSession | aiohttp.TCPConnector | None = None,
     proxy: Secret | None = None,
     ssl: tls.SSLContext | None = None,
 ) -> Transport:
     """Open the faster transport; the plain one for a session of the caller's, a proxy, or an aiohttp that changed."""
-    if http is None and proxy is None and has_what_it_takes():
-        return DirectTransport.open(base_url, timeout, ssl=ssl)
+    if not isinstance(http, aiohttp.ClientSession) and proxy is None and has_what_it_takes():
+        return DirectTransport.open(base_url, timeout, connector=http, ssl=ssl)
     return AiohttpTransport.open(base_url, timeout, http=http, proxy=proxy, ssl=ssl)
 
 
@@ -170,34 +170,44 @@ class _Watch:
 
 @attrs.define(eq=False)
 class DirectTransport:
-    """Sends over connections of its own; both timeouts are always on, and nothing is followed or repeated."""
+    """Sends over the connections of a connector; both timeouts are always on, and nothing is followed or repeated."""
 
     base_url: str
     timeout: Timeout
+    owned: bool
     _connector: aiohttp.TCPConnector = attrs.field(repr=False)
     _origin: aiohttp.ClientRequest = attrs.field(repr=False)
     _limits: aiohttp.ClientTimeout = attrs.field(repr=False)
     _watch: _Watch = attrs.field(repr=False)
+    _closed: bool = attrs.field(init=False, default=False)
     _heads: Prepared[bytes] = attrs.field(
         init=False, repr=False, default=attrs.Factory(lambda self: Prepared(self._head), takes_self=True)
     )
 
     @classmethod
-    def open(cls, base_url: str, timeout: Timeout, *, ssl: tls.SSLContext | None = None) -> DirectTransport:
-        """Open a pool of connections, without a limit of its own."""
+    def open(
+        cls,
+        base_url: str,
+        timeout: Timeout,
+        *,
+        connector: aiohttp.TCPConnector | None = None,
+        ssl: tls.SSLContext | None = None,
+    ) -> DirectTransport:
+        """Open a pool of connections without a limit, or use *connector*, which then stays the caller's to close."""
         origin = aiohttp.ClientRequest("POST", URL(base_url), headers=HEADERS, ssl=ssl or True)
         watch = _Watch(timeout.whole, asyncio.get_running_loop())
-        return cls(base_url, timeout, aiohttp.TCPConnector(limit=0), origin, timeout.for_aiohttp(), watch)
+        pool = connector or aiohttp.TCPConnector(limit=0)
+        return cls(base_url, timeout, connector is None, pool, origin, timeout.for_aiohttp(), watch)
 
     async def send(self, request: Request) -> Outcome:
-        if self._connector.closed:
+        if self._is_closed():
             return Failure("the connections are closed", sent=False, closed=True)
         attempt = _Attempt()
         self._watch.begin(attempt)
         try:
             return await self._ask(request, attempt)
         except asyncio.CancelledError as error:
-            return explain_cancelled(error, sent=attempt.sent, closed=self._connector.closed)
+            return explain_cancelled(error, sent=attempt.sent, closed=self._is_closed())
         except Exception as error:
             return explain(attempt.ended() if attempt.ended else error, sent=attempt.sent)
         finally:
@@ -205,8 +215,13 @@ class DirectTransport:
             attempt.drop_connection()
 
     async def aclose(self) -> None:
+        self._closed = True
         self._watch.end_all(aiohttp.ServerDisconnectedError)
-        await self._connector.close()
+        if self.owned:
+            await self._connector.close()
+
+    def _is_closed(self) -> bool:
+        return self._closed or self._connector.closed
 
     async def _ask(self, request: Request, attempt: _Attempt) -> Outcome:
         protocol, transport = await self._connect(attempt)

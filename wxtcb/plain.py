@@ -99,15 +99,16 @@ class AiohttpTransport:
         base_url: str,
         timeout: Timeout,
         *,
-        http: aiohttp.ClientSession | None = None,
+        http: aiohttp.ClientSession | aiohttp.TCPConnector | None = None,
         proxy: Secret | None = None,
         ssl: tls.SSLContext | None = None,
     ) -> AiohttpTransport:
         """Open a pool of connections of our own, or use that of *http*, which then stays the caller's to close."""
-        if http is not None:
+        if isinstance(http, aiohttp.ClientSession):
             return cls(base_url, timeout, http, owned=False, proxy=proxy, ssl=ssl)
         mine = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=http or aiohttp.TCPConnector(limit=0),
+            connector_owner=http is None,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=HEADERS,
         )

@@ -133,8 +133,8 @@ class Session:
     )
     proxy: Secret | None = attrs.field(default=None, converter=as_proxy)
     ssl: tls.SSLContext | None = attrs.field(default=None, repr=False, validator=instance_is(tls.SSLContext))
-    http: aiohttp.ClientSession | None = attrs.field(
-        default=None, repr=False, validator=instance_is(aiohttp.ClientSession)
+    http: aiohttp.ClientSession | aiohttp.TCPConnector | None = attrs.field(
+        default=None, repr=False, validator=instance_is(aiohttp.ClientSession, aiohttp.TCPConnector)
     )
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=as_hooks)
     partial: Partial = attrs.field(default="raise", validator=_RULES["partial"])
