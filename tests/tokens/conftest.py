@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
@@ -63,6 +64,20 @@ STORES = {
     "sqlite": sqlite,
     "sealed sqlite": sealed(sqlite),
 }
+
+
+@pytest.fixture
+def until():
+    """Give a coroutine function that returns when a condition holds, and fails if that takes twenty seconds."""
+
+    async def wait(condition):
+        for _ in range(2000):
+            if condition():
+                return
+            await asyncio.sleep(0.01)
+        pytest.fail("it does not come to hold")
+
+    return wait
 
 
 @pytest.fixture(params=STORES)

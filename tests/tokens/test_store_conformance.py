@@ -55,9 +55,8 @@ async def test_what_is_kept_is_there_for_every_handle(one, other):
 
 async def test_each_swap_changes_the_version_even_to_the_same_document(one, other):
     """No version comes twice, whoever writes and whatever is written."""
-    versions = [(await one.load(APPID)).version]
-    for store in (one, other, one, one):
-        versions.append(await keep(store, "the same"))
+    empty = (await one.load(APPID)).version
+    versions = [empty, *[await keep(store, "the same") for store in (one, other, one, one)]]
     assert len(set(versions)) == len(versions)
 
 

@@ -2,6 +2,16 @@
 
 from wxtcb.tokens.health import Health
 from wxtcb.tokens.sources import ComponentToken, ReadOnly, TicketSource, TokenSource
-from wxtcb.tokens.stores import Kept, MemoryStore, TokenStore
+from wxtcb.tokens.stores import Kept, MemoryStore, SqliteStore, TokenStore
 
-__all__ = ["ComponentToken", "Health", "Kept", "MemoryStore", "ReadOnly", "TicketSource", "TokenSource", "TokenStore"]
+__all__ = [
+    "ComponentToken",
+    "Health",
+    "Kept",
+    "MemoryStore",
+    "ReadOnly",
+    "SqliteStore",
+    "TicketSource",
+    "TokenSource",
+    "TokenStore",
+]

@@ -28,7 +28,7 @@ class Locked(Exception):
 class TokenFile:
     """The file at `path`, opened when first needed, and again when another one has taken its place."""
 
-    path: str
+    path: Path
     _db: sqlite3.Connection | None = attrs.field(init=False, default=None)
     _inode: tuple[int, int] | None = attrs.field(init=False, default=None)
     _stir: int | None = attrs.field(init=False, default=None)
@@ -97,88 +97,95 @@ def _code_of(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def _inode_of(path: str) -> tuple[int, int] | None:
+def _inode_of(path: Path) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)
+        found = path.stat()
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
 
 
-def _create(path: str) -> tuple[int, int] | None:
+def _create(path: Path) -> tuple[int, int] | None:
     """Put an empty file in place that nobody else could ever read, unless somebody was quicker.
 
     It gets its place by a link when it is closed: to close any file at the place would end the locks that other
     connections of this process hold there.
     """
-    directory, name = os.path.split(path)
-    if not os.path.isdir(directory):
-        raise TokenStoreError(f"there is no directory {directory} for {name}")
-    handle, draft = tempfile.mkstemp(prefix=f".{name}.", dir=directory)
+    if not path.parent.is_dir():
+        raise TokenStoreError(f"there is no directory {path.parent} for {path.name}")
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
+    draft = Path(name)
     try:
-        os.chmod(draft, 0o600)
+        draft.chmod(0o600)
         with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
+            path.hardlink_to(draft)
     finally:
-        os.unlink(draft)
+        draft.unlink()
     return _inode_of(path)
 
 
-def _check_kind(path: str) -> None:
-    """Refuse what is no file, cannot be written, or was open to other users.
+def _check_kind(path: Path) -> None:
+    """Refuse what is no file, cannot be written, or is open to other users.
 
-    It is not tightened in silence: what they may have read already, its owner has to know.
+    It is not tightened in silence: its owner has to know what they may have read already.
     """
-    if not os.path.isfile(path):
+    if not path.is_file():
         raise TokenStoreError(f"{path} is no file")
     if not os.access(path, os.R_OK | os.W_OK):
         raise TokenStoreError(f"{path} must be readable and writable for this process")
-    for each in (path, f"{path}-wal", f"{path}-shm", f"{path}-journal"):
+    for each in (path, *(_beside(path, what) for what in ("wal", "shm", "journal"))):
         with contextlib.suppress(FileNotFoundError):
-            mode = stat.S_IMODE(os.stat(each).st_mode)
+            mode = stat.S_IMODE(each.stat().st_mode)
             if mode & _OTHERS:
                 raise TokenStoreError(
                     f"{each} has mode {mode:03o}, so other users may have read the secrets in it; it must have 600"
                 )
 
 
-def _connect(path: str) -> sqlite3.Connection:
+def _connect(path: Path) -> sqlite3.Connection:
     """Open the file; only one that is empty is made ours, and any other that is not is left as it is."""
-    db = sqlite3.connect(f"{Path(path).as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
+    db = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
     try:
-        if not _is_ours(db) and not os.path.getsize(path):
+        if not _is_ours(db) and not path.stat().st_size:
             _make_ours(db, path)
         _check_format(db, path)
         db.execute("PRAGMA synchronous = FULL")
-        if _pragma(db, "journal_mode = WAL") != "wal":
-            raise TokenStoreError(f"{path}: no write-ahead log can be kept there: the file must be on a local disk")
+        _keep_log(db, path)
     except BaseException:
         db.close()
         raise
     return db
 
 
-def _make_ours(db: sqlite3.Connection, path: str) -> None:
+def _make_ours(db: sqlite3.Connection, path: Path) -> None:
     """Write the tables into an empty file, and remove what a deleted one left beside it.
 
     While the lock holds nobody uses the new file, and so nobody uses its ``-shm``, which SQLite would believe.
     """
     db.execute("BEGIN EXCLUSIVE")
-    if not os.path.getsize(path):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{path}-shm")
+    if not path.stat().st_size:
+        _beside(path, "shm").unlink(missing_ok=True)
         db.execute("CREATE TABLE kept (appid TEXT PRIMARY KEY, document BLOB NOT NULL, version TEXT NOT NULL)")
         db.execute(f"PRAGMA application_id = {_APPLICATION}")
         db.execute(f"PRAGMA user_version = {_FORMAT}")
     db.execute("COMMIT")
 
 
-def _check_format(db: sqlite3.Connection, path: str) -> None:
+def _check_format(db: sqlite3.Connection, path: Path) -> None:
     if not _is_ours(db):
         raise TokenStoreError(f"{path} is the database of another program; it was left as it is")
     if _pragma(db, "user_version") != _FORMAT:
         raise TokenStoreError(f"{path} was written by another version of wxtcb; it was left as it is")
+
+
+def _keep_log(db: sqlite3.Connection, path: Path) -> None:
+    if _pragma(db, "journal_mode = WAL") != "wal":
+        raise TokenStoreError(f"{path} must be on a local disk, where a write-ahead log can be kept")
+
+
+def _beside(path: Path, what: str) -> Path:
+    return Path(f"{path}-{what}")
 
 
 def _is_ours(db: sqlite3.Connection) -> bool:

@@ -15,6 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -115,7 +116,7 @@ class MemoryStore:
         return self._kept.get(component_appid, ("", ""))[1]
 
 
-def _full_path(path: str | os.PathLike[str]) -> str:
+def _full_path(path: str | os.PathLike[str]) -> Path:
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise InvalidArgument(f"path must be a text or a Path, not {type(path).__name__}")
     text = os.fspath(path)
@@ -123,7 +124,7 @@ def _full_path(path: str | os.PathLike[str]) -> str:
         raise InvalidArgument(f"path must be that of a file, not {text!r}")
     if text == ":memory:":
         raise InvalidArgument("path must be that of a file; MemoryStore keeps a token in memory")
-    return os.path.realpath(text)
+    return Path(text).resolve()
 
 
 def _workers_of(store: SqliteStore) -> Workers:
@@ -143,14 +144,15 @@ class SqliteStore:
     ms.
 
     The disk must be a local one: processes share memory beside the file (SQLite's WAL), which no network filesystem
-    gives to several machines. Delete the file, its ``-wal`` and its ``-shm`` only together; a deleted file is made anew.
+    gives to several machines. Delete the file, its ``-wal`` and its ``-shm`` only together; what was deleted is made
+    anew.
 
     `clock` tells Unix seconds, the same ones in all processes. A store may be built before a fork and used on both
     sides, and in several event loops. All SQLite does, it does in a thread of the store; whoever built the store ends
     that with `aclose`, or by `async with`, after which nothing can be asked any more.
     """
 
-    path: str = attrs.field(converter=_full_path)
+    path: Path = attrs.field(converter=_full_path)
     clock: Callable[[], float] = attrs.field(default=time.time, kw_only=True, repr=False)
     _workers: Workers = attrs.field(init=False, repr=False, default=attrs.Factory(_workers_of, takes_self=True))
 

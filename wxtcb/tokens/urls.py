@@ -5,10 +5,11 @@ from __future__ import annotations
 from urllib.parse import unquote, urlsplit
 
 from wxtcb.errors import InvalidArgument
+from wxtcb.secret import Secret
 from wxtcb.tokens.stores import OwnedStore, SqliteStore
 
 
-def open_store(url: str) -> OwnedStore:
+def open_store(url: str | Secret) -> OwnedStore:
     """Return the store at *url*, for the caller to `aclose`; nothing is connected before its first use.
 
     ``sqlite:///tokens.db`` is a file in the working directory, ``sqlite:////var/lib/tokens.db`` one anywhere; what is
@@ -22,13 +23,14 @@ def open_store(url: str) -> OwnedStore:
     return store
 
 
-def _store_at(url: str) -> OwnedStore | InvalidArgument:
-    scheme = url.partition(":")[0].lower() if isinstance(url, str) else ""
+def _store_at(url: str | Secret) -> OwnedStore | InvalidArgument:
+    address = url.reveal() if isinstance(url, Secret) else str(url)
+    scheme = address.partition(":")[0].lower()
     try:
         if scheme == "sqlite":
-            return SqliteStore(_path_in(url))
+            return SqliteStore(_path_in(address))
         if scheme in ("redis", "rediss", "unix"):
-            return _redis_store(url)
+            return _redis_store(address)
     except InvalidArgument as error:
         return error.with_traceback(None)
     except ValueError:

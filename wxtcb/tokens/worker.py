@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -57,7 +58,7 @@ class Worker:
     that stands still delays no reader, here or elsewhere.
     """
 
-    path: str
+    path: Path
     _jobs: queue.SimpleQueue[Job] = attrs.field(init=False, factory=queue.SimpleQueue[Job])
     _locked: list[Job] = attrs.field(init=False, factory=list[Job])
     _watches: list[Job] = attrs.field(init=False, factory=list[Job])
@@ -179,7 +180,7 @@ class Workers:
     What was inherited from a parent is left alone, and never given up: not even to close it would be safe.
     """
 
-    path: str
+    path: Path
     _workers: dict[int, Worker] = attrs.field(init=False, factory=dict[int, Worker])
     _closed: bool = attrs.field(init=False, default=False)
 
@@ -202,7 +203,7 @@ class Workers:
             worker.stop()
 
 
-def closed(path: str) -> TokenStoreError:
+def closed(path: Path) -> TokenStoreError:
     """Return what is raised by everything asked of a store that was closed."""
     return TokenStoreError(f"the store on {path} was closed")
 
@@ -214,7 +215,7 @@ def _is_stirred(file: TokenFile) -> bool:
         return True  # those who watch will meet it themselves
 
 
-def _plain(error: Exception, path: str) -> Exception:
+def _plain(error: Exception, path: Path) -> Exception:
     """Return what tells of *error* without its frames, which hold the document."""
     if is_locked(error):
         return TokenStoreError(f"another process held the lock on {path} for more than {PATIENCE:g} s")

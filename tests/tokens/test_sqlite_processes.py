@@ -1,0 +1,116 @@
+"""SqliteStore among real processes: killed, stopped, and all at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import wxtcb
+from wxtcb.errors import TokenStoreError
+from wxtcb.tokens.stores import SqliteStore
+
+COUNT = """
+import asyncio, sys
+from wxtcb.tokens.stores import SqliteStore
+
+async def main():
+    async with SqliteStore(sys.argv[1]) as store:
+        while True:
+            kept = await store.load("wx")
+            if await store.swap("wx", str(int(kept.document or "0") + 1), version=kept.version):
+                sys.stdout.write("x")
+                sys.stdout.flush()
+
+asyncio.run(main())
+"""
+STAND_STILL = """
+import os, signal, sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+db.execute("UPDATE kept SET document = 'half'")
+print("stopping", flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Give a function that starts a program on the file; what it prints is in the file returned with it."""
+    environ = {**os.environ, "PYTHONPATH": str(Path(wxtcb.__file__).parents[1])}
+    with contextlib.ExitStack() as stack:
+
+        def run(code):
+            told = tmp_path / f"told-{random.getrandbits(64):x}"
+            output = stack.enter_context(told.open("w"))
+            command = [sys.executable, "-c", code, str(tmp_path / "tokens.db")]
+            process = stack.enter_context(subprocess.Popen(command, stdout=output, env=environ))
+            stack.callback(process.kill)
+            return process, told
+
+        yield run
+
+
+def kill(process):
+    """End a process as a power cut would, and wait until it is gone."""
+    process.kill()
+    process.wait()
+
+
+async def test_processes_killed_at_random_lose_nothing_and_spoil_nothing(tmp_path, start, until):
+    """Four count up, twelve are killed: what was told to be kept is kept, and at most one step more for each killed."""
+    dice = random.Random(11)
+    running, ended = [start(COUNT) for _ in range(4)], []
+    await until(lambda: all(told.stat().st_size > 5 for _, told in running))
+    for _ in range(12):
+        process, told = running.pop(0)
+        kill(process)
+        ended.append(told)
+        running.append(start(COUNT))
+        await asyncio.sleep(dice.uniform(0, 0.1))
+    for process, told in running:
+        kill(process)
+        ended.append(told)
+    acknowledged = sum(told.stat().st_size for told in ended)
+    async with SqliteStore(tmp_path / "tokens.db") as store:
+        kept = int((await store.load("wx")).document)
+    assert acknowledged <= kept <= acknowledged + len(ended)
+    with contextlib.closing(sqlite3.connect(tmp_path / "tokens.db")) as opened:
+        assert opened.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_a_process_stopped_in_the_middle_of_a_change_holds_nobody_up(tmp_path, start, until):
+    """Others load at once, the stores just opened as well; swaps fail in time, and work when it is dead."""
+    async with SqliteStore(tmp_path / "tokens.db") as store, SqliteStore(tmp_path / "tokens.db") as other:
+        assert await store.swap("wx", "whole", version="")
+        stopped, told = start(STAND_STILL)
+        await until(told.read_text)
+        await until(lambda: os.waitid(os.P_PID, stopped.pid, os.WSTOPPED | os.WNOHANG))
+        before = time.monotonic()
+        kept = await other.load("wx")
+        assert (kept.document, time.monotonic() - before < 0.5) == ("whole", True)
+        with pytest.raises(TokenStoreError, match="another process held the lock"):
+            await store.swap("wx", "late", version=kept.version)
+        assert time.monotonic() - before < 2
+        kill(stopped)
+        assert await store.swap("wx", "late", version=kept.version)
+
+
+async def test_a_change_of_another_process_is_heard_at_once(tmp_path, start, until):
+    """Half a second allows for a busy machine; what is measured otherwise is about 20 ms."""
+    async with SqliteStore(tmp_path / "tokens.db") as store:
+        assert await store.swap("wx", "0", version="")
+        kept = await store.load("wx")
+        waiting = asyncio.create_task(store.changed("wx", version=kept.version, within=60))
+        _, told = start(COUNT)
+        await until(lambda: told.stat().st_size)
+        async with asyncio.timeout(0.5):
+            await waiting
