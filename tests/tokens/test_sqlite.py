@@ -44,10 +44,10 @@ def database(path, *statements):
         yield opened
 
 
-@pytest.fixture
-def umask():
-    """Take no right away from new files, as a careless service might."""
-    before = os.umask(0)
+@pytest.fixture(params=[0, 0o377])
+def umask(request):
+    """Take no right away from new files, as a careless service might, or too many."""
+    before = os.umask(request.param)
     yield
     os.umask(before)
 
@@ -210,6 +210,7 @@ async def test_an_error_of_sqlite_says_what_it_is_and_the_store_recovers(path, s
             await store.swap(APPID, "S3CRET", version="")
         assert caught.value.__context__ is None
         assert caught.value.__cause__ is None
+        assert await asyncio.wrap_future(store._workers.mine().submit(lambda file: file._db)) is None
     with database(path, "ALTER TABLE other RENAME TO kept"):
         assert (await store.load(APPID)).document == "T0KEN"
 
@@ -285,7 +286,7 @@ async def test_waiters_hear_that_the_directory_is_gone(tmp_path):
 
 
 async def test_a_full_disk_loses_nothing(path, store):
-    """A swap that cannot be written fails; what was kept can be read, and kept again when there is room."""
+    """A swap that cannot be written fails; what was kept can be read, and small changes find room in the log."""
     await keep(store, "before")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, limits[1]))
@@ -297,3 +298,19 @@ async def test_a_full_disk_loses_nothing(path, store):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     await keep(store, "x" * 500_000)
     assert len((await store.load(APPID)).document) == 500_000
+
+
+async def test_a_database_that_may_not_grow_makes_room_in_its_log(path, store):
+    """What is too large fails; the log is written back, and what fits is kept afterwards."""
+    await keep(store, "before")
+
+    def limit(file):
+        file._opened().execute("PRAGMA max_page_count = 8")
+
+    await asyncio.wrap_future(store._workers.mine().submit(limit))
+    with pytest.raises(TokenStoreError, match="full"):
+        await keep(store, "x" * 500_000)
+    with database(path) as opened:
+        busy, pages, written = opened.execute("PRAGMA wal_checkpoint").fetchone()
+    assert (busy, written) == (0, pages)
+    await keep(store, "after")

@@ -40,6 +40,18 @@ db.execute("UPDATE kept SET document = 'half'")
 print("stopping", flush=True)
 os.kill(os.getpid(), signal.SIGSTOP)
 """
+IDLE = """
+import asyncio, sys
+from wxtcb.tokens.stores import SqliteStore
+
+async def main():
+    async with SqliteStore(sys.argv[1]) as store:
+        await store.load("wx")
+        print("idle", flush=True)
+        await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
 
 
 @pytest.fixture
@@ -114,3 +126,16 @@ async def test_a_change_of_another_process_is_heard_at_once(tmp_path, start, unt
         await until(lambda: told.stat().st_size)
         async with asyncio.timeout(0.5):
             await waiting
+
+
+async def test_a_file_deleted_beside_a_process_that_does_nothing_is_made_anew(tmp_path, start, until):
+    """What the idle process holds of the old file, and what lies beside it, does not spoil the new one."""
+    async with SqliteStore(tmp_path / "tokens.db") as store:
+        for number in range(20):
+            assert await store.swap(f"wx{number}", "old" * 5000, version="")
+        _, told = start(IDLE)
+        await until(told.read_text)
+        (tmp_path / "tokens.db").unlink()
+        for number in range(3):
+            assert await store.swap(f"wx{number}", "new", version="")
+            assert (await store.load(f"wx{number}")).document == "new"

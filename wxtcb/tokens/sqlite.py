@@ -17,11 +17,8 @@ from wxtcb.errors import TokenStoreError
 _APPLICATION: Final = int.from_bytes(b"wxTS")
 _FORMAT: Final = 1
 _OTHERS: Final = 0o077 if os.name == "posix" else 0
+_LOG_PAGES: Final = 100  # of 4 KB: what a small and full disk still has room for
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-class Locked(Exception):
-    """Somebody else holds a lock; nothing was changed, and the next try may succeed."""
 
 
 @attrs.define(eq=False)
@@ -69,28 +66,27 @@ class TokenFile:
         if db is not None:
             db.close()
 
+    def recover(self, error: Exception) -> None:
+        """Do what may help the next call after *error*: on a full disk make room in the log, else open the file anew."""
+        with contextlib.suppress(sqlite3.Error):
+            if self._db is not None and _code_of(error) == sqlite3.SQLITE_FULL:
+                self._db.execute("PRAGMA wal_checkpoint")
+            else:
+                self.close()
+
     def _opened(self) -> sqlite3.Connection:
         if self._db is not None and self._inode == _inode_of(self.path):
             return self._db
         self.close()
-        before = _inode_of(self.path) or _create(self.path)
+        inode = _inode_of(self.path) or _create(self.path)
         _check_kind(self.path)
-        db = _connect(self.path)
-        if before != _inode_of(self.path):
-            db.close()
-            raise Locked
-        self._db, self._inode = db, before
-        return db
+        self._db, self._inode = _connect(self.path), inode  # if it was replaced meanwhile, the next look will tell
+        return self._db
 
 
 def is_locked(error: Exception) -> bool:
     """Tell whether *error* says that somebody else holds a lock."""
-    return isinstance(error, Locked) or _code_of(error) in _BUSY
-
-
-def spoils(error: Exception) -> bool:
-    """Tell whether after *error* the file had better be opened anew."""
-    return isinstance(error, sqlite3.Error) and _code_of(error) != sqlite3.SQLITE_FULL
+    return _code_of(error) in _BUSY
 
 
 def _code_of(error: Exception) -> int:
@@ -151,6 +147,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             _make_ours(db, path)
         _check_format(db, path)
         db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         _keep_log(db, path)
     except BaseException:
         db.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import sqlite3
@@ -17,7 +16,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from wxtcb.errors import TokenStoreError
-from wxtcb.tokens.sqlite import TokenFile, is_locked, spoils
+from wxtcb.tokens.sqlite import TokenFile, is_locked
 
 T = TypeVar("T")
 
@@ -146,9 +145,8 @@ class Worker:
         if is_locked(error) and not job.is_over():
             self._locked.append(job)
             return
-        if spoils(error):
-            with contextlib.suppress(sqlite3.Error):
-                file.close()
+        if isinstance(error, sqlite3.Error):
+            file.recover(error)
         job.fail(_plain(error, self.path))
 
     def _try_again(self, file: TokenFile) -> None:
