@@ -1,0 +1,326 @@
+"""The token store for many hosts: a Redis (6 or later) or Valkey server, or a cluster of them.
+
+Each platform is one hash, ``wxtcb:{appid}``, with the fields `document` and `version`; whoever has changed it publishes
+on the channel of the same name. A user of the server's needs ``~wxtcb:* &wxtcb:* +eval +evalsha +@connection`` and what
+the scripts call: ``+hget +hset +exists +time +publish +subscribe``; without the channel, waiting is done by looking.
+
+Several platforms, and several hosts, share a server. A server that loses its memory is a new beginning: tickets and
+tokens are gone, and no version comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Awaitable
+from typing import Any, Final, Protocol, Self, TypeVar, cast
+
+import attrs
+
+from wxtcb.arguments import check_text, field_is
+from wxtcb.errors import InvalidArgument, TokenStoreError
+from wxtcb.secret import Secret
+from wxtcb.tokens.stores import Kept
+
+try:
+    from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+    from redis.exceptions import ConnectionError as Unconnected
+    from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+    from redis.exceptions import TimeoutError as Unanswered
+except ModuleNotFoundError as error:
+    if error.name != "redis":
+        raise
+    raise ModuleNotFoundError("wxtcb.tokens.redis needs redis: pip install 'wxtcb[redis]'", name="redis") from None
+
+T = TypeVar("T")
+
+POLL: Final = 0.04  # a change is to be seen within 50 ms, the round trip of the look included
+CHECK: Final = 0.5  # what is not heard, because a connection died in silence, is seen at the next look
+SUBSCRIBING: Final = 1.0
+ANSWER: Final = 0.9  # of a client of our own, which asks once again: both together stay below STORE_PATIENCE
+CONNECTIONS: Final = 8
+
+
+@attrs.frozen
+class _Script:
+    """A Lua script, and the name the server has for it."""
+
+    text: str
+    sha: str
+
+
+def _script(text: str) -> _Script:
+    return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+_VERSION: Final = """
+local version = redis.call('HGET', KEYS[1], 'version')
+if not version and redis.call('EXISTS', KEYS[1]) == 1 then
+  return redis.error_reply('WRONGTYPE a hash of somebody else')
+end
+version = version or ''
+"""
+_LOOK: Final = _script(f"{_VERSION} return version")
+_LOAD: Final = _script(
+    f"""{_VERSION}
+local now = redis.call('TIME')
+return {{redis.call('HGET', KEYS[1], 'document'), version, now[1], now[2]}}
+"""
+)
+# A client that got no answer may ask again: what has the new version already was kept the first time.
+_SWAP: Final = _script(
+    f"""{_VERSION}
+if version == ARGV[2] then return 1 end
+if version ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'document', ARGV[3], 'version', ARGV[2])
+redis.pcall('PUBLISH', KEYS[1], ARGV[2])
+return 1
+"""
+)
+
+# A server quotes the arguments of what it refuses, and the document is one of them: it is never quoted in turn.
+_REASONS: Final = {
+    "WRONGTYPE": "holds something else than a token record, which was left as it is (WRONGTYPE)",
+    "OOM": "cannot be kept: Redis has no memory left (OOM)",
+    "READONLY": "cannot be kept: this Redis is a replica, which only reads (READONLY)",
+    "NOPERM": "may not be used by this user of Redis (NOPERM)",
+    "MOVED": "is kept by another node of a cluster: give RedisStore a redis.asyncio.RedisCluster (MOVED)",
+    "CLUSTERDOWN": "has no node that keeps it: the cluster is down (CLUSTERDOWN)",
+    "LOADING": "is not loaded yet: Redis is starting (LOADING)",
+    "MISCONF": "cannot be kept: Redis cannot write its disk (MISCONF)",
+    "NOREPLICAS": "cannot be kept: too few replicas of Redis follow (NOREPLICAS)",
+}
+_BY_CLASS: Final = {
+    "AskError": "MOVED",
+    "BusyLoadingError": "LOADING",
+    "ClusterDownError": "CLUSTERDOWN",
+    "MovedError": "MOVED",
+    "NoPermissionError": "NOPERM",
+    "OutOfMemoryError": "OOM",
+    "ReadOnlyError": "READONLY",
+}
+
+
+class _Commands(Protocol):
+    """What of a client is used."""
+
+    def execute_command(self, *args: str | bytes, **options: object) -> Awaitable[object]: ...
+
+
+class _Line(Protocol):
+    """What of a connection is used."""
+
+    async def connect(self) -> None: ...
+    async def send_command(self, *args: str, **options: object) -> None: ...
+    async def read_response(self, **options: object) -> object: ...
+    async def disconnect(self, **options: object) -> None: ...
+
+
+class _Pool(Protocol):
+    """What of a pool is used."""
+
+    def make_connection(self) -> _Line: ...
+
+
+@attrs.define(eq=False)
+class _OwnClient:
+    """A client for each event loop that comes along, one at a time: connections do not outlive their loop."""
+
+    _url: Secret
+    _client: Redis | None = attrs.field(init=False, repr=False, default=None)
+    _loop: asyncio.AbstractEventLoop | None = attrs.field(init=False, repr=False, default=None)
+
+    def here(self) -> Redis:
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
+            self._client, self._loop = _client_of(self._url), loop
+        return self._client
+
+    async def aclose(self) -> None:
+        client, self._client = self._client, None
+        if client is not None and self._loop is asyncio.get_running_loop():
+            await client.aclose()
+
+
+def _check_client(_: str, client: object) -> None:
+    if not isinstance(client, Redis | RedisCluster | _OwnClient):
+        kind = f"{type(client).__module__}.{type(client).__qualname__}"
+        raise InvalidArgument(
+            f"RedisStore: client must be a redis.asyncio.Redis or a redis.asyncio.RedisCluster, not {kind}"
+        )
+
+
+@attrs.define(eq=False)
+class RedisStore:
+    """A token store in Redis or Valkey: for processes on several hosts, all given the same server and *prefix*.
+
+    *client* is the caller's, a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster` with any settings; the store never
+    closes it. `RedisStore.from_url` makes a store with a client of its own. Every failure is a `TokenStoreError`.
+
+    While `changed` waits it holds a connection beside the client's pool; a cluster is looked at every 40 ms instead.
+    """
+
+    _client: Redis | RedisCluster | _OwnClient = attrs.field(repr=False, validator=field_is(_check_client))
+    prefix: str = attrs.field(default="wxtcb", kw_only=True, validator=field_is(check_text))
+
+    @classmethod
+    def from_url(cls, url: str | Secret, *, prefix: str = "wxtcb") -> Self:
+        """Make a store for ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads them; nothing is opened yet.
+
+        It asks at most twice, and waits 0.9 seconds for each answer unless the URL says otherwise
+        (``?socket_timeout=``). Its client is its own, for `aclose` to close; used after that, it connects again.
+        """
+        url = Secret.of(url)
+        _client_of(url)
+        return cls(_OwnClient(url), prefix=prefix)
+
+    async def load(self, component_appid: str) -> Kept:
+        reply = await self._ask(component_appid, _LOAD)
+        document, version, seconds, micros = cast("tuple[bytes | None, bytes, bytes, bytes]", reply)
+        now = int(seconds) + int(micros) / 1e6
+        return Kept(None if document is None else document.decode(), version.decode(), now)
+
+    async def swap(self, component_appid: str, document: str, *, version: str) -> bool:
+        return await self._ask(component_appid, _SWAP, version, secrets.token_hex(16), document) == 1
+
+    async def changed(self, component_appid: str, *, version: str, within: float) -> None:
+        bell = _Bell()
+        try:
+            async with asyncio.timeout(within):
+                if not await self._is_at(component_appid, version):
+                    return
+                await self._connect(bell, component_appid)
+                while await self._is_at(component_appid, version):
+                    await bell.wait()
+        except TimeoutError:
+            pass
+        finally:
+            await bell.hang_up()
+
+    async def aclose(self) -> None:
+        """Close what the store has opened; a caller's client stays open."""
+        if isinstance(self._client, _OwnClient):
+            await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _is_at(self, component_appid: str, version: str) -> bool:
+        return await self._ask(component_appid, _LOOK) == version.encode()
+
+    async def _connect(self, bell: _Bell, component_appid: str) -> None:
+        client = self._here()
+        if isinstance(client, Redis):
+            await bell.listen(cast("_Pool", client.connection_pool), self._key(component_appid))
+
+    async def _ask(self, component_appid: str, script: _Script, *args: str) -> object:
+        key = self._key(component_appid)
+        try:
+            return await _heeding_cancellation(_run(self._here(), script, key, args))
+        except RedisError as error:
+            reason = _reason(error)
+        raise TokenStoreError(f"{key} {reason}")
+
+    def _here(self) -> Redis | RedisCluster:
+        return self._client.here() if isinstance(self._client, _OwnClient) else self._client
+
+    def _key(self, component_appid: str) -> str:
+        return f"{self.prefix}:{{{component_appid}}}"
+
+
+@attrs.define(eq=False)
+class _Bell:
+    """Waits for a message; where none can be heard, for a moment.
+
+    The connection is of the pool's making, but not out of the pool: whoever waits takes none from those who work.
+    """
+
+    _line: _Line | None = attrs.field(init=False, default=None)
+
+    async def listen(self, pool: _Pool, channel: str) -> None:
+        self._line = pool.make_connection()
+        try:
+            async with asyncio.timeout(SUBSCRIBING):
+                await _heeding_cancellation(_subscribe(self._line, channel))
+        except (RedisError, TimeoutError):
+            await self.hang_up()
+
+    async def wait(self) -> None:
+        if self._line is None:
+            await asyncio.sleep(POLL)
+            return
+        try:
+            await self._line.read_response(timeout=CHECK, disconnect_on_error=False, push_request=True)
+        except RedisError:
+            await self.hang_up()
+
+    async def hang_up(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            await line.disconnect(nowait=True)
+
+
+async def _subscribe(line: _Line, channel: str) -> None:
+    await line.connect()
+    await line.send_command("SUBSCRIBE", channel, check_health=False)
+    await line.read_response(push_request=True)
+
+
+async def _run(client: _Commands, script: _Script, key: str, args: tuple[str, ...]) -> object:
+    """Run *script*; the server keeps it from the first time on, until it restarts or forgets it."""
+    encoded = [each.encode() for each in args]
+    try:
+        return await client.execute_command("EVALSHA", script.sha, "1", key, *encoded, NEVER_DECODE=True)
+    except NoScriptError:
+        pass
+    return await client.execute_command("EVAL", script.text, "1", key, *encoded, NEVER_DECODE=True)
+
+
+async def _heeding_cancellation(answer: Awaitable[T]) -> T:
+    """Await *answer*, and be cancelled if that was asked for meanwhile.
+
+    redis-py sends under `asyncio.wait_for`, which in Python 3.11 loses a cancellation that comes as the sending ends.
+    """
+    task = cast("asyncio.Task[object]", asyncio.current_task())
+    requests = task.cancelling()
+    result = await answer
+    if task.cancelling() > requests:
+        await asyncio.sleep(0)  # anyio cancels again, with the words that it knows its own cancellations by
+        raise asyncio.CancelledError
+    return result
+
+
+def _client_of(url: Secret) -> Redis:
+    """Make a client with settings that suit a store, over which those in *url* prevail."""
+    pool = _pool_of(url)
+    if pool is None:
+        raise InvalidArgument(
+            "the URL of a Redis store must be redis:// or rediss:// with [user:password@]host[:port][/database], or "
+            "unix:// with the path of a socket, and hold no option that redis-py does not know"
+        )
+    return Redis.from_pool(pool)
+
+
+def _pool_of(url: Secret) -> BlockingConnectionPool | None:
+    """Make a pool, or None where *url* cannot be read: the errors of its parts quote them."""
+    retry = Retry(NoBackoff(), 1, supported_errors=(Unconnected, Unanswered, ReadOnlyError))
+    options: dict[str, Any] = {"socket_timeout": ANSWER, "socket_connect_timeout": ANSWER, "retry": retry}
+    if not url.reveal().startswith("unix:"):
+        options["socket_keepalive"] = True
+    try:
+        pool = BlockingConnectionPool.from_url(url.reveal(), max_connections=CONNECTIONS, timeout=2 * ANSWER, **options)
+        cast("_Pool", pool).make_connection()
+    except (AttributeError, RedisError, TypeError, ValueError):
+        return None
+    return pool
+
+
+def _reason(error: RedisError) -> str:
+    code = _BY_CLASS.get(type(error).__name__) or next((code for code in _REASONS if code in str(error)), None)
+    return _REASONS[code] if code else f"cannot be reached: {type(error).__name__}"
