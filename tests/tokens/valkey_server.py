@@ -23,7 +23,7 @@ def _free_port():
 
 @attrs.define(eq=False)
 class Valkey:
-    """A server on a Unix socket of its own, and with `tcp` on a port too; its data outlive a `kill`, if it writes any."""
+    """A server on a Unix socket of its own, and with `tcp` on a port too."""
 
     server: ValkeyServer
     tcp: bool
@@ -43,10 +43,12 @@ class Valkey:
         for chance in (2, 1, 0):
             self.server._desired_port = _free_port() if self.tcp else 0
             try:
-                return self.server.start()
+                self.server.start()
             except (OSError, ValkeyServerStartupError):  # somebody took the port meanwhile
                 if not chance:
                     raise
+            else:
+                return
 
     def kill(self):
         """Stop it as a power cut does."""

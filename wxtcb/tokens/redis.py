@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Any, Final, Protocol, Self, TypeVar, cast
 
 import attrs
@@ -131,18 +131,29 @@ class _OwnClient:
 
     _url: Secret
     _client: Redis | None = attrs.field(init=False, repr=False, default=None)
+    _life: AsyncGenerator[None] | None = attrs.field(init=False, repr=False, default=None)
     _loop: asyncio.AbstractEventLoop | None = attrs.field(init=False, repr=False, default=None)
 
-    def here(self) -> Redis:
+    async def here(self) -> Redis:
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
             self._client, self._loop = _client_of(self._url), loop
+            self._life = _life_of(self._client)
+            await anext(self._life)
         return self._client
 
     async def aclose(self) -> None:
-        client, self._client = self._client, None
-        if client is not None and self._loop is asyncio.get_running_loop():
-            await client.aclose()
+        life, self._client, self._life = self._life, None, None
+        if life is not None and self._loop is asyncio.get_running_loop():
+            await life.aclose()
+
+
+async def _life_of(client: Redis) -> AsyncGenerator[None]:
+    """Close *client* with this generator: a loop that ends closes the generators begun in it."""
+    try:
+        yield
+    finally:
+        await client.aclose()
 
 
 def _check_client(_: str, client: object) -> None:
@@ -171,7 +182,8 @@ class RedisStore:
         """Make a store for ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads them; nothing is opened yet.
 
         It asks at most twice, and waits 0.9 seconds for each answer unless the URL says otherwise
-        (``?socket_timeout=``). Its client is its own, for `aclose` to close; used after that, it connects again.
+        (``?socket_timeout=``). Its client is its own, closed by `aclose` or with the event loop; used after that, the
+        store connects again.
         """
         url = Secret.of(url)
         _client_of(url)
@@ -215,20 +227,20 @@ class RedisStore:
         return await self._ask(component_appid, _LOOK) == version.encode()
 
     async def _connect(self, bell: _Bell, component_appid: str) -> None:
-        client = self._here()
+        client = await self._here()
         if isinstance(client, Redis):
             await bell.listen(cast("_Pool", client.connection_pool), self._key(component_appid))
 
     async def _ask(self, component_appid: str, script: _Script, *args: str) -> object:
         key = self._key(component_appid)
         try:
-            return await _heeding_cancellation(_run(self._here(), script, key, args))
+            return await _heeding_cancellation(_run(await self._here(), script, key, args))
         except RedisError as error:
             reason = _reason(error)
         raise TokenStoreError(f"{key} {reason}")
 
-    def _here(self) -> Redis | RedisCluster:
-        return self._client.here() if isinstance(self._client, _OwnClient) else self._client
+    async def _here(self) -> Redis | RedisCluster:
+        return await self._client.here() if isinstance(self._client, _OwnClient) else self._client
 
     def _key(self, component_appid: str) -> str:
         return f"{self.prefix}:{{{component_appid}}}"
