@@ -8,9 +8,13 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 import pytest
+from redis.asyncio import Redis
 
+from wxtcb.tokens.redis import RedisStore
 from wxtcb.tokens.sealed import SealedStore
 from wxtcb.tokens.stores import MemoryStore, SqliteStore, TokenStore
+
+from .valkey_server import shared_valkey
 
 KEY = "x" * 43 + "="
 
@@ -47,6 +51,22 @@ async def sqlite(folder, stack):
     return Place(handle, lose)
 
 
+async def redis(folder, stack):
+    """Give a prefix in a server that all places share."""
+    url = shared_valkey().url
+
+    async def lose():
+        async with Redis.from_url(url) as client:
+            await client.delete(*await client.keys(f"{folder.name}:*"))
+
+    def handle():
+        store = RedisStore.from_url(url, prefix=folder.name)
+        stack.push_async_callback(store.aclose)
+        return store
+
+    return Place(handle, lose)
+
+
 def sealed(inner):
     """Give what *inner* gives, sealed."""
 
@@ -63,7 +83,17 @@ STORES = {
     "sealed memory": sealed(memory),
     "sqlite": sqlite,
     "sealed sqlite": sealed(sqlite),
+    "redis": redis,
+    "sealed redis": sealed(redis),
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_server_stays():
+    """Kill the server that tests share, if one of them has started it."""
+    yield
+    if shared_valkey.cache_info().currsize:
+        shared_valkey().end()
 
 
 @pytest.fixture

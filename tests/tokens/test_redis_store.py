@@ -24,27 +24,21 @@ from wxtcb.tokens.record import Record
 from wxtcb.tokens.redis import RedisStore
 from wxtcb.tokens.shared import SharedRecord
 
-from .valkey_server import running_valkey
+from .valkey_server import running_valkey, shared_valkey
 
 APPID = "wx0123456789abcdef"
 KEY = f"wxtcb:{{{APPID}}}"
 SOON = 0.5
 
 
-@pytest.fixture(scope="module")
-def lasting_server():
-    """Run the server that most tests share."""
-    with running_valkey() as server:
-        yield server
-
-
 @pytest.fixture
-def server(lasting_server):
-    """Give that server, empty and as it was configured."""
-    with redis.Redis.from_url(lasting_server.url) as client:
+def server():
+    """Give the server that most tests share, empty."""
+    server = shared_valkey()
+    with redis.Redis.from_url(server.url) as client:
         client.flushall()
         client.script_flush()
-    return lasting_server
+    return server
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -62,16 +63,32 @@ class Valkey:
         """Let it go on."""
         os.kill(self.server._process.pid, signal.SIGCONT)
 
+    def end(self):
+        """Kill it, and leave nothing behind."""
+        self.kill()
+        shutil.rmtree(self.server.data_dir, ignore_errors=True)
 
-@contextlib.contextmanager
-def running_valkey(*, tcp=False, **config):
-    """Run a server with *config*; nothing of it stays."""
+
+def start_valkey(*, tcp=False, **config):
+    """Start a server with *config*, for the caller to end."""
     place = Path(tempfile.mkdtemp(prefix="wxtcb-"))  # a socket's path must be short
     options = {name.replace("_", "-"): value for name, value in config.items()}
     valkey = Valkey(ValkeyServer(data_dir=place, unix_socket_path=place / "s", config=options), tcp)
+    valkey.start()
+    return valkey
+
+
+@contextlib.contextmanager
+def running_valkey(**config):
+    """Run a server meanwhile."""
+    valkey = start_valkey(**config)
     try:
-        valkey.start()
         yield valkey
     finally:
-        valkey.kill()
-        shutil.rmtree(place, ignore_errors=True)
+        valkey.end()
+
+
+@functools.cache
+def shared_valkey():
+    """Start the server that all tests of a process share; conftest.py ends it."""
+    return start_valkey()
