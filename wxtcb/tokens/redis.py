@@ -1,11 +1,11 @@
 """The token store for many hosts: a Redis (6 or later) or Valkey server, or a cluster of them.
 
-Each platform is one hash, ``wxtcb:{appid}``, with the fields `document` and `version`; whoever has changed it publishes
-on the channel of the same name. A user of the server's needs ``~wxtcb:* &wxtcb:* +eval +evalsha +@connection`` and what
-the scripts call: ``+hget +hset +exists +time +publish +subscribe``; without the channel, waiting is done by looking.
+Each platform is one hash, ``wxtcb:{appid}``, with the fields `document` and `version`; what changes it publishes the new
+version on the channel of that name. An ACL that suffices: ``resetchannels ~wxtcb:* &wxtcb:* +@connection +eval +evalsha
++hget +hset +exists +time +publish +subscribe``; without the last two, waiting is done by looking.
 
-Several platforms, and several hosts, share a server. A server that loses its memory is a new beginning: tickets and
-tokens are gone, and no version comes back.
+A server that loses its memory is a new beginning, at which no old version comes back. One that evicts keys
+(`maxmemory-policy`) or falls back to an older copy of its data forgets or repeats what it was told.
 """
 
 from __future__ import annotations
