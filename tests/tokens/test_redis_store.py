@@ -494,7 +494,7 @@ async def losing_replies(server, how_many):
             while asked := await reader.read(65536):
                 to_server[1].write(asked)
                 answer = await to_server[0].read(65536)
-                if module._SWAP.sha.encode() in asked and next(left) > 0:
+                if module.SWAP.sha.encode() in asked and next(left) > 0:
                     return
                 writer.write(answer)
 
@@ -507,7 +507,7 @@ async def test_a_swap_whose_reply_is_lost_is_not_taken_for_somebody_elses(server
     """The client asks again, finds the new version it chose already there, and says yes."""
     async with losing_replies(server, 1) as path, RedisStore.from_url(f"unix://{path}") as store:
         await store.load(APPID)
-        await admin.script_load(module._SWAP.text)
+        await admin.script_load(module.SWAP.text)
         assert await store.swap(APPID, "one", version="")
         assert (await store.load(APPID)).document == "one"
 
@@ -515,7 +515,7 @@ async def test_a_swap_whose_reply_is_lost_is_not_taken_for_somebody_elses(server
 async def test_a_swap_whose_reply_is_lost_twice_is_an_error_and_may_have_been_kept(server, admin):
     """There are two chances, then the caller has to look."""
     async with losing_replies(server, 2) as path, RedisStore.from_url(f"unix://{path}") as store:
-        await admin.script_load(module._SWAP.text)
+        await admin.script_load(module.SWAP.text)
         with pytest.raises(TokenStoreError, match="cannot be reached"):
             await store.swap(APPID, "one", version="")
         assert (await store.load(APPID)).document == "one"

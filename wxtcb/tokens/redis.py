@@ -1,8 +1,8 @@
 """The token store for many hosts: a Redis (6 or later) or Valkey server, or a cluster of them.
 
-Each platform is one hash, ``wxtcb:{appid}``, with the fields `document` and `version`; what changes it publishes the new
-version on the channel of that name. An ACL that suffices: ``resetchannels ~wxtcb:* &wxtcb:* +@connection +eval +evalsha
-+hget +hset +exists +time +publish +subscribe``; without the last two, waiting is done by looking.
+Each platform is one hash, ``wxtcb:{appid}``, with the fields `document` and `version`; what changes it publishes the
+new version on the channel of that name. An ACL that suffices: ``resetchannels ~wxtcb:* &wxtcb:* +@connection +eval
++evalsha +hget +hset +exists +time +publish +subscribe``; without the last two, waiting is done by looking.
 
 A server that loses its memory is a new beginning, at which no old version comes back. One that evicts keys
 (`maxmemory-policy`) or falls back to an older copy of its data forgets or repeats what it was told.
@@ -11,7 +11,6 @@ A server that loses its memory is a new beginning, at which no old version comes
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import AsyncGenerator, Awaitable
 from typing import Any, Final, Protocol, Self, TypeVar, cast
@@ -21,6 +20,7 @@ import attrs
 from wxtcb.arguments import check_text, field_is
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.secret import Secret
+from wxtcb.tokens.scripts import LOAD, LOOK, SWAP, Script
 from wxtcb.tokens.stores import Kept
 
 try:
@@ -37,49 +37,12 @@ except ModuleNotFoundError as error:
 
 T = TypeVar("T")
 
-POLL: Final = 0.04  # a change is to be seen within 50 ms, the round trip of the look included
+POLL: Final = 0.03  # a change is to be seen within 50 ms, on a busy machine too
 CHECK: Final = 0.5  # what is not heard, because a connection died in silence, is seen at the next look
 SUBSCRIBING: Final = 1.0
 ANSWER: Final = 0.9  # of a client of our own, which asks once again: both together stay below STORE_PATIENCE
 CONNECTIONS: Final = 8
 
-
-@attrs.frozen
-class _Script:
-    """A Lua script, and the name the server has for it."""
-
-    text: str
-    sha: str
-
-
-def _script(text: str) -> _Script:
-    return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
-_VERSION: Final = """
-local version = redis.call('HGET', KEYS[1], 'version')
-if not version and redis.call('EXISTS', KEYS[1]) == 1 then
-  return redis.error_reply('WRONGTYPE a hash of somebody else')
-end
-version = version or ''
-"""
-_LOOK: Final = _script(f"{_VERSION} return version")
-_LOAD: Final = _script(
-    f"""{_VERSION}
-local now = redis.call('TIME')
-return {{redis.call('HGET', KEYS[1], 'document'), version, now[1], now[2]}}
-"""
-)
-# A client that got no answer may ask again: what has the new version already was kept the first time.
-_SWAP: Final = _script(
-    f"""{_VERSION}
-if version == ARGV[2] then return 1 end
-if version ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'document', ARGV[3], 'version', ARGV[2])
-redis.pcall('PUBLISH', KEYS[1], ARGV[2])
-return 1
-"""
-)
 
 # A server quotes the arguments of what it refuses, and the document is one of them: it is never quoted in turn.
 _REASONS: Final = {
@@ -94,7 +57,6 @@ _REASONS: Final = {
     "NOREPLICAS": "cannot be kept: too few replicas of Redis follow (NOREPLICAS)",
 }
 _BY_CLASS: Final = {
-    "AskError": "MOVED",
     "BusyLoadingError": "LOADING",
     "ClusterDownError": "CLUSTERDOWN",
     "MovedError": "MOVED",
@@ -171,7 +133,7 @@ class RedisStore:
     *client* is the caller's, a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster` with any settings; the store never
     closes it. `RedisStore.from_url` makes a store with a client of its own. Every failure is a `TokenStoreError`.
 
-    While `changed` waits it holds a connection beside the client's pool; a cluster is looked at every 40 ms instead.
+    While `changed` waits it holds a connection beside the client's pool; a cluster is looked at every 30 ms instead.
     """
 
     _client: Redis | RedisCluster | _OwnClient = attrs.field(repr=False, validator=field_is(_check_client))
@@ -190,13 +152,13 @@ class RedisStore:
         return cls(_OwnClient(url), prefix=prefix)
 
     async def load(self, component_appid: str) -> Kept:
-        reply = await self._ask(component_appid, _LOAD)
+        reply = await self._ask(component_appid, LOAD)
         document, version, seconds, micros = cast("tuple[bytes | None, bytes, bytes, bytes]", reply)
         now = int(seconds) + int(micros) / 1e6
         return Kept(None if document is None else document.decode(), version.decode(), now)
 
     async def swap(self, component_appid: str, document: str, *, version: str) -> bool:
-        return await self._ask(component_appid, _SWAP, version, secrets.token_hex(16), document) == 1
+        return await self._ask(component_appid, SWAP, version, secrets.token_hex(16), document) == 1
 
     async def changed(self, component_appid: str, *, version: str, within: float) -> None:
         bell = _Bell()
@@ -224,14 +186,14 @@ class RedisStore:
         await self.aclose()
 
     async def _is_at(self, component_appid: str, version: str) -> bool:
-        return await self._ask(component_appid, _LOOK) == version.encode()
+        return await self._ask(component_appid, LOOK) == version.encode()
 
     async def _connect(self, bell: _Bell, component_appid: str) -> None:
         client = await self._here()
         if isinstance(client, Redis):
             await bell.listen(cast("_Pool", client.connection_pool), self._key(component_appid))
 
-    async def _ask(self, component_appid: str, script: _Script, *args: str) -> object:
+    async def _ask(self, component_appid: str, script: Script, *args: str) -> object:
         key = self._key(component_appid)
         try:
             return await _heeding_cancellation(_run(await self._here(), script, key, args))
@@ -284,7 +246,7 @@ async def _subscribe(line: _Line, channel: str) -> None:
     await line.read_response(push_request=True)
 
 
-async def _run(client: _Commands, script: _Script, key: str, args: tuple[str, ...]) -> object:
+async def _run(client: _Commands, script: Script, key: str, args: tuple[str, ...]) -> object:
     """Run *script*; the server keeps it from the first time on, until it restarts or forgets it."""
     encoded = [each.encode() for each in args]
     try:
