@@ -159,9 +159,8 @@ async def test_what_was_cancelled_before_its_turn_is_not_done(store):
 async def test_a_waiter_that_was_cancelled_is_forgotten(store, until):
     """The thread looks no more when nobody waits."""
     waiting = asyncio.create_task(store.changed(APPID, version="", within=60))
-    await asyncio.sleep(0.05)
     worker = store._workers.mine()
-    assert worker._watches
+    await until(lambda: worker._watches)
     waiting.cancel()
     await until(lambda: not worker._watches)
 
