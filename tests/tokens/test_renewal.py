@@ -550,3 +550,17 @@ async def test_record_with_a_token_of_the_future_is_believed_for_one_life_at_mos
     [two] = fleet(1)
     await two.token()
     assert two.cache.life()[1] <= 7200
+
+
+async def test_store_that_goes_while_others_fetch_is_waited_for_too(fleet):
+    """However long a process has waited for the holder: the time it gives the store begins when the store goes."""
+    one, two = fleet(2, seconds=20)
+    tokens = asyncio.gather(one.token(), two.token())
+    await asyncio.sleep(15.1)
+    [waiter] = [rig for rig in (one, two) if not rig.fetches]
+    waiter.store.cut = True
+    await asyncio.sleep(2)
+    waiter.store.cut = False
+    first, second = await tokens
+    assert first.value == second.value
+    assert fetches([one, two]) == 1

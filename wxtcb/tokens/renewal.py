@@ -87,6 +87,7 @@ class Renewal:
     max_fetches_per_hour: int | None = 30
     advice: str = ""
     uniform: Callable[[float, float], float] = random.uniform
+    _patient_until: float | None = attrs.field(init=False, default=None)
     _alone_at: deque[float] = attrs.field(init=False, factory=lambda: deque[float](maxlen=1000))
 
     @property
@@ -96,7 +97,7 @@ class Renewal:
 
     async def find(self, wish: Wish) -> Found:
         """Return a token that serves; raise what forbids one."""
-        patience = self.now() + STORE_ABSENCE + self.uniform(0.0, STORE_ABSENCE)
+        self._patient_until = None
         while True:
             try:
                 return await self._find_in_store(wish)
@@ -104,7 +105,9 @@ class Renewal:
                 if wish.held is not None or self.origin is None:
                     raise
                 down = error
-            if self.now() >= patience:
+            if self._patient_until is None:
+                self._patient_until = self.now() + STORE_ABSENCE + self.uniform(0.0, STORE_ABSENCE)
+            if self.now() >= self._patient_until:
                 return await self._fetch_alone(wish, self.origin, down)
             await self.rest(STORE_LOOKS)
 
@@ -132,6 +135,7 @@ class Renewal:
                 await self._leave_to_others(seen, gives_up_at)
             elif (pause := self._pause(seen.record, seen.now, wish)) > 0:
                 await self.shared.wait(seen, pause)
+                self._patient_until = None
             elif (found := await self._try_to_fetch(wish, self.origin)) is not None:
                 return found
 
