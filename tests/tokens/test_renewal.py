@@ -564,3 +564,32 @@ async def test_store_that_goes_while_others_fetch_is_waited_for_too(fleet):
     first, second = await tokens
     assert first.value == second.value
     assert fetches([one, two]) == 1
+
+
+async def test_token_that_is_held_no_longer_is_not_stored_late(fleet, store):
+    """Unsaved tokens give way to what this process has got since, even if that is dead by now."""
+    [one] = fleet(1)
+    one.store.cut = True
+    one.cache.expire(await one.token(), 42001)
+    await until(66)
+    one.cache.expire(await one.token(), 42001)
+    one.store.cut = False
+    newest = await one.token()
+    one.source.answer = refused()
+    one.cache.expire(newest, 42001)
+    await catch(one.token())
+    await until(110)
+    assert (await record_of(store)).token.value == newest.value
+
+
+async def test_process_that_may_not_fetch_alone_again_finds_the_store_when_it_is_back(fleet):
+    """The minute between fetches alone is not waited out once the store answers."""
+    one, two = fleet(2)
+    one.store.cut = True
+    one.cache.expire(await one.token(), 42001)
+    assert isinstance(await catch(one.token()), TokenStoreError)
+    newer = await two.token()
+    one.store.cut = False
+    await until(25)
+    assert (await one.token()).value == newer.value
+    assert one.fetches == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import functools
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from wxtcb.errors import SessionClosed, WxtcbError
+from wxtcb.errors import SessionClosed, TokenStoreError, WxtcbError
 from wxtcb.events import Observers, RenewalFailed, TokenExpired, TokenRenewed
 from wxtcb.exchange import Token
 from wxtcb.flight import Flight
@@ -214,8 +215,14 @@ class TokenCache:
     async def _save_all(self) -> None:
         while self._unsaved:
             found, cause = self._unsaved[0]
-            await self.renewal.save(found, Wish(cause, found.value, dead=tuple(self._dead)))
+            wish = Wish(cause, found.value, dead=tuple(self._dead))
+            await self.renewal.save(found, wish, functools.partial(self._holds, found))
             self._unsaved.popleft()
+        if isinstance(self._failure, TokenStoreError):
+            self._next_at = NEVER
+
+    def _holds(self, found: Found) -> bool:
+        return self._token is not None and self._token.value == found.value and self.now() < found.expiry
 
     def _adopt(self, found: Found) -> None:
         self._token = Token(found.value, found.generation)

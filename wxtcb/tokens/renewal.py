@@ -111,13 +111,17 @@ class Renewal:
                 return await self._fetch_alone(wish, self.origin, down)
             await self.rest(STORE_LOOKS)
 
-    async def save(self, found: Found, wish: Wish) -> None:
-        """Keep a token that the store could not keep as soon as it can, unless others have, or fetch, one by then."""
+    async def save(self, found: Found, wish: Wish, is_held: Callable[[], bool]) -> None:
+        """Keep a token that the store could not keep as soon as it can.
+
+        It is left out if others have, or fetch, one by then, and unless it *is_held* still: what this process has got
+        since is newer, even if it is dead.
+        """
 
         def keep(record: Record, now: float) -> Record | None:
             lease = record.lease
             leased = lease is not None and lease.nonce != found.nonce and lease.left(now) > 0
-            if leased or serving(record, now, wish):
+            if leased or not is_held() or serving(record, now, wish):
                 return None
             age = found.life - (found.expiry - self.now())
             return record.with_token(found.value, found.life, age=age, now=now, by=self.me, cause=wish.cause)
