@@ -593,3 +593,14 @@ async def test_process_that_may_not_fetch_alone_again_finds_the_store_when_it_is
     await until(25)
     assert (await one.token()).value == newer.value
     assert one.fetches == 1
+
+
+async def test_contest_is_over_when_the_next_renewal_has_another_cause(fleet):
+    """Once told "not latest", a process that renews short-lived tokens in time suspects nobody for that."""
+    [one] = fleet(1, answer=300, max_fetches_per_hour=None)
+    one.cache.expire(await one.token(), 40001)
+    while clock() < 1000 + 3000:
+        await one.token()
+        await asyncio.sleep(1)
+    assert one.fetches > 10
+    assert not one.emitted(OtherFetcherSuspected)

@@ -231,6 +231,7 @@ class TokenCache:
         self._fresh_until = self._windows.advisory
         self._made_at = found.expiry - found.life
         self._failure, self._pause, self._next_at = None, 0.0, NEVER
+        self._not_latest = False
 
     def _note_failure(self, cause: str, error: WxtcbError, started: float) -> None:
         if not is_transient(error):
