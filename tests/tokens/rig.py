@@ -73,6 +73,42 @@ class Source:
         return ComponentToken(Secret(f"{self.brand}-{number}"), answer)
 
 
+@attrs.define(eq=False)
+class Line:
+    """The way of one process to a store.
+
+    Where it is `cut`, everything fails; where it is `frozen`, nothing is answered; where it is `deaf`, changes arrive,
+    but their answers are lost. `broken` is called before every answer.
+    """
+
+    store: object
+    cut: bool = False
+    frozen: bool = False
+    deaf: bool = False
+    broken: object = None
+
+    async def load(self, *args, **kwargs):
+        return await self._pass("load", args, kwargs)
+
+    async def swap(self, *args, **kwargs):
+        return await self._pass("swap", args, kwargs)
+
+    async def changed(self, *args, **kwargs):
+        return await self._pass("changed", args, kwargs)
+
+    async def _pass(self, name, args, kwargs):
+        if self.broken:
+            self.broken()
+        if self.frozen:
+            await asyncio.get_running_loop().create_future()
+        if self.cut:
+            raise ConnectionError("S3CRET address")
+        answer = await getattr(self.store, name)(*args, **kwargs)
+        if self.deaf and name == "swap":
+            await asyncio.get_running_loop().create_future()
+        return answer
+
+
 def lowest(low, _high):
     """Draw no jitter."""
     return low
@@ -103,6 +139,12 @@ class Rig:
     @property
     def fetches(self):
         return len(self.source.fetched_at)
+
+
+def kill(rig):
+    """End a process as kill -9 does: from one moment to the next nothing of it reaches anybody."""
+    rig.store.frozen = True
+    rig.cache._flight._task.cancel()
 
 
 async def until(moment):

@@ -26,45 +26,9 @@ from wxtcb.tokens.record import LEASE, write_record
 from wxtcb.tokens.shared import SharedRecord
 from wxtcb.tokens.stores import MemoryStore
 
-from .rig import APPID, Rig, catch, clock, errcode, refused, until
+from .rig import APPID, Line, Rig, catch, clock, errcode, kill, refused, until
 
 pytestmark = pytest.mark.virtual_time
-
-
-@attrs.define(eq=False)
-class Line:
-    """The way of one process to a store.
-
-    Where it is `cut`, everything fails; where it is `frozen`, nothing is answered; where it is `deaf`, changes arrive,
-    but their answers are lost. `broken` is called before every answer.
-    """
-
-    store: object
-    cut: bool = False
-    frozen: bool = False
-    deaf: bool = False
-    broken: object = None
-
-    async def load(self, *args, **kwargs):
-        return await self._pass("load", args, kwargs)
-
-    async def swap(self, *args, **kwargs):
-        return await self._pass("swap", args, kwargs)
-
-    async def changed(self, *args, **kwargs):
-        return await self._pass("changed", args, kwargs)
-
-    async def _pass(self, name, args, kwargs):
-        if self.broken:
-            self.broken()
-        if self.frozen:
-            await asyncio.get_running_loop().create_future()
-        if self.cut:
-            raise ConnectionError("S3CRET address")
-        answer = await getattr(self.store, name)(*args, **kwargs)
-        if self.deaf and name == "swap":
-            await asyncio.get_running_loop().create_future()
-        return answer
 
 
 @pytest.fixture
@@ -84,12 +48,6 @@ def fleet(store):
         ]
 
     return make
-
-
-def kill(rig):
-    """End a process as kill -9 does: from one moment to the next nothing of it reaches anybody."""
-    rig.store.frozen = True
-    rig.cache._flight._task.cancel()
 
 
 async def record_of(store):
@@ -604,3 +562,15 @@ async def test_contest_is_over_when_the_next_renewal_has_another_cause(fleet):
         await asyncio.sleep(1)
     assert one.fetches > 10
     assert not one.emitted(OtherFetcherSuspected)
+
+
+async def test_one_answer_of_the_store_may_be_lost_while_a_request_is_under_way(fleet):
+    """The holder asks again in time: its lease lasts, and nobody else fetches."""
+    one, two = fleet(2, seconds=15)
+    first = asyncio.create_task(one.token())
+    await asyncio.sleep(LEASE / 3 - 0.1)
+    one.store.frozen = True
+    await asyncio.sleep(0.2)
+    one.store.frozen = False
+    assert (await two.token()).value == (await first).value
+    assert fetches([one, two]) == 1

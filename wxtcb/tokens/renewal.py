@@ -268,10 +268,15 @@ class Renewal:
             await asyncio.wait([beat])
 
     async def _prolong(self, hold: Hold) -> None:
+        pause = LEASE / 3
         while True:
-            await asyncio.sleep(LEASE / 3)
+            await asyncio.sleep(pause)
             asked_at = self.now()
-            with contextlib.suppress(TokenStoreError):
-                if await self.shared.change(lambda record, now: record.extended(hold.nonce, now)) is None:
-                    return
-                hold.until = asked_at + LEASE
+            try:
+                seen = await self.shared.change(lambda record, now: record.extended(hold.nonce, now))
+            except TokenStoreError:
+                pause = STORE_LOOKS
+                continue
+            if seen is None:
+                return
+            hold.until, pause = asked_at + LEASE, LEASE / 3
