@@ -36,6 +36,12 @@ class Box:
         async with aiohttp.ClientSession() as http, http.get(f"{self.way['base_url']}/_sandbox") as reply:
             return await reply.json()
 
+    async def order(self, what, body=None, *, method="POST"):
+        """Give an order to the sandbox: `kill-token`, `faults`."""
+        url = f"{self.way['base_url']}/_sandbox/{what}"
+        async with aiohttp.ClientSession() as http, http.request(method, url, json=body) as reply:
+            return await reply.json()
+
 
 @pytest.fixture
 def box_process():
