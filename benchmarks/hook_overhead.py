@@ -18,7 +18,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
 import wxtcb
-from wxtcb.events import CallFinished, CallStarted, Event, Hook, Observers
+from wxtcb.events import CallFinished, CallStarted, Event, Hook
+from wxtcb.observers import Observers
 from wxtcb.telemetry import OpenTelemetryHook, PrometheusHook
 
 PATH: Final = "/componenttcb/createenv"

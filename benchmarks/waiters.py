@@ -20,7 +20,7 @@ import attrs
 from figures import Figure, Interval
 from harness import Block, interleave, main
 
-from wxtcb.events import Observers
+from wxtcb.observers import Observers
 from wxtcb.secret import Secret
 from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.renewal import Renewal

@@ -10,8 +10,8 @@ import attrs
 import pytest
 import pytest_asyncio
 
-from wxtcb import errors, events
-from wxtcb.events import Observers
+from wxtcb import errors, events, observers
+from wxtcb.observers import Observers
 
 PATH = "/componenttcb/createenv"
 BUSY = errors.Busy(-1, "system error", endpoint=PATH)
@@ -29,6 +29,10 @@ EVERY = [
     (events.TokenRenewed(8, "dead", 7000.0, 0.0, adopted=True), "INFO", ["token 8 adopted", "dead", "7000 s"]),
     (events.StoreFailed(2, "failed (OSError in x, line 1)"), "WARNING", ["token 2", "OSError in x"]),
     (events.OtherFetcherSuspected(3, 8.0, "Share it."), "WARNING", ["3 tokens in a row", "8 s", "Share it."]),
+    (events.TicketReceived(1413192605, kept=True), "INFO", ["1413192605", "the newest"]),
+    (events.TicketUnsaved(1413192605, "OSError in x, line 1", 8.0), "WARNING", ["1413192605", "OSError in x", "8 s"]),
+    (events.PushRefused("the signature does not match", 403), "WARNING", ["403", "signature"]),
+    (events.NoticeDropped("authorized", 100), "WARNING", ["authorized", "100"]),
 ]
 
 
@@ -70,7 +74,7 @@ def test_a_log_record_carries_the_facts_as_fields(caplog, event, level, words):
     Observers().emit(event)
     [record] = caplog.records
     assert record.kind == type(event).__name__
-    expected = events.facts(event)
+    expected = observers.facts(event)
     assert expected
     assert {name: getattr(record, name) for name in expected} == expected
 
@@ -78,11 +82,11 @@ def test_a_log_record_carries_the_facts_as_fields(caplog, event, level, words):
 def test_the_facts_of_an_event_name_its_error():
     """The class, the errcode and the rid of an error are facts; what an error lacks is left out."""
     refused = errors.ApiError(40097, "no", endpoint=PATH, rid="5f-77")
-    told = events.facts(events.Resending(PATH, 1, refused, "busy"))
+    told = observers.facts(events.Resending(PATH, 1, refused, "busy"))
     named = {"error": "ApiError", "errcode": 40097, "rid": "5f-77"}
     assert told == {"endpoint": PATH, "call": 1, "cause": "busy", **named}
     lost = errors.TransportError("lost", endpoint=PATH, sent=True)
-    assert "errcode" not in events.facts(events.Resending(PATH, 1, lost, "lost"))
+    assert "errcode" not in observers.facts(events.Resending(PATH, 1, lost, "lost"))
 
 
 @pytest.mark.parametrize(
@@ -102,13 +106,13 @@ def test_nothing_is_formatted_for_a_logger_that_does_not_listen(caplog):
             raise AssertionError("asked for nobody")
 
     caplog.set_level(logging.ERROR, logger="quiet")
-    events.LoggingHook(logging.getLogger("quiet"))(events.Retrying(PATH, 1, 1, 0.5, Touchy("no"), "busy"))
+    observers.LoggingHook(logging.getLogger("quiet"))(events.Retrying(PATH, 1, 1, 0.5, Touchy("no"), "busy"))
 
 
 def test_a_logging_hook_writes_to_the_logger_it_was_given(caplog):
     """Another logger gets the same lines."""
     with caplog.at_level(logging.INFO):
-        events.LoggingHook(logging.getLogger("mine"))(EVERY[-1][0])
+        observers.LoggingHook(logging.getLogger("mine"))(EVERY[-1][0])
     assert [record.name for record in caplog.records] == ["mine"]
 
 
@@ -162,3 +166,17 @@ def test_observers_are_true_when_somebody_listens_to_every_call(caplog, hooks, l
     """The two events of every call are made only for a hook or a debug log."""
     caplog.set_level(level, logger="wxtcb")
     assert bool(Observers(hooks)) is listened
+
+
+@pytest.mark.parametrize(
+    ("event", "word"),
+    [
+        (events.TicketReceived(1, kept=False), "nothing changed"),
+        (events.TicketUnsaved(1, "OSError in x, line 1", None), "lost"),
+    ],
+)
+def test_the_log_says_what_became_of_a_ticket(caplog, event, word):
+    """A repeat, and a ticket that the end of the receiver loses, are told apart from what is kept."""
+    caplog.set_level(logging.INFO, logger="wxtcb")
+    Observers().emit(event)
+    assert word in caplog.text

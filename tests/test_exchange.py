@@ -27,9 +27,10 @@ from wxtcb.errors import (
     Withheld,
     WxtcbError,
 )
-from wxtcb.events import Abandoned, CallFinished, CallStarted, MayHaveActed, Observers, PathPaused, Retrying
+from wxtcb.events import Abandoned, CallFinished, CallStarted, MayHaveActed, PathPaused, Retrying
 from wxtcb.exchange import Exchange, FixedToken, Token
 from wxtcb.gate import Gate
+from wxtcb.observers import Observers
 from wxtcb.retry import RetryPolicy
 from wxtcb.secret import Secret
 from wxtcb.transport import Answer, Cancelled, Failure, TooLarge

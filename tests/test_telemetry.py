@@ -191,6 +191,11 @@ EVENTS = [
     (events.TokenRenewed(1, "dead", 7200.0, 0.5, adopted=True), "renewals", ("dead", "adopted")),
     (events.StoreFailed(1, "OSError"), "store.failures", ()),
     (events.OtherFetcherSuspected(3, 1.0, "share"), "token.contests", ()),
+    (events.TicketReceived(1413192605, kept=True), "tickets", ("kept",)),
+    (events.TicketReceived(1413192605, kept=False), "tickets", ("known",)),
+    (events.TicketUnsaved(1413192605, "OSError", 1.0), "tickets", ("unsaved",)),
+    (events.PushRefused("the signature does not match", 403), "pushes.refused", ("403",)),
+    (events.NoticeDropped("authorized", 100), "notices.dropped", ()),
 ]
 
 

@@ -6,19 +6,11 @@ reported to the loop's exception handler and never changes a result.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Iterable
-from logging import DEBUG, INFO, WARNING
-from operator import attrgetter as _of
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeGuard
+from typing import Protocol
 
 import attrs
 
-if TYPE_CHECKING:
-    from wxtcb.errors import WxtcbError
-
-logger: Final = logging.getLogger("wxtcb")
+from wxtcb.errors import WxtcbError
 
 
 @attrs.frozen
@@ -159,6 +151,45 @@ class OtherFetcherSuspected:
     advice: str
 
 
+@attrs.frozen
+class TicketReceived:
+    """WeChat pushed a component_verify_ticket, made at `create_time` (Unix seconds, by its clock).
+
+    `kept`: it is newer than all before; else it was a repeat, or came late, and changed nothing.
+    """
+
+    create_time: int
+    kept: bool
+
+
+@attrs.frozen
+class TicketUnsaved:
+    """The newest ticket could not be written to the token store (`reason`); memory holds it meanwhile.
+
+    It is tried again after `retry_after` seconds; None: never, for the receiver closes, and the ticket is lost.
+    """
+
+    create_time: int
+    reason: str
+    retry_after: float | None
+
+
+@attrs.frozen
+class PushRefused:
+    """A push was answered with the HTTP `status` of a refusal, and changed nothing; `reason` quotes nothing of it."""
+
+    reason: str
+    status: int
+
+
+@attrs.frozen
+class NoticeDropped:
+    """A push that was no ticket was answered, but not handed on: `under_way` earlier ones are not done yet."""
+
+    info_type: str
+    under_way: int
+
+
 Event = (
     CallStarted
     | CallFinished
@@ -172,6 +203,10 @@ Event = (
     | RenewalFailed
     | StoreFailed
     | OtherFetcherSuspected
+    | TicketReceived
+    | TicketUnsaved
+    | PushRefused
+    | NoticeDropped
 )
 
 
@@ -221,124 +256,3 @@ class SessionHook(Hook, Protocol):
     def watch(self, session: Observed, /) -> None:
         """Hear that *session* is open from now on."""
         ...
-
-
-def facts(event: Event) -> dict[str, object]:
-    """Return what an event tells, its error as the name of its class, `errcode` and `rid`; what is None is left out."""
-    told = {field.name: getattr(event, field.name) for field in attrs.fields(type(event))}
-    if (error := told.pop("error", None)) is not None:
-        told |= {"error": type(error).__name__}
-        told |= {name: getattr(error, name, None) for name in ("errcode", "rid")}
-    return {name: value for name, value in told.items() if value is not None}
-
-
-_LINES: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object, ...]]]]] = {
-    CallFinished: (
-        DEBUG,
-        "%s: %s; sent %d times in %.3f s",
-        lambda event: (event.endpoint, event.error or event.outcome, event.attempts, event.elapsed),
-    ),
-    Retrying: (
-        WARNING,
-        "%s: attempt %d failed, trying again in %.2f s: %s",
-        _of("endpoint", "attempt", "wait", "error"),
-    ),
-    Resending: (DEBUG, "%s: sent again (%s): %s", _of("endpoint", "cause", "error")),
-    Abandoned: (WARNING, "%s: cancelled when it may have acted (%d attempts): look", _of("endpoint", "maybe_acted")),
-    MayHaveActed: (
-        WARNING,
-        "%s: succeeded, but %d earlier attempts may have acted too: look",
-        _of("endpoint", "attempts"),
-    ),
-    PathPaused: (WARNING, "%s: minute limit reached, nothing is sent there for %.0f s", _of("endpoint", "seconds")),
-    TokenExpired: (DEBUG, "token %d was called dead (%d)", _of("generation", "errcode")),
-    TokenRenewed: (
-        INFO,
-        "token %d %s (%s) in %.2f s, lives %.0f s",
-        lambda event: (
-            event.generation,
-            "adopted" if event.adopted else "fetched",
-            event.cause,
-            event.elapsed,
-            event.expires_in,
-        ),
-    ),
-    RenewalFailed: (
-        WARNING,
-        "token fetch (%s) failed, next in %.0f s at the earliest: %s",
-        _of("cause", "retry_after", "error"),
-    ),
-    StoreFailed: (WARNING, "token %d could not be kept in the store: it %s", _of("generation", "reason")),
-    OtherFetcherSuspected: (
-        WARNING,
-        "%d tokens in a row were voided by somebody else; fetches are %.0f s apart from now on. %s",
-        _of("times", "pause", "advice"),
-    ),
-}
-
-
-@attrs.frozen
-class LoggingHook:
-    """Writes events to a logger, one line each, with their fields (`facts`) and their `kind` as ``extra``.
-
-    What needs a look is a WARNING, a retry among it; a new token is INFO; the end of each call is DEBUG.
-    """
-
-    logger: logging.Logger = logger
-
-    def __call__(self, event: Event, /) -> None:
-        line = _LINES.get(type(event))
-        if line is not None and self.logger.isEnabledFor(line[0]):
-            level, text, values = line
-            self.logger.log(level, text, *values(event), extra={"kind": type(event).__name__, **facts(event)})
-
-
-@attrs.define(eq=False)
-class Observers:
-    """Hands events to the log and to the hooks; the end of a call in reverse, so that what they open for it nests."""
-
-    hooks: tuple[Hook, ...] = ()
-    log: Hook = LoggingHook()
-
-    @classmethod
-    def of(cls, session: Observed, hooks: Iterable[Hook]) -> Observers:
-        """Hand events to *hooks* alone, and to the log."""
-        return cls().with_hooks(session, hooks)
-
-    def with_hooks(self, session: Observed, hooks: Iterable[Hook]) -> Observers:
-        """Hand events to *hooks* as well, bound to *session* where they want that."""
-        bound = (hook.bind(session) if _serves_sessions(hook) else hook for hook in hooks)
-        return Observers((*self.hooks, *bound), self.log)
-
-    def __bool__(self) -> bool:
-        """Whether anybody listens to every call."""
-        return bool(self.hooks) or logger.isEnabledFor(DEBUG)
-
-    def emit(self, event: Event) -> None:
-        hooks = (self.log, *self.hooks)
-        for hook in reversed(hooks) if type(event) is CallFinished else hooks:
-            try:
-                hook(event)
-            except Exception as error:
-                _report(hook, error)
-
-
-def introduce(session: Observed, hooks: Iterable[Hook]) -> None:
-    """Tell those of *hooks* that want to know that *session* is open."""
-    for hook in hooks:
-        try:
-            if _serves_sessions(hook):
-                hook.watch(session)
-        except Exception as error:
-            _report(hook, error)
-
-
-def _serves_sessions(hook: Hook) -> TypeGuard[SessionHook]:
-    kind = type(hook)  # a Mock has every attribute, its type has not
-    return hasattr(kind, "bind") and hasattr(kind, "watch")  # isinstance of a protocol takes longer than a call may
-
-
-def _report(hook: Hook, error: Exception) -> None:
-    name = getattr(hook, "__qualname__", type(hook).__qualname__)
-    context = {"message": f"a wxtcb hook raised: {name}", "exception": error}
-    asyncio.get_running_loop().call_exception_handler(context)

@@ -11,7 +11,8 @@ import attrs
 
 from wxtcb.endpoint import Credential, Endpoint, Repeat, Reply, mark
 from wxtcb.errors import ApiError, BadReply, OutcomeUnknown, SessionClosed, TransportError, Withheld, WxtcbError
-from wxtcb.events import Abandoned, CallFinished, CallStarted, MayHaveActed, Observers, PathPaused, Resending, Retrying
+from wxtcb.events import Abandoned, CallFinished, CallStarted, MayHaveActed, PathPaused, Resending, Retrying
+from wxtcb.observers import Observers
 from wxtcb.retry import MAY_HAVE_ACTED, Cause, RetryPolicy, RetryQuota, Verdict, cause_of, judge
 from wxtcb.transport import MAX_REPLY, Answer, Cancelled, Failure, HeldBack, Request, TooLarge, Transport
 from wxtcb.wire import LARGE, Body, excerpt, read_large_reply, read_reply

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 import attrs
 
 from wxtcb.arguments import check_proxy, check_secret
 from wxtcb.errors import InvalidArgument
-from wxtcb.events import Hook
 from wxtcb.exchange import FixedToken, Token
 from wxtcb.secret import Secret
 from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
@@ -93,16 +92,6 @@ def as_fixed_token(token: str | Secret) -> FixedToken:
     """Return a caller's own token as credentials."""
     check_secret("token", token)
     return FixedToken(Token(Secret.of(token), 0))
-
-
-def as_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
-    """Refuse what cannot be called, and what would have to be awaited."""
-    if not isinstance(hooks, Iterable):
-        raise InvalidArgument(f"hooks must be a list of callables, not {type(hooks).__name__}")
-    kept = tuple(hooks)
-    if not all(callable(hook) and not _is_awaited(hook) for hook in kept):
-        raise InvalidArgument("hooks must be a list of callables, none of them a coroutine function")
-    return kept
 
 
 def as_asker(may_send: Callable[[], bool] | None) -> Callable[[], bool] | None:

@@ -10,9 +10,10 @@ import attrs
 
 from wxtcb.endpoint import Endpoint, Reply
 from wxtcb.errors import SessionClosed, WrongLoop
-from wxtcb.events import Observers, Stats
+from wxtcb.events import Stats
 from wxtcb.exchange import Exchange
 from wxtcb.gate import Gate
+from wxtcb.observers import Observers
 from wxtcb.retry import RetryPolicy
 from wxtcb.sweep import Sweep
 from wxtcb.tokens.cache import TokenCache

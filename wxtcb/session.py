@@ -24,14 +24,14 @@ from wxtcb.arguments import (
 from wxtcb.direct import open_transport
 from wxtcb.endpoint import Endpoint, Reply
 from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed
-from wxtcb.events import Hook, Observers, Stats, introduce
+from wxtcb.events import Hook, Stats
 from wxtcb.exchange import Exchange
 from wxtcb.gate import Gate
+from wxtcb.observers import Observers, as_hooks, introduce
 from wxtcb.options import (
     StoreURL,
     as_asker,
     as_fixed_token,
-    as_hooks,
     as_proxy,
     as_secret,
     as_store,

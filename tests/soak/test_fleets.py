@@ -165,7 +165,7 @@ class Trouble:
 
 @at_places
 async def test_processes_killed_and_paused_in_mid_renewal_cost_a_fetch_each(box_process, scale, place):
-    """kill -9 and SIGSTOP: none but the killed loses a call, nothing older is stored, and few tokens are in vain."""
+    """Kill -9 and SIGSTOP: none but the killed loses a call, nothing older is stored, and few tokens are in vain."""
     dice, many = random.Random(7), scale == 1
     async with box_process() as box, sailing(box, place.url, tasks=50 if many else 20) as (fleet, watch):
         await fleet.start(6 if many else 3)

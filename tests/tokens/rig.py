@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from wxtcb.errors import TransportError, WxtcbError, api_error
-from wxtcb.events import Observers
 from wxtcb.gate import Gate
+from wxtcb.observers import Observers
 from wxtcb.secret import Secret
 from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.renewal import PATH, Renewal

@@ -31,7 +31,7 @@ from wxtcb.cli.options import (
 )
 from wxtcb.cli.streams import be_patient
 from wxtcb.errors import ApiError, InvalidArgument, TicketError, WxtcbError
-from wxtcb.events import logger
+from wxtcb.observers import logger
 
 REFUSED: Final = 2
 RAISED: Final = 3

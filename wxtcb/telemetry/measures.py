@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -18,14 +18,18 @@ from wxtcb.events import (
     Abandoned,
     Event,
     MayHaveActed,
+    NoticeDropped,
     Observed,
     OtherFetcherSuspected,
     PathPaused,
+    PushRefused,
     RenewalFailed,
     Resending,
     Retrying,
     Stats,
     StoreFailed,
+    TicketReceived,
+    TicketUnsaved,
     TokenRenewed,
 )
 
@@ -67,7 +71,10 @@ DOUBTS: Final = Counter(
 RENEWALS: Final = Counter("renewals", "{renewal}", "Renewals of the token", ("cause", "outcome"))
 STORE_FAILURES: Final = Counter("store.failures", "{token}", "New tokens that could not be kept in the token store")
 CONTESTS: Final = Counter("token.contests", "{renewal}", "Renewals after somebody else seemed to have voided the token")
-COUNTERS: Final = (RETRIES, PAUSES, DOUBTS, RENEWALS, STORE_FAILURES, CONTESTS)
+TICKETS: Final = Counter("tickets", "{ticket}", "Pushed tickets: kept, known already, or not written yet", ("outcome",))
+REFUSALS: Final = Counter("pushes.refused", "{push}", "Pushes that were refused", ("status",))
+DROPS: Final = Counter("notices.dropped", "{push}", "Pushes that were answered, but not handed on")
+COUNTERS: Final = (RETRIES, PAUSES, DOUBTS, RENEWALS, STORE_FAILURES, CONTESTS, TICKETS, REFUSALS, DROPS)
 
 GAUGES: Final = (
     Gauge("calls.under_way", "{call}", "Calls that hold a slot", lambda stats: stats.calls_under_way),
@@ -80,27 +87,29 @@ GAUGES: Final = (
 )
 
 
-def count(event: Event) -> tuple[Counter, tuple[str, ...]] | None:
+Count = tuple[Counter, tuple[str, ...]]
+
+_COUNTS: Final[dict[type[Any], Callable[[Any], Count]]] = {
+    Retrying: lambda event: (RETRIES, (event.endpoint, event.cause)),
+    Resending: lambda event: (RETRIES, (event.endpoint, event.cause)),
+    PathPaused: lambda event: (PAUSES, (event.endpoint,)),
+    Abandoned: lambda event: (DOUBTS, (event.endpoint, "cancelled")),
+    MayHaveActed: lambda event: (DOUBTS, (event.endpoint, "ok")),
+    TokenRenewed: lambda event: (RENEWALS, (event.cause, "adopted" if event.adopted else "ok")),
+    RenewalFailed: lambda event: (RENEWALS, (event.cause, type(event.error).__name__)),
+    StoreFailed: lambda _: (STORE_FAILURES, ()),
+    OtherFetcherSuspected: lambda _: (CONTESTS, ()),
+    TicketReceived: lambda event: (TICKETS, ("kept" if event.kept else "known",)),
+    TicketUnsaved: lambda _: (TICKETS, ("unsaved",)),
+    PushRefused: lambda event: (REFUSALS, (str(event.status),)),
+    NoticeDropped: lambda _: (DROPS, ()),
+}
+
+
+def count(event: Event) -> Count | None:
     """Return what *event* adds one to, with the values of the labels."""
-    match event:
-        case Retrying() | Resending():
-            return RETRIES, (event.endpoint, event.cause)
-        case PathPaused():
-            return PAUSES, (event.endpoint,)
-        case Abandoned():
-            return DOUBTS, (event.endpoint, "cancelled")
-        case MayHaveActed():
-            return DOUBTS, (event.endpoint, "ok")
-        case TokenRenewed():
-            return RENEWALS, (event.cause, "adopted" if event.adopted else "ok")
-        case RenewalFailed():
-            return RENEWALS, (event.cause, type(event.error).__name__)
-        case StoreFailed():
-            return STORE_FAILURES, ()
-        case OtherFetcherSuspected():
-            return CONTESTS, ()
-        case _:
-            return None
+    counted = _COUNTS.get(type(event))
+    return None if counted is None else counted(event)
 
 
 @attrs.define(eq=False)

@@ -13,16 +13,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from yarl import URL
 
-from wxtcb.events import (
-    CallFinished,
-    CallStarted,
-    Event,
-    Hook,
-    Observed,
-    RenewalFailed,
-    TokenRenewed,
-    facts,
-)
+from wxtcb.events import CallFinished, CallStarted, Event, Hook, Observed, RenewalFailed, TokenRenewed
+from wxtcb.observers import facts
 from wxtcb.telemetry.measures import BUCKETS, COUNTERS, DURATION, GAUGES, Counter, Gauge, Watched, count
 
 Attributes: TypeAlias = dict[str, str | int | float | bool]

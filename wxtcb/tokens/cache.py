@@ -14,9 +14,10 @@ from typing import Final
 import attrs
 
 from wxtcb.errors import SessionClosed, TokenStoreError, WxtcbError
-from wxtcb.events import Observers, RenewalFailed, TokenExpired, TokenRenewed
+from wxtcb.events import RenewalFailed, TokenExpired, TokenRenewed
 from wxtcb.exchange import Token
 from wxtcb.flight import Flight
+from wxtcb.observers import Observers
 from wxtcb.secret import Secret
 from wxtcb.tokens.decision import WORTH_WAITING, Wish
 from wxtcb.tokens.record import LONGEST_PAUSE

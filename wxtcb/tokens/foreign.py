@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Told:
-    """What became of a question, in `words`: "failed (KeyError in app.py, line 7)", "gave none within 35 s"."""
+    """What became of a question, in `words`: "failed (KeyError in app.py, line 7)", "gave no answer within 35 s"."""
 
     words: str
 
@@ -36,7 +36,7 @@ async def ask_foreign(question: Callable[[], Awaitable[T]], patience: float) -> 
         return Told("was cancelled from within")
     except Exception as error:
         if deadline.expired():
-            return Told(f"gave none within {patience:g} s")
+            return Told(f"gave no answer within {patience:g} s")
         return Told(f"failed ({type(error).__name__} {_place_of(error)})")
 
 

@@ -20,8 +20,9 @@ from typing import Final
 import attrs
 
 from wxtcb.errors import BadReply, MinuteLimit, TokenStoreError, TransportError, Withheld, WxtcbError
-from wxtcb.events import Observers, OtherFetcherSuspected, StoreFailed
+from wxtcb.events import OtherFetcherSuspected, StoreFailed
 from wxtcb.gate import MINUTE
+from wxtcb.observers import Observers
 from wxtcb.secret import Secret
 from wxtcb.tokens.decision import WORTH_WAITING, Wish, pause_before, serving, stop_at_ceiling
 from wxtcb.tokens.record import CONTESTED, LEASE, Record

@@ -67,7 +67,7 @@ class TokenFile:
             db.close()
 
     def recover(self, error: Exception) -> None:
-        """Do what helps the next call after *error*: make room in the log if the disk is full, else open the file anew."""
+        """Help the next call after *error*: make room in the log if the disk is full, else open the file anew."""
         with contextlib.suppress(sqlite3.Error):
             if self._db is not None and _code_of(error) == sqlite3.SQLITE_FULL:
                 self._db.execute("PRAGMA wal_checkpoint")

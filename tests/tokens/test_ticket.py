@@ -1,0 +1,546 @@
+"""The receiver behind its two doors: what is answered, kept, handed on and told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import subprocess
+import sys
+import traceback
+from urllib.parse import urlencode
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wxtcb.errors import InvalidArgument, SessionClosed
+from wxtcb.events import NoticeDropped, PushRefused, TicketReceived, TicketUnsaved
+from wxtcb.secret import Secret
+from wxtcb.tokens.doors import BODY_PATIENCE, LARGEST_BODY
+from wxtcb.tokens.envelope import AesKey, Envelope
+from wxtcb.tokens.notices import MOST_AT_ONCE
+from wxtcb.tokens.push import Notice, write_push
+from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.stores import MemoryStore, SqliteStore
+from wxtcb.tokens.ticket import TicketReceiver
+
+pytestmark = pytest.mark.virtual_time
+APPID = "wxb11529c136998cb6"
+TOKEN = "pamtest"
+KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
+OLD_KEY = "Z" * 43
+TICKET = "component_verify_ticket"
+
+
+def sealed(message, *, key=KEY, appid=APPID):
+    """Give the query and the body of a push."""
+    envelope = Envelope(appid, Secret(TOKEN), (AesKey.of("key", Secret(key)),))
+    query, body = write_push(envelope, message, timestamp=1, nonce="n")
+    return query.encode(), body
+
+
+def message(info_type=TICKET, created=100, **texts):
+    """Give a message as WeChat writes it."""
+    texts = {"AppId": APPID, "CreateTime": created, "InfoType": info_type, **texts}
+    inside = "".join(f"<{name}><![CDATA[{text}]]></{name}>" for name, text in texts.items())
+    return f"<xml>{inside}</xml>"
+
+
+def ticket(value="ticket@@@1", created=100, **how):
+    """Give a push of a ticket."""
+    return sealed(message(created=created, ComponentVerifyTicket=value), **how)
+
+
+def notice(info_type="authorized"):
+    """Give a push of something else."""
+    return sealed(message(info_type, AuthorizationCode="c0de"))
+
+
+class BrokenStore:
+    """A store that is down."""
+
+    asked = 0
+
+    async def load(self, appid):
+        self.asked += 1
+        raise OSError
+
+    async def swap(self, appid, document, *, version):
+        raise OSError
+
+    async def changed(self, appid, *, version, within):
+        raise OSError
+
+
+@pytest.fixture
+def heard():
+    """Collect the events."""
+    return []
+
+
+@pytest.fixture
+def store():
+    """Give the store of the platform."""
+    return MemoryStore()
+
+
+@pytest.fixture
+def new_receiver(store, heard):
+    """Give a function that builds receivers."""
+
+    def build(**options):
+        usual = {"component_appid": APPID, "message_token": TOKEN, "encoding_aes_key": KEY, "token_store": store}
+        return TicketReceiver(**{**usual, "hooks": (heard.append,), **options})
+
+    return build
+
+
+@pytest_asyncio.fixture
+async def receiver(new_receiver):
+    """Give an open receiver."""
+    async with new_receiver() as receiver:
+        yield receiver
+
+
+async def asgi(receiver, query, *pieces, method="POST", http_version="1.1", every=0.0):
+    """Serve one request as an ASGI server would; a piece of None is a sender that goes away."""
+    messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces if piece is not None]
+    if None in pieces:
+        messages.append({"type": "http.disconnect"})
+    else:
+        messages[-1] = {"type": "http.request", "body": pieces[-1]}
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(every)
+        return messages.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "query_string": query, "http_version": http_version}
+    await receiver(scope, receive, send)
+    return sent
+
+
+async def post(receiver, push, **how):
+    """Give the status and the body of the answer to a push."""
+    start, end = await asgi(receiver, *push, **how)
+    return start["status"], end["body"]
+
+
+class Content:
+    """The body of an aiohttp request, piece by piece; an exception is raised."""
+
+    def __init__(self, *pieces):
+        self.pieces = [*pieces]
+
+    async def readany(self):
+        piece = self.pieces.pop(0) if self.pieces else b""
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+
+async def handled(receiver, query, *pieces, method="POST"):
+    """Serve one request as aiohttp.web would."""
+    path = "/wechat/push?" + query.decode("utf-8", "surrogateescape")
+    response = await receiver.handle(make_mocked_request(method, path, payload=Content(*pieces)))
+    return response.status, response.body
+
+
+async def kept_in(store):
+    """Return what the store holds."""
+    kept = (await SharedRecord(store, APPID).read()).record.ticket
+    return kept and (kept.value.reveal(), kept.created)
+
+
+async def test_a_ticket_is_answered_with_success_and_nothing_else(receiver, store, heard):
+    """200, seven bytes of plain text; the ticket is in the store, and an event tells of it."""
+    start, end = await asgi(receiver, *ticket())
+    assert start == {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [(b"content-type", b"text/plain"), (b"content-length", b"7")],
+    }
+    assert end == {"type": "http.response.body", "body": b"success"}
+    assert await kept_in(store) == ("ticket@@@1", 100)
+    assert heard == [TicketReceived(100, kept=True)]
+
+
+async def test_aiohttp_gets_the_same(receiver, store):
+    """The handler gives the same seven bytes."""
+    query, body = ticket()
+    assert await handled(receiver, query, body[:10], body[10:]) == (200, b"success")
+    assert await kept_in(store) == ("ticket@@@1", 100)
+
+
+async def test_the_newest_ticket_is_a_source_for_sessions(receiver):
+    """It is None before the first push, and the newest from then on, hidden from eyes."""
+    assert await receiver.newest_ticket() is None
+    await post(receiver, ticket("ticket@@@2", 200))
+    await post(receiver, ticket("ticket@@@1", 100))
+    newest = await receiver.newest_ticket()
+    assert (newest.reveal(), repr(newest)) == ("ticket@@@2", "***")
+
+
+@pytest.mark.parametrize("created", [100, 99])
+async def test_a_repeat_or_a_late_one_is_answered_but_not_kept(receiver, store, heard, created):
+    """WeChat repeats; whatever is no newer changes nothing."""
+    await post(receiver, ticket())
+    assert await post(receiver, ticket("ticket@@@2", created)) == (200, b"success")
+    assert await kept_in(store) == ("ticket@@@1", 100)
+    assert heard[1:] == [TicketReceived(created, kept=False)]
+
+
+async def test_the_previous_key_still_opens(new_receiver, store):
+    """While the key is being changed, both are in use."""
+    receiver = new_receiver(encoding_aes_key=KEY, previous_encoding_aes_key=Secret(OLD_KEY))
+    assert await post(receiver, ticket("ticket@@@1", 100, key=OLD_KEY)) == (200, b"success")
+    assert await post(receiver, ticket("ticket@@@2", 200, key=KEY)) == (200, b"success")
+    assert await kept_in(store) == ("ticket@@@2", 200)
+
+
+@pytest.mark.parametrize(
+    ("push", "status"),
+    [
+        ((ticket()[0] + b"0", ticket()[1]), 403),
+        (ticket(appid="wx1"), 403),
+        (ticket(key=OLD_KEY), 400),
+        (ticket(value=""), 400),
+        ((ticket()[0], b"<xml/>"), 400),
+        ((b"", ticket()[1]), 400),
+        ((ticket()[0], b"x" * (LARGEST_BODY + 1)), 413),
+    ],
+)
+async def test_what_is_no_push_for_us_is_refused_and_changes_nothing(receiver, store, heard, push, status):
+    """At both doors alike: the status, a short text without anything of the push, an event for each."""
+    code, body = await post(receiver, push)
+    assert (code, body) == await handled(receiver, *push)
+    assert code == status
+    assert heard == [PushRefused(body.decode(), status)] * 2
+    assert 0 < len(body) < 60
+    assert not any(word in body for word in (b"ticket@@@", b"wx", TOKEN.encode(), KEY.encode()))
+    assert await kept_in(store) is None
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "post"])
+async def test_another_method_is_not_allowed(receiver, method):
+    """The answer says which one is."""
+    start, _ = await asgi(receiver, *ticket(), method=method)
+    assert (start["status"], dict(start["headers"])[b"allow"]) == (405, b"POST")
+
+
+async def test_a_body_may_come_in_any_pieces(receiver):
+    """One byte at a time, and empty ones between."""
+    query, body = ticket()
+    pieces = [each for byte in body for each in (bytes([byte]), b"")]
+    assert (await asgi(receiver, query, *pieces))[0]["status"] == 200
+
+
+async def test_a_body_is_counted_while_it_comes(receiver):
+    """64 KiB are read, no more is, whatever is still to come."""
+    query = ticket()[0]
+    assert (await asgi(receiver, query, b"x" * LARGEST_BODY))[0]["status"] == 400
+    start, _ = await asgi(receiver, query, b"x" * LARGEST_BODY, b"x", RuntimeError("is not read"))
+    assert start["status"] == 413
+
+
+@pytest.mark.parametrize(("http_version", "headers"), [("1.1", 3), ("2", 2)])
+async def test_what_was_not_read_ends_the_connection(receiver, http_version, headers):
+    """HTTP/2 needs, and has, no header for that."""
+    start, _ = await asgi(receiver, b"", b"x" * 99999, http_version=http_version)
+    assert len(start["headers"]) == headers
+    assert ((b"connection", b"close") in start["headers"]) is (http_version == "1.1")
+    request = make_mocked_request("POST", "/", payload=Content(b"x" * 99999))
+    assert (await receiver.handle(request)).keep_alive is False
+
+
+async def test_a_slow_body_is_not_waited_for(receiver, heard):
+    """The bound is ours, for servers have none: five seconds for all of it, however it dribbles in."""
+    started = asyncio.get_running_loop().time()
+    query, body = ticket()
+    start, _ = await asgi(receiver, query, *(bytes([byte]) for byte in body), every=0.3)
+    assert start["status"] == 408
+    assert asyncio.get_running_loop().time() == started + BODY_PATIENCE
+    assert [event.status for event in heard] == [408]
+
+
+async def test_a_sender_that_goes_away_is_not_answered(receiver, heard, store):
+    """There is nobody to answer; an event says what happened, and nothing is kept."""
+    query, body = ticket()
+    assert await asgi(receiver, query, body[:50], None) == []
+    assert heard == [PushRefused("the body broke off", 400)]
+    assert await kept_in(store) is None
+
+
+@pytest.mark.parametrize("error", [web.RequestPayloadError(), ConnectionResetError()])
+async def test_a_body_that_aiohttp_cannot_read_broke_off(receiver, error):
+    """A sender that went away, or wrote what is no chunked or compressed body."""
+    query, body = ticket()
+    assert await handled(receiver, query, body[:50], error) == (400, b"the body broke off")
+
+
+async def test_a_websocket_is_refused(receiver):
+    """It is closed before it is accepted."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    await receiver({"type": "websocket"}, None, send)
+    assert sent == [{"type": "websocket.close"}]
+
+
+async def test_alone_under_a_server_its_lifespan_opens_and_closes_it(new_receiver):
+    """It can also be started again."""
+    receiver = new_receiver()
+    for _ in range(2):
+        messages, sent = asyncio.Queue(), asyncio.Queue()
+        life = asyncio.create_task(receiver({"type": "lifespan"}, messages.get, sent.put))
+        messages.put_nowait({"type": "lifespan.startup"})
+        assert (await sent.get()) == {"type": "lifespan.startup.complete"}
+        assert (await post(receiver, ticket()))[0] == 200
+        messages.put_nowait({"type": "lifespan.shutdown"})
+        assert (await sent.get()) == {"type": "lifespan.shutdown.complete"}
+        await life
+        assert await post(receiver, ticket()) == (503, b"the receiver is closed")
+
+
+async def test_it_works_without_being_entered(new_receiver, store):
+    """From its first request on; afterwards it can be closed."""
+    receiver = new_receiver()
+    assert await post(receiver, ticket()) == (200, b"success")
+    assert (await receiver.newest_ticket()).reveal() == "ticket@@@1"
+    await receiver.aclose()
+    await receiver.aclose()
+    with pytest.raises(SessionClosed, match="receiver is closed"):
+        await receiver.newest_ticket()
+
+
+def test_it_may_serve_one_loop_after_the_other(new_receiver, virtual_run):
+    """Test clients run each request in a loop of its own, and may never enter it."""
+    receiver = new_receiver(token_store=(store := BrokenStore()))
+
+    async def once(created):
+        assert await post(receiver, ticket(created=created)) == (200, b"success")
+        await asyncio.sleep(3.5)
+
+    for created in (100, 200, 300):
+        virtual_run(once(created))
+    assert store.asked == 9
+
+
+@pytest.mark.parametrize("is_secret", [False, True])
+def test_the_store_of_a_url_is_opened_and_closed_by_the_receiver(new_receiver, tmp_path, is_secret, monkeypatch):
+    """It is opened again where the receiver is."""
+    closed = []
+
+    class Watched(SqliteStore):
+        async def aclose(self):
+            closed.append(self)
+            await super().aclose()
+
+    monkeypatch.setattr("wxtcb.tokens.urls.SqliteStore", Watched)
+    url = f"sqlite:///{tmp_path}/tokens.db"
+    receiver = new_receiver(token_store=Secret(url) if is_secret else url)
+
+    async def twice():
+        for created in (100, 200):
+            async with receiver:
+                await post(receiver, ticket(created=created))
+                assert len(closed) == (created == 200)
+        return await kept_in(store)
+
+    store = SqliteStore(tmp_path / "tokens.db")
+    with asyncio.Runner() as runner:
+        assert runner.run(twice()) == ("ticket@@@1", 200)
+        runner.run(store.aclose())
+    assert len(set(closed)) == 2
+
+
+async def test_while_the_store_is_down_success_is_answered_and_the_ticket_given(new_receiver, heard):
+    """Events tell of it; closing ends the attempts."""
+    async with new_receiver(token_store=BrokenStore()) as receiver:
+        assert await post(receiver, ticket()) == (200, b"success")
+        assert (await receiver.newest_ticket()).reveal() == "ticket@@@1"
+    assert [type(event) for event in heard] == [TicketUnsaved, TicketReceived, TicketUnsaved]
+
+
+async def test_a_notice_is_handed_on_after_the_answer(new_receiver, settle):
+    """The callback runs in a task of its own, which the answer does not wait for."""
+    began, done = [], []
+
+    async def slow(notice):
+        began.append(notice)
+        await asyncio.sleep(3)
+        done.append(notice)
+
+    async with new_receiver(on_notice=slow) as receiver:
+        assert await post(receiver, notice()) == (200, b"success")
+        await settle()
+        assert (len(began), done) == (1, [])
+    assert done == began
+    assert isinstance(done[0], Notice)
+    assert (done[0].info_type, done[0].fields["AuthorizationCode"]) == ("authorized", "c0de")
+
+
+async def test_without_a_callback_notices_are_answered_all_the_same(receiver, heard):
+    """Known or unknown, they are success."""
+    assert await post(receiver, notice("authorized")) == (200, b"success")
+    assert await post(receiver, notice("of_tomorrow")) == (200, b"success")
+    assert heard == []
+
+
+async def test_a_callback_that_raises_is_reported_to_the_loop(new_receiver, settle):
+    """The answer is success; the report names the receiver and shows no code."""
+
+    async def careless(notice):
+        raise RuntimeError("careless")
+
+    async with new_receiver(on_notice=careless) as receiver:
+        assert await post(receiver, notice()) == (200, b"success")
+        await settle()
+    [context] = asyncio.get_running_loop().reported
+    asyncio.get_running_loop().reported.clear()
+    assert (str(context["exception"]), "TicketReceiver" in context["message"]) == ("careless", True)
+    assert "c0de" not in repr(context)
+
+
+async def test_a_hundred_callbacks_run_at_once_and_no_more(new_receiver, heard, settle):
+    """One more is dropped and told of, and answered all the same; there is room again when one ends."""
+    going = asyncio.Event()
+    got = []
+
+    async def stuck(notice):
+        await going.wait()
+        got.append(notice)
+
+    async with new_receiver(on_notice=stuck) as receiver:
+        answers = [await post(receiver, notice()) for _ in range(MOST_AT_ONCE + 1)]
+        assert set(answers) == {(200, b"success")}
+        assert heard == [NoticeDropped("authorized", MOST_AT_ONCE)]
+        going.set()
+        await settle()
+        await post(receiver, notice())
+    assert len(got) == MOST_AT_ONCE + 1
+
+
+async def test_closing_waits_five_seconds_for_callbacks_then_cancels(new_receiver, settle):
+    """Nothing of theirs is left behind."""
+    ended = []
+
+    async def endless(notice):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(asyncio.get_running_loop().time())
+
+    async with new_receiver(on_notice=endless) as receiver:
+        await post(receiver, notice())
+        await settle()
+        closing = asyncio.get_running_loop().time()
+    assert ended == [closing + 5]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_callbacks_know_nothing_of_the_request(new_receiver, settle):
+    """They run in an empty context, so that no span or request of the server's outlives its answer in them."""
+    variable = contextvars.ContextVar("variable")
+    seen = []
+
+    async def look(notice):
+        seen.append(variable.get(None))
+
+    variable.set("of the request")
+    async with new_receiver(on_notice=look) as receiver:
+        await post(receiver, notice())
+    assert seen == [None]
+
+
+async def test_a_push_that_comes_while_it_closes_is_refused(new_receiver):
+    """503: WeChat may come again, to a process that lives."""
+    receiver = new_receiver()
+    query, body = ticket()
+    answer = asyncio.create_task(asgi(receiver, query, body[:5], body[5:], every=1))
+    await asyncio.sleep(1.5)
+    await receiver.aclose()
+    assert (await answer)[0]["status"] == 503
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"component_appid": ""}, "component_appid must be the platform's appid"),
+        ({"component_appid": "gh_1"}, "component_appid must be the platform's appid"),
+        ({"component_appid": None}, "component_appid must be the platform's appid"),
+        ({"message_token": ""}, "message_token must be a text"),
+        ({"message_token": 5}, "message_token must be a text"),
+        ({"encoding_aes_key": ""}, "encoding_aes_key must be the EncodingAESKey"),
+        ({"encoding_aes_key": None}, "encoding_aes_key must be the EncodingAESKey"),
+        ({"encoding_aes_key": KEY + "="}, "encoding_aes_key must be the EncodingAESKey"),
+        ({"previous_encoding_aes_key": ""}, "previous_encoding_aes_key must be the EncodingAESKey"),
+        ({"token_store": None}, "token_store must be a token store or a URL"),
+        ({"token_store": "nonsense://S3CRET"}, "URL of a token store begins with"),
+        ({"on_notice": 5}, "on_notice must be an async callable"),
+        ({"hooks": 5}, "hooks must be a list"),
+        ({"hooks": [5]}, "hooks must be a list"),
+    ],
+)
+def test_what_cannot_work_is_refused(new_receiver, options, words):
+    """The error names the option, and no frame of it shows a secret."""
+    with pytest.raises(InvalidArgument, match=words) as caught:
+        new_receiver(**options)
+    assert "S3CRET" not in str(caught.value)
+    frames = [
+        frame for frame, _ in traceback.walk_tb(caught.value.__traceback__) if frame.f_code.co_filename != __file__
+    ]
+    assert frames
+    assert not any(text in repr(frame.f_locals) for frame in frames for text in (KEY, TOKEN, "S3CRET"))
+
+
+def test_nothing_secret_is_shown(new_receiver):
+    """The repr of a receiver holds neither token, key nor the URL of a store."""
+    receiver = new_receiver(previous_encoding_aes_key=KEY, token_store="sqlite:///S3CRET.db")
+    assert not any(word in repr(receiver) for word in (TOKEN, KEY, "S3CRET"))
+    assert APPID in repr(receiver)
+
+
+def test_without_the_extra_the_error_says_what_to_install():
+    """The module needs two packages that `import wxtcb` does not."""
+    code = "import sys; sys.modules['cryptography'] = None; import wxtcb.tokens.ticket"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False).stderr
+    assert told.splitlines()[-1].endswith("needs cryptography and defusedxml: pip install 'wxtcb[ticket]'")
+
+
+texts = st.text(max_size=30) | st.sampled_from([TICKET, "</xml>", "<a/>", "-1", "9" * 11])
+messages = st.builds(
+    lambda kind, created, value: message(kind, created, ComponentVerifyTicket=value), texts, texts, texts
+)
+queries = st.binary(max_size=60) | st.dictionaries(texts, texts).map(
+    lambda each: urlencode(each, errors="replace").encode()
+)
+pushes = st.tuples(queries, st.binary()) | (messages | st.text()).map(
+    lambda text: sealed(text.encode("utf-8", "replace").decode())
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(pushes, st.sampled_from(["POST", "GET"]))
+def test_both_doors_answer_whatever_comes_alike(virtual_run, push, method):
+    """Nothing is raised at either, and every answer is success or one of our refusals."""
+    query, body = push
+    receiver = TicketReceiver(
+        component_appid=APPID, message_token=TOKEN, encoding_aes_key=KEY, token_store=MemoryStore()
+    )
+
+    async def both():
+        return [await post(receiver, push, method=method), await handled(receiver, query, body, method=method)]
+
+    first, second = virtual_run(both())
+    if b"#" not in query:  # aiohttp's parser never lets one through
+        assert first == second
+    assert first == (200, b"success") or first[0] in (400, 403, 405)

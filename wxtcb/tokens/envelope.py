@@ -1,0 +1,132 @@
+"""How a push is sealed: its signature, its cipher, its padding. Pure: no clock, no loop, no network.
+
+It needs the extra ``[ticket]``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from hashlib import sha1
+from hmac import compare_digest
+from typing import Final
+
+import attrs
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CBC
+
+from wxtcb.errors import InvalidArgument
+from wxtcb.secret import Secret
+
+PADDED_TO: Final = 32
+_RANDOM: Final = 16
+_HEAD: Final = _RANDOM + 4
+_CIPHER_BLOCK: Final = 16
+_KEY: Final = re.compile(r"[A-Za-z0-9]{43}")
+
+
+class Refusal(Exception):
+    """A push is not accepted; `reason` quotes nothing of it, `status` is the HTTP status to answer with."""
+
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+
+
+@attrs.frozen(eq=False)
+class AesKey:
+    """The key that an EncodingAESKey stands for, and the block it starts from."""
+
+    _cipher: Cipher[CBC] = attrs.field(repr=False)
+
+    @classmethod
+    def of(cls, name: str, encoded: Secret) -> AesKey:
+        """Read an EncodingAESKey; any other text raises `InvalidArgument`, which names it *name*."""
+        if not _KEY.fullmatch(encoded.reveal()):
+            raise InvalidArgument(
+                f"{name} must be the EncodingAESKey of WeChat's console, 43 characters of A-Z, a-z and 0-9"
+            )
+        key = base64.b64decode(encoded.reveal() + "=")
+        return cls(Cipher(AES(key), CBC(key[:_CIPHER_BLOCK])))
+
+    def encrypt(self, padded: bytes) -> bytes:
+        encryptor = self._cipher.encryptor()
+        return encryptor.update(padded) + encryptor.finalize()
+
+    def decrypt(self, encrypted: bytes) -> bytes:
+        decryptor = self._cipher.decryptor()
+        return decryptor.update(encrypted) + decryptor.finalize()
+
+
+@attrs.frozen(eq=False)
+class Envelope:
+    """What both ends of a push know: the platform, the token that signs, and the keys.
+
+    The first key encrypts; each of them is tried to decrypt.
+    """
+
+    component_appid: str
+    message_token: Secret
+    keys: tuple[AesKey, ...] = attrs.field(repr=False)
+
+    def sign(self, timestamp: bytes, nonce: bytes, encrypted: bytes) -> bytes:
+        """Return the `msg_signature` of an encrypted message: 40 lowercase hexadecimal digits."""
+        parts = sorted((self.message_token.reveal().encode(), timestamp, nonce, encrypted))
+        return sha1(b"".join(parts), usedforsecurity=False).hexdigest().encode()
+
+    def is_signed(self, signature: bytes, timestamp: bytes, nonce: bytes, encrypted: bytes) -> bool:
+        """Tell whether *signature* is the one that `sign` gives, in the same time wherever they differ."""
+        return compare_digest(signature, self.sign(timestamp, nonce, encrypted))
+
+    def seal(self, message: bytes, *, random: bytes | None = None) -> bytes:
+        """Encrypt *message* after 16 *random* bytes (fresh ones by default), as base64."""
+        head = (os.urandom(_RANDOM) if random is None else random) + len(message).to_bytes(4, "big")
+        return base64.b64encode(self.keys[0].encrypt(_padded(head + message + self.component_appid.encode())))
+
+    def open(self, encrypted: bytes) -> bytes:
+        """Return the message that was sealed for this platform; anything else raises `Refusal`."""
+        whole = _unpacked(encrypted)
+        for key in self.keys:
+            content = _unpadded(key.decrypt(whole))
+            if content is not None and len(content) >= _HEAD + _length(content):
+                return self._addressed_here(content)
+        raise Refusal("the message cannot be decrypted with the EncodingAESKey")
+
+    def _addressed_here(self, content: bytes) -> bytes:
+        end = _HEAD + _length(content)
+        if not compare_digest(content[end:], self.component_appid.encode()):
+            raise Refusal("the message is for another platform", 403)
+        return content[_HEAD:end]
+
+
+def _unpacked(encrypted: bytes) -> bytes:
+    """Undo base64, all of it by the standard alphabet; the cipher takes whole blocks only."""
+    try:
+        whole = base64.b64decode(encrypted, validate=True)
+    except binascii.Error:
+        whole = b""
+    if not whole or len(whole) % _CIPHER_BLOCK:
+        raise Refusal("Encrypt is no base64 of whole blocks")
+    return whole
+
+
+def _padded(content: bytes) -> bytes:
+    """Fill up to a multiple of 32 bytes with 1 to 32 bytes that each hold their number."""
+    missing = PADDED_TO - len(content) % PADDED_TO
+    return content + bytes([missing]) * missing
+
+
+def _unpadded(padded: bytes) -> bytes | None:
+    """Take the padding off, or return None if there is none."""
+    missing = padded[-1]
+    if not 1 <= missing <= PADDED_TO or not padded.endswith(bytes([missing]) * missing):
+        return None
+    return padded[:-missing]
+
+
+def _length(content: bytes) -> int:
+    return int.from_bytes(content[_RANDOM:_HEAD], "big")
