@@ -7,6 +7,7 @@ import gc
 import json
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import wxtcb
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.tokens.stores import MemoryStore, SqliteStore
+from wxtcb.tokens.worker import Job
 
 APPID = "wx0123456789abcdef"
 
@@ -133,6 +135,17 @@ async def test_a_worker_that_ended_takes_no_more_jobs(store):
     await store.aclose()
     with pytest.raises(TokenStoreError, match="was closed"):
         worker.submit(lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "tell", [lambda job: job.settle("late"), lambda job: job.fail(TokenStoreError("late"))], ids=["answer", "failure"]
+)
+def test_a_job_that_was_given_up_is_told_nothing(tell):
+    """Its answer, or its failure, comes too late and is dropped."""
+    job = Job(lambda _: None, Future(), 0.0)
+    job.future.cancel()
+    tell(job)
+    assert job.future.cancelled()
 
 
 async def test_closing_goes_on_when_its_caller_is_cancelled(store):
