@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from .receiver import receiving
 from .rig import CREATE, ESTABLISH, LIST, PUSH, TOKEN, Rig
 
 
@@ -48,6 +49,14 @@ async def test_faults_come_and_go(rig: Rig) -> None:
         ("/kill-token", b'{"every": NaN}'),
         ("/kill-token", b'{"every": 1e999}'),
         ("/kill-token", b'{"every": true}'),
+        ("/push", b""),
+        ("/push", b"nonsense"),
+        ("/push", b"[]"),
+        ("/push", b'{"every": 1}'),
+        ("/push", b'{"url": 1}'),
+        ("/push", b'{"url": "http://example.com/"}'),
+        ("/push", b'{"url": "http://127.0.0.1:1/", "every": "1"}'),
+        ("/push", b'{"url": "http://127.0.0.1:1/", "late": 1}'),
     ],
 )
 async def test_nonsense_is_refused(rig: Rig, path: str, raw: bytes) -> None:
@@ -65,6 +74,30 @@ async def test_tokens_are_killed_from_outside(rig: Rig) -> None:
     assert await side(rig, "POST", "/kill-token") == (200, {"killed": True})
     assert await side(rig, "POST", "/kill-token", json={"every": 2}) == (200, {"every": 2.0})
     assert await side(rig, "POST", "/kill-token", json={"every": None}) == (200, {"every": None})
+
+
+async def test_tickets_are_pushed_from_outside(rig: Rig) -> None:
+    """Where to is said once; then one ticket for each request, and what the receiver answered is told."""
+    async with receiving() as receiver:
+        order = {"url": receiver.url, "every": None}
+        assert await side(rig, "POST", "/push", json=order) == (200, order)
+        assert await side(rig, "POST", "/push") == (200, {"accepted": True, "answer": "HTTP 200 'success'"})
+        assert receiver.tickets(rig.box) == [rig.box.ticket]
+    rig.clock.pass_(60)
+    assert (await side(rig, "POST", "/push"))[1]["accepted"] is False
+    _, state = await side(rig, "GET", "")
+    assert state["push"] == {"sent": 2, "failed": 1, "stopped": False, "newest_ticket_age": 0}
+
+
+async def test_the_key_is_changed_from_outside(rig: Rig) -> None:
+    """The state tells the keys as it tells the other credentials."""
+    old = rig.box.encoding_aes_key
+    _, state = await side(rig, "GET", "")
+    assert (state["message_token"], state["encoding_aes_key"]) == (rig.box.message_token, old)
+    assert state["previous_encoding_aes_key"] is None
+    _, keys = await side(rig, "POST", "/rotate-key")
+    assert keys == {"encoding_aes_key": rig.box.encoding_aes_key, "previous_encoding_aes_key": old}
+    assert keys.items() <= (await side(rig, "GET", ""))[1].items()
 
 
 async def test_what_was_seen_is_told(rig: Rig) -> None:

@@ -7,6 +7,7 @@ one is caught by the other.
 from wxtcb.sandbox.asked import SeenRequest
 from wxtcb.sandbox.fault import BadFault, Fault, Trouble
 from wxtcb.sandbox.faults import Faults
+from wxtcb.sandbox.pushing import NoReceiver, Push, Pushes, Receipt
 from wxtcb.sandbox.roster import Environment, Ready
 from wxtcb.sandbox.server import Sandbox
 from wxtcb.sandbox.world import Service, Share, World
@@ -16,7 +17,11 @@ __all__ = [
     "Environment",
     "Fault",
     "Faults",
+    "NoReceiver",
+    "Push",
+    "Pushes",
     "Ready",
+    "Receipt",
     "Sandbox",
     "SeenRequest",
     "Service",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final, Protocol, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Protocol, cast
 
 import orjson
 from attrs import frozen
@@ -11,6 +11,7 @@ from attrs import frozen
 from wxtcb.sandbox.asked import SeenRequest
 from wxtcb.sandbox.fault import BadFault
 from wxtcb.sandbox.faults import Faults
+from wxtcb.sandbox.pushing import NoReceiver, Pushes, Receipt
 from wxtcb.sandbox.world import World
 
 __all__ = ["PREFIX", "Controlled", "Page", "control"]
@@ -36,6 +37,19 @@ class Controlled(Protocol):
         """Requests so far, by path."""
         ...
 
+    @property
+    def pushes(self) -> Pushes:
+        """What was pushed."""
+        ...
+
+    def push_to(self, url: str, *, every: float | None = ...) -> None:
+        """Push to this address from now on."""
+        ...
+
+    async def push(self) -> Receipt:
+        """Push a ticket now."""
+        ...
+
     def recent(self) -> list[SeenRequest]:
         """Return what was seen, oldest first."""
         ...
@@ -49,14 +63,15 @@ class Page:
     body: bytes
 
 
-def control(box: Controlled, method: str, path: str, raw: bytes) -> Page:
+async def control(box: Controlled, method: str, path: str, raw: bytes) -> Page:
     """Answer a request to the side door; one that is not understood changes nothing and gets a 4xx."""
     action = _ACTIONS.get((method, path))
     if action is None:
         return _problem(404, f"no {method} {path}")
     try:
-        return Page(200, orjson.dumps(action(box, raw)))
-    except (BadFault, orjson.JSONDecodeError) as problem:
+        told = action(box, raw)
+        return Page(200, orjson.dumps(await told if isinstance(told, Awaitable) else told))
+    except (BadFault, NoReceiver, orjson.JSONDecodeError) as problem:
         return _problem(400, str(problem))
 
 
@@ -70,9 +85,18 @@ def _state(box: Controlled, _raw: bytes) -> object:
         "component_appid": world.tokens.appid,
         "component_appsecret": world.tokens.secret,
         "ticket": world.ticket,
+        "message_token": world.console.message_token,
+        "encoding_aes_key": world.console.encoding_aes_key,
+        "previous_encoding_aes_key": world.console.previous_encoding_aes_key,
         "mints": world.mints,
         "kills": world.kills,
         "counts": dict(box.counts),
+        "push": {
+            "sent": box.pushes.sent,
+            "failed": box.pushes.failed,
+            "stopped": box.pushes.stopped,
+            "newest_ticket_age": world.ticket_age,
+        },
         "environments": [
             {"env": row.env, "alias": row.alias, "status": row.status} for row in world.environments.values()
         ],
@@ -106,6 +130,33 @@ def _read_interval(order: object) -> float | None:
     return cast("dict[str, float | None]", order)["every"]
 
 
+async def _push(box: Controlled, raw: bytes) -> object:
+    """Push a ticket now; with a body `{"url": ..., "every": seconds}` push there from now on instead."""
+    if raw:
+        return _push_to(box, orjson.loads(raw))
+    receipt = await box.push()
+    return {"accepted": receipt.accepted, "answer": str(receipt)}
+
+
+def _push_to(box: Controlled, order: object) -> object:
+    if not isinstance(order, dict) or not {"url"} <= order.keys() <= {"url", "every"}:
+        raise BadFault('$ must be {"url": where, "every": seconds or null}')
+    try:
+        box.push_to(**cast("dict[str, Any]", order))
+    except (ImportError, TypeError, ValueError) as problem:
+        raise BadFault(f"$: {problem}") from None
+    return {"url": order["url"], "every": box.pushes.pace.every}
+
+
+def _rotate_key(box: Controlled, _raw: bytes) -> object:
+    console = box.world.console
+    console.rotate_key()
+    return {
+        "encoding_aes_key": console.encoding_aes_key,
+        "previous_encoding_aes_key": console.previous_encoding_aes_key,
+    }
+
+
 def _seen(box: Controlled, _raw: bytes) -> object:
     return [
         {
@@ -127,4 +178,6 @@ _ACTIONS: Final[dict[tuple[str, str], Callable[[Controlled, bytes], object]]] = 
     ("POST", f"{PREFIX}/faults"): _add_faults,
     ("DELETE", f"{PREFIX}/faults"): _clear_faults,
     ("POST", f"{PREFIX}/kill-token"): _kill_token,
+    ("POST", f"{PREFIX}/push"): _push,
+    ("POST", f"{PREFIX}/rotate-key"): _rotate_key,
 }

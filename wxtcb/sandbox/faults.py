@@ -14,7 +14,7 @@ from attrs.validators import optional
 from wxtcb.sandbox.fault import BadFault, Fault, Trouble, read_fault
 from wxtcb.sandbox.schema import CALLS, Credential
 
-__all__ = ["Faults"]
+__all__ = ["Faults", "positive"]
 
 
 class When(TypedDict, total=False):
@@ -25,7 +25,8 @@ class When(TypedDict, total=False):
     probability: float
 
 
-def _positive(_faults: object, attribute: Attribute[float], value: object) -> None:
+def positive(_owner: object, attribute: Attribute[float], value: object) -> None:
+    """Refuse what is no length of time."""
     if type(value) not in (int, float) or not 0 < cast("float", value) < inf:
         raise ValueError(f"{attribute.name} must be a positive, finite number of seconds, or None")
 
@@ -57,7 +58,7 @@ class Faults:
     """
 
     seed: int = 0
-    kill_token_every: float | None = field(default=None, validator=optional(_positive))
+    kill_token_every: float | None = field(default=None, validator=optional(positive))
     _random: Random = field(init=False, repr=False)
     _armed: list[_Armed] = field(init=False, repr=False, default=Factory(list[_Armed]))
     _scripts: dict[str, deque[Fault | None]] = field(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -14,9 +13,12 @@ from attrs import Factory, define, field
 
 from wxtcb.sandbox.asked import Asked, SeenRequest
 from wxtcb.sandbox.control import PREFIX, control
+from wxtcb.sandbox.envelope import load_cipher
 from wxtcb.sandbox.faults import Faults
 from wxtcb.sandbox.masking import mask_body, mask_query
 from wxtcb.sandbox.playing import Manner, Outgoing, respond
+from wxtcb.sandbox.pusher import Pusher, Told, deliver, is_loopback, read_target
+from wxtcb.sandbox.pushing import NoReceiver, Pace, Pushes, Receipt
 from wxtcb.sandbox.world import World
 
 __all__ = ["Sandbox"]
@@ -31,7 +33,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 def _loopback_only(_box: object, _attribute: object, host: str) -> None:
-    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+    if not is_loopback(host):
         raise ValueError(f"the sandbox serves made-up credentials to whoever asks: not on {host}, only on loopback")
 
 
@@ -39,18 +41,22 @@ def _loopback_only(_box: object, _attribute: object, host: str) -> None:
 class Sandbox:
     """WeChat's side of the wire, for tests and first steps; use as `async with Sandbox() as box:`.
 
-    `port=0` takes a free one, at entering. `sleep` serves slow answers only; everything else lives on `world.clock`.
-    `seen` remembers the last 100,000 requests to the platform, refused and unknown ones included.
+    `port=0` takes a free one, at entering. `sleep` serves slow answers, and the pauses between pushes; everything else
+    lives on `world.clock`. `seen` remembers the last 100,000 requests to the platform, refused and unknown ones
+    included; `pushes` counts what was pushed, once `push_to` has said where to.
     """
 
     host: str = field(default="127.0.0.1", validator=_loopback_only)
     port: int = 0
     world: World = Factory(World)
     faults: Faults = Factory(Faults)
+    pushes: Pushes = field(init=False, default=Factory(lambda box: Pushes(box.world), takes_self=True))
     seen: deque[SeenRequest] = field(init=False, factory=lambda: deque[SeenRequest](maxlen=_REMEMBERED))
     counts: Counter[str] = field(init=False, factory=Counter[str])
     _sleep: Sleep = asyncio.sleep
     _runner: web.ServerRunner | None = field(init=False, default=None)
+    _loop: asyncio.AbstractEventLoop | None = field(init=False, default=None)
+    _pusher: Pusher | None = field(init=False, default=None)
 
     @property
     def url(self) -> str:
@@ -70,8 +76,76 @@ class Sandbox:
 
     @property
     def ticket(self) -> str:
-        """The newest ticket that was pushed."""
+        """The newest ticket there is, pushed or not."""
         return self.world.ticket
+
+    @property
+    def message_token(self) -> str:
+        """The made-up token that its pushes are signed with."""
+        return self.world.console.message_token
+
+    @property
+    def encoding_aes_key(self) -> str:
+        """The made-up key that its pushes are encrypted with."""
+        return self.world.console.encoding_aes_key
+
+    def rotate_key(self) -> str:
+        """Change that key; what was encrypted before can still be under way."""
+        return self.world.console.rotate_key()
+
+    def push_to(
+        self,
+        url: str,
+        *,
+        every: float | None = 600.0,
+        repeated: float = 0.0,
+        late: float = 0.0,
+        told: Told | None = None,
+    ) -> None:
+        """Push a new ticket to *url* now, and every so many seconds from now on; nowhere else any more.
+
+        *url* is http on this machine. As long as nobody has ever answered there, the first push is delivered again
+        every second. An answer other than HTTP 200 with exactly `success`, or none within 5 s, is a failure; after 5 in
+        a row pushing stops, until api_start_push_ticket is called. *every* None: only what is asked for is pushed.
+        *repeated* and *late* are fractions of the pushes: delivered twice; followed by the one before it, once more.
+        *told* is called after each delivery.
+
+        Raises `ValueError` for another *url* and for numbers out of range, `ImportError` without the extra `[ticket]`,
+        and `RuntimeError` if the sandbox is not entered.
+        """
+        target, pace = read_target(url), Pace(every=every, repeated=repeated, late=late)
+        load_cipher()
+        if self._loop is None:
+            raise RuntimeError("pushes come from a sandbox that is entered: async with Sandbox() as box")
+        old, self._pusher = self._pusher, Pusher(target, self.pushes, self._sleep, told)
+        self.pushes.aim(pace)
+        self._loop.call_soon_threadsafe(self._switch, old)
+
+    async def push(self) -> Receipt:
+        """Push a new ticket now, also where pushing has stopped, and return what came of it.
+
+        This and the other two push where `push_to` said, and raise `NoReceiver` before it has.
+        """
+        return await self._receiver().send(self.pushes.ticket())
+
+    async def notify(self, info_type: str, **fields: str | int) -> Receipt:
+        """Push something else: `notify("authorized", AuthorizerAppid="wx...")`."""
+        return await self._receiver().send(self.pushes.notice(info_type, fields))
+
+    async def forge(self) -> Receipt:
+        """Push a ticket as somebody would who has neither token nor key; it is not counted among the pushes."""
+        return await deliver(self._receiver().target, self.pushes.forgery())
+
+    def _switch(self, old: Pusher | None) -> None:
+        if old is not None:
+            old.end()
+        if self._pusher is not None and self.pushes.pace.every is not None:
+            self._pusher.begin()
+
+    def _receiver(self) -> Pusher:
+        if self._pusher is None:
+            raise NoReceiver
+        return self._pusher
 
     def count(self, path: str) -> int:
         """Return how many requests this path has had, all since the start."""
@@ -91,6 +165,7 @@ class Sandbox:
             await self._close()
             raise
         self.port = runner.addresses[0][1]
+        self._loop = asyncio.get_running_loop()
         return self
 
     async def __aexit__(
@@ -100,18 +175,31 @@ class Sandbox:
 
     async def _close(self) -> None:
         runner, self._runner = self._runner, None
+        pusher, self._pusher = self._pusher, None
+        self._loop = None
+        if pusher is not None:
+            await pusher.aclose()
         if runner is not None:
             await runner.cleanup()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         raw = await _read(request)
         if request.path.startswith(PREFIX):
-            page = control(self, request.method, request.path, raw or b"")
+            page = await control(self, request.method, request.path, raw or b"")
             return web.Response(body=page.body, status=page.status, headers=_JSON)
         asked = Asked.read(request.method, request.path_qs, request.query, raw)
-        out = respond(self.world, self.faults, asked)
+        out = self._respond(asked)
         self._note(asked, out)
         return await _deliver(request, out, self._sleep)
+
+    def _respond(self, asked: Asked) -> Outgoing:
+        stopped = self.pushes.stopped
+        out = respond(self.world, self.faults, asked)
+        if stopped and not self.pushes.stopped:
+            self.pushes.start()
+            if self._pusher is not None:
+                self._pusher.begin()
+        return out
 
     def _note(self, asked: Asked, out: Outgoing) -> None:
         self.counts[asked.path] += 1

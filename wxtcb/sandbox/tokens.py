@@ -41,10 +41,14 @@ class TokenDesk:
         self.secret = self._letters("0123456789abcdef", 32)
 
     def issue_ticket(self, now: float) -> str:
-        """Push a new ticket; older ones stay good for twelve hours from their own issue."""
+        """Issue a new ticket; older ones stay good for twelve hours from their own issue."""
         ticket = "ticket@@@" + self._letters(_URLSAFE, 86)
         self._tickets[ticket] = now
         return ticket
+
+    def issued_at(self, ticket: str) -> float:
+        """Return when a ticket was issued, on the clock that told the time then."""
+        return self._tickets[ticket]
 
     def check_account(self, appid: str, secret: str) -> None:
         """Refuse an appid or secret that is not this platform's."""

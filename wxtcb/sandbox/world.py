@@ -11,6 +11,7 @@ from typing import Final
 
 from attrs import Factory, define, field, frozen
 
+from wxtcb.sandbox.console import Console
 from wxtcb.sandbox.limits import DAY, MINUTE, Window
 from wxtcb.sandbox.refusal import refuse
 from wxtcb.sandbox.roster import HALTED, NORMAL, UNAVAILABLE, Environment, Ready, Roster
@@ -71,6 +72,7 @@ class World:
     services: dict[tuple[str, str], Service] = field(init=False, repr=False, factory=dict[tuple[str, str], Service])
     shares: dict[tuple[str, str], Share] = field(init=False, repr=False, factory=dict[tuple[str, str], Share])
     tokens: TokenDesk = field(init=False, repr=False)
+    console: Console = field(init=False, repr=False)
     ticket: str = field(init=False, repr=False)
     _roster: Roster = field(init=False, repr=False, factory=Roster)
     _random: Random = field(init=False, repr=False)
@@ -83,6 +85,7 @@ class World:
         self._began = self.clock()
         self._random = Random(f"world {self.seed}")
         self.tokens = TokenDesk(Random(f"tokens {self.seed}"))
+        self.console = Console(Random(f"console {self.seed}"))
         self.ticket = self.tokens.issue_ticket(self._began)
 
     @property
@@ -106,9 +109,18 @@ class World:
         return self.tokens.kill(self.clock())
 
     def new_ticket(self) -> str:
-        """Push a newer ticket; the older one stays good for its twelve hours."""
+        """Issue a newer ticket; the older one stays good for its twelve hours."""
         self.ticket = self.tokens.issue_ticket(self.clock())
         return self.ticket
+
+    @property
+    def ticket_age(self) -> float:
+        """The seconds since the newest ticket was issued."""
+        return self.clock() - self.tokens.issued_at(self.ticket)
+
+    def unix_time(self) -> float:
+        """Tell the time of day of the simulated platform, in Unix seconds."""
+        return self.epoch + self.clock() - self._began
 
     def admit(self, path: str) -> None:
         """Count a call against the limits of its path, or refuse it with 45011 or 45009."""
@@ -185,5 +197,4 @@ class World:
         return "".join(self._random.choices(_LOWER, k=length))
 
     def _stamp(self) -> str:
-        moment = self.epoch + self.clock() - self._began + _CHINA
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(moment))
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.unix_time() + _CHINA))

@@ -1,0 +1,84 @@
+"""A receiver of pushes as somebody else would write it: opens messages, and answers from a script."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from xml.etree import ElementTree as ET
+
+from aiohttp import web
+from attrs import define, field
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from wxtcb.sandbox import Sandbox
+from wxtcb.sandbox.console import Console
+
+
+def read_push(query: Mapping[str, str], body: bytes, console: Console, key: str = "") -> dict[str, str]:
+    """Verify, decrypt and read a push; whatever is wrong with it is an AssertionError."""
+    outer = fields(body)
+    parts = [console.message_token, query["timestamp"], query["nonce"], outer["Encrypt"]]
+    assert query["msg_signature"] == hashlib.sha1("".join(sorted(parts)).encode()).hexdigest()
+    assert query["encrypt_type"] == "aes"
+    secret = base64.b64decode(f"{key or console.encoding_aes_key}=")
+    decryptor = Cipher(algorithms.AES(secret), modes.CBC(secret[:16])).decryptor()
+    plain = decryptor.update(base64.b64decode(outer["Encrypt"], validate=True)) + decryptor.finalize()
+    assert len(plain) % 32 == 0
+    assert plain.endswith(plain[-1:] * plain[-1])
+    plain = plain[: -plain[-1]]
+    end = 20 + int.from_bytes(plain[16:20], "big")
+    assert plain[end:].decode() == outer["AppId"]
+    return fields(plain[20:end])
+
+
+def fields(document: bytes) -> dict[str, str]:
+    """Return the texts of a flat XML document."""
+    return {element.tag: element.text or "" for element in ET.fromstring(document)}
+
+
+@define
+class Receiver:
+    """Answers each push with the next of `answers`, then always with success; keeps what it was sent."""
+
+    url: str = ""
+    pushes: list[tuple[Mapping[str, str], bytes]] = field(factory=list)
+    answers: deque[web.StreamResponse] = field(factory=deque)
+    headers: Mapping[str, str] = field(factory=dict)
+    arrived: asyncio.Event = field(factory=asyncio.Event)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Take a push."""
+        self.pushes.append((dict(request.query), await request.read()))
+        self.headers = request.headers
+        self.arrived.set()
+        return self.answers.popleft() if self.answers else web.Response(text="success")
+
+    async def hears(self, count: int) -> None:
+        """Return when so many pushes have come."""
+        while len(self.pushes) < count:
+            self.arrived.clear()
+            await asyncio.wait_for(self.arrived.wait(), 5)
+
+    def tickets(self, box: Sandbox) -> list[str]:
+        """Return the tickets that came, in their order."""
+        return [read_push(*push, box.world.console)["ComponentVerifyTicket"] for push in self.pushes]
+
+
+@asynccontextmanager
+async def receiving(handler: object = None) -> AsyncIterator[Receiver]:
+    """Serve a receiver on loopback."""
+    receiver = Receiver()
+    app = web.Application()
+    app.router.add_route("*", "/push", handler or receiver.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.05)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/push"
+    try:
+        yield receiver
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,108 @@
+"""Deliveries: one push over HTTP, and the task that makes them in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import aiohttp
+from attrs import define, field
+from yarl import URL
+
+from wxtcb.sandbox.pushing import Push, Pushes, Receipt
+
+__all__ = ["PATIENCE", "Pusher", "Told", "deliver", "is_loopback", "read_target"]
+
+PATIENCE: Final = 5.0
+_REMEMBERED: Final = 64
+_HEADERS: Final = {"Content-Type": "text/xml", "User-Agent": "Mozilla/4.0"}
+Told = Callable[[Push, Receipt], None]
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether this host is this machine, and nothing but it."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def read_target(url: str) -> URL:
+    """Return the address to push to; `ValueError` for one that is not on loopback, for who knows whose that is."""
+    target = URL(url)
+    if target.scheme != "http" or not is_loopback(target.host or ""):
+        raise ValueError(f"tickets are pushed to http on this machine only, not to {target.scheme}://{target.host}")
+    return target
+
+
+async def deliver(target: URL, push: Push) -> Receipt:
+    """Send a push and return what came of it, within five seconds, whatever the receiver does."""
+    patience = aiohttp.ClientTimeout(total=PATIENCE)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=patience, auto_decompress=False) as http,
+            http.post(
+                target.update_query(push.query),
+                data=push.body,
+                headers=_HEADERS,
+                skip_auto_headers=["Accept-Encoding"],
+                allow_redirects=False,
+            ) as reply,
+        ):
+            return Receipt(reply.status, await _start_of(reply))
+    except TimeoutError:
+        return Receipt(trouble=f"no answer within {PATIENCE:g} s")
+    except (aiohttp.ClientError, OSError) as error:
+        return Receipt(trouble=f"no answer ({type(error).__name__})")
+
+
+async def _start_of(reply: aiohttp.ClientResponse) -> bytes:
+    start = b""
+    while len(start) < _REMEMBERED and (more := await reply.content.read(_REMEMBERED - len(start))):
+        start += more
+    return start
+
+
+@define(eq=False)
+class Pusher:
+    """Pushes to one address for as long as pushing is not stopped; `told` hears of every delivery."""
+
+    target: URL
+    pushes: Pushes
+    sleep: Callable[[float], Awaitable[None]]
+    told: Told | None = None
+    _task: asyncio.Task[None] | None = field(init=False, default=None)
+
+    def begin(self) -> None:
+        """Push at once, and from then on in time."""
+        self.end()
+        self._task = asyncio.create_task(self._run())
+
+    def end(self) -> None:
+        """Cut off what is under way, and push no more by itself."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def aclose(self) -> None:
+        """End, and return when nothing is under way."""
+        self.end()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def send(self, push: Push) -> Receipt:
+        """Deliver a push now, and take note of what came of it."""
+        receipt = await deliver(self.target, push)
+        self.pushes.judge(receipt)
+        if self.told is not None:
+            self.told(push, receipt)
+        return receipt
+
+    async def _run(self) -> None:
+        while not self.pushes.stopped:
+            for push in self.pushes.round():
+                await self.send(push)
+            if (pause := self.pushes.pause) is None:
+                return
+            await self.sleep(pause)
