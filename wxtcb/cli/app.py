@@ -22,6 +22,8 @@ from wxtcb.cli.options import (
     MaxFailures,
     NormalWithin,
     OwnToken,
+    PushEvery,
+    PushUrl,
     ResendLinks,
     Reveal,
     Settle,
@@ -240,8 +242,45 @@ def _sandbox(
     ] = 0,
     token_life: Annotated[int, typer.Option(min=1, metavar="SECONDS", help="Seconds a token lives.")] = 7200,
     busy: Annotated[float, typer.Option(min=0, max=1, metavar="FRACTION", help="Fraction of calls answered -1.")] = 0,
+    push: PushUrl = None,
+    push_every: PushEvery = 600,
 ) -> None:
     """Simulate the platform on loopback until Ctrl-C; print made-up credentials to paste."""
-    from wxtcb.cli.sandbox import serve
+    from wxtcb.cli.sandbox import Aim, serve
 
-    _end(lambda: serve(port=port, ready_after=ready_after, token_life=token_life, busy=busy))
+    aim = Aim(push, push_every) if push is not None else None
+    _end(lambda: serve(port=port, ready_after=ready_after, token_life=token_life, busy=busy, aim=aim))
+
+
+ticket: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(ticket, name="ticket", short_help="Receive the tickets that WeChat pushes.")
+
+
+@ticket.callback()
+def _ticket() -> None:
+    """Receive the tickets that WeChat pushes, without which no token can be bought."""
+
+
+@ticket.command(
+    "serve",
+    cls=PlainCommand,
+    short_help="Receive tickets, and keep the newest in the token store.",
+    help="Receive the tickets that WeChat pushes, and keep the newest in the token store, until Ctrl-C.\n\n"
+    "For a platform whose backend does not receive them itself. The address, behind a proxy that speaks HTTPS, is the "
+    "platform's URL for authorisation events. The environment says the rest: WXTCB_COMPONENT_APPID, "
+    "WXTCB_MESSAGE_TOKEN and WXTCB_ENCODING_AES_KEY as in WeChat's console, WXTCB_PREVIOUS_ENCODING_AES_KEY while the "
+    "key is being changed, and WXTCB_TOKEN_STORE (sqlite:///..., redis://...), the store of the programs that need "
+    "the ticket. Other messages are answered, and go nowhere.",
+    epilog="Exit codes: 2 refused before anything was received; 130 or 143 ended by Ctrl-C or SIGTERM.",
+)
+def _ticket_serve(
+    *,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where to listen; what is not loopback belongs behind TLS.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0 takes a free one.")] = 8080,
+    path: Annotated[str, typer.Option(metavar="PATH", help="Where pushes come in; all else is 404.")] = "/wechat/push",
+) -> None:
+    from wxtcb.cli.ticket import Place, serve
+
+    _end(lambda: serve(Place(host, port, path)))

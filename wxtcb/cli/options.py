@@ -84,6 +84,14 @@ Adopt = Annotated[
 ]
 ResendLinks = Annotated[bool, typer.Option("--resend-links", help="Ask again for links that were given already.")]
 
+PushUrl = Annotated[
+    str | None,
+    typer.Option("--push", metavar="URL", help="Push tickets there, on this machine.", show_default=False),
+]
+PushEvery = Annotated[
+    float, typer.Option("--push-every", min=0.001, metavar="SECONDS", help="Seconds from one ticket to the next.")
+]
+
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before what adds something.", rich_help_panel=PERMISSION)]
 OwnToken = Annotated[
     bool,

@@ -8,29 +8,67 @@ import sys
 from collections.abc import Iterator
 
 import anyio
+import attrs
 
 from wxtcb.cli.output import say
-from wxtcb.cli.settings import APPID, APPKEY, BASE_URL, TICKET
+from wxtcb.cli.settings import AES_KEY, APPID, APPKEY, BASE_URL, SIGNING, TICKET
 from wxtcb.cli.signals import ENDING
 from wxtcb.errors import InvalidArgument
-from wxtcb.sandbox import Ready, Sandbox, World
+from wxtcb.sandbox import Push, Ready, Receipt, Sandbox, World
 
 
-def serve(*, port: int, ready_after: float, token_life: int, busy: float) -> int:
+@attrs.frozen
+class Aim:
+    """Where tickets are pushed to, and every how many seconds."""
+
+    url: str
+    every: float
+
+
+@attrs.define(eq=False)
+class PushTeller:
+    """Tells the person what comes of the pushes; what fails as it failed before is not told again."""
+
+    box: Sandbox
+    url: str
+    told: str = ""
+
+    def __call__(self, push: Push, receipt: Receipt) -> None:
+        words = self._words(push, receipt)
+        if receipt.accepted or words != self.told:
+            say(words)
+        self.told = words
+
+    def _words(self, push: Push, receipt: Receipt) -> str:
+        if receipt.accepted:
+            return f"{push.info_type} was pushed, and accepted."
+        if self.box.pushes.stopped:
+            return (
+                f"{push.info_type} was not accepted: {receipt}. It was the last of too many; nothing more is pushed "
+                "until somebody calls api_start_push_ticket."
+            )
+        if self.box.pushes.answered:
+            return f"{push.info_type} was not accepted: {receipt}."
+        return f"Nobody has answered at {self.url} yet: {receipt}. It is tried again every second."
+
+
+def serve(*, port: int, ready_after: float, token_life: int, busy: float, aim: Aim | None) -> int:
     """Serve until a signal comes; return the exit code that belongs to it."""
     box = Sandbox(port=port, world=World(ready_after=Ready.after_seconds(ready_after), token_life=token_life))
     if busy:
         box.faults.busy(probability=busy)
-    return asyncio.run(_serve(box))
+    return asyncio.run(_serve(box, aim))
 
 
-async def _serve(box: Sandbox) -> int:
+async def _serve(box: Sandbox, aim: Aim | None) -> int:
     with anyio.open_signal_receiver(*ENDING) as signals:
         try:
             await box.__aenter__()
         except OSError as error:
             raise InvalidArgument(f"--port {box.port}: {error.strerror}") from None
         try:
+            if aim is not None:
+                _push(box, aim)
             sys.stdout.write("".join(f"export {line}\n" for line in _exports(box)))
             sys.stdout.flush()
             say("The sandbox is up; its credentials are made up. Ctrl-C ends it.")
@@ -39,11 +77,20 @@ async def _serve(box: Sandbox) -> int:
             await box.__aexit__(None, None, None)
 
 
+def _push(box: Sandbox, aim: Aim) -> None:
+    try:
+        box.push_to(aim.url, every=aim.every, told=PushTeller(box, aim.url))
+    except (ImportError, ValueError) as error:
+        raise InvalidArgument(f"--push: {error}") from None
+
+
 def _exports(box: Sandbox) -> Iterator[str]:
     values = {
         BASE_URL: box.url,
         APPID: box.component_appid,
         APPKEY: box.component_appsecret,
         TICKET: box.ticket,
+        SIGNING: box.message_token,
+        AES_KEY: box.encoding_aes_key,
     }
     return (f"{name}={shlex.quote(value)}" for name, value in values.items())
