@@ -23,6 +23,7 @@ from wxtcb.sweep import Sweep
 from .children import end_all
 
 VARIABLES = ("COMPONENT_APPID", "COMPONENT_APPSECRET", "TICKET", "TICKET_FILE", "TOKEN_STORE", "BASE_URL")
+VARIABLES += ("MESSAGE_TOKEN", "ENCODING_AES_KEY", "PREVIOUS_ENCODING_AES_KEY")
 INTERVAL = 0.001
 Cli = Callable[..., Result]
 

@@ -25,7 +25,7 @@ COMMANDS = ("plan", "provision", "call", "sandbox", "endpoints", "token")
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["--help"], *([name, "-h"] for name in ("plan", "provision", "call", "sandbox", "endpoints", "token"))],
+    [[], ["--help"], ["ticket", "-h"], ["ticket", "serve", "-h"], *([name, "-h"] for name in COMMANDS)],
 )
 @pytest.mark.parametrize("columns", ["80", "200"])
 def test_help_fits_80_columns(cli: Cli, words: list[str], columns: str, monkeypatch: pytest.MonkeyPatch) -> None:

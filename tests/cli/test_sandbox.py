@@ -14,15 +14,20 @@ import pytest
 
 import wxtcb
 from wxtcb.api import environment
+from wxtcb.cli.sandbox import PushTeller
+from wxtcb.sandbox import Receipt, Sandbox
+from wxtcb.sandbox.pushing import Pace
 
 from .children import start
 from .conftest import Cli
+
+STOPPED = "It was the last of too many; nothing more is pushed until somebody calls api_start_push_ticket."
 
 
 def exports(process: subprocess.Popen[str]) -> dict[str, str]:
     """Read the lines to paste as a shell would."""
     assert process.stdout is not None
-    lines = [shlex.split(process.stdout.readline()) for _ in range(4)]
+    lines = [shlex.split(process.stdout.readline()) for _ in range(6)]
     assert {line[0] for line in lines} == {"export"}
     return dict(line[1].split("=", 1) for line in lines)
 
@@ -69,6 +74,38 @@ async def _look(given: dict[str, str]) -> None:
         retry=wxtcb.RetryPolicy(attempts=1),
     ) as session:
         await environment.describe_envs(session)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://example.com/", "tickets are pushed to http on this machine only, not to http://example.com"),
+        ("http://[", "Invalid IPv6 URL"),
+    ],
+)
+def test_a_place_to_push_to_is_judged(cli: Cli, url: str, reason: str) -> None:
+    """Exit 2 with the reason, before anything is printed to paste."""
+    result = cli("sandbox", "--push", url)
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"wxtcb: --push: {reason}\n")
+
+
+def test_what_comes_of_pushes_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """What fails as it did before is told once; what is accepted is told every time."""
+    box = Sandbox()
+    box.pushes.aim(Pace(every=600))
+    tell, push = PushTeller(box, "http://127.0.0.1:8080/"), box.pushes.notice("authorized", {})
+    nobody, wrong, right = Receipt(trouble="no answer"), Receipt(404, b"no\x1b"), Receipt(200, b"success")
+    for receipt in (nobody, nobody, wrong, wrong, right, right, nobody, nobody, nobody, nobody, nobody):
+        box.pushes.judge(receipt)
+        tell(push, receipt)
+    assert capsys.readouterr().err.splitlines() == [
+        "Nobody has answered at http://127.0.0.1:8080/ yet: no answer. It is tried again every second.",
+        "authorized was not accepted: HTTP 404 'no\\x1b'.",
+        "authorized was pushed, and accepted.",
+        "authorized was pushed, and accepted.",
+        "authorized was not accepted: no answer.",
+        f"authorized was not accepted: no answer. {STOPPED}",
+    ]
 
 
 def test_a_port_that_is_taken_is_told(cli: Cli) -> None:

@@ -56,7 +56,8 @@ async def test_faults_come_and_go(rig: Rig) -> None:
         ("/push", b'{"url": 1}'),
         ("/push", b'{"url": "http://example.com/"}'),
         ("/push", b'{"url": "http://127.0.0.1:1/", "every": "1"}'),
-        ("/push", b'{"url": "http://127.0.0.1:1/", "late": 1}'),
+        ("/push", b'{"url": "http://127.0.0.1:1/", "late": "1"}'),
+        ("/push", b'{"url": "http://127.0.0.1:1/", "evry": 1}'),
     ],
 )
 async def test_nonsense_is_refused(rig: Rig, path: str, raw: bytes) -> None:

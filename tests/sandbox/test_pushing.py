@@ -201,7 +201,7 @@ def test_a_pace_is_a_number_of_seconds(every: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["repeated", "late"])
-@pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan"), "1", True])
 def test_a_fraction_is_from_0_to_1(name: str, fraction: float) -> None:
     """Anything else is refused, by name."""
     with pytest.raises(ValueError, match=f"{name} must be a fraction from 0 to 1"):

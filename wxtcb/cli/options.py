@@ -86,7 +86,13 @@ ResendLinks = Annotated[bool, typer.Option("--resend-links", help="Ask again for
 
 PushUrl = Annotated[
     str | None,
-    typer.Option("--push", metavar="URL", help="Push tickets there, on this machine.", show_default=False),
+    typer.Option(
+        "--push",
+        metavar="URL",
+        help="Push tickets there, on this machine; `wxtcb ticket serve` takes them at "
+        "http://127.0.0.1:8080/wechat/push.",
+        show_default=False,
+    ),
 ]
 PushEvery = Annotated[
     float, typer.Option("--push-every", min=0.001, metavar="SECONDS", help="Seconds from one ticket to the next.")

@@ -45,6 +45,8 @@ class Place:
 
 def serve(place: Place) -> int:
     """Receive until a signal comes; return the exit code that belongs to it."""
+    if not place.host:
+        raise InvalidArgument("--host: an empty address would be all of this machine's; 0.0.0.0 says so")
     if not _PATH.fullmatch(place.path):
         raise InvalidArgument(f"--path {place.path}: it begins with / and has letters, digits and -._~ between slashes")
     return asyncio.run(_serve(open_receiver(os.environ), place))
@@ -116,7 +118,7 @@ async def _stock(receiver: TicketReceiver) -> str:
     try:
         ticket = await receiver.newest_ticket()
     except TokenStoreError as error:
-        return f"{error}: what comes is kept in memory until the store takes it."
+        return f"The store does not answer yet ({error.reason}); what comes is kept in memory until it does."
     return "The store has no ticket yet." if ticket is None else "The store has a ticket already."
 
 

@@ -17,6 +17,7 @@ from wxtcb.sandbox.world import World
 __all__ = ["PREFIX", "Controlled", "Page", "control"]
 
 PREFIX: Final = "/_sandbox"
+_ORDER: Final = {"url", "every", "repeated", "late"}
 
 
 class Controlled(Protocol):
@@ -42,7 +43,7 @@ class Controlled(Protocol):
         """What was pushed."""
         ...
 
-    def push_to(self, url: str, *, every: float | None = ...) -> None:
+    def push_to(self, url: str, *, every: float | None = ..., repeated: float = ..., late: float = ...) -> None:
         """Push to this address from now on."""
         ...
 
@@ -139,8 +140,8 @@ async def _push(box: Controlled, raw: bytes) -> object:
 
 
 def _push_to(box: Controlled, order: object) -> object:
-    if not isinstance(order, dict) or not {"url"} <= order.keys() <= {"url", "every"}:
-        raise BadFault('$ must be {"url": where, "every": seconds or null}')
+    if not isinstance(order, dict) or not {"url"} <= order.keys() <= _ORDER:
+        raise BadFault('$ must be {"url": where, "every": seconds or null}, with "repeated" and "late" if wanted')
     try:
         box.push_to(**cast("dict[str, Any]", order))
     except (ImportError, TypeError, ValueError) as problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -55,7 +56,12 @@ async def deliver(target: URL, push: Push) -> Receipt:
     except TimeoutError:
         return Receipt(trouble=f"no answer within {PATIENCE:g} s")
     except (aiohttp.ClientError, OSError) as error:
-        return Receipt(trouble=f"no answer ({type(error).__name__})")
+        return Receipt(trouble=f"no answer ({_reason(error)})")
+
+
+def _reason(error: Exception) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    return type(error).__name__ if number is None else os.strerror(number)
 
 
 async def _start_of(reply: aiohttp.ClientResponse) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from random import Random
-from typing import Final
+from typing import Final, cast
 
 from attrs import Attribute, define, field, frozen
 from attrs.validators import optional
@@ -29,8 +29,8 @@ class NoReceiver(RuntimeError):
         super().__init__("nobody is there to push to: push_to(url) comes first")
 
 
-def _fraction(_pace: object, attribute: Attribute[float], value: float) -> None:
-    if not 0 <= value <= 1:
+def _fraction(_pace: object, attribute: Attribute[float], value: object) -> None:
+    if type(value) not in (int, float) or not 0 <= cast("float", value) <= 1:
         raise ValueError(f"{attribute.name} must be a fraction from 0 to 1")
 
 

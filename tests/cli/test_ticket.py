@@ -1,0 +1,229 @@
+"""`wxtcb ticket serve`: tickets find their way from a platform into a store."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wxtcb.cli.ticket import _tell_event, _tell_notice
+from wxtcb.events import PushRefused, StoreFailed, TicketReceived, TicketUnsaved
+from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.stores import SqliteStore
+from wxtcb.tokens.ticket import Notice
+
+from .children import start
+from .conftest import Cli
+from .test_sandbox import exports
+
+KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
+GIVEN = {
+    "WXTCB_COMPONENT_APPID": "wx0123456789abcdef",
+    "WXTCB_MESSAGE_TOKEN": "S1GN",
+    "WXTCB_ENCODING_AES_KEY": KEY,
+    "WXTCB_TOKEN_STORE": "sqlite:///tokens.db",
+}
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Set all that is needed."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in GIVEN.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def port() -> int:
+    """Find a port that is free."""
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        return int(place.getsockname()[1])
+
+
+def follow(stream: object, *words: str) -> list[str]:
+    """Read lines until each of *words* was in one, in that order; return all that was read."""
+    lines = []
+    for word in words:
+        while True:
+            line = stream.readline()
+            assert line, f"it ended without {word!r}: {lines}"
+            lines.append(line)
+            if word in line:
+                break
+    return lines
+
+
+def kept_ticket(path: Path, appid: str) -> str:
+    """Return the ticket in the store."""
+
+    async def read() -> str:
+        async with SqliteStore(path) as store:
+            ticket = (await SharedRecord(store, appid).read()).record.ticket
+        assert ticket is not None
+        return ticket.value.reveal()
+
+    return asyncio.run(read())
+
+
+def test_tickets_come_through_whatever_happens(tmp_path: Path, port: int) -> None:
+    """Receiver killed: the next one goes on. Too long away: pushing stops, until the platform is asked to start it."""
+    url = f"http://127.0.0.1:{port}/wechat/push"
+    box = start("sandbox", "--push", url, "--push-every", 0.1)
+    store = f"sqlite:///{tmp_path}/tokens.db"
+    env = exports(box)
+    receiver = {**env, "WXTCB_TOKEN_STORE": store}
+
+    def receive() -> subprocess.Popen[str]:
+        return start("ticket", "serve", "--port", port, env=receiver)
+
+    first = receive()
+    lines = follow(first.stdout, f"listening at {url}\n", "ticket kept", "ticket kept")
+    ticket = kept_ticket(tmp_path / "tokens.db", env["WXTCB_COMPONENT_APPID"])
+    first.kill()
+    first.wait(10)
+    second = receive()
+    lines += follow(second.stdout, "ticket kept")
+    assert kept_ticket(tmp_path / "tokens.db", env["WXTCB_COMPONENT_APPID"]) != ticket
+    second.send_signal(signal.SIGTERM)
+    rest, told = second.communicate(timeout=10)
+    assert second.returncode == 143
+    assert told == "The store has a ticket already. Ctrl-C ends it.\nEnding: what is under way is done first.\n"
+    said = follow(box.stderr, "Nobody has answered", "pushed, and accepted", "nothing more is pushed")
+
+    third = receive()
+    follow(third.stdout, "listening")
+    call = start("call", "api_start_push_ticket", env=env)
+    assert '"ok"' in call.communicate(timeout=10)[0]
+    lines += follow(third.stdout, "ticket kept")
+    third.send_signal(signal.SIGINT)
+    lines += third.communicate(timeout=10)
+    assert third.returncode == 130
+    secrets = [ticket, env["WXTCB_MESSAGE_TOKEN"], env["WXTCB_ENCODING_AES_KEY"], env["WXTCB_COMPONENT_APPSECRET"]]
+    assert not any(secret in line for secret in secrets for line in (*lines, *said, rest))
+
+
+def test_what_is_missing_is_named(cli: Cli) -> None:
+    """With what the store is for."""
+    result = cli("ticket", "serve")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "wxtcb: not set in the environment: WXTCB_COMPONENT_APPID, WXTCB_MESSAGE_TOKEN, WXTCB_ENCODING_AES_KEY, "
+        "WXTCB_TOKEN_STORE; WXTCB_TOKEN_STORE is where programs find the ticket, as in sqlite:///wxtcb-tokens.db; "
+        "without it nobody could use one\n"
+    )
+
+
+@pytest.mark.usefixtures("given")
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("WXTCB_MESSAGE_TOKEN", "", "not set in the environment: WXTCB_MESSAGE_TOKEN\n"),
+        ("WXTCB_ENCODING_AES_KEY", "short", "encoding_aes_key must be"),
+        ("WXTCB_PREVIOUS_ENCODING_AES_KEY", "short", "previous_encoding_aes_key must be"),
+        ("WXTCB_TOKEN_STORE", "mysql://user:hush@db", "the URL of a token store begins with sqlite:///"),
+    ],
+)
+def test_what_is_wrong_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str) -> None:
+    """And not shown."""
+    monkeypatch.setenv(name, value)
+    result = cli("ticket", "serve")
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert "hush" not in result.stderr
+
+
+@pytest.mark.usefixtures("given")
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--path", "push"], "--path push: it begins with /"),
+        (["--path", "/{push}"], "--path /{push}: it begins with /"),
+        (["--host", ""], "--host: an empty address would be all of this machine's"),
+        (["--host", "nowhere.invalid"], "--host nowhere.invalid --port 8080: "),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused(cli: Cli, words: list[str], told: str) -> None:
+    """Exit 2 with the reason."""
+    result = cli("ticket", "serve", *words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"wxtcb: {told}")
+
+
+@pytest.mark.usefixtures("given")
+def test_a_port_that_is_taken_is_told(cli: Cli) -> None:
+    """With its number, and exit 2."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = cli("ticket", "serve", "--port", port)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"wxtcb: --host 127.0.0.1 --port {port}: ")
+
+
+@pytest.mark.usefixtures("given")
+def test_a_store_that_is_down_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tickets are received all the same: a receiver that is away makes the platform stop pushing."""
+    monkeypatch.setenv("WXTCB_TOKEN_STORE", "sqlite:///no/such/tokens.db")
+    process = start("ticket", "serve", "--host", "::1", "--port", 0)
+    [line] = follow(process.stderr, "what comes is kept in memory until it does")
+    assert line.startswith("The store does not answer yet (")
+    [line] = follow(process.stdout, "/wechat/push")
+    assert "listening at http://[::1]:" in line
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 130
+
+
+@pytest.mark.usefixtures("given")
+def test_a_second_signal_cuts_the_end_off() -> None:
+    """A push that comes slowly is waited for, but not against somebody's will."""
+    process = start("ticket", "serve", "--port", 0)
+    [line] = follow(process.stdout, "listening")
+    port = int(line.rpartition(":")[2].partition("/")[0])
+    follow(process.stderr, "Ctrl-C ends it")
+    with socket.create_connection(("127.0.0.1", port)) as slow:
+        slow.sendall(b"POST /wechat/push HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n<")
+        assert slow.recv(99).startswith(b"HTTP/1.1 100")
+        process.send_signal(signal.SIGTERM)
+        follow(process.stderr, "Ending")
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=10) == ("", "")
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize("missing", ["cryptography", "defusedxml"])
+def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
+    """One line and exit 2."""
+    code = f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = ['ticket', 'serve']; "
+    code += f"import os; os.environ.update({GIVEN!r}); from wxtcb.cli import main; main()"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=10)
+    assert process.returncode == 2
+    assert process.stderr.endswith("needs cryptography and defusedxml: pip install 'wxtcb[ticket]'\n")
+
+
+def test_what_happens_is_told_a_line_each(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the time; what else is observed is not told."""
+    monkeypatch.setattr("time.strftime", lambda _: "now")
+    monkeypatch.setattr("time.time", lambda: 1000.4)
+    for event in (
+        TicketReceived(999, kept=True),
+        TicketReceived(400, kept=False),
+        PushRefused("no", 403),
+        TicketUnsaved(999, "it is full", 2.0),
+        TicketUnsaved(999, "it is full", None),
+        StoreFailed(1, "not here"),
+    ):
+        _tell_event(event)
+    asyncio.run(_tell_notice(Notice("a\x1b", "wx1", 1, {})))
+    assert capsys.readouterr().out.splitlines() == [
+        "now ticket kept, made 1 s ago",
+        "now ticket known already, made 600 s ago",
+        "now push refused with 403: no",
+        "now ticket not in the store yet, next try in 2 s: it is full",
+        "now ticket not in the store yet, it is lost: it is full",
+        "now a\\x1b: answered, and handed on to nobody",
+    ]
