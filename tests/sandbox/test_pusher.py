@@ -88,13 +88,35 @@ async def test_a_day_of_pushes_takes_no_time(rig: Rig) -> None:
     assert rig.clock.now == 1_200_000 + 143 * 600
 
 
+def pushers() -> set[asyncio.Task[Any]]:
+    """Return the tasks that push by themselves."""
+    return {task for task in asyncio.all_tasks() if "Pusher._run" in repr(task)}
+
+
+async def test_what_is_pushed_is_not_pushed_twice(rig: Rig) -> None:
+    """Asked while it goes on, the platform goes on; asked after it stopped, it has one pace, not two."""
+    async with receiving() as receiver:
+        rig.box.push_to(receiver.url)
+        await receiver.hears(1)
+        before = pushers()
+        await rig.post(PUSH, account(rig))
+        assert pushers() == before
+        receiver.answers.extend(web.Response(status=500) for _ in range(GIVES_UP_AFTER))
+        for _ in range(GIVES_UP_AFTER):
+            await rig.box.push()
+        await rig.post(PUSH, account(rig))
+        await receiver.hears(GIVES_UP_AFTER + 2)
+        assert len(pushers()) == 1
+        assert pushers() != before
+
+
 async def test_pushing_stops_and_starts_again(rig: Rig) -> None:
     """After failures in a row nothing comes, until the platform is asked; then something comes at once."""
     async with receiving() as receiver:
         rig.box.push_to(receiver.url, every=0.001)
         receiver.answers.extend(web.Response(text="fail") for _ in range(GIVES_UP_AFTER))
         await receiver.hears(GIVES_UP_AFTER)
-        [pushing] = (task for task in asyncio.all_tasks() if "Pusher._run" in repr(task))
+        [pushing] = pushers()
         await asyncio.wait([pushing], timeout=5)
         assert len(receiver.pushes) == GIVES_UP_AFTER
         assert (await rig.post(PUSH, account(rig)))["errmsg"] == "ok"
@@ -261,8 +283,8 @@ async def test_pushing_ends_with_the_sandbox() -> None:
         async with Sandbox() as box:
             box.push_to(receiver.url)
             await asyncio.wait_for(pushed.wait(), 5)
-            assert any("Pusher._run" in repr(task) for task in asyncio.all_tasks())
-        assert not any("Pusher._run" in repr(task) for task in asyncio.all_tasks())
+            assert pushers()
+        assert not pushers()
         with pytest.raises(RuntimeError, match="a sandbox that is entered"):
             box.push_to(receiver.url)
 

@@ -66,7 +66,7 @@ def _reason(error: Exception) -> str:
 
 async def _start_of(reply: aiohttp.ClientResponse) -> bytes:
     start = b""
-    while len(start) < _REMEMBERED and (more := await reply.content.read(_REMEMBERED - len(start))):
+    while more := await reply.content.read(_REMEMBERED - len(start)):
         start += more
     return start
 
