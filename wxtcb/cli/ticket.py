@@ -84,14 +84,33 @@ def _build(given: Mapping[str, str]) -> TicketReceiver:
 
 
 async def _serve(receiver: TicketReceiver, place: Place) -> int:
-    """Serve; a second signal, which finds the usual handlers, cuts the graceful end off."""
+    ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+    with anyio.open_signal_receiver(*ENDING) as signals:
+        receiving = asyncio.create_task(_receive(receiver, place, ended))
+        heeding = asyncio.create_task(_heed(signals, ended, receiving))
+        await asyncio.wait([receiving])
+        heeding.cancel()
+        await asyncio.wait([heeding])
+    if receiving.cancelled():
+        say("Cut off.")
+    else:
+        receiving.result()
+    return ended.result().exit_code
+
+
+async def _heed(signals: AsyncIterator[int], ended: asyncio.Future[Ended], receiving: asyncio.Task[None]) -> None:
+    """Let the first signal end it in good order, and each one after it cut off what that takes."""
+    ended.set_result(Ended(await anext(signals)))
+    async for _ in signals:
+        receiving.cancel()
+
+
+async def _receive(receiver: TicketReceiver, place: Place, ended: asyncio.Future[Ended]) -> None:
     async with receiver, _listening(receiver, place) as url:
-        with anyio.open_signal_receiver(*ENDING) as signals:
-            _tell(f"listening at {url}")
-            say(f"{await _stock(receiver)} Ctrl-C ends it.")
-            ended = Ended(await anext(signals))
-        say_below("Ending: what is under way is done first.")
-    return ended.exit_code
+        _tell(f"listening at {url}")
+        say(f"{await _stock(receiver)} Ctrl-C ends it.")
+        await ended
+        say_below("Ending: what is under way is done first. Once more cuts it off.")
 
 
 @asynccontextmanager
