@@ -42,7 +42,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["wxtcb", ""], ["plan", "provision", "call", "endpoints", "token", "sandbox"]),
+        (["wxtcb", ""], ["plan", "provision", "call", "endpoints", "token", "sandbox", "ticket"]),
+        (["wxtcb", "ticket", ""], ["serve"]),
         (["wxtcb", "call", ""], NAMES),
         (["wxtcb", "call", "cre"], ["create_env"]),
         (["wxtcb", "call", "create_env", "--y"], ["--yes"]),

@@ -20,7 +20,7 @@ def mint_token(world: World, body: Body) -> bytes:
 
 
 def start_push(world: World, body: Body) -> bytes:
-    """Start the ticket push; only the first time the message says "ok"."""
+    """Start the ticket push; the message says "ok" only if it was stopped, or never started."""
     world.tokens.check_account(body.text("component_appid"), body.text("component_secret"))
     was_pushing, world.tokens.pushing = world.tokens.pushing, True
     return ok(errmsg="in a normal state") if was_pushing else ok()
