@@ -16,6 +16,7 @@ import pytest
 
 from wxtcb.cli.ticket import _tell_event, _tell_notice
 from wxtcb.events import PushRefused, StoreFailed, TicketReceived, TicketUnsaved
+from wxtcb.tokens.sealed import SealedStore
 from wxtcb.tokens.shared import SharedRecord
 from wxtcb.tokens.stores import SqliteStore
 from wxtcb.tokens.ticket import Notice
@@ -24,6 +25,7 @@ from .children import start
 from .conftest import Cli
 from .test_sandbox import exports
 
+SEAL = "c2VhbGVkIHdpdGggdGhpcyBrZXkgb2YgMzIgYnl0ZXM="
 MORE = "Once more cuts it off."
 KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 GIVEN = {
@@ -75,11 +77,11 @@ def state(env: dict[str, str]) -> dict[str, Any]:
 
 
 def kept_ticket(path: Path, appid: str) -> str:
-    """Return the ticket in the store."""
+    """Return the ticket in the store, which is sealed."""
 
     async def read() -> str:
         async with SqliteStore(path) as store:
-            ticket = (await SharedRecord(store, appid).read()).record.ticket
+            ticket = (await SharedRecord(SealedStore(store, SEAL), appid).read()).record.ticket
         assert ticket is not None
         return ticket.value.reveal()
 
@@ -91,7 +93,7 @@ def test_tickets_come_through_whatever_happens(tmp_path: Path, port: int) -> Non
     url = f"http://127.0.0.1:{port}/wechat/push"
     box = start("sandbox", "--push", url, "--push-every", 60)
     env = exports(box)
-    with_store = {**env, "WXTCB_TOKEN_STORE": f"sqlite:///{tmp_path}/tokens.db"}
+    with_store = {**env, "WXTCB_TOKEN_STORE": f"sqlite:///{tmp_path}/tokens.db", "WXTCB_TOKEN_STORE_KEY": SEAL}
 
     def receive() -> subprocess.Popen[str]:
         return start("ticket", "serve", "--port", port, env=with_store)
@@ -149,6 +151,7 @@ def test_what_is_missing_is_named(cli: Cli) -> None:
         ("WXTCB_MESSAGE_TOKEN", "", "not set in the environment: WXTCB_MESSAGE_TOKEN\n"),
         ("WXTCB_ENCODING_AES_KEY", "short", "encoding_aes_key must be"),
         ("WXTCB_PREVIOUS_ENCODING_AES_KEY", "short", "previous_encoding_aes_key must be"),
+        ("WXTCB_TOKEN_STORE_KEY", "short", "key must be one or more keys"),
         ("WXTCB_TOKEN_STORE", "mysql://user:hush@db", "the URL of a token store begins with sqlite:///"),
     ],
 )

@@ -269,8 +269,8 @@ def _ticket() -> None:
     "For a platform whose backend does not receive them itself. The address, behind a proxy that speaks HTTPS, is the "
     "platform's URL for authorisation events. The environment says the rest: WXTCB_COMPONENT_APPID, "
     "WXTCB_MESSAGE_TOKEN and WXTCB_ENCODING_AES_KEY as in WeChat's console, WXTCB_PREVIOUS_ENCODING_AES_KEY while the "
-    "key is being changed, and WXTCB_TOKEN_STORE (sqlite:///..., redis://...), the store of the programs that need "
-    "the ticket. Other messages are answered, and go nowhere.",
+    "key is being changed, WXTCB_TOKEN_STORE (sqlite:///..., redis://...), the store of the programs that need the "
+    "ticket, and WXTCB_TOKEN_STORE_KEY where that is sealed. Other messages are answered, and go nowhere.",
     epilog="Exit codes: 2 refused before anything was received; 130 or 143 ended by Ctrl-C or SIGTERM.",
 )
 def _ticket_serve(

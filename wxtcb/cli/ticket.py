@@ -10,22 +10,25 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 import attrs
 from aiohttp import web
 
 from wxtcb.cli.output import printable, say, say_below
-from wxtcb.cli.settings import AES_KEY, APPID, PREVIOUS_AES_KEY, SIGNING, STORE
+from wxtcb.cli.settings import AES_KEY, APPID, PREVIOUS_AES_KEY, SIGNING, STORE, SharedStore, read_store
 from wxtcb.cli.signals import ENDING, Ended
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.events import Event, PushRefused, TicketReceived, TicketUnsaved
+from wxtcb.secret import Secret
 
 if TYPE_CHECKING:
     from wxtcb.tokens.ticket import Notice, TicketReceiver
 
-_NEEDED: Final = (APPID, SIGNING, AES_KEY, STORE)
+_WHY_STORE: Final = (
+    f"{STORE} is where programs find the ticket, as in sqlite:///wxtcb-tokens.db; without it nobody could use one"
+)
 _PATH: Final = re.compile(r"(/[\w.~-]*)+", re.ASCII)
 _GRACE: Final = 2.0  # for pushes under way; those who end services wait about ten seconds
 
@@ -43,50 +46,66 @@ class Place:
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}{self.path}"
 
 
+@attrs.frozen
+class Credentials:
+    """What the environment says about the pushes, and where tickets are kept; the repr shows no secret."""
+
+    component_appid: str
+    message_token: Secret
+    encoding_aes_key: Secret
+    previous_encoding_aes_key: Secret | None
+    store: SharedStore
+
+    @asynccontextmanager
+    async def receiver(self) -> AsyncIterator[TicketReceiver]:
+        """Open store and receiver, and close them at the end."""
+        async with self.store.open() as store:
+            receiver = _load_receiver()(
+                component_appid=self.component_appid,
+                message_token=self.message_token,
+                encoding_aes_key=self.encoding_aes_key,
+                previous_encoding_aes_key=self.previous_encoding_aes_key,
+                token_store=store,
+                on_notice=_tell_notice,
+                hooks=[_tell_event],
+            )
+            async with receiver:
+                yield receiver
+
+
+def read_credentials(env: Mapping[str, str]) -> Credentials:
+    """Read all that is needed; one `InvalidArgument` names what is missing."""
+    given = {name: env.get(name, "").strip() for name in (APPID, SIGNING, AES_KEY, PREVIOUS_AES_KEY)}
+    store = read_store(env)
+    missing = [name for name in (APPID, SIGNING, AES_KEY) if not given[name]]
+    if store is not None and not missing:
+        previous = Secret.of(given[PREVIOUS_AES_KEY]) if given[PREVIOUS_AES_KEY] else None
+        return Credentials(given[APPID], Secret.of(given[SIGNING]), Secret.of(given[AES_KEY]), previous, store)
+    told = f"not set in the environment: {', '.join(missing + [STORE] * (store is None))}"
+    raise InvalidArgument(told if store else f"{told}; {_WHY_STORE}")
+
+
+def _load_receiver() -> type[TicketReceiver]:
+    try:
+        return cast("type[TicketReceiver]", importlib.import_module("wxtcb.tokens.ticket").TicketReceiver)
+    except ModuleNotFoundError as error:
+        reason = str(error)
+    raise InvalidArgument(reason)
+
+
 def serve(place: Place) -> int:
     """Receive until a signal comes; return the exit code that belongs to it."""
     if not place.host:
         raise InvalidArgument("--host: an empty address would be all of this machine's; 0.0.0.0 says so")
     if not _PATH.fullmatch(place.path):
         raise InvalidArgument(f"--path {place.path}: it begins with / and has letters, digits and -._~ between slashes")
-    return asyncio.run(_serve(open_receiver(os.environ), place))
+    return asyncio.run(_serve(read_credentials(os.environ), place))
 
 
-def open_receiver(env: Mapping[str, str]) -> TicketReceiver:
-    """Return a receiver with the credentials of the environment; one `InvalidArgument` names all that is missing."""
-    given = {name: env.get(name, "").strip() for name in (*_NEEDED, PREVIOUS_AES_KEY)}
-    if missing := [name for name in _NEEDED if not given[name]]:
-        told = f"not set in the environment: {', '.join(missing)}"
-        raise InvalidArgument(f"{told}; {_WHY_STORE}" if STORE in missing else told)
-    try:
-        return _build(given)
-    except ModuleNotFoundError as error:
-        reason = str(error)
-    raise InvalidArgument(reason)
-
-
-_WHY_STORE: Final = (
-    f"{STORE} is where programs find the ticket, as in sqlite:///wxtcb-tokens.db; without it nobody could use one"
-)
-
-
-def _build(given: Mapping[str, str]) -> TicketReceiver:
-    receiver: TicketReceiver = importlib.import_module("wxtcb.tokens.ticket").TicketReceiver(
-        component_appid=given[APPID],
-        message_token=given[SIGNING],
-        encoding_aes_key=given[AES_KEY],
-        previous_encoding_aes_key=given[PREVIOUS_AES_KEY] or None,
-        token_store=given[STORE],
-        on_notice=_tell_notice,
-        hooks=[_tell_event],
-    )
-    return receiver
-
-
-async def _serve(receiver: TicketReceiver, place: Place) -> int:
+async def _serve(credentials: Credentials, place: Place) -> int:
     ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
     with anyio.open_signal_receiver(*ENDING) as signals:
-        receiving = asyncio.create_task(_receive(receiver, place, ended))
+        receiving = asyncio.create_task(_receive(credentials, place, ended))
         heeding = asyncio.create_task(_heed(signals, ended, receiving))
         await asyncio.wait([receiving])
         heeding.cancel()
@@ -105,8 +124,8 @@ async def _heed(signals: AsyncIterator[int], ended: asyncio.Future[Ended], recei
         receiving.cancel()
 
 
-async def _receive(receiver: TicketReceiver, place: Place, ended: asyncio.Future[Ended]) -> None:
-    async with receiver, _listening(receiver, place) as url:
+async def _receive(credentials: Credentials, place: Place, ended: asyncio.Future[Ended]) -> None:
+    async with credentials.receiver() as receiver, _listening(receiver, place) as url:
         _tell(f"listening at {url}")
         say(f"{await _stock(receiver)} Ctrl-C ends it.")
         await ended
@@ -157,7 +176,7 @@ async def _tell_notice(notice: Notice) -> None:
 
 
 def _received(event: TicketReceived) -> str:
-    return f"ticket {'kept' if event.kept else 'known already'}, made {time.time() - event.created:.0f} s ago"
+    return f"ticket {'kept' if event.kept else 'known already'}, made {time.time() - event.create_time:.0f} s ago"
 
 
 def _refused(event: PushRefused) -> str:
