@@ -38,13 +38,13 @@ def section(title: str) -> str:
 async def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Sandbox]:
     """Serve a sandbox, and set the environment variables that the printed code reads."""
     async with Sandbox() as box:
-        ticket_file = tmp_path / "ticket"
-        ticket_file.write_text(f"{box.ticket}\n")
         monkeypatch.setenv("WXTCB_BASE_URL", box.url)
         monkeypatch.setenv("WXTCB_COMPONENT_APPID", box.component_appid)
         monkeypatch.setenv("WXTCB_COMPONENT_APPSECRET", box.component_appsecret)
         monkeypatch.setenv("WXTCB_TICKET", box.ticket)
-        monkeypatch.setenv("WXTCB_TICKET_FILE", str(ticket_file))
+        monkeypatch.setenv("WXTCB_MESSAGE_TOKEN", box.message_token)
+        monkeypatch.setenv("WXTCB_ENCODING_AES_KEY", box.encoding_aes_key)
+        monkeypatch.setenv("WXTCB_TOKEN_STORE", f"sqlite:///{tmp_path}/tokens.db")
         yield box
 
 
@@ -124,6 +124,9 @@ async def test_the_aiohttp_backend_runs(sandbox: Sandbox, tmp_path: Path) -> Non
     module.write_text(AIOHTTP)
     app = runpy.run_path(str(module))["app"]
     async with TestClient(TestServer(app)) as client:
+        assert (await client.get("/environments")).status == 502
+        sandbox.push_to(str(client.make_url("/wechat/push")), every=None)
+        assert (await sandbox.push()).accepted
         opened = await client.post("/environments/lanhai-tea")
         assert opened.status == 201
         env = (await opened.json())["env"]
@@ -144,6 +147,8 @@ async def test_the_fastapi_backend_runs(sandbox: Sandbox, tmp_path: Path) -> Non
     module.write_text(FASTAPI)
     app = runpy.run_path(str(module))["app"]
     async with _client_of(app) as client:
+        assert (await client.get("/environments")).status_code == 502
+        await _push(sandbox, client)
         opened = await client.post("/environments/lanhai-tea")
         assert opened.status_code == 201
         env = opened.json()["env"]
@@ -184,6 +189,14 @@ async def test_the_fastapi_backend_keeps_its_deadlines(sandbox: Sandbox, tmp_pat
         late = await client.post("/environments/lanhai-tea")
         assert (late.status_code, late.json()) == (504, {"detail": ADVICE})
         assert (await client.get("/environments")).status_code == 504
+
+
+async def _push(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
+    """Push a ticket as WeChat does."""
+    sandbox.push_to("http://127.0.0.1:1/wechat/push", every=None)
+    push = sandbox.pushes.ticket()
+    answer = await client.post("/wechat/push", params=push.query, content=push.body)
+    assert (answer.status_code, answer.content) == (200, b"success")
 
 
 @asynccontextmanager

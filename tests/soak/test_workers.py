@@ -1,0 +1,95 @@
+"""The FastAPI backend of README.md under uvicorn with four workers: one token and one ticket for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import socket
+import sys
+from collections import Counter
+from pathlib import Path
+
+import httpx
+
+from wxtcb.sandbox import Sandbox
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+[BACKEND] = (
+    block for block in re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL) if "fastapi" in block
+)
+WHO = """
+
+@app.get("/who")
+def who() -> int:
+    return os.getpid()
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.asynccontextmanager
+async def serving(box, folder):
+    """Run the backend as it is printed, with a page that tells which worker answers."""
+    (folder / "backend.py").write_text(BACKEND + WHO)
+    port = free_port()
+    env = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}",
+        "WXTCB_BASE_URL": box.url,
+        "WXTCB_COMPONENT_APPID": box.component_appid,
+        "WXTCB_COMPONENT_APPSECRET": box.component_appsecret,
+        "WXTCB_MESSAGE_TOKEN": box.message_token,
+        "WXTCB_ENCODING_AES_KEY": box.encoding_aes_key,
+        "WXTCB_TOKEN_STORE": f"sqlite:///{folder}/tokens.db",
+    }
+    command = ("-m", "uvicorn", "backend:app", "--workers", "4", "--port", str(port), "--log-level", "warning")
+    process = await asyncio.create_subprocess_exec(sys.executable, *command, cwd=folder, env=env)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def get(url):
+    """Ask over a connection of its own, so that the workers take turns."""
+    async with httpx.AsyncClient() as client:
+        return await client.get(url, timeout=30)
+
+
+async def up(url):
+    """Wait until four workers have answered."""
+    seen = Counter()
+    async with asyncio.timeout(60):
+        while len(seen) < 4:
+            with contextlib.suppress(httpx.TransportError):
+                seen.update(answer.text for answer in await asyncio.gather(*(get(f"{url}/who") for _ in range(8))))
+
+
+async def listings(url, number):
+    """Return the statuses of *number* listings at once, and the workers they came to."""
+    answers = await asyncio.gather(*(get(f"{url}/environments") for _ in range(number)))
+    return Counter(answer.status_code for answer in answers)
+
+
+async def test_four_workers_share_ticket_and_token(tmp_path):
+    """A push that reached one worker serves all; one fetch at the start, and one for each token that is killed."""
+    async with Sandbox() as box, serving(box, tmp_path) as url:
+        await up(url)
+        assert await listings(url, 8) == {502: 8}
+        assert box.world.mints == 0
+        box.push_to(f"{url}/wechat/push", every=None)
+        assert (await box.push()).accepted
+        assert await listings(url, 40) == {200: 40}
+        assert box.world.mints == 1
+        for kills in range(1, 4):
+            assert box.world.kill_token()
+            assert await listings(url, 40) == {200: 40}
+            assert box.world.mints == kills + 1
