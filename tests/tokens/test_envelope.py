@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
-from wxtcb.tokens.envelope import AesKey, Envelope, Refusal
+from wxtcb.tokens.receiving.envelope import AesKey, Envelope, Refusal
 
 SAMPLE_KEY = "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C"
 JAVA_KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from wxtcb.errors import TokenStoreError
-from wxtcb.tokens import sqlite
+from wxtcb.tokens.files import sqlite
 from wxtcb.tokens.shared import SharedRecord
 from wxtcb.tokens.stores import SqliteStore
 

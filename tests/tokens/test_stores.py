@@ -14,8 +14,8 @@ import pytest
 
 import wxtcb
 from wxtcb.errors import InvalidArgument, TokenStoreError
+from wxtcb.tokens.files.worker import Job
 from wxtcb.tokens.stores import MemoryStore, SqliteStore
-from wxtcb.tokens.worker import Job
 
 APPID = "wx0123456789abcdef"
 
@@ -197,7 +197,7 @@ async def test_a_store_that_was_forgotten_open_says_so(tmp_path, until):
 def test_sqlite_is_loaded_when_a_store_is_built():
     """`import wxtcb` does not load it, nor does the module of the stores."""
     told = python("import json, sys, wxtcb, wxtcb.tokens.stores, wxtcb.tokens.urls; print(json.dumps([*sys.modules]))")
-    assert {"sqlite3", "cryptography", "redis", "wxtcb.tokens.worker"} & set(json.loads(told.stdout)) == set()
+    assert {"sqlite3", "cryptography", "redis", "wxtcb.tokens.files.worker"} & set(json.loads(told.stdout)) == set()
 
 
 def test_an_interpreter_ends_without_waiting_for_a_store(tmp_path):

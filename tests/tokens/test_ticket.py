@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.events import NoticeDropped, PushRefused, TicketReceived, TicketUnsaved
 from wxtcb.secret import Secret
-from wxtcb.tokens.doors import BODY_PATIENCE, LARGEST_BODY
-from wxtcb.tokens.envelope import AesKey, Envelope
-from wxtcb.tokens.notices import MOST_AT_ONCE
-from wxtcb.tokens.push import Notice, write_push
+from wxtcb.tokens.receiving.doors import BODY_PATIENCE, LARGEST_BODY
+from wxtcb.tokens.receiving.envelope import AesKey, Envelope
+from wxtcb.tokens.receiving.notices import MOST_AT_ONCE
+from wxtcb.tokens.receiving.push import Notice, write_push
 from wxtcb.tokens.shared import SharedRecord
 from wxtcb.tokens.stores import MemoryStore, SqliteStore
 from wxtcb.tokens.ticket import TicketReceiver

@@ -12,7 +12,7 @@ from wxtcb.errors import TokenStoreError
 from wxtcb.events import TicketUnsaved
 from wxtcb.observers import Observers
 from wxtcb.secret import Secret
-from wxtcb.tokens.keeper import TicketKeeper
+from wxtcb.tokens.receiving.keeper import TicketKeeper
 from wxtcb.tokens.record import LONGEST_PAUSE
 from wxtcb.tokens.shared import SharedRecord
 from wxtcb.tokens.stores import MemoryStore

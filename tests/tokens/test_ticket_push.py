@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from wxtcb.events import PushRefused
 from wxtcb.secret import Secret
-from wxtcb.tokens.envelope import AesKey, Envelope
-from wxtcb.tokens.push import Notice, Ticket, read_push, write_push
+from wxtcb.tokens.receiving.envelope import AesKey, Envelope
+from wxtcb.tokens.receiving.push import Notice, Ticket, read_push, write_push
 
 APPID = "wxb11529c136998cb6"
 ENVELOPE = Envelope(

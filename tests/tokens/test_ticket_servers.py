@@ -18,9 +18,9 @@ from starlette.routing import Route
 
 from wxtcb.events import PushRefused, TicketReceived
 from wxtcb.secret import Secret
-from wxtcb.tokens import doors
-from wxtcb.tokens.envelope import AesKey, Envelope
-from wxtcb.tokens.push import write_push
+from wxtcb.tokens.receiving import doors
+from wxtcb.tokens.receiving.envelope import AesKey, Envelope
+from wxtcb.tokens.receiving.push import write_push
 from wxtcb.tokens.stores import MemoryStore
 from wxtcb.tokens.ticket import TicketReceiver
 

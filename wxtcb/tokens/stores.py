@@ -24,7 +24,7 @@ import attrs
 from wxtcb.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from wxtcb.tokens.worker import Workers
+    from wxtcb.tokens.files.worker import Workers
 
 
 @attrs.frozen
@@ -128,7 +128,7 @@ def _full_path(path: str | os.PathLike[str]) -> Path:
 
 
 def _workers_of(store: SqliteStore) -> Workers:
-    from wxtcb.tokens.worker import Workers
+    from wxtcb.tokens.files.worker import Workers
 
     return Workers(store.path)
 

@@ -18,16 +18,16 @@ from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.events import Hook, PushRefused, TicketReceived
 from wxtcb.observers import Observers, as_hooks
 from wxtcb.secret import Secret
-from wxtcb.tokens.doors import NextPiece, Receive, Scope, Send, read_body, serve_aiohttp, serve_asgi
-from wxtcb.tokens.keeper import TicketKeeper
+from wxtcb.tokens.receiving.doors import NextPiece, Receive, Scope, Send, read_body, serve_aiohttp, serve_asgi
+from wxtcb.tokens.receiving.keeper import TicketKeeper
 from wxtcb.tokens.shared import SharedRecord
 from wxtcb.tokens.stores import OwnedStore, TokenStore
 from wxtcb.tokens.urls import open_store
 
 try:
-    from wxtcb.tokens.envelope import AesKey, Envelope
-    from wxtcb.tokens.notices import Notices
-    from wxtcb.tokens.push import Notice, Ticket, read_push
+    from wxtcb.tokens.receiving.envelope import AesKey, Envelope
+    from wxtcb.tokens.receiving.notices import Notices
+    from wxtcb.tokens.receiving.push import Notice, Ticket, read_push
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "wxtcb.tokens.ticket needs cryptography and defusedxml: pip install 'wxtcb[ticket]'", name=error.name

@@ -54,6 +54,8 @@ def _path_in(url: str) -> str:
 
 
 def _redis_store(url: str) -> OwnedStore:
-    from wxtcb.tokens.redis import RedisStore
-
+    try:
+        from wxtcb.tokens.redis import RedisStore
+    except ImportError as error:
+        raise InvalidArgument(f"the token store: {error}") from None
     return RedisStore.from_url(url)

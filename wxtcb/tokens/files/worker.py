@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from wxtcb.errors import TokenStoreError
-from wxtcb.tokens.sqlite import TokenFile, is_locked
+from wxtcb.tokens.files.sqlite import TokenFile, is_locked
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ import attrs
 
 from wxtcb.events import NoticeDropped
 from wxtcb.observers import Observers
-from wxtcb.tokens.push import Notice
+from wxtcb.tokens.receiving.push import Notice
 
 MOST_AT_ONCE: Final = 100
 PATIENCE: Final = 5.0

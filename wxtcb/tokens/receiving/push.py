@@ -17,7 +17,7 @@ from defusedxml.ElementTree import ParseError, XMLParser
 
 from wxtcb.events import PushRefused
 from wxtcb.secret import Secret
-from wxtcb.tokens.envelope import Envelope, Refusal
+from wxtcb.tokens.receiving.envelope import Envelope, Refusal
 
 LONGEST_QUERY: Final = 4 * 1024
 MOST_PARAMETERS: Final = 20

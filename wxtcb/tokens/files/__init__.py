@@ -1,0 +1,1 @@
+"""The file of a `SqliteStore`, and the thread that reads and writes it."""
