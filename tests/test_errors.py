@@ -11,7 +11,7 @@ import pytest
 from wxtcb import errors
 from wxtcb.api.environment import Shared, ShareFailure
 from wxtcb.endpoint import Repeat
-from wxtcb.errors import CODES, api_error
+from wxtcb.errcodes import CODES, api_error
 from wxtcb.retry import Verdict, cause_of, judge
 
 PATH = "/componenttcb/createenv"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wxtcb import errors
+from wxtcb import errcodes, errors
 from wxtcb.endpoint import Repeat
 from wxtcb.retry import MAY_HAVE_ACTED, Cause, RetryPolicy, RetryQuota, Verdict, cause_of, judge
 
@@ -110,7 +110,7 @@ def test_an_error_is_sorted_by_what_it_means_for_repeating(error, cause):
 )
 def test_an_errcode_is_sorted_as_the_design_says(code, cause):
     """The design's codes stand for their causes; all others are refusals."""
-    assert cause_of(errors.api_error(code, "", endpoint=PATH)) is cause
+    assert cause_of(errcodes.api_error(code, "", endpoint=PATH)) is cause
 
 
 @pytest.mark.parametrize(("repeat", "most"), [(Repeat.READ, 8), (Repeat.SET, 8), (Repeat.ONCE, 5)])

@@ -18,7 +18,8 @@ import orjson
 from wxtcb.arguments import check_mapping
 from wxtcb.decoding import SLICE, read_ahead, reader_of
 from wxtcb.endpoint import Credential, Endpoint, Reply, mark
-from wxtcb.errors import ApiError, BadReply, InvalidArgument, api_error
+from wxtcb.errcodes import api_error
+from wxtcb.errors import ApiError, BadReply, InvalidArgument
 from wxtcb.secret import Secret, redact
 
 R = TypeVar("R", bound=Reply)

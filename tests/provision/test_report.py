@@ -6,7 +6,8 @@ import json
 from datetime import datetime
 
 from wxtcb.api.environment import ShareLink
-from wxtcb.errors import TransportError, api_error
+from wxtcb.errcodes import api_error
+from wxtcb.errors import TransportError
 from wxtcb.provision import ADVICE, Outcome, Problem, Report, TenantReport
 from wxtcb.provision.stopping import CHINA
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 import wxtcb
-from wxtcb.errors import api_error
+from wxtcb.errcodes import api_error
 from wxtcb.provision import (
     STEPS,
     Outcome,

@@ -8,7 +8,8 @@ import contextvars
 import attrs
 import pytest
 
-from wxtcb.errors import TransportError, WxtcbError, api_error
+from wxtcb.errcodes import api_error
+from wxtcb.errors import TransportError, WxtcbError
 from wxtcb.gate import Gate
 from wxtcb.observers import Observers
 from wxtcb.secret import Secret

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from wxtcb.errcodes import api_error
 from wxtcb.errors import (
     AddressNotAllowed,
     ApiError,
@@ -25,7 +26,6 @@ from wxtcb.errors import (
     TokenStoreError,
     TransportError,
     WxtcbError,
-    api_error,
 )
 from wxtcb.exchange import Exchange
 from wxtcb.gate import Gate
