@@ -78,12 +78,13 @@ class Source:
 class Line:
     """The way of one process to a store.
 
-    Where it is `cut`, everything fails; where it is `frozen`, nothing is answered; where it is `deaf`, changes arrive,
-    but their answers are lost. `broken` is called before every answer.
+    Where it is `cut`, everything fails, where it is `locked`, every change; where it is `frozen`, nothing is answered;
+    where it is `deaf`, changes arrive, but their answers are lost. `broken` is called before every answer.
     """
 
     store: object
     cut: bool = False
+    locked: bool = False
     frozen: bool = False
     deaf: bool = False
     broken: object = None
@@ -102,7 +103,7 @@ class Line:
             self.broken()
         if self.frozen:
             await asyncio.get_running_loop().create_future()
-        if self.cut:
+        if self.cut or (self.locked and name == "swap"):
             raise ConnectionError("S3CRET address")
         answer = await getattr(self.store, name)(*args, **kwargs)
         if self.deaf and name == "swap":

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from wxtcb.errors import SessionClosed, TokenStoreError, WxtcbError
+from wxtcb.errors import SessionClosed, WxtcbError
 from wxtcb.events import RenewalFailed, TokenExpired, TokenRenewed
 from wxtcb.exchange import Token
 from wxtcb.flight import Flight
@@ -219,8 +219,6 @@ class TokenCache:
             wish = Wish(cause, found.value, dead=tuple(self._dead))
             await self.renewal.save(found, wish, functools.partial(self._holds, found))
             self._unsaved.popleft()
-        if isinstance(self._failure, TokenStoreError):
-            self._next_at = NEVER
 
     def _holds(self, found: Found) -> bool:
         return self._token is not None and self._token.value == found.value and self.now() < found.expiry

@@ -218,9 +218,12 @@ class Renewal:
         return attrs.evolve(found, generation=seen.record.token.generation)
 
     async def _fetch_alone(self, wish: Wish, origin: Origin, down: TokenStoreError) -> Found:
-        """Fetch without the store, at most once a minute; every process does, so each may void the token of another."""
+        """Fetch without the store, at most once a minute; every process does, so each may void the token of another.
+
+        In between, the store is looked at again after 5 seconds.
+        """
         if self._alone_at and (left := self._alone_at[-1] + ALONE - self.now()) > 0:
-            down.retry_after = left
+            down.retry_after = min(left, STORE_ABSENCE)
             raise down
         stop_at_ceiling((self.now() - at for at in self._alone_at), self.max_fetches_per_hour)
         order = await origin.prepare()
