@@ -1,0 +1,167 @@
+"""Any history of processes, store and platform keeps the rules of token life."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import attrs
+from hypothesis import Phase, event, given, settings
+from hypothesis import strategies as st
+
+from .desk import Desk, Process, Witness
+from .rig import clock
+
+MOST = 4
+BOUND = 240.0
+
+
+@attrs.define(eq=False)
+class History:
+    """Processes on one store, and what has been done to them so far."""
+
+    number: int
+    dice: random.Random
+    desk: Desk
+    store: Witness = attrs.field(factory=lambda: Witness(asyncio.get_running_loop().time))
+    living: list = attrs.field(init=False)
+    gone: list = attrs.field(factory=list)
+    callers: list = attrs.field(factory=list)
+    deaths: int = 0
+    hits: int = 0
+    lost: int = 0
+
+    def __attrs_post_init__(self):
+        self.living = [self._new() for _ in range(self.number)]
+
+    def _new(self):
+        name = f"host:{len(self.callers)}"
+        process = Process(name, self.desk, self.store, self.dice.uniform, {"max_fetches_per_hour": None})
+        self.callers.append(asyncio.create_task(self._call_for_ever(process)))
+        return process
+
+    async def _call_for_ever(self, process):
+        while True:
+            await asyncio.sleep(self.dice.uniform(0.1, 4.0))
+            await process.call()
+
+    async def play(self, move, which, seconds):
+        await asyncio.sleep(seconds)
+        process = self.living[which % len(self.living)]
+        getattr(self, f"_{move}")(process)
+
+    def _token_dies(self, _):
+        self.deaths += self.desk.kill()
+
+    def _freeze(self, process):
+        self._strike(process, frozen=True)
+
+    def _freeze_fetcher(self, process):
+        self._freeze(self._fetcher(process))
+
+    def _cut(self, process):
+        self._strike(process, cut=True)
+
+    def _cut_fetcher(self, process):
+        self._cut(self._fetcher(process))
+
+    def _cut_all(self, _):
+        for process in self.living:
+            self._cut(process)
+
+    def _lock_all(self, _):
+        for process in self.living:
+            self._strike(process, locked=True)
+
+    def _heal(self, process):
+        process.strike(frozen=False, cut=False, locked=False)
+
+    def _heal_all(self, _):
+        for process in self.living:
+            self._heal(process)
+
+    def _kill(self, process):
+        self.hits += 1
+        process.kill()
+        self.gone.append(process)
+        self.living[self.living.index(process)] = self._new()
+
+    def _kill_fetcher(self, process):
+        self._kill(self._fetcher(process))
+
+    def _fail(self, _):
+        self.desk.faults.append(self.dice.choice(["refused", "busy"]))
+
+    def _be_slow(self, _):
+        self.desk.faults.append("slow")
+
+    def _lose(self, _):
+        self.lost += 1
+        self.desk.faults.append("lost")
+
+    def _fetcher(self, process):
+        return next((each for each in self.desk.under_way if each in self.living), process)
+
+    def _strike(self, process, **how):
+        self.hits += not process.is_ill
+        process.strike(**how)
+
+    async def recover(self):
+        """Let everything be well, and tell how long it took until every process had a living token."""
+        began = clock()
+        self.desk.faults.clear()
+        self._heal_all(None)
+        for process in self.living:
+            while (error := await asyncio.wait_for(process.call(), BOUND)) is not None:
+                await asyncio.sleep(min(error.retry_after or 1.0, 1.0))
+        return clock() - began
+
+    @property
+    def alone(self):
+        return sum(process.alone for process in (*self.living, *self.gone))
+
+    async def end(self):
+        for process in self.living:
+            await process.rig.cache.aclose()
+        for process in self.gone:
+            process.strike(cut=True, frozen=False)
+            for flight in process.rig.cache._flights():
+                flight._task.cancel()
+        for caller in self.callers:
+            caller.cancel()
+        await asyncio.sleep(60)
+
+
+MOVES = """
+    token_dies token_dies token_dies heal heal_all freeze freeze_fetcher freeze_fetcher cut cut_fetcher
+    cut_all lock_all kill kill_fetcher fail be_slow lose
+""".split()
+WAITS = st.sampled_from([0.0, 0.1, 0.3, 0.3, 1.0, 3.0, 6.0, 6.0, 20.0, 70.0])
+MOVE = st.tuples(st.sampled_from(MOVES), st.integers(0, MOST - 1), WAITS)
+
+
+@given(
+    number=st.integers(2, MOST),
+    moves=st.lists(MOVE, min_size=20, max_size=60),
+    latency=st.sampled_from([0.1, 1.0, 7.0]),
+    seed=st.integers(0, 9),
+)
+@settings(deadline=None, max_examples=60, phases=[Phase.generate])
+def test_rules_of_token_life_hold_in_every_history(virtual_run, number, moves, latency, seed):
+    """One fetch at a time, no token known to be dead, nothing older over newer, no dead-lock, few mints."""
+
+    async def scenario():
+        history = History(number, random.Random(seed), Desk(seconds=latency))
+        for move, which, seconds in moves:
+            await history.play(move, which, seconds)
+        took = await history.recover()
+        assert took <= BOUND
+        assert not any(caller.done() for caller in history.callers)
+        assert history.desk.wrongs == []
+        assert history.store.numbers == sorted(history.store.numbers)
+        mints = len(history.desk.sold_at)
+        assert mints <= 1 + history.deaths + history.lost + 2 * (history.hits + history.alone)
+        event(f"mints {min(mints, 12)}")
+        await history.end()
+
+    virtual_run(scenario())
