@@ -8,14 +8,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, assert_type
 
+import aiohttp
 import attrs
+import redis.asyncio
 
 import wxtcb
-from wxtcb import Done, Endpoint, OutcomeUnknown, PartialFailure, Repeat, Reply, RetryPolicy, Secret, Session, Timeout
+from wxtcb import (
+    Done,
+    Endpoint,
+    OutcomeUnknown,
+    PartialFailure,
+    Repeat,
+    Reply,
+    RetryPolicy,
+    Secret,
+    Session,
+    Timeout,
+    tokens,
+)
 from wxtcb.api import cloudrun, environment, token
 from wxtcb.api.environment import EnvInfo, EnvList, NewEnv, Shared, ShareFailure, ShareLink
 from wxtcb.events import Event, Retrying
 from wxtcb.telemetry import LoggingHook, OpenTelemetryHook, PrometheusHook
+from wxtcb.tokens.redis import RedisStore
+from wxtcb.tokens.sealed import SealedStore
 from wxtcb.tokens.sources import ComponentToken
 
 
@@ -42,6 +58,11 @@ async def sessions() -> None:
         assert_type(session.retry, RetryPolicy)
         assert_type(session.stats(), wxtcb.Stats)
         assert_type(session.stats().token_age, float | None)
+        assert_type(await session.token(), Secret)
+        health = await session.health()
+        assert_type(health, tokens.Health)
+        assert_type(health.token_by, str | None)
+        assert_type(health.problems, tuple[wxtcb.WxtcbError, ...])
         await session.aclose()
 
     Session(
@@ -62,8 +83,29 @@ async def sessions() -> None:
     )
 
 
+async def central() -> tokens.ComponentToken:
+    """Ask a service for its token."""
+    return tokens.ComponentToken(component_access_token=Secret("t"), expires_in=7200)
+
+
+async def shared_sessions(pool: aiohttp.TCPConnector, client: redis.asyncio.Redis) -> None:
+    """Build sessions that share a store, a pool, or the token of others."""
+    Session(component_appid="wx1", component_appsecret="s", token_store="sqlite:///tokens.db", await_push=60)
+    Session(component_appid="wx1", component_appsecret="s", token_store=tokens.MemoryStore(), http=pool)
+    Session(component_appid="wx1", component_appsecret="s", token_store=RedisStore(client, prefix="mine"))
+    Session(component_appid="wx1", component_appsecret=None, token_source=central)
+    async with tokens.SqliteStore("tokens.db") as file:
+        store: tokens.TokenStore = SealedStore(file, key=["new", b"old"])
+        Session(component_appid="wx1", component_appsecret=None, token_source=tokens.ReadOnly(), token_store=store)
+        assert_type(await store.load("wx1"), tokens.Kept)
+
+
 async def refused_sessions(session: Session) -> None:
     """Build sessions that cannot be."""
+    Session(component_appid="wx1", component_appsecret="s", token_store=5)  # type: ignore[arg-type]
+    Session(component_appid="wx1", component_appsecret=None, token_source=newest_ticket)  # type: ignore[arg-type]
+    Session(component_appid="wx1", component_appsecret="s", await_push="60")  # type: ignore[arg-type]
+    RedisStore("redis://host")  # type: ignore[arg-type]
     Session("wx1", component_appsecret="s")  # type: ignore[call-arg]
     Session(component_appid="wx1")  # type: ignore[call-arg]
     Session(component_appid=1, component_appsecret="s")  # type: ignore[arg-type]
@@ -174,7 +216,7 @@ async def refused_services(session: Session) -> None:
     await cloudrun.establish_cloudbaserun_server(session, env_id="e")  # type: ignore[call-arg]
 
 
-async def tokens(session: Session) -> None:
+async def below_the_token(session: Session) -> None:
     """Call below the token."""
     minted = await token.api_component_token(session, component_verify_ticket="t")
     assert_type(minted, ComponentToken)
