@@ -28,7 +28,7 @@ class StoreURL:
         """Open the store; whoever does closes it."""
         from wxtcb.tokens.urls import open_store
 
-        return open_store(self.url.reveal())
+        return open_store(self.url)
 
 
 def as_secret(value: str | Secret | None) -> Secret:

@@ -23,17 +23,24 @@ KEY = "x" * 43 + "="
 class Place:
     """Where a store keeps its documents.
 
-    `handle` opens it once more, as another process would; `lose` loses all that is kept, None where that cannot happen.
+    `handle` opens it once more, as another process would; `lose` loses all that is kept.
     """
 
     handle: Callable[[], TokenStore]
-    lose: Callable[[], Awaitable[None]] | None = None
+    lose: Callable[[], Awaitable[None]]
 
 
 async def memory(_, __):
     """Give the memory of this process."""
     store = MemoryStore()
-    return Place(lambda: store)
+
+    async def lose():
+        store._kept.clear()
+        for bells in store._bells.values():
+            for bell in bells:
+                bell.set_result(None)
+
+    return Place(lambda: store, lose)
 
 
 async def sqlite(folder, stack):

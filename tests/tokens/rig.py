@@ -52,8 +52,11 @@ class Source:
     values: list = attrs.field(factory=list)
     voids: bool = True
     order: object = None
+    preparing: object = None
 
     async def prepare(self):
+        if self.preparing:
+            return await self.preparing()
         return self.order or self.fetch
 
     async def fetch(self, may_send):

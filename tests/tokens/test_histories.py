@@ -132,10 +132,25 @@ class History:
         await asyncio.sleep(60)
 
 
-MOVES = """
-    token_dies token_dies token_dies heal heal_all freeze freeze_fetcher freeze_fetcher cut cut_fetcher
-    cut_all lock_all kill kill_fetcher fail be_slow lose
-""".split()
+MOVES = [
+    "token_dies",
+    "token_dies",
+    "token_dies",
+    "heal",
+    "heal_all",
+    "freeze",
+    "freeze_fetcher",
+    "freeze_fetcher",
+    "cut",
+    "cut_fetcher",
+    "cut_all",
+    "lock_all",
+    "kill",
+    "kill_fetcher",
+    "fail",
+    "be_slow",
+    "lose",
+]
 WAITS = st.sampled_from([0.0, 0.1, 0.3, 0.3, 1.0, 3.0, 6.0, 6.0, 20.0, 70.0])
 MOVE = st.tuples(st.sampled_from(MOVES), st.integers(0, MOST - 1), WAITS)
 

@@ -17,7 +17,6 @@ import redis
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as Unconnected
 
 import wxtcb.tokens.redis as module
 from wxtcb.errors import InvalidArgument, TokenStoreError

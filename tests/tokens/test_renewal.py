@@ -578,3 +578,34 @@ async def test_one_answer_of_the_store_may_be_lost_while_a_request_is_under_way(
     one.store.frozen = False
     assert (await two.token()).value == (await first).value
     assert fetches([one, two]) == 1
+
+
+async def test_process_that_is_overtaken_while_it_asks_for_its_ticket_sends_nothing(fleet):
+    """Whoever takes the lease first fetches, however early somebody else began."""
+    one, two = fleet(2)
+
+    async def slowly():
+        await asyncio.sleep(0.1)
+        return one.source.fetch
+
+    one.source.preparing = slowly
+    tokens = await asyncio.gather(one.token(), two.token())
+    assert tokens[0].value == tokens[1].value == Secret("T1-1")
+    assert fetches([one, two]) == 1
+
+
+async def test_lease_that_was_taken_over_is_not_given_back(fleet, store):
+    """A process that is closed after it stood still leaves the lease of its successor alone."""
+    one, two = fleet(2, seconds=60)
+    first = asyncio.create_task(one.token())
+    await asyncio.sleep(0.1)
+    one.store.frozen = True
+    second = asyncio.create_task(two.token())
+    await asyncio.sleep(2 * LEASE)
+    one.store.frozen = False
+    lease = (await record_of(store)).lease
+    assert lease.by == "host:1"
+    await one.cache.aclose()
+    await catch(first)
+    assert (await record_of(store)).lease.nonce == lease.nonce
+    assert (await second).value == Secret("T1-1")

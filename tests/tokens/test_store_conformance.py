@@ -81,8 +81,6 @@ async def test_swap_with_a_made_up_version_keeps_nothing_where_nothing_is(one):
 
 async def test_no_version_comes_back_when_the_place_is_lost(place, one, other):
     """A place that lost everything is a new beginning: who knew a version of the old one cannot write with it."""
-    if place.lose is None:
-        pytest.skip("it cannot lose what it keeps")
     old = {await keep(one), await keep(other)}
     await place.lose()
     kept = await one.load(APPID)
@@ -94,8 +92,6 @@ async def test_no_version_comes_back_when_the_place_is_lost(place, one, other):
 
 async def test_a_lost_place_rings(place, one, other):
     """Who waits for another version hears that there is none any more."""
-    if place.lose is None:
-        pytest.skip("it cannot lose what it keeps")
     version = await keep(one)
     waiting = asyncio.create_task(seconds_of(other.changed(APPID, version=version, within=30)))
     await asyncio.sleep(0.05)

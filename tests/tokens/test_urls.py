@@ -80,3 +80,15 @@ def test_any_other_url_is_refused_without_being_shown(redis_urls, url, words):
     story = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     assert "S3CRET" not in "".join([str(caught.value), *(str(frame.locals) for frame in [*story.stack][1:])])
     assert caught.value.__context__ is None
+
+
+def test_a_store_whose_extra_is_missing_says_what_to_install(monkeypatch):
+    """It is a wrong setting, not a bug."""
+    monkeypatch.delitem(sys.modules, "wxtcb.tokens.redis", raising=False)
+    monkeypatch.delattr("wxtcb.tokens.redis", raising=False)
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    with pytest.raises(
+        InvalidArgument, match=r"wxtcb.tokens.redis needs redis: pip install 'wxtcb\[redis\]'"
+    ) as caught:
+        open_store("redis://user:S3CRET@host")
+    assert "S3CRET" not in str(caught.value)

@@ -72,7 +72,7 @@ class SharedStore:
         from wxtcb.tokens.sealed import SealedStore
         from wxtcb.tokens.urls import open_store
 
-        store = open_store(self.url.reveal())
+        store = open_store(self.url)
         try:
             yield store if self.key is None else SealedStore(store, self.key)
         finally:
