@@ -45,8 +45,9 @@ app: Final = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="WeChat Open Platform's batch cloud development.\n\n"
-    "Credentials come from the environment only: WXTCB_COMPONENT_APPID, WXTCB_COMPONENT_APPSECRET, WXTCB_TICKET or "
-    "WXTCB_TICKET_FILE, and WXTCB_BASE_URL where it is not the real platform.",
+    "Credentials come from the environment only: WXTCB_COMPONENT_APPID, WXTCB_COMPONENT_APPSECRET, and either "
+    "WXTCB_TOKEN_STORE (sqlite:///..., redis://...), the token store of your backend, with WXTCB_TOKEN_STORE_KEY if it "
+    "is sealed, or WXTCB_TICKET or WXTCB_TICKET_FILE; and WXTCB_BASE_URL where it is not the real platform.",
     epilog="First steps without an account: `wxtcb sandbox` in one terminal, and in another the lines that it prints, "
     "then `wxtcb call describe_envs`.",
 )
@@ -220,14 +221,18 @@ def _endpoints(*, as_json: AsJson = False) -> None:
     _end(lambda: print_endpoints(as_json=as_json))
 
 
-@app.command("token", cls=PlainCommand, short_help="Show which credentials are set; fetch a token on request.")
+@app.command("token", cls=PlainCommand, short_help="Show how token and ticket are; fetch a token on request.")
 def _token(
     *,
-    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch a new token, which may void others.")] = False,
+    fetch: Annotated[bool, typer.Option("--fetch", help="See to a living token.")] = False,
     own_token: OwnToken = False,
     reveal: Reveal = False,
 ) -> None:
-    """Show which credentials are set; fetch a token only with --fetch, and print it only with --reveal."""
+    """Show which credentials are set, and how token and ticket are in the store that WXTCB_TOKEN_STORE names.
+
+    With --fetch see to a living token: that of the store, renewed where that is due, or without a store a new one,
+    which voids others. It is printed only with --reveal.
+    """
     from wxtcb.cli.token import token
 
     _end(lambda: token(fetch=fetch, reveal=reveal, own_token=own_token))
