@@ -1,0 +1,1 @@
+"""Long trials with real processes, servers and clocks."""

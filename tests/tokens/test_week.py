@@ -1,0 +1,192 @@
+"""A week of three hosts on one store, in virtual time, with the mishaps of a week."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+
+import attrs
+import pytest
+
+from wxtcb.errors import TransportError
+from wxtcb.secret import Secret
+from wxtcb.tokens.renewal import PATH
+from wxtcb.tokens.sources import KeptTicketSource
+
+from .desk import Desk, Process, Witness
+from .rig import clock
+
+pytestmark = pytest.mark.virtual_time
+
+WEEK = 7 * 24 * 3600
+PUSHES = 1008
+SOON = 6000
+BOUND = 10 + 8 + 1  # to wait for a store that is gone, and for a platform that is slow
+SEED = 2
+
+
+@attrs.define(eq=False)
+class Host(Process):
+    """A process that buys its tokens with the ticket that it saw in the store last, up to 12 hours old.
+
+    What it fetches alone, being cut off, is an excuse for the next one.
+    """
+
+    pushed: list = attrs.field(factory=list)
+    excuses: list = attrs.field(factory=list)
+
+    async def prepare(self):
+        ticket = await KeptTicketSource(self.rig.renewal.shared)()
+        if ticket is None or ticket.reveal() not in self.pushed[-72:]:
+            raise TransportError("no ticket, or an old one", endpoint=PATH, sent=False)
+        return self.fetch
+
+    async def fetch(self, may_send):
+        if self.was_ill(clock() - 3):
+            self.excuses.append(clock())
+        return await Process.fetch(self, may_send)
+
+
+@attrs.define(eq=False)
+class Week:
+    """What happens in it; `excuses` are the moments after which a token may be followed by another one soon."""
+
+    dice: random.Random
+    desk: Desk = attrs.field(factory=Desk)
+    store: Witness = attrs.field(factory=lambda: Witness(asyncio.get_running_loop().time))
+    pushed: list = attrs.field(factory=list)
+    hosts: list = attrs.field(init=False)
+    gone: list = attrs.field(factory=list)
+    tasks: list = attrs.field(factory=list)
+    excuses: list = attrs.field(factory=list)
+    mishaps: int = 0
+    calls: int = 0
+    slowest: float = 0.0
+    failures: list = attrs.field(factory=list)
+
+    def __attrs_post_init__(self):
+        self.hosts = [self._new(number) for number in range(3)]
+
+    def _new(self, number):
+        name = f"host{number}:{self.mishaps}"
+        return Host(name, self.desk, self.store, self.dice.uniform, pushed=self.pushed, excuses=self.excuses)
+
+    async def push(self):
+        """Let the platform push a ticket every ten minutes; a host that is well keeps it."""
+        for number in range(PUSHES):
+            self.pushed.append(f"ticket-{number}")
+            keep = self.dice.choice(self.hosts).rig.renewal.shared.change_when_up
+            ticket = Secret(self.pushed[-1])
+            await keep(lambda record, now, ticket=ticket: record.with_ticket(ticket, int(clock()), now), asyncio.sleep)
+            await asyncio.sleep(1000 + (number + 1) * 600 - clock())
+
+    async def call(self, place):
+        """Call from one host about once a minute."""
+        while True:
+            await asyncio.sleep(self.dice.expovariate(1 / 60))
+            began, host = clock(), self.hosts[place]
+            error = await host.call()
+            if host not in self.hosts:
+                continue
+            self.calls += 1
+            self.slowest = max(self.slowest, clock() - began)
+            if error is not None:
+                self.failures.append((clock(), error))
+
+    async def go_wrong(self):
+        """Let something go wrong about every hour, half of it while a token is fetched."""
+        mishaps = [self._refuse, self._slow, self._lose_store, self._cut, self._freeze, self._kill, self._end_token]
+        while True:
+            await asyncio.sleep(self.dice.expovariate(1 / 3600))
+            if self.dice.random() < 0.5:
+                await self._next_fetch()
+            self.mishaps += 1
+            await self.dice.choice(mishaps)(self.dice.randrange(3))
+
+    async def _next_fetch(self):
+        while not self.desk.under_way:
+            await asyncio.sleep(0.2)
+
+    async def _refuse(self, _):
+        self.desk.faults.clear()
+        self.desk.faults.extend(self.dice.choice(["refused", "busy"]) for _ in range(self.dice.randint(1, 3)))
+
+    async def _slow(self, _):
+        self.desk.faults.append("slow")
+
+    async def _lose_store(self, _):
+        await self._strike(self.hosts, self.dice.uniform(1, 6), cut=True)
+
+    async def _cut(self, place):
+        await self._strike([self.hosts[place]], self.dice.uniform(1, 30), cut=True)
+
+    async def _freeze(self, place):
+        await self._strike([self.hosts[place]], self.dice.uniform(1, 8), frozen=True)
+
+    async def _strike(self, hosts, seconds, **how):
+        self._excuse(hosts)
+        for host in hosts:
+            host.strike(**how)
+        await asyncio.sleep(seconds)
+        self._excuse(hosts)
+        for host in hosts:
+            host.strike(**dict.fromkeys(how, False))
+
+    async def _kill(self, place):
+        self._excuse([self.hosts[place]])
+        self.hosts[place].kill()
+        self.gone.append(self.hosts[place])
+        self.hosts[place] = self._new(place)
+
+    async def _end_token(self, _):
+        if self.desk.kill():
+            self.excuses.append(clock())
+
+    def _excuse(self, hosts):
+        if any(host in self.desk.under_way for host in hosts):
+            self.excuses.append(clock())
+
+    def inexcusable(self):
+        """Return the mints that followed another one too soon, for no reason."""
+        return [
+            (sooner, later)
+            for sooner, later in itertools.pairwise(self.desk.sold_at)
+            if later - sooner < SOON and not any(sooner - 1 <= each <= later for each in self.excuses)
+        ]
+
+    async def end(self):
+        for task in self.tasks:
+            task.cancel()
+        for host in self.hosts:
+            host.strike(cut=False, frozen=False)
+            await host.rig.cache.aclose()
+        for host in self.gone:
+            host.strike(cut=True, frozen=False)
+
+
+async def run_week(seed):
+    """Let a week pass."""
+    week = Week(random.Random(seed))
+    work = [week.call(place) for place in range(3)]
+    pushing = asyncio.create_task(week.push())
+    week.tasks += [asyncio.create_task(each) for each in (week.go_wrong(), *work)]
+    await pushing
+    assert not any(task.done() for task in week.tasks)
+    await week.end()
+    return week
+
+
+async def test_week_goes_by_without_a_call_that_fails():
+    """96 renewals, 1,008 tickets, and mishaps every hour: no token too many, no wait too long, no failure."""
+    week = await run_week(SEED)
+    assert clock() - 1000 == pytest.approx(WEEK, abs=60)
+    assert len(week.pushed) == PUSHES
+    assert week.desk.wrongs == []
+    assert week.inexcusable() == []
+    assert week.store.numbers == sorted(week.store.numbers)
+    assert 95 <= len(week.desk.sold_at) <= 97 + len(week.excuses)
+    assert week.mishaps > 100
+    assert week.calls > 29_000
+    assert week.slowest < BOUND
+    assert week.failures == []
