@@ -176,10 +176,14 @@ class TokenContested(WxtcbError):
 
 
 class TokenStoreError(WxtcbError):
-    """The token store did not answer in time, failed, or keeps what is no token record of this version."""
+    """The token store did not answer in time, failed, or keeps what is no token record of this version.
 
-    def __init__(self, reason: str) -> None:
+    `lasting`: it would fail again until somebody mends it, so that no token is fetched without it either.
+    """
+
+    def __init__(self, reason: str, *, lasting: bool = False) -> None:
         super().__init__(f"the token store {reason}. Nothing was sent. Look after the store.", reason=reason)
+        self.lasting = lasting
 
 
 class TransportError(WxtcbError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Final
 
 import attrs
 
@@ -14,8 +13,6 @@ from wxtcb.exchange import FixedToken, Token
 from wxtcb.secret import Secret
 from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.stores import OwnedStore, TokenStore
-
-SCHEMES: Final = ("sqlite", "redis", "rediss", "unix")
 
 
 @attrs.frozen
@@ -79,10 +76,9 @@ def check_partial(name: str, value: object) -> None:
 def as_store(store: TokenStore | str | Secret | None) -> TokenStore | StoreURL | None:
     """Keep a store, or the URL of one, which may hold a password."""
     if isinstance(store, str | Secret):
-        kept = Secret.of(store)
-        if not kept.reveal().lower().startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
-            raise InvalidArgument(f"token_store: a URL begins with one of {', '.join(SCHEMES)}, followed by ://")
-        return StoreURL(kept)
+        url = StoreURL(Secret.of(store))
+        url.open()  # refuses what is no such URL; nothing is connected before the first use
+        return url
     if store is not None and not all(callable(getattr(store, name, None)) for name in ("load", "swap", "changed")):
         raise InvalidArgument(f"token_store must be a store, its URL, or None, not {type(store).__name__}")
     return store

@@ -305,7 +305,6 @@ class Session:
                 self.component_appsecret,
                 self.ticket or KeptTicketSource(shared),
                 exchange.now,
-                exchange.gate.rest,
                 self.timeout.whole,
                 self.await_push or 0.0,
             )

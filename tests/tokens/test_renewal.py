@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import traceback
+from types import SimpleNamespace
 
 import attrs
 import pytest
 
 from wxtcb.errors import (
+    BadReply,
     MinuteLimit,
     SecretRefused,
     TokenCeiling,
@@ -24,6 +27,7 @@ from wxtcb.events import OtherFetcherSuspected, RenewalFailed, StoreFailed, Toke
 from wxtcb.secret import Secret
 from wxtcb.tokens.record import LEASE, write_record
 from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.sources import ComponentToken
 from wxtcb.tokens.stores import MemoryStore
 
 from .rig import APPID, Line, Rig, catch, clock, errcode, kill, refused, until
@@ -391,13 +395,16 @@ async def test_store_that_lost_everything_is_a_new_beginning(fleet, store):
 
 @pytest.mark.parametrize("document", ["", "null", "[]", '{"format":99}', '{"format":1,"token":5}'])
 async def test_store_that_keeps_something_else_is_left_alone(fleet, store, document):
-    """What is no record of ours is not overwritten; each process does without the store."""
+    """What is no record of ours is not overwritten, and nobody fetches beside it: that would void the fleet's token."""
     await store.swap(APPID, document, version="")
     [one] = fleet(1)
-    await one.token()
+    for _ in range(10):
+        error = await catch(one.token())
+        assert isinstance(error, TokenStoreError)
+        assert error.lasting
+        assert "no token record" in str(error)
     assert (await store.load(APPID)).document == document
-    assert "no token record" in one.emitted(StoreFailed)[0].reason
-    await one.cache.aclose()
+    assert (one.fetches, clock()) == (0, 1000)
 
 
 async def test_own_error_of_a_store_shows_no_frame_of_it(fleet):
@@ -609,3 +616,300 @@ async def test_lease_that_was_taken_over_is_not_given_back(fleet, store):
     await catch(first)
     assert (await record_of(store)).lease.nonce == lease.nonce
     assert (await second).value == Secret("T1-1")
+
+
+@pytest.mark.parametrize(("sent", "within"), [(False, 15), (True, 80)])
+async def test_fetch_alone_that_never_left_does_not_cost_the_minute(fleet, sent, within):
+    """Only what may have voided the tokens of others keeps a process from fetching alone again."""
+    lost = TransportError("no connection", endpoint="/token", sent=sent)
+    [one] = fleet(1, answer=lambda number: lost if number == 1 else 7200)
+    one.store.cut = True
+    while one.cache.get() is None:
+        with contextlib.suppress(WxtcbError):
+            await one.token()
+        await asyncio.sleep(0.5)
+    assert one.fetches == 2
+    assert within / 2 < clock() - 1000 < within
+    await one.cache.aclose()
+
+
+async def test_contest_of_days_does_not_overflow(fleet, store):
+    """However often a token was contested, the truce is a minute."""
+    [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
+    await one.token()
+    record = await record_of(store)
+    kept = await store.load(APPID)
+    await store.swap(APPID, write_record(attrs.evolve(record, contests=5000)), version=kept.version)
+    one.cache.expire(one.cache.get(), 40001)
+    error = await catch(one.token())
+    assert isinstance(error, TokenContested)
+    assert 59 < error.retry_after <= 60
+
+
+@pytest.mark.parametrize("answer", [None, 5, SimpleNamespace(document="{}", version="", now=None)])
+async def test_store_that_answers_nonsense_is_a_store_that_is_down(fleet, answer):
+    """It makes no endless loop and no fetch per call."""
+    [one] = fleet(1, seconds=0)
+
+    async def load(_):
+        return answer
+
+    one.store.store = SimpleNamespace(load=load)
+    await one.token()
+    assert one.emitted(StoreFailed)
+    assert clock() < 1011
+    await one.cache.aclose()
+
+
+async def test_bug_in_a_renewal_is_paused_like_a_failure(fleet, settle):
+    """What should not happen reaches callers as an error, and the loop's exception handler, without a storm."""
+    [one] = fleet(1, seconds=0)
+    one.source.order = lambda _: 1 / 0
+    error = await catch(one.token())
+    assert "wxtcb failed in itself (ZeroDivisionError)" in str(error)
+    assert clock() - 1000 == pytest.approx(7)
+    assert (await record_of(one.store.store)).lease is None
+    one.cache._flight = None
+    await settle()
+    gc.collect()
+    reported = asyncio.get_running_loop().reported
+    assert {type(each["exception"]) for each in reported} == {ZeroDivisionError}
+    reported.clear()
+
+
+@pytest.mark.parametrize("life", [float("inf"), float("nan"), 10**400, 1e9])
+async def test_token_of_no_possible_life_is_refused(fleet, store, life):
+    """It cannot spoil the record for the others."""
+    one, two = fleet(2, seconds=0)
+    one.source.answer = life
+    assert isinstance(await catch(one.token()), BadReply)
+    two.source.seconds = 0
+    await asyncio.sleep(40)
+    await two.token()
+
+
+async def test_clock_set_back_holds_nobody_up(fleet, store):
+    """Lease, pause and truce last no longer than their length when the store's clock loses an hour."""
+    store.now = offset = Offset(store.now)
+    one, two, three = fleet(3, seconds=60)
+    lost = asyncio.create_task(one.token())
+    await asyncio.sleep(1)
+    kill(one)
+    offset.seconds = -3600
+    two.source.seconds = 0
+    began = clock()
+    await two.token()
+    assert clock() - began <= LEASE
+    two.cache.expire(await two.token(), 42001)
+    two.source.answer = errcode(45011)
+    await catch(two.token())
+    offset.seconds = -7200
+    three.source.seconds = 0
+    three.cache._dead.extend(two.cache._dead)
+    began = clock()
+    await three.token()
+    assert clock() - began <= 4
+    lost.cancel()
+
+
+class Offset:
+    """A clock that can be set."""
+
+    def __init__(self, clock):
+        self.clock, self.seconds = clock, 0.0
+
+    def __call__(self):
+        return self.clock() + self.seconds
+
+
+async def test_ceiling_holds_when_the_clock_is_set_back(fleet, store):
+    """Fetches of the time that is yet to come count as just made."""
+    store.now = offset = Offset(store.now)
+    [one] = fleet(1, seconds=0, max_fetches_per_hour=3)
+    for _ in range(3):
+        one.cache.expire(await one.token(), 42001)
+    offset.seconds = -7200
+    assert isinstance(await catch(one.token()), TokenCeiling)
+
+
+async def test_swallowed_cancellation_of_a_store_ends_the_beat_all_the_same(fleet, store):
+    """A store that loses a CancelledError keeps no lease alive for ever."""
+    one, two = fleet(2, seconds=LEASE / 3)
+    swap = one.store.swap
+
+    async def swallowing(self, *args, **kwargs):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.5)
+        return await swap(*args, **kwargs)
+
+    one.store = one.renewal.shared.store = SwallowingLine(store)
+    await asyncio.gather(one.token(), two.token())
+    assert fetches([one, two]) == 1
+    assert clock() < 1010
+
+
+@attrs.define(eq=False)
+class SwallowingLine(Line):
+    """A way to a store on which cancellations are lost."""
+
+    async def _pass(self, name, args, kwargs):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.5)
+        return await super()._pass(name, args, kwargs)
+
+
+async def test_source_that_gives_a_dead_token_again_is_not_asked_in_a_loop(fleet):
+    """The same value is no new token: its renewal failed, and is paused."""
+    [one] = fleet(1, seconds=0, brand="")
+    token = await one.token()
+    one.cache.expire(token, 42001)
+    one.source.order = lambda _: asyncio.sleep(0, ComponentToken(token.value, 7200))
+    error = await catch(one.token())
+    assert isinstance(error, TransportError)
+    assert "WeChat called dead" in str(error)
+    assert clock() - 1000 == pytest.approx(7)
+
+
+async def test_reader_whose_token_dies_in_the_window_waits_for_seconds(fleet, store):
+    """Its calls do not ride the quarter of an hour for which the old token would have lived."""
+    [owner] = fleet(1)
+    reader = Rig(store=Line(store), origin=None)
+    await owner.token()
+    token = await reader.token()
+    await until(7200 - 890)
+    assert await reader.token() is token
+    await asyncio.sleep(1)
+    reader.cache.expire(token, 42001)
+    began = clock()
+    assert isinstance(await catch(reader.token()), TransportError)
+    assert clock() - began < 30
+
+
+async def test_token_that_could_not_be_stored_in_time_takes_the_place_of_the_one_it_voided(fleet, store):
+    """The old one would have lived on in the store, and is void."""
+    one, two = fleet(2)
+    await one.token()
+    await until(7200 - 890)
+    await one.token()
+    await asyncio.sleep(0.2)
+    one.store.cut = True
+    await asyncio.sleep(3)
+    assert one.cache.get().value == Secret("T0-2")
+    one.store.cut = False
+    await asyncio.sleep(5)
+    assert (await record_of(store)).token.value == Secret("T0-2")
+    assert (await two.token()).value == Secret("T0-2")
+
+
+async def test_later_of_two_tokens_fetched_alone_is_the_one_that_stays(fleet, store):
+    """Each voids the one before, in whatever order they reach the store."""
+    one, two = fleet(2)
+    one.store.cut = two.store.cut = True
+    first = asyncio.create_task(one.token())
+    await asyncio.sleep(1)
+    await two.token()
+    await first
+    one.store.cut = False
+    await asyncio.sleep(2)
+    two.store.cut = False
+    await asyncio.sleep(40)
+    assert (await record_of(store)).token.value == Secret("T1-1")
+
+
+async def test_fetches_made_alone_are_counted_for_all_once_they_are_stored(fleet, store):
+    """The ceiling of the others sees them, and that of the process counts them once."""
+    [one] = fleet(1, seconds=0, max_fetches_per_hour=2)
+    one.store.cut = True
+    await one.token()
+    one.store.cut = False
+    await asyncio.sleep(40)
+    assert len((await record_of(store)).mints) == 1
+    one.cache.expire(await one.token(), 42001)
+    assert (await one.token()).value == Secret("T0-2")
+
+
+async def test_closing_while_the_token_is_stored_stores_it(fleet, store, settle):
+    """A restart at that very moment loses neither the token nor the lease."""
+    one, two = fleet(2, seconds=0)
+    swap, gate = store.swap, asyncio.Event()
+
+    @attrs.define(eq=False)
+    class Slow(Line):
+        swaps: int = 0
+
+        async def swap(self, *args, **kwargs):
+            self.swaps += 1
+            if self.swaps == 2:
+                await gate.wait()
+            return await swap(*args, **kwargs)
+
+    one.renewal.shared.store = Slow(store)
+    lost = asyncio.create_task(one.token())
+    await settle()
+    await one.cache.aclose()
+    await catch(lost)
+    record = await record_of(store)
+    assert (record.token.value, record.lease) == (Secret("T0-1"), None)
+    assert (await two.token()).value == Secret("T0-1")
+
+
+async def test_closing_while_a_failure_is_told_ends_the_lease(fleet, store, settle):
+    """Nobody waits for a process that has ended."""
+    [one] = fleet(1, answer=lambda _: refused(), seconds=0)
+    swap, gate = store.swap, asyncio.Event()
+
+    @attrs.define(eq=False)
+    class Slow(Line):
+        swaps: int = 0
+
+        async def swap(self, *args, **kwargs):
+            self.swaps += 1
+            if self.swaps == 2:
+                await gate.wait()
+            return await swap(*args, **kwargs)
+
+    one.renewal.shared.store = Slow(store)
+    lost = asyncio.create_task(one.token())
+    await settle()
+    await one.cache.aclose()
+    await catch(lost)
+    assert (await record_of(store)).lease is None
+
+
+async def test_pause_after_a_failure_does_not_hide_what_others_have_fetched(fleet):
+    """Who has to wait before it may fetch looks once a second whether that is needed still."""
+    one, two = fleet(2, seconds=0)
+    one.source.answer = lambda _: errcode(45011)
+    two.source.answer = 7200
+    await catch(one.token())
+    two.renewal.shared.store.store._kept.clear()
+    token = await two.token()
+    await asyncio.sleep(1)
+    assert (await one.token()).value == token.value
+    assert clock() == pytest.approx(1001)
+
+
+async def test_look_in_a_pause_is_made_once_a_second(fleet):
+    """Callers in between hear the failure at once; a store that is down changes nothing."""
+    [one] = fleet(1, answer=lambda _: errcode(45011), seconds=0)
+    await catch(one.token())
+    looks = []
+    one.store.broken = lambda: looks.append(clock())
+    for _ in range(40):
+        await catch(one.token())
+        await asyncio.sleep(0.1)
+    assert len(looks) == 4
+    one.store.cut = True
+    assert isinstance(await catch(one.token()), MinuteLimit)
+
+
+async def test_lost_answer_to_the_lease_is_made_good_at_the_next_look(fleet, store):
+    """The lease that was granted unheard is recognised, and counts no token."""
+    [one] = fleet(1, seconds=0)
+    one.store.deaf = True
+    flight = asyncio.create_task(one.token())
+    await asyncio.sleep(1)
+    one.store.deaf = False
+    await flight
+    assert clock() - 1000 < 3.1
+    assert len((await record_of(store)).mints) == 1

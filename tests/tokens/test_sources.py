@@ -58,9 +58,7 @@ class Desk:
         self.platform = wechat
         self.ticket = "ticket@@@1"
         self.exchange = Exchange(wechat, Gate(1, time, time), time)
-        self.source = ComponentTicket(
-            self.exchange, "wx0", Secret("S3CRET"), self.newest, time, self.exchange.gate.rest
-        )
+        self.source = ComponentTicket(self.exchange, "wx0", Secret("S3CRET"), self.newest, time)
 
     async def fetch(self):
         """Prepare and fetch, as a renewal does."""
@@ -324,14 +322,23 @@ def with_push(desk, source, within):
         Secret("S3CRET"),
         source,
         desk.exchange.now,
-        desk.exchange.gate.rest,
         push_within=within,
     )
 
 
+async def hope(origin):
+    """Prepare as a renewal does: what is lacking may come with a push."""
+    while True:
+        try:
+            return await origin.prepare()
+        except TicketError as lacking:
+            await origin.ask_for_push(lacking)
+        await asyncio.sleep(0.5)
+
+
 async def test_push_is_asked_for_once_and_awaited_where_the_policy_says_so(desk):
     """Without a ticket: startPushTicket, the ticket that the push brings, and the token for it."""
-    order = await with_push(desk, Push(1007), 60).prepare()
+    order = await hope(with_push(desk, Push(1007), 60))
     await order(lambda: True)
     paths = [request.path for request in desk.platform.requests]
     assert paths == [API_START_PUSH_TICKET.path, PATH]
@@ -344,17 +351,48 @@ async def test_push_is_asked_for_once_and_awaited_where_the_policy_says_so(desk)
 async def test_push_that_brings_nothing_is_given_up_within_its_bound(desk):
     """The error says that the push was asked for."""
     with pytest.raises(TicketMissing, match=r"asked for, but brought no ticket within 30 s") as caught:
-        await with_push(desk, Push(9999), 30).prepare()
+        await hope(with_push(desk, Push(9999), 30))
     assert desk.exchange.now() == pytest.approx(1030)
     assert caught.value.passing is False
 
 
 async def test_push_that_cannot_be_started_is_the_failure(desk):
-    """A wrong secret is told at once."""
-    desk.platform.play(API_START_PUSH_TICKET.path, 40125)
-    with pytest.raises(SecretRefused):
-        await with_push(desk, Push(9999), 30).prepare()
+    """A wrong secret is told at once, and for a minute without asking again."""
+    desk.platform.usual[API_START_PUSH_TICKET.path] = 40125
+    origin = with_push(desk, Push(9999), 30)
+    for _ in range(20):
+        with pytest.raises(SecretRefused):
+            await hope(origin)
     assert desk.exchange.now() == 1000
+    assert len(desk.platform.requests) == 1
+    await asyncio.sleep(60)
+    with pytest.raises(SecretRefused):
+        await hope(origin)
+    assert len(desk.platform.requests) == 2
+
+
+async def test_push_is_asked_for_once_a_minute(desk):
+    """However often a ticket is missed."""
+    origin = with_push(desk, Push(9999), 1)
+    for _ in range(10):
+        with pytest.raises(TicketMissing):
+            await hope(origin)
+        await asyncio.sleep(6)
+    assert len(desk.platform.requests) == 1
+
+
+async def test_push_is_not_asked_for_without_the_policy_or_for_a_refused_ticket(desk):
+    """A ticket that WeChat refuses is followed by the next push anyway."""
+    with pytest.raises(TicketMissing):
+        await hope(with_push(desk, Push(9999), 0))
+    desk.platform.usual[PATH] = 61006
+    origin = with_push(desk, Push(0), 30)
+    order = await origin.prepare()
+    with pytest.raises(TicketRefused):
+        await order(lambda: True)
+    with pytest.raises(TicketRefused):
+        await hope(origin)
+    assert len(desk.platform.requests) == 1
 
 
 async def test_push_is_not_asked_for_when_the_ticket_source_fails(desk):
@@ -364,14 +402,14 @@ async def test_push_is_not_asked_for_when_the_ticket_source_fails(desk):
         raise OSError
 
     with pytest.raises(TicketError):
-        await with_push(desk, broken, 30).prepare()
+        await hope(with_push(desk, broken, 30))
     assert desk.platform.requests == []
 
 
 async def test_push_cancelled_while_it_is_asked_for_is_cancelled(desk):
     """Nothing goes on behind the caller's back."""
     desk.platform.play(API_START_PUSH_TICKET.path, desk.platform.after(60))
-    preparing = asyncio.create_task(with_push(desk, Push(9999), 30).prepare())
+    preparing = asyncio.create_task(hope(with_push(desk, Push(9999), 30)))
     await asyncio.sleep(1)
     preparing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -432,10 +470,17 @@ async def central(answer):
 
 
 async def test_central_service_gives_its_token():
-    """It is asked as it is, and voids nothing."""
-    token = ComponentToken(component_access_token=Secret("T0KEN"), expires_in=600)
+    """It is asked as it is, and voids nothing; a token given as a text is a secret from then on."""
+    token = ComponentToken(component_access_token="T0KEN", expires_in=600)
+    assert token.component_access_token == Secret("T0KEN")
     assert await central(token) is token
     assert CentralService(None).voids is False
+
+
+async def test_central_service_has_no_push_to_ask_for():
+    """What it lacks is raised as it is."""
+    with pytest.raises(TicketError, match="mine"):
+        await CentralService(None).ask_for_push(TicketError("mine"))
 
 
 @pytest.mark.parametrize(
@@ -446,6 +491,11 @@ async def test_central_service_gives_its_token():
         (OSError("S3CRET"), TransportError, "the token source failed (OSError in "),
         (asyncio.CancelledError(), TransportError, "the token source was cancelled from within"),
         (TicketError("mine"), TicketError, "mine"),
+        (ComponentToken("T0KEN", "7200"), TransportError, "whose expires_in is a str, not a number"),
+        (ComponentToken("T0KEN", None), TransportError, "whose expires_in is a NoneType"),
+        (ComponentToken("T0KEN", True), TransportError, "whose expires_in is a bool"),
+        (ComponentToken("", 7200), TransportError, "a token that is empty"),
+        (ComponentToken("T0KEN\udcff", 7200), TransportError, "no proper Unicode text"),
     ],
 )
 async def test_central_service_that_fails_is_told_without_its_words(answer, kind, words):

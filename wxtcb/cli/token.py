@@ -76,7 +76,8 @@ def _tell(health: Health) -> Iterator[str]:
         )
     if health.ticket_age is not None:
         yield f"The ticket in the store came {_span(health.ticket_age)} ago."
-    yield f"Tokens fetched within the last hour: {health.fetches}."
+    if health.fetches is not None:
+        yield f"Tokens fetched within the last hour: {health.fetches}."
     if health.renewing is not None:
         yield f"{health.renewing} fetches a token just now."
     yield from (f"Problem: {problem}" for problem in health.problems)

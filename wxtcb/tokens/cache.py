@@ -13,10 +13,11 @@ from typing import Final
 
 import attrs
 
-from wxtcb.errors import SessionClosed, WxtcbError
+from wxtcb.errors import SessionClosed, TokenStoreError, WxtcbError
 from wxtcb.events import RenewalFailed, TokenExpired, TokenRenewed
 from wxtcb.exchange import Token
 from wxtcb.flight import Flight
+from wxtcb.gate import MINUTE
 from wxtcb.observers import Observers
 from wxtcb.secret import Secret
 from wxtcb.tokens.decision import WORTH_WAITING, Wish
@@ -26,6 +27,7 @@ from wxtcb.tokens.sources import is_transient
 
 PATIENCE: Final = 5.0
 KNOWN_DEAD: Final = 16
+LOOKS: Final = 1.0
 NOT_LATEST: Final = 40001
 NEVER: Final = float("-inf")
 
@@ -62,6 +64,7 @@ class TokenCache:
     rest: Callable[[float], Awaitable[None]]
     uniform: Callable[[float, float], float] = random.uniform
     _token: Token | None = attrs.field(init=False, default=None)
+    _found: Found | None = attrs.field(init=False, default=None)
     _windows: Windows = attrs.field(init=False, default=_NO_TOKEN)
     _fresh_until: float = attrs.field(init=False, default=NEVER)
     _waiters: int = attrs.field(init=False, default=0)
@@ -73,7 +76,8 @@ class TokenCache:
     _next_at: float = attrs.field(init=False, default=NEVER)
     _dead: deque[Secret] = attrs.field(init=False, factory=lambda: deque[Secret](maxlen=KNOWN_DEAD))
     _not_latest: bool = attrs.field(init=False, default=False)
-    _unsaved: deque[tuple[Found, str]] = attrs.field(init=False, factory=deque[tuple[Found, str]])
+    _look_again_at: float = attrs.field(init=False, default=NEVER)
+    _unsaved: deque[Found] = attrs.field(init=False, factory=deque[Found])
     _saving: Flight[None] | None = attrs.field(init=False, default=None)
     _closed: bool = attrs.field(init=False, default=False)
 
@@ -91,6 +95,11 @@ class TokenCache:
             return token
         finally:
             self._waiters -= 1
+
+    @property
+    def held(self) -> Found | None:
+        """The token held, with who fetched it and why; None without one."""
+        return None if self._token is None else self._found
 
     @property
     def failure(self) -> WxtcbError | None:
@@ -141,7 +150,7 @@ class TokenCache:
         if flight := self._fly_if_allowed(now, waiting=True):
             await self._ride(flight)
         else:
-            await self._sit_out(self._next_at - now)
+            await self._sit_out(now)
         return self.get()
 
     async def _renew_in_time(self, now: float) -> None:
@@ -174,10 +183,23 @@ class TokenCache:
             if isinstance(error, SessionClosed) or not is_transient(error):
                 raise
 
-    async def _sit_out(self, pause: float) -> None:
-        if pause > WORTH_WAITING and self._failure is not None:
+    async def _sit_out(self, now: float) -> None:
+        """Wait for the end of a pause; if it is long raise its cause, unless others have got a token meanwhile."""
+        pause = self._next_at - now
+        if pause <= WORTH_WAITING or self._failure is None:
+            await self.rest(pause)
+        elif now >= self._look_again_at:
+            self._look_again_at = now + LOOKS
+            self._flight = Flight.launch(self._look, now)
+            await self._ride(self._flight)
+        else:
             raise _with_retry_after(self._failure, pause)
-        await self.rest(pause)
+
+    async def _look(self) -> None:
+        cause, started = self._cause(self.now()), self.now()
+        with contextlib.suppress(TokenStoreError):
+            if (found := await self.renewal.look(self._wish(cause))) is not None:
+                self._take(found, cause, started)
 
     def _cause(self, now: float) -> str:
         if self._token is None:
@@ -189,42 +211,47 @@ class TokenCache:
     async def _renew(self, cause: str) -> None:
         started = self.now()
         try:
-            found = await self.renewal.find(self._wish(cause, started))
+            found = await self.renewal.find(lambda: self._wish(cause))
         except WxtcbError as error:
             failure = copy.copy(error)  # without the frames of a foreign source or store, which hold secrets
+        except Exception as error:
+            self._note_failure(cause, WxtcbError(f"wxtcb failed in itself ({type(error).__name__})"), started)
+            raise
         else:
-            self._adopt(found)
-            left = found.expiry - self.now()
-            self.observers.emit(TokenRenewed(found.generation, cause, left, self.now() - started, found.adopted))
-            if found.unsaved:
-                self._save(found, cause)
+            self._take(found, cause, started)
             return
         self._note_failure(cause, failure, started)
         raise failure
 
-    def _wish(self, cause: str, now: float) -> Wish:
-        left = self._windows.expiry - now
+    def _take(self, found: Found, cause: str, started: float) -> None:
+        self._adopt(found)
+        left = found.expiry - self.now()
+        self.observers.emit(TokenRenewed(found.generation, cause, left, self.now() - started, found.adopted))
+        if found.unsaved:
+            self._save(found)
+
+    def _wish(self, cause: str) -> Wish:
+        left = self._windows.expiry - self.now()
         held = self._token.value if self._token is not None and left > 0 else None
         return Wish(cause, held, max(0.0, left), tuple(self._dead), self._not_latest, self._generation)
 
-    def _save(self, found: Found, cause: str) -> None:
+    def _save(self, found: Found) -> None:
         """See to it that the store gets a token that it could not take."""
-        self._unsaved.append((found, cause))
+        self._unsaved.append(found)
         if self._saving is None or self._saving.landed.is_set():
             self._saving = Flight.launch(self._save_all, self.now())
 
     async def _save_all(self) -> None:
         while self._unsaved:
-            found, cause = self._unsaved[0]
-            wish = Wish(cause, found.value, dead=tuple(self._dead))
-            await self.renewal.save(found, wish, functools.partial(self._holds, found))
+            found = self._unsaved[0]
+            await self.renewal.save(found, functools.partial(self._holds, found))
             self._unsaved.popleft()
 
     def _holds(self, found: Found) -> bool:
         return self._token is not None and self._token.value == found.value and self.now() < found.expiry
 
     def _adopt(self, found: Found) -> None:
-        self._token = Token(found.value, found.generation)
+        self._token, self._found = Token(found.value, found.generation), found
         self._generation = found.generation
         self._windows = Windows.of(found.expiry, found.life, self.uniform)
         self._fresh_until = self._windows.advisory
@@ -234,7 +261,7 @@ class TokenCache:
 
     def _note_failure(self, cause: str, error: WxtcbError, started: float) -> None:
         if not is_transient(error):
-            pause = 1.0
+            pause = min(MINUTE, error.retry_after or 1.0)
         elif error.retry_after is not None:
             pause = error.retry_after
         else:

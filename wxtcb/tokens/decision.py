@@ -39,13 +39,14 @@ def serving(record: Record, now: float, wish: Wish) -> KeptToken | None:
     return token if token.left(now) > wish.held_left else None
 
 
-def pause_before(record: Record, now: float, wish: Wish) -> float:
+def pause_before(record: Record, now: float, wish: Wish, leased: float) -> float:
     """Return for how many seconds to leave a renewal to others, 0 for not at all.
 
+    *leased* says for how long somebody else holds the lease.
     Raises `TransportError` after the failure of somebody else, and `TokenContested`, where that is over 4 seconds.
     """
-    if record.lease is not None and (left := record.lease.left(now)) > 0:
-        return left
+    if leased > 0:
+        return leased
     if record.trouble is not None and (left := record.trouble.left(now)) > 0:
         if left > WORTH_WAITING:
             raise _failed_elsewhere(record.trouble.reason, left)

@@ -24,25 +24,30 @@ class Told:
 
 async def ask_foreign(question: Callable[[], Awaitable[T]], patience: float) -> T | WxtcbError | Told:
     """Return the answer, or what went wrong instead; raise nothing but the cancellation of the caller."""
+    requests = _cancel_requests()
     deadline = asyncio.timeout(patience)
     try:
         async with deadline:
-            return await question()
+            answer = await question()
     except WxtcbError as error:
         return copy.copy(error)
     except asyncio.CancelledError:
-        if _being_cancelled():
+        if _cancel_requests() > requests:
             raise
         return Told("was cancelled from within")
     except Exception as error:
         if deadline.expired():
             return Told(f"gave no answer within {patience:g} s")
         return Told(f"failed ({type(error).__name__} {_place_of(error)})")
+    if _cancel_requests() > requests:
+        await asyncio.sleep(0)  # anyio cancels again, with the words that it knows its own cancellations by
+        raise asyncio.CancelledError  # it was swallowed in there
+    return answer
 
 
-def _being_cancelled() -> bool:
+def _cancel_requests() -> int:
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return 0 if task is None else task.cancelling()
 
 
 def _place_of(error: Exception) -> str:

@@ -26,7 +26,7 @@ class Health:
     token_by: str | None
     token_cause: str | None
     ticket_age: float | None
-    fetches: int
+    fetches: int | None
     ceiling: int | None
     renewing: str | None
     failure: WxtcbError | None
@@ -55,19 +55,21 @@ def _health(cache: TokenCache, record: Record, now: float, down: TokenStoreError
     token, ticket, lease = record.token, record.ticket, record.lease
     kept = None if token is None else (token.life - token.left(now), token.left(now))
     age, left = cache.life() or kept or (None, None)
+    known = cache.held or token
     ticket_age = None if ticket is None else ticket.age(now)
+    failure = None if isinstance(cache.failure, TokenStoreError) and down is not None else cache.failure
     lacking = _lacking(ticket_age) if cache.renewal.needs_kept_ticket and down is None else None
     return Health(
         token_age=age,
         token_left=left,
-        token_by=None if token is None else token.by,
-        token_cause=None if token is None else token.cause,
+        token_by=None if known is None else known.by,
+        token_cause=None if known is None else known.cause,
         ticket_age=ticket_age,
-        fetches=len(record.recent_mints(now)),
+        fetches=None if down is not None else len(record.recent_mints(now)),
         ceiling=cache.renewal.max_fetches_per_hour,
         renewing=lease.by if lease is not None and lease.left(now) > 0 else None,
         failure=cache.failure,
-        problems=tuple(problem for problem in (down, lacking, cache.failure) if problem is not None),
+        problems=tuple(problem for problem in (down, lacking, failure) if problem is not None),
     )
 
 

@@ -22,7 +22,13 @@ TICKET_LIFE: Final = 12 * HOUR
 CONTEST: Final = 600.0
 CONTESTED: Final = 3
 LONGEST_TRUCE: Final = 60.0
+MOST_MINTS: Final = 1000
 _FORMAT: Final = 1
+
+
+def _left(until: float, now: float, whole: float) -> float:
+    """Return what is left of a *whole* pause; more than the whole can only come of a clock set back, and is nothing."""
+    return until - now if until - now <= whole else 0.0
 
 
 @attrs.frozen
@@ -82,7 +88,7 @@ class Trouble:
 
     def left(self, now: float) -> float:
         """Return the seconds of the pause that are left, not above 0 when it is over."""
-        return min(self.pause, self.until - now)
+        return _left(self.until, now, self.pause)
 
 
 @attrs.frozen
@@ -102,14 +108,14 @@ class Record:
 
     def recent_mints(self, now: float) -> tuple[float, ...]:
         """Return when the tokens of the last hour were asked for, the oldest first."""
-        return tuple(at for at in self.mints if now - HOUR < at <= now)
+        return tuple(min(at, now) for at in self.mints if now - HOUR < at)
 
     def truce(self, now: float) -> float:
         """Return the seconds that another replacement of a token called "not latest" has to wait for."""
         if self.contests < CONTESTED or not self.mints:
             return 0.0
-        pause = min(LONGEST_TRUCE, 2.0 ** (self.contests - CONTESTED))
-        return max(0.0, min(pause, self.mints[-1] + pause - now))
+        pause = min(LONGEST_TRUCE, 2.0 ** min(self.contests - CONTESTED, 10))
+        return max(0.0, _left(self.mints[-1] + pause, now, pause))
 
     def granted(self, nonce: str, by: str, now: float, *, not_latest: bool, counted: bool) -> Record:
         """Give the right to renew away, and count the token that will be asked for."""
@@ -118,7 +124,7 @@ class Record:
         return attrs.evolve(
             self,
             lease=Lease(nonce, by, now + LEASE, counted),
-            mints=(*mints, now) if counted else mints,
+            mints=(*mints, now)[-MOST_MINTS:] if counted else mints,
             contests=self.contests + 1 if contested else 0,
         )
 
@@ -133,6 +139,10 @@ class Record:
         if self.lease is None or self.lease.nonce != nonce:
             return None
         return self.with_token(token, life, age=age, now=now, by=self.lease.by, cause=cause)
+
+    def counting(self, minted_at: float, now: float) -> Record:
+        """Count a token that was asked for without a lease."""
+        return attrs.evolve(self, mints=tuple(sorted((*self.recent_mints(now), minted_at)))[-MOST_MINTS:])
 
     def with_token(self, token: Secret, life: float, *, age: float, now: float, by: str, cause: str) -> Record:
         """Keep a token as the newest; whoever held a lease holds it no longer."""

@@ -7,25 +7,24 @@ store. Everybody else waits for what the holder stores, at most as long as a lea
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import random
 import socket
-import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import attrs
 
-from wxtcb.errors import BadReply, MinuteLimit, TokenStoreError, TransportError, Withheld, WxtcbError
+from wxtcb.errors import BadReply, MinuteLimit, TicketError, TokenStoreError, TransportError, Withheld, WxtcbError
 from wxtcb.events import OtherFetcherSuspected, StoreFailed
 from wxtcb.gate import MINUTE
 from wxtcb.observers import Observers
 from wxtcb.secret import Secret
 from wxtcb.tokens.decision import WORTH_WAITING, Wish, pause_before, serving, stop_at_ceiling
-from wxtcb.tokens.record import CONTESTED, LEASE, Record
+from wxtcb.tokens.lease import Hold, Leases
+from wxtcb.tokens.record import CONTESTED, Record
 from wxtcb.tokens.shared import Seen, SharedRecord
 from wxtcb.tokens.sources import (
     API_COMPONENT_TOKEN,
@@ -40,7 +39,9 @@ from wxtcb.tokens.sources import (
 STORE_ABSENCE: Final = 5.0
 STORE_LOOKS: Final = 0.5
 ALONE: Final = 60.0
-LONGEST_WAIT: Final = 10.0
+PUSH_LOOKS: Final = 0.5
+LONGEST_LIFE: Final = 30 * 86400
+NEVER: Final = float("-inf")
 PATH: Final = API_COMPONENT_TOKEN.path
 SHARE: Final = "Give every process of this platform one shared token_store: this one keeps its token for itself."
 LOOK_FOR_OTHERS: Final = "Find the program that fetches tokens without this token_store, and let it use the store."
@@ -53,26 +54,20 @@ def whoami() -> str:
 
 @attrs.frozen
 class Found:
-    """A token of `life` seconds, which ends at `expiry` by this process's clock; `unsaved` if the store lacks it.
+    """A token of `life` seconds, which ends at `expiry` by this process's clock, and who (`by`) fetched it, and why.
 
-    `nonce` is that of the lease under which it was fetched, if any.
+    `nonce` is that of the lease under which it was fetched, if any; it is `unsaved` as long as the store lacks it.
     """
 
     value: Secret
     generation: int
     life: float
     expiry: float
+    by: str
+    cause: str
     nonce: str = ""
     adopted: bool = False
     unsaved: bool = False
-
-
-@attrs.define
-class Hold:
-    """A lease of this process; by its own clock it ends at `until` at the latest."""
-
-    nonce: str
-    until: float
 
 
 @attrs.define(eq=False)
@@ -88,22 +83,27 @@ class Renewal:
     max_fetches_per_hour: int | None = 30
     advice: str = ""
     uniform: Callable[[float, float], float] = random.uniform
+    _leases: Leases = attrs.field(
+        init=False, default=attrs.Factory(lambda self: Leases(self.me, self.shared, self.now), takes_self=True)
+    )
     _patient_until: float | None = attrs.field(init=False, default=None)
-    _alone_at: deque[float] = attrs.field(init=False, factory=lambda: deque[float](maxlen=1000))
+    _alone_again_at: float = attrs.field(init=False, default=NEVER)
+    _uncounted: deque[float] = attrs.field(init=False, factory=lambda: deque[float](maxlen=1000))
 
     @property
     def needs_kept_ticket(self) -> bool:
         """Whether tokens are bought with the ticket that the store keeps."""
         return isinstance(self.origin, ComponentTicket) and isinstance(self.origin.newest_ticket, KeptTicketSource)
 
-    async def find(self, wish: Wish) -> Found:
-        """Return a token that serves; raise what forbids one."""
+    async def find(self, wish_of: Callable[[], Wish]) -> Found:
+        """Return a token that serves; raise what forbids one. *wish_of* says what is wanted at each moment."""
         self._patient_until = None
         while True:
             try:
-                return await self._find_in_store(wish)
+                return await self._find_in_store(wish_of)
             except TokenStoreError as error:
-                if wish.held is not None or self.origin is None:
+                wish = wish_of()
+                if wish.held is not None or self.origin is None or error.lasting:
                     raise
                 down = error
             if self._patient_until is None:
@@ -112,129 +112,125 @@ class Renewal:
                 return await self._fetch_alone(wish, self.origin, down)
             await self.rest(STORE_LOOKS)
 
-    async def save(self, found: Found, wish: Wish, is_held: Callable[[], bool]) -> None:
+    async def look(self, wish: Wish) -> Found | None:
+        """Return the token in the store if it serves; fetch nothing."""
+        return self._adopted(await self.shared.read(), wish)
+
+    async def save(self, found: Found, is_held: Callable[[], bool]) -> None:
         """Keep a token that the store could not keep as soon as it can.
 
-        It is left out if others have, or fetch, one by then, and unless it *is_held* still: what this process has got
-        since is newer, even if it is dead.
+        It is left out if others have a newer one, or fetch one, by then, and unless it *is_held* still: what this
+        process has got since is newer, even if it is dead.
         """
 
         def keep(record: Record, now: float) -> Record | None:
-            lease = record.lease
-            leased = lease is not None and lease.nonce != found.nonce and lease.left(now) > 0
-            if leased or not is_held() or serving(record, now, wish):
-                return None
             age = found.life - (found.expiry - self.now())
-            return record.with_token(found.value, found.life, age=age, now=now, by=self.me, cause=wish.cause)
+            is_older = record.token is not None and record.token.minted_at >= now - age
+            is_leased = record.lease is not None and record.lease.nonce != found.nonce
+            if is_older or not is_held() or (is_leased and self._leases.left(record, now) > 0):
+                return None
+            kept = record.with_token(found.value, found.life, age=age, now=now, by=found.by, cause=found.cause)
+            return kept if found.nonce else kept.counting(now - age, now)
 
-        await self.shared.change_when_up(keep, self.rest)
+        if await self.shared.change_when_up(keep, self.rest) is not None and not found.nonce:
+            self._uncounted.popleft()
 
-    async def _find_in_store(self, wish: Wish) -> Found:
-        gives_up_at = self.now() + max(wish.held_left, WORTH_WAITING)
+    async def _find_in_store(self, wish_of: Callable[[], Wish]) -> Found:
+        gives_up_at = self.now() + WORTH_WAITING
         while True:
-            seen = await self.shared.read()
-            if (token := serving(seen.record, seen.now, wish)) is not None:
-                expiry = self.now() + token.left(seen.now)
-                return Found(token.value, token.generation, token.life, expiry, adopted=True)
+            wish, seen = wish_of(), await self.shared.read()
+            if (found := self._adopted(seen, wish)) is not None:
+                return found
             if self.origin is None:
+                gives_up_at = gives_up_at if wish.held is None else self.now() + WORTH_WAITING
                 await self._leave_to_others(seen, gives_up_at)
             elif (pause := self._pause(seen.record, seen.now, wish)) > 0:
                 await self.shared.wait(seen, pause)
                 self._patient_until = None
-            elif (found := await self._try_to_fetch(wish, self.origin)) is not None:
+            elif (found := await self._try_to_fetch(seen, wish, self.origin)) is not None:
                 return found
 
+    def _adopted(self, seen: Seen, wish: Wish) -> Found | None:
+        token = serving(seen.record, seen.now, wish)
+        if token is None:
+            return None
+        expiry = self.now() + token.left(seen.now)
+        return Found(token.value, token.generation, token.life, expiry, token.by, token.cause, adopted=True)
+
     async def _leave_to_others(self, seen: Seen, gives_up_at: float) -> None:
-        left = gives_up_at - self.now()
-        if left <= 0:
+        if self.now() >= gives_up_at:
             raise TransportError(
                 "this process only reads tokens, and no other has renewed the one in the store",
                 endpoint=PATH,
                 sent=False,
             )
-        await self.shared.wait(seen, min(left, LONGEST_WAIT))
+        await self.shared.wait(seen, WORTH_WAITING)
 
     def _pause(self, record: Record, now: float, wish: Wish) -> float:
-        pause = pause_before(record, now, wish)
+        pause = pause_before(record, now, wish, self._leases.left(record, now))
         if not pause and self.origin is not None and self.origin.voids:
-            alone = (self.now() - at for at in self._alone_at)
-            stop_at_ceiling((*(now - at for at in record.recent_mints(now)), *alone), self.max_fetches_per_hour)
+            uncounted = (self.now() - at for at in self._uncounted)
+            stop_at_ceiling((*(now - at for at in record.recent_mints(now)), *uncounted), self.max_fetches_per_hour)
         return pause
 
-    async def _try_to_fetch(self, wish: Wish, origin: Origin) -> Found | None:
-        """Fetch under the lease, or return None where somebody else was quicker."""
-        order = await origin.prepare()
-        hold = await self._take_lease(wish, counted=origin.voids)
-        return None if hold is None else await self._fetch_under(hold, order, wish)
-
-    async def _take_lease(self, wish: Wish, *, counted: bool) -> Hold | None:
-        hold = Hold(uuid.uuid4().hex, self.now() + LEASE)
-
-        def grant(record: Record, now: float) -> Record | None:
-            if serving(record, now, wish) or self._pause(record, now, wish) > 0:
-                return None
-            return record.granted(hold.nonce, self.me, now, not_latest=wish.not_latest, counted=counted)
-
-        async with self._giving_back(hold):
-            seen = await self.shared.change(grant)
-        if seen is None:
+    async def _try_to_fetch(self, seen: Seen, wish: Wish, origin: Origin) -> Found | None:
+        """Fetch under the lease, or return None where it is time to look again."""
+        try:
+            order = await origin.prepare()
+        except TicketError as lacking:
+            await origin.ask_for_push(lacking)
+            await self.shared.wait(seen, PUSH_LOOKS)
             return None
+        taken = await self._leases.take(
+            lambda record, now: not serving(record, now, wish) and self._pause(record, now, wish) <= 0,
+            not_latest=wish.not_latest,
+            counted=origin.voids,
+        )
+        if taken is None:
+            return None
+        hold, granted = taken
+        self._tell_of_contest(granted)
+        return await self._fetch_under(hold, order, wish)
+
+    def _tell_of_contest(self, seen: Seen) -> None:
         if seen.record.contests >= CONTESTED:
             self.observers.emit(OtherFetcherSuspected(seen.record.contests, seen.record.truce(seen.now), self.advice))
-        return hold
 
     async def _fetch_under(self, hold: Hold, order: Order, wish: Wish) -> Found | None:
         asked_at = self.now()
         try:
-            async with self._giving_back(hold), self._keeping(hold):
+            async with self._leases.keeping(hold):
                 token = await order(lambda: self.now() < hold.until)
-            found = self._found(token, asked_at, wish, hold.nonce)
+                found = self._found(token, asked_at, wish, hold.nonce)
         except WxtcbError as error:
             await self._give_up(hold, error)
             if isinstance(error, Withheld):
                 return None
             raise
-        return await self._settle(hold, found, wish.cause)
+        return await self._settle(hold, found)
 
     def _found(self, token: ComponentToken, asked_at: float, wish: Wish, nonce: str = "") -> Found:
-        expiry = asked_at + token.expires_in
-        if expiry <= self.now():
-            raise BadReply(f"the new token lives {token.expires_in} s", endpoint=PATH, status=200, lasting=True)
-        return Found(token.component_access_token, wish.generation + 1, float(token.expires_in), expiry, nonce)
+        value, life = token.component_access_token, token.expires_in
+        if value in wish.dead:
+            raise TransportError("the token that was given is one that WeChat called dead", endpoint=PATH, sent=False)
+        if not 0 < life <= LONGEST_LIFE or asked_at + life <= self.now():
+            raise BadReply(f"the new token lives {life} s", endpoint=PATH, status=200, lasting=True)
+        return Found(value, wish.generation + 1, float(life), asked_at + life, self.me, wish.cause, nonce)
 
-    async def _settle(self, hold: Hold, found: Found, cause: str) -> Found | None:
+    async def _settle(self, hold: Hold, found: Found) -> Found | None:
         """Store a token fetched under a lease; None if the lease has gone to somebody else, who stores a newer one."""
 
         def settle(record: Record, now: float) -> Record | None:
             age = found.life - (found.expiry - self.now())
-            return record.settled(hold.nonce, found.value, found.life, age=age, now=now, cause=cause)
+            return record.settled(hold.nonce, found.value, found.life, age=age, now=now, cause=found.cause)
 
         try:
-            seen = await self.shared.change(settle)
+            seen = await self._leases.end(settle)
         except TokenStoreError as error:
             return self._unsaved(found, error)
         if seen is None or seen.record.token is None:
             return None
         return attrs.evolve(found, generation=seen.record.token.generation)
-
-    async def _fetch_alone(self, wish: Wish, origin: Origin, down: TokenStoreError) -> Found:
-        """Fetch without the store, at most once a minute; every process does, so each may void the token of another.
-
-        In between, the store is looked at again after 5 seconds.
-        """
-        if self._alone_at and (left := self._alone_at[-1] + ALONE - self.now()) > 0:
-            down.retry_after = min(left, STORE_ABSENCE)
-            raise down
-        stop_at_ceiling((self.now() - at for at in self._alone_at), self.max_fetches_per_hour)
-        order = await origin.prepare()
-        asked_at = self.now()
-        self._alone_at.append(asked_at)
-        token = await order(lambda: True)
-        return self._unsaved(self._found(token, asked_at, wish), down)
-
-    def _unsaved(self, found: Found, error: TokenStoreError) -> Found:
-        self.observers.emit(StoreFailed(found.generation, error.reason))
-        return attrs.evolve(found, unsaved=True)
 
     async def _give_up(self, hold: Hold, error: WxtcbError) -> None:
         """End the lease for a failure, which everybody heeds who would meet the same; it is told in `retry_after`."""
@@ -249,38 +245,29 @@ class Renewal:
             return record.failed(hold.nonce, error.reason, now, pause=pause)
 
         with contextlib.suppress(TokenStoreError):
-            await self.shared.change(fail)
+            await self._leases.end(fail)
 
-    @contextlib.asynccontextmanager
-    async def _giving_back(self, hold: Hold) -> AsyncIterator[None]:
-        """Give the lease back if this is cancelled, so that nobody waits for who is gone."""
+    async def _fetch_alone(self, wish: Wish, origin: Origin, down: TokenStoreError) -> Found:
+        """Fetch without the store, at most once a minute; every process does, so each may void the token of another.
+
+        In between, the store is looked at again after 5 seconds.
+        """
+        if (left := self._alone_again_at - self.now()) > 0:
+            down.retry_after = min(left, STORE_ABSENCE)
+            raise down
+        stop_at_ceiling((self.now() - at for at in self._uncounted), self.max_fetches_per_hour)
+        order = await origin.prepare()
+        asked_at = self.now()
         try:
-            yield
-        except asyncio.CancelledError:
-            with contextlib.suppress(TokenStoreError):
-                await self.shared.change(lambda record, _: record.released(hold.nonce))
+            token = await order(lambda: True)
+        except TransportError as error:
+            self._alone_again_at = asked_at + ALONE if error.sent else NEVER
             raise
+        self._alone_again_at = asked_at + ALONE
+        found = self._found(token, asked_at, wish)
+        self._uncounted.append(asked_at)
+        return self._unsaved(found, down)
 
-    @contextlib.asynccontextmanager
-    async def _keeping(self, hold: Hold) -> AsyncIterator[None]:
-        """Prolong the lease as long as the block runs."""
-        beat = asyncio.create_task(self._prolong(hold))
-        try:
-            yield
-        finally:
-            beat.cancel()
-            await asyncio.wait([beat])
-
-    async def _prolong(self, hold: Hold) -> None:
-        pause = LEASE / 3
-        while True:
-            await asyncio.sleep(pause)
-            asked_at = self.now()
-            try:
-                seen = await self.shared.change(lambda record, now: record.extended(hold.nonce, now))
-            except TokenStoreError:
-                pause = STORE_LOOKS
-                continue
-            if seen is None:
-                return
-            hold.until, pause = asked_at + LEASE, LEASE / 3
+    def _unsaved(self, found: Found, error: TokenStoreError) -> Found:
+        self.observers.emit(StoreFailed(found.generation, error.reason))
+        return attrs.evolve(found, unsaved=True)

@@ -10,7 +10,7 @@ import attrs
 from wxtcb.errors import TokenStoreError, WxtcbError
 from wxtcb.tokens.foreign import Told, ask_foreign
 from wxtcb.tokens.record import LONGEST_PAUSE, Record, read_record, write_record
-from wxtcb.tokens.stores import Kept, TokenStore
+from wxtcb.tokens.stores import TokenStore
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class SharedRecord:
 
     async def read(self) -> Seen:
         """Return the record as it is."""
-        self.last = _seen(await self._ask(lambda: self.store.load(self.component_appid)))
+        self.last = await self._ask(self._load)
         return self.last
 
     async def change(self, change: Change) -> Seen | None:
@@ -76,6 +76,13 @@ class SharedRecord:
             within + STORE_PATIENCE,
         )
 
+    async def _load(self) -> Seen:
+        kept = await self.store.load(self.component_appid)
+        record = read_record(kept.document)
+        if record is None:
+            raise TokenStoreError("keeps what is no token record of this version of wxtcb", lasting=True)
+        return Seen(record, kept.version, kept.now)
+
     async def _swap(self, record: Record, version: str) -> bool:
         return await self._ask(lambda: self.store.swap(self.component_appid, write_record(record), version=version))
 
@@ -86,10 +93,3 @@ class SharedRecord:
         if isinstance(answer, WxtcbError):
             raise answer if isinstance(answer, TokenStoreError) else TokenStoreError(answer.reason)
         return answer
-
-
-def _seen(kept: Kept) -> Seen:
-    record = read_record(kept.document)
-    if record is None:
-        raise TokenStoreError("keeps what is no token record of this version of wxtcb")
-    return Seen(record, kept.version, kept.now)

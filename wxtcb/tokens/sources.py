@@ -37,7 +37,10 @@ from wxtcb.wire import Body, encode
 R = TypeVar("R", bound=Reply)
 
 REMEMBERED: Final = 60.0
-LOOK_FOR_PUSH: Final = 0.5
+
+
+def _as_value(value: str | Secret) -> Secret:
+    return Secret.of(value)
 
 
 @attrs.frozen
@@ -46,7 +49,7 @@ class ComponentToken(Reply):
 
     keeps_raw: ClassVar[bool] = False
 
-    component_access_token: Secret
+    component_access_token: Secret = attrs.field(converter=_as_value)
     expires_in: int
 
 
@@ -79,11 +82,17 @@ class Origin(Protocol):
         """Return what fetches a token once the question that it is given says yes, right before a request leaves."""
         ...
 
+    async def ask_for_push(self, lacking: TicketError) -> None:
+        """Ask for a push, if that was not done; return while what it brings may be waited for, else raise."""
+        ...
+
 
 def is_transient(error: WxtcbError) -> bool:
     """Tell whether a failed fetch may succeed soon, with the same credentials and the same ticket."""
     if isinstance(error, TicketError | TokenCeiling | TokenContested):
         return isinstance(error, TicketError) and error.passing
+    if isinstance(error, TokenStoreError):
+        return not error.lasting
     return not isinstance(error, ApiError) or isinstance(error, Busy | CloudFault | MinuteLimit)
 
 
@@ -116,8 +125,8 @@ class ComponentTicket:
     """Buys tokens with the app secret and the newest component_verify_ticket.
 
     A refusal that the same ticket would meet again is remembered for 60 seconds and raised without a request, until the
-    ticket changes. Where there is no usable ticket and `push_within` is above 0, the push is asked for, and awaited for
-    so many seconds.
+    ticket changes. Where there is no usable ticket and `push_within` is above 0, the push is asked for, at most once a
+    minute, and what it brings is worth waiting for so many seconds.
     """
 
     exchange: Exchange
@@ -125,18 +134,18 @@ class ComponentTicket:
     component_appsecret: Secret
     newest_ticket: TicketSource
     now: Callable[[], float]
-    rest: Callable[[float], Awaitable[None]]
     patience: float = 35.0
     push_within: float = 0.0
     voids: bool = attrs.field(init=False, default=True)
     _refusal: WxtcbError | None = attrs.field(init=False, default=None)
     _refused_ticket: Secret | None = attrs.field(init=False, default=None)
     _refused_until: float = attrs.field(init=False, default=0.0)
+    _push_until: float = attrs.field(init=False, default=float("-inf"))
+    _push_again_at: float = attrs.field(init=False, default=float("-inf"))
+    _push_failure: WxtcbError | None = attrs.field(init=False, default=None)
 
     async def prepare(self) -> Order:
         ticket = await self._ticket()
-        if isinstance(ticket, TicketError) and self.push_within and not ticket.passing:
-            ticket = await self._await_push(ticket)
         if isinstance(ticket, WxtcbError):
             raise ticket
         self._raise_if_refused(ticket)
@@ -171,20 +180,23 @@ class ComponentTicket:
             return _no_ticket(f"the ticket source {ticket.words}")
         return ticket if isinstance(ticket, WxtcbError) else _as_secret(ticket)
 
-    async def _await_push(self, lacking: TicketError) -> Secret | WxtcbError:
-        """Ask for the push, and wait for what it brings."""
+    async def ask_for_push(self, lacking: TicketError) -> None:
+        if not self.push_within or lacking.passing or isinstance(lacking, ApiError):
+            raise lacking
+        if self.now() >= self._push_again_at:
+            await self._start_push()
+        if self._push_failure is not None:
+            raise copy.copy(self._push_failure)
+        if self.now() >= self._push_until:
+            lacking.advise(f"The push was asked for, but brought no ticket within {self.push_within:g} s.")
+            raise lacking
+
+    async def _start_push(self) -> None:
+        self._push_until = self.now() + self.push_within
+        self._push_again_at = self.now() + max(self.push_within, REMEMBERED)
         fields = {"component_appid": self.component_appid, "component_secret": self.component_appsecret}
         started = await self._send(API_START_PUSH_TICKET, encode(fields, endpoint=API_START_PUSH_TICKET.path))
-        if isinstance(started, WxtcbError):
-            return started
-        deadline = self.now() + self.push_within
-        ticket: Secret | WxtcbError = lacking
-        while isinstance(ticket, WxtcbError) and self.now() < deadline:
-            await self.rest(LOOK_FOR_PUSH)
-            ticket = await self._ticket()
-        if isinstance(ticket, WxtcbError):
-            ticket.advise(f"The push was asked for, but brought no ticket within {self.push_within:g} s.")
-        return ticket
+        self._push_failure = started if isinstance(started, WxtcbError) else None
 
     def _raise_if_refused(self, ticket: Secret) -> None:
         left = self._refused_until - self.now()
@@ -205,6 +217,9 @@ class CentralService:
     async def prepare(self) -> Order:
         return self._ask
 
+    async def ask_for_push(self, lacking: TicketError) -> None:
+        raise lacking
+
     async def _ask(self, _may_send: Callable[[], bool], /) -> ComponentToken:
         token = await ask_foreign(self.source, self.patience)
         if isinstance(token, Told):
@@ -217,8 +232,13 @@ class CentralService:
 def _as_token(token: object) -> ComponentToken:
     if not isinstance(token, ComponentToken):
         reason = f"the token source gave a {type(token).__name__}, not a wxtcb.tokens.ComponentToken"
-        raise TransportError(reason, endpoint=API_COMPONENT_TOKEN.path, sent=False)
-    return token
+    elif type(token.expires_in) not in (int, float):
+        reason = f"the token source gave a token whose expires_in is a {type(token.expires_in).__name__}, not a number"
+    elif not token.component_access_token or not is_sendable(token.component_access_token):
+        reason = "the token source gave a token that is empty, or no proper Unicode text"
+    else:
+        return token
+    raise TransportError(reason, endpoint=API_COMPONENT_TOKEN.path, sent=False)
 
 
 def _no_ticket(reason: str) -> TicketError:

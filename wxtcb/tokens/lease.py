@@ -1,0 +1,117 @@
+"""The right to renew: one process in the world holds it, prolongs it as long as its request is under way, and ends it.
+
+A lease is over when the store's clock says so, or when it has shown no sign of life for its length by the clock of who
+waits for it: a store's clock that is set back holds nobody up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import attrs
+
+from wxtcb.errors import TokenStoreError, WxtcbError
+from wxtcb.tokens.record import LEASE, Lease, Record
+from wxtcb.tokens.shared import Change, Seen, SharedRecord
+
+PROLONGED_EVERY: Final = LEASE / 3
+TRIED_EVERY: Final = 0.5
+
+
+@attrs.define
+class Hold:
+    """A lease of this process; by its own clock it ends at `until` at the latest."""
+
+    nonce: str
+    until: float
+    ended: bool = False
+
+
+@attrs.define(eq=False)
+class Leases:
+    """Takes and ends the leases of one process, `me`, and watches those of others."""
+
+    me: str
+    shared: SharedRecord
+    now: Callable[[], float]
+    _watched: tuple[Lease | None, float] = attrs.field(init=False, default=(None, 0.0))
+    _doubtful: str = attrs.field(init=False, default="")
+
+    def left(self, record: Record, now: float) -> float:
+        """Return the seconds for which somebody else holds the lease, at most; 0 if nobody does."""
+        lease = record.lease
+        if lease is None or lease.nonce == self._doubtful:
+            return 0.0
+        if self._watched[0] != lease:
+            self._watched = lease, self.now()
+        return max(0.0, min(lease.left(now), self._watched[1] + LEASE - self.now()))
+
+    async def take(
+        self, is_free: Callable[[Record, float], bool], *, not_latest: bool, counted: bool
+    ) -> tuple[Hold, Seen] | None:
+        """Take the lease, if *is_free* says of the record that it may be taken; None otherwise."""
+        hold = Hold(uuid.uuid4().hex, self.now() + LEASE)
+
+        def grant(record: Record, now: float) -> Record | None:
+            record = record.failed(self._doubtful, "", now, pause=None) or record
+            if not is_free(record, now):
+                return None
+            return record.granted(hold.nonce, self.me, now, not_latest=not_latest, counted=counted)
+
+        try:
+            seen = await self.shared.change(grant)
+        except TokenStoreError:
+            self._doubtful = hold.nonce
+            raise
+        except asyncio.CancelledError:
+            await self._release(hold)
+            raise
+        return None if seen is None else (hold, seen)
+
+    @contextlib.asynccontextmanager
+    async def keeping(self, hold: Hold) -> AsyncIterator[None]:
+        """Prolong the lease as long as the block runs; end it if the block is cut off."""
+        beat = asyncio.create_task(self._prolong(hold))
+        try:
+            yield
+        except WxtcbError:
+            raise
+        except BaseException:
+            hold.ended = True
+            await self._release(hold)
+            raise
+        finally:
+            hold.ended = True
+            beat.cancel()
+            await asyncio.wait([beat])
+
+    async def end(self, change: Change) -> Seen | None:
+        """Make the *change* that ends a lease; if that is cancelled, make it before that takes effect."""
+        try:
+            return await self.shared.change(change)
+        except asyncio.CancelledError:
+            with contextlib.suppress(TokenStoreError):
+                await self.shared.change(change)
+            raise
+
+    async def _release(self, hold: Hold) -> None:
+        with contextlib.suppress(TokenStoreError):
+            await self.shared.change(lambda record, _: record.released(hold.nonce))
+
+    async def _prolong(self, hold: Hold) -> None:
+        pause = PROLONGED_EVERY
+        while not hold.ended:
+            await asyncio.sleep(pause)
+            asked_at = self.now()
+            try:
+                seen = await self.shared.change(lambda record, now: record.extended(hold.nonce, now))
+            except TokenStoreError:
+                pause = TRIED_EVERY
+                continue
+            if seen is None:
+                return
+            hold.until, pause = asked_at + LEASE, PROLONGED_EVERY
