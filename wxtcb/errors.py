@@ -182,7 +182,7 @@ class TokenStoreError(WxtcbError):
     """
 
     def __init__(self, reason: str, *, lasting: bool = False) -> None:
-        super().__init__(f"the token store {reason}. Nothing was sent. Look after the store.", reason=reason)
+        super().__init__(f"the token store: {reason}. Nothing was sent. Look after the store.", reason=reason)
         self.lasting = lasting
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -218,3 +219,43 @@ async def test_read_only_session_takes_what_the_owner_fetches(new_session, wecha
         await asyncio.sleep(10)
         assert await reader.token() == value
     assert wechat.fetches == 1
+
+
+async def test_refusal_that_one_process_met_is_told_by_every_other_until_a_token_is_bought(new_session, wechat, store):
+    """The doctor of a process that has not tried itself names the error, and who met it."""
+    wechat.play(PATH, {"errcode": 61004, "errmsg": "access clientip is not registered requestIP: 203.0.113.7"})
+    async with new_session(token_store=store) as one, new_session(token_store=store) as two:
+        with pytest.raises(AddressNotAllowed):
+            await one.token()
+        assert len((await one.health()).problems) == 1
+        [problem] = (await two.health()).problems
+        assert isinstance(problem, AddressNotAllowed)
+        assert problem.address == "203.0.113.7"
+        assert problem.__notes__ == [f"met by {whoami()}"]
+        await two.token()
+        assert (await two.health()).ok
+
+
+async def test_health_tells_who_fetched_the_token_that_is_held(new_session, wechat, store):
+    """Also where the store knows another one by now, or none."""
+    async with new_session(token_store=store) as session:
+        await session.token()
+        store._kept.clear()
+        health = await session.health()
+    assert (health.token_by, health.token_cause) == (whoami(), "first")
+
+
+async def test_failing_store_is_one_problem(new_session, store):
+    """A renewal that failed for it is not told a second time; how many tokens were fetched is not known."""
+
+    async def fail(_):
+        raise ConnectionError
+
+    async with new_session(token_store=SimpleNamespace(load=fail, swap=fail, changed=fail)) as session:
+        await session.token()
+        await asyncio.sleep(7000)
+        await session.token()
+        await asyncio.sleep(1)
+        health = await session.health()
+    assert [type(problem) for problem in health.problems] == [TokenStoreError]
+    assert health.fetches is None

@@ -313,6 +313,7 @@ async def test_a_wrong_password_is_an_error_that_does_not_show_it(server, admin)
     async with as_user(server, "WR0NG") as store:
         with pytest.raises(TokenStoreError, match=r"wxtcb:\{wx0123456789abcdef\} cannot be reached") as caught:
             await store.load(APPID)
+        assert caught.value.lasting
     assert "WR0NG" not in f"{caught.value!r}"
 
 
@@ -320,8 +321,9 @@ async def test_missing_rights_are_named(server, admin):
     """A user without a right to the keys is told so."""
     await set_user(admin, "resetkeys")
     async with as_user(server) as store:
-        with pytest.raises(TokenStoreError, match="NOPERM"):
+        with pytest.raises(TokenStoreError, match="NOPERM") as caught:
             await store.load(APPID)
+        assert caught.value.lasting
 
 
 @pytest.mark.parametrize("foreign", ["SET", "HSET", "LPUSH"])
@@ -330,8 +332,9 @@ async def test_what_somebody_else_keeps_under_our_key_is_left_as_it_is(store, ad
     await admin.execute_command(foreign, KEY, *(["field"] if foreign == "HSET" else []), "theirs")
     before = await admin.dump(KEY)
     for ask in (store.load(APPID), store.swap(APPID, "ours", version=""), store.changed(APPID, version="", within=1)):
-        with pytest.raises(TokenStoreError, match="something else than a token record"):
+        with pytest.raises(TokenStoreError, match="something else than a token record") as caught:
             await ask
+        assert caught.value.lasting
     assert await admin.dump(KEY) == before
 
 

@@ -60,6 +60,7 @@ async def test_what_the_key_does_not_open_is_an_error_that_shows_nothing(store, 
     before = await store.load(APPID)
     with pytest.raises(TokenStoreError, match="not among ours, or was not sealed") as caught:
         await SealedStore(store, NEW).load(APPID)
+    assert caught.value.lasting
     assert "T0KEN" not in str(caught.value)
     assert caught.value.__context__ is None
     assert (await store.load(APPID)).document == before.document

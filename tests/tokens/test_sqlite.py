@@ -97,8 +97,9 @@ async def test_a_file_that_others_may_read_is_refused(path, beside):
     file.touch()
     file.chmod(0o640)
     async with SqliteStore(path) as store:
-        with pytest.raises(TokenStoreError, match=f"{file} has mode 640.*must have 600"):
+        with pytest.raises(TokenStoreError, match=f"{file} has mode 640.*must have 600") as caught:
             await store.load(APPID)
+        assert caught.value.lasting
         assert mode_of(file) == 0o640
         file.chmod(0o600)
         assert (await store.load(APPID)).document == "document"
@@ -120,8 +121,9 @@ async def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path, sto
     path.write_bytes(garbage)
     path.chmod(0o600)
     for _ in range(2):
-        with pytest.raises(TokenStoreError, match=r"tokens\.db"):
+        with pytest.raises(TokenStoreError, match=r"tokens\.db") as caught:
             await store.swap(APPID, "document", version="")
+        assert caught.value.lasting
     assert path.read_bytes() == garbage
     assert [file.name for file in path.parent.iterdir()] == ["tokens.db"]
 
@@ -132,8 +134,9 @@ async def test_the_database_of_another_program_is_refused_and_left_as_it_is(path
     with database(path, f"PRAGMA journal_mode={journal}", "CREATE TABLE kept (document)", "PRAGMA user_version=1"):
         path.chmod(0o600)
     before = path.read_bytes()
-    with pytest.raises(TokenStoreError, match="database of another program"):
+    with pytest.raises(TokenStoreError, match="database of another program") as caught:
         await store.load(APPID)
+    assert caught.value.lasting
     assert path.read_bytes() == before
 
 
@@ -144,8 +147,9 @@ async def test_the_file_of_another_version_is_refused(path):
     with database(path, "PRAGMA user_version=2"):
         pass
     async with SqliteStore(path) as store:
-        with pytest.raises(TokenStoreError, match="another version of wxtcb"):
+        with pytest.raises(TokenStoreError, match="another version of wxtcb") as caught:
             await store.load(APPID)
+        assert caught.value.lasting
 
 
 async def test_a_directory_or_none_at_all_is_refused(tmp_path):
@@ -162,16 +166,18 @@ async def test_a_file_that_cannot_be_written_is_refused(path, store, monkeypatch
     await keep(store)
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everything
     async with SqliteStore(path) as second:
-        with pytest.raises(TokenStoreError, match="readable and writable"):
+        with pytest.raises(TokenStoreError, match="readable and writable") as caught:
             await second.load(APPID)
+        assert caught.value.lasting
 
 
 async def test_a_disk_without_a_write_ahead_log_is_refused(store, monkeypatch):
     """SQLite falls back in silence; a reader would then wait for a writer."""
     pragma = sqlite._pragma
     monkeypatch.setattr(sqlite, "_pragma", lambda db, words: "delete" if "WAL" in words else pragma(db, words))
-    with pytest.raises(TokenStoreError, match="local disk"):
+    with pytest.raises(TokenStoreError, match="local disk") as caught:
         await store.load(APPID)
+    assert caught.value.lasting
 
 
 async def test_a_change_is_on_the_disk_when_swap_returns(store, monkeypatch):
@@ -214,6 +220,7 @@ async def test_an_error_of_sqlite_says_what_it_is_and_the_store_recovers(path, s
     with database(path, "ALTER TABLE kept RENAME TO other"):
         with pytest.raises(TokenStoreError, match=r"tokens\.db: no such table") as caught:
             await store.swap(APPID, "S3CRET", version="")
+        assert not caught.value.lasting
         assert caught.value.__context__ is None
         assert caught.value.__cause__ is None
         assert await asyncio.wrap_future(store._workers.mine().submit(lambda file: file._db)) is None
@@ -297,8 +304,9 @@ async def test_a_full_disk_loses_nothing(path, store):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, limits[1]))
     try:
-        with pytest.raises(TokenStoreError, match=r"tokens\.db: "):
+        with pytest.raises(TokenStoreError, match=r"tokens\.db: ") as caught:
             await keep(store, "x" * 500_000)
+        assert not caught.value.lasting
         assert (await store.load(APPID)).document == "before"
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import attrs
 
-from wxtcb.errors import TicketMissing, TicketTooOld, TokenStoreError, WxtcbError
+from wxtcb.errcodes import api_error
+from wxtcb.errors import ApiError, TicketMissing, TicketTooOld, TokenStoreError, WxtcbError
 from wxtcb.tokens.cache import TokenCache
-from wxtcb.tokens.record import TICKET_LIFE, Record
+from wxtcb.tokens.record import TICKET_LIFE, Record, Refusal
+from wxtcb.tokens.sources import API_COMPONENT_TOKEN
 
 
 @attrs.frozen(kw_only=True)
@@ -18,7 +20,8 @@ class Health:
     `ticket_age` counts from when the kept ticket arrived, None where none is kept. `fetches` of tokens were made within
     the last hour by all who share the store, of at most `ceiling`. `renewing` names the process that fetches one just
     now. `failure` is why the last renewal of this process failed, None if it did not; `problems` are the errors that a
-    call would meet now, or will soon, each saying what to do.
+    call would meet now, or will soon, each saying what to do; among them what WeChat refused the last fetch with, by
+    whichever process.
     """
 
     token_age: float | None
@@ -58,6 +61,7 @@ def _health(cache: TokenCache, record: Record, now: float, down: TokenStoreError
     known = cache.held or token
     ticket_age = None if ticket is None else ticket.age(now)
     failure = None if isinstance(cache.failure, TokenStoreError) and down is not None else cache.failure
+    refusal = None if record.refusal is None or isinstance(failure, ApiError) else _error_of(record.refusal)
     lacking = _lacking(ticket_age) if cache.renewal.needs_kept_ticket and down is None else None
     return Health(
         token_age=age,
@@ -69,8 +73,15 @@ def _health(cache: TokenCache, record: Record, now: float, down: TokenStoreError
         ceiling=cache.renewal.max_fetches_per_hour,
         renewing=lease.by if lease is not None and lease.left(now) > 0 else None,
         failure=cache.failure,
-        problems=tuple(problem for problem in (down, lacking, failure) if problem is not None),
+        problems=tuple(problem for problem in (down, lacking, failure, refusal) if problem is not None),
     )
+
+
+def _error_of(refusal: Refusal) -> WxtcbError:
+    """Return the error that another process met."""
+    error = api_error(refusal.errcode, refusal.errmsg, endpoint=API_COMPONENT_TOKEN.path, tokenless=True)
+    error.add_note(f"met by {refusal.by}")
+    return error
 
 
 def _lacking(ticket_age: float | None) -> WxtcbError | None:

@@ -92,11 +92,21 @@ class Trouble:
 
 
 @attrs.frozen
+class Refusal:
+    """What WeChat refused a fetch with, for a reason that does not pass by itself, when the process `by` made it."""
+
+    errcode: int
+    errmsg: str
+    by: str
+    at: float
+
+
+@attrs.frozen
 class Record:
     """The state of a platform's token and ticket.
 
     `mints` are the times at which tokens of the last hour were asked for. `contests` counts how often in a row a token
-    had to be replaced because the platform called it "not latest".
+    had to be replaced because the platform called it "not latest". `refusal` is the last one since the newest token.
     """
 
     token: KeptToken | None = None
@@ -105,6 +115,7 @@ class Record:
     trouble: Trouble | None = None
     mints: tuple[float, ...] = ()
     contests: int = 0
+    refusal: Refusal | None = None
 
     def recent_mints(self, now: float) -> tuple[float, ...]:
         """Return when the tokens of the last hour were asked for, the oldest first."""
@@ -148,7 +159,11 @@ class Record:
         """Keep a token as the newest; whoever held a lease holds it no longer."""
         generation = 1 if self.token is None else self.token.generation + 1
         kept = KeptToken(token, generation, life, now - age, by, cause)
-        return attrs.evolve(self, token=kept, lease=None, trouble=None)
+        return attrs.evolve(self, token=kept, lease=None, trouble=None, refusal=None)
+
+    def refused(self, errcode: int, errmsg: str, by: str, now: float) -> Record:
+        """Keep, for all to see, what a fetch was refused with."""
+        return attrs.evolve(self, refusal=Refusal(errcode, errmsg, by, now))
 
     def failed(self, nonce: str, reason: str, now: float, *, pause: float | None) -> Record | None:
         """End the lease of *nonce*, which brought no token.

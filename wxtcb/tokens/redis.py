@@ -47,6 +47,7 @@ CONNECTIONS: Final = 8
 # A server quotes the arguments of what it refuses, and the document is one of them: it is never quoted in turn.
 _REASONS: Final = {
     "WRONGTYPE": "holds something else than a token record, which was left as it is (WRONGTYPE)",
+    "WRONGPASS": "cannot be reached: user or password are wrong (WRONGPASS)",
     "OOM": "cannot be kept: Redis has no memory left (OOM)",
     "READONLY": "cannot be kept: this Redis is a replica, which only reads (READONLY)",
     "NOPERM": "may not be used by this user of Redis (NOPERM)",
@@ -56,7 +57,9 @@ _REASONS: Final = {
     "MISCONF": "cannot be kept: Redis cannot write its disk (MISCONF)",
     "NOREPLICAS": "cannot be kept: too few replicas of Redis follow (NOREPLICAS)",
 }
+_LASTING: Final = ("WRONGTYPE", "WRONGPASS", "NOPERM", "MOVED")  # no waiting mends these
 _BY_CLASS: Final = {
+    "AuthenticationError": "WRONGPASS",
     "BusyLoadingError": "LOADING",
     "ClusterDownError": "CLUSTERDOWN",
     "MovedError": "MOVED",
@@ -198,8 +201,9 @@ class RedisStore:
         try:
             return await _heeding_cancellation(_run(await self._here(), script, key, args))
         except RedisError as error:
-            reason = _reason(error)
-        raise TokenStoreError(f"{key} {reason}")
+            code, reason = _code_of(error), type(error).__name__
+        told = _REASONS.get(code, f"cannot be reached: {reason}")
+        raise TokenStoreError(f"{key} {told}", lasting=code in _LASTING)
 
     async def _here(self) -> Redis | RedisCluster:
         return await self._client.here() if isinstance(self._client, _OwnClient) else self._client
@@ -295,6 +299,8 @@ def _pool_of(url: Secret) -> BlockingConnectionPool | None:
     return pool
 
 
-def _reason(error: RedisError) -> str:
-    code = _BY_CLASS.get(type(error).__name__) or next((code for code in _REASONS if code in str(error)), None)
-    return _REASONS[code] if code else f"cannot be reached: {type(error).__name__}"
+def _code_of(error: RedisError) -> str:
+    """Return the code of the server's refusal; while connecting, it is the cause of what is raised."""
+    kinds = (type(each).__name__ for each in (error, error.__cause__) if each is not None)
+    by_class = next((_BY_CLASS[kind] for kind in kinds if kind in _BY_CLASS), None)
+    return by_class or next((code for code in _REASONS if code in str(error)), "")

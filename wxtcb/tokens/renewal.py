@@ -17,7 +17,16 @@ from typing import Final
 
 import attrs
 
-from wxtcb.errors import BadReply, MinuteLimit, TicketError, TokenStoreError, TransportError, Withheld, WxtcbError
+from wxtcb.errors import (
+    ApiError,
+    BadReply,
+    MinuteLimit,
+    TicketError,
+    TokenStoreError,
+    TransportError,
+    Withheld,
+    WxtcbError,
+)
 from wxtcb.events import OtherFetcherSuspected, StoreFailed
 from wxtcb.gate import MINUTE
 from wxtcb.observers import Observers
@@ -242,7 +251,10 @@ class Renewal:
             elif is_transient(error) and not isinstance(error, Withheld):
                 pause = record.next_pause()
             error.retry_after = pause
-            return record.failed(hold.nonce, error.reason, now, pause=pause)
+            ended = record.failed(hold.nonce, error.reason, now, pause=pause)
+            if ended is not None and isinstance(error, ApiError) and not is_transient(error):
+                return ended.refused(error.errcode, error.errmsg, self.me, now)
+            return ended
 
         with contextlib.suppress(TokenStoreError):
             await self._leases.end(fail)

@@ -64,4 +64,6 @@ class SealedStore:
             return self._seal.decrypt(sealed.encode(errors="surrogatepass")).decode(errors="surrogatepass")
         except InvalidToken:
             pass
-        raise TokenStoreError("what is kept was sealed with a key that is not among ours, or was not sealed")
+        raise TokenStoreError(
+            "keeps what was sealed with a key that is not among ours, or was not sealed", lasting=True
+        )

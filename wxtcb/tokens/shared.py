@@ -81,7 +81,7 @@ class SharedRecord:
         record = read_record(kept.document)
         if record is None:
             raise TokenStoreError("keeps what is no token record of this version of wxtcb", lasting=True)
-        return Seen(record, kept.version, kept.now)
+        return Seen(record, kept.version, float(kept.now))
 
     async def _swap(self, record: Record, version: str) -> bool:
         return await self._ask(lambda: self.store.swap(self.component_appid, write_record(record), version=version))

@@ -89,6 +89,11 @@ def is_locked(error: Exception) -> bool:
     return _code_of(error) in _BUSY
 
 
+def is_foreign(error: sqlite3.Error) -> bool:
+    """Tell whether *error* says that the file is none of SQLite's, or damaged: then waiting does not mend it."""
+    return _code_of(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+
+
 def _code_of(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
@@ -127,16 +132,15 @@ def _check_kind(path: Path) -> None:
     It is not tightened in silence: its owner has to know what they may have read already.
     """
     if not path.is_file():
-        raise TokenStoreError(f"{path} is no file")
+        raise TokenStoreError(f"{path} is no file", lasting=True)
     if not os.access(path, os.R_OK | os.W_OK):
-        raise TokenStoreError(f"{path} must be readable and writable for this process")
+        raise TokenStoreError(f"{path} must be readable and writable for this process", lasting=True)
     for each in (path, *(_beside(path, what) for what in ("wal", "shm", "journal"))):
         with contextlib.suppress(FileNotFoundError):
             mode = stat.S_IMODE(each.stat().st_mode)
             if mode & _OTHERS:
-                raise TokenStoreError(
-                    f"{each} has mode {mode:03o}, so other users may have read the secrets in it; it must have 600"
-                )
+                reason = f"{each} has mode {mode:03o}, so other users may have read the secrets in it; it must have 600"
+                raise TokenStoreError(reason, lasting=True)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -171,14 +175,14 @@ def _make_ours(db: sqlite3.Connection, path: Path) -> None:
 
 def _check_format(db: sqlite3.Connection, path: Path) -> None:
     if not _is_ours(db):
-        raise TokenStoreError(f"{path} is the database of another program; it was left as it is")
+        raise TokenStoreError(f"{path} is the database of another program; it was left as it is", lasting=True)
     if _pragma(db, "user_version") != _FORMAT:
-        raise TokenStoreError(f"{path} was written by another version of wxtcb; it was left as it is")
+        raise TokenStoreError(f"{path} was written by another version of wxtcb; it was left as it is", lasting=True)
 
 
 def _keep_log(db: sqlite3.Connection, path: Path) -> None:
     if _pragma(db, "journal_mode = WAL") != "wal":
-        raise TokenStoreError(f"{path} must be on a local disk, where a write-ahead log can be kept")
+        raise TokenStoreError(f"{path} must be on a local disk, where a write-ahead log can be kept", lasting=True)
 
 
 def _beside(path: Path, what: str) -> Path:

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from wxtcb.errors import TokenStoreError
-from wxtcb.tokens.files.sqlite import TokenFile, is_locked
+from wxtcb.tokens.files.sqlite import TokenFile, is_foreign, is_locked
 
 T = TypeVar("T")
 
@@ -203,7 +203,7 @@ class Workers:
 
 def closed(path: Path) -> TokenStoreError:
     """Return what is raised by everything asked of a store that was closed."""
-    return TokenStoreError(f"the store on {path} was closed")
+    return TokenStoreError(f"the store on {path} was closed", lasting=True)
 
 
 def _is_stirred(file: TokenFile) -> bool:
@@ -218,7 +218,7 @@ def _plain(error: Exception, path: Path) -> Exception:
     if is_locked(error):
         return TokenStoreError(f"another process held the lock on {path} for more than {PATIENCE:g} s")
     if isinstance(error, sqlite3.Error):
-        return TokenStoreError(f"{path}: {error}")
+        return TokenStoreError(f"{path}: {error}", lasting=is_foreign(error))
     if isinstance(error, OSError):
         return TokenStoreError(f"{path}: {error.strerror}")
     return error.with_traceback(None)
