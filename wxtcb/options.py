@@ -77,8 +77,13 @@ def as_store(store: TokenStore | str | Secret | None) -> TokenStore | StoreURL |
     """Keep a store, or the URL of one, which may hold a password."""
     if isinstance(store, str | Secret):
         url = StoreURL(Secret.of(store))
-        url.open()  # refuses what is no such URL; nothing is connected before the first use
-        return url
+        try:
+            url.open()  # refuses what is no such URL; nothing is connected before the first use
+        except InvalidArgument as error:
+            reason = str(error)
+        else:
+            return url
+        raise InvalidArgument(f"token_store: {reason}")
     if store is not None and not all(callable(getattr(store, name, None)) for name in ("load", "swap", "changed")):
         raise InvalidArgument(f"token_store must be a store, its URL, or None, not {type(store).__name__}")
     return store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -505,3 +506,20 @@ async def test_central_service_that_fails_is_told_without_its_words(answer, kind
     assert words in str(caught.value)
     assert "S3CRET" not in str(caught.value)
     assert "T0KEN" not in str(caught.value)
+
+
+async def test_cancellation_that_a_ticket_source_swallows_takes_effect_all_the_same(desk):
+    """Who was cancelled meanwhile goes no further, whatever the source made of it."""
+
+    async def stubborn():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
+        return "ticket@@@1"
+
+    desk.source.newest_ticket = stubborn
+    fetch = asyncio.create_task(desk.fetch())
+    await asyncio.sleep(0)
+    fetch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetch
+    assert desk.platform.requests == []

@@ -28,7 +28,6 @@ class Hold:
 
     nonce: str
     until: float
-    ended: bool = False
 
 
 @attrs.define(eq=False)
@@ -81,11 +80,9 @@ class Leases:
         except WxtcbError:
             raise
         except BaseException:
-            hold.ended = True
             await self._release(hold)
             raise
         finally:
-            hold.ended = True
             beat.cancel()
             await asyncio.wait([beat])
 
@@ -104,7 +101,7 @@ class Leases:
 
     async def _prolong(self, hold: Hold) -> None:
         pause = PROLONGED_EVERY
-        while not hold.ended:
+        while True:
             await asyncio.sleep(pause)
             asked_at = self.now()
             try:

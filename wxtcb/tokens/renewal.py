@@ -184,11 +184,8 @@ class Renewal:
 
     async def _try_to_fetch(self, seen: Seen, wish: Wish, origin: Origin) -> Found | None:
         """Fetch under the lease, or return None where it is time to look again."""
-        try:
-            order = await origin.prepare()
-        except TicketError as lacking:
-            await origin.ask_for_push(lacking)
-            await self.shared.wait(seen, PUSH_LOOKS)
+        order = await self._prepare(seen, origin)
+        if order is None:
             return None
         taken = await self._leases.take(
             lambda record, now: not serving(record, now, wish) and self._pause(record, now, wish) <= 0,
@@ -200,6 +197,15 @@ class Renewal:
         hold, granted = taken
         self._tell_of_contest(granted)
         return await self._fetch_under(hold, order, wish)
+
+    async def _prepare(self, seen: Seen, origin: Origin) -> Order | None:
+        """Return what fetches a token, or None after a moment of waiting for a push."""
+        try:
+            return await origin.prepare()
+        except TicketError as lacking:
+            await origin.ask_for_push(lacking)
+        await self.shared.wait(seen, PUSH_LOOKS)
+        return None
 
     def _tell_of_contest(self, seen: Seen) -> None:
         if seen.record.contests >= CONTESTED:
