@@ -23,9 +23,10 @@ from harness import Block, interleave, main
 from wxtcb.observers import Observers
 from wxtcb.secret import Secret
 from wxtcb.tokens.cache import TokenCache
+from wxtcb.tokens.origins import Order
 from wxtcb.tokens.renewal import Renewal
 from wxtcb.tokens.shared import SharedRecord
-from wxtcb.tokens.sources import ComponentToken, Order
+from wxtcb.tokens.sources import ComponentToken
 from wxtcb.tokens.stores import MemoryStore
 
 KILOBYTE: Final = 1_000

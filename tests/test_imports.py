@@ -148,3 +148,22 @@ def test_the_package_says_that_it_is_typed():
 def test_dir_lists_what_is_loaded_late_as_well():
     """Completion in a shell finds the rooms that are loaded when first asked for."""
     assert {"provision", "sandbox", "Session"} <= set(dir(wxtcb))
+
+
+LIGHT = """
+import sys, wxtcb.tokens
+early = {"wxtcb.tokens.cache", "wxtcb.tokens.health", "sqlite3"} & {*sys.modules}
+print(sorted(early), wxtcb.tokens.Health.__module__)
+"""
+
+
+def test_token_life_is_loaded_when_a_session_opens():
+    """Importing wxtcb loads neither renewals nor files nor the doctor, whose name is there all the same."""
+    ended = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[] wxtcb.tokens.health\n"
+
+
+def test_tokens_have_no_other_names():
+    """A misspelt name is an AttributeError."""
+    with pytest.raises(AttributeError, match=r"'wxtcb.tokens' has no attribute 'Wealth'"):
+        operator.attrgetter("tokens.Wealth")(wxtcb)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
@@ -16,10 +16,12 @@ from wxtcb.gate import Gate
 from wxtcb.observers import Observers
 from wxtcb.retry import RetryPolicy
 from wxtcb.sweep import Sweep
-from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.stores import OwnedStore
 from wxtcb.transport import Transport
 from wxtcb.wire import encode
+
+if TYPE_CHECKING:
+    from wxtcb.tokens.cache import TokenCache
 
 R = TypeVar("R", bound=Reply)
 

@@ -44,25 +44,15 @@ from wxtcb.retry import RetryPolicy
 from wxtcb.running import Lifetime, Running
 from wxtcb.secret import Secret
 from wxtcb.sweep import Sweep
-from wxtcb.tokens.cache import TokenCache
-from wxtcb.tokens.health import Health, look_at
-from wxtcb.tokens.renewal import LOOK_FOR_OTHERS, SHARE, Renewal, whoami
-from wxtcb.tokens.shared import SharedRecord
-from wxtcb.tokens.sources import (
-    CentralService,
-    ComponentTicket,
-    KeptTicketSource,
-    Origin,
-    ReadOnly,
-    TicketSource,
-    TokenSource,
-)
-from wxtcb.tokens.stores import MemoryStore, TokenStore
+from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
+from wxtcb.tokens.stores import TokenStore
 from wxtcb.transport import Timeout
 from wxtcb.wire import check_readable, encode
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from wxtcb.tokens.health import Health
 
 
 R = TypeVar("R", bound=Reply)
@@ -259,6 +249,8 @@ class Session:
         Looks into the token store; sends nothing to the platform, and raises nothing because of what it finds. Raises
         `SessionClosed` and `WrongLoop`.
         """
+        from wxtcb.tokens.health import look_at
+
         return await look_at(self._core.get().cache)
 
     def sweep(self, endpoint: Endpoint[R]) -> Sweep[R]:
@@ -274,6 +266,8 @@ class Session:
             raise InvalidArgument(f"a view made by with_options cannot be {what}; its session is")
 
     def _open(self) -> Running:
+        from wxtcb.tokens.opening import open_cache
+
         loop = asyncio.get_running_loop()
         observers = self._observers
         transport = open_transport(
@@ -282,32 +276,16 @@ class Session:
         gate = Gate(self.connections, loop.time)
         exchange = Exchange(transport, gate, loop.time)
         owned = self.token_store.open() if isinstance(self.token_store, StoreURL) else None
-        given = None if isinstance(self.token_store, StoreURL) else self.token_store
-        shared = SharedRecord(owned or given or MemoryStore(loop.time), self.component_appid)
-        renewal = Renewal(
-            whoami(),
-            shared,
-            self._origin(exchange, shared),
+        cache = open_cache(
+            exchange,
             observers,
-            loop.time,
-            gate.rest,
+            component_appid=self.component_appid,
+            component_appsecret=self.component_appsecret,
+            ticket=self.ticket,
+            token_source=self.token_source,
+            store=owned or (None if isinstance(self.token_store, StoreURL) else self.token_store),
+            await_push=self.await_push,
+            patience=self.timeout.whole,
             max_fetches_per_hour=self.max_fetches_per_hour,
-            advice=SHARE if given is None and owned is None else LOOK_FOR_OTHERS,
         )
-        cache = TokenCache(renewal, observers, loop.time, gate.rest)
         return Running(loop, transport, gate, exchange, cache, self.retry, observers, owned)
-
-    def _origin(self, exchange: Exchange, shared: SharedRecord) -> Origin | None:
-        if self.token_source is None:
-            return ComponentTicket(
-                exchange,
-                self.component_appid,
-                self.component_appsecret,
-                self.ticket or KeptTicketSource(shared),
-                exchange.now,
-                self.timeout.whole,
-                self.await_push or 0.0,
-            )
-        if isinstance(self.token_source, ReadOnly):
-            return None
-        return CentralService(self.token_source, self.timeout.whole)

@@ -25,8 +25,8 @@ from wxtcb.events import RenewalFailed, TokenExpired, TokenRenewed
 from wxtcb.exchange import Token
 from wxtcb.secret import Secret
 from wxtcb.tokens.cache import Windows
+from wxtcb.tokens.origins import is_transient
 from wxtcb.tokens.shared import SharedRecord
-from wxtcb.tokens.sources import is_transient
 from wxtcb.tokens.stores import MemoryStore
 
 from .rig import APPID, WHO, Rig, catch, clock, errcode, refused, until

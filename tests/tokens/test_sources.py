@@ -32,16 +32,9 @@ from wxtcb.exchange import Exchange
 from wxtcb.gate import Gate
 from wxtcb.retry import Cause, cause_of
 from wxtcb.secret import Secret
+from wxtcb.tokens.origins import CentralService, ComponentTicket, KeptTicketSource, is_transient
 from wxtcb.tokens.shared import SharedRecord
-from wxtcb.tokens.sources import (
-    API_COMPONENT_TOKEN,
-    API_START_PUSH_TICKET,
-    CentralService,
-    ComponentTicket,
-    ComponentToken,
-    KeptTicketSource,
-    is_transient,
-)
+from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET, ComponentToken
 from wxtcb.tokens.stores import MemoryStore
 from wxtcb.transport import Answer, Cancelled, Failure, TooLarge
 from wxtcb.wire import raw

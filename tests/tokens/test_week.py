@@ -11,8 +11,8 @@ import pytest
 
 from wxtcb.errors import TransportError
 from wxtcb.secret import Secret
+from wxtcb.tokens.origins import KeptTicketSource
 from wxtcb.tokens.renewal import PATH
-from wxtcb.tokens.sources import KeptTicketSource
 
 from .desk import Desk, Process, Witness
 from .rig import clock

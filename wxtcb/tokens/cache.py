@@ -21,9 +21,9 @@ from wxtcb.gate import MINUTE
 from wxtcb.observers import Observers
 from wxtcb.secret import Secret
 from wxtcb.tokens.decision import WORTH_WAITING, Wish
+from wxtcb.tokens.origins import is_transient
 from wxtcb.tokens.record import LONGEST_PAUSE
 from wxtcb.tokens.renewal import Found, Renewal
-from wxtcb.tokens.sources import is_transient
 
 PATIENCE: Final = 5.0
 KNOWN_DEAD: Final = 16

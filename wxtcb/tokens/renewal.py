@@ -33,17 +33,10 @@ from wxtcb.observers import Observers
 from wxtcb.secret import Secret
 from wxtcb.tokens.decision import WORTH_WAITING, Wish, pause_before, serving, stop_at_ceiling
 from wxtcb.tokens.lease import Hold, Leases
+from wxtcb.tokens.origins import ComponentTicket, KeptTicketSource, Order, Origin, is_transient
 from wxtcb.tokens.record import CONTESTED, Record
 from wxtcb.tokens.shared import Seen, SharedRecord
-from wxtcb.tokens.sources import (
-    API_COMPONENT_TOKEN,
-    ComponentTicket,
-    ComponentToken,
-    KeptTicketSource,
-    Order,
-    Origin,
-    is_transient,
-)
+from wxtcb.tokens.sources import API_COMPONENT_TOKEN, ComponentToken
 
 STORE_ABSENCE: Final = 5.0
 STORE_LOOKS: Final = 0.5
