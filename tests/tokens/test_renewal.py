@@ -821,27 +821,33 @@ async def test_fetches_made_alone_are_counted_for_all_once_they_are_stored(fleet
     assert (await one.token()).value == Secret("T0-2")
 
 
+@attrs.define(eq=False)
+class SlowLine(Line):
+    """A way to a store on which the second change is on its way for ever: the one that ends the lease."""
+
+    swaps: int = 0
+
+    async def swap(self, *args, **kwargs):
+        self.swaps += 1
+        if self.swaps == 2:
+            await asyncio.get_running_loop().create_future()
+        return await super().swap(*args, **kwargs)
+
+
+async def close_at_the_end_of_the_lease(rig, store, settle):
+    """Close a process while it ends its lease, and return the record then."""
+    rig.renewal.shared.store = SlowLine(store)
+    lost = asyncio.create_task(rig.token())
+    await settle()
+    await rig.cache.aclose()
+    await catch(lost)
+    return await record_of(store)
+
+
 async def test_closing_while_the_token_is_stored_stores_it(fleet, store, settle):
     """A restart at that very moment loses neither the token nor the lease."""
     one, two = fleet(2, seconds=0)
-    swap, gate = store.swap, asyncio.Event()
-
-    @attrs.define(eq=False)
-    class Slow(Line):
-        swaps: int = 0
-
-        async def swap(self, *args, **kwargs):
-            self.swaps += 1
-            if self.swaps == 2:
-                await gate.wait()
-            return await swap(*args, **kwargs)
-
-    one.renewal.shared.store = Slow(store)
-    lost = asyncio.create_task(one.token())
-    await settle()
-    await one.cache.aclose()
-    await catch(lost)
-    record = await record_of(store)
+    record = await close_at_the_end_of_the_lease(one, store, settle)
     assert (record.token.value, record.lease) == (Secret("T0-1"), None)
     assert (await two.token()).value == Secret("T0-1")
 
@@ -849,24 +855,7 @@ async def test_closing_while_the_token_is_stored_stores_it(fleet, store, settle)
 async def test_closing_while_a_failure_is_told_ends_the_lease(fleet, store, settle):
     """Nobody waits for a process that has ended."""
     [one] = fleet(1, answer=lambda _: refused(), seconds=0)
-    swap, gate = store.swap, asyncio.Event()
-
-    @attrs.define(eq=False)
-    class Slow(Line):
-        swaps: int = 0
-
-        async def swap(self, *args, **kwargs):
-            self.swaps += 1
-            if self.swaps == 2:
-                await gate.wait()
-            return await swap(*args, **kwargs)
-
-    one.renewal.shared.store = Slow(store)
-    lost = asyncio.create_task(one.token())
-    await settle()
-    await one.cache.aclose()
-    await catch(lost)
-    assert (await record_of(store)).lease is None
+    assert (await close_at_the_end_of_the_lease(one, store, settle)).lease is None
 
 
 async def test_pause_after_a_failure_does_not_hide_what_others_have_fetched(fleet):
