@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from typing import get_args
 
@@ -32,6 +33,7 @@ EVERY = [
     (events.TicketReceived(1413192605, kept=True), "INFO", ["1413192605", "the newest"]),
     (events.TicketUnsaved(1413192605, "OSError in x, line 1", 8.0), "WARNING", ["1413192605", "OSError in x", "8 s"]),
     (events.PushRefused("the signature does not match", 403), "WARNING", ["403", "signature"]),
+    (events.PushUnreadable("there must be one CreateTime"), "WARNING", ["answered", "one CreateTime"]),
     (events.NoticeDropped("authorized", 100), "WARNING", ["authorized", "100"]),
 ]
 
@@ -133,9 +135,13 @@ def test_each_hook_gets_each_event_in_order():
     assert got == [("a", first), ("b", first), ("b", second), ("a", second)]
 
 
-async def test_a_hook_that_raises_is_reported_and_the_next_one_called(complaints):
-    """The loop's exception handler hears of it; the emitter does not, and the other hooks get their event."""
-    got, mistake = [], ZeroDivisionError("a bug of the hook's")
+@pytest.mark.parametrize("mistake", [ZeroDivisionError("a bug of the hook's"), asyncio.CancelledError()])
+async def test_a_hook_that_raises_is_reported_and_the_next_one_called(complaints, mistake):
+    """The loop's exception handler hears of it; the emitter does not, and the other hooks get their event.
+
+    A cancellation is the hook's own as well, for a function that awaits nothing cannot be cancelled.
+    """
+    got = []
 
     def careless(event):
         raise mistake
@@ -147,15 +153,44 @@ async def test_a_hook_that_raises_is_reported_and_the_next_one_called(complaints
     assert "careless" in context["message"]
 
 
-async def test_a_cancellation_out_of_a_hook_is_not_swallowed(complaints):
-    """Only a hook's errors are kept from the call, not what asks the whole task to end."""
+async def test_what_ends_the_program_is_not_swallowed(complaints):
+    """Only a hook's errors are kept from the call."""
 
-    def cancelled(event):
-        raise asyncio.CancelledError
+    def ended(event):
+        raise SystemExit
 
-    with pytest.raises(asyncio.CancelledError):
-        Observers((cancelled,)).emit(EVERY[0][0])
+    with pytest.raises(SystemExit):
+        Observers((ended,)).emit(EVERY[0][0])
     assert complaints == []
+
+
+@pytest.mark.parametrize("mistake", [ZeroDivisionError(), asyncio.CancelledError()])
+async def test_a_hook_that_raises_when_it_is_told_of_a_session_is_reported(complaints, mistake):
+    """The session opens all the same."""
+
+    class Careless:
+        def __call__(self, event):
+            """Hear nothing."""
+
+        def bind(self, session):
+            return self
+
+        def watch(self, session):
+            raise mistake
+
+    observers.introduce(None, [Careless()])
+    assert [context["exception"] for context in complaints] == [mistake]
+
+
+async def listen(event):
+    """Hear an event when awaited, which nobody does."""
+
+
+@pytest.mark.parametrize("hook", [listen, functools.partial(functools.partial(listen))])
+def test_a_hook_that_would_have_to_be_awaited_is_refused(hook):
+    """Also where it is hidden in what stands for it."""
+    with pytest.raises(errors.InvalidArgument, match="none of them a coroutine function"):
+        observers.as_hooks([hook])
 
 
 @pytest.mark.parametrize(
@@ -171,6 +206,8 @@ def test_observers_are_true_when_somebody_listens_to_every_call(caplog, hooks, l
 @pytest.mark.parametrize(
     ("event", "word"),
     [
+        (events.TicketReceived(1, kept=True), "received, the newest\n"),
+        (events.TicketReceived(1, kept=True, in_memory=True), "in memory until the store takes it"),
         (events.TicketReceived(1, kept=False), "nothing changed"),
         (events.TicketUnsaved(1, "OSError in x, line 1", None), "lost"),
     ],

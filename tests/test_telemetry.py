@@ -193,8 +193,10 @@ EVENTS = [
     (events.OtherFetcherSuspected(3, 1.0, "share"), "token.contests", ()),
     (events.TicketReceived(1413192605, kept=True), "tickets", ("kept",)),
     (events.TicketReceived(1413192605, kept=False), "tickets", ("known",)),
-    (events.TicketUnsaved(1413192605, "OSError", 1.0), "tickets", ("unsaved",)),
+    (events.TicketReceived(1413192605, kept=True, in_memory=True), "tickets", ("in_memory",)),
+    (events.TicketUnsaved(1413192605, "OSError", 1.0), "ticket.writes.failed", ()),
     (events.PushRefused("the signature does not match", 403), "pushes.refused", ("403",)),
+    (events.PushUnreadable("there must be one CreateTime"), "pushes.unreadable", ()),
     (events.NoticeDropped("authorized", 100), "notices.dropped", ()),
 ]
 

@@ -155,11 +155,13 @@ class OtherFetcherSuspected:
 class TicketReceived:
     """WeChat pushed a component_verify_ticket, made at `create_time` (Unix seconds, by its clock).
 
-    `kept`: it is newer than all before; else it was a repeat, or came late, and changed nothing.
+    `kept`: it is newer than all before; else it was a repeat, or came late, and changed nothing. `in_memory`: it is
+    kept there alone until the token store takes it.
     """
 
     create_time: int
     kept: bool
+    in_memory: bool = False
 
 
 @attrs.frozen
@@ -180,6 +182,13 @@ class PushRefused:
 
     reason: str
     status: int
+
+
+@attrs.frozen
+class PushUnreadable:
+    """A push that is WeChat's was answered, but cannot be read, and changed nothing; `reason` quotes nothing of it."""
+
+    reason: str
 
 
 @attrs.frozen
@@ -206,6 +215,7 @@ Event = (
     | TicketReceived
     | TicketUnsaved
     | PushRefused
+    | PushUnreadable
     | NoticeDropped
 )
 

@@ -6,6 +6,7 @@ A hook that raises is reported to the loop's exception handler and never changes
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterable
@@ -27,6 +28,7 @@ from wxtcb.events import (
     OtherFetcherSuspected,
     PathPaused,
     PushRefused,
+    PushUnreadable,
     RenewalFailed,
     Resending,
     Retrying,
@@ -50,10 +52,17 @@ def facts(event: Event) -> dict[str, object]:
     return {name: value for name, value in told.items() if value is not None}
 
 
+def _fate(event: TicketReceived) -> str:
+    if not event.kept:
+        return "known or older: nothing changed"
+    return "the newest, in memory until the store takes it" if event.in_memory else "the newest"
+
+
 def _next_try(seconds: float | None) -> str:
     return "and is lost" if seconds is None else f"next try in {seconds:.0f} s"
 
 
+_ITS_OWN: Final = (Exception, asyncio.CancelledError)  # nothing cancels a function that awaits nothing
 _LINES: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object, ...]]]]] = {
     CallFinished: (
         DEBUG,
@@ -90,7 +99,7 @@ _LINES: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object, ...]
         "token fetch (%s) failed, next in %.0f s at the earliest: %s",
         _of("cause", "retry_after", "error"),
     ),
-    StoreFailed: (WARNING, "token %d could not be kept in the store: it %s", _of("generation", "reason")),
+    StoreFailed: (WARNING, "token %d could not be kept in the store: %s", _of("generation", "reason")),
     OtherFetcherSuspected: (
         WARNING,
         "%d tokens in a row were voided by somebody else; fetches are %.0f s apart from now on. %s",
@@ -99,7 +108,7 @@ _LINES: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object, ...]
     TicketReceived: (
         INFO,
         "ticket of %d received, %s",
-        lambda event: (event.create_time, "the newest" if event.kept else "known or older: nothing changed"),
+        lambda event: (event.create_time, _fate(event)),
     ),
     TicketUnsaved: (
         WARNING,
@@ -107,6 +116,11 @@ _LINES: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object, ...]
         lambda event: (event.create_time, _next_try(event.retry_after), event.reason),
     ),
     PushRefused: (WARNING, "push refused with %d: %s", _of("status", "reason")),
+    PushUnreadable: (
+        WARNING,
+        "push answered, but it cannot be read, and changed nothing: %s",
+        lambda event: (event.reason,),
+    ),
     NoticeDropped: (WARNING, "push of %r not handed on: %d are not done yet", _of("info_type", "under_way")),
 }
 
@@ -153,7 +167,7 @@ class Observers:
         for hook in reversed(hooks) if type(event) is CallFinished else hooks:
             try:
                 hook(event)
-            except Exception as error:
+            except _ITS_OWN as error:
                 _report(hook, error)
 
 
@@ -162,7 +176,7 @@ def as_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
     if not isinstance(hooks, Iterable):
         raise InvalidArgument(f"hooks must be a list of callables, not {type(hooks).__name__}")
     kept = tuple(hooks)
-    if not all(callable(hook) and not _is_awaited(hook) for hook in kept):
+    if not all(callable(hook) and not is_awaited(hook) for hook in kept):
         raise InvalidArgument("hooks must be a list of callables, none of them a coroutine function")
     return kept
 
@@ -173,7 +187,7 @@ def introduce(session: Observed, hooks: Iterable[Hook]) -> None:
         try:
             if _serves_sessions(hook):
                 hook.watch(session)
-        except Exception as error:
+        except _ITS_OWN as error:
             _report(hook, error)
 
 
@@ -182,11 +196,14 @@ def _serves_sessions(hook: Hook) -> TypeGuard[SessionHook]:
     return hasattr(kind, "bind") and hasattr(kind, "watch")  # isinstance of a protocol takes longer than a call may
 
 
-def _is_awaited(function: Callable[..., object]) -> bool:
+def is_awaited(function: Callable[..., object]) -> bool:
+    """Tell whether what *function* returns has to be awaited: it, what it is a part of, or its `__call__` is async."""
+    while isinstance(function, functools.partial):
+        function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
-def _report(hook: Hook, error: Exception) -> None:
+def _report(hook: Hook, error: BaseException) -> None:
     name = getattr(hook, "__qualname__", type(hook).__qualname__)
     context = {"message": f"a wxtcb hook raised: {name}", "exception": error}
     asyncio.get_running_loop().call_exception_handler(context)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import functools
 import subprocess
 import sys
 import traceback
+from unittest import mock
 from urllib.parse import urlencode
 
 import pytest
@@ -17,29 +20,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wxtcb.errors import InvalidArgument, SessionClosed
-from wxtcb.events import NoticeDropped, PushRefused, TicketReceived, TicketUnsaved
+from wxtcb.events import NoticeDropped, PushRefused, PushUnreadable, TicketReceived, TicketUnsaved
 from wxtcb.secret import Secret
 from wxtcb.tokens.receiving.doors import BODY_PATIENCE, LARGEST_BODY
-from wxtcb.tokens.receiving.envelope import AesKey, Envelope
 from wxtcb.tokens.receiving.notices import MOST_AT_ONCE
-from wxtcb.tokens.receiving.push import Notice, write_push
+from wxtcb.tokens.receiving.push import Notice
 from wxtcb.tokens.shared import SharedRecord
 from wxtcb.tokens.stores import MemoryStore, SqliteStore
 from wxtcb.tokens.ticket import TicketReceiver
 
+from .pushes import APPID, KEY, TOKEN, pushed
+
 pytestmark = pytest.mark.virtual_time
-APPID = "wxb11529c136998cb6"
-TOKEN = "pamtest"
-KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 OLD_KEY = "Z" * 43
 TICKET = "component_verify_ticket"
-
-
-def sealed(message, *, key=KEY, appid=APPID):
-    """Give the query and the body of a push."""
-    envelope = Envelope(appid, Secret(TOKEN), (AesKey.of("key", Secret(key)),))
-    query, body = write_push(envelope, message, timestamp=1, nonce="n")
-    return query.encode(), body
 
 
 def message(info_type=TICKET, created=100, **texts):
@@ -51,12 +45,17 @@ def message(info_type=TICKET, created=100, **texts):
 
 def ticket(value="ticket@@@1", created=100, **how):
     """Give a push of a ticket."""
-    return sealed(message(created=created, ComponentVerifyTicket=value), **how)
+    return pushed(message(created=created, ComponentVerifyTicket=value), **how)
 
 
 def notice(info_type="authorized"):
     """Give a push of something else."""
-    return sealed(message(info_type, AuthorizationCode="c0de"))
+    return pushed(message(info_type, AuthorizationCode="c0de"))
+
+
+async def lasting(notice):
+    """Take no end, until cancelled."""
+    await asyncio.Event().wait()
 
 
 class BrokenStore:
@@ -210,7 +209,6 @@ async def test_the_previous_key_still_opens(new_receiver, store):
         ((ticket()[0] + b"0", ticket()[1]), 403),
         (ticket(appid="wx1"), 403),
         (ticket(key=OLD_KEY), 400),
-        (ticket(value=""), 400),
         ((ticket()[0], b"<xml/>"), 400),
         ((b"", ticket()[1]), 400),
         ((ticket()[0], b"x" * (LARGEST_BODY + 1)), 413),
@@ -225,6 +223,34 @@ async def test_what_is_no_push_for_us_is_refused_and_changes_nothing(receiver, s
     assert 0 < len(body) < 60
     assert not any(word in body for word in (b"ticket@@@", b"wx", TOKEN.encode(), KEY.encode()))
     assert await kept_in(store) is None
+
+
+@pytest.mark.parametrize(
+    "push",
+    [
+        pushed(""),
+        pushed("hello"),
+        pushed(f"<xml>{'<a/>' * 201}</xml>"),
+        ticket(value=""),
+        ticket(created=""),
+        ticket(created=1413192605000),
+    ],
+)
+async def test_what_we_cannot_read_of_the_platform_s_own_pushes_is_success(receiver, store, heard, push):
+    """At both doors alike: anything else can stop the pushes; an event tells of it, and nothing is changed."""
+    assert await post(receiver, push) == await handled(receiver, *push) == (200, b"success")
+    assert [type(event) for event in heard] == [PushUnreadable] * 2
+    assert await kept_in(store) is None
+
+
+async def test_a_ticket_of_the_future_does_not_keep_later_ones_out(new_receiver, store, heard):
+    """By the clock that was passed in: the ticket after it is the newest."""
+    async with new_receiver(clock=lambda: 1000.0) as receiver:
+        assert await post(receiver, ticket("ticket@@@9", 1000 + 86_401)) == (200, b"success")
+        assert await kept_in(store) is None
+        assert await post(receiver, ticket("ticket@@@1", 1000)) == (200, b"success")
+    assert await kept_in(store) == ("ticket@@@1", 1000)
+    assert [type(event) for event in heard] == [PushUnreadable, TicketReceived]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "post"])
@@ -331,7 +357,24 @@ def test_it_may_serve_one_loop_after_the_other(new_receiver, virtual_run):
 
     for created in (100, 200, 300):
         virtual_run(once(created))
-    assert store.asked == 9
+    virtual_run(receiver.aclose())
+    assert store.asked == 10
+
+
+def test_it_may_be_closed_in_a_loop_that_comes_after_the_one_it_served(new_receiver, virtual_run):
+    """What that loop left behind, cancelled or not, holds up nobody; the ticket gets its last try."""
+    receiver = new_receiver(token_store=(store := BrokenStore()), on_notice=lasting)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(post(receiver, ticket()))
+    loop.run_until_complete(post(receiver, notice()))
+    left = asyncio.all_tasks(loop)
+    loop.close()
+    assert len(left) == 2
+    virtual_run(receiver.aclose())
+    assert store.asked == 2
+    for task in left:
+        task.get_coro().close()
+        task._log_destroy_pending = False
 
 
 @pytest.mark.parametrize("is_secret", [False, True])
@@ -368,6 +411,7 @@ async def test_while_the_store_is_down_success_is_answered_and_the_ticket_given(
         assert await post(receiver, ticket()) == (200, b"success")
         assert (await receiver.newest_ticket()).reveal() == "ticket@@@1"
     assert [type(event) for event in heard] == [TicketUnsaved, TicketReceived, TicketUnsaved]
+    assert heard[1] == TicketReceived(100, kept=True, in_memory=True)
 
 
 async def test_a_notice_is_handed_on_after_the_answer(new_receiver, settle):
@@ -461,14 +505,107 @@ async def test_callbacks_know_nothing_of_the_request(new_receiver, settle):
     assert seen == [None]
 
 
-async def test_a_push_that_comes_while_it_closes_is_refused(new_receiver):
-    """503: WeChat may come again, to a process that lives."""
+async def test_a_push_that_is_under_way_when_it_closes_is_taken_in(new_receiver, store):
+    """Success, and the ticket is in the store; one that begins only now is refused with 503, unread."""
     receiver = new_receiver()
     query, body = ticket()
     answer = asyncio.create_task(asgi(receiver, query, body[:5], body[5:], every=1))
     await asyncio.sleep(1.5)
+    closing = asyncio.create_task(receiver.aclose())
+    await asyncio.sleep(0)
+    start, _ = await asgi(receiver, query, RuntimeError("is not read"), every=99)
+    assert (start["status"], (b"connection", b"close") in start["headers"]) == (503, True)
+    await closing
+    assert (await answer)[0]["status"] == 200
+    assert await kept_in(store) == ("ticket@@@1", 100)
+
+
+async def test_a_notice_that_is_under_way_when_it_closes_is_handed_on(new_receiver):
+    """Its callback gets its five seconds like the others."""
+    got = []
+
+    async def take(notice):
+        await asyncio.sleep(4)
+        got.append(notice.info_type)
+
+    receiver = new_receiver(on_notice=take)
+    query, body = notice()
+    answer = asyncio.create_task(asgi(receiver, query, body[:5], body[5:], every=1))
+    await asyncio.sleep(1.5)
     await receiver.aclose()
-    assert (await answer)[0]["status"] == 503
+    assert ((await answer)[0]["status"], got) == (200, ["authorized"])
+
+
+async def test_a_push_that_dribbles_in_holds_up_the_end_for_six_seconds_at_most(new_receiver):
+    """Its body has five."""
+    receiver = new_receiver()
+    answer = asyncio.create_task(asgi(receiver, *ticket(), every=99))
+    await asyncio.sleep(0)
+    started = asyncio.get_running_loop().time()
+    await receiver.aclose()
+    assert asyncio.get_running_loop().time() == started + BODY_PATIENCE
+    assert (await answer)[0]["status"] == 408
+
+
+async def test_an_end_that_is_cancelled_while_a_push_is_under_way_leaves_no_task(new_receiver, settle):
+    """Neither a callback nor the writing of a ticket goes on."""
+    receiver = new_receiver(token_store=BrokenStore(), on_notice=lasting)
+    await post(receiver, ticket())
+    await post(receiver, notice())
+    answer = asyncio.create_task(asgi(receiver, *ticket(created=200), every=4))
+    await asyncio.sleep(0)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await receiver.aclose()
+    await settle()
+    assert asyncio.all_tasks() == {asyncio.current_task(), answer}
+    answer.cancel()
+
+
+async def test_what_clings_to_life_is_left_after_a_second(new_receiver, settle):
+    """A callback that cannot be cancelled does not hold up the end for ever."""
+    going = asyncio.Event()
+
+    async def stubborn(notice):
+        while not going.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await going.wait()
+
+    receiver = new_receiver(on_notice=stubborn)
+    await post(receiver, notice())
+    await settle()
+    started = asyncio.get_running_loop().time()
+    await receiver.aclose()
+    assert asyncio.get_running_loop().time() == started + 6
+    going.set()
+    await settle()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+class Taker:
+    """Takes notices, as an object."""
+
+    async def __call__(self, notice):
+        """Take one."""
+
+    async def take(self, notice):
+        """Take one, too."""
+
+
+@pytest.mark.parametrize(
+    "on_notice",
+    [
+        lasting,
+        Taker(),
+        Taker().take,
+        functools.partial(lasting),
+        functools.partial(functools.partial(Taker())),
+        mock.AsyncMock(),
+    ],
+)
+def test_whatever_is_async_takes_notices(new_receiver, on_notice):
+    """A function, a method, an object, and what stands for one of them."""
+    assert new_receiver(on_notice=on_notice).on_notice is on_notice
 
 
 @pytest.mark.parametrize(
@@ -486,6 +623,10 @@ async def test_a_push_that_comes_while_it_closes_is_refused(new_receiver):
         ({"token_store": None}, "token_store must be a token store or a URL"),
         ({"token_store": "nonsense://S3CRET"}, "URL of a token store begins with"),
         ({"on_notice": 5}, "on_notice must be an async callable"),
+        ({"on_notice": lambda notice: None}, "on_notice must be an async callable"),
+        ({"on_notice": functools.partial(print)}, "on_notice must be an async callable"),
+        ({"clock": 5}, "clock must be a function"),
+        ({"clock": lasting}, "clock must be a function"),
         ({"hooks": 5}, "hooks must be a list"),
         ({"hooks": [5]}, "hooks must be a list"),
     ],
@@ -524,7 +665,7 @@ queries = st.binary(max_size=60) | st.dictionaries(texts, texts).map(
     lambda each: urlencode(each, errors="replace").encode()
 )
 pushes = st.tuples(queries, st.binary()) | (messages | st.text()).map(
-    lambda text: sealed(text.encode("utf-8", "replace").decode())
+    lambda text: pushed(text.encode("utf-8", "replace").decode())
 )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 
 import attrs
 import pytest
 
 from wxtcb.errors import TokenStoreError
-from wxtcb.events import TicketUnsaved
+from wxtcb.events import TicketReceived, TicketUnsaved
 from wxtcb.observers import Observers
 from wxtcb.secret import Secret
 from wxtcb.tokens.receiving.keeper import TicketKeeper
@@ -80,7 +81,7 @@ def now():
 
 async def test_a_ticket_is_in_the_store_when_it_is_answered(keeper, store):
     """A store that works has it before WeChat hears of success."""
-    assert await keeper.keep(Secret("T1"), 100)
+    assert await keeper.keep(Secret("T1"), 100) == TicketReceived(100, kept=True)
     assert await kept_in(store) == ("T1", 100)
     assert await keeper.newest() == Secret("T1")
 
@@ -90,7 +91,7 @@ async def test_a_repeat_or_an_older_one_changes_nothing(keeper, store, created):
     """It does not even reach the store."""
     await keeper.keep(Secret("T1"), 100)
     asked = len(store.asked_at)
-    assert not await keeper.keep(Secret("T2"), created)
+    assert await keeper.keep(Secret("T2"), created) == TicketReceived(created, kept=False)
     assert len(store.asked_at) == asked
     assert await kept_in(store) == ("T1", 100)
     assert await keeper.newest() == Secret("T1")
@@ -101,7 +102,7 @@ async def test_a_repeat_that_reaches_another_process_changes_nothing(new_keeper,
     """The store knows it, and says so."""
     await new_keeper().keep(Secret("T1"), 100)
     second = new_keeper()
-    assert not await second.keep(Secret("T2"), created)
+    assert await second.keep(Secret("T2"), created) == TicketReceived(created, kept=False)
     assert await kept_in(store) == ("T1", 100)
     assert await second.newest() == Secret("T1")
 
@@ -113,7 +114,7 @@ async def test_the_newest_may_have_come_to_another_process(new_keeper, store):
     await second.keep(Secret("T2"), 200)
     assert await first.newest() == Secret("T2")
     asked = len(store.asked_at)
-    assert not await first.keep(Secret("T2"), 200)
+    assert not (await first.keep(Secret("T2"), 200)).kept
     assert len(store.asked_at) == asked
 
 
@@ -147,7 +148,7 @@ async def test_there_is_none_before_the_first(keeper):
 async def test_a_thousand_deliveries_at_once_are_written_once(keeper, store):
     """One of them is kept, the others are repeats."""
     kept = await asyncio.gather(*(keeper.keep(Secret("T1"), 100) for _ in range(1000)))
-    assert kept.count(True) == 1
+    assert [event.kept for event in kept].count(True) == 1
     assert len(store.asked_at) == 1
 
 
@@ -155,7 +156,7 @@ async def test_a_store_that_is_down_delays_no_answer(keeper, store, heard):
     """The ticket is in memory and the answer is given at once; an event says what is wrong, without a ticket."""
     store.down = True
     started = now()
-    assert await keeper.keep(Secret("T1"), 100)
+    assert await keeper.keep(Secret("T1"), 100) == TicketReceived(100, kept=True, in_memory=True)
     assert now() == started
     assert await keeper.newest() == Secret("T1")
     [event] = heard
@@ -169,7 +170,7 @@ async def test_a_store_that_hangs_delays_the_answer_by_a_second(keeper, store):
     """WeChat waits five; the write goes on, and is done when the store answers."""
     store.hanging = 1.5
     started = now()
-    assert await keeper.keep(Secret("T1"), 100)
+    assert await keeper.keep(Secret("T1"), 100) == TicketReceived(100, kept=True, in_memory=True)
     assert now() == started + 1
     await asyncio.sleep(0.6)
     assert await kept_in(store) == ("T1", 100)
@@ -197,21 +198,22 @@ async def test_a_newer_ticket_takes_the_place_of_one_that_waits(keeper, store):
     await keeper.keep(Secret("T1"), 100)
     await asyncio.sleep(20)
     store.down = False
-    assert await keeper.keep(Secret("T2"), 200)
+    assert await keeper.keep(Secret("T2"), 200) == TicketReceived(200, kept=True)
     assert await kept_in(store) == ("T2", 200)
     assert await keeper.newest() == Secret("T2")
 
 
 async def test_a_newer_ticket_may_come_while_an_older_one_is_written(keeper, store):
-    """Both are answered, and the newer one is what is kept."""
+    """Both are answered, and the newer one is what is kept; one that nobody began to write is simply older."""
     store.hanging = 0.2
-    assert await asyncio.gather(keeper.keep(Secret("T1"), 100), keeper.keep(Secret("T2"), 200)) == [True, True]
+    both = await asyncio.gather(keeper.keep(Secret("T1"), 100), keeper.keep(Secret("T2"), 200))
+    assert both == [TicketReceived(100, kept=False), TicketReceived(200, kept=True)]
     assert await kept_in(store) == ("T2", 200)
     store.hanging = 0.5
     older = asyncio.create_task(keeper.keep(Secret("T3"), 300))
     await asyncio.sleep(0.1)
-    assert await keeper.keep(Secret("T4"), 400)
-    assert await older
+    assert (await keeper.keep(Secret("T4"), 400)).kept
+    assert (await older).kept
     assert await kept_in(store) == ("T4", 400)
 
 
@@ -309,6 +311,48 @@ async def test_an_end_that_is_cancelled_leaves_no_task(keeper, store, settle):
             await keeper.aclose()
     await settle()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_store_that_clings_to_life_holds_up_the_end_for_eleven_seconds(keeper, monkeypatch, settle):
+    """It is cancelled after ten, and given one more to end."""
+    going = asyncio.Event()
+
+    async def stubborn(*_):
+        while not going.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await going.wait()
+        raise OSError
+
+    monkeypatch.setattr(Shaky, "load", stubborn)
+    await keeper.keep(Secret("T1"), 100)
+    started = now()
+    await keeper.aclose()
+    assert now() == started + 11
+    going.set()
+    await settle()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_store_that_ends_when_it_is_cancelled_has_ended_before_its_owner_closes_it(keeper, monkeypatch):
+    """The end waits for that as well."""
+    ended = []
+
+    async def busy(*_, **__):
+        try:
+            await asyncio.sleep(0.1)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.5)
+            ended.append(now())
+            raise
+        return False
+
+    monkeypatch.setattr(Shaky, "swap", busy)
+    await keeper.keep(Secret("T1"), 100)
+    started = now()
+    await asyncio.sleep(0.05)
+    await keeper.aclose()
+    assert ended == [now()]
+    assert now() > started + 10
 
 
 async def test_without_a_ticket_the_end_is_nothing(keeper, store):

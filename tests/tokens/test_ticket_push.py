@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import pickle
 from urllib.parse import parse_qs, urlencode
 
@@ -10,15 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wxtcb.events import PushRefused
+from wxtcb.events import PushRefused, PushUnreadable
+from wxtcb.sandbox.envelope import encrypt
 from wxtcb.secret import Secret
+from wxtcb.tokens.receiving import push
 from wxtcb.tokens.receiving.envelope import AesKey, Envelope
-from wxtcb.tokens.receiving.push import Notice, Ticket, read_push, write_push
+from wxtcb.tokens.receiving.push import MOST_AHEAD, Notice, Ticket
 
-APPID = "wxb11529c136998cb6"
-ENVELOPE = Envelope(
-    APPID, Secret("pamtest"), (AesKey.of("key", Secret("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG")),)
-)
+from .pushes import APPID, KEY, TOKEN, pushed, sealed
+
+ENVELOPE = Envelope(APPID, Secret(TOKEN), (AesKey.of("key", Secret(KEY)),))
+NOW = 1413192605
 TICKET = f"""<xml>
     <AppId><![CDATA[{APPID}]]></AppId>
     <CreateTime>1413192605</CreateTime>
@@ -27,15 +28,14 @@ TICKET = f"""<xml>
 </xml>"""
 
 
-def pushed(message=TICKET):
-    """Give the query and the body of a push."""
-    query, body = write_push(ENVELOPE, message, timestamp=1413192605, nonce="nonce1")
-    return query.encode(), body
+def read_push(query, body):
+    """Read a push at the time when that ticket was made."""
+    return push.read_push(ENVELOPE, query, body, NOW)
 
 
 def read(message):
     """Read a message that is rightly sealed and signed."""
-    return read_push(ENVELOPE, *pushed(message))
+    return read_push(*pushed(message))
 
 
 def signed(encrypted, body=None):
@@ -63,17 +63,17 @@ def test_texts_need_no_cdata_and_may_have_space_around():
 
 def test_the_outer_document_may_name_a_user_in_place_of_the_platform():
     """Only Encrypt counts there."""
-    query, body = pushed()
+    query, body = pushed(TICKET)
     swapped = body.replace(b"AppId", b"ToUserName").replace(APPID.encode(), b"gh_1")
     assert swapped != body
-    assert read_push(ENVELOPE, query, swapped) == Ticket(Secret("ticket@@@abc"), 1413192605)
+    assert read_push(query, swapped) == Ticket(Secret("ticket@@@abc"), 1413192605)
 
 
 def test_a_declared_encoding_changes_nothing():
     """A body is UTF-8, whatever it says."""
-    query, body = pushed()
+    query, body = pushed(TICKET)
     declared = b'\xef\xbb\xbf<?xml version="1.0" encoding="GBK"?>' + body
-    assert isinstance(read_push(ENVELOPE, query, declared), Ticket)
+    assert isinstance(read_push(query, declared), Ticket)
 
 
 def test_a_notice_gives_its_fields_by_name():
@@ -113,43 +113,40 @@ def test_a_notice_need_have_neither_type_nor_time(message):
 @pytest.mark.parametrize("times", [0, 2])
 def test_a_parameter_that_is_missing_or_there_twice_is_refused(name, times):
     """Each of the three must be there once; who sends two lets two programs read two messages."""
-    query, body = pushed()
+    query, body = pushed(TICKET)
     pairs = [(key, value) for key, values in parse_qs(query.decode()).items() for value in values if key != name]
     pairs += [(name, value) for value in parse_qs(query.decode())[name] * times]
-    assert read_push(ENVELOPE, urlencode(pairs).encode(), body) == PushRefused(
-        f"there must be one {name} in the query", 400
-    )
+    assert read_push(urlencode(pairs).encode(), body) == PushRefused(f"there must be one {name} in the query", 400)
 
 
 def test_parameters_are_bytes_that_may_be_quoted():
     """A nonce of any bytes, in any spelling, is signed as the bytes it stands for."""
-    encrypted = ENVELOPE.seal(TICKET.encode())
+    encrypted = sealed(TICKET.encode())
     signature = ENVELOPE.sign(b"1", b"\xff\xed\xa0\x80+", encrypted)
     body = b"<xml><Encrypt>%b</Encrypt></xml>" % encrypted
     query = b"times%%74amp=1&nonce=%%FF\xed%%a0%%80%%2b&msg_signature=%b" % signature
-    assert isinstance(read_push(ENVELOPE, query, body), Ticket)
+    assert isinstance(read_push(query, body), Ticket)
 
 
 @pytest.mark.parametrize("query", [b"a=" + b"x" * 5000, b"a=1&" * 30])
 def test_a_query_without_measure_is_refused(query):
     """Neither its length nor its parameters are without bound."""
-    assert read_push(ENVELOPE, query + pushed()[0], pushed()[1]).reason.startswith("the query")
+    assert read_push(query + pushed(TICKET)[0], pushed(TICKET)[1]).reason.startswith("the query")
 
 
 @pytest.mark.parametrize("name", ["timestamp", "nonce", "msg_signature"])
 def test_a_forged_push_is_refused_before_it_is_opened(name, monkeypatch):
     """Whatever is changed, the signature no longer matches, and no key touches the message."""
     monkeypatch.delattr(Envelope, "open")
-    query, body = pushed()
+    query, body = pushed(TICKET)
     forged = query.replace(f"{name}=".encode(), f"{name}=0".encode())
-    assert read_push(ENVELOPE, forged, body) == PushRefused("the signature does not match", 403)
+    assert read_push(forged, body) == PushRefused("the signature does not match", 403)
 
 
 def test_a_push_for_another_platform_is_refused():
     """Neither the appid behind the message nor the one in it may be another."""
-    other = Envelope("wx5823bf96d3bd56c7", Secret("pamtest"), ENVELOPE.keys)
-    query, body = write_push(other, TICKET, timestamp=1, nonce="n")
-    assert read_push(ENVELOPE, query.encode(), body) == PushRefused("the message is for another platform", 403)
+    other = pushed(TICKET, appid="wx5823bf96d3bd56c7")
+    assert read_push(*other) == PushRefused("the message is for another platform", 403)
     assert read(TICKET.replace(APPID, "wx1")) == PushRefused("the message is about another platform", 403)
 
 
@@ -180,10 +177,30 @@ def test_a_push_for_another_platform_is_refused():
     ],
 )
 def test_a_body_that_is_no_push_is_malformed(body):
-    """A body that holds not exactly one Encrypt in plain XML is refused as malformed, inside and outside."""
-    assert read_push(ENVELOPE, pushed()[0], body).status == 400
-    if b"Encrypt" not in body and body != b"<xml/>":
-        assert read_push(ENVELOPE, *signed(ENVELOPE.seal(body))).status == 400
+    """A body that holds not exactly one Encrypt in plain XML is refused as malformed."""
+    assert read_push(pushed(TICKET)[0], body).status == 400
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"hello",
+        b'{"InfoType": "x"}',
+        b"<xml>",
+        b"<xml><Name>a&b</Name></xml>",
+        b"<xml><Name>a\x0bb</Name></xml>",
+        b"<xml><Name>\xd2\xbb\xff</Name></xml>",
+        b'<!DOCTYPE xml [<!ENTITY a SYSTEM "file:///etc/passwd">]><xml><Name>&a;</Name></xml>',
+        b"<a>" * 9 + b"</a>" * 9,
+        b"<xml>" + b"<a/>" * 200 + b"</xml>",
+    ],
+)
+def test_what_the_platform_signed_is_answered_though_it_cannot_be_read(message):
+    """Any other answer than success can stop the pushes, so this is none of the refusals."""
+    verdict = read_push(*signed(sealed(message)))
+    assert isinstance(verdict, PushUnreadable)
+    assert verdict.reason.startswith("the XML is")
 
 
 @pytest.mark.parametrize(
@@ -199,8 +216,8 @@ def test_a_body_that_is_no_push_is_malformed(body):
 )
 def test_a_document_is_eight_deep_and_two_hundred_wide_at_most(inside, fits):
     """The root, AppId and Encrypt count; what goes beyond is refused before it is read to its end."""
-    query, body = pushed()
-    verdict = read_push(ENVELOPE, query, body.replace(b"</xml>", inside + b"</xml>"))
+    query, body = pushed(TICKET)
+    verdict = read_push(query, body.replace(b"</xml>", inside + b"</xml>"))
     assert isinstance(verdict, Ticket) if fits else verdict == PushRefused("the XML is too large", 400)
 
 
@@ -224,18 +241,26 @@ def test_a_document_is_eight_deep_and_two_hundred_wide_at_most(inside, fits):
         ("<AppId>", "<!DOCTYPE x><AppId>"),
     ],
 )
-def test_a_ticket_without_a_proper_value_and_time_is_malformed(old, new):
-    """A time in milliseconds would be the newest for 40,000 years, so it is refused too."""
+def test_a_ticket_without_a_proper_value_and_time_is_unreadable(old, new):
+    """A time in milliseconds would be the newest for 40,000 years, so it is none."""
     changed = TICKET.replace(old, new)
     assert changed != TICKET
-    assert read(changed).status == 400
+    assert isinstance(read(changed), PushUnreadable)
+
+
+def test_a_ticket_of_the_future_is_unreadable():
+    """It would be the newest until then; a day is left to clocks that are wrong."""
+    last, beyond = (TICKET.replace(str(NOW), str(NOW + int(MOST_AHEAD) + more)) for more in (0, 1))
+    assert read(last) == Ticket(Secret("ticket@@@abc"), NOW + 86_400)
+    assert read(beyond) == PushUnreadable("CreateTime is more than a day ahead of this machine's clock")
 
 
 def test_no_refusal_quotes_what_was_sent():
     """Reasons are fixed texts."""
     odd = b"<xml><Encrypt>S3CRET</Encrypt></xml>"
-    refused = [read_push(ENVELOPE, *signed(b"S3CRET", odd)), read_push(ENVELOPE, b"S3CRET", odd), read("S3CRET")]
-    assert all(isinstance(each, PushRefused) and "S3CRET" not in repr(each) for each in refused)
+    refused = [read_push(*signed(b"S3CRET", odd)), read_push(b"S3CRET", odd), read("S3CRET")]
+    assert [type(each) for each in refused] == [PushRefused, PushRefused, PushUnreadable]
+    assert "S3CRET" not in repr(refused)
 
 
 def test_a_ticket_is_not_shown():
@@ -248,7 +273,7 @@ def test_a_ticket_is_not_shown():
 @st.composite
 def mutated(draw):
     """Give a proper push in which some bytes are replaced, added or taken away."""
-    parts = [bytearray(part) for part in pushed()]
+    parts = [bytearray(part) for part in pushed(TICKET)]
     for _ in range(draw(st.integers(1, 5))):
         part = draw(st.sampled_from(parts))
         at = draw(st.integers(0, len(part)))
@@ -262,12 +287,12 @@ odd_texts = st.text() | st.sampled_from(
 nonsense = st.lists(odd_texts, max_size=8).map(lambda texts: "".join(texts).encode("utf-8", "replace")) | st.binary()
 pushes = st.one_of(
     st.tuples(st.binary(), st.binary()),
-    st.tuples(st.just(pushed()[0]), nonsense),
+    st.tuples(st.just(pushed(TICKET)[0]), nonsense),
     mutated(),
     st.binary().map(signed),
     nonsense.map(lambda content: signed(content, b"<xml><Encrypt>%b</Encrypt></xml>" % content)),
-    nonsense.map(lambda message: signed(ENVELOPE.seal(message))),
-    st.binary(min_size=1, max_size=8).map(lambda seed: signed(base64.b64encode(ENVELOPE.keys[0].encrypt(seed * 32)))),
+    nonsense.map(lambda message: signed(sealed(message))),
+    st.binary(min_size=1, max_size=8).map(lambda seed: signed(encrypt(seed * 32, KEY).encode())),
 )
 
 
@@ -275,7 +300,7 @@ pushes = st.one_of(
 @given(pushes)
 def test_whatever_comes_there_is_a_verdict(push):
     """Arbitrary bytes, changed pushes, nonsense that is rightly signed or sealed: nothing is raised."""
-    verdict = read_push(ENVELOPE, *push)
-    assert isinstance(verdict, Ticket | Notice | PushRefused)
+    verdict = read_push(*push)
+    assert isinstance(verdict, Ticket | Notice | PushUnreadable | PushRefused)
     if isinstance(verdict, PushRefused):
         assert verdict.status in (400, 403)

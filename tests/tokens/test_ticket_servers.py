@@ -17,16 +17,12 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from wxtcb.events import PushRefused, TicketReceived
-from wxtcb.secret import Secret
 from wxtcb.tokens.receiving import doors
-from wxtcb.tokens.receiving.envelope import AesKey, Envelope
-from wxtcb.tokens.receiving.push import write_push
 from wxtcb.tokens.stores import MemoryStore
 from wxtcb.tokens.ticket import TicketReceiver
 
-APPID = "wxb11529c136998cb6"
-KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
-ENVELOPE = Envelope(APPID, Secret("pamtest"), (AesKey.of("key", Secret(KEY)),))
+from .pushes import APPID, KEY, TOKEN, pushed
+
 PATH = "/wechat/push"
 
 
@@ -36,7 +32,8 @@ def ticket(created=100):
         f"<xml><AppId>{APPID}</AppId><CreateTime>{created}</CreateTime><InfoType>component_verify_ticket</InfoType>"
         f"<ComponentVerifyTicket>ticket@@@{created}</ComponentVerifyTicket></xml>"
     )
-    return write_push(ENVELOPE, message, timestamp=created, nonce="n")
+    query, body = pushed(message)
+    return query.decode(), body
 
 
 def alone(receiver):
@@ -116,7 +113,7 @@ def receiver(heard):
     """Give a receiver."""
     return TicketReceiver(
         component_appid=APPID,
-        message_token="pamtest",
+        message_token=TOKEN,
         encoding_aes_key=KEY,
         token_store=MemoryStore(),
         hooks=(heard.append,),

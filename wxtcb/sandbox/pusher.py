@@ -19,6 +19,7 @@ __all__ = ["PATIENCE", "Pusher", "Told", "deliver", "is_loopback", "read_target"
 
 PATIENCE: Final = 5.0
 _REMEMBERED: Final = 64
+_EXAMPLE: Final = "http://127.0.0.1:8080/wechat/push"
 _HEADERS: Final = {"Content-Type": "text/xml", "User-Agent": "Mozilla/4.0"}
 Told = Callable[[Push, Receipt], None]
 
@@ -32,10 +33,11 @@ def is_loopback(host: str) -> bool:
 
 def read_target(url: str) -> URL:
     """Return the address to push to; `ValueError` for one that is not on loopback, for who knows whose that is."""
-    target = URL(url)
-    if target.scheme != "http" or not is_loopback(target.host or ""):
-        raise ValueError(f"tickets are pushed to http on this machine only, not to {target.scheme}://{target.host}")
-    return target
+    with contextlib.suppress(TypeError, ValueError):
+        target = URL(url)
+        if target.scheme == "http" and is_loopback(target.host or ""):
+            return target
+    raise ValueError(f"tickets are pushed to http on this machine only, as in {_EXAMPLE}, not to {url!r}")
 
 
 async def deliver(target: URL, push: Push) -> Receipt:
@@ -73,7 +75,10 @@ async def _start_of(reply: aiohttp.ClientResponse) -> bytes:
 
 @define(eq=False)
 class Pusher:
-    """Pushes to one address for as long as pushing is not stopped; `told` hears of every delivery."""
+    """Pushes to one address for as long as pushing is not stopped; `told` hears of every delivery.
+
+    What `told` raises goes to the loop's exception handler, and ends nothing.
+    """
 
     target: URL
     pushes: Pushes
@@ -102,8 +107,15 @@ class Pusher:
         receipt = await deliver(self.target, push)
         self.pushes.judge(receipt)
         if self.told is not None:
-            self.told(push, receipt)
+            self._tell(self.told, push, receipt)
         return receipt
+
+    def _tell(self, told: Told, push: Push, receipt: Receipt) -> None:
+        try:
+            told(push, receipt)
+        except (Exception, asyncio.CancelledError) as error:
+            context = {"message": "what hears of the sandbox's pushes raised", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
 
     async def _run(self) -> None:
         while not self.pushes.stopped:

@@ -23,6 +23,7 @@ from wxtcb.events import (
     OtherFetcherSuspected,
     PathPaused,
     PushRefused,
+    PushUnreadable,
     RenewalFailed,
     Resending,
     Retrying,
@@ -71,10 +72,24 @@ DOUBTS: Final = Counter(
 RENEWALS: Final = Counter("renewals", "{renewal}", "Renewals of the token", ("cause", "outcome"))
 STORE_FAILURES: Final = Counter("store.failures", "{token}", "New tokens that could not be kept in the token store")
 CONTESTS: Final = Counter("token.contests", "{renewal}", "Renewals after somebody else seemed to have voided the token")
-TICKETS: Final = Counter("tickets", "{ticket}", "Pushed tickets: kept, known already, or not written yet", ("outcome",))
+TICKETS: Final = Counter("tickets", "{ticket}", "Pushed tickets: kept, in memory alone, known already", ("outcome",))
+UNSAVED: Final = Counter("ticket.writes.failed", "{try}", "Tries to write a ticket to the token store that failed")
 REFUSALS: Final = Counter("pushes.refused", "{push}", "Pushes that were refused", ("status",))
+UNREADABLE: Final = Counter("pushes.unreadable", "{push}", "Pushes that were answered, but could not be read")
 DROPS: Final = Counter("notices.dropped", "{push}", "Pushes that were answered, but not handed on")
-COUNTERS: Final = (RETRIES, PAUSES, DOUBTS, RENEWALS, STORE_FAILURES, CONTESTS, TICKETS, REFUSALS, DROPS)
+COUNTERS: Final = (
+    RETRIES,
+    PAUSES,
+    DOUBTS,
+    RENEWALS,
+    STORE_FAILURES,
+    CONTESTS,
+    TICKETS,
+    UNSAVED,
+    REFUSALS,
+    UNREADABLE,
+    DROPS,
+)
 
 GAUGES: Final = (
     Gauge("calls.under_way", "{call}", "Calls that hold a slot", lambda stats: stats.calls_under_way),
@@ -89,6 +104,13 @@ GAUGES: Final = (
 
 Count = tuple[Counter, tuple[str, ...]]
 
+
+def _outcome(event: TicketReceived) -> str:
+    if not event.kept:
+        return "known"
+    return "in_memory" if event.in_memory else "kept"
+
+
 _COUNTS: Final[dict[type[Any], Callable[[Any], Count]]] = {
     Retrying: lambda event: (RETRIES, (event.endpoint, event.cause)),
     Resending: lambda event: (RETRIES, (event.endpoint, event.cause)),
@@ -99,9 +121,10 @@ _COUNTS: Final[dict[type[Any], Callable[[Any], Count]]] = {
     RenewalFailed: lambda event: (RENEWALS, (event.cause, type(event.error).__name__)),
     StoreFailed: lambda _: (STORE_FAILURES, ()),
     OtherFetcherSuspected: lambda _: (CONTESTS, ()),
-    TicketReceived: lambda event: (TICKETS, ("kept" if event.kept else "known",)),
-    TicketUnsaved: lambda _: (TICKETS, ("unsaved",)),
+    TicketReceived: lambda event: (TICKETS, (_outcome(event),)),
+    TicketUnsaved: lambda _: (UNSAVED, ()),
     PushRefused: lambda event: (REFUSALS, (str(event.status),)),
+    PushUnreadable: lambda _: (UNREADABLE, ()),
     NoticeDropped: lambda _: (DROPS, ()),
 }
 

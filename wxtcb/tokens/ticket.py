@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Self
 
@@ -15,11 +16,20 @@ from aiohttp import web
 
 from wxtcb.arguments import check_secret, field_is, forgetful
 from wxtcb.errors import InvalidArgument, SessionClosed
-from wxtcb.events import Hook, PushRefused, TicketReceived
-from wxtcb.observers import Observers, as_hooks
+from wxtcb.events import Hook, PushRefused
+from wxtcb.observers import Observers, as_hooks, is_awaited
 from wxtcb.secret import Secret
-from wxtcb.tokens.receiving.doors import NextPiece, Receive, Scope, Send, read_body, serve_aiohttp, serve_asgi
-from wxtcb.tokens.receiving.keeper import TicketKeeper
+from wxtcb.tokens.receiving.doors import (
+    BODY_PATIENCE,
+    NextPiece,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    serve_aiohttp,
+    serve_asgi,
+)
+from wxtcb.tokens.receiving.keeper import WORTH_WAITING, TicketKeeper
 from wxtcb.tokens.shared import SharedRecord
 from wxtcb.tokens.stores import OwnedStore, TokenStore
 from wxtcb.tokens.urls import open_store
@@ -40,6 +50,7 @@ __all__ = ["Notice", "TicketReceiver"]
 
 _APPID: Final = re.compile(r"wx[0-9A-Za-z]+")
 _STORE: Final = ("load", "swap", "changed")
+_LONGEST_PUSH: Final = BODY_PATIENCE + WORTH_WAITING
 
 
 def _as_secret(value: str | Secret) -> Secret:
@@ -67,8 +78,13 @@ def _check_store(name: str, value: object) -> None:
 
 
 def _check_callback(name: str, value: object) -> None:
-    if not callable(value):
-        raise InvalidArgument(f"{name} must be an async callable, not {type(value).__name__}")
+    if not callable(value) or not is_awaited(value):
+        raise InvalidArgument(f"{name} must be an async callable, async def; this {type(value).__name__} is none")
+
+
+def _check_clock(name: str, value: object) -> None:
+    if not callable(value) or is_awaited(value):
+        raise InvalidArgument(f"{name} must be a function that returns Unix seconds, not {type(value).__name__}")
 
 
 @forgetful
@@ -82,8 +98,9 @@ class TicketReceiver:
     `token_store` is that of the sessions, or its URL: then the receiver opens and closes it.
 
     Every push that is signed for this platform is answered with ``success`` within about a second, also while the store
-    is slow or down: memory holds the ticket until the store takes it. All else is refused with a 4xx and changes
-    nothing; so is a body of more than 64 KiB, or one that takes more than five seconds to come.
+    is slow or down: memory holds the ticket until the store takes it. One that cannot be read changes nothing, with the
+    event `PushUnreadable`; so does a ticket that is more than a day ahead of `clock`. All else is refused with a 4xx
+    and changes nothing; so is a body of more than 64 KiB, or one that takes more than five seconds to come.
 
     `on_notice` is awaited in a task of its own with every push that is no ticket. At most 100 run at once; one more is
     dropped, with the event `NoticeDropped`. What it raises goes to the loop's exception handler. `hooks` are called
@@ -104,11 +121,13 @@ class TicketReceiver:
         default=None, validator=field_is(_check_callback, optional=True)
     )
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=as_hooks)
+    clock: Callable[[], float] = attrs.field(default=time.time, validator=field_is(_check_clock), repr=False)
     _envelope: Envelope = attrs.field(init=False, repr=False)
     _observers: Observers = attrs.field(init=False, repr=False)
     _notices: Notices = attrs.field(init=False, repr=False)
     _keeper: TicketKeeper | None = attrs.field(init=False, repr=False, default=None)
     _own_store: OwnedStore | None = attrs.field(init=False, repr=False, default=None)
+    _under_way: set[asyncio.Future[None]] = attrs.field(init=False, repr=False, factory=set["asyncio.Future[None]"])
     _closed: bool = attrs.field(init=False, repr=False, default=False)
 
     def __attrs_post_init__(self) -> None:
@@ -150,19 +169,23 @@ class TicketReceiver:
         self._open_keeper()
 
     async def aclose(self) -> None:
-        """Refuse further pushes with 503, and end what is under way.
+        """Refuse further pushes with 503, take in those under way, and end.
 
-        Five seconds are left to `on_notice`, and one more try to a ticket that is not written yet.
+        Pushes under way take six seconds at most. Then five are left to `on_notice`, and one more try to a ticket that
+        is not written yet: ten seconds at most. What still runs is cancelled, and left behind if it has not ended
+        within another second.
         """
         keeper, self._keeper = self._keeper, None
         store, self._own_store = self._own_store, None
         self._closed = True
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._notices.aclose())
-                if keeper is not None:
-                    tasks.create_task(keeper.aclose())
+            if self._under_way:
+                await asyncio.wait(self._under_way, timeout=_LONGEST_PUSH)
+            await self._end(keeper)
         finally:
+            self._notices.cancel()
+            if keeper is not None:
+                keeper.cancel()
             if store is not None:
                 await store.aclose()
 
@@ -171,7 +194,13 @@ class TicketReceiver:
 
         *query* is what follows the question mark, as it came; *next_piece* gives the body piece by piece, then None.
         """
-        refusal = await self._take(method, query, next_piece)
+        done = asyncio.get_running_loop().create_future()
+        self._under_way.add(done)
+        try:
+            refusal = await self._take(method, query, next_piece)
+        finally:
+            self._under_way.discard(done)
+            done.set_result(None)
         if refusal is not None:
             self._observers.emit(refusal)
         return refusal
@@ -179,18 +208,24 @@ class TicketReceiver:
     async def _take(self, method: str, query: bytes, next_piece: NextPiece) -> PushRefused | None:
         if method != "POST":
             return PushRefused("pushes are POST requests", 405)
-        body = await read_body(next_piece)
-        said = body if isinstance(body, PushRefused) else read_push(self._envelope, query, body)
-        if isinstance(said, PushRefused):
-            return said
         if self._closed:
             return PushRefused("the receiver is closed", 503)
-        if isinstance(said, Ticket):
-            kept = await self._open_keeper().keep(said.value, said.created)
-            self._observers.emit(TicketReceived(said.created, kept))
-        else:
+        keeper = self._open_keeper()
+        body = await read_body(next_piece)
+        said = body if isinstance(body, PushRefused) else read_push(self._envelope, query, body, self.clock())
+        if isinstance(said, PushRefused):
+            return said
+        if isinstance(said, Notice):
             self._notices.hand_on(said)
+        else:
+            self._observers.emit(await keeper.keep(said.value, said.created) if isinstance(said, Ticket) else said)
         return None
+
+    async def _end(self, keeper: TicketKeeper | None) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._notices.aclose())
+            if keeper is not None:
+                tasks.create_task(keeper.aclose())
 
     def _open_keeper(self) -> TicketKeeper:
         if self._closed:

@@ -15,7 +15,7 @@ from wxtcb.events import PushRefused
 LARGEST_BODY: Final = 64 * 1024
 BODY_PATIENCE: Final = 5.0
 SUCCESS: Final = b"success"
-_UNREAD: Final = (408, 413)  # the rest of the body may still come, so nothing else can on this connection
+_UNREAD: Final = (408, 413, 503)  # the rest of the body may still come, so nothing else can on this connection
 
 Scope = MutableMapping[str, Any]  # these are ASGI's own types: what a key holds depends on the key
 Message = MutableMapping[str, Any]

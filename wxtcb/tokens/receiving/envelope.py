@@ -1,4 +1,4 @@
-"""How a push is sealed: its signature, its cipher, its padding. Pure: no clock, no loop, no network.
+"""How a sealed push is opened: its signature, its cipher, its padding. Pure: no clock, no loop, no network.
 
 It needs the extra ``[ticket]``.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 import re
 from hashlib import sha1
 from hmac import compare_digest
@@ -53,10 +52,6 @@ class AesKey:
         key = base64.b64decode(encoded.reveal() + "=")
         return cls(Cipher(AES(key), CBC(key[:_CIPHER_BLOCK])))
 
-    def encrypt(self, padded: bytes) -> bytes:
-        encryptor = self._cipher.encryptor()
-        return encryptor.update(padded) + encryptor.finalize()
-
     def decrypt(self, encrypted: bytes) -> bytes:
         decryptor = self._cipher.decryptor()
         return decryptor.update(encrypted) + decryptor.finalize()
@@ -64,10 +59,7 @@ class AesKey:
 
 @attrs.frozen(eq=False)
 class Envelope:
-    """What both ends of a push know: the platform, the token that signs, and the keys.
-
-    The first key encrypts; each of them is tried to decrypt.
-    """
+    """What both ends of a push know: the platform, the token that signs, and the keys, each of which may open."""
 
     component_appid: str
     message_token: Secret
@@ -81,11 +73,6 @@ class Envelope:
     def is_signed(self, signature: bytes, timestamp: bytes, nonce: bytes, encrypted: bytes) -> bool:
         """Tell whether *signature* is the one that `sign` gives, in the same time wherever they differ."""
         return compare_digest(signature, self.sign(timestamp, nonce, encrypted))
-
-    def seal(self, message: bytes, *, random: bytes | None = None) -> bytes:
-        """Encrypt *message* after 16 *random* bytes (fresh ones by default), as base64."""
-        head = (os.urandom(_RANDOM) if random is None else random) + len(message).to_bytes(4, "big")
-        return base64.b64encode(self.keys[0].encrypt(_padded(head + message + self.component_appid.encode())))
 
     def open(self, encrypted: bytes) -> bytes:
         """Return the message that was sealed for this platform; anything else raises `Refusal`."""
@@ -114,14 +101,8 @@ def _unpacked(encrypted: bytes) -> bytes:
     return whole
 
 
-def _padded(content: bytes) -> bytes:
-    """Fill up to a multiple of 32 bytes with 1 to 32 bytes that each hold their number."""
-    missing = PADDED_TO - len(content) % PADDED_TO
-    return content + bytes([missing]) * missing
-
-
 def _unpadded(padded: bytes) -> bytes | None:
-    """Take the padding off, or return None if there is none."""
+    """Take the padding off, 1 to 32 bytes that each hold their number, or return None if there is none."""
     missing = padded[-1]
     if not 1 <= missing <= PADDED_TO or not padded.endswith(bytes([missing]) * missing):
         return None

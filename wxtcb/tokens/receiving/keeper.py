@@ -10,9 +10,10 @@ from typing import Final
 import attrs
 
 from wxtcb.errors import TokenStoreError, WxtcbError
-from wxtcb.events import TicketUnsaved
+from wxtcb.events import TicketReceived, TicketUnsaved
 from wxtcb.observers import Observers
 from wxtcb.secret import Secret
+from wxtcb.tokens.receiving.ending import cancel_tasks, end_tasks, is_under_way
 from wxtcb.tokens.record import LONGEST_PAUSE, KeptTicket, Record
 from wxtcb.tokens.shared import SharedRecord
 
@@ -27,7 +28,7 @@ class _Arrival:
     value: Secret
     created: int
     settled: bool = False
-    is_newest: bool = True
+    is_newest: bool = False
     tried: asyncio.Event = attrs.field(factory=asyncio.Event)
 
 
@@ -35,7 +36,7 @@ class _Arrival:
 class TicketKeeper:
     """Keeps the newest ticket by CreateTime. One task writes it, and tries again for as long as the store is down.
 
-    It belongs to one event loop.
+    It belongs to one event loop; after that is closed, to another.
     """
 
     shared: SharedRecord
@@ -45,19 +46,17 @@ class TicketKeeper:
     _news: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
     _closing: bool = attrs.field(init=False, default=False)
 
-    async def keep(self, value: Secret, created: int) -> bool:
-        """Keep a ticket and return whether it is the newest; a store that is slow is waited for one second."""
+    async def keep(self, value: Secret, created: int) -> TicketReceived:
+        """Keep a ticket, if it is the newest, and tell what became of it within a second; the writing goes on."""
         if self._newest is not None and created <= self._newest.created:
-            return False
+            return TicketReceived(created, kept=False)
         arrival = self._newest = _Arrival(value, created)
-        if self._writer is None or self._writer.done():
-            self._news = asyncio.Event()
-            self._writer = asyncio.get_running_loop().create_task(self._write(), context=contextvars.Context())
-        self._news.set()
+        self._go_on_writing()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WORTH_WAITING):
                 await arrival.tried.wait()
-        return arrival.is_newest
+        in_memory = not arrival.settled and arrival is self._newest
+        return TicketReceived(created, kept=arrival.is_newest or in_memory, in_memory=in_memory)
 
     async def newest(self) -> Secret | None:
         """Return the newest ticket of memory and store; without one in memory, raise the store's failure."""
@@ -71,14 +70,23 @@ class TicketKeeper:
         return None if self._newest is None else self._newest.value
 
     async def aclose(self) -> None:
-        """End, after a last try to write what is not written yet."""
+        """End, after a last try to write what is not written yet; a store that hangs is left after 11 seconds."""
         self._closing = True
-        self._news.set()
+        if self._newest is not None:
+            await end_tasks([self._go_on_writing()], LAST_TRY)
+
+    def cancel(self) -> None:
+        """Write no more."""
         if self._writer is not None:
-            try:
-                await asyncio.wait([self._writer], timeout=LAST_TRY)
-            finally:
-                self._writer.cancel()
+            cancel_tasks([self._writer])
+
+    def _go_on_writing(self) -> asyncio.Task[None]:
+        """Wake the writer, or start one."""
+        if self._writer is None or not is_under_way(self._writer):
+            self._news = asyncio.Event()
+            self._writer = asyncio.get_running_loop().create_task(self._write(), context=contextvars.Context())
+        self._news.set()
+        return self._writer
 
     def _learn(self, kept: KeptTicket | None) -> None:
         """Go on with the ticket of the store, unless ours is newer."""

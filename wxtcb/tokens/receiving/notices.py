@@ -11,6 +11,7 @@ import attrs
 
 from wxtcb.events import NoticeDropped
 from wxtcb.observers import Observers
+from wxtcb.tokens.receiving.ending import cancel_tasks, end_tasks
 from wxtcb.tokens.receiving.push import Notice
 
 MOST_AT_ONCE: Final = 100
@@ -38,19 +39,12 @@ class Notices:
         task.add_done_callback(self._tasks.discard)
 
     async def aclose(self) -> None:
-        """Wait five seconds for those under way, then cancel them and wait for their end."""
-        tasks = [*self._tasks]
-        try:
-            await _ended(tasks, PATIENCE)
-        finally:
-            for task in tasks:
-                task.cancel()
-        await _ended(tasks, PATIENCE)
+        """Wait five seconds for those under way, then cancel them and give them one more."""
+        await end_tasks(self._tasks, PATIENCE)
 
-
-async def _ended(tasks: list[asyncio.Task[None]], within: float) -> None:
-    if tasks:
-        await asyncio.wait(tasks, timeout=within)
+    def cancel(self) -> None:
+        """Cut off those under way."""
+        cancel_tasks(self._tasks)
 
 
 async def _run(on_notice: Callable[[Notice], Awaitable[object]], notice: Notice) -> None:

@@ -9,13 +9,13 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
 import attrs
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import ParseError, XMLParser
 
-from wxtcb.events import PushRefused
+from wxtcb.events import PushRefused, PushUnreadable
 from wxtcb.secret import Secret
 from wxtcb.tokens.receiving.envelope import Envelope, Refusal
 
@@ -24,6 +24,7 @@ MOST_PARAMETERS: Final = 20
 MOST_ELEMENTS: Final = 200
 LONGEST_NAME: Final = 64
 DEEPEST: Final = 8
+MOST_AHEAD: Final = 86_400.0
 _CREATE_TIME: Final = re.compile(r"[0-9]{1,10}")
 _TICKET: Final = "component_verify_ticket"
 
@@ -51,28 +52,23 @@ class Notice:
     fields: Mapping[str, str] = attrs.field(repr=False, hash=False)
 
 
-def read_push(envelope: Envelope, query: bytes, body: bytes) -> Ticket | Notice | PushRefused:
+def read_push(
+    envelope: Envelope, query: bytes, body: bytes, now: float
+) -> Ticket | Notice | PushUnreadable | PushRefused:
     """Return what a push says, or why it is refused; nothing is decrypted before its signature is proven.
 
-    *query* and *body* are as they came over the wire.
+    *query* and *body* are as they came over the wire, *now* is Unix time. What comes from the platform, but does not
+    say what it should, is unreadable: it is not refused, for that can stop the pushes.
     """
     try:
         encrypted = _signed(envelope, query, body)
-        return _told(envelope, _fields(envelope.open(encrypted)))
+        message = envelope.open(encrypted)
     except Refusal as refusal:
         return PushRefused(refusal.reason, refusal.status)
-
-
-def write_push(
-    envelope: Envelope, message: str, *, timestamp: int, nonce: str, random: bytes | None = None
-) -> tuple[str, bytes]:
-    """Return the query and the body with which WeChat would push *message* (XML), for tests of receivers."""
-    encrypted = envelope.seal(message.encode(), random=random)
-    signature = envelope.sign(str(timestamp).encode(), nonce.encode(), encrypted).decode()
-    query = {"timestamp": timestamp, "nonce": nonce, "encrypt_type": "aes", "msg_signature": signature}
-    told = {"AppId": envelope.component_appid, "Encrypt": encrypted.decode()}
-    inside = "".join(f"<{name}><![CDATA[{text}]]></{name}>" for name, text in told.items())
-    return urlencode(query), f"<xml>{inside}</xml>".encode()
+    try:
+        return _told(envelope.component_appid, _fields(message), now)
+    except Refusal as refusal:
+        return PushUnreadable(refusal.reason)
 
 
 def _signed(envelope: Envelope, query: bytes, body: bytes) -> bytes:
@@ -85,20 +81,23 @@ def _signed(envelope: Envelope, query: bytes, body: bytes) -> bytes:
     return encrypted
 
 
-def _told(envelope: Envelope, fields: dict[str, str]) -> Ticket | Notice:
-    if fields.get("AppId", envelope.component_appid).strip() != envelope.component_appid:
-        raise Refusal("the message is about another platform", 403)
+def _told(component_appid: str, fields: dict[str, str], now: float) -> Ticket | Notice | PushRefused:
+    if fields.get("AppId", component_appid).strip() != component_appid:
+        return PushRefused("the message is about another platform", 403)
     info_type = fields.get("InfoType", "").strip()
     if info_type == _TICKET:
-        return _ticket(fields)
+        return _ticket(fields, now)
     created = _seconds(fields.get("CreateTime", ""))
-    return Notice(info_type, envelope.component_appid, created, MappingProxyType(fields))
+    return Notice(info_type, component_appid, created, MappingProxyType(fields))
 
 
-def _ticket(fields: dict[str, str]) -> Ticket:
+def _ticket(fields: dict[str, str], now: float) -> Ticket:
+    """Read a ticket; one of a time that is far ahead would be the newest for as long."""
     created = _seconds(_one(fields, "CreateTime"))
     if created is None:
         raise Refusal("CreateTime is no time in whole seconds")
+    if created > now + MOST_AHEAD:
+        raise Refusal("CreateTime is more than a day ahead of this machine's clock")
     value = Secret(_one(fields, "ComponentVerifyTicket").strip())
     if not value:
         raise Refusal("ComponentVerifyTicket is empty")
