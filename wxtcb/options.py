@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 
 import attrs
@@ -10,6 +9,7 @@ import attrs
 from wxtcb.arguments import check_proxy, check_secret
 from wxtcb.errors import InvalidArgument
 from wxtcb.exchange import FixedToken, Token
+from wxtcb.observers import is_awaited
 from wxtcb.secret import Secret
 from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.stores import OwnedStore, TokenStore
@@ -97,7 +97,7 @@ def as_fixed_token(token: str | Secret) -> FixedToken:
 
 def as_asker(may_send: Callable[[], bool] | None) -> Callable[[], bool] | None:
     """Refuse what cannot be called, and what would have to be awaited."""
-    if may_send is not None and (not callable(may_send) or _is_awaited(may_send)):
+    if may_send is not None and (not callable(may_send) or is_awaited(may_send)):
         raise InvalidArgument("may_send must be a callable that returns a bool, and no coroutine function")
     return may_send
 
@@ -107,7 +107,3 @@ def both_agree(outer: Callable[[], bool] | None, inner: Callable[[], bool] | Non
     if outer is None or inner is None:
         return inner if outer is None else outer
     return lambda: outer() is True and inner() is True
-
-
-def _is_awaited(function: Callable[..., object]) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
