@@ -13,7 +13,10 @@ import pytest
 
 import wxtcb
 from wxtcb import errors, events, tokens
+from wxtcb.cli.token import _tell
+from wxtcb.errcodes import api_error
 from wxtcb.sandbox import Sandbox
+from wxtcb.tokens.sources import API_COMPONENT_TOKEN
 
 ROOT = Path(__file__).parent.parent
 DOCS = (ROOT / "docs" / "tokens.md").read_text(encoding="utf-8")
@@ -57,6 +60,30 @@ def test_sessions_of_other_owners_can_be_built(monkeypatch: pytest.MonkeyPatch, 
     module.write_text(OWNERS)
     made = runpy.run_path(str(module))
     assert {type(made[name]) for name in ("asking", "reading")} == {wxtcb.Session}
+
+
+def test_the_command_line_tells_what_is_printed() -> None:
+    """The sentences of `wxtcb token`, and the problem that another process met."""
+    problem = api_error(61004, "access clientip is not registered", endpoint=API_COMPONENT_TOKEN.path, tokenless=True)
+    problem.add_note("met by web1:812")
+    health = tokens.Health(
+        token_age=2823.0,
+        token_left=4320.0,
+        token_by="web2:4711",
+        token_cause="advisory",
+        ticket_age=401.0,
+        fetches=2,
+        ceiling=30,
+        renewing=None,
+        failure=None,
+        problems=(problem,),
+    )
+    printed = DOCS.split("```console\n$ wxtcb token\n...\n", 1)[1].split("\n```", 1)[0].splitlines()
+    told = list(_tell(health))
+    assert told[:3] == printed[:3]
+    start, end = printed[3].split("...")
+    assert told[3].startswith(start)
+    assert told[3].endswith(end)
 
 
 def test_every_class_that_is_named_exists() -> None:

@@ -181,3 +181,17 @@ def test_a_process_that_is_cut_off_ends_cleanly(platform: Platform) -> None:
     out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (130, "")
     assert err == "Ctrl-C cut describe_envs off: it changes nothing.\n"
+
+
+def test_a_ticket_is_looked_for_in_the_store_unless_the_body_has_one(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where there is none either, nothing is sent, and the advice is what can be typed."""
+    monkeypatch.delenv("WXTCB_TICKET")
+    monkeypatch.setenv("WXTCB_TOKEN_STORE", f"sqlite:///{tmp_path}/tokens.db")
+    refused = cli("call", "api_component_token", "--yes")
+    assert refused.exit_code == 2
+    assert "`wxtcb call api_start_push_ticket` (re)starts" in refused.stderr
+    assert len(platform.box.seen) == 0
+    body = json.dumps({"component_verify_ticket": platform.box.ticket})
+    assert cli("call", "api_component_token", "-", "--yes", stdin=body).exit_code == 0

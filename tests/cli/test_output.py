@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import sys
 import unicodedata
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
-from wxtcb.cli.output import columns, print_table, printable, say_below
+from wxtcb.cli.output import columns, print_line, print_table, printable, say, say_below
 
 ROWS = [
     ["tenant", "alias", "remark"],
@@ -77,6 +78,24 @@ def test_a_terminal_gets_its_own_width() -> None:
     header, first, second = screen.file.getvalue().splitlines()
     assert header == "\x1b[1mname  remark\x1b[0m"
     assert [first, second] == [f"a     {'长' * 12}", f"      {'长' * 8}"]
+
+
+@pytest.mark.parametrize(("write", "name"), [(say, "stderr"), (print_line, "stdout")])
+def test_a_narrow_terminal_gets_sentences_broken_between_words(
+    monkeypatch: pytest.MonkeyPatch, write: Callable[[str], None], name: str
+) -> None:
+    """What goes on below is indented; a word that is too long stays whole. A pipe gets each line as it is."""
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("TERM", "xterm")
+    for terminal, told in (
+        (True, "no more than twenty\ncells are in this\n  one:\n  http://127.0.0.1:8080/wechat/push\n"),
+        (False, "no more than twenty\ncells are in this one: http://127.0.0.1:8080/wechat/push\n"),
+    ):
+        stream = io.StringIO()
+        monkeypatch.setattr(stream, "isatty", lambda terminal=terminal: terminal)
+        monkeypatch.setattr(sys, name, stream)
+        write("no more than twenty\ncells are in this one: http://127.0.0.1:8080/wechat/push")
+        assert stream.getvalue() == told
 
 
 @pytest.mark.parametrize(("terminal", "told"), [(True, "\nIt was cut off.\n"), (False, "It was cut off.\n")])

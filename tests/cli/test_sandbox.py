@@ -14,14 +14,18 @@ import pytest
 
 import wxtcb
 from wxtcb.api import environment
-from wxtcb.cli.sandbox import PushTeller
-from wxtcb.sandbox import Receipt, Sandbox
+from wxtcb.cli.sandbox import PushTeller, serve
+from wxtcb.sandbox import Receipt, Sandbox, World
 from wxtcb.sandbox.pushing import Pace
 
 from .children import start
 from .conftest import Cli
 
-STOPPED = "It was the last of too many; nothing more is pushed until somebody calls api_start_push_ticket."
+STOPPED = (
+    "It was the last of too many; nothing more is pushed until `wxtcb call api_start_push_ticket` starts it again."
+)
+
+WHERE = "tickets are pushed to http on this machine only, as in http://127.0.0.1:8080/wechat/push, not to "
 
 
 def exports(process: subprocess.Popen[str]) -> dict[str, str]:
@@ -35,14 +39,33 @@ def exports(process: subprocess.Popen[str]) -> dict[str, str]:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_it_serves_what_it_prints_until_a_signal(number: int, code: int) -> None:
     """The lines can be pasted; another process provisions with them; then it ends cleanly."""
-    process = start("sandbox", "--token-life", 100, "--ready-after", 0.01)
+    process = start("sandbox", "--token-life", 100, "--ready-after", 0.01, "--seed", 7)
     given = exports(process)
+    assert given["WXTCB_COMPONENT_APPID"] == World(seed=7).tokens.appid
     client = start("token", "--fetch", env=given)
     assert client.communicate(timeout=10)[0] == "A token was fetched; it lives 100 s.\n"
     process.send_signal(number)
     out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (code, "")
-    assert err == "The sandbox is up; its credentials are made up. Ctrl-C ends it.\n"
+    assert err == (
+        "The sandbox is up; its credentials are made up anew each time (--seed 7 makes these up again). Ctrl-C ends "
+        "it.\n"
+    )
+
+
+def test_each_run_is_another_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a token store keeps of an earlier run is not taken for this one's."""
+    worlds: list[World] = []
+
+    async def note(box: Sandbox, aim: object) -> int:
+        worlds.append(box.world)
+        return 0
+
+    monkeypatch.setattr("wxtcb.cli.sandbox._serve", note)
+    for seed in (None, None, 7):
+        serve(port=0, ready_after=0, token_life=7200, busy=0, seed=seed, aim=None)
+    assert len({world.tokens.appid for world in worlds}) == 3
+    assert worlds[2].seed == 7
 
 
 def test_it_does_not_outlive_the_tests() -> None:
@@ -77,16 +100,30 @@ async def _look(given: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "reason"),
+    ("words", "reason"),
     [
-        ("http://example.com/", "tickets are pushed to http on this machine only, not to http://example.com"),
-        ("http://[", "Invalid IPv6 URL"),
+        (["--push", "http://example.com/"], f"--push: {WHERE}'http://example.com/'"),
+        (["--push", "http://[::1"], f"--push: {WHERE}'http://[::1'"),
+        (["--push", ""], f"--push: {WHERE}''"),
+        (["--push", "http://127.0.0.1/", "--push-every", "inf"], "--push-every inf: it is a number of seconds"),
     ],
 )
-def test_a_place_to_push_to_is_judged(cli: Cli, url: str, reason: str) -> None:
-    """Exit 2 with the reason, before anything is printed to paste."""
-    result = cli("sandbox", "--push", url)
-    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"wxtcb: --push: {reason}\n")
+def test_a_place_to_push_to_is_judged(cli: Cli, words: list[str], reason: str) -> None:
+    """Exit 2 with the reason and an address that would do, before anything is printed to paste."""
+    result = cli("sandbox", *words)
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"wxtcb: {reason}\n")
+
+
+def test_pushing_needs_its_extra(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says so with exit 2."""
+
+    def missing() -> None:
+        raise ImportError("pushing needs cryptography: pip install 'wxtcb[ticket]'")
+
+    monkeypatch.setattr("wxtcb.sandbox.server.load_cipher", missing)
+    result = cli("sandbox", "--push", "http://127.0.0.1:8080/wechat/push")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "wxtcb: --push: pushing needs cryptography: pip install 'wxtcb[ticket]'\n"
 
 
 def test_what_comes_of_pushes_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from wxtcb.cli.settings import read_settings
-from wxtcb.errors import InvalidArgument, TicketError, TicketMissing
+from wxtcb.cli.settings import Settings, read_settings
+from wxtcb.errors import InvalidArgument, TicketError, TicketMissing, TokenStoreError
+from wxtcb.secret import Secret
+from wxtcb.tokens.shared import SharedRecord
 
 GIVEN = {
     "WXTCB_COMPONENT_APPID": " wx1 ",
@@ -123,7 +125,11 @@ async def test_a_key_seals_what_the_store_keeps(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("url", "key", "message"),
-    [("mysql://u:S3CRET@host", "", "begins with sqlite"), ("sqlite:///{}/x.db", "S3CRET", "Fernet")],
+    [
+        ("mysql://u:S3CRET@host", "", "^WXTCB_TOKEN_STORE: the URL of a token store begins with sqlite"),
+        ("sqlite:///{}/x.db", "S3CRET", "^WXTCB_TOKEN_STORE_KEY: key must be .* Fernet"),
+        ("sqlite:///{}/no/x.db", "", "^WXTCB_TOKEN_STORE: there is no directory .*/no$"),
+    ],
 )
 async def test_a_store_that_cannot_be_is_refused(tmp_path: Path, url: str, key: str, message: str) -> None:
     """Without a word of what may hold a password."""
@@ -132,6 +138,37 @@ async def test_a_store_that_cannot_be_is_refused(tmp_path: Path, url: str, key: 
         async with read_settings(env).session():
             pass
     assert "S3CRET" not in str(caught.value)
+
+
+async def _keep(settings: Settings, ticket: str, *, age: float = 0.0) -> None:
+    async with settings.store.open() as store:
+        await SharedRecord(store, "wx1").change(lambda record, now: record.with_ticket(Secret(ticket), 1, now - age))
+
+
+@pytest.mark.parametrize(("age", "used"), [(0.0, "kept"), (13 * 3600.0, "ticket@@@1")])
+async def test_a_ticket_that_is_given_stands_in_for_one_in_the_store(tmp_path: Path, age: float, used: str) -> None:
+    """The one in the store is the newest there is, unless it is too old."""
+    settings = read_settings({**GIVEN, "WXTCB_TOKEN_STORE": f"sqlite:///{tmp_path}/tokens.db"})
+    await _keep(settings, "kept", age=age)
+    async with settings.session() as session:
+        assert (await session.ticket()).reveal() == used
+    assert (await settings.newest_ticket()).reveal() == used
+
+
+async def test_a_ticket_that_is_given_stands_in_while_the_store_is_down(tmp_path: Path) -> None:
+    """Without one, what is wrong with the store is told."""
+    (tmp_path / "tokens.db").mkdir()
+    env = {**GIVEN, "WXTCB_TOKEN_STORE": f"sqlite:///{tmp_path}/tokens.db"}
+    assert (await read_settings(env).newest_ticket()).reveal() == "ticket@@@1"
+    with pytest.raises(TokenStoreError):
+        await read_settings({**env, "WXTCB_TICKET": ""}).newest_ticket()
+
+
+async def test_without_any_ticket_that_is_told(tmp_path: Path) -> None:
+    """Rather than to send an empty one."""
+    env = {**GIVEN, "WXTCB_TICKET": "", "WXTCB_TOKEN_STORE": f"sqlite:///{tmp_path}/tokens.db"}
+    with pytest.raises(TicketMissing):
+        await read_settings(env).newest_ticket()
 
 
 def test_only_a_foreign_platform_demands_own_token() -> None:

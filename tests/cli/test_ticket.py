@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
+from yarl import URL
 
-from wxtcb.cli.ticket import _tell_event, _tell_notice
-from wxtcb.events import PushRefused, StoreFailed, TicketReceived, TicketUnsaved
+from wxtcb.cli.ticket import Place, Stray, _listening, _tell_event, _tell_notice, read_credentials
+from wxtcb.events import PushRefused, PushUnreadable, StoreFailed, TicketReceived, TicketUnsaved
 from wxtcb.tokens.sealed import SealedStore
 from wxtcb.tokens.shared import SharedRecord
 from wxtcb.tokens.stores import SqliteStore
@@ -149,10 +153,17 @@ def test_what_is_missing_is_named(cli: Cli) -> None:
     ("name", "value", "told"),
     [
         ("WXTCB_MESSAGE_TOKEN", "", "not set in the environment: WXTCB_MESSAGE_TOKEN\n"),
-        ("WXTCB_ENCODING_AES_KEY", "short", "encoding_aes_key must be"),
-        ("WXTCB_PREVIOUS_ENCODING_AES_KEY", "short", "previous_encoding_aes_key must be"),
-        ("WXTCB_TOKEN_STORE_KEY", "short", "key must be one or more keys"),
-        ("WXTCB_TOKEN_STORE", "mysql://user:hush@db", "the URL of a token store begins with sqlite:///"),
+        ("WXTCB_ENCODING_AES_KEY", "short", "wxtcb: WXTCB_ENCODING_AES_KEY must be"),
+        ("WXTCB_PREVIOUS_ENCODING_AES_KEY", "short", "wxtcb: WXTCB_PREVIOUS_ENCODING_AES_KEY must be"),
+        ("WXTCB_COMPONENT_APPID", "ww1", "wxtcb: WXTCB_COMPONENT_APPID must be"),
+        ("WXTCB_MESSAGE_TOKEN", "\udcff", "wxtcb: WXTCB_MESSAGE_TOKEN must be"),
+        ("WXTCB_TOKEN_STORE_KEY", "short", "wxtcb: WXTCB_TOKEN_STORE_KEY: key must be one or more keys"),
+        ("WXTCB_TOKEN_STORE", "mysql://user:hush@db", "wxtcb: WXTCB_TOKEN_STORE: the URL of a token store begins"),
+        (
+            "WXTCB_TOKEN_STORE",
+            "sqlite:////no/such/tokens.db",
+            "wxtcb: WXTCB_TOKEN_STORE: there is no directory /no/such\n",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str) -> None:
@@ -194,7 +205,7 @@ def test_a_port_that_is_taken_is_told(cli: Cli) -> None:
 @pytest.mark.usefixtures("given")
 def test_a_store_that_is_down_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tickets are received all the same: a receiver that is away makes the platform stop pushing."""
-    monkeypatch.setenv("WXTCB_TOKEN_STORE", "sqlite:///no/such/tokens.db")
+    monkeypatch.setenv("WXTCB_TOKEN_STORE", "redis://127.0.0.1:1")
     process = start("ticket", "serve", "--host", "::1", "--port", 0)
     [line] = follow(process.stderr, "what comes is kept in memory until it does")
     assert line.startswith("The store does not answer yet (")
@@ -203,6 +214,49 @@ def test_a_store_that_is_down_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
     assert process.returncode == 130
+
+
+@pytest.mark.usefixtures("given")
+def test_a_store_that_only_somebody_can_mend_is_refused(cli: Cli, tmp_path: Path) -> None:
+    """Others can read the file: exit 2, and nothing is listened to, rather than to lose what comes."""
+    (tmp_path / "tokens.db").touch(mode=0o644)
+    result = cli("ticket", "serve")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("wxtcb: WXTCB_TOKEN_STORE: the token store")
+    assert "has mode 644" in result.stderr
+
+
+async def test_a_push_to_another_path_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the path that pushes come in at, and once a minute: anybody may knock there."""
+    times = iter([0.0, 59.0, 61.0])
+    stray = Stray("/wechat/push", lambda: next(times))
+    for path in ("/wrong", "/again", f"/%1b{'x' * 99}"):
+        answer = await stray.handle(make_mocked_request("POST", path))
+        assert answer.status == 404
+    told = [line.split(" ", 2)[2] for line in capsys.readouterr().out.splitlines()]
+    assert told == [
+        "404 for POST /wrong: pushes come in at /wechat/push",
+        f"404 for POST /\\x1b{'x' * 53}: pushes come in at /wechat/push",
+    ]
+
+
+@pytest.mark.usefixtures("given")
+async def test_what_is_under_way_is_waited_for_within_a_bound(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A body that never comes to its end delays the end by no more; all other paths are answered, and told."""
+    monkeypatch.setattr("wxtcb.cli.ticket._GRACE", 0.01)
+    async with read_credentials(os.environ).receiver() as receiver, AsyncExitStack() as stack:
+        url = URL(await stack.enter_async_context(_listening(receiver, Place("127.0.0.1", 0, "/push"))))
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(b"GET /wrong HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await asyncio.wait_for(reader.readuntil(b"not here\n"), 5)).startswith(b"HTTP/1.1 404")
+        writer.write(b"POST /push HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n<")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 100")
+        async with asyncio.timeout(2):
+            await stack.aclose()
+        writer.close()
+    assert "404 for GET /wrong: pushes come in at /push\n" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("given")
@@ -239,6 +293,8 @@ def test_what_happens_is_told_a_line_each(capsys: pytest.CaptureFixture[str], mo
     for event in (
         TicketReceived(999, kept=True),
         TicketReceived(400, kept=False),
+        TicketReceived(999, kept=True, in_memory=True),
+        PushUnreadable("there must be one CreateTime"),
         PushRefused("no", 403),
         TicketUnsaved(999, "it is full", 2.0),
         TicketUnsaved(999, "it is full", None),
@@ -249,6 +305,8 @@ def test_what_happens_is_told_a_line_each(capsys: pytest.CaptureFixture[str], mo
     assert capsys.readouterr().out.splitlines() == [
         "now ticket kept, made 1 s ago",
         "now ticket known already, made 600 s ago",
+        "now ticket kept in memory, made 1 s ago",
+        "now push answered, but not understood: there must be one CreateTime",
         "now push refused with 403: no",
         "now ticket not in the store yet, next try in 2 s: it is full",
         "now ticket not in the store yet, it is lost: it is full",

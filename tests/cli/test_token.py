@@ -11,21 +11,26 @@ from pathlib import Path
 import pytest
 
 from wxtcb.cli.token import _tell
-from wxtcb.errors import TokenStoreError
+from wxtcb.errors import TicketMissing, TokenStoreError
 from wxtcb.secret import Secret
 from wxtcb.tokens import Health
 from wxtcb.tokens.renewal import whoami
 from wxtcb.tokens.shared import SharedRecord
 from wxtcb.tokens.stores import SqliteStore
 
-from .conftest import Cli, Platform, signal_when_asked
+from .conftest import VARIABLES, Cli, Platform, signal_when_asked
 
 
 def test_it_shows_what_is_set_and_no_value(cli: Cli, platform: Platform) -> None:
     """Nothing is sent."""
     result = cli("token")
     assert result.exit_code == 0
-    assert "WXTCB_TICKET               set\nWXTCB_TICKET_FILE          not set\n" in result.stdout
+    told = dict(line.split("  ", 1) for line in result.stdout.splitlines()[:10])
+    assert {name: state.strip() for name, state in told.items()} == {
+        **dict.fromkeys(f"WXTCB_{name}" for name in VARIABLES),
+        **dict.fromkeys(told, "not set"),
+        **dict.fromkeys(platform.env, "set"),
+    }
     assert f"Ready for {platform.box.url}.\n" in result.stdout
     assert "No token was fetched" in result.stdout
     assert platform.box.ticket not in result.output
@@ -162,6 +167,46 @@ def test_the_token_of_the_store_is_told_and_shared(
     assert platform.box.world.mints == 1
 
 
+def test_a_ticket_beside_a_store_is_used_only_where_the_store_has_none(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The store's is the newest there is, so what was pasted once spoils nothing; the state says which one it is."""
+    _share(monkeypatch, tmp_path)
+    assert "\nWXTCB_TICKET is used, for the store keeps no ticket of the last 12 hours.\n" in cli("token").stdout
+    asyncio.run(_keep_ticket(tmp_path, platform.box.component_appid, platform.box.ticket))
+    monkeypatch.setenv("WXTCB_TICKET", "ticket@@@old")
+    assert "\nThe ticket in the store is used, and WXTCB_TICKET is not.\n" in cli("token").stdout
+    assert cli("token", "--fetch").exit_code == 0
+    (tmp_path / "ticket").write_text("ticket@@@old")
+    monkeypatch.delenv("WXTCB_TICKET")
+    monkeypatch.setenv("WXTCB_TICKET_FILE", str(tmp_path / "ticket"))
+    assert "\nThe ticket in the store is used, and WXTCB_TICKET_FILE is not.\n" in cli("token").stdout
+
+
+def test_of_a_store_that_is_down_that_alone_is_told(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nothing is known of what it keeps."""
+    _share(monkeypatch, tmp_path)
+    (tmp_path / "tokens.db").mkdir()
+    told = cli("token").stdout.splitlines()
+    assert told[-2] == f"Ready for {platform.box.url}."
+    assert told[-1].startswith("Problem: the token store")
+
+
+def test_what_another_process_was_refused_with_is_told(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As `health` tells it, with who met it and what to type."""
+    _share(monkeypatch, tmp_path)
+    monkeypatch.setenv("WXTCB_TICKET", "ticket@@@wrong")
+    assert cli("call", "describe_envs").exit_code == 3
+    [problem] = [line for line in cli("token").stdout.splitlines() if line.startswith("Problem: ")]
+    assert "61006" in problem
+    assert "`wxtcb call api_start_push_ticket`" in problem
+    assert problem.endswith(f"(met by {whoami()})")
+
+
 def test_what_a_store_knows_is_told_line_by_line() -> None:
     """A token that is over, a renewal under way, and every problem."""
     health = Health(
@@ -174,13 +219,14 @@ def test_what_a_store_knows_is_told_line_by_line() -> None:
         ceiling=30,
         renewing="web2:9",
         failure=None,
-        problems=(TokenStoreError("failed"),),
+        problems=(TokenStoreError("failed"), TicketMissing()),
     )
     assert list(_tell(health)) == [
         "The token in the store is over; web1:7 fetched it 2 h 1 min ago (advisory).",
         "Tokens fetched within the last hour: 3.",
         "web2:9 fetches a token just now.",
         f"Problem: {TokenStoreError('failed')}",
+        f"Problem: {TicketMissing()}".replace("api.token.api_start_push_ticket", "`wxtcb call api_start_push_ticket`"),
     ]
 
 

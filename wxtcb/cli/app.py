@@ -26,6 +26,7 @@ from wxtcb.cli.options import (
     PushUrl,
     ResendLinks,
     Reveal,
+    Seed,
     Settle,
     Simulated,
     TenantsFile,
@@ -47,7 +48,8 @@ app: Final = typer.Typer(
     help="WeChat Open Platform's batch cloud development.\n\n"
     "Credentials come from the environment only: WXTCB_COMPONENT_APPID, WXTCB_COMPONENT_APPSECRET, and either "
     "WXTCB_TOKEN_STORE (sqlite:///..., redis://...), the token store of your backend, with WXTCB_TOKEN_STORE_KEY if it "
-    "is sealed, or WXTCB_TICKET or WXTCB_TICKET_FILE; and WXTCB_BASE_URL where it is not the real platform.",
+    "is sealed, or WXTCB_TICKET or WXTCB_TICKET_FILE; and WXTCB_BASE_URL where it is not the real platform. Where a "
+    "store is named, a ticket beside it is used only while the store keeps none that is good.",
     epilog="First steps without an account: `wxtcb sandbox` in one terminal, and in another the lines that it prints, "
     "then `wxtcb call describe_envs`.",
 )
@@ -73,10 +75,10 @@ def _end(command: Callable[[], int]) -> None:
 
 def _tell(error: WxtcbError) -> int:
     """Say what went wrong; tell what was refused before anything was sent from what came of a call."""
-    from wxtcb.cli.output import printable, say
+    from wxtcb.cli.output import as_typed, printable, say
 
     for line in (*f"wxtcb: {error}".splitlines(), *getattr(error, "__notes__", ())):
-        say(printable(line))
+        say(as_typed(printable(line)))
     unsent = isinstance(error, InvalidArgument | TicketError) and not isinstance(error, ApiError)
     return REFUSED if unsent else RAISED
 
@@ -221,24 +223,42 @@ def _endpoints(*, as_json: AsJson = False) -> None:
     _end(lambda: print_endpoints(as_json=as_json))
 
 
-@app.command("token", cls=PlainCommand, short_help="Show how token and ticket are; fetch a token on request.")
+@app.command(
+    "token",
+    cls=PlainCommand,
+    short_help="Show how token and ticket are; fetch a token on request.",
+    help="Show which credentials are set, how token and ticket are in the store that WXTCB_TOKEN_STORE names, and what "
+    "is wrong with them, by whichever process that was met.\n\n"
+    "With --fetch see to a living token: that of the store, renewed where that is due, or without a store a new one, "
+    "which voids others. It is printed only with --reveal.\n\n"
+    "The ticket is the one in the store; WXTCB_TICKET or WXTCB_TICKET_FILE is used only while the store keeps none "
+    "that is good.",
+    epilog="Exit codes: 0 it was shown, whatever is wrong, or a token is there; 2 refused before anything was sent; 3 "
+    "no token was to be had; 130 or 143 ended by Ctrl-C or SIGTERM.",
+)
 def _token(
     *,
     fetch: Annotated[bool, typer.Option("--fetch", help="See to a living token.")] = False,
     own_token: OwnToken = False,
     reveal: Reveal = False,
 ) -> None:
-    """Show which credentials are set, and how token and ticket are in the store that WXTCB_TOKEN_STORE names.
-
-    With --fetch see to a living token: that of the store, renewed where that is due, or without a store a new one,
-    which voids others. It is printed only with --reveal.
-    """
     from wxtcb.cli.token import token
 
     _end(lambda: token(fetch=fetch, reveal=reveal, own_token=own_token))
 
 
-@app.command("sandbox", cls=PlainCommand, short_help="Simulate the platform on loopback.")
+@app.command(
+    "sandbox",
+    cls=PlainCommand,
+    short_help="Simulate the platform on loopback.",
+    help="Simulate the platform on loopback until Ctrl-C, and then forget everything.\n\n"
+    "It prints credentials to paste, made up anew each time: each run is a platform of its own, of which no token "
+    "store knows anything yet. With --seed they are the same each time; then remove the stores of earlier runs, whose "
+    "tokens and tickets it does not know.\n\n"
+    "With --push it pushes tickets as WeChat does. After 5 failures in a row it stops, as WeChat does, until "
+    "`wxtcb call api_start_push_ticket` starts it again.",
+    epilog="Exit codes: 2 refused, nothing was served; 130 or 143 ended by Ctrl-C or SIGTERM.",
+)
 def _sandbox(
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0 takes a free one.")] = 0,
@@ -247,14 +267,14 @@ def _sandbox(
     ] = 0,
     token_life: Annotated[int, typer.Option(min=1, metavar="SECONDS", help="Seconds a token lives.")] = 7200,
     busy: Annotated[float, typer.Option(min=0, max=1, metavar="FRACTION", help="Fraction of calls answered -1.")] = 0,
+    seed: Seed = None,
     push: PushUrl = None,
     push_every: PushEvery = 600,
 ) -> None:
-    """Simulate the platform on loopback until Ctrl-C; print made-up credentials to paste."""
     from wxtcb.cli.sandbox import Aim, serve
 
     aim = Aim(push, push_every) if push is not None else None
-    _end(lambda: serve(port=port, ready_after=ready_after, token_life=token_life, busy=busy, aim=aim))
+    _end(lambda: serve(port=port, ready_after=ready_after, token_life=token_life, busy=busy, seed=seed, aim=aim))
 
 
 ticket: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None)

@@ -23,6 +23,7 @@ from wxtcb.secret import Secret
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET
 from wxtcb.wire import raw
 
+_TICKET: Final = "component_verify_ticket"
 _FATES: Final = {
     Repeat.READ: "it changes nothing",
     Repeat.SET: "it may have taken effect; sent again it ends the same",
@@ -98,18 +99,20 @@ def _show(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> int:
 
 
 async def _send(endpoint: Endpoint[Reply], body: Mapping[str, object], settings: Settings, watch: Watch) -> Reply:
-    full = {**await _credentials(endpoint, settings), **body}
+    full = {**await _credentials(endpoint, settings, body), **body}
     async with settings.session() as session:
         return await session.with_options(hooks=[watch]).call(endpoint, full)
 
 
-async def _credentials(endpoint: Endpoint[Reply], settings: Settings) -> Mapping[str, object]:
+async def _credentials(
+    endpoint: Endpoint[Reply], settings: Settings, body: Mapping[str, object]
+) -> Mapping[str, object]:
     """Return what the two calls below the token hold of the environment's credentials, if the body does not."""
     if endpoint is API_COMPONENT_TOKEN:
         return {
             "component_appid": settings.component_appid,
             "component_appsecret": settings.component_appsecret,
-            "component_verify_ticket": await settings.newest_ticket(),
+            _TICKET: body[_TICKET] if _TICKET in body else await settings.newest_ticket(),
         }
     if endpoint is API_START_PUSH_TICKET:
         return {"component_appid": settings.component_appid, "component_secret": settings.component_appsecret}

@@ -84,6 +84,10 @@ Adopt = Annotated[
 ]
 ResendLinks = Annotated[bool, typer.Option("--resend-links", help="Ask again for links that were given already.")]
 
+Seed = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Make up the same credentials, and the rest, each time.", show_default=False),
+]
 PushUrl = Annotated[
     str | None,
     typer.Option(

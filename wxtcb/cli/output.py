@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Final
@@ -16,6 +18,8 @@ _PIPED: Final = 1000
 _GAP: Final = "  "
 _NARROWEST: Final = 8
 _FOLDER: Final = Console(markup=False, emoji=False, highlight=False)
+_INDENT: Final = "  "
+_CALL: Final = re.compile(r"\bapi\.token\.(\w+)")
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -40,10 +44,30 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
+def as_typed(text: str) -> str:
+    """Return advice with the calls in it named as they are made from a shell."""
+    return _CALL.sub(r"`wxtcb call \1`", text)
+
+
 def say(text: str) -> None:
-    """Tell the person something that is no result."""
-    sys.stderr.write(f"{text}\n")
+    """Tell the person something that is no result; a terminal that is too narrow gets it broken between words."""
+    sys.stderr.write(f"{_laid_out(text, console(stderr=True))}\n")
     sys.stderr.flush()
+
+
+def print_line(text: str) -> None:
+    """Print a sentence that is a result, laid out in the same way."""
+    sys.stdout.write(f"{_laid_out(text, console())}\n")
+    sys.stdout.flush()
+
+
+def _laid_out(text: str, screen: Console) -> str:
+    return "\n".join(_wrapped(line, screen.width) for line in text.split("\n")) if screen.is_terminal else text
+
+
+def _wrapped(line: str, width: int) -> str:
+    """Break *line* between words; what follows its first part stands below it, indented."""
+    return textwrap.fill(line, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
 
 
 def say_below(text: str) -> None:

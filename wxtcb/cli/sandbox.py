@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shlex
 import sys
 from collections.abc import Iterator
+from typing import Final
 
 import anyio
 import attrs
@@ -15,6 +17,8 @@ from wxtcb.cli.settings import AES_KEY, APPID, APPKEY, BASE_URL, SIGNING, TICKET
 from wxtcb.cli.signals import ENDING
 from wxtcb.errors import InvalidArgument
 from wxtcb.sandbox import Push, Ready, Receipt, Sandbox, World
+
+_SEEDS: Final = 1_000_000
 
 
 @attrs.frozen
@@ -45,16 +49,21 @@ class PushTeller:
         if self.box.pushes.stopped:
             return (
                 f"{push.info_type} was not accepted: {receipt}. It was the last of too many; nothing more is pushed "
-                "until somebody calls api_start_push_ticket."
+                "until `wxtcb call api_start_push_ticket` starts it again."
             )
         if self.box.pushes.answered:
             return f"{push.info_type} was not accepted: {receipt}."
         return f"Nobody has answered at {self.url} yet: {receipt}. It is tried again every second."
 
 
-def serve(*, port: int, ready_after: float, token_life: int, busy: float, aim: Aim | None) -> int:
+def serve(*, port: int, ready_after: float, token_life: int, busy: float, seed: int | None, aim: Aim | None) -> int:
     """Serve until a signal comes; return the exit code that belongs to it."""
-    box = Sandbox(port=port, world=World(ready_after=Ready.after_seconds(ready_after), token_life=token_life))
+    world = World(
+        seed=secrets.randbelow(_SEEDS) if seed is None else seed,
+        ready_after=Ready.after_seconds(ready_after),
+        token_life=token_life,
+    )
+    box = Sandbox(port=port, world=world)
     if busy:
         box.faults.busy(probability=busy)
     return asyncio.run(_serve(box, aim))
@@ -71,13 +80,18 @@ async def _serve(box: Sandbox, aim: Aim | None) -> int:
                 _push(box, aim)
             sys.stdout.write("".join(f"export {line}\n" for line in _exports(box)))
             sys.stdout.flush()
-            say("The sandbox is up; its credentials are made up. Ctrl-C ends it.")
+            say(
+                "The sandbox is up; its credentials are made up anew each time (--seed "
+                f"{box.world.seed} makes these up again). Ctrl-C ends it."
+            )
             return 128 + await anext(signals)
         finally:
             await box.__aexit__(None, None, None)
 
 
 def _push(box: Sandbox, aim: Aim) -> None:
+    if not aim.every < float("inf"):
+        raise InvalidArgument(f"--push-every {aim.every}: it is a number of seconds")
     try:
         box.push_to(aim.url, every=aim.every, told=PushTeller(box, aim.url))
     except (ImportError, ValueError) as error:

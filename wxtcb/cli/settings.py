@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -11,10 +11,14 @@ import anyio
 import attrs
 
 from wxtcb.arguments import check_base_url, is_loopback
-from wxtcb.errors import InvalidArgument, TicketError
+from wxtcb.errors import InvalidArgument, TicketError, TicketMissing, TicketTooOld, TokenStoreError
 from wxtcb.secret import Secret
 from wxtcb.session import Session
-from wxtcb.tokens import TokenStore
+from wxtcb.tokens import SqliteStore, TokenStore
+from wxtcb.tokens.origins import KeptTicketSource
+from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.sources import TicketSource
+from wxtcb.tokens.stores import OwnedStore
 
 APPID: Final = "WXTCB_COMPONENT_APPID"
 APPKEY: Final = "WXTCB_COMPONENT_APPSECRET"
@@ -27,6 +31,7 @@ SIGNING: Final = "WXTCB_MESSAGE_TOKEN"
 AES_KEY: Final = "WXTCB_ENCODING_AES_KEY"
 PREVIOUS_AES_KEY: Final = "WXTCB_PREVIOUS_ENCODING_AES_KEY"
 VARIABLES: Final = (APPID, APPKEY, TICKET, TICKET_FILE, BASE_URL, STORE, STORE_KEY)
+OF_THE_RECEIVER: Final = (SIGNING, AES_KEY, PREVIOUS_AES_KEY)
 _TEXTS: Final = (APPID, APPKEY, TICKET, BASE_URL, STORE, STORE_KEY)
 PLATFORM: Final = "https://api.weixin.qq.com"
 
@@ -68,22 +73,66 @@ class SharedStore:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[TokenStore]:
-        """Open the store, and close it at the end."""
-        from wxtcb.tokens.sealed import SealedStore
-        from wxtcb.tokens.urls import open_store
-
-        store = open_store(self.url)
+        """Open the store, and close it at the end; `InvalidArgument` names the variable of what cannot be."""
+        store = self._at_url()
         try:
-            yield store if self.key is None else SealedStore(store, self.key)
+            yield store if self.key is None else self._sealed(store, self.key)
         finally:
             await store.aclose()
+
+    def _at_url(self) -> OwnedStore:
+        from wxtcb.tokens.urls import open_store
+
+        with blaming(STORE):
+            store = open_store(self.url)
+        if isinstance(store, SqliteStore) and not store.path.parent.is_dir():
+            raise InvalidArgument(f"{STORE}: there is no directory {store.path.parent}")
+        return store
+
+    def _sealed(self, store: TokenStore, key: Secret) -> TokenStore:
+        from wxtcb.tokens.sealed import SealedStore
+
+        with blaming(STORE_KEY):
+            return SealedStore(store, key)
+
+
+@contextmanager
+def blaming(variable: str) -> Iterator[None]:
+    """Put the name of the *variable* before what is wrong with its value."""
+    try:
+        yield
+    except (InvalidArgument, ImportError) as error:
+        raise InvalidArgument(f"{variable}: {error}") from None
+
+
+@attrs.frozen(eq=False)
+class NewestTicket:
+    """Gives the ticket in the store, which is the newest there is; the `given` one while none there can be used."""
+
+    kept: KeptTicketSource
+    given: Secret | TicketFile
+
+    async def __call__(self) -> Secret:
+        try:
+            ticket = await self.kept()
+        except (TicketTooOld, TokenStoreError):
+            if not self.given:
+                raise
+            ticket = None
+        return ticket or await newest_of(self.given)
+
+
+async def newest_of(given: Secret | TicketFile) -> Secret:
+    """Return the ticket as it is now; `TicketError` if its file cannot be read."""
+    return Secret(await given()) if isinstance(given, TicketFile) else given
 
 
 @attrs.frozen
 class Settings:
     """What the environment says about the platform; the repr shows no secret.
 
-    `ticket` is an empty `Secret` where none is given; `store` is None where nothing is shared with other programs.
+    `ticket` is an empty `Secret` where none is given; `store` is None where nothing is shared with other programs. The
+    ticket in a store goes before one that is given.
     """
 
     component_appid: str
@@ -104,7 +153,7 @@ class Settings:
             session = Session(
                 component_appid=self.component_appid,
                 component_appsecret=self.component_appsecret,
-                ticket=self.ticket or None,
+                ticket=self._source(store),
                 base_url=self.base_url,
                 token_store=store,
             )
@@ -122,9 +171,28 @@ class Settings:
                 "platform"
             )
 
+    def _source(self, store: TokenStore | None) -> TicketSource | Secret | None:
+        """Return what gives a session the ticket; None leaves it to the store alone."""
+        if store is None or self.store is None or not self.ticket:
+            return self.ticket or None
+        return self._newest(store)
+
+    def _newest(self, store: TokenStore) -> NewestTicket:
+        return NewestTicket(KeptTicketSource(SharedRecord(store, self.component_appid)), self.ticket)
+
     async def newest_ticket(self) -> Secret:
-        """Return the ticket as it is now; `TicketError` if its file cannot be read."""
-        return Secret(await self.ticket()) if isinstance(self.ticket, TicketFile) else self.ticket
+        """Return the ticket as it is now.
+
+        Raises `TicketError` if there is none, or one too old, or its file cannot be read; `TokenStoreError` if only the
+        store could have one.
+        """
+        if self.store is None:
+            return await newest_of(self.ticket)
+        async with self.store.open() as store:
+            ticket = await self._newest(store)()
+        if not ticket:
+            raise TicketMissing
+        return ticket
 
 
 def read_settings(env: Mapping[str, str], *, needs_ticket: bool = True) -> Settings:

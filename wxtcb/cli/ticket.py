@@ -20,10 +20,11 @@ from wxtcb.cli.output import printable, say, say_below
 from wxtcb.cli.settings import AES_KEY, APPID, PREVIOUS_AES_KEY, SIGNING, STORE, SharedStore, read_store
 from wxtcb.cli.signals import ENDING, Ended
 from wxtcb.errors import InvalidArgument, TokenStoreError
-from wxtcb.events import Event, PushRefused, TicketReceived, TicketUnsaved
+from wxtcb.events import Event, PushRefused, PushUnreadable, TicketReceived, TicketUnsaved
 from wxtcb.secret import Secret
 
 if TYPE_CHECKING:
+    from wxtcb.tokens import TokenStore
     from wxtcb.tokens.ticket import Notice, TicketReceiver
 
 _WHY_STORE: Final = (
@@ -31,6 +32,15 @@ _WHY_STORE: Final = (
 )
 _PATH: Final = re.compile(r"(/[\w.~-]*)+", re.ASCII)
 _GRACE: Final = 2.0  # for pushes under way; those who end services wait about ten seconds
+_AT_ONCE: Final = 0.01  # not 0, which aiohttp takes for "wait without limit"
+_QUIET: Final = 60.0
+_LONGEST_PATH: Final = 60
+_VARIABLES: Final = {
+    "TicketReceiver: component_appid": APPID,
+    "TicketReceiver: message_token": SIGNING,
+    "encoding_aes_key": AES_KEY,
+    "previous_encoding_aes_key": PREVIOUS_AES_KEY,
+}
 
 
 @attrs.frozen
@@ -59,8 +69,12 @@ class Credentials:
     @asynccontextmanager
     async def receiver(self) -> AsyncIterator[TicketReceiver]:
         """Open store and receiver, and close them at the end."""
-        async with self.store.open() as store:
-            receiver = _load_receiver()(
+        async with self.store.open() as store, self._receiver(store) as receiver:
+            yield receiver
+
+    def _receiver(self, store: TokenStore) -> TicketReceiver:
+        try:
+            return _load_receiver()(
                 component_appid=self.component_appid,
                 message_token=self.message_token,
                 encoding_aes_key=self.encoding_aes_key,
@@ -69,8 +83,8 @@ class Credentials:
                 on_notice=_tell_notice,
                 hooks=[_tell_event],
             )
-            async with receiver:
-                yield receiver
+        except InvalidArgument as error:
+            raise InvalidArgument(_by_variable(str(error))) from None
 
 
 def read_credentials(env: Mapping[str, str]) -> Credentials:
@@ -83,6 +97,12 @@ def read_credentials(env: Mapping[str, str]) -> Credentials:
         return Credentials(given[APPID], Secret.of(given[SIGNING]), Secret.of(given[AES_KEY]), previous, store)
     told = f"not set in the environment: {', '.join(missing + [STORE] * (store is None))}"
     raise InvalidArgument(told if store else f"{told}; {_WHY_STORE}")
+
+
+def _by_variable(told: str) -> str:
+    """Let what is wrong with a value begin with the variable that it came from."""
+    name, must, rest = told.partition(" must be ")
+    return f"{_VARIABLES.get(name, name)}{must}{rest}"
 
 
 def _load_receiver() -> type[TicketReceiver]:
@@ -125,24 +145,48 @@ async def _heed(signals: AsyncIterator[int], ended: asyncio.Future[Ended], recei
 
 
 async def _receive(credentials: Credentials, place: Place, ended: asyncio.Future[Ended]) -> None:
-    async with credentials.receiver() as receiver, _listening(receiver, place) as url:
-        _tell(f"listening at {url}")
-        say(f"{await _stock(receiver)} Ctrl-C ends it.")
-        await ended
-        say_below("Ending: what is under way is done first. Once more cuts it off.")
+    async with credentials.receiver() as receiver:
+        stock = await _stock(receiver)
+        async with _listening(receiver, place) as url:
+            _tell(f"listening at {url}")
+            say(f"{stock} Ctrl-C ends it.")
+            await ended
+            say_below("Ending: what is under way is done first. Once more cuts it off.")
+
+
+@attrs.define(eq=False)
+class Stray:
+    """Answers what comes to another path than `path`, and tells of it, at most once a minute."""
+
+    path: str
+    now: Callable[[], float] = time.monotonic
+    _quiet_until: float = attrs.field(init=False, default=float("-inf"))
+
+    async def handle(self, request: web.Request) -> web.Response:
+        if (now := self.now()) >= self._quiet_until:
+            self._quiet_until = now + _QUIET
+            asked = printable(f"{request.method} {request.path}"[:_LONGEST_PATH])
+            _tell(f"404 for {asked}: pushes come in at {self.path}")
+        return web.Response(status=404, text="not here\n")
 
 
 @asynccontextmanager
 async def _listening(receiver: TicketReceiver, place: Place) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_route("*", place.path, receiver.handle)
+    app.router.add_route("*", "/{elsewhere:.*}", Stray(place.path).handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)
     await runner.setup()
+    server = cast("web.Server", runner.server)
     try:
         await _bind(runner, place)
         yield place.url(runner.addresses[0][1])
     finally:
-        await runner.cleanup()
+        try:
+            await runner.cleanup()
+        except asyncio.CancelledError:
+            await server.shutdown(_AT_ONCE)
+            raise
 
 
 async def _bind(runner: web.AppRunner, place: Place) -> None:
@@ -156,6 +200,8 @@ async def _stock(receiver: TicketReceiver) -> str:
     try:
         ticket = await receiver.newest_ticket()
     except TokenStoreError as error:
+        if error.lasting:
+            raise InvalidArgument(f"{STORE}: {error}") from None
         return f"The store does not answer yet ({error.reason}); what comes is kept in memory until it does."
     return "The store has no ticket yet." if ticket is None else "The store has a ticket already."
 
@@ -176,11 +222,16 @@ async def _tell_notice(notice: Notice) -> None:
 
 
 def _received(event: TicketReceived) -> str:
-    return f"ticket {'kept' if event.kept else 'known already'}, made {time.time() - event.create_time:.0f} s ago"
+    kept = "kept in memory" if event.in_memory else "kept" if event.kept else "known already"
+    return f"ticket {kept}, made {time.time() - event.create_time:.0f} s ago"
 
 
 def _refused(event: PushRefused) -> str:
     return f"push refused with {event.status}: {event.reason}"
+
+
+def _unreadable(event: PushUnreadable) -> str:
+    return f"push answered, but not understood: {event.reason}"
 
 
 def _unsaved(event: TicketUnsaved) -> str:
@@ -191,5 +242,6 @@ def _unsaved(event: TicketUnsaved) -> str:
 _WORDS: Final[dict[type[Any], Callable[[Any], str]]] = {
     TicketReceived: _received,
     PushRefused: _refused,
+    PushUnreadable: _unreadable,
     TicketUnsaved: _unsaved,
 }

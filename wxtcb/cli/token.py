@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 
 import attrs
 
 from wxtcb.api.token import api_component_token
-from wxtcb.cli.output import columns, say_below
-from wxtcb.cli.settings import VARIABLES, Settings, read_settings
+from wxtcb.cli.output import as_typed, columns, print_document, print_line, printable, say_below
+from wxtcb.cli.settings import OF_THE_RECEIVER, TICKET, TICKET_FILE, VARIABLES, Settings, TicketFile, read_settings
 from wxtcb.cli.signals import Ended, run_until_signal
 from wxtcb.cli.streams import be_private
 from wxtcb.errors import InvalidArgument, WxtcbError
 from wxtcb.secret import Secret
 from wxtcb.tokens import Health
+from wxtcb.tokens.record import TICKET_LIFE
 
 
 @attrs.frozen
@@ -32,12 +32,12 @@ def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
         return _fetch(reveal=reveal, own_token=own_token)
     if reveal:
         raise InvalidArgument("--reveal: there is no token to show without --fetch; nothing was sent")
-    lines = columns([(name, _state(name)) for name in VARIABLES])
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    for line in columns([(name, _state(name)) for name in (*VARIABLES, *OF_THE_RECEIVER)]):
+        print_line(line)
     try:
         settings = read_settings(os.environ)
     except WxtcbError as error:
-        sys.stdout.write(f"Not ready: {error}.\n")
+        print_line(f"Not ready: {printable(str(error))}.")
         return 0
     return _show_state(settings)
 
@@ -48,14 +48,15 @@ def _state(name: str) -> str:
 
 def _show_state(settings: Settings) -> int:
     demand = "" if settings.on_loopback or settings.store else "; what fetches a token there needs --own-token"
-    sys.stdout.write(f"Ready for {settings.base_url}{demand}.\n")
+    print_line(f"Ready for {settings.base_url}{demand}.")
     if settings.store is None:
-        sys.stdout.write("No token was fetched, and none is kept between commands; --fetch fetches one.\n")
+        print_line("No token was fetched, and none is kept between commands; --fetch fetches one.")
         return 0
     health = run_until_signal(_look(settings))
     if isinstance(health, Ended):
         return health.exit_code
-    sys.stdout.write("".join(f"{line}\n" for line in _tell(health)))
+    for line in (*_tell(health), *_tell_source(settings, health)):
+        print_line(line)
     return 0
 
 
@@ -66,6 +67,12 @@ async def _look(settings: Settings) -> Health:
 
 def _tell(health: Health) -> Iterator[str]:
     """Say how the token and the ticket of the store are, and what is wrong."""
+    if health.fetches is not None:  # else the store is down, which is the problem
+        yield from _tell_store(health)
+    yield from map(_tell_problem, health.problems)
+
+
+def _tell_store(health: Health) -> Iterator[str]:
     if health.token_left is None:
         yield "The store keeps no token yet."
     else:
@@ -76,11 +83,26 @@ def _tell(health: Health) -> Iterator[str]:
         )
     if health.ticket_age is not None:
         yield f"The ticket in the store came {_span(health.ticket_age)} ago."
-    if health.fetches is not None:
-        yield f"Tokens fetched within the last hour: {health.fetches}."
+    yield f"Tokens fetched within the last hour: {health.fetches}."
     if health.renewing is not None:
         yield f"{health.renewing} fetches a token just now."
-    yield from (f"Problem: {problem}" for problem in health.problems)
+
+
+def _tell_problem(problem: WxtcbError) -> str:
+    notes = "".join(f" ({note})" for note in getattr(problem, "__notes__", ()))
+    return as_typed(printable(f"Problem: {problem}{notes}"))
+
+
+def _tell_source(settings: Settings, health: Health) -> Iterator[str]:
+    """Say which ticket is used, where one is given beside the store."""
+    if settings.ticket and health.fetches is not None:
+        name = TICKET_FILE if isinstance(settings.ticket, TicketFile) else TICKET
+        is_good = health.ticket_age is not None and health.ticket_age <= TICKET_LIFE
+        yield (
+            f"The ticket in the store is used, and {name} is not."
+            if is_good
+            else f"{name} is used, for the store keeps no ticket of the last 12 hours."
+        )
 
 
 def _span(seconds: float | None) -> str:
@@ -102,9 +124,9 @@ def _tell_end(ended: Ended) -> int:
 
 
 def _show(living: Living, *, reveal: bool) -> int:
-    sys.stdout.write(f"{living.told}\n")
+    print_line(living.told)
     if reveal:
-        sys.stdout.write(f"{living.value.reveal()}\n")
+        print_document(living.value.reveal().encode())
     return 0
 
 
