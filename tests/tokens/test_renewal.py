@@ -7,6 +7,7 @@ import contextlib
 import gc
 import itertools
 import traceback
+from collections import Counter
 from types import SimpleNamespace
 
 import attrs
@@ -895,3 +896,146 @@ async def test_lost_answer_to_the_lease_is_made_good_at_the_next_look(fleet, sto
     await flight
     assert clock() - 1000 < 3.1
     assert len((await record_of(store)).mints) == 1
+
+
+async def test_doubtful_lease_and_a_clock_set_back_make_no_hot_loop(fleet, store):
+    """What is judged before the lease is asked for is judged alike when it is granted, and a refusal is waited out."""
+    store.now = offset = Offset(store.now)
+    [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
+    for _ in range(5):
+        one.cache.expire(await one.token(), 40001)
+    one.store.deaf = True
+    waiting = asyncio.create_task(one.token())
+    await asyncio.sleep(3)
+    one.store.deaf = False
+    offset.seconds = -3600
+    looks = []
+    one.store.broken = lambda: looks.append(clock())
+    with contextlib.suppress(WxtcbError):
+        await waiting
+    assert max(Counter(looks).values()) < 20
+
+
+async def test_hanging_store_fails_callers_as_soon_as_one_that_is_gone(fleet):
+    """A look in vain is followed by the failure, however long the look took."""
+    [one] = fleet(1, seconds=0)
+    one.store.frozen = True
+    one.cache.expire(await one.token(), 42001)
+    began = clock()
+    error = await catch(one.token())
+    assert isinstance(error, TokenStoreError)
+    assert clock() - began < 5 + 3 * 2 + 1
+    began = clock()
+    await catch(one.token())
+    assert clock() - began < 15
+    await one.cache.aclose()
+
+
+async def test_those_who_wait_for_one_look_hear_the_same(fleet):
+    """A hundred callers in a pause make one look."""
+    [one] = fleet(1, answer=lambda _: errcode(45011), seconds=0)
+    await catch(one.token())
+    await asyncio.sleep(1)
+    one.store.frozen = True
+    began = clock()
+    results = await asyncio.gather(*(one.token() for _ in range(100)), return_exceptions=True)
+    assert {type(result) for result in results} == {MinuteLimit}
+    assert clock() - began == pytest.approx(2)
+
+
+async def test_token_fetched_alone_is_stored_though_the_clock_was_set_back(fleet, store):
+    """What the store kept before is older, whatever its time says."""
+    store.now = offset = Offset(store.now)
+    [one] = fleet(1, seconds=0)
+    one.cache.expire(await one.token(), 42001)
+    one.store.cut = True
+    token = await one.token()
+    offset.seconds = -3600
+    one.store.cut = False
+    await asyncio.sleep(40)
+    assert (await record_of(store)).token.value == token.value
+
+
+async def test_token_fetched_alone_replaces_no_newer_one_though_the_clock_was_set_forward(fleet, store):
+    """Its age counts by the clock of the process."""
+    store.now = offset = Offset(store.now)
+    one, two = fleet(2, seconds=0)
+    one.store.cut = True
+    await one.token()
+    await asyncio.sleep(1)
+    newer = await two.token()
+    offset.seconds = -3600
+    one.store.cut = False
+    await asyncio.sleep(40)
+    assert (await record_of(store)).token.value == newer.value
+
+
+async def test_fetch_alone_that_was_held_up_does_not_send(fleet, store):
+    """Paused right before its request, a process finds so, and looks again: the store may be back."""
+    one, two = fleet(2, seconds=0)
+
+    async def late(may_send):
+        one.store.cut = False
+        await asyncio.sleep(600)
+        assert not may_send()
+        one.source.order = None
+        raise Withheld(endpoint="/token")
+
+    one.store.cut = True
+    one.source.order = late
+    waiting = asyncio.create_task(one.token())
+    await asyncio.sleep(30)
+    newer = await two.token()
+    assert (await waiting).value == newer.value
+    assert fetches([one, two]) == 1
+
+
+async def test_fetches_that_failed_are_no_contest(fleet):
+    """Only tokens that were replaced count, not what was tried in between."""
+    [one] = fleet(1, seconds=0)
+    one.cache.expire(await one.token(), 40001)
+    answers = iter([refused(), refused(), refused(), 7200])
+    one.source.answer = lambda _: next(answers)
+    await one.token()
+    assert (await record_of(one.store.store)).contests == 1
+    assert not one.emitted(OtherFetcherSuspected)
+
+
+async def test_tokens_fetched_alone_count_for_all_though_they_are_not_stored(fleet, store):
+    """Those that died before the store returned were fetched all the same."""
+    one, two = fleet(2, seconds=0, max_fetches_per_hour=3)
+    one.store.cut = True
+    for _ in range(3):
+        one.cache.expire(await one.token(), 42001)
+        await asyncio.sleep(60)
+    one.store.cut = False
+    await asyncio.sleep(40)
+    assert len((await record_of(store)).mints) == 3
+    assert not one.renewal._uncounted
+    assert isinstance(await catch(two.token()), TokenCeiling)
+
+
+async def test_closing_while_the_beat_ends_loses_nothing(fleet, store, settle):
+    """The token is stored before the beat is ended."""
+    [one] = fleet(1, seconds=LEASE / 3)
+    one.store = one.renewal.shared.store = SwallowingLine(store)
+    lost = asyncio.create_task(one.token())
+    while (await record_of(store)).token is None:
+        await asyncio.sleep(0.1)
+    await one.cache.aclose()
+    with contextlib.suppress(WxtcbError):
+        await lost
+    record = await record_of(store)
+    assert (record.token.value, record.lease) == (Secret("T0-1"), None)
+
+
+async def test_process_that_hears_nothing_keeps_the_lease_no_longer_than_one_lasts(fleet, store):
+    """Asking again and again, it is granted no other lease in the place of the one it has not heard of."""
+    one, two = fleet(2, seconds=0)
+    one.store.deaf = True
+    lost = asyncio.create_task(one.token())
+    await asyncio.sleep(0.1)
+    await two.token()
+    assert clock() - 1000 <= LEASE + 0.1
+    one.store.deaf = False
+    await lost

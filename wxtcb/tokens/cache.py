@@ -76,6 +76,7 @@ class TokenCache:
     _next_at: float = attrs.field(init=False, default=NEVER)
     _dead: deque[Secret] = attrs.field(init=False, factory=lambda: deque[Secret](maxlen=KNOWN_DEAD))
     _not_latest: bool = attrs.field(init=False, default=False)
+    _looking: Flight[None] | None = attrs.field(init=False, default=None)
     _look_again_at: float = attrs.field(init=False, default=NEVER)
     _unsaved: deque[Found] = attrs.field(init=False, factory=deque[Found])
     _saving: Flight[None] | None = attrs.field(init=False, default=None)
@@ -140,7 +141,7 @@ class TokenCache:
             await flight.aclose()
 
     def _flights(self) -> list[Flight[None]]:
-        return [flight for flight in (self._flight, self._saving) if flight is not None]
+        return [flight for flight in (self._flight, self._looking, self._saving) if flight is not None]
 
     async def _approach(self, now: float) -> Token | None:
         """Take the next step to a living token, and return it if that sufficed."""
@@ -188,12 +189,13 @@ class TokenCache:
         pause = self._next_at - now
         if pause <= WORTH_WAITING or self._failure is None:
             await self.rest(pause)
-        elif now >= self._look_again_at:
-            self._look_again_at = now + LOOKS
-            self._flight = Flight.launch(self._look, now)
-            await self._ride(self._flight)
-        else:
-            raise _with_retry_after(self._failure, pause)
+            return
+        if now >= self._look_again_at:
+            self._look_again_at, self._looking = now + LOOKS, Flight.launch(self._look, now)
+        if self._looking is not None:
+            await self._looking.wait()
+        if self.get() is None and self._failure is not None:
+            raise _with_retry_after(self._failure, max(0.0, self._next_at - self.now()))
 
     async def _look(self) -> None:
         cause, started = self._cause(self.now()), self.now()

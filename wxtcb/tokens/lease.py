@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from wxtcb.errors import TokenStoreError, WxtcbError
+from wxtcb.errors import TokenStoreError
 from wxtcb.tokens.record import LEASE, Lease, Record
 from wxtcb.tokens.shared import Change, Seen, SharedRecord
 
@@ -38,25 +38,29 @@ class Leases:
     shared: SharedRecord
     now: Callable[[], float]
     _watched: tuple[Lease | None, float] = attrs.field(init=False, default=(None, 0.0))
-    _doubtful: str = attrs.field(init=False, default="")
+    _doubtful: Hold | None = attrs.field(init=False, default=None)
+
+    def cleared(self, record: Record, now: float) -> Record:
+        """Return *record* without a lease that this process was granted but has not heard of."""
+        return (self._doubtful and record.failed(self._doubtful.nonce, "", now, pause=None)) or record
 
     def left(self, record: Record, now: float) -> float:
-        """Return the seconds for which somebody else holds the lease, at most; 0 if nobody does."""
+        """Return the seconds for which somebody holds the lease, at most; 0 if nobody does."""
         lease = record.lease
-        if lease is None or lease.nonce == self._doubtful:
+        if lease is None:
             return 0.0
         if self._watched[0] != lease:
             self._watched = lease, self.now()
         return max(0.0, min(lease.left(now), self._watched[1] + LEASE - self.now()))
 
-    async def take(
-        self, is_free: Callable[[Record, float], bool], *, not_latest: bool, counted: bool
-    ) -> tuple[Hold, Seen] | None:
+    async def take(self, is_free: Callable[[Record, float], bool], *, not_latest: bool, counted: bool) -> Hold | None:
         """Take the lease, if *is_free* says of the record that it may be taken; None otherwise."""
+        if (hold := await self._granted_unheard()) is not None:
+            return hold
         hold = Hold(uuid.uuid4().hex, self.now() + LEASE)
 
         def grant(record: Record, now: float) -> Record | None:
-            record = record.failed(self._doubtful, "", now, pause=None) or record
+            record = self.cleared(record, now)
             if not is_free(record, now):
                 return None
             return record.granted(hold.nonce, self.me, now, not_latest=not_latest, counted=counted)
@@ -64,27 +68,38 @@ class Leases:
         try:
             seen = await self.shared.change(grant)
         except TokenStoreError:
-            self._doubtful = hold.nonce
+            self._doubtful = hold
             raise
         except asyncio.CancelledError:
-            await self._release(hold)
+            await self.release(hold)
             raise
-        return None if seen is None else (hold, seen)
+        return None if seen is None else hold
+
+    async def _granted_unheard(self) -> Hold | None:
+        """Return a lease that was granted without our hearing of it, if there is one, and it holds still."""
+        hold = self._doubtful
+        if hold is None or self.now() >= hold.until:
+            return None
+        lease = (await self.shared.read()).record.lease
+        if lease is None or lease.nonce != hold.nonce:
+            return None
+        self._doubtful = None
+        return hold
 
     @contextlib.asynccontextmanager
     async def keeping(self, hold: Hold) -> AsyncIterator[None]:
-        """Prolong the lease as long as the block runs; end it if the block is cut off."""
+        """Prolong the lease as long as the block runs."""
         beat = asyncio.create_task(self._prolong(hold))
         try:
             yield
-        except WxtcbError:
-            raise
-        except BaseException:
-            await self._release(hold)
-            raise
         finally:
             beat.cancel()
             await asyncio.wait([beat])
+
+    async def release(self, hold: Hold) -> None:
+        """End the lease of a request that was cut off; what it may have made counts."""
+        with contextlib.suppress(TokenStoreError):
+            await self.shared.change(lambda record, _: record.released(hold.nonce))
 
     async def end(self, change: Change) -> Seen | None:
         """Make the *change* that ends a lease; if that is cancelled, make it before that takes effect."""
@@ -94,10 +109,6 @@ class Leases:
             with contextlib.suppress(TokenStoreError):
                 await self.shared.change(change)
             raise
-
-    async def _release(self, hold: Hold) -> None:
-        with contextlib.suppress(TokenStoreError):
-            await self.shared.change(lambda record, _: record.released(hold.nonce))
 
     async def _prolong(self, hold: Hold) -> None:
         pause = PROLONGED_EVERY

@@ -64,13 +64,15 @@ class KeptTicket:
 class Lease:
     """The right to renew, of the process `by`, until it is given back or its time is up.
 
-    `counted`: a token that is asked for under it counts as fetched from the platform.
+    `counted`: a token that is asked for under it counts as fetched from the platform. `contested`: it takes the place
+    of one that was called "not latest" soon after it was fetched.
     """
 
     nonce: str
     by: str
     until: float
     counted: bool = True
+    contested: bool = False
 
     def left(self, now: float) -> float:
         """Return the seconds it still holds for, not above 0 when it is over."""
@@ -134,9 +136,8 @@ class Record:
         contested = not_latest and bool(mints) and now - mints[-1] < CONTEST
         return attrs.evolve(
             self,
-            lease=Lease(nonce, by, now + LEASE, counted),
+            lease=Lease(nonce, by, now + LEASE, counted, contested),
             mints=(*mints, now)[-MOST_MINTS:] if counted else mints,
-            contests=self.contests + 1 if contested else 0,
         )
 
     def extended(self, nonce: str, now: float) -> Record | None:
@@ -149,7 +150,9 @@ class Record:
         """Keep the token fetched under the lease of *nonce*, and end the lease."""
         if self.lease is None or self.lease.nonce != nonce:
             return None
-        return self.with_token(token, life, age=age, now=now, by=self.lease.by, cause=cause)
+        contests = self.contests + 1 if self.lease.contested else 0
+        settled = attrs.evolve(self, contests=contests)
+        return settled.with_token(token, life, age=age, now=now, by=self.lease.by, cause=cause)
 
     def counting(self, minted_at: float, now: float) -> Record:
         """Count a token that was asked for without a lease."""
@@ -168,7 +171,9 @@ class Record:
     def failed(self, nonce: str, reason: str, now: float, *, pause: float | None) -> Record | None:
         """End the lease of *nonce*, which brought no token.
 
-        With a *pause*, nobody tries before it is over; without one, the failure concerns that process alone.
+        With a *pause*, nobody tries before it is over; without one, the failure concerns that process alone. It counts
+        as no fetch, though a token may have been made for an answer that was lost: an outage must not use the ceiling
+        up, and so outlast itself.
         """
         if self.lease is None or self.lease.nonce != nonce:
             return None

@@ -34,7 +34,7 @@ from wxtcb.secret import Secret
 from wxtcb.tokens.decision import WORTH_WAITING, Wish, pause_before, serving, stop_at_ceiling
 from wxtcb.tokens.lease import Hold, Leases
 from wxtcb.tokens.origins import ComponentTicket, KeptTicketSource, Order, Origin, is_transient
-from wxtcb.tokens.record import CONTESTED, Record
+from wxtcb.tokens.record import CONTESTED, LEASE, Record
 from wxtcb.tokens.shared import Seen, SharedRecord
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN, ComponentToken
 
@@ -56,20 +56,27 @@ def whoami() -> str:
 
 @attrs.frozen
 class Found:
-    """A token of `life` seconds, which ends at `expiry` by this process's clock, and who (`by`) fetched it, and why.
+    """A token of `life` seconds from `made_at` on by this process's clock, and who (`by`) fetched it, and why.
 
-    `nonce` is that of the lease under which it was fetched, if any; it is `unsaved` as long as the store lacks it.
+    `nonce` is that of the lease under which it was fetched, if any, and `seen` what the store showed last before that.
+    It is `unsaved` as long as the store lacks it.
     """
 
     value: Secret
     generation: int
     life: float
-    expiry: float
+    made_at: float
     by: str
     cause: str
     nonce: str = ""
+    seen: Seen | None = attrs.field(default=None, repr=False)
     adopted: bool = False
     unsaved: bool = False
+
+    @property
+    def expiry(self) -> float:
+        """When it ends."""
+        return self.made_at + self.life
 
 
 @attrs.define(eq=False)
@@ -110,13 +117,14 @@ class Renewal:
                 down = error
             if self._patient_until is None:
                 self._patient_until = self.now() + STORE_ABSENCE + self.uniform(0.0, STORE_ABSENCE)
-            if self.now() >= self._patient_until:
-                return await self._fetch_alone(wish, self.origin, down)
-            await self.rest(STORE_LOOKS)
+            if self.now() < self._patient_until:
+                await self.rest(STORE_LOOKS)
+            elif (found := await self._fetch_alone(wish, self.origin, down)) is not None:
+                return found
 
     async def look(self, wish: Wish) -> Found | None:
         """Return the token in the store if it serves; fetch nothing."""
-        return self._adopted(await self.shared.read(), wish)
+        return self._adopted(await self._look(), wish)
 
     async def save(self, found: Found, is_held: Callable[[], bool]) -> None:
         """Keep a token that the store could not keep as soon as it can.
@@ -126,21 +134,32 @@ class Renewal:
         """
 
         def keep(record: Record, now: float) -> Record | None:
-            age = found.life - (found.expiry - self.now())
-            is_older = record.token is not None and record.token.minted_at >= now - age
-            is_leased = record.lease is not None and record.lease.nonce != found.nonce
-            if is_older or not is_held() or (is_leased and self._leases.left(record, now) > 0):
-                return None
-            kept = record.with_token(found.value, found.life, age=age, now=now, by=found.by, cause=found.cause)
-            return kept if found.nonce else kept.counting(now - age, now)
+            age = self.now() - found.made_at
+            counted = record if found.nonce else record.counting(now - age, now)
+            if not is_held() or self._is_superseded(record, now, found):
+                return None if found.nonce else counted
+            return counted.with_token(found.value, found.life, age=age, now=now, by=found.by, cause=found.cause)
 
-        if await self.shared.change_when_up(keep, self.rest) is not None and not found.nonce:
-            self._uncounted.popleft()
+        await self.shared.change_when_up(keep, self.rest)
+        if found.made_at in self._uncounted:
+            self._uncounted.remove(found.made_at)
+
+    def _is_superseded(self, record: Record, now: float, found: Found) -> bool:
+        """Tell whether somebody has fetched since *found*, or does so now.
+
+        Clocks are compared only where the store keeps another token than it did when this one was fetched.
+        """
+        is_leased = record.lease is not None and record.lease.nonce != found.nonce
+        if is_leased and self._leases.left(record, now) > 0:
+            return True
+        if record.token is None or (found.seen is not None and record.token == found.seen.record.token):
+            return False
+        return record.token.minted_at >= now - (self.now() - found.made_at)
 
     async def _find_in_store(self, wish_of: Callable[[], Wish]) -> Found:
         gives_up_at = self.now() + WORTH_WAITING
         while True:
-            wish, seen = wish_of(), await self.shared.read()
+            wish, seen = wish_of(), await self._look()
             if (found := self._adopted(seen, wish)) is not None:
                 return found
             if self.origin is None:
@@ -152,12 +171,16 @@ class Renewal:
             elif (found := await self._try_to_fetch(seen, wish, self.origin)) is not None:
                 return found
 
+    async def _look(self) -> Seen:
+        seen = await self.shared.read()
+        return attrs.evolve(seen, record=self._leases.cleared(seen.record, seen.now))
+
     def _adopted(self, seen: Seen, wish: Wish) -> Found | None:
         token = serving(seen.record, seen.now, wish)
         if token is None:
             return None
-        expiry = self.now() + token.left(seen.now)
-        return Found(token.value, token.generation, token.life, expiry, token.by, token.cause, adopted=True)
+        made_at = self.now() + token.left(seen.now) - token.life
+        return Found(token.value, token.generation, token.life, made_at, token.by, token.cause, adopted=True)
 
     async def _leave_to_others(self, seen: Seen, gives_up_at: float) -> None:
         if self.now() >= gives_up_at:
@@ -180,16 +203,16 @@ class Renewal:
         order = await self._prepare(seen, origin)
         if order is None:
             return None
-        taken = await self._leases.take(
+        hold = await self._leases.take(
             lambda record, now: not serving(record, now, wish) and self._pause(record, now, wish) <= 0,
             not_latest=wish.not_latest,
             counted=origin.voids,
         )
-        if taken is None:
+        if hold is None:
+            await self.shared.wait(seen, STORE_LOOKS)  # which returns at once where somebody was quicker
             return None
-        hold, granted = taken
-        self._tell_of_contest(granted)
-        return await self._fetch_under(hold, order, wish)
+        async with self._leases.keeping(hold):
+            return await self._fetch_under(hold, order, wish)
 
     async def _prepare(self, seen: Seen, origin: Origin) -> Order | None:
         """Return what fetches a token, or None after a moment of waiting for a push."""
@@ -207,13 +230,15 @@ class Renewal:
     async def _fetch_under(self, hold: Hold, order: Order, wish: Wish) -> Found | None:
         asked_at = self.now()
         try:
-            async with self._leases.keeping(hold):
-                token = await order(lambda: self.now() < hold.until)
-                found = self._found(token, asked_at, wish, hold.nonce)
+            token = await order(lambda: self.now() < hold.until)
+            found = self._found(token, asked_at, wish, hold.nonce)
         except WxtcbError as error:
             await self._give_up(hold, error)
             if isinstance(error, Withheld):
                 return None
+            raise
+        except BaseException:
+            await self._leases.release(hold)
             raise
         return await self._settle(hold, found)
 
@@ -223,13 +248,14 @@ class Renewal:
             raise TransportError("the token that was given is one that WeChat called dead", endpoint=PATH, sent=False)
         if not 0 < life <= LONGEST_LIFE or asked_at + life <= self.now():
             raise BadReply(f"the new token lives {life} s", endpoint=PATH, status=200, lasting=True)
-        return Found(value, wish.generation + 1, float(life), asked_at + life, self.me, wish.cause, nonce)
+        seen = self.shared.last
+        return Found(value, wish.generation + 1, float(life), asked_at, self.me, wish.cause, nonce, seen)
 
     async def _settle(self, hold: Hold, found: Found) -> Found | None:
         """Store a token fetched under a lease; None if the lease has gone to somebody else, who stores a newer one."""
 
         def settle(record: Record, now: float) -> Record | None:
-            age = found.life - (found.expiry - self.now())
+            age = self.now() - found.made_at
             return record.settled(hold.nonce, found.value, found.life, age=age, now=now, cause=found.cause)
 
         try:
@@ -238,6 +264,7 @@ class Renewal:
             return self._unsaved(found, error)
         if seen is None or seen.record.token is None:
             return None
+        self._tell_of_contest(seen)
         return attrs.evolve(found, generation=seen.record.token.generation)
 
     async def _give_up(self, hold: Hold, error: WxtcbError) -> None:
@@ -258,10 +285,11 @@ class Renewal:
         with contextlib.suppress(TokenStoreError):
             await self._leases.end(fail)
 
-    async def _fetch_alone(self, wish: Wish, origin: Origin, down: TokenStoreError) -> Found:
+    async def _fetch_alone(self, wish: Wish, origin: Origin, down: TokenStoreError) -> Found | None:
         """Fetch without the store, at most once a minute; every process does, so each may void the token of another.
 
-        In between, the store is looked at again after 5 seconds.
+        In between, the store is looked at again after 5 seconds. None: this process was held up before its request
+        left, and the store may be back by now.
         """
         if (left := self._alone_again_at - self.now()) > 0:
             down.retry_after = min(left, STORE_ABSENCE)
@@ -270,7 +298,9 @@ class Renewal:
         order = await origin.prepare()
         asked_at = self.now()
         try:
-            token = await order(lambda: True)
+            token = await order(lambda: self.now() < asked_at + LEASE)
+        except Withheld:
+            return None
         except TransportError as error:
             self._alone_again_at = asked_at + ALONE if error.sent else NEVER
             raise

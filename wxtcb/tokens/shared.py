@@ -57,7 +57,8 @@ class SharedRecord:
             if record is None:
                 return None
             if await self._swap(record, seen.version):
-                return attrs.evolve(seen, record=record)
+                self.last = attrs.evolve(seen, record=record)
+                return self.last
 
     async def change_when_up(self, change: Change, rest: Callable[[float], Awaitable[None]]) -> Seen | None:
         """Do `change` as soon as the store allows it: it is tried again after 1 s, doubled up to 30 s."""

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, Final, TypeVar
+from typing import ClassVar, Final
 
 import attrs
 
 from wxtcb.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.secret import Secret
-
-R = TypeVar("R", bound=Reply)
-
-REMEMBERED: Final = 60.0
 
 
 def _as_value(value: str | Secret) -> Secret:
