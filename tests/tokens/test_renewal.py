@@ -26,6 +26,7 @@ from wxtcb.errors import (
 )
 from wxtcb.events import OtherFetcherSuspected, RenewalFailed, StoreFailed, TokenRenewed
 from wxtcb.secret import Secret
+from wxtcb.tokens.decision import Wish
 from wxtcb.tokens.record import LEASE, write_record
 from wxtcb.tokens.shared import SharedRecord
 from wxtcb.tokens.sources import ComponentToken
@@ -798,7 +799,9 @@ async def test_token_that_could_not_be_stored_in_time_takes_the_place_of_the_one
 async def test_later_of_two_tokens_fetched_alone_is_the_one_that_stays(fleet, store):
     """Each voids the one before, in whatever order they reach the store."""
     one, two = fleet(2)
-    one.store.cut = two.store.cut = True
+    for rig in (one, two):
+        assert await rig.renewal.look(Wish("first")) is None
+        rig.store.cut = True
     first = asyncio.create_task(one.token())
     await asyncio.sleep(1)
     await two.token()
@@ -956,15 +959,19 @@ async def test_token_fetched_alone_is_stored_though_the_clock_was_set_back(fleet
     assert (await record_of(store)).token.value == token.value
 
 
-async def test_token_fetched_alone_replaces_no_newer_one_though_the_clock_was_set_forward(fleet, store):
-    """Its age counts by the clock of the process."""
+@pytest.mark.parametrize("jump", [-3600, 3600])
+@pytest.mark.parametrize("sees", [True, False])
+async def test_token_fetched_alone_replaces_no_newer_one_though_the_clock_was_set(fleet, store, jump, sees):
+    """Where the store's clock cannot be believed, or was never seen before, what is kept stays."""
     store.now = offset = Offset(store.now)
     one, two = fleet(2, seconds=0)
+    if sees:
+        await one.renewal.look(Wish("first"))
     one.store.cut = True
     await one.token()
     await asyncio.sleep(1)
     newer = await two.token()
-    offset.seconds = -3600
+    offset.seconds = jump
     one.store.cut = False
     await asyncio.sleep(40)
     assert (await record_of(store)).token.value == newer.value

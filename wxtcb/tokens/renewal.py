@@ -41,6 +41,7 @@ from wxtcb.tokens.sources import API_COMPONENT_TOKEN, ComponentToken
 STORE_ABSENCE: Final = 5.0
 STORE_LOOKS: Final = 0.5
 ALONE: Final = 60.0
+DRIFT: Final = 5.0
 PUSH_LOOKS: Final = 0.5
 LONGEST_LIFE: Final = 30 * 86400
 NEVER: Final = float("-inf")
@@ -145,16 +146,20 @@ class Renewal:
             self._uncounted.remove(found.made_at)
 
     def _is_superseded(self, record: Record, now: float, found: Found) -> bool:
-        """Tell whether somebody has fetched since *found*, or does so now.
+        """Tell whether somebody has, or may have, fetched since *found*, or does so now.
 
-        Clocks are compared only where the store keeps another token than it did when this one was fetched.
+        Clocks are compared only where the store keeps another token than it did when this one was fetched, and believed
+        only where the store's has gone on as ours has.
         """
         is_leased = record.lease is not None and record.lease.nonce != found.nonce
         if is_leased and self._leases.left(record, now) > 0:
             return True
-        if record.token is None or (found.seen is not None and record.token == found.seen.record.token):
+        if record.token is None or found.seen is None:
+            return record.token is not None
+        if record.token == found.seen.record.token:
             return False
-        return record.token.minted_at >= now - (self.now() - found.made_at)
+        drift = (now - found.seen.now) - (self.now() - found.seen.at)
+        return abs(drift) > DRIFT or record.token.minted_at >= now - (self.now() - found.made_at)
 
     async def _find_in_store(self, wish_of: Callable[[], Wish]) -> Found:
         gives_up_at = self.now() + WORTH_WAITING

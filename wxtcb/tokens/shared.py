@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -21,11 +22,12 @@ STORE_PATIENCE: Final = 2.0
 
 @attrs.frozen
 class Seen:
-    """The record as it was when the store answered, at `now` on the store's clock."""
+    """The record as it was when the store answered: at `now` by the store's clock, at `at` by the event loop's."""
 
     record: Record
     version: str
     now: float
+    at: float
 
 
 @attrs.define(eq=False)
@@ -82,7 +84,7 @@ class SharedRecord:
         record = read_record(kept.document)
         if record is None:
             raise TokenStoreError("keeps what is no token record of this version of wxtcb", lasting=True)
-        return Seen(record, kept.version, float(kept.now))
+        return Seen(record, kept.version, float(kept.now), asyncio.get_running_loop().time())
 
     async def _swap(self, record: Record, version: str) -> bool:
         return await self._ask(lambda: self.store.swap(self.component_appid, write_record(record), version=version))
