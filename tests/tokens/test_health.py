@@ -177,7 +177,7 @@ async def test_policy_asks_for_the_push_and_the_call_works(new_session, wechat, 
     start = "/cgi-bin/component/api_start_push_ticket"
 
     async def push(_):
-        asyncio.get_running_loop().call_later(7, lambda: tasks.append(asyncio.create_task(keep_ticket(store))))
+        asyncio.get_running_loop().call_later(7.2, lambda: tasks.append(asyncio.create_task(keep_ticket(store))))
         return 0
 
     tasks = []

@@ -1046,3 +1046,18 @@ async def test_process_that_hears_nothing_keeps_the_lease_no_longer_than_one_las
     assert clock() - 1000 <= LEASE + 0.1
     one.store.deaf = False
     await lost
+
+
+async def test_token_fetched_alone_is_left_out_while_somebody_fetches_a_newer_one(fleet, store):
+    """The lease of another process says that its own is coming, and voids this one."""
+    one, two = fleet(2, seconds=0)
+    one.store.cut = True
+    await one.token()
+    two.source.seconds = 20
+    newer = asyncio.create_task(two.token())
+    await asyncio.sleep(0.1)
+    one.store.cut = False
+    await asyncio.sleep(10)
+    assert (await record_of(store)).token is None
+    assert (await record_of(store)).lease.by == "host:1"
+    assert (await newer).value == (await record_of(store)).token.value

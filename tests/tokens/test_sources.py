@@ -509,10 +509,15 @@ async def test_cancellation_that_a_ticket_source_swallows_takes_effect_all_the_s
             await asyncio.get_running_loop().create_future()
         return "ticket@@@1"
 
-    desk.source.newest_ticket = stubborn
-    fetch = asyncio.create_task(desk.fetch())
-    await asyncio.sleep(0)
-    fetch.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await fetch
+    async def hasty():
+        asyncio.current_task().cancel()
+        return "ticket@@@1"
+
+    for source in (stubborn, hasty):
+        desk.source.newest_ticket = source
+        fetch = asyncio.create_task(desk.fetch())
+        await asyncio.sleep(0)
+        fetch.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fetch
     assert desk.platform.requests == []

@@ -77,7 +77,6 @@ class TokenCache:
     _dead: deque[Secret] = attrs.field(init=False, factory=lambda: deque[Secret](maxlen=KNOWN_DEAD))
     _not_latest: bool = attrs.field(init=False, default=False)
     _looking: Flight[None] | None = attrs.field(init=False, default=None)
-    _look_again_at: float = attrs.field(init=False, default=NEVER)
     _unsaved: deque[Found] = attrs.field(init=False, factory=deque[Found])
     _saving: Flight[None] | None = attrs.field(init=False, default=None)
     _closed: bool = attrs.field(init=False, default=False)
@@ -190,10 +189,9 @@ class TokenCache:
         if pause <= WORTH_WAITING or self._failure is None:
             await self.rest(pause)
             return
-        if now >= self._look_again_at:
-            self._look_again_at, self._looking = now + LOOKS, Flight.launch(self._look, now)
-        if self._looking is not None:
-            await self._looking.wait()
+        if self._looking is None or now >= self._looking.started_at + LOOKS:
+            self._looking = Flight.launch(self._look, now)
+        await self._looking.wait()
         if self.get() is None and self._failure is not None:
             raise _with_retry_after(self._failure, max(0.0, self._next_at - self.now()))
 
