@@ -117,7 +117,8 @@ def test_a_copy_of_a_secret_is_the_secret(take):
 @given(st.text(), WORDS, st.text())
 def test_redact_leaves_no_occurrence_of_a_secret(before, secret, after):
     """Wherever a secret stands in a text, it stands there no longer after `redact`."""
-    assert secret not in redact(before + secret + after + secret, Secret(secret)).replace("***", "\0")
+    redacted = redact(before + secret + after + secret, Secret(secret))
+    assert all(secret not in part for part in redacted.split("***"))
 
 
 @given(st.lists(WORDS, min_size=2))
