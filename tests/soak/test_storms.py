@@ -102,7 +102,8 @@ async def test_hardly_a_call_fails_when_three_in_ten_answers_are_busy(box_proces
         for _ in calls:
             await tally.call(session)
 
-    async with box_process(busy=0.3) as box, box.session() as session, asyncio.TaskGroup() as group:
+    policy = wxtcb.RetryPolicy(base=0.5 * scale)
+    async with box_process(busy=0.3) as box, box.session(retry=policy) as session, asyncio.TaskGroup() as group:
         for _ in range(int(500 * scale)):
             group.create_task(caller(session))
     assert tally.done == int(5_000 * scale)

@@ -38,6 +38,7 @@ class Desk:
     faults: deque = attrs.field(factory=deque)
     under_way: dict = attrs.field(factory=dict)
     wrongs: list = attrs.field(factory=list)
+    busy: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     def verdict(self, token):
         """Return the errcode that a call with *token* meets, 0 if it is the living one."""
@@ -57,6 +58,7 @@ class Desk:
         """Answer a request of *buyer*; the token is made half-way."""
         fault = self.faults.popleft() if self.faults else None
         self.under_way[buyer] = clock()
+        self.busy.set()
         try:
             await asyncio.sleep(self.seconds / 2)
             if fault == "refused":
@@ -71,6 +73,8 @@ class Desk:
             return ComponentToken(Secret(str(number)), int(self.life))
         finally:
             del self.under_way[buyer]
+            if not self.under_way:
+                self.busy.clear()
 
 
 @attrs.define(eq=False)

@@ -105,8 +105,7 @@ class Week:
             await self.dice.choice(mishaps)(self.dice.randrange(3))
 
     async def _next_fetch(self):
-        while not self.desk.under_way:
-            await asyncio.sleep(0.2)
+        await self.desk.busy.wait()
 
     async def _refuse(self, _):
         self.desk.faults.clear()
