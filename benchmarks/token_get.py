@@ -90,9 +90,6 @@ async def measure(chosen: argparse.Namespace) -> list[Figure]:
         Renewal(
             "here", SharedRecord(MemoryStore(now), "wx0123456789abcdef"), Source(), Observers(), now, asyncio.sleep
         ),
-        Observers(),
-        now,
-        asyncio.sleep,
     )
     await cache.wait()
     works = {"floor": wait_for_nothing, "get": get, "get under a lock": get_locked, "control": wait_for_nothing}

@@ -63,9 +63,6 @@ def by_cache() -> Wait:
     source, now = Source(), asyncio.get_running_loop().time
     cache = TokenCache(
         Renewal("here", SharedRecord(MemoryStore(now), "wx0123456789abcdef"), source, Observers(), now, asyncio.sleep),
-        Observers(),
-        now,
-        asyncio.sleep,
     )
     return Wait(cache.wait, source.let.set)
 

@@ -12,7 +12,7 @@ from wxtcb.exchange import FixedToken, Token
 from wxtcb.observers import is_awaited
 from wxtcb.secret import Secret
 from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
-from wxtcb.tokens.stores import OwnedStore, TokenStore
+from wxtcb.tokens.stores import OwnedStore, TokenStore, is_store
 
 
 @attrs.frozen
@@ -84,7 +84,7 @@ def as_store(store: TokenStore | str | Secret | None) -> TokenStore | StoreURL |
         else:
             return url
         raise InvalidArgument(f"token_store: {reason}")
-    if store is not None and not all(callable(getattr(store, name, None)) for name in ("load", "swap", "changed")):
+    if store is not None and not is_store(store):
         raise InvalidArgument(f"token_store must be a store, its URL, or None, not {type(store).__name__}")
     return store
 

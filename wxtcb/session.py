@@ -275,7 +275,9 @@ class Session:
         )
         gate = Gate(self.connections, loop.time)
         exchange = Exchange(transport, gate, loop.time)
-        owned = self.token_store.open() if isinstance(self.token_store, StoreURL) else None
+        store, owned = self.token_store, None
+        if isinstance(store, StoreURL):
+            store = owned = store.open()
         cache = open_cache(
             exchange,
             observers,
@@ -283,7 +285,7 @@ class Session:
             component_appsecret=self.component_appsecret,
             ticket=self.ticket,
             token_source=self.token_source,
-            store=owned or (None if isinstance(self.token_store, StoreURL) else self.token_store),
+            store=store,
             await_push=self.await_push,
             patience=self.timeout.whole,
             max_fetches_per_hour=self.max_fetches_per_hour,

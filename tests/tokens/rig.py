@@ -132,7 +132,7 @@ class Rig:
         shared = SharedRecord(self.store, APPID)
         settings = {"me": "here:1", "origin": self.source, "uniform": uniform} | options
         self.renewal = Renewal(shared=shared, observers=observers, now=time, rest=self.gate.rest, **settings)
-        self.cache = TokenCache(self.renewal, observers, time, self.gate.rest, uniform=uniform)
+        self.cache = TokenCache(self.renewal)
 
     async def token(self):
         """Get a token as a call does."""

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import copy
 import functools
-import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -18,7 +17,6 @@ from wxtcb.events import RenewalFailed, TokenExpired, TokenRenewed
 from wxtcb.exchange import Token
 from wxtcb.flight import Flight
 from wxtcb.gate import MINUTE
-from wxtcb.observers import Observers
 from wxtcb.secret import Secret
 from wxtcb.tokens.decision import WORTH_WAITING, Wish
 from wxtcb.tokens.origins import is_transient
@@ -59,17 +57,14 @@ class TokenCache:
     """
 
     renewal: Renewal
-    observers: Observers
-    now: Callable[[], float]
-    rest: Callable[[float], Awaitable[None]]
-    uniform: Callable[[float, float], float] = random.uniform
+    now: Callable[[], float] = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.renewal.now, takes_self=True)
+    )
     _token: Token | None = attrs.field(init=False, default=None)
     _found: Found | None = attrs.field(init=False, default=None)
     _windows: Windows = attrs.field(init=False, default=_NO_TOKEN)
     _fresh_until: float = attrs.field(init=False, default=NEVER)
     _waiters: int = attrs.field(init=False, default=0)
-    _made_at: float = attrs.field(init=False, default=NEVER)
-    _generation: int = attrs.field(init=False, default=0)
     _flight: Flight[None] | None = attrs.field(init=False, default=None)
     _failure: WxtcbError | None = attrs.field(init=False, default=None)
     _pause: float = attrs.field(init=False, default=0.0)
@@ -113,10 +108,10 @@ class TokenCache:
 
     def life(self) -> tuple[float, float] | None:
         """Return the seconds since the token was made and until it expires, or None where there is none."""
-        if self._token is None:
+        if (held := self.held) is None:
             return None
         now = self.now()
-        return now - self._made_at, self._windows.expiry - now
+        return now - held.made_at, held.expiry - now
 
     def expire(self, token: Token, errcode: int, /) -> bool:
         """Drop *token* if it is still the one held: the platform called it dead. Another may be had from `wait`."""
@@ -124,7 +119,7 @@ class TokenCache:
             self._token, self._windows, self._fresh_until = None, _NO_TOKEN, NEVER
             self._dead.append(token.value)
             self._not_latest = errcode == NOT_LATEST
-            self.observers.emit(TokenExpired(token.generation, errcode))
+            self.renewal.observers.emit(TokenExpired(token.generation, errcode))
         return True
 
     def close(self) -> None:
@@ -187,7 +182,7 @@ class TokenCache:
         """Wait for the end of a pause; if it is long raise its cause, unless others have got a token meanwhile."""
         pause = self._next_at - now
         if pause <= WORTH_WAITING or self._failure is None:
-            await self.rest(pause)
+            await self.renewal.rest(pause)
             return
         if self._looking is None or now >= self._looking.started_at + LOOKS:
             self._looking = Flight.launch(self._look, now)
@@ -203,7 +198,7 @@ class TokenCache:
 
     def _cause(self, now: float) -> str:
         if self._token is None:
-            return "dead" if self._generation else "first"
+            return "dead" if self._found else "first"
         if now >= self._windows.expiry:
             return "expired"
         return "advisory" if now < self._windows.mandatory else "mandatory"
@@ -226,14 +221,15 @@ class TokenCache:
     def _take(self, found: Found, cause: str, started: float) -> None:
         self._adopt(found)
         left = found.expiry - self.now()
-        self.observers.emit(TokenRenewed(found.generation, cause, left, self.now() - started, found.adopted))
+        self.renewal.observers.emit(TokenRenewed(found.generation, cause, left, self.now() - started, found.adopted))
         if found.unsaved:
             self._save(found)
 
     def _wish(self, cause: str) -> Wish:
         left = self._windows.expiry - self.now()
         held = self._token.value if self._token is not None and left > 0 else None
-        return Wish(cause, held, max(0.0, left), tuple(self._dead), self._not_latest, self._generation)
+        generation = 0 if self._found is None else self._found.generation
+        return Wish(cause, held, max(0.0, left), tuple(self._dead), self._not_latest, generation)
 
     def _save(self, found: Found) -> None:
         """See to it that the store gets a token that it could not take."""
@@ -252,10 +248,8 @@ class TokenCache:
 
     def _adopt(self, found: Found) -> None:
         self._token, self._found = Token(found.value, found.generation), found
-        self._generation = found.generation
-        self._windows = Windows.of(found.expiry, found.life, self.uniform)
+        self._windows = Windows.of(found.expiry, found.life, self.renewal.uniform)
         self._fresh_until = self._windows.advisory
-        self._made_at = found.expiry - found.life
         self._failure, self._pause, self._next_at = None, 0.0, NEVER
         self._not_latest = False
 
@@ -269,7 +263,7 @@ class TokenCache:
         first_in_its_pause = started >= self._next_at
         self._failure, self._next_at = error, self.now() + pause
         if first_in_its_pause:
-            self.observers.emit(RenewalFailed(cause, error, pause, self.now() - started))
+            self.renewal.observers.emit(RenewalFailed(cause, error, pause, self.now() - started))
 
 
 def _with_retry_after(error: WxtcbError, seconds: float) -> WxtcbError:

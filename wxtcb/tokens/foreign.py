@@ -24,7 +24,7 @@ class Told:
 
 async def ask_foreign(question: Callable[[], Awaitable[T]], patience: float) -> T | WxtcbError | Told:
     """Return the answer, or what went wrong instead; raise nothing but the cancellation of the caller."""
-    requests = _cancel_requests()
+    requests = cancel_requests()
     deadline = asyncio.timeout(patience)
     try:
         async with deadline:
@@ -32,22 +32,28 @@ async def ask_foreign(question: Callable[[], Awaitable[T]], patience: float) -> 
     except WxtcbError as error:
         return copy.copy(error)
     except asyncio.CancelledError:
-        if _cancel_requests() > requests:
+        if cancel_requests() > requests:
             raise
         return Told("was cancelled from within")
     except Exception as error:
         if deadline.expired():
             return Told(f"gave no answer within {patience:g} s")
         return Told(f"failed ({type(error).__name__} {_place_of(error)})")
-    if _cancel_requests() > requests:
-        await asyncio.sleep(0)  # anyio cancels again, with the words that it knows its own cancellations by
-        raise asyncio.CancelledError  # it was swallowed in there
+    await heed_cancellation(requests)
     return answer
 
 
-def _cancel_requests() -> int:
+def cancel_requests() -> int:
+    """Return how often the cancellation of this task was asked for."""
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
+
+
+async def heed_cancellation(requests: int) -> None:
+    """Be cancelled, if that was asked for since there were so many *requests*: foreign code may have swallowed it."""
+    if cancel_requests() > requests:
+        await asyncio.sleep(0)  # anyio cancels again, with the words that it knows its own cancellations by
+        raise asyncio.CancelledError
 
 
 def _place_of(error: Exception) -> str:

@@ -42,7 +42,9 @@ class Leases:
 
     def cleared(self, record: Record, now: float) -> Record:
         """Return *record* without a lease that this process was granted but has not heard of."""
-        return (self._doubtful and record.failed(self._doubtful.nonce, "", now, pause=None)) or record
+        if self._doubtful is None:
+            return record
+        return record.failed(self._doubtful.nonce, "", now, pause=None) or record
 
     def left(self, record: Record, now: float) -> float:
         """Return the seconds for which somebody holds the lease, at most; 0 if nobody does."""

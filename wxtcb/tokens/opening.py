@@ -42,4 +42,4 @@ def open_cache(
     rest = exchange.gate.rest
     advice = SHARE if store is None else LOOK_FOR_OTHERS
     renewal = Renewal(whoami(), shared, origin(), observers, exchange.now, rest, max_fetches_per_hour, advice)
-    return TokenCache(renewal, observers, exchange.now, rest)
+    return TokenCache(renewal)

@@ -20,6 +20,7 @@ import attrs
 from wxtcb.arguments import check_text, field_is
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.secret import Secret
+from wxtcb.tokens.foreign import cancel_requests, heed_cancellation
 from wxtcb.tokens.scripts import LOAD, LOOK, SWAP, Script
 from wxtcb.tokens.stores import Kept
 
@@ -265,12 +266,9 @@ async def _heeding_cancellation(answer: Awaitable[T]) -> T:
 
     redis-py sends under `asyncio.wait_for`, which in Python 3.11 loses a cancellation that comes as the sending ends.
     """
-    task = cast("asyncio.Task[object]", asyncio.current_task())
-    requests = task.cancelling()
+    requests = cancel_requests()
     result = await answer
-    if task.cancelling() > requests:
-        await asyncio.sleep(0)  # anyio cancels again, with the words that it knows its own cancellations by
-        raise asyncio.CancelledError
+    await heed_cancellation(requests)
     return result
 
 

@@ -59,6 +59,11 @@ class TokenStore(Protocol):
         ...
 
 
+def is_store(value: object) -> bool:
+    """Tell whether *value* has the methods of a `TokenStore`."""
+    return all(callable(getattr(value, name, None)) for name in ("load", "swap", "changed"))
+
+
 class OwnedStore(TokenStore, Protocol):
     """A store that holds something open, and is closed by whoever opened it."""
 

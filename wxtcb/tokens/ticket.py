@@ -31,7 +31,7 @@ from wxtcb.tokens.receiving.doors import (
 )
 from wxtcb.tokens.receiving.keeper import WORTH_WAITING, TicketKeeper
 from wxtcb.tokens.shared import SharedRecord
-from wxtcb.tokens.stores import OwnedStore, TokenStore
+from wxtcb.tokens.stores import OwnedStore, TokenStore, is_store
 from wxtcb.tokens.urls import open_store
 
 try:
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["Notice", "TicketReceiver"]
 
 _APPID: Final = re.compile(r"wx[0-9A-Za-z]+")
-_STORE: Final = ("load", "swap", "changed")
 _LONGEST_PUSH: Final = BODY_PATIENCE + WORTH_WAITING
 
 
@@ -73,7 +72,7 @@ def _check_appid(name: str, value: object) -> None:
 
 
 def _check_store(name: str, value: object) -> None:
-    if not isinstance(value, Secret) and not all(callable(getattr(value, each, None)) for each in _STORE):
+    if not isinstance(value, Secret) and not is_store(value):
         raise InvalidArgument(f"{name} must be a token store or a URL, the same as the session's; not {value!r}")
 
 
