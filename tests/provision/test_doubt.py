@@ -13,6 +13,7 @@ from wxtcb.provision import (
     MemoryJournal,
     Outcome,
     Provisioner,
+    Run,
     StepDone,
     StepInDoubt,
     Tenant,
@@ -146,14 +147,20 @@ async def test_a_hiccup_of_the_list_costs_the_proof_only_time(rig: Rig) -> None:
     assert (rig.box.count(CREATE), len(rig.box.world.environments)) == (3, 2)
 
 
+async def cut_off(rig: Rig, provisioner: Provisioner) -> Run:
+    """Begin a run, and cancel it a second after its create was sent."""
+    run = provisioner.apply(plain(1))
+    await seen(rig.box, CREATE)
+    await asyncio.sleep(1)
+    await run.cancel()
+    return run
+
+
 async def test_a_later_run_settles_what_an_earlier_one_left(rig: Rig) -> None:
     """The intent stands in the journal; the plan means to adopt, and the create is not sent again."""
     rig.box.faults.script(CREATE, [Fault(Trouble.DROP_AFTER)])
     async with rig.provisioner() as provisioner:
-        run = provisioner.apply(plain(1))
-        await seen(rig.box, CREATE)
-        await asyncio.sleep(1)
-        await run.cancel()
+        run = await cut_off(rig, provisioner)
         assert run.report.tenants[0].outcome is Outcome.UNKNOWN
         plan = await provisioner.plan(plain(1))
         assert plan.tenants[0].action.value == "adopt"
@@ -167,10 +174,7 @@ async def test_a_later_run_opens_what_an_earlier_one_did_not(rig: Rig) -> None:
     """Only after the looks have shown that the create left in doubt did not act."""
     rig.box.faults.script(CREATE, [Fault(Trouble.DROP)])
     async with rig.provisioner() as provisioner:
-        run = provisioner.apply(plain(1))
-        await seen(rig.box, CREATE)
-        await asyncio.sleep(1)
-        await run.cancel()
+        await cut_off(rig, provisioner)
         report = await provisioner.apply(plain(1)).wait()
     assert (report.all_done, rig.box.count(CREATE), len(rig.box.world.environments)) == (True, 2, 1)
     assert report.elapsed > 47

@@ -52,17 +52,20 @@ async def test_late_copy_of_a_reply_is_never_the_answer_to_another_call(listen, 
     assert len(sent) > 2
 
 
+def speak_first(transport, *, may):
+    """Let the server say something on the connection of a request, and whether that *may* leave."""
+    (protocol,) = transport.http.connector._acquired
+    protocol.data_received(OK)
+    return may
+
+
 async def test_reply_that_comes_before_the_body_leaves_keeps_it_back(serve, connect_plain):
     """A connection that spoke first at the last moment is not written to, and what it said is no answer."""
     server = await serve(OK)
     transport = await connect_plain(server.url)
 
-    def speak_first():
-        (protocol,) = transport.http.connector._acquired
-        protocol.data_received(OK)
-        return True
-
-    outcome = await transport.send(Request("/tcb/x", Body(b"{}"), TOKEN, may_send=speak_first))
+    request = Request("/tcb/x", Body(b"{}"), TOKEN, may_send=lambda: speak_first(transport, may=True))
+    outcome = await transport.send(request)
     assert isinstance(outcome, Failure)
     assert not outcome.sent
     assert server.requests == []
@@ -74,12 +77,7 @@ async def test_withheld_request_gets_no_answer_from_a_server_that_spoke_first(se
     server = await serve(OK)
     transport = await connect_plain(server.url)
 
-    def speak_and_refuse():
-        (protocol,) = transport.http.connector._acquired
-        protocol.data_received(OK)
-        return False
-
-    request = Request("/tcb/x", Body(b"{}"), TOKEN, may_send=speak_and_refuse)
+    request = Request("/tcb/x", Body(b"{}"), TOKEN, may_send=lambda: speak_first(transport, may=False))
     assert await transport.send(request) == HeldBack()
     assert server.requests == []
 

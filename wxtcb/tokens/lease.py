@@ -82,8 +82,7 @@ class Leases:
         hold = self._doubtful
         if hold is None or self.now() >= hold.until:
             return None
-        lease = (await self.shared.read()).record.lease
-        if lease is None or lease.nonce != hold.nonce:
+        if (await self.shared.read()).record.leased_to(hold.nonce) is None:
             return None
         self._doubtful = None
         return hold

@@ -26,6 +26,11 @@ MOST_MINTS: Final = 1000
 _FORMAT: Final = 1
 
 
+def _doubled(times: int, longest: float) -> float:
+    """Return a pause of 1 second, doubled so many *times*, and no longer than *longest*."""
+    return min(longest, 2.0 ** min(times, 10))
+
+
 def _left(until: float, now: float, whole: float) -> float:
     """Return what is left of a *whole* pause; more than the whole can only come of a clock set back, and is nothing."""
     return until - now if until - now <= whole else 0.0
@@ -119,6 +124,10 @@ class Record:
     contests: int = 0
     refusal: Refusal | None = None
 
+    def leased_to(self, nonce: str) -> Lease | None:
+        """Return the lease if it is that of *nonce*."""
+        return self.lease if self.lease is not None and self.lease.nonce == nonce else None
+
     def recent_mints(self, now: float) -> tuple[float, ...]:
         """Return when the tokens of the last hour were asked for, the oldest first."""
         return tuple(min(at, now) for at in self.mints if now - HOUR < at)
@@ -127,7 +136,7 @@ class Record:
         """Return the seconds that another replacement of a token called "not latest" has to wait for."""
         if self.contests < CONTESTED or not self.mints:
             return 0.0
-        pause = min(LONGEST_TRUCE, 2.0 ** min(self.contests - CONTESTED, 10))
+        pause = _doubled(self.contests - CONTESTED, LONGEST_TRUCE)
         return max(0.0, _left(self.mints[-1] + pause, now, pause))
 
     def granted(self, nonce: str, by: str, now: float, *, not_latest: bool, counted: bool) -> Record:
@@ -142,17 +151,15 @@ class Record:
 
     def extended(self, nonce: str, now: float) -> Record | None:
         """Prolong the lease of *nonce*, unless it has gone to somebody else."""
-        if self.lease is None or self.lease.nonce != nonce:
-            return None
-        return attrs.evolve(self, lease=attrs.evolve(self.lease, until=now + LEASE))
+        lease = self.leased_to(nonce)
+        return None if lease is None else attrs.evolve(self, lease=attrs.evolve(lease, until=now + LEASE))
 
     def settled(self, nonce: str, token: Secret, life: float, *, age: float, now: float, cause: str) -> Record | None:
         """Keep the token fetched under the lease of *nonce*, and end the lease."""
-        if self.lease is None or self.lease.nonce != nonce:
+        if (lease := self.leased_to(nonce)) is None:
             return None
-        contests = self.contests + 1 if self.lease.contested else 0
-        settled = attrs.evolve(self, contests=contests)
-        return settled.with_token(token, life, age=age, now=now, by=self.lease.by, cause=cause)
+        settled = attrs.evolve(self, contests=self.contests + 1 if lease.contested else 0)
+        return settled.with_token(token, life, age=age, now=now, by=lease.by, cause=cause)
 
     def counting(self, minted_at: float, now: float) -> Record:
         """Count a token that was asked for without a lease."""
@@ -175,17 +182,15 @@ class Record:
         as no fetch, though a token may have been made for an answer that was lost: an outage must not use the ceiling
         up, and so outlast itself.
         """
-        if self.lease is None or self.lease.nonce != nonce:
+        if (lease := self.leased_to(nonce)) is None:
             return None
         trouble = self.trouble if pause is None else Trouble(self.failures + 1, reason, now + pause, pause)
-        mints = self.mints[:-1] if self.lease.counted else self.mints
+        mints = self.mints[:-1] if lease.counted else self.mints
         return attrs.evolve(self, lease=None, trouble=trouble, mints=mints)
 
     def released(self, nonce: str) -> Record | None:
         """End the lease of *nonce* without a word on how the request ended; the token it may have made counts."""
-        if self.lease is None or self.lease.nonce != nonce:
-            return None
-        return attrs.evolve(self, lease=None)
+        return None if self.leased_to(nonce) is None else attrs.evolve(self, lease=None)
 
     @property
     def failures(self) -> int:
@@ -194,7 +199,7 @@ class Record:
 
     def next_pause(self) -> float:
         """Return the pause in seconds after one more failure: 1, doubled each time, at most 30."""
-        return min(LONGEST_PAUSE, 2.0 ** min(self.failures, 10))
+        return _doubled(self.failures, LONGEST_PAUSE)
 
     def with_ticket(self, ticket: Secret, created: int, now: float) -> Record | None:
         """Keep a ticket, unless the one that is kept is as new."""
