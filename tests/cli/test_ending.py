@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -174,14 +175,14 @@ def typed(answer: str, *words: object, then: Callable[[], None] | None = None) -
     os.close(theirs)
     screen = ""
     sent, again = not answer, False
-    while chunk := _read(ours):
+    for chunk in _chunks(ours):
         screen += chunk
+        if answer == "\x03" and "[y/N]" in screen and (not sent or not chunk):
+            sent = True
+            process.send_signal(signal.SIGINT)  # again if nothing comes: one just before it waits for a line is lost
         if not sent and "[y/N]" in screen:
             sent = True
-            if answer == "\x03":
-                process.send_signal(signal.SIGINT)
-            else:
-                os.write(ours, answer.encode())
+            os.write(ours, answer.encode())
         if then and "environments opened" in screen:
             then()
             then = None
@@ -194,8 +195,13 @@ def typed(answer: str, *words: object, then: Callable[[], None] | None = None) -
     return screen, code
 
 
-def _read(descriptor: int) -> str:
-    try:
-        return os.read(descriptor, 1 << 16).decode(errors="replace")
-    except OSError:
-        return ""
+def _chunks(descriptor: int) -> Iterator[str]:
+    """Read until the end; a second in which nothing comes is an empty text."""
+    while True:
+        if not select.select([descriptor], [], [], 1.0)[0]:
+            yield ""
+            continue
+        try:
+            yield os.read(descriptor, 1 << 16).decode(errors="replace")
+        except OSError:
+            return
