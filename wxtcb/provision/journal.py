@@ -9,9 +9,17 @@ from typing import Final, Protocol
 
 import attrs
 
-from wxtcb.errors import InvalidArgument
+from wxtcb.errors import WxtcbError
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class JournalError(WxtcbError):
+    """The journal could not keep what was to be done or what was done; nothing more is sent."""
+
+
+class JournalConflict(JournalError):
+    """The journal has a newer record of this tenant, or its environment or alias is another tenant's."""
 
 
 class ServiceState(Enum):
@@ -26,6 +34,33 @@ _NO_SERVICES: Final[Mapping[str, ServiceState]] = MappingProxyType({})
 
 
 @attrs.frozen(kw_only=True)
+class Home:
+    """What a journal belongs to: a platform, whether the real one or one on loopback, and a namespace of aliases."""
+
+    component_appid: str
+    on_loopback: bool
+    namespace: str
+
+
+@attrs.frozen
+class Moment:
+    """What became of a tenant, and when, in Unix time by the clock of the process that did it."""
+
+    at: float
+    change: str
+
+    @classmethod
+    def read(cls, lines: str) -> tuple[Moment, ...]:
+        """Read what `write` wrote, one behind the other."""
+        pairs = (line.partition(" ") for line in lines.splitlines())
+        return tuple(cls(float(at), change) for at, _, change in pairs)
+
+    def write(self) -> str:
+        """Return it as a line: many are kept, most of them never read."""
+        return f"{self.at:.3f} {self.change}\n"
+
+
+@attrs.frozen(kw_only=True)
 class Intent:
     """A create that was about to be sent; until `deadline`, in Unix time, it may still be under way."""
 
@@ -37,9 +72,10 @@ class Record:
     """All that is known of one tenant.
 
     `version` grows with every commit, `attempt` with every create that was intended. `intent` stands as long as nobody
-    knows whether that create acted. `env` is the environment bound to the tenant, `tranid` its order number if we
-    opened it. `links` has the confirmation page given for each mini program (empty if none was), `services` how far
-    each one is, and `marks` what further kinds of steps want to remember.
+    knows whether that create acted. `env` is the environment bound to the tenant, since `opened_at` in Unix time, and
+    `tranid` its order number if we opened it and were told. `links` has the confirmation page given for each mini
+    program (empty if none was), `services` how far each one is, and `marks` what further kinds of steps want to
+    remember. One that is `retired` was removed from the tenants on purpose; what it has stays known.
     """
 
     tenant: str
@@ -49,9 +85,11 @@ class Record:
     intent: Intent | None = None
     env: str | None = None
     tranid: str | None = None
+    opened_at: float | None = None
     links: Mapping[str, str] = NOTHING
     services: Mapping[str, ServiceState] = _NO_SERVICES
     marks: Mapping[str, str] = NOTHING
+    retired: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -66,35 +104,50 @@ class Record:
         """Whether a service is established, as far as is known; one that was only sent is not."""
         return self.services.get(name) in (ServiceState.DONE, ServiceState.UNCONFIRMED)
 
+    def claims(self) -> tuple[str | None, str | None]:
+        """Return what no two tenants may have: an environment, and an alias, in lower case, under which one is open."""
+        return self.env, self.alias.lower() if self.is_open else None
+
+
+@attrs.frozen
+class Binding:
+    """Which tenant an environment belongs to, and since when, in Unix time."""
+
+    tenant: str
+    since: float
+
 
 class Journal(Protocol):
-    """Keeps the records of one namespace. Provisional: the methods may still change.
+    """Keeps the records of one `Home`. Provisional: the methods may still change.
 
-    `durable` tells whether they outlive the process; without that only loopback is provisioned.
+    `durable` tells whether they outlive the process; without that only loopback is provisioned. All methods raise
+    `JournalError` where the journal cannot be read or written.
     """
 
     @property
     def durable(self) -> bool: ...
 
-    async def claim(self, namespace: str | None, default: str) -> str:
-        """Return the namespace of this journal: the one recorded, else *namespace*, else *default*, recorded now.
-
-        Raises `InvalidArgument` for a *namespace* that is not the recorded one.
-        """
+    async def claim(self, home: Home) -> Home:
+        """Return what this journal belongs to: what it has recorded, or else *home*, which it has recorded now."""
         ...
 
-    async def load(self, tenants: Iterable[str]) -> Mapping[str, Record]:
-        """Return the records of those of *tenants* that have one."""
+    async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, Record]:
+        """Return the records of those of *tenants* that have one; of all that have one if None."""
         ...
 
-    async def bound(self) -> Mapping[str, str]:
-        """Return every environment that a tenant is bound to, with the tenant's name."""
+    async def bound(self) -> Mapping[str, Binding]:
+        """Return every environment that a tenant is bound to, and which tenant that is."""
         ...
 
-    async def commit(self, record: Record) -> bool:
-        """Keep *record* if its version follows the one that is kept; tell whether it was.
+    async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[Moment, ...]]:
+        """Return what became of each of *tenants*, the oldest first."""
+        ...
 
-        It is not if its environment is bound to another tenant, or its alias open for one (`Record.is_open`).
+    async def commit(self, record: Record, moment: Moment) -> bool:
+        """Keep *record* if its version follows the one that is kept, and add *moment* to its history; tell whether.
+
+        It is not kept if one of its claims (`Record.claims`) is another tenant's. What was kept stays kept, whatever
+        becomes of process and machine, if the journal is durable.
         """
         ...
 
@@ -103,42 +156,52 @@ class Journal(Protocol):
 class MemoryJournal:
     """A journal for as long as the process lives; for the sandbox and for tests."""
 
-    _namespace: str | None = attrs.field(init=False, default=None)
+    _home: Home | None = attrs.field(init=False, default=None)
     _records: dict[str, Record] = attrs.field(init=False, repr=False, factory=dict[str, Record])
-    _holders: dict[str, str] = attrs.field(init=False, repr=False, factory=dict[str, str])
+    _histories: dict[str, str] = attrs.field(init=False, repr=False, factory=dict[str, str])
+    _envs: dict[str, str] = attrs.field(init=False, repr=False, factory=dict[str, str])
+    _aliases: dict[str, str] = attrs.field(init=False, repr=False, factory=dict[str, str])
 
     @property
     def durable(self) -> bool:
         return False
 
-    async def claim(self, namespace: str | None, default: str) -> str:
-        if self._namespace is None:
-            self._namespace = namespace or default
-        if namespace not in (None, self._namespace):
-            raise InvalidArgument(f"the journal belongs to namespace {self._namespace!r}, not {namespace!r}")
-        return self._namespace
+    async def claim(self, home: Home) -> Home:
+        self._home = self._home or home
+        return self._home
 
-    async def load(self, tenants: Iterable[str]) -> Mapping[str, Record]:
+    async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, Record]:
+        if tenants is None:
+            return dict(self._records)
         return {name: self._records[name] for name in tenants if name in self._records}
 
-    async def bound(self) -> Mapping[str, str]:
-        return {record.env: record.tenant for record in self._records.values() if record.env is not None}
+    async def bound(self) -> Mapping[str, Binding]:
+        records = (self._records[tenant] for tenant in self._envs.values())
+        return {record.env or "": Binding(record.tenant, record.opened_at or 0.0) for record in records}
 
-    async def commit(self, record: Record) -> bool:
+    async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[Moment, ...]]:
+        return {name: Moment.read(self._histories[name]) for name in tenants if name in self._histories}
+
+    async def commit(self, record: Record, moment: Moment) -> bool:
         kept = self._records.get(record.tenant)
-        claims = _claims(record)
+        env, alias = record.claims()
         if record.version != (kept.version if kept else 0) + 1:
             return False
-        if any(self._holders.get(claim, record.tenant) != record.tenant for claim in claims):
+        if self._envs.get(env or "", record.tenant) != record.tenant:
             return False
-        for claim in _claims(kept) if kept else ():
-            del self._holders[claim]
-        self._holders |= dict.fromkeys(claims, record.tenant)
+        if self._aliases.get(alias or "", record.tenant) != record.tenant:
+            return False
+        self._release(kept)
+        if env is not None:
+            self._envs[env] = record.tenant
+        if alias is not None:
+            self._aliases[alias] = record.tenant
         self._records[record.tenant] = record
+        self._histories[record.tenant] = self._histories.get(record.tenant, "") + moment.write()
         return True
 
-
-def _claims(record: Record) -> tuple[str, ...]:
-    """Return what no two tenants may have: an environment, and an alias under which one is open."""
-    alias = (f"alias {record.alias.lower()}",) if record.is_open else ()
-    return alias if record.env is None else (*alias, f"env {record.env}")
+    def _release(self, kept: Record | None) -> None:
+        if kept is not None:
+            env, alias = kept.claims()
+            self._envs.pop(env or "", None)
+            self._aliases.pop(alias or "", None)
