@@ -52,12 +52,12 @@ class Moment:
     @classmethod
     def read(cls, lines: str) -> tuple[Moment, ...]:
         """Read what `write` wrote, one behind the other."""
-        pairs = (line.partition(" ") for line in lines.splitlines())
+        pairs = (line.partition(" ") for line in lines.split("\n") if line)
         return tuple(cls(float(at), change) for at, _, change in pairs)
 
     def write(self) -> str:
         """Return it as a line: many are kept, most of them never read."""
-        return f"{self.at:.3f} {self.change}\n"
+        return f"{self.at:.3f} {self.change.replace('\n', ' ')}\n"
 
 
 @attrs.frozen(kw_only=True)
