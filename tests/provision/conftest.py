@@ -18,6 +18,7 @@ from wxtcb.sandbox.asked import Asked
 from wxtcb.sandbox.playing import Manner, Outgoing, respond
 from wxtcb.transport import Answer, Cancelled, Failure, HeldBack, Outcome, Request, TooLarge
 
+EPOCH = 1_800_000_000.0
 NO_ANSWER = {
     Manner.DROPPED: Failure("the connection was lost", sent=True),
     Manner.TRUNCATED: Failure("the reply was cut off", sent=True),
@@ -70,7 +71,8 @@ class Rig:
 
     def provisioner(self, **options: object) -> Provisioner:
         """Return a provisioner with a settle that is short beside its other times."""
-        return Provisioner(self.session, **{"settle": 2.0, **options})
+        now = asyncio.get_running_loop().time
+        return Provisioner(self.session, **{"settle": 2.0, "clock": lambda: EPOCH + now(), **options})
 
     async def provision(self, tenants: Iterable[Tenant], **options: object) -> Report:
         """Provision *tenants* to the end."""

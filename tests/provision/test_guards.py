@@ -16,6 +16,7 @@ from wxtcb.provision import (
     JournalConflict,
     JournalError,
     MemoryJournal,
+    Moment,
     Move,
     Outcome,
     Provisioner,
@@ -194,7 +195,7 @@ async def test_a_clock_that_was_ahead_holds_nobody_for_long(rig: Rig) -> None:
         await run.wait()
     (record,) = (await journal.load([plain(1)[0].name])).values()
     ahead = attrs.evolve(record, env=None, intent=Intent(deadline=1e12), version=record.version + 1)
-    assert await journal.commit(ahead)
+    assert await journal.commit(ahead, Moment(0.0, "noted"))
     report = await rig.provision(plain(1), journal=journal)
     assert (report.all_done, report.elapsed < 120) == (True, True)
 
@@ -205,24 +206,38 @@ class _Failing(MemoryJournal):
     fails = staticmethod(lambda _record: False)
     slow = 0.0
 
-    async def commit(self, record):
+    async def commit(self, record, moment):
         if record.env and self.slow:
             await asyncio.sleep(self.slow)
         if self.fails(record):
             raise OSError(28, "No space left on device")
-        return await super().commit(record)
+        return await super().commit(record, moment)
 
 
-async def test_a_journal_that_fails_costs_the_tenant_and_not_the_run(rig: Rig) -> None:
-    """What could not be kept is told, with the environment where there is one; nothing is created without an intent."""
+async def test_a_journal_that_fails_ends_the_run(rig: Rig) -> None:
+    """Nothing is created without an intent, and nothing more is sent for anybody."""
     journal = _Failing()
     journal.fails = lambda record: record.tenant == "b" and record.intent is not None
-    report = await rig.provision([Tenant(name, alias=name) for name in "abc"], journal=journal)
-    assert [entry.outcome for entry in report.tenants] == [Outcome.DONE, Outcome.FAILED, Outcome.DONE]
+    report = await rig.provision([Tenant(name, alias=name) for name in "abc"], journal=journal, concurrency=1)
+    assert [entry.outcome for entry in report.tenants] == [Outcome.UNFINISHED, Outcome.FAILED, Outcome.UNFINISHED]
     error = report.tenants[1].problems[0].error
     assert isinstance(error, JournalError)
     assert "No space left on device" in str(error)
-    assert rig.box.count(CREATE) == 2
+    assert "No space left on device" in str(report.stopped)
+    assert rig.box.count(CREATE) == 1
+
+
+async def test_what_was_opened_is_told_though_the_journal_cannot_keep_it(rig: Rig) -> None:
+    """Environment and order number stand in the report, and the next run finds it by the intent."""
+    journal = _Failing()
+    journal.fails = lambda record: record.env is not None
+    report = await rig.provision(plain(1), journal=journal)
+    (env,) = rig.box.world.environments
+    entry = report.tenants[0]
+    assert (entry.outcome, entry.env, bool(entry.tranid)) == (Outcome.FAILED, env, True)
+    journal.fails = lambda _record: False
+    again = await rig.provision(plain(1), journal=journal)
+    assert (again.all_done, again.tenants[0].env, rig.box.count(CREATE)) == (True, env, 1)
 
 
 async def test_an_environment_is_kept_though_its_run_is_cut_off(rig: Rig) -> None:
@@ -422,9 +437,9 @@ async def test_an_alias_taken_while_the_run_goes_on_is_a_conflict(rig: Rig) -> N
 class _Slow(MemoryJournal):
     """Takes longer to keep an intent than a look stays fresh, always."""
 
-    async def commit(self, record):
+    async def commit(self, record, moment):
         await asyncio.sleep(6 if record.intent else 0)
-        return await super().commit(record)
+        return await super().commit(record, moment)
 
 
 async def test_a_journal_that_is_too_slow_is_told(rig: Rig) -> None:

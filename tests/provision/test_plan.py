@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -134,6 +135,7 @@ async def test_an_environment_that_was_removed_is_not_opened_again(rig: Rig) -> 
     async with rig.provisioner() as provisioner:
         first = await provisioner.apply(plain(1)).wait()
         rig.box.world.remove(first.tenants[0].env)
+        await asyncio.sleep(provisioner.settle)
         looks = rig.box.count(LIST)
         plan = await provisioner.plan(plain(1))
         report = await provisioner.apply(plan).wait()

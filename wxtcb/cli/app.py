@@ -18,12 +18,14 @@ from wxtcb.cli.options import (
     CallBody,
     CallName,
     Concurrency,
+    Forget,
     JournalPath,
     MaxFailures,
     NormalWithin,
     OwnToken,
     PushEvery,
     PushUrl,
+    Removed,
     ResendLinks,
     Reveal,
     Seed,
@@ -76,10 +78,11 @@ def _end(command: Callable[[], int]) -> None:
 def _tell(error: WxtcbError) -> int:
     """Say what went wrong; tell what was refused before anything was sent from what came of a call."""
     from wxtcb.cli.output import as_typed, printable, say
+    from wxtcb.provision.journal import JournalError
 
     for line in (*f"wxtcb: {error}".splitlines(), *getattr(error, "__notes__", ())):
         say(as_typed(printable(line)))
-    unsent = isinstance(error, InvalidArgument | TicketError) and not isinstance(error, ApiError)
+    unsent = isinstance(error, InvalidArgument | TicketError | JournalError) and not isinstance(error, ApiError)
     return REFUSED if unsent else RAISED
 
 
@@ -124,7 +127,10 @@ def _plan(
     file: TenantsFile,
     *,
     sandbox: Simulated = False,
+    journal: JournalPath = None,
     adopt: Adopt = None,
+    forget: Forget = None,
+    removed: Removed = False,
     resend_links: ResendLinks = False,
     own_token: OwnToken = False,
     as_json: AsJson = False,
@@ -132,8 +138,8 @@ def _plan(
     from wxtcb.cli.plan import Wish, plan
 
     def command() -> int:
-        wish = Wish.of(file, adopt or [], resend_links=resend_links)
-        return plan(wish, sandbox=sandbox, own_token=own_token, as_json=as_json)
+        wish = Wish.of(file, adopt, forget, removed=removed, resend_links=resend_links)
+        return plan(wish, sandbox=sandbox, journal=journal, own_token=own_token, as_json=as_json)
 
     _end(command)
 
@@ -153,6 +159,8 @@ def _provision(
     sandbox: Simulated = False,
     journal: JournalPath = None,
     adopt: Adopt = None,
+    forget: Forget = None,
+    removed: Removed = False,
     resend_links: ResendLinks = False,
     concurrency: Concurrency = 16,
     settle: Settle = None,
@@ -167,7 +175,7 @@ def _provision(
 
     def command() -> int:
         options = Options(
-            wish=Wish.of(file, adopt or [], resend_links=resend_links),
+            wish=Wish.of(file, adopt, forget, removed=removed, resend_links=resend_links),
             sandbox=sandbox,
             journal=journal,
             concurrency=concurrency,

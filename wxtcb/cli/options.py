@@ -38,7 +38,9 @@ CallBody = Annotated[
 Simulated = Annotated[bool, typer.Option("--sandbox", help="Run against a simulated platform; never asks.")]
 JournalPath = Annotated[
     Path | None,
-    typer.Option("--journal", metavar="PATH", help="Accepted, but nothing is kept yet.", show_default=False),
+    typer.Option(
+        "--journal", metavar="PATH", help="Where the journal is: FILE.wxtcb.db if not given.", show_default=False
+    ),
 ]
 
 Concurrency = Annotated[int, typer.Option(min=1, metavar="N", help="Steps taken at a time.", rich_help_panel=PACE)]
@@ -81,6 +83,18 @@ Adopt = Annotated[
         help="Let a tenant have an environment that is there; may be repeated.",
         show_default=False,
     ),
+]
+Forget = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TENANT=ENV",
+        help="Forget an environment that was deleted on purpose; may be repeated.",
+        show_default=False,
+    ),
+]
+Removed = Annotated[
+    bool,
+    typer.Option("--removed", help="Tenants of the journal that FILE lacks were removed, none was renamed."),
 ]
 ResendLinks = Annotated[bool, typer.Option("--resend-links", help="Ask again for links that were given already.")]
 

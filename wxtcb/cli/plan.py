@@ -10,7 +10,8 @@ from typing import Final
 import attrs
 from rich.console import Console
 
-from wxtcb.cli.output import console, print_document, print_table, say_below
+from wxtcb.cli.journals import journal_at, journal_path
+from wxtcb.cli.output import console, print_document, print_table, printable, say_below
 from wxtcb.cli.platforms import Platform, choose_platform
 from wxtcb.cli.signals import Ended, run_until_signal
 from wxtcb.errors import InvalidArgument
@@ -18,7 +19,6 @@ from wxtcb.provision import (
     SIGNS,
     Action,
     Journal,
-    MemoryJournal,
     Plan,
     Planned,
     Provisioner,
@@ -32,37 +32,48 @@ _HEADER: Final = ("", "tenant", "action", "environment", "to do")
 
 @attrs.frozen(kw_only=True)
 class Wish:
-    """What is to be planned: the tenants of a file, and what a person has decided about them."""
+    """What is to be planned: the tenants of a file, who are all there are, and what a person has decided about them."""
 
     file: Path
-    adopt: dict[str, str]
-    resend_links: bool
-    journal: Journal = attrs.field(factory=MemoryJournal)
+    adopt: dict[str, str] = attrs.field(factory=dict[str, str])
+    forget: dict[str, str] = attrs.field(factory=dict[str, str])
+    removed: bool = False
+    resend_links: bool = False
 
     @classmethod
-    def of(cls, file: Path, adopt: list[str], *, resend_links: bool) -> Wish:
+    def of(
+        cls, file: Path, adopt: list[str] | None, forget: list[str] | None, *, removed: bool, resend_links: bool
+    ) -> Wish:
         """Read `TENANT=ENV` pairs; `InvalidArgument` for what is none."""
-        pairs = dict(_pair(each) for each in adopt)
-        if len(pairs) < len(adopt):
-            raise InvalidArgument("--adopt: a tenant is named twice; nothing was sent")
-        return cls(file=file, adopt=pairs, resend_links=resend_links)
+        given = {"adopt": _pairs("--adopt", adopt), "forget": _pairs("--forget", forget)}
+        return cls(file=file, removed=removed, resend_links=resend_links, **given)
 
     def tenants(self, platform: Platform) -> tuple[Tenant, ...]:
         """Read the file."""
         return read_tenants(self.file, namespace=platform.component_appid)
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    pairs = [_pair(option, each) for each in given or ()]
+    if len(dict(pairs)) < len(pairs):
+        raise InvalidArgument(f"{option}: a tenant is named twice; nothing was sent")
+    return dict(pairs)
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
     tenant, _, env = text.rpartition("=")
     if not tenant.strip() or not env.strip():
-        raise InvalidArgument(f"--adopt: {text!r} is not TENANT=ENV; nothing was sent")
+        raise InvalidArgument(f"{option}: {text!r} is not TENANT=ENV; nothing was sent")
     return tenant.strip(), env.strip()
 
 
-def plan(wish: Wish, *, sandbox: bool, own_token: bool, as_json: bool) -> int:
-    """Print the plan; return the exit code. Nothing is spent or changed."""
+def plan(wish: Wish, *, sandbox: bool, journal: Path | None, own_token: bool, as_json: bool) -> int:
+    """Print the plan; return the exit code. Nothing is spent or changed, and no journal is made."""
     platform = choose_platform("plan", sandbox=sandbox, own_token=own_token)
-    made = make_plan(wish, wish.tenants(platform), platform)
+    tenants = wish.tenants(platform)
+    path = journal or (None if sandbox else journal_path(wish.file, None))
+    with journal_at(path if path and path.exists() else None) as kept:
+        made = make_plan(wish, tenants, platform, kept)
     if isinstance(made, Ended):
         return made.exit_code
     if as_json:
@@ -72,17 +83,18 @@ def plan(wish: Wish, *, sandbox: bool, own_token: bool, as_json: bool) -> int:
     return 0
 
 
-def make_plan(wish: Wish, tenants: tuple[Tenant, ...], platform: Platform) -> Plan | Ended:
+def make_plan(wish: Wish, tenants: tuple[Tenant, ...], platform: Platform, journal: Journal) -> Plan | Ended:
     """Look at the platform; a signal that comes first is said to have cut that off."""
-    made = run_until_signal(_look(wish, tenants, platform))
+    made = run_until_signal(_look(wish, tenants, platform, journal))
     if isinstance(made, Ended):
         say_below(f"{made.name} cut the look off; nothing was changed.")
     return made
 
 
-async def _look(wish: Wish, tenants: tuple[Tenant, ...], platform: Platform) -> Plan:
-    async with platform.session() as session, Provisioner(session, journal=wish.journal) as provisioner:
-        return await provisioner.plan(tenants, adopt=wish.adopt, resend_links=wish.resend_links)
+async def _look(wish: Wish, tenants: tuple[Tenant, ...], platform: Platform, journal: Journal) -> Plan:
+    decisions = attrs.asdict(wish, filter=lambda field, _: field.name != "file")
+    async with platform.session() as session, Provisioner(session, journal=journal) as provisioner:
+        return await provisioner.plan(tenants, whole=True, **decisions)
 
 
 def print_plan(screen: Console, plan: Plan, *, most: int | None = None) -> None:
@@ -97,6 +109,8 @@ def print_plan(screen: Console, plan: Plan, *, most: int | None = None) -> None:
     if hidden:
         screen.print("  `wxtcb plan` shows them all")
     screen.print(plan.summary)
+    for note in plan.notes:
+        screen.print(printable(note), soft_wrap=not screen.is_terminal)
 
 
 def _choose(plan: Plan, most: int | None) -> tuple[list[Planned], dict[Action, int]]:

@@ -10,9 +10,7 @@ from typing import Final
 
 import attrs
 
-from wxtcb.arguments import is_loopback
-from wxtcb.cli.settings import BASE_URL, Settings, base_url_of, read_settings
-from wxtcb.errors import InvalidArgument
+from wxtcb.cli.settings import Settings, read_settings
 from wxtcb.sandbox import Ready, Sandbox, World
 from wxtcb.session import Session
 from wxtcb.tokens import MemoryStore
@@ -87,14 +85,3 @@ def choose_platform(command: str, *, sandbox: bool, own_token: bool) -> Platform
     settings = read_settings(os.environ)
     settings.demand_own_token(command, given=own_token)
     return OwnPlatform(settings)
-
-
-def refuse_to_forget() -> None:
-    """Refuse a platform that is not on this machine, as long as nothing is kept on disk; see `Provisioner`."""
-    base_url = base_url_of(os.environ)
-    if base_url.startswith("https://") and not is_loopback(base_url):
-        raise InvalidArgument(
-            f"{base_url} is not on this machine. provision keeps no journal on disk yet, so a crash would "
-            "lose track of environments that are billed: until then it runs with --sandbox, or with "
-            f"{BASE_URL} on loopback. Nothing was sent."
-        )

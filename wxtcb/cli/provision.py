@@ -11,9 +11,10 @@ import attrs
 
 from wxtcb.cli.asking import ask, demand_terminal
 from wxtcb.cli.conduct import Job
+from wxtcb.cli.journals import journal_at, journal_path
 from wxtcb.cli.output import console, print_document, say
 from wxtcb.cli.plan import Wish, make_plan, print_plan
-from wxtcb.cli.platforms import Platform, choose_platform, refuse_to_forget
+from wxtcb.cli.platforms import Platform, choose_platform
 from wxtcb.cli.signals import ENDING, Ended
 from wxtcb.cli.summary import print_summary
 from wxtcb.cli.view import choose_view
@@ -44,25 +45,23 @@ def provision(options: Options) -> int:
 
     Raises `WxtcbError` for what is refused before anything was sent.
     """
-    if options.journal:
-        say(f"--journal {options.journal}: this version keeps nothing on disk, so no journal is written.")
-    if not options.sandbox:
-        refuse_to_forget()
     platform = choose_platform("provision", sandbox=options.sandbox, own_token=options.own_token)
     tenants = options.wish.tenants(platform)
     where = None if options.yes else platform.billed_at
     if where:
         demand_terminal(f"Provision {len(tenants)} tenants at {where}? Environments are billed.")
-    plan = make_plan(options.wish, tenants, platform)
-    if isinstance(plan, Ended):
-        return plan.exit_code
-    if where or not options.as_json:
-        print_plan(console(stderr=options.as_json), plan, most=_MOST_SHOWN)
-    if not plan.changes:
-        say("There is nothing to do.")
-    elif where:
-        ask(f"{_price(plan)} at {where}?")
-    return _run(options, plan, platform)
+    in_memory = options.sandbox and options.journal is None
+    with journal_at(None if in_memory else journal_path(options.wish.file, options.journal)) as journal:
+        plan = make_plan(options.wish, tenants, platform, journal)
+        if isinstance(plan, Ended):
+            return plan.exit_code
+        if where or not options.as_json:
+            print_plan(console(stderr=options.as_json), plan, most=_MOST_SHOWN)
+        if not plan.changes:
+            say("There is nothing to do.")
+        elif where:
+            ask(f"{_price(plan)} at {where}?")
+        return _run(options, plan, platform)
 
 
 def _price(plan: Plan) -> str:
@@ -87,16 +86,16 @@ async def _conduct(job: Job, options: Options, platform: Platform) -> None:
     with anyio.open_signal_receiver(*ENDING) as signals:
         try:
             async with platform.session() as session:
-                await job.conduct(_provisioner(session, options, platform), signals)
+                await job.conduct(_provisioner(session, options, platform, job.plan), signals)
         finally:
             if job.report:
                 _tell(job.report, options)
 
 
-def _provisioner(session: Session, options: Options, platform: Platform) -> Provisioner:
+def _provisioner(session: Session, options: Options, platform: Platform, plan: Plan) -> Provisioner:
     return Provisioner(
         session,
-        journal=options.wish.journal,
+        journal=plan.journal,
         concurrency=options.concurrency,
         timeout=options.timeout,
         interval=platform.interval,

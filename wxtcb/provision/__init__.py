@@ -15,11 +15,22 @@ from wxtcb.provision.events import (
     TenantFinished,
     TenantStarted,
 )
-from wxtcb.provision.journal import Intent, Journal, MemoryJournal, Record, ServiceState
-from wxtcb.provision.plan import SIGNS, Action, Plan, Planned
+from wxtcb.provision.journal import (
+    Binding,
+    Home,
+    Intent,
+    Journal,
+    JournalConflict,
+    JournalError,
+    MemoryJournal,
+    Moment,
+    Record,
+    ServiceState,
+)
+from wxtcb.provision.plan import SIGNS, Action, Decisions, Plan, Planned
 from wxtcb.provision.report import ADVICE, Outcome, Problem, Report, TenantReport
 from wxtcb.provision.run import Run
-from wxtcb.provision.site import JournalConflict, JournalError, Site
+from wxtcb.provision.site import Site
 from wxtcb.provision.spec import LATER, Service, Tenant, alias_of
 from wxtcb.provision.step import Step
 from wxtcb.provision.steps import STEPS
@@ -35,11 +46,15 @@ __all__ = [
     "SIGNS",
     "STEPS",
     "Action",
+    "Binding",
+    "Decisions",
+    "Home",
     "Intent",
     "Journal",
     "JournalConflict",
     "JournalError",
     "MemoryJournal",
+    "Moment",
     "Move",
     "Outcome",
     "Plan",

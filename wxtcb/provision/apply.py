@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from types import MappingProxyType
-from typing import Final, Self, cast
+from typing import Self, cast
 
 import anyio
 import attrs
@@ -24,17 +24,15 @@ from wxtcb.arguments import (
     is_loopback,
 )
 from wxtcb.errors import InvalidArgument, SessionClosed
-from wxtcb.provision.journal import Journal, MemoryJournal
+from wxtcb.provision.journal import NOTHING, Home, Journal, MemoryJournal
 from wxtcb.provision.ledger import Ledger
-from wxtcb.provision.plan import Plan
+from wxtcb.provision.plan import Decisions, Plan
 from wxtcb.provision.run import Pace, Run
 from wxtcb.provision.spec import Tenant, aliases_of, check_name
 from wxtcb.provision.step import Step
 from wxtcb.provision.steps import STEPS
 from wxtcb.provision.survey import Surveyor
 from wxtcb.session import Session
-
-_NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def _check_session(name: str, value: object) -> None:
@@ -69,6 +67,7 @@ class Provisioner:
     `max_failures` failed tenants no other is started. `grace` is how long a cancelled run waits for answers; None
     stands for as long as a request may take. `namespace` goes into derived aliases (`alias_of`); the `journal` keeps
     it, and it is the component appid unless you chose another. `steps` are what is done for a tenant, in this order.
+    `clock` tells the time, in Unix seconds; no wait gets shorter by it.
 
     Before a create there is a look that is at most 5 seconds old, and the intent is in the journal. A create without a
     clear answer is never simply sent again: `settle` seconds later, and where no answer came at all later still, looks
@@ -77,8 +76,9 @@ class Provisioner:
     one. An alias that was taken before is a `conflict`, or a `duplicate` if by several: nothing is done for it.
 
     An error that would meet everybody (ticket, secret, address, permission, a closed session) stops the run, and an
-    exhausted quota the creates; the rest is reported `unfinished`. With a journal that is not durable any platform but
-    the sandbox or loopback may be planned for only (`InvalidArgument`).
+    exhausted quota the creates; the rest is reported `unfinished`. So does a journal that cannot be written, and a list
+    that goes on lacking an environment which the journal knows. With a journal that is not durable any platform but the
+    sandbox or loopback may be planned for only (`InvalidArgument`).
     """
 
     session: Session = attrs.field(validator=field_is(_check_session))
@@ -90,6 +90,7 @@ class Provisioner:
     grace: float | None = attrs.field(default=None, kw_only=True, validator=field_is(check_seconds, optional=True))
     max_failures: int | None = attrs.field(default=None, kw_only=True, validator=field_is(check_count, optional=True))
     namespace: str | None = attrs.field(default=None, kw_only=True, validator=field_is(check_name, optional=True))
+    clock: Callable[[], float] = attrs.field(default=time.time, kw_only=True)
     steps: tuple[Step, ...] = attrs.field(
         default=STEPS, kw_only=True, converter=_as_steps, validator=field_is(_check_steps)
     )
@@ -97,7 +98,11 @@ class Provisioner:
     _claimed: str | None = attrs.field(init=False, default=None)
 
     async def __aenter__(self) -> Self:
-        self._claimed = await self.journal.claim(self.namespace, self.session.component_appid)
+        home = self._home()
+        kept = await self.journal.claim(home)
+        if problem := _stranger(kept, home, self.namespace):
+            raise InvalidArgument(f"the journal {problem}; nothing was sent")
+        self._claimed = kept.namespace
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -109,23 +114,37 @@ class Provisioner:
             run.raise_failure()
 
     async def plan(
-        self, tenants: Iterable[Tenant], *, adopt: Mapping[str, str] = _NOBODY, resend_links: bool = False
+        self,
+        tenants: Iterable[Tenant],
+        *,
+        whole: bool = False,
+        adopt: Mapping[str, str] = NOTHING,
+        forget: Mapping[str, str] = NOTHING,
+        removed: bool = False,
+        resend_links: bool = False,
     ) -> Plan:
         """Look, and return what an apply would do; nothing is spent or changed.
 
         *adopt* gives tenants, by name, an environment that is there already, listed under the tenant's alias and bound
-        to no other. With *resend_links* mini programs that were given a link are given another one.
+        to no other. *forget* has environments of the journal, by tenant, that were deleted on purpose: the tenant may
+        get a new one. With *resend_links* mini programs that were given a link are given another one.
 
-        Raises `InvalidArgument` for two tenants with the same name or alias and for an adoption that cannot be, and
-        what keeps a look from succeeding.
+        *whole* says that *tenants* are all there are, like those of a file. Then nothing is opened for a tenant who is
+        new while one who has an environment is missing: it may be the same under another name, who gets its environment
+        by *adopt*. With *removed* those who are missing were removed; what they have stays as it is.
+
+        Raises `InvalidArgument` for two tenants with the same name or alias and for a decision that cannot be carried
+        out, and what keeps a look from succeeding.
         """
         surveyor = self._surveyor()
         wanted = tuple(tenants)
         aliases = aliases_of(wanted, surveyor.namespace)
-        check_mapping("adopt", adopt)
-        for name, env in adopt.items():
-            check_text(f"adopt: {name}", env)
-        return await surveyor.plan(wanted, aliases, adopt=adopt, resend_links=resend_links)
+        for what, pairs in (("adopt", adopt), ("forget", forget)):
+            check_mapping(what, pairs)
+            for name, env in pairs.items():
+                check_text(f"{what}: {name}", env)
+        decisions = Decisions(adopt=adopt, forget=forget, resend_links=resend_links, whole=whole, removed=removed)
+        return await surveyor.plan(wanted, aliases, decisions)
 
     def apply(self, what: Plan | Iterable[Tenant]) -> Run:
         """Start to carry out a plan, or to plan for tenants and carry that out.
@@ -142,12 +161,19 @@ class Provisioner:
         wanted = tuple(what)
         aliases = aliases_of(wanted, surveyor.namespace)
         names = (tenant.name for tenant in wanted)
-        return self._start(tuple(zip(names, aliases, strict=True)), partial(surveyor.plan, wanted, aliases))
+        make_plan = partial(surveyor.plan, wanted, aliases, Decisions())
+        return self._start(tuple(zip(names, aliases, strict=True)), make_plan)
 
     def _surveyor(self) -> Surveyor:
         if self._claimed is None:
             raise SessionClosed("the provisioner is not open: use it inside `async with`; nothing was sent")
-        return Surveyor(self.journal, self.session.sweep(DESCRIBE_ENVS), self.steps, self._claimed)
+        sweep = self.session.sweep(DESCRIBE_ENVS)
+        return Surveyor(self.journal, sweep, self.steps, self._claimed, self.settle, self.clock)
+
+    def _home(self) -> Home:
+        appid = self.session.component_appid
+        on_loopback = is_loopback(self.session.base_url)
+        return Home(component_appid=appid, on_loopback=on_loopback, namespace=self.namespace or appid)
 
     def _start(self, wanted: tuple[tuple[str, str], ...], make_plan: Callable[[], Awaitable[Plan]]) -> Run:
         self._refuse_to_forget()
@@ -161,8 +187,7 @@ class Provisioner:
         if not self.journal.durable and not is_loopback(base_url):
             raise InvalidArgument(
                 f"{base_url} is not on this machine, and the journal is gone with the process, so a crash would lose "
-                "track of environments that are billed. Until there is a journal on disk the sandbox and loopback "
-                "alone are provisioned; nothing was sent"
+                "track of environments that are billed: give a SqliteJournal. Nothing was sent"
             )
 
     def _refuse_overlap(self, wanted: tuple[tuple[str, str], ...]) -> None:
@@ -181,7 +206,20 @@ class Provisioner:
             settle=self.settle,
             grace=self.session.timeout.whole if self.grace is None else self.grace,
             max_failures=self.max_failures,
+            clock=self.clock,
         )
+
+
+def _stranger(kept: Home, home: Home, namespace: str | None) -> str | None:
+    """Say what speaks against using a journal that was begun at *kept* for *home*."""
+    if kept.component_appid != home.component_appid:
+        return f"is of the platform {kept.component_appid}, not {home.component_appid}"
+    if kept.on_loopback != home.on_loopback:
+        places = {True: "one on loopback", False: "the real one"}
+        return f"is of another platform: {places[kept.on_loopback]}, not {places[home.on_loopback]}"
+    if namespace not in (None, kept.namespace):
+        return f"belongs to namespace {kept.namespace!r}, not {namespace!r}: other aliases would be derived"
+    return None
 
 
 def _as_planned(plan: Plan, surveyor: Surveyor) -> tuple[tuple[str, str], ...]:

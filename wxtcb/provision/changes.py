@@ -38,7 +38,7 @@ def _of_environment(before: Record, after: Record) -> Iterator[str]:
     if after.env != before.env:
         if after.env is None:
             yield f"environment {before.env} given up"
-        elif after.tranid is not None:
+        elif after.tranid not in (None, before.tranid):
             yield f"environment {after.env} opened, order {after.tranid}"
         else:
             yield f"environment {after.env} adopted"

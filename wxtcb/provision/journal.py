@@ -57,7 +57,8 @@ class Moment:
 
     def write(self) -> str:
         """Return it as a line: many are kept, most of them never read."""
-        return f"{self.at:.3f} {self.change.replace('\n', ' ')}\n"
+        change = self.change.replace("\n", " ")
+        return f"{self.at:.3f} {change}\n"
 
 
 @attrs.frozen(kw_only=True)
@@ -115,6 +116,11 @@ class Binding:
 
     tenant: str
     since: float
+
+
+def young(bound: Mapping[str, Binding], now: float, settle: float) -> frozenset[str]:
+    """Return those that the platform's list may not show yet, *settle* seconds after they were opened."""
+    return frozenset(env for env, binding in bound.items() if 0 <= now - binding.since < settle)
 
 
 class Journal(Protocol):

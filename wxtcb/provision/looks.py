@@ -10,7 +10,8 @@ import attrs
 from wxtcb.api.environment import EnvList
 from wxtcb.errors import WxtcbError
 from wxtcb.provision.plan import Taken
-from wxtcb.provision.stopping import hits_everybody
+from wxtcb.provision.proof import Expected
+from wxtcb.provision.stopping import ListIncomplete, hits_everybody
 from wxtcb.sweep import Look, Sweep
 
 FRESH: Final = 5.0
@@ -23,12 +24,14 @@ class Looks:
     """Answers from a look that is fresh and shows every environment that an earlier one did.
 
     Fresh is what started at most 5 seconds ago, or where the platform takes long to answer, at most twice that time.
-    A list that lacks some is not trusted before they have been missing for 30 seconds: then they were removed.
+    A list that lacks some is not trusted before they have been missing for 30 seconds: then they were removed, and if
+    the journal knows one of them, that is for a person to say (`ListIncomplete`).
     """
 
     sweep: Sweep[EnvList]
     taken: Taken
     started_at: float
+    expected: Expected
     _took: float = attrs.field(init=False, default=0.0)
 
     def is_fresh(self, now: float) -> bool:
@@ -45,13 +48,19 @@ class Looks:
         asked_at = asyncio.get_running_loop().time()
         look = await self._try(oldest)
         suspect = look.started_at
-        while look.started_at < suspect + _GONE and not self.taken.envs <= look.seen.by_env.keys():
+        while look.started_at < suspect + _GONE and not self._is_whole(look):
             await self.sweep.rest(self.sweep.every)
             look = await self._try(look.started_at + self.sweep.every)
+        shown = self.expected.compare(look)
+        if shown.missing:
+            raise ListIncomplete(shown.gap)
         if look.started_at > self.started_at:
-            self.taken, self.started_at = Taken.of(look.seen), look.started_at
+            self.taken, self.started_at = shown.taken, look.started_at
             answered_at = asyncio.get_running_loop().time()
             self._took = answered_at - look.started_at if answered_at > asked_at else 0.0
+
+    def _is_whole(self, look: Look[EnvList]) -> bool:
+        return not self.expected.compare(look).missing and self.taken.envs <= look.seen.by_env.keys()
 
     async def _try(self, oldest: float) -> Look[EnvList]:
         """Look three times at most, or one look that fails would fail all who ask within its five seconds."""

@@ -13,7 +13,7 @@ import attrs
 import orjson
 
 from wxtcb.api.environment import EnvInfo, EnvList
-from wxtcb.provision.journal import NOTHING, Journal, Record
+from wxtcb.provision.journal import NOTHING, Binding, Journal, Record
 from wxtcb.provision.spec import Tenant
 
 
@@ -57,17 +57,61 @@ class Taken:
         return self._by_alias.get(alias.lower(), ())
 
 
+@attrs.frozen(kw_only=True)
+class Decisions:
+    """What a person has decided about tenants, see `wxtcb.provision.Provisioner.plan`."""
+
+    adopt: Mapping[str, str] = NOTHING
+    forget: Mapping[str, str] = NOTHING
+    resend_links: bool = False
+    whole: bool = False
+    removed: bool = False
+
+
 @attrs.frozen
+class Release:
+    """A record of the journal that a decision changes, before anything else is done."""
+
+    before: Record
+    after: Record
+
+
+@attrs.frozen(kw_only=True)
 class Found:
-    """What the platform lists, and which environment belongs to whom by the journal."""
+    """What the platform lists, and what the journal knows of it.
+
+    `bound` is which environment belongs to whom. Of these `missing` are not listed though they should be, and `young`
+    are perhaps not listed yet. `left_out` are tenants who have an environment and are not among those planned for,
+    where that may mean that one was renamed.
+    """
 
     listed: Mapping[str, EnvInfo]
     taken: Taken
-    bound: Mapping[str, str]
+    bound: Mapping[str, Binding]
+    missing: tuple[str, ...] = ()
+    young: frozenset[str] = frozenset()
+    left_out: Mapping[str, Record] = attrs.field(factory=dict[str, Record])
 
-    @classmethod
-    def of(cls, listed: EnvList, bound: Mapping[str, str]) -> Found:
-        return cls(listed.by_env, Taken.of(listed), bound)
+    @property
+    def gap(self) -> str:
+        """Why nothing can be told from what is not listed; empty if all is there."""
+        if not self.missing:
+            return ""
+        first, *others = self.missing
+        more = f" and {len(others)} more" if others else ""
+        return (
+            f"the list lacks {first} of tenant {self.bound[first].tenant!r}{more}: it is not whole, or that was removed"
+        )
+
+    @property
+    def rename(self) -> str:
+        """Why a tenant that is new may be none; empty if nobody is left out."""
+        if not self.left_out:
+            return ""
+        first, *others = self.left_out.values()
+        more = f" and {len(others)} more" if others else ""
+        what = f"has {first.env}" if first.env else "may have an environment"
+        return f"tenant {first.tenant!r}, who {what} under alias {first.alias}, is missing here{more}: was one renamed?"
 
 
 @attrs.frozen(kw_only=True)
@@ -129,8 +173,9 @@ class Planned:
 class Plan:
     """What an apply would do, tenant by tenant, in the order in which they were given; nothing was changed for it.
 
-    ``print(plan)`` shows a line for each. It holds for a moment: an apply looks again before every create, and opens
-    nothing for a tenant that the plan did not want to create one for.
+    `notes` say what is odd about all of it. ``print(plan)`` shows a line for each tenant, and these. It holds for a
+    moment: an apply looks again before every create, and opens nothing for a tenant that the plan did not want to
+    create one for.
     """
 
     namespace: str
@@ -138,8 +183,9 @@ class Plan:
     taken: Taken = attrs.field(eq=False, repr=False)
     looked_at: float = attrs.field(eq=False, repr=False)
     journal: Journal = attrs.field(eq=False, repr=False)
-    adopt: Mapping[str, str] = NOTHING
-    resend_links: bool = False
+    decisions: Decisions = attrs.field(factory=Decisions)
+    releases: tuple[Release, ...] = attrs.field(default=(), repr=False)
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def counts(self) -> Mapping[Action, int]:
@@ -155,7 +201,7 @@ class Plan:
     @property
     def changes(self) -> bool:
         """Whether an apply would do anything."""
-        return any(planned.changes for planned in self.tenants)
+        return bool(self.releases) or any(planned.changes for planned in self.tenants)
 
     @property
     def summary(self) -> str:
@@ -167,7 +213,7 @@ class Plan:
         return f"Plan: {', '.join(parts)}."
 
     def __str__(self) -> str:
-        return "\n".join((*map(str, self.tenants), self.summary))
+        return "\n".join((*map(str, self.tenants), self.summary, *self.notes))
 
     def to_json(self) -> bytes:
         """Return all of it as one JSON object; there is no secret in it."""
@@ -176,6 +222,7 @@ class Plan:
             "tenants": [planned.to_dict() for planned in self.tenants],
             "counts": {action.value: count for action, count in self.counts.items()},
             "total": len(self.tenants),
+            "notes": self.notes,
         }
         return orjson.dumps(document, option=orjson.OPT_INDENT_2)
 
@@ -184,7 +231,7 @@ def plan_tenant(tenant: Tenant, alias: str, known: Record | None, found: Found, 
     """Decide about one tenant; *adopt* is the environment, listed and free, that a person wants it to have."""
     mine = Planned(tenant=tenant, alias=alias, action=Action.CREATE, known=known, stood=known)
     if adopt is not None and not (known is not None and known.env == adopt):
-        return _bind(attrs.evolve(mine, known=_begin_anew(known)), Action.ADOPT, found.listed[adopt])
+        return _bind(mine, Action.ADOPT, found.listed[adopt])
     if known is not None and known.env is not None:
         return _plan_bound(mine, known.env, found)
     intended = known is not None and known.intent is not None
@@ -192,21 +239,38 @@ def plan_tenant(tenant: Tenant, alias: str, known: Record | None, found: Found, 
         return _block(mine, f"a create under its earlier alias {known.alias} is unclear: finish that one first")
     alike = found.taken.by(alias)
     if not alike:
-        return mine
+        return mine if intended else _plan_create(mine, found)
     if intended and len(alike) == 1 and alike[0] not in found.bound:
         return _bind(mine, Action.ADOPT, found.listed[alike[0]])
-    return _block(mine, taken_by(alias, alike), *alike)
+    return _block(mine, _taken_by(alias, alike, found), *alike)
 
 
-def _begin_anew(known: Record | None) -> Record | None:
+def _plan_create(mine: Planned, found: Found) -> Planned:
+    """Open one, unless it is in question that there is none."""
+    if found.gap:
+        return _block(mine, f"{found.gap}. Look again; if it was removed, forget it")
+    if found.rename and mine.known is None:
+        return _block(mine, f"{found.rename} Then adopt its environment under its alias; else say it was removed")
+    return mine
+
+
+def _taken_by(alias: str, alike: tuple[str, ...], found: Found) -> str:
+    holder = found.bound.get(alike[0])
+    whose = f", of tenant {holder.tenant!r} by the journal" if holder and len(alike) == 1 else ""
+    return f"{taken_by(alias, alike)}{whose}"
+
+
+def begin_anew(known: Record) -> Record:
     """Forget what was done in another environment, or intended: a person has decided what the tenant is to have."""
-    if known is None:
-        return None
-    return attrs.evolve(known, env=None, tranid=None, intent=None, links=NOTHING, services={}, marks=NOTHING)
+    return attrs.evolve(
+        known, env=None, tranid=None, opened_at=None, intent=None, links=NOTHING, services={}, marks=NOTHING
+    )
 
 
 def _plan_bound(mine: Planned, env: str, found: Found) -> Planned:
     info = found.listed.get(env)
+    if info is None and env in found.young:
+        return attrs.evolve(mine, action=Action.READY, env=env)
     if info is None:
         return _block(mine, f"its environment {env} is not listed any more: removed, or the list is not whole")
     if info.alias.lower() != mine.alias.lower():

@@ -33,6 +33,34 @@ class Shown:
     taken: Taken
     missing: tuple[str, ...]
 
+    @property
+    def gap(self) -> str:
+        """What it lacks, in words."""
+        first, *others = self.missing
+        more = f" and {len(others)} more" if others else ""
+        return f"did not show environment {first}{more}, which should be there"
+
+
+@attrs.define(eq=False)
+class Expected:
+    """Which environments a look must show: those that belong to a tenant, `settle` seconds after that became so.
+
+    `since` has the moment of each on the clock of the event loop.
+    """
+
+    settle: float
+    since: dict[str, float]
+    _shown: Shown | None = attrs.field(init=False, default=None)
+
+    def compare(self, look: Look[EnvList]) -> Shown:
+        """Return what *look* shows; worked out once, however many wait for it."""
+        if self._shown is None or self._shown.look is not look:
+            settled = look.started_at - self.settle
+            due = (env for env, since in self.since.items() if since <= settled)
+            missing = tuple(env for env in due if env not in look.seen.by_env)
+            self._shown = Shown(look, Taken.of(look.seen), missing)
+        return self._shown
+
 
 @attrs.define(eq=False)
 class Proof:
@@ -59,18 +87,16 @@ class Proof:
         if self.found:
             return self._decide(Verdict.FOUND if len(self.found) == 1 else Verdict.SEVERAL)
         if shown.missing:
-            return self._distrust(shown.missing, look.started_at)
+            return self._distrust(shown, look.started_at)
         self._looks += 1
         return self._decide(Verdict.ABSENT) if self._looks >= SOUND_LOOKS else None
 
     def overdue(self, now: float) -> Move | None:
         return self._decide(Verdict.UNPROVEN) if now >= self.deadline else None
 
-    def _distrust(self, missing: tuple[str, ...], now: float) -> Move | None:
+    def _distrust(self, shown: Shown, now: float) -> Move | None:
         self._looks = 0
-        first, *others = missing
-        more = f" and {len(others)} more" if others else ""
-        self.reason = f"the looks since then did not show environment {first}{more}, which should be there"
+        self.reason = f"the looks since then {shown.gap}"
         return self.overdue(now)
 
     def _decide(self, verdict: Verdict) -> Move:

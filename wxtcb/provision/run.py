@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -16,14 +16,16 @@ from wxtcb.errors import QuotaExhausted, Withheld, WxtcbError
 from wxtcb.provision.agenda import Agenda
 from wxtcb.provision.broadcast import Broadcast
 from wxtcb.provision.events import RunEvent, RunStopped, StepDone, StepFailed, TenantFinished, TenantStarted
-from wxtcb.provision.journal import Journal
+from wxtcb.provision.journal import Binding, Journal, young
+from wxtcb.provision.keeping import release
 from wxtcb.provision.ledger import Ledger
 from wxtcb.provision.looks import Looks
 from wxtcb.provision.plan import Plan
+from wxtcb.provision.proof import Expected
 from wxtcb.provision.report import Outcome, Problem, Report
 from wxtcb.provision.site import Site
 from wxtcb.provision.step import Step
-from wxtcb.provision.stopping import back_at, hits_everybody, lighten
+from wxtcb.provision.stopping import ListIncomplete, back_at, hits_everybody, lighten
 from wxtcb.provision.waiting import Move
 from wxtcb.provision.watcher import Watcher
 from wxtcb.provision.work import Work
@@ -43,6 +45,7 @@ class Pace:
     settle: float
     grace: float
     max_failures: int | None
+    clock: Callable[[], float]
 
 
 @attrs.define(eq=False)
@@ -137,6 +140,7 @@ class Run:
         with self._planning:
             try:
                 plan = await self._make_plan()
+                await release(self._journal, plan.releases, self._pace.clock())
                 return plan, self._open_site(plan, await self._journal.bound())
             except WxtcbError as error:
                 self._spare(error)
@@ -152,16 +156,18 @@ class Run:
             await asyncio.wait([group.create_task(self._serve(site)) for _ in range(hands)])
             self._watching.cancel()
 
-    def _open_site(self, plan: Plan, bound: Iterable[str]) -> Site:
+    def _open_site(self, plan: Plan, bound: Mapping[str, Binding]) -> Site:
+        expected = Expected(self._pace.settle, dict.fromkeys(bound, -math.inf))
+        expected.since.update(dict.fromkeys(young(bound, self._pace.clock(), self._pace.settle), self._now()))
         return Site(
             self._session,
             self._journal,
-            Looks(self._session.sweep(DESCRIBE_ENVS), plan.taken, plan.looked_at),
             settle=self._pace.settle,
             patience=self._pace.timeout,
             tell=self._told.emit,
             note=self._note,
-            bound=dict.fromkeys(bound, -math.inf),
+            looks=Looks(self._session.sweep(DESCRIBE_ENVS), plan.taken, plan.looked_at, expected),
+            wall=self._pace.clock,
             stopped=self._agenda.stopped,
             halted=self._agenda.halted,
         )
@@ -206,11 +212,14 @@ class Run:
         return Move.OUT
 
     def _spare(self, error: WxtcbError) -> bool:
-        """Stop at a quota that is used up, and tell whether it is one."""
+        """Stop at a quota that is used up, or at a list that proves nothing, and tell whether it is one."""
         if isinstance(error, QuotaExhausted):
             self._stop(str(error), back_at(error, datetime.now(UTC)))
-            return True
-        return False
+        elif isinstance(error, ListIncomplete):
+            self._stop(str(error))
+        else:
+            return False
+        return True
 
     def _move(self, work: Work, step: Step, move: Move) -> None:
         match move:

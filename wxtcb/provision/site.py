@@ -5,37 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Final
 
 import anyio
 import attrs
 
-from wxtcb.api.environment import EnvList
 from wxtcb.errors import OutcomeUnknown, WxtcbError
 from wxtcb.events import Abandoned, Event, Resending
 from wxtcb.provision.events import RunEvent, StepInDoubt
 from wxtcb.provision.journal import Journal, Record
+from wxtcb.provision.keeping import keep
 from wxtcb.provision.looks import Looks
-from wxtcb.provision.plan import Taken
-from wxtcb.provision.proof import Shown
 from wxtcb.provision.report import Problem
 from wxtcb.provision.work import Work
 from wxtcb.session import Session
-from wxtcb.sweep import Look
 
 SPARE: Final = 10.0
 CUT_OFF: Final = "cut off while its answer was awaited; it may have taken effect, and was not sent again"
 _A_MOMENT: Final = 1.0
-
-
-class JournalError(WxtcbError):
-    """The journal could not keep what was to be done or what was done; nothing more is sent for the tenant."""
-
-
-class JournalConflict(JournalError):
-    """The journal has a newer record of this tenant, or its environment or alias is another tenant's."""
 
 
 def is_doubtful(error: WxtcbError) -> bool:
@@ -92,23 +80,20 @@ class Site:
 
     `session` raises where an answer leaves in doubt whether a call acted, and returns batches that failed in part; it
     sends nothing once the run has `halted`, and nothing that spends once it is `stopped`. `settle` is after how many
-    seconds a look shows what an unclear create did, `patience` how many an environment may take to be NORMAL. `bound`
-    has the environments that belong to tenants, each with the moment since when that is so.
+    seconds a look shows what an unclear create did, `patience` how many an environment may take to be NORMAL.
     """
 
     session: Session
     journal: Journal
-    looks: Looks
     settle: float
     patience: float
     tell: Callable[[RunEvent], None]
     note: Callable[[Work, Problem], None]
-    bound: dict[str, float]
-    wall: Callable[[], float] = time.time
+    looks: Looks
+    wall: Callable[[], float]
     stopped: bool = False
     halted: bool = False
     _sendings: set[Sending] = attrs.field(init=False, factory=set[Sending])
-    _shown: Shown | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         policy = attrs.evolve(self.session.retry, busy_creates=False)
@@ -129,24 +114,16 @@ class Site:
         Raises `JournalConflict` if somebody else has changed it, `JournalError` if it cannot be kept.
         """
         following = attrs.evolve(record, version=work.record.version + 1)
-        try:
-            kept = await self.journal.commit(following)
-        except WxtcbError:
-            raise
-        except Exception as error:
-            raise JournalError(f"the journal failed ({type(error).__name__}: {error})") from error
-        if not kept:
-            raise JournalConflict(
-                f"the journal does not take this record of tenant {work.name!r}: another run works on it, or its "
-                "environment or alias is another tenant's. Plan again"
-            )
+        await keep(self.journal, work.record, following, self.wall())
         work.record = following
 
     async def bind(self, work: Work, env: str, tranid: str | None = None) -> None:
         """Bind an environment to its tenant; that ends the intent, and the doubt."""
-        bound = attrs.evolve(work.record, alias=work.planned.alias, env=env, tranid=tranid, intent=None)
+        since = work.record.opened_at or self.wall()
+        alias = work.planned.alias
+        bound = attrs.evolve(work.record, alias=alias, env=env, tranid=tranid, opened_at=since, intent=None)
         await _insist(self.commit(work, bound))
-        self.bound[env] = self.now()
+        self.looks.expected.since[env] = self.now()
         work.env, work.doubt = env, None
 
     @contextlib.contextmanager
@@ -175,15 +152,6 @@ class Site:
         """Put on record that nobody knows yet whether a create acted."""
         work.doubt = problem
         self.tell(StepInDoubt(work.name, problem))
-
-    def shown(self, look: Look[EnvList]) -> Shown:
-        """Return what *look* shows; worked out once, however many wait for it."""
-        if self._shown is None or self._shown.look is not look:
-            settled = look.started_at - self.settle
-            due = (env for env, since in self.bound.items() if since <= settled)
-            missing = tuple(env for env in due if env not in look.seen.by_env)
-            self._shown = Shown(look, Taken.of(look.seen), missing)
-        return self._shown
 
 
 async def _insist(commit: Coroutine[None, None, None]) -> None:

@@ -18,6 +18,7 @@ from wxtcb.errors import (
     WrongLoop,
     WxtcbError,
 )
+from wxtcb.provision.journal import JournalConflict, JournalError
 
 CHINA: Final = timezone(timedelta(hours=8))
 _DAY_QUOTA: Final = 45009
@@ -33,12 +34,24 @@ _FOR_EVERYBODY: Final = (
 )
 
 
+class ListIncomplete(WxtcbError):
+    """The platform's list goes on lacking an environment that the journal knows: nothing can be told from it."""
+
+    def __init__(self, gap: str) -> None:
+        super().__init__(
+            f"the list {gap}, for 30 s: it is not whole, or that was removed. Nothing more is opened; look at the "
+            "platform, and if it was removed, forget it"
+        )
+
+
 def hits_everybody(error: WxtcbError) -> bool:
-    """Tell whether every other tenant would meet the same error."""
+    """Tell whether every other tenant would meet the same error; a journal that keeps nothing is everybody's."""
     if isinstance(error, NotPermitted):
         return error.errcode in _PLATFORM_LACKS
     if isinstance(error, TicketError) and error.passing:
         return False
+    if isinstance(error, JournalError):
+        return not isinstance(error, JournalConflict)
     return isinstance(error, _FOR_EVERYBODY)
 
 

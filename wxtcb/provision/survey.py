@@ -3,56 +3,75 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import attrs
 
 from wxtcb.api.environment import EnvList
-from wxtcb.errors import InvalidArgument
-from wxtcb.provision.journal import NOTHING, Journal
+from wxtcb.provision.journal import NOTHING, Journal, Record, young
 from wxtcb.provision.looks import FRESH
-from wxtcb.provision.plan import Found, Plan, Planned, hold_to, plan_tenant
+from wxtcb.provision.plan import Decisions, Found, Plan, Planned, Taken, hold_to, plan_tenant
+from wxtcb.provision.rulings import Rulings
 from wxtcb.provision.spec import Tenant
 from wxtcb.provision.step import Step
 from wxtcb.sweep import Look, Sweep
 
 SLICE: Final = 100
 _SECOND_LOOKS: Final = 2
+_SKEW: Final = 60.0
 
 
 @attrs.frozen
 class Surveyor:
-    """Makes plans; it spends and changes nothing."""
+    """Makes plans; it spends and changes nothing.
+
+    An environment that was opened less than `settle` seconds ago may not be listed yet.
+    """
 
     journal: Journal
     sweep: Sweep[EnvList]
     steps: tuple[Step, ...]
     namespace: str
+    settle: float
+    wall: Callable[[], float]
 
     async def plan(
         self,
         tenants: Sequence[Tenant],
         aliases: Sequence[str],
+        decisions: Decisions,
         *,
-        adopt: Mapping[str, str] = NOTHING,
-        resend_links: bool = False,
         shown: frozenset[str] = frozenset(),
     ) -> Plan:
-        """Look, and decide about every tenant; `InvalidArgument` for an adoption that cannot be."""
+        """Look, and decide about every tenant; `InvalidArgument` for a decision that cannot be carried out."""
         bound = await self.journal.bound()
-        look = await self._look(shown.union(bound))
-        found = Found.of(look.seen, bound)
-        if adopt:
-            _check_adoptions(adopt, {tenant.name: alias for tenant, alias in zip(tenants, aliases, strict=True)}, found)
-        records = await self.journal.load(tenant.name for tenant in tenants)
+        names = dict(zip((tenant.name for tenant in tenants), aliases, strict=True))
+        records = await self._load(names, decisions)
+        forgotten = decisions.forget.values()
+        look = await self._look(shown.union(bound).difference(young(bound, self.wall(), self.settle), forgotten))
+        rulings = Rulings(decisions, names, records, look.seen.by_env, bound)
+        rulings.check()
+        found = self._compare(look.seen, rulings)
         planned: list[Planned] = []
         for tenant, alias in zip(tenants, aliases, strict=True):
-            each = plan_tenant(tenant, alias, records.get(tenant.name), found, adopt.get(tenant.name))
-            planned.append(self._add_steps(_forget_links(each) if resend_links else each))
+            known, adopt = rulings.known(tenant.name), decisions.adopt.get(tenant.name)
+            each = plan_tenant(tenant, alias, known, found, adopt)
+            each = _forget_links(each) if decisions.resend_links else each
+            planned.append(self._add_steps(each, records.get(tenant.name)))
             if len(planned) % SLICE == 0:
                 await asyncio.sleep(0)  # 10,000 decisions take longer than others in the loop should wait
-        return Plan(self.namespace, tuple(planned), found.taken, look.started_at, self.journal, adopt, resend_links)
+        return Plan(
+            self.namespace,
+            tuple(planned),
+            found.taken,
+            look.started_at,
+            self.journal,
+            decisions,
+            tuple(rulings.releases.values()),
+            tuple(self._notes(found)),
+        )
 
     async def renew(self, plan: Plan) -> Plan:
         """Return *plan* while it holds, else a newer one that opens nothing which *plan* did not."""
@@ -62,10 +81,14 @@ class Surveyor:
         if is_recent and all(records.get(each.tenant.name) == each.stood for each in plan.tenants):
             return plan
         aliases = tuple(planned.alias for planned in plan.tenants)
-        newer = await self.plan(
-            tenants, aliases, adopt=plan.adopt, resend_links=plan.resend_links, shown=plan.taken.envs
-        )
+        newer = await self.plan(tenants, aliases, plan.decisions, shown=plan.taken.envs)
         return hold_to(plan, newer)
+
+    async def _load(self, names: Mapping[str, str], decisions: Decisions) -> Mapping[str, Record]:
+        """Return the records that the plan is about: all of them, where those not among the tenants count too."""
+        if decisions.whole:
+            return await self.journal.load()
+        return await self.journal.load(dict.fromkeys((*names, *decisions.forget)))
 
     async def _look(self, known: frozenset[str]) -> Look[EnvList]:
         """Look, and twice more where environments that are known are missing: a list may have a hiccup."""
@@ -76,12 +99,34 @@ class Surveyor:
             look = await self.sweep.since(look.started_at + self.sweep.every)
         return look
 
-    def _add_steps(self, planned: Planned) -> Planned:
+    def _compare(self, seen: EnvList, rulings: Rulings) -> Found:
+        listed, recent = seen.by_env, young(rulings.bound, self.wall(), self.settle)
+        bound = {env: binding for env, binding in rulings.bound.items() if env not in rulings.freed}
+        return Found(
+            listed=listed,
+            taken=Taken.of(seen),
+            bound=bound,
+            missing=tuple(env for env in bound if env not in listed and env not in recent),
+            young=recent,
+            left_out=rulings.left_out,
+        )
+
+    def _notes(self, found: Found) -> Iterator[str]:
+        if found.gap:
+            yield f"Note: {found.gap}; nothing is opened meanwhile."
+        if found.rename:
+            yield f"Note: {found.rename} Nothing is done for them, and nothing is opened for who is new."
+        latest = max((binding.since for binding in found.bound.values()), default=0.0)
+        if latest > self.wall() + _SKEW:
+            at = datetime.fromtimestamp(latest, UTC)
+            yield f"Note: the clock was set back: the journal knows of {at:%Y-%m-%d %H:%M} UTC. No wait relies on it."
+
+    def _add_steps(self, planned: Planned, stood: Record | None) -> Planned:
         if planned.is_blocked:
-            return planned
+            return attrs.evolve(planned, stood=stood)
         record, status = planned.record, planned.status
         steps = (step.name for step in self.steps if step.wants(planned.tenant, record, status))
-        return attrs.evolve(planned, steps=tuple(steps))
+        return attrs.evolve(planned, steps=tuple(steps), stood=stood)
 
 
 def _forget_links(planned: Planned) -> Planned:
@@ -89,26 +134,3 @@ def _forget_links(planned: Planned) -> Planned:
     if planned.known is None:
         return planned
     return attrs.evolve(planned, known=attrs.evolve(planned.known, links=NOTHING), former_links=planned.known.links)
-
-
-def _check_adoptions(adopt: Mapping[str, str], aliases: Mapping[str, str], found: Found) -> None:
-    """Refuse, all problems at once, what no person can want."""
-    if problems := [
-        f"adopt {name}={env}: {problem}"
-        for name, env in adopt.items()
-        if (problem := _why_not(name, env, aliases, found))
-    ]:
-        raise InvalidArgument("; ".join((*problems, "nothing was changed")))
-
-
-def _why_not(name: str, env: str, aliases: Mapping[str, str], found: Found) -> str | None:
-    info = found.listed.get(env)
-    if name not in aliases:
-        return "there is no such tenant"
-    if info is None:
-        return "the platform lists no such environment"
-    if found.bound.get(env, name) != name:
-        return f"that is the environment of tenant {found.bound[env]!r}"
-    if info.alias.lower() != aliases[name].lower():
-        return f"its alias is {info.alias!r}, and that of the tenant {aliases[name]!r}: give the tenant that alias"
-    return None

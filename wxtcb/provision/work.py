@@ -20,15 +20,16 @@ _BLOCKED: Final = {Action.CONFLICT: Outcome.CONFLICT, Action.DUPLICATE: Outcome.
 class Work:
     """A tenant on its way.
 
-    `step` is where it stands, None before its start; `ended` is set once nothing more is to be done for it. `env` and
-    `status` are of its environment, `waiting` is what it is parked for, and `doubt` what nobody knows yet of a create;
-    `creates_in_doubt` counts those of this run.
+    `step` is where it stands, None before its start; `ended` is set once nothing more is to be done for it. `env`,
+    `tranid` and `status` are of its environment, also where the journal could not keep them; `waiting` is what it is
+    parked for, and `doubt` what nobody knows yet of a create; `creates_in_doubt` counts those of this run.
     """
 
     place: int
     planned: Planned
     record: Record
     env: str | None = None
+    tranid: str | None = None
     status: str | None = None
     step: str | None = None
     ended: bool = False
@@ -50,6 +51,7 @@ class Work:
             planned,
             record,
             env=record.env,
+            tranid=record.tranid,
             status=planned.status,
             blocked=_BLOCKED.get(planned.action),
             existing=planned.existing,
@@ -76,7 +78,7 @@ class Work:
             alias=self.planned.alias,
             outcome=self._outcome(problems),
             env=self.env,
-            tranid=self.record.tranid,
+            tranid=self.tranid,
             step=None if self.ended else self.step,
             done=self.done,
             links=links,

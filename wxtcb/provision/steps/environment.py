@@ -38,7 +38,7 @@ async def _take(site: Site, works: Sequence[Work]) -> Move:
     if work.record.intent is not None and work.doubt is not None:
         return _look_for(site, work, work.doubt, _seconds_left(site, work.record.intent))
     if work.planned.action is Action.ADOPT and work.planned.env:
-        await site.bind(work, work.planned.env)
+        await site.bind(work, work.planned.env, work.record.tranid)
         return Move.ON
     return await _open(site, work)
 
@@ -85,7 +85,7 @@ async def _create(site: Site, work: Work, deadline: float) -> Move:
             await _after_cancel(site, work, sending)
             raise
     if new is not None:
-        work.env = new.env
+        work.env, work.tranid = new.env, new.tranid
         await site.bind(work, new.env, new.tranid)
         return Move.ON
     if work.doubt is None:
@@ -118,14 +118,14 @@ async def _take_back(site: Site, work: Work) -> None:
 def _look_for(site: Site, work: Work, problem: Problem, seconds: float) -> Move:
     """Park the tenant until looks show whether its create, over in *seconds*, acted."""
     due = site.now() + max(0.0, seconds) + site.settle
-    work.waiting = Proof(work.record.alias, due, due + site.patience, site.shown)
+    work.waiting = Proof(work.record.alias, due, due + site.patience, site.looks.expected.compare)
     site.doubt(work, problem)
     return Move.PARK
 
 
 async def _conclude(site: Site, work: Work, proof: Proof) -> Move:
     match proof.verdict:
-        case Verdict.FOUND if proof.found[0] not in await site.journal.bound():
+        case Verdict.FOUND if proof.found[0] not in site.looks.expected.since:
             await site.bind(work, proof.found[0])
             return Move.ON
         case Verdict.ABSENT:
