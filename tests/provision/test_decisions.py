@@ -1,0 +1,233 @@
+"""What a person decides about tenants and environments, and what is never done without that."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from wxtcb import InvalidArgument
+from wxtcb.provision import Action, MemoryJournal, Outcome, Provisioner, Tenant
+from wxtcb.sandbox import Ready, Sandbox
+
+from .conftest import Rig, Rigging
+from .places import API, CREATE, ESTABLISH, LIST, SHARE, WX1, plain, seen
+
+pytestmark = pytest.mark.virtual_time
+A, B, C = (Tenant(name, alias=f"alias-{name}") for name in "abc")
+
+
+async def opened(provisioner: Provisioner, *tenants: Tenant) -> dict[str, str]:
+    """Provision *tenants*, let the settle pass, and return the environment of each."""
+    report = await provisioner.apply(tenants).wait()
+    assert report.all_done
+    await asyncio.sleep(provisioner.settle)
+    return {entry.tenant: entry.env or "" for entry in report.tenants}
+
+
+async def test_nothing_is_opened_for_who_may_have_been_renamed(rig: Rig) -> None:
+    """A tenant is new, and one who has an environment is missing: that is told, and a person decides."""
+    async with rig.provisioner() as provisioner:
+        envs = await opened(provisioner, A, B)
+        plan = await provisioner.plan([A, Tenant("bb")], whole=True)
+        report = await provisioner.apply(plan).wait()
+    assert [planned.action for planned in plan.tenants] == [Action.READY, Action.CONFLICT]
+    assert f"tenant 'b', who has {envs['b']} under alias alias-b, is missing here: was one renamed?" in str(plan)
+    assert plan.notes[0] in str(plan)
+    assert (report.tenants[1].outcome, rig.box.count(CREATE)) == (Outcome.CONFLICT, 2)
+
+
+async def test_an_unclear_create_of_who_is_missing_counts_too(rig: Rig) -> None:
+    """Its environment may be there, so a tenant that is new may be the same."""
+    rig.box.faults.hang(path=CREATE)
+    async with rig.provisioner() as provisioner:
+        run = provisioner.apply([A])
+        await seen(rig.box, CREATE)
+        await run.cancel(grace=0)
+        plan = await provisioner.plan([B], whole=True)
+    assert "tenant 'a', who may have an environment under alias alias-a" in plan.tenants[0].reason
+
+
+async def test_tenants_that_are_a_part_need_not_name_the_others(rig: Rig) -> None:
+    """A backend that provisions whoever signs up gives one tenant at a time."""
+    async with rig.provisioner() as provisioner:
+        await opened(provisioner, A)
+        await opened(provisioner, B)
+    assert rig.box.count(CREATE) == 2
+
+
+async def test_who_was_removed_is_told_once(rig: Rig) -> None:
+    """Then others are opened, what the removed one has stays known, and no later plan asks again."""
+    async with rig.provisioner() as provisioner:
+        envs = await opened(provisioner, A, B)
+        plan = await provisioner.plan([A, C], whole=True, removed=True)
+        assert (plan.creates, plan.notes) == (1, ())
+        assert (await provisioner.apply(plan).wait()).all_done
+        later = await provisioner.plan([A, C, Tenant("d")], whole=True)
+        bound = await provisioner.journal.bound()
+        history = await provisioner.journal.history(["b"])
+    assert (later.creates, bound[envs["b"]].tenant) == (1, "b")
+    assert history["b"][-1].change == "removed from the tenants"
+
+
+async def test_who_comes_back_finds_its_environment(rig: Rig) -> None:
+    """It is among the tenants again, and missed when it is missing again."""
+    async with rig.provisioner() as provisioner:
+        await opened(provisioner, A, B)
+        await provisioner.apply(await provisioner.plan([A], whole=True, removed=True)).wait()
+        back = await provisioner.plan([A, B], whole=True)
+        await provisioner.apply(back).wait()
+        missing = await provisioner.plan([A, C], whole=True)
+    assert [planned.action for planned in back.tenants] == [Action.READY, Action.READY]
+    assert (missing.tenants[1].action, rig.box.count(CREATE)) == (Action.CONFLICT, 2)
+
+
+async def test_a_renamed_tenant_takes_over_what_was_done(rig: Rig) -> None:
+    """The environment, its order number, links and services are its own now; nothing is sent again."""
+    async with rig.provisioner() as provisioner:
+        envs = await opened(provisioner, Tenant("old", alias="x", appids=[WX1], services=[API]))
+        before = (await provisioner.journal.load(["old"]))["old"]
+        sent = rig.box.count(SHARE), rig.box.count(ESTABLISH)
+        renamed = Tenant("new", alias="x", appids=[WX1], services=[API])
+        assert "of tenant 'old' by the journal" in (await provisioner.plan([renamed], whole=True)).tenants[0].reason
+        plan = await provisioner.plan([renamed], whole=True, adopt={"new": envs["old"]})
+        report = await provisioner.apply(plan).wait()
+        records = await provisioner.journal.load()
+    after = records["new"]
+    assert (report.all_done, rig.box.count(CREATE), sent) == (True, 1, (rig.box.count(SHARE), rig.box.count(ESTABLISH)))
+    assert (after.env, after.tranid, after.opened_at) == (before.env, before.tranid, before.opened_at)
+    assert (after.links, after.services, records["old"].is_open) == (before.links, before.services, False)
+
+
+async def test_an_environment_of_a_tenant_is_taken_over_only_where_that_is_missing(rig: Rig) -> None:
+    """Not from one who is there, and not where the tenants may be a part of all."""
+    async with rig.provisioner() as provisioner:
+        envs = await opened(provisioner, A)
+        for tenants, whole in (([A, B], True), ([B], False)):
+            with pytest.raises(InvalidArgument, match="that is the environment of tenant 'a'"):
+                await provisioner.plan(tenants, whole=whole, adopt={"b": envs["a"]})
+
+
+async def test_what_was_deleted_can_be_forgotten(rig: Rig) -> None:
+    """Until then its tenant is in conflict and nobody's environment is opened; then it gets a new one."""
+    async with rig.provisioner() as provisioner:
+        envs = await opened(provisioner, A)
+        rig.box.world.remove(envs["a"])
+        stuck = await provisioner.plan([A, B])
+        plan = await provisioner.plan([A, B], forget=envs)
+        report = await provisioner.apply(plan).wait()
+    assert [planned.action for planned in stuck.tenants] == [Action.CONFLICT, Action.CONFLICT]
+    assert f"the list lacks {envs['a']} of tenant 'a'" in stuck.tenants[1].reason
+    assert (plan.creates, report.all_done, rig.box.count(CREATE)) == (2, True, 3)
+
+
+async def test_what_was_deleted_of_who_is_not_there_can_be_forgotten(rig: Rig) -> None:
+    """It would keep everybody else from being opened."""
+    async with rig.provisioner() as provisioner:
+        envs = await opened(provisioner, A)
+        rig.box.world.remove(envs["a"])
+        report = await provisioner.apply(await provisioner.plan([B], forget=envs)).wait()
+        records = await provisioner.journal.load()
+    assert (report.all_done, records["a"].env) == (True, None)
+
+
+async def test_only_what_is_gone_is_forgotten(rig: Rig) -> None:
+    """Neither what the platform lists, nor what the journal does not have."""
+    async with rig.provisioner() as provisioner:
+        envs = await opened(provisioner, A)
+        with pytest.raises(InvalidArgument, match=r"forget a=.*the platform lists it still; only what was deleted"):
+            await provisioner.plan([A], forget=envs)
+        with pytest.raises(InvalidArgument, match="the journal does not have it as that tenant's environment"):
+            await provisioner.plan([A], forget={"b": envs["a"]})
+        with pytest.raises(InvalidArgument, match="forget: a must"):
+            await provisioner.plan([A], forget={"a": ""})
+
+
+async def test_nothing_is_opened_on_a_list_that_lacks_what_is_known(rig: Rig) -> None:
+    """A list that is suddenly empty proves nothing: all is told, and nothing is sent."""
+    async with rig.provisioner() as provisioner:
+        envs = await opened(provisioner, A, B)
+        for env in envs.values():
+            rig.box.world.remove(env)
+        report = await provisioner.apply([A, B, C]).wait()
+    assert [entry.outcome for entry in report.tenants] == [Outcome.CONFLICT] * 3
+    assert "and 1 more: it is not whole, or that was removed" in report.tenants[2].reason
+    assert rig.box.count(CREATE) == 2
+
+
+async def test_what_was_just_opened_need_not_be_listed_yet(rig: Rig) -> None:
+    """A run right after a crash neither misses it nor opens another; it waits until it is there."""
+    rig.box.world.visible_after = 1.5
+    async with rig.provisioner(interval=0.5) as provisioner:
+        first = provisioner.apply([A])
+        await seen(rig.box, CREATE)
+        await asyncio.sleep(0.1)
+        await first.cancel(grace=0)
+        plan = await provisioner.plan([A, B])
+        report = await provisioner.apply(plan).wait()
+    assert [planned.action for planned in plan.tenants] == [Action.READY, Action.CREATE]
+    assert (report.all_done, rig.box.count(CREATE)) == (True, 2)
+
+
+async def test_a_list_that_goes_on_lacking_what_is_known_ends_a_run(rig: Rig) -> None:
+    """What is deleted while a run goes on stops it after half a minute; nothing is opened on the strength of that."""
+    rig.box.world.ready_after = Ready.after_seconds(20)
+    async with rig.provisioner(concurrency=1) as provisioner:
+        envs = await opened(provisioner, A)
+        run = provisioner.apply(plain(3))
+        rig.box.faults.slow(8.0, path=CREATE)
+        await seen(rig.box, CREATE, 2)
+        rig.box.world.remove(envs["a"])
+        report = await run.wait()
+    assert f"did not show environment {envs['a']}, which should be there, for 30 s" in str(report.stopped)
+    assert report.counts[Outcome.UNFINISHED] == 2
+    assert rig.box.count(CREATE) == 2
+
+
+async def test_a_clock_that_was_set_back_is_told(rig: Rig) -> None:
+    """What is in the journal is of a later time than now; nothing else changes."""
+    async with rig.provisioner() as provisioner:
+        await opened(provisioner, A)
+        now = provisioner.clock()
+    async with rig.provisioner(journal=provisioner.journal, clock=lambda: now - 86_400) as back:
+        plan = await back.plan([A, B])
+        report = await back.apply(plan).wait()
+    assert (plan.notes[0][:30], report.all_done) == ("Note: the clock was set back: ", True)
+    assert plan.to_json().count(b"the clock was set back") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"component_appid": "wx2222222222222222"}, "is of the platform wx"),
+        ({"base_url": "https://api.weixin.qq.com"}, "is of another platform: one on loopback, not the real one"),
+    ],
+)
+async def test_the_journal_of_another_platform_is_refused(
+    rig: Rig, rigging: Rigging, options: dict[str, str], message: str
+) -> None:
+    """What it knows is true of its own platform only; nothing is sent."""
+    journal = MemoryJournal()
+    async with rig.provisioner(journal=journal) as provisioner:
+        await opened(provisioner, A)
+    looks = rig.box.count(LIST)
+    async with rigging.session(rig.box, **options) as session:
+        with pytest.raises(InvalidArgument, match=message):
+            async with Provisioner(session, journal=journal):
+                pass
+    assert rig.box.count(LIST) == looks
+
+
+async def test_a_decision_that_the_journal_does_not_take_ends_the_run(box: Sandbox, rigging: Rigging) -> None:
+    """Somebody else was quicker; nothing is done on the ground of it."""
+    journal = MemoryJournal()
+    async with rigging.session(box) as session:
+        rig = Rig(box, session, rigging.wires[0])
+        async with rig.provisioner(journal=journal) as provisioner:
+            await opened(provisioner, A, B)
+            plan = await provisioner.plan([A, C], whole=True, removed=True)
+            other = await provisioner.plan([A], whole=True, removed=True)
+            await provisioner.apply(other).wait()
+            report = await provisioner.apply(plan).wait()
+    assert "the journal does not take this record of tenant 'b'" in str(report.stopped)
+    assert report.counts[Outcome.UNFINISHED] == 2
