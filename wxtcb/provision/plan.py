@@ -201,7 +201,7 @@ class Plan:
     @property
     def changes(self) -> bool:
         """Whether an apply would do anything."""
-        return bool(self.releases) or any(planned.changes for planned in self.tenants)
+        return any(planned.changes for planned in self.tenants)
 
     @property
     def summary(self) -> str:
