@@ -11,7 +11,7 @@ import pytest
 
 import wxtcb
 from wxtcb import Credential, Done, Endpoint, InvalidArgument, Repeat, Reply, raw
-from wxtcb.api import cloudrun, environment, token
+from wxtcb.api import cloudrun, containers, environment, token
 from wxtcb.api.environment import NewEnv
 from wxtcb.endpoint import mark
 
@@ -19,12 +19,14 @@ CALLS = [
     ("create_env", "/componenttcb/createenv", Repeat.ONCE, Credential.COMPONENT),
     ("describe_envs", "/componenttcb/describeenvs", Repeat.READ, Credential.COMPONENT),
     ("batch_share_env", "/componenttcb/batchshareenv", Repeat.SET, Credential.COMPONENT),
+    ("batch_get_env_id", "/componenttcb/batchgetenvid", Repeat.READ, Credential.COMPONENT),
     (
         "establish_cloudbaserun_server",
         "/componenttcb/establishcloudbaserunserver",
         Repeat.ONCE,
         Credential.COMPONENT,
     ),
+    ("get_cs_list", "/componenttcb/getcslist", Repeat.READ, Credential.COMPONENT),
     ("api_component_token", "/cgi-bin/component/api_component_token", Repeat.ONCE, Credential.NONE),
     ("api_start_push_ticket", "/cgi-bin/component/api_start_push_ticket", Repeat.SET, Credential.NONE),
 ]
@@ -38,7 +40,8 @@ def test_every_call_is_listed_with_its_documented_path_and_effect():
 @pytest.mark.parametrize("endpoint", wxtcb.endpoints(), ids=lambda endpoint: endpoint.name)
 def test_every_call_has_a_coroutine_of_its_name(endpoint):
     """The coroutine named like the endpoint takes the session first, gives its reply, and names the official page."""
-    [verb] = [getattr(room, endpoint.name) for room in (environment, cloudrun, token) if hasattr(room, endpoint.name)]
+    rooms = (environment, cloudrun, containers, token)
+    [verb] = [getattr(room, endpoint.name) for room in rooms if hasattr(room, endpoint.name)]
     signature = inspect.signature(verb)
     assert inspect.iscoroutinefunction(verb)
     assert next(iter(signature.parameters)) == "session"

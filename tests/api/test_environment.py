@@ -8,7 +8,7 @@ import pytest
 
 import wxtcb
 from wxtcb.api import environment
-from wxtcb.api.environment import EnvInfo, NewEnv, Share, ShareFailure, ShareLink
+from wxtcb.api.environment import EnvInfo, NewEnv, Relation, RelationFailure, Share, ShareFailure, ShareLink
 
 HINT = "try env_type='run'"
 NEW = {"errcode": 0, "errmsg": "ok", "tranid": "20201030189770", "env": "e-1"}
@@ -208,6 +208,43 @@ async def test_arguments_of_a_share_are_checked_before_anything_is_sent(session,
     """What is no list of `Share`, and a source_type that is no int, is refused by name."""
     with pytest.raises(wxtcb.InvalidArgument, match=rf"^{name}\b"):
         await environment.batch_share_env(session, data, **options)
+    assert (platform.sent, platform.bought) == ([], [])
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter, set], ids=lambda kind: kind.__name__)
+async def test_appids_may_come_from_anything_that_can_be_gone_through(session, platform, kind):
+    """They are a list on the wire, whatever they were given as."""
+    platform.replies = [{"errcode": 0, "relation_data": []}]
+    await environment.batch_get_env_id(session, kind(["wx1"]), source_type=0)
+    assert platform.bodies == [{"appids": ["wx1"], "source_type": 0}]
+
+
+async def test_a_look_up_that_failed_in_part_raises_with_the_good_part(session, platform):
+    """The old page's env in err_list is kept; a mini program without environments may come with null."""
+    relation = {"appid": "wx1", "env_list": None}
+    platform.replies = [{"errcode": 0, "relation_data": [relation], "err_list": [FAILURE]}]
+    with pytest.raises(wxtcb.PartialFailure, match="wx2") as partial:
+        await environment.batch_get_env_id(session, ["wx1", "wx2"])
+    assert partial.value.failed == (RelationFailure(**FAILURE),)
+    assert partial.value.reply.relation_data == (Relation(appid="wx1"),)
+
+
+@pytest.mark.parametrize(
+    ("appids", "options", "name"),
+    [
+        ([], {}, "appids"),
+        (None, {}, "appids"),
+        ("wx1", {}, "appids"),
+        (["wx1", 5], {}, "appids"),
+        (["wx1"], {"source_type": "1"}, "source_type"),
+        (["wx1"], {"source_type": True}, "source_type"),
+    ],
+    ids=str,
+)
+async def test_arguments_of_a_look_up_are_checked_before_anything_is_sent(session, platform, appids, options, name):
+    """One text is no list of appids, and a source_type that is no int is refused by name."""
+    with pytest.raises(wxtcb.InvalidArgument, match=rf"^{name}\b"):
+        await environment.batch_get_env_id(session, appids, **options)
     assert (platform.sent, platform.bought) == ([], [])
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import wxtcb
-from wxtcb.api import cloudrun, environment, token
+from wxtcb.api import cloudrun, containers, environment, token
 
 SAMPLES = {file.stem: json.loads(file.read_text()) for file in sorted(Path(__file__).parent.glob("samples/*.json"))}
-NAMES = {"cloudrun": cloudrun, "environment": environment, "token": token, "wxtcb": wxtcb}
+NAMES = {"cloudrun": cloudrun, "containers": containers, "environment": environment, "token": token, "wxtcb": wxtcb}
 
 
 @pytest.fixture(params=SAMPLES.values(), ids=SAMPLES)

@@ -14,6 +14,8 @@ PUSH = "/cgi-bin/component/api_start_push_ticket"
 CREATE = "/componenttcb/createenv"
 LIST = "/componenttcb/describeenvs"
 SHARE = "/componenttcb/batchshareenv"
+RELATIONS = "/componenttcb/batchgetenvid"
+SERVICES = "/componenttcb/getcslist"
 ESTABLISH = "/componenttcb/establishcloudbaserunserver"
 
 

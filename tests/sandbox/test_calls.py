@@ -1,4 +1,4 @@
-"""The six calls, over the wire."""
+"""The calls, over the wire."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 
 from wxtcb.sandbox import Sandbox
 
-from .rig import CREATE, ESTABLISH, LIST, PUSH, SHARE, TOKEN, Rig
+from .rig import CREATE, ESTABLISH, LIST, PUSH, RELATIONS, SERVICES, SHARE, TOKEN, Rig
 
+WX1 = "wx5fe6bb43205e9e07"
+WX2 = "wx075cf85bf347b6df"
 RID = re.compile(r" rid: 6[0-9a-f]{7}-[0-9a-f]{8}-[0-9a-f]{8}$")
 
 
@@ -84,6 +86,81 @@ async def test_a_service_is_established_once(rig: Rig) -> None:
     assert await rig.call(ESTABLISH, body) == {"errcode": 0, "errmsg": "ok"}
     assert (await rig.call(ESTABLISH, body))["errcode"] == 40097
     assert [(seen.errcode, seen.acted) for seen in rig.box.seen] == [(0, True), (40097, False)]
+
+
+async def test_a_share_takes_effect_when_it_is_confirmed(rig: Rig) -> None:
+    """Until then the look-up shows none; a mini program that is not authorised stands in err_list."""
+    world, ask = rig.box.world, {"appids": [WX1, WX2, "wx5", WX1]}
+    envs = [world.add(alias) for alias in "abc"]
+    for env in envs:
+        world.share(env, WX1, None)
+    assert (await rig.call(RELATIONS, ask))["relation_data"] == [
+        {"appid": WX1, "env_list": []},
+        {"appid": WX2, "env_list": []},
+    ]
+    for env in envs:
+        world.confirm(env, WX1)
+    world.remove(envs[2])
+    reply = await rig.call(RELATIONS, ask)
+    assert reply["relation_data"][0] == {"appid": WX1, "env_list": envs[:2]}
+    assert reply["err_list"] == [{"appid": "wx5", "errmsg": "invalid appid"}]
+
+
+async def test_a_share_is_found_under_its_own_source_type(rig: Rig) -> None:
+    """Who asks for none in particular gets all."""
+    world = rig.box.world
+    plain, hosted = world.add("a"), world.add("b")
+    for env, source_type in ((plain, None), (hosted, 1)):
+        world.share(env, WX1, source_type)
+        world.confirm(env, WX1)
+    found = [
+        (await rig.call(RELATIONS, {"appids": [WX1]} | more))["relation_data"][0]["env_list"]
+        for more in ({}, {"source_type": 1}, {"source_type": 0})
+    ]
+    assert found == [[plain, hosted], [hosted], []]
+
+
+async def test_services_are_listed_page_by_page(rig: Rig) -> None:
+    """Twenty unless more is asked for, a hundred at most, oldest first, and all are counted."""
+    env = rig.box.world.add("a")
+    rig.box.world.establish(rig.box.world.add("b"), "other", {})
+    for number in range(130):
+        rig.box.world.establish(env, f"s{number}", {"image_repo": "r"})
+
+    async def names(**page: int) -> list[str]:
+        reply = await rig.call(SERVICES, {"env": env} | page)
+        assert reply["total"] == 130
+        return [row["server_name"] for row in reply["cslist"]]
+
+    assert await names() == [f"s{number}" for number in range(20)]
+    assert await names(limit=2, offset=3) == ["s3", "s4"]
+    assert await names(limit=120) == [f"s{number}" for number in range(100)]
+    assert await names(offset=130) == []
+    row = (await rig.call(SERVICES, {"env": env, "limit": 1}))["cslist"][0]
+    assert row == {
+        "server_name": "s0",
+        "created_time": "2020-09-13 20:26:40",
+        "updated_time": "2020-09-13 20:26:40",
+        "status": "succ",
+        "vpcid": "",
+        "image_repo": "r",
+    }
+
+
+@pytest.mark.parametrize(("page", "errcode"), [({"limit": 0}, 40097), ({"offset": -1}, 40097), ({}, -501005)])
+async def test_a_page_that_cannot_be_is_refused(rig: Rig, page: dict[str, int], errcode: int) -> None:
+    """One without entries, one before the first, and one of an environment that is not there."""
+    assert (await rig.call(SERVICES, {"env": "nowhere"} | page))["errcode"] == errcode
+
+
+async def test_a_list_may_know_the_older_family_alone(rig: Rig) -> None:
+    """Under `lists_services` False the list shows no service, though each is there."""
+    world = rig.box.world
+    env = world.add("a")
+    world.establish(env, "s", {})
+    world.lists_services = False
+    reply = await rig.call(SERVICES, {"env": env})
+    assert (reply["cslist"], reply["total"]) == ([], 0)
 
 
 @pytest.mark.parametrize(

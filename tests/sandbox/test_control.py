@@ -49,6 +49,11 @@ async def test_faults_come_and_go(rig: Rig) -> None:
         ("/kill-token", b'{"every": NaN}'),
         ("/kill-token", b'{"every": 1e999}'),
         ("/kill-token", b'{"every": true}'),
+        ("/confirm", b""),
+        ("/confirm", b"[]"),
+        ("/confirm", b'{"env": "e"}'),
+        ("/confirm", b'{"env": "e", "appid": 1}'),
+        ("/confirm", b'{"env": "e", "appid": "wx1"}'),
         ("/push", b""),
         ("/push", b"nonsense"),
         ("/push", b"[]"),
@@ -75,6 +80,13 @@ async def test_tokens_are_killed_from_outside(rig: Rig) -> None:
     assert await side(rig, "POST", "/kill-token") == (200, {"killed": True})
     assert await side(rig, "POST", "/kill-token", json={"every": 2}) == (200, {"every": 2.0})
     assert await side(rig, "POST", "/kill-token", json={"every": None}) == (200, {"every": None})
+
+
+async def test_a_share_is_confirmed_from_outside(rig: Rig) -> None:
+    """As the administrator of the mini program would, who opens the link."""
+    rig.box.world.share("e", "wx1", None)
+    assert await side(rig, "POST", "/confirm", json={"env": "e", "appid": "wx1"}) == (200, {"confirmed": True})
+    assert rig.box.world.shares["e", "wx1"].confirmed
 
 
 async def test_tickets_are_pushed_from_outside(rig: Rig) -> None:

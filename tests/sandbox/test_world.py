@@ -213,6 +213,19 @@ def test_mints_can_be_limited(world: World) -> None:
     assert no.value.errcode == 45009
 
 
+def test_what_was_confirmed_stays_confirmed(world: World) -> None:
+    """Another offer gives another link, and the mini program can go on; what was not offered cannot be confirmed."""
+    env = world.add("a")
+    first = world.share(env, "wx1", None)
+    assert list(world.confirmed()) == []
+    world.confirm(env, "wx1")
+    again = world.share(env, "wx1", None)
+    assert (again.confirmed, again.url != first.url) == (True, True)
+    assert list(world.confirmed()) == [again]
+    with pytest.raises(KeyError):
+        world.confirm(env, "wx2")
+
+
 @pytest.mark.parametrize(
     ("appid", "fits"), [("wx5fe6bb43205e9e07", True), ("wx5fe6bb43205e9e7", False), ("wx5fe6bb43205e9e07\n", False)]
 )

@@ -26,8 +26,9 @@ from wxtcb import (
     Timeout,
     tokens,
 )
-from wxtcb.api import cloudrun, environment, token
-from wxtcb.api.environment import EnvInfo, EnvList, NewEnv, Shared, ShareFailure, ShareLink
+from wxtcb.api import cloudrun, containers, environment, token
+from wxtcb.api.containers import ContainerService, ContainerServices
+from wxtcb.api.environment import EnvInfo, EnvList, NewEnv, Relation, Relations, Shared, ShareFailure, ShareLink
 from wxtcb.events import Event, Retrying
 from wxtcb.telemetry import LoggingHook, OpenTelemetryHook, PrometheusHook
 from wxtcb.tokens.redis import RedisStore
@@ -147,6 +148,12 @@ async def environments(session: Session) -> None:
     assert_type(shared.msg_info_list, tuple[ShareLink, ...])
     assert_type(await environment.batch_share_env(session, (each for each in [share])), Shared)
 
+    relations = await environment.batch_get_env_id(session, (each for each in ["wx1"]), source_type=1)
+    assert_type(relations, Relations)
+    assert_type(relations.relation_data, tuple[Relation, ...])
+    assert_type(relations.relation_data[0].env_list, tuple[str, ...])
+    assert_type(relations.err_list[0].env, str | None)
+
     assert_type(await environment.wait_until_normal(session, "e"), EnvInfo)
     assert_type(await environment.wait_until_normal(session, "e", timeout=60, interval=1.5), EnvInfo)
 
@@ -166,6 +173,10 @@ async def refused_environments(session: Session) -> None:
     await environment.batch_share_env(session, [{"env": "e", "appids": ["wx1"]}])  # type: ignore[list-item]
     await environment.batch_share_env(session, [], source_type="1")  # type: ignore[arg-type]
     await environment.batch_share_env(session, [], 1)  # type: ignore[call-arg]
+    await environment.batch_get_env_id(session)  # type: ignore[call-arg]
+    await environment.batch_get_env_id(session, [5])  # type: ignore[list-item]
+    await environment.batch_get_env_id(session, ["wx1"], 1)  # type: ignore[call-arg]
+    await environment.batch_get_env_id(session, ["wx1"], source_type="1")  # type: ignore[arg-type]
     await environment.wait_until_normal(session, 5)  # type: ignore[arg-type]
     await environment.wait_until_normal(session, "e", 60)  # type: ignore[call-arg]
     await environment.wait_until_normal(session, "e", timeout=None)  # type: ignore[arg-type]
@@ -214,6 +225,18 @@ async def refused_services(session: Session) -> None:
     await cloudrun.establish_cloudbaserun_server(session)  # type: ignore[call-arg]
     await cloudrun.establish_cloudbaserun_server(session, {"env_id": "e"})  # type: ignore[arg-type]
     await cloudrun.establish_cloudbaserun_server(session, env_id="e")  # type: ignore[call-arg]
+
+
+async def container_services(session: Session) -> None:
+    """List container services."""
+    page = await containers.get_cs_list(session, "e", limit=5, offset=20)
+    assert_type(page, ContainerServices)
+    assert_type(page.cslist, tuple[ContainerService, ...])
+    assert_type(page.total, int | None)
+    assert_type(page.cslist[0].server_name, str | None)
+    await containers.get_cs_list(session)  # type: ignore[call-arg]
+    await containers.get_cs_list(session, "e", 5)  # type: ignore[call-arg]
+    await containers.get_cs_list(session, "e", limit="5")  # type: ignore[arg-type]
 
 
 async def below_the_token(session: Session) -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from wxtcb.api import cloudrun, environment, token
+    from wxtcb.api import cloudrun, containers, environment, token
     from wxtcb.endpoint import Endpoint, Reply
 
-__all__ = ["cloudrun", "endpoints", "environment", "token"]
+__all__ = ["cloudrun", "containers", "endpoints", "environment", "token"]
 
-_GROUPS = ("environment", "cloudrun", "token")
+_GROUPS = ("environment", "cloudrun", "containers", "token")
 
 
 def endpoints() -> tuple[Endpoint[Reply], ...]:

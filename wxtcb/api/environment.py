@@ -109,11 +109,41 @@ class Shared(Reply):
         return self.err_list
 
 
+@attrs.frozen(kw_only=True)
+class Relation:
+    """A mini program and the environments, by id, that it may use: its administrator has agreed."""
+
+    appid: str
+    env_list: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class RelationFailure:
+    """A mini program that could not be looked up, and the platform's reason."""
+
+    appid: str
+    errmsg: str
+    env: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Relations(Reply):
+    """Which environments each mini program may use, and the mini programs that could not be looked up."""
+
+    relation_data: tuple[Relation, ...]
+    err_list: tuple[RelationFailure, ...] = ()
+
+    @property
+    def failed(self) -> Sequence[RelationFailure]:
+        return self.err_list
+
+
 CREATE_ENV: Final = Endpoint("/componenttcb/createenv", NewEnv, Repeat.ONCE, name="create_env")
 DESCRIBE_ENVS: Final = Endpoint("/componenttcb/describeenvs", EnvList, Repeat.READ, name="describe_envs")
 BATCH_SHARE_ENV: Final = Endpoint("/componenttcb/batchshareenv", Shared, Repeat.SET, name="batch_share_env")
+BATCH_GET_ENV_ID: Final = Endpoint("/componenttcb/batchgetenvid", Relations, Repeat.READ, name="batch_get_env_id")
 
-ENDPOINTS: Final = (CREATE_ENV, DESCRIBE_ENVS, BATCH_SHARE_ENV)
+ENDPOINTS: Final = (CREATE_ENV, DESCRIBE_ENVS, BATCH_SHARE_ENV, BATCH_GET_ENV_ID)
 
 _PERHAPS_ENV_TYPE: Final = "The platform's pages disagree on whether EnvType is required: try env_type='run'."
 
@@ -168,6 +198,22 @@ async def batch_share_env(session: Session, data: Iterable[Share], *, source_typ
     if source_type is not None:
         check_kind("source_type", source_type, int)
     return await session.call(BATCH_SHARE_ENV, {"data": shares, "source_type": source_type})
+
+
+async def batch_get_env_id(session: Session, appids: Iterable[str], *, source_type: int | None = None) -> Relations:
+    """Look up which environments each mini program may use: those whose binding its administrator has agreed to.
+
+    *source_type* as for `batch_share_env`. Raises `PartialFailure` when some could not be looked up, with the others in
+    ``.reply.relation_data``.
+
+    Official interface: getShareCloudbaseEnv, page cloudbase-batch/env-mgnt/getShareCloudbaseEnv.
+    """
+    names = as_texts(appids)
+    check_texts("appids", names)
+    check_entries("appids", names)
+    if source_type is not None:
+        check_kind("source_type", source_type, int)
+    return await session.call(BATCH_GET_ENV_ID, {"appids": names, "source_type": source_type})
 
 
 async def wait_until_normal(session: Session, env: str, *, timeout: float = 600.0, interval: float = 5.0) -> EnvInfo:

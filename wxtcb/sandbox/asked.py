@@ -70,6 +70,10 @@ class Body:
         """Return an optional string."""
         return cast("str | None", self.fields.get(name))
 
+    def number(self, name: str, default: int) -> int:
+        """Return an optional integer, *default* where it is not given."""
+        return cast("int", self.fields.get(name, default))
+
     def texts(self, name: str) -> list[str]:
         """Return a required array of strings."""
         return cast("list[str]", self.fields[name])

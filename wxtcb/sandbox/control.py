@@ -18,6 +18,7 @@ __all__ = ["PREFIX", "Controlled", "Page", "control"]
 
 PREFIX: Final = "/_sandbox"
 _ORDER: Final = {"url", "every", "repeated", "late"}
+_OFFER: Final = {"env", "appid"}
 
 
 class Controlled(Protocol):
@@ -131,6 +132,18 @@ def _read_interval(order: object) -> float | None:
     return cast("dict[str, float | None]", order)["every"]
 
 
+def _confirm(box: Controlled, raw: bytes) -> object:
+    """Agree to an offer as the administrator of the mini program would."""
+    order = orjson.loads(raw)
+    if not isinstance(order, dict) or order.keys() != _OFFER or not all(type(each) is str for each in order.values()):
+        raise BadFault('$ must be {"env": what was offered, "appid": to which mini program}')
+    try:
+        box.world.confirm(**cast("dict[str, str]", order))
+    except KeyError:
+        raise BadFault(f"$: {order['env']} was not offered to {order['appid']}") from None
+    return {"confirmed": True}
+
+
 async def _push(box: Controlled, raw: bytes) -> object:
     """Push a ticket now; with a body `{"url": ..., "every": seconds}` push there from now on instead."""
     if raw:
@@ -179,6 +192,7 @@ _ACTIONS: Final[dict[tuple[str, str], Callable[[Controlled, bytes], object]]] = 
     ("POST", f"{PREFIX}/faults"): _add_faults,
     ("DELETE", f"{PREFIX}/faults"): _clear_faults,
     ("POST", f"{PREFIX}/kill-token"): _kill_token,
+    ("POST", f"{PREFIX}/confirm"): _confirm,
     ("POST", f"{PREFIX}/push"): _push,
     ("POST", f"{PREFIX}/rotate-key"): _rotate_key,
 }

@@ -12,7 +12,7 @@ from attrs import frozen
 
 __all__ = ["CALLS", "SECRETS", "Call", "Credential", "Field", "Kind", "Shape", "read_call"]
 
-_GROUPS: Final = ("environment", "cloudrun", "token")
+_GROUPS: Final = ("environment", "cloudrun", "containers", "token")
 
 
 class Kind(Enum):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import string
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from typing import Final
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, define, evolve, field, frozen
 
 from wxtcb.sandbox.console import Console
 from wxtcb.sandbox.limits import DAY, MINUTE, Window
@@ -37,16 +37,18 @@ class Service:
     env: str
     name: str
     body: Mapping[str, object] = field(repr=False)
+    created_time: str = ""
 
 
 @frozen
 class Share:
-    """An environment offered to a mini program; its administrator would confirm at `url`."""
+    """An environment offered to a mini program, which may use it once its administrator has `confirmed` at `url`."""
 
     env: str
     appid: str
     source_type: object
     url: str
+    confirmed: bool = False
 
 
 @define(eq=False, kw_only=True)
@@ -56,7 +58,9 @@ class World:
     `max_tokens`: tokens a clock day allows before 45009. `visible_after`: seconds until `describeenvs` shows a new
     environment. `minute_limit` and `daily_limit` map a path to the calls allowed in a clock minute (45011) or day
     (45009); minutes and days begin at multiples of 60 and 86,400 on `clock`. `epoch` is the Unix time of the moment
-    the world is made. Settings may be changed while it runs; `ready_after` and `visible_after` hold for later creates.
+    the world is made. `lists_services` False: `getcslist` does not know what `establishcloudbaserunserver` opened, like
+    a list of the older family alone. Settings may be changed while it runs; `ready_after` and `visible_after` hold for
+    later creates.
     """
 
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
@@ -69,6 +73,7 @@ class World:
     authorised: Callable[[str], bool] = field(default=looks_like_appid, repr=False)
     minute_limit: Mapping[str, int] = Factory(dict[str, int])
     daily_limit: Mapping[str, int] = Factory(dict[str, int])
+    lists_services: bool = True
     services: dict[tuple[str, str], Service] = field(init=False, repr=False, factory=dict[tuple[str, str], Service])
     shares: dict[tuple[str, str], Share] = field(init=False, repr=False, factory=dict[tuple[str, str], Share])
     tokens: TokenDesk = field(init=False, repr=False)
@@ -163,18 +168,37 @@ class World:
         return self._roster.look(self.clock(), self._stamp())
 
     def share(self, env: str, appid: str, source_type: object) -> Share:
-        """Offer an environment to a mini program; each offer, a repeated one too, gets a link of its own."""
+        """Offer an environment to a mini program; each offer, a repeated one too, gets a link of its own.
+
+        What was confirmed stays so.
+        """
+        known = self.shares.get((env, appid))
         url = f"https://mp.weixin.qq.com/wxa/sandbox/confirm?ticket={self._letters(24)}"
-        share = self.shares[env, appid] = Share(env, appid, source_type, url)
+        share = Share(env, appid, source_type, url, confirmed=known is not None and known.confirmed)
+        self.shares[env, appid] = share
         return share
+
+    def confirm(self, env: str, appid: str) -> None:
+        """Let the administrator of a mini program agree to an offer. Nothing was offered: KeyError."""
+        self.shares[env, appid] = evolve(self.shares[env, appid], confirmed=True)
+
+    def confirmed(self) -> Iterator[Share]:
+        """Return the shares in effect, of environments that are still there."""
+        return (share for share in self.shares.values() if share.confirmed and share.env in self._roster.rows)
 
     def establish(self, env: str, name: str, body: Mapping[str, object]) -> Service:
         """Open a service in a NORMAL environment; a name that the environment has already is refused with 40097."""
         self._need_normal(env)
         if (env, name) in self.services:
             raise refuse(40097, f"service_name {name} exists")
-        service = self.services[env, name] = Service(env, name, body)
+        service = self.services[env, name] = Service(env, name, body, self._stamp())
         return service
+
+    def services_of(self, env: str) -> list[Service]:
+        """Return what `getcslist` knows of an environment, oldest first; one that is not there is refused."""
+        if env not in self.environments:
+            raise refuse(-501005, f"env {env}")
+        return [each for each in self.services.values() if each.env == env] if self.lists_services else []
 
     def rid(self) -> str:
         """Make the request id that error messages end with."""

@@ -6,11 +6,16 @@ from collections.abc import Callable
 from typing import Final
 
 from wxtcb.sandbox.asked import Body
-from wxtcb.sandbox.handlers import cloudrun, environment, token
+from wxtcb.sandbox.handlers import cloudrun, containers, environment, token
 from wxtcb.sandbox.world import World
 
 __all__ = ["HANDLERS", "Handler"]
 
 Handler = Callable[[World, Body], bytes]
 
-HANDLERS: Final[dict[str, Handler]] = {**environment.HANDLERS, **cloudrun.HANDLERS, **token.HANDLERS}
+HANDLERS: Final[dict[str, Handler]] = {
+    **environment.HANDLERS,
+    **cloudrun.HANDLERS,
+    **containers.HANDLERS,
+    **token.HANDLERS,
+}

@@ -1,4 +1,4 @@
-"""createenv, describeenvs, batchshareenv."""
+"""createenv, describeenvs, batchshareenv, batchgetenvid."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wxtcb.sandbox.asked import Body, ok
 from wxtcb.sandbox.refusal import refuse
 from wxtcb.sandbox.world import World
 
-__all__ = ["HANDLERS", "create_env", "describe_envs", "share_envs"]
+__all__ = ["HANDLERS", "create_env", "describe_envs", "get_shares", "share_envs"]
 
 _ALIAS: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
 
@@ -44,6 +44,18 @@ def share_envs(world: World, body: Body) -> bytes:
     return ok(err_list=failed, msg_info_list=links)
 
 
+def get_shares(world: World, body: Body) -> bytes:
+    """Tell which environments each mini program may use; one whose administrator has not agreed may not use any."""
+    source_type = body.fields.get("source_type")
+    known = [appid for appid in dict.fromkeys(body.texts("appids")) if world.authorised(appid)]
+    failed = [{"appid": appid, "errmsg": "invalid appid"} for appid in body.texts("appids") if appid not in known]
+    relations: dict[str, list[str]] = {appid: [] for appid in known}
+    for share in world.confirmed():
+        if share.appid in relations and source_type in (None, share.source_type):
+            relations[share.appid].append(share.env)
+    return ok(relation_data=[{"appid": appid, "env_list": envs} for appid, envs in relations.items()], err_list=failed)
+
+
 def _flaw(world: World, env: str, appid: str) -> str | None:
     if env not in world.environments:
         return "invalid env"
@@ -54,4 +66,5 @@ HANDLERS: Final = {
     "/componenttcb/createenv": create_env,
     "/componenttcb/describeenvs": describe_envs,
     "/componenttcb/batchshareenv": share_envs,
+    "/componenttcb/batchgetenvid": get_shares,
 }
