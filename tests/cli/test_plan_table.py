@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import attrs
 import pytest
 from rich.console import Console
 
@@ -40,6 +41,7 @@ def printed(*tenants: Planned, width: int | None = None, most: int | None = None
 
 RICH = Tenant("c", alias="x", appids=("wx1", "wx2"), services=(service("api", "接口"), service("web")))
 STARTED = Record(tenant="c", alias="x", env="x-1", links={"wx1": "u"}, services={"api": ServiceState.DONE})
+UNCONFIRMED = attrs.evolve(STARTED, services=dict.fromkeys(("api", "web"), ServiceState.UNCONFIRMED))
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,10 @@ STARTED = Record(tenant="c", alias="x", env="x-1", links={"wx1": "u"}, services=
         (
             planned(Action.READY, tenant=RICH, known=STARTED, env="x-1", steps=("share", "services")),
             "   c       ready   x-1          share with 1, establish web",
+        ),
+        (
+            planned(Action.READY, tenant=RICH, known=UNCONFIRMED, env="x-1", steps=("services",)),
+            "   c       ready   x-1          confirm api, web",
         ),
         (
             planned(Action.CONFLICT, reason="alias x was taken by x-1"),

@@ -249,6 +249,7 @@ def test_unconfirmed_services_count_as_done(
     cli: Cli, tenants: Tenants, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit 0, with a count of their own and the tenants by name."""
+    platform.box.world.lists_services = False
     monkeypatch.setattr("wxtcb.retry.RetryPolicy.backoff", lambda *_: 0.0)
     platform.box.faults.busy_after(path="/componenttcb/establishcloudbaserunserver", times=1)
     result = cli("provision", tenants("a,x,,api"), "--yes")

@@ -140,8 +140,10 @@ def _errands(planned: Planned) -> Iterator[str]:
             case "share":
                 yield f"share with {len(record.unshared(tenant.appids))}"
             case _:
-                left = (each for each in tenant.services if not record.has_service(each.name))
-                yield f"establish {', '.join(map(_service, left))}"
+                if left := [each for each in tenant.services if not record.has_service(each.name)]:
+                    yield f"establish {', '.join(map(_service, left))}"
+                if unconfirmed := record.unconfirmed(tenant.service_names):
+                    yield f"confirm {', '.join(unconfirmed)}"
 
 
 def _service(service: Service) -> str:

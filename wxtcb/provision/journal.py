@@ -105,6 +105,10 @@ class Record:
         """Whether a service is established, as far as is known; one that was only sent is not."""
         return self.services.get(name) in (ServiceState.DONE, ServiceState.UNCONFIRMED)
 
+    def unconfirmed(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of *names* that are established, but perhaps by somebody else."""
+        return tuple(name for name in names if self.services.get(name) is ServiceState.UNCONFIRMED)
+
     def claims(self) -> tuple[str | None, str | None]:
         """Return what no two tenants may have: an environment, and an alias, in lower case, under which one is open."""
         return self.env, self.alias.lower() if self.is_open else None

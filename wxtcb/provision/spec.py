@@ -135,6 +135,10 @@ class Tenant:
     )
     source_type: int | None = attrs.field(default=None, kw_only=True, validator=kind_is(int))
 
+    @property
+    def service_names(self) -> tuple[str, ...]:
+        return tuple(service.name for service in self.services)
+
     def alias_in(self, namespace: str) -> str:
         """Return the alias its environment has or will have."""
         return self.alias or _derive(namespace, self.name)

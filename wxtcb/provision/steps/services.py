@@ -1,16 +1,20 @@
-"""The services: each established under its name, and sent again under it where an answer is not clear."""
+"""The services: each established under its name, and sent again under it where an answer is not clear.
+
+One that was there after a send in doubt is done, but unconfirmed until the platform lists it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import anyio
 import attrs
 
 from wxtcb.api.cloudrun import establish_cloudbaserun_server
+from wxtcb.api.containers import get_cs_list
 from wxtcb.errors import OutcomeUnknown, RequestRefused, Withheld, WxtcbError
 from wxtcb.provision.journal import Record, ServiceState
 from wxtcb.provision.report import Problem
@@ -21,12 +25,17 @@ from wxtcb.provision.waiting import Move
 from wxtcb.provision.work import Work
 
 MOST_SENDS: Final = 3
+MOST_PAGES: Final = 20
 _NAME: Final = "services"
 _EXISTS: Final = 40097
 
 
 def _wants(tenant: Tenant, record: Record, _status: str | None) -> bool:
-    return not all(record.has_service(service.name) for service in tenant.services)
+    return _lacks(tenant, record) or bool(record.unconfirmed(tenant.service_names))
+
+
+def _lacks(tenant: Tenant, record: Record) -> bool:
+    return not all(map(record.has_service, tenant.service_names))
 
 
 async def _take(site: Site, works: Sequence[Work]) -> Move:
@@ -36,7 +45,32 @@ async def _take(site: Site, works: Sequence[Work]) -> Move:
             return Move.AGAIN
         if not work.record.has_service(service.name):
             await _establish(site, work, service)
-    return Move.AGAIN if site.halted and _wants(work.planned.tenant, work.record, None) else Move.ON
+    if unconfirmed := work.record.unconfirmed(work.planned.tenant.service_names):
+        await _confirm(site, work, unconfirmed)
+    return Move.AGAIN if site.halted and _lacks(work.planned.tenant, work.record) else Move.ON
+
+
+async def _confirm(site: Site, work: Work, names: Sequence[str]) -> None:
+    """Take for done what the platform lists; a name that it does not list may be there all the same."""
+    try:
+        listed = await _list_services(site, work.env or "")
+    except WxtcbError:
+        return
+    if found := listed.intersection(names):
+        await _keep(site, work, {**work.record.services, **dict.fromkeys(found, ServiceState.DONE)})
+
+
+async def _list_services(site: Site, env: str) -> set[str]:
+    """Return the services that the platform lists; of a list that does not end, the first pages."""
+    names: set[str] = set()
+    offset = 0
+    for _ in range(MOST_PAGES):
+        page = await get_cs_list(site.session, env, offset=offset or None)
+        names |= {service.server_name for service in page.cslist if service.server_name}
+        offset += len(page.cslist)
+        if not page.cslist or (page.total is not None and offset >= page.total):
+            break
+    return names
 
 
 async def _establish(site: Site, work: Work, service: Service) -> None:
@@ -82,6 +116,10 @@ async def _mark(site: Site, work: Work, service: Service, state: ServiceState | 
     services = {name: kept for name, kept in work.record.services.items() if name != service.name}
     if state is not None:
         services[service.name] = state
+    await _keep(site, work, services)
+
+
+async def _keep(site: Site, work: Work, services: Mapping[str, ServiceState]) -> None:
     await site.commit(work, attrs.evolve(work.record, services=services))
 
 
