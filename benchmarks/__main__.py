@@ -29,6 +29,8 @@ BENCHMARKS: Final = (
     "tenants",
     "tenants --cpu",
     "tenants --slow",
+    "journal",
+    "journal --plan",
     "web_latency",
     "import_time",
 )

@@ -14,7 +14,7 @@ import orjson
 from harness import child
 
 import wxtcb
-from wxtcb.provision import Provisioner, Report, Service, Tenant
+from wxtcb.provision import Journal, MemoryJournal, Provisioner, Report, Service, Tenant
 
 CONCURRENCY: Final = 64
 LOOK: Final = "/componenttcb/describeenvs"
@@ -65,10 +65,11 @@ def make_tenants(count: int) -> list[Tenant]:
     return [Tenant(f"tenant {number}", appids=[f"wx{number:016}"], services=[api]) for number in range(count)]
 
 
-async def provision(box: Box, tenants: list[Tenant]) -> tuple[Report, float]:
-    """Bring the tenants there; return the report and the seconds it took."""
+async def provision(box: Box, tenants: list[Tenant], journal: Journal | None = None) -> tuple[Report, float]:
+    """Bring the tenants there; return the report and the seconds it took. The journal is in memory unless given."""
     started = time.perf_counter()
-    async with box.session() as session, Provisioner(session, concurrency=CONCURRENCY) as provisioner:
+    kept = journal or MemoryJournal()
+    async with box.session() as session, Provisioner(session, journal=kept, concurrency=CONCURRENCY) as provisioner:
         report = await provisioner.apply(tenants).wait()
     if report.done != len(tenants):
         raise RuntimeError(f"only {report.done} of {len(tenants)} tenants are done; stopped: {report.stopped}")

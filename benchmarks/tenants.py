@@ -12,23 +12,20 @@ where environments take 30 seconds to become NORMAL: how long does it take, and 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
 import statistics
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Final
 
 from figures import Figure, Interval
 from harness import Block, interleave, main
+from memory import MEGABYTE, STATUS, forget_peak, peak
 from provisioning import Box, by_hand, make_tenants, provision, sandboxed
 
 from wxtcb.provision import Tenant
 
-MEGABYTE: Final = 1_000_000
-STATUS: Final = Path("/proc/self/status")
 ABOUT_A_MINUTE: Final = 70.0
 
 
@@ -57,9 +54,9 @@ async def _measure_memory(count: int) -> list[Figure]:
     tenants = make_tenants(count)
     gc.collect()
     with sandboxed() as box:
-        before = _forget_peak()
+        before = forget_peak()
         report, seconds = await provision(box, tenants)
-        resident = _peak() - before
+        resident = peak() - before
     del report
     asked_for, results, left = await _trace(count)
     what = f"{count:,} tenants"
@@ -88,20 +85,6 @@ async def _trace(count: int) -> tuple[float, float, float]:
     left, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return (peak - (after - left)) / MEGABYTE, (after - left) / MEGABYTE, left / MEGABYTE
-
-
-def _forget_peak() -> float:
-    """Let the peak of the resident set begin anew; return the megabytes it starts from."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _peak()
-
-
-def _peak() -> float:
-    if not STATUS.exists():
-        return 0.0
-    fields = dict(line.split(":", 1) for line in STATUS.read_text(encoding="ascii").splitlines())
-    return int(fields["VmHWM"].split()[0]) * 1024 / MEGABYTE
 
 
 async def _compare(count: int, rounds: int) -> Figure:
