@@ -1,4 +1,4 @@
-"""What an apply would do, from what is wanted, what is found and what the journal knows. Pure."""
+"""What an apply would do, tenant by tenant: values, made by `deciding`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Final
 import attrs
 import orjson
 
-from wxtcb.api.environment import EnvInfo, EnvList
-from wxtcb.provision.journal import NOTHING, Binding, Journal, Record
+from wxtcb.api.environment import EnvList
+from wxtcb.provision.journal import NOTHING, Journal, Record
 from wxtcb.provision.spec import Tenant
 
 
@@ -74,44 +74,6 @@ class Release:
 
     before: Record
     after: Record
-
-
-@attrs.frozen(kw_only=True)
-class Found:
-    """What the platform lists, and what the journal knows of it.
-
-    `bound` is which environment belongs to whom. Of these `missing` are not listed though they should be, and `young`
-    are perhaps not listed yet. `left_out` are tenants who have an environment and are not among those planned for,
-    where that may mean that one was renamed.
-    """
-
-    listed: Mapping[str, EnvInfo]
-    taken: Taken
-    bound: Mapping[str, Binding]
-    missing: tuple[str, ...] = ()
-    young: frozenset[str] = frozenset()
-    left_out: Mapping[str, Record] = attrs.field(factory=dict[str, Record])
-
-    @property
-    def gap(self) -> str:
-        """Why nothing can be told from what is not listed; empty if all is there."""
-        if not self.missing:
-            return ""
-        first, *others = self.missing
-        more = f" and {len(others)} more" if others else ""
-        return (
-            f"the list lacks {first} of tenant {self.bound[first].tenant!r}{more}: it is not whole, or that was removed"
-        )
-
-    @property
-    def rename(self) -> str:
-        """Why a tenant that is new may be none; empty if nobody is left out."""
-        if not self.left_out:
-            return ""
-        first, *others = self.left_out.values()
-        more = f" and {len(others)} more" if others else ""
-        what = f"has {first.env}" if first.env else "may have an environment"
-        return f"tenant {first.tenant!r}, who {what} under alias {first.alias}, is missing here{more}: was one renamed?"
 
 
 @attrs.frozen(kw_only=True)
@@ -225,78 +187,6 @@ class Plan:
             "notes": self.notes,
         }
         return orjson.dumps(document, option=orjson.OPT_INDENT_2)
-
-
-def plan_tenant(tenant: Tenant, alias: str, known: Record | None, found: Found, adopt: str | None = None) -> Planned:
-    """Decide about one tenant; *adopt* is the environment, listed and free, that a person wants it to have."""
-    mine = Planned(tenant=tenant, alias=alias, action=Action.CREATE, known=known, stood=known)
-    if adopt is not None and not (known is not None and known.env == adopt):
-        return _bind(mine, Action.ADOPT, found.listed[adopt])
-    if known is not None and known.env is not None:
-        return _plan_bound(mine, known.env, found)
-    intended = known is not None and known.intent is not None
-    if intended and known is not None and known.alias.lower() != alias.lower():
-        return _block(mine, f"a create under its earlier alias {known.alias} is unclear: finish that one first")
-    alike = found.taken.by(alias)
-    if not alike:
-        return mine if intended else _plan_create(mine, found)
-    if intended and len(alike) == 1 and alike[0] not in found.bound:
-        return _bind(mine, Action.ADOPT, found.listed[alike[0]])
-    return _block(mine, _taken_by(alias, alike, found), *alike)
-
-
-def _plan_create(mine: Planned, found: Found) -> Planned:
-    """Open one, unless it is in question that there is none."""
-    if found.gap:
-        return _block(mine, f"{found.gap}. Look again; if it was removed, forget it")
-    if found.rename and mine.known is None:
-        return _block(mine, f"{found.rename} Then adopt its environment under its alias; else say it was removed")
-    return mine
-
-
-def _taken_by(alias: str, alike: tuple[str, ...], found: Found) -> str:
-    holder = found.bound.get(alike[0])
-    whose = f", of tenant {holder.tenant!r} by the journal" if holder and len(alike) == 1 else ""
-    return f"{taken_by(alias, alike)}{whose}"
-
-
-def begin_anew(known: Record) -> Record:
-    """Forget what was done in another environment, or intended: a person has decided what the tenant is to have."""
-    return attrs.evolve(
-        known, env=None, tranid=None, opened_at=None, intent=None, links=NOTHING, services={}, marks=NOTHING
-    )
-
-
-def _plan_bound(mine: Planned, env: str, found: Found) -> Planned:
-    info = found.listed.get(env)
-    if info is None and env in found.young:
-        return attrs.evolve(mine, action=Action.READY, env=env)
-    if info is None:
-        return _block(mine, f"its environment {env} is not listed any more: removed, or the list is not whole")
-    if info.alias.lower() != mine.alias.lower():
-        return _block(mine, f"its environment {env} has the alias {info.alias}, not {mine.alias}")
-    return _bind(mine, Action.READY, info)
-
-
-def _bind(mine: Planned, action: Action, info: EnvInfo) -> Planned:
-    return attrs.evolve(mine, action=action, env=info.env, status=info.status)
-
-
-def hold_to(plan: Plan, newer: Plan) -> Plan:
-    """Return what *newer* says as far as *plan* allows it: nothing is opened for whom *plan* opens nothing."""
-    pairs = zip(plan.tenants, newer.tenants, strict=True)
-    return attrs.evolve(newer, tenants=tuple(_hold(now, then) for then, now in pairs))
-
-
-def _hold(now: Planned, then: Planned) -> Planned:
-    if now.action is not Action.CREATE or then.action is Action.CREATE:
-        return now
-    return _block(now, f"the plan was {then.action.value}, but now there is no such environment: plan again")
-
-
-def _block(mine: Planned, reason: str, *alike: str) -> Planned:
-    action = Action.DUPLICATE if len(alike) > 1 else Action.CONFLICT
-    return attrs.evolve(mine, action=action, reason=reason, existing=alike, steps=())
 
 
 def taken_by(alias: str, alike: tuple[str, ...]) -> str:

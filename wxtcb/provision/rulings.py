@@ -9,8 +9,9 @@ import attrs
 
 from wxtcb.api.environment import EnvInfo
 from wxtcb.errors import InvalidArgument
+from wxtcb.provision.deciding import begin_anew
 from wxtcb.provision.journal import Binding, Record
-from wxtcb.provision.plan import Decisions, Release, begin_anew
+from wxtcb.provision.plan import Decisions, Release
 
 
 @attrs.define(frozen=True, slots=False)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 import attrs
 
 from wxtcb.api.environment import EnvList
+from wxtcb.provision.deciding import Found, hold_to, plan_tenant
 from wxtcb.provision.journal import NOTHING, Journal, Record, young
 from wxtcb.provision.looks import FRESH
-from wxtcb.provision.plan import Decisions, Found, Plan, Planned, Taken, hold_to, plan_tenant
+from wxtcb.provision.plan import Decisions, Plan, Planned, Taken
 from wxtcb.provision.rulings import Rulings
 from wxtcb.provision.spec import Tenant
 from wxtcb.provision.step import Step
@@ -54,17 +55,9 @@ class Surveyor:
         rulings = Rulings(decisions, names, records, look.seen.by_env, bound)
         rulings.check()
         found = self._compare(look.seen, rulings)
-        planned: list[Planned] = []
-        for tenant, alias in zip(tenants, aliases, strict=True):
-            known, adopt = rulings.known(tenant.name), decisions.adopt.get(tenant.name)
-            each = plan_tenant(tenant, alias, known, found, adopt)
-            each = _forget_links(each) if decisions.resend_links else each
-            planned.append(self._add_steps(each, records.get(tenant.name)))
-            if len(planned) % SLICE == 0:
-                await asyncio.sleep(0)  # 10,000 decisions take longer than others in the loop should wait
         return Plan(
             self.namespace,
-            tuple(planned),
+            tuple([planned async for planned in self._decide(tenants, found, rulings)]),
             found.taken,
             look.started_at,
             self.journal,
@@ -72,6 +65,16 @@ class Surveyor:
             tuple(rulings.releases.values()),
             tuple(self._notes(found)),
         )
+
+    async def _decide(self, tenants: Sequence[Tenant], found: Found, rulings: Rulings) -> AsyncIterator[Planned]:
+        decisions = rulings.decisions
+        for number, tenant in enumerate(tenants, 1):
+            known, adopt = rulings.known(tenant.name), decisions.adopt.get(tenant.name)
+            planned = plan_tenant(tenant, rulings.aliases[tenant.name], known, found, adopt)
+            planned = _forget_links(planned) if decisions.resend_links else planned
+            yield self._add_steps(planned, rulings.records.get(tenant.name))
+            if number % SLICE == 0:
+                await asyncio.sleep(0)  # 10,000 decisions take longer than others in the loop should wait
 
     async def renew(self, plan: Plan) -> Plan:
         """Return *plan* while it holds, else a newer one that opens nothing which *plan* did not."""
