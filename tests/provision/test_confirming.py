@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 import wxtcb
-from wxtcb.provision import MemoryJournal, Outcome, Provisioner, Record, ServiceState, Tenant
+from wxtcb.provision import MemoryJournal, Moment, Outcome, Provisioner, Record, ServiceState, Tenant
 from wxtcb.sandbox import Fault, Sandbox, Trouble
 
 from .conftest import Rig, Rigging
@@ -105,7 +105,7 @@ async def test_a_list_without_an_end_is_left(rigging: Rigging, box: Sandbox, mon
     journal = MemoryJournal()
     env = box.world.add("x")
     unconfirmed = {"api": ServiceState.UNCONFIRMED}
-    await journal.commit(Record(tenant="a", alias="x", version=1, env=env, services=unconfirmed))
+    await journal.commit(Record(tenant="a", alias="x", version=1, env=env, services=unconfirmed), Moment(0.0, "noted"))
     async with rigging.session(box) as session, Provisioner(session, journal=journal) as provisioner:
         report = await provisioner.apply([Tenant("a", alias="x", services=[API])]).wait()
     assert (report.tenants[0].outcome, len(pages)) == (Outcome.UNCONFIRMED, 20)
