@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from wxtcb import database as files
 from wxtcb.errors import TokenStoreError
 from wxtcb.tokens.files import sqlite
 from wxtcb.tokens.shared import SharedRecord
@@ -173,8 +174,8 @@ async def test_a_file_that_cannot_be_written_is_refused(path, store, monkeypatch
 
 async def test_a_disk_without_a_write_ahead_log_is_refused(store, monkeypatch):
     """SQLite falls back in silence; a reader would then wait for a writer."""
-    pragma = sqlite._pragma
-    monkeypatch.setattr(sqlite, "_pragma", lambda db, words: "delete" if "WAL" in words else pragma(db, words))
+    pragma = files.pragma
+    monkeypatch.setattr(files, "pragma", lambda db, words: "delete" if "WAL" in words else pragma(db, words))
     with pytest.raises(TokenStoreError, match="local disk") as caught:
         await store.load(APPID)
     assert caught.value.lasting
@@ -184,7 +185,7 @@ async def test_a_change_is_on_the_disk_when_swap_returns(store, monkeypatch):
     """Every commit is written through, and the log is a write-ahead log."""
     await keep(store)
     asked = store._workers.mine().submit(
-        lambda file: [sqlite._pragma(file._opened(), words) for words in ("synchronous", "journal_mode")]
+        lambda file: [files.pragma(file._opened(), words) for words in ("synchronous", "journal_mode")]
     )
     assert await asyncio.wrap_future(asked) == [2, "wal"]
 
@@ -193,7 +194,7 @@ async def test_who_is_second_to_make_a_file_leaves_it_as_it_is(path, store):
     """Between a look at an empty file and the lock another process may have made it."""
     await keep(store)
     with database(path) as opened:
-        sqlite._make_ours(opened, path)
+        sqlite._KIND.make(opened, path)
     assert (await store.load(APPID)).document == "document"
 
 

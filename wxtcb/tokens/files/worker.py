@@ -15,8 +15,9 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
+from wxtcb.database import Unfit, is_foreign, is_locked
 from wxtcb.errors import TokenStoreError
-from wxtcb.tokens.files.sqlite import TokenFile, is_foreign, is_locked
+from wxtcb.tokens.files.sqlite import TokenFile
 
 T = TypeVar("T")
 
@@ -217,6 +218,8 @@ def _plain(error: Exception, path: Path) -> Exception:
     """Return what tells of *error* without its frames, which hold the document."""
     if is_locked(error):
         return TokenStoreError(f"another process held the lock on {path} for more than {PATIENCE:g} s")
+    if isinstance(error, Unfit):
+        return TokenStoreError(str(error), lasting=error.lasting)
     if isinstance(error, sqlite3.Error):
         return TokenStoreError(f"{path}: {error}", lasting=is_foreign(error))
     if isinstance(error, OSError):
