@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import SplitResult, urlsplit
 
@@ -53,6 +55,17 @@ def check_kind(name: str, value: object, kind: type) -> None:
     """Refuse what is not exactly of *kind*; a bool is no int."""
     if type(value) is not kind:
         raise InvalidArgument(f"{name} must be {kind.__name__}, not {type(value).__name__}")
+
+
+def as_file(path: object, *, otherwise: str) -> Path:
+    """Return the full path of a file; of memory, which is none, say what is there *otherwise*."""
+    if not isinstance(path, str | os.PathLike) or not isinstance(text := os.fspath(path), str):
+        raise InvalidArgument(f"path must be a text or a Path, not {type(path).__name__}")
+    if not text or "\0" in text:
+        raise InvalidArgument(f"path must be that of a file, not {text!r}")
+    if text == ":memory:":
+        raise InvalidArgument(f"path must be that of a file; {otherwise}")
+    return Path(text).resolve()
 
 
 def check_mapping(name: str, value: object) -> None:

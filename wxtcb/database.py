@@ -131,7 +131,7 @@ def check_access(path: Path) -> None:
                 )
 
 
-def code_of(error: Exception) -> int:
+def code_of(error: BaseException) -> int:
     """Return the primary code of an error of SQLite, 0 if it is none."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from wxtcb.provision.apply import Provisioner
 from wxtcb.provision.events import (
@@ -22,6 +22,7 @@ from wxtcb.provision.journal import (
     Journal,
     JournalConflict,
     JournalError,
+    JournalInUse,
     MemoryJournal,
     Moment,
     Record,
@@ -38,6 +39,7 @@ from wxtcb.provision.waiting import Move
 from wxtcb.provision.work import Work
 
 if TYPE_CHECKING:
+    from wxtcb.provision.journals.sqlite import SqliteJournal
     from wxtcb.provision.reading import TenantsFileError, read_tenants
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "Journal",
     "JournalConflict",
     "JournalError",
+    "JournalInUse",
     "MemoryJournal",
     "Moment",
     "Move",
@@ -84,12 +87,19 @@ __all__ = [
 ]
 
 
+_LATE: Final = {
+    "SqliteJournal": "wxtcb.provision.journals.sqlite",
+    "TenantsFileError": "wxtcb.provision.reading",
+    "read_tenants": "wxtcb.provision.reading",
+}
+
+
 def __dir__() -> list[str]:
     return __all__
 
 
 def __getattr__(name: str) -> object:
-    """Load what reads files when it is first asked for: programs that make their tenants themselves never do."""
-    if name in ("TenantsFileError", "read_tenants"):
-        return getattr(importlib.import_module("wxtcb.provision.reading"), name)
+    """Load what deals with files when it is first asked for: not every program has any."""
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name]), name)
     raise AttributeError(f"module 'wxtcb.provision' has no attribute {name!r}")

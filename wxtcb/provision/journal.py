@@ -22,6 +22,10 @@ class JournalConflict(JournalError):
     """The journal has a newer record of this tenant, or its environment or alias is another tenant's."""
 
 
+class JournalInUse(JournalError):
+    """Another process has the journal open, or another journal object of this one."""
+
+
 class ServiceState(Enum):
     """How far a service is; SENT without an answer means that it may be there."""
 
@@ -57,8 +61,7 @@ class Moment:
 
     def write(self) -> str:
         """Return it as a line: many are kept, most of them never read."""
-        change = self.change.replace("\n", " ")
-        return f"{self.at:.3f} {change}\n"
+        return f"{self.at:.3f} {' '.join(self.change.splitlines())}\n"
 
 
 @attrs.frozen(kw_only=True)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import attrs
 
-from wxtcb.errors import InvalidArgument
+from wxtcb.arguments import as_file
 
 if TYPE_CHECKING:
     from wxtcb.tokens.files.worker import Workers
@@ -122,14 +122,7 @@ class MemoryStore:
 
 
 def _full_path(path: str | os.PathLike[str]) -> Path:
-    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
-        raise InvalidArgument(f"path must be a text or a Path, not {type(path).__name__}")
-    text = os.fspath(path)
-    if not text or "\0" in text:
-        raise InvalidArgument(f"path must be that of a file, not {text!r}")
-    if text == ":memory:":
-        raise InvalidArgument("path must be that of a file; MemoryStore keeps a token in memory")
-    return Path(text).resolve()
+    return as_file(path, otherwise="MemoryStore keeps a token in memory")
 
 
 def _workers_of(store: SqliteStore) -> Workers:

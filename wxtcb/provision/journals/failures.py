@@ -1,0 +1,59 @@
+"""What goes wrong with the file of a journal, in words for who has to mend it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from wxtcb.database import Unfit, code_of, is_locked
+from wxtcb.provision.journal import JournalError, JournalInUse
+from wxtcb.provision.journals.tables import Unreadable
+
+_ADVICE: Final = (
+    "Keep the file and what lies beside it; then put back a copy, or start with another journal and adopt the "
+    "environments that are there"
+)
+_BY_CODE: Final = {
+    sqlite3.SQLITE_FULL: "there is no room for {path}; nothing of what was just asked was kept. Make room",
+    sqlite3.SQLITE_CORRUPT: "{path} is damaged ({error}); it was left as it is. " + _ADVICE,
+    sqlite3.SQLITE_NOTADB: "{path} is no journal, or its beginning is damaged; it was left as it is",
+    sqlite3.SQLITE_CANTOPEN: "{path} and what lies beside it must be writable for this process ({error})",
+    sqlite3.SQLITE_READONLY: "{path} and what lies beside it must be writable for this process ({error})",
+    sqlite3.SQLITE_PROTOCOL: "{path} must be on a local disk, where files can be locked ({error})",
+    sqlite3.SQLITE_NOLFS: "{path} must be on a local disk, where files can be large ({error})",
+}
+_UNLOCKABLE: Final = (
+    sqlite3.SQLITE_IOERR_LOCK,
+    sqlite3.SQLITE_IOERR_RDLOCK,
+    sqlite3.SQLITE_IOERR_UNLOCK,
+    sqlite3.SQLITE_IOERR_CHECKRESERVEDLOCK,
+)
+
+
+def damaged(path: Path, detail: object) -> Unfit:
+    """Return what is raised of a file that SQLite finds damaged."""
+    return Unfit(_BY_CODE[sqlite3.SQLITE_CORRUPT].format(path=path, error=detail))
+
+
+def explain(error: Exception, path: Path) -> JournalError:
+    """Return what tells a caller of *error*, without its frames."""
+    if isinstance(error, Unreadable):
+        return JournalError(f"{path} is damaged: {error}. {_ADVICE}")
+    if isinstance(error, Unfit):
+        return JournalError(str(error))
+    if is_locked(error):
+        return JournalInUse(
+            f"{path} is in use by another process, or by another SqliteJournal of this one; it has to be closed first"
+        )
+    if isinstance(error, sqlite3.Error):
+        return JournalError(_words_for(error).format(path=path, error=error))
+    if isinstance(error, OSError):
+        return JournalError(f"{path}: {error.strerror}")
+    return JournalError(f"{path}: {type(error).__name__}: {error}")
+
+
+def _words_for(error: sqlite3.Error) -> str:
+    if getattr(error, "sqlite_errorcode", 0) in _UNLOCKABLE:
+        return _BY_CODE[sqlite3.SQLITE_PROTOCOL]
+    return _BY_CODE.get(code_of(error), "{path}: {error}; whether what was just asked was kept, its version tells")

@@ -1,0 +1,137 @@
+"""The file of a `SqliteJournal`: held by one process alone, and never left between two states; all of it blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from wxtcb.database import Unfit, beside, check_access, code_of, connect, create, inode_of, keep_log, pragma
+from wxtcb.provision.journals.failures import damaged
+from wxtcb.provision.journals.tables import JOURNAL
+
+_LOG_BYTES: Final = 4 * 1024 * 1024
+
+
+@attrs.define(eq=False)
+class JournalFile:
+    """The file at `path`, opened when first needed, and anew after most failures.
+
+    Once it was opened it is not made again: a journal that vanished must not come back without what it knew.
+    """
+
+    path: Path
+    _db: sqlite3.Connection | None = attrs.field(init=False, default=None)
+    _inode: tuple[int, int] | None = attrs.field(init=False, default=None)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Keep on disk all that is done within, or nothing if anything raises."""
+        db = self._opened()
+        try:
+            db.execute("BEGIN")
+            yield db
+            db.execute("COMMIT")
+        except BaseException as error:
+            self._recover(db, error)
+            raise
+
+    def tidy(self) -> None:
+        """Write a log that has grown back into the file, and empty it.
+
+        It is emptied at once, for the file may not be older than a part of its log: if such a log lost its end, pages
+        of two moments would mix.
+        """
+        with contextlib.suppress(sqlite3.Error):  # it only grows on then
+            if self._db is not None and _size_of(beside(self.path, "wal")) > _LOG_BYTES:
+                _empty_log(self._db)
+
+    def close(self) -> None:
+        """Close the file, which has everything then; if it has not, that raises, and the log is kept."""
+        db, self._db = self._db, None
+        if db is not None:
+            with contextlib.closing(db):
+                _empty_log(db)
+
+    def _opened(self) -> sqlite3.Connection:
+        inode = inode_of(self.path)
+        if self._inode not in (None, inode):
+            raise Unfit(f"{self.path} was removed or replaced while it was in use; nothing is kept until it is back")
+        if self._db is not None and not beside(self.path, "wal").exists():
+            self.close()  # the log was removed: what it held is written into the file while it is still known
+        if self._db is None:
+            self._db = _open(self.path)
+            self._inode = inode_of(self.path)
+        return self._db
+
+    def _recover(self, db: sqlite3.Connection, error: BaseException) -> None:
+        """Make room in the log if the disk is full; after all else nothing is certain, so what is on disk decides."""
+        if code_of(error) != sqlite3.SQLITE_FULL:
+            self._db = None
+            _leave(db)
+            return
+        with contextlib.suppress(sqlite3.Error):
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            _empty_log(db)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Open the file, whole and ours, for us alone; an empty one is made ours, any other that is not is left alone."""
+    log = _size_of(beside(path, "wal"))
+    _check_place(path, log)
+    db = connect(path)
+    try:
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("PRAGMA synchronous = FULL")
+        JOURNAL.settle_in(db, path)
+        _check_whole(db, path, log)
+        keep_log(db, path)
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("SELECT 1 FROM home").fetchone()  # makes the log
+    except BaseException:
+        _leave(db)
+        raise
+    return db
+
+
+def _check_place(path: Path, log: int) -> None:
+    if log and not _size_of(path):
+        raise Unfit(f"there is no {path}, but the log of one beside it, {path.name}-wal: put the journal back")
+    if inode_of(path) is None:
+        create(path)
+    check_access(path)
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise Unfit(f"the directory {path.parent} must be writable for this process: a log is kept beside {path.name}")
+
+
+def _check_whole(db: sqlite3.Connection, path: Path, log: int) -> None:
+    """Refuse a damaged file. Its indexes are checked as well: the claims of tenants stand on them."""
+    pages = int(pragma(db, "page_count")) * int(pragma(db, "page_size"))
+    if not log and path.stat().st_size != pages:
+        raise damaged(path, f"it has {path.stat().st_size} bytes instead of {pages}")
+    found = pragma(db, "integrity_check(1)")
+    if found != "ok":
+        raise damaged(path, found)
+
+
+def _empty_log(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+
+def _leave(db: sqlite3.Connection) -> None:
+    """Close the file as it is: the interrupt keeps SQLite from writing the log back."""
+    db.interrupt()
+    db.close()
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

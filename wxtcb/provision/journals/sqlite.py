@@ -1,0 +1,104 @@
+"""The journal that outlives the process: a file, for one process at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import attrs
+
+from wxtcb.arguments import as_file
+from wxtcb.provision.journal import Binding, Home, JournalError, Moment, Record
+from wxtcb.provision.journals import tables
+from wxtcb.provision.journals.writer import Job, Writer
+
+T = TypeVar("T")
+
+
+def _full_path(path: str | os.PathLike[str]) -> Path:
+    return as_file(path, otherwise="MemoryJournal keeps records in memory")
+
+
+def _writer_of(journal: SqliteJournal) -> Writer:
+    return Writer(journal.path)
+
+
+@attrs.define(eq=False)
+class SqliteJournal:
+    """A journal in the file at *path*, which only one process at a time may have open.
+
+    The file is opened by what is asked first, and made if there is none, in a directory that is there, readable for
+    this user alone. What `commit` told to be kept is on the disk, and stays there whatever kills process or machine.
+    All calls raise `JournalError`: `JournalInUse` at once while somebody else has the file open (who was killed has
+    not), and where the file is damaged, open to other users, that of another program or of another version of wxtcb;
+    then it is left as it is. After a failure the next call begins anew with what is on the disk.
+
+    The disk must be a local one. While the journal is open, and after a crash, a part of it is in the ``-wal`` beside
+    the file; `aclose` (or ``async with``) writes that back, so that the file alone can be copied then. Any number of
+    loops may use it, one after the other or at once; the child of a fork may not use one that was opened before.
+    """
+
+    path: Path = attrs.field(converter=_full_path)
+    _writer: Writer = attrs.field(init=False, repr=False, default=attrs.Factory(_writer_of, takes_self=True))
+
+    @property
+    def durable(self) -> bool:
+        return True
+
+    async def claim(self, home: Home) -> Home:
+        return await self._ask(partial(tables.claim, home=home))
+
+    async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, Record]:
+        names = None if tenants is None else tuple(tenants)
+        return await self._ask(partial(tables.load, tenants=names))
+
+    async def bound(self) -> Mapping[str, Binding]:
+        return await self._ask(tables.bound)
+
+    async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[Moment, ...]]:
+        return await self._ask(partial(tables.history, tenants=tuple(tenants)))
+
+    async def commit(self, record: Record, moment: Moment) -> bool:
+        """Keep *record* as `Journal.commit` does. Cancelled meanwhile, it is kept or not, and its version tells."""
+        return await self._ask(partial(tables.commit, row=_row_of(record, moment)))
+
+    async def aclose(self) -> None:
+        """Do what was asked so far, write everything into the file and close it; all that is asked later fails.
+
+        Raises `JournalError` if the disk does not take it: then the ``-wal`` beside the file has the rest.
+        """
+        await asyncio.shield(asyncio.wrap_future(self._writer.stop()))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        writer: Writer | None = getattr(self, "_writer", None)  # none if the path was refused
+        if writer is not None and writer.is_open():
+            warnings.warn(f"a SqliteJournal was never closed: {self.path}", ResourceWarning, stacklevel=2, source=self)
+            writer.stop()
+
+    async def _ask(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._writer.submit(Job(ask, future))
+        return await future
+
+
+def _row_of(record: Record, moment: Moment) -> tables.Row:
+    try:
+        return tables.Row.of(record, moment)
+    except ValueError as error:
+        reason = f"the record of tenant {record.tenant!r} cannot be kept: {error}"
+    raise JournalError(reason)
