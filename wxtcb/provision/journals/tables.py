@@ -28,9 +28,6 @@ JOURNAL: Final = Kind(
     tables=(_HOME, _RECORDS),
 )
 _CLAIM: Final = "INSERT INTO home SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM home)"
-_BOUND: Final = (
-    "SELECT env, tenant, coalesce(json_extract(document, '$.opened_at'), 0.0) FROM records WHERE env IS NOT NULL"
-)
 _AMONG: Final = " WHERE tenant IN (SELECT value FROM json_each(?))"
 _ADD: Final = (
     "INSERT INTO records (version, env, open_alias, document, history, tenant) VALUES (?, ?, ?, ?, ?, ?)"
@@ -56,7 +53,9 @@ class Row:
     @classmethod
     def of(cls, record: Record, moment: Moment) -> Row:
         """Raise `ValueError` if there is something in it that cannot be kept."""
-        return cls(record.version, (record.version, *record.claims(), write(record), moment.write(), record.tenant))
+        line = moment.write()
+        line.encode()
+        return cls(record.version, (record.version, *record.claims(), write(record), line, record.tenant))
 
 
 def claim(db: sqlite3.Connection, home: Home) -> Home:
@@ -74,7 +73,10 @@ def load(db: sqlite3.Connection, tenants: Iterable[str] | None) -> dict[str, Rec
 
 def bound(db: sqlite3.Connection) -> dict[str, Binding]:
     """Return whose each environment is."""
-    return {env: Binding(tenant, since) for env, tenant, since in db.execute(_BOUND)}
+    rows = db.execute("SELECT env, tenant, document FROM records WHERE env IS NOT NULL")
+    return {
+        env: Binding(tenant, _understood(read, tenant, document).opened_at or 0.0) for env, tenant, document in rows
+    }
 
 
 def history(db: sqlite3.Connection, tenants: Iterable[str]) -> dict[str, tuple[Moment, ...]]:
