@@ -37,7 +37,7 @@ async def memory(_):
     """Give the memory of this process."""
 
     async def stay():
-        """It has nothing to open."""
+        """Have nothing to open."""
 
     yield Place(MemoryJournal(), stay)
 

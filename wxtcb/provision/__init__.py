@@ -72,6 +72,7 @@ __all__ = [
     "Service",
     "ServiceState",
     "Site",
+    "SqliteJournal",
     "Step",
     "StepDone",
     "StepFailed",

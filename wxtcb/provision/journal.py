@@ -61,7 +61,8 @@ class Moment:
 
     def write(self) -> str:
         """Return it as a line: many are kept, most of them never read."""
-        return f"{self.at:.3f} {' '.join(self.change.splitlines())}\n"
+        change = self.change.replace("\n", " ")
+        return f"{self.at:.3f} {change}\n"
 
 
 @attrs.frozen(kw_only=True)
