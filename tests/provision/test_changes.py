@@ -45,5 +45,5 @@ def test_moments_are_read_as_they_were_written(moments: list[Moment]) -> None:
     """Whatever a change says; a line break in it becomes a space."""
     read = Moment.read("".join(moment.write() for moment in moments))
     assert [(moment.at, moment.change) for moment in read] == [
-        (moment.at, moment.change.replace("\n", " ")) for moment in moments
+        (moment.at, " ".join(moment.change.splitlines())) for moment in moments
     ]

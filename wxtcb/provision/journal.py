@@ -61,8 +61,7 @@ class Moment:
 
     def write(self) -> str:
         """Return it as a line: many are kept, most of them never read."""
-        change = self.change.replace("\n", " ")
-        return f"{self.at:.3f} {change}\n"
+        return f"{self.at:.3f} {' '.join(self.change.splitlines())}\n"
 
 
 @attrs.frozen(kw_only=True)
