@@ -29,7 +29,7 @@ from wxtcb.provision.journal import (
     ServiceState,
 )
 from wxtcb.provision.plan import SIGNS, Action, Decisions, Plan, Planned
-from wxtcb.provision.report import ADVICE, Outcome, Problem, Report, TenantReport
+from wxtcb.provision.report import ADVICE, Origin, Outcome, Problem, Report, TenantReport
 from wxtcb.provision.run import Run
 from wxtcb.provision.site import Site
 from wxtcb.provision.spec import LATER, Service, Tenant, alias_of
@@ -59,6 +59,7 @@ __all__ = [
     "MemoryJournal",
     "Moment",
     "Move",
+    "Origin",
     "Outcome",
     "Plan",
     "Planned",

@@ -27,6 +27,7 @@ from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.provision.journal import NOTHING, Home, Journal, MemoryJournal
 from wxtcb.provision.ledger import Ledger
 from wxtcb.provision.plan import Decisions, Plan
+from wxtcb.provision.report import Origin
 from wxtcb.provision.run import Pace, Run
 from wxtcb.provision.spec import Tenant, aliases_of, check_name
 from wxtcb.provision.step import Step
@@ -178,7 +179,7 @@ class Provisioner:
     def _start(self, wanted: tuple[tuple[str, str], ...], make_plan: Callable[[], Awaitable[Plan]]) -> Run:
         self._refuse_to_forget()
         self._refuse_overlap(wanted)
-        run = Run(self.session, self.journal, self.steps, self._pace(), Ledger(wanted), make_plan)
+        run = Run(self.session, self.journal, self.steps, self._pace(), Ledger(wanted), make_plan, self._origin())
         self._runs.append(run)
         return run
 
@@ -197,6 +198,10 @@ class Provisioner:
             if alias.lower() in busy:
                 message = f"alias {alias!r} of tenant {name!r} is being worked on by another run"
                 raise InvalidArgument(f"{message}; nothing was sent. Wait for that one first")
+
+    def _origin(self) -> Origin:
+        appid = self.session.component_appid
+        return Origin(base_url=self.session.base_url, component_appid=appid, namespace=self._claimed or appid)
 
     def _pace(self) -> Pace:
         return Pace(

@@ -22,7 +22,7 @@ from wxtcb.provision.ledger import Ledger
 from wxtcb.provision.looks import Looks
 from wxtcb.provision.plan import Plan
 from wxtcb.provision.proof import Expected
-from wxtcb.provision.report import Outcome, Problem, Report
+from wxtcb.provision.report import Origin, Outcome, Problem, Report
 from wxtcb.provision.site import Site
 from wxtcb.provision.step import Step
 from wxtcb.provision.stopping import ListIncomplete, back_at, hits_everybody, lighten
@@ -58,6 +58,7 @@ class Run:
     _pace: Pace
     _ledger: Ledger
     _make_plan: Callable[[], Awaitable[Plan]]
+    _origin: Origin
     _agenda: Agenda = attrs.field(init=False)
     _site: Site | None = attrs.field(init=False, default=None)
     _stopped: RunStopped | None = attrs.field(init=False, default=None)
@@ -87,8 +88,8 @@ class Run:
         elapsed = self._now() - self._started if self._elapsed is None else self._elapsed
         tenants = tuple(self._ledger.reports())
         if self._stopped is None:
-            return Report(tenants, elapsed)
-        return Report(tenants, elapsed, self._stopped.reason, self._stopped.come_back_at)
+            return Report(tenants, elapsed, origin=self._origin)
+        return Report(tenants, elapsed, self._stopped.reason, self._stopped.come_back_at, self._origin)
 
     @property
     def aliases(self) -> frozenset[str]:

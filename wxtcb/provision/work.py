@@ -87,6 +87,7 @@ class Work:
             existing=self.existing,
             reason=self.reason,
             problems=problems,
+            marks=self.record.marks,
         )
 
     @property
