@@ -26,6 +26,7 @@ from wxtcb.cli.options import (
     PushEvery,
     PushUrl,
     Removed,
+    ReportTo,
     ResendLinks,
     Reveal,
     Seed,
@@ -169,9 +170,11 @@ def _provision(
     yes: Yes = False,
     own_token: OwnToken = False,
     as_json: AsJson = False,
+    report: ReportTo = None,
 ) -> None:
     from wxtcb.cli.plan import Wish
     from wxtcb.cli.provision import Options, provision
+    from wxtcb.cli.reports import Reports
 
     def command() -> int:
         options = Options(
@@ -185,6 +188,7 @@ def _provision(
             as_json=as_json,
             yes=yes,
             own_token=own_token,
+            reports=Reports.at(report or [], sparing=[file, journal]),
         )
         return provision(options)
 

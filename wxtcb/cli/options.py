@@ -127,4 +127,14 @@ OwnToken = Annotated[
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=OUTPUT)]
+ReportTo = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--report",
+        metavar="PATH",
+        help="Write the report there too, as its ending says: .html (a page), .csv or .json; may be repeated.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Print the token itself, not ***.", rich_help_panel=OUTPUT)]

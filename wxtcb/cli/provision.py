@@ -15,6 +15,7 @@ from wxtcb.cli.journals import journal_at, journal_path
 from wxtcb.cli.output import console, print_document, say
 from wxtcb.cli.plan import Wish, make_plan, print_plan
 from wxtcb.cli.platforms import Platform, choose_platform
+from wxtcb.cli.reports import Reports
 from wxtcb.cli.signals import ENDING, Ended
 from wxtcb.cli.summary import print_summary
 from wxtcb.cli.view import choose_view
@@ -38,6 +39,7 @@ class Options:
     as_json: bool
     yes: bool
     own_token: bool
+    reports: Reports
 
 
 def provision(options: Options) -> int:
@@ -90,6 +92,7 @@ async def _conduct(job: Job, options: Options, platform: Platform) -> None:
         finally:
             if job.report:
                 _tell(job.report, options)
+                await options.reports.write(job.report, job.plan.journal)
 
 
 def _provisioner(session: Session, options: Options, platform: Platform, plan: Plan) -> Provisioner:

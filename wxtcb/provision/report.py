@@ -236,7 +236,7 @@ class Report:
         """Return one page, complete in itself, that loads nothing: failures first, and all links to be opened.
 
         *histories* has what became of tenants, by name, as `Journal.history` gives it; each is folded below its tenant.
-        Made of 10,000 tenants it takes about a second: inside an event loop make it in a thread. The links are for
+        Made of 10,000 tenants it takes up to a second: inside an event loop make it in a thread. The links are for
         administrators only, so keep the page as you keep the journal.
         """
         from wxtcb.provision.page import make_page

@@ -32,8 +32,8 @@ def _result(report: Report) -> str:
 def _stopped(report: Report) -> str:
     if not report.stopped:
         return ""
-    later = f" Come back at {moment(report.come_back_at)}." if report.come_back_at else ""
-    return f'<p class="stopped"><b>Stopped early:</b> {shown(report.stopped)}{later}</p>\n'
+    later = f"\n<b>Come back at</b> {moment(report.come_back_at)}" if report.come_back_at else ""
+    return f'<p class="stopped"><b>Stopped early</b> {shown(report.stopped)}{later}</p>\n'
 
 
 def _bar(report: Report, outcomes: Sequence[Outcome]) -> Iterator[str]:

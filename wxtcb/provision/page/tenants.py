@@ -43,7 +43,7 @@ def _named(entry: TenantReport) -> Iterator[tuple[str, str]]:
     yield "in the way", coded(entry.existing)
     yield "services", coded(entry.services)
     yield "unconfirmed", coded(entry.unconfirmed)
-    yield "steps done", shown(", ".join(entry.done))
+    yield "steps", shown(", ".join(entry.done))
     for name, mark in entry.marks.items():
         yield shown(name), coded([mark])
 
