@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from wxtcb.api.environment import ShareLink
 from wxtcb.errcodes import api_error
 from wxtcb.errors import TransportError
-from wxtcb.provision import ADVICE, Outcome, Problem, Report, TenantReport
+from wxtcb.provision import ADVICE, Origin, Outcome, Problem, Report, TenantReport
 from wxtcb.provision.stopping import CHINA
 
 LINK = ShareLink(appid="wx1", url="https://mp.weixin.qq.com/x")
@@ -34,7 +34,8 @@ def test_the_json_holds_all_of_it() -> None:
         Problem(step="share", message="no", appid="wx1", error=refused),
         Problem(step="services", message="lost", service="api", unknown=True, error=lost),
     )
-    told = entry(Outcome.UNKNOWN, env="e", step="services", done=("environment",), links=(LINK,), problems=problems)
+    facts = {"env": "e", "step": "services", "done": ("environment",), "links": (LINK,), "marks": {"dns": "a.example"}}
+    told = entry(Outcome.UNKNOWN, problems=problems, **facts)
     document = json.loads(Report((told,), 1.23456, "why", datetime(2026, 11, 23, tzinfo=CHINA)).to_json())
     assert document["tenants"] == [
         {
@@ -54,11 +55,35 @@ def test_the_json_holds_all_of_it() -> None:
                 {"step": "share", "message": "no", "unknown": False, "appid": "wx1", "errcode": 40097, "rid": "abc"},
                 {"step": "services", "message": "lost", "unknown": True, "service": "api"},
             ],
+            "marks": {"dns": "a.example"},
         }
     ]
     assert document["counts"]["unknown"] == document["total"] == document["links"] == 1
     assert (document["done"], document["elapsed"], document["stopped"]) == (0, 1.235, "why")
     assert document["come_back_at"] == "2026-11-23T00:00:00+08:00"
+
+
+def test_the_json_says_where_and_when_it_was_made() -> None:
+    """The time to the second, in UTC; no platform where nobody told which."""
+    origin = Origin(base_url="https://api.weixin.qq.com", component_appid="wx1", namespace="shop")
+    before = datetime.now(UTC)
+    document = json.loads(Report((), 1.0, origin=origin).to_json())
+    made = datetime.fromisoformat(document["made_at"])
+    assert (made.microsecond, made.utcoffset()) == (0, timedelta(0))
+    assert timedelta(seconds=-1) < made - before < timedelta(seconds=5)
+    assert document["origin"] == {
+        "base_url": "https://api.weixin.qq.com",
+        "component_appid": "wx1",
+        "namespace": "shop",
+    }
+    assert json.loads(Report((), 1.0).to_json())["origin"] is None
+
+
+def test_two_reports_of_the_same_are_equal() -> None:
+    """Whenever they were made; and what came of a tenant may stand in a set, marks or not."""
+    first, second = (Report((), 1.0, made_at=datetime(2026, month, 1, tzinfo=UTC)) for month in (1, 2))
+    assert first == second
+    assert len({entry(Outcome.DONE, marks={"dns": "x"}), entry(Outcome.DONE)}) == 2
 
 
 def test_unconfirmed_services_are_counted() -> None:

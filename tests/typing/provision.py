@@ -18,7 +18,9 @@ from wxtcb.provision import (
     LATER,
     STEPS,
     Action,
+    Journal,
     MemoryJournal,
+    Origin,
     Outcome,
     Plan,
     Planned,
@@ -163,6 +165,10 @@ def reports(report: Report, entry: TenantReport, problem: Problem) -> None:
     assert_type(report.elapsed, float)
     assert_type(report.stopped, str | None)
     assert_type(report.to_json(), bytes)
+    assert_type(report.to_csv(), str)
+    assert_type(report.to_html(), str)
+    assert_type(report.origin, Origin | None)
+    assert_type(report.made_at, datetime)
     assert_type(entry.outcome, Outcome)
     assert_type(entry.outcome.is_done, bool)
     assert_type(entry.env, str | None)
@@ -173,6 +179,7 @@ def reports(report: Report, entry: TenantReport, problem: Problem) -> None:
     assert_type(entry.unconfirmed, tuple[str, ...])
     assert_type(entry.existing, tuple[str, ...])
     assert_type(entry.problems, tuple[Problem, ...])
+    assert_type(entry.marks, Mapping[str, str])
     assert_type(entry.story, str)
     assert_type(problem.error, WxtcbError | None)
     assert_type(problem.unknown, bool)
@@ -184,3 +191,8 @@ def refused_reports(report: Report, entry: TenantReport) -> None:
     report.stopped = None  # type: ignore[misc]
     entry.outcome = Outcome.DONE  # type: ignore[misc]
     TenantReport("a", "x", Outcome.DONE)  # type: ignore[call-arg]
+
+
+async def pages(report: Report, journal: Journal) -> None:
+    """Make a page with what a journal remembers."""
+    assert_type(report.to_html(await journal.history(entry.tenant for entry in report.tenants)), str)

@@ -94,15 +94,14 @@ def _write(path: Path, report: Report, histories: Histories) -> None:
         file.write(document)
         file.flush()
         os.fsync(file.fileno())
-        os.replace(file.name, path)
+        Path(file.name).replace(path)
 
 
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside *path* that only its owner may read; it is gone in the end, if it is there still."""
-    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-")
-    try:
-        with open(number, "wb") as file:
+    """Open a file beside *path* that only its owner may read; in the end it is gone, unless it took another name."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem[:40]}-", delete=False) as file:
+        try:
             yield file
-    finally:
-        Path(name).unlink(missing_ok=True)
+        finally:
+            Path(file.name).unlink(missing_ok=True)

@@ -16,7 +16,8 @@ from wxtcb.provision.report import ADVICE, Outcome, Report, TenantReport
 _TO_MEND: Final = (Outcome.UNKNOWN, Outcome.DUPLICATE, Outcome.CONFLICT, Outcome.FAILED, Outcome.UNFINISHED)
 _DONE: Final = (Outcome.UNCONFIRMED, Outcome.AWAITING, Outcome.DONE)
 _OPENING: Final = (
-    "Send each to the administrator of its mini program, and to nobody else: who opens it and agrees completes the share."
+    "Send each to the administrator of its mini program, and to nobody else: the share takes effect when they open it "
+    "and agree."
 )
 Placed = tuple[int, TenantReport]
 Histories = Mapping[str, tuple[Moment, ...]]

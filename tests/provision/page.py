@@ -1,0 +1,81 @@
+"""Reads a page as strictly as no browser does."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+from attrs import define, field
+
+VOID = {"meta"}
+PLAIN = {"style", "title"}
+
+
+@define(eq=False)
+class Node:
+    """An element: its attributes, what stands in it, and its text."""
+
+    name: str
+    attributes: dict[str, str]
+    parent: Node | None = None
+    children: list[Node] = field(factory=list)
+    texts: list[str] = field(factory=list)
+
+    @property
+    def text(self) -> str:
+        """All text in it, in order of its elements."""
+        return "".join(self.texts)
+
+    def all(self, name: str, /, **attributes: str) -> list[Node]:
+        """Return the elements below it with this name and these attributes, in order."""
+        found = []
+        for child in self.children:
+            if child.name == name and attributes.items() <= child.attributes.items():
+                found.append(child)
+            found += child.all(name, **attributes)
+        return found
+
+    def one(self, name: str, /, **attributes: str) -> Node:
+        """Return the only such element."""
+        (found,) = self.all(name, **attributes)
+        return found
+
+    def every(self) -> list[Node]:
+        """Return all elements below it."""
+        return [each for child in self.children for each in (child, *child.every())]
+
+
+class Page(HTMLParser):
+    """Fails where an element is not closed, or an attribute stands twice or without a value."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.root = self.at = Node("", {})
+        self.feed(text)
+        self.close()
+        assert self.at is self.root, f"<{self.at.name}> is not closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(set(names)) == len(names), f"<{tag}> has an attribute twice"
+        assert all(value is not None for _, value in attrs), f"<{tag}> has an attribute without a value"
+        node = Node(tag, {name: value or "" for name, value in attrs}, self.at)
+        self.at.children.append(node)
+        if tag not in VOID:
+            self.at = node
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        raise AssertionError(f"<{tag}/>")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert tag == self.at.name, f"</{tag}> closes <{self.at.name}>"
+        assert self.at.parent is not None
+        self.at = self.at.parent
+
+    def handle_data(self, data: str) -> None:
+        node: Node | None = self.at
+        while node is not None:
+            node.texts.append(data)
+            node = node.parent
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(f"a comment: {data}")
