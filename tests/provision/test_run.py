@@ -56,6 +56,15 @@ async def test_a_tenant_gets_all_it_wants(rig: Rig) -> None:
     assert entry.story == "2 to confirm"
 
 
+async def test_the_report_says_where_the_run_worked(rig: Rig) -> None:
+    """At the session's platform, for its component, in the namespace that the journal keeps; also of who did nothing."""
+    for tenants in (plain(1), []):
+        origin = (await rig.provision(tenants, namespace="shop")).origin
+        assert origin is not None
+        assert (origin.base_url, origin.component_appid) == (rig.session.base_url, rig.session.component_appid)
+        assert origin.namespace == "shop"
+
+
 async def test_events_come_in_order(rig: Rig) -> None:
     """Started, a step after the other, finished with the tenant's part of the report."""
     told = await rig.told([Tenant("a", alias="x", appids=[WX1], services=[API])])

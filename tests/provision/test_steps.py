@@ -121,6 +121,7 @@ async def test_a_new_kind_of_step_is_one_value(rig: Rig) -> None:
     wanted = [step for step in (*STEPS, "ping") if step != "share"]
     assert list(plan.tenants[0].steps) == told == list(report.tenants[0].done) == wanted
     assert again.tenants[0].steps == ()
+    assert report.tenants[0].marks == {"pinged": "yes"}
 
 
 async def test_a_step_that_raises_ends_its_tenant(rig: Rig) -> None:

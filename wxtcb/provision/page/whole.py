@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.resources import files
+from importlib import resources
 from string import Template
 from typing import Final
 
@@ -32,7 +32,7 @@ def make_page(report: Report, histories: Histories) -> str:
 
 
 def _read(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return resources.files("wxtcb.provision.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _sections(report: Report, outcomes: Iterable[Outcome], histories: Histories) -> Iterator[str]:
