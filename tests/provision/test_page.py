@@ -100,7 +100,9 @@ def test_the_counts_lead_to_the_sections() -> None:
     counts = root.one("nav").all("a")
     assert {each.attributes["href"] for each in counts} == {f"#{name}" for name in ORDER}
     assert {each.text for each in counts} >= {"2 failed", "2 awaiting confirmation", "8 links to open"}
-    assert [each.text for each in page(entry(links=(link("wx1"),))).one("nav").all("a")] == ["1 done", "1 link to open"]
+    one, two = entry(links=(link("wx1"),)), entry(links=(link("wx1"), link("wx2")))
+    assert [each.text for each in page(one).one("nav").all("a")] == ["1 done", "1 link to open"]
+    assert [each.text for each in page(two).one("nav").all("a")] == ["1 done", "2 links to open"]
 
 
 def test_every_way_within_the_page_leads_somewhere() -> None:
@@ -224,6 +226,12 @@ def test_a_tenant_shows_what_it_has() -> None:
         "dns a.example",
     ]
     assert card.all("p", **{"class": "why"}) == []
+
+
+def test_a_tenant_that_awaits_a_confirmation_leads_to_its_links() -> None:
+    """In place of a story, which would say the same."""
+    card = page(entry(outcome=Outcome.AWAITING, links=(link("wx1"), link("wx2")))).one("article")
+    assert (card.one("a").text, card.all("p", **{"class": "why"})) == ("2 links to open", [])
 
 
 @pytest.mark.parametrize(
