@@ -1,10 +1,19 @@
-"""Reads a page as strictly as no browser does."""
+"""Makes pages of reports, and reads them as strictly as no browser does."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from html.parser import HTMLParser
+from typing import Any
 
 from attrs import define, field
+
+from wxtcb.api.environment import ShareLink
+from wxtcb.provision import Origin, Outcome, Report, TenantReport
+from wxtcb.provision.journal import Moment
+
+ORIGIN = Origin(base_url="https://api.weixin.qq.com", component_appid="wx-component", namespace="shop")
+MADE = datetime(2026, 7, 1, 10, 0, 5, tzinfo=UTC)
 
 VOID = {"meta"}
 PLAIN = {"style", "title"}
@@ -79,3 +88,24 @@ class Page(HTMLParser):
 
     def handle_comment(self, data: str) -> None:
         raise AssertionError(f"a comment: {data}")
+
+
+def link(name: str, url: str | None = None) -> ShareLink:
+    """Return a link for a mini program."""
+    return ShareLink(appid=name, url=f"https://mp.weixin.qq.com/confirm?a=1&ticket={name}" if url is None else url)
+
+
+def entry(tenant: str = "商户", outcome: Outcome = Outcome.DONE, **facts: Any) -> TenantReport:
+    """Return what came of a tenant."""
+    return TenantReport(**{"tenant": tenant, "alias": "a1", "outcome": outcome, **facts})
+
+
+def page(*tenants: TenantReport, histories: dict[str, tuple[Moment, ...]] | None = None, **facts: Any) -> Node:
+    """Return the page of a report, read."""
+    return Page(Report(tenants, **{"elapsed": 1.25, "made_at": MADE, **facts}).to_html(histories or {})).root
+
+
+def shown(text: str) -> str:
+    """Return *text* as it is to be read: what turns or hides the rest is written out."""
+    hidden = {*map(chr, (*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
+    return "".join(repr(each)[1:-1] if each in hidden or "\ud800" <= each <= "\udfff" else each for each in text)

@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import html
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from wxtcb.api.environment import ShareLink
-from wxtcb.provision import ADVICE, Origin, Outcome, Problem, Report, TenantReport
+from wxtcb.provision import ADVICE, Outcome, Problem, Report, TenantReport
 from wxtcb.provision.journal import Moment
-from wxtcb.provision.stopping import CHINA
 
-from .page import Node, Page
+from .page import ORIGIN, Page, entry, link, page
 
-ORIGIN = Origin(base_url="https://api.weixin.qq.com", component_appid="wx-component", namespace="shop")
-MADE = datetime(2026, 7, 1, 10, 0, 5, tzinfo=UTC)
 ORDER = ["unknown", "duplicate", "conflict", "failed", "unfinished", "links", "unconfirmed", "awaiting", "done"]
 UNCLEAR = Problem(step="environment", message="sent, but its outcome is unknown", unknown=True)
-NASTY = st.text(st.sampled_from("<>&'\"/=;-! ]ab商\n\t\x00\x1b\u202e\u2067\ud800"), max_size=30) | st.text(max_size=30)
-
-
-def link(name: str, url: str | None = None) -> ShareLink:
-    """Return a link for a mini program."""
-    return ShareLink(appid=name, url=f"https://mp.weixin.qq.com/confirm?a=1&ticket={name}" if url is None else url)
-
-
-def entry(tenant: str = "商户", outcome: Outcome = Outcome.DONE, **facts: Any) -> TenantReport:
-    """Return what came of a tenant."""
-    return TenantReport(**{"tenant": tenant, "alias": "a1", "outcome": outcome, **facts})
-
-
-def page(*tenants: TenantReport, histories: dict[str, tuple[Moment, ...]] | None = None, **facts: Any) -> Node:
-    """Return the page of a report, read."""
-    return Page(Report(tenants, **{"elapsed": 1.25, "made_at": MADE, **facts}).to_html(histories or {})).root
 
 
 def of_every_kind() -> tuple[TenantReport, ...]:
@@ -57,12 +32,6 @@ def of_every_kind() -> tuple[TenantReport, ...]:
 
 
 LINKED = (Outcome.FAILED, Outcome.AWAITING)
-
-
-def shown(text: str) -> str:
-    """Return *text* as it is to be read: what turns or hides the rest is written out."""
-    hidden = {*map(chr, (*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
-    return "".join(repr(each)[1:-1] if each in hidden or "\ud800" <= each <= "\udfff" else each for each in text)
 
 
 def test_the_page_loads_nothing_and_runs_nothing() -> None:
@@ -146,72 +115,6 @@ def test_without_links_there_is_no_section_for_them() -> None:
     assert page(entry()).all("section", id="links") == []
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "javascript:alert(1)",
-        "JavaScript:alert(1)",
-        "data:text/html,<script>",
-        "java\nscript:alert(1)",
-        " https://x",
-        "https://x y",
-        "https://x/\u202e",
-        "//x",
-        "/x",
-        "https://",
-        "ftp://x",
-        "x",
-    ],
-)
-def test_what_is_no_address_of_the_web_is_text(url: str) -> None:
-    """It is shown, but leads nowhere."""
-    group = page(entry(links=(link("wx1", url),))).one("div", id="l0")
-    assert group.one("ul").all("a") == []
-    assert group.one("li").text == f"wx1 {shown(url)}"
-
-
-@pytest.mark.parametrize("url", ["HTTPS://x/?a=1&b='2'\"<", "http://127.0.0.1:80/x#y", "https://例子.中国/路"])
-def test_an_address_of_the_web_is_a_link_whatever_else_is_in_it(url: str) -> None:
-    """Quotes and ampersands come through."""
-    found = page(entry(links=(link("wx1", url),))).one("div", id="l0").one("ul").one("a")
-    assert (found.attributes["href"], found.text) == (url, url)
-
-
-@given(NASTY, NASTY, NASTY)
-def test_whatever_a_text_holds_is_only_text(name: str, message: str, value: str) -> None:
-    """Names, messages, ids, marks, changes and reasons are shown in full, and make no element."""
-    told = entry(
-        name,
-        Outcome.FAILED,
-        alias=value,
-        env=value or None,
-        tranid=value or None,
-        done=(value,),
-        links=(link(value, message),),
-        services=(value,),
-        unconfirmed=(value,),
-        existing=(value,),
-        marks={message: value},
-        problems=(Problem(step=value, message=message),),
-    )
-    origin = Origin(base_url=message, component_appid=value, namespace=name)
-    root = page(told, histories={name: (Moment(0, message),)}, stopped=message or None, origin=origin)
-    allowed = {"html", "head", "meta", "title", "style", "body", "header", "main", "nav", "section", "article", "div"}
-    allowed |= {"h1", "h2", "h3", "p", "a", "b", "span", "dl", "dt", "dd", "ul", "ol", "li", "code", "time"}
-    assert {node.name for node in root.every()} <= allowed | {"details", "summary"}
-    card = root.one("article")
-    assert card.one("h3").text == shown(name)
-    assert card.one("ul").one("li").text == f"{shown(value)} {shown(message)}"
-    assert card.one("ol").one("li").text == f"1970-01-01 00:00:00+00:00 {shown(message)}"
-    assert shown(value) in [code.text for code in card.all("code")]
-
-
-def test_the_page_can_be_kept_whatever_is_in_it() -> None:
-    """Half a letter that no encoding has is written out as well."""
-    told = entry("a\udcffb\x00")
-    assert "a\\udcffb\\x00" in Report((told,), 1.0).to_html().encode().decode()
-
-
 def test_a_tenant_shows_what_it_has() -> None:
     """Its environment, alias, order, services, steps, and what steps of your own have noted."""
     facts = {"env": "a1-x", "tranid": "77", "done": ("environment", "dns"), "services": ("api", "web")}
@@ -272,44 +175,6 @@ def test_the_timeline_is_folded_and_in_utc() -> None:
     assert timeline.all("time")[0].attributes["datetime"] == "2026-07-01T10:00:00.250+00:00"
 
 
-def test_the_header_says_of_what_run_it_tells() -> None:
-    """When it was made, how long the run took, at which platform, for which component and namespace."""
-    root = page(entry(), entry("b", Outcome.FAILED), origin=ORIGIN)
-    assert root.one("h1").text == "1 of 2 tenants done"
-    assert root.one("title").text == "1 of 2 tenants done · wxtcb provision · 2026-07-01"
-    facts = dict(zip((node.text for node in root.all("dt")), (node.text for node in root.all("dd")), strict=True))
-    assert facts == {
-        "Made": "2026-07-01 10:00:05+00:00",
-        "Took": "1.2 s",
-        "Platform": "https://api.weixin.qq.com",
-        "Component": "wx-component",
-        "Namespace": "shop",
-    }
-
-
-def test_a_platform_of_this_machine_is_called_so() -> None:
-    """Nobody takes a rehearsal for the real thing."""
-    here = Origin(base_url="http://127.0.0.1:8080", component_appid="wx1", namespace="wx1")
-    assert page(origin=here).all("dd")[2].text == "http://127.0.0.1:8080 on this machine"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"), [(59.4, "59.4 s"), (60.0, "1 min 00 s"), (3599.0, "59 min 59 s"), (3723.0, "1 h 02 min")]
-)
-def test_how_long_it_took_is_told_as_people_do(seconds: float, told: str) -> None:
-    """No finer than matters."""
-    assert page(elapsed=seconds).all("dd")[1].text == told
-
-
-def test_a_run_that_was_stopped_says_why_and_until_when() -> None:
-    """With the time of the place whose midnight it is."""
-    back = datetime(2026, 8, 1, tzinfo=CHINA) + timedelta(hours=1)
-    told = page(stopped="45009: <quota>", come_back_at=back).one("p", **{"class": "stopped"})
-    assert told.text == "Stopped early 45009: <quota>\nCome back at 2026-08-01 01:00:00+08:00"
-    assert page(stopped="cancelled").one("p", **{"class": "stopped"}).text == "Stopped early cancelled"
-    assert page().all("p", **{"class": "stopped"}) == []
-
-
 def test_a_report_of_nobody_has_no_section() -> None:
     """It is a page all the same."""
     root = page()
@@ -333,9 +198,3 @@ def test_pages_and_tables_are_loaded_by_who_wants_one() -> None:
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
     assert {"wxtcb.provision.page", "wxtcb.provision.sheet"} & {*loaded} == set()
     assert "wxtcb.provision.report" in loaded
-
-
-def test_quotes_are_escaped_where_an_attribute_ends_with_one() -> None:
-    """As the standard library does it."""
-    url = "https://x/\"'<>&"
-    assert f'href="{html.escape(url)}"' in Report((entry(links=(link("a", url),)),), 1.0).to_html()

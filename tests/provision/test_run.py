@@ -57,7 +57,7 @@ async def test_a_tenant_gets_all_it_wants(rig: Rig) -> None:
 
 
 async def test_the_report_says_where_the_run_worked(rig: Rig) -> None:
-    """At the session's platform, for its component, in the namespace that the journal keeps; also of who did nothing."""
+    """At the session's platform, for its component, in the namespace that the journal keeps; also if it did nothing."""
     for tenants in (plain(1), []):
         origin = (await rig.provision(tenants, namespace="shop")).origin
         assert origin is not None
