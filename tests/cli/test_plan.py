@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from wxtcb.cli.plan import Wish, plan
-from wxtcb.cli.provision import Options, provision
 from wxtcb.cli.signals import Ended
 
 from .children import start
@@ -128,21 +126,14 @@ def test_an_adoption_that_cannot_be_changes_nothing(cli: Cli, tenants: Tenants, 
     assert "nothing was changed" in result.stderr
 
 
-@pytest.mark.usefixtures("swift")
-def test_what_is_done_is_not_planned_again(
-    tenants: Tenants, platform: Platform, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """As long as the journal lives; links that were given are asked for again with --resend-links alone."""
+@pytest.mark.usefixtures("swift", "platform")
+def test_what_is_done_is_not_planned_again(cli: Cli, tenants: Tenants) -> None:
+    """The journal has it; links that were given are asked for again with --resend-links alone."""
     file = tenants("a,x,wx0000000000000001,api")
-    wish = Wish.of(file, [], resend_links=False)
-    options = {"sandbox": False, "journal": None, "concurrency": 1, "settle": None, "timeout": 9.0, "own_token": False}
-    assert provision(Options(wish=wish, max_failures=None, as_json=False, yes=True, **options)) == 0
-    assert capsys.readouterr().err == ""
-    for resend, what in ((False, "nothing"), (True, "share with 1")):
-        wish = Wish(file=file, adopt={}, resend_links=resend, journal=wish.journal)
-        assert plan(wish, sandbox=False, own_token=False, as_json=False) == 0
-        out = capsys.readouterr().out
-        assert f"  {what}\nPlan: 0 to create, 0 to adopt, 1 ready.\n" in out
+    assert cli("provision", file, "--yes").exit_code == 0
+    for words, what in (([], "nothing"), (["--resend-links"], "share with 1")):
+        result = cli("plan", file, *words)
+        assert f"  {what}\nPlan: 0 to create, 0 to adopt, 1 ready.\n" in result.stdout
 
 
 def test_resend_links_is_accepted(cli: Cli, tenants: Tenants) -> None:

@@ -172,15 +172,17 @@ def _provision(
     as_json: AsJson = False,
     report: ReportTo = None,
 ) -> None:
+    from wxtcb.cli.journals import journal_path
     from wxtcb.cli.plan import Wish
     from wxtcb.cli.provision import Options, provision
     from wxtcb.cli.reports import Reports
 
     def command() -> int:
+        path = journal_path(file, journal, sandbox=sandbox)
         options = Options(
             wish=Wish.of(file, adopt, forget, removed=removed, resend_links=resend_links),
             sandbox=sandbox,
-            journal=journal,
+            journal=path,
             concurrency=concurrency,
             settle=settle,
             timeout=timeout,
@@ -188,7 +190,7 @@ def _provision(
             as_json=as_json,
             yes=yes,
             own_token=own_token,
-            reports=Reports.at(report or [], sparing=[file, journal]),
+            reports=Reports.at(report or [], sparing=[file, path]),
         )
         return provision(options)
 

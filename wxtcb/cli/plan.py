@@ -71,9 +71,9 @@ def plan(wish: Wish, *, sandbox: bool, journal: Path | None, own_token: bool, as
     """Print the plan; return the exit code. Nothing is spent or changed, and no journal is made."""
     platform = choose_platform("plan", sandbox=sandbox, own_token=own_token)
     tenants = wish.tenants(platform)
-    path = journal or (None if sandbox else journal_path(wish.file, None))
+    path = journal_path(wish.file, journal, sandbox=sandbox)
     with journal_at(path if path and path.exists() else None) as kept:
-        made = make_plan(wish, tenants, platform, kept)
+        made = make_plan(wish, tenants, platform, kept, platform.settle)
     if isinstance(made, Ended):
         return made.exit_code
     if as_json:
@@ -83,17 +83,19 @@ def plan(wish: Wish, *, sandbox: bool, journal: Path | None, own_token: bool, as
     return 0
 
 
-def make_plan(wish: Wish, tenants: tuple[Tenant, ...], platform: Platform, journal: Journal) -> Plan | Ended:
+def make_plan(
+    wish: Wish, tenants: tuple[Tenant, ...], platform: Platform, journal: Journal, settle: float
+) -> Plan | Ended:
     """Look at the platform; a signal that comes first is said to have cut that off."""
-    made = run_until_signal(_look(wish, tenants, platform, journal))
+    made = run_until_signal(_look(wish, tenants, platform, journal, settle))
     if isinstance(made, Ended):
         say_below(f"{made.name} cut the look off; nothing was changed.")
     return made
 
 
-async def _look(wish: Wish, tenants: tuple[Tenant, ...], platform: Platform, journal: Journal) -> Plan:
+async def _look(wish: Wish, tenants: tuple[Tenant, ...], platform: Platform, journal: Journal, settle: float) -> Plan:
     decisions = attrs.asdict(wish, filter=lambda field, _: field.name != "file")
-    async with platform.session() as session, Provisioner(session, journal=journal) as provisioner:
+    async with platform.session() as session, Provisioner(session, journal=journal, settle=settle) as provisioner:
         return await provisioner.plan(tenants, whole=True, **decisions)
 
 

@@ -11,7 +11,7 @@ import attrs
 
 from wxtcb.cli.asking import ask, demand_terminal
 from wxtcb.cli.conduct import Job
-from wxtcb.cli.journals import journal_at, journal_path
+from wxtcb.cli.journals import journal_at
 from wxtcb.cli.output import console, print_document, say
 from wxtcb.cli.plan import Wish, make_plan, print_plan
 from wxtcb.cli.platforms import Platform, choose_platform
@@ -52,9 +52,8 @@ def provision(options: Options) -> int:
     where = None if options.yes else platform.billed_at
     if where:
         demand_terminal(f"Provision {len(tenants)} tenants at {where}? Environments are billed.")
-    in_memory = options.sandbox and options.journal is None
-    with journal_at(None if in_memory else journal_path(options.wish.file, options.journal)) as journal:
-        plan = make_plan(options.wish, tenants, platform, journal)
+    with journal_at(options.journal) as journal:
+        plan = make_plan(options.wish, tenants, platform, journal, options.settle or platform.settle)
         if isinstance(plan, Ended):
             return plan.exit_code
         if where or not options.as_json:
