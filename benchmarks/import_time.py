@@ -59,7 +59,7 @@ async def measure(chosen: argparse.Namespace) -> list[Figure]:
     """Start interpreters in pairs; the very first one compiles."""
     with tempfile.TemporaryDirectory() as cache:
         first = await start(cache)
-        pairs = [(await start(cache), await start(cache)) for _ in range(2 if chosen.quick else 40)]
+        pairs = [(await start(cache), await start(cache)) for _ in range(1 if chosen.quick else 40)]
     starts = [each for pair in pairs for each in pair]
     below = statistics.median(each.dependencies for each in starts)
     over = Interval.of([each.library for each in starts])

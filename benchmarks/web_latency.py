@@ -49,7 +49,7 @@ async def visited(port: int, meanwhile: Awaitable[object]) -> Interval:
 
 async def measure(chosen: argparse.Namespace) -> list[Figure]:
     """Visit before, during and after."""
-    count, pause = (50, 1.0) if chosen.quick else (10_000, 15.0)
+    count, pause = (50, 0.2) if chosen.quick else (10_000, 15.0)
     tenants = make_tenants(count)
     async with app() as port:
         with sandboxed(slow=0.05, nice=10) as box:

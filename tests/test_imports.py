@@ -34,30 +34,48 @@ EXTRAS = [
     "prometheus_client",
     "uvloop",
 ]
-
 # Every import of a room enters by the front door, so a fork behind it is as good as a fresh interpreter, and quicker.
-IMPORT_EACH = """
-import importlib, json, os, sys, traceback
+FORK = """
+import gc, importlib, json, os, sys, traceback
 import wxtcb
 
-def told_by_child(name):
+gc.freeze()
+
+def told_by_fork(act, *args):
     reader, writer = os.pipe()
     if os.fork() == 0:
         try:
-            importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            missing = (error.name or "").split(".")[0]
-            os.write(writer, b"" if missing in sys.argv[2:] else repr(error).encode())
+            told = act(*args)
         except BaseException:
-            os.write(writer, traceback.format_exc().encode())
+            told = traceback.format_exc()
+        os.write(writer, told.encode())
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as told:
         words = told.read()
     os.wait()
     return words
+"""
+IMPORT_EACH = f"""
+{FORK}
+names, extras = map(json.loads, sys.argv[1:])
 
-print(json.dumps({name: told_by_child(name) for name in json.loads(sys.argv[1])}))
+def enter(name):
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        return "" if (error.name or "").split(".")[0] in extras else repr(error)
+    return ""
+
+print(json.dumps({{name: told_by_fork(enter, name) for name in names}}))
+"""
+REACH_EACH = f"""
+{FORK}
+
+def reach(room):
+    return getattr(wxtcb, room).__name__
+
+print(json.dumps({{room: told_by_fork(reach, room) for room in sys.argv[1:]}}))
 """
 
 
@@ -75,7 +93,7 @@ def own(value):
 
 def test_every_module_can_be_imported_first():
     """In an interpreter of its own each module loads without a circle; only an extra may be missing."""
-    failures = run(IMPORT_EACH, json.dumps(MODULES), *EXTRAS)
+    failures = run(IMPORT_EACH, *map(json.dumps, (MODULES, EXTRAS)))
     assert list(failures) == MODULES
     assert {name: told for name, told in failures.items() if told} == {}
 
@@ -94,10 +112,10 @@ def test_what_reads_files_is_loaded_when_it_is_asked_for():
     assert {"wxtcb.provision.reading", "wxtcb.provision.formats"} & set(loaded) == set()
 
 
-@pytest.mark.parametrize("room", ["provision", "sandbox", "telemetry", "api", "errors", "events"])
-def test_a_room_is_reached_as_an_attribute(room):
+def test_a_room_is_reached_as_an_attribute():
     """After `import wxtcb` alone, `wxtcb.<room>` is the module."""
-    assert run(f"import json, wxtcb; print(json.dumps(wxtcb.{room}.__name__))") == f"wxtcb.{room}"
+    rooms = ["provision", "sandbox", "telemetry", "api", "errors", "events"]
+    assert run(REACH_EACH, *rooms) == {room: f"wxtcb.{room}" for room in rooms}
 
 
 def test_an_unknown_attribute_is_refused_as_usual():

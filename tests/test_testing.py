@@ -35,9 +35,11 @@ class Outside:
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
         pytester.makeini("[pytest]\nfilterwarnings = error\n")
 
-    def run(self, source: str, *options: str, named: str = NAMES_IT) -> pytest.RunResult:
+    def run(self, source: str, *options: str, named: str = NAMES_IT, apart: bool = False) -> pytest.RunResult:
+        """Run a module of tests; *apart*, in a process of its own, which has loaded nothing yet."""
         self.pytester.makepyfile(IMPORTS + named + source)
-        return self.pytester.runpytest_subprocess(*options, "-p", "no:cacheprovider")
+        run = self.pytester.runpytest_subprocess if apart else self.pytester.runpytest_inprocess
+        return run(*options, "-p", "no:cacheprovider")
 
 
 @pytest.fixture
@@ -60,7 +62,8 @@ def test_a_session_works_under_anyio(outside: Outside) -> None:
     """The plugin of anyio runs the fixtures where pytest-asyncio is not installed."""
     backend = "\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n\n"
     outside.pytester.makepyfile(pytest_asyncio="raise ImportError")
-    outside.run(backend + "@pytest.mark.anyio" + OPENS, "-p", "anyio.pytest_plugin").assert_outcomes(passed=1)
+    source = backend + "@pytest.mark.anyio" + OPENS
+    outside.run(source, "-p", "anyio.pytest_plugin", apart=True).assert_outcomes(passed=1)
 
 
 def test_the_sandbox_serves_tests_that_are_no_coroutines(outside: Outside) -> None:

@@ -133,6 +133,7 @@ def test_letters_the_terminal_lacks_are_written_out(tmp_path: Path) -> None:
     assert "\\u5546\\u6237.csv: 1 problem" in err
 
 
+@pytest.mark.usefixtures("measured")
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     """One line and exit 2, whether typer or rich is missing."""
     for missing in ("typer", "rich"):

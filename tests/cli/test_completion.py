@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import wxtcb
-from wxtcb.cli.completion import complete_body, rejoin_words
+from wxtcb.cli.completion import complete_body, complete_name, rejoin_words
 
 from .children import start
 
@@ -19,11 +19,24 @@ NAMES = [endpoint.name for endpoint in wxtcb.endpoints()]
 COMPLETE = """
 PATH="$PWD:$PATH"
 eval "$(_WXTCB_COMPLETE=source_bash wxtcb)"
-COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
-_wxtcb_completion wxtcb
-printf '%s\\n' "${COMPREPLY[@]}"
+while read -r -a COMP_WORDS; do
+    COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+    COMP_WORDS[COMP_CWORD]=${COMP_WORDS[COMP_CWORD]%_}
+    _wxtcb_completion wxtcb
+    echo "${COMPREPLY[@]}"
+done
 complete -p wxtcb
 """
+# What is typed, its words parted as bash parts them and Tab pressed at the _, and what is offered.
+OFFERED = {
+    "wxtcb _": ["plan", "provision", "call", "endpoints", "token", "sandbox", "ticket"],
+    "wxtcb ticket _": ["serve"],
+    "wxtcb call _": NAMES,
+    "wxtcb call cre_": ["create_env"],
+    "wxtcb call create_env --y_": ["--yes"],
+    "wxtcb call create_env @ bod_": ["@bodies/", "@body.json"],
+    "wxtcb provision bod_": [],
+}
 
 
 @pytest.fixture
@@ -39,27 +52,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
-        (["wxtcb", ""], ["plan", "provision", "call", "endpoints", "token", "sandbox", "ticket"]),
-        (["wxtcb", "ticket", ""], ["serve"]),
-        (["wxtcb", "call", ""], NAMES),
-        (["wxtcb", "call", "cre"], ["create_env"]),
-        (["wxtcb", "call", "create_env", "--y"], ["--yes"]),
-        (["wxtcb", "call", "create_env", "@", "bod"], ["@bodies/", "@body.json"]),
-        (["wxtcb", "provision", "bod"], [""]),
-    ],
-)
-def test_bash_is_offered_names_options_and_files(folder: Path, words: list[str], offered: list[str]) -> None:
+def test_bash_is_offered_names_options_and_files(folder: Path) -> None:
     """Its own script asks and takes the answer; where there is none, bash offers files."""
     root = str(Path(wxtcb.__file__).parents[1])
-    command = ["bash", "--norc", "--noprofile", "-c", COMPLETE, "bash", *words]
-    environ = {**os.environ, "PYTHONPATH": root}
-    ended = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=True, timeout=30)
+    command = ["bash", "--norc", "--noprofile", "-c", COMPLETE]
+    options = {"cwd": folder, "env": {**os.environ, "PYTHONPATH": root}, "input": "\n".join(OFFERED) + "\n"}
+    ended = subprocess.run(command, **options, capture_output=True, text=True, check=True, timeout=60)
     assert ended.stderr == ""
     *given, rule = ended.stdout.splitlines()
-    assert given == offered
+    assert dict(zip(OFFERED, map(str.split, given), strict=True)) == OFFERED
     assert rule == "complete -o default -F _wxtcb_completion wxtcb"
 
 
@@ -82,6 +83,19 @@ def test_files_are_offered_behind_an_at(folder: Path, monkeypatch: pytest.Monkey
     assert list(complete_body("@bodies/")) == ["@bodies/商户.json"]
     assert list(complete_body(f"@{folder}/body")) == [f"@{folder}/body.json"]
     assert list(complete_body("bo")) == []
+
+
+def test_names_are_offered_by_their_beginning() -> None:
+    """All of them where nothing was typed yet."""
+    assert list(complete_name("cre")) == ["create_env"]
+    assert list(complete_name("")) == NAMES
+
+
+def test_an_at_and_what_stands_behind_it_are_one_word() -> None:
+    """Bash counts them as two."""
+    environ = {"COMP_WORDS": "wxtcb\ncall\ncreate_env\n@\nbod", "COMP_CWORD": "4"}
+    rejoin_words(environ)
+    assert environ == {"COMP_WORDS": "wxtcb\ncall\ncreate_env\n@bod", "COMP_CWORD": "3"}
 
 
 def test_words_without_an_at_stay_as_they_are() -> None:

@@ -21,6 +21,7 @@ ROWS = [f"商户{number},a{number},wx000000000000000{number},api;web" for number
 Tenants = Callable[..., Path]
 
 
+@pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize(("number", "code", "as_json"), [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)])
 def test_a_signal_ends_it_after_the_report(
     tenants: Tenants, platform: Platform, number: int, code: int, *, as_json: bool
@@ -68,6 +69,7 @@ def test_a_reader_who_leaves_early_stops_nothing(tenants: Tenants, platform: Pla
     assert len(platform.box.world.environments) == 30
 
 
+@pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize("words", [[], ["--json"]])
 def test_a_full_disk_stops_nothing(tenants: Tenants, platform: Platform, words: list[str]) -> None:
     """It is said once, the report goes where it can still be read, and the exit code holds."""
@@ -89,6 +91,7 @@ def test_nowhere_to_write_stops_nothing(tenants: Tenants, platform: Platform) ->
     assert len(platform.box.world.environments) == 2
 
 
+@pytest.mark.usefixtures("measured")
 def test_closed_streams_stop_nothing(tenants: Tenants, platform: Platform) -> None:
     """With nothing to read from and to write to it spends only after a --yes, and ends as it should."""
     closed = ("sh", "-c", 'exec "$@" <&- >&-', "sh")
@@ -131,7 +134,7 @@ def _ctrl_c(request: pytest.FixtureRequest) -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("_ctrl_c")
+@pytest.mark.usefixtures("_ctrl_c", "measured")
 def test_ctrl_c_at_the_question_changes_nothing(tenants: Tenants, platform: Platform) -> None:
     """It ends with 130 and without a traceback, whatever the tests were started with."""
     screen, code = typed("\x03", "provision", tenants("a,,,"))
@@ -140,6 +143,7 @@ def test_ctrl_c_at_the_question_changes_nothing(tenants: Tenants, platform: Plat
     assert "Traceback" not in screen
 
 
+@pytest.mark.usefixtures("measured")
 def test_failures_show_in_the_bars(tenants: Tenants, platform: Platform) -> None:
     """The tenants' bar counts those that are not done."""
     platform.box.world.add("x")
@@ -158,6 +162,7 @@ def test_a_terminal_is_told_of_everybody_who_is_not_done(tenants: Tenants, platf
     assert "There is nothing to do." in screen
 
 
+@pytest.mark.usefixtures("measured")
 def test_a_signal_at_a_terminal_is_answered_above_the_bars(tenants: Tenants, platform: Platform) -> None:
     """Ctrl-C says what happens now."""
     platform.box.faults.hang(path=CREATE)

@@ -92,6 +92,7 @@ def kept_ticket(path: Path, appid: str) -> str:
     return asyncio.run(read())
 
 
+@pytest.mark.usefixtures("measured")
 def test_tickets_come_through_whatever_happens(tmp_path: Path, port: int) -> None:
     """Receiver killed: the next one goes on. Too long away: pushing stops, until the platform is asked to start it."""
     url = f"http://127.0.0.1:{port}/wechat/push"
@@ -202,7 +203,7 @@ def test_a_port_that_is_taken_is_told(cli: Cli) -> None:
     assert result.stderr.startswith(f"wxtcb: --host 127.0.0.1 --port {port}: ")
 
 
-@pytest.mark.usefixtures("given")
+@pytest.mark.usefixtures("given", "measured")
 def test_a_store_that_is_down_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tickets are received all the same: a receiver that is away makes the platform stop pushing."""
     monkeypatch.setenv("WXTCB_TOKEN_STORE", "redis://127.0.0.1:1")
@@ -259,7 +260,7 @@ async def test_what_is_under_way_is_waited_for_within_a_bound(
     assert "404 for GET /wrong: pushes come in at /push\n" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("given")
+@pytest.mark.usefixtures("given", "measured")
 def test_a_second_signal_cuts_the_end_off() -> None:
     """A push that comes slowly is waited for, but not against somebody's will."""
     process = start("ticket", "serve", "--port", 0)
@@ -276,6 +277,7 @@ def test_a_second_signal_cuts_the_end_off() -> None:
     assert process.returncode == 143
 
 
+@pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize("missing", ["cryptography", "defusedxml"])
 def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
     """One line and exit 2."""

@@ -19,7 +19,7 @@ from .rig import clock
 
 pytestmark = pytest.mark.virtual_time
 
-HOURS = 1.5
+HOURS = 1.1
 
 
 @pytest.fixture

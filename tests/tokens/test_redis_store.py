@@ -751,6 +751,7 @@ except ModuleNotFoundError as error:
 """
 
 
+@pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize(
     ("absent", "told"),
     [

@@ -63,11 +63,13 @@ def in_fastapi(receiver):
 async def uvicorn_serving(app):
     """Serve on a free port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        config = uvicorn.Config(app, log_level="error")
+        config.load()
+        server = uvicorn.Server(config)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=[listener])  # `serve` does this too, and then looks ten times a second for its end
         yield listener.getsockname()[1]
-        server.should_exit = True
-        await serving
+        await server.shutdown(sockets=[listener])
 
 
 @contextlib.asynccontextmanager
