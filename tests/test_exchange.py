@@ -682,6 +682,7 @@ MAY_HAVE_ACTED = [-1000, LOST, TIMEOUT, PAGE, NOISE, REDIRECT, HUGE]
 FINAL = [0, 40097, 61005, FORBIDDEN]
 
 
+@pytest.mark.unmeasured
 @given(
     histories=st.lists(
         st.lists(st.sampled_from(SAFE_TO_REPEAT + MAY_HAVE_ACTED + FINAL), max_size=12), min_size=1, max_size=6

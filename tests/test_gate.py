@@ -390,6 +390,7 @@ async def test_rest_lasts_as_long_as_asked_and_leaves_no_timer():
 VISIT = st.tuples(st.sampled_from("abc"), st.integers(0, 6), st.integers(1, 5), st.none() | st.integers(0, 8))
 
 
+@pytest.mark.unmeasured
 @given(visits=st.lists(VISIT, max_size=25), slots=st.integers(1, 4))
 @settings(deadline=None, max_examples=150)
 def test_slots_are_never_exceeded_nor_lost_under_any_interleaving(virtual_run, visits, slots):

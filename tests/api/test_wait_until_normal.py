@@ -145,6 +145,7 @@ async def test_missing_begins_anew_when_it_was_seen_in_between(session, wechat):
     assert len(wechat.sent_to(PATH)) == 12
 
 
+@pytest.mark.unmeasured
 async def test_thousand_waiters_share_the_looks(session, wechat):
     """Waiters that come over 10 s make at most one look a second, one at a time, and all of them arrive."""
     wechat.usual[PATH] = lambda request: wechat.after(

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import wxtcb
+from wxtcb.cli.app import app
 from wxtcb.cli.completion import complete_body, complete_name, rejoin_words
-
-from .children import start
 
 NAMES = [endpoint.name for endpoint in wxtcb.endpoints()]
 COMPLETE = """
@@ -69,11 +69,13 @@ def test_bash_is_offered_names_options_and_files(folder: Path) -> None:
 )
 def test_other_shells_have_scripts_too(shell: str, asks: str) -> None:
     """And are offered the same names."""
-    script = start(env={"_WXTCB_COMPLETE": f"source_{shell}"})
-    assert asks in script.communicate(timeout=10)[0]
     words = {"_TYPER_COMPLETE_ARGS": "wxtcb call cre", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    process = start(env={"_WXTCB_COMPLETE": f"complete_{shell}", **words})
-    assert "create_env" in process.communicate(timeout=10)[0]
+    told = [
+        CliRunner().invoke(app, prog_name="wxtcb", env={"_WXTCB_COMPLETE": f"{what}_{shell}", **words}).stdout
+        for what in ("source", "complete")
+    ]
+    assert asks in told[0]
+    assert "create_env" in told[1]
 
 
 def test_files_are_offered_behind_an_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

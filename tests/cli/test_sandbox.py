@@ -36,6 +36,7 @@ def exports(process: subprocess.Popen[str]) -> dict[str, str]:
     return dict(line[1].split("=", 1) for line in lines)
 
 
+@pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_it_serves_what_it_prints_until_a_signal(number: int, code: int) -> None:
     """The lines can be pasted; another process provisions with them; then it ends cleanly."""
@@ -78,6 +79,7 @@ def test_it_does_not_outlive_the_tests() -> None:
     tests.communicate(timeout=10)
 
 
+@pytest.mark.usefixtures("measured")
 def test_busy_answers_minus_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """With --busy 1 every call meets it."""
     process = start("sandbox", "--busy", 1)

@@ -109,6 +109,7 @@ def test_no_ticket_is_told_from_a_refused_one(
         assert cli("token", "--fetch").exit_code == code
 
 
+@pytest.mark.usefixtures("measured")
 def test_a_token_is_never_written_to_standard_error(platform: Platform) -> None:
     """A full disk behind standard output loses it, rather than leave it in a log."""
     with Path("/dev/full").open("w") as full:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from urllib.parse import urlencode
 
+import pytest
 import pytest_asyncio
 from attrs import evolve, frozen
 from hypothesis import given
@@ -68,6 +69,7 @@ async def peer(world: World) -> AsyncIterator[Peer]:
         yield made
 
 
+@pytest.mark.unmeasured
 async def test_a_week_of_tickets_arrives(world: World, clock: Clock) -> None:
     """Repeated, late, and over changes of the key: after every round the receiver has the platform's newest ticket."""
     pushes = Pushes(world, Pace(every=600, repeated=0.3, late=0.3))

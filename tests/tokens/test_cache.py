@@ -204,6 +204,7 @@ async def test_token_called_dead_while_callers_wait_for_its_renewal_is_not_given
     assert (await waiter).value == Secret("T0KEN-2")
 
 
+@pytest.mark.unmeasured
 async def test_ten_thousand_waiters_make_one_fetch():
     """However many need the first token, it is fetched once."""
     rig = Rig()
@@ -397,6 +398,7 @@ async def test_ceiling_counts_successes_alone():
     assert (await rig.token()).value == Secret("T0KEN-4")
 
 
+@pytest.mark.unmeasured
 async def test_outage_of_the_token_call_makes_few_fetches_and_ends_soon():
     """120 s of refused connections under 100 callers a second: at most 12 fetches, over within 31 s after."""
     rig = Rig(lambda number: refused() if clock() < 1120 else 7200, seconds=0.01)
@@ -469,6 +471,7 @@ async def test_token_in_the_store_is_not_adopted_when_it_is_over():
     assert (await SharedRecord(store, APPID).read()).record.token.generation == 2
 
 
+@pytest.mark.unmeasured
 @given(
     lives=st.lists(st.sampled_from([60, 600, 7200, refused, lambda: errcode(-1), lambda: errcode(40125)]), max_size=12),
     moves=st.lists(

@@ -6,6 +6,7 @@ import asyncio
 import random
 
 import attrs
+import pytest
 from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 
@@ -155,6 +156,7 @@ WAITS = st.sampled_from([0.0, 0.1, 0.3, 0.3, 1.0, 3.0, 6.0, 6.0, 20.0, 70.0])
 MOVE = st.tuples(st.sampled_from(MOVES), st.integers(0, MOST - 1), WAITS)
 
 
+@pytest.mark.unmeasured
 @given(
     number=st.integers(2, MOST),
     moves=st.lists(MOVE, min_size=20, max_size=60),

@@ -59,6 +59,7 @@ def most_in_an_hour(times):
     return max(sum(at <= other < at + 3600 for other in times) for at in times)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("shared", "ceiling", "advice"),
     [(True, 30, LOOK_FOR_OTHERS), (True, None, LOOK_FOR_OTHERS), (False, 30, SHARE)],
@@ -83,6 +84,7 @@ async def test_owner_outside_makes_us_neither_race_nor_keep_silent(new_session, 
     assert clock() > HOURS * 3600
 
 
+@pytest.mark.unmeasured
 async def test_without_a_limit_ours_would_race(new_session, platform, monkeypatch):
     """The control: without the pauses we fetch again for each of their fetches."""
     monkeypatch.setattr("wxtcb.tokens.record.CONTESTED", 10**9)

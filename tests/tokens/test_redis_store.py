@@ -553,6 +553,7 @@ async def store_to_cancel(request, server):
         yield RedisStore(client)
 
 
+@pytest.mark.unmeasured
 async def test_cancelling_at_random_loses_no_connection_and_mixes_up_no_replies(store_to_cancel, admin):
     """Of 500 tasks under load each ends as it was told, with answers for its own appid; all connections come back."""
     store, chance, ended = store_to_cancel, random.Random(7), Counter()

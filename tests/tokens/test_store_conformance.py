@@ -109,6 +109,7 @@ async def test_platforms_are_kept_apart(one, other):
     assert (await one.load("wx1")).version == version
 
 
+@pytest.mark.unmeasured
 def test_any_text_can_be_kept(new_place):
     """A document comes back as it was, up to 100 KB of it and whatever its letters."""
 
@@ -131,6 +132,7 @@ def test_any_text_can_be_kept(new_place):
     asyncio.run(round_trip(["", "\0", "\0a\0", "ключ 令牌 🎟", "'; DROP TABLE kept; --", "令" * 34_000, "x" * 100_000]))
 
 
+@pytest.mark.unmeasured
 def test_any_history_is_that_of_a_dict(new_place):
     """Whatever two handles do in whatever order, reads and refusals are those of a dict of (document, version)."""
     step = st.tuples(
@@ -236,6 +238,7 @@ async def test_cancelled_calls_leave_the_store_usable_and_the_document_whole(one
     assert (await other.load(APPID)).document == "after"
 
 
+@pytest.mark.unmeasured
 async def test_changes_by_many_at_once_lose_nothing(one, other):
     """Twenty tasks on two handles count up by compare-and-set: every step is there in the end."""
     await asyncio.gather(*(count_up(store, 5) for store in (one, other) * 10))

@@ -669,6 +669,7 @@ pushes = st.tuples(queries, st.binary()) | (messages | st.text()).map(
 )
 
 
+@pytest.mark.unmeasured
 @settings(max_examples=150, deadline=None)
 @given(pushes, st.sampled_from(["POST", "GET"]))
 def test_both_doors_answer_whatever_comes_alike(virtual_run, push, method):

@@ -296,6 +296,7 @@ pushes = st.one_of(
 )
 
 
+@pytest.mark.unmeasured
 @settings(max_examples=400)
 @given(pushes)
 def test_whatever_comes_there_is_a_verdict(push):

@@ -220,6 +220,7 @@ async def test_a_sender_that_hangs_up_hurts_nobody(port, heard):
     assert await ask(port, written(query, body)) == ([200], False)
 
 
+@pytest.mark.unmeasured
 async def test_a_thousand_deliveries_at_once_are_one_ticket(port, heard):
     """Each is answered with success, one is kept."""
     query, body = ticket(200)

@@ -176,6 +176,7 @@ async def run_week(seed):
     return week
 
 
+@pytest.mark.unmeasured
 async def test_week_goes_by_without_a_call_that_fails():
     """96 renewals, 1,008 tickets, and mishaps every hour: no token too many, no wait too long, no failure."""
     week = await run_week(SEED)
