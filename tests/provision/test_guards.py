@@ -173,6 +173,7 @@ async def test_what_is_there_is_found_though_another_is_missing(rig: Rig) -> Non
     assert report.all_done
 
 
+@pytest.mark.unmeasured
 async def test_the_creates_of_earlier_runs_do_not_count(rig: Rig) -> None:
     """A tenant whose creates were cut off three times gets its three again."""
     rig.box.faults.script(CREATE, [Fault(Trouble.DROP)] * 3)

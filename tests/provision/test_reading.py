@@ -42,6 +42,7 @@ def problems_of(path: Path, data: str | bytes, **options: str) -> tuple[str, ...
     return error.problems
 
 
+@pytest.mark.unmeasured
 @given(TENANTS, st.sampled_from(["", "\ufeff"]), st.sampled_from(["\n", "\r\n"]))
 def test_what_is_written_as_csv_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, tenants: list[Tenant], bom: str, end: str

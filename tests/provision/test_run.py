@@ -90,6 +90,7 @@ async def test_no_tenants_make_an_empty_report(rig: Rig) -> None:
     assert (report.tenants, report.all_done, len(rig.box.seen)) == ((), True, 0)
 
 
+@pytest.mark.unmeasured
 async def test_many_share_few_looks_and_workers(rig: Rig) -> None:
     """10,000 tenants whose environments take 30 seconds need a minute, a task per worker, and few looks."""
     rig.box.world.ready_after = Ready.after_seconds(30)

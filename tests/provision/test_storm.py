@@ -18,6 +18,7 @@ from .places import API, CREATE, WX1, seen
 TROUBLES = [trouble for trouble in Trouble if trouble not in (Trouble.ECHO_MESSAGE, Trouble.ERRCODE)]
 
 
+@pytest.mark.unmeasured
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
