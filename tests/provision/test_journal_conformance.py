@@ -37,7 +37,7 @@ async def memory(_):
     """Give the memory of this process."""
 
     async def stay():
-        """Have nothing to open."""
+        """Do nothing."""
 
     yield Place(MemoryJournal(), stay)
 

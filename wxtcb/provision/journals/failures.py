@@ -31,9 +31,14 @@ _UNLOCKABLE: Final = (
 )
 
 
-def damaged(path: Path, detail: object) -> Unfit:
+def no_journal(path: Path) -> Unfit:
+    """Return what is raised of a file that cannot be one of SQLite's."""
+    return Unfit(_BY_CODE[sqlite3.SQLITE_NOTADB].format(path=path))
+
+
+def damaged(path: Path, detail: str) -> Unfit:
     """Return what is raised of a file that SQLite finds damaged."""
-    return Unfit(_BY_CODE[sqlite3.SQLITE_CORRUPT].format(path=path, error=detail))
+    return Unfit(_BY_CODE[sqlite3.SQLITE_CORRUPT].format(path=path, error=" ".join(detail.split())))
 
 
 def explain(error: Exception, path: Path) -> JournalError:

@@ -12,9 +12,10 @@ from typing import Final
 import attrs
 
 from wxtcb.database import Unfit, beside, check_access, code_of, connect, create, inode_of, keep_log, pragma
-from wxtcb.provision.journals.failures import damaged
+from wxtcb.provision.journals.failures import damaged, no_journal
 from wxtcb.provision.journals.tables import JOURNAL
 
+_LEAST_BYTES: Final = 512  # a page of SQLite; it takes what is smaller for empty
 _LOG_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -103,6 +104,8 @@ def _open(path: Path) -> sqlite3.Connection:
 def _check_place(path: Path, log: int) -> None:
     if log and not _size_of(path):
         raise Unfit(f"there is no {path}, but the log of one beside it, {path.name}-wal: put the journal back")
+    if 0 < _size_of(path) < _LEAST_BYTES and path.is_file():
+        raise no_journal(path)
     if inode_of(path) is None:
         create(path)
     check_access(path)
@@ -117,7 +120,7 @@ def _check_whole(db: sqlite3.Connection, path: Path, log: int) -> None:
         raise damaged(path, f"it has {path.stat().st_size} bytes instead of {pages}")
     found = pragma(db, "integrity_check(1)")
     if found != "ok":
-        raise damaged(path, found)
+        raise damaged(path, str(found))
 
 
 def _empty_log(db: sqlite3.Connection) -> None:
