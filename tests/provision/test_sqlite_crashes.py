@@ -83,7 +83,7 @@ async def played(path):
     return disks
 
 
-@pytest.fixture(params=[20_000, 10**9], ids=["emptied logs", "one log"])
+@pytest.fixture(params=[60_000, 10**9], ids=["emptied logs", "one log"])
 async def life(request, tmp_path, monkeypatch):
     """Give the disks of a life whose log is written back now and then, or never."""
     monkeypatch.setattr(file, "_LOG_BYTES", request.param)

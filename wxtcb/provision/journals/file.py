@@ -77,8 +77,7 @@ class JournalFile:
             _leave(db)
             return
         with contextlib.suppress(sqlite3.Error):
-            if db.in_transaction:
-                db.execute("ROLLBACK")
+            db.rollback()
             _empty_log(db)
 
 
