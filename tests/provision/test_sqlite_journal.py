@@ -290,6 +290,25 @@ async def test_a_second_journal_in_this_process_is_refused_at_once(path, journal
         assert (await second.load())["a"].version == 2
 
 
+async def test_a_lock_that_lasts_a_moment_refuses_nobody(path, monkeypatch):
+    """Of two that open it at the same moment both may meet a lock; one of them gets it all the same."""
+    await made(path)
+    tries, connect = [], file.connect
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN").execute("SELECT * FROM records").fetchone()
+
+    def try_to(where):
+        tries.append(where)
+        if len(tries) == 2:
+            other.close()
+        return connect(where)
+
+    monkeypatch.setattr(file, "connect", try_to)
+    async with SqliteJournal(path) as journal:
+        assert [*await journal.load()] == ["a"]
+    assert len(tries) == 2
+
+
 @pytest.mark.parametrize("text", [b"no path", 7, "", "a\0b", ":memory:"])
 def test_what_is_no_path_is_refused(text):
     """That is said at once; it is never made a file of that name."""
@@ -433,12 +452,15 @@ async def test_a_log_that_has_grown_is_emptied(path, journal, monkeypatch):
 
 
 async def test_a_log_that_is_removed_loses_nothing(path, journal):
-    """What it had is written into the file, while it is still known."""
+    """What it had is written into the file while it is still known; a crash right after finds everything."""
     await keep(journal, "a")
     path.with_name("journal.db-wal").unlink()
     await keep(journal, "b")
-    await journal.aclose()
-    async with SqliteJournal(path) as again:
+    for what in ("", "-wal"):
+        copy = path.with_name(f"copy.db{what}")
+        copy.write_bytes(cat(f"{path}{what}"))
+        copy.chmod(0o600)
+    async with SqliteJournal(path.with_name("copy.db")) as again:
         assert [*await again.load()] == ["a", "b"]
 
 

@@ -31,6 +31,7 @@ from wxtcb.provision import (
     RunEvent,
     RunStopped,
     Service,
+    SqliteJournal,
     StepDone,
     StepFailed,
     StepInDoubt,
@@ -107,6 +108,8 @@ async def runs(session: Session) -> None:
         provisioner.apply(Tenant(name) for name in "ab")
     Provisioner(session, concurrency=4, timeout=60, interval=1.5, grace=0.1, max_failures=3, namespace="mine")
     Provisioner(session, max_failures=None, namespace=None, grace=None, settle=60, steps=[*STEPS])
+    async with SqliteJournal("tenants.db") as journal, SqliteJournal(Path("tenants.db")):
+        Provisioner(session, journal=journal)
     async with Provisioner(session, journal=MemoryJournal()) as provisioner:
         plan = await provisioner.plan([Tenant("a")], adopt={"a": "env-1"}, resend_links=True)
         assert_type(plan, Plan)

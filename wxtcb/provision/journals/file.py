@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import attrs
 
-from wxtcb.database import Unfit, beside, check_access, code_of, connect, create, inode_of, keep_log, pragma
+from wxtcb.database import Unfit, beside, check_access, code_of, connect, create, inode_of, is_locked, keep_log, pragma
 from wxtcb.provision.journals.failures import damaged, no_journal
 from wxtcb.provision.journals.tables import JOURNAL
 
 _LEAST_BYTES: Final = 512  # a page of SQLite; it takes what is smaller for empty
 _LOG_BYTES: Final = 4 * 1024 * 1024
+_TRIES: Final = 3
+_MOMENT: Final = 0.03
 
 
 @attrs.define(eq=False)
@@ -27,6 +31,7 @@ class JournalFile:
     """
 
     path: Path
+    uniform: Callable[[float, float], float] = random.uniform
     _db: sqlite3.Connection | None = attrs.field(init=False, default=None)
     _inode: tuple[int, int] | None = attrs.field(init=False, default=None)
 
@@ -48,7 +53,7 @@ class JournalFile:
         It is emptied at once, for the file may not be older than a part of its log: if such a log lost its end, pages
         of two moments would mix.
         """
-        with contextlib.suppress(sqlite3.Error):  # it only grows on then
+        with contextlib.suppress(sqlite3.Error, OSError):  # it only grows on then
             if self._db is not None and _size_of(beside(self.path, "wal")) > _LOG_BYTES:
                 _empty_log(self._db)
 
@@ -66,9 +71,20 @@ class JournalFile:
         if self._db is not None and not beside(self.path, "wal").exists():
             self.close()  # the log was removed: what it held is written into the file while it is still known
         if self._db is None:
-            self._db = _open(self.path)
+            self._db = self._open()
             self._inode = inode_of(self.path)
         return self._db
+
+    def _open(self) -> sqlite3.Connection:
+        """Open the file; two who do that at once may both meet the lock of the other, so only one that lasts counts."""
+        for _ in range(_TRIES - 1):
+            try:
+                return _open(self.path)
+            except sqlite3.OperationalError as error:
+                if not is_locked(error):
+                    raise
+            time.sleep(self.uniform(0, _MOMENT))
+        return _open(self.path)
 
     def _recover(self, db: sqlite3.Connection, error: BaseException) -> None:
         """Make room in the log if the disk is full; after all else nothing is certain, so what is on disk decides."""
@@ -89,6 +105,7 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA fullfsync = ON")  # without it macOS leaves what it synchronised in the cache of the disk
         JOURNAL.settle_in(db, path)
         _check_whole(db, path, log)
         keep_log(db, path)

@@ -61,10 +61,10 @@ class Writer:
         with self._lock:
             if self._stopped:
                 raise JournalError(f"the journal {self.path} was closed")
-            self._jobs.put(job)
             if self._pid is None:
-                self._pid = os.getpid()
                 threading.Thread(target=self._run, name="wxtcb-journal", daemon=True).start()
+                self._pid = os.getpid()
+            self._jobs.put(job)
 
     def stop(self) -> Future[None]:
         """Have done what was asked so far and the file closed; the future tells when, or why not."""
