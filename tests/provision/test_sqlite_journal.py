@@ -241,6 +241,13 @@ async def test_what_cannot_be_written_is_refused(path, monkeypatch, what):
     await refused(path, "must be (readable and )?writable for this process")
 
 
+async def test_a_log_that_cannot_be_opened_is_told(path):
+    """Something else lies where it belongs."""
+    await made(path)
+    path.with_name("journal.db-wal").mkdir(mode=0o700)
+    await refused(path, "what lies beside it must be writable")
+
+
 @pytest.mark.parametrize("lost", ["missing", "empty"])
 async def test_a_log_without_its_journal_is_not_thrown_away(path, lost):
     """SQLite would delete it, and begin anew with nothing."""
