@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 from wxtcb.provision.apply import Provisioner
+from wxtcb.provision.audit import Audit, Finding, FindingKind, Opened, Standing
 from wxtcb.provision.events import (
     RunEvent,
     RunStopped,
@@ -48,8 +49,11 @@ __all__ = [
     "SIGNS",
     "STEPS",
     "Action",
+    "Audit",
     "Binding",
     "Decisions",
+    "Finding",
+    "FindingKind",
     "Home",
     "Intent",
     "Journal",
@@ -59,6 +63,7 @@ __all__ = [
     "MemoryJournal",
     "Moment",
     "Move",
+    "Opened",
     "Origin",
     "Outcome",
     "Plan",
@@ -74,6 +79,7 @@ __all__ = [
     "ServiceState",
     "Site",
     "SqliteJournal",
+    "Standing",
     "Step",
     "StepDone",
     "StepFailed",

@@ -24,6 +24,8 @@ from wxtcb.arguments import (
     is_loopback,
 )
 from wxtcb.errors import InvalidArgument, SessionClosed
+from wxtcb.provision.audit import Audit
+from wxtcb.provision.auditing import Auditor
 from wxtcb.provision.journal import NOTHING, Home, Journal, MemoryJournal
 from wxtcb.provision.ledger import Ledger
 from wxtcb.provision.plan import Decisions, Plan
@@ -146,6 +148,20 @@ class Provisioner:
                 check_text(f"{what}: {name}", env)
         decisions = Decisions(adopt=adopt, forget=forget, resend_links=resend_links, whole=whole, removed=removed)
         return await surveyor.plan(wanted, aliases, decisions)
+
+    async def audit(self, tenants: Iterable[Tenant]) -> Audit:
+        """Hold *tenants*, which are all there are, against the journal and the platform; nothing is spent or changed.
+
+        An environment that the journal knows and the list lacks is looked for twice more, and then told. A mini program
+        that cannot be looked up is told too, and is no failure.
+
+        Raises `InvalidArgument` for two tenants with the same name or alias, and what keeps a look from succeeding.
+        """
+        namespace = self._surveyor().namespace
+        wanted = tuple(tenants)
+        aliases = aliases_of(wanted, namespace)
+        auditor = Auditor(self.session, self.journal, namespace, self.concurrency, self.settle, self.clock)
+        return await auditor.audit(wanted, aliases)
 
     def apply(self, what: Plan | Iterable[Tenant]) -> Run:
         """Start to carry out a plan, or to plan for tenants and carry that out.

@@ -1,0 +1,256 @@
+"""Audits of a platform: what is read for them, how often, and what a run leaves to be found."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import wxtcb
+from wxtcb.api import environment
+from wxtcb.provision import Audit, FindingKind, MemoryJournal, Provisioner, Record, Standing, Tenant
+from wxtcb.provision.auditing import judge_all
+from wxtcb.provision.judging import Facts, Wanted
+from wxtcb.sandbox import Fault, Ready, Sandbox, Trouble, World
+
+from .conftest import EPOCH, Rig, Rigging
+from .places import API, CREATE, ESTABLISH, LIST, SHARE, TOKEN, WX1, WX2, plain
+
+RELATIONS = "/componenttcb/batchgetenvid"
+MINE = [
+    Tenant("a", alias="x", appids=[WX1], services=[API]),
+    Tenant("b"),
+    Tenant("c", alias="y", appids=[WX2], source_type=1),
+]
+STAMPS = {"create_time": "2026-11-22 18:00:00", "update_time": "2026-11-22 18:00:00", "status": "NORMAL"}
+virtual = pytest.mark.virtual_time
+
+
+async def audited(rig: Rig, tenants: list[Tenant], **options: object) -> Audit:
+    """Audit with a journal that there is."""
+    async with rig.provisioner(**options) as provisioner:
+        return await provisioner.audit(tenants)
+
+
+def told(audit: Audit) -> list[tuple[FindingKind, str | None]]:
+    """Return what was found, and about whom."""
+    return [(finding.kind, finding.tenant) for finding in audit.findings]
+
+
+def appids(number: int) -> list[str]:
+    """Return so many mini programs."""
+    return [f"wx{each:016}" for each in range(number)]
+
+
+@virtual
+async def test_a_finished_run_is_proven(rig: Rig) -> None:
+    """Awaited confirmations do not change that, and end when the administrators have agreed; nothing was changed."""
+    journal, other = MemoryJournal(), rig.box.world.add("shop")
+    report = await rig.provision(MINE, journal=journal)
+    counts = dict(rig.box.counts)
+    audit = await audited(rig, MINE, journal=journal)
+    awaiting = [(FindingKind.AWAITING, "a"), (FindingKind.AWAITING, "c")]
+    assert (audit.proven, told(audit), audit.others) == (True, awaiting, (other,))
+    for entry in report.tenants:
+        for link in entry.links:
+            rig.box.world.confirm(entry.env or "", link.appid)
+    again = await audited(rig, MINE, journal=journal)
+    assert (again.proven, again.findings) == (True, ())
+    assert (again.tenants, again.listed) == (3, 4)
+    assert again.standings == {Standing.WANTED: 3, Standing.OTHER: 1}
+    assert all(rig.box.count(path) == counts.get(path, 0) for path in (CREATE, SHARE, ESTABLISH))
+
+
+@virtual
+async def test_what_was_opened_is_told_with_its_order(rig: Rig) -> None:
+    """The number that the platform gave, and the times by both clocks."""
+    journal = MemoryJournal()
+    report = await rig.provision(MINE, journal=journal)
+    audit = await audited(rig, MINE, journal=journal)
+    assert [(each.tenant, each.env, each.tranid) for each in audit.opened] == [
+        (entry.tenant, entry.env, entry.tranid) for entry in report.tenants
+    ]
+    for each in audit.opened:
+        assert each.create_time == rig.box.world.environments[each.env].create_time
+        assert EPOCH < each.opened_at.timestamp() < EPOCH + 10_000
+
+
+@virtual
+async def test_without_a_run_everybody_is_missing(rig: Rig) -> None:
+    """And nobody is looked up."""
+    audit = await audited(rig, MINE)
+    assert told(audit) == [(FindingKind.MISSING, tenant.name) for tenant in MINE]
+    assert set(rig.box.counts) == {TOKEN, LIST}
+
+
+@virtual
+async def test_a_list_with_a_hiccup_is_looked_at_again(rig: Rig) -> None:
+    """Twice more; what is missing then is told."""
+    journal = MemoryJournal()
+    await rig.provision(plain(5), journal=journal)
+    await asyncio.sleep(200)
+    rig.box.faults.script(LIST, [Fault(Trouble.HICCUP)] * 2)
+    before = rig.box.count(LIST)
+    assert (await audited(rig, plain(5), journal=journal)).proven
+    assert rig.box.count(LIST) == before + 3
+    rig.box.faults.script(LIST, [Fault(Trouble.HICCUP)] * 3)
+    audit = await audited(rig, plain(5), journal=journal)
+    assert {finding.kind for finding in audit.findings} == {FindingKind.CONFLICT}
+    assert rig.box.count(LIST) == before + 6
+
+
+@virtual
+async def test_an_environment_that_is_listed_late_is_not_waited_for(rig: Rig) -> None:
+    """One look is enough to tell that it cannot be there yet."""
+    journal = MemoryJournal()
+    rig.box.world.visible_after = 30.0
+    async with rig.provisioner(journal=journal, settle=60.0) as provisioner:
+        run = provisioner.apply(plain(1))
+        while not await journal.bound():
+            await asyncio.sleep(0.01)
+        looks = rig.box.count(LIST)
+        audit = await provisioner.audit(plain(1))
+        assert rig.box.count(LIST) <= looks + 1
+        assert [finding.text.partition(", ")[2] for finding in audit.findings] == [
+            "and is not listed yet. Audit again later."
+        ]
+        assert (await run.wait()).all_done
+        assert (await provisioner.audit(plain(1))).proven
+
+
+@virtual
+async def test_mini_programs_are_looked_up_together(rig: Rig) -> None:
+    """Twenty in a call, each source type by itself, and each mini program once."""
+    names = appids(45)
+    tenants = [Tenant(f"t{number}", alias=f"a{number}", appids=[name]) for number, name in enumerate(names)]
+    tenants += [Tenant("s", alias="s", appids=names[:1], source_type=1), Tenant("u", alias="u", appids=names[:1])]
+    journal = MemoryJournal()
+    await rig.provision(tenants, journal=journal)
+    audit = await audited(rig, tenants, journal=journal)
+    assert audit.counts[FindingKind.AWAITING] == 47
+    bodies = [request.body for request in rig.box.seen if request.path == RELATIONS]
+    asked = [(body.get("source_type"), len(body["appids"])) for body in bodies]
+    assert sorted(asked, key=str) == [(1, 1), (None, 20), (None, 20), (None, 5)]
+
+
+@virtual
+async def test_a_look_up_that_fails_is_no_failure(rig: Rig) -> None:
+    """It is told whose administrators nobody knows of, and why; the others are looked up all the same."""
+    tenants = [Tenant(f"t{number}", alias=f"a{number}", appids=[name]) for number, name in enumerate(appids(21))]
+    journal = MemoryJournal()
+    await rig.provision(tenants, journal=journal)
+    rig.box.faults.script(RELATIONS, [Fault(Trouble.ERRCODE, errcode=45009)])
+    audit = await audited(rig, tenants, journal=journal, concurrency=1)
+    assert (audit.proven, audit.counts[FindingKind.UNKNOWN], audit.counts[FindingKind.AWAITING]) == (True, 20, 1)
+    assert "45009" in audit.findings[0].text
+
+
+@virtual
+async def test_a_mini_program_that_cannot_be_looked_up_is_told(rig: Rig) -> None:
+    """By itself, with the platform's reason."""
+    journal = MemoryJournal()
+    await rig.provision(MINE, journal=journal)
+    rig.box.world.authorised = lambda appid: appid != WX1
+    audit = await audited(rig, MINE, journal=journal)
+    assert told(audit) == [(FindingKind.UNKNOWN, "a"), (FindingKind.AWAITING, "c")]
+    assert audit.findings[0].text.endswith("is not known: invalid appid")
+
+
+@virtual
+async def test_an_error_that_would_meet_everybody_is_met_once(rig: Rig) -> None:
+    """Nobody else is asked for after it."""
+    tenants = [Tenant(f"t{number}", alias=f"a{number}", appids=[name]) for number, name in enumerate(appids(60))]
+    journal = MemoryJournal()
+    await rig.provision(tenants, journal=journal)
+    rig.box.faults.errcode(48001, path=RELATIONS)
+    audit = await audited(rig, tenants, journal=journal, concurrency=1)
+    assert (audit.counts[FindingKind.UNKNOWN], rig.box.count(RELATIONS)) == (60, 1)
+
+
+@virtual
+async def test_a_look_that_fails_fails_the_audit(rig: Rig) -> None:
+    """Nothing can be told without the list."""
+    rig.box.faults.errcode(48001, path=LIST)
+    with pytest.raises(wxtcb.NotPermitted):
+        await audited(rig, MINE)
+
+
+@virtual
+async def test_an_audit_needs_an_open_provisioner_and_names_of_their_own(rig: Rig) -> None:
+    """As a plan does."""
+    with pytest.raises(wxtcb.SessionClosed):
+        await rig.provisioner().audit(MINE)
+    async with rig.provisioner() as provisioner:
+        with pytest.raises(wxtcb.InvalidArgument, match="there already"):
+            await provisioner.audit([*MINE, Tenant("a")])
+    assert rig.box.count(LIST) == 0
+
+
+@virtual
+async def test_an_audit_during_a_run_accuses_nobody_of_what_the_run_does(rig: Rig) -> None:
+    """What it opens is the tenant's, or an unclear create's, at every moment."""
+    rig.wire.latency = 0.5
+    rig.box.world.ready_after = Ready.after_seconds(7)
+    journal, tenants = MemoryJournal(), plain(30)
+    kinds: set[FindingKind] = set()
+    async with rig.provisioner(journal=journal, concurrency=4) as provisioner:
+        run = provisioner.apply(tenants)
+        while not run.ended:
+            kinds.update(finding.kind for finding in (await provisioner.audit(tenants)).findings)
+        assert (await provisioner.audit(tenants)).proven
+    assert FindingKind.MISSING in kinds
+    assert kinds <= {FindingKind.MISSING, FindingKind.UNCLEAR, FindingKind.DRIFT}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32), wrong=st.sampled_from(["second", "removed", "halted", "stranger", "left out", "new"])
+)
+def test_one_mutation_of_the_world_is_found(virtual_run, seed: int, wrong: str) -> None:
+    """A finished run is proven, whoever is touched afterwards is not."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        virtual_run(_mutate(Rigging(monkeypatch), seed, wrong))
+
+
+async def _mutate(rigging: Rigging, seed: int, wrong: str) -> None:
+    now = asyncio.get_running_loop().time
+    box = Sandbox(world=World(seed=seed, clock=now))
+    tenants = [Tenant(f"商户{number}", services=[API]) for number in range(5)]
+    async with rigging.session(box) as session, Provisioner(session, settle=2.0, clock=now) as provisioner:
+        await provisioner.apply(tenants).wait()
+        assert (await provisioner.audit(tenants)).proven
+        victim = list(box.world.environments.values())[seed % 5]
+        match wrong:
+            case "second":
+                box.world.add(victim.alias.upper()[:1].lower() + victim.alias[1:])
+            case "removed":
+                box.world.remove(victim.env)
+            case "halted":
+                box.world.halt(victim.env)
+            case "stranger":
+                box.world.add("tabcdefghijkl2345")
+            case "left out":
+                del tenants[seed % 5]
+            case "new":
+                tenants.append(Tenant("new"))
+        await asyncio.sleep(60)
+        audit = await provisioner.audit(tenants)
+    assert (audit.proven, len(audit.findings)) == (False, 1)
+
+
+async def test_many_tenants_do_not_hold_the_loop() -> None:
+    """Others have their turn after every hundred tenants, records and environments."""
+    listed = [environment.EnvInfo(env=f"e{number}", alias=f"a{number}", **STAMPS) for number in range(1_000)]
+    records = {
+        f"t{number}": Record(tenant=f"t{number}", alias=f"a{number}", env=f"e{number}") for number in range(1_000)
+    }
+    wanted = [Wanted(Tenant(name), record.alias) for name, record in records.items()]
+    facts = Facts.of(environment.EnvList(info_list=tuple(listed)), wanted, records, {})
+    judging, turns = asyncio.ensure_future(judge_all("wx", facts)), 0
+    while not judging.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert judging.result().proven
+    assert turns >= 5 * 1_000 / 100

@@ -1,0 +1,169 @@
+"""What an audit found: how what is wanted, what the journal knows and what the platform lists agree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from functools import cached_property
+from types import MappingProxyType
+
+import attrs
+import orjson
+
+
+class FindingKind(Enum):
+    """What does not agree, the worst first."""
+
+    DUPLICATE = "duplicate"
+    ORPHAN = "orphan"
+    CONFLICT = "conflict"
+    UNCLEAR = "unclear"
+    MISSING = "missing"
+    DRIFT = "drift"
+    UNKNOWN = "unknown"
+    AWAITING = "awaiting confirmation"
+
+    @property
+    def speaks_against(self) -> bool:
+        """Whether it keeps an audit from being proven; what only an administrator or a person can tell does not."""
+        return self not in (FindingKind.UNKNOWN, FindingKind.AWAITING)
+
+
+class Standing(Enum):
+    """What a listed environment is to us; each is exactly one of these."""
+
+    WANTED = "wanted"
+    RETIRED = "retired"
+    DUPLICATE = "duplicate"
+    ORPHAN = "orphan"
+    CONFLICT = "conflict"
+    UNCLEAR = "unclear"
+    OTHER = "other"
+
+
+@attrs.frozen(kw_only=True)
+class Finding:
+    """One thing that does not agree: `text` says in a sentence what it is, and in another what a person does next.
+
+    `tenant` is None where neither file nor journal has one. `envs` are all that it is about, also some that are not
+    listed.
+    """
+
+    kind: FindingKind
+    alias: str
+    text: str
+    tenant: str | None = None
+    envs: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}: {self.tenant or f'alias {self.alias}'}: {self.text}"
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what goes into the JSON."""
+        return {
+            "kind": self.kind.value,
+            "tenant": self.tenant,
+            "alias": self.alias,
+            "envs": self.envs,
+            "text": self.text,
+        }
+
+
+@attrs.frozen(kw_only=True)
+class Opened:
+    """An environment that the journal binds to a tenant, since `opened_at`.
+
+    `tranid` is the order number; None if the environment was adopted, as one is whose create was never answered.
+    `create_time` (presumably China's) and `status` are the platform's own words, None where it does not list it.
+    """
+
+    tenant: str
+    alias: str
+    env: str
+    tranid: str | None = None
+    opened_at: datetime | None = None
+    create_time: str | None = None
+    status: str | None = None
+    wanted: bool = True
+    retired: bool = False
+
+    @property
+    def listed(self) -> bool:
+        return self.status is not None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what goes into the JSON."""
+        return {field.name: getattr(self, field.name) for field in attrs.fields(Opened)}
+
+
+@attrs.define(frozen=True, slots=False)
+class Audit:
+    """What is found where file, journal and platform are held against each other; ``print(audit)`` shows it.
+
+    `findings` come the worst first, `opened` has every environment that the journal binds to a tenant, and `others` are
+    those of no relation to file and journal: nothing is said about them. `tenants` are wanted, and `standings` counts
+    the environments that the platform lists.
+    """
+
+    namespace: str
+    tenants: int
+    findings: tuple[Finding, ...]
+    opened: tuple[Opened, ...]
+    others: tuple[str, ...]
+    standings: Mapping[Standing, int]
+
+    @property
+    def proven(self) -> bool:
+        """Whether every wanted tenant has what it wants, once, and nothing of ours is there besides."""
+        return not any(finding.kind.speaks_against for finding in self.findings)
+
+    @cached_property
+    def counts(self) -> Mapping[FindingKind, int]:
+        """How many findings there are of each kind; every kind is there, also with 0."""
+        found = Counter(finding.kind for finding in self.findings)
+        return MappingProxyType({kind: found[kind] for kind in FindingKind})
+
+    @property
+    def listed(self) -> int:
+        """How many environments the platform lists."""
+        return sum(self.standings.values())
+
+    @property
+    def summary(self) -> str:
+        """How many tenants and environments there are, and how many findings of each kind, in a sentence."""
+        counts = [f"{count} {kind.value}" for kind, count in self.counts.items() if count]
+        told = f"{_many(self.tenants, 'tenant')} wanted, {_many(self.listed, 'environment')} listed"
+        told += f" ({len(self.others)} of no relation to them)" if self.others else ""
+        return f"{told}: {', '.join(counts) or 'nothing found'}."
+
+    @property
+    def verdict(self) -> str:
+        """Whether all is proven, in a sentence."""
+        if self.proven:
+            return "Proven: file, journal and platform agree."
+        against = sum(finding.kind.speaks_against for finding in self.findings)
+        return f"Not proven: {_many(against, 'finding')} to be settled."
+
+    def __str__(self) -> str:
+        return "\n".join((*map(str, self.findings), self.summary, self.verdict))
+
+    def to_json(self) -> bytes:
+        """Return all of it as one JSON object; there is no secret in it."""
+        document = {
+            "namespace": self.namespace,
+            "proven": self.proven,
+            "tenants": self.tenants,
+            "listed": self.listed,
+            "counts": {kind.value: count for kind, count in self.counts.items()},
+            "environments": {standing.value: self.standings.get(standing, 0) for standing in Standing},
+            "findings": [finding.to_dict() for finding in self.findings],
+            "opened": [opened.to_dict() for opened in self.opened],
+            "others": self.others,
+        }
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2)
+
+
+def _many(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}s"

@@ -1,0 +1,88 @@
+"""An audit reads, and changes nothing: the journal, the platform's list, and who has agreed to a share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Final, TypeVar
+
+import attrs
+
+from wxtcb.api.environment import DESCRIBE_ENVS, EnvList
+from wxtcb.provision.agreement import Agreements
+from wxtcb.provision.audit import Audit, Finding, FindingKind, Standing
+from wxtcb.provision.journal import Binding, Journal, Record, young
+from wxtcb.provision.judging import Facts, Wanted, judge, opened_of, standing_of, to_ask
+from wxtcb.provision.spec import Tenant
+from wxtcb.provision.survey import SLICE
+from wxtcb.session import Session
+
+T = TypeVar("T")
+
+_SECOND_LOOKS: Final = 2
+_SEVERITY: Final = {kind: place for place, kind in enumerate(FindingKind)}
+
+
+@attrs.frozen
+class Auditor:
+    """Makes audits.
+
+    An environment that was opened less than `settle` seconds ago may not be listed yet.
+    """
+
+    session: Session
+    journal: Journal
+    namespace: str
+    concurrency: int
+    settle: float
+    wall: Callable[[], float]
+
+    async def audit(self, tenants: Sequence[Tenant], aliases: Sequence[str]) -> Audit:
+        """Read, and judge what was read."""
+        wanted = [Wanted(tenant, alias) for tenant, alias in zip(tenants, aliases, strict=True)]
+        listed, records, recent = await self._read(asyncio.get_running_loop().time(), _SECOND_LOOKS)
+        asked = [each async for one in _in_slices(wanted) for each in to_ask(one, records.get(one.tenant.name))]
+        agreed = await Agreements(self.session, self.concurrency).learn(asked)
+        return await judge_all(self.namespace, Facts.of(listed, wanted, records, agreed, recent))
+
+    async def _read(self, moment: float, again: int) -> tuple[EnvList, Mapping[str, Record], frozenset[str]]:
+        """Look, then read the journal: what a run opens meanwhile may be in both, or in the journal alone.
+
+        Where the journal knows an environment that is not listed, do both *again*: a list may have a hiccup.
+        """
+        sweep = self.session.sweep(DESCRIBE_ENVS)
+        look = await sweep.since(moment)
+        records = await self.journal.load()
+        bound = {
+            record.env: Binding(record.tenant, record.opened_at or 0.0) for record in records.values() if record.env
+        }
+        recent = young(bound, self.wall(), self.settle)
+        if again and not bound.keys() <= recent | look.seen.by_env.keys():
+            return await self._read(look.started_at + sweep.every, again - 1)
+        return look.seen, records, recent
+
+
+async def judge_all(namespace: str, facts: Facts) -> Audit:
+    """Judge *facts* in slices, and sort what is found, the worst first."""
+    findings: list[Finding] = []
+    standings: Counter[Standing] = Counter()
+    others: list[str] = []
+    async for found in _in_slices(judge(facts)):
+        findings += found
+    async for info in _in_slices(facts.listed.values()):
+        standing = standing_of(info, facts)
+        standings[standing] += 1
+        if standing is Standing.OTHER:
+            others.append(info.env)
+    opened = [opened_of(record, facts) async for record in _in_slices(facts.bound.values())]
+    findings.sort(key=lambda finding: _SEVERITY[finding.kind])
+    return Audit(namespace, len(facts.wanted), tuple(findings), tuple(opened), tuple(others), standings)
+
+
+async def _in_slices(items: Iterable[T]) -> AsyncIterator[T]:
+    """Go through *items*, and let others have a turn on the loop every hundred: there may be ten thousand."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % SLICE == 0:
+            await asyncio.sleep(0)
