@@ -18,8 +18,12 @@ from wxtcb.provision import (
     LATER,
     STEPS,
     Action,
+    Audit,
+    Finding,
+    FindingKind,
     Journal,
     MemoryJournal,
+    Opened,
     Origin,
     Outcome,
     Plan,
@@ -32,6 +36,7 @@ from wxtcb.provision import (
     RunStopped,
     Service,
     SqliteJournal,
+    Standing,
     StepDone,
     StepFailed,
     StepInDoubt,
@@ -119,6 +124,21 @@ async def runs(session: Session) -> None:
         assert_type(plan.tenants[0].env, str | None)
         assert_type(plan.tenants[0].steps, tuple[str, ...])
         assert_type(provisioner.apply(plan), Run)
+        audit = await provisioner.audit(Tenant(name) for name in "ab")
+        assert_type(audit, Audit)
+        assert_type(audit.proven, bool)
+        assert_type(audit.findings, tuple[Finding, ...])
+        assert_type(audit.findings[0].kind, FindingKind)
+        assert_type(audit.findings[0].kind.speaks_against, bool)
+        assert_type(audit.findings[0].tenant, str | None)
+        assert_type(audit.findings[0].envs, tuple[str, ...])
+        assert_type(audit.counts, Mapping[FindingKind, int])
+        assert_type(audit.opened, tuple[Opened, ...])
+        assert_type(audit.opened[0].tranid, str | None)
+        assert_type(audit.opened[0].opened_at, datetime | None)
+        assert_type(audit.others, tuple[str, ...])
+        assert_type(audit.standings, Mapping[Standing, int])
+        assert_type(audit.to_json(), bytes)
 
 
 async def refused_runs(session: Session, provisioner: Provisioner) -> None:
@@ -132,6 +152,9 @@ async def refused_runs(session: Session, provisioner: Provisioner) -> None:
     Provisioner(session, journal={})  # type: ignore[arg-type]
     Provisioner(session, steps=["environment"])  # type: ignore[list-item]
     await provisioner.plan([Tenant("a")], adopt={"a": 1})  # type: ignore[dict-item]
+    await provisioner.audit(["a"])  # type: ignore[list-item]
+    await provisioner.audit([], adopt={})  # type: ignore[call-arg]
+    (await provisioner.audit([])).findings = ()  # type: ignore[misc]
     provisioner.apply(provisioner.plan([Tenant("a")]))  # type: ignore[arg-type]
     provisioner.apply(Tenant("a"))  # type: ignore[arg-type]
     provisioner.apply(["a"])  # type: ignore[list-item]

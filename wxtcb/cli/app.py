@@ -198,6 +198,23 @@ def _provision(
 
 
 @app.command(
+    "audit",
+    cls=PlainCommand,
+    short_help="Hold a file of tenants and its journal against the platform.",
+    help="Hold the tenants of FILE and the journal of their runs against what the platform lists: duplicates, orphans, "
+    "conflicts, what is unclear, missing, or not as it should be. Nothing is spent or changed.",
+    epilog="Exit codes: 0 proven, nothing speaks against it; 2 refused, or there is no journal; 3 not proven, or "
+    "looking failed; 130 or 143 ended by Ctrl-C or SIGTERM.",
+)
+def _audit(
+    file: TenantsFile, *, journal: JournalPath = None, own_token: OwnToken = False, as_json: AsJson = False
+) -> None:
+    from wxtcb.cli.audit import audit
+
+    _end(lambda: audit(file, journal=journal, own_token=own_token, as_json=as_json))
+
+
+@app.command(
     "call",
     cls=PlainCommand,
     short_help="Make one call and print its reply.",
