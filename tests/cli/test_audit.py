@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from wxtcb.cli.audit import print_audit
+from wxtcb.cli.signals import Ended
 from wxtcb.provision import Audit, Finding, FindingKind, Opened, Standing
 
 from .children import start
@@ -136,6 +137,19 @@ def test_a_signal_cuts_an_audit_off(platform: Platform, done: Path) -> None:
     assert (process.returncode, out, err) == (143, "", "SIGTERM cut the audit off; nothing was changed.\n")
 
 
+def test_nothing_follows_an_audit_that_was_cut_off(cli: Cli, done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command ends there."""
+
+    def cut_off(work: Coroutine[object, object, object]) -> Ended:
+        work.close()
+        return Ended(signal.SIGINT)
+
+    monkeypatch.setattr("wxtcb.cli.audit.run_until_signal", cut_off)
+    result = cli("audit", done)
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "Ctrl-C cut the audit off; nothing was changed.\n"
+
+
 def printed(audit: Audit, width: int | None = None) -> list[str]:
     """Return the lines of an audit, as a pipe or a terminal of *width* columns gets them."""
     screen = Console(
@@ -193,3 +207,12 @@ def test_times_and_orders_are_told_as_far_as_they_are_known() -> None:
     known, unknown = printed(many(2))[6:8]
     assert known.endswith("adopted, 2026-11-22 18:00:00; NORMAL, created 2026-11-22 18:00:01")
     assert unknown.endswith("adopted, at an unknown time; not listed")
+
+
+def test_where_nothing_was_opened_there_is_no_table_of_it() -> None:
+    """Nor one of findings where there are none: the sum and the verdict are left."""
+    lines = printed(Audit("wx", 0, (), (), (), {}))
+    assert lines == [
+        "0 tenants wanted, 0 environments listed: nothing found.",
+        "Proven: file, journal and platform agree.",
+    ]
