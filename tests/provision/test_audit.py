@@ -16,7 +16,7 @@ from wxtcb.provision.judging import Facts, Wanted
 from wxtcb.sandbox import Fault, Ready, Sandbox, Trouble, World
 
 from .conftest import EPOCH, Rig, Rigging
-from .places import API, CREATE, ESTABLISH, LIST, SHARE, TOKEN, WX1, WX2, plain
+from .places import API, CREATE, ESTABLISH, LIST, SHARE, TOKEN, WX1, WX2, plain, seen
 
 RELATIONS = "/componenttcb/batchgetenvid"
 MINE = [
@@ -238,6 +238,45 @@ async def _mutate(rigging: Rigging, seed: int, wrong: str) -> None:
         await asyncio.sleep(60)
         audit = await provisioner.audit(tenants)
     assert (audit.proven, len(audit.findings)) == (False, 1)
+
+
+TROUBLES = [Trouble.BUSY_AFTER, Trouble.DROP, Trouble.DROP_AFTER, Trouble.SYSTEM_ERROR_AFTER, Trouble.HTTP_AFTER]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32), troubles=st.lists(st.sampled_from(TROUBLES), min_size=1, max_size=3), cut=st.booleans()
+)
+def test_an_audit_tells_the_truth_about_any_run(virtual_run, seed: int, troubles: list[Trouble], *, cut: bool) -> None:
+    """After random faults, cut off or not: what is proven is so, and no environment is left without a word."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        virtual_run(_hold_to_the_world(Rigging(monkeypatch), seed, troubles, cut=cut))
+
+
+async def _hold_to_the_world(rigging: Rigging, seed: int, troubles: list[Trouble], *, cut: bool) -> None:
+    now = asyncio.get_running_loop().time
+    box = Sandbox(world=World(seed=seed, clock=now))
+    box.faults.seed = seed
+    for trouble in troubles:
+        box.faults.add(Fault(trouble, probability=0.2, path=CREATE))
+        box.faults.add(Fault(trouble, probability=0.2, path=ESTABLISH))
+    tenants = [Tenant(f"t{number}", alias=f"a{number}", services=[API]) for number in range(8)]
+    async with rigging.session(box) as session, Provisioner(session, settle=2.0, grace=0.01, clock=now) as provisioner:
+        run = provisioner.apply(tenants)
+        if cut:
+            await seen(box, CREATE, 4)
+            await run.cancel()
+        await run.wait()
+        box.faults.clear()
+        await asyncio.sleep(60)
+        audit = await provisioner.audit(tenants)
+    named = {env for finding in audit.findings for env in finding.envs} | {each.env for each in audit.opened}
+    assert named >= box.world.environments.keys()
+    done = {tenant.alias for tenant in tenants} - {each.alias for each in audit.findings if each.kind.speaks_against}
+    rows = [row for row in box.world.environments.values() if row.alias in done]
+    assert sorted(row.alias for row in rows) == sorted(done)
+    assert all(row.status == "NORMAL" and (row.env, "api") in box.world.services for row in rows)
+    assert audit.proven is (len(done) == len(tenants))
 
 
 async def test_many_tenants_do_not_hold_the_loop() -> None:
