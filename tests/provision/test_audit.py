@@ -86,6 +86,23 @@ async def test_without_a_run_everybody_is_missing(rig: Rig) -> None:
 
 
 @virtual
+async def test_the_worst_is_told_first(rig: Rig) -> None:
+    """And within a kind the order is that of the file."""
+    journal = MemoryJournal()
+    await rig.provision(MINE, journal=journal)
+    rig.box.world.add("y")
+    tenants = [Tenant("n"), Tenant("m"), MINE[0], MINE[2]]
+    assert told(await audited(rig, tenants, journal=journal)) == [
+        (FindingKind.DUPLICATE, "c"),
+        (FindingKind.ORPHAN, "b"),
+        (FindingKind.MISSING, "n"),
+        (FindingKind.MISSING, "m"),
+        (FindingKind.AWAITING, "a"),
+        (FindingKind.AWAITING, "c"),
+    ]
+
+
+@virtual
 async def test_a_list_with_a_hiccup_is_looked_at_again(rig: Rig) -> None:
     """Twice more; what is missing then is told."""
     journal = MemoryJournal()

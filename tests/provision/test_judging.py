@@ -319,6 +319,20 @@ def test_an_unclear_create_does_not_own_what_is_anothers() -> None:
     assert kinds == [(FindingKind.UNCLEAR, ()), (FindingKind.CONFLICT, ("b-1",))]
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_alias_that_two_have_had_is_of_who_may_have_an_environment(*, turned: bool) -> None:
+    """What is listed under it may be the doing of the create without an answer, not of the one that was given up."""
+    had = (record("c", alias="z"), record("d", alias="z", intent=INTENT))
+    scene = attrs.evolve(CLEAN, records=(*CLEAN.records, *(had[::-1] if turned else had)))
+    assert with_env(scene, info("z-1")).told == [(FindingKind.UNCLEAR, "d", ("z-1",))]
+
+
+def test_what_has_the_alias_of_an_environment_not_listed_yet_is_in_the_way() -> None:
+    """Waiting will not change that."""
+    scene = attrs.evolve(with_env(without_env(CLEAN, "a-1"), info("a-9")), young=frozenset({"a-1"}))
+    assert scene.told == [(FindingKind.CONFLICT, "a", ("a-1", "a-9"))]
+
+
 def test_an_orphan_is_told_with_its_order_number() -> None:
     """As far as there is one."""
     scene = with_tenant(CLEAN)

@@ -18,7 +18,7 @@ from wxtcb.provision.spec import Tenant
 Asked = tuple[int | None, str]
 """A source type, and a mini program that was looked up under it."""
 
-_DERIVED: Final = re.compile(r"t[a-z2-7]{16}", re.IGNORECASE)
+_DERIVED: Final = re.compile(r"t[a-z2-7]{16}")
 _NORMAL: Final = "NORMAL"
 
 
