@@ -29,7 +29,7 @@ complete -p wxtcb
 """
 # What is typed, its words parted as bash parts them and Tab pressed at the _, and what is offered.
 OFFERED = {
-    "wxtcb _": ["plan", "provision", "call", "endpoints", "token", "sandbox", "ticket"],
+    "wxtcb _": ["plan", "provision", "audit", "call", "endpoints", "token", "sandbox", "ticket"],
     "wxtcb ticket _": ["serve"],
     "wxtcb call _": NAMES,
     "wxtcb call cre_": ["create_env"],
@@ -53,19 +53,6 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
 def test_bash_is_offered_names_options_and_files(folder: Path) -> None:
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
-        (["wxtcb", ""], ["plan", "provision", "audit", "call", "endpoints", "token", "sandbox", "ticket"]),
-        (["wxtcb", "ticket", ""], ["serve"]),
-        (["wxtcb", "call", ""], NAMES),
-        (["wxtcb", "call", "cre"], ["create_env"]),
-        (["wxtcb", "call", "create_env", "--y"], ["--yes"]),
-        (["wxtcb", "call", "create_env", "@", "bod"], ["@bodies/", "@body.json"]),
-        (["wxtcb", "provision", "bod"], [""]),
-    ],
-)
-def test_bash_is_offered_names_options_and_files(folder: Path, words: list[str], offered: list[str]) -> None:
     """Its own script asks and takes the answer; where there is none, bash offers files."""
     root = str(Path(wxtcb.__file__).parents[1])
     command = ["bash", "--norc", "--noprofile", "-c", COMPLETE]

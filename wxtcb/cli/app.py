@@ -172,13 +172,13 @@ def _provision(
     as_json: AsJson = False,
     report: ReportTo = None,
 ) -> None:
-    from wxtcb.cli.journals import journal_path
+    from wxtcb.cli.journals import path_beside
     from wxtcb.cli.plan import Wish
     from wxtcb.cli.provision import Options, provision
     from wxtcb.cli.reports import Reports
 
     def command() -> int:
-        path = journal_path(file, journal, sandbox=sandbox)
+        path = journal or (None if sandbox else path_beside(file))
         options = Options(
             wish=Wish.of(file, adopt, forget, removed=removed, resend_links=resend_links),
             sandbox=sandbox,

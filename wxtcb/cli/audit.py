@@ -9,7 +9,7 @@ from typing import Final
 
 from rich.console import Console
 
-from wxtcb.cli.journals import demand_journal, journal_at, journal_path
+from wxtcb.cli.journals import demand_journal, journal_at, path_beside
 from wxtcb.cli.output import console, print_document, print_table, printable, say_below
 from wxtcb.cli.platforms import Platform, choose_platform
 from wxtcb.cli.signals import Ended, run_until_signal
@@ -29,7 +29,7 @@ def audit(file: Path, *, journal: Path | None, own_token: bool, as_json: bool) -
     """
     platform = choose_platform("audit", sandbox=False, own_token=own_token)
     tenants = read_tenants(file, namespace=platform.component_appid)
-    with journal_at(demand_journal(journal_path(file, journal))) as kept:
+    with journal_at(demand_journal(journal or path_beside(file))) as kept:
         made = run_until_signal(_audit(tenants, platform, kept))
     if isinstance(made, Ended):
         say_below(f"{made.name} cut the audit off; nothing was changed.")

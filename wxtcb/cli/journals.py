@@ -14,9 +14,9 @@ from wxtcb.provision import Journal, MemoryJournal, SqliteJournal
 _ENDING: Final = ".wxtcb.db"
 
 
-def journal_path(file: Path, given: Path | None, *, sandbox: bool = False) -> Path | None:
-    """Return the path that was given, else the one beside the tenants file, or None for a sandbox, which ends first."""
-    return given or (None if sandbox else file.with_name(f"{file.name}{_ENDING}"))
+def path_beside(file: Path) -> Path:
+    """Return where the journal of a tenants file is, unless told otherwise."""
+    return file.with_name(f"{file.name}{_ENDING}")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Final
 import attrs
 from rich.console import Console
 
-from wxtcb.cli.journals import journal_at, journal_path
+from wxtcb.cli.journals import journal_at, path_beside
 from wxtcb.cli.output import console, print_document, print_table, printable, say_below
 from wxtcb.cli.platforms import Platform, choose_platform
 from wxtcb.cli.signals import Ended, run_until_signal
@@ -71,7 +71,7 @@ def plan(wish: Wish, *, sandbox: bool, journal: Path | None, own_token: bool, as
     """Print the plan; return the exit code. Nothing is spent or changed, and no journal is made."""
     platform = choose_platform("plan", sandbox=sandbox, own_token=own_token)
     tenants = wish.tenants(platform)
-    path = journal_path(wish.file, journal, sandbox=sandbox)
+    path = journal or (None if sandbox else path_beside(wish.file))
     with journal_at(path if path and path.exists() else None) as kept:
         made = make_plan(wish, tenants, platform, kept, platform.settle)
     if isinstance(made, Ended):
