@@ -124,6 +124,14 @@ async def test_as_many_names_as_there_are_tenants_can_be_asked_for(journal):
     assert await journal.history(names) == {"a": (NOW,)}
 
 
+async def test_what_is_no_name_is_asked_for_in_vain(journal):
+    """Neither a cut off name nor one that is no text at all finds anything, or harms who asks for more."""
+    assert await journal.commit(Record(tenant="a", alias="ta", version=1), NOW)
+    names = ["a\0b", "\ud800", "a ", "A", ""]
+    assert await journal.load(names) == {}
+    assert [*await journal.load([*names, "a"])] == ["a"]
+
+
 async def test_an_environment_is_bound_to_one_tenant_until_it_is_given_up(journal):
     """Another tenant's claim to it is refused; when it is free, it is not."""
     mine = Record(tenant="a", alias="ta", version=1, env="env-1", opened_at=5.0)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 import attrs
-import orjson
 
 from wxtcb.database import Kind
 from wxtcb.provision.journal import Binding, Home, Moment, Record
@@ -93,10 +93,13 @@ def commit(db: sqlite3.Connection, row: Row) -> bool:
 
 
 def _select(db: sqlite3.Connection, statement: str, tenants: Iterable[str] | None) -> sqlite3.Cursor:
-    """Ask for some tenants or all, in one pass, and with one variable however many they are."""
+    """Ask for some tenants or all, in one pass, and with one variable however many they are.
+
+    What is no name is asked for in vain: `json` writes lone surrogates too, and SQLite would read a text to its NUL.
+    """
     if tenants is None:
         return db.execute(statement)
-    return db.execute(statement + _AMONG, (orjson.dumps([*tenants]).decode(),))
+    return db.execute(statement + _AMONG, (json.dumps([name for name in tenants if "\0" not in name]),))
 
 
 def _understood(reader: Callable[[str], T], tenant: str, text: str) -> T:
