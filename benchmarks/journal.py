@@ -45,7 +45,7 @@ async def _measure_cost(count: int, rounds: int) -> list[Figure]:
     costs = await interleave(
         {name: _block(count, seconds[name], on_disk=on_disk) for name, on_disk in blocks.items()}, rounds
     )
-    walls = {name: _paired(each[1:]) for name, each in seconds.items()}
+    walls = {name: _paired(each) for name, each in seconds.items()}
     more = [(ours - floor) / 1e3 for ours, floor in zip(costs["ours"], costs["floor"], strict=True)]
     what = f"{count:,} tenants, per tenant"
     return [
@@ -63,8 +63,10 @@ def _compare(what: str, found: dict[str, list[float]], measured: str, bar: float
 
 
 def _paired(values: list[float]) -> list[float]:
-    """Average the two of each round, as `interleave` does with what a block returns."""
-    return [(one + other) / 2 for one, other in zip(values[::2], values[1::2], strict=True)]
+    """Average the two of each round, as `interleave` does with what a block returns, and leave the warm-up out."""
+    if len(values) == 1:
+        return values
+    return [(one + other) / 2 for one, other in zip(values[1::2], values[2::2], strict=True)]
 
 
 def _block(count: int, seconds: list[float], *, on_disk: bool) -> Block:
