@@ -1,0 +1,206 @@
+"""Any history of processes, platform and people keeps the rules of provisioning."""
+
+from __future__ import annotations
+
+import os
+
+import attrs
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from wxtcb.sandbox import Fault, Trouble
+
+from .doors import Lost, Odd
+from .past import SETTLE, Past
+from .places import CREATE, LIST
+from .timeline import State
+
+FULL = bool(os.environ.get("WXTCB_SOAK"))
+UNCLEAR = [Trouble.BUSY, Trouble.BUSY_AFTER, Trouble.DROP, Trouble.DROP_AFTER, Trouble.HTTP, Trouble.HTTP_AFTER]
+CREATES = [
+    None,
+    *map(Fault, UNCLEAR),
+    Odd.LATE,
+    Odd.LATE,
+    Fault(Trouble.SLOW, seconds=20.0),
+    Fault(Trouble.SLOW, seconds=60.0),
+    Fault(Trouble.HANG_AFTER),
+    Fault(Trouble.SYSTEM_ERROR_AFTER),
+    Fault(Trouble.KILL),
+    Fault(Trouble.ERRCODE, errcode=45011),
+    Fault(Trouble.ERRCODE, errcode=40097),
+]
+LISTS = [
+    None,
+    None,
+    *[Odd.LACKS_NEWEST, Odd.LACKS_OLDEST, Odd.LACKS_ALL] * 2,
+    Fault(Trouble.SLOW, seconds=4.0),
+    Fault(Trouble.SLOW, seconds=30.0),
+    Fault(Trouble.HTTP),
+    Fault(Trouble.ERRCODE, errcode=40097),
+]
+COMMITS = [None, 0.5, 8.0, 60.0, Lost.KEPT, Lost.NOT_KEPT]
+VISIBLE = [0.0, SETTLE / 2, SETTLE - 0.1]
+MARKS = [
+    *(f"{what} {CREATE}" for what in ("sent", "acted", "told")),
+    *(f"{what} commit" for what in ("asked", "kept")),
+    *(f"{what} {LIST}" for what in ("sent", "told")),
+]
+POINTS = st.one_of(
+    st.tuples(st.sampled_from(MARKS), st.integers(1, 4)),
+    st.tuples(st.just("turn"), st.integers(1, 80)),
+)
+TIMES = st.sampled_from([0.1, 1.0, 4.0, 10.0, 20.0, 46.0, 66.0, 120.0])
+WHICH = st.integers(0, 5)
+
+
+class Histories(RuleBasedStateMachine):
+    """Two processes at most at a time; everything else may happen at any moment."""
+
+    visible = VISIBLE
+
+    def __init__(self):
+        super().__init__()
+        self.past = Past()
+        self.holds = True
+
+    @initialize()
+    def begin_first(self):
+        self.past.begin()
+
+    @rule(acts=st.lists(st.sampled_from(CREATES), min_size=1, max_size=3))
+    def creates(self, acts):
+        self.past.platform.acts[CREATE].extend(acts)
+
+    @rule(acts=st.lists(st.sampled_from(LISTS), min_size=1, max_size=3))
+    def lists(self, acts):
+        self.past.platform.acts[LIST].extend(acts)
+
+    @rule(acts=st.lists(st.sampled_from(COMMITS), min_size=1, max_size=2))
+    def commits(self, acts):
+        self.past.desk.acts.extend(acts)
+
+    @rule(data=st.data(), seconds=st.sampled_from([0.0, 20.0, 34.0]))
+    def slowness(self, data, seconds):
+        self.past.box.world.visible_after = data.draw(st.sampled_from(self.visible))
+        self.past.platform.token_seconds = seconds
+
+    @precondition(lambda self: len(self.past.processes) < 2)
+    @rule(pause=st.sampled_from([0.0, 0.0, 8.0]), concurrency=st.sampled_from([1, 4]), whole=st.booleans())
+    def start(self, pause, concurrency, whole):
+        self.past.begin(pause=pause, concurrency=concurrency, whole=whole)
+
+    @precondition(lambda self: len(self.past.processes) < 2)
+    @rule(word=st.sampled_from(["adopt", "forget", "removed"]), which=WHICH)
+    def start_with_word(self, word, which):
+        """Start a process with something that a person has decided."""
+        self.past.begin(whole=True, **self._decide(word, which))
+
+    def _decide(self, word, which):
+        if word == "removed":
+            return {"removed": True}
+        if word == "forget":
+            return {"forget": self.past.deleted()}
+        listed = self.past.listed()
+        pairs = [(t.name, env) for t in self.past.tenants for env in listed if listed[env].alias == t.alias]
+        self.past.touched |= {tenant.alias for tenant in self.past.tenants if pairs}
+        return {"adopt": dict([pairs[which % len(pairs)]])} if pairs else {}
+
+    @precondition(lambda self: self.past.processes)
+    @rule(point=POINTS)
+    def go(self, point):
+        self._reach(point)
+
+    @rule(seconds=TIMES)
+    def wait(self, seconds):
+        self.past.line.pass_time(seconds)
+
+    @precondition(lambda self: self.past.processes)
+    @rule(point=POINTS, kept=st.booleans(), which=WHICH)
+    def crash(self, point, kept, which):
+        self._reach(point)
+        if process := self._pick(which):
+            process.kill(kept=kept)
+
+    @precondition(lambda self: self.past.processes)
+    @rule(point=POINTS, which=WHICH)
+    def freeze(self, point, which):
+        self._reach(point)
+        if process := self._pick(which):
+            process.freeze()
+
+    @precondition(lambda self: self.past.processes)
+    @rule(which=WHICH)
+    def thaw(self, which):
+        self._pick(which).thaw()
+
+    @precondition(lambda self: self.past.processes)
+    @rule(which=WHICH)
+    def cancel(self, which):
+        self._pick(which).cancel()
+
+    @rule(seconds=st.sampled_from([-100_000.0, -30.0, 30.0, 300.0, 100_000.0]))
+    def set_clock(self, seconds):
+        self.past.line.skew += seconds
+
+    @rule(which=WHICH, how=st.sampled_from(["open", "delete", "give alias"]))
+    def meddle(self, which, how):
+        """Let somebody do something at the platform's console."""
+        envs, alias = [*self.past.listed()], f"a{which % 3}"
+        if how == "open":
+            self.past.open_by_hand(alias)
+        elif envs and how == "delete":
+            self.past.delete_by_hand(envs[which % len(envs)])
+        elif envs:
+            self.past.give_alias_by_hand(envs[which // 3 % len(envs)], alias)
+
+    @precondition(lambda self: self.past.tenants)
+    @rule(which=WHICH, how=st.sampled_from(["remove", "rename", "give alias", "restore"]))
+    def edit(self, which, how):
+        """Let somebody edit the list of the tenants."""
+        tenants = self.past.tenants
+        place = which % len(tenants)
+        if how == "remove" and len(tenants) > 1:
+            self.past.removed.append(tenants.pop(place))
+        elif how == "rename":
+            tenants[place] = attrs.evolve(tenants[place], name=f"{tenants[place].name}x")
+        elif how == "give alias":
+            tenants[place] = attrs.evolve(tenants[place], alias=f"{tenants[place].alias}b")
+        elif self.past.removed:
+            tenants.append(self.past.removed.pop())
+
+    def _reach(self, point):
+        mark, count = point
+        marks = self.past.line.marks
+        goal, limit = marks[mark] + count, self.past.line.now + 300.0
+        self.past.line.run(lambda: marks[mark] >= goal, limit)
+
+    def _pick(self, which):
+        living = self.past.processes
+        return living[which % len(living)] if living else None
+
+    @invariant()
+    def nothing_is_wrong(self):
+        witness = self.past.witness
+        witness.follow_histories(self.past.call("history", [*witness.records]))
+        self.holds = not witness.wrongs
+        assert self.holds, witness.wrongs
+
+    def teardown(self):
+        try:
+            if self.holds:
+                last = self.past.finish()
+                self.nothing_is_wrong()
+                assert not self.past.unsettled(last), self.past.unsettled(last)
+        finally:
+            self.past.close()
+
+
+Histories.TestCase.settings = settings(
+    max_examples=2000 if FULL else 60,
+    stateful_step_count=30 if FULL else 15,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+TestHistories = Histories.TestCase
