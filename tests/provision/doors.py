@@ -22,6 +22,7 @@ from .timeline import Late
 
 TRIP = 0.01
 UNCLEAR = (-1, -1000)
+LOST = Failure("the connection was lost", sent=True)
 NO_ANSWER = (Manner.DROPPED, Manner.TRUNCATED)
 
 
@@ -166,9 +167,9 @@ class Wire:
     def _back(self, out, said, tell):
         """Return what the process gets to see, and when; *tell* is called as it does."""
         if out.manner is Manner.HUNG:
-            return Late(None, 10 * self.whole)
+            return Late(LOST, 10 * self.whole)
         if out.manner in NO_ANSWER:
-            return Failure("the connection was lost", sent=True)
+            return LOST
         return Late(Answer(out.status, out.body), out.delay, tell if said else lambda: None)
 
 

@@ -148,12 +148,13 @@ class Histories(RuleBasedStateMachine):
     def meddle(self, which, how):
         """Let somebody do something at the platform's console."""
         envs, alias = [*self.past.listed()], f"a{which % 3}"
+        known = [env for env in envs if env in self.past.witness.bound]
         if how == "open":
             self.past.open_by_hand(alias)
         elif envs and how == "delete":
             self.past.delete_by_hand(envs[which % len(envs)])
-        elif envs:
-            self.past.give_alias_by_hand(envs[which // 3 % len(envs)], alias)
+        elif known:
+            self.past.give_alias_by_hand(known[which // 3 % len(known)], alias)
 
     @precondition(lambda self: self.past.tenants)
     @rule(which=WHICH, how=st.sampled_from(["remove", "rename", "give alias", "restore"]))

@@ -107,7 +107,9 @@ class Witness:
     def act(self, create, env):
         """Judge a create that acts now."""
         create.env = env
-        twins = [each for each in self.creates if each.alias == create.alias and each.env in self.world.environments]
+        listed = self.world.environments
+        alike = {env for env, row in listed.items() if row.alias.lower() == create.alias}
+        twins = [each for each in self.creates if each.alias == create.alias and each.env in alike]
         if len(twins) > 1 and not any(each.excused for each in twins):
             self.wrong("two environments of ours under one alias", *(each.env for each in twins))
 

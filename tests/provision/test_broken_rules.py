@@ -1,0 +1,199 @@
+"""Each rule of provisioning is broken once, and the histories find it: they would find a bug too."""
+
+from __future__ import annotations
+
+import os
+
+import attrs
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from wxtcb.provision import MemoryJournal, looks, proof
+from wxtcb.provision import plan as planning
+from wxtcb.provision.plan import Action
+from wxtcb.provision.site import Site
+from wxtcb.provision.steps import environment
+from wxtcb.provision.waiting import Move
+
+from .past import SETTLE
+from .test_histories import Histories
+
+FULL = bool(os.environ.get("WXTCB_SOAK"))
+MOST = 2000 if FULL else 300
+
+
+def no_settle(patch):
+    real = environment._look_for
+
+    def look_for(site, work, problem, seconds):
+        return real(site, work, problem, seconds - SETTLE)
+
+    patch.setattr(environment, "_look_for", look_for)
+    patch.setattr(environment, "max", lambda _, seconds: seconds, raising=False)
+
+
+def one_look(patch):
+    patch.setattr(proof, "SOUND_LOOKS", 1)
+
+
+def known_not_minded(patch):
+    real = proof.Expected.compare
+    patch.setattr(proof.Expected, "compare", lambda self, look: attrs.evolve(real(self, look), missing=()))
+
+
+def adopt_without_intent(patch):
+    real = planning.plan_tenant
+
+    def plan_tenant(tenant, alias, known, found, adopt=None):
+        planned = real(tenant, alias, known, found, adopt)
+        alike = found.taken.by(alias)
+        if planned.action is Action.CONFLICT and len(alike) == 1 and alike[0] not in found.bound:
+            return attrs.evolve(planned, action=Action.ADOPT, env=alike[0], existing=(), reason="")
+        return planned
+
+    patch.setattr("wxtcb.provision.survey.plan_tenant", plan_tenant)
+
+
+def adopt_what_is_bound(patch):
+    async def conclude(site, work, found):
+        if found.verdict is proof.Verdict.FOUND:
+            await site.bind(work, found.found[0])
+            return Move.ON
+        return await real(site, work, found)
+
+    real = environment._conclude
+    patch.setattr(environment, "_conclude", conclude)
+    _take_every_environment(patch)
+
+
+def _take_every_environment(patch):
+    """Let the journal not mind either that an environment is another's."""
+    real = MemoryJournal.commit
+
+    async def commit(self, record, moment):
+        if record.env is not None:
+            self._envs.pop(record.env, None)
+        return await real(self, record, moment)
+
+    patch.setattr(MemoryJournal, "commit", commit)
+
+
+def no_look(patch):
+    async def find(self, alias, now):
+        return ()
+
+    patch.setattr(looks.Looks, "find", find)
+    patch.setattr(looks.Looks, "is_fresh", lambda self, now: True)
+
+
+def stale_look(patch):
+    patch.setattr(looks, "FRESH", 1000.0)
+
+
+def intent_not_kept(patch):
+    real = Site.commit
+
+    async def commit(self, work, record):
+        if record.intent is None:
+            await real(self, work, record)
+
+    patch.setattr(Site, "commit", commit)
+
+
+def intent_taken_back(patch):
+    real = environment._create
+
+    async def create(site, work, deadline):
+        move = await real(site, work, deadline)
+        if move is Move.PARK:
+            work.waiting = work.doubt = None
+            await environment._take_back(site, work)
+            return Move.AGAIN
+        return move
+
+    patch.setattr(environment, "_create", create)
+
+
+def deadline_forgotten(patch):
+    patch.setattr(environment, "_seconds_left", lambda site, intent: 0.0)
+
+
+def wall_clock_trusted(patch):
+    patch.setattr(environment, "_seconds_left", lambda site, intent: intent.deadline - site.wall())
+
+
+def version_not_compared(patch):
+    real = MemoryJournal.commit
+
+    async def commit(self, record, moment):
+        kept = self._records.get(record.tenant)
+        if kept is not None and record.version <= kept.version:
+            self._records[record.tenant] = attrs.evolve(kept, version=record.version - 1)
+        return await real(self, record, moment)
+
+    patch.setattr(MemoryJournal, "commit", commit)
+
+
+def answer_not_kept(patch):
+    async def bind(self, work, env, tranid=None):
+        work.env, work.doubt = env, None
+        await self.commit(work, attrs.evolve(work.record, intent=None))
+
+    patch.setattr(Site, "bind", bind)
+
+
+def busy_retried(patch):
+    real = Site.__attrs_post_init__
+
+    def begin(self):
+        session = self.session
+        real(self)
+        self.session = session.with_options(partial="return", may_send=lambda: not self.halted)
+
+    patch.setattr(Site, "__attrs_post_init__", begin)
+
+
+def sent_after_deadline(patch):
+    patch.setattr("wxtcb.provision.site.SPARE", 1000.0)
+
+
+BROKEN = [
+    no_settle,
+    one_look,
+    known_not_minded,
+    adopt_without_intent,
+    adopt_what_is_bound,
+    no_look,
+    stale_look,
+    intent_not_kept,
+    intent_taken_back,
+    deadline_forgotten,
+    wall_clock_trusted,
+    version_not_compared,
+    answer_not_kept,
+    busy_retried,
+    sent_after_deadline,
+]
+
+
+def search(machine, most):
+    """Try histories until one breaks a rule."""
+    quick = settings(
+        max_examples=most,
+        stateful_step_count=15,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(machine, settings=quick)
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda each: each.__name__)
+def test_a_broken_rule_is_found(monkeypatch, broken):
+    """Some history breaks what must always hold."""
+    broken(monkeypatch)
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        search(Histories, MOST)
