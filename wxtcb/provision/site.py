@@ -36,7 +36,8 @@ class Sending:
     """A call that adds something: whether it is `sent`, and whether a send is in `doubt`.
 
     It is asked before every send, and hears of a send that was cut off, or refused and is to be repeated. What is
-    cancelled before its body can have left leaves no doubt. One that `spends` is not sent once the run is stopped.
+    cancelled before its body can have left leaves no doubt. One that `spends` is not sent once the run is stopped, and
+    none past the deadline of `scope`: a process that was paused gets to send before it is cancelled.
     """
 
     site: Site
@@ -60,7 +61,8 @@ class Sending:
 
     @property
     def _is_wanted(self) -> bool:
-        return not (self.site.halted or (self.spends and self.site.stopped))
+        in_time = self.site.now() < self.scope.deadline
+        return in_time and not (self.site.halted or (self.spends and self.site.stopped))
 
     def _may_send(self) -> bool:
         self.sent = self._is_wanted

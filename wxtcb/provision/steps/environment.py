@@ -59,7 +59,7 @@ async def _open(site: Site, work: Work) -> Move:
         deadline = site.now() + site.window
         intent = Intent(deadline=site.wall() + site.window)
         await site.commit(work, attrs.evolve(work.record, attempt=work.record.attempt + 1, intent=intent))
-        if site.looks.is_fresh(site.now()):
+        if site.looks.is_fresh(site.now()) and site.now() < deadline:
             return await _create(site, work, deadline)
         await _take_back(site, work)
     message = f"the journal took more than {FRESH:.0f} s to keep an intent, {_MOST_COMMITS} times: nothing was sent"
@@ -99,8 +99,7 @@ async def _after_cancel(site: Site, work: Work, sending: Sending) -> None:
     if sending.doubt:
         work.doubt = _unclear(CUT_OFF)
     else:
-        with anyio.CancelScope(shield=True):
-            await _take_back(site, work)
+        await _take_back(site, work)
 
 
 def _unclear(message: str, error: WxtcbError | None = None) -> Problem:
@@ -112,7 +111,8 @@ def _was_answered(error: WxtcbError) -> bool:
 
 
 async def _take_back(site: Site, work: Work) -> None:
-    await site.commit(work, attrs.evolve(work.record, intent=None))
+    with anyio.CancelScope(shield=True):
+        await site.commit(work, attrs.evolve(work.record, intent=None))
 
 
 def _look_for(site: Site, work: Work, problem: Problem, seconds: float) -> Move:
