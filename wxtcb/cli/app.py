@@ -5,43 +5,28 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
-from collections.abc import Callable
 from typing import Annotated, Final
 
 import typer
 
 from wxtcb.cli.completion import rejoin_words
 from wxtcb.cli.help import PlainCommand
+from wxtcb.cli.leaving import leave
 from wxtcb.cli.options import (
-    Adopt,
     AsJson,
     CallBody,
     CallName,
-    Concurrency,
-    Forget,
-    JournalPath,
-    MaxFailures,
-    NormalWithin,
     OwnToken,
     PushEvery,
     PushUrl,
-    Removed,
-    ReportTo,
-    ResendLinks,
     Reveal,
     Seed,
-    Settle,
-    Simulated,
-    TenantsFile,
     Yes,
 )
 from wxtcb.cli.streams import be_patient
-from wxtcb.errors import ApiError, InvalidArgument, TicketError, WxtcbError
+from wxtcb.cli.tenants import tenants
 from wxtcb.observers import logger
 
-REFUSED: Final = 2
-RAISED: Final = 3
-INTERRUPTED: Final = 130
 app: Final = typer.Typer(
     name="wxtcb",
     no_args_is_help=True,
@@ -63,28 +48,6 @@ def main() -> None:
     be_patient()
     rejoin_words(os.environ)
     app(prog_name="wxtcb")
-
-
-def _end(command: Callable[[], int]) -> None:
-    """Leave with the command's exit code; with the reason for what was refused, or for the call that raised."""
-    try:
-        code = command()
-    except WxtcbError as error:
-        code = _tell(error)
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    raise typer.Exit(code)
-
-
-def _tell(error: WxtcbError) -> int:
-    """Say what went wrong; tell what was refused before anything was sent from what came of a call."""
-    from wxtcb.cli.output import as_typed, printable, say
-    from wxtcb.provision.journal import JournalError
-
-    for line in (*f"wxtcb: {error}".splitlines(), *getattr(error, "__notes__", ())):
-        say(as_typed(printable(line)))
-    unsent = isinstance(error, InvalidArgument | TicketError | JournalError) and not isinstance(error, ApiError)
-    return REFUSED if unsent else RAISED
 
 
 def _show_version(*, wanted: bool) -> None:
@@ -116,105 +79,12 @@ def _root(
     logger.addHandler(logging.StreamHandler() if verbose else logging.NullHandler())
 
 
-@app.command(
-    "plan",
-    cls=PlainCommand,
-    short_help="Show what provision would do for a file of tenants.",
-    help="Show what provision would do for the tenants of FILE; nothing is spent or changed.",
-    epilog="Exit codes: 0 the plan was shown, whatever is in it; 2 refused; 3 looking failed; "
-    "130 or 143 ended by Ctrl-C or SIGTERM.",
-)
-def _plan(
-    file: TenantsFile,
-    *,
-    sandbox: Simulated = False,
-    journal: JournalPath = None,
-    adopt: Adopt = None,
-    forget: Forget = None,
-    removed: Removed = False,
-    resend_links: ResendLinks = False,
-    own_token: OwnToken = False,
-    as_json: AsJson = False,
-) -> None:
-    from wxtcb.cli.plan import Wish, plan
-
-    def command() -> int:
-        wish = Wish.of(file, adopt, forget, removed=removed, resend_links=resend_links)
-        return plan(wish, sandbox=sandbox, journal=journal, own_token=own_token, as_json=as_json)
-
-    _end(command)
+app.add_typer(tenants)
+commands: Final = typer.Typer()
+app.add_typer(commands)
 
 
-@app.command(
-    "provision",
-    cls=PlainCommand,
-    short_help="Open environments for a file of tenants.",
-    help="Open environments for the tenants of FILE, share them, establish services. The plan is shown first, and you "
-    "are asked before anything is spent.",
-    epilog="Exit codes: 0 all done (awaiting confirmation counts as done); 2 refused, nothing was changed; 3 "
-    "something failed, is unknown, in conflict or unfinished; 130 or 143 ended by Ctrl-C or SIGTERM, after the report.",
-)
-def _provision(
-    file: TenantsFile,
-    *,
-    sandbox: Simulated = False,
-    journal: JournalPath = None,
-    adopt: Adopt = None,
-    forget: Forget = None,
-    removed: Removed = False,
-    resend_links: ResendLinks = False,
-    concurrency: Concurrency = 16,
-    settle: Settle = None,
-    timeout: NormalWithin = 600,
-    max_failures: MaxFailures = None,
-    yes: Yes = False,
-    own_token: OwnToken = False,
-    as_json: AsJson = False,
-    report: ReportTo = None,
-) -> None:
-    from wxtcb.cli.journals import path_beside
-    from wxtcb.cli.plan import Wish
-    from wxtcb.cli.provision import Options, provision
-    from wxtcb.cli.reports import Reports
-
-    def command() -> int:
-        path = journal or (None if sandbox else path_beside(file))
-        options = Options(
-            wish=Wish.of(file, adopt, forget, removed=removed, resend_links=resend_links),
-            sandbox=sandbox,
-            journal=path,
-            concurrency=concurrency,
-            settle=settle,
-            timeout=timeout,
-            max_failures=max_failures,
-            as_json=as_json,
-            yes=yes,
-            own_token=own_token,
-            reports=Reports.at(report or [], sparing=[file, path]),
-        )
-        return provision(options)
-
-    _end(command)
-
-
-@app.command(
-    "audit",
-    cls=PlainCommand,
-    short_help="Hold a file of tenants and its journal against the platform.",
-    help="Hold the tenants of FILE and the journal of their runs against what the platform lists: duplicates, orphans, "
-    "conflicts, what is unclear, missing, or not as it should be. Nothing is spent or changed.",
-    epilog="Exit codes: 0 proven, nothing speaks against it; 2 refused, or there is no journal; 3 not proven, or "
-    "looking failed; 130 or 143 ended by Ctrl-C or SIGTERM.",
-)
-def _audit(
-    file: TenantsFile, *, journal: JournalPath = None, own_token: OwnToken = False, as_json: AsJson = False
-) -> None:
-    from wxtcb.cli.audit import audit
-
-    _end(lambda: audit(file, journal=journal, own_token=own_token, as_json=as_json))
-
-
-@app.command(
+@commands.command(
     "call",
     cls=PlainCommand,
     short_help="Make one call and print its reply.",
@@ -239,10 +109,10 @@ def _call(
 ) -> None:
     from wxtcb.cli.call import call
 
-    _end(lambda: call(name, body, reveal=reveal, own_token=own_token, yes=yes))
+    leave(lambda: call(name, body, reveal=reveal, own_token=own_token, yes=yes))
 
 
-@app.command("endpoints", cls=PlainCommand, short_help="List the calls that wxtcb knows.")
+@commands.command("endpoints", cls=PlainCommand, short_help="List the calls that wxtcb knows.")
 def _endpoints(*, as_json: AsJson = False) -> None:
     """List the calls that wxtcb knows.
 
@@ -251,10 +121,10 @@ def _endpoints(*, as_json: AsJson = False) -> None:
     """
     from wxtcb.cli.listing import print_endpoints
 
-    _end(lambda: print_endpoints(as_json=as_json))
+    leave(lambda: print_endpoints(as_json=as_json))
 
 
-@app.command(
+@commands.command(
     "token",
     cls=PlainCommand,
     short_help="Show how token and ticket are; fetch a token on request.",
@@ -275,10 +145,10 @@ def _token(
 ) -> None:
     from wxtcb.cli.token import token
 
-    _end(lambda: token(fetch=fetch, reveal=reveal, own_token=own_token))
+    leave(lambda: token(fetch=fetch, reveal=reveal, own_token=own_token))
 
 
-@app.command(
+@commands.command(
     "sandbox",
     cls=PlainCommand,
     short_help="Simulate the platform on loopback.",
@@ -305,7 +175,7 @@ def _sandbox(
     from wxtcb.cli.sandbox import Aim, serve
 
     aim = Aim(push, push_every) if push is not None else None
-    _end(lambda: serve(port=port, ready_after=ready_after, token_life=token_life, busy=busy, seed=seed, aim=aim))
+    leave(lambda: serve(port=port, ready_after=ready_after, token_life=token_life, busy=busy, seed=seed, aim=aim))
 
 
 ticket: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -339,4 +209,4 @@ def _ticket_serve(
 ) -> None:
     from wxtcb.cli.ticket import Place, serve
 
-    _end(lambda: serve(Place(host, port, path)))
+    leave(lambda: serve(Place(host, port, path)))
