@@ -89,12 +89,14 @@ def test_the_readme_opens_with_what_it_is() -> None:
 
 
 async def output_of(program: str, tmp_path: Path) -> list[str]:
-    """Run a whole program at the top of the project, warnings being errors; return the lines it prints."""
+    """Run a whole program beside the examples, warnings being errors; return the lines it prints."""
+    if not (tmp_path / "examples").exists():
+        (tmp_path / "examples").symlink_to(ROOT / "examples")
     script = tmp_path / "program.py"
     script.write_text(program, encoding="utf-8")
     command = (sys.executable, "-X", "utf8", "-W", "error", str(script))
     seen = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=seen, cwd=ROOT)
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=seen, cwd=tmp_path)
     output, _ = await process.communicate()
     assert process.returncode == 0
     return output.decode().splitlines()
@@ -116,6 +118,8 @@ async def test_the_program_for_many_tenants_runs(sandbox: Sandbox, tmp_path: Pat
     assert lines[0] == "200 environments would be opened"
     assert any(line.startswith("蓝海茶馆 lanhai-tea-") for line in lines)
     assert len(sandbox.world.environments) == 200
+    again = await output_of(MANY, tmp_path)
+    assert (again[0], again[-1]) == ("0 environments would be opened", "200 of 200 are done")
 
 
 async def test_the_aiohttp_backend_runs(sandbox: Sandbox, tmp_path: Path) -> None:
