@@ -16,15 +16,14 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
 from figures import Figure, Interval
 from harness import Block, interleave, main
 from memory import STATUS, forget_peak, peak
-from provisioning import Box, make_tenants, provision, sandboxed
+from provisioning import Box, journal_on_disk, make_tenants, provision, sandboxed
 
 from wxtcb.provision import Moment, Provisioner, Record, SqliteJournal, Tenant
 
@@ -74,9 +73,9 @@ def _block(count: int, seconds: list[float], *, on_disk: bool) -> Block:
 
     async def block() -> float:
         tenants = make_tenants(count)
-        with sandboxed() as box, _directory() as directory:
+        with sandboxed() as box:
             async with AsyncExitStack() as stack:
-                journal = await stack.enter_async_context(SqliteJournal(directory / "journal.db")) if on_disk else None
+                journal = await stack.enter_async_context(journal_on_disk()) if on_disk else None
                 started = time.process_time()
                 seconds.append((await provision(box, tenants, journal))[1])
                 return (time.process_time() - started) / count * 1e6
@@ -84,15 +83,9 @@ def _block(count: int, seconds: list[float], *, on_disk: bool) -> Block:
     return block
 
 
-@contextmanager
-def _directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
-
-
 async def _measure_plan(count: int, *, known: bool) -> list[Figure]:
-    with sandboxed() as box, _directory() as directory:
-        path = directory / "journal.db"
+    with sandboxed() as box, tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "journal.db"
         if known:
             await _fill(path, make_tenants(count), box)
         gc.collect()

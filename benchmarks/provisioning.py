@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -14,7 +16,7 @@ import orjson
 from harness import child
 
 import wxtcb
-from wxtcb.provision import Journal, MemoryJournal, Provisioner, Report, Service, Tenant
+from wxtcb.provision import Journal, MemoryJournal, Provisioner, Report, Service, SqliteJournal, Tenant
 
 CONCURRENCY: Final = 64
 LOOK: Final = "/componenttcb/describeenvs"
@@ -63,6 +65,14 @@ def make_tenants(count: int) -> list[Tenant]:
     """Return tenants that want an environment, one mini program and one service each."""
     api = Service.named("api")
     return [Tenant(f"tenant {number}", appids=[f"wx{number:016}"], services=[api]) for number in range(count)]
+
+
+@contextlib.asynccontextmanager
+async def journal_on_disk() -> AsyncIterator[SqliteJournal]:
+    """Keep a journal in a file until the block ends."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with SqliteJournal(Path(directory) / "journal.db") as journal:
+            yield journal
 
 
 async def provision(box: Box, tenants: list[Tenant], journal: Journal | None = None) -> tuple[Report, float]:

@@ -1,6 +1,7 @@
 """What does it take to provision 10,000 tenants, 64 at a time?
 
-Each has an environment, one mini program and one service. The sandbox is in another process and answers at once. Memory
+Each has an environment, one mini program and one service. The sandbox is in another process and answers at once, and the
+journal is on the disk, as it is for whoever provisions so many (with `--cpu` and `--slow` it is in memory). Memory
 is the peak during the run less what was there before (the specifications) and what is left after it (the results). What
 counts is the resident set of the process: `tracemalloc` also counts what is asked for and never touched, and
 `orjson.loads` asks for twelve times the size of a list.
@@ -22,7 +23,7 @@ from typing import Final
 from figures import Figure, Interval
 from harness import Block, interleave, main
 from memory import MEGABYTE, STATUS, forget_peak, peak
-from provisioning import Box, by_hand, make_tenants, provision, sandboxed
+from provisioning import Box, by_hand, journal_on_disk, make_tenants, provision, sandboxed
 
 from wxtcb.provision import Tenant
 
@@ -54,9 +55,10 @@ async def _measure_memory(count: int) -> list[Figure]:
     tenants = make_tenants(count)
     gc.collect()
     with sandboxed() as box:
-        before = forget_peak()
-        report, seconds = await provision(box, tenants)
-        resident = peak() - before
+        async with journal_on_disk() as journal:
+            before = forget_peak()
+            report, seconds = await provision(box, tenants, journal)
+            resident = peak() - before
     del report
     asked_for, results, left = await _trace(count)
     what = f"{count:,} tenants"
@@ -76,7 +78,8 @@ async def _trace(count: int) -> tuple[float, float, float]:
     gc.collect()
     tracemalloc.start()
     with sandboxed() as box:
-        report, _ = await provision(box, tenants)
+        async with journal_on_disk() as journal:
+            report, _ = await provision(box, tenants, journal)
     _, peak = tracemalloc.get_traced_memory()
     gc.collect()
     after, _ = tracemalloc.get_traced_memory()

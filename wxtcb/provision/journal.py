@@ -114,7 +114,9 @@ class Record:
 
     def claims(self) -> tuple[str | None, str | None]:
         """Return what no two tenants may have: an environment, and an alias, in lower case, under which one is open."""
-        return self.env, self.alias.lower() if self.is_open else None
+        if not self.is_open:
+            return self.env, None
+        return self.env, self.alias if self.alias.islower() else self.alias.lower()
 
 
 @attrs.frozen
