@@ -1,9 +1,9 @@
 """What does it take to provision 10,000 tenants, 64 at a time?
 
-Each has an environment, one mini program and one service. The sandbox is in another process and answers at once, and the
-journal is on the disk, as it is for whoever provisions so many (with `--cpu` and `--slow` it is in memory). Memory
-is the peak during the run less what was there before (the specifications) and what is left after it (the results). What
-counts is the resident set of the process: `tracemalloc` also counts what is asked for and never touched, and
+Each has an environment, one mini program and one service. The sandbox is in another process and answers at once; the
+journal is on the disk, as for whoever provisions so many (with `--cpu` and `--slow` it is in memory). Memory is the
+peak during the run less what was there before (the specifications) and what is left after it (the results). What counts
+is the resident set of the process: `tracemalloc` also counts what is asked for and never touched, and
 `orjson.loads` asks for twelve times the size of a list.
 
 With `--cpu`: what does a tenant cost the processor, beside the same calls on bare aiohttp, 64 in flight? With `--slow`,
