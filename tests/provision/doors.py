@@ -44,13 +44,15 @@ class Platform:
     witness: object
     acts: dict = attrs.field(factory=lambda: {CREATE: deque(), LIST: deque()})
     token_seconds: float = 0.0
+    lacking: Odd | None = None
+    lacks_until: float = 0.0
     _lacked: bool = False
 
     def calm(self):
         """Let nothing befall any request from now on."""
         for acts in self.acts.values():
             acts.clear()
-        self.token_seconds = self.box.world.visible_after = 0.0
+        self.token_seconds = self.box.world.visible_after = self.lacks_until = 0.0
 
     def mint(self):
         """Give the token that all share."""
@@ -66,33 +68,23 @@ class Platform:
 
     def answer(self, path, query, body, act, host):
         """Let the platform act, and return how it answers and what that says, if anything."""
-        fault = self._fault(act, host) if path == LIST else _plain(act)
-        if fault:
+        if path == LIST and act is None:
+            act = self._hiccup(host)
+        if fault := None if isinstance(act, Odd) else act:
             self.box.faults.script(path, [fault])
         asked = Asked.read("POST", str(URL(path).with_query(query)), query, body)
         out = respond(self.box.world, self.box.faults, asked)
         self.box._note(asked, out)
         return out, _read(out)
 
-    def _fault(self, act, host):
-        self._lacked &= act is not None
-        return self._hiccup(act, host) if isinstance(act, Odd) else act
-
-    def _hiccup(self, act, host):
+    def _hiccup(self, host):
         """Let a list lack some: twice in a row only where it lacks what the asking process knows too."""
-        listed = [env for env in self.box.world.environments]
-        kept = {Odd.LACKS_NEWEST: listed[:-1], Odd.LACKS_OLDEST: listed[1:], Odd.LACKS_ALL: []}[act]
-        told = bool(host.lacks(frozenset(kept), self.line.now))
-        if self._lacked and not told:
-            self._lacked = False
-            return None
-        self._lacked = True
-        gone = tuple(env for env in listed if env not in kept)
-        return Fault(Trouble.HICCUP, envs=gone) if gone else None
-
-
-def _plain(act):
-    return None if isinstance(act, Odd) else act
+        kept = [*self.box.world.environments]
+        if self.line.now < self.lacks_until:
+            kept = {Odd.LACKS_NEWEST: kept[:-1], Odd.LACKS_OLDEST: kept[1:], Odd.LACKS_ALL: []}[self.lacking]
+        gone = tuple(env for env in self.box.world.environments if env not in kept)
+        self._lacked = bool(gone) and (not self._lacked or bool(host.lacks(frozenset(kept), self.line.now)))
+        return Fault(Trouble.HICCUP, envs=gone) if self._lacked else None
 
 
 def _read(out):
@@ -109,6 +101,14 @@ class Wire:
     platform: Platform
     whole: float
     _began: float | None = None
+
+    async def fetch_token(self):
+        """Fetch the living token, as from a central service; a look may have begun that waits for it."""
+        self._begin()
+        return ComponentToken(await self.host.ask(TRIP, self.platform.mint, TRIP), 7200)
+
+    def _begin(self):
+        self._began = self.platform.line.now if self._began is None else self._began
 
     async def send(self, request):
         if request.is_withheld():
@@ -150,7 +150,7 @@ class Wire:
 
     def _list(self, body, query, act):
         platform, sent_at = self.platform, self.platform.line.now
-        self._began = sent_at if self._began is None else self._began
+        self._begin()
 
         def happen():
             out, said = platform.answer(LIST, query, body, act, self.host)
@@ -256,8 +256,3 @@ class Desk:
 
     def next_act(self):
         return self.acts.popleft() if self.acts else None
-
-
-async def fetch_token(host, platform):
-    """Fetch the living token, as from a central service."""
-    return ComponentToken(await host.ask(TRIP, platform.mint, TRIP), 7200)

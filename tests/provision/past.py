@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import attrs
 import pytest
 
 import wxtcb
 from wxtcb import session as session_module
-from wxtcb.provision import MemoryJournal, Outcome, Provisioner, Tenant
+from wxtcb.provision import MemoryJournal, Outcome, Provisioner, SqliteJournal, Tenant
 from wxtcb.sandbox import Sandbox, World
 
-from .doors import Desk, JournalDoor, Platform, Wire, fetch_token
+from .doors import Desk, JournalDoor, Platform, Wire
 from .timeline import Host, State, Timeline
 from .witness import Witness
 
@@ -22,17 +24,47 @@ WINDOW = TIMEOUT.whole + 10.0
 HOURS = 7200.0
 
 
-def call_at_once(journal):
-    """Return a way to call a journal that never waits for anything."""
+@attrs.define(eq=False)
+class InMemory:
+    """A journal that outlives the processes of a history."""
 
-    def call(name, *args):
+    journal: object = attrs.field(factory=MemoryJournal)
+
+    def call(self, name, *args):
+        """Do at once what a process asks of the journal."""
         try:
-            getattr(journal, name)(*args).send(None)
+            getattr(self.journal, name)(*args).send(None)
         except StopIteration as end:
             return end.value
         raise AssertionError(f"{name} waits")
 
-    return call
+    def reopen(self):
+        """There is nothing to open."""
+
+    def close(self):
+        """Nor to close."""
+
+
+@attrs.define(eq=False)
+class OnDisk:
+    """A journal in a file, which is opened anew by each process that comes when there is no other."""
+
+    folder: TemporaryDirectory = attrs.field(factory=TemporaryDirectory)
+    loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.new_event_loop)
+    journal: SqliteJournal = attrs.field(init=False, default=None)
+
+    def call(self, name, *args):
+        return self.loop.run_until_complete(getattr(self.journal, name)(*args))
+
+    def reopen(self):
+        if self.journal is not None:
+            self.call("aclose")
+        self.journal = SqliteJournal(Path(self.folder.name) / "journal.db")
+
+    def close(self):
+        self.call("aclose")
+        self.loop.close()
+        self.folder.cleanup()
 
 
 @attrs.define(eq=False)
@@ -60,7 +92,7 @@ class Process(Host):
             component_appsecret="unused",
             base_url="http://127.0.0.1:1",
             max_fetches_per_hour=None,
-            token_source=lambda: fetch_token(self, self.platform),
+            token_source=self.loop.wire.fetch_token,
         )
         options = {"settle": SETTLE, "timeout": 600.0, "clock": self.line.wall, "concurrency": concurrency}
         door = JournalDoor(self, self.desk)
@@ -100,8 +132,7 @@ class Process(Host):
 class Past:
     """Everything there is: the time, the platform, the journal, the processes, and what the people want."""
 
-    journal: object = attrs.field(factory=MemoryJournal)
-    call: object = attrs.field(default=attrs.Factory(lambda self: call_at_once(self.journal), takes_self=True))
+    store: InMemory | OnDisk = attrs.field(factory=InMemory)
     line: Timeline = attrs.field(factory=Timeline)
     tenants: list = attrs.field(factory=lambda: [Tenant(f"t{number}", alias=f"a{number}") for number in range(3)])
     removed: list = attrs.field(factory=list)
@@ -117,7 +148,7 @@ class Past:
         self.box = Sandbox(world=World(clock=lambda: self.line.now, epoch=1_800_000_000.0, token_life=10**9))
         self.witness = Witness(self.line, self.box.world, SETTLE, WINDOW)
         self.platform = Platform(self.box, self.line, self.witness)
-        self.desk = Desk(self.line, self.witness, self.call)
+        self.desk = Desk(self.line, self.witness, self.store.call)
         self.patch.setattr(session_module, "open_transport", lambda *_, **__: asyncio.get_running_loop().wire)
 
     @property
@@ -128,6 +159,8 @@ class Past:
 
     def begin(self, *, pause=0.0, concurrency=4, tenants=None, **decisions):
         """Start a process."""
+        if not self.processes:
+            self.store.reopen()
         self.begun += 1
         base = 4096.0 * self.begun
         process = Process(self.line, base, platform=self.platform, desk=self.desk, decisions=decisions)
@@ -151,16 +184,25 @@ class Past:
         self.box.world.remove(env)
         self.box.world.add(alias, env=env)
 
+    def known(self):
+        """Return the environments that there are and the journal knows."""
+        return [env for env in self.listed() if env in self.witness.bound]
+
+    def in_doubt(self):
+        """Return the aliases under which something may have been opened."""
+        return [record.alias for record in self.witness.records.values() if record.intent]
+
     def deleted(self):
         """Return what the journal knows and nobody has any more, by tenant."""
         return {tenant: env for env, (tenant, _) in self.witness.bound.items() if env not in self.listed()}
 
     def finish(self):
-        """Let everything be well, all processes end, and one more do what is left; return it."""
+        """Let everything be well, all processes end, and two more do what is left; return the last."""
         self.platform.calm()
         self.desk.acts.clear()
         for process in self.processes:
             process.thaw()
+        self.begin(tenants=self._wanted(), forget=self.deleted())
         self._run_out()
         self.line.pass_time(WINDOW + SETTLE)
         last = self.begin(tenants=self._wanted(), forget=self.deleted())
@@ -192,4 +234,10 @@ class Past:
     def close(self):
         for process in self.processes:
             process.kill(kept=False)
+        self.store.close()
         self.patch.undo()
+
+    def wrongs(self):
+        """Return what has happened that must not."""
+        self.witness.follow_histories(self.store.call("history", [*self.witness.records]))
+        return self.witness.wrongs
