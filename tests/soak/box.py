@@ -13,7 +13,7 @@ async def main(options: dict[str, float | None]) -> None:
     faults = Faults(seed=7, kill_token_every=options.get("kill_token_every"))
     if busy := options.get("busy"):
         faults.busy(probability=busy)
-    async with Sandbox(world=World(seed=7), faults=faults) as box:
+    async with Sandbox(world=World(seed=7, visible_after=options.get("visible_after", 0.0)), faults=faults) as box:
         way = {
             "base_url": box.url,
             "component_appid": box.component_appid,
