@@ -46,7 +46,6 @@ class Platform:
     token_seconds: float = 0.0
     lacking: Odd | None = None
     lacks_until: float = 0.0
-    _lacked: bool = False
 
     def calm(self):
         """Let nothing befall any request from now on."""
@@ -78,13 +77,13 @@ class Platform:
         return out, _read(out)
 
     def _hiccup(self, host):
-        """Let a list lack some: twice in a row only where it lacks what the asking process knows too."""
+        """Let a list lack some: twice in a row for one process only where it lacks what that one knows too."""
         kept = [*self.box.world.environments]
         if self.line.now < self.lacks_until:
             kept = {Odd.LACKS_NEWEST: kept[:-1], Odd.LACKS_OLDEST: kept[1:], Odd.LACKS_ALL: []}[self.lacking]
         gone = tuple(env for env in self.box.world.environments if env not in kept)
-        self._lacked = bool(gone) and (not self._lacked or bool(host.lacks(frozenset(kept), self.line.now)))
-        return Fault(Trouble.HICCUP, envs=gone) if self._lacked else None
+        host.misled = bool(gone) and (not host.misled or bool(host.lacks(frozenset(kept), self.line.now)))
+        return Fault(Trouble.HICCUP, envs=gone) if host.misled else None
 
 
 def _read(out):

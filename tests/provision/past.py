@@ -69,7 +69,10 @@ class OnDisk:
 
 @attrs.define(eq=False)
 class Process(Host):
-    """A process that provisions once: what it was told to do, knows, intends, and has in flight."""
+    """A process that provisions once: what it was told to do, knows, intends, and has in flight.
+
+    `misled` is whether the last list that it was given lacked some.
+    """
 
     platform: Platform = attrs.field(kw_only=True)
     desk: Desk = attrs.field(kw_only=True)
@@ -77,6 +80,7 @@ class Process(Host):
     knew: dict = attrs.field(init=False, factory=dict)
     intents: dict = attrs.field(init=False, factory=dict)
     pending: list = attrs.field(init=False, factory=list)
+    misled: bool = attrs.field(init=False, default=False)
     run: object = attrs.field(init=False, default=None)
     report: object = attrs.field(init=False, default=None)
     error: object = attrs.field(init=False, default=None)

@@ -112,9 +112,12 @@ class Histories(RuleBasedStateMachine):
         if word == "forget":
             return {"forget": self.past.deleted()}
         listed = self.past.listed()
-        pairs = [(t.name, env) for t in self.past.tenants for env in listed if listed[env].alias == t.alias]
-        self.past.touched |= {tenant.alias for tenant in self.past.tenants if pairs}
-        return {"adopt": dict([pairs[which % len(pairs)]])} if pairs else {}
+        pairs = [(tenant, env) for tenant in self.past.tenants for env in listed if listed[env].alias == tenant.alias]
+        if not pairs:
+            return {}
+        tenant, env = pairs[which % len(pairs)]
+        self.past.touched.add(tenant.alias.lower())
+        return {"adopt": {tenant.name: env}}
 
     @precondition(lambda self: self.past.processes)
     @rule(point=POINTS)
