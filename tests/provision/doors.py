@@ -119,7 +119,9 @@ class Wire:
         there, happen = ask(request.body.data, query, act)
         try:
             async with asyncio.timeout(self.whole):
-                return await self.host.ask(there, happen, TRIP)
+                result = await self.host.ask(there, happen, TRIP)
+            self.platform.witness.take_note(self.host)
+            return result
         except TimeoutError:
             return Failure("no reply in time", sent=True, timeout=True)
         except asyncio.CancelledError as error:

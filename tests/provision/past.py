@@ -228,9 +228,11 @@ class Past:
         return wanted.values()
 
     def unsettled(self, last):
-        """Return what the last process left, except where people caused it."""
+        """Return what the last process left, except where people caused it; what was opened and is nobody's, too."""
         if last.report is None:
             return [repr(last.error)]
+        if orphans := self._orphans():
+            return [f"{env} is nobody's" for env in orphans]
         left = (entry for entry in last.report.tenants if not entry.outcome.is_done)
         theirs = (Outcome.CONFLICT, Outcome.DUPLICATE)
         return [entry for entry in left if not (entry.outcome in theirs and entry.alias.lower() in self.touched)]
@@ -245,3 +247,7 @@ class Past:
         """Return what has happened that must not."""
         self.witness.follow_histories(self.store.call("history", [*self.witness.records]))
         return self.witness.wrongs
+
+    def _orphans(self):
+        ours = (each for each in self.witness.creates if each.env in self.listed() and not each.excused)
+        return [each.env for each in ours if each.env not in self.witness.bound and each.alias not in self.touched]

@@ -164,7 +164,7 @@ BROKEN = {
     adopt_without_intent: "not known to be ours",
     adopt_what_is_bound: "of another",
     version_not_compared: "over a newer one",
-    answer_not_kept: "was taken by",
+    answer_not_kept: "is nobody's",
 }
 
 

@@ -72,6 +72,7 @@ class Histories(RuleBasedStateMachine):
     @initialize(acts=st.lists(st.sampled_from(CREATES), max_size=6), concurrency=st.sampled_from([1, 4]))
     def begin_first(self, acts, concurrency):
         self.past.platform.acts[CREATE].extend(acts)
+        self.past.box.world.visible_after = self.visible[0]
         self.past.begin(concurrency=concurrency)
 
     @rule(acts=st.lists(st.sampled_from(CREATES), min_size=1, max_size=3))
@@ -226,7 +227,7 @@ class HistoriesOnDisk(Histories):
 
 def _settings(most):
     return settings(
-        max_examples=20 * most if FULL else most,
+        max_examples=10 * most if FULL else most,
         stateful_step_count=30 if FULL else 15,
         deadline=None,
         suppress_health_check=list(HealthCheck),
@@ -234,6 +235,6 @@ def _settings(most):
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = _settings(100)
+TestHistories.settings = _settings(250)
 TestHistoriesOnDisk = HistoriesOnDisk.TestCase
-TestHistoriesOnDisk.settings = _settings(10)
+TestHistoriesOnDisk.settings = _settings(25)

@@ -48,13 +48,15 @@ class Seen:
     shown: frozenset
     aliases: frozenset
     sound: bool
+    noted: bool = False
 
 
 @attrs.define(eq=False)
 class Witness:
     """Follows what is sent and kept, and notes in `wrongs` what must not be.
 
-    `bound` has every environment that the journal knows, with its tenant and the moment; `owners` whose it ever was.
+    `bound` has every environment that the journal knows, with its tenant and the moment; `owners` whose it ever was;
+    `released` are those that a person has taken from their tenants.
     """
 
     line: object
@@ -68,6 +70,7 @@ class Witness:
     records: dict = attrs.field(factory=dict)
     bound: dict = attrs.field(factory=dict)
     owners: dict = attrs.field(factory=dict)
+    released: set = attrs.field(factory=set)
     histories: dict = attrs.field(factory=dict)
 
     def wrong(self, what, *about):
@@ -126,6 +129,12 @@ class Witness:
         sound = not host.lacks(shown, sent_at)
         self.seen.append(Seen(host, began, sent_at, self.line.now, shown, aliases, sound))
 
+    def take_note(self, host):
+        """Note that a process goes on with what it was given, having been paused perhaps."""
+        newest = self.newest(host)
+        if newest is not None and not newest.noted:
+            newest.told_at, newest.noted = self.line.now, True
+
     def newest(self, host):
         return next((seen for seen in reversed(self.seen) if seen.host is host), None)
 
@@ -157,11 +166,12 @@ class Witness:
         if not decided and after.tenant not in host.decisions.get("adopt", ()):
             self.wrong("an environment forgotten", before.tenant, before.env)
         self.bound.pop(before.env)
+        self.released.add(before.env)
         self._excuse(before.tenant)
 
     def _judge_binding(self, host, after):
         env = after.env
-        by_word = host.decisions.get("adopt", {}).get(after.tenant) == env
+        by_word = host.decisions.get("adopt", {}).get(after.tenant) == env or env in self.released
         if env in self.bound or (self.owners.get(env, after.tenant) != after.tenant and not by_word):
             self.wrong("an environment of another", after.tenant, env, self.owners[env])
         if not by_word and not self._is_ours(after.tenant, env):
