@@ -120,12 +120,12 @@ class Wire:
         try:
             async with asyncio.timeout(self.whole):
                 result = await self.host.ask(there, happen, TRIP)
-            self.platform.witness.take_note(self.host)
-            return result
         except TimeoutError:
             return Failure("no reply in time", sent=True, timeout=True)
         except asyncio.CancelledError as error:
             return Cancelled(error.args, sent=True)
+        self.platform.witness.take_note(self.host)
+        return result
 
     async def aclose(self):
         """Nothing is open."""

@@ -31,11 +31,18 @@ async def provision(session, options):
     journal = SqliteJournal(options["journal"])
     pace = {"settle": options["settle"], "interval": 0.5, "concurrency": options["concurrency"]}
     async with journal, Provisioner(session, journal=journal, **pace) as provisioner:
-        run, loop, ends = provisioner.apply(tenants_of(options["count"])), asyncio.get_running_loop(), set()
+        tenants = tenants_of(options["count"])
+        run, loop, ends = provisioner.apply(tenants), asyncio.get_running_loop(), set()
         loop.add_signal_handler(signal.SIGTERM, lambda: ends.add(loop.create_task(run.cancel())))
         report = await run.wait()
+        audit = await provisioner.audit(tenants) if report.all_done else None
         outcomes = Counter(entry.outcome.value for entry in report.tenants)
-        return {"outcomes": outcomes, "all_done": report.all_done, "elapsed": report.elapsed, "stopped": report.stopped}
+        return {
+            "outcomes": outcomes,
+            "proven": audit is not None and audit.proven,
+            "elapsed": report.elapsed,
+            "stopped": report.stopped,
+        }
 
 
 async def retry_naively(session, options):
@@ -53,7 +60,7 @@ async def retry_naively(session, options):
                 file.write(f"{alias}\n")
 
     await asyncio.gather(*(work() for _ in range(options["concurrency"])))
-    return {"all_done": True}
+    return {"outcomes": {}}
 
 
 async def main(options):
