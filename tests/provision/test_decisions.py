@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+import attrs
 import pytest
 
-from wxtcb import InvalidArgument
-from wxtcb.provision import Action, MemoryJournal, Outcome, Provisioner, Tenant
+from wxtcb import InvalidArgument, Timeout
+from wxtcb.provision import Action, JournalError, MemoryJournal, Outcome, Provisioner, Tenant
 from wxtcb.sandbox import Ready, Sandbox
 
 from .conftest import Rig, Rigging
-from .places import API, CREATE, ESTABLISH, LIST, SHARE, WX1, plain, seen
+from .places import API, CREATE, ESTABLISH, LIST, SHARE, WEB, WX1, plain, seen
 
 pytestmark = pytest.mark.virtual_time
 A, B, C = (Tenant(name, alias=f"alias-{name}") for name in "abc")
@@ -137,8 +138,8 @@ async def test_only_what_is_gone_is_forgotten(rig: Rig) -> None:
         envs = await opened(provisioner, A)
         with pytest.raises(InvalidArgument, match=r"forget a=.*the platform lists it still; only what was deleted"):
             await provisioner.plan([A], forget=envs)
-        with pytest.raises(InvalidArgument, match="the journal does not have it as that tenant's environment"):
-            await provisioner.plan([A], forget={"b": envs["a"]})
+        with pytest.raises(InvalidArgument, match="the journal knows no such tenant"):
+            await provisioner.plan([A], forget={"b": "env-1"})
         with pytest.raises(InvalidArgument, match="forget: a must"):
             await provisioner.plan([A], forget={"a": ""})
 
@@ -231,3 +232,175 @@ async def test_a_decision_that_the_journal_does_not_take_ends_the_run(box: Sandb
             report = await provisioner.apply(plan).wait()
     assert "the journal does not take this record of tenant 'b'" in str(report.stopped)
     assert report.counts[Outcome.UNFINISHED] == 2
+
+
+async def test_nothing_is_opened_before_what_a_crash_left_is_listed(rig: Rig) -> None:
+    """A list that lacks what was just opened may lack others: an alias that is taken is seen once it is whole."""
+    taken = rig.box.world.add("taken")
+    async with rig.provisioner(settle=10.0) as provisioner:
+        await provisioner.apply([A]).wait()
+        rig.box.faults.hiccup(taken, *rig.box.world.environments, path=LIST, times=3)
+        report = await provisioner.apply([A, Tenant("b", alias="taken")]).wait()
+    assert [entry.outcome for entry in report.tenants] == [Outcome.DONE, Outcome.CONFLICT]
+    assert (report.tenants[1].existing, rig.box.count(CREATE)) == ((taken,), 1)
+
+
+async def test_what_a_crash_left_and_is_never_listed_ends_the_run(rig: Rig) -> None:
+    """It was deleted right after it was opened; nothing is opened on such a list."""
+    async with rig.provisioner(settle=10.0) as provisioner:
+        env = (await provisioner.apply([A]).wait()).tenants[0].env or ""
+        rig.box.world.remove(env)
+        report = await provisioner.apply([B]).wait()
+    assert f"the list did not show environment {env}" in str(report.stopped)
+    assert (report.elapsed < 60, rig.box.count(CREATE)) == (True, 1)
+
+
+async def test_one_list_that_lacks_it_deletes_nothing(rig: Rig) -> None:
+    """What is to be forgotten has to be missing three times."""
+    async with rig.provisioner() as provisioner:
+        envs = await opened(provisioner, A)
+        rig.box.faults.hiccup(envs["a"], path=LIST, times=2)
+        with pytest.raises(InvalidArgument, match="the platform lists it still"):
+            await provisioner.plan([A], forget=envs)
+
+
+async def test_what_was_forgotten_already_is_told(rig: Rig) -> None:
+    """The same line can be run again."""
+    async with rig.provisioner() as provisioner:
+        envs = await opened(provisioner, A, B)
+        rig.box.world.remove(envs["a"])
+        for _ in range(2):
+            plan = await provisioner.plan([A, B], forget={"a": envs["a"]})
+            assert (await provisioner.apply(plan).wait()).all_done
+        rig.box.world.remove(envs["b"])
+        with pytest.raises(InvalidArgument, match="that is the environment of tenant 'b'"):
+            await provisioner.plan([A, B], forget={"a": envs["b"]})
+    assert plan.notes == (f"Note: there is nothing to forget: the journal does not have {envs['a']} for tenant 'a'.",)
+    assert rig.box.count(CREATE) == 3
+
+
+async def test_a_takeover_that_is_cut_off_can_be_asked_for_again(rig: Rig) -> None:
+    """Wherever the journal stopped: links and services are not lost, and nothing is sent again."""
+    old = Tenant("old", alias="x", appids=[WX1], services=[API])
+    new = Tenant("new", alias="x", appids=[WX1], services=[API])
+    for kept in range(4):
+        journal = _Stopping()
+        async with rig.provisioner(journal=journal) as provisioner:
+            for env in list(rig.box.world.environments):
+                rig.box.world.remove(env)
+            envs = await opened(provisioner, old)
+            sent = rig.box.count(SHARE), rig.box.count(ESTABLISH)
+            journal.left = kept
+            await provisioner.apply(await provisioner.plan([new], whole=True, adopt={"new": envs["old"]})).wait()
+            journal.left = 99
+            plan = await provisioner.plan([new], whole=True, adopt={"new": envs["old"]})
+            assert plan.tenants[0].changes is False or "environment" in plan.tenants[0].steps
+            report = await provisioner.apply(plan).wait()
+            records = await journal.load()
+        assert (report.all_done, records["new"].env, records["old"].is_open) == (True, envs["old"], False)
+        assert sent == (rig.box.count(SHARE), rig.box.count(ESTABLISH))
+
+
+class _Stopping(MemoryJournal):
+    """Keeps so many records more, and no other."""
+
+    left = 99
+
+    async def commit(self, record, moment):
+        self.left -= 1
+        if self.left < 0:
+            raise JournalError("the disk is full")
+        return await super().commit(record, moment)
+
+
+async def test_a_rename_whose_create_is_unclear_is_settled_under_either_name(rig: Rig) -> None:
+    """Its alias is claimed: what it opened goes to the new name by adopt, once it is listed."""
+    rig.box.faults.hang_after(path=CREATE, times=1)
+    old, new = Tenant("old", alias="x"), Tenant("new", alias="x")
+    rig.box.world.visible_after = 1.0
+    async with rig.provisioner() as provisioner:
+        run = provisioner.apply([old])
+        await seen(rig.box, CREATE)
+        await run.cancel(grace=0)
+        early = await provisioner.plan([new], whole=True, removed=True)
+        await asyncio.sleep(2)
+        (env,) = rig.box.world.environments
+        late = await provisioner.plan([new], whole=True, adopt={"new": env})
+        report = await provisioner.apply(late).wait()
+        records = await provisioner.journal.load()
+    assert "a create for tenant 'old' under alias x is unclear" in early.tenants[0].reason
+    assert (report.all_done, records["new"].env, records["old"].is_open) == (True, env, False)
+    assert rig.box.count(CREATE) == 1
+
+
+async def test_links_are_kept_until_others_have_come(rig: Rig) -> None:
+    """A share that fails when links are asked for again loses none."""
+    tenant = Tenant("a", alias="x", appids=[WX1], services=[API])
+    async with rig.provisioner() as provisioner:
+        await opened(provisioner, tenant)
+        before = (await provisioner.journal.load(["a"]))["a"].links
+        rig.box.faults.errcode(61007, path=SHARE)
+        again = attrs.evolve(tenant, services=[API, WEB])
+        report = await provisioner.apply(await provisioner.plan([again], resend_links=True)).wait()
+        after = (await provisioner.journal.load(["a"]))["a"]
+    assert report.tenants[0].outcome is Outcome.FAILED
+    assert (after.links, after.has_service("web")) == (before, True)
+
+
+async def test_what_was_to_be_adopted_and_is_gone_is_left_to_a_person(rig: Rig) -> None:
+    """Neither bound, nor opened anew."""
+    rig.box.faults.hang_after(path=CREATE, times=1)
+    async with rig.provisioner() as provisioner:
+        run = provisioner.apply([A])
+        await seen(rig.box, CREATE)
+        await run.cancel(grace=0)
+        (env,) = rig.box.world.environments
+        run = provisioner.apply([A])
+        await asyncio.sleep(1)
+        rig.box.world.remove(env)
+        report = await run.wait()
+        plan = await provisioner.plan([A])
+    assert (report.tenants[0].outcome, rig.box.count(CREATE)) == (Outcome.CONFLICT, 1)
+    assert "was to be adopted, and is not listed any more: plan again" in report.tenants[0].reason
+    assert plan.creates == 1
+
+
+async def test_an_intent_keeps_the_times_it_was_made_with(rig: Rig, rigging: Rigging) -> None:
+    """A run with shorter timeouts waits as long as the one that was killed would have."""
+    rig.box.faults.hang(path=CREATE, times=1)
+    async with rigging.session(rig.box, timeout=Timeout(connect=5, reply=300)) as session:
+        slow = Rig(rig.box, session, rigging.wires[-1])
+        async with slow.provisioner() as provisioner:
+            run = provisioner.apply([A])
+            await seen(rig.box, CREATE)
+            await run.cancel(grace=0)
+            journal = provisioner.journal
+    async with rigging.session(rig.box, timeout=Timeout(connect=1, reply=1)) as session:
+        report = await Rig(rig.box, session, rigging.wires[-1]).provision([A], journal=journal)
+    assert (report.all_done, report.elapsed > 310) == (True, True)
+
+
+async def test_decisions_are_those_of_the_moment_they_were_made(rig: Rig) -> None:
+    """What the caller does with its own mapping afterwards changes no plan."""
+    env = rig.box.world.add("alias-a")
+    adopt: dict[str, str] = {}
+    async with rig.provisioner() as provisioner:
+        plan = await provisioner.plan([A], adopt=adopt)
+        adopt["a"] = env
+        assert plan.decisions.adopt == {}
+
+
+async def test_a_cancelled_run_looks_no_more(rig: Rig) -> None:
+    """Also while a list is not trusted."""
+    async with rig.provisioner() as provisioner:
+        await opened(provisioner, A)
+        run = provisioner.apply(plain(3))
+        await seen(rig.box, CREATE)
+        await asyncio.sleep(6)
+        rig.box.faults.hiccup(*rig.box.world.environments, path=LIST)
+        run = provisioner.apply([Tenant("late")])
+        await asyncio.sleep(6)
+        looks, start = rig.box.count(LIST), asyncio.get_running_loop().time()
+        await run.cancel()
+        assert rig.box.count(LIST) <= looks + 1
+        assert asyncio.get_running_loop().time() - start < 3

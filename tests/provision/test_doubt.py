@@ -120,9 +120,11 @@ async def test_a_list_that_is_not_whole_proves_nothing(rig: Rig) -> None:
     """An environment that the journal knows is missing, so the create stays unknown, and is not sent again."""
     async with rig.provisioner(timeout=30) as provisioner:
         first = await provisioner.apply(plain(1)).wait()
-        rig.box.world.remove(first.tenants[0].env)
         rig.box.faults.script(CREATE, [Fault(Trouble.BUSY)])
-        report = await provisioner.apply([Tenant("b", alias="b")]).wait()
+        run = provisioner.apply([Tenant("b", alias="b")])
+        await seen(rig.box, CREATE, 2)
+        rig.box.world.remove(first.tenants[0].env)
+        report = await run.wait()
     entry = report.tenants[0]
     assert (entry.outcome, rig.box.count(CREATE)) == (Outcome.UNKNOWN, 2)
     assert "nothing is proven" in entry.story

@@ -167,9 +167,11 @@ async def test_what_is_there_is_found_though_another_is_missing(rig: Rig) -> Non
     """Only absence needs a list that shows all that is known."""
     async with rig.provisioner() as provisioner:
         first = await provisioner.apply(plain(1)).wait()
-        rig.box.world.remove(first.tenants[0].env)
         rig.box.faults.script(CREATE, [Fault(Trouble.BUSY_AFTER)])
-        report = await provisioner.apply([Tenant("b", alias="b")]).wait()
+        run = provisioner.apply([Tenant("b", alias="b")])
+        await seen(rig.box, CREATE, 2)
+        rig.box.world.remove(first.tenants[0].env)
+        report = await run.wait()
     assert report.all_done
 
 

@@ -132,7 +132,7 @@ def _row(planned: Planned) -> tuple[str, ...]:
 
 
 def _errands(planned: Planned) -> Iterator[str]:
-    tenant, record = planned.tenant, planned.record
+    tenant, record = planned.tenant, planned.to_go_by
     for step in planned.steps:
         match step:
             case "environment":

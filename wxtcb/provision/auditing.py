@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import attrs
 
@@ -14,11 +14,9 @@ from wxtcb.provision.agreement import Agreements
 from wxtcb.provision.audit import Audit, Finding, FindingKind, Standing
 from wxtcb.provision.journal import Binding, Journal, Record, young
 from wxtcb.provision.judging import Facts, Wanted, judge, opened_of, standing_of, to_ask
+from wxtcb.provision.slices import in_slices
 from wxtcb.provision.spec import Tenant
-from wxtcb.provision.survey import SLICE
 from wxtcb.session import Session
-
-T = TypeVar("T")
 
 _SECOND_LOOKS: Final = 2
 _SEVERITY: Final = {kind: place for place, kind in enumerate(FindingKind)}
@@ -42,7 +40,7 @@ class Auditor:
         """Read, and judge what was read."""
         wanted = [Wanted(tenant, alias) for tenant, alias in zip(tenants, aliases, strict=True)]
         listed, records, recent = await self._read(asyncio.get_running_loop().time(), _SECOND_LOOKS)
-        asked = [each async for one in _in_slices(wanted) for each in to_ask(one, records.get(one.tenant.name))]
+        asked = [each async for one in in_slices(wanted) for each in to_ask(one, records.get(one.tenant.name))]
         agreed = await Agreements(self.session, self.concurrency).learn(asked)
         return await judge_all(self.namespace, Facts.of(listed, wanted, records, agreed, recent))
 
@@ -68,21 +66,13 @@ async def judge_all(namespace: str, facts: Facts) -> Audit:
     findings: list[Finding] = []
     standings: Counter[Standing] = Counter()
     others: list[str] = []
-    async for found in _in_slices(judge(facts)):
+    async for found in in_slices(judge(facts)):
         findings += found
-    async for info in _in_slices(facts.listed.values()):
+    async for info in in_slices(facts.listed.values()):
         standing = standing_of(info, facts)
         standings[standing] += 1
         if standing is Standing.OTHER:
             others.append(info.env)
-    opened = [opened_of(record, facts) async for record in _in_slices(facts.bound.values())]
+    opened = [opened_of(record, facts) async for record in in_slices(facts.bound.values())]
     findings.sort(key=lambda finding: _SEVERITY[finding.kind])
     return Audit(namespace, len(facts.wanted), tuple(findings), tuple(opened), tuple(others), standings)
-
-
-async def _in_slices(items: Iterable[T]) -> AsyncIterator[T]:
-    """Go through *items*, and let others have a turn on the loop every hundred: there may be ten thousand."""
-    for number, item in enumerate(items, 1):
-        yield item
-        if number % SLICE == 0:
-            await asyncio.sleep(0)

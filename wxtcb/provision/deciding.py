@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -18,7 +18,7 @@ class Found:
 
     `bound` is which environment belongs to whom. Of these `missing` are not listed though they should be, and `young`
     are perhaps not listed yet. `left_out` are tenants who have an environment and are not among those planned for,
-    where that may mean that one was renamed.
+    where that may mean that one was renamed. `claims` has unclear creates, by their aliases in lower case.
     """
 
     listed: Mapping[str, EnvInfo]
@@ -26,7 +26,8 @@ class Found:
     bound: Mapping[str, Binding]
     missing: tuple[str, ...] = ()
     young: frozenset[str] = frozenset()
-    left_out: Mapping[str, Record] = attrs.field(factory=dict[str, Record])
+    left_out: Sequence[Record] = ()
+    claims: Mapping[str, Record] = attrs.field(factory=dict[str, Record])
 
     @property
     def gap(self) -> str:
@@ -44,7 +45,7 @@ class Found:
         """Why a tenant that is new may be none; empty if nobody is left out."""
         if not self.left_out:
             return ""
-        first, *others = self.left_out.values()
+        first, *others = self.left_out
         more = f" and {len(others)} more" if others else ""
         what = f"has {first.env}" if first.env else "may have an environment"
         return f"tenant {first.tenant!r}, who {what} under alias {first.alias}, is missing here{more}: was one renamed?"
@@ -70,6 +71,10 @@ def plan_tenant(tenant: Tenant, alias: str, known: Record | None, found: Found, 
 
 def _plan_create(mine: Planned, found: Found) -> Planned:
     """Open one, unless it is in question that there is none."""
+    claim = found.claims.get(mine.alias.lower())
+    if claim is not None and claim.tenant != mine.tenant.name:
+        what = f"a create for tenant {claim.tenant!r} under alias {mine.alias} is unclear"
+        return _block(mine, f"{what}: let that tenant be provisioned first")
     if found.gap:
         return _block(mine, f"{found.gap}. Look again; if it was removed, forget it")
     if found.rename and mine.known is None:

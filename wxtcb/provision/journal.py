@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from enum import Enum
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -20,6 +21,10 @@ class JournalError(WxtcbError):
 
 class JournalConflict(JournalError):
     """The journal has a newer record of this tenant, or its environment or alias is another tenant's."""
+
+
+class RecordUnfit(JournalError):
+    """This record holds what the journal has no place for; nothing more is sent for its tenant."""
 
 
 class JournalInUse(JournalError):
@@ -46,6 +51,14 @@ class Home:
     namespace: str
 
 
+def utc(at: float) -> datetime | None:
+    """Return a moment of Unix time; None for one that no calendar has, of a clock that was far off."""
+    try:
+        return datetime.fromtimestamp(at, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 @attrs.frozen
 class Moment:
     """What became of a tenant, and when, in Unix time by the clock of the process that did it."""
@@ -66,9 +79,13 @@ class Moment:
 
 @attrs.frozen(kw_only=True)
 class Intent:
-    """A create that was about to be sent; until `deadline`, in Unix time, it may still be under way."""
+    """A create that was about to be sent; until `deadline`, `window` seconds later, it may still be under way.
+
+    The deadline is in Unix time.
+    """
 
     deadline: float
+    window: float = 0.0
 
 
 @attrs.frozen(kw_only=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Final, Self
 
 import attrs
 
 from wxtcb.api.environment import EnvInfo, EnvList
 from wxtcb.provision.audit import Finding, FindingKind, Opened, Standing
-from wxtcb.provision.journal import Record, ServiceState
+from wxtcb.provision.journal import Record, ServiceState, utc
 from wxtcb.provision.plan import Taken
 from wxtcb.provision.spec import Tenant
 
@@ -108,7 +107,7 @@ def opened_of(record: Record, facts: Facts) -> Opened:
         alias=record.alias,
         env=env,
         tranid=record.tranid,
-        opened_at=None if record.opened_at is None else datetime.fromtimestamp(record.opened_at, UTC),
+        opened_at=None if record.opened_at is None else utc(record.opened_at),
         create_time=info.create_time if info else None,
         status=info.status if info else None,
         wanted=record.tenant in facts.wanted,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from itertools import islice
+from typing import Final
 
 from wxtcb.errors import WxtcbError
 from wxtcb.provision.changes import change_of
 from wxtcb.provision.journal import Journal, JournalConflict, JournalError, Moment, Record
 from wxtcb.provision.plan import Release
+
+_AT_ONCE: Final = 500
 
 
 async def keep(journal: Journal, before: Record, after: Record, now: float) -> None:
@@ -25,7 +30,15 @@ async def keep(journal: Journal, before: Record, after: Record, now: float) -> N
         )
 
 
-async def release(journal: Journal, releases: Iterable[Release], now: float) -> None:
-    """Commit what a person has decided, before anything is done on its ground."""
+async def release(journal: Journal, releases: Iterable[tuple[Release, ...]], now: float) -> None:
+    """Commit what a person has decided, before anything is done on its ground; what goes together in its order."""
+    left = iter(releases)
+    while together := [_release(journal, each, now) for each in islice(left, _AT_ONCE)]:
+        for result in await asyncio.gather(*together, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+
+async def _release(journal: Journal, releases: tuple[Release, ...], now: float) -> None:
     for each in releases:
         await keep(journal, each.before, each.after, now)

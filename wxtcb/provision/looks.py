@@ -7,8 +7,8 @@ from typing import Final
 
 import attrs
 
-from wxtcb.api.environment import EnvList
-from wxtcb.errors import WxtcbError
+from wxtcb.api.environment import DESCRIBE_ENVS, EnvList
+from wxtcb.errors import Withheld, WxtcbError
 from wxtcb.provision.plan import Taken
 from wxtcb.provision.proof import Expected
 from wxtcb.provision.stopping import ListIncomplete, hits_everybody
@@ -16,6 +16,7 @@ from wxtcb.sweep import Look, Sweep
 
 FRESH: Final = 5.0
 _GONE: Final = 30.0
+_MOST: Final = 30.0
 _TRIES: Final = 2
 
 
@@ -23,20 +24,23 @@ _TRIES: Final = 2
 class Looks:
     """Answers from a look that is fresh and shows every environment that an earlier one did.
 
-    Fresh is what started at most 5 seconds ago, or where the platform takes long to answer, at most twice that time.
-    A list that lacks some is not trusted before they have been missing for 30 seconds: then they were removed, and if
-    the journal knows one of them, that is for a person to say (`ListIncomplete`).
+    Fresh is what started at most 5 seconds ago, or where the platform takes long to answer, at most twice that time,
+    but never more than half a minute. A list that lacks some is not trusted before they have been missing for 30
+    seconds: then they were removed, and if the journal knows one of them, that is for a person to say
+    (`ListIncomplete`). What an earlier run opened just before is waited for, until it has to be listed. Once `halted`,
+    it waits no more.
     """
 
     sweep: Sweep[EnvList]
     taken: Taken
     started_at: float
     expected: Expected
+    halted: bool = False
     _took: float = attrs.field(init=False, default=0.0)
 
     def is_fresh(self, now: float) -> bool:
         """Tell whether a create may still follow what was seen."""
-        return self.started_at >= now - max(FRESH, 2 * self._took)
+        return self.started_at >= now - max(FRESH, min(2 * self._took, _MOST))
 
     async def find(self, alias: str, now: float) -> tuple[str, ...]:
         """Return the environments that have *alias*, in whatever case; raise what keeps a look from succeeding."""
@@ -48,8 +52,10 @@ class Looks:
         asked_at = asyncio.get_running_loop().time()
         look = await self._try(oldest)
         suspect = look.started_at
-        while look.started_at < suspect + _GONE and not self._is_whole(look):
+        while not self._is_whole(look) and (look.started_at < suspect + _GONE or self.expected.awaits(look)):
             await self.sweep.rest(self.sweep.every)
+            if self.halted:
+                raise Withheld(endpoint=DESCRIBE_ENVS.path)
             look = await self._try(look.started_at + self.sweep.every)
         shown = self.expected.compare(look)
         if shown.missing:
@@ -60,7 +66,8 @@ class Looks:
             self._took = answered_at - look.started_at if answered_at > asked_at else 0.0
 
     def _is_whole(self, look: Look[EnvList]) -> bool:
-        return not self.expected.compare(look).missing and self.taken.envs <= look.seen.by_env.keys()
+        lacks = self.expected.compare(look).missing or self.expected.awaits(look)
+        return not lacks and self.taken.envs <= look.seen.by_env.keys()
 
     async def _try(self, oldest: float) -> Look[EnvList]:
         """Look three times at most, or one look that fails would fail all who ask within its five seconds."""

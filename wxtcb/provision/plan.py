@@ -57,12 +57,16 @@ class Taken:
         return self._by_alias.get(alias.lower(), ())
 
 
+def _copied(pairs: Mapping[str, str]) -> Mapping[str, str]:
+    return MappingProxyType({**pairs})
+
+
 @attrs.frozen(kw_only=True)
 class Decisions:
     """What a person has decided about tenants, see `wxtcb.provision.Provisioner.plan`."""
 
-    adopt: Mapping[str, str] = NOTHING
-    forget: Mapping[str, str] = NOTHING
+    adopt: Mapping[str, str] = attrs.field(default=NOTHING, converter=_copied)
+    forget: Mapping[str, str] = attrs.field(default=NOTHING, converter=_copied)
     resend_links: bool = False
     whole: bool = False
     removed: bool = False
@@ -81,7 +85,8 @@ class Planned:
     """One tenant of a plan.
 
     `env` and `status` are those of the environment that it has, or that is to be adopted; `existing` those that are in
-    the way, and `reason` says why nothing will be done. `steps` are the steps yet to be taken.
+    the way, and `reason` says why nothing will be done. `steps` are the steps yet to be taken. With `resend` links that
+    were given are asked for again.
     """
 
     tenant: Tenant
@@ -93,7 +98,7 @@ class Planned:
     reason: str = ""
     steps: tuple[str, ...] = ()
     known: Record | None = attrs.field(default=None, repr=False)
-    former_links: Mapping[str, str] = attrs.field(default=NOTHING, repr=False)
+    resend: bool = False
     stood: Record | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
@@ -102,6 +107,11 @@ class Planned:
         if self.known is None:
             return Record(tenant=self.tenant.name, alias=self.alias)
         return self.known if self.known.is_open else attrs.evolve(self.known, alias=self.alias)
+
+    @property
+    def to_go_by(self) -> Record:
+        """What the steps go by: the record, without the links if they are to be asked for again."""
+        return attrs.evolve(self.record, links=NOTHING) if self.resend else self.record
 
     @property
     def is_blocked(self) -> bool:
@@ -146,7 +156,7 @@ class Plan:
     looked_at: float = attrs.field(eq=False, repr=False)
     journal: Journal = attrs.field(eq=False, repr=False)
     decisions: Decisions = attrs.field(factory=Decisions)
-    releases: tuple[Release, ...] = attrs.field(default=(), repr=False)
+    releases: tuple[tuple[Release, ...], ...] = attrs.field(default=(), repr=False)
     notes: tuple[str, ...] = ()
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from enum import Enum
 from typing import Final
@@ -45,21 +46,28 @@ class Shown:
 class Expected:
     """Which environments a look must show: those that belong to a tenant, `settle` seconds after that became so.
 
-    `since` has the moment of each on the clock of the event loop.
+    What was shown once must be shown from then on. `since` has the moment of each on the clock of the event loop.
+    `young` are those which an earlier run opened, and which the list did not show when this one began.
     """
 
     settle: float
     since: dict[str, float]
+    young: frozenset[str] = frozenset()
     _shown: Shown | None = attrs.field(init=False, default=None)
 
     def compare(self, look: Look[EnvList]) -> Shown:
         """Return what *look* shows; worked out once, however many wait for it."""
         if self._shown is None or self._shown.look is not look:
-            settled = look.started_at - self.settle
-            due = (env for env, since in self.since.items() if since <= settled)
-            missing = tuple(env for env in due if env not in look.seen.by_env)
+            listed, settled = look.seen.by_env, look.started_at - self.settle
+            missing = tuple(env for env, since in self.since.items() if since <= settled and env not in listed)
+            seen = [env for env, since in self.since.items() if since > settled and env in listed]
+            self.since.update(dict.fromkeys(seen, -math.inf))
             self._shown = Shown(look, Taken.of(look.seen), missing)
         return self._shown
+
+    def awaits(self, look: Look[EnvList]) -> bool:
+        """Tell whether *look* lacks one of the young, and that is not overdue."""
+        return not self.young <= {*look.seen.by_env, *self.compare(look).missing}
 
 
 @attrs.define(eq=False)

@@ -16,13 +16,14 @@ from wxtcb.provision.plan import Decisions, Release
 
 @attrs.define(frozen=True, slots=False)
 class Rulings:
-    """The `decisions`, for tenants of whom `aliases` has all and `records` those the journal knows."""
+    """The `decisions`, for tenants of whom `aliases` has all and `records` those the journal knows, taken `now`."""
 
     decisions: Decisions
     aliases: Mapping[str, str]
     records: Mapping[str, Record]
     listed: Mapping[str, EnvInfo]
     bound: Mapping[str, Binding]
+    now: float
 
     def check(self) -> None:
         """Refuse, all problems at once, what no person can want."""
@@ -31,61 +32,92 @@ class Rulings:
             raise InvalidArgument("; ".join((*problems, "nothing was changed")))
 
     @cached_property
+    def claims(self) -> Mapping[str, Record]:
+        """Who has an unclear create, by the alias in lower case under which that is."""
+        return {record.alias.lower(): record for record in self.records.values() if record.intent is not None}
+
+    @cached_property
+    def moved(self) -> Mapping[str, Record]:
+        """Tenants that take over an environment, and the record of who had it, or its unclear create, until now."""
+        found = ((name, self._former(name, env)) for name, env in self.decisions.adopt.items())
+        return {name: former for name, former in found if former is not None}
+
+    @cached_property
     def freed(self) -> frozenset[str]:
         """The environments that their tenants lose."""
-        taken_over = (env for name, env in self.decisions.adopt.items() if self._former(name, env))
-        return frozenset((*self.decisions.forget.values(), *taken_over))
-
-    @cached_property
-    def releases(self) -> Mapping[str, Release]:
-        """The records that change, by tenant."""
-        ruled = ((record, self._rule(record)) for record in self.records.values())
-        return {
-            before.tenant: Release(before, attrs.evolve(after, version=before.version + 1))
-            for before, after in ruled
-            if after is not before
-        }
-
-    @cached_property
-    def left_out(self) -> Mapping[str, Record]:
-        """Who has an environment, or may have one, and is missing among the tenants though these are all."""
-        if not self.decisions.whole or self.decisions.removed:
-            return {}
-        return {
-            name: record
-            for name, record in self.records.items()
-            if name not in self.aliases and record.is_open and not record.retired and record.env not in self.freed
-        }
+        return frozenset((*self.decisions.forget.values(), *(self.decisions.adopt[name] for name in self.moved)))
 
     def known(self, name: str) -> Record | None:
-        """Return what a tenant begins with: its own record, or that of the tenant whose environment it takes over."""
-        own = self.releases[name].after if name in self.releases else self.records.get(name)
+        """Return what a tenant begins with, once everything is released."""
+        if name in self.moved:
+            return self._take_over(name)[-1].after
+        own = self.records.get(name)
+        if own is not None and (release := self.release(own)):
+            own = release.after
         env = self.decisions.adopt.get(name)
-        if env is None or (own is not None and own.env == env):
+        if own is None or env in (None, own.env):
             return own
-        former = self._former(name, env)
-        if former is None:
-            return begin_anew(own) if own else None
-        mine = own or Record(tenant=name, alias=self.aliases[name])
-        kept = attrs.evolve(former, tenant=name, alias=self.aliases[name], env=None, intent=None, retired=False)
-        return attrs.evolve(kept, version=mine.version, attempt=mine.attempt)
+        return begin_anew(own) if own.env else attrs.evolve(own, intent=None)
+
+    def release(self, record: Record) -> Release | None:
+        """Return what becomes of a record by itself; None if it stays as it is."""
+        after = self._rule(record)
+        return None if after is record else Release(record, attrs.evolve(after, version=record.version + 1))
+
+    def moves(self) -> Iterator[tuple[Release, ...]]:
+        """Return what becomes of records together, in this order: cut off anywhere, the same can be asked for again."""
+        for name in self.moved:
+            yield self._take_over(name)
+
+    def leaves_out(self, record: Record) -> bool:
+        """Tell whether somebody who has an environment, or may have one, is missing though the tenants are all."""
+        if not self.decisions.whole or self.decisions.removed or record.tenant in self.aliases:
+            return False
+        moved = any(former is record for former in self.moved.values())
+        return record.is_open and not record.retired and not moved and record.env not in self.freed
+
+    def notes(self) -> Iterator[str]:
+        """Say what changes nothing."""
+        for name, env in self.decisions.forget.items():
+            if self.records[name].env != env:
+                yield f"Note: there is nothing to forget: the journal does not have {env} for tenant {name!r}."
+
+    def _take_over(self, name: str) -> tuple[Release, ...]:
+        """Let what was done go first: whoever has that, and not yet the environment, can still be given it."""
+        former, alias = self.moved[name], self.aliases[name]
+        own = self.records.get(name) or Record(tenant=name, alias=alias)
+        heir = attrs.evolve(
+            former,
+            tenant=name,
+            alias=alias,
+            version=own.version + 1,
+            attempt=own.attempt,
+            env=None,
+            intent=None,
+            retired=False,
+        )
+        env, since = self.decisions.adopt[name], former.opened_at or self.now
+        bound = attrs.evolve(heir, version=heir.version + 1, env=env, opened_at=since)
+        left = attrs.evolve(begin_anew(former), version=former.version + 1)
+        return Release(own, heir), Release(former, left), Release(heir, bound)
 
     def _former(self, name: str, env: str) -> Record | None:
-        """Return the record of the tenant that had *env* until now, and is called *name* now."""
-        holder = self.bound.get(env)
-        if holder is None or holder.tenant in self.aliases or not self.decisions.whole or name not in self.aliases:
+        """Return the record of the tenant that is called *name* now, as far as can be told."""
+        if not self.decisions.whole or name not in self.aliases:
             return None
-        return self.records.get(holder.tenant)
+        holder = self.bound.get(env)
+        former = self.records.get(holder.tenant) if holder else self.claims.get(self.aliases[name].lower())
+        return None if former is None or former.tenant in self.aliases else former
 
     def _rule(self, record: Record) -> Record:
-        is_wanted = record.tenant in self.aliases
-        if record.env in self.freed:
+        if record.tenant in self.decisions.forget and record.env == self.decisions.forget[record.tenant]:
             record = begin_anew(record)
-        if is_wanted and record.retired:
-            return attrs.evolve(record, retired=False)
-        if not is_wanted and self.decisions.removed and not record.retired and record.is_open:
-            return attrs.evolve(record, retired=True)
-        return record
+        if record.tenant in self.aliases:
+            return attrs.evolve(record, retired=False) if record.retired else record
+        if any(former is record for former in self.moved.values()):
+            return record
+        removed = self.decisions.removed and record.is_open and not record.retired
+        return attrs.evolve(record, retired=True) if removed else record
 
     def _problems(self) -> Iterator[str]:
         for name, env in self.decisions.adopt.items():
@@ -101,17 +133,21 @@ class Rulings:
             return "there is no such tenant"
         if info is None:
             return "the platform lists no such environment"
-        if holder is not None and holder.tenant != name and not self._former(name, env):
-            return f"that is the environment of tenant {holder.tenant!r}"
+        if holder is not None and holder.tenant != name and name not in self.moved:
+            return _of_another(holder)
         if info.alias.lower() != self.aliases[name].lower():
             mine = self.aliases[name]
             return f"its alias is {info.alias!r}, and that of the tenant {mine!r}: give the tenant that alias"
         return None
 
     def _why_not_forget(self, name: str, env: str) -> str | None:
-        record = self.records.get(name)
-        if record is None or record.env != env:
-            return "the journal does not have it as that tenant's environment"
+        if name not in self.records:
+            return "the journal knows no such tenant"
         if env in self.listed:
             return "the platform lists it still; only what was deleted can be forgotten"
-        return None
+        holder = self.bound.get(env)
+        return None if holder is None or holder.tenant == name else _of_another(holder)
+
+
+def _of_another(holder: Binding) -> str:
+    return f"that is the environment of tenant {holder.tenant!r}"

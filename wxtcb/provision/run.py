@@ -158,8 +158,10 @@ class Run:
             self._watching.cancel()
 
     def _open_site(self, plan: Plan, bound: Mapping[str, Binding]) -> Site:
-        expected = Expected(self._pace.settle, dict.fromkeys(bound, -math.inf))
-        expected.since.update(dict.fromkeys(young(bound, self._pace.clock(), self._pace.settle), self._now()))
+        unseen = young(bound, self._pace.clock(), self._pace.settle) - plan.taken.envs
+        expected = Expected(self._pace.settle, dict.fromkeys(bound, -math.inf), unseen)
+        expected.since.update(dict.fromkeys(unseen, self._now()))
+        looked_at = -math.inf if unseen else plan.looked_at
         return Site(
             self._session,
             self._journal,
@@ -167,7 +169,7 @@ class Run:
             patience=self._pace.timeout,
             tell=self._told.emit,
             note=self._note,
-            looks=Looks(self._session.sweep(DESCRIBE_ENVS), plan.taken, plan.looked_at, expected),
+            looks=Looks(self._session.sweep(DESCRIBE_ENVS), plan.taken, looked_at, expected),
             wall=self._pace.clock,
             stopped=self._agenda.stopped,
             halted=self._agenda.halted,
@@ -240,7 +242,7 @@ class Run:
         """Let the tenant wait for the first of *steps* that it wants, or end."""
         tenant, work.waiting = work.planned.tenant, None
         for step in steps:
-            if step.wants(tenant, work.record, work.status):
+            if step.wants(tenant, work.to_go_by, work.status):
                 work.step = step.name
                 self._agenda.put(step, work)
                 return

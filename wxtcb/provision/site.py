@@ -126,6 +126,8 @@ class Site:
         bound = attrs.evolve(work.record, alias=alias, env=env, tranid=tranid, opened_at=since, intent=None)
         await _insist(self.commit(work, bound))
         self.looks.expected.since[env] = self.now()
+        if env != work.planned.env:
+            work.status = None
         work.env, work.doubt = env, None
 
     @contextlib.contextmanager
@@ -147,7 +149,7 @@ class Site:
 
     def halt(self) -> None:
         """Let nothing be sent any more, and end the calls that wait to be sent; what was sent is awaited."""
-        self.halted = True
+        self.halted = self.looks.halted = True
         self.stop()
 
     def doubt(self, work: Work, problem: Problem) -> None:

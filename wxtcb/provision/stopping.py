@@ -18,7 +18,7 @@ from wxtcb.errors import (
     WrongLoop,
     WxtcbError,
 )
-from wxtcb.provision.journal import JournalConflict, JournalError
+from wxtcb.provision.journal import JournalConflict, JournalError, RecordUnfit
 
 CHINA: Final = timezone(timedelta(hours=8))
 _DAY_QUOTA: Final = 45009
@@ -51,7 +51,7 @@ def hits_everybody(error: WxtcbError) -> bool:
     if isinstance(error, TicketError) and error.passing:
         return False
     if isinstance(error, JournalError):
-        return not isinstance(error, JournalConflict)
+        return not isinstance(error, JournalConflict | RecordUnfit)
     return isinstance(error, _FOR_EVERYBODY)
 
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 import attrs
 
 from wxtcb.api.environment import EnvList
 from wxtcb.provision.deciding import Found, hold_to, plan_tenant
-from wxtcb.provision.journal import NOTHING, Journal, Record, young
+from wxtcb.provision.journal import Journal, Record, young
 from wxtcb.provision.looks import FRESH
-from wxtcb.provision.plan import Decisions, Plan, Planned, Taken
+from wxtcb.provision.plan import Action, Decisions, Plan, Planned, Release, Taken
 from wxtcb.provision.rulings import Rulings
+from wxtcb.provision.slices import in_slices
 from wxtcb.provision.spec import Tenant
 from wxtcb.provision.step import Step
 from wxtcb.sweep import Look, Sweep
 
-SLICE: Final = 100
 _SECOND_LOOKS: Final = 2
 _SKEW: Final = 60.0
 
@@ -50,31 +49,20 @@ class Surveyor:
         bound = await self.journal.bound()
         names = dict(zip((tenant.name for tenant in tenants), aliases, strict=True))
         records = await self._load(names, decisions)
-        forgotten = decisions.forget.values()
-        look = await self._look(shown.union(bound).difference(young(bound, self.wall(), self.settle), forgotten))
-        rulings = Rulings(decisions, names, records, look.seen.by_env, bound)
+        look = await self._look(shown.union(bound) - young(bound, self.wall(), self.settle))
+        rulings = Rulings(decisions, names, records, look.seen.by_env, bound, self.wall())
         rulings.check()
-        found = self._compare(look.seen, rulings)
+        found = await self._compare(look.seen, rulings)
         return Plan(
             self.namespace,
-            tuple([planned async for planned in self._decide(tenants, found, rulings)]),
+            tuple([self._decide(tenant, found, rulings) async for tenant in in_slices(tenants)]),
             found.taken,
             look.started_at,
             self.journal,
             decisions,
-            tuple(rulings.releases.values()),
-            tuple(self._notes(found)),
+            (*rulings.moves(), *[(each,) async for each in _releases(rulings)]),
+            (*rulings.notes(), *self._notes(found)),
         )
-
-    async def _decide(self, tenants: Sequence[Tenant], found: Found, rulings: Rulings) -> AsyncIterator[Planned]:
-        decisions = rulings.decisions
-        for number, tenant in enumerate(tenants, 1):
-            known, adopt = rulings.known(tenant.name), decisions.adopt.get(tenant.name)
-            planned = plan_tenant(tenant, rulings.aliases[tenant.name], known, found, adopt)
-            planned = _forget_links(planned) if decisions.resend_links else planned
-            yield self._add_steps(planned, rulings.records.get(tenant.name))
-            if number % SLICE == 0:
-                await asyncio.sleep(0)  # 10,000 decisions take longer than others in the loop should wait
 
     async def renew(self, plan: Plan) -> Plan:
         """Return *plan* while it holds, else a newer one that opens nothing which *plan* did not."""
@@ -102,7 +90,7 @@ class Surveyor:
             look = await self.sweep.since(look.started_at + self.sweep.every)
         return look
 
-    def _compare(self, seen: EnvList, rulings: Rulings) -> Found:
+    async def _compare(self, seen: EnvList, rulings: Rulings) -> Found:
         listed, recent = seen.by_env, young(rulings.bound, self.wall(), self.settle)
         bound = {env: binding for env, binding in rulings.bound.items() if env not in rulings.freed}
         return Found(
@@ -111,8 +99,16 @@ class Surveyor:
             bound=bound,
             missing=tuple(env for env in bound if env not in listed and env not in recent),
             young=recent,
-            left_out=rulings.left_out,
+            left_out=[record async for record in in_slices(rulings.records.values()) if rulings.leaves_out(record)],
+            claims=rulings.claims,
         )
+
+    def _decide(self, tenant: Tenant, found: Found, rulings: Rulings) -> Planned:
+        known, adopt = rulings.known(tenant.name), rulings.decisions.adopt.get(tenant.name)
+        planned = plan_tenant(tenant, rulings.aliases[tenant.name], known, found, adopt)
+        action = Action.ADOPT if tenant.name in rulings.moved else planned.action
+        planned = attrs.evolve(planned, action=action, resend=rulings.decisions.resend_links)
+        return self._add_steps(planned, rulings.records.get(tenant.name))
 
     def _notes(self, found: Found) -> Iterator[str]:
         if found.gap:
@@ -120,20 +116,19 @@ class Surveyor:
         if found.rename:
             yield f"Note: {found.rename} Nothing is done for them, and nothing is opened for who is new."
         latest = max((binding.since for binding in found.bound.values()), default=0.0)
-        if latest > self.wall() + _SKEW:
-            at = datetime.fromtimestamp(latest, UTC)
-            yield f"Note: the clock was set back: the journal knows of {at:%Y-%m-%d %H:%M} UTC. No wait relies on it."
+        ahead = latest - self.wall()
+        if ahead > _SKEW:
+            yield f"Note: the clock was set back: the journal has something of {ahead:.0f} s from now. No wait minds."
 
     def _add_steps(self, planned: Planned, stood: Record | None) -> Planned:
         if planned.is_blocked:
             return attrs.evolve(planned, stood=stood)
-        record, status = planned.record, planned.status
+        record, status = planned.to_go_by, planned.status
         steps = (step.name for step in self.steps if step.wants(planned.tenant, record, status))
         return attrs.evolve(planned, steps=tuple(steps), stood=stood)
 
 
-def _forget_links(planned: Planned) -> Planned:
-    """Let links be asked for again; those given before stay good until then."""
-    if planned.known is None:
-        return planned
-    return attrs.evolve(planned, known=attrs.evolve(planned.known, links=NOTHING), former_links=planned.known.links)
+async def _releases(rulings: Rulings) -> AsyncIterator[Release]:
+    async for record in in_slices(rulings.records.values()):
+        if release := rulings.release(record):
+            yield release

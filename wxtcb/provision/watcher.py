@@ -13,7 +13,7 @@ from wxtcb.api.environment import EnvList
 from wxtcb.errors import WxtcbError
 from wxtcb.provision.agenda import Agenda
 from wxtcb.provision.report import Problem
-from wxtcb.provision.survey import SLICE
+from wxtcb.provision.slices import SLICE
 from wxtcb.provision.waiting import Move, Waiting
 from wxtcb.provision.work import Work
 from wxtcb.sweep import Look, Sweep

@@ -7,7 +7,7 @@ from typing import Final
 import attrs
 
 from wxtcb.api.environment import ShareLink
-from wxtcb.provision.journal import Record, ServiceState
+from wxtcb.provision.journal import NOTHING, Record, ServiceState
 from wxtcb.provision.plan import Action, Planned, taken_by
 from wxtcb.provision.report import Outcome, Problem, TenantReport
 from wxtcb.provision.waiting import Waiting
@@ -22,7 +22,8 @@ class Work:
 
     `step` is where it stands, None before its start; `ended` is set once nothing more is to be done for it. `env`,
     `tranid` and `status` are of its environment, also where the journal could not keep them; `waiting` is what it is
-    parked for, and `doubt` what nobody knows yet of a create; `creates_in_doubt` counts those of this run.
+    parked for, and `doubt` what nobody knows yet of a create; `creates_in_doubt` counts those of this run. With
+    `resend` links are to be asked for again.
     """
 
     place: int
@@ -38,6 +39,7 @@ class Work:
     reason: str = ""
     waiting: Waiting | None = None
     doubt: Problem | None = None
+    resend: bool = False
     creates_in_doubt: int = 0
     done: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -57,11 +59,17 @@ class Work:
             existing=planned.existing,
             reason=planned.reason,
             doubt=_left_over(record),
+            resend=planned.resend,
         )
 
     @property
     def name(self) -> str:
         return self.planned.tenant.name
+
+    @property
+    def to_go_by(self) -> Record:
+        """What the steps go by: the record, without the links if they are to be asked for again."""
+        return attrs.evolve(self.record, links=NOTHING) if self.resend else self.record
 
     def block(self, envs: tuple[str, ...]) -> None:
         """Leave the tenant to a person: other environments have its alias."""

@@ -15,7 +15,7 @@ from typing import Self, TypeVar
 import attrs
 
 from wxtcb.arguments import as_file
-from wxtcb.provision.journal import Binding, Home, JournalError, Moment, Record
+from wxtcb.provision.journal import Binding, Home, Moment, Record, RecordUnfit
 from wxtcb.provision.journals import tables
 from wxtcb.provision.journals.writer import Job, Writer
 
@@ -101,4 +101,4 @@ def _row_of(record: Record, moment: Moment) -> tables.Row:
         return tables.Row.of(record, moment)
     except ValueError as error:
         reason = f"the record of tenant {record.tenant!r} cannot be kept: {error}"
-    raise JournalError(reason)
+    raise RecordUnfit(reason)

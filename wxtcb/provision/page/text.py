@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
+
+from wxtcb.provision.journal import utc
 
 _STEERING: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _WEB: Final = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f]+", re.IGNORECASE)
@@ -41,7 +43,8 @@ def moment(at: datetime) -> str:
 
 def unix_moment(at: float) -> str:
     """Return a point in Unix time, in UTC."""
-    return moment(datetime.fromtimestamp(at, UTC))
+    known = utc(at)
+    return moment(known) if known else f"{at:.0f} s of Unix time"
 
 
 def count(number: int, noun: str) -> str:

@@ -15,7 +15,7 @@ from wxtcb.provision.journal import Intent, Record
 from wxtcb.provision.looks import FRESH
 from wxtcb.provision.plan import Action
 from wxtcb.provision.proof import Proof, Verdict
-from wxtcb.provision.report import Problem
+from wxtcb.provision.report import Outcome, Problem
 from wxtcb.provision.site import CUT_OFF, Sending, Site
 from wxtcb.provision.spec import Tenant
 from wxtcb.provision.step import Step
@@ -45,7 +45,8 @@ async def _take(site: Site, works: Sequence[Work]) -> Move:
 
 def _seconds_left(site: Site, intent: Intent) -> float:
     """Return how long a create that this process did not send may still be under way: the wall clock adds some only."""
-    return min(max(site.window, intent.deadline - site.wall()), 2 * site.window)
+    window = max(site.window, intent.window)
+    return min(max(window, intent.deadline - site.wall()), 2 * window)
 
 
 async def _open(site: Site, work: Work) -> Move:
@@ -57,7 +58,7 @@ async def _open(site: Site, work: Work) -> Move:
         if site.stopped:
             return Move.AGAIN
         deadline = site.now() + site.window
-        intent = Intent(deadline=site.wall() + site.window)
+        intent = Intent(deadline=site.wall() + site.window, window=site.window)
         await site.commit(work, attrs.evolve(work.record, attempt=work.record.attempt + 1, intent=intent))
         if site.looks.is_fresh(site.now()) and site.now() < deadline:
             return await _create(site, work, deadline)
@@ -130,7 +131,10 @@ async def _conclude(site: Site, work: Work, proof: Proof) -> Move:
             return Move.ON
         case Verdict.ABSENT:
             await _take_back(site, work)
-            return _try_again(site, work)
+            if work.planned.action is Action.CREATE:
+                return _try_again(site, work)
+            work.doubt, work.blocked = None, Outcome.CONFLICT
+            work.reason = f"{work.planned.env} was to be adopted, and is not listed any more: plan again"
         case Verdict.UNPROVEN:
             _give_up(site, work, f"{proof.reason}, so nothing is proven")
         case _:

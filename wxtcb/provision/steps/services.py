@@ -103,13 +103,18 @@ async def _send(site: Site, work: Work, service: Service, sending: Sending) -> S
         except WxtcbError as error:
             sending.heed(error)
             unclear = error
-            if sending.doubt and isinstance(error, RequestRefused) and error.errcode == _EXISTS:
+            if isinstance(error, RequestRefused) and error.errcode == _EXISTS and (sending.doubt or _is_adopted(work)):
                 return ServiceState.UNCONFIRMED
             if not isinstance(error, OutcomeUnknown) or sends == MOST_SENDS or site.halted:
                 raise
             await asyncio.sleep(site.session.retry.backoff(sends, random.uniform))
         else:
             return ServiceState.DONE
+
+
+def _is_adopted(work: Work) -> bool:
+    """Tell whether somebody may have established services before: its opening was never answered to us."""
+    return work.record.tranid is None
 
 
 async def _mark(site: Site, work: Work, service: Service, state: ServiceState | None) -> None:

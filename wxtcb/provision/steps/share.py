@@ -23,7 +23,7 @@ _NAME: Final = "share"
 
 
 def _left(work: Work) -> tuple[str, ...]:
-    return work.record.unshared(work.planned.tenant.appids)
+    return work.to_go_by.unshared(work.planned.tenant.appids)
 
 
 def _wants(tenant: Tenant, record: Record, _status: str | None) -> bool:
@@ -77,9 +77,9 @@ async def _keep(site: Site, work: Work, shared: Shared) -> None:
     failed = {failure.appid: failure.errmsg for failure in shared.err_list if failure.env == work.env}
     urls = {link.appid: link.url for link in shared.msg_info_list}
     given = {appid: urls.get(appid, "") for appid in wanted if appid not in failed}
-    links = {**work.planned.former_links, **work.record.links, **given}
     try:
-        await site.commit(work, attrs.evolve(work.record, links=links))
+        await site.commit(work, attrs.evolve(work.record, links={**work.record.links, **given}))
+        work.resend = False
     except WxtcbError as error:
         _fail(site, work, error)
     for appid, message in failed.items():

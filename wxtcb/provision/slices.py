@@ -1,0 +1,19 @@
+"""Long work on the loop, with turns for others in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+SLICE: Final = 100
+
+
+async def in_slices(items: Iterable[T]) -> AsyncIterator[T]:
+    """Go through *items*, and let others have a turn on the loop every hundred: there may be ten thousand."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % SLICE == 0:
+            await asyncio.sleep(0)
