@@ -64,6 +64,7 @@ class Run:
     _stopped: RunStopped | None = attrs.field(init=False, default=None)
     _failures: int = attrs.field(init=False, default=0)
     _cut_off: bool = attrs.field(init=False, default=False)
+    _mistake: Exception | None = attrs.field(init=False, default=None)
     _planning: anyio.CancelScope = attrs.field(init=False, factory=anyio.CancelScope)
     _watching: anyio.CancelScope = attrs.field(init=False, factory=anyio.CancelScope)
     _told: Broadcast = attrs.field(init=False, factory=Broadcast)
@@ -101,7 +102,7 @@ class Run:
         return self._told.listen()
 
     async def wait(self) -> Report:
-        """Wait for the end and return the report; raises nothing but a failure of wxtcb itself."""
+        """Wait for the end and return the report; raises nothing but a mistake of a step, or of wxtcb."""
         await asyncio.wait([self._task])
         self._waited_for = True
         self._task.result()
@@ -124,7 +125,7 @@ class Run:
         await asyncio.wait([self._task])
 
     def raise_failure(self) -> None:
-        """Raise what has ended the run, if it was a failure of wxtcb itself and nobody has waited for it."""
+        """Raise what has ended the run, if it was a mistake of a step, or of wxtcb, and nobody has waited for it."""
         if self._task.done() and not self._task.cancelled() and not self._waited_for:
             self._task.result()
 
@@ -156,6 +157,8 @@ class Run:
             hands = min(self._pace.concurrency, len(plan.tenants))
             await asyncio.wait([group.create_task(self._serve(site)) for _ in range(hands)])
             self._watching.cancel()
+        if self._mistake is not None:
+            raise self._mistake
 
     def _open_site(self, plan: Plan, bound: Mapping[str, Binding]) -> Site:
         unseen = young(bound, self._pace.clock(), self._pace.settle) - plan.taken.envs
@@ -203,6 +206,8 @@ class Run:
             move = await step.take(site, works)
         except WxtcbError as error:
             move = self._fail(step, works, error)
+        except Exception as error:
+            move = self._break_off(step, works, error)
         for work in works:
             self._move(work, step, move)
 
@@ -212,6 +217,14 @@ class Run:
             return Move.AGAIN
         for work in works:
             self._note(work, Problem(step=step.name, message=str(error), error=error))
+        return Move.OUT
+
+    def _break_off(self, step: Step, works: list[Work], error: Exception) -> Move:
+        """End the tenants of a step that failed as none should; the others go on, and the run ends with the error."""
+        self._mistake = self._mistake or error
+        for work in works:
+            message = f"the step failed by a mistake of its own ({type(error).__name__}: {error})"
+            self._note(work, Problem(step=step.name, message=message, unknown=work.record.intent is not None))
         return Move.OUT
 
     def _spare(self, error: WxtcbError) -> bool:
