@@ -124,7 +124,8 @@ class Wire:
             return Failure("no reply in time", sent=True, timeout=True)
         except asyncio.CancelledError as error:
             return Cancelled(error.args, sent=True)
-        self.platform.witness.take_note(self.host)
+        if self.platform.witness.take_note(self.host):
+            self._began = None
         return result
 
     async def aclose(self):
@@ -163,7 +164,6 @@ class Wire:
         if said["errcode"] == 0:
             self.host.mark("told", LIST)
             self.platform.witness.tell_list(self.host, self._began, sent_at, said["info_list"])
-            self._began = None
 
     def _back(self, out, said, tell):
         """Return what the process gets to see, and when; *tell* is called as it does."""

@@ -83,7 +83,7 @@ class Witness:
             self.wrong("a create without an intent", alias)
         elif self.line.now > intent.asked_at + self.window + EPSILON:
             self.wrong("a create after its deadline", alias)
-        elif not self._is_fresh(intent):
+        elif not self._is_fresh(host, intent):
             self.wrong("a create without a fresh look", alias)
         for earlier in self.creates:
             if earlier.alias == alias.lower() and not (earlier.refused or earlier.excused):
@@ -93,11 +93,13 @@ class Witness:
         self.creates.append(create)
         return create
 
-    def _is_fresh(self, intent):
-        look = intent.look
-        if look is None or intent.alias in look.aliases:
-            return False
-        return look.began >= intent.asked_at - max(FRESH, 2 * (look.told_at - look.began)) - EPSILON
+    def _is_fresh(self, host, intent):
+        """Tell whether some look of the process was recent, for as long as it took, and did not show the alias."""
+        for look in self.seen:
+            age, took = intent.asked_at - look.began, look.told_at - look.began
+            if look.host is host and 0 <= age <= max(FRESH, 2 * took) + EPSILON and intent.alias not in look.aliases:
+                return True
+        return False
 
     def _need_proof(self, earlier):
         """Demand two sound looks by one process since an earlier create could act no more, and was visible."""
@@ -130,10 +132,12 @@ class Witness:
         self.seen.append(Seen(host, began, sent_at, self.line.now, shown, aliases, sound))
 
     def take_note(self, host):
-        """Note that a process goes on with what it was given, having been paused perhaps."""
+        """Note that a process goes on with an answer, having been paused perhaps; tell whether it is a new list."""
         newest = self.newest(host)
-        if newest is not None and not newest.noted:
-            newest.told_at, newest.noted = self.line.now, True
+        if newest is None or newest.noted:
+            return False
+        newest.told_at, newest.noted = self.line.now, True
+        return True
 
     def newest(self, host):
         return next((seen for seen in reversed(self.seen) if seen.host is host), None)

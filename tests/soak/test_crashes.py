@@ -21,7 +21,7 @@ FAULTS = [
     {"trouble": "busy-after", "path": CREATE, "probability": 0.05},
     {"trouble": "drop-after", "path": CREATE, "probability": 0.03},
     {"trouble": "slow", "path": CREATE, "probability": 0.05, "seconds": 3.0},
-    {"trouble": "slow", "path": CREATE, "seconds": 0.3},
+    {"trouble": "slow", "path": CREATE, "seconds": 0.5},
     {"trouble": "hiccup", "path": LIST, "probability": 0.02},
 ]
 
@@ -35,15 +35,20 @@ class Trial:
     process: asyncio.subprocess.Process = None
     killed: int = 0
 
+    @property
+    def longest(self):
+        """The seconds that a process without creates lives at most before it is killed."""
+        return self.options["spare"] + 4.0
+
     async def start(self):
         given = json.dumps({"way": self.box.way, **self.options})
         pipe = asyncio.subprocess.PIPE
         self.process = await asyncio.create_subprocess_exec(sys.executable, str(PROGRAM), given, stdout=pipe)
 
-    async def creates(self, more):
-        """Wait until the platform has had so many creates more, or the program ends."""
-        goal = await self._count() + more
-        while self.process.returncode is None and await self._count() < goal:
+    async def creates(self, more, patience=60.0):
+        """Wait until the platform has had so many creates more, or the time is up."""
+        goal, end = await self._count() + more, time.monotonic() + patience
+        while await self._count() < goal and time.monotonic() < end:
             await asyncio.sleep(0.02)
 
     async def _count(self):
@@ -79,12 +84,12 @@ def trial_of(box, folder, scale, **options):
 
 
 async def kill_again_and_again(trial, times):
-    """Kill after some creates; every fifth time after the looks for those in doubt, too."""
+    """Kill after some creates, or at any moment while no new ones are sent because all wait for looks."""
     dice = random.Random(7)
-    for number in range(1, times + 1):
+    for _ in range(times):
         await trial.start()
-        await trial.creates(dice.randint(1, trial.options["count"] // times // 3))
-        await asyncio.sleep(dice.uniform(0.0, 0.5) if number % 5 else dice.uniform(10.0, 16.0))
+        await trial.creates(dice.randint(1, trial.options["count"] // times // 2), dice.uniform(0.5, trial.longest))
+        await asyncio.sleep(dice.uniform(0.0, 0.3))
         await trial.kill()
 
 
