@@ -220,8 +220,24 @@ async def test_a_record_that_nobody_wrote_so_is_told_and_harms_no_other(path):
         )
         for error in told[:2]:
             assert isinstance(error, JournalError)
-            assert "damaged: what is kept of tenant 'bad' cannot be read. Keep the file" in str(error)
+            assert "damaged: what is kept of tenant 'bad', in its row of the table records, cannot be" in str(error)
+            assert "put back a copy, or start with another journal" in str(error)
+            assert "Do not just delete the row: what was opened for the tenant would be opened once more" in str(error)
         assert [told[2], [*told[3]]] == [None, ["good", "other"]]
+
+
+@pytest.mark.parametrize("kept", ["'{broken'", "CAST(x'ff' AS TEXT)", "x'00'", "7", "''"])
+async def test_a_row_of_whatever_kind_is_told_as_damage(path, kept):
+    """No JSON, no text, no UTF-8: whoever needs the row hears whose it is, and nobody an error of SQLite."""
+    async with SqliteJournal(path) as journal:
+        await keep(journal, "bad", env="env-1")
+    with opened_by_another(path, f"UPDATE records SET document = {kept}, history = CAST(x'ff' AS TEXT)"):
+        pass
+    async with SqliteJournal(path) as journal:
+        for call in (journal.load(), journal.bound(), journal.history(["bad"])):
+            with pytest.raises(JournalError, match=r"is damaged: what is kept of tenant 'bad', in its row") as caught:
+                await call
+            assert caught.value.__context__ is None
 
 
 async def test_a_directory_or_none_at_all_is_refused(tmp_path):

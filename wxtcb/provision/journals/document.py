@@ -27,7 +27,7 @@ def write(record: Record) -> str:
     raise ValueError(reason)
 
 
-def read(document: str) -> Record:
+def read(document: bytes | str) -> Record:
     """Return the record that `write` wrote; an exception of whatever kind if it was written by anything else."""
     record: Record = _from_json(orjson.loads(document), Record)
     return record

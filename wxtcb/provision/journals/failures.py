@@ -11,9 +11,10 @@ from wxtcb.provision.journal import JournalError, JournalInUse
 from wxtcb.provision.journals.tables import Unreadable
 
 _ADVICE: Final = (
-    "Keep the file and what lies beside it; then put back a copy, or start with another journal and adopt the "
-    "environments that are there"
+    "Keep the file and what lies beside it in another place; then put back a copy, or start with another journal and "
+    "adopt the environments that are there"
 )
+_ROW: Final = "Do not just delete the row: what was opened for the tenant would be opened once more"
 _BY_CODE: Final = {
     sqlite3.SQLITE_FULL: "there is no room for {path}; nothing of what was just asked was kept. Make room",
     sqlite3.SQLITE_CORRUPT: "{path} is damaged ({error}); it was left as it is. " + _ADVICE,
@@ -44,7 +45,7 @@ def damaged(path: Path, detail: str) -> Unfit:
 def explain(error: Exception, path: Path) -> JournalError:
     """Return what tells a caller of *error*, without its frames."""
     if isinstance(error, Unreadable):
-        return JournalError(f"{path} is damaged: {error}. {_ADVICE}")
+        return JournalError(f"{path} is damaged: {error}. {_ADVICE}. {_ROW}")
     if isinstance(error, Unfit):
         return JournalError(str(error))
     if is_locked(error):

@@ -67,13 +67,13 @@ def claim(db: sqlite3.Connection, home: Home) -> Home:
 
 def load(db: sqlite3.Connection, tenants: Iterable[str] | None) -> dict[str, Record]:
     """Return the records of some tenants, or of all."""
-    rows = _select(db, "SELECT tenant, document FROM records", tenants)
+    rows = _select(db, "SELECT tenant, CAST(document AS BLOB) FROM records", tenants)
     return {tenant: _understood(read, tenant, document) for tenant, document in rows}
 
 
 def bound(db: sqlite3.Connection) -> dict[str, Binding]:
     """Return whose each environment is."""
-    rows = db.execute("SELECT env, tenant, document FROM records WHERE env IS NOT NULL")
+    rows = db.execute("SELECT env, tenant, CAST(document AS BLOB) FROM records WHERE env IS NOT NULL")
     return {
         env: Binding(tenant, _understood(read, tenant, document).opened_at or 0.0) for env, tenant, document in rows
     }
@@ -81,8 +81,8 @@ def bound(db: sqlite3.Connection) -> dict[str, Binding]:
 
 def history(db: sqlite3.Connection, tenants: Iterable[str]) -> dict[str, tuple[Moment, ...]]:
     """Return what became of some tenants."""
-    rows = _select(db, "SELECT tenant, history FROM records", tenants)
-    return {tenant: _understood(Moment.read, tenant, lines) for tenant, lines in rows}
+    rows = _select(db, "SELECT tenant, CAST(history AS BLOB) FROM records", tenants)
+    return {tenant: _understood(_moments, tenant, lines) for tenant, lines in rows}
 
 
 def commit(db: sqlite3.Connection, row: Row) -> bool:
@@ -102,9 +102,14 @@ def _select(db: sqlite3.Connection, statement: str, tenants: Iterable[str] | Non
     return db.execute(statement + _AMONG, (json.dumps([name for name in tenants if "\0" not in name]),))
 
 
-def _understood(reader: Callable[[str], T], tenant: str, text: str) -> T:
+def _moments(lines: bytes) -> tuple[Moment, ...]:
+    return Moment.read(lines.decode())
+
+
+def _understood(reader: Callable[[bytes], T], tenant: str, kept: bytes) -> T:
+    """Read what is kept; taken from SQLite as bytes, for it does not say whose a text is that is none."""
     try:
-        return reader(text)
+        return reader(kept)
     except Exception:
-        reason = f"what is kept of tenant {tenant!r} cannot be read"
+        reason = f"what is kept of tenant {tenant!r}, in its row of the table records, cannot be read"
     raise Unreadable(reason)
