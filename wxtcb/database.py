@@ -138,7 +138,7 @@ def code_of(error: BaseException) -> int:
 
 def is_locked(error: Exception) -> bool:
     """Tell whether *error* says that somebody else holds a lock."""
-    return code_of(error) in _BUSY
+    return code_of(error) in _BUSY or isinstance(error, BlockingIOError)
 
 
 def is_foreign(error: Exception) -> bool:

@@ -10,7 +10,6 @@ import resource
 import sqlite3
 import stat
 import subprocess
-import sys
 import threading
 import time
 from functools import partial
@@ -19,15 +18,13 @@ from pathlib import Path
 import attrs
 import pytest
 
-import wxtcb
 from wxtcb import database
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision.journal import Home, JournalError, JournalInUse, Moment, Record
+from wxtcb.provision.journal import JournalError, JournalInUse, Moment, Record
 from wxtcb.provision.journals import failures, file, tables
 from wxtcb.provision.journals.sqlite import SqliteJournal
 
-NOW = Moment(1.7e9, "noted")
-HOME = Home(component_appid="wx", on_loopback=True, namespace="n")
+from .keeping import HOME, NOW, cat, contents, keep, made, record, run_python
 
 
 @pytest.fixture
@@ -76,28 +73,6 @@ def opened_by_another(path, *statements):
         for statement in statements:
             opened.execute(statement)
         yield opened
-
-
-def record(name="a", version=1, **more):
-    """Return a record of a tenant."""
-    return Record(tenant=name, alias=f"t{name}", version=version, **more)
-
-
-async def keep(journal, name="a", version=1, **more):
-    """Have a record kept."""
-    assert await journal.commit(record(name, version, **more), NOW)
-
-
-async def made(path, *names):
-    """Make a journal with some tenants, and close it."""
-    async with SqliteJournal(path) as journal:
-        for name in names or ("a",):
-            await keep(journal, name)
-
-
-def contents(folder):
-    """Return what is in a folder."""
-    return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
 
 
 async def refused(path, words, kind=JournalError):
@@ -200,11 +175,6 @@ async def test_what_a_crash_left_in_the_log_of_a_damaged_journal_stays_there(pat
     await refused(path, "is damaged")
 
 
-def cat(path):
-    """Return what is in a file, read by another process: to close it in this one would end the locks of SQLite."""
-    return subprocess.run(["cat", path], check=True, capture_output=True).stdout
-
-
 async def test_a_record_that_nobody_wrote_so_is_told_and_harms_no_other(path):
     """Who asks for it hears whose it is; what was asked at the same moment is done."""
     await made(path, "good", "bad")
@@ -297,39 +267,6 @@ def test_an_error_of_the_disk_is_put_in_words(code, words):
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = code
     assert words in str(failures.explain(error, Path("/j.db")))
-
-
-async def test_a_second_journal_in_this_process_is_refused_at_once(path, journal):
-    """It is told so whatever it asks, until the first is closed; the first does not suffer."""
-    await keep(journal)
-    async with SqliteJournal(path) as second:
-        before = time.monotonic()
-        for _ in range(3):
-            with pytest.raises(JournalInUse, match="in use by another process, or by another SqliteJournal"):
-                await second.load()
-        assert time.monotonic() - before < 1
-        await keep(journal, version=2)
-        await journal.aclose()
-        assert (await second.load())["a"].version == 2
-
-
-async def test_a_lock_that_lasts_a_moment_refuses_nobody(path, monkeypatch):
-    """Of two that open it at the same moment both may meet a lock; one of them gets it all the same."""
-    await made(path)
-    tries, connect = [], file.connect
-    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    other.execute("BEGIN").execute("SELECT * FROM records").fetchone()
-
-    def try_to(where):
-        tries.append(where)
-        if len(tries) == 2:
-            other.close()
-        return connect(where)
-
-    monkeypatch.setattr(file, "connect", try_to)
-    async with SqliteJournal(path) as journal:
-        assert [*await journal.load()] == ["a"]
-    assert len(tries) == 2
 
 
 @pytest.mark.parametrize("text", [b"no path", 7, "", "a\0b", ":memory:"])
@@ -488,24 +425,6 @@ async def test_a_log_that_is_removed_loses_nothing(path, journal):
         assert [*await again.load()] == ["a", "b"]
 
 
-@pytest.mark.parametrize("by", ["nothing", "an empty file", "another journal"])
-async def test_a_journal_that_was_removed_in_use_is_not_made_anew(path, journal, by):
-    """One that knows nothing would let everything be opened again; put back, it goes on."""
-    await keep(journal)
-    path.rename(path.with_name("moved.db"))
-    if by == "an empty file":
-        path.touch(mode=0o600)
-    elif by == "another journal":
-        await made(path.with_name("other.db"), "b")
-        path.with_name("other.db").rename(path)
-    for _ in range(2):
-        with pytest.raises(JournalError, match="was removed or replaced while it was in use; nothing is kept until"):
-            await keep(journal, version=2)
-    path.with_name("moved.db").replace(path)
-    await keep(journal, version=2)
-    assert (await journal.load())["a"].version == 2
-
-
 async def tell_database(journal, words):
     """Say *words* to the database of a journal."""
     await journal._ask(lambda db: db.execute(words).fetchall())
@@ -661,15 +580,6 @@ async def test_a_forked_child_is_refused_and_does_no_harm(path):
     assert "was opened before this process was forked" in done
     async with SqliteJournal(path) as journal:
         assert (await journal.load())["a"].version == 29
-
-
-def run_python(code, path, *options, before=()):
-    """Run a program on the file to its end, and return what it prints."""
-    environ = {**os.environ, "PYTHONPATH": str(Path(wxtcb.__file__).parents[1])}
-    command = [*before, sys.executable, *options, "-c", code, str(path)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 async def test_what_is_kept_is_written_through_by_one_process_alone(journal):

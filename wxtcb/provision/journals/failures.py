@@ -42,6 +42,23 @@ def damaged(path: Path, detail: str) -> Unfit:
     return Unfit(_BY_CODE[sqlite3.SQLITE_CORRUPT].format(path=path, error=" ".join(detail.split())))
 
 
+def lost(path: Path) -> Unfit:
+    """Return what is raised when there is no file any more, or another one."""
+    return Unfit(
+        f"{path} was removed or replaced while it was in use; nothing is kept until it is back. If it was moved, move "
+        "it back: it has everything when this run has ended. Else put back a copy, or start with another journal and "
+        "adopt the environments that are there"
+    )
+
+
+def overwritten(path: Path) -> Unfit:
+    """Return what is raised when what is in the file, or the log beside it, is no more what we wrote."""
+    return Unfit(
+        f"somebody else wrote to {path} or replaced {path.name}-wal while it was in use, so the two may not go "
+        f"together; they were left as they are, and nothing more is kept. {_ADVICE}"
+    )
+
+
 def explain(error: Exception, path: Path) -> JournalError:
     """Return what tells a caller of *error*, without its frames."""
     if isinstance(error, Unreadable):

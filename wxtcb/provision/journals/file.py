@@ -14,13 +14,18 @@ from typing import Final
 import attrs
 
 from wxtcb.database import Unfit, beside, check_access, code_of, connect, create, inode_of, is_locked, keep_log, pragma
-from wxtcb.provision.journals.failures import damaged, no_journal
+from wxtcb.provision.journals.failures import damaged, lost, no_journal, overwritten
+from wxtcb.provision.journals.log import Log
 from wxtcb.provision.journals.tables import JOURNAL
 
 _LEAST_BYTES: Final = 512  # a page of SQLite; it takes what is smaller for empty
 _LOG_BYTES: Final = 4 * 1024 * 1024
 _TRIES: Final = 3
 _MOMENT: Final = 0.03
+
+
+def _log_of(file: JournalFile) -> Log:
+    return Log(beside(file.path, "wal"))
 
 
 @attrs.define(eq=False)
@@ -33,7 +38,9 @@ class JournalFile:
     path: Path
     uniform: Callable[[float, float], float] = random.uniform
     _db: sqlite3.Connection | None = attrs.field(init=False, default=None)
+    _log: Log = attrs.field(init=False, default=attrs.Factory(_log_of, takes_self=True))
     _inode: tuple[int, int] | None = attrs.field(init=False, default=None)
+    _content: tuple[int, int] | None = attrs.field(init=False, default=None)  # when we last wrote to it
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -54,63 +61,104 @@ class JournalFile:
         of two moments would mix.
         """
         with contextlib.suppress(sqlite3.Error, OSError):  # it only grows on then
-            if self._db is not None and _size_of(beside(self.path, "wal")) > _LOG_BYTES:
-                _empty_log(self._db)
+            if self._db is not None and _size_of(self._log.path) > _LOG_BYTES and self._harm() is None:
+                self._empty_log(self._db)
 
     def close(self) -> None:
-        """Close the file, which has everything then; if it has not, that raises, and the log is kept."""
-        db, self._db = self._db, None
-        if db is not None:
-            with contextlib.closing(db):
-                _empty_log(db)
+        """Close the file, which has everything then; if it has not, that raises, and the log is kept.
+
+        What somebody else did to it raises as well. One that was moved is completed where it is; one that was written
+        to, or has another log, is left as it is.
+        """
+        try:
+            harm = self._harm()
+            if self._db is not None and (harm is None or self._is_gone()):
+                self._empty_log(self._db)
+        finally:
+            self._drop()
+        if harm is not None:
+            raise harm
 
     def _opened(self) -> sqlite3.Connection:
-        inode = inode_of(self.path)
-        if self._inode not in (None, inode):
-            raise Unfit(f"{self.path} was removed or replaced while it was in use; nothing is kept until it is back")
-        if self._db is not None and not beside(self.path, "wal").exists():
+        harm = self._harm()
+        if harm is not None:
+            raise harm
+        if self._db is not None and not self._log.exists():
             self.close()  # the log was removed: what it held is written into the file while it is still known
         if self._db is None:
             self._db = self._open()
-            self._inode = inode_of(self.path)
+            self._inode, self._content = inode_of(self.path), _content_of(self.path)
         return self._db
+
+    def _harm(self) -> Unfit | None:
+        """Return what tells of harm that somebody else did; only we write to the file, and know when we last did."""
+        if self._is_gone():
+            return lost(self.path)
+        if self._db is not None and (self._content != _content_of(self.path) or self._log.is_replaced()):
+            return overwritten(self.path)
+        return None
+
+    def _is_gone(self) -> bool:
+        return self._inode is not None and self._inode != inode_of(self.path)
 
     def _open(self) -> sqlite3.Connection:
         """Open the file; two who do that at once may both meet the lock of the other, so only one that lasts counts."""
         for _ in range(_TRIES - 1):
             try:
-                return _open(self.path)
-            except sqlite3.OperationalError as error:
+                return _open(self.path, self._log)
+            except (sqlite3.OperationalError, BlockingIOError) as error:
                 if not is_locked(error):
                     raise
             time.sleep(self.uniform(0, _MOMENT))
-        return _open(self.path)
+        return _open(self.path, self._log)
 
     def _recover(self, db: sqlite3.Connection, error: BaseException) -> None:
         """Make room in the log if the disk is full; after all else nothing is certain, so what is on disk decides."""
         if code_of(error) != sqlite3.SQLITE_FULL:
-            self._db = None
-            _leave(db)
+            self._drop()
             return
         with contextlib.suppress(sqlite3.Error):
             db.rollback()
-            _empty_log(db)
+            self._empty_log(db)
+
+    def _drop(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            _leave(db)
+        self._log.release()
+
+    def _empty_log(self, db: sqlite3.Connection) -> None:
+        try:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            self._content = _content_of(self.path)
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    """Open the file, whole and ours, for us alone; an empty one is made ours, any other that is not is left alone."""
-    log = _size_of(beside(path, "wal"))
-    _check_place(path, log)
+def _open(path: Path, log: Log) -> sqlite3.Connection:
+    """Open the file, for us alone: both its locks are taken, or none."""
+    try:
+        log.hold()  # before anything is read: its owner may be writing
+        size = _size_of(log.path)
+        _check_place(path, size)
+        return _connect(path, log, size)
+    except BaseException:
+        log.release()
+        raise
+
+
+def _connect(path: Path, log: Log, size: int) -> sqlite3.Connection:
+    """Open the file, whole and ours; an empty one is made ours, any other that is not is left alone."""
     db = connect(path)
     try:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA fullfsync = ON")  # without it macOS leaves what it synchronised in the cache of the disk
         JOURNAL.settle_in(db, path)
-        _check_whole(db, path, log)
+        _check_whole(db, path, size)
         keep_log(db, path)
         db.execute("PRAGMA wal_autocheckpoint = 0")
         db.execute("SELECT 1 FROM home").fetchone()  # makes the log
+        log.hold()
     except BaseException:
         _leave(db)
         raise
@@ -139,14 +187,19 @@ def _check_whole(db: sqlite3.Connection, path: Path, log: int) -> None:
         raise damaged(path, str(found))
 
 
-def _empty_log(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-
-
 def _leave(db: sqlite3.Connection) -> None:
-    """Close the file as it is: the interrupt keeps SQLite from writing the log back."""
+    """Close the file as it is: the interrupt keeps SQLite from writing back what is in the log."""
     db.interrupt()
     db.close()
+
+
+def _content_of(path: Path) -> tuple[int, int] | None:
+    """Return what changes whenever somebody writes to a file; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _size_of(path: Path) -> int:

@@ -42,7 +42,8 @@ class SqliteJournal:
 
     The disk must be a local one. While the journal is open, and after a crash, a part of it is in the ``-wal`` beside
     the file; `aclose` (or ``async with``) writes that back, so that the file alone can be copied then. Any number of
-    loops may use it, one after the other or at once; the child of a fork may not use one that was opened before.
+    loops may use it, one after the other or at once; the child of a fork may not use one that was opened before. (One
+    that was not forked by Python, and runs no other program, keeps it in use for as long as it lives.)
     """
 
     path: Path = attrs.field(converter=_full_path)
@@ -72,7 +73,8 @@ class SqliteJournal:
     async def aclose(self) -> None:
         """Do what was asked so far, write everything into the file and close it; all that is asked later fails.
 
-        Raises `JournalError` if the disk does not take it: then the ``-wal`` beside the file has the rest.
+        Raises `JournalError` if the disk does not take it: then the ``-wal`` beside the file has the rest. It raises as
+        well if somebody else removed, replaced or wrote to the file while it was open, and says what is to be done.
         """
         await asyncio.shield(asyncio.wrap_future(self._writer.stop()))
 

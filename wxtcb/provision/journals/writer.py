@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 
+from wxtcb.database import Unfit
 from wxtcb.provision.journal import JournalError
 from wxtcb.provision.journals.failures import explain
 from wxtcb.provision.journals.file import JournalFile
@@ -125,6 +126,8 @@ class Writer:
     def _close(self, file: JournalFile) -> None:
         try:
             file.close()
+        except Unfit as error:
+            self._closed.set_exception(explain(error, self.path))
         except Exception as error:
             self._closed.set_exception(JournalError(f"{explain(error, self.path)}; keep {self.path}-wal with the file"))
         else:

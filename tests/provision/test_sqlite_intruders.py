@@ -1,0 +1,279 @@
+"""The file of a SqliteJournal among others: who is locked out, and what is told when somebody touches it in use."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from wxtcb import database
+from wxtcb.provision.journal import JournalError, JournalInUse
+from wxtcb.provision.journals import file, log, tables
+from wxtcb.provision.journals.sqlite import SqliteJournal
+
+from .keeping import HOME, cat, contents, environment, keep, made, run_python
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Give the path of a file that is not there yet."""
+    return tmp_path / "journal.db"
+
+
+@pytest.fixture
+async def journal(path):
+    """Give a journal in it."""
+    async with SqliteJournal(path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def connections(monkeypatch):
+    """Give the list of the threads that opened a file."""
+    opened, connect = [], file.connect
+    monkeypatch.setattr(file, "connect", lambda path: (opened.append(threading.current_thread()), connect(path))[1])
+    return opened
+
+
+async def test_a_second_journal_in_this_process_is_refused_at_once(path, journal):
+    """It is told so whatever it asks, until the first is closed; the first does not suffer."""
+    await keep(journal)
+    async with SqliteJournal(path) as second:
+        before = time.monotonic()
+        for _ in range(3):
+            with pytest.raises(JournalInUse, match="in use by another process, or by another SqliteJournal"):
+                await second.load()
+        assert time.monotonic() - before < 1
+        await keep(journal, version=2)
+        await journal.aclose()
+        assert (await second.load())["a"].version == 2
+
+
+OTHER = """
+import asyncio, sys
+from wxtcb.provision.journal import JournalInUse
+from wxtcb.provision.journals.sqlite import SqliteJournal
+
+async def main():
+    async with SqliteJournal(sys.argv[1]) as journal:
+        try:
+            print(len(await journal.load()))
+        except JournalInUse:
+            print("in use")
+
+asyncio.run(main())
+"""
+
+
+async def test_closing_the_file_elsewhere_lets_no_other_process_in(path):
+    """A backup that reads it in our process takes the lock of SQLite away, and not the other one."""
+    async with SqliteJournal(path) as journal:
+        await keep(journal)
+        path.read_bytes()
+        assert run_python(OTHER, path) == "in use\n"
+        await keep(journal, version=2)
+    assert run_python(OTHER, path) == "1\n"
+
+
+async def test_a_journal_that_is_in_use_is_not_even_read(path, journal, connections):
+    """What is read while it is written could look like damage, or be."""
+    await keep(journal)
+    path.read_bytes()
+    async with SqliteJournal(path) as second:
+        with pytest.raises(JournalInUse):
+            await second.load()
+    assert len(connections) == 1
+
+
+async def test_a_lock_that_comes_too_late_is_refused(path, monkeypatch):
+    """Whoever finds no log while another is about to make one has to have it in the end, or goes."""
+    hold, held = log.Log.hold, []
+    wal = path.with_name("journal.db-wal")
+
+    def be_late(self):
+        if wal.exists() and len(held) < 3:
+            held.append(os.open(wal, os.O_RDONLY))
+            fcntl.flock(held[-1], fcntl.LOCK_EX)
+        hold(self)
+
+    monkeypatch.setattr(log.Log, "hold", be_late)
+    async with SqliteJournal(path) as journal:
+        with pytest.raises(JournalInUse):
+            await journal.load()
+        assert len(held) == 3
+        for handle in held:
+            os.close(handle)
+        await keep(journal)
+
+
+async def test_where_there_is_no_flock_the_lock_of_sqlite_holds(path, monkeypatch):
+    """Windows has no such thing; there nothing takes that lock away."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    async with SqliteJournal(path) as journal, SqliteJournal(path) as second:
+        await keep(journal)
+        assert not log._HELD
+        with pytest.raises(JournalInUse):
+            await second.load()
+        await keep(journal, version=2)
+    assert [*contents(path.parent)] == ["journal.db"]
+
+
+async def test_a_lock_that_lasts_a_moment_refuses_nobody(path, monkeypatch):
+    """Of two that open it at the same moment both may meet a lock; one of them gets it all the same."""
+    await made(path)
+    tries, connect = [], file.connect
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN").execute("SELECT * FROM records").fetchone()
+
+    def try_to(where):
+        tries.append(where)
+        if len(tries) == 2:
+            other.close()
+        return connect(where)
+
+    monkeypatch.setattr(file, "connect", try_to)
+    async with SqliteJournal(path) as journal:
+        assert [*await journal.load()] == ["a"]
+    assert len(tries) == 2
+
+
+@pytest.mark.parametrize("by", ["nothing", "an empty file", "another journal"])
+async def test_a_journal_that_was_removed_in_use_is_not_made_anew(path, journal, by):
+    """One that knows nothing would let everything be opened again; put back, it goes on."""
+    await keep(journal)
+    path.rename(path.with_name("moved.db"))
+    if by == "an empty file":
+        path.touch(mode=0o600)
+    elif by == "another journal":
+        await made(path.with_name("other.db"), "b")
+        path.with_name("other.db").rename(path)
+    for _ in range(2):
+        with pytest.raises(JournalError, match="was removed or replaced while it was in use; nothing is kept until"):
+            await keep(journal, version=2)
+    path.with_name("moved.db").replace(path)
+    await keep(journal, version=2)
+    assert (await journal.load())["a"].version == 2
+
+
+@pytest.mark.parametrize("by", ["nothing", "another journal"])
+async def test_closing_a_journal_that_was_removed_tells_so(path, by):
+    """Nobody learns it later. One that was moved has everything; what took its place is left alone."""
+    journal = SqliteJournal(path)
+    await keep(journal)
+    path.rename(path.with_name("moved.db"))
+    if by == "another journal":
+        await made(path.with_name("other.db"), "b")
+        path.with_name("other.db").rename(path)
+    with pytest.raises(JournalError, match=r"was removed or replaced while .* move it back.* Else put back a copy.* there$"):
+        await journal.aclose()
+    for name, expected in (("moved.db", "a"), *([("journal.db", "b")] if by == "another journal" else ())):
+        async with SqliteJournal(path.with_name(name)) as found:
+            assert [*await found.load()] == [expected]
+
+
+@pytest.fixture
+async def restored(path):
+    """Give a journal in use that an older copy was put over, in place, and that copy."""
+    await made(path)
+    old = path.read_bytes()
+    journal = SqliteJournal(path)
+    for number in range(50):
+        await keep(journal, f"tenant {number}")
+    path.write_bytes(old)
+    yield journal, old
+    with contextlib.suppress(JournalError):
+        await journal.aclose()
+
+
+OVERWRITTEN = r"somebody else wrote to .*journal.db or replaced journal.db-wal while it was in use.* put back a copy.* there$"
+
+
+async def test_closing_a_journal_that_was_overwritten_tells_so(path, restored):
+    """An older copy in its place is no more what the log belongs to: they are not mixed."""
+    journal, old = restored
+    log = cat(path.with_name("journal.db-wal"))
+    with pytest.raises(JournalError, match=OVERWRITTEN):
+        await journal.aclose()
+    assert (path.read_bytes(), path.with_name("journal.db-wal").read_bytes()) == (old, log)
+
+
+async def test_nothing_is_kept_in_a_journal_that_was_overwritten(restored):
+    """Nor is anything read from it."""
+    journal, _ = restored
+    for call in (keep(journal, "more"), journal.load()):
+        with pytest.raises(JournalError, match=OVERWRITTEN):
+            await call
+
+
+def test_a_log_that_has_grown_is_not_written_over_another_file(path, monkeypatch):
+    """Nor does that hide that it is another."""
+    opened = file.JournalFile(path)
+    with opened.transaction() as db:
+        tables.claim(db, HOME)
+    monkeypatch.setattr(file, "_LOG_BYTES", 0)
+    path.write_bytes(b"older")
+    opened.tidy()
+    assert cat(path) == b"older"
+    with pytest.raises(database.Unfit, match=OVERWRITTEN):
+        opened.close()
+    assert path.read_bytes() == b"older"
+
+
+async def test_another_log_in_the_place_of_ours_is_not_taken_for_it(path):
+    """Nothing is kept until ours is back."""
+    async with SqliteJournal(path) as journal:
+        await keep(journal)
+        moved, log = path.with_name("moved"), path.with_name("journal.db-wal")
+        log.rename(moved)
+        log.touch(mode=0o600)
+        with pytest.raises(JournalError, match=OVERWRITTEN):
+            await keep(journal, version=2)
+        moved.replace(log)
+        await keep(journal, version=2)
+
+
+async def test_a_journal_that_cannot_even_be_looked_at_is_given_up_when_it_is_closed(path, monkeypatch):
+    """What stands in its way is told, and the next one has it."""
+    journal = SqliteJournal(path)
+    await keep(journal)
+    with monkeypatch.context() as patch:
+        patch.setattr(file, "inode_of", lambda _: next(Path(__file__).iterdir()))
+        with pytest.raises(JournalError, match=r"Not a directory; keep .*-wal"):
+            await journal.aclose()
+    async with SqliteJournal(path) as again:
+        assert [*await again.load()] == ["a"]
+
+
+ORPHANED = """
+import asyncio, os, signal, sys
+from wxtcb.provision.journal import Moment, Record
+from wxtcb.provision.journals.sqlite import SqliteJournal
+
+journal = SqliteJournal(sys.argv[1])
+assert asyncio.run(journal.commit(Record(tenant="a", alias="ta", version=1), Moment(1.0, "noted")))
+told, tell = os.pipe()
+if os.fork():
+    os.read(told, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+os.write(tell, b".")
+sys.stdin.read()
+os._exit(0)
+"""
+
+
+def test_a_forked_child_does_not_keep_the_journal_of_a_parent_that_was_killed(path):
+    """It may live for long; the lock goes with the parent."""
+    command = [sys.executable, "-Wignore::DeprecationWarning", "-c", ORPHANED, str(path)]
+    with subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE) as parent:
+        assert parent.wait(60) == -signal.SIGKILL
+        asyncio.run(made(path, "b"))
