@@ -174,7 +174,9 @@ async def test_closing_a_journal_that_was_removed_tells_so(path, by):
     if by == "another journal":
         await made(path.with_name("other.db"), "b")
         path.with_name("other.db").rename(path)
-    with pytest.raises(JournalError, match=r"was removed or replaced while .* move it back.* Else put back a copy.* there$"):
+    with pytest.raises(
+        JournalError, match=r"was removed or replaced while .* move it back.* Else put back a copy.* there$"
+    ):
         await journal.aclose()
     for name, expected in (("moved.db", "a"), *([("journal.db", "b")] if by == "another journal" else ())):
         async with SqliteJournal(path.with_name(name)) as found:
@@ -195,7 +197,9 @@ async def restored(path):
         await journal.aclose()
 
 
-OVERWRITTEN = r"somebody else wrote to .*journal.db or replaced journal.db-wal while it was in use.* put back a copy.* there$"
+OVERWRITTEN = (
+    r"somebody else wrote to .*journal.db or replaced journal.db-wal while it was in use.* put back a copy.* there$"
+)
 
 
 async def test_closing_a_journal_that_was_overwritten_tells_so(path, restored):
