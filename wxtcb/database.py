@@ -92,8 +92,8 @@ def beside(path: Path, what: str) -> Path:
     return Path(f"{path}-{what}")
 
 
-def create(path: Path) -> tuple[int, int] | None:
-    """Put an empty file in place that nobody else could ever read, unless somebody was quicker.
+def create(path: Path, kind: Kind | None = None) -> tuple[int, int] | None:
+    """Put a file in place that nobody else could ever read, unless somebody was quicker: an empty one, or of a *kind*.
 
     It gets its place by a link when it is closed: to close any file at the place would end the locks that other
     connections of this process hold there.
@@ -105,6 +105,9 @@ def create(path: Path) -> tuple[int, int] | None:
     draft = Path(name)
     try:
         draft.chmod(0o600)
+        if kind is not None:
+            with contextlib.closing(connect(draft)) as db:
+                kind.make(db, draft)
         with contextlib.suppress(FileExistsError):
             path.hardlink_to(draft)
     finally:

@@ -112,10 +112,10 @@ async def test_a_journal_that_others_may_read_is_refused(path):
     await refused(path, "journal.db has mode 644, so other users may have read .*chmod 600 /.*journal.db")
 
 
-async def test_an_empty_file_is_made_a_journal(path, journal):
-    """So is one that somebody made in time, with the right mode."""
+async def test_an_empty_file_is_refused(path):
+    """It may be what is left of a journal, which knew what must not be opened again."""
     path.touch(mode=0o600)
-    await keep(journal)
+    await refused(path, "is empty: a journal was cut off there, or never was in it")
 
 
 @pytest.mark.parametrize("text", [b"x", b"tenant,alias\na,b\n" * 500, b"\0" * 4096], ids=["1", "8500", "zeros"])

@@ -37,6 +37,14 @@ def no_journal(path: Path) -> Unfit:
     return Unfit(_BY_CODE[sqlite3.SQLITE_NOTADB].format(path=path))
 
 
+def emptied(path: Path) -> Unfit:
+    """Return what is raised of a file with nothing in it: a new journal is never that, not for a moment."""
+    return Unfit(
+        f"{path} is empty: a journal was cut off there, or never was in it. If nothing was provisioned with it, remove "
+        "it; else put back a copy, or remove it and adopt the environments that are there"
+    )
+
+
 def damaged(path: Path, detail: str) -> Unfit:
     """Return what is raised of a file that SQLite finds damaged."""
     return Unfit(_BY_CODE[sqlite3.SQLITE_CORRUPT].format(path=path, error=" ".join(detail.split())))

@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 
 from wxtcb.database import Unfit, beside, check_access, code_of, connect, create, inode_of, is_locked, keep_log, pragma
-from wxtcb.provision.journals.failures import damaged, lost, no_journal, overwritten
+from wxtcb.provision.journals.failures import damaged, emptied, lost, no_journal, overwritten
 from wxtcb.provision.journals.log import Log
 from wxtcb.provision.journals.tables import JOURNAL
 
@@ -147,7 +147,7 @@ def _open(path: Path, log: Log) -> sqlite3.Connection:
 
 
 def _connect(path: Path, log: Log, size: int) -> sqlite3.Connection:
-    """Open the file, whole and ours; an empty one is made ours, any other that is not is left alone."""
+    """Open the file, whole and ours; any other is left alone."""
     db = connect(path)
     try:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -168,10 +168,10 @@ def _connect(path: Path, log: Log, size: int) -> sqlite3.Connection:
 def _check_place(path: Path, log: int) -> None:
     if log and not _size_of(path):
         raise Unfit(f"there is no {path}, but the log of one beside it, {path.name}-wal: put the journal back")
-    if 0 < _size_of(path) < _LEAST_BYTES and path.is_file():
-        raise no_journal(path)
+    if path.is_file() and _size_of(path) < _LEAST_BYTES:
+        raise no_journal(path) if _size_of(path) else emptied(path)
     if inode_of(path) is None:
-        create(path)
+        create(path, JOURNAL)
     check_access(path)
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise Unfit(f"the directory {path.parent} must be writable for this process: a log is kept beside {path.name}")
