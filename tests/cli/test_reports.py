@@ -219,7 +219,7 @@ def test_the_reports_are_written_after_a_bug_of_ours(
     result = cli("provision", tenants("a,x,wx1,"), "--sandbox", "--report", tmp_path / "r.json")
     assert result.exit_code == 1
     (told,) = json.loads((tmp_path / "r.json").read_bytes())["tenants"]
-    assert (told["outcome"], told["env"] is None) == ("unfinished", False)
+    assert (told["outcome"], told["env"] is None) == ("failed", False)
 
 
 def test_the_reports_are_written_when_a_signal_has_ended_the_run(

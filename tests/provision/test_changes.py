@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import attrs
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from wxtcb.provision import Intent, Moment, Record, ServiceState
 from wxtcb.provision.changes import change_of
+from wxtcb.provision.journal import utc
 
 NEW = Record(tenant="a", alias="x")
 INTENDED = attrs.evolve(NEW, attempt=1, intent=Intent(deadline=1.0))
@@ -29,6 +32,7 @@ SENT = attrs.evolve(OPEN, services={"api": ServiceState.SENT})
         (SENT, attrs.evolve(OPEN, services={"api": ServiceState.DONE}), "service api established"),
         (SENT, attrs.evolve(OPEN, services={"api": ServiceState.UNCONFIRMED}), "service api there, unconfirmed"),
         (SENT, OPEN, "service api not established"),
+        (SENT, attrs.evolve(SENT, retired=True), "removed from the tenants"),
         (OPEN, attrs.evolve(OPEN, marks={"dns": "set"}), "dns: set"),
         (OPEN, attrs.evolve(OPEN, retired=True), "removed from the tenants"),
         (attrs.evolve(OPEN, retired=True), OPEN, "among the tenants again"),
@@ -38,6 +42,11 @@ SENT = attrs.evolve(OPEN, services={"api": ServiceState.SENT})
 def test_a_change_is_told_in_words(before: Record, after: Record, change: str) -> None:
     """One line says what differs."""
     assert change_of(before, after) == change
+
+
+def test_a_moment_that_no_calendar_has_is_none() -> None:
+    """A clock that was far off spoils no page and no audit."""
+    assert (utc(0.0), utc(1e15)) == (datetime(1970, 1, 1, tzinfo=UTC), None)
 
 
 @given(st.lists(st.builds(Moment, st.integers(0, 2**40).map(lambda ms: ms / 1000), st.text(min_size=1))))
