@@ -121,13 +121,14 @@ def test_a_run_that_was_killed_is_taken_up(
     cli: Cli, tenants: Tenants, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After kill -9 in the middle of a create the same line finds what that opened, and opens the rest."""
-    monkeypatch.setattr("wxtcb.provision.site.Site.window", 0.1)
+    monkeypatch.setattr("wxtcb.provision.site.Site.window", 0.1)  # the intent says how long it has to be waited for
     file = tenants(*(f"t{number},a{number},," for number in range(4)))
     platform.box.faults.hang_after(path=CREATE, times=1)
     process = start("provision", file, "--yes", "--concurrency", 1, swift=True)
     wait_for(platform, CREATE)
     process.send_signal(signal.SIGKILL)
     process.wait(10)
+    alter(beside(file), "UPDATE records SET document = json_set(document, '$.intent.window', 0, '$.intent.deadline', 0)")
     result = cli("provision", file, "--yes", "--settle", "0.001")
     assert result.exit_code == 0, result.output
     assert "4 of 4 done" in result.stdout
