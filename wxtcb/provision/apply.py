@@ -28,9 +28,10 @@ from wxtcb.provision.audit import Audit
 from wxtcb.provision.auditing import Auditor
 from wxtcb.provision.journal import NOTHING, Home, Journal, MemoryJournal
 from wxtcb.provision.ledger import Ledger
+from wxtcb.provision.pace import Pace
 from wxtcb.provision.plan import Decisions, Plan
 from wxtcb.provision.report import Origin
-from wxtcb.provision.run import Pace, Run
+from wxtcb.provision.run import Run
 from wxtcb.provision.spec import Tenant, aliases_of, check_name
 from wxtcb.provision.step import Step
 from wxtcb.provision.steps import STEPS

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
 
 from wxtcb.api.environment import DESCRIBE_ENVS, EnvList
 from wxtcb.errors import Withheld, WxtcbError
-from wxtcb.provision.plan import Taken
+from wxtcb.provision.journal import Binding, young
+from wxtcb.provision.pace import Pace
+from wxtcb.provision.plan import Plan, Taken
 from wxtcb.provision.proof import Expected
 from wxtcb.provision.stopping import ListIncomplete, hits_everybody
 from wxtcb.sweep import Look, Sweep
@@ -37,6 +41,14 @@ class Looks:
     expected: Expected
     halted: bool = False
     _took: float = attrs.field(init=False, default=0.0)
+
+    @classmethod
+    def begin(cls, sweep: Sweep[EnvList], plan: Plan, bound: Mapping[str, Binding], pace: Pace) -> Looks:
+        """Go on from what *plan* has seen; that is not fresh if it lacks what an earlier run opened just before."""
+        unseen = young(bound, pace.clock(), pace.settle) - plan.taken.envs
+        since = dict.fromkeys(bound, -math.inf) | dict.fromkeys(unseen, asyncio.get_running_loop().time())
+        started_at = -math.inf if unseen else plan.looked_at
+        return cls(sweep, plan.taken, started_at, Expected(pace.settle, since, unseen))
 
     def is_fresh(self, now: float) -> bool:
         """Tell whether a create may still follow what was seen."""

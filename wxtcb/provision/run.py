@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
@@ -16,12 +15,12 @@ from wxtcb.errors import QuotaExhausted, Withheld, WxtcbError
 from wxtcb.provision.agenda import Agenda
 from wxtcb.provision.broadcast import Broadcast
 from wxtcb.provision.events import RunEvent, RunStopped, StepDone, StepFailed, TenantFinished, TenantStarted
-from wxtcb.provision.journal import Binding, Journal, young
+from wxtcb.provision.journal import Binding, Journal
 from wxtcb.provision.keeping import release
 from wxtcb.provision.ledger import Ledger
 from wxtcb.provision.looks import Looks
+from wxtcb.provision.pace import Pace
 from wxtcb.provision.plan import Plan
-from wxtcb.provision.proof import Expected
 from wxtcb.provision.report import Origin, Outcome, Problem, Report
 from wxtcb.provision.site import Site
 from wxtcb.provision.step import Step
@@ -33,19 +32,6 @@ from wxtcb.session import Session
 from wxtcb.sweep import Sweep
 
 CANCELLED: Final = "cancelled"
-
-
-@attrs.frozen(kw_only=True)
-class Pace:
-    """How fast a run goes and how patient it is; see `wxtcb.provision.Provisioner`."""
-
-    concurrency: int
-    timeout: float
-    interval: float
-    settle: float
-    grace: float
-    max_failures: int | None
-    clock: Callable[[], float]
 
 
 @attrs.define(eq=False)
@@ -161,10 +147,6 @@ class Run:
             raise self._mistake
 
     def _open_site(self, plan: Plan, bound: Mapping[str, Binding]) -> Site:
-        unseen = young(bound, self._pace.clock(), self._pace.settle) - plan.taken.envs
-        expected = Expected(self._pace.settle, dict.fromkeys(bound, -math.inf), unseen)
-        expected.since.update(dict.fromkeys(unseen, self._now()))
-        looked_at = -math.inf if unseen else plan.looked_at
         return Site(
             self._session,
             self._journal,
@@ -172,7 +154,7 @@ class Run:
             patience=self._pace.timeout,
             tell=self._told.emit,
             note=self._note,
-            looks=Looks(self._session.sweep(DESCRIBE_ENVS), plan.taken, looked_at, expected),
+            looks=Looks.begin(self._session.sweep(DESCRIBE_ENVS), plan, bound, self._pace),
             wall=self._pace.clock,
             stopped=self._agenda.stopped,
             halted=self._agenda.halted,
