@@ -17,6 +17,10 @@ from wxtcb.provision import Origin, Outcome, Problem, Report, TenantReport
 ORIGIN = Origin(base_url="https://api.weixin.qq.com", component_appid="wx1", namespace="shop")
 MADE = datetime(2026, 7, 1, 10, 0, 5, tzinfo=UTC)
 LINKS = tuple(ShareLink(appid=f"wx{number}", url=f"https://mp.weixin.qq.com/{number}") for number in (1, 2))
+CHANGED = ("123456789012", "007", "1e5", "12.5E+3", "3/4", "1.50", "12:30", "2026-11-22", "TRUE", "false")
+CHANGED += ("MAR1", "1-Mar", "sept 2026", "March 5, 2026", "22 nov 26")
+UNCHANGED = ("12345678901", "1234567890123a", "a=b", "一=二", "'=1")
+UNCHANGED += ("0", "7", "007a", "1e5x", "e5", "mary", "market 3a", "t1")
 FORMULAS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
 
 
@@ -85,14 +89,14 @@ def test_a_report_of_nobody_is_a_header() -> None:
     assert read() == []
 
 
-@pytest.mark.parametrize("name", [f"{sign}cmd()" for sign in FORMULAS] + [" =1", "\u3000+1", "123456789012"])
-def test_what_a_spreadsheet_would_carry_out_or_round_is_text(name: str) -> None:
+@pytest.mark.parametrize("name", [f"{sign}cmd()" for sign in FORMULAS] + [" =1", "\u3000+1", *CHANGED])
+def test_what_a_spreadsheet_would_carry_out_or_change_is_text(name: str) -> None:
     """An apostrophe stands before it, in whatever column."""
     told = entry(tenant=name, alias=name, env=name, services=(name,), marks={"m": name})
     assert [read(told)[0][column] for column in ("tenant", "alias", "env", "services", "mark m")] == [f"'{name}"] * 5
 
 
-@pytest.mark.parametrize("name", ["12345678901", "1234567890123a", "a=b", "一=二", "'=1"])
+@pytest.mark.parametrize("name", UNCHANGED)
 def test_what_is_text_anyway_stays_as_it_is(name: str) -> None:
     """Only the beginning of a cell makes a formula of it."""
     assert read(entry(tenant=name))[0]["tenant"] == name

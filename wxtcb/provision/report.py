@@ -225,8 +225,9 @@ class Report:
         """Return a table for a spreadsheet: a row per tenant, one for the names of the columns, links included.
 
         It is quoted throughout, lines end in CR LF, and several values in a cell are parted by `;`, links by a line
-        break. A cell that a spreadsheet would take for a formula, or round as a number, begins with an apostrophe; one
-        longer than a spreadsheet takes is cut. Write it as `utf-8-sig`, by which Excel knows the encoding.
+        break. A cell that a spreadsheet would take for a formula or a date, or change as a number, begins with an
+        apostrophe; one longer than a spreadsheet takes is cut. Write it as `utf-8-sig`, by which Excel knows the
+        encoding.
         """
         from wxtcb.provision.sheet import make_sheet
 

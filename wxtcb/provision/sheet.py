@@ -13,7 +13,11 @@ from wxtcb.provision.report import Report, TenantReport
 _BEFORE: Final = ("tenant", "alias", "outcome", "env", "tranid", "done", "services", "unconfirmed", "links")
 _COLUMNS: Final = (*_BEFORE, "existing", "story")
 _ORIGIN: Final = ("made_at", "base_url", "component_appid", "namespace")
-_MISREAD: Final = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|\d{12,}$")
+_FORMULA: Final = r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]"
+_NUMBER: Final = r"\d{12,}$|0\d+$|\d[\d.]*e[+-]?\d+$|(?:true|false)$"
+_MONTH: Final = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_DATE: Final = rf"\d+[.,:/ -][\d.,:/ -]*$|\d+[/ -]?{_MONTH}[\d/ -]*$|{_MONTH}[/ -]?\d[\d,/ -]*$"
+_MISREAD: Final = re.compile(f"{_FORMULA}|{_NUMBER}|{_DATE}", re.IGNORECASE)
 _MOST: Final = 32_767
 
 
