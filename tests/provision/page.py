@@ -107,5 +107,6 @@ def page(*tenants: TenantReport, histories: dict[str, tuple[Moment, ...]] | None
 
 def shown(text: str) -> str:
     """Return *text* as it is to be read: what turns or hides the rest is written out."""
-    hidden = {*map(chr, (*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
+    hidden = {*map(chr, (*range(9), *range(11, 32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A)))}
+    hidden |= {"\u061c", "\u200e", "\u200f"}
     return "".join(repr(each)[1:-1] if each in hidden or "\ud800" <= each <= "\udfff" else each for each in text)

@@ -13,7 +13,9 @@ from wxtcb.provision.journal import Moment
 
 from .page import entry, link, page, shown
 
-NASTY = st.text(st.sampled_from("<>&'\"/=;-! ]ab商\n\t\x00\x1b\u202e\u2067\ud800"), max_size=30) | st.text(max_size=30)
+NASTY = st.text(st.sampled_from("<>&'\"/=;-! ]ab商\n\t\x00\x1b\u200e\u2029\u202e\u2067\ud800"), max_size=30) | st.text(
+    max_size=30
+)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,7 @@ NASTY = st.text(st.sampled_from("<>&'\"/=;-! ]ab商\n\t\x00\x1b\u202e\u2067\ud80
         " https://x",
         "https://x y",
         "https://x/\u202e",
+        "https://x/\u200f",
         "//x",
         "/x",
         "https://",
@@ -74,6 +77,14 @@ def test_whatever_a_text_holds_is_only_text(name: str, message: str, value: str)
     assert card.one("ul").one("li").text == f"{shown(value)} {shown(message)}"
     assert card.one("ol").one("li").text == f"1970-01-01 00:00:00+00:00 {shown(message)}"
     assert shown(value) in [code.text for code in card.all("code")]
+
+
+@pytest.mark.parametrize("mark", ["\u061c", "\u200e", "\u200f", "\u2028", "\u2029", "\u202e", "\u2069"])
+def test_what_is_not_seen_and_turns_the_rest_is_written_out(mark: str) -> None:
+    """Nobody sees a name that is another."""
+    told = Report((entry(f"a{mark}b"),), 1.0).to_html()
+    assert mark not in told
+    assert f"a\\u{ord(mark):04x}b" in told
 
 
 def test_the_page_can_be_kept_whatever_is_in_it() -> None:

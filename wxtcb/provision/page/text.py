@@ -10,7 +10,9 @@ from typing import Final
 
 from wxtcb.provision.journal import utc
 
-_STEERING: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROLS: Final = r"\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff"
+_TURNING: Final = r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+_STEERING: Final = re.compile(f"[{_CONTROLS}{_TURNING}]")
 _WEB: Final = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f]+", re.IGNORECASE)
 
 
