@@ -107,16 +107,27 @@ async def test_each_ending_has_its_format(tmp_path: Path) -> None:
 
 
 async def test_what_was_there_is_replaced(tmp_path: Path) -> None:
-    """Also what others could read, and a link by a file, so that nobody can lead it elsewhere."""
-    first, second, other = (tmp_path / name for name in ("a.json", "b.json", "other"))
-    first.write_text("old")
-    first.chmod(0o644)
-    other.write_text("other")
-    second.symlink_to(other)
-    await Reports.at([first, second]).write(TOLD, MemoryJournal())
-    assert first.read_bytes() == second.read_bytes() == TOLD.to_json()
-    assert stat.S_IMODE(first.stat().st_mode) == 0o600
-    assert other.read_text() == "other"
+    """Also what others could read; then they can no more."""
+    place = tmp_path / "a.json"
+    place.write_text("old")
+    place.chmod(0o644)
+    await Reports.at([place]).write(TOLD, MemoryJournal())
+    assert place.read_bytes() == TOLD.to_json()
+    assert stat.S_IMODE(place.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("content", ["old", None])
+async def test_a_link_stays_one(tmp_path: Path, content: str | None) -> None:
+    """What it leads to is written, be it there or not, and nothing is left beside either."""
+    link, place = tmp_path / "latest.json", tmp_path / "kept" / "run"
+    place.parent.mkdir()
+    if content:
+        place.write_text(content)
+    link.symlink_to(place)
+    await Reports.at([link]).write(TOLD, MemoryJournal())
+    assert link.is_symlink()
+    assert place.read_bytes() == TOLD.to_json()
+    assert (names(tmp_path), names(place.parent)) == (["kept", "latest.json"], ["run"])
 
 
 async def test_a_name_without_a_directory_is_in_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

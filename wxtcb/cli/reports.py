@@ -78,7 +78,7 @@ def _check(path: Path, spared: set[str]) -> None:
     try:
         if path.exists() and not path.is_file():
             raise _refuse(path, "is there, and is no file")
-        with _beside(path):
+        with _beside(os.path.realpath(path)):
             pass
     except OSError as error:
         raise _refuse(path, f"cannot be written ({error.strerror})") from error
@@ -90,16 +90,18 @@ def _refuse(path: Path, why: str) -> InvalidArgument:
 
 def _write(path: Path, report: Report, histories: Histories) -> None:
     document = _FORMATS[_format(path)](report, histories)
-    with _beside(path) as file:
+    place = os.path.realpath(path)
+    with _beside(place) as file:
         file.write(document)
         file.flush()
         os.fsync(file.fileno())
-        Path(file.name).replace(path)
+        Path(file.name).replace(place)
 
 
 @contextlib.contextmanager
-def _beside(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside *path* that only its owner may read; in the end it is gone, unless it took another name."""
+def _beside(place: str) -> Iterator[IO[bytes]]:
+    """Open a file beside *place* that only its owner may read; in the end it is gone, unless it took another name."""
+    path = Path(place)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem[:40]}-", delete=False) as file:
         try:
             yield file
