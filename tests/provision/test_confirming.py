@@ -54,6 +54,23 @@ async def test_a_service_on_a_later_page_is_found(rig: Rig) -> None:
     assert offsets == [None, 20, 40]
 
 
+async def test_a_short_page_in_the_middle_is_not_the_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is asked for from as many as came so far, not from as many as a page may hold."""
+    containers = wxtcb.api.containers
+    names = ("s0", "s1", "s2", "api")
+
+    async def short_pages(_session, _env, *, offset=None):
+        page = names[offset or 0 :][: 2 - bool(offset)]
+        return containers.ContainerServices(
+            cslist=tuple(containers.ContainerService(server_name=name, status="succ") for name in page), total=4
+        )
+
+    monkeypatch.setattr("wxtcb.provision.steps.services.get_cs_list", short_pages)
+    doubt(rig)
+    entry = (await rig.provision([Tenant("a", alias="x", services=[API])])).tenants[0]
+    assert (entry.outcome, entry.unconfirmed) == (Outcome.DONE, ())
+
+
 @pytest.mark.parametrize(
     ("trouble", "most"),
     [(Fault(Trouble.ERRCODE, errcode=48001), 1), (Fault(Trouble.BUSY), 8), (Fault(Trouble.EMPTY), 8)],
