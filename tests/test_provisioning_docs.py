@@ -31,7 +31,9 @@ async def test_its_program_runs_and_can_be_run_again(monkeypatch: pytest.MonkeyP
         said = [await output_of(PROGRAM, tmp_path) for _ in range(2)]
         assert len(box.world.environments) == 2
     assert said == ["2 of 2 are done; proven: True\ncreate environment "] * 2
-    assert "lanhai-tea" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = tmp_path / "report.html"
+    assert "lanhai-tea" in page.read_text(encoding="utf-8")
+    assert page.stat().st_mode & 0o777 == 0o600
 
 
 async def output_of(program: str, place: Path) -> str:
