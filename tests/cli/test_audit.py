@@ -173,7 +173,7 @@ def many(count: int) -> Audit:
         for kind in (FindingKind.ORPHAN, FindingKind.DRIFT, FindingKind.AWAITING)
         for number in range(count)
     ]
-    findings[0] = Finding(kind=FindingKind.ORPHAN, alias="x", text=text)
+    findings[0] = Finding(kind=FindingKind.ORPHAN, tenant="y", alias="x", text=text)
     opened = [Opened(tenant=f"b{number}", alias="x", env=f"x-{number:016}") for number in range(count)]
     opened[0] = Opened(
         tenant="b", alias="x", env="x-1", opened_at=at, create_time="2026-11-22 18:00:01", status="NORMAL"
@@ -207,6 +207,14 @@ def test_times_and_orders_are_told_as_far_as_they_are_known() -> None:
     known, unknown = printed(many(2))[6:8]
     assert known.endswith("adopted, 2026-11-22 18:00:00; NORMAL, created 2026-11-22 18:00:01")
     assert unknown.endswith("adopted, at an unknown time; not listed")
+
+
+def test_what_belongs_to_a_removed_tenant_is_marked() -> None:
+    """It is billed, and nobody in the file has it."""
+    opened = Opened(tenant="b", alias="x", env="x-1", status="NORMAL", create_time="now", wanted=False, retired=True)
+    lines = printed(Audit("wx", 0, (), (opened,), (), {Standing.RETIRED: 1}, ("Note: it rains.",)))
+    assert lines[1].endswith("; NORMAL, created now; removed from the tenants")
+    assert lines[-2] == "Note: it rains."
 
 
 def test_where_nothing_was_opened_there_is_no_table_of_it() -> None:

@@ -103,6 +103,32 @@ async def test_the_worst_is_told_first(rig: Rig) -> None:
 
 
 @virtual
+async def test_what_another_file_has_opened_is_a_suspicion_at_most(rig: Rig) -> None:
+    """Two files with journals of their own on one platform: each is proven, and names what looks like its own."""
+    files = [[Tenant(name) for name in names] for names in ("abc", "de")]
+    journals = [MemoryJournal(), MemoryJournal()]
+    for tenants, journal in zip(files, journals, strict=True):
+        await rig.provision(tenants, journal=journal)
+    rig.box.world.add("shop")
+    for tenants, journal, strangers in zip(files, journals, (2, 3), strict=True):
+        audit = await audited(rig, tenants, journal=journal)
+        assert (audit.proven, audit.findings, len(audit.others)) == (True, (), strangers + 1)
+        (note,) = audit.notes
+        assert sum(env in note for env in audit.others) == strangers
+
+
+@virtual
+async def test_a_clock_that_is_behind_the_journal_is_noted(rig: Rig) -> None:
+    """As in a plan; it keeps nothing from being proven."""
+    async with rig.provisioner() as provisioner:
+        await provisioner.apply(MINE[1:2]).wait()
+        now = provisioner.clock()
+    audit = await audited(rig, MINE[1:2], journal=provisioner.journal, clock=lambda: now - 86_400)
+    assert audit.proven
+    assert [note[:53] for note in audit.notes] == ["Note: the clock was set back, or was ahead then: the "]
+
+
+@virtual
 async def test_a_list_with_a_hiccup_is_looked_at_again(rig: Rig) -> None:
     """Twice more; what is missing then is told."""
     journal = MemoryJournal()
@@ -222,9 +248,7 @@ async def test_an_audit_during_a_run_accuses_nobody_of_what_the_run_does(rig: Ri
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    seed=st.integers(0, 2**32), wrong=st.sampled_from(["second", "removed", "halted", "stranger", "left out", "new"])
-)
+@given(seed=st.integers(0, 2**32), wrong=st.sampled_from(["second", "removed", "halted", "left out", "new"]))
 def test_one_mutation_of_the_world_is_found(virtual_run, seed: int, wrong: str) -> None:
     """A finished run is proven, whoever is touched afterwards is not."""
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -246,8 +270,6 @@ async def _mutate(rigging: Rigging, seed: int, wrong: str) -> None:
                 box.world.remove(victim.env)
             case "halted":
                 box.world.halt(victim.env)
-            case "stranger":
-                box.world.add("tabcdefghijkl2345")
             case "left out":
                 del tenants[seed % 5]
             case "new":
@@ -309,4 +331,4 @@ async def test_many_tenants_do_not_hold_the_loop() -> None:
         await asyncio.sleep(0)
         turns += 1
     assert judging.result().proven
-    assert turns >= 5 * 1_000 / 100
+    assert turns >= 4 * 1_000 / 100

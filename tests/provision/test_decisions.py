@@ -193,7 +193,8 @@ async def test_a_clock_that_was_set_back_is_told(rig: Rig) -> None:
     async with rig.provisioner(journal=provisioner.journal, clock=lambda: now - 86_400) as back:
         plan = await back.plan([A, B])
         report = await back.apply(plan).wait()
-    assert (plan.notes[0][:30], report.all_done) == ("Note: the clock was set back: ", True)
+    assert report.all_done
+    assert plan.notes[0].startswith("Note: the clock was set back, or was ahead then: the journal has something of 86")
     assert plan.to_json().count(b"the clock was set back") == 1
 
 

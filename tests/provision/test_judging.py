@@ -23,7 +23,7 @@ from wxtcb.provision import (
     Tenant,
     alias_of,
 )
-from wxtcb.provision.judging import Facts, Wanted, judge, opened_of, standing_of, to_ask
+from wxtcb.provision.judging import Facts, Wanted, judge, opened_of, standing_of, suspicions, to_ask
 
 from .places import WX1, WX2
 
@@ -128,7 +128,7 @@ def test_a_clean_scene_is_proven() -> None:
 A, B = CLEAN.wanted
 INTENT = Intent(deadline=0.0)
 Change = Callable[[Scene], Scene]
-AGAINST: dict[str, tuple[Change, FindingKind, str | None, tuple[str, ...]]] = {
+AGAINST: dict[str, tuple[Change, FindingKind, str, tuple[str, ...]]] = {
     "a second environment, in other letters": (
         lambda scene: with_env(scene, info("a-2", "A")),
         FindingKind.DUPLICATE,
@@ -146,12 +146,6 @@ AGAINST: dict[str, tuple[Change, FindingKind, str | None, tuple[str, ...]]] = {
         ("c-1", "c-2"),
     ),
     "a tenant is gone from the file": (lambda scene: with_tenant(scene, A), FindingKind.ORPHAN, "b", ("b-1",)),
-    "an alias like a derived one": (
-        lambda scene: with_env(scene, info("t-9", OTHER_ALIAS)),
-        FindingKind.ORPHAN,
-        None,
-        ("t-9",),
-    ),
     "a create that was given up has acted": (
         lambda scene: with_env(attrs.evolve(scene, records=(*scene.records, record("c"))), info("c-1")),
         FindingKind.ORPHAN,
@@ -249,7 +243,7 @@ AGAINST: dict[str, tuple[Change, FindingKind, str | None, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize(("change", "kind", "tenant", "envs"), AGAINST.values(), ids=AGAINST)
 def test_one_thing_that_is_wrong_is_found(
-    change: Change, kind: FindingKind, tenant: str | None, envs: tuple[str, ...]
+    change: Change, kind: FindingKind, tenant: str, envs: tuple[str, ...]
 ) -> None:
     """It is the one finding, it names tenant and environments, and nothing is proven any more."""
     scene = change(CLEAN)
@@ -260,6 +254,7 @@ def test_one_thing_that_is_wrong_is_found(
 
 HARMLESS: dict[str, tuple[Change, list[FindingKind]]] = {
     "others": (lambda scene: with_env(scene, info("x-1"), info("x-2", "x")), []),
+    "an alias like a derived one": (lambda scene: with_env(scene, info("t-9", OTHER_ALIAS)), []),
     "a retired tenant": (
         lambda scene: with_env(
             attrs.evolve(scene, records=(*scene.records, record("c", env="c-1", retired=True))), info("c-1")
@@ -310,6 +305,36 @@ def test_an_unclear_create_under_an_earlier_alias_hides_nothing() -> None:
     """What has the alias of now is in the way, and what has the earlier one may be the create's doing."""
     scene = with_record(with_tenant(CLEAN, attrs.evolve(A, alias="shop"), B), env=None, intent=INTENT)
     assert scene.told == [(FindingKind.UNCLEAR, "a", ("a-1",)), (FindingKind.CONFLICT, "a", ("shop-1",))]
+
+
+@pytest.mark.parametrize(
+    ("tenants", "way"),
+    [
+        ((A, B), "Provision the tenant again."),
+        ((attrs.evolve(A, alias="a2"), B), "Give the tenant this alias back, and provision it again."),
+        ((B,), "Put the tenant back into the file, with this alias, and provision it again."),
+    ],
+)
+def test_an_unclear_create_is_told_with_what_lets_a_run_look_for_it(tenants: tuple[Tenant, ...], way: str) -> None:
+    """A run looks under the alias of the create, for a tenant that is wanted."""
+    scene = with_tenant(without_env(with_record(CLEAN, env=None, intent=INTENT), "a-1"), *tenants)
+    (text,) = [each.text for each in scene.findings if each.kind is FindingKind.UNCLEAR]
+    assert text.endswith(f"nothing is listed under it. {way}")
+
+
+def test_another_alias_is_told_with_what_mends_it() -> None:
+    """An environment cannot be renamed, a tenant can."""
+    scene = with_env(without_env(CLEAN, "a-1"), info("a-1", "z"))
+    assert scene.findings[0].text == "its environment a-1 has alias z, not a: give the tenant that alias back."
+
+
+def test_those_that_only_look_like_ours_are_named_as_a_suspicion() -> None:
+    """Another file's living customers look like that: nobody is told to remove them, and few are named."""
+    (note,) = suspicions([f"t-{number}" for number in range(7)])
+    assert "like a derived one: t-0, t-1, t-2, t-3, t-4 and 2 more. " in note
+    assert "remove" not in note
+    assert "like a derived one: t-0. " in next(suspicions(["t-0"]))
+    assert [*suspicions([])] == []
 
 
 def test_an_unclear_create_does_not_own_what_is_anothers() -> None:
@@ -427,25 +452,33 @@ def audit_of(findings: Iterable[Finding], **facts: object) -> Audit:
 
 def test_an_audit_is_printed_with_its_verdict() -> None:
     """A line for each finding, the sum, and at last whether all is proven."""
-    scene = with_env(with_tenant(CLEAN, A, Tenant("c")), info("t-9", OTHER_ALIAS))
-    audit = audit_of(scene.findings)
+    scene = with_tenant(CLEAN, A, Tenant("c"))
+    audit = audit_of(scene.findings, notes=("Note: it rains.",))
     assert str(audit).splitlines() == [
         "missing: c: nothing was opened for it under alias c yet. Provision.",
         "orphan: b: b-1 is billed, and the file lacks its tenant. Put it back, or say that it was removed.",
-        f"orphan: alias {OTHER_ALIAS}: {scene.findings[2].text}",
-        "2 tenants wanted, 1 environment listed (1 of no relation to them): 2 orphan, 1 missing.",
-        "Not proven: 3 findings to be settled.",
+        "2 tenants wanted, 1 environment listed (1 of no relation to them): 1 orphan, 1 missing.",
+        "Note: it rains.",
+        "Not proven: 2 findings to be settled.",
     ]
     assert not audit.proven
 
 
 def test_an_audit_with_nothing_found_is_proven() -> None:
-    """What is awaited or unknown is counted, and changes nothing about that."""
-    awaiting = Finding(kind=FindingKind.AWAITING, alias="a", text="open it.")
+    """What is awaited is counted, and changes nothing about that."""
+    awaiting = Finding(kind=FindingKind.AWAITING, tenant="a", alias="a", text="open it.")
     for findings, told in (([], "nothing found"), ([awaiting], "1 awaiting confirmation")):
         audit = audit_of(findings, others=(), tenants=1)
         assert audit.proven
         assert str(audit).endswith(f"listed: {told}.\nProven: file, journal and platform agree.")
+
+
+def test_what_nobody_could_tell_is_in_the_verdict() -> None:
+    """Nothing speaks against it, and not everything for it."""
+    unknown = Finding(kind=FindingKind.UNKNOWN, tenant="a", alias="a", text="not known.")
+    audit = audit_of([unknown, unknown])
+    assert audit.proven
+    assert audit.verdict == "Proven, but for 2 that nobody could tell: file, journal and platform agree."
 
 
 def test_an_audit_is_json() -> None:
@@ -454,6 +487,7 @@ def test_an_audit_is_json() -> None:
     opened = tuple(opened_of(each, scene.facts) for each in scene.records)
     document = json.loads(audit_of(scene.findings, opened=opened).to_json())
     assert (document["proven"], document["tenants"], document["listed"], document["others"]) == (False, 2, 1, ["x-1"])
+    assert document["notes"] == []
     assert document["counts"] == {kind.value: int(kind is FindingKind.ORPHAN) for kind in FindingKind}
     assert document["environments"] == {each.value: int(each is Standing.OTHER) for each in Standing}
     assert document["findings"][0] == {

@@ -130,7 +130,7 @@ async def runs(session: Session) -> None:
         assert_type(audit.findings, tuple[Finding, ...])
         assert_type(audit.findings[0].kind, FindingKind)
         assert_type(audit.findings[0].kind.speaks_against, bool)
-        assert_type(audit.findings[0].tenant, str | None)
+        assert_type(audit.findings[0].tenant, str)
         assert_type(audit.findings[0].envs, tuple[str, ...])
         assert_type(audit.counts, Mapping[FindingKind, int])
         assert_type(audit.opened, tuple[Opened, ...])

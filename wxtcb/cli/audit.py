@@ -51,7 +51,7 @@ def print_audit(screen: Console, audit: Audit) -> None:
     told = [finding for finding in audit.findings if finding.kind is not FindingKind.AWAITING]
     rows: list[tuple[str, ...]] = []
     for kind, findings in groupby(told, key=lambda finding: finding.kind):
-        of_kind = [(kind.value, each.tenant or f"alias {each.alias}", each.text) for each in findings]
+        of_kind = [(kind.value, each.tenant, each.text) for each in findings]
         rows += _cut(of_kind, _MOST_FINDINGS, kind.value)
     if rows:
         print_table(screen, _FINDINGS, rows)
@@ -72,7 +72,8 @@ def _row(opened: Opened) -> tuple[str, ...]:
     at = opened.opened_at.astimezone(CHINA).strftime("%Y-%m-%d %H:%M:%S") if opened.opened_at else "at an unknown time"
     order = f"order {opened.tranid}" if opened.tranid else "adopted"
     listed = f"{opened.status}, created {opened.create_time}" if opened.listed else "not listed"
-    return opened.tenant, opened.env, f"{order}, {at}; {listed}"
+    removed = "; removed from the tenants" if opened.retired else ""
+    return opened.tenant, opened.env, f"{order}, {at}; {listed}{removed}"
 
 
 def _ending(audit: Audit) -> Iterator[str]:
@@ -80,4 +81,5 @@ def _ending(audit: Audit) -> Iterator[str]:
         what = "1 share awaits" if awaiting == 1 else f"{awaiting} shares await"
         yield f"{what} a mini program's administrator; --json lists the links."
     yield audit.summary
+    yield from audit.notes
     yield audit.verdict

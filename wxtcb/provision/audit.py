@@ -47,18 +47,17 @@ class Standing(Enum):
 class Finding:
     """One thing that does not agree: `text` says in a sentence what it is, and in another what a person does next.
 
-    `tenant` is None where neither file nor journal has one. `envs` are all that it is about, also some that are not
-    listed.
+    `envs` are all that it is about, also some that are not listed.
     """
 
     kind: FindingKind
+    tenant: str
     alias: str
     text: str
-    tenant: str | None = None
     envs: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.kind.value}: {self.tenant or f'alias {self.alias}'}: {self.text}"
+        return f"{self.kind.value}: {self.tenant}: {self.text}"
 
     def to_dict(self) -> dict[str, object]:
         """Return what goes into the JSON."""
@@ -103,8 +102,8 @@ class Audit:
     """What is found where file, journal and platform are held against each other; ``print(audit)`` shows it.
 
     `findings` come the worst first, `opened` has every environment that the journal binds to a tenant, and `others` are
-    those of no relation to file and journal: nothing is said about them. `tenants` are wanted, and `standings` counts
-    the environments that the platform lists.
+    those of no relation to file and journal, which nothing is found about. `tenants` are wanted, and `standings` counts
+    the environments that the platform lists. `notes` say what is odd, and keeps nothing from being proven.
     """
 
     namespace: str
@@ -113,6 +112,7 @@ class Audit:
     opened: tuple[Opened, ...]
     others: tuple[str, ...]
     standings: Mapping[Standing, int]
+    notes: tuple[str, ...] = ()
 
     @property
     def proven(self) -> bool:
@@ -142,12 +142,14 @@ class Audit:
     def verdict(self) -> str:
         """Whether all is proven, in a sentence."""
         if self.proven:
-            return "Proven: file, journal and platform agree."
+            unknown = self.counts[FindingKind.UNKNOWN]
+            but = f", but for {unknown} that nobody could tell" if unknown else ""
+            return f"Proven{but}: file, journal and platform agree."
         against = sum(finding.kind.speaks_against for finding in self.findings)
         return f"Not proven: {_many(against, 'finding')} to be settled."
 
     def __str__(self) -> str:
-        return "\n".join((*map(str, self.findings), self.summary, self.verdict))
+        return "\n".join((*map(str, self.findings), self.summary, *self.notes, self.verdict))
 
     def to_json(self) -> bytes:
         """Return all of it as one JSON object; there is no secret in it."""
@@ -161,6 +163,7 @@ class Audit:
             "findings": [finding.to_dict() for finding in self.findings],
             "opened": [opened.to_dict() for opened in self.opened],
             "others": self.others,
+            "notes": self.notes,
         }
         return orjson.dumps(document, option=orjson.OPT_INDENT_2)
 

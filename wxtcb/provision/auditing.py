@@ -12,8 +12,9 @@ import attrs
 from wxtcb.api.environment import DESCRIBE_ENVS, EnvList
 from wxtcb.provision.agreement import Agreements
 from wxtcb.provision.audit import Audit, Finding, FindingKind, Standing
+from wxtcb.provision.clocks import clock_notes
 from wxtcb.provision.journal import Binding, Journal, Record, young
-from wxtcb.provision.judging import Facts, Wanted, judge, opened_of, standing_of, to_ask
+from wxtcb.provision.judging import Facts, Wanted, judge, looks_derived, opened_of, standing_of, suspicions, to_ask
 from wxtcb.provision.slices import in_slices
 from wxtcb.provision.spec import Tenant
 from wxtcb.session import Session
@@ -42,7 +43,9 @@ class Auditor:
         listed, records, recent = await self._read(asyncio.get_running_loop().time(), _SECOND_LOOKS)
         asked = [each async for one in in_slices(wanted) for each in to_ask(one, records.get(one.tenant.name))]
         agreed = await Agreements(self.session, self.concurrency).learn(asked)
-        return await judge_all(self.namespace, Facts.of(listed, wanted, records, agreed, recent))
+        facts = Facts.of(listed, wanted, records, agreed, recent)
+        since = (record.opened_at or 0.0 for record in facts.bound.values())
+        return await judge_all(self.namespace, facts, tuple(clock_notes(since, self.wall())))
 
     async def _read(self, moment: float, again: int) -> tuple[EnvList, Mapping[str, Record], frozenset[str]]:
         """Look, then read the journal: what a run opens meanwhile may be in both, or in the journal alone.
@@ -61,11 +64,12 @@ class Auditor:
         return look.seen, records, recent
 
 
-async def judge_all(namespace: str, facts: Facts) -> Audit:
-    """Judge *facts* in slices, and sort what is found, the worst first."""
+async def judge_all(namespace: str, facts: Facts, notes: tuple[str, ...] = ()) -> Audit:
+    """Judge *facts* in slices, and sort what is found, the worst first; add to the *notes* what else is odd."""
     findings: list[Finding] = []
     standings: Counter[Standing] = Counter()
     others: list[str] = []
+    alike: list[str] = []
     async for found in in_slices(judge(facts)):
         findings += found
     async for info in in_slices(facts.listed.values()):
@@ -73,6 +77,15 @@ async def judge_all(namespace: str, facts: Facts) -> Audit:
         standings[standing] += 1
         if standing is Standing.OTHER:
             others.append(info.env)
+            alike += [info.env] if looks_derived(info) else []
     opened = [opened_of(record, facts) async for record in in_slices(facts.bound.values())]
     findings.sort(key=lambda finding: _SEVERITY[finding.kind])
-    return Audit(namespace, len(facts.wanted), tuple(findings), tuple(opened), tuple(others), standings)
+    return Audit(
+        namespace,
+        len(facts.wanted),
+        tuple(findings),
+        tuple(opened),
+        tuple(others),
+        standings,
+        (*suspicions(alike), *notes),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Self
 
 import attrs
@@ -19,6 +19,7 @@ Asked = tuple[int | None, str]
 
 _DERIVED: Final = re.compile(r"t[a-z2-7]{16}")
 _NORMAL: Final = "NORMAL"
+_MOST_NAMED: Final = 5
 
 
 @attrs.frozen
@@ -72,13 +73,26 @@ class Facts:
 
 
 def judge(facts: Facts) -> Iterator[tuple[Finding, ...]]:
-    """Judge tenant by tenant, record by record and environment by environment; each yields what is found about it."""
+    """Judge tenant by tenant and record by record; each yields what is found about it."""
     for wanted in facts.wanted.values():
         yield tuple(_judge_wanted(wanted, facts))
     for record in facts.records.values():
         yield tuple(_judge_record(record, facts))
-    for info in facts.listed.values():
-        yield tuple(_judge_unknown(info, facts))
+
+
+def looks_derived(info: EnvInfo) -> bool:
+    """Tell whether somebody like us may have opened an environment."""
+    return _DERIVED.fullmatch(info.alias.lower()) is not None
+
+
+def suspicions(alike: Sequence[str]) -> Iterator[str]:
+    """Name environments of no relation to us that look derived all the same: they may be in use."""
+    if alike:
+        more = f" and {len(alike) - _MOST_NAMED} more" if len(alike) > _MOST_NAMED else ""
+        yield (
+            f"Note: of no relation, but with an alias like a derived one: {', '.join(alike[:_MOST_NAMED])}{more}. "
+            "Those of another file or journal look like that, and may be in use: find out whose they are."
+        )
 
 
 def standing_of(info: EnvInfo, facts: Facts) -> Standing:
@@ -90,7 +104,7 @@ def standing_of(info: EnvInfo, facts: Facts) -> Standing:
     alias = info.alias.lower()
     owner = facts.claimed.get(alias) or facts.former.get(alias)
     if owner is None:
-        return Standing.ORPHAN if _DERIVED.fullmatch(alias) else Standing.OTHER
+        return Standing.OTHER
     if len(facts.taken.by(alias)) > 1:
         return Standing.DUPLICATE
     if facts.intends(owner, alias):
@@ -152,7 +166,7 @@ def _judge_bound(wanted: Wanted, record: Record, env: str, facts: Facts) -> Iter
         text = f"{env} was opened just now, and is not listed yet. Audit again later."
         yield _about(wanted, FindingKind.DRIFT, (env,), text)
         return
-    reason = f"its environment {env} has alias {info.alias}, not {wanted.alias}" if info else _unlisted(env)
+    reason = _other_alias(wanted, info) if info else _unlisted(env)
     if len(alike) == 1:
         reason = f"{_taken(wanted.alias, alike[0], facts)}, while {reason}"
     yield _about(wanted, FindingKind.CONFLICT, (env, *alike), f"{reason}.")
@@ -228,17 +242,6 @@ def _judge_unwanted(record: Record, facts: Facts) -> Iterator[Finding]:
         yield _beside(record, FindingKind.ORPHAN, (record.env,), text)
 
 
-def _judge_unknown(info: EnvInfo, facts: Facts) -> Iterator[Finding]:
-    alias = info.alias.lower()
-    known = info.env in facts.bound or alias in facts.claimed or alias in facts.former
-    if not known and _DERIVED.fullmatch(alias):
-        text = (
-            f"{info.env}, of {info.create_time}, has an alias like a derived one, which neither file nor journal has. "
-            "See whether another journal does, or remove it in the console."
-        )
-        yield Finding(kind=FindingKind.ORPHAN, alias=info.alias, envs=(info.env,), text=text)
-
-
 def _duplicate(tenant: str, alias: str, alike: tuple[str, ...], facts: Facts) -> Finding:
     named = "; ".join(_named(env, facts) for env in alike)
     text = f"{len(alike)} environments have alias {alias}, each of them billed: {named}. Keep one of them."
@@ -256,10 +259,22 @@ def _beside(record: Record, kind: FindingKind, envs: tuple[str, ...], text: str)
 def _unclear(record: Record, facts: Facts) -> Finding:
     envs = tuple(env for env in facts.taken.by(record.alias) if env not in facts.bound)
     seen = f"{', '.join(envs)} may be its doing" if envs else "nothing is listed under it"
-    text = (
-        f"create {record.attempt}, under alias {record.alias}, has no clear answer; {seen}. Provision the tenant again."
-    )
+    text = f"create {record.attempt}, under alias {record.alias}, has no clear answer; {seen}. {_way(record, facts)}."
     return _beside(record, FindingKind.UNCLEAR, envs, text)
+
+
+def _way(record: Record, facts: Facts) -> str:
+    """Say how the next run gets to look for an unclear create: it does so under its alias only."""
+    wanted = facts.wanted.get(record.tenant)
+    if wanted is None:
+        return "Put the tenant back into the file, with this alias, and provision it again"
+    if wanted.alias.lower() != record.alias.lower():
+        return "Give the tenant this alias back, and provision it again"
+    return "Provision the tenant again"
+
+
+def _other_alias(wanted: Wanted, info: EnvInfo) -> str:
+    return f"its environment {info.env} has alias {info.alias}, not {wanted.alias}: give the tenant that alias back"
 
 
 def _unlisted(env: str) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 import attrs
 
 from wxtcb.api.environment import EnvList
+from wxtcb.provision.clocks import clock_notes
 from wxtcb.provision.deciding import Found, hold_to, plan_tenant
 from wxtcb.provision.journal import Journal, Record, young
 from wxtcb.provision.looks import FRESH
@@ -20,7 +21,6 @@ from wxtcb.provision.step import Step
 from wxtcb.sweep import Look, Sweep
 
 _SECOND_LOOKS: Final = 2
-_SKEW: Final = 60.0
 
 
 @attrs.frozen
@@ -115,10 +115,7 @@ class Surveyor:
             yield f"Note: {found.gap}; nothing is opened meanwhile."
         if found.rename:
             yield f"Note: {found.rename} Nothing is done for them, and nothing is opened for who is new."
-        latest = max((binding.since for binding in found.bound.values()), default=0.0)
-        ahead = latest - self.wall()
-        if ahead > _SKEW:
-            yield f"Note: the clock was set back: the journal has something of {ahead:.0f} s from now. No wait minds."
+        yield from clock_notes((binding.since for binding in found.bound.values()), self.wall())
 
     def _add_steps(self, planned: Planned, stood: Record | None) -> Planned:
         if planned.is_blocked:
