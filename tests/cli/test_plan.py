@@ -69,6 +69,7 @@ def test_the_plan_is_json_on_request(cli: Cli, tenants: Tenants, platform: Platf
         "status": None,
         "steps": ["environment", "ready", "services"],
         "existing": [],
+        "adoptable": [],
         "reason": "",
     }
 

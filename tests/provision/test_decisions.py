@@ -35,6 +35,7 @@ async def test_nothing_is_opened_for_who_may_have_been_renamed(rig: Rig) -> None
     assert [planned.action for planned in plan.tenants] == [Action.READY, Action.CONFLICT]
     assert f"tenant 'b', who has {envs['b']} under alias alias-b, is missing here: was one renamed?" in str(plan)
     assert plan.notes[0] in str(plan)
+    assert plan.left_out == {"b": envs["b"]}
     assert (report.tenants[1].outcome, rig.box.count(CREATE)) == (Outcome.CONFLICT, 2)
 
 
@@ -83,6 +84,16 @@ async def test_who_comes_back_finds_its_environment(rig: Rig) -> None:
     assert (missing.tenants[1].action, rig.box.count(CREATE)) == (Action.CONFLICT, 2)
 
 
+async def test_several_who_are_missing_are_one_sentence(rig: Rig) -> None:
+    """One is named, with how many are missing like it."""
+    async with rig.provisioner() as provisioner:
+        envs = await opened(provisioner, A, B)
+        plan = await provisioner.plan([Tenant("bb")], whole=True)
+    told = "under alias alias-a, is missing here, like 1 more: was one renamed? Then adopt"
+    assert told in plan.tenants[0].reason
+    assert plan.left_out == envs
+
+
 async def test_a_renamed_tenant_takes_over_what_was_done(rig: Rig) -> None:
     """The environment, its order number, links and services are its own now; nothing is sent again."""
     async with rig.provisioner() as provisioner:
@@ -90,7 +101,11 @@ async def test_a_renamed_tenant_takes_over_what_was_done(rig: Rig) -> None:
         before = (await provisioner.journal.load(["old"]))["old"]
         sent = rig.box.count(SHARE), rig.box.count(ESTABLISH)
         renamed = Tenant("new", alias="x", appids=[WX1], services=[API])
-        assert "of tenant 'old' by the journal" in (await provisioner.plan([renamed], whole=True)).tenants[0].reason
+        told = (await provisioner.plan([renamed], whole=True)).tenants[0]
+        assert told.reason.endswith(
+            "of tenant 'old' by the journal: adopt it if that one was renamed, else choose another alias"
+        )
+        assert told.adoptable == told.existing
         plan = await provisioner.plan([renamed], whole=True, adopt={"new": envs["old"]})
         report = await provisioner.apply(plan).wait()
         records = await provisioner.journal.load()

@@ -83,6 +83,7 @@ async def test_a_taken_alias_is_left_alone(rig: Rig, aliases: list[str], action:
     (planned,) = plan.tenants
     assert (planned.action, set(planned.existing), planned.steps) == (action, envs, ())
     assert planned.reason.startswith("alias taken was taken by ")
+    assert set(planned.adoptable) == envs
     assert (report.tenants[0].outcome.value, report.tenants[0].story) == (action.value, planned.reason)
     assert rig.box.count(CREATE) == rig.box.count(SHARE) == 0
 
@@ -140,7 +141,10 @@ async def test_an_environment_that_was_removed_is_not_opened_again(rig: Rig) -> 
         plan = await provisioner.plan(plain(1))
         report = await provisioner.apply(plan).wait()
     assert (plan.tenants[0].action, rig.box.count(LIST) - looks) == (Action.CONFLICT, 3)
-    assert "is not listed any more" in plan.tenants[0].reason
+    assert plan.tenants[0].reason.endswith(
+        "is not listed any more: removed, or the list is not whole. Look again; if it was removed, forget it"
+    )
+    assert plan.missing == {plan.tenants[0].tenant.name: first.tenants[0].env}
     assert (report.tenants[0].outcome, rig.box.count(CREATE)) == (Outcome.CONFLICT, 1)
 
 
@@ -159,7 +163,7 @@ async def test_an_alias_that_changed_is_a_conflict(rig: Rig) -> None:
         await provisioner.apply([Tenant("a", alias="x")]).wait()
         plan = await provisioner.plan([Tenant("a", alias="y")])
     assert plan.tenants[0].action is Action.CONFLICT
-    assert "has the alias x, not y" in plan.tenants[0].reason
+    assert plan.tenants[0].reason.endswith("has the alias x, not y: give the tenant that one back")
 
 
 async def test_an_alias_that_changed_while_a_create_was_in_doubt_is_a_conflict(rig: Rig) -> None:
@@ -171,7 +175,7 @@ async def test_an_alias_that_changed_while_a_create_was_in_doubt_is_a_conflict(r
         await run.cancel()
         plan = await provisioner.plan([Tenant("a", alias="y")])
     assert plan.tenants[0].action is Action.CONFLICT
-    assert "a create under its earlier alias x is unclear" in plan.tenants[0].reason
+    assert plan.tenants[0].reason == "a create under its earlier alias x is unclear: give it that alias back first"
 
 
 async def test_an_old_plan_opens_nothing_twice(rig: Rig) -> None:
@@ -224,9 +228,11 @@ async def test_the_json_holds_all_of_it(rig: Rig) -> None:
         "status": None,
         "steps": [],
         "existing": [env],
-        "reason": f"alias taken was taken by {env}",
+        "adoptable": [env],
+        "reason": f"alias taken was taken by {env}: adopt it if it is this tenant's, else choose another alias",
     }
     assert document["tenants"][1]["steps"] == list(STEPS)
+    assert (document["missing"], document["left_out"]) == ({}, {})
     assert (document["counts"]["create"], document["counts"]["ready"], document["total"]) == (1, 0, 2)
 
 
@@ -236,9 +242,10 @@ async def test_a_plan_can_be_printed(rig: Rig) -> None:
     async with rig.provisioner() as provisioner:
         await provisioner.apply([Tenant("b", alias="b")]).wait()
         plan = await provisioner.plan([WHOLE, Tenant("b", alias="b"), Tenant("商户", alias="taken")])
+    assert taken in plan.tenants[2].reason
     assert str(plan).splitlines() == [
         "+ a: create, alias mine: environment, ready, share, services",
         f"  b: ready, {plan.tenants[1].env}: nothing to do",
-        f"! 商户: conflict, alias taken was taken by {taken}",
+        f"! 商户: conflict, {plan.tenants[2].reason}",
         "Plan: 1 to create, 0 to adopt, 1 ready, 1 in conflict.",
     ]

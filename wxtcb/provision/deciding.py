@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import attrs
 
@@ -17,8 +17,8 @@ class Found:
     """What the platform lists, and what the journal knows of it.
 
     `bound` is which environment belongs to whom. Of these `missing` are not listed though they should be, and `young`
-    are perhaps not listed yet. `left_out` are tenants who have an environment and are not among those planned for,
-    where that may mean that one was renamed. `claims` has unclear creates, by their aliases in lower case.
+    are perhaps not listed yet. `left_out` has, by name, tenants who have an environment and are not among those
+    planned for, where that may mean that one was renamed. `claims` has unclear creates, by their aliases in lower case.
     """
 
     listed: Mapping[str, EnvInfo]
@@ -26,7 +26,7 @@ class Found:
     bound: Mapping[str, Binding]
     missing: tuple[str, ...] = ()
     young: frozenset[str] = frozenset()
-    left_out: Sequence[Record] = ()
+    left_out: Mapping[str, Record] = attrs.field(factory=dict[str, Record])
     claims: Mapping[str, Record] = attrs.field(factory=dict[str, Record])
 
     @property
@@ -34,8 +34,8 @@ class Found:
         """Why nothing can be told from what is not listed; empty if all is there."""
         if not self.missing:
             return ""
-        first, *others = self.missing
-        more = f" and {len(others)} more" if others else ""
+        first, others = self.missing[0], len(self.missing) - 1
+        more = f" and {others} more" if others else ""
         return (
             f"the list lacks {first} of tenant {self.bound[first].tenant!r}{more}: it is not whole, or that was removed"
         )
@@ -45,10 +45,15 @@ class Found:
         """Why a tenant that is new may be none; empty if nobody is left out."""
         if not self.left_out:
             return ""
-        first, *others = self.left_out
-        more = f" and {len(others)} more" if others else ""
+        first, others = next(iter(self.left_out.values())), len(self.left_out) - 1
+        more = f", like {others} more" if others else ""
         what = f"has {first.env}" if first.env else "may have an environment"
         return f"tenant {first.tenant!r}, who {what} under alias {first.alias}, is missing here{more}: was one renamed?"
+
+    def may_be_adopted(self, env: str) -> bool:
+        """Tell whether it is nobody's, or that of a tenant who may have another name now."""
+        holder = self.bound.get(env)
+        return holder is None or holder.tenant in self.left_out
 
 
 def plan_tenant(tenant: Tenant, alias: str, known: Record | None, found: Found, adopt: str | None = None) -> Planned:
@@ -60,13 +65,13 @@ def plan_tenant(tenant: Tenant, alias: str, known: Record | None, found: Found, 
         return _plan_bound(mine, known.env, found)
     intended = known is not None and known.intent is not None
     if intended and known is not None and known.alias.lower() != alias.lower():
-        return _block(mine, f"a create under its earlier alias {known.alias} is unclear: finish that one first")
+        return _block(mine, f"a create under its earlier alias {known.alias} is unclear: give it that alias back first")
     alike = found.taken.by(alias)
     if not alike:
         return mine if intended else _plan_create(mine, found)
     if intended and len(alike) == 1 and alike[0] not in found.bound:
         return _bind(mine, Action.ADOPT, found.listed[alike[0]])
-    return _block(mine, _taken_by(alias, alike, found), *alike)
+    return _block_taken(mine, alike, found)
 
 
 def _plan_create(mine: Planned, found: Found) -> Planned:
@@ -82,10 +87,18 @@ def _plan_create(mine: Planned, found: Found) -> Planned:
     return mine
 
 
+def _block_taken(mine: Planned, alike: tuple[str, ...], found: Found) -> Planned:
+    blocked = _block(mine, _taken_by(mine.alias, alike, found), *alike)
+    return attrs.evolve(blocked, adoptable=tuple(env for env in alike if found.may_be_adopted(env)))
+
+
 def _taken_by(alias: str, alike: tuple[str, ...], found: Found) -> str:
     holder = found.bound.get(alike[0])
-    whose = f", of tenant {holder.tenant!r} by the journal" if holder and len(alike) == 1 else ""
-    return f"{taken_by(alias, alike)}{whose}"
+    if holder is None or len(alike) > 1:
+        return taken_by(alias, alike)
+    renamed = "adopt it if that one was renamed, else " if found.may_be_adopted(alike[0]) else ""
+    whose = f"of tenant {holder.tenant!r} by the journal"
+    return f"alias {alias} was taken by {alike[0]}, {whose}: {renamed}choose another alias"
 
 
 def begin_anew(known: Record) -> Record:
@@ -100,9 +113,11 @@ def _plan_bound(mine: Planned, env: str, found: Found) -> Planned:
     if info is None and env in found.young:
         return attrs.evolve(mine, action=Action.READY, env=env)
     if info is None:
-        return _block(mine, f"its environment {env} is not listed any more: removed, or the list is not whole")
+        why = f"its environment {env} is not listed any more: removed, or the list is not whole"
+        return _block(mine, f"{why}. Look again; if it was removed, forget it")
     if info.alias.lower() != mine.alias.lower():
-        return _block(mine, f"its environment {env} has the alias {info.alias}, not {mine.alias}")
+        why = f"its environment {env} has the alias {info.alias}, not {mine.alias}"
+        return _block(mine, f"{why}: give the tenant that one back")
     return _bind(mine, Action.READY, info)
 
 

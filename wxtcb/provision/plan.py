@@ -85,8 +85,8 @@ class Planned:
     """One tenant of a plan.
 
     `env` and `status` are those of the environment that it has, or that is to be adopted; `existing` those that are in
-    the way, and `reason` says why nothing will be done. `steps` are the steps yet to be taken. With `resend` links that
-    were given are asked for again.
+    the way, of which the `adoptable` belong to nobody who is among the tenants, and `reason` says why nothing will be
+    done. `steps` are the steps yet to be taken. With `resend` links that were given are asked for again.
     """
 
     tenant: Tenant
@@ -95,6 +95,7 @@ class Planned:
     env: str | None = None
     status: str | None = None
     existing: tuple[str, ...] = ()
+    adoptable: tuple[str, ...] = ()
     reason: str = ""
     steps: tuple[str, ...] = ()
     known: Record | None = attrs.field(default=None, repr=False)
@@ -137,6 +138,7 @@ class Planned:
             "status": self.status,
             "steps": self.steps,
             "existing": self.existing,
+            "adoptable": self.adoptable,
             "reason": self.reason,
         }
 
@@ -145,9 +147,10 @@ class Planned:
 class Plan:
     """What an apply would do, tenant by tenant, in the order in which they were given; nothing was changed for it.
 
-    `notes` say what is odd about all of it. ``print(plan)`` shows a line for each tenant, and these. It holds for a
-    moment: an apply looks again before every create, and opens nothing for a tenant that the plan did not want to
-    create one for.
+    `notes` say what is odd about all of it. ``print(plan)`` shows a line for each tenant, and these. `missing` has, by
+    tenant, environments of the journal that are not listed, and `left_out` those of tenants who are not among these
+    that are all, empty for one who may have one. It holds for a moment: an apply looks again before every create, and
+    opens nothing for a tenant that the plan did not want to create one for.
     """
 
     namespace: str
@@ -158,6 +161,8 @@ class Plan:
     decisions: Decisions = attrs.field(factory=Decisions)
     releases: tuple[tuple[Release, ...], ...] = attrs.field(default=(), repr=False)
     notes: tuple[str, ...] = ()
+    missing: Mapping[str, str] = NOTHING
+    left_out: Mapping[str, str] = NOTHING
 
     @cached_property
     def counts(self) -> Mapping[Action, int]:
@@ -195,10 +200,14 @@ class Plan:
             "counts": {action.value: count for action, count in self.counts.items()},
             "total": len(self.tenants),
             "notes": self.notes,
+            "missing": dict(self.missing),
+            "left_out": dict(self.left_out),
         }
         return orjson.dumps(document, option=orjson.OPT_INDENT_2)
 
 
 def taken_by(alias: str, alike: tuple[str, ...]) -> str:
-    """Say which environments have an alias."""
-    return f"alias {alias} was taken by {', '.join(alike)}"
+    """Say which environments have an alias, and what can be done."""
+    what = f"alias {alias} was taken by {', '.join(alike)}"
+    advice = "keep one of them" if len(alike) > 1 else "adopt it if it is this tenant's, else choose another alias"
+    return f"{what}: {advice}"

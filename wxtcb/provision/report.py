@@ -42,11 +42,11 @@ ADVICE: Final[Mapping[Outcome, str]] = MappingProxyType(
     {
         Outcome.UNCONFIRMED: "Done, but a service was there after a send in doubt: see that it is as you want it.",
         Outcome.AWAITING: "Let each mini program's administrator open its link and agree; all else is done.",
-        Outcome.FAILED: "Mend what the error says. Where an environment is named it exists, and is billed.",
-        Outcome.UNKNOWN: "Look (environment list, console) whether it is there before anybody sends it again.",
-        Outcome.CONFLICT: "Another environment is in the way; nothing was opened. Choose another alias, or adopt it.",
-        Outcome.DUPLICATE: "Several environments had the alias before; nothing was opened or changed. Sort them out.",
-        Outcome.UNFINISHED: "Not wrong, only not ended. Where an environment is named it exists, and is billed.",
+        Outcome.FAILED: "Mend what the error says. Where an environment is named it was opened, and may be billed.",
+        Outcome.UNKNOWN: "Start it again later: it goes on looking, and never just sends.",
+        Outcome.CONFLICT: "Nothing is done for them until a person has decided; each line says what is in the way.",
+        Outcome.DUPLICATE: "Several environments have the alias, each of them billed; nothing is done meanwhile.",
+        Outcome.UNFINISHED: "Not wrong, only not ended. Where an environment is named it was opened, and is billed.",
     }
 )
 

@@ -62,6 +62,8 @@ class Surveyor:
             decisions,
             (*rulings.moves(), *[(each,) async for each in _releases(rulings)]),
             (*rulings.notes(), *self._notes(found)),
+            {found.bound[env].tenant: env for env in found.missing},
+            {name: record.env or "" for name, record in found.left_out.items()},
         )
 
     async def renew(self, plan: Plan) -> Plan:
@@ -99,7 +101,9 @@ class Surveyor:
             bound=bound,
             missing=tuple(env for env in bound if env not in listed and env not in recent),
             young=recent,
-            left_out=[record async for record in in_slices(rulings.records.values()) if rulings.leaves_out(record)],
+            left_out={
+                each.tenant: each async for each in in_slices(rulings.records.values()) if rulings.leaves_out(each)
+            },
             claims=rulings.claims,
         )
 
