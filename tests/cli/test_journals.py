@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from wxtcb.provision import Home, SqliteJournal
+from wxtcb.cli.journals import lend_journal
+from wxtcb.errors import InvalidArgument
+from wxtcb.provision import Home, Journal, JournalError, SqliteJournal
 
 from .children import start
 from .conftest import Cli, Platform
@@ -117,6 +121,82 @@ def test_one_that_cannot_be_written_ends_the_run(cli: Cli, tenants: Tenants, pla
     assert len(platform.box.world.environments) == 40
 
 
+def test_what_could_not_be_kept_is_on_the_screen(cli: Cli, tenants: Tenants, platform: Platform) -> None:
+    """Environment and order number of what was opened when the disk was full: nothing else knows of it."""
+    assert cli("provision", tenants("a,x,,"), "--yes").exit_code == 0
+    alter(
+        beside(tenants("a,x,,")),
+        "CREATE TRIGGER full BEFORE UPDATE ON records WHEN NEW.env IS NOT NULL "
+        "BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END",
+    )
+    result = cli("provision", tenants("a,x,,", "b,y,,"), "--yes")
+    (_, env) = platform.box.world.environments
+    assert result.exit_code == 3
+    assert re.search(rf"\n  b: failed \({env}, order \d+\) - environment: .*disk is full", result.stdout)
+
+
+@pytest.mark.parametrize(("answer", "code"), [(0, 3), (3, 3), (130, 130), (143, 143)])
+def test_one_that_cannot_be_closed_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: int, code: int
+) -> None:
+    """It is told, and the exit code is not that of a refusal; a signal's stays."""
+    monkeypatch.setattr(SqliteJournal, "aclose", fail_to_close)
+    assert lend_journal(tmp_path / "j.db", lambda _: answer) == code
+    assert capsys.readouterr().err == "The journal could not be closed in good order: the disk\\nis full\n"
+
+
+def test_a_refusal_is_not_hidden_by_a_journal_that_cannot_be_closed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was raised goes on, and both are told."""
+    monkeypatch.setattr(SqliteJournal, "aclose", fail_to_close)
+
+    def refuse(_: Journal) -> NoReturn:
+        raise InvalidArgument("no")
+
+    with pytest.raises(InvalidArgument, match=r"^no$"):
+        lend_journal(tmp_path / "j.db", refuse)
+    assert "could not be closed" in capsys.readouterr().err
+
+
+def test_a_run_whose_journal_cannot_be_closed_has_not_been_refused(
+    cli: Cli, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Environments were opened: it ends with 3 after the report, though all are done."""
+    monkeypatch.setattr(SqliteJournal, "aclose", fail_to_close)
+    result = cli("provision", tenants("a,x,,"), "--yes")
+    assert result.exit_code == 3
+    assert "1 of 1 done" in result.stdout
+    assert "could not be closed" in result.stderr
+
+
+close = SqliteJournal.aclose
+
+
+async def fail_to_close(journal: SqliteJournal) -> NoReturn:
+    """Stand in for `SqliteJournal.aclose` on a full disk."""
+    await close(journal)
+    raise JournalError("the disk\nis full")
+
+
+def test_a_new_one_is_told(cli: Cli, tenants: Tenants) -> None:
+    """A path that was mistyped, or a journal that was lost, is noticed; the next run says nothing, nor does a plan."""
+    file = tenants("a,x,,")
+    told = f"{beside(file)} is new: it knows of no earlier run.\n"
+    results = [cli(*words) for words in (("plan", file), *[("provision", file, "--yes")] * 2)]
+    assert [told in result.stderr for result in results] == [False, True, False]
+
+
+def test_one_that_was_named_must_be_there_for_a_plan(cli: Cli, tenants: Tenants, platform: Platform) -> None:
+    """Exit 2: a plan without what the journal knows would promise too much."""
+    file = tenants("a,x,,")
+    for words in ((), ("--sandbox",)):
+        result = cli("plan", file, "--journal", file.with_name("lost.db"), *words)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"there is no journal at {file.with_name('lost.db')}" in result.stderr
+    assert len(platform.box.seen) == 0
+
+
 def test_a_run_that_was_killed_is_taken_up(
     cli: Cli, tenants: Tenants, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +208,8 @@ def test_a_run_that_was_killed_is_taken_up(
     wait_for(platform, CREATE)
     process.send_signal(signal.SIGKILL)
     process.wait(10)
-    alter(beside(file), "UPDATE records SET document = json_set(document, '$.intent.window', 0, '$.intent.deadline', 0)")
+    over = "json_set(document, '$.intent.window', 0, '$.intent.deadline', 0)"
+    alter(beside(file), f"UPDATE records SET document = {over}")
     result = cli("provision", file, "--yes", "--settle", "0.001")
     assert result.exit_code == 0, result.output
     assert "4 of 4 done" in result.stdout
@@ -143,6 +224,11 @@ def test_a_file_that_changed_opens_nothing_by_itself(cli: Cli, tenants: Tenants,
     told = cli("provision", renamed, "--yes")
     assert (told.exit_code, len(platform.box.world.environments)) == (3, 2)
     assert f"tenant 'old', who has {env} under alias x, is missing here: was one renamed?" in told.stdout
+    assert (
+        told.stdout.count(f"add: --removed; if renamed, give the new name the old alias, and add: --adopt NEW={env}\n")
+        == 2
+    )
+    assert f"add: --adopt new={env}\n" in cli("plan", tenants("new,x,,", "other,y,,")).stdout
     assert cli("provision", tenants("new,x,,", "other,y,,"), "--yes", "--adopt", f"new={env}").exit_code == 0
     removed = tenants("new,x,,", "third,z,,")
     assert cli("provision", removed, "--yes").exit_code == 3
@@ -157,7 +243,9 @@ def test_what_was_deleted_is_forgotten_on_request(cli: Cli, tenants: Tenants, pl
     assert cli("provision", file, "--yes", "--settle", "0.001").exit_code == 0
     (env,) = platform.box.world.environments
     platform.box.world.remove(env)
-    assert cli("provision", file, "--yes", "--settle", "0.001").exit_code == 3
+    refused = cli("provision", file, "--yes", "--settle", "0.001")
+    assert refused.exit_code == 3
+    assert refused.stdout.count(f"If it was deleted on purpose, add: --forget a={env}\n") == 2
     assert "a tenant is named twice" in cli("plan", file, "--forget", "a=1", "--forget", "a=2").stderr
     result = cli("provision", file, "--yes", "--forget", f"a={env}")
     assert (result.exit_code, platform.box.count(CREATE)) == (0, 2)

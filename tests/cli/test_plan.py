@@ -46,11 +46,13 @@ def test_what_provision_would_do_is_shown_and_nothing_is_changed(
         world.add(alias)
     result = cli("plan", tenants("a,x,wx1;wx2,api;web", "b,taken,,", "c,twice,,"))
     assert (result.exit_code, result.stderr) == (0, "")
-    first, second, third, last = result.stdout.splitlines()[1:]
+    first, second, third, last, advice = result.stdout.splitlines()[1:]
+    (env, *_) = world.environments
     assert first.endswith("alias x      open, await NORMAL, share with 2, establish api, web")
     assert second.startswith("!  b       conflict   alias taken  alias taken was taken by taken-")
     assert third.startswith("!  c       duplicate  alias twice  alias twice was taken by ")
     assert last == "Plan: 1 to create, 0 to adopt, 0 ready, 1 in conflict, 1 duplicate."
+    assert advice == f"If the environment is the tenant's, add: --adopt b={env}"
     assert set(platform.box.counts) == {TOKEN, LIST}
     assert len(world.environments) == 3
 
@@ -218,7 +220,7 @@ def test_a_signal_cuts_the_look_off(
     process.send_signal(number)
     out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (128 + number, "")
-    assert err == f"{name} cut the look off; nothing was changed.\n"
+    assert err.splitlines()[-1] == f"{name} cut the look off; nothing was changed."
 
 
 @pytest.mark.parametrize("words", [["plan"], ["provision", "--yes"]])

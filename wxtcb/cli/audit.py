@@ -9,7 +9,7 @@ from typing import Final
 
 from rich.console import Console
 
-from wxtcb.cli.journals import demand_journal, journal_at, path_beside
+from wxtcb.cli.journals import demand_journal, lend_journal, path_beside
 from wxtcb.cli.output import console, print_document, print_table, printable, say_below
 from wxtcb.cli.platforms import Platform, choose_platform
 from wxtcb.cli.signals import Ended, run_until_signal
@@ -29,8 +29,11 @@ def audit(file: Path, *, journal: Path | None, own_token: bool, as_json: bool) -
     """
     platform = choose_platform("audit", sandbox=False, own_token=own_token)
     tenants = read_tenants(file, namespace=platform.component_appid)
-    with journal_at(demand_journal(journal or path_beside(file))) as kept:
-        made = run_until_signal(_audit(tenants, platform, kept))
+    path = demand_journal(journal or path_beside(file))
+    return lend_journal(path, lambda kept: _tell(run_until_signal(_audit(tenants, platform, kept)), as_json=as_json))
+
+
+def _tell(made: Audit | Ended, *, as_json: bool) -> int:
     if isinstance(made, Ended):
         say_below(f"{made.name} cut the audit off; nothing was changed.")
         return made.exit_code

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from wxtcb.cli.leaving import RAISED
+from wxtcb.cli.output import printable, say
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision import Journal, MemoryJournal, SqliteJournal
+from wxtcb.provision import Journal, JournalError, MemoryJournal, SqliteJournal
 
 _ENDING: Final = ".wxtcb.db"
 
@@ -19,17 +20,28 @@ def path_beside(file: Path) -> Path:
     return file.with_name(f"{file.name}{_ENDING}")
 
 
-@contextmanager
-def journal_at(path: Path | None) -> Iterator[Journal]:
-    """Give the journal at *path*, made if there is none, until the context ends; without a path one in memory."""
+def lend_journal(path: Path | None, use: Callable[[Journal], int]) -> int:
+    """Return the exit code of *use*, which gets the journal at *path*, made if there is none, or one in memory.
+
+    Afterwards it is closed. That this failed is told, and is a failure where *use* had none; it hides no other.
+    """
     if path is None:
-        yield MemoryJournal()
-        return
+        return use(MemoryJournal())
     journal = SqliteJournal(path)
     try:
-        yield journal
+        code = use(journal)
     finally:
-        asyncio.run(journal.aclose())
+        closed = asyncio.run(_close(journal))
+    return code if closed else max(code, RAISED)
+
+
+async def _close(journal: SqliteJournal) -> bool:
+    try:
+        await journal.aclose()
+    except JournalError as error:
+        say(printable(f"The journal could not be closed in good order: {error}"))
+        return False
+    return True
 
 
 def demand_journal(path: Path) -> Path:

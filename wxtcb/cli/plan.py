@@ -10,9 +10,10 @@ from typing import Final
 import attrs
 from rich.console import Console
 
-from wxtcb.cli.journals import journal_at, path_beside
+from wxtcb.cli.journals import demand_journal, lend_journal, path_beside
 from wxtcb.cli.output import console, print_document, print_table, printable, say_below
 from wxtcb.cli.platforms import Platform, choose_platform
+from wxtcb.cli.remedies import remedies
 from wxtcb.cli.signals import Ended, run_until_signal
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import (
@@ -71,9 +72,21 @@ def plan(wish: Wish, *, sandbox: bool, journal: Path | None, own_token: bool, as
     """Print the plan; return the exit code. Nothing is spent or changed, and no journal is made."""
     platform = choose_platform("plan", sandbox=sandbox, own_token=own_token)
     tenants = wish.tenants(platform)
-    path = journal or (None if sandbox else path_beside(wish.file))
-    with journal_at(path if path and path.exists() else None) as kept:
-        made = make_plan(wish, tenants, platform, kept, platform.settle)
+    return lend_journal(
+        _find_journal(wish.file, journal, sandbox=sandbox),
+        lambda kept: _tell(make_plan(wish, tenants, platform, kept, platform.settle), as_json=as_json),
+    )
+
+
+def _find_journal(file: Path, journal: Path | None, *, sandbox: bool) -> Path | None:
+    """Return the journal to plan with; there may be none beside the file yet, but the one that was named is there."""
+    if journal is not None:
+        return demand_journal(journal)
+    beside = path_beside(file)
+    return beside if beside.exists() and not sandbox else None
+
+
+def _tell(made: Plan | Ended, *, as_json: bool) -> int:
     if isinstance(made, Ended):
         return made.exit_code
     if as_json:
@@ -100,7 +113,7 @@ async def _look(wish: Wish, tenants: tuple[Tenant, ...], platform: Platform, jou
 
 
 def print_plan(screen: Console, plan: Plan, *, most: int | None = None) -> None:
-    """Print a line for every tenant, of each action *most* at most, and the sum.
+    """Print a line for every tenant, of each action *most* at most, the sum, and what to type where one has to decide.
 
     On a terminal nothing is cut off: what is too wide goes on below.
     """
@@ -111,8 +124,8 @@ def print_plan(screen: Console, plan: Plan, *, most: int | None = None) -> None:
     if hidden:
         screen.print("  `wxtcb plan` shows them all")
     screen.print(plan.summary)
-    for note in plan.notes:
-        screen.print(printable(note), soft_wrap=not screen.is_terminal)
+    for line in (*map(printable, plan.notes), *remedies(plan)):
+        screen.print(line, soft_wrap=not screen.is_terminal)
 
 
 def _choose(plan: Plan, most: int | None) -> tuple[list[Planned], dict[Action, int]]:

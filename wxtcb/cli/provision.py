@@ -11,15 +11,16 @@ import attrs
 
 from wxtcb.cli.asking import ask, demand_terminal
 from wxtcb.cli.conduct import Job
-from wxtcb.cli.journals import journal_at
-from wxtcb.cli.output import console, print_document, say
+from wxtcb.cli.journals import lend_journal
+from wxtcb.cli.output import console, print_document, printable, say
 from wxtcb.cli.plan import Wish, make_plan, print_plan
 from wxtcb.cli.platforms import Platform, choose_platform
+from wxtcb.cli.remedies import remedies
 from wxtcb.cli.reports import Reports
 from wxtcb.cli.signals import ENDING, Ended
 from wxtcb.cli.summary import print_summary
 from wxtcb.cli.view import choose_view
-from wxtcb.provision import Plan, Provisioner, Report
+from wxtcb.provision import Journal, Plan, Provisioner, Report, Tenant
 from wxtcb.session import Session
 
 _MOST_SHOWN: Final = 20
@@ -52,17 +53,25 @@ def provision(options: Options) -> int:
     where = None if options.yes else platform.billed_at
     if where:
         demand_terminal(f"Provision {len(tenants)} tenants at {where}? Environments are billed.")
-    with journal_at(options.journal) as journal:
-        plan = make_plan(options.wish, tenants, platform, journal, options.settle or platform.settle)
-        if isinstance(plan, Ended):
-            return plan.exit_code
-        if where or not options.as_json:
-            print_plan(console(stderr=options.as_json), plan, most=_MOST_SHOWN)
-        if not plan.changes:
-            say("There is nothing to do.")
-        elif where:
-            ask(f"{_price(plan)} at {where}?")
-        return _run(options, plan, platform)
+    if options.journal and not options.sandbox and not options.journal.exists():
+        say(printable(f"{options.journal} is new: it knows of no earlier run."))
+    return lend_journal(options.journal, lambda journal: _provision(options, platform, tenants, where, journal))
+
+
+def _provision(
+    options: Options, platform: Platform, tenants: tuple[Tenant, ...], where: str | None, journal: Journal
+) -> int:
+    """Plan, ask where *where* is a platform that bills, and run."""
+    plan = make_plan(options.wish, tenants, platform, journal, options.settle or platform.settle)
+    if isinstance(plan, Ended):
+        return plan.exit_code
+    if where or not options.as_json:
+        print_plan(console(stderr=options.as_json), plan, most=_MOST_SHOWN)
+    if not plan.changes:
+        say("There is nothing to do.")
+    elif where:
+        ask(f"{_price(plan)} at {where}?")
+    return _run(options, plan, platform)
 
 
 def _price(plan: Plan) -> str:
@@ -90,7 +99,7 @@ async def _conduct(job: Job, options: Options, platform: Platform) -> None:
                 await job.conduct(_provisioner(session, options, platform, job.plan), signals)
         finally:
             if job.report:
-                _tell(job.report, options)
+                _tell(job.report, job.plan, options)
                 await options.reports.write(job.report, job.plan.journal)
 
 
@@ -106,11 +115,11 @@ def _provisioner(session: Session, options: Options, platform: Platform, plan: P
     )
 
 
-def _tell(report: Report, options: Options) -> None:
+def _tell(report: Report, plan: Plan, options: Options) -> None:
     if options.as_json:
         print_document(report.to_json())
     else:
-        print_summary(console(), report)
+        print_summary(console(), report, () if report.all_done else remedies(plan, report))
 
 
 def _exit_code(job: Job) -> int:

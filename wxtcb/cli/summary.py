@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from rich.box import ROUNDED
@@ -25,14 +25,14 @@ _LISTED: Final = (
 )
 
 
-def print_summary(console: Console, report: Report) -> None:
-    """Print the summary of a run that has ended.
+def print_summary(console: Console, report: Report, remedies: Iterable[str] = ()) -> None:
+    """Print the summary of a run that has ended, with what to type where a person has to decide.
 
     A terminal, where the bars have named nobody, gets every tenant that is not done: nothing else keeps their ids.
     """
     on_terminal = console.is_terminal
     console.print(_table(report, framed=on_terminal))
-    for line in _lines(report, most=None if on_terminal else _SHOWN):
+    for line in (*_lines(report, most=None if on_terminal else _SHOWN), *remedies, _sum(report)):
         for part in _fold(line, console.width) if on_terminal else (line,):
             console.print(part, soft_wrap=True)
 
@@ -63,7 +63,10 @@ def _lines(report: Report, *, most: int | None) -> Iterator[str]:
         yield f"Come back at {at:%Y-%m-%d %H:%M} ({at.tzname()})"
     if report.links:
         yield f"{_links(report.links)} a mini program's administrator; --json lists them."
-    yield f"{report.done} of {len(report.tenants)} done in {report.elapsed:.1f} s"
+
+
+def _sum(report: Report) -> str:
+    return f"{report.done} of {len(report.tenants)} done in {report.elapsed:.1f} s"
 
 
 def _listed(entries: list[TenantReport], most: int | None) -> Iterator[str]:

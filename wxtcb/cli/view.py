@@ -79,9 +79,10 @@ class Lines:
 
 
 def sentence(report: TenantReport) -> str:
-    """Say in a line how a tenant ended."""
+    """Say in a line how a tenant ended; with the order where it is not done, for the journal may have kept neither."""
+    order = f", order {report.tranid}" if report.tranid and not report.outcome.is_done else ""
     parts = [f"{report.tenant}: {report.outcome.value}"]
-    parts += [f"({report.env})"] if report.env else []
+    parts += [f"({report.env}{order})"] if report.env else []
     parts += [f"- {report.story}"] if report.story else []
     return printable(" ".join(parts))
 
