@@ -29,7 +29,7 @@ from wxtcb.provision.journal import (
     Record,
     ServiceState,
 )
-from wxtcb.provision.plan import SIGNS, Action, Decisions, Plan, Planned
+from wxtcb.provision.plan import SIGNS, Action, Decisions, Plan, Planned, Release, Taken
 from wxtcb.provision.report import ADVICE, Origin, Outcome, Problem, Report, TenantReport
 from wxtcb.provision.run import Run
 from wxtcb.provision.site import Site
@@ -71,6 +71,7 @@ __all__ = [
     "Problem",
     "Provisioner",
     "Record",
+    "Release",
     "Report",
     "Run",
     "RunEvent",
@@ -84,6 +85,7 @@ __all__ = [
     "StepDone",
     "StepFailed",
     "StepInDoubt",
+    "Taken",
     "Tenant",
     "TenantFinished",
     "TenantReport",

@@ -73,11 +73,12 @@ class Provisioner:
     it, and it is the component appid unless you chose another. `steps` are what is done for a tenant, in this order.
     `clock` tells the time, in Unix seconds; no wait gets shorter by it.
 
-    Before a create there is a look that is at most 5 seconds old, and the intent is in the journal. A create without a
-    clear answer is never simply sent again: `settle` seconds later, and where no answer came at all later still, looks
-    show whether it acted. An environment found then is adopted, one that is absent from two looks is opened again, and
-    where the looks prove nothing the tenant is `unknown`. A service is sent again under its name, which makes no second
-    one. An alias that was taken before is a `conflict`, or a `duplicate` if by several: nothing is done for it.
+    A create follows an intent in the journal, and that a look which began at most 5 seconds before, or where looks take
+    long, twice their time, at most half a minute. A create without a clear answer is never simply sent again: `settle`
+    seconds later, and where no answer came at all later still, looks show whether it acted. An environment found then
+    is adopted, one that is absent from two looks is opened again, and where the looks prove nothing the tenant is
+    `unknown`. A service is sent again under its name, which makes no second one. An alias that was taken before is a
+    `conflict`, or a `duplicate` if by several: nothing is done for it.
 
     An error that would meet everybody (ticket, secret, address, permission, a closed session) stops the run, and an
     exhausted quota the creates; the rest is reported `unfinished`. So does a journal that cannot be written, and a list

@@ -152,6 +152,8 @@ def young(bound: Mapping[str, Binding], now: float, settle: float) -> frozenset[
 class Journal(Protocol):
     """Keeps the records of one `Home`. Provisional: the methods may still change.
 
+    One of your own keeps each `Record`, all of its fields, under the name of its tenant, with the `Moment`s of its
+    history; it gives a `Binding` for every record that has an `env`, and belongs to the `Home` that claimed it first.
     `durable` tells whether they outlive the process; without that only loopback is provisioned. All methods raise
     `JournalError` where the journal cannot be read or written.
     """
