@@ -5,7 +5,8 @@ process that answers at once; with `SqliteJournal` in a file, beside the journal
 threads of the client's process.
 
 With `--plan`: 100,000 tenants are planned for and queued, once with an empty journal on disk and once with one that
-knows them all; time and memory from before the tenants are made until the first of them is started.
+knows them all, each with an environment that the platform lists; time and memory from before the tenants are made until
+the first of them is started.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _block(count: int, seconds: list[float], *, on_disk: bool) -> Block:
 
 
 async def _measure_plan(count: int, *, known: bool) -> list[Figure]:
-    with sandboxed() as box, tempfile.TemporaryDirectory() as directory:
+    with sandboxed(opened=count if known else 0) as box, tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "journal.db"
         if known:
             await _fill(path, make_tenants(count), box)
@@ -95,7 +96,7 @@ async def _measure_plan(count: int, *, known: bool) -> list[Figure]:
             await anext(run.events())
             took, used = time.perf_counter() - started, peak() - before
             await run.cancel(grace=0)
-    what = f"{count:,} tenants planned and queued, {'all known to the journal' if known else 'none known'}"
+    what = f"{count:,} tenants planned and queued, {'all with an environment' if known else 'none known'}"
     figures = [Figure(what, Interval.exactly(took), "s", 5.0)]
     if STATUS.exists():
         figures.append(Figure(f"{what}: memory resident", Interval.exactly(used), "MB", 150.0))
@@ -103,11 +104,12 @@ async def _measure_plan(count: int, *, known: bool) -> list[Figure]:
 
 
 async def _fill(path: Path, tenants: list[Tenant], box: Box) -> None:
-    """Let the journal know every tenant, each with a create that was not sent."""
+    """Let the journal know every tenant, each with the environment that the sandbox lists for it."""
     async with box.session() as session, SqliteJournal(path) as journal, Provisioner(session, journal=journal):
-        for tenant in tenants:
+        for number, tenant in enumerate(tenants):
             alias = tenant.alias_in(session.component_appid)
-            await journal.commit(Record(tenant=tenant.name, alias=alias, version=1, attempt=1), Moment(0.0, "noted"))
+            record = Record(tenant=tenant.name, alias=alias, version=1, attempt=1, env=f"env-{number}", opened_at=0.0)
+            await journal.commit(record, Moment(0.0, "noted"))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The sandbox in a process of its own.
 
 Takes how it shall be as JSON: `ready_after`, the seconds until an environment is NORMAL; `slow`, the seconds until it
-answers; `nice`, how far it steps back for other processes. Prints how to reach it as JSON, and serves until its
-standard input is closed.
+answers; `nice`, how far it steps back for other processes; `opened`, how many of the tenants of provisioning.py have an
+environment from the beginning. Prints how to reach it as JSON, and serves until its standard input is closed.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ import sys
 
 import orjson
 
+from wxtcb.provision import alias_of
 from wxtcb.sandbox import Faults, Ready, Sandbox, World
 
 
-async def serve(ready_after: float = 0.0, slow: float = 0.0, nice: int = 0) -> None:
+async def serve(ready_after: float = 0.0, slow: float = 0.0, nice: int = 0, opened: int = 0) -> None:
     """Serve until standard input is closed."""
     os.nice(nice)
     faults = Faults()
     if slow:
         faults.slow(slow)
     async with Sandbox(world=World(ready_after=Ready.after_seconds(ready_after)), faults=faults) as box:
+        for number in range(opened):
+            box.world.add(alias_of(box.component_appid, f"tenant {number}"), env=f"env-{number}")
         way = {
             "base_url": box.url,
             "component_appid": box.component_appid,
