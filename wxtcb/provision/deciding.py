@@ -93,12 +93,13 @@ def _block_taken(mine: Planned, alike: tuple[str, ...], found: Found) -> Planned
 
 
 def _taken_by(alias: str, alike: tuple[str, ...], found: Found) -> str:
-    holder = found.bound.get(alike[0])
-    if holder is None or len(alike) > 1:
+    env, *others = alike
+    holder = found.bound.get(env)
+    if holder is None or others:
         return taken_by(alias, alike)
-    renamed = "adopt it if that one was renamed, else " if found.may_be_adopted(alike[0]) else ""
+    renamed = "adopt it if that one was renamed, else " if found.may_be_adopted(env) else ""
     whose = f"of tenant {holder.tenant!r} by the journal"
-    return f"alias {alias} was taken by {alike[0]}, {whose}: {renamed}choose another alias"
+    return f"alias {alias} was taken by {env}, {whose}: {renamed}choose another alias"
 
 
 def begin_anew(known: Record) -> Record:

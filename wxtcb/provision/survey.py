@@ -110,8 +110,10 @@ class Surveyor:
     def _decide(self, tenant: Tenant, found: Found, rulings: Rulings) -> Planned:
         known, adopt = rulings.known(tenant.name), rulings.decisions.adopt.get(tenant.name)
         planned = plan_tenant(tenant, rulings.aliases[tenant.name], known, found, adopt)
-        action = Action.ADOPT if tenant.name in rulings.moved else planned.action
-        planned = attrs.evolve(planned, action=action, resend=rulings.decisions.resend_links)
+        if tenant.name in rulings.moved:
+            planned = attrs.evolve(planned, action=Action.ADOPT)
+        if rulings.decisions.resend_links:
+            planned = attrs.evolve(planned, resend=True)
         return self._add_steps(planned, rulings.records.get(tenant.name))
 
     def _notes(self, found: Found) -> Iterator[str]:
