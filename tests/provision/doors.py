@@ -199,7 +199,7 @@ class JournalDoor:
     async def history(self, tenants):
         return await self._ask("history", tuple(tenants))
 
-    async def commit(self, record, moment):
+    async def commit(self, record, moment, giver=None):
         asked_at, act = self.desk.line.now, self.desk.next_act()
         self.host.mark("asked", "commit")
         pending = Pending(self, record, moment, asked_at)

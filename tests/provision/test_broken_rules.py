@@ -65,10 +65,10 @@ def _take_every_environment(patch):
     """Let the journal not mind either that an environment is another's."""
     real = MemoryJournal.commit
 
-    async def commit(self, record, moment):
+    async def commit(self, record, moment, giver=None):
         if record.env is not None:
             self._envs.pop(record.env, None)
-        return await real(self, record, moment)
+        return await real(self, record, moment, giver)
 
     patch.setattr(MemoryJournal, "commit", commit)
 
@@ -120,11 +120,11 @@ def wall_clock_trusted(patch):
 def version_not_compared(patch):
     real = MemoryJournal.commit
 
-    async def commit(self, record, moment):
+    async def commit(self, record, moment, giver=None):
         kept = self._records.get(record.tenant)
         if kept is not None and record.version <= kept.version:
             self._records[record.tenant] = attrs.evolve(kept, version=record.version - 1)
-        return await real(self, record, moment)
+        return await real(self, record, moment, giver)
 
     patch.setattr(MemoryJournal, "commit", commit)
 

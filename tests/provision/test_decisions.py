@@ -8,7 +8,18 @@ import attrs
 import pytest
 
 from wxtcb import InvalidArgument, Timeout
-from wxtcb.provision import Action, JournalError, MemoryJournal, Outcome, Provisioner, Tenant
+from wxtcb.provision import (
+    STEPS,
+    Action,
+    JournalError,
+    MemoryJournal,
+    Move,
+    Outcome,
+    Provisioner,
+    Record,
+    Step,
+    Tenant,
+)
 from wxtcb.sandbox import Ready, Sandbox
 
 from .conftest import Rig, Rigging
@@ -322,11 +333,11 @@ class _Stopping(MemoryJournal):
 
     left = 99
 
-    async def commit(self, record, moment):
+    async def commit(self, record, moment, giver=None):
         self.left -= 1
         if self.left < 0:
             raise JournalError("the disk is full")
-        return await super().commit(record, moment)
+        return await super().commit(record, moment, giver)
 
 
 async def test_a_rename_whose_create_is_unclear_is_settled_under_either_name(rig: Rig) -> None:
@@ -419,3 +430,66 @@ async def test_a_cancelled_run_looks_no_more(rig: Rig) -> None:
         await run.cancel()
     assert (looks > 3, rig.box.count(LIST) <= looks + 1) == (True, True)
     assert asyncio.get_running_loop().time() - start < 3
+
+
+async def test_an_adoption_drops_nothing_that_lives(rig: Rig) -> None:
+    """Neither an environment that is listed, nor a create whose answer is not clear; each is told."""
+    async with rig.provisioner() as provisioner:
+        await opened(provisioner, A)
+        twin = rig.box.world.add("alias-a")
+        with pytest.raises(InvalidArgument, match=r"it has alias-a-\w+, which is listed: delete that one first"):
+            await provisioner.plan([A], adopt={"a": twin})
+        rig.box.faults.hang(path=CREATE)
+        run = provisioner.apply([B])
+        await seen(rig.box, CREATE, 2)
+        await run.cancel(grace=0)
+        other = rig.box.world.add("y")
+        with pytest.raises(InvalidArgument, match="a create under its earlier alias alias-b is unclear: finish that"):
+            await provisioner.plan([Tenant("b", alias="y")], adopt={"b": other})
+
+
+async def test_an_alias_that_somebody_has_is_not_adopted_under(rig: Rig) -> None:
+    """His environment was deleted, and another opened by hand: that is told, and with both decisions it goes on."""
+    async with rig.provisioner() as provisioner:
+        envs = await opened(provisioner, Tenant("old", alias="x"))
+        rig.box.world.remove(envs["old"])
+        hand = rig.box.world.add("x")
+        new = Tenant("new", alias="x")
+        with pytest.raises(InvalidArgument, match=f"is that of tenant 'old', who has {envs['old']} by the journal"):
+            await provisioner.plan([new], whole=True, adopt={"new": hand})
+        plan = await provisioner.plan([new], whole=True, adopt={"new": hand}, forget=envs)
+        report = await provisioner.apply(plan).wait()
+    assert (report.all_done, report.tenants[0].env) == (True, hand)
+
+
+async def test_who_waits_for_what_a_crash_left_holds_no_worker(rig: Rig) -> None:
+    """A service of another tenant is established meanwhile."""
+    async with rig.provisioner(settle=100.0, concurrency=2) as provisioner:
+        await provisioner.apply([A]).wait()
+        await asyncio.sleep(100)
+        await provisioner.apply([B]).wait()
+        rig.box.faults.hiccup(*list(rig.box.world.environments)[1:], path=LIST)
+        run = provisioner.apply([*plain(4), attrs.evolve(A, services=[API])])
+        await asyncio.sleep(20)
+        assert (rig.box.count(ESTABLISH), rig.box.count(CREATE)) == (1, 2)
+        rig.box.faults.clear()
+        assert (await run.wait()).all_done
+
+
+async def test_a_step_that_cannot_say_what_it_wants_costs_its_tenant_alone(rig: Rig) -> None:
+    """The mistake is raised in the end, and the others are done."""
+
+    def wants(tenant: Tenant, record: Record, _status: str | None) -> bool:
+        if tenant.name == "b" and record.env:
+            raise ZeroDivisionError
+        return False
+
+    async def take(_site: object, _works: object) -> Move:
+        raise NotImplementedError
+
+    mine = Step(name="mine", title="mine", wants=wants, take=take)
+    async with rig.provisioner(steps=[*STEPS, mine]) as provisioner:
+        run = provisioner.apply([A, B, C])
+        with pytest.raises(ZeroDivisionError):
+            await run.wait()
+    assert [entry.outcome for entry in run.report.tenants] == [Outcome.DONE, Outcome.FAILED, Outcome.DONE]

@@ -217,11 +217,11 @@ class _SlowJournal(MemoryJournal):
 
     slow = True
 
-    async def commit(self, record, moment):
+    async def commit(self, record, moment, giver=None):
         if self.slow and record.intent:
             self.slow = False
             await asyncio.sleep(6)
-        return await super().commit(record, moment)
+        return await super().commit(record, moment, giver)
 
 
 async def test_an_intent_that_took_long_to_keep_is_taken_back(rig: Rig) -> None:

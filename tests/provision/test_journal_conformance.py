@@ -303,3 +303,20 @@ def test_commits_are_judged_as_by_the_model(new_place):
         asyncio.run(play(history))
 
     check()
+
+
+async def test_what_one_gives_up_another_takes_both_or_neither(journal):
+    """An environment and its alias change hands in one step; if either record does not follow, neither is kept."""
+    old = Record(tenant="old", alias="x", version=1, env="env-1")
+    assert await journal.commit(old, NOW)
+    left = attrs.evolve(old, version=2, env=None)
+    new = Record(tenant="new", alias="X", version=1, env="env-1")
+    late = attrs.evolve(left, version=3)
+    assert not await journal.commit(new, NOW)
+    assert not await journal.commit(new, NOW, (late, NOW))
+    assert not await journal.commit(attrs.evolve(new, version=2), NOW, (left, NOW))
+    assert not await journal.commit(new, NOW, (attrs.evolve(old, version=2), NOW))
+    assert await journal.load() == {"old": old}
+    assert await journal.commit(new, NOW, (left, Moment(8.0, "given up")))
+    assert await journal.load() == {"old": left, "new": new}
+    assert (await journal.history(["old", "new"]))["old"][-1] == Moment(8.0, "given up")

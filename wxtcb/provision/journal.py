@@ -149,6 +149,9 @@ def young(bound: Mapping[str, Binding], now: float, settle: float) -> frozenset[
     return frozenset(env for env, binding in bound.items() if 0 <= now - binding.since < settle)
 
 
+Change = tuple[Record, Moment]
+
+
 class Journal(Protocol):
     """Keeps the records of one `Home`. Provisional: the methods may still change.
 
@@ -177,10 +180,11 @@ class Journal(Protocol):
         """Return what became of each of *tenants*, the oldest first."""
         ...
 
-    async def commit(self, record: Record, moment: Moment) -> bool:
+    async def commit(self, record: Record, moment: Moment, giver: Change | None = None) -> bool:
         """Keep *record* if its version follows the one that is kept, and add *moment* to its history; tell whether.
 
-        It is not kept if one of its claims (`Record.claims`) is another tenant's. What was kept stays kept, whatever
+        It is not kept if one of its claims (`Record.claims`) is another tenant's. *giver* is the record of a tenant who
+        gives up what this one claims: both are kept, or neither. What was kept stays kept, whatever
         becomes of process and machine, if the journal is durable.
         """
         ...
@@ -216,26 +220,35 @@ class MemoryJournal:
     async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[Moment, ...]]:
         return {name: Moment.read(self._histories[name]) for name in tenants if name in self._histories}
 
-    async def commit(self, record: Record, moment: Moment) -> bool:
+    async def commit(self, record: Record, moment: Moment, giver: Change | None = None) -> bool:
+        changes = ((record, moment),) if giver is None else (giver, (record, moment))
+        if not self._takes(record, giver[0] if giver else None) or not all(self._follows(each) for each, _ in changes):
+            return False
+        for each, at in changes:
+            self._keep(each, at)
+        return True
+
+    def _follows(self, record: Record) -> bool:
         kept = self._records.get(record.tenant)
+        return record.version == (kept.version if kept else 0) + 1
+
+    def _takes(self, record: Record, giver: Record | None) -> bool:
+        """Tell whether what *record* claims is free, or given up by *giver*."""
         env, alias = record.claims()
-        if record.version != (kept.version if kept else 0) + 1:
-            return False
-        if self._envs.get(env or "", record.tenant) != record.tenant:
-            return False
-        if self._aliases.get(alias or "", record.tenant) != record.tenant:
-            return False
-        self._release(kept)
+        holders = {self._envs.get(env or ""), self._aliases.get(alias or "")} - {None, record.tenant}
+        if giver is None or not holders:
+            return not holders
+        return holders == {giver.tenant} and not {*giver.claims()} & {env, alias} - {None}
+
+    def _keep(self, record: Record, moment: Moment) -> None:
+        if kept := self._records.get(record.tenant):
+            env, alias = kept.claims()
+            self._envs.pop(env or "", None)
+            self._aliases.pop(alias or "", None)
+        env, alias = record.claims()
         if env is not None:
             self._envs[env] = record.tenant
         if alias is not None:
             self._aliases[alias] = record.tenant
         self._records[record.tenant] = record
         self._histories[record.tenant] = self._histories.get(record.tenant, "") + moment.write()
-        return True
-
-    def _release(self, kept: Record | None) -> None:
-        if kept is not None:
-            env, alias = kept.claims()
-            self._envs.pop(env or "", None)
-            self._aliases.pop(alias or "", None)

@@ -15,10 +15,11 @@ from wxtcb.provision.plan import Release
 _AT_ONCE: Final = 500
 
 
-async def keep(journal: Journal, before: Record, after: Record, now: float) -> None:
-    """Commit a record, or raise `JournalError`."""
+async def keep(journal: Journal, before: Record, after: Record, now: float, giver: Release | None = None) -> None:
+    """Commit a record, and that of who gives up what it takes, or raise `JournalError`."""
+    given = None if giver is None else (giver.after, Moment(now, change_of(giver.before, giver.after)))
     try:
-        kept = await journal.commit(after, Moment(now, change_of(before, after)))
+        kept = await journal.commit(after, Moment(now, change_of(before, after)), given)
     except WxtcbError:
         raise
     except Exception as error:
@@ -30,15 +31,10 @@ async def keep(journal: Journal, before: Record, after: Record, now: float) -> N
         )
 
 
-async def release(journal: Journal, releases: Iterable[tuple[Release, ...]], now: float) -> None:
-    """Commit what a person has decided, before anything is done on its ground; what goes together in its order."""
+async def release(journal: Journal, releases: Iterable[Release], now: float) -> None:
+    """Commit what a person has decided, before anything is done on its ground."""
     left = iter(releases)
-    while together := [_release(journal, each, now) for each in islice(left, _AT_ONCE)]:
+    while together := [keep(journal, each.before, each.after, now, each.giver) for each in islice(left, _AT_ONCE)]:
         for result in await asyncio.gather(*together, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
-
-
-async def _release(journal: Journal, releases: tuple[Release, ...], now: float) -> None:
-    for each in releases:
-        await keep(journal, each.before, each.after, now)

@@ -20,7 +20,7 @@ from wxtcb.sweep import Look, Sweep
 
 FRESH: Final = 5.0
 _GONE: Final = 30.0
-_MOST: Final = 30.0
+MOST: Final = 30.0
 _TRIES: Final = 2
 
 
@@ -31,8 +31,7 @@ class Looks:
     Fresh is what started at most 5 seconds ago, or where the platform takes long to answer, at most twice that time,
     but never more than half a minute. A list that lacks some is not trusted before they have been missing for 30
     seconds: then they were removed, and if the journal knows one of them, that is for a person to say
-    (`ListIncomplete`). What an earlier run opened just before is waited for, until it has to be listed. Once `halted`,
-    it waits no more.
+    (`ListIncomplete`). Once `halted`, it waits no more.
     """
 
     sweep: Sweep[EnvList]
@@ -52,7 +51,7 @@ class Looks:
 
     def is_fresh(self, now: float) -> bool:
         """Tell whether a create may still follow what was seen."""
-        return self.started_at >= now - max(FRESH, min(2 * self._took, _MOST))
+        return self.started_at >= now - max(FRESH, min(2 * self._took, MOST))
 
     async def find(self, alias: str, now: float) -> tuple[str, ...]:
         """Return the environments that have *alias*, in whatever case; raise what keeps a look from succeeding."""
@@ -64,7 +63,7 @@ class Looks:
         asked_at = asyncio.get_running_loop().time()
         look = await self._try(oldest)
         suspect = look.started_at
-        while not self._is_whole(look) and (look.started_at < suspect + _GONE or self.expected.awaits(look)):
+        while look.started_at < suspect + _GONE and not self._is_whole(look):
             await self.sweep.rest(self.sweep.every)
             if self.halted:
                 raise Withheld(endpoint=DESCRIBE_ENVS.path)

@@ -74,10 +74,14 @@ class Decisions:
 
 @attrs.frozen
 class Release:
-    """A record of the journal that a decision changes, before anything else is done."""
+    """A record of the journal that a decision changes, before anything else is done.
+
+    `giver` is the change of another tenant's record, who gives up what this one takes.
+    """
 
     before: Record
     after: Record
+    giver: Release | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -159,7 +163,7 @@ class Plan:
     looked_at: float = attrs.field(eq=False, repr=False)
     journal: Journal = attrs.field(eq=False, repr=False)
     decisions: Decisions = attrs.field(factory=Decisions)
-    releases: tuple[tuple[Release, ...], ...] = attrs.field(default=(), repr=False)
+    releases: tuple[Release, ...] = attrs.field(default=(), repr=False)
     notes: tuple[str, ...] = ()
     missing: Mapping[str, str] = NOTHING
     left_out: Mapping[str, str] = NOTHING

@@ -66,8 +66,25 @@ class Expected:
         return self._shown
 
     def awaits(self, look: Look[EnvList]) -> bool:
-        """Tell whether *look* lacks one of the young, and that is not overdue."""
-        return not self.young <= {*look.seen.by_env, *self.compare(look).missing}
+        """Tell whether *look* lacks one of the young, and that is not overdue; if none, they are young no more."""
+        if self.young <= {*look.seen.by_env, *self.compare(look).missing}:
+            self.young = frozenset()
+        return bool(self.young)
+
+
+@attrs.define(eq=False)
+class AwaitYoung:
+    """Parked until looks show what an earlier run opened just before, or that it has to be shown and is not."""
+
+    expected: Expected
+    due: float
+    deadline: float
+
+    def judge(self, look: Look[EnvList]) -> Move | None:
+        return None if self.expected.awaits(look) else Move.AGAIN
+
+    def overdue(self, now: float) -> Move | None:
+        return Move.AGAIN if now >= self.deadline else None
 
 
 @attrs.define(eq=False)

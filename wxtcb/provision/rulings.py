@@ -37,6 +37,11 @@ class Rulings:
         return {record.alias.lower(): record for record in self.records.values() if record.intent is not None}
 
     @cached_property
+    def holders(self) -> Mapping[str, Record]:
+        """Who has an environment, or may have one, by its alias in lower case."""
+        return {record.alias.lower(): record for record in self.records.values() if record.is_open}
+
+    @cached_property
     def moved(self) -> Mapping[str, Record]:
         """Tenants that take over an environment, and the record of who had it, or its unclear create, until now."""
         found = ((name, self._former(name, env)) for name, env in self.decisions.adopt.items())
@@ -50,7 +55,7 @@ class Rulings:
     def known(self, name: str) -> Record | None:
         """Return what a tenant begins with, once everything is released."""
         if name in self.moved:
-            return self._take_over(name)[-1].after
+            return self._take_over(name).after
         own = self.records.get(name)
         if own is not None and (release := self.release(own)):
             own = release.after
@@ -61,11 +66,11 @@ class Rulings:
 
     def release(self, record: Record) -> Release | None:
         """Return what becomes of a record by itself; None if it stays as it is."""
-        after = self._rule(record)
+        after = record if record.tenant in self.moved else self._rule(record)
         return None if after is record else Release(record, attrs.evolve(after, version=record.version + 1))
 
-    def moves(self) -> Iterator[tuple[Release, ...]]:
-        """Return what becomes of records together, in this order: cut off anywhere, the same can be asked for again."""
+    def moves(self) -> Iterator[Release]:
+        """Return what becomes of those who take over what another had, all of it at once."""
         for name in self.moved:
             yield self._take_over(name)
 
@@ -82,8 +87,7 @@ class Rulings:
             if self.records[name].env != env:
                 yield f"Note: there is nothing to forget: the journal does not have {env} for tenant {name!r}."
 
-    def _take_over(self, name: str) -> tuple[Release, ...]:
-        """Let what was done go first: whoever has that, and not yet the environment, can still be given it."""
+    def _take_over(self, name: str) -> Release:
         former, alias = self.moved[name], self.aliases[name]
         own = self.records.get(name) or Record(tenant=name, alias=alias)
         heir = attrs.evolve(
@@ -92,14 +96,13 @@ class Rulings:
             alias=alias,
             version=own.version + 1,
             attempt=own.attempt,
-            env=None,
+            env=self.decisions.adopt[name],
+            opened_at=former.opened_at or self.now,
             intent=None,
             retired=False,
         )
-        env, since = self.decisions.adopt[name], former.opened_at or self.now
-        bound = attrs.evolve(heir, version=heir.version + 1, env=env, opened_at=since)
         left = attrs.evolve(begin_anew(former), version=former.version + 1)
-        return Release(own, heir), Release(former, left), Release(heir, bound)
+        return Release(own, heir, giver=Release(former, left))
 
     def _former(self, name: str, env: str) -> Record | None:
         """Return the record of the tenant that is called *name* now, as far as can be told."""
@@ -138,7 +141,19 @@ class Rulings:
         if info.alias.lower() != self.aliases[name].lower():
             mine = self.aliases[name]
             return f"its alias is {info.alias!r}, and that of the tenant {mine!r}: give the tenant that alias"
-        return None
+        return self._what_is_in_the_way(name, env)
+
+    def _what_is_in_the_way(self, name: str, env: str) -> str | None:
+        own, alias = self.records.get(name), self.aliases[name].lower()
+        if own is not None and own.intent is not None and own.alias.lower() != alias:
+            return f"a create under its earlier alias {own.alias} is unclear: finish that one first"
+        if own is not None and own.env not in (None, env) and own.env in self.listed:
+            return f"it has {own.env}, which is listed: delete that one first"
+        holder = self.holders.get(alias)
+        if holder is None or holder.tenant == name or name in self.moved or holder.env in self.freed:
+            return None
+        has = holder.env or "an unclear create"
+        return f"its alias is that of tenant {holder.tenant!r}, who has {has} by the journal: settle that first"
 
     def _why_not_forget(self, name: str, env: str) -> str | None:
         if name not in self.records:

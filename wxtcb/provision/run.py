@@ -237,7 +237,12 @@ class Run:
         """Let the tenant wait for the first of *steps* that it wants, or end."""
         tenant, work.waiting = work.planned.tenant, None
         for step in steps:
-            if step.wants(tenant, work.to_go_by, work.status):
+            try:
+                is_wanted = step.wants(tenant, work.to_go_by, work.status)
+            except Exception as error:
+                self._break_off(step, [work], error)
+                break
+            if is_wanted:
                 work.step = step.name
                 self._agenda.put(step, work)
                 return

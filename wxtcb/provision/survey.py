@@ -60,7 +60,7 @@ class Surveyor:
             look.started_at,
             self.journal,
             decisions,
-            (*rulings.moves(), *[(each,) async for each in _releases(rulings)]),
+            (*rulings.moves(), *[each async for each in _releases(rulings)]),
             (*rulings.notes(), *self._notes(found)),
             {found.bound[env].tenant: env for env in found.missing},
             {name: record.env or "" for name, record in found.left_out.items()},

@@ -15,7 +15,7 @@ from typing import Self, TypeVar
 import attrs
 
 from wxtcb.arguments import as_file
-from wxtcb.provision.journal import Binding, Home, Moment, Record, RecordUnfit
+from wxtcb.provision.journal import Binding, Change, Home, Moment, Record, RecordUnfit
 from wxtcb.provision.journals import tables
 from wxtcb.provision.journals.writer import Job, Writer
 
@@ -66,9 +66,10 @@ class SqliteJournal:
     async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[Moment, ...]]:
         return await self._ask(partial(tables.history, tenants=tuple(tenants)))
 
-    async def commit(self, record: Record, moment: Moment) -> bool:
+    async def commit(self, record: Record, moment: Moment, giver: Change | None = None) -> bool:
         """Keep *record* as `Journal.commit` does. Cancelled meanwhile, it is kept or not, and its version tells."""
-        return await self._ask(partial(tables.commit, row=_row_of(record, moment)))
+        given = None if giver is None else _row_of(*giver)
+        return await self._ask(partial(tables.commit, row=_row_of(record, moment), giver=given))
 
     async def aclose(self) -> None:
         """Do what was asked so far, write everything into the file and close it; all that is asked later fails.

@@ -85,7 +85,19 @@ def history(db: sqlite3.Connection, tenants: Iterable[str]) -> dict[str, tuple[M
     return {tenant: _understood(_moments, tenant, lines) for tenant, lines in rows}
 
 
-def commit(db: sqlite3.Connection, row: Row) -> bool:
+def commit(db: sqlite3.Connection, row: Row, giver: Row | None) -> bool:
+    """Keep a record, and that of who gives up what it claims; both or neither."""
+    if giver is None:
+        return _keep(db, row)
+    db.execute("SAVEPOINT both")
+    kept = _keep(db, giver) and _keep(db, row)
+    if not kept:
+        db.execute("ROLLBACK TO both")
+    db.execute("RELEASE both")
+    return kept
+
+
+def _keep(db: sqlite3.Connection, row: Row) -> bool:
     """Keep a record if it is the next version and nothing it claims is another's: the columns are UNIQUE."""
     if row.version == 1:
         return db.execute(_ADD, row.values).rowcount == 1

@@ -12,9 +12,9 @@ import attrs
 from wxtcb.api.environment import NewEnv, create_env
 from wxtcb.errors import ApiError, OutcomeUnknown, Withheld, WxtcbError
 from wxtcb.provision.journal import Intent, Record
-from wxtcb.provision.looks import FRESH
+from wxtcb.provision.looks import FRESH, MOST
 from wxtcb.provision.plan import Action
-from wxtcb.provision.proof import Proof, Verdict
+from wxtcb.provision.proof import AwaitYoung, Proof, Verdict
 from wxtcb.provision.report import Outcome, Problem
 from wxtcb.provision.site import CUT_OFF, Sending, Site
 from wxtcb.provision.spec import Tenant
@@ -40,6 +40,11 @@ async def _take(site: Site, works: Sequence[Work]) -> Move:
     if work.planned.action is Action.ADOPT and work.planned.env:
         await site.bind(work, work.planned.env, work.record.tranid)
         return Move.ON
+    if site.looks.expected.young and work.waiting is None:
+        now = site.now()
+        work.waiting = AwaitYoung(site.looks.expected, now, now + site.settle + site.patience)
+        return Move.PARK
+    work.waiting = None
     return await _open(site, work)
 
 
@@ -63,7 +68,8 @@ async def _open(site: Site, work: Work) -> Move:
         if site.looks.is_fresh(site.now()) and site.now() < deadline:
             return await _create(site, work, deadline)
         await _take_back(site, work)
-    message = f"the journal took more than {FRESH:.0f} s to keep an intent, {_MOST_COMMITS} times: nothing was sent"
+    what = f"listing took more than {MOST:.0f} s, or keeping an intent more than {FRESH:.0f} s"
+    message = f"{what}, {_MOST_COMMITS} times: nothing was sent"
     site.note(work, Problem(step=CREATE, message=message))
     return Move.OUT
 
