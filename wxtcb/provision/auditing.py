@@ -13,7 +13,7 @@ from wxtcb.api.environment import DESCRIBE_ENVS, EnvList
 from wxtcb.provision.agreement import Agreements
 from wxtcb.provision.audit import Audit, Finding, FindingKind, Standing
 from wxtcb.provision.clocks import clock_notes
-from wxtcb.provision.journal import Binding, Journal, Record, young
+from wxtcb.provision.journal import Journal, Record, bindings, young
 from wxtcb.provision.judging import Facts, Wanted, judge, looks_derived, opened_of, standing_of, suspicions, to_ask
 from wxtcb.provision.slices import in_slices
 from wxtcb.provision.spec import Tenant
@@ -55,9 +55,7 @@ class Auditor:
         sweep = self.session.sweep(DESCRIBE_ENVS)
         look = await sweep.since(moment)
         records = await self.journal.load()
-        bound = {
-            record.env: Binding(record.tenant, record.opened_at or 0.0) for record in records.values() if record.env
-        }
+        bound = bindings(records.values())
         recent = young(bound, self.wall(), self.settle)
         if again and not bound.keys() <= recent | look.seen.by_env.keys():
             return await self._read(look.started_at + sweep.every, again - 1)

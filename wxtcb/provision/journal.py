@@ -144,6 +144,11 @@ class Binding:
     since: float
 
 
+def bindings(records: Iterable[Record]) -> dict[str, Binding]:
+    """Return the environments that records have, and whose they are."""
+    return {record.env: Binding(record.tenant, record.opened_at or 0.0) for record in records if record.env is not None}
+
+
 def young(bound: Mapping[str, Binding], now: float, settle: float) -> frozenset[str]:
     """Return those that the platform's list may not show yet, *settle* seconds after they were opened."""
     return frozenset(env for env, binding in bound.items() if 0 <= now - binding.since < settle)
@@ -214,8 +219,7 @@ class MemoryJournal:
         return {name: self._records[name] for name in tenants if name in self._records}
 
     async def bound(self) -> Mapping[str, Binding]:
-        records = (self._records[tenant] for tenant in self._envs.values())
-        return {record.env or "": Binding(record.tenant, record.opened_at or 0.0) for record in records}
+        return bindings(self._records[tenant] for tenant in self._envs.values())
 
     async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[Moment, ...]]:
         return {name: Moment.read(self._histories[name]) for name in tenants if name in self._histories}

@@ -11,7 +11,7 @@ import attrs
 from wxtcb.api.environment import EnvList
 from wxtcb.provision.clocks import clock_notes
 from wxtcb.provision.deciding import Found, hold_to, plan_tenant
-from wxtcb.provision.journal import Journal, Record, young
+from wxtcb.provision.journal import Journal, Record, bindings, young
 from wxtcb.provision.looks import FRESH
 from wxtcb.provision.plan import Action, Decisions, Plan, Planned, Release, Taken
 from wxtcb.provision.rulings import Rulings
@@ -46,9 +46,9 @@ class Surveyor:
         shown: frozenset[str] = frozenset(),
     ) -> Plan:
         """Look, and decide about every tenant; `InvalidArgument` for a decision that cannot be carried out."""
-        bound = await self.journal.bound()
         names = dict(zip((tenant.name for tenant in tenants), aliases, strict=True))
         records = await self._load(names, decisions)
+        bound = bindings(records.values()) if decisions.whole else await self.journal.bound()
         look = await self._look(shown.union(bound) - young(bound, self.wall(), self.settle))
         rulings = Rulings(decisions, names, records, look.seen.by_env, bound, self.wall())
         rulings.check()
