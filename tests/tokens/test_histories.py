@@ -182,3 +182,35 @@ def test_rules_of_token_life_hold_in_every_history(virtual_run, number, moves, l
         await history.end()
 
     virtual_run(scenario())
+
+
+OVERLAPPING = [
+    ("kill", 0, 0.1),
+    ("freeze_fetcher", 2, 3.0),
+    ("kill", 0, 70.0),
+    ("be_slow", 0, 0.3),
+    ("kill_fetcher", 0, 1.0),
+    ("lose", 0, 6.0),
+    ("heal_all", 0, 20.0),
+    ("kill_fetcher", 3, 0.3),
+    ("lock_all", 0, 0.0),
+    ("token_dies", 2, 3.0),
+    ("heal", 0, 6.0),
+    ("cut_fetcher", 2, 0.1),
+    ("freeze", 0, 0.3),
+    ("token_dies", 0, 6.0),
+]
+
+
+def test_of_two_fetches_that_overlapped_the_later_asked_for_is_not_taken_for_the_newer(virtual_run):
+    """One was asked for first and sold last: what the store has stays."""
+
+    async def scenario():
+        history = History(2, random.Random(9), Desk(seconds=1.0))
+        for move, which, seconds in OVERLAPPING:
+            await history.play(move, which, seconds)
+        await history.recover()
+        assert history.store.numbers == [1, 3]
+        await history.end()
+
+    virtual_run(scenario())

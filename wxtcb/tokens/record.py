@@ -38,7 +38,10 @@ def _left(until: float, now: float, whole: float) -> float:
 
 @attrs.frozen
 class KeptToken:
-    """A component_access_token: who (`by`) fetched it, and why (`cause`, as in `events.TokenRenewed`)."""
+    """A component_access_token: who (`by`) fetched it, and why (`cause`, as in `events.TokenRenewed`).
+
+    It was asked for at `minted_at`, and the answer `took` so many seconds.
+    """
 
     value: Secret
     generation: int
@@ -46,6 +49,7 @@ class KeptToken:
     minted_at: float
     by: str
     cause: str
+    took: float = 0.0
 
     def left(self, now: float) -> float:
         """Return the seconds until it expires, below 0 when it has."""
@@ -170,6 +174,10 @@ class Record:
         generation = 1 if self.token is None else self.token.generation + 1
         kept = KeptToken(token, generation, life, now - age, by, cause)
         return attrs.evolve(self, token=kept, lease=None, trouble=None, refusal=None)
+
+    def taking(self, seconds: float) -> Record:
+        """Note how long the answer with the token took."""
+        return self if self.token is None else attrs.evolve(self, token=attrs.evolve(self.token, took=seconds))
 
     def refused(self, errcode: int, errmsg: str, by: str, now: float) -> Record:
         """Keep, for all to see, what a fetch was refused with."""

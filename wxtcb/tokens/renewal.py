@@ -60,7 +60,7 @@ class Found:
     """A token of `life` seconds from `made_at` on by this process's clock, and who (`by`) fetched it, and why.
 
     `nonce` is that of the lease under which it was fetched, if any, and `seen` what the store showed last before that.
-    It is `unsaved` as long as the store lacks it.
+    The answer `took` so many seconds. It is `unsaved` as long as the store lacks it.
     """
 
     value: Secret
@@ -71,6 +71,7 @@ class Found:
     cause: str
     nonce: str = ""
     seen: Seen | None = attrs.field(default=None, repr=False)
+    took: float = 0.0
     adopted: bool = False
     unsaved: bool = False
 
@@ -139,7 +140,8 @@ class Renewal:
             counted = record if found.nonce else record.counting(now - age, now)
             if not is_held() or self._is_superseded(record, now, found):
                 return None if found.nonce else counted
-            return counted.with_token(found.value, found.life, age=age, now=now, by=found.by, cause=found.cause)
+            fresh = counted.with_token(found.value, found.life, age=age, now=now, by=found.by, cause=found.cause)
+            return fresh.taking(found.took)
 
         await self.shared.change_when_up(keep, self.rest)
         if found.made_at in self._uncounted:
@@ -149,7 +151,8 @@ class Renewal:
         """Tell whether somebody has, or may have, fetched since *found*, or does so now.
 
         Clocks are compared only where the store keeps another token than it did when this one was fetched, and believed
-        only where the store's has gone on as ours has.
+        only where the store's has gone on as ours has. Two requests may have overlapped, and when they were sent does
+        not tell which token was sold last: in doubt it is that of the store.
         """
         is_leased = record.lease is not None and record.lease.nonce != found.nonce
         if is_leased and self._leases.left(record, now) > 0:
@@ -159,7 +162,8 @@ class Renewal:
         if record.token == found.seen.record.token:
             return False
         drift = (now - found.seen.now) - (self.now() - found.seen.at)
-        return abs(drift) > DRIFT or record.token.minted_at >= now - (self.now() - found.made_at)
+        asked_for = now - (self.now() - found.made_at)
+        return abs(drift) > DRIFT or record.token.minted_at + record.token.took >= asked_for
 
     async def _find_in_store(self, wish_of: Callable[[], Wish]) -> Found:
         gives_up_at = self.now() + WORTH_WAITING
@@ -254,14 +258,16 @@ class Renewal:
         if not 0 < life <= LONGEST_LIFE or asked_at + life <= self.now():
             raise BadReply(f"the new token lives {life} s", endpoint=PATH, status=200, lasting=True)
         seen = self.shared.last
-        return Found(value, wish.generation + 1, float(life), asked_at, self.me, wish.cause, nonce, seen)
+        took = self.now() - asked_at
+        return Found(value, wish.generation + 1, float(life), asked_at, self.me, wish.cause, nonce, seen, took)
 
     async def _settle(self, hold: Hold, found: Found) -> Found | None:
         """Store a token fetched under a lease; None if the lease has gone to somebody else, who stores a newer one."""
 
         def settle(record: Record, now: float) -> Record | None:
             age = self.now() - found.made_at
-            return record.settled(hold.nonce, found.value, found.life, age=age, now=now, cause=found.cause)
+            settled = record.settled(hold.nonce, found.value, found.life, age=age, now=now, cause=found.cause)
+            return None if settled is None else settled.taking(found.took)
 
         try:
             seen = await self._leases.end(settle)
