@@ -237,10 +237,10 @@ class Renewal:
             self.observers.emit(OtherFetcherSuspected(seen.record.contests, seen.record.truce(seen.now), self.advice))
 
     async def _fetch_under(self, hold: Hold, order: Order, wish: Wish) -> Found | None:
-        asked_at = self.now()
+        asked_at, seen = self.now(), self.shared.last
         try:
             token = await order(lambda: self.now() < hold.until)
-            found = self._found(token, asked_at, wish, hold.nonce)
+            found = self._found(token, asked_at, wish, seen, hold.nonce)
         except WxtcbError as error:
             await self._give_up(hold, error)
             if isinstance(error, Withheld):
@@ -251,13 +251,12 @@ class Renewal:
             raise
         return await self._settle(hold, found)
 
-    def _found(self, token: ComponentToken, asked_at: float, wish: Wish, nonce: str = "") -> Found:
+    def _found(self, token: ComponentToken, asked_at: float, wish: Wish, seen: Seen | None, nonce: str = "") -> Found:
         value, life = token.component_access_token, token.expires_in
         if value in wish.dead:
             raise TransportError("the token that was given is one that WeChat called dead", endpoint=PATH, sent=False)
         if not 0 < life <= LONGEST_LIFE or asked_at + life <= self.now():
             raise BadReply(f"the new token lives {life} s", endpoint=PATH, status=200, lasting=True)
-        seen = self.shared.last
         took = self.now() - asked_at
         return Found(value, wish.generation + 1, float(life), asked_at, self.me, wish.cause, nonce, seen, took)
 
@@ -307,7 +306,7 @@ class Renewal:
             raise down
         stop_at_ceiling((self.now() - at for at in self._uncounted), self.max_fetches_per_hour)
         order = await origin.prepare()
-        asked_at = self.now()
+        asked_at, seen = self.now(), self.shared.last
         try:
             token = await order(lambda: self.now() < asked_at + LEASE)
         except Withheld:
@@ -316,7 +315,7 @@ class Renewal:
             self._alone_again_at = asked_at + ALONE if error.sent else NEVER
             raise
         self._alone_again_at = asked_at + ALONE
-        found = self._found(token, asked_at, wish)
+        found = self._found(token, asked_at, wish, seen)
         self._uncounted.append(asked_at)
         return self._unsaved(found, down)
 
