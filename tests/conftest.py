@@ -17,6 +17,7 @@ import attrs
 import orjson
 import pytest
 from coverage import Coverage
+from hypothesis import settings
 
 from wxtcb import session as session_module
 from wxtcb.session import Session
@@ -29,6 +30,11 @@ CREDENTIALS = {
     "component_appsecret": "S3CRET-of-the-app",
     "ticket": "ticket@@@T1CKET",
 }
+
+# The suite tries the same examples each time, so that what it says is of the change; at full length it tries others.
+settings.register_profile("repeatable", derandomize=True)
+if not os.environ.get("WXTCB_SOAK"):
+    settings.load_profile("repeatable")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
