@@ -33,6 +33,7 @@ SENT = attrs.evolve(OPEN, services={"api": ServiceState.SENT})
         (SENT, attrs.evolve(OPEN, services={"api": ServiceState.UNCONFIRMED}), "service api there, unconfirmed"),
         (SENT, OPEN, "service api not established"),
         (SENT, attrs.evolve(SENT, retired=True), "removed from the tenants"),
+        (attrs.evolve(OPEN, marks={"dns": "set"}), attrs.evolve(OPEN, marks={"dns": "set", "cdn": "on"}), "cdn: on"),
         (OPEN, attrs.evolve(OPEN, marks={"dns": "set"}), "dns: set"),
         (OPEN, attrs.evolve(OPEN, retired=True), "removed from the tenants"),
         (attrs.evolve(OPEN, retired=True), OPEN, "among the tenants again"),

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from wxtcb.provision import STEPS
+from wxtcb.provision import STEPS, Move
+from wxtcb.provision.proof import AwaitYoung, Expected
 from wxtcb.sandbox import Fault, Trouble
 
 from .conftest import Rig
@@ -69,3 +70,9 @@ async def test_a_look_that_fails_for_everybody_stops_the_run(rig: Rig) -> None:
     report = await rig.provision(plain(9), concurrency=1, interval=1000)
     assert "61004" in (report.stopped or "")
     assert (rig.box.count(LIST), rig.box.count(CREATE)) == (2, 1)
+
+
+def test_looks_that_go_on_failing_hold_up_nobody_for_ever() -> None:
+    """Who waits for what a crash left is let go when the time is up."""
+    waiting = AwaitYoung(Expected(1.0, {}, frozenset({"x-1"})), due=0.0, deadline=5.0)
+    assert (waiting.overdue(4.0), waiting.overdue(5.0)) == (None, Move.AGAIN)
