@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from wxtcb.api.environment import EnvInfo
-from wxtcb.provision.journal import NOTHING, Binding, Record
+from wxtcb.provision.journal import NO_SERVICES, NOTHING, Binding, Record
 from wxtcb.provision.plan import Action, Plan, Planned, Taken, taken_by
 from wxtcb.provision.spec import Tenant
 
@@ -105,7 +105,7 @@ def _taken_by(alias: str, alike: tuple[str, ...], found: Found) -> str:
 def begin_anew(known: Record) -> Record:
     """Forget what was done in another environment, or intended: a person has decided what the tenant is to have."""
     return attrs.evolve(
-        known, env=None, tranid=None, opened_at=None, intent=None, links=NOTHING, services={}, marks=NOTHING
+        known, env=None, tranid=None, opened_at=None, intent=None, links=NOTHING, services=NO_SERVICES, marks=NOTHING
     )
 
 

@@ -39,7 +39,7 @@ class ServiceState(Enum):
     UNCONFIRMED = "done (unconfirmed)"
 
 
-_NO_SERVICES: Final[Mapping[str, ServiceState]] = MappingProxyType({})
+NO_SERVICES: Final[Mapping[str, ServiceState]] = MappingProxyType({})
 
 
 @attrs.frozen(kw_only=True)
@@ -108,7 +108,7 @@ class Record:
     tranid: str | None = None
     opened_at: float | None = None
     links: Mapping[str, str] = NOTHING
-    services: Mapping[str, ServiceState] = _NO_SERVICES
+    services: Mapping[str, ServiceState] = NO_SERVICES
     marks: Mapping[str, str] = NOTHING
     retired: bool = False
 
@@ -120,6 +120,10 @@ class Record:
     def unshared(self, appids: Iterable[str]) -> tuple[str, ...]:
         """Return those of *appids* that the environment was not offered to."""
         return tuple(appid for appid in appids if appid not in self.links)
+
+    def to_go_by(self, *, resend: bool) -> Record:
+        """Return what the steps go by: without the links, if they are to be asked for again."""
+        return attrs.evolve(self, links=NOTHING) if resend else self
 
     def has_service(self, name: str) -> bool:
         """Whether a service is established, as far as is known; one that was only sent is not."""

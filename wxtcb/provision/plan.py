@@ -115,8 +115,8 @@ class Planned:
 
     @property
     def to_go_by(self) -> Record:
-        """What the steps go by: the record, without the links if they are to be asked for again."""
-        return attrs.evolve(self.record, links=NOTHING) if self.resend else self.record
+        """What the steps go by."""
+        return self.record.to_go_by(resend=self.resend)
 
     @property
     def is_blocked(self) -> bool:

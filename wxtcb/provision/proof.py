@@ -67,7 +67,8 @@ class Expected:
 
     def awaits(self, look: Look[EnvList]) -> bool:
         """Tell whether *look* lacks one of the young, and that is not overdue; if none, they are young no more."""
-        if self.young <= {*look.seen.by_env, *self.compare(look).missing}:
+        listed, overdue = look.seen.by_env, self.compare(look).missing
+        if all(env in listed or env in overdue for env in self.young):
             self.young = frozenset()
         return bool(self.young)
 

@@ -7,7 +7,7 @@ from typing import Final
 import attrs
 
 from wxtcb.api.environment import ShareLink
-from wxtcb.provision.journal import NOTHING, Record, ServiceState
+from wxtcb.provision.journal import Record, ServiceState
 from wxtcb.provision.plan import Action, Planned, taken_by
 from wxtcb.provision.report import Outcome, Problem, TenantReport
 from wxtcb.provision.waiting import Waiting
@@ -68,8 +68,8 @@ class Work:
 
     @property
     def to_go_by(self) -> Record:
-        """What the steps go by: the record, without the links if they are to be asked for again."""
-        return attrs.evolve(self.record, links=NOTHING) if self.resend else self.record
+        """What the steps go by."""
+        return self.record.to_go_by(resend=self.resend)
 
     def block(self, envs: tuple[str, ...]) -> None:
         """Leave the tenant to a person: other environments have its alias."""

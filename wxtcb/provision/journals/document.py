@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from operator import eq
-from types import MappingProxyType
 from typing import Final
 
 import cattrs
 import orjson
 from cattrs.gen import make_dict_structure_fn
 
-from wxtcb.provision.journal import NOTHING, Intent, Record, ServiceState
+from wxtcb.provision.journal import NO_SERVICES, NOTHING, Intent, Record, ServiceState
 
 _STATES: Final = {state.value: state for state in ServiceState}
-_NO_SERVICES: Final[Mapping[str, ServiceState]] = MappingProxyType({})
 
 
 def write(record: Record) -> str:
@@ -38,7 +36,7 @@ def _texts(found: Mapping[str, str], _: object) -> Mapping[str, str]:
 
 
 def _services(found: Mapping[str, str], _: object) -> Mapping[str, ServiceState]:
-    return {name: _STATES[state] for name, state in found.items()} if found else _NO_SERVICES
+    return {name: _STATES[state] for name, state in found.items()} if found else NO_SERVICES
 
 
 def _converter() -> cattrs.Converter:
