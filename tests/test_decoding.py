@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wxtcb.api.environment import DESCRIBE_ENVS
-from wxtcb.decoding import SLICE, also_spelled, read_ahead
+from wxtcb.decoding import SLICE, read_ahead
 from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import BadReply, Busy
 from wxtcb.events import Abandoned
+from wxtcb.spelling import also_spelled
 from wxtcb.wire import LARGE, raw, read_large_reply, read_reply
 
 PATH = "/tcb/large"

@@ -19,25 +19,14 @@ from cattrs.errors import IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, override
 
 from wxtcb.secret import Secret
+from wxtcb.spelling import FORM, REPEATS, SPELLINGS, WIRE, Form, wire_name
 
 Reader = Callable[[Any, Any], Any]
 
 SLICE: Final = 250
-SPELLINGS: Final = "wxtcb.spellings"
-REPEATS: Final = "wxtcb.repeats"
 
 _ENOUGH: Final = 10
 _entries_refused: Final = cast("Callable[[str, list[Exception], Any], Exception]", IterableValidationError)
-
-
-def also_spelled(*names: str) -> dict[str, tuple[str, ...]]:
-    """Return attrs metadata for a reply field that the platform writes in other ways too."""
-    return {SPELLINGS: names}
-
-
-def repeats() -> dict[str, bool]:
-    """Return attrs metadata for a text that many entries of a list have in common: it is kept in memory once."""
-    return {REPEATS: True}
 
 
 def read_ahead(cls: type[attrs.AttrsInstance], fields: dict[str, Any]) -> Iterator[int]:
@@ -68,14 +57,16 @@ def _read_entries(kind: type[attrs.AttrsInstance], entries: list[Any]) -> Iterat
 
 @cache
 def _branches(cls: type[attrs.AttrsInstance]) -> tuple[tuple[str, type[attrs.AttrsInstance], bool], ...]:
-    """Return the fields of *cls* that hold objects: the name, the class, and whether there may be many."""
+    """Return the fields of *cls* that hold objects: the name in JSON, the class, and whether there may be many."""
     attrs.resolve_types(cls)
     found = []
     for field in attrs.fields(cls):
+        if FORM in field.metadata:
+            continue
         for kind in get_args(field.type) if _takes_none(field.type) else (field.type,):
             entry = get_args(kind)[0] if _is_sequence(kind) else kind
             if attrs.has(entry):
-                found.append((field.name, entry, entry is not kind))
+                found.append((wire_name(field), entry, entry is not kind))
     return tuple(found)
 
 
@@ -101,14 +92,10 @@ def _text_to_secret(value: object, _: object) -> Secret:
 def _structure_attrs(cls: type[attrs.AttrsInstance], converter: cattrs.Converter) -> Reader:
     attrs.resolve_types(cls)
     fields = attrs.fields(cls)
-    hooks: dict[str, Any] = {
-        field.name: override(struct_hook=_kept_once(field.type, converter))
-        for field in fields
-        if REPEATS in field.metadata
-    }
+    hooks: dict[str, Any] = {field.name: _override(field, converter) for field in fields if _is_special(field)}
     fill = make_dict_structure_fn(cls, converter, **hooks)
-    spelled = [(field.name, field.metadata[SPELLINGS]) for field in fields if SPELLINGS in field.metadata]
-    dropped = {field.name for field in fields if _drops_null(field)}
+    spelled = [(wire_name(field), field.metadata[SPELLINGS]) for field in fields if SPELLINGS in field.metadata]
+    dropped = {wire_name(field) for field in fields if _drops_null(field)}
 
     def read(value: Any, kind: Any) -> object:
         if not isinstance(value, dict):
@@ -121,6 +108,32 @@ def _structure_attrs(cls: type[attrs.AttrsInstance], converter: cattrs.Converter
             if name not in value:
                 value = _respell(value, name, others)
         return fill(value, kind)
+
+    return read
+
+
+def _is_special(field: attrs.Attribute[Any]) -> bool:
+    return not field.metadata.keys().isdisjoint((REPEATS, FORM, WIRE))
+
+
+def _override(field: attrs.Attribute[Any], converter: cattrs.Converter) -> Any:
+    """Tell cattrs how a field is read that differs from Python in JSON."""
+    name = field.metadata.get(WIRE)
+    if form := field.metadata.get(FORM):
+        return override(rename=name, struct_hook=_from_form(form, field.type, converter))
+    if REPEATS in field.metadata:
+        return override(rename=name, struct_hook=_kept_once(field.type, converter))
+    return override(rename=name)
+
+
+def _from_form(form: Form, kind: Any, converter: cattrs.Converter) -> Reader:
+    """Read a value out of its form, and then as JSON of that kind; a null that the kind takes stands for itself."""
+    inner = next(each for each in get_args(kind) if each is not NoneType) if _takes_none(kind) else kind
+    fill = converter.get_structure_hook(inner)
+
+    def read(value: Any, _: Any) -> object:
+        found = None if value is None else form.read(value)
+        return None if found is None and inner is not kind else fill(found, inner)
 
     return read
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar, cast
 
 import attrs
 
-from wxtcb.arguments import field_is, kind_is
+from wxtcb.arguments import check_text, field_is, kind_is
 from wxtcb.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -100,9 +100,11 @@ def _last_segment(endpoint: Endpoint[Reply]) -> str:
 
 @attrs.frozen
 class Endpoint(Generic[R_co]):
-    """One call of the platform; always a POST with a JSON body.
+    """One call of the platform; always a POST.
 
-    `path` begins with a slash, `reply` is the attrs class of its answer, `name` is what ``wxtcb call`` takes.
+    `path` begins with a slash, `reply` is the attrs class of its answer, `name` is what ``wxtcb call`` takes,
+    `official` the platform's name of the interface. Where a path does several things, `action` says which one this is:
+    it is sent in query and body, for the platform's pages disagree on its place.
     """
 
     path: str = attrs.field(validator=field_is(_check_path))
@@ -110,3 +112,5 @@ class Endpoint(Generic[R_co]):
     repeat: Repeat = attrs.field(validator=kind_is(Repeat, optional=False))
     credential: Credential = attrs.field(default=Credential.COMPONENT, validator=kind_is(Credential, optional=False))
     name: str = attrs.field(kw_only=True, default=attrs.Factory(_last_segment, takes_self=True))
+    official: str = attrs.field(kw_only=True, default="", validator=kind_is(str, optional=False))
+    action: str | None = attrs.field(kw_only=True, default=None, validator=field_is(check_text, optional=True))

@@ -15,10 +15,15 @@
     ├── BadReply                a reply came that is not what the platform documents
     ├── OutcomeUnknown          a call that adds something was sent, and nobody knows how it ended
     ├── PartialFailure          errcode 0, but part of the batch failed
-    ├── EnvironmentNotReady     waiting for NORMAL ended without it
-    │   ├── EnvironmentTimeout      in time (also a TimeoutError)
-    │   ├── EnvironmentHalted       the platform stopped the environment
-    │   └── EnvironmentGone         the environment is no longer, or never was, listed
+    ├── TransferError           a file did not get to, or out of, the object storage
+    ├── OperationNotReady       waiting for what the platform does in its own time ended without it
+    │   ├── OperationTimeout        in time (also a TimeoutError)
+    │   ├── OperationFailed         the platform says that it failed
+    │   ├── OperationGone           what was awaited is no longer, or never was, listed
+    │   └── EnvironmentNotReady     waiting for NORMAL ended without it; each of these is one of the above too
+    │       ├── EnvironmentTimeout
+    │       ├── EnvironmentHalted       the platform stopped the environment
+    │       └── EnvironmentGone
     └── ApiError                the platform answered with an errcode
         ├── Busy                    -1
         ├── CloudFault              -1000 and the cloud codes that pass
@@ -243,31 +248,79 @@ class PartialFailure(WxtcbError):
         first = "; ".join(map(str, failed[:3]))
         more = f"; and {len(failed) - 3} more in .failed" if len(failed) > 3 else ""
         super().__init__(
-            f"{endpoint}: {len(failed)} entries failed, the others took effect: {first}{more}", endpoint=endpoint
+            f"{endpoint}: errcode 0, but {len(failed)} failed, and all others took effect: {first}{more}",
+            endpoint=endpoint,
         )
         self.reply = reply
         self.failed = tuple(failed)
 
 
-class EnvironmentNotReady(WxtcbError):
-    """An environment did not become NORMAL. `env` is its id, `status` the last one seen, or None."""
+class OperationNotReady(WxtcbError):
+    """Waiting ended without what was awaited. `what` names it, `status` is the last one seen, or None."""
 
-    def __init__(self, message: str, *, env: str, status: str | None) -> None:
-        super().__init__(f"environment {env}: {message}")
-        self.env = env
+    def __init__(self, message: str, *, what: str, status: str | None) -> None:
+        super().__init__(f"{what}: {message}")
+        self.what = what
         self.status = status
 
 
-class EnvironmentTimeout(EnvironmentNotReady, TimeoutError):
+class OperationTimeout(OperationNotReady, TimeoutError):
+    """It is still not ready when the time is up; it may become so later, so waiting again is fine."""
+
+
+class OperationFailed(OperationNotReady):
+    """It has a status that waiting does not change; the message says what the platform tells of it."""
+
+
+class OperationGone(OperationNotReady):
+    """It is missing from look after look: it was removed, or never existed."""
+
+
+class EnvironmentNotReady(OperationNotReady):
+    """An environment did not become NORMAL. `env` is its id, `status` the last one seen, or None."""
+
+    def __init__(self, message: str, *, env: str, status: str | None) -> None:
+        super().__init__(message, what=f"environment {env}", status=status)
+        self.env = env
+
+
+class EnvironmentTimeout(EnvironmentNotReady, OperationTimeout):
     """The environment is still not NORMAL when the time is up; it may become so later, so waiting again is fine."""
 
 
-class EnvironmentHalted(EnvironmentNotReady):
+class EnvironmentHalted(EnvironmentNotReady, OperationFailed):
     """The platform has stopped the environment (over quota or blocked); waiting will not help."""
 
 
-class EnvironmentGone(EnvironmentNotReady):
+class EnvironmentGone(EnvironmentNotReady, OperationGone):
     """The environment is missing from look after look: it was removed, or never existed."""
+
+
+class TransferError(WxtcbError):
+    """A file did not get to the object storage, or not out of it.
+
+    `status` is the HTTP status of its answer, None where there was none; `code` and `request_id` are the object
+    storage's own, out of the XML of its refusal, or None. `stored` tells of an upload: False, nothing of it is there;
+    True, an object of its size is there now; None, nobody knows. `sent` is how many bytes of the file went out.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        stored: bool | None = False,
+        sent: int = 0,
+    ) -> None:
+        super().__init__(message, reason=reason)
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.stored = stored
+        self.sent = sent
 
 
 class ApiError(WxtcbError):

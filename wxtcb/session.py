@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import ssl as tls
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar, cast
 
 import aiohttp
@@ -43,11 +43,11 @@ from wxtcb.options import (
 from wxtcb.retry import RetryPolicy
 from wxtcb.running import Lifetime, Running
 from wxtcb.secret import Secret
-from wxtcb.sweep import Sweep
+from wxtcb.sweep import OwnLooks, Sweep
 from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.stores import TokenStore
 from wxtcb.transport import Timeout
-from wxtcb.wire import check_readable, encode
+from wxtcb.wire import check_readable, encode, with_action
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 
 R = TypeVar("R", bound=Reply)
+T = TypeVar("T")
 
 Partial = Literal["raise", "return"]
 
@@ -209,9 +210,11 @@ class Session:
         del token
         running = self._core.get()
         check_readable(endpoint)
-        encoded = encode(body, endpoint=endpoint.path)
         if query is not None:
             check_query(f"{endpoint.path}: the query", query)
+        if endpoint.action is not None:
+            body, query = with_action(endpoint.action, body), {**(query or {}), "action": endpoint.action}
+        encoded = encode(body, endpoint=endpoint.path)
         del body
         credentials = own or running.cache
         reply = await running.exchange.call(
@@ -260,6 +263,11 @@ class Session:
         if sweep is None:
             sweep = running.sweeps[endpoint] = running.new_sweep(endpoint)
         return cast("Sweep[R]", sweep)
+
+    def looks(self, look: Callable[[], Awaitable[T]]) -> OwnLooks[T]:
+        """Return looks that one waiter makes alone; they end when the session closes."""
+        running = self._core.get()
+        return OwnLooks(look, running.loop.time, running.gate.rest)
 
     def _refuse_on_view(self, what: str) -> None:
         if self._is_view:

@@ -23,6 +23,20 @@ class Look(Generic[T]):
     seen: T
 
 
+@attrs.frozen(eq=False)
+class OwnLooks(Generic[T]):
+    """Looks of one waiter alone, made in its own task."""
+
+    look: Callable[[], Awaitable[T]]
+    now: Callable[[], float]
+    rest: Callable[[float], Awaitable[None]]
+
+    async def since(self, _moment: float, /) -> Look[T]:
+        """Look now."""
+        started_at = self.now()
+        return Look(started_at, await self.look())
+
+
 @attrs.define(eq=False)
 class Sweep(Generic[T]):
     """Looks on behalf of many; `every` is the least time in seconds between the starts of two looks."""
@@ -33,7 +47,7 @@ class Sweep(Generic[T]):
     every: float = 1.0
     _flight: Flight[T] | None = attrs.field(init=False, default=None)
 
-    async def since(self, moment: float) -> Look[T]:
+    async def since(self, moment: float, /) -> Look[T]:
         """Return a look that started at or after *moment*; raise what that look raised."""
         while (flight := self._flight) is None or flight.started_at < moment:
             if flight is not None and not flight.landed.is_set():

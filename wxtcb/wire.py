@@ -21,6 +21,7 @@ from wxtcb.endpoint import Credential, Endpoint, Reply, mark
 from wxtcb.errcodes import api_error
 from wxtcb.errors import ApiError, BadReply, InvalidArgument
 from wxtcb.secret import Secret, redact
+from wxtcb.spelling import places_of
 
 R = TypeVar("R", bound=Reply)
 
@@ -58,6 +59,15 @@ def encode(body: Mapping[str, object] | bytes, *, endpoint: str) -> Body:
     raise InvalidArgument(f"{endpoint}: the body cannot be written as JSON: {reason}", endpoint=endpoint)
 
 
+def with_action(action: str, body: Mapping[str, object] | bytes) -> Mapping[str, object] | bytes:
+    """Return *body* with its action; one that names another is refused, for what may be repeated hangs on it."""
+    if not isinstance(body, Mapping):
+        return body
+    if body.get("action", action) != action:
+        raise InvalidArgument(f"the body's action must be {action!r}, not {body['action']!r}; nothing was sent")
+    return {"action": action, **body}
+
+
 def _fields(body: Mapping[str, object], secrets: list[Secret]) -> dict[str, object]:
     fields = {}
     for key, value in body.items():
@@ -79,8 +89,26 @@ def _to_wire(value: object, secrets: list[Secret]) -> object:
             raise ValueError("a list holds None, which is never sent")
         return [_to_wire(each, secrets) for each in value]
     if attrs.has(kind := type(value)):
-        value = {field.name: getattr(value, field.name) for field in attrs.fields(kind)}
+        return _attrs_fields(kind, value, secrets)
     return _fields(value, secrets) if isinstance(value, Mapping) else value
+
+
+def _attrs_fields(kind: type[attrs.AttrsInstance], value: object, secrets: list[Secret]) -> dict[str, object]:
+    fields = {}
+    for place in places_of(kind):
+        entry = getattr(value, place.field)
+        if entry is not None:
+            known = len(secrets)
+            made = _to_wire(entry, secrets)
+            fields[place.name] = made if place.form is None else place.form.write(made)
+            if place.form is not None:
+                secrets += [as_escaped(secret) for secret in secrets[known:]]
+    return fields
+
+
+def as_escaped(secret: Secret) -> Secret:
+    """Return *secret* as it stands in JSON that is a text in JSON."""
+    return Secret(orjson.dumps(secret.reveal())[1:-1].decode())
 
 
 def read_reply(endpoint: Endpoint[R], data: bytes, hide: tuple[Secret, ...] = ()) -> R | ApiError | BadReply:

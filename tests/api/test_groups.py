@@ -14,7 +14,7 @@ import wxtcb
 from wxtcb import api
 
 ROOT = Path(wxtcb.__file__).parent
-GROUPS = sorted(file.stem for file in (ROOT / "api").glob("*.py") if file.stem != "__init__")
+GROUPS = sorted(file.stem for file in (ROOT / "api").iterdir() if not file.stem.startswith("_"))
 
 
 def told(code):

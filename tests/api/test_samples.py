@@ -1,7 +1,8 @@
 """The documented request and reply of each call, one file each.
 
-A file holds the call as one writes it, the request body and the path it must make, the platform's reply, and the value
-that the reply must become.
+A file holds the call as one writes it, the path, the query beside the token and the body it must make, the platform's
+reply, and the value that the reply must become. The documented sample of an endpoint has its name; more of the same
+begin with it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from pathlib import Path
 import pytest
 
 import wxtcb
-from wxtcb.api import cloudrun, containers, environment, token
+from wxtcb import api
 
-SAMPLES = {file.stem: json.loads(file.read_text()) for file in sorted(Path(__file__).parent.glob("samples/*.json"))}
-NAMES = {"cloudrun": cloudrun, "containers": containers, "environment": environment, "token": token, "wxtcb": wxtcb}
+SAMPLES = {file.stem: json.loads(file.read_text()) for file in sorted(Path(__file__).parents[1].glob("samples/*.json"))}
+NAMES = {**{name: getattr(api, name) for name in dir(api)}, "wxtcb": wxtcb}
 
 
 @pytest.fixture(params=SAMPLES.values(), ids=SAMPLES)
@@ -55,13 +56,14 @@ async def test_the_raw_reply_of_a_sample_stays_reachable(sample, returned):
 
 
 async def test_only_calls_above_the_token_carry_one(sample, returned, platform):
-    """The token goes into the query of the component calls, and the two calls below it buy and send none."""
+    """The token goes into the query of the component calls, and those below it buy and send none."""
     below = sample["path"].startswith("/cgi-bin/component/")
     [sent] = platform.sent
-    assert sent.query == ({} if below else {"access_token": "token-of-the-session"})
+    assert sent.query == sample.get("query", {}) | ({} if below else {"access_token": "token-of-the-session"})
     assert len(platform.bought) == (0 if below else 1)
 
 
 def test_every_call_has_a_sample():
-    """No endpoint is without its file."""
-    assert {each.path for each in wxtcb.endpoints()} == {each["path"] for each in SAMPLES.values()}
+    """No endpoint is without the file of its name, and none has the sample of another path."""
+    paths = {each.name: each.path for each in wxtcb.endpoints()}
+    assert {name: SAMPLES[name]["path"] for name in paths if name in SAMPLES} == paths

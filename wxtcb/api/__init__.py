@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from wxtcb.api import cloudrun, containers, environment, token
+    from wxtcb.api import cloudrun, containers, database, environment, functions, hosting, storage, token
     from wxtcb.endpoint import Endpoint, Reply
 
-__all__ = ["cloudrun", "containers", "endpoints", "environment", "token"]
+__all__ = [
+    "cloudrun",
+    "containers",
+    "database",
+    "endpoints",
+    "environment",
+    "functions",
+    "hosting",
+    "storage",
+    "token",
+]
 
-_GROUPS = ("environment", "cloudrun", "containers", "token")
+_GROUPS = ("environment", "database", "storage", "hosting", "functions", "cloudrun", "containers", "token")
 
 
 def endpoints() -> tuple[Endpoint[Reply], ...]:

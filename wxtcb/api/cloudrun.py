@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from wxtcb.session import Session
 
 ESTABLISH_CLOUDBASERUN_SERVER: Final = Endpoint(
-    "/componenttcb/establishcloudbaserunserver", Done, Repeat.ONCE, name="establish_cloudbaserun_server"
+    "/componenttcb/establishcloudbaserunserver",
+    Done,
+    Repeat.ONCE,
+    name="establish_cloudbaserun_server",
+    official="createCloudbaseService",
 )
 
 ENDPOINTS: Final = (ESTABLISH_CLOUDBASERUN_SERVER,)

@@ -36,7 +36,9 @@ class ContainerServices(Reply):
     total: int | None = None
 
 
-GET_CS_LIST: Final = Endpoint("/componenttcb/getcslist", ContainerServices, Repeat.READ, name="get_cs_list")
+GET_CS_LIST: Final = Endpoint(
+    "/componenttcb/getcslist", ContainerServices, Repeat.READ, name="get_cs_list", official="getcslist"
+)
 
 ENDPOINTS: Final = (GET_CS_LIST,)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -16,19 +15,17 @@ from wxtcb.arguments import (
     check_entries,
     check_kind,
     check_list,
-    check_seconds,
     check_text,
     check_texts,
     field_is,
 )
-from wxtcb.decoding import also_spelled, repeats
 from wxtcb.endpoint import Endpoint, Repeat, Reply
-from wxtcb.errors import EnvironmentGone, EnvironmentHalted, EnvironmentTimeout, RequestRefused, WxtcbError
-from wxtcb.retry import Verdict, cause_of, judge
+from wxtcb.errors import EnvironmentGone, EnvironmentHalted, EnvironmentTimeout, RequestRefused
+from wxtcb.spelling import also_spelled, repeats
+from wxtcb.waiting import Awaited, wait_for
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
-    from wxtcb.sweep import Look
 
 
 @attrs.frozen
@@ -138,10 +135,16 @@ class Relations(Reply):
         return self.err_list
 
 
-CREATE_ENV: Final = Endpoint("/componenttcb/createenv", NewEnv, Repeat.ONCE, name="create_env")
-DESCRIBE_ENVS: Final = Endpoint("/componenttcb/describeenvs", EnvList, Repeat.READ, name="describe_envs")
-BATCH_SHARE_ENV: Final = Endpoint("/componenttcb/batchshareenv", Shared, Repeat.SET, name="batch_share_env")
-BATCH_GET_ENV_ID: Final = Endpoint("/componenttcb/batchgetenvid", Relations, Repeat.READ, name="batch_get_env_id")
+CREATE_ENV: Final = Endpoint("/componenttcb/createenv", NewEnv, Repeat.ONCE, name="create_env", official="createTcbEnv")
+DESCRIBE_ENVS: Final = Endpoint(
+    "/componenttcb/describeenvs", EnvList, Repeat.READ, name="describe_envs", official="getTcbEnvList"
+)
+BATCH_SHARE_ENV: Final = Endpoint(
+    "/componenttcb/batchshareenv", Shared, Repeat.SET, name="batch_share_env", official="shareCloudbaseEnv"
+)
+BATCH_GET_ENV_ID: Final = Endpoint(
+    "/componenttcb/batchgetenvid", Relations, Repeat.READ, name="batch_get_env_id", official="getShareCloudbaseEnv"
+)
 
 ENDPOINTS: Final = (CREATE_ENV, DESCRIBE_ENVS, BATCH_SHARE_ENV, BATCH_GET_ENV_ID)
 
@@ -228,89 +231,22 @@ async def wait_until_normal(session: Session, env: str, *, timeout: float = 600.
     `NotPermitted` and the like.
     """
     check_text("env", env)
-    check_seconds("timeout", timeout)
-    check_seconds("interval", interval)
-    watch = Watch(env)
-    deadline = asyncio.timeout(timeout)
-    try:
-        async with deadline:
-            return await _watch(session, watch, interval)
-    except TimeoutError:
-        if not deadline.expired():
-            raise
-    raise watch.overdue(timeout)
+    return await wait_for(session.sweep(DESCRIBE_ENVS), normal(env), timeout=timeout, interval=interval)
 
 
-async def _watch(session: Session, watch: Watch, interval: float) -> EnvInfo:
-    sweep = session.sweep(DESCRIBE_ENVS)
-    now = asyncio.get_running_loop().time
-    moment = now()
-    while True:
-        try:
-            look = await sweep.since(moment)
-        except WxtcbError as error:
-            watch.fail(error)
-            moment = now() + interval
-        else:
-            if found := watch.judge(look):
-                return found
-            moment = look.started_at + interval
-            del look  # who rests need not keep a list of all environments
-        await sweep.rest(moment - now())
+def normal(env: str) -> Awaited[EnvList, EnvInfo]:
+    """Await that environment *env* is NORMAL."""
+    return Awaited(
+        what=f"environment {env}",
+        find=lambda seen: seen.by_env.get(env),
+        status_of=lambda info: info.status,
+        ready=_READY,
+        broken=_BROKEN,
+        timeout=partial(EnvironmentTimeout, env=env),
+        failed=partial(EnvironmentHalted, env=env),
+        gone=partial(EnvironmentGone, env=env),
+    )
 
 
-@attrs.define
-class Watch:
-    """What the looks so far have shown of one environment: its `status`, and since when it has been missing.
-
-    `failure` is what the last look raised, if it failed.
-    """
-
-    env: str
-    status: str | None = None
-    failure: WxtcbError | None = None
-    missing_since: float | None = None
-    missing_looks: int = 0
-    looked: bool = False
-
-    def judge(self, look: Look[EnvList]) -> EnvInfo | None:
-        """Return the environment once it is NORMAL, None to look again.
-
-        Raises `EnvironmentHalted`, and `EnvironmentGone` after three looks in a row and 30 seconds without it.
-        """
-        self.failure, self.looked = None, True
-        found = look.seen.by_env.get(self.env)
-        if found is None:
-            self._miss(look.started_at)
-            return None
-        self.status, self.missing_since, self.missing_looks = found.status, None, 0
-        if found.status == "HALTED":
-            message = "HALTED: the platform stopped it (over quota or blocked); see its page in the console"
-            raise EnvironmentHalted(message, env=self.env, status=found.status)
-        return found if found.status == "NORMAL" else None
-
-    def overdue(self, timeout: float) -> EnvironmentTimeout:
-        """Make the error of *timeout* seconds that were not enough."""
-        seen = f"still {self.status or 'not listed'}" if self.looked else "not seen: no look succeeded"
-        hidden = f"; the last look failed: {self.failure.reason}" if self.failure else ""
-        message = f"{seen} after {timeout:g} s; it may become NORMAL later{hidden}"
-        return EnvironmentTimeout(message, env=self.env, status=self.status)
-
-    def fail(self, error: WxtcbError) -> None:
-        """Note that a look failed; raise *error* if the next one would fail the same."""
-        if judge(Repeat.READ, cause_of(error)) is not Verdict.RETRY:
-            raise error
-        self.failure = error
-
-    def _miss(self, looked_at: float) -> None:
-        if self.missing_since is None:
-            self.missing_since = looked_at
-        self.missing_looks += 1
-        missing = looked_at - self.missing_since
-        if self.missing_looks >= _GONE_LOOKS and missing >= _GONE_SECONDS:
-            message = f"missing from {self.missing_looks} looks in a row over {missing:.0f} s; removed, or never there"
-            raise EnvironmentGone(message, env=self.env, status=self.status)
-
-
-_GONE_LOOKS: Final = 3
-_GONE_SECONDS: Final = 30.0
+_READY: Final = frozenset({"NORMAL"})
+_BROKEN: Final = {"HALTED": "the platform stopped it (over quota or blocked); see its page in the console"}

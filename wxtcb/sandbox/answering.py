@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
 import orjson
 
@@ -10,7 +10,7 @@ from wxtcb.sandbox.asked import CREDENTIAL, Answer, Asked, Body
 from wxtcb.sandbox.handlers import HANDLERS
 from wxtcb.sandbox.refusal import Refused, refuse
 from wxtcb.sandbox.schema import CALLS, Call, Credential
-from wxtcb.sandbox.validator import check_body, check_keys, check_query
+from wxtcb.sandbox.validator import check_action, check_body, check_keys, check_query
 from wxtcb.sandbox.world import World
 
 __all__ = ["answer", "refusal"]
@@ -38,9 +38,20 @@ def _perform(world: World, asked: Asked, call: Call) -> bytes:
     if call.credential is Credential.COMPONENT:
         world.tokens.check_token(asked.query.get(CREDENTIAL), world.clock())
     world.admit(asked.path)
-    if asked.flaw:
+    return HANDLERS[asked.path](world, _open_body(asked, call))
+
+
+def _open_body(asked: Asked, call: Call) -> Body:
+    """Return what the call holds, query and body together, or refuse what the facts do not allow."""
+    if asked.flaw and not (call.raw and asked.flaw == _NO_JSON):
         raise refuse(asked.flaw, "$")
+    if call.raw:
+        return Body(asked.query, asked.raw)
     check_keys(asked.raw)
     body = cast("dict[str, object]", asked.document)
     check_body(call, body)
-    return HANDLERS[asked.path](world, Body({**asked.query, **body} if call.query.fields else body))
+    check_action(asked.query, body)
+    return Body({**asked.query, **body} if call.query.fields else body)
+
+
+_NO_JSON: Final = 47001

@@ -57,10 +57,12 @@ class Answer:
 class Body:
     """What passed the validator, so that its fields are known to have the types the facts state.
 
-    Query parameters that the facts name stand among the fields; where a call sends one twice, the body's counts.
+    Query parameters that the facts name stand among the fields; where a call sends one twice, the body's counts. `raw`
+    is the body of a call whose body is not looked into.
     """
 
     fields: Mapping[str, object] = field(repr=False)
+    raw: bytes = field(default=b"", repr=False)
 
     def text(self, name: str) -> str:
         """Return a required string."""
@@ -74,13 +76,22 @@ class Body:
         """Return an optional integer, *default* where it is not given."""
         return cast("int", self.fields.get(name, default))
 
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """Return an optional boolean, *default* where it is not given."""
+        return cast("bool", self.fields.get(name, default))
+
+    def maybe_row(self, name: str) -> Body | None:
+        """Return an optional object."""
+        row = cast("dict[str, object] | None", self.fields.get(name))
+        return None if row is None else Body(row)
+
     def texts(self, name: str) -> list[str]:
-        """Return a required array of strings."""
-        return cast("list[str]", self.fields[name])
+        """Return an array of strings, none where it is not given."""
+        return cast("list[str]", self.fields.get(name, []))
 
     def rows(self, name: str) -> list[Body]:
-        """Return a required array of objects."""
-        return [Body(row) for row in cast("list[dict[str, object]]", self.fields[name])]
+        """Return an array of objects, none where it is not given."""
+        return [Body(row) for row in cast("list[dict[str, object]]", self.fields.get(name, []))]
 
 
 def ok(**fields: object) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from importlib import resources
 from typing import Final, Literal, Required, TypedDict, cast
@@ -12,7 +12,7 @@ from attrs import frozen
 
 __all__ = ["CALLS", "SECRETS", "Call", "Credential", "Field", "Kind", "Shape", "read_call"]
 
-_GROUPS: Final = ("environment", "cloudrun", "containers", "token")
+_GROUPS: Final = ("environment", "database", "storage", "hosting", "functions", "cloudrun", "containers", "token")
 
 
 class Kind(Enum):
@@ -39,16 +39,19 @@ class _FieldFact(TypedDict, total=False):
     missing: int
     secret: bool
     place: Literal["body", "query", "query+body"]
+    when: list[str]
     children: list[_FieldFact]
 
 
-class _CallFact(TypedDict):
-    name: str
-    path: str
-    method: Literal["POST"]
-    credential: str
-    fields: list[_FieldFact]
-    errcodes: list[int]
+class _CallFact(TypedDict, total=False):
+    name: Required[str]
+    path: Required[str]
+    method: Required[Literal["POST"]]
+    credential: Required[str]
+    actions: list[str]
+    body: Literal["json", "raw"]
+    fields: Required[list[_FieldFact]]
+    errcodes: Required[list[int]]
 
 
 @frozen
@@ -78,22 +81,30 @@ class Shape:
 
 @frozen
 class Call:
-    """One endpoint as the platform documents it; `query` holds what goes there beside the credential."""
+    """One path as the platform documents it; `query` holds what goes there beside the credential.
+
+    `shapes` are those of the body by its action, under None where there is but one. A `raw` body is not looked into.
+    """
 
     name: str
     path: str
     method: str
     credential: Credential
     query: Shape
-    shape: Shape
+    shapes: Mapping[str | None, Shape]
+    raw: bool
     errcodes: frozenset[int]
+
+
+def _holds(fact: _FieldFact, action: str | None) -> bool:
+    return action is None or action in fact.get("when", (action,))
 
 
 def _place(fact: _FieldFact) -> str:
     return fact.get("place", "body")
 
 
-def _read_field(fact: _FieldFact) -> Field:
+def _read_field(fact: _FieldFact, action: str | None) -> Field:
     stated = fact["type"]
     many = stated.startswith("array<")
     missing = fact.get("missing")
@@ -105,24 +116,27 @@ def _read_field(fact: _FieldFact) -> Field:
         absent=missing or 40101,
         empty=missing or 40097,
         secret=fact.get("secret", False),
-        shape=_read_shape(fact["children"]) if "children" in fact else None,
+        shape=_read_shape(fact["children"], action) if "children" in fact else None,
     )
 
 
-def _read_shape(facts: list[_FieldFact]) -> Shape:
-    fields = {field.name: field for field in map(_read_field, facts)}
+def _read_shape(facts: Iterable[_FieldFact], action: str | None = None) -> Shape:
+    """Read the keys of an object, without those that belong to other actions."""
+    fields = {fact["name"]: _read_field(fact, action) for fact in facts if _holds(fact, action)}
     return Shape(fields, tuple(field for field in fields.values() if field.required))
 
 
 def read_call(fact: _CallFact) -> Call:
     """Turn one entry of a facts file into its table."""
+    body = [field for field in fact["fields"] if "body" in _place(field)]
     return Call(
         name=fact["name"],
         path=fact["path"],
         method=fact["method"],
         credential=Credential(fact["credential"]),
         query=_read_shape([field for field in fact["fields"] if "query" in _place(field)]),
-        shape=_read_shape([field for field in fact["fields"] if "body" in _place(field)]),
+        shapes={action: _read_shape(body, action) for action in fact.get("actions", [None])},
+        raw=fact.get("body") == "raw",
         errcodes=frozenset(fact["errcodes"]),
     )
 
@@ -143,4 +157,6 @@ def _secret_names(shape: Shape) -> Iterator[str]:
             yield from _secret_names(field.shape)
 
 
-SECRETS: Final = frozenset(name for call in CALLS.values() for name in _secret_names(call.shape))
+SECRETS: Final = frozenset(
+    name for call in CALLS.values() for shape in call.shapes.values() for name in _secret_names(shape)
+)

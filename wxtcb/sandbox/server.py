@@ -165,6 +165,7 @@ class Sandbox:
             await self._close()
             raise
         self.port = runner.addresses[0][1]
+        self.world.origin = self.url
         self._loop = asyncio.get_running_loop()
         return self
 

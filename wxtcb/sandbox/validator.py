@@ -10,7 +10,7 @@ from wxtcb.sandbox.asked import CREDENTIAL
 from wxtcb.sandbox.refusal import refuse
 from wxtcb.sandbox.schema import Call, Credential, Field, Kind, Shape
 
-__all__ = ["check_body", "check_keys", "check_query"]
+__all__ = ["check_action", "check_body", "check_keys", "check_query"]
 
 # `type(value) is`, not isinstance: a JSON true is no integer although a Python bool is one.
 _ACCEPTED: Final[dict[Kind, tuple[type, ...]]] = {
@@ -37,9 +37,29 @@ def check_keys(raw: bytes) -> None:
         raise refuse(47001, "$ is nested too deep") from None
 
 
+def check_action(query: Mapping[str, str], body: Mapping[str, object]) -> None:
+    """Refuse a request whose query and body name different actions."""
+    if query.get("action", body.get("action")) != body.get("action"):
+        raise refuse(40097, "?action is not that of the body")
+
+
 def check_body(call: Call, body: Mapping[str, object]) -> None:
-    """Pass in silence, or raise `Refused` for the first key that is unknown, null, mistyped, missing or empty."""
-    _check_object(call.shape, body, "")
+    """Pass in silence, or raise `Refused` for the first key that is unknown, null, mistyped, missing or empty.
+
+    A path that does several things has a shape for each, by the action in its body.
+    """
+    _check_object(_shape_of(call, body), body, "")
+
+
+def _shape_of(call: Call, body: Mapping[str, object]) -> Shape:
+    if None in call.shapes:
+        return call.shapes[None]
+    action = body.get("action")
+    if action is None:
+        raise refuse(40101, "action")
+    if not isinstance(action, str) or action not in call.shapes:
+        raise refuse(40097, "action is none of this path's")
+    return call.shapes[action]
 
 
 def _check_object(shape: Shape, value: Mapping[str, object], path: str) -> None:

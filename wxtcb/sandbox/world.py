@@ -11,7 +11,14 @@ from typing import Final
 
 from attrs import Factory, define, evolve, field, frozen
 
+from wxtcb.sandbox.cloud.cloudrun import CloudRun
+from wxtcb.sandbox.cloud.containers import Containers
+from wxtcb.sandbox.cloud.database import Databases
+from wxtcb.sandbox.cloud.functions import Functions
+from wxtcb.sandbox.cloud.hosting import Hosting
+from wxtcb.sandbox.cloud.storage import Storage
 from wxtcb.sandbox.console import Console
+from wxtcb.sandbox.ground import Ground
 from wxtcb.sandbox.limits import DAY, MINUTE, Window
 from wxtcb.sandbox.refusal import refuse
 from wxtcb.sandbox.roster import HALTED, NORMAL, UNAVAILABLE, Environment, Ready, Roster
@@ -58,9 +65,10 @@ class World:
     `max_tokens`: tokens a clock day allows before 45009. `visible_after`: seconds until `describeenvs` shows a new
     environment. `minute_limit` and `daily_limit` map a path to the calls allowed in a clock minute (45011) or day
     (45009); minutes and days begin at multiples of 60 and 86,400 on `clock`. `epoch` is the Unix time of the moment
-    the world is made. `lists_services` False: `getcslist` does not know what `establishcloudbaserunserver` opened, like
-    a list of the older family alone. Settings may be changed while it runs; `ready_after` and `visible_after` hold for
-    later creates.
+    the world is made. `operations_after` says when jobs, functions, versions and websites get ready, each look at them
+    counted; `origin` is the sandbox's own URL. `lists_services` False: `getcslist` does not know what
+    `establishcloudbaserunserver` opened, like a list of the older family alone. Settings may be changed while it runs;
+    `ready_after` and `visible_after` hold for later creates.
     """
 
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
@@ -70,12 +78,20 @@ class World:
     max_tokens: int | None = None
     ready_after: Ready = Factory(Ready.at_once)
     visible_after: float = 0.0
+    operations_after: Ready = Factory(Ready.at_once)
+    origin: str = "http://127.0.0.1"
     authorised: Callable[[str], bool] = field(default=looks_like_appid, repr=False)
     minute_limit: Mapping[str, int] = Factory(dict[str, int])
     daily_limit: Mapping[str, int] = Factory(dict[str, int])
     lists_services: bool = True
     services: dict[tuple[str, str], Service] = field(init=False, repr=False, factory=dict[tuple[str, str], Service])
     shares: dict[tuple[str, str], Share] = field(init=False, repr=False, factory=dict[tuple[str, str], Share])
+    storage: Storage = field(init=False, repr=False)
+    databases: Databases = field(init=False, repr=False)
+    hosting: Hosting = field(init=False, repr=False)
+    functions: Functions = field(init=False, repr=False)
+    cloudrun: CloudRun = field(init=False, repr=False)
+    containers: Containers = field(init=False, repr=False)
     tokens: TokenDesk = field(init=False, repr=False)
     console: Console = field(init=False, repr=False)
     ticket: str = field(init=False, repr=False)
@@ -92,6 +108,20 @@ class World:
         self.tokens = TokenDesk(Random(f"tokens {self.seed}"))
         self.console = Console(Random(f"console {self.seed}"))
         self.ticket = self.tokens.issue_ticket(self._began)
+        ground = Ground(
+            clock=self.clock,
+            random=Random(f"cloud {self.seed}"),
+            stamp=self._stamp,
+            need_normal=self._need_normal,
+            after=lambda: self.operations_after,
+            origin=lambda: self.origin,
+        )
+        self.storage = Storage(ground)
+        self.databases = Databases(ground)
+        self.hosting = Hosting(ground)
+        self.functions = Functions(ground)
+        self.cloudrun = CloudRun(ground)
+        self.containers = Containers(ground)
 
     @property
     def environments(self) -> Mapping[str, Environment]:

@@ -34,9 +34,15 @@ API_COMPONENT_TOKEN: Final = Endpoint(
     Repeat.ONCE,
     Credential.NONE,
     name="api_component_token",
+    official="getComponentAccessToken",
 )
 API_START_PUSH_TICKET: Final = Endpoint(
-    "/cgi-bin/component/api_start_push_ticket", Done, Repeat.SET, Credential.NONE, name="api_start_push_ticket"
+    "/cgi-bin/component/api_start_push_ticket",
+    Done,
+    Repeat.SET,
+    Credential.NONE,
+    name="api_start_push_ticket",
+    official="startPushTicket",
 )
 
 

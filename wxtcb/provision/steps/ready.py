@@ -7,8 +7,8 @@ from typing import Final
 
 import attrs
 
-from wxtcb.api.environment import EnvList, Watch
-from wxtcb.errors import EnvironmentNotReady
+from wxtcb.api.environment import EnvInfo, EnvList, normal
+from wxtcb.errors import EnvironmentNotReady, WxtcbError
 from wxtcb.provision.journal import Record
 from wxtcb.provision.report import Problem
 from wxtcb.provision.site import Site
@@ -17,6 +17,7 @@ from wxtcb.provision.step import Step
 from wxtcb.provision.waiting import Move
 from wxtcb.provision.work import Work
 from wxtcb.sweep import Look
+from wxtcb.waiting import Watch
 
 _NAME: Final = "ready"
 _NORMAL: Final = "NORMAL"
@@ -30,7 +31,7 @@ class AwaitNormal:
     """
 
     work: Work
-    watch: Watch
+    watch: Watch[EnvList, EnvInfo]
     due: float
     patience: float
 
@@ -50,7 +51,7 @@ class AwaitNormal:
         return _problem(self.watch.overdue(self.patience))
 
 
-def _problem(error: EnvironmentNotReady) -> Problem:
+def _problem(error: WxtcbError) -> Problem:
     return Problem(step=_NAME, message=str(error), error=error)
 
 
@@ -60,7 +61,7 @@ def _wants(_tenant: Tenant, _record: Record, status: str | None) -> bool:
 
 async def _take(site: Site, works: Sequence[Work]) -> Move:
     (work,) = works
-    work.waiting = AwaitNormal(work, Watch(work.env or ""), site.now(), site.patience)
+    work.waiting = AwaitNormal(work, Watch(normal(work.env or "")), site.now(), site.patience)
     return Move.PARK
 
 

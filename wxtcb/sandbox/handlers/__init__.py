@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from wxtcb.sandbox.asked import Body
-from wxtcb.sandbox.handlers import cloudrun, containers, environment, token
+from wxtcb.sandbox.handlers import cloudrun, containers, database, environment, functions, hosting, storage, token
 from wxtcb.sandbox.world import World
 
 __all__ = ["HANDLERS", "Handler"]
@@ -15,6 +15,10 @@ Handler = Callable[[World, Body], bytes]
 
 HANDLERS: Final[dict[str, Handler]] = {
     **environment.HANDLERS,
+    **database.HANDLERS,
+    **storage.HANDLERS,
+    **hosting.HANDLERS,
+    **functions.HANDLERS,
     **cloudrun.HANDLERS,
     **containers.HANDLERS,
     **token.HANDLERS,

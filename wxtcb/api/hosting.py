@@ -1,0 +1,9 @@
+"""The static website of an environment (official group: cloudbase-batch/staticstore-management)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from wxtcb.endpoint import Endpoint, Reply
+
+ENDPOINTS: Final[tuple[Endpoint[Reply], ...]] = ()

@@ -1,0 +1,52 @@
+"""Lists that come in pages, one page asked for when the one before it is used up."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from wxtcb.errors import BadReply
+
+if TYPE_CHECKING:
+    from wxtcb.endpoint import Endpoint, Reply
+
+T = TypeVar("T")
+
+
+async def by_offset(fetch: Callable[[int], Awaitable[tuple[Sequence[T], int | None]]]) -> AsyncIterator[T]:
+    """Yield the entries of all pages; *fetch* gives those from an offset on, and how many there are in all.
+
+    The next offset is the number of entries that came, whatever was asked for. An empty page is the last.
+    """
+    offset = 0
+    while True:
+        entries, total = await fetch(offset)
+        for entry in entries:
+            yield entry
+        offset += len(entries)
+        if not entries or (total is not None and offset >= total):
+            return
+
+
+async def by_marker(
+    endpoint: Endpoint[Reply],
+    fetch: Callable[[str | None], Awaitable[tuple[Sequence[T], bool]]],
+    key_of: Callable[[T], str],
+) -> AsyncIterator[T]:
+    """Yield the entries of all pages; *fetch* gives those after a key, and whether there are more.
+
+    Whether the entry of the key itself comes again is not documented: it is left out if it does. Raises `BadReply` when
+    there are more, but the page holds nothing new to go on from.
+    """
+    marker: str | None = None
+    while True:
+        entries, more = await fetch(marker)
+        fresh = [entry for entry in entries if key_of(entry) != marker]
+        for entry in fresh:
+            yield entry
+        if not more:
+            return
+        if not fresh:
+            reason = "the list goes on, but this page holds nothing new to go on from"
+            raise BadReply(reason, endpoint=endpoint.path, status=200, lasting=True)
+        marker = key_of(fresh[-1])

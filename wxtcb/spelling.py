@@ -1,0 +1,94 @@
+"""How a field stands in JSON where that differs from Python: attrs metadata, to be joined with ``|``.
+
+Names in Python are regular; the platform's change between families and are misspelt here and there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from functools import cache
+from typing import Any, Final
+
+import attrs
+import orjson
+
+SPELLINGS: Final = "wxtcb.spellings"
+REPEATS: Final = "wxtcb.repeats"
+WIRE: Final = "wxtcb.wire"
+FORM: Final = "wxtcb.form"
+
+Metadata = dict[str, object]
+
+
+@attrs.frozen
+class Form:
+    """Another JSON form of a value: `write` makes it of what JSON would hold, `read` takes it back.
+
+    `read` raises `TypeError`, with the name of the form, or `ValueError` for what is not in this form.
+    """
+
+    name: str
+    write: Callable[[Any], object]
+    read: Callable[[Any], object]
+
+
+def wire(name: str) -> Metadata:
+    """Return attrs metadata for a field that has another name in JSON."""
+    return {WIRE: name}
+
+
+def also_spelled(*names: str) -> Metadata:
+    """Return attrs metadata for a reply field that the platform writes in other ways too."""
+    return {SPELLINGS: names}
+
+
+def repeats() -> Metadata:
+    """Return attrs metadata for a text that many entries of a list have in common: it is kept in memory once."""
+    return {REPEATS: True}
+
+
+def written_as(form: Form) -> Metadata:
+    """Return attrs metadata for a field whose value has another form in JSON."""
+    return {FORM: form}
+
+
+@attrs.frozen
+class Place:
+    """Where a field stands in JSON, and in which form."""
+
+    field: str
+    name: str
+    form: Form | None
+
+
+@cache
+def places_of(cls: type[attrs.AttrsInstance]) -> tuple[Place, ...]:
+    """Return the places of all fields of *cls*."""
+    return tuple(Place(each.name, wire_name(each), each.metadata.get(FORM)) for each in attrs.fields(cls))
+
+
+def wire_name(field: attrs.Attribute[Any]) -> str:
+    """Return the name of a field in JSON."""
+    return str(field.metadata.get(WIRE, field.name))
+
+
+def _number_to_text(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{Decimal(repr(value)):f}"
+
+
+def _text_to_number(value: object) -> float:
+    if not isinstance(value, str):
+        raise TypeError("number in a text")
+    number = float(value)
+    return int(value) if value.lstrip("-").isdecimal() else number
+
+
+def _text_to_json(value: object) -> object:
+    if not isinstance(value, str):
+        raise TypeError("JSON in a text")
+    return orjson.loads(value) if value.strip() else None
+
+
+NUMBER_TEXT: Final = Form("number in a text", _number_to_text, _text_to_number)
+JSON_TEXT: Final = Form("JSON in a text", lambda value: orjson.dumps(value).decode(), _text_to_json)
