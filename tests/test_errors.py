@@ -65,7 +65,7 @@ WHAT_TO_DO = [
 
 
 def kinds_of(root):
-    """Return the tree of the errors module below and with *root*."""
+    """Return the tree below and with *root*, without what other rooms and the tests have made of it."""
     return {root}.union(*(kinds_of(kind) for kind in root.__subclasses__() if kind.__module__ == errors.__name__))
 
 
@@ -78,6 +78,7 @@ def noted(error):
 
 REFUSED_APP = ShareFailure(env="e", appid="wx1", errmsg="invalid appid")
 API_KINDS = sorted(kinds_of(errors.ApiError), key=lambda kind: kind.__name__)
+OPERATIONS = [errors.OperationNotReady, errors.OperationTimeout, errors.OperationFailed, errors.OperationGone]
 WAITS = [errors.EnvironmentNotReady, errors.EnvironmentTimeout, errors.EnvironmentHalted, errors.EnvironmentGone]
 PLAIN = [errors.WxtcbError, errors.InvalidArgument, errors.SessionClosed, errors.WrongLoop, errors.TicketError]
 ONE_OF_EACH = [
@@ -92,6 +93,8 @@ ONE_OF_EACH = [
     errors.BadReply("a redirect", endpoint=PATH, status=302, lasting=True),
     errors.OutcomeUnknown(noted(errors.CloudFault(-1000, "system error", endpoint=PATH)), endpoint=PATH),
     errors.PartialFailure(Shared(err_list=(REFUSED_APP,)), [REFUSED_APP], endpoint=PATH),
+    errors.TransferError("no luck", status=403, code="AccessDenied", request_id="r-1", stored=None, sent=7),
+    *(kind("still running", what="job 7", status="running") for kind in OPERATIONS),
     *(kind("still UNAVAILABLE", env="e-1", status="UNAVAILABLE") for kind in WAITS),
     *(kind(40097, "invalid args", endpoint=PATH, rid="5f-a", advice="Look.") for kind in API_KINDS),
 ]
@@ -183,6 +186,10 @@ def test_a_call_without_token_gets_other_codes_as_they_are():
     [
         (errors.InvalidArgument, ValueError),
         (errors.EnvironmentTimeout, TimeoutError),
+        (errors.OperationTimeout, TimeoutError),
+        (errors.EnvironmentTimeout, errors.OperationTimeout),
+        (errors.EnvironmentHalted, errors.OperationFailed),
+        (errors.EnvironmentGone, errors.OperationGone),
         (errors.TicketRefused, errors.TicketError),
         (errors.TicketRefused, errors.ApiError),
     ],
@@ -196,6 +203,12 @@ def test_everything_raised_has_one_base():
     """Every exception class of the module is a `WxtcbError`."""
     defined = {each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)}
     assert defined == kinds_of(errors.WxtcbError)
+
+
+def test_every_error_names_the_module_that_one_imports_it_from():
+    """In a traceback and a pickle each class is of `wxtcb.errors`, wherever it is written."""
+    assert {kind.__module__ for kind in kinds_of(errors.WxtcbError)} == {"wxtcb.errors"}
+    assert sorted(kind.__name__ for kind in kinds_of(errors.WxtcbError)) == errors.__all__
 
 
 def test_the_tree_drawn_on_top_names_every_class():
@@ -269,7 +282,7 @@ def test_a_partial_failure_names_what_failed_and_keeps_the_rest():
     error = errors.PartialFailure(reply, [REFUSED_APP], endpoint=PATH)
     assert error.reply is reply
     assert error.failed == (REFUSED_APP,)
-    assert "1 entries failed" in str(error)
+    assert "errcode 0, but 1 failed, and all others took effect" in str(error)
     assert "wx1" in str(error)
 
 
@@ -296,3 +309,9 @@ def test_an_environment_that_is_not_ready_is_named():
     """The id stands in the message and, with the last status, as an attribute."""
     error = errors.EnvironmentHalted("HALTED: stopped", env="e-1", status="HALTED")
     assert (str(error), error.env, error.status) == ("environment e-1: HALTED: stopped", "e-1", "HALTED")
+
+
+def test_an_operation_that_is_not_ready_is_named():
+    """What was awaited stands in the message and, with the last status, as an attribute."""
+    error = errors.OperationFailed("fail: no such file", what="import job 7", status="fail")
+    assert (str(error), error.what, error.status) == ("import job 7: fail: no such file", "import job 7", "fail")

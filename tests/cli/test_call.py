@@ -110,7 +110,7 @@ def test_a_partial_failure_prints_what_there_is(cli: Cli, platform: Platform) ->
     result = cli("call", "batch_share_env", '{"data": [{"env": "gone", "appids": ["wx1"]}]}')
     assert result.exit_code == 3
     assert json.loads(result.stdout)["err_list"][0]["env"] == "gone"
-    assert "1 entries failed" in result.stderr
+    assert "1 failed" in result.stderr
 
 
 def test_a_refusal_is_told_without_the_secrets_of_the_body(cli: Cli, platform: Platform) -> None:
