@@ -15,7 +15,7 @@ from rich.console import Console
 import wxtcb
 from wxtcb import cli as command_line
 from wxtcb.api.environment import CREATE_ENV
-from wxtcb.cli.listing import _facts, _print_table
+from wxtcb.cli.listing import _facts, _print_table, group_of
 
 from .children import start
 from .conftest import Cli
@@ -41,7 +41,7 @@ def test_many_options_stand_in_groups(cli: Cli) -> None:
     """And few in one list; an argument is called what the usage calls it."""
     many, few = cli("provision", "--help").stdout, cli("call", "--help").stdout
     assert "\nPace:\n  --concurrency N" in many
-    assert "\nOptions:\n  --yes" in few
+    assert "\nOptions:\n  --query NAME=VALUE" in few
     assert "\nPermission:\n  --yes " in many
     assert "\nPermission:\n" not in few
     assert "\n  JSON | @FILE | -  Its body" in few
@@ -81,28 +81,49 @@ def test_no_error_steers_the_terminal(cli: Cli) -> None:
 
 
 def test_endpoints_are_listed_a_row_each(cli: Cli) -> None:
-    """Name, path, reply, repeat rule and credential; wide enough for grep when piped."""
+    """Group, name, path, official interface and repeat rule; wide enough for grep when piped."""
     lines = cli("endpoints").stdout.splitlines()
-    assert lines[0].split() == ["name", "path", "reply", "repeat", "credential"]
+    assert lines[0].split() == ["group", "name", "path", "official", "repeat"]
     assert len(lines) == 1 + len(wxtcb.endpoints())
-    assert lines[1].split() == ["create_env", "/componenttcb/createenv", "NewEnv", "once", "component"]
+    assert lines[1].split() == ["environment", "create_env", "/componenttcb/createenv", "createTcbEnv", "once"]
 
 
 def test_endpoints_are_json_on_request(cli: Cli) -> None:
-    """The same facts, by name."""
+    """All facts, by name."""
     rows = json.loads(cli("endpoints", "--json").stdout)
     assert [row["name"] for row in rows] == [endpoint.name for endpoint in wxtcb.endpoints()]
-    assert set(rows[0]) == {"name", "path", "reply", "repeat", "credential"}
+    assert rows[0] == {
+        "group": "environment",
+        "name": "create_env",
+        "path": "/componenttcb/createenv",
+        "action": None,
+        "official": "createTcbEnv",
+        "repeat": "once",
+        "reply": "NewEnv",
+        "credential": "component",
+    }
 
 
-@pytest.mark.parametrize(("width", "lines"), [(80, 2), (200, 1)])
+@pytest.mark.parametrize(("width", "lines"), [(60, 4), (200, 1)])
 def test_endpoints_fit_a_terminal(capsys: pytest.CaptureFixture[str], width: int, lines: int) -> None:
-    """Where it is narrow, the path stands below the name."""
-    _print_table(Console(width=width, force_terminal=True, highlight=False), [_facts(CREATE_ENV)])
+    """Where it is narrow, the path stands below the name, and the group above."""
+    _print_table(Console(width=width, force_terminal=True, highlight=False), [_facts("environment", CREATE_ENV)])
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 1 + lines
-    assert max(map(len, printed)) <= width
     assert " ".join(printed[1:]).split().count("/componenttcb/createenv") == 1
+
+
+def test_a_terminal_of_80_is_wide_enough_for_all_endpoints(capsys: pytest.CaptureFixture[str]) -> None:
+    """No line of theirs is broken."""
+    rows = [_facts(group, endpoint) for endpoint, group in group_of().items()]
+    _print_table(Console(width=80, force_terminal=True, color_system=None, highlight=False), rows)
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_endpoints_stand_in_their_groups() -> None:
+    """Each is there once, in the order of `wxtcb.endpoints()`, with the group that has its coroutine."""
+    assert list(group_of()) == list(wxtcb.endpoints())
+    assert all(hasattr(getattr(wxtcb.api, group), endpoint.name) for endpoint, group in group_of().items())
 
 
 def test_a_pipe_that_closes_is_no_matter() -> None:

@@ -16,11 +16,13 @@ from wxtcb.cli.options import (
     AsJson,
     CallBody,
     CallName,
+    CallQuery,
     OwnToken,
     PushEvery,
     PushUrl,
     Reveal,
     Seed,
+    ShowExample,
     Yes,
 )
 from wxtcb.cli.streams import be_patient
@@ -90,12 +92,14 @@ app.add_typer(commands)
     short_help="Make one call and print its reply.",
     help="Make one call of the platform and print its reply as JSON.\n\n"
     "A body that holds a password, a token or another secret is refused as an argument, which every program of the "
-    "machine can read: give it as @FILE or -. A call that adds something each time asks first, or needs --yes.\n\n"
+    "machine can read: give it as @FILE or -. A call that acts anew each time it is sent (`once` in `wxtcb endpoints`) "
+    "asks first, or needs --yes. With --example nothing is sent, and no credentials are needed.\n\n"
     "\b\nExamples:\n"
     "  wxtcb call describe_envs\n"
     '  wxtcb call create_env \'{"alias": "shop1"}\'\n'
     "  wxtcb call establish_cloudbaserun_server @service.json --yes\n"
-    "  wxtcb call batch_share_env - < shares.json",
+    "  wxtcb call batch_share_env - < shares.json\n"
+    "  wxtcb call batch_share_env --example > shares.json",
     epilog="Exit codes: 0 done; 2 refused before anything was sent; 3 the call failed, in part or wholly; 130 or 143 "
     "ended by Ctrl-C or SIGTERM, having said whether the call may have taken effect.",
 )
@@ -103,13 +107,17 @@ def _call(
     name: CallName,
     body: CallBody = "{}",
     *,
+    query: CallQuery = None,
+    example: ShowExample = False,
     yes: Yes = False,
     own_token: OwnToken = False,
     reveal: Reveal = False,
 ) -> None:
-    from wxtcb.cli.call import call
+    from wxtcb.cli.call import call, show_example
 
-    leave(lambda: call(name, body, reveal=reveal, own_token=own_token, yes=yes))
+    if example:
+        leave(lambda: show_example(name))
+    leave(lambda: call(name, body, query or (), reveal=reveal, own_token=own_token, yes=yes))
 
 
 @commands.command("endpoints", cls=PlainCommand, short_help="List the calls that wxtcb knows.")
@@ -117,7 +125,7 @@ def _endpoints(*, as_json: AsJson = False) -> None:
     """List the calls that wxtcb knows.
 
     `repeat` tells what a call does when it is sent twice: read changes nothing, set ends the same, once adds something
-    each time.
+    each time. `official` is the platform's own name of the interface.
     """
     from wxtcb.cli.listing import print_endpoints
 

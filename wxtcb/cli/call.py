@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Final, cast
 
 import attrs
@@ -12,7 +12,10 @@ import attrs
 from wxtcb.api import endpoints
 from wxtcb.cli.asking import ask
 from wxtcb.cli.body import read_body
+from wxtcb.cli.credentials import filled_in, needs_ticket
+from wxtcb.cli.example import print_example
 from wxtcb.cli.output import print_json, say, say_below
+from wxtcb.cli.query import read_query
 from wxtcb.cli.settings import Settings, read_settings
 from wxtcb.cli.signals import Ended, run_until_signal
 from wxtcb.cli.streams import be_private
@@ -20,10 +23,9 @@ from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument, PartialFailure
 from wxtcb.events import Abandoned, Event
 from wxtcb.secret import Secret
-from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET
+from wxtcb.tokens.sources import API_COMPONENT_TOKEN
 from wxtcb.wire import raw
 
-_TICKET: Final = "component_verify_ticket"
 _FATES: Final = {
     Repeat.READ: "it changes nothing",
     Repeat.SET: "it may have taken effect; sent again it ends the same",
@@ -41,27 +43,33 @@ class Watch:
         self.abandoned |= isinstance(event, Abandoned)
 
 
-def call(name: str, given: str, *, reveal: bool, own_token: bool, yes: bool) -> int:
+def show_example(name: str) -> int:
+    """Print the documented request and reply of the call *name*; nothing is sent."""
+    return print_example(find_endpoint(name))
+
+
+def call(name: str, given: str, in_query: Sequence[str], *, reveal: bool, own_token: bool, yes: bool) -> int:
     """Make the call *name* with the body *given* and print its reply; return the exit code.
 
     Raises `WxtcbError` for what is refused before anything was sent, and for what comes of the call.
     """
     endpoint = find_endpoint(name)
-    body = read_body(given)
-    settings = read_settings(os.environ, needs_ticket=endpoint is not API_START_PUSH_TICKET)
-    if endpoint is not API_START_PUSH_TICKET:
+    query, body = read_query(in_query), read_body(given)
+    settings = read_settings(os.environ, needs_ticket=needs_ticket(endpoint))
+    if needs_ticket(endpoint):
         settings.demand_own_token(f"call {name}", given=own_token)
     if endpoint.repeat is Repeat.ONCE and not yes:
         ask(f"{name} {_price(endpoint)}. Send it to {settings.base_url}?")
     if not endpoint.reply.keeps_raw:
         be_private()
-    return _call(endpoint, body, settings, reveal=reveal)
+    watch = Watch()
+    return _finish(endpoint, _send(endpoint, body, query, settings, watch), watch, reveal=reveal)
 
 
 def _price(endpoint: Endpoint[Reply]) -> str:
     if endpoint is API_COMPONENT_TOKEN:
         return "mints a token each time, which may void the one in use"
-    return "adds something each time, which may be billed"
+    return "acts anew each time it is sent, which may be billed"
 
 
 def find_endpoint(name: str) -> Endpoint[Reply]:
@@ -74,10 +82,10 @@ def find_endpoint(name: str) -> Endpoint[Reply]:
     raise InvalidArgument(f"there is no call {name!r}: {hint}`wxtcb endpoints` lists them all; nothing was sent")
 
 
-def _call(endpoint: Endpoint[Reply], body: Mapping[str, object], settings: Settings, *, reveal: bool) -> int:
-    watch = Watch()
+def _finish(endpoint: Endpoint[Reply], sending: Coroutine[None, None, Reply], watch: Watch, *, reveal: bool) -> int:
+    """See the call through, print what came of it, and return the exit code."""
     try:
-        reply = run_until_signal(_send(endpoint, body, settings, watch))
+        reply = run_until_signal(sending)
     except PartialFailure as error:
         print_json(_content(error.reply, reveal=reveal))
         raise
@@ -98,25 +106,12 @@ def _show(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> int:
     return 0
 
 
-async def _send(endpoint: Endpoint[Reply], body: Mapping[str, object], settings: Settings, watch: Watch) -> Reply:
-    full = {**await _credentials(endpoint, settings, body), **body}
+async def _send(
+    endpoint: Endpoint[Reply], body: Mapping[str, object], query: Mapping[str, str], settings: Settings, watch: Watch
+) -> Reply:
+    full = await filled_in(endpoint, settings, body)
     async with settings.session() as session:
-        return await session.with_options(hooks=[watch]).call(endpoint, full)
-
-
-async def _credentials(
-    endpoint: Endpoint[Reply], settings: Settings, body: Mapping[str, object]
-) -> Mapping[str, object]:
-    """Return what the two calls below the token hold of the environment's credentials, if the body does not."""
-    if endpoint is API_COMPONENT_TOKEN:
-        return {
-            "component_appid": settings.component_appid,
-            "component_appsecret": settings.component_appsecret,
-            _TICKET: body[_TICKET] if _TICKET in body else await settings.newest_ticket(),
-        }
-    if endpoint is API_START_PUSH_TICKET:
-        return {"component_appid": settings.component_appid, "component_secret": settings.component_appsecret}
-    return {}
+        return await session.with_options(hooks=[watch]).call(endpoint, full, query=query)
 
 
 def _content(reply: Reply, *, reveal: bool) -> Mapping[str, object]:

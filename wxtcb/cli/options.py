@@ -34,6 +34,18 @@ CallBody = Annotated[
         autocompletion=complete_body,
     ),
 ]
+CallQuery = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--query",
+        metavar="NAME=VALUE",
+        help="What the call sends in its query beside the token; may be repeated.",
+        show_default=False,
+    ),
+]
+ShowExample = Annotated[
+    bool, typer.Option("--example", help="Print the documented request, and beside it the reply; send nothing.")
+]
 
 Simulated = Annotated[bool, typer.Option("--sandbox", help="Run against a simulated platform; never asks.")]
 JournalPath = Annotated[
