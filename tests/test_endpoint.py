@@ -3,50 +3,15 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import pickle
 
 import attrs
 import pytest
 
-import wxtcb
 from wxtcb import Credential, Done, Endpoint, InvalidArgument, Repeat, Reply, raw
-from wxtcb.api import cloudrun, containers, environment, token
 from wxtcb.api.environment import NewEnv
 from wxtcb.endpoint import mark
-
-CALLS = [
-    ("create_env", "/componenttcb/createenv", Repeat.ONCE, Credential.COMPONENT),
-    ("describe_envs", "/componenttcb/describeenvs", Repeat.READ, Credential.COMPONENT),
-    ("batch_share_env", "/componenttcb/batchshareenv", Repeat.SET, Credential.COMPONENT),
-    ("batch_get_env_id", "/componenttcb/batchgetenvid", Repeat.READ, Credential.COMPONENT),
-    (
-        "establish_cloudbaserun_server",
-        "/componenttcb/establishcloudbaserunserver",
-        Repeat.ONCE,
-        Credential.COMPONENT,
-    ),
-    ("get_cs_list", "/componenttcb/getcslist", Repeat.READ, Credential.COMPONENT),
-    ("api_component_token", "/cgi-bin/component/api_component_token", Repeat.ONCE, Credential.NONE),
-    ("api_start_push_ticket", "/cgi-bin/component/api_start_push_ticket", Repeat.SET, Credential.NONE),
-]
-
-
-def test_every_call_is_listed_with_its_documented_path_and_effect():
-    """`endpoints` lists each call once, with the path, the effect and the credential of the platform's pages."""
-    assert [(each.name, each.path, each.repeat, each.credential) for each in wxtcb.endpoints()] == CALLS
-
-
-@pytest.mark.parametrize("endpoint", wxtcb.endpoints(), ids=lambda endpoint: endpoint.name)
-def test_every_call_has_a_coroutine_of_its_name(endpoint):
-    """The coroutine named like the endpoint takes the session first, gives its reply, and names the official page."""
-    rooms = (environment, cloudrun, containers, token)
-    [verb] = [getattr(room, endpoint.name) for room in rooms if hasattr(room, endpoint.name)]
-    signature = inspect.signature(verb)
-    assert inspect.iscoroutinefunction(verb)
-    assert next(iter(signature.parameters)) == "session"
-    assert signature.return_annotation == endpoint.reply.__name__
-    assert "Official interface: " in " ".join(verb.__doc__.split())
+from wxtcb.tokens.sources import ComponentToken
 
 
 def test_the_name_defaults_to_the_last_segment_of_the_path():
@@ -80,10 +45,17 @@ def test_a_reply_tells_of_earlier_attempts_once_noted():
     assert reply.maybe_acted == 2
 
 
-def test_replies_keep_their_json_unless_it_holds_a_secret():
-    """Only the reply that carries a new token gives up its raw JSON."""
+def test_replies_keep_their_json_unless_told_otherwise():
+    """The one with a new token gives up its raw JSON."""
     assert Reply.keeps_raw
-    assert [each.name for each in wxtcb.endpoints() if not each.reply.keeps_raw] == ["api_component_token"]
+    assert not ComponentToken.keeps_raw
+
+
+@pytest.mark.parametrize("options", [{"official": None}, {"action": ""}, {"action": 5}])
+def test_an_endpoint_refuses_an_action_or_a_name_that_is_no_text(options):
+    """An action goes out as it is."""
+    with pytest.raises(InvalidArgument):
+        Endpoint("/tcb/x", Done, Repeat.READ, **options)
 
 
 @pytest.mark.parametrize(
