@@ -1,0 +1,255 @@
+"""What holds for all calls: values of request classes reach the wire whole, and replies are read or refused by place.
+
+The classes are found from the annotations of the coroutines, so a new call is tried as soon as it is there.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import copy
+import enum
+import json
+import re
+import types
+import typing
+from pathlib import Path
+
+import attrs
+import orjson
+import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+
+import wxtcb
+from wxtcb import BadReply, InvalidArgument, Secret, api
+from wxtcb.decoding import _make_converter
+from wxtcb.spelling import wire_name
+from wxtcb.wire import encode, read_reply
+
+SAMPLES = [json.loads(file.read_text("utf-8")) for file in (Path(__file__).parents[1] / "samples").glob("*.json")]
+GROUPS = [getattr(api, name) for name in api.__all__ if name != "endpoints"]
+NAMES = {**vars(typing), **vars(collections.abc), **{name: getattr(wxtcb, name) for name in wxtcb.__all__}}
+PLACE = re.compile(r"@ (\$[^\s;]*?)\.?(?=;|$)")
+NEW = "new_of_2027"
+WRONG = [None, 5, -1.5, "text", "", True, [], {}, [None], {"x": None}]
+
+# Values of classes with rules that hold between fields, by the names of the classes.
+HINTS: dict[str, st.SearchStrategy] = {}
+
+
+def request_classes():
+    """Return every attrs class that a coroutine takes as an argument, and those inside of these."""
+    found = {}
+    for group in GROUPS:
+        for endpoint in group.ENDPOINTS:
+            hints = typing.get_type_hints(getattr(group, endpoint.name), localns=NAMES)
+            for name in hints.keys() - {"session", "return"}:
+                found |= dict.fromkeys(classes_in(hints[name]))
+    return sorted(found, key=lambda kind: kind.__qualname__)
+
+
+def classes_in(kind):
+    """Go through the attrs classes that a type names, and those that their fields name."""
+    if isinstance(kind, type) and attrs.has(kind) and kind is not Secret:
+        yield kind
+        for field in attrs.fields(attrs.resolve_types(kind)):
+            yield from classes_in(field.type)
+    for part in typing.get_args(kind):
+        yield from classes_in(part)
+
+
+def texts_of_samples(node, name=""):
+    """Go through the texts and numbers of JSON with the names that they stand under."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from texts_of_samples(value, key)
+    elif isinstance(node, list):
+        for value in node:
+            yield from texts_of_samples(value, name)
+    else:
+        yield name, node
+
+
+SEEN = {}
+for _name, _value in (pair for sample in SAMPLES for pair in texts_of_samples(sample["request"])):
+    SEEN.setdefault(_name, []).append(_value)
+
+PLAIN = {
+    str: st.text(max_size=8) | st.text("abcxyz019-", min_size=1, max_size=8),
+    int: st.integers(0, 100) | st.integers(-(2**63), 2**63 - 1),
+    float: st.sampled_from([0.5, 1.0, 2.0, 32.0]) | st.floats(allow_nan=False, allow_infinity=False),
+    bool: st.booleans(),
+    types.NoneType: st.none(),
+    Secret: st.text('abc"\\\u5bc6', min_size=1, max_size=8).map(Secret),
+}
+
+
+def values(kind, seen=()):
+    """Generate values of a type; *seen* are some that samples show."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if kind in PLAIN:
+        shown = [value for value in seen if type(value) is kind]
+        return PLAIN[kind] | st.sampled_from(shown) if shown else PLAIN[kind]
+    if origin in (types.UnionType, typing.Union):
+        return st.one_of(values(part, seen) for part in parts if not (part is Secret and str in parts))
+    if origin is typing.Literal:
+        return st.sampled_from(parts)
+    if isinstance(origin, type) and issubclass(origin, collections.abc.Mapping):
+        return st.dictionaries(values(parts[0]), values(parts[1]), max_size=2)
+    if isinstance(origin, type) and issubclass(origin, collections.abc.Iterable):
+        return st.lists(values(parts[0], seen), max_size=3).map(tuple)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return st.sampled_from(kind)
+    if kind in (object, typing.Any):
+        return PLAIN[str] | PLAIN[bool]
+    assert attrs.has(kind), f"no values are known of the type {kind}"
+    return HINTS.get(kind.__name__) or st.composite(build)(kind)
+
+
+def build(draw, kind):
+    """Build a value of an attrs class: each field holds to its own rule; what breaks one between fields is left out."""
+    fields = {field.alias: draw(valid(kind, field)) for field in attrs.fields(attrs.resolve_types(kind)) if field.init}
+    try:
+        return kind(**fields)
+    except InvalidArgument:
+        reject()
+
+
+def valid(kind, field):
+    """Generate values of one field that its validator lets pass, None where that is the default."""
+    made = values(field.type, SEEN.get(wire_name(field), ())).filter(lambda value: passes(kind, field, value))
+    return st.none() | made if field.default is None else made
+
+
+def passes(kind, field, value):
+    """Tell whether the converter and the validator of a field take a value."""
+    try:
+        value = field.converter(value) if field.converter else value
+        if field.validator:
+            field.validator(object.__new__(kind), field, value)
+    except InvalidArgument:
+        return False
+    return True
+
+
+def make_reader():
+    """Make what reads requests back: texts that may be secret come back as texts."""
+    converter = _make_converter()
+    converter.register_structure_hook_func(lambda kind: kind == str | Secret, lambda value, _: value)
+    converter.register_structure_hook_func(lambda kind: kind in (object, typing.Any), lambda value, _: value)
+    return converter
+
+
+READER = make_reader()
+
+
+@pytest.mark.parametrize("kind", request_classes(), ids=lambda kind: kind.__qualname__)
+def test_a_value_of_a_request_class_reaches_the_wire_and_back_unchanged(kind):
+    """Whatever it holds: as JSON under the platform's names, and out of it the same value again."""
+
+    @settings(deadline=None, max_examples=25)
+    @given(values(kind))
+    def try_one(value):
+        written = orjson.loads(encode({"value": value}, endpoint="/x").data)["value"]
+        assert READER.structure(written, kind) == value
+        names = {wire_name(field) for field in attrs.fields(kind)}
+        assert written.keys() <= names
+
+    try_one()
+
+
+def places(node, steps=()):
+    """Go through all places of a JSON value as the steps that lead to them, but errcode and errmsg."""
+    entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for step, inner in entries:
+        if (*steps, step) not in {("errcode",), ("errmsg",)}:
+            yield (*steps, step)
+            yield from places(inner, (*steps, step))
+
+
+def changed(reply, steps, *value):
+    """Return a copy of a reply with another *value* at a place, or nothing there."""
+    made = holder = copy.deepcopy(reply)
+    for step in steps[:-1]:
+        holder = holder[step]
+    if value:
+        holder[steps[-1]] = value[0]
+    else:
+        del holder[steps[-1]]
+    return made
+
+
+def written(steps):
+    """Write steps as the path that an error shows."""
+    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+
+
+def read(endpoint, reply):
+    """Read a reply as the wire does."""
+    return read_reply(endpoint, orjson.dumps(reply))
+
+
+def is_about(error, steps):
+    """Tell whether an error names a place: that one, one around it, or one beside or inside it."""
+    around = written(steps[:-1])
+    return any(written(steps).startswith(place) or place.startswith(around) for place in PLACE.findall(error.reason))
+
+
+@pytest.fixture(params=wxtcb.endpoints(), ids=lambda endpoint: endpoint.name)
+def endpoint(request):
+    """Give one call after the other."""
+    return request.param
+
+
+@pytest.fixture
+def replies(endpoint):
+    """Give the replies that samples show of a call."""
+    action = endpoint.action
+    of_path = [sample for sample in SAMPLES if sample["path"] == endpoint.path]
+    return [sample["reply"] for sample in of_path if action in (None, sample["request"].get("action"))]
+
+
+def test_a_reply_with_one_thing_wrong_is_read_or_refused_by_its_place(endpoint, replies):
+    """Each field in turn is missing, null, or of another kind; never is anything else raised."""
+    for reply in replies:
+        for steps in places(reply):
+            lacking = [changed(reply, steps)] if isinstance(steps[-1], str) else []
+            for broken in (*lacking, *(changed(reply, steps, value) for value in WRONG)):
+                made = read(endpoint, broken)
+                assert isinstance(made, endpoint.reply) or (type(made) is BadReply and is_about(made, steps)), broken
+
+
+def grown(reply):
+    """Go through copies of a reply that have a new field, each in another of its objects."""
+    for steps in [(), *places(reply)]:
+        made = holder = copy.deepcopy(reply)
+        for step in steps:
+            holder = holder[step]
+        if isinstance(holder, dict):
+            holder[NEW] = "new"
+            yield made
+
+
+def test_a_field_that_nobody_knows_changes_nothing(endpoint, replies):
+    """The platform may add one to any object; only what takes all names, such as a set of headers, has it too."""
+    for reply in replies:
+        known = read(endpoint, reply)
+        for made in (read(endpoint, each) for each in grown(reply)):
+            assert made == known or NEW in str(made)
+
+
+def test_a_reply_with_many_things_wrong_is_read_or_refused(endpoint, replies):
+    """Whatever stands anywhere in it, the end is a reply or a `BadReply` that names a place."""
+    jsons = st.recursive(st.sampled_from([*WRONG, 2**63, "1"]), lambda inner: st.lists(inner, max_size=2), max_leaves=3)
+
+    @settings(deadline=None, max_examples=12)
+    @given(st.data())
+    def try_one(data):
+        reply = data.draw(st.sampled_from(replies))
+        for _ in range(data.draw(st.integers(1, 3))):
+            if open_places := list(places(reply)):
+                reply = changed(reply, data.draw(st.sampled_from(open_places)), data.draw(jsons))
+        made = read(endpoint, reply)
+        assert isinstance(made, endpoint.reply) or (type(made) is BadReply and PLACE.search(made.reason))
+
+    try_one()
