@@ -11,6 +11,7 @@ import warnings
 
 import aiohttp
 import attrs
+import orjson
 import pytest
 
 from wxtcb.api import environment
@@ -748,3 +749,25 @@ async def test_reply_class_that_cannot_be_read_is_refused_before_anything_is_sen
         with pytest.raises(InvalidArgument, match="Odd"):
             await session.call(Endpoint("/tcb/odd", Odd, Repeat.ONCE), {})
     assert wechat.sent_to("/tcb/odd") == []
+
+
+async def test_an_action_goes_out_in_query_and_body(new_session, wechat):
+    """Beside what the call sends there itself; the caller's mappings stay as they are."""
+    endpoint = Endpoint("/tcb/db", Done, Repeat.READ, name="db_get", action="get")
+    body, query = {"env": "e-1"}, {"name": "n"}
+    async with new_session() as session:
+        await session.call(endpoint, body, query=query)
+        await session.call(endpoint, {})
+    first, second = wechat.sent_to("/tcb/db")
+    assert (first.query, orjson.loads(first.body.data)) == (query | {"action": "get"}, body | {"action": "get"})
+    assert (second.query, orjson.loads(second.body.data)) == ({"action": "get"}, {"action": "get"})
+    assert (body, query) == ({"env": "e-1"}, {"name": "n"})
+
+
+async def test_a_body_with_another_action_sends_nothing(new_session, wechat):
+    """A read must not become a create."""
+    endpoint = Endpoint("/tcb/db", Done, Repeat.READ, action="get")
+    async with new_session() as session:
+        with pytest.raises(InvalidArgument, match="action must be 'get'"):
+            await session.call(endpoint, {"action": "insert"})
+    assert wechat.sent_to("/tcb/db") == []

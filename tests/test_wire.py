@@ -21,7 +21,7 @@ from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.errors import ApiError, BadReply, Busy, InvalidArgument, RequestRefused, SecretRefused
 from wxtcb.retry import Cause, cause_of
 from wxtcb.secret import Secret
-from wxtcb.wire import Body, check_readable, encode, excerpt, raw, read_reply
+from wxtcb.wire import Body, check_readable, encode, excerpt, raw, read_reply, with_action
 
 PATH = "/componenttcb/createenv"
 HIDDEN = Secret("tok/en+with=signs")
@@ -600,3 +600,17 @@ def test_a_page_is_quoted_up_to_a_secret_that_was_cut_through():
     token = Secret("T" * 60)
     page = b"<b>" * 1300 + b" " * 440 + b"T" * 60 + b"x" * 10_000
     assert "T" not in excerpt(CREATE_ENV, page, (token,))
+
+
+def test_a_body_is_given_its_action():
+    """One that names the same is left as it is, and bytes are never looked into."""
+    for body in ({"env": "e"}, {"env": "e", "action": "get"}):
+        assert with_action("get", body) == {"env": "e", "action": "get"}
+    assert with_action("get", b"event") == b"event"
+
+
+@pytest.mark.parametrize("other", ["insert", None, 5])
+def test_a_body_with_another_action_is_refused(other):
+    """What may be repeated hangs on the action."""
+    with pytest.raises(InvalidArgument, match="the body's action must be 'get'"):
+        with_action("get", {"action": other})

@@ -6,7 +6,7 @@ platform may grow (unknown fields are ignored, a null where there is a default i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from sys import intern
@@ -15,8 +15,14 @@ from typing import Any, Final, cast, get_args, get_origin
 
 import attrs
 import cattrs
-from cattrs.errors import IterableValidationError, IterableValidationNote
+from cattrs.errors import (
+    AttributeValidationNote,
+    ClassValidationError,
+    IterableValidationError,
+    IterableValidationNote,
+)
 from cattrs.gen import make_dict_structure_fn, override
+from cattrs.v import format_exception
 
 from wxtcb.secret import Secret
 from wxtcb.spelling import FORM, REPEATS, SPELLINGS, WIRE, Form, wire_name
@@ -27,6 +33,15 @@ SLICE: Final = 250
 
 _ENOUGH: Final = 10
 _entries_refused: Final = cast("Callable[[str, list[Exception], Any], Exception]", IterableValidationError)
+
+
+class Misfit(TypeError):
+    """A value is not of the kind that it should be, whose name is the message."""
+
+
+def why(error: BaseException, kind: type | None) -> str:
+    """Say why a value cannot be read, without quoting it."""
+    return f"invalid value, expected {error}" if isinstance(error, Misfit) else format_exception(error, kind)
 
 
 def read_ahead(cls: type[attrs.AttrsInstance], fields: dict[str, Any]) -> Iterator[int]:
@@ -96,6 +111,7 @@ def _structure_attrs(cls: type[attrs.AttrsInstance], converter: cattrs.Converter
     fill = make_dict_structure_fn(cls, converter, **hooks)
     spelled = [(wire_name(field), field.metadata[SPELLINGS]) for field in fields if SPELLINGS in field.metadata]
     dropped = {wire_name(field) for field in fields if _drops_null(field)}
+    renamed = {field.name: field.metadata[WIRE] for field in fields if WIRE in field.metadata}
 
     def read(value: Any, kind: Any) -> object:
         if not isinstance(value, dict):
@@ -107,9 +123,20 @@ def _structure_attrs(cls: type[attrs.AttrsInstance], converter: cattrs.Converter
         for name, others in spelled:
             if name not in value:
                 value = _respell(value, name, others)
-        return fill(value, kind)
+        try:
+            return fill(value, kind)
+        except ClassValidationError as error:
+            _rename(error, renamed)
+            raise
 
     return read
+
+
+def _rename(error: ClassValidationError, names: Mapping[str, str]) -> None:
+    """Let *error* name the fields as they stand in JSON."""
+    for note in (note for each in error.exceptions for note in getattr(each, "__notes__", ())):
+        if isinstance(note, AttributeValidationNote):
+            note.name = names.get(note.name, note.name)
 
 
 def _is_special(field: attrs.Attribute[Any]) -> bool:
@@ -132,7 +159,10 @@ def _from_form(form: Form, kind: Any, converter: cattrs.Converter) -> Reader:
     fill = converter.get_structure_hook(inner)
 
     def read(value: Any, _: Any) -> object:
-        found = None if value is None else form.read(value)
+        try:
+            found = None if value is None else form.read(value)
+        except TypeError:
+            raise Misfit(form.name) from None
         return None if found is None and inner is not kind else fill(found, inner)
 
     return read

@@ -16,7 +16,7 @@ import cattrs
 import orjson
 
 from wxtcb.arguments import check_mapping
-from wxtcb.decoding import SLICE, read_ahead, reader_of
+from wxtcb.decoding import SLICE, read_ahead, reader_of, why
 from wxtcb.endpoint import Credential, Endpoint, Reply, mark
 from wxtcb.errcodes import api_error
 from wxtcb.errors import ApiError, BadReply, InvalidArgument
@@ -159,7 +159,7 @@ def _fill(endpoint: Endpoint[R], fields: dict[str, object], data: bytes) -> R | 
     try:
         reply: R = reader_of(endpoint.reply)(fields, endpoint.reply)
     except Exception as error:
-        return _bad(endpoint, "; ".join(cattrs.transform_error(error)), lasting=True)
+        return _bad(endpoint, "; ".join(cattrs.transform_error(error, format_exception=why)), lasting=True)
     return mark(reply, raw=data if reply.keeps_raw else None)
 
 
