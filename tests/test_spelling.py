@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wxtcb import BadReply, Endpoint, Repeat, Reply, Secret
+from wxtcb.decoding import read_ahead
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import redact
 from wxtcb.spelling import JSON_TEXT, NUMBER_TEXT, Form, also_spelled, repeats, wire, wire_name, written_as
@@ -154,3 +155,25 @@ def test_a_value_that_has_no_place_in_json_is_refused_inside_a_text_too():
     """Before anything is sent."""
     with pytest.raises(InvalidArgument, match="JSON has no nan"):
         sent(Scale(service_name="s", cpu=float("nan")))
+
+
+def test_a_long_list_in_json_in_a_text_is_no_list_to_be_read_ahead():
+    """In the reply it is a text."""
+    assert list(read_ahead(Scale, {"server_name": "s", "rules": [{"minnum": 1}] * 3})) == []
+
+
+def test_a_note_on_what_a_class_of_ones_own_raises_is_let_be():
+    """Only the names of fields are put right."""
+
+    def refuse(value):
+        error = ValueError("no")
+        error.add_note("a note of its own")
+        raise error
+
+    @attrs.frozen
+    class Picky(Reply):
+        name: str = attrs.field(metadata=wire("Name") | written_as(Form("picky", str, refuse)))
+
+    refused = read_reply(Endpoint(PATH, Picky, Repeat.READ), b'{"Name": "x"}')
+    assert isinstance(refused, BadReply)
+    assert "invalid value @ $.Name" in refused.reason
