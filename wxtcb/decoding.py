@@ -220,6 +220,7 @@ def _make_converter() -> cattrs.Converter:
     made.register_structure_hook_factory(attrs.has, _structure_attrs)
     made.register_structure_hook_factory(_is_sequence, _structure_sequence)
     made.register_structure_hook_func(lambda kind: kind is Secret, _text_to_secret)
+    made.register_structure_hook(str | Secret, _exactly(str))
     return made
 
 

@@ -68,6 +68,23 @@ def places_of(cls: type[attrs.AttrsInstance]) -> tuple[Place, ...]:
     return tuple(Place(each.name, wire_name(each), each.metadata.get(FORM)) for each in attrs.fields(cls))
 
 
+@attrs.frozen
+class Formed:
+    """A value that is to be written in another form; JSON has not seen it yet."""
+
+    value: object = attrs.field(repr=False)
+    form: Form
+
+
+def fields_of(value: attrs.AttrsInstance) -> dict[str, object]:
+    """Return the fields of *value* by their names in JSON, so that they can stand in a body among others."""
+    fields = {}
+    for place in places_of(type(value)):
+        entry = getattr(value, place.field)
+        fields[place.name] = entry if entry is None or place.form is None else Formed(entry, place.form)
+    return fields
+
+
 def wire_name(field: attrs.Attribute[Any]) -> str:
     """Return the name of a field in JSON."""
     return str(field.metadata.get(WIRE, field.name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
@@ -47,8 +48,8 @@ class Ending(Protocol):
 class Awaited(Generic[S, T]):
     """What is awaited: how it is found in a look, and what its statuses mean.
 
-    `ready` are the statuses that end the wait well, `broken` those that end it badly, with what each means. Any other,
-    one that wxtcb does not know included, is waiting.
+    `ready` are the statuses that end the wait well, `broken` those that end it badly, with what each means; a ``*`` in
+    one of these stands for any text. Any other status, one that wxtcb does not know included, is waiting.
     """
 
     what: str
@@ -59,6 +60,10 @@ class Awaited(Generic[S, T]):
     timeout: Ending = attrs.field(default=attrs.Factory(lambda self: partial(OperationTimeout, what=self.what), True))
     failed: Ending = attrs.field(default=attrs.Factory(lambda self: partial(OperationFailed, what=self.what), True))
     gone: Ending = attrs.field(default=attrs.Factory(lambda self: partial(OperationGone, what=self.what), True))
+
+    def meaning_of(self, status: str) -> str | None:
+        """Return what a status that ends the wait badly means, None for any other."""
+        return next((self.broken[each] for each in self.broken if fnmatchcase(status, each)), None)
 
 
 @attrs.define
@@ -87,7 +92,7 @@ class Watch(Generic[S, T]):
             return None
         status = self.awaited.status_of(found)
         self.status, self.missing_since, self.missing_looks = status, None, 0
-        if (meaning := self.awaited.broken.get(status or "")) is not None:
+        if (meaning := self.awaited.meaning_of(status or "")) is not None:
             raise self.awaited.failed(f"{status}: {meaning}", status=status)
         return found if status in self.awaited.ready else None
 

@@ -21,7 +21,7 @@ from wxtcb.endpoint import Credential, Endpoint, Reply, mark
 from wxtcb.errcodes import api_error
 from wxtcb.errors import ApiError, BadReply, InvalidArgument
 from wxtcb.secret import Secret, redact
-from wxtcb.spelling import places_of
+from wxtcb.spelling import Formed, fields_of
 
 R = TypeVar("R", bound=Reply)
 
@@ -88,22 +88,18 @@ def _to_wire(value: object, secrets: list[Secret]) -> object:
         if None in value:
             raise ValueError("a list holds None, which is never sent")
         return [_to_wire(each, secrets) for each in value]
-    if attrs.has(kind := type(value)):
-        return _attrs_fields(kind, value, secrets)
+    if isinstance(value, Formed):
+        return _to_form(value, secrets)
+    if attrs.has(type(value)):
+        value = fields_of(cast("attrs.AttrsInstance", value))
     return _fields(value, secrets) if isinstance(value, Mapping) else value
 
 
-def _attrs_fields(kind: type[attrs.AttrsInstance], value: object, secrets: list[Secret]) -> dict[str, object]:
-    fields = {}
-    for place in places_of(kind):
-        entry = getattr(value, place.field)
-        if entry is not None:
-            known = len(secrets)
-            made = _to_wire(entry, secrets)
-            fields[place.name] = made if place.form is None else place.form.write(made)
-            if place.form is not None:
-                secrets += [as_escaped(secret) for secret in secrets[known:]]
-    return fields
+def _to_form(formed: Formed, secrets: list[Secret]) -> object:
+    known = len(secrets)
+    made = formed.form.write(_to_wire(formed.value, secrets))
+    secrets += [as_escaped(secret) for secret in secrets[known:]]
+    return made
 
 
 def as_escaped(secret: Secret) -> Secret:

@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import Factory, define, evolve, field, frozen
 
-from wxtcb.sandbox.cloud.cloudrun import CloudRun
+from wxtcb.sandbox.cloud.cloudrun import CloudRun, Service
 from wxtcb.sandbox.cloud.containers import Containers
 from wxtcb.sandbox.cloud.database import Databases
 from wxtcb.sandbox.cloud.functions import Functions
@@ -35,16 +35,6 @@ _MINTING: Final = "mint"
 def looks_like_appid(appid: str) -> bool:
     """Say whether this has the shape of an appid; a world without a rule of its own authorises all that do."""
     return _APPID.fullmatch(appid) is not None
-
-
-@frozen
-class Service:
-    """A cloud-run service; `body` is the request that established it."""
-
-    env: str
-    name: str
-    body: Mapping[str, object] = field(repr=False)
-    created_time: str = ""
 
 
 @frozen
@@ -84,7 +74,6 @@ class World:
     minute_limit: Mapping[str, int] = Factory(dict[str, int])
     daily_limit: Mapping[str, int] = Factory(dict[str, int])
     lists_services: bool = True
-    services: dict[tuple[str, str], Service] = field(init=False, repr=False, factory=dict[tuple[str, str], Service])
     shares: dict[tuple[str, str], Share] = field(init=False, repr=False, factory=dict[tuple[str, str], Share])
     storage: Storage = field(init=False, repr=False)
     databases: Databases = field(init=False, repr=False)
@@ -120,7 +109,7 @@ class World:
         self.databases = Databases(ground)
         self.hosting = Hosting(ground)
         self.functions = Functions(ground)
-        self.cloudrun = CloudRun(ground)
+        self.cloudrun = CloudRun(ground, lambda: self.ready_after)
         self.containers = Containers(ground)
 
     @property
@@ -128,6 +117,11 @@ class World:
         """Every environment by id, oldest first, statuses as of now, those not yet visible included."""
         self._roster.ripen(self.clock(), self._stamp())
         return self._roster.rows
+
+    @property
+    def services(self) -> dict[tuple[str, str], Service]:
+        """The cloud-run services by environment and name, oldest first."""
+        return self.cloudrun.services
 
     @property
     def mints(self) -> int:
@@ -218,17 +212,18 @@ class World:
 
     def establish(self, env: str, name: str, body: Mapping[str, object]) -> Service:
         """Open a service in a NORMAL environment; a name that the environment has already is refused with 40097."""
-        self._need_normal(env)
-        if (env, name) in self.services:
-            raise refuse(40097, f"service_name {name} exists")
-        service = self.services[env, name] = Service(env, name, body, self._stamp())
-        return service
+        return self.cloudrun.establish(env, name, body)
 
     def services_of(self, env: str) -> list[Service]:
         """Return what `getcslist` knows of an environment, oldest first; one that is not there is refused."""
-        if env not in self.environments:
+        if self.status_of(env) is None:
             raise refuse(-501005, f"env {env}")
         return [each for each in self.services.values() if each.env == env] if self.lists_services else []
+
+    def status_of(self, env: str) -> str | None:
+        """Tell how an environment of cloud development or of cloud hosting stands; None if there is none."""
+        row = self.environments.get(env)
+        return self.cloudrun.environments.status_of(env) if row is None else row.status
 
     def rid(self) -> str:
         """Make the request id that error messages end with."""
@@ -238,11 +233,11 @@ class World:
     def _need_normal(self, env: str) -> None:
         # -501005, not 40097: the cloud error list defines it as "unknown or not usable", and 40097
         # has to go on meaning "this name exists" for clients that repeat an ambiguous establish.
-        row = self.environments.get(env)
-        if row is None:
+        status = self.status_of(env)
+        if status is None:
             raise refuse(-501005, f"env_id {env}")
-        if row.status != NORMAL:
-            raise refuse(-501005, f"env_id {env} is {row.status}")
+        if status != NORMAL:
+            raise refuse(-501005, f"env_id {env} is {status}")
 
     def _new_id(self, alias: str) -> str:
         return f"{alias}-{self._letters(16)}"

@@ -1,4 +1,4 @@
-"""Cloud-hosting services (official group: cloudrun-batch)."""
+"""Services of cloud hosting: open one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from wxtcb.api.cloudrun.parts import EsInfo
 from wxtcb.arguments import as_texts_or_none, check_kind, check_text, check_texts, field_is, forgetful, kind_is
 from wxtcb.endpoint import Done, Endpoint, Repeat
-from wxtcb.secret import Secret
+from wxtcb.spelling import fields_of
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
@@ -20,26 +21,6 @@ ESTABLISH_CLOUDBASERUN_SERVER: Final = Endpoint(
     name="establish_cloudbaserun_server",
     official="createCloudbaseService",
 )
-
-ENDPOINTS: Final = (ESTABLISH_CLOUDBASERUN_SERVER,)
-
-
-def _secret(value: str | Secret | None) -> Secret | None:
-    return Secret(value) if isinstance(value, str) else value
-
-
-@forgetful
-@attrs.frozen(kw_only=True)
-class EsInfo:
-    """The Elasticsearch that takes the logs of a service; `password` is shown in no repr."""
-
-    id: int | None = attrs.field(default=None, validator=kind_is(int))
-    secret_name: str | None = attrs.field(default=None, validator=kind_is(str))
-    ip: str | None = attrs.field(default=None, validator=kind_is(str))
-    port: int | None = attrs.field(default=None, validator=kind_is(int))
-    index: str | None = attrs.field(default=None, validator=kind_is(str))
-    account: str | None = attrs.field(default=None, validator=kind_is(str))
-    password: Secret | None = attrs.field(default=None, converter=_secret, validator=kind_is(Secret))
 
 
 @attrs.frozen(kw_only=True)
@@ -82,4 +63,4 @@ async def establish_cloudbaserun_server(session: Session, server: Server) -> Don
     Official interface: createCloudbaseService, page cloudrun-batch/service-mgnt/createCloudbaseService.
     """
     check_kind("server", server, Server)
-    return await session.call(ESTABLISH_CLOUDBASERUN_SERVER, attrs.asdict(server, recurse=False))
+    return await session.call(ESTABLISH_CLOUDBASERUN_SERVER, fields_of(server))

@@ -1,0 +1,275 @@
+"""Cloud hosting on the sandbox: environments, services, versions and who gets the traffic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from wxtcb.sandbox import Ready
+
+from .rig import ESTABLISH, Rig
+
+ENVS = "/componenttcb/describecloudbaserunenvs"
+OPEN = "/componenttcb/createcloudbaserunenv"
+MICRO = "/componenttcb/createcloudbaserunresauth"
+DEPLOY = "/componenttcb/createcloudbaserunserverversion"
+ROLL = "/componenttcb/rollupdatecloudbaserunserverversion"
+RELEASE = "/componenttcb/releasecloudbaserunversion"
+DELETE = "/componenttcb/deletecloudbaserunserverversion"
+
+VERSION = {
+    "server_name": "s",
+    "upload_type": "image",
+    "flow_ratio": 100,
+    "cpu": 0.25,
+    "mem": 0.5,
+    "min_num": 0,
+    "max_num": 1,
+    "policy_type": "cpu",
+    "policy_threshold": 60,
+    "container_port": 80,
+}
+
+
+@pytest.fixture
+def env(rig: Rig) -> str:
+    """Give a NORMAL cloud-hosting environment with the service `s`."""
+    added = rig.box.world.cloudrun.environments.add("a")
+    rig.box.world.establish(added, "s", {})
+    return added
+
+
+async def deploy(rig: Rig, env: str, **fields: object) -> dict[str, Any]:
+    """Ask for another version of `s`."""
+    return await rig.call(DEPLOY, {"env_id": env, **VERSION, **fields})
+
+
+def flows(rig: Rig, env: str) -> dict[str, int]:
+    """Tell who gets how much of the traffic of `s`."""
+    return {name: version.flow_ratio for name, version in rig.box.world.cloudrun.versions(env, "s").items()}
+
+
+async def test_an_environment_is_opened_and_listed(rig: Rig) -> None:
+    """It has an id made of its alias, and a row with everything that the page names."""
+    made = await rig.call(OPEN, {"alias": "shop-1"})
+    assert (made["errcode"], made["tran_id"]) == (0, "20200913000001")
+    [row] = (await rig.call(ENVS, {}))["env_list"]
+    assert (row["env_id"], row["alias"], row["source"]) == (made["env_id"], "shop-1", "miniapp")
+    assert made["env_id"].startswith("shop-1-")
+    assert row["create_time"] == row["update_time"] == "2020-09-13 20:26:40"
+
+
+async def test_an_environment_keeps_its_private_network(rig: Rig) -> None:
+    """Network and subnets stand in the world as they were given; an environment may lack them, and an alias."""
+    made = await rig.call(OPEN, {"alias": "a", "vpc_id": "vpc-1", "sub_net_ids": ["s-1"]})
+    bare = await rig.call(OPEN, {})
+    kept, other = (rig.box.world.cloudrun.environments.get(each["env_id"]) for each in (made, bare))
+    assert (kept.vpc_id, kept.subnet_ids) == ("vpc-1", ("s-1",))
+    assert (other.alias, other.vpc_id, other.subnet_ids) == ("", None, ())
+
+
+@pytest.mark.parametrize(
+    "body", [{"alias": "A"}, {"alias": "1a"}, {"alias": "aB"}, {"vpc_id": "v"}, {"sub_net_ids": ["s"]}]
+)
+async def test_an_environment_that_breaks_a_rule_is_refused(rig: Rig, body: dict[str, object]) -> None:
+    """An alias holds no capitals here, and a network is not given by halves."""
+    assert (await rig.call(OPEN, body))["errcode"] == 40097
+    assert rig.box.world.cloudrun.environments.look() == []
+
+
+async def test_an_environment_and_its_database_get_ready_apart(rig: Rig) -> None:
+    """The one takes the time of environments, the other that of operations."""
+    rig.box.world.ready_after, rig.box.world.operations_after = Ready.after_looks(1), Ready.after_seconds(5)
+    await rig.call(OPEN, {"alias": "a"})
+
+    async def seen() -> tuple[str, str]:
+        [row] = (await rig.call(ENVS, {}))["env_list"]
+        return row["status"], row["databases"][0]["status"]
+
+    assert await seen() == ("UNAVAILABLE", "INITIALIZING")
+    assert await seen() == ("NORMAL", "INITIALIZING")
+    rig.clock.pass_(5)
+    assert await seen() == ("NORMAL", "RUNNING")
+
+
+async def test_a_service_needs_an_environment_that_is_normal(rig: Rig) -> None:
+    """One of cloud hosting is as good as one of cloud development once it is NORMAL, and until it is halted or gone."""
+    hosted = rig.box.world.cloudrun.environments
+    env_id = (await rig.call(OPEN, {"alias": "a"}))["env_id"]
+    body = {"env_id": env_id, "service_name": "s", "is_public": True}
+    assert (await rig.call(ESTABLISH, body))["errcode"] == -501005
+    await rig.call(ENVS, {})
+    assert (await rig.call(ESTABLISH, body))["errcode"] == 0
+    assert (await rig.call(ESTABLISH, body))["errcode"] == 40097
+    hosted.halt(env_id)
+    assert hosted.look()[0]["status"] == "HALTED"
+    assert (await rig.call(ESTABLISH, {**body, "service_name": "t"}))["errmsg"].startswith(
+        f"invalid env: env_id {env_id} is HALTED"
+    )
+    hosted.remove(env_id)
+    assert (await rig.call(ESTABLISH, body))["errcode"] == -501005
+
+
+async def test_an_environment_may_have_no_database(rig: Rig) -> None:
+    """A scene can be set without one."""
+    rig.box.world.cloudrun.environments.add("a", database=False)
+    [row] = (await rig.call(ENVS, {}))["env_list"]
+    assert (row["status"], row["databases"]) == ("NORMAL", [])
+
+
+async def test_micro_services_are_switched_on(rig: Rig, env: str) -> None:
+    """Once or twice, it is on; an environment that is not there is refused."""
+    for _ in range(2):
+        assert (await rig.call(MICRO, {"env_id": env}))["errcode"] == 0
+    assert (await rig.call(MICRO, {"env_id": "nowhere"}))["errcode"] == -501005
+    assert rig.box.world.cloudrun.authorised == {env}
+
+
+async def test_versions_are_numbered_and_keep_what_they_were_made_from(rig: Rig, env: str) -> None:
+    """The names count on, also after one is gone."""
+    first, second = await deploy(rig, env), await deploy(rig, env, cpu=1)
+    assert [each["version_name"] for each in (first, second)] == ["s-001", "s-002"]
+    assert (first["result"], first["run_id"] != second["run_id"]) == ("succ", True)
+    await rig.call(DELETE, {"env_id": env, "server_name": "s", "version_name": "s-002"})
+    assert (await deploy(rig, env))["version_name"] == "s-003"
+    assert rig.box.world.cloudrun.versions(env, "s")["s-001"].body == {"env_id": env, **VERSION}
+
+
+async def test_a_version_that_takes_time_has_no_name_yet(rig: Rig, env: str) -> None:
+    """Until it is built it can be neither released nor rolled over, only deleted."""
+    rig.box.world.operations_after = Ready.after_seconds(10)
+    begun = await deploy(rig, env)
+    assert (begun["result"], "version_name" in begun) == ("creating", False)
+    release = {"env_id": env, "server_name": "s", "release_version": "s-001"}
+    refused = await rig.call(RELEASE, release)
+    assert (refused["errcode"], "s-001 is still creating" in refused["errmsg"]) == (40097, True)
+    rig.clock.pass_(10)
+    assert (await rig.call(RELEASE, release))["result"] == "success"
+
+
+async def test_the_newest_version_takes_its_traffic_from_the_others(rig: Rig, env: str) -> None:
+    """Never more than 100 in all: the newest of the others yields first."""
+    await deploy(rig, env)
+    await deploy(rig, env, flow_ratio=10)
+    assert flows(rig, env) == {"s-001": 90, "s-002": 10}
+    await deploy(rig, env, flow_ratio=30)
+    assert flows(rig, env) == {"s-001": 70, "s-002": 0, "s-003": 30}
+    await deploy(rig, env, flow_ratio=0)
+    assert flows(rig, env) == {"s-001": 70, "s-002": 0, "s-003": 30, "s-004": 0}
+
+
+async def test_a_release_moves_all_traffic(rig: Rig, env: str) -> None:
+    """One version gets all, each release has an order of its own, and the world knows which was the last."""
+    await deploy(rig, env)
+    await deploy(rig, env, flow_ratio=10)
+    body = {"env_id": env, "server_name": "s", "release_version": "s-002"}
+    first, second = await rig.call(RELEASE, body), await rig.call(RELEASE, body)
+    assert (first["result"], second["release_order_id"]) == ("success", first["release_order_id"] + 1)
+    assert flows(rig, env) == {"s-001": 0, "s-002": 100}
+    assert rig.box.world.cloudrun.released(env, "s") == "s-002"
+
+
+async def test_a_release_can_fail_under_errcode_0(rig: Rig, env: str) -> None:
+    """On demand it says so, and nothing has moved."""
+    await deploy(rig, env)
+    await deploy(rig, env, flow_ratio=10)
+    rig.box.world.cloudrun.release_fails = True
+    reply = await rig.call(RELEASE, {"env_id": env, "server_name": "s", "release_version": "s-002"})
+    assert (reply["errcode"], reply["result"]) == (0, "failed")
+    assert (flows(rig, env), rig.box.world.cloudrun.released(env, "s")) == ({"s-001": 90, "s-002": 10}, None)
+
+
+async def test_a_version_is_rolled_over(rig: Rig, env: str) -> None:
+    """What is given changes, its numbers in strings too; the rest stays; `latest` is the newest version."""
+    await deploy(rig, env)
+    await deploy(rig, env, flow_ratio=10, branch="main")
+    rig.clock.pass_(60)
+    changes = {"cpu": "0.5", "max_num": "3", "flow_ratio": 40, "is_rebuild": True, "rollback": False}
+    reply = await rig.call(ROLL, {"env_id": env, "server_name": "s", "version_name": "latest", **changes})
+    assert (reply["result"], "version_name" in reply) == ("succ", False)
+    version = rig.box.world.cloudrun.versions(env, "s")["s-002"]
+    expected = {**VERSION, "env_id": env, "branch": "main", "cpu": 0.5, "max_num": 3, "flow_ratio": 40}
+    assert version.body == expected
+    assert version.updated_time > version.created_time
+    assert flows(rig, env) == {"s-001": 60, "s-002": 40}
+
+
+async def test_a_version_may_tell_its_service(rig: Rig, env: str) -> None:
+    """Without server_name the one service that has such a version is meant; `latest` tells none."""
+    await deploy(rig, env)
+    assert (await rig.call(ROLL, {"env_id": env, "version_name": "s-001", "branch": "b"}))["errcode"] == 0
+    assert rig.box.world.cloudrun.versions(env, "s")["s-001"].body["branch"] == "b"
+    assert (await rig.call(ROLL, {"env_id": env, "version_name": "latest"}))["errcode"] == 40097
+
+
+async def test_a_service_goes_with_its_last_version(rig: Rig, env: str) -> None:
+    """Not before; and once it is gone, its name is free and its versions begin anew."""
+    await deploy(rig, env)
+    await deploy(rig, env)
+    world, body = rig.box.world, {"env_id": env, "server_name": "s", "is_delete_server": True}
+    await rig.call(RELEASE, {"env_id": env, "server_name": "s", "release_version": "s-001"})
+    assert (await rig.call(DELETE, {**body, "version_name": "s-002"}))["result"] == "succ"
+    assert ((env, "s") in world.services, world.cloudrun.released(env, "s")) == (True, "s-001")
+    await rig.call(DELETE, {**body, "version_name": "s-001", "is_delete_server": False})
+    assert ((env, "s") in world.services, world.cloudrun.released(env, "s")) == (True, None)
+    await deploy(rig, env)
+    await rig.call(DELETE, {**body, "version_name": "s-003"})
+    assert ((env, "s") in world.services, dict(world.cloudrun.versions(env, "s"))) == (False, {})
+    world.establish(env, "s", {})
+    assert (await deploy(rig, env))["version_name"] == "s-001"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (DEPLOY, {**VERSION, "server_name": "t"}),
+        (RELEASE, {"server_name": "t", "release_version": "s-001"}),
+        (RELEASE, {"server_name": "s", "release_version": "s-009"}),
+        (ROLL, {"server_name": "t", "version_name": "s-001"}),
+        (ROLL, {"server_name": "s", "version_name": "latest"}),
+        (ROLL, {"version_name": "s-001"}),
+        (DELETE, {"server_name": "s", "version_name": "s-009"}),
+    ],
+)
+async def test_what_is_not_there_is_refused(rig: Rig, env: str, path: str, fields: dict[str, object]) -> None:
+    """A service or version without its like is 40097, an environment -501005."""
+    assert (await rig.call(path, {"env_id": env, **fields}))["errcode"] == 40097
+    assert (await rig.call(path, {"env_id": "nowhere", **fields}))["errcode"] == -501005
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"flow_ratio": 101}, "flow_ratio"),
+        ({"flow_ratio": -1}, "flow_ratio"),
+        ({"min_num": -1}, "min_num"),
+        ({"max_num": 51}, "max_num"),
+        ({"min_num": 2}, "min_num"),
+        ({"upload_type": "jar"}, "upload_filename"),
+        ({"upload_type": "war", "upload_filename": ""}, "upload_filename"),
+        ({"env_params": "MODE=test"}, "env_params"),
+        ({"env_params": "[]"}, "env_params"),
+        ({"sidecar_specs": [{}, {"env_var": "{"}]}, r"sidecar_specs[1].env_var"),
+    ],
+)
+async def test_a_version_that_breaks_a_rule_is_refused(
+    rig: Rig, env: str, fields: dict[str, object], words: str
+) -> None:
+    """The message names the field, and no version is made."""
+    reply = await deploy(rig, env, **fields)
+    assert (reply["errcode"], words in reply["errmsg"]) == (40097, True)
+    assert rig.box.world.cloudrun.versions(env, "s") == {}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"cpu": "much"}, {"min_num": "0.5"}, {"max_num": "51"}, {"min_num": "2"}, {"flow_ratio": 101}, {"mem": ""}],
+)
+async def test_a_roll_over_that_breaks_a_rule_is_refused(rig: Rig, env: str, fields: dict[str, object]) -> None:
+    """Numbers are numbers in strings, and what comes of old and new keeps the rules; the version is as it was."""
+    await deploy(rig, env, env_params="{}", upload_type="jar", upload_filename="a.jar")
+    before = dict(rig.box.world.cloudrun.versions(env, "s"))
+    reply = await rig.call(ROLL, {"env_id": env, "server_name": "s", "version_name": "s-001", **fields})
+    assert reply["errcode"] == 40097
+    assert rig.box.world.cloudrun.versions(env, "s") == before
