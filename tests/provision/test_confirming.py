@@ -62,7 +62,7 @@ async def test_a_short_page_in_the_middle_is_not_the_end(rig: Rig, monkeypatch: 
     async def short_pages(_session, _env, *, offset=None):
         page = names[offset or 0 :][: 2 - bool(offset)]
         return containers.ContainerServices(
-            cslist=tuple(containers.ContainerService(server_name=name, status="succ") for name in page), total=4
+            cslist=tuple(containers.ContainerService(service_name=name, status="succ") for name in page), total=4
         )
 
     monkeypatch.setattr("wxtcb.provision.steps.services.get_cs_list", short_pages)

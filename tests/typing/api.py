@@ -26,8 +26,7 @@ from wxtcb import (
     Timeout,
     tokens,
 )
-from wxtcb.api import cloudrun, containers, environment, token
-from wxtcb.api.containers import ContainerService, ContainerServices
+from wxtcb.api import cloudrun, environment, token
 from wxtcb.api.environment import EnvInfo, EnvList, NewEnv, Relation, Relations, Shared, ShareFailure, ShareLink
 from wxtcb.events import Event, Retrying
 from wxtcb.telemetry import LoggingHook, OpenTelemetryHook, PrometheusHook
@@ -225,18 +224,6 @@ async def refused_services(session: Session) -> None:
     await cloudrun.establish_cloudbaserun_server(session)  # type: ignore[call-arg]
     await cloudrun.establish_cloudbaserun_server(session, {"env_id": "e"})  # type: ignore[arg-type]
     await cloudrun.establish_cloudbaserun_server(session, env_id="e")  # type: ignore[call-arg]
-
-
-async def container_services(session: Session) -> None:
-    """List container services."""
-    page = await containers.get_cs_list(session, "e", limit=5, offset=20)
-    assert_type(page, ContainerServices)
-    assert_type(page.cslist, tuple[ContainerService, ...])
-    assert_type(page.total, int | None)
-    assert_type(page.cslist[0].server_name, str | None)
-    await containers.get_cs_list(session)  # type: ignore[call-arg]
-    await containers.get_cs_list(session, "e", 5)  # type: ignore[call-arg]
-    await containers.get_cs_list(session, "e", limit="5")  # type: ignore[arg-type]
 
 
 async def below_the_token(session: Session) -> None:

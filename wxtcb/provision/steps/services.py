@@ -66,7 +66,7 @@ async def _list_services(site: Site, env: str) -> set[str]:
     offset = 0
     for _ in range(MOST_PAGES):
         page = await get_cs_list(site.session, env, offset=offset or None)
-        names |= {service.server_name for service in page.cslist if service.server_name}
+        names |= {service.service_name for service in page.cslist if service.service_name}
         offset += len(page.cslist)
         if not page.cslist or (page.total is not None and offset >= page.total):
             break

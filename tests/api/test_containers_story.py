@@ -1,0 +1,93 @@
+"""A container service from its hosting to its end, against the simulated platform."""
+
+from __future__ import annotations
+
+import pytest
+
+import wxtcb
+from wxtcb.api import containers
+from wxtcb.api.containers import CsVersion, CsVersionConfig, ImageInfo, Split, VersionFlow, VersionRef
+from wxtcb.errors import OperationFailed
+from wxtcb.sandbox import Ready, Sandbox
+
+IMAGE = ImageInfo(repository_name="r", is_public=True, tag_name="t", server_addr="a", image_url="a/r:t")
+VERSION = CsVersion(service_name="echo", upload_type="image", image_info=IMAGE, env_params={"KEY": wxtcb.Secret("k")})
+
+
+@pytest.fixture
+async def box():
+    """Serve a sandbox in which a version takes two looks."""
+    async with Sandbox() as box:
+        box.world.operations_after = Ready.after_looks(2)
+        yield box
+
+
+@pytest.fixture
+async def session(box):
+    """Open a session with it."""
+    async with wxtcb.Session(
+        component_appid=box.component_appid,
+        component_appsecret=box.component_appsecret,
+        ticket=box.ticket,
+        base_url=box.url,
+    ) as session:
+        yield session
+
+
+@pytest.fixture
+async def env(box, session):
+    """Open hosting in an environment, with the service `echo`."""
+    env = box.world.add("a")
+    await containers.open_container_service(session, env)
+    vpc = containers.Vpc(vpc_id="vpc-1", subnet_ids=["s-1"], create_type=2)
+    await containers.create_container_service(session, env, "echo", vpc=vpc)
+    return env
+
+
+async def flows(session, env):
+    """Return each version's share of the traffic."""
+    return {each.version_name: each.flow_ratio async for each in containers.iter_versions(session, env, "echo")}
+
+
+async def test_a_service_lives_from_its_hosting_to_its_end(session, env):
+    """What was asked for is what is found, call after call."""
+    [service] = [each async for each in containers.iter_services(session, env, page_size=1)]
+    assert (service.service_name, service.vpc_id) == ("echo", "vpc-1")
+    first, second = [(await containers.create_cs_version(session, VERSION, env=env)).version_name for _ in "12"]
+    for name in (first, second):
+        detail = await containers.wait_until_version_normal(session, env, "echo", name, interval=0.001)
+        assert (detail.status, detail.env_params, detail.upload_type) == ("normal", {"KEY": "k"}, "image")
+
+    shares = [VersionFlow(version_name=first, flow_ratio=80), VersionFlow(version_name=second, flow_ratio=20)]
+    await containers.set_cs_propotion(session, Split(env=env, service_name="echo", items=shares))
+    assert await flows(session, env) == {first: 80, second: 20}
+    everything = VersionFlow(version_name=second, flow_ratio=100)
+    await containers.batch_set_cs_propotion(session, [Split(env=env, service_name="echo", items=[everything])])
+    assert await flows(session, env) == {first: 0, second: 100}
+
+    config = CsVersionConfig(max_num=3, env_params={})
+    await containers.set_cs_version_config(session, env, "echo", second, config)
+    detail = await containers.get_cs_version_detail(session, env, "echo", second)
+    assert (detail.max_num, detail.env_params) == (3, None)
+
+    await containers.del_cs_version(session, env, "echo", first)
+    await containers.batch_del_cs_version(session, [VersionRef(env=env, service_name="echo", version_name=second)])
+    assert await flows(session, env) == {}
+    await containers.del_container_service(session, env, "echo")
+    assert (await containers.get_cs_list(session, env)).total == 0
+
+
+async def test_a_batch_tells_where_it_failed(session, env):
+    """One environment has the service, the other is not there."""
+    with pytest.raises(wxtcb.PartialFailure) as partial:
+        await containers.batch_create_cs_version(session, VERSION, envs=[env, "nowhere"])
+    assert [each.env for each in partial.value.failed] == ["nowhere"]
+    assert [each.version_name for each in partial.value.reply.succ_list] == ["echo-001"]
+
+
+async def test_a_build_that_fails_ends_the_wait(box, session, env):
+    """With the status of the version."""
+    box.world.containers.builds_fail = True
+    new = await containers.create_cs_version(session, VERSION, env=env)
+    with pytest.raises(OperationFailed, match="build_fail"):
+        await containers.wait_until_version_normal(session, env, "echo", new.version_name, interval=0.001)

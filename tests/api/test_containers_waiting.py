@@ -1,0 +1,65 @@
+"""Waiting for a version to be normal."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from wxtcb.api import containers
+from wxtcb.errors import CloudError, OperationFailed, OperationTimeout, RequestRefused
+
+pytestmark = pytest.mark.virtual_time
+
+PATH = containers.GET_CS_VERSION_DETAIL.path
+VERSION = ("e", "echo", "echo-001")
+
+
+def version(status):
+    """Make the reply that shows the version in *status*."""
+    return {"errcode": 0, "errmsg": "ok", "version_name": "echo-001", "status": status}
+
+
+@pytest.fixture
+async def session(new_session):
+    """Open a session before the scripted platform."""
+    async with new_session() as session:
+        yield session
+
+
+@pytest.mark.parametrize("status", ["creating", "updating", "FROBNICATING", "fail_over", None])
+async def test_a_version_is_looked_at_until_it_is_normal(session, wechat, status):
+    """Any status that is not known to be an end is waited out, with a look per interval."""
+    wechat.play(PATH, *[version(status)] * 2)
+    wechat.usual[PATH] = version("normal")
+    detail = await containers.wait_until_version_normal(session, *VERSION, interval=7)
+    assert (detail.version_name, detail.status) == ("echo-001", "normal")
+    assert wechat.sent_at(PATH) == pytest.approx([1000, 1007, 1014])
+
+
+@pytest.mark.parametrize("status", ["build_fail", "deploy_fail", "create_fail"])
+async def test_a_version_that_failed_is_raised_at_once(session, wechat, status):
+    """Whatever failed; the error names the version and its status."""
+    wechat.usual[PATH] = version(status)
+    with pytest.raises(OperationFailed, match="version echo-001 of container service echo in e") as failed:
+        await containers.wait_until_version_normal(session, *VERSION)
+    assert failed.value.status == status
+    assert asyncio.get_running_loop().time() == 1000
+
+
+async def test_a_version_that_is_too_slow_is_a_timeout(session, wechat):
+    """On time, with the last status."""
+    wechat.usual[PATH] = version("creating")
+    with pytest.raises(OperationTimeout, match="still creating after 60 s") as overdue:
+        await containers.wait_until_version_normal(session, *VERSION, timeout=60)
+    assert isinstance(overdue.value, TimeoutError)
+    assert asyncio.get_running_loop().time() == pytest.approx(1060)
+
+
+@pytest.mark.parametrize(("errcode", "error"), [(40097, RequestRefused), (-501005, CloudError)])
+async def test_a_version_that_is_not_there_is_told_as_the_platform_does(session, wechat, errcode, error):
+    """Looking again would not change it."""
+    wechat.usual[PATH] = errcode
+    with pytest.raises(error):
+        await containers.wait_until_version_normal(session, *VERSION)
+    assert len(wechat.sent_to(PATH)) == 1

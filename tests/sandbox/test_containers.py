@@ -1,0 +1,321 @@
+"""The simulated container services: hosting, services, versions that are built, traffic, and many at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from attrs import frozen
+
+from wxtcb.sandbox import Ready
+
+from .rig import ESTABLISH, SERVICES, Rig
+
+ROOM = "/componenttcb/"
+STAMP = "2020-09-13 20:26:40"
+
+
+@frozen
+class Bench:
+    """A sandbox with an environment whose hosting is on, and in it the service `echo`."""
+
+    rig: Rig
+    env: str
+
+    async def ask(self, call: str, **fields: object) -> dict[str, Any]:
+        """Make a call of this family on the service, unless told otherwise."""
+        named = {"env": self.env, "service_name": "echo"}
+        return await self.rig.call(ROOM + call, {**named, **fields})
+
+    async def make(self, **fields: object) -> dict[str, Any]:
+        """Begin a version out of an image."""
+        return await self.ask("createcsversion", upload_type="image", **fields)
+
+    async def show(self, version: str = "echo-001") -> dict[str, Any]:
+        """Look at a version."""
+        return await self.ask("getcsversiondetail", version_name=version)
+
+    async def split(self, **shares: int) -> dict[str, Any]:
+        """Split the traffic between the versions of these numbers."""
+        items = [{"version_name": name.replace("_", "-"), "flow_ratio": share} for name, share in shares.items()]
+        return await self.ask("setcspropotion", items=items)
+
+    async def ratios(self) -> list[int]:
+        """Return the shares of all versions."""
+        return [row["flow_ratio"] for row in (await self.ask("getcsversionlist"))["items"]]
+
+
+@pytest_asyncio.fixture
+async def bench(rig: Rig) -> Bench:
+    """Set the bench up."""
+    env = rig.box.world.add("a")
+    rig.box.world.containers.open(env)
+    rig.box.world.containers.create(env, "echo")
+    return Bench(rig, env)
+
+
+async def test_hosting_is_opened_before_there_are_services(rig: Rig) -> None:
+    """A service is refused until hosting is on; opening it again is refused too, and each environment has its own."""
+    env, other = rig.box.world.add("a"), rig.box.world.add("b")
+    service = {"env": env, "service_name": "echo"}
+    before = await rig.call(f"{ROOM}createcontainerservice", service)
+    opened = await rig.call(f"{ROOM}opencontainerservice", {"env": env})
+    again = await rig.call(f"{ROOM}opencontainerservice", {"env": env})
+    made = await rig.call(f"{ROOM}createcontainerservice", service)
+    elsewhere = await rig.call(f"{ROOM}createcontainerservice", {**service, "env": other})
+    assert [reply["errcode"] for reply in (before, opened, again, made, elsewhere)] == [40097, 0, 40097, 0, 40097]
+    assert opened == made == {"errcode": 0, "errmsg": "ok"}
+
+
+@pytest.mark.parametrize("call", ["opencontainerservice", "createcontainerservice", "getcsversionlist"])
+async def test_an_environment_must_be_normal(rig: Rig, call: str) -> None:
+    """One that is not there, or not ready, is refused as the cloud does it."""
+    unready = rig.box.world.add("a", status="UNAVAILABLE")
+    for env in ("nowhere", unready):
+        body = {"env": env} | ({} if call.startswith("open") else {"service_name": "echo"})
+        assert (await rig.call(ROOM + call, body))["errcode"] == -501005
+
+
+async def test_a_service_is_listed_as_it_was_created(bench: Bench) -> None:
+    """With its network and the time; a name that exists is refused, and what is deleted is gone."""
+    bench.rig.clock.pass_(60)
+    vpc = {"vpcid": "vpc-1", "subnetids": ["s-1"], "create_type": 3}
+    assert (await bench.ask("createcontainerservice", service_name="web", remark="r", vpc=vpc))["errcode"] == 0
+    assert (await bench.ask("createcontainerservice", service_name="web"))["errcode"] == 40097
+    reply = await bench.rig.call(SERVICES, {"env": bench.env})
+    assert [row["server_name"] for row in reply["cslist"]] == ["echo", "web"]
+    assert reply["cslist"][1] == {
+        "server_name": "web",
+        "created_time": "2020-09-13 20:27:40",
+        "updated_time": "2020-09-13 20:27:40",
+        "status": "succ",
+        "vpcid": "vpc-1",
+        "image_repo": f"sandbox/{bench.env}_web",
+    }
+    assert (await bench.ask("delcontainerservice"))["errcode"] == 0
+    assert (await bench.ask("delcontainerservice"))["errcode"] == 40097
+    assert (await bench.ask("createcsversion", upload_type="image"))["errcode"] == 40097
+    reply = await bench.rig.call(SERVICES, {"env": bench.env})
+    assert ([row["server_name"] for row in reply["cslist"]], reply["total"]) == (["web"], 1)
+
+
+@pytest.mark.parametrize("lists_services", [True, False])
+async def test_the_list_knows_both_families(bench: Bench, *, lists_services: bool) -> None:
+    """Oldest first; under `lists_services` False it knows the older one alone. The newer needs no hosting opened."""
+    world = bench.rig.box.world
+    world.lists_services = lists_services
+    bench.rig.clock.pass_(1)
+    assert (await bench.rig.call(ESTABLISH, {"env_id": bench.env, "service_name": "new", "is_public": True}))[
+        "errcode"
+    ] == 0
+    bench.rig.clock.pass_(1)
+    world.containers.create(bench.env, "last")
+    reply = await bench.rig.call(SERVICES, {"env": bench.env})
+    names = [row["server_name"] for row in reply["cslist"]]
+    assert names == (["echo", "new", "last"] if lists_services else ["echo", "last"])
+    assert reply["total"] == len(names)
+
+
+async def test_a_version_is_built_and_then_normal(bench: Bench) -> None:
+    """It has the next number as its name, and is "creating" for as long as the world says, each look counted."""
+    bench.rig.box.world.operations_after = Ready.after_looks(2)
+    assert await bench.make() == {"errcode": 0, "errmsg": "ok", "version_name": "echo-001"}
+    statuses = [(await bench.show())["status"] for _ in range(2)]
+    listed = await bench.ask("getcsversionlist")
+    assert [*statuses, listed["items"][0]["status"]] == ["creating", "creating", "normal"]
+
+
+async def test_a_build_may_fail(bench: Bench) -> None:
+    """What is created under `builds_fail` ends as "build_fail", and what was created before does not."""
+    world = bench.rig.box.world
+    world.operations_after = Ready.after_seconds(5)
+    await bench.make()
+    world.containers.builds_fail = True
+    await bench.make()
+    early = [(await bench.show(name))["status"] for name in ("echo-001", "echo-002")]
+    bench.rig.clock.pass_(5)
+    late = [(await bench.show(name))["status"] for name in ("echo-001", "echo-002")]
+    assert (early, late) == (["creating", "creating"], ["normal", "build_fail"])
+
+
+async def test_a_version_shows_what_it_was_made_of(bench: Bench) -> None:
+    """In the spellings of the detail and of the list, which differ; what was not given has the platform's usual."""
+    given = {
+        "upload_type": "repository",
+        "repository_type": "github",
+        "repository": "o/n",
+        "branch": "main",
+        "version_remark": "text",
+        "minnum": 1,
+        "maxnum": 3,
+        "cpu": 0.25,
+        "env_params": '{"A":"a"}',
+        "container_port": 8080,
+    }
+    await bench.ask("createcsversion", **given)
+    assert await bench.show() == {
+        "errcode": 0,
+        "errmsg": "ok",
+        "version_name": "echo-001",
+        "remark": "text",
+        "dockerfile_path": "",
+        "build_dir": "",
+        "cpu": 0.25,
+        "mem": 1,
+        "minnum": 1,
+        "maxnum": 3,
+        "policy_type": "cpu",
+        "policy_threshold": 60,
+        "env_params": '{"A":"a"}',
+        "created_time": STAMP,
+        "updated_time": STAMP,
+        "version_ip": "10.0.0.1",
+        "version_port": 8080,
+        "status": "normal",
+        "package_name": "",
+        "package_version": "",
+        "upload_type": "repository",
+        "repo_type": "github",
+        "repo": "o/n",
+        "branch": "main",
+        "custom_logs": "stdout",
+        "container_port": 8080,
+        "image_url": f"ccr.ccs.tencentyun.com/sandbox/{bench.env}_echo:echo-001",
+    }
+    assert (await bench.ask("getcsversionlist"))["items"] == [
+        {
+            "version_name": "echo-001",
+            "status": "normal",
+            "created_time": STAMP,
+            "updated_time": STAMP,
+            "flow_ratio": 0,
+            "buildid": 1,
+            "upload_type": "repository",
+            "min_replicas": 1,
+            "max_replicas": 3,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"upload_type": "jar"},
+        {"minnum": -1},
+        {"maxnum": 51},
+        {"flow_ratio": -1},
+        {"flow_ratio": 101},
+        {"env_params": "{"},
+        {"env_params": "[]"},
+    ],
+    ids=str,
+)
+async def test_a_version_out_of_bounds_is_refused(bench: Bench, fields: dict[str, object]) -> None:
+    """And takes no number."""
+    assert (await bench.ask("createcsversion", **{"upload_type": "image", **fields}))["errcode"] == 40097
+    assert (await bench.make())["version_name"] == "echo-001"
+
+
+async def test_versions_are_listed_page_by_page(bench: Bench) -> None:
+    """Twenty unless more is asked for, oldest first, and all are counted; a page that cannot be is refused."""
+    for _ in range(22):
+        await bench.make()
+    pages = [await bench.ask("getcsversionlist", **page) for page in ({}, {"limit": 2, "offset": 20}, {"limit": 0})]
+    assert [len(page.get("items", [])) for page in pages] == [20, 2, 0]
+    assert pages[1]["items"][0]["version_name"] == "echo-021"
+    assert [page.get("total", page["errcode"]) for page in pages] == [22, 22, 40097]
+
+
+async def test_a_configuration_changes_what_is_given(bench: Bench) -> None:
+    """The rest stays, and the time of the change is noted; bounds and names are judged."""
+    await bench.make(maxnum=5, env_params='{"A":"a"}')
+    bench.rig.clock.pass_(1)
+    changed = await bench.ask("setcsversionconfig", version_name="echo-001", minnum=2, env_params="", remark="r")
+    detail = await bench.show()
+    assert (changed["errcode"], detail["minnum"], detail["maxnum"], detail["remark"]) == (0, 2, 5, "r")
+    assert (detail["env_params"], detail["updated_time"]) == ("", "2020-09-13 20:26:41")
+    assert (await bench.ask("setcsversionconfig", version_name="echo-001", maxnum=51))["errcode"] == 40097
+    assert (await bench.ask("setcsversionconfig", version_name="echo-002", maxnum=5))["errcode"] == 40097
+
+
+async def test_traffic_that_is_not_named_is_none(bench: Bench) -> None:
+    """A split sets the versions that it names, and all others to 0; a new version takes what is left at most."""
+    await bench.make(flow_ratio=100)
+    assert (await bench.make(flow_ratio=1))["errcode"] == 40097
+    await bench.make()
+    await bench.make()
+    assert await bench.ratios() == [100, 0, 0]
+    assert (await bench.split(echo_002=80, echo_003=20))["errcode"] == 0
+    assert await bench.ratios() == [0, 80, 20]
+    assert (await bench.split(echo_001=0))["errcode"] == 0
+    assert await bench.ratios() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "shares", [{"echo_001": 80}, {"echo_001": 120, "echo_002": -20}, {"echo_001": 50, "echo_003": 50}], ids=str
+)
+async def test_a_split_that_cannot_be_is_refused(bench: Bench, shares: dict[str, int]) -> None:
+    """It totals neither 100 nor 0, has a share that is none, or names a version that is not there: nothing changes."""
+    await bench.make(flow_ratio=100)
+    await bench.make()
+    assert (await bench.split(**shares))["errcode"] == 40097
+    assert await bench.ratios() == [100, 0]
+
+
+async def test_a_split_names_a_version_once(bench: Bench) -> None:
+    """Two shares of one version are refused, whatever their sum."""
+    await bench.make()
+    items = [{"version_name": "echo-001", "flow_ratio": 50}] * 2
+    assert (await bench.ask("setcspropotion", items=items))["errcode"] == 40097
+
+
+async def test_a_deleted_version_is_gone(bench: Bench) -> None:
+    """Its number is not given again."""
+    await bench.make()
+    replies = [await bench.ask("delcsversion", version_name="echo-001") for _ in range(2)]
+    assert [reply["errcode"] for reply in replies] == [0, 40097]
+    assert (await bench.show())["errcode"] == 40097
+    assert (await bench.make())["version_name"] == "echo-002"
+
+
+async def test_a_batch_creates_where_it_can(bench: Bench) -> None:
+    """Environments without the service stand in fail_list, with `errormsg`."""
+    body = {"envs": [bench.env, "nowhere"], "service_name": "echo", "upload_type": "image"}
+    assert await bench.rig.call(f"{ROOM}batchcreatecsversion", body) == {
+        "errcode": 0,
+        "errmsg": "ok",
+        "succ_list": [{"env": bench.env, "version_name": "echo-001"}],
+        "fail_list": [{"env": "nowhere", "errormsg": "invalid env: env_id nowhere"}],
+    }
+    assert (await bench.show())["status"] == "normal"
+
+
+async def test_a_batch_deletes_where_it_can(bench: Bench) -> None:
+    """Versions that are not there stand in fail_list, with `errmsg`."""
+    await bench.make()
+    there = {"env": bench.env, "service_name": "echo", "version_name": "echo-001"}
+    missing = {**there, "version_name": "echo-009"}
+    reply = await bench.rig.call(f"{ROOM}batchdelcsversion", {"items": [there, missing]})
+    assert reply["succ_list"] == [there]
+    assert reply["fail_list"] == [{**missing, "errmsg": "invalid args: version_name echo-009 does not exist"}]
+    assert (await bench.ask("getcsversionlist"))["total"] == 0
+
+
+async def test_a_batch_splits_where_it_can(bench: Bench) -> None:
+    """Each service for itself."""
+    await bench.make()
+    there, missing = ({"env": bench.env, "service_name": name} for name in ("echo", "web"))
+    items = [{"version_name": "echo-001", "flow_ratio": 100}]
+    reply = await bench.rig.call(
+        f"{ROOM}batchsetcspropotion", {"items": [{**there, "items": items}, {**missing, "items": items}]}
+    )
+    assert reply["succ_list"] == [there]
+    assert reply["fail_list"] == [{**missing, "errmsg": "invalid args: service_name web does not exist"}]
+    assert await bench.ratios() == [100]
+
+
+async def test_the_password_of_a_registry_is_not_remembered(bench: Bench) -> None:
+    """What was seen shows `***` in its place."""
+    await bench.make(image_secret_info={"registryserver": "r", "password": "hunter2"})
+    assert bench.rig.box.seen[-1].body["image_secret_info"] == {"registryserver": "r", "password": "***"}

@@ -1,0 +1,151 @@
+"""The services of an environment, and hosting itself, which must be on before there can be any."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from wxtcb.arguments import as_texts, check_entries, check_kind, check_text, check_texts, field_is, kind_is
+from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
+from wxtcb.paging import by_offset
+from wxtcb.spelling import wire
+
+if TYPE_CHECKING:
+    from wxtcb.session import Session
+
+
+@attrs.frozen(kw_only=True)
+class Vpc:
+    """The private network of a service; the platform wants all three, or no network at all.
+
+    `create_type` is 0 (inherit), 1 (create) or 2 (use the given one); a sample of the platform's sends 3.
+    """
+
+    vpc_id: str = attrs.field(metadata=wire("vpcid"), validator=field_is(check_text))
+    subnet_ids: tuple[str, ...] = attrs.field(
+        metadata=wire("subnetids"), converter=as_texts, validator=[field_is(check_texts), field_is(check_entries)]
+    )
+    create_type: int = attrs.field(validator=kind_is(int, optional=False))
+
+
+@attrs.frozen(kw_only=True)
+class ContainerService:
+    """One service as the platform lists it.
+
+    The times are ``YYYY-MM-DD HH:MM:SS`` without a zone (presumably China's); the one documented `status` is "succ".
+    """
+
+    service_name: str | None = attrs.field(default=None, metadata=wire("server_name"))
+    created_time: str | None = None
+    updated_time: str | None = None
+    status: str | None = None
+    vpc_id: str | None = attrs.field(default=None, metadata=wire("vpcid"))
+    image_repo: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ContainerServices(Reply):
+    """A page of the services of an environment; `total` counts those of all pages."""
+
+    cslist: tuple[ContainerService, ...] = ()
+    total: int | None = None
+
+
+OPEN_CONTAINER_SERVICE: Final = Endpoint(
+    "/componenttcb/opencontainerservice",
+    Done,
+    Repeat.ONCE,
+    name="open_container_service",
+    official="opencontainerservice",
+)
+CREATE_CONTAINER_SERVICE: Final = Endpoint(
+    "/componenttcb/createcontainerservice",
+    Done,
+    Repeat.ONCE,
+    name="create_container_service",
+    official="createcontainerservice",
+)
+GET_CS_LIST: Final = Endpoint(
+    "/componenttcb/getcslist", ContainerServices, Repeat.READ, name="get_cs_list", official="getcslist"
+)
+DEL_CONTAINER_SERVICE: Final = Endpoint(
+    "/componenttcb/delcontainerservice",
+    Done,
+    Repeat.SET,
+    name="del_container_service",
+    official="delcontainerservice",
+)
+
+
+async def open_container_service(session: Session, env: str) -> Done:
+    """Switch cloud hosting on for environment *env*, which makes the cluster that its container services will run on.
+
+    Whether it may be opened twice is not documented. When no answer comes, `OutcomeUnknown`: no call tells whether
+    hosting is on, but `create_container_service` does by what it answers.
+
+    Official interface: opencontainerservice, page Third-party_Platforms/2.0/api/cloudbase/batch/opencontainerservice.
+    """
+    check_text("env", env)
+    return await session.call(OPEN_CONTAINER_SERVICE, {"env": env})
+
+
+async def create_container_service(
+    session: Session, env: str, service_name: str, *, remark: str | None = None, vpc: Vpc | None = None
+) -> Done:
+    """Create a service in an environment whose hosting is on (`open_container_service`); it holds no version yet.
+
+    When no answer comes, `OutcomeUnknown`: look with `get_cs_list` whether the name is there before you try again.
+
+    Official interface: createcontainerservice,
+    page Third-party_Platforms/2.0/api/cloudbase/batch/createcontainerservice.
+    """
+    check_text("env", env)
+    check_text("service_name", service_name)
+    if remark is not None:
+        check_kind("remark", remark, str)
+    if vpc is not None:
+        check_kind("vpc", vpc, Vpc)
+    body = {"env": env, "service_name": service_name, "remark": remark, "vpc": vpc}
+    return await session.call(CREATE_CONTAINER_SERVICE, body)
+
+
+async def get_cs_list(
+    session: Session, env: str, *, limit: int | None = None, offset: int | None = None
+) -> ContainerServices:
+    """List a page of the services of environment *env*: *limit* of them (20 if None), from number *offset* (0) on.
+
+    No page says how many a page may hold: go on by the number that came, as `iter_services` does. Nor does any say
+    whether the list knows the services of `cloudrun.establish_cloudbaserun_server`, so a name that is missing proves
+    nothing.
+
+    Official interface: getcslist, page Third-party_Platforms/2.0/api/cloudbase/batch/getcslist.
+    """
+    check_text("env", env)
+    for name, value in (("limit", limit), ("offset", offset)):
+        if value is not None:
+            check_kind(name, value, int)
+    return await session.call(GET_CS_LIST, {"env": env, "limit": limit, "offset": offset})
+
+
+def iter_services(session: Session, env: str, *, page_size: int | None = None) -> AsyncIterator[ContainerService]:
+    """Iterate over all services of environment *env*, a page of *page_size* (20 if None) when it is needed."""
+
+    async def fetch(offset: int) -> tuple[tuple[ContainerService, ...], int | None]:
+        page = await get_cs_list(session, env, limit=page_size, offset=offset)
+        return page.cslist, page.total
+
+    return by_offset(fetch)
+
+
+async def del_container_service(session: Session, env: str, service_name: str) -> Done:
+    """Delete a service of environment *env*; afterwards neither it nor its versions are there.
+
+    Sent again after an answer that was lost, it may be refused because there is no such service: then it is done.
+
+    Official interface: delcontainerservice, page Third-party_Platforms/2.0/api/cloudbase/batch/delcontainerservice.
+    """
+    check_text("env", env)
+    check_text("service_name", service_name)
+    return await session.call(DEL_CONTAINER_SERVICE, {"env": env, "service_name": service_name})

@@ -1,0 +1,84 @@
+"""How the traffic of a service is split between its versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from wxtcb.api.containers.batches import BatchResult
+from wxtcb.api.containers.rules import check_percent
+from wxtcb.arguments import as_tuple, check_entries, check_kind, check_list, check_text, field_is
+from wxtcb.endpoint import Done, Endpoint, Repeat
+from wxtcb.errors import InvalidArgument
+from wxtcb.spelling import fields_of
+
+if TYPE_CHECKING:
+    from wxtcb.session import Session
+
+
+@attrs.frozen(kw_only=True)
+class VersionFlow:
+    """A version and its share of the traffic, in percent."""
+
+    version_name: str = attrs.field(validator=field_is(check_text))
+    flow_ratio: int = attrs.field(validator=field_is(check_percent))
+
+
+def _as_flows(value: Iterable[VersionFlow]) -> tuple[VersionFlow, ...]:
+    return as_tuple(value)
+
+
+def _check_flows(name: str, value: object) -> None:
+    check_list(name, value, lambda entry, flow: check_kind(entry, flow, VersionFlow))
+    check_entries(name, value)
+
+
+def _check_total(split: Split, _: attrs.Attribute[tuple[VersionFlow, ...]], value: tuple[VersionFlow, ...]) -> None:
+    total = sum(flow.flow_ratio for flow in value)
+    if total not in (0, 100):
+        raise InvalidArgument(f"{type(split).__name__}: items: the flow ratios must total 100 or 0, not {total}")
+
+
+@attrs.frozen(kw_only=True)
+class Split:
+    """How the traffic of one service is split; the shares total 100 or 0, and a version not named gets 0."""
+
+    env: str = attrs.field(validator=field_is(check_text))
+    service_name: str = attrs.field(validator=field_is(check_text))
+    items: tuple[VersionFlow, ...] = attrs.field(converter=_as_flows, validator=[field_is(_check_flows), _check_total])
+
+
+SET_CS_PROPOTION: Final = Endpoint(
+    "/componenttcb/setcspropotion", Done, Repeat.SET, name="set_cs_propotion", official="setcspropotion"
+)
+BATCH_SET_CS_PROPOTION: Final = Endpoint(
+    "/componenttcb/batchsetcspropotion",
+    BatchResult,
+    Repeat.SET,
+    name="batch_set_cs_propotion",
+    official="batchsetcspropotion",
+)
+
+
+async def set_cs_propotion(session: Session, split: Split) -> Done:
+    """Split the traffic of a service between its versions; afterwards those that are not named get none.
+
+    Official interface: setcspropotion, page Third-party_Platforms/2.0/api/cloudbase/batch/setcspropotion.
+    """
+    check_kind("split", split, Split)
+    return await session.call(SET_CS_PROPOTION, fields_of(split))
+
+
+async def batch_set_cs_propotion(session: Session, items: Iterable[Split]) -> BatchResult:
+    """Split the traffic of many services, each for itself.
+
+    Raises `PartialFailure` when some failed, with the services of the others in ``.reply.succ_list``.
+
+    Official interface: batchsetcspropotion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchSetCSPropotion.
+    """
+    splits = as_tuple(items)
+    check_list("items", splits, lambda name, split: check_kind(name, split, Split))
+    check_entries("items", splits)
+    return await session.call(BATCH_SET_CS_PROPOTION, {"items": splits})

@@ -1,0 +1,265 @@
+"""The versions of a service that are there: look at them, wait for them, change them, delete them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from wxtcb.api.containers.batches import BatchResult
+from wxtcb.api.containers.rules import (
+    VARIABLES,
+    Variables,
+    as_variables,
+    check_max_num,
+    check_min_num,
+    check_variables,
+)
+from wxtcb.arguments import as_tuple, check_entries, check_kind, check_list, check_text, field_is, forgetful, kind_is
+from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
+from wxtcb.paging import by_offset
+from wxtcb.spelling import fields_of, repeats, wire, written_as
+from wxtcb.waiting import Awaited, wait_for
+
+if TYPE_CHECKING:
+    from wxtcb.session import Session
+
+
+@attrs.frozen(kw_only=True)
+class VersionRef:
+    """One version of one service in one environment."""
+
+    env: str = attrs.field(validator=field_is(check_text))
+    service_name: str = attrs.field(validator=field_is(check_text))
+    version_name: str = attrs.field(validator=field_is(check_text))
+
+
+@attrs.frozen(kw_only=True)
+class CsVersionInfo:
+    """One version as the platform lists it.
+
+    `status` is "normal", "build_fail", or another text; `flow_ratio` is its share of the traffic in percent. The times
+    are ``YYYY-MM-DD HH:MM:SS`` without a zone (presumably China's).
+    """
+
+    version_name: str | None = None
+    status: str | None = attrs.field(default=None, metadata=repeats())
+    created_time: str | None = None
+    updated_time: str | None = None
+    flow_ratio: int | None = None
+    build_id: int | None = attrs.field(default=None, metadata=wire("buildid"))
+    upload_type: str | None = attrs.field(default=None, metadata=repeats())
+    min_num: int | None = attrs.field(default=None, metadata=wire("min_replicas"))
+    max_num: int | None = attrs.field(default=None, metadata=wire("max_replicas"))
+
+
+@attrs.frozen(kw_only=True)
+class CsVersionList(Reply):
+    """A page of the versions of a service; `total` counts those of all pages."""
+
+    total: int | None = None
+    items: tuple[CsVersionInfo, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class CsVersionDetail(Reply):
+    """One version in detail.
+
+    `cpu` counts cores, `mem` gigabytes, `min_num` and `max_num` replicas; `version_ip` is an address inside the cloud.
+    `env_params` are the environment variables, None if there are none, and in no repr. Times as in `CsVersionInfo`.
+    """
+
+    version_name: str | None = None
+    status: str | None = None
+    remark: str | None = None
+    dockerfile_path: str | None = None
+    build_dir: str | None = None
+    cpu: float | None = None
+    mem: float | None = None
+    min_num: int | None = attrs.field(default=None, metadata=wire("minnum"))
+    max_num: int | None = attrs.field(default=None, metadata=wire("maxnum"))
+    policy_type: str | None = None
+    policy_threshold: int | None = None
+    env_params: Mapping[str, Any] | None = attrs.field(default=None, repr=False, metadata=written_as(VARIABLES))
+    created_time: str | None = None
+    updated_time: str | None = None
+    version_ip: str | None = None
+    version_port: int | None = None
+    package_name: str | None = None
+    package_version: str | None = None
+    upload_type: str | None = None
+    repository_type: str | None = attrs.field(default=None, metadata=wire("repo_type"))
+    repository: str | None = attrs.field(default=None, metadata=wire("repo"))
+    branch: str | None = None
+    custom_logs: str | None = None
+    image_url: str | None = None
+    container_port: int | None = None
+
+
+@forgetful
+@attrs.frozen(kw_only=True)
+class CsVersionConfig:
+    """What can be changed of a version that is there.
+
+    What is None is not sent; whether the platform then keeps the value, or resets it, is not documented. Numbers and
+    `env_params` as in `CsVersion`; an empty mapping is sent as no variables.
+    """
+
+    min_num: int | None = attrs.field(
+        default=None, metadata=wire("minnum"), validator=field_is(check_min_num, optional=True)
+    )
+    max_num: int | None = attrs.field(
+        default=None, metadata=wire("maxnum"), validator=field_is(check_max_num, optional=True)
+    )
+    remark: str | None = attrs.field(default=None, validator=kind_is(str))
+    container_port: int | None = attrs.field(default=None, validator=kind_is(int))
+    custom_logs: str | None = attrs.field(default=None, validator=kind_is(str))
+    env_params: Variables | None = attrs.field(
+        default=None,
+        repr=False,
+        metadata=written_as(VARIABLES),
+        converter=as_variables,
+        validator=field_is(check_variables, optional=True),
+    )
+
+
+GET_CS_VERSION_LIST: Final = Endpoint(
+    "/componenttcb/getcsversionlist",
+    CsVersionList,
+    Repeat.READ,
+    name="get_cs_version_list",
+    official="getcsversionlist",
+)
+GET_CS_VERSION_DETAIL: Final = Endpoint(
+    "/componenttcb/getcsversiondetail",
+    CsVersionDetail,
+    Repeat.READ,
+    name="get_cs_version_detail",
+    official="getcsversiondetail",
+)
+SET_CS_VERSION_CONFIG: Final = Endpoint(
+    "/componenttcb/setcsversionconfig", Done, Repeat.SET, name="set_cs_version_config", official="setcsversionconfig"
+)
+DEL_CS_VERSION: Final = Endpoint(
+    "/componenttcb/delcsversion", Done, Repeat.SET, name="del_cs_version", official="delcsversion"
+)
+BATCH_DEL_CS_VERSION: Final = Endpoint(
+    "/componenttcb/batchdelcsversion",
+    BatchResult,
+    Repeat.SET,
+    name="batch_del_cs_version",
+    official="batchdelcsversion",
+)
+
+_READY: Final = frozenset({"normal"})
+_BROKEN: Final = {"*_fail": "waiting will not change that; delete the version and create another"}
+
+
+async def get_cs_version_list(
+    session: Session, env: str, service_name: str, *, limit: int | None = None, offset: int | None = None
+) -> CsVersionList:
+    """List a page of the versions of a service: *limit* of them, from number *offset* (0) on.
+
+    No page says how many a page holds, or may hold: go on by the number that came, as `iter_versions` does.
+
+    Official interface: getcsversionlist, page Third-party_Platforms/2.0/api/cloudbase/batch/getcsversionlist.
+    """
+    check_text("env", env)
+    check_text("service_name", service_name)
+    for name, value in (("limit", limit), ("offset", offset)):
+        if value is not None:
+            check_kind(name, value, int)
+    body = {"env": env, "service_name": service_name, "limit": limit, "offset": offset}
+    return await session.call(GET_CS_VERSION_LIST, body)
+
+
+def iter_versions(
+    session: Session, env: str, service_name: str, *, page_size: int | None = None
+) -> AsyncIterator[CsVersionInfo]:
+    """Iterate over all versions of a service, a page of *page_size* (the platform's own if None) when it is needed."""
+
+    async def fetch(offset: int) -> tuple[tuple[CsVersionInfo, ...], int | None]:
+        page = await get_cs_version_list(session, env, service_name, limit=page_size, offset=offset)
+        return page.items, page.total
+
+    return by_offset(fetch)
+
+
+async def get_cs_version_detail(session: Session, env: str, service_name: str, version_name: str) -> CsVersionDetail:
+    """Look at one version of a service, its environment variables included.
+
+    Official interface: getcsversiondetail, page Third-party_Platforms/2.0/api/cloudbase/batch/getcsversiondetail.
+    """
+    return await session.call(GET_CS_VERSION_DETAIL, _named(env, service_name, version_name))
+
+
+async def wait_until_version_normal(
+    session: Session,
+    env: str,
+    service_name: str,
+    version_name: str,
+    *,
+    timeout: float = 1800.0,
+    interval: float = 10.0,
+) -> CsVersionDetail:
+    """Wait until a version is built and running, and return it: its status is "normal", looked at every *interval* s.
+
+    A status that wxtcb does not know is waiting, and so is a look that failed for a reason that may pass.
+
+    Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` at once for a status that ends with "_fail",
+    and what keeps every look from succeeding, which is `ApiError` for a version that is not there.
+    """
+    named = _named(env, service_name, version_name)
+    awaited = Awaited[CsVersionDetail, CsVersionDetail](
+        what=f"version {version_name} of container service {service_name} in {env}",
+        find=lambda detail: detail,
+        status_of=lambda detail: detail.status,
+        ready=_READY,
+        broken=_BROKEN,
+    )
+    looks = session.looks(partial(session.call, GET_CS_VERSION_DETAIL, named))
+    return await wait_for(looks, awaited, timeout=timeout, interval=interval)
+
+
+async def set_cs_version_config(
+    session: Session, env: str, service_name: str, version_name: str, config: CsVersionConfig
+) -> Done:
+    """Change the configuration of a version that is there.
+
+    Official interface: setcsversionconfig, page Third-party_Platforms/2.0/api/cloudbase/batch/setcsversionconfig.
+    """
+    check_kind("config", config, CsVersionConfig)
+    named = _named(env, service_name, version_name)
+    return await session.call(SET_CS_VERSION_CONFIG, {**named, **fields_of(config)})
+
+
+async def del_cs_version(session: Session, env: str, service_name: str, version_name: str) -> Done:
+    """Delete a version; give its traffic to others first (`set_cs_propotion`).
+
+    Sent again after an answer that was lost, it may be refused because there is no such version: then it is done.
+
+    Official interface: delcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/delcsversion.
+    """
+    return await session.call(DEL_CS_VERSION, _named(env, service_name, version_name))
+
+
+async def batch_del_cs_version(session: Session, items: Iterable[VersionRef]) -> BatchResult:
+    """Delete many versions, of several services and environments.
+
+    Raises `PartialFailure` when some failed, with the others in ``.reply.succ_list``.
+
+    Official interface: batchdelcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchDelCSVersion.
+    """
+    versions = as_tuple(items)
+    check_list("items", versions, lambda name, version: check_kind(name, version, VersionRef))
+    check_entries("items", versions)
+    return await session.call(BATCH_DEL_CS_VERSION, {"items": versions})
+
+
+def _named(env: str, service_name: str, version_name: str) -> dict[str, object]:
+    named = {"env": env, "service_name": service_name, "version_name": version_name}
+    for name, value in named.items():
+        check_text(name, value)
+    return dict(named)
