@@ -28,6 +28,7 @@ _FATES: Final = {
     Repeat.READ: "it changes nothing",
     Repeat.SET: "it may have taken effect; sent again it ends the same",
     Repeat.ONCE: "it had no effect",
+    Repeat.NEVER: "it had no effect",
 }
 
 
@@ -51,7 +52,7 @@ def call(name: str, given: str, *, reveal: bool, own_token: bool, yes: bool) -> 
     settings = read_settings(os.environ, needs_ticket=endpoint is not API_START_PUSH_TICKET)
     if endpoint is not API_START_PUSH_TICKET:
         settings.demand_own_token(f"call {name}", given=own_token)
-    if endpoint.repeat is Repeat.ONCE and not yes:
+    if endpoint.repeat.is_once and not yes:
         ask(f"{name} {_price(endpoint)}. Send it to {settings.base_url}?")
     if not endpoint.reply.keeps_raw:
         be_private()
@@ -61,6 +62,8 @@ def call(name: str, given: str, *, reveal: bool, own_token: bool, yes: bool) -> 
 def _price(endpoint: Endpoint[Reply]) -> str:
     if endpoint is API_COMPONENT_TOKEN:
         return "mints a token each time, which may void the one in use"
+    if endpoint.repeat is Repeat.NEVER:
+        return "does each time what cannot be taken back"
     return "adds something each time, which may be billed"
 
 
