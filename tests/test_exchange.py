@@ -178,11 +178,18 @@ async def test_call_is_sent_again_with_a_newer_token_when_its_token_is_dead(rig,
     assert rig.emitted(Retrying) == []
 
 
-@pytest.mark.parametrize("repeat", ALL)
+@pytest.mark.parametrize("repeat", [each for each in ALL if each is not Repeat.NEVER])
 async def test_call_is_tried_again_when_the_platform_is_busy(rig, repeat):
     """At -1 the platform asks for another try, even of a create."""
     await rig.call(repeat, -1)
     assert rig.sends == 2
+
+
+async def test_call_that_is_never_to_be_repeated_is_not_when_the_platform_is_busy(rig):
+    """What only its caller can judge is sent once, and -1 leaves its outcome unknown."""
+    with pytest.raises(OutcomeUnknown) as caught:
+        await rig.call(Repeat.NEVER, -1)
+    assert (rig.sends, caught.value.maybe_acted) == (1, 1)
 
 
 @pytest.mark.parametrize("step", [-1000, -501001, LOST, TIMEOUT, PAGE, NOISE, ODD])

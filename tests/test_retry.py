@@ -29,8 +29,17 @@ TABLE = [
     ("sent, then 3xx or another shape", Cause.UNUSABLE, True, RAISE, UNKNOWN),
     ("other 4xx, quotas, addresses, tickets, secrets", Cause.REFUSED, False, RAISE, RAISE),
 ]
+
+
+def _cell(cause, repeat, other, once):
+    """Return what the table says of a kind of call; what is never repeated differs from ONCE at -1 alone."""
+    if not repeat.is_once:
+        return other
+    return UNKNOWN if (repeat, cause) == (Repeat.NEVER, Cause.BUSY) else once
+
+
 CASES = [
-    pytest.param(cause, repeat, once if repeat is Repeat.ONCE else other, id=f"{words}, {repeat.name}")
+    pytest.param(cause, repeat, _cell(cause, repeat, other, once), id=f"{words}, {repeat.name}")
     for words, cause, _, other, once in TABLE
     for repeat in Repeat
 ]
@@ -81,13 +90,19 @@ def test_what_may_have_acted_is_what_the_table_says(cause, acted):
 def test_a_busy_create_is_not_repeated_when_the_policy_says_so():
     """With `busy_creates` False a create that met -1 ends as unknown; reads and sets go on."""
     verdicts = [judge(repeat, Cause.BUSY, busy_creates=False) for repeat in Repeat]
-    assert verdicts == [RETRY, RETRY, UNKNOWN]
+    assert verdicts == [RETRY, RETRY, UNKNOWN, UNKNOWN]
 
 
 @given(st.sampled_from([Cause.LOST, Cause.FAULT, Cause.UNUSABLE]), st.booleans())
 def test_a_create_that_may_have_acted_is_never_repeated_silently(cause, busy_creates):
     """Whatever the policy, ONCE calls without a clear answer end as unknown, never in another send."""
     assert judge(Repeat.ONCE, cause, busy_creates=busy_creates) is UNKNOWN
+
+
+@given(st.sampled_from(sorted(MAY_HAVE_ACTED, key=lambda cause: cause.name)), st.booleans())
+def test_what_is_never_to_be_repeated_is_not_even_when_the_platform_asks(cause, busy_creates):
+    """NEVER calls that may have acted, -1 included, end as unknown under every policy."""
+    assert judge(Repeat.NEVER, cause, busy_creates=busy_creates) is UNKNOWN
 
 
 @given(st.sampled_from(Repeat), st.sampled_from(Cause))
@@ -113,7 +128,7 @@ def test_an_errcode_is_sorted_as_the_design_says(code, cause):
     assert cause_of(errcodes.api_error(code, "", endpoint=PATH)) is cause
 
 
-@pytest.mark.parametrize(("repeat", "most"), [(Repeat.READ, 8), (Repeat.SET, 8), (Repeat.ONCE, 5)])
+@pytest.mark.parametrize(("repeat", "most"), [(Repeat.READ, 8), (Repeat.SET, 8), (Repeat.ONCE, 5), (Repeat.NEVER, 5)])
 def test_the_default_policy_makes_the_attempts_of_the_design(repeat, most):
     """8 attempts for reads and sets, 5 for creates."""
     assert RetryPolicy().most_attempts(repeat) == most

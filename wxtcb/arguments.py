@@ -96,6 +96,14 @@ def check_secret(name: str, value: object) -> None:
         raise InvalidArgument(f"{name} must be a text or a Secret that is not empty, in proper Unicode")
 
 
+def as_own_token(token: str | Secret | None) -> Secret | None:
+    """Keep a token of the caller's own, which no traceback is to show; None is none."""
+    if token is None:
+        return None
+    check_secret("token", token)
+    return Secret.of(token)
+
+
 def check_list(name: str, value: object, check_entry: Callable[[str, object], None]) -> None:
     """Refuse what is no tuple (see `as_tuple`), and what *check_entry* refuses of its entries."""
     if not isinstance(value, tuple):

@@ -32,11 +32,24 @@ def _check_reply(name: str, value: object) -> None:
 
 
 class Repeat(Enum):
-    """What happens when a call reaches the platform twice."""
+    """What happens when a call reaches the platform twice.
+
+    ONCE and NEVER are not sent again where the first may have acted; NEVER not even where the platform, being busy,
+    asks for it.
+    """
 
     READ = "changes nothing"
     SET = "ends the same however often it runs"
     ONCE = "adds something each time"
+    NEVER = "does each time what only its caller can judge"
+
+    @property
+    def is_once(self) -> bool:
+        """Whether it matters how often the call acts."""
+        return self in _ONCE_ONLY
+
+
+_ONCE_ONLY: Final = frozenset({Repeat.ONCE, Repeat.NEVER})
 
 
 class Credential(Enum):

@@ -112,7 +112,7 @@ class _Call(Generic[R]):
         error.maybe_acted = self.maybe_acted
         if self.sends > 1:
             error.add_note(f"sent {self.sends} times in {self.spent:.1f} s")
-        if self.maybe_acted and self.endpoint.repeat is Repeat.ONCE:
+        if self.maybe_acted and self.endpoint.repeat.is_once:
             error.add_note(f"{self.maybe_acted} of these may have taken effect: look before you send it again")
 
 
@@ -180,7 +180,7 @@ class Exchange:
             call.conclude(error)
             raise
         except asyncio.CancelledError:
-            if call.maybe_acted and call.endpoint.repeat is Repeat.ONCE:
+            if call.maybe_acted and call.endpoint.repeat.is_once:
                 call.observers.emit(Abandoned(call.endpoint.path, call.maybe_acted))
             raise
         finally:
@@ -217,7 +217,7 @@ class Exchange:
         if token is not None:
             token.accepted = True
         self.quota.give_back()
-        if call.maybe_acted and call.endpoint.repeat is Repeat.ONCE:
+        if call.maybe_acted and call.endpoint.repeat.is_once:
             mark(reply, maybe_acted=call.maybe_acted)
             call.observers.emit(MayHaveActed(call.endpoint.path, call.maybe_acted))
         return reply

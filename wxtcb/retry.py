@@ -98,9 +98,9 @@ def judge(repeat: Repeat, cause: Cause, *, busy_creates: bool = True) -> Verdict
             return Verdict.RETRY
         case Cause.REFUSED:
             return Verdict.RAISE
-        case Cause.BUSY if busy_creates or repeat is not Repeat.ONCE:
+        case Cause.BUSY if not repeat.is_once or (busy_creates and repeat is Repeat.ONCE):
             return Verdict.RETRY
-        case _ if repeat is Repeat.ONCE:
+        case _ if repeat.is_once:
             return Verdict.UNKNOWN
         case Cause.UNUSABLE:
             return Verdict.RAISE
@@ -116,7 +116,8 @@ class RetryPolicy:
     `once_attempts` times, and only while repeating it is safe. Before attempt n+1 it waits a random time between 0 and
     the smaller of `cap` and ``base * 2 ** (n - 1)`` seconds. No attempt starts later than `window` seconds after the
     first; waiting for admission, for the minute limit and for a token do not count. The platform asks for another try
-    at -1 even of a create; with `busy_creates` False that raises `OutcomeUnknown` instead.
+    at -1 even of a create; with `busy_creates` False that raises `OutcomeUnknown` instead, as it always does for what
+    is never to be repeated (`Repeat.NEVER`).
 
     `attempts=1` means one try. A dead token and the minute limit are outside this budget.
     """
@@ -130,7 +131,7 @@ class RetryPolicy:
 
     def most_attempts(self, repeat: Repeat) -> int:
         """Return how many attempts a call that behaves as *repeat* gets."""
-        return self.once_attempts if repeat is Repeat.ONCE else self.attempts
+        return self.once_attempts if repeat.is_once else self.attempts
 
     def backoff(self, attempt: int, uniform: Callable[[float, float], float]) -> float:
         """Return the seconds to wait after attempt number *attempt* (from 1) failed; *uniform* draws the jitter."""

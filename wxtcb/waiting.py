@@ -49,7 +49,8 @@ class Awaited(Generic[S, T]):
     """What is awaited: how it is found in a look, and what its statuses mean.
 
     `ready` are the statuses that end the wait well, `broken` those that end it badly, with what each means; a ``*`` in
-    one of these stands for any text. Any other status, one that wxtcb does not know included, is waiting.
+    one of these stands for any text. Any other status, one that wxtcb does not know included, is waiting. `reason_of`
+    gives what the platform tells of a bad end, or "".
     """
 
     what: str
@@ -57,6 +58,7 @@ class Awaited(Generic[S, T]):
     status_of: Callable[[T], str | None]
     ready: frozenset[str]
     broken: Mapping[str, str]
+    reason_of: Callable[[T], str] = lambda _: ""
     timeout: Ending = attrs.field(default=attrs.Factory(lambda self: partial(OperationTimeout, what=self.what), True))
     failed: Ending = attrs.field(default=attrs.Factory(lambda self: partial(OperationFailed, what=self.what), True))
     gone: Ending = attrs.field(default=attrs.Factory(lambda self: partial(OperationGone, what=self.what), True))
@@ -93,7 +95,8 @@ class Watch(Generic[S, T]):
         status = self.awaited.status_of(found)
         self.status, self.missing_since, self.missing_looks = status, None, 0
         if (meaning := self.awaited.meaning_of(status or "")) is not None:
-            raise self.awaited.failed(f"{status}: {meaning}", status=status)
+            reason = self.awaited.reason_of(found)
+            raise self.awaited.failed(f"{status}: {meaning}{reason and f' ({reason})'}", status=status)
         return found if status in self.awaited.ready else None
 
     def overdue(self, timeout: float) -> WxtcbError:

@@ -1,19 +1,104 @@
-"""The layer below the token (official group: ticket-token)."""
+"""The layer below the token, quotas and request ids (official groups: ticket-token, openapi)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from wxtcb.arguments import check_secret
+import attrs
+
+from wxtcb.arguments import check_secret, check_text
+from wxtcb.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
+from wxtcb.spelling import Form, written_as
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET, ComponentToken
 
 if TYPE_CHECKING:
-    from wxtcb.endpoint import Done
     from wxtcb.session import Session
 
-ENDPOINTS: Final = (API_COMPONENT_TOKEN, API_START_PUSH_TICKET)
+
+_EMPTY_IS_NONE: Final = Form("text", lambda value: value, lambda value: None if value == "" else value)
+
+
+@attrs.frozen(kw_only=True)
+class Quota:
+    """The calls of one path that the day allows, those made, and those left."""
+
+    daily_limit: int | None = None
+    used: int | None = None
+    remain: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RateLimit:
+    """At most `call_count` calls within `refresh_second` seconds."""
+
+    call_count: int | None = None
+    refresh_second: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ApiQuota(Reply):
+    """The day's quota of one path and, where the platform tells them, its limits per time.
+
+    `component_rate_limit` holds for calls on behalf of accounts.
+    """
+
+    quota: Quota | None = None
+    rate_limit: RateLimit | None = None
+    component_rate_limit: RateLimit | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RidRequest:
+    """A request that the platform answered with an error: its query, its body and the answer hold credentials.
+
+    `invoke_time` is in Unix seconds.
+    """
+
+    invoke_time: int | None = None
+    cost_in_ms: int | None = None
+    request_url: Secret | None = attrs.field(default=None, metadata=written_as(_EMPTY_IS_NONE))
+    request_body: Secret | None = attrs.field(default=None, metadata=written_as(_EMPTY_IS_NONE))
+    response_body: Secret | None = attrs.field(default=None, metadata=written_as(_EMPTY_IS_NONE))
+    client_ip: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RidInfo(Reply):
+    """What the platform still knows of the request behind a rid."""
+
+    keeps_raw: ClassVar[bool] = False
+
+    request: RidRequest | None = None
+
+
+CLEAR_COMPONENT_QUOTA_BY_APP_SECRET: Final = Endpoint(
+    "/cgi-bin/component/clear_quota/v2",
+    Done,
+    Repeat.NEVER,
+    Credential.NONE,
+    name="clear_component_quota_by_app_secret",
+    official="clearComponentQuotaByAppSecret",
+)
+GET_API_QUOTA: Final = Endpoint(
+    "/cgi-bin/openapi/quota/get", ApiQuota, Repeat.READ, name="get_api_quota", official="getApiQuota"
+)
+CLEAR_API_QUOTA: Final = Endpoint(
+    "/cgi-bin/openapi/quota/clear", Done, Repeat.NEVER, name="clear_api_quota", official="clearApiQuota"
+)
+GET_RID_INFO: Final = Endpoint(
+    "/cgi-bin/openapi/rid/get", RidInfo, Repeat.READ, name="get_rid_info", official="getRidInfo"
+)
+
+ENDPOINTS: Final = (
+    API_COMPONENT_TOKEN,
+    API_START_PUSH_TICKET,
+    CLEAR_COMPONENT_QUOTA_BY_APP_SECRET,
+    GET_API_QUOTA,
+    CLEAR_API_QUOTA,
+    GET_RID_INFO,
+)
 
 
 async def api_component_token(session: Session, *, component_verify_ticket: str | Secret) -> ComponentToken:
@@ -51,6 +136,68 @@ async def api_start_push_ticket(session: Session) -> Done:
         API_START_PUSH_TICKET,
         {"component_appid": session.component_appid, "component_secret": _secret_of(session)},
     )
+
+
+async def clear_component_quota_by_app_secret(session: Session, *, appid: str | None = None) -> Done:
+    """Set the day's call counters of the platform, or of the authorised account *appid*, back to 0.
+
+    Needs neither ticket nor token. Each effective reset costs one of the ten that an account has per month, which it
+    shares with the platform's other ways to reset, so it is never sent twice: after `OutcomeUnknown` see with
+    `get_api_quota` what was used.
+
+    Raises `QuotaExhausted` (48006) when the ten are used up, `RequestRefused` (40013), `SecretRefused`.
+    Official interface: clearComponentQuotaByAppSecret, page openapi/clearComponentQuotaByAppSecret.
+    """
+    if appid is not None:
+        check_text("appid", appid)
+    return await session.call(
+        CLEAR_COMPONENT_QUOTA_BY_APP_SECRET,
+        {"component_appid": session.component_appid, "appsecret": _secret_of(session), "appid": appid},
+    )
+
+
+async def get_api_quota(session: Session, cgi_path: str) -> ApiQuota:
+    """Read the day's quota of one path, and what is used of it.
+
+    *cgi_path* begins with a slash and names no host, for instance ``/componenttcb/describeenvs``.
+
+    Raises `RequestRefused` for a path that the platform does not know (76021) or that belongs to another kind of
+    account (76022; also those under /sns/).
+
+    Official interface: getApiQuota, page openapi/getApiQuota.
+    """
+    _check_path("cgi_path", cgi_path)
+    return await session.call(GET_API_QUOTA, {"cgi_path": cgi_path})
+
+
+async def clear_api_quota(session: Session, cgi_path: str) -> Done:
+    """Set the day's call counter of one path back to 0; *cgi_path* as for `get_api_quota`.
+
+    No page says how often that is allowed, so it is never sent twice: after `OutcomeUnknown` see with `get_api_quota`.
+
+    Official interface: clearApiQuota, page openapi/clearApiQuota.
+    """
+    _check_path("cgi_path", cgi_path)
+    return await session.call(CLEAR_API_QUOTA, {"cgi_path": cgi_path})
+
+
+async def get_rid_info(session: Session, rid: str) -> RidInfo:
+    """Look up the request behind a rid (``ApiError.rid``), which the platform keeps for 7 days, for its own account.
+
+    Its query, body and answer are `Secret`, for a token or the app secret may stand in them.
+
+    Raises `RequestRefused` for a rid that is malformed (76002), unknown (76001) or too old (76004), `NotPermitted` for
+    that of another account (76003).
+
+    Official interface: getRidInfo, page openapi/getRidInfo.
+    """
+    check_text("rid", rid)
+    return await session.call(GET_RID_INFO, {"rid": rid})
+
+
+def _check_path(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value.startswith("/") or "://" in value:
+        raise InvalidArgument(f"{name} must be a path that begins with '/', without a host, not {value!r}")
 
 
 def _secret_of(session: Session) -> Secret:

@@ -30,6 +30,7 @@ _FATES: Final = {
     Repeat.READ: "it changes nothing",
     Repeat.SET: "it may have taken effect; sent again it ends the same",
     Repeat.ONCE: "it had no effect",
+    Repeat.NEVER: "it had no effect",
 }
 
 
@@ -58,7 +59,7 @@ def call(name: str, given: str, in_query: Sequence[str], *, reveal: bool, own_to
     settings = read_settings(os.environ, needs_ticket=needs_ticket(endpoint))
     if needs_ticket(endpoint):
         settings.demand_own_token(f"call {name}", given=own_token)
-    if endpoint.repeat is Repeat.ONCE and not yes:
+    if endpoint.repeat.is_once and not yes:
         ask(f"{name} {_price(endpoint)}. Send it to {settings.base_url}?")
     if not endpoint.reply.keeps_raw:
         be_private()
@@ -69,6 +70,8 @@ def call(name: str, given: str, in_query: Sequence[str], *, reveal: bool, own_to
 def _price(endpoint: Endpoint[Reply]) -> str:
     if endpoint is API_COMPONENT_TOKEN:
         return "mints a token each time, which may void the one in use"
+    if endpoint.repeat is Repeat.NEVER:
+        return "does each time what cannot be taken back"
     return "acts anew each time it is sent, which may be billed"
 
 

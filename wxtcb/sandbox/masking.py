@@ -14,6 +14,8 @@ __all__ = ["mask_body", "mask_query"]
 _MASK: Final = "***"
 _HIDDEN: Final = SECRETS | {CREDENTIAL}
 _MASKED: Final = MappingProxyType({CREDENTIAL: _MASK})
+_LONGEST: Final = 4096
+_BEGINNING: Final = 64
 _DEEPEST: Final = 32  # far below what any call nests, and what a reader of `seen` can encode
 
 
@@ -27,8 +29,10 @@ def mask_query(query: Mapping[str, str]) -> Mapping[str, str]:
 def mask_body(node: object, depth: int = 0) -> object:
     """Return a copy of a body in which whatever has the name of a secret is masked, wherever it stands.
 
-    What lies deeper than 32 levels is masked too.
+    What lies deeper than 32 levels is masked too; of a text of more than 4,096 characters the beginning is kept.
     """
+    if isinstance(node, str) and len(node) > _LONGEST:
+        return f"{node[:_BEGINNING]}... ({len(node)} characters)"
     if not isinstance(node, dict | list):
         return node
     if depth == _DEEPEST:

@@ -61,9 +61,10 @@ def respond(world: World, faults: Faults, asked: Asked) -> Outgoing:
     if call.credential is Credential.COMPONENT and _token_lives(world) and faults.kill_due(world.clock()):
         world.kill_token()
     fault = faults.choose(asked.path)
-    if fault is None:
-        return _plainly(answer(world, asked))
-    return _play(world, asked, fault)
+    out = _plainly(answer(world, asked)) if fault is None else _play(world, asked, fault)
+    if out.errcode:
+        world.rids.note(world.unix_time(), asked.url.partition("?")[2], asked.raw, out.body)
+    return out
 
 
 def _token_lives(world: World) -> bool:

@@ -7,6 +7,8 @@ from typing import Final
 __all__ = ["MEANINGS", "Refused", "refuse"]
 
 MEANINGS: Final = {
+    -504002: "function execution failed",
+    -501009: "resource does not exist",
     -501005: "invalid env",
     -1000: "system error",
     -1: "system error",

@@ -10,8 +10,9 @@ from typing import Final, Literal, Required, TypedDict, cast
 import orjson
 from attrs import frozen
 
-__all__ = ["CALLS", "SECRETS", "Call", "Credential", "Field", "Kind", "Shape", "read_call"]
+__all__ = ["CALLS", "MOST", "SECRETS", "Call", "Credential", "Field", "Kind", "Shape", "read_call"]
 
+MOST: Final = 1 << 20
 _GROUPS: Final = ("environment", "database", "storage", "hosting", "functions", "cloudrun", "containers", "token")
 
 
@@ -50,6 +51,7 @@ class _CallFact(TypedDict, total=False):
     credential: Required[str]
     actions: list[str]
     body: Literal["json", "raw"]
+    most: int
     fields: Required[list[_FieldFact]]
     errcodes: Required[list[int]]
 
@@ -84,6 +86,7 @@ class Call:
     """One path as the platform documents it; `query` holds what goes there beside the credential.
 
     `shapes` are those of the body by its action, under None where there is but one. A `raw` body is not looked into.
+    A body may have up to `most` bytes.
     """
 
     name: str
@@ -93,6 +96,7 @@ class Call:
     query: Shape
     shapes: Mapping[str | None, Shape]
     raw: bool
+    most: int
     errcodes: frozenset[int]
 
 
@@ -137,6 +141,7 @@ def read_call(fact: _CallFact) -> Call:
         query=_read_shape([field for field in fact["fields"] if "query" in _place(field)]),
         shapes={action: _read_shape(body, action) for action in fact.get("actions", [None])},
         raw=fact.get("body") == "raw",
+        most=fact.get("most", MOST),
         errcodes=frozenset(fact["errcodes"]),
     )
 

@@ -19,6 +19,7 @@ from wxtcb.sandbox.masking import mask_body, mask_query
 from wxtcb.sandbox.playing import Manner, Outgoing, respond
 from wxtcb.sandbox.pusher import Pusher, Told, deliver, is_loopback, read_target
 from wxtcb.sandbox.pushing import NoReceiver, Pace, Pushes, Receipt
+from wxtcb.sandbox.schema import CALLS, MOST
 from wxtcb.sandbox.world import World
 
 __all__ = ["Sandbox"]
@@ -184,7 +185,7 @@ class Sandbox:
             await runner.cleanup()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        raw = await _read(request)
+        raw = await _read(request, _most_of(request.path))
         if request.path.startswith(PREFIX):
             page = await control(self, request.method, request.path, raw or b"")
             return web.Response(body=page.body, status=page.status, headers=_JSON)
@@ -212,11 +213,19 @@ class Sandbox:
         return f"<Sandbox at {self.url}>"
 
 
-async def _read(request: web.BaseRequest) -> bytes | None:
-    try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        return None
+def _most_of(path: str) -> int:
+    call = CALLS.get(path)
+    return MOST if call is None else call.most
+
+
+async def _read(request: web.BaseRequest, most: int) -> bytes | None:
+    """Read a body of up to *most* bytes; of a longer one the rest is left, and None returned."""
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > most:
+            return None
+    return bytes(body)
 
 
 _MEGABYTE: Final = b"x" * (1 << 20)

@@ -11,6 +11,7 @@ from typing import Final
 
 from attrs import Factory, define, evolve, field, frozen
 
+from wxtcb.sandbox.cloud.access import Access
 from wxtcb.sandbox.cloud.cloudrun import CloudRun, Service
 from wxtcb.sandbox.cloud.containers import Containers
 from wxtcb.sandbox.cloud.database import Databases
@@ -19,8 +20,9 @@ from wxtcb.sandbox.cloud.hosting import Hosting
 from wxtcb.sandbox.cloud.storage import Storage
 from wxtcb.sandbox.console import Console
 from wxtcb.sandbox.ground import Ground
-from wxtcb.sandbox.limits import DAY, MINUTE, Window
+from wxtcb.sandbox.limits import DAY, MINUTE, Resets, Window
 from wxtcb.sandbox.refusal import refuse
+from wxtcb.sandbox.rids import Rids
 from wxtcb.sandbox.roster import HALTED, NORMAL, UNAVAILABLE, Environment, Ready, Roster
 from wxtcb.sandbox.tokens import TokenDesk
 
@@ -79,11 +81,14 @@ class World:
     databases: Databases = field(init=False, repr=False)
     hosting: Hosting = field(init=False, repr=False)
     functions: Functions = field(init=False, repr=False)
+    access: Access = field(init=False, repr=False)
     cloudrun: CloudRun = field(init=False, repr=False)
     containers: Containers = field(init=False, repr=False)
     tokens: TokenDesk = field(init=False, repr=False)
     console: Console = field(init=False, repr=False)
     ticket: str = field(init=False, repr=False)
+    rids: Rids = field(init=False, repr=False, factory=Rids)
+    resets: Resets = field(init=False, repr=False, factory=Resets)
     _roster: Roster = field(init=False, repr=False, factory=Roster)
     _random: Random = field(init=False, repr=False)
     _minutes: Window = field(init=False, repr=False, factory=lambda: Window(MINUTE, 45011))
@@ -109,6 +114,7 @@ class World:
         self.databases = Databases(ground)
         self.hosting = Hosting(ground)
         self.functions = Functions(ground)
+        self.access = Access(ground)
         self.cloudrun = CloudRun(ground, lambda: self.ready_after)
         self.containers = Containers(ground)
 
@@ -157,6 +163,18 @@ class World:
         self._minutes.admit(path, self.minute_limit, now)
         self._days.admit(path, self.daily_limit, now)
 
+    def used_today(self, path: str) -> int:
+        """Return how many calls of a path the clock day has had."""
+        return self._days.count(path, self.clock())
+
+    def clear_today(self, *paths: str) -> None:
+        """Count the calls of the day from 0 again, on these paths, or on all if none is named."""
+        self._days.clear(*paths)
+
+    def month(self) -> str:
+        """Return the month on the platform's calendar."""
+        return self._stamp()[:7]
+
     def mint(self) -> str:
         """Hand out a component token, which voids the one before."""
         now = self.clock()
@@ -201,6 +219,14 @@ class World:
         share = Share(env, appid, source_type, url, confirmed=known is not None and known.confirmed)
         self.shares[env, appid] = share
         return share
+
+    def unshare(self, env: str, appid: str, source_type: object = None) -> bool:
+        """Take an environment back from a mini program; False if it was not shared, or not as that source type."""
+        share = self.shares.get((env, appid))
+        if share is None or source_type not in (None, share.source_type):
+            return False
+        del self.shares[env, appid]
+        return True
 
     def confirm(self, env: str, appid: str) -> None:
         """Let the administrator of a mini program agree to an offer. Nothing was offered: KeyError."""

@@ -1,4 +1,4 @@
-"""createenv, describeenvs, batchshareenv, batchgetenvid."""
+"""createenv, describeenvs, modifyenv, usecloudaccesstoken, and the three of sharing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wxtcb.sandbox.asked import Body, ok
 from wxtcb.sandbox.refusal import refuse
 from wxtcb.sandbox.world import World
 
-__all__ = ["HANDLERS", "create_env", "describe_envs", "get_shares", "share_envs"]
+__all__ = ["HANDLERS"]
 
 _ALIAS: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
 
@@ -44,6 +44,31 @@ def share_envs(world: World, body: Body) -> bytes:
     return ok(err_list=failed, msg_info_list=links)
 
 
+def unshare_envs(world: World, body: Body) -> bytes:
+    """Take environments back from mini programs, pair by pair: one that was never shared stands in err_list."""
+    source_type = body.fields.get("source_type")
+    pairs = [(job.text("env"), appid) for job in body.rows("data") for appid in job.texts("appids")]
+    failed = [(env, appid) for env, appid in pairs if not world.unshare(env, appid, source_type)]
+    return ok(err_list=[{"env": env, "appid": appid, "errmsg": "not shared"} for env, appid in failed])
+
+
+def modify_env(world: World, body: Body) -> bytes:
+    """Make an environment one that mini programs can use."""
+    world.access.modify(body.text("env"))
+    return ok()
+
+
+def use_access_token(world: World, body: Body) -> bytes:
+    """Read or set what code in an environment may do with cloudbase_access_token."""
+    env, access = body.text("env"), world.access
+    if body.text("action") == "get":
+        setting = access.get(env)
+        return ok(open=access.is_open, api_whitelist=setting.api_whitelist, version=setting.version)
+    version = body.number("version", 0)
+    access.set(env, is_open=body.flag("open"), api_whitelist=body.texts("api_whitelist"), version=version)
+    return ok()
+
+
 def get_shares(world: World, body: Body) -> bytes:
     """Tell which environments each mini program may use; one whose administrator has not agreed may not use any."""
     source_type = body.fields.get("source_type")
@@ -66,5 +91,8 @@ HANDLERS: Final = {
     "/componenttcb/createenv": create_env,
     "/componenttcb/describeenvs": describe_envs,
     "/componenttcb/batchshareenv": share_envs,
+    "/componenttcb/batchunshareenv": unshare_envs,
     "/componenttcb/batchgetenvid": get_shares,
+    "/tcb/modifyenv": modify_env,
+    "/tcb/usecloudaccesstoken": use_access_token,
 }

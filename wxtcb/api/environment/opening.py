@@ -1,30 +1,21 @@
-"""Cloud environments: open, list, share, wait (official group: cloudbase-batch/env-mgnt)."""
+"""Opening, listing and converting environments, and waiting for them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.arguments import (
-    as_texts,
-    as_tuple,
-    check_alias,
-    check_entries,
-    check_kind,
-    check_list,
-    check_text,
-    check_texts,
-    field_is,
-)
-from wxtcb.endpoint import Endpoint, Repeat, Reply
+from wxtcb.arguments import as_own_token, check_alias, check_text, field_is
+from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.errors import EnvironmentGone, EnvironmentHalted, EnvironmentTimeout, RequestRefused
 from wxtcb.spelling import also_spelled, repeats
 from wxtcb.waiting import Awaited, wait_for
 
 if TYPE_CHECKING:
+    from wxtcb.secret import Secret
     from wxtcb.session import Session
 
 
@@ -67,86 +58,11 @@ class EnvList(Reply):
         return {info.env: info for info in self.info_list}
 
 
-@attrs.frozen(kw_only=True)
-class Share:
-    """One environment and the mini programs, by appid, that are to use it."""
-
-    env: str = attrs.field(validator=field_is(check_text))
-    appids: tuple[str, ...] = attrs.field(
-        converter=as_texts, validator=[field_is(check_texts), field_is(check_entries)]
-    )
-
-
-@attrs.frozen(kw_only=True)
-class ShareFailure:
-    """A mini program that could not be bound, and the platform's reason."""
-
-    env: str
-    appid: str
-    errmsg: str
-
-
-@attrs.frozen(kw_only=True)
-class ShareLink:
-    """The page on which a mini program's administrator must agree before the binding takes effect."""
-
-    appid: str
-    url: str
-
-
-@attrs.frozen(kw_only=True)
-class Shared(Reply):
-    """How sharing went: links to be opened, and the pairs that failed."""
-
-    err_list: tuple[ShareFailure, ...] = ()
-    msg_info_list: tuple[ShareLink, ...] = ()
-
-    @property
-    def failed(self) -> Sequence[ShareFailure]:
-        return self.err_list
-
-
-@attrs.frozen(kw_only=True)
-class Relation:
-    """A mini program and the environments, by id, that it may use: its administrator has agreed."""
-
-    appid: str
-    env_list: tuple[str, ...] = ()
-
-
-@attrs.frozen(kw_only=True)
-class RelationFailure:
-    """A mini program that could not be looked up, and the platform's reason."""
-
-    appid: str
-    errmsg: str
-    env: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Relations(Reply):
-    """Which environments each mini program may use, and the mini programs that could not be looked up."""
-
-    relation_data: tuple[Relation, ...]
-    err_list: tuple[RelationFailure, ...] = ()
-
-    @property
-    def failed(self) -> Sequence[RelationFailure]:
-        return self.err_list
-
-
 CREATE_ENV: Final = Endpoint("/componenttcb/createenv", NewEnv, Repeat.ONCE, name="create_env", official="createTcbEnv")
 DESCRIBE_ENVS: Final = Endpoint(
     "/componenttcb/describeenvs", EnvList, Repeat.READ, name="describe_envs", official="getTcbEnvList"
 )
-BATCH_SHARE_ENV: Final = Endpoint(
-    "/componenttcb/batchshareenv", Shared, Repeat.SET, name="batch_share_env", official="shareCloudbaseEnv"
-)
-BATCH_GET_ENV_ID: Final = Endpoint(
-    "/componenttcb/batchgetenvid", Relations, Repeat.READ, name="batch_get_env_id", official="getShareCloudbaseEnv"
-)
-
-ENDPOINTS: Final = (CREATE_ENV, DESCRIBE_ENVS, BATCH_SHARE_ENV, BATCH_GET_ENV_ID)
+MODIFY_ENV: Final = Endpoint("/tcb/modifyenv", Done, Repeat.SET, name="modify_env", official="changeTcbEnv")
 
 _PERHAPS_ENV_TYPE: Final = "The platform's pages disagree on whether EnvType is required: try env_type='run'."
 
@@ -184,39 +100,17 @@ async def describe_envs(session: Session) -> EnvList:
     return await session.call(DESCRIBE_ENVS, {})
 
 
-async def batch_share_env(session: Session, data: Iterable[Share], *, source_type: int | None = None) -> Shared:
-    """Bind environments to mini programs, which takes effect when each one's administrator opens the link and agrees.
+async def modify_env(session: Session, env: str, *, token: str | Secret | None = None) -> Done:
+    """Make environment *env*, opened in the Tencent Cloud console, one that mini programs can use.
 
-    Every mini program must have granted permission set 18 to the platform. *source_type* is sent only when given: 1 is
-    a cloud-hosting environment; 0 for cloud development is used by one SDK, and documented nowhere.
+    It goes out with the token of the session, or with *token*, the access token of an authoriser. Tried again after an
+    answer that was lost, it may be refused although the first took effect: look with `describe_envs`.
 
-    Raises `PartialFailure` when some pairs failed, with the others done and their links in ``.reply.msg_info_list``.
-    Sharing again is harmless, but may give new links.
-
-    Official interface: shareCloudbaseEnv, page cloudbase-batch/env-mgnt/shareCloudbaseEnv.
+    Official interface: changeTcbEnv, page cloudbase-batch/env-mgnt/changeTcbEnv.
     """
-    shares = as_tuple(data)
-    check_list("data", shares, lambda name, share: check_kind(name, share, Share))
-    check_entries("data", shares)
-    if source_type is not None:
-        check_kind("source_type", source_type, int)
-    return await session.call(BATCH_SHARE_ENV, {"data": shares, "source_type": source_type})
-
-
-async def batch_get_env_id(session: Session, appids: Iterable[str], *, source_type: int | None = None) -> Relations:
-    """Look up which environments each mini program may use: those whose binding its administrator has agreed to.
-
-    *source_type* as for `batch_share_env`. Raises `PartialFailure` when some could not be looked up, with the others in
-    ``.reply.relation_data``.
-
-    Official interface: getShareCloudbaseEnv, page cloudbase-batch/env-mgnt/getShareCloudbaseEnv.
-    """
-    names = as_texts(appids)
-    check_texts("appids", names)
-    check_entries("appids", names)
-    if source_type is not None:
-        check_kind("source_type", source_type, int)
-    return await session.call(BATCH_GET_ENV_ID, {"appids": names, "source_type": source_type})
+    token = as_own_token(token)
+    check_text("env", env)
+    return await session.call(MODIFY_ENV, {"env": env}, token=token)
 
 
 async def wait_until_normal(session: Session, env: str, *, timeout: float = 600.0, interval: float = 5.0) -> EnvInfo:
