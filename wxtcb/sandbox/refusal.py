@@ -7,6 +7,8 @@ from typing import Final
 __all__ = ["MEANINGS", "Refused", "refuse"]
 
 MEANINGS: Final = {
+    -502005: "database collection not exists",
+    -502001: "database request fail",
     -501005: "invalid env",
     -1000: "system error",
     -1: "system error",
