@@ -9,6 +9,8 @@ __all__ = ["MEANINGS", "Refused", "refuse"]
 MEANINGS: Final = {
     -504002: "function execution failed",
     -501009: "resource does not exist",
+    -502005: "database collection not exists",
+    -502001: "database request fail",
     -501005: "invalid env",
     -1000: "system error",
     -1: "system error",

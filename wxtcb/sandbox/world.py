@@ -111,7 +111,7 @@ class World:
             origin=lambda: self.origin,
         )
         self.storage = Storage(ground)
-        self.databases = Databases(ground)
+        self.databases = Databases(ground, self.storage)
         self.hosting = Hosting(ground)
         self.functions = Functions(ground)
         self.access = Access(ground)

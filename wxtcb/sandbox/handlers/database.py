@@ -1,13 +1,172 @@
-"""What the calls of this group do to the world."""
+"""The nine database calls: files in and out, records, indexes, collections, and who may use them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
-from wxtcb.sandbox.asked import Body
+from wxtcb.sandbox.asked import Body, ok
+from wxtcb.sandbox.cloud.database.values import write_record
+from wxtcb.sandbox.refusal import refuse
 from wxtcb.sandbox.world import World
 
 __all__ = ["HANDLERS"]
 
-HANDLERS: Final[dict[str, Callable[[World, Body], bytes]]] = {}
+_TAGS: Final = ("READONLY", "PRIVATE", "ADMINWRITE", "ADMINONLY", "CUSTOM")
+_DIRECTIONS: Final = ("1", "-1", "2dsphere")
+
+
+def start_import(world: World, body: Body) -> bytes:
+    """Start a job that reads a file of the environment's storage."""
+    job_id = world.databases.begin_import(
+        body.text("env"),
+        body.text("collection_name"),
+        body.text("file_path"),
+        file_type=_one_of(body, "file_type", (1, 2)),
+        conflict_mode=_one_of(body, "conflict_mode", (1, 2)),
+        stop_on_error=body.flag("stop_on_error"),
+    )
+    return ok(job_id=job_id)
+
+
+def start_export(world: World, body: Body) -> bytes:
+    """Start a job that writes a file."""
+    file_type = _one_of(body, "file_type", (1, 2))
+    job_id = world.databases.begin_export(
+        body.text("env"), body.text("file_path"), body.text("query"), file_type=file_type
+    )
+    return ok(job_id=job_id)
+
+
+def job_state(world: World, body: Body) -> bytes:
+    """Tell how far a job is; a failed one is a success of this call."""
+    state = world.databases.look_at_job(body.text("env"), body.number("job_id", 0))
+    return ok(
+        status=state.status,
+        record_success=state.done,
+        record_fail=state.failed,
+        error_msg=state.message,
+        file_url=state.url,
+    )
+
+
+def aggregate(world: World, body: Body) -> bytes:
+    """Send records through a pipeline."""
+    collection, statement = world.databases.open(body.text("env"), body.text("query"), ["end"])
+    return ok(data=[write_record(record) for record in collection.aggregate(statement)])
+
+
+def get_acl(world: World, body: Body) -> bytes:
+    """Tell who may use a collection; nobody goes by it here."""
+    collection = world.databases.collection(body.text("env"), body.text("collection_name"))
+    rule = {"rule": collection.rule} if collection.rule else {}
+    return ok(acl_tag=collection.acl_tag, **rule)
+
+
+def modify_acl(world: World, body: Body) -> bytes:
+    """Set who may use a collection; CUSTOM goes by a rule, which the others do not keep."""
+    collection = world.databases.collection(body.text("env"), body.text("collection_name"))
+    tag, rule = body.text("acl_tag"), body.maybe_text("rule") or ""
+    if tag not in _TAGS:
+        raise refuse(40097, f"acl_tag {tag}")
+    if tag == "CUSTOM" and not rule:
+        raise refuse(40097, "rule is empty")
+    collection.acl_tag, collection.rule = tag, rule if tag == "CUSTOM" else ""
+    return ok()
+
+
+def insert(world: World, body: Body) -> bytes:
+    """Add records."""
+    collection, statement = world.databases.open(body.text("env"), body.text("query"), ["add"])
+    return ok(id_list=collection.insert(statement))
+
+
+def delete(world: World, body: Body) -> bytes:
+    """Remove records."""
+    collection, statement = world.databases.open(body.text("env"), body.text("query"), ["remove"])
+    return ok(deleted=collection.remove(statement))
+
+
+def update(world: World, body: Body) -> bytes:
+    """Change records."""
+    collection, statement = world.databases.open(body.text("env"), body.text("query"), ["update", "set"])
+    done = collection.update(statement)
+    return ok(matched=done.matched, modified=done.modified, id=done.made)
+
+
+def query(world: World, body: Body) -> bytes:
+    """Read a page of records."""
+    collection, statement = world.databases.open(body.text("env"), body.text("query"), ["get"])
+    found = collection.query(statement)
+    pager = {"offset": found.offset, "limit": found.limit, "total": found.total}
+    return ok(pager=pager, data=[write_record(record) for record in found.records])
+
+
+def create_indexes(world: World, body: Body) -> bytes:
+    """Create indexes, all or none."""
+    collection = world.databases.collection(body.text("env"), body.text("collection_name"))
+    collection.add_indexes({index.text("name"): _keys(index) for index in body.rows("indexes")})
+    return ok()
+
+
+def delete_indexes(world: World, body: Body) -> bytes:
+    """Remove indexes, all or none."""
+    collection = world.databases.collection(body.text("env"), body.text("collection_name"))
+    collection.drop_indexes([index.text("name") for index in body.rows("indexes")])
+    return ok()
+
+
+def get_collections(world: World, body: Body) -> bytes:
+    """List a page of collections."""
+    limit, offset = body.number("limit", 20), body.number("offset", 0)
+    if limit < 1 or offset < 0:
+        raise refuse(40097, "limit or offset")
+    found = world.databases.collections(body.text("env"))
+    return ok(collections=[each.stats() for each in found[offset : offset + limit]], total=len(found))
+
+
+def add_collection(world: World, body: Body) -> bytes:
+    """Create an empty collection."""
+    world.databases.add(body.text("env"), body.text("collection_name"))
+    return ok()
+
+
+def drop_collection(world: World, body: Body) -> bytes:
+    """Remove a collection and all of its records."""
+    world.databases.drop(body.text("env"), body.text("collection_name"))
+    return ok()
+
+
+Handler = Callable[[World, Body], bytes]
+
+
+def _by_action(handlers: dict[str, Handler]) -> Handler:
+    return lambda world, body: handlers[body.text("action")](world, body)
+
+
+def _one_of(body: Body, name: str, values: tuple[int, ...]) -> int:
+    value = cast("int", body.fields[name])
+    if value not in values:
+        raise refuse(40097, f"{name} {value}")
+    return value
+
+
+def _keys(index: Body) -> list[tuple[str, str]]:
+    keys = [(key.text("name"), key.text("direction")) for key in index.rows("keys")]
+    for _, direction in keys:
+        if direction not in _DIRECTIONS:
+            raise refuse(40097, f"direction {direction}")
+    return keys
+
+
+HANDLERS: Final[dict[str, Handler]] = {
+    "/componenttcb/dbimport": start_import,
+    "/componenttcb/dbexport": start_export,
+    "/componenttcb/dbmigrationstate": job_state,
+    "/componenttcb/dbaggregate": aggregate,
+    "/componenttcb/dbgetacl": get_acl,
+    "/componenttcb/dbmodifyacl": modify_acl,
+    "/componenttcb/dbrecord": _by_action({"insert": insert, "delete": delete, "update": update, "query": query}),
+    "/componenttcb/dbindex": _by_action({"create": create_indexes, "delete": delete_indexes}),
+    "/componenttcb/dbcollection": _by_action({"get": get_collections, "add": add_collection, "del": drop_collection}),
+}

@@ -1,0 +1,183 @@
+"""Records: add, change, remove, read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import attrs
+
+from wxtcb.api.database.documents import DOCUMENTS
+from wxtcb.api.database.statements import MOST, Aggregate, Delete, Insert, Query, Update
+from wxtcb.arguments import check_kind, check_text
+from wxtcb.endpoint import Endpoint, Repeat, Reply
+from wxtcb.errors import InvalidArgument
+from wxtcb.paging import by_offset
+from wxtcb.spelling import wire, written_as
+
+if TYPE_CHECKING:
+    from wxtcb.session import Session
+
+S = TypeVar("S", Aggregate, Delete, Insert, Query, Update)
+
+
+@attrs.frozen
+class Inserted(Reply):
+    """The ``_id`` of each record that was added."""
+
+    id_list: tuple[str, ...]
+
+
+@attrs.frozen
+class Deleted(Reply):
+    """How many records were removed."""
+
+    deleted: int
+
+
+@attrs.frozen(kw_only=True)
+class Updated(Reply):
+    """How many records were `matched` and how many `modified`; `id` is the ``_id`` of one that was made, else empty.
+
+    One that was made is not counted.
+    """
+
+    matched: int
+    modified: int
+    id: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Pager:
+    """The part of the records that came: `limit` at most, from number `offset` on, of `total` that there are."""
+
+    offset: int
+    limit: int
+    total: int
+
+
+@attrs.frozen(kw_only=True)
+class Found(Reply):
+    """The records that came, as Python values (see `read_document`)."""
+
+    pager: Pager
+    documents: tuple[Mapping[str, Any], ...] = attrs.field(default=(), metadata=wire("data") | written_as(DOCUMENTS))
+
+
+@attrs.frozen(kw_only=True)
+class Aggregated(Reply):
+    """What came out of a pipeline, as Python values (see `read_document`)."""
+
+    documents: tuple[Mapping[str, Any], ...] = attrs.field(default=(), metadata=wire("data") | written_as(DOCUMENTS))
+
+
+_RECORD: Final = "/componenttcb/dbrecord"
+
+DB_RECORD_INSERT: Final = Endpoint(
+    _RECORD, Inserted, Repeat.ONCE, name="db_record_insert", official="dbrecordManage", action="insert"
+)
+DB_RECORD_DELETE: Final = Endpoint(
+    _RECORD, Deleted, Repeat.ONCE, name="db_record_delete", official="dbrecordManage", action="delete"
+)
+DB_RECORD_UPDATE: Final = Endpoint(
+    _RECORD, Updated, Repeat.ONCE, name="db_record_update", official="dbrecordManage", action="update"
+)
+DB_RECORD_QUERY: Final = Endpoint(
+    _RECORD, Found, Repeat.READ, name="db_record_query", official="dbrecordManage", action="query"
+)
+DB_AGGREGATE: Final = Endpoint(
+    "/componenttcb/dbaggregate", Aggregated, Repeat.READ, name="db_aggregate", official="dbAggregate"
+)
+
+
+async def db_record_insert(session: Session, env: str, query: str | Insert) -> Inserted:
+    """Add records to a collection, which must be there; each gets an ``_id`` unless it has one.
+
+    A text is sent as it is: it is code of yours, and no value of a user's belongs into it. Raises `OutcomeUnknown` when
+    the answer was lost: look with `db_record_query` for what you added. Records with an ``_id`` of your own can be
+    found, and cannot be added twice.
+
+    Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
+    """
+    return await session.call(DB_RECORD_INSERT, _body(env, query, Insert))
+
+
+async def db_record_delete(session: Session, env: str, query: str | Delete) -> Deleted:
+    """Remove records; those that are not there are no error.
+
+    A text is sent as it is: it is code of yours, and no value of a user's belongs into it. It is never repeated by
+    itself, for records may have come since that meet the conditions too. Raises `OutcomeUnknown` when the answer was
+    lost: look with `db_record_query`, then remove what is left.
+
+    Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
+    """
+    return await session.call(DB_RECORD_DELETE, _body(env, query, Delete))
+
+
+async def db_record_update(session: Session, env: str, query: str | Update) -> Updated:
+    """Change records; that there are none that match is no error.
+
+    A text is sent as it is: it is code of yours, and no value of a user's belongs into it. It is never repeated by
+    itself, for `inc`, `mul` and `push` change more each time. Raises `OutcomeUnknown` when the answer was lost: look
+    with `db_record_query` whether it acted; one that only sets values may be sent again as long as nobody else does.
+
+    Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
+    """
+    return await session.call(DB_RECORD_UPDATE, _body(env, query, Update))
+
+
+async def db_record_query(session: Session, env: str, query: str | Query) -> Found:
+    """Read records: 10 unless the query has a limit, which is 1000 at the most; `iter_documents` reads them all.
+
+    A text is sent as it is: it is code of yours, and no value of a user's belongs into it.
+
+    Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
+    """
+    return await session.call(DB_RECORD_QUERY, _body(env, query, Query))
+
+
+async def db_aggregate(session: Session, env: str, query: str | Aggregate) -> Aggregated:
+    """Read what comes out of a pipeline.
+
+    A text is sent as it is: it is code of yours, and no value of a user's belongs into it. It must not write: it is
+    repeated by itself.
+
+    Official interface: dbAggregate, page cloudbase-batch/db-mgnt/dbAggregate.
+    """
+    return await session.call(DB_AGGREGATE, _body(env, query, Aggregate))
+
+
+def iter_documents(session: Session, env: str, query: Query, *, page: int = 100) -> AsyncIterator[Mapping[str, Any]]:
+    """Yield all records of a query, *page* of them per call; its own skip and limit bound the whole.
+
+    Order the query by a field that tells records apart, ``order_by("_id")`` for instance: without an order, and when
+    records come and go meanwhile, some may come twice or not at all.
+    """
+    check_text("env", env)
+    check_kind("query", query, Query)
+    if type(page) is not int or not 1 <= page <= MOST:
+        raise InvalidArgument(f"page must be a whole number from 1 to {MOST}, not {page!r}")
+    whole = query.selection
+    first = whole.skipped or 0
+
+    async def fetch(offset: int) -> tuple[tuple[Mapping[str, Any], ...], int]:
+        size = page if whole.limited is None else min(page, whole.limited - offset)
+        found = await db_record_query(session, env, whole.skip(first + offset).limit(size).get())
+        total = max(0, found.pager.total - first)
+        return found.documents, total if whole.limited is None else min(total, whole.limited)
+
+    return by_offset(fetch)
+
+
+def statement_text(query: object, kind: type[S]) -> str:
+    """Return the text of a statement of *kind*; a text is code of the caller's."""
+    if isinstance(query, str):
+        check_text("query", query)
+    else:
+        check_kind("query", query, kind)
+    return str(query)
+
+
+def _body(env: str, query: object, kind: type[S]) -> dict[str, object]:
+    check_text("env", env)
+    return {"env": env, "query": statement_text(query, kind)}

@@ -1,0 +1,100 @@
+"""What an update does to a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Final, cast
+
+from wxtcb.sandbox.cloud.database.conditions import flat
+from wxtcb.sandbox.cloud.database.terms import Command, need_plain
+from wxtcb.sandbox.cloud.database.values import Record, Value, kind_of
+from wxtcb.sandbox.cloud.database.words import malformed, not_simulated
+from wxtcb.sandbox.refusal import refuse
+
+__all__ = ["Change", "change_of"]
+
+DEEPEST: Final = 64
+
+Change = Callable[[Record], None]
+
+
+def change_of(data: Value) -> Change:
+    """Return what changes a record in place as `data` says: an object in it changes but the fields that it holds."""
+    if not isinstance(data, dict) or not data:
+        raise malformed("data must be an object that is not empty")
+    changes = [_field_change(path, wanted) for path, wanted in flat(cast("Record", data))]
+
+    def change(record: Record) -> None:
+        for each in changes:
+            each(record)
+
+    return change
+
+
+def _field_change(path: str, wanted: Value) -> Change:
+    if path == "_id":
+        raise refuse(-502001, "_id cannot be changed")
+    parts = path.split(".")
+    if len(parts) > DEEPEST:
+        raise malformed(f"a path of more than {DEEPEST} names")
+    command = wanted if isinstance(wanted, Command) else Command("set", (wanted,))
+    match command.name, [need_plain(arg) for arg in command.args]:
+        case "set", [value]:
+            return lambda record: _put(record, parts, deepcopy(value))
+        case "remove", []:
+            return lambda record: _drop(record, parts)
+        case "inc", [int() | float() as number]:
+            return lambda record: _put(record, parts, _number(record, parts) + number)
+        case "mul", [int() | float() as number]:
+            return lambda record: _put(record, parts, _number(record, parts) * number)
+        case "push", [value] if not isinstance(value, dict):
+            new = value if isinstance(value, list) else [value]
+            return lambda record: _put(record, parts, [*_entries(record, parts), *deepcopy(new)])
+        case name, _:
+            raise not_simulated(f"_.{name} with these arguments")
+
+
+def _parent(record: Record, parts: Sequence[str], *, make: bool) -> Record | None:
+    """Return the object that holds the last part of a path; where there is none, make it, or return None."""
+    for part in parts[:-1]:
+        inner: Value = record.setdefault(part, {}) if make else record.get(part, {})
+        if isinstance(inner, list):
+            raise not_simulated("a change inside of a list")
+        if not isinstance(inner, dict):
+            if make:
+                raise refuse(-502001, f"{part} is no object")
+            return None
+        record = cast("Record", inner)
+    return record
+
+
+def _put(record: Record, parts: Sequence[str], value: Value) -> None:
+    parent = _parent(record, parts, make=True)
+    if parent is not None:
+        parent[parts[-1]] = value
+
+
+def _drop(record: Record, parts: Sequence[str]) -> None:
+    parent = _parent(record, parts, make=False)
+    if parent is not None:
+        parent.pop(parts[-1], None)
+
+
+def _now(record: Record, parts: Sequence[str], otherwise: Value) -> Value:
+    parent = _parent(record, parts, make=False)
+    return otherwise if parent is None else parent.get(parts[-1], otherwise)
+
+
+def _number(record: Record, parts: Sequence[str]) -> Value:
+    value = _now(record, parts, 0)
+    if kind_of(value) != kind_of(0):
+        raise refuse(-502001, f"{'.'.join(parts)} is no number")
+    return value
+
+
+def _entries(record: Record, parts: Sequence[str]) -> list[Value]:
+    value = _now(record, parts, [])
+    if not isinstance(value, list):
+        raise refuse(-502001, f"{'.'.join(parts)} is no list")
+    return value
