@@ -157,21 +157,30 @@ class PartialFailure(WxtcbError):
     """The platform answered errcode 0, but some parts of the batch failed.
 
     `reply` is the whole typed reply with the part that succeeded, `failed` the entries that did not. With
-    ``partial="return"`` the reply is returned instead.
+    ``partial="return"`` the reply is returned instead. `cause`: a batch that went out in several calls was ended by
+    this error in one of them, after others had been answered; it is raised in any case.
     """
 
     reply: Any  # of the class that the call would have returned, which a caller knows
     failed: tuple[Any, ...]
 
-    def __init__(self, reply: object, failed: Sequence[object], *, endpoint: str) -> None:
+    cause: WxtcbError | None
+
+    def __init__(
+        self, reply: object, failed: Sequence[object], *, endpoint: str, cause: WxtcbError | None = None
+    ) -> None:
         first = "; ".join(map(str, failed[:3]))
         more = f"; and {len(failed) - 3} more in .failed" if len(failed) > 3 else ""
+        ended = f"; a later call ended with: {cause.reason}" if cause else ""
         super().__init__(
-            f"{endpoint}: errcode 0, but {len(failed)} failed, and all others took effect: {first}{more}",
+            f"{endpoint}: errcode 0, but {len(failed)} failed, and all others took effect: {first}{more}{ended}",
             endpoint=endpoint,
         )
         self.reply = reply
         self.failed = tuple(failed)
+        self.cause = cause
+        if cause is not None:
+            self.retry_after, self.maybe_acted = cause.retry_after, cause.maybe_acted
 
 
 class OperationNotReady(WxtcbError):
@@ -219,8 +228,10 @@ class TransferError(WxtcbError):
     """A file did not get to the object storage, or not out of it.
 
     `status` is the HTTP status of its answer, None where there was none; `code` and `request_id` are the object
-    storage's own, out of the XML of its refusal, or None. `stored` tells of an upload: False, nothing of it is there;
-    True, an object of its size is there now; None, nobody knows. `sent` is how many bytes of the file went out.
+    storage's own, out of the XML of its refusal, or None. `stored` tells whether the object of an upload exists: False,
+    it does not (an older one of that name is as it was); True, one with exactly its bytes does; None, nobody knows, or
+    it was a download. `sent` is how many bytes of the file went over. What your source, callback or disk raised is the
+    ``__cause__``.
     """
 
     def __init__(

@@ -22,6 +22,7 @@ from wxtcb.wire import encode
 
 if TYPE_CHECKING:
     from wxtcb.tokens.cache import TokenCache
+    from wxtcb.transfer.client import Transfers
 
 R = TypeVar("R", bound=Reply)
 
@@ -37,6 +38,7 @@ class Running:
     cache: TokenCache
     policy: RetryPolicy
     observers: Observers
+    transfers: Transfers
     store: OwnedStore | None = None
     sweeps: dict[Endpoint[Reply], Sweep[Reply]] = attrs.field(factory=dict)
 
@@ -78,6 +80,12 @@ class Running:
         try:
             if self.store is not None:
                 await self.store.aclose()
+        finally:
+            await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        try:
+            await self.transfers.aclose()
         finally:
             await self.transport.aclose()
 

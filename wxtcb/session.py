@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from wxtcb.tokens.health import Health
+    from wxtcb.transfer.client import Transfers
 
 
 R = TypeVar("R", bound=Reply)
@@ -269,12 +270,18 @@ class Session:
         running = self._core.get()
         return OwnLooks(look, running.loop.time, running.gate.rest)
 
+    @property
+    def transfers(self) -> Transfers:
+        """What files go to and from object storage by; see `api.storage` and `api.hosting`."""
+        return self._core.get().transfers
+
     def _refuse_on_view(self, what: str) -> None:
         if self._is_view:
             raise InvalidArgument(f"a view made by with_options cannot be {what}; its session is")
 
     def _open(self) -> Running:
         from wxtcb.tokens.opening import open_cache
+        from wxtcb.transfer.client import Transfers
 
         loop = asyncio.get_running_loop()
         observers = self._observers
@@ -283,6 +290,7 @@ class Session:
         )
         gate = Gate(self.connections, loop.time)
         exchange = Exchange(transport, gate, loop.time)
+        transfers = Transfers(self.timeout, gate.rest, self.allow_http, self.http, self.proxy, self.ssl)
         store, owned = self.token_store, None
         if isinstance(store, StoreURL):
             store = owned = store.open()
@@ -298,4 +306,4 @@ class Session:
             patience=self.timeout.whole,
             max_fetches_per_hour=self.max_fetches_per_hour,
         )
-        return Running(loop, transport, gate, exchange, cache, self.retry, observers, owned)
+        return Running(loop, transport, gate, exchange, cache, self.retry, observers, transfers, owned)

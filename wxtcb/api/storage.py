@@ -1,9 +1,0 @@
-"""The file storage of an environment (official group: cloudbase-batch/file-mgnt)."""
-
-from __future__ import annotations
-
-from typing import Final
-
-from wxtcb.endpoint import Endpoint, Reply
-
-ENDPOINTS: Final[tuple[Endpoint[Reply], ...]] = ()

@@ -1,0 +1,100 @@
+"""Calls for many files: any number of them, cut at the 50 that the platform takes at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import orjson
+
+from wxtcb.api.storage.calls import BATCH_DELETE_FILE, BATCH_DOWNLOAD_FILE
+from wxtcb.api.storage.models import DeletedFile, DeletedFiles, FileLink, FileLinks, FileWanted
+from wxtcb.arguments import as_texts, as_tuple, check_entries, check_kind, check_list, check_text, check_texts
+from wxtcb.endpoint import Endpoint, Reply, mark
+from wxtcb.errors import PartialFailure, WxtcbError
+from wxtcb.wire import raw
+
+if TYPE_CHECKING:
+    from wxtcb.session import Session
+
+A = TypeVar("A")
+R = TypeVar("R", bound=Reply)
+
+MOST: Final = 50
+
+
+async def batch_download_file(session: Session, env: str, files: Iterable[FileWanted]) -> FileLinks:
+    """Get links to files; any number of them, asked for 50 at a time, in their order.
+
+    `download_file` does the whole. Raises `PartialFailure` once, for all, when some files have no link, with every
+    entry in ``.reply.file_list``. An error of a call after others were answered is its ``.cause``: the files of that
+    call and of those not made have status None. When the first call fails, its error is raised as it is.
+
+    Official interface: getDownloadFileLink, page cloudbase-batch/file-mgnt/getDownloadFileLink.
+    """
+    check_text("env", env)
+    wanted = as_tuple(files)
+    check_list("files", wanted, lambda name, file: check_kind(name, file, FileWanted))
+    check_entries("files", wanted)
+
+    def join(replies: Sequence[FileLinks], rest: Sequence[FileWanted]) -> FileLinks:
+        answered = (link for reply in replies for link in reply.file_list)
+        return FileLinks(file_list=(*answered, *(FileLink(file_id=each.file_id) for each in rest)))
+
+    return await _in_parts(session, BATCH_DOWNLOAD_FILE, wanted, lambda part: {"env": env, "file_list": part}, join)
+
+
+async def batch_delete_file(session: Session, env: str, file_ids: Iterable[str]) -> DeletedFiles:
+    """Delete files by their ids; any number of them, 50 at a time, in their order. Deleting again does no harm.
+
+    Raises `PartialFailure` as `batch_download_file` does; a file with status None may be deleted, or not.
+
+    Official interface: deleteTcbFile, page cloudbase-batch/file-mgnt/deleteTcbFile.
+    """
+    check_text("env", env)
+    ids = as_texts(file_ids)
+    check_texts("file_ids", ids)
+    check_entries("file_ids", ids)
+
+    def join(replies: Sequence[DeletedFiles], rest: Sequence[str]) -> DeletedFiles:
+        answered = (file for reply in replies for file in reply.delete_list)
+        return DeletedFiles(delete_list=(*answered, *(DeletedFile(file_id=each) for each in rest)))
+
+    return await _in_parts(session, BATCH_DELETE_FILE, ids, lambda part: {"env": env, "fileid_list": part}, join)
+
+
+async def _in_parts(
+    session: Session,
+    endpoint: Endpoint[R],
+    items: Sequence[A],
+    body_of: Callable[[Sequence[A]], Mapping[str, object]],
+    join: Callable[[Sequence[R], Sequence[A]], R],
+) -> R:
+    """Make the call for all items, and join its replies; those that no reply speaks of are joined as the rest."""
+    view = session.with_options(partial="return")
+    replies: list[R] = []
+    cause: WxtcbError | None = None
+    for start in range(0, len(items), MOST):
+        try:
+            replies.append(await view.call(endpoint, body_of(items[start : start + MOST])))
+        except WxtcbError as error:
+            if not replies:
+                raise
+            cause = error
+            break
+    whole = _joined(replies, join(replies, items[len(replies) * MOST :]))
+    if cause or (whole.failed and session.partial == "raise"):
+        raise PartialFailure(whole, whole.failed, endpoint=endpoint.path, cause=cause)
+    return whole
+
+
+def _joined(replies: Sequence[R], whole: R) -> R:
+    """Write on the joined reply what stands on its parts, of which one alone is the whole."""
+    if len(replies) == 1 and whole == replies[0]:
+        return replies[0]
+    told: dict[str, object] = {}
+    for reply in replies:
+        for name, value in raw(reply).items():
+            known = told.get(name)
+            told[name] = known + value if isinstance(known, list) and isinstance(value, list) else value
+    return mark(whole, raw=orjson.dumps(told), maybe_acted=sum(reply.maybe_acted for reply in replies))

@@ -1,0 +1,127 @@
+"""Requests to object storage: connections of their own, and no word of aiohttp's about them."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl as tls
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeVar
+
+import aiohttp
+import attrs
+
+from wxtcb.secret import Secret
+from wxtcb.transfer.links import as_it_is
+from wxtcb.transfer.outflow import Outflow
+from wxtcb.transfer.refusal import MOST_READ, Heard
+from wxtcb.transport import Cancelled, Failure, Timeout, explain, explain_cancelled
+
+T = TypeVar("T")
+
+_BUFFER: Final = 256 * 1024
+
+
+@attrs.frozen
+class Order:
+    """One request to object storage. `form` are the fields that stand before the file of a POST; a PUT has none."""
+
+    method: str
+    url: Secret
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
+    form: Mapping[str, str] | None = attrs.field(default=None, repr=False)
+    outflow: Outflow | None = None
+
+    @property
+    def sent(self) -> bool:
+        return self.outflow is None or self.outflow.begun
+
+    def body(self) -> aiohttp.FormData | Outflow | None:
+        if self.form is None:
+            return self.outflow
+        fields = aiohttp.FormData()
+        for name, value in self.form.items():
+            fields.add_field(name, value)
+        fields.add_field("file", self.outflow, filename="file")
+        return fields
+
+
+@attrs.define(eq=False)
+class Transfers:
+    """Sends to object storage, over connections that are opened when first needed and closed with the session.
+
+    Of an aiohttp session of the caller's, only the connector is used: its middlewares, cookies, headers and credentials
+    are for WeChat. A transfer may take as long as it likes, while it moves: `timeout.connect` bounds the way to be
+    connected, `timeout.reply` every pause after that.
+    """
+
+    timeout: Timeout
+    rest: Callable[[float], Awaitable[None]] = attrs.field(repr=False)
+    allow_http: bool = False
+    _http: aiohttp.ClientSession | aiohttp.TCPConnector | None = attrs.field(default=None, repr=False)
+    _proxy: Secret | None = None
+    _ssl: tls.SSLContext | None = attrs.field(default=None, repr=False)
+    _pool: aiohttp.ClientSession | None = attrs.field(init=False, default=None, repr=False)
+    _closed: bool = attrs.field(init=False, default=False)
+
+    async def send(self, order: Order, take: Callable[[aiohttp.ClientResponse], Awaitable[T]]) -> T | Failure:
+        """Make one request, once, and let *take* read the answer; return what it does, or why there is no answer."""
+        outcome = await self._attempt(order, take)
+        if isinstance(outcome, Cancelled):
+            raise asyncio.CancelledError(*outcome.args)
+        return outcome
+
+    async def aclose(self) -> None:
+        self._closed = True
+        if self._pool is not None:
+            await self._pool.close()
+
+    async def _attempt(
+        self, order: Order, take: Callable[[aiohttp.ClientResponse], Awaitable[T]]
+    ) -> T | Failure | Cancelled:
+        connector = self._http.connector if isinstance(self._http, aiohttp.ClientSession) else self._http
+        if self._closed or (self._http is not None and (connector is None or connector.closed)):
+            return Failure("the connections are closed", sent=False, closed=True)
+        try:
+            return await self._ask(self._pool or self._open(connector), order, take)
+        except asyncio.CancelledError as error:
+            return explain_cancelled(error, sent=order.sent, closed=self._closed)
+        except Exception as error:
+            return explain(error, sent=order.sent)
+
+    async def _ask(
+        self, pool: aiohttp.ClientSession, order: Order, take: Callable[[aiohttp.ClientResponse], Awaitable[T]]
+    ) -> T:
+        response = await pool.request(
+            order.method,
+            as_it_is(order.url),
+            data=order.body(),
+            headers=order.headers,
+            allow_redirects=False,
+            proxy=self._proxy.reveal() if self._proxy else None,
+            ssl=self._ssl or True,
+        )
+        try:
+            return await take(response)
+        finally:
+            response.close()
+
+    def _open(self, connector: aiohttp.BaseConnector | None) -> aiohttp.ClientSession:
+        """Open a session without anything of the caller's but his connector; a connection serves one transfer."""
+        self._pool = aiohttp.ClientSession(
+            connector=connector or aiohttp.TCPConnector(limit=0, force_close=True),
+            connector_owner=connector is None,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Accept-Encoding": "identity"},
+            auto_decompress=False,
+            read_bufsize=_BUFFER,
+            timeout=aiohttp.ClientTimeout(total=None, connect=self.timeout.connect, sock_read=self.timeout.reply),
+        )
+        return self._pool
+
+
+async def hear(response: aiohttp.ClientResponse) -> Heard:
+    """Read an answer that is no file, as far as it is worth it."""
+    body = bytearray()
+    while len(body) < MOST_READ and (chunk := await response.content.readany()):
+        body += chunk
+    return Heard.read(response.status, bytes(body[:MOST_READ]))

@@ -1,0 +1,30 @@
+"""Files, which only threads may wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run *work* in a thread and wait for its end, also when cancelled meanwhile, which is raised after it.
+
+    So no thread goes on with a file that its owner has closed or removed.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        running = asyncio.ensure_future(anyio.to_thread.run_sync(work))
+        while not running.done():
+            try:
+                await asyncio.wait([running])
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is None:
+        return running.result()
+    running.exception()  # which nobody is told, for being cancelled comes first
+    raise asyncio.CancelledError(*cancelled.args)

@@ -1,0 +1,148 @@
+"""An upload: one try with each link, and an end that says whether the object is there."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final, Generic, TypeVar
+
+import attrs
+
+from wxtcb.errors import SessionClosed, TransferError
+from wxtcb.retry import RetryPolicy
+from wxtcb.secret import Secret, redact
+from wxtcb.transfer.client import Order, Transfers, hear
+from wxtcb.transfer.outflow import Outflow, Progress
+from wxtcb.transfer.refusal import Heard
+from wxtcb.transfer.source import Source
+from wxtcb.transport import Failure
+
+T = TypeVar("T")
+
+MOST_UNBEGUN: Final = 4
+
+_EFFECTS: Final = {
+    False: "Nothing of it was stored; an older file of that name is as it was.",
+    True: "The file was stored all the same.",
+    None: "Nobody knows whether the file was stored: look before sending it again.",
+}
+
+
+_SILENCE: Final = Heard(0)
+
+
+@attrs.frozen
+class Aim:
+    """Where a link points: its method, its signed URL, and what proves the right to write there."""
+
+    method: str
+    url: Secret
+    headers: Mapping[str, Secret] = attrs.field(factory=dict[str, Secret])
+    form: Mapping[str, Secret] | None = None
+
+    def order(self, outflow: Outflow) -> Order:
+        form = None if self.form is None else _revealed(self.form)
+        return Order(self.method, self.url, _revealed(self.headers), form, outflow)
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        return (self.url, *self.headers.values(), *(self.form or {}).values())
+
+
+def _revealed(fields: Mapping[str, Secret]) -> dict[str, str]:
+    return {name: value.reveal() for name, value in fields.items()}
+
+
+@attrs.frozen(kw_only=True)
+class Sending(Generic[T]):
+    """One file to be stored.
+
+    `what` names it in errors, `ask` gets a fresh link, `aim` reads it. `look` tells, by size and MD5, whether the
+    file is there: None when that cannot be said.
+    """
+
+    what: str
+    content_type: str
+    ask: Callable[[], Awaitable[T]]
+    aim: Callable[[T], Aim]
+    look: Callable[[int, str], Awaitable[bool | None]]
+    policy: RetryPolicy
+    progress: Progress | None = None
+
+
+async def upload(transfers: Transfers, source: Source, sending: Sending[T]) -> T:
+    """Store a file and return the link that served for it.
+
+    A link is used once. Another is asked for while nothing of the file has left (so often), and once if the signature
+    came too late and the file can be read again. Raises `TransferError`, which says whether the object is there.
+    """
+    renewed = False
+    for attempt in itertools.count(1):
+        link = await sending.ask()
+        aim = sending.aim(link)
+        outflow = Outflow(source, sending.content_type, transfers.timeout.reply, sending.progress)
+        answer = await transfers.send(aim.order(outflow), hear)
+        if isinstance(answer, Heard) and answer.accepted:
+            return link
+        if isinstance(answer, Heard) and answer.expired and not renewed and (source.lasting or not outflow.begun):
+            renewed = True
+        elif _may_begin_again(answer, outflow, attempt):
+            await transfers.rest(sending.policy.backoff(attempt, random.uniform))
+        else:
+            break
+    raise await _failed(sending, outflow, answer, aim.secrets) from outflow.trouble
+
+
+def _may_begin_again(answer: Heard | Failure, outflow: Outflow, attempt: int) -> bool:
+    return isinstance(answer, Failure) and not answer.closed and not outflow.begun and attempt < MOST_UNBEGUN
+
+
+async def _failed(
+    sending: Sending[T], outflow: Outflow, answer: Heard | Failure, secrets: tuple[Secret, ...]
+) -> TransferError | SessionClosed:
+    if isinstance(answer, Failure) and answer.closed:
+        return SessionClosed(f"{sending.what}: the session was closed; nothing was sent")
+    heard = answer if isinstance(answer, Heard) else None
+    stored = await _stored(sending, outflow, heard)
+    reason, effect = _reason(outflow, answer), _EFFECTS[stored]
+    return refused(sending.what, heard, reason, secrets, effect, stored=stored, sent=outflow.sent)
+
+
+async def _stored(sending: Sending[T], outflow: Outflow, heard: Heard | None) -> bool | None:
+    """Tell whether the object is there: certainly not if some of it never left, or it was refused."""
+    if not outflow.whole or (heard is not None and heard.status < 500):
+        return False
+    return await sending.look(outflow.size, outflow.md5.hexdigest())
+
+
+def _reason(outflow: Outflow, answer: Heard | Failure) -> str:
+    if outflow.trouble is not None:
+        return f"{type(outflow.trouble).__name__}: {outflow.trouble}"
+    if outflow.stalled:
+        return "the object storage took no more bytes in time"
+    return answer.reason
+
+
+def refused(
+    what: str,
+    answer: Heard | None,
+    reason: str,
+    secrets: Iterable[Secret],
+    effect: str,
+    *,
+    stored: bool | None,
+    sent: int,
+) -> TransferError:
+    """Make the error of a transfer; what object storage says of itself may repeat the signature, so that is masked."""
+    heard = answer or _SILENCE
+    told = redact(f" ({heard.message})", *secrets) if heard.message else ""
+    return TransferError(
+        f"{what}: {reason}{told}. {effect}",
+        reason=reason,
+        status=heard.status or None,
+        code=heard.code,
+        request_id=heard.request_id,
+        stored=stored,
+        sent=sent,
+    )
