@@ -8,7 +8,7 @@ import pytest
 
 from wxtcb.sandbox import Ready
 
-from .rig import ESTABLISH, Rig
+from .rig import ESTABLISH, SERVICES, Rig
 
 ENVS = "/componenttcb/describecloudbaserunenvs"
 OPEN = "/componenttcb/createcloudbaserunenv"
@@ -273,3 +273,9 @@ async def test_a_roll_over_that_breaks_a_rule_is_refused(rig: Rig, env: str, fie
     reply = await rig.call(ROLL, {"env_id": env, "server_name": "s", "version_name": "s-001", **fields})
     assert reply["errcode"] == 40097
     assert rig.box.world.cloudrun.versions(env, "s") == before
+
+
+async def test_the_older_family_lists_the_services_of_a_hosted_environment(rig: Rig, env: str) -> None:
+    """What is established there is found there."""
+    reply = await rig.call(SERVICES, {"env": env})
+    assert [row["server_name"] for row in reply["cslist"]] == ["s"]
