@@ -68,7 +68,7 @@ async def test_a_service_lives_from_its_hosting_to_its_end(session, env):
     config = CsVersionConfig(max_num=3, env_params={})
     await containers.set_cs_version_config(session, env, "echo", second, config)
     detail = await containers.get_cs_version_detail(session, env, "echo", second)
-    assert (detail.max_num, detail.env_params) == (3, None)
+    assert (detail.max_num, detail.env_params) == (3, {})
 
     await containers.del_cs_version(session, env, "echo", first)
     await containers.batch_del_cs_version(session, [VersionRef(env=env, service_name="echo", version_name=second)])

@@ -14,12 +14,12 @@ from wxtcb.api.containers import (
     BatchEntry,
     BatchFailure,
     CodeDetail,
-    CodeName,
     CsVersion,
     CsVersionConfig,
     CsVersionInfo,
     ImageInfo,
     ImageSecretInfo,
+    RepositoryName,
     Split,
     VersionFlow,
     VersionRef,
@@ -27,6 +27,7 @@ from wxtcb.api.containers import (
 
 DONE = {"errcode": 0, "errmsg": "ok"}
 LEAST = {"service_name": "echo", "upload_type": "image"}
+WIRE_NAMES = ["minnum", "maxnum", "repo", "repo_type", "cpu", "env_params", "status", "buildid", "min_replicas"]
 IMAGE = {"repository_name": "r", "is_public": False, "tag_name": "t", "server_addr": "a", "image_url": "a/r:t"}
 REF = {"env": "e", "service_name": "s", "version_name": "v"}
 HIDDEN = 'S3CRET"of\\mine'
@@ -65,8 +66,8 @@ FIELDS = [
         },
     ),
     ("code_detail", CodeDetail(url="u"), {"code_detail": {"url": "u"}}),
-    ("code_detail", CodeDetail(name=CodeName(name="n")), {"code_detail": {"name": {"name": "n"}}}),
-    ("code_detail", CodeDetail(name=CodeName(full_name="o/n")), {"code_detail": {"name": {"fullname": "o/n"}}}),
+    ("code_detail", CodeDetail(name=RepositoryName(name="n")), {"code_detail": {"name": {"name": "n"}}}),
+    ("code_detail", CodeDetail(name=RepositoryName(full_name="o/n")), {"code_detail": {"name": {"fullname": "o/n"}}}),
     (
         "image_secret_info",
         ImageSecretInfo(registry_server="r", user_name="u", password="p", email="m"),
@@ -120,10 +121,10 @@ def test_every_field_of_a_version_is_tried():
         *refusals(CsVersion, LEAST, "policy_threshold", NUMBERS),
         *refusals(CsVersion, LEAST, "env_params", VARIABLES),
         *refusals(CsVersion, LEAST, "image_info", [{"tagname": "t"}]),
-        *refusals(CsVersion, LEAST, "code_detail", ["n", CodeName()]),
+        *refusals(CsVersion, LEAST, "code_detail", ["n", RepositoryName()]),
         *refusals(CsVersion, LEAST, "mount_wx_token", [1, "true"]),
         *refusals(CodeDetail, {}, "name", ["n"]),
-        *refusals(CodeName, {}, "full_name", TEXTS),
+        *refusals(RepositoryName, {}, "full_name", TEXTS),
         *refusals(ImageSecretInfo, {}, "password", TEXTS),
         *refusals(ImageSecretInfo, {}, "user_name", TEXTS),
         *(case for name in IMAGE for case in refusals(ImageInfo, IMAGE, name, [None, 5])),
@@ -235,10 +236,12 @@ def test_no_secret_shows_when_a_version_is_refused(fields):
     assert not [frame for frame in frames if frame.filename != __file__ and "S3CRET" in str(frame.locals)]
 
 
-@pytest.mark.parametrize("escaped", [False, True], ids=["as it is", "as in the request"])
-async def test_a_secret_variable_that_the_platform_quotes_is_hidden(session, platform, escaped):
-    """A message with the value, or with the JSON text that held it, shows `***` in its place."""
-    echoed = json.dumps(HIDDEN)[1:-1] if escaped else HIDDEN
+@pytest.mark.parametrize("times", [0, 1, 2], ids=["as it is", "as in the text", "as in the request"])
+async def test_a_secret_variable_that_the_platform_quotes_is_hidden(session, platform, times):
+    """A message with the value, however it was escaped on its way, shows `***` in its place."""
+    echoed = HIDDEN
+    for _ in range(times):
+        echoed = json.dumps(echoed)[1:-1]
     platform.replies = [{"errcode": 40097, "errmsg": f"bad {echoed} rid: 5f-1"}]
     version = CsVersion(**LEAST, env_params={"A": wxtcb.Secret(HIDDEN)})
     with pytest.raises(wxtcb.RequestRefused, match=r"bad \*\*\* rid") as refused:
@@ -248,7 +251,8 @@ async def test_a_secret_variable_that_the_platform_quotes_is_hidden(session, pla
 
 
 @pytest.mark.parametrize(
-    ("written", "read"), [("", None), (None, None), ("{}", {}), ('{"A":"a","PORT":80}', {"A": "a", "PORT": 80})]
+    ("written", "read"),
+    [("", {}), ("null", {}), (None, None), ("{}", {}), ('{"A":"a","PORT":80}', {"A": "a", "PORT": 80})],
 )
 async def test_the_variables_of_a_version_come_as_a_mapping(session, platform, written, read):
     """They are JSON in a text, which is empty where there are none, and are in no repr."""
@@ -256,6 +260,23 @@ async def test_the_variables_of_a_version_come_as_a_mapping(session, platform, w
     detail = await containers.get_cs_version_detail(session, "e", "s", "v")
     assert (detail.env_params, detail.version_name) == (read, "v")
     assert "PORT" not in repr(detail)
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["absent", "null"])
+@pytest.mark.parametrize("reply", [containers.NewCsVersion, containers.CsVersionDetail, containers.CsVersionList])
+async def test_no_field_of_a_version_is_promised(session, platform, reply, gone):
+    """What is missing or null is None, in a version of a list too."""
+    empty = {} if gone else dict.fromkeys([*WIRE_NAMES, "total", "version_name"])
+    platform.replies = [{**DONE, **empty, "items": [empty]}]
+    found = await session.call(wxtcb.Endpoint("/x", reply, wxtcb.Repeat.READ), {})
+    assert found == (reply(items=(CsVersionInfo(),)) if reply is containers.CsVersionList else reply())
+
+
+async def test_a_field_of_another_type_is_told_by_its_place(session, platform):
+    """A number in a text is no number here."""
+    platform.replies = [{**DONE, "container_port": "80"}]
+    with pytest.raises(wxtcb.BadReply, match=r"container_port"):
+        await containers.get_cs_version_detail(session, "e", "s", "v")
 
 
 async def test_variables_that_are_no_mapping_are_told_by_their_place(session, platform):

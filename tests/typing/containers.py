@@ -15,7 +15,6 @@ from wxtcb.api.containers import (
     BatchFailure,
     BatchResult,
     CodeDetail,
-    CodeName,
     ContainerService,
     ContainerServices,
     CsVersion,
@@ -26,6 +25,7 @@ from wxtcb.api.containers import (
     ImageInfo,
     ImageSecretInfo,
     NewCsVersion,
+    RepositoryName,
     Split,
     VersionFlow,
     VersionRef,
@@ -82,7 +82,7 @@ async def creating(session: Session) -> None:
         image_info=ImageInfo(
             repository_name="r", is_public=True, tag_name="t", server_addr="ccr.example", image_url="ccr.example/r:t"
         ),
-        code_detail=CodeDetail(name=CodeName(name="n", full_name="o/n"), url="u"),
+        code_detail=CodeDetail(name=RepositoryName(name="n", full_name="o/n"), url="u"),
         image_secret_info=secret,
         image_pull_secret="n",
         mount_wx_token=True,

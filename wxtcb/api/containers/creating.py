@@ -43,7 +43,7 @@ class ImageInfo:
 
 
 @attrs.frozen(kw_only=True)
-class CodeName:
+class RepositoryName:
     """What a code repository is called; `full_name` is its owner and its name, parted by a slash."""
 
     name: str | None = attrs.field(default=None, validator=kind_is(str))
@@ -54,7 +54,7 @@ class CodeName:
 class CodeDetail:
     """The code repository that a version is made of."""
 
-    name: CodeName | None = attrs.field(default=None, validator=kind_is(CodeName))
+    name: RepositoryName | None = attrs.field(default=None, validator=kind_is(RepositoryName))
     url: str | None = attrs.field(default=None, validator=kind_is(str))
 
 

@@ -15,8 +15,18 @@ from wxtcb.spelling import JSON_TEXT, Form
 
 Variables = Mapping[str, str | Secret]
 
-VARIABLES: Final = Form(JSON_TEXT.name, lambda value: orjson.dumps(value).decode() if value else "", JSON_TEXT.read)
-"""Environment variables as a text of JSON; as the platform's samples have it, that of none is empty."""
+
+def _write_variables(value: object) -> str:
+    return orjson.dumps(value).decode() if value else ""
+
+
+def _read_variables(value: object) -> object:
+    found = JSON_TEXT.read(value)
+    return {} if found is None else found
+
+
+VARIABLES: Final = Form(JSON_TEXT.name, _write_variables, _read_variables)
+"""Environment variables as JSON in a text, which is empty where there are none, as in the platform's samples."""
 
 
 def check_percent(name: str, value: object) -> None:

@@ -82,8 +82,8 @@ DEL_CONTAINER_SERVICE: Final = Endpoint(
 async def open_container_service(session: Session, env: str) -> Done:
     """Switch cloud hosting on for environment *env*, which makes the cluster that its container services will run on.
 
-    Whether it may be opened twice is not documented. When no answer comes, `OutcomeUnknown`: no call tells whether
-    hosting is on, but `create_container_service` does by what it answers.
+    Whether it may be opened twice is not documented, nor does a call tell whether it is open. When no answer comes,
+    `OutcomeUnknown`: try `create_container_service` before you open it again.
 
     Official interface: opencontainerservice, page Third-party_Platforms/2.0/api/cloudbase/batch/opencontainerservice.
     """
@@ -140,7 +140,7 @@ def iter_services(session: Session, env: str, *, page_size: int | None = None) -
 
 
 async def del_container_service(session: Session, env: str, service_name: str) -> Done:
-    """Delete a service of environment *env*; afterwards neither it nor its versions are there.
+    """Delete a service of environment *env*; whether it may still have versions is not documented.
 
     Sent again after an answer that was lost, it may be refused because there is no such service: then it is done.
 

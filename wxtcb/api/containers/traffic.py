@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import attrs
 
@@ -33,12 +33,9 @@ def _as_flows(value: Iterable[VersionFlow]) -> tuple[VersionFlow, ...]:
 def _check_flows(name: str, value: object) -> None:
     check_list(name, value, lambda entry, flow: check_kind(entry, flow, VersionFlow))
     check_entries(name, value)
-
-
-def _check_total(split: Split, _: attrs.Attribute[tuple[VersionFlow, ...]], value: tuple[VersionFlow, ...]) -> None:
-    total = sum(flow.flow_ratio for flow in value)
+    total = sum(flow.flow_ratio for flow in cast("tuple[VersionFlow, ...]", value))
     if total not in (0, 100):
-        raise InvalidArgument(f"{type(split).__name__}: items: the flow ratios must total 100 or 0, not {total}")
+        raise InvalidArgument(f"{name}: the flow ratios must total 100 or 0, not {total}")
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +44,7 @@ class Split:
 
     env: str = attrs.field(validator=field_is(check_text))
     service_name: str = attrs.field(validator=field_is(check_text))
-    items: tuple[VersionFlow, ...] = attrs.field(converter=_as_flows, validator=[field_is(_check_flows), _check_total])
+    items: tuple[VersionFlow, ...] = attrs.field(converter=_as_flows, validator=field_is(_check_flows))
 
 
 SET_CS_PROPOTION: Final = Endpoint(

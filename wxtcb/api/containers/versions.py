@@ -68,7 +68,7 @@ class CsVersionDetail(Reply):
     """One version in detail.
 
     `cpu` counts cores, `mem` gigabytes, `min_num` and `max_num` replicas; `version_ip` is an address inside the cloud.
-    `env_params` are the environment variables, None if there are none, and in no repr. Times as in `CsVersionInfo`.
+    `env_params` are the environment variables, in no repr. The times are as in `CsVersionInfo`.
     """
 
     version_name: str | None = None
