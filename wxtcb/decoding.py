@@ -181,7 +181,7 @@ def _kept_once(kind: Any, converter: cattrs.Converter) -> Reader:
 
 
 def _respell(fields: dict[str, object], name: str, others: tuple[str, ...]) -> dict[str, object]:
-    found = next((other for other in others if other in fields), None)
+    found = next((other for other in others if fields.get(other) is not None), None)
     return fields if found is None else {**fields, name: fields[found]}
 
 

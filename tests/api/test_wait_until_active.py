@@ -1,0 +1,106 @@
+"""Waiting for Active."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+import pytest
+
+from wxtcb.api import functions
+from wxtcb.errors import InvalidArgument, OperationFailed, OperationGone, OperationTimeout
+
+pytestmark = pytest.mark.virtual_time
+
+PATH = functions.GET_SCF_LIST.path
+TIMES = {"add_time": "2026-11-22 00:00:00", "mod_time": "2026-11-22 00:00:00"}
+
+
+def listing(*, total=None, reason=(), **statuses):
+    """Make a page that lists functions with these statuses."""
+    reasons = [{"errcode": code, "errmsg": text} for code, text in reason]
+    rows = [
+        {"name": name, "runtime": "Nodejs8.9", "status": status, "status_reason": reasons, **TIMES}
+        for name, status in statuses.items()
+    ]
+    return {"errcode": 0, "errmsg": "ok", "total_count": len(rows) if total is None else total, "functions": rows}
+
+
+@pytest.fixture
+async def session(new_session):
+    """Open a session before the scripted platform."""
+    async with new_session() as session:
+        yield session
+
+
+def asked(wechat):
+    """Return what was asked for."""
+    return [orjson.loads(request.body.data) for request in wechat.sent_to(PATH)]
+
+
+async def test_the_function_of_exactly_this_name_is_awaited(session, wechat):
+    """The search finds others whose names hold it; their statuses mean nothing."""
+    wechat.play(PATH, listing(login2="CreateFailed", login="Creating"), listing(login2="CreateFailed", login="Active"))
+    found = await functions.wait_until_active(session, "e-1", "login")
+    assert (found.function_name, found.status) == ("login", "Active")
+    assert asked(wechat) == [{"env": "e-1", "offset": 0, "searchkey": "login"}] * 2
+    assert wechat.sent_at(PATH) == pytest.approx([1000, 1005])
+
+
+async def test_the_function_is_looked_for_on_every_page(session, wechat):
+    """One that stands on the second page is found."""
+    wechat.play(PATH, listing(total=2, login2="Active"), listing(total=2, login="Active"))
+    assert (await functions.wait_until_active(session, "e-1", "login")).function_name == "login"
+    assert [body["offset"] for body in asked(wechat)] == [0, 1]
+
+
+@pytest.mark.parametrize("status", ["Creating", "Updating", "Publishing", "Frobnicating"])
+async def test_any_other_status_is_waited_out(session, wechat, status):
+    """One that wxtcb does not know is no failure."""
+    wechat.play(PATH, listing(f=status), listing(f=status), listing(f="Active"))
+    await functions.wait_until_active(session, "e-1", "f", interval=2)
+    assert wechat.sent_at(PATH) == pytest.approx([1000, 1002, 1004])
+
+
+@pytest.mark.parametrize("status", ["CreateFailed", "UpdateFailed", "PublishFailed", "DeleteFailed"])
+async def test_a_failure_is_raised_at_once_with_the_platforms_reasons(session, wechat, status):
+    """All of them are in the message."""
+    reason = [("ResourceNotFound.File", "entry file not found"), ("Second", "too")]
+    wechat.usual[PATH] = listing(f=status, reason=reason)
+    with pytest.raises(OperationFailed) as caught:
+        await functions.wait_until_active(session, "e-1", "f")
+    words = rf"function f of e-1: {status}: "
+    assert str(caught.value).startswith(words)
+    assert str(caught.value).endswith("(ResourceNotFound.File: entry file not found; Second: too)")
+    assert asyncio.get_running_loop().time() == 1000
+
+
+async def test_a_failure_without_reasons_has_no_empty_brackets(session, wechat):
+    """The meaning of the status stands alone."""
+    wechat.usual[PATH] = listing(f="UpdateFailed")
+    with pytest.raises(OperationFailed, match=r"UpdateFailed: it could not be updated$"):
+        await functions.wait_until_active(session, "e-1", "f")
+
+
+async def test_a_function_that_is_not_there_is_gone(session, wechat):
+    """Three looks and 30 seconds without it."""
+    wechat.usual[PATH] = listing(login2="Active")
+    with pytest.raises(OperationGone, match="function login of e-1"):
+        await functions.wait_until_active(session, "e-1", "login", interval=10)
+    assert len(asked(wechat)) == 4
+
+
+async def test_the_time_is_up_with_the_last_status(session, wechat):
+    """It may become Active later."""
+    wechat.usual[PATH] = listing(f="Updating")
+    with pytest.raises(OperationTimeout, match="still Updating after 12 s; it may become Active later"):
+        await functions.wait_until_active(session, "e-1", "f", timeout=12)
+
+
+@pytest.mark.parametrize("options", [{"env": ""}, {"function_name": None}, {"timeout": 0}, {"interval": -1}], ids=str)
+async def test_a_wait_that_cannot_be_meant_is_refused(session, wechat, options):
+    """Nothing is sent."""
+    [name] = options
+    with pytest.raises(InvalidArgument, match=f"^{name} must be"):
+        await functions.wait_until_active(session, **{"env": "e-1", "function_name": "f"} | options)
+    assert wechat.requests == []

@@ -1,0 +1,72 @@
+"""The rest of the environments: ends of shares, conversion, and cloudbase_access_token."""
+
+from __future__ import annotations
+
+import pytest
+
+from .rig import RELATIONS, Rig
+
+UNSHARE = "/componenttcb/batchunshareenv"
+MODIFY = "/tcb/modifyenv"
+ACCESS = "/tcb/usecloudaccesstoken"
+WX1 = "wx5fe6bb43205e9e07"
+WX2 = "wx075cf85bf347b6df"
+
+
+async def test_a_share_ends_pair_by_pair(rig: Rig) -> None:
+    """What was shared is so no longer; what never was stands in err_list, and so does it the second time."""
+    world = rig.box.world
+    env = world.add("a")
+    world.share(env, WX1, None)
+    world.confirm(env, WX1)
+    ask = {"data": [{"env": env, "appids": [WX1, WX2]}, {"env": "nowhere", "appids": [WX1]}]}
+    reply = await rig.call(UNSHARE, ask)
+    assert [(flaw["env"], flaw["appid"]) for flaw in reply["err_list"]] == [(env, WX2), ("nowhere", WX1)]
+    assert (await rig.call(RELATIONS, {"appids": [WX1]}))["relation_data"] == [{"appid": WX1, "env_list": []}]
+    assert len((await rig.call(UNSHARE, ask))["err_list"]) == 3
+
+
+@pytest.mark.parametrize(("source_type", "failed"), [(None, 0), (1, 0), (0, 1)])
+async def test_a_share_ends_under_its_own_source_type(rig: Rig, source_type: int | None, failed: int) -> None:
+    """Who names none ends any."""
+    env = rig.box.world.add("a")
+    rig.box.world.share(env, WX1, 1)
+    more = {} if source_type is None else {"source_type": source_type}
+    assert len((await rig.call(UNSHARE, {"data": [{"env": env, "appids": [WX1]}], **more}))["err_list"]) == failed
+
+
+async def test_an_environment_is_modified(rig: Rig) -> None:
+    """Twice ends the same; one that is not there is refused."""
+    env = rig.box.world.add("a")
+    for _ in range(2):
+        assert (await rig.call(MODIFY, {"env": env}))["errcode"] == 0
+    assert rig.box.world.access.modified == {env}
+    assert (await rig.call(MODIFY, {"env": "nowhere"}))["errcode"] == -501005
+
+
+async def access(rig: Rig, action: str, **fields: object) -> dict[str, object]:
+    """Read or set, with the action in query and body."""
+    body = {"action": action, **fields}
+    return await rig.post(ACCESS, body, access_token=rig.box.world.mint(), action=action)
+
+
+async def test_access_is_set_by_who_knows_the_newest_version(rig: Rig) -> None:
+    """Paths are those of the environment, the switch is everybody's; an old version is refused and changes nothing."""
+    first, second = rig.box.world.add("a"), rig.box.world.add("b")
+    usual = {"errcode": 0, "errmsg": "ok", "open": True, "api_whitelist": ["/*"], "version": 1}
+    assert await access(rig, "get", env=first) == usual
+    change: dict[str, object] = {"env": first, "open": False, "api_whitelist": ["/wxa/x"], "version": 1}
+    assert (await access(rig, "set", **change))["errcode"] == 0
+    assert (await access(rig, "set", **change))["errcode"] == 40097
+    assert await access(rig, "get", env=first) == usual | {"open": False, "api_whitelist": ["/wxa/x"], "version": 2}
+    assert await access(rig, "get", env=second) == usual | {"open": False}
+
+
+@pytest.mark.parametrize("name", ["open", "api_whitelist", "version"])
+async def test_a_set_needs_what_a_get_does_not_take(rig: Rig, name: str) -> None:
+    """All three belong to set alone."""
+    fields: dict[str, object] = {"open": True, "api_whitelist": ["/*"], "version": 1}
+    env = rig.box.world.add("a")
+    assert (await access(rig, "get", env=env, **{name: fields[name]}))["errcode"] == 40097
+    del fields[name]
+    assert (await access(rig, "set", env=env, **fields))["errcode"] == 40101

@@ -1,0 +1,272 @@
+"""Cloud functions, over the wire."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import zipfile
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+import pytest
+
+from wxtcb.sandbox import Ready
+
+from .rig import Clock, Rig
+
+CREATE = "/componenttcb/batchuploadscf"
+CODE = "/componenttcb/batchuploadscfcode"
+CONFIGURE = "/componenttcb/updatescfconfig"
+DELETE = "/componenttcb/deletescf"
+LIST = "/componenttcb/getscflist"
+TRIGGERS = "/componenttcb/gettriggers"
+SET_TRIGGERS = "/componenttcb/batchupdatetriggers"
+INVOKE = "/tcb/invokecloudfunction"
+TIMER = {"trigger_name": "nightly", "config": "0 0 2 * * * *", "type": "Timer"}
+
+
+def zipped(name: str = "index.js", text: str = "1", *, pad: int = 0) -> str:
+    """Make a zip of one file, *pad* random-looking bytes long, in base64."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as opened:
+        opened.writestr(zipfile.ZipInfo(name), text + "x" * pad)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.fixture
+def env(rig: Rig) -> str:
+    """Set the scene: one environment."""
+    return rig.box.world.add("a")
+
+
+async def create(rig: Rig, envs: Iterable[str], name: str = "f", **more: object) -> dict[str, Any]:
+    """Create a function."""
+    return await rig.call(CREATE, {"functionname": name, "envs": [*envs], "zipfile": zipped(), **more})
+
+
+async def upload(rig: Rig, path: str, body: object) -> dict[str, Any]:
+    """Post what is large in pieces, as aiohttp wants it."""
+    query = {"access_token": rig.box.world.mint()}
+    async with rig.http.post(path, data=io.BytesIO(orjson.dumps(body)), params=query) as reply:
+        answer: dict[str, Any] = await reply.json(content_type=None)
+        return answer
+
+
+async def statuses(rig: Rig, env: str, **more: object) -> dict[str, str]:
+    """List functions by name and status."""
+    return {row["name"]: row["status"] for row in (await rig.call(LIST, {"env": env, **more}))["functions"]}
+
+
+async def invoke(rig: Rig, env: str, name: str, event: bytes) -> dict[str, Any]:
+    """Run a function."""
+    query = {"access_token": rig.box.world.mint(), "env": env, "name": name}
+    async with rig.http.post(INVOKE, data=event, params=query) as reply:
+        answer: dict[str, Any] = await reply.json(content_type=None)
+        return answer
+
+
+async def test_a_function_is_created_where_that_can_be(rig: Rig, env: str) -> None:
+    """Environments that are not there, or have one of the name, stand in fail_env_list under errcode 0."""
+    halted = rig.box.world.add("b", status="HALTED")
+    assert await create(rig, [env], vpcid="v", subnetid="s") == {"errcode": 0, "errmsg": "ok", "fail_env_list": []}
+    other = rig.box.world.add("c")
+    reply = await create(rig, [other, env, "nowhere", halted])
+    assert reply["errcode"] == 0
+    assert [failed["env"] for failed in reply["fail_env_list"]] == [env, "nowhere", halted]
+    assert "exists" in reply["fail_env_list"][0]["errmsg"]
+    assert await statuses(rig, other) == {"f": "Active"}
+    assert rig.box.world.functions.rows[env, "f"].settings == {"vpcid": "v", "subnetid": "s"}
+
+
+async def test_a_function_takes_its_time(rig: Rig, clock: Clock, env: str) -> None:
+    """It is Creating, later Active, and Updating after a change, each for as long as the world says."""
+    rig.box.world.operations_after = Ready.after_seconds(10)
+    await create(rig, [env])
+    assert await statuses(rig, env) == {"f": "Creating"}
+    clock.pass_(10)
+    assert await statuses(rig, env) == {"f": "Active"}
+    await rig.call(CODE, {"functionname": "f", "envs": [env], "zipfile": zipped(text="2")})
+    assert await statuses(rig, env) == {"f": "Updating"}
+    clock.pass_(10)
+    row = (await rig.call(LIST, {"env": env}))["functions"][0]
+    assert row == {
+        "name": "f",
+        "runtime": "Nodejs8.9",
+        "status": "Active",
+        "status_reason": [],
+        "add_time": "2020-09-13 20:26:40",
+        "mod_time": "2020-09-13 20:26:50",
+    }
+
+
+async def test_a_function_that_is_not_ready_takes_no_change(rig: Rig, env: str) -> None:
+    """A batch says so under errcode 0, with errormsg; the call for one environment with 40097."""
+    await create(rig, [env])
+    change = {"functionname": "f", "zipfile": zipped()}
+    [failed] = (await rig.call(CODE, {**change, "envs": [env]}))["fail_list"]
+    assert failed["env"] == env
+    assert "FunctionStatusError: f is Creating" in failed["errormsg"]
+    refused = await rig.call(CONFIGURE, {"env": env, "functionname": "f", "timeout": 5})
+    assert (refused["errcode"], "f is Creating" in refused["errmsg"]) == (40097, True)
+
+
+async def test_settings_are_kept_one_by_one(rig: Rig, env: str) -> None:
+    """Each that is given replaces what it was; the others stay."""
+    await create(rig, [env])
+    for settings in ({"memorysize": 256, "timeout": 5}, {"timeout": 9}):
+        await statuses(rig, env)
+        assert (await rig.call(CONFIGURE, {"env": env, "functionname": "f", **settings}))["errcode"] == 0
+    assert rig.box.world.functions.rows[env, "f"].settings == {"memorysize": 256, "timeout": 9}
+
+
+async def test_a_function_fails_on_demand(rig: Rig, env: str) -> None:
+    """With a reason whose errcode is a text; one that was never created must be deleted first."""
+    functions = rig.box.world.functions
+    functions.fail("f")
+    await create(rig, [env])
+    [row] = (await rig.call(LIST, {"env": env}))["functions"]
+    assert row["status"] == "CreateFailed"
+    assert row["status_reason"] == [{"errcode": "ResourceNotFound.File", "errmsg": "entry file not found"}]
+    functions.mend("f")
+    assert len((await rig.call(CODE, {"functionname": "f", "envs": [env], "zipfile": zipped()}))["fail_list"]) == 1
+    assert (await invoke(rig, env, "f", b"{}"))["errcode"] == -504002
+    assert (await rig.call(DELETE, {"env": env, "functionname": "f"}))["errcode"] == 0
+    await create(rig, [env])
+    assert await statuses(rig, env) == {"f": "Active"}
+    functions.fail("f", "Code", "words")
+    await rig.call(CONFIGURE, {"env": env, "functionname": "f", "timeout": 5})
+    assert await statuses(rig, env) == {"f": "UpdateFailed"}
+    functions.mend("f")
+    await rig.call(CONFIGURE, {"env": env, "functionname": "f", "timeout": 6})
+    assert await statuses(rig, env) == {"f": "Active"}
+
+
+async def test_functions_are_listed_page_by_page(rig: Rig, env: str) -> None:
+    """Twenty unless more is asked for, oldest first; the key is looked for anywhere in the name."""
+    for number in range(25):
+        await create(rig, [env], f"f{number}")
+    await create(rig, [rig.box.world.add("b")], "elsewhere")
+    assert [*await statuses(rig, env)] == [f"f{number}" for number in range(20)]
+    assert [*await statuses(rig, env, limit=2, offset=23)] == ["f23", "f24"]
+    found = await rig.call(LIST, {"env": env, "searchkey": "2", "limit": 1})
+    assert (found["total_count"], [row["name"] for row in found["functions"]]) == (7, ["f2"])
+
+
+@pytest.mark.parametrize("page", [{"limit": 0}, {"offset": -1}])
+async def test_a_page_that_cannot_be_is_refused(rig: Rig, env: str, page: dict[str, int]) -> None:
+    """One without entries, and one before the first."""
+    assert (await rig.call(LIST, {"env": env, **page}))["errcode"] == 40097
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (DELETE, {"functionname": "f"}),
+        (CONFIGURE, {"functionname": "f", "timeout": 5}),
+        (TRIGGERS, {"funcname": "f"}),
+    ],
+)
+async def test_a_function_that_is_not_there_is_refused(rig: Rig, env: str, path: str, body: dict[str, object]) -> None:
+    """-501009; an environment that is not there is -501005."""
+    assert (await rig.call(path, {"env": env, **body}))["errcode"] == -501009
+    assert (await rig.call(path, {"env": "nowhere", **body}))["errcode"] == -501005
+    assert (await rig.call(LIST, {"env": "nowhere"}))["errcode"] == -501005
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("no base64", "not base64"),
+        (base64.b64encode(b"no zip").decode(), "not a zip"),
+        (zipped("folder/index.js"), "no file at its root"),
+    ],
+)
+async def test_code_is_looked_into(rig: Rig, env: str, code: str, words: str) -> None:
+    """What is no zip with a file at its root is refused as a whole."""
+    for path in (CREATE, CODE):
+        reply = await rig.call(path, {"functionname": "f", "envs": [env], "zipfile": code})
+        assert (reply["errcode"], words in reply["errmsg"]) == (40097, True)
+
+
+async def test_code_may_be_large_where_code_belongs(rig: Rig, env: str) -> None:
+    """20 MB pass and one byte more does not; `seen` keeps the beginning alone. Elsewhere 1 MB is too much."""
+    most = zipped(pad=(20 << 20) - len(base64.b64decode(zipped())))
+    assert len(base64.b64decode(most)) == 20 << 20
+    body = {"functionname": "f", "envs": [env], "zipfile": most}
+    assert await upload(rig, CREATE, body) == {"errcode": 0, "errmsg": "ok", "fail_env_list": []}
+    [seen] = rig.box.seen
+    assert seen.body["zipfile"] == f"{most[:64]}... ({len(most)} characters)"
+    more = zipped(pad=(20 << 20) - len(base64.b64decode(zipped())) + 1)
+    refused = await upload(rig, CREATE, body | {"zipfile": more})
+    assert (refused["errcode"], "20 MB" in refused["errmsg"]) == (40097, True)
+    assert (await upload(rig, CREATE, body | {"zipfile": "x" * 30_000_000}))["errcode"] == 45002
+    assert (await upload(rig, LIST, {"env": "e" * (1 << 20)}))["errcode"] == 45002
+
+
+async def test_triggers_are_set_and_read(rig: Rig, env: str) -> None:
+    """Those that are given replace what there were; the type is read in lower case; failures stand in err_list."""
+    await create(rig, [env])
+    for config in ("0 0 1 * * * *", TIMER["config"]):
+        reply = await rig.call(
+            SET_TRIGGERS, {"funcname": "f", "envs": [env, "nowhere"], "triggers": [{**TIMER, "config": config}]}
+        )
+        assert [failed["env"] for failed in reply["err_list"]] == ["nowhere"]
+    assert (await rig.call(TRIGGERS, {"env": env, "funcname": "f"}))["triggers"] == [{**TIMER, "type": "timer"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("type", "timer"), ("config", "0 2 * * * *"), ("trigger_name", "1a"), ("trigger_name", "a" * 61)],
+)
+async def test_a_trigger_has_rules(rig: Rig, env: str, name: str, value: str) -> None:
+    """Type, fields and name are checked."""
+    await create(rig, [env])
+    body = {"funcname": "f", "envs": [env], "triggers": [TIMER | {name: value}]}
+    assert (await rig.call(SET_TRIGGERS, body))["errcode"] == 40097
+
+
+async def test_a_function_returns_event_and_digest(rig: Rig, env: str) -> None:
+    """JSON as JSON, all else as text: the result is a text in the reply."""
+    await create(rig, [env])
+    assert (await invoke(rig, env, "f", b"{}"))["errcode"] == -504002
+    await statuses(rig, env)
+    digest = hashlib.sha256(base64.b64decode(zipped())).hexdigest()
+    for event, shown in ((b'{"a": 1}', {"a": 1}), (b"\xff text", "\ufffd text")):
+        reply = await invoke(rig, env, "f", event)
+        assert orjson.loads(reply["resp_data"]) == {"event": shown, "sha256": digest}
+
+
+async def test_a_function_behaves_as_it_is_told(rig: Rig, env: str) -> None:
+    """It is given the bytes of the event; a text is returned as it is, and what it raises is -504002."""
+    events: list[bytes] = []
+
+    def behave(event: bytes) -> object:
+        events.append(event)
+        if event == b"break":
+            raise ValueError("broken")
+        return "a text" if event == b"text" else [len(event)]
+
+    rig.box.world.functions.behave("f", behave)
+    await create(rig, [env])
+    await statuses(rig, env)
+    assert (await invoke(rig, env, "f", b"text"))["resp_data"] == "a text"
+    assert (await invoke(rig, env, "f", b"xyz"))["resp_data"] == "[3]"
+    broken = await invoke(rig, env, "f", b"break")
+    assert (broken["errcode"], "ValueError('broken')" in broken["errmsg"]) == (-504002, True)
+    assert events == [b"text", b"xyz", b"break"]
+
+
+async def test_an_empty_event_is_refused(rig: Rig, env: str) -> None:
+    """The platform takes no empty body, and the function is not run."""
+    await create(rig, [env])
+    assert (await invoke(rig, env, "f", b""))["errcode"] == 44002
+
+
+async def test_a_function_runs_with_its_old_code_while_it_is_updated(rig: Rig, env: str) -> None:
+    """Only one that was never ready cannot be called."""
+    await create(rig, [env])
+    await statuses(rig, env)
+    await rig.call(CONFIGURE, {"env": env, "functionname": "f", "timeout": 5})
+    assert (await invoke(rig, env, "f", b"{}"))["errcode"] == 0
