@@ -14,16 +14,19 @@ import wxtcb
 from wxtcb import api
 from wxtcb.cli.credentials import held_for
 from wxtcb.cli.listing import group_of
-from wxtcb.endpoint import Endpoint
+from wxtcb.endpoint import Endpoint, Repeat
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "tests" / "samples"
-PAGE_BEGINS = """\
+EFFECTS = "; ".join(f"`{each.name.lower()}` {each.value}" for each in Repeat)
+PAGE_BEGINS = f"""\
 # Endpoints
 
 Each call of the platform is a coroutine of its group in `wxtcb.api`, which takes the session first, and a name that
-`wxtcb call` takes. *Repeat* says what a call does when it reaches the platform twice: `read` changes nothing, `set`
-ends the same, `once` adds something each time. Written by `tests/generated.py` from the code.
+`wxtcb call` takes. *Repeat* says what a call does when it reaches the platform twice:
+{EFFECTS}.
+
+Written by `tests/generated.py` from the code.
 """
 OFFICIAL = re.compile(r"Official interface: (?P<name>\S+), page (?P<page>.+)\.$")
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import collections.abc
 import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
+from typing import Any, get_args, get_type_hints
 
 import attrs
 import pytest
 
+import wxtcb
 from wxtcb import api
 from wxtcb.cli.body import is_secret, read_body
+from wxtcb.cli.listing import group_of
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
-from wxtcb.tokens import sources
+from wxtcb.spelling import wire_name
 
 HUSH = "hush-7f3a"
 
@@ -46,19 +50,38 @@ def test_names_and_flags_are_no_secrets() -> None:
     assert read_body(text)["secret_name"] == "es"
 
 
-def secret_fields() -> Iterator[str]:
-    """Name every field of the endpoints' classes that is typed as a `Secret`."""
-    modules = [module for module in vars(api).values() if isinstance(module, ModuleType)]
-    for kind in (value for module in [*modules, sources] for value in vars(module).values()):
-        if isinstance(kind, type) and attrs.has(kind):
-            yield from (field.name for field in attrs.fields(kind) if "Secret" in str(field.type))
+def request_types() -> Iterator[tuple[str, Any]]:
+    """Go through the arguments of all calls, with their types; a token of the caller's own is no field."""
+    names = {**vars(collections.abc), **{name: getattr(wxtcb, name) for name in wxtcb.__all__}}
+    for group, endpoint in ((getattr(api, group), endpoint) for endpoint, group in group_of().items()):
+        hints = get_type_hints(getattr(group, endpoint.name), localns=names)
+        yield from ((name, kind) for name, kind in hints.items() if name not in {"session", "return", "token"})
+
+
+def secret_fields(name: str, kind: Any) -> Iterator[str]:
+    """Name what may be secret in an argument: itself, or fields deep inside, as they stand in JSON."""
+    if kind is Secret:
+        yield name
+    elif isinstance(kind, type) and attrs.has(kind):
+        for field in attrs.fields(attrs.resolve_types(kind)):
+            yield from secret_fields(wire_name(field), field.type)
+    else:
+        for part in get_args(kind):
+            yield from secret_fields(name, part)
 
 
 def test_every_field_that_the_library_holds_secret_is_known_by_name() -> None:
-    """The rule for arguments covers what the endpoints' classes type as `Secret`."""
-    names = set(secret_fields())
-    assert {"password", "component_access_token"} <= names
+    """The rule for arguments covers what the calls take as `Secret`."""
+    names = {each for name, kind in request_types() for each in secret_fields(name, kind)}
+    assert {"password", "component_verify_ticket"} <= names
     assert [name for name in names if not is_secret(name)] == []
+
+
+def test_environment_variables_may_be_secret() -> None:
+    """Whoever writes some knows which; nobody else does."""
+    names = ("env_params", "envParams", "env_var", "env_vars", "environment_variables")
+    assert [name for name in names if not is_secret(name)] == []
+    assert [name for name in ("env", "env_id", "env_list", "env_varieties") if is_secret(name)] == []
 
 
 def test_a_file_may_hold_secrets(tmp_path: Path) -> None:

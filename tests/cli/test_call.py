@@ -47,7 +47,7 @@ def test_the_body_may_be_an_argument_a_file_or_standard_input(cli: Cli, platform
         (["xyz"], "there is no call 'xyz': `wxtcb endpoints` lists them all"),
         (["create_env", "{", "--yes"], "the body: line 1, column 2: "),
         (["create_env", '{"password": "p"}', "--yes"], "the body: password is secret"),
-        (["create_env", ABC], "create_env acts anew each time it is sent, which may be billed."),
+        (["create_env", ABC], "create_env acts anew each time it is sent, which may cost something."),
         (["api_component_token"], "mints a token each time, which may void the one in use."),
     ],
 )

@@ -41,6 +41,18 @@ def test_a_printed_request_can_be_sent(cli: Cli, platform: Platform) -> None:
     assert [env.alias for env in platform.box.world.environments.values()] == ["mytestenv"]
 
 
+def test_every_printed_example_is_as_the_platform_wants_it(cli: Cli, platform: Platform) -> None:
+    """Sent as it is told, no field of it is unknown, missing or of another kind; what it names need not be there."""
+    for endpoint in wxtcb.endpoints():
+        query = [f"--query={name}={value}" for name, value in EXAMPLES[endpoint.name]["query"].items()]
+        before = platform.box.count(endpoint.path)
+        result = cli("call", endpoint.name, "-", "--yes", *query, stdin=shown(cli, endpoint.name).stdout)
+        assert result.exit_code in (0, 3), result.stderr
+        assert platform.box.count(endpoint.path) > before
+        for flaw in ("unknown field", " 40101 ", " 47001 ", " 44002 "):
+            assert flaw not in result.stderr, f"{endpoint.name}: {result.stderr}"
+
+
 def test_what_the_environment_gives_is_not_in_a_printed_request(cli: Cli, platform: Platform) -> None:
     """A made-up app secret would be sent in place of the real one."""
     for endpoint in wxtcb.endpoints():

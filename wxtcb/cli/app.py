@@ -27,6 +27,7 @@ from wxtcb.cli.options import (
 )
 from wxtcb.cli.streams import be_patient
 from wxtcb.cli.tenants import tenants
+from wxtcb.endpoint import Repeat
 from wxtcb.observers import logger
 
 app: Final = typer.Typer(
@@ -92,8 +93,8 @@ app.add_typer(commands)
     short_help="Make one call and print its reply.",
     help="Make one call of the platform and print its reply as JSON.\n\n"
     "A body that holds a password, a token or another secret is refused as an argument, which every program of the "
-    "machine can read: give it as @FILE or -. A call that acts anew each time it is sent (`once` in `wxtcb endpoints`) "
-    "asks first, or needs --yes. With --example nothing is sent, and no credentials are needed.\n\n"
+    "machine can read: give it as @FILE or -. A call that acts anew each time it is sent (neither read nor set in "
+    "`wxtcb endpoints`) asks first, or needs --yes. With --example nothing is sent, and no credentials are needed.\n\n"
     "\b\nExamples:\n"
     "  wxtcb call describe_envs\n"
     '  wxtcb call create_env \'{"alias": "shop1"}\'\n'
@@ -120,13 +121,16 @@ def _call(
     leave(lambda: call(name, body, query or (), reveal=reveal, own_token=own_token, yes=yes))
 
 
-@commands.command("endpoints", cls=PlainCommand, short_help="List the calls that wxtcb knows.")
+@commands.command(
+    "endpoints",
+    cls=PlainCommand,
+    short_help="List the calls that wxtcb knows.",
+    help="List the calls that wxtcb knows.\n\n"
+    "`official` is the platform's own name of the interface. `repeat` tells what a call does when it is sent twice: "
+    + "; ".join(f"{each.name.lower()} {each.value}" for each in Repeat)
+    + ".",
+)
 def _endpoints(*, as_json: AsJson = False) -> None:
-    """List the calls that wxtcb knows.
-
-    `repeat` tells what a call does when it is sent twice: read changes nothing, set ends the same, once adds something
-    each time. `official` is the platform's own name of the interface.
-    """
     from wxtcb.cli.listing import print_endpoints
 
     leave(lambda: print_endpoints(as_json=as_json))

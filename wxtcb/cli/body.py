@@ -19,12 +19,17 @@ from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 
 _BOM: Final = b"\xef\xbb\xbf"
-_SECRET: Final = re.compile(r"secret|passw|token|ticket|aes_?key|authorization", re.IGNORECASE)
+_SECRET: Final = re.compile(
+    r"secret|passw|token|ticket|aes_?key|authorization|env_?(params|vars?$)|environment_?variables", re.IGNORECASE
+)
 _NAMES_OF_SECRETS: Final = re.compile(r"secret_?name|image_?pulls?_?secret", re.IGNORECASE)
 
 
 def is_secret(name: str) -> bool:
-    """Tell by its name whether a field holds a credential; `secret_name` holds but the name of one."""
+    """Tell by its name whether a field holds credentials, or variables that may be some.
+
+    `secret_name` holds but the name of one.
+    """
     return bool(_SECRET.search(name)) and not _NAMES_OF_SECRETS.fullmatch(name)
 
 

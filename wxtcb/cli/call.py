@@ -29,8 +29,6 @@ from wxtcb.wire import raw
 _FATES: Final = {
     Repeat.READ: "it changes nothing",
     Repeat.SET: "it may have taken effect; sent again it ends the same",
-    Repeat.ONCE: "it had no effect",
-    Repeat.NEVER: "it had no effect",
 }
 
 
@@ -59,7 +57,7 @@ def call(name: str, given: str, in_query: Sequence[str], *, reveal: bool, own_to
     settings = read_settings(os.environ, needs_ticket=needs_ticket(endpoint))
     if needs_ticket(endpoint):
         settings.demand_own_token(f"call {name}", given=own_token)
-    if endpoint.repeat.is_once and not yes:
+    if endpoint.repeat not in (Repeat.READ, Repeat.SET) and not yes:
         ask(f"{name} {_price(endpoint)}. Send it to {settings.base_url}?")
     if not endpoint.reply.keeps_raw:
         be_private()
@@ -70,9 +68,7 @@ def call(name: str, given: str, in_query: Sequence[str], *, reveal: bool, own_to
 def _price(endpoint: Endpoint[Reply]) -> str:
     if endpoint is API_COMPONENT_TOKEN:
         return "mints a token each time, which may void the one in use"
-    if endpoint.repeat is Repeat.NEVER:
-        return "does each time what cannot be taken back"
-    return "acts anew each time it is sent, which may be billed"
+    return "acts anew each time it is sent, which may cost something"
 
 
 def find_endpoint(name: str) -> Endpoint[Reply]:
@@ -97,7 +93,11 @@ def _finish(endpoint: Endpoint[Reply], sending: Coroutine[None, None, Reply], wa
 
 def _tell_end(endpoint: Endpoint[Reply], ended: Ended, watch: Watch) -> int:
     """Say whether a call that was cut off may have taken effect."""
-    fate = "it may have taken effect: look before you send it again" if watch.abandoned else _FATES[endpoint.repeat]
+    fate = (
+        "it may have taken effect: look before you send it again"
+        if watch.abandoned
+        else _FATES.get(endpoint.repeat, "it had no effect")
+    )
     say_below(f"{ended.name} cut {endpoint.name} off: {fate}.")
     return ended.exit_code
 
