@@ -48,6 +48,7 @@ def test_the_body_may_be_an_argument_a_file_or_standard_input(cli: Cli, platform
         (["create_env", "{", "--yes"], "the body: line 1, column 2: "),
         (["create_env", '{"password": "p"}', "--yes"], "the body: password is secret"),
         (["create_env", ABC], "create_env adds something each time, which may be billed."),
+        (["clear_api_quota"], "clear_api_quota does each time what cannot be taken back."),
         (["api_component_token"], "mints a token each time, which may void the one in use."),
     ],
 )
