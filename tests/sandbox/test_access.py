@@ -70,3 +70,12 @@ async def test_a_set_needs_what_a_get_does_not_take(rig: Rig, name: str) -> None
     assert (await access(rig, "get", env=env, **{name: fields[name]}))["errcode"] == 40097
     del fields[name]
     assert (await access(rig, "set", env=env, **fields))["errcode"] == 40101
+
+
+async def test_an_authorisers_token_will_do_where_the_pages_say_so(rig: Rig) -> None:
+    """For the calls of /tcb/ alone; elsewhere, and where it is made up, it is refused."""
+    env, theirs = rig.box.world.add("a"), rig.box.world.tokens.authorize()
+    assert (await rig.post(MODIFY, {"env": env}, access_token=theirs))["errcode"] == 0
+    assert (await rig.post(MODIFY, {"env": env}, access_token="authorizer_x"))["errcode"] == 40014
+    assert (await rig.post(MODIFY, {"env": env}))["errcode"] == 41001
+    assert (await rig.post(RELATIONS, {"appids": [WX1]}, access_token=theirs))["errcode"] == 40014

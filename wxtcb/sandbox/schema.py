@@ -52,6 +52,7 @@ class _CallFact(TypedDict, total=False):
     actions: list[str]
     body: Literal["json", "raw"]
     most: int
+    authorizer: bool
     fields: Required[list[_FieldFact]]
     errcodes: Required[list[int]]
 
@@ -86,7 +87,7 @@ class Call:
     """One path as the platform documents it; `query` holds what goes there beside the credential.
 
     `shapes` are those of the body by its action, under None where there is but one. A `raw` body is not looked into.
-    A body may have up to `most` bytes.
+    A body may have up to `most` bytes. Where `authorizer`, the token of an authoriser will do as well.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Call:
     shapes: Mapping[str | None, Shape]
     raw: bool
     most: int
+    authorizer: bool
     errcodes: frozenset[int]
 
 
@@ -142,6 +144,7 @@ def read_call(fact: _CallFact) -> Call:
         shapes={action: _read_shape(body, action) for action in fact.get("actions", [None])},
         raw=fact.get("body") == "raw",
         most=fact.get("most", MOST),
+        authorizer=fact.get("authorizer", False),
         errcodes=frozenset(fact["errcodes"]),
     )
 

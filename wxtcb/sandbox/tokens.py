@@ -33,6 +33,7 @@ class TokenDesk:
     pushing: bool = field(default=False, init=False)
     _tickets: dict[str, float] = field(init=False, repr=False, default=Factory(dict[str, float]))
     _voided: set[str] = field(init=False, repr=False, default=Factory(set[str]))
+    _authorizers: set[str] = field(init=False, repr=False, default=Factory(set[str]))
     _token: str = field(default="", init=False, repr=False)
     _ends_at: float = field(default=0.0, init=False)
 
@@ -84,6 +85,16 @@ class TokenDesk:
             raise refuse(40014)
         if now >= self._ends_at:
             raise refuse(42001)
+
+    def authorize(self) -> str:
+        """Hand out the access token of an authoriser, which lives as long as this world."""
+        token = f"authorizer_{self._letters(_URLSAFE, 100)}"
+        self._authorizers.add(token)
+        return token
+
+    def is_authorizers(self, token: str | None) -> bool:
+        """Say whether this is the token of an authoriser."""
+        return token in self._authorizers
 
     def lives(self, now: float) -> bool:
         """Say whether some token would be accepted now."""

@@ -1,0 +1,112 @@
+"""A function from its folder to its result, over sockets."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+import wxtcb
+from wxtcb.api import environment, functions, token
+from wxtcb.sandbox import Ready, Sandbox
+
+
+@pytest.fixture
+async def box():
+    """Serve a platform whose functions need two looks."""
+    async with Sandbox() as box:
+        box.world.operations_after = Ready.after_looks(1)
+        yield box
+
+
+@pytest.fixture
+async def session(box):
+    """Open a session with it."""
+    account = {"component_appid": box.component_appid, "component_appsecret": box.component_appsecret}
+    async with wxtcb.Session(**account, ticket=box.ticket, base_url=box.url) as session:
+        yield session
+
+
+async def deploy(session, folder, env, name="hello"):
+    """Deploy a function and wait for it."""
+    code = await functions.pack(folder)
+    await functions.batch_upload_scf(session, [env], name, code)
+    return code, await functions.wait_until_active(session, env, name, interval=0.01)
+
+
+async def test_a_function_lives_and_ends(box, session, tmp_path):
+    """It is packed, created, awaited, run, configured, replaced, triggered, listed and deleted."""
+    env = box.world.add("a")
+    (tmp_path / "index.js").write_text("exports.main = 1")
+    code, found = await deploy(session, tmp_path, env)
+    assert found.status == "Active"
+    invoked = await functions.invoke_cloud_function(session, env, "hello", {"a": None})
+    assert invoked.result == {"event": {"a": None}, "sha256": hashlib.sha256(code.data).hexdigest()}
+    variables = {"KEY": wxtcb.Secret("hunter2")}
+    await functions.update_scf_config(session, env, "hello", functions.FunctionConfig(environment_variables=variables))
+    await functions.wait_until_active(session, env, "hello", interval=0.01)
+    (tmp_path / "index.js").write_text("exports.main = 2")
+    await functions.batch_upload_scf_code(session, [env], "hello", await functions.pack(tmp_path))
+    await functions.wait_until_active(session, env, "hello", interval=0.01)
+    timer = functions.Trigger(trigger_name="nightly", config="0 0 2 * * * *")
+    await functions.batch_update_triggers(session, [env], "hello", [timer])
+    [trigger] = (await functions.get_triggers(session, env, "hello")).triggers
+    assert (trigger.config, trigger.is_timer) == (timer.config, True)
+    await functions.delete_scf(session, env, "hello")
+    assert [each async for each in functions.iter_functions(session, env)] == []
+
+
+async def test_a_function_that_cannot_be_created_says_why(box, session, tmp_path):
+    """The reason is that of the platform."""
+    (tmp_path / "main.js").write_text("")
+    box.world.functions.fail("hello")
+    with pytest.raises(wxtcb.OperationFailed, match=r"ResourceNotFound\.File: entry file not found"):
+        await deploy(session, tmp_path, box.world.add("a"))
+
+
+async def test_an_environment_that_fails_is_told_apart(box, session, tmp_path):
+    """The others go on."""
+    (tmp_path / "index.js").write_text("")
+    env = box.world.add("a")
+    with pytest.raises(wxtcb.PartialFailure) as partial:
+        await functions.batch_upload_scf(session, [env, "nowhere"], "f", await functions.pack(tmp_path))
+    assert [each.env for each in partial.value.failed] == ["nowhere"]
+    assert (await functions.wait_until_active(session, env, "f", interval=0.01)).function_name == "f"
+
+
+async def test_a_change_of_access_overrules_nobody(box, session):
+    """Who comes second with the same version is refused, and reads again."""
+    env = box.world.add("a")
+    await environment.modify_env(session, env)
+    known = await environment.use_cloud_access_token_get(session, env)
+    change = {"is_open": True, "api_whitelist": ["/wxa/x"], "version": known.version}
+    await environment.use_cloud_access_token_set(session, env, **change)
+    with pytest.raises(wxtcb.RequestRefused):
+        await environment.use_cloud_access_token_set(session, env, **change)
+    assert (await environment.use_cloud_access_token_get(session, env)).version == known.version + 1
+
+
+async def test_a_share_that_never_was_cannot_end(box, session):
+    """The pair is named."""
+    appid = "wx5fe6bb43205e9e07"
+    shares = [environment.Share(env=box.world.add("a"), appids=[appid])]
+    await environment.batch_share_env(session, shares)
+    assert await environment.batch_unshare_env(session, shares) == environment.Unshared()
+    with pytest.raises(wxtcb.PartialFailure) as partial:
+        await environment.batch_unshare_env(session, shares)
+    assert [each.appid for each in partial.value.failed] == [appid]
+
+
+async def test_quotas_and_request_ids_are_looked_up(box, session):
+    """What was used is told, set back, and the rid of an error leads to its request, which shows no token."""
+    path = environment.DESCRIBE_ENVS.path
+    await environment.describe_envs(session)
+    assert (await token.get_api_quota(session, path)).quota.used == 1
+    await token.clear_api_quota(session, path)
+    assert (await token.get_api_quota(session, path)).quota.used == 0
+    await token.clear_component_quota_by_app_secret(session)
+    with pytest.raises(wxtcb.CloudError) as refused:
+        await functions.delete_scf(session, "nowhere", "f")
+    found = await token.get_rid_info(session, refused.value.rid)
+    assert '"nowhere"' in found.request.request_body.reveal()
+    assert (await session.token()).reveal() not in repr(found)
