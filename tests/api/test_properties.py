@@ -19,7 +19,7 @@ from pathlib import Path
 import attrs
 import orjson
 import pytest
-from hypothesis import given, reject, settings
+from hypothesis import Phase, given, reject, settings
 from hypothesis import strategies as st
 
 import wxtcb
@@ -32,6 +32,7 @@ SAMPLES = [json.loads(file.read_text("utf-8")) for file in (Path(__file__).paren
 GROUPS = [getattr(api, name) for name in api.__all__ if name != "endpoints"]
 NAMES = {**vars(typing), **vars(collections.abc), **{name: getattr(wxtcb, name) for name in wxtcb.__all__}}
 PLACE = re.compile(r"@ (\$[^\s;]*?)\.?(?=;|$)")
+PHASES = (Phase.generate, Phase.shrink)  # to explain a failure takes minutes where classes are large
 NEW = "new_of_2027"
 WRONG = [None, 5, -1.5, "text", "", True, [], {}, [None], {"x": None}]
 
@@ -191,7 +192,7 @@ READER = make_reader()
 def test_a_value_of_a_request_class_reaches_the_wire_and_back_unchanged(kind):
     """Whatever it holds: as JSON under the platform's names, and out of it the same value again."""
 
-    @settings(deadline=None, max_examples=25)
+    @settings(deadline=None, max_examples=25, phases=PHASES)
     @given(values(kind))
     def try_one(value):
         written = orjson.loads(encode({"value": value}, endpoint="/x").data)["value"]
@@ -297,7 +298,7 @@ def test_a_reply_with_many_things_wrong_is_read_or_refused(endpoint, replies):
     """Whatever stands anywhere in it, the end is a reply or a `BadReply` that names a place."""
     jsons = st.recursive(st.sampled_from([*WRONG, 2**63, "1"]), lambda inner: st.lists(inner, max_size=2), max_leaves=3)
 
-    @settings(deadline=None, max_examples=12)
+    @settings(deadline=None, max_examples=12, phases=PHASES)
     @given(st.data())
     def try_one(data):
         reply = data.draw(st.sampled_from(replies))
