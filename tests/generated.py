@@ -80,7 +80,7 @@ def group_lines(group: ModuleType, name: str) -> Iterator[str]:
         )
     yield ""
     if more := dict(sorted(standing_on(group).items())):
-        yield "Built on these:\n"
+        yield "Beside these:\n"
         yield from (f"- `{verb}`: {first_sentence(made)}" for verb, made in more.items())
         yield ""
 

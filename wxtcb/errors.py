@@ -105,9 +105,13 @@ __all__ = [
     "WxtcbError",
 ]
 
-for _kind in (WxtcbError, *WxtcbError.__subclasses__(), *TicketError.__subclasses__()):
-    _kind.__module__ = __name__  # what a traceback and a pickle name
-del _kind
+
+def _adopt(*kinds: type[WxtcbError]) -> None:
+    for kind in kinds:
+        kind.__module__ = __name__  # what a traceback and a pickle name
+
+
+_adopt(WxtcbError, *WxtcbError.__subclasses__(), *TicketError.__subclasses__())
 
 
 class TransportError(WxtcbError):

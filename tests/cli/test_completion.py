@@ -32,7 +32,7 @@ OFFERED = {
     "wxtcb _": ["plan", "provision", "audit", "call", "endpoints", "token", "sandbox", "ticket"],
     "wxtcb ticket _": ["serve"],
     "wxtcb call _": NAMES,
-    "wxtcb call cre_": ["create_env"],
+    "wxtcb call cre_": [name for name in NAMES if name.startswith("cre")],
     "wxtcb call create_env --y_": ["--yes"],
     "wxtcb call create_env @ bod_": ["@bodies/", "@body.json"],
     "wxtcb provision bod_": [],
@@ -89,7 +89,7 @@ def test_files_are_offered_behind_an_at(folder: Path, monkeypatch: pytest.Monkey
 
 def test_names_are_offered_by_their_beginning() -> None:
     """All of them where nothing was typed yet."""
-    assert list(complete_name("cre")) == ["create_env"]
+    assert list(complete_name("create_e")) == ["create_env"]
     assert list(complete_name("")) == NAMES
 
 
