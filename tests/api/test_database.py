@@ -156,6 +156,13 @@ async def test_an_export_takes_a_built_query(session, platform):
     assert platform.bodies[0]["query"] == 'db.collection("geo").where({"a": 1}).get()'
 
 
+async def test_the_pager_may_be_spelled_as_in_the_older_call(session, platform):
+    """Its twin outside of the batch calls writes the names in capitals."""
+    platform.replies = [{"errcode": 0, "pager": {"Offset": 1, "Limit": 2, "Total": 3}}]
+    found = await database.db_record_query(session, "e-1", GEO.get())
+    assert found.pager == database.Pager(offset=1, limit=2, total=3)
+
+
 @pytest.mark.parametrize("name", ["error_msg", "err_msg"])
 async def test_the_message_of_a_job_has_two_names(session, platform, name):
     """An old table calls it err_msg."""

@@ -130,6 +130,14 @@ def test_a_bad_record_fails_alone_unless_it_is_to_stop_the_job(world: World, env
     assert [each.get("n") for each in records(world, env)] == [None, 1, 2, 1]
 
 
+def test_numbers_that_are_none_are_kept_and_sorted(world: World, env: str) -> None:
+    """NaN stands before all numbers, and the infinities at their ends; each comes back in its form."""
+    forms = [{"n": {"$numberDouble": text}} for text in ("Infinity", "NaN", "-1.0")]
+    imported(world, env, b"\n".join(orjson.dumps(form) for form in forms))
+    steps = "orderBy('n', 'asc').field({n: true, _id: false}).get()"
+    assert [json.loads(line) for line in exported(world, env, JSON, steps).splitlines()] == forms[1:] + forms[:1]
+
+
 def test_upsert_takes_the_place_of_what_is_there(world: World, env: str) -> None:
     """A record of the same id is replaced, another one added."""
     assert imported(world, env, b'{"_id":"1","n":1,"m":1}')[1] == 1

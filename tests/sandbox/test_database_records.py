@@ -91,6 +91,7 @@ def one(world: World, env: str, record_id: str) -> dict[str, Any]:
         ("{gone: _.exists(true)}", "b"),
         ("{age: _.gt(20).and(_.lt(30))}", "c"),
         ("{age: _.or([30, _.eq('old')])}", "ad"),
+        ("{name: _.exists(true), age: _.nin(['old', 30, 20])}", "c"),
         ("_.or([{name: 'Ann'}, {name: 'Bob'}])", "ab"),
         ("_.and({tags: 'y'}, {age: 20})", "b"),
         ("{home: {}}", ""),
@@ -168,11 +169,31 @@ def test_a_pipeline_goes_step_by_step(world: World, env: str, stages: str, found
 def test_what_was_added_is_found(world: World, env: str) -> None:
     """One record or a list of some; each gets an id of 32 hexadecimal digits unless it has one."""
     one_id = record(world, env, "insert", "add({data: {n: 1}})")["id_list"]
-    both = record(world, env, "insert", "add({data: [{n: 2}, {_id: 'mine', n: 3}]})")["id_list"]
+    both = record(world, env, "insert", "add({data: [{_id: '', n: 2}, {_id: 'mine', n: 3}]})")["id_list"]
     assert [bool(re.fullmatch("[0-9a-f]{32}", each)) for each in one_id + both] == [True, True, False]
     assert both[1] == "mine"
     assert one(world, env, one_id[0]) == {"_id": one_id[0], "n": 1}
     assert record(world, env, "query", "where({n: _.gt(0)}).get()")["pager"]["total"] == 3
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        'db.collection("geo").where({done:true}).limit(10).skip(1).get()',
+        "const Point = db.Geo.Point;db.collection('geo').where({name: 'x',age: _.gt(10).and(_.lt(20)),"
+        "loc: new Point(113,23),array: [1,2]}).limit(10).skip(1).orderBy('age','asc').orderBy('name', 'desc')"
+        ".field({ name: true }).get()",
+    ],
+)
+def test_the_documented_queries_are_understood(world: World, env: str, query: str) -> None:
+    """They find what they describe, but for the first that does."""
+    geo = world.databases.add(env, "geo")
+    for name in ("first", "second"):
+        place = {"type": "Point", "coordinates": [113.0, 23.0]}
+        geo.put({"_id": name, "done": True, "name": "x", "age": 15, "loc": place, "array": [1, 2]})
+    answer = call(world, "dbrecord", action="query", env=env, query=query)
+    assert answer["pager"] == {"offset": 1, "limit": 10, "total": 2}
+    assert ids(answer) == "second"
 
 
 def test_what_json_cannot_hold_comes_back_in_its_form(world: World, env: str) -> None:
@@ -247,6 +268,9 @@ def test_what_was_removed_is_gone(world: World, env: str) -> None:
         ("delete", "get()", "get() is none of this action's"),
         ("query", "get(1)", "get takes nothing"),
         ("query", "where({}).watch().get()", "watch() before get() is not simulated"),
+        ("query", "where({}).where({}).get()", "where() after another where() is not simulated"),
+        ("query", "where({}).doc('a').get()", "doc() after another where() is not simulated"),
+        ("query", "limit(1).limit(2).get()", "limit() after another limit() is not simulated"),
         ("query", "where(5).get()", "conditions must be an object"),
         ("query", "where().get()", "where takes one argument"),
         ("query", "where({a: _.regex('x')}).get()", "_.regex with these arguments is not simulated"),
@@ -274,6 +298,7 @@ def test_what_was_removed_is_gone(world: World, env: str) -> None:
         ("update", "where({}).update({data: {}})", "data must be an object that is not empty"),
         ("update", "where({}).update({data: {age: _.inc('1')}})", "_.inc with these arguments"),
         ("update", "where({}).update({data: {tags: _.push({each: [1]})}})", "_.push with these arguments"),
+        ("update", "where({}).update({data: {'tags.0': _.remove()}})", "a change inside of a list is not simulated"),
         ("update", "where({}).update({data: {'tags.0': 1}})", "a change inside of a list is not simulated"),
         ("update", f"where({{}}).update({{data: {{'{'a.' * 70}b': 1}}}})", "a path of more than 64 names"),
         ("update", "where({}).set({data: {a: 1}})", "set() of more than one record is not simulated"),

@@ -80,8 +80,8 @@ def _found_test(wanted: Value) -> Found:
             return lambda found: bool(found) is present
         case name, (value,) if name in _ORDERED:
             return _ordered(_ORDERED[name], need_plain(value))
-        case name, _:
-            raise not_simulated(f"_.{name} with these arguments")
+        case _:
+            raise not_simulated(f"_.{wanted.name} with these arguments")
 
 
 def _joined(how: str, tests: Iterable[Callable[[Any], bool]]) -> Callable[[Any], bool]:
