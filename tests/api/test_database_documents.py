@@ -18,6 +18,7 @@ from wxtcb.api.database.documents import DOCUMENTS
 from wxtcb.errors import InvalidArgument
 from wxtcb.sandbox.cloud.database.values import read_record
 
+DEEP = '{"a":' * 1000 + "1" + "}" * 1000
 KEYS = st.text().filter(lambda key: not key.startswith("$"))
 MOMENTS = st.datetimes(timezones=st.just(UTC)).map(
     lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000, fold=0)
@@ -120,7 +121,9 @@ def test_what_is_no_known_form_is_left_as_it_is(form):
     assert reading(form) == form
 
 
-@pytest.mark.parametrize("text", ["", "[]", "5", "null", "{", "{'a': 1}", None, b"{}"], ids=repr)
+@pytest.mark.parametrize(
+    "text", ["", "[]", "5", "null", "{", "{'a': 1}", None, b"{}", DEEP], ids=lambda text: repr(text)[:20]
+)
 def test_what_is_no_record_is_refused(text):
     """A record is a JSON object in a text."""
     with pytest.raises(InvalidArgument, match=r"^text is no record"):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+
 import orjson
 import pytest
 from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import wxtcb
 from wxtcb.api import database
@@ -13,9 +16,17 @@ from wxtcb.sandbox import Ready, Sandbox, World
 from wxtcb.sandbox.asked import Body
 from wxtcb.sandbox.handlers import HANDLERS
 
-from .test_database_statements import VALUES
-
 GEO = collection("geo")
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | st.datetimes(timezones=st.just(UTC)).map(lambda at: at.replace(microsecond=0, fold=0)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab.'\"\\;}\u2028"), inner, max_size=3),
+    max_leaves=8,
+)
 ATTACKS = [
     '"}).remove();db.collection("geo").where({"a":"',
     '"}); db.collection("geo").remove(); ("',

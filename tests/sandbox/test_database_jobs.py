@@ -118,7 +118,9 @@ def test_lines_of_json_become_records(world: World, env: str) -> None:
         b'{"a":{"$numberDecimal":"x"}}',
         b'{"_id":"old"}',
         b"\xff",
+        b'{"a":' * 500 + b"1" + b"}" * 500,
     ],
+    ids=lambda line: line[:20],
 )
 def test_a_bad_record_fails_alone_unless_it_is_to_stop_the_job(world: World, env: str, line: bytes) -> None:
     """The others go on, and are counted; with stop_on_error the job fails, and what was done before it stays."""

@@ -1,57 +1,21 @@
-"""Collections and records of the simulated platform."""
+"""Records of the simulated platform: found, added, changed, removed."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import orjson
 import pytest
 
 from wxtcb.sandbox import World
-from wxtcb.sandbox.asked import Body
-from wxtcb.sandbox.handlers import HANDLERS
-from wxtcb.sandbox.refusal import Refused
 
-PEOPLE = [
-    {"_id": "a", "name": "Ann", "age": 30, "tags": ["x", "y"], "home": {"town": "Rome", "no": 1}},
-    {"_id": "b", "name": "Bob", "age": 20, "tags": ["y"], "home": {"town": "Bonn"}, "gone": None},
-    {"_id": "c", "name": "Cid", "age": 20.5, "tags": [], "rooms": [{"n": 1}, {"n": 2}]},
-    {"_id": "d", "name": "Dee", "age": "old"},
-]
+from .people import PEOPLE, call, ids, one, record, with_people
 
 
 @pytest.fixture
 def env(world: World) -> str:
     """Give an environment with a collection of people."""
-    env = world.add("a")
-    people = world.databases.add(env, "people")
-    for person in PEOPLE:
-        people.put(dict(person))
-    return env
-
-
-def call(world: World, path: str, **fields: object) -> dict[str, Any]:
-    """Make a call below the wire."""
-    answer: dict[str, Any] = orjson.loads(HANDLERS[f"/componenttcb/{path}"](world, Body(fields)))
-    return answer
-
-
-def record(world: World, env: str, action: str, steps: str) -> dict[str, Any]:
-    """Carry a statement on the people out."""
-    return call(world, "dbrecord", action=action, env=env, query=f"db.collection('people').{steps}")
-
-
-def ids(answer: dict[str, Any]) -> str:
-    """Return the ids of the records found."""
-    return "".join(orjson.loads(text)["_id"] for text in answer["data"])
-
-
-def one(world: World, env: str, record_id: str) -> dict[str, Any]:
-    """Read one record."""
-    [text] = record(world, env, "query", f"doc('{record_id}').get()")["data"]
-    found: dict[str, Any] = orjson.loads(text)
-    return found
+    return with_people(world)
 
 
 @pytest.mark.parametrize(
@@ -180,9 +144,11 @@ def test_what_was_added_is_found(world: World, env: str) -> None:
     "query",
     [
         'db.collection("geo").where({done:true}).limit(10).skip(1).get()',
-        "const Point = db.Geo.Point;db.collection('geo').where({name: 'x',age: _.gt(10).and(_.lt(20)),"
-        "loc: new Point(113,23),array: [1,2]}).limit(10).skip(1).orderBy('age','asc').orderBy('name', 'desc')"
-        ".field({ name: true }).get()",
+        (
+            "const Point = db.Geo.Point;db.collection('geo').where({name: 'x',age: _.gt(10).and(_.lt(20)),"
+            "loc: new Point(113,23),array: [1,2]}).limit(10).skip(1).orderBy('age','asc').orderBy('name', 'desc')"
+            ".field({ name: true }).get()"
+        ),
     ],
 )
 def test_the_documented_queries_are_understood(world: World, env: str, query: str) -> None:
@@ -258,231 +224,3 @@ def test_what_was_removed_is_gone(world: World, env: str) -> None:
     assert record(world, env, "delete", "doc('c').remove()")["deleted"] == 1
     assert record(world, env, "delete", "doc('c').remove()")["deleted"] == 0
     assert ids(record(world, env, "query", "get()")) == "d"
-
-
-@pytest.mark.parametrize(
-    ("action", "steps", "words"),
-    [
-        ("query", "count()", "count() at the end is not simulated"),
-        ("query", "remove()", "remove() is none of this action's"),
-        ("delete", "get()", "get() is none of this action's"),
-        ("query", "get(1)", "get takes nothing"),
-        ("query", "where({}).watch().get()", "watch() before get() is not simulated"),
-        ("query", "where({}).where({}).get()", "where() after another where() is not simulated"),
-        ("query", "where({}).doc('a').get()", "doc() after another where() is not simulated"),
-        ("query", "limit(1).limit(2).get()", "limit() after another limit() is not simulated"),
-        ("query", "where(5).get()", "conditions must be an object"),
-        ("query", "where().get()", "where takes one argument"),
-        ("query", "where({a: _.regex('x')}).get()", "_.regex with these arguments is not simulated"),
-        ("query", "where({a: _.in(5)}).get()", "_.in with these arguments is not simulated"),
-        ("query", "where({a: _.gt(_.lt(5))}).get()", "_.lt here is not simulated"),
-        ("query", "where(_.nor([{a: 1}])).get()", "_.nor for a whole record is not simulated"),
-        ("query", "limit(0).get()", "limit takes a whole number, at least 1"),
-        ("query", "limit(1001).get()", "limit is 1000 at the most"),
-        ("query", "limit('5').get()", "limit takes a whole number"),
-        ("query", "skip(-1).get()", "skip takes a whole number, at least 0"),
-        ("query", "orderBy('a').get()", "orderBy takes a field"),
-        ("query", "field({}).get()", "field takes an object"),
-        ("query", "field({'a.b': true}).get()", "is not simulated"),
-        ("query", "field({a: true, b: false}).get()", "field takes fields that are wanted"),
-        ("query", "doc('').get()", "doc takes an _id"),
-        ("query", "doc({}).get()", "doc takes an _id"),
-        ("query", "get", "get must be called"),
-        ("insert", "add({n: 1})", "add takes an object with data alone"),
-        ("insert", "add({data: 5})", "add takes an object, or a list of some"),
-        ("insert", "add({data: []})", "add takes an object, or a list of some"),
-        ("insert", "add({data: {n: _.inc(1)}})", "_.inc here is not simulated"),
-        ("insert", "where({}).add({data: {}})", "where() before add() is not simulated"),
-        ("update", "update({data: {a: 1}})", "is not simulated"),
-        ("update", "where({}).limit(1).update({data: {a: 1}})", "is not simulated"),
-        ("update", "where({}).update({data: {}})", "data must be an object that is not empty"),
-        ("update", "where({}).update({data: {age: _.inc('1')}})", "_.inc with these arguments"),
-        ("update", "where({}).update({data: {tags: _.push({each: [1]})}})", "_.push with these arguments"),
-        ("update", "where({}).update({data: {'tags.0': _.remove()}})", "a change inside of a list is not simulated"),
-        ("update", "where({}).update({data: {'tags.0': 1}})", "a change inside of a list is not simulated"),
-        ("update", f"where({{}}).update({{data: {{'{'a.' * 70}b': 1}}}})", "a path of more than 64 names"),
-        ("update", "where({}).set({data: {a: 1}})", "set() of more than one record is not simulated"),
-        ("update", "doc('a').set({data: {_id: 'b'}})", "set takes an object without _id"),
-        ("delete", "remove()", "is not simulated"),
-        ("delete", "where({}).limit(1).remove()", "is not simulated"),
-        ("delete", "where({}).remove(1)", "remove takes nothing"),
-    ],
-)
-def test_what_the_language_does_not_have_is_refused(
-    world: World, env: str, action: str, steps: str, words: str
-) -> None:
-    """The refusal says what it is about, and nothing has changed."""
-    before = world.databases.collection(env, "people").records
-    with pytest.raises(Refused, match=re.escape(words)) as no:
-        record(world, env, action, steps)
-    assert no.value.errcode == 40097
-    assert world.databases.collection(env, "people").records == before
-
-
-@pytest.mark.parametrize(
-    ("action", "steps", "words"),
-    [
-        ("insert", "add({data: {_id: 'a'}})", "duplicate _id"),
-        ("insert", "add({data: [{_id: 'x'}, {_id: 'x'}]})", "duplicate _id"),
-        ("update", "where({}).update({data: {_id: 'z'}})", "_id cannot be changed"),
-        ("update", "where({}).update({data: {name: _.inc(1)}})", "name is no number"),
-        ("update", "where({}).update({data: {name: _.push(1)}})", "name is no list"),
-        ("update", "where({}).update({data: {'name.x': 1}})", "name is no object"),
-    ],
-)
-def test_what_the_records_do_not_allow_is_refused(world: World, env: str, action: str, steps: str, words: str) -> None:
-    """The database itself says no, and of many records none has changed."""
-    before = world.databases.collection(env, "people").records
-    with pytest.raises(Refused, match=re.escape(words)) as no:
-        record(world, env, action, steps)
-    assert no.value.errcode == -502001
-    assert world.databases.collection(env, "people").records == before
-
-
-@pytest.mark.parametrize(
-    ("query", "words"),
-    [
-        ("", "one statement is asked for"),
-        ("db.collection('people').get();db.collection('people').get()", "more than one statement"),
-        ("db.get()", "with steps"),
-        ("db.collection('people')", "with steps"),
-        ("_.gt(5)", "with steps"),
-        ("db", "with steps"),
-        ("db.collection('people').aggregate().end()", "none of this action's"),
-    ],
-)
-def test_a_statement_is_one_chain_on_a_collection(world: World, env: str, query: str, words: str) -> None:
-    """Anything else is refused."""
-    with pytest.raises(Refused, match=re.escape(words)):
-        call(world, "dbrecord", action="query", env=env, query=query)
-
-
-@pytest.mark.parametrize(
-    ("steps", "words"),
-    [
-        ("end()", "an aggregate is"),
-        ("where({}).end()", "an aggregate is"),
-        ("aggregate().end(1)", "an aggregate is"),
-        ("aggregate().group({_id: 1}).end()", "the stage group is not simulated"),
-        ("aggregate().sort({}).end()", "sort takes an object"),
-        ("aggregate().sort({a: 'asc'}).end()", "sort takes 1 or -1"),
-        ("aggregate().limit(0).end()", "limit takes a whole number"),
-        ("aggregate().project({a: '$b'}).end()", "is not simulated"),
-        ("get()", "none of this action's"),
-    ],
-)
-def test_what_a_pipeline_does_not_have_is_refused(world: World, env: str, steps: str, words: str) -> None:
-    """Stages that are not simulated are named."""
-    with pytest.raises(Refused, match=re.escape(words)) as no:
-        call(world, "dbaggregate", env=env, query=f"db.collection('people').{steps}")
-    assert no.value.errcode == 40097
-
-
-def test_collections_are_listed_with_what_they_hold(world: World, env: str) -> None:
-    """Counts and bytes are those of the records; pages are cut by limit and offset."""
-    call(world, "dbcollection", action="add", env=env, collection_name="empty")
-    listed = call(world, "dbcollection", action="get", env=env)
-    people, empty = listed["collections"]
-    assert empty == {"name": "empty", "count": 0, "size": 0, "index_count": 2, "index_size": 8192}
-    assert (people["count"], people["size"]) == (4, sum(len(orjson.dumps(each)) for each in PEOPLE))
-    part = call(world, "dbcollection", action="get", env=env, limit=1, offset=1)
-    assert ([each["name"] for each in part["collections"]], part["total"]) == (["empty"], 2)
-    call(world, "dbcollection", action="del", env=env, collection_name="people")
-    assert call(world, "dbcollection", action="get", env=env)["total"] == 1
-
-
-def test_indexes_are_created_and_deleted(world: World, env: str) -> None:
-    """Each counts, and all or none of a call are."""
-    keys = [{"name": "age", "direction": "-1"}]
-    call(world, "dbindex", action="create", env=env, collection_name="people", indexes=[{"name": "i", "keys": keys}])
-    people = world.databases.collection(env, "people")
-    assert (people.indexes, people.stats()["index_count"]) == ({"i": [("age", "-1")]}, 3)
-    for name in ("i", "_id_"):
-        with pytest.raises(Refused, match="exists") as no:
-            call(
-                world,
-                "dbindex",
-                action="create",
-                env=env,
-                collection_name="people",
-                indexes=[{"name": "new", "keys": keys}, {"name": name, "keys": keys}],
-            )
-        assert no.value.errcode == -502001
-    with pytest.raises(Refused, match="j does not exist"):
-        call(
-            world,
-            "dbindex",
-            action="delete",
-            env=env,
-            collection_name="people",
-            indexes=[{"name": "i"}, {"name": "j"}],
-        )
-    assert list(people.indexes) == ["i"]
-    call(world, "dbindex", action="delete", env=env, collection_name="people", indexes=[{"name": "i"}])
-    assert not people.indexes
-
-
-def test_the_acl_is_kept(world: World, env: str) -> None:
-    """A new collection is its creators' own; the rule is kept with CUSTOM alone."""
-
-    def modified(tag: str, **rule: str) -> dict[str, Any]:
-        call(world, "dbmodifyacl", env=env, collection_name="people", acl_tag=tag, **rule)
-        answer = call(world, "dbgetacl", env=env, collection_name="people")
-        return {name: answer[name] for name in ("acl_tag", "rule") if name in answer}
-
-    assert call(world, "dbgetacl", env=env, collection_name="people")["acl_tag"] == "PRIVATE"
-    assert modified("CUSTOM", rule="{}") == {"acl_tag": "CUSTOM", "rule": "{}"}
-    assert modified("READONLY", rule="") == {"acl_tag": "READONLY"}
-    assert modified("ADMINONLY") == {"acl_tag": "ADMINONLY"}
-
-
-@pytest.mark.parametrize(
-    ("path", "fields", "errcode"),
-    [
-        ("dbmodifyacl", {"collection_name": "people", "acl_tag": "custom", "rule": ""}, 40097),
-        ("dbmodifyacl", {"collection_name": "people", "acl_tag": "CUSTOM", "rule": ""}, 40097),
-        ("dbgetacl", {"collection_name": "nobody"}, -502005),
-        ("dbcollection", {"action": "add", "collection_name": "people"}, -502001),
-        ("dbcollection", {"action": "del", "collection_name": "nobody"}, -502005),
-        ("dbcollection", {"action": "get", "limit": 0}, 40097),
-        ("dbcollection", {"action": "get", "offset": -1}, 40097),
-        ("dbrecord", {"action": "query", "query": "db.collection('nobody').get()"}, -502005),
-        ("dbmigrationstate", {"job_id": 5}, 40097),
-        (
-            "dbindex",
-            {
-                "action": "create",
-                "collection_name": "people",
-                "indexes": [{"name": "i", "keys": [{"name": "a", "direction": "up"}]}],
-            },
-            40097,
-        ),
-    ],
-    ids=str,
-)
-def test_what_is_not_there_or_not_so_is_refused(
-    world: World, env: str, path: str, fields: dict[str, Any], errcode: int
-) -> None:
-    """Unknown collections and jobs, and values outside of their sets, have their errcodes."""
-    with pytest.raises(Refused) as no:
-        call(world, path, env=env, **fields)
-    assert no.value.errcode == errcode
-
-
-@pytest.mark.parametrize(
-    ("path", "fields"),
-    [
-        ("dbcollection", {"action": "get"}),
-        ("dbcollection", {"action": "add", "collection_name": "x"}),
-        ("dbrecord", {"action": "query", "query": "db.collection('people').get()"}),
-        ("dbmigrationstate", {"job_id": 5}),
-    ],
-    ids=str,
-)
-def test_a_halted_environment_is_refused(world: World, env: str, path: str, fields: dict[str, Any]) -> None:
-    """Its database cannot be used, and neither can that of one that is not there."""
-    world.halt(env)
-    for each in (env, "nowhere"):
-        with pytest.raises(Refused) as no:
-            call(world, path, env=each, **fields)
-        assert no.value.errcode == -501005
