@@ -39,7 +39,7 @@ def read_document(text: str) -> dict[str, Any]:
     """
     try:
         return _read(text)
-    except (TypeError, ValueError) as error:
+    except (RecursionError, TypeError, ValueError) as error:
         reason = str(error)
     raise InvalidArgument(f"text is no record: {reason}")
 

@@ -13,7 +13,7 @@ from wxtcb.arguments import check_kind, check_text
 from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
 from wxtcb.paging import by_offset
-from wxtcb.spelling import wire, written_as
+from wxtcb.spelling import also_spelled, wire, written_as
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
@@ -51,9 +51,9 @@ class Updated(Reply):
 class Pager:
     """The part of the records that came: `limit` at most, from number `offset` on, of `total` that there are."""
 
-    offset: int
-    limit: int
-    total: int
+    offset: int = attrs.field(metadata=also_spelled("Offset"))
+    limit: int = attrs.field(metadata=also_spelled("Limit"))
+    total: int = attrs.field(metadata=also_spelled("Total"))
 
 
 @attrs.frozen(kw_only=True)

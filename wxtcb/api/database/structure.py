@@ -143,8 +143,7 @@ async def db_modify_acl(
 async def db_index_create(session: Session, env: str, collection_name: str, indexes: Iterable[Index]) -> Done:
     """Create indexes of a collection; none is unique.
 
-    Raises `OutcomeUnknown` when the answer was lost: no call lists indexes, but creating them again says whether they
-    are there.
+    Raises `OutcomeUnknown` when the answer was lost: no call lists indexes, but `db_collection_get` counts them.
 
     Official interface: dbindexManage, page cloudbase-batch/db-mgnt/dbindexManage.
     """

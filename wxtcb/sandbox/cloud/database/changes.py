@@ -51,39 +51,42 @@ def _field_change(path: str, wanted: Value) -> Change:
         case "push", [value] if not isinstance(value, dict):
             new = value if isinstance(value, list) else [value]
             return lambda record: _put(record, parts, [*_entries(record, parts), *deepcopy(new)])
-        case name, _:
-            raise not_simulated(f"_.{name} with these arguments")
+        case _:
+            raise not_simulated(f"_.{command.name} with these arguments")
 
 
-def _parent(record: Record, parts: Sequence[str], *, make: bool) -> Record | None:
-    """Return the object that holds the last part of a path; where there is none, make it, or return None."""
-    for part in parts[:-1]:
-        inner: Value = record.setdefault(part, {}) if make else record.get(part, {})
+def _made(record: Record, names: Sequence[str]) -> Record:
+    """Return the object at a path, and make it where there is none."""
+    for name in names:
+        inner: Value = record.setdefault(name, {})
         if isinstance(inner, list):
             raise not_simulated("a change inside of a list")
         if not isinstance(inner, dict):
-            if make:
-                raise refuse(-502001, f"{part} is no object")
-            return None
+            raise refuse(-502001, f"{name} is no object")
         record = cast("Record", inner)
     return record
 
 
+def _there(record: Record, names: Sequence[str]) -> Record:
+    """Return the object at a path, an empty one where there is none."""
+    for name in names:
+        inner: Value = record.get(name, {})
+        if isinstance(inner, list):
+            raise not_simulated("a change inside of a list")
+        record = cast("Record", inner) if isinstance(inner, dict) else {}
+    return record
+
+
 def _put(record: Record, parts: Sequence[str], value: Value) -> None:
-    parent = _parent(record, parts, make=True)
-    if parent is not None:
-        parent[parts[-1]] = value
+    _made(record, parts[:-1])[parts[-1]] = value
 
 
 def _drop(record: Record, parts: Sequence[str]) -> None:
-    parent = _parent(record, parts, make=False)
-    if parent is not None:
-        parent.pop(parts[-1], None)
+    _there(record, parts[:-1]).pop(parts[-1], None)
 
 
 def _now(record: Record, parts: Sequence[str], otherwise: Value) -> Value:
-    parent = _parent(record, parts, make=False)
-    return otherwise if parent is None else parent.get(parts[-1], otherwise)
+    return _there(record, parts[:-1]).get(parts[-1], otherwise)
 
 
 def _number(record: Record, parts: Sequence[str]) -> Value:

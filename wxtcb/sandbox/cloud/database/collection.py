@@ -85,7 +85,7 @@ class Collection:
 
     def put(self, record: Record, *, replace: bool = False) -> str:
         """Take a record in and return its ``_id``; one that is there already is replaced, or refused."""
-        record_id = record.get("_id") or self._new_id()
+        record_id = record["_id"] if _has_id(record) else self._new_id()
         key = key_of(record_id)
         if key in self._records and not replace:
             raise refuse(-502001, f"duplicate _id {record_id}")
@@ -100,7 +100,7 @@ class Collection:
         records = data if isinstance(data, list) else [data]
         if not records or not all(isinstance(record, dict) for record in records):
             raise malformed("add takes an object, or a list of some")
-        given = [key_of(record["_id"]) for record in records if record.get("_id")]
+        given = [key_of(record["_id"]) for record in records if _has_id(record)]
         if len(set(given)) < len(given) or not self._records.keys().isdisjoint(given):
             raise refuse(-502001, "duplicate _id")
         return [self.put(record) for record in records]
@@ -171,6 +171,10 @@ class Collection:
         if chosen.names not in (("where",), ("doc",)):
             raise not_simulated(f"{statement.way}() after anything but one where() or doc()")
         return chosen
+
+
+def _has_id(record: Record) -> bool:
+    return record.get("_id") not in (None, "")
 
 
 def _changed(record: Record, change: Change) -> Record:

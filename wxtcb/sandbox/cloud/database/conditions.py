@@ -26,8 +26,7 @@ _ORDERED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 def test_of(conditions: Value) -> Test:
     """Return what tells whether a record meets conditions."""
     if isinstance(conditions, Command):
-        tests = [test_of(each) for each in conditions.args]
-        return _joined(conditions.name, tests)
+        return _joined(conditions.name, (test_of(each) for each in conditions.args))
     if not isinstance(conditions, dict):
         raise malformed("conditions must be an object")
     tests = [_field_test(path, _found_test(wanted)) for path, wanted in flat(cast("Record", conditions))]
@@ -81,15 +80,15 @@ def _found_test(wanted: Value) -> Found:
             return lambda found: bool(found) is present
         case name, (value,) if name in _ORDERED:
             return _ordered(_ORDERED[name], need_plain(value))
-        case name, _:
-            raise not_simulated(f"_.{name} with these arguments")
+        case _:
+            raise not_simulated(f"_.{wanted.name} with these arguments")
 
 
-def _joined(how: str, tests: Sequence[Callable[[Any], bool]]) -> Callable[[Any], bool]:
+def _joined(how: str, tests: Iterable[Callable[[Any], bool]]) -> Callable[[Any], bool]:
     if how not in ("and", "or"):
         raise not_simulated(f"_.{how} for a whole record")
-    join = all if how == "and" else any
-    return lambda what: join(test(what) for test in tests)
+    join, kept = all if how == "and" else any, list(tests)
+    return lambda what: join(test(what) for test in kept)
 
 
 def _no(test: Found) -> Found:

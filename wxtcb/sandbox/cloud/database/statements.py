@@ -88,8 +88,15 @@ def selection_of(statement: Statement) -> Selection:
         step = _STEPS.get(name)
         if step is None:
             raise not_simulated(f"{name}() before {statement.way}()")
+        if name != "orderBy" and _slot(name) in map(_slot, chosen.names):
+            raise not_simulated(f"{name}() after another {_slot(name)}()")
         chosen = evolve(step(chosen, args), names=(*chosen.names, name))
     return chosen
+
+
+def _slot(name: str) -> str:
+    """Return what a step says something about: ``doc`` chooses records as ``where`` does."""
+    return "where" if name == "doc" else name
 
 
 def pipeline_of(statement: Statement) -> Stage:

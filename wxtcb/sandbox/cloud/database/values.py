@@ -17,6 +17,8 @@ Value: TypeAlias = Any  # what JSON holds, datetime, Decimal or bytes
 Record = dict[str, Value]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+DEEPEST: Final = 128
+
 _SAFE_INTEGER: Final = 2**53 - 1
 _ORDER: Final = (type(None), float, str, dict, list, bytes, bool, datetime)
 
@@ -47,7 +49,7 @@ def write_record(record: Record) -> str:
 def read_record(text: str | bytes) -> Record:
     """Read a record out of extended JSON, or raise ValueError for what is none."""
     try:
-        return {_checked(key): _read(value) for key, value in orjson.loads(text).items()}
+        return {_checked(key): _read(value, 1) for key, value in orjson.loads(text).items()}
     except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"no record in extended JSON: {error}") from None
 
@@ -81,15 +83,17 @@ def _write_float(value: float) -> Value:
     return {"$numberDouble": {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}.get(str(value), str(value))}
 
 
-def _read(value: Value) -> Value:
+def _read(value: Value, depth: int) -> Value:
+    if depth > DEEPEST:
+        raise ValueError(f"nested deeper than {DEEPEST}")
     if isinstance(value, list):
-        return [_read(each) for each in value]
+        return [_read(each, depth + 1) for each in value]
     if not isinstance(value, dict):
         return value
     fields = cast("Record", value)
     if len(fields) == 1 and (name := next(iter(fields))) in _FORMS:
         return _FORMS[name](fields[name])
-    return {_checked(key): _read(each) for key, each in fields.items()}
+    return {_checked(key): _read(each, depth + 1) for key, each in fields.items()}
 
 
 def _checked(key: str) -> str:

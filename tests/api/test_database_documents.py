@@ -1,0 +1,193 @@
+"""Records as extended JSON: read into Python values, and written from them."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import wxtcb
+from wxtcb.api import database
+from wxtcb.api.database import Timestamp, read_document, write_document
+from wxtcb.api.database.documents import DOCUMENTS
+from wxtcb.errors import InvalidArgument
+from wxtcb.sandbox.cloud.database.values import read_record
+
+DEEP = '{"a":' * 1000 + "1" + "}" * 1000
+KEYS = st.text().filter(lambda key: not key.startswith("$"))
+MOMENTS = st.datetimes(timezones=st.just(UTC)).map(
+    lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000, fold=0)
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.decimals(allow_nan=False)
+    | MOMENTS
+    | st.builds(Timestamp, st.integers(0, 2**32), st.integers(0, 9)),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def reading(value):
+    """Read one value out of a record."""
+    return read_document(json.dumps({"x": value}))["x"]
+
+
+@settings(max_examples=40)
+@given(st.dictionaries(KEYS, VALUES, max_size=4))
+def test_a_written_record_reads_back_the_same(document):
+    """Every value comes back equal and of the same type, and the text has no line breaks."""
+    text = write_document(document)
+    assert "\n" not in text
+    found = read_document(text)
+    assert found == document
+    assert repr(found) == repr(document)
+
+
+@settings(max_examples=40)
+@given(st.dictionaries(KEYS, VALUES, max_size=4))
+def test_the_bytes_are_plain_json(document):
+    """Any reader of JSON can read what is written."""
+    assert isinstance(json.loads(write_document(document)), dict)
+
+
+@pytest.mark.parametrize(
+    ("form", "value"),
+    [
+        ({"$date": "2019-09-09T00:00:00.5Z"}, datetime(2019, 9, 9, 0, 0, 0, 500_000, UTC)),
+        ({"$date": "2019-09-09T08:00:00+08:00"}, datetime(2019, 9, 9, tzinfo=UTC)),
+        ({"$date": "2019-09-09"}, datetime(2019, 9, 9, tzinfo=UTC)),
+        ({"$date": {"$numberLong": "-1"}}, datetime(1969, 12, 31, 23, 59, 59, 999_000, UTC)),
+        ({"$date": 1000}, datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
+        ({"$oid": "5f9a0e8b2c1d3e4f5a6b7c8d"}, "5f9a0e8b2c1d3e4f5a6b7c8d"),
+        ({"$numberInt": "-7"}, -7),
+        ({"$numberLong": "9223372036854775807"}, 2**63 - 1),
+        ({"$numberDouble": "113.0"}, 113.0),
+        ({"$numberDouble": "-Infinity"}, -math.inf),
+        ({"$numberDecimal": "1.10"}, Decimal("1.10")),
+        ({"$binary": {"base64": "AQI=", "subType": "00"}}, b"\1\2"),
+        ({"$binary": "AQI=", "$type": "00"}, b"\1\2"),
+        ({"$timestamp": {"t": 5, "i": 1}}, Timestamp(5, 1)),
+        ({"$undefined": True}, None),
+        ([{"a": {"$numberInt": "1"}}], [{"a": 1}]),
+        ({"a": 5.0, "$b": 1}, {"a": 5.0, "$b": 1}),
+    ],
+    ids=str,
+)
+def test_extended_json_becomes_python(form, value):
+    """Each form that the database writes has its value, wherever it stands."""
+    found = reading(form)
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_not_a_number_is_read_and_written():
+    """NaN has a form too."""
+    assert math.isnan(reading({"$numberDouble": "NaN"}))
+    assert write_document({"x": math.nan}) == '{"x":{"$numberDouble":"NaN"}}'
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"$regularExpression": {"pattern": "a", "options": ""}},
+        {"$minKey": 1},
+        {"$numberInt": "x"},
+        {"$numberInt": 5},
+        {"$numberDecimal": "x"},
+        {"$date": "yesterday"},
+        {"$date": {"$numberLong": "9" * 30}},
+        {"$date": True},
+        {"$date": {}},
+        {"$oid": 5},
+        {"$binary": {"base64": "?"}},
+        {"$timestamp": 5},
+        {"$timestamp": {"t": "5", "i": 1}},
+        {"$date": 0, "other": {"$numberInt": "1"}},
+    ],
+    ids=str,
+)
+def test_what_is_no_known_form_is_left_as_it_is(form):
+    """A form of tomorrow, or one that is not well-formed, costs no record."""
+    assert reading(form) == form
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "5", "null", "{", "{'a': 1}", None, b"{}", DEEP], ids=lambda text: repr(text)[:20]
+)
+def test_what_is_no_record_is_refused(text):
+    """A record is a JSON object in a text."""
+    with pytest.raises(InvalidArgument, match=r"^text is no record"):
+        read_document(text)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        [],
+        {"$set": 1},
+        {"a": {"$gt": 1}},
+        {1: 1},
+        {"a": 2**63},
+        {"a": -(2**63) - 1},
+        {"a": datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)},
+        {"a": {1}},
+        {"a": "\ud800"},
+    ],
+    ids=repr,
+)
+def test_what_has_no_form_is_not_written(document):
+    """It is refused, not changed."""
+    with pytest.raises(InvalidArgument, match=r"^document"):
+        write_document(document)
+
+
+def test_a_record_that_holds_itself_is_not_written():
+    """Records are at most a hundred levels deep."""
+    record = {}
+    record["x"] = [record]
+    with pytest.raises(InvalidArgument, match="deeper"):
+        write_document(record)
+
+
+@given(st.dictionaries(st.from_regex("[a-z]{1,5}", fullmatch=True), st.integers() | st.text() | MOMENTS, max_size=3))
+def test_the_sandbox_reads_what_is_written(document):
+    """What is written for an import is what the other side understands."""
+    bounded = {key: value for key, value in document.items() if not isinstance(value, int) or abs(value) < 2**63}
+    assert read_record(write_document(bounded)) == bounded
+
+
+@pytest.mark.parametrize(
+    "data",
+    [["{"], [5], ["[]"], "{}", [None]],
+    ids=str,
+)
+async def test_a_reply_with_what_is_no_record_is_refused(session, platform, data):
+    """The error names the endpoint, and says that another try would end the same."""
+    platform.replies = [{"errcode": 0, "pager": {"offset": 0, "limit": 10, "total": 1}, "data": data}]
+    with pytest.raises(wxtcb.BadReply, match="HTTP 200") as refused:
+        await database.db_record_query(session, "e-1", "db")
+    assert (refused.value.endpoint, refused.value.lasting) == ("/componenttcb/dbrecord", True)
+
+
+@pytest.mark.parametrize("empty", [{}, {"data": None}, {"data": []}], ids=str)
+async def test_a_reply_without_records_has_none(session, platform, empty):
+    """Missing and null mean that nothing was found."""
+    platform.replies = [{"errcode": 0, "pager": {"offset": 0, "limit": 10, "total": 0}, **empty}]
+    found = await database.db_record_query(session, "e-1", "db")
+    assert (found.documents, found.pager.total) == ((), 0)
+
+
+def test_the_form_of_a_reply_goes_both_ways():
+    """What is read out of a reply's list of texts is written as the same list."""
+    texts = ['{"_id":"1","x":{"$numberLong":"9223372036854775807"}}', "{}"]
+    assert DOCUMENTS.write(DOCUMENTS.read(texts)) == texts

@@ -1,0 +1,66 @@
+"""Waiting for the end of an import or an export."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from wxtcb.api import database
+from wxtcb.errors import OperationFailed, OperationTimeout, RequestRefused
+
+pytestmark = pytest.mark.virtual_time
+
+PATH = database.DB_MIGRATION_STATE.path
+
+
+def state(status, **fields):
+    """Make the reply of a job."""
+    return {"errcode": 0, "errmsg": "ok", "status": status, "record_success": 2, "record_fail": 1, **fields}
+
+
+@pytest.fixture
+async def session(new_session):
+    """Open a session before the scripted platform."""
+    async with new_session() as session:
+        yield session
+
+
+async def test_a_job_is_waited_out_with_a_look_per_interval(session, wechat):
+    """Every status but success and fail is waiting, one that wxtcb does not know included."""
+    wechat.play(PATH, *[state(status) for status in ("waiting", "reading", "frobnicating", "migrating")])
+    wechat.usual[PATH] = state("success", file_url="https://files/x")
+    ended = await database.wait_until_migrated(session, "e-1", 5, interval=7)
+    assert (ended.status, ended.record_fail, ended.file_url) == ("success", 1, "https://files/x")
+    assert wechat.sent_at(PATH) == pytest.approx([1000, 1007, 1014, 1021, 1028])
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"), [({"error_msg": "no such file"}, "no such file"), ({}, "gives no reason")], ids=str
+)
+async def test_a_failed_job_is_raised_with_the_platforms_words(session, wechat, fields, words):
+    """The message names the job, why it failed, and how far it came."""
+    wechat.usual[PATH] = state("fail", **fields)
+    with pytest.raises(OperationFailed, match=words) as caught:
+        await database.wait_until_migrated(session, "e-1", 5)
+    assert (caught.value.what, caught.value.status) == ("job 5 of environment e-1", "fail")
+    assert "2 records done, 1 failed" in str(caught.value)
+
+
+async def test_a_job_that_takes_too_long_is_left_alone(session, wechat):
+    """The time-out comes on time and names the last status."""
+    wechat.usual[PATH] = state("migrating")
+    with pytest.raises(OperationTimeout, match="still migrating") as caught:
+        await database.wait_until_migrated(session, "e-1", 5, timeout=12)
+    assert caught.value.status == "migrating"
+    assert asyncio.get_running_loop().time() == 1012
+
+
+async def test_a_busy_platform_is_waited_out_but_a_refusal_is_raised(session, wechat):
+    """A look that may succeed later is no end."""
+    wechat.play(PATH, *[-1] * 8)
+    wechat.usual[PATH] = state("success")
+    await database.wait_until_migrated(session, "e-1", 5)
+    wechat.usual[PATH] = 40097
+    with pytest.raises(RequestRefused):
+        await database.wait_until_migrated(session, "e-1", 6)

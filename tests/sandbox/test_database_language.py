@@ -1,0 +1,179 @@
+"""The language of statements: what the parser reads, and what it refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import string
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wxtcb.sandbox.cloud.database.grammar import Chain, Step, parse
+from wxtcb.sandbox.cloud.database.terms import Command, Meaning, need_plain
+from wxtcb.sandbox.refusal import Refused
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+def meant(text: str) -> Any:
+    """Return the value of a term."""
+    [chain] = parse(f"db.f({text})")
+    [value] = Meaning(lambda: NOW).args_of(chain.steps[0])
+    return value
+
+
+def refusal(text: str) -> str:
+    """Return the words a term is refused with."""
+    with pytest.raises(Refused) as no:
+        meant(text)
+    assert no.value.errcode == 40097
+    return no.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("null", None),
+        ("true", True),
+        ("-0.5e+1", -5),
+        ("5.0", 5),
+        ("1e3", 1000),
+        ("9007199254740993", 9007199254740992.0),
+        ("1.25E-2", 0.0125),
+        ("5.", 5),
+        ("'a\"b'", 'a"b'),
+        (r'"\u00e9\x41\n\'\/\0"', "éA\n'/\0"),
+        (r'"\ud83d\ude00"', "\U0001f600"),
+        ("[]", []),
+        ("[1, [2,],]", [1, [2]]),
+        ("{}", {}),
+        ("{a: 1, 'b.c': 2, 3: {\"d\": []},}", {"a": 1, "b.c": 2, "3": {"d": []}}),
+        ("{a: 1, a: 2}", {"a": 2}),
+        ("new Date(0)", datetime(1970, 1, 1, tzinfo=UTC)),
+        ("new Date('2026-01-01T08:00:00+08:00')", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("new Date('2026-01-01')", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("new Date()", NOW),
+        ("db.serverDate()", NOW),
+        ("new db.Geo.Point(113, 23.5)", {"type": "Point", "coordinates": [113.0, 23.5]}),
+        ("db.Geo.Point(113, 23)", {"type": "Point", "coordinates": [113.0, 23.0]}),
+        ("_.gt(5)", Command("gt", (5,))),
+        ("db.command.in([1])", Command("in", ([1],))),
+        ("_.remove()", Command("remove", ())),
+        ("_.gt(1).and(_.lt(5))", Command("and", (Command("gt", (1,)), Command("lt", (5,))))),
+        ("_.or([_.eq(1), 2])", Command("or", (Command("eq", (1,)), 2))),
+        ("_.or(1, 2)", Command("or", (1, 2))),
+    ],
+)
+def test_a_term_has_its_value(text: str, value: object) -> None:
+    """Literals are read as JavaScript reads them; commands and moments are what they say."""
+    found = meant(text)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("`a`", "'`'"),
+        ("/a/", "'/'"),
+        ("a => 1", "a "),
+        ("x", "x "),
+        ("undefined", "undefined"),
+        ("NaN", "NaN"),
+        ("function() {}", "function"),
+        ("{$gt: 5}", r"\$gt"),
+        ("{'$where': 'x'}", r"\$where"),
+        ("{__proto__: {}}", "__proto__"),
+        ("new Date(true)", "new Date of this"),
+        ("new Date(1, 2)", "new Date of this"),
+        ("Date()", "Date"),
+        ("Date.now()", "Date.now"),
+        ("new db.RegExp({})", "db.RegExp"),
+        ("db.serverDate({offset: 1})", "db.serverDate"),
+        ("db.collection('x').get()", "db.collection.get"),
+        ("_.gt(1).then(2)", "_.gt.then"),
+        ("new _.gt(1)", "_.gt"),
+        ("_", "_ "),
+        ("db.f()()", "a call of what a call gave"),
+        ("0x10", "the number 0"),
+        ("1_000", "the number 1"),
+        ("10n", "the number 10"),
+        ("$.sum(1)", r"\$ "),
+    ],
+)
+def test_what_is_not_simulated_is_refused_by_its_name(text: str, word: str) -> None:
+    """The platform may know it; the sandbox says that it does not."""
+    message = refusal(text)
+    assert "is not simulated" in message
+    assert word.replace("\\", "").strip() in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 2",
+        "{a}",
+        "{a: }",
+        "{: 1}",
+        "{a: 1",
+        "[1",
+        "[1 2]",
+        "'a",
+        "'a\n'",
+        r"'\u12'",
+        r"'\xzz'",
+        r"'\1'",
+        "'\\",
+        r"'\ud800'",
+        "1e",
+        "1e400",
+        "-",
+        "-true",
+        "new 5",
+        "db.",
+        "db.5",
+        "_.gt",
+        "_.gt(1).and",
+        "new Date('x')",
+        "new Date(1e300)",
+        "new db.Geo.Point(1)",
+        "new db.Geo.Point(181, 0)",
+        "[" * 200 + "]" * 200,
+        "'" + "x" * 600_000 + "'",
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_is_no_statement_is_malformed(text: str) -> None:
+    """It is refused with its place, whatever it is."""
+    assert refusal(text).startswith("invalid args: query: ")
+
+
+@given(st.text(alphabet=string.printable + "é\u2028", max_size=40) | st.text(max_size=20))
+def test_anything_is_read_or_refused(text: str) -> None:
+    """No text makes the parser raise anything but a refusal."""
+    for whole in (text, f"db.collection({text}).get()", f"db.f({{a: {text}}})"):
+        with contextlib.suppress(Refused):
+            assert all(isinstance(chain, Chain) for chain in parse(whole))
+
+
+def test_declared_names_stand_for_what_they_were_declared_to_be() -> None:
+    """The documented sample of an export begins so."""
+    first, second = parse("const Point = db.Geo.Point; ;let c = db.collection('x');c.get();db.f(new Point(1, 2));")
+    assert first == Chain("db", (Step("collection", ("x",)), Step("get", ())))
+    assert second.steps[0].args == (Chain("db", (Step("Geo"), Step("Point", (1, 2))), made=True),)
+
+
+@pytest.mark.parametrize("text", ["const x = 5", "const 5 = db", "const x db", "5", "db.f() db.g()", "const db"])
+def test_a_statement_is_a_chain(text: str) -> None:
+    """A value alone does nothing, and statements are parted by semicolons."""
+    with pytest.raises(Refused):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", ["_.gt(1)", "[_.gt(1)]", "{a: {b: [_.inc(1)]}}"])
+def test_a_command_is_no_value(text: str) -> None:
+    """Where a value belongs, a command anywhere in it is refused."""
+    with pytest.raises(Refused, match="is not simulated"):
+        need_plain(meant(text))

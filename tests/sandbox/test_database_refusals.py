@@ -1,0 +1,201 @@
+"""What the simulated databases refuse, with which words and errcodes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from wxtcb.sandbox import World
+from wxtcb.sandbox.refusal import Refused
+
+from .people import call, ids, record, with_people
+
+
+@pytest.fixture
+def env(world: World) -> str:
+    """Give an environment with a collection of people."""
+    return with_people(world)
+
+
+@pytest.mark.parametrize(
+    ("action", "steps", "words"),
+    [
+        ("query", "count()", "count() at the end is not simulated"),
+        ("query", "remove()", "remove() is none of this action's"),
+        ("delete", "get()", "get() is none of this action's"),
+        ("query", "get(1)", "get takes nothing"),
+        ("query", "where({}).watch().get()", "watch() before get() is not simulated"),
+        ("query", "where({}).where({}).get()", "where() after another where() is not simulated"),
+        ("query", "where({}).doc('a').get()", "doc() after another where() is not simulated"),
+        ("query", "limit(1).limit(2).get()", "limit() after another limit() is not simulated"),
+        ("query", "where(5).get()", "conditions must be an object"),
+        ("query", "where().get()", "where takes one argument"),
+        ("query", "where({a: _.regex('x')}).get()", "_.regex with these arguments is not simulated"),
+        ("query", "where({a: _.in(5)}).get()", "_.in with these arguments is not simulated"),
+        ("query", "where({a: _.gt(_.lt(5))}).get()", "_.lt here is not simulated"),
+        ("query", "where(_.nor([{a: 1}])).get()", "_.nor for a whole record is not simulated"),
+        ("query", "limit(0).get()", "limit takes a whole number, at least 1"),
+        ("query", "limit(1001).get()", "limit is 1000 at the most"),
+        ("query", "limit('5').get()", "limit takes a whole number"),
+        ("query", "skip(-1).get()", "skip takes a whole number, at least 0"),
+        ("query", "orderBy('a').get()", "orderBy takes a field"),
+        ("query", "field({}).get()", "field takes an object"),
+        ("query", "field({'a.b': true}).get()", "is not simulated"),
+        ("query", "field({a: true, b: false}).get()", "field takes fields that are wanted"),
+        ("query", "doc('').get()", "doc takes an _id"),
+        ("query", "doc({}).get()", "doc takes an _id"),
+        ("query", "get", "get must be called"),
+        ("insert", "add({n: 1})", "add takes an object with data alone"),
+        ("insert", "add({data: 5})", "add takes an object, or a list of some"),
+        ("insert", "add({data: []})", "add takes an object, or a list of some"),
+        ("insert", "add({data: {n: _.inc(1)}})", "_.inc here is not simulated"),
+        ("insert", "where({}).add({data: {}})", "where() before add() is not simulated"),
+        ("update", "update({data: {a: 1}})", "is not simulated"),
+        ("update", "where({}).limit(1).update({data: {a: 1}})", "is not simulated"),
+        ("update", "where({}).update({data: {}})", "data must be an object that is not empty"),
+        ("update", "where({}).update({data: {age: _.inc('1')}})", "_.inc with these arguments"),
+        ("update", "where({}).update({data: {tags: _.push({each: [1]})}})", "_.push with these arguments"),
+        ("update", "where({}).update({data: {'tags.0': _.remove()}})", "a change inside of a list is not simulated"),
+        ("update", "where({}).update({data: {'tags.0': 1}})", "a change inside of a list is not simulated"),
+        ("update", f"where({{}}).update({{data: {{'{'a.' * 70}b': 1}}}})", "a path of more than 64 names"),
+        ("update", "where({}).set({data: {a: 1}})", "set() of more than one record is not simulated"),
+        ("update", "doc('a').set({data: {_id: 'b'}})", "set takes an object without _id"),
+        ("delete", "remove()", "is not simulated"),
+        ("delete", "where({}).limit(1).remove()", "is not simulated"),
+        ("delete", "where({}).remove(1)", "remove takes nothing"),
+    ],
+)
+def test_what_the_language_does_not_have_is_refused(
+    world: World, env: str, action: str, steps: str, words: str
+) -> None:
+    """The refusal says what it is about, and nothing has changed."""
+    before = world.databases.collection(env, "people").records
+    with pytest.raises(Refused, match=re.escape(words)) as no:
+        record(world, env, action, steps)
+    assert no.value.errcode == 40097
+    assert world.databases.collection(env, "people").records == before
+
+
+@pytest.mark.parametrize(
+    ("action", "steps", "words"),
+    [
+        ("insert", "add({data: {_id: 'a'}})", "duplicate _id"),
+        ("insert", "add({data: [{_id: 'x'}, {_id: 'x'}]})", "duplicate _id"),
+        ("update", "where({}).update({data: {_id: 'z'}})", "_id cannot be changed"),
+        ("update", "where({}).update({data: {name: _.inc(1)}})", "name is no number"),
+        ("update", "where({}).update({data: {name: _.push(1)}})", "name is no list"),
+        ("update", "where({}).update({data: {'name.x': 1}})", "name is no object"),
+    ],
+)
+def test_what_the_records_do_not_allow_is_refused(world: World, env: str, action: str, steps: str, words: str) -> None:
+    """The database itself says no, and of many records none has changed."""
+    before = world.databases.collection(env, "people").records
+    with pytest.raises(Refused, match=re.escape(words)) as no:
+        record(world, env, action, steps)
+    assert no.value.errcode == -502001
+    assert world.databases.collection(env, "people").records == before
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("", "one statement is asked for"),
+        ("db.collection('people').get();db.collection('people').get()", "more than one statement"),
+        ("db.get()", "with steps"),
+        ("db.collection('people')", "with steps"),
+        ("_.gt(5)", "with steps"),
+        ("db", "with steps"),
+        ("db.collection('people').aggregate().end()", "none of this action's"),
+    ],
+)
+def test_a_statement_is_one_chain_on_a_collection(world: World, env: str, query: str, words: str) -> None:
+    """Anything else is refused."""
+    with pytest.raises(Refused, match=re.escape(words)):
+        call(world, "dbrecord", action="query", env=env, query=query)
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ("end()", "an aggregate is"),
+        ("where({}).end()", "an aggregate is"),
+        ("aggregate().end(1)", "an aggregate is"),
+        ("aggregate().group({_id: 1}).end()", "the stage group is not simulated"),
+        ("aggregate().sort({}).end()", "sort takes an object"),
+        ("aggregate().sort({a: 'asc'}).end()", "sort takes 1 or -1"),
+        ("aggregate().limit(0).end()", "limit takes a whole number"),
+        ("aggregate().project({a: '$b'}).end()", "is not simulated"),
+        ("get()", "none of this action's"),
+    ],
+)
+def test_what_a_pipeline_does_not_have_is_refused(world: World, env: str, steps: str, words: str) -> None:
+    """Stages that are not simulated are named."""
+    with pytest.raises(Refused, match=re.escape(words)) as no:
+        call(world, "dbaggregate", env=env, query=f"db.collection('people').{steps}")
+    assert no.value.errcode == 40097
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "errcode"),
+    [
+        ("dbmodifyacl", {"collection_name": "people", "acl_tag": "custom", "rule": ""}, 40097),
+        ("dbmodifyacl", {"collection_name": "people", "acl_tag": "CUSTOM", "rule": ""}, 40097),
+        ("dbgetacl", {"collection_name": "nobody"}, -502005),
+        ("dbcollection", {"action": "add", "collection_name": "people"}, -502001),
+        ("dbcollection", {"action": "del", "collection_name": "nobody"}, -502005),
+        ("dbcollection", {"action": "get", "limit": 0}, 40097),
+        ("dbcollection", {"action": "get", "offset": -1}, 40097),
+        ("dbrecord", {"action": "query", "query": "db.collection('nobody').get()"}, -502005),
+        ("dbmigrationstate", {"job_id": 5}, 40097),
+        (
+            "dbindex",
+            {
+                "action": "create",
+                "collection_name": "people",
+                "indexes": [{"name": "i", "keys": [{"name": "a", "direction": "up"}]}],
+            },
+            40097,
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_not_there_or_not_so_is_refused(
+    world: World, env: str, path: str, fields: dict[str, Any], errcode: int
+) -> None:
+    """Unknown collections and jobs, and values outside of their sets, have their errcodes."""
+    with pytest.raises(Refused) as no:
+        call(world, path, env=env, **fields)
+    assert no.value.errcode == errcode
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("dbcollection", {"action": "get"}),
+        ("dbcollection", {"action": "add", "collection_name": "x"}),
+        ("dbrecord", {"action": "query", "query": "db.collection('people').get()"}),
+        ("dbmigrationstate", {"job_id": 5}),
+    ],
+    ids=str,
+)
+def test_a_halted_environment_is_refused(world: World, env: str, path: str, fields: dict[str, Any]) -> None:
+    """Its database cannot be used, and neither can that of one that is not there."""
+    world.halt(env)
+    for each in (env, "nowhere"):
+        with pytest.raises(Refused) as no:
+            call(world, path, env=each, **fields)
+        assert no.value.errcode == -501005
+
+
+def test_what_is_just_not_too_deep_goes_all_the_way(world: World, env: str) -> None:
+    """A record of over a hundred levels is added, found by its value, changed and read."""
+    deep = "[" * 110 + "]" * 110
+    objects = "{a: " * 110 + "1" + "}" * 110
+    record(world, env, "insert", f"add({{data: {{_id: 'deep', list: {deep}, object: {objects}}}}})")
+    found = record(world, env, "query", f"where({{list: {deep}, object: _.eq({objects})}}).get()")
+    assert ids(found) == "deep"
+    assert ids(record(world, env, "query", f"where({{object: {objects}}}).orderBy('object', 'asc').get()")) == "deep"
+    assert record(world, env, "update", "doc('deep').update({data: {list: _.push([1])}})")["modified"] == 1
+    assert record(world, env, "delete", "doc('deep').remove()")["deleted"] == 1

@@ -1,0 +1,77 @@
+"""Collections of the simulated platform, their indexes and who may use them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from wxtcb.sandbox import World
+from wxtcb.sandbox.refusal import Refused
+
+from .people import PEOPLE, call, with_people
+
+
+@pytest.fixture
+def env(world: World) -> str:
+    """Give an environment with a collection of people."""
+    return with_people(world)
+
+
+def test_collections_are_listed_with_what_they_hold(world: World, env: str) -> None:
+    """Counts and bytes are those of the records; pages are cut by limit and offset."""
+    call(world, "dbcollection", action="add", env=env, collection_name="empty")
+    listed = call(world, "dbcollection", action="get", env=env)
+    people, empty = listed["collections"]
+    assert empty == {"name": "empty", "count": 0, "size": 0, "index_count": 2, "index_size": 8192}
+    assert (people["count"], people["size"]) == (4, sum(len(orjson.dumps(each)) for each in PEOPLE))
+    part = call(world, "dbcollection", action="get", env=env, limit=1, offset=1)
+    assert ([each["name"] for each in part["collections"]], part["total"]) == (["empty"], 2)
+    call(world, "dbcollection", action="del", env=env, collection_name="people")
+    assert call(world, "dbcollection", action="get", env=env)["total"] == 1
+
+
+def test_indexes_are_created_and_deleted(world: World, env: str) -> None:
+    """Each counts, and all or none of a call are."""
+    keys = [{"name": "age", "direction": "-1"}]
+    call(world, "dbindex", action="create", env=env, collection_name="people", indexes=[{"name": "i", "keys": keys}])
+    people = world.databases.collection(env, "people")
+    assert (people.indexes, people.stats()["index_count"]) == ({"i": [("age", "-1")]}, 3)
+    for name in ("i", "_id_"):
+        with pytest.raises(Refused, match="exists") as no:
+            call(
+                world,
+                "dbindex",
+                action="create",
+                env=env,
+                collection_name="people",
+                indexes=[{"name": "new", "keys": keys}, {"name": name, "keys": keys}],
+            )
+        assert no.value.errcode == -502001
+    with pytest.raises(Refused, match="j does not exist"):
+        call(
+            world,
+            "dbindex",
+            action="delete",
+            env=env,
+            collection_name="people",
+            indexes=[{"name": "i"}, {"name": "j"}],
+        )
+    assert list(people.indexes) == ["i"]
+    call(world, "dbindex", action="delete", env=env, collection_name="people", indexes=[{"name": "i"}])
+    assert not people.indexes
+
+
+def test_the_acl_is_kept(world: World, env: str) -> None:
+    """A new collection is its creators' own; the rule is kept with CUSTOM alone."""
+
+    def modified(tag: str, **rule: str) -> dict[str, Any]:
+        call(world, "dbmodifyacl", env=env, collection_name="people", acl_tag=tag, **rule)
+        answer = call(world, "dbgetacl", env=env, collection_name="people")
+        return {name: answer[name] for name in ("acl_tag", "rule") if name in answer}
+
+    assert call(world, "dbgetacl", env=env, collection_name="people")["acl_tag"] == "PRIVATE"
+    assert modified("CUSTOM", rule="{}") == {"acl_tag": "CUSTOM", "rule": "{}"}
+    assert modified("READONLY", rule="") == {"acl_tag": "READONLY"}
+    assert modified("ADMINONLY") == {"acl_tag": "ADMINONLY"}
