@@ -118,7 +118,7 @@ class World:
         )
         self.storage = Storage(ground)
         self.databases = Databases(ground)
-        self.hosting = Hosting(ground)
+        self.hosting = Hosting(ground, self.storage.objects)
         self.functions = Functions(ground)
         self.cloudrun = CloudRun(ground)
         self.containers = Containers(ground)
