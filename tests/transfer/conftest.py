@@ -72,11 +72,21 @@ async def site(session, env):
 
 @attrs.define(eq=False)
 class Raw:
-    """A server that notes the requests it gets, and answers what `answer` makes of their number (from 1)."""
+    """A server that notes the requests it gets, and answers what `answer` makes of their number (from 1).
+
+    After an answer that `stalls` by its number, the connection stays open until the client closes it; after one that
+    `waits`, until the client has told `progress` of it.
+    """
 
     answer: object
     requests: list = attrs.field(factory=list)
     url: str = ""
+    stalls: object = lambda _: False
+    waits: object = lambda _: False
+    heard: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+    def progress(self, *_):
+        self.heard.set()
 
     async def serve(self, reader, writer):
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -86,6 +96,11 @@ class Raw:
             for part in self.answer(len(self.requests)):
                 writer.write(part)
                 await writer.drain()
+            if self.stalls(len(self.requests)):
+                await reader.read()
+            if self.waits(len(self.requests)):
+                await self.heard.wait()
+                self.heard.clear()
         writer.close()
 
 

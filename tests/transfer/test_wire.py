@@ -110,7 +110,15 @@ async def test_what_is_no_ascii_is_quoted(session, link, serve):
 
 @pytest.mark.parametrize(
     "url",
-    ["http://cos.example.com", "ftp://127.0.0.1", "https://user@cos.example.com", "https://", "//x", "http://[", "http://h:0"],
+    [
+        "http://cos.example.com",
+        "ftp://127.0.0.1",
+        "https://user@cos.example.com",
+        "https://",
+        "//x",
+        "http://[",
+        "http://h:0",
+    ],
 )
 async def test_a_link_that_shows_the_file_to_all_is_refused(session, link, url):
     """Neither file nor signature go over plain http, except on this machine."""
