@@ -68,8 +68,8 @@ async def test_files_that_failed_can_be_returned(session, platform):
 async def test_nothing_is_lost_when_a_later_call_fails(session, platform, partial):
     """What was done is told, and which files nobody answered for; that is raised in any case."""
     platform.replies = [{"errcode": 0, "errmsg": "ok", "delete_list": rows(*range(50))}, REFUSED]
+    view = session.with_options(partial=partial)
     with pytest.raises(PartialFailure, match="a later call ended with: 40097") as caught:
-        view = session.with_options(partial=partial)
         await storage.batch_delete_file(view, "e", [f"f{number}" for number in range(120)])
     error = caught.value
     assert isinstance(error.cause, RequestRefused)

@@ -76,7 +76,7 @@ async def test_an_empty_file_is_downloaded(session, env, box, target):
 
 
 @pytest.mark.parametrize("trouble", [Trouble.DROP, Trouble.TRUNCATE, Trouble.HTTP])
-async def test_a_break_is_resumed_with_a_fresh_link(session, env, stored, target, box, trouble):
+async def test_a_break_is_resumed_with_a_fresh_link(session, env, stored, *, target, box, trouble):
     """What has come is not asked for again."""
     box.faults.add(Fault(trouble, path=GET, times=2))
     told = []
@@ -124,7 +124,7 @@ async def test_a_url_that_has_expired_is_told(session, env, box, target, clock):
         await storage.download_url(session, url, target)
 
 
-async def test_a_link_that_expired_on_the_way_is_renewed(session, env, stored, target, box, clock, monkeypatch):
+async def test_a_link_that_expired_on_the_way_is_renewed(session, env, stored, *, target, box, clock, monkeypatch):
     """A fresh link is asked for, and the download goes on."""
     late, link = [8000.0, 0.0], type(box.world.storage).download_link
 
@@ -139,7 +139,7 @@ async def test_a_link_that_expired_on_the_way_is_renewed(session, env, stored, t
 
 
 @pytest.mark.parametrize("what", ["", ".", "missing/f", "f" * 300, "f\0", 7, b"f"])
-async def test_a_target_that_cannot_be_is_told_before_anything(session, env, stored, tmp_path, box, what):
+async def test_a_target_that_cannot_be_is_told_before_anything(session, env, stored, *, tmp_path, box, what):
     """No link is asked for where no file can be made."""
     path = tmp_path / what if isinstance(what, str) and what else what
     with pytest.raises(InvalidArgument, match="path"):
@@ -147,7 +147,7 @@ async def test_a_target_that_cannot_be_is_told_before_anything(session, env, sto
     assert box.count("/componenttcb/batchdownloadfile") == 0
 
 
-async def test_a_disk_that_fails_is_the_cause(session, env, stored, tmp_path, target, monkeypatch):
+async def test_a_disk_that_fails_is_the_cause(session, env, stored, *, tmp_path, target, monkeypatch):
     """What the system says stands below our error, and nothing is left."""
 
     def full(*_):

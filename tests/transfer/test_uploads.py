@@ -13,6 +13,8 @@ import wxtcb
 from wxtcb import InvalidArgument, TransferError
 from wxtcb.api import hosting, storage
 from wxtcb.sandbox import Fault, Trouble
+from wxtcb.transfer.outflow import Outflow, Stopped
+from wxtcb.transfer.source import open_source
 
 LINK = "/componenttcb/uploadfile"
 LOOK = "/componenttcb/getbucket"
@@ -79,7 +81,7 @@ async def test_an_iterator_is_stored(store, stored):
 async def test_an_iterator_of_another_size_breaks_the_upload(store, stored, size):
     """More or less than announced makes no object, and leaves the older one."""
     await store(b"older")
-    with pytest.raises(TransferError, match="5 of 6 bytes|more than the 4") as caught:
+    with pytest.raises(TransferError, match=r"5 of 6 bytes|more than the 4") as caught:
         await store(pieces(b"abcd", b"e"), size=size)
     assert (caught.value.stored, stored()) == (False, b"older")
     assert isinstance(caught.value.__cause__, ValueError)
@@ -171,7 +173,7 @@ async def test_an_upload_cut_off_leaves_nothing(store, stored, path, box):
 
 
 @pytest.mark.parametrize(("trouble", "there"), [(Trouble.DROP, False), (Trouble.DROP_AFTER, True)])
-async def test_where_the_answer_is_lost_a_look_tells(store, stored, path, box, trouble, there):
+async def test_where_the_answer_is_lost_a_look_tells(store, stored, path, *, box, trouble, there):
     """All had left: the list of files says whether the object is there."""
     await store(b"older")
     box.faults.add(Fault(trouble, path=path))
@@ -222,14 +224,14 @@ async def test_a_redirect_is_not_followed(store, path, box):
 async def test_the_reason_of_a_refusal_is_told(store, box):
     """Code, message and request id come out of the XML."""
     box.world.storage.objects.largest = 4
-    with pytest.raises(TransferError, match="HTTP 400 EntityTooLarge .Your proposed upload exceeds") as caught:
+    with pytest.raises(TransferError, match=r"HTTP 400 EntityTooLarge .Your proposed upload exceeds") as caught:
         await store(b"hello")
     error = caught.value
     assert (error.status, error.code, error.stored) == (400, "EntityTooLarge", False)
     assert error.request_id.startswith("NWFj")
 
 
-async def test_a_signature_that_came_too_late_is_renewed_once(store, stored, path, box, clock, monkeypatch):
+async def test_a_signature_that_came_too_late_is_renewed_once(store, stored, path, *, box, clock, monkeypatch):
     """The upload begins again with a fresh link; a second time it is an error."""
     late = [2000.0, 0.0]
     issue = type(box.world.storage.objects).issue
@@ -365,3 +367,26 @@ async def test_no_file_stays_open(session, env, tmp_path):
     with pytest.raises(InvalidArgument):
         await storage.upload_file(session, env, "a", tmp_path / "f", size=2)
     gc.collect()
+
+
+class DeadWriter:
+    """A connection that is lost."""
+
+    async def write(self, _):
+        raise ConnectionResetError
+
+
+async def test_a_connection_that_is_lost_is_no_trouble_of_the_source():
+    """The body stops, and what comes of it is the request's to tell."""
+    async with open_source(b"hello", None) as source:
+        outflow = Outflow(source, "text/plain", 1, None)
+        with pytest.raises(Stopped):
+            await outflow.write(DeadWriter())
+    assert (outflow.trouble, outflow.stalled, outflow.sent, outflow.whole) == (None, False, 0, True)
+
+
+async def test_a_file_on_its_way_is_not_held_in_memory():
+    """Nobody can have the whole of it as a text."""
+    async with open_source(b"hello", None) as source:
+        with pytest.raises(TypeError, match="not held in memory"):
+            Outflow(source, "text/plain", 1, None).decode()

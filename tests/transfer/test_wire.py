@@ -182,7 +182,7 @@ async def test_nothing_is_sent_twice_by_itself(session, link, wechat, serve, upl
         (b"<Error>" + b" " * 70_000 + b"<Code>A</Code></Error>", None, None),
     ],
 )
-async def test_a_refusal_is_read_with_care(session, link, serve, body, code, message):
+async def test_a_refusal_is_read_with_care(session, link, serve, *, body, code, message):
     """Only Code, Message and RequestId right below Error count, a bounded piece of them, and nothing is expanded."""
     server = await serve(refusal(403, body))
     link(server.url)
@@ -211,7 +211,7 @@ async def test_what_repeats_the_secrets_is_masked(session, link, serve, upload):
 @pytest.mark.parametrize(
     "answer", [b"", b"nonsense\r\n\r\n", refusal(403, xml().encode()), refusal(502, b""), refusal(403, b"x")[:-1]]
 )
-async def test_no_error_shows_the_link(session, link, serve, answer, whole_story, caplog):
+async def test_no_error_shows_the_link(session, link, serve, *, answer, whole_story, caplog):
     """No frame, chain, log or attribute of an error holds what the link gave."""
     server = await serve(answer)
     link(server.url)
