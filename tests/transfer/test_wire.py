@@ -9,6 +9,8 @@ import pytest
 import wxtcb
 from wxtcb import BadReply, InvalidArgument, TransferError
 from wxtcb.api import hosting, storage
+from wxtcb.transfer.client import Transfers
+from wxtcb.transport import Failure
 
 from .conftest import QUICK
 
@@ -145,6 +147,25 @@ async def test_what_never_connected_is_tried_again_with_fresh_links(session, lin
         await storage.upload_file(session, "e", "x", b"hello")
     assert (caught.value.stored, caught.value.sent) == (False, 0)
     assert len(wechat.sent_to("/componenttcb/uploadfile")) == 4
+
+
+async def test_a_pause_lies_between_the_links(session, link, wechat, monkeypatch):
+    """Its length is what the retry policy says, and the last try is followed by none."""
+
+    async def refuse(*_):
+        return Failure("no connection", sent=False)
+
+    async def rest(seconds):
+        rests.append(seconds)
+
+    rests = []
+    link("https://cos.invalid")
+    monkeypatch.setattr(Transfers, "send", refuse)
+    session.transfers.rest = rest
+    with pytest.raises(TransferError, match="no connection"):
+        await storage.upload_file(session, "e", "x", b"hello")
+    assert len(rests) == 3
+    assert all(0 <= pause <= QUICK.cap for pause in rests)
 
 
 async def test_a_later_link_may_connect(session, link, wechat, free_port, serve):
