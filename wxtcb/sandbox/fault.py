@@ -82,7 +82,8 @@ def _count(_fault: object, attribute: Attribute[int], value: object) -> None:
 class Fault:
     """A fault to play.
 
-    `path`: None stands for every call that carries a token; calls without one must be named. `times`: after so many
+    `path`: None stands for every call that carries a token; calls without one must be named, and so must what goes to
+    object storage: `/_cos/post` and `/_cos/put` (uploads), `/_cos/get` (downloads). `times`: after so many
     plays it is over; None: never. `probability`: of being played on a request that it fits, from the seeded stream.
 
     What else counts depends on `trouble`: `errcode` for ERRCODE and ECHO_MESSAGE; `status` for HTTP, HTTP_AFTER and

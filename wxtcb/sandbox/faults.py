@@ -39,7 +39,8 @@ class _Armed:
 
 def _fits(fault: Fault, path: str) -> bool:
     if fault.path is None:
-        return CALLS[path].credential is not Credential.NONE
+        call = CALLS.get(path)
+        return call is not None and call.credential is not Credential.NONE
     return fault.path == path
 
 

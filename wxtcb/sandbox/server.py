@@ -12,7 +12,9 @@ from aiohttp import web
 from attrs import Factory, define, field
 
 from wxtcb.sandbox.asked import Asked, SeenRequest
+from wxtcb.sandbox.cloud.objects import PREFIX as COS
 from wxtcb.sandbox.control import PREFIX, control
+from wxtcb.sandbox.cos import ObjectRequest
 from wxtcb.sandbox.envelope import load_cipher
 from wxtcb.sandbox.faults import Faults
 from wxtcb.sandbox.masking import mask_body, mask_query
@@ -183,8 +185,11 @@ class Sandbox:
             await pusher.aclose()
         if runner is not None:
             await runner.cleanup()
+        self.world.storage.objects.clear()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path.startswith(COS):
+            return await self._serve_object(request)
         raw = await _read(request, _most_of(request.path))
         if request.path.startswith(PREFIX):
             page = await control(self, request.method, request.path, raw or b"")
@@ -193,6 +198,15 @@ class Sandbox:
         out = self._respond(asked)
         self._note(asked, out)
         return await _deliver(request, out, self._sleep)
+
+    async def _serve_object(self, request: web.BaseRequest) -> web.StreamResponse:
+        wish = ObjectRequest.read(request)
+        fault = self.faults.choose(wish.path)
+        self.counts[wish.path] += 1
+        response = await wish.serve(self.world.storage.objects, fault, self._sleep)
+        outcome = fault.trouble.value if fault else "answered"
+        self.seen.append(SeenRequest(wish.path, {}, None, self.world.clock(), None, outcome, wish.acted))
+        return response
 
     def _respond(self, asked: Asked) -> Outgoing:
         stopped = self.pushes.stopped

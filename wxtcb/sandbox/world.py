@@ -112,7 +112,7 @@ class World:
         )
         self.storage = Storage(ground)
         self.databases = Databases(ground, self.storage)
-        self.hosting = Hosting(ground)
+        self.hosting = Hosting(ground, self.storage.objects)
         self.functions = Functions(ground)
         self.access = Access(ground)
         self.cloudrun = CloudRun(ground, lambda: self.ready_after)

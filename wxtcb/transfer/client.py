@@ -65,10 +65,7 @@ class Transfers:
 
     async def send(self, order: Order, take: Callable[[aiohttp.ClientResponse], Awaitable[T]]) -> T | Failure:
         """Make one request, once, and let *take* read the answer; return what it does, or why there is no answer."""
-        outcome = await self._attempt(order, take)
-        if isinstance(outcome, Cancelled):
-            raise asyncio.CancelledError(*outcome.args)
-        return outcome
+        return _not_cancelled(await self._attempt(order, take))
 
     async def aclose(self) -> None:
         self._closed = True
@@ -117,6 +114,13 @@ class Transfers:
             timeout=aiohttp.ClientTimeout(total=None, connect=self.timeout.connect, sock_read=self.timeout.reply),
         )
         return self._pool
+
+
+def _not_cancelled(outcome: T | Failure | Cancelled) -> T | Failure:
+    """Raise that the caller was cancelled, from where nothing secret is below."""
+    if isinstance(outcome, Cancelled):
+        raise asyncio.CancelledError(*outcome.args)
+    return outcome
 
 
 async def hear(response: aiohttp.ClientResponse) -> Heard:

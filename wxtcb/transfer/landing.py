@@ -143,15 +143,20 @@ class Landing:
 @asynccontextmanager
 async def landing_at(path: object, progress: Reached | None) -> AsyncIterator[Landing]:
     """Give a landing for the file at *path*, and leave nothing else behind; `InvalidArgument` where none can be."""
-    if not isinstance(path, str | os.PathLike) or not isinstance(text := os.fspath(path), str) or not text:
+    if (
+        not isinstance(path, str | os.PathLike)
+        or not isinstance(text := os.fspath(path), str)
+        or not text
+        or "\0" in text
+    ):
         raise InvalidArgument(f"path must be that of a file, not {path!r}")
     landing = Landing(Path(text), progress)
     reason = ""
     try:
         try:
             await in_thread(landing.open)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+        except OSError as error:
+            reason = error.strerror or str(error)
         if reason:
             raise InvalidArgument(f"path: no file can be made at {text!r}: {reason}")
         yield landing

@@ -17,8 +17,8 @@ async def in_thread(work: Callable[[], T]) -> T:
     So no thread goes on with a file that its owner has closed or removed.
     """
     cancelled: asyncio.CancelledError | None = None
+    running = asyncio.ensure_future(anyio.to_thread.run_sync(work))
     with anyio.CancelScope(shield=True):
-        running = asyncio.ensure_future(anyio.to_thread.run_sync(work))
         while not running.done():
             try:
                 await asyncio.wait([running])

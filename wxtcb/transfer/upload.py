@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, Generic, TypeVar
@@ -77,8 +76,8 @@ async def upload(transfers: Transfers, source: Source, sending: Sending[T]) -> T
     A link is used once. Another is asked for while nothing of the file has left (so often), and once if the signature
     came too late and the file can be read again. Raises `TransferError`, which says whether the object is there.
     """
-    renewed = False
-    for attempt in itertools.count(1):
+    attempt, renewed = 1, False
+    while True:
         link = await sending.ask()
         aim = sending.aim(link)
         outflow = Outflow(source, sending.content_type, transfers.timeout.reply, sending.progress)
@@ -87,15 +86,11 @@ async def upload(transfers: Transfers, source: Source, sending: Sending[T]) -> T
             return link
         if isinstance(answer, Heard) and answer.expired and not renewed and (source.lasting or not outflow.begun):
             renewed = True
-        elif _may_begin_again(answer, outflow, attempt):
+        elif isinstance(answer, Failure) and not answer.closed and not outflow.begun and attempt < MOST_UNBEGUN:
             await transfers.rest(sending.policy.backoff(attempt, random.uniform))
+            attempt += 1
         else:
-            break
-    raise await _failed(sending, outflow, answer, aim.secrets) from outflow.trouble
-
-
-def _may_begin_again(answer: Heard | Failure, outflow: Outflow, attempt: int) -> bool:
-    return isinstance(answer, Failure) and not answer.closed and not outflow.begun and attempt < MOST_UNBEGUN
+            raise await _failed(sending, outflow, answer, aim.secrets) from outflow.trouble
 
 
 async def _failed(

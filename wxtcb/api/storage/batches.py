@@ -45,9 +45,10 @@ async def batch_download_file(session: Session, env: str, files: Iterable[FileWa
 
 
 async def batch_delete_file(session: Session, env: str, file_ids: Iterable[str]) -> DeletedFiles:
-    """Delete files by their ids; any number of them, 50 at a time, in their order. Deleting again does no harm.
+    """Delete files by their ids; any number of them, 50 at a time, in their order.
 
-    Raises `PartialFailure` as `batch_download_file` does; a file with status None may be deleted, or not.
+    Raises `PartialFailure` as `batch_download_file` does; a file with status None may be deleted, or not. Deleting
+    again does no harm, but files that are gone, also by an attempt whose answer was lost, may be told as not existing.
 
     Official interface: deleteTcbFile, page cloudbase-batch/file-mgnt/deleteTcbFile.
     """

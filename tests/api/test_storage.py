@@ -1,0 +1,184 @@
+"""The calls of file storage."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+import wxtcb
+from wxtcb import BadReply, Busy, InvalidArgument, PartialFailure, RequestRefused
+from wxtcb.api import storage
+
+REFUSED = {"errcode": 40097, "errmsg": "invalid args rid: 5f-77"}
+
+
+def rows(*numbers, status=0):
+    return [{"fileid": f"f{number}", "status": status, "errmsg": "ok" if not status else "GONE"} for number in numbers]
+
+
+def links(*numbers):
+    return [{**row, "download_url": f"https://h/{row['fileid']}?sign=S1GN"} for row in rows(*numbers)]
+
+
+def wanted(count):
+    return [storage.FileWanted(file_id=f"f{number}") for number in range(count)]
+
+
+def page(*keys, more=False):
+    entries = [
+        {"key": key, "last_modified": "2020-12-04T08:56:59.000Z", "md5": "6f58-1", "size": "554"} for key in keys
+    ]
+    return {"errcode": 0, "errmsg": "ok", "contents": entries, "is_truncated": more}
+
+
+async def test_links_are_asked_for_fifty_at_a_time(session, platform):
+    """Their order is that of the files; what stands on the replies stands on the whole."""
+    platform.replies = [
+        {"errcode": 0, "errmsg": "ok", "file_list": links(*part)} for part in (range(50), range(50, 60))
+    ]
+    reply = await storage.batch_download_file(session, "e", wanted(60))
+    assert [link.file_id for link in reply.file_list] == [f"f{number}" for number in range(60)]
+    assert [len(body["file_list"]) for body in platform.bodies] == [50, 10]
+    assert platform.bodies[1]["file_list"][0] == {"fileid": "f50", "max_age": 7200}
+    assert len(wxtcb.raw(reply)["file_list"]) == 60
+
+
+async def test_files_that_failed_are_told_once(session, platform):
+    """Each keeps its place and its own error, whichever call it was in."""
+    replies = [rows(*range(49)) + rows(49, status=-503003), rows(50, status=-503003) + rows(51)]
+    platform.replies = [{"errcode": 0, "errmsg": "ok", "delete_list": part} for part in replies]
+    with pytest.raises(PartialFailure, match="GONE") as caught:
+        await storage.batch_delete_file(session, "e", [f"f{number}" for number in range(52)])
+    error = caught.value
+    assert [file.file_id for file in error.failed] == ["f49", "f50"]
+    assert (len(error.reply.delete_list), error.cause) == (52, None)
+    assert platform.bodies[1] == {"env": "e", "fileid_list": ["f50", "f51"]}
+
+
+async def test_files_that_failed_can_be_returned(session, platform):
+    """With ``partial="return"`` nothing is raised for them."""
+    platform.replies = [{"errcode": 0, "errmsg": "ok", "file_list": rows(0, status=-503003)}]
+    view = session.with_options(partial="return")
+    reply = await storage.batch_download_file(view, "e", wanted(1))
+    assert [link.status for link in reply.failed] == [-503003]
+    assert reply.failed[0].download_url is None
+
+
+@pytest.mark.parametrize("partial", ["raise", "return"])
+async def test_nothing_is_lost_when_a_later_call_fails(session, platform, partial):
+    """What was done is told, and which files nobody answered for; that is raised in any case."""
+    platform.replies = [{"errcode": 0, "errmsg": "ok", "delete_list": rows(*range(50))}, REFUSED]
+    view = session.with_options(partial=partial)
+    with pytest.raises(PartialFailure, match="a later call ended with: 40097") as caught:
+        await storage.batch_delete_file(view, "e", [f"f{number}" for number in range(120)])
+    error = caught.value
+    assert isinstance(error.cause, RequestRefused)
+    assert [file.file_id for file in error.failed] == [f"f{number}" for number in range(50, 120)]
+    assert {file.status for file in error.failed} == {None}
+    assert [file.status for file in error.reply.delete_list[:50]] == [0] * 50
+    assert (len(platform.sent), error.maybe_acted) == (2, 0)
+    assert error.__context__ is None
+
+
+async def test_links_that_nobody_answered_for_are_told(session, platform):
+    """It is the same with links."""
+    platform.replies = [{"errcode": 0, "errmsg": "ok", "file_list": links(*range(50))}, REFUSED]
+    with pytest.raises(PartialFailure) as caught:
+        await storage.batch_download_file(session, "e", wanted(51))
+    assert [attrs.astuple(link) for link in caught.value.failed] == [("f50", None, None, None)]
+
+
+async def test_an_error_that_may_have_acted_says_so(make_session, platform):
+    """What the platform was busy with may be done: the count of that is on the failure."""
+    platform.replies = [{"errcode": 0, "errmsg": "ok", "delete_list": rows(*range(50))}, {"errcode": -1, "errmsg": "x"}]
+    async with make_session(retry=wxtcb.RetryPolicy(attempts=2, base=0.001)) as session:
+        with pytest.raises(PartialFailure) as caught:
+            await storage.batch_delete_file(session, "e", [f"f{number}" for number in range(51)])
+    assert isinstance(caught.value.cause, Busy)
+    assert caught.value.maybe_acted == caught.value.cause.maybe_acted == 2
+
+
+async def test_the_error_of_the_first_call_is_raised_as_it_is(session, platform):
+    """Nothing was done that would have to be told."""
+    platform.replies = [REFUSED]
+    with pytest.raises(RequestRefused):
+        await storage.batch_delete_file(session, "e", [f"f{number}" for number in range(51)])
+    assert len(platform.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda s: storage.batch_delete_file(s, "e", []), "file_ids must hold at least one"),
+        (lambda s: storage.batch_delete_file(s, "e", "f1"), "file_ids must be a list"),
+        (lambda s: storage.batch_delete_file(s, "e", [""]), r"file_ids\[0\]"),
+        (lambda s: storage.batch_download_file(s, "e", []), "files must hold at least one"),
+        (lambda s: storage.batch_download_file(s, "e", ["f1"]), r"files\[0\] must be FileWanted"),
+        (lambda s: storage.batch_download_file(s, "", wanted(1)), "env"),
+        (lambda s: storage.upload_file_link(s, "e", " "), "path"),
+        (lambda s: storage.get_bucket(s, "e", prefix=1), "prefix must be str"),
+        (lambda s: storage.get_bucket(s, "", prefix=""), "env"),
+        (lambda s: storage.download_file(s, "e", "", "x"), "file_id"),
+        (lambda s: storage.download_url(s, "", "x"), "url"),
+        (lambda s: storage.upload_file(s, "e", "", b""), "path"),
+    ],
+    ids=range(12),
+)
+async def test_what_cannot_be_is_refused(session, platform, call, words):
+    """Nothing is sent for it."""
+    with pytest.raises(InvalidArgument, match=words):
+        await call(session)
+    assert platform.sent == platform.bought == []
+
+
+@pytest.mark.parametrize("max_age", [0, -1, True, "7200"])
+def test_a_link_lives_some_seconds(max_age):
+    """What is no number of them is refused."""
+    with pytest.raises(InvalidArgument, match="max_age"):
+        storage.FileWanted(file_id="f", max_age=max_age)
+
+
+async def test_an_upload_link_shows_no_secret(session, platform):
+    """Neither its repr nor its raw JSON can be had."""
+    reply = {"url": "https://U", "token": "T", "authorization": "A", "file_id": "cloud://f", "cos_file_id": "M"}
+    platform.replies = [{"errcode": 0, "errmsg": "ok", **reply}]
+    link = await storage.upload_file_link(session, "e", "a")
+    assert repr(link) == "UploadLink(url=***, token=***, authorization=***, file_id='cloud://f', cos_file_id=***)"
+
+
+async def test_a_download_link_is_in_no_repr(session, platform):
+    """Whoever has it can read the file."""
+    platform.replies = [{"errcode": 0, "errmsg": "ok", "file_list": links(1)}]
+    reply = await storage.batch_download_file(session, "e", wanted(1))
+    assert "S1GN" not in repr(reply)
+    assert reply.file_list[0].download_url.endswith("S1GN")
+
+
+async def test_a_list_turns_its_pages(session, platform):
+    """The next page begins after the last key; that key itself is left out if it comes again."""
+    platform.replies = [page("a", "b", more=True), page("b", "c", more=True), page("d")]
+    found = [file async for file in storage.iter_files(session, "e", prefix="", delimiter="/")]
+    assert [file.key for file in found] == ["a", "b", "c", "d"]
+    assert found[0].size == 554
+    assert [body.get("marker") for body in platform.bodies] == [None, "b", "c"]
+    assert {(body["prefix"], body["delimiter"]) for body in platform.bodies} == {("", "/")}
+
+
+async def test_a_list_that_leads_nowhere_ends(session, platform):
+    """More files, but no new one to go on from, is no reply."""
+    platform.replies = [page("a", more=True)]
+    with pytest.raises(BadReply, match="nothing new"):
+        _ = [file async for file in storage.iter_files(session, "e")]
+
+
+async def test_a_list_refuses_at_once(session):
+    """Also before the first file is asked for."""
+    with pytest.raises(InvalidArgument, match="delimiter"):
+        storage.iter_files(session, "e", delimiter=1)
+
+
+@pytest.mark.parametrize("reply", [{}, {"contents": None, "is_truncated": None}])
+async def test_an_empty_bucket_is_no_failure(session, platform, reply):
+    """Missing and null are none."""
+    platform.replies = [{"errcode": 0, "errmsg": "ok", **reply}]
+    assert await storage.get_bucket(session, "e") == storage.FileList()

@@ -1,0 +1,435 @@
+"""File storage, static hosting and the object storage behind both, over plain HTTP."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from wxtcb.sandbox import Fault, Ready, Sandbox, Trouble, World
+
+UPLOAD = "/componenttcb/uploadfile"
+DOWNLOAD = "/componenttcb/batchdownloadfile"
+DELETE = "/componenttcb/batchdeletefile"
+BUCKET = "/componenttcb/getbucket"
+CREATE = "/componenttcb/createstaticstore"
+DESCRIBE = "/componenttcb/describestaticstore"
+PAGES = "/componenttcb/staticfilelist"
+PAGE = "/componenttcb/staticuploadfile"
+POST, PUT, GET = "/_cos/post", "/_cos/put", "/_cos/get"
+FIELDS = ("key", "Signature", "x-cos-security-token", "x-cos-meta-fileid")
+
+
+@pytest.fixture
+def env(rig):
+    """Give an environment that is NORMAL."""
+    return rig.box.world.add("a")
+
+
+@pytest.fixture
+async def site(rig, env):
+    """Give an environment whose website is online."""
+    await rig.call(CREATE, {"env": env})
+    await rig.call(DESCRIBE, {"env": env})
+    return env
+
+
+def form_of(key, link, /, **instead):
+    """Make the fields of an upload, some of them left out (None) or with another value."""
+    values = dict(zip(FIELDS, (key, link["authorization"], link["token"], link["cos_file_id"]), strict=True))
+    return {name: value for name, value in (values | instead).items() if value is not None}
+
+
+async def post(rig, link, fields, *, data=b"hello", after=(), name="file"):
+    """Post a form, and give the status and what is said."""
+    form = aiohttp.FormData()
+    for field, value in fields.items():
+        form.add_field(field, value)
+    form.add_field(name, data, filename="f", content_type="text/plain")
+    for field in after:
+        form.add_field(field, "x")
+    return await said(rig.http.post(URL(link["url"], encoded=True), data=form))
+
+
+async def put(rig, link, data=b"hello", token=None, query=""):
+    """Put a file, and give the status and what is said."""
+    headers = {"x-cos-security-token": token or link["token"]}
+    url = URL(link["signed_url"] + query, encoded=True)
+    return await said(rig.http.put(url, data=data, headers=headers))
+
+
+async def said(sending):
+    async with sending as reply:
+        return reply.status, (await reply.read()).decode()
+
+
+async def store(rig, env, path="a", data=b"hello"):
+    """Upload a file and give its link."""
+    link = await rig.call(UPLOAD, {"env": env, "path": path})
+    assert (await post(rig, link, form_of(path, link), data=data))[0] == 204
+    return link
+
+
+async def link_to(rig, env, file_id, max_age=100):
+    [row] = (await rig.call(DOWNLOAD, {"env": env, "file_list": [{"fileid": file_id, "max_age": max_age}]}))[
+        "file_list"
+    ]
+    return row
+
+
+async def get(rig, url, **headers):
+    async with rig.http.get(URL(url, encoded=True), headers=headers) as reply:
+        return reply.status, await reply.read(), reply.headers
+
+
+async def test_what_was_uploaded_is_downloaded(rig, env):
+    """A file comes back by its id as it was sent, and the world shows it too."""
+    link = await store(rig, env, "中/a b.txt")
+    assert link["file_id"].startswith(f"cloud://{env}.")
+    assert rig.box.world.storage.read(env, "中/a b.txt") == b"hello"
+    row = await link_to(rig, env, link["file_id"])
+    assert (row["status"], row["errmsg"]) == (0, "ok")
+    status, data, headers = await get(rig, row["download_url"])
+    assert (status, data, headers["ETag"]) == (200, b"hello", '"5d41402abc4b2a76b9719d911017c592"')
+    assert headers["Content-Type"] == "text/plain"
+
+
+async def test_what_the_platform_wrote_is_downloaded(rig, env):
+    """Its exports have a URL, and ids like any file."""
+    url = rig.box.world.storage.write(env, "out.json", b"{}")
+    assert (await get(rig, url))[:2] == (200, b"{}")
+    assert (await link_to(rig, env, f"cloud://{env}.7465-{env}-1304480914/out.json"))["status"] == 0
+
+
+async def test_a_file_without_its_id_is_not_found_later(rig, env):
+    """The upload without x-cos-meta-fileid works, the download does not."""
+    link = await rig.call(UPLOAD, {"env": env, "path": "a"})
+    fields = form_of("a", link, **{"x-cos-meta-fileid": None})
+    assert (await post(rig, link, fields))[0] == 204
+    row = await link_to(rig, env, link["file_id"])
+    assert (row["status"], row["errmsg"], row["download_url"]) == (-503003, "STORAGE_FILE_NONEXIST", "")
+    assert rig.box.world.storage.read(env, "a") == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("instead", "code"),
+    [
+        ({"key": "b"}, "SignatureDoesNotMatch"),
+        ({"Signature": "x"}, "SignatureDoesNotMatch"),
+        ({"x-cos-security-token": "x"}, "AccessDenied"),
+        ({"x-cos-security-token": None}, "MalformedPOSTRequest"),
+        ({"Signature": None}, "MalformedPOSTRequest"),
+        ({"more": "x"}, "MalformedPOSTRequest"),
+    ],
+)
+async def test_a_form_is_checked(rig, env, instead, code):
+    """Every field must be the one that was issued; nothing is stored otherwise."""
+    link = await rig.call(UPLOAD, {"env": env, "path": "a"})
+    status, words = await post(rig, link, form_of("a", link, **instead))
+    assert status in (400, 403)
+    assert re.search(f"<Error>\\s*<Code>{code}</Code>\\s*<Message>.+</Message>\\s*<RequestId>.+</RequestId>", words)
+    assert rig.box.world.storage.read(env, "a") is None
+
+
+async def test_the_fields_have_an_order(rig, env):
+    """The file is the last, and the others stand as they are documented."""
+    link = await rig.call(UPLOAD, {"env": env, "path": "a"})
+    fields = form_of("a", link)
+    turned = dict(reversed(fields.items()))
+    for answer in (
+        await post(rig, link, turned),
+        await post(rig, link, fields, after=["more"]),
+        await post(rig, link, fields, name="other"),
+        await said(rig.http.post(URL(link["url"]), data=b"hello")),
+    ):
+        assert answer[0] == 400
+        assert "MalformedPOSTRequest" in answer[1]
+    assert rig.box.world.storage.read(env, "a") is None
+
+
+async def test_a_link_leads_to_one_place(rig, env):
+    """The signature of one object opens no other."""
+    first, second = [await rig.call(UPLOAD, {"env": env, "path": path}) for path in "ab"]
+    status, words = await post(rig, first, form_of("b", second))
+    assert (status, "SignatureDoesNotMatch" in words) == (403, True)
+
+
+async def test_links_expire(rig, site):
+    """A form after 15 minutes, a put after one, a download after its age, on the world's clock."""
+    form = await rig.call(UPLOAD, {"env": site, "path": "a"})
+    page = await rig.call(PAGE, {"env": site, "filename": "a"})
+    file = await link_to(rig, site, (await store(rig, site, "b"))["file_id"], 100)
+    rig.clock.pass_(60)
+    assert (await put(rig, page))[0] == 200
+    rig.clock.pass_(1)
+    assert "Request has expired" in (await put(rig, page))[1]
+    rig.clock.pass_(40)
+    status, words, _ = await get(rig, file["download_url"])
+    assert (status, b"<Code>AccessDenied</Code>" in words) == (403, True)
+    rig.clock.pass_(798)
+    assert (await post(rig, form, form_of("a", form)))[0] == 204
+    rig.clock.pass_(2)
+    assert (await post(rig, form, form_of("a", form)))[0] == 403
+
+
+async def test_a_page_is_put_byte_for_byte(rig, site):
+    """The signed URL as it was issued is the only one that is right."""
+    link = await rig.call(PAGE, {"env": site, "filename": "中/a b.html"})
+    assert "?sign=q-sign-algorithm%3Dsha1%26" in link["signed_url"]
+    assert (await put(rig, link))[0] == 200
+    assert rig.box.world.hosting.read(site, "中/a b.html") == b"hello"
+    decoded = {
+        **link,
+        "signed_url": link["signed_url"].partition("?")[0] + "?" + unquote(link["signed_url"].partition("?")[2]),
+    }
+    for answer in (await put(rig, decoded), await put(rig, link, query="&x=1")):
+        assert (answer[0], "SignatureDoesNotMatch" in answer[1]) == (403, True)
+    assert "AccessDenied" in (await put(rig, link, token="x"))[1]
+
+
+async def test_a_put_announces_its_length(rig, site):
+    """Chunks of unknown number are refused."""
+
+    async def chunks():
+        yield b"hello"
+
+    link = await rig.call(PAGE, {"env": site, "filename": "a"})
+    assert "MissingContentLength" in (await put(rig, link, chunks()))[1]
+
+
+async def test_a_link_gives_one_right(rig, env):
+    """What is signed for reading cannot be written to."""
+    url = rig.box.world.storage.write(env, "a", b"x")
+    assert (await said(rig.http.put(URL(url, encoded=True), data=b"y")))[0] == 403
+    assert rig.box.world.storage.read(env, "a") == b"x"
+
+
+async def test_an_object_has_a_largest_size(rig, env):
+    """More is refused, and nothing is stored."""
+    rig.box.world.storage.objects.largest = 4
+    link = await rig.call(UPLOAD, {"env": env, "path": "a"})
+    assert "EntityTooLarge" in (await post(rig, link, form_of("a", link)))[1]
+    assert rig.box.world.storage.read(env, "a") is None
+
+
+async def test_a_range_is_served(rig, env):
+    """The rest of an object, unless it is not the one that is meant; nothing begins at its end."""
+    url = rig.box.world.storage.write(env, "a", b"hello")
+    etag = (await get(rig, url))[2]["ETag"]
+    status, data, headers = await get(rig, url, Range="bytes=2-", **{"If-Range": etag})
+    assert (status, data, headers["Content-Range"]) == (206, b"llo", "bytes 2-4/5")
+    assert (await get(rig, url, Range="bytes=2-"))[1] == b"llo"
+    assert (await get(rig, url, Range="bytes=2-", **{"If-Range": '"other"'}))[:2] == (200, b"hello")
+    assert (await get(rig, url, Range="lines=2-"))[0] == 200
+    status, words, _ = await get(rig, url, Range="bytes=5-")
+    assert (status, b"InvalidRange" in words) == (416, True)
+
+
+async def test_files_are_deleted_one_by_one(rig, env):
+    """What is not there has a status of its own; what is gone cannot be read."""
+    link = await store(rig, env)
+    url = (await link_to(rig, env, link["file_id"]))["download_url"]
+    rows = (await rig.call(DELETE, {"env": env, "fileid_list": [link["file_id"], "cloud://x"]}))["delete_list"]
+    assert [(row["fileid"], row["status"]) for row in rows] == [(link["file_id"], 0), ("cloud://x", -503003)]
+    status, words, _ = await get(rig, url)
+    assert (status, b"NoSuchKey" in words) == (404, True)
+
+
+async def test_batches_have_a_limit(rig, env):
+    """Fifty files at a time, and ages above 0."""
+    ids = [f"f{number}" for number in range(51)]
+    files = [{"fileid": each, "max_age": 1} for each in ids]
+    assert (await rig.call(DELETE, {"env": env, "fileid_list": ids}))["errcode"] == 40097
+    assert (await rig.call(DELETE, {"env": env, "fileid_list": ids[:50]}))["errcode"] == 0
+    assert (await rig.call(DOWNLOAD, {"env": env, "file_list": files}))["errcode"] == 40097
+    assert (await rig.call(DOWNLOAD, {"env": env, "file_list": files[:50]}))["errcode"] == 0
+    assert (await rig.call(DOWNLOAD, {"env": env, "file_list": [{"fileid": "f", "max_age": 0}]}))["errcode"] == 40097
+
+
+async def test_files_are_listed_by_the_bytes_of_their_paths(rig, env):
+    """Sizes are texts; what shares a prefix up to the delimiter is folded away."""
+    for path in ("b", "a/x", "a/y", "中", "Z"):
+        rig.box.world.storage.write(env, path, b"hello")
+
+    async def keys(**filters):
+        return [row["key"] for row in (await rig.call(BUCKET, {"env": env, **filters}))["contents"]]
+
+    assert await keys() == ["Z", "a/x", "a/y", "b", "中"]
+    assert await keys(prefix="a/") == ["a/x", "a/y"]
+    assert await keys(delimiter="/") == ["Z", "b", "中"]
+    assert await keys(prefix="a/", delimiter="/", marker="a/x") == ["a/y"]
+    row = (await rig.call(BUCKET, {"env": env, "prefix": "Z"}))["contents"][0]
+    assert row == {
+        "key": "Z",
+        "last_modified": "2020-09-13T12:26:40.000Z",
+        "md5": "5d41402abc4b2a76b9719d911017c592",
+        "size": "5",
+    }
+
+
+async def test_a_list_has_pages_of_a_thousand(rig, env):
+    """The next one begins after the last key."""
+    for number in range(1001):
+        rig.box.world.storage.write(env, f"{number:04d}", b"")
+    first = await rig.call(BUCKET, {"env": env})
+    assert (len(first["contents"]), first["is_truncated"]) == (1000, True)
+    second = await rig.call(BUCKET, {"env": env, "marker": first["contents"][-1]["key"]})
+    assert ([row["key"] for row in second["contents"]], second["is_truncated"]) == (["1000"], False)
+
+
+async def test_only_a_usable_environment_has_files(rig):
+    """Neither links nor lists come from one that is not NORMAL."""
+    env = rig.box.world.add("a", status="UNAVAILABLE")
+    for path, body in (
+        (UPLOAD, {"path": "a"}),
+        (DOWNLOAD, {"file_list": [{"fileid": "f", "max_age": 1}]}),
+        (DELETE, {"fileid_list": ["f"]}),
+        (BUCKET, {}),
+        (CREATE, {}),
+        (DESCRIBE, {}),
+        (PAGES, {}),
+        (PAGE, {"filename": "a"}),
+    ):
+        assert (await rig.call(path, {"env": env, **body}))["errcode"] == -501005
+
+
+async def test_a_website_takes_its_time(rig, env):
+    """init, process, online, look by look; before that it has no files, and takes none."""
+    world = rig.box.world
+    world.operations_after = Ready.after_looks(2)
+    assert await rig.call(DESCRIBE, {"env": env}) == {"errcode": 0, "errmsg": "ok", "Data": []}
+    assert (await rig.call(CREATE, {"env": env}))["errcode"] == 0
+    seen = []
+    for _ in range(3):
+        assert (await rig.call(PAGES, {"env": env}))["errcode"] == 40097
+        [row] = (await rig.call(DESCRIBE, {"env": env}))["Data"]
+        seen.append(row["status"])
+    assert seen == ["init", "process", "online"]
+    assert (row["env"], row["regoin"]) == (env, "ap-shanghai")
+    assert await rig.call(PAGES, {"env": env}) == {"errcode": 0, "errmsg": "ok", "contents": [], "is_truncated": False}
+
+
+async def test_a_second_website_is_refused(rig, site):
+    """An environment has one; without one there are no pages."""
+    assert (await rig.call(CREATE, {"env": site}))["errcode"] == 40097
+    other = rig.box.world.add("b")
+    assert (await rig.call(PAGE, {"env": other, "filename": "a"}))["errcode"] == 40097
+    assert rig.box.world.hosting.read(other, "a") is None
+
+
+async def test_files_and_pages_are_apart(rig, site):
+    """A path may be both."""
+    await store(rig, site, "a", b"file")
+    await put(rig, await rig.call(PAGE, {"env": site, "filename": "a"}), b"page")
+    world = rig.box.world
+    assert (world.storage.read(site, "a"), world.hosting.read(site, "a")) == (b"file", b"page")
+    assert [row["size"] for row in (await rig.call(PAGES, {"env": site}))["contents"]] == ["4"]
+
+
+async def test_a_file_is_written_over(rig, env):
+    """The newer one is there, and the older takes no room."""
+    await store(rig, env, "a", b"older")
+    await store(rig, env, "a", b"newer")
+    assert rig.box.world.storage.read(env, "a") == b"newer"
+    folder = rig.box.world.storage.objects.get(f"7465-{env}-1304480914", "a").blob.file.parent
+    assert len(list(folder.iterdir())) == 1
+
+
+async def test_nothing_is_left_on_the_disk():
+    """What was stored goes with the sandbox; its world can be used again."""
+    world = World()
+    env = world.add("a")
+    async with Sandbox(world=world):
+        world.storage.write(env, "a", b"x")
+        folder = world.storage.objects.get(f"7465-{env}-1304480914", "a").blob.file.parent
+        assert folder.exists()
+    assert not folder.exists()
+    assert world.storage.read(env, "a") is None
+    world.storage.write(env, "a", b"y")
+    assert world.storage.read(env, "a") == b"y"
+    world.storage.objects.clear()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "acted"),
+    [(Trouble.DROP, False), (Trouble.DROP_AFTER, True), (Trouble.TRUNCATE, True)],
+)
+async def test_a_connection_is_dropped(rig, site, trouble, acted):
+    """Before or after acting, over form and put alike; what was seen says which."""
+    link = await rig.call(PAGE, {"env": site, "filename": "a"})
+    form = await rig.call(UPLOAD, {"env": site, "path": "a"})
+    url = rig.box.world.storage.write(site, "b", b"hello")
+    for path in (POST, PUT, GET):
+        rig.box.faults.add(Fault(trouble, path=path))
+    ends = 0
+    for call in (lambda: post(rig, form, form_of("a", form)), lambda: put(rig, link), lambda: get(rig, url)):
+        try:
+            await call()
+        except aiohttp.ClientError:
+            ends += 1
+    assert ends == (1 if trouble is Trouble.TRUNCATE else 3)  # only a download has what could be cut
+    assert (rig.box.world.storage.read(site, "a") is not None) is acted
+    assert (rig.box.world.hosting.read(site, "a") is not None) is acted
+    assert {(seen.outcome, seen.acted) for seen in rig.box.seen if seen.path in (POST, PUT)} == {(trouble.value, acted)}
+
+
+@pytest.mark.parametrize(
+    ("trouble", "status", "acted"),
+    [
+        (Trouble.HTTP, 502, False),
+        (Trouble.HTTP_AFTER, 502, True),
+        (Trouble.REDIRECT, 307, False),
+        (Trouble.ECHO_PAGE, 502, True),
+        (Trouble.SLOW, 200, True),
+        (Trouble.GZIP, 200, True),
+    ],
+)
+async def test_something_between_answers(rig, site, trouble, status, acted):
+    """A page under any status, with or without acting; what has no meaning here befalls nobody."""
+    link = await rig.call(PAGE, {"env": site, "filename": "a"})
+    rig.box.faults.add(Fault(trouble, path=PUT, times=1))
+    headers = {"x-cos-security-token": link["token"]}
+    url = URL(link["signed_url"], encoded=True)
+    async with rig.http.put(url, data=b"hello", headers=headers, allow_redirects=False) as reply:
+        words = await reply.text()
+    assert reply.status == status
+    assert (rig.box.world.hosting.read(site, "a") is not None) is acted
+    assert ("sign=" in words) is (trouble is Trouble.ECHO_PAGE)
+
+
+@pytest.mark.parametrize(("trouble", "acted"), [(Trouble.HANG, False), (Trouble.HANG_AFTER, True)])
+async def test_nothing_answers(rig, env, trouble, acted):
+    """The client gives up, the sandbox does not wait for it."""
+    link = await rig.call(UPLOAD, {"env": env, "path": "a"})
+    rig.box.faults.add(Fault(trouble, path=POST))
+    form = aiohttp.FormData({**form_of("a", link)})
+    form.add_field("file", b"hello", filename="f")
+    with pytest.raises(TimeoutError):
+        async with rig.http.post(link["url"], data=form, timeout=aiohttp.ClientTimeout(total=0.05)):
+            pass
+    assert (rig.box.world.storage.read(env, "a") is not None) is acted
+
+
+async def test_an_upload_that_breaks_off_is_forgotten(rig, site):
+    """The client goes in the middle: no object, and no bytes of it."""
+
+    async def chunks():
+        yield b"hello"
+        raise RuntimeError
+
+    link = await rig.call(PAGE, {"env": site, "filename": "a"})
+    headers = {"x-cos-security-token": link["token"], "Content-Length": "10"}
+    with pytest.raises(aiohttp.ClientError):
+        await rig.http.put(URL(link["signed_url"], encoded=True), data=chunks(), headers=headers)
+    await rig.call(PAGES, {"env": site})
+    assert rig.box.world.hosting.read(site, "a") is None
+
+
+async def test_a_fault_of_all_calls_spares_object_storage(rig, env):
+    """It must be named to be struck."""
+    url = rig.box.world.storage.write(env, "a", b"x")
+    rig.box.faults.drop()
+    assert (await get(rig, url))[0] == 200

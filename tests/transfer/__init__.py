@@ -1,0 +1,1 @@
+"""The way of bytes to and from object storage."""

@@ -1,0 +1,392 @@
+"""Whole uploads before the simulated platform: what is stored, what is refused, and what is said when they break."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+
+import aiohttp
+import pytest
+
+import wxtcb
+from wxtcb import InvalidArgument, TransferError
+from wxtcb.api import hosting, storage
+from wxtcb.sandbox import Fault, Trouble
+from wxtcb.transfer.outflow import Outflow, Stopped
+from wxtcb.transfer.source import open_source
+
+LINK = "/componenttcb/uploadfile"
+LOOK = "/componenttcb/getbucket"
+POST = "/_cos/post"
+PUT = "/_cos/put"
+BIG = b"0123456789abcdef" * (1 << 18)
+
+
+async def pieces(*parts):
+    for part in parts:
+        yield part
+
+
+@pytest.fixture(params=["file", "page"])
+def store(request, session, site):
+    """Give the upload of a file, or that of a page of a website."""
+    upload = storage.upload_file if request.param == "file" else hosting.upload_file
+    return lambda source, **options: upload(session, site, "a/中 b+c%.html", source, **options)
+
+
+@pytest.fixture
+def stored(store, box, site, request):
+    """Give what is stored where `store` stores."""
+    part = box.world.storage if request.node.callspec.params["store"] == "file" else box.world.hosting
+    return lambda: part.read(site, "a/中 b+c%.html")
+
+
+@pytest.fixture
+def path(request):
+    """Give what faults of that upload are keyed by."""
+    return POST if request.node.callspec.params["store"] == "file" else PUT
+
+
+async def test_bytes_are_stored(store, stored):
+    """What is given is there, and how much it is comes back."""
+    assert (await store(b"hello")).size == 5
+    assert stored() == b"hello"
+
+
+async def test_nothing_is_stored_as_nothing(store, stored):
+    """An empty file is a file."""
+    assert (await store(b"")).size == 0
+    assert stored() == b""
+
+
+async def test_a_file_is_stored(store, stored, tmp_path):
+    """A path, as a text or a `Path`, stands for the bytes of its file."""
+    file = tmp_path / "f"
+    file.write_bytes(BIG)
+    await store(file)
+    assert stored() == BIG
+    file.write_bytes(b"x")
+    await store(str(file), size=1)
+    assert stored() == b"x"
+
+
+async def test_an_iterator_is_stored(store, stored):
+    """Its pieces are joined, whatever kind of bytes they are, and empty ones do no harm."""
+    await store(pieces(b"", b"ab", bytearray(b"c"), memoryview(b"de"), b""), size=5)
+    assert stored() == b"abcde"
+
+
+@pytest.mark.parametrize("size", [4, 6])
+async def test_an_iterator_of_another_size_breaks_the_upload(store, stored, size):
+    """More or less than announced makes no object, and leaves the older one."""
+    await store(b"older")
+    with pytest.raises(TransferError, match=r"5 of 6 bytes|more than the 4") as caught:
+        await store(pieces(b"abcd", b"e"), size=size)
+    assert (caught.value.stored, stored()) == (False, b"older")
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+async def test_what_the_source_raises_is_the_cause(store, stored):
+    """The caller finds his own error below ours, and nothing was stored."""
+
+    async def broken():
+        yield b"ab"
+        raise ConnectionError("my own trouble")
+
+    with pytest.raises(TransferError, match="my own trouble") as caught:
+        await store(broken(), size=3)
+    assert isinstance(caught.value.__cause__, ConnectionError)
+    assert (caught.value.stored, stored()) == (False, None)
+
+
+async def test_a_source_gives_bytes(store):
+    """A text is none."""
+    with pytest.raises(TransferError, match="gave str, not bytes"):
+        await store(pieces("ab"), size=2)
+
+
+async def test_progress_is_told(store):
+    """The callback hears of what was sent, and of all, up to the end."""
+    told = []
+    await store(BIG, progress=lambda *step: told.append(step))
+    assert told[-1] == (len(BIG), len(BIG))
+    assert len(told) == len(BIG) // (256 * 1024)
+    assert told == sorted(told)
+
+
+async def test_a_progress_callback_that_raises_ends_the_upload(store, stored):
+    """Its error is the cause; before the last bytes nothing is stored."""
+    with pytest.raises(TransferError, match="ZeroDivisionError") as caught:
+        await store(BIG, progress=lambda sent, _: sent // 0)
+    assert (caught.value.stored, stored()) == (False, None)
+
+
+@pytest.mark.parametrize("what", ["missing", "folder", "pipe", "zero"])
+async def test_a_file_that_cannot_be_sent_is_told_before_anything(store, box, tmp_path, what):
+    """No link is asked for where there is no regular file."""
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    seen = len(box.seen)
+    with pytest.raises(InvalidArgument, match="cannot be sent"):
+        await store(tmp_path / what if what != "zero" else "a\0b")
+    assert len(box.seen) == seen
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "words"),
+    [
+        (7, {}, "must be a path, bytes or"),
+        (None, {}, "must be a path, bytes or"),
+        (b"ab", {"size": 3}, "has 2 bytes, not 3"),
+        (b"ab", {"size": -1}, "whole number"),
+        (b"ab", {"size": True}, "whole number"),
+        (pieces(b"a"), {}, "size"),
+    ],
+)
+async def test_a_source_that_is_none_is_refused(store, box, source, options, words):
+    """Nothing is sent for it."""
+    seen = len(box.seen)
+    with pytest.raises(InvalidArgument, match=words):
+        await store(source, **options)
+    assert len(box.seen) == seen
+
+
+async def test_a_path_of_bytes_is_refused(store):
+    """Paths are texts here."""
+
+    class Odd:
+        def __fspath__(self):
+            return b"a"
+
+    with pytest.raises(InvalidArgument, match="not of bytes"):
+        await store(Odd())
+
+
+async def test_an_upload_cut_off_leaves_nothing(store, stored, path, box):
+    """Some of it never left: so nothing is stored, nothing is sent again, and nobody need look."""
+    box.faults.drop(path=path)
+    with pytest.raises(TransferError, match="Nothing of it was stored") as caught:
+        await store(BIG * 8)
+    assert (caught.value.stored, stored(), box.count(path), box.count(LOOK)) == (False, None, 1, 0)
+    assert caught.value.sent < len(BIG) * 8
+
+
+@pytest.mark.parametrize(("trouble", "there"), [(Trouble.DROP, False), (Trouble.DROP_AFTER, True)])
+async def test_where_the_answer_is_lost_a_look_tells(store, stored, path, *, box, trouble, there):
+    """All had left: the list of files says whether the object is there."""
+    await store(b"older")
+    box.faults.add(Fault(trouble, path=path))
+    with pytest.raises(TransferError) as caught:
+        await store(b"hello")
+    assert caught.value.stored is there
+    assert stored() == (b"hello" if there else b"older")
+
+
+async def test_nobody_knows_where_the_look_fails_too(session, env, box):
+    """An upload whose answer is lost is `stored` None when files cannot be listed."""
+    box.faults.drop_after(path=POST)
+    box.faults.errcode(85088, path=LOOK)
+    with pytest.raises(TransferError, match="Nobody knows") as caught:
+        await storage.upload_file(session, env, "a", b"hello")
+    assert caught.value.stored is None
+
+
+@pytest.mark.parametrize("size", [5, 6])
+async def test_an_object_of_several_parts_cannot_be_told_by_its_hash(size):
+    """Its hash is no MD5, so one of that size may be ours; one of another size is not."""
+
+    async def page():
+        file = storage.StoredFile(key="a", last_modified="", md5="6f58-2", size=size)
+        return storage.FileList(contents=(file,))
+
+    assert await storage.moving.is_stored(page, "a", 5, "x") is (None if size == 5 else False)
+
+
+@pytest.mark.parametrize("trouble", [Trouble.HTTP, Trouble.HTTP_AFTER])
+async def test_a_page_of_a_machine_between_says_nothing(store, path, box, trouble):
+    """After a 502 a look tells whether the object is there."""
+    box.faults.add(Fault(trouble, path=path))
+    with pytest.raises(TransferError, match="HTTP 502") as caught:
+        await store(b"hello")
+    assert (caught.value.status, caught.value.code) == (502, None)
+    assert caught.value.stored is (trouble is Trouble.HTTP_AFTER)
+
+
+async def test_a_redirect_is_not_followed(store, path, box):
+    """It is an error, and nothing is stored."""
+    box.faults.redirect(path=path)
+    with pytest.raises(TransferError, match="HTTP 307") as caught:
+        await store(b"hello")
+    assert (caught.value.stored, box.count(path)) == (False, 1)
+
+
+async def test_the_reason_of_a_refusal_is_told(store, box):
+    """Code, message and request id come out of the XML."""
+    box.world.storage.objects.largest = 4
+    with pytest.raises(TransferError, match=r"HTTP 400 EntityTooLarge .Your proposed upload exceeds") as caught:
+        await store(b"hello")
+    error = caught.value
+    assert (error.status, error.code, error.stored) == (400, "EntityTooLarge", False)
+    assert error.request_id.startswith("NWFj")
+
+
+async def test_a_signature_that_came_too_late_is_renewed_once(store, stored, path, *, box, clock, monkeypatch):
+    """The upload begins again with a fresh link; a second time it is an error."""
+    late = [2000.0, 0.0]
+    issue = type(box.world.storage.objects).issue
+
+    def slowly(*args):
+        link = issue(*args)
+        clock.now += late.pop(0)
+        return link
+
+    monkeypatch.setattr(type(box.world.storage.objects), "issue", slowly)
+    await store(b"hello")
+    assert (stored(), box.count(path)) == (b"hello", 2)
+    late[:] = [2000.0, 2000.0]
+    with pytest.raises(TransferError, match="Request has expired") as caught:
+        await store(b"again")
+    assert (caught.value.stored, stored(), box.count(path)) == (False, b"hello", 4)
+
+
+async def test_an_iterator_is_not_begun_again(session, env, box, clock, monkeypatch):
+    """What was taken from it is gone, so a signature that came too late is an error."""
+    issue = type(box.world.storage.objects).issue
+
+    def slowly(*args):
+        link = issue(*args)
+        clock.now += 2000
+        return link
+
+    monkeypatch.setattr(type(box.world.storage.objects), "issue", slowly)
+    with pytest.raises(TransferError, match="expired"):
+        await storage.upload_file(session, env, "a", pieces(b"hello"), size=5)
+    assert box.count(POST) == 1
+
+
+@pytest.mark.parametrize("trouble", [Trouble.HANG, Trouble.HANG_AFTER])
+async def test_a_stalled_upload_ends(connect, env, box, trouble):
+    """When nothing moves for the reply timeout it is over, in the middle or at the end."""
+    box.faults.add(Fault(trouble, path=POST))
+    async with connect(timeout=wxtcb.Timeout(connect=1, reply=0.15)) as session:
+        with pytest.raises(TransferError, match="in time") as caught:
+            await storage.upload_file(session, env, "a", BIG * 4 if trouble is Trouble.HANG else b"hello")
+    assert caught.value.stored is (trouble is Trouble.HANG_AFTER)
+
+
+async def test_a_slow_upload_that_moves_goes_on(connect, env, box):
+    """It may take longer in all than any one pause."""
+
+    async def slowly():
+        for _ in range(4):
+            await asyncio.sleep(0.06)
+            yield b"x"
+
+    async with connect(timeout=wxtcb.Timeout(connect=0.1, reply=0.1)) as session:
+        await storage.upload_file(session, env, "a", slowly(), size=4)
+    assert box.world.storage.read(env, "a") == b"xxxx"
+
+
+async def test_a_cancelled_upload_leaves_nothing(session, env, box, tmp_path):
+    """Cancelling is heard at once, comes out as it went in, and makes no object."""
+    (tmp_path / "f").write_bytes(b"x")
+    box.faults.hang(path=POST)
+    task = asyncio.create_task(storage.upload_file(session, env, "a", tmp_path / "f"))
+    while not box.count(POST):
+        await asyncio.sleep(0.001)
+    task.cancel("because")
+    with pytest.raises(asyncio.CancelledError, match="because"):
+        await task
+    assert box.world.storage.read(env, "a") is None
+
+
+async def test_a_session_that_closes_ends_its_uploads(connect, env, box):
+    """An upload under way breaks off; one that has its link is refused."""
+    box.faults.hang(path=POST)
+    async with connect() as session:
+        task = asyncio.create_task(storage.upload_file(session, env, "a", b"hello"))
+        while not box.count(POST):
+            await asyncio.sleep(0.001)
+        transfers = session.transfers
+    with pytest.raises(TransferError) as caught:
+        await task
+    assert caught.value.stored is None
+    assert transfers._pool.closed
+
+
+async def test_an_upload_without_connections_is_refused(session, env, box):
+    """Closed between link and upload, nothing is sent."""
+    await session.transfers.aclose()
+    with pytest.raises(wxtcb.SessionClosed):
+        await storage.upload_file(session, env, "a", b"hello")
+    assert box.count(POST) == 0
+
+
+async def test_nothing_of_a_session_of_the_callers_gets_there(connect, env, box, monkeypatch):
+    """Its middlewares, headers, cookies and credentials are for WeChat; only its connector is used."""
+    heads, passed = [], []
+    serve = type(box)._serve_object
+
+    async def noting(box, request):
+        heads.append(dict(request.headers))
+        return await serve(box, request)
+
+    async def middleware(request, handler):
+        passed.append(request.url.path)
+        return await handler(request)
+
+    monkeypatch.setattr(type(box), "_serve_object", noting)
+    jar = aiohttp.CookieJar(unsafe=True)
+    jar.update_cookies({"mine": "cookie"}, aiohttp.client.URL(box.url))
+    options = {"headers": {"X-Mine": "1", "Authorization": "Basic me"}, "middlewares": (middleware,)}
+    async with aiohttp.ClientSession(cookie_jar=jar, **options) as http:
+        async with connect(http=http) as session:
+            done = await storage.upload_file(session, env, "a", b"hello")
+        assert not http.closed
+        assert not http.connector.closed
+    assert done.size == 5
+    assert not {"X-Mine", "Authorization", "Cookie"} & heads[0].keys()
+    assert "/_cos" not in "".join(passed)
+
+
+async def test_a_connector_of_the_callers_is_used(connect, env):
+    """It stays his to close; once it is closed nothing is sent."""
+    async with aiohttp.TCPConnector() as connector, connect(http=connector) as session:
+        await storage.upload_file(session, env, "a", b"hello")
+        assert session.transfers._pool.connector is connector
+        await connector.close()
+        with pytest.raises(wxtcb.WxtcbError):
+            await storage.upload_file(session, env, "a", b"hello")
+
+
+async def test_no_file_stays_open(session, env, tmp_path):
+    """Sent or refused, the source is closed: a warning would fail this test."""
+    (tmp_path / "f").write_bytes(b"x")
+    await storage.upload_file(session, env, "a", tmp_path / "f")
+    with pytest.raises(InvalidArgument):
+        await storage.upload_file(session, env, "a", tmp_path / "f", size=2)
+    gc.collect()
+
+
+class DeadWriter:
+    """A connection that is lost."""
+
+    async def write(self, _):
+        raise ConnectionResetError
+
+
+async def test_a_connection_that_is_lost_is_no_trouble_of_the_source():
+    """The body stops, and what comes of it is the request's to tell."""
+    async with open_source(b"hello", None) as source:
+        outflow = Outflow(source, "text/plain", 1, None)
+        with pytest.raises(Stopped):
+            await outflow.write(DeadWriter())
+    assert (outflow.trouble, outflow.stalled, outflow.sent, outflow.whole) == (None, False, 0, True)
+
+
+async def test_a_file_on_its_way_is_not_held_in_memory():
+    """Nobody can have the whole of it as a text."""
+    async with open_source(b"hello", None) as source:
+        with pytest.raises(TypeError, match="not held in memory"):
+            Outflow(source, "text/plain", 1, None).decode()
