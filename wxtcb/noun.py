@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from typing import Any, Final
 
 import attrs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Noun:
@@ -33,20 +31,18 @@ class Noun:
         return hash((type(self), *[getattr(self, name) for name in _hashed(type(self))]))
 
 
-@cache
-def _shown(kind: type) -> tuple[tuple[str, Callable[[object], str]], ...]:
-    return tuple((each.name, each.repr if callable(each.repr) else repr) for each in _fields(kind) if each.repr)
+def _read_shown(kind: type[Any]) -> tuple[tuple[str, Callable[[object], str]], ...]:
+    return tuple((each.name, each.repr if callable(each.repr) else repr) for each in attrs.fields(kind) if each.repr)
 
 
-@cache
-def _compared(kind: type) -> tuple[str, ...]:
-    return tuple(each.name for each in _fields(kind) if each.eq)
+def _read_compared(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(each.name for each in attrs.fields(kind) if each.eq)
 
 
-@cache
-def _hashed(kind: type) -> tuple[str, ...]:
-    return tuple(each.name for each in _fields(kind) if (each.eq if each.hash is None else each.hash))
+def _read_hashed(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(each.name for each in attrs.fields(kind) if (each.eq if each.hash is None else each.hash))
 
 
-def _fields(kind: type) -> tuple[attrs.Attribute[object], ...]:
-    return attrs.fields(cast("type[attrs.AttrsInstance]", kind))
+_shown: Final[Callable[[type], tuple[tuple[str, Callable[[object], str]], ...]]] = cache(_read_shown)
+_compared: Final[Callable[[type], tuple[str, ...]]] = cache(_read_compared)
+_hashed: Final[Callable[[type], tuple[str, ...]]] = cache(_read_hashed)

@@ -90,7 +90,7 @@ async def test_a_call_takes_its_own_kind_of_statement_and_a_text(session, platfo
             )
         ],
     ],
-    ids=str,
+    ids=lambda each: getattr(each, "__name__", str(each)),
 )
 async def test_arguments_are_checked_before_anything_is_sent(session, platform, *, call, args, options, name):
     """Each is refused by its name."""

@@ -113,7 +113,7 @@ def test_each_kind_of_value_has_its_literal(value, text):
         {"a": gt(5)},
         database.inc(1),
     ],
-    ids=repr,
+    ids=lambda each: repr(each).partition(" at ")[0],
 )
 def test_what_would_be_another_value_is_refused_by_name(value):
     """Nothing is rounded, guessed or taken for an operator."""
