@@ -279,13 +279,13 @@ async def test_a_slow_upload_that_moves_goes_on(connect, env, box):
     """It may take longer in all than any one pause."""
 
     async def slowly():
-        for _ in range(4):
+        for _ in range(5):
             await asyncio.sleep(0.06)
             yield b"x"
 
-    async with connect(timeout=wxtcb.Timeout(connect=0.1, reply=0.1)) as session:
-        await storage.upload_file(session, env, "a", slowly(), size=4)
-    assert box.world.storage.read(env, "a") == b"xxxx"
+    async with connect(timeout=wxtcb.Timeout(connect=0.2, reply=0.2)) as session:
+        await storage.upload_file(session, env, "a", slowly(), size=5)
+    assert box.world.storage.read(env, "a") == b"xxxxx"
 
 
 async def test_a_cancelled_upload_leaves_nothing(session, env, box, tmp_path):
