@@ -144,6 +144,7 @@ async def test_the_fields_have_an_order(rig, env):
         await post(rig, link, fields, after=["more"]),
         await post(rig, link, fields, name="other"),
         await said(rig.http.post(URL(link["url"]), data=b"hello")),
+        await said(rig.http.post(URL(link["url"]), data=b"hello", headers={"Content-Type": "multipart/form-data"})),
     ):
         assert answer[0] == 400
         assert "MalformedPOSTRequest" in answer[1]

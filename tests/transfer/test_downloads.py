@@ -274,6 +274,5 @@ async def test_no_error_shows_the_link(plain, serve, target, whole_story):
     link = wxtcb.Secret(f"{server.url}/x?sign=S1GNATURE-1234")
     with pytest.raises(TransferError) as caught:
         await storage.download_url(plain, link, target)
-    told = whole_story(caught.value)
     assert caught.value.__context__ is None
-    assert "sign=S1GNATURE" not in told.replace("(sign=S1GNATURE-1234)", "")
+    assert "S1GNATURE" not in whole_story(caught.value)

@@ -279,13 +279,13 @@ async def test_a_slow_upload_that_moves_goes_on(connect, env, box):
     """It may take longer in all than any one pause."""
 
     async def slowly():
-        for _ in range(4):
+        for _ in range(5):
             await asyncio.sleep(0.06)
             yield b"x"
 
-    async with connect(timeout=wxtcb.Timeout(connect=0.1, reply=0.1)) as session:
-        await storage.upload_file(session, env, "a", slowly(), size=4)
-    assert box.world.storage.read(env, "a") == b"xxxx"
+    async with connect(timeout=wxtcb.Timeout(connect=0.2, reply=0.2)) as session:
+        await storage.upload_file(session, env, "a", slowly(), size=5)
+    assert box.world.storage.read(env, "a") == b"xxxxx"
 
 
 async def test_a_cancelled_upload_leaves_nothing(session, env, box, tmp_path):
@@ -390,3 +390,23 @@ async def test_a_file_on_its_way_is_not_held_in_memory():
     async with open_source(b"hello", None) as source:
         with pytest.raises(TypeError, match="not held in memory"):
             Outflow(source, "text/plain", 1, None).decode()
+
+
+async def test_being_cancelled_shows_no_link(session, env, box, whole_story):
+    """No frame below the caller's, and no chain, holds what the link gave."""
+    box.faults.hang(path=POST)
+    task = asyncio.create_task(storage.upload_file(session, env, "a", b"hello"))
+    while not box.count(POST):
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    told = whole_story(caught.value)
+    assert caught.value.__context__ is None
+    assert not [secret for secret in ("q-signature", "cos-token-") if secret in told]
+
+
+async def test_many_go_up_at_once(session, env, box):
+    """They share nothing but the session."""
+    await asyncio.gather(*(storage.upload_file(session, env, f"{n}", b"%d" % n) for n in range(50)))
+    assert [box.world.storage.read(env, f"{n}") for n in range(50)] == [b"%d" % n for n in range(50)]

@@ -8,8 +8,7 @@ from typing import assert_type
 
 from wxtcb import Endpoint, Secret, Session
 from wxtcb.api import storage
-from wxtcb.api.storage import DeletedFile, FileLink, FileWanted, StoredFile
-from wxtcb.transfer.download import Downloaded
+from wxtcb.api.storage import DeletedFile, Downloaded, FileLink, FileWanted, StoredFile
 
 
 async def calls(session: Session) -> None:

@@ -20,6 +20,7 @@ __all__ = ["ObjectRequest"]
 _CHUNK: Final = 256 * 1024
 _XML: Final = {"Content-Type": "application/xml"}
 _FORM: Final = ["key", "Signature", "x-cos-security-token", "x-cos-meta-fileid"]
+_FORM_TYPE: Final = re.compile(r"multipart/form-data; *boundary=.")
 _RANGE: Final = re.compile(r"bytes=(\d+)-")
 
 
@@ -94,7 +95,7 @@ class ObjectRequest:
 
     async def post(self, objects: Objects) -> _Said:
         """Store what a form brings."""
-        if not self.request.content_type.startswith("multipart/"):
+        if not _FORM_TYPE.match(self.request.headers.get("Content-Type", "")):
             raise _Refused(400, "MalformedPOSTRequest", "The body of your POST request is no multipart/form-data.")
         reader, fields = await self.request.multipart(), dict[str, str]()
         while isinstance(part := await reader.next(), BodyPartReader):

@@ -16,6 +16,7 @@ from wxtcb.retry import RetryPolicy
 from wxtcb.secret import Secret
 from wxtcb.transfer.client import Order, Transfers
 from wxtcb.transfer.landing import Landed, Landing, Reached, landing_at
+from wxtcb.transfer.links import secrets_of
 from wxtcb.transfer.outflow import Stopped
 from wxtcb.transfer.refusal import Heard
 from wxtcb.transfer.upload import refused
@@ -89,7 +90,7 @@ def _failed(
         return SessionClosed(f"{what}: the session was closed")
     heard = answer if isinstance(answer, Heard) else None
     reason = answer.value if isinstance(answer, Landed) else answer.reason
-    return refused(what, heard, reason, (url,), _EFFECT, stored=None, sent=landing.size)
+    return refused(what, heard, reason, secrets_of(url), _EFFECT, stored=None, sent=landing.size)
 
 
 def _troubled(what: str, landing: Landing) -> TransferError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from yarl import URL
 
@@ -12,6 +12,7 @@ from wxtcb.arguments import is_loopback
 from wxtcb.secret import Secret
 
 _AS_IT_IS: Final = string.punctuation
+_SHORTEST: Final = 8
 
 
 def is_usable(url: Secret, *, allow_http: bool) -> bool:
@@ -29,6 +30,13 @@ def is_usable(url: Secret, *, allow_http: bool) -> bool:
 def as_it_is(url: Secret) -> URL:
     """Return *url* for aiohttp, which is to encode nothing of it a second time."""
     return URL(_sendable(url), encoded=True)
+
+
+def secrets_of(url: Secret) -> tuple[Secret, ...]:
+    """Return what nobody is to be shown of *url*: the whole, its query, and the signatures in it, in clear."""
+    query = urlsplit(_sendable(url)).query
+    values = (value for _, value in parse_qsl(query) if len(value) >= _SHORTEST)
+    return (url, *map(Secret, (query, *values) if query else ()))
 
 
 def _sendable(url: Secret) -> str:

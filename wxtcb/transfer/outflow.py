@@ -27,7 +27,7 @@ class Outflow(Payload):
     Its last bytes are written only once the source has ended with exactly the size that was announced: without them
     there is no object. `begun`: something was taken from the source; `whole`: the last bytes may have left. `trouble`
     is what the source or the progress callback raised, or what was wrong with them; `stalled`: the other side took
-    nothing for `patience` seconds.
+    nothing for `patience` seconds. `md5` is that of all that may have left.
     """
 
     _autoclose = True
@@ -90,10 +90,10 @@ class Outflow(Payload):
         for start in range(0, len(data), PIECE):
             piece = data[start : start + PIECE]
             self.whole = self.sent + len(piece) == self.size
+            self.md5.update(piece)
             if not await self._written(writer, piece):
                 raise Stopped
             self.sent += len(piece)
-            self.md5.update(piece)
             if self._progress is not None:
                 self._progress(self.sent, self.size)
 

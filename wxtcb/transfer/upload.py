@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 import attrs
@@ -12,6 +12,7 @@ from wxtcb.errors import SessionClosed, TransferError
 from wxtcb.retry import RetryPolicy
 from wxtcb.secret import Secret, redact
 from wxtcb.transfer.client import Order, Transfers, hear
+from wxtcb.transfer.links import secrets_of
 from wxtcb.transfer.outflow import Outflow, Progress
 from wxtcb.transfer.refusal import Heard
 from wxtcb.transfer.source import Source
@@ -26,8 +27,6 @@ _EFFECTS: Final = {
     True: "The file was stored all the same.",
     None: "Nobody knows whether the file was stored: look before sending it again.",
 }
-
-
 _SILENCE: Final = Heard(0)
 
 
@@ -38,7 +37,7 @@ class Aim:
     method: str
     url: Secret
     headers: Mapping[str, Secret] = attrs.field(factory=dict[str, Secret])
-    form: Mapping[str, Secret] | None = None
+    form: Mapping[str, str | Secret] | None = None
 
     def order(self, outflow: Outflow) -> Order:
         form = None if self.form is None else _revealed(self.form)
@@ -46,11 +45,12 @@ class Aim:
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        return (self.url, *self.headers.values(), *(self.form or {}).values())
+        fields = (*self.headers.values(), *(self.form or {}).values())
+        return (*secrets_of(self.url), *(each for each in fields if isinstance(each, Secret)))
 
 
-def _revealed(fields: Mapping[str, Secret]) -> dict[str, str]:
-    return {name: value.reveal() for name, value in fields.items()}
+def _revealed(fields: Mapping[str, str | Secret]) -> dict[str, str]:
+    return {name: Secret.of(value).reveal() for name, value in fields.items()}
 
 
 @attrs.frozen(kw_only=True)
@@ -123,7 +123,7 @@ def refused(
     what: str,
     answer: Heard | None,
     reason: str,
-    secrets: Iterable[Secret],
+    secrets: Sequence[Secret],
     effect: str,
     *,
     stored: bool | None,
@@ -131,13 +131,13 @@ def refused(
 ) -> TransferError:
     """Make the error of a transfer; what object storage says of itself may repeat the signature, so that is masked."""
     heard = answer or _SILENCE
-    told = redact(f" ({heard.message})", *secrets) if heard.message else ""
+    told = f" ({heard.message})" if heard.message else ""
     return TransferError(
-        f"{what}: {reason}{told}. {effect}",
-        reason=reason,
+        f"{what}: {redact(reason + told, *secrets)}. {effect}",
+        reason=redact(reason, *secrets),
         status=heard.status or None,
-        code=heard.code,
-        request_id=heard.request_id,
+        code=heard.code and redact(heard.code, *secrets),
+        request_id=heard.request_id and redact(heard.request_id, *secrets),
         stored=stored,
         sent=sent,
     )

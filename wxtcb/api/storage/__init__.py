@@ -22,6 +22,7 @@ from wxtcb.api.storage.models import (
     UploadLink,
 )
 from wxtcb.api.storage.moving import Uploaded, download_file, download_url, upload_file
+from wxtcb.transfer.download import Downloaded
 
 __all__ = [
     "BATCH_DELETE_FILE",
@@ -31,6 +32,7 @@ __all__ = [
     "UPLOAD_FILE_LINK",
     "DeletedFile",
     "DeletedFiles",
+    "Downloaded",
     "FileLink",
     "FileLinks",
     "FileList",

@@ -65,8 +65,8 @@ async def upload_file(
         return link
 
     def aim(link: UploadLink) -> Aim:
-        form = {
-            "key": Secret(path),
+        form: dict[str, str | Secret] = {
+            "key": path,
             "Signature": link.authorization,
             "x-cos-security-token": link.token,
             "x-cos-meta-fileid": link.cos_file_id,
