@@ -86,7 +86,7 @@ def has_what_it_takes() -> bool:
     return True
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class _Attempt:
     """One request under way; `ended` is why it was ended from outside."""
 
@@ -132,7 +132,7 @@ class _Attempt:
             transport.abort()
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class _Watch:
     """Ends every attempt after `seconds`; what begins first is due first, so one timer does for all."""
 
@@ -168,7 +168,7 @@ class _Watch:
             attempt.end(TimeoutError)
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class DirectTransport:
     """Sends over the connections of a connector; both timeouts are always on, and nothing is followed or repeated."""
 

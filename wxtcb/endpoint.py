@@ -10,6 +10,7 @@ import attrs
 
 from wxtcb.arguments import check_text, field_is, kind_is
 from wxtcb.errors import InvalidArgument
+from wxtcb.noun import Noun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +60,7 @@ class Credential(Enum):
     NONE = "nothing but what its body holds"
 
 
-class Reply:
+class Reply(Noun):
     """The base of every typed reply.
 
     `failed` lists the entries of a batch that failed under errcode 0. `maybe_acted` is the number of earlier attempts
@@ -102,7 +103,7 @@ def mark(reply: R, *, raw: bytes | None = None, maybe_acted: int = 0) -> R:
     return reply
 
 
-@attrs.frozen
+@attrs.frozen(repr=False, eq=False)
 class Done(Reply):
     """The reply of a call that answers errcode 0 and nothing else."""
 
@@ -111,8 +112,8 @@ def _last_segment(endpoint: Endpoint[Reply]) -> str:
     return str(endpoint.path).rsplit("/", 1)[-1]
 
 
-@attrs.frozen
-class Endpoint(Generic[R_co]):
+@attrs.frozen(repr=False, eq=False)
+class Endpoint(Noun, Generic[R_co]):
     """One call of the platform; always a POST.
 
     `path` begins with a slash, `reply` is the attrs class of its answer, `name` is what ``wxtcb call`` takes,

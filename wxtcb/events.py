@@ -11,18 +11,19 @@ from typing import Protocol
 import attrs
 
 from wxtcb.errors import WxtcbError
+from wxtcb.noun import Noun
 
 
-@attrs.frozen
-class CallStarted:
+@attrs.frozen(repr=False, eq=False)
+class CallStarted(Noun):
     """A call is about to wait for admission. `call` is a number shared by all events of this call."""
 
     endpoint: str
     call: int
 
 
-@attrs.frozen
-class CallFinished:
+@attrs.frozen(repr=False, eq=False)
+class CallFinished(Noun):
     """A call ended, well or not (`error`), after `attempts` sends and `elapsed` seconds, all waiting included.
 
     A call that was cancelled, or ended by anything but a reply and an error of wxtcb's, has no error either, but
@@ -44,8 +45,8 @@ class CallFinished:
         return "cancelled" if self.cancelled else "ok"
 
 
-@attrs.frozen
-class Retrying:
+@attrs.frozen(repr=False, eq=False)
+class Retrying(Noun):
     """Attempt number `attempt` failed with `error`, and the call is tried again after `wait` seconds.
 
     `cause` sorts the error: "not_sent", "busy", "fault", "lost".
@@ -59,8 +60,8 @@ class Retrying:
     cause: str
 
 
-@attrs.frozen
-class Resending:
+@attrs.frozen(repr=False, eq=False)
+class Resending(Noun):
     """The call is sent again outside its budget.
 
     `cause`: "token_dead" (a newer token is there) or "minute_limit" (as soon as its path opens).
@@ -72,8 +73,8 @@ class Resending:
     cause: str
 
 
-@attrs.frozen
-class Abandoned:
+@attrs.frozen(repr=False, eq=False)
+class Abandoned(Noun):
     """A call that adds something was cancelled when its body may have left: look whether it acted.
 
     `maybe_acted` counts its attempts that may have acted, this one included.
@@ -83,32 +84,32 @@ class Abandoned:
     maybe_acted: int
 
 
-@attrs.frozen
-class MayHaveActed:
+@attrs.frozen(repr=False, eq=False)
+class MayHaveActed(Noun):
     """A call that adds something succeeded after `attempts` earlier attempts that may have acted too."""
 
     endpoint: str
     attempts: int
 
 
-@attrs.frozen
-class PathPaused:
+@attrs.frozen(repr=False, eq=False)
+class PathPaused(Noun):
     """The platform's minute limit for a path is reached: nobody sends to it for `seconds`."""
 
     endpoint: str
     seconds: float
 
 
-@attrs.frozen
-class TokenExpired:
+@attrs.frozen(repr=False, eq=False)
+class TokenExpired(Noun):
     """The platform called the token of `generation` dead with `errcode`."""
 
     generation: int
     errcode: int
 
 
-@attrs.frozen
-class TokenRenewed:
+@attrs.frozen(repr=False, eq=False)
+class TokenRenewed(Noun):
     """A new token is in the cache, because of `cause`: "first", "advisory", "mandatory", "expired", "dead".
 
     `adopted`: another process had fetched it, or an earlier run; it was found in the token store.
@@ -121,8 +122,8 @@ class TokenRenewed:
     adopted: bool = False
 
 
-@attrs.frozen
-class RenewalFailed:
+@attrs.frozen(repr=False, eq=False)
+class RenewalFailed(Noun):
     """A token fetch failed; the next one is tried after `retry_after` seconds at the earliest."""
 
     cause: str
@@ -131,16 +132,16 @@ class RenewalFailed:
     elapsed: float
 
 
-@attrs.frozen
-class StoreFailed:
+@attrs.frozen(repr=False, eq=False)
+class StoreFailed(Noun):
     """A new token could not be kept in the token store (`reason`); this session goes on with it alone."""
 
     generation: int
     reason: str
 
 
-@attrs.frozen
-class OtherFetcherSuspected:
+@attrs.frozen(repr=False, eq=False)
+class OtherFetcherSuspected(Noun):
     """Tokens were voided `times` in a row: a program outside of this token store seems to fetch them, too.
 
     Each of its fetches voids our token. Ours are at least `pause` seconds apart from now on. `advice` says what to do.
@@ -151,8 +152,8 @@ class OtherFetcherSuspected:
     advice: str
 
 
-@attrs.frozen
-class TicketReceived:
+@attrs.frozen(repr=False, eq=False)
+class TicketReceived(Noun):
     """WeChat pushed a component_verify_ticket, made at `create_time` (Unix seconds, by its clock).
 
     `kept`: it is newer than all before; else it was a repeat, or came late, and changed nothing. `in_memory`: it is
@@ -164,8 +165,8 @@ class TicketReceived:
     in_memory: bool = False
 
 
-@attrs.frozen
-class TicketUnsaved:
+@attrs.frozen(repr=False, eq=False)
+class TicketUnsaved(Noun):
     """The newest ticket could not be written to the token store (`reason`); memory holds it meanwhile.
 
     It is tried again after `retry_after` seconds; None: never, for the receiver closes, and the ticket is lost.
@@ -176,23 +177,23 @@ class TicketUnsaved:
     retry_after: float | None
 
 
-@attrs.frozen
-class PushRefused:
+@attrs.frozen(repr=False, eq=False)
+class PushRefused(Noun):
     """A push was answered with the HTTP `status` of a refusal, and changed nothing; `reason` quotes nothing of it."""
 
     reason: str
     status: int
 
 
-@attrs.frozen
-class PushUnreadable:
+@attrs.frozen(repr=False, eq=False)
+class PushUnreadable(Noun):
     """A push that is WeChat's was answered, but cannot be read, and changed nothing; `reason` quotes nothing of it."""
 
     reason: str
 
 
-@attrs.frozen
-class NoticeDropped:
+@attrs.frozen(repr=False, eq=False)
+class NoticeDropped(Noun):
     """A push that was no ticket was answered, but not handed on: `under_way` earlier ones are not done yet."""
 
     info_type: str
@@ -220,8 +221,8 @@ Event = (
 )
 
 
-@attrs.frozen(kw_only=True)
-class Stats:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class Stats(Noun):
     """A session at one moment.
 
     `calls_under_way` hold a slot, `calls_waiting` wait for one, `calls_paused` wait for a path that met its minute

@@ -32,7 +32,7 @@ MOST_UNACCEPTED: Final = 3
 LONG: Final = 20
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class Token:
     """A component_access_token as the calls of this process know it; `accepted` once the platform took it."""
 
@@ -73,7 +73,7 @@ class FixedToken:
         return False
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class _Call(Generic[R]):
     """One call, and what it has been through so far."""
 
@@ -116,7 +116,7 @@ class _Call(Generic[R]):
             error.add_note(f"{self.maybe_acted} of these may have taken effect: look before you send it again")
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class Exchange:
     """Brings calls to the platform and back, by the rules of `wxtcb.retry`."""
 

@@ -19,7 +19,7 @@ from wxtcb.errors import SessionClosed, WxtcbError
 T = TypeVar("T")
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class Flight(Generic[T]):
     """A started piece of work; `landed` is set when it ended, well or not."""
 

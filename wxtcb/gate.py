@@ -24,7 +24,7 @@ MINUTE: Final = 60.0
 _NO_LIMIT: Final = 1 << 40
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class _Path:
     """The minutes of one path: the present one began at `opens_at` (or will), and admits `allowance` calls."""
 
@@ -63,7 +63,7 @@ class _Path:
         self.admitted = self.admitted_before = 0
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class Gate:
     """Admission for every call of a session: at most `slots` at a time, in the order of asking.
 

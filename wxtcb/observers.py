@@ -141,7 +141,7 @@ class LoggingHook:
             self.logger.log(level, text, *values(event), extra={"kind": type(event).__name__, **facts(event)})
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class Observers:
     """Hands events to the log and to the hooks; the end of a call in reverse, so that what they open for it nests."""
 

@@ -74,7 +74,7 @@ class _TrackedBody(Payload):
         await writer.write(self._value)
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class AiohttpTransport:
     """Sends with `aiohttp.ClientSession.post`; redirects are not followed, both timeouts are set on every request."""
 

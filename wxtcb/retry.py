@@ -24,6 +24,7 @@ from wxtcb.errors import (
     TransportError,
     WxtcbError,
 )
+from wxtcb.noun import Noun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,8 +109,8 @@ def judge(repeat: Repeat, cause: Cause, *, busy_creates: bool = True) -> Verdict
             return Verdict.RETRY
 
 
-@attrs.frozen(kw_only=True)
-class RetryPolicy:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class RetryPolicy(Noun):
     """How often a call is tried, and how soon again.
 
     A call that may be repeated is sent at most `attempts` times, one that adds something (a create) at most
@@ -138,7 +139,7 @@ class RetryPolicy:
         return uniform(0.0, min(self.cap, self.base * 2.0 ** min(attempt - 1, 64)))
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class RetryQuota:
     """What the retries of a whole session draw on, so that a dead platform gets few of them.
 

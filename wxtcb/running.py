@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Reply)
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class Running:
     """What exists while a session is open."""
 
@@ -90,7 +90,7 @@ class Running:
             await self.transport.aclose()
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class Lifetime:
     """What a session and its views have in common."""
 

@@ -6,12 +6,13 @@ Names in Python are regular; the platform's change between families and are miss
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from functools import cache
 from typing import Any, Final
 
 import attrs
 import orjson
+
+from wxtcb.noun import Noun
 
 SPELLINGS: Final = "wxtcb.spellings"
 REPEATS: Final = "wxtcb.repeats"
@@ -21,8 +22,8 @@ FORM: Final = "wxtcb.form"
 Metadata = dict[str, object]
 
 
-@attrs.frozen
-class Form:
+@attrs.frozen(repr=False, eq=False)
+class Form(Noun):
     """Another JSON form of a value: `write` makes it of what JSON would hold, `read` takes it back.
 
     `read` raises `TypeError`, with the name of the form, or `ValueError` for what is not in this form.
@@ -53,8 +54,8 @@ def written_as(form: Form) -> Metadata:
     return {FORM: form}
 
 
-@attrs.frozen
-class Place:
+@attrs.frozen(repr=False, eq=False)
+class Place(Noun):
     """Where a field stands in JSON, and in which form."""
 
     field: str
@@ -68,8 +69,8 @@ def places_of(cls: type[attrs.AttrsInstance]) -> tuple[Place, ...]:
     return tuple(Place(each.name, wire_name(each), each.metadata.get(FORM)) for each in attrs.fields(cls))
 
 
-@attrs.frozen
-class Formed:
+@attrs.frozen(repr=False, eq=False)
+class Formed(Noun):
     """A value that is to be written in another form; JSON has not seen it yet."""
 
     value: object = attrs.field(repr=False)
@@ -91,7 +92,9 @@ def wire_name(field: attrs.Attribute[Any]) -> str:
 
 
 def _number_to_text(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{Decimal(repr(value)):f}"
+    """Write a number exactly, and without an exponent."""
+    text = str(value)
+    return f"{value:.1074f}".rstrip("0") if "e" in text else text
 
 
 def _text_to_number(value: object) -> float:

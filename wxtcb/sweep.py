@@ -11,12 +11,13 @@ from typing import Generic, TypeVar
 import attrs
 
 from wxtcb.flight import Flight
+from wxtcb.noun import Noun
 
 T = TypeVar("T")
 
 
-@attrs.frozen
-class Look(Generic[T]):
+@attrs.frozen(repr=False, eq=False)
+class Look(Noun, Generic[T]):
     """What was seen by a look that started at `started_at`, on the clock of the event loop."""
 
     started_at: float
@@ -37,7 +38,7 @@ class OwnLooks(Generic[T]):
         return Look(started_at, await self.look())
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class Sweep(Generic[T]):
     """Looks on behalf of many; `every` is the least time in seconds between the starts of two looks."""
 

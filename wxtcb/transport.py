@@ -17,6 +17,7 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from wxtcb.arguments import check_seconds, field_is
+from wxtcb.noun import Noun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +31,8 @@ MAX_REPLY: Final = 32 * 1024 * 1024
 HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
 
 
-@attrs.frozen(kw_only=True)
-class Timeout:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class Timeout(Noun):
     """The seconds one attempt may take: `connect` to be connected (TLS included), `connect` + `reply` in all.
 
     Both are always on. The deadline of a whole call, retries included, is the caller's (`asyncio.timeout`).
@@ -50,8 +51,8 @@ class Timeout:
         return aiohttp.ClientTimeout(total=self.whole, connect=self.connect)
 
 
-@attrs.frozen
-class Request:
+@attrs.frozen(repr=False, eq=False)
+class Request(Noun):
     """One attempt to be made; its repr shows no secret.
 
     A transport asks `may_send` right before the first byte leaves, and sends nothing unless the answer is True.
@@ -73,16 +74,16 @@ class Request:
             return True
 
 
-@attrs.frozen
-class Answer:
+@attrs.frozen(repr=False, eq=False)
+class Answer(Noun):
     """What came back, whatever the HTTP status; the body is decompressed and whole."""
 
     status: int
     body: bytes = attrs.field(repr=False)
 
 
-@attrs.frozen
-class Failure:
+@attrs.frozen(repr=False, eq=False)
+class Failure(Noun):
     """No answer: `reason` in words without secrets, and whether the body may have left (`sent`).
 
     `closed`: there is nothing left to send with.
@@ -94,23 +95,23 @@ class Failure:
     closed: bool = False
 
 
-@attrs.frozen
-class TooLarge:
+@attrs.frozen(repr=False, eq=False)
+class TooLarge(Noun):
     """An answer over `MAX_REPLY` bytes; the rest was not read."""
 
     status: int
 
 
-@attrs.frozen
-class Cancelled:
+@attrs.frozen(repr=False, eq=False)
+class Cancelled(Noun):
     """The attempt was cancelled; `args` belong into the CancelledError that the caller raises in its place."""
 
     args: tuple[object, ...]
     sent: bool
 
 
-@attrs.frozen
-class HeldBack:
+@attrs.frozen(repr=False, eq=False)
+class HeldBack(Noun):
     """Nothing was sent, for `Request.may_send` said no."""
 
 
@@ -125,7 +126,7 @@ class Transport(Protocol):
     async def aclose(self) -> None: ...
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class Prepared(Generic[T]):
     """What `make` makes of a request without its body, kept per path for as long as the token stays the same."""
 

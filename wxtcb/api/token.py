@@ -9,6 +9,7 @@ import attrs
 from wxtcb.arguments import check_secret, check_text
 from wxtcb.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
+from wxtcb.noun import Noun
 from wxtcb.secret import Secret
 from wxtcb.spelling import Form, written_as
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET, ComponentToken
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 _EMPTY_IS_NONE: Final = Form("text", lambda value: value, lambda value: None if value == "" else value)
 
 
-@attrs.frozen(kw_only=True)
-class Quota:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class Quota(Noun):
     """The calls of one path that the day allows, those made, and those left."""
 
     daily_limit: int | None = None
@@ -29,15 +30,15 @@ class Quota:
     remain: int | None = None
 
 
-@attrs.frozen(kw_only=True)
-class RateLimit:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class RateLimit(Noun):
     """At most `call_count` calls within `refresh_second` seconds."""
 
     call_count: int | None = None
     refresh_second: int | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class ApiQuota(Reply):
     """The day's quota of one path and, where the platform tells them, its limits per time.
 
@@ -49,8 +50,8 @@ class ApiQuota(Reply):
     component_rate_limit: RateLimit | None = None
 
 
-@attrs.frozen(kw_only=True)
-class RidRequest:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class RidRequest(Noun):
     """A request that the platform answered with an error: its query, its body and the answer hold credentials.
 
     `invoke_time` is in Unix seconds.
@@ -64,7 +65,7 @@ class RidRequest:
     client_ip: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class RidInfo(Reply):
     """What the platform still knows of the request behind a rid."""
 

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Protocol, Self
 import attrs
 
 from wxtcb.arguments import as_file
+from wxtcb.noun import Noun
 
 if TYPE_CHECKING:
     from wxtcb.tokens.files.worker import Workers
 
 
-@attrs.frozen
-class Kept:
+@attrs.frozen(repr=False, eq=False)
+class Kept(Noun):
     """What a store holds of a platform: its `document`, None if there is none yet.
 
     `version` is another one after every change, and never comes back; `now` is the time by the store's own clock, in
@@ -72,7 +73,7 @@ class OwnedStore(TokenStore, Protocol):
         ...
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class MemoryStore:
     """A token store in the memory of this process; sessions that are given the same one share their token.
 
@@ -131,7 +132,7 @@ def _workers_of(store: SqliteStore) -> Workers:
     return Workers(store.path)
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class SqliteStore:
     """A token store in a file, for all processes of one machine; it needs no server.
 

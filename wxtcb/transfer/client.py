@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import aiohttp
 import attrs
 
+from wxtcb.noun import Noun
 from wxtcb.secret import Secret
 from wxtcb.transfer.links import as_it_is
 from wxtcb.transfer.outflow import Outflow
@@ -21,8 +22,8 @@ T = TypeVar("T")
 _BUFFER: Final = 256 * 1024
 
 
-@attrs.frozen
-class Order:
+@attrs.frozen(repr=False, eq=False)
+class Order(Noun):
     """One request to object storage. `form` are the fields that stand before the file of a POST; a PUT has none."""
 
     method: str
@@ -45,7 +46,7 @@ class Order:
         return fields
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class Transfers:
     """Sends to object storage, over connections that are opened when first needed and closed with the session.
 

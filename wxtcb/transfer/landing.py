@@ -35,7 +35,7 @@ class Landed(Enum):
     CHANGED = "the file changes again and again"
 
 
-@attrs.define(eq=False)
+@attrs.define(repr=False, eq=False)
 class Landing:
     """A download so far: `size` bytes of `total`, of the object that has this `etag`.
 

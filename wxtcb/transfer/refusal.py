@@ -7,6 +7,8 @@ from xml.parsers import expat
 
 import attrs
 
+from wxtcb.noun import Noun
+
 MOST_READ: Final = 64 * 1024
 
 _WANTED: Final = {"Code": "code", "Message": "message", "RequestId": "request_id"}
@@ -17,8 +19,8 @@ class _NotOurs(Exception):
     """The XML declares things, as no answer of object storage does."""
 
 
-@attrs.frozen
-class Heard:
+@attrs.frozen(repr=False, eq=False)
+class Heard(Noun):
     """An answer that is no file: its HTTP status, and what its XML tells, if it is some."""
 
     status: int

@@ -13,6 +13,7 @@ from typing import IO, Final, TypeAlias
 import attrs
 
 from wxtcb.errors import InvalidArgument
+from wxtcb.noun import Noun
 from wxtcb.transfer.threads import in_thread
 
 Data: TypeAlias = "bytes | str | os.PathLike[str] | AsyncIterable[bytes]"
@@ -20,8 +21,8 @@ Data: TypeAlias = "bytes | str | os.PathLike[str] | AsyncIterable[bytes]"
 PIECE: Final = 256 * 1024
 
 
-@attrs.frozen
-class Source:
+@attrs.frozen(repr=False, eq=False)
+class Source(Noun):
     """Bytes to be sent: how many, where they come from, and whether they can be had a second time."""
 
     size: int

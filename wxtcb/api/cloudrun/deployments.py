@@ -29,6 +29,7 @@ from wxtcb.api.cloudrun.parts import (
 )
 from wxtcb.arguments import as_tuple, check_kind, check_text, field_is, forgetful, kind_is
 from wxtcb.errors import InvalidArgument
+from wxtcb.noun import Noun
 from wxtcb.secret import Secret
 from wxtcb.spelling import JSON_TEXT, NUMBER_TEXT, wire, written_as
 
@@ -85,8 +86,8 @@ def _check_upload(version: Version, _: attrs.Attribute[str | None], filename: st
 
 
 @forgetful
-@attrs.frozen(kw_only=True)
-class Deployment:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class Deployment(Noun):
     """What a new version and a roll-over of an existing one can say alike.
 
     `repository` is owner/name or a URL, `repository_type` coding, gitlab or github. `env_params` are the environment
@@ -124,7 +125,7 @@ class Deployment:
 
 
 @forgetful
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class Version(Deployment):
     """A version to be built and deployed.
 
@@ -169,7 +170,7 @@ class Version(Deployment):
 
 
 @forgetful
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class VersionUpdate(Deployment):
     """What an existing version is to be from now on; what is not given stays as it is.
 

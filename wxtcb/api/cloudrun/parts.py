@@ -20,6 +20,7 @@ from wxtcb.arguments import (
     kind_is,
 )
 from wxtcb.errors import InvalidArgument
+from wxtcb.noun import Noun
 from wxtcb.secret import Secret
 from wxtcb.spelling import JSON_TEXT, written_as
 
@@ -68,8 +69,8 @@ def _as_password(value: str | Secret | None) -> Secret | None:
     return Secret(value) if isinstance(value, str) else value
 
 
-@attrs.frozen(kw_only=True)
-class ImageInfo:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class ImageInfo(Noun):
     """An image in a registry: `server_addr` is the registry's host, `image_url` the full address to pull from."""
 
     repository_name: str | None = attrs.field(default=None, validator=TEXT)
@@ -80,8 +81,8 @@ class ImageInfo:
 
 
 @forgetful
-@attrs.frozen(kw_only=True)
-class ImageSecretInfo:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class ImageSecretInfo(Noun):
     """The account of a private registry; `password` is shown in no repr."""
 
     registry_server: str | None = attrs.field(default=None, validator=TEXT)
@@ -90,16 +91,16 @@ class ImageSecretInfo:
     email: str | None = attrs.field(default=None, validator=TEXT)
 
 
-@attrs.frozen(kw_only=True)
-class RepositoryName:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class RepositoryName(Noun):
     """How a code repository is called: `name` alone, and `full_name`, which is owner/name."""
 
     name: str | None = attrs.field(default=None, validator=TEXT)
     full_name: str | None = attrs.field(default=None, validator=TEXT)
 
 
-@attrs.frozen(kw_only=True)
-class CodeDetail:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class CodeDetail(Noun):
     """A code repository: its `name`, which is an object, and its URL."""
 
     name: RepositoryName | None = attrs.field(default=None, validator=kind_is(RepositoryName))
@@ -107,8 +108,8 @@ class CodeDetail:
 
 
 @forgetful
-@attrs.frozen(kw_only=True)
-class EsInfo:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class EsInfo(Noun):
     """The Elasticsearch that takes the logs of a service; `password` is shown in no repr."""
 
     id: int | None = attrs.field(default=None, validator=WHOLE)
@@ -120,8 +121,8 @@ class EsInfo:
     password: Secret | None = attrs.field(default=None, converter=_as_password, validator=kind_is(Secret))
 
 
-@attrs.frozen(kw_only=True)
-class NfsVolume:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class NfsVolume(Noun):
     """A network file system: its `server` and the `path` there; `secret_name` names its credentials."""
 
     server: str | None = attrs.field(default=None, validator=TEXT)
@@ -135,8 +136,8 @@ def _as_nfs_volumes(value: Iterable[NfsVolume] | None) -> tuple[NfsVolume, ...] 
     return None if value is None else as_tuple(value)
 
 
-@attrs.frozen(kw_only=True)
-class VolumeMount:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class VolumeMount(Noun):
     """Network file systems, and where a container sees them."""
 
     name: str | None = attrs.field(default=None, validator=TEXT)
@@ -152,8 +153,8 @@ def as_mounts(value: Iterable[VolumeMount] | None) -> tuple[VolumeMount, ...] | 
     return None if value is None else as_tuple(value)
 
 
-@attrs.frozen(kw_only=True)
-class EmptyDir:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class EmptyDir(Noun):
     """A temporary directory: `medium` is empty (the disk), "Memory" or "HugePages", `size_limit` a text."""
 
     enable_empty_dir_volume: bool | None = attrs.field(default=None, validator=FLAG)
@@ -161,8 +162,8 @@ class EmptyDir:
     size_limit: str | None = attrs.field(default=None, validator=TEXT)
 
 
-@attrs.frozen(kw_only=True)
-class ServiceVolume:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class ServiceVolume(Noun):
     """A volume of a service, to be mounted by its `name`; `enable_empty_dir_volume` gives way to `empty_dir`."""
 
     name: str | None = attrs.field(default=None, validator=TEXT)
@@ -172,8 +173,8 @@ class ServiceVolume:
     empty_dir: EmptyDir | None = attrs.field(default=None, validator=kind_is(EmptyDir))
 
 
-@attrs.frozen(kw_only=True)
-class ServiceVolumeMount:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class ServiceVolumeMount(Noun):
     """Where the containers of a service see one of its volumes."""
 
     name: str | None = attrs.field(default=None, validator=TEXT)
@@ -183,24 +184,24 @@ class ServiceVolumeMount:
     mount_propagation: str | None = attrs.field(default=None, validator=TEXT)
 
 
-@attrs.frozen(kw_only=True)
-class Capabilities:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class Capabilities(Noun):
     """Linux capabilities that a container gets (`add`) and loses (`drop`)."""
 
     add: tuple[str, ...] | None = attrs.field(default=None, converter=as_texts_or_none, validator=_TEXTS)
     drop: tuple[str, ...] | None = attrs.field(default=None, converter=as_texts_or_none, validator=_TEXTS)
 
 
-@attrs.frozen(kw_only=True)
-class Security:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class Security(Noun):
     """What a container may do."""
 
     capabilities: Capabilities | None = attrs.field(default=None, validator=kind_is(Capabilities))
 
 
 @forgetful
-@attrs.frozen(kw_only=True)
-class SidecarSpec:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class SidecarSpec(Noun):
     """A container beside that of a version.
 
     `cpu` counts cores, `mem` megabytes (that of the version itself counts gigabytes). `env_var` are its environment
@@ -227,8 +228,8 @@ class SidecarSpec:
     )
 
 
-@attrs.frozen(kw_only=True)
-class PolicyDetail:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class PolicyDetail(Noun):
     """When a version gets more replicas: above so many percent (`policy_threshold`) of cpu, mem and the like."""
 
     policy_type: str | None = attrs.field(default=None, validator=TEXT)

@@ -9,6 +9,7 @@ import attrs
 from wxtcb.api.cloudrun.parts import EsInfo
 from wxtcb.arguments import as_texts_or_none, check_kind, check_text, check_texts, field_is, forgetful, kind_is
 from wxtcb.endpoint import Done, Endpoint, Repeat
+from wxtcb.noun import Noun
 from wxtcb.spelling import fields_of
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ ESTABLISH_CLOUDBASERUN_SERVER: Final = Endpoint(
 )
 
 
-@attrs.frozen(kw_only=True)
-class VpcInfo:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class VpcInfo(Noun):
     """The private network of a service; `create_type` is 0 (inherit), 1 (create) or 2 (use the given one)."""
 
     vpc_id: str | None = attrs.field(default=None, validator=kind_is(str))
@@ -35,8 +36,8 @@ class VpcInfo:
 
 
 @forgetful
-@attrs.frozen(kw_only=True)
-class Server:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class Server(Noun):
     """A cloud-hosting service to be created.
 
     `is_public` opens it to the internet. `log_type` is "es" or "cls". `public_access` is passed on as it is: the page

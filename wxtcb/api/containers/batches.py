@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import attrs
 
 from wxtcb.endpoint import Reply
+from wxtcb.noun import Noun
 from wxtcb.spelling import also_spelled
 
 
-@attrs.frozen(kw_only=True)
-class BatchEntry:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class BatchEntry(Noun):
     """A place where it went well, by what the call names: a version, the versions' service, or a new version."""
 
     env: str | None = None
@@ -19,8 +20,8 @@ class BatchEntry:
     version_name: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class BatchFailure:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class BatchFailure(Noun):
     """A place where it did not, by what the call names, and the platform's reason."""
 
     env: str | None = None
@@ -29,7 +30,7 @@ class BatchFailure:
     errmsg: str | None = attrs.field(default=None, metadata=also_spelled("errormsg"))
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class BatchResult(Reply):
     """How it went, place by place."""
 

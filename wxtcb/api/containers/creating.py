@@ -20,6 +20,7 @@ from wxtcb.api.containers.rules import (
 )
 from wxtcb.arguments import as_texts, check_entries, check_kind, check_text, check_texts, field_is, forgetful, kind_is
 from wxtcb.endpoint import Endpoint, Repeat, Reply
+from wxtcb.noun import Noun
 from wxtcb.secret import Secret
 from wxtcb.spelling import fields_of, wire, written_as
 
@@ -31,8 +32,8 @@ def _secret(value: str | Secret | None) -> Secret | None:
     return Secret(value) if isinstance(value, str) else value
 
 
-@attrs.frozen(kw_only=True)
-class ImageInfo:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class ImageInfo(Noun):
     """The image that a version is made of: its repository and tag at the registry `server_addr`, and where to pull."""
 
     repository_name: str = attrs.field(validator=field_is(check_text))
@@ -42,16 +43,16 @@ class ImageInfo:
     image_url: str = attrs.field(validator=field_is(check_text))
 
 
-@attrs.frozen(kw_only=True)
-class RepositoryName:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class RepositoryName(Noun):
     """What a code repository is called; `full_name` is its owner and its name, parted by a slash."""
 
     name: str | None = attrs.field(default=None, validator=kind_is(str))
     full_name: str | None = attrs.field(default=None, metadata=wire("fullname"), validator=kind_is(str))
 
 
-@attrs.frozen(kw_only=True)
-class CodeDetail:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class CodeDetail(Noun):
     """The code repository that a version is made of."""
 
     name: RepositoryName | None = attrs.field(default=None, validator=kind_is(RepositoryName))
@@ -59,8 +60,8 @@ class CodeDetail:
 
 
 @forgetful
-@attrs.frozen(kw_only=True)
-class ImageSecretInfo:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class ImageSecretInfo(Noun):
     """The account at the registry of a private image; `password` is shown in no repr."""
 
     registry_server: str | None = attrs.field(default=None, metadata=wire("registryserver"), validator=kind_is(str))
@@ -70,8 +71,8 @@ class ImageSecretInfo:
 
 
 @forgetful
-@attrs.frozen(kw_only=True)
-class CsVersion:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class CsVersion(Noun):
     """A version of a container service to be created.
 
     `upload_type` is "package", "repository" or "image", `repository_type` "coding", "gitlab" or "github", `policy_type`
@@ -119,7 +120,7 @@ class CsVersion:
     mount_wx_token: bool | None = attrs.field(default=None, validator=kind_is(bool))
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class NewCsVersion(Reply):
     """A new version, by the name that the platform gave it."""
 

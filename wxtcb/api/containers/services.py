@@ -9,6 +9,7 @@ import attrs
 
 from wxtcb.arguments import as_texts, check_entries, check_kind, check_text, check_texts, field_is, kind_is
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
+from wxtcb.noun import Noun
 from wxtcb.paging import by_offset
 from wxtcb.spelling import wire
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
-@attrs.frozen(kw_only=True)
-class Vpc:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class Vpc(Noun):
     """The private network of a service; the platform wants all three, or no network at all.
 
     `create_type` is 0 (inherit), 1 (create) or 2 (use the given one); a sample of the platform's sends 3.
@@ -30,8 +31,8 @@ class Vpc:
     create_type: int = attrs.field(validator=kind_is(int, optional=False))
 
 
-@attrs.frozen(kw_only=True)
-class ContainerService:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class ContainerService(Noun):
     """One service as the platform lists it.
 
     The times are ``YYYY-MM-DD HH:MM:SS`` without a zone (presumably China's); the one documented `status` is "succ".
@@ -45,7 +46,7 @@ class ContainerService:
     image_repo: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class ContainerServices(Reply):
     """A page of the services of an environment; `total` counts those of all pages."""
 

@@ -12,14 +12,15 @@ from wxtcb.api.containers.rules import check_percent
 from wxtcb.arguments import as_tuple, check_entries, check_kind, check_list, check_text, field_is
 from wxtcb.endpoint import Done, Endpoint, Repeat
 from wxtcb.errors import InvalidArgument
+from wxtcb.noun import Noun
 from wxtcb.spelling import fields_of
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
-@attrs.frozen(kw_only=True)
-class VersionFlow:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class VersionFlow(Noun):
     """A version and its share of the traffic, in percent."""
 
     version_name: str = attrs.field(validator=field_is(check_text))
@@ -38,8 +39,8 @@ def _check_flows(name: str, value: object) -> None:
         raise InvalidArgument(f"{name}: the flow ratios must total 100 or 0, not {total}")
 
 
-@attrs.frozen(kw_only=True)
-class Split:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class Split(Noun):
     """How the traffic of one service is split; the shares total 100 or 0, and a version not named gets 0."""
 
     env: str = attrs.field(validator=field_is(check_text))

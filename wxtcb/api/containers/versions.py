@@ -19,6 +19,7 @@ from wxtcb.api.containers.rules import (
 )
 from wxtcb.arguments import as_tuple, check_entries, check_kind, check_list, check_text, field_is, forgetful, kind_is
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
+from wxtcb.noun import Noun
 from wxtcb.paging import by_offset
 from wxtcb.spelling import fields_of, repeats, wire, written_as
 from wxtcb.waiting import Awaited, wait_for
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
-@attrs.frozen(kw_only=True)
-class VersionRef:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class VersionRef(Noun):
     """One version of one service in one environment."""
 
     env: str = attrs.field(validator=field_is(check_text))
@@ -36,8 +37,8 @@ class VersionRef:
     version_name: str = attrs.field(validator=field_is(check_text))
 
 
-@attrs.frozen(kw_only=True)
-class CsVersionInfo:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class CsVersionInfo(Noun):
     """One version as the platform lists it.
 
     `status` is "normal", "build_fail", or another text; `flow_ratio` is its share of the traffic in percent. The times
@@ -55,7 +56,7 @@ class CsVersionInfo:
     max_num: int | None = attrs.field(default=None, metadata=wire("max_replicas"))
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class CsVersionList(Reply):
     """A page of the versions of a service; `total` counts those of all pages."""
 
@@ -63,7 +64,7 @@ class CsVersionList(Reply):
     items: tuple[CsVersionInfo, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class CsVersionDetail(Reply):
     """One version in detail.
 
@@ -99,8 +100,8 @@ class CsVersionDetail(Reply):
 
 
 @forgetful
-@attrs.frozen(kw_only=True)
-class CsVersionConfig:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class CsVersionConfig(Noun):
     """What can be changed of a version that is there.
 
     What is None is not sent; whether the platform then keeps the value, or resets it, is not documented. Numbers and

@@ -15,6 +15,7 @@ import orjson
 from wxtcb.api.database.literals import DEEPEST, SAFE_INTEGER
 from wxtcb.arguments import check_mapping
 from wxtcb.errors import InvalidArgument
+from wxtcb.noun import Noun
 from wxtcb.spelling import Form
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -22,8 +23,8 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _LONG: Final = 2**63
 
 
-@attrs.frozen
-class Timestamp:
+@attrs.frozen(repr=False, eq=False)
+class Timestamp(Noun):
     """A moment as the database keeps its own: seconds since 1970, and a number within the second."""
 
     time: int

@@ -14,6 +14,7 @@ from wxtcb.api.database.commands import Changes, Conditions, changes_text, condi
 from wxtcb.api.database.literals import Document, Written, literal, name_of, object_of
 from wxtcb.arguments import check_entries, check_mapping, check_text, field_is
 from wxtcb.errors import InvalidArgument
+from wxtcb.noun import Noun
 
 Order: TypeAlias = Literal["asc", "desc"]
 
@@ -21,28 +22,28 @@ MOST: Final = 1000
 _SIGNS: Final = {'"asc"': "1", '"desc"': "-1"}
 
 
-@attrs.frozen
+@attrs.frozen(repr=False, eq=False)
 class Insert(Written):
     """Adds records."""
 
 
-@attrs.frozen
+@attrs.frozen(repr=False, eq=False)
 class Update(Written):
     """Changes records."""
 
 
-@attrs.frozen
+@attrs.frozen(repr=False, eq=False)
 class Delete(Written):
     """Removes records."""
 
 
-@attrs.frozen
+@attrs.frozen(repr=False, eq=False)
 class Aggregate(Written):
     """Sends records through a pipeline."""
 
 
-@attrs.frozen
-class Readable:
+@attrs.frozen(repr=False, eq=False)
+class Readable(Noun):
     """What records can be read from; `source` is the statement so far."""
 
     source: str
@@ -77,7 +78,7 @@ class Readable:
         return self.source
 
 
-@attrs.frozen
+@attrs.frozen(repr=False, eq=False)
 class Selection(Readable):
     """Some records in some order; every method gives a new one. None stands for what was not said."""
 
@@ -95,8 +96,8 @@ class Selection(Readable):
         return f"{self.source}{self.orders}{skip}{limit}{self.fields}"
 
 
-@attrs.frozen
-class Query:
+@attrs.frozen(repr=False, eq=False)
+class Query(Noun):
     """Reads the records of a selection."""
 
     selection: Selection
@@ -105,7 +106,7 @@ class Query:
         return f"{self.selection}.get()"
 
 
-@attrs.frozen
+@attrs.frozen(repr=False, eq=False)
 class Filter(Readable):
     """The records that meet conditions; they can be changed and removed too, all of them."""
 
@@ -118,8 +119,8 @@ class Filter(Readable):
         return Delete(f"{self}.remove()")
 
 
-@attrs.frozen
-class Record:
+@attrs.frozen(repr=False, eq=False)
+class Record(Noun):
     """One record of collection *source*, by its ``_id``."""
 
     source: str
@@ -149,7 +150,7 @@ class Record:
         return literal("record_id", self.record_id)
 
 
-@attrs.frozen
+@attrs.frozen(repr=False, eq=False)
 class Pipeline(Written):
     """Steps that the records of a collection go through, one after the other; every method gives a new one."""
 
@@ -185,7 +186,7 @@ class Pipeline(Written):
         return Pipeline(f"{self}.{stage}({argument})")
 
 
-@attrs.frozen
+@attrs.frozen(repr=False, eq=False)
 class Collection(Readable):
     """All records of a collection."""
 

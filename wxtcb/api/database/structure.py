@@ -11,6 +11,7 @@ import orjson
 from wxtcb.arguments import as_texts, as_tuple, check_entries, check_kind, check_list, check_text, check_texts, field_is
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
+from wxtcb.noun import Noun
 from wxtcb.paging import by_offset
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def _check_direction(name: str, value: object) -> None:
         raise InvalidArgument(f"{name} must be '1', '-1' or '2dsphere', not {value!r}")
 
 
-@attrs.frozen
-class IndexKey:
+@attrs.frozen(repr=False, eq=False)
+class IndexKey(Noun):
     """A field of an index: ascending ("1"), descending ("-1") or of places ("2dsphere")."""
 
     name: str = attrs.field(validator=field_is(check_text))
@@ -49,16 +50,16 @@ def _check_keys(name: str, value: object) -> None:
     check_entries(name, value)
 
 
-@attrs.frozen(kw_only=True)
-class Index:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class Index(Noun):
     """An index of a collection and the fields it sorts by."""
 
     name: str = attrs.field(validator=field_is(check_text))
     keys: tuple[IndexKey, ...] = attrs.field(converter=_as_keys, validator=field_is(_check_keys))
 
 
-@attrs.frozen(kw_only=True)
-class CollectionInfo:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class CollectionInfo(Noun):
     """A collection: its records (`count`) and indexes, and how many bytes each take."""
 
     name: str
@@ -68,7 +69,7 @@ class CollectionInfo:
     index_size: int = 0
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class Collections(Reply):
     """A page of the collections of an environment; `total` counts those of all pages."""
 
@@ -76,7 +77,7 @@ class Collections(Reply):
     total: int | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class Acl(Reply):
     """Who may read and write a collection.
 

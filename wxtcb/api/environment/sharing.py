@@ -18,13 +18,14 @@ from wxtcb.arguments import (
     field_is,
 )
 from wxtcb.endpoint import Endpoint, Repeat, Reply
+from wxtcb.noun import Noun
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
-@attrs.frozen(kw_only=True)
-class Share:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class Share(Noun):
     """One environment and the mini programs, by appid, that are to use it."""
 
     env: str = attrs.field(validator=field_is(check_text))
@@ -33,8 +34,8 @@ class Share:
     )
 
 
-@attrs.frozen(kw_only=True)
-class ShareFailure:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class ShareFailure(Noun):
     """A mini program that could not be bound, or not be freed again, and the platform's reason."""
 
     env: str
@@ -42,15 +43,15 @@ class ShareFailure:
     errmsg: str
 
 
-@attrs.frozen(kw_only=True)
-class ShareLink:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class ShareLink(Noun):
     """The page on which a mini program's administrator must agree before the binding takes effect."""
 
     appid: str
     url: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class Shared(Reply):
     """How sharing went: links to be opened, and the pairs that failed."""
 
@@ -62,7 +63,7 @@ class Shared(Reply):
         return self.err_list
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class Unshared(Reply):
     """How ending bindings went: the pairs that failed."""
 
@@ -73,16 +74,16 @@ class Unshared(Reply):
         return self.err_list
 
 
-@attrs.frozen(kw_only=True)
-class Relation:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class Relation(Noun):
     """A mini program and the environments, by id, that it may use: its administrator has agreed."""
 
     appid: str
     env_list: tuple[str, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
-class RelationFailure:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class RelationFailure(Noun):
     """A mini program that could not be looked up, and the platform's reason."""
 
     appid: str
@@ -90,7 +91,7 @@ class RelationFailure:
     env: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class Relations(Reply):
     """Which environments each mini program may use, and the mini programs that could not be looked up."""
 

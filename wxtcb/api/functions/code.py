@@ -6,16 +6,18 @@ import asyncio
 import io
 import os
 import stat
-import zipfile
 from base64 import b64encode
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Final, Self, cast
+from typing import TYPE_CHECKING, Final, Self, cast
 
 import attrs
 
 from wxtcb.arguments import as_texts, check_kind, check_texts, field_is
 from wxtcb.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    import zipfile
 
 MOST_BYTES: Final = 20 << 20
 LEFT_OUT: Final = frozenset({".git", ".hg", ".svn", ".DS_Store", "Thumbs.db", "__pycache__"})
@@ -45,6 +47,8 @@ def _check_zip(name: str, value: object) -> None:
 
 def _names_in(data: bytes) -> list[str] | None:
     """Return the names in a zip, or None if it is none."""
+    import zipfile
+
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as opened:
             return opened.namelist()
@@ -113,6 +117,8 @@ def _read(path: Path) -> bytes:
 def _pack(folder: Path, leave_out: frozenset[str]) -> Code:
     if not folder.is_dir():
         raise InvalidArgument(f"there is no folder at {folder}" if not folder.exists() else f"{folder} is no folder")
+    import zipfile
+
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
         for path in _files_in(folder, folder.resolve(), leave_out):
@@ -135,6 +141,8 @@ def _files_in(folder: Path, root: Path, leave_out: frozenset[str]) -> Iterator[P
 
 
 def _add(packed: zipfile.ZipFile, path: Path, name: str, buffer: io.BytesIO) -> None:
+    import zipfile
+
     entry = zipfile.ZipInfo(name, _EPOCH)
     status = path.stat()
     entry.file_size = status.st_size

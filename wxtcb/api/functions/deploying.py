@@ -21,6 +21,7 @@ from wxtcb.arguments import (
 )
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
+from wxtcb.noun import Noun
 from wxtcb.secret import Secret
 from wxtcb.spelling import also_spelled, wire
 
@@ -30,15 +31,15 @@ if TYPE_CHECKING:
 Switch = Literal["ENABLE", "DISABLE"]
 
 
-@attrs.frozen(kw_only=True)
-class EnvFailure:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class EnvFailure(Noun):
     """An environment in which it failed, and the platform's reason."""
 
     env: str
     errmsg: str = attrs.field(default="", metadata=also_spelled("errormsg"))
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class Rollout(Reply):
     """How a call for several environments went: those in which it failed."""
 
@@ -54,16 +55,16 @@ def _check_switch(name: str, value: object) -> None:
         raise InvalidArgument(f"{name} must be 'ENABLE' or 'DISABLE', not {value!r}")
 
 
-@attrs.frozen(kw_only=True)
-class PublicNet:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class PublicNet(Noun):
     """Whether a function reaches the internet, and whether from an address that stays the same."""
 
     public_net_status: Switch = attrs.field(validator=field_is(_check_switch))
     eip_status: Switch = attrs.field(validator=field_is(_check_switch))
 
 
-@attrs.frozen(kw_only=True)
-class FunctionVpc:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class FunctionVpc(Noun):
     """The private network of a function."""
 
     vpc_id: str | None = attrs.field(default=None, metadata=wire("vpcid"), validator=kind_is(str))
@@ -84,8 +85,8 @@ def _check_variables(name: str, value: object) -> None:
 
 
 @forgetful
-@attrs.frozen(kw_only=True)
-class FunctionConfig:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class FunctionConfig(Noun):
     """What is to be changed of a function's settings; what is None is left as it is.
 
     `memory_size` is in MB, `timeout` in seconds. `environment_variables`, shown in no repr, presumably replace those

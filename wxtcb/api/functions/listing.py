@@ -9,6 +9,7 @@ import attrs
 
 from wxtcb.arguments import check_count, check_kind, check_text
 from wxtcb.endpoint import Endpoint, Repeat, Reply
+from wxtcb.noun import Noun
 from wxtcb.paging import by_offset
 from wxtcb.spelling import repeats, wire
 from wxtcb.waiting import Awaited, wait_for
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
-@attrs.frozen(kw_only=True)
-class StatusReason:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class StatusReason(Noun):
     """Why a function failed; `errcode` is a text such as ``ResourceNotFound.File``."""
 
     errcode: str
     errmsg: str
 
 
-@attrs.frozen(kw_only=True)
-class Function:
+@attrs.frozen(kw_only=True, repr=False, eq=False)
+class Function(Noun):
     """One function as the platform lists it.
 
     `status` is Creating, Active (usable), Updating, CreateFailed, UpdateFailed or another text. The times are
@@ -43,7 +44,7 @@ class Function:
     mod_time: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class FunctionList(Reply):
     """A page of the functions of an environment; `total_count` counts those of all pages."""
 
