@@ -31,7 +31,7 @@ class Noun:
         return hash((type(self), *[getattr(self, name) for name in _hashed(type(self))]))
 
 
-def _read_shown(kind: type[Any]) -> tuple[tuple[str, Callable[[object], str]], ...]:
+def _read_shown(kind: type[Any]) -> tuple[tuple[str, Callable[[Any], str]], ...]:
     return tuple((each.name, each.repr if callable(each.repr) else repr) for each in attrs.fields(kind) if each.repr)
 
 
@@ -43,6 +43,6 @@ def _read_hashed(kind: type[Any]) -> tuple[str, ...]:
     return tuple(each.name for each in attrs.fields(kind) if (each.eq if each.hash is None else each.hash))
 
 
-_shown: Final[Callable[[type], tuple[tuple[str, Callable[[object], str]], ...]]] = cache(_read_shown)
+_shown: Final[Callable[[type], tuple[tuple[str, Callable[[Any], str]], ...]]] = cache(_read_shown)
 _compared: Final[Callable[[type], tuple[str, ...]]] = cache(_read_compared)
 _hashed: Final[Callable[[type], tuple[str, ...]]] = cache(_read_hashed)

@@ -92,9 +92,10 @@ def wire_name(field: attrs.Attribute[Any]) -> str:
 
 
 def _number_to_text(value: float) -> str:
-    """Write a number exactly, and without an exponent."""
-    text = str(value)
-    return f"{value:.1074f}".rstrip("0") if "e" in text else text
+    """Write a number as Python does, but for the exponent."""
+    mantissa, _, exponent = str(value).partition("e")
+    places = len(mantissa.partition(".")[2]) - int(exponent or 0)
+    return f"{value:.{max(0, places)}f}" if exponent else mantissa
 
 
 def _text_to_number(value: object) -> float:

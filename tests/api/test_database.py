@@ -185,7 +185,7 @@ async def test_the_message_of_a_job_has_two_names(session, platform, name):
 async def test_all_records_of_a_query_come_page_by_page(session, platform, query, asked):
     """Skip and limit of the query bound the whole; nothing is asked for once the total has come."""
     platform.replies = [page(range(skip, min(skip + limit, 5)), 5, skip) for skip, limit in asked]
-    found = [each["_id"] async for each in database.iter_documents(session, "e-1", query, page=2)]
+    found = [each["_id"] async for each in database.iter_documents(session, "e-1", query, page_size=2)]
     whole = query.selection
     first = whole.skipped or 0
     until = 5 if whole.limited is None else min(5, first + whole.limited)
@@ -202,7 +202,7 @@ async def test_all_records_of_a_query_come_page_by_page(session, platform, query
 def test_what_cannot_be_paged_is_refused_at_once(session, env, query, size):
     """A text has no skip and limit that could be changed; no page is larger than the platform gives."""
     with pytest.raises(wxtcb.InvalidArgument):
-        database.iter_documents(session, env, query, page=size)
+        database.iter_documents(session, env, query, page_size=size)
 
 
 async def test_all_collections_come_page_by_page(session, platform):

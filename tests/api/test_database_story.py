@@ -112,7 +112,7 @@ async def test_records_go_in_and_out(session, env):
     assert passed.documents == ({"_id": "new", "loc": {"type": "Point", "coordinates": [113.0, 23.0]}},)
     removed = await database.db_record_delete(session, env, GEO.where({"n": database.in_([0, 5])}).remove())
     assert removed.deleted == 2
-    rest = [each["_id"] async for each in database.iter_documents(session, env, GEO.order_by("_id").get(), page=1)]
+    rest = [each["_id"] async for each in database.iter_documents(session, env, GEO.order_by("_id").get(), page_size=1)]
     assert rest == ["1", "2"]
 
 

@@ -248,14 +248,14 @@ def page(*names, total):
 async def test_a_listing_pages_by_itself(session, platform):
     """Each page is asked for from the number of functions that came."""
     platform.replies = [page("a", "b", total=3), page("c", total=3)]
-    found = functions.iter_functions(session, "e-1", limit=2, search_key="x")
+    found = functions.iter_functions(session, "e-1", page_size=2, search_key="x")
     assert [each.function_name async for each in found] == ["a", "b", "c"]
     assert [body["offset"] for body in platform.bodies] == [0, 2]
     assert {(body["limit"], body["searchkey"]) for body in platform.bodies} == {(2, "x")}
 
 
 @pytest.mark.parametrize(
-    ("options", "name"), [({"env": ""}, "env"), ({"limit": 0}, "limit"), ({"limit": "2"}, "limit")]
+    ("options", "name"), [({"env": ""}, "env"), ({"page_size": 0}, "page_size"), ({"page_size": "2"}, "page_size")]
 )
 def test_a_listing_that_cannot_be_is_refused_at_once(options, name):
     """Not only when the first function is asked for."""

@@ -81,7 +81,7 @@ async def records(session: Session) -> None:
     passed = await database.db_aggregate(session, "e", geo.aggregate().end())
     assert_type(passed.documents, tuple[Mapping[str, Any], ...])
     assert_type(await database.db_record_query(session, "e", "db.collection('geo').get()"), database.Found)
-    assert_type(database.iter_documents(session, "e", geo.get(), page=5), AsyncIterator[Mapping[str, Any]])
+    assert_type(database.iter_documents(session, "e", geo.get(), page_size=5), AsyncIterator[Mapping[str, Any]])
     assert_type(database.read_document("{}"), dict[str, Any])
     assert_type(database.write_document({}), str)
 

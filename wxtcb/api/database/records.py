@@ -148,21 +148,23 @@ async def db_aggregate(session: Session, env: str, query: str | Aggregate) -> Ag
     return await session.call(DB_AGGREGATE, _body(env, query, Aggregate))
 
 
-def iter_documents(session: Session, env: str, query: Query, *, page: int = 100) -> AsyncIterator[Mapping[str, Any]]:
-    """Yield all records of a query, *page* of them per call; its own skip and limit bound the whole.
+def iter_documents(
+    session: Session, env: str, query: Query, *, page_size: int = 100
+) -> AsyncIterator[Mapping[str, Any]]:
+    """Yield all records of a query, *page_size* of them per call; its own skip and limit bound the whole.
 
     Order the query by a field that tells records apart, ``order_by("_id")`` for instance: without an order, and when
     records come and go meanwhile, some may come twice or not at all.
     """
     check_text("env", env)
     check_kind("query", query, Query)
-    if type(page) is not int or not 1 <= page <= MOST:
-        raise InvalidArgument(f"page must be a whole number from 1 to {MOST}, not {page!r}")
+    if type(page_size) is not int or not 1 <= page_size <= MOST:
+        raise InvalidArgument(f"page_size must be a whole number from 1 to {MOST}, not {page_size!r}")
     whole = query.selection
     first = whole.skipped or 0
 
     async def fetch(offset: int) -> tuple[tuple[Mapping[str, Any], ...], int]:
-        size = page if whole.limited is None else min(page, whole.limited - offset)
+        size = page_size if whole.limited is None else min(page_size, whole.limited - offset)
         found = await db_record_query(session, env, whole.skip(first + offset).limit(size).get())
         total = max(0, found.pager.total - first)
         return found.documents, total if whole.limited is None else min(total, whole.limited)

@@ -82,18 +82,18 @@ async def get_scf_list(
 
 
 def iter_functions(
-    session: Session, env: str, *, limit: int | None = None, search_key: str | None = None
+    session: Session, env: str, *, page_size: int | None = None, search_key: str | None = None
 ) -> AsyncIterator[Function]:
-    """Go through all functions of environment *env*, a page of *limit* at a time; *search_key* as for `get_scf_list`.
+    """Go through all functions of environment *env*, *page_size* at a time; *search_key* as for `get_scf_list`.
 
     A function that is created or deleted meanwhile may shift others past the edge of a page.
     """
     check_text("env", env)
-    if limit is not None:
-        check_count("limit", limit)
+    if page_size is not None:
+        check_count("page_size", page_size)
 
     async def page(offset: int) -> tuple[Sequence[Function], int]:
-        listed = await get_scf_list(session, env, offset=offset, limit=limit, search_key=search_key)
+        listed = await get_scf_list(session, env, offset=offset, limit=page_size, search_key=search_key)
         return listed.functions, listed.total_count
 
     return by_offset(page)
