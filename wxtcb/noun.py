@@ -32,7 +32,9 @@ class Noun:
 
 
 def _read_shown(kind: type[Any]) -> tuple[tuple[str, Callable[[Any], str]], ...]:
-    return tuple((each.name, each.repr if callable(each.repr) else repr) for each in attrs.fields(kind) if each.repr)
+    return tuple(
+        (each.name, repr if isinstance(each.repr, bool) else each.repr) for each in attrs.fields(kind) if each.repr
+    )
 
 
 def _read_compared(kind: type[Any]) -> tuple[str, ...]:
