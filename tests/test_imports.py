@@ -67,6 +67,8 @@ def enter(name):
         importlib.import_module(name)
     except ModuleNotFoundError as error:
         return "" if (error.name or "").split(".")[0] in extras else repr(error)
+    except Exception:
+        return traceback.format_exc()
     return ""
 
 def enter_all(package):
