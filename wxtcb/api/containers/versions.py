@@ -17,7 +17,17 @@ from wxtcb.api.containers.rules import (
     check_min_num,
     check_variables,
 )
-from wxtcb.arguments import as_tuple, check_entries, check_kind, check_list, check_text, field_is, forgetful, kind_is
+from wxtcb.arguments import (
+    as_tuple,
+    check_count,
+    check_entries,
+    check_kind,
+    check_list,
+    check_text,
+    field_is,
+    forgetful,
+    kind_is,
+)
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.noun import Noun
 from wxtcb.paging import by_offset
@@ -180,6 +190,9 @@ def iter_versions(
     session: Session, env: str, service_name: str, *, page_size: int | None = None
 ) -> AsyncIterator[CsVersionInfo]:
     """Iterate over all versions of a service, a page of *page_size* (the platform's own if None) when it is needed."""
+
+    if page_size is not None:
+        check_count("page_size", page_size)
 
     async def fetch(offset: int) -> tuple[tuple[CsVersionInfo, ...], int | None]:
         page = await get_cs_version_list(session, env, service_name, limit=page_size, offset=offset)
