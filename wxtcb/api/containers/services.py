@@ -132,7 +132,6 @@ async def get_cs_list(
 
 def iter_services(session: Session, env: str, *, page_size: int | None = None) -> AsyncIterator[ContainerService]:
     """Iterate over all services of environment *env*, a page of *page_size* (20 if None) when it is needed."""
-
     if page_size is not None:
         check_count("page_size", page_size)
 

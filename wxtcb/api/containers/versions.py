@@ -190,7 +190,6 @@ def iter_versions(
     session: Session, env: str, service_name: str, *, page_size: int | None = None
 ) -> AsyncIterator[CsVersionInfo]:
     """Iterate over all versions of a service, a page of *page_size* (the platform's own if None) when it is needed."""
-
     if page_size is not None:
         check_count("page_size", page_size)
 
