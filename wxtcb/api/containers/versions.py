@@ -9,24 +9,21 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from wxtcb.api.containers.batches import BatchResult
-from wxtcb.api.containers.rules import (
-    VARIABLES,
-    Variables,
-    as_variables,
-    check_max_num,
-    check_min_num,
-    check_variables,
-)
+from wxtcb.api.containers.variables import VARIABLES
 from wxtcb.arguments import (
+    Variables,
     as_tuple,
+    as_variables,
     check_count,
     check_entries,
     check_kind,
     check_list,
     check_text,
+    check_variables,
     field_is,
     forgetful,
     kind_is,
+    whole_within,
 )
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.noun import Noun
@@ -93,7 +90,9 @@ class CsVersionDetail(Reply):
     max_num: int | None = attrs.field(default=None, metadata=wire("maxnum"))
     policy_type: str | None = None
     policy_threshold: int | None = None
-    env_params: Mapping[str, Any] | None = attrs.field(default=None, repr=False, metadata=written_as(VARIABLES))
+    env_params: Mapping[str, Any] | None = attrs.field(
+        default=None, repr=False, hash=False, metadata=written_as(VARIABLES)
+    )
     created_time: str | None = None
     updated_time: str | None = None
     version_ip: str | None = None
@@ -118,18 +117,15 @@ class CsVersionConfig(Noun):
     `env_params` as in `CsVersion`; an empty mapping is sent as no variables.
     """
 
-    min_num: int | None = attrs.field(
-        default=None, metadata=wire("minnum"), validator=field_is(check_min_num, optional=True)
-    )
-    max_num: int | None = attrs.field(
-        default=None, metadata=wire("maxnum"), validator=field_is(check_max_num, optional=True)
-    )
+    min_num: int | None = attrs.field(default=None, metadata=wire("minnum"), validator=whole_within(0))
+    max_num: int | None = attrs.field(default=None, metadata=wire("maxnum"), validator=whole_within(0, 50))
     remark: str | None = attrs.field(default=None, validator=kind_is(str))
     container_port: int | None = attrs.field(default=None, validator=kind_is(int))
     custom_logs: str | None = attrs.field(default=None, validator=kind_is(str))
     env_params: Variables | None = attrs.field(
         default=None,
         repr=False,
+        hash=False,
         metadata=written_as(VARIABLES),
         converter=as_variables,
         validator=field_is(check_variables, optional=True),
