@@ -257,7 +257,8 @@ async def del_cs_version(session: Session, env: str, service_name: str, version_
 async def batch_del_cs_version(session: Session, items: Iterable[VersionRef]) -> BatchResult:
     """Delete many versions, of several services and environments.
 
-    Raises `PartialFailure` when some failed, with the others in ``.reply.succ_list``.
+    Raises `PartialFailure` when some failed, with the others in ``.reply.succ_list``. Sent again after an answer that
+    was lost, those that are gone may be among them because there is no such version: then they are done.
 
     Official interface: batchdelcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchDelCSVersion.
     """
