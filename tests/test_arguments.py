@@ -50,6 +50,16 @@ def passes(check, value):
                 [("a", 1)],
             ],
         ),
+        (
+            arguments.check_number,
+            [0, -1, 0.5, 1e300],
+            [True, "1", None, float("nan"), float("inf"), -float("inf")],
+        ),
+        (
+            arguments.check_variables,
+            [{}, {"A": ""}, {"A": Secret("a")}, {"环境": "值"}],
+            [None, "A=a", [("A", "a")], {"": "a"}, {1: "a"}, {"A": None}, {"A": 1}, {"A": "\ud800"}],
+        ),
         (arguments.check_query, [{}, {"a": "b"}], [None, "a=b", {"a": 1}, {"a": None}, {1: "b"}]),
         (arguments.check_secret, ["a", Secret("a")], ["", Secret(""), None, 1, b"a", ["a"], print]),
         (arguments.check_texts, [(), ("a", "b")], [None, ["a"], "a", ("a", ""), (1,), (None,), 5]),
@@ -227,3 +237,29 @@ def test_a_token_in_the_query_is_refused_and_not_quoted():
     with pytest.raises(InvalidArgument, match="token=") as caught:
         arguments.check_query("the query", {"access_token": "S3CRET"})
     assert "S3CRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "words", "good", "bad"),
+    [
+        (0, 100, "to 100", [0, 100], [-1, 101, 50.0, "50", True]),
+        (0, None, "on", [0, 10**30], [-1, 1.0, False]),
+    ],
+)
+def test_a_whole_number_is_held_to_its_bounds(least, most, words, good, bad):
+    """Both of them belong to it; None passes where the field is optional."""
+
+    @attrs.frozen
+    class Share:
+        must: object = attrs.field(default=least, validator=arguments.whole_within(least, most, optional=False))
+        may: object = attrs.field(default=None, validator=arguments.whole_within(least, most))
+
+    assert [Share(must=each, may=each).may for each in good] == good
+    for name in ("must", "may"):
+        for value in bad:
+            with pytest.raises(
+                InvalidArgument, match=rf"^Share: {name} must be a whole number from 0 (to 100|on), not"
+            ):
+                Share(**{name: value})
+    with pytest.raises(InvalidArgument, match="must be a whole number"):
+        Share(must=None)

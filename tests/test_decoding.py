@@ -15,7 +15,7 @@ from wxtcb.decoding import SLICE, read_ahead
 from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import BadReply, Busy
 from wxtcb.events import Abandoned
-from wxtcb.spelling import also_spelled
+from wxtcb.spelling import also_spelled, wire
 from wxtcb.wire import LARGE, raw, read_large_reply, read_reply
 
 PATH = "/tcb/large"
@@ -44,6 +44,7 @@ class Tree(Reply):
     branches: tuple[Branch, ...]
     trunk: Branch | None = None
     fallen: tuple[Leaf, ...] | None = None
+    rotten: tuple[Leaf, ...] = attrs.field(default=(), metadata=wire("Rotten") | also_spelled("roten"))
     names: list[str] = attrs.field(factory=list)
     leaves: list[Leaf] = attrs.field(factory=list)
     motto: str | None = "grow"
@@ -95,13 +96,14 @@ def trees(draw):
     tree = draw(
         st.fixed_dictionaries(
             {"branches": st.lists(BRANCH, max_size=3)},
-            optional={"trunk": st.none() | BRANCH, "fallen": st.none() | LEAVES, "leaves": LEAVES},
+            optional={"trunk": st.none() | BRANCH, "fallen": st.none() | LEAVES, "leaves": LEAVES, "roten": LEAVES},
         )
     )
     for entries in [
         tree["branches"],
         *(branch.get("leaves", []) for branch in tree["branches"]),
         tree.get("leaves", []),
+        tree.get("roten", []),
     ]:
         if entries and draw(st.booleans()):
             entries[draw(st.integers(0, len(entries) - 1))] = draw(WRONG)
@@ -127,9 +129,11 @@ def test_what_is_read_in_slices_is_what_is_read_at_once(data):
         {"branches": [], "fallen": many(8 * SLICE)},
         {"branches": [], "trunk": {"name": "t", "leaves": many(8 * SLICE)}},
         {"branches": [{"name": "b", "leaves": many(4 * SLICE)}] * 2},
+        {"branches": [], "Rotten": many(8 * SLICE)},
+        {"branches": [], "roten": many(8 * SLICE)},
         {"branches": [{"nmae": "b", "leaves": many(8)}] * SLICE},
     ],
-    ids=["list", "list that may be null", "inside an object", "inside entries", "short lists inside entries"],
+    ids=["list", "list or null", "in an object", "in entries", "renamed", "misspelt", "short lists in entries"],
 )
 async def test_others_have_a_turn_between_slices(tree):
     """Wherever the long list is, no more than two slices are read in one go."""
@@ -155,6 +159,13 @@ async def test_the_place_of_a_wrong_entry_is_told(place):
     error = await read_large_reply(TREE, orjson.dumps({"branches": [], "leaves": leaves}))
     assert isinstance(error, BadReply)
     assert f"expected str @ $.leaves[{place}].name." in str(error)
+
+
+@pytest.mark.parametrize("name", ["Rotten", "roten"])
+def test_the_place_of_a_wrong_entry_has_the_name_that_came(name):
+    """Not that of the field, nor that which should have come."""
+    error = read_reply(TREE, orjson.dumps({"branches": [], name: [{"name": None}]}))
+    assert f"@ $.{name}[0].name." in str(error)
 
 
 @pytest.mark.parametrize("read", [read_large_reply, read_reply])

@@ -334,6 +334,14 @@ async def test_view_shares_the_token_and_the_connections(new_session, wechat):
         assert view.sweep(DESCRIBE_ENVS) is session.sweep(DESCRIBE_ENVS)
 
 
+@pytest.mark.parametrize("changes", [{"repeat": Repeat.ONCE}, {"repeat": Repeat.SET}, {"action": "get"}], ids=str)
+async def test_only_a_read_is_made_again_and_again(new_session, changes):
+    """A look that opened an environment would open one per second."""
+    async with new_session() as session:
+        with pytest.raises(InvalidArgument, match="describeenvs: only a read"):
+            session.sweep(attrs.evolve(DESCRIBE_ENVS, **changes))
+
+
 async def test_view_cannot_be_entered_or_closed(new_session, wechat):
     """Only the session itself opens and ends; its views end with it."""
     session = new_session()

@@ -96,6 +96,7 @@ def test_a_text_that_repeats_is_kept_once():
         ({"Port": "eighty"}, "@ $.Port"),
         ({"Port": "8.5"}, "expected int | None @ $.Port"),
         ({"cpu": 2}, "expected number in a text @ $.cpu"),
+        *(({"cpu": text}, "@ $.cpu") for text in ("nan", "-inf", "1e400", "1_000", "")),
         ({"rule": {"minnum": 1}}, "expected JSON in a text @ $.rule"),
         ({"rule": "{"}, "@ $.rule"),
         ({"rule": '{"minnum": "1"}'}, "expected int @ $.rule.minnum"),

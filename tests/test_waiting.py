@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+import attrs
 import pytest
 
 from wxtcb.errors import (
@@ -69,6 +70,12 @@ async def test_what_is_ready_is_returned(wait):
     """After a look per interval; a status that nobody knows is waiting."""
     assert await wait("waiting", "exporting", "success") == "success"
     assert passed() == 10
+
+
+async def test_what_is_ready_may_be_empty(wait):
+    """That it is there counts, not that it is true."""
+    nothing_left = attrs.evolve(JOB, ready=frozenset({""}))
+    assert await wait("waiting", "", awaited=nothing_left) == ""
 
 
 async def test_what_failed_is_raised_at_once_with_its_meaning(wait):

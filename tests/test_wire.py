@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 import wxtcb
 from wxtcb.api import cloudrun
+from wxtcb.api.containers import BATCH_CREATE_CS_VERSION
 from wxtcb.api.environment import BATCH_SHARE_ENV, CREATE_ENV, DESCRIBE_ENVS, EnvInfo, NewEnv
 from wxtcb.api.token import API_COMPONENT_TOKEN, API_START_PUSH_TICKET
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.errors import ApiError, BadReply, Busy, InvalidArgument, RequestRefused, SecretRefused
 from wxtcb.retry import Cause, cause_of
 from wxtcb.secret import Secret
-from wxtcb.wire import Body, check_readable, encode, excerpt, raw, read_reply, with_action
+from wxtcb.wire import Body, check_readable, encode, excerpt, raw, read_large_reply, read_reply, with_action
 
 PATH = "/componenttcb/createenv"
 HIDDEN = Secret("tok/en+with=signs")
@@ -582,6 +583,18 @@ def test_a_secret_is_blotted_out_as_json_writes_it(value, ascii_only):
     echo = json.dumps({"password": value}, ensure_ascii=ascii_only)
     error = read({"errcode": 40097, "errmsg": f"bad body {echo}"}, hide=(Secret(value),))
     assert error.errmsg == 'bad body {"password": "***"}'
+
+
+@pytest.mark.parametrize("spelling", ["errmsg", "errormsg"])
+@pytest.mark.parametrize("size", [1, 3000], ids=["small", "large"])
+async def test_a_secret_is_blotted_out_of_the_reason_of_each_failure(spelling, size):
+    """Under errcode 0 the platform may repeat the request too; what else it says stays as it is."""
+    entries = [{"env": "p@ss", spelling: 'bad {"password":"p@ss"}'}, {"env": "f"}] * size
+    data = orjson.dumps({"errcode": 0, "fail_list": entries, "succ_list": [{"env": "p@ss"}]})
+    read = read_reply(BATCH_CREATE_CS_VERSION, data, (Secret("p@ss"),))
+    for reply in (read, await read_large_reply(BATCH_CREATE_CS_VERSION, data, (Secret("p@ss"),))):
+        assert [each.errmsg for each in reply.failed] == ['bad {"password":"***"}', None] * size
+        assert (reply.failed[0].env, reply.succ_list[0].env) == ("p@ss", "p@ss")
 
 
 NEW = b'{"component_access_token":"NEWTOKEN123","expires_in":7200}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     Validator = Callable[[object, "attrs.Attribute[Any]", Any], None]
 
 T = TypeVar("T")
+
+Variables = Mapping[str, str | Secret]
 
 _ALIAS: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
 _SPACE: Final = re.compile(r"[\s\x00-\x1f]")
@@ -49,6 +52,12 @@ def check_count(name: str, value: object) -> None:
     """Refuse what is no whole number above 0."""
     if type(value) is not int or value < 1:
         raise InvalidArgument(f"{name} must be a whole number above 0, not {value!r}")
+
+
+def check_number(name: str, value: object) -> None:
+    """Refuse what is no finite number."""
+    if type(value) not in (int, float) or not math.isfinite(cast("float", value)):
+        raise InvalidArgument(f"{name} must be a number, not {value!r}")
 
 
 def check_kind(name: str, value: object, kind: type) -> None:
@@ -104,6 +113,15 @@ def as_own_token(token: str | Secret | None) -> Secret | None:
     return Secret.of(token)
 
 
+def check_variables(name: str, value: object) -> None:
+    """Refuse what is no mapping from names to texts or secrets, of which none is quoted."""
+    check_mapping(name, value)
+    for key, text in cast("Mapping[object, object]", value).items():
+        check_text(f"{name}: a name", key)
+        if not isinstance(text, str | Secret) or not is_sendable(text):
+            raise InvalidArgument(f"{name}: {key} must be a text or a Secret, in proper Unicode")
+
+
 def check_list(name: str, value: object, check_entry: Callable[[str, object], None]) -> None:
     """Refuse what is no tuple (see `as_tuple`), and what *check_entry* refuses of its entries."""
     if not isinstance(value, tuple):
@@ -147,6 +165,27 @@ def instance_is(*kinds: type, optional: bool = True) -> Validator:
 def kind_is(kind: type, *, optional: bool = True) -> Validator:
     """Make an attrs validator that accepts exactly *kind*, and None if *optional*."""
     return field_is(lambda name, value: check_kind(name, value, kind), optional=optional)
+
+
+def whole_within(least: int, most: int | None = None, *, optional: bool = True) -> Validator:
+    """Make an attrs validator that accepts a whole number from *least* to *most*, and None if *optional*."""
+    wanted = f"a whole number from {least} " + ("on" if most is None else f"to {most}")
+
+    def check(name: str, value: object) -> None:
+        if type(value) is not int or value < least or (most is not None and value > most):
+            raise InvalidArgument(f"{name} must be {wanted}, not {value!r}")
+
+    return field_is(check, optional=optional)
+
+
+def as_variables(value: Variables | None) -> Variables | None:
+    """Copy a mapping, so that it stays as it was checked; what is none is left to be refused."""
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def as_secret_or_none(value: str | Secret | None) -> Secret | None:
+    """Keep a text as a secret, an empty one too; what is none is left to be refused."""
+    return Secret(value) if isinstance(value, str) else value
 
 
 def as_tuple(value: Iterable[T]) -> tuple[T, ...]:

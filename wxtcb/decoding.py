@@ -6,7 +6,7 @@ platform may grow (unknown fields are ignored, a null where there is a default i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from sys import intern
@@ -72,7 +72,7 @@ def _read_entries(kind: type[attrs.AttrsInstance], entries: list[Any]) -> Iterat
 
 @cache
 def _branches(cls: type[attrs.AttrsInstance]) -> tuple[tuple[str, type[attrs.AttrsInstance], bool], ...]:
-    """Return the fields of *cls* that hold objects: the name in JSON, the class, and whether there may be many."""
+    """Return the fields of *cls* that hold objects: a name in JSON, the class, and whether there may be many."""
     attrs.resolve_types(cls)
     found = []
     for field in attrs.fields(cls):
@@ -81,8 +81,13 @@ def _branches(cls: type[attrs.AttrsInstance]) -> tuple[tuple[str, type[attrs.Att
         for kind in get_args(field.type) if _takes_none(field.type) else (field.type,):
             entry = get_args(kind)[0] if _is_sequence(kind) else kind
             if attrs.has(entry):
-                found.append((wire_name(field), entry, entry is not kind))
+                found += [(name, entry, entry is not kind) for name in _names_of(field)]
     return tuple(found)
+
+
+def _names_of(field: attrs.Attribute[Any]) -> tuple[str, ...]:
+    """Return the names that a field may have in JSON, the right one first."""
+    return (wire_name(field), *field.metadata.get(SPELLINGS, ()))
 
 
 def _takes_none(kind: Any) -> bool:
@@ -109,7 +114,7 @@ def _structure_attrs(cls: type[attrs.AttrsInstance], converter: cattrs.Converter
     fields = attrs.fields(cls)
     hooks: dict[str, Any] = {field.name: _override(field, converter) for field in fields if _is_special(field)}
     fill = make_dict_structure_fn(cls, converter, **hooks)
-    spelled = [(wire_name(field), field.metadata[SPELLINGS]) for field in fields if SPELLINGS in field.metadata]
+    spelled = [(field.name, *_names_of(field)) for field in fields if SPELLINGS in field.metadata]
     dropped = {wire_name(field) for field in fields if _drops_null(field)}
     renamed = {field.name: field.metadata[WIRE] for field in fields if WIRE in field.metadata}
 
@@ -120,13 +125,14 @@ def _structure_attrs(cls: type[attrs.AttrsInstance], converter: cattrs.Converter
             raise TypeError("object")
         if dropped and None in value.values():
             value = {name: each for name, each in value.items() if each is not None or name not in dropped}
-        for name, others in spelled:
-            if name not in value:
-                value = _respell(value, name, others)
+        names = renamed
+        for field, name, *others in spelled:
+            if name not in value and (found := _first_given(value, others)):
+                value, names = {**value, name: value[found]}, {**names, field: found}
         try:
             return fill(value, kind)
         except ClassValidationError as error:
-            _rename(error, renamed)
+            _rename(error, names)
             raise
 
     return read
@@ -180,9 +186,8 @@ def _kept_once(kind: Any, converter: cattrs.Converter) -> Reader:
     return lambda value, _: intern(value) if type(value) is str else fill(value, kind)
 
 
-def _respell(fields: dict[str, object], name: str, others: tuple[str, ...]) -> dict[str, object]:
-    found = next((other for other in others if fields.get(other) is not None), None)
-    return fields if found is None else {**fields, name: fields[found]}
+def _first_given(fields: dict[str, object], names: Iterable[str]) -> str | None:
+    return next((name for name in names if fields.get(name) is not None), None)
 
 
 def _is_sequence(kind: Any) -> bool:

@@ -13,7 +13,8 @@ class Noun:
     """One repr, one comparison and one hash for all attrs classes derived from it; they do what those of attrs do.
 
     Of the time that importing wxtcb takes, a third went into compiling them anew for each of 150 classes. A class says
-    ``repr=False, eq=False``, for attrs to leave them to this one. What a field says of its repr, eq and hash holds.
+    ``repr=False, eq=False``, for attrs to leave them to this one. What a field says of its repr, and whether it counts
+    for eq and hash, holds; a key to compare it by (``eq=str.lower``) is not looked at.
     """
 
     __slots__ = ()

@@ -22,7 +22,7 @@ from wxtcb.arguments import (
     instance_is,
 )
 from wxtcb.direct import open_transport
-from wxtcb.endpoint import Endpoint, Reply
+from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed
 from wxtcb.events import Hook, Stats
 from wxtcb.exchange import Exchange
@@ -259,6 +259,8 @@ class Session:
 
     def sweep(self, endpoint: Endpoint[R]) -> Sweep[R]:
         """Return the one sweep over *endpoint* (a read without arguments) that all who wait in this session share."""
+        if endpoint.repeat is not Repeat.READ or endpoint.action is not None:
+            raise InvalidArgument(f"{endpoint.path}: only a read without an action can be looked at again and again")
         running = self._core.get()
         sweep = running.sweeps.get(endpoint)
         if sweep is None:

@@ -5,6 +5,7 @@ Names in Python are regular; the platform's change between families and are miss
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
@@ -102,6 +103,8 @@ def _text_to_number(value: object) -> float:
     if not isinstance(value, str):
         raise TypeError("number in a text")
     number = float(value)
+    if not math.isfinite(number) or "_" in value:
+        raise ValueError("Python reads more as a number than JSON does")
     return int(value) if value.lstrip("-").isdecimal() else number
 
 

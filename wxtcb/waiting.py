@@ -152,7 +152,7 @@ async def _watch(looks: Looks[S], watch: Watch[S, T], interval: float) -> T:
             watch.fail(error)
             moment = now() + interval
         else:
-            if found := watch.judge(look):
+            if (found := watch.judge(look)) is not None:
                 return found
             moment = look.started_at + interval
             del look  # who rests need not keep a list of all there is

@@ -31,6 +31,7 @@ _RID = re.compile(r"\brid:\s*([0-9A-Za-z-]+)")
 _BOM = b"\xef\xbb\xbf"
 _UNESCAPED: Final = re.compile(r"[\w.~-]*", re.ASCII)
 _QUOTED: Final = 4096
+_REASONS: Final = ("errmsg", "errormsg")
 _PLAIN: Final = frozenset({str, int, bool})
 
 
@@ -111,7 +112,7 @@ def read_reply(endpoint: Endpoint[R], data: bytes, hide: tuple[Secret, ...] = ()
     """Read the body of an HTTP 200: the typed reply, the error its errcode stands for, or why it is neither.
 
     Nothing of the body is quoted but errmsg and the beginning of a page that is no JSON, with the values of *hide*
-    blotted out.
+    blotted out; so they are of the reasons of a batch's failures.
     """
     fields = _open(endpoint, data, hide)
     return _fill(endpoint, fields, data) if isinstance(fields, dict) else fields
@@ -148,7 +149,18 @@ def _open(endpoint: Endpoint[Reply], data: bytes, hide: tuple[Secret, ...]) -> d
         return _bad(endpoint, "the reply's errcode is not a number")
     if errcode != 0:
         return _refusal(endpoint, errcode, fields.get("errmsg"), hide)
+    if endpoint.reply.failed is not Reply.failed:
+        _blot_reasons(fields, hide)
     return fields
+
+
+def _blot_reasons(fields: dict[str, object], hide: tuple[Secret, ...]) -> None:
+    """Blot the values of *hide* out of what the platform says of each entry of a batch: it may repeat the request."""
+    lists = [value for value in fields.values() if isinstance(value, list)]
+    for entry in (each for entries in lists for each in entries if isinstance(each, dict)):
+        for name in _REASONS:
+            if isinstance(reason := entry.get(name), str):
+                entry[name] = redact(reason, *hide)
 
 
 def _fill(endpoint: Endpoint[R], fields: dict[str, object], data: bytes) -> R | BadReply:

@@ -154,6 +154,13 @@ async def test_a_halted_environment_is_told_at_once(session, wechat):
     assert clock() == 1000
 
 
+async def test_what_is_said_of_databases_is_not_taken_for_the_environment(session, wechat):
+    """A status that no page knows of an environment is waiting, whatever it means of a database."""
+    wechat.usual[PATH] = listing("OVERDUE")
+    with pytest.raises(OperationTimeout, match="environment e1: still OVERDUE"):
+        await cloudrun.wait_until_env_normal(session, "e1", timeout=9)
+
+
 @pytest.mark.parametrize("wait", WAITS)
 async def test_a_wait_ends_on_time_and_says_what_was_seen(session, wechat, wait):
     """OperationTimeout with the last status."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import attrs
 import pytest
@@ -51,6 +52,18 @@ async def test_arguments_of_a_page_are_checked_before_anything_is_sent(session, 
     with pytest.raises(wxtcb.InvalidArgument, match=rf"^{name} must be"):
         await containers.get_cs_list(session, env, **options)
     assert (platform.sent, platform.bought) == ([], [])
+
+
+@pytest.mark.parametrize("page_size", [0, -1, True, "5"], ids=repr)
+@pytest.mark.parametrize(
+    "iterate",
+    [containers.iter_services, partial(containers.iter_versions, service_name="s")],
+    ids=["services", "versions"],
+)
+def test_a_page_without_entries_is_refused(iterate, page_size):
+    """It would look like the last one: the list would be empty, whatever there is."""
+    with pytest.raises(wxtcb.InvalidArgument, match=r"^page_size must be a whole number above 0"):
+        iterate(None, "e-1", page_size=page_size)
 
 
 async def test_all_services_are_gone_through_page_by_page(session, platform):

@@ -6,6 +6,7 @@ import itertools
 import json
 import traceback
 
+import attrs
 import pytest
 
 import wxtcb
@@ -207,6 +208,21 @@ def test_variables_stay_as_they_were_checked():
     config = CsVersionConfig(env_params=given)
     given["B"] = None
     assert config.env_params == {"A": "a"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        CsVersion(**LEAST, env_params={"A": "a"}),
+        CsVersionConfig(env_params={"A": "a"}),
+        containers.CsVersionDetail(env_params={"A": "a"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_holds_variables_can_be_in_a_set(value):
+    """A mapping has no hash: the variables are compared, but are no part of it."""
+    others = {attrs.evolve(value, env_params=each) for each in ({"A": "a"}, {"A": "b"}, None)}
+    assert (len(others), value in others) == (3, True)
 
 
 @pytest.mark.parametrize("kind", [str, wxtcb.Secret])

@@ -203,6 +203,14 @@ async def test_a_version_may_tell_its_service(rig: Rig, env: str) -> None:
     assert (await rig.call(ROLL, {"env_id": env, "version_name": "latest"}))["errcode"] == 40097
 
 
+@pytest.mark.parametrize(("path", "name"), [(RELEASE, "release_version"), (DELETE, "version_name")])
+async def test_only_a_roll_over_knows_the_latest(rig: Rig, env: str, path: str, name: str) -> None:
+    """The word is documented there alone; who deletes or releases has to name the version."""
+    await deploy(rig, env)
+    assert (await rig.call(path, {"env_id": env, "server_name": "s", name: "latest"}))["errcode"] == 40097
+    assert set(rig.box.world.cloudrun.versions(env, "s")) == {"s-001"}
+
+
 async def test_a_service_goes_with_its_last_version(rig: Rig, env: str) -> None:
     """Not before; and once it is gone, its name is free and its versions begin anew."""
     await deploy(rig, env)

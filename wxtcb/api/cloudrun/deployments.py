@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 import attrs
@@ -23,14 +23,21 @@ from wxtcb.api.cloudrun.parts import (
     SidecarSpec,
     VolumeMount,
     as_mounts,
-    as_variables,
-    check_number,
     many,
 )
-from wxtcb.arguments import as_tuple, check_kind, check_text, field_is, forgetful, kind_is
+from wxtcb.arguments import (
+    Variables,
+    as_tuple,
+    as_variables,
+    check_number,
+    check_text,
+    field_is,
+    forgetful,
+    kind_is,
+    whole_within,
+)
 from wxtcb.errors import InvalidArgument
 from wxtcb.noun import Noun
-from wxtcb.secret import Secret
 from wxtcb.spelling import JSON_TEXT, NUMBER_TEXT, wire, written_as
 
 _UPLOADED: Final = frozenset({"jar", "war"})
@@ -50,27 +57,6 @@ def _as_volumes(value: Iterable[ServiceVolume] | None) -> tuple[ServiceVolume, .
 
 def _as_service_mounts(value: Iterable[ServiceVolumeMount] | None) -> tuple[ServiceVolumeMount, ...] | None:
     return None if value is None else as_tuple(value)
-
-
-def _within(bounds: range) -> Callable[[object, attrs.Attribute[Any], Any], None]:
-    """Make an attrs validator that accepts a whole number within *bounds*."""
-
-    def check(name: str, value: object) -> None:
-        check_kind(name, value, int)
-        if value not in bounds:
-            raise InvalidArgument(f"{name} must be {bounds[0]} to {bounds[-1]}, not {value}")
-
-    return field_is(check)
-
-
-_PERCENT: Final = _within(range(101))
-_REPLICAS: Final = _within(range(51))
-
-
-def _check_least(name: str, value: object) -> None:
-    check_kind(name, value, int)
-    if isinstance(value, int) and value < 0:
-        raise InvalidArgument(f"{name} must be 0 or more, not {value}")
 
 
 def _check_order(deployment: Version | VersionUpdate, _: attrs.Attribute[Any], most: int | None) -> None:
@@ -97,7 +83,7 @@ class Deployment(Noun):
     repository_type: str | None = attrs.field(default=None, validator=TEXT)
     dockerfile_path: str | None = attrs.field(default=None, validator=TEXT)
     build_dir: str | None = attrs.field(default=None, validator=TEXT)
-    env_params: Mapping[str, str | Secret] | None = attrs.field(
+    env_params: Variables | None = attrs.field(
         default=None,
         converter=as_variables,
         validator=VARIABLES,
@@ -139,11 +125,11 @@ class Version(Deployment):
     env_id: str = attrs.field(validator=field_is(check_text))
     service_name: str = attrs.field(validator=field_is(check_text), metadata=wire("server_name"))
     upload_type: str = attrs.field(validator=field_is(check_text))
-    flow_ratio: int = attrs.field(validator=_PERCENT)
+    flow_ratio: int = attrs.field(validator=whole_within(0, 100, optional=False))
     cpu: float = attrs.field(validator=field_is(check_number))
     mem: float = attrs.field(validator=field_is(check_number))
-    min_num: int = attrs.field(validator=_REPLICAS)
-    max_num: int = attrs.field(validator=[_REPLICAS, _check_order])
+    min_num: int = attrs.field(validator=whole_within(0, 50, optional=False))
+    max_num: int = attrs.field(validator=[whole_within(0, 50, optional=False), _check_order])
     policy_type: str = attrs.field(validator=field_is(check_text))
     policy_threshold: int = attrs.field(validator=kind_is(int, optional=False))
     container_port: int = attrs.field(validator=kind_is(int, optional=False))
@@ -182,16 +168,14 @@ class VersionUpdate(Deployment):
     version_name: str = attrs.field(validator=field_is(check_text))
     service_name: str | None = attrs.field(default=None, validator=TEXT, metadata=wire("server_name"))
     upload_type: str | None = attrs.field(default=None, validator=TEXT)
-    flow_ratio: int | None = attrs.field(default=None, validator=attrs.validators.optional(_PERCENT))
+    flow_ratio: int | None = attrs.field(default=None, validator=whole_within(0, 100))
     cpu: float | None = attrs.field(
         default=None, validator=field_is(check_number, optional=True), metadata=written_as(NUMBER_TEXT)
     )
     mem: float | None = attrs.field(
         default=None, validator=field_is(check_number, optional=True), metadata=written_as(NUMBER_TEXT)
     )
-    min_num: int | None = attrs.field(
-        default=None, validator=field_is(_check_least, optional=True), metadata=written_as(NUMBER_TEXT)
-    )
+    min_num: int | None = attrs.field(default=None, validator=whole_within(0), metadata=written_as(NUMBER_TEXT))
     max_num: int | None = attrs.field(default=None, validator=[WHOLE, _check_order], metadata=written_as(NUMBER_TEXT))
     policy_type: str | None = attrs.field(default=None, validator=TEXT)
     policy_threshold: int | None = attrs.field(default=None, validator=WHOLE, metadata=written_as(NUMBER_TEXT))

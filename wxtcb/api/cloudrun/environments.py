@@ -226,7 +226,7 @@ async def wait_until_env_normal(
         find=_finds(env_id),
         status_of=lambda info: info.status,
         ready=frozenset({_NORMAL}),
-        broken=_BROKEN,
+        broken=_HALTED,
     )
     return await wait_for(session.sweep(DESCRIBE_CLOUDBASERUN_ENVS), awaited, timeout=timeout, interval=interval)
 
@@ -265,8 +265,9 @@ def _status_of_databases(info: EnvInfo) -> str | None:
 
 _NORMAL: Final = "NORMAL"
 _RUNNING: Final = "RUNNING"
+_HALTED: Final = {"HALTED": "the platform stopped it (over quota or blocked); see its page in the console"}
 _BROKEN: Final = {
-    "HALTED": "the platform stopped it (over quota or blocked); see its page in the console",
+    **_HALTED,
     "UNUSABLE": "a database is disabled; see its page in the console",
     "OVERDUE": "a database has expired; see its page in the console",
 }

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, cast
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 import attrs
 
 from wxtcb.arguments import (
+    Variables,
+    as_secret_or_none,
     as_texts_or_none,
     as_tuple,
+    as_variables,
     check_kind,
     check_list,
-    check_mapping,
-    check_text,
+    check_number,
     check_texts,
+    check_variables,
     field_is,
     forgetful,
     kind_is,
@@ -42,31 +45,7 @@ def many(kind: type) -> Callable[[object, attrs.Attribute[Any], Any], None]:
     return field_is(check, optional=True)
 
 
-def check_number(name: str, value: object) -> None:
-    """Refuse what is neither a whole number nor a float."""
-    if type(value) not in (int, float):
-        raise InvalidArgument(f"{name} must be a number, not {type(value).__name__}")
-
-
-def check_variables(name: str, value: object) -> None:
-    """Refuse what is no mapping from texts to texts or secrets; the values are not quoted."""
-    check_mapping(name, value)
-    for key, each in cast("Mapping[object, object]", value).items():
-        check_text(f"{name}: a name", key)
-        if not isinstance(each, str | Secret):
-            raise InvalidArgument(f"{name}: {key} must be a text or a Secret, not {type(each).__name__}")
-
-
 VARIABLES: Final = field_is(check_variables, optional=True)
-
-
-def as_variables(value: Mapping[str, str | Secret] | None) -> Mapping[str, str | Secret] | None:
-    """Copy environment variables, for the caller's mapping may change; what is no mapping is left to be refused."""
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def _as_password(value: str | Secret | None) -> Secret | None:
-    return Secret(value) if isinstance(value, str) else value
 
 
 @attrs.frozen(kw_only=True, repr=False, eq=False)
@@ -87,7 +66,7 @@ class ImageSecretInfo(Noun):
 
     registry_server: str | None = attrs.field(default=None, validator=TEXT)
     user_name: str | None = attrs.field(default=None, validator=TEXT)
-    password: Secret | None = attrs.field(default=None, converter=_as_password, validator=kind_is(Secret))
+    password: Secret | None = attrs.field(default=None, converter=as_secret_or_none, validator=kind_is(Secret))
     email: str | None = attrs.field(default=None, validator=TEXT)
 
 
@@ -118,7 +97,7 @@ class EsInfo(Noun):
     port: int | None = attrs.field(default=None, validator=WHOLE)
     index: str | None = attrs.field(default=None, validator=TEXT)
     account: str | None = attrs.field(default=None, validator=TEXT)
-    password: Secret | None = attrs.field(default=None, converter=_as_password, validator=kind_is(Secret))
+    password: Secret | None = attrs.field(default=None, converter=as_secret_or_none, validator=kind_is(Secret))
 
 
 @attrs.frozen(kw_only=True, repr=False, eq=False)
@@ -211,7 +190,7 @@ class SidecarSpec(Noun):
     container_image: str | None = attrs.field(default=None, validator=TEXT)
     container_port: int | None = attrs.field(default=None, validator=WHOLE)
     container_name: str | None = attrs.field(default=None, validator=TEXT)
-    env_var: Mapping[str, str | Secret] | None = attrs.field(
+    env_var: Variables | None = attrs.field(
         default=None,
         converter=as_variables,
         validator=VARIABLES,

@@ -8,17 +8,23 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from wxtcb.api.containers.batches import BatchResult
-from wxtcb.api.containers.rules import (
-    VARIABLES,
+from wxtcb.api.containers.variables import VARIABLES
+from wxtcb.arguments import (
     Variables,
+    as_secret_or_none,
+    as_texts,
     as_variables,
-    check_max_num,
-    check_min_num,
+    check_entries,
+    check_kind,
     check_number,
-    check_percent,
+    check_text,
+    check_texts,
     check_variables,
+    field_is,
+    forgetful,
+    kind_is,
+    whole_within,
 )
-from wxtcb.arguments import as_texts, check_entries, check_kind, check_text, check_texts, field_is, forgetful, kind_is
 from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.noun import Noun
 from wxtcb.secret import Secret
@@ -26,10 +32,6 @@ from wxtcb.spelling import fields_of, wire, written_as
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
-
-
-def _secret(value: str | Secret | None) -> Secret | None:
-    return Secret(value) if isinstance(value, str) else value
 
 
 @attrs.frozen(kw_only=True, repr=False, eq=False)
@@ -66,7 +68,7 @@ class ImageSecretInfo(Noun):
 
     registry_server: str | None = attrs.field(default=None, metadata=wire("registryserver"), validator=kind_is(str))
     user_name: str | None = attrs.field(default=None, metadata=wire("username"), validator=kind_is(str))
-    password: Secret | None = attrs.field(default=None, converter=_secret, validator=kind_is(Secret))
+    password: Secret | None = attrs.field(default=None, converter=as_secret_or_none, validator=kind_is(Secret))
     email: str | None = attrs.field(default=None, validator=kind_is(str))
 
 
@@ -83,15 +85,11 @@ class CsVersion(Noun):
 
     service_name: str = attrs.field(validator=field_is(check_text))
     upload_type: str = attrs.field(validator=field_is(check_text))
-    flow_ratio: int | None = attrs.field(default=None, validator=field_is(check_percent, optional=True))
+    flow_ratio: int | None = attrs.field(default=None, validator=whole_within(0, 100))
     cpu: float | None = attrs.field(default=None, validator=field_is(check_number, optional=True))
     mem: float | None = attrs.field(default=None, validator=field_is(check_number, optional=True))
-    min_num: int | None = attrs.field(
-        default=None, metadata=wire("minnum"), validator=field_is(check_min_num, optional=True)
-    )
-    max_num: int | None = attrs.field(
-        default=None, metadata=wire("maxnum"), validator=field_is(check_max_num, optional=True)
-    )
+    min_num: int | None = attrs.field(default=None, metadata=wire("minnum"), validator=whole_within(0))
+    max_num: int | None = attrs.field(default=None, metadata=wire("maxnum"), validator=whole_within(0, 50))
     policy_type: str | None = attrs.field(default=None, validator=kind_is(str))
     policy_threshold: int | None = attrs.field(default=None, validator=kind_is(int))
     container_port: int | None = attrs.field(default=None, validator=kind_is(int))
@@ -101,6 +99,7 @@ class CsVersion(Noun):
     env_params: Variables | None = attrs.field(
         default=None,
         repr=False,
+        hash=False,
         metadata=written_as(VARIABLES),
         converter=as_variables,
         validator=field_is(check_variables, optional=True),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.arguments import as_texts, check_entries, check_kind, check_text, check_texts, field_is, kind_is
+from wxtcb.arguments import as_texts, check_count, check_entries, check_kind, check_text, check_texts, field_is, kind_is
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.noun import Noun
 from wxtcb.paging import by_offset
@@ -132,6 +132,8 @@ async def get_cs_list(
 
 def iter_services(session: Session, env: str, *, page_size: int | None = None) -> AsyncIterator[ContainerService]:
     """Iterate over all services of environment *env*, a page of *page_size* (20 if None) when it is needed."""
+    if page_size is not None:
+        check_count("page_size", page_size)
 
     async def fetch(offset: int) -> tuple[tuple[ContainerService, ...], int | None]:
         page = await get_cs_list(session, env, limit=page_size, offset=offset)

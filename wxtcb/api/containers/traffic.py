@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 import attrs
 
 from wxtcb.api.containers.batches import BatchResult
-from wxtcb.api.containers.rules import check_percent
-from wxtcb.arguments import as_tuple, check_entries, check_kind, check_list, check_text, field_is
+from wxtcb.arguments import as_tuple, check_entries, check_kind, check_list, check_text, field_is, whole_within
 from wxtcb.endpoint import Done, Endpoint, Repeat
 from wxtcb.errors import InvalidArgument
 from wxtcb.noun import Noun
@@ -24,7 +23,7 @@ class VersionFlow(Noun):
     """A version and its share of the traffic, in percent."""
 
     version_name: str = attrs.field(validator=field_is(check_text))
-    flow_ratio: int = attrs.field(validator=field_is(check_percent))
+    flow_ratio: int = attrs.field(validator=whole_within(0, 100, optional=False))
 
 
 def _as_flows(value: Iterable[VersionFlow]) -> tuple[VersionFlow, ...]:

@@ -9,15 +9,22 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from wxtcb.api.containers.batches import BatchResult
-from wxtcb.api.containers.rules import (
-    VARIABLES,
+from wxtcb.api.containers.variables import VARIABLES
+from wxtcb.arguments import (
     Variables,
+    as_tuple,
     as_variables,
-    check_max_num,
-    check_min_num,
+    check_count,
+    check_entries,
+    check_kind,
+    check_list,
+    check_text,
     check_variables,
+    field_is,
+    forgetful,
+    kind_is,
+    whole_within,
 )
-from wxtcb.arguments import as_tuple, check_entries, check_kind, check_list, check_text, field_is, forgetful, kind_is
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.noun import Noun
 from wxtcb.paging import by_offset
@@ -83,7 +90,9 @@ class CsVersionDetail(Reply):
     max_num: int | None = attrs.field(default=None, metadata=wire("maxnum"))
     policy_type: str | None = None
     policy_threshold: int | None = None
-    env_params: Mapping[str, Any] | None = attrs.field(default=None, repr=False, metadata=written_as(VARIABLES))
+    env_params: Mapping[str, Any] | None = attrs.field(
+        default=None, repr=False, hash=False, metadata=written_as(VARIABLES)
+    )
     created_time: str | None = None
     updated_time: str | None = None
     version_ip: str | None = None
@@ -108,18 +117,15 @@ class CsVersionConfig(Noun):
     `env_params` as in `CsVersion`; an empty mapping is sent as no variables.
     """
 
-    min_num: int | None = attrs.field(
-        default=None, metadata=wire("minnum"), validator=field_is(check_min_num, optional=True)
-    )
-    max_num: int | None = attrs.field(
-        default=None, metadata=wire("maxnum"), validator=field_is(check_max_num, optional=True)
-    )
+    min_num: int | None = attrs.field(default=None, metadata=wire("minnum"), validator=whole_within(0))
+    max_num: int | None = attrs.field(default=None, metadata=wire("maxnum"), validator=whole_within(0, 50))
     remark: str | None = attrs.field(default=None, validator=kind_is(str))
     container_port: int | None = attrs.field(default=None, validator=kind_is(int))
     custom_logs: str | None = attrs.field(default=None, validator=kind_is(str))
     env_params: Variables | None = attrs.field(
         default=None,
         repr=False,
+        hash=False,
         metadata=written_as(VARIABLES),
         converter=as_variables,
         validator=field_is(check_variables, optional=True),
@@ -180,6 +186,8 @@ def iter_versions(
     session: Session, env: str, service_name: str, *, page_size: int | None = None
 ) -> AsyncIterator[CsVersionInfo]:
     """Iterate over all versions of a service, a page of *page_size* (the platform's own if None) when it is needed."""
+    if page_size is not None:
+        check_count("page_size", page_size)
 
     async def fetch(offset: int) -> tuple[tuple[CsVersionInfo, ...], int | None]:
         page = await get_cs_version_list(session, env, service_name, limit=page_size, offset=offset)
@@ -249,7 +257,8 @@ async def del_cs_version(session: Session, env: str, service_name: str, version_
 async def batch_del_cs_version(session: Session, items: Iterable[VersionRef]) -> BatchResult:
     """Delete many versions, of several services and environments.
 
-    Raises `PartialFailure` when some failed, with the others in ``.reply.succ_list``.
+    Raises `PartialFailure` when some failed, with the others in ``.reply.succ_list``. Sent again after an answer that
+    was lost, those that are gone may be among them because there is no such version: then they are done.
 
     Official interface: batchdelcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchDelCSVersion.
     """

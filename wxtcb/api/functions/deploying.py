@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal, cast
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
 from wxtcb.api.functions.code import Code
 from wxtcb.arguments import (
+    Variables,
     as_texts,
+    as_variables,
     check_entries,
     check_kind,
-    check_mapping,
     check_text,
     check_texts,
+    check_variables,
     field_is,
     forgetful,
     kind_is,
@@ -22,7 +24,6 @@ from wxtcb.arguments import (
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
 from wxtcb.noun import Noun
-from wxtcb.secret import Secret
 from wxtcb.spelling import also_spelled, wire
 
 if TYPE_CHECKING:
@@ -71,19 +72,6 @@ class FunctionVpc(Noun):
     subnet_id: str | None = attrs.field(default=None, metadata=wire("subnetid"), validator=kind_is(str))
 
 
-def _as_dict(value: Mapping[str, str | Secret] | None) -> dict[str, str | Secret] | None:
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def _check_variables(name: str, value: object) -> None:
-    """Refuse what is no mapping from names to texts; no value is quoted."""
-    check_mapping(name, value)
-    for key, text in cast("Mapping[object, object]", value).items():
-        check_text(f"{name}: a name", key)
-        if not isinstance(text, str | Secret):
-            raise InvalidArgument(f"{name}: {key} must be a text or a Secret, not {type(text).__name__}")
-
-
 @forgetful
 @attrs.frozen(kw_only=True, repr=False, eq=False)
 class FunctionConfig(Noun):
@@ -95,8 +83,12 @@ class FunctionConfig(Noun):
 
     memory_size: int | None = attrs.field(default=None, validator=kind_is(int))
     timeout: int | None = attrs.field(default=None, validator=kind_is(int))
-    environment_variables: Mapping[str, str | Secret] | None = attrs.field(
-        default=None, converter=_as_dict, validator=field_is(_check_variables, optional=True), repr=False
+    environment_variables: Variables | None = attrs.field(
+        default=None,
+        converter=as_variables,
+        validator=field_is(check_variables, optional=True),
+        repr=False,
+        hash=False,
     )
     public_net: PublicNet | None = attrs.field(default=None, validator=kind_is(PublicNet))
     vpc: FunctionVpc | None = attrs.field(default=None, validator=kind_is(FunctionVpc))

@@ -114,7 +114,7 @@ class CloudRun:
         """Roll a version that is built over to what *body* says; the rest of it stays."""
         self._ground.need_normal(env)
         line = self._line_of(env, name) if service is None else self._line(env, service)
-        version = self._built(line, name)
+        version = self._built(line, _newest(line) if name == _LATEST else name)
         changes = {key: value for key, value in _as_numbers(body).items() if key not in _NOT_KEPT}
         merged = {**version.body, **changes}
         _check(merged)
@@ -176,11 +176,14 @@ class CloudRun:
             excess -= taken
 
 
+def _newest(line: _Line) -> str:
+    return next(reversed(line.versions), _LATEST)
+
+
 def _known(line: _Line, name: str) -> Version:
-    newest = next(reversed(line.versions), None) if name == _LATEST else name
-    if newest not in line.versions:
+    if name not in line.versions:
         raise refuse(40097, f"version_name {name} is not there")
-    return line.versions[newest]
+    return line.versions[name]
 
 
 def _as_numbers(body: Mapping[str, object]) -> dict[str, object]:
