@@ -15,7 +15,7 @@ from wxtcb.sandbox.faults import Faults
 from wxtcb.sandbox.pushing import NoReceiver, Pushes, Receipt
 from wxtcb.sandbox.world import World
 
-__all__ = ["PREFIX", "Controlled", "Page", "control"]
+__all__ = ["ORDERS", "PREFIX", "Controlled", "Page", "control"]
 
 PREFIX: Final = "/_sandbox"
 _ORDER: Final = {"url", "every", "repeated", "late"}
@@ -199,3 +199,5 @@ _ACTIONS: Final[dict[tuple[str, str], Callable[[Controlled, bytes], object]]] = 
     ("POST", f"{PREFIX}/push"): _push,
     ("POST", f"{PREFIX}/rotate-key"): _rotate_key,
 }
+
+ORDERS: Final = tuple(_ACTIONS)
