@@ -23,7 +23,7 @@ the site is at tea-house-HOST-1304480914.tcloudbaseapp.com
 greet was given {'name': 'tea'}
 the release was a success
 {80, 20}
-3 files are left
+3 files are deleted, 0 are left
 """
 
 

@@ -18,7 +18,9 @@ import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
 
+import wxtcb
 from wxtcb.sandbox import Sandbox
+from wxtcb.sandbox.control import ORDERS
 
 ROOT: Final = Path(__file__).parent.parent
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -79,6 +81,31 @@ def test_local_links_lead_to_files() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert links
     assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
+def test_every_error_has_its_line() -> None:
+    """Whatever wxtcb raises is in the table of what to do about it."""
+    table = section("When something goes wrong")
+    public = {name: getattr(wxtcb, name) for name in wxtcb.__all__}
+    raised = [name for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, wxtcb.WxtcbError)]
+    assert [name for name in raised if f"{name}`" not in table] == []
+
+
+def test_every_order_of_the_side_door_is_told() -> None:
+    """Who tests in another language finds there what can be asked of the sandbox."""
+    told = section("Test your own code")
+    assert [path for _, path in ORDERS if path not in told] == []
+
+
+def test_the_readme_counts_the_calls_that_there_are() -> None:
+    """It says how many there are of WeChat's, and of ours."""
+    table = section("What it does")
+    paths = {endpoint.path for endpoint in wxtcb.endpoints()}
+    below = {path for path in paths if path.startswith("/cgi-bin/")}
+    assert f"the {len(paths - below)} of batch cloud development" in table
+    assert len(below) == 6
+    assert "six of tokens, quotas and request ids" in table
+    assert f"[{len(wxtcb.endpoints())} typed coroutines]" in table
 
 
 def test_the_readme_opens_with_what_it_is() -> None:

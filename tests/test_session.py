@@ -772,10 +772,12 @@ async def test_an_action_goes_out_in_query_and_body(new_session, wechat):
     assert (body, query) == ({"env": "e-1"}, {"name": "n"})
 
 
-async def test_a_body_with_another_action_sends_nothing(new_session, wechat):
+async def test_another_action_in_body_or_query_sends_nothing(new_session, wechat):
     """A read must not become a create."""
     endpoint = Endpoint("/tcb/db", Done, Repeat.READ, action="get")
     async with new_session() as session:
         with pytest.raises(InvalidArgument, match="action must be 'get'"):
             await session.call(endpoint, {"action": "insert"})
+        with pytest.raises(InvalidArgument, match="the query's action must be 'get', not 'insert'"):
+            await session.call(endpoint, {}, query={"action": "insert"})
     assert wechat.sent_to("/tcb/db") == []

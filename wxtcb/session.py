@@ -47,7 +47,7 @@ from wxtcb.sweep import OwnLooks, Sweep
 from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.stores import TokenStore
 from wxtcb.transport import Timeout
-from wxtcb.wire import check_readable, encode, with_action
+from wxtcb.wire import check_action, check_readable, encode, with_action
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -214,6 +214,7 @@ class Session:
         if query is not None:
             check_query(f"{endpoint.path}: the query", query)
         if endpoint.action is not None:
+            check_action(endpoint.action, query or {}, "query")
             body, query = with_action(endpoint.action, body), {**(query or {}), "action": endpoint.action}
         encoded = encode(body, endpoint=endpoint.path)
         del body

@@ -61,12 +61,17 @@ def encode(body: Mapping[str, object] | bytes, *, endpoint: str) -> Body:
 
 
 def with_action(action: str, body: Mapping[str, object] | bytes) -> Mapping[str, object] | bytes:
-    """Return *body* with its action; one that names another is refused, for what may be repeated hangs on it."""
+    """Return *body* with its action; one that names another is refused."""
     if not isinstance(body, Mapping):
         return body
-    if body.get("action", action) != action:
-        raise InvalidArgument(f"the body's action must be {action!r}, not {body['action']!r}; nothing was sent")
+    check_action(action, body, "body")
     return {"action": action, **body}
+
+
+def check_action(action: str, fields: Mapping[str, object], place: str) -> None:
+    """Refuse fields that name another action, for what may be repeated hangs on it."""
+    if (named := fields.get("action", action)) != action:
+        raise InvalidArgument(f"the {place}'s action must be {action!r}, not {named!r}; nothing was sent")
 
 
 def _fields(body: Mapping[str, object], secrets: list[Secret]) -> dict[str, object]:

@@ -38,7 +38,8 @@ each_page = pytest.mark.parametrize(("path", "page"), PAGES.items(), ids=PAGES)
 def coroutine_of(endpoint):
     """Return the coroutine function of a call, which its group has under the name of the call."""
     [group] = [group for group in GROUPS.values() if endpoint in group.ENDPOINTS]
-    verb = getattr(group, endpoint.name)
+    verb = getattr(group, endpoint.name, None)
+    assert verb, f"{group.__name__} has no coroutine {endpoint.name}"
     assert verb.__module__.startswith(group.__name__)
     return verb
 
@@ -103,9 +104,11 @@ def test_a_call_is_typed_from_end_to_end(endpoint):
 @each_call
 def test_a_call_names_the_official_interface_and_its_page(endpoint):
     """In the last paragraph of its docstring, which says first what it does."""
-    first, *_, last = inspect.getdoc(coroutine_of(endpoint)).split("\n\n")
-    assert first.endswith(".")
-    told = OFFICIAL.search(" ".join(last.split()))
+    docstring = inspect.getdoc(coroutine_of(endpoint))
+    assert docstring, "it has no docstring"
+    paragraphs = docstring.split("\n\n")
+    assert paragraphs[0].endswith(".")
+    told = OFFICIAL.search(" ".join(paragraphs[-1].split()))
     assert told, "the last line must be: Official interface: NAME, page PAGE."
     assert told[1] == endpoint.official
     assert told[2].casefold() == endpoint.official.casefold()
@@ -127,13 +130,16 @@ def test_a_reply_with_a_secret_keeps_no_copy_of_it(endpoint):
 @each_call
 def test_a_call_has_a_documented_sample(endpoint):
     """By the name of the call, and of its path."""
-    sample = json.loads((HERE.parent / "samples" / f"{endpoint.name}.json").read_text("utf-8"))
+    file = HERE.parent / "samples" / f"{endpoint.name}.json"
+    assert file.is_file(), f"there is no {file.name}"
+    sample = json.loads(file.read_text("utf-8"))
     assert sample["path"] == endpoint.path
 
 
 @each_call
 def test_the_sandbox_knows_the_facts_of_a_call(endpoint):
     """Under the official name, with the same credential, and the action where there are several."""
+    assert endpoint.path in CALLS
     facts = CALLS[endpoint.path]
     assert facts.name == endpoint.official
     assert facts.credential.name == endpoint.credential.name

@@ -14,6 +14,7 @@ import pytest
 
 import wxtcb
 from wxtcb import api
+from wxtcb.sandbox.schema import CALLS
 
 SAMPLES = {file.stem: json.loads(file.read_text()) for file in sorted(Path(__file__).parents[1].glob("samples/*.json"))}
 NAMES = {**{name: getattr(api, name) for name in dir(api)}, "wxtcb": wxtcb}
@@ -67,3 +68,27 @@ def test_every_call_has_a_sample():
     """No endpoint is without the file of its name, and none has the sample of another path."""
     paths = {each.name: each.path for each in wxtcb.endpoints()}
     assert {name: SAMPLES[name]["path"] for name in paths if name in SAMPLES} == paths
+
+
+@pytest.mark.parametrize("path", CALLS)
+def test_the_samples_of_a_path_send_every_field_that_there_is(path):
+    """What the sandbox's facts allow in a request goes out in at least one, under that name: no spelling is untried."""
+    sent = [sample for sample in SAMPLES.values() if sample["path"] == path]
+    named = {place for sample in sent for place in (*sample.get("query", {}), *places_of(sample["request"]))}
+    known = {place for shape in (CALLS[path].query, *CALLS[path].shapes.values()) for place in places_in(shape)}
+    assert named == known
+
+
+def places_of(node, above=""):
+    """Go through the names of the fields of JSON, those inside of others with these in front."""
+    for entry in node if isinstance(node, list) else [node]:
+        for name, value in entry.items() if isinstance(entry, dict) else ():
+            yield f"{above}{name}"
+            yield from places_of(value, f"{above}{name}.")
+
+
+def places_in(shape, above=""):
+    """Go through the fields that the facts name, in the same way."""
+    for name, field in shape.fields.items():
+        yield f"{above}{name}"
+        yield from places_in(field.shape, f"{above}{name}.") if field.shape else ()

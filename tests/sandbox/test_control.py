@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from wxtcb.sandbox import Ready
+
 from .receiver import receiving
 from .rig import CREATE, ESTABLISH, LIST, PUSH, TOKEN, Rig
 
@@ -54,6 +56,21 @@ async def test_faults_come_and_go(rig: Rig) -> None:
         ("/confirm", b'{"env": "e"}'),
         ("/confirm", b'{"env": "e", "appid": 1}'),
         ("/confirm", b'{"env": "e", "appid": "wx1"}'),
+        ("/operations", b""),
+        ("/operations", b"[]"),
+        ("/operations", b'{"second": 1}'),
+        ("/operations", b'{"seconds": "1"}'),
+        ("/operations", b'{"seconds": -1}'),
+        ("/operations", b'{"seconds": 1e999}'),
+        ("/operations", b'{"seconds": true}'),
+        ("/operations", b'{"looks": 1.5}'),
+        ("/operations", b'{"looks": -1}'),
+        ("/operations", b'{"builds_fail": 1}'),
+        ("/operations", b'{"release_fails": null}'),
+        ("/functions", b"{}"),
+        ("/functions", b'{"name": 1}'),
+        ("/functions", b'{"name": "f", "fails": 1}'),
+        ("/functions", b'{"name": "f", "answers": 1}'),
         ("/push", b""),
         ("/push", b"nonsense"),
         ("/push", b"[]"),
@@ -71,6 +88,7 @@ async def test_nonsense_is_refused(rig: Rig, path: str, raw: bytes) -> None:
     assert status == 400
     assert problem["error"]
     assert rig.box.faults.kill_token_every is None
+    assert rig.box.world.operations_after == Ready()
 
 
 async def test_tokens_are_killed_from_outside(rig: Rig) -> None:
@@ -87,6 +105,33 @@ async def test_a_share_is_confirmed_from_outside(rig: Rig) -> None:
     rig.box.world.share("e", "wx1", None)
     assert await side(rig, "POST", "/confirm", json={"env": "e", "appid": "wx1"}) == (200, {"confirmed": True})
     assert rig.box.world.shares["e", "wx1"].confirmed
+
+
+async def test_operations_are_slowed_down_and_fail_from_outside(rig: Rig) -> None:
+    """What is not named stays as it was."""
+    slow = {"seconds": 2.5, "looks": 1, "builds_fail": False, "release_fails": False}
+    assert await side(rig, "POST", "/operations", json={"seconds": 2.5, "looks": 1}) == (200, slow)
+    assert rig.box.world.operations_after == Ready(2.5, 1)
+    failing = slow | {"builds_fail": True, "release_fails": True}
+    order = {"builds_fail": True, "release_fails": True}
+    assert await side(rig, "POST", "/operations", json=order) == (200, failing)
+    assert (rig.box.world.containers.builds_fail, rig.box.world.cloudrun.release_fails) == (True, True)
+    assert await side(rig, "POST", "/operations", json={}) == (200, failing)
+
+
+async def test_functions_behave_as_they_are_told_from_outside(rig: Rig) -> None:
+    """Those of a name return something else, or cannot be created until they are mended."""
+    env, functions = rig.box.world.add("a"), rig.box.world.functions
+    told = {"name": "f", "fails": True}
+    assert await side(rig, "POST", "/functions", json=told) == (200, told)
+    functions.create(env, "f", b"", {})
+    assert [row.status for row in functions.list(env, "f")] == ["CreateFailed"]
+    functions.delete(env, "f")
+    order = {"name": "f", "answer": {"tea": "龙井"}}
+    assert await side(rig, "POST", "/functions", json=order) == (200, {"name": "f", "fails": False})
+    functions.create(env, "f", b"", {})
+    assert [row.status for row in functions.list(env, "f")] == ["Active"]
+    assert functions.invoke(env, "f", b"{}") == '{"tea":"龙井"}'
 
 
 async def test_tickets_are_pushed_from_outside(rig: Rig) -> None:

@@ -176,6 +176,14 @@ async def test_links_expire(rig, site):
     assert (await post(rig, form, form_of("a", form)))[0] == 403
 
 
+async def test_the_oldest_of_too_many_links_is_forgotten(rig, env, monkeypatch):
+    """A sandbox that runs for weeks does not grow with each link."""
+    monkeypatch.setattr("wxtcb.sandbox.cloud.objects._MOST_LINKS", 2)
+    old, *_, new = [await rig.call(UPLOAD, {"env": env, "path": "a"}) for _ in range(3)]
+    assert (await post(rig, old, form_of("a", old)))[0] == 403
+    assert (await post(rig, new, form_of("a", new)))[0] == 204
+
+
 async def test_a_page_is_put_byte_for_byte(rig, site):
     """The signed URL as it was issued is the only one that is right."""
     link = await rig.call(PAGE, {"env": site, "filename": "中/a b.html"})

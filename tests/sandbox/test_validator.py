@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wxtcb.sandbox.handlers import HANDLERS
 from wxtcb.sandbox.refusal import Refused
 from wxtcb.sandbox.schema import CALLS, Field, Kind, Shape, read_call
-from wxtcb.sandbox.validator import check_body, check_keys, check_query
+from wxtcb.sandbox.validator import check_action, check_body, check_keys, check_query
 
 from .rig import CREATE, ESTABLISH, SHARE, TOKEN
 
@@ -100,6 +100,32 @@ def test_a_wrong_body_is_refused_with_its_path(path: str, body: dict[str, object
     with pytest.raises(Refused, match=words) as refused:
         check_body(CALLS[path], body)
     assert refused.value.errcode == errcode
+
+
+@pytest.mark.parametrize(
+    ("body", "errcode", "words"),
+    [
+        ({"env": "e"}, 40101, "missing parameter: action"),
+        ({"env": "e", "action": None}, 40101, "missing parameter: action"),
+        ({"env": "e", "action": "drop"}, 40097, "action is none of this path's"),
+        ({"env": "e", "action": ["add"]}, 40097, "action is none of this path's"),
+        ({"env": "e", "action": "add"}, 40101, "missing parameter: collection_name"),
+        ({"env": "e", "action": "add", "collection_name": "c", "limit": 1}, 40097, "unknown field limit"),
+    ],
+)
+def test_the_action_says_what_a_body_may_hold(body: dict[str, object], errcode: int, words: str) -> None:
+    """It is one of the path's, and a field of another action is unknown."""
+    with pytest.raises(Refused, match=words) as refused:
+        check_body(CALLS["/componenttcb/dbcollection"], body)
+    assert refused.value.errcode == errcode
+
+
+def test_query_and_body_name_one_action() -> None:
+    """Where the query names none, the body's counts."""
+    check_action({"action": "get"}, {"action": "get"})
+    check_action({}, {"action": "get"})
+    with pytest.raises(Refused, match=r"\?action is not that of the body"):
+        check_action({"action": "get"}, {"action": "add"})
 
 
 @pytest.mark.parametrize("raw", [b"{}", b'{"a": {"a": 1}, "b": [{"a": 1}, {"a": 1}]}', b'{"a": 1' + b"0" * 5000 + b"}"])

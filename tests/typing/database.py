@@ -73,12 +73,14 @@ async def records(session: Session) -> None:
     assert_type(changed.matched, int)
     assert_type(changed.id, str)
     removed = await database.db_record_delete(session, "e", geo.doc("1").remove())
+    assert_type(removed, database.Deleted)
     assert_type(removed.deleted, int)
     found = await database.db_record_query(session, "e", geo.get())
     assert_type(found, database.Found)
     assert_type(found.documents, tuple[Mapping[str, Any], ...])
     assert_type(found.pager.total, int)
     passed = await database.db_aggregate(session, "e", geo.aggregate().end())
+    assert_type(passed, database.Aggregated)
     assert_type(passed.documents, tuple[Mapping[str, Any], ...])
     assert_type(await database.db_record_query(session, "e", "db.collection('geo').get()"), database.Found)
     assert_type(database.iter_documents(session, "e", geo.get(), page_size=5), AsyncIterator[Mapping[str, Any]])
@@ -139,6 +141,7 @@ async def structure(session: Session) -> None:
     assert_type(await database.db_collection_add(session, "e", "c"), Done)
     assert_type(await database.db_collection_del(session, "e", "c"), Done)
     page = await database.db_collection_get(session, "e", limit=5, offset=0)
+    assert_type(page, database.Collections)
     assert_type(page.collections, tuple[database.CollectionInfo, ...])
     assert_type(page.total, int | None)
     assert_type(database.iter_collections(session, "e"), AsyncIterator[database.CollectionInfo])
@@ -149,6 +152,7 @@ async def structure(session: Session) -> None:
     assert_type(await database.db_index_create(session, "e", "c", [index]), Done)
     assert_type(await database.db_index_delete(session, "e", "c", ["i"]), Done)
     acl = await database.db_get_acl(session, "e", "c")
+    assert_type(acl, database.Acl)
     assert_type(acl.rule, str | None)
     assert_type(await database.db_modify_acl(session, "e", "c", "CUSTOM", "{}"), Done)
     assert_type(await database.db_modify_acl(session, "e", "c", "PRIVATE", rule=None), Done)
@@ -157,7 +161,9 @@ async def structure(session: Session) -> None:
 async def refused_structure(session: Session) -> None:
     """Misuse collections, indexes and access."""
     await database.db_collection_add(session, "e")  # type: ignore[call-arg]
+    await database.db_collection_del(session, "e")  # type: ignore[call-arg]
     await database.db_collection_get(session, "e", 5)  # type: ignore[call-arg]
+    await database.db_get_acl(session, "e", 5)  # type: ignore[arg-type]
     await database.db_modify_acl(session, "e", "c", "private")  # type: ignore[arg-type]
     await database.db_modify_acl(session, "e", "c", "CUSTOM", {"read": True})  # type: ignore[arg-type]
     await database.db_index_create(session, "e", "c", ["i"])  # type: ignore[list-item]

@@ -22,6 +22,7 @@ async def access(session: Session) -> None:
     assert_type(done, Done)
     await environment.modify_env(session, "e", "t")  # type: ignore[call-arg]
     await environment.modify_env(session, "e", token=b"t")  # type: ignore[arg-type]
+    await environment.use_cloud_access_token_get(session)  # type: ignore[call-arg]
     await environment.use_cloud_access_token_set(session, "e", is_open=True, version=2)  # type: ignore[call-arg]
 
 
@@ -38,16 +39,20 @@ async def quotas(session: Session) -> None:
     assert_type(await token.clear_component_quota_by_app_secret(session, appid="wx1"), Done)
     assert_type(await token.clear_api_quota(session, "/x"), Done)
     found = await token.get_api_quota(session, "/x")
+    assert_type(found, token.ApiQuota)
     assert_type(found.quota, token.Quota | None)
     assert_type(found.component_rate_limit, token.RateLimit | None)
     await token.clear_component_quota_by_app_secret(session, "wx1")  # type: ignore[call-arg]
     await token.get_api_quota(session, 5)  # type: ignore[arg-type]
+    await token.clear_api_quota(session)  # type: ignore[call-arg]
 
 
 async def rids(session: Session) -> None:
     """Look a request up."""
     found = await token.get_rid_info(session, "6-1-1")
+    assert_type(found, token.RidInfo)
     assert_type(found.request, token.RidRequest | None)
     if found.request is not None:
         assert_type(found.request.request_url, Secret | None)
         assert_type(found.request.invoke_time, int | None)
+    await token.get_rid_info(session, 6)  # type: ignore[arg-type]

@@ -38,6 +38,8 @@ async def deploying(session: Session, made: Code) -> None:
     assert_type(await functions.delete_scf(session, "e", "f"), Done)
     await functions.batch_upload_scf(session, ["e"], "f", b"PK")  # type: ignore[arg-type]
     await functions.batch_upload_scf(session, ["e"], "f", made, "v")  # type: ignore[call-arg]
+    await functions.batch_upload_scf_code(session, ["e"], "f", b"PK")  # type: ignore[arg-type]
+    await functions.delete_scf(session, ["e"], "f")  # type: ignore[arg-type]
     await functions.update_scf_config(session, "e", "f", {"timeout": 5})  # type: ignore[arg-type]
     FunctionConfig(256)  # type: ignore[call-arg]
     FunctionConfig(memory_size="256")  # type: ignore[arg-type]
@@ -48,6 +50,7 @@ async def deploying(session: Session, made: Code) -> None:
 async def listing(session: Session) -> None:
     """List and wait."""
     listed = await functions.get_scf_list(session, "e", offset=0, limit=20, search_key="f")
+    assert_type(listed, functions.FunctionList)
     assert_type(listed.total_count, int)
     assert_type(listed.functions, tuple[Function, ...])
     assert_type(functions.iter_functions(session, "e"), AsyncIterator[Function])
@@ -63,7 +66,9 @@ async def triggers(session: Session) -> None:
     timer = Trigger(trigger_name="nightly", config="0 0 2 * * * *")
     assert_type(await functions.batch_update_triggers(session, ["e"], "f", [timer]), Rollout)
     found = await functions.get_triggers(session, "e", "f")
+    assert_type(found, functions.Triggers)
     assert_type(found.triggers[0].is_timer, bool)
+    await functions.get_triggers(session, "e")  # type: ignore[call-arg]
     Trigger(trigger_name="a", config="0", type="Timer")  # type: ignore[call-arg]
     await functions.batch_update_triggers(session, ["e"], "f", found.triggers)  # type: ignore[arg-type]
 

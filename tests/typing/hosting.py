@@ -15,11 +15,13 @@ async def calls(session: Session) -> None:
     """Make each call."""
     assert_type(await hosting.create_static_store(session, "e"), Done)
     stores = await hosting.describe_static_store(session, "e")
+    assert_type(stores, hosting.StaticStores)
     assert_type(stores.data, tuple[hosting.StaticStore, ...])
     assert_type(stores.data[0].region, str)
     assert_type(await hosting.static_file_list(session, "e", marker="a"), FileList)
     assert_type(hosting.iter_files(session, "e", delimiter="/"), AsyncIterator[StoredFile])
     link = await hosting.static_upload_file(session, "e", "a")
+    assert_type(link, hosting.StaticUploadLink)
     assert_type(link.signed_url, Secret)
     assert_type(link.token, Secret)
 
@@ -36,6 +38,8 @@ async def flows(session: Session, chunks: AsyncIterator[bytes]) -> None:
 async def refused(session: Session) -> None:
     """Make calls that cannot be."""
     await hosting.create_static_store(session)  # type: ignore[call-arg]
+    await hosting.describe_static_store(session, 5)  # type: ignore[arg-type]
     await hosting.static_file_list(session, "e", "prefix")  # type: ignore[call-arg]
+    await hosting.static_upload_file(session, "e")  # type: ignore[call-arg]
     await hosting.upload_file(session, "e", "a", ["x"])  # type: ignore[arg-type]
     await hosting.wait_until_online(session, "e", 60)  # type: ignore[call-arg]

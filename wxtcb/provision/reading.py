@@ -31,7 +31,7 @@ class TenantsFileError(InvalidArgument):
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         super().__init__("\n  ".join((f"{path}: {count}, nothing was sent", *problems)))
         self.path = path
-        self.problems = problems
+        self.problems: tuple[str, ...] = problems
 
 
 def read_tenants(path: str | Path, *, namespace: str | None = None) -> tuple[Tenant, ...]:

@@ -9,12 +9,13 @@ import orjson
 from attrs import frozen
 
 from wxtcb.sandbox.asked import SeenRequest
+from wxtcb.sandbox.conduct import conduct_functions, conduct_operations
 from wxtcb.sandbox.fault import BadFault
 from wxtcb.sandbox.faults import Faults
 from wxtcb.sandbox.pushing import NoReceiver, Pushes, Receipt
 from wxtcb.sandbox.world import World
 
-__all__ = ["PREFIX", "Controlled", "Page", "control"]
+__all__ = ["ORDERS", "PREFIX", "Controlled", "Page", "control"]
 
 PREFIX: Final = "/_sandbox"
 _ORDER: Final = {"url", "every", "repeated", "late"}
@@ -193,6 +194,10 @@ _ACTIONS: Final[dict[tuple[str, str], Callable[[Controlled, bytes], object]]] = 
     ("DELETE", f"{PREFIX}/faults"): _clear_faults,
     ("POST", f"{PREFIX}/kill-token"): _kill_token,
     ("POST", f"{PREFIX}/confirm"): _confirm,
+    ("POST", f"{PREFIX}/operations"): lambda box, raw: conduct_operations(box.world, orjson.loads(raw)),
+    ("POST", f"{PREFIX}/functions"): lambda box, raw: conduct_functions(box.world, orjson.loads(raw)),
     ("POST", f"{PREFIX}/push"): _push,
     ("POST", f"{PREFIX}/rotate-key"): _rotate_key,
 }
+
+ORDERS: Final = tuple(_ACTIONS)

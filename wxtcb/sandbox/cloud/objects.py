@@ -17,6 +17,7 @@ __all__ = ["PREFIX", "Link", "Object", "Objects", "Right", "rows_of"]
 
 PREFIX: Final = "/_cos/"
 _PAGE: Final = 1000
+_MOST_LINKS: Final = 100_000
 
 
 class Right(Enum):
@@ -53,7 +54,7 @@ class Link:
 
 @define(eq=False)
 class Objects:
-    """Buckets of objects, and the links that were issued; an object of more than `largest` bytes is refused."""
+    """Buckets of objects, and the last 100,000 links; an object of more than `largest` bytes is refused."""
 
     _ground: Ground = field(repr=False)
     _buckets: dict[str, dict[str, Object]] = Factory(dict[str, dict[str, Object]])
@@ -76,6 +77,8 @@ class Objects:
         token = f"cos-token-{self._ground.random.getrandbits(128):032x}"
         link = Link(right, bucket, key, target, signature, token, now + seconds)
         self._links[signature if right is Right.POST else target] = link
+        if len(self._links) > _MOST_LINKS:
+            del self._links[next(iter(self._links))]
         return link
 
     def url(self, link: Link) -> str:

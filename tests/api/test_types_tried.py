@@ -1,0 +1,56 @@
+"""The types of every call are tried from outside: `tests/typing` is read here, and checked by the type checkers."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+import wxtcb
+
+HERE = Path(__file__).parent
+PAGES = json.loads((HERE / "paths.json").read_text("utf-8"))
+DOCUMENTED = [endpoint for endpoint in wxtcb.endpoints() if endpoint.path in PAGES]
+TRIED = [file.read_text("utf-8") for file in sorted((HERE.parent / "typing").glob("*.py"))]
+
+
+def stated(block):
+    """Go through the calls whose reply a function states the type of, by `assert_type`, and through that type."""
+    made = {}
+    for node in ast.walk(block):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Await(value=call)):
+                made[name] = call
+    for node in ast.walk(block):
+        match node:
+            case ast.Call(func=ast.Name(id="assert_type"), args=[ast.Await(value=call), kind]):
+                yield last_name(call.func), last_name(kind)
+            case ast.Call(func=ast.Name(id="assert_type"), args=[ast.Name(id=name), kind]) if name in made:
+                yield last_name(made[name].func), last_name(kind)
+
+
+def refused(text):
+    """Go through the names of what is called where the type checker must complain."""
+    lines = text.splitlines()
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.Call(func=ast.Attribute(attr=name)) if "type: ignore" in lines[node.end_lineno - 1]:
+                yield name
+
+
+def last_name(node):
+    """Return the last part of a dotted name."""
+    return ast.unparse(node).rpartition(".")[2]
+
+
+STATED = {pair for text in TRIED for block in ast.parse(text).body for pair in stated(block)}
+REFUSED = {name for text in TRIED for name in refused(text)}
+
+
+@pytest.mark.parametrize("endpoint", DOCUMENTED, ids=lambda endpoint: endpoint.name)
+def test_the_types_of_a_call_are_tried(endpoint):
+    """What it returns is stated, and a wrong call of it is refused."""
+    assert (endpoint.name, endpoint.reply.__name__) in STATED
+    assert endpoint.name in REFUSED
