@@ -200,8 +200,9 @@ class Session:
     ) -> R:
         """Make one call and return its typed reply; what every endpoint coroutine stands on.
 
-        Values of None are left out of *body*; bytes are sent as they are. With a *token* of your own a dead one is
-        raised, never renewed. The overall deadline is yours (``asyncio.timeout``).
+        Values of None are left out of *body*; bytes are sent as they are, and refused by a call that needs an action in
+        it. With a *token* of your own a dead one is raised, never renewed. The overall deadline is yours
+        (``asyncio.timeout``).
 
         Raises `ApiError`, `TransportError`, `BadReply`, `OutcomeUnknown`, `PartialFailure`, `InvalidArgument` (nothing
         was sent), `Withheld`, `SessionClosed`, `WrongLoop`, and what keeps the token from being renewed: `TicketError`,

@@ -60,10 +60,10 @@ def encode(body: Mapping[str, object] | bytes, *, endpoint: str) -> Body:
     raise InvalidArgument(f"{endpoint}: the body cannot be written as JSON: {reason}", endpoint=endpoint)
 
 
-def with_action(action: str, body: Mapping[str, object] | bytes) -> Mapping[str, object] | bytes:
-    """Return *body* with its action; one that names another is refused."""
-    if not isinstance(body, Mapping):
-        return body
+def with_action(action: str, body: Mapping[str, object] | bytes) -> Mapping[str, object]:
+    """Return *body* with its action; one that names another, or may do so unseen, is refused."""
+    check_mapping(f"the body of action {action!r}", body)
+    body = cast("Mapping[str, object]", body)
     check_action(action, body, "body")
     return {"action": action, **body}
 
