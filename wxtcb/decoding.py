@@ -121,7 +121,7 @@ def _structure_attrs(cls: type[attrs.AttrsInstance], converter: cattrs.Converter
         if dropped and None in value.values():
             value = {name: each for name, each in value.items() if each is not None or name not in dropped}
         for name, others in spelled:
-            if name not in value:
+            if not value.get(name):
                 value = _respell(value, name, others)
         try:
             return fill(value, kind)
@@ -181,8 +181,13 @@ def _kept_once(kind: Any, converter: cattrs.Converter) -> Reader:
 
 
 def _respell(fields: dict[str, object], name: str, others: tuple[str, ...]) -> dict[str, object]:
-    found = next((other for other in others if fields.get(other) is not None), None)
-    return fields if found is None else {**fields, name: fields[found]}
+    """Return *fields* with *name* for the first spelling that holds something: a failure may hide beside an empty list.
+
+    Where none does, it is the first that is there.
+    """
+    known = [each for each in (name, *others) if fields.get(each) is not None]
+    found = max(known, key=lambda each: bool(fields[each]), default=name)
+    return fields if found == name else {**fields, name: fields[found]}
 
 
 def _is_sequence(kind: Any) -> bool:
