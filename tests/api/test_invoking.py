@@ -33,6 +33,7 @@ EVENTS = [
 ]
 NO_EVENTS = [5, True, 1.5, {1, 2}, object, wxtcb.Secret("hunter2"), {"a": wxtcb.Secret("hunter2")}, {"a": {1}}]
 NO_EVENTS += [{5: 1}, [b"x"], bytearray(b"x"), "\udcff", {"a": "\udcff"}]
+NO_EVENTS += [{"a": float("nan")}, [None, "", ({"a": UserList([float("-inf")])},)]]
 
 
 @pytest.fixture
