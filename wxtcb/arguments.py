@@ -75,13 +75,15 @@ def check_mapping(name: str, value: object) -> None:
 
 
 def check_query(name: str, value: object) -> None:
-    """Refuse what is no mapping from texts to texts."""
+    """Refuse what is no mapping from texts to texts; a text that is no proper Unicode would leave as another one."""
     check_mapping(name, value)
     if "access_token" in cast("Mapping[object, object]", value):
         raise InvalidArgument(f"{name} must not hold access_token; give a token of your own as token=")
-    for key, text in cast("Mapping[object, object]", value).items():
+    for key, text in cast("Mapping[str, str]", value).items():
         check_text(f"{name}: a key", key)
         check_kind(f"{name}: {key}", text, str)
+        if not (is_sendable(key) and is_sendable(text)):
+            raise InvalidArgument(f"{name}: {key!r} must be in proper Unicode")
 
 
 def is_sendable(value: str | Secret) -> bool:
