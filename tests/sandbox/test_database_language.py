@@ -141,6 +141,7 @@ def test_what_is_not_simulated_is_refused_by_its_name(text: str, word: str) -> N
         "new db.Geo.Point(1)",
         "new db.Geo.Point(181, 0)",
         "[" * 200 + "]" * 200,
+        "_.gt(1)" + ".and(_.gt(1))" * 200,
         "'" + "x" * 600_000 + "'",
     ],
     ids=lambda text: text[:20],

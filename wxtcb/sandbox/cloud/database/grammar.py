@@ -151,6 +151,8 @@ class _Parser:
                 steps.append(evolve(last, args=args))
             else:
                 return evolve(chain, steps=tuple(steps))
+            if len(steps) > DEEPEST:
+                raise malformed(f"a chain of more than {DEEPEST} steps")
 
     def _terms(self, end: str) -> list[Term]:
         found: list[Term] = []
