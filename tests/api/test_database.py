@@ -142,6 +142,13 @@ async def test_the_rule_is_sent_empty_unless_the_caller_leaves_it_out(session, p
     assert platform.bodies == [{"env": "e-1", "collection_name": "c", "acl_tag": "PRIVATE", **sent}]
 
 
+async def test_custom_access_goes_by_its_rule(session, platform):
+    """The rule goes out as the text that was given."""
+    platform.replies = [DONE]
+    await database.db_modify_acl(session, "e-1", "c", "CUSTOM", ' {"read": true}')
+    assert platform.bodies[0]["rule"] == ' {"read": true}'
+
+
 async def test_an_import_goes_on_after_errors_unless_told_otherwise(session, platform):
     """The flag is required on the wire, and False here."""
     platform.replies = [DONE | {"job_id": 2**40}]
@@ -192,6 +199,21 @@ async def test_all_records_of_a_query_come_page_by_page(session, platform, query
     assert found == [str(number) for number in range(first, until)]
     texts = [f"{whole.source}.skip({skip}).limit({limit}).get()" for skip, limit in asked]
     assert [body["query"] for body in platform.bodies] == texts
+
+
+async def test_a_limit_holds_though_the_platform_gives_more(session, platform):
+    """What is beyond it is left out."""
+    platform.replies = [page(range(5), 5), page(range(2, 5), 5, 2)]
+    found = [each["_id"] async for each in database.iter_documents(session, "e-1", GEO.limit(3).get(), page_size=2)]
+    assert found == ["0", "1", "2"]
+
+
+async def test_a_page_may_hold_as_much_as_the_platform_gives(session, platform):
+    """That is 1000 records, unless the caller wants fewer."""
+    platform.replies = [page([], 0)]
+    assert [each async for each in database.iter_documents(session, "e-1", GEO.get(), page_size=1000)] == []
+    assert [each async for each in database.iter_documents(session, "e-1", GEO.get())] == []
+    assert [body["query"].partition(".limit")[2] for body in platform.bodies] == ["(1000).get()", "(100).get()"]
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,9 @@ async def db_record_insert(session: Session, env: str, query: str | Insert) -> I
     """Add records to a collection, which must be there; each gets an ``_id`` unless it has one.
 
     A text is sent as it is: it is code of yours, and no value of a user's belongs into it. Raises `OutcomeUnknown` when
-    the answer was lost: look with `db_record_query` for what you added. Records with an ``_id`` of your own can be
-    found, and cannot be added twice.
+    the answer was lost: look with `db_record_query` for what you added. A reply with `maybe_acted` above 0 says that
+    earlier attempts, which the platform answered with -1, may have added the same. Records with an ``_id`` of your own
+    can be found, and cannot be added twice.
 
     Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
     """
@@ -168,7 +169,7 @@ def iter_documents(
         size = page_size if whole.limited is None else min(page_size, whole.limited - offset)
         found = await db_record_query(session, env, whole.skip(first + offset).limit(size).get())
         total = max(0, found.pager.total - first)
-        return found.documents, total if whole.limited is None else min(total, whole.limited)
+        return found.documents[:size], total if whole.limited is None else min(total, whole.limited)
 
     return by_offset(fetch)
 
