@@ -28,7 +28,7 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 class Written(Noun):
     """A part of a statement, or a whole one; ``str`` gives its text, which is code and never made of a bare value."""
 
-    _text: str = attrs.field(kw_only=True)
+    _text: str = attrs.field(kw_only=True, alias="text")
 
     def __str__(self) -> str:
         return self._text
