@@ -132,6 +132,24 @@ async def test_an_authorisers_token_is_used_as_it_is(session, wechat, token):
     assert not any("T0KEN" in str(frame.locals) for frame in inside)
 
 
+@pytest.mark.parametrize(
+    ("call", "args"),
+    [
+        (functions.invoke_cloud_function, ("e-1", "f")),
+        (wxtcb.Session.call, (functions.INVOKE_CLOUD_FUNCTION, b"{}")),
+    ],
+    ids=["invoke", "call"],
+)
+async def test_a_token_that_cannot_be_sent_is_not_shown(session, call, args):
+    """One out of the environment may hold bytes that are no text."""
+    with pytest.raises(wxtcb.InvalidArgument, match=r"^token must be") as caught:
+        await call(session, *args, token="T0KEN\udcff")
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    inside = [frame for frame in told.stack if "/wxtcb/" in frame.filename and "/tests/" not in frame.filename]
+    assert inside
+    assert not any("T0KEN" in str(frame.locals) for frame in inside)
+
+
 @pytest.mark.parametrize("token", ["", 5, b"T0KEN", wxtcb.Secret("")], ids=repr)
 async def test_what_is_no_token_is_refused(session, wechat, token):
     """It is a text or a Secret that is not empty."""
