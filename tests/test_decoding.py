@@ -148,6 +148,13 @@ def test_no_list_is_left_to_be_read_at_the_end():
     assert (tree["trunk"], tree["names"]) == (None, ["n"])
 
 
+def test_a_list_of_texts_that_is_missing_stays_so():
+    """There is nothing to read ahead."""
+    fields = {"data": None}
+    assert list(read_ahead(DB_AGGREGATE.reply, fields)) == []
+    assert fields == {"data": None}
+
+
 @pytest.mark.parametrize("spoilt", [{}, {7: "5"}, {99: 5}, {0: "x", 50: None}], ids=str)
 async def test_texts_are_read_a_few_at_a_time(spoilt):
     """Each may be large, so others have many turns; the reply, and what is wrong with it, is as if read at once."""

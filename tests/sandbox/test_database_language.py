@@ -166,6 +166,13 @@ def test_declared_names_stand_for_what_they_were_declared_to_be() -> None:
     assert second.steps[0].args == (Chain("db", (Step("Geo"), Step("Point", (1, 2))), made=True),)
 
 
+def test_what_a_name_stands_for_cannot_double_on_and_on() -> None:
+    """Thirty names, each twice the one before, would be a thousand million terms."""
+    doubled = "".join(f"let a{number + 1} = _.and(a{number}, a{number});" for number in range(30))
+    with pytest.raises(Refused, match="a0 within what another name stands for is not simulated"):
+        parse(f"let a0 = _.gt(1); {doubled} db.f(a30)")
+
+
 @pytest.mark.parametrize("text", ["const x = 5", "const 5 = db", "const x db", "5", "db.f() db.g()", "const db"])
 def test_a_statement_is_a_chain(text: str) -> None:
     """A value alone does nothing, and statements are parted by semicolons."""
