@@ -60,7 +60,11 @@ def passes(check, value):
             [{}, {"A": ""}, {"A": Secret("a")}, {"环境": "值"}],
             [None, "A=a", [("A", "a")], {"": "a"}, {1: "a"}, {"A": None}, {"A": 1}, {"A": "\ud800"}],
         ),
-        (arguments.check_query, [{}, {"a": "b"}], [None, "a=b", {"a": 1}, {"a": None}, {1: "b"}]),
+        (
+            arguments.check_query,
+            [{}, {"a": "b"}],
+            [None, "a=b", {"a": 1}, {"a": None}, {1: "b"}, {"a": "b\udcff"}, {"\udcff": "b"}],
+        ),
         (arguments.check_secret, ["a", Secret("a")], ["", Secret(""), None, 1, b"a", ["a"], print]),
         (arguments.check_texts, [(), ("a", "b")], [None, ["a"], "a", ("a", ""), (1,), (None,), 5]),
         (arguments.check_entries, [("a",)], [(), None, []]),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wxtcb.api.database import DB_AGGREGATE
 from wxtcb.api.environment import DESCRIBE_ENVS
 from wxtcb.decoding import SLICE, read_ahead
 from wxtcb.endpoint import Endpoint, Repeat, Reply
@@ -149,6 +150,25 @@ def test_no_list_is_left_to_be_read_at_the_end():
     assert tree["branches"] == [Branch(name="b", leaves=(Leaf(name="leaf 0"), Leaf(name="leaf 1")))]
     assert tree["fallen"][-1] == Leaf(name=f"leaf {SLICE}")
     assert (tree["trunk"], tree["names"]) == (None, ["n"])
+
+
+def test_a_list_of_texts_that_is_missing_stays_so():
+    """There is nothing to read ahead."""
+    fields = {"data": None}
+    assert list(read_ahead(DB_AGGREGATE.reply, fields)) == []
+    assert fields == {"data": None}
+
+
+@pytest.mark.parametrize("spoilt", [{}, {7: "5"}, {99: 5}, {0: "x", 50: None}], ids=str)
+async def test_texts_are_read_a_few_at_a_time(spoilt):
+    """Each may be large, so others have many turns; the reply, and what is wrong with it, is as if read at once."""
+    texts = [orjson.dumps({"_id": str(number), "n": {"$numberLong": "5"}}).decode() for number in range(100)]
+    for place, text in spoilt.items():
+        texts[place] = text
+    data = orjson.dumps({"data": texts})
+    (reply, turns), at_once = await turns_during(read_large_reply(DB_AGGREGATE, data)), read_reply(DB_AGGREGATE, data)
+    assert turns > 9
+    assert (type(reply), str(reply)) == (type(at_once), str(at_once))
 
 
 @pytest.mark.parametrize("place", [0, 7, SLICE, 3 * SLICE - 1])

@@ -84,13 +84,15 @@ def check_mapping(name: str, value: object) -> None:
 
 
 def check_query(name: str, value: object) -> None:
-    """Refuse what is no mapping from texts to texts."""
+    """Refuse what is no mapping from texts to texts; a text that is no proper Unicode would leave as another one."""
     check_mapping(name, value)
     if "access_token" in cast("Mapping[object, object]", value):
         raise InvalidArgument(f"{name} must not hold access_token; give a token of your own as token=")
-    for key, text in cast("Mapping[object, object]", value).items():
+    for key, text in cast("Mapping[str, str]", value).items():
         check_text(f"{name}: a key", key)
         check_kind(f"{name}: {key}", text, str)
+        if not (is_sendable(key) and is_sendable(text)):
+            raise InvalidArgument(f"{name}: {key!r} must be in proper Unicode")
 
 
 def is_sendable(value: str | Secret) -> bool:
@@ -106,11 +108,8 @@ def check_secret(name: str, value: object) -> None:
 
 
 def as_own_token(token: str | Secret | None) -> Secret | None:
-    """Keep a token of the caller's own, which no traceback is to show; None is none."""
-    if token is None:
-        return None
-    check_secret("token", token)
-    return Secret.of(token)
+    """Keep a token of the caller's own, which no traceback is to show; `Session.call` refuses what is none."""
+    return Secret(token) if isinstance(token, str) else token
 
 
 def check_variables(name: str, value: object) -> None:

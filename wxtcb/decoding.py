@@ -32,7 +32,15 @@ Reader = Callable[[Any, Any], Any]
 SLICE: Final = 250
 
 _ENOUGH: Final = 10
+_FEW: Final = 10
 _entries_refused: Final = cast("Callable[[str, list[Exception], Any], Exception]", IterableValidationError)
+
+
+@attrs.frozen(eq=False)
+class _Ready:
+    """What was read ahead out of a list of texts."""
+
+    value: tuple[object, ...]
 
 
 class Misfit(TypeError):
@@ -45,7 +53,7 @@ def why(error: BaseException, kind: type | None) -> str:
 
 
 def read_ahead(cls: type[attrs.AttrsInstance], fields: dict[str, Any]) -> Iterator[int]:
-    """Read the lists of objects in *fields*, the JSON of a *cls*, in place: what reads the whole has little left to do.
+    """Read the lists in *fields*, the JSON of a *cls*, in place: what reads the whole has little left to do.
 
     Stops for a breath after at most `SLICE` entries, and tells how many it has just read. An entry that cannot be read
     is left as it is, with those around it, to be refused by its place when the whole is read.
@@ -56,6 +64,21 @@ def read_ahead(cls: type[attrs.AttrsInstance], fields: dict[str, Any]) -> Iterat
             yield from _read_entries(kind, value)
         elif isinstance(value, dict):
             yield from read_ahead(kind, value)
+    for name, kind, read in _texts(cls):
+        value = fields.get(name)
+        if isinstance(value, list):
+            yield from _read_texts(read, kind, fields, name)
+
+
+def _read_texts(read: Reader, kind: Any, fields: dict[str, Any], name: str) -> Iterator[int]:
+    """Read a list of texts, a few at a time, for each may be large: so few count as much as a whole slice."""
+    entries, found = fields[name], list[object]()
+    for start in range(0, len(entries), _FEW):
+        with suppress(Exception):
+            found += read(entries[start : start + _FEW], kind)
+        yield SLICE
+    if len(found) == len(entries):
+        fields[name] = _Ready(tuple(found))
 
 
 def _read_entries(kind: type[attrs.AttrsInstance], entries: list[Any]) -> Iterator[int]:
@@ -88,6 +111,18 @@ def _branches(cls: type[attrs.AttrsInstance]) -> tuple[tuple[str, type[attrs.Att
 def _names_of(field: attrs.Attribute[Any]) -> tuple[str, ...]:
     """Return the names that a field may have in JSON, the right one first."""
     return (wire_name(field), *field.metadata.get(SPELLINGS, ()))
+
+
+@cache
+def _texts(cls: type[attrs.AttrsInstance]) -> tuple[tuple[str, Any, Reader], ...]:
+    """Return the fields of *cls* that hold lists of texts to be read: the name in JSON, the type, and what reads it."""
+    attrs.resolve_types(cls)
+    found = [(field, field.metadata.get(FORM)) for field in attrs.fields(cls)]
+    return tuple(
+        (wire_name(field), field.type, _from_form(form, field.type, _converter))
+        for field, form in found
+        if form is not None and form.in_parts
+    )
 
 
 def _takes_none(kind: Any) -> bool:
@@ -127,7 +162,7 @@ def _structure_attrs(cls: type[attrs.AttrsInstance], converter: cattrs.Converter
             value = {name: each for name, each in value.items() if each is not None or name not in dropped}
         names = renamed
         for field, name, *others in spelled:
-            if name not in value and (found := _first_given(value, others)):
+            if not value.get(name) and (found := _fullest(value, name, others)) != name:
                 value, names = {**value, name: value[found]}, {**names, field: found}
         try:
             return fill(value, kind)
@@ -165,6 +200,8 @@ def _from_form(form: Form, kind: Any, converter: cattrs.Converter) -> Reader:
     fill = converter.get_structure_hook(inner)
 
     def read(value: Any, _: Any) -> object:
+        if isinstance(value, _Ready):
+            return value.value
         try:
             found = None if value is None else form.read(value)
         except TypeError:
@@ -186,8 +223,13 @@ def _kept_once(kind: Any, converter: cattrs.Converter) -> Reader:
     return lambda value, _: intern(value) if type(value) is str else fill(value, kind)
 
 
-def _first_given(fields: dict[str, object], names: Iterable[str]) -> str | None:
-    return next((name for name in names if fields.get(name) is not None), None)
+def _fullest(fields: dict[str, object], name: str, others: Iterable[str]) -> str:
+    """Return the spelling of *name* under which there is something: a failure may hide beside an empty list.
+
+    Where there is nothing under any, it is the first that is there.
+    """
+    known = [each for each in (name, *others) if fields.get(each) is not None]
+    return max(known, key=lambda each: bool(fields[each]), default=name)
 
 
 def _is_sequence(kind: Any) -> bool:

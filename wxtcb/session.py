@@ -12,6 +12,7 @@ import aiohttp
 import attrs
 
 from wxtcb.arguments import (
+    as_own_token,
     check_base_url,
     check_count,
     check_query,
@@ -208,8 +209,9 @@ class Session:
         was sent), `Withheld`, `SessionClosed`, `WrongLoop`, and what keeps the token from being renewed: `TicketError`,
         `TokenCeiling`.
         """
-        own = None if token is None else as_fixed_token(token)
+        secret = as_own_token(token)
         del token
+        own = None if secret is None else as_fixed_token(secret)
         running = self._core.get()
         check_readable(endpoint)
         if query is not None:

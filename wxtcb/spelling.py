@@ -27,12 +27,14 @@ Metadata = dict[str, object]
 class Form(Noun):
     """Another JSON form of a value: `write` makes it of what JSON would hold, `read` takes it back.
 
-    `read` raises `TypeError`, with the name of the form, or `ValueError` for what is not in this form.
+    `read` raises `TypeError`, with the name of the form, or `ValueError` for what is not in this form. Where it reads a
+    list, `in_parts` says that it may be given a part of it as well.
     """
 
     name: str
     write: Callable[[Any], object]
     read: Callable[[Any], object]
+    in_parts: bool = attrs.field(default=False, kw_only=True)
 
 
 def wire(name: str) -> Metadata:

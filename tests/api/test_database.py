@@ -142,6 +142,13 @@ async def test_the_rule_is_sent_empty_unless_the_caller_leaves_it_out(session, p
     assert platform.bodies == [{"env": "e-1", "collection_name": "c", "acl_tag": "PRIVATE", **sent}]
 
 
+async def test_custom_access_goes_by_its_rule(session, platform):
+    """The rule goes out as the text that was given."""
+    platform.replies = [DONE]
+    await database.db_modify_acl(session, "e-1", "c", "CUSTOM", ' {"read": true}')
+    assert platform.bodies[0]["rule"] == ' {"read": true}'
+
+
 async def test_an_import_goes_on_after_errors_unless_told_otherwise(session, platform):
     """The flag is required on the wire, and False here."""
     platform.replies = [DONE | {"job_id": 2**40}]
@@ -194,6 +201,21 @@ async def test_all_records_of_a_query_come_page_by_page(session, platform, query
     assert [body["query"] for body in platform.bodies] == texts
 
 
+async def test_a_limit_holds_though_the_platform_gives_more(session, platform):
+    """What is beyond it is left out."""
+    platform.replies = [page(range(5), 5), page(range(2, 5), 5, 2)]
+    found = [each["_id"] async for each in database.iter_documents(session, "e-1", GEO.limit(3).get(), page_size=2)]
+    assert found == ["0", "1", "2"]
+
+
+async def test_a_page_may_hold_as_much_as_the_platform_gives(session, platform):
+    """That is 1000 records, unless the caller wants fewer."""
+    platform.replies = [page([], 0)]
+    assert [each async for each in database.iter_documents(session, "e-1", GEO.get(), page_size=1000)] == []
+    assert [each async for each in database.iter_documents(session, "e-1", GEO.get())] == []
+    assert [body["query"].partition(".limit")[2] for body in platform.bodies] == ["(1000).get()", "(100).get()"]
+
+
 @pytest.mark.parametrize(
     ("env", "query", "size"),
     [("", GEO.get(), 1), ("e", "db.collection('x').get()", 1), ("e", GEO.get(), 0), ("e", GEO.get(), 1001)],
@@ -224,6 +246,17 @@ async def test_an_environment_may_have_no_collections(session, platform, reply):
     assert await database.db_collection_get(session, "e-1") == database.Collections()
 
 
+@pytest.mark.parametrize("endpoint", [database.DB_RECORD_UPDATE, database.DB_RECORD_DELETE], ids=lambda each: each.name)
+async def test_a_statement_that_may_have_acted_is_not_sent_again_though_the_platform_is_busy(
+    session, platform, endpoint
+):
+    """It may count up, or remove what came since: even -1 leaves it to the caller."""
+    platform.replies = [{"errcode": -1, "errmsg": "busy"}]
+    with pytest.raises(wxtcb.OutcomeUnknown):
+        await getattr(database, endpoint.name)(session, "e-1", "db.x()")
+    assert len(platform.sent) == 1
+
+
 def test_nothing_that_could_act_twice_is_repeated():
     """A statement may add, count up, or remove what came since; only reads and what ends the same are repeated."""
     repeats = {each.name: each.repeat for each in database.ENDPOINTS}
@@ -231,10 +264,12 @@ def test_nothing_that_could_act_twice_is_repeated():
         "db_import",
         "db_export",
         "db_record_insert",
-        "db_record_delete",
-        "db_record_update",
         "db_index_create",
         "db_collection_add",
+    }
+    assert {name for name, repeat in repeats.items() if repeat is Repeat.NEVER} == {
+        "db_record_delete",
+        "db_record_update",
     }
     assert {name for name, repeat in repeats.items() if repeat is Repeat.SET} == {
         "db_modify_acl",

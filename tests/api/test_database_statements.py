@@ -250,12 +250,28 @@ def test_conditions_are_written_as_commands(conditions, text):
         "database.Point(181, 0)",
         'database.Point(0, "1")',
         "database.Point(0, math.nan)",
+        "database.Point(0, 90.5)",
+        "GEO.aggregate().sort([('a', 'asc')])",
+        "database.Query('db.x()')",
     ],
 )
 def test_what_is_no_statement_is_refused(source):
     """What breaks a rule is refused when it is built; keys with `$` are refused wherever a user could put one."""
     with pytest.raises(InvalidArgument):
         eval(source)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *["Collection", "Filter", "Selection", "Pipeline", "Insert", "Update", "Delete", "Aggregate"],
+        *["Comparison", "Combination", "Change"],
+    ],
+)
+def test_a_bare_text_does_not_become_code(name):
+    """``Collection(name)`` looks like ``collection(name)``, and would take a user's text for a statement."""
+    with pytest.raises(TypeError):
+        getattr(database, name)("teas")
 
 
 def test_statements_are_values():

@@ -90,6 +90,17 @@ async def test_a_link_within_the_folder_is_its_file(folder):
     assert opened(await functions.pack(folder)).read("main.js") == b"2"
 
 
+@pytest.mark.parametrize("name", ["\udcff.js", "\udcff/a.js"])
+async def test_a_name_that_is_not_utf8_is_refused(folder, name):
+    """A zip has no place for it; it is shown in letters that can be printed, and how to go on without it."""
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("x")
+    with pytest.raises(wxtcb.InvalidArgument, match=r"^'\\udcff.*leave_out"):
+        await functions.pack(folder)
+    packed = await functions.pack(folder, leave_out=[name.split("/")[0]])
+    assert opened(packed).namelist() == ["a.json", "index.js", "lib/b.js"]
+
+
 @pytest.mark.parametrize("target", ["../secret", "lib", "nothing", "."])
 async def test_a_link_that_leads_elsewhere_is_refused(folder, target):
     """Out of the folder, to a folder or to nothing: the link is named, and how to go on without it."""

@@ -89,6 +89,22 @@ async def test_a_rollout_without_failures_is_returned(session, platform, reply):
     assert await CALLS["batch_upload_scf"](session) == Rollout()
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"fail_env_list": [], "fail_list": [{"env": "e-2", "errormsg": "can't find the env"}]},
+        {"err_list": [], "fail_list": [{"env": "e-2", "errmsg": "", "errormsg": "can't find the env"}]},
+    ],
+    ids=range(2),
+)
+async def test_a_failure_does_not_hide_beside_an_empty_list(session, platform, reply):
+    """Of several spellings in one reply the one that holds something counts."""
+    platform.replies = [DONE | reply]
+    with pytest.raises(wxtcb.PartialFailure) as partial:
+        await CALLS["batch_upload_scf_code"](session)
+    assert list(partial.value.failed) == FAILED
+
+
 async def test_an_environment_may_fail_without_a_reason(session, platform):
     """The reason is then an empty text."""
     platform.replies = [{**DONE, "fail_list": [{"env": "e-2"}]}]
@@ -186,6 +202,18 @@ def test_no_variable_shows_when_settings_are_refused():
     ]
     assert "hunter2" not in str(caught.value)
     assert not any("hunter2" in text for text in shown[1:])
+
+
+async def test_no_variable_shows_when_the_call_is_refused(session, platform):
+    """No frame of the traceback holds one, though it is a plain text."""
+    platform.replies = [{"errcode": 40097, "errmsg": "no"}]
+    config = FunctionConfig(environment_variables={"KEY": "hunter2"})
+    with pytest.raises(wxtcb.RequestRefused) as caught:
+        await functions.update_scf_config(session, "e-1", "f", config)
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    shown = [text for frame in told.stack if frame.name == "update_scf_config" for text in frame.locals.values()]
+    assert shown
+    assert not any("hunter2" in text for text in shown)
 
 
 @pytest.mark.parametrize("name", ["a", "A-1_b", "z" * 60])

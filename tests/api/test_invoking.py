@@ -33,6 +33,7 @@ EVENTS = [
 ]
 NO_EVENTS = [5, True, 1.5, {1, 2}, object, wxtcb.Secret("hunter2"), {"a": wxtcb.Secret("hunter2")}, {"a": {1}}]
 NO_EVENTS += [{5: 1}, [b"x"], bytearray(b"x"), "\udcff", {"a": "\udcff"}]
+NO_EVENTS += [{"a": float("nan")}, [None, "", ({"a": UserList([float("-inf")])},)]]
 
 
 @pytest.fixture
@@ -125,6 +126,24 @@ async def test_an_authorisers_token_is_used_as_it_is(session, wechat, token):
         await functions.invoke_cloud_function(session, "e-1", "f", token=token)
     [request] = wechat.requests
     assert request.token.reveal() == THEIRS
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    inside = [frame for frame in told.stack if "/wxtcb/" in frame.filename and "/tests/" not in frame.filename]
+    assert inside
+    assert not any("T0KEN" in str(frame.locals) for frame in inside)
+
+
+@pytest.mark.parametrize(
+    ("call", "args"),
+    [
+        (functions.invoke_cloud_function, ("e-1", "f")),
+        (wxtcb.Session.call, (functions.INVOKE_CLOUD_FUNCTION, b"{}")),
+    ],
+    ids=["invoke", "call"],
+)
+async def test_a_token_that_cannot_be_sent_is_not_shown(session, call, args):
+    """One out of the environment may hold bytes that are no text."""
+    with pytest.raises(wxtcb.InvalidArgument, match=r"^token must be") as caught:
+        await call(session, *args, token="T0KEN\udcff")
     told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     inside = [frame for frame in told.stack if "/wxtcb/" in frame.filename and "/tests/" not in frame.filename]
     assert inside

@@ -141,6 +141,7 @@ def test_what_is_not_simulated_is_refused_by_its_name(text: str, word: str) -> N
         "new db.Geo.Point(1)",
         "new db.Geo.Point(181, 0)",
         "[" * 200 + "]" * 200,
+        "_.gt(1)" + ".and(_.gt(1))" * 200,
         "'" + "x" * 600_000 + "'",
     ],
     ids=lambda text: text[:20],
@@ -163,6 +164,13 @@ def test_declared_names_stand_for_what_they_were_declared_to_be() -> None:
     first, second = parse("const Point = db.Geo.Point; ;let c = db.collection('x');c.get();db.f(new Point(1, 2));")
     assert first == Chain("db", (Step("collection", ("x",)), Step("get", ())))
     assert second.steps[0].args == (Chain("db", (Step("Geo"), Step("Point", (1, 2))), made=True),)
+
+
+def test_what_a_name_stands_for_cannot_double_on_and_on() -> None:
+    """Thirty names, each twice the one before, would be a thousand million terms."""
+    doubled = "".join(f"let a{number + 1} = _.and(a{number}, a{number});" for number in range(30))
+    with pytest.raises(Refused, match="a0 within what another name stands for is not simulated"):
+        parse(f"let a0 = _.gt(1); {doubled} db.f(a30)")
 
 
 @pytest.mark.parametrize("text", ["const x = 5", "const 5 = db", "const x db", "5", "db.f() db.g()", "const db"])

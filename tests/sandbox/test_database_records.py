@@ -182,6 +182,8 @@ def test_what_json_cannot_hold_comes_back_in_its_form(world: World, env: str) ->
         ("{age: 31}", {"age": 31}),
         ("{age: _.inc(-0.5)}", {"age": 29.5}),
         ("{age: _.mul(2)}", {"age": 60}),
+        ("{age: _.mul(9007199254740991)}", {"age": {"$numberLong": "270215977642229730"}}),
+        ("{age: _.mul(1e20)}", {"age": {"$numberDouble": "3e+21"}}),
         ("{n: _.inc(2), m: _.mul(2)}", {"n": 2, "m": 0}),
         ("{home: {town: 'Oslo'}}", {"home": {"town": "Oslo", "no": 1}}),
         ("{home: _.set({town: 'Oslo'})}", {"home": {"town": "Oslo"}}),
@@ -201,6 +203,14 @@ def test_an_update_changes_what_it_names(world: World, env: str, data: str, chan
     answer = record(world, env, "update", f"where({{name: 'Ann'}}).update({{data: {data}}})")
     assert (answer["matched"], answer["modified"], answer["id"]) == (1, int(bool(changed)), "")
     assert one(world, env, "a") == {**PEOPLE[0], **changed}
+
+
+def test_a_number_grows_as_a_double_beyond_64_bits(world: World, env: str) -> None:
+    """It grows neither for ever, nor exactly."""
+    for _ in range(2):
+        record(world, env, "update", "doc('a').update({data: {age: _.mul(9007199254740991)}})")
+    [document] = record(world, env, "query", "doc('a').get()")["data"]
+    assert orjson.loads(document)["age"] == {"$numberDouble": str(float(30 * 9007199254740991**2))}
 
 
 def test_an_update_changes_all_that_match(world: World, env: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from wxtcb.sandbox import World
+from wxtcb.sandbox.cloud.database.values import read_record
 from wxtcb.sandbox.refusal import Refused
 
 from .people import call, ids, record, with_people
@@ -187,6 +188,22 @@ def test_a_halted_environment_is_refused(world: World, env: str, path: str, fiel
         with pytest.raises(Refused) as no:
             call(world, path, env=each, **fields)
         assert no.value.errcode == -501005
+
+
+@pytest.mark.parametrize("number", ["1.5", "NaN", "sNaN"])
+def test_a_decimal_is_compared_but_not_reckoned_with(world: World, env: str, number: str) -> None:
+    """One that is no number is the least of all."""
+    collection = world.databases.collection(env, "people")
+    collection.put(read_record(f'{{"_id":"e","age":{{"$numberDecimal":"{number}"}}}}'))
+    assert ids(record(world, env, "query", "where({age: _.lt(2)}).get()")) == "e"
+    with pytest.raises(Refused, match="reckoning with a decimal is not simulated"):
+        record(world, env, "update", "doc('e').update({data: {age: _.inc(0.5)}})")
+
+
+@pytest.mark.parametrize("steps", ["where({'tags.%s': 'x'}).get()", "where({'rooms.%s.n': 1}).get()"])
+def test_no_list_has_an_entry_of_a_monstrous_number(world: World, env: str, steps: str) -> None:
+    """There is nothing there, which is no error."""
+    assert ids(record(world, env, "query", steps % ("9" * 5000))) == ""
 
 
 def test_what_is_just_not_too_deep_goes_all_the_way(world: World, env: str) -> None:

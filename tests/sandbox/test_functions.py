@@ -35,6 +35,13 @@ def zipped(name: str = "index.js", text: str = "1", *, pad: int = 0) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
+def spoilt(*, at: int) -> str:
+    """Make a zip whose list of files has a wrong byte: at 6 the version that reads it, at 46 the first name."""
+    data = bytearray(base64.b64decode(zipped("\u00e9.js")))
+    data[data.rindex(b"PK\x01\x02") + at] = 0xFF
+    return base64.b64encode(data).decode()
+
+
 @pytest.fixture
 def env(rig: Rig) -> str:
     """Set the scene: one environment."""
@@ -179,7 +186,10 @@ async def test_a_function_that_is_not_there_is_refused(rig: Rig, env: str, path:
     ("code", "words"),
     [
         ("no base64", "not base64"),
+        ("\u00e9", "not base64"),
         (base64.b64encode(b"no zip").decode(), "not a zip"),
+        (spoilt(at=6), "not a zip"),
+        (spoilt(at=46), "not a zip"),
         (zipped("folder/index.js"), "no file at its root"),
     ],
 )
@@ -239,13 +249,15 @@ async def test_a_function_returns_event_and_digest(rig: Rig, env: str) -> None:
 
 
 async def test_a_function_behaves_as_it_is_told(rig: Rig, env: str) -> None:
-    """It is given the bytes of the event; a text is returned as it is, and what it raises is -504002."""
+    """It is given the bytes of the event; a text is returned as it is; what it raises, and no JSON, is -504002."""
     events: list[bytes] = []
 
     def behave(event: bytes) -> object:
         events.append(event)
         if event == b"break":
             raise ValueError("broken")
+        if event == b"odd":
+            return object()
         return "a text" if event == b"text" else [len(event)]
 
     rig.box.world.functions.behave("f", behave)
@@ -255,7 +267,9 @@ async def test_a_function_behaves_as_it_is_told(rig: Rig, env: str) -> None:
     assert (await invoke(rig, env, "f", b"xyz"))["resp_data"] == "[3]"
     broken = await invoke(rig, env, "f", b"break")
     assert (broken["errcode"], "ValueError('broken')" in broken["errmsg"]) == (-504002, True)
-    assert events == [b"text", b"xyz", b"break"]
+    odd = await invoke(rig, env, "f", b"odd")
+    assert (odd["errcode"], "not JSON serializable" in odd["errmsg"]) == (-504002, True)
+    assert events == [b"text", b"xyz", b"break", b"odd"]
 
 
 async def test_an_empty_event_is_refused(rig: Rig, env: str) -> None:

@@ -197,7 +197,7 @@ async def get_rid_info(session: Session, rid: str) -> RidInfo:
 
 
 def _check_path(name: str, value: object) -> None:
-    if not isinstance(value, str) or not value.startswith("/") or "://" in value:
+    if not isinstance(value, str) or not value.startswith("/") or value.startswith("//") or "://" in value:
         raise InvalidArgument(f"{name} must be a path that begins with '/', without a host, not {value!r}")
 
 

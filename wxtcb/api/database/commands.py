@@ -33,52 +33,52 @@ Changes: TypeAlias = Mapping[str, "Value | Change"]
 
 def eq(value: Value) -> Comparison:
     """Match what equals *value*, the same as the value alone."""
-    return Comparison(_call("eq", value))
+    return Comparison(text=_call("eq", value))
 
 
 def neq(value: Value) -> Comparison:
     """Match what does not equal *value*, a field that is missing included."""
-    return Comparison(_call("neq", value))
+    return Comparison(text=_call("neq", value))
 
 
 def gt(value: Value) -> Comparison:
     """Match what is greater than *value*."""
-    return Comparison(_call("gt", value))
+    return Comparison(text=_call("gt", value))
 
 
 def gte(value: Value) -> Comparison:
     """Match what is *value* or greater."""
-    return Comparison(_call("gte", value))
+    return Comparison(text=_call("gte", value))
 
 
 def lt(value: Value) -> Comparison:
     """Match what is less than *value*."""
-    return Comparison(_call("lt", value))
+    return Comparison(text=_call("lt", value))
 
 
 def lte(value: Value) -> Comparison:
     """Match what is *value* or less."""
-    return Comparison(_call("lte", value))
+    return Comparison(text=_call("lte", value))
 
 
 def in_(values: Sequence[Value]) -> Comparison:
     """Match what equals one of *values*; none of them, and it matches nothing."""
-    return Comparison(_call("in", _listed("values", values)))
+    return Comparison(text=_call("in", _listed("values", values)))
 
 
 def nin(values: Sequence[Value]) -> Comparison:
     """Match what equals none of *values*."""
-    return Comparison(_call("nin", _listed("values", values)))
+    return Comparison(text=_call("nin", _listed("values", values)))
 
 
 def exists() -> Comparison:
     """Match records that have the field."""
-    return Comparison("_.exists(true)")
+    return Comparison(text="_.exists(true)")
 
 
 def missing() -> Comparison:
     """Match records that do not have the field."""
-    return Comparison("_.exists(false)")
+    return Comparison(text="_.exists(false)")
 
 
 @overload
@@ -109,28 +109,28 @@ def or_(*conditions: Comparison | Conditions) -> Comparison | Combination:
 
 def set_(value: Value) -> Change:
     """Put *value* in the field's place, the same as the value alone."""
-    return Change(_call("set", value))
+    return Change(text=_call("set", value))
 
 
 def inc(number: float) -> Change:
     """Add to a number; a field that is missing counts as 0."""
-    return Change(_call("inc", _numeric(number)))
+    return Change(text=_call("inc", _numeric(number)))
 
 
 def mul(number: float) -> Change:
     """Multiply a number; a field that is missing becomes 0."""
-    return Change(_call("mul", _numeric(number)))
+    return Change(text=_call("mul", _numeric(number)))
 
 
 def remove() -> Change:
     """Take the field out of the record."""
-    return Change("_.remove()")
+    return Change(text="_.remove()")
 
 
 def push(*values: Value) -> Change:
     """Append to a list, one entry per argument; a field that is missing becomes a list."""
     check_entries("values", values)
-    return Change(_call("push", list(values)))
+    return Change(text=_call("push", list(values)))
 
 
 def conditions_text(name: str, conditions: Conditions) -> str:
@@ -166,11 +166,11 @@ def _condition(name: str, key: str, value: Value | Comparison) -> str:
 def _join(how: str, conditions: Sequence[Comparison | Conditions]) -> Comparison | Combination:
     check_entries("conditions", conditions)
     if all(isinstance(each, Comparison) for each in conditions):
-        return Comparison(f"_.{how}([{', '.join(map(str, conditions))}])")
+        return Comparison(text=f"_.{how}([{', '.join(map(str, conditions))}])")
     if any(isinstance(each, Comparison) for each in conditions):
         raise InvalidArgument(f"{how}_ joins comparisons of one field, or conditions on a record, not both")
     texts = [conditions_text("conditions", cast("Conditions", each)) for each in conditions]
-    return Combination(f"_.{how}([{', '.join(texts)}])")
+    return Combination(text=f"_.{how}([{', '.join(texts)}])")
 
 
 def _call(command: str, value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -73,7 +73,11 @@ def _read_all(texts: object) -> list[dict[str, Any]]:
     return [_read(text) for text in texts]
 
 
-DOCUMENTS: Final = Form("JSON documents in texts", lambda value: [write_document(each) for each in value], _read_all)
+def _write_all(documents: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [write_document(each) for each in documents]
+
+
+DOCUMENTS: Final = Form("JSON documents in texts", _write_all, _read_all, in_parts=True)
 
 
 def _to_python(value: object) -> object:

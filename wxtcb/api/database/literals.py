@@ -26,9 +26,9 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 @attrs.frozen(repr=False, eq=False)
 class Written(Noun):
-    """A part of a statement, or a whole one; ``str`` gives its text."""
+    """A part of a statement, or a whole one; ``str`` gives its text, which is code and never made of a bare value."""
 
-    _text: str
+    _text: str = attrs.field(kw_only=True, alias="text")
 
     def __str__(self) -> str:
         return self._text

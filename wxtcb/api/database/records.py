@@ -78,10 +78,10 @@ DB_RECORD_INSERT: Final = Endpoint(
     _RECORD, Inserted, Repeat.ONCE, name="db_record_insert", official="dbrecordManage", action="insert"
 )
 DB_RECORD_DELETE: Final = Endpoint(
-    _RECORD, Deleted, Repeat.ONCE, name="db_record_delete", official="dbrecordManage", action="delete"
+    _RECORD, Deleted, Repeat.NEVER, name="db_record_delete", official="dbrecordManage", action="delete"
 )
 DB_RECORD_UPDATE: Final = Endpoint(
-    _RECORD, Updated, Repeat.ONCE, name="db_record_update", official="dbrecordManage", action="update"
+    _RECORD, Updated, Repeat.NEVER, name="db_record_update", official="dbrecordManage", action="update"
 )
 DB_RECORD_QUERY: Final = Endpoint(
     _RECORD, Found, Repeat.READ, name="db_record_query", official="dbrecordManage", action="query"
@@ -95,8 +95,9 @@ async def db_record_insert(session: Session, env: str, query: str | Insert) -> I
     """Add records to a collection, which must be there; each gets an ``_id`` unless it has one.
 
     A text is sent as it is: it is code of yours, and no value of a user's belongs into it. Raises `OutcomeUnknown` when
-    the answer was lost: look with `db_record_query` for what you added. Records with an ``_id`` of your own can be
-    found, and cannot be added twice.
+    the answer was lost: look with `db_record_query` for what you added. A reply with `maybe_acted` above 0 says that
+    earlier attempts, which the platform answered with -1, may have added the same. Records with an ``_id`` of your own
+    can be found, and cannot be added twice.
 
     Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
     """
@@ -108,7 +109,7 @@ async def db_record_delete(session: Session, env: str, query: str | Delete) -> D
 
     A text is sent as it is: it is code of yours, and no value of a user's belongs into it. It is never repeated by
     itself, for records may have come since that meet the conditions too. Raises `OutcomeUnknown` when the answer was
-    lost: look with `db_record_query`, then remove what is left.
+    lost or the platform was busy: look with `db_record_query`, then remove what is left.
 
     Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
     """
@@ -119,8 +120,9 @@ async def db_record_update(session: Session, env: str, query: str | Update) -> U
     """Change records; that there are none that match is no error.
 
     A text is sent as it is: it is code of yours, and no value of a user's belongs into it. It is never repeated by
-    itself, for `inc`, `mul` and `push` change more each time. Raises `OutcomeUnknown` when the answer was lost: look
-    with `db_record_query` whether it acted; one that only sets values may be sent again as long as nobody else does.
+    itself, for `inc`, `mul` and `push` change more each time. Raises `OutcomeUnknown` when the answer was lost or the
+    platform was busy: look with `db_record_query` whether it acted; one that only sets values may be sent again as long
+    as nobody else does.
 
     Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
     """
@@ -167,7 +169,7 @@ def iter_documents(
         size = page_size if whole.limited is None else min(page_size, whole.limited - offset)
         found = await db_record_query(session, env, whole.skip(first + offset).limit(size).get())
         total = max(0, found.pager.total - first)
-        return found.documents, total if whole.limited is None else min(total, whole.limited)
+        return found.documents[:size], total if whole.limited is None else min(total, whole.limited)
 
     return by_offset(fetch)
 

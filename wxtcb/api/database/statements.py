@@ -12,7 +12,7 @@ import attrs
 
 from wxtcb.api.database.commands import Changes, Conditions, changes_text, conditions_text
 from wxtcb.api.database.literals import Document, Written, literal, name_of, object_of
-from wxtcb.arguments import check_entries, check_mapping, check_text, field_is
+from wxtcb.arguments import check_entries, check_mapping, check_text, field_is, kind_is
 from wxtcb.errors import InvalidArgument
 from wxtcb.noun import Noun
 
@@ -44,9 +44,9 @@ class Aggregate(Written):
 
 @attrs.frozen(repr=False, eq=False)
 class Readable(Noun):
-    """What records can be read from; `source` is the statement so far."""
+    """What records can be read from; `source` is the statement so far, and code: `collection` makes the first one."""
 
-    source: str
+    source: str = attrs.field(kw_only=True)
 
     def order_by(self, field: str, order: Order = "asc") -> Selection:
         """Sort by a field; a second call sorts what is equal by the first."""
@@ -72,7 +72,7 @@ class Readable(Noun):
         return Query(self._selection())
 
     def _selection(self) -> Selection:
-        return Selection(self.source)
+        return Selection(source=self.source)
 
     def __str__(self) -> str:
         return self.source
@@ -100,7 +100,7 @@ class Selection(Readable):
 class Query(Noun):
     """Reads the records of a selection."""
 
-    selection: Selection
+    selection: Selection = attrs.field(validator=kind_is(Selection, optional=False))
 
     def __str__(self) -> str:
         return f"{self.selection}.get()"
@@ -112,35 +112,35 @@ class Filter(Readable):
 
     def update(self, changes: Changes) -> Update:
         """Change every record: a value, or a mapping, takes the place of what the field held."""
-        return Update(f"{self}.update({{data: {changes_text('changes', changes)}}})")
+        return Update(text=f"{self}.update({{data: {changes_text('changes', changes)}}})")
 
     def remove(self) -> Delete:
         """Remove every record."""
-        return Delete(f"{self}.remove()")
+        return Delete(text=f"{self}.remove()")
 
 
 @attrs.frozen(repr=False, eq=False)
 class Record(Noun):
     """One record of collection *source*, by its ``_id``."""
 
-    source: str
     record_id: str = attrs.field(validator=field_is(check_text))
+    source: str = attrs.field(kw_only=True)
 
     def get(self) -> Query:
         """Read it; there may be none."""
-        return Query(Selection(f"{self.source}.where({object_of({'_id': self._written_id})})"))
+        return Query(Selection(source=f"{self.source}.where({object_of({'_id': self._written_id})})"))
 
     def update(self, changes: Changes) -> Update:
         """Change it, if it is there: a value, or a mapping, takes the place of what the field held."""
-        return Update(f"{self}.update({{data: {changes_text('changes', changes)}}})")
+        return Update(text=f"{self}.update({{data: {changes_text('changes', changes)}}})")
 
     def set(self, document: Document) -> Update:
         """Put *document* in its place, or make it if it is not there."""
-        return Update(f"{self}.set({{data: {_document(document)}}})")
+        return Update(text=f"{self}.set({{data: {_document(document)}}})")
 
     def remove(self) -> Delete:
         """Remove it, if it is there."""
-        return Delete(f"{self}.remove()")
+        return Delete(text=f"{self}.remove()")
 
     def __str__(self) -> str:
         return f"{self.source}.doc({self._written_id})"
@@ -180,10 +180,10 @@ class Pipeline(Written):
 
     def end(self) -> Aggregate:
         """Read what comes out."""
-        return Aggregate(f"{self}.end()")
+        return Aggregate(text=f"{self}.end()")
 
     def _then(self, stage: str, argument: str) -> Pipeline:
-        return Pipeline(f"{self}.{stage}({argument})")
+        return Pipeline(text=f"{self}.{stage}({argument})")
 
 
 @attrs.frozen(repr=False, eq=False)
@@ -195,27 +195,27 @@ class Collection(Readable):
 
         Empty conditions choose all there are: look twice where they come from a user, before you remove those.
         """
-        return Filter(f"{self}.where({conditions_text('conditions', conditions)})")
+        return Filter(source=f"{self}.where({conditions_text('conditions', conditions)})")
 
     def doc(self, record_id: str) -> Record:
         """Choose one record by its ``_id``."""
-        return Record(self.source, record_id)
+        return Record(record_id, source=self.source)
 
     def add(self, *documents: Document) -> Insert:
         """Add records; each gets an ``_id`` unless it has one."""
         check_entries("documents", documents)
         texts = [_document(each) for each in documents]
         data = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
-        return Insert(f"{self}.add({{data: {data}}})")
+        return Insert(text=f"{self}.add({{data: {data}}})")
 
     def aggregate(self) -> Pipeline:
         """Send all records through a pipeline."""
-        return Pipeline(f"{self}.aggregate()")
+        return Pipeline(text=f"{self}.aggregate()")
 
 
 def collection(name: str) -> Collection:
     """Begin a statement on collection *name*."""
-    return Collection(f"db.collection({name_of('name', name)})")
+    return Collection(source=f"db.collection({name_of('name', name)})")
 
 
 def _document(document: object) -> str:

@@ -64,8 +64,8 @@ async def use_cloud_access_token_set(
     """Set what the code in environment *env* may do with cloudbase_access_token.
 
     *is_open* False closes it for the whole account, not for this environment alone; what *api_whitelist* does not hold
-    cannot be called. *version* is the one that `use_cloud_access_token_get` has just given, so that who changes it at
-    the same time is not overruled. *token* as there.
+    cannot be called. *version* is the one that `use_cloud_access_token_get` has just given, presumably so that who
+    changes it at the same time is not overruled. *token* as there.
 
     It is never sent twice: after `OutcomeUnknown` read the setting and compare.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 
 import attrs
 
-from wxtcb.arguments import as_texts, check_kind, check_texts, field_is
+from wxtcb.arguments import as_texts, check_kind, check_texts, field_is, is_sendable
 from wxtcb.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ async def pack(folder: str | os.PathLike[str], *, leave_out: Collection[str] = L
     these files. Dependencies are installed in the cloud, so ``node_modules`` may be left out as well.
 
     Raises `InvalidArgument` for a folder that is missing or has no file at its root, for a link out of it or to a
-    folder, for what is no file, and for more than 20 MB; `OSError` for what cannot be read.
+    folder, for what is no file, a name that is not UTF-8, and more than 20 MB; `OSError` for what cannot be read.
     """
     names = as_texts(leave_out)
     check_texts("leave_out", names)
@@ -143,6 +143,8 @@ def _files_in(folder: Path, root: Path, leave_out: frozenset[str]) -> Iterator[P
 def _add(packed: zipfile.ZipFile, path: Path, name: str, buffer: io.BytesIO) -> None:
     import zipfile
 
+    if not is_sendable(name):
+        raise InvalidArgument(f"{name!r} is no name in UTF-8, and cannot be packed; name it in leave_out")
     entry = zipfile.ZipInfo(name, _EPOCH)
     status = path.stat()
     entry.file_size = status.st_size

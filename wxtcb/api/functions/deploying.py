@@ -166,18 +166,8 @@ async def update_scf_config(session: Session, env: str, function_name: str, conf
     check_text("env", env)
     check_text("function_name", function_name)
     check_kind("config", config, FunctionConfig)
-    variables = config.environment_variables
-    pairs = None if variables is None else [{"key": key, "value": text} for key, text in variables.items()]
-    body = {
-        "env": env,
-        "functionname": function_name,
-        "memorysize": config.memory_size,
-        "timeout": config.timeout,
-        "environment_variables": pairs,
-        "public_net_config": config.public_net,
-        "vpc_config": config.vpc,
-    }
-    return await session.call(UPDATE_SCF_CONFIG, body)
+    names = {"env": env, "functionname": function_name}
+    return await session.call(UPDATE_SCF_CONFIG, names | _settings(config))
 
 
 async def delete_scf(session: Session, env: str, function_name: str) -> Done:
@@ -190,6 +180,19 @@ async def delete_scf(session: Session, env: str, function_name: str) -> Done:
     check_text("env", env)
     check_text("function_name", function_name)
     return await session.call(DELETE_SCF, {"functionname": function_name, "env": env})
+
+
+def _settings(config: FunctionConfig) -> dict[str, object]:
+    """Return the settings as they are sent; who can raise must not keep them, for a variable may hold a secret."""
+    variables = config.environment_variables
+    pairs = None if variables is None else [{"key": key, "value": text} for key, text in variables.items()]
+    return {
+        "memorysize": config.memory_size,
+        "timeout": config.timeout,
+        "environment_variables": pairs,
+        "public_net_config": config.public_net,
+        "vpc_config": config.vpc,
+    }
 
 
 def _upload(envs: Iterable[str], function_name: str, code: Code) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -87,10 +88,23 @@ def _encode(event: Event) -> bytes:
     if not isinstance(event, Mapping | Sequence):
         raise InvalidArgument(f"event must be a mapping, a list, a text, bytes or None, not {type(event).__name__}")
     try:
-        return orjson.dumps(event, default=_plain)
+        data = orjson.dumps(event, default=_plain)
     except orjson.JSONEncodeError as error:
         reason = str(error)
+    else:
+        if b"null" not in data or _is_finite(event):
+            return data
+        reason = "JSON has neither NaN nor infinity"
     raise InvalidArgument(f"event cannot be written as JSON: {reason}")
+
+
+def _is_finite(value: object) -> bool:
+    """Tell whether no number in an event is one of those that would go out as null."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    return not isinstance(value, Sequence) or isinstance(value, str) or all(map(_is_finite, value))
 
 
 def _plain(value: object) -> object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import io
 import zipfile
@@ -138,9 +137,9 @@ class Functions:
         behaviour = self._behaviours.get(name)
         try:
             value = _echo(row, event) if behaviour is None else behaviour(event)
+            return value if isinstance(value, str) else orjson.dumps(value).decode()
         except Exception as error:
             raise refuse(-504002, f"{name}: {error!r}") from error
-        return value if isinstance(value, str) else orjson.dumps(value).decode()
 
     def _begin_update(self, env: str, name: str) -> Function:
         row = self.find(env, name)
@@ -159,11 +158,12 @@ def open_zip(text: str) -> bytes:
     """Return the bytes of a zip in base64, or refuse what is none, is over 20 MB, or has no file at its root."""
     try:
         data = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise refuse(40097, "zipfile is not base64") from None
+    try:
         with zipfile.ZipFile(io.BytesIO(data)) as opened:
             names = opened.namelist()
-    except binascii.Error:
-        raise refuse(40097, "zipfile is not base64") from None
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
         raise refuse(40097, "zipfile is not a zip") from None
     if len(data) > _MOST:
         raise refuse(40097, f"zipfile has {len(data)} bytes, and 20 MB are allowed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from decimal import Decimal
 from typing import Final, cast
 
 from wxtcb.sandbox.cloud.database.conditions import flat
@@ -15,6 +16,7 @@ from wxtcb.sandbox.refusal import refuse
 __all__ = ["Change", "change_of"]
 
 DEEPEST: Final = 64
+_LONG: Final = 2**63
 
 Change = Callable[[Record], None]
 
@@ -45,9 +47,9 @@ def _field_change(path: str, wanted: Value) -> Change:
         case "remove", []:
             return lambda record: _drop(record, parts)
         case "inc", [int() | float() as number]:
-            return lambda record: _put(record, parts, _number(record, parts) + number)
+            return lambda record: _put(record, parts, _kept(_number(record, parts) + number))
         case "mul", [int() | float() as number]:
-            return lambda record: _put(record, parts, _number(record, parts) * number)
+            return lambda record: _put(record, parts, _kept(_number(record, parts) * number))
         case "push", [value] if not isinstance(value, dict):
             new = value if isinstance(value, list) else [value]
             return lambda record: _put(record, parts, [*_entries(record, parts), *deepcopy(new)])
@@ -93,7 +95,14 @@ def _number(record: Record, parts: Sequence[str]) -> Value:
     value = _now(record, parts, 0)
     if kind_of(value) != kind_of(0):
         raise refuse(-502001, f"{'.'.join(parts)} is no number")
+    if isinstance(value, Decimal):
+        raise not_simulated("reckoning with a decimal")
     return value
+
+
+def _kept(number: float) -> float:
+    """Return a number as the database keeps it: one that 64 bits cannot hold is a double."""
+    return number if -_LONG <= number < _LONG else float(number)
 
 
 def _entries(record: Record, parts: Sequence[str]) -> list[Value]:

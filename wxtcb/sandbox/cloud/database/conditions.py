@@ -15,6 +15,8 @@ __all__ = ["Test", "flat", "sorted_by", "test_of"]
 Test = Callable[[Record], bool]
 Found = Callable[[Sequence[Value]], bool]
 
+_DIGITS: Final = 10  # no list is so long that the number of an entry has as many
+
 _ORDERED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "gt": operator.gt,
     "gte": operator.ge,
@@ -127,5 +129,5 @@ def _at(value: Value, parts: Sequence[str]) -> list[Value]:
         return []
     entries = value
     if head.isdecimal():
-        return _at(entries[int(head)], rest) if int(head) < len(entries) else []
+        return _at(entries[int(head)], rest) if len(head) < _DIGITS and int(head) < len(entries) else []
     return [found for entry in entries if isinstance(entry, dict) for found in _at(entry, parts)]

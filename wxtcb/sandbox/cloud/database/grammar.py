@@ -49,6 +49,7 @@ class _Parser:
     _words: list[Word]
     _at: int = 0
     _depth: int = 0
+    _declares: bool = False
     _declared: dict[str, Chain] = field(init=False, factory=lambda: {"db": Chain("db"), "_": Chain("_")})
 
     def statements(self) -> list[Chain]:
@@ -97,7 +98,9 @@ class _Parser:
         self._take()
         name = self._name()
         self._need("=")
+        self._declares = True
         self._declared[name] = self._chain_alone()
+        self._declares = False
 
     def _chain_alone(self) -> Chain:
         at, term = self._next.at, self._term()
@@ -139,6 +142,8 @@ class _Parser:
         if name in _UNFIT or (name not in self._declared and name != "Date"):
             raise not_simulated(name)
         chain = self._declared.get(name, Chain(name))
+        if self._declares and self._depth > 1 and any(step.args for step in chain.steps):
+            raise not_simulated(f"{name} within what another name stands for")  # so that nothing doubles on and on
         steps = list(chain.steps)
         while True:
             if self._takes("."):
@@ -151,6 +156,8 @@ class _Parser:
                 steps.append(evolve(last, args=args))
             else:
                 return evolve(chain, steps=tuple(steps))
+            if len(steps) > DEEPEST:
+                raise malformed(f"a chain of more than {DEEPEST} steps")
 
     def _terms(self, end: str) -> list[Term]:
         found: list[Term] = []

@@ -36,7 +36,7 @@ def key_of(value: Value) -> tuple[Any, ...]:
         return kind, tuple((key, key_of(each)) for key, each in cast("Record", value).items())
     if isinstance(value, list):
         return kind, tuple(key_of(each) for each in value)
-    if isinstance(value, float) and math.isnan(value):
+    if (isinstance(value, float) and math.isnan(value)) or (isinstance(value, Decimal) and value.is_nan()):
         return kind, -math.inf
     return (kind, 0) if value is None else (kind, value)
 
