@@ -18,8 +18,11 @@ from wxtcb.transfer.source import open_source
 
 LINK = "/componenttcb/uploadfile"
 LOOK = "/componenttcb/getbucket"
+PAGE_LINK = "/componenttcb/staticuploadfile"
+DOWN_LINK = "/componenttcb/batchdownloadfile"
 POST = "/_cos/post"
 PUT = "/_cos/put"
+GET = "/_cos/get"
 BIG = b"0123456789abcdef" * (1 << 18)
 
 
@@ -404,6 +407,81 @@ async def test_being_cancelled_shows_no_link(session, env, box, whole_story):
     told = whole_story(caught.value)
     assert caught.value.__context__ is None
     assert not [secret for secret in ("q-signature", "cos-token-") if secret in told]
+
+
+async def test_a_generator_that_is_left_in_the_middle_is_closed(session, env):
+    """What it holds open is let go before the upload ends, not when somebody collects garbage."""
+
+    async def generator():
+        try:
+            for _ in range(64):
+                yield bytes(1 << 18)
+        finally:
+            closed.append(asyncio.current_task() is not None)
+
+    closed = []
+    with pytest.raises(TransferError):
+        await storage.upload_file(session, env, "a", generator(), size=64 << 18, progress=lambda *_: 1 // 0)
+    assert closed == [True]
+
+
+async def test_what_is_no_generator_need_not_be_closed(session, env):
+    """Any asynchronous iterator will do."""
+
+    class Once:
+        def __init__(self):
+            self.left = [b"ab"]
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop()
+
+    assert (await storage.upload_file(session, env, "a", Once(), size=2)).size == 2
+
+
+@pytest.mark.parametrize("way", ["file", "page", "down"])
+async def test_only_so_many_are_under_way_at_once(connect, box, site, tmp_path, way):
+    """The others hold neither file nor link nor connection."""
+    source = tmp_path / "source"
+    source.write_bytes(b"hello")
+    async with connect(connections=3) as session:
+        file_id = (await storage.upload_file(session, site, "a", b"hello")).file_id
+        link, path, start = {
+            "file": (LINK, POST, lambda name: storage.upload_file(session, site, name, source)),
+            "page": (PAGE_LINK, PUT, lambda name: hosting.upload_file(session, site, name, source)),
+            "down": (DOWN_LINK, GET, lambda name: storage.download_file(session, site, file_id, tmp_path / name)),
+        }[way]
+        links, moves = box.count(link), box.count(path)
+        box.faults.hang(path=path, times=None)
+        tasks = [asyncio.create_task(start(f"{number}")) for number in range(10)]
+        while box.count(path) < moves + 3:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.02)
+        assert (box.count(link), box.count(path)) == (links + 3, moves + 3)
+        box.faults.clear()
+        for task in tasks[:3]:
+            task.cancel()
+        await asyncio.gather(*tasks[3:])
+    assert all(task.cancelled() for task in tasks[:3])
+
+
+async def test_who_waits_for_a_turn_hears_that_the_session_closes(connect, env, box):
+    """Nothing was sent for it."""
+    async with connect(connections=1) as session:
+        box.faults.hang(path=POST)
+        first = asyncio.create_task(storage.upload_file(session, env, "a", b"hello"))
+        second = asyncio.create_task(storage.upload_file(session, env, "b", b"hello"))
+        while not box.count(POST):
+            await asyncio.sleep(0.001)
+    with pytest.raises(wxtcb.SessionClosed):
+        await second
+    with pytest.raises(TransferError):
+        await first
+    assert box.count(LINK) == 1
 
 
 async def test_many_go_up_at_once(session, env, box):

@@ -83,12 +83,12 @@ async def upload(transfers: Transfers, source: Source, sending: Sending[T]) -> T
         aim = sending.aim(link)
         outflow = Outflow(source, sending.content_type, transfers.timeout.reply, sending.progress)
         answer = await transfers.send(aim.order(outflow), hear)
-        if isinstance(answer, Heard) and answer.accepted:
+        if isinstance(answer, Heard) and answer.accepted and outflow.whole:
             return link
         if isinstance(answer, Heard) and answer.expired and not renewed and (source.lasting or not outflow.begun):
             renewed = True
         elif isinstance(answer, Failure) and not answer.closed and not outflow.begun and attempt < MOST_UNBEGUN:
-            await transfers.rest(sending.policy.backoff(attempt, random.uniform))
+            await transfers.gate.rest(sending.policy.backoff(attempt, random.uniform))
             attempt += 1
         else:
             raise await _failed(sending, outflow, answer, aim.secrets) from outflow.trouble
@@ -117,6 +117,8 @@ def _reason(outflow: Outflow, answer: Heard | Failure) -> str:
         return f"{type(outflow.trouble).__name__}: {outflow.trouble}"
     if outflow.stalled:
         return "the object storage took no more bytes in time"
+    if isinstance(answer, Heard) and answer.accepted:
+        return f"{answer.reason} before all had been sent"
     return answer.reason
 
 
