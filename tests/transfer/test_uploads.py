@@ -125,6 +125,14 @@ async def test_a_progress_callback_that_raises_ends_the_upload(store, stored):
     assert (caught.value.stored, stored()) == (False, None)
 
 
+async def test_a_progress_callback_that_raises_at_the_end_stops_nothing(store, stored):
+    """All had left, so the answer is waited for: the error says that the file is there."""
+    with pytest.raises(TransferError, match="stored all the same") as caught:
+        await store(b"hello", progress=lambda *_: 1 // 0)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert (caught.value.stored, stored()) == (True, b"hello")
+
+
 @pytest.mark.parametrize("what", ["missing", "folder", "pipe", "zero"])
 async def test_a_file_that_cannot_be_sent_is_told_before_anything(store, box, tmp_path, what):
     """No link is asked for where there is no regular file."""

@@ -65,8 +65,9 @@ class Outflow(Payload):
             raise
         except Exception as error:
             self.trouble = error
-        if self.trouble is not None:
-            raise Stopped
+        else:
+            return
+        raise Stopped
 
     async def _pour(self, writer: AbstractStreamWriter) -> None:
         held = b""
@@ -97,7 +98,16 @@ class Outflow(Payload):
                 raise Stopped
             self.sent += len(piece)
             if self._progress is not None:
-                self._progress(self.sent, self.size)
+                self._tell(self._progress)
+
+    def _tell(self, progress: Progress) -> None:
+        """Tell how far it is. After the last bytes the callback stops nothing: what came of them is still heard."""
+        try:
+            progress(self.sent, self.size)
+        except Exception as error:
+            self.trouble = error
+        if self.trouble is not None and not self.whole:
+            raise Stopped
 
     async def _written(self, writer: AbstractStreamWriter, piece: bytes) -> bool:
         try:

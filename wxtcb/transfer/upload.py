@@ -83,7 +83,7 @@ async def upload(transfers: Transfers, source: Source, sending: Sending[T]) -> T
         aim = sending.aim(link)
         outflow = Outflow(source, sending.content_type, transfers.timeout.reply, sending.progress)
         answer = await transfers.send(aim.order(outflow), hear)
-        if isinstance(answer, Heard) and answer.accepted and outflow.whole:
+        if isinstance(answer, Heard) and answer.accepted and outflow.whole and outflow.trouble is None:
             return link
         if isinstance(answer, Heard) and answer.expired and not renewed and (source.lasting or not outflow.begun):
             renewed = True
@@ -107,8 +107,10 @@ async def _failed(
 
 async def _stored(sending: Sending[T], outflow: Outflow, heard: Heard | None) -> bool | None:
     """Tell whether the object is there: certainly not if some of it never left, or it was refused."""
-    if not outflow.whole or (heard is not None and heard.status < 500):
+    if not outflow.whole:
         return False
+    if heard is not None and heard.status < 500:
+        return heard.accepted
     return await sending.look(outflow.size, outflow.md5.hexdigest())
 
 
