@@ -57,6 +57,18 @@ async def session(connect):
 
 
 @pytest.fixture
+def closes_at_link(session, box, monkeypatch):
+    """Let the connections to object storage be closed when a link is given."""
+    issue = type(box.world.storage.objects).issue
+
+    def closing(*args):
+        session.transfers._closed = True
+        return issue(*args)
+
+    monkeypatch.setattr(type(box.world.storage.objects), "issue", closing)
+
+
+@pytest.fixture
 def env(box):
     """Give an environment that is NORMAL."""
     return box.world.add("a")

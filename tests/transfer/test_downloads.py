@@ -209,11 +209,12 @@ async def test_a_cancelled_download_leaves_nothing(session, env, stored, target,
     assert {each.name: each.read_bytes() for each in target.parent.iterdir()} == {"f": b"older"}
 
 
-async def test_a_download_without_connections_is_refused(session, env, stored, target):
-    """A session that closed its connections says so."""
-    await session.transfers.aclose()
+async def test_a_download_without_connections_is_refused(session, env, stored, target, *, request):
+    """Closed between link and download, nothing is sent, and no file is made."""
+    request.getfixturevalue("closes_at_link")
     with pytest.raises(wxtcb.SessionClosed):
         await storage.download_file(session, env, stored, target)
+    assert list(target.parent.iterdir()) == []
 
 
 async def test_the_rest_is_asked_for_if_nothing_has_changed(plain, serve, target):
@@ -291,6 +292,15 @@ async def test_an_unknown_length_ends_with_the_answer(plain, serve, target):
     server, told = await serve(chunked), []
     await storage.download_url(plain, server.url, target, progress=lambda *step: told.append(step))
     assert (target.read_bytes(), told) == (b"abc", [(3, None)])
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_an_answer_that_does_not_tell_its_end_is_not_believed(plain, serve, target, version):
+    """It may have been cut off, so it is no whole file."""
+    server = await serve(f"HTTP/{version} 200 OK\r\nConnection: close\r\n\r\nabc".encode())
+    with pytest.raises(TransferError, match="does not tell where the file ends"):
+        await storage.download_url(plain, server.url, target)
+    assert list(target.parent.iterdir()) == []
 
 
 async def test_a_stalled_download_is_a_break(plain, serve, target):

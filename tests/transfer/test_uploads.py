@@ -326,9 +326,9 @@ async def test_a_session_that_closes_ends_its_uploads(connect, env, box):
     assert transfers._pool.closed
 
 
+@pytest.mark.usefixtures("closes_at_link")
 async def test_an_upload_without_connections_is_refused(session, env, box):
     """Closed between link and upload, nothing is sent."""
-    await session.transfers.aclose()
     with pytest.raises(wxtcb.SessionClosed):
         await storage.upload_file(session, env, "a", b"hello")
     assert box.count(POST) == 0

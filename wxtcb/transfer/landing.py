@@ -30,10 +30,11 @@ _RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
 class Landed(Enum):
-    """What an answer with a file comes to: all is there, some is missing, or the file has changed under us."""
+    """What an answer with a file comes to: all of it is there, or why it is not, or not certainly."""
 
     WHOLE = "whole"
     SHORT = "less came than was announced"
+    ENDLESS = "the reply does not tell where the file ends"
     CHANGED = "the file changes again and again"
 
 
@@ -78,6 +79,8 @@ class Landing:
             return self._changed()
         if response.status not in (200, 206):
             return await hear(response)
+        if response.content_length is None and "Transfer-Encoding" not in response.headers:
+            return Landed.ENDLESS  # a lost connection would look like its end
         if response.status == 200:
             await self._begin(response)
         while chunk := await response.content.readany():
