@@ -133,6 +133,15 @@ async def test_a_stalled_upload_ends(connect, env, box, trouble):
     assert caught.value.stored is (trouble is Trouble.HANG_AFTER)
 
 
+async def test_nobody_knows_what_becomes_of_a_whole_that_nobody_answers(connect, env, box):
+    """All had left, so the object may be made after the look that did not find it."""
+    box.faults.hang(path=POST)
+    async with connect(timeout=wxtcb.Timeout(connect=1, reply=0.1)) as session:
+        with pytest.raises(TransferError, match="Nobody knows") as caught:
+            await storage.upload_file(session, env, "a", b"hello")
+    assert (caught.value.stored, box.count(LOOK)) == (None, 1)
+
+
 async def test_a_slow_upload_that_moves_goes_on(connect, env, box):
     """It may take longer in all than any one pause."""
 

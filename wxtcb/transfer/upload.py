@@ -100,18 +100,23 @@ async def _failed(
     if isinstance(answer, Failure) and answer.closed:
         return SessionClosed(f"{sending.what}: the session was closed; nothing was sent")
     heard = answer if isinstance(answer, Heard) else None
-    stored = await _stored(sending, outflow, heard)
+    stored = await _stored(sending, outflow, answer)
     reason, effect = _reason(outflow, answer), _EFFECTS[stored]
     return refused(sending.what, heard, reason, secrets, effect, stored=stored, sent=outflow.sent)
 
 
-async def _stored(sending: Sending[T], outflow: Outflow, heard: Heard | None) -> bool | None:
-    """Tell whether the object is there: certainly not if some of it never left, or it was refused."""
+async def _stored(sending: Sending[T], outflow: Outflow, answer: Heard | Failure) -> bool | None:
+    """Tell whether the object is there: certainly not if some of it never left, or it was refused.
+
+    What took too long, and is not there yet, may still become one.
+    """
     if not outflow.whole:
         return False
-    if heard is not None and heard.status < 500:
-        return heard.accepted
-    return await sending.look(outflow.size, outflow.md5.hexdigest())
+    if isinstance(answer, Heard) and answer.status < 500:
+        return answer.accepted
+    late = outflow.stalled or (isinstance(answer, Failure) and answer.timeout)
+    there = await sending.look(outflow.size, outflow.md5.hexdigest())
+    return None if late and not there else there
 
 
 def _reason(outflow: Outflow, answer: Heard | Failure) -> str:
