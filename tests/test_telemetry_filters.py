@@ -367,6 +367,21 @@ def test_a_quoted_equals_sign_is_one(encoded):
     assert url_filter(URL(f"https://a.example/?{text}", encoded=True)).endswith(f"access_token{encoded}***")
 
 
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("https://h/a?sign=q-sign-algorithm%3Dsha1%26q-signature%3Dabc&x=1", "https://h/a?sign=***&x=1"),
+        ("https://h/a?x=1&sign=abc&t=1600", "https://h/a?x=1&sign=***&t=1600"),
+        ("https://h/a?q-sign-algorithm=sha1&q-signature=abc", "https://h/a?q-sign-algorithm=sha1&q-signature=***"),
+        ("https://h/a?design=abc", "https://h/a?design=abc"),
+    ],
+)
+def test_the_signature_of_a_link_is_hidden(text, hidden):
+    """Files go to and come from object storage by such links."""
+    assert url_filter(URL(text, encoded=True)) == hidden
+    assert sentry_filter({"url": text}, {}) == {"url": hidden}
+
+
 def test_the_url_filter_leaves_other_urls_alone():
     """It serves a whole process, so it hides nothing that is not secret."""
     url = URL("https://a.example/b?c=d%20e#f")

@@ -36,17 +36,23 @@ async def by_marker(
     """Yield the entries of all pages; *fetch* gives those after a key, and whether there are more.
 
     Whether the entry of the key itself comes again is not documented: it is left out if it does. Raises `BadReply` when
-    there are more, but the page holds nothing new to go on from.
+    there are more, but the page holds nothing new to go on from, and when a page ends before that key, in the order of
+    UTF-8 bytes: the list would begin again and again.
     """
     marker: str | None = None
     while True:
         entries, more = await fetch(marker)
         fresh = [entry for entry in entries if key_of(entry) != marker]
+        if marker is not None and fresh and key_of(fresh[-1]).encode() < marker.encode():
+            raise _stuck(endpoint, "this page ends before the key that it was to begin after")
         for entry in fresh:
             yield entry
         if not more:
             return
         if not fresh:
-            reason = "the list goes on, but this page holds nothing new to go on from"
-            raise BadReply(reason, endpoint=endpoint.path, status=200, lasting=True)
+            raise _stuck(endpoint, "the list goes on, but this page holds nothing new to go on from")
         marker = key_of(fresh[-1])
+
+
+def _stuck(endpoint: Endpoint[Reply], reason: str) -> BadReply:
+    return BadReply(reason, endpoint=endpoint.path, status=200, lasting=True)

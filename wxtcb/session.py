@@ -96,10 +96,11 @@ class Session:
 
     Use it with ``async with``; it may be built before a fork and outside of a loop, and belongs to the loop that
     enters it. `ticket` is the newest component_verify_ticket or an async callable that gives it. `timeout` bounds one
-    attempt, `connections` the calls under way, `max_fetches_per_hour` the tokens minted (None: no ceiling). `base_url`
-    may be plain http to this machine only, unless `allow_http`. An aiohttp session given as `http` is used with its
-    connector and its TLS settings, but without its middlewares, and stays yours to close. `hooks` are called with every
-    event of `wxtcb.events`. With ``partial="return"`` a batch that failed in part is returned, not raised.
+    attempt, `connections` the calls under way and, apart from them, the files, `max_fetches_per_hour` the tokens minted
+    (None: no ceiling). `base_url` may be plain http to this machine only, unless `allow_http`. An aiohttp session given
+    as `http` is used with its connector and its TLS settings, but without its middlewares, and stays yours to close.
+    `hooks` are called with every event of `wxtcb.events`. With ``partial="return"`` a batch that failed in part is
+    returned, not raised.
 
     More than one process needs a shared `token_store`: without one each fetches a token, and the fetch of one voids the
     token of the other.
@@ -296,7 +297,8 @@ class Session:
         )
         gate = Gate(self.connections, loop.time)
         exchange = Exchange(transport, gate, loop.time)
-        transfers = Transfers(self.timeout, gate.rest, self.allow_http, self.http, self.proxy, self.ssl)
+        turns = Gate(self.connections, loop.time)
+        transfers = Transfers(self.timeout, turns, self.allow_http, self.http, self.proxy, self.ssl)
         store, owned = self.token_store, None
         if isinstance(store, StoreURL):
             store = owned = store.open()

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 import wxtcb
-from wxtcb import BadReply, Busy, InvalidArgument, PartialFailure, RequestRefused
+from wxtcb import BadReply, Busy, InvalidArgument, PartialFailure, RequestRefused, TransferError
 from wxtcb.api import storage
 
 REFUSED = {"errcode": 40097, "errmsg": "invalid args rid: 5f-77"}
@@ -53,6 +53,24 @@ async def test_files_that_failed_are_told_once(session, platform):
     assert [file.file_id for file in error.failed] == ["f49", "f50"]
     assert (len(error.reply.delete_list), error.cause) == (52, None)
     assert platform.bodies[1] == {"env": "e", "fileid_list": ["f50", "f51"]}
+
+
+async def test_the_order_is_that_of_the_files_and_not_of_the_answers(session, platform):
+    """What an answer leaves out has no status, what it adds is left out; who names a file twice is told twice."""
+    answers = [rows(2, 9, 0) + rows(0, status=-503003)]
+    platform.replies = [{"errcode": 0, "errmsg": "ok", "delete_list": part} for part in answers]
+    with pytest.raises(PartialFailure) as caught:
+        await storage.batch_delete_file(session, "e", ["f0", "f1", "f2", "f0", "f2"])
+    told = [(file.file_id, file.status) for file in caught.value.reply.delete_list]
+    assert told == [("f0", 0), ("f1", None), ("f2", 0), ("f0", -503003), ("f2", 0)]
+
+
+@pytest.mark.parametrize("answer", [[], links(7), rows(1)], ids=["nothing", "another", "no URL"])
+async def test_a_file_without_a_link_is_not_downloaded(session, platform, answer, tmp_path):
+    """Nor is another in its place."""
+    platform.replies = [{"errcode": 0, "errmsg": "ok", "file_list": answer}]
+    with pytest.raises(TransferError, match="download of f1: there is no link to it"):
+        await storage.download_file(session, "e", "f1", tmp_path / "f")
 
 
 async def test_files_that_failed_can_be_returned(session, platform):
@@ -118,11 +136,13 @@ async def test_the_error_of_the_first_call_is_raised_as_it_is(session, platform)
         (lambda s: storage.upload_file_link(s, "e", " "), "path"),
         (lambda s: storage.get_bucket(s, "e", prefix=1), "prefix must be str"),
         (lambda s: storage.get_bucket(s, "", prefix=""), "env"),
+        (lambda s: storage.get_bucket(s, "e", delimiter="//"), "delimiter must be one character"),
+        (lambda s: storage.get_bucket(s, "e", delimiter=""), "delimiter must be one character"),
         (lambda s: storage.download_file(s, "e", "", "x"), "file_id"),
         (lambda s: storage.download_url(s, "", "x"), "url"),
         (lambda s: storage.upload_file(s, "e", "", b""), "path"),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 async def test_what_cannot_be_is_refused(session, platform, call, words):
     """Nothing is sent for it."""
@@ -149,7 +169,7 @@ async def test_an_upload_link_shows_no_secret(session, platform):
 async def test_a_download_link_is_in_no_repr(session, platform):
     """Whoever has it can read the file."""
     platform.replies = [{"errcode": 0, "errmsg": "ok", "file_list": links(1)}]
-    reply = await storage.batch_download_file(session, "e", wanted(1))
+    reply = await storage.batch_download_file(session, "e", [storage.FileWanted(file_id="f1")])
     assert "S1GN" not in repr(reply)
     assert reply.file_list[0].download_url.endswith("S1GN")
 
@@ -169,6 +189,15 @@ async def test_a_list_that_leads_nowhere_ends(session, platform):
     platform.replies = [page("a", more=True)]
     with pytest.raises(BadReply, match="nothing new"):
         _ = [file async for file in storage.iter_files(session, "e")]
+
+
+async def test_a_list_that_begins_again_ends(session, platform):
+    """A platform that has no regard for the marker would be asked for ever."""
+    platform.replies = [page("a", "b", "c", more=True)] * 2
+    files = storage.iter_files(session, "e")
+    assert [(await anext(files)).key for _ in range(3)] == ["a", "b", "c"]
+    with pytest.raises(BadReply, match="before the key"):
+        await anext(files)
 
 
 async def test_a_list_refuses_at_once(session):

@@ -270,6 +270,7 @@ async def test_files_are_listed_by_the_bytes_of_their_paths(rig, env):
     assert await keys(prefix="a/") == ["a/x", "a/y"]
     assert await keys(delimiter="/") == ["Z", "b", "中"]
     assert await keys(prefix="a/", delimiter="/", marker="a/x") == ["a/y"]
+    assert (await rig.call(BUCKET, {"env": env, "delimiter": "//"}))["errcode"] == 40097
     row = (await rig.call(BUCKET, {"env": env, "prefix": "Z"}))["contents"][0]
     assert row == {
         "key": "Z",

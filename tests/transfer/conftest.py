@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 import wxtcb
-from wxtcb.api import hosting
+from wxtcb.api import hosting, storage
 from wxtcb.sandbox import Sandbox, World
 
 QUICK = wxtcb.RetryPolicy(base=0.001, cap=0.001)
@@ -54,6 +54,18 @@ def connect(box):
 async def session(connect):
     async with connect() as session:
         yield session
+
+
+@pytest.fixture
+def closes_at_link(session, box, monkeypatch):
+    """Let the connections to object storage be closed when a link is given."""
+    issue = type(box.world.storage.objects).issue
+
+    def closing(*args):
+        session.transfers._closed = True
+        return issue(*args)
+
+    monkeypatch.setattr(type(box.world.storage.objects), "issue", closing)
 
 
 @pytest.fixture
@@ -141,3 +153,23 @@ def whole_story():
         return "\n".join([*story.format(), repr(error), repr(vars(error))])
 
     return tell
+
+
+@pytest.fixture(params=["file", "page"])
+def store(request, session, site):
+    """Give the upload of a file, or that of a page of a website."""
+    upload = storage.upload_file if request.param == "file" else hosting.upload_file
+    return lambda source, **options: upload(session, site, "a/中 b+c%.html", source, **options)
+
+
+@pytest.fixture
+def stored(store, box, site, request):
+    """Give what is stored where `store` stores."""
+    part = box.world.storage if request.node.callspec.params["store"] == "file" else box.world.hosting
+    return lambda: part.read(site, "a/中 b+c%.html")
+
+
+@pytest.fixture
+def path(request):
+    """Give what faults of that upload are keyed by."""
+    return "/_cos/post" if request.node.callspec.params["store"] == "file" else "/_cos/put"

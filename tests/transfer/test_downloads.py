@@ -138,6 +138,27 @@ async def test_a_link_that_expired_on_the_way_is_renewed(session, env, stored, *
     assert target.read_bytes() == BIG
 
 
+@pytest.mark.parametrize("path", [".", "/", "..", "fifo", "\ud800", "f/x"])
+async def test_only_a_file_is_replaced(session, env, stored, *, tmp_path, box, path, monkeypatch):
+    """Neither a folder, however it is called, nor a pipe or a device; nor what the disk has no name for."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "f").touch()
+    with pytest.raises(InvalidArgument, match="no file can be made"):
+        await storage.download_file(session, env, stored, path)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "f", tmp_path / "fifo"]
+    assert box.count("/componenttcb/batchdownloadfile") == 0
+
+
+async def test_a_link_is_replaced_and_not_followed(session, env, stored, target):
+    """What it leads to is as it was."""
+    (target.parent / "other").write_bytes(b"other")
+    target.symlink_to("other")
+    await storage.download_file(session, env, stored, target)
+    assert (target.read_bytes(), target.is_symlink()) == (BIG, False)
+    assert (target.parent / "other").read_bytes() == b"other"
+
+
 @pytest.mark.parametrize("what", ["", ".", "missing/f", "f" * 300, "f\0", 7, b"f"])
 async def test_a_target_that_cannot_be_is_told_before_anything(session, env, stored, *, tmp_path, box, what):
     """No link is asked for where no file can be made."""
@@ -188,11 +209,12 @@ async def test_a_cancelled_download_leaves_nothing(session, env, stored, target,
     assert {each.name: each.read_bytes() for each in target.parent.iterdir()} == {"f": b"older"}
 
 
-async def test_a_download_without_connections_is_refused(session, env, stored, target):
-    """A session that closed its connections says so."""
-    await session.transfers.aclose()
+async def test_a_download_without_connections_is_refused(session, env, stored, target, *, request):
+    """Closed between link and download, nothing is sent, and no file is made."""
+    request.getfixturevalue("closes_at_link")
     with pytest.raises(wxtcb.SessionClosed):
         await storage.download_file(session, env, stored, target)
+    assert list(target.parent.iterdir()) == []
 
 
 async def test_the_rest_is_asked_for_if_nothing_has_changed(plain, serve, target):
@@ -212,8 +234,10 @@ async def test_the_rest_is_asked_for_if_nothing_has_changed(plain, serve, target
         [said(206, b"xyz", "Content-Range: bytes 2-5/6"), said(200, b"new one")],
         [said(206, b"xyz", "Content-Range: bytes 3-6/7"), said(200, b"new one")],
         [said(206, b"xyz"), said(200, b"new one")],
+        [said(206, b"f", 'ETag: "e2"', "Content-Range: bytes 5-5/6"), said(200, b"new one")],
+        [said(206, b"fg", "Content-Range: bytes 5-5/6"), said(200, b"new one")],
     ],
-    ids=["changed", "too far", "elsewhere", "longer", "nowhere"],
+    ids=["changed", "too far", "elsewhere", "longer", "nowhere", "another", "too much"],
 )
 async def test_it_starts_over_when_the_object_has_changed(plain, serve, target, second):
     """So does it when what comes does not fit; nothing of the older object remains."""
@@ -222,6 +246,16 @@ async def test_it_starts_over_when_the_object_has_changed(plain, serve, target, 
     await storage.download_url(plain, server.url, target, progress=server.progress)
     assert target.read_bytes() == b"new one"
     assert ranges(server) == [None, "5", None][: len(server.requests)]
+
+
+async def test_less_than_the_rest_is_not_the_whole(plain, serve, target):
+    """An answer may hold a part of what was asked for: then the next part is."""
+    parts = [said(206, each, ETAG, f"Content-Range: bytes {each.decode()}-{each.decode()}/6") for each in (b"3", b"4")]
+    last = said(206, b"5", ETAG, "Content-Range: bytes 5-5/6")
+    server = await serve(said(200, b"012", ETAG, length=6), *parts, last)
+    server.waits = lambda number: number == 1
+    await storage.download_url(plain, server.url, target, progress=server.progress)
+    assert (target.read_bytes(), ranges(server)) == (b"012345", [None, "3", "4", "5"])
 
 
 @pytest.mark.parametrize("etag", [(), ('ETag: W/"weak"',)])
@@ -258,6 +292,15 @@ async def test_an_unknown_length_ends_with_the_answer(plain, serve, target):
     server, told = await serve(chunked), []
     await storage.download_url(plain, server.url, target, progress=lambda *step: told.append(step))
     assert (target.read_bytes(), told) == (b"abc", [(3, None)])
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_an_answer_that_does_not_tell_its_end_is_not_believed(plain, serve, target, version):
+    """It may have been cut off, so it is no whole file."""
+    server = await serve(f"HTTP/{version} 200 OK\r\nConnection: close\r\n\r\nabc".encode())
+    with pytest.raises(TransferError, match="does not tell where the file ends"):
+        await storage.download_url(plain, server.url, target)
+    assert list(target.parent.iterdir()) == []
 
 
 async def test_a_stalled_download_is_a_break(plain, serve, target):

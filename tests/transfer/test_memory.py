@@ -37,8 +37,12 @@ async def test_fifty_megabytes_leave_memory_flat(session, site, tmp_path):
     assert peak < 10 << 20
 
 
-async def test_a_thread_is_waited_for_however_often_one_is_cancelled():
-    """What it works with is not closed before it has ended; then the cancellation is heard, with its message."""
+@pytest.mark.parametrize("everybody", [False, True])
+async def test_a_thread_is_waited_for_however_often_one_is_cancelled(everybody):
+    """What it works with is not closed before it has ended; then the cancellation is heard, with its message.
+
+    It is so when all tasks there are get cancelled at once, as at the end of `asyncio.run`.
+    """
     begun, end, ended = threading.Event(), threading.Event(), []
 
     def work():
@@ -51,8 +55,9 @@ async def test_a_thread_is_waited_for_however_often_one_is_cancelled():
     while not begun.is_set():
         await asyncio.sleep(0.001)
     for words in ("one", "two"):
-        task.cancel(words)
-        await asyncio.sleep(0)
+        for each in asyncio.all_tasks() - {asyncio.current_task()} if everybody else {task}:
+            each.cancel(words)
+        await asyncio.sleep(0.001)
     assert not task.done()
     end.set()
     with pytest.raises(asyncio.CancelledError, match="two"):

@@ -1,4 +1,4 @@
-"""Whole uploads before the simulated platform: what is stored, what is refused, and what is said when they break."""
+"""Whole uploads before the simulated platform: what is stored, what is refused, and how many go at once."""
 
 from __future__ import annotations
 
@@ -12,40 +12,21 @@ import pytest
 import wxtcb
 from wxtcb import InvalidArgument, TransferError
 from wxtcb.api import hosting, storage
-from wxtcb.sandbox import Fault, Trouble
 from wxtcb.transfer.outflow import Outflow, Stopped
 from wxtcb.transfer.source import open_source
 
 LINK = "/componenttcb/uploadfile"
-LOOK = "/componenttcb/getbucket"
+PAGE_LINK = "/componenttcb/staticuploadfile"
+DOWN_LINK = "/componenttcb/batchdownloadfile"
 POST = "/_cos/post"
 PUT = "/_cos/put"
+GET = "/_cos/get"
 BIG = b"0123456789abcdef" * (1 << 18)
 
 
 async def pieces(*parts):
     for part in parts:
         yield part
-
-
-@pytest.fixture(params=["file", "page"])
-def store(request, session, site):
-    """Give the upload of a file, or that of a page of a website."""
-    upload = storage.upload_file if request.param == "file" else hosting.upload_file
-    return lambda source, **options: upload(session, site, "a/中 b+c%.html", source, **options)
-
-
-@pytest.fixture
-def stored(store, box, site, request):
-    """Give what is stored where `store` stores."""
-    part = box.world.storage if request.node.callspec.params["store"] == "file" else box.world.hosting
-    return lambda: part.read(site, "a/中 b+c%.html")
-
-
-@pytest.fixture
-def path(request):
-    """Give what faults of that upload are keyed by."""
-    return POST if request.node.callspec.params["store"] == "file" else PUT
 
 
 async def test_bytes_are_stored(store, stored):
@@ -122,6 +103,14 @@ async def test_a_progress_callback_that_raises_ends_the_upload(store, stored):
     assert (caught.value.stored, stored()) == (False, None)
 
 
+async def test_a_progress_callback_that_raises_at_the_end_stops_nothing(store, stored):
+    """All had left, so the answer is waited for: the error says that the file is there."""
+    with pytest.raises(TransferError, match="stored all the same") as caught:
+        await store(b"hello", progress=lambda *_: 1 // 0)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert (caught.value.stored, stored()) == (True, b"hello")
+
+
 @pytest.mark.parametrize("what", ["missing", "folder", "pipe", "zero"])
 async def test_a_file_that_cannot_be_sent_is_told_before_anything(store, box, tmp_path, what):
     """No link is asked for where there is no regular file."""
@@ -161,166 +150,6 @@ async def test_a_path_of_bytes_is_refused(store):
 
     with pytest.raises(InvalidArgument, match="not of bytes"):
         await store(Odd())
-
-
-async def test_an_upload_cut_off_leaves_nothing(store, stored, path, box):
-    """Some of it never left: so nothing is stored, nothing is sent again, and nobody need look."""
-    box.faults.drop(path=path)
-    with pytest.raises(TransferError, match="Nothing of it was stored") as caught:
-        await store(BIG * 8)
-    assert (caught.value.stored, stored(), box.count(path), box.count(LOOK)) == (False, None, 1, 0)
-    assert caught.value.sent < len(BIG) * 8
-
-
-@pytest.mark.parametrize(("trouble", "there"), [(Trouble.DROP, False), (Trouble.DROP_AFTER, True)])
-async def test_where_the_answer_is_lost_a_look_tells(store, stored, path, *, box, trouble, there):
-    """All had left: the list of files says whether the object is there."""
-    await store(b"older")
-    box.faults.add(Fault(trouble, path=path))
-    with pytest.raises(TransferError) as caught:
-        await store(b"hello")
-    assert caught.value.stored is there
-    assert stored() == (b"hello" if there else b"older")
-
-
-async def test_nobody_knows_where_the_look_fails_too(session, env, box):
-    """An upload whose answer is lost is `stored` None when files cannot be listed."""
-    box.faults.drop_after(path=POST)
-    box.faults.errcode(85088, path=LOOK)
-    with pytest.raises(TransferError, match="Nobody knows") as caught:
-        await storage.upload_file(session, env, "a", b"hello")
-    assert caught.value.stored is None
-
-
-@pytest.mark.parametrize("size", [5, 6])
-async def test_an_object_of_several_parts_cannot_be_told_by_its_hash(size):
-    """Its hash is no MD5, so one of that size may be ours; one of another size is not."""
-
-    async def page():
-        file = storage.StoredFile(key="a", last_modified="", md5="6f58-2", size=size)
-        return storage.FileList(contents=(file,))
-
-    assert await storage.moving.is_stored(page, "a", 5, "x") is (None if size == 5 else False)
-
-
-@pytest.mark.parametrize("trouble", [Trouble.HTTP, Trouble.HTTP_AFTER])
-async def test_a_page_of_a_machine_between_says_nothing(store, path, box, trouble):
-    """After a 502 a look tells whether the object is there."""
-    box.faults.add(Fault(trouble, path=path))
-    with pytest.raises(TransferError, match="HTTP 502") as caught:
-        await store(b"hello")
-    assert (caught.value.status, caught.value.code) == (502, None)
-    assert caught.value.stored is (trouble is Trouble.HTTP_AFTER)
-
-
-async def test_a_redirect_is_not_followed(store, path, box):
-    """It is an error, and nothing is stored."""
-    box.faults.redirect(path=path)
-    with pytest.raises(TransferError, match="HTTP 307") as caught:
-        await store(b"hello")
-    assert (caught.value.stored, box.count(path)) == (False, 1)
-
-
-async def test_the_reason_of_a_refusal_is_told(store, box):
-    """Code, message and request id come out of the XML."""
-    box.world.storage.objects.largest = 4
-    with pytest.raises(TransferError, match=r"HTTP 400 EntityTooLarge .Your proposed upload exceeds") as caught:
-        await store(b"hello")
-    error = caught.value
-    assert (error.status, error.code, error.stored) == (400, "EntityTooLarge", False)
-    assert error.request_id.startswith("NWFj")
-
-
-async def test_a_signature_that_came_too_late_is_renewed_once(store, stored, path, *, box, clock, monkeypatch):
-    """The upload begins again with a fresh link; a second time it is an error."""
-    late = [2000.0, 0.0]
-    issue = type(box.world.storage.objects).issue
-
-    def slowly(*args):
-        link = issue(*args)
-        clock.now += late.pop(0)
-        return link
-
-    monkeypatch.setattr(type(box.world.storage.objects), "issue", slowly)
-    await store(b"hello")
-    assert (stored(), box.count(path)) == (b"hello", 2)
-    late[:] = [2000.0, 2000.0]
-    with pytest.raises(TransferError, match="Request has expired") as caught:
-        await store(b"again")
-    assert (caught.value.stored, stored(), box.count(path)) == (False, b"hello", 4)
-
-
-async def test_an_iterator_is_not_begun_again(session, env, box, clock, monkeypatch):
-    """What was taken from it is gone, so a signature that came too late is an error."""
-    issue = type(box.world.storage.objects).issue
-
-    def slowly(*args):
-        link = issue(*args)
-        clock.now += 2000
-        return link
-
-    monkeypatch.setattr(type(box.world.storage.objects), "issue", slowly)
-    with pytest.raises(TransferError, match="expired"):
-        await storage.upload_file(session, env, "a", pieces(b"hello"), size=5)
-    assert box.count(POST) == 1
-
-
-@pytest.mark.parametrize("trouble", [Trouble.HANG, Trouble.HANG_AFTER])
-async def test_a_stalled_upload_ends(connect, env, box, trouble):
-    """When nothing moves for the reply timeout it is over, in the middle or at the end."""
-    box.faults.add(Fault(trouble, path=POST))
-    async with connect(timeout=wxtcb.Timeout(connect=1, reply=0.15)) as session:
-        with pytest.raises(TransferError, match="in time") as caught:
-            await storage.upload_file(session, env, "a", BIG * 4 if trouble is Trouble.HANG else b"hello")
-    assert caught.value.stored is (trouble is Trouble.HANG_AFTER)
-
-
-async def test_a_slow_upload_that_moves_goes_on(connect, env, box):
-    """It may take longer in all than any one pause."""
-
-    async def slowly():
-        for _ in range(5):
-            await asyncio.sleep(0.06)
-            yield b"x"
-
-    async with connect(timeout=wxtcb.Timeout(connect=0.2, reply=0.2)) as session:
-        await storage.upload_file(session, env, "a", slowly(), size=5)
-    assert box.world.storage.read(env, "a") == b"xxxxx"
-
-
-async def test_a_cancelled_upload_leaves_nothing(session, env, box, tmp_path):
-    """Cancelling is heard at once, comes out as it went in, and makes no object."""
-    (tmp_path / "f").write_bytes(b"x")
-    box.faults.hang(path=POST)
-    task = asyncio.create_task(storage.upload_file(session, env, "a", tmp_path / "f"))
-    while not box.count(POST):
-        await asyncio.sleep(0.001)
-    task.cancel("because")
-    with pytest.raises(asyncio.CancelledError, match="because"):
-        await task
-    assert box.world.storage.read(env, "a") is None
-
-
-async def test_a_session_that_closes_ends_its_uploads(connect, env, box):
-    """An upload under way breaks off; one that has its link is refused."""
-    box.faults.hang(path=POST)
-    async with connect() as session:
-        task = asyncio.create_task(storage.upload_file(session, env, "a", b"hello"))
-        while not box.count(POST):
-            await asyncio.sleep(0.001)
-        transfers = session.transfers
-    with pytest.raises(TransferError) as caught:
-        await task
-    assert caught.value.stored is None
-    assert transfers._pool.closed
-
-
-async def test_an_upload_without_connections_is_refused(session, env, box):
-    """Closed between link and upload, nothing is sent."""
-    await session.transfers.aclose()
-    with pytest.raises(wxtcb.SessionClosed):
-        await storage.upload_file(session, env, "a", b"hello")
-    assert box.count(POST) == 0
 
 
 async def test_nothing_of_a_session_of_the_callers_gets_there(connect, env, box, monkeypatch):
@@ -392,18 +221,79 @@ async def test_a_file_on_its_way_is_not_held_in_memory():
             Outflow(source, "text/plain", 1, None).decode()
 
 
-async def test_being_cancelled_shows_no_link(session, env, box, whole_story):
-    """No frame below the caller's, and no chain, holds what the link gave."""
-    box.faults.hang(path=POST)
-    task = asyncio.create_task(storage.upload_file(session, env, "a", b"hello"))
-    while not box.count(POST):
-        await asyncio.sleep(0.001)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError) as caught:
-        await task
-    told = whole_story(caught.value)
-    assert caught.value.__context__ is None
-    assert not [secret for secret in ("q-signature", "cos-token-") if secret in told]
+async def test_a_generator_that_is_left_in_the_middle_is_closed(session, env):
+    """What it holds open is let go before the upload ends, not when somebody collects garbage."""
+
+    async def generator():
+        try:
+            for _ in range(64):
+                yield bytes(1 << 18)
+        finally:
+            closed.append(asyncio.current_task() is not None)
+
+    closed = []
+    with pytest.raises(TransferError):
+        await storage.upload_file(session, env, "a", generator(), size=64 << 18, progress=lambda *_: 1 // 0)
+    assert closed == [True]
+
+
+async def test_what_is_no_generator_need_not_be_closed(session, env):
+    """Any asynchronous iterator will do."""
+
+    class Once:
+        def __init__(self):
+            self.left = [b"ab"]
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop()
+
+    assert (await storage.upload_file(session, env, "a", Once(), size=2)).size == 2
+
+
+@pytest.mark.parametrize("way", ["file", "page", "down"])
+async def test_only_so_many_are_under_way_at_once(connect, box, site, tmp_path, way):
+    """The others hold neither file nor link nor connection."""
+    source = tmp_path / "source"
+    source.write_bytes(b"hello")
+    async with connect(connections=3) as session:
+        file_id = (await storage.upload_file(session, site, "a", b"hello")).file_id
+        link, path, start = {
+            "file": (LINK, POST, lambda name: storage.upload_file(session, site, name, source)),
+            "page": (PAGE_LINK, PUT, lambda name: hosting.upload_file(session, site, name, source)),
+            "down": (DOWN_LINK, GET, lambda name: storage.download_file(session, site, file_id, tmp_path / name)),
+        }[way]
+        links, moves = box.count(link), box.count(path)
+        box.faults.hang(path=path, times=None)
+        tasks = [asyncio.create_task(start(f"{number}")) for number in range(10)]
+        while box.count(path) < moves + 3:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.02)
+        assert (box.count(link), box.count(path)) == (links + 3, moves + 3)
+        box.faults.clear()
+        for task in tasks[:3]:
+            task.cancel()
+        await asyncio.gather(*tasks[3:])
+    assert all(task.cancelled() for task in tasks[:3])
+
+
+async def test_who_waits_for_a_turn_hears_that_the_session_closes(connect, env, box):
+    """Nothing was sent for it."""
+    async with connect(connections=1) as session:
+        box.faults.hang(path=POST)
+        first = asyncio.create_task(storage.upload_file(session, env, "a", b"hello"))
+        second = asyncio.create_task(storage.upload_file(session, env, "b", b"hello"))
+        while not box.count(POST):
+            await asyncio.sleep(0.001)
+    with pytest.raises(wxtcb.SessionClosed):
+        await second
+    with pytest.raises(TransferError):
+        await first
+    assert box.count(LINK) == 1
 
 
 async def test_many_go_up_at_once(session, env, box):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from urllib.parse import unquote_plus
 
@@ -10,6 +11,7 @@ import pytest
 import wxtcb
 from wxtcb import BadReply, InvalidArgument, TransferError
 from wxtcb.api import hosting, storage
+from wxtcb.gate import Gate
 from wxtcb.transfer.client import Transfers
 from wxtcb.transport import Failure
 
@@ -103,6 +105,75 @@ async def test_no_token_of_the_platform_goes_there(session, link, serve, wechat)
     assert "access_token" not in repr(server.requests)
 
 
+@BOTH
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("data:text/html\r\nX-Mine: 1,x", "application/octet-stream"),
+        ("a.html.gz", "application/octet-stream"),
+        ("中.html", "text/html"),
+    ],
+    ids=["like a URL", "packed", "plain"],
+)
+async def test_the_type_is_that_of_the_name(session, link, serve, upload, *, name, kind):
+    """A name is never read as a URL, which could bring a type, and headers, of its own."""
+    server = await serve(FINE)
+    link(server.url)
+    await upload(session, "e", name, b"hello")
+    [(head, body)] = server.requests
+    assert f"Content-Type: {kind}\r\n" in (head if upload is hosting.upload_file else body.decode())
+    assert "X-Mine" not in head
+
+
+@pytest.mark.parametrize("token", ["a\r\nX-Mine: 1", "a\0b"])
+async def test_a_token_that_fits_in_no_header_is_refused(session, link, serve, wechat, token):
+    """Nothing is sent, and no other link is asked for."""
+    server = await serve(FINE)
+    link(server.url)
+    wechat.usual["/componenttcb/staticuploadfile"]["token"] = token
+    with pytest.raises(BadReply, match="no header can have"):
+        await hosting.upload_file(session, "e", "x", b"hello")
+    assert (server.requests, len(wechat.sent_to("/componenttcb/staticuploadfile"))) == ([], 1)
+
+
+@BOTH
+async def test_an_answer_before_all_was_sent_is_no_success(session, link, upload):
+    """Whoever says 200 without having read the file has not stored it."""
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(FINE)
+        await ended.wait()
+        writer.close()
+
+    ended = asyncio.Event()
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        link(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(TransferError, match="HTTP 204 before all had been sent") as caught:
+            await upload(session, "e", "x", bytes(16 << 20))
+        ended.set()
+    assert (caught.value.stored, caught.value.status) == (False, 204)
+
+
+@BOTH
+async def test_a_refusal_before_all_was_sent_is_heard(session, link, upload):
+    """Object storage need not read a file that it does not want."""
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(refusal(403, xml().encode()))
+        await ended.wait()
+        writer.close()
+
+    ended = asyncio.Event()
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        link(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(TransferError, match="AccessDenied") as caught:
+            await upload(session, "e", "x", bytes(16 << 20))
+        ended.set()
+    assert caught.value.stored is False
+
+
 async def test_what_is_no_ascii_is_quoted(session, link, serve):
     """It could not be sent as it is."""
     server = await serve(FINE)
@@ -156,13 +227,13 @@ async def test_a_pause_lies_between_the_links(session, link, wechat, monkeypatch
     async def refuse(*_):
         return Failure("no connection", sent=False)
 
-    async def rest(seconds):
+    async def rest(_, seconds):
         rests.append(seconds)
 
     rests = []
     link("https://cos.invalid")
     monkeypatch.setattr(Transfers, "send", refuse)
-    session.transfers.rest = rest
+    monkeypatch.setattr(Gate, "rest", rest)
     with pytest.raises(TransferError, match="no connection"):
         await storage.upload_file(session, "e", "x", b"hello")
     assert len(rests) == 3

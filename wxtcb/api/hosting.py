@@ -172,10 +172,10 @@ async def upload_file(
 
     async def ask() -> StaticUploadLink:
         link = await static_upload_file(session, env, filename)
-        demand_usable(session, STATIC_UPLOAD_FILE, link.signed_url)
+        demand_usable(session, STATIC_UPLOAD_FILE, link.signed_url, link.token)
         return link
 
-    async with open_source(source, size) as opened:
+    async with session.transfers.turn(), open_source(source, size) as opened:
         sending = Sending(
             what=f"upload of {filename!r}",
             content_type=content_type_of(filename),

@@ -20,6 +20,7 @@ _IS: Final = r"(?:=|%(?:25)*3D)"
 _SECRET_NAME: Final = re.compile(_NAME + "$", re.IGNORECASE)
 _VALUE_IN_URL: Final = re.compile(rf"({_NAME}{_IS})[^&#\s]+", re.IGNORECASE)
 _VALUE_IN_QUERY: Final = re.compile(rf"((?:\A|[?&])[^?&=#\s\"']*{_NAME}{_IS})[^&#\s\"'<>\\]+", re.IGNORECASE)
+_SIGNATURE: Final = re.compile(rf"((?:\A|[?&]|%26)(?:sign|q-signature){_IS})[^&#\s\"'<>\\]+")
 _SECRET_VALUE: Final = re.compile(
     rf"""
     ({_NAME} \\* ["']? \s* (?: {_IS} | : ) \s*)
@@ -43,13 +44,13 @@ def sentry_filter(event: E, _hint: object, /) -> E:
     Give it to ``sentry_sdk.init`` as `before_send`, `before_send_transaction` and `before_breadcrumb`, and where spans
     are streamed as `before_send_span`. Hidden are the values of all names that end in token, tokens, secret,
     secret_key, ticket, password, pwd, aeskey or authorization, as local variables, fields, and in texts where ``=`` or
-    ``:`` follows, and everything that looks like a ticket.
+    ``:`` follows, the signatures of links to object storage, and everything that looks like a ticket.
     """
     return cast("E", _scrub(event, DEEPEST))
 
 
 def _blot(text: str) -> str:
-    text = _VALUE_IN_QUERY.sub(rf"\1{HIDDEN}", text)
+    text = _SIGNATURE.sub(rf"\1{HIDDEN}", _VALUE_IN_QUERY.sub(rf"\1{HIDDEN}", text))
     return _TICKET.sub(HIDDEN, _SECRET_VALUE.sub(_hide, text))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl as tls
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
 import aiohttp
 import attrs
 
+from wxtcb.gate import Gate
 from wxtcb.noun import Noun
 from wxtcb.secret import Secret
 from wxtcb.transfer.links import as_it_is
@@ -20,6 +22,7 @@ from wxtcb.transport import Cancelled, Failure, Timeout, explain, explain_cancel
 T = TypeVar("T")
 
 _BUFFER: Final = 256 * 1024
+_WAY: Final = "object storage"  # what the gate calls a path; this one is never paused
 
 
 @attrs.frozen(repr=False, eq=False)
@@ -51,12 +54,13 @@ class Transfers:
     """Sends to object storage, over connections that are opened when first needed and closed with the session.
 
     Of an aiohttp session of the caller's, only the connector is used: its middlewares, cookies, headers and credentials
-    are for WeChat. A transfer may take as long as it likes, while it moves: `timeout.connect` bounds the way to be
-    connected, `timeout.reply` every pause after that.
+    are for WeChat. As many transfers as `gate` has slots are under way at a time, first come, first served. One may
+    take as long as it likes, while it moves: `timeout.connect` bounds the way to be connected, `timeout.reply` every
+    pause after that.
     """
 
     timeout: Timeout
-    rest: Callable[[float], Awaitable[None]] = attrs.field(repr=False)
+    gate: Gate = attrs.field(repr=False)
     allow_http: bool = False
     _http: aiohttp.ClientSession | aiohttp.TCPConnector | None = attrs.field(default=None, repr=False)
     _proxy: Secret | None = None
@@ -64,12 +68,22 @@ class Transfers:
     _pool: aiohttp.ClientSession | None = attrs.field(init=False, default=None, repr=False)
     _closed: bool = attrs.field(init=False, default=False)
 
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Hold one of the slots; wait for it before a file is opened or a link is asked for, which does not keep."""
+        await self.gate.enter(_WAY)
+        try:
+            yield
+        finally:
+            self.gate.leave()
+
     async def send(self, order: Order, take: Callable[[aiohttp.ClientResponse], Awaitable[T]]) -> T | Failure:
         """Make one request, once, and let *take* read the answer; return what it does, or why there is no answer."""
         return _not_cancelled(await self._attempt(order, take))
 
     async def aclose(self) -> None:
         self._closed = True
+        self.gate.close()
         if self._pool is not None:
             await self._pool.close()
 

@@ -52,7 +52,7 @@ async def download(
 
     Gives up after so many breaks in a row without another byte, and at once when the URL is refused.
     """
-    async with landing_at(path, progress) as landing:
+    async with transfers.turn(), landing_at(path, progress) as landing:
         await _fetch(transfers, landing, what=what, ask=ask, policy=policy)
         with suppress(Stopped):
             await landing.finish()
@@ -74,7 +74,7 @@ async def _fetch(
         furthest = max(furthest, landing.size)
         if breaks == MOST_BREAKS or _is_final(answer):
             raise _failed(what, answer, landing, url)
-        await transfers.rest(policy.backoff(breaks, random.uniform) if breaks else 0)
+        await transfers.gate.rest(policy.backoff(breaks, random.uniform) if breaks else 0)
 
 
 def _is_final(answer: Heard | Failure | Landed) -> bool:

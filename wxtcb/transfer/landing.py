@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from enum import Enum
@@ -29,9 +30,11 @@ _RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
 class Landed(Enum):
-    """What an answer with a file comes to: all is there, or the file has changed and has to be asked for anew."""
+    """What an answer with a file comes to: all of it is there, or why it is not, or not certainly."""
 
     WHOLE = "whole"
+    SHORT = "less came than was announced"
+    ENDLESS = "the reply does not tell where the file ends"
     CHANGED = "the file changes again and again"
 
 
@@ -50,15 +53,16 @@ class Landing:
     trouble: Exception | None = None
     _part: Path = attrs.field(
         init=False,
-        default=attrs.Factory(lambda self: self.target.with_name(f".{secrets.token_hex(8)}.part"), takes_self=True),
+        default=attrs.Factory(lambda self: self.target.parent / f".{secrets.token_hex(8)}.part", takes_self=True),
     )
     _file: IO[bytes] = attrs.field(init=False)
     _leaving: ExitStack = attrs.field(init=False, factory=ExitStack)
 
     def open(self) -> None:
         """Make the file beside the target, and thereby sure that there can be one."""
-        if self.target.is_dir():
-            raise IsADirectoryError(None, "it is a directory")
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(self.target.stat().st_mode):
+                raise OSError(None, "it is no regular file")
         self._file = self._part.open("xb")
         self._leaving.callback(self._part.unlink, missing_ok=True)
         self._leaving.enter_context(self._file)
@@ -72,15 +76,18 @@ class Landing:
     async def take(self, response: aiohttp.ClientResponse) -> Heard | Landed:
         """Write what comes, and tell what came of it; or what was answered in its place."""
         if response.status == 416 or (response.status == 206 and not self._continued_by(response)):
-            self.etag = None
-            return Landed.CHANGED
+            return self._changed()
         if response.status not in (200, 206):
             return await hear(response)
+        if response.content_length is None and "Transfer-Encoding" not in response.headers:
+            return Landed.ENDLESS  # a lost connection would look like its end
         if response.status == 200:
             await self._begin(response)
         while chunk := await response.content.readany():
             await self._write(chunk)
-        return Landed.WHOLE
+        if self.total is None or self.size == self.total:
+            return Landed.WHOLE
+        return Landed.SHORT if self.size < self.total else self._changed()
 
     async def finish(self) -> None:
         """Put the file in the target's place, on the disk and at once."""
@@ -93,7 +100,12 @@ class Landing:
 
     def _continued_by(self, response: aiohttp.ClientResponse) -> bool:
         found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        return found is not None and (int(found[1]), int(found[2])) == (self.size, self.total)
+        same = response.headers.get("ETag", self.etag) == self.etag
+        return same and found is not None and (int(found[1]), int(found[2])) == (self.size, self.total)
+
+    def _changed(self) -> Landed:
+        self.etag = None
+        return Landed.CHANGED
 
     async def _begin(self, response: aiohttp.ClientResponse) -> None:
         etag = response.headers.get("ETag", "")
@@ -155,8 +167,8 @@ async def landing_at(path: object, progress: Reached | None) -> AsyncIterator[La
     try:
         try:
             await in_thread(landing.open)
-        except OSError as error:
-            reason = error.strerror or str(error)
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
         if reason:
             raise InvalidArgument(f"path: no file can be made at {text!r}: {reason}")
         yield landing

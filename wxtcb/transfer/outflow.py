@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from aiohttp.payload import Payload
@@ -57,24 +58,26 @@ class Outflow(Payload):
         if self.begun:  # aiohttp would repeat a PUT on another connection, of which our caller is to decide
             raise Stopped
         self.begun = True
+        self.whole = not self.size
         try:
             await self._pour(writer)
         except Stopped:
             raise
         except Exception as error:
             self.trouble = error
-        if self.trouble is not None:
-            raise Stopped
+        else:
+            return
+        raise Stopped
 
     async def _pour(self, writer: AbstractStreamWriter) -> None:
         held = b""
-        async for chunk in self._source.chunks():
-            if self._count(chunk):
-                await self._put(writer, held)
-                held = bytes(chunk)
+        async with _closing(self._source.chunks()) as chunks:
+            async for chunk in chunks:
+                if self._count(chunk):
+                    await self._put(writer, held)
+                    held = bytes(chunk)
         if self._given < self.size:
             raise ValueError(f"the source ended after {self._given} of {self.size} bytes")
-        self.whole = not held
         await self._put(writer, held)
 
     def _count(self, chunk: object) -> int:
@@ -95,7 +98,16 @@ class Outflow(Payload):
                 raise Stopped
             self.sent += len(piece)
             if self._progress is not None:
-                self._progress(self.sent, self.size)
+                self._tell(self._progress)
+
+    def _tell(self, progress: Progress) -> None:
+        """Tell how far it is. After the last bytes the callback stops nothing: what came of them is still heard."""
+        try:
+            progress(self.sent, self.size)
+        except Exception as error:
+            self.trouble = error
+        if self.trouble is not None and not self.whole:
+            raise Stopped
 
     async def _written(self, writer: AbstractStreamWriter, piece: bytes) -> bool:
         try:
@@ -106,3 +118,14 @@ class Outflow(Payload):
         except ConnectionError:
             return False
         return not self.stalled
+
+
+@asynccontextmanager
+async def _closing(chunks: AsyncIterable[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Give an iterator, and close it if it is a generator: one that is left in the middle would stay open."""
+    iterator = aiter(chunks)
+    try:
+        yield iterator
+    finally:
+        if isinstance(iterator, AsyncGenerator):
+            await iterator.aclose()

@@ -17,7 +17,7 @@ async def in_thread(work: Callable[[], T]) -> T:
     So no thread goes on with a file that its owner has closed or removed.
     """
     cancelled: asyncio.CancelledError | None = None
-    running = asyncio.ensure_future(anyio.to_thread.run_sync(work))
+    running = asyncio.get_running_loop().run_in_executor(None, work)  # no task, which `asyncio.run` cancels at its end
     with anyio.CancelScope(shield=True):
         while not running.done():
             try:

@@ -83,12 +83,12 @@ async def upload(transfers: Transfers, source: Source, sending: Sending[T]) -> T
         aim = sending.aim(link)
         outflow = Outflow(source, sending.content_type, transfers.timeout.reply, sending.progress)
         answer = await transfers.send(aim.order(outflow), hear)
-        if isinstance(answer, Heard) and answer.accepted:
+        if isinstance(answer, Heard) and answer.accepted and outflow.whole and outflow.trouble is None:
             return link
         if isinstance(answer, Heard) and answer.expired and not renewed and (source.lasting or not outflow.begun):
             renewed = True
         elif isinstance(answer, Failure) and not answer.closed and not outflow.begun and attempt < MOST_UNBEGUN:
-            await transfers.rest(sending.policy.backoff(attempt, random.uniform))
+            await transfers.gate.rest(sending.policy.backoff(attempt, random.uniform))
             attempt += 1
         else:
             raise await _failed(sending, outflow, answer, aim.secrets) from outflow.trouble
@@ -100,16 +100,23 @@ async def _failed(
     if isinstance(answer, Failure) and answer.closed:
         return SessionClosed(f"{sending.what}: the session was closed; nothing was sent")
     heard = answer if isinstance(answer, Heard) else None
-    stored = await _stored(sending, outflow, heard)
+    stored = await _stored(sending, outflow, answer)
     reason, effect = _reason(outflow, answer), _EFFECTS[stored]
     return refused(sending.what, heard, reason, secrets, effect, stored=stored, sent=outflow.sent)
 
 
-async def _stored(sending: Sending[T], outflow: Outflow, heard: Heard | None) -> bool | None:
-    """Tell whether the object is there: certainly not if some of it never left, or it was refused."""
-    if not outflow.whole or (heard is not None and heard.status < 500):
+async def _stored(sending: Sending[T], outflow: Outflow, answer: Heard | Failure) -> bool | None:
+    """Tell whether the object is there: certainly not if some of it never left, or it was refused.
+
+    What took too long, and is not there yet, may still become one.
+    """
+    if not outflow.whole:
         return False
-    return await sending.look(outflow.size, outflow.md5.hexdigest())
+    if isinstance(answer, Heard) and answer.status < 500:
+        return answer.accepted
+    late = outflow.stalled or (isinstance(answer, Failure) and answer.timeout)
+    there = await sending.look(outflow.size, outflow.md5.hexdigest())
+    return None if late and not there else there
 
 
 def _reason(outflow: Outflow, answer: Heard | Failure) -> str:
@@ -117,6 +124,8 @@ def _reason(outflow: Outflow, answer: Heard | Failure) -> str:
         return f"{type(outflow.trouble).__name__}: {outflow.trouble}"
     if outflow.stalled:
         return "the object storage took no more bytes in time"
+    if isinstance(answer, Heard) and answer.accepted:
+        return f"{answer.reason} before all had been sent"
     return answer.reason
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import orjson
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 R = TypeVar("R", bound=Reply)
+E = TypeVar("E", bound="_Named")
 
 MOST: Final = 50
 
@@ -27,8 +29,9 @@ async def batch_download_file(session: Session, env: str, files: Iterable[FileWa
     """Get links to files; any number of them, asked for 50 at a time, in their order.
 
     `download_file` does the whole. Raises `PartialFailure` once, for all, when some files have no link, with every
-    entry in ``.reply.file_list``. An error of a call after others were answered is its ``.cause``: the files of that
-    call and of those not made have status None. When the first call fails, its error is raised as it is.
+    entry in ``.reply.file_list``; those that an answer does not name have status None. An error of a call after others
+    were answered is its ``.cause``: the files of that call and of those not made have status None too. When the first
+    call fails, its error is raised as it is.
 
     Official interface: getDownloadFileLink, page cloudbase-batch/file-mgnt/getDownloadFileLink.
     """
@@ -37,9 +40,9 @@ async def batch_download_file(session: Session, env: str, files: Iterable[FileWa
     check_list("files", wanted, lambda name, file: check_kind(name, file, FileWanted))
     check_entries("files", wanted)
 
-    def join(replies: Sequence[FileLinks], rest: Sequence[FileWanted]) -> FileLinks:
+    def join(replies: Sequence[FileLinks]) -> FileLinks:
         answered = (link for reply in replies for link in reply.file_list)
-        return FileLinks(file_list=(*answered, *(FileLink(file_id=each.file_id) for each in rest)))
+        return FileLinks(file_list=_in_order([each.file_id for each in wanted], answered, FileLink))
 
     return await _in_parts(session, BATCH_DOWNLOAD_FILE, wanted, lambda part: {"env": env, "file_list": part}, join)
 
@@ -57,9 +60,9 @@ async def batch_delete_file(session: Session, env: str, file_ids: Iterable[str])
     check_texts("file_ids", ids)
     check_entries("file_ids", ids)
 
-    def join(replies: Sequence[DeletedFiles], rest: Sequence[str]) -> DeletedFiles:
+    def join(replies: Sequence[DeletedFiles]) -> DeletedFiles:
         answered = (file for reply in replies for file in reply.delete_list)
-        return DeletedFiles(delete_list=(*answered, *(DeletedFile(file_id=each) for each in rest)))
+        return DeletedFiles(delete_list=_in_order(ids, answered, DeletedFile))
 
     return await _in_parts(session, BATCH_DELETE_FILE, ids, lambda part: {"env": env, "fileid_list": part}, join)
 
@@ -69,9 +72,9 @@ async def _in_parts(
     endpoint: Endpoint[R],
     items: Sequence[A],
     body_of: Callable[[Sequence[A]], Mapping[str, object]],
-    join: Callable[[Sequence[R], Sequence[A]], R],
+    join: Callable[[Sequence[R]], R],
 ) -> R:
-    """Make the call for all items, and join its replies; those that no reply speaks of are joined as the rest."""
+    """Make the call for all items, and join its replies."""
     view = session.with_options(partial="return")
     replies: list[R] = []
     cause: WxtcbError | None = None
@@ -83,10 +86,33 @@ async def _in_parts(
                 raise
             cause = error
             break
-    whole = _joined(replies, join(replies, items[len(replies) * MOST :]))
+    whole = _joined(replies, join(replies))
     if cause or (whole.failed and session.partial == "raise"):
         raise PartialFailure(whole, whole.failed, endpoint=endpoint.path, cause=cause)
     return whole
+
+
+class _Named(Protocol):
+    @property
+    def file_id(self) -> str: ...
+
+
+def _in_order(file_ids: Iterable[str], answered: Iterable[E], unanswered: Callable[..., E]) -> tuple[E, ...]:
+    """Return an entry for each file, in the order of *file_ids*, whatever the order of the answers.
+
+    A file that is named several times takes its answers in turn; one that no answer is left for shares the last.
+    """
+    entries: dict[str, deque[E]] = defaultdict(deque)
+    for entry in answered:
+        entries[entry.file_id].append(entry)
+
+    def take(file_id: str) -> E:
+        if file_id not in entries:
+            return unanswered(file_id=file_id)
+        known = entries[file_id]
+        return known.popleft() if len(known) > 1 else known[0]
+
+    return tuple(map(take, file_ids))
 
 
 def _joined(replies: Sequence[R], whole: R) -> R:

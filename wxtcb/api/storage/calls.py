@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from wxtcb.api.storage.models import DeletedFiles, FileLinks, FileList, StoredFile, UploadLink
 from wxtcb.arguments import check_kind, check_text
 from wxtcb.endpoint import Endpoint, Repeat
+from wxtcb.errors import InvalidArgument
 from wxtcb.paging import by_marker
 
 if TYPE_CHECKING:
@@ -77,3 +78,6 @@ def check_listing(env: str, **filters: str | None) -> None:
     for name, value in filters.items():
         if value is not None:
             check_kind(name, value, str)
+    delimiter = filters.get("delimiter")
+    if delimiter is not None and len(delimiter) != 1:
+        raise InvalidArgument(f"delimiter must be one character, not {delimiter!r}")

@@ -43,8 +43,8 @@ class FileWanted(Noun):
 class FileLink(Noun):
     """The link to one file, fetched with a plain GET: whoever has it can read the file as long as it lives.
 
-    `status` is 0 for a link, else the platform's code of what is wrong with this file; None: it was not answered for,
-    because a call ended with an error.
+    `status` is 0 for a link, else the platform's code of what is wrong with this file; None: no answer names it,
+    perhaps because a call ended with an error.
     """
 
     file_id: str = attrs.field(metadata=wire("fileid"))
@@ -68,8 +68,8 @@ class FileLinks(Reply):
 class DeletedFile(Noun):
     """What became of one file that was to be deleted.
 
-    `status` is 0 for deleted, else the platform's code of what is wrong with this file; None: it was not answered for,
-    because a call ended with an error.
+    `status` is 0 for deleted, else the platform's code of what is wrong with this file; None: no answer names it,
+    perhaps because a call ended with an error.
     """
 
     file_id: str = attrs.field(metadata=wire("fileid"))

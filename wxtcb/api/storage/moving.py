@@ -51,6 +51,8 @@ async def upload_file(
     first byte; one that gives another number breaks the upload. Of a file, no more than some pieces are in memory.
     *progress* is called with the number of bytes sent, and of all.
 
+    As many transfers as the session has `connections` are under way at a time; the others wait for their turn.
+
     Raises `InvalidArgument` for a source that cannot be read, before anything is sent, `TransferError` for a broken
     upload, which says in ``.stored`` whether the object exists, and what `upload_file_link` raises. An upload that
     broke off leaves no half object, and is not sent again by itself, unless none of it had left.
@@ -74,7 +76,7 @@ async def upload_file(
         }
         return Aim("POST", link.url, form=form)
 
-    async with open_source(source, size) as opened:
+    async with session.transfers.turn(), open_source(source, size) as opened:
         sending = Sending(
             what=f"upload of {path!r}",
             content_type=content_type_of(path),
@@ -101,7 +103,8 @@ async def download_file(
     It is written beside *path* and takes its place once it is whole and on the disk; until then, and if that never
     happens, what was at *path* is as it was. After a break it goes on where it was, with a fresh link, unless the file
     has changed; it gives up after five breaks without another byte. *progress* is called with the number of bytes that
-    are there, and of all, where that is known; the former falls to 0 when the download has to start over.
+    are there, and of all, where that is known; the former falls when the download has to start over. A symbolic link
+    at *path* is replaced, not followed.
 
     Raises `InvalidArgument` when no file can be made there, before anything is sent; `TransferError` when the file does
     not exist (``.code``) or does not come.
@@ -115,7 +118,8 @@ async def download_file(
     async def ask() -> Secret:
         [link] = (await batch_download_file(view, env, [FileWanted(file_id=file_id)])).file_list
         if link.status != 0 or not link.download_url:
-            raise TransferError(f"download of {file_id}: {link.status} {link.errmsg}", code=link.errmsg, stored=None)
+            said = f"{link.status} {link.errmsg}" if link.status else "there is no link to it"
+            raise TransferError(f"download of {file_id}: {said}", code=link.errmsg, stored=None)
         url = Secret(link.download_url)
         demand_usable(session, BATCH_DOWNLOAD_FILE, url)
         return url
@@ -163,13 +167,21 @@ async def is_stored(page: Callable[[], Awaitable[FileList]], key: str, size: int
     return None if "-" in hashed else hashed == md5
 
 
-def demand_usable(session: Session, endpoint: Endpoint[Reply], url: Secret) -> None:
-    """Refuse a link of the platform's that would show the file and its signature on the way."""
+def demand_usable(session: Session, endpoint: Endpoint[Reply], url: Secret, header: Secret | None = None) -> None:
+    """Refuse a link of the platform's that would show the file and its signature on the way, or fits in no header."""
     if not is_usable(url, allow_http=session.allow_http):
         reason = "the link is neither https nor one to this machine"
+        raise BadReply(reason, endpoint=endpoint.path, status=200, lasting=True)
+    if header is not None and not header.reveal().isprintable():
+        reason = "the token of the link holds characters that no header can have"
         raise BadReply(reason, endpoint=endpoint.path, status=200, lasting=True)
 
 
 def content_type_of(path: str) -> str:
-    """Return what a file of that name holds, which a browser goes by."""
-    return mimetypes.guess_type(path)[0] or "application/octet-stream"
+    """Return what a file of that name holds, which a browser goes by.
+
+    Of what is packed (`.html.gz`) that is not what it unpacks to. A name is no URL: "data:" at its beginning says
+    nothing.
+    """
+    kind, packing = mimetypes.guess_type(f"/{path}")
+    return kind if kind and not packing else "application/octet-stream"

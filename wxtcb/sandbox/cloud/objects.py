@@ -12,6 +12,7 @@ from attrs import Factory, define, field, frozen
 
 from wxtcb.sandbox.cloud.blobs import Blob, Blobs
 from wxtcb.sandbox.ground import Ground
+from wxtcb.sandbox.refusal import refuse
 
 __all__ = ["PREFIX", "Link", "Object", "Objects", "Right", "rows_of"]
 
@@ -113,8 +114,11 @@ class Objects:
     def page(self, bucket: str, *, prefix: str, delimiter: str, marker: str) -> tuple[list[Object], bool]:
         """List objects after a marker, at most 1000, and tell whether there are more.
 
-        What has the delimiter after the prefix is folded into a common prefix, of which this list shows nothing.
+        What has the delimiter after the prefix is folded into a common prefix, of which this list shows nothing; one of
+        several characters is refused.
         """
+        if len(delimiter) > 1:
+            raise refuse(40097, "delimiter must be one character")
         found = self._found(bucket, prefix, delimiter, marker)
         rows = [each for _, each in zip(range(_PAGE + 1), found, strict=False)]
         return rows[:_PAGE], len(rows) > _PAGE
