@@ -15,10 +15,10 @@ DOCS = (ROOT / "docs" / "cloud.md").read_text(encoding="utf-8")
 STATUS = Path("/proc/self/status")
 TELL = f"""
 
-print("peak:", *[line.split()[1] for line in Path({str(STATUS)!r}).open() if line.startswith("VmHWM")])
+print("peak:", *[line.split()[1] for line in open({str(STATUS)!r}) if line.startswith("VmHWM")])
 """
 PROGRAM = "\n\n".join(re.findall(r"^```python\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)) + TELL
-HOLDING = PROGRAM.replace('"harvest.mp4")\n', 'Path("harvest.mp4").read_bytes())\n')
+HOLDING = PROGRAM.replace('"harvest.mp4")\n', 'open("harvest.mp4", "rb").read())\n')
 
 KILOBYTES = 50 << 10
 
