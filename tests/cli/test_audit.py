@@ -56,7 +56,8 @@ def test_a_finished_run_is_proven(cli: Cli, platform: Platform, done: Path) -> N
 def test_an_audit_asks_the_platform_and_changes_nothing(cli: Cli, platform: Platform, done: Path) -> None:
     """A token, the list, and who has agreed."""
     before = dict(platform.box.counts)
-    platform.box.world.confirm(next(iter(platform.box.world.environments)), WX1)
+    [env] = [env for env, appid in platform.box.world.shares if appid == WX1]
+    platform.box.world.confirm(env, WX1)
     assert "nothing found" in cli("audit", done).stdout
     asked = {path for path, count in platform.box.counts.items() if count > before.get(path, 0)}
     assert asked == {TOKEN, LIST, RELATIONS}
