@@ -15,6 +15,7 @@ import pytest_asyncio
 from aioresponses import CallbackResult, aioresponses
 
 import wxtcb
+from wxtcb.sandbox import Sandbox
 
 TOKEN_PATH = "/cgi-bin/component/api_component_token"
 NEW_TOKEN = {"component_access_token": "token-of-the-session", "expires_in": 7200}
@@ -91,4 +92,19 @@ def make_session() -> Callable[..., AbstractAsyncContextManager[wxtcb.Session]]:
 async def session(platform, make_session):
     """Open a session with the platform."""
     async with make_session() as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def box():
+    """Serve the simulated platform."""
+    async with Sandbox() as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def live(box):
+    """Open a session with the simulated platform, over sockets."""
+    account = {"component_appid": box.component_appid, "component_appsecret": box.component_appsecret}
+    async with wxtcb.Session(**account, ticket=box.ticket, base_url=box.url) as opened:
         yield opened

@@ -6,65 +6,55 @@ import pytest
 
 import wxtcb
 from wxtcb.api import cloudrun
-from wxtcb.sandbox import Sandbox
 
 
-async def test_a_service_is_released_step_by_step_and_torn_down():
+async def test_a_service_is_released_step_by_step_and_torn_down(box, live):
     """Environment, service, two versions, a gradual release, and nothing left but the environment."""
-    async with (
-        Sandbox() as box,
-        wxtcb.Session(
-            component_appid=box.component_appid,
-            component_appsecret=box.component_appsecret,
-            ticket=box.ticket,
-            base_url=box.url,
-        ) as session,
-    ):
-        new = await cloudrun.create_cloudbaserun_env(session, alias="shop")
-        await cloudrun.wait_until_env_normal(session, new.env_id, timeout=5)
-        info = await cloudrun.wait_until_databases_running(session, new.env_id, timeout=5)
-        assert (info.alias, info.databases[0].status) == ("shop", "RUNNING")
-        await cloudrun.create_cloudbaserun_res_auth(session, new.env_id)
-        server = cloudrun.Server(env_id=new.env_id, service_name="s", is_public=True)
-        await cloudrun.establish_cloudbaserun_server(session, server)
+    new = await cloudrun.create_cloudbaserun_env(live, alias="shop")
+    await cloudrun.wait_until_env_normal(live, new.env_id, timeout=5)
+    info = await cloudrun.wait_until_databases_running(live, new.env_id, timeout=5)
+    assert (info.alias, info.databases[0].status) == ("shop", "RUNNING")
+    await cloudrun.create_cloudbaserun_res_auth(live, new.env_id)
+    server = cloudrun.Server(env_id=new.env_id, service_name="s", is_public=True)
+    await cloudrun.establish_cloudbaserun_server(live, server)
 
-        async def deploy(flow_ratio):
-            version = cloudrun.Version(
-                env_id=new.env_id,
-                service_name="s",
-                upload_type="image",
-                image_info=cloudrun.ImageInfo(image_url="ccr.ccs.tencentyun.com/demo:1"),
-                env_params={"MODE": "test", "KEY": wxtcb.Secret("k")},
-                flow_ratio=flow_ratio,
-                cpu=0.25,
-                mem=0.5,
-                min_num=0,
-                max_num=3,
-                policy_type="cpu",
-                policy_threshold=60,
-                container_port=80,
-            )
-            return (await cloudrun.create_cloudbaserun_server_version(session, version)).version_name
-
-        def flows():
-            return [each.flow_ratio for each in box.world.cloudrun.versions(new.env_id, "s").values()]
-
-        first, second = await deploy(100), await deploy(10)
-        assert flows() == [90, 10]
-        update = cloudrun.VersionUpdate(
-            env_id=new.env_id, service_name="s", version_name=second, flow_ratio=50, cpu=0.5, max_num=5
+    async def deploy(flow_ratio):
+        version = cloudrun.Version(
+            env_id=new.env_id,
+            service_name="s",
+            upload_type="image",
+            image_info=cloudrun.ImageInfo(image_url="ccr.ccs.tencentyun.com/demo:1"),
+            env_params={"MODE": "test", "KEY": wxtcb.Secret("k")},
+            flow_ratio=flow_ratio,
+            cpu=0.25,
+            mem=0.5,
+            min_num=0,
+            max_num=3,
+            policy_type="cpu",
+            policy_threshold=60,
+            container_port=80,
         )
-        await cloudrun.roll_update_cloudbaserun_server_version(session, update)
-        assert flows() == [50, 50]
-        names = {"env_id": new.env_id, "service_name": "s"}
-        box.world.cloudrun.release_fails = True
-        with pytest.raises(wxtcb.PartialFailure, match="failed"):
-            await cloudrun.release_cloudbaserun_version(session, **names, version_name=second)
-        box.world.cloudrun.release_fails = False
-        await cloudrun.release_cloudbaserun_version(session, **names, version_name=second)
-        assert (flows(), box.world.cloudrun.released(new.env_id, "s")) == ([0, 100], second)
-        for name in (first, second):
-            await cloudrun.delete_cloudbaserun_server_version(
-                session, **names, version_name=name, is_delete_server=True, is_delete_image=True
-            )
-        assert box.world.services == {}
+        return (await cloudrun.create_cloudbaserun_server_version(live, version)).version_name
+
+    def flows():
+        return [each.flow_ratio for each in box.world.cloudrun.versions(new.env_id, "s").values()]
+
+    first, second = await deploy(100), await deploy(10)
+    assert flows() == [90, 10]
+    update = cloudrun.VersionUpdate(
+        env_id=new.env_id, service_name="s", version_name=second, flow_ratio=50, cpu=0.5, max_num=5
+    )
+    await cloudrun.roll_update_cloudbaserun_server_version(live, update)
+    assert flows() == [50, 50]
+    names = {"env_id": new.env_id, "service_name": "s"}
+    box.world.cloudrun.release_fails = True
+    with pytest.raises(wxtcb.PartialFailure, match="failed"):
+        await cloudrun.release_cloudbaserun_version(live, **names, version_name=second)
+    box.world.cloudrun.release_fails = False
+    await cloudrun.release_cloudbaserun_version(live, **names, version_name=second)
+    assert (flows(), box.world.cloudrun.released(new.env_id, "s")) == ([0, 100], second)
+    for name in (first, second):
+        await cloudrun.delete_cloudbaserun_server_version(
+            live, **names, version_name=name, is_delete_server=True, is_delete_image=True
+        )
+    assert box.world.services == {}

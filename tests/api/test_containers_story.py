@@ -8,30 +8,22 @@ import wxtcb
 from wxtcb.api import containers
 from wxtcb.api.containers import CsVersion, CsVersionConfig, ImageInfo, Split, VersionFlow, VersionRef
 from wxtcb.errors import OperationFailed
-from wxtcb.sandbox import Ready, Sandbox
+from wxtcb.sandbox import Ready
 
 IMAGE = ImageInfo(repository_name="r", is_public=True, tag_name="t", server_addr="a", image_url="a/r:t")
 VERSION = CsVersion(service_name="echo", upload_type="image", image_info=IMAGE, env_params={"KEY": wxtcb.Secret("k")})
 
 
-@pytest.fixture
-async def box():
-    """Serve a sandbox in which a version takes two looks."""
-    async with Sandbox() as box:
-        box.world.operations_after = Ready.after_looks(2)
-        yield box
+@pytest.fixture(autouse=True)
+def slow(box):
+    """Let versions need three looks."""
+    box.world.operations_after = Ready.after_looks(2)
 
 
 @pytest.fixture
-async def session(box):
-    """Open a session with it."""
-    async with wxtcb.Session(
-        component_appid=box.component_appid,
-        component_appsecret=box.component_appsecret,
-        ticket=box.ticket,
-        base_url=box.url,
-    ) as session:
-        yield session
+def session(live):
+    """Use the simulated platform throughout."""
+    return live
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import wxtcb
 from wxtcb.api import database
 from wxtcb.api.database import ConflictMode, FileType, collection, gt
-from wxtcb.sandbox import Ready, Sandbox, World
+from wxtcb.sandbox import Ready, World
 from wxtcb.sandbox.asked import Body
 from wxtcb.sandbox.handlers import HANDLERS
 
@@ -41,22 +41,9 @@ ATTACKS = [
 
 
 @pytest.fixture
-async def box():
-    """Serve a sandbox."""
-    async with Sandbox() as opened:
-        yield opened
-
-
-@pytest.fixture
-async def session(box):
-    """Open a session with the sandbox."""
-    async with wxtcb.Session(
-        component_appid=box.component_appid,
-        component_appsecret=box.component_appsecret,
-        ticket=box.ticket,
-        base_url=box.url,
-    ) as opened:
-        yield opened
+def session(live):
+    """Use the simulated platform throughout."""
+    return live
 
 
 @pytest.fixture

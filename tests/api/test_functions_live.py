@@ -8,23 +8,19 @@ import pytest
 
 import wxtcb
 from wxtcb.api import environment, functions, token
-from wxtcb.sandbox import Ready, Sandbox
+from wxtcb.sandbox import Ready
+
+
+@pytest.fixture(autouse=True)
+def slow(box):
+    """Let functions need two looks."""
+    box.world.operations_after = Ready.after_looks(1)
 
 
 @pytest.fixture
-async def box():
-    """Serve a platform whose functions need two looks."""
-    async with Sandbox() as box:
-        box.world.operations_after = Ready.after_looks(1)
-        yield box
-
-
-@pytest.fixture
-async def session(box):
-    """Open a session with it."""
-    account = {"component_appid": box.component_appid, "component_appsecret": box.component_appsecret}
-    async with wxtcb.Session(**account, ticket=box.ticket, base_url=box.url) as session:
-        yield session
+def session(live):
+    """Use the simulated platform throughout."""
+    return live
 
 
 async def deploy(session, folder, env, name="hello"):
