@@ -32,7 +32,7 @@ _RID = re.compile(r"\brid:\s*([0-9A-Za-z-]+)")
 _BOM = b"\xef\xbb\xbf"
 _UNESCAPED: Final = re.compile(r"[\w.~-]*", re.ASCII)
 _QUOTED: Final = 4096
-_REASONS: Final = ("errmsg", "errormsg")
+_REASONS: Final = ("errmsg", "errormsg", "result")
 _PLAIN: Final = frozenset({str, int, bool})
 
 
@@ -164,14 +164,14 @@ def _open(endpoint: Endpoint[Reply], data: bytes, hide: tuple[Secret, ...]) -> d
 
 
 def _blot_reasons(endpoint: Endpoint[Reply], fields: dict[str, object], hide: tuple[Secret, ...]) -> Iterator[int]:
-    """Blot the values of *hide* out of what the platform says of each entry of a batch: it may repeat the request.
+    """Blot the values of *hide* out of what the platform says of a failure, or of each of a batch's.
 
-    Stops for a breath after every `SLICE` entries, and tells how many they were.
+    It may repeat the request there. Stops for a breath after every `SLICE` entries, and tells how many they were.
     """
     if endpoint.reply.failed is Reply.failed:
         return
     lists = [value for value in fields.values() if isinstance(value, list)]
-    entries = (each for entries in lists for each in entries if isinstance(each, dict))
+    entries = (each for entries in ([fields], *lists) for each in entries if isinstance(each, dict))
     for number, entry in enumerate(entries, 1):
         for name in _REASONS:
             if isinstance(reason := entry.get(name), str):
