@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from wxtcb.api.database import DB_AGGREGATE
 from wxtcb.api.environment import DESCRIBE_ENVS
+from wxtcb.api.functions import BATCH_UPLOAD_SCF, Rollout
 from wxtcb.decoding import SLICE, read_ahead
 from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import BadReply, Busy
 from wxtcb.events import Abandoned
+from wxtcb.secret import Secret
 from wxtcb.spelling import also_spelled, wire
 from wxtcb.wire import LARGE, raw, read_large_reply, read_reply
 
@@ -169,6 +171,15 @@ async def test_texts_are_read_a_few_at_a_time(spoilt):
     (reply, turns), at_once = await turns_during(read_large_reply(DB_AGGREGATE, data)), read_reply(DB_AGGREGATE, data)
     assert turns > 9
     assert (type(reply), str(reply)) == (type(at_once), str(at_once))
+
+
+async def test_others_have_a_turn_while_secrets_are_blotted_out():
+    """The reasons of a batch's failures are looked through slice by slice, also where no field of the reply is read."""
+    reasons = [{"errmsg": "bad p@ss"} for _ in range(8 * SLICE)]
+    data = orjson.dumps({"err_list": [], "what else failed": reasons})
+    reply, turns = await turns_during(read_large_reply(BATCH_UPLOAD_SCF, data, (Secret("p@ss"),)))
+    assert reply == Rollout()
+    assert turns > 8
 
 
 @pytest.mark.parametrize("place", [0, 7, SLICE, 3 * SLICE - 1])

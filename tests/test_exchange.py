@@ -18,6 +18,7 @@ from wxtcb.errors import (
     ApiError,
     BadReply,
     Busy,
+    CloudError,
     CloudFault,
     OutcomeUnknown,
     SessionClosed,
@@ -270,6 +271,13 @@ async def test_notes_tell_attempts_and_elapsed_seconds(rig):
         "sent 5 times in 12.5 s",
         "5 of these may have taken effect: look before you send it again",
     ]
+
+
+async def test_refusal_of_what_may_be_done_already_says_so(rig):
+    """A delete whose first answer was lost is refused because nothing is left; it is not told to look for extras."""
+    with pytest.raises(CloudError, match="It had no effect") as caught:
+        await rig.call(Repeat.SET, LOST, -502005)
+    assert caught.value.__notes__[1:] == ["1 of these may have taken effect"]
 
 
 async def test_error_after_one_send_has_no_notes(rig):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import wxtcb
 from wxtcb.api import cloudrun
+from wxtcb.api.cloudrun import CREATE_CLOUDBASERUN_SERVER_VERSION
 from wxtcb.api.containers import BATCH_CREATE_CS_VERSION
 from wxtcb.api.environment import BATCH_SHARE_ENV, CREATE_ENV, DESCRIBE_ENVS, EnvInfo, NewEnv
 from wxtcb.api.token import API_COMPONENT_TOKEN, API_START_PUSH_TICKET
@@ -595,6 +596,13 @@ async def test_a_secret_is_blotted_out_of_the_reason_of_each_failure(spelling, s
     for reply in (read, await read_large_reply(BATCH_CREATE_CS_VERSION, data, (Secret("p@ss"),))):
         assert [each.errmsg for each in reply.failed] == ['bad {"password":"***"}', None] * size
         assert (reply.failed[0].env, reply.succ_list[0].env) == ("p@ss", "p@ss")
+
+
+def test_a_secret_is_blotted_out_of_a_result_that_is_no_success():
+    """What stands beside errcode 0 is shown as the reason of the failure."""
+    data = orjson.dumps({"errcode": 0, "result": 'failed: {"KEY":"p@ss"}'})
+    reply = read_reply(CREATE_CLOUDBASERUN_SERVER_VERSION, data, (Secret("p@ss"),))
+    assert (reply.result, *reply.failed) == ('failed: {"KEY":"***"}',) * 2
 
 
 NEW = b'{"component_access_token":"NEWTOKEN123","expires_in":7200}'

@@ -161,8 +161,9 @@ class PartialFailure(WxtcbError):
     """The platform answered errcode 0, but some parts of the batch failed.
 
     `reply` is the whole typed reply with the part that succeeded, `failed` the entries that did not. With
-    ``partial="return"`` the reply is returned instead. `cause`: a batch that went out in several calls was ended by
-    this error in one of them, after others had been answered; it is raised in any case.
+    ``partial="return"`` the reply is returned instead. `maybe_acted` counts the earlier attempts that may have acted
+    too: an entry may have failed because one of them did it already. `cause`: a batch that went out in several calls
+    was ended by this error in one of them, after others had been answered; it is raised in any case.
     """
 
     reply: Any  # of the class that the call would have returned, which a caller knows
@@ -171,18 +172,27 @@ class PartialFailure(WxtcbError):
     cause: WxtcbError | None
 
     def __init__(
-        self, reply: object, failed: Sequence[object], *, endpoint: str, cause: WxtcbError | None = None
+        self,
+        reply: object,
+        failed: Sequence[object],
+        *,
+        endpoint: str,
+        cause: WxtcbError | None = None,
+        maybe_acted: int = 0,
     ) -> None:
         first = "; ".join(map(str, failed[:3]))
         more = f"; and {len(failed) - 3} more in .failed" if len(failed) > 3 else ""
         ended = f"; a later call ended with: {cause.reason}" if cause else ""
+        earlier = f"; {maybe_acted} earlier attempts may have acted too: look" if maybe_acted else ""
         super().__init__(
-            f"{endpoint}: errcode 0, but {len(failed)} failed, and all others took effect: {first}{more}{ended}",
+            f"{endpoint}: errcode 0, but {len(failed)} failed, and all others took effect: "
+            f"{first}{more}{ended}{earlier}",
             endpoint=endpoint,
         )
         self.reply = reply
         self.failed = tuple(failed)
         self.cause = cause
+        self.maybe_acted = maybe_acted
         if cause is not None:
             self.retry_after, self.maybe_acted = cause.retry_after, cause.maybe_acted
 

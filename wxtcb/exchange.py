@@ -112,8 +112,9 @@ class _Call(Generic[R]):
         error.maybe_acted = self.maybe_acted
         if self.sends > 1:
             error.add_note(f"sent {self.sends} times in {self.spent:.1f} s")
-        if self.maybe_acted and self.endpoint.repeat.is_once:
-            error.add_note(f"{self.maybe_acted} of these may have taken effect: look before you send it again")
+        if self.maybe_acted:
+            advice = ": look before you send it again" if self.endpoint.repeat.is_once else ""
+            error.add_note(f"{self.maybe_acted} of these may have taken effect{advice}")
 
 
 @attrs.define(repr=False, eq=False)

@@ -233,7 +233,7 @@ class Session:
             may_send=self._may_send,
         )
         if (failed := reply.failed) and self.partial == "raise":
-            raise PartialFailure(reply, failed, endpoint=endpoint.path)
+            raise PartialFailure(reply, failed, endpoint=endpoint.path, maybe_acted=reply.maybe_acted)
         return reply
 
     def stats(self) -> Stats:

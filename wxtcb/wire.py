@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Final, TypeVar, cast
 
 import attrs
@@ -31,7 +32,7 @@ _RID = re.compile(r"\brid:\s*([0-9A-Za-z-]+)")
 _BOM = b"\xef\xbb\xbf"
 _UNESCAPED: Final = re.compile(r"[\w.~-]*", re.ASCII)
 _QUOTED: Final = 4096
-_REASONS: Final = ("errmsg", "errormsg")
+_REASONS: Final = ("errmsg", "errormsg", "result")
 _PLAIN: Final = frozenset({str, int, bool})
 
 
@@ -120,7 +121,11 @@ def read_reply(endpoint: Endpoint[R], data: bytes, hide: tuple[Secret, ...] = ()
     blotted out; so they are of the reasons of a batch's failures.
     """
     fields = _open(endpoint, data, hide)
-    return _fill(endpoint, fields, data) if isinstance(fields, dict) else fields
+    if not isinstance(fields, dict):
+        return fields
+    for _ in _blot_reasons(endpoint, fields, hide):
+        pass
+    return _fill(endpoint, fields, data)
 
 
 async def read_large_reply(
@@ -132,7 +137,8 @@ async def read_large_reply(
     if not isinstance(fields, dict):
         return fields
     done = SLICE
-    for more in read_ahead(cast("type[attrs.AttrsInstance]", endpoint.reply), fields):
+    reading = read_ahead(cast("type[attrs.AttrsInstance]", endpoint.reply), fields)
+    for more in chain(_blot_reasons(endpoint, fields, hide), reading):
         done += more
         if done >= SLICE:
             await asyncio.sleep(0)
@@ -154,18 +160,24 @@ def _open(endpoint: Endpoint[Reply], data: bytes, hide: tuple[Secret, ...]) -> d
         return _bad(endpoint, "the reply's errcode is not a number")
     if errcode != 0:
         return _refusal(endpoint, errcode, fields.get("errmsg"), hide)
-    if endpoint.reply.failed is not Reply.failed:
-        _blot_reasons(fields, hide)
     return fields
 
 
-def _blot_reasons(fields: dict[str, object], hide: tuple[Secret, ...]) -> None:
-    """Blot the values of *hide* out of what the platform says of each entry of a batch: it may repeat the request."""
+def _blot_reasons(endpoint: Endpoint[Reply], fields: dict[str, object], hide: tuple[Secret, ...]) -> Iterator[int]:
+    """Blot the values of *hide* out of what the platform says of a failure, or of each of a batch's.
+
+    It may repeat the request there. Stops for a breath after every `SLICE` entries, and tells how many they were.
+    """
+    if endpoint.reply.failed is Reply.failed:
+        return
     lists = [value for value in fields.values() if isinstance(value, list)]
-    for entry in (each for entries in lists for each in entries if isinstance(each, dict)):
+    entries = (each for entries in ([fields], *lists) for each in entries if isinstance(each, dict))
+    for number, entry in enumerate(entries, 1):
         for name in _REASONS:
             if isinstance(reason := entry.get(name), str):
                 entry[name] = redact(reason, *hide)
+        if number % SLICE == 0:
+            yield SLICE
 
 
 def _fill(endpoint: Endpoint[R], fields: dict[str, object], data: bytes) -> R | BadReply:

@@ -70,6 +70,18 @@ async def test_an_environment_that_fails_is_told_apart(box, session, tmp_path):
     assert (await functions.wait_until_active(session, env, "f", interval=0.01)).function_name == "f"
 
 
+async def test_a_failure_says_that_an_earlier_attempt_may_have_created_it(box, session, tmp_path):
+    """The platform acts, answers -1, and refuses the next attempt for what the first one made: nothing has failed."""
+    (tmp_path / "index.js").write_text("")
+    env = box.world.add("a")
+    box.faults.busy_after(path="/componenttcb/batchuploadscf", times=1)
+    view, code = session.with_options(retry=wxtcb.RetryPolicy(base=0.001)), await functions.pack(tmp_path)
+    with pytest.raises(wxtcb.PartialFailure, match=r"1 earlier attempts may have acted too: look$") as partial:
+        await functions.batch_upload_scf(view, [env], "f", code)
+    assert (partial.value.maybe_acted, [each.env for each in partial.value.failed]) == (1, [env])
+    assert (await functions.wait_until_active(session, env, "f", interval=0.01)).status == "Active"
+
+
 async def test_a_change_of_access_overrules_nobody(box, session):
     """Who comes second with the same version is refused, and reads again."""
     env = box.world.add("a")

@@ -131,7 +131,9 @@ async def batch_upload_scf(
     runtime cannot be chosen here.
 
     Raises `PartialFailure` when some environments failed, with the function under way in all others, and
-    `OutcomeUnknown` when the answer was lost: look with `get_scf_list` in which environments it is.
+    `OutcomeUnknown` when the answer was lost: look with `get_scf_list` in which environments it is. Look too where the
+    `maybe_acted` of a failure is above 0: an earlier attempt, which the platform answered with -1, may have created it
+    in environments that are told as failed.
 
     Official interface: batchuUloadCloudFunction, page cloudbase-batch/scf-mgnt/batchuUloadCloudFunction.
     """
