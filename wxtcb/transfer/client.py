@@ -80,7 +80,10 @@ class Transfers:
 
     async def send(self, order: Order, take: Callable[[aiohttp.ClientResponse], Awaitable[T]]) -> T | Failure:
         """Make one request, once, and let *take* read the answer; return what it does, or why there is no answer."""
-        return _not_cancelled(await self._attempt(order, take))
+        outcome = await self._attempt(order, take)
+        if order.outflow is not None:
+            await order.outflow.aclose()
+        return _not_cancelled(outcome)
 
     async def aclose(self) -> None:
         self._closed = True
