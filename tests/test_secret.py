@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import html
 import json
 import pickle
 import pprint
 import traceback
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import attrs
 import cattrs
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
 from wxtcb import Secret
-from wxtcb.secret import redact
+from wxtcb.secret import redact, redact_cut
 
 PLAIN = "top-secret-value"
 WORDS = st.text(st.characters(exclude_characters="*%", exclude_categories=["Cs"]), min_size=1)
@@ -150,3 +151,12 @@ def test_redact_leaves_a_text_without_secrets_alone(text):
     """Nothing is replaced, or unquoted, where no secret is; an empty secret is found nowhere."""
     assert redact(text) == text
     assert redact(text, Secret("")) == text
+
+
+@pytest.mark.parametrize("write", [str, quote, html.escape, lambda text: json.dumps(text)[1:-1]])
+def test_redact_cut_hides_the_beginning_of_a_secret_at_the_end(write):
+    """However it is written, a piece of 8 characters or more is not shown; a shorter one tells nothing."""
+    secret = 'Ab/中"&cdefghijkl'
+    assert redact_cut(f"<{write(secret)[:-1]}", Secret(secret)) == "<***"
+    assert redact_cut("<abcdefg", Secret("abcdefgh0")) == "<abcdefg"
+    assert redact_cut("<abcdefgh", Secret("abcdefgh0")) == "<***"

@@ -9,6 +9,8 @@ from urllib.parse import unquote
 
 _HTML: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 
+_TELLING: Final = 8  # the beginning of a secret that is shorter tells nothing
+
 
 class Secret:
     """A token, ticket, password or app secret; its repr, str and format are always ``***``.
@@ -68,6 +70,16 @@ def redact(text: str, *secrets: Secret) -> str:
     for shape in shapes:
         if shape in unquote(text):
             text = unquote(text).replace(shape, "***")
+    return text
+
+
+def redact_cut(text: str, *secrets: Secret) -> str:
+    """Return *text* as `redact` does, also where it ends in the middle of one of *secrets*."""
+    text = redact(text, *secrets)
+    for shape in {shape for secret in secrets for shape in _shapes(secret.reveal())}:
+        for plain in (text, unquote(text)):
+            begun = next((size for size in range(len(shape) - 1, _TELLING - 1, -1) if plain.endswith(shape[:size])), 0)
+            text = f"{plain[:-begun]}***" if begun else text
     return text
 
 

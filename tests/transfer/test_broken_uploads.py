@@ -30,9 +30,9 @@ async def test_an_upload_cut_off_leaves_nothing(store, stored, path, box):
     assert caught.value.sent < len(BIG) * 8
 
 
-@pytest.mark.parametrize(("trouble", "there"), [(Trouble.DROP, False), (Trouble.DROP_AFTER, True)])
+@pytest.mark.parametrize(("trouble", "there"), [(Trouble.DROP, None), (Trouble.DROP_AFTER, True)])
 async def test_where_the_answer_is_lost_a_look_tells(store, stored, path, *, box, trouble, there):
-    """All had left: the list of files says whether the object is there."""
+    """All had left: the list of files says that the object is there; if it is not, it may still be made."""
     await store(b"older")
     box.faults.add(Fault(trouble, path=path))
     with pytest.raises(TransferError) as caught:
@@ -63,12 +63,12 @@ async def test_an_object_of_several_parts_cannot_be_told_by_its_hash(size):
 
 @pytest.mark.parametrize("trouble", [Trouble.HTTP, Trouble.HTTP_AFTER])
 async def test_a_page_of_a_machine_between_says_nothing(store, path, box, trouble):
-    """After a 502 a look tells whether the object is there."""
+    """After a 502 a look tells whether the object is there; if it is not, it may still be made."""
     box.faults.add(Fault(trouble, path=path))
     with pytest.raises(TransferError, match="HTTP 502") as caught:
         await store(b"hello")
     assert (caught.value.status, caught.value.code) == (502, None)
-    assert caught.value.stored is (trouble is Trouble.HTTP_AFTER)
+    assert caught.value.stored is (True if trouble is Trouble.HTTP_AFTER else None)
 
 
 async def test_a_redirect_is_not_followed(store, path, box):
@@ -202,3 +202,34 @@ async def test_being_cancelled_shows_no_link(session, env, box, whole_story):
     told = whole_story(caught.value)
     assert caught.value.__context__ is None
     assert not [secret for secret in ("q-signature", "cos-token-") if secret in told]
+
+
+@pytest.mark.parametrize("way", ["cancelled", "cancelled again and again", "refused"])
+async def test_no_source_is_left_open(session, env, box, way):
+    """An iterator that takes its time to close has done so when the upload is over, however that ended."""
+    told, begun = [], asyncio.Event()
+
+    async def slowly():
+        try:
+            for _ in range(4):
+                yield BIG
+                begun.set()
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(50):
+                await asyncio.sleep(0)
+            told.append("closed")
+
+    fault = Trouble.HANG if way != "refused" else Trouble.DROP
+    box.faults.add(Fault(fault, path=POST))
+    task = asyncio.create_task(storage.upload_file(session, env, "a", slowly(), size=len(BIG) * 5))
+    if way != "refused":
+        await begun.wait()
+        task.cancel("first")
+    while way == "cancelled again and again" and not task.done():
+        await asyncio.sleep(0)
+        task.cancel("again")
+    with pytest.raises(TransferError if way == "refused" else asyncio.CancelledError):
+        await task
+    assert told == ["closed"]
+    assert not [each for each in asyncio.all_tasks() if "write_bytes" in repr(each)]

@@ -319,3 +319,25 @@ async def test_no_error_shows_the_link(plain, serve, target, whole_story):
         await storage.download_url(plain, link, target)
     assert caught.value.__context__ is None
     assert "S1GNATURE" not in whole_story(caught.value)
+
+
+async def test_a_session_that_closes_ends_its_downloads(new_session, serve, target):
+    """What waits for more of a file is told so, and nothing is left of it."""
+    server = await serve(said("200", b"abc", length=6))
+    server.stalls = lambda _: True
+    async with new_session() as session:
+        task = asyncio.create_task(storage.download_url(session, server.url, target, progress=server.progress))
+        await server.heard.wait()
+    async with asyncio.timeout(5):
+        with pytest.raises(wxtcb.SessionClosed):
+            await task
+    assert list(target.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip", "gzip, chunked"])
+async def test_a_coding_that_is_not_chunked_tells_no_end(plain, serve, target, coding):
+    """A file in it could be cut off, or be another than was stored, and nobody would know."""
+    server = await serve(f"HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\nConnection: close\r\n\r\nabc".encode())
+    with pytest.raises(TransferError, match="does not tell where the file ends"):
+        await storage.download_url(plain, server.url, target)
+    assert list(target.parent.iterdir()) == []

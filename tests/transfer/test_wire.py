@@ -288,7 +288,7 @@ async def test_a_refusal_is_read_with_care(session, link, serve, *, body, code, 
 
 @BOTH
 @pytest.mark.parametrize("field", ["code", "message"])
-async def test_what_repeats_the_secrets_is_masked(session, link, serve, upload, *, field):
+async def test_what_repeats_the_secrets_is_masked(session, link, serve, upload, *, field, whole_story):
     """An answer that holds token, signature or link, encoded or in clear, shows none of them; a path is none."""
     signature = unquote_plus(SIGN.removeprefix("sign="))
     held = SECRETS if upload is storage.upload_file else [SECRETS[0], SIGN, signature]
@@ -298,8 +298,23 @@ async def test_what_repeats_the_secrets_is_masked(session, link, serve, upload, 
     server.answer = lambda _: [refusal(403, said.encode())]
     with pytest.raises(TransferError, match=r"a path \*\*\*") as caught:
         await upload(session, "e", "a", b"hello")
-    shown = str(caught.value) + repr(vars(caught.value))
+    shown = whole_story(caught.value)
     assert not [secret for secret in held if secret in shown]
+
+
+@BOTH
+@pytest.mark.parametrize("room", [8, 9, 12])
+@pytest.mark.parametrize("cut", ["by us", "by them"])
+async def test_what_is_cut_off_in_the_middle_of_a_secret_is_masked(session, link, serve, upload, *, room, cut):
+    """A message ends where we read no further, or where it does; what it holds of token or signature is not shown."""
+    token = SECRETS[0]
+    server = await serve()
+    link(server.url)
+    said = "m" * (300 - room) + token if cut == "by us" else f"m {token[:room]}"
+    server.answer = lambda _: [refusal(403, xml(message=said).encode())]
+    with pytest.raises(TransferError, match=r"m \*\*\*\)|m\*\*\*\)") as caught:
+        await upload(session, "e", "a", b"hello")
+    assert token[:8] not in str(caught.value)
 
 
 @pytest.mark.parametrize(

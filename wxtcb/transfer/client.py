@@ -66,6 +66,7 @@ class Transfers:
     _proxy: Secret | None = None
     _ssl: tls.SSLContext | None = attrs.field(default=None, repr=False)
     _pool: aiohttp.ClientSession | None = attrs.field(init=False, default=None, repr=False)
+    _read: set[aiohttp.ClientResponse] = attrs.field(init=False, factory=set[aiohttp.ClientResponse])
     _closed: bool = attrs.field(init=False, default=False)
 
     @asynccontextmanager
@@ -79,11 +80,16 @@ class Transfers:
 
     async def send(self, order: Order, take: Callable[[aiohttp.ClientResponse], Awaitable[T]]) -> T | Failure:
         """Make one request, once, and let *take* read the answer; return what it does, or why there is no answer."""
-        return _not_cancelled(await self._attempt(order, take))
+        outcome = await self._attempt(order, take)
+        if order.outflow is not None:
+            await order.outflow.aclose()
+        return _not_cancelled(outcome)
 
     async def aclose(self) -> None:
         self._closed = True
         self.gate.close()
+        for response in self._read:
+            response.close()  # who reads it would not hear of a pool that closes, and wait for ever
         if self._pool is not None:
             await self._pool.close()
 
@@ -112,9 +118,11 @@ class Transfers:
             proxy=self._proxy.reveal() if self._proxy else None,
             ssl=self._ssl or True,
         )
+        self._read.add(response)
         try:
             return await take(response)
         finally:
+            self._read.discard(response)
             response.close()
 
     def _open(self, connector: aiohttp.BaseConnector | None) -> aiohttp.ClientSession:

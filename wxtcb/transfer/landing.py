@@ -79,7 +79,7 @@ class Landing:
             return self._changed()
         if response.status not in (200, 206):
             return await hear(response)
-        if response.content_length is None and "Transfer-Encoding" not in response.headers:
+        if response.content_length is None and response.headers.get("Transfer-Encoding", "").lower() != "chunked":
             return Landed.ENDLESS  # a lost connection would look like its end
         if response.status == 200:
             await self._begin(response)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aiohttp.payload import Payload
 
 from wxtcb.transfer.source import PIECE, Source
+from wxtcb.transfer.threads import end
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
@@ -44,6 +45,7 @@ class Outflow(Payload):
         self.whole = False
         self.stalled = False
         self.trouble: Exception | None = None
+        self._writing: asyncio.Task[None] | None = None
         self.md5 = hashlib.md5(usedforsecurity=False)
 
     @property
@@ -54,10 +56,16 @@ class Outflow(Payload):
         """Refuse what aiohttp asks of small bodies."""
         raise TypeError(f"a file is not held in memory, neither as {encoding} nor otherwise ({errors})")
 
+    async def aclose(self) -> None:
+        """End the task of aiohttp's that writes: a refused request leaves it alone with the source."""
+        if self._writing is not None and not self._writing.done():
+            await end(self._writing)
+
     async def write(self, writer: AbstractStreamWriter) -> None:
         if self.begun:  # aiohttp would repeat a PUT on another connection, of which our caller is to decide
             raise Stopped
         self.begun = True
+        self._writing = asyncio.current_task()
         self.whole = not self.size
         try:
             await self._pour(writer)

@@ -21,12 +21,12 @@ class _NotOurs(Exception):
 
 @attrs.frozen(repr=False, eq=False)
 class Heard(Noun):
-    """An answer that is no file: its HTTP status, and what its XML tells, if it is some."""
+    """An answer that is no file: its HTTP status, and what its XML tells, if it is some; any of that may be secret."""
 
     status: int
-    code: str | None = None
+    code: str | None = attrs.field(default=None, repr=False)
     message: str | None = attrs.field(default=None, repr=False)
-    request_id: str | None = None
+    request_id: str | None = attrs.field(default=None, repr=False)
 
     @classmethod
     def read(cls, status: int, body: bytes) -> Heard:

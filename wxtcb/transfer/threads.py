@@ -1,4 +1,4 @@
-"""Files, which only threads may wait for."""
+"""Files, which only threads may wait for, and what has to end before its owner goes on."""
 
 from __future__ import annotations
 
@@ -16,15 +16,31 @@ async def in_thread(work: Callable[[], T]) -> T:
 
     So no thread goes on with a file that its owner has closed or removed.
     """
-    cancelled: asyncio.CancelledError | None = None
     running = asyncio.get_running_loop().run_in_executor(None, work)  # no task, which `asyncio.run` cancels at its end
+    cancelled = await _outlast(running)
+    if cancelled is None:
+        return running.result()
+    running.exception()  # which nobody is told, for being cancelled comes first
+    raise asyncio.CancelledError(*cancelled.args)
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end, also when cancelled meanwhile, which is raised after it."""
+    task.cancel()
+    cancelled = await _outlast(task)
+    if not task.cancelled():
+        task.exception()  # which nobody is told
+    if cancelled is not None:
+        raise asyncio.CancelledError(*cancelled.args)
+
+
+async def _outlast(running: asyncio.Future[T]) -> asyncio.CancelledError | None:
+    """Wait until it is done, and return what cancelled the waiting."""
+    cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):
         while not running.done():
             try:
                 await asyncio.wait([running])
             except asyncio.CancelledError as error:
                 cancelled = error
-    if cancelled is None:
-        return running.result()
-    running.exception()  # which nobody is told, for being cancelled comes first
-    raise asyncio.CancelledError(*cancelled.args)
+    return cancelled

@@ -11,7 +11,7 @@ import attrs
 from wxtcb.errors import SessionClosed, TransferError
 from wxtcb.noun import Noun
 from wxtcb.retry import RetryPolicy
-from wxtcb.secret import Secret, redact
+from wxtcb.secret import Secret, redact_cut
 from wxtcb.transfer.client import Order, Transfers, hear
 from wxtcb.transfer.links import secrets_of
 from wxtcb.transfer.outflow import Outflow, Progress
@@ -108,15 +108,13 @@ async def _failed(
 async def _stored(sending: Sending[T], outflow: Outflow, answer: Heard | Failure) -> bool | None:
     """Tell whether the object is there: certainly not if some of it never left, or it was refused.
 
-    What took too long, and is not there yet, may still become one.
+    What left whole, without a word of object storage's own, and is not there yet, may still become one.
     """
     if not outflow.whole:
         return False
     if isinstance(answer, Heard) and answer.status < 500:
         return answer.accepted
-    late = outflow.stalled or (isinstance(answer, Failure) and answer.timeout)
-    there = await sending.look(outflow.size, outflow.md5.hexdigest())
-    return None if late and not there else there
+    return await sending.look(outflow.size, outflow.md5.hexdigest()) or None
 
 
 def _reason(outflow: Outflow, answer: Heard | Failure) -> str:
@@ -141,13 +139,17 @@ def refused(
 ) -> TransferError:
     """Make the error of a transfer; what object storage says of itself may repeat the signature, so that is masked."""
     heard = answer or _SILENCE
-    told = f" ({heard.message})" if heard.message else ""
+
+    def hide(text: str) -> str:
+        return redact_cut(text, *secrets)
+
+    told = f" ({hide(heard.message)})" if heard.message else ""
     return TransferError(
-        f"{what}: {redact(reason + told, *secrets)}. {effect}",
-        reason=redact(reason, *secrets),
+        f"{what}: {hide(reason)}{told}. {effect}",
+        reason=hide(reason),
         status=heard.status or None,
-        code=heard.code and redact(heard.code, *secrets),
-        request_id=heard.request_id and redact(heard.request_id, *secrets),
+        code=heard.code and hide(heard.code),
+        request_id=heard.request_id and hide(heard.request_id),
         stored=stored,
         sent=sent,
     )
