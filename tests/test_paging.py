@@ -51,7 +51,7 @@ def markers(entries, size, *, inclusive):
 def test_pages_by_offset_give_every_entry_once(length, size, total):
     """Whatever the page holds, and whether or not the platform tells how many there are."""
     fetch, asked = offsets(list(range(length)), size, total=total)
-    assert run(all_of(by_offset(fetch))) == list(range(length))
+    assert run(all_of(by_offset(LIST, fetch))) == list(range(length))
     assert asked[:2] == ([0] if length <= size and (total or not length) else [0, min(size, length)])
 
 
@@ -59,7 +59,7 @@ def test_no_page_is_asked_for_after_the_last():
     """Where the total is known it is the number that came; where it is not, an empty page ends it."""
     for total, expected in ((True, [0, 2]), (False, [0, 2, 4])):
         fetch, asked = offsets([1, 2, 3, 4], 2, total=total)
-        run(all_of(by_offset(fetch)))
+        run(all_of(by_offset(LIST, fetch)))
         assert asked == expected
 
 
@@ -68,7 +68,7 @@ def test_a_page_is_asked_for_when_the_one_before_is_used_up():
     fetch, asked = offsets([1, 2, 3, 4], 2)
 
     async def take_two():
-        listing = by_offset(fetch)
+        listing = by_offset(LIST, fetch)
         taken = [await anext(listing), await anext(listing)]
         await listing.aclose()
         return taken
@@ -83,7 +83,7 @@ def test_a_total_that_was_too_high_ends_with_an_empty_page():
     async def fetch(offset):
         return ([1, 2] if offset == 0 else []), 9
 
-    assert run(all_of(by_offset(fetch))) == [1, 2]
+    assert run(all_of(by_offset(LIST, fetch))) == [1, 2]
 
 
 @given(st.integers(0, 9), st.integers(2, 4), st.booleans())
@@ -105,3 +105,17 @@ def test_a_list_that_goes_on_without_anything_new_is_refused():
     with pytest.raises(BadReply, match="nothing new") as caught:
         run(all_of(by_marker(LIST, fetch, str)))
     assert (caught.value.endpoint, caught.value.lasting) == (LIST.path, True)
+
+
+@pytest.mark.parametrize("total", [None, 100])
+def test_a_page_that_comes_again_ends_the_list(total):
+    """A platform that does not mind the offset would give the same for ever."""
+    listing = by_offset(LIST, lambda _: answered([1, 2], total))
+    assert [run(anext(listing)), run(anext(listing))] == [1, 2]
+    with pytest.raises(BadReply, match="the one before once more"):
+        run(anext(listing))
+
+
+async def answered(*answer):
+    """Stand for a fetch."""
+    return answer

@@ -13,19 +13,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def by_offset(fetch: Callable[[int], Awaitable[tuple[Sequence[T], int | None]]]) -> AsyncIterator[T]:
+async def by_offset(
+    endpoint: Endpoint[Reply], fetch: Callable[[int], Awaitable[tuple[Sequence[T], int | None]]]
+) -> AsyncIterator[T]:
     """Yield the entries of all pages; *fetch* gives those from an offset on, and how many there are in all.
 
-    The next offset is the number of entries that came, whatever was asked for. An empty page is the last.
+    The next offset is the number of entries that came, whatever was asked for. An empty page is the last. Raises
+    `BadReply` when the page before comes again, for that is what a list without offsets does.
     """
     offset = 0
+    before: Sequence[T] = ()
     while True:
         entries, total = await fetch(offset)
+        if entries and entries == before:
+            raise _stuck(endpoint, "this page is the one before once more")
         for entry in entries:
             yield entry
         offset += len(entries)
         if not entries or (total is not None and offset >= total):
             return
+        before = entries
 
 
 async def by_marker(

@@ -139,7 +139,7 @@ def iter_services(session: Session, env: str, *, page_size: int | None = None) -
         page = await get_cs_list(session, env, limit=page_size, offset=offset)
         return page.cslist, page.total
 
-    return by_offset(fetch)
+    return by_offset(GET_CS_LIST, fetch)
 
 
 async def del_container_service(session: Session, env: str, service_name: str) -> Done:

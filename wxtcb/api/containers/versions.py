@@ -193,7 +193,7 @@ def iter_versions(
         page = await get_cs_version_list(session, env, service_name, limit=page_size, offset=offset)
         return page.items, page.total
 
-    return by_offset(fetch)
+    return by_offset(GET_CS_VERSION_LIST, fetch)
 
 
 async def get_cs_version_detail(session: Session, env: str, service_name: str, version_name: str) -> CsVersionDetail:

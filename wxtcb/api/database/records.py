@@ -171,7 +171,7 @@ def iter_documents(
         total = max(0, found.pager.total - first)
         return found.documents[:size], total if whole.limited is None else min(total, whole.limited)
 
-    return by_offset(fetch)
+    return by_offset(DB_RECORD_QUERY, fetch)
 
 
 def statement_text(query: object, kind: type[S]) -> str:

@@ -213,7 +213,7 @@ def iter_collections(session: Session, env: str) -> AsyncIterator[CollectionInfo
         page = await db_collection_get(session, env, limit=20, offset=offset)
         return page.collections, page.total
 
-    return by_offset(fetch)
+    return by_offset(DB_COLLECTION_GET, fetch)
 
 
 def _body(env: str, collection_name: str) -> dict[str, object]:

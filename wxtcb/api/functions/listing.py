@@ -96,7 +96,7 @@ def iter_functions(
         listed = await get_scf_list(session, env, offset=offset, limit=page_size, search_key=search_key)
         return listed.functions, listed.total_count
 
-    return by_offset(page)
+    return by_offset(GET_SCF_LIST, page)
 
 
 async def wait_until_active(
