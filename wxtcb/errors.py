@@ -242,10 +242,11 @@ class TransferError(WxtcbError):
     """A file did not get to the object storage, or not out of it.
 
     `status` is the HTTP status of its answer, None where there was none; `code` and `request_id` are the object
-    storage's own, out of the XML of its refusal, or None. `stored` tells whether the object of an upload exists, where
-    all of it had left by a look right after: False, it does not (an older one of that name is as it was); True, one
-    with exactly its bytes does; None, nobody knows, or it was a download. `sent` is how many bytes of the file went
-    over. What your source, callback or disk raised is the ``__cause__``.
+    storage's own, out of the XML of its refusal, or None. `stored` tells whether the object of an upload exists: False,
+    it does not, for some of it never left or it was refused (an older one of that name is as it was); True, a look
+    right after found one with exactly its bytes; None, nobody knows, for all had left and the look did not find it yet,
+    or it was a download. `sent` is how many bytes of the file went over. What your source, callback or disk raised is
+    the ``__cause__``.
     """
 
     def __init__(

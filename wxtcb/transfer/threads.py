@@ -28,8 +28,6 @@ async def end(task: asyncio.Task[None]) -> None:
     """Cancel a task and wait for its end, also when cancelled meanwhile, which is raised after it."""
     task.cancel()
     cancelled = await _outlast(task)
-    if not task.cancelled():
-        task.exception()  # which nobody is told
     if cancelled is not None:
         raise asyncio.CancelledError(*cancelled.args)
 
