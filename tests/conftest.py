@@ -95,7 +95,10 @@ def pytest_runtest_call(item):
     try:
         return (yield)
     finally:
+        told = os.environ.get(COVERAGE)
         coverage.start()
+        if told is None:  # beginning again, coverage would measure all processes that later tests start
+            os.environ.pop(COVERAGE, None)
 
 
 @attrs.frozen

@@ -574,6 +574,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.usefixtures("measured")
 async def test_a_forked_child_is_refused_and_does_no_harm(path):
     """It neither hangs nor uses what its parent has open, nor closes it when it ends; its own journals work."""
     done = run_python(FORKED, path, "-Wignore::DeprecationWarning")
