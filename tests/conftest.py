@@ -11,6 +11,7 @@ import gc
 import inspect
 import os
 import selectors
+import socket
 from collections import deque
 
 import attrs
@@ -202,6 +203,14 @@ def measured(measures, monkeypatch):
     """Let coverage measure what the test starts, which runs lines that no test runs in its own process."""
     for name, value in measures.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def free_port():
+    """Give a port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.fixture

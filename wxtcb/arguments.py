@@ -66,6 +66,12 @@ def check_kind(name: str, value: object, kind: type) -> None:
         raise InvalidArgument(f"{name} must be {kind.__name__}, not {type(value).__name__}")
 
 
+def check_kind_or_none(name: str, value: object, kind: type) -> None:
+    """Refuse what is neither None nor exactly of *kind*."""
+    if value is not None:
+        check_kind(name, value, kind)
+
+
 def as_file(path: object, *, otherwise: str) -> Path:
     """Return the full path of a file; of memory, which is none, say what is there *otherwise*."""
     if not isinstance(path, str | os.PathLike) or not isinstance(text := os.fspath(path), str):
@@ -107,11 +113,6 @@ def check_secret(name: str, value: object) -> None:
         raise InvalidArgument(f"{name} must be a text or a Secret that is not empty, in proper Unicode")
 
 
-def as_own_token(token: str | Secret | None) -> Secret | None:
-    """Keep a token of the caller's own, which no traceback is to show; `Session.call` refuses what is none."""
-    return Secret(token) if isinstance(token, str) else token
-
-
 def check_variables(name: str, value: object) -> None:
     """Refuse what is no mapping from names to texts or secrets, of which none is quoted."""
     check_mapping(name, value)
@@ -132,6 +133,11 @@ def check_list(name: str, value: object, check_entry: Callable[[str, object], No
 def check_texts(name: str, value: object) -> None:
     """Refuse what is no tuple of texts that are not empty."""
     check_list(name, value, check_text)
+
+
+def check_kinds(name: str, value: object, kind: type) -> None:
+    """Refuse what is no tuple of entries that are exactly of *kind*."""
+    check_list(name, value, lambda place, entry: check_kind(place, entry, kind))
 
 
 def check_entries(name: str, value: object) -> None:

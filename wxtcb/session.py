@@ -12,7 +12,7 @@ import aiohttp
 import attrs
 
 from wxtcb.arguments import (
-    as_own_token,
+    as_secret_or_none,
     check_base_url,
     check_count,
     check_query,
@@ -210,7 +210,7 @@ class Session:
         was sent), `Withheld`, `SessionClosed`, `WrongLoop`, and what keeps the token from being renewed: `TicketError`,
         `TokenCeiling`.
         """
-        secret = as_own_token(token)
+        secret = as_secret_or_none(token)
         del token
         own = None if secret is None else as_fixed_token(secret)
         running = self._core.get()

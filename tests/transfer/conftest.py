@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import traceback
 
 import attrs
@@ -133,14 +132,6 @@ async def serve():
             return raw
 
         yield start
-
-
-@pytest.fixture
-def free_port():
-    """Give a port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

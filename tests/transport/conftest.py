@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import ssl
 
 import pytest
@@ -130,14 +129,6 @@ async def opening(kind, client_tls):
             return transport
 
         yield start
-
-
-@pytest.fixture
-def free_port():
-    """Give a port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from wxtcb.arguments import (
     as_texts_or_none,
     as_tuple,
     as_variables,
-    check_kind,
-    check_list,
+    check_kinds,
     check_number,
     check_texts,
     check_variables,
@@ -40,7 +39,7 @@ def many(kind: type) -> Callable[[object, attrs.Attribute[Any], Any], None]:
     def check(name: str, value: object) -> None:
         if not isinstance(value, tuple):
             raise InvalidArgument(f"{name} must be a list of {kind.__name__}, not {type(value).__name__}")
-        check_list(name, value, lambda place, entry: check_kind(place, entry, kind))
+        check_kinds(name, value, kind)
 
     return field_is(check, optional=True)
 

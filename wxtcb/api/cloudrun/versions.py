@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from wxtcb.api.cloudrun.deployments import Version, VersionUpdate
-from wxtcb.arguments import check_kind, check_text
+from wxtcb.arguments import check_kind, check_kind_or_none, check_text
 from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.spelling import fields_of
 
@@ -125,8 +125,7 @@ async def delete_cloudbaserun_server_version(
     for name, text in names.items():
         check_text(name, text)
     for name, flag in flags.items():
-        if flag is not None:
-            check_kind(name, flag, bool)
+        check_kind_or_none(name, flag, bool)
     body = {"env_id": env_id, "server_name": service_name, "version_name": version_name, **flags}
     return await session.call(DELETE_CLOUDBASERUN_SERVER_VERSION, body)
 

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.arguments import as_texts, check_count, check_entries, check_kind, check_text, check_texts, field_is, kind_is
+from wxtcb.arguments import (
+    as_texts,
+    check_count,
+    check_entries,
+    check_kind_or_none,
+    check_text,
+    check_texts,
+    field_is,
+    kind_is,
+)
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.noun import Noun
 from wxtcb.paging import by_offset
@@ -104,10 +113,8 @@ async def create_container_service(
     """
     check_text("env", env)
     check_text("service_name", service_name)
-    if remark is not None:
-        check_kind("remark", remark, str)
-    if vpc is not None:
-        check_kind("vpc", vpc, Vpc)
+    check_kind_or_none("remark", remark, str)
+    check_kind_or_none("vpc", vpc, Vpc)
     body = {"env": env, "service_name": service_name, "remark": remark, "vpc": vpc}
     return await session.call(CREATE_CONTAINER_SERVICE, body)
 
@@ -124,9 +131,8 @@ async def get_cs_list(
     Official interface: getcslist, page Third-party_Platforms/2.0/api/cloudbase/batch/getcslist.
     """
     check_text("env", env)
-    for name, value in (("limit", limit), ("offset", offset)):
-        if value is not None:
-            check_kind(name, value, int)
+    check_kind_or_none("limit", limit, int)
+    check_kind_or_none("offset", offset, int)
     return await session.call(GET_CS_LIST, {"env": env, "limit": limit, "offset": offset})
 
 

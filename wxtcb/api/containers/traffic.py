@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 import attrs
 
 from wxtcb.api.containers.batches import BatchResult
-from wxtcb.arguments import as_tuple, check_entries, check_kind, check_list, check_text, field_is, whole_within
+from wxtcb.arguments import as_tuple, check_entries, check_kind, check_kinds, check_text, field_is, whole_within
 from wxtcb.endpoint import Done, Endpoint, Repeat
 from wxtcb.errors import InvalidArgument
 from wxtcb.noun import Noun
@@ -31,7 +31,7 @@ def _as_flows(value: Iterable[VersionFlow]) -> tuple[VersionFlow, ...]:
 
 
 def _check_flows(name: str, value: object) -> None:
-    check_list(name, value, lambda entry, flow: check_kind(entry, flow, VersionFlow))
+    check_kinds(name, value, VersionFlow)
     check_entries(name, value)
     total = sum(flow.flow_ratio for flow in cast("tuple[VersionFlow, ...]", value))
     if total not in (0, 100):
@@ -76,6 +76,6 @@ async def batch_set_cs_propotion(session: Session, items: Iterable[Split]) -> Ba
     Official interface: batchsetcspropotion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchSetCSPropotion.
     """
     splits = as_tuple(items)
-    check_list("items", splits, lambda name, split: check_kind(name, split, Split))
+    check_kinds("items", splits, Split)
     check_entries("items", splits)
     return await session.call(BATCH_SET_CS_PROPOTION, {"items": splits})

@@ -17,7 +17,8 @@ from wxtcb.arguments import (
     check_count,
     check_entries,
     check_kind,
-    check_list,
+    check_kind_or_none,
+    check_kinds,
     check_text,
     check_variables,
     field_is,
@@ -175,9 +176,8 @@ async def get_cs_version_list(
     """
     check_text("env", env)
     check_text("service_name", service_name)
-    for name, value in (("limit", limit), ("offset", offset)):
-        if value is not None:
-            check_kind(name, value, int)
+    check_kind_or_none("limit", limit, int)
+    check_kind_or_none("offset", offset, int)
     body = {"env": env, "service_name": service_name, "limit": limit, "offset": offset}
     return await session.call(GET_CS_VERSION_LIST, body)
 
@@ -263,7 +263,7 @@ async def batch_del_cs_version(session: Session, items: Iterable[VersionRef]) ->
     Official interface: batchdelcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchDelCSVersion.
     """
     versions = as_tuple(items)
-    check_list("items", versions, lambda name, version: check_kind(name, version, VersionRef))
+    check_kinds("items", versions, VersionRef)
     check_entries("items", versions)
     return await session.call(BATCH_DEL_CS_VERSION, {"items": versions})
 

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 import attrs
 import orjson
 
-from wxtcb.arguments import as_texts, as_tuple, check_entries, check_kind, check_list, check_text, check_texts, field_is
+from wxtcb.arguments import (
+    as_texts,
+    as_tuple,
+    check_entries,
+    check_kind,
+    check_kind_or_none,
+    check_kinds,
+    check_text,
+    check_texts,
+    field_is,
+)
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
 from wxtcb.noun import Noun
@@ -46,7 +56,7 @@ def _as_keys(value: Iterable[IndexKey]) -> tuple[IndexKey, ...]:
 
 
 def _check_keys(name: str, value: object) -> None:
-    check_list(name, value, lambda entry, key: check_kind(entry, key, IndexKey))
+    check_kinds(name, value, IndexKey)
     check_entries(name, value)
 
 
@@ -150,7 +160,7 @@ async def db_index_create(session: Session, env: str, collection_name: str, inde
     """
     body = _body(env, collection_name)
     wanted = as_tuple(indexes)
-    check_list("indexes", wanted, lambda name, index: check_kind(name, index, Index))
+    check_kinds("indexes", wanted, Index)
     check_entries("indexes", wanted)
     return await session.call(DB_INDEX_CREATE, {**body, "indexes": wanted})
 
@@ -179,9 +189,8 @@ async def db_collection_get(
     Official interface: dbcollectionManage, page cloudbase-common/db-management/dbcollectionManage.
     """
     check_text("env", env)
-    for name, value in (("limit", limit), ("offset", offset)):
-        if value is not None:
-            check_kind(name, value, int)
+    check_kind_or_none("limit", limit, int)
+    check_kind_or_none("offset", offset, int)
     return await session.call(DB_COLLECTION_GET, {"env": env, "limit": limit, "offset": offset})
 
 

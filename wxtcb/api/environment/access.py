@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.arguments import as_own_token, as_texts, check_kind, check_text, check_texts
+from wxtcb.arguments import as_secret_or_none, as_texts, check_kind, check_text, check_texts
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.spelling import wire
 
@@ -47,7 +47,7 @@ async def use_cloud_access_token_get(session: Session, env: str, *, token: str |
 
     Official interface: setCloudAccessToken, page cloudbase-batch/env-mgnt/setCloudAccessToken.
     """
-    token = as_own_token(token)
+    token = as_secret_or_none(token)
     check_text("env", env)
     return await session.call(USE_CLOUD_ACCESS_TOKEN_GET, {"env": env}, token=token)
 
@@ -71,7 +71,7 @@ async def use_cloud_access_token_set(
 
     Official interface: setCloudAccessToken, page cloudbase-batch/env-mgnt/setCloudAccessToken.
     """
-    token = as_own_token(token)
+    token = as_secret_or_none(token)
     check_text("env", env)
     check_kind("is_open", is_open, bool)
     paths = as_texts(api_whitelist)

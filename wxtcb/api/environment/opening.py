@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.arguments import as_own_token, check_alias, check_text, field_is
+from wxtcb.arguments import as_secret_or_none, check_alias, check_text, field_is
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.errors import EnvironmentGone, EnvironmentHalted, EnvironmentTimeout, RequestRefused
 from wxtcb.noun import Noun
@@ -109,7 +109,7 @@ async def modify_env(session: Session, env: str, *, token: str | Secret | None =
 
     Official interface: changeTcbEnv, page cloudbase-batch/env-mgnt/changeTcbEnv.
     """
-    token = as_own_token(token)
+    token = as_secret_or_none(token)
     check_text("env", env)
     return await session.call(MODIFY_ENV, {"env": env}, token=token)
 

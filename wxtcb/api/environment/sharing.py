@@ -11,8 +11,8 @@ from wxtcb.arguments import (
     as_texts,
     as_tuple,
     check_entries,
-    check_kind,
-    check_list,
+    check_kind_or_none,
+    check_kinds,
     check_text,
     check_texts,
     field_is,
@@ -151,16 +151,14 @@ async def batch_get_env_id(session: Session, appids: Iterable[str], *, source_ty
     names = as_texts(appids)
     check_texts("appids", names)
     check_entries("appids", names)
-    if source_type is not None:
-        check_kind("source_type", source_type, int)
+    check_kind_or_none("source_type", source_type, int)
     return await session.call(BATCH_GET_ENV_ID, {"appids": names, "source_type": source_type})
 
 
 def _jobs(data: Iterable[Share], source_type: int | None) -> dict[str, object]:
     """Return the body that both kinds of jobs have."""
     shares = as_tuple(data)
-    check_list("data", shares, lambda name, share: check_kind(name, share, Share))
+    check_kinds("data", shares, Share)
     check_entries("data", shares)
-    if source_type is not None:
-        check_kind("source_type", source_type, int)
+    check_kind_or_none("source_type", source_type, int)
     return {"data": shares, "source_type": source_type}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import orjson
 
-from wxtcb.arguments import as_own_token, check_text, is_sendable
+from wxtcb.arguments import as_secret_or_none, check_text, is_sendable
 from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
 
@@ -70,7 +70,7 @@ async def invoke_cloud_function(
 
     Official interface: invokeCloudFunction, page cloudbase-batch/scf-mgnt/invokeCloudFunction.
     """
-    token = as_own_token(token)
+    token = as_secret_or_none(token)
     check_text("env", env)
     check_text("function_name", function_name)
     query = {"env": env, "name": function_name}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.arguments import check_count, check_kind, check_text
+from wxtcb.arguments import check_count, check_kind_or_none, check_text
 from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.noun import Noun
 from wxtcb.paging import by_offset
@@ -73,10 +73,8 @@ async def get_scf_list(
     """
     check_text("env", env)
     for name, value in (("offset", offset), ("limit", limit)):
-        if value is not None:
-            check_kind(name, value, int)
-    if search_key is not None:
-        check_kind("search_key", search_key, str)
+        check_kind_or_none(name, value, int)
+    check_kind_or_none("search_key", search_key, str)
     body = {"env": env, "offset": offset, "limit": limit, "searchkey": search_key}
     return await session.call(GET_SCF_LIST, body)
 

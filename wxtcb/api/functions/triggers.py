@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from wxtcb.api.functions.deploying import Rollout, check_envs
-from wxtcb.arguments import as_tuple, check_kind, check_list, check_text, field_is
+from wxtcb.arguments import as_tuple, check_kinds, check_text, field_is
 from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
 from wxtcb.noun import Noun
@@ -96,6 +96,6 @@ async def batch_update_triggers(
     """
     check_text("function_name", function_name)
     timers = as_tuple(triggers)
-    check_list("triggers", timers, lambda name, timer: check_kind(name, timer, Trigger))
+    check_kinds("triggers", timers, Trigger)
     body = {"funcname": function_name, "envs": check_envs(envs), "triggers": timers}
     return await session.call(BATCH_UPDATE_TRIGGERS, body)

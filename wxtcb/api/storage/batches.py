@@ -10,7 +10,7 @@ import orjson
 
 from wxtcb.api.storage.calls import BATCH_DELETE_FILE, BATCH_DOWNLOAD_FILE
 from wxtcb.api.storage.models import DeletedFile, DeletedFiles, FileLink, FileLinks, FileWanted
-from wxtcb.arguments import as_texts, as_tuple, check_entries, check_kind, check_list, check_text, check_texts
+from wxtcb.arguments import as_texts, as_tuple, check_entries, check_kinds, check_text, check_texts
 from wxtcb.endpoint import Endpoint, Reply, mark
 from wxtcb.errors import PartialFailure, WxtcbError
 from wxtcb.wire import raw
@@ -37,7 +37,7 @@ async def batch_download_file(session: Session, env: str, files: Iterable[FileWa
     """
     check_text("env", env)
     wanted = as_tuple(files)
-    check_list("files", wanted, lambda name, file: check_kind(name, file, FileWanted))
+    check_kinds("files", wanted, FileWanted)
     check_entries("files", wanted)
 
     def join(replies: Sequence[FileLinks]) -> FileLinks:

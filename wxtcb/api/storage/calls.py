@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from wxtcb.api.storage.models import DeletedFiles, FileLinks, FileList, StoredFile, UploadLink
-from wxtcb.arguments import check_kind, check_text
+from wxtcb.arguments import check_kind_or_none, check_text
 from wxtcb.endpoint import Endpoint, Repeat
 from wxtcb.errors import InvalidArgument
 from wxtcb.paging import by_marker
@@ -76,8 +76,7 @@ def check_listing(env: str, **filters: str | None) -> None:
     """Refuse what no list of files can be asked for with."""
     check_text("env", env)
     for name, value in filters.items():
-        if value is not None:
-            check_kind(name, value, str)
+        check_kind_or_none(name, value, str)
     delimiter = filters.get("delimiter")
     if delimiter is not None and len(delimiter) != 1:
         raise InvalidArgument(f"delimiter must be one character, not {delimiter!r}")
