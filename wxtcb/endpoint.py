@@ -10,7 +10,6 @@ import attrs
 
 from wxtcb.arguments import check_text, field_is, kind_is
 from wxtcb.errors import InvalidArgument
-from wxtcb.noun import Noun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,7 +59,7 @@ class Credential(Enum):
     NONE = "nothing but what its body holds"
 
 
-class Reply(Noun):
+class Reply:
     """The base of every typed reply.
 
     `failed` lists the entries of a batch that failed under errcode 0. `maybe_acted` is the number of earlier attempts
@@ -103,7 +102,7 @@ def mark(reply: R, *, raw: bytes | None = None, maybe_acted: int = 0) -> R:
     return reply
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class Done(Reply):
     """The reply of a call that answers errcode 0 and nothing else."""
 
@@ -112,8 +111,8 @@ def _last_segment(endpoint: Endpoint[Reply]) -> str:
     return str(endpoint.path).rsplit("/", 1)[-1]
 
 
-@attrs.frozen(repr=False, eq=False)
-class Endpoint(Noun, Generic[R_co]):
+@attrs.frozen
+class Endpoint(Generic[R_co]):
     """One call of the platform; always a POST.
 
     `path` begins with a slash, `reply` is the attrs class of its answer, `name` is what ``wxtcb call`` takes,

@@ -11,19 +11,18 @@ from typing import Protocol
 import attrs
 
 from wxtcb.errors import WxtcbError
-from wxtcb.noun import Noun
 
 
-@attrs.frozen(repr=False, eq=False)
-class CallStarted(Noun):
+@attrs.frozen
+class CallStarted:
     """A call is about to wait for admission. `call` is a number shared by all events of this call."""
 
     endpoint: str
     call: int
 
 
-@attrs.frozen(repr=False, eq=False)
-class CallFinished(Noun):
+@attrs.frozen
+class CallFinished:
     """A call ended, well or not (`error`), after `attempts` sends and `elapsed` seconds, all waiting included.
 
     A call that was cancelled, or ended by anything but a reply and an error of wxtcb's, has no error either, but
@@ -45,8 +44,8 @@ class CallFinished(Noun):
         return "cancelled" if self.cancelled else "ok"
 
 
-@attrs.frozen(repr=False, eq=False)
-class Retrying(Noun):
+@attrs.frozen
+class Retrying:
     """Attempt number `attempt` failed with `error`, and the call is tried again after `wait` seconds.
 
     `cause` sorts the error: "not_sent", "busy", "fault", "lost".
@@ -60,8 +59,8 @@ class Retrying(Noun):
     cause: str
 
 
-@attrs.frozen(repr=False, eq=False)
-class Resending(Noun):
+@attrs.frozen
+class Resending:
     """The call is sent again outside its budget.
 
     `cause`: "token_dead" (a newer token is there) or "minute_limit" (as soon as its path opens).
@@ -73,8 +72,8 @@ class Resending(Noun):
     cause: str
 
 
-@attrs.frozen(repr=False, eq=False)
-class Abandoned(Noun):
+@attrs.frozen
+class Abandoned:
     """A call that adds something was cancelled when its body may have left: look whether it acted.
 
     `maybe_acted` counts its attempts that may have acted, this one included.
@@ -84,32 +83,32 @@ class Abandoned(Noun):
     maybe_acted: int
 
 
-@attrs.frozen(repr=False, eq=False)
-class MayHaveActed(Noun):
+@attrs.frozen
+class MayHaveActed:
     """A call that adds something succeeded after `attempts` earlier attempts that may have acted too."""
 
     endpoint: str
     attempts: int
 
 
-@attrs.frozen(repr=False, eq=False)
-class PathPaused(Noun):
+@attrs.frozen
+class PathPaused:
     """The platform's minute limit for a path is reached: nobody sends to it for `seconds`."""
 
     endpoint: str
     seconds: float
 
 
-@attrs.frozen(repr=False, eq=False)
-class TokenExpired(Noun):
+@attrs.frozen
+class TokenExpired:
     """The platform called the token of `generation` dead with `errcode`."""
 
     generation: int
     errcode: int
 
 
-@attrs.frozen(repr=False, eq=False)
-class TokenRenewed(Noun):
+@attrs.frozen
+class TokenRenewed:
     """A new token is in the cache, because of `cause`: "first", "advisory", "mandatory", "expired", "dead".
 
     `adopted`: another process had fetched it, or an earlier run; it was found in the token store.
@@ -122,8 +121,8 @@ class TokenRenewed(Noun):
     adopted: bool = False
 
 
-@attrs.frozen(repr=False, eq=False)
-class RenewalFailed(Noun):
+@attrs.frozen
+class RenewalFailed:
     """A token fetch failed; the next one is tried after `retry_after` seconds at the earliest."""
 
     cause: str
@@ -132,16 +131,16 @@ class RenewalFailed(Noun):
     elapsed: float
 
 
-@attrs.frozen(repr=False, eq=False)
-class StoreFailed(Noun):
+@attrs.frozen
+class StoreFailed:
     """A new token could not be kept in the token store (`reason`); this session goes on with it alone."""
 
     generation: int
     reason: str
 
 
-@attrs.frozen(repr=False, eq=False)
-class OtherFetcherSuspected(Noun):
+@attrs.frozen
+class OtherFetcherSuspected:
     """Tokens were voided `times` in a row: a program outside of this token store seems to fetch them, too.
 
     Each of its fetches voids our token. Ours are at least `pause` seconds apart from now on. `advice` says what to do.
@@ -152,8 +151,8 @@ class OtherFetcherSuspected(Noun):
     advice: str
 
 
-@attrs.frozen(repr=False, eq=False)
-class TicketReceived(Noun):
+@attrs.frozen
+class TicketReceived:
     """WeChat pushed a component_verify_ticket, made at `create_time` (Unix seconds, by its clock).
 
     `kept`: it is newer than all before; else it was a repeat, or came late, and changed nothing. `in_memory`: it is
@@ -165,8 +164,8 @@ class TicketReceived(Noun):
     in_memory: bool = False
 
 
-@attrs.frozen(repr=False, eq=False)
-class TicketUnsaved(Noun):
+@attrs.frozen
+class TicketUnsaved:
     """The newest ticket could not be written to the token store (`reason`); memory holds it meanwhile.
 
     It is tried again after `retry_after` seconds; None: never, for the receiver closes, and the ticket is lost.
@@ -177,23 +176,23 @@ class TicketUnsaved(Noun):
     retry_after: float | None
 
 
-@attrs.frozen(repr=False, eq=False)
-class PushRefused(Noun):
+@attrs.frozen
+class PushRefused:
     """A push was answered with the HTTP `status` of a refusal, and changed nothing; `reason` quotes nothing of it."""
 
     reason: str
     status: int
 
 
-@attrs.frozen(repr=False, eq=False)
-class PushUnreadable(Noun):
+@attrs.frozen
+class PushUnreadable:
     """A push that is WeChat's was answered, but cannot be read, and changed nothing; `reason` quotes nothing of it."""
 
     reason: str
 
 
-@attrs.frozen(repr=False, eq=False)
-class NoticeDropped(Noun):
+@attrs.frozen
+class NoticeDropped:
     """A push that was no ticket was answered, but not handed on: `under_way` earlier ones are not done yet."""
 
     info_type: str
@@ -221,8 +220,8 @@ Event = (
 )
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Stats(Noun):
+@attrs.frozen(kw_only=True)
+class Stats:
     """A session at one moment.
 
     `calls_under_way` hold a slot, `calls_waiting` wait for one, `calls_paused` wait for a path that met its minute

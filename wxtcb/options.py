@@ -9,15 +9,14 @@ import attrs
 from wxtcb.arguments import check_proxy, check_secret
 from wxtcb.errors import InvalidArgument
 from wxtcb.exchange import FixedToken, Token
-from wxtcb.noun import Noun
 from wxtcb.observers import is_awaited
 from wxtcb.secret import Secret
 from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.stores import OwnedStore, TokenStore, is_store
 
 
-@attrs.frozen(repr=False, eq=False)
-class StoreURL(Noun):
+@attrs.frozen
+class StoreURL:
     """A token store that is yet to be opened, by the session itself and in its own process; no repr shows the URL."""
 
     url: Secret

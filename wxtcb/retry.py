@@ -24,7 +24,6 @@ from wxtcb.errors import (
     TransportError,
     WxtcbError,
 )
-from wxtcb.noun import Noun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,8 +108,8 @@ def judge(repeat: Repeat, cause: Cause, *, busy_creates: bool = True) -> Verdict
             return Verdict.RETRY
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class RetryPolicy(Noun):
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
     """How often a call is tried, and how soon again.
 
     A call that may be repeated is sent at most `attempts` times, one that adds something (a create) at most

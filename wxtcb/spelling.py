@@ -13,8 +13,6 @@ from typing import Any, Final
 import attrs
 import orjson
 
-from wxtcb.noun import Noun
-
 SPELLINGS: Final = "wxtcb.spellings"
 REPEATS: Final = "wxtcb.repeats"
 WIRE: Final = "wxtcb.wire"
@@ -23,8 +21,8 @@ FORM: Final = "wxtcb.form"
 Metadata = dict[str, object]
 
 
-@attrs.frozen(repr=False, eq=False)
-class Form(Noun):
+@attrs.frozen
+class Form:
     """Another JSON form of a value: `write` makes it of what JSON would hold, `read` takes it back.
 
     `read` raises `TypeError`, with the name of the form, or `ValueError` for what is not in this form. Where it reads a
@@ -57,8 +55,8 @@ def written_as(form: Form) -> Metadata:
     return {FORM: form}
 
 
-@attrs.frozen(repr=False, eq=False)
-class Place(Noun):
+@attrs.frozen
+class Place:
     """Where a field stands in JSON, and in which form."""
 
     field: str
@@ -72,8 +70,8 @@ def places_of(cls: type[attrs.AttrsInstance]) -> tuple[Place, ...]:
     return tuple(Place(each.name, wire_name(each), each.metadata.get(FORM)) for each in attrs.fields(cls))
 
 
-@attrs.frozen(repr=False, eq=False)
-class Formed(Noun):
+@attrs.frozen
+class Formed:
     """A value that is to be written in another form; JSON has not seen it yet."""
 
     value: object = attrs.field(repr=False)

@@ -11,13 +11,12 @@ from typing import Generic, TypeVar
 import attrs
 
 from wxtcb.flight import Flight
-from wxtcb.noun import Noun
 
 T = TypeVar("T")
 
 
-@attrs.frozen(repr=False, eq=False)
-class Look(Noun, Generic[T]):
+@attrs.frozen
+class Look(Generic[T]):
     """What was seen by a look that started at `started_at`, on the clock of the event loop."""
 
     started_at: float

@@ -17,7 +17,6 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from wxtcb.arguments import check_seconds, field_is
-from wxtcb.noun import Noun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +30,8 @@ MAX_REPLY: Final = 32 * 1024 * 1024
 HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Timeout(Noun):
+@attrs.frozen(kw_only=True)
+class Timeout:
     """The seconds one attempt may take: `connect` to be connected (TLS included), `connect` + `reply` in all.
 
     Both are always on. The deadline of a whole call, retries included, is the caller's (`asyncio.timeout`).
@@ -51,8 +50,8 @@ class Timeout(Noun):
         return aiohttp.ClientTimeout(total=self.whole, connect=self.connect)
 
 
-@attrs.frozen(repr=False, eq=False)
-class Request(Noun):
+@attrs.frozen
+class Request:
     """One attempt to be made; its repr shows no secret.
 
     A transport asks `may_send` right before the first byte leaves, and sends nothing unless the answer is True.
@@ -74,16 +73,16 @@ class Request(Noun):
             return True
 
 
-@attrs.frozen(repr=False, eq=False)
-class Answer(Noun):
+@attrs.frozen
+class Answer:
     """What came back, whatever the HTTP status; the body is decompressed and whole."""
 
     status: int
     body: bytes = attrs.field(repr=False)
 
 
-@attrs.frozen(repr=False, eq=False)
-class Failure(Noun):
+@attrs.frozen
+class Failure:
     """No answer: `reason` in words without secrets, and whether the body may have left (`sent`).
 
     `closed`: there is nothing left to send with.
@@ -95,23 +94,23 @@ class Failure(Noun):
     closed: bool = False
 
 
-@attrs.frozen(repr=False, eq=False)
-class TooLarge(Noun):
+@attrs.frozen
+class TooLarge:
     """An answer over `MAX_REPLY` bytes; the rest was not read."""
 
     status: int
 
 
-@attrs.frozen(repr=False, eq=False)
-class Cancelled(Noun):
+@attrs.frozen
+class Cancelled:
     """The attempt was cancelled; `args` belong into the CancelledError that the caller raises in its place."""
 
     args: tuple[object, ...]
     sent: bool
 
 
-@attrs.frozen(repr=False, eq=False)
-class HeldBack(Noun):
+@attrs.frozen
+class HeldBack:
     """Nothing was sent, for `Request.may_send` said no."""
 
 

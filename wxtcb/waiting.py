@@ -13,7 +13,6 @@ import attrs
 from wxtcb.arguments import check_seconds
 from wxtcb.endpoint import Repeat
 from wxtcb.errors import OperationFailed, OperationGone, OperationTimeout, WxtcbError
-from wxtcb.noun import Noun
 from wxtcb.retry import Verdict, cause_of, judge
 
 if TYPE_CHECKING:
@@ -45,8 +44,8 @@ class Ending(Protocol):
     def __call__(self, message: str, /, *, status: str | None) -> WxtcbError: ...
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Awaited(Noun, Generic[S, T]):
+@attrs.frozen(kw_only=True)
+class Awaited(Generic[S, T]):
     """What is awaited: how it is found in a look, and what its statuses mean.
 
     `ready` are the statuses that end the wait well, `broken` those that end it badly, with what each means; a ``*`` in

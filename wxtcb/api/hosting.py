@@ -13,7 +13,6 @@ from wxtcb.api.storage.models import FileList, StoredFile
 from wxtcb.api.storage.moving import content_type_of, demand_usable, is_stored
 from wxtcb.arguments import check_text
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
-from wxtcb.noun import Noun
 from wxtcb.paging import by_marker
 from wxtcb.secret import Secret
 from wxtcb.spelling import also_spelled, repeats, wire
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class StaticStore(Noun):
+@attrs.frozen(kw_only=True)
+class StaticStore:
     """The static website of an environment: its `domain`, the bucket its files are in, and its status.
 
     `status` is init or process (not yet), online, offline, destroying, or another text.
@@ -39,14 +38,14 @@ class StaticStore(Noun):
     status: str = attrs.field(metadata=repeats())
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class StaticStores(Reply):
     """The static websites of an environment: one, or none where it was not turned on."""
 
     data: tuple[StaticStore, ...] = attrs.field(default=(), metadata=wire("Data") | also_spelled("data"))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class StaticUploadLink(Reply):
     """Where one file of a website may be put to, and the value of the header ``x-cos-security-token`` for that.
 
@@ -59,8 +58,8 @@ class StaticUploadLink(Reply):
     token: Secret
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class UploadedPage(Noun):
+@attrs.frozen(kw_only=True)
+class UploadedPage:
     """A file of a website that is stored: its path on the site, and its `size` in bytes."""
 
     filename: str

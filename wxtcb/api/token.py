@@ -9,7 +9,6 @@ import attrs
 from wxtcb.arguments import check_secret, check_text
 from wxtcb.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
-from wxtcb.noun import Noun
 from wxtcb.secret import Secret
 from wxtcb.spelling import Form, written_as
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET, ComponentToken
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 _EMPTY_IS_NONE: Final = Form("text", lambda value: value, lambda value: None if value == "" else value)
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Quota(Noun):
+@attrs.frozen(kw_only=True)
+class Quota:
     """The calls of one path that the day allows, those made, and those left."""
 
     daily_limit: int | None = None
@@ -30,15 +29,15 @@ class Quota(Noun):
     remain: int | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class RateLimit(Noun):
+@attrs.frozen(kw_only=True)
+class RateLimit:
     """At most `call_count` calls within `refresh_second` seconds."""
 
     call_count: int | None = None
     refresh_second: int | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class ApiQuota(Reply):
     """The day's quota of one path and, where the platform tells them, its limits per time.
 
@@ -50,8 +49,8 @@ class ApiQuota(Reply):
     component_rate_limit: RateLimit | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class RidRequest(Noun):
+@attrs.frozen(kw_only=True)
+class RidRequest:
     """A request that the platform answered with an error: its query, its body and the answer hold credentials.
 
     `invoke_time` is in Unix seconds.
@@ -65,7 +64,7 @@ class RidRequest(Noun):
     client_ip: str | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class RidInfo(Reply):
     """What the platform still knows of the request behind a rid."""
 

@@ -8,7 +8,6 @@ from typing import ClassVar, Final
 import attrs
 
 from wxtcb.endpoint import Credential, Done, Endpoint, Repeat, Reply
-from wxtcb.noun import Noun
 from wxtcb.secret import Secret
 
 
@@ -16,7 +15,7 @@ def _as_value(value: str | Secret) -> Secret:
     return Secret.of(value)
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class ComponentToken(Reply):
     """A component_access_token and the seconds it lives, counted from when the platform made it."""
 
@@ -47,6 +46,6 @@ API_START_PUSH_TICKET: Final = Endpoint(
 )
 
 
-@attrs.frozen(repr=False, eq=False)
-class ReadOnly(Noun):
+@attrs.frozen
+class ReadOnly:
     """A token source for processes that never fetch: they take the token that others keep in the shared store."""

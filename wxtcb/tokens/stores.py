@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING, Protocol, Self
 import attrs
 
 from wxtcb.arguments import as_file
-from wxtcb.noun import Noun
 
 if TYPE_CHECKING:
     from wxtcb.tokens.files.worker import Workers
 
 
-@attrs.frozen(repr=False, eq=False)
-class Kept(Noun):
+@attrs.frozen
+class Kept:
     """What a store holds of a platform: its `document`, None if there is none yet.
 
     `version` is another one after every change, and never comes back; `now` is the time by the store's own clock, in

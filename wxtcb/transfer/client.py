@@ -12,7 +12,6 @@ import aiohttp
 import attrs
 
 from wxtcb.gate import Gate
-from wxtcb.noun import Noun
 from wxtcb.secret import Secret
 from wxtcb.transfer.links import as_it_is
 from wxtcb.transfer.outflow import Outflow
@@ -25,8 +24,8 @@ _BUFFER: Final = 256 * 1024
 _WAY: Final = "object storage"  # what the gate calls a path; this one is never paused
 
 
-@attrs.frozen(repr=False, eq=False)
-class Order(Noun):
+@attrs.frozen
+class Order:
     """One request to object storage. `form` are the fields that stand before the file of a POST; a PUT has none."""
 
     method: str

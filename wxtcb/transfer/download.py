@@ -12,7 +12,6 @@ from typing import Final
 import attrs
 
 from wxtcb.errors import SessionClosed, TransferError
-from wxtcb.noun import Noun
 from wxtcb.retry import RetryPolicy
 from wxtcb.secret import Secret
 from wxtcb.transfer.client import Order, Transfers
@@ -28,8 +27,8 @@ MOST_BREAKS: Final = 5
 _EFFECT: Final = "No file was made of it; one that was there is as it was."
 
 
-@attrs.frozen(repr=False, eq=False)
-class Downloaded(Noun):
+@attrs.frozen
+class Downloaded:
     """A file that was downloaded; a path to it can be had from it as from a `Path`. `size` is in bytes."""
 
     path: Path

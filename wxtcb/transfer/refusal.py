@@ -7,8 +7,6 @@ from xml.parsers import expat
 
 import attrs
 
-from wxtcb.noun import Noun
-
 MOST_READ: Final = 64 * 1024
 
 _WANTED: Final = {"Code": "code", "Message": "message", "RequestId": "request_id"}
@@ -19,8 +17,8 @@ class _NotOurs(Exception):
     """The XML declares things, as no answer of object storage does."""
 
 
-@attrs.frozen(repr=False, eq=False)
-class Heard(Noun):
+@attrs.frozen
+class Heard:
     """An answer that is no file: its HTTP status, and what its XML tells, if it is some; any of that may be secret."""
 
     status: int

@@ -13,7 +13,6 @@ from typing import IO, Final, TypeAlias
 import attrs
 
 from wxtcb.errors import InvalidArgument
-from wxtcb.noun import Noun
 from wxtcb.transfer.threads import in_thread
 
 Data: TypeAlias = "bytes | str | os.PathLike[str] | AsyncIterable[bytes]"
@@ -21,8 +20,8 @@ Data: TypeAlias = "bytes | str | os.PathLike[str] | AsyncIterable[bytes]"
 PIECE: Final = 256 * 1024
 
 
-@attrs.frozen(repr=False, eq=False)
-class Source(Noun):
+@attrs.frozen
+class Source:
     """Bytes to be sent: how many, where they come from, and whether they can be had a second time."""
 
     size: int

@@ -9,7 +9,6 @@ from typing import Final, Generic, TypeVar
 import attrs
 
 from wxtcb.errors import SessionClosed, TransferError
-from wxtcb.noun import Noun
 from wxtcb.retry import RetryPolicy
 from wxtcb.secret import Secret, redact_cut
 from wxtcb.transfer.client import Order, Transfers, hear
@@ -31,8 +30,8 @@ _EFFECTS: Final = {
 _SILENCE: Final = Heard(0)
 
 
-@attrs.frozen(repr=False, eq=False)
-class Aim(Noun):
+@attrs.frozen
+class Aim:
     """Where a link points: its method, its signed URL, and what proves the right to write there."""
 
     method: str
@@ -54,8 +53,8 @@ def _revealed(fields: Mapping[str, str | Secret]) -> dict[str, str]:
     return {name: Secret.of(value).reveal() for name, value in fields.items()}
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Sending(Noun, Generic[T]):
+@attrs.frozen(kw_only=True)
+class Sending(Generic[T]):
     """One file to be stored.
 
     `what` names it in errors, `ask` gets a fresh link, `aim` reads it. `look` tells, by size and MD5, whether the

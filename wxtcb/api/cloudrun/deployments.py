@@ -37,7 +37,6 @@ from wxtcb.arguments import (
     whole_within,
 )
 from wxtcb.errors import InvalidArgument
-from wxtcb.noun import Noun
 from wxtcb.spelling import JSON_TEXT, NUMBER_TEXT, wire, written_as
 
 _UPLOADED: Final = frozenset({"jar", "war"})
@@ -72,8 +71,8 @@ def _check_upload(version: Version, _: attrs.Attribute[str | None], filename: st
 
 
 @forgetful
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Deployment(Noun):
+@attrs.frozen(kw_only=True)
+class Deployment:
     """What a new version and a roll-over of an existing one can say alike.
 
     `repository` is owner/name or a URL, `repository_type` coding, gitlab or github. `env_params` are the environment
@@ -111,7 +110,7 @@ class Deployment(Noun):
 
 
 @forgetful
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class Version(Deployment):
     """A version to be built and deployed.
 
@@ -156,7 +155,7 @@ class Version(Deployment):
 
 
 @forgetful
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class VersionUpdate(Deployment):
     """What an existing version is to be from now on; what is not given stays as it is.
 

@@ -12,7 +12,6 @@ import attrs
 from wxtcb.arguments import as_texts, check_entries, check_text, check_texts, field_is
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
-from wxtcb.noun import Noun
 from wxtcb.spelling import repeats, wire
 from wxtcb.waiting import Awaited, wait_for
 
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 _ALIAS: Final = re.compile(r"[a-z][a-z0-9-]*")
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Database(Noun):
+@attrs.frozen(kw_only=True)
+class Database:
     """A database of an environment: `status` is INITIALIZING, RUNNING, UNUSABLE (disabled) or OVERDUE (expired)."""
 
     instance_id: str | None = None
@@ -31,8 +30,8 @@ class Database(Noun):
     region: str | None = attrs.field(default=None, metadata=repeats())
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Storage(Noun):
+@attrs.frozen(kw_only=True)
+class Storage:
     """A bucket of an environment; `app_id` is the Tencent Cloud account that owns it."""
 
     region: str | None = attrs.field(default=None, metadata=repeats())
@@ -41,16 +40,16 @@ class Storage(Noun):
     app_id: str | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class FunctionSpace(Noun):
+@attrs.frozen(kw_only=True)
+class FunctionSpace:
     """Where the functions of an environment stand; both texts may be empty."""
 
     namespace: str | None = None
     region: str | None = attrs.field(default=None, metadata=repeats())
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class LogService(Noun):
+@attrs.frozen(kw_only=True)
+class LogService:
     """Where the logs of an environment go."""
 
     logset_name: str | None = None
@@ -60,8 +59,8 @@ class LogService(Noun):
     region: str | None = attrs.field(default=None, metadata=repeats())
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class StaticStorage(Noun):
+@attrs.frozen(kw_only=True)
+class StaticStorage:
     """The static website of an environment: `status` is init, process, online, offline, or empty: there is none."""
 
     static_domain: str | None = None
@@ -71,16 +70,16 @@ class StaticStorage(Noun):
     bucket: str | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Tag(Noun):
+@attrs.frozen(kw_only=True)
+class Tag:
     """A tag of an environment."""
 
     key: str | None = None
     value: str | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class CustomLogService(Noun):
+@attrs.frozen(kw_only=True)
+class CustomLogService:
     """A log topic of its owner's that an environment writes to; `create_time` may be empty."""
 
     cls_region: str | None = attrs.field(default=None, metadata=repeats())
@@ -89,8 +88,8 @@ class CustomLogService(Noun):
     create_time: str | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class EnvInfo(Noun):
+@attrs.frozen(kw_only=True)
+class EnvInfo:
     """One cloud-hosting environment as the platform lists it; whatever it leaves out is None or empty.
 
     `status` is NORMAL (usable), UNAVAILABLE (not yet), or another text. `source` is miniapp or qcloud, `pay_mode`
@@ -119,7 +118,7 @@ class EnvInfo(Noun):
     custom_log_services: tuple[CustomLogService, ...] = ()
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class EnvList(Reply):
     """All cloud-hosting environments of the platform."""
 
@@ -131,7 +130,7 @@ class EnvList(Reply):
         return {info.env_id: info for info in self.env_list}
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class NewEnv(Reply):
     """A new cloud-hosting environment; `tranid` is the number of its post-paid order, where the platform tells it."""
 

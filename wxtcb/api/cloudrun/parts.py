@@ -22,7 +22,6 @@ from wxtcb.arguments import (
     kind_is,
 )
 from wxtcb.errors import InvalidArgument
-from wxtcb.noun import Noun
 from wxtcb.secret import Secret
 from wxtcb.spelling import JSON_TEXT, written_as
 
@@ -47,8 +46,8 @@ def many(kind: type) -> Callable[[object, attrs.Attribute[Any], Any], None]:
 VARIABLES: Final = field_is(check_variables, optional=True)
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class ImageInfo(Noun):
+@attrs.frozen(kw_only=True)
+class ImageInfo:
     """An image in a registry: `server_addr` is the registry's host, `image_url` the full address to pull from."""
 
     repository_name: str | None = attrs.field(default=None, validator=TEXT)
@@ -59,8 +58,8 @@ class ImageInfo(Noun):
 
 
 @forgetful
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class ImageSecretInfo(Noun):
+@attrs.frozen(kw_only=True)
+class ImageSecretInfo:
     """The account of a private registry; `password` is shown in no repr."""
 
     registry_server: str | None = attrs.field(default=None, validator=TEXT)
@@ -69,16 +68,16 @@ class ImageSecretInfo(Noun):
     email: str | None = attrs.field(default=None, validator=TEXT)
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class RepositoryName(Noun):
+@attrs.frozen(kw_only=True)
+class RepositoryName:
     """How a code repository is called: `name` alone, and `full_name`, which is owner/name."""
 
     name: str | None = attrs.field(default=None, validator=TEXT)
     full_name: str | None = attrs.field(default=None, validator=TEXT)
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class CodeDetail(Noun):
+@attrs.frozen(kw_only=True)
+class CodeDetail:
     """A code repository: its `name`, which is an object, and its URL."""
 
     name: RepositoryName | None = attrs.field(default=None, validator=kind_is(RepositoryName))
@@ -86,8 +85,8 @@ class CodeDetail(Noun):
 
 
 @forgetful
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class EsInfo(Noun):
+@attrs.frozen(kw_only=True)
+class EsInfo:
     """The Elasticsearch that takes the logs of a service; `password` is shown in no repr."""
 
     id: int | None = attrs.field(default=None, validator=WHOLE)
@@ -99,8 +98,8 @@ class EsInfo(Noun):
     password: Secret | None = attrs.field(default=None, converter=as_secret_or_none, validator=kind_is(Secret))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class NfsVolume(Noun):
+@attrs.frozen(kw_only=True)
+class NfsVolume:
     """A network file system: its `server` and the `path` there; `secret_name` names its credentials."""
 
     server: str | None = attrs.field(default=None, validator=TEXT)
@@ -114,8 +113,8 @@ def _as_nfs_volumes(value: Iterable[NfsVolume] | None) -> tuple[NfsVolume, ...] 
     return None if value is None else as_tuple(value)
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class VolumeMount(Noun):
+@attrs.frozen(kw_only=True)
+class VolumeMount:
     """Network file systems, and where a container sees them."""
 
     name: str | None = attrs.field(default=None, validator=TEXT)
@@ -131,8 +130,8 @@ def as_mounts(value: Iterable[VolumeMount] | None) -> tuple[VolumeMount, ...] | 
     return None if value is None else as_tuple(value)
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class EmptyDir(Noun):
+@attrs.frozen(kw_only=True)
+class EmptyDir:
     """A temporary directory: `medium` is empty (the disk), "Memory" or "HugePages", `size_limit` a text."""
 
     enable_empty_dir_volume: bool | None = attrs.field(default=None, validator=FLAG)
@@ -140,8 +139,8 @@ class EmptyDir(Noun):
     size_limit: str | None = attrs.field(default=None, validator=TEXT)
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class ServiceVolume(Noun):
+@attrs.frozen(kw_only=True)
+class ServiceVolume:
     """A volume of a service, to be mounted by its `name`; `enable_empty_dir_volume` gives way to `empty_dir`."""
 
     name: str | None = attrs.field(default=None, validator=TEXT)
@@ -151,8 +150,8 @@ class ServiceVolume(Noun):
     empty_dir: EmptyDir | None = attrs.field(default=None, validator=kind_is(EmptyDir))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class ServiceVolumeMount(Noun):
+@attrs.frozen(kw_only=True)
+class ServiceVolumeMount:
     """Where the containers of a service see one of its volumes."""
 
     name: str | None = attrs.field(default=None, validator=TEXT)
@@ -162,24 +161,24 @@ class ServiceVolumeMount(Noun):
     mount_propagation: str | None = attrs.field(default=None, validator=TEXT)
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Capabilities(Noun):
+@attrs.frozen(kw_only=True)
+class Capabilities:
     """Linux capabilities that a container gets (`add`) and loses (`drop`)."""
 
     add: tuple[str, ...] | None = attrs.field(default=None, converter=as_texts_or_none, validator=_TEXTS)
     drop: tuple[str, ...] | None = attrs.field(default=None, converter=as_texts_or_none, validator=_TEXTS)
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Security(Noun):
+@attrs.frozen(kw_only=True)
+class Security:
     """What a container may do."""
 
     capabilities: Capabilities | None = attrs.field(default=None, validator=kind_is(Capabilities))
 
 
 @forgetful
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class SidecarSpec(Noun):
+@attrs.frozen(kw_only=True)
+class SidecarSpec:
     """A container beside that of a version.
 
     `cpu` counts cores, `mem` megabytes (that of the version itself counts gigabytes). `env_var` are its environment
@@ -206,8 +205,8 @@ class SidecarSpec(Noun):
     )
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class PolicyDetail(Noun):
+@attrs.frozen(kw_only=True)
+class PolicyDetail:
     """When a version gets more replicas: above so many percent (`policy_threshold`) of cpu, mem and the like."""
 
     policy_type: str | None = attrs.field(default=None, validator=TEXT)

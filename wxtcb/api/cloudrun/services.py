@@ -9,7 +9,6 @@ import attrs
 from wxtcb.api.cloudrun.parts import EsInfo
 from wxtcb.arguments import as_texts_or_none, check_kind, check_text, check_texts, field_is, forgetful, kind_is
 from wxtcb.endpoint import Done, Endpoint, Repeat
-from wxtcb.noun import Noun
 from wxtcb.spelling import fields_of
 
 if TYPE_CHECKING:
@@ -24,8 +23,8 @@ ESTABLISH_CLOUDBASERUN_SERVER: Final = Endpoint(
 )
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class VpcInfo(Noun):
+@attrs.frozen(kw_only=True)
+class VpcInfo:
     """The private network of a service; `create_type` is 0 (inherit), 1 (create) or 2 (use the given one)."""
 
     vpc_id: str | None = attrs.field(default=None, validator=kind_is(str))
@@ -36,8 +35,8 @@ class VpcInfo(Noun):
 
 
 @forgetful
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Server(Noun):
+@attrs.frozen(kw_only=True)
+class Server:
     """A cloud-hosting service to be created.
 
     `is_public` opens it to the internet. `log_type` is "es" or "cls". `public_access` is passed on as it is: the page

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _WELL: Final = frozenset({"", "succ", "success", "creating"})
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class Outcome(Reply):
     """What the platform says besides errcode 0: "succ", "success", or "creating" while it goes on.
 
@@ -32,7 +32,7 @@ class Outcome(Reply):
         return () if self.result is None or self.result in _WELL else (self.result,)
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class Deployed(Outcome):
     """A deployment: `run_id` is its record; `version_name` is None while the `result` is "creating"."""
 
@@ -40,7 +40,7 @@ class Deployed(Outcome):
     run_id: str | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class Released(Outcome):
     """A release and the number of its order, which no call looks up."""
 

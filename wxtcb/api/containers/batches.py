@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import attrs
 
 from wxtcb.endpoint import Reply
-from wxtcb.noun import Noun
 from wxtcb.spelling import also_spelled
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class BatchEntry(Noun):
+@attrs.frozen(kw_only=True)
+class BatchEntry:
     """A place where it went well, by what the call names: a version, the versions' service, or a new version."""
 
     env: str | None = None
@@ -20,8 +19,8 @@ class BatchEntry(Noun):
     version_name: str | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class BatchFailure(Noun):
+@attrs.frozen(kw_only=True)
+class BatchFailure:
     """A place where it did not, by what the call names, and the platform's reason."""
 
     env: str | None = None
@@ -30,7 +29,7 @@ class BatchFailure(Noun):
     errmsg: str | None = attrs.field(default=None, metadata=also_spelled("errormsg"))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class BatchResult(Reply):
     """How it went, place by place."""
 

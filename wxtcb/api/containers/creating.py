@@ -26,7 +26,6 @@ from wxtcb.arguments import (
     whole_within,
 )
 from wxtcb.endpoint import Endpoint, Repeat, Reply
-from wxtcb.noun import Noun
 from wxtcb.secret import Secret
 from wxtcb.spelling import fields_of, wire, written_as
 
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class ImageInfo(Noun):
+@attrs.frozen(kw_only=True)
+class ImageInfo:
     """The image that a version is made of: its repository and tag at the registry `server_addr`, and where to pull."""
 
     repository_name: str = attrs.field(validator=field_is(check_text))
@@ -45,16 +44,16 @@ class ImageInfo(Noun):
     image_url: str = attrs.field(validator=field_is(check_text))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class RepositoryName(Noun):
+@attrs.frozen(kw_only=True)
+class RepositoryName:
     """What a code repository is called; `full_name` is its owner and its name, parted by a slash."""
 
     name: str | None = attrs.field(default=None, validator=kind_is(str))
     full_name: str | None = attrs.field(default=None, metadata=wire("fullname"), validator=kind_is(str))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class CodeDetail(Noun):
+@attrs.frozen(kw_only=True)
+class CodeDetail:
     """The code repository that a version is made of."""
 
     name: RepositoryName | None = attrs.field(default=None, validator=kind_is(RepositoryName))
@@ -62,8 +61,8 @@ class CodeDetail(Noun):
 
 
 @forgetful
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class ImageSecretInfo(Noun):
+@attrs.frozen(kw_only=True)
+class ImageSecretInfo:
     """The account at the registry of a private image; `password` is shown in no repr."""
 
     registry_server: str | None = attrs.field(default=None, metadata=wire("registryserver"), validator=kind_is(str))
@@ -73,8 +72,8 @@ class ImageSecretInfo(Noun):
 
 
 @forgetful
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class CsVersion(Noun):
+@attrs.frozen(kw_only=True)
+class CsVersion:
     """A version of a container service to be created.
 
     `upload_type` is "package", "repository" or "image", `repository_type` "coding", "gitlab" or "github", `policy_type`
@@ -119,7 +118,7 @@ class CsVersion(Noun):
     mount_wx_token: bool | None = attrs.field(default=None, validator=kind_is(bool))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class NewCsVersion(Reply):
     """A new version, by the name that the platform gave it."""
 

@@ -18,7 +18,6 @@ from wxtcb.arguments import (
     kind_is,
 )
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
-from wxtcb.noun import Noun
 from wxtcb.paging import by_offset
 from wxtcb.spelling import wire
 
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Vpc(Noun):
+@attrs.frozen(kw_only=True)
+class Vpc:
     """The private network of a service; the platform wants all three, or no network at all.
 
     `create_type` is 0 (inherit), 1 (create) or 2 (use the given one); a sample of the platform's sends 3.
@@ -40,8 +39,8 @@ class Vpc(Noun):
     create_type: int = attrs.field(validator=kind_is(int, optional=False))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class ContainerService(Noun):
+@attrs.frozen(kw_only=True)
+class ContainerService:
     """One service as the platform lists it.
 
     The times are ``YYYY-MM-DD HH:MM:SS`` without a zone (presumably China's); the one documented `status` is "succ".
@@ -55,7 +54,7 @@ class ContainerService(Noun):
     image_repo: str | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class ContainerServices(Reply):
     """A page of the services of an environment; `total` counts those of all pages."""
 

@@ -11,15 +11,14 @@ from wxtcb.api.containers.batches import BatchResult
 from wxtcb.arguments import as_tuple, check_entries, check_kind, check_kinds, check_text, field_is, whole_within
 from wxtcb.endpoint import Done, Endpoint, Repeat
 from wxtcb.errors import InvalidArgument
-from wxtcb.noun import Noun
 from wxtcb.spelling import fields_of
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class VersionFlow(Noun):
+@attrs.frozen(kw_only=True)
+class VersionFlow:
     """A version and its share of the traffic, in percent."""
 
     version_name: str = attrs.field(validator=field_is(check_text))
@@ -38,8 +37,8 @@ def _check_flows(name: str, value: object) -> None:
         raise InvalidArgument(f"{name}: the flow ratios must total 100 or 0, not {total}")
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Split(Noun):
+@attrs.frozen(kw_only=True)
+class Split:
     """How the traffic of one service is split; the shares total 100 or 0, and a version not named gets 0."""
 
     env: str = attrs.field(validator=field_is(check_text))

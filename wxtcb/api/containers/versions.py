@@ -27,7 +27,6 @@ from wxtcb.arguments import (
     whole_within,
 )
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
-from wxtcb.noun import Noun
 from wxtcb.paging import by_offset
 from wxtcb.spelling import fields_of, repeats, wire, written_as
 from wxtcb.waiting import Awaited, wait_for
@@ -36,8 +35,8 @@ if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class VersionRef(Noun):
+@attrs.frozen(kw_only=True)
+class VersionRef:
     """One version of one service in one environment."""
 
     env: str = attrs.field(validator=field_is(check_text))
@@ -45,8 +44,8 @@ class VersionRef(Noun):
     version_name: str = attrs.field(validator=field_is(check_text))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class CsVersionInfo(Noun):
+@attrs.frozen(kw_only=True)
+class CsVersionInfo:
     """One version as the platform lists it.
 
     `status` is "normal", "build_fail", or another text; `flow_ratio` is its share of the traffic in percent. The times
@@ -64,7 +63,7 @@ class CsVersionInfo(Noun):
     max_num: int | None = attrs.field(default=None, metadata=wire("max_replicas"))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class CsVersionList(Reply):
     """A page of the versions of a service; `total` counts those of all pages."""
 
@@ -72,7 +71,7 @@ class CsVersionList(Reply):
     items: tuple[CsVersionInfo, ...] = ()
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class CsVersionDetail(Reply):
     """One version in detail.
 
@@ -110,8 +109,8 @@ class CsVersionDetail(Reply):
 
 
 @forgetful
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class CsVersionConfig(Noun):
+@attrs.frozen(kw_only=True)
+class CsVersionConfig:
     """What can be changed of a version that is there.
 
     What is None is not sent; whether the platform then keeps the value, or resets it, is not documented. Numbers and

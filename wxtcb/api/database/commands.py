@@ -12,17 +12,17 @@ from wxtcb.arguments import check_entries, check_mapping
 from wxtcb.errors import InvalidArgument
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class Comparison(Written):
     """What the value of one field must be like; made by `eq`, `gt` and their like."""
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class Combination(Written):
     """Conditions on a record joined by `and_` or `or_`."""
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class Change(Written):
     """What happens to one field; made by `set_`, `inc` and their like."""
 

@@ -15,7 +15,6 @@ import orjson
 from wxtcb.api.database.literals import DEEPEST, SAFE_INTEGER
 from wxtcb.arguments import check_mapping
 from wxtcb.errors import InvalidArgument
-from wxtcb.noun import Noun
 from wxtcb.spelling import Form
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,8 +22,8 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _LONG: Final = 2**63
 
 
-@attrs.frozen(repr=False, eq=False)
-class Timestamp(Noun):
+@attrs.frozen
+class Timestamp:
     """A moment as the database keeps its own: seconds since 1970, and a number within the second."""
 
     time: int

@@ -13,7 +13,6 @@ import attrs
 
 from wxtcb.arguments import check_text, field_is
 from wxtcb.errors import InvalidArgument
-from wxtcb.noun import Noun
 
 DEEPEST: Final = 100
 SAFE_INTEGER: Final = 2**53 - 1
@@ -24,8 +23,8 @@ _ESCAPED: Final = re.compile("[<>;\x7f-\x9f\u2028\u2029\ufeff]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
-@attrs.frozen(repr=False, eq=False)
-class Written(Noun):
+@attrs.frozen
+class Written:
     """A part of a statement, or a whole one; ``str`` gives its text, which is code and never made of a bare value."""
 
     _text: str = attrs.field(kw_only=True, alias="text")
@@ -42,16 +41,16 @@ def _check_degrees(most: float) -> Callable[[str, object], None]:
     return check
 
 
-@attrs.frozen(repr=False, eq=False)
-class Point(Noun):
+@attrs.frozen
+class Point:
     """A place on the globe, in degrees."""
 
     longitude: float = attrs.field(validator=field_is(_check_degrees(180)))
     latitude: float = attrs.field(validator=field_is(_check_degrees(90)))
 
 
-@attrs.frozen(repr=False, eq=False)
-class ServerDate(Noun):
+@attrs.frozen
+class ServerDate:
     """The moment at which the platform carries the statement out."""
 
 

@@ -33,14 +33,14 @@ class ConflictMode(IntEnum):
     UPSERT = 2
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class Job(Reply):
     """The number of a job, for `wait_until_migrated`."""
 
     job_id: int
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class MigrationState(Reply):
     """How far a job is.
 

@@ -12,7 +12,6 @@ from wxtcb.api.database.statements import MOST, Aggregate, Delete, Insert, Query
 from wxtcb.arguments import check_kind, check_text
 from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
-from wxtcb.noun import Noun
 from wxtcb.paging import by_offset
 from wxtcb.spelling import also_spelled, wire, written_as
 
@@ -22,21 +21,21 @@ if TYPE_CHECKING:
 S = TypeVar("S", Aggregate, Delete, Insert, Query, Update)
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class Inserted(Reply):
     """The ``_id`` of each record that was added."""
 
     id_list: tuple[str, ...]
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class Deleted(Reply):
     """How many records were removed."""
 
     deleted: int
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class Updated(Reply):
     """How many records were `matched` and how many `modified`; `id` is the ``_id`` of one that was made, else empty.
 
@@ -48,8 +47,8 @@ class Updated(Reply):
     id: str = ""
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Pager(Noun):
+@attrs.frozen(kw_only=True)
+class Pager:
     """The part of the records that came: `limit` at most, from number `offset` on, of `total` that there are."""
 
     offset: int = attrs.field(metadata=also_spelled("Offset"))
@@ -57,7 +56,7 @@ class Pager(Noun):
     total: int = attrs.field(metadata=also_spelled("Total"))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class Found(Reply):
     """The records that came, as Python values (see `read_document`)."""
 
@@ -65,7 +64,7 @@ class Found(Reply):
     documents: tuple[Mapping[str, Any], ...] = attrs.field(default=(), metadata=wire("data") | written_as(DOCUMENTS))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class Aggregated(Reply):
     """What came out of a pipeline, as Python values (see `read_document`)."""
 

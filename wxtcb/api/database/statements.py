@@ -14,7 +14,6 @@ from wxtcb.api.database.commands import Changes, Conditions, changes_text, condi
 from wxtcb.api.database.literals import Document, Written, literal, name_of, object_of
 from wxtcb.arguments import check_entries, check_mapping, check_text, field_is, kind_is
 from wxtcb.errors import InvalidArgument
-from wxtcb.noun import Noun
 
 Order: TypeAlias = Literal["asc", "desc"]
 
@@ -22,28 +21,28 @@ MOST: Final = 1000
 _SIGNS: Final = {'"asc"': "1", '"desc"': "-1"}
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class Insert(Written):
     """Adds records."""
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class Update(Written):
     """Changes records."""
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class Delete(Written):
     """Removes records."""
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class Aggregate(Written):
     """Sends records through a pipeline."""
 
 
-@attrs.frozen(repr=False, eq=False)
-class Readable(Noun):
+@attrs.frozen
+class Readable:
     """What records can be read from; `source` is the statement so far, and code: `collection` makes the first one."""
 
     source: str = attrs.field(kw_only=True)
@@ -78,7 +77,7 @@ class Readable(Noun):
         return self.source
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class Selection(Readable):
     """Some records in some order; every method gives a new one. None stands for what was not said."""
 
@@ -96,8 +95,8 @@ class Selection(Readable):
         return f"{self.source}{self.orders}{skip}{limit}{self.fields}"
 
 
-@attrs.frozen(repr=False, eq=False)
-class Query(Noun):
+@attrs.frozen
+class Query:
     """Reads the records of a selection."""
 
     selection: Selection = attrs.field(validator=kind_is(Selection, optional=False))
@@ -106,7 +105,7 @@ class Query(Noun):
         return f"{self.selection}.get()"
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class Filter(Readable):
     """The records that meet conditions; they can be changed and removed too, all of them."""
 
@@ -119,8 +118,8 @@ class Filter(Readable):
         return Delete(text=f"{self}.remove()")
 
 
-@attrs.frozen(repr=False, eq=False)
-class Record(Noun):
+@attrs.frozen
+class Record:
     """One record of collection *source*, by its ``_id``."""
 
     record_id: str = attrs.field(validator=field_is(check_text))
@@ -150,7 +149,7 @@ class Record(Noun):
         return literal("record_id", self.record_id)
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class Pipeline(Written):
     """Steps that the records of a collection go through, one after the other; every method gives a new one."""
 
@@ -186,7 +185,7 @@ class Pipeline(Written):
         return Pipeline(text=f"{self}.{stage}({argument})")
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class Collection(Readable):
     """All records of a collection."""
 

@@ -21,7 +21,6 @@ from wxtcb.arguments import (
 )
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
-from wxtcb.noun import Noun
 from wxtcb.paging import by_offset
 
 if TYPE_CHECKING:
@@ -41,8 +40,8 @@ def _check_direction(name: str, value: object) -> None:
         raise InvalidArgument(f"{name} must be '1', '-1' or '2dsphere', not {value!r}")
 
 
-@attrs.frozen(repr=False, eq=False)
-class IndexKey(Noun):
+@attrs.frozen
+class IndexKey:
     """A field of an index: ascending ("1"), descending ("-1") or of places ("2dsphere")."""
 
     name: str = attrs.field(validator=field_is(check_text))
@@ -60,16 +59,16 @@ def _check_keys(name: str, value: object) -> None:
     check_entries(name, value)
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Index(Noun):
+@attrs.frozen(kw_only=True)
+class Index:
     """An index of a collection and the fields it sorts by."""
 
     name: str = attrs.field(validator=field_is(check_text))
     keys: tuple[IndexKey, ...] = attrs.field(converter=_as_keys, validator=field_is(_check_keys))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class CollectionInfo(Noun):
+@attrs.frozen(kw_only=True)
+class CollectionInfo:
     """A collection: its records (`count`) and indexes, and how many bytes each take."""
 
     name: str
@@ -79,7 +78,7 @@ class CollectionInfo(Noun):
     index_size: int = 0
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class Collections(Reply):
     """A page of the collections of an environment; `total` counts those of all pages."""
 
@@ -87,7 +86,7 @@ class Collections(Reply):
     total: int | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class Acl(Reply):
     """Who may read and write a collection.
 

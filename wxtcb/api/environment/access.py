@@ -19,7 +19,7 @@ _PATH: Final = "/tcb/usecloudaccesstoken"
 _OFFICIAL: Final = "setCloudAccessToken"
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class CloudAccess(Reply):
     """What code in an environment may do with cloudbase_access_token.
 

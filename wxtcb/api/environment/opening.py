@@ -11,7 +11,6 @@ import attrs
 from wxtcb.arguments import as_secret_or_none, check_alias, check_text, field_is
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.errors import EnvironmentGone, EnvironmentHalted, EnvironmentTimeout, RequestRefused
-from wxtcb.noun import Noun
 from wxtcb.spelling import also_spelled, repeats
 from wxtcb.waiting import Awaited, wait_for
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class NewEnv(Reply):
     """A new environment: `env` is its id, `tranid` the number of its post-paid order."""
 
@@ -28,8 +27,8 @@ class NewEnv(Reply):
     env: str = attrs.field(validator=field_is(check_text))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class EnvInfo(Noun):
+@attrs.frozen(kw_only=True)
+class EnvInfo:
     """One environment as the platform lists it.
 
     `status` is NORMAL (usable), UNAVAILABLE (not yet), HALTED (stopped), or another text. The times are
@@ -47,7 +46,7 @@ class EnvInfo(Noun):
     bucket_id: str | None = None
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class EnvList(Reply):
     """All environments of the platform."""
 

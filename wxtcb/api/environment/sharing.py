@@ -18,14 +18,13 @@ from wxtcb.arguments import (
     field_is,
 )
 from wxtcb.endpoint import Endpoint, Repeat, Reply
-from wxtcb.noun import Noun
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Share(Noun):
+@attrs.frozen(kw_only=True)
+class Share:
     """One environment and the mini programs, by appid, that are to use it."""
 
     env: str = attrs.field(validator=field_is(check_text))
@@ -34,8 +33,8 @@ class Share(Noun):
     )
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class ShareFailure(Noun):
+@attrs.frozen(kw_only=True)
+class ShareFailure:
     """A mini program that could not be bound, or not be freed again, and the platform's reason."""
 
     env: str
@@ -43,15 +42,15 @@ class ShareFailure(Noun):
     errmsg: str
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class ShareLink(Noun):
+@attrs.frozen(kw_only=True)
+class ShareLink:
     """The page on which a mini program's administrator must agree before the binding takes effect."""
 
     appid: str
     url: str
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class Shared(Reply):
     """How sharing went: links to be opened, and the pairs that failed."""
 
@@ -63,7 +62,7 @@ class Shared(Reply):
         return self.err_list
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class Unshared(Reply):
     """How ending bindings went: the pairs that failed."""
 
@@ -74,16 +73,16 @@ class Unshared(Reply):
         return self.err_list
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Relation(Noun):
+@attrs.frozen(kw_only=True)
+class Relation:
     """A mini program and the environments, by id, that it may use: its administrator has agreed."""
 
     appid: str
     env_list: tuple[str, ...] = ()
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class RelationFailure(Noun):
+@attrs.frozen(kw_only=True)
+class RelationFailure:
     """A mini program that could not be looked up, and the platform's reason."""
 
     appid: str
@@ -91,7 +90,7 @@ class RelationFailure(Noun):
     env: str | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class Relations(Reply):
     """Which environments each mini program may use, and the mini programs that could not be looked up."""
 

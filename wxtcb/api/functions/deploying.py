@@ -23,7 +23,6 @@ from wxtcb.arguments import (
 )
 from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
-from wxtcb.noun import Noun
 from wxtcb.spelling import also_spelled, wire
 
 if TYPE_CHECKING:
@@ -32,15 +31,15 @@ if TYPE_CHECKING:
 Switch = Literal["ENABLE", "DISABLE"]
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class EnvFailure(Noun):
+@attrs.frozen(kw_only=True)
+class EnvFailure:
     """An environment in which it failed, and the platform's reason."""
 
     env: str
     errmsg: str = attrs.field(default="", metadata=also_spelled("errormsg"))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class Rollout(Reply):
     """How a call for several environments went: those in which it failed."""
 
@@ -56,16 +55,16 @@ def _check_switch(name: str, value: object) -> None:
         raise InvalidArgument(f"{name} must be 'ENABLE' or 'DISABLE', not {value!r}")
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class PublicNet(Noun):
+@attrs.frozen(kw_only=True)
+class PublicNet:
     """Whether a function reaches the internet, and whether from an address that stays the same."""
 
     public_net_status: Switch = attrs.field(validator=field_is(_check_switch))
     eip_status: Switch = attrs.field(validator=field_is(_check_switch))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class FunctionVpc(Noun):
+@attrs.frozen(kw_only=True)
+class FunctionVpc:
     """The private network of a function."""
 
     vpc_id: str | None = attrs.field(default=None, metadata=wire("vpcid"), validator=kind_is(str))
@@ -73,8 +72,8 @@ class FunctionVpc(Noun):
 
 
 @forgetful
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class FunctionConfig(Noun):
+@attrs.frozen(kw_only=True)
+class FunctionConfig:
     """What is to be changed of a function's settings; what is None is left as it is.
 
     `memory_size` is in MB, `timeout` in seconds. `environment_variables`, shown in no repr, presumably replace those

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Event = Mapping[str, object] | Sequence[object] | str | bytes | None
 
 
-@attrs.frozen(repr=False, eq=False)
+@attrs.frozen
 class Invoked(Reply):
     """What a function returned: `resp_data` is the text as it came, None where there was none."""
 

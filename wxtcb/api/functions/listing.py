@@ -9,7 +9,6 @@ import attrs
 
 from wxtcb.arguments import check_count, check_kind_or_none, check_text
 from wxtcb.endpoint import Endpoint, Repeat, Reply
-from wxtcb.noun import Noun
 from wxtcb.paging import by_offset
 from wxtcb.spelling import repeats, wire
 from wxtcb.waiting import Awaited, wait_for
@@ -20,16 +19,16 @@ if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class StatusReason(Noun):
+@attrs.frozen(kw_only=True)
+class StatusReason:
     """Why a function failed; `errcode` is a text such as ``ResourceNotFound.File``."""
 
     errcode: str
     errmsg: str
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Function(Noun):
+@attrs.frozen(kw_only=True)
+class Function:
     """One function as the platform lists it.
 
     `status` is Creating, Active (usable), Updating, CreateFailed, UpdateFailed or another text. The times are
@@ -44,7 +43,7 @@ class Function(Noun):
     mod_time: str
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class FunctionList(Reply):
     """A page of the functions of an environment; `total_count` counts those of all pages."""
 

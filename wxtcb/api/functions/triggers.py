@@ -12,7 +12,6 @@ from wxtcb.api.functions.deploying import Rollout, check_envs
 from wxtcb.arguments import as_tuple, check_kinds, check_text, field_is
 from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
-from wxtcb.noun import Noun
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
@@ -32,8 +31,8 @@ def _check_cron(name: str, value: object) -> None:
         raise InvalidArgument(f"{name} must have 7 fields: {fields}; not {value!r}")
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Trigger(Noun):
+@attrs.frozen(kw_only=True)
+class Trigger:
     """A trigger to be set: `config` says when, in 7 fields: second, minute, hour, day, month, weekday, year.
 
     `trigger_name` starts with a letter and holds at most 60 of a-z, A-Z, 0-9, '-' and '_'. `type` is always Timer.
@@ -44,8 +43,8 @@ class Trigger(Noun):
     type: str = attrs.field(init=False, default="Timer")
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class TriggerInfo(Noun):
+@attrs.frozen(kw_only=True)
+class TriggerInfo:
     """A trigger as the platform lists it."""
 
     trigger_name: str
@@ -58,7 +57,7 @@ class TriggerInfo(Noun):
         return self.type.casefold() == "timer"
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class Triggers(Reply):
     """The triggers of a function."""
 

@@ -9,12 +9,11 @@ import attrs
 
 from wxtcb.arguments import check_count, check_text, field_is
 from wxtcb.endpoint import Reply
-from wxtcb.noun import Noun
 from wxtcb.secret import Secret
 from wxtcb.spelling import NUMBER_TEXT, wire, written_as
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class UploadLink(Reply):
     """Where one file may be posted to, and with what.
 
@@ -31,16 +30,16 @@ class UploadLink(Reply):
     cos_file_id: Secret
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class FileWanted(Noun):
+@attrs.frozen(kw_only=True)
+class FileWanted:
     """A file to be downloaded, by its id, and how many seconds the link to it is to live."""
 
     file_id: str = attrs.field(validator=field_is(check_text), metadata=wire("fileid"))
     max_age: int = attrs.field(default=7200, validator=field_is(check_count))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class FileLink(Noun):
+@attrs.frozen(kw_only=True)
+class FileLink:
     """The link to one file, fetched with a plain GET: whoever has it can read the file as long as it lives.
 
     `status` is 0 for a link, else the platform's code of what is wrong with this file; None: no answer names it,
@@ -53,7 +52,7 @@ class FileLink(Noun):
     errmsg: str | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class FileLinks(Reply):
     """Links to files, in the order in which they were asked for."""
 
@@ -64,8 +63,8 @@ class FileLinks(Reply):
         return tuple(each for each in self.file_list if each.status != 0)
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class DeletedFile(Noun):
+@attrs.frozen(kw_only=True)
+class DeletedFile:
     """What became of one file that was to be deleted.
 
     `status` is 0 for deleted, else the platform's code of what is wrong with this file; None: no answer names it,
@@ -77,7 +76,7 @@ class DeletedFile(Noun):
     errmsg: str | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class DeletedFiles(Reply):
     """What became of files that were to be deleted, in the order in which they were given."""
 
@@ -88,8 +87,8 @@ class DeletedFiles(Reply):
         return tuple(each for each in self.delete_list if each.status != 0)
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class StoredFile(Noun):
+@attrs.frozen(kw_only=True)
+class StoredFile:
     """One file of a list: its path, its `size` in bytes, and when it was written (ISO 8601, UTC).
 
     `md5` ends with -N where the file was uploaded in N parts; then it is not the MD5 of its bytes.
@@ -101,7 +100,7 @@ class StoredFile(Noun):
     size: int = attrs.field(metadata=written_as(NUMBER_TEXT))
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
+@attrs.frozen(kw_only=True)
 class FileList(Reply):
     """One page of a list of files, ordered by the UTF-8 bytes of their paths; `is_truncated` when there are more."""
 

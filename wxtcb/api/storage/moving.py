@@ -16,7 +16,6 @@ from wxtcb.api.storage.models import FileList, FileWanted, UploadLink
 from wxtcb.arguments import check_secret, check_text
 from wxtcb.endpoint import Endpoint, Reply
 from wxtcb.errors import BadReply, InvalidArgument, TransferError, WxtcbError
-from wxtcb.noun import Noun
 from wxtcb.secret import Secret
 from wxtcb.transfer.download import Downloaded, download
 from wxtcb.transfer.links import is_usable
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
-@attrs.frozen(kw_only=True, repr=False, eq=False)
-class Uploaded(Noun):
+@attrs.frozen(kw_only=True)
+class Uploaded:
     """A file that is stored: its id, its path, and its `size` in bytes."""
 
     file_id: str
