@@ -19,8 +19,8 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import wxtcb
 from wxtcb.events import CallFinished, CallStarted, Event, Hook
-from wxtcb.observers import Observers
 from wxtcb.telemetry import OpenTelemetryHook, PrometheusHook
+from wxtcb.telemetry.dispatch import Observers
 
 PATH: Final = "/componenttcb/createenv"
 

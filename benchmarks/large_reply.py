@@ -21,9 +21,9 @@ from harness import main
 from loops import new_session, serving
 
 import wxtcb
+from wxtcb._protocol.codec import read_reply
 from wxtcb.api import environment
 from wxtcb.api.environment import DESCRIBE_ENVS
-from wxtcb.wire import read_reply
 
 BAR: Final = 20.0
 

@@ -16,8 +16,8 @@ from environments import listing
 from figures import Figure, Interval
 from harness import interleave, main, working
 
+from wxtcb._protocol.codec import encode, read_reply
 from wxtcb.api.environment import CREATE_ENV, DESCRIBE_ENVS, EnvInfo, EnvList, NewEnv
-from wxtcb.wire import encode, read_reply
 
 NEW: Final = b'{"errcode":0,"errmsg":"ok","tranid":"20251122000001","env":"bench-0123456789abcdef"}'
 LISTED: Final = listing(100)

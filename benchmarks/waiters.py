@@ -20,12 +20,12 @@ import attrs
 from figures import Figure, Interval
 from harness import Block, interleave, main
 
-from wxtcb.observers import Observers
 from wxtcb.secret import Secret
+from wxtcb.telemetry.dispatch import Observers
 from wxtcb.tokens.cache import TokenCache
-from wxtcb.tokens.origins import Order
-from wxtcb.tokens.renewal import Renewal
-from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.providers import Order
+from wxtcb.tokens.refresh import Renewal
+from wxtcb.tokens.shared_state import SharedRecord
 from wxtcb.tokens.sources import ComponentToken
 from wxtcb.tokens.stores import MemoryStore
 

@@ -21,8 +21,8 @@ from coverage import Coverage
 from hypothesis import settings
 
 from wxtcb import session as session_module
+from wxtcb._http.transport import Answer, Cancelled, HeldBack
 from wxtcb.session import Session
-from wxtcb.transport import Answer, Cancelled, HeldBack
 
 COVERAGE = "COVERAGE_PROCESS_CONFIG"  # by it, a process that was started is told to be measured
 TOKEN_PATH = "/cgi-bin/component/api_component_token"

@@ -12,9 +12,9 @@ from typing import Any
 
 import wxtcb
 from wxtcb import api
+from wxtcb._protocol.endpoint import Endpoint, Repeat
 from wxtcb.cli.credentials import held_for
-from wxtcb.cli.listing import group_of
-from wxtcb.endpoint import Endpoint, Repeat
+from wxtcb.cli.endpoints import group_of
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "tests" / "samples"

@@ -9,10 +9,10 @@ from itertools import product
 import pytest
 
 from wxtcb import errors
+from wxtcb._http.retry import Verdict, cause_of, judge
+from wxtcb._protocol.endpoint import Repeat
+from wxtcb._protocol.errcodes import CODES, api_error
 from wxtcb.api.environment import Shared, ShareFailure
-from wxtcb.endpoint import Repeat
-from wxtcb.errcodes import CODES, api_error
-from wxtcb.retry import Verdict, cause_of, judge
 
 PATH = "/componenttcb/createenv"
 

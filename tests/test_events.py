@@ -11,8 +11,9 @@ import attrs
 import pytest
 import pytest_asyncio
 
-from wxtcb import errors, events, observers
-from wxtcb.observers import Observers
+from wxtcb import errors, events
+from wxtcb.telemetry import dispatch
+from wxtcb.telemetry.dispatch import Observers
 
 PATH = "/componenttcb/createenv"
 BUSY = errors.Busy(-1, "system error", endpoint=PATH)
@@ -76,7 +77,7 @@ def test_a_log_record_carries_the_facts_as_fields(caplog, event, level, words):
     Observers().emit(event)
     [record] = caplog.records
     assert record.kind == type(event).__name__
-    expected = observers.facts(event)
+    expected = dispatch.facts(event)
     assert expected
     assert {name: getattr(record, name) for name in expected} == expected
 
@@ -84,11 +85,11 @@ def test_a_log_record_carries_the_facts_as_fields(caplog, event, level, words):
 def test_the_facts_of_an_event_name_its_error():
     """The class, the errcode and the rid of an error are facts; what an error lacks is left out."""
     refused = errors.ApiError(40097, "no", endpoint=PATH, rid="5f-77")
-    told = observers.facts(events.Resending(PATH, 1, refused, "busy"))
+    told = dispatch.facts(events.Resending(PATH, 1, refused, "busy"))
     named = {"error": "ApiError", "errcode": 40097, "rid": "5f-77"}
     assert told == {"endpoint": PATH, "call": 1, "cause": "busy", **named}
     lost = errors.TransportError("lost", endpoint=PATH, sent=True)
-    assert "errcode" not in observers.facts(events.Resending(PATH, 1, lost, "lost"))
+    assert "errcode" not in dispatch.facts(events.Resending(PATH, 1, lost, "lost"))
 
 
 @pytest.mark.parametrize(
@@ -108,13 +109,13 @@ def test_nothing_is_formatted_for_a_logger_that_does_not_listen(caplog):
             raise AssertionError("asked for nobody")
 
     caplog.set_level(logging.ERROR, logger="quiet")
-    observers.LoggingHook(logging.getLogger("quiet"))(events.Retrying(PATH, 1, 1, 0.5, Touchy("no"), "busy"))
+    dispatch.LoggingHook(logging.getLogger("quiet"))(events.Retrying(PATH, 1, 1, 0.5, Touchy("no"), "busy"))
 
 
 def test_a_logging_hook_writes_to_the_logger_it_was_given(caplog):
     """Another logger gets the same lines."""
     with caplog.at_level(logging.INFO):
-        observers.LoggingHook(logging.getLogger("mine"))(EVERY[-1][0])
+        dispatch.LoggingHook(logging.getLogger("mine"))(EVERY[-1][0])
     assert [record.name for record in caplog.records] == ["mine"]
 
 
@@ -178,7 +179,7 @@ async def test_a_hook_that_raises_when_it_is_told_of_a_session_is_reported(compl
         def watch(self, session):
             raise mistake
 
-    observers.introduce(None, [Careless()])
+    dispatch.introduce(None, [Careless()])
     assert [context["exception"] for context in complaints] == [mistake]
 
 
@@ -190,7 +191,7 @@ async def listen(event):
 def test_a_hook_that_would_have_to_be_awaited_is_refused(hook):
     """Also where it is hidden in what stands for it."""
     with pytest.raises(errors.InvalidArgument, match="none of them a coroutine function"):
-        observers.as_hooks([hook])
+        dispatch.as_hooks([hook])
 
 
 @pytest.mark.parametrize(

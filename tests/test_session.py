@@ -14,10 +14,12 @@ import attrs
 import orjson
 import pytest
 
+from wxtcb._http.aiohttp_connector import DirectTransport
+from wxtcb._http.retry import RetryPolicy
+from wxtcb._http.transport import Answer, Failure, Timeout, TooLarge
+from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.api import environment
 from wxtcb.api.environment import BATCH_SHARE_ENV, CREATE_ENV, DESCRIBE_ENVS
-from wxtcb.direct import DirectTransport
-from wxtcb.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.errors import (
     Busy,
     InvalidArgument,
@@ -31,13 +33,11 @@ from wxtcb.errors import (
     WxtcbError,
 )
 from wxtcb.events import CallFinished, CallStarted, TokenRenewed
-from wxtcb.retry import RetryPolicy
 from wxtcb.secret import Secret
 from wxtcb.session import Session
-from wxtcb.tokens.renewal import PATH as TOKEN_PATH
+from wxtcb.tokens.refresh import PATH as TOKEN_PATH
 from wxtcb.tokens.sources import ReadOnly
 from wxtcb.tokens.stores import MemoryStore
-from wxtcb.transport import Answer, Failure, Timeout, TooLarge
 
 pytestmark = pytest.mark.virtual_time
 

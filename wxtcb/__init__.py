@@ -6,8 +6,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 from wxtcb import api, errors, events
+from wxtcb._http.retry import RetryPolicy
+from wxtcb._http.transport import Timeout
+from wxtcb._protocol.codec import raw
+from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.api import endpoints
-from wxtcb.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.errors import (
     AccountBlocked,
     AddressNotAllowed,
@@ -48,11 +51,8 @@ from wxtcb.errors import (
     WxtcbError,
 )
 from wxtcb.events import Stats
-from wxtcb.retry import RetryPolicy
 from wxtcb.secret import Secret
 from wxtcb.session import Session
-from wxtcb.transport import Timeout
-from wxtcb.wire import raw
 
 if TYPE_CHECKING:
     from types import ModuleType

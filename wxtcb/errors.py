@@ -38,7 +38,7 @@
         ├── RequestRefused          40097 40101 41001 44002 47001 and the like
         └── CloudError              other codes of cloud development
 
-The codes and what to do about each stand in `wxtcb.errcodes`.
+The codes and what to do about each stand in `wxtcb._protocol.errcodes`.
 """
 
 from __future__ import annotations

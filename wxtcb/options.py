@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import attrs
 
-from wxtcb.arguments import check_proxy, check_secret
+from wxtcb._http.executor import FixedToken, Token
 from wxtcb.errors import InvalidArgument
-from wxtcb.exchange import FixedToken, Token
-from wxtcb.observers import is_awaited
 from wxtcb.secret import Secret
+from wxtcb.telemetry.dispatch import is_awaited
 from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.stores import OwnedStore, TokenStore, is_store
+from wxtcb.validation import check_proxy, check_secret
 
 
 @attrs.frozen
@@ -23,7 +23,7 @@ class StoreURL:
 
     def open(self) -> OwnedStore:
         """Open the store; whoever does closes it."""
-        from wxtcb.tokens.urls import open_store
+        from wxtcb.tokens.store_urls import open_store
 
         return open_store(self.url)
 

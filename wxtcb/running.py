@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
-from wxtcb.endpoint import Endpoint, Reply
+from wxtcb._concurrency.limiter import Gate
+from wxtcb._concurrency.shared_poll import Sweep
+from wxtcb._http.executor import Exchange
+from wxtcb._http.retry import RetryPolicy
+from wxtcb._http.transport import Transport
+from wxtcb._protocol.codec import encode
+from wxtcb._protocol.endpoint import Endpoint, Reply
 from wxtcb.errors import SessionClosed, WrongLoop
 from wxtcb.events import Stats
-from wxtcb.exchange import Exchange
-from wxtcb.gate import Gate
-from wxtcb.observers import Observers
-from wxtcb.retry import RetryPolicy
-from wxtcb.sweep import Sweep
+from wxtcb.telemetry.dispatch import Observers
 from wxtcb.tokens.stores import OwnedStore
-from wxtcb.transport import Transport
-from wxtcb.wire import encode
 
 if TYPE_CHECKING:
+    from wxtcb._object_storage.client import Transfers
     from wxtcb.tokens.cache import TokenCache
-    from wxtcb.transfer.client import Transfers
 
 R = TypeVar("R", bound=Reply)
 

@@ -11,24 +11,16 @@ from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar, cast
 import aiohttp
 import attrs
 
-from wxtcb.arguments import (
-    as_secret_or_none,
-    check_base_url,
-    check_count,
-    check_query,
-    check_seconds,
-    check_text,
-    field_is,
-    forgetful,
-    instance_is,
-)
-from wxtcb.direct import open_transport
-from wxtcb.endpoint import Endpoint, Repeat, Reply
+from wxtcb._concurrency.limiter import Gate
+from wxtcb._concurrency.shared_poll import OwnLooks, Sweep
+from wxtcb._http.aiohttp_connector import open_transport
+from wxtcb._http.executor import Exchange
+from wxtcb._http.retry import RetryPolicy
+from wxtcb._http.transport import Timeout
+from wxtcb._protocol.codec import check_action, check_readable, encode, with_action
+from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed
 from wxtcb.events import Hook, Stats
-from wxtcb.exchange import Exchange
-from wxtcb.gate import Gate
-from wxtcb.observers import Observers, as_hooks, introduce
 from wxtcb.options import (
     StoreURL,
     as_asker,
@@ -41,20 +33,28 @@ from wxtcb.options import (
     both_agree,
     check_partial,
 )
-from wxtcb.retry import RetryPolicy
 from wxtcb.running import Lifetime, Running
 from wxtcb.secret import Secret
-from wxtcb.sweep import OwnLooks, Sweep
+from wxtcb.telemetry.dispatch import Observers, as_hooks, introduce
 from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.stores import TokenStore
-from wxtcb.transport import Timeout
-from wxtcb.wire import check_action, check_readable, encode, with_action
+from wxtcb.validation import (
+    as_secret_or_none,
+    check_base_url,
+    check_count,
+    check_query,
+    check_seconds,
+    check_text,
+    field_is,
+    forgetful,
+    instance_is,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from wxtcb._object_storage.client import Transfers
     from wxtcb.tokens.health import Health
-    from wxtcb.transfer.client import Transfers
 
 
 R = TypeVar("R", bound=Reply)
@@ -287,8 +287,8 @@ class Session:
             raise InvalidArgument(f"a view made by with_options cannot be {what}; its session is")
 
     def _open(self) -> Running:
+        from wxtcb._object_storage.client import Transfers
         from wxtcb.tokens.opening import open_cache
-        from wxtcb.transfer.client import Transfers
 
         loop = asyncio.get_running_loop()
         observers = self._observers

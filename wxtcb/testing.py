@@ -54,7 +54,7 @@ async def wxtcb_session(wxtcb_sandbox: Sandbox) -> AsyncIterator[Session]:
 
     With pytest-asyncio it works in strict and in auto mode, without it under anyio's plugin.
     """
-    from wxtcb.retry import RetryPolicy
+    from wxtcb._http.retry import RetryPolicy
     from wxtcb.session import Session
 
     async with Session(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import wxtcb
+from wxtcb._http.transport import Failure
 from wxtcb.api import environment
 from wxtcb.api.environment import CloudAccess, Share, ShareFailure
-from wxtcb.transport import Failure
 
 DONE = {"errcode": 0, "errmsg": "ok"}
 FAILURE = {"env": "e-1", "appid": "wx2", "errmsg": "invalid appid"}

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 import wxtcb
+from wxtcb._http.transport import Failure
 from wxtcb.api import cloudrun
 from wxtcb.errors import InvalidArgument, OperationFailed, OperationGone, OperationTimeout, OutcomeUnknown
-from wxtcb.transport import Failure
 
 pytestmark = pytest.mark.virtual_time
 

@@ -8,11 +8,11 @@ import orjson
 import pytest
 
 import wxtcb
+from wxtcb._protocol.codec import encode
+from wxtcb._protocol.converter import reader_of
+from wxtcb._protocol.fields import places_of
 from wxtcb.api import cloudrun
-from wxtcb.decoding import reader_of
 from wxtcb.sandbox.schema import CALLS
-from wxtcb.spelling import places_of
-from wxtcb.wire import encode
 
 NAMES = {"env_id": "e-1", "service_name": "s", "version_name": "s-001"}
 LEAST = {

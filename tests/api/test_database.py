@@ -7,9 +7,9 @@ import inspect
 import pytest
 
 import wxtcb
+from wxtcb._protocol.endpoint import Repeat
 from wxtcb.api import database
 from wxtcb.api.database import ConflictMode, FileType, Index, IndexKey, collection
-from wxtcb.endpoint import Repeat
 
 DONE = {"errcode": 0, "errmsg": "ok"}
 GEO = collection("geo")

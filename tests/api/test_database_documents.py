@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 import wxtcb
 from wxtcb.api import database
 from wxtcb.api.database import Timestamp, read_document, write_document
-from wxtcb.api.database.documents import DOCUMENTS
+from wxtcb.api.database.extended_json import DOCUMENTS
 from wxtcb.errors import InvalidArgument
-from wxtcb.sandbox.cloud.database.values import read_record
+from wxtcb.sandbox.services.database.values import read_record
 
 DEEP = '{"a":' * 1000 + "1" + "}" * 1000
 KEYS = st.text().filter(lambda key: not key.startswith("$"))

@@ -14,8 +14,8 @@ from wxtcb.api import database
 from wxtcb.api.database import and_, collection, eq, gt, or_
 from wxtcb.api.database.literals import literal
 from wxtcb.errors import InvalidArgument
-from wxtcb.sandbox.cloud.database.grammar import parse
-from wxtcb.sandbox.cloud.database.terms import Meaning
+from wxtcb.sandbox.services.database.parser import parse
+from wxtcb.sandbox.services.database.terms import Meaning
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 NAIVE = NOW.replace(tzinfo=None)

@@ -13,8 +13,8 @@ import wxtcb
 from wxtcb.api import database
 from wxtcb.api.database import ConflictMode, FileType, collection, gt
 from wxtcb.sandbox import Ready, World
-from wxtcb.sandbox.asked import Body
 from wxtcb.sandbox.handlers import HANDLERS
+from wxtcb.sandbox.request import Body
 
 GEO = collection("geo")
 VALUES = st.recursive(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import wxtcb
 from wxtcb.api import functions
-from wxtcb.api.functions import Code, code
+from wxtcb.api.functions import Code, packaging
 
 
 def zipped(**files):
@@ -152,7 +152,7 @@ async def test_what_are_no_names_is_refused(folder, names):
 @pytest.fixture
 def small(monkeypatch):
     """Let 1,000 bytes be the most that a zip may have."""
-    monkeypatch.setattr(code, "MOST_BYTES", 1000)
+    monkeypatch.setattr(packaging, "MOST_BYTES", 1000)
 
 
 @pytest.mark.usefixtures("small")
@@ -178,11 +178,11 @@ async def test_a_zip_that_is_too_large_is_refused_with_its_sizes(tmp_path):
 def test_20_megabytes_are_allowed_and_one_byte_more_is_not():
     """The limit is that of the zip itself."""
     data = zipped(index_js="")
-    whole = data + b"\0" * (code.MOST_BYTES - len(data))
+    whole = data + b"\0" * (packaging.MOST_BYTES - len(data))
     with pytest.raises(wxtcb.InvalidArgument, match="too large: 20,971,521 bytes, and 27,962,028 as base64"):
         Code(whole + b"\0")
     with pytest.raises(wxtcb.InvalidArgument, match="must be a zip; these 20,971,520 bytes are none"):
-        Code(b"\0" * code.MOST_BYTES)
+        Code(b"\0" * packaging.MOST_BYTES)
 
 
 async def test_a_zip_is_taken_from_memory_or_a_file(tmp_path):
@@ -249,7 +249,7 @@ async def test_no_work_is_done_on_the_loop(folder, monkeypatch):
         threads.append(threading.current_thread())
         return base64.b64encode(data)
 
-    monkeypatch.setattr(code, "b64encode", noted)
+    monkeypatch.setattr(packaging, "b64encode", noted)
     await asyncio.gather(functions.pack(folder), Code.from_zip(zipped(index_js="1")))
     assert len(threads) == 2
     assert threading.main_thread() not in threads

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from wxtcb import InvalidArgument, OperationFailed, OperationGone, OperationTimeout, OutcomeUnknown
+from wxtcb._http.transport import Failure
 from wxtcb.api import hosting
-from wxtcb.transport import Failure
 
 LOOK = hosting.DESCRIBE_STATIC_STORE.path
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import wxtcb
+from wxtcb._http.transport import Failure
 from wxtcb.api import functions
 from wxtcb.api.functions import Invoked
-from wxtcb.transport import Failure
 
 pytestmark = pytest.mark.virtual_time
 

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 import wxtcb
 from wxtcb import BadReply, InvalidArgument, Secret, api
-from wxtcb.decoding import _make_converter
-from wxtcb.spelling import SPELLINGS, wire_name
-from wxtcb.wire import encode, read_reply
+from wxtcb._protocol.codec import encode, read_reply
+from wxtcb._protocol.converter import _make_converter
+from wxtcb._protocol.fields import SPELLINGS, wire_name
 
 SAMPLES = [json.loads(file.read_text("utf-8")) for file in (Path(__file__).parents[1] / "samples").glob("*.json")]
 GROUPS = [getattr(api, name) for name in api.__all__ if name != "endpoints"]

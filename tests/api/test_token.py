@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import wxtcb
+from wxtcb._http.transport import Failure
 from wxtcb.api import token
-from wxtcb.transport import Failure
 
 MINTED = {"component_access_token": "another-token", "expires_in": 7200}
 

@@ -8,6 +8,7 @@ import itertools
 
 import pytest
 
+from wxtcb._http.transport import Failure
 from wxtcb.api import environment
 from wxtcb.errors import (
     ApiError,
@@ -17,7 +18,6 @@ from wxtcb.errors import (
     InvalidArgument,
     SessionClosed,
 )
-from wxtcb.transport import Failure
 
 pytestmark = pytest.mark.virtual_time
 

@@ -20,10 +20,10 @@ threading.Thread(target=end_with_the_tests, args=[int(sys.argv.pop(1))], daemon=
 if sys.argv.pop(1) == "swift":
     from functools import partial
     from wxtcb import running
-    from wxtcb.cli import platforms
+    from wxtcb.cli import target
 
     running.Sweep = partial(running.Sweep, every=0.0)
-    platforms.OwnPlatform = partial(platforms.OwnPlatform, interval=0.001)
+    target.OwnPlatform = partial(target.OwnPlatform, interval=0.001)
 runpy.run_module("wxtcb", run_name="__main__", alter_sys=True)
 """
 _ends_with_us, _ours = os.pipe()

@@ -15,10 +15,10 @@ import pytest
 from attrs import define, field
 from typer.testing import CliRunner, Result
 
+from wxtcb._concurrency.shared_poll import Sweep
 from wxtcb.cli.app import app
-from wxtcb.cli.platforms import OwnPlatform, SandboxPlatform
+from wxtcb.cli.target import OwnPlatform, SandboxPlatform
 from wxtcb.sandbox import Sandbox
-from wxtcb.sweep import Sweep
 
 from .children import end_all
 
@@ -52,9 +52,9 @@ def cli() -> Cli:
 @pytest.fixture
 def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let environments be ready at once, and looks follow each other without a pause."""
-    monkeypatch.setattr("wxtcb.cli.platforms._SANDBOX_READY", 0.0)
-    monkeypatch.setattr("wxtcb.cli.platforms.SandboxPlatform", partial(SandboxPlatform, interval=INTERVAL))
-    monkeypatch.setattr("wxtcb.cli.platforms.OwnPlatform", partial(OwnPlatform, interval=INTERVAL))
+    monkeypatch.setattr("wxtcb.cli.target._SANDBOX_READY", 0.0)
+    monkeypatch.setattr("wxtcb.cli.target.SandboxPlatform", partial(SandboxPlatform, interval=INTERVAL))
+    monkeypatch.setattr("wxtcb.cli.target.OwnPlatform", partial(OwnPlatform, interval=INTERVAL))
     monkeypatch.setattr("wxtcb.running.Sweep", partial(Sweep, every=0.0))
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 import wxtcb
 from wxtcb import cli as command_line
 from wxtcb.api.environment import CREATE_ENV
-from wxtcb.cli.listing import _facts, _print_table, group_of
+from wxtcb.cli.endpoints import _facts, _print_table, group_of
 
 from .children import start
 from .conftest import Cli

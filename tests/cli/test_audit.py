@@ -18,8 +18,8 @@ from wxtcb.provision import Audit, Finding, FindingKind, Opened, Standing
 
 from .children import start
 from .conftest import Cli, Platform, kept_secret
-from .test_ending import wait_for
-from .test_output import width_of
+from .test_console import width_of
+from .test_runner import wait_for
 
 LIST = "/componenttcb/describeenvs"
 TOKEN = "/cgi-bin/component/api_component_token"
@@ -111,7 +111,7 @@ def test_what_is_refused_is_told(cli: Cli, request: pytest.FixtureRequest, tmp_p
 
 def test_a_token_of_its_own_needs_leave(cli: Cli, done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the platform is not on this machine."""
-    monkeypatch.setattr("wxtcb.cli.settings.is_loopback", lambda _: False)
+    monkeypatch.setattr("wxtcb.cli.config.is_loopback", lambda _: False)
     refused = cli("audit", done)
     assert refused.exit_code == 2
     assert "audit: a new token of" in refused.stderr

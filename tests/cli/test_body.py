@@ -15,11 +15,11 @@ import pytest
 
 import wxtcb
 from wxtcb import api
+from wxtcb._protocol.fields import wire_name
 from wxtcb.cli.body import is_secret, read_body
-from wxtcb.cli.listing import group_of
+from wxtcb.cli.endpoints import group_of
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
-from wxtcb.spelling import wire_name
 
 HUSH = "hush-7f3a"
 

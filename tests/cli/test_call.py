@@ -12,7 +12,7 @@ import pytest
 
 from .children import start
 from .conftest import Cli, Platform, kept_secret, signal_when_asked
-from .test_ending import wait_for
+from .test_runner import wait_for
 
 ABC = '{"alias": "abc"}'
 CREATE = "/componenttcb/createenv"
@@ -67,7 +67,7 @@ def test_a_token_of_its_own_needs_leave(
     cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, name: str, code: int
 ) -> None:
     """Where the platform is not on this machine; a call that fetches none needs none."""
-    monkeypatch.setattr("wxtcb.cli.settings.is_loopback", lambda _: False)
+    monkeypatch.setattr("wxtcb.cli.config.is_loopback", lambda _: False)
     result = cli("call", name, "--yes")
     assert result.exit_code == code
     assert ("may void the one your backend works with" in result.stderr) == (code == 2)
@@ -126,7 +126,7 @@ def test_a_refusal_is_told_without_the_secrets_of_the_body(cli: Cli, platform: P
 
 def test_a_failure_tells_how_often_it_was_tried(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     """And that attempts of a call that adds something may have taken effect."""
-    monkeypatch.setattr("wxtcb.retry.RetryPolicy.backoff", lambda *_: 0.0)
+    monkeypatch.setattr("wxtcb._http.retry.RetryPolicy.backoff", lambda *_: 0.0)
     platform.box.faults.busy(path=CREATE)
     result = cli("call", "create_env", ABC, "--yes")
     assert result.exit_code == 3
@@ -138,7 +138,7 @@ def test_a_success_after_doubtful_attempts_says_so(
     cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reply is printed all the same."""
-    monkeypatch.setattr("wxtcb.retry.RetryPolicy.backoff", lambda *_: 0.0)
+    monkeypatch.setattr("wxtcb._http.retry.RetryPolicy.backoff", lambda *_: 0.0)
     platform.box.faults.busy_after(path=CREATE, times=1)
     result = cli("call", "create_env", ABC, "--yes")
     assert result.exit_code == 0

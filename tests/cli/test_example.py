@@ -8,9 +8,9 @@ import pytest
 from typer.testing import Result
 
 import wxtcb
+from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat
 from wxtcb.cli.credentials import held_for
 from wxtcb.cli.example import print_example, read_examples
-from wxtcb.endpoint import Credential, Done, Endpoint, Repeat
 
 from .conftest import Cli, Platform
 

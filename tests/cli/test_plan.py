@@ -13,7 +13,7 @@ from wxtcb.cli.signals import Ended
 
 from .children import start
 from .conftest import Cli, Platform, kept_secret
-from .test_ending import wait_for
+from .test_runner import wait_for
 
 CREATE = "/componenttcb/createenv"
 LIST = "/componenttcb/describeenvs"
@@ -189,7 +189,7 @@ def test_a_platform_elsewhere_is_planned_for_with_leave(
     cli: Cli, tenants: Tenants, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A token is fetched for it, which may void another."""
-    monkeypatch.setattr("wxtcb.cli.settings.is_loopback", lambda _: False)
+    monkeypatch.setattr("wxtcb.cli.config.is_loopback", lambda _: False)
     refused = cli("plan", tenants("a,x,,"))
     assert refused.exit_code == 2
     assert "plan: a new token of" in refused.stderr

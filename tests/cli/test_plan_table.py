@@ -15,7 +15,7 @@ from wxtcb.cli.plan import print_plan
 from wxtcb.provision import LATER, Action, MemoryJournal, Plan, Planned, Record, Service, ServiceState, Tenant
 from wxtcb.provision.plan import Taken
 
-from .test_output import width_of
+from .test_console import width_of
 
 ALL_STEPS = ("environment", "ready", "share", "services")
 

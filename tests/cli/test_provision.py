@@ -192,7 +192,7 @@ def test_a_bug_of_ours_is_exit_1_after_the_report(
     async def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("wxtcb.provision.steps.share.batch_share_env", broken)
+    monkeypatch.setattr("wxtcb.provision.steps.sharing.batch_share_env", broken)
     result = cli("provision", tenants("a,x,wx1,"), "--yes")
     assert result.exit_code == 1
     env = next(iter(platform.box.world.environments))
@@ -234,7 +234,7 @@ def test_unconfirmed_services_count_as_done(
 ) -> None:
     """Exit 0, with a count of their own and the tenants by name."""
     platform.box.world.lists_services = False
-    monkeypatch.setattr("wxtcb.retry.RetryPolicy.backoff", lambda *_: 0.0)
+    monkeypatch.setattr("wxtcb._http.retry.RetryPolicy.backoff", lambda *_: 0.0)
     platform.box.faults.busy_after(path="/componenttcb/establishcloudbaserunserver", times=1)
     result = cli("provision", tenants("a,x,,api"), "--yes")
     assert result.exit_code == 0

@@ -16,7 +16,7 @@ import wxtcb
 from wxtcb.api import environment
 from wxtcb.cli.sandbox import PushTeller, serve
 from wxtcb.sandbox import Receipt, Sandbox, World
-from wxtcb.sandbox.pushing import Pace
+from wxtcb.sandbox.push.schedule import Pace
 
 from .children import start
 from .conftest import Cli

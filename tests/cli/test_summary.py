@@ -13,7 +13,7 @@ from wxtcb.api.environment import ShareLink
 from wxtcb.cli.summary import print_summary
 from wxtcb.provision import ADVICE, Outcome, Problem, Report, TenantReport
 
-from .test_output import width_of
+from .test_console import width_of
 
 UNCLEAR = Problem(step="environment", message="sent, but its outcome is unknown", unknown=True)
 LINK = ShareLink(appid="wx1", url="https://mp.weixin.qq.com/confirm")

@@ -20,8 +20,8 @@ from yarl import URL
 
 from wxtcb.cli.ticket import Place, Stray, _listening, _tell_event, _tell_notice, read_credentials
 from wxtcb.events import PushRefused, PushUnreadable, StoreFailed, TicketReceived, TicketUnsaved
-from wxtcb.tokens.sealed import SealedStore
-from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.encrypted import SealedStore
+from wxtcb.tokens.shared_state import SharedRecord
 from wxtcb.tokens.stores import SqliteStore
 from wxtcb.tokens.ticket import Notice
 

@@ -14,8 +14,8 @@ from wxtcb.cli.token import _tell
 from wxtcb.errors import TicketMissing, TokenStoreError
 from wxtcb.secret import Secret
 from wxtcb.tokens import Health
-from wxtcb.tokens.renewal import whoami
-from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.refresh import whoami
+from wxtcb.tokens.shared_state import SharedRecord
 from wxtcb.tokens.stores import SqliteStore
 
 from .conftest import VARIABLES, Cli, Platform, signal_when_asked
@@ -72,7 +72,7 @@ def test_a_foreign_platform_needs_leave(cli: Cli, platform: Platform, monkeypatc
     result = cli("token", "--fetch")
     assert result.exit_code == 2
     assert "may void the one your backend works with" in result.stderr
-    monkeypatch.setattr("wxtcb.retry.RetryPolicy.most_attempts", lambda *_: 1)
+    monkeypatch.setattr("wxtcb._http.retry.RetryPolicy.most_attempts", lambda *_: 1)
     result = cli("token", "--fetch", "--own-token")
     assert result.exit_code == 3
     assert "Nothing was sent" in result.stderr

@@ -12,11 +12,11 @@ from yarl import URL
 
 import wxtcb
 from wxtcb import session as session_module
+from wxtcb._http.transport import Answer, Cancelled, Failure, HeldBack, Outcome, Request, TooLarge
 from wxtcb.provision import Provisioner, Report, RunEvent, Tenant
 from wxtcb.sandbox import Sandbox, World
-from wxtcb.sandbox.asked import Asked
-from wxtcb.sandbox.playing import Manner, Outgoing, respond
-from wxtcb.transport import Answer, Cancelled, Failure, HeldBack, Outcome, Request, TooLarge
+from wxtcb.sandbox.request import Asked
+from wxtcb.sandbox.responder import Manner, Outgoing, respond
 
 EPOCH = 1_800_000_000.0
 NO_ANSWER = {

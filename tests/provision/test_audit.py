@@ -12,11 +12,11 @@ import wxtcb
 from wxtcb.api import environment
 from wxtcb.provision import Audit, FindingKind, MemoryJournal, Provisioner, Record, Standing, Tenant
 from wxtcb.provision.auditing import judge_all
-from wxtcb.provision.judging import Facts, Wanted
+from wxtcb.provision.auditor import Facts, Wanted
 from wxtcb.sandbox import Fault, Ready, Sandbox, Trouble, World
 
 from .conftest import EPOCH, Rig, Rigging
-from .places import API, CREATE, ESTABLISH, LIST, SHARE, TOKEN, WX1, WX2, plain, seen
+from .constants import API, CREATE, ESTABLISH, LIST, SHARE, TOKEN, WX1, WX2, plain, seen
 
 RELATIONS = "/componenttcb/batchgetenvid"
 MINE = [

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import initialize, run_state_machine_as_test
 
-from wxtcb.provision import MemoryJournal, deciding, looks, proof
+from wxtcb.provision import MemoryJournal, looks, planner, reconciliation
+from wxtcb.provision.context import Site
 from wxtcb.provision.plan import Action
-from wxtcb.provision.site import Site
 from wxtcb.provision.steps import environment
 from wxtcb.provision.waiting import Move
 from wxtcb.sandbox import Fault, Trouble
 
-from .past import SETTLE, WINDOW
+from .simulated_history import SETTLE, WINDOW
 from .test_histories import Histories
 
 
@@ -29,16 +29,16 @@ def no_settle(patch):
 
 
 def one_look(patch):
-    patch.setattr(proof, "SOUND_LOOKS", 1)
+    patch.setattr(reconciliation, "SOUND_LOOKS", 1)
 
 
 def known_not_minded(patch):
-    real = proof.Expected.compare
-    patch.setattr(proof.Expected, "compare", lambda self, look: attrs.evolve(real(self, look), missing=()))
+    real = reconciliation.Expected.compare
+    patch.setattr(reconciliation.Expected, "compare", lambda self, look: attrs.evolve(real(self, look), missing=()))
 
 
 def adopt_without_intent(patch):
-    real = deciding.plan_tenant
+    real = planner.plan_tenant
 
     def plan_tenant(tenant, alias, known, found, adopt=None):
         planned = real(tenant, alias, known, found, adopt)
@@ -52,7 +52,7 @@ def adopt_without_intent(patch):
 
 def adopt_what_is_bound(patch):
     async def conclude(site, work, found):
-        if found.verdict is proof.Verdict.FOUND:
+        if found.verdict is reconciliation.Verdict.FOUND:
             await site.bind(work, found.found[0])
             return Move.ON
         return await real(site, work, found)

@@ -12,7 +12,7 @@ from wxtcb.provision import MemoryJournal, Moment, Outcome, Provisioner, Record,
 from wxtcb.sandbox import Fault, Sandbox, Trouble
 
 from .conftest import Rig, Rigging
-from .places import API, ESTABLISH, SERVICE_LIST, SERVICES, WEB, seen
+from .constants import API, ESTABLISH, SERVICE_LIST, SERVICES, WEB, seen
 
 pytestmark = pytest.mark.virtual_time
 

@@ -22,7 +22,7 @@ from wxtcb.provision import (
 from wxtcb.sandbox import Fault, Sandbox, Trouble
 
 from .conftest import Rig, Rigging
-from .places import API, CREATE, ENVIRONMENT, ESTABLISH, LIST, READY, SERVICES, TOKEN, WEB, WX1, plain, seen
+from .constants import API, CREATE, ENVIRONMENT, ESTABLISH, LIST, READY, SERVICES, TOKEN, WEB, WX1, plain, seen
 
 pytestmark = pytest.mark.virtual_time
 

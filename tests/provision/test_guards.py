@@ -32,7 +32,7 @@ from wxtcb.provision.waiting import Waiting
 from wxtcb.sandbox import Fault, Ready, Sandbox, Trouble
 
 from .conftest import Rig, Rigging
-from .places import API, CREATE, ESTABLISH, LIST, SHARE, WX1, WX2, plain, seen
+from .constants import API, CREATE, ESTABLISH, LIST, SHARE, WX1, WX2, plain, seen
 
 pytestmark = pytest.mark.virtual_time
 

@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from wxtcb.sandbox import Fault, Trouble
 
-from .doors import Lost, Odd
-from .past import SETTLE, InMemory, OnDisk, Past
-from .places import CREATE, LIST
+from .constants import CREATE, LIST
+from .fake_platform import Lost, Odd
+from .simulated_history import SETTLE, InMemory, OnDisk, Past
 
 FULL = bool(os.environ.get("WXTCB_SOAK"))
 UNCLEAR = [Trouble.BUSY, Trouble.BUSY_AFTER, Trouble.DROP, Trouble.DROP_AFTER, Trouble.HTTP, Trouble.HTTP_AFTER]

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wxtcb.provision.journal import Binding, Home, Intent, Journal, MemoryJournal, Moment, Record, ServiceState
-from wxtcb.provision.journals.sqlite import SqliteJournal
-from wxtcb.provision.spec import is_name
+from wxtcb.provision.sqlite.journal import SqliteJournal
+from wxtcb.provision.tenant import is_name
 
 REAL = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None

@@ -6,8 +6,8 @@ import pytest
 
 from wxtcb.sandbox import Fault, Trouble
 
-from .past import Past
-from .places import CREATE, LIST
+from .constants import CREATE, LIST
+from .simulated_history import Past
 
 
 @pytest.mark.parametrize("turns", range(12))

@@ -12,7 +12,21 @@ from wxtcb.provision import Action, MemoryJournal, Outcome, Tenant
 from wxtcb.sandbox import Fault, Trouble
 
 from .conftest import Rig
-from .places import API, CREATE, ENVIRONMENT, ESTABLISH, LIST, READY, SERVICES, SHARE, SHARED, STEPS, WX1, plain, seen
+from .constants import (
+    API,
+    CREATE,
+    ENVIRONMENT,
+    ESTABLISH,
+    LIST,
+    READY,
+    SERVICES,
+    SHARE,
+    SHARED,
+    STEPS,
+    WX1,
+    plain,
+    seen,
+)
 
 pytestmark = pytest.mark.virtual_time
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
+from wxtcb._protocol.errcodes import api_error
 from wxtcb.api.environment import ShareLink
-from wxtcb.errcodes import api_error
 from wxtcb.errors import TransportError
 from wxtcb.provision import ADVICE, Origin, Outcome, Problem, Report, TenantReport
-from wxtcb.provision.stopping import CHINA
+from wxtcb.provision.error_policy import CHINA
 
 LINK = ShareLink(appid="wx1", url="https://mp.weixin.qq.com/x")
 

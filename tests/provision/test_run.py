@@ -18,7 +18,7 @@ from wxtcb.provision import (
 from wxtcb.sandbox import Fault, Ready, Trouble
 
 from .conftest import Rig
-from .places import (
+from .constants import (
     API,
     CREATE,
     ENVIRONMENT,

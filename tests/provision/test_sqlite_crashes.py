@@ -17,11 +17,11 @@ import attrs
 import pytest
 
 import wxtcb
-from wxtcb.database import Unfit
+from wxtcb._sqlite import Unfit
 from wxtcb.provision.journal import Intent, Moment, Record
-from wxtcb.provision.journals import file, tables
-from wxtcb.provision.journals.file import JournalFile
-from wxtcb.provision.journals.sqlite import SqliteJournal
+from wxtcb.provision.sqlite import file, schema
+from wxtcb.provision.sqlite.file import JournalFile
+from wxtcb.provision.sqlite.journal import SqliteJournal
 
 FRAME = 24 + 4096
 HEAD = 32
@@ -30,7 +30,7 @@ WORK = """
 import asyncio, os, sys
 import attrs
 from wxtcb.provision.journal import Moment, Record
-from wxtcb.provision.journals.sqlite import SqliteJournal
+from wxtcb.provision.sqlite.journal import SqliteJournal
 
 async def work(journal, record):
     while await journal.commit(attrs.evolve(record, version=record.version + 1), Moment(1.0, "noted")):
@@ -99,12 +99,12 @@ def found(folder, main, log):
     opened = JournalFile(path)
     try:
         with opened.transaction() as db:
-            records = tables.load(db, None)
-            assert {env: each.tenant for env, each in tables.bound(db).items()} == {
+            records = schema.load(db, None)
+            assert {env: each.tenant for env, each in schema.bound(db).items()} == {
                 each.env: each.tenant for each in records.values() if each.env is not None
             }
-            return records, tables.history(db, records)
-    except (sqlite3.DatabaseError, Unfit, tables.Unreadable):
+            return records, schema.history(db, records)
+    except (sqlite3.DatabaseError, Unfit, schema.Unreadable):
         return None
     finally:
         with contextlib.suppress(sqlite3.Error):

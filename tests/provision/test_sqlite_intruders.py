@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from wxtcb import database
+from wxtcb import _sqlite
 from wxtcb.provision.journal import JournalError, JournalInUse
-from wxtcb.provision.journals import file, log, tables
-from wxtcb.provision.journals.sqlite import SqliteJournal
+from wxtcb.provision.sqlite import file, log, schema
+from wxtcb.provision.sqlite.journal import SqliteJournal
 
-from .keeping import HOME, cat, contents, environment, keep, made, run_python
+from .journal_records import HOME, cat, contents, environment, keep, made, run_python
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def test_a_second_journal_in_this_process_is_refused_at_once(path, journal
 OTHER = """
 import asyncio, sys
 from wxtcb.provision.journal import JournalInUse
-from wxtcb.provision.journals.sqlite import SqliteJournal
+from wxtcb.provision.sqlite.journal import SqliteJournal
 
 async def main():
     async with SqliteJournal(sys.argv[1]) as journal:
@@ -223,12 +223,12 @@ def test_a_log_that_has_grown_is_not_written_over_another_file(path, monkeypatch
     """Nor does that hide that it is another."""
     opened = file.JournalFile(path)
     with opened.transaction() as db:
-        tables.claim(db, HOME)
+        schema.claim(db, HOME)
     monkeypatch.setattr(file, "_LOG_BYTES", 0)
     path.write_bytes(b"older")
     opened.tidy()
     assert cat(path) == b"older"
-    with pytest.raises(database.Unfit, match=OVERWRITTEN):
+    with pytest.raises(_sqlite.Unfit, match=OVERWRITTEN):
         opened.close()
     assert path.read_bytes() == b"older"
 
@@ -261,7 +261,7 @@ async def test_a_journal_that_cannot_even_be_looked_at_is_given_up_when_it_is_cl
 ORPHANED = """
 import asyncio, os, signal, sys
 from wxtcb.provision.journal import Moment, Record
-from wxtcb.provision.journals.sqlite import SqliteJournal
+from wxtcb.provision.sqlite.journal import SqliteJournal
 
 journal = SqliteJournal(sys.argv[1])
 assert asyncio.run(journal.commit(Record(tenant="a", alias="ta", version=1), Moment(1.0, "noted")))

@@ -18,13 +18,13 @@ from pathlib import Path
 import attrs
 import pytest
 
-from wxtcb import database
+from wxtcb import _sqlite
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision.journal import JournalError, JournalInUse, Moment, Record
-from wxtcb.provision.journals import failures, file, tables
-from wxtcb.provision.journals.sqlite import SqliteJournal
+from wxtcb.provision.sqlite import failures, file, schema
+from wxtcb.provision.sqlite.journal import SqliteJournal
 
-from .keeping import HOME, NOW, cat, contents, keep, made, record, run_python
+from .journal_records import HOME, NOW, cat, contents, keep, made, record, run_python
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_the_format_has_a_number_for_each_shape_of_a_record():
     """Whoever adds a field of a record, or changes one, has to raise the number of the format."""
     fields = " ".join(field.name for field in attrs.fields(Record))
     known = "tenant alias version attempt intent env tranid opened_at links services marks retired"
-    assert (tables.JOURNAL.format, fields) == (1, known)
+    assert (schema.JOURNAL.format, fields) == (1, known)
 
 
 async def test_a_damaged_journal_is_refused(path):
@@ -246,8 +246,8 @@ async def test_a_log_without_its_journal_is_not_thrown_away(path, lost):
 
 async def test_a_disk_without_a_write_ahead_log_is_refused(path, monkeypatch):
     """SQLite falls back in silence."""
-    pragma = database.pragma
-    monkeypatch.setattr(database, "pragma", lambda db, words: "delete" if "WAL" in words else pragma(db, words))
+    pragma = _sqlite.pragma
+    monkeypatch.setattr(_sqlite, "pragma", lambda db, words: "delete" if "WAL" in words else pragma(db, words))
     async with SqliteJournal(path) as journal:
         with pytest.raises(JournalError, match="must be on a local disk"):
             await keep(journal)
@@ -336,7 +336,7 @@ def test_a_loop_that_ends_while_it_waits_holds_nobody_up(path, monkeypatch):
     """What it asked is done, and the next loop is answered."""
     journal = SqliteJournal(path)
     gate = threading.Event()
-    monkeypatch.setattr(tables, "bound", lambda _: gate.wait(20))
+    monkeypatch.setattr(schema, "bound", lambda _: gate.wait(20))
 
     async def leave():
         task = asyncio.ensure_future(journal.bound())
@@ -494,7 +494,7 @@ async def test_a_fault_of_ours_fails_its_batch_and_no_other(journal, monkeypatch
     """Whoever waits is told; the thread lives on."""
     await keep(journal)
     with monkeypatch.context() as patch:
-        patch.setattr(tables, "bound", lambda _: 1 // 0)
+        patch.setattr(schema, "bound", lambda _: 1 // 0)
         with pytest.raises(JournalError, match="ZeroDivisionError"):
             await journal.bound()
     await keep(journal, version=2)
@@ -503,7 +503,7 @@ async def test_a_fault_of_ours_fails_its_batch_and_no_other(journal, monkeypatch
 FULL_DISK = """
 import asyncio, pathlib, subprocess, sys
 from wxtcb.provision.journal import JournalError, Moment, Record
-from wxtcb.provision.journals.sqlite import SqliteJournal
+from wxtcb.provision.sqlite.journal import SqliteJournal
 
 folder = pathlib.Path(sys.argv[1]).parent
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", folder], check=True)
@@ -545,7 +545,7 @@ def test_a_disk_that_is_really_full_loses_nothing(path):
 FORKED = """
 import asyncio, os, sys
 from wxtcb.provision.journal import JournalError, Moment, Record
-from wxtcb.provision.journals.sqlite import SqliteJournal
+from wxtcb.provision.sqlite.journal import SqliteJournal
 
 NOW = Moment(1.0, "noted")
 journal = SqliteJournal(sys.argv[1])
@@ -586,7 +586,7 @@ async def test_a_forked_child_is_refused_and_does_no_harm(path):
 async def test_what_is_kept_is_written_through_by_one_process_alone(journal):
     """Every commit reaches the disk by a write-ahead log, and nobody else can read or write meanwhile."""
     asked = ("synchronous", "journal_mode", "locking_mode", "wal_autocheckpoint")
-    told = await journal._ask(lambda db: [database.pragma(db, words) for words in asked])
+    told = await journal._ask(lambda db: [_sqlite.pragma(db, words) for words in asked])
     assert told == [2, "wal", "exclusive", 0]
 
 
@@ -596,7 +596,7 @@ def test_nothing_of_it_is_loaded_before_it_is_asked_for(path):
 import sys
 early = {*sys.modules}
 import wxtcb.provision
-late = {"sqlite3", "wxtcb.database", "wxtcb.provision.journals"}
+late = {"sqlite3", "wxtcb._sqlite", "wxtcb.provision.sqlite"}
 print(sorted(late & {*sys.modules} - early), "SqliteJournal" in dir(wxtcb.provision))
 from wxtcb.provision import SqliteJournal
 print(late <= {*sys.modules}, SqliteJournal.__name__)

@@ -13,7 +13,7 @@ from wxtcb.provision import Move, Outcome, Record, Report, Site, Step, StepDone,
 from wxtcb.sandbox import Fault, Ready, Trouble
 
 from .conftest import Rig
-from .places import API, CREATE, ESTABLISH, SHARE, STEPS, WX1, plain
+from .constants import API, CREATE, ESTABLISH, SHARE, STEPS, WX1, plain
 
 pytestmark = pytest.mark.virtual_time
 

@@ -13,7 +13,7 @@ from wxtcb.provision import MemoryJournal, Outcome, Provisioner, Tenant
 from wxtcb.sandbox import Fault, Ready, Sandbox, Trouble, World
 
 from .conftest import Rigging
-from .places import API, CREATE, WX1, seen
+from .constants import API, CREATE, WX1, seen
 
 TROUBLES = [trouble for trouble in Trouble if trouble not in (Trouble.ECHO_MESSAGE, Trouble.ERRCODE)]
 

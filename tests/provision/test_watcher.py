@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
+from wxtcb._concurrency.shared_poll import OwnLooks
 from wxtcb.api.environment import EnvList
-from wxtcb.provision.agenda import Agenda
+from wxtcb.provision.scheduler import Agenda
 from wxtcb.provision.slices import SLICE
 from wxtcb.provision.waiting import Move
 from wxtcb.provision.watcher import Watcher
-from wxtcb.sweep import OwnLooks
 
 pytestmark = pytest.mark.virtual_time
 

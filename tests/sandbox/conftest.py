@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from wxtcb.sandbox import Sandbox, World
 
-from .rig import Clock, Rig
+from .sandbox_harness import Clock, Rig
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .rig import RELATIONS, Rig
+from .sandbox_harness import RELATIONS, Rig
 
 UNSHARE = "/componenttcb/batchunshareenv"
 MODIFY = "/tcb/modifyenv"

@@ -9,7 +9,7 @@ import pytest
 
 from wxtcb.sandbox import Sandbox
 
-from .rig import CREATE, ESTABLISH, LIST, PUSH, RELATIONS, SERVICES, SHARE, TOKEN, Rig
+from .sandbox_harness import CREATE, ESTABLISH, LIST, PUSH, RELATIONS, SERVICES, SHARE, TOKEN, Rig
 
 WX1 = "wx5fe6bb43205e9e07"
 WX2 = "wx075cf85bf347b6df"

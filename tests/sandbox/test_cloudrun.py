@@ -8,7 +8,7 @@ import pytest
 
 from wxtcb.sandbox import Ready
 
-from .rig import ESTABLISH, SERVICES, Rig
+from .sandbox_harness import ESTABLISH, SERVICES, Rig
 
 ENVS = "/componenttcb/describecloudbaserunenvs"
 OPEN = "/componenttcb/createcloudbaserunenv"

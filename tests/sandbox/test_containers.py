@@ -10,7 +10,7 @@ from attrs import frozen
 
 from wxtcb.sandbox import Ready
 
-from .rig import ESTABLISH, SERVICES, Rig
+from .sandbox_harness import ESTABLISH, SERVICES, Rig
 
 ROOM = "/componenttcb/"
 STAMP = "2020-09-13 20:26:40"

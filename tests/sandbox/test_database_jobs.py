@@ -9,11 +9,11 @@ import orjson
 import pytest
 
 from wxtcb.sandbox import Ready, World
-from wxtcb.sandbox.asked import Body
+from wxtcb.sandbox.errors import Refused
 from wxtcb.sandbox.handlers import HANDLERS
-from wxtcb.sandbox.refusal import Refused
+from wxtcb.sandbox.request import Body
 
-from .rig import Clock, Rig
+from .sandbox_harness import Clock, Rig
 
 JSON, CSV = 1, 2
 INSERT, UPSERT = 1, 2

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wxtcb.sandbox.cloud.database.grammar import Chain, Step, parse
-from wxtcb.sandbox.cloud.database.terms import Command, Meaning, need_plain
-from wxtcb.sandbox.refusal import Refused
+from wxtcb.sandbox.errors import Refused
+from wxtcb.sandbox.services.database.parser import Chain, Step, parse
+from wxtcb.sandbox.services.database.terms import Command, Meaning, need_plain
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 

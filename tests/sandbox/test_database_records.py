@@ -9,7 +9,7 @@ import pytest
 
 from wxtcb.sandbox import World
 
-from .people import PEOPLE, call, ids, one, record, with_people
+from .fixtures import PEOPLE, call, ids, one, record, with_people
 
 
 @pytest.fixture

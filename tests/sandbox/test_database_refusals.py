@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from wxtcb.sandbox import World
-from wxtcb.sandbox.cloud.database.values import read_record
-from wxtcb.sandbox.refusal import Refused
+from wxtcb.sandbox.errors import Refused
+from wxtcb.sandbox.services.database.values import read_record
 
-from .people import call, ids, record, with_people
+from .fixtures import call, ids, record, with_people
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from wxtcb.sandbox import World
-from wxtcb.sandbox.refusal import Refused
+from wxtcb.sandbox.errors import Refused
 
-from .people import PEOPLE, call, with_people
+from .fixtures import PEOPLE, call, with_people
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from wxtcb.sandbox import BadFault, Fault, Faults, Trouble
 
-from .rig import CREATE, LIST, PUSH, TOKEN
+from .sandbox_harness import CREATE, LIST, PUSH, TOKEN
 
 
 def test_a_fault_without_a_path_spares_the_token_layer() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from wxtcb.sandbox import Ready
 
-from .rig import Clock, Rig
+from .sandbox_harness import Clock, Rig
 
 CREATE = "/componenttcb/batchuploadscf"
 CODE = "/componenttcb/batchuploadscfcode"

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from wxtcb.events import Event, PushRefused, TicketReceived
 from wxtcb.sandbox import Push, Pushes, Sandbox, World
-from wxtcb.sandbox.pushing import Pace
+from wxtcb.sandbox.push.schedule import Pace
 from wxtcb.tokens.stores import MemoryStore
 from wxtcb.tokens.ticket import Notice, TicketReceiver
 
 from .receiver import receiving
-from .rig import Clock
+from .sandbox_harness import Clock
 
 DAY = 86_400
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from wxtcb.sandbox import rids
+from wxtcb.sandbox import request_ids
 
-from .rig import CREATE, LIST, TOKEN, Clock, Rig
+from .sandbox_harness import CREATE, LIST, TOKEN, Clock, Rig
 
 RESET = "/cgi-bin/component/clear_quota/v2"
 QUOTA = "/cgi-bin/openapi/quota/get"
@@ -136,7 +136,7 @@ async def test_a_rid_is_kept_for_a_week(rig: Rig, clock: Clock) -> None:
 
 async def test_rids_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest is forgotten first, and of a long body the beginning is kept."""
-    monkeypatch.setattr(rids, "_MOST", 2)
+    monkeypatch.setattr(request_ids, "_MOST", 2)
     found = [await failed(rig) for _ in range(3)]
     assert [(await rig.call(RID, {"rid": rid}))["errcode"] for rid in reversed(found)] == [0, 0, 76001]
     errmsg = (await rig.call(CREATE, {"alias": "1" * 5000}))["errmsg"]

@@ -178,7 +178,7 @@ async def test_links_expire(rig, site):
 
 async def test_the_oldest_of_too_many_links_is_forgotten(rig, env, monkeypatch):
     """A sandbox that runs for weeks does not grow with each link."""
-    monkeypatch.setattr("wxtcb.sandbox.cloud.objects._MOST_LINKS", 2)
+    monkeypatch.setattr("wxtcb.sandbox.services.object_storage._MOST_LINKS", 2)
     old, *_, new = [await rig.call(UPLOAD, {"env": env, "path": "a"}) for _ in range(3)]
     assert (await post(rig, old, form_of("a", old)))[0] == 403
     assert (await post(rig, new, form_of("a", new)))[0] == 204

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wxtcb.sandbox.errors import Refused
 from wxtcb.sandbox.handlers import HANDLERS
-from wxtcb.sandbox.refusal import Refused
 from wxtcb.sandbox.schema import CALLS, Field, Kind, Shape, read_call
 from wxtcb.sandbox.validator import check_action, check_body, check_keys, check_query
 
-from .rig import CREATE, ESTABLISH, SHARE, TOKEN
+from .sandbox_harness import CREATE, ESTABLISH, SHARE, TOKEN
 
 SERVICE = {"env_id": "e-1", "service_name": "s", "is_public": True}
 VALUES = {

@@ -6,11 +6,11 @@ import orjson
 import pytest
 
 from wxtcb.sandbox import Environment, Ready, World
-from wxtcb.sandbox.refusal import Refused
-from wxtcb.sandbox.tokens import TICKET_LIFE
+from wxtcb.sandbox.credentials import TICKET_LIFE
+from wxtcb.sandbox.errors import Refused
 from wxtcb.sandbox.world import looks_like_appid
 
-from .rig import CREATE, LIST, Clock
+from .sandbox_harness import CREATE, LIST, Clock
 
 
 def listed(world: World) -> list[dict[str, str]]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import attrs
 
 from wxtcb.errors import TokenStoreError
-from wxtcb.tokens.shared import SharedRecord
-from wxtcb.tokens.urls import open_store
+from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.tokens.store_urls import open_store
 
 WORKER = Path(__file__).with_name("worker.py")
 NOTHING = {"done": 0, "failed": {}, "longest": 0.0, "renewals": 0, "longest_renewal": 0.0, "alone": 0, "advice": ""}

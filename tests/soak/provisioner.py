@@ -15,7 +15,7 @@ from pathlib import Path
 
 import wxtcb
 from wxtcb.api import environment
-from wxtcb.provision import Provisioner, Service, SqliteJournal, Tenant, site
+from wxtcb.provision import Provisioner, Service, SqliteJournal, Tenant, context
 
 
 def tenants_of(count):
@@ -27,7 +27,7 @@ def tenants_of(count):
 
 
 async def provision(session, options):
-    site.SPARE = options["spare"]
+    context.SPARE = options["spare"]
     journal = SqliteJournal(options["journal"])
     pace = {"settle": options["settle"], "interval": 0.5, "concurrency": options["concurrency"]}
     async with journal, Provisioner(session, journal=journal, **pace) as provisioner:

@@ -14,8 +14,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from wxtcb.tokens.record import LEASE
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN
+from wxtcb.tokens.state import LEASE
 
 from .fleet import Fleet, Watch
 

@@ -10,8 +10,8 @@ import attrs
 import pytest
 from redis.asyncio import Redis
 
+from wxtcb.tokens.encrypted import SealedStore
 from wxtcb.tokens.redis import RedisStore
-from wxtcb.tokens.sealed import SealedStore
 from wxtcb.tokens.stores import MemoryStore, SqliteStore, TokenStore
 
 from .valkey_server import shared_valkey

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wxtcb._http.executor import Token
 from wxtcb.errors import (
     AddressNotAllowed,
     BadReply,
@@ -22,14 +23,13 @@ from wxtcb.errors import (
     WxtcbError,
 )
 from wxtcb.events import RenewalFailed, TokenExpired, TokenRenewed
-from wxtcb.exchange import Token
 from wxtcb.secret import Secret
 from wxtcb.tokens.cache import Windows
-from wxtcb.tokens.origins import is_transient
-from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.providers import is_transient
+from wxtcb.tokens.shared_state import SharedRecord
 from wxtcb.tokens.stores import MemoryStore
 
-from .rig import APPID, WHO, Rig, catch, clock, errcode, refused, until
+from .token_harness import APPID, WHO, Rig, catch, clock, errcode, refused, until
 
 pytestmark = pytest.mark.virtual_time
 

@@ -21,8 +21,8 @@ from wxtcb.errors import (
 )
 from wxtcb.secret import Secret
 from wxtcb.tokens import ComponentToken, ReadOnly
-from wxtcb.tokens.renewal import PATH, whoami
-from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.refresh import PATH, whoami
+from wxtcb.tokens.shared_state import SharedRecord
 from wxtcb.tokens.stores import MemoryStore
 
 pytestmark = pytest.mark.virtual_time

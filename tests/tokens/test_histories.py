@@ -10,8 +10,8 @@ import pytest
 from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 
-from .desk import Desk, Process, Witness
-from .rig import clock
+from .fake_token_service import Desk, Process, Witness
+from .token_harness import clock
 
 MOST = 4
 BOUND = 240.0

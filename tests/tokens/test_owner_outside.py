@@ -11,11 +11,11 @@ from wxtcb.api import environment, token
 from wxtcb.api.environment import DESCRIBE_ENVS
 from wxtcb.errors import WxtcbError
 from wxtcb.events import OtherFetcherSuspected
-from wxtcb.tokens.renewal import LOOK_FOR_OTHERS, SHARE
+from wxtcb.tokens.refresh import LOOK_FOR_OTHERS, SHARE
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN
 from wxtcb.tokens.stores import MemoryStore
 
-from .rig import clock
+from .token_harness import clock
 
 pytestmark = pytest.mark.virtual_time
 
@@ -87,7 +87,7 @@ async def test_owner_outside_makes_us_neither_race_nor_keep_silent(new_session, 
 @pytest.mark.unmeasured
 async def test_without_a_limit_ours_would_race(new_session, platform, monkeypatch):
     """The control: without the pauses we fetch again for each of their fetches."""
-    monkeypatch.setattr("wxtcb.tokens.record.CONTESTED", 10**9)
+    monkeypatch.setattr("wxtcb.tokens.state.CONTESTED", 10**9)
     async with new_session() as theirs, new_session(max_fetches_per_hour=None) as ours:
         tasks = [asyncio.create_task(fetch_every_second(theirs)), asyncio.create_task(call_for_ever(ours))]
         await asyncio.sleep(600)

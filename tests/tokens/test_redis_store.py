@@ -20,9 +20,9 @@ from redis.backoff import NoBackoff
 
 import wxtcb.tokens.redis as module
 from wxtcb.errors import InvalidArgument, TokenStoreError
-from wxtcb.tokens.record import Record
 from wxtcb.tokens.redis import RedisStore
-from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.tokens.state import Record
 
 from .valkey_server import running_valkey, shared_valkey
 

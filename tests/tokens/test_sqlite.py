@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from wxtcb import database as files
+from wxtcb import _sqlite as files
 from wxtcb.errors import TokenStoreError
 from wxtcb.tokens.files import sqlite
-from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.shared_state import SharedRecord
 from wxtcb.tokens.stores import SqliteStore
 
 APPID = "wx0123456789abcdef"

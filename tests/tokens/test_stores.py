@@ -196,7 +196,9 @@ async def test_a_store_that_was_forgotten_open_says_so(tmp_path, until):
 
 def test_sqlite_is_loaded_when_a_store_is_built():
     """`import wxtcb` does not load it, nor does the module of the stores."""
-    told = python("import json, sys, wxtcb, wxtcb.tokens.stores, wxtcb.tokens.urls; print(json.dumps([*sys.modules]))")
+    told = python(
+        "import json, sys, wxtcb, wxtcb.tokens.stores, wxtcb.tokens.store_urls; print(json.dumps([*sys.modules]))"
+    )
     assert {"sqlite3", "cryptography", "redis", "wxtcb.tokens.files.worker"} & set(json.loads(told.stdout)) == set()
 
 

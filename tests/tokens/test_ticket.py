@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.events import NoticeDropped, PushRefused, PushUnreadable, TicketReceived, TicketUnsaved
 from wxtcb.secret import Secret
-from wxtcb.tokens.receiving.doors import BODY_PATIENCE, LARGEST_BODY
-from wxtcb.tokens.receiving.notices import MOST_AT_ONCE
-from wxtcb.tokens.receiving.push import Notice
-from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.shared_state import SharedRecord
 from wxtcb.tokens.stores import MemoryStore, SqliteStore
 from wxtcb.tokens.ticket import TicketReceiver
+from wxtcb.tokens.ticket.asgi import BODY_PATIENCE, LARGEST_BODY
+from wxtcb.tokens.ticket.message import Notice
+from wxtcb.tokens.ticket.notices import MOST_AT_ONCE
 
-from .pushes import APPID, KEY, TOKEN, pushed
+from .push_messages import APPID, KEY, TOKEN, pushed
 
 pytestmark = pytest.mark.virtual_time
 OLD_KEY = "Z" * 43
@@ -387,7 +387,7 @@ def test_the_store_of_a_url_is_opened_and_closed_by_the_receiver(new_receiver, t
             closed.append(self)
             await super().aclose()
 
-    monkeypatch.setattr("wxtcb.tokens.urls.SqliteStore", Watched)
+    monkeypatch.setattr("wxtcb.tokens.store_urls.SqliteStore", Watched)
     url = f"sqlite:///{tmp_path}/tokens.db"
     receiver = new_receiver(token_store=Secret(url) if is_secret else url)
 

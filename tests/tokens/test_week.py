@@ -11,11 +11,11 @@ import pytest
 
 from wxtcb.errors import TransportError
 from wxtcb.secret import Secret
-from wxtcb.tokens.origins import KeptTicketSource
-from wxtcb.tokens.renewal import PATH
+from wxtcb.tokens.providers import KeptTicketSource
+from wxtcb.tokens.refresh import PATH
 
-from .desk import Desk, Process, Witness
-from .rig import clock
+from .fake_token_service import Desk, Process, Witness
+from .token_harness import clock
 
 pytestmark = pytest.mark.virtual_time
 

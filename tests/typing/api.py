@@ -30,8 +30,8 @@ from wxtcb.api import cloudrun, environment, token
 from wxtcb.api.environment import EnvInfo, EnvList, NewEnv, Relation, Relations, Shared, ShareFailure, ShareLink
 from wxtcb.events import Event, Retrying
 from wxtcb.telemetry import LoggingHook, OpenTelemetryHook, PrometheusHook
+from wxtcb.tokens.encrypted import SealedStore
 from wxtcb.tokens.redis import RedisStore
-from wxtcb.tokens.sealed import SealedStore
 from wxtcb.tokens.sources import ComponentToken
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from wxtcb._protocol.endpoint import Endpoint, Reply
     from wxtcb.api import cloudrun, containers, database, environment, functions, hosting, storage, token
-    from wxtcb.endpoint import Endpoint, Reply
 
 __all__ = [
     "cloudrun",

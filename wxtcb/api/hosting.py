@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import attrs
 
-from wxtcb.api.storage.calls import check_listing
+from wxtcb._object_storage.source import Data, open_source
+from wxtcb._object_storage.upload import Aim, Sending, upload
+from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
+from wxtcb._protocol.fields import also_spelled, repeats, wire
+from wxtcb.api._pagination import by_marker
+from wxtcb.api._waiters import Awaited, wait_for
+from wxtcb.api.storage.files import check_listing
 from wxtcb.api.storage.models import FileList, StoredFile
-from wxtcb.api.storage.moving import content_type_of, demand_usable, is_stored
-from wxtcb.arguments import check_text
-from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
-from wxtcb.paging import by_marker
+from wxtcb.api.storage.transfer import content_type_of, demand_usable, is_stored
 from wxtcb.secret import Secret
-from wxtcb.spelling import also_spelled, repeats, wire
-from wxtcb.transfer.source import Data, open_source
-from wxtcb.transfer.upload import Aim, Sending, upload
-from wxtcb.waiting import Awaited, wait_for
+from wxtcb.validation import check_text
 
 if TYPE_CHECKING:
     from wxtcb.session import Session

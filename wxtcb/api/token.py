@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import attrs
 
-from wxtcb.arguments import check_secret, check_text
-from wxtcb.endpoint import Credential, Done, Endpoint, Repeat, Reply
+from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
+from wxtcb._protocol.fields import Form, written_as
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
-from wxtcb.spelling import Form, written_as
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET, ComponentToken
+from wxtcb.validation import check_secret, check_text
 
 if TYPE_CHECKING:
     from wxtcb.session import Session

@@ -9,9 +9,9 @@ from typing import Annotated, Final
 
 import typer
 
+from wxtcb._protocol.endpoint import Repeat
 from wxtcb.cli.completion import rejoin_words
 from wxtcb.cli.help import PlainCommand
-from wxtcb.cli.leaving import leave
 from wxtcb.cli.options import (
     AsJson,
     CallBody,
@@ -25,10 +25,10 @@ from wxtcb.cli.options import (
     ShowExample,
     Yes,
 )
+from wxtcb.cli.runner import leave
 from wxtcb.cli.streams import be_patient
 from wxtcb.cli.tenants import tenants
-from wxtcb.endpoint import Repeat
-from wxtcb.observers import logger
+from wxtcb.telemetry.dispatch import logger
 
 app: Final = typer.Typer(
     name="wxtcb",
@@ -131,7 +131,7 @@ def _call(
     + ".",
 )
 def _endpoints(*, as_json: AsJson = False) -> None:
-    from wxtcb.cli.listing import print_endpoints
+    from wxtcb.cli.endpoints import print_endpoints
 
     leave(lambda: print_endpoints(as_json=as_json))
 

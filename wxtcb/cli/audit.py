@@ -9,12 +9,12 @@ from typing import Final
 
 from rich.console import Console
 
-from wxtcb.cli.journals import demand_journal, lend_journal, path_beside
-from wxtcb.cli.output import console, print_document, print_table, printable, say_below
-from wxtcb.cli.platforms import Platform, choose_platform
+from wxtcb.cli.console import console, print_document, print_table, printable, say_below
+from wxtcb.cli.journal_file import demand_journal, lend_journal, path_beside
 from wxtcb.cli.signals import Ended, run_until_signal
+from wxtcb.cli.target import Platform, choose_platform
 from wxtcb.provision import Audit, FindingKind, Journal, Opened, Provisioner, Tenant, read_tenants
-from wxtcb.provision.stopping import CHINA
+from wxtcb.provision.error_policy import CHINA
 
 _FINDINGS: Final = ("finding", "tenant", "what it is, and what to do")
 _OPENED: Final = ("tenant", "environment", "opened (times are China's)")

@@ -9,22 +9,22 @@ from typing import Final, cast
 
 import attrs
 
+from wxtcb._protocol.codec import raw
+from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb.api import endpoints
 from wxtcb.cli.asking import ask
 from wxtcb.cli.body import read_body
+from wxtcb.cli.config import Settings, read_settings
+from wxtcb.cli.console import print_json, say, say_below
 from wxtcb.cli.credentials import filled_in, needs_ticket
 from wxtcb.cli.example import print_example
-from wxtcb.cli.output import print_json, say, say_below
 from wxtcb.cli.query import read_query
-from wxtcb.cli.settings import Settings, read_settings
 from wxtcb.cli.signals import Ended, run_until_signal
 from wxtcb.cli.streams import be_private
-from wxtcb.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument, PartialFailure
 from wxtcb.events import Abandoned, Event
 from wxtcb.secret import Secret
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN
-from wxtcb.wire import raw
 
 _FATES: Final = {
     Repeat.READ: "it changes nothing",

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import attrs
 
-from wxtcb.cli.view import View
+from wxtcb.cli.progress import View
 from wxtcb.provision import Plan, Provisioner, Report, Run
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from wxtcb.cli.settings import Settings
-from wxtcb.endpoint import Credential, Endpoint, Reply
+from wxtcb._protocol.endpoint import Credential, Endpoint, Reply
+from wxtcb.cli.config import Settings
 
 _TICKET: Final = "component_verify_ticket"
 _HELD: Final = {

@@ -8,8 +8,8 @@ from typing import TypedDict, cast
 
 import orjson
 
-from wxtcb.cli.output import print_json, say
-from wxtcb.endpoint import Endpoint, Reply
+from wxtcb._protocol.endpoint import Endpoint, Reply
+from wxtcb.cli.console import print_json, say
 
 
 class Example(TypedDict):

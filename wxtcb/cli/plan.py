@@ -10,11 +10,11 @@ from typing import Final
 import attrs
 from rich.console import Console
 
-from wxtcb.cli.journals import demand_journal, lend_journal, path_beside
-from wxtcb.cli.output import console, print_document, print_table, printable, say_below
-from wxtcb.cli.platforms import Platform, choose_platform
+from wxtcb.cli.console import console, print_document, print_table, printable, say_below
+from wxtcb.cli.journal_file import demand_journal, lend_journal, path_beside
 from wxtcb.cli.remedies import remedies
 from wxtcb.cli.signals import Ended, run_until_signal
+from wxtcb.cli.target import Platform, choose_platform
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import (
     SIGNS,

@@ -11,15 +11,15 @@ import attrs
 
 from wxtcb.cli.asking import ask, demand_terminal
 from wxtcb.cli.conduct import Job
-from wxtcb.cli.journals import lend_journal
-from wxtcb.cli.output import console, print_document, printable, say
+from wxtcb.cli.console import console, print_document, printable, say
+from wxtcb.cli.journal_file import lend_journal
 from wxtcb.cli.plan import Wish, make_plan, print_plan
-from wxtcb.cli.platforms import Platform, choose_platform
+from wxtcb.cli.progress import choose_view
 from wxtcb.cli.remedies import remedies
-from wxtcb.cli.reports import Reports
+from wxtcb.cli.report_files import Reports
 from wxtcb.cli.signals import ENDING, Ended
 from wxtcb.cli.summary import print_summary
-from wxtcb.cli.view import choose_view
+from wxtcb.cli.target import Platform, choose_platform
 from wxtcb.provision import Journal, Plan, Provisioner, Report, Tenant
 from wxtcb.session import Session
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wxtcb.arguments import is_sendable
 from wxtcb.cli.body import is_secret
 from wxtcb.errors import InvalidArgument
+from wxtcb.validation import is_sendable
 
 
 def read_query(given: Sequence[str]) -> dict[str, str]:

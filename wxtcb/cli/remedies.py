@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final
 
-from wxtcb.cli.output import printable
+from wxtcb.cli.console import printable
 from wxtcb.provision import Outcome, Plan, Report
 
 _MOST: Final = 3

@@ -12,8 +12,8 @@ from typing import Final
 import anyio
 import attrs
 
-from wxtcb.cli.output import say
-from wxtcb.cli.settings import AES_KEY, APPID, APPKEY, BASE_URL, SIGNING, TICKET
+from wxtcb.cli.config import AES_KEY, APPID, APPKEY, BASE_URL, SIGNING, TICKET
+from wxtcb.cli.console import say
 from wxtcb.cli.signals import ENDING
 from wxtcb.errors import InvalidArgument
 from wxtcb.sandbox import Push, Ready, Receipt, Sandbox, World

@@ -9,8 +9,8 @@ from rich.box import ROUNDED
 from rich.console import Console
 from rich.table import Table
 
-from wxtcb.cli.output import columns, printable
-from wxtcb.cli.view import sentence
+from wxtcb.cli.console import columns, printable
+from wxtcb.cli.progress import sentence
 from wxtcb.provision import ADVICE, Outcome, Report, TenantReport
 
 _SHOWN: Final = 50

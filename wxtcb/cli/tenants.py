@@ -7,7 +7,6 @@ from typing import Final
 import typer
 
 from wxtcb.cli.help import PlainCommand
-from wxtcb.cli.leaving import leave
 from wxtcb.cli.options import (
     Adopt,
     AsJson,
@@ -25,6 +24,7 @@ from wxtcb.cli.options import (
     TenantsFile,
     Yes,
 )
+from wxtcb.cli.runner import leave
 
 tenants: Final = typer.Typer()
 
@@ -85,10 +85,10 @@ def _provision(
     as_json: AsJson = False,
     report: ReportTo = None,
 ) -> None:
-    from wxtcb.cli.journals import path_beside
+    from wxtcb.cli.journal_file import path_beside
     from wxtcb.cli.plan import Wish
     from wxtcb.cli.provision import Options, provision
-    from wxtcb.cli.reports import Reports
+    from wxtcb.cli.report_files import Reports
 
     def command() -> int:
         path = journal or (None if sandbox else path_beside(file))

@@ -16,8 +16,8 @@ import anyio
 import attrs
 from aiohttp import web
 
-from wxtcb.cli.output import printable, say, say_below
-from wxtcb.cli.settings import AES_KEY, APPID, PREVIOUS_AES_KEY, SIGNING, STORE, SharedStore, read_store
+from wxtcb.cli.config import AES_KEY, APPID, PREVIOUS_AES_KEY, SIGNING, STORE, SharedStore, read_store
+from wxtcb.cli.console import printable, say, say_below
 from wxtcb.cli.signals import ENDING, Ended
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.events import Event, PushRefused, PushUnreadable, TicketReceived, TicketUnsaved

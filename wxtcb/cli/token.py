@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import attrs
 
 from wxtcb.api.token import api_component_token
-from wxtcb.cli.output import as_typed, columns, print_document, print_line, printable, say_below
-from wxtcb.cli.settings import OF_THE_RECEIVER, TICKET, TICKET_FILE, VARIABLES, Settings, TicketFile, read_settings
+from wxtcb.cli.config import OF_THE_RECEIVER, TICKET, TICKET_FILE, VARIABLES, Settings, TicketFile, read_settings
+from wxtcb.cli.console import as_typed, columns, print_document, print_line, printable, say_below
 from wxtcb.cli.signals import Ended, run_until_signal
 from wxtcb.cli.streams import be_private
 from wxtcb.errors import InvalidArgument, WxtcbError
 from wxtcb.secret import Secret
 from wxtcb.tokens import Health
-from wxtcb.tokens.record import TICKET_LIFE
+from wxtcb.tokens.state import TICKET_LIFE
 
 
 @attrs.frozen

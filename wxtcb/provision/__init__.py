@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Final
 
-from wxtcb.provision.apply import Provisioner
 from wxtcb.provision.audit import Audit, Finding, FindingKind, Opened, Standing
+from wxtcb.provision.context import Site
 from wxtcb.provision.events import (
     RunEvent,
     RunStopped,
@@ -30,18 +30,18 @@ from wxtcb.provision.journal import (
     ServiceState,
 )
 from wxtcb.provision.plan import SIGNS, Action, Decisions, Plan, Planned, Release, Taken
+from wxtcb.provision.provisioner import Provisioner
 from wxtcb.provision.report import ADVICE, Origin, Outcome, Problem, Report, TenantReport
 from wxtcb.provision.run import Run
-from wxtcb.provision.site import Site
-from wxtcb.provision.spec import LATER, Service, Tenant, alias_of
 from wxtcb.provision.step import Step
 from wxtcb.provision.steps import STEPS
+from wxtcb.provision.tenant import LATER, Service, Tenant, alias_of
+from wxtcb.provision.tenant_state import Work
 from wxtcb.provision.waiting import Move
-from wxtcb.provision.work import Work
 
 if TYPE_CHECKING:
-    from wxtcb.provision.journals.sqlite import SqliteJournal
-    from wxtcb.provision.reading import TenantsFileError, read_tenants
+    from wxtcb.provision.sqlite.journal import SqliteJournal
+    from wxtcb.provision.tenants_file import TenantsFileError, read_tenants
 
 __all__ = [
     "ADVICE",
@@ -98,9 +98,9 @@ __all__ = [
 
 
 _LATE: Final = {
-    "SqliteJournal": "wxtcb.provision.journals.sqlite",
-    "TenantsFileError": "wxtcb.provision.reading",
-    "read_tenants": "wxtcb.provision.reading",
+    "SqliteJournal": "wxtcb.provision.sqlite.journal",
+    "TenantsFileError": "wxtcb.provision.tenants_file",
+    "read_tenants": "wxtcb.provision.tenants_file",
 }
 
 

@@ -11,8 +11,8 @@ import attrs
 
 from wxtcb.api.environment import batch_get_env_id
 from wxtcb.errors import WxtcbError
-from wxtcb.provision.judging import Asked
-from wxtcb.provision.stopping import hits_everybody
+from wxtcb.provision.auditor import Asked
+from wxtcb.provision.error_policy import hits_everybody
 from wxtcb.session import Session
 
 TOGETHER: Final = 20

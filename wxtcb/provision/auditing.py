@@ -12,11 +12,11 @@ import attrs
 from wxtcb.api.environment import DESCRIBE_ENVS, EnvList
 from wxtcb.provision.agreement import Agreements
 from wxtcb.provision.audit import Audit, Finding, FindingKind, Standing
+from wxtcb.provision.auditor import Facts, Wanted, judge, looks_derived, opened_of, standing_of, suspicions, to_ask
 from wxtcb.provision.clocks import clock_notes
 from wxtcb.provision.journal import Journal, Record, bindings, young
-from wxtcb.provision.judging import Facts, Wanted, judge, looks_derived, opened_of, standing_of, suspicions, to_ask
 from wxtcb.provision.slices import in_slices
-from wxtcb.provision.spec import Tenant
+from wxtcb.provision.tenant import Tenant
 from wxtcb.session import Session
 
 _SECOND_LOOKS: Final = 2

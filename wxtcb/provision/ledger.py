@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import attrs
 
 from wxtcb.provision.report import Outcome, TenantReport
-from wxtcb.provision.work import Work
+from wxtcb.provision.tenant_state import Work
 
 
 @attrs.define(eq=False)

@@ -9,14 +9,14 @@ from typing import Final
 
 import attrs
 
+from wxtcb._concurrency.shared_poll import Look, Sweep
 from wxtcb.api.environment import DESCRIBE_ENVS, EnvList
 from wxtcb.errors import Withheld, WxtcbError
+from wxtcb.provision.error_policy import ListIncomplete, hits_everybody
 from wxtcb.provision.journal import Binding, young
 from wxtcb.provision.pace import Pace
 from wxtcb.provision.plan import Plan, Taken
-from wxtcb.provision.proof import Expected
-from wxtcb.provision.stopping import ListIncomplete, hits_everybody
-from wxtcb.sweep import Look, Sweep
+from wxtcb.provision.reconciliation import Expected
 
 FRESH: Final = 5.0
 _GONE: Final = 30.0

@@ -14,7 +14,7 @@ import orjson
 
 from wxtcb.api.environment import EnvList
 from wxtcb.provision.journal import NOTHING, Journal, Record
-from wxtcb.provision.spec import Tenant
+from wxtcb.provision.tenant import Tenant
 
 
 class Action(Enum):

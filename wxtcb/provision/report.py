@@ -229,7 +229,7 @@ class Report:
         apostrophe; one longer than a spreadsheet takes is cut. Write it as `utf-8-sig`, by which Excel knows the
         encoding.
         """
-        from wxtcb.provision.sheet import make_sheet
+        from wxtcb.provision.report_csv import make_sheet
 
         return make_sheet(self)
 
@@ -240,6 +240,6 @@ class Report:
         Made of 10,000 tenants it takes up to a second: inside an event loop make it in a thread. The links are for
         administrators only, so keep the page as you keep the journal.
         """
-        from wxtcb.provision.page import make_page
+        from wxtcb.provision.report_html import make_page
 
         return make_page(self, histories)

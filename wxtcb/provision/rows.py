@@ -11,7 +11,7 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn
 
 from wxtcb.api.cloudrun import Server
-from wxtcb.provision.spec import LATER, Service, Tenant
+from wxtcb.provision.tenant import LATER, Service, Tenant
 from wxtcb.secret import Secret
 
 Reader = Callable[[object, object], object]

@@ -10,10 +10,12 @@ from typing import Final
 import anyio
 import attrs
 
+from wxtcb._concurrency.shared_poll import Sweep
 from wxtcb.api.environment import DESCRIBE_ENVS, EnvList
 from wxtcb.errors import QuotaExhausted, Withheld, WxtcbError
-from wxtcb.provision.agenda import Agenda
 from wxtcb.provision.broadcast import Broadcast
+from wxtcb.provision.context import Site
+from wxtcb.provision.error_policy import ListIncomplete, back_at, hits_everybody, lighten
 from wxtcb.provision.events import RunEvent, RunStopped, StepDone, StepFailed, TenantFinished, TenantStarted
 from wxtcb.provision.journal import Binding, Journal
 from wxtcb.provision.keeping import release
@@ -22,14 +24,12 @@ from wxtcb.provision.looks import Looks
 from wxtcb.provision.pace import Pace
 from wxtcb.provision.plan import Plan
 from wxtcb.provision.report import Origin, Outcome, Problem, Report
-from wxtcb.provision.site import Site
+from wxtcb.provision.scheduler import Agenda
 from wxtcb.provision.step import Step
-from wxtcb.provision.stopping import ListIncomplete, back_at, hits_everybody, lighten
+from wxtcb.provision.tenant_state import Work
 from wxtcb.provision.waiting import Move
 from wxtcb.provision.watcher import Watcher
-from wxtcb.provision.work import Work
 from wxtcb.session import Session
-from wxtcb.sweep import Sweep
 
 CANCELLED: Final = "cancelled"
 

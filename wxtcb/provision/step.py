@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
 
+from wxtcb.provision.context import Site
 from wxtcb.provision.journal import Record
-from wxtcb.provision.site import Site
-from wxtcb.provision.spec import Tenant
+from wxtcb.provision.tenant import Tenant
+from wxtcb.provision.tenant_state import Work
 from wxtcb.provision.waiting import Move
-from wxtcb.provision.work import Work
 
 
 def _never_apart(_one: Work, _other: Work) -> bool:

@@ -8,17 +8,17 @@ from typing import Final
 
 import attrs
 
+from wxtcb._concurrency.shared_poll import Look, Sweep
 from wxtcb.api.environment import EnvList
 from wxtcb.provision.clocks import clock_notes
-from wxtcb.provision.deciding import Found, hold_to, plan_tenant
 from wxtcb.provision.journal import Journal, Record, bindings, young
 from wxtcb.provision.looks import FRESH
+from wxtcb.provision.overrides import Rulings
 from wxtcb.provision.plan import Action, Decisions, Plan, Planned, Release, Taken
-from wxtcb.provision.rulings import Rulings
+from wxtcb.provision.planner import Found, hold_to, plan_tenant
 from wxtcb.provision.slices import in_slices
-from wxtcb.provision.spec import Tenant
 from wxtcb.provision.step import Step
-from wxtcb.sweep import Look, Sweep
+from wxtcb.provision.tenant import Tenant
 
 _SECOND_LOOKS: Final = 2
 

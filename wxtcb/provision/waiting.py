@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Protocol
 
+from wxtcb._concurrency.shared_poll import Look
 from wxtcb.api.environment import EnvList
 from wxtcb.provision.report import Problem
-from wxtcb.sweep import Look
 
 
 class Move(Enum):

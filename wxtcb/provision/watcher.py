@@ -9,14 +9,14 @@ from collections.abc import Callable
 import anyio
 import attrs
 
+from wxtcb._concurrency.shared_poll import Look, Sweep
 from wxtcb.api.environment import EnvList
 from wxtcb.errors import WxtcbError
-from wxtcb.provision.agenda import Agenda
 from wxtcb.provision.report import Problem
+from wxtcb.provision.scheduler import Agenda
 from wxtcb.provision.slices import SLICE
+from wxtcb.provision.tenant_state import Work
 from wxtcb.provision.waiting import Move, Waiting
-from wxtcb.provision.work import Work
-from wxtcb.sweep import Look, Sweep
 
 
 @attrs.define(eq=False)

@@ -4,11 +4,11 @@ It knows what a request may hold from `facts/*.json`, never from the library's o
 one is caught by the other.
 """
 
-from wxtcb.sandbox.asked import SeenRequest
+from wxtcb.sandbox.environments import Environment, Ready
 from wxtcb.sandbox.fault import BadFault, Fault, Trouble
 from wxtcb.sandbox.faults import Faults
-from wxtcb.sandbox.pushing import NoReceiver, Push, Pushes, Receipt
-from wxtcb.sandbox.roster import Environment, Ready
+from wxtcb.sandbox.push.schedule import NoReceiver, Push, Pushes, Receipt
+from wxtcb.sandbox.request import SeenRequest
 from wxtcb.sandbox.server import Sandbox
 from wxtcb.sandbox.world import Service, Share, World
 

@@ -6,9 +6,9 @@ from typing import Final, cast
 
 import orjson
 
-from wxtcb.sandbox.asked import CREDENTIAL, Answer, Asked, Body
+from wxtcb.sandbox.errors import Refused, refuse
 from wxtcb.sandbox.handlers import HANDLERS
-from wxtcb.sandbox.refusal import Refused, refuse
+from wxtcb.sandbox.request import CREDENTIAL, Answer, Asked, Body
 from wxtcb.sandbox.schema import CALLS, Call, Credential
 from wxtcb.sandbox.validator import check_action, check_body, check_keys, check_query
 from wxtcb.sandbox.world import World

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any, Final, cast
 
+from wxtcb.sandbox.environments import Ready
 from wxtcb.sandbox.fault import BadFault
-from wxtcb.sandbox.roster import Ready
 from wxtcb.sandbox.world import World
 
 __all__ = ["conduct_functions", "conduct_operations"]

@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import Factory, define
 
-from wxtcb.sandbox.refusal import refuse
+from wxtcb.sandbox.errors import refuse
 
 __all__ = ["DAY", "MINUTE", "Resets", "Window"]
 

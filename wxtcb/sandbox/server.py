@@ -11,17 +11,17 @@ from typing import Final, Self
 from aiohttp import web
 from attrs import Factory, define, field
 
-from wxtcb.sandbox.asked import Asked, SeenRequest
-from wxtcb.sandbox.cloud.objects import PREFIX as COS
-from wxtcb.sandbox.control import PREFIX, control
-from wxtcb.sandbox.cos import ObjectRequest
-from wxtcb.sandbox.envelope import load_cipher
+from wxtcb.sandbox.admin import PREFIX, control
 from wxtcb.sandbox.faults import Faults
-from wxtcb.sandbox.masking import mask_body, mask_query
-from wxtcb.sandbox.playing import Manner, Outgoing, respond
-from wxtcb.sandbox.pusher import Pusher, Told, deliver, is_loopback, read_target
-from wxtcb.sandbox.pushing import NoReceiver, Pace, Pushes, Receipt
+from wxtcb.sandbox.handlers.object_storage import ObjectRequest
+from wxtcb.sandbox.push.crypto import load_cipher
+from wxtcb.sandbox.push.delivery import Pusher, Told, deliver, is_loopback, read_target
+from wxtcb.sandbox.push.schedule import NoReceiver, Pace, Pushes, Receipt
+from wxtcb.sandbox.redaction import mask_body, mask_query
+from wxtcb.sandbox.request import Asked, SeenRequest
+from wxtcb.sandbox.responder import Manner, Outgoing, respond
 from wxtcb.sandbox.schema import CALLS, MOST
+from wxtcb.sandbox.services.object_storage import PREFIX as COS
 from wxtcb.sandbox.world import World
 
 __all__ = ["Sandbox"]

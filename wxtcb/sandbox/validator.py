@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
-from wxtcb.sandbox.asked import CREDENTIAL
-from wxtcb.sandbox.refusal import refuse
+from wxtcb.sandbox.errors import refuse
+from wxtcb.sandbox.request import CREDENTIAL
 from wxtcb.sandbox.schema import Call, Credential, Field, Kind, Shape
 
 __all__ = ["check_action", "check_body", "check_keys", "check_query"]

@@ -11,20 +11,20 @@ from typing import Final
 
 from attrs import Factory, define, evolve, field, frozen
 
-from wxtcb.sandbox.cloud.access import Access
-from wxtcb.sandbox.cloud.cloudrun import CloudRun, Service
-from wxtcb.sandbox.cloud.containers import Containers
-from wxtcb.sandbox.cloud.database import Databases
-from wxtcb.sandbox.cloud.functions import Functions
-from wxtcb.sandbox.cloud.hosting import Hosting
-from wxtcb.sandbox.cloud.storage import Storage
 from wxtcb.sandbox.console import Console
-from wxtcb.sandbox.ground import Ground
+from wxtcb.sandbox.context import Ground
+from wxtcb.sandbox.credentials import TokenDesk
+from wxtcb.sandbox.environments import HALTED, NORMAL, UNAVAILABLE, Environment, Ready, Roster
+from wxtcb.sandbox.errors import refuse
 from wxtcb.sandbox.limits import DAY, MINUTE, Resets, Window
-from wxtcb.sandbox.refusal import refuse
-from wxtcb.sandbox.rids import Rids
-from wxtcb.sandbox.roster import HALTED, NORMAL, UNAVAILABLE, Environment, Ready, Roster
-from wxtcb.sandbox.tokens import TokenDesk
+from wxtcb.sandbox.request_ids import Rids
+from wxtcb.sandbox.services.access_token import Access
+from wxtcb.sandbox.services.cloudrun import CloudRun, Service
+from wxtcb.sandbox.services.containers import Containers
+from wxtcb.sandbox.services.database import Databases
+from wxtcb.sandbox.services.functions import Functions
+from wxtcb.sandbox.services.hosting import Hosting
+from wxtcb.sandbox.services.storage import Storage
 
 __all__ = ["Service", "Share", "World", "looks_like_appid"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
-from wxtcb.observers import LoggingHook
+from wxtcb.telemetry.dispatch import LoggingHook
 from wxtcb.telemetry.filters import sentry_filter, url_filter
 
 if TYPE_CHECKING:

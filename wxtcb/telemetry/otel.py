@@ -14,8 +14,8 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from yarl import URL
 
 from wxtcb.events import CallFinished, CallStarted, Event, Hook, Observed, RenewalFailed, TokenRenewed
-from wxtcb.observers import facts
-from wxtcb.telemetry.measures import BUCKETS, COUNTERS, DURATION, GAUGES, Counter, Gauge, Watched, count
+from wxtcb.telemetry.dispatch import facts
+from wxtcb.telemetry.metrics import BUCKETS, COUNTERS, DURATION, GAUGES, Counter, Gauge, Watched, count
 
 Attributes: TypeAlias = dict[str, str | int | float | bool]
 

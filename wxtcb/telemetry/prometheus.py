@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 
 from wxtcb.events import CallFinished, Event, Hook, Observed
-from wxtcb.telemetry.measures import BUCKETS, COUNTERS, DURATION, GAUGES, Counter, Gauge, Watched, count
+from wxtcb.telemetry.metrics import BUCKETS, COUNTERS, DURATION, GAUGES, Counter, Gauge, Watched, count
 
 APPID: Final = "component_appid"
 

@@ -12,16 +12,16 @@ from typing import Final
 
 import attrs
 
+from wxtcb._concurrency.limiter import MINUTE
+from wxtcb._concurrency.single_flight import Flight
+from wxtcb._http.executor import Token
 from wxtcb.errors import SessionClosed, TokenStoreError, WxtcbError
 from wxtcb.events import RenewalFailed, TokenExpired, TokenRenewed
-from wxtcb.exchange import Token
-from wxtcb.flight import Flight
-from wxtcb.gate import MINUTE
 from wxtcb.secret import Secret
 from wxtcb.tokens.decision import WORTH_WAITING, Wish
-from wxtcb.tokens.origins import is_transient
-from wxtcb.tokens.record import LONGEST_PAUSE
-from wxtcb.tokens.renewal import Found, Renewal
+from wxtcb.tokens.providers import is_transient
+from wxtcb.tokens.refresh import Found, Renewal
+from wxtcb.tokens.state import LONGEST_PAUSE
 
 PATIENCE: Final = 5.0
 KNOWN_DEAD: Final = 16

@@ -9,8 +9,8 @@ import attrs
 
 from wxtcb.errors import TokenCeiling, TokenContested, TransportError
 from wxtcb.secret import Secret
-from wxtcb.tokens.record import HOUR, KeptToken, Record
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN
+from wxtcb.tokens.state import HOUR, KeptToken, Record
 
 WORTH_WAITING: Final = 4.0
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import attrs
 
-from wxtcb.errcodes import api_error
+from wxtcb._protocol.errcodes import api_error
 from wxtcb.errors import ApiError, TicketMissing, TicketTooOld, TokenStoreError, WxtcbError
 from wxtcb.tokens.cache import TokenCache
-from wxtcb.tokens.record import TICKET_LIFE, Record, Refusal
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN
+from wxtcb.tokens.state import TICKET_LIFE, Record, Refusal
 
 
 @attrs.frozen(kw_only=True)

@@ -15,8 +15,8 @@ from typing import Final
 import attrs
 
 from wxtcb.errors import TokenStoreError
-from wxtcb.tokens.record import LEASE, Lease, Record
-from wxtcb.tokens.shared import Change, Seen, SharedRecord
+from wxtcb.tokens.shared_state import Change, Seen, SharedRecord
+from wxtcb.tokens.state import LEASE, Lease, Record
 
 PROLONGED_EVERY: Final = LEASE / 3
 TRIED_EVERY: Final = 0.5

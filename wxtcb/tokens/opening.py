@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from wxtcb.exchange import Exchange
-from wxtcb.observers import Observers
+from wxtcb._http.executor import Exchange
 from wxtcb.secret import Secret
+from wxtcb.telemetry.dispatch import Observers
 from wxtcb.tokens.cache import TokenCache
-from wxtcb.tokens.origins import CentralService, ComponentTicket, KeptTicketSource, Origin
-from wxtcb.tokens.renewal import LOOK_FOR_OTHERS, SHARE, Renewal, whoami
-from wxtcb.tokens.shared import SharedRecord
+from wxtcb.tokens.providers import CentralService, ComponentTicket, KeptTicketSource, Origin
+from wxtcb.tokens.refresh import LOOK_FOR_OTHERS, SHARE, Renewal, whoami
+from wxtcb.tokens.shared_state import SharedRecord
 from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.stores import MemoryStore, TokenStore
 

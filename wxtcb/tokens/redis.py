@@ -17,12 +17,12 @@ from typing import Any, Final, Protocol, Self, TypeVar, cast
 
 import attrs
 
-from wxtcb.arguments import check_text, field_is
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.secret import Secret
-from wxtcb.tokens.foreign import cancel_requests, heed_cancellation
+from wxtcb.tokens.callbacks import cancel_requests, heed_cancellation
 from wxtcb.tokens.scripts import LOAD, LOOK, SWAP, Script
 from wxtcb.tokens.stores import Kept
+from wxtcb.validation import check_text, field_is
 
 try:
     from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 import attrs
 
-from wxtcb.endpoint import Credential, Done, Endpoint, Repeat, Reply
+from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.secret import Secret
 
 

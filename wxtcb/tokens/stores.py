@@ -1,7 +1,7 @@
 """Where the processes of a platform share what they know: stores behind one small protocol.
 
 A store keeps one document for each platform, replaces it by compare-and-set, tells the time, and rings when something
-changed. What the document says, and who may renew, is decided above (`wxtcb.tokens.record`), alike for every store.
+changed. What the document says, and who may renew, is decided above (`wxtcb.tokens.state`), alike for every store.
 
 The `TokenStore` protocol is provisional: it may change in any release before 1.0.
 """
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import attrs
 
-from wxtcb.arguments import as_file
+from wxtcb.validation import as_file
 
 if TYPE_CHECKING:
     from wxtcb.tokens.files.worker import Workers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from wxtcb.api.cloudrun.deployments import Deployment, Version, VersionUpdate
 from wxtcb.api.cloudrun.environments import (
     CREATE_CLOUDBASERUN_ENV,
     CREATE_CLOUDBASERUN_RES_AUTH,
@@ -25,7 +24,7 @@ from wxtcb.api.cloudrun.environments import (
     wait_until_databases_running,
     wait_until_env_normal,
 )
-from wxtcb.api.cloudrun.parts import (
+from wxtcb.api.cloudrun.models import (
     Capabilities,
     CodeDetail,
     EmptyDir,
@@ -47,6 +46,7 @@ from wxtcb.api.cloudrun.services import (
     VpcInfo,
     establish_cloudbaserun_server,
 )
+from wxtcb.api.cloudrun.version_models import Deployment, Version, VersionUpdate
 from wxtcb.api.cloudrun.versions import (
     CREATE_CLOUDBASERUN_SERVER_VERSION,
     DELETE_CLOUDBASERUN_SERVER_VERSION,

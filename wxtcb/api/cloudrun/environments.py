@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.arguments import as_texts, check_entries, check_text, check_texts, field_is
-from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
+from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
+from wxtcb._protocol.fields import repeats, wire
+from wxtcb.api._waiters import Awaited, wait_for
 from wxtcb.errors import InvalidArgument
-from wxtcb.spelling import repeats, wire
-from wxtcb.waiting import Awaited, wait_for
+from wxtcb.validation import as_texts, check_entries, check_text, check_texts, field_is
 
 if TYPE_CHECKING:
     from wxtcb.session import Session

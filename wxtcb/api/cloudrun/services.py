@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.api.cloudrun.parts import EsInfo
-from wxtcb.arguments import as_texts_or_none, check_kind, check_text, check_texts, field_is, forgetful, kind_is
-from wxtcb.endpoint import Done, Endpoint, Repeat
-from wxtcb.spelling import fields_of
+from wxtcb._protocol.endpoint import Done, Endpoint, Repeat
+from wxtcb._protocol.fields import fields_of
+from wxtcb.api.cloudrun.models import EsInfo
+from wxtcb.validation import as_texts_or_none, check_kind, check_text, check_texts, field_is, forgetful, kind_is
 
 if TYPE_CHECKING:
     from wxtcb.session import Session

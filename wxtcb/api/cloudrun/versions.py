@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.api.cloudrun.deployments import Version, VersionUpdate
-from wxtcb.arguments import check_kind, check_kind_or_none, check_text
-from wxtcb.endpoint import Endpoint, Repeat, Reply
-from wxtcb.spelling import fields_of
+from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
+from wxtcb._protocol.fields import fields_of
+from wxtcb.api.cloudrun.version_models import Version, VersionUpdate
+from wxtcb.validation import check_kind, check_kind_or_none, check_text
 
 if TYPE_CHECKING:
     from wxtcb.session import Session

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from wxtcb.api.containers.batches import BatchEntry, BatchFailure, BatchResult
-from wxtcb.api.containers.creating import (
+from wxtcb.api.containers.new_versions import (
     BATCH_CREATE_CS_VERSION,
     CREATE_CS_VERSION,
     CodeDetail,
@@ -31,6 +30,7 @@ from wxtcb.api.containers.services import (
     iter_services,
     open_container_service,
 )
+from wxtcb.api.containers.shared_models import BatchEntry, BatchFailure, BatchResult
 from wxtcb.api.containers.traffic import (
     BATCH_SET_CS_PROPOTION,
     SET_CS_PROPOTION,

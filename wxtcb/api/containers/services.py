@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.arguments import (
+from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
+from wxtcb._protocol.fields import wire
+from wxtcb.api._pagination import by_offset
+from wxtcb.validation import (
     as_texts,
     check_count,
     check_entries,
@@ -17,9 +20,6 @@ from wxtcb.arguments import (
     field_is,
     kind_is,
 )
-from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
-from wxtcb.paging import by_offset
-from wxtcb.spelling import wire
 
 if TYPE_CHECKING:
     from wxtcb.session import Session

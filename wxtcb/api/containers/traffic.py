@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final, cast
 
 import attrs
 
-from wxtcb.api.containers.batches import BatchResult
-from wxtcb.arguments import as_tuple, check_entries, check_kind, check_kinds, check_text, field_is, whole_within
-from wxtcb.endpoint import Done, Endpoint, Repeat
+from wxtcb._protocol.endpoint import Done, Endpoint, Repeat
+from wxtcb._protocol.fields import fields_of
+from wxtcb.api.containers.shared_models import BatchResult
 from wxtcb.errors import InvalidArgument
-from wxtcb.spelling import fields_of
+from wxtcb.validation import as_tuple, check_entries, check_kind, check_kinds, check_text, field_is, whole_within
 
 if TYPE_CHECKING:
     from wxtcb.session import Session

@@ -6,7 +6,7 @@ from typing import Final
 
 import orjson
 
-from wxtcb.spelling import JSON_TEXT, Form
+from wxtcb._protocol.fields import JSON_TEXT, Form
 
 
 def _write_variables(value: object) -> str:

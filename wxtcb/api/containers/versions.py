@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from wxtcb.api.containers.batches import BatchResult
+from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
+from wxtcb._protocol.fields import fields_of, repeats, wire, written_as
+from wxtcb.api._pagination import by_offset
+from wxtcb.api._waiters import Awaited, wait_for
+from wxtcb.api.containers.shared_models import BatchResult
 from wxtcb.api.containers.variables import VARIABLES
-from wxtcb.arguments import (
+from wxtcb.validation import (
     Variables,
     as_tuple,
     as_variables,
@@ -26,10 +30,6 @@ from wxtcb.arguments import (
     kind_is,
     whole_within,
 )
-from wxtcb.endpoint import Done, Endpoint, Repeat, Reply
-from wxtcb.paging import by_offset
-from wxtcb.spelling import fields_of, repeats, wire, written_as
-from wxtcb.waiting import Awaited, wait_for
 
 if TYPE_CHECKING:
     from wxtcb.session import Session

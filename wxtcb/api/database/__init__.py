@@ -4,7 +4,46 @@ from __future__ import annotations
 
 from typing import Final
 
-from wxtcb.api.database.commands import (
+from wxtcb.api.database.collections import (
+    DB_COLLECTION_ADD,
+    DB_COLLECTION_DEL,
+    DB_COLLECTION_GET,
+    DB_GET_ACL,
+    DB_INDEX_CREATE,
+    DB_INDEX_DELETE,
+    DB_MODIFY_ACL,
+    Acl,
+    AclTag,
+    CollectionInfo,
+    Collections,
+    Direction,
+    Index,
+    IndexKey,
+    db_collection_add,
+    db_collection_del,
+    db_collection_get,
+    db_get_acl,
+    db_index_create,
+    db_index_delete,
+    db_modify_acl,
+    iter_collections,
+)
+from wxtcb.api.database.extended_json import Timestamp, read_document, write_document
+from wxtcb.api.database.import_export import (
+    DB_EXPORT,
+    DB_IMPORT,
+    DB_MIGRATION_STATE,
+    ConflictMode,
+    FileType,
+    Job,
+    MigrationState,
+    db_export,
+    db_import,
+    db_migration_state,
+    wait_until_migrated,
+)
+from wxtcb.api.database.literals import Document, Point, ServerDate, Value
+from wxtcb.api.database.operators import (
     Change,
     Changes,
     Combination,
@@ -28,20 +67,19 @@ from wxtcb.api.database.commands import (
     remove,
     set_,
 )
-from wxtcb.api.database.documents import Timestamp, read_document, write_document
-from wxtcb.api.database.literals import Document, Point, ServerDate, Value
-from wxtcb.api.database.migration import (
-    DB_EXPORT,
-    DB_IMPORT,
-    DB_MIGRATION_STATE,
-    ConflictMode,
-    FileType,
-    Job,
-    MigrationState,
-    db_export,
-    db_import,
-    db_migration_state,
-    wait_until_migrated,
+from wxtcb.api.database.query_builder import (
+    Aggregate,
+    Collection,
+    Delete,
+    Filter,
+    Insert,
+    Order,
+    Pipeline,
+    Query,
+    Record,
+    Selection,
+    Update,
+    collection,
 )
 from wxtcb.api.database.records import (
     DB_AGGREGATE,
@@ -61,44 +99,6 @@ from wxtcb.api.database.records import (
     db_record_query,
     db_record_update,
     iter_documents,
-)
-from wxtcb.api.database.statements import (
-    Aggregate,
-    Collection,
-    Delete,
-    Filter,
-    Insert,
-    Order,
-    Pipeline,
-    Query,
-    Record,
-    Selection,
-    Update,
-    collection,
-)
-from wxtcb.api.database.structure import (
-    DB_COLLECTION_ADD,
-    DB_COLLECTION_DEL,
-    DB_COLLECTION_GET,
-    DB_GET_ACL,
-    DB_INDEX_CREATE,
-    DB_INDEX_DELETE,
-    DB_MODIFY_ACL,
-    Acl,
-    AclTag,
-    CollectionInfo,
-    Collections,
-    Direction,
-    Index,
-    IndexKey,
-    db_collection_add,
-    db_collection_del,
-    db_collection_get,
-    db_get_acl,
-    db_index_create,
-    db_index_delete,
-    db_modify_acl,
-    iter_collections,
 )
 
 __all__ = [

@@ -11,8 +11,8 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from wxtcb.arguments import check_text, field_is
 from wxtcb.errors import InvalidArgument
+from wxtcb.validation import check_text, field_is
 
 DEEPEST: Final = 100
 SAFE_INTEGER: Final = 2**53 - 1

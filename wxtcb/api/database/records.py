@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
-from wxtcb.api.database.documents import DOCUMENTS
-from wxtcb.api.database.statements import MOST, Aggregate, Delete, Insert, Query, Update
-from wxtcb.arguments import check_kind, check_text
-from wxtcb.endpoint import Endpoint, Repeat, Reply
+from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
+from wxtcb._protocol.fields import also_spelled, wire, written_as
+from wxtcb.api._pagination import by_offset
+from wxtcb.api.database.extended_json import DOCUMENTS
+from wxtcb.api.database.query_builder import MOST, Aggregate, Delete, Insert, Query, Update
 from wxtcb.errors import InvalidArgument
-from wxtcb.paging import by_offset
-from wxtcb.spelling import also_spelled, wire, written_as
+from wxtcb.validation import check_kind, check_text
 
 if TYPE_CHECKING:
     from wxtcb.session import Session

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from wxtcb.api.environment.access import (
+from wxtcb.api.environment.access_token import (
     USE_CLOUD_ACCESS_TOKEN_GET,
     USE_CLOUD_ACCESS_TOKEN_SET,
     CloudAccess,
     use_cloud_access_token_get,
     use_cloud_access_token_set,
 )
-from wxtcb.api.environment.opening import (
+from wxtcb.api.environment.environments import (
     CREATE_ENV,
     DESCRIBE_ENVS,
     MODIFY_ENV,

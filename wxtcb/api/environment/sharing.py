@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.arguments import (
+from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
+from wxtcb.validation import (
     as_texts,
     as_tuple,
     check_entries,
@@ -17,7 +18,6 @@ from wxtcb.arguments import (
     check_texts,
     field_is,
 )
-from wxtcb.endpoint import Endpoint, Repeat, Reply
 
 if TYPE_CHECKING:
     from wxtcb.session import Session

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from wxtcb.api.functions.code import LEFT_OUT, MOST_BYTES, Code, pack
-from wxtcb.api.functions.deploying import (
+from wxtcb.api.functions.deployment import (
     BATCH_UPLOAD_SCF,
     BATCH_UPLOAD_SCF_CODE,
     DELETE_SCF,
@@ -21,7 +20,7 @@ from wxtcb.api.functions.deploying import (
     delete_scf,
     update_scf_config,
 )
-from wxtcb.api.functions.invoking import INVOKE_CLOUD_FUNCTION, Event, Invoked, invoke_cloud_function
+from wxtcb.api.functions.invocation import INVOKE_CLOUD_FUNCTION, Event, Invoked, invoke_cloud_function
 from wxtcb.api.functions.listing import (
     GET_SCF_LIST,
     Function,
@@ -31,6 +30,7 @@ from wxtcb.api.functions.listing import (
     iter_functions,
     wait_until_active,
 )
+from wxtcb.api.functions.packaging import LEFT_OUT, MOST_BYTES, Code, pack
 from wxtcb.api.functions.triggers import (
     BATCH_UPDATE_TRIGGERS,
     GET_TRIGGERS,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.arguments import check_count, check_kind_or_none, check_text
-from wxtcb.endpoint import Endpoint, Repeat, Reply
-from wxtcb.paging import by_offset
-from wxtcb.spelling import repeats, wire
-from wxtcb.waiting import Awaited, wait_for
+from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
+from wxtcb._protocol.fields import repeats, wire
+from wxtcb.api._pagination import by_offset
+from wxtcb.api._waiters import Awaited, wait_for
+from wxtcb.validation import check_count, check_kind_or_none, check_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

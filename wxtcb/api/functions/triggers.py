@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from wxtcb.api.functions.deploying import Rollout, check_envs
-from wxtcb.arguments import as_tuple, check_kinds, check_text, field_is
-from wxtcb.endpoint import Endpoint, Repeat, Reply
+from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
+from wxtcb.api.functions.deployment import Rollout, check_envs
 from wxtcb.errors import InvalidArgument
+from wxtcb.validation import as_tuple, check_kinds, check_text, field_is
 
 if TYPE_CHECKING:
     from wxtcb.session import Session

@@ -1,7 +1,8 @@
 """The files of an environment: whole uploads and downloads, and the calls below (cloudbase-batch/file-mgnt)."""
 
+from wxtcb._object_storage.download import Downloaded
 from wxtcb.api.storage.batches import batch_delete_file, batch_download_file
-from wxtcb.api.storage.calls import (
+from wxtcb.api.storage.files import (
     BATCH_DELETE_FILE,
     BATCH_DOWNLOAD_FILE,
     ENDPOINTS,
@@ -21,8 +22,7 @@ from wxtcb.api.storage.models import (
     StoredFile,
     UploadLink,
 )
-from wxtcb.api.storage.moving import Uploaded, download_file, download_url, upload_file
-from wxtcb.transfer.download import Downloaded
+from wxtcb.api.storage.transfer import Uploaded, download_file, download_url, upload_file
 
 __all__ = [
     "BATCH_DELETE_FILE",

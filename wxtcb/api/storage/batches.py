@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import orjson
 
-from wxtcb.api.storage.calls import BATCH_DELETE_FILE, BATCH_DOWNLOAD_FILE
+from wxtcb._protocol.codec import raw
+from wxtcb._protocol.endpoint import Endpoint, Reply, mark
+from wxtcb.api.storage.files import BATCH_DELETE_FILE, BATCH_DOWNLOAD_FILE
 from wxtcb.api.storage.models import DeletedFile, DeletedFiles, FileLink, FileLinks, FileWanted
-from wxtcb.arguments import as_texts, as_tuple, check_entries, check_kinds, check_text, check_texts
-from wxtcb.endpoint import Endpoint, Reply, mark
 from wxtcb.errors import PartialFailure, WxtcbError
-from wxtcb.wire import raw
+from wxtcb.validation import as_texts, as_tuple, check_entries, check_kinds, check_text, check_texts
 
 if TYPE_CHECKING:
     from wxtcb.session import Session

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import attrs
 
-from wxtcb.arguments import check_count, check_text, field_is
-from wxtcb.endpoint import Reply
+from wxtcb._protocol.endpoint import Reply
+from wxtcb._protocol.fields import NUMBER_TEXT, wire, written_as
 from wxtcb.secret import Secret
-from wxtcb.spelling import NUMBER_TEXT, wire, written_as
+from wxtcb.validation import check_count, check_text, field_is
 
 
 @attrs.frozen(kw_only=True)

@@ -4,9 +4,9 @@ from typing import Final
 
 from wxtcb.provision.step import Step
 from wxtcb.provision.steps.environment import ENVIRONMENT
-from wxtcb.provision.steps.ready import READY
+from wxtcb.provision.steps.readiness import READY
 from wxtcb.provision.steps.services import SERVICES
-from wxtcb.provision.steps.share import SHARE
+from wxtcb.provision.steps.sharing import SHARE
 
 __all__ = ["ENVIRONMENT", "READY", "SERVICES", "SHARE", "STEPS"]
 

@@ -11,16 +11,16 @@ import attrs
 
 from wxtcb.api.environment import NewEnv, create_env
 from wxtcb.errors import ApiError, OutcomeUnknown, Withheld, WxtcbError
+from wxtcb.provision.context import CUT_OFF, Sending, Site
 from wxtcb.provision.journal import Intent, Record
 from wxtcb.provision.looks import FRESH, MOST
 from wxtcb.provision.plan import Action
-from wxtcb.provision.proof import AwaitYoung, Proof, Verdict
+from wxtcb.provision.reconciliation import AwaitYoung, Proof, Verdict
 from wxtcb.provision.report import Outcome, Problem
-from wxtcb.provision.site import CUT_OFF, Sending, Site
-from wxtcb.provision.spec import Tenant
 from wxtcb.provision.step import Step
+from wxtcb.provision.tenant import Tenant
+from wxtcb.provision.tenant_state import CREATE, Work
 from wxtcb.provision.waiting import Move
-from wxtcb.provision.work import CREATE, Work
 
 MOST_CREATES: Final = 3
 _MOST_COMMITS: Final = 3

@@ -16,13 +16,13 @@ import attrs
 from wxtcb.api.cloudrun import establish_cloudbaserun_server
 from wxtcb.api.containers import get_cs_list
 from wxtcb.errors import OutcomeUnknown, RequestRefused, Withheld, WxtcbError
+from wxtcb.provision.context import CUT_OFF, Sending, Site, is_doubtful
 from wxtcb.provision.journal import Record, ServiceState
 from wxtcb.provision.report import Problem
-from wxtcb.provision.site import CUT_OFF, Sending, Site, is_doubtful
-from wxtcb.provision.spec import Service, Tenant
 from wxtcb.provision.step import Step
+from wxtcb.provision.tenant import Service, Tenant
+from wxtcb.provision.tenant_state import Work
 from wxtcb.provision.waiting import Move
-from wxtcb.provision.work import Work
 
 MOST_SENDS: Final = 3
 MOST_PAGES: Final = 20

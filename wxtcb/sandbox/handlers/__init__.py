@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from wxtcb.sandbox.asked import Body
 from wxtcb.sandbox.handlers import cloudrun, containers, database, environment, functions, hosting, storage, token
+from wxtcb.sandbox.request import Body
 from wxtcb.sandbox.world import World
 
 __all__ = ["HANDLERS", "Handler"]

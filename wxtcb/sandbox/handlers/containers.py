@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Final
 
-from wxtcb.sandbox.asked import Body, ok
-from wxtcb.sandbox.cloud.containers import ContainerService, ContainerVersion
-from wxtcb.sandbox.refusal import Refused, refuse
+from wxtcb.sandbox.errors import Refused, refuse
+from wxtcb.sandbox.request import Body, ok
+from wxtcb.sandbox.services.containers import ContainerService, ContainerVersion
 from wxtcb.sandbox.world import Service, World
 
 __all__ = ["HANDLERS", "PAGE"]

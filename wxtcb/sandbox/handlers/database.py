@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, cast
 
-from wxtcb.sandbox.asked import Body, ok
-from wxtcb.sandbox.cloud.database.values import write_record
-from wxtcb.sandbox.refusal import refuse
+from wxtcb.sandbox.errors import refuse
+from wxtcb.sandbox.request import Body, ok
+from wxtcb.sandbox.services.database.values import write_record
 from wxtcb.sandbox.world import World
 
 __all__ = ["HANDLERS"]

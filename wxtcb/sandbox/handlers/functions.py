@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from wxtcb.sandbox.asked import Body, ok
-from wxtcb.sandbox.cloud.functions import Function, Trigger, each_env, open_zip
-from wxtcb.sandbox.refusal import refuse
+from wxtcb.sandbox.errors import refuse
+from wxtcb.sandbox.request import Body, ok
+from wxtcb.sandbox.services.functions import Function, Trigger, each_env, open_zip
 from wxtcb.sandbox.world import World
 
 __all__ = ["HANDLERS"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from wxtcb.sandbox.asked import Body, ok
-from wxtcb.sandbox.cloud.objects import rows_of
+from wxtcb.sandbox.request import Body, ok
+from wxtcb.sandbox.services.object_storage import rows_of
 from wxtcb.sandbox.world import World
 
 __all__ = ["HANDLERS", "create_site", "describe_site", "list_pages", "page_link"]

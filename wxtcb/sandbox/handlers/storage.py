@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from wxtcb.sandbox.asked import Body, ok
-from wxtcb.sandbox.cloud.objects import rows_of
-from wxtcb.sandbox.cloud.storage import file_id_of
-from wxtcb.sandbox.refusal import refuse
+from wxtcb.sandbox.errors import refuse
+from wxtcb.sandbox.request import Body, ok
+from wxtcb.sandbox.services.object_storage import rows_of
+from wxtcb.sandbox.services.storage import file_id_of
 from wxtcb.sandbox.world import World
 
 __all__ = ["HANDLERS", "delete_files", "download_links", "list_files", "upload_link"]

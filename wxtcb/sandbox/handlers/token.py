@@ -6,9 +6,9 @@ from typing import Final
 
 import orjson
 
-from wxtcb.sandbox.asked import Body, ok
+from wxtcb.sandbox.errors import refuse
 from wxtcb.sandbox.limits import MINUTE
-from wxtcb.sandbox.refusal import refuse
+from wxtcb.sandbox.request import Body, ok
 from wxtcb.sandbox.schema import CALLS
 from wxtcb.sandbox.world import World
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from wxtcb.database import Kind, check_access, code_of, connect, create, inode_of, keep_log, pragma
+from wxtcb._sqlite import Kind, check_access, code_of, connect, create, inode_of, keep_log, pragma
 
 _KIND: Final = Kind(
     application=int.from_bytes(b"wxTS"),

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from wxtcb.database import Unfit, is_foreign, is_locked
+from wxtcb._sqlite import Unfit, is_foreign, is_locked
 from wxtcb.errors import TokenStoreError
 from wxtcb.tokens.files.sqlite import TokenFile
 

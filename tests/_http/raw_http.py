@@ -1,0 +1,63 @@
+"""A raw HTTP server, and what is sent to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import attrs
+
+from wxtcb._http.transport import Request, Timeout
+from wxtcb._protocol.codec import Body
+from wxtcb.secret import Secret
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\n" + b'{"errcode":0}'
+TOKEN = Secret("T0KEN-of-the-test")
+REQUEST = Request("/tcb/x", Body(b'{"a":1}'), TOKEN)
+BRISK = Timeout(connect=0.3, reply=0.1)  # enough for TLS on a busy machine
+
+
+@attrs.define(eq=False)
+class Server:
+    """A raw HTTP server: `answer` gets the number of a request (from 1) and returns bytes, or None to say nothing.
+
+    Where `answer` returns an Exception class, the connection is closed without a word.
+    """
+
+    answer: object
+    read_body: bool = True
+    requests: list = attrs.field(factory=list)
+    connections: int = 0
+    came: asyncio.Event = attrs.field(factory=asyncio.Event)
+    gone: asyncio.Event = attrs.field(factory=asyncio.Event)
+    url: str = ""
+
+    async def serve(self, reader, writer):
+        self.connections += 1
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while await self._serve_one(reader, writer):
+                    pass
+        finally:
+            writer.close()
+            self.gone.set()
+
+    async def _serve_one(self, reader, writer):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        size = int(head.lower().split("content-length:")[1].split()[0])
+        body = await reader.readexactly(size) if self.read_body else b""
+        self.requests.append((head, body))
+        self.came.set()
+        data = self.answer(len(self.requests))
+        if data is None:
+            await reader.read()
+        if not isinstance(data, bytes):
+            return False
+        writer.write(data)
+        await writer.drain()
+        return b"Connection: close" not in data
+
+
+def plain(body, *headers, status="200 OK"):
+    """Write an answer that ends with the connection unless *headers* say more."""
+    return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode() + body

@@ -1,0 +1,123 @@
+"""What stands on a connection before a request leaves: replies nobody asked for, a close, and no secret."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+
+import pytest
+
+from wxtcb._http.transport import Answer, Failure, HeldBack, Request
+from wxtcb._protocol.codec import Body
+
+from .raw_http import OK, REQUEST, TOKEN, plain
+
+GOOD = Answer(200, b'{"errcode":0}')
+
+
+async def read_request(reader):
+    """Return the body of the next request."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    return await reader.readexactly(int(head.lower().split(b"content-length:")[1].split()[0]))
+
+
+async def test_late_copy_of_a_reply_is_never_the_answer_to_another_call(listen, connect):
+    """Each reply comes twice: each call gets its own or was not sent, and one that is withheld gets none."""
+    sent = []
+
+    async def answer_twice(reader, writer):
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                sent.append(await read_request(reader))
+                reply = plain(sent[-1], f"Content-Length: {len(sent[-1])}")
+                writer.write(reply)
+                await asyncio.sleep(0.01)
+                writer.write(reply)
+
+    transport = await connect(await listen(answer_twice))
+    for number in range(6):
+        body = b"%d" % number
+        outcome = await transport.send(Request("/tcb/x", Body(body), TOKEN))
+        if body in sent:
+            assert outcome == Answer(200, body)
+        else:
+            assert isinstance(outcome, Failure)
+            assert not outcome.sent
+        await asyncio.sleep(0.03)
+        withheld = await transport.send(Request("/tcb/x", Body(b"never"), TOKEN, may_send=lambda: False))
+        assert withheld == HeldBack() or (isinstance(withheld, Failure) and not withheld.sent)
+        await asyncio.sleep(0.03)
+    assert b"never" not in sent
+    assert len(sent) > 2
+
+
+def speak_first(transport, *, may):
+    """Let the server say something on the connection of a request, and whether that *may* leave."""
+    (protocol,) = transport.http.connector._acquired
+    protocol.data_received(OK)
+    return may
+
+
+async def test_reply_that_comes_before_the_body_leaves_keeps_it_back(serve, connect_plain):
+    """A connection that spoke first at the last moment is not written to, and what it said is no answer."""
+    server = await serve(OK)
+    transport = await connect_plain(server.url)
+
+    request = Request("/tcb/x", Body(b"{}"), TOKEN, may_send=lambda: speak_first(transport, may=True))
+    outcome = await transport.send(request)
+    assert isinstance(outcome, Failure)
+    assert not outcome.sent
+    assert server.requests == []
+    assert await transport.send(REQUEST) == GOOD
+
+
+async def test_withheld_request_gets_no_answer_from_a_server_that_spoke_first(serve, connect_plain):
+    """After False nothing is returned but that, whatever comes on the connection."""
+    server = await serve(OK)
+    transport = await connect_plain(server.url)
+
+    request = Request("/tcb/x", Body(b"{}"), TOKEN, may_send=lambda: speak_first(transport, may=False))
+    assert await transport.send(request) == HeldBack()
+    assert server.requests == []
+
+
+async def test_close_that_has_arrived_is_seen_before_the_next_request_leaves(listen, connect_direct):
+    """A server that closes after each reply without a word costs no request sent in vain."""
+
+    async def answer_once(reader, writer):
+        await read_request(reader)
+        writer.write(OK)
+
+    transport = await connect_direct(await listen(answer_once))
+    assert [await transport.send(REQUEST) for _ in range(20)] == [GOOD] * 20
+
+
+@pytest.mark.parametrize("answer", [None, 1, "yes", asyncio.Future], ids=str)
+async def test_only_true_sends(serve, connect, answer):
+    """What is merely true, or would have to be awaited, withholds the request."""
+    server = await serve(OK)
+    said = answer() if answer is asyncio.Future else answer
+    request = Request("/tcb/x", Body(b"{}"), TOKEN, may_send=lambda: said)
+    assert await (await connect(server.url)).send(request) == HeldBack()
+    assert server.requests == []
+
+
+async def test_no_frame_holds_the_token_or_the_body_while_may_send_is_asked(serve, connect):
+    """Whoever looks at the frames from inside `may_send`, or from an exception of it, finds nothing secret."""
+    server = await serve(OK)
+    secret, seen = "S3CRET-in-the-body", []
+
+    def look():
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_code is not test_code:
+            seen.append((frame.f_code.co_name, repr(frame.f_locals)))
+            frame = frame.f_back
+        return True
+
+    test_code = sys._getframe().f_code
+    transport = await connect(server.url)
+    for _ in range(2):
+        assert await transport.send(Request("/tcb/x", Body(secret.encode()), TOKEN, may_send=look)) == GOOD
+    assert "is_withheld" in dict(seen)
+    assert not [name for name, text in seen if TOKEN.reveal() in text or secret in text]

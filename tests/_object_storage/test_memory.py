@@ -1,0 +1,65 @@
+"""Large files: what is in memory at a time is a few pieces, and files are waited for by threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import tracemalloc
+
+import pytest
+
+from wxtcb._concurrency.tasks import in_thread
+from wxtcb.api import hosting, storage
+
+MEGABYTE = bytes(1 << 20)
+MANY = 50
+
+
+async def megabytes():
+    for _ in range(MANY):
+        yield MEGABYTE
+
+
+@pytest.mark.unmeasured
+async def test_fifty_megabytes_leave_memory_flat(session, site, tmp_path):
+    """Up from an iterator, down to a file and up again from there, both ways; the platform's share is counted too."""
+    file = tmp_path / "big"
+    tracemalloc.start()
+    try:
+        up = await storage.upload_file(session, site, "big", megabytes(), size=MANY << 20)
+        down = await storage.download_file(session, site, up.file_id, file)
+        again = await storage.upload_file(session, site, "big", file)
+        page = await hosting.upload_file(session, site, "big", file)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert {up.size, down.size, again.size, page.size, file.stat().st_size} == {MANY << 20}
+    assert peak < 10 << 20
+
+
+@pytest.mark.parametrize("everybody", [False, True])
+async def test_a_thread_is_waited_for_however_often_one_is_cancelled(everybody):
+    """What it works with is not closed before it has ended; then the cancellation is heard, with its message.
+
+    It is so when all tasks there are get cancelled at once, as at the end of `asyncio.run`.
+    """
+    begun, end, ended = threading.Event(), threading.Event(), []
+
+    def work():
+        begun.set()
+        end.wait()
+        ended.append(True)
+        raise OSError("nobody is told")
+
+    task = asyncio.create_task(in_thread(work))
+    while not begun.is_set():
+        await asyncio.sleep(0.001)
+    for words in ("one", "two"):
+        for each in asyncio.all_tasks() - {asyncio.current_task()} if everybody else {task}:
+            each.cancel(words)
+        await asyncio.sleep(0.001)
+    assert not task.done()
+    end.set()
+    with pytest.raises(asyncio.CancelledError, match="two"):
+        await task
+    assert ended == [True]

@@ -1,0 +1,277 @@
+"""Replies too large to be read at once: the same reply, the same errors, and others get their turn."""
+
+from __future__ import annotations
+
+import asyncio
+
+import attrs
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wxtcb._protocol.codec import LARGE, raw, read_large_reply, read_reply
+from wxtcb._protocol.converter import SLICE, read_ahead
+from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
+from wxtcb._protocol.fields import also_spelled, wire
+from wxtcb.api.database import DB_AGGREGATE
+from wxtcb.api.environment import DESCRIBE_ENVS
+from wxtcb.api.functions import BATCH_UPLOAD_SCF, Rollout
+from wxtcb.errors import BadReply, Busy
+from wxtcb.events import Abandoned
+from wxtcb.secret import Secret
+
+PATH = "/tcb/large"
+
+
+@attrs.frozen(kw_only=True)
+class Leaf:
+    """An entry without lists of its own."""
+
+    name: str
+    size: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Branch:
+    """An entry that holds lists."""
+
+    name: str = attrs.field(metadata=also_spelled("nmae"))
+    leaves: tuple[Leaf, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Tree(Reply):
+    """A reply with objects in every place where a class may have them."""
+
+    branches: tuple[Branch, ...]
+    trunk: Branch | None = None
+    fallen: tuple[Leaf, ...] | None = None
+    rotten: tuple[Leaf, ...] = attrs.field(default=(), metadata=wire("Rotten") | also_spelled("roten"))
+    names: list[str] = attrs.field(factory=list)
+    leaves: list[Leaf] = attrs.field(factory=list)
+    motto: str | None = "grow"
+    owner: str | None = attrs.field(default=None, metadata=also_spelled("onwer"))
+
+
+TREE = Endpoint(PATH, Tree, Repeat.READ)
+PLANT = Endpoint(PATH, Tree, Repeat.ONCE)
+
+LEAF = st.fixed_dictionaries({"name": st.text(max_size=1)}, optional={"size": st.none() | st.integers(0, 9)})
+MANY = st.sampled_from([0, 1, SLICE - 1, SLICE, SLICE + 1, 3 * SLICE])
+LEAVES = st.builds(lambda leaf, many: [leaf] * many, LEAF, MANY)
+WRONG = st.sampled_from(
+    [None, 5, "text", [], {}, {"name": None}, {"name": "n", "size": "9"}, {"name": "n", "leaves": {}}]
+)
+BRANCH = st.fixed_dictionaries({"name": st.just("b")}, optional={"leaves": LEAVES})
+
+
+def many(count, **changes):
+    """Make the JSON of *count* leaves."""
+    return [{"name": f"leaf {number}"} | changes for number in range(count)]
+
+
+def run(coro):
+    """Run a coroutine on a loop of its own."""
+    with asyncio.Runner() as runner:
+        return runner.run(coro)
+
+
+async def turns_during(coro):
+    """Return what *coro* returns, and how often another task had a turn meanwhile."""
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    result = await coro
+    task.cancel()
+    return result, turns
+
+
+@st.composite
+def trees(draw):
+    """Draw the JSON of a tree; in some, entries anywhere are wrong."""
+    tree = draw(
+        st.fixed_dictionaries(
+            {"branches": st.lists(BRANCH, max_size=3)},
+            optional={"trunk": st.none() | BRANCH, "fallen": st.none() | LEAVES, "leaves": LEAVES, "roten": LEAVES},
+        )
+    )
+    for entries in [
+        tree["branches"],
+        *(branch.get("leaves", []) for branch in tree["branches"]),
+        tree.get("leaves", []),
+        tree.get("roten", []),
+    ]:
+        if entries and draw(st.booleans()):
+            entries[draw(st.integers(0, len(entries) - 1))] = draw(WRONG)
+    return orjson.dumps(tree)
+
+
+@settings(deadline=None, max_examples=60)
+@given(trees())
+def test_what_is_read_in_slices_is_what_is_read_at_once(data):
+    """Whatever the lists, their lengths and what is wrong in them: the same reply, or the same words and places."""
+    at_once, in_slices = read_reply(TREE, data), run(read_large_reply(TREE, data))
+    assert type(at_once) is type(in_slices)
+    if isinstance(at_once, Tree):
+        assert (in_slices, raw(in_slices)) == (at_once, raw(at_once))
+    else:
+        assert str(in_slices) == str(at_once)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"branches": [], "leaves": many(8 * SLICE)},
+        {"branches": [], "fallen": many(8 * SLICE)},
+        {"branches": [], "trunk": {"name": "t", "leaves": many(8 * SLICE)}},
+        {"branches": [{"name": "b", "leaves": many(4 * SLICE)}] * 2},
+        {"branches": [], "Rotten": many(8 * SLICE)},
+        {"branches": [], "roten": many(8 * SLICE)},
+        {"branches": [{"nmae": "b", "leaves": many(8)}] * SLICE},
+    ],
+    ids=["list", "list or null", "in an object", "in entries", "renamed", "misspelt", "short lists in entries"],
+)
+async def test_others_have_a_turn_between_slices(tree):
+    """Wherever the long list is, no more than two slices are read in one go."""
+    reply, turns = await turns_during(read_large_reply(TREE, orjson.dumps(tree)))
+    assert isinstance(reply, Tree)
+    assert turns > 4
+
+
+def test_no_list_is_left_to_be_read_at_the_end():
+    """Reading ahead turns every list of objects into objects, in place; a null stays one."""
+    tree = {"branches": [{"name": "b", "leaves": many(2)}], "trunk": None, "fallen": many(SLICE + 1), "names": ["n"]}
+    assert list(read_ahead(Tree, tree)) == [2, 1, SLICE, 1]
+    assert tree["branches"] == [Branch(name="b", leaves=(Leaf(name="leaf 0"), Leaf(name="leaf 1")))]
+    assert tree["fallen"][-1] == Leaf(name=f"leaf {SLICE}")
+    assert (tree["trunk"], tree["names"]) == (None, ["n"])
+
+
+def test_a_list_of_texts_that_is_missing_stays_so():
+    """There is nothing to read ahead."""
+    fields = {"data": None}
+    assert list(read_ahead(DB_AGGREGATE.reply, fields)) == []
+    assert fields == {"data": None}
+
+
+@pytest.mark.parametrize("spoilt", [{}, {7: "5"}, {99: 5}, {0: "x", 50: None}], ids=str)
+async def test_texts_are_read_a_few_at_a_time(spoilt):
+    """Each may be large, so others have many turns; the reply, and what is wrong with it, is as if read at once."""
+    texts = [orjson.dumps({"_id": str(number), "n": {"$numberLong": "5"}}).decode() for number in range(100)]
+    for place, text in spoilt.items():
+        texts[place] = text
+    data = orjson.dumps({"data": texts})
+    (reply, turns), at_once = await turns_during(read_large_reply(DB_AGGREGATE, data)), read_reply(DB_AGGREGATE, data)
+    assert turns > 9
+    assert (type(reply), str(reply)) == (type(at_once), str(at_once))
+
+
+async def test_others_have_a_turn_while_secrets_are_blotted_out():
+    """The reasons of a batch's failures are looked through slice by slice, also where no field of the reply is read."""
+    reasons = [{"errmsg": "bad p@ss"} for _ in range(8 * SLICE)]
+    data = orjson.dumps({"err_list": [], "what else failed": reasons})
+    reply, turns = await turns_during(read_large_reply(BATCH_UPLOAD_SCF, data, (Secret("p@ss"),)))
+    assert reply == Rollout()
+    assert turns > 8
+
+
+@pytest.mark.parametrize("place", [0, 7, SLICE, 3 * SLICE - 1])
+async def test_the_place_of_a_wrong_entry_is_told(place):
+    """It is counted from the beginning of the list, not of the slice."""
+    leaves = many(3 * SLICE)
+    leaves[place]["name"] = None
+    error = await read_large_reply(TREE, orjson.dumps({"branches": [], "leaves": leaves}))
+    assert isinstance(error, BadReply)
+    assert f"expected str @ $.leaves[{place}].name." in str(error)
+
+
+@pytest.mark.parametrize("name", ["Rotten", "roten"])
+def test_the_place_of_a_wrong_entry_has_the_name_that_came(name):
+    """Not that of the field, nor that which should have come."""
+    error = read_reply(TREE, orjson.dumps({"branches": [], name: [{"name": None}]}))
+    assert f"@ $.{name}[0].name." in str(error)
+
+
+@pytest.mark.parametrize("read", [read_large_reply, read_reply])
+async def test_no_more_than_ten_wrong_entries_are_told(read):
+    """If the platform changes a field, ten entries say as much as ten thousand."""
+    error = read(TREE, orjson.dumps({"branches": [], "leaves": many(1000, name=5)}))
+    if asyncio.iscoroutine(error):
+        error = await error
+    assert str(error).count("@ $.leaves") == 10
+    assert "$.leaves[9].name" in str(error)
+
+
+async def test_a_large_refusal_is_the_error_it_stands_for():
+    """The errcode counts before anything is read, and a page is no reply however long."""
+    padding = "x" * LARGE
+    assert type(await read_large_reply(TREE, orjson.dumps({"errcode": -1, "padding": padding}))) is Busy
+    assert "not JSON" in str(await read_large_reply(TREE, padding.encode()))
+
+
+def test_a_null_gives_way_to_a_default_that_is_not_none():
+    """Null stands for what is not there; where there is no other default, it stays None."""
+    reply = read_reply(TREE, b'{"branches":[],"motto":null,"names":null,"fallen":null}')
+    assert reply == Tree(branches=())
+    assert (reply.motto, reply.names, reply.fallen) == ("grow", [], None)
+
+
+def test_a_text_that_many_entries_share_is_in_memory_once():
+    """A list of ten thousand environments is kept small."""
+    times = {"create_time": "2026-11-22 00:00:00", "update_time": "2026-11-22 00:00:00"}
+    entries = [{"env": "e", "alias": "a", "status": "NORMAL", "package_name": "基础版", **times}] * 2
+    one, other = read_reply(DESCRIBE_ENVS, orjson.dumps({"info_list": entries})).info_list
+    for name in ("create_time", "update_time", "status", "package_name"):
+        assert getattr(one, name) is getattr(other, name)
+
+
+def test_a_null_gives_way_to_another_spelling():
+    """What stands under the other name counts where the right one is null, or missing."""
+    for fields in ({"owner": None, "onwer": "me"}, {"onwer": "me"}, {"owner": "me", "onwer": "you"}):
+        assert read_reply(TREE, orjson.dumps({"branches": [], **fields})).owner == "me"
+
+
+@pytest.mark.parametrize("names", ["text", {}, 5, [None], [5]], ids=repr)
+def test_a_list_is_read_as_strictly_as_a_tuple(names):
+    """A text is not taken apart, and what is in the list is checked."""
+    assert isinstance(read_reply(TREE, orjson.dumps({"branches": [], "names": names})), BadReply)
+
+
+LARGE_TREE = {"branches": [], "leaves": many(20 * SLICE)}
+
+
+@pytest.mark.virtual_time
+async def test_a_call_reads_a_large_reply_in_slices(wechat, new_session):
+    """Others run while a call reads; a small reply is read without a break."""
+    wechat.play(PATH, {"branches": []}, {"branches": []}, LARGE_TREE)
+    assert len(orjson.dumps(LARGE_TREE)) > LARGE
+    async with new_session() as session:
+        await session.call(TREE, {})
+        _, small = await turns_during(session.call(TREE, {}))
+        _, large = await turns_during(session.call(TREE, {}))
+    assert (small, large > 10) == (0, True)
+
+
+@pytest.mark.virtual_time
+async def test_a_create_that_is_cancelled_while_its_reply_is_read_is_abandoned(wechat, new_session, settle):
+    """The answer had come, so it acted; the cancellation keeps its words, and the place in the queue is given back."""
+    wechat.usual[PATH] = LARGE_TREE
+    events = []
+    async with new_session(hooks=[events.append], connections=1) as session:
+        await session.call(TREE, {})
+        task = asyncio.create_task(session.call(PLANT, {}))
+        await settle(5)
+        assert not task.done()
+        task.cancel("the reason")
+        with pytest.raises(asyncio.CancelledError, match="the reason") as caught:
+            await task
+        assert [event for event in events if isinstance(event, Abandoned)] == [Abandoned(PATH, 1)]
+        assert not isinstance(caught.value.__context__, Exception)
+        assert isinstance(await session.call(TREE, {}), Tree)

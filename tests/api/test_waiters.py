@@ -1,0 +1,175 @@
+"""Waiting for what the platform does in its own time, by looks of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import attrs
+import pytest
+
+from wxtcb.api._waiters import Awaited, wait_for
+from wxtcb.errors import (
+    InvalidArgument,
+    NotPermitted,
+    OperationFailed,
+    OperationGone,
+    OperationTimeout,
+    SessionClosed,
+    TransportError,
+)
+
+pytestmark = pytest.mark.virtual_time
+
+PATH = "/componenttcb/dbmigrationstate"
+JOB = Awaited(
+    what="job 7",
+    find=lambda jobs: jobs.get(7),
+    status_of=lambda job: job,
+    ready=frozenset({"success"}),
+    broken={"fail": "it went wrong"},
+)
+
+
+@pytest.fixture
+async def session(new_session):
+    """Open a session before the scripted platform."""
+    async with new_session() as session:
+        yield session
+
+
+@pytest.fixture
+def wait(session):
+    """Return what waits for job 7 before steps: a status, None for a list without it, an error to raise."""
+
+    def begin(*steps, timeout=100.0, interval=5.0, awaited=JOB):
+        script = [*steps]
+
+        async def look():
+            step = script.pop(0) if len(script) > 1 else script[0]
+            if isinstance(step, BaseException):
+                raise step
+            return {} if step is None else {7: step}
+
+        return wait_for(session.looks(look), awaited, timeout=timeout, interval=interval)
+
+    return begin
+
+
+def passed():
+    """Return the seconds since the start of virtual time."""
+    return asyncio.get_running_loop().time() - 1000
+
+
+def lost():
+    """Make the error of a look whose answer was lost, which may come the next time."""
+    return TransportError("reset", endpoint=PATH, sent=True)
+
+
+async def test_what_is_ready_is_returned(wait):
+    """After a look per interval; a status that nobody knows is waiting."""
+    assert await wait("waiting", "exporting", "success") == "success"
+    assert passed() == 10
+
+
+async def test_what_is_ready_may_be_empty(wait):
+    """That it is there counts, not that it is true."""
+    nothing_left = attrs.evolve(JOB, ready=frozenset({""}))
+    assert await wait("waiting", "", awaited=nothing_left) == ""
+
+
+async def test_what_failed_is_raised_at_once_with_its_meaning(wait):
+    """Waiting does not change it."""
+    with pytest.raises(OperationFailed, match=r"^job 7: fail: it went wrong$") as caught:
+        await wait("waiting", "fail")
+    assert (caught.value.what, caught.value.status) == ("job 7", "fail")
+    assert passed() == 5
+
+
+async def test_what_takes_too_long_is_told_with_its_last_status(wait):
+    """It may be ready later."""
+    with pytest.raises(
+        OperationTimeout, match="job 7: still waiting after 12 s; it may become success later"
+    ) as caught:
+        await wait("waiting", timeout=12)
+    assert isinstance(caught.value, TimeoutError)
+    assert (caught.value.what, caught.value.status) == ("job 7", "waiting")
+    assert passed() == 12
+
+
+async def test_what_was_never_seen_is_told_so(wait):
+    """With why the last look failed."""
+    with pytest.raises(OperationTimeout, match=r"not seen: no look succeeded after 12 s.*the last look failed: reset"):
+        await wait(lost(), timeout=12)
+    with pytest.raises(OperationTimeout, match="still not listed after 12 s"):
+        await wait(None, timeout=12)
+
+
+async def test_a_status_of_none_is_waiting(wait):
+    """A reply may lack it for a while."""
+    awaited = Awaited(
+        what="job 7", find=lambda jobs: jobs, status_of=lambda _: None, ready=frozenset({"success"}), broken={}
+    )
+    with pytest.raises(OperationTimeout, match="still not listed"):
+        await wait("any", timeout=12, awaited=awaited)
+
+
+async def test_what_is_missing_for_long_is_gone(wait):
+    """Three looks in a row, and 30 seconds."""
+    with pytest.raises(OperationGone, match="missing from 7 looks in a row over 30 s") as caught:
+        await wait("waiting", None)
+    assert caught.value.status == "waiting"
+    assert passed() == 35
+
+
+async def test_a_gap_in_the_list_is_no_loss(wait):
+    """What is back is waited for as before."""
+    assert await wait(None, None, "waiting", None, None, "success", interval=14) == "success"
+
+
+async def test_a_look_that_would_fail_again_is_raised(wait):
+    """One that may pass is looked past."""
+    assert await wait(lost(), "success") == "success"
+    with pytest.raises(NotPermitted):
+        await wait(NotPermitted(48001, "api unauthorized", endpoint=PATH))
+
+
+async def test_errors_of_ones_own_are_raised_in_place_of_the_usual(wait):
+    """Where a wait has classes of its own."""
+
+    class Stuck(OperationFailed):
+        pass
+
+    awaited = Awaited(
+        what="job 7",
+        find=JOB.find,
+        status_of=JOB.status_of,
+        ready=JOB.ready,
+        broken=JOB.broken,
+        failed=partial(Stuck, what="job 7"),
+    )
+    with pytest.raises(Stuck):
+        await wait("fail", awaited=awaited)
+
+
+@pytest.mark.parametrize("bad", [{"timeout": 0}, {"interval": 0}, {"interval": "5"}, {"timeout": float("inf")}])
+async def test_times_that_make_no_sense_are_refused(wait, bad):
+    """Before the first look."""
+    with pytest.raises(InvalidArgument, match=next(iter(bad))):
+        await wait("success", **bad)
+
+
+async def test_looks_of_ones_own_end_when_the_session_closes(wait, session, settle):
+    """A rest between two looks too."""
+    waiting = asyncio.create_task(wait("waiting"))
+    await settle()
+    await session.aclose()
+    with pytest.raises(SessionClosed):
+        await waiting
+
+
+async def test_each_look_of_ones_own_starts_when_it_is_asked_for(session):
+    """None is shared, whatever moment would have been early enough."""
+    looks = session.looks(lambda: asyncio.sleep(1, "seen"))
+    first, second = await looks.since(0.0), await looks.since(0.0)
+    assert (first.started_at, second.started_at, second.seen) == (1000, 1001, "seen")

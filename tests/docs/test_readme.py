@@ -1,0 +1,261 @@
+"""README.md keeps its promises: its code runs, its commands are the ones that are checked, its links lead somewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx
+import pytest
+import pytest_asyncio
+from aiohttp.test_utils import TestClient, TestServer
+
+import wxtcb
+from wxtcb.sandbox import Sandbox
+from wxtcb.sandbox.admin import ORDERS
+
+ROOT: Final = Path(__file__).parents[2]
+README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS: Final = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+FIRST_PROGRAM, MANY, AIOHTTP, FASTAPI, TESTS = BLOCKS
+
+CREATE: Final = "/componenttcb/createenv"
+ADVICE: Final = "look at GET /environments before you try again"
+
+
+def section(title: str) -> str:
+    """Return what stands under a heading of README.md."""
+    return README.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+@pytest_asyncio.fixture
+async def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Sandbox]:
+    """Serve a sandbox, and set the environment variables that the printed code reads."""
+    async with Sandbox() as box:
+        monkeypatch.setenv("WXTCB_BASE_URL", box.url)
+        monkeypatch.setenv("WXTCB_COMPONENT_APPID", box.component_appid)
+        monkeypatch.setenv("WXTCB_COMPONENT_APPSECRET", box.component_appsecret)
+        monkeypatch.setenv("WXTCB_TICKET", box.ticket)
+        monkeypatch.setenv("WXTCB_MESSAGE_TOKEN", box.message_token)
+        monkeypatch.setenv("WXTCB_ENCODING_AES_KEY", box.encoding_aes_key)
+        monkeypatch.setenv("WXTCB_TOKEN_STORE", f"sqlite:///{tmp_path}/tokens.db")
+        yield box
+
+
+@pytest.mark.parametrize("title", ["Try it", "Run the tests"])
+def test_each_first_step_is_one_command(title: str) -> None:
+    """A first step holds one block, which is one line of shell."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", section(title), re.MULTILINE | re.DOTALL)
+    assert [language for language, _ in blocks] == ["sh"]
+    assert blocks[0][1].count("\n") == 1
+
+
+def test_ci_runs_the_commands_of_the_readme(tmp_path: Path) -> None:
+    """`.ci/run` hands the first steps to the shell as they are printed."""
+    for name in ("README.md", ".ci/run"):
+        copy = tmp_path / name
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes((ROOT / name).read_bytes())
+    written = tmp_path / "written"
+    path = tmp_path / "bin"
+    path.mkdir()
+    shell = path / "sh"
+    shell.write_text(f'#!/bin/sh\nprintf "%s\\n" "$2" >> "{written}"\n')
+    shell.chmod(0o755)
+    seen = {**os.environ, "PATH": f"{path}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["/bin/sh", str(tmp_path / ".ci/run")], env=seen, check=True, stdout=subprocess.DEVNULL)
+    printed = [re.search(r"```sh\n(.*)\n```", section(title)) for title in ("Try it", "Run the tests")]
+    assert written.read_text().splitlines() == [found and found[1] for found in printed]
+
+
+def test_local_links_lead_to_files() -> None:
+    """Every link of README.md that is no address leads to a file of the project."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
+def test_every_error_has_its_line() -> None:
+    """Whatever wxtcb raises is in the table of what to do about it."""
+    table = section("When something goes wrong")
+    public = {name: getattr(wxtcb, name) for name in wxtcb.__all__}
+    raised = [name for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, wxtcb.WxtcbError)]
+    assert [name for name in raised if f"{name}`" not in table] == []
+
+
+def test_every_order_of_the_side_door_is_told() -> None:
+    """Who tests in another language finds there what can be asked of the sandbox."""
+    told = section("Test your own code")
+    assert [path for _, path in ORDERS if path not in told] == []
+
+
+def test_the_readme_counts_the_calls_that_there_are() -> None:
+    """It says how many there are of WeChat's, and of ours."""
+    table = section("What it does")
+    paths = {endpoint.path for endpoint in wxtcb.endpoints()}
+    below = {path for path in paths if path.startswith("/cgi-bin/")}
+    assert f"the {len(paths - below)} of batch cloud development" in table
+    assert len(below) == 6
+    assert "six of tokens, quotas and request ids" in table
+    assert f"[{len(wxtcb.endpoints())} typed coroutines]" in table
+
+
+def test_the_readme_opens_with_what_it_is() -> None:
+    """The first paragraph has two sentences, and the first headings say how to try it and how to test it."""
+    opening = README.split("\n\n")[1]
+    assert len(re.findall(r"\.(?=\s|$)", opening)) == 2
+    assert re.findall(r"^## (.*)$", README, re.MULTILINE)[:2] == ["Try it", "Run the tests"]
+
+
+async def output_of(program: str, tmp_path: Path) -> list[str]:
+    """Run a whole program beside the examples, warnings being errors; return the lines it prints."""
+    if not (tmp_path / "examples").exists():
+        (tmp_path / "examples").symlink_to(ROOT / "examples")
+    script = tmp_path / "program.py"
+    script.write_text(program, encoding="utf-8")
+    command = (sys.executable, "-X", "utf8", "-W", "error", str(script))
+    seen = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=seen, cwd=tmp_path)
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output.decode().splitlines()
+
+
+async def test_the_first_program_runs(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The first program opens an environment, shares it, establishes its service, and says so."""
+    lines = await output_of(FIRST_PROGRAM, tmp_path)
+    assert lines[0] == "lanhai-tea is NORMAL"
+    assert lines[1].startswith("the administrator of wxmjmspz667oquuzeg agrees at https://")
+    assert lines[2] == "service web is established"
+    assert [name for _, name in sandbox.world.services] == ["web"]
+
+
+async def test_the_program_for_many_tenants_runs(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The program for many tenants opens an environment for every one of the example."""
+    lines = await output_of(MANY, tmp_path)
+    assert lines[-1] == "200 of 200 are done"
+    assert lines[0] == "200 environments would be opened"
+    assert any(line.startswith("蓝海茶馆 lanhai-tea-") for line in lines)
+    assert len(sandbox.world.environments) == 200
+    again = await output_of(MANY, tmp_path)
+    assert (again[0], again[-1]) == ("0 environments would be opened", "200 of 200 are done")
+
+
+async def test_the_aiohttp_backend_runs(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The aiohttp backend opens and lists environments, and answers what cannot work."""
+    module = tmp_path / "backend.py"
+    module.write_text(AIOHTTP)
+    app = runpy.run_path(str(module))["app"]
+    async with TestClient(TestServer(app)) as client:
+        assert (await client.get("/environments")).status == 502
+        sandbox.push_to(str(client.make_url("/wechat/push")), every=None)
+        assert (await sandbox.push()).accepted
+        opened = await client.post("/environments/lanhai-tea")
+        assert opened.status == 201
+        env = (await opened.json())["env"]
+        assert await (await client.get("/environments")).json() == [{"env": env, "status": "NORMAL"}]
+        assert (await client.post("/environments/Lanhai")).status == 422
+        sandbox.faults.drop_after(path=CREATE, times=1)
+        lost = await client.post("/environments/lanhai-tea")
+        assert (lost.status, await lost.text()) == (504, ADVICE)
+        sandbox.faults.errcode(85088, times=2)
+        assert (await client.post("/environments/lanhai-tea")).status == 502
+        assert (await client.get("/environments")).status == 502
+    assert len(sandbox.world.environments) == 2
+
+
+async def test_the_fastapi_backend_runs(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The FastAPI backend opens and lists environments, and answers what cannot work."""
+    module = tmp_path / "backend.py"
+    module.write_text(FASTAPI)
+    app = runpy.run_path(str(module))["app"]
+    async with _client_of(app) as client:
+        assert (await client.get("/environments")).status_code == 502
+        await _push(sandbox, client)
+        opened = await client.post("/environments/lanhai-tea")
+        assert opened.status_code == 201
+        env = opened.json()["env"]
+        assert (await client.get("/environments")).json() == [{"env": env, "status": "NORMAL"}]
+        assert (await client.post("/environments/Lanhai")).status_code == 422
+        sandbox.faults.drop_after(path=CREATE, times=1)
+        lost = await client.post("/environments/lanhai-tea")
+        assert (lost.status_code, lost.json()) == (504, {"detail": ADVICE})
+        sandbox.faults.errcode(85088, times=2)
+        assert (await client.post("/environments/lanhai-tea")).status_code == 502
+        assert (await client.get("/environments")).status_code == 502
+    assert len(sandbox.world.environments) == 2
+
+
+def _out_of_time(block: str) -> str:
+    """Return a printed backend whose deadlines have passed from the start."""
+    assert block.count("asyncio.timeout(20)") == block.count("await environment.") == 2
+    return block.replace("asyncio.timeout(20)", "asyncio.timeout(0)")
+
+
+async def test_the_aiohttp_backend_keeps_its_deadlines(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A call that takes too long is a 504, which for a create says where to look."""
+    module = tmp_path / "backend.py"
+    module.write_text(_out_of_time(AIOHTTP))
+    app = runpy.run_path(str(module))["app"]
+    async with TestClient(TestServer(app)) as client:
+        late = await client.post("/environments/lanhai-tea")
+        assert (late.status, await late.text()) == (504, ADVICE)
+        assert (await client.get("/environments")).status == 504
+
+
+async def test_the_fastapi_backend_keeps_its_deadlines(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A call that takes too long is a 504, which for a create says where to look."""
+    module = tmp_path / "backend.py"
+    module.write_text(_out_of_time(FASTAPI))
+    app = runpy.run_path(str(module))["app"]
+    async with _client_of(app) as client:
+        late = await client.post("/environments/lanhai-tea")
+        assert (late.status_code, late.json()) == (504, {"detail": ADVICE})
+        assert (await client.get("/environments")).status_code == 504
+
+
+async def _push(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
+    """Push a ticket as WeChat does."""
+    sandbox.push_to("http://127.0.0.1:1/wechat/push", every=None)
+    push = sandbox.pushes.ticket()
+    answer = await client.post("/wechat/push", params=push.query, content=push.body)
+    assert (answer.status_code, answer.content) == (200, b"success")
+
+
+@asynccontextmanager
+async def _client_of(app) -> AsyncIterator[httpx.AsyncClient]:
+    """Start a FastAPI application, and call it."""
+    async with app.router.lifespan_context(app) as state:
+        wire = httpx.ASGITransport(_with_state(app, state))
+        async with httpx.AsyncClient(transport=wire, base_url="http://backend") as client:
+            yield client
+
+
+def _with_state(app, state):
+    """Hand the lifespan's state to every request, as a server does."""
+
+    async def call(scope, receive, send):
+        await app({**scope, "state": dict(state)}, receive, send)
+
+    return call
+
+
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_the_printed_tests_pass(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """The tests that README.md prints pass as they stand."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n")
+    pytester.makepyfile(TESTS)
+    outcome = pytester.runpytest_subprocess(
+        "-p", "pytest_asyncio.plugin", f"--asyncio-mode={mode}", "-p", "no:cacheprovider"
+    )
+    outcome.assert_outcomes(passed=2)

@@ -1,0 +1,356 @@
+"""What stands behind every telemetry: the door, the stats of a session, and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import logging
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from unittest import mock
+
+import attrs
+import pytest
+
+import wxtcb
+from wxtcb import errors, events, telemetry
+from wxtcb._http import executor
+from wxtcb.api import environment
+from wxtcb.telemetry.metrics import COUNTERS, GAUGES, Watched, count
+
+CREATE = "/componenttcb/createenv"
+LIST = "/componenttcb/describeenvs"
+BUSY = errors.Busy(-1, "system error", endpoint=CREATE)
+FRESH = {"calls_under_way": 0, "calls_waiting": 0, "calls_paused": 0, "token_waiters": 0, "retry_quota": 500}
+
+
+def told_by(program):
+    """Run *program* in a fresh interpreter, and return what it prints."""
+    seen = {**os.environ, "PYTHONPATH": str(Path(wxtcb.__file__).parent.parent)}
+    command = [sys.executable, "-W", "error", "-c", program]
+    return subprocess.run(command, env=seen, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+
+def test_the_room_loads_no_package_before_it_is_used():
+    """`wxtcb.telemetry` with its filters and its log needs neither OpenTelemetry nor Prometheus nor Sentry."""
+    program = "import sys, wxtcb; wxtcb.telemetry.url_filter; print([name.split('.')[0] for name in sys.modules])"
+    assert {"opentelemetry", "prometheus_client", "sentry_sdk"} & set(eval(told_by(program))) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [
+        ("OpenTelemetryHook", "opentelemetry", r"wxtcb\[otel\]"),
+        ("PrometheusHook", "prometheus_client", r"wxtcb\[prometheus\]"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(monkeypatch, name, package, extra):
+    """Who asks for a hook without what it stands on is told what to install."""
+    for loaded in [*sys.modules]:
+        if loaded.startswith(("wxtcb.telemetry.otel", "wxtcb.telemetry.prometheus", package)):
+            monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=extra) as caught:
+        getattr(telemetry, name)
+    assert caught.value.__context__ is None
+
+
+def test_a_failure_to_import_for_another_reason_is_not_explained_away(monkeypatch):
+    """Only the package itself may be missing."""
+
+    def broken(name):
+        raise ModuleNotFoundError("No module named 'what_it_stands_on'", name="what_it_stands_on")
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    with pytest.raises(ModuleNotFoundError, match="what_it_stands_on"):
+        _ = telemetry.PrometheusHook
+
+
+def test_an_unknown_name_is_refused_as_usual():
+    """What the room does not hold is an AttributeError."""
+    with pytest.raises(AttributeError, match=r"module 'wxtcb.telemetry' has no attribute 'NewRelic'"):
+        _ = telemetry.NewRelic
+
+
+def test_the_names_of_the_room_can_be_listed_and_had():
+    """`dir` and `__all__` agree, and every name is there."""
+    assert dir(telemetry) == sorted(telemetry.__all__)
+    assert all(getattr(telemetry, name) for name in telemetry.__all__)
+
+
+@pytest.mark.virtual_time
+async def test_stats_tell_how_a_fresh_session_is(new_session):
+    """Nothing waits, there is no token, and the quota is full."""
+    async with new_session() as session:
+        assert session.stats() == wxtcb.Stats(**FRESH, token_age=None, token_left=None)
+
+
+@pytest.mark.virtual_time
+async def test_stats_count_what_holds_a_slot_and_what_waits_for_one(new_session, wechat, settle):
+    """With one connection and three calls one is under way, and two wait."""
+    wechat.usual[LIST] = wechat.after(5, {"info_list": []})
+    async with new_session(connections=1) as session, asyncio.TaskGroup() as group:
+        await token_of(session)
+        for _ in range(3):
+            group.create_task(environment.describe_envs(session))
+        await settle()
+        stats = session.stats()
+        assert (stats.calls_under_way, stats.calls_waiting, stats.calls_paused) == (1, 2, 0)
+
+
+@pytest.mark.virtual_time
+async def test_stats_count_what_waits_for_a_paused_path(new_session, wechat):
+    """After 45011 the calls of that path wait, and hold no slot."""
+    wechat.play(LIST, 45011)
+    wechat.usual[LIST] = {"info_list": []}
+    async with new_session() as session, asyncio.TaskGroup() as group:
+        group.create_task(environment.describe_envs(session))
+        await asyncio.sleep(0.01)
+        group.create_task(environment.describe_envs(session))
+        await asyncio.sleep(0)
+        stats = session.stats()
+        assert (stats.calls_under_way, stats.calls_waiting, stats.calls_paused) == (0, 0, 2)
+
+
+@pytest.mark.virtual_time
+async def test_stats_count_who_waits_for_a_token(new_session, wechat, settle):
+    """While the first token is fetched every call waits for it, and nobody after."""
+    wechat.usual[LIST] = {"info_list": []}
+    wechat.usual["/cgi-bin/component/api_component_token"] = wechat.after(1, wechat.mint)
+    async with new_session() as session:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(5):
+                group.create_task(environment.describe_envs(session))
+            await settle()
+            assert session.stats().token_waiters == 5
+        assert session.stats().token_waiters == 0
+
+
+@pytest.mark.virtual_time
+async def test_stats_tell_the_age_of_the_token(new_session, wechat):
+    """It counts from before the fetch, up to the life of the token; a dead token has none."""
+    wechat.usual[LIST] = {"info_list": []}
+    wechat.play("/cgi-bin/component/api_component_token", wechat.after(2, wechat.mint))
+    async with new_session() as session:
+        await token_of(session)
+        await asyncio.sleep(100)
+        stats = session.stats()
+        assert (stats.token_age, stats.token_left) == (102, 7098)
+        wechat.usual["/cgi-bin/component/api_component_token"] = 61004
+        wechat.play(LIST, 42001)
+        with pytest.raises(errors.AddressNotAllowed):
+            await environment.describe_envs(session)
+        assert session.stats().token_age is None
+
+
+@pytest.mark.virtual_time
+async def test_stats_tell_what_retries_may_draw(new_session, wechat):
+    """A retry takes 5."""
+    wechat.play(LIST, -1, 40097)
+    async with new_session() as session:
+        with pytest.raises(errors.RequestRefused):
+            await environment.describe_envs(session)
+        assert session.stats().retry_quota == 495
+
+
+async def test_stats_of_a_session_that_is_not_open_are_refused(new_session):
+    """Before and after `async with` there is nothing to tell."""
+    session = new_session()
+    with pytest.raises(errors.SessionClosed, match="not open yet"):
+        session.stats()
+    async with session:
+        pass
+    with pytest.raises(errors.SessionClosed, match="is closed"):
+        session.stats()
+
+
+async def test_stats_can_be_read_in_any_thread(new_session):
+    """Exporters of metrics have threads of their own, without a loop."""
+    async with new_session() as session:
+        read = []
+        reader = threading.Thread(target=lambda: read.append(session.stats()))
+        reader.start()
+        await asyncio.to_thread(reader.join)
+        assert read == [session.stats()]
+
+
+EVENTS = [
+    (events.CallStarted(CREATE, 1), None, ()),
+    (events.CallFinished(CREATE, 1, 1, 0.5, None, cancelled=False), None, ()),
+    (events.Retrying(CREATE, 1, 1, 0.5, BUSY, "busy"), "retries", (CREATE, "busy")),
+    (events.Resending(CREATE, 1, BUSY, "token_dead"), "retries", (CREATE, "token_dead")),
+    (events.Abandoned(CREATE, 1), "doubts", (CREATE, "cancelled")),
+    (events.MayHaveActed(CREATE, 1), "doubts", (CREATE, "ok")),
+    (events.PathPaused(CREATE, 30.0), "pauses", (CREATE,)),
+    (events.TokenExpired(1, 42001), None, ()),
+    (events.TokenRenewed(1, "first", 7200.0, 0.5), "renewals", ("first", "ok")),
+    (events.RenewalFailed("dead", BUSY, 1.0, 0.5), "renewals", ("dead", "Busy")),
+    (events.TokenRenewed(1, "dead", 7200.0, 0.5, adopted=True), "renewals", ("dead", "adopted")),
+    (events.StoreFailed(1, "OSError"), "store.failures", ()),
+    (events.OtherFetcherSuspected(3, 1.0, "share"), "token.contests", ()),
+    (events.TicketReceived(1413192605, kept=True), "tickets", ("kept",)),
+    (events.TicketReceived(1413192605, kept=False), "tickets", ("known",)),
+    (events.TicketReceived(1413192605, kept=True, in_memory=True), "tickets", ("in_memory",)),
+    (events.TicketUnsaved(1413192605, "OSError", 1.0), "ticket.writes.failed", ()),
+    (events.PushRefused("the signature does not match", 403), "pushes.refused", ("403",)),
+    (events.PushUnreadable("there must be one CreateTime"), "pushes.unreadable", ()),
+    (events.NoticeDropped("authorized", 100), "notices.dropped", ()),
+]
+
+
+@pytest.mark.parametrize(("event", "name", "labels"), EVENTS)
+def test_each_event_adds_to_one_counter_at_most(event, name, labels):
+    """The labels are the path, and words of ours."""
+    counted = count(event)
+    assert (counted and counted[0].name, counted[1] if counted else ()) == (name, labels)
+    assert counted is None or (counted[0] in COUNTERS and len(counted[0].labels) == len(labels))
+
+
+def test_every_kind_of_event_is_counted_or_left_out_on_purpose():
+    """The table above misses no event, and every counter is in it."""
+    assert {type(event) for event, _, _ in EVENTS} == set(events.Event.__args__)
+    assert {name for _, name, _ in EVENTS if name} == {counter.name for counter in COUNTERS}
+
+
+def test_every_number_of_the_stats_has_a_gauge():
+    """Each gauge reads one field, and no field is left out."""
+    stats = wxtcb.Stats(**{field.name: object() for field in attrs.fields(wxtcb.Stats)})
+    assert [gauge.read(stats) for gauge in GAUGES] == list(attrs.astuple(stats, recurse=False))
+
+
+async def test_a_watched_session_is_not_kept_alive(new_session):
+    """When its owner drops it, it is gone."""
+    watched = Watched()
+    session = new_session()
+    watched.add(session)
+    async with session:
+        assert [*watched.read()] == [session.component_appid]
+    assert watched.read() == {}
+    del session
+    gc.collect()
+    assert watched.read() == {}
+    watched.add(new_session())
+    assert len(watched._sessions) == 1
+
+
+def test_a_gauge_makes_one_value_of_several_sessions():
+    """Calls add up; of the tokens the oldest and the one that expires first count, and the lowest quota."""
+    calls = {"calls_under_way": 1, "calls_waiting": 2, "calls_paused": 3, "token_waiters": 4}
+    one = wxtcb.Stats(**calls, token_age=50, token_left=7150, retry_quota=500)
+    two = wxtcb.Stats(**calls, token_age=80, token_left=7120, retry_quota=5)
+    none = wxtcb.Stats(**calls, token_age=None, token_left=None, retry_quota=500)
+    assert [gauge.value([one, two, none]) for gauge in GAUGES] == [3, 6, 9, 80, 7120, 12, 5]
+    assert [gauge.value([none]) for gauge in GAUGES] == [1, 2, 3, None, None, 4, 500]
+
+
+async def test_a_session_that_is_watched_twice_is_read_once(new_session):
+    """A hook may be listed twice, or be told of the session by hand as well."""
+    watched = Watched()
+    async with new_session() as session, new_session() as other:
+        for each in (session, other, session):
+            watched.add(each)
+        assert watched.read() == {session.component_appid: [other.stats(), session.stats()]}
+
+
+@pytest.mark.virtual_time
+async def test_a_mock_is_a_hook_like_any_function(new_session, wechat):
+    """It has every attribute, `bind` and `watch` too, and gets the events itself all the same."""
+    wechat.usual[LIST] = {"info_list": []}
+    hook = mock.Mock()
+    async with new_session(hooks=[hook]) as session:
+        await environment.describe_envs(session)
+    heard = [type(call.args[0]).__name__ for call in hook.call_args_list]
+    assert heard == ["CallStarted", "TokenRenewed", "CallFinished"]
+    assert hook.mock_calls == hook.call_args_list
+
+
+@pytest.mark.virtual_time
+async def test_a_session_hook_is_bound_to_each_session_and_watches_it_open(new_session, wechat):
+    """The bound hook gets the events, views included; the opening is told once, for the session alone."""
+    heard = []
+
+    class Listener:
+        def __call__(self, event):
+            raise AssertionError("not bound")
+
+        def bind(self, session):
+            return lambda event: heard.append((session.component_appid, type(event).__name__))
+
+        def watch(self, session):
+            heard.append(("open", session.stats().calls_under_way))
+
+    wechat.usual[LIST] = {"info_list": []}
+    async with new_session(hooks=[Listener()], component_appid="wx1") as session:
+        await environment.describe_envs(session.with_options(partial="return"))
+    assert heard == [("open", 0), ("wx1", "CallStarted"), ("wx1", "TokenRenewed"), ("wx1", "CallFinished")]
+
+
+@pytest.mark.virtual_time
+async def test_a_session_hook_that_fails_to_watch_is_reported(new_session):
+    """The session opens all the same, and the loop hears of the failure."""
+
+    class Broken(list):
+        __call__ = list.append
+
+        def bind(self, session):
+            return self
+
+        def watch(self, session):
+            raise LookupError("broken watch")
+
+    async with new_session(hooks=[Broken()]) as session:
+        assert session.stats().retry_quota == 500
+    loop = asyncio.get_running_loop()
+    [context], loop.reported = loop.reported, []
+    assert str(context["exception"]) == "broken watch"
+
+
+@pytest.mark.virtual_time
+async def test_a_resend_is_told_to_who_listens_to_calls(new_session, wechat, caplog):
+    """A dead token and the minute limit make the call go out again; below DEBUG no line says so."""
+    heard = []
+    wechat.usual[LIST] = {"info_list": []}
+    wechat.play(LIST, 42001, 45011)
+    caplog.set_level(logging.INFO, "wxtcb")
+    async with new_session(hooks=[heard.append]) as session:
+        await environment.describe_envs(session)
+    resends = [event for event in heard if isinstance(event, events.Resending)]
+    assert [(event.call, event.cause, event.error.errcode) for event in resends] == [
+        (0, "token_dead", 42001),
+        (0, "minute_limit", 45011),
+    ]
+    assert "sent again" not in caplog.text
+
+
+@pytest.mark.virtual_time
+async def test_a_resend_that_nobody_listens_to_is_not_told(new_session, wechat, monkeypatch):
+    """A token may die under ten thousand calls at once, so no event is made for nobody."""
+    made = []
+    monkeypatch.setattr(executor, "Resending", lambda *facts: made.append(facts))
+    wechat.usual[LIST] = {"info_list": []}
+    wechat.play(LIST, 42001)
+    async with new_session() as session:
+        await environment.describe_envs(session)
+    assert made == []
+
+
+@pytest.mark.virtual_time
+async def test_a_retry_tells_its_call_and_its_cause(new_session, wechat):
+    """The number is that of the call, the cause the word for what happened."""
+    heard = []
+    wechat.usual[LIST] = {"info_list": []}
+    async with new_session(hooks=[heard.append]) as session:
+        await environment.describe_envs(session)
+        wechat.play(LIST, -1, -1000)
+        await environment.describe_envs(session)
+    retries = [event for event in heard if isinstance(event, events.Retrying)]
+    assert [(event.call, event.cause) for event in retries] == [(1, "busy"), (1, "fault")]
+
+
+async def token_of(session):
+    """Have the session fetch its token."""
+    await session.call(wxtcb.Endpoint("/tcb/any", wxtcb.Done, wxtcb.Repeat.READ), {})

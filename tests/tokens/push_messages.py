@@ -1,0 +1,30 @@
+"""Pushes as the platform makes them, sealed by the sandbox, which has no line in common with the receiver."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from wxtcb.sandbox.push.crypto import FILLER, encrypt, frame, seal
+
+APPID = "wxb11529c136998cb6"
+TOKEN = "pamtest"
+KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
+
+
+def pushed(message, *, appid=APPID, key=KEY, at=1):
+    """Give the query and the body of a push."""
+    envelope = seal(
+        message.encode(),
+        appid=appid,
+        message_token=TOKEN,
+        encoding_aes_key=key,
+        timestamp=at,
+        nonce="nonce1",
+        filler=b"a" * FILLER,
+    )
+    return urlencode(envelope.query).encode(), envelope.body
+
+
+def sealed(message, *, appid=APPID, key=KEY, random=b"a" * FILLER):
+    """Give a message, in bytes, in its encrypted form."""
+    return encrypt(frame(message, appid, random), key).encode()

@@ -1,0 +1,94 @@
+"""Stores by their URL."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from types import SimpleNamespace
+
+import pytest
+
+from wxtcb.errors import InvalidArgument
+from wxtcb.secret import Secret
+from wxtcb.tokens.store_urls import open_store
+from wxtcb.tokens.stores import SqliteStore
+
+APPID = "wx0123456789abcdef"
+
+
+@pytest.fixture
+def redis_urls(monkeypatch):
+    """Stand in for the module of RedisStore, and give the URLs it is asked for; one with port 99999 is refused."""
+    urls = []
+
+    def from_url(url):
+        urls.append(url)
+        if "99999" in url:
+            raise ValueError(f"Port out of range in {url}")
+        return SimpleNamespace()
+
+    module = SimpleNamespace(RedisStore=SimpleNamespace(from_url=from_url))
+    monkeypatch.setitem(sys.modules, "wxtcb.tokens.redis", module)
+    return urls
+
+
+@pytest.mark.parametrize("wrap", [str, Secret])
+async def test_a_sqlite_url_is_that_of_a_file(tmp_path, monkeypatch, wrap):
+    """Three slashes lead into the working directory, four anywhere; % stands for what is special."""
+    monkeypatch.chdir(tmp_path)
+    urls = ["sqlite:///tokens.db", f"SQLite:///{tmp_path}/a%20b%3F%23.db", "sqlite:///./令牌.db"]
+    for url, name in zip(urls, ["tokens.db", "a b?#.db", "令牌.db"], strict=True):
+        store = open_store(wrap(url))
+        assert isinstance(store, SqliteStore)
+        assert await store.swap(APPID, "document", version="")
+        await store.aclose()
+        assert (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("url", ["redis://:S3CRET@127.0.0.1/0", "rediss://cache:6380", "unix:///run/valkey.sock?db=1"])
+def test_the_schemes_of_redis_are_left_to_its_store(redis_urls, url):
+    """It is given the URL as it is, and what it makes is returned."""
+    assert isinstance(open_store(url), SimpleNamespace)
+    assert redis_urls == [url]
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("", "begins with sqlite:///"),
+        ("postgres://me:S3CRET@db/x", "begins with sqlite:///"),
+        ("/var/lib/S3CRET.db", "begins with sqlite:///"),
+        (None, "begins with sqlite:///"),
+        (Secret("S3CRET"), "begins with sqlite:///"),
+        ("sqlite:S3CRET.db", "three slashes"),
+        ("sqlite:/S3CRET.db", "three slashes"),
+        ("sqlite://S3CRET.db", "three slashes"),
+        ("sqlite://me:S3CRET@host/x.db", "three slashes"),
+        ("sqlite:///", "three slashes"),
+        ("sqlite:///S3CRET.db?mode=ro", "no options"),
+        ("sqlite:///S3CRET.db#1", "no options"),
+        ("sqlite:///:memory:", "MemoryStore"),
+        ("sqlite:///%00", "path must be"),
+        ("sqlite://[S3CRET", "no proper sqlite://"),
+        ("redis://:S3CRET@host:99999", "no proper redis://"),
+    ],
+)
+def test_any_other_url_is_refused_without_being_shown(redis_urls, url, words):
+    """The message says what is wrong; neither it nor a frame of ours holds what may be a password."""
+    with pytest.raises(InvalidArgument, match=words) as caught:
+        open_store(url)
+    story = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert "S3CRET" not in "".join([str(caught.value), *(str(frame.locals) for frame in [*story.stack][1:])])
+    assert caught.value.__context__ is None
+
+
+def test_a_store_whose_extra_is_missing_says_what_to_install(monkeypatch):
+    """It is a wrong setting, not a bug."""
+    monkeypatch.delitem(sys.modules, "wxtcb.tokens.redis", raising=False)
+    monkeypatch.delattr("wxtcb.tokens.redis", raising=False)
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    with pytest.raises(
+        InvalidArgument, match=r"wxtcb.tokens.redis needs redis: pip install 'wxtcb\[redis\]'"
+    ) as caught:
+        open_store("redis://user:S3CRET@host")
+    assert "S3CRET" not in str(caught.value)

@@ -1,0 +1,235 @@
+"""The receiver behind real servers, over sockets: uvicorn, alone and inside of frameworks, and aiohttp.web."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+
+import aiohttp
+import pytest
+import pytest_asyncio
+import uvicorn
+from aiohttp import web
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from wxtcb.events import PushRefused, TicketReceived
+from wxtcb.tokens.stores import MemoryStore
+from wxtcb.tokens.ticket import TicketReceiver, asgi
+
+from .push_messages import APPID, KEY, TOKEN, pushed
+
+PATH = "/wechat/push"
+
+
+def ticket(created=100):
+    """Give the query and the body of a push."""
+    message = (
+        f"<xml><AppId>{APPID}</AppId><CreateTime>{created}</CreateTime><InfoType>component_verify_ticket</InfoType>"
+        f"<ComponentVerifyTicket>ticket@@@{created}</ComponentVerifyTicket></xml>"
+    )
+    query, body = pushed(message)
+    return query.decode(), body
+
+
+def alone(receiver):
+    """Give uvicorn the receiver itself."""
+    return receiver
+
+
+def in_starlette(receiver):
+    """Put it on a route of Starlette's."""
+    return Starlette(routes=[Route(PATH, receiver)])
+
+
+def in_fastapi(receiver):
+    """Put it on a route of FastAPI's, whose lifespan opens it."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_):
+        async with receiver:
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+    app.router.routes.append(Route(PATH, receiver))
+    return app
+
+
+@contextlib.asynccontextmanager
+async def uvicorn_serving(app):
+    """Serve on a free port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(app, log_level="error")
+        config.load()
+        server = uvicorn.Server(config)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=[listener])  # `serve` does this too, and then looks ten times a second for its end
+        yield listener.getsockname()[1]
+        await server.shutdown(sockets=[listener])
+
+
+@contextlib.asynccontextmanager
+async def aiohttp_serving(receiver):
+    """Serve on a free port."""
+    app = web.Application()
+    app.router.add_post(PATH, receiver.handle)
+    runner = web.AppRunner(app, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
+
+
+SERVERS = {
+    "uvicorn": lambda receiver: uvicorn_serving(alone(receiver)),
+    "fastapi": lambda receiver: uvicorn_serving(in_fastapi(receiver)),
+    "aiohttp": aiohttp_serving,
+}
+
+
+class Heard(list):
+    """The events so far, and a way to wait for the next."""
+
+    def __init__(self):
+        super().__init__()
+        self.bell = asyncio.Event()
+
+    def append(self, event):
+        super().append(event)
+        self.bell.set()
+
+
+@pytest.fixture
+def heard():
+    """Collect the events."""
+    return Heard()
+
+
+@pytest.fixture
+def receiver(heard):
+    """Give a receiver."""
+    return TicketReceiver(
+        component_appid=APPID,
+        message_token=TOKEN,
+        encoding_aes_key=KEY,
+        token_store=MemoryStore(),
+        hooks=(heard.append,),
+    )
+
+
+@pytest_asyncio.fixture(params=SERVERS)
+async def port(receiver, request):
+    """Give the port of each server in turn."""
+    async with asyncio.timeout(30), SERVERS[request.param](receiver) as port:
+        yield port
+    await receiver.aclose()
+
+
+def written(query, body, *, method="POST", version="1.1", headers=""):
+    """Write a request down."""
+    head = f"{method} {PATH}?{query} HTTP/{version}\r\nHost: x\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+    return head.encode() + body
+
+
+async def ask(port, *pieces, answers=1):
+    """Send *pieces* over one connection, read that many answers, and return their statuses, and whether it ended."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    statuses = []
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        for _ in range(answers):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            statuses.append(int(head.split()[1]))
+            await reader.readexactly(int(re.search(r"(?i)content-length: (\d+)", head)[1]))
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(0.05):
+                return statuses, await reader.read(1) == b""
+        return statuses, False
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_a_refusal_leaves_the_connection_usable(port, heard):
+    """A push over the same connection is taken after a forged one, and after one that is malformed."""
+    query, body = ticket()
+    pieces = written(query + "0", body), written(query, b"<xml/>"), written(query, body)
+    assert await ask(port, *pieces, answers=3) == ([403, 400, 200], False)
+    assert heard[-1] == TicketReceived(100, kept=True)
+
+
+async def test_a_route_of_starlettes_leads_to_it(receiver):
+    """Without being entered it works from the first request on."""
+    async with uvicorn_serving(in_starlette(receiver)) as port:
+        assert await ask(port, written(*ticket()), written(*ticket(), method="PUT"), answers=2) == ([200, 405], False)
+    await receiver.aclose()
+
+
+async def test_a_body_in_chunks_is_taken(port):
+    """It needs no Content-Length."""
+    query, body = ticket()
+    head = f"POST {PATH}?{query} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    chunks = [b"%x\r\n%b\r\n" % (len(body[at : at + 50]), body[at : at + 50]) for at in range(0, len(body), 50)]
+    assert await ask(port, head, *chunks, b"0\r\n\r\n") == ([200], False)
+
+
+async def test_http_1_0_is_served(port):
+    """The connection ends after the answer."""
+    assert await ask(port, written(*ticket(), version="1.0")) == ([200], True)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_another_method_is_refused(port, method):
+    """By the receiver, or by the router before it."""
+    assert await ask(port, written(ticket()[0], b"", method=method)) == ([405], False)
+
+
+@pytest.mark.parametrize("promised", [10**12, 10**5])
+async def test_a_body_that_is_too_large_is_refused_while_it_comes(port, promised):
+    """After 64 KiB of it, whatever was promised."""
+    head = f"POST {PATH}?{ticket()[0]} HTTP/1.1\r\nHost: x\r\nContent-Length: {promised}\r\n\r\n".encode()
+    statuses, _ = await ask(port, head + b"x" * (asgi.LARGEST_BODY + 1))
+    assert statuses == [413]
+
+
+async def test_a_slow_body_is_refused(port, monkeypatch):
+    """No server bounds it, so the receiver does."""
+    monkeypatch.setattr(asgi, "BODY_PATIENCE", 0.05)
+    query, body = ticket()
+    statuses, _ = await ask(port, written(query, body)[:-10])
+    assert statuses == [408]
+
+
+async def test_a_sender_that_hangs_up_hurts_nobody(port, heard):
+    """The next push is taken."""
+    query, body = ticket()
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(written(query, body)[:-10])
+    await writer.drain()
+    writer.close()
+    await heard.bell.wait()
+    assert heard == [PushRefused("the body broke off", 400)]
+    assert await ask(port, written(query, body)) == ([200], False)
+
+
+@pytest.mark.unmeasured
+async def test_a_thousand_deliveries_at_once_are_one_ticket(port, heard):
+    """Each is answered with success, one is kept."""
+    query, body = ticket(200)
+    async with aiohttp.ClientSession() as client:
+
+        async def push():
+            async with client.post(f"http://127.0.0.1:{port}{PATH}?{query}", data=body) as answer:
+                return answer.status, await answer.read()
+
+        answers = await asyncio.gather(*(push() for _ in range(1000)))
+    assert set(answers) == {(200, b"success")}
+    assert heard.count(TicketReceived(200, kept=True)) == 1
+    assert heard.count(TicketReceived(200, kept=False)) == 999

@@ -1,0 +1,230 @@
+"""What is sealed as WeChat does it, byte by byte, is opened, and anything else is refused."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wxtcb.errors import InvalidArgument
+from wxtcb.sandbox.push.crypto import encrypt
+from wxtcb.secret import Secret
+from wxtcb.tokens.ticket.crypto import AesKey, Envelope, Refusal
+
+from .push_messages import sealed
+
+SAMPLE_KEY = "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C"
+JAVA_KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
+OTHER_KEY = "Z" * 43
+
+
+def envelope(appid, token, *keys):
+    """Give the envelope of a platform."""
+    return Envelope(appid, Secret(token), tuple(AesKey.of("key", Secret(key)) for key in keys))
+
+
+SAMPLE = envelope("wx5823bf96d3bd56c7", "QDG6eK", SAMPLE_KEY)
+JAVA = envelope("wxb11529c136998cb6", "pamtest", JAVA_KEY)
+JAVA_RANDOM = b"aaaabbbbccccdddd"
+
+VECTORS = {
+    "Tencent's sample": (
+        SAMPLE,
+        b"0960688932c47ef1",
+        "<xml><ToUserName><![CDATA[wx5823bf96d3bd56c7]]></ToUserName>\n<FromUserName><![CDATA[mycreate]]></FromUserName>\n<CreateTime>1409659813</CreateTime>\n<MsgType><![CDATA[text]]></MsgType>\n<Content><![CDATA[hello]]></Content>\n<MsgId>4561255354251345929</MsgId>\n<AgentID>218</AgentID>\n</xml>",
+        (
+            "RypEvHKD8QQKFhvQ6QleEB4J58tiPdvo+rtK1I9qca6aM/wvqnLSV5zEPeusUiX5L5X/0lWfrf0QADHHhGd3QczcdCUpj911L3vg3W/sYYvuJTs3"
+            "TUUkSUXxaccAS0qhxchrRYt66wiSpGLYL42aM6A8dTT+6k4aSknmPj48kzJs8qLjvd4Xgpue06DOdnLxAUHzM6+kDZ+HMZfJYuR+LtwGc2hgf5gs"
+            "ijff0ekUNXZiqATP7PF5mZxZ3Izoun1s4zG4LUMnvw2r+KqCKIw+3IQH03v+BCA9nMELNqbSf6tiWSrXJB3LAVGUcallcrw8V2t9EL4EhzJWrQUa"
+            "x5wLVMNS0+rUPA3k22Ncx4XXZS9o0MBH27Bo6BpNelZpS+/uh9KsNlY6bHCmJU9p8g7m3fVKn28H3KDYA5Pl/T8Z1ptDAVe0lXdQ2YoyyH2uyPIG"
+            "HBZZIs2pDBS8R07+qN+E7Q=="
+        ),
+        (b"1409659813", b"1372623149", b"477715d11cdb4164915debcba66cb864d751f3e6"),
+    ),
+    "a short message": (
+        SAMPLE,
+        b"c41b64491c2468d0",
+        "1616140317555161061",
+        "P9nAzCzyDtyTWESHep1vC5X9xho/qYX3Zpb4yKa9SKld1DsH3Iyt3tP3zNdtp+4RPcs8TgAE7OaBO+FZXvnaqQ==",
+        (b"1409659589", b"263014780", b"5c45ff5e21c57e6ad56bac8758b79b1d9ac89fd3"),
+    ),
+    "characters of several bytes": (
+        JAVA,
+        JAVA_RANDOM,
+        "我是中文abcd123",
+        "jn1L23DB+6ELqJ+6bruv21Y6MD7KeIfP82D6gU39rmkgczbWwt5+3bnyg5K55bgVtVzd832WzZGMhkP72vVOfg==",
+        (b"1409304348", b"xxxxxx", b"82c962d39941aa48552f90ef55aa323dc620cc10"),
+    ),
+    "a ticket, and a whole block of padding": (
+        JAVA,
+        JAVA_RANDOM,
+        (
+            "<xml><AppId><![CDATA[wxb11529c136998cb6]]></AppId><CreateTime>1413192605</CreateTime>"
+            "<InfoType><![CDATA[component_verify_ticket]]></InfoType>"
+            "<ComponentVerifyTicket><![CDATA[ticket@@@abc]]></ComponentVerifyTicket></xml>"
+        ),
+        (
+            "jn1L23DB+6ELqJ+6bruv264GIqOIqkeJAdhivydiKmyAq7HPQN7NvPjxXlYpzKNSwcl5fN+/KJy5VxTBJpNbowRflq92oEUjJuIyVXS45g/IDIH0"
+            "BGXH5nqThcVq4fgOPMInJ0TPY6lzt5IC1v4ftUpr/g8IKKR9dw/DZUi4WzC8GgvxA+QVVIcu7f65DqvJ8BVrMsQ3zHfkuFGphYa7qM3Xgf1aT3Vw"
+            "h4ouV8aMY4YIzwIA8CExgWNKqigev0ULwkbs13kdSJoGBWCgCLKeeV/r89TWElX4SkoZGei8BqPnOLQoEOLZtJS/8XNvohFNtahiR1Mt5RiiDYj8"
+            "fHqVrQhijsjojaHit2Pstbp1vN3aSnFhATFtdkxMl7MpAaav"
+        ),
+        (b"1413192605", b"nonce1", b"8afc22936fd4a661123aee71a833d84c1617d21f"),
+    ),
+}
+
+
+@pytest.fixture(params=VECTORS.values(), ids=VECTORS)
+def vector(request):
+    """Give each message whose sealed form is known."""
+    return request.param
+
+
+def plain(content, *, padding=None):
+    """Encrypt *content* with the Java key, padded as told or rightly."""
+    missing = 32 - len(content) % 32
+    return encrypt(content + (bytes([missing]) * missing if padding is None else padding), JAVA_KEY).encode()
+
+
+def content_of(message, appid=b"wxb11529c136998cb6", length=None):
+    """Lay a message out as it is before it is padded."""
+    return JAVA_RANDOM + (len(message) if length is None else length).to_bytes(4, "big") + message + appid
+
+
+def test_a_known_message_is_opened(vector):
+    """The message comes out of what a peer has sealed."""
+    peer, _, message, encrypted, _ = vector
+    assert peer.open(encrypted.encode()) == message.encode()
+
+
+def test_a_known_message_is_sealed_into_the_same_bytes(vector):
+    """What seals in these tests, the sandbox, does it to the byte as the peers do, with their random bytes."""
+    peer, random, message, encrypted, _ = vector
+    key = SAMPLE_KEY if peer is SAMPLE else JAVA_KEY
+    assert sealed(message.encode(), appid=peer.component_appid, key=key, random=random) == encrypted.encode()
+
+
+def test_a_known_message_is_signed_alike(vector):
+    """The signature is the peer's, and is recognised."""
+    peer, _, _, encrypted, (timestamp, nonce, signature) = vector
+    assert peer.sign(timestamp, nonce, encrypted.encode()) == signature
+    assert peer.is_signed(signature, timestamp, nonce, encrypted.encode())
+
+
+@pytest.mark.parametrize("signature", [b"", b"0" * 40, b"\xff", b"477715D11CDB4164915DEBCBA66CB864D751F3E6"])
+def test_another_signature_is_none(signature):
+    """Neither a wrong one, nor the right one in capitals."""
+    timestamp, nonce, _ = VECTORS["Tencent's sample"][4]
+    assert not SAMPLE.is_signed(signature, timestamp, nonce, VECTORS["Tencent's sample"][3].encode())
+
+
+def test_the_four_parts_are_sorted_as_bytes():
+    """Capitals sort before small letters, and bytes beyond ASCII last, wherever they stand."""
+    assert JAVA.sign(b"Z", b"a", b"\xff") == JAVA.sign(b"\xff", b"Z", b"a")
+
+
+@given(st.binary(max_size=300))
+def test_what_is_sealed_can_be_opened(message):
+    """Any message of any length, so with every length of padding, survives."""
+    assert JAVA.open(sealed(message)) == message
+
+
+@pytest.mark.parametrize("keys", [(OTHER_KEY, JAVA_KEY), (JAVA_KEY, OTHER_KEY), (JAVA_KEY, JAVA_KEY)])
+def test_every_key_opens(keys):
+    """While the key is being changed both are tried, whichever is the newer; both may be the same."""
+    both = envelope("wxb11529c136998cb6", "pamtest", *keys)
+    assert both.open(sealed(b"hello")) == b"hello"
+
+
+def test_no_other_key_opens():
+    """Without the right key there is only a refusal."""
+    with pytest.raises(Refusal, match="cannot be decrypted") as caught:
+        envelope("wxb11529c136998cb6", "pamtest", OTHER_KEY).open(sealed(b"hello"))
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "appid", [b"", b"wx", b"wxb11529c136998cb", b"wxb11529c136998cb6 ", b"wxB11529c136998cb6", b"\xff"]
+)
+def test_a_message_for_another_platform_is_foreign(appid):
+    """The appid behind the message must be ours, exactly."""
+    with pytest.raises(Refusal, match="another platform") as caught:
+        JAVA.open(plain(content_of(b"hello", appid)))
+    assert caught.value.status == 403
+
+
+@pytest.mark.parametrize("length", [24, 2**31, 2**32 - 1])
+def test_a_length_beyond_the_end_is_refused(length):
+    """The message may not be longer than what is there: 5 bytes, and 18 of the appid."""
+    with pytest.raises(Refusal, match="cannot be decrypted"):
+        JAVA.open(plain(content_of(b"hello", length=length)))
+
+
+@pytest.mark.parametrize("size", [0, 15, 16, 19])
+def test_what_is_shorter_than_its_head_is_refused(size):
+    """There must be 16 random bytes and 4 of length."""
+    with pytest.raises(Refusal, match="cannot be decrypted"):
+        JAVA.open(plain(b"\0" * size))
+
+
+def padding_of(last, size=None):
+    return bytes([last]) * (last if size is None else size)
+
+
+@pytest.mark.parametrize(
+    "padding",
+    [
+        padding_of(0, 21),
+        padding_of(33, 53),
+        padding_of(255, 21),
+        b"\1" * 20 + padding_of(21, 1),
+        padding_of(21, 20) + b"\x14",
+    ],
+)
+def test_wrong_padding_is_refused(padding):
+    """Each of the last N bytes must be N, and N from 1 to 32: no other is taken as none."""
+    content = content_of(b"hello")
+    assert (len(content) + len(padding)) % 32 == 0
+    with pytest.raises(Refusal, match="cannot be decrypted"):
+        JAVA.open(plain(content, padding=padding))
+
+
+@pytest.mark.parametrize("missing", range(1, 33))
+def test_padding_of_every_length_is_taken_off(missing):
+    """1 to 32 bytes, also the lengths over 16 that the usual padding of the cipher never has."""
+    message = b"x" * (64 - 20 - 18 - missing % 32)
+    assert JAVA.open(plain(content_of(message))) == message
+
+
+@pytest.mark.parametrize(
+    "encrypted",
+    [b"", b"====", b"AAAA", b"A" * 21 + b"!==", b"A" * 22, b"A" * 22 + b"==\n", b" " + b"A" * 22 + b"==", b"\xff" * 24],
+)
+def test_what_is_no_base64_of_whole_blocks_is_refused(encrypted):
+    """Nothing is skipped or filled in."""
+    with pytest.raises(Refusal, match="base64"):
+        JAVA.open(encrypted)
+
+
+@pytest.mark.parametrize(
+    "key", ["", "A" * 42, "A" * 44, "A" * 42 + "=", "A" * 42 + "+", "A" * 42 + "é", "A" * 43 + "\n"]
+)
+def test_a_key_that_is_none_is_refused_without_being_shown(key):
+    """An EncodingAESKey has 43 letters and digits; the error says so, and names the argument."""
+    with pytest.raises(InvalidArgument, match=r"encoding_aes_key must be .* 43 characters") as caught:
+        AesKey.of("encoding_aes_key", Secret(key))
+    assert not key or key not in str(caught.value)
+
+
+def test_spare_bits_of_the_last_character_do_not_matter():
+    """43 characters hold 258 bits, two more than the key; peers leave them as they fall."""
+    assert JAVA_KEY.endswith("G")
+    assert envelope("wxb11529c136998cb6", "pamtest", JAVA_KEY[:-1] + "E").open(sealed(b"hello")) == b"hello"
+
+
+def test_neither_key_nor_token_is_shown():
+    """The repr of an envelope holds neither."""
+    assert re.fullmatch(r"Envelope\(component_appid='\w+', message_token=\*\*\*\)", repr(JAVA))
+    assert repr(JAVA.keys[0]) == "AesKey()"

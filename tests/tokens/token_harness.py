@@ -1,0 +1,164 @@
+"""What the tests of token life share: a scripted origin, and a process's cache on a store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+
+import attrs
+import pytest
+
+from wxtcb._concurrency.limiter import Gate
+from wxtcb._protocol.errcodes import api_error
+from wxtcb.errors import TransportError, WxtcbError
+from wxtcb.secret import Secret
+from wxtcb.telemetry.dispatch import Observers
+from wxtcb.tokens.cache import TokenCache
+from wxtcb.tokens.refresh import PATH, Renewal
+from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.tokens.sources import ComponentToken
+from wxtcb.tokens.stores import MemoryStore
+
+APPID = "wx0"
+WHO = contextvars.ContextVar("WHO", default="nobody")
+
+
+def clock():
+    """Return the virtual time."""
+    return asyncio.get_running_loop().time()
+
+
+def errcode(code):
+    """Make the error that an errcode of the token call stands for."""
+    return api_error(code, "as scripted", endpoint=PATH, tokenless=True)
+
+
+def refused():
+    """Make the error of a refused connection."""
+    return TransportError("no connection", endpoint=PATH, sent=False)
+
+
+@attrs.define(eq=False)
+class Source:
+    """An origin of tokens: `answer` gets the number of the fetch and returns a life in seconds or an error."""
+
+    answer: object = 7200
+    seconds: float = 0.5
+    fetched_at: list = attrs.field(factory=list)
+    open: int = 0
+    most_open: int = 0
+    who: str = ""
+    brand: str = "T0KEN"
+    values: list = attrs.field(factory=list)
+    voids: bool = True
+    order: object = None
+    preparing: object = None
+
+    async def prepare(self):
+        if self.preparing:
+            return await self.preparing()
+        return self.order or self.fetch
+
+    async def fetch(self, may_send):
+        assert may_send()
+        self.fetched_at.append(clock())
+        self.who = WHO.get()
+        number = len(self.fetched_at)
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            self.open -= 1
+        answer = self.answer(number) if callable(self.answer) else self.answer
+        if isinstance(answer, Exception):
+            raise answer
+        self.values.append(f"{self.brand}-{number}")
+        return ComponentToken(Secret(f"{self.brand}-{number}"), answer)
+
+
+@attrs.define(eq=False)
+class Line:
+    """The way of one process to a store.
+
+    Where it is `cut`, everything fails, where it is `locked`, every change; where it is `frozen`, nothing is answered;
+    where it is `deaf`, changes arrive, but their answers are lost. `broken` is called before every answer.
+    """
+
+    store: object
+    cut: bool = False
+    locked: bool = False
+    frozen: bool = False
+    deaf: bool = False
+    broken: object = None
+
+    async def load(self, *args, **kwargs):
+        return await self._pass("load", args, kwargs)
+
+    async def swap(self, *args, **kwargs):
+        return await self._pass("swap", args, kwargs)
+
+    async def changed(self, *args, **kwargs):
+        return await self._pass("changed", args, kwargs)
+
+    async def _pass(self, name, args, kwargs):
+        if self.broken:
+            self.broken()
+        if self.frozen:
+            await asyncio.get_running_loop().create_future()
+        if self.cut or (self.locked and name == "swap"):
+            raise ConnectionError("S3CRET address")
+        answer = await getattr(self.store, name)(*args, **kwargs)
+        if self.deaf and name == "swap":
+            await asyncio.get_running_loop().create_future()
+        return answer
+
+
+def lowest(low, _high):
+    """Draw no jitter."""
+    return low
+
+
+class Rig:
+    """A cache with its source, store, gate and events; no jitter."""
+
+    def __init__(self, answer=7200, seconds=0.5, *, store=None, brand="T0KEN", uniform=lowest, **options):
+        time = asyncio.get_running_loop().time
+        self.source = Source(answer, seconds, brand=brand)
+        self.store = store or MemoryStore(time)
+        self.gate = Gate(10, time, time)
+        self.events = []
+        observers = Observers((self.events.append,))
+        shared = SharedRecord(self.store, APPID)
+        settings = {"me": "here:1", "origin": self.source, "uniform": uniform} | options
+        self.renewal = Renewal(shared=shared, observers=observers, now=time, rest=self.gate.rest, **settings)
+        self.cache = TokenCache(self.renewal)
+
+    async def token(self):
+        """Get a token as a call does."""
+        return self.cache.get() or await self.cache.wait()
+
+    def emitted(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def fetches(self):
+        return len(self.source.fetched_at)
+
+
+def kill(rig):
+    """End a process as kill -9 does: from one moment to the next nothing of it reaches anybody."""
+    rig.store.frozen = True
+    rig.cache._flight._task.cancel()
+
+
+async def until(moment):
+    """Sleep until *moment*, counted from the start of the test."""
+    await asyncio.sleep(1000 + moment - clock())
+
+
+async def catch(awaitable):
+    """Return what *awaitable* raised, and when it did."""
+    with pytest.raises(WxtcbError) as caught:
+        await awaitable
+    return caught.value

@@ -1,0 +1,1 @@
+"""Concurrency primitives: request limiter, single flight, shared polling, background tasks."""

@@ -1,0 +1,1 @@
+"""HTTP layer: transports, retry policy, and the executor that runs one call."""

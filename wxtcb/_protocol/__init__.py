@@ -1,0 +1,1 @@
+"""Wire format: endpoints, field names, request and response bodies, error codes."""

@@ -1,0 +1,41 @@
+"""What the calls answer that do one thing in many places: the places where it went well, and those where not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from wxtcb._protocol.endpoint import Reply
+from wxtcb._protocol.fields import also_spelled
+
+
+@attrs.frozen(kw_only=True)
+class BatchEntry:
+    """A place where it went well, by what the call names: a version, the versions' service, or a new version."""
+
+    env: str | None = None
+    service_name: str | None = None
+    version_name: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class BatchFailure:
+    """A place where it did not, by what the call names, and the platform's reason."""
+
+    env: str | None = None
+    service_name: str | None = None
+    version_name: str | None = None
+    errmsg: str | None = attrs.field(default=None, metadata=also_spelled("errormsg"))
+
+
+@attrs.frozen(kw_only=True)
+class BatchResult(Reply):
+    """How it went, place by place."""
+
+    succ_list: tuple[BatchEntry, ...] = ()
+    fail_list: tuple[BatchFailure, ...] = ()
+
+    @property
+    def failed(self) -> Sequence[BatchFailure]:
+        return self.fail_list

@@ -1,0 +1,239 @@
+"""Collections, their indexes, and who may read and write them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+import attrs
+import orjson
+
+from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
+from wxtcb.api._pagination import by_offset
+from wxtcb.errors import InvalidArgument
+from wxtcb.validation import (
+    as_texts,
+    as_tuple,
+    check_entries,
+    check_kind,
+    check_kind_or_none,
+    check_kinds,
+    check_text,
+    check_texts,
+    field_is,
+)
+
+if TYPE_CHECKING:
+    from wxtcb.session import Session
+
+AclTag: TypeAlias = Literal["READONLY", "PRIVATE", "ADMINWRITE", "ADMINONLY", "CUSTOM"]
+Direction: TypeAlias = Literal["1", "-1", "2dsphere"]
+
+
+def _as_direction(value: Direction | Literal[1, -1]) -> Direction:
+    """Write a number as the text that the platform takes."""
+    return "1" if value == 1 else "-1" if value == -1 else value
+
+
+def _check_direction(name: str, value: object) -> None:
+    if value not in get_args(Direction):
+        raise InvalidArgument(f"{name} must be '1', '-1' or '2dsphere', not {value!r}")
+
+
+@attrs.frozen
+class IndexKey:
+    """A field of an index: ascending ("1"), descending ("-1") or of places ("2dsphere")."""
+
+    name: str = attrs.field(validator=field_is(check_text))
+    direction: Direction = attrs.field(
+        default="1", converter=_as_direction, validator=field_is(_check_direction), kw_only=True
+    )
+
+
+def _as_keys(value: Iterable[IndexKey]) -> tuple[IndexKey, ...]:
+    return as_tuple(value)
+
+
+def _check_keys(name: str, value: object) -> None:
+    check_kinds(name, value, IndexKey)
+    check_entries(name, value)
+
+
+@attrs.frozen(kw_only=True)
+class Index:
+    """An index of a collection and the fields it sorts by."""
+
+    name: str = attrs.field(validator=field_is(check_text))
+    keys: tuple[IndexKey, ...] = attrs.field(converter=_as_keys, validator=field_is(_check_keys))
+
+
+@attrs.frozen(kw_only=True)
+class CollectionInfo:
+    """A collection: its records (`count`) and indexes, and how many bytes each take."""
+
+    name: str
+    count: int = 0
+    size: int = 0
+    index_count: int = 0
+    index_size: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Collections(Reply):
+    """A page of the collections of an environment; `total` counts those of all pages."""
+
+    collections: tuple[CollectionInfo, ...] = ()
+    total: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Acl(Reply):
+    """Who may read and write a collection.
+
+    `acl_tag` is READONLY (all read, the creator writes), PRIVATE (the creator alone), ADMINWRITE (all read,
+    administrators write), ADMINONLY, or CUSTOM, which goes by `rule`, a JSON document in a text.
+    """
+
+    acl_tag: str
+    rule: str | None = None
+
+
+_INDEX: Final = "/componenttcb/dbindex"
+_COLLECTION: Final = "/componenttcb/dbcollection"
+
+DB_GET_ACL: Final = Endpoint("/componenttcb/dbgetacl", Acl, Repeat.READ, name="db_get_acl", official="getPermission")
+DB_MODIFY_ACL: Final = Endpoint(
+    "/componenttcb/dbmodifyacl", Done, Repeat.SET, name="db_modify_acl", official="setPermission"
+)
+DB_INDEX_CREATE: Final = Endpoint(
+    _INDEX, Done, Repeat.ONCE, name="db_index_create", official="dbindexManage", action="create"
+)
+DB_INDEX_DELETE: Final = Endpoint(
+    _INDEX, Done, Repeat.SET, name="db_index_delete", official="dbindexManage", action="delete"
+)
+DB_COLLECTION_GET: Final = Endpoint(
+    _COLLECTION, Collections, Repeat.READ, name="db_collection_get", official="dbcollectionManage", action="get"
+)
+DB_COLLECTION_ADD: Final = Endpoint(
+    _COLLECTION, Done, Repeat.ONCE, name="db_collection_add", official="dbcollectionManage", action="add"
+)
+DB_COLLECTION_DEL: Final = Endpoint(
+    _COLLECTION, Done, Repeat.SET, name="db_collection_del", official="dbcollectionManage", action="del"
+)
+
+
+async def db_get_acl(session: Session, env: str, collection_name: str) -> Acl:
+    """Tell who may read and write a collection.
+
+    Official interface: getPermission, page cloudbase-batch/db-mgnt/getPermission.
+    """
+    return await session.call(DB_GET_ACL, _body(env, collection_name))
+
+
+async def db_modify_acl(
+    session: Session, env: str, collection_name: str, acl_tag: AclTag, rule: str | None = ""
+) -> Done:
+    """Set who may read and write a collection (see `Acl`); it holds from now on.
+
+    CUSTOM needs a *rule*, a JSON object in a text. The platform's table requires the field for every tag, the twin of
+    the call for CUSTOM alone: it is sent empty with the others, and left out if it is None.
+
+    Official interface: setPermission, page cloudbase-batch/db-mgnt/setPermission.
+    """
+    body = _body(env, collection_name)
+    if acl_tag not in get_args(AclTag):
+        raise InvalidArgument(f"acl_tag must be one of {', '.join(get_args(AclTag))}, not {acl_tag!r}")
+    if acl_tag == "CUSTOM":
+        _check_rule(rule)
+    elif rule is not None:
+        check_kind("rule", rule, str)
+    return await session.call(DB_MODIFY_ACL, {**body, "acl_tag": acl_tag, "rule": rule})
+
+
+async def db_index_create(session: Session, env: str, collection_name: str, indexes: Iterable[Index]) -> Done:
+    """Create indexes of a collection; none is unique.
+
+    Raises `OutcomeUnknown` when the answer was lost: no call lists indexes, but `db_collection_get` counts them.
+
+    Official interface: dbindexManage, page cloudbase-batch/db-mgnt/dbindexManage.
+    """
+    body = _body(env, collection_name)
+    wanted = as_tuple(indexes)
+    check_kinds("indexes", wanted, Index)
+    check_entries("indexes", wanted)
+    return await session.call(DB_INDEX_CREATE, {**body, "indexes": wanted})
+
+
+async def db_index_delete(session: Session, env: str, collection_name: str, names: Iterable[str]) -> Done:
+    """Remove indexes of a collection, by their names.
+
+    It is repeated by itself after a lost answer; then the error that one is not there may come of the first attempt.
+
+    Official interface: dbindexManage, page cloudbase-batch/db-mgnt/dbindexManage.
+    """
+    body = _body(env, collection_name)
+    wanted = as_texts(names)
+    check_texts("names", wanted)
+    check_entries("names", wanted)
+    return await session.call(DB_INDEX_DELETE, {**body, "indexes": [{"name": name} for name in wanted]})
+
+
+async def db_collection_get(
+    session: Session, env: str, *, limit: int | None = None, offset: int | None = None
+) -> Collections:
+    """List a page of the collections: *limit* of them (20 if None), from number *offset* (0) on.
+
+    `iter_collections` lists them all.
+
+    Official interface: dbcollectionManage, page cloudbase-common/db-management/dbcollectionManage.
+    """
+    check_text("env", env)
+    check_kind_or_none("limit", limit, int)
+    check_kind_or_none("offset", offset, int)
+    return await session.call(DB_COLLECTION_GET, {"env": env, "limit": limit, "offset": offset})
+
+
+async def db_collection_add(session: Session, env: str, collection_name: str) -> Done:
+    """Create an empty collection; one that is there already is refused.
+
+    Raises `OutcomeUnknown` when the answer was lost: look with `db_collection_get`, or just add it again.
+
+    Official interface: dbcollectionManage, page cloudbase-common/db-management/dbcollectionManage.
+    """
+    return await session.call(DB_COLLECTION_ADD, _body(env, collection_name))
+
+
+async def db_collection_del(session: Session, env: str, collection_name: str) -> Done:
+    """Remove a collection and all of its records; there is no way back.
+
+    It is repeated by itself after a lost answer; then the error that it is not there may come of the first attempt.
+
+    Official interface: dbcollectionManage, page cloudbase-common/db-management/dbcollectionManage.
+    """
+    return await session.call(DB_COLLECTION_DEL, _body(env, collection_name))
+
+
+def iter_collections(session: Session, env: str) -> AsyncIterator[CollectionInfo]:
+    """Yield all collections of an environment, 20 per call."""
+    check_text("env", env)
+
+    async def fetch(offset: int) -> tuple[tuple[CollectionInfo, ...], int | None]:
+        page = await db_collection_get(session, env, limit=20, offset=offset)
+        return page.collections, page.total
+
+    return by_offset(DB_COLLECTION_GET, fetch)
+
+
+def _body(env: str, collection_name: str) -> dict[str, object]:
+    check_text("env", env)
+    check_text("collection_name", collection_name)
+    return {"env": env, "collection_name": collection_name}
+
+
+def _check_rule(rule: str | None) -> None:
+    try:
+        found = orjson.loads(rule or "")
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise InvalidArgument("rule must be a JSON object in a text, which CUSTOM goes by")

@@ -1,0 +1,109 @@
+"""`--report PATH`: the report in files, written whole or not at all, and for nobody else's eyes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Final
+
+import attrs
+
+from wxtcb.cli.console import printable, say
+from wxtcb.errors import InvalidArgument
+from wxtcb.provision import Journal, Report
+from wxtcb.provision.journal import JournalError, Moment
+
+Histories = Mapping[str, tuple[Moment, ...]]
+_HTML: Final = ".html"
+_FORMATS: Final[Mapping[str, Callable[[Report, Histories], bytes]]] = {
+    ".json": lambda report, _: report.to_json(),
+    ".csv": lambda report, _: report.to_csv().encode("utf-8-sig", "backslashreplace"),
+    _HTML: lambda report, histories: report.to_html(histories).encode(),
+}
+
+
+@attrs.frozen
+class Reports:
+    """The files that a report is to be written to."""
+
+    paths: tuple[Path, ...] = ()
+
+    @classmethod
+    def at(cls, paths: Iterable[Path], *, sparing: Iterable[Path | None] = ()) -> Reports:
+        """Check that each of *paths* can be written, by doing so beside it.
+
+        Raises `InvalidArgument` for one that cannot, has another ending than .html, .csv and .json, is named twice, or
+        is one of those that must be spared.
+        """
+        spared = {os.path.realpath(path) for path in sparing if path}
+        given = tuple(paths)
+        for path in given:
+            _check(path, spared)
+            spared.add(os.path.realpath(path))
+        return cls(given)
+
+    async def write(self, report: Report, journal: Journal) -> None:
+        """Write them all, in a thread; what cannot be written is told, and is no failure of the run."""
+        histories = await self._histories(report, journal)
+        for path in self.paths:
+            try:
+                await asyncio.to_thread(_write, path, report, histories)
+            except OSError as error:
+                say(printable(f"--report {path}: not written ({error.strerror})"))
+
+    async def _histories(self, report: Report, journal: Journal) -> Histories:
+        """Return what became of each tenant, if a page is wanted, and as far as the journal can be read."""
+        if not any(_format(path) == _HTML for path in self.paths):
+            return {}
+        try:
+            return await journal.history(entry.tenant for entry in report.tenants)
+        except JournalError as error:
+            say(printable(f"--report: without timelines, for the journal could not be read ({error})"))
+            return {}
+
+
+def _format(path: Path) -> str:
+    return path.suffix.lower()
+
+
+def _check(path: Path, spared: set[str]) -> None:
+    if _format(path) not in _FORMATS:
+        raise _refuse(path, "must end in .html, .csv or .json")
+    if os.path.realpath(path) in spared:
+        raise _refuse(path, "is named already, and would be replaced")
+    try:
+        if path.exists() and not path.is_file():
+            raise _refuse(path, "is there, and is no file")
+        with _beside(os.path.realpath(path)):
+            pass
+    except OSError as error:
+        raise _refuse(path, f"cannot be written ({error.strerror})") from error
+
+
+def _refuse(path: Path, why: str) -> InvalidArgument:
+    return InvalidArgument(f"--report {path}: it {why}; nothing was sent")
+
+
+def _write(path: Path, report: Report, histories: Histories) -> None:
+    document = _FORMATS[_format(path)](report, histories)
+    place = os.path.realpath(path)
+    with _beside(place) as file:
+        file.write(document)
+        file.flush()
+        os.fsync(file.fileno())
+        Path(file.name).replace(place)
+
+
+@contextlib.contextmanager
+def _beside(place: str) -> Iterator[IO[bytes]]:
+    """Open a file beside *place* that only its owner may read; in the end it is gone, unless it took another name."""
+    path = Path(place)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem[:40]}-", delete=False) as file:
+        try:
+            yield file
+        finally:
+            Path(file.name).unlink(missing_ok=True)

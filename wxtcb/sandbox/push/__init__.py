@@ -1,0 +1,1 @@
+"""Pushes of the simulated platform: schedule, encryption, and delivery to a receiver."""

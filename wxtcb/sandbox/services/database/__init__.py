@@ -1,0 +1,5 @@
+"""The collections and records of the environments."""
+
+from wxtcb.sandbox.services.database.databases import Databases
+
+__all__ = ["Databases"]
