@@ -105,10 +105,10 @@ def _no_server_stays():
 
 @pytest.fixture
 def until():
-    """Give a coroutine function that returns when a condition holds, and fails if that takes twenty seconds."""
+    """Give a coroutine function that returns when a condition holds, and fails only if it never does."""
 
     async def wait(condition):
-        for _ in range(2000):
+        for _ in range(10_000):
             if condition():
                 return
             await asyncio.sleep(0.01)
