@@ -22,10 +22,12 @@ def outlast(box, pass_time):
     """Give a function that lets time pass while an upload does not move, until its end is looked into."""
 
     async def wait(task):
-        while not (task.done() or box.count(LOOK)):
+        for _ in range(5000):
+            if task.done() or box.count(LOOK):
+                return await task
             pass_time(LIMITS.reply + 1)
             await asyncio.sleep(0.01)
-        return await task
+        raise AssertionError("it does not end")
 
     return wait
 

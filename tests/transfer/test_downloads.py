@@ -311,7 +311,8 @@ async def test_a_stalled_download_is_a_break(plain, serve, target, pass_time):
     await server.heard.wait()
     assert not task.done()
     pass_time(61)
-    await task
+    async with asyncio.timeout(50):
+        await task
     assert (target.read_bytes(), ranges(server)) == (b"abcdef", [None, "3"])
 
 

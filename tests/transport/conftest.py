@@ -147,6 +147,7 @@ def send_in_vain(pass_time, settle):
         await settle()
         assert not call.done()
         pass_time(OVER)
-        return await call
+        async with asyncio.timeout(60):
+            return await call
 
     return send

@@ -19,9 +19,10 @@ OVER = 301
 
 
 async def until(condition):
-    """Return when *condition* holds."""
-    while not condition():
-        await asyncio.sleep(0.001)
+    """Return when *condition* holds, and fail only if it never does."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.001)
 
 
 @attrs.define(eq=False)
