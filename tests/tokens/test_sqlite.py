@@ -222,8 +222,9 @@ async def test_an_error_of_sqlite_says_what_it_is_and_the_store_recovers(path, s
         assert (await store.load(APPID)).document == "T0KEN"
 
 
-async def test_a_writer_that_holds_the_lock_delays_no_reader(path, store):
+async def test_a_writer_that_holds_the_lock_delays_no_reader(path, store, monkeypatch):
     """While another connection is in the middle of a change, loads and waits go on; swaps follow when it ends."""
+    monkeypatch.setattr(worker.Worker.submit, "__defaults__", (LONG,))
     await keep(store, "before")
     with database(path, "BEGIN IMMEDIATE") as slow:
         swap = asyncio.create_task(keep(store, "after"))
