@@ -10,6 +10,7 @@ import attrs
 import pytest
 from redis.asyncio import Redis
 
+from wxtcb.tokens import redis as redis_module
 from wxtcb.tokens.redis import RedisStore
 from wxtcb.tokens.sealed import SealedStore
 from wxtcb.tokens.stores import MemoryStore, SqliteStore, TokenStore
@@ -101,6 +102,12 @@ def _no_server_stays():
     yield
     if shared_valkey.cache_info().currsize:
         shared_valkey().end()
+
+
+@pytest.fixture(autouse=True)
+def _patient_clients(monkeypatch):
+    """Let no client of a RedisStore give a server up that is only slow to answer."""
+    monkeypatch.setattr(redis_module, "ANSWER", 60.0)
 
 
 @pytest.fixture

@@ -32,12 +32,6 @@ KEY = f"wxtcb:{{{APPID}}}"
 ANSWER = module.ANSWER
 
 
-@pytest.fixture(autouse=True)
-def _patient_clients(monkeypatch):
-    """Let no client give a server up that is only slow to answer."""
-    monkeypatch.setattr(module, "ANSWER", 60.0)
-
-
 @pytest.fixture
 def server():
     """Give the server that most tests share, empty."""
