@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import orjson
 from harness import child
 
 import wxtcb
+from wxtcb.events import Hook
 from wxtcb.provision import Journal, MemoryJournal, Provisioner, Report, Service, SqliteJournal, Tenant
 
 CONCURRENCY: Final = 64
@@ -39,14 +40,21 @@ class Box:
         names = ("component_appid", "component_appsecret")
         return {"component_verify_ticket": self.way["ticket"], **{name: self.way[name] for name in names}}
 
-    def session(self) -> wxtcb.Session:
+    def session(self, *, hooks: Sequence[Hook] = (), max_fetches_per_hour: int | None = 30) -> wxtcb.Session:
         """Make a session with it."""
         return wxtcb.Session(
             component_appid=self.way["component_appid"],
             component_appsecret=self.way["component_appsecret"],
             ticket=self.way["ticket"],
             base_url=self.url,
+            hooks=hooks,
+            max_fetches_per_hour=max_fetches_per_hour,
         )
+
+    async def kill_token(self) -> None:
+        """Let the newest token die before its time."""
+        async with aiohttp.ClientSession() as http:
+            await http.post(f"{self.url}/_sandbox/kill-token")
 
     async def looks(self) -> int:
         """Return how many lists of environments it was asked for."""

@@ -3,6 +3,9 @@
 Each waiter is a task in `TokenCache.wait`. Memory is what `tracemalloc` counts at the moment when all of them wait, the
 tasks included; time is the processor's, from the first task to the last one done. Beside it as many tasks that wait for
 an `asyncio.Event`.
+
+Whole calls wait as well: the longest of many that go on at once, while the token is killed again and again at a sandbox
+in another process, is shown beside the longest renewal.
 """
 
 from __future__ import annotations
@@ -19,7 +22,10 @@ from typing import Final
 import attrs
 from figures import Figure, Interval
 from harness import Block, interleave, main
+from provisioning import sandboxed
 
+from wxtcb.api import environment
+from wxtcb.events import CallFinished, TokenRenewed
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import Observers
 from wxtcb.tokens.cache import TokenCache
@@ -107,6 +113,38 @@ def timing(make: Callable[[], Wait], waiters: int) -> Block:
     return block
 
 
+@attrs.define
+class Longest:
+    """The milliseconds of the longest call and of the longest renewal."""
+
+    call: float = 0.0
+    renewal: float = 0.0
+
+    def hear(self, event: object) -> None:
+        """Note an event of a session."""
+        if isinstance(event, CallFinished):
+            self.call = max(self.call, event.elapsed * 1e3)
+        if isinstance(event, TokenRenewed):
+            self.renewal = max(self.renewal, event.elapsed * 1e3)
+
+
+async def storm(tasks: int, kills: int) -> Longest:
+    """Let *tasks* call again and again, and kill the token whenever each may have called twice."""
+    longest, between = Longest(), 2 * tasks
+    left = iter(range(1, (kills + 1) * between))
+    with sandboxed() as box:
+        async with box.session(hooks=[longest.hear], max_fetches_per_hour=None) as session:
+
+            async def work() -> None:
+                for number in left:
+                    await environment.describe_envs(session)
+                    if number % between == 0:
+                        await box.kill_token()
+
+            await asyncio.gather(*(work() for _ in range(tasks)))
+    return longest
+
+
 async def measure(chosen: argparse.Namespace) -> list[Figure]:
     """Take the memory once, and the time in turns; the control waits for an event a second time."""
     rounds, waiters = (2, 500) if chosen.quick else (30, 10_000)
@@ -125,7 +163,18 @@ async def measure(chosen: argparse.Namespace) -> list[Figure]:
         beside=FLOOR,
         control=Interval.ratio(costs["control"], costs["floor"]),
     )
-    return [kept, spent]
+    tasks, kills = (50, 2) if chosen.quick else (500, 50)
+    longest = await storm(tasks, kills)
+    waited = Figure(
+        f"longest of {tasks} calls at once while the token is killed {kills} times, less the longest renewal",
+        Interval.exactly(longest.call - longest.renewal),
+        "ms",
+        ours=longest.call,
+        floor=longest.renewal,
+        measure="ms",
+        beside="the longest renewal of the token, where milliseconds are no processor time",
+    )
+    return [kept, spent, waited]
 
 
 if __name__ == "__main__":

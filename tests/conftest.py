@@ -12,13 +12,14 @@ import inspect
 import os
 import selectors
 import socket
+import time
 from collections import deque
 
 import attrs
 import orjson
 import pytest
 from coverage import Coverage
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from wxtcb import session as session_module
 from wxtcb._http.transport import Answer, Cancelled, HeldBack
@@ -33,9 +34,11 @@ CREDENTIALS = {
 }
 
 # The suite tries the same examples each time, so that what it says is of the change; at full length it tries others.
-settings.register_profile("repeatable", derandomize=True)
-if not os.environ.get("WXTCB_SOAK"):
-    settings.load_profile("repeatable")
+# No example has a deadline: how long one takes is the machine's.
+UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("repeatable", derandomize=True, **UNTIMED)
+settings.register_profile("various", **UNTIMED)
+settings.load_profile("various" if os.environ.get("WXTCB_SOAK") else "repeatable")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -239,6 +242,22 @@ def virtual_run():
             return runner.run(coro)
 
     return run
+
+
+@pytest.fixture
+def pass_time(monkeypatch):
+    """Give a function that lets so many seconds go by at once, for event loops and threads of this process.
+
+    So a test with real sockets has timeouts that no machine is too busy for, and does not wait for them.
+    """
+    usual, passed = time.monotonic, 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: usual() + passed)
+
+    def go_by(seconds):
+        nonlocal passed
+        passed += seconds
+
+    return go_by
 
 
 @pytest.fixture

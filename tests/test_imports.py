@@ -94,7 +94,7 @@ def run(code, *args):
     """Run *code* in a fresh interpreter with warnings as errors, and return what it prints as JSON."""
     environ = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
     command = [sys.executable, "-W", "error", "-c", code, *args]
-    return json.loads(subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60).stdout)
+    return json.loads(subprocess.run(command, env=environ, check=True, capture_output=True, timeout=300).stdout)
 
 
 def own(value):

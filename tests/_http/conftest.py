@@ -14,7 +14,7 @@ from wxtcb._http.aiohttp_connector import DirectTransport
 from wxtcb._http.aiohttp_session import AiohttpTransport
 from wxtcb._http.transport import Timeout
 
-from .raw_http import Server
+from .raw_http import OVER, REQUEST, Server
 
 
 @pytest.fixture(scope="session")
@@ -135,3 +135,19 @@ async def opening(kind, client_tls):
 def small_replies(monkeypatch):
     """Lower the bound on replies to 1 MiB."""
     monkeypatch.setattr(transport_module, "MAX_REPLY", 1 << 20)
+
+
+@pytest.fixture
+def send_in_vain(pass_time, settle):
+    """Give a function that sends over a transport what *server* gets and does not answer, until its time is over."""
+
+    async def send(server, transport):
+        call = asyncio.create_task(transport.send(REQUEST))
+        await server.came.wait()
+        await settle()
+        assert not call.done()
+        pass_time(OVER)
+        async with asyncio.timeout(60):
+            return await call
+
+    return send

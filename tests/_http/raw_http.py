@@ -14,7 +14,15 @@ from wxtcb.secret import Secret
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\n" + b'{"errcode":0}'
 TOKEN = Secret("T0KEN-of-the-test")
 REQUEST = Request("/tcb/x", Body(b'{"a":1}'), TOKEN)
-BRISK = Timeout(connect=0.3, reply=0.1)  # enough for TLS on a busy machine
+LIMITS = Timeout(connect=200, reply=100)  # no machine is too busy for it; tests let it pass by `pass_time`
+OVER = 301
+
+
+async def until(condition):
+    """Return when *condition* holds, and fail only if it never does."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.001)
 
 
 @attrs.define(eq=False)

@@ -16,7 +16,7 @@ from wxtcb._http.transport import Answer, Failure, HeldBack, Request, Timeout
 from wxtcb._protocol.codec import Body
 from wxtcb.secret import Secret
 
-from .raw_http import BRISK, OK, REQUEST, TOKEN, plain
+from .raw_http import LIMITS, OK, OVER, REQUEST, TOKEN, plain, until
 
 GOOD = Answer(200, b'{"errcode":0}')
 HUGE = Request("/tcb/x", Body(b"x" * 8_000_000), TOKEN)
@@ -37,6 +37,13 @@ def pool(transport):
     """Return how many connections are in use, and how many are kept for later."""
     connector = transport._connector
     return len(connector._acquired), sum(map(len, connector._conns.values()))
+
+
+def is_idle_usable(transport):
+    """Tell whether a connection is kept that is open and on which nothing has come."""
+    connector = transport._connector if isinstance(transport, DirectTransport) else transport.http.connector
+    kept = [protocol for kept in connector._conns.values() for protocol, *_ in kept]
+    return any(each.is_connected() and not each.should_close for each in kept)
 
 
 async def test_request_has_the_head_that_aiohttp_writes(serve, connect_plain, connect_direct):
@@ -83,7 +90,7 @@ async def test_connection_that_the_server_closed_is_not_used(serve, connect):
     transport = await connect(server.url)
     assert await transport.send(REQUEST) == GOOD
     await server.gone.wait()
-    await asyncio.sleep(0.02)
+    await until(lambda: not is_idle_usable(transport))
     assert await transport.send(REQUEST) == GOOD
     assert (server.connections, len(server.requests)) == (2, 2)
 
@@ -102,7 +109,7 @@ async def test_connection_that_the_server_shut_down_for_writing_is_not_used(list
     url = await listen(say_last_word)
     transport = await connect_direct(url)
     assert await transport.send(REQUEST) == GOOD
-    await asyncio.sleep(0.02)
+    await until(lambda: not is_idle_usable(transport))
     assert await transport.send(REQUEST) == GOOD
     assert len(connections) == 2
 
@@ -178,7 +185,7 @@ async def test_reply_that_nobody_asked_for_is_never_the_next_answer(listen, conn
     transport = await connect_direct(url)
     assert await transport.send(REQUEST) == Answer(200, b"1")
     pushed.set()
-    await asyncio.sleep(0.02)
+    await until(lambda: not is_idle_usable(transport))
     assert await transport.send(REQUEST) == Answer(200, b"2")
 
 
@@ -195,7 +202,7 @@ async def test_server_that_speaks_first_is_given_up(listen, connect_direct):
     class Late(aiohttp.TCPConnector):
         async def connect(self, *args):
             connection = await super().connect(*args)
-            await asyncio.sleep(0.02)
+            await until(lambda: connection.protocol.should_close)
             return connection
 
     url = await listen(greet)
@@ -213,34 +220,38 @@ async def test_answer_before_the_request_is_read_gives_the_connection_up(serve, 
     assert pool(transport) == (0, 0)
 
 
-async def test_drip_does_not_outlast_the_whole_timeout(listen, connect):
+async def test_drip_does_not_outlast_the_whole_timeout(listen, connect, pass_time):
     """A byte now and then is no progress that counts: the attempt ends with its time."""
+    passed = 0
 
     async def drip(reader, writer):
+        nonlocal passed
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(plain(b"", "Content-Length: 100"))
-        while not writer.is_closing():
+        writer.write(plain(b"", "Content-Length: 1000"))
+        while passed < 2 * OVER and not writer.is_closing():
             writer.write(b" ")
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.005)
+            pass_time(10)
+            passed += 10
+        await reader.read()
 
     url = await listen(drip)
-    began = asyncio.get_running_loop().time()
-    outcome = await (await connect(url, BRISK)).send(REQUEST)
+    outcome = await (await connect(url, LIMITS)).send(REQUEST)
     assert outcome == Failure("no reply in time", sent=True, timeout=True)
-    assert 0.35 < asyncio.get_running_loop().time() - began < 3
+    assert LIMITS.reply < passed < 2 * OVER
 
 
-async def test_reply_until_close_that_is_out_of_time_is_no_answer(serve, connect):
+async def test_reply_until_close_that_is_out_of_time_is_no_answer(serve, connect, send_in_vain):
     """Ended by our clock, what came so far is not taken for the whole."""
     server = await serve(plain(b'{"errcode":0}'))
-    outcome = await (await connect(server.url, BRISK)).send(REQUEST)
+    outcome = await send_in_vain(server, await connect(server.url, LIMITS))
     assert outcome == Failure("no reply in time", sent=True, timeout=True)
 
 
-async def test_word_in_between_does_not_stop_the_clock(serve, connect):
+async def test_word_in_between_does_not_stop_the_clock(serve, connect, send_in_vain):
     """A server that says 100 Continue and then nothing runs out of time as well."""
     server = await serve(plain(b"", status="100 Continue"))
-    outcome = await (await connect(server.url, BRISK)).send(REQUEST)
+    outcome = await send_in_vain(server, await connect(server.url, LIMITS))
     assert outcome == Failure("no reply in time", sent=True, timeout=True)
 
 
@@ -260,31 +271,42 @@ async def test_whatever_the_pool_raises_is_a_failure_without_secrets(connect_dir
     assert TOKEN.reveal() not in repr((outcome, transport))
 
 
-async def test_every_attempt_has_its_own_time(serve, connect_direct):
+async def test_every_attempt_has_its_own_time(serve, connect_direct, pass_time, settle):
     """One clock for all ends each attempt when it is due, not earlier and not never."""
     server = await serve(None)
-    transport = await connect_direct(server.url, BRISK)
-    loop = asyncio.get_running_loop()
+    transport = await connect_direct(server.url, LIMITS)
+    calls = []
 
-    async def take(delay):
-        await asyncio.sleep(delay)
-        began = loop.time()
-        assert (await transport.send(REQUEST)).timeout
-        return loop.time() - began
+    async def begin(number):
+        calls.extend(asyncio.create_task(transport.send(REQUEST)) for _ in range(number))
+        await until(lambda: len(server.requests) == len(calls))
 
-    assert all(0.39 < seconds < 3 for seconds in await asyncio.gather(*map(take, (0, 0, 0.1, 0.2, 0.6))))
+    for number in (2, 1, 1):
+        await begin(number)
+        pass_time(100)
+    for over in (2, 3, 4):
+        await until(lambda over=over: sum(call.done() for call in calls) >= over)
+        await settle()
+        assert [call.done() for call in calls] == [True] * over + [False] * (4 - over)
+        pass_time(100)
+    await begin(1)
+    await settle()
+    assert not calls[-1].done()
+    pass_time(OVER)
+    assert all([(await call).timeout for call in calls])
 
 
-async def test_connecting_that_outlasts_the_whole_time_sends_nothing(serve, connect_direct):
+async def test_connecting_that_outlasts_the_whole_time_sends_nothing(serve, connect_direct, pass_time):
     """However the pool keeps time, a request never leaves after its own is up."""
 
     class Slow(aiohttp.TCPConnector):
         async def connect(self, *args):
-            await asyncio.sleep(0.6)
+            pass_time(OVER)
+            await asyncio.sleep(0)
             return await super().connect(*args)
 
     server = await serve(OK)
-    transport = await connect_direct(server.url, BRISK)
+    transport = await connect_direct(server.url, LIMITS)
     transport._connector = Slow()
     assert await transport.send(REQUEST) == Failure("no connection in time", sent=False, timeout=True)
     assert server.requests == []
@@ -302,18 +324,18 @@ async def test_answer_whose_head_comes_when_the_time_is_up_is_not_waited_for(ser
         return message
 
     monkeypatch.setattr(aiohttp.client_proto.ResponseHandler, "read", read_late)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await transport.send(REQUEST) == Failure("no reply in time", sent=True, timeout=True)
 
 
 @pytest.mark.parametrize("data", [None, plain(b"{", "Content-Length: 100"), plain(b"{")], ids=["head", "body", "end"])
-async def test_closing_ends_what_is_under_way(serve, connect_direct, data):
+async def test_closing_ends_what_is_under_way(serve, connect_direct, settle, data):
     """Whatever part of the answer is awaited: a lost connection, and no answer made of what came so far."""
     server = await serve(data)
     transport = await connect_direct(server.url)
     call = asyncio.create_task(transport.send(REQUEST))
     await server.came.wait()
-    await asyncio.sleep(0.02)
+    await settle()
     await transport.aclose()
     assert await call == Failure("the connection was lost (ServerDisconnectedError)", sent=True)
     assert await transport.send(REQUEST) == Failure("the connections are closed", sent=False, closed=True)
@@ -334,7 +356,7 @@ async def test_closing_does_not_wait_for_a_server_that_reads_nothing(listen, con
     for _ in calls:
         await came.acquire()
     calls[0].cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert (await calls[0]).sent
         await transport.aclose()
         assert (await calls[1]).sent

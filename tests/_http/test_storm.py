@@ -79,7 +79,8 @@ async def call(transport, dice, turns, number):
     async with turns:
         task = asyncio.create_task(transport.send(Request(f"/tcb/{number % 7}", Body(body), TOKEN)))
         if dice.random() < 0.3:
-            await asyncio.sleep(dice.random() * 0.01)
+            for _ in range(dice.randrange(50)):
+                await asyncio.sleep(0)
             task.cancel()
         try:
             return body, await task

@@ -22,9 +22,9 @@ async def read_request(reader):
     return await reader.readexactly(int(head.lower().split(b"content-length:")[1].split()[0]))
 
 
-async def test_late_copy_of_a_reply_is_never_the_answer_to_another_call(listen, connect):
+async def test_late_copy_of_a_reply_is_never_the_answer_to_another_call(listen, connect, settle):
     """Each reply comes twice: each call gets its own or was not sent, and one that is withheld gets none."""
-    sent = []
+    sent, taken, repeated = [], asyncio.Event(), asyncio.Event()
 
     async def answer_twice(reader, writer):
         with contextlib.suppress(asyncio.IncompleteReadError):
@@ -32,8 +32,10 @@ async def test_late_copy_of_a_reply_is_never_the_answer_to_another_call(listen, 
                 sent.append(await read_request(reader))
                 reply = plain(sent[-1], f"Content-Length: {len(sent[-1])}")
                 writer.write(reply)
-                await asyncio.sleep(0.01)
+                await taken.wait()
+                taken.clear()
                 writer.write(reply)
+                repeated.set()
 
     transport = await connect(await listen(answer_twice))
     for number in range(6):
@@ -41,13 +43,16 @@ async def test_late_copy_of_a_reply_is_never_the_answer_to_another_call(listen, 
         outcome = await transport.send(Request("/tcb/x", Body(body), TOKEN))
         if body in sent:
             assert outcome == Answer(200, body)
+            taken.set()
+            await repeated.wait()
+            repeated.clear()
         else:
             assert isinstance(outcome, Failure)
             assert not outcome.sent
-        await asyncio.sleep(0.03)
+        await settle()
         withheld = await transport.send(Request("/tcb/x", Body(b"never"), TOKEN, may_send=lambda: False))
         assert withheld == HeldBack() or (isinstance(withheld, Failure) and not withheld.sent)
-        await asyncio.sleep(0.03)
+        await settle()
     assert b"never" not in sent
     assert len(sent) > 2
 

@@ -16,7 +16,7 @@ from wxtcb._protocol.codec import Body
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 
-from .raw_http import BRISK, OK, REQUEST, TOKEN, plain
+from .raw_http import LIMITS, OK, REQUEST, TOKEN, plain
 
 
 async def test_answer_comes_back_whatever_its_status_and_type(serve, connect):
@@ -201,17 +201,17 @@ async def test_too_large_reply_gives_its_connection_up(serve, connect, small_rep
     assert server.connections == 2
 
 
-async def test_timeout_while_waiting_for_the_reply_may_have_acted(serve, connect):
+async def test_timeout_while_waiting_for_the_reply_may_have_acted(serve, connect, send_in_vain):
     """A server that says nothing: a timeout after sending."""
     server = await serve(None)
-    outcome = await (await connect(server.url, BRISK)).send(REQUEST)
+    outcome = await send_in_vain(server, await connect(server.url, LIMITS))
     assert outcome == Failure("no reply in time", sent=True, timeout=True)
 
 
-async def test_timeout_covers_the_body_of_the_reply(serve, connect):
+async def test_timeout_covers_the_body_of_the_reply(serve, connect, send_in_vain):
     """A reply that begins and never ends is a timeout too."""
     server = await serve(plain(b"{", "Content-Length: 100"))
-    outcome = await (await connect(server.url, BRISK)).send(REQUEST)
+    outcome = await send_in_vain(server, await connect(server.url, LIMITS))
     assert outcome == Failure("no reply in time", sent=True, timeout=True)
 
 
@@ -342,11 +342,11 @@ async def test_foreign_raise_for_status_changes_nothing(serve, connect_plain):
         assert await (await connect_plain(server.url, http=http)).send(REQUEST) == Answer(502, b"no")
 
 
-async def test_foreign_timeouts_do_not_replace_ours(serve, connect_plain):
+async def test_foreign_timeouts_do_not_replace_ours(serve, connect_plain, send_in_vain):
     """A session without timeouts does not make us wait for ever."""
     server = await serve(None)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http:
-        outcome = await (await connect_plain(server.url, BRISK, http=http)).send(REQUEST)
+        outcome = await send_in_vain(server, await connect_plain(server.url, LIMITS, http=http))
     assert outcome == Failure("no reply in time", sent=True, timeout=True)
 
 
@@ -462,10 +462,9 @@ def test_body_can_be_read_as_text():
     assert plain_module._TrackedBody(REQUEST).decode() == '{"a":1}'
 
 
-async def test_no_warning_and_no_task_is_left_by_failures(serve, connect):
+async def test_no_warning_and_no_task_is_left_by_failures(serve, connect, send_in_vain):
     """After lost connections and cancellations no task of aiohttp's is left over."""
     server = await serve(None)
-    transport = await connect(server.url, BRISK)
-    await transport.send(REQUEST)
+    await send_in_vain(server, await connect(server.url, LIMITS))
     others = [task for task in asyncio.all_tasks() if "ClientRequest" in repr(task.get_coro())]
     assert others == [], traceback.format_exc()

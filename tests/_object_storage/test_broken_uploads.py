@@ -14,6 +14,22 @@ from wxtcb.sandbox import Fault, Trouble
 LOOK = "/componenttcb/getbucket"
 POST = "/_cos/post"
 BIG = b"0123456789abcdef" * (1 << 18)
+LIMITS = wxtcb.Timeout(connect=1e6, reply=100)  # an upload may rest for the second, calls take less than both
+
+
+@pytest.fixture
+def outlast(box, pass_time):
+    """Give a function that lets time pass while an upload does not move, until its end is looked into."""
+
+    async def wait(task):
+        for _ in range(5000):
+            if task.done() or box.count(LOOK):
+                return await task
+            pass_time(LIMITS.reply + 1)
+            await asyncio.sleep(0.01)
+        raise AssertionError("it does not end")
+
+    return wait
 
 
 async def pieces(*parts):
@@ -124,33 +140,41 @@ async def test_an_iterator_is_not_begun_again(session, env, box, clock, monkeypa
 
 
 @pytest.mark.parametrize("trouble", [Trouble.HANG, Trouble.HANG_AFTER])
-async def test_a_stalled_upload_ends(connect, env, box, trouble):
+async def test_a_stalled_upload_ends(connect, env, box, outlast, trouble):
     """When nothing moves for the reply timeout it is over, in the middle or at the end."""
     box.faults.add(Fault(trouble, path=POST))
-    async with connect(timeout=wxtcb.Timeout(connect=1, reply=0.15)) as session:
+    async with connect(timeout=LIMITS) as session:
+        source = BIG * 4 if trouble is Trouble.HANG else b"hello"
+        task = asyncio.create_task(storage.upload_file(session, env, "a", source))
+        while not box.count(POST):
+            await asyncio.sleep(0.001)
         with pytest.raises(TransferError, match="in time") as caught:
-            await storage.upload_file(session, env, "a", BIG * 4 if trouble is Trouble.HANG else b"hello")
+            await outlast(task)
     assert caught.value.stored is (trouble is Trouble.HANG_AFTER)
 
 
-async def test_nobody_knows_what_becomes_of_a_whole_that_nobody_answers(connect, env, box):
+async def test_nobody_knows_what_becomes_of_a_whole_that_nobody_answers(connect, env, box, outlast):
     """All had left, so the object may be made after the look that did not find it."""
     box.faults.hang(path=POST)
-    async with connect(timeout=wxtcb.Timeout(connect=1, reply=0.1)) as session:
+    async with connect(timeout=LIMITS) as session:
+        task = asyncio.create_task(storage.upload_file(session, env, "a", b"hello"))
+        while not box.count(POST):
+            await asyncio.sleep(0.001)
         with pytest.raises(TransferError, match="Nobody knows") as caught:
-            await storage.upload_file(session, env, "a", b"hello")
+            await outlast(task)
     assert (caught.value.stored, box.count(LOOK)) == (None, 1)
 
 
-async def test_a_slow_upload_that_moves_goes_on(connect, env, box):
-    """It may take longer in all than any one pause."""
+async def test_a_slow_upload_that_moves_goes_on(connect, env, box, pass_time, settle):
+    """It may take longer in all than any one pause, and than a call may take."""
 
     async def slowly():
         for _ in range(5):
-            await asyncio.sleep(0.06)
+            pass_time(60)
+            await settle()
             yield b"x"
 
-    async with connect(timeout=wxtcb.Timeout(connect=0.2, reply=0.2)) as session:
+    async with connect(timeout=wxtcb.Timeout(connect=100, reply=100)) as session:
         await storage.upload_file(session, env, "a", slowly(), size=5)
     assert box.world.storage.read(env, "a") == b"xxxxx"
 

@@ -36,7 +36,7 @@ def xml(code="AccessDenied", message="No"):
 @pytest.fixture
 async def session(new_session):
     """Open a session before a platform that answers from scripts."""
-    async with new_session(retry=QUICK, timeout=wxtcb.Timeout(connect=1, reply=1)) as session:
+    async with new_session(retry=QUICK, timeout=wxtcb.Timeout(connect=60, reply=60)) as session:
         yield session
 
 

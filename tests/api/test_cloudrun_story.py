@@ -11,8 +11,8 @@ from wxtcb.api import cloudrun
 async def test_a_service_is_released_step_by_step_and_torn_down(box, live):
     """Environment, service, two versions, a gradual release, and nothing left but the environment."""
     new = await cloudrun.create_cloudbaserun_env(live, alias="shop")
-    await cloudrun.wait_until_env_normal(live, new.env_id, timeout=5)
-    info = await cloudrun.wait_until_databases_running(live, new.env_id, timeout=5)
+    await cloudrun.wait_until_env_normal(live, new.env_id, timeout=60)
+    info = await cloudrun.wait_until_databases_running(live, new.env_id, timeout=60)
     assert (info.alias, info.databases[0].status) == ("shop", "RUNNING")
     await cloudrun.create_cloudbaserun_res_auth(live, new.env_id)
     server = cloudrun.Server(env_id=new.env_id, service_name="s", is_public=True)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-LIFE = 60
+LIFE = 600
 _CHILD = """
 import os, runpy, signal, sys, threading
 
@@ -51,6 +51,6 @@ def end_all() -> None:
         process = _started.pop()
         if process.poll() is None:
             process.kill()
-            process.wait(10)
+            process.wait(60)
         for stream in filter(None, (process.stdout, process.stderr)):
             stream.close()

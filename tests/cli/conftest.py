@@ -79,7 +79,7 @@ class Platform:
 
     def wait(self) -> None:
         """Return when it is up."""
-        assert self._up.wait(5)
+        assert self._up.wait(60)
 
     def stop(self) -> None:
         """Let it end."""
@@ -107,7 +107,7 @@ def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
         monkeypatch.setenv(name, value)
     yield made
     made.stop()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -134,7 +134,7 @@ def signal_when_asked(platform: Platform, path: str, number: int) -> Iterator[No
     """Send this process a signal as soon as the platform was asked for *path*; by then the command heeds it."""
 
     def send() -> None:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not platform.box.count(path) and time.monotonic() < end:
             time.sleep(0.005)
         os.kill(os.getpid(), number)

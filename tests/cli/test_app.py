@@ -50,7 +50,7 @@ def test_many_options_stand_in_groups(cli: Cli) -> None:
 def test_help_loads_nothing_that_a_command_stands_on() -> None:
     """So that it, and completion, come quickly."""
     code = "import sys, wxtcb.cli.app; print({*sys.modules} & {'rich', 'wxtcb.provision', 'wxtcb.sandbox'})"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=10)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert ended.stdout == "set()\n"
 
 
@@ -132,7 +132,7 @@ def test_a_pipe_that_closes_is_no_matter() -> None:
     os.close(read)
     process = start("endpoints", stdout=write)
     os.close(write)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
 
 
@@ -140,7 +140,7 @@ def test_a_pipe_that_closes_is_no_matter() -> None:
 def test_streams_that_are_closed_are_no_matter(closed: str) -> None:
     """`wxtcb endpoints >&-` ends as if somebody had read it."""
     process = start("endpoints", under=("sh", "-c", f'exec "$@" {closed}', "sh"))
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
 
 
@@ -149,7 +149,7 @@ def test_letters_the_terminal_lacks_are_written_out(tmp_path: Path) -> None:
     process = start(
         "provision", tmp_path / "商户.csv", "--sandbox", env={"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
     )
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "\\u5546\\u6237.csv: 1 problem" in err
 
@@ -159,7 +159,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     """One line and exit 2, whether typer or rich is missing."""
     for missing in ("typer", "rich"):
         code = f"import sys; sys.modules[{missing!r}] = None; from wxtcb.cli import main; main()"
-        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=10)
+        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
         assert process.returncode == 2
         assert process.stderr == "wxtcb: the command line needs typer and rich: pip install 'wxtcb[cli]'\n"
 

@@ -57,7 +57,7 @@ def test_bash_is_offered_names_options_and_files(folder: Path) -> None:
     root = str(Path(wxtcb.__file__).parents[1])
     command = ["bash", "--norc", "--noprofile", "-c", COMPLETE]
     options = {"cwd": folder, "env": {**os.environ, "PYTHONPATH": root}, "input": "\n".join(OFFERED) + "\n"}
-    ended = subprocess.run(command, **options, capture_output=True, text=True, check=True, timeout=60)
+    ended = subprocess.run(command, **options, capture_output=True, text=True, check=True, timeout=300)
     assert ended.stderr == ""
     *given, rule = ended.stdout.splitlines()
     assert dict(zip(OFFERED, map(str.split, given), strict=True)) == OFFERED

@@ -217,7 +217,7 @@ def test_a_run_that_was_killed_is_taken_up(
     process = start("provision", file, "--yes", "--concurrency", 1, swift=True)
     wait_for(platform, CREATE)
     process.send_signal(signal.SIGKILL)
-    process.wait(10)
+    process.wait(60)
     hasten(beside(file))
     result = cli("provision", file, "--yes", "--settle", "0.001")
     assert result.exit_code == 0, result.output

@@ -19,6 +19,7 @@ from wxtcb.cli.report_files import Reports
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import Outcome, Report, TenantReport
 from wxtcb.provision.journal import JournalError, MemoryJournal, Moment, Record
+from wxtcb.sandbox import Ready
 
 from .conftest import Cli, Platform, kept_secret, signal_when_asked
 
@@ -236,8 +237,8 @@ def test_the_reports_are_written_after_a_bug_of_ours(
 def test_the_reports_are_written_when_a_signal_has_ended_the_run(
     cli: Cli, tenants: Tenants, platform: Platform, tmp_path: Path
 ) -> None:
-    """With the tenants that were not started."""
-    platform.box.faults.slow(0.3, path=CREATE)
+    """With the tenants that were not started, and one whose environment is never ready."""
+    platform.box.world.ready_after = Ready.after_seconds(3600)
     rows = [f"t{number},,," for number in range(3)]
     with signal_when_asked(platform, CREATE, signal.SIGTERM):
         words = ("--yes", "--concurrency", 1, "--report", tmp_path / "r.csv")

@@ -37,7 +37,7 @@ def test_a_signal_ends_it_after_the_report(
     assert process.stderr.readline().endswith(" is new: it knows of no earlier run.\n")
     assert process.stderr.readline().startswith("Stopping: nothing new is sent")
     process.send_signal(number)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (code, "")
     assert kept_secret(platform, out, err)
     if as_json:
@@ -51,7 +51,7 @@ def test_a_signal_ends_it_after_the_report(
 
 def wait_for(platform: Platform, path: str) -> None:
     """Wait until the platform was asked for *path*."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not platform.box.count(path):
         assert time.monotonic() < end
         time.sleep(0.005)
@@ -63,7 +63,7 @@ def test_a_reader_who_leaves_early_stops_nothing(tenants: Tenants, platform: Pla
     process = start("provision", file, "--yes", swift=True)
     assert process.stdout is not None
     process.stdout.close()
-    process.wait(10)
+    process.wait(60)
     assert process.stderr is not None
     assert (process.returncode, process.stderr.read().count("\n")) == (0, 1)
     process.stderr.close()
@@ -76,7 +76,7 @@ def test_a_full_disk_stops_nothing(tenants: Tenants, platform: Platform, words: 
     """It is said once, the report goes where it can still be read, and the exit code holds."""
     with Path("/dev/full").open("w") as full:
         process = start("provision", tenants("a,x,,", "b,y,,"), "--yes", *words, stdout=full, swift=True)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert err.count("No space left on device") == 1
     assert ('"done": 2' if words else "2 of 2 done in") in err
@@ -88,7 +88,7 @@ def test_nowhere_to_write_stops_nothing(tenants: Tenants, platform: Platform) ->
     platform.box.world.add("y")
     with Path("/dev/full").open("w") as full:
         process = start("provision", tenants("a,x,,", "b,y,,"), "--yes", stdout=full, stderr=full)
-    assert process.wait(10) == 3
+    assert process.wait(60) == 3
     assert len(platform.box.world.environments) == 2
 
 
@@ -98,7 +98,7 @@ def test_closed_streams_stop_nothing(tenants: Tenants, platform: Platform) -> No
     closed = ("sh", "-c", 'exec "$@" <&- >&-', "sh")
     for words, code in (((), 2), (("--yes",), 0)):
         process = start("provision", tenants("a,x,,"), *words, under=closed)
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=60)
         assert (process.returncode, "Traceback" in err) == (code, False)
         assert len(platform.box.world.environments) == (code == 0)
 
@@ -106,7 +106,7 @@ def test_closed_streams_stop_nothing(tenants: Tenants, platform: Platform) -> No
 def test_a_pipe_is_no_terminal_whatever_the_colours(tenants: Tenants, platform: Platform) -> None:
     """FORCE_COLOR, which many set for good, puts neither bars nor escape codes into it."""
     process = start("provision", tenants("a,x,,"), "--yes", env={"FORCE_COLOR": "1", "TERM": "xterm"})
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=60)
     assert "\x1b" not in out
     assert "\n[1/1] a: done" in out
 
@@ -196,7 +196,7 @@ def typed(answer: str, *words: object, then: Callable[[], None] | None = None) -
         if not again and "Stopping" in screen:
             again = True
             process.send_signal(signal.SIGINT)
-    code = process.wait(10)
+    code = process.wait(60)
     os.close(ours)
     return screen, code
 

@@ -44,9 +44,9 @@ def test_it_serves_what_it_prints_until_a_signal(number: int, code: int) -> None
     given = exports(process)
     assert given["WXTCB_COMPONENT_APPID"] == World(seed=7).tokens.appid
     client = start("token", "--fetch", env=given)
-    assert client.communicate(timeout=10)[0] == "A token was fetched; it lives 100 s.\n"
+    assert client.communicate(timeout=60)[0] == "A token was fetched; it lives 100 s.\n"
     process.send_signal(number)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (code, "")
     assert err == (
         "The sandbox is up; its credentials are made up anew each time (--seed 7 makes these up again). Ctrl-C ends "
@@ -76,7 +76,7 @@ def test_it_does_not_outlive_the_tests() -> None:
     tests = subprocess.Popen([sys.executable, "-c", code], cwd=root, text=True, stdout=-1, stderr=-1)
     exports(tests)
     tests.kill()
-    tests.communicate(timeout=10)
+    tests.communicate(timeout=60)
 
 
 @pytest.mark.usefixtures("measured")
@@ -87,7 +87,7 @@ def test_busy_answers_minus_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(wxtcb.Busy):
         asyncio.run(_look(given))
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
 
 
 async def _look(given: dict[str, str]) -> None:

@@ -88,7 +88,8 @@ async def test_the_filters_are_taken():
 async def test_a_hook_of_ones_own_is_called():
     """The printed hook tells of a call that took long."""
     block = OWN.replace("> 30", "> 0")
-    assert (await output_of(SESSION, block, MAKE_A_CALL)).startswith("/componenttcb/describeenvs took 0 s and ended ok")
+    told = await output_of(SESSION, block, MAKE_A_CALL)
+    assert re.match(r"/componenttcb/describeenvs took \d+ s and ended ok", told)
 
 
 @pytest.mark.parametrize("measure", ["call.duration", *(each.name for each in (*COUNTERS, *GAUGES))])

@@ -16,7 +16,10 @@ from wxtcb.provision.sqlite.journal import SqliteJournal
 from wxtcb.provision.tenant import is_name
 
 REAL = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    database=None,
 )
 HOME = Home(component_appid="wx0123456789abcdef", on_loopback=True, namespace="n")
 NOW = Moment(1.7e9, "noted")

@@ -61,7 +61,7 @@ class Receiver:
         """Return when so many pushes have come."""
         while len(self.pushes) < count:
             self.arrived.clear()
-            await asyncio.wait_for(self.arrived.wait(), 5)
+            await asyncio.wait_for(self.arrived.wait(), 60)
 
     def tickets(self, box: Sandbox) -> list[str]:
         """Return the tickets that came, in their order."""

@@ -17,7 +17,7 @@ from wxtcb.tokens.shared_state import SharedRecord
 from wxtcb.tokens.store_urls import open_store
 
 WORKER = Path(__file__).with_name("worker.py")
-NOTHING = {"done": 0, "failed": {}, "longest": 0.0, "renewals": 0, "longest_renewal": 0.0, "alone": 0, "advice": ""}
+NOTHING = {"done": 0, "failed": {}, "renewals": 0, "alone": 0, "asked": 0, "advice": ""}
 
 
 @attrs.define(eq=False)
@@ -27,6 +27,8 @@ class Worker:
     process: asyncio.subprocess.Process
     told: dict = attrs.field(factory=lambda: dict(NOTHING))
     ready: asyncio.Event = attrs.field(factory=asyncio.Event)
+    paused: bool = False
+    _asked: int = 0
     _reader: asyncio.Task = attrs.field(init=False)
 
     def __attrs_post_init__(self):
@@ -39,10 +41,25 @@ class Worker:
                 self.ready.set()
 
     def pause(self):
+        self.paused = True
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self):
         self.process.send_signal(signal.SIGCONT)
+        self.paused = False
+
+    async def goes_on(self, calls):
+        """Wait until it has made so many calls more from now on; do not wait for one that is paused or gone."""
+        self._asked += 1
+        number = self._asked
+        self.process.stdin.write(b"\n")
+        await self._comes_to(lambda: self.told["asked"] >= number)
+        goal = self.told["done"] + calls
+        await self._comes_to(lambda: self.told["done"] >= goal)
+
+    async def _comes_to(self, condition):
+        while not (condition() or self.paused or self.process.returncode is not None):
+            await asyncio.sleep(0.01)
 
     async def kill(self):
         self.process.kill()
@@ -62,6 +79,7 @@ class Watch:
 
     tokens: list = attrs.field(factory=list)
     lease: object = None
+    looks: int = 0
 
     async def follow(self, url, appid):
         store = open_store(url)
@@ -73,9 +91,16 @@ class Watch:
                     lease = seen.record.lease
                     self.lease = lease if lease is not None and lease.left(seen.now) > 0 else None
                     self._note(seen.record.token)
+                    self.looks += 1
                 await asyncio.sleep(0.005)
         finally:
             await store.aclose()
+
+    async def looks_again(self):
+        """Wait until the record has been seen as it is from now on."""
+        goal = self.looks + 2
+        while self.looks < goal:
+            await asyncio.sleep(0.005)
 
     def _note(self, token):
         if token is None:
@@ -118,6 +143,10 @@ class Fleet:
         self.workers += new
         await asyncio.gather(*(each.ready.wait() for each in new))
 
+    async def goes_on(self):
+        """Wait until each that runs has made two calls more for each of its tasks."""
+        await asyncio.gather(*(each.goes_on(2 * self.tasks) for each in self.workers))
+
     async def kill(self, worker):
         """End *worker* as kill -9 does."""
         self.workers.remove(worker)
@@ -146,9 +175,7 @@ class Fleet:
         """What failed in all of them, counted by its words."""
         return sum((Counter(each) for each in self.told("failed")), Counter())
 
-    def figures(self, seconds):
-        """Return what was measured, in one line."""
-        return (
-            f"{sum(self.told('done')) / seconds:,.0f} calls/s, longest call {max(self.told('longest')):.2f} s, "
-            f"longest renewal {max(self.told('longest_renewal')):.2f} s, failed {sum(self.failed.values())}"
-        )
+    def counts(self):
+        """Return what was done, in one line."""
+        done, renewals = sum(self.told("done")), sum(self.told("renewals"))
+        return f"{done:,} calls, {renewals} renewals, failed {sum(self.failed.values())}"

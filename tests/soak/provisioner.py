@@ -40,7 +40,6 @@ async def provision(session, options):
         return {
             "outcomes": outcomes,
             "proven": audit is not None and audit.proven,
-            "elapsed": report.elapsed,
             "stopped": report.stopped,
         }
 

@@ -50,7 +50,7 @@ async def serving(box, folder):
         "WXTCB_TOKEN_STORE": f"sqlite:///{folder}/tokens.db",
     }
     command = ("-m", "uvicorn", "backend:app", "--workers", "4", "--port", str(port))
-    command += ("--no-access-log", "--log-level", "warning")
+    command += ("--no-access-log", "--log-level", "warning", "--timeout-worker-healthcheck", "300")
     process = await asyncio.create_subprocess_exec(sys.executable, *command, cwd=folder, env=env)
     wire = aiohttp.TCPConnector(limit=0, force_close=True)  # a connection for each request, so that workers take turns
     url = f"http://127.0.0.1:{port}"
@@ -70,7 +70,7 @@ async def get(client, path):
 async def up(client):
     """Wait until four workers have answered."""
     seen = set()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while len(seen) < 4:
             try:
                 seen.update(await asyncio.gather(*(get(client, "/who") for _ in range(8))))

@@ -11,9 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from .hearing import LONG, heard
+
 APPID = "wx0123456789abcdef"
 REAL_TIME = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    database=None,
 )
 
 
@@ -31,13 +36,6 @@ async def count_up(store, times):
             kept = await store.load(APPID)
             if await store.swap(APPID, str(int(kept.document or "0") + 1), version=kept.version):
                 break
-
-
-async def seconds_of(awaitable):
-    """Return how long it takes."""
-    before = time.monotonic()
-    await awaitable
-    return time.monotonic() - before
 
 
 async def test_at_first_nothing_is_kept(one):
@@ -93,10 +91,10 @@ async def test_no_version_comes_back_when_the_place_is_lost(place, one, other):
 async def test_a_lost_place_rings(place, one, other):
     """Who waits for another version hears that there is none any more."""
     version = await keep(one)
-    waiting = asyncio.create_task(seconds_of(other.changed(APPID, version=version, within=30)))
+    waiting = asyncio.create_task(other.changed(APPID, version=version, within=LONG))
     await asyncio.sleep(0.05)
     await place.lose()
-    assert await waiting < 5
+    await heard(waiting)
 
 
 async def test_platforms_are_kept_apart(one, other):
@@ -170,51 +168,56 @@ def test_any_history_is_that_of_a_dict(new_place):
     check()
 
 
-async def test_changed_returns_at_once_for_a_version_already_gone(one, other):
+async def test_changed_does_not_wait_for_a_version_already_gone(one, other):
     """Nobody waits for what has happened."""
     old = await keep(one)
     await keep(one)
-    assert await seconds_of(other.changed(APPID, version=old, within=30)) < 0.5
-    assert await seconds_of(other.changed("wx2", version="no-such-version", within=30)) < 0.5
+    await heard(other.changed(APPID, version=old, within=LONG))
+    await heard(other.changed("wx2", version="no-such-version", within=LONG))
 
 
 @pytest.mark.parametrize("empty", [True, False])
-async def test_changed_returns_soon_after_a_swap_by_the_other_handle(one, other, empty):
-    """The bell rings for the first document as for the next; half a second allows for a busy machine."""
+async def test_changed_returns_after_a_swap_by_the_other_handle(one, other, empty):
+    """The bell rings for the first document as for the next, an hour before the time to wait is over."""
     version = (await other.load(APPID)).version if empty else await keep(other)
-    waiting = asyncio.create_task(other.changed(APPID, version=version, within=30))
+    waiting = asyncio.create_task(other.changed(APPID, version=version, within=LONG))
     await asyncio.sleep(0.1)
     assert not waiting.done()
     await keep(one)
-    assert await seconds_of(waiting) < 0.5
+    await heard(waiting)
 
 
-async def test_changed_returns_after_its_time_when_nothing_happens(one, other):
-    """Neither sooner nor much later; a change for another platform does not count."""
+async def test_changed_returns_after_its_time_when_nothing_happens(one, other, pass_time):
+    """Neither sooner nor later; a change for another platform does not count."""
     version = await keep(one)
-    waiting = asyncio.create_task(seconds_of(other.changed(APPID, version=version, within=0.2)))
+    waiting = asyncio.create_task(other.changed(APPID, version=version, within=LONG))
     await asyncio.sleep(0.05)
     await keep(one, appid="wx2")
-    assert 0.19 < await waiting < 0.7
+    pass_time(LONG // 2)
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    pass_time(LONG // 2)
+    await heard(waiting)
 
 
 async def test_changed_rings_for_all_who_wait(one, other):
     """One change wakes many, on the handle that made it as well."""
     version = await keep(one)
-    waiting = [asyncio.create_task(store.changed(APPID, version=version, within=30)) for store in (one, other) * 10]
+    waiting = [asyncio.create_task(store.changed(APPID, version=version, within=LONG)) for store in (one, other) * 10]
     await asyncio.sleep(0.05)
     await keep(one)
-    assert await seconds_of(asyncio.gather(*waiting)) < 0.5
+    await heard(asyncio.gather(*waiting))
 
 
 async def test_waiting_holds_nothing_up(one):
     """While a handle waits for a change it reads and writes as ever."""
     version = await keep(one)
-    waiting = asyncio.create_task(one.changed(APPID, version=version, within=30))
+    waiting = asyncio.create_task(one.changed(APPID, version=version, within=LONG))
     await asyncio.sleep(0.05)
-    assert await seconds_of(one.load("wx2")) < 0.5
-    assert await seconds_of(keep(one)) < 0.5
-    assert await seconds_of(waiting) < 0.5
+    await heard(one.load("wx2"))
+    assert not waiting.done()
+    await heard(keep(one))
+    await heard(waiting)
 
 
 async def test_cancelled_calls_leave_the_store_usable_and_the_document_whole(one, other):
@@ -227,7 +230,7 @@ async def test_cancelled_calls_leave_the_store_usable_and_the_document_whole(one
         calls = [
             asyncio.create_task(one.load(APPID)),
             asyncio.create_task(one.swap(APPID, dice.choice("ab") * 20_000, version=version)),
-            asyncio.create_task(one.changed(APPID, version=version, within=30)),
+            asyncio.create_task(one.changed(APPID, version=version, within=LONG)),
         ]
         await asyncio.sleep(dice.choice([0, 0, 0.0002, 0.001]))
         for call in calls:
@@ -246,12 +249,17 @@ async def test_changes_by_many_at_once_lose_nothing(one, other):
 
 
 async def test_the_clock_does_not_run_backwards(one, other):
-    """`now` is one clock for all handles, in seconds."""
-    first = (await one.load(APPID)).now
+    """`now` is one clock for all handles."""
     times = [(await store.load(APPID)).now for store in (one, other) * 20]
     assert times == sorted(times)
+
+
+async def test_the_clock_counts_seconds(one):
+    """Between two looks `now` moves by as many as a clock of this machine does."""
+    began, first = time.time(), (await one.load(APPID)).now
     await asyncio.sleep(0.1)
-    assert 0.09 < (await one.load(APPID)).now - first < 5
+    last, ended = (await one.load(APPID)).now, time.time()
+    assert 0.05 < last - first < ended - began + 0.05
 
 
 def test_a_store_outlives_the_event_loop_it_was_used_in(new_place):
@@ -269,10 +277,10 @@ def test_a_store_outlives_the_event_loop_it_was_used_in(new_place):
         async with stack:
             kept = await store.load(APPID)
             assert kept.document == "first loop"
-            waiting = asyncio.create_task(store.changed(APPID, version=kept.version, within=30))
+            waiting = asyncio.create_task(store.changed(APPID, version=kept.version, within=LONG))
             await asyncio.sleep(0.05)
             await keep(store, "second loop")
-            assert await seconds_of(waiting) < 0.5
+            await heard(waiting)
 
     stack = contextlib.AsyncExitStack()
     store = asyncio.run(begin(stack))
