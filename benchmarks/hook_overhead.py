@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 import wxtcb
 from wxtcb.events import CallFinished, CallStarted, Event, Hook
 from wxtcb.telemetry import OpenTelemetryHook, PrometheusHook
-from wxtcb.telemetry.dispatch import Observers
+from wxtcb.telemetry.dispatch import HookDispatcher
 
 PATH: Final = "/componenttcb/createenv"
 
@@ -46,9 +46,9 @@ async def measure(chosen: argparse.Namespace) -> list[Figure]:
     """Take turns."""
     rounds, times = (2, 10) if chosen.quick else (40, 2_000)
     session = wxtcb.Session(component_appid="wx0123456789abcdef", component_appsecret="bench", ticket="bench")
-    observed = {name: Observers.of(session, [hook]) for name, hook in hooks().items()}
+    observed = {name: HookDispatcher.create(session, [hook]) for name, hook in hooks().items()}
 
-    def tell(observers: Observers) -> None:
+    def tell(observers: HookDispatcher) -> None:
         observers.emit(CallStarted(PATH, 1))
         observers.emit(CallFinished(PATH, 1, 1, 0.1, None, cancelled=False))
 

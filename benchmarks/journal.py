@@ -26,7 +26,7 @@ from harness import Block, interleave, main
 from memory import STATUS, forget_peak, peak
 from provisioning import Box, journal_on_disk, make_tenants, provision, sandboxed
 
-from wxtcb.provision import Moment, Provisioner, Record, SqliteJournal, Tenant
+from wxtcb.provision import HistoryEntry, Provisioner, SqliteJournal, Tenant, TenantRecord
 
 FLOOR: Final = "the journal in memory"
 
@@ -92,7 +92,7 @@ async def _measure_plan(count: int, *, known: bool) -> list[Figure]:
         gc.collect()
         before, started = forget_peak(), time.perf_counter()
         async with box.session() as session, SqliteJournal(path) as journal, Provisioner(session, journal=journal) as p:
-            run = p.apply(await p.plan(make_tenants(count), whole=True))
+            run = p.apply(await p.plan(make_tenants(count), complete=True))
             await anext(run.events())
             took, used = time.perf_counter() - started, peak() - before
             await run.cancel(grace=0)
@@ -107,9 +107,11 @@ async def _fill(path: Path, tenants: list[Tenant], box: Box) -> None:
     """Let the journal know every tenant, each with the environment that the sandbox lists for it."""
     async with box.session() as session, SqliteJournal(path) as journal, Provisioner(session, journal=journal):
         for number, tenant in enumerate(tenants):
-            alias = tenant.alias_in(session.component_appid)
-            record = Record(tenant=tenant.name, alias=alias, version=1, attempt=1, env=f"env-{number}", opened_at=0.0)
-            await journal.commit(record, Moment(0.0, "noted"))
+            alias = tenant.resolve_alias(session.component_appid)
+            record = TenantRecord(
+                tenant=tenant.name, alias=alias, version=1, attempt=1, env=f"env-{number}", opened_at=0.0
+            )
+            await journal.commit(record, HistoryEntry(0.0, "noted"))
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def sandboxed(**options: float) -> Iterator[Box]:
 
 def make_tenants(count: int) -> list[Tenant]:
     """Return tenants that want an environment, one mini program and one service each."""
-    api = Service.named("api")
+    api = Service.from_name("api")
     return [Tenant(f"tenant {number}", appids=[f"wx{number:016}"], services=[api]) for number in range(count)]
 
 
@@ -89,8 +89,10 @@ async def provision(box: Box, tenants: list[Tenant], journal: Journal | None = N
     kept = journal or MemoryJournal()
     async with box.session() as session, Provisioner(session, journal=kept, concurrency=CONCURRENCY) as provisioner:
         report = await provisioner.apply(tenants).wait()
-    if report.done != len(tenants):
-        raise RuntimeError(f"only {report.done} of {len(tenants)} tenants are done; stopped: {report.stopped}")
+    if report.done_count != len(tenants):
+        raise RuntimeError(
+            f"only {report.done_count} of {len(tenants)} tenants are done; stopped: {report.stop_reason}"
+        )
     return report, time.perf_counter() - started
 
 

@@ -13,8 +13,8 @@ import sys
 
 import orjson
 
-from wxtcb.provision import alias_of
-from wxtcb.sandbox import Faults, Ready, Sandbox, World
+from wxtcb.provision import derive_alias
+from wxtcb.sandbox import Faults, ReadyPolicy, Sandbox, World
 
 
 async def serve(ready_after: float = 0.0, slow: float = 0.0, nice: int = 0, opened: int = 0) -> None:
@@ -23,9 +23,9 @@ async def serve(ready_after: float = 0.0, slow: float = 0.0, nice: int = 0, open
     faults = Faults()
     if slow:
         faults.slow(slow)
-    async with Sandbox(world=World(ready_after=Ready.after_seconds(ready_after)), faults=faults) as box:
+    async with Sandbox(world=World(ready_after=ReadyPolicy.after_seconds(ready_after)), faults=faults) as box:
         for number in range(opened):
-            box.world.add(alias_of(box.component_appid, f"tenant {number}"), env=f"env-{number}")
+            box.world.add(derive_alias(box.component_appid, f"tenant {number}"), env=f"env-{number}")
         way = {
             "base_url": box.url,
             "component_appid": box.component_appid,

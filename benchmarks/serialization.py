@@ -16,7 +16,7 @@ from environments import listing
 from figures import Figure, Interval
 from harness import interleave, main, working
 
-from wxtcb._protocol.codec import encode, read_reply
+from wxtcb._protocol.codec import encode_body, read_reply
 from wxtcb.api.environment import CREATE_ENV, DESCRIBE_ENVS, EnvInfo, EnvList, NewEnv
 
 NEW: Final = b'{"errcode":0,"errmsg":"ok","tranid":"20251122000001","env":"bench-0123456789abcdef"}'
@@ -64,7 +64,7 @@ def body_by_hand() -> bytes:
 
 def body() -> object:
     """Write the body of `create_env` as the library does."""
-    return encode({"alias": "bench", "EnvType": None}, endpoint=CREATE_ENV.path)
+    return encode_body({"alias": "bench", "EnvType": None}, endpoint=CREATE_ENV.path)
 
 
 @attrs.frozen

@@ -17,11 +17,11 @@ from figures import Figure, Interval
 from harness import Block, interleave, main
 
 from wxtcb.secret import Secret
-from wxtcb.telemetry.dispatch import Observers
+from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import TokenCache
-from wxtcb.tokens.providers import Order
-from wxtcb.tokens.refresh import Renewal
-from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.tokens.providers import FetchFunction
+from wxtcb.tokens.refresh import TokenRefresher
+from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.sources import ComponentToken
 from wxtcb.tokens.stores import MemoryStore
 
@@ -31,9 +31,9 @@ FLOOR: Final = "an `await` of an empty coroutine function"
 class Source:
     """Gives a token at once."""
 
-    voids = True
+    invalidates_previous = True
 
-    async def prepare(self) -> Order:
+    async def prepare(self) -> FetchFunction:
         """Give what fetches."""
         return self.fetch
 
@@ -45,10 +45,10 @@ class Source:
 async def get(cache: TokenCache, turns: int) -> None:
     """Get the fresh token, as every call does."""
     for _ in range(turns // 4):
-        cache.get()
-        cache.get()
-        cache.get()
-        cache.get()
+        cache.cached()
+        cache.cached()
+        cache.cached()
+        cache.cached()
 
 
 async def _empty() -> None: ...
@@ -68,7 +68,7 @@ async def get_locked(cache: TokenCache, turns: int) -> None:
     lock = asyncio.Lock()
     for _ in range(turns):
         async with lock:
-            cache.get()
+            cache.cached()
 
 
 def timing(work: Callable[[TokenCache, int], Awaitable[None]], cache: TokenCache, turns: int) -> Block:
@@ -87,11 +87,11 @@ async def measure(chosen: argparse.Namespace) -> list[Figure]:
     rounds, turns = (3, 1_000) if chosen.quick else (60, 100_000)
     now = asyncio.get_running_loop().time
     cache = TokenCache(
-        Renewal(
-            "here", SharedRecord(MemoryStore(now), "wx0123456789abcdef"), Source(), Observers(), now, asyncio.sleep
+        TokenRefresher(
+            "here", SharedState(MemoryStore(now), "wx0123456789abcdef"), Source(), HookDispatcher(), now, asyncio.sleep
         ),
     )
-    await cache.wait()
+    await cache.get()
     works = {"floor": wait_for_nothing, "get": get, "get under a lock": get_locked, "control": wait_for_nothing}
     costs = await interleave({name: timing(work, cache, turns) for name, work in works.items()}, rounds)
     await cache.aclose()

@@ -25,13 +25,13 @@ from harness import Block, interleave, main
 from provisioning import sandboxed
 
 from wxtcb.api import environment
-from wxtcb.events import CallFinished, TokenRenewed
+from wxtcb.events import CallFinished, TokenRefreshed
 from wxtcb.secret import Secret
-from wxtcb.telemetry.dispatch import Observers
+from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import TokenCache
-from wxtcb.tokens.providers import Order
-from wxtcb.tokens.refresh import Renewal
-from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.tokens.providers import FetchFunction
+from wxtcb.tokens.refresh import TokenRefresher
+from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.sources import ComponentToken
 from wxtcb.tokens.stores import MemoryStore
 
@@ -52,9 +52,9 @@ class Source:
     """Gives a token once it is let."""
 
     let: asyncio.Event = attrs.field(factory=asyncio.Event)
-    voids: bool = True
+    invalidates_previous: bool = True
 
-    async def prepare(self) -> Order:
+    async def prepare(self) -> FetchFunction:
         """Give what fetches."""
         return self.fetch
 
@@ -68,9 +68,11 @@ def by_cache() -> Wait:
     """Wait for the first token of a cache."""
     source, now = Source(), asyncio.get_running_loop().time
     cache = TokenCache(
-        Renewal("here", SharedRecord(MemoryStore(now), "wx0123456789abcdef"), source, Observers(), now, asyncio.sleep),
+        TokenRefresher(
+            "here", SharedState(MemoryStore(now), "wx0123456789abcdef"), source, HookDispatcher(), now, asyncio.sleep
+        ),
     )
-    return Wait(cache.wait, source.let.set)
+    return Wait(cache.get, source.let.set)
 
 
 def by_event() -> Wait:
@@ -124,7 +126,7 @@ class Longest:
         """Note an event of a session."""
         if isinstance(event, CallFinished):
             self.call = max(self.call, event.elapsed * 1e3)
-        if isinstance(event, TokenRenewed):
+        if isinstance(event, TokenRefreshed):
             self.renewal = max(self.renewal, event.elapsed * 1e3)
 
 

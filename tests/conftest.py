@@ -22,7 +22,7 @@ from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
 from wxtcb import session as session_module
-from wxtcb._http.transport import Answer, Cancelled, HeldBack
+from wxtcb._http.transport import Response, SendCancelled, Vetoed
 from wxtcb.session import Session
 
 COVERAGE = "COVERAGE_PROCESS_CONFIG"  # by it, a process that was started is told to be measured
@@ -160,8 +160,8 @@ class Platform:
         return len(self.sent_to(TOKEN_PATH))
 
     async def send(self, request):
-        if request.is_withheld():
-            return HeldBack()
+        if request.is_vetoed():
+            return Vetoed()
         self.requests.append(request)
         self.times.append(asyncio.get_running_loop().time())
         script = self.scripts.get(request.path)
@@ -185,11 +185,11 @@ class Platform:
             try:
                 await asyncio.sleep(step.seconds)
             except asyncio.CancelledError as error:
-                return Cancelled(error.args, sent=step.sent)
+                return SendCancelled(error.args, sent=step.sent)
             return await self._take(step.step, request)
         if isinstance(step, int):
             step = {"errcode": step, "errmsg": "as scripted rid: 5f-77"}
-        return Answer(200, orjson.dumps(step)) if isinstance(step, dict) else step
+        return Response(200, orjson.dumps(step)) if isinstance(step, dict) else step
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,8 +13,8 @@ from typing import Any
 import wxtcb
 from wxtcb import api
 from wxtcb._protocol.endpoint import Endpoint, Repeat
-from wxtcb.cli.credentials import held_for
-from wxtcb.cli.endpoints import group_of
+from wxtcb.cli.credentials import credential_fields
+from wxtcb.cli.endpoints import endpoint_groups
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "tests" / "samples"
@@ -39,7 +39,7 @@ def examples() -> str:
 
 def example(endpoint: Endpoint[Any]) -> dict[str, Any]:
     """Return what to give, without what the command line fills in itself, and what comes back."""
-    sample, filled_in = sample_of(endpoint), {"action", *held_for(endpoint)}
+    sample, filled_in = sample_of(endpoint), {"action", *credential_fields(endpoint)}
     return {
         "request": {name: value for name, value in sample["request"].items() if name not in filled_in},
         "query": {name: value for name, value in sample.get("query", {}).items() if name not in filled_in},
@@ -60,7 +60,7 @@ def compact(value: object) -> str:
 
 def page() -> str:
     """Return the table of all calls, group by group, with what stands on them."""
-    groups = dict.fromkeys(group_of().values())
+    groups = dict.fromkeys(endpoint_groups().values())
     return "\n".join([PAGE_BEGINS, *(line for name in groups for line in group_lines(getattr(api, name), name))])
 
 

@@ -9,10 +9,10 @@ from itertools import product
 import pytest
 
 from wxtcb import errors
-from wxtcb._http.retry import Verdict, cause_of, judge
+from wxtcb._http.retry import RetryDecision, classify, decide
 from wxtcb._protocol.endpoint import Repeat
-from wxtcb._protocol.errcodes import CODES, api_error
-from wxtcb.api.environment import Shared, ShareFailure
+from wxtcb._protocol.errcodes import ERRCODES, api_error
+from wxtcb.api.environment import ShareFailure, ShareResult
 
 PATH = "/componenttcb/createenv"
 
@@ -26,18 +26,18 @@ KNOWN = """
     85088 86000 89503
 """
 POLICY = [
-    (errors.Busy, [-1]),
-    (errors.CloudFault, [-1000, -501001, -501002, -502011, -601001, -601003]),
-    (errors.TokenDead, [40001, 40014, 42001, 40094]),
-    (errors.TicketRefused, [61005, 61006, 40091]),
-    (errors.SecretRefused, [40125]),
-    (errors.MinuteLimit, [45011]),
-    (errors.QuotaExhausted, [45009, 48006]),
-    (errors.AddressNotAllowed, [40164, 61004, 45035, 40090]),
-    (errors.NotPermitted, [48001, 61003, 61007, 61016, 61017, 85088]),
+    (errors.PlatformBusy, [-1]),
+    (errors.CloudUnavailable, [-1000, -501001, -501002, -502011, -601001, -601003]),
+    (errors.InvalidToken, [40001, 40014, 42001, 40094]),
+    (errors.InvalidTicket, [61005, 61006, 40091]),
+    (errors.InvalidAppSecret, [40125]),
+    (errors.RateLimited, [45011]),
+    (errors.QuotaExceeded, [45009, 48006]),
+    (errors.IPNotAllowed, [40164, 61004, 45035, 40090]),
+    (errors.PermissionDenied, [48001, 61003, 61007, 61016, 61017, 85088]),
     (errors.AccountBlocked, [48004, 50002, 61011]),
     (
-        errors.RequestRefused,
+        errors.InvalidRequest,
         [40013, 40066, 40097, 40101, 41001, 41002, 41004, 41018, 43001, 43002, 43003, 44002, 45002, 47001, 61014],
     ),
 ]
@@ -78,25 +78,25 @@ def noted(error):
 
 REFUSED_APP = ShareFailure(env="e", appid="wx1", errmsg="invalid appid")
 API_KINDS = sorted(kinds_of(errors.ApiError), key=lambda kind: kind.__name__)
-OPERATIONS = [errors.OperationNotReady, errors.OperationTimeout, errors.OperationFailed, errors.OperationGone]
-WAITS = [errors.EnvironmentNotReady, errors.EnvironmentTimeout, errors.EnvironmentHalted, errors.EnvironmentGone]
+OPERATIONS = [errors.OperationNotReady, errors.OperationTimeout, errors.OperationFailed, errors.OperationNotFound]
+WAITS = [errors.EnvironmentNotReady, errors.EnvironmentTimeout, errors.EnvironmentFailed, errors.EnvironmentNotFound]
 PLAIN = [errors.WxtcbError, errors.InvalidArgument, errors.SessionClosed, errors.WrongLoop, errors.TicketError]
 ONE_OF_EACH = [
     *(kind("words", endpoint=PATH) for kind in PLAIN),
-    errors.Withheld(endpoint=PATH),
+    errors.SendVetoed(endpoint=PATH),
     errors.TicketMissing(),
-    errors.TicketTooOld(50_000.0),
-    errors.TokenCeiling(30, 12.0),
-    errors.TokenContested(5, 16.0),
+    errors.TicketExpired(50_000.0),
+    errors.TokenFetchLimit(30, 12.0),
+    errors.TokenConflict(5, 16.0),
     errors.TokenStoreError("failed (OSError in x.py, line 3)"),
     errors.TransportError("no reply in time", endpoint=PATH, sent=True, timeout=True),
-    errors.BadReply("a redirect", endpoint=PATH, status=302, lasting=True),
-    errors.OutcomeUnknown(noted(errors.CloudFault(-1000, "system error", endpoint=PATH)), endpoint=PATH),
-    errors.PartialFailure(Shared(err_list=(REFUSED_APP,)), [REFUSED_APP], endpoint=PATH),
-    errors.TransferError("no luck", status=403, code="AccessDenied", request_id="r-1", stored=None, sent=7),
-    *(kind("still running", what="job 7", status="running") for kind in OPERATIONS),
+    errors.BadReply("a redirect", endpoint=PATH, status=302, permanent=True),
+    errors.OutcomeUnknown(noted(errors.CloudUnavailable(-1000, "system error", endpoint=PATH)), endpoint=PATH),
+    errors.PartialFailure(ShareResult(err_list=(REFUSED_APP,)), [REFUSED_APP], endpoint=PATH),
+    errors.TransferError("no luck", status=403, code="AccessDenied", request_id="r-1", stored=None, bytes_sent=7),
+    *(kind("still running", resource="job 7", status="running") for kind in OPERATIONS),
     *(kind("still UNAVAILABLE", env="e-1", status="UNAVAILABLE") for kind in WAITS),
-    *(kind(40097, "invalid args", endpoint=PATH, rid="5f-a", advice="Look.") for kind in API_KINDS),
+    *(kind(40097, "invalid args", endpoint=PATH, rid="5f-a", hint="Look.") for kind in API_KINDS),
 ]
 
 
@@ -109,7 +109,7 @@ def facts(value):
 
 def test_every_code_of_the_platform_has_an_advice_of_its_own():
     """No code that the platform's pages name is unknown."""
-    assert [code for code in map(int, KNOWN.split()) if code not in CODES] == []
+    assert [code for code in map(int, KNOWN.split()) if code not in ERRCODES] == []
 
 
 @pytest.mark.parametrize(("kind", "codes"), POLICY, ids=lambda each: getattr(each, "__name__", None))
@@ -121,17 +121,19 @@ def test_a_code_is_of_the_class_that_its_treatment_names(kind, codes):
 def test_a_permanent_code_is_raised_at_once_whatever_the_call():
     """What the platform's pages call permanent is never sent again."""
     verdicts = {
-        judge(repeat, cause_of(api_error(int(code), "", endpoint=PATH)))
+        decide(repeat, classify(api_error(int(code), "", endpoint=PATH)))
         for repeat, code in product(Repeat, PERMANENT.split())
     }
-    assert verdicts == {Verdict.RAISE}
+    assert verdicts == {RetryDecision.RAISE}
 
 
-@pytest.mark.parametrize("code", sorted(CODES))
+@pytest.mark.parametrize("code", sorted(ERRCODES))
 def test_the_message_of_a_code_ends_with_its_advice(code):
     """Path, code, errmsg and effect come first, then a sentence on what to do."""
-    kind, advice = CODES[code]
-    effect = "It may have taken effect." if kind in (errors.Busy, errors.CloudFault) else "It had no effect."
+    kind, advice = ERRCODES[code]
+    effect = (
+        "It may have taken effect." if kind in (errors.PlatformBusy, errors.CloudUnavailable) else "It had no effect."
+    )
     assert str(api_error(code, "the errmsg", endpoint=PATH)) == f"{PATH}: {code} the errmsg. {effect} {advice}"
     assert len(advice.split()) > 2
     assert advice.endswith(".")
@@ -170,15 +172,15 @@ def test_an_api_error_carries_what_the_platform_said():
 @pytest.mark.parametrize("code", [40001, 40014, 40094, 42001, 40125])
 def test_a_dead_token_on_a_call_without_one_means_the_secret(code):
     """The call that buys the token can only have sent a wrong app secret."""
-    error = api_error(code, "invalid credential", endpoint=PATH, tokenless=True)
-    assert type(error) is errors.SecretRefused
+    error = api_error(code, "invalid credential", endpoint=PATH, without_token=True)
+    assert type(error) is errors.InvalidAppSecret
     assert "Check component_appsecret" in str(error)
     assert error.errcode == code
 
 
 def test_a_call_without_token_gets_other_codes_as_they_are():
     """Only the dead-token codes read differently there."""
-    assert type(api_error(61005, "", endpoint=PATH, tokenless=True)) is errors.TicketRefused
+    assert type(api_error(61005, "", endpoint=PATH, without_token=True)) is errors.InvalidTicket
 
 
 @pytest.mark.parametrize(
@@ -188,10 +190,10 @@ def test_a_call_without_token_gets_other_codes_as_they_are():
         (errors.EnvironmentTimeout, TimeoutError),
         (errors.OperationTimeout, TimeoutError),
         (errors.EnvironmentTimeout, errors.OperationTimeout),
-        (errors.EnvironmentHalted, errors.OperationFailed),
-        (errors.EnvironmentGone, errors.OperationGone),
-        (errors.TicketRefused, errors.TicketError),
-        (errors.TicketRefused, errors.ApiError),
+        (errors.EnvironmentFailed, errors.OperationFailed),
+        (errors.EnvironmentNotFound, errors.OperationNotFound),
+        (errors.InvalidTicket, errors.TicketError),
+        (errors.InvalidTicket, errors.ApiError),
     ],
 )
 def test_an_error_is_caught_by_the_name_a_caller_would_think_of(kind, also):
@@ -247,7 +249,7 @@ def test_an_advice_joins_the_message():
     """`advise` adds a sentence, and the error stays what it was."""
     error = api_error(40097, "invalid args", endpoint=PATH)
     before = str(error)
-    error.advise("Try env_type='run'.")
+    error.add_hint("Try env_type='run'.")
     assert str(error) == f"{before} Try env_type='run'."
     assert error.errcode == 40097
 
@@ -264,7 +266,7 @@ def test_a_bad_reply_names_the_http_status():
     """Status and reason stand in the message, the status also as an attribute."""
     error = errors.BadReply("12 bytes, 'Bad Gateway'", endpoint=PATH, status=502)
     assert str(error) == f"{PATH}: HTTP 502, 12 bytes, 'Bad Gateway'."
-    assert (error.status, error.lasting) == (502, False)
+    assert (error.status, error.permanent) == (502, False)
 
 
 def test_an_unknown_outcome_says_why_and_what_to_do():
@@ -278,7 +280,7 @@ def test_an_unknown_outcome_says_why_and_what_to_do():
 
 def test_a_partial_failure_names_what_failed_and_keeps_the_rest():
     """The failed entries are named and attached, the reply with the good part too."""
-    reply = Shared(err_list=(REFUSED_APP,))
+    reply = ShareResult(err_list=(REFUSED_APP,))
     error = errors.PartialFailure(reply, [REFUSED_APP], endpoint=PATH)
     assert error.reply is reply
     assert error.failed == (REFUSED_APP,)
@@ -289,16 +291,16 @@ def test_a_partial_failure_names_what_failed_and_keeps_the_rest():
 def test_a_partial_failure_of_many_stays_short():
     """The message quotes a few entries and counts the others, which stand in `failed`."""
     many = [ShareFailure(env="e", appid=f"wx{number}", errmsg="invalid appid") for number in range(500)]
-    messages = {size: str(errors.PartialFailure(Shared(), many[:size], endpoint=PATH)) for size in (3, 4, 500)}
+    messages = {size: str(errors.PartialFailure(ShareResult(), many[:size], endpoint=PATH)) for size in (3, 4, 500)}
     assert "wx2" in messages[3]
     assert ["more" in messages[3], "and 1 more" in messages[4], "and 497 more" in messages[500]] == [False, True, True]
     assert len(messages[500]) < 500
-    assert errors.PartialFailure(Shared(), many, endpoint=PATH).failed == tuple(many)
+    assert errors.PartialFailure(ShareResult(), many, endpoint=PATH).failed == tuple(many)
 
 
 def test_the_ceiling_says_when_the_next_fetch_is_allowed():
     """It tells the number, the wait, and the usual reason."""
-    error = errors.TokenCeiling(30, 1234.4)
+    error = errors.TokenFetchLimit(30, 1234.4)
     assert error.retry_after == 1234.4
     assert "30 component_access_tokens" in str(error)
     assert "1234 s" in str(error)
@@ -307,11 +309,11 @@ def test_the_ceiling_says_when_the_next_fetch_is_allowed():
 
 def test_an_environment_that_is_not_ready_is_named():
     """The id stands in the message and, with the last status, as an attribute."""
-    error = errors.EnvironmentHalted("HALTED: stopped", env="e-1", status="HALTED")
+    error = errors.EnvironmentFailed("HALTED: stopped", env="e-1", status="HALTED")
     assert (str(error), error.env, error.status) == ("environment e-1: HALTED: stopped", "e-1", "HALTED")
 
 
 def test_an_operation_that_is_not_ready_is_named():
     """What was awaited stands in the message and, with the last status, as an attribute."""
-    error = errors.OperationFailed("fail: no such file", what="import job 7", status="fail")
-    assert (str(error), error.what, error.status) == ("import job 7: fail: no such file", "import job 7", "fail")
+    error = errors.OperationFailed("fail: no such file", resource="import job 7", status="fail")
+    assert (str(error), error.resource, error.status) == ("import job 7: fail: no such file", "import job 7", "fail")

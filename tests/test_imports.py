@@ -164,7 +164,7 @@ def test_the_names_of_the_contract_are_all_there():
     """The names that the design promises to users stand at the front door."""
     promised = """
         Session RetryPolicy Timeout endpoints raw Endpoint Repeat Secret WxtcbError ApiError TransportError
-        OutcomeUnknown BadReply InvalidArgument TicketError TokenCeiling PartialFailure SessionClosed WrongLoop
+        OutcomeUnknown BadReply InvalidArgument TicketError TokenFetchLimit PartialFailure SessionClosed WrongLoop
     """
     assert set(promised.split()) - set(wxtcb.__all__) == set()
 

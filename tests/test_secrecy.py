@@ -10,7 +10,7 @@ import pytest
 
 import wxtcb
 from wxtcb.api import cloudrun, environment, token
-from wxtcb.sandbox import Fault, Sandbox, Trouble
+from wxtcb.sandbox import Fault, FaultKind, Sandbox
 
 PASSWORD = "pass-word-of-es-7f3a"
 TOKEN_PATH = "/cgi-bin/component/api_component_token"
@@ -50,8 +50,8 @@ async def make_call(session, path):
 
 
 def secrets_of(box):
-    desk = box.world.tokens
-    minted = [token for token in (*desk._voided, desk._token) if token]
+    desk = box.world.credentials
+    minted = [token for token in (*desk._invalidated, desk._token) if token]
     return [box.component_appsecret, box.ticket, PASSWORD, *minted]
 
 
@@ -69,7 +69,7 @@ def listened(caplog):
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("trouble", Trouble, ids=lambda trouble: trouble.value)
+@pytest.mark.parametrize("trouble", FaultKind, ids=lambda trouble: trouble.value)
 async def test_nothing_secret_shows_when_fault_strikes(trouble, path, listened, caplog):
     """Neither exceptions with their frames' locals, nor DEBUG logs, events and reprs hold a secret."""
     box = Sandbox()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
 from wxtcb import Secret
-from wxtcb.secret import redact, redact_cut
+from wxtcb.secret import redact, redact_truncated
 
 PLAIN = "top-secret-value"
 WORDS = st.text(st.characters(exclude_characters="*%", exclude_categories=["Cs"]), min_size=1)
@@ -157,6 +157,6 @@ def test_redact_leaves_a_text_without_secrets_alone(text):
 def test_redact_cut_hides_the_beginning_of_a_secret_at_the_end(write):
     """However it is written, a piece of 8 characters or more is not shown; a shorter one tells nothing."""
     secret = 'Ab/中"&cdefghijkl'
-    assert redact_cut(f"<{write(secret)[:-1]}", Secret(secret)) == "<***"
-    assert redact_cut("<abcdefg", Secret("abcdefgh0")) == "<abcdefg"
-    assert redact_cut("<abcdefgh", Secret("abcdefgh0")) == "<***"
+    assert redact_truncated(f"<{write(secret)[:-1]}", Secret(secret)) == "<***"
+    assert redact_truncated("<abcdefg", Secret("abcdefgh0")) == "<abcdefg"
+    assert redact_truncated("<abcdefgh", Secret("abcdefgh0")) == "<***"

@@ -14,28 +14,28 @@ import attrs
 import orjson
 import pytest
 
-from wxtcb._http.aiohttp_connector import DirectTransport
+from wxtcb._http.aiohttp_connector import ConnectorTransport
 from wxtcb._http.retry import RetryPolicy
-from wxtcb._http.transport import Answer, Failure, Timeout, TooLarge
+from wxtcb._http.transport import Response, ResponseTooLarge, SendFailure, Timeout
 from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.api import environment
 from wxtcb.api.environment import BATCH_SHARE_ENV, CREATE_ENV, DESCRIBE_ENVS
 from wxtcb.errors import (
-    Busy,
     InvalidArgument,
+    InvalidToken,
     OutcomeUnknown,
     PartialFailure,
+    PlatformBusy,
+    SendVetoed,
     SessionClosed,
     TicketError,
-    TokenDead,
-    Withheld,
     WrongLoop,
     WxtcbError,
 )
-from wxtcb.events import CallFinished, CallStarted, TokenRenewed
+from wxtcb.events import CallFinished, CallStarted, TokenRefreshed
 from wxtcb.secret import Secret
 from wxtcb.session import Session
-from wxtcb.tokens.refresh import PATH as TOKEN_PATH
+from wxtcb.tokens.refresh import TOKEN_PATH
 from wxtcb.tokens.sources import ReadOnly
 from wxtcb.tokens.stores import MemoryStore
 
@@ -85,8 +85,8 @@ def whole_story(error):
         ({"token_source": "central"}, "token_source"),
         ({"token_source": ReadOnly(), "ticket": None}, "token_source"),
         ({"token_source": ReadOnly(), "token_store": MemoryStore()}, "ticket"),
-        ({"await_push": 0}, "await_push"),
-        ({"await_push": True}, "await_push"),
+        ({"ticket_timeout": 0}, "ticket_timeout"),
+        ({"ticket_timeout": True}, "ticket_timeout"),
         ({"retry": 5}, "retry"),
         ({"retry": None}, "retry"),
         ({"timeout": 30}, "timeout"),
@@ -207,7 +207,7 @@ async def test_own_token_is_used_and_never_renewed(new_session, wechat):
     async with new_session() as session:
         for token in (OWN, Secret(OWN)):
             wechat.play(READ.path, 42001)
-            with pytest.raises(TokenDead):
+            with pytest.raises(InvalidToken):
                 await session.call(READ, {}, token=token)
     assert [request.token for request in wechat.requests] == [Secret(OWN)] * 2
 
@@ -236,7 +236,7 @@ async def test_session_must_be_open(new_session):
     with pytest.raises(SessionClosed, match="not open yet"):
         await session.call(READ, {})
     with pytest.raises(SessionClosed, match="not open yet"):
-        session.sweep(DESCRIBE_ENVS)
+        session.shared_poller(DESCRIBE_ENVS)
     async with session:
         pass
     with pytest.raises(SessionClosed, match="is closed"):
@@ -271,7 +271,7 @@ def test_session_of_another_loop_is_refused_with_a_hint(new_session, use):
 
     async def use_it():
         if use == "sweep":
-            session.sweep(DESCRIBE_ENVS)
+            session.shared_poller(DESCRIBE_ENVS)
         else:
             await (session.call(READ, {}) if use == "call" else session.aclose())
 
@@ -291,7 +291,7 @@ async def test_forgotten_session_warns():
     async def forget(new):
         session = new()
         await session.__aenter__()
-        session._core.running.transport.owned = False
+        session._lifecycle.running.transport.owned = False
 
     def build():
         http = unittest.mock.create_autospec(aiohttp.ClientSession, instance=True)
@@ -327,11 +327,11 @@ async def test_view_shares_the_token_and_the_connections(new_session, wechat):
         await view.call(READ, {})
         assert wechat.fetches == 1
         wechat.play(READ.path, -1)
-        with pytest.raises(Busy):
+        with pytest.raises(PlatformBusy):
             await view.call(READ, {})
         wechat.play(READ.path, -1)
         await session.call(READ, {})
-        assert view.sweep(DESCRIBE_ENVS) is session.sweep(DESCRIBE_ENVS)
+        assert view.shared_poller(DESCRIBE_ENVS) is session.shared_poller(DESCRIBE_ENVS)
 
 
 @pytest.mark.parametrize("changes", [{"repeat": Repeat.ONCE}, {"repeat": Repeat.SET}, {"action": "get"}], ids=str)
@@ -339,7 +339,7 @@ async def test_only_a_read_is_made_again_and_again(new_session, changes):
     """A look that opened an environment would open one per second."""
     async with new_session() as session:
         with pytest.raises(InvalidArgument, match="describeenvs: only a read"):
-            session.sweep(attrs.evolve(DESCRIBE_ENVS, **changes))
+            session.shared_poller(attrs.evolve(DESCRIBE_ENVS, **changes))
 
 
 async def test_view_cannot_be_entered_or_closed(new_session, wechat):
@@ -389,7 +389,7 @@ async def test_partial_failure_is_raised_or_returned_as_asked(new_session, wecha
         (lambda wechat: wechat.usual.update({READ.path: -1}), 1),
         (lambda wechat: wechat.usual.update({READ.path: 45011}), 2),
         (lambda wechat: wechat.usual.update({TOKEN_PATH: wechat.after(1000)}), 3),
-        (lambda wechat: wechat.usual.update({TOKEN_PATH: Failure("no connection", sent=False)}), 3),
+        (lambda wechat: wechat.usual.update({TOKEN_PATH: SendFailure("no connection", sent=False)}), 3),
     ],
     ids=["slot", "back-off", "minute limit", "token", "pause of the token"],
 )
@@ -398,7 +398,7 @@ async def test_aclose_ends_every_wait(new_session, wechat, prepare, calls):
     prepare(wechat)
     session = new_session(connections=1, retry=RetryPolicy(base=8, cap=8, attempts=1000, window=9999))
     await session.__aenter__()
-    session._core.running.exchange.uniform = lambda low, high: high
+    session._lifecycle.resources.executor.uniform = lambda low, high: high
     tasks = [asyncio.create_task(session.call(READ, {})) for _ in range(calls)]
     await asyncio.sleep(2.5)
     await session.aclose()
@@ -427,7 +427,7 @@ async def test_aclose_ends_sweeps_and_leaves_no_task(new_session, wechat):
     wechat.usual[DESCRIBE_ENVS.path] = wechat.after(1000, LISTED)
     session = new_session()
     await session.__aenter__()
-    look = asyncio.create_task(session.sweep(DESCRIBE_ENVS).since(clock()))
+    look = asyncio.create_task(session.shared_poller(DESCRIBE_ENVS).poll(clock()))
     await asyncio.sleep(1)
     await session.aclose()
     with pytest.raises(SessionClosed):
@@ -457,7 +457,7 @@ async def test_hooks_get_every_event(new_session):
     events = []
     async with new_session(hooks=[events.append]) as session:
         await session.call(READ, {})
-    assert [type(event) for event in events] == [CallStarted, TokenRenewed, CallFinished]
+    assert [type(event) for event in events] == [CallStarted, TokenRefreshed, CallFinished]
     assert TOKEN not in repr(events)
 
 
@@ -484,7 +484,7 @@ async def test_no_repr_or_str_shows_a_secret(new_session, wechat):
     wechat.play(READ.path, 42001)
     async with new_session(proxy="http://user:PR0XYWORD@proxy.internal:1") as session:
         await session.call(READ, {})
-        things = [*reachable(session), *wechat.requests, *reachable(session._core.running)]
+        things = [*reachable(session), *wechat.requests, *reachable(session._lifecycle.resources)]
         shown = "\n".join(f"{each!r} {each} {each:}" for each in things)
     assert len({type(each).__name__ for each in things}) >= 9
     for secret in (SECRET, TICKET, TOKEN, "PR0XYWORD"):
@@ -497,12 +497,12 @@ ENDINGS = {
     "fault": -1000,
     "dead": 42001,
     "echo": {"errcode": 40097, "errmsg": "you sent {}"},
-    "page": Answer(502, b"<h1>you sent {}</h1>"),
-    "odd reply": Answer(200, f'{{"errcode": 0, "x": "{TOKEN}1"'.encode()),
-    "too large": TooLarge(200),
-    "lost": Failure("the connection was lost", sent=True),
-    "not sent": Failure("no connection", sent=False),
-    "redirect": Answer(307, b""),
+    "page": Response(502, b"<h1>you sent {}</h1>"),
+    "odd reply": Response(200, f'{{"errcode": 0, "x": "{TOKEN}1"'.encode()),
+    "too large": ResponseTooLarge(200),
+    "lost": SendFailure("the connection was lost", sent=True),
+    "not sent": SendFailure("no connection", sent=False),
+    "redirect": Response(307, b""),
 }
 
 
@@ -510,8 +510,8 @@ def echo(step, text):
     """Let the platform quote *text*, where *step* quotes."""
     if isinstance(step, dict):
         return {key: value.format(text) if isinstance(value, str) else value for key, value in step.items()}
-    if isinstance(step, Answer):
-        return Answer(step.status, step.body.replace(b"{}", text.encode()))
+    if isinstance(step, Response):
+        return Response(step.status, step.body.replace(b"{}", text.encode()))
     return step
 
 
@@ -525,7 +525,7 @@ async def test_no_secret_shows_in_what_a_call_raises(new_session, wechat, step, 
         with pytest.raises(WxtcbError) as caught:
             await session.call(endpoint, {"alias": "a"}, token=own)
     story = whole_story(caught.value)
-    assert "_guarded" in story
+    assert "_execute" in story
     for secret in (SECRET, TICKET, f"{TOKEN}1", OWN):
         assert secret not in story
 
@@ -587,7 +587,7 @@ def test_no_secret_shows_when_a_session_is_refused(new_session, options):
 
 async def test_unknown_outcome_names_its_cause(new_session, wechat):
     """Through the whole session a lost create is OutcomeUnknown with the error that hid the answer."""
-    wechat.usual[CREATE_ENV.path] = Failure("no reply in time", sent=True, timeout=True)
+    wechat.usual[CREATE_ENV.path] = SendFailure("no reply in time", sent=True, timeout=True)
     async with new_session() as session:
         with pytest.raises(OutcomeUnknown) as caught:
             await environment.create_env(session, alias="abc")
@@ -598,9 +598,9 @@ async def test_unknown_outcome_names_its_cause(new_session, wechat):
 async def test_session_opens_a_real_transport():
     """Without a stand-in the transport is aiohttp's, with the session's own limits, and is closed with it."""
     async with Session(component_appid="wx0", component_appsecret="s", timeout=Timeout(connect=1, reply=2)) as session:
-        transport = session._core.running.transport
+        transport = session._lifecycle.resources.transport
         assert transport.timeout == Timeout(connect=1, reply=2)
-        assert isinstance(transport, DirectTransport)
+        assert isinstance(transport, ConnectorTransport)
     assert transport._connector.closed
 
 
@@ -635,7 +635,7 @@ async def test_view_with_may_send_withholds_its_own_calls_alone(new_session, wec
     async with new_session() as session:
         view = session.with_options(may_send=lambda: False)
         for each in (view, view.with_options(retry=NO_RETRY), view.with_options(may_send=lambda: True)):
-            with pytest.raises(Withheld):
+            with pytest.raises(SendVetoed):
                 await each.call(READ, {})
         assert await session.call(READ, {}) == Done()
     assert (len(wechat.sent_to(READ.path)), wechat.fetches) == (1, 1)
@@ -658,7 +658,7 @@ async def test_view_of_a_view_asks_both(new_session, wechat, says, asked):
         if says == (True, True):
             assert await view.call(READ, {}) == Done()
         else:
-            with pytest.raises(Withheld):
+            with pytest.raises(SendVetoed):
                 await view.call(READ, {})
     assert heard == asked
 
@@ -677,7 +677,7 @@ async def test_may_send_that_looks_empty_is_asked(new_session):
     """What an object is worth as a truth is not what it answers."""
     async with new_session() as session:
         view = session.with_options(may_send=Empty())
-        with pytest.raises(Withheld):
+        with pytest.raises(SendVetoed):
             await view.with_options(may_send=lambda: True).call(READ, {})
 
 

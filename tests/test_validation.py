@@ -28,7 +28,7 @@ def passes(check, value):
 @pytest.mark.parametrize(
     ("check", "good", "bad"),
     [
-        (validation.check_text, ["a", " a ", "环境"], ["", " ", "\n", None, 1, b"a", ["a"], Secret("a")]),
+        (validation.check_string, ["a", " a ", "环境"], ["", " ", "\n", None, 1, b"a", ["a"], Secret("a")]),
         (
             validation.check_alias,
             ["a", "mytestenv", "aB-9", "a-"],
@@ -39,7 +39,7 @@ def passes(check, value):
             [0.1, 1, 60.5, 1e-9, 10**6],
             [0, -1, 0.0, True, "1", None, float("nan"), float("inf"), -float("inf")],
         ),
-        (validation.check_count, [1, 100], [0, -1, 1.0, True, "1", None]),
+        (validation.check_positive_int, [1, 100], [0, -1, 1.0, True, "1", None]),
         (
             validation.check_mapping,
             [{}, {"a": None}],
@@ -66,8 +66,8 @@ def passes(check, value):
             [None, "a=b", {"a": 1}, {"a": None}, {1: "b"}, {"a": "b\udcff"}, {"\udcff": "b"}],
         ),
         (validation.check_secret, ["a", Secret("a")], ["", Secret(""), None, 1, b"a", ["a"], print]),
-        (validation.check_texts, [(), ("a", "b")], [None, ["a"], "a", ("a", ""), (1,), (None,), 5]),
-        (validation.check_entries, [("a",)], [(), None, []]),
+        (validation.check_strings, [(), ("a", "b")], [None, ["a"], "a", ("a", ""), (1,), (None,), 5]),
+        (validation.check_not_empty, [("a",)], [(), None, []]),
     ],
     ids=lambda each: getattr(each, "__name__", "values"),
 )
@@ -95,7 +95,7 @@ def test_an_alias_with_any_other_character_is_refused(before, odd, after):
 )
 def test_a_kind_is_exact(value, kind, fits):
     """A bool is no int and an int no bool."""
-    assert passes(lambda name, each: validation.check_kind(name, each, kind), value) is fits
+    assert passes(lambda name, each: validation.check_type(name, each, kind), value) is fits
 
 
 @pytest.mark.parametrize("value", [b"hunter2-in-bytes", ["hunter2-in-bytes"]], ids=["bytes", "list"])
@@ -109,17 +109,17 @@ def test_a_refused_secret_is_not_quoted(value):
 def test_a_bad_entry_of_a_list_is_named_by_its_place():
     """The message says which entry was refused."""
     with pytest.raises(InvalidArgument, match=r"^appids\[1\] must be a text"):
-        validation.check_texts("appids", ("wx1", 2))
+        validation.check_strings("appids", ("wx1", 2))
 
 
 @attrs.frozen(kw_only=True)
 class Form:
     """A class whose fields are checked."""
 
-    must: str = attrs.field(validator=validation.field_is(validation.check_text))
-    may: str | None = attrs.field(default=None, validator=validation.field_is(validation.check_text, optional=True))
-    number: int | None = attrs.field(default=None, validator=validation.kind_is(int))
-    flag: bool = attrs.field(default=False, validator=validation.kind_is(bool, optional=False))
+    must: str = attrs.field(validator=validation.validator(validation.check_string))
+    may: str | None = attrs.field(default=None, validator=validation.validator(validation.check_string, optional=True))
+    number: int | None = attrs.field(default=None, validator=validation.type_validator(int))
+    flag: bool = attrs.field(default=False, validator=validation.type_validator(bool, optional=False))
 
 
 @pytest.mark.parametrize("fields", [{}, {"may": None, "number": None}, {"may": "a", "number": 0, "flag": True}])
@@ -150,7 +150,7 @@ def test_a_class_refuses_a_field_that_does_not_fit_by_class_and_name(fields, nam
 )
 def test_a_list_becomes_a_tuple_and_a_text_is_not_taken_apart(value, converted):
     """What can be gone through is; a text, and what is no list, is left for the check to refuse."""
-    assert validation.as_tuple(value) == converted
+    assert validation.to_tuple(value) == converted
 
 
 @pytest.mark.parametrize(
@@ -255,8 +255,8 @@ def test_a_whole_number_is_held_to_its_bounds(least, most, words, good, bad):
 
     @attrs.frozen
     class Share:
-        must: object = attrs.field(default=least, validator=validation.whole_within(least, most, optional=False))
-        may: object = attrs.field(default=None, validator=validation.whole_within(least, most))
+        must: object = attrs.field(default=least, validator=validation.int_range(least, most, optional=False))
+        may: object = attrs.field(default=None, validator=validation.int_range(least, most))
 
     assert [Share(must=each, may=each).may for each in good] == good
     for name in ("must", "may"):

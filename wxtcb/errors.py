@@ -7,9 +7,9 @@
     ├── WrongLoop               the session belongs to another event loop or process
     ├── TicketError             no usable component_verify_ticket
     │   ├── TicketMissing           none was received yet
-    │   └── TicketTooOld            the newest one is over 12 hours old
-    ├── TokenCeiling            the hourly ceiling of minted tokens stopped another fetch
-    ├── TokenContested          another program keeps fetching tokens of this platform
+    │   └── TicketExpired            the newest one is over 12 hours old
+    ├── TokenFetchLimit            the hourly ceiling of minted tokens stopped another fetch
+    ├── TokenConflict          another program keeps fetching tokens of this platform
     ├── TokenStoreError         the token store failed, or keeps something else
     ├── TransportError          no reply came; nothing was sent, or repeating is harmless
     ├── BadReply                a reply came that is not what the platform documents
@@ -19,23 +19,23 @@
     ├── OperationNotReady       waiting for what the platform does in its own time ended without it
     │   ├── OperationTimeout        in time (also a TimeoutError)
     │   ├── OperationFailed         the platform says that it failed
-    │   ├── OperationGone           what was awaited is no longer, or never was, listed
+    │   ├── OperationNotFound           what was awaited is no longer, or never was, listed
     │   └── EnvironmentNotReady     waiting for NORMAL ended without it; each of these is one of the above too
     │       ├── EnvironmentTimeout
-    │       ├── EnvironmentHalted       the platform stopped the environment
-    │       └── EnvironmentGone
+    │       ├── EnvironmentFailed       the platform stopped the environment
+    │       └── EnvironmentNotFound
     └── ApiError                the platform answered with an errcode
-        ├── Busy                    -1
-        ├── CloudFault              -1000 and the cloud codes that pass
-        ├── TokenDead               40001 40014 40094 42001
-        ├── TicketRefused           61005 61006 40091 (also a TicketError)
-        ├── SecretRefused           40125, and 40001 of the token call
-        ├── MinuteLimit             45011
-        ├── QuotaExhausted          45009 48006
-        ├── AddressNotAllowed       61004 40164 45035 40090
-        ├── NotPermitted            48001 85088 and the permission sets
+        ├── PlatformBusy                    -1
+        ├── CloudUnavailable              -1000 and the cloud codes that pass
+        ├── InvalidToken               40001 40014 40094 42001
+        ├── InvalidTicket           61005 61006 40091 (also a TicketError)
+        ├── InvalidAppSecret           40125, and 40001 of the token call
+        ├── RateLimited             45011
+        ├── QuotaExceeded          45009 48006
+        ├── IPNotAllowed       61004 40164 45035 40090
+        ├── PermissionDenied            48001 85088 and the permission sets
         ├── AccountBlocked          48004 50002 61011
-        ├── RequestRefused          40097 40101 41001 44002 47001 and the like
+        ├── InvalidRequest          40097 40101 41001 44002 47001 and the like
         └── CloudError              other codes of cloud development
 
 The codes and what to do about each stand in `wxtcb._protocol.errcodes`.
@@ -50,14 +50,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from wxtcb.unsent import (
     InvalidArgument,
+    SendVetoed,
     SessionClosed,
     TicketError,
+    TicketExpired,
     TicketMissing,
-    TicketTooOld,
-    TokenCeiling,
-    TokenContested,
+    TokenConflict,
+    TokenFetchLimit,
     TokenStoreError,
-    Withheld,
     WrongLoop,
     WxtcbError,
 )
@@ -67,40 +67,40 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccountBlocked",
-    "AddressNotAllowed",
     "ApiError",
     "BadReply",
-    "Busy",
     "CloudError",
-    "CloudFault",
-    "EnvironmentGone",
-    "EnvironmentHalted",
+    "CloudUnavailable",
+    "EnvironmentFailed",
+    "EnvironmentNotFound",
     "EnvironmentNotReady",
     "EnvironmentTimeout",
+    "IPNotAllowed",
+    "InvalidAppSecret",
     "InvalidArgument",
-    "MinuteLimit",
-    "NotPermitted",
+    "InvalidRequest",
+    "InvalidTicket",
+    "InvalidToken",
     "OperationFailed",
-    "OperationGone",
+    "OperationNotFound",
     "OperationNotReady",
     "OperationTimeout",
     "OutcomeUnknown",
     "PartialFailure",
-    "QuotaExhausted",
-    "RequestRefused",
-    "SecretRefused",
+    "PermissionDenied",
+    "PlatformBusy",
+    "QuotaExceeded",
+    "RateLimited",
+    "SendVetoed",
     "SessionClosed",
     "TicketError",
+    "TicketExpired",
     "TicketMissing",
-    "TicketRefused",
-    "TicketTooOld",
-    "TokenCeiling",
-    "TokenContested",
-    "TokenDead",
+    "TokenConflict",
+    "TokenFetchLimit",
     "TokenStoreError",
     "TransferError",
     "TransportError",
-    "Withheld",
     "WrongLoop",
     "WxtcbError",
 ]
@@ -117,7 +117,7 @@ _adopt(WxtcbError, *WxtcbError.__subclasses__(), *TicketError.__subclasses__())
 class TransportError(WxtcbError):
     """No reply came.
 
-    `sent` is False when the request cannot have reached the platform (DNS, refused, TLS), True when it may have;
+    `bytes_sent` is False when the request cannot have reached the platform (DNS, refused, TLS), True when it may have;
     `timeout` tells whether a deadline of ours ended it.
     """
 
@@ -131,14 +131,14 @@ class TransportError(WxtcbError):
 class BadReply(WxtcbError):
     """The platform, or something between, answered with what is not a documented reply.
 
-    `status` is the HTTP status; `lasting` is True where another try would give the same: a redirect (never followed),
+    `status` is the HTTP status; `permanent` is True where another try would give the same: a redirect (never followed),
     a reply over the size limit (not read to its end), a reply of another shape.
     """
 
-    def __init__(self, reason: str, *, endpoint: str, status: int, lasting: bool = False) -> None:
+    def __init__(self, reason: str, *, endpoint: str, status: int, permanent: bool = False) -> None:
         super().__init__(f"{endpoint}: HTTP {status}, {reason}.", endpoint=endpoint, reason=f"HTTP {status}, {reason}")
         self.status = status
-        self.lasting = lasting
+        self.permanent = permanent
 
 
 class OutcomeUnknown(WxtcbError):
@@ -198,11 +198,11 @@ class PartialFailure(WxtcbError):
 
 
 class OperationNotReady(WxtcbError):
-    """Waiting ended without what was awaited. `what` names it, `status` is the last one seen, or None."""
+    """Waiting ended without what was awaited. `resource` names it, `status` is the last one seen, or None."""
 
-    def __init__(self, message: str, *, what: str, status: str | None) -> None:
-        super().__init__(f"{what}: {message}")
-        self.what = what
+    def __init__(self, message: str, *, resource: str, status: str | None) -> None:
+        super().__init__(f"{resource}: {message}")
+        self.resource = resource
         self.status = status
 
 
@@ -214,7 +214,7 @@ class OperationFailed(OperationNotReady):
     """It has a status that waiting does not change; the message says what the platform tells of it."""
 
 
-class OperationGone(OperationNotReady):
+class OperationNotFound(OperationNotReady):
     """It is missing from look after look: it was removed, or never existed."""
 
 
@@ -222,7 +222,7 @@ class EnvironmentNotReady(OperationNotReady):
     """An environment did not become NORMAL. `env` is its id, `status` the last one seen, or None."""
 
     def __init__(self, message: str, *, env: str, status: str | None) -> None:
-        super().__init__(message, what=f"environment {env}", status=status)
+        super().__init__(message, resource=f"environment {env}", status=status)
         self.env = env
 
 
@@ -230,11 +230,11 @@ class EnvironmentTimeout(EnvironmentNotReady, OperationTimeout):
     """The environment is still not NORMAL when the time is up; it may become so later, so waiting again is fine."""
 
 
-class EnvironmentHalted(EnvironmentNotReady, OperationFailed):
+class EnvironmentFailed(EnvironmentNotReady, OperationFailed):
     """The platform has stopped the environment (over quota or blocked); waiting will not help."""
 
 
-class EnvironmentGone(EnvironmentNotReady, OperationGone):
+class EnvironmentNotFound(EnvironmentNotReady, OperationNotFound):
     """The environment is missing from look after look: it was removed, or never existed."""
 
 
@@ -245,7 +245,7 @@ class TransferError(WxtcbError):
     storage's own, out of the XML of its refusal, or None. `stored` tells whether the object of an upload exists: False,
     it does not, for some of it never left or it was refused (an older one of that name is as it was); True, a look
     right after found one with exactly its bytes; None, nobody knows, for all had left and the look did not find it yet,
-    or it was a download. `sent` is how many bytes of the file went over. What your source, callback or disk raised is
+    or it was a download. `bytes_sent` is how many bytes of the file went over. What your source, callback or disk raised is
     the ``__cause__``.
     """
 
@@ -258,14 +258,14 @@ class TransferError(WxtcbError):
         code: str | None = None,
         request_id: str | None = None,
         stored: bool | None = False,
-        sent: int = 0,
+        bytes_sent: int = 0,
     ) -> None:
         super().__init__(message, reason=reason)
         self.status = status
         self.code = code
         self.request_id = request_id
         self.stored = stored
-        self.sent = sent
+        self.bytes_sent = bytes_sent
 
 
 class ApiError(WxtcbError):
@@ -280,59 +280,59 @@ class ApiError(WxtcbError):
     errmsg: str
     rid: str | None
 
-    def __init__(self, errcode: int, errmsg: str, *, endpoint: str, rid: str | None = None, advice: str = "") -> None:
+    def __init__(self, errcode: int, errmsg: str, *, endpoint: str, rid: str | None = None, hint: str = "") -> None:
         reason = f"{errcode} {errmsg}"
-        super().__init__(f"{endpoint}: {reason}. {self.effect} {advice}".rstrip(), endpoint=endpoint, reason=reason)
+        super().__init__(f"{endpoint}: {reason}. {self.effect} {hint}".rstrip(), endpoint=endpoint, reason=reason)
         self.errcode = errcode
         self.errmsg = errmsg
         self.rid = rid
 
 
-class Busy(ApiError):
+class PlatformBusy(ApiError):
     """The platform is busy and asks to try again; whether this attempt acted is not known."""
 
     effect = "It may have taken effect."
 
 
-class CloudFault(ApiError):
+class CloudUnavailable(ApiError):
     """The cloud behind the platform failed; whether this attempt acted is not known."""
 
     effect = "It may have taken effect."
 
 
-class TokenDead(ApiError):
+class InvalidToken(ApiError):
     """The component_access_token of the call is wrong, expired or no longer the latest."""
 
 
-class TicketRefused(ApiError, TicketError):
+class InvalidTicket(ApiError, TicketError):
     """The platform refuses the component_verify_ticket."""
 
 
-class SecretRefused(ApiError):
+class InvalidAppSecret(ApiError):
     """The platform refuses the component_appsecret."""
 
 
-class MinuteLimit(ApiError):
+class RateLimited(ApiError):
     """The per-minute limit of this call is reached."""
 
 
-class QuotaExhausted(ApiError):
+class QuotaExceeded(ApiError):
     """A daily or monthly quota is used up."""
 
 
-class AddressNotAllowed(ApiError):
+class IPNotAllowed(ApiError):
     """The address this machine calls from is not on the platform's list of allowed addresses.
 
-    `address` is the one that the platform saw, if its message names it.
+    `ip` is the one that the platform saw, if its message names it.
     """
 
     @property
-    def address(self) -> str | None:
+    def ip(self) -> str | None:
         """The address that the platform saw, or None."""
-        return _address_in(self.errmsg)
+        return _find_ip_address(self.errmsg)
 
 
-class NotPermitted(ApiError):
+class PermissionDenied(ApiError):
     """The platform or the mini program lacks a permission."""
 
 
@@ -340,7 +340,7 @@ class AccountBlocked(ApiError):
     """The account or the platform is blocked, frozen or not live."""
 
 
-class RequestRefused(ApiError):
+class InvalidRequest(ApiError):
     """The platform refuses the request as it is; sent again it fails again."""
 
 
@@ -348,7 +348,7 @@ class CloudError(ApiError):
     """A code of cloud development (negative, five or six digits) that repeating does not mend."""
 
 
-def _address_in(text: str) -> str | None:
+def _find_ip_address(text: str) -> str | None:
     """Return the first word of *text* that is an IP address."""
     for word in re.split(r"[^0-9A-Fa-f.:]+", text):
         with contextlib.suppress(ValueError):

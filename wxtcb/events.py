@@ -23,7 +23,7 @@ class CallStarted:
 
 @attrs.frozen
 class CallFinished:
-    """A call ended, well or not (`error`), after `attempts` sends and `elapsed` seconds, all waiting included.
+    """A call ended, well or not (`error`), after `maybe_acted` sends and `elapsed` seconds, all waiting included.
 
     A call that was cancelled, or ended by anything but a reply and an error of wxtcb's, has no error either, but
     `cancelled` set.
@@ -45,31 +45,31 @@ class CallFinished:
 
 
 @attrs.frozen
-class Retrying:
-    """Attempt number `attempt` failed with `error`, and the call is tried again after `wait` seconds.
+class RetryScheduled:
+    """Attempt number `attempt` failed with `error`, and the call is tried again after `delay` seconds.
 
-    `cause` sorts the error: "not_sent", "busy", "fault", "lost".
+    `reason` sorts the error: "not_sent", "busy", "fault", "lost".
     """
 
     endpoint: str
     call: int
     attempt: int
-    wait: float
+    delay: float
     error: WxtcbError
-    cause: str
+    reason: str
 
 
 @attrs.frozen
-class Resending:
+class RequestResent:
     """The call is sent again outside its budget.
 
-    `cause`: "token_dead" (a newer token is there) or "minute_limit" (as soon as its path opens).
+    `reason`: "token_dead" (a newer token is there) or "minute_limit" (as soon as its path opens).
     """
 
     endpoint: str
     call: int
     error: WxtcbError
-    cause: str
+    reason: str
 
 
 @attrs.frozen
@@ -84,23 +84,23 @@ class Abandoned:
 
 
 @attrs.frozen
-class MayHaveActed:
-    """A call that adds something succeeded after `attempts` earlier attempts that may have acted too."""
+class PossibleDuplicate:
+    """A call that adds something succeeded after `maybe_acted` earlier attempts that may have acted too."""
 
     endpoint: str
-    attempts: int
+    maybe_acted: int
 
 
 @attrs.frozen
-class PathPaused:
-    """The platform's minute limit for a path is reached: nobody sends to it for `seconds`."""
+class EndpointRateLimited:
+    """The platform's minute limit for a path is reached: nobody sends to it for `retry_after`."""
 
     endpoint: str
-    seconds: float
+    retry_after: float
 
 
 @attrs.frozen
-class TokenExpired:
+class TokenRejected:
     """The platform called the token of `generation` dead with `errcode`."""
 
     generation: int
@@ -108,31 +108,31 @@ class TokenExpired:
 
 
 @attrs.frozen
-class TokenRenewed:
-    """A new token is in the cache, because of `cause`: "first", "advisory", "mandatory", "expired", "dead".
+class TokenRefreshed:
+    """A new token is in the cache, because of `reason`: "first", "advisory", "mandatory", "expired", "dead".
 
-    `adopted`: another process had fetched it, or an earlier run; it was found in the token store.
+    `from_store`: another process had fetched it, or an earlier run; it was found in the token store.
     """
 
     generation: int
-    cause: str
+    reason: str
     expires_in: float
     elapsed: float
-    adopted: bool = False
+    from_store: bool = False
 
 
 @attrs.frozen
-class RenewalFailed:
+class TokenRefreshFailed:
     """A token fetch failed; the next one is tried after `retry_after` seconds at the earliest."""
 
-    cause: str
+    reason: str
     error: WxtcbError
     retry_after: float
     elapsed: float
 
 
 @attrs.frozen
-class StoreFailed:
+class TokenStoreWriteFailed:
     """A new token could not be kept in the token store (`reason`); this session goes on with it alone."""
 
     generation: int
@@ -140,32 +140,32 @@ class StoreFailed:
 
 
 @attrs.frozen
-class OtherFetcherSuspected:
-    """Tokens were voided `times` in a row: a program outside of this token store seems to fetch them, too.
+class TokenConflictDetected:
+    """Tokens were voided `conflicts` in a row: a program outside of this token store seems to fetch them, too.
 
-    Each of its fetches voids our token. Ours are at least `pause` seconds apart from now on. `advice` says what to do.
+    Each of its fetches voids our token. Ours are at least `min_fetch_interval` seconds apart from now on. `hint` says what to do.
     """
 
-    times: int
-    pause: float
-    advice: str
+    conflicts: int
+    min_fetch_interval: float
+    hint: str
 
 
 @attrs.frozen
 class TicketReceived:
     """WeChat pushed a component_verify_ticket, made at `create_time` (Unix seconds, by its clock).
 
-    `kept`: it is newer than all before; else it was a repeat, or came late, and changed nothing. `in_memory`: it is
+    `is_newest`: it is newer than all before; else it was a repeat, or came late, and changed nothing. `in_memory_only`: it is
     kept there alone until the token store takes it.
     """
 
     create_time: int
-    kept: bool
-    in_memory: bool = False
+    is_newest: bool
+    in_memory_only: bool = False
 
 
 @attrs.frozen
-class TicketUnsaved:
+class TicketWriteFailed:
     """The newest ticket could not be written to the token store (`reason`); memory holds it meanwhile.
 
     It is tried again after `retry_after` seconds; None: never, for the receiver closes, and the ticket is lost.
@@ -185,38 +185,38 @@ class PushRefused:
 
 
 @attrs.frozen
-class PushUnreadable:
+class PushMalformed:
     """A push that is WeChat's was answered, but cannot be read, and changed nothing; `reason` quotes nothing of it."""
 
     reason: str
 
 
 @attrs.frozen
-class NoticeDropped:
-    """A push that was no ticket was answered, but not handed on: `under_way` earlier ones are not done yet."""
+class NotificationDropped:
+    """A push that was no ticket was answered, but not handed on: `in_progress` earlier ones are not done yet."""
 
     info_type: str
-    under_way: int
+    in_progress: int
 
 
 Event = (
     CallStarted
     | CallFinished
-    | Retrying
-    | Resending
+    | RetryScheduled
+    | RequestResent
     | Abandoned
-    | MayHaveActed
-    | PathPaused
-    | TokenExpired
-    | TokenRenewed
-    | RenewalFailed
-    | StoreFailed
-    | OtherFetcherSuspected
+    | PossibleDuplicate
+    | EndpointRateLimited
+    | TokenRejected
+    | TokenRefreshed
+    | TokenRefreshFailed
+    | TokenStoreWriteFailed
+    | TokenConflictDetected
     | TicketReceived
-    | TicketUnsaved
+    | TicketWriteFailed
     | PushRefused
-    | PushUnreadable
-    | NoticeDropped
+    | PushMalformed
+    | NotificationDropped
 )
 
 
@@ -224,16 +224,16 @@ Event = (
 class Stats:
     """A session at one moment.
 
-    `calls_under_way` hold a slot, `calls_waiting` wait for one, `calls_paused` wait for a path that met its minute
-    limit. `token_age` and `token_left` are the seconds since the token was made and until it expires, None without a
+    `calls_in_flight` hold a slot, `calls_waiting` wait for one, `calls_paused` wait for a path that met its minute
+    limit. `token_age` and `token_expires_in` are the seconds since the token was made and until it expires, None without a
     token; `token_waiters` wait for one. `retry_quota` is what retries may still draw, 500 when all is well.
     """
 
-    calls_under_way: int
+    calls_in_flight: int
     calls_waiting: int
     calls_paused: int
     token_age: float | None
-    token_left: float | None
+    token_expires_in: float | None
     token_waiters: int
     retry_quota: int
 
@@ -244,7 +244,7 @@ class Hook(Protocol):
     def __call__(self, event: Event, /) -> None: ...
 
 
-class Observed(Protocol):
+class SessionInfo(Protocol):
     """What a hook may know of a session."""
 
     @property
@@ -259,10 +259,10 @@ class Observed(Protocol):
 class SessionHook(Hook, Protocol):
     """A hook that serves several sessions and tells them apart."""
 
-    def bind(self, session: Observed, /) -> Hook:
+    def bind(self, session: SessionInfo, /) -> Hook:
         """Return what is called with the events of *session*; asked when it, or a view of it, is built."""
         ...
 
-    def watch(self, session: Observed, /) -> None:
+    def on_session_open(self, session: SessionInfo, /) -> None:
         """Hear that *session* is open from now on."""
         ...

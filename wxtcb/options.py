@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import attrs
 
-from wxtcb._http.executor import FixedToken, Token
+from wxtcb._http.executor import StaticToken, Token
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
-from wxtcb.telemetry.dispatch import is_awaited
+from wxtcb.telemetry.dispatch import is_async_callable
 from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
-from wxtcb.tokens.stores import OwnedStore, TokenStore, is_store
+from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
 from wxtcb.validation import check_proxy, check_secret
 
 
@@ -21,14 +21,14 @@ class StoreURL:
 
     url: Secret
 
-    def open(self) -> OwnedStore:
+    def open(self) -> ClosableTokenStore:
         """Open the store; whoever does closes it."""
         from wxtcb.tokens.store_urls import open_store
 
         return open_store(self.url)
 
 
-def as_secret(value: str | Secret | None) -> Secret:
+def to_app_secret(value: str | Secret | None) -> Secret:
     """Keep the app secret; a text that is empty is none. None, for who needs no secret, is kept as an empty one."""
     if value is None:
         return Secret("")
@@ -37,7 +37,7 @@ def as_secret(value: str | Secret | None) -> Secret:
     return Secret.of(value)
 
 
-def as_proxy(value: str | Secret | None) -> Secret | None:
+def to_proxy(value: str | Secret | None) -> Secret | None:
     """Keep the URL of a proxy, which may hold a password."""
     if value is None:
         return None
@@ -46,7 +46,7 @@ def as_proxy(value: str | Secret | None) -> Secret | None:
     return kept
 
 
-def as_ticket_source(ticket: str | Secret | TicketSource | None) -> TicketSource | None:
+def to_ticket_source(ticket: str | Secret | TicketSource | None) -> TicketSource | None:
     """Return what gives the newest ticket; a text is given for ever."""
     if ticket is None or callable(ticket):
         return ticket
@@ -60,7 +60,7 @@ def as_ticket_source(ticket: str | Secret | TicketSource | None) -> TicketSource
     return constant
 
 
-def as_token_source(source: TokenSource | ReadOnly | None) -> TokenSource | ReadOnly | None:
+def to_token_source(source: TokenSource | ReadOnly | None) -> TokenSource | ReadOnly | None:
     """Refuse what gives no tokens."""
     if source is not None and not isinstance(source, ReadOnly) and not callable(source):
         raise InvalidArgument("token_source must be an async callable that gives a ComponentToken, or ReadOnly()")
@@ -73,7 +73,7 @@ def check_partial(name: str, value: object) -> None:
         raise InvalidArgument(f"{name} must be 'raise' or 'return', not {value!r}")
 
 
-def as_store(store: TokenStore | str | Secret | None) -> TokenStore | StoreURL | None:
+def to_token_store(store: TokenStore | str | Secret | None) -> TokenStore | StoreURL | None:
     """Keep a store, or the URL of one, which may hold a password."""
     if isinstance(store, str | Secret):
         url = StoreURL(Secret.of(store))
@@ -84,25 +84,25 @@ def as_store(store: TokenStore | str | Secret | None) -> TokenStore | StoreURL |
         else:
             return url
         raise InvalidArgument(f"token_store: {reason}")
-    if store is not None and not is_store(store):
+    if store is not None and not is_token_store(store):
         raise InvalidArgument(f"token_store must be a store, its URL, or None, not {type(store).__name__}")
     return store
 
 
-def as_fixed_token(token: str | Secret) -> FixedToken:
+def to_static_token(token: str | Secret) -> StaticToken:
     """Return a caller's own token as credentials."""
     check_secret("token", token)
-    return FixedToken(Token(Secret.of(token), 0))
+    return StaticToken(Token(Secret.of(token), 0))
 
 
-def as_asker(may_send: Callable[[], bool] | None) -> Callable[[], bool] | None:
+def to_may_send(may_send: Callable[[], bool] | None) -> Callable[[], bool] | None:
     """Refuse what cannot be called, and what would have to be awaited."""
-    if may_send is not None and (not callable(may_send) or is_awaited(may_send)):
+    if may_send is not None and (not callable(may_send) or is_async_callable(may_send)):
         raise InvalidArgument("may_send must be a callable that returns a bool, and no coroutine function")
     return may_send
 
 
-def both_agree(outer: Callable[[], bool] | None, inner: Callable[[], bool] | None) -> Callable[[], bool] | None:
+def combine_may_send(outer: Callable[[], bool] | None, inner: Callable[[], bool] | None) -> Callable[[], bool] | None:
     """Return what says yes when both do, asking *outer* first."""
     if outer is None or inner is None:
         return inner if outer is None else outer

@@ -7,9 +7,9 @@ import json
 from typing import Final, Self
 from urllib.parse import unquote
 
-_HTML: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
+_HTML_ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 
-_TELLING: Final = 8  # the beginning of a secret that is shorter tells nothing
+_MIN_PREFIX_LENGTH: Final = 8  # the beginning of a secret that is shorter tells nothing
 
 
 class Secret:
@@ -63,7 +63,7 @@ def redact(text: str, *secrets: Secret) -> str:
     They are found as they are, and as JSON and HTML write them. Where one occurs URL-quoted, in whole or in part, the
     whole text is unquoted.
     """
-    found = {shape for secret in secrets if secret for shape in _shapes(secret.reveal())}
+    found = {shape for secret in secrets if secret for shape in _encoded_forms(secret.reveal())}
     shapes = sorted(found, key=len, reverse=True)
     for shape in shapes:
         text = text.replace(shape, "***")
@@ -73,18 +73,20 @@ def redact(text: str, *secrets: Secret) -> str:
     return text
 
 
-def redact_cut(text: str, *secrets: Secret) -> str:
+def redact_truncated(text: str, *secrets: Secret) -> str:
     """Return *text* as `redact` does, also where it ends in the middle of one of *secrets*."""
     text = redact(text, *secrets)
-    for shape in {shape for secret in secrets for shape in _shapes(secret.reveal())}:
+    for shape in {shape for secret in secrets for shape in _encoded_forms(secret.reveal())}:
         for plain in (text, unquote(text)):
-            begun = next((size for size in range(len(shape) - 1, _TELLING - 1, -1) if plain.endswith(shape[:size])), 0)
+            begun = next(
+                (size for size in range(len(shape) - 1, _MIN_PREFIX_LENGTH - 1, -1) if plain.endswith(shape[:size])), 0
+            )
             text = f"{plain[:-begun]}***" if begun else text
     return text
 
 
-def _shapes(value: str) -> set[str]:
+def _encoded_forms(value: str) -> set[str]:
     """Return how *value* may be written: in JSON with and without escapes beyond ASCII, and each of them in HTML."""
     written = {value, *(json.dumps(value, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))}
     written |= {each.replace("/", "\\/") for each in written}
-    return written | {each.translate(_HTML) for each in written}
+    return written | {each.translate(_HTML_ESCAPES) for each in written}

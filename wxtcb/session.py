@@ -11,56 +11,56 @@ from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar, cast
 import aiohttp
 import attrs
 
-from wxtcb._concurrency.limiter import Gate
-from wxtcb._concurrency.shared_poll import OwnLooks, Sweep
+from wxtcb._concurrency.limiter import RequestLimiter
+from wxtcb._concurrency.shared_poll import Poller, SharedPoller
 from wxtcb._http.aiohttp_connector import open_transport
-from wxtcb._http.executor import Exchange
+from wxtcb._http.executor import RequestExecutor
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import Timeout
-from wxtcb._protocol.codec import check_action, check_readable, encode, with_action
+from wxtcb._protocol.codec import add_action, check_action, check_reply_class, encode_body
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed
 from wxtcb.events import Hook, Stats
 from wxtcb.options import (
     StoreURL,
-    as_asker,
-    as_fixed_token,
-    as_proxy,
-    as_secret,
-    as_store,
-    as_ticket_source,
-    as_token_source,
-    both_agree,
     check_partial,
+    combine_may_send,
+    to_app_secret,
+    to_may_send,
+    to_proxy,
+    to_static_token,
+    to_ticket_source,
+    to_token_source,
+    to_token_store,
 )
-from wxtcb.running import Lifetime, Running
+from wxtcb.running import SessionLifecycle, SessionResources
 from wxtcb.secret import Secret
-from wxtcb.telemetry.dispatch import Observers, as_hooks, introduce
+from wxtcb.telemetry.dispatch import HookDispatcher, notify_open, to_hooks
 from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.stores import TokenStore
 from wxtcb.validation import (
-    as_secret_or_none,
     check_base_url,
-    check_count,
+    check_positive_int,
     check_query,
     check_seconds,
-    check_text,
-    field_is,
-    forgetful,
-    instance_is,
+    check_string,
+    hide_arguments_in_traceback,
+    instance_validator,
+    to_secret_or_none,
+    validator,
 )
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from wxtcb._object_storage.client import Transfers
+    from wxtcb._object_storage.client import StorageClient
     from wxtcb.tokens.health import Health
 
 
 R = TypeVar("R", bound=Reply)
 T = TypeVar("T")
 
-Partial = Literal["raise", "return"]
+PartialMode = Literal["raise", "return"]
 
 
 def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> None:
@@ -78,18 +78,21 @@ def _check_token_source(
         raise InvalidArgument("token_source: ReadOnly() takes tokens from a shared token_store, and there is none")
 
 
-_RULES: Final = {"retry": instance_is(RetryPolicy, optional=False), "partial": field_is(check_partial)}
+_OPTION_VALIDATORS: Final = {
+    "retry": instance_validator(RetryPolicy, optional=False),
+    "partial": validator(check_partial),
+}
 
 
-def _checked(name: str, session: Session, value: object) -> object:
+def _validated_option(name: str, session: Session, value: object) -> object:
     """Return the option that a view has: *value*, held to the rule of its field, or that of *session*."""
     if value is None:
         return getattr(session, name)
-    _RULES[name](session, attrs.fields_dict(Session)[name], value)
+    _OPTION_VALIDATORS[name](session, attrs.fields_dict(Session)[name], value)
     return value
 
 
-@forgetful
+@hide_arguments_in_traceback
 @attrs.frozen(eq=False, kw_only=True)
 class Session:
     """The platform's connections, its token, and the way to call; one per platform and process.
@@ -108,43 +111,45 @@ class Session:
     Raises `InvalidArgument` for what cannot work. Secrets are in no repr.
     """
 
-    component_appid: str = attrs.field(validator=field_is(check_text))
-    component_appsecret: Secret = attrs.field(converter=as_secret)
-    ticket: TicketSource | None = attrs.field(default=None, converter=as_ticket_source, repr=False)
-    token_store: TokenStore | StoreURL | None = attrs.field(default=None, converter=as_store)
+    component_appid: str = attrs.field(validator=validator(check_string))
+    component_appsecret: Secret = attrs.field(converter=to_app_secret)
+    ticket: TicketSource | None = attrs.field(default=None, converter=to_ticket_source, repr=False)
+    token_store: TokenStore | StoreURL | None = attrs.field(default=None, converter=to_token_store)
     token_source: TokenSource | ReadOnly | None = attrs.field(
-        default=None, converter=as_token_source, repr=False, validator=_check_token_source
+        default=None, converter=to_token_source, repr=False, validator=_check_token_source
     )
-    await_push: float | None = attrs.field(default=None, validator=field_is(check_seconds, optional=True))
-    retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=_RULES["retry"])
-    timeout: Timeout = attrs.field(factory=Timeout, validator=instance_is(Timeout, optional=False))
-    connections: int = attrs.field(default=100, validator=field_is(check_count))
-    max_fetches_per_hour: int | None = attrs.field(default=30, validator=field_is(check_count, optional=True))
+    ticket_timeout: float | None = attrs.field(default=None, validator=validator(check_seconds, optional=True))
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=_OPTION_VALIDATORS["retry"])
+    timeout: Timeout = attrs.field(factory=Timeout, validator=instance_validator(Timeout, optional=False))
+    connections: int = attrs.field(default=100, validator=validator(check_positive_int))
+    max_fetches_per_hour: int | None = attrs.field(default=30, validator=validator(check_positive_int, optional=True))
     allow_http: bool = False
     base_url: str = attrs.field(
         default="https://api.weixin.qq.com",
         validator=_check_base_url,
     )
-    proxy: Secret | None = attrs.field(default=None, converter=as_proxy)
-    ssl: tls.SSLContext | None = attrs.field(default=None, repr=False, validator=instance_is(tls.SSLContext))
+    proxy: Secret | None = attrs.field(default=None, converter=to_proxy)
+    ssl: tls.SSLContext | None = attrs.field(default=None, repr=False, validator=instance_validator(tls.SSLContext))
     http: aiohttp.ClientSession | aiohttp.TCPConnector | None = attrs.field(
-        default=None, repr=False, validator=instance_is(aiohttp.ClientSession, aiohttp.TCPConnector)
+        default=None, repr=False, validator=instance_validator(aiohttp.ClientSession, aiohttp.TCPConnector)
     )
-    hooks: tuple[Hook, ...] = attrs.field(default=(), converter=as_hooks)
-    partial: Partial = attrs.field(default="raise", validator=_RULES["partial"])
-    _observers: Observers = attrs.field(
-        init=False, repr=False, default=attrs.Factory(lambda self: Observers.of(self, self.hooks), takes_self=True)
+    hooks: tuple[Hook, ...] = attrs.field(default=(), converter=to_hooks)
+    partial: PartialMode = attrs.field(default="raise", validator=_OPTION_VALIDATORS["partial"])
+    _dispatcher: HookDispatcher = attrs.field(
+        init=False,
+        repr=False,
+        default=attrs.Factory(lambda self: HookDispatcher.create(self, self.hooks), takes_self=True),
     )
-    _core: Lifetime = attrs.field(init=False, repr=False, factory=Lifetime)
+    _lifecycle: SessionLifecycle = attrs.field(init=False, repr=False, factory=SessionLifecycle)
     _is_view: bool = attrs.field(init=False, repr=False, default=False)
     _may_send: Callable[[], bool] | None = attrs.field(init=False, repr=False, default=None)
 
     async def __aenter__(self) -> Self:
-        self._refuse_on_view("entered")
-        if self._core.running is not None or self._core.ended:
+        self._raise_if_view("entered")
+        if self._lifecycle.resources is not None or self._lifecycle.closed:
             raise SessionClosed("a session can be entered once; build another one")
-        self._core.running = self._open()
-        introduce(self, self.hooks)
+        self._lifecycle.resources = self._open_resources()
+        notify_open(self, self.hooks)
         return self
 
     async def __aexit__(
@@ -157,18 +162,18 @@ class Session:
 
         A call under way fails as if disconnected; with an aiohttp session of yours it goes on to its end.
         """
-        self._refuse_on_view("closed")
-        if self._core.running is None:
+        self._raise_if_view("closed")
+        if self._lifecycle.resources is None:
             return
-        running = self._core.get()
-        self._core.running, self._core.ended = None, True
+        running = self._lifecycle.require_current_loop()
+        self._lifecycle.resources, self._lifecycle.closed = None, True
         await running.aclose()
 
     def with_options(
         self,
         *,
         retry: RetryPolicy | None = None,
-        partial: Partial | None = None,
+        partial: PartialMode | None = None,
         hooks: Iterable[Hook] = (),
         may_send: Callable[[], bool] | None = None,
     ) -> Self:
@@ -176,16 +181,16 @@ class Session:
 
         Its calls are told to *hooks* besides those of the session; renewals of the token are not. *may_send* is asked
         right before each of its requests would leave, those of later attempts too; whatever is not True ends the call
-        with `Withheld`. In a view of a view both are asked, the outer one first, and both must say yes.
+        with `SendVetoed`. In a view of a view both are asked, the outer one first, and both must say yes.
         """
         view = copy.copy(self)
-        more = as_hooks(hooks)
+        more = to_hooks(hooks)
         changed = {
-            "retry": _checked("retry", self, retry),
-            "partial": _checked("partial", self, partial),
+            "retry": _validated_option("retry", self, retry),
+            "partial": _validated_option("partial", self, partial),
             "hooks": (*self.hooks, *more),
-            "_observers": self._observers.with_hooks(self, more),
-            "_may_send": both_agree(self._may_send, as_asker(may_send)),
+            "_dispatcher": self._dispatcher.with_hooks(self, more),
+            "_may_send": combine_may_send(self._may_send, to_may_send(may_send)),
             "_is_view": True,
         }
         for name, value in changed.items():
@@ -207,28 +212,28 @@ class Session:
         (``asyncio.timeout``).
 
         Raises `ApiError`, `TransportError`, `BadReply`, `OutcomeUnknown`, `PartialFailure`, `InvalidArgument` (nothing
-        was sent), `Withheld`, `SessionClosed`, `WrongLoop`, and what keeps the token from being renewed: `TicketError`,
-        `TokenCeiling`.
+        was sent), `SendVetoed`, `SessionClosed`, `WrongLoop`, and what keeps the token from being renewed: `TicketError`,
+        `TokenFetchLimit`.
         """
-        secret = as_secret_or_none(token)
+        secret = to_secret_or_none(token)
         del token
-        own = None if secret is None else as_fixed_token(secret)
-        running = self._core.get()
-        check_readable(endpoint)
+        own = None if secret is None else to_static_token(secret)
+        running = self._lifecycle.require_current_loop()
+        check_reply_class(endpoint)
         if query is not None:
             check_query(f"{endpoint.path}: the query", query)
         if endpoint.action is not None:
             check_action(endpoint.action, query or {}, "query")
-            body, query = with_action(endpoint.action, body), {**(query or {}), "action": endpoint.action}
-        encoded = encode(body, endpoint=endpoint.path)
+            body, query = add_action(endpoint.action, body), {**(query or {}), "action": endpoint.action}
+        encoded = encode_body(body, endpoint=endpoint.path)
         del body
-        credentials = own or running.cache
-        reply = await running.exchange.call(
+        credentials = own or running.token_cache
+        reply = await running.executor.execute(
             endpoint,
             encoded,
             policy=self.retry,
             credentials=credentials,
-            observers=self._observers,
+            dispatcher=self._dispatcher,
             query=query,
             may_send=self._may_send,
         )
@@ -241,7 +246,7 @@ class Session:
 
         Raises `SessionClosed` outside of ``async with``.
         """
-        return self._core.peek().stats()
+        return self._lifecycle.require_open().stats()
 
     async def token(self) -> Secret:
         """Return the component_access_token that calls are made with, renewed where that is due.
@@ -249,8 +254,8 @@ class Session:
         For requests to WeChat that wxtcb does not make: a token fetched in any other way voids this one. Use it at
         once, and ask again for the next request. Raises what keeps the token from being renewed, as `call` does.
         """
-        cache = self._core.get().cache
-        return (cache.get() or await cache.wait()).value
+        cache = self._lifecycle.require_current_loop().token_cache
+        return (cache.cached() or await cache.get()).value
 
     async def health(self) -> Health:
         """Return how old token and ticket are, who renewed the token last and why, and what is wrong, if anything is.
@@ -258,51 +263,51 @@ class Session:
         Looks into the token store; sends nothing to the platform, and raises nothing because of what it finds. Raises
         `SessionClosed` and `WrongLoop`.
         """
-        from wxtcb.tokens.health import look_at
+        from wxtcb.tokens.health import read_health
 
-        return await look_at(self._core.get().cache)
+        return await read_health(self._lifecycle.require_current_loop().token_cache)
 
-    def sweep(self, endpoint: Endpoint[R]) -> Sweep[R]:
+    def shared_poller(self, endpoint: Endpoint[R]) -> SharedPoller[R]:
         """Return the one sweep over *endpoint* (a read without arguments) that all who wait in this session share."""
         if endpoint.repeat is not Repeat.READ or endpoint.action is not None:
             raise InvalidArgument(f"{endpoint.path}: only a read without an action can be looked at again and again")
-        running = self._core.get()
-        sweep = running.sweeps.get(endpoint)
+        running = self._lifecycle.require_current_loop()
+        sweep = running.shared_pollers.get(endpoint)
         if sweep is None:
-            sweep = running.sweeps[endpoint] = running.new_sweep(endpoint)
-        return cast("Sweep[R]", sweep)
+            sweep = running.shared_pollers[endpoint] = running.create_shared_poller(endpoint)
+        return cast("SharedPoller[R]", sweep)
 
-    def looks(self, look: Callable[[], Awaitable[T]]) -> OwnLooks[T]:
+    def poller(self, fetch: Callable[[], Awaitable[T]]) -> Poller[T]:
         """Return looks that one waiter makes alone; they end when the session closes."""
-        running = self._core.get()
-        return OwnLooks(look, running.loop.time, running.gate.rest)
+        running = self._lifecycle.require_current_loop()
+        return Poller(fetch, running.loop.time, running.limiter.sleep)
 
     @property
-    def transfers(self) -> Transfers:
+    def storage_client(self) -> StorageClient:
         """What files go to and from object storage by; see `api.storage` and `api.hosting`."""
-        return self._core.get().transfers
+        return self._lifecycle.require_current_loop().storage_client
 
-    def _refuse_on_view(self, what: str) -> None:
+    def _raise_if_view(self, action: str) -> None:
         if self._is_view:
-            raise InvalidArgument(f"a view made by with_options cannot be {what}; its session is")
+            raise InvalidArgument(f"a view made by with_options cannot be {action}; its session is")
 
-    def _open(self) -> Running:
-        from wxtcb._object_storage.client import Transfers
-        from wxtcb.tokens.opening import open_cache
+    def _open_resources(self) -> SessionResources:
+        from wxtcb._object_storage.client import StorageClient
+        from wxtcb.tokens.opening import create_token_cache
 
         loop = asyncio.get_running_loop()
-        observers = self._observers
+        observers = self._dispatcher
         transport = open_transport(
             self.base_url.rstrip("/"), self.timeout, http=self.http, proxy=self.proxy, ssl=self.ssl
         )
-        gate = Gate(self.connections, loop.time)
-        exchange = Exchange(transport, gate, loop.time)
-        turns = Gate(self.connections, loop.time)
-        transfers = Transfers(self.timeout, turns, self.allow_http, self.http, self.proxy, self.ssl)
+        gate = RequestLimiter(self.connections, loop.time)
+        exchange = RequestExecutor(transport, gate, loop.time)
+        turns = RequestLimiter(self.connections, loop.time)
+        transfers = StorageClient(self.timeout, turns, self.allow_http, self.http, self.proxy, self.ssl)
         store, owned = self.token_store, None
         if isinstance(store, StoreURL):
             store = owned = store.open()
-        cache = open_cache(
+        cache = create_token_cache(
             exchange,
             observers,
             component_appid=self.component_appid,
@@ -310,8 +315,8 @@ class Session:
             ticket=self.ticket,
             token_source=self.token_source,
             store=store,
-            await_push=self.await_push,
-            patience=self.timeout.whole,
+            push_timeout=self.ticket_timeout,
+            timeout=self.timeout.total,
             max_fetches_per_hour=self.max_fetches_per_hour,
         )
-        return Running(loop, transport, gate, exchange, cache, self.retry, observers, transfers, owned)
+        return SessionResources(loop, transport, gate, exchange, cache, self.retry, observers, transfers, owned)

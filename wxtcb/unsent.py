@@ -24,16 +24,16 @@ class WxtcbError(Exception):
         self.maybe_acted = 0
         self.retry_after = None
 
-    def advise(self, advice: str) -> None:
+    def add_hint(self, hint: str) -> None:
         """Add a sentence to the message."""
-        self.args = (f"{self} {advice}",)
+        self.args = (f"{self} {hint}",)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _restore, (type(self), self.args), self.__dict__
+        return _rebuild_error, (type(self), self.args), self.__dict__
 
 
-def _restore(kind: type[WxtcbError], args: tuple[object, ...]) -> WxtcbError:
-    error = kind.__new__(kind)
+def _rebuild_error(error_class: type[WxtcbError], args: tuple[object, ...]) -> WxtcbError:
+    error = error_class.__new__(error_class)
     error.args = args
     return error
 
@@ -42,7 +42,7 @@ class InvalidArgument(WxtcbError, ValueError):
     """An argument breaks a documented rule; nothing was sent."""
 
 
-class Withheld(WxtcbError):
+class SendVetoed(WxtcbError):
     """`may_send` of ``Session.with_options`` said no, so this attempt was not sent.
 
     Earlier attempts of the same call may have been: `maybe_acted` counts those that may have taken effect.
@@ -67,10 +67,10 @@ class WrongLoop(WxtcbError):
 class TicketError(WxtcbError):
     """There is no component_verify_ticket to buy a token with, or the platform refused the one there is.
 
-    `passing`: the ticket source failed, which says nothing about the next try.
+    `transient`: the ticket source failed, which says nothing about the next try.
     """
 
-    passing: bool = False
+    transient: bool = False
 
 
 class TicketMissing(TicketError):
@@ -84,7 +84,7 @@ class TicketMissing(TicketError):
         )
 
 
-class TicketTooOld(TicketError):
+class TicketExpired(TicketError):
     """The newest component_verify_ticket is over 12 hours old: the push has stopped, or does not arrive.
 
     `age` is in seconds.
@@ -99,32 +99,32 @@ class TicketTooOld(TicketError):
         self.age = age
 
 
-class TokenCeiling(WxtcbError):
+class TokenFetchLimit(WxtcbError):
     """As many tokens as `max_fetches_per_hour` allows were minted in the last hour.
 
     Something voids the tokens: another program that fetches for the same platform, or a store that is not shared.
     `retry_after` says when the ceiling allows the next fetch.
     """
 
-    def __init__(self, ceiling: int, retry_after: float) -> None:
+    def __init__(self, limit: int, retry_after: float) -> None:
         super().__init__(
-            f"{ceiling} component_access_tokens were fetched within an hour, which is the ceiling, so no other is "
+            f"{limit} component_access_tokens were fetched within an hour, which is the ceiling, so no other is "
             f"fetched for {retry_after:.0f} s. Nothing was sent. Probably another program fetches tokens of this "
             "platform and voids ours: let all of them share one token_store, or raise max_fetches_per_hour."
         )
         self.retry_after = retry_after
 
 
-class TokenContested(WxtcbError):
+class TokenConflict(WxtcbError):
     """Token after token was called "not latest": another program keeps fetching tokens of this platform.
 
     Each of its fetches voids our token, and each of ours the other's, so ours become rarer, up to a minute apart.
     `retry_after` says when the next one is due.
     """
 
-    def __init__(self, times: int, retry_after: float) -> None:
+    def __init__(self, conflicts: int, retry_after: float) -> None:
         super().__init__(
-            f"{times} component_access_tokens in a row were voided by somebody else, so another program seems to fetch "
+            f"{conflicts} component_access_tokens in a row were voided by somebody else, so another program seems to fetch "
             f"tokens of this platform; the next is fetched in {retry_after:.0f} s. Nothing was sent. Let all programs "
             "and processes share one token_store, or let one of them alone fetch."
         )
@@ -134,9 +134,9 @@ class TokenContested(WxtcbError):
 class TokenStoreError(WxtcbError):
     """The token store did not answer in time, failed, or keeps what is no token record of this version.
 
-    `lasting`: it would fail again until somebody mends it, so that no token is fetched without it either.
+    `permanent`: it would fail again until somebody mends it, so that no token is fetched without it either.
     """
 
-    def __init__(self, reason: str, *, lasting: bool = False) -> None:
+    def __init__(self, reason: str, *, permanent: bool = False) -> None:
         super().__init__(f"the token store: {reason}. Nothing was sent. Look after the store.", reason=reason)
-        self.lasting = lasting
+        self.permanent = permanent

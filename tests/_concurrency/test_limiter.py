@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wxtcb._concurrency.limiter import MINUTE, Gate
+from wxtcb._concurrency.limiter import MINUTE, RequestLimiter
 from wxtcb.errors import SessionClosed
 
 pytestmark = pytest.mark.virtual_time
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.virtual_time
 def new_gate(slots=1):
     """Make a gate whose wall clock is the loop's: at 1000 s, 20 s are left of the minute."""
     time = asyncio.get_running_loop().time
-    return Gate(slots, time, time)
+    return RequestLimiter(slots, time, time)
 
 
 def clock():
@@ -35,35 +35,35 @@ async def start(*coros, settle):
 async def test_enter_takes_a_slot_at_once_when_one_is_free():
     """A free slot is taken without waiting."""
     gate = new_gate(2)
-    assert gate.try_enter("/a")
-    assert gate.try_enter("/a")
-    assert not gate.try_enter("/a")
+    assert gate.try_acquire("/a")
+    assert gate.try_acquire("/a")
+    assert not gate.try_acquire("/a")
 
 
 async def test_enter_waits_until_a_slot_comes_back(settle):
     """Who finds no slot gets the next one given back."""
     gate = new_gate()
-    await gate.enter("/a")
-    (waiter,) = await start(gate.enter("/b"), settle=settle)
+    await gate.acquire("/a")
+    (waiter,) = await start(gate.acquire("/b"), settle=settle)
     assert not waiter.done()
-    gate.leave()
+    gate.release()
     await waiter
-    assert not gate.try_enter("/a")
+    assert not gate.try_acquire("/a")
 
 
 async def test_slots_go_out_in_the_order_of_asking(settle):
     """First come, first served, whatever the paths."""
     gate = new_gate()
-    await gate.enter("/a")
+    await gate.acquire("/a")
     order = []
 
     async def visit(name):
-        await gate.enter(f"/{name % 3}")
+        await gate.acquire(f"/{name % 3}")
         order.append(name)
-        gate.leave()
+        gate.release()
 
     tasks = await start(*(visit(name) for name in range(20)), settle=settle)
-    gate.leave()
+    gate.release()
     await asyncio.gather(*tasks)
     assert order == list(range(20))
 
@@ -71,10 +71,10 @@ async def test_slots_go_out_in_the_order_of_asking(settle):
 async def test_newcomer_does_not_overtake_those_who_wait(settle):
     """While somebody waits, a slot given back is not for a newcomer."""
     gate = new_gate()
-    await gate.enter("/a")
-    (waiter,) = await start(gate.enter("/a"), settle=settle)
-    gate.leave()
-    assert not gate.try_enter("/a")
+    await gate.acquire("/a")
+    (waiter,) = await start(gate.acquire("/a"), settle=settle)
+    gate.release()
+    assert not gate.try_acquire("/a")
     await waiter
 
 
@@ -86,10 +86,10 @@ async def test_all_progress_when_300_tasks_loop_on_100_slots():
 
     async def loop(number):
         while clock() < until:
-            await gate.enter("/a")
+            await gate.acquire("/a")
             await asyncio.sleep(1)
             turns[number] += 1
-            gate.leave()
+            gate.release()
 
     await asyncio.gather(*(loop(number) for number in range(300)))
     assert max(turns) - min(turns) <= 1
@@ -99,13 +99,13 @@ async def test_all_progress_when_300_tasks_loop_on_100_slots():
 async def test_waiting_counts_only_those_who_still_wait(settle):
     """A cancelled waiter does not count as waiting."""
     gate = new_gate()
-    await gate.enter("/a")
-    tasks = await start(gate.enter("/a"), gate.enter("/a"), settle=settle)
+    await gate.acquire("/a")
+    tasks = await start(gate.acquire("/a"), gate.acquire("/a"), settle=settle)
     assert gate.waiting == 2
     tasks[0].cancel()
     await settle()
     assert gate.waiting == 1
-    gate.leave()
+    gate.release()
     await tasks[1]
     assert gate.waiting == 0
 
@@ -113,37 +113,37 @@ async def test_waiting_counts_only_those_who_still_wait(settle):
 async def test_cancelled_waiter_loses_no_slot(settle):
     """A waiter that is cancelled in the queue is passed over."""
     gate = new_gate()
-    await gate.enter("/a")
-    first, second = await start(gate.enter("/a"), gate.enter("/a"), settle=settle)
+    await gate.acquire("/a")
+    first, second = await start(gate.acquire("/a"), gate.acquire("/a"), settle=settle)
     first.cancel()
     await settle()
-    gate.leave()
+    gate.release()
     await second
-    gate.leave()
-    assert gate.try_enter("/a")
+    gate.release()
+    assert gate.try_acquire("/a")
 
 
 async def test_slot_is_passed_on_when_its_receiver_is_cancelled_at_that_moment(settle):
     """A slot already handed to a task that is cancelled before it runs goes to the next."""
     gate = new_gate()
-    await gate.enter("/a")
-    first, second = await start(gate.enter("/a"), gate.enter("/a"), settle=settle)
-    gate.leave()
+    await gate.acquire("/a")
+    first, second = await start(gate.acquire("/a"), gate.acquire("/a"), settle=settle)
+    gate.release()
     first.cancel()
     await second
     assert first.cancelled()
-    gate.leave()
-    assert gate.try_enter("/a")
+    gate.release()
+    assert gate.try_acquire("/a")
 
 
 async def test_pause_lasts_until_the_next_wall_minute():
     """A path met by the minute limit at second 40 of the minute opens 20 s later."""
     gate = new_gate(5)
-    await gate.enter("/a")
+    await gate.acquire("/a")
     assert gate.pause("/a", sent_at=clock()) == 20
-    gate.leave()
+    gate.release()
     began = clock()
-    await gate.enter("/a")
+    await gate.acquire("/a")
     assert clock() - began == pytest.approx(20)
 
 
@@ -151,19 +151,19 @@ async def test_pause_lasts_a_whole_minute_when_the_minute_has_just_begun():
     """On the very edge of a minute, the next minute is meant."""
     gate = new_gate(5)
     await asyncio.sleep(20)
-    await gate.enter("/a")
+    await gate.acquire("/a")
     assert gate.pause("/a", sent_at=clock()) == MINUTE
 
 
 async def test_pause_stops_everybody_on_that_path_and_nobody_on_others(settle):
     """The path is closed for all; other paths go on at once."""
     gate = new_gate(50)
-    await gate.enter("/a")
+    await gate.acquire("/a")
     gate.pause("/a", sent_at=clock())
-    tasks = await start(*(gate.enter("/a") for _ in range(10)), settle=settle)
+    tasks = await start(*(gate.acquire("/a") for _ in range(10)), settle=settle)
     assert not any(task.done() for task in tasks)
     began = clock()
-    await gate.enter("/b")
+    await gate.acquire("/b")
     assert clock() == began
     for task in tasks:
         task.cancel()
@@ -173,12 +173,12 @@ async def test_pause_stops_everybody_on_that_path_and_nobody_on_others(settle):
 async def test_paused_path_holds_no_slot(settle):
     """Those who wait for a paused path leave every slot to others."""
     gate = new_gate(2)
-    await gate.enter("/a")
+    await gate.acquire("/a")
     gate.pause("/a", sent_at=clock())
-    gate.leave()
-    tasks = await start(*(gate.enter("/a") for _ in range(10)), settle=settle)
-    assert gate.try_enter("/b")
-    assert gate.try_enter("/b")
+    gate.release()
+    tasks = await start(*(gate.acquire("/a") for _ in range(10)), settle=settle)
+    assert gate.try_acquire("/b")
+    assert gate.try_acquire("/b")
     for task in tasks:
         task.cancel()
     await settle()
@@ -187,15 +187,15 @@ async def test_paused_path_holds_no_slot(settle):
 async def test_pause_also_stops_those_who_wait_for_a_slot(settle):
     """Who was past the path but had no slot yet does not slip through a pause, and gives the slot back."""
     gate = new_gate()
-    await gate.enter("/a")
+    await gate.acquire("/a")
     sent_at = clock()
-    (late,) = await start(gate.enter("/a"), settle=settle)
-    gate.leave()
+    (late,) = await start(gate.acquire("/a"), settle=settle)
+    gate.release()
     gate.pause("/a", sent_at=sent_at)
     await settle()
     assert not late.done()
-    assert gate.try_enter("/b")
-    gate.leave()
+    assert gate.try_acquire("/b")
+    gate.release()
     began = clock()
     await late
     assert clock() - began == pytest.approx(20)
@@ -204,47 +204,47 @@ async def test_pause_also_stops_those_who_wait_for_a_slot(settle):
 async def test_second_limit_is_ignored_when_that_call_was_sent_before_the_pause():
     """The 45011 of a call that was under way when the path closed changes nothing."""
     gate = new_gate(5)
-    await gate.enter("/a")
-    await gate.enter("/a")
+    await gate.acquire("/a")
+    await gate.acquire("/a")
     sent_at = clock()
     await asyncio.sleep(1)
     assert gate.pause("/a", sent_at=sent_at) == 19
     await asyncio.sleep(25)
-    await gate.enter("/a")
+    await gate.acquire("/a")
     assert gate.pause("/a", sent_at=sent_at) is None
     began = clock()
     gate._paths["/a"].allowance = 100
-    await gate.enter("/a")
+    await gate.acquire("/a")
     assert clock() == began
 
 
 async def test_limit_counts_when_the_minute_turned_after_that_call_was_sent():
     """A path that was never paused is paused by a call of the minute before, and at the pace of that minute."""
     gate = new_gate(100)
-    await gate.enter("/a")
+    await gate.acquire("/a")
     await asyncio.sleep(59.9)
     for _ in range(39):
-        await gate.enter("/a")
+        await gate.acquire("/a")
     sent_at = clock()
     await asyncio.sleep(0.3)
-    await gate.enter("/a")
+    await gate.acquire("/a")
     assert gate.pause("/a", sent_at=sent_at) == pytest.approx(19.8)
-    assert not gate.try_enter("/a")
+    assert not gate.try_acquire("/a")
     await asyncio.sleep(19.9)
-    assert [gate.try_enter("/a") for _ in range(11)] == [True] * 10 + [False]
+    assert [gate.try_acquire("/a") for _ in range(11)] == [True] * 10 + [False]
 
 
 async def test_path_opens_slowly_and_doubles_with_each_clean_minute():
     """After 40 calls met the limit, the next minutes admit 10, 20, 40 and so on."""
     gate = new_gate(1000)
     for _ in range(40):
-        await gate.enter("/a")
+        await gate.acquire("/a")
     gate.pause("/a", sent_at=clock())
     opens_at = clock() + 20
     minutes = [0] * 4
 
     async def visit():
-        await gate.enter("/a")
+        await gate.acquire("/a")
         minute = int((clock() - opens_at + 1e-6) // MINUTE)
         if minute < 4:
             minutes[minute] += 1
@@ -257,14 +257,14 @@ async def test_pace_is_cut_again_when_the_limit_comes_back():
     """A limit in an opened minute closes the path again and quarters what that minute admitted."""
     gate = new_gate(1000)
     for _ in range(80):
-        await gate.enter("/a")
+        await gate.acquire("/a")
     gate.pause("/a", sent_at=clock())
     for _ in range(20):
-        await gate.enter("/a")
+        await gate.acquire("/a")
     assert gate.pause("/a", sent_at=clock()) == pytest.approx(60)
     began = clock()
     for _ in range(6):
-        await gate.enter("/a")
+        await gate.acquire("/a")
     assert clock() - began == pytest.approx(120)
 
 
@@ -272,49 +272,49 @@ async def test_pace_counts_the_minute_before_when_the_limit_comes_early_in_a_min
     """A minute that has just begun is no measure: the one before counts too."""
     gate = new_gate(1000)
     for _ in range(40):
-        await gate.enter("/a")
+        await gate.acquire("/a")
     await asyncio.sleep(61)
-    await gate.enter("/a")
+    await gate.acquire("/a")
     gate.pause("/a", sent_at=clock())
-    await gate.enter("/a")
+    await gate.acquire("/a")
     began = clock()
     for _ in range(9):
-        await gate.enter("/a")
+        await gate.acquire("/a")
     assert clock() == began
 
 
 async def test_path_admits_at_least_one_call_in_a_minute():
     """Even where a single call met the limit, the path does not stay shut."""
     gate = new_gate(5)
-    await gate.enter("/a")
+    await gate.acquire("/a")
     gate.pause("/a", sent_at=clock())
     began = clock()
-    await gate.enter("/a")
-    await gate.enter("/a")
+    await gate.acquire("/a")
+    await gate.acquire("/a")
     assert clock() - began == pytest.approx(80)
 
 
 async def test_pace_is_free_again_after_quiet_hours():
     """Minutes without calls are clean too."""
     gate = new_gate(2000)
-    await gate.enter("/a")
+    await gate.acquire("/a")
     gate.pause("/a", sent_at=clock())
     await asyncio.sleep(20 + 10 * MINUTE)
     began = clock()
     for _ in range(1000):
-        await gate.enter("/a")
+        await gate.acquire("/a")
     assert clock() == began
 
 
 async def test_path_opens_in_the_order_of_asking(settle):
     """Those who waited out a pause pass first come, first served."""
     gate = new_gate(100)
-    await gate.enter("/a")
+    await gate.acquire("/a")
     gate.pause("/a", sent_at=clock())
     order = []
 
     async def visit(name):
-        await gate.enter("/a")
+        await gate.acquire("/a")
         order.append(name)
 
     await asyncio.gather(*(visit(name) for name in range(10)))
@@ -325,10 +325,10 @@ async def test_next_takes_over_when_the_one_at_the_head_of_a_path_is_cancelled(s
     """Cancelling the one who watches the pause, or one in the middle, holds up nobody."""
     gate = new_gate(100)
     for _ in range(40):
-        await gate.enter("/a")
+        await gate.acquire("/a")
     gate.pause("/a", sent_at=clock())
     began = clock()
-    tasks = await start(*(gate.enter("/a") for _ in range(4)), settle=settle)
+    tasks = await start(*(gate.acquire("/a") for _ in range(4)), settle=settle)
     tasks[2].cancel()
     tasks[0].cancel()
     await asyncio.gather(tasks[1], tasks[3])
@@ -338,10 +338,10 @@ async def test_next_takes_over_when_the_one_at_the_head_of_a_path_is_cancelled(s
 async def test_close_ends_every_wait(settle):
     """Waiting for a slot, for a path (first or not in its queue) and in a rest: all get SessionClosed."""
     gate = new_gate()
-    await gate.enter("/a")
+    await gate.acquire("/a")
     gate.pause("/a", sent_at=clock())
     tasks = await start(
-        gate.enter("/a"), gate.enter("/a"), gate.enter("/b"), gate.enter("/c"), gate.rest(1000), settle=settle
+        gate.acquire("/a"), gate.acquire("/a"), gate.acquire("/b"), gate.acquire("/c"), gate.sleep(1000), settle=settle
     )
     began = clock()
     gate.close()
@@ -355,19 +355,19 @@ async def test_close_refuses_newcomers():
     gate = new_gate(5)
     gate.close()
     with pytest.raises(SessionClosed):
-        gate.try_enter("/a")
+        gate.try_acquire("/a")
     with pytest.raises(SessionClosed):
-        await gate.enter("/a")
+        await gate.acquire("/a")
     with pytest.raises(SessionClosed):
-        await gate.rest(1)
+        await gate.sleep(1)
 
 
 async def test_close_reaches_one_who_was_just_given_a_slot(settle):
     """A slot handed over in the moment of closing is of no use any more."""
     gate = new_gate()
-    await gate.enter("/a")
-    (waiter,) = await start(gate.enter("/a"), settle=settle)
-    gate.leave()
+    await gate.acquire("/a")
+    (waiter,) = await start(gate.acquire("/a"), settle=settle)
+    gate.release()
     gate.close()
     with pytest.raises(SessionClosed):
         await waiter
@@ -377,14 +377,14 @@ async def test_rest_lasts_as_long_as_asked_and_leaves_no_timer():
     """A rest takes its seconds; a cancelled one leaves nothing behind."""
     gate = new_gate()
     began = clock()
-    await gate.rest(7)
+    await gate.sleep(7)
     assert clock() - began == pytest.approx(7)
-    task = asyncio.create_task(gate.rest(1000))
+    task = asyncio.create_task(gate.sleep(1000))
     await asyncio.sleep(1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not gate._rests
+    assert not gate._sleepers
 
 
 VISIT = st.tuples(st.sampled_from("abc"), st.integers(0, 6), st.integers(1, 5), st.none() | st.integers(0, 8))
@@ -404,7 +404,7 @@ def test_slots_are_never_exceeded_nor_lost_under_any_interleaving(virtual_run, v
             nonlocal inside
             await asyncio.sleep(at)
             asked.append(number)
-            await gate.enter(path)
+            await gate.acquire(path)
             served[number] = clock()
             inside += 1
             assert inside <= slots
@@ -412,7 +412,7 @@ def test_slots_are_never_exceeded_nor_lost_under_any_interleaving(virtual_run, v
                 await asyncio.sleep(stay)
             finally:
                 inside -= 1
-                gate.leave()
+                gate.release()
 
         tasks = []
         for number, (path, at, stay, cancel_at) in enumerate(visits):
@@ -425,7 +425,7 @@ def test_slots_are_never_exceeded_nor_lost_under_any_interleaving(virtual_run, v
         times = [served[number] for number in asked if number in served]
         assert times == sorted(times)
         assert {number for number, visit in enumerate(visits) if visit[3] is None} <= served.keys()
-        assert [gate.try_enter("/d") for _ in range(slots + 1)] == [True] * slots + [False]
+        assert [gate.try_acquire("/d") for _ in range(slots + 1)] == [True] * slots + [False]
 
     virtual_run(scenario())
 
@@ -433,13 +433,13 @@ def test_slots_are_never_exceeded_nor_lost_under_any_interleaving(virtual_run, v
 async def test_cancelled_call_gives_its_place_in_the_minute_back(settle):
     """After a minute limit one call passes; if it is cancelled while it waits for a slot, the next one passes."""
     gate = new_gate()
-    await gate.enter("/a")
+    await gate.acquire("/a")
     gate.pause("/a", sent_at=clock())
-    first, second = await start(gate.enter("/a"), gate.enter("/a"), settle=settle)
+    first, second = await start(gate.acquire("/a"), gate.acquire("/a"), settle=settle)
     await asyncio.sleep(21)
     first.cancel()
     await settle()
-    gate.leave()
+    gate.release()
     await settle()
     assert second.done()
     assert clock() < 1000 + MINUTE
@@ -448,9 +448,9 @@ async def test_cancelled_call_gives_its_place_in_the_minute_back(settle):
 async def test_call_cancelled_after_its_minute_gives_nothing_back(settle):
     """A place in a minute that is over helps nobody."""
     gate = new_gate()
-    await gate.enter("/a")
+    await gate.acquire("/a")
     gate.pause("/a", sent_at=clock())
-    (late,) = await start(gate.enter("/a"), settle=settle)
+    (late,) = await start(gate.acquire("/a"), settle=settle)
     await asyncio.sleep(2 * MINUTE)
     gate.pause("/a", sent_at=clock())
     late.cancel()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wxtcb._concurrency.shared_poll import Sweep
+from wxtcb._concurrency.shared_poll import SharedPoller
 from wxtcb.errors import SessionClosed, WxtcbError
 
 pytestmark = pytest.mark.virtual_time
@@ -21,7 +21,7 @@ class Watcher:
     def __init__(self, seconds=0.2, fail=()):
         self.seconds, self.fail = seconds, fail
         self.started, self.open, self.most_open = [], 0, 0
-        self.sweep = Sweep(self.look, asyncio.get_running_loop().time, asyncio.sleep)
+        self.sweep = SharedPoller(self.look, asyncio.get_running_loop().time, asyncio.sleep)
 
     async def look(self):
         self.started.append(asyncio.get_running_loop().time())
@@ -38,27 +38,27 @@ class Watcher:
 async def test_look_starts_at_once_when_there_was_none():
     """The first asker does not wait for a second to pass."""
     watcher = Watcher()
-    look = await watcher.sweep.since(1000)
-    assert (look.started_at, look.seen) == (1000, 1)
+    look = await watcher.sweep.poll(1000)
+    assert (look.started_at, look.value) == (1000, 1)
 
 
 async def test_look_is_shared_when_it_started_late_enough():
     """Who asks for a look since a moment gets the one under way, or the last one, if it started at or after that."""
     watcher = Watcher()
-    looks = await asyncio.gather(*(watcher.sweep.since(1000) for _ in range(1000)))
-    assert {look.seen for look in looks} == {1}
-    assert (await watcher.sweep.since(999)).seen == 1
+    looks = await asyncio.gather(*(watcher.sweep.poll(1000) for _ in range(1000)))
+    assert {look.value for look in looks} == {1}
+    assert (await watcher.sweep.poll(999)).value == 1
     assert len(watcher.started) == 1
 
 
 async def test_asker_waits_for_the_next_look_when_the_one_under_way_started_too_early():
     """A look that began before the moment asked for does not count, and the next begins only after it ended."""
     watcher = Watcher(seconds=3)
-    first = asyncio.create_task(watcher.sweep.since(1000))
+    first = asyncio.create_task(watcher.sweep.poll(1000))
     await asyncio.sleep(1)
-    second = await watcher.sweep.since(1001)
-    assert (await first).seen == 1
-    assert (second.started_at, second.seen) == (1003, 2)
+    second = await watcher.sweep.poll(1001)
+    assert (await first).value == 1
+    assert (second.started_at, second.value) == (1003, 2)
     assert watcher.most_open == 1
 
 
@@ -66,14 +66,14 @@ async def test_looks_start_at_most_once_a_second():
     """However fast a look is, a second passes between two starts."""
     watcher = Watcher(seconds=0.1)
     for _ in range(5):
-        await watcher.sweep.since(asyncio.get_running_loop().time())
+        await watcher.sweep.poll(asyncio.get_running_loop().time())
     assert watcher.started == [pytest.approx(1000 + second) for second in range(5)]
 
 
 async def test_failed_look_reaches_every_waiter_as_its_own_exception():
     """Everybody hears of the failure; each has an exception object to itself."""
     watcher = Watcher(fail={1})
-    results = await asyncio.gather(*(watcher.sweep.since(1000) for _ in range(100)), return_exceptions=True)
+    results = await asyncio.gather(*(watcher.sweep.poll(1000) for _ in range(100)), return_exceptions=True)
     assert {str(result) for result in results} == {"look 1 failed"}
     assert len({id(result) for result in results}) == 100
 
@@ -82,23 +82,23 @@ async def test_next_look_is_made_when_the_last_one_failed():
     """A failure is not kept for those who ask later."""
     watcher = Watcher(fail={1})
     with pytest.raises(WxtcbError):
-        await watcher.sweep.since(1000)
-    assert (await watcher.sweep.since(1000.1)).seen == 2
+        await watcher.sweep.poll(1000)
+    assert (await watcher.sweep.poll(1000.1)).value == 2
 
 
 async def test_cancelled_asker_leaves_the_look_to_the_others(settle):
     """The one who caused a look may go; the others still get it."""
     watcher = Watcher()
-    first, second = (asyncio.create_task(watcher.sweep.since(1000)) for _ in range(2))
+    first, second = (asyncio.create_task(watcher.sweep.poll(1000)) for _ in range(2))
     await settle()
     first.cancel()
-    assert (await second).seen == 1
+    assert (await second).value == 1
 
 
 async def test_aclose_ends_the_look_under_way_with_session_closed(settle):
     """Who waits for a look when the session closes gets SessionClosed."""
     watcher = Watcher(seconds=100)
-    waiter = asyncio.create_task(watcher.sweep.since(1000))
+    waiter = asyncio.create_task(watcher.sweep.poll(1000))
     await settle()
     await watcher.sweep.aclose()
     with pytest.raises(SessionClosed):
@@ -125,9 +125,9 @@ def test_looks_keep_their_rules_whoever_asks_when(virtual_run, asks, seconds):
         async def ask(at, past):
             await asyncio.sleep(at)
             moment = asyncio.get_running_loop().time() - past
-            look = await watcher.sweep.since(moment)
+            look = await watcher.sweep.poll(moment)
             assert look.started_at >= moment
-            assert watcher.started[look.seen - 1] == pytest.approx(look.started_at)
+            assert watcher.started[look.value - 1] == pytest.approx(look.started_at)
 
         await asyncio.gather(*(ask(at, past) for at, past in asks))
         assert watcher.most_open == 1

@@ -8,7 +8,7 @@ import gc
 
 import pytest
 
-from wxtcb._concurrency.single_flight import Flight
+from wxtcb._concurrency.single_flight import SharedTask
 from wxtcb.errors import SessionClosed, WxtcbError
 
 pytestmark = pytest.mark.virtual_time
@@ -18,7 +18,7 @@ VARIABLE = contextvars.ContextVar("VARIABLE", default="empty")
 
 def launch(work):
     """Launch a flight now."""
-    return Flight.launch(work, asyncio.get_running_loop().time())
+    return SharedTask.start(work, asyncio.get_running_loop().time())
 
 
 async def arrive():
@@ -50,9 +50,9 @@ async def test_flight_knows_when_it_started_and_landed():
     """`started_at` is the time of the launch; `landed` is set only at the end."""
     flight = launch(arrive)
     assert flight.started_at == 1000
-    assert not flight.landed.is_set()
+    assert not flight.done.is_set()
     await flight.wait()
-    assert flight.landed.is_set()
+    assert flight.done.is_set()
     assert await flight.wait() == "arrived"
 
 
@@ -91,7 +91,7 @@ async def test_cancelled_waiters_touch_neither_the_flight_nor_the_others(work, c
 
 async def test_nothing_is_reported_when_nobody_waited_for_a_failure():
     """A failed flight without waiters does not trouble the loop (it looks when it is closed)."""
-    await launch(crash).landed.wait()
+    await launch(crash).done.wait()
 
 
 async def test_work_runs_in_an_empty_context():

@@ -10,8 +10,8 @@ import pytest
 import trustme
 
 from wxtcb._http import transport as transport_module
-from wxtcb._http.aiohttp_connector import DirectTransport
-from wxtcb._http.aiohttp_session import AiohttpTransport
+from wxtcb._http.aiohttp_connector import ConnectorTransport
+from wxtcb._http.aiohttp_session import SessionTransport
 from wxtcb._http.transport import Timeout
 
 from .raw_http import OVER, REQUEST, Server
@@ -92,7 +92,7 @@ async def listen():
     await asyncio.sleep(0.01)
 
 
-@pytest.fixture(params=[AiohttpTransport, DirectTransport], ids=["plain", "direct"])
+@pytest.fixture(params=[SessionTransport, ConnectorTransport], ids=["plain", "direct"])
 def kind(request):
     """Run the test with either transport."""
     return request.param
@@ -108,14 +108,14 @@ async def connect(kind, client_tls):
 @pytest.fixture
 async def connect_plain(client_tls):
     """Give a function that opens a transport on `aiohttp.ClientSession`."""
-    async with opening(AiohttpTransport, client_tls) as start:
+    async with opening(SessionTransport, client_tls) as start:
         yield start
 
 
 @pytest.fixture
 async def connect_direct(client_tls):
     """Give a function that opens the faster transport."""
-    async with opening(DirectTransport, client_tls) as start:
+    async with opening(ConnectorTransport, client_tls) as start:
         yield start
 
 
@@ -134,7 +134,7 @@ async def opening(kind, client_tls):
 @pytest.fixture
 def small_replies(monkeypatch):
     """Lower the bound on replies to 1 MiB."""
-    monkeypatch.setattr(transport_module, "MAX_REPLY", 1 << 20)
+    monkeypatch.setattr(transport_module, "MAX_REPLY_BYTES", 1 << 20)
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import contextlib
 import attrs
 
 from wxtcb._http.transport import Request, Timeout
-from wxtcb._protocol.codec import Body
+from wxtcb._protocol.codec import RequestBody
 from wxtcb.secret import Secret
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\n" + b'{"errcode":0}'
 TOKEN = Secret("T0KEN-of-the-test")
-REQUEST = Request("/tcb/x", Body(b'{"a":1}'), TOKEN)
+REQUEST = Request("/tcb/x", RequestBody(b'{"a":1}'), TOKEN)
 LIMITS = Timeout(connect=200, reply=100)  # no machine is too busy for it; tests let it pass by `pass_time`
 OVER = 301
 

@@ -10,16 +10,16 @@ import aiohttp
 import pytest
 
 from wxtcb._http import aiohttp_connector
-from wxtcb._http.aiohttp_connector import DirectTransport, has_what_it_takes, open_transport
-from wxtcb._http.aiohttp_session import AiohttpTransport
-from wxtcb._http.transport import Answer, Failure, HeldBack, Request, Timeout
-from wxtcb._protocol.codec import Body
+from wxtcb._http.aiohttp_connector import ConnectorTransport, is_supported, open_transport
+from wxtcb._http.aiohttp_session import SessionTransport
+from wxtcb._http.transport import Request, Response, SendFailure, Timeout, Vetoed
+from wxtcb._protocol.codec import RequestBody
 from wxtcb.secret import Secret
 
 from .raw_http import LIMITS, OK, OVER, REQUEST, TOKEN, plain, until
 
-GOOD = Answer(200, b'{"errcode":0}')
-HUGE = Request("/tcb/x", Body(b"x" * 8_000_000), TOKEN)
+GOOD = Response(200, b'{"errcode":0}')
+HUGE = Request("/tcb/x", RequestBody(b"x" * 8_000_000), TOKEN)
 
 
 def other(number):
@@ -41,7 +41,7 @@ def pool(transport):
 
 def is_idle_usable(transport):
     """Tell whether a connection is kept that is open and on which nothing has come."""
-    connector = transport._connector if isinstance(transport, DirectTransport) else transport.http.connector
+    connector = transport._connector if isinstance(transport, ConnectorTransport) else transport.http.connector
     kept = [protocol for kept in connector._conns.values() for protocol, *_ in kept]
     return any(each.is_connected() and not each.should_close for each in kept)
 
@@ -49,7 +49,7 @@ def is_idle_usable(transport):
 async def test_request_has_the_head_that_aiohttp_writes(serve, connect_plain, connect_direct):
     """Byte for byte the faster transport sends the headers of the plain one, their order aside."""
     server = await serve(OK)
-    request = Request("/tcb/x", Body(b'{"a":1}'), Secret("a+b/ü"), {"action": "ü &\r\nX-Injected: yes"})
+    request = Request("/tcb/x", RequestBody(b'{"a":1}'), Secret("a+b/ü"), {"action": "ü &\r\nX-Injected: yes"})
     for connect in (connect_plain, connect_direct):
         await (await connect(server.url)).send(request)
     (plain_head, plain_body), (direct_head, direct_body) = server.requests
@@ -72,7 +72,7 @@ async def test_request_has_the_head_that_aiohttp_writes(serve, connect_plain, co
 async def test_host_is_named_as_the_standard_says(connect_direct, url, host):
     """A port is named unless it is the usual one, an IPv6 address stands in brackets, a name in ASCII."""
     transport = await connect_direct(url)
-    assert f"\r\nHost: {host}\r\n".encode() in transport._head(REQUEST)
+    assert f"\r\nHost: {host}\r\n".encode() in transport._build_head(REQUEST)
 
 
 async def test_prefix_of_the_base_url_is_kept(serve, connect):
@@ -163,9 +163,9 @@ async def test_bytes_after_a_reply_are_never_the_next_answer(serve, connect_dire
     """What a server says beyond its reply, whole or in part, does not reach the next call."""
     server = await serve(lambda number: other(number) + extra)
     transport = await connect_direct(server.url)
-    assert await transport.send(REQUEST) == Answer(200, b"1")
+    assert await transport.send(REQUEST) == Response(200, b"1")
     outcome = await transport.send(REQUEST)
-    assert outcome == Answer(200, b"2") or (extra is not OK and isinstance(outcome, Failure))
+    assert outcome == Response(200, b"2") or (extra is not OK and isinstance(outcome, SendFailure))
 
 
 async def test_reply_that_nobody_asked_for_is_never_the_next_answer(listen, connect_direct):
@@ -183,10 +183,10 @@ async def test_reply_that_nobody_asked_for_is_never_the_next_answer(listen, conn
 
     url = await listen(push)
     transport = await connect_direct(url)
-    assert await transport.send(REQUEST) == Answer(200, b"1")
+    assert await transport.send(REQUEST) == Response(200, b"1")
     pushed.set()
     await until(lambda: not is_idle_usable(transport))
-    assert await transport.send(REQUEST) == Answer(200, b"2")
+    assert await transport.send(REQUEST) == Response(200, b"2")
 
 
 async def test_server_that_speaks_first_is_given_up(listen, connect_direct):
@@ -208,7 +208,7 @@ async def test_server_that_speaks_first_is_given_up(listen, connect_direct):
     url = await listen(greet)
     transport = await connect_direct(url)
     transport._connector = Late()
-    assert await transport.send(REQUEST) == Failure("the connection was lost (ConnectionError)", sent=False)
+    assert await transport.send(REQUEST) == SendFailure("the connection was lost (ConnectionError)", sent=False)
     assert len(connections) == 3
 
 
@@ -237,7 +237,7 @@ async def test_drip_does_not_outlast_the_whole_timeout(listen, connect, pass_tim
 
     url = await listen(drip)
     outcome = await (await connect(url, LIMITS)).send(REQUEST)
-    assert outcome == Failure("no reply in time", sent=True, timeout=True)
+    assert outcome == SendFailure("no reply in time", sent=True, timeout=True)
     assert LIMITS.reply < passed < 2 * OVER
 
 
@@ -245,14 +245,14 @@ async def test_reply_until_close_that_is_out_of_time_is_no_answer(serve, connect
     """Ended by our clock, what came so far is not taken for the whole."""
     server = await serve(plain(b'{"errcode":0}'))
     outcome = await send_in_vain(server, await connect(server.url, LIMITS))
-    assert outcome == Failure("no reply in time", sent=True, timeout=True)
+    assert outcome == SendFailure("no reply in time", sent=True, timeout=True)
 
 
 async def test_word_in_between_does_not_stop_the_clock(serve, connect, send_in_vain):
     """A server that says 100 Continue and then nothing runs out of time as well."""
     server = await serve(plain(b"", status="100 Continue"))
     outcome = await send_in_vain(server, await connect(server.url, LIMITS))
-    assert outcome == Failure("no reply in time", sent=True, timeout=True)
+    assert outcome == SendFailure("no reply in time", sent=True, timeout=True)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, RuntimeError, OSError, aiohttp.ClientError])
@@ -266,7 +266,7 @@ async def test_whatever_the_pool_raises_is_a_failure_without_secrets(connect_dir
     transport = await connect_direct("http://127.0.0.1:1")
     transport._connector = Broken()
     outcome = await transport.send(REQUEST)
-    assert isinstance(outcome, Failure)
+    assert isinstance(outcome, SendFailure)
     assert not outcome.sent
     assert TOKEN.reveal() not in repr((outcome, transport))
 
@@ -308,7 +308,7 @@ async def test_connecting_that_outlasts_the_whole_time_sends_nothing(serve, conn
     server = await serve(OK)
     transport = await connect_direct(server.url, LIMITS)
     transport._connector = Slow()
-    assert await transport.send(REQUEST) == Failure("no connection in time", sent=False, timeout=True)
+    assert await transport.send(REQUEST) == SendFailure("no connection in time", sent=False, timeout=True)
     assert server.requests == []
 
 
@@ -320,12 +320,12 @@ async def test_answer_whose_head_comes_when_the_time_is_up_is_not_waited_for(ser
 
     async def read_late(protocol):
         message = await read(protocol)
-        transport._watch.end_all(TimeoutError)
+        transport._deadline_timer.abort_all(TimeoutError)
         return message
 
     monkeypatch.setattr(aiohttp.client_proto.ResponseHandler, "read", read_late)
     async with asyncio.timeout(60):
-        assert await transport.send(REQUEST) == Failure("no reply in time", sent=True, timeout=True)
+        assert await transport.send(REQUEST) == SendFailure("no reply in time", sent=True, timeout=True)
 
 
 @pytest.mark.parametrize("data", [None, plain(b"{", "Content-Length: 100"), plain(b"{")], ids=["head", "body", "end"])
@@ -337,8 +337,8 @@ async def test_closing_ends_what_is_under_way(serve, connect_direct, settle, dat
     await server.came.wait()
     await settle()
     await transport.aclose()
-    assert await call == Failure("the connection was lost (ServerDisconnectedError)", sent=True)
-    assert await transport.send(REQUEST) == Failure("the connections are closed", sent=False, closed=True)
+    assert await call == SendFailure("the connection was lost (ServerDisconnectedError)", sent=True)
+    assert await transport.send(REQUEST) == SendFailure("the connections are closed", sent=False, closed=True)
 
 
 async def test_closing_does_not_wait_for_a_server_that_reads_nothing(listen, connect_direct):
@@ -375,19 +375,19 @@ async def test_closing_while_a_name_is_looked_up_cancels_nobody(connect):
             pass
 
     transport = await connect("http://api.example")
-    connector = transport._connector if isinstance(transport, DirectTransport) else transport.http.connector
+    connector = transport._connector if isinstance(transport, ConnectorTransport) else transport.http.connector
     await connector._resolver.close()
     connector._resolver = Resolver()
     call = asyncio.create_task(transport.send(REQUEST))
     await asked.wait()
     await transport.aclose()
-    assert await call == Failure("the connections were closed", sent=False, closed=True)
+    assert await call == SendFailure("the connections were closed", sent=False, closed=True)
 
 
 async def test_forgotten_connections_are_warned_about(serve, client_tls):
     """A transport that is dropped with connections open does not keep silent, nor does it live on."""
     server = await serve(OK)
-    transport = DirectTransport.open(server.url, Timeout(), ssl=client_tls)
+    transport = ConnectorTransport.open(server.url, Timeout(), ssl=client_tls)
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     await transport.send(REQUEST)
     forgotten = [transport]
@@ -402,14 +402,14 @@ async def test_request_that_is_withheld_never_leaves(serve, connect):
     server = await serve(OK)
     transport = await connect(server.url)
     said = iter([True, False, True])
-    request = Request("/tcb/x", Body(b"{}"), TOKEN, may_send=lambda: next(said))
-    assert [await transport.send(request) for _ in range(3)] == [GOOD, HeldBack(), GOOD]
+    request = Request("/tcb/x", RequestBody(b"{}"), TOKEN, may_send=lambda: next(said))
+    assert [await transport.send(request) for _ in range(3)] == [GOOD, Vetoed(), GOOD]
     assert len(server.requests) == 2
 
 
 async def test_may_send_is_asked_when_there_is_a_connection(connect_direct):
     """A change of mind while connecting still counts, so nothing is asked before."""
-    request = Request("/tcb/x", Body(b"{}"), may_send=lambda: pytest.fail("asked"))
+    request = Request("/tcb/x", RequestBody(b"{}"), may_send=lambda: pytest.fail("asked"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -421,8 +421,8 @@ async def test_may_send_that_raises_withholds_and_is_reported(serve, connect):
     reported = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
     server = await serve(OK)
-    request = Request("/tcb/x", Body(b"{}"), may_send=lambda: 1 / 0)
-    assert await (await connect(server.url)).send(request) == HeldBack()
+    request = Request("/tcb/x", RequestBody(b"{}"), may_send=lambda: 1 / 0)
+    assert await (await connect(server.url)).send(request) == Vetoed()
     assert [type(error) for error in reported] == [ZeroDivisionError]
     assert server.requests == []
 
@@ -441,7 +441,7 @@ async def test_faster_transport_is_chosen_where_it_can_serve():
             open_transport("http://127.0.0.1:1", Timeout(), http=http),
             open_transport("http://127.0.0.1:1", Timeout(), proxy=Secret("http://127.0.0.1:2")),
         ]
-        assert [type(each) for each in made] == [DirectTransport, AiohttpTransport, AiohttpTransport]
+        assert [type(each) for each in made] == [ConnectorTransport, SessionTransport, SessionTransport]
         for each in made:
             await each.aclose()
 
@@ -449,12 +449,12 @@ async def test_faster_transport_is_chosen_where_it_can_serve():
 @pytest.mark.parametrize("change", ["name", "arguments"])
 async def test_plain_transport_serves_where_aiohttp_has_changed(monkeypatch, change):
     """An aiohttp without one of the names, or with other arguments, costs speed and nothing else."""
-    has_what_it_takes.cache_clear()
+    is_supported.cache_clear()
     if change == "name":
-        monkeypatch.setattr(aiohttp_connector, "NEEDED", ("connector.Connection.let_go", "client_proto"))
+        monkeypatch.setattr(aiohttp_connector, "REQUIRED_ATTRIBUTES", ("connector.Connection.let_go", "client_proto"))
     else:
         monkeypatch.setattr(aiohttp.TCPConnector, "connect", lambda self: None)
     transport = open_transport("http://127.0.0.1:1", Timeout())
-    has_what_it_takes.cache_clear()
-    assert isinstance(transport, AiohttpTransport)
+    is_supported.cache_clear()
+    assert isinstance(transport, SessionTransport)
     await transport.aclose()

@@ -13,42 +13,49 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wxtcb._concurrency.limiter import Gate
-from wxtcb._http.executor import Exchange, FixedToken, Token
+from wxtcb._concurrency.limiter import RequestLimiter
+from wxtcb._http.executor import RequestExecutor, StaticToken, Token
 from wxtcb._http.retry import RetryPolicy
-from wxtcb._http.transport import Answer, Cancelled, Failure, TooLarge
-from wxtcb._protocol.codec import encode, raw
+from wxtcb._http.transport import Response, ResponseTooLarge, SendCancelled, SendFailure
+from wxtcb._protocol.codec import encode_body, raw
 from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat
 from wxtcb.errors import (
     ApiError,
     BadReply,
-    Busy,
     CloudError,
-    CloudFault,
+    CloudUnavailable,
+    InvalidToken,
     OutcomeUnknown,
+    PlatformBusy,
+    SendVetoed,
     SessionClosed,
     TicketError,
-    TokenDead,
     TransportError,
-    Withheld,
     WxtcbError,
 )
-from wxtcb.events import Abandoned, CallFinished, CallStarted, MayHaveActed, PathPaused, Retrying
+from wxtcb.events import (
+    Abandoned,
+    CallFinished,
+    CallStarted,
+    EndpointRateLimited,
+    PossibleDuplicate,
+    RetryScheduled,
+)
 from wxtcb.secret import Secret
-from wxtcb.telemetry.dispatch import Observers
+from wxtcb.telemetry.dispatch import HookDispatcher
 
 pytestmark = pytest.mark.virtual_time
 
 PATH = "/tcb/x"
-NOT_SENT = Failure("no connection", sent=False)
-LOST = Failure("the connection was lost", sent=True)
-TIMEOUT = Failure("no reply in time", sent=True, timeout=True)
-PAGE = Answer(502, b"<h1>bad gateway</h1>")
-REDIRECT = Answer(307, b"")
-NOISE = Answer(200, b"noise")
-ODD = Answer(200, b'{"errcode": "x"}')
-HUGE = TooLarge(200)
-FORBIDDEN = Answer(403, b"no")
+NOT_SENT = SendFailure("no connection", sent=False)
+LOST = SendFailure("the connection was lost", sent=True)
+TIMEOUT = SendFailure("no reply in time", sent=True, timeout=True)
+PAGE = Response(502, b"<h1>bad gateway</h1>")
+REDIRECT = Response(307, b"")
+NOISE = Response(200, b"noise")
+ODD = Response(200, b'{"errcode": "x"}')
+HUGE = ResponseTooLarge(200)
+FORBIDDEN = Response(403, b"no")
 DEAD = [40001, 40014, 40094, 42001]
 ALL = list(Repeat)
 
@@ -68,10 +75,10 @@ class Tokens:
     token: Token | None = attrs.field(factory=lambda: Token(Secret("T0KEN-1"), 1))
     heard: list = attrs.field(factory=list)
 
-    def get(self):
+    def cached(self):
         return self.token
 
-    async def wait(self):
+    async def get(self):
         await asyncio.sleep(self.seconds)
         if self.error:
             raise self.error
@@ -80,7 +87,7 @@ class Tokens:
             self.token = Token(Secret(f"T0KEN-{self.given}"), self.given)
         return self.token
 
-    def expire(self, token, errcode, /):
+    def invalidate(self, token, errcode, /):
         self.heard.append((token.generation, errcode))
         if token is self.token:
             self.token = None
@@ -105,22 +112,22 @@ class Rig:
 
     def __attrs_post_init__(self):
         time = asyncio.get_running_loop().time
-        self.gate = Gate(self.slots, time, time)
-        self.observers = Observers((*self.hooks, self.events.append))
-        self.exchange = Exchange(self.platform, self.gate, time, uniform=self.uniform)
+        self.gate = RequestLimiter(self.slots, time, time)
+        self.observers = HookDispatcher((*self.hooks, self.events.append))
+        self.exchange = RequestExecutor(self.platform, self.gate, time, uniform=self.uniform)
 
     async def call(
         self, repeat, *steps, policy=None, credentials=None, needs=Credential.COMPONENT, path=PATH, may_send=None
     ):
         self.platform.play(path, *steps)
         endpoint = Endpoint(path, Done, repeat, needs)
-        body = encode({"a": Secret("S3CRET-in-body")}, endpoint=path)
-        return await self.exchange.call(
+        body = encode_body({"a": Secret("S3CRET-in-body")}, endpoint=path)
+        return await self.exchange.execute(
             endpoint,
             body,
             policy=policy or RetryPolicy(),
             credentials=credentials or self.tokens,
-            observers=self.observers,
+            dispatcher=self.observers,
             may_send=may_send,
         )
 
@@ -132,7 +139,7 @@ class Rig:
         return [event for event in self.events if isinstance(event, kind)]
 
     def all_slots_are_back(self):
-        return [self.gate.try_enter("/free") for _ in range(self.slots + 1)] == [True] * self.slots + [False]
+        return [self.gate.try_acquire("/free") for _ in range(self.slots + 1)] == [True] * self.slots + [False]
 
 
 @pytest.fixture
@@ -154,7 +161,7 @@ async def test_token_is_not_sent_when_the_endpoint_needs_none(rig):
     """A call below the token goes without one, and an invalid credential is the secret's fault, not renewed."""
     with pytest.raises(ApiError) as caught:
         await rig.call(Repeat.SET, 40001, needs=Credential.NONE)
-    assert not isinstance(caught.value, TokenDead)
+    assert not isinstance(caught.value, InvalidToken)
     assert await rig.call(Repeat.SET, needs=Credential.NONE) == Done()
     assert [request.token for request in rig.platform.requests] == [None, None]
 
@@ -176,7 +183,7 @@ async def test_call_is_sent_again_with_a_newer_token_when_its_token_is_dead(rig,
     assert [request.token.reveal() for request in rig.platform.requests] == ["T0KEN-1", "T0KEN-2"]
     assert rig.tokens.heard == [(1, errcode)]
     assert clock() == began
-    assert rig.emitted(Retrying) == []
+    assert rig.emitted(RetryScheduled) == []
 
 
 @pytest.mark.parametrize("repeat", [each for each in ALL if each is not Repeat.NEVER])
@@ -207,7 +214,7 @@ async def test_create_is_never_sent_again_when_it_may_have_acted(rig, step):
     with pytest.raises(OutcomeUnknown) as caught:
         await rig.call(Repeat.ONCE, step)
     assert rig.sends == 1
-    assert isinstance(caught.value.cause, TransportError | BadReply | CloudFault)
+    assert isinstance(caught.value.cause, TransportError | BadReply | CloudUnavailable)
     assert caught.value.maybe_acted == 1
     assert caught.value.endpoint == PATH
     assert rig.all_slots_are_back()
@@ -246,7 +253,7 @@ async def test_busy_create_is_not_sent_again_when_the_policy_says_so(rig):
     policy = RetryPolicy(busy_creates=False)
     with pytest.raises(OutcomeUnknown) as caught:
         await rig.call(Repeat.ONCE, -1, policy=policy)
-    assert isinstance(caught.value.cause, Busy)
+    assert isinstance(caught.value.cause, PlatformBusy)
     assert rig.sends == 1
     await rig.call(Repeat.READ, -1, policy=policy)
     assert rig.sends == 3
@@ -255,7 +262,7 @@ async def test_busy_create_is_not_sent_again_when_the_policy_says_so(rig):
 @pytest.mark.parametrize(("repeat", "most"), [(Repeat.READ, 8), (Repeat.SET, 8), (Repeat.ONCE, 5)])
 async def test_last_real_error_is_raised_when_the_attempts_are_used_up(rig, repeat, most):
     """8 attempts for what may be repeated, 5 for creates; then the error itself, with notes of the story."""
-    with pytest.raises(Busy) as caught:
+    with pytest.raises(PlatformBusy) as caught:
         await rig.call(repeat, *[-1] * 20)
     assert rig.sends == most
     assert caught.value.__notes__[0].startswith(f"sent {most} times in ")
@@ -265,7 +272,7 @@ async def test_last_real_error_is_raised_when_the_attempts_are_used_up(rig, repe
 
 async def test_notes_tell_attempts_and_elapsed_seconds(rig):
     """The first note counts the sends and the seconds spent sending and pausing."""
-    with pytest.raises(Busy) as caught:
+    with pytest.raises(PlatformBusy) as caught:
         await rig.call(Repeat.ONCE, *[rig.platform.after(1, -1)] * 5)
     assert caught.value.__notes__ == [
         "sent 5 times in 12.5 s",
@@ -302,7 +309,7 @@ async def test_success_of_a_create_after_busy_says_so(rig):
     """The reply counts the earlier attempts, and an event tells it to everybody."""
     reply = await rig.call(Repeat.ONCE, -1, NOT_SENT, -1)
     assert reply.maybe_acted == 2
-    assert rig.emitted(MayHaveActed) == [MayHaveActed(PATH, 2)]
+    assert rig.emitted(PossibleDuplicate) == [PossibleDuplicate(PATH, 2)]
 
 
 @pytest.mark.parametrize("repeat", [Repeat.READ, Repeat.SET])
@@ -310,12 +317,12 @@ async def test_success_of_what_may_be_repeated_after_busy_says_nothing(rig, repe
     """Only for creates does it matter that an earlier attempt may have acted."""
     reply = await rig.call(repeat, -1, LOST)
     assert reply.maybe_acted == 0
-    assert rig.emitted(MayHaveActed) == []
+    assert rig.emitted(PossibleDuplicate) == []
 
 
 async def test_back_off_doubles_from_half_a_second_to_eight(rig):
     """Without luck in the draw the pauses are 0.5, 1, 2, 4, 8, 8, 8 seconds."""
-    with pytest.raises(Busy):
+    with pytest.raises(PlatformBusy):
         await rig.call(Repeat.READ, *[-1] * 8)
     times = rig.platform.sent_at(PATH)
     assert [after - before for before, after in itertools.pairwise(times)] == pytest.approx([0.5, 1, 2, 4, 8, 8, 8])
@@ -331,7 +338,7 @@ async def test_back_off_is_fully_jittered(wechat):
 
     rig = Rig(wechat, uniform=uniform)
     began = clock()
-    with pytest.raises(Busy):
+    with pytest.raises(PlatformBusy):
         await rig.call(Repeat.ONCE, *[-1] * 5)
     assert drawn[:4] == [(0.0, 0.5), (0.0, 1.0), (0.0, 2.0), (0.0, 4.0)]
     assert clock() == began
@@ -348,8 +355,8 @@ async def test_no_attempt_starts_later_than_the_window(rig):
 async def test_waiting_for_a_slot_the_minute_limit_and_a_token_is_not_counted(wechat):
     """The window and the attempts are spent by sending and backing off alone."""
     rig = Rig(wechat, slots=1, tokens=Tokens(seconds=300))
-    rig.gate.try_enter("/other")
-    asyncio.get_running_loop().call_later(500, rig.gate.leave)
+    rig.gate.try_acquire("/other")
+    asyncio.get_running_loop().call_later(500, rig.gate.release)
     await rig.call(Repeat.ONCE, -1, 42001, 45011, -1, 42001, 45011, -1, policy=RetryPolicy(window=5, once_attempts=4))
     assert rig.sends == 8
     assert clock() > 2000
@@ -371,7 +378,7 @@ async def test_slot_is_kept_while_a_dead_token_is_renewed(wechat, settle):
     rig = Rig(wechat, slots=1, tokens=Tokens(seconds=3))
     renewing = asyncio.create_task(rig.call(Repeat.READ, 42001))
     await settle()
-    assert not rig.gate.try_enter("/other")
+    assert not rig.gate.try_acquire("/other")
     other = asyncio.create_task(rig.call(Repeat.READ, path="/other"))
     await asyncio.gather(renewing, other)
     assert [request.path for request in wechat.requests] == [PATH, PATH, "/other"]
@@ -387,8 +394,8 @@ async def test_minute_limit_stops_the_path_for_everybody(rig):
     assert (await first).maybe_acted == 0
     await second
     assert rig.platform.sent_at(PATH) == pytest.approx([1000, 1020, 1080])
-    assert rig.emitted(PathPaused) == [PathPaused(PATH, 20)]
-    assert rig.emitted(Retrying) == []
+    assert rig.emitted(EndpointRateLimited) == [EndpointRateLimited(PATH, 20)]
+    assert rig.emitted(RetryScheduled) == []
 
 
 async def test_minute_limit_waits_as_long_as_the_caller_lets_it(rig):
@@ -406,7 +413,7 @@ async def test_second_minute_limit_is_not_announced_when_its_call_was_admitted_b
     """Calls under way together meet the limit together: one pause, one event."""
     step = rig.platform.after(1, 45011)
     await asyncio.gather(rig.call(Repeat.READ, step, step), rig.call(Repeat.READ))
-    assert len(rig.emitted(PathPaused)) == 1
+    assert len(rig.emitted(EndpointRateLimited)) == 1
 
 
 @pytest.mark.parametrize(("step", "retries"), [(NOT_SENT, 100), (-1, 100), (TIMEOUT, 50)])
@@ -414,15 +421,15 @@ async def test_dead_platform_gets_first_tries_and_the_quota(rig, step, retries):
     """Of 200 calls each is tried once; the session as a whole tries 100 times more, 50 if they time out."""
     rig.platform.usual[PATH] = step
     results = await asyncio.gather(*(rig.call(Repeat.READ) for _ in range(200)), return_exceptions=True)
-    assert {type(result) for result in results} <= {TransportError, Busy}
+    assert {type(result) for result in results} <= {TransportError, PlatformBusy}
     assert rig.sends == 200 + retries
-    assert len(rig.emitted(Retrying)) == retries
+    assert len(rig.emitted(RetryScheduled)) == retries
 
 
 async def test_successes_fill_the_quota_again(rig):
     """Every success gives one retry back."""
-    rig.exchange.quota.level = 0
-    with pytest.raises(Busy):
+    rig.exchange.quota.available = 0
+    with pytest.raises(PlatformBusy):
         await rig.call(Repeat.READ, -1)
     await rig.call(Repeat.READ)
     await rig.call(Repeat.READ, -1)
@@ -438,12 +445,12 @@ async def test_each_retry_logs_one_warning(rig, caplog):
         record.getMessage().startswith(f"{PATH}: attempt {n + 1} failed") for n, record in enumerate(caplog.records)
     )
     assert "T0KEN" not in caplog.text
-    assert [(event.attempt, event.wait) for event in rig.emitted(Retrying)] == [(1, 0.5), (2, 1), (3, 2)]
+    assert [(event.attempt, event.delay) for event in rig.emitted(RetryScheduled)] == [(1, 0.5), (2, 1), (3, 2)]
 
 
 async def test_dead_tokens_end_after_three_that_nobody_accepted(rig):
     """At most three re-sends in a row with tokens that no call of this session has had accepted."""
-    with pytest.raises(TokenDead) as caught:
+    with pytest.raises(InvalidToken) as caught:
         await rig.call(Repeat.READ, *[42001] * 20)
     assert rig.sends == 4
     assert caught.value.maybe_acted == 0
@@ -458,7 +465,7 @@ async def test_dead_tokens_end_after_ten_in_all(rig):
         return 42001
 
     rig.platform.usual[PATH] = accept_then_die
-    with pytest.raises(TokenDead):
+    with pytest.raises(InvalidToken):
         await rig.call(Repeat.READ)
     assert rig.sends == 11
 
@@ -473,10 +480,10 @@ async def test_dead_token_is_raised_when_no_other_can_be_had(rig):
     """Credentials that give the same token again end the call."""
 
     class Same(Tokens):
-        def expire(self, token, errcode, /):
+        def invalidate(self, token, errcode, /):
             return True
 
-    with pytest.raises(TokenDead):
+    with pytest.raises(InvalidToken):
         await rig.call(Repeat.READ, 42001, credentials=Same())
     assert rig.sends == 1
 
@@ -490,13 +497,13 @@ async def test_token_of_another_call_is_taken_when_it_renewed_first(rig):
 
 async def test_own_token_is_never_renewed(rig):
     """A caller's own dead token is raised after one send; waiting for one gives the same."""
-    fixed = FixedToken(Token(Secret("T0KEN-of-mine"), 0))
-    with pytest.raises(TokenDead):
+    fixed = StaticToken(Token(Secret("T0KEN-of-mine"), 0))
+    with pytest.raises(InvalidToken):
         await rig.call(Repeat.READ, 42001, credentials=fixed)
     assert rig.platform.requests[0].token == Secret("T0KEN-of-mine")
     assert rig.sends == 1
     assert rig.tokens.heard == []
-    assert await fixed.wait() is fixed.get()
+    assert await fixed.get() is fixed.cached()
 
 
 async def test_failed_renewal_is_what_the_caller_hears(rig):
@@ -533,7 +540,7 @@ async def test_cancelled_create_is_abandoned_when_its_body_may_have_left(rig):
 
 async def test_cancellation_is_raised_anew_without_a_chain(rig):
     """The CancelledError that leaves the call is not the one that passed the transport."""
-    rig.platform.play(PATH, Cancelled(("mine",), sent=False))
+    rig.platform.play(PATH, SendCancelled(("mine",), sent=False))
     with pytest.raises(asyncio.CancelledError) as caught:
         await rig.call(Repeat.READ)
     assert caught.value.args == ("mine",)
@@ -621,7 +628,7 @@ async def test_hook_that_raises_goes_to_the_loop_and_changes_nothing(wechat):
 
     rig = Rig(wechat, hooks=(broken,))
     assert await rig.call(Repeat.READ, -1) == Done()
-    assert [type(event) for event in rig.events] == [CallStarted, Retrying, CallFinished]
+    assert [type(event) for event in rig.events] == [CallStarted, RetryScheduled, CallFinished]
     loop = asyncio.get_running_loop()
     reported, loop.reported = loop.reported, []
     assert [str(context["exception"]) for context in reported] == ["broken hook"] * 3
@@ -630,14 +637,14 @@ async def test_hook_that_raises_goes_to_the_loop_and_changes_nothing(wechat):
 async def test_hooks_hear_the_start_and_the_end_of_every_call(rig):
     """Two events share a number; the last tells sends, seconds, and how it ended."""
     await rig.call(Repeat.READ, rig.platform.after(2, 0))
-    with pytest.raises(Busy):
+    with pytest.raises(PlatformBusy):
         await rig.call(Repeat.READ, -1, policy=RetryPolicy(attempts=1))
     task = asyncio.create_task(rig.call(Repeat.READ, rig.platform.after(9, 0)))
     await asyncio.sleep(1)
     await cancelled_with(task)
     good, bad, gone = rig.emitted(CallFinished)
     assert good == CallFinished(PATH, 0, 1, 2.0, None, cancelled=False)
-    assert isinstance(bad.error, Busy)
+    assert isinstance(bad.error, PlatformBusy)
     assert (gone.error, gone.cancelled) == (None, True)
     assert [event.call for event in rig.emitted(CallStarted)] == [0, 1, 2]
 
@@ -647,7 +654,7 @@ async def test_call_that_ends_without_a_reply_is_never_told_as_good(rig, end):
     """Closed, interrupted or ended by a bug: hooks hear that it was given up."""
 
     class Broken:
-        def get(self):
+        def cached(self):
             raise end
 
     with pytest.raises(end):
@@ -660,7 +667,7 @@ async def test_call_that_ends_without_a_reply_is_never_told_as_good(rig, end):
 async def test_nothing_is_observed_per_call_when_nobody_listens(wechat):
     """Without hooks a call costs no events, and works the same."""
     rig = Rig(wechat)
-    rig.observers = Observers()
+    rig.observers = HookDispatcher()
     assert await rig.call(Repeat.READ, -1) == Done()
     assert rig.events == []
 
@@ -672,7 +679,7 @@ async def test_secrets_of_the_body_and_the_token_are_blotted_out_of_what_the_pla
         await rig.call(Repeat.READ, echo)
     assert caught.value.errmsg == "bad *** and ***"
     with pytest.raises(BadReply) as page:
-        await rig.call(Repeat.READ, Answer(403, b"you sent T0KEN-1, S3CRET-in-body"))
+        await rig.call(Repeat.READ, Response(403, b"you sent T0KEN-1, S3CRET-in-body"))
     assert "T0KEN-1" not in str(page.value)
     assert "S3CRET" not in str(page.value)
 
@@ -680,13 +687,13 @@ async def test_secrets_of_the_body_and_the_token_are_blotted_out_of_what_the_pla
 async def test_query_is_sent_beside_the_token(rig):
     """A caller's query reaches the transport."""
     endpoint = Endpoint(PATH, Done, Repeat.READ)
-    body = encode({}, endpoint=PATH)
-    await rig.exchange.call(
+    body = encode_body({}, endpoint=PATH)
+    await rig.exchange.execute(
         endpoint,
         body,
         policy=RetryPolicy(),
         credentials=rig.tokens,
-        observers=rig.observers,
+        dispatcher=rig.observers,
         query={"action": "query"},
     )
     assert rig.platform.requests[0].query == {"action": "query"}
@@ -719,8 +726,8 @@ def test_create_is_sent_again_only_after_what_permits_it(virtual_run, histories,
             try:
                 await asyncio.sleep(1)
             except asyncio.CancelledError as error:
-                return Cancelled(error.args, sent=True)
-            return Answer(200, b'{"errcode": %d, "errmsg": ""}' % step) if isinstance(step, int) else step
+                return SendCancelled(error.args, sent=True)
+            return Response(200, b'{"errcode": %d, "errmsg": ""}' % step) if isinstance(step, int) else step
 
         rig = Rig(SimpleNamespace(send=send, play=lambda *_: None), slots=slots)
         tasks = [asyncio.create_task(rig.call(Repeat.ONCE, path=f"/{number}")) for number in met]
@@ -744,14 +751,14 @@ def test_create_is_sent_again_only_after_what_permits_it(virtual_run, histories,
 
 async def test_own_token_that_is_dead_is_not_said_to_have_been_renewed(rig):
     """The advice fits whose token it was."""
-    with pytest.raises(TokenDead, match="token of your own"):
-        await rig.call(Repeat.READ, 42001, credentials=FixedToken(Token(Secret("0WN"), 0)))
+    with pytest.raises(InvalidToken, match="token of your own"):
+        await rig.call(Repeat.READ, 42001, credentials=StaticToken(Token(Secret("0WN"), 0)))
 
 
 async def test_closed_transport_is_a_closed_session_at_once(rig):
     """There is nothing left to send with, so nothing is tried again."""
     with pytest.raises(SessionClosed, match="is closed"):
-        await rig.call(Repeat.READ, Failure("the aiohttp session is closed", sent=False, closed=True))
+        await rig.call(Repeat.READ, SendFailure("the aiohttp session is closed", sent=False, closed=True))
     assert rig.sends == 1
 
 
@@ -759,22 +766,22 @@ async def test_closed_transport_is_a_closed_session_at_once(rig):
 async def test_other_success_is_no_redirect(rig, status):
     """Only 3xx is called a redirect; what else is no 200 is a lost answer."""
     with pytest.raises(BadReply, match=f"HTTP {status}, 2 bytes") as caught:
-        await rig.call(Repeat.READ, *[Answer(status, b"ok")] * 8)
-    assert not caught.value.lasting
+        await rig.call(Repeat.READ, *[Response(status, b"ok")] * 8)
+    assert not caught.value.permanent
 
 
 async def test_token_that_a_reply_repeats_is_taken_out_of_it(rig):
     """Wherever the platform echoes it, also in the entries of a batch and in the raw JSON."""
     token = Token(Secret("T0KEN-that-is-as-long-as-tokens-are"), 1)
-    answer = Answer(200, b'{"errcode": 0, "echo": "T0KEN-that-is-as-long-as-tokens-are"}')
-    reply = await rig.call(Repeat.READ, answer, credentials=FixedToken(token))
+    answer = Response(200, b'{"errcode": 0, "echo": "T0KEN-that-is-as-long-as-tokens-are"}')
+    reply = await rig.call(Repeat.READ, answer, credentials=StaticToken(token))
     assert raw(reply)["echo"] == "***"
 
 
 @pytest.mark.parametrize("repeat", ALL)
 async def test_call_that_is_withheld_sends_nothing_and_had_no_effect(rig, repeat):
-    """`may_send` says no: the call ends at once with `Withheld`, after no send, and gives its slot back."""
-    with pytest.raises(Withheld, match="not sent") as caught:
+    """`may_send` says no: the call ends at once with `SendVetoed`, after no send, and gives its slot back."""
+    with pytest.raises(SendVetoed, match="not sent") as caught:
         await rig.call(repeat, may_send=lambda: False)
     assert (rig.sends, caught.value.maybe_acted, caught.value.endpoint) == (0, 0, PATH)
     assert [event.attempts for event in rig.emitted(CallFinished)] == [0]
@@ -786,7 +793,7 @@ async def test_call_that_is_withheld_sends_nothing_and_had_no_effect(rig, repeat
 async def test_may_send_is_asked_before_every_send(rig, step):
     """Each attempt of a call asks anew: those after a retry, a renewed token and a pause too."""
     said = iter([True, True, False])
-    with pytest.raises(Withheld):
+    with pytest.raises(SendVetoed):
         await rig.call(Repeat.READ, step, step, may_send=lambda: next(said))
     assert rig.sends == 2
     assert next(said, None) is None
@@ -795,7 +802,7 @@ async def test_may_send_is_asked_before_every_send(rig, step):
 async def test_withheld_attempt_does_not_hide_earlier_ones_that_may_have_acted(rig):
     """A create that met -1 and then was withheld says that the first attempt may have acted."""
     said = iter([True, False])
-    with pytest.raises(Withheld) as caught:
+    with pytest.raises(SendVetoed) as caught:
         await rig.call(Repeat.ONCE, -1, may_send=lambda: next(said))
     assert caught.value.maybe_acted == 1
     assert "look before you send it again" in caught.value.__notes__[-1]

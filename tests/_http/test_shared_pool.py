@@ -11,14 +11,14 @@ from aiohttp import web
 
 import wxtcb
 from wxtcb._http.aiohttp_connector import open_transport
-from wxtcb._http.aiohttp_session import AiohttpTransport
-from wxtcb._http.transport import Answer, Failure, Timeout
+from wxtcb._http.aiohttp_session import SessionTransport
+from wxtcb._http.transport import Response, SendFailure, Timeout
 from wxtcb.api import environment
 from wxtcb.secret import Secret
 
 from .raw_http import OK, REQUEST
 
-GOOD = Answer(200, b'{"errcode":0}')
+GOOD = Response(200, b'{"errcode":0}')
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def test_closed_transport_sends_no_more_on_a_pool_that_is_open(serve, clie
         one, two = (open_transport(server.url, Timeout(), http=shared, ssl=client_tls) for _ in range(2))
         assert await one.send(REQUEST) == GOOD
         await one.aclose()
-        assert await one.send(REQUEST) == Failure("the connections are closed", sent=False, closed=True)
+        assert await one.send(REQUEST) == SendFailure("the connections are closed", sent=False, closed=True)
         assert await two.send(REQUEST) == GOOD
         await two.aclose()
     assert server.connections == 1
@@ -99,7 +99,7 @@ async def test_pool_of_the_caller_serves_through_a_proxy_too(serve):
     """The plain transport uses the connector, and leaves it open."""
     async with connector() as shared:
         transport = open_transport("http://127.0.0.1:1", Timeout(), http=shared, proxy=Secret("http://127.0.0.1:2"))
-        assert isinstance(transport, AiohttpTransport)
+        assert isinstance(transport, SessionTransport)
         assert transport.http.connector is shared
         await transport.aclose()
         assert not shared.closed

@@ -10,9 +10,9 @@ from collections import Counter
 import attrs
 import pytest
 
-from wxtcb._http.aiohttp_connector import DirectTransport
-from wxtcb._http.transport import Answer, Cancelled, Failure, Request, Timeout
-from wxtcb._protocol.codec import Body
+from wxtcb._http.aiohttp_connector import ConnectorTransport
+from wxtcb._http.transport import Request, Response, SendCancelled, SendFailure, Timeout
+from wxtcb._protocol.codec import RequestBody
 
 from .raw_http import TOKEN, plain
 
@@ -77,7 +77,7 @@ async def call(transport, dice, turns, number):
     """Make one call, cancelled or not, and return the body that was sent and what came of it."""
     body = b"%d " % number + b"x" * dice.choice([0, 0, 0, 200, 300_000])
     async with turns:
-        task = asyncio.create_task(transport.send(Request(f"/tcb/{number % 7}", Body(body), TOKEN)))
+        task = asyncio.create_task(transport.send(Request(f"/tcb/{number % 7}", RequestBody(body), TOKEN)))
         if dice.random() < 0.3:
             for _ in range(dice.randrange(50)):
                 await asyncio.sleep(0)
@@ -85,7 +85,7 @@ async def call(transport, dice, turns, number):
         try:
             return body, await task
         except asyncio.CancelledError:
-            return body, Cancelled((), sent=False)  # before its first step
+            return body, SendCancelled((), sent=False)  # before its first step
 
 
 @pytest.mark.unmeasured
@@ -99,13 +99,13 @@ async def test_every_call_gets_its_own_answer_or_none(kind, listen, client_tls, 
     for body, outcome in ended:
         assert server.received[body] <= 1
         match outcome:
-            case Answer(status, answer):
+            case Response(status, answer):
                 assert (status, answer) == (200, body)
-            case Cancelled(sent=sent) | Failure(sent=sent):
+            case SendCancelled(sent=sent) | SendFailure(sent=sent):
                 assert sent or server.received[body] == 0
     kinds = Counter(type(outcome) for _, outcome in ended)
-    assert min(kinds[Answer], kinds[Failure], kinds[Cancelled]) > 10
-    connector = transport._connector if kind is DirectTransport else transport.http.connector
+    assert min(kinds[Response], kinds[SendFailure], kinds[SendCancelled]) > 10
+    connector = transport._connector if kind is ConnectorTransport else transport.http.connector
     assert connector._acquired == set()
-    assert kind is not DirectTransport or transport._watch._due == {}
+    assert kind is not ConnectorTransport or transport._deadline_timer._deadlines == {}
     await transport.aclose()

@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from wxtcb._http.transport import Answer, Failure, HeldBack, Request
-from wxtcb._protocol.codec import Body
+from wxtcb._http.transport import Request, Response, SendFailure, Vetoed
+from wxtcb._protocol.codec import RequestBody
 
 from .raw_http import OK, REQUEST, TOKEN, plain
 
-GOOD = Answer(200, b'{"errcode":0}')
+GOOD = Response(200, b'{"errcode":0}')
 
 
 async def read_request(reader):
@@ -40,18 +40,18 @@ async def test_late_copy_of_a_reply_is_never_the_answer_to_another_call(listen, 
     transport = await connect(await listen(answer_twice))
     for number in range(6):
         body = b"%d" % number
-        outcome = await transport.send(Request("/tcb/x", Body(body), TOKEN))
+        outcome = await transport.send(Request("/tcb/x", RequestBody(body), TOKEN))
         if body in sent:
-            assert outcome == Answer(200, body)
+            assert outcome == Response(200, body)
             taken.set()
             await repeated.wait()
             repeated.clear()
         else:
-            assert isinstance(outcome, Failure)
+            assert isinstance(outcome, SendFailure)
             assert not outcome.sent
         await settle()
-        withheld = await transport.send(Request("/tcb/x", Body(b"never"), TOKEN, may_send=lambda: False))
-        assert withheld == HeldBack() or (isinstance(withheld, Failure) and not withheld.sent)
+        withheld = await transport.send(Request("/tcb/x", RequestBody(b"never"), TOKEN, may_send=lambda: False))
+        assert withheld == Vetoed() or (isinstance(withheld, SendFailure) and not withheld.sent)
         await settle()
     assert b"never" not in sent
     assert len(sent) > 2
@@ -69,9 +69,9 @@ async def test_reply_that_comes_before_the_body_leaves_keeps_it_back(serve, conn
     server = await serve(OK)
     transport = await connect_plain(server.url)
 
-    request = Request("/tcb/x", Body(b"{}"), TOKEN, may_send=lambda: speak_first(transport, may=True))
+    request = Request("/tcb/x", RequestBody(b"{}"), TOKEN, may_send=lambda: speak_first(transport, may=True))
     outcome = await transport.send(request)
-    assert isinstance(outcome, Failure)
+    assert isinstance(outcome, SendFailure)
     assert not outcome.sent
     assert server.requests == []
     assert await transport.send(REQUEST) == GOOD
@@ -82,8 +82,8 @@ async def test_withheld_request_gets_no_answer_from_a_server_that_spoke_first(se
     server = await serve(OK)
     transport = await connect_plain(server.url)
 
-    request = Request("/tcb/x", Body(b"{}"), TOKEN, may_send=lambda: speak_first(transport, may=False))
-    assert await transport.send(request) == HeldBack()
+    request = Request("/tcb/x", RequestBody(b"{}"), TOKEN, may_send=lambda: speak_first(transport, may=False))
+    assert await transport.send(request) == Vetoed()
     assert server.requests == []
 
 
@@ -103,8 +103,8 @@ async def test_only_true_sends(serve, connect, answer):
     """What is merely true, or would have to be awaited, withholds the request."""
     server = await serve(OK)
     said = answer() if answer is asyncio.Future else answer
-    request = Request("/tcb/x", Body(b"{}"), TOKEN, may_send=lambda: said)
-    assert await (await connect(server.url)).send(request) == HeldBack()
+    request = Request("/tcb/x", RequestBody(b"{}"), TOKEN, may_send=lambda: said)
+    assert await (await connect(server.url)).send(request) == Vetoed()
     assert server.requests == []
 
 
@@ -123,6 +123,6 @@ async def test_no_frame_holds_the_token_or_the_body_while_may_send_is_asked(serv
     test_code = sys._getframe().f_code
     transport = await connect(server.url)
     for _ in range(2):
-        assert await transport.send(Request("/tcb/x", Body(secret.encode()), TOKEN, may_send=look)) == GOOD
-    assert "is_withheld" in dict(seen)
+        assert await transport.send(Request("/tcb/x", RequestBody(secret.encode()), TOKEN, may_send=look)) == GOOD
+    assert "is_vetoed" in dict(seen)
     assert not [name for name, text in seen if TOKEN.reveal() in text or secret in text]

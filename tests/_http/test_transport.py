@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from wxtcb._http import aiohttp_session as plain_module
-from wxtcb._http.transport import Answer, Cancelled, Failure, Request, Timeout, TooLarge
-from wxtcb._protocol.codec import Body
+from wxtcb._http.transport import Request, Response, ResponseTooLarge, SendCancelled, SendFailure, Timeout
+from wxtcb._protocol.codec import RequestBody
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 
@@ -22,15 +22,15 @@ from .raw_http import LIMITS, OK, REQUEST, TOKEN, plain
 async def test_answer_comes_back_whatever_its_status_and_type(serve, connect):
     """Status and bytes are returned; neither a content type nor an error status is judged here."""
     server = await serve(plain(b"<h1>bad</h1>", "Content-Length: 12", "Content-Type: text/html", status="502 Bad"))
-    assert await (await connect(server.url)).send(REQUEST) == Answer(502, b"<h1>bad</h1>")
+    assert await (await connect(server.url)).send(REQUEST) == Response(502, b"<h1>bad</h1>")
 
 
 async def test_request_is_a_json_post_with_the_token_in_the_query(serve, connect):
     """Method, path, query, content type and body are what the platform documents."""
     server = await serve(OK)
     transport = await connect(server.url)
-    await transport.send(Request("/tcb/x", Body(b"{}"), TOKEN, {"action": "a b"}))
-    await transport.send(Request("/tcb/y", Body(b'{"a":1}')))
+    await transport.send(Request("/tcb/x", RequestBody(b"{}"), TOKEN, {"action": "a b"}))
+    await transport.send(Request("/tcb/y", RequestBody(b'{"a":1}')))
     (with_query, _), (bare, body) = server.requests
     assert with_query.startswith("POST /tcb/x?action=a+b&access_token=T0KEN-of-the-test HTTP/1.1")
     assert bare.startswith("POST /tcb/y HTTP/1.1")
@@ -43,7 +43,7 @@ async def test_newer_token_is_sent_when_the_path_was_called_before(serve, connec
     server = await serve(OK)
     transport = await connect(server.url)
     for token in (TOKEN, TOKEN, Secret("newer"), None):
-        await transport.send(Request("/tcb/x", Body(b"{}"), token))
+        await transport.send(Request("/tcb/x", RequestBody(b"{}"), token))
     lines = [head.split(" ")[1] for head, _ in server.requests]
     old = "/tcb/x?access_token=T0KEN-of-the-test"
     assert lines == [old, old, "/tcb/x?access_token=newer", "/tcb/x"]
@@ -63,14 +63,14 @@ async def test_redirect_is_never_followed(serve, connect, status):
     """A redirect is an answer like others, and the place it names is not visited."""
     server = await serve(plain(b"", "Location: /elsewhere", "Content-Length: 0", status=status))
     outcome = await (await connect(server.url)).send(REQUEST)
-    assert outcome == Answer(int(status[:3]), b"")
+    assert outcome == Response(int(status[:3]), b"")
     assert len(server.requests) == 1
 
 
 async def test_refused_connection_is_known_as_not_sent(connect, free_port):
     """Where nobody listens, nothing was sent."""
     outcome = await (await connect(f"http://127.0.0.1:{free_port}")).send(REQUEST)
-    assert isinstance(outcome, Failure)
+    assert isinstance(outcome, SendFailure)
     assert (outcome.sent, outcome.timeout) == (False, False)
     assert "no connection" in outcome.reason
 
@@ -89,14 +89,14 @@ async def test_name_that_cannot_be_resolved_is_known_as_not_sent(connect_plain):
     """A DNS failure says so, and that nothing was sent."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver())) as http:
         outcome = await (await connect_plain("https://api.example", http=http)).send(REQUEST)
-    assert outcome == Failure("the host name cannot be resolved", sent=False)
+    assert outcome == SendFailure("the host name cannot be resolved", sent=False)
 
 
 async def test_server_that_closes_after_the_request_may_have_acted(serve, connect):
     """A connection lost after the body left is a failure that was sent, and is not tried again here."""
     server = await serve(ConnectionError)
     outcome = await (await connect(server.url)).send(REQUEST)
-    assert isinstance(outcome, Failure)
+    assert isinstance(outcome, SendFailure)
     assert outcome.sent
     assert len(server.requests) == 1
 
@@ -104,8 +104,8 @@ async def test_server_that_closes_after_the_request_may_have_acted(serve, connec
 async def test_server_that_closes_before_reading_the_body_may_have_acted(serve, connect):
     """What the server did with a body that was on its way nobody knows: sent."""
     server = await serve(ConnectionError, read_body=False)
-    outcome = await (await connect(server.url)).send(Request("/tcb/x", Body(b"x" * 3_000_000), TOKEN))
-    assert isinstance(outcome, Failure)
+    outcome = await (await connect(server.url)).send(Request("/tcb/x", RequestBody(b"x" * 3_000_000), TOKEN))
+    assert isinstance(outcome, SendFailure)
     assert outcome.sent
     assert len(server.requests) == 1
 
@@ -114,9 +114,9 @@ async def test_stale_connection_is_not_silently_tried_again(serve, connect):
     """A kept connection that breaks under the next request makes a failure, not a second request."""
     server = await serve(lambda number: OK if number == 1 else ConnectionError)
     transport = await connect(server.url)
-    assert await transport.send(REQUEST) == Answer(200, b'{"errcode":0}')
+    assert await transport.send(REQUEST) == Response(200, b'{"errcode":0}')
     outcome = await transport.send(REQUEST)
-    assert isinstance(outcome, Failure)
+    assert isinstance(outcome, SendFailure)
     assert outcome.sent
     assert len(server.requests) == 2
     assert server.connections == 1
@@ -136,14 +136,14 @@ async def test_truncated_or_broken_reply_may_have_acted(serve, connect, data):
     """A reply that ends early, or cannot be decompressed, is a failure of something that was sent."""
     server = await serve(data)
     outcome = await (await connect(server.url)).send(REQUEST)
-    assert outcome == Failure("the reply was cut off or cannot be decompressed", sent=True)
+    assert outcome == SendFailure("the reply was cut off or cannot be decompressed", sent=True)
 
 
 async def test_reply_that_is_no_http_may_have_acted(serve, connect):
     """Noise instead of HTTP is a failure of something that was sent, and is not quoted."""
     server = await serve(b"T0KEN nonsense\r\n\r\nConnection: close")
     outcome = await (await connect(server.url)).send(REQUEST)
-    assert isinstance(outcome, Failure)
+    assert isinstance(outcome, SendFailure)
     assert outcome.sent
     assert "T0KEN" not in outcome.reason
 
@@ -152,7 +152,7 @@ async def test_gzip_is_decoded(serve, connect):
     """A compressed answer comes back in clear."""
     data = gzip.compress(b'{"errcode":0}')
     server = await serve(plain(data, "Content-Encoding: gzip", f"Content-Length: {len(data)}"))
-    assert await (await connect(server.url)).send(REQUEST) == Answer(200, b'{"errcode":0}')
+    assert await (await connect(server.url)).send(REQUEST) == Response(200, b'{"errcode":0}')
 
 
 BIG = b"x" * (1 << 21)
@@ -171,9 +171,9 @@ BOMB = gzip.compress(bytes(20 << 20))
     ids=["length", "chunked", "chunked without end", "until close", "gzip bomb"],
 )
 async def test_reply_is_bounded_whatever_the_headers_say(serve, connect, small_replies, data):
-    """More than `MAX_REPLY` bytes are not read: honest, chunked, endless, or hidden in gzip."""
+    """More than `MAX_REPLY_BYTES` bytes are not read: honest, chunked, endless, or hidden in gzip."""
     server = await serve(data)
-    assert await (await connect(server.url)).send(REQUEST) == TooLarge(200)
+    assert await (await connect(server.url)).send(REQUEST) == ResponseTooLarge(200)
 
 
 async def test_reply_is_bounded_when_two_headers_disagree_about_its_length(serve, connect, small_replies):
@@ -181,15 +181,15 @@ async def test_reply_is_bounded_when_two_headers_disagree_about_its_length(serve
     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BIG), BIG)
     server = await serve(plain(body, "Content-Length: 13", "Transfer-Encoding: chunked"))
     outcome = await (await connect(server.url)).send(REQUEST)
-    assert not isinstance(outcome, Answer)
+    assert not isinstance(outcome, Response)
 
 
 async def test_reply_of_just_the_bound_is_read(serve, connect, small_replies):
-    """`MAX_REPLY` itself is not too much."""
+    """`MAX_REPLY_BYTES` itself is not too much."""
     body = b"x" * (1 << 20)
     server = await serve(plain(b"", "Transfer-Encoding: chunked") + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
     chunked = await (await connect(server.url)).send(REQUEST)
-    assert chunked == Answer(200, body)
+    assert chunked == Response(200, body)
 
 
 async def test_too_large_reply_gives_its_connection_up(serve, connect, small_replies):
@@ -197,7 +197,7 @@ async def test_too_large_reply_gives_its_connection_up(serve, connect, small_rep
     server = await serve(lambda number: plain(BIG, f"Content-Length: {len(BIG)}") if number == 1 else OK)
     transport = await connect(server.url)
     await transport.send(REQUEST)
-    assert await transport.send(REQUEST) == Answer(200, b'{"errcode":0}')
+    assert await transport.send(REQUEST) == Response(200, b'{"errcode":0}')
     assert server.connections == 2
 
 
@@ -205,14 +205,14 @@ async def test_timeout_while_waiting_for_the_reply_may_have_acted(serve, connect
     """A server that says nothing: a timeout after sending."""
     server = await serve(None)
     outcome = await send_in_vain(server, await connect(server.url, LIMITS))
-    assert outcome == Failure("no reply in time", sent=True, timeout=True)
+    assert outcome == SendFailure("no reply in time", sent=True, timeout=True)
 
 
 async def test_timeout_covers_the_body_of_the_reply(serve, connect, send_in_vain):
     """A reply that begins and never ends is a timeout too."""
     server = await serve(plain(b"{", "Content-Length: 100"))
     outcome = await send_in_vain(server, await connect(server.url, LIMITS))
-    assert outcome == Failure("no reply in time", sent=True, timeout=True)
+    assert outcome == SendFailure("no reply in time", sent=True, timeout=True)
 
 
 async def test_timeout_while_connecting_is_known_as_not_sent(serve, connect):
@@ -226,7 +226,7 @@ async def test_timeout_while_connecting_is_known_as_not_sent(serve, connect):
     url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     outcome = await (await connect(url, Timeout(connect=0.1, reply=30))).send(REQUEST)
     listener.close()
-    assert outcome == Failure("no connection in time", sent=False, timeout=True)
+    assert outcome == SendFailure("no connection in time", sent=False, timeout=True)
 
 
 async def test_tls_failure_is_known_as_not_sent(serve, connect):
@@ -241,7 +241,7 @@ async def test_tls_failure_is_known_as_not_sent(serve, connect):
     url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     outcome = await (await connect(url)).send(REQUEST)
     listener.close()
-    assert outcome == Failure("the TLS handshake failed", sent=False)
+    assert outcome == SendFailure("the TLS handshake failed", sent=False)
 
 
 class FailingConnector(aiohttp.TCPConnector):
@@ -281,7 +281,7 @@ async def test_proxy_that_refuses_is_known_as_not_sent(serve, connect_plain, fre
     server = await serve(OK)
     proxy = Secret(f"http://user:pr0xyword@127.0.0.1:{free_port}")
     transport = await connect_plain(server.url, proxy=proxy)
-    assert await transport.send(REQUEST) == Failure("the proxy cannot be used", sent=False)
+    assert await transport.send(REQUEST) == SendFailure("the proxy cannot be used", sent=False)
     assert "pr0xyword" not in repr(transport)
     assert server.requests == []
 
@@ -299,14 +299,14 @@ async def test_proxy_that_denies_the_tunnel_is_known_as_not_sent(connect_plain):
     proxy = Secret(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
     outcome = await (await connect_plain("https://api.example", proxy=proxy)).send(REQUEST)
     listener.close()
-    assert outcome == Failure("the proxy cannot be used", sent=False)
+    assert outcome == SendFailure("the proxy cannot be used", sent=False)
 
 
 async def test_request_goes_through_the_proxy(serve, connect_plain):
     """With a proxy the request is made to it."""
     server = await serve(OK)
     outcome = await (await connect_plain("http://api.example", proxy=Secret(server.url))).send(REQUEST)
-    assert outcome == Answer(200, b'{"errcode":0}')
+    assert outcome == Response(200, b'{"errcode":0}')
     assert server.requests[0][0].startswith("POST http://api.example/tcb/x?")
 
 
@@ -339,7 +339,7 @@ async def test_foreign_raise_for_status_changes_nothing(serve, connect_plain):
     """A session that raises for statuses still gives us the answer."""
     server = await serve(plain(b"no", "Content-Length: 2", status="502 Bad"))
     async with aiohttp.ClientSession(raise_for_status=True) as http:
-        assert await (await connect_plain(server.url, http=http)).send(REQUEST) == Answer(502, b"no")
+        assert await (await connect_plain(server.url, http=http)).send(REQUEST) == Response(502, b"no")
 
 
 async def test_foreign_timeouts_do_not_replace_ours(serve, connect_plain, send_in_vain):
@@ -347,7 +347,7 @@ async def test_foreign_timeouts_do_not_replace_ours(serve, connect_plain, send_i
     server = await serve(None)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http:
         outcome = await send_in_vain(server, await connect_plain(server.url, LIMITS, http=http))
-    assert outcome == Failure("no reply in time", sent=True, timeout=True)
+    assert outcome == SendFailure("no reply in time", sent=True, timeout=True)
 
 
 async def test_foreign_middleware_cannot_send_again(serve, connect_plain):
@@ -369,7 +369,7 @@ async def test_foreign_session_that_does_not_decompress_changes_nothing(serve, c
     data = gzip.compress(b"{}")
     server = await serve(plain(data, "Content-Encoding: gzip", f"Content-Length: {len(data)}"))
     async with aiohttp.ClientSession(auto_decompress=False) as http:
-        assert await (await connect_plain(server.url, http=http)).send(REQUEST) == Answer(200, b"{}")
+        assert await (await connect_plain(server.url, http=http)).send(REQUEST) == Response(200, b"{}")
 
 
 async def test_foreign_default_headers_do_not_replace_our_content_type(serve, connect_plain):
@@ -385,7 +385,7 @@ async def test_closed_foreign_session_is_known_as_not_sent(connect_plain):
     http = aiohttp.ClientSession()
     await http.close()
     outcome = await (await connect_plain("http://127.0.0.1:1", http=http)).send(REQUEST)
-    assert outcome == Failure("the aiohttp session is closed", sent=False, closed=True)
+    assert outcome == SendFailure("the aiohttp session is closed", sent=False, closed=True)
 
 
 async def test_transport_closed_under_a_call_may_have_acted(serve, connect):
@@ -396,7 +396,7 @@ async def test_transport_closed_under_a_call_may_have_acted(serve, connect):
     await server.came.wait()
     await transport.aclose()
     outcome = await call
-    assert isinstance(outcome, Failure)
+    assert isinstance(outcome, SendFailure)
     assert outcome.sent
 
 
@@ -406,7 +406,7 @@ async def test_cancelled_attempt_says_that_it_was_sent(serve, connect):
     call = asyncio.create_task((await connect(server.url)).send(REQUEST))
     await server.came.wait()
     call.cancel("the reason")
-    assert await call == Cancelled(("the reason",), sent=True)
+    assert await call == SendCancelled(("the reason",), sent=True)
     await server.gone.wait()
 
 
@@ -423,7 +423,7 @@ async def test_cancelled_attempt_says_that_nothing_was_sent_when_it_was_still_co
         call = asyncio.create_task((await connect_plain("http://127.0.0.1:1", http=http)).send(REQUEST))
         await begun.wait()
         call.cancel()
-        assert await call == Cancelled((), sent=False)
+        assert await call == SendCancelled((), sent=False)
 
 
 async def test_raising_trace_of_a_foreign_session_becomes_a_failure(serve, connect_plain):
@@ -437,7 +437,7 @@ async def test_raising_trace_of_a_foreign_session_becomes_a_failure(serve, conne
     trace.on_request_end.append(break_down)
     async with aiohttp.ClientSession(trace_configs=[trace]) as http:
         outcome = await (await connect_plain(server.url, http=http)).send(REQUEST)
-    assert outcome == Failure("the connection was lost (LookupError)", sent=True)
+    assert outcome == SendFailure("the connection was lost (LookupError)", sent=True)
 
 
 @pytest.mark.parametrize("field", ["connect", "reply"])
@@ -459,7 +459,7 @@ async def test_repr_of_everything_shows_no_token(serve, connect):
 
 def test_body_can_be_read_as_text():
     """The client library asks a payload for its text where it shows one."""
-    assert plain_module._TrackedBody(REQUEST).decode() == '{"a":1}'
+    assert plain_module._TrackedPayload(REQUEST).decode() == '{"a":1}'
 
 
 async def test_no_warning_and_no_task_is_left_by_failures(serve, connect, send_in_vain):

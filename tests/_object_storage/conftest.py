@@ -58,13 +58,13 @@ async def session(connect):
 @pytest.fixture
 def closes_at_link(session, box, monkeypatch):
     """Let the connections to object storage be closed when a link is given."""
-    issue = type(box.world.storage.objects).issue
+    issue = type(box.world.storage.objects).issue_link
 
     def closing(*args):
-        session.transfers._closed = True
+        session.storage_client._closed = True
         return issue(*args)
 
-    monkeypatch.setattr(type(box.world.storage.objects), "issue", closing)
+    monkeypatch.setattr(type(box.world.storage.objects), "issue_link", closing)
 
 
 @pytest.fixture

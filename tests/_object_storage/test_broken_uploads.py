@@ -9,7 +9,7 @@ import pytest
 import wxtcb
 from wxtcb import TransferError
 from wxtcb.api import storage
-from wxtcb.sandbox import Fault, Trouble
+from wxtcb.sandbox import Fault, FaultKind
 
 LOOK = "/componenttcb/getbucket"
 POST = "/_cos/post"
@@ -43,10 +43,10 @@ async def test_an_upload_cut_off_leaves_nothing(store, stored, path, box):
     with pytest.raises(TransferError, match="Nothing of it was stored") as caught:
         await store(BIG * 8)
     assert (caught.value.stored, stored(), box.count(path), box.count(LOOK)) == (False, None, 1, 0)
-    assert caught.value.sent < len(BIG) * 8
+    assert caught.value.bytes_sent < len(BIG) * 8
 
 
-@pytest.mark.parametrize(("trouble", "there"), [(Trouble.DROP, None), (Trouble.DROP_AFTER, True)])
+@pytest.mark.parametrize(("trouble", "there"), [(FaultKind.DROP, None), (FaultKind.DROP_AFTER, True)])
 async def test_where_the_answer_is_lost_a_look_tells(store, stored, path, *, box, trouble, there):
     """All had left: the list of files says that the object is there; if it is not, it may still be made."""
     await store(b"older")
@@ -77,14 +77,14 @@ async def test_an_object_of_several_parts_cannot_be_told_by_its_hash(size):
     assert await storage.transfer.is_stored(page, "a", 5, "x") is (None if size == 5 else False)
 
 
-@pytest.mark.parametrize("trouble", [Trouble.HTTP, Trouble.HTTP_AFTER])
+@pytest.mark.parametrize("trouble", [FaultKind.HTTP, FaultKind.HTTP_AFTER])
 async def test_a_page_of_a_machine_between_says_nothing(store, path, box, trouble):
     """After a 502 a look tells whether the object is there; if it is not, it may still be made."""
     box.faults.add(Fault(trouble, path=path))
     with pytest.raises(TransferError, match="HTTP 502") as caught:
         await store(b"hello")
     assert (caught.value.status, caught.value.code) == (502, None)
-    assert caught.value.stored is (True if trouble is Trouble.HTTP_AFTER else None)
+    assert caught.value.stored is (True if trouble is FaultKind.HTTP_AFTER else None)
 
 
 async def test_a_redirect_is_not_followed(store, path, box):
@@ -97,7 +97,7 @@ async def test_a_redirect_is_not_followed(store, path, box):
 
 async def test_the_reason_of_a_refusal_is_told(store, box):
     """Code, message and request id come out of the XML."""
-    box.world.storage.objects.largest = 4
+    box.world.storage.objects.max_object_bytes = 4
     with pytest.raises(TransferError, match=r"HTTP 400 EntityTooLarge .Your proposed upload exceeds") as caught:
         await store(b"hello")
     error = caught.value
@@ -108,14 +108,14 @@ async def test_the_reason_of_a_refusal_is_told(store, box):
 async def test_a_signature_that_came_too_late_is_renewed_once(store, stored, path, *, box, clock, monkeypatch):
     """The upload begins again with a fresh link; a second time it is an error."""
     late = [2000.0, 0.0]
-    issue = type(box.world.storage.objects).issue
+    issue = type(box.world.storage.objects).issue_link
 
     def slowly(*args):
         link = issue(*args)
         clock.now += late.pop(0)
         return link
 
-    monkeypatch.setattr(type(box.world.storage.objects), "issue", slowly)
+    monkeypatch.setattr(type(box.world.storage.objects), "issue_link", slowly)
     await store(b"hello")
     assert (stored(), box.count(path)) == (b"hello", 2)
     late[:] = [2000.0, 2000.0]
@@ -126,31 +126,31 @@ async def test_a_signature_that_came_too_late_is_renewed_once(store, stored, pat
 
 async def test_an_iterator_is_not_begun_again(session, env, box, clock, monkeypatch):
     """What was taken from it is gone, so a signature that came too late is an error."""
-    issue = type(box.world.storage.objects).issue
+    issue = type(box.world.storage.objects).issue_link
 
     def slowly(*args):
         link = issue(*args)
         clock.now += 2000
         return link
 
-    monkeypatch.setattr(type(box.world.storage.objects), "issue", slowly)
+    monkeypatch.setattr(type(box.world.storage.objects), "issue_link", slowly)
     with pytest.raises(TransferError, match="expired"):
         await storage.upload_file(session, env, "a", pieces(b"hello"), size=5)
     assert box.count(POST) == 1
 
 
-@pytest.mark.parametrize("trouble", [Trouble.HANG, Trouble.HANG_AFTER])
+@pytest.mark.parametrize("trouble", [FaultKind.HANG, FaultKind.HANG_AFTER])
 async def test_a_stalled_upload_ends(connect, env, box, outlast, trouble):
     """When nothing moves for the reply timeout it is over, in the middle or at the end."""
     box.faults.add(Fault(trouble, path=POST))
     async with connect(timeout=LIMITS) as session:
-        source = BIG * 4 if trouble is Trouble.HANG else b"hello"
+        source = BIG * 4 if trouble is FaultKind.HANG else b"hello"
         task = asyncio.create_task(storage.upload_file(session, env, "a", source))
         while not box.count(POST):
             await asyncio.sleep(0.001)
         with pytest.raises(TransferError, match="in time") as caught:
             await outlast(task)
-    assert caught.value.stored is (trouble is Trouble.HANG_AFTER)
+    assert caught.value.stored is (trouble is FaultKind.HANG_AFTER)
 
 
 async def test_nobody_knows_what_becomes_of_a_whole_that_nobody_answers(connect, env, box, outlast):
@@ -199,11 +199,11 @@ async def test_a_session_that_closes_ends_its_uploads(connect, env, box):
         task = asyncio.create_task(storage.upload_file(session, env, "a", b"hello"))
         while not box.count(POST):
             await asyncio.sleep(0.001)
-        transfers = session.transfers
+        transfers = session.storage_client
     with pytest.raises(TransferError) as caught:
         await task
     assert caught.value.stored is None
-    assert transfers._pool.closed
+    assert transfers._session.closed
 
 
 @pytest.mark.usefixtures("closes_at_link")
@@ -244,7 +244,7 @@ async def test_no_source_is_left_open(session, env, box, way):
                 await asyncio.sleep(0)
             told.append("closed")
 
-    fault = Trouble.HANG if way != "refused" else Trouble.DROP
+    fault = FaultKind.HANG if way != "refused" else FaultKind.DROP
     box.faults.add(Fault(fault, path=POST))
     task = asyncio.create_task(storage.upload_file(session, env, "a", slowly(), size=len(BIG) * 5))
     if way != "refused":

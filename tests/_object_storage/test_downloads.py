@@ -10,7 +10,7 @@ import pytest
 import wxtcb
 from wxtcb import InvalidArgument, TransferError
 from wxtcb.api import storage
-from wxtcb.sandbox import Fault, Trouble
+from wxtcb.sandbox import Fault, FaultKind
 
 from .conftest import QUICK
 
@@ -75,7 +75,7 @@ async def test_an_empty_file_is_downloaded(session, env, box, target):
     assert target.read_bytes() == b""
 
 
-@pytest.mark.parametrize("trouble", [Trouble.DROP, Trouble.TRUNCATE, Trouble.HTTP])
+@pytest.mark.parametrize("trouble", [FaultKind.DROP, FaultKind.TRUNCATE, FaultKind.HTTP])
 async def test_a_break_is_resumed_with_a_fresh_link(session, env, stored, *, target, box, trouble):
     """What has come is not asked for again."""
     box.faults.add(Fault(trouble, path=GET, times=2))
@@ -85,7 +85,7 @@ async def test_a_break_is_resumed_with_a_fresh_link(session, env, stored, *, tar
     assert told == sorted(told)
     assert box.count(GET) == 3
     assert box.count("/componenttcb/batchdownloadfile") == (
-        2 if trouble is Trouble.DROP else 3
+        2 if trouble is FaultKind.DROP else 3
     )  # aiohttp repeats a GET
 
 
@@ -274,7 +274,7 @@ async def test_an_object_that_never_stays_the_same_is_given_up(plain, serve, tar
     server.waits = lambda number: number % 2
     with pytest.raises(TransferError) as caught:
         await storage.download_url(plain, server.url, target, progress=server.progress)
-    assert caught.value.sent == 3
+    assert caught.value.bytes_sent == 3
     assert list(target.parent.iterdir()) == []
 
 

@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from wxtcb._concurrency.tasks import in_thread
+from wxtcb._concurrency.tasks import run_in_thread
 from wxtcb.api import hosting, storage
 
 MEGABYTE = bytes(1 << 20)
@@ -51,7 +51,7 @@ async def test_a_thread_is_waited_for_however_often_one_is_cancelled(everybody):
         ended.append(True)
         raise OSError("nobody is told")
 
-    task = asyncio.create_task(in_thread(work))
+    task = asyncio.create_task(run_in_thread(work))
     while not begun.is_set():
         await asyncio.sleep(0.001)
     for words in ("one", "two"):

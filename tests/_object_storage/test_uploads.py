@@ -11,7 +11,7 @@ import pytest
 
 import wxtcb
 from wxtcb import InvalidArgument, TransferError
-from wxtcb._object_storage.body import Outflow, Stopped
+from wxtcb._object_storage.body import TransferAborted, UploadBody
 from wxtcb._object_storage.source import open_source
 from wxtcb.api import hosting, storage
 
@@ -183,7 +183,7 @@ async def test_a_connector_of_the_callers_is_used(connect, env):
     """It stays his to close; once it is closed nothing is sent."""
     async with aiohttp.TCPConnector() as connector, connect(http=connector) as session:
         await storage.upload_file(session, env, "a", b"hello")
-        assert session.transfers._pool.connector is connector
+        assert session.storage_client._session.connector is connector
         await connector.close()
         with pytest.raises(wxtcb.WxtcbError):
             await storage.upload_file(session, env, "a", b"hello")
@@ -208,17 +208,17 @@ class DeadWriter:
 async def test_a_connection_that_is_lost_is_no_trouble_of_the_source():
     """The body stops, and what comes of it is the request's to tell."""
     async with open_source(b"hello", None) as source:
-        outflow = Outflow(source, "text/plain", 1, None)
-        with pytest.raises(Stopped):
+        outflow = UploadBody(source, "text/plain", 1, None)
+        with pytest.raises(TransferAborted):
             await outflow.write(DeadWriter())
-    assert (outflow.trouble, outflow.stalled, outflow.sent, outflow.whole) == (None, False, 0, True)
+    assert (outflow.error, outflow.stalled, outflow.sent, outflow.fully_sent) == (None, False, 0, True)
 
 
 async def test_a_file_on_its_way_is_not_held_in_memory():
     """Nobody can have the whole of it as a text."""
     async with open_source(b"hello", None) as source:
         with pytest.raises(TypeError, match="not held in memory"):
-            Outflow(source, "text/plain", 1, None).decode()
+            UploadBody(source, "text/plain", 1, None).decode()
 
 
 async def test_a_generator_that_is_left_in_the_middle_is_closed(session, env):

@@ -10,9 +10,9 @@ import pytest
 
 import wxtcb
 from wxtcb import BadReply, InvalidArgument, TransferError
-from wxtcb._concurrency.limiter import Gate
-from wxtcb._http.transport import Failure
-from wxtcb._object_storage.client import Transfers
+from wxtcb._concurrency.limiter import RequestLimiter
+from wxtcb._http.transport import SendFailure
+from wxtcb._object_storage.client import StorageClient
 from wxtcb.api import hosting, storage
 
 from .conftest import QUICK
@@ -217,7 +217,7 @@ async def test_what_never_connected_is_tried_again_with_fresh_links(session, lin
     link(f"http://127.0.0.1:{free_port}")
     with pytest.raises(TransferError, match="no connection") as caught:
         await storage.upload_file(session, "e", "x", b"hello")
-    assert (caught.value.stored, caught.value.sent) == (False, 0)
+    assert (caught.value.stored, caught.value.bytes_sent) == (False, 0)
     assert len(wechat.sent_to("/componenttcb/uploadfile")) == 4
 
 
@@ -225,15 +225,15 @@ async def test_a_pause_lies_between_the_links(session, link, wechat, monkeypatch
     """Its length is what the retry policy says, and the last try is followed by none."""
 
     async def refuse(*_):
-        return Failure("no connection", sent=False)
+        return SendFailure("no connection", sent=False)
 
     async def rest(_, seconds):
         rests.append(seconds)
 
     rests = []
     link("https://cos.invalid")
-    monkeypatch.setattr(Transfers, "send", refuse)
-    monkeypatch.setattr(Gate, "rest", rest)
+    monkeypatch.setattr(StorageClient, "send", refuse)
+    monkeypatch.setattr(RequestLimiter, "sleep", rest)
     with pytest.raises(TransferError, match="no connection"):
         await storage.upload_file(session, "e", "x", b"hello")
     assert len(rests) == 3

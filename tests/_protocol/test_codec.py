@@ -14,15 +14,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wxtcb
-from wxtcb._http.retry import Cause, cause_of
-from wxtcb._protocol.codec import Body, check_readable, encode, excerpt, raw, read_large_reply, read_reply, with_action
+from wxtcb._http.retry import FailureKind, classify
+from wxtcb._protocol.codec import (
+    RequestBody,
+    add_action,
+    check_reply_class,
+    encode_body,
+    excerpt,
+    raw,
+    read_large_reply,
+    read_reply,
+)
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.api import cloudrun
 from wxtcb.api.cloudrun import CREATE_CLOUDBASERUN_SERVER_VERSION
 from wxtcb.api.containers import BATCH_CREATE_CS_VERSION
 from wxtcb.api.environment import BATCH_SHARE_ENV, CREATE_ENV, DESCRIBE_ENVS, EnvInfo, NewEnv
 from wxtcb.api.token import API_COMPONENT_TOKEN, API_START_PUSH_TICKET
-from wxtcb.errors import ApiError, BadReply, Busy, InvalidArgument, RequestRefused, SecretRefused
+from wxtcb.errors import ApiError, BadReply, InvalidAppSecret, InvalidArgument, InvalidRequest, PlatformBusy
 from wxtcb.secret import Secret
 
 PATH = "/componenttcb/createenv"
@@ -107,8 +116,8 @@ def without(name):
 @given(OUTERS)
 def test_a_body_goes_out_with_exactly_its_fields_that_are_not_none(body):
     """Whichever fields are None, exactly the others arrive, under their names: also 0, False, "" and the defaults."""
-    assert orjson.loads(encode({"data": body}, endpoint=PATH).data) == {"data": as_json(body)}
-    assert orjson.loads(encode(attrs.asdict(body, recurse=False), endpoint=PATH).data) == as_json(body)
+    assert orjson.loads(encode_body({"data": body}, endpoint=PATH).data) == {"data": as_json(body)}
+    assert orjson.loads(encode_body(attrs.asdict(body, recurse=False), endpoint=PATH).data) == as_json(body)
 
 
 @pytest.mark.unmeasured
@@ -116,46 +125,46 @@ def test_a_body_goes_out_with_exactly_its_fields_that_are_not_none(body):
 @given(st.dictionaries(TEXTS, JSONS, max_size=4))
 def test_a_body_of_plain_values_goes_out_as_it_is(body):
     """Mappings, lists and scalars, however nested, arrive unchanged."""
-    assert orjson.loads(encode(body, endpoint=PATH).data) == body
+    assert orjson.loads(encode_body(body, endpoint=PATH).data) == body
 
 
 @pytest.mark.parametrize("value", [0, False, "", 0.0, [], {}, 1, "None"], ids=repr)
 def test_what_is_empty_but_not_none_is_sent(value):
     """Nothing but None is left out."""
-    assert orjson.loads(encode({"a": value, "b": None}, endpoint=PATH).data) == {"a": value}
+    assert orjson.loads(encode_body({"a": value, "b": None}, endpoint=PATH).data) == {"a": value}
 
 
 def test_a_body_keeps_the_order_of_its_fields():
     """Fields go out in the order given."""
-    assert encode({"b": 1, "a": "é"}, endpoint=PATH).data == '{"b":1,"a":"é"}'.encode()
+    assert encode_body({"b": 1, "a": "é"}, endpoint=PATH).data == '{"b":1,"a":"é"}'.encode()
 
 
 def test_a_field_that_equals_its_default_is_sent():
     """A value set explicitly goes out even where it is the default."""
-    body = encode({"vpc_info": Inner(create_type=1)}, endpoint=PATH)
+    body = encode_body({"vpc_info": Inner(create_type=1)}, endpoint=PATH)
     assert orjson.loads(body.data) == {"vpc_info": {"create_type": 1, "names": ["a"]}}
 
 
 def test_none_is_never_sent_from_inside():
     """Nones in nested objects and mappings are left out too."""
     body = {"a": {"b": None, "c": [{"d": None}]}, "e": Inner(create_type=None, names=None)}
-    assert orjson.loads(encode(body, endpoint=PATH).data) == {"a": {"c": [{}]}, "e": {}}
+    assert orjson.loads(encode_body(body, endpoint=PATH).data) == {"a": {"c": [{}]}, "e": {}}
 
 
 def test_a_none_in_a_list_is_refused():
     """An entry cannot be left out: the others would move up."""
     with pytest.raises(InvalidArgument, match="a list holds None"):
-        encode({"a": [1, None, 3]}, endpoint=PATH)
+        encode_body({"a": [1, None, 3]}, endpoint=PATH)
 
 
 def test_an_empty_body_is_an_empty_object():
     """A call without parameters sends ``{}``, since the platform refuses an empty body."""
-    assert encode({}, endpoint=PATH).data == b"{}"
+    assert encode_body({}, endpoint=PATH).data == b"{}"
 
 
 def test_bytes_are_sent_as_they_are():
     """A body of the caller's own making is not looked into."""
-    assert encode(b"{not json", endpoint=PATH) == Body(b"{not json")
+    assert encode_body(b"{not json", endpoint=PATH) == RequestBody(b"{not json")
 
 
 def circle():
@@ -195,7 +204,7 @@ NO_BODIES = {
 def test_what_has_no_place_in_json_is_refused(body):
     """The refusal names the call, and no exception of a library hangs on it."""
     with pytest.raises(InvalidArgument, match=f"^{PATH}: the body ") as refused:
-        encode(body, endpoint=PATH)
+        encode_body(body, endpoint=PATH)
     assert refused.value.__context__ is None
 
 
@@ -203,20 +212,20 @@ def test_what_has_no_place_in_json_is_refused(body):
 @given(OUTERS)
 def test_a_secret_goes_out_by_value_and_is_noted(body):
     """The value of a secret is sent, and the secret collected to be blotted out of the answer."""
-    made = encode({"data": body}, endpoint=PATH)
+    made = encode_body({"data": body}, endpoint=PATH)
     assert made.secrets == (() if body.password is None else (body.password,))
 
 
 def test_the_repr_of_a_body_shows_its_size_alone():
     """Neither the bytes nor the secrets of a body are shown."""
-    made = encode({"password": Secret("hunter2")}, endpoint=PATH)
+    made = encode_body({"password": Secret("hunter2")}, endpoint=PATH)
     assert repr(made) == "<body of 22 bytes>"
 
 
 def test_a_body_that_cannot_be_written_shows_no_secret_in_its_frames():
     """Even with locals captured, the traceback of the refusal has no value of a secret in it."""
     with pytest.raises(InvalidArgument) as refused:
-        encode({"password": Secret("hunter2"), "remark": "\ud800"}, endpoint=PATH)
+        encode_body({"password": Secret("hunter2"), "remark": "\ud800"}, endpoint=PATH)
     story = "".join(traceback.TracebackException.from_exception(refused.value, capture_locals=True).format())
     library = story[story.rindex("codec.py") :]
     assert "hunter2" not in library
@@ -282,7 +291,7 @@ class Odd(Reply):
 def test_a_reply_class_that_cannot_be_read_is_refused():
     """Before anything is sent."""
     with pytest.raises(InvalidArgument, match="Odd cannot be read"):
-        check_readable(Endpoint(PATH, Odd, Repeat.ONCE))
+        check_reply_class(Endpoint(PATH, Odd, Repeat.ONCE))
 
 
 def test_a_reply_class_that_fails_while_it_is_read_is_a_bad_reply():
@@ -294,7 +303,7 @@ def test_a_reply_class_that_fails_while_it_is_read_is_a_bad_reply():
 
     error = read({"env": "e"}, endpoint=Endpoint(PATH, Broken, Repeat.ONCE))
     assert isinstance(error, BadReply)
-    assert error.lasting
+    assert error.permanent
 
 
 def test_a_new_environment_without_an_id_is_a_bad_reply():
@@ -377,7 +386,7 @@ def test_a_reply_of_another_shape_is_refused_by_the_place(reply, place):
     error = read(reply, endpoint=DESCRIBE_ENVS)
     assert isinstance(error, BadReply)
     assert place in str(error)
-    assert (error.status, error.lasting, error.endpoint) == (200, True, DESCRIBE_ENVS.path)
+    assert (error.status, error.permanent, error.endpoint) == (200, True, DESCRIBE_ENVS.path)
 
 
 @pytest.mark.parametrize("value", [None, "", 5, ["t"]], ids=repr)
@@ -416,8 +425,8 @@ def test_what_is_no_reply_is_a_bad_reply_that_another_try_may_mend(reply, words)
     error = read(reply)
     assert isinstance(error, BadReply)
     assert words in str(error)
-    assert (error.status, error.lasting) == (200, False)
-    assert cause_of(error) is Cause.LOST
+    assert (error.status, error.permanent) == (200, False)
+    assert classify(error) is FailureKind.REPLY_LOST
     assert len(str(error)) < 300
 
 
@@ -468,7 +477,7 @@ def test_a_reply_cut_anywhere_shows_no_piece_of_a_token(cut, before):
 def test_an_errcode_becomes_the_error_of_its_class():
     """errcode, errmsg, the rid in it, and the path are on the error."""
     error = read({"errcode": 40097, "errmsg": "invalid args rid: 5f9a-3c_b"})
-    assert type(error) is RequestRefused
+    assert type(error) is InvalidRequest
     assert (error.errcode, error.rid, error.endpoint) == (40097, "5f9a-3c", PATH)
     assert error.errmsg == "invalid args rid: 5f9a-3c_b"
 
@@ -495,19 +504,19 @@ def test_the_rid_is_read_out_of_errmsg(errmsg, rid):
 def test_an_errmsg_that_is_no_text_is_passed_over(errmsg):
     """The errcode alone decides."""
     error = read({"errcode": -1, "errmsg": errmsg})
-    assert type(error) is Busy
+    assert type(error) is PlatformBusy
     assert (error.errmsg, error.rid) == ("", None)
 
 
 def test_an_errcode_counts_even_beside_a_whole_reply():
     """A reply with an errcode is a failure whatever else it holds."""
-    assert type(read({"errcode": -1, "tranid": "t", "env": "e"})) is Busy
+    assert type(read({"errcode": -1, "tranid": "t", "env": "e"})) is PlatformBusy
 
 
 @pytest.mark.parametrize("code", [40001, 40125])
 def test_a_wrong_credential_on_the_token_call_means_the_secret(code):
     """There is no token on that call that could be dead."""
-    assert type(read({"errcode": code, "errmsg": ""}, endpoint=API_COMPONENT_TOKEN)) is SecretRefused
+    assert type(read({"errcode": code, "errmsg": ""}, endpoint=API_COMPONENT_TOKEN)) is InvalidAppSecret
 
 
 @pytest.mark.parametrize("spelled", [HIDDEN.reveal(), quote(HIDDEN.reveal(), safe=""), quote(HIDDEN.reveal())])
@@ -564,7 +573,7 @@ def test_the_password_of_a_service_is_hidden_in_what_comes_back():
     server = cloudrun.Server(
         env_id="e", service_name="s", is_public=True, es_info=cloudrun.EsInfo(password="hunter2-long")
     )
-    body = encode(attrs.asdict(server, recurse=False), endpoint=PATH)
+    body = encode_body(attrs.asdict(server, recurse=False), endpoint=PATH)
     assert orjson.loads(body.data)["es_info"] == {"password": "hunter2-long"}
     error = read({"errcode": 40097, "errmsg": "bad es_info: hunter2-long"}, hide=body.secrets)
     assert error.errmsg == "bad es_info: ***"
@@ -626,18 +635,18 @@ def test_a_page_is_quoted_up_to_a_secret_that_was_cut_through():
 def test_a_body_is_given_its_action():
     """One that names the same is left as it is."""
     for body in ({"env": "e"}, {"env": "e", "action": "get"}):
-        assert with_action("get", body) == {"env": "e", "action": "get"}
+        assert add_action("get", body) == {"env": "e", "action": "get"}
 
 
 @pytest.mark.parametrize("body", [b'{"action": "insert"}', "{}", None, 5], ids=str)
 def test_a_body_whose_action_cannot_be_seen_is_refused(body):
     """Bytes under a read could add a record each time the read is sent again."""
     with pytest.raises(InvalidArgument, match=r"the body of action 'get' must be a mapping"):
-        with_action("get", body)
+        add_action("get", body)
 
 
 @pytest.mark.parametrize("other", ["insert", None, 5])
 def test_a_body_with_another_action_is_refused(other):
     """What may be repeated hangs on the action."""
     with pytest.raises(InvalidArgument, match="the body's action must be 'get'"):
-        with_action("get", {"action": other})
+        add_action("get", {"action": other})

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wxtcb._protocol.codec import LARGE, raw, read_large_reply, read_reply
-from wxtcb._protocol.converter import SLICE, read_ahead
+from wxtcb._protocol.codec import LARGE_REPLY_BYTES, raw, read_large_reply, read_reply
+from wxtcb._protocol.converter import SLICE_SIZE, structure_lists_in_slices
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
-from wxtcb._protocol.fields import also_spelled, wire
+from wxtcb._protocol.fields import aliases, wire_name
 from wxtcb.api.database import DB_AGGREGATE
 from wxtcb.api.environment import DESCRIBE_ENVS
-from wxtcb.api.functions import BATCH_UPLOAD_SCF, Rollout
-from wxtcb.errors import BadReply, Busy
+from wxtcb.api.functions import BATCH_UPLOAD_SCF, MultiEnvResult
+from wxtcb.errors import BadReply, PlatformBusy
 from wxtcb.events import Abandoned
 from wxtcb.secret import Secret
 
@@ -36,7 +36,7 @@ class Leaf:
 class Branch:
     """An entry that holds lists."""
 
-    name: str = attrs.field(metadata=also_spelled("nmae"))
+    name: str = attrs.field(metadata=aliases("nmae"))
     leaves: tuple[Leaf, ...] = ()
 
 
@@ -47,18 +47,18 @@ class Tree(Reply):
     branches: tuple[Branch, ...]
     trunk: Branch | None = None
     fallen: tuple[Leaf, ...] | None = None
-    rotten: tuple[Leaf, ...] = attrs.field(default=(), metadata=wire("Rotten") | also_spelled("roten"))
+    rotten: tuple[Leaf, ...] = attrs.field(default=(), metadata=wire_name("Rotten") | aliases("roten"))
     names: list[str] = attrs.field(factory=list)
     leaves: list[Leaf] = attrs.field(factory=list)
     motto: str | None = "grow"
-    owner: str | None = attrs.field(default=None, metadata=also_spelled("onwer"))
+    owner: str | None = attrs.field(default=None, metadata=aliases("onwer"))
 
 
 TREE = Endpoint(PATH, Tree, Repeat.READ)
 PLANT = Endpoint(PATH, Tree, Repeat.ONCE)
 
 LEAF = st.fixed_dictionaries({"name": st.text(max_size=1)}, optional={"size": st.none() | st.integers(0, 9)})
-MANY = st.sampled_from([0, 1, SLICE - 1, SLICE, SLICE + 1, 3 * SLICE])
+MANY = st.sampled_from([0, 1, SLICE_SIZE - 1, SLICE_SIZE, SLICE_SIZE + 1, 3 * SLICE_SIZE])
 LEAVES = st.builds(lambda leaf, many: [leaf] * many, LEAF, MANY)
 WRONG = st.sampled_from(
     [None, 5, "text", [], {}, {"name": None}, {"name": "n", "size": "9"}, {"name": "n", "leaves": {}}]
@@ -128,13 +128,13 @@ def test_what_is_read_in_slices_is_what_is_read_at_once(data):
 @pytest.mark.parametrize(
     "tree",
     [
-        {"branches": [], "leaves": many(8 * SLICE)},
-        {"branches": [], "fallen": many(8 * SLICE)},
-        {"branches": [], "trunk": {"name": "t", "leaves": many(8 * SLICE)}},
-        {"branches": [{"name": "b", "leaves": many(4 * SLICE)}] * 2},
-        {"branches": [], "Rotten": many(8 * SLICE)},
-        {"branches": [], "roten": many(8 * SLICE)},
-        {"branches": [{"nmae": "b", "leaves": many(8)}] * SLICE},
+        {"branches": [], "leaves": many(8 * SLICE_SIZE)},
+        {"branches": [], "fallen": many(8 * SLICE_SIZE)},
+        {"branches": [], "trunk": {"name": "t", "leaves": many(8 * SLICE_SIZE)}},
+        {"branches": [{"name": "b", "leaves": many(4 * SLICE_SIZE)}] * 2},
+        {"branches": [], "Rotten": many(8 * SLICE_SIZE)},
+        {"branches": [], "roten": many(8 * SLICE_SIZE)},
+        {"branches": [{"nmae": "b", "leaves": many(8)}] * SLICE_SIZE},
     ],
     ids=["list", "list or null", "in an object", "in entries", "renamed", "misspelt", "short lists in entries"],
 )
@@ -147,17 +147,22 @@ async def test_others_have_a_turn_between_slices(tree):
 
 def test_no_list_is_left_to_be_read_at_the_end():
     """Reading ahead turns every list of objects into objects, in place; a null stays one."""
-    tree = {"branches": [{"name": "b", "leaves": many(2)}], "trunk": None, "fallen": many(SLICE + 1), "names": ["n"]}
-    assert list(read_ahead(Tree, tree)) == [2, 1, SLICE, 1]
+    tree = {
+        "branches": [{"name": "b", "leaves": many(2)}],
+        "trunk": None,
+        "fallen": many(SLICE_SIZE + 1),
+        "names": ["n"],
+    }
+    assert list(structure_lists_in_slices(Tree, tree)) == [2, 1, SLICE_SIZE, 1]
     assert tree["branches"] == [Branch(name="b", leaves=(Leaf(name="leaf 0"), Leaf(name="leaf 1")))]
-    assert tree["fallen"][-1] == Leaf(name=f"leaf {SLICE}")
+    assert tree["fallen"][-1] == Leaf(name=f"leaf {SLICE_SIZE}")
     assert (tree["trunk"], tree["names"]) == (None, ["n"])
 
 
 def test_a_list_of_texts_that_is_missing_stays_so():
     """There is nothing to read ahead."""
     fields = {"data": None}
-    assert list(read_ahead(DB_AGGREGATE.reply, fields)) == []
+    assert list(structure_lists_in_slices(DB_AGGREGATE.reply, fields)) == []
     assert fields == {"data": None}
 
 
@@ -175,17 +180,17 @@ async def test_texts_are_read_a_few_at_a_time(spoilt):
 
 async def test_others_have_a_turn_while_secrets_are_blotted_out():
     """The reasons of a batch's failures are looked through slice by slice, also where no field of the reply is read."""
-    reasons = [{"errmsg": "bad p@ss"} for _ in range(8 * SLICE)]
+    reasons = [{"errmsg": "bad p@ss"} for _ in range(8 * SLICE_SIZE)]
     data = orjson.dumps({"err_list": [], "what else failed": reasons})
     reply, turns = await turns_during(read_large_reply(BATCH_UPLOAD_SCF, data, (Secret("p@ss"),)))
-    assert reply == Rollout()
+    assert reply == MultiEnvResult()
     assert turns > 8
 
 
-@pytest.mark.parametrize("place", [0, 7, SLICE, 3 * SLICE - 1])
+@pytest.mark.parametrize("place", [0, 7, SLICE_SIZE, 3 * SLICE_SIZE - 1])
 async def test_the_place_of_a_wrong_entry_is_told(place):
     """It is counted from the beginning of the list, not of the slice."""
-    leaves = many(3 * SLICE)
+    leaves = many(3 * SLICE_SIZE)
     leaves[place]["name"] = None
     error = await read_large_reply(TREE, orjson.dumps({"branches": [], "leaves": leaves}))
     assert isinstance(error, BadReply)
@@ -211,8 +216,8 @@ async def test_no_more_than_ten_wrong_entries_are_told(read):
 
 async def test_a_large_refusal_is_the_error_it_stands_for():
     """The errcode counts before anything is read, and a page is no reply however long."""
-    padding = "x" * LARGE
-    assert type(await read_large_reply(TREE, orjson.dumps({"errcode": -1, "padding": padding}))) is Busy
+    padding = "x" * LARGE_REPLY_BYTES
+    assert type(await read_large_reply(TREE, orjson.dumps({"errcode": -1, "padding": padding}))) is PlatformBusy
     assert "not JSON" in str(await read_large_reply(TREE, padding.encode()))
 
 
@@ -244,14 +249,14 @@ def test_a_list_is_read_as_strictly_as_a_tuple(names):
     assert isinstance(read_reply(TREE, orjson.dumps({"branches": [], "names": names})), BadReply)
 
 
-LARGE_TREE = {"branches": [], "leaves": many(20 * SLICE)}
+LARGE_TREE = {"branches": [], "leaves": many(20 * SLICE_SIZE)}
 
 
 @pytest.mark.virtual_time
 async def test_a_call_reads_a_large_reply_in_slices(wechat, new_session):
     """Others run while a call reads; a small reply is read without a break."""
     wechat.play(PATH, {"branches": []}, {"branches": []}, LARGE_TREE)
-    assert len(orjson.dumps(LARGE_TREE)) > LARGE
+    assert len(orjson.dumps(LARGE_TREE)) > LARGE_REPLY_BYTES
     async with new_session() as session:
         await session.call(TREE, {})
         _, small = await turns_during(session.call(TREE, {}))

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from wxtcb import Credential, Done, Endpoint, InvalidArgument, Repeat, Reply, raw
-from wxtcb._protocol.endpoint import mark
+from wxtcb._protocol.endpoint import attach_metadata
 from wxtcb.api.environment import NewEnv
 from wxtcb.tokens.sources import ComponentToken
 
@@ -84,6 +84,6 @@ def test_an_endpoint_refuses_another_repeat_or_credential(options):
 @pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, lambda reply: pickle.loads(pickle.dumps(reply))])
 def test_a_reply_travels_with_its_json_and_its_warning(travel):
     """Copied or pickled, a reply still says how many earlier attempts may have acted."""
-    reply = mark(NewEnv("t", "e"), raw=b'{"env": "e"}', maybe_acted=2)
+    reply = attach_metadata(NewEnv("t", "e"), raw=b'{"env": "e"}', maybe_acted=2)
     there = travel(reply)
     assert (there, there.maybe_acted, raw(there)) == (reply, 2, {"env": "e"})

@@ -11,21 +11,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wxtcb import BadReply, Endpoint, Repeat, Reply, Secret
-from wxtcb._protocol.codec import encode, read_reply
-from wxtcb._protocol.converter import read_ahead
-from wxtcb._protocol.fields import JSON_TEXT, NUMBER_TEXT, Form, also_spelled, repeats, wire, wire_name, written_as
+from wxtcb._protocol.codec import encode_body, read_reply
+from wxtcb._protocol.converter import structure_lists_in_slices
+from wxtcb._protocol.fields import (
+    JSON_IN_STRING,
+    NUMBER_IN_STRING,
+    WireFormat,
+    aliases,
+    interned,
+    wire_format,
+    wire_name,
+    wire_name_of,
+)
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import redact
 
 PATH = "/tcb/scale"
-SHOUT = Form("shout", str.upper, lambda text: text.lower())
+SHOUT = WireFormat("shout", str.upper, lambda text: text.lower())
 
 
 @attrs.frozen(kw_only=True)
 class Rule:
     """An object inside."""
 
-    min_num: int = attrs.field(metadata=wire("minnum"))
+    min_num: int = attrs.field(metadata=wire_name("minnum"))
     password: Secret | None = None
 
 
@@ -33,14 +42,14 @@ class Rule:
 class Scale(Reply):
     """A class with every kind of spelling, as a request and as a reply."""
 
-    service_name: str = attrs.field(metadata=wire("server_name"))
-    cpu: float = attrs.field(default=0.25, metadata=written_as(NUMBER_TEXT))
-    port: int | None = attrs.field(default=None, metadata=wire("Port") | written_as(NUMBER_TEXT))
-    rule: Rule | None = attrs.field(default=None, metadata=written_as(JSON_TEXT))
-    rules: tuple[Rule, ...] = attrs.field(default=(), metadata=written_as(JSON_TEXT))
-    region: str | None = attrs.field(default=None, metadata=also_spelled("regoin", "Region"))
-    status: str = attrs.field(default="", metadata=wire("Status") | also_spelled("state") | repeats())
-    cry: str | None = attrs.field(default=None, metadata=written_as(SHOUT))
+    service_name: str = attrs.field(metadata=wire_name("server_name"))
+    cpu: float = attrs.field(default=0.25, metadata=wire_format(NUMBER_IN_STRING))
+    port: int | None = attrs.field(default=None, metadata=wire_name("Port") | wire_format(NUMBER_IN_STRING))
+    rule: Rule | None = attrs.field(default=None, metadata=wire_format(JSON_IN_STRING))
+    rules: tuple[Rule, ...] = attrs.field(default=(), metadata=wire_format(JSON_IN_STRING))
+    region: str | None = attrs.field(default=None, metadata=aliases("regoin", "Region"))
+    status: str = attrs.field(default="", metadata=wire_name("Status") | aliases("state") | interned())
+    cry: str | None = attrs.field(default=None, metadata=wire_format(SHOUT))
 
 
 SCALE = Endpoint(PATH, Scale, Repeat.READ)
@@ -48,7 +57,7 @@ SCALE = Endpoint(PATH, Scale, Repeat.READ)
 
 def sent(value):
     """Return the JSON that a value becomes."""
-    return orjson.loads(encode({"value": value}, endpoint=PATH).data)["value"]
+    return orjson.loads(encode_body({"value": value}, endpoint=PATH).data)["value"]
 
 
 def read(**fields):
@@ -130,15 +139,17 @@ def test_an_empty_text_holds_no_json(text):
 @given(st.integers(-(2**63), 2**63 - 1) | st.floats(-(2**53), 2**53))
 def test_a_number_in_a_text_is_the_same_number_again(number):
     """Written in full, for the platform reads no exponents."""
-    text = NUMBER_TEXT.write(number)
-    assert NUMBER_TEXT.read(text) == number
+    text = NUMBER_IN_STRING.encode(number)
+    assert NUMBER_IN_STRING.decode(text) == number
     assert set(text) <= set("-.0123456789")
 
 
 def test_a_secret_in_json_in_a_text_is_known_as_it_stands_there():
     """It is blotted out of what comes back, plain or escaped once and twice."""
     password = 'pa"ss\\word'
-    body = encode({"value": Scale(service_name="s", rule=Rule(min_num=1, password=Secret(password)))}, endpoint=PATH)
+    body = encode_body(
+        {"value": Scale(service_name="s", rule=Rule(min_num=1, password=Secret(password)))}, endpoint=PATH
+    )
     once = orjson.loads(body.data)["value"]["rule"]
     for echo in (password, once, json.dumps(once)):
         hidden = redact(echo, *body.secrets)
@@ -148,7 +159,7 @@ def test_a_secret_in_json_in_a_text_is_known_as_it_stands_there():
 
 def test_the_name_in_json_is_that_in_python_unless_told_otherwise():
     """What the metadata says."""
-    names = {field.name: wire_name(field) for field in attrs.fields(Scale)}
+    names = {field.name: wire_name_of(field) for field in attrs.fields(Scale)}
     assert (names["service_name"], names["cpu"], names["status"]) == ("server_name", "cpu", "Status")
 
 
@@ -160,7 +171,7 @@ def test_a_value_that_has_no_place_in_json_is_refused_inside_a_text_too():
 
 def test_a_long_list_in_json_in_a_text_is_no_list_to_be_read_ahead():
     """In the reply it is a text."""
-    assert list(read_ahead(Scale, {"server_name": "s", "rules": [{"minnum": 1}] * 3})) == []
+    assert list(structure_lists_in_slices(Scale, {"server_name": "s", "rules": [{"minnum": 1}] * 3})) == []
 
 
 def test_a_note_on_what_a_class_of_ones_own_raises_is_let_be():
@@ -173,7 +184,7 @@ def test_a_note_on_what_a_class_of_ones_own_raises_is_let_be():
 
     @attrs.frozen
     class Picky(Reply):
-        name: str = attrs.field(metadata=wire("Name") | written_as(Form("picky", str, refuse)))
+        name: str = attrs.field(metadata=wire_name("Name") | wire_format(WireFormat("picky", str, refuse)))
 
     refused = read_reply(Endpoint(PATH, Picky, Repeat.READ), b'{"Name": "x"}')
     assert isinstance(refused, BadReply)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import wxtcb
-from wxtcb._http.transport import Failure
+from wxtcb._http.transport import SendFailure
 from wxtcb.api import environment
 from wxtcb.api.environment import CloudAccess, Share, ShareFailure
 
@@ -63,7 +63,7 @@ async def test_a_setting_may_tell_nothing(session, platform):
 
 
 @pytest.mark.virtual_time
-@pytest.mark.parametrize("step", [-1, -1000, Failure("lost", sent=True)])
+@pytest.mark.parametrize("step", [-1, -1000, SendFailure("lost", sent=True)])
 async def test_a_setting_is_never_sent_twice(new_session, wechat, step):
     """A late repeat would overrule who came between: its outcome is unknown."""
     path = environment.USE_CLOUD_ACCESS_TOKEN_SET.path

@@ -143,7 +143,7 @@ async def test_a_name_that_exists_is_refused_with_the_platforms_words(session, p
     """40097 is a refusal with errmsg and rid, not sent again, and hides an echoed password."""
     platform.replies = [{"errcode": 40097, "errmsg": "service exists es-password rid: 5f-1"}]
     server = cloudrun.Server(**LEAST, es_info=cloudrun.EsInfo(password="es-password"))
-    with pytest.raises(wxtcb.RequestRefused, match=re.escape("service exists *** rid: 5f-1")) as refused:
+    with pytest.raises(wxtcb.InvalidRequest, match=re.escape("service exists *** rid: 5f-1")) as refused:
         await cloudrun.establish_cloudbaserun_server(session, server)
     assert (refused.value.errcode, refused.value.rid, len(platform.sent)) == (40097, "5f-1", 1)
 

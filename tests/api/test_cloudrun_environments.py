@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 import wxtcb
-from wxtcb._http.transport import Failure
+from wxtcb._http.transport import SendFailure
 from wxtcb.api import cloudrun
-from wxtcb.errors import InvalidArgument, OperationFailed, OperationGone, OperationTimeout, OutcomeUnknown
+from wxtcb.errors import InvalidArgument, OperationFailed, OperationNotFound, OperationTimeout, OutcomeUnknown
 
 pytestmark = pytest.mark.virtual_time
 
@@ -63,7 +63,7 @@ async def test_an_environment_that_breaks_a_rule_is_refused_before_it_is_sent(se
 
 async def test_a_lost_answer_to_a_create_is_not_sent_again(session, wechat):
     """A second environment would be billed."""
-    wechat.usual[CREATE] = Failure("reset", sent=True)
+    wechat.usual[CREATE] = SendFailure("reset", sent=True)
     with pytest.raises(OutcomeUnknown):
         await cloudrun.create_cloudbaserun_env(session, alias="shop")
     assert len(wechat.sent_to(CREATE)) == 1
@@ -174,7 +174,7 @@ async def test_a_wait_ends_on_time_and_says_what_was_seen(session, wechat, wait)
 async def test_an_environment_that_stays_away_is_gone(session, wechat, wait):
     """Missing from three looks and for 30 seconds."""
     wechat.usual[PATH] = listing("NORMAL")
-    with pytest.raises(OperationGone, match="e2"):
+    with pytest.raises(OperationNotFound, match="e2"):
         await wait(session, "e2", interval=10)
     assert clock() == pytest.approx(1030)
 

@@ -52,7 +52,7 @@ async def test_a_service_is_released_step_by_step_and_torn_down(box, live):
         await cloudrun.release_cloudbaserun_version(live, **names, version_name=second)
     box.world.cloudrun.release_fails = False
     await cloudrun.release_cloudbaserun_version(live, **names, version_name=second)
-    assert (flows(), box.world.cloudrun.released(new.env_id, "s")) == ([0, 100], second)
+    assert (flows(), box.world.cloudrun.released_version(new.env_id, "s")) == ([0, 100], second)
     for name in (first, second):
         await cloudrun.delete_cloudbaserun_server_version(
             live, **names, version_name=name, is_delete_server=True, is_delete_image=True

@@ -8,11 +8,11 @@ import orjson
 import pytest
 
 import wxtcb
-from wxtcb._protocol.codec import encode
-from wxtcb._protocol.converter import reader_of
-from wxtcb._protocol.fields import places_of
+from wxtcb._protocol.codec import encode_body
+from wxtcb._protocol.converter import structure_hook
+from wxtcb._protocol.fields import wire_fields_of
 from wxtcb.api import cloudrun
-from wxtcb.sandbox.schema import CALLS
+from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS
 
 NAMES = {"env_id": "e-1", "service_name": "s", "version_name": "s-001"}
 LEAST = {
@@ -50,7 +50,7 @@ def reply(**fields):
 
 def written(value):
     """Return what goes out for a value."""
-    return orjson.loads(encode({"it": value}, endpoint="/x").data)["it"]
+    return orjson.loads(encode_body({"it": value}, endpoint="/x").data)["it"]
 
 
 @pytest.mark.parametrize("calling", CALLING.values(), ids=[each.name for each in CALLING])
@@ -183,7 +183,9 @@ def test_a_roll_over_goes_out_as_its_page_has_it(fields, wire):
 @pytest.mark.parametrize(("kind", "endpoint"), [(cloudrun.Version, CREATE), (cloudrun.VersionUpdate, ROLL)])
 def test_every_field_of_the_page_has_its_place(kind, endpoint):
     """None is missing, and none is there that the page does not name."""
-    assert {place.name for place in places_of(kind)} == set(CALLS[endpoint.path].shapes[None].fields)
+    assert {place.wire_name for place in wire_fields_of(kind)} == set(
+        ENDPOINT_SCHEMAS[endpoint.path].body_schemas[None].fields
+    )
 
 
 @pytest.mark.parametrize(
@@ -197,7 +199,7 @@ def test_every_field_of_the_page_has_its_place(kind, endpoint):
 )
 def test_a_deployment_is_read_back_as_it_was(value):
     """What went out can be read into an equal value."""
-    assert reader_of(type(value))(written(value), type(value)) == value
+    assert structure_hook(type(value))(written(value), type(value)) == value
 
 
 def test_environment_variables_are_copied_and_shown_nowhere():
@@ -215,7 +217,7 @@ async def test_secrets_of_a_version_are_blotted_out_of_what_the_platform_says(se
     platform.replies = [{"errcode": 40097, "errmsg": 'bad pass-word, k"1, k\\"1 rid: 5f-1'}]
     account = cloudrun.ImageSecretInfo(user_name="me", password="pass-word")
     version = cloudrun.Version(**LEAST, image_secret_info=account, env_params={"K": wxtcb.Secret('k"1')})
-    with pytest.raises(wxtcb.RequestRefused) as refused:
+    with pytest.raises(wxtcb.InvalidRequest) as refused:
         await cloudrun.create_cloudbaserun_server_version(session, version)
     assert "bad ***, ***, ***" in str(refused.value)
 
@@ -227,7 +229,7 @@ async def test_secrets_of_a_version_are_blotted_out_of_what_the_platform_says(se
         (cloudrun.Version, {**LEAST, "image_secret_info": {"password": "S3CRET"}}),
         (cloudrun.Version, {**LEAST, "sidecar_specs": '[{"env_var": "S3CRET"}]'}),
         (cloudrun.VersionUpdate, {**UPDATE, "env_params": "S3CRET"}),
-        (cloudrun.Deployment, {"env_params": ["S3CRET"]}),
+        (cloudrun.VersionSettings, {"env_params": ["S3CRET"]}),
         (cloudrun.SidecarSpec, {"env_var": {"K": b"S3CRET"}}),
         (cloudrun.ImageSecretInfo, {"password": b"S3CRET"}),
     ],

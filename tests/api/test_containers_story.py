@@ -6,9 +6,9 @@ import pytest
 
 import wxtcb
 from wxtcb.api import containers
-from wxtcb.api.containers import CsVersion, CsVersionConfig, ImageInfo, Split, VersionFlow, VersionRef
+from wxtcb.api.containers import CsVersion, CsVersionConfig, ImageInfo, TrafficSplit, VersionFlow, VersionRef
 from wxtcb.errors import OperationFailed
-from wxtcb.sandbox import Ready
+from wxtcb.sandbox import ReadyPolicy
 
 IMAGE = ImageInfo(repository_name="r", is_public=True, tag_name="t", server_addr="a", image_url="a/r:t")
 VERSION = CsVersion(service_name="echo", upload_type="image", image_info=IMAGE, env_params={"KEY": wxtcb.Secret("k")})
@@ -17,7 +17,7 @@ VERSION = CsVersion(service_name="echo", upload_type="image", image_info=IMAGE, 
 @pytest.fixture(autouse=True)
 def slow(box):
     """Let versions need three looks."""
-    box.world.operations_after = Ready.after_looks(2)
+    box.world.operations_ready_after = ReadyPolicy.after_polls(2)
 
 
 @pytest.fixture
@@ -51,10 +51,10 @@ async def test_a_service_lives_from_its_hosting_to_its_end(session, env):
         assert (detail.status, detail.env_params, detail.upload_type) == ("normal", {"KEY": "k"}, "image")
 
     shares = [VersionFlow(version_name=first, flow_ratio=80), VersionFlow(version_name=second, flow_ratio=20)]
-    await containers.set_cs_propotion(session, Split(env=env, service_name="echo", items=shares))
+    await containers.set_cs_propotion(session, TrafficSplit(env=env, service_name="echo", items=shares))
     assert await flows(session, env) == {first: 80, second: 20}
     everything = VersionFlow(version_name=second, flow_ratio=100)
-    await containers.batch_set_cs_propotion(session, [Split(env=env, service_name="echo", items=[everything])])
+    await containers.batch_set_cs_propotion(session, [TrafficSplit(env=env, service_name="echo", items=[everything])])
     assert await flows(session, env) == {first: 0, second: 100}
 
     config = CsVersionConfig(max_num=3, env_params={})

@@ -21,7 +21,7 @@ from wxtcb.api.containers import (
     ImageInfo,
     ImageSecretInfo,
     RepositoryName,
-    Split,
+    TrafficSplit,
     VersionFlow,
     VersionRef,
 )
@@ -136,9 +136,9 @@ def test_every_field_of_a_version_is_tried():
         *refusals(VersionFlow, {"version_name": "v", "flow_ratio": 1}, "flow_ratio", [*PERCENTS, None]),
         *refusals(VersionFlow, {"version_name": "v", "flow_ratio": 1}, "version_name", [""]),
         *(case for name in REF for case in refusals(VersionRef, REF, name, ["", 5])),
-        *refusals(Split, SPLIT, "items", [[], None, [("v", 100)], {"v": 100}]),
-        *refusals(Split, SPLIT, "env", [""]),
-        *refusals(Split, SPLIT, "service_name", [None]),
+        *refusals(TrafficSplit, SPLIT, "items", [[], None, [("v", 100)], {"v": 100}]),
+        *refusals(TrafficSplit, SPLIT, "env", [""]),
+        *refusals(TrafficSplit, SPLIT, "service_name", [None]),
     ],
 )
 def test_a_field_that_breaks_a_rule_is_refused_by_name(kind, least, name, value):
@@ -152,10 +152,10 @@ def test_the_shares_of_a_split_total_100_or_0(shares, allowed):
     """Any other sum is refused, and the message says which it was."""
     items = [VersionFlow(version_name=f"v-{number}", flow_ratio=share) for number, share in enumerate(shares)]
     if allowed:
-        assert Split(**{**SPLIT, "items": items}).items == tuple(items)
+        assert TrafficSplit(**{**SPLIT, "items": items}).items == tuple(items)
     else:
         with pytest.raises(wxtcb.InvalidArgument, match=f"must total 100 or 0, not {sum(shares)}"):
-            Split(**{**SPLIT, "items": items})
+            TrafficSplit(**{**SPLIT, "items": items})
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_the_shares_of_a_split_total_100_or_0(shares, allowed):
         (lambda session: containers.batch_del_cs_version(session, [("e", "s", "v")]), r"items\[0\] must be VersionRef"),
         (lambda session: containers.set_cs_propotion(session, {}), "split must be Split"),
         (lambda session: containers.batch_set_cs_propotion(session, []), "items must hold"),
-        (lambda session: containers.batch_set_cs_propotion(session, Split(**SPLIT)), "items must be a list"),
+        (lambda session: containers.batch_set_cs_propotion(session, TrafficSplit(**SPLIT)), "items must be a list"),
     ],
     ids=itertools.count(),
 )
@@ -260,7 +260,7 @@ async def test_a_secret_variable_that_the_platform_quotes_is_hidden(session, pla
         echoed = json.dumps(echoed)[1:-1]
     platform.replies = [{"errcode": 40097, "errmsg": f"bad {echoed} rid: 5f-1"}]
     version = CsVersion(**LEAST, env_params={"A": wxtcb.Secret(HIDDEN)})
-    with pytest.raises(wxtcb.RequestRefused, match=r"bad \*\*\* rid") as refused:
+    with pytest.raises(wxtcb.InvalidRequest, match=r"bad \*\*\* rid") as refused:
         await containers.create_cs_version(session, version, env="e")
     frames = traceback.TracebackException.from_exception(refused.value, capture_locals=True).stack
     assert not [frame for frame in frames if frame.filename != __file__ and "S3CRET" in str(frame.locals)]
@@ -318,7 +318,7 @@ async def test_all_versions_are_gone_through_page_by_page(session, platform):
     [
         lambda session: containers.batch_create_cs_version(session, CsVersion(**LEAST), envs=["e", "f"]),
         lambda session: containers.batch_del_cs_version(session, [VersionRef(**REF)]),
-        lambda session: containers.batch_set_cs_propotion(session, [Split(**SPLIT)]),
+        lambda session: containers.batch_set_cs_propotion(session, [TrafficSplit(**SPLIT)]),
     ],
     ids=["create", "delete", "split"],
 )

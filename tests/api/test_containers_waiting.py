@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from wxtcb.api import containers
-from wxtcb.errors import CloudError, OperationFailed, OperationTimeout, RequestRefused
+from wxtcb.errors import CloudError, InvalidRequest, OperationFailed, OperationTimeout
 
 pytestmark = pytest.mark.virtual_time
 
@@ -56,7 +56,7 @@ async def test_a_version_that_is_too_slow_is_a_timeout(session, wechat):
     assert asyncio.get_running_loop().time() == pytest.approx(1060)
 
 
-@pytest.mark.parametrize(("errcode", "error"), [(40097, RequestRefused), (-501005, CloudError)])
+@pytest.mark.parametrize(("errcode", "error"), [(40097, InvalidRequest), (-501005, CloudError)])
 async def test_a_version_that_is_not_there_is_told_as_the_platform_does(session, wechat, errcode, error):
     """Looking again would not change it."""
     wechat.usual[PATH] = errcode

@@ -17,7 +17,7 @@ import pytest
 import wxtcb
 from wxtcb import Repeat, Secret, api
 from wxtcb.sandbox.handlers import HANDLERS
-from wxtcb.sandbox.schema import CALLS
+from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS
 
 HERE = Path(__file__).parent
 PAGES = json.loads((HERE / "paths.json").read_text("utf-8"))
@@ -139,11 +139,11 @@ def test_a_call_has_a_documented_sample(endpoint):
 @each_call
 def test_the_sandbox_knows_the_facts_of_a_call(endpoint):
     """Under the official name, with the same credential, and the action where there are several."""
-    assert endpoint.path in CALLS
-    facts = CALLS[endpoint.path]
+    assert endpoint.path in ENDPOINT_SCHEMAS
+    facts = ENDPOINT_SCHEMAS[endpoint.path]
     assert facts.name == endpoint.official
     assert facts.credential.name == endpoint.credential.name
-    assert endpoint.action in facts.shapes
+    assert endpoint.action in facts.body_schemas
 
 
 @each_call

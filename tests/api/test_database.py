@@ -152,7 +152,7 @@ async def test_custom_access_goes_by_its_rule(session, platform):
 async def test_an_import_goes_on_after_errors_unless_told_otherwise(session, platform):
     """The flag is required on the wire, and False here."""
     platform.replies = [DONE | {"job_id": 2**40}]
-    assert await database.db_import(session, "e-1", "c", **IMPORT) == database.Job(job_id=2**40)
+    assert await database.db_import(session, "e-1", "c", **IMPORT) == database.MigrationJob(job_id=2**40)
     assert platform.bodies[0]["stop_on_error"] is False
 
 
@@ -194,7 +194,7 @@ async def test_all_records_of_a_query_come_page_by_page(session, platform, query
     platform.replies = [page(range(skip, min(skip + limit, 5)), 5, skip) for skip, limit in asked]
     found = [each["_id"] async for each in database.iter_documents(session, "e-1", query, page_size=2)]
     whole = query.selection
-    first = whole.skipped or 0
+    first = whole.skip or 0
     until = 5 if whole.limited is None else min(5, first + whole.limited)
     assert found == [str(number) for number in range(first, until)]
     texts = [f"{whole.source}.skip({skip}).limit({limit}).get()" for skip, limit in asked]

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 import wxtcb
 from wxtcb.api import database
 from wxtcb.api.database import Timestamp, read_document, write_document
-from wxtcb.api.database.extended_json import DOCUMENTS
+from wxtcb.api.database.extended_json import DOCUMENTS_FORMAT
 from wxtcb.errors import InvalidArgument
-from wxtcb.sandbox.services.database.values import read_record
+from wxtcb.sandbox.services.database.values import decode_record
 
 DEEP = '{"a":' * 1000 + "1" + "}" * 1000
 KEYS = st.text().filter(lambda key: not key.startswith("$"))
@@ -163,7 +163,7 @@ def test_a_record_that_holds_itself_is_not_written():
 def test_the_sandbox_reads_what_is_written(document):
     """What is written for an import is what the other side understands."""
     bounded = {key: value for key, value in document.items() if not isinstance(value, int) or abs(value) < 2**63}
-    assert read_record(write_document(bounded)) == bounded
+    assert decode_record(write_document(bounded)) == bounded
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ async def test_a_reply_with_what_is_no_record_is_refused(session, platform, data
     platform.replies = [{"errcode": 0, "pager": {"offset": 0, "limit": 10, "total": 1}, "data": data}]
     with pytest.raises(wxtcb.BadReply, match="HTTP 200") as refused:
         await database.db_record_query(session, "e-1", "db")
-    assert (refused.value.endpoint, refused.value.lasting) == ("/componenttcb/dbrecord", True)
+    assert (refused.value.endpoint, refused.value.permanent) == ("/componenttcb/dbrecord", True)
 
 
 @pytest.mark.parametrize("empty", [{}, {"data": None}, {"data": []}], ids=str)
@@ -190,4 +190,4 @@ async def test_a_reply_without_records_has_none(session, platform, empty):
 def test_the_form_of_a_reply_goes_both_ways():
     """What is read out of a reply's list of texts is written as the same list."""
     texts = ['{"_id":"1","x":{"$numberLong":"9223372036854775807"}}', "{}"]
-    assert DOCUMENTS.write(DOCUMENTS.read(texts)) == texts
+    assert DOCUMENTS_FORMAT.encode(DOCUMENTS_FORMAT.decode(texts)) == texts

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from wxtcb.api import database
 from wxtcb.api.database import and_, collection, eq, gt, or_
-from wxtcb.api.database.literals import literal
+from wxtcb.api.database.literals import to_literal
 from wxtcb.errors import InvalidArgument
 from wxtcb.sandbox.services.database.parser import parse
-from wxtcb.sandbox.services.database.terms import Meaning
+from wxtcb.sandbox.services.database.terms import Evaluator
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 NAIVE = NOW.replace(tzinfo=None)
@@ -41,7 +41,7 @@ VALUES = st.recursive(
 def meant(text):
     """Read a statement as the sandbox does, and return what its last step is called with."""
     [chain] = parse(text)
-    [value] = Meaning(lambda: NOW).args_of(chain.steps[-1])
+    [value] = Evaluator(lambda: NOW).evaluate_args(chain.steps[-1])
     return value
 
 
@@ -51,20 +51,20 @@ def meant(text):
 @example({'a": _.remove(), "b': ["*/", "//", ";"]})
 def test_a_value_means_itself_in_a_statement(value):
     """Whatever a value holds, the parser of the sandbox reads the same value, and one statement alone."""
-    assert meant(f"db.f({literal('value', value)})") == value
+    assert meant(f"db.f({to_literal('value', value)})") == value
 
 
 @given(st.text())
 def test_a_text_leaves_no_dangerous_character(text):
     """No line end, end of a statement or beginning of a tag stands in the literal of a text."""
-    assert not set(literal("value", text)) & set("<>;\n\r\u2028\u2029\0")
+    assert not set(to_literal("value", text)) & set("<>;\n\r\u2028\u2029\0")
 
 
 @given(st.text().filter(str.strip), KEYS.filter(str.strip), VALUES)
 def test_names_and_conditions_mean_themselves(name, key, value):
     """The name of a collection, the path of a field and the value it must have stay what they are."""
     [chain] = parse(str(collection(f"c{name}").where({key: eq(value)}).remove()))
-    first, where, _ = [(step.name, Meaning(lambda: NOW).args_of(step)) for step in chain.steps]
+    first, where, _ = [(step.name, Evaluator(lambda: NOW).evaluate_args(step)) for step in chain.steps]
     assert first == ("collection", (f"c{name}",))
     [(field, command)] = where[1][0].items()
     assert (field, command.name, command.args) == (key, "eq", (value,))
@@ -88,7 +88,7 @@ def test_names_and_conditions_mean_themselves(name, key, value):
 )
 def test_each_kind_of_value_has_its_literal(value, text):
     """What is written is what JavaScript reads as that value."""
-    assert literal("value", value) == text
+    assert to_literal("value", value) == text
 
 
 @pytest.mark.parametrize(
@@ -126,10 +126,10 @@ def test_a_value_may_be_deep_but_not_endless():
     value = []
     for _ in range(99):
         value = [value]
-    literal("value", value)
+    to_literal("value", value)
     value.append(value)
     with pytest.raises(InvalidArgument, match="deeper than 100"):
-        literal("value", value)
+        to_literal("value", value)
 
 
 @pytest.mark.parametrize(
@@ -281,4 +281,4 @@ def test_statements_are_values():
     assert hash(query) == hash(collection("geo").where({"a": 1}).limit(5).get())
     assert query.selection.skip(3).get() != query
     with pytest.raises(AttributeError):
-        query.selection.limited = 7
+        query.selection.limit_count = 7

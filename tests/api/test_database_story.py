@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import wxtcb
 from wxtcb.api import database
 from wxtcb.api.database import ConflictMode, FileType, collection, gt
-from wxtcb.sandbox import Ready, World
+from wxtcb.sandbox import ReadyPolicy, World
 from wxtcb.sandbox.handlers import HANDLERS
 from wxtcb.sandbox.request import Body
 
@@ -68,7 +68,7 @@ def test_a_value_of_a_users_is_stored_and_found_and_nothing_else_happens(value):
     """It goes in and comes out unchanged; the one record that has it is found by it, and the other stays."""
     world = World()
     env = world.add("a")
-    world.databases.add(env, "geo").put({"_id": "other", "v": "other"})
+    world.databases.add_collection(env, "geo").put({"_id": "other", "v": "other"})
     carried_out(world, env, "insert", GEO.add({"_id": "mine", "v": value}))
     found = carried_out(world, env, "query", GEO.where({"_id": "mine", "v": value}).get())
     assert [database.read_document(text) for text in found["data"]] == [{"_id": "mine", "v": value}]
@@ -105,7 +105,7 @@ async def test_records_go_in_and_out(session, env):
 
 async def test_files_go_in_and_out(box, session, env):
     """An export becomes a file that an import takes into another collection."""
-    box.world.operations_after = Ready.after_looks(2)
+    box.world.operations_ready_after = ReadyPolicy.after_polls(2)
     job = await database.db_export(session, env, file_path="x.json", file_type=FileType.JSON, query=GEO.get())
     ended = await database.wait_until_migrated(session, env, job.job_id, interval=0.001)
     assert (ended.status, ended.record_success) == ("success", 3)

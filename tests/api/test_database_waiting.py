@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from wxtcb.api import database
-from wxtcb.errors import OperationFailed, OperationTimeout, RequestRefused
+from wxtcb.errors import InvalidRequest, OperationFailed, OperationTimeout
 
 pytestmark = pytest.mark.virtual_time
 
@@ -43,7 +43,7 @@ async def test_a_failed_job_is_raised_with_the_platforms_words(session, wechat, 
     wechat.usual[PATH] = state("fail", **fields)
     with pytest.raises(OperationFailed, match=words) as caught:
         await database.wait_until_migrated(session, "e-1", 5)
-    assert (caught.value.what, caught.value.status) == ("job 5 of environment e-1", "fail")
+    assert (caught.value.resource, caught.value.status) == ("job 5 of environment e-1", "fail")
     assert "2 records done, 1 failed" in str(caught.value)
 
 
@@ -62,5 +62,5 @@ async def test_a_busy_platform_is_waited_out_but_a_refusal_is_raised(session, we
     wechat.usual[PATH] = state("success")
     await database.wait_until_migrated(session, "e-1", 5)
     wechat.usual[PATH] = 40097
-    with pytest.raises(RequestRefused):
+    with pytest.raises(InvalidRequest):
         await database.wait_until_migrated(session, "e-1", 6)

@@ -76,7 +76,7 @@ async def test_an_env_type_that_is_no_text_is_refused(session, platform, env_typ
 async def test_a_refused_create_without_env_type_hints_at_it(session, platform, code):
     """The pages disagree on whether EnvType is required, so the error says which value to try."""
     platform.replies = [{"errcode": code, "errmsg": "invalid args"}]
-    with pytest.raises(wxtcb.RequestRefused, match=HINT):
+    with pytest.raises(wxtcb.InvalidRequest, match=HINT):
         await environment.create_env(session, alias="mytestenv")
 
 
@@ -84,7 +84,7 @@ async def test_a_refused_create_without_env_type_hints_at_it(session, platform, 
 async def test_a_refused_create_with_env_type_does_not_hint_at_it(session, platform, code):
     """Who gave an EnvType gets no advice to give one."""
     platform.replies = [{"errcode": code, "errmsg": "invalid args"}]
-    with pytest.raises(wxtcb.RequestRefused) as refused:
+    with pytest.raises(wxtcb.InvalidRequest) as refused:
         await environment.create_env(session, alias="mytestenv", env_type="run")
     assert HINT not in str(refused.value)
 
@@ -92,7 +92,7 @@ async def test_a_refused_create_with_env_type_does_not_hint_at_it(session, platf
 async def test_a_create_refused_for_something_else_does_not_hint_at_env_type(session, platform):
     """Other refusals have nothing to do with EnvType."""
     platform.replies = [{"errcode": 47001, "errmsg": "data format error"}]
-    with pytest.raises(wxtcb.RequestRefused) as refused:
+    with pytest.raises(wxtcb.InvalidRequest) as refused:
         await environment.create_env(session, alias="mytestenv")
     assert HINT not in str(refused.value)
 
@@ -251,7 +251,7 @@ async def test_arguments_of_a_look_up_are_checked_before_anything_is_sent(sessio
 async def test_a_dead_token_of_the_callers_own_is_raised(session, platform):
     """`session.call` with a token of one's own sends it and renews nothing."""
     platform.replies = [{"errcode": 42001, "errmsg": "access_token expired"}]
-    with pytest.raises(wxtcb.TokenDead):
+    with pytest.raises(wxtcb.InvalidToken):
         await session.call(environment.DESCRIBE_ENVS, {}, token="mine")
     assert [sent.query for sent in platform.sent] == [{"access_token": "mine"}]
     assert platform.bought == []
@@ -309,7 +309,7 @@ def test_a_halted_environment_ends_the_wait_at_once(wait_for, platform):
     """HALTED will not become NORMAL by waiting."""
     platform.replies = [listing(e="UNAVAILABLE"), listing(e="HALTED")]
     error, seconds = wait_for("e", interval=5)
-    assert type(error) is wxtcb.EnvironmentHalted
+    assert type(error) is wxtcb.EnvironmentFailed
     assert (error.env, error.status) == ("e", "HALTED")
     assert seconds < 6
 
@@ -318,7 +318,7 @@ def test_an_environment_missing_from_the_list_is_gone_after_half_a_minute(wait_f
     """One or two looks without it may be a hiccup of the list; 30 seconds of looks are not."""
     platform.replies = [listing(other="NORMAL")]
     error, seconds = wait_for("e", interval=5)
-    assert type(error) is wxtcb.EnvironmentGone
+    assert type(error) is wxtcb.EnvironmentNotFound
     assert "7 looks in a row over 30 s" in str(error)
     assert 30 <= seconds < 31
 
@@ -327,7 +327,7 @@ def test_a_long_interval_needs_three_looks_to_call_an_environment_gone(wait_for,
     """Two looks without it are not enough, however far apart they are."""
     platform.replies = [listing()]
     error, seconds = wait_for("e", interval=40)
-    assert type(error) is wxtcb.EnvironmentGone
+    assert type(error) is wxtcb.EnvironmentNotFound
     assert len(platform.sent) == 3
     assert 80 <= seconds < 81
 
@@ -336,7 +336,7 @@ def test_the_looks_before_an_environment_was_seen_do_not_count(wait_for, platfor
     """Three looks without it must follow the last one with it."""
     platform.replies = [listing(), listing(e="UNAVAILABLE"), listing()]
     error, _ = wait_for("e", interval=40)
-    assert type(error) is wxtcb.EnvironmentGone
+    assert type(error) is wxtcb.EnvironmentNotFound
     assert len(platform.sent) == 5
 
 
@@ -354,7 +354,7 @@ def test_an_environment_that_comes_back_is_not_gone(wait_for, platform):
     hiccup = [listing(), listing(), listing(e="UNAVAILABLE")]
     platform.replies = [*hiccup, *hiccup, *hiccup, listing()]
     error, _ = wait_for("e", interval=12)
-    assert type(error) is wxtcb.EnvironmentGone
+    assert type(error) is wxtcb.EnvironmentNotFound
     assert (len(platform.sent), error.status) == (13, "UNAVAILABLE")
 
 
@@ -402,7 +402,7 @@ def test_a_timeout_out_of_a_look_is_not_taken_for_the_environments(virtual_run, 
 
     async def wait():
         async with make_session() as session:
-            monkeypatch.setattr(type(session), "sweep", lambda *_: Broken())
+            monkeypatch.setattr(type(session), "shared_poller", lambda *_: Broken())
             with pytest.raises(TimeoutError) as late:
                 await environment.wait_until_normal(session, "e")
             return late.value
@@ -414,7 +414,7 @@ def test_a_look_that_fails_ends_the_wait_with_its_error(wait_for, platform):
     """What the platform refuses, waiting does not mend."""
     platform.replies = [{"errcode": 85088, "errmsg": "no qbase privilege"}]
     error, _ = wait_for("e")
-    assert type(error) is wxtcb.NotPermitted
+    assert type(error) is wxtcb.PermissionDenied
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ async def test_what_can_be_run_stays_so(folder):
 
 
 async def test_what_belongs_to_tools_is_left_out(folder):
-    """The names in `LEFT_OUT` stay out at any depth; all else, hidden files too, goes in."""
+    """The names in `DEFAULT_EXCLUDES` stay out at any depth; all else, hidden files too, goes in."""
     (folder / "lib" / ".git").mkdir()
     (folder / "lib" / ".git" / "config").write_text("x")
     (folder / ".DS_Store").write_text("x")
@@ -81,7 +81,7 @@ async def test_what_belongs_to_tools_is_left_out(folder):
 async def test_who_packs_says_what_is_left_out(folder):
     """*leave_out* takes the place of the usual names."""
     (folder / ".git").write_text("x")
-    assert opened(await functions.pack(folder, leave_out=["lib"])).namelist() == [".git", "a.json", "index.js"]
+    assert opened(await functions.pack(folder, exclude=["lib"])).namelist() == [".git", "a.json", "index.js"]
 
 
 async def test_a_link_within_the_folder_is_its_file(folder):
@@ -97,7 +97,7 @@ async def test_a_name_that_is_not_utf8_is_refused(folder, name):
     (folder / name).write_text("x")
     with pytest.raises(wxtcb.InvalidArgument, match=r"^'\\udcff.*leave_out"):
         await functions.pack(folder)
-    packed = await functions.pack(folder, leave_out=[name.split("/")[0]])
+    packed = await functions.pack(folder, exclude=[name.split("/")[0]])
     assert opened(packed).namelist() == ["a.json", "index.js", "lib/b.js"]
 
 
@@ -108,7 +108,7 @@ async def test_a_link_that_leads_elsewhere_is_refused(folder, target):
     (folder / "link").symlink_to(target)
     with pytest.raises(wxtcb.InvalidArgument, match=r"link is a link to .*leave_out"):
         await functions.pack(folder)
-    assert "link" not in opened(await functions.pack(folder, leave_out=["link"])).namelist()
+    assert "link" not in opened(await functions.pack(folder, exclude=["link"])).namelist()
 
 
 async def test_what_is_no_file_is_refused(folder):
@@ -146,13 +146,13 @@ async def test_what_is_no_path_is_refused(path):
 async def test_what_are_no_names_is_refused(folder, names):
     """One text is no list of names."""
     with pytest.raises(wxtcb.InvalidArgument, match=r"^leave_out"):
-        await functions.pack(folder, leave_out=names)
+        await functions.pack(folder, exclude=names)
 
 
 @pytest.fixture
 def small(monkeypatch):
     """Let 1,000 bytes be the most that a zip may have."""
-    monkeypatch.setattr(packaging, "MOST_BYTES", 1000)
+    monkeypatch.setattr(packaging, "MAX_ZIP_BYTES", 1000)
 
 
 @pytest.mark.usefixtures("small")
@@ -178,11 +178,11 @@ async def test_a_zip_that_is_too_large_is_refused_with_its_sizes(tmp_path):
 def test_20_megabytes_are_allowed_and_one_byte_more_is_not():
     """The limit is that of the zip itself."""
     data = zipped(index_js="")
-    whole = data + b"\0" * (packaging.MOST_BYTES - len(data))
+    whole = data + b"\0" * (packaging.MAX_ZIP_BYTES - len(data))
     with pytest.raises(wxtcb.InvalidArgument, match="too large: 20,971,521 bytes, and 27,962,028 as base64"):
         Code(whole + b"\0")
     with pytest.raises(wxtcb.InvalidArgument, match="must be a zip; these 20,971,520 bytes are none"):
-        Code(b"\0" * packaging.MOST_BYTES)
+        Code(b"\0" * packaging.MAX_ZIP_BYTES)
 
 
 async def test_a_zip_is_taken_from_memory_or_a_file(tmp_path):

@@ -11,7 +11,16 @@ import pytest
 
 import wxtcb
 from wxtcb.api import functions
-from wxtcb.api.functions import Code, EnvFailure, FunctionConfig, FunctionVpc, PublicNet, Rollout, Trigger, TriggerInfo
+from wxtcb.api.functions import (
+    Code,
+    EnvFailure,
+    FunctionConfig,
+    FunctionVpc,
+    MultiEnvResult,
+    PublicNet,
+    Trigger,
+    TriggerInfo,
+)
 
 DONE = {"errcode": 0, "errmsg": "ok"}
 TIMES = {"add_time": "2021-07-29 15:04:19", "mod_time": "2021-07-29 15:04:19"}
@@ -79,14 +88,14 @@ async def test_a_failure_hidden_in_a_success_is_found_in_every_spelling(session,
     with pytest.raises(wxtcb.PartialFailure, match="can't find the env") as partial:
         await CALLS[call](session)
     assert list(partial.value.failed) == FAILED
-    assert partial.value.reply == Rollout(err_list=tuple(FAILED))
+    assert partial.value.reply == MultiEnvResult(err_list=tuple(FAILED))
 
 
 @pytest.mark.parametrize("reply", [{}, {"err_list": None}, {"fail_list": []}, {"fail_env_list": None}], ids=str)
 async def test_a_rollout_without_failures_is_returned(session, platform, reply):
     """Lists that are missing, null or empty hide nothing."""
     platform.replies = [DONE | reply]
-    assert await CALLS["batch_upload_scf"](session) == Rollout()
+    assert await CALLS["batch_upload_scf"](session) == MultiEnvResult()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +159,7 @@ async def test_a_secret_variable_goes_out_and_shows_nowhere(session, platform):
     """In clear on the wire, in no repr, and blotted out where the platform echoes it."""
     platform.replies = [{"errcode": 40097, "errmsg": "bad value hunter2"}]
     config = FunctionConfig(environment_variables={"KEY": wxtcb.Secret("hunter2"), "OTHER": "plain"})
-    with pytest.raises(wxtcb.RequestRefused, match=re.escape("bad value ***")):
+    with pytest.raises(wxtcb.InvalidRequest, match=re.escape("bad value ***")):
         await functions.update_scf_config(session, "e-1", "f", config)
     assert platform.bodies[0]["environment_variables"][0] == {"key": "KEY", "value": "hunter2"}
     assert "hunter2" not in repr(config)
@@ -208,7 +217,7 @@ async def test_no_variable_shows_when_the_call_is_refused(session, platform):
     """No frame of the traceback holds one, though it is a plain text."""
     platform.replies = [{"errcode": 40097, "errmsg": "no"}]
     config = FunctionConfig(environment_variables={"KEY": "hunter2"})
-    with pytest.raises(wxtcb.RequestRefused) as caught:
+    with pytest.raises(wxtcb.InvalidRequest) as caught:
         await functions.update_scf_config(session, "e-1", "f", config)
     told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     shown = [text for frame in told.stack if frame.name == "update_scf_config" for text in frame.locals.values()]

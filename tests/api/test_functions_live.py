@@ -8,13 +8,13 @@ import pytest
 
 import wxtcb
 from wxtcb.api import environment, functions, token
-from wxtcb.sandbox import Ready
+from wxtcb.sandbox import ReadyPolicy
 
 
 @pytest.fixture(autouse=True)
 def slow(box):
     """Let functions need two looks."""
-    box.world.operations_after = Ready.after_looks(1)
+    box.world.operations_ready_after = ReadyPolicy.after_polls(1)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def test_a_function_lives_and_ends(box, session, tmp_path):
 async def test_a_function_that_cannot_be_created_says_why(box, session, tmp_path):
     """The reason is that of the platform."""
     (tmp_path / "main.js").write_text("")
-    box.world.functions.fail("hello")
+    box.world.functions.set_failure("hello")
     with pytest.raises(wxtcb.OperationFailed, match=r"ResourceNotFound\.File: entry file not found"):
         await deploy(session, tmp_path, box.world.add("a"))
 
@@ -89,7 +89,7 @@ async def test_a_change_of_access_overrules_nobody(box, session):
     known = await environment.use_cloud_access_token_get(session, env)
     change = {"is_open": True, "api_whitelist": ["/wxa/x"], "version": known.version}
     await environment.use_cloud_access_token_set(session, env, **change)
-    with pytest.raises(wxtcb.RequestRefused):
+    with pytest.raises(wxtcb.InvalidRequest):
         await environment.use_cloud_access_token_set(session, env, **change)
     assert (await environment.use_cloud_access_token_get(session, env)).version == known.version + 1
 
@@ -99,7 +99,7 @@ async def test_a_share_that_never_was_cannot_end(box, session):
     appid = "wx5fe6bb43205e9e07"
     shares = [environment.Share(env=box.world.add("a"), appids=[appid])]
     await environment.batch_share_env(session, shares)
-    assert await environment.batch_unshare_env(session, shares) == environment.Unshared()
+    assert await environment.batch_unshare_env(session, shares) == environment.UnshareResult()
     with pytest.raises(wxtcb.PartialFailure) as partial:
         await environment.batch_unshare_env(session, shares)
     assert [each.appid for each in partial.value.failed] == [appid]

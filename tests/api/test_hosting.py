@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from wxtcb import InvalidArgument, OperationFailed, OperationGone, OperationTimeout, OutcomeUnknown
-from wxtcb._http.transport import Failure
+from wxtcb import InvalidArgument, OperationFailed, OperationNotFound, OperationTimeout, OutcomeUnknown
+from wxtcb._http.transport import SendFailure
 from wxtcb.api import hosting
 
 LOOK = hosting.DESCRIBE_STATIC_STORE.path
@@ -107,12 +107,12 @@ class TestWaiting:
     async def test_no_website_is_gone(self, session, wechat):
         """It was never turned on."""
         wechat.usual[LOOK] = reply()
-        with pytest.raises(OperationGone):
+        with pytest.raises(OperationNotFound):
             await hosting.wait_until_online(session, "e")
 
     async def test_creating_is_not_repeated_in_doubt(self, session, wechat):
         """A second one would be refused, or be another one."""
-        wechat.usual[hosting.CREATE_STATIC_STORE.path] = Failure("lost", sent=True)
+        wechat.usual[hosting.CREATE_STATIC_STORE.path] = SendFailure("lost", sent=True)
         with pytest.raises(OutcomeUnknown):
             await hosting.create_static_store(session, "e")
         assert len(wechat.sent_to(hosting.CREATE_STATIC_STORE.path)) == 1

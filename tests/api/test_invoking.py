@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import wxtcb
-from wxtcb._http.transport import Failure
+from wxtcb._http.transport import SendFailure
 from wxtcb.api import functions
-from wxtcb.api.functions import Invoked
+from wxtcb.api.functions import InvocationResult
 
 pytestmark = pytest.mark.virtual_time
 
@@ -94,11 +94,13 @@ async def test_the_result_is_read_from_the_text(session, wechat, text, result, i
 @given(st.text())
 def test_any_text_has_a_result(text):
     """Nothing that a function gives back makes reading it fail."""
-    invoked = Invoked(text)
+    invoked = InvocationResult(text)
     assert invoked.is_json or invoked.result == text
 
 
-@pytest.mark.parametrize("step", [-1, -1000, Failure("lost", sent=True), Failure("late", sent=True, timeout=True)])
+@pytest.mark.parametrize(
+    "step", [-1, -1000, SendFailure("lost", sent=True), SendFailure("late", sent=True, timeout=True)]
+)
 async def test_a_call_that_may_have_run_is_never_repeated(session, wechat, step):
     """Not even at -1, under a policy that lets busy creates be repeated: a function may do anything."""
     wechat.play(PATH, step)
@@ -108,7 +110,7 @@ async def test_a_call_that_may_have_run_is_never_repeated(session, wechat, step)
     assert caught.value.maybe_acted == 1
 
 
-@pytest.mark.parametrize("step", [42001, 45011, Failure("refused", sent=False)])
+@pytest.mark.parametrize("step", [42001, 45011, SendFailure("refused", sent=False)])
 async def test_a_call_that_cannot_have_run_is_sent_again(session, wechat, step):
     """A dead token, the minute limit and what never left are no runs."""
     wechat.play(PATH, step)

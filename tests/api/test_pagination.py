@@ -104,7 +104,7 @@ def test_a_list_that_goes_on_without_anything_new_is_refused():
 
     with pytest.raises(BadReply, match="nothing new") as caught:
         run(all_of(by_marker(LIST, fetch, str)))
-    assert (caught.value.endpoint, caught.value.lasting) == (LIST.path, True)
+    assert (caught.value.endpoint, caught.value.permanent) == (LIST.path, True)
 
 
 @pytest.mark.parametrize("total", [None, 100])

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 import wxtcb
 from wxtcb import BadReply, InvalidArgument, Secret, api
-from wxtcb._protocol.codec import encode, read_reply
+from wxtcb._protocol.codec import encode_body, read_reply
 from wxtcb._protocol.converter import _make_converter
-from wxtcb._protocol.fields import SPELLINGS, wire_name
+from wxtcb._protocol.fields import ALIASES, wire_name_of
 
 SAMPLES = [json.loads(file.read_text("utf-8")) for file in (Path(__file__).parents[1] / "samples").glob("*.json")]
 GROUPS = [getattr(api, name) for name in api.__all__ if name != "endpoints"]
@@ -138,7 +138,7 @@ def build(kind, given):
 
 def valid(kind, field):
     """Generate values of one field that its validator lets pass, None where that is the default."""
-    seen = SEEN.get(wire_name(field), ())
+    seen = SEEN.get(wire_name_of(field), ())
     made, plain = values(field.type, seen), plain_part(field.type)
     known = [value for value in (*COMMON.get(plain, ()), *seen) if type(value) is plain]
     passing = [value for value in known if passes(kind, field, value)]
@@ -195,9 +195,9 @@ def test_a_value_of_a_request_class_reaches_the_wire_and_back_unchanged(kind):
     @settings(deadline=None, max_examples=25, phases=PHASES)
     @given(values(kind))
     def try_one(value):
-        written = orjson.loads(encode({"value": value}, endpoint="/x").data)["value"]
+        written = orjson.loads(encode_body({"value": value}, endpoint="/x").data)["value"]
         assert READER.structure(written, kind) == value
-        names = {wire_name(field) for field in attrs.fields(kind)}
+        names = {wire_name_of(field) for field in attrs.fields(kind)}
         assert written.keys() <= names
 
     try_one()
@@ -237,7 +237,7 @@ def read(endpoint, reply):
 def spellings(kind):
     """Return the other names that fields of an attrs class, and of those inside, may have in replies."""
     fields = [field for each in classes_in(kind) for field in attrs.fields(each)]
-    return {name for field in fields for name in field.metadata.get(SPELLINGS, ())}
+    return {name for field in fields for name in field.metadata.get(ALIASES, ())}
 
 
 def is_about(error, steps, others):

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 import wxtcb
-from wxtcb import BadReply, Busy, InvalidArgument, PartialFailure, RequestRefused, TransferError
+from wxtcb import BadReply, InvalidArgument, InvalidRequest, PartialFailure, PlatformBusy, TransferError
 from wxtcb.api import storage
 
 REFUSED = {"errcode": 40097, "errmsg": "invalid args rid: 5f-77"}
@@ -21,7 +21,7 @@ def links(*numbers):
 
 
 def wanted(count):
-    return [storage.FileWanted(file_id=f"f{number}") for number in range(count)]
+    return [storage.FileLinkRequest(file_id=f"f{number}") for number in range(count)]
 
 
 def page(*keys, more=False):
@@ -90,7 +90,7 @@ async def test_nothing_is_lost_when_a_later_call_fails(session, platform, partia
     with pytest.raises(PartialFailure, match="a later call ended with: 40097") as caught:
         await storage.batch_delete_file(view, "e", [f"f{number}" for number in range(120)])
     error = caught.value
-    assert isinstance(error.cause, RequestRefused)
+    assert isinstance(error.cause, InvalidRequest)
     assert [file.file_id for file in error.failed] == [f"f{number}" for number in range(50, 120)]
     assert {file.status for file in error.failed} == {None}
     assert [file.status for file in error.reply.delete_list[:50]] == [0] * 50
@@ -112,14 +112,14 @@ async def test_an_error_that_may_have_acted_says_so(make_session, platform):
     async with make_session(retry=wxtcb.RetryPolicy(attempts=2, base=0.001)) as session:
         with pytest.raises(PartialFailure) as caught:
             await storage.batch_delete_file(session, "e", [f"f{number}" for number in range(51)])
-    assert isinstance(caught.value.cause, Busy)
+    assert isinstance(caught.value.cause, PlatformBusy)
     assert caught.value.maybe_acted == caught.value.cause.maybe_acted == 2
 
 
 async def test_the_error_of_the_first_call_is_raised_as_it_is(session, platform):
     """Nothing was done that would have to be told."""
     platform.replies = [REFUSED]
-    with pytest.raises(RequestRefused):
+    with pytest.raises(InvalidRequest):
         await storage.batch_delete_file(session, "e", [f"f{number}" for number in range(51)])
     assert len(platform.sent) == 1
 
@@ -155,7 +155,7 @@ async def test_what_cannot_be_is_refused(session, platform, call, words):
 def test_a_link_lives_some_seconds(max_age):
     """What is no number of them is refused."""
     with pytest.raises(InvalidArgument, match="max_age"):
-        storage.FileWanted(file_id="f", max_age=max_age)
+        storage.FileLinkRequest(file_id="f", max_age=max_age)
 
 
 async def test_an_upload_link_shows_no_secret(session, platform):
@@ -169,7 +169,7 @@ async def test_an_upload_link_shows_no_secret(session, platform):
 async def test_a_download_link_is_in_no_repr(session, platform):
     """Whoever has it can read the file."""
     platform.replies = [{"errcode": 0, "errmsg": "ok", "file_list": links(1)}]
-    reply = await storage.batch_download_file(session, "e", [storage.FileWanted(file_id="f1")])
+    reply = await storage.batch_download_file(session, "e", [storage.FileLinkRequest(file_id="f1")])
     assert "S1GN" not in repr(reply)
     assert reply.file_list[0].download_url.endswith("S1GN")
 

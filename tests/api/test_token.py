@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import wxtcb
-from wxtcb._http.transport import Failure
+from wxtcb._http.transport import SendFailure
 from wxtcb.api import token
 
 MINTED = {"component_access_token": "another-token", "expires_in": 7200}
@@ -51,11 +51,11 @@ async def test_what_is_no_ticket_is_refused_by_name(session, below, ticket):
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        (61005, wxtcb.TicketRefused),
-        (61006, wxtcb.TicketRefused),
-        (40125, wxtcb.SecretRefused),
-        (40001, wxtcb.SecretRefused),
-        (61004, wxtcb.AddressNotAllowed),
+        (61005, wxtcb.InvalidTicket),
+        (61006, wxtcb.InvalidTicket),
+        (40125, wxtcb.InvalidAppSecret),
+        (40001, wxtcb.InvalidAppSecret),
+        (61004, wxtcb.IPNotAllowed),
         (-1000, wxtcb.OutcomeUnknown),
     ],
 )
@@ -87,7 +87,7 @@ async def test_the_push_can_be_started_before_there_is_a_ticket(make_session, pl
 async def test_a_wrong_appid_is_refused(session, platform):
     """40013 is a refusal that says what to check."""
     platform.replies = [{"errcode": 40013, "errmsg": "invalid appid"}]
-    with pytest.raises(wxtcb.RequestRefused, match="Check the appid"):
+    with pytest.raises(wxtcb.InvalidRequest, match="Check the appid"):
         await token.api_start_push_ticket(session)
 
 
@@ -146,7 +146,7 @@ async def test_a_reset_needs_the_secret(make_session, platform):
     ],
     ids=["secret", "path"],
 )
-@pytest.mark.parametrize("step", [-1, -1000, Failure("lost", sent=True)])
+@pytest.mark.parametrize("step", [-1, -1000, SendFailure("lost", sent=True)])
 async def test_a_reset_is_never_sent_twice(new_session, wechat, endpoint, call, step):
     """There are ten a month, so not even a busy platform is asked again."""
     wechat.play(endpoint.path, step)
@@ -159,7 +159,7 @@ async def test_a_reset_is_never_sent_twice(new_session, wechat, endpoint, call, 
 async def test_used_up_resets_have_their_class(session, platform):
     """48006 says to wait for the next month."""
     platform.replies = [{"errcode": 48006, "errmsg": "forbid to clear quota because of reaching the limit"}]
-    with pytest.raises(wxtcb.QuotaExhausted, match="next month"):
+    with pytest.raises(wxtcb.QuotaExceeded, match="next month"):
         await token.clear_component_quota_by_app_secret(session)
 
 

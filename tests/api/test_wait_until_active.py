@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from wxtcb.api import functions
-from wxtcb.errors import InvalidArgument, OperationFailed, OperationGone, OperationTimeout
+from wxtcb.errors import InvalidArgument, OperationFailed, OperationNotFound, OperationTimeout
 
 pytestmark = pytest.mark.virtual_time
 
@@ -85,7 +85,7 @@ async def test_a_failure_without_reasons_has_no_empty_brackets(session, wechat):
 async def test_a_function_that_is_not_there_is_gone(session, wechat):
     """Three looks and 30 seconds without it."""
     wechat.usual[PATH] = listing(login2="Active")
-    with pytest.raises(OperationGone, match="function login of e-1"):
+    with pytest.raises(OperationNotFound, match="function login of e-1"):
         await functions.wait_until_active(session, "e-1", "login", interval=10)
     assert len(asked(wechat)) == 4
 

@@ -8,12 +8,12 @@ import itertools
 
 import pytest
 
-from wxtcb._http.transport import Failure
+from wxtcb._http.transport import SendFailure
 from wxtcb.api import environment
 from wxtcb.errors import (
     ApiError,
-    EnvironmentGone,
-    EnvironmentHalted,
+    EnvironmentFailed,
+    EnvironmentNotFound,
     EnvironmentTimeout,
     InvalidArgument,
     SessionClosed,
@@ -63,7 +63,7 @@ async def test_other_status_is_waited_out_with_a_look_per_interval(session, wech
 async def test_halted_environment_is_raised_at_once(session, wechat):
     """Waiting does not help a halted environment."""
     wechat.usual[PATH] = listing(e1="HALTED")
-    with pytest.raises(EnvironmentHalted) as caught:
+    with pytest.raises(EnvironmentFailed) as caught:
         await environment.wait_until_normal(session, "e1")
     assert (caught.value.env, caught.value.status) == ("e1", "HALTED")
     assert clock() == 1000
@@ -106,7 +106,7 @@ async def test_foreign_timeout_error_out_of_a_look_passes_as_it_is(session, wech
         async def since(self, moment):
             raise TimeoutError("not ours")
 
-    monkeypatch.setattr(type(session), "sweep", lambda *_: Broken())
+    monkeypatch.setattr(type(session), "shared_poller", lambda *_: Broken())
     with pytest.raises(TimeoutError, match="not ours") as caught:
         await environment.wait_until_normal(session, "e1")
     assert not isinstance(caught.value, EnvironmentTimeout)
@@ -123,7 +123,7 @@ async def test_missing_for_thirty_seconds_and_three_looks_is_gone(session, wecha
     """Looks every 5 s: the environment is given up at the first one 30 s after it was first missed."""
     wechat.play(PATH, listing(e1="UNAVAILABLE"))
     wechat.usual[PATH] = listing(e2="NORMAL")
-    with pytest.raises(EnvironmentGone) as caught:
+    with pytest.raises(EnvironmentNotFound) as caught:
         await environment.wait_until_normal(session, "e1", interval=5)
     assert caught.value.status == "UNAVAILABLE"
     assert clock() == pytest.approx(1005 + 30)
@@ -132,7 +132,7 @@ async def test_missing_for_thirty_seconds_and_three_looks_is_gone(session, wecha
 async def test_missing_takes_three_looks_however_slow_they_are(session, wechat):
     """With a look every 100 s, two looks without it are not enough."""
     wechat.usual[PATH] = listing()
-    with pytest.raises(EnvironmentGone, match="3 looks"):
+    with pytest.raises(EnvironmentNotFound, match="3 looks"):
         await environment.wait_until_normal(session, "e1", interval=100)
     assert wechat.sent_at(PATH) == pytest.approx([1000, 1100, 1200])
 
@@ -257,7 +257,7 @@ async def test_senseless_arguments_are_refused_before_anything_is_sent(session, 
 async def test_failing_looks_are_waited_out_when_they_may_pass(session, wechat):
     """An outage of the list in the middle of the wait costs only time."""
     wechat.usual[PATH] = lambda request: (
-        Failure("no connection", sent=False) if clock() < 1200 else listing(e1="NORMAL")
+        SendFailure("no connection", sent=False) if clock() < 1200 else listing(e1="NORMAL")
     )
     found = await environment.wait_until_normal(session, "e1")
     assert found.status == "NORMAL"
@@ -266,7 +266,7 @@ async def test_failing_looks_are_waited_out_when_they_may_pass(session, wechat):
 
 async def test_timeout_names_the_failure_that_hid_the_environment(session, wechat):
     """Who waited in vain through an outage is told of it."""
-    wechat.usual[PATH] = Failure("no connection", sent=False)
+    wechat.usual[PATH] = SendFailure("no connection", sent=False)
     with pytest.raises(EnvironmentTimeout, match="the last look failed: no connection"):
         await environment.wait_until_normal(session, "e1", timeout=300)
 

@@ -8,13 +8,13 @@ from functools import partial
 import attrs
 import pytest
 
-from wxtcb.api._waiters import Awaited, wait_for
+from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import (
     InvalidArgument,
-    NotPermitted,
     OperationFailed,
-    OperationGone,
+    OperationNotFound,
     OperationTimeout,
+    PermissionDenied,
     SessionClosed,
     TransportError,
 )
@@ -22,12 +22,12 @@ from wxtcb.errors import (
 pytestmark = pytest.mark.virtual_time
 
 PATH = "/componenttcb/dbmigrationstate"
-JOB = Awaited(
-    what="job 7",
+JOB = WaitCondition(
+    resource="job 7",
     find=lambda jobs: jobs.get(7),
     status_of=lambda job: job,
-    ready=frozenset({"success"}),
-    broken={"fail": "it went wrong"},
+    ready_statuses=frozenset({"success"}),
+    failure_statuses={"fail": "it went wrong"},
 )
 
 
@@ -51,7 +51,7 @@ def wait(session):
                 raise step
             return {} if step is None else {7: step}
 
-        return wait_for(session.looks(look), awaited, timeout=timeout, interval=interval)
+        return wait_until(session.poller(look), awaited, timeout=timeout, interval=interval)
 
     return begin
 
@@ -74,7 +74,7 @@ async def test_what_is_ready_is_returned(wait):
 
 async def test_what_is_ready_may_be_empty(wait):
     """That it is there counts, not that it is true."""
-    nothing_left = attrs.evolve(JOB, ready=frozenset({""}))
+    nothing_left = attrs.evolve(JOB, ready_statuses=frozenset({""}))
     assert await wait("waiting", "", awaited=nothing_left) == ""
 
 
@@ -82,7 +82,7 @@ async def test_what_failed_is_raised_at_once_with_its_meaning(wait):
     """Waiting does not change it."""
     with pytest.raises(OperationFailed, match=r"^job 7: fail: it went wrong$") as caught:
         await wait("waiting", "fail")
-    assert (caught.value.what, caught.value.status) == ("job 7", "fail")
+    assert (caught.value.resource, caught.value.status) == ("job 7", "fail")
     assert passed() == 5
 
 
@@ -93,7 +93,7 @@ async def test_what_takes_too_long_is_told_with_its_last_status(wait):
     ) as caught:
         await wait("waiting", timeout=12)
     assert isinstance(caught.value, TimeoutError)
-    assert (caught.value.what, caught.value.status) == ("job 7", "waiting")
+    assert (caught.value.resource, caught.value.status) == ("job 7", "waiting")
     assert passed() == 12
 
 
@@ -107,8 +107,12 @@ async def test_what_was_never_seen_is_told_so(wait):
 
 async def test_a_status_of_none_is_waiting(wait):
     """A reply may lack it for a while."""
-    awaited = Awaited(
-        what="job 7", find=lambda jobs: jobs, status_of=lambda _: None, ready=frozenset({"success"}), broken={}
+    awaited = WaitCondition(
+        resource="job 7",
+        find=lambda jobs: jobs,
+        status_of=lambda _: None,
+        ready_statuses=frozenset({"success"}),
+        failure_statuses={},
     )
     with pytest.raises(OperationTimeout, match="still not listed"):
         await wait("any", timeout=12, awaited=awaited)
@@ -116,7 +120,7 @@ async def test_a_status_of_none_is_waiting(wait):
 
 async def test_what_is_missing_for_long_is_gone(wait):
     """Three looks in a row, and 30 seconds."""
-    with pytest.raises(OperationGone, match="missing from 7 looks in a row over 30 s") as caught:
+    with pytest.raises(OperationNotFound, match="missing from 7 looks in a row over 30 s") as caught:
         await wait("waiting", None)
     assert caught.value.status == "waiting"
     assert passed() == 35
@@ -130,8 +134,8 @@ async def test_a_gap_in_the_list_is_no_loss(wait):
 async def test_a_look_that_would_fail_again_is_raised(wait):
     """One that may pass is looked past."""
     assert await wait(lost(), "success") == "success"
-    with pytest.raises(NotPermitted):
-        await wait(NotPermitted(48001, "api unauthorized", endpoint=PATH))
+    with pytest.raises(PermissionDenied):
+        await wait(PermissionDenied(48001, "api unauthorized", endpoint=PATH))
 
 
 async def test_errors_of_ones_own_are_raised_in_place_of_the_usual(wait):
@@ -140,13 +144,13 @@ async def test_errors_of_ones_own_are_raised_in_place_of_the_usual(wait):
     class Stuck(OperationFailed):
         pass
 
-    awaited = Awaited(
-        what="job 7",
+    awaited = WaitCondition(
+        resource="job 7",
         find=JOB.find,
         status_of=JOB.status_of,
-        ready=JOB.ready,
-        broken=JOB.broken,
-        failed=partial(Stuck, what="job 7"),
+        ready_statuses=JOB.ready_statuses,
+        failure_statuses=JOB.failure_statuses,
+        failure_error=partial(Stuck, resource="job 7"),
     )
     with pytest.raises(Stuck):
         await wait("fail", awaited=awaited)
@@ -170,6 +174,6 @@ async def test_looks_of_ones_own_end_when_the_session_closes(wait, session, sett
 
 async def test_each_look_of_ones_own_starts_when_it_is_asked_for(session):
     """None is shared, whatever moment would have been early enough."""
-    looks = session.looks(lambda: asyncio.sleep(1, "seen"))
-    first, second = await looks.since(0.0), await looks.since(0.0)
-    assert (first.started_at, second.started_at, second.seen) == (1000, 1001, "seen")
+    looks = session.poller(lambda: asyncio.sleep(1, "seen"))
+    first, second = await looks.poll(0.0), await looks.poll(0.0)
+    assert (first.started_at, second.started_at, second.value) == (1000, 1001, "seen")

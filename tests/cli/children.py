@@ -22,8 +22,8 @@ if sys.argv.pop(1) == "swift":
     from wxtcb import running
     from wxtcb.cli import target
 
-    running.Sweep = partial(running.Sweep, every=0.0)
-    target.OwnPlatform = partial(target.OwnPlatform, interval=0.001)
+    running.SharedPoller = partial(running.SharedPoller, min_interval=0.0)
+    target.RealTarget = partial(target.RealTarget, interval=0.001)
 runpy.run_module("wxtcb", run_name="__main__", alter_sys=True)
 """
 _ends_with_us, _ours = os.pipe()

@@ -15,9 +15,9 @@ import pytest
 from attrs import define, field
 from typer.testing import CliRunner, Result
 
-from wxtcb._concurrency.shared_poll import Sweep
+from wxtcb._concurrency.shared_poll import SharedPoller
 from wxtcb.cli.app import app
-from wxtcb.cli.target import OwnPlatform, SandboxPlatform
+from wxtcb.cli.target import RealTarget, SandboxTarget
 from wxtcb.sandbox import Sandbox
 
 from .children import end_all
@@ -52,10 +52,10 @@ def cli() -> Cli:
 @pytest.fixture
 def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let environments be ready at once, and looks follow each other without a pause."""
-    monkeypatch.setattr("wxtcb.cli.target._SANDBOX_READY", 0.0)
-    monkeypatch.setattr("wxtcb.cli.target.SandboxPlatform", partial(SandboxPlatform, interval=INTERVAL))
-    monkeypatch.setattr("wxtcb.cli.target.OwnPlatform", partial(OwnPlatform, interval=INTERVAL))
-    monkeypatch.setattr("wxtcb.running.Sweep", partial(Sweep, every=0.0))
+    monkeypatch.setattr("wxtcb.cli.target._SANDBOX_READY_AFTER", 0.0)
+    monkeypatch.setattr("wxtcb.cli.target.SandboxTarget", partial(SandboxTarget, interval=INTERVAL))
+    monkeypatch.setattr("wxtcb.cli.target.RealTarget", partial(RealTarget, interval=INTERVAL))
+    monkeypatch.setattr("wxtcb.running.SharedPoller", partial(SharedPoller, min_interval=0.0))
 
 
 @define

@@ -15,7 +15,7 @@ from rich.console import Console
 import wxtcb
 from wxtcb import cli as command_line
 from wxtcb.api.environment import CREATE_ENV
-from wxtcb.cli.endpoints import _facts, _print_table, group_of
+from wxtcb.cli.endpoints import _endpoint_row, _print_endpoint_table, endpoint_groups
 
 from .children import start
 from .conftest import Cli
@@ -107,7 +107,9 @@ def test_endpoints_are_json_on_request(cli: Cli) -> None:
 @pytest.mark.parametrize(("width", "lines"), [(60, 4), (200, 1)])
 def test_endpoints_fit_a_terminal(capsys: pytest.CaptureFixture[str], width: int, lines: int) -> None:
     """Where it is narrow, the path stands below the name, and the group above."""
-    _print_table(Console(width=width, force_terminal=True, highlight=False), [_facts("environment", CREATE_ENV)])
+    _print_endpoint_table(
+        Console(width=width, force_terminal=True, highlight=False), [_endpoint_row("environment", CREATE_ENV)]
+    )
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 1 + lines
     assert " ".join(printed[1:]).split().count("/componenttcb/createenv") == 1
@@ -115,15 +117,15 @@ def test_endpoints_fit_a_terminal(capsys: pytest.CaptureFixture[str], width: int
 
 def test_a_terminal_of_80_is_wide_enough_for_all_endpoints(capsys: pytest.CaptureFixture[str]) -> None:
     """No line of theirs is broken."""
-    rows = [_facts(group, endpoint) for endpoint, group in group_of().items()]
-    _print_table(Console(width=80, force_terminal=True, color_system=None, highlight=False), rows)
+    rows = [_endpoint_row(group, endpoint) for endpoint, group in endpoint_groups().items()]
+    _print_endpoint_table(Console(width=80, force_terminal=True, color_system=None, highlight=False), rows)
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 def test_endpoints_stand_in_their_groups() -> None:
     """Each is there once, in the order of `wxtcb.endpoints()`, with the group that has its coroutine."""
-    assert list(group_of()) == list(wxtcb.endpoints())
-    assert all(hasattr(getattr(wxtcb.api, group), endpoint.name) for endpoint, group in group_of().items())
+    assert list(endpoint_groups()) == list(wxtcb.endpoints())
+    assert all(hasattr(getattr(wxtcb.api, group), endpoint.name) for endpoint, group in endpoint_groups().items())
 
 
 def test_a_pipe_that_closes_is_no_matter() -> None:

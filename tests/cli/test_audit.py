@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from wxtcb.cli.audit import print_audit
-from wxtcb.cli.signals import Ended
-from wxtcb.provision import Audit, Finding, FindingKind, Opened, Standing
+from wxtcb.cli.signals import Interrupted
+from wxtcb.provision import Audit, BoundEnvironment, Classification, Finding, FindingKind
 
 from .children import start
 from .conftest import Cli, Platform, kept_secret
@@ -141,9 +141,9 @@ def test_a_signal_cuts_an_audit_off(platform: Platform, done: Path) -> None:
 def test_nothing_follows_an_audit_that_was_cut_off(cli: Cli, done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command ends there."""
 
-    def cut_off(work: Coroutine[object, object, object]) -> Ended:
+    def cut_off(work: Coroutine[object, object, object]) -> Interrupted:
         work.close()
-        return Ended(signal.SIGINT)
+        return Interrupted(signal.SIGINT)
 
     monkeypatch.setattr("wxtcb.cli.audit.run_until_signal", cut_off)
     result = cli("audit", done)
@@ -170,16 +170,16 @@ def many(count: int) -> Audit:
     at = datetime(2026, 11, 22, 10, tzinfo=UTC)
     text = "service 书店的后台接口 was not established\x1b[2J. Provision again, and look at https://mp.weixin.qq.com/."
     findings = [
-        Finding(kind=kind, tenant=f"杭州西湖书店{number}", alias="x", text=text)
+        Finding(kind=kind, tenant=f"杭州西湖书店{number}", alias="x", message=text)
         for kind in (FindingKind.ORPHAN, FindingKind.DRIFT, FindingKind.AWAITING)
         for number in range(count)
     ]
-    findings[0] = Finding(kind=FindingKind.ORPHAN, tenant="y", alias="x", text=text)
-    opened = [Opened(tenant=f"b{number}", alias="x", env=f"x-{number:016}") for number in range(count)]
-    opened[0] = Opened(
+    findings[0] = Finding(kind=FindingKind.ORPHAN, tenant="y", alias="x", message=text)
+    opened = [BoundEnvironment(tenant=f"b{number}", alias="x", env=f"x-{number:016}") for number in range(count)]
+    opened[0] = BoundEnvironment(
         tenant="b", alias="x", env="x-1", opened_at=at, create_time="2026-11-22 18:00:01", status="NORMAL"
     )
-    return Audit("wx", count, tuple(findings), tuple(opened), (), {Standing.WANTED: count})
+    return Audit("wx", count, tuple(findings), tuple(opened), (), {Classification.WANTED: count})
 
 
 def test_an_audit_fits_a_terminal() -> None:
@@ -212,8 +212,10 @@ def test_times_and_orders_are_told_as_far_as_they_are_known() -> None:
 
 def test_what_belongs_to_a_removed_tenant_is_marked() -> None:
     """It is billed, and nobody in the file has it."""
-    opened = Opened(tenant="b", alias="x", env="x-1", status="NORMAL", create_time="now", wanted=False, retired=True)
-    lines = printed(Audit("wx", 0, (), (opened,), (), {Standing.RETIRED: 1}, ("Note: it rains.",)))
+    opened = BoundEnvironment(
+        tenant="b", alias="x", env="x-1", status="NORMAL", create_time="now", wanted=False, retired=True
+    )
+    lines = printed(Audit("wx", 0, (), (opened,), (), {Classification.RETIRED: 1}, ("Note: it rains.",)))
     assert lines[1].endswith("; NORMAL, created now; removed from the tenants")
     assert lines[-2] == "Note: it rains."
 

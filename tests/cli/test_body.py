@@ -15,9 +15,9 @@ import pytest
 
 import wxtcb
 from wxtcb import api
-from wxtcb._protocol.fields import wire_name
-from wxtcb.cli.body import is_secret, read_body
-from wxtcb.cli.endpoints import group_of
+from wxtcb._protocol.fields import wire_name_of
+from wxtcb.cli.body import is_secret_field, read_body
+from wxtcb.cli.endpoints import endpoint_groups
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 
@@ -53,7 +53,7 @@ def test_names_and_flags_are_no_secrets() -> None:
 def request_types() -> Iterator[tuple[str, Any]]:
     """Go through the arguments of all calls, with their types; a token of the caller's own is no field."""
     names = {**vars(collections.abc), **{name: getattr(wxtcb, name) for name in wxtcb.__all__}}
-    for group, endpoint in ((getattr(api, group), endpoint) for endpoint, group in group_of().items()):
+    for group, endpoint in ((getattr(api, group), endpoint) for endpoint, group in endpoint_groups().items()):
         hints = get_type_hints(getattr(group, endpoint.name), localns=names)
         yield from ((name, kind) for name, kind in hints.items() if name not in {"session", "return", "token"})
 
@@ -64,7 +64,7 @@ def secret_fields(name: str, kind: Any) -> Iterator[str]:
         yield name
     elif isinstance(kind, type) and attrs.has(kind):
         for field in attrs.fields(attrs.resolve_types(kind)):
-            yield from secret_fields(wire_name(field), field.type)
+            yield from secret_fields(wire_name_of(field), field.type)
     else:
         for part in get_args(kind):
             yield from secret_fields(name, part)
@@ -74,14 +74,14 @@ def test_every_field_that_the_library_holds_secret_is_known_by_name() -> None:
     """The rule for arguments covers what the calls take as `Secret`."""
     names = {each for name, kind in request_types() for each in secret_fields(name, kind)}
     assert {"password", "component_verify_ticket"} <= names
-    assert [name for name in names if not is_secret(name)] == []
+    assert [name for name in names if not is_secret_field(name)] == []
 
 
 def test_environment_variables_may_be_secret() -> None:
     """Whoever writes some knows which; nobody else does."""
     names = ("env_params", "envParams", "env_var", "env_vars", "environment_variables")
-    assert [name for name in names if not is_secret(name)] == []
-    assert [name for name in ("env", "env_id", "env_list", "env_varieties") if is_secret(name)] == []
+    assert [name for name in names if not is_secret_field(name)] == []
+    assert [name for name in ("env", "env_id", "env_list", "env_varieties") if is_secret_field(name)] == []
 
 
 def test_a_file_may_hold_secrets(tmp_path: Path) -> None:

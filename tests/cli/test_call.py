@@ -93,7 +93,7 @@ def test_a_token_is_printed_only_when_revealed(cli: Cli, platform: Platform, *, 
     shown = json.loads(result.stdout)
     assert shown["expires_in"] == 7200
     assert (shown["component_access_token"] == "***") != reveal
-    assert platform.box.world.mints == 1
+    assert platform.box.world.tokens_issued == 1
 
 
 def test_a_revealed_token_never_goes_to_standard_error(platform: Platform) -> None:
@@ -102,7 +102,7 @@ def test_a_revealed_token_never_goes_to_standard_error(platform: Platform) -> No
         command = [sys.executable, "-m", "wxtcb", "call", "api_component_token", "--yes", "--reveal"]
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
     assert "it is lost" in ended.stderr
-    assert platform.box.world.tokens._token not in ended.stderr
+    assert platform.box.world.credentials._token not in ended.stderr
 
 
 def test_a_partial_failure_prints_what_there_is(cli: Cli, platform: Platform) -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import wxtcb
 from wxtcb.cli.app import app
-from wxtcb.cli.completion import complete_body, complete_name, rejoin_words
+from wxtcb.cli.completion import complete_body_file, complete_endpoint_name, join_at_sign_words
 
 NAMES = [endpoint.name for endpoint in wxtcb.endpoints()]
 COMPLETE = """
@@ -81,29 +81,29 @@ def test_other_shells_have_scripts_too(shell: str, asks: str) -> None:
 def test_files_are_offered_behind_an_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders end with a slash; what has no @ is JSON, for which there is nothing to offer."""
     monkeypatch.chdir(folder)
-    assert list(complete_body("@")) == ["@bodies/", "@body.json", "@wxtcb"]
-    assert list(complete_body("@bodies/")) == ["@bodies/商户.json"]
-    assert list(complete_body(f"@{folder}/body")) == [f"@{folder}/body.json"]
-    assert list(complete_body("bo")) == []
+    assert list(complete_body_file("@")) == ["@bodies/", "@body.json", "@wxtcb"]
+    assert list(complete_body_file("@bodies/")) == ["@bodies/商户.json"]
+    assert list(complete_body_file(f"@{folder}/body")) == [f"@{folder}/body.json"]
+    assert list(complete_body_file("bo")) == []
 
 
 def test_names_are_offered_by_their_beginning() -> None:
     """All of them where nothing was typed yet."""
-    assert list(complete_name("create_e")) == ["create_env"]
-    assert list(complete_name("")) == NAMES
+    assert list(complete_endpoint_name("create_e")) == ["create_env"]
+    assert list(complete_endpoint_name("")) == NAMES
 
 
 def test_an_at_and_what_stands_behind_it_are_one_word() -> None:
     """Bash counts them as two."""
     environ = {"COMP_WORDS": "wxtcb\ncall\ncreate_env\n@\nbod", "COMP_CWORD": "4"}
-    rejoin_words(environ)
+    join_at_sign_words(environ)
     assert environ == {"COMP_WORDS": "wxtcb\ncall\ncreate_env\n@bod", "COMP_CWORD": "3"}
 
 
 def test_words_without_an_at_stay_as_they_are() -> None:
     """And so does an environment in which nothing is completed."""
     environ = {"COMP_WORDS": "wxtcb\ncall\na@b", "COMP_CWORD": "2"}
-    rejoin_words(environ)
+    join_at_sign_words(environ)
     assert environ == {"COMP_WORDS": "wxtcb\ncall\na@b", "COMP_CWORD": "2"}
-    rejoin_words(empty := {})
+    join_at_sign_words(empty := {})
     assert empty == {}

@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet
 from wxtcb.cli.config import Settings, read_settings
 from wxtcb.errors import InvalidArgument, TicketError, TicketMissing, TokenStoreError
 from wxtcb.secret import Secret
-from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.tokens.shared_state import SharedState
 
 GIVEN = {
     "WXTCB_COMPONENT_APPID": " wx1 ",
@@ -104,7 +104,7 @@ async def test_a_store_takes_the_place_of_a_ticket(tmp_path: Path) -> None:
     """The receiver keeps tickets in it, and whoever shares it needs no leave to fetch; its URL is shown nowhere."""
     url = f"sqlite:///{tmp_path}/tokens.db"
     settings = read_settings({**GIVEN, "WXTCB_TICKET": "", "WXTCB_TOKEN_STORE": url})
-    settings.demand_own_token("plan", given=False)
+    settings.require_fetch_permission("plan", own_token=False)
     assert url not in repr(settings)
     async with settings.session() as session:
         assert [type(problem) for problem in (await session.health()).problems] == [TicketMissing]
@@ -118,7 +118,7 @@ async def test_a_key_seals_what_the_store_keeps(tmp_path: Path) -> None:
     store = read_settings(env).store
     assert key not in repr(store)
     async with store.open() as opened:
-        assert await opened.swap("wx1", "T0KEN", version="")
+        assert await opened.compare_and_set("wx1", "T0KEN", version="")
         assert (await opened.load("wx1")).document == "T0KEN"
     assert b"T0KEN" not in await asyncio.to_thread((tmp_path / "tokens.db").read_bytes)
 
@@ -142,7 +142,7 @@ async def test_a_store_that_cannot_be_is_refused(tmp_path: Path, url: str, key: 
 
 async def _keep(settings: Settings, ticket: str, *, age: float = 0.0) -> None:
     async with settings.store.open() as store:
-        await SharedRecord(store, "wx1").change(lambda record, now: record.with_ticket(Secret(ticket), 1, now - age))
+        await SharedState(store, "wx1").update(lambda record, now: record.with_ticket(Secret(ticket), 1, now - age))
 
 
 @pytest.mark.parametrize(("age", "used"), [(0.0, "kept"), (13 * 3600.0, "ticket@@@1")])
@@ -175,6 +175,6 @@ def test_only_a_foreign_platform_demands_own_token() -> None:
     """A token of the sandbox voids nobody's."""
     foreign = read_settings(GIVEN)
     with pytest.raises(InvalidArgument, match=r"^plan: a new token of https://api.weixin.qq.com may void"):
-        foreign.demand_own_token("plan", given=False)
-    foreign.demand_own_token("plan", given=True)
-    read_settings({**GIVEN, "WXTCB_BASE_URL": "http://127.0.0.1:1"}).demand_own_token("plan", given=False)
+        foreign.require_fetch_permission("plan", own_token=False)
+    foreign.require_fetch_permission("plan", own_token=True)
+    read_settings({**GIVEN, "WXTCB_BASE_URL": "http://127.0.0.1:1"}).require_fetch_permission("plan", own_token=False)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from wxtcb.cli.asking import Declined, ask
+from wxtcb.cli.asking import NotConfirmed, confirm
 
 
 class Keyboard(io.StringIO):
@@ -21,7 +21,7 @@ class Keyboard(io.StringIO):
 def test_a_yes_lets_it_go_on(answer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The question stands on standard error, where it spoils no result."""
     monkeypatch.setattr(sys, "stdin", Keyboard(answer))
-    ask("Spend?")
+    confirm("Spend?")
     assert capsys.readouterr() == ("", "Spend? [y/N] ")
 
 
@@ -29,16 +29,16 @@ def test_a_yes_lets_it_go_on(answer: str, monkeypatch: pytest.MonkeyPatch, capsy
 def test_anything_else_is_a_no(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of the input too."""
     monkeypatch.setattr(sys, "stdin", Keyboard(answer))
-    with pytest.raises(Declined, match=r"You said no. Nothing was changed"):
-        ask("Spend?")
+    with pytest.raises(NotConfirmed, match=r"You said no. Nothing was changed"):
+        confirm("Spend?")
 
 
 @pytest.mark.parametrize("stream", [None, io.StringIO("y\n")])
 def test_nobody_is_asked_without_a_terminal(stream: io.StringIO | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A yes in a pipe is none."""
     monkeypatch.setattr(sys, "stdin", stream)
-    with pytest.raises(Declined, match=r"no terminal to ask: add --yes. Nothing was sent"):
-        ask("Spend?")
+    with pytest.raises(NotConfirmed, match=r"no terminal to ask: add --yes. Nothing was sent"):
+        confirm("Spend?")
 
 
 def test_ctrl_c_at_the_question_is_a_no(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,5 +51,5 @@ def test_ctrl_c_at_the_question_is_a_no(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(keyboard, "readline", interrupt)
     monkeypatch.setattr(sys, "stdin", keyboard)
     with pytest.raises(KeyboardInterrupt):
-        ask("Spend?")
+        confirm("Spend?")
     assert capsys.readouterr().err == "Spend? [y/N] \nNothing was changed.\n"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from wxtcb.cli.console import columns, print_line, print_table, printable, say, say_below
+from wxtcb.cli.console import align_columns, echo_err, echo_err_newline, echo_out, escape_unprintable, print_table
 
 ROWS = [
     ["tenant", "alias", "remark"],
@@ -27,22 +27,22 @@ def width_of(text: str) -> int:
 
 def test_only_what_can_be_printed_stays() -> None:
     """Chinese does, a terminal's commands and line breaks do not."""
-    assert printable("商户 a\x1b[31m\n") == "商户 a\\x1b[31m\\n"
+    assert escape_unprintable("商户 a\x1b[31m\n") == "商户 a\\x1b[31m\\n"
 
 
 def test_columns_stand_straight_with_wide_letters() -> None:
     """A Chinese, Japanese or Korean letter counts as the two cells it takes, in a pipe as in a terminal."""
-    lines = list(columns(ROWS))
+    lines = list(align_columns(ROWS))
     starts = {width_of(line[: line.index(row[2])]) for line, row in zip(lines, ROWS, strict=True) if row[2]}
     assert starts == {20}
-    assert lines == list(columns(ROWS, 80))
+    assert lines == list(align_columns(ROWS, 80))
     assert lines[-1] == "한국어  c"
 
 
 @pytest.mark.parametrize("width", [28, 33, 40])
 def test_what_does_not_fit_goes_on_below(width: int) -> None:
     """No line is wider than the terminal, the columns stay, and no letter is lost."""
-    lines = list(columns(ROWS, width))
+    lines = list(align_columns(ROWS, width))
     assert max(map(width_of, lines)) <= width
     assert len(lines) > len(ROWS)
     assert sorted("".join("".join(map("".join, ROWS)).split())) == sorted("".join("".join(lines).split()))
@@ -50,18 +50,18 @@ def test_what_does_not_fit_goes_on_below(width: int) -> None:
 
 def test_words_stay_whole_where_they_fit() -> None:
     """A remark is broken between words."""
-    assert list(columns([["a", "a shop in Hangzhou"]], 14)) == ["a  a shop in", "   Hangzhou"]
+    assert list(align_columns([["a", "a shop in Hangzhou"]], 14)) == ["a  a shop in", "   Hangzhou"]
 
 
 def test_the_widest_columns_give_way() -> None:
     """What is narrow stays on one line."""
-    line = next(columns([["name", "x" * 50, "y" * 60]], 80))
+    line = next(align_columns([["name", "x" * 50, "y" * 60]], 80))
     assert line.startswith(f"name  {'x' * 36}  {'y' * 36}")
 
 
 def test_a_terminal_too_narrow_for_anything_loses_nothing() -> None:
     """Each column keeps a few cells."""
-    assert list(columns([["abcdefghij", "klm"]], 2)) == ["abcdefgh  klm", "ij"]
+    assert list(align_columns([["abcdefghij", "klm"]], 2)) == ["abcdefgh  klm", "ij"]
 
 
 def test_a_pipe_gets_a_line_per_row_whatever_its_width() -> None:
@@ -80,7 +80,7 @@ def test_a_terminal_gets_its_own_width() -> None:
     assert [first, second] == [f"a     {'长' * 12}", f"      {'长' * 8}"]
 
 
-@pytest.mark.parametrize(("write", "name"), [(say, "stderr"), (print_line, "stdout")])
+@pytest.mark.parametrize(("write", "name"), [(echo_err, "stderr"), (echo_out, "stdout")])
 def test_a_narrow_terminal_gets_sentences_broken_between_words(
     monkeypatch: pytest.MonkeyPatch, write: Callable[[str], None], name: str
 ) -> None:
@@ -104,5 +104,5 @@ def test_what_ctrl_c_leads_to_stands_below_it(monkeypatch: pytest.MonkeyPatch, *
     stream = io.StringIO()
     monkeypatch.setattr(stream, "isatty", lambda: terminal)
     monkeypatch.setattr(sys, "stderr", stream)
-    say_below("It was cut off.")
+    echo_err_newline("It was cut off.")
     assert stream.getvalue() == told

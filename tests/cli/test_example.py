@@ -9,7 +9,7 @@ from typer.testing import Result
 
 import wxtcb
 from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat
-from wxtcb.cli.credentials import held_for
+from wxtcb.cli.credentials import credential_fields
 from wxtcb.cli.example import print_example, read_examples
 
 from .conftest import Cli, Platform
@@ -56,7 +56,7 @@ def test_every_printed_example_is_as_the_platform_wants_it(cli: Cli, platform: P
 def test_what_the_environment_gives_is_not_in_a_printed_request(cli: Cli, platform: Platform) -> None:
     """A made-up app secret would be sent in place of the real one."""
     for endpoint in wxtcb.endpoints():
-        assert not set(held_for(endpoint)) & set(EXAMPLES[endpoint.name]["request"])
+        assert not set(credential_fields(endpoint)) & set(EXAMPLES[endpoint.name]["request"])
     body = shown(cli, "api_component_token").stdout
     assert cli("call", "api_component_token", "-", "--yes", stdin=body).exit_code == 0
 
@@ -64,8 +64,8 @@ def test_what_the_environment_gives_is_not_in_a_printed_request(cli: Cli, platfo
 def test_credentials_are_filled_in_for_every_call_that_has_no_token() -> None:
     """It is known under which names each holds them."""
     below = [endpoint for endpoint in wxtcb.endpoints() if endpoint.credential is Credential.NONE]
-    assert all("component_appid" in held_for(endpoint) for endpoint in below)
-    assert held_for(wxtcb.api.environment.CREATE_ENV) == ()
+    assert all("component_appid" in credential_fields(endpoint) for endpoint in below)
+    assert credential_fields(wxtcb.api.environment.CREATE_ENV) == ()
 
 
 def test_what_goes_into_the_query_is_told_as_it_is_typed(

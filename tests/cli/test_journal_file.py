@@ -14,9 +14,9 @@ from typing import NoReturn
 
 import pytest
 
-from wxtcb.cli.journal_file import lend_journal
+from wxtcb.cli.journal_file import run_with_journal
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision import Home, Journal, JournalError, SqliteJournal
+from wxtcb.provision import Journal, JournalError, JournalIdentity, SqliteJournal
 
 from .children import start
 from .conftest import Cli, Platform
@@ -74,10 +74,10 @@ def test_one_in_use_is_refused(cli: Cli, tenants: Tenants, platform: Platform) -
     """At once, and nothing is sent."""
     file = tenants("a,x,,")
 
-    home = Home(component_appid=platform.box.component_appid, on_loopback=True, namespace="n")
+    home = JournalIdentity(component_appid=platform.box.component_appid, on_loopback=True, namespace="n")
     with asyncio.Runner() as runner:
         journal = SqliteJournal(beside(file))
-        runner.run(journal.claim(home))
+        runner.run(journal.bind_identity(home))
         result = cli("provision", file, "--yes")
         runner.run(journal.aclose())
     assert (result.exit_code, platform.box.count(CREATE)) == (2, 0)
@@ -126,7 +126,7 @@ def test_one_that_cannot_be_written_ends_the_run(
     assert len(platform.box.world.environments) < 15
     alter(beside(file), "DROP TRIGGER full")
     hasten(beside(file))
-    monkeypatch.setattr("wxtcb.provision.context.Site.window", 0.1)
+    monkeypatch.setattr("wxtcb.provision.context.StepContext.create_window", 0.1)
     assert cli("provision", file, "--yes", "--settle", "0.001").exit_code == 0
     assert len(platform.box.world.environments) == 40
 
@@ -151,7 +151,7 @@ def test_one_that_cannot_be_closed_is_a_failure(
 ) -> None:
     """It is told, and the exit code is not that of a refusal; a signal's stays."""
     monkeypatch.setattr(SqliteJournal, "aclose", fail_to_close)
-    assert lend_journal(tmp_path / "j.db", lambda _: answer) == code
+    assert run_with_journal(tmp_path / "j.db", lambda _: answer) == code
     assert capsys.readouterr().err == "The journal could not be closed in good order: the disk\\nis full\n"
 
 
@@ -165,7 +165,7 @@ def test_a_refusal_is_not_hidden_by_a_journal_that_cannot_be_closed(
         raise InvalidArgument("no")
 
     with pytest.raises(InvalidArgument, match=r"^no$"):
-        lend_journal(tmp_path / "j.db", refuse)
+        run_with_journal(tmp_path / "j.db", refuse)
     assert "could not be closed" in capsys.readouterr().err
 
 
@@ -211,7 +211,9 @@ def test_a_run_that_was_killed_is_taken_up(
     cli: Cli, tenants: Tenants, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After kill -9 in the middle of a create the same line finds what that opened, and opens the rest."""
-    monkeypatch.setattr("wxtcb.provision.context.Site.window", 0.1)  # the intent says how long it has to be waited for
+    monkeypatch.setattr(
+        "wxtcb.provision.context.StepContext.create_window", 0.1
+    )  # the intent says how long it has to be waited for
     file = tenants(*(f"t{number},a{number},," for number in range(4)))
     platform.box.faults.hang_after(path=CREATE, times=1)
     process = start("provision", file, "--yes", "--concurrency", 1, swift=True)

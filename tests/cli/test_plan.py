@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wxtcb.cli.signals import Ended
+from wxtcb.cli.signals import Interrupted
 
 from .children import start
 from .conftest import Cli, Platform, kept_secret
@@ -166,7 +166,7 @@ def test_no_credential_is_shown_and_nothing_steers_the_terminal(cli: Cli, platfo
     for result in (shown, document):
         assert result.exit_code == 0
         assert kept_secret(platform, result.output)
-        assert platform.box.world.tokens._token not in result.output
+        assert platform.box.world.credentials._token not in result.output
         assert "pass-word" not in result.output
         assert "\x1b" not in result.output
 
@@ -229,9 +229,9 @@ def test_nothing_follows_a_look_that_was_cut_off(
 ) -> None:
     """The command ends there."""
 
-    def cut_off(work: Coroutine[object, object, object]) -> Ended:
+    def cut_off(work: Coroutine[object, object, object]) -> Interrupted:
         work.close()
-        return Ended(signal.SIGTERM)
+        return Interrupted(signal.SIGTERM)
 
     monkeypatch.setattr("wxtcb.cli.plan.run_until_signal", cut_off)
     result = cli(*words, tenants("a,x,,"))

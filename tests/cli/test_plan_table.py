@@ -12,8 +12,18 @@ from rich.console import Console
 from wxtcb.api.cloudrun import Server
 from wxtcb.api.environment import EnvList
 from wxtcb.cli.plan import print_plan
-from wxtcb.provision import LATER, Action, MemoryJournal, Plan, Planned, Record, Service, ServiceState, Tenant
-from wxtcb.provision.plan import Taken
+from wxtcb.provision import (
+    PLACEHOLDER_ENV_ID,
+    Action,
+    MemoryJournal,
+    Plan,
+    Service,
+    ServiceState,
+    Tenant,
+    TenantPlan,
+    TenantRecord,
+)
+from wxtcb.provision.plan import AliasIndex
 
 from .test_console import width_of
 
@@ -22,25 +32,29 @@ ALL_STEPS = ("environment", "ready", "share", "services")
 
 def service(name: str, remark: str | None = None) -> Service:
     """Return a service."""
-    return Service(Server(env_id=LATER, service_name=name, is_public=True, remark=remark))
+    return Service(Server(env_id=PLACEHOLDER_ENV_ID, service_name=name, is_public=True, remark=remark))
 
 
-def planned(action: Action, *, tenant: Tenant | None = None, **facts: Any) -> Planned:
+def planned(action: Action, *, tenant: Tenant | None = None, **facts: Any) -> TenantPlan:
     """Return what is planned for 商户 or another tenant."""
-    return Planned(tenant=tenant or Tenant("商户", alias="x"), alias="x", action=action, **facts)
+    return TenantPlan(tenant=tenant or Tenant("商户", alias="x"), alias="x", action=action, **facts)
 
 
-def printed(*tenants: Planned, width: int | None = None, most: int | None = None) -> list[str]:
+def printed(*tenants: TenantPlan, width: int | None = None, most: int | None = None) -> list[str]:
     """Return the lines of a plan, as a pipe or a terminal of *width* columns gets them."""
     screen = Console(
         file=io.StringIO(), width=width or 1000, force_terminal=width is not None, markup=False, no_color=True
     )
-    print_plan(screen, Plan("wx", tenants, Taken.of(EnvList(info_list=())), 0.0, MemoryJournal()), most=most)
+    print_plan(
+        screen,
+        Plan("wx", tenants, AliasIndex.from_list(EnvList(info_list=())), 0.0, MemoryJournal()),
+        max_per_action=most,
+    )
     return screen.file.getvalue().splitlines()
 
 
 RICH = Tenant("c", alias="x", appids=("wx1", "wx2"), services=(service("api", "接口"), service("web")))
-STARTED = Record(tenant="c", alias="x", env="x-1", links={"wx1": "u"}, services={"api": ServiceState.DONE})
+STARTED = TenantRecord(tenant="c", alias="x", env="x-1", links={"wx1": "u"}, services={"api": ServiceState.DONE})
 UNCONFIRMED = attrs.evolve(STARTED, services=dict.fromkeys(("api", "web"), ServiceState.UNCONFIRMED))
 
 
@@ -74,7 +88,7 @@ UNCONFIRMED = attrs.evolve(STARTED, services=dict.fromkeys(("api", "web"), Servi
         ),
     ],
 )
-def test_a_line_says_what_is_to_be_done_for_a_tenant(told: Planned, line: str) -> None:
+def test_a_line_says_what_is_to_be_done_for_a_tenant(told: TenantPlan, line: str) -> None:
     """With a sign in front; of shares and services only those that are yet to be done."""
     header, row, _ = printed(told)
     assert row == line

@@ -7,37 +7,41 @@ import io
 from rich.console import Console
 
 from wxtcb.api.environment import EnvList
-from wxtcb.cli.progress import choose_view
+from wxtcb.cli.progress import create_progress_view
 from wxtcb.provision import (
     Action,
     MemoryJournal,
     Outcome,
     Plan,
-    Planned,
     Problem,
     RunEvent,
     StepDone,
-    StepInDoubt,
+    StepOutcomeUnknown,
     Tenant,
     TenantFinished,
+    TenantPlan,
     TenantReport,
 )
-from wxtcb.provision.plan import Taken
+from wxtcb.provision.plan import AliasIndex
 
-UNCLEAR = Problem(step="environment", message="-1", unknown=True)
+UNCLEAR = Problem(step="environment", message="-1", outcome_unknown=True)
 NAMES = ("商户", "b")
 
 
 def bars(*events: RunEvent) -> str:
     """Return the bars of two tenants as they stand after *events*."""
     screen = Console(file=io.StringIO(), width=80, force_terminal=True, no_color=True)
-    tenants = (Planned(tenant=Tenant(name), alias="x", action=Action.CREATE, steps=("environment",)) for name in NAMES)
-    view = choose_view(
-        screen, Plan("wx", tuple(tenants), Taken.of(EnvList(info_list=())), 0.0, MemoryJournal()), quiet=False
+    tenants = (
+        TenantPlan(tenant=Tenant(name), alias="x", action=Action.CREATE, steps=("environment",)) for name in NAMES
+    )
+    view = create_progress_view(
+        screen,
+        Plan("wx", tuple(tenants), AliasIndex.from_list(EnvList(info_list=())), 0.0, MemoryJournal()),
+        quiet=False,
     )
     with view.open():
         for event in events:
-            view.show(event)
+            view.handle_event(event)
     return screen.file.getvalue().rpartition("environments opened")[2]
 
 
@@ -48,15 +52,15 @@ def finished(name: str, outcome: Outcome) -> TenantFinished:
 
 def test_those_whose_create_is_unclear_are_counted() -> None:
     """As long as looks have not shown what it did: nothing else moves meanwhile."""
-    assert " 0/2 2 unclear " in bars(*(StepInDoubt(name, UNCLEAR) for name in NAMES))
-    cleared = bars(*(StepInDoubt(name, UNCLEAR) for name in NAMES), StepDone("商户", "environment", "x-1"))
+    assert " 0/2 2 unclear " in bars(*(StepOutcomeUnknown(name, UNCLEAR) for name in NAMES))
+    cleared = bars(*(StepOutcomeUnknown(name, UNCLEAR) for name in NAMES), StepDone("商户", "environment", "x-1"))
     assert " 1/2 " in cleared
     assert " 0/2 1 unclear " in cleared
 
 
 def test_those_who_end_badly_are_counted() -> None:
     """A tenant that has ended is unclear no more; one that was only not ended is not bad."""
-    shown = bars(StepInDoubt("b", UNCLEAR), finished("b", Outcome.UNKNOWN))
+    shown = bars(StepOutcomeUnknown("b", UNCLEAR), finished("b", Outcome.UNKNOWN))
     assert " 1/2 1 not done " in shown
     assert "unclear" not in shown
     shown = bars(finished("b", Outcome.UNFINISHED), finished("商户", Outcome.DONE))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from wxtcb.cli.asking import Declined
-from wxtcb.provision import alias_of
-from wxtcb.sandbox import Ready, Sandbox
+from wxtcb.cli.asking import NotConfirmed
+from wxtcb.provision import derive_alias
+from wxtcb.sandbox import ReadyPolicy, Sandbox
 
 from .conftest import Cli, Platform, kept_secret
 
@@ -60,7 +60,7 @@ def test_every_missing_credential_is_named_at_once(cli: Cli, tenants: Tenants, m
 
 def test_a_file_with_problems_is_refused_whole(cli: Cli, tenants: Tenants, platform: Platform) -> None:
     """All of them by line, the derived alias of another tenant included, and nothing is sent."""
-    derived = alias_of(platform.box.component_appid, "c")
+    derived = derive_alias(platform.box.component_appid, "c")
     result = cli("provision", tenants("a,x,", "b,X,", "c,,", f"d,{derived},", "a,,"), "--yes")
     assert result.exit_code == 2
     assert result.stderr.count("\n  line ") == 4
@@ -82,7 +82,7 @@ def test_on_loopback_it_runs_with_yes(swift: None, cli: Cli, tenants: Tenants, p
     result = cli("provision", tenants("商户,x,,api"), "--yes")
     assert result.exit_code == 0, result.output
     assert [row.alias for row in platform.box.world.environments.values()] == ["x"]
-    assert platform.box.world.mints == 1
+    assert platform.box.world.tokens_issued == 1
     assert kept_secret(platform, result.output)
 
 
@@ -117,7 +117,7 @@ def test_an_environment_that_is_not_normal_in_time_has_failed(
     swift: None, cli: Cli, tenants: Tenants, platform: Platform
 ) -> None:
     """As --timeout says."""
-    platform.box.world.ready_after = Ready.after_seconds(1e6)
+    platform.box.world.ready_after = ReadyPolicy.after_seconds(1e6)
     result = cli("provision", tenants("a,x,,"), "--yes", "--timeout", 0.01)
     assert result.exit_code == 3
     assert "still UNAVAILABLE after 0.01 s" in result.stdout
@@ -127,7 +127,7 @@ def test_a_plan_without_changes_is_carried_out_unasked(
     cli: Cli, tenants: Tenants, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is nothing to say yes to; the exit code tells of the conflicts."""
-    monkeypatch.setattr("wxtcb.cli.provision.demand_terminal", lambda _: None)
+    monkeypatch.setattr("wxtcb.cli.provision.require_terminal", lambda _: None)
     platform.box.world.add("x")
     result = cli("provision", tenants("a,x,,"))
     assert (result.exit_code, result.stderr.splitlines()[1:]) == (3, ["There is nothing to do."])
@@ -150,10 +150,10 @@ def test_the_question_says_what_a_yes_costs(
 
     def decline(text: str) -> None:
         asked.append(text)
-        raise Declined("no")
+        raise NotConfirmed("no")
 
-    monkeypatch.setattr("wxtcb.cli.provision.demand_terminal", lambda _: None)
-    monkeypatch.setattr("wxtcb.cli.provision.ask", decline)
+    monkeypatch.setattr("wxtcb.cli.provision.require_terminal", lambda _: None)
+    monkeypatch.setattr("wxtcb.cli.provision.confirm", decline)
     env = platform.box.world.add("taken")
     platform.box.world.add("other")
     adopt = ["--adopt", f"c={env}"] if "d,other,," in rows else []
@@ -233,7 +233,7 @@ def test_unconfirmed_services_count_as_done(
     cli: Cli, tenants: Tenants, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit 0, with a count of their own and the tenants by name."""
-    platform.box.world.lists_services = False
+    platform.box.world.getcslist_includes_cloudrun = False
     monkeypatch.setattr("wxtcb._http.retry.RetryPolicy.backoff", lambda *_: 0.0)
     platform.box.faults.busy_after(path="/componenttcb/establishcloudbaserunserver", times=1)
     result = cli("provision", tenants("a,x,,api"), "--yes")

@@ -15,11 +15,11 @@ from typing import NoReturn
 
 import pytest
 
-from wxtcb.cli.report_files import Reports
+from wxtcb.cli.report_files import ReportFiles
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import Outcome, Report, TenantReport
-from wxtcb.provision.journal import JournalError, MemoryJournal, Moment, Record
-from wxtcb.sandbox import Ready
+from wxtcb.provision.journal import HistoryEntry, JournalError, MemoryJournal, TenantRecord
+from wxtcb.sandbox import ReadyPolicy
 
 from .conftest import Cli, Platform, kept_secret, signal_when_asked
 
@@ -50,7 +50,7 @@ def rights(place: Path) -> set[int]:
 async def remembered() -> MemoryJournal:
     """Return a journal that knows of one moment."""
     journal = MemoryJournal()
-    assert await journal.commit(Record(tenant="商户", alias="a", version=1), Moment(0.0, "noted"))
+    assert await journal.commit(TenantRecord(tenant="商户", alias="a", version=1), HistoryEntry(0.0, "noted"))
     return journal
 
 
@@ -91,12 +91,12 @@ def test_a_place_that_is_not_ours_is_refused(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse)
     with pytest.raises(InvalidArgument, match=r"cannot be written \(Read-only file system\)"):
-        Reports.at([tmp_path / "r.html"])
+        ReportFiles.for_paths([tmp_path / "r.html"])
 
 
 async def test_each_ending_has_its_format(tmp_path: Path) -> None:
     """A page with timelines, a table that Excel reads as UTF-8, and JSON; only the owner may read them."""
-    reports = Reports.at([tmp_path / name for name in NAMES])
+    reports = ReportFiles.for_paths([tmp_path / name for name in NAMES])
     assert names(tmp_path) == []
     await reports.write(TOLD, await remembered())
     page, table, document = (tmp_path / name for name in NAMES)
@@ -112,7 +112,7 @@ async def test_what_was_there_is_replaced(tmp_path: Path) -> None:
     place = tmp_path / "a.json"
     place.write_text("old")
     place.chmod(0o644)
-    await Reports.at([place]).write(TOLD, MemoryJournal())
+    await ReportFiles.for_paths([place]).write(TOLD, MemoryJournal())
     assert place.read_bytes() == TOLD.to_json()
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
 
@@ -125,7 +125,7 @@ async def test_a_link_stays_one(tmp_path: Path, content: str | None) -> None:
     if content:
         place.write_text(content)
     link.symlink_to(place)
-    await Reports.at([link]).write(TOLD, MemoryJournal())
+    await ReportFiles.for_paths([link]).write(TOLD, MemoryJournal())
     assert link.is_symlink()
     assert place.read_bytes() == TOLD.to_json()
     assert (names(tmp_path), names(place.parent)) == (["kept", "latest.json"], ["run"])
@@ -134,7 +134,7 @@ async def test_a_link_stays_one(tmp_path: Path, content: str | None) -> None:
 async def test_a_name_without_a_directory_is_in_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As everywhere."""
     monkeypatch.chdir(tmp_path)
-    await Reports.at([Path("r.json")]).write(TOLD, MemoryJournal())
+    await ReportFiles.for_paths([Path("r.json")]).write(TOLD, MemoryJournal())
     assert names(tmp_path) == ["r.json"]
 
 
@@ -151,7 +151,7 @@ async def test_a_full_disk_is_told_and_costs_no_other_report(
             raise failure
 
     monkeypatch.setattr("os.fsync", sync)
-    await Reports.at([first, second]).write(TOLD, MemoryJournal())
+    await ReportFiles.for_paths([first, second]).write(TOLD, MemoryJournal())
     assert capsys.readouterr().err == f"--report {tmp_path}/b\\n.json: not written (No space left on device)\n"
     assert (first.read_bytes(), second.read_text()) == (TOLD.to_json(), "old")
     assert len(names(tmp_path)) == 2
@@ -161,7 +161,7 @@ async def test_a_directory_that_is_gone_by_then_is_told(tmp_path: Path, capsys: 
     """As any other failure to write."""
     place = tmp_path / "place"
     place.mkdir()
-    reports = Reports.at([place / "r.csv"])
+    reports = ReportFiles.for_paths([place / "r.csv"])
     place.rmdir()
     await reports.write(TOLD, MemoryJournal())
     assert capsys.readouterr().err == f"--report {place}/r.csv: not written (No such file or directory)\n"
@@ -171,7 +171,7 @@ async def test_a_journal_that_cannot_be_read_costs_the_timelines_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is told."""
-    await Reports.at([tmp_path / "r.html"]).write(TOLD, Unreadable())
+    await ReportFiles.for_paths([tmp_path / "r.html"]).write(TOLD, Unreadable())
     assert "商户" in (tmp_path / "r.html").read_text("utf-8")
     told = "--report: without timelines, for the journal could not be read (the disk\\nis gone)\n"
     assert capsys.readouterr().err == told
@@ -179,7 +179,7 @@ async def test_a_journal_that_cannot_be_read_costs_the_timelines_alone(
 
 async def test_the_journal_is_read_for_a_page_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Table and JSON have no timelines."""
-    await Reports.at([tmp_path / "r.csv", tmp_path / "r.json"]).write(TOLD, Unreadable())
+    await ReportFiles.for_paths([tmp_path / "r.csv", tmp_path / "r.json"]).write(TOLD, Unreadable())
     assert capsys.readouterr().err == ""
     assert len(names(tmp_path)) == 2
 
@@ -187,7 +187,7 @@ async def test_the_journal_is_read_for_a_page_alone(tmp_path: Path, capsys: pyte
 async def test_half_a_letter_does_not_keep_a_table_from_being_written(tmp_path: Path) -> None:
     """A message may quote the name of a file that is no text."""
     told = Report((TenantReport(tenant="a", alias="a", outcome=Outcome.CONFLICT, reason="\udcff"),), 1.0)
-    await Reports.at([tmp_path / "r.csv"]).write(told, MemoryJournal())
+    await ReportFiles.for_paths([tmp_path / "r.csv"]).write(told, MemoryJournal())
     assert '"\\udcff"' in (tmp_path / "r.csv").read_text("utf-8-sig")
 
 
@@ -238,7 +238,7 @@ def test_the_reports_are_written_when_a_signal_has_ended_the_run(
     cli: Cli, tenants: Tenants, platform: Platform, tmp_path: Path
 ) -> None:
     """With the tenants that were not started, and one whose environment is never ready."""
-    platform.box.world.ready_after = Ready.after_seconds(3600)
+    platform.box.world.ready_after = ReadyPolicy.after_seconds(3600)
     rows = [f"t{number},,," for number in range(3)]
     with signal_when_asked(platform, CREATE, signal.SIGTERM):
         words = ("--yes", "--concurrency", 1, "--report", tmp_path / "r.csv")

@@ -14,9 +14,9 @@ import pytest
 
 import wxtcb
 from wxtcb.api import environment
-from wxtcb.cli.sandbox import PushTeller, serve
-from wxtcb.sandbox import Receipt, Sandbox, World
-from wxtcb.sandbox.push.schedule import Pace
+from wxtcb.cli.sandbox import PushReporter, serve
+from wxtcb.sandbox import PushResult, Sandbox, World
+from wxtcb.sandbox.push.schedule import PushSettings
 
 from .children import start
 from .conftest import Cli
@@ -42,7 +42,7 @@ def test_it_serves_what_it_prints_until_a_signal(number: int, code: int) -> None
     """The lines can be pasted; another process provisions with them; then it ends cleanly."""
     process = start("sandbox", "--token-life", 100, "--ready-after", 0.01, "--seed", 7)
     given = exports(process)
-    assert given["WXTCB_COMPONENT_APPID"] == World(seed=7).tokens.appid
+    assert given["WXTCB_COMPONENT_APPID"] == World(seed=7).credentials.appid
     client = start("token", "--fetch", env=given)
     assert client.communicate(timeout=60)[0] == "A token was fetched; it lives 100 s.\n"
     process.send_signal(number)
@@ -62,10 +62,10 @@ def test_each_run_is_another_platform(monkeypatch: pytest.MonkeyPatch) -> None:
         worlds.append(box.world)
         return 0
 
-    monkeypatch.setattr("wxtcb.cli.sandbox._serve", note)
+    monkeypatch.setattr("wxtcb.cli.sandbox._serve_until_signal", note)
     for seed in (None, None, 7):
-        serve(port=0, ready_after=0, token_life=7200, busy=0, seed=seed, aim=None)
-    assert len({world.tokens.appid for world in worlds}) == 3
+        serve(port=0, ready_after=0, token_ttl=7200, busy=0, seed=seed, push_target=None)
+    assert len({world.credentials.appid for world in worlds}) == 3
     assert worlds[2].seed == 7
 
 
@@ -84,7 +84,7 @@ def test_busy_answers_minus_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """With --busy 1 every call meets it."""
     process = start("sandbox", "--busy", 1)
     given = exports(process)
-    with pytest.raises(wxtcb.Busy):
+    with pytest.raises(wxtcb.PlatformBusy):
         asyncio.run(_look(given))
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
@@ -122,7 +122,7 @@ def test_pushing_needs_its_extra(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> N
     def missing() -> None:
         raise ImportError("pushing needs cryptography: pip install 'wxtcb[ticket]'")
 
-    monkeypatch.setattr("wxtcb.sandbox.server.load_cipher", missing)
+    monkeypatch.setattr("wxtcb.sandbox.server.load_encryptor_factory", missing)
     result = cli("sandbox", "--push", "http://127.0.0.1:8080/wechat/push")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "wxtcb: --push: pushing needs cryptography: pip install 'wxtcb[ticket]'\n"
@@ -131,11 +131,11 @@ def test_pushing_needs_its_extra(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_comes_of_pushes_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """What fails as it did before is told once; what is accepted is told every time."""
     box = Sandbox()
-    box.pushes.aim(Pace(every=600))
-    tell, push = PushTeller(box, "http://127.0.0.1:8080/"), box.pushes.notice("authorized", {})
-    nobody, wrong, right = Receipt(trouble="no answer"), Receipt(404, b"no\x1b"), Receipt(200, b"success")
+    box.pushes.configure(PushSettings(every=600))
+    tell, push = PushReporter(box, "http://127.0.0.1:8080/"), box.pushes.make_notification("authorized", {})
+    nobody, wrong, right = PushResult(error="no answer"), PushResult(404, b"no\x1b"), PushResult(200, b"success")
     for receipt in (nobody, nobody, wrong, wrong, right, right, nobody, nobody, nobody, nobody, nobody):
-        box.pushes.judge(receipt)
+        box.pushes.record_result(receipt)
         tell(push, receipt)
     assert capsys.readouterr().err.splitlines() == [
         "Nobody has answered at http://127.0.0.1:8080/ yet: no answer. It is tried again every second.",

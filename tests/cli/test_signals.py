@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from wxtcb.cli.signals import Ended, run_until_signal
+from wxtcb.cli.signals import Interrupted, run_until_signal
 
 
 async def wait_for_a_signal(number: int) -> None:
@@ -21,8 +21,8 @@ async def wait_for_a_signal(number: int) -> None:
 def test_a_signal_cuts_work_off(number: int, name: str, code: int) -> None:
     """It is told by the name and the exit code that people know."""
     ended = run_until_signal(wait_for_a_signal(number))
-    assert isinstance(ended, Ended)
-    assert (ended.name, ended.exit_code) == (name, code)
+    assert isinstance(ended, Interrupted)
+    assert (ended.signal_name, ended.exit_code) == (name, code)
 
 
 def test_what_comes_to_its_end_all_the_same_is_told() -> None:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from wxtcb.cli.streams import Patient, be_patient
+from wxtcb.cli.streams import ResilientStream, make_streams_resilient
 
 
 def test_writing_to_nobody_is_no_error() -> None:
@@ -16,7 +16,7 @@ def test_writing_to_nobody_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as stream:
-        patient = Patient(stream)
+        patient = ResilientStream(stream)
         text = "x" * (1 << 20)
         assert patient.write(text) == len(text)
         patient.flush()
@@ -28,7 +28,7 @@ def test_a_flush_to_nobody_is_no_error() -> None:
     """What was buffered before the reader left is let go."""
     read, write = os.pipe()
     with os.fdopen(write, "w") as stream:
-        patient = Patient(stream)
+        patient = ResilientStream(stream)
         patient.write("x")
         os.close(read)
         patient.flush()
@@ -39,7 +39,7 @@ def test_streams_of_other_kinds_are_left_as_they_are(monkeypatch: pytest.MonkeyP
     buffer, errors = io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stdout", buffer)
     monkeypatch.setattr(sys, "stderr", errors)
-    be_patient()
+    make_streams_resilient()
     sys.stdout.write("商户")
     assert buffer.getvalue() == "商户"
 
@@ -53,4 +53,4 @@ class Broken(io.StringIO):
 
 def test_what_no_stream_takes_is_let_go() -> None:
     """Where it cannot be led elsewhere either, nothing is raised and nothing is tried for ever."""
-    assert Patient(Broken(), Broken()).write("x") == 1
+    assert ResilientStream(Broken(), Broken()).write("x") == 1

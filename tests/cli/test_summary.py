@@ -11,11 +11,11 @@ from rich.console import Console
 
 from wxtcb.api.environment import ShareLink
 from wxtcb.cli.summary import print_summary
-from wxtcb.provision import ADVICE, Outcome, Problem, Report, TenantReport
+from wxtcb.provision import OUTCOME_ADVICE, Outcome, Problem, Report, TenantReport
 
 from .test_console import width_of
 
-UNCLEAR = Problem(step="environment", message="sent, but its outcome is unknown", unknown=True)
+UNCLEAR = Problem(step="environment", message="sent, but its outcome is unknown", outcome_unknown=True)
 LINK = ShareLink(appid="wx1", url="https://mp.weixin.qq.com/confirm")
 
 
@@ -55,7 +55,7 @@ def summary(*tenants: TenantReport, terminal: bool = False, **facts: Any) -> str
 def test_who_is_not_simply_done_is_named_with_what_to_do(told: TenantReport, line: str) -> None:
     """Under the outcome, by name, with the environment that is billed and the reason."""
     lines = summary(told).splitlines()
-    assert f"{told.outcome.value}: {ADVICE[told.outcome]}" in lines
+    assert f"{told.outcome.value}: {OUTCOME_ADVICE[told.outcome]}" in lines
     assert f"  {line}" in lines
     assert lines[-1] == f"{int(told.outcome.is_done)} of 1 done in 1.2 s"
 
@@ -83,13 +83,13 @@ def test_those_who_are_done_are_only_counted() -> None:
 )
 def test_a_run_that_may_go_on_later_says_when(at: datetime, told: str) -> None:
     """Below why it was stopped, where what could steer the terminal is written out."""
-    text = summary(entry(Outcome.UNFINISHED), stopped="45009: a\x1b[2Jb", come_back_at=at)
+    text = summary(entry(Outcome.UNFINISHED), stop_reason="45009: a\x1b[2Jb", retry_after=at)
     assert f"\nStopped early: 45009: a\\x1b[2Jb\nCome back at {told}\n" in text
 
 
 def test_a_run_of_which_nobody_knows_when_it_may_go_on_says_nothing() -> None:
     """Only why it was stopped."""
-    text = summary(entry(Outcome.UNFINISHED), stopped="cancelled")
+    text = summary(entry(Outcome.UNFINISHED), stop_reason="cancelled")
     assert "\nStopped early: cancelled\n0 of 1 done" in text
 
 

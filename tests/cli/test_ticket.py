@@ -18,12 +18,19 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from yarl import URL
 
-from wxtcb.cli.ticket import Place, Stray, _listening, _tell_event, _tell_notice, read_credentials
-from wxtcb.events import PushRefused, PushUnreadable, StoreFailed, TicketReceived, TicketUnsaved
-from wxtcb.tokens.encrypted import SealedStore
-from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.cli.ticket import (
+    ListenAddress,
+    NotFoundHandler,
+    _listen,
+    _log_event,
+    _log_notification,
+    read_receiver_settings,
+)
+from wxtcb.events import PushMalformed, PushRefused, TicketReceived, TicketWriteFailed, TokenStoreWriteFailed
+from wxtcb.tokens.encrypted import EncryptedStore
+from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.stores import SqliteStore
-from wxtcb.tokens.ticket import Notice
+from wxtcb.tokens.ticket import Notification
 
 from .children import start
 from .conftest import Cli
@@ -85,7 +92,7 @@ def kept_ticket(path: Path, appid: str) -> str:
 
     async def read() -> str:
         async with SqliteStore(path) as store:
-            ticket = (await SharedRecord(SealedStore(store, SEAL), appid).read()).record.ticket
+            ticket = (await SharedState(EncryptedStore(store, SEAL), appid).read()).state.ticket
         assert ticket is not None
         return ticket.value.reveal()
 
@@ -230,7 +237,7 @@ def test_a_store_that_only_somebody_can_mend_is_refused(cli: Cli, tmp_path: Path
 async def test_a_push_to_another_path_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """With the path that pushes come in at, and once a minute: anybody may knock there."""
     times = iter([0.0, 59.0, 61.0])
-    stray = Stray("/wechat/push", lambda: next(times))
+    stray = NotFoundHandler("/wechat/push", lambda: next(times))
     for path in ("/wrong", "/again", f"/%1b{'x' * 99}"):
         answer = await stray.handle(make_mocked_request("POST", path))
         assert answer.status == 404
@@ -246,9 +253,9 @@ async def test_what_is_under_way_is_waited_for_within_a_bound(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A body that never comes to its end delays the end by no more; all other paths are answered, and told."""
-    monkeypatch.setattr("wxtcb.cli.ticket._GRACE", 0.01)
-    async with read_credentials(os.environ).receiver() as receiver, AsyncExitStack() as stack:
-        url = URL(await stack.enter_async_context(_listening(receiver, Place("127.0.0.1", 0, "/push"))))
+    monkeypatch.setattr("wxtcb.cli.ticket._SHUTDOWN_TIMEOUT", 0.01)
+    async with read_receiver_settings(os.environ).open_receiver() as receiver, AsyncExitStack() as stack:
+        url = URL(await stack.enter_async_context(_listen(receiver, ListenAddress("127.0.0.1", 0, "/push"))))
         reader, writer = await asyncio.open_connection(url.host, url.port)
         writer.write(b"GET /wrong HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await asyncio.wait_for(reader.readuntil(b"not here\n"), 60)).startswith(b"HTTP/1.1 404")
@@ -293,17 +300,17 @@ def test_what_happens_is_told_a_line_each(capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setattr("time.strftime", lambda _: "now")
     monkeypatch.setattr("time.time", lambda: 1000.4)
     for event in (
-        TicketReceived(999, kept=True),
-        TicketReceived(400, kept=False),
-        TicketReceived(999, kept=True, in_memory=True),
-        PushUnreadable("there must be one CreateTime"),
+        TicketReceived(999, is_newest=True),
+        TicketReceived(400, is_newest=False),
+        TicketReceived(999, is_newest=True, in_memory_only=True),
+        PushMalformed("there must be one CreateTime"),
         PushRefused("no", 403),
-        TicketUnsaved(999, "it is full", 2.0),
-        TicketUnsaved(999, "it is full", None),
-        StoreFailed(1, "not here"),
+        TicketWriteFailed(999, "it is full", 2.0),
+        TicketWriteFailed(999, "it is full", None),
+        TokenStoreWriteFailed(1, "not here"),
     ):
-        _tell_event(event)
-    asyncio.run(_tell_notice(Notice("a\x1b", "wx1", 1, {})))
+        _log_event(event)
+    asyncio.run(_log_notification(Notification("a\x1b", "wx1", 1, {})))
     assert capsys.readouterr().out.splitlines() == [
         "now ticket kept, made 1 s ago",
         "now ticket known already, made 600 s ago",

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from wxtcb.cli.token import _tell
+from wxtcb.cli.token import _describe_health
 from wxtcb.errors import TicketMissing, TokenStoreError
 from wxtcb.secret import Secret
 from wxtcb.tokens import Health
-from wxtcb.tokens.refresh import whoami
-from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.tokens.refresh import process_id
+from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.stores import SqliteStore
 
 from .conftest import VARIABLES, Cli, Platform, signal_when_asked
@@ -56,7 +56,7 @@ def test_fetch_tells_the_life_alone(cli: Cli, platform: Platform) -> None:
     assert (result.exit_code, result.stdout) == (0, "A token was fetched; it lives 7200 s.\n")
     revealed = cli("token", "--fetch", "--reveal").stdout.splitlines()
     assert revealed[1].startswith("2_")
-    assert platform.box.world.mints == 2
+    assert platform.box.world.tokens_issued == 2
 
 
 def test_reveal_alone_is_refused(cli: Cli) -> None:
@@ -72,11 +72,11 @@ def test_a_foreign_platform_needs_leave(cli: Cli, platform: Platform, monkeypatc
     result = cli("token", "--fetch")
     assert result.exit_code == 2
     assert "may void the one your backend works with" in result.stderr
-    monkeypatch.setattr("wxtcb._http.retry.RetryPolicy.most_attempts", lambda *_: 1)
+    monkeypatch.setattr("wxtcb._http.retry.RetryPolicy.max_attempts", lambda *_: 1)
     result = cli("token", "--fetch", "--own-token")
     assert result.exit_code == 3
     assert "Nothing was sent" in result.stderr
-    assert platform.box.world.mints == 0
+    assert platform.box.world.tokens_issued == 0
 
 
 def test_a_refused_secret_is_told_without_it(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_a_token_is_never_written_to_standard_error(platform: Platform) -> None:
         command = [sys.executable, "-m", "wxtcb", "token", "--fetch", "--reveal"]
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
     assert "it is lost" in ended.stderr
-    assert platform.box.world.tokens._token not in ended.stderr
+    assert platform.box.world.credentials._token not in ended.stderr
 
 
 def test_a_fetch_that_is_cut_off_tells_what_it_may_have_done(cli: Cli, platform: Platform) -> None:
@@ -136,7 +136,7 @@ def _share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 async def _keep_ticket(tmp_path: Path, appid: str, ticket: str) -> None:
     async with SqliteStore(tmp_path / "tokens.db") as store:
-        await SharedRecord(store, appid).change(lambda record, now: record.with_ticket(Secret(ticket), 1, now))
+        await SharedState(store, appid).update(lambda record, now: record.with_ticket(Secret(ticket), 1, now))
 
 
 def test_an_empty_store_is_told(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -160,12 +160,12 @@ def test_the_token_of_the_store_is_told_and_shared(
     revealed = cli("token", "--fetch", "--reveal").stdout.splitlines()
     assert revealed[1].startswith("1_")
     state = cli("token").stdout
-    assert f"The token in the store lives 1 h 59 min more; {whoami()} fetched it 0 min " in state.replace(
+    assert f"The token in the store lives 1 h 59 min more; {process_id()} fetched it 0 min " in state.replace(
         "2 h 0", "1 h 59"
     )
     assert "(first).\nThe ticket in the store came 0 min " in state
     assert "Problem" not in state
-    assert platform.box.world.mints == 1
+    assert platform.box.world.tokens_issued == 1
 
 
 def test_a_ticket_beside_a_store_is_used_only_where_the_store_has_none(
@@ -205,24 +205,24 @@ def test_what_another_process_was_refused_with_is_told(
     [problem] = [line for line in cli("token").stdout.splitlines() if line.startswith("Problem: ")]
     assert "61006" in problem
     assert "`wxtcb call api_start_push_ticket`" in problem
-    assert problem.endswith(f"(met by {whoami()})")
+    assert problem.endswith(f"(met by {process_id()})")
 
 
 def test_what_a_store_knows_is_told_line_by_line() -> None:
     """A token that is over, a renewal under way, and every problem."""
     health = Health(
         token_age=7300.0,
-        token_left=-100.0,
-        token_by="web1:7",
-        token_cause="advisory",
+        token_expires_in=-100.0,
+        token_fetched_by="web1:7",
+        token_fetch_reason="advisory",
         ticket_age=None,
-        fetches=3,
-        ceiling=30,
-        renewing="web2:9",
-        failure=None,
+        fetches_last_hour=3,
+        max_fetches_per_hour=30,
+        lease_owner="web2:9",
+        last_error=None,
         problems=(TokenStoreError("failed"), TicketMissing()),
     )
-    assert list(_tell(health)) == [
+    assert list(_describe_health(health)) == [
         "The token in the store is over; web1:7 fetched it 2 h 1 min ago (advisory).",
         "Tokens fetched within the last hour: 3.",
         "web2:9 fetches a token just now.",
@@ -241,5 +241,5 @@ def test_a_look_that_is_cut_off_ends_quietly(
         signal.raise_signal(signal.SIGINT)
         await asyncio.sleep(60)
 
-    monkeypatch.setattr("wxtcb.cli.token._look", hang)
+    monkeypatch.setattr("wxtcb.cli.token._read_health", hang)
     assert cli("token").exit_code == 130

@@ -20,7 +20,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 import wxtcb
 from wxtcb.sandbox import Sandbox
-from wxtcb.sandbox.admin import ORDERS
+from wxtcb.sandbox.admin import ADMIN_ROUTES
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -94,7 +94,7 @@ def test_every_error_has_its_line() -> None:
 def test_every_order_of_the_side_door_is_told() -> None:
     """Who tests in another language finds there what can be asked of the sandbox."""
     told = section("Test your own code")
-    assert [path for _, path in ORDERS if path not in told] == []
+    assert [path for _, path in ADMIN_ROUTES if path not in told] == []
 
 
 def test_the_readme_counts_the_calls_that_there_are() -> None:
@@ -225,7 +225,7 @@ async def test_the_fastapi_backend_keeps_its_deadlines(sandbox: Sandbox, tmp_pat
 async def _push(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
     """Push a ticket as WeChat does."""
     sandbox.push_to("http://127.0.0.1:1/wechat/push", every=None)
-    push = sandbox.pushes.ticket()
+    push = sandbox.pushes.make_ticket_push()
     answer = await client.post("/wechat/push", params=push.query, content=push.body)
     assert (answer.status_code, answer.content) == (200, b"success")
 

@@ -15,7 +15,7 @@ import prometheus_client
 import pytest
 
 from wxtcb import errors, events
-from wxtcb._http.retry import Cause
+from wxtcb._http.retry import FailureKind
 from wxtcb.sandbox import Sandbox
 from wxtcb.telemetry import PrometheusHook
 from wxtcb.telemetry.metrics import COUNTERS, GAUGES
@@ -111,7 +111,7 @@ def test_every_label_stands_in_the_table(counter):
 def test_every_cause_of_a_retry_is_told():
     """What cannot be retried has no place there."""
     [row] = re.findall(r"^\| `cause` of a retry \| (.*) \|$", DOCS, re.MULTILINE)
-    assert set(re.findall(r"`(\w+)`", row)) == {each.word for each in Cause} - {"unusable", "refused"}
+    assert set(re.findall(r"`(\w+)`", row)) == {each.label for each in FailureKind} - {"unusable", "refused"}
 
 
 def test_every_event_and_error_that_is_named_exists():

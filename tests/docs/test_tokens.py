@@ -14,7 +14,7 @@ import pytest
 import wxtcb
 from wxtcb import errors, events, tokens
 from wxtcb._protocol.errcodes import api_error
-from wxtcb.cli.token import _tell
+from wxtcb.cli.token import _describe_health
 from wxtcb.sandbox import Sandbox
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN
 
@@ -44,7 +44,7 @@ async def test_a_store_of_ones_own_is_shared(monkeypatch: pytest.MonkeyPatch, tm
         monkeypatch.setenv("WXTCB_COMPONENT_APPSECRET", box.component_appsecret)
         monkeypatch.setenv("WXTCB_TICKET", box.ticket)
         assert [await output_of(STORE, tmp_path) for _ in range(2)] == ["first\n"] * 2
-        assert box.world.mints == 1
+        assert box.world.tokens_issued == 1
 
 
 async def test_the_sealing_program_seals(tmp_path: Path) -> None:
@@ -64,22 +64,24 @@ def test_sessions_of_other_owners_can_be_built(monkeypatch: pytest.MonkeyPatch, 
 
 def test_the_command_line_tells_what_is_printed() -> None:
     """The sentences of `wxtcb token`, and the problem that another process met."""
-    problem = api_error(61004, "access clientip is not registered", endpoint=API_COMPONENT_TOKEN.path, tokenless=True)
+    problem = api_error(
+        61004, "access clientip is not registered", endpoint=API_COMPONENT_TOKEN.path, without_token=True
+    )
     problem.add_note("met by web1:812")
     health = tokens.Health(
         token_age=2823.0,
-        token_left=4320.0,
-        token_by="web2:4711",
-        token_cause="advisory",
+        token_expires_in=4320.0,
+        token_fetched_by="web2:4711",
+        token_fetch_reason="advisory",
         ticket_age=401.0,
-        fetches=2,
-        ceiling=30,
-        renewing=None,
-        failure=None,
+        fetches_last_hour=2,
+        max_fetches_per_hour=30,
+        lease_owner=None,
+        last_error=None,
         problems=(problem,),
     )
     printed = DOCS.split("```console\n$ wxtcb token\n...\n", 1)[1].split("\n```", 1)[0].splitlines()
-    told = list(_tell(health))
+    told = list(_describe_health(health))
     assert told[:3] == printed[:3]
     start, end = printed[3].split("...")
     assert told[3].startswith(start)

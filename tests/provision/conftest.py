@@ -12,17 +12,17 @@ from yarl import URL
 
 import wxtcb
 from wxtcb import session as session_module
-from wxtcb._http.transport import Answer, Cancelled, Failure, HeldBack, Outcome, Request, TooLarge
+from wxtcb._http.transport import Request, Response, ResponseTooLarge, SendCancelled, SendFailure, SendResult, Vetoed
 from wxtcb.provision import Provisioner, Report, RunEvent, Tenant
 from wxtcb.sandbox import Sandbox, World
-from wxtcb.sandbox.request import Asked
-from wxtcb.sandbox.responder import Manner, Outgoing, respond
+from wxtcb.sandbox.request import PlatformRequest
+from wxtcb.sandbox.responder import DeliveryMode, OutgoingResponse, respond
 
 EPOCH = 1_800_000_000.0
 NO_ANSWER = {
-    Manner.DROPPED: Failure("the connection was lost", sent=True),
-    Manner.TRUNCATED: Failure("the reply was cut off", sent=True),
-    Manner.PADDED: TooLarge(200),
+    DeliveryMode.DROPPED: SendFailure("the connection was lost", sent=True),
+    DeliveryMode.TRUNCATED: SendFailure("the reply was cut off", sent=True),
+    DeliveryMode.PADDED: ResponseTooLarge(200),
 }
 
 
@@ -34,28 +34,28 @@ class Wire:
     whole: float
     latency: float = 0.001
 
-    async def send(self, request: Request) -> Outcome:
+    async def send(self, request: Request) -> SendResult:
         """Ask the sandbox, and tell of it what a connection would have told."""
-        if request.is_withheld():
-            return HeldBack()
+        if request.is_vetoed():
+            return Vetoed()
         query = dict(request.query or {})
         if request.token:
             query["access_token"] = request.token.reveal()
         url = str(URL(request.path).with_query(query))
         try:
-            asked = Asked.read("POST", url, query, request.body.data)
+            asked = PlatformRequest.parse("POST", url, query, request.body.data)
             out = respond(self.box.world, self.box.faults, asked)
-            self.box._note(asked, out)
+            self.box._record_request(asked, out)
             return await self._answer(out)
         except asyncio.CancelledError as error:
-            return Cancelled(error.args, sent=True)
+            return SendCancelled(error.args, sent=True)
 
-    async def _answer(self, out: Outgoing) -> Outcome:
-        delay = self.whole if out.manner is Manner.HUNG else self.latency + out.delay
+    async def _answer(self, out: OutgoingResponse) -> SendResult:
+        delay = self.whole if out.delivery_mode is DeliveryMode.HUNG else self.latency + out.delay
         await asyncio.sleep(min(delay, self.whole))
         if delay >= self.whole:
-            return Failure("no reply in time", sent=True, timeout=True)
-        return NO_ANSWER.get(out.manner) or Answer(out.status, out.body)
+            return SendFailure("no reply in time", sent=True, timeout=True)
+        return NO_ANSWER.get(out.delivery_mode) or Response(out.status, out.body)
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -102,7 +102,7 @@ class Rigging:
             "max_fetches_per_hour": None,
         }
         session = wxtcb.Session(**{**given, **options})
-        wire = Wire(box, session.timeout.whole)
+        wire = Wire(box, session.timeout.total)
         self.wires.append(wire)
         self.monkeypatch.setattr(session_module, "open_transport", lambda *_, **__: wire)
         return session

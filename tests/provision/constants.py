@@ -15,8 +15,8 @@ SERVICE_LIST = "/componenttcb/getcslist"
 TOKEN = "/cgi-bin/component/api_component_token"
 WX1 = "wx0000000000000001"
 WX2 = "wx0000000000000002"
-API = Service.named("api")
-WEB = Service.named("web")
+API = Service.from_name("api")
+WEB = Service.from_name("web")
 STEPS = ("environment", "ready", "share", "services")
 ENVIRONMENT, READY, SHARED, SERVICES = STEPS
 

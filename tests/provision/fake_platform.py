@@ -10,11 +10,11 @@ import attrs
 import orjson
 from yarl import URL
 
-from wxtcb._http.transport import Answer, Cancelled, Failure, HeldBack
+from wxtcb._http.transport import Response, SendCancelled, SendFailure, Vetoed
 from wxtcb.provision import JournalError
-from wxtcb.sandbox import Fault, Trouble
-from wxtcb.sandbox.request import Asked
-from wxtcb.sandbox.responder import Manner, respond
+from wxtcb.sandbox import Fault, FaultKind
+from wxtcb.sandbox.request import PlatformRequest
+from wxtcb.sandbox.responder import DeliveryMode, respond
 from wxtcb.tokens.sources import ComponentToken
 
 from .constants import CREATE, LIST
@@ -22,8 +22,8 @@ from .virtual_time import Late
 
 TRIP = 0.01
 UNCLEAR = (-1, -1000)
-LOST = Failure("the connection was lost", sent=True)
-NO_ANSWER = (Manner.DROPPED, Manner.TRUNCATED)
+LOST = SendFailure("the connection was lost", sent=True)
+NO_ANSWER = (DeliveryMode.DROPPED, DeliveryMode.TRUNCATED)
 
 
 class Odd(Enum):
@@ -56,7 +56,7 @@ class Platform:
     def mint(self):
         """Give the token that all share."""
         world = self.box.world
-        if not world.tokens.lives(world.clock()):
+        if not world.credentials.lives(world.clock()):
             world.mint()
         seconds, self.token_seconds = self.token_seconds, 0.0
         return Late(world.tokens._token, seconds)
@@ -71,7 +71,7 @@ class Platform:
             act = self._hiccup(host)
         if fault := None if isinstance(act, Odd) else act:
             self.box.faults.script(path, [fault])
-        asked = Asked.read("POST", str(URL(path).with_query(query)), query, body)
+        asked = PlatformRequest.parse("POST", str(URL(path).with_query(query)), query, body)
         out = respond(self.box.world, self.box.faults, asked)
         self.box._note(asked, out)
         return out, _read(out)
@@ -83,11 +83,11 @@ class Platform:
             kept = {Odd.LACKS_NEWEST: kept[:-1], Odd.LACKS_OLDEST: kept[1:], Odd.LACKS_ALL: []}[self.lacking]
         gone = tuple(env for env in self.box.world.environments if env not in kept)
         host.misled = bool(gone) and (not host.misled or bool(host.lacks(frozenset(kept), self.line.now)))
-        return Fault(Trouble.HICCUP, envs=gone) if host.misled else None
+        return Fault(FaultKind.INCOMPLETE_LIST, envs=gone) if host.misled else None
 
 
 def _read(out):
-    if out.manner is not Manner.WHOLE or out.status != 200 or out.errcode is None:
+    if out.manner is not DeliveryMode.COMPLETE or out.status != 200 or out.errcode is None:
         return None
     return orjson.loads(out.body)
 
@@ -110,8 +110,8 @@ class Wire:
         self._began = self.platform.line.now if self._began is None else self._began
 
     async def send(self, request):
-        if request.is_withheld():
-            return HeldBack()
+        if request.is_vetoed():
+            return Vetoed()
         query = {**(request.query or {}), "access_token": request.token.reveal()}
         act = self.platform.next_act(request.path)
         self.host.mark("sent", request.path)
@@ -121,9 +121,9 @@ class Wire:
             async with asyncio.timeout(self.whole):
                 result = await self.host.ask(there, happen, TRIP)
         except TimeoutError:
-            return Failure("no reply in time", sent=True, timeout=True)
+            return SendFailure("no reply in time", sent=True, timeout=True)
         except asyncio.CancelledError as error:
-            return Cancelled(error.args, sent=True)
+            return SendCancelled(error.args, sent=True)
         if self.platform.witness.take_note(self.host):
             self._began = None
         return result
@@ -167,11 +167,11 @@ class Wire:
 
     def _back(self, out, said, tell):
         """Return what the process gets to see, and when; *tell* is called as it does."""
-        if out.manner is Manner.HUNG:
+        if out.manner is DeliveryMode.HUNG:
             return Late(LOST, 10 * self.whole)
         if out.manner in NO_ANSWER:
             return LOST
-        return Late(Answer(out.status, out.body), out.delay, tell if said else lambda: None)
+        return Late(Response(out.status, out.body), out.delay, tell if said else lambda: None)
 
 
 @attrs.define(eq=False)
@@ -185,21 +185,21 @@ class JournalDoor:
     def durable(self):
         return True
 
-    async def claim(self, home):
-        return await self._ask("claim", home)
+    async def bind_identity(self, identity):
+        return await self._ask("bind_identity", identity)
 
     async def load(self, tenants=None):
         return await self._ask("load", None if tenants is None else tuple(tenants))
 
-    async def bound(self):
-        bound = await self._ask("bound")
+    async def bindings(self):
+        bound = await self._ask("bindings")
         self.host.knew = {env: self.desk.witness.bound[env][1] for env in bound if env in self.desk.witness.bound}
         return bound
 
     async def history(self, tenants):
         return await self._ask("history", tuple(tenants))
 
-    async def commit(self, record, moment, giver=None):
+    async def commit(self, record, moment, previous_owner=None):
         asked_at, act = self.desk.line.now, self.desk.next_act()
         self.host.mark("asked", "commit")
         pending = Pending(self, record, moment, asked_at)

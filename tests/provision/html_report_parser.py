@@ -9,10 +9,10 @@ from typing import Any
 from attrs import define, field
 
 from wxtcb.api.environment import ShareLink
-from wxtcb.provision import Origin, Outcome, Report, TenantReport
-from wxtcb.provision.journal import Moment
+from wxtcb.provision import Outcome, Report, RunInfo, TenantReport
+from wxtcb.provision.journal import HistoryEntry
 
-ORIGIN = Origin(base_url="https://api.weixin.qq.com", component_appid="wx-component", namespace="shop")
+ORIGIN = RunInfo(base_url="https://api.weixin.qq.com", component_appid="wx-component", namespace="shop")
 MADE = datetime(2026, 7, 1, 10, 0, 5, tzinfo=UTC)
 
 VOID = {"meta"}
@@ -100,7 +100,7 @@ def entry(tenant: str = "商户", outcome: Outcome = Outcome.DONE, **facts: Any)
     return TenantReport(**{"tenant": tenant, "alias": "a1", "outcome": outcome, **facts})
 
 
-def page(*tenants: TenantReport, histories: dict[str, tuple[Moment, ...]] | None = None, **facts: Any) -> Node:
+def page(*tenants: TenantReport, histories: dict[str, tuple[HistoryEntry, ...]] | None = None, **facts: Any) -> Node:
     """Return the page of a report, read."""
     return Page(Report(tenants, **{"elapsed": 1.25, "made_at": MADE, **facts}).to_html(histories or {})).root
 

@@ -8,16 +8,16 @@ import sys
 from pathlib import Path
 
 import wxtcb
-from wxtcb.provision.journal import Home, Moment, Record
+from wxtcb.provision.journal import HistoryEntry, JournalIdentity, TenantRecord
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
-NOW = Moment(1.7e9, "noted")
-HOME = Home(component_appid="wx", on_loopback=True, namespace="n")
+NOW = HistoryEntry(1.7e9, "noted")
+HOME = JournalIdentity(component_appid="wx", on_loopback=True, namespace="n")
 
 
 def record(name="a", version=1, **more):
     """Return a record of a tenant."""
-    return Record(tenant=name, alias=f"t{name}", version=version, **more)
+    return TenantRecord(tenant=name, alias=f"t{name}", version=version, **more)
 
 
 async def keep(journal, name="a", version=1, **more):

@@ -20,7 +20,7 @@ from .virtual_time import Host, State, Timeline
 
 SETTLE = 20.0
 TIMEOUT = wxtcb.Timeout()
-WINDOW = TIMEOUT.whole + 10.0
+WINDOW = TIMEOUT.total + 10.0
 HOURS = 7200.0
 
 
@@ -86,7 +86,7 @@ class Process(Host):
     error: object = attrs.field(init=False, default=None)
 
     def begin(self, tenants, pause, concurrency):
-        self.loop.wire = Wire(self, self.platform, TIMEOUT.whole)
+        self.loop.wire = Wire(self, self.platform, TIMEOUT.total)
         self.start(self._provision(tenants, pause, concurrency))
 
     async def _provision(self, tenants, pause, concurrency):
@@ -102,7 +102,7 @@ class Process(Host):
         door = JournalDoor(self, self.desk)
         try:
             async with session, Provisioner(session, journal=door, **options) as provisioner:
-                session._core.running.gate.wall = self.line.wall
+                session._lifecycle.resources.limiter.wall_clock = self.line.wall
                 plan = await provisioner.plan(tenants, **self.decisions)
                 await asyncio.sleep(pause)
                 self.run = provisioner.apply(plan)
@@ -149,7 +149,7 @@ class Past:
     begun: int = 0
 
     def __attrs_post_init__(self):
-        self.box = Sandbox(world=World(clock=lambda: self.line.now, epoch=1_800_000_000.0, token_life=10**9))
+        self.box = Sandbox(world=World(clock=lambda: self.line.now, started_at_unix=1_800_000_000.0, token_ttl=10**9))
         self.witness = Witness(self.line, self.box.world, SETTLE, WINDOW)
         self.platform = Platform(self.box, self.line, self.witness)
         self.desk = Desk(self.line, self.witness, self.store.call)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import wxtcb
 from wxtcb.api import environment
-from wxtcb.provision import Audit, FindingKind, MemoryJournal, Provisioner, Record, Standing, Tenant
-from wxtcb.provision.auditing import judge_all
-from wxtcb.provision.auditor import Facts, Wanted
-from wxtcb.sandbox import Fault, Ready, Sandbox, Trouble, World
+from wxtcb.provision import Audit, Classification, FindingKind, MemoryJournal, Provisioner, Tenant, TenantRecord
+from wxtcb.provision.auditing import build_audit
+from wxtcb.provision.auditor import AuditInput, DesiredTenant
+from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox, World
 
 from .conftest import EPOCH, Rig, Rigging
 from .constants import API, CREATE, ESTABLISH, LIST, SHARE, TOKEN, WX1, WX2, plain, seen
@@ -52,14 +52,14 @@ async def test_a_finished_run_is_proven(rig: Rig) -> None:
     counts = dict(rig.box.counts)
     audit = await audited(rig, MINE, journal=journal)
     awaiting = [(FindingKind.AWAITING, "a"), (FindingKind.AWAITING, "c")]
-    assert (audit.proven, told(audit), audit.others) == (True, awaiting, (other,))
+    assert (audit.passed, told(audit), audit.unrelated_envs) == (True, awaiting, (other,))
     for entry in report.tenants:
         for link in entry.links:
             rig.box.world.confirm(entry.env or "", link.appid)
     again = await audited(rig, MINE, journal=journal)
-    assert (again.proven, again.findings) == (True, ())
-    assert (again.tenants, again.listed) == (3, 4)
-    assert again.standings == {Standing.WANTED: 3, Standing.OTHER: 1}
+    assert (again.passed, again.findings) == (True, ())
+    assert (again.tenant_count, again.listed_count) == (3, 4)
+    assert again.environment_counts == {Classification.WANTED: 3, Classification.OTHER: 1}
     assert all(rig.box.count(path) == counts.get(path, 0) for path in (CREATE, SHARE, ESTABLISH))
 
 
@@ -69,10 +69,10 @@ async def test_what_was_opened_is_told_with_its_order(rig: Rig) -> None:
     journal = MemoryJournal()
     report = await rig.provision(MINE, journal=journal)
     audit = await audited(rig, MINE, journal=journal)
-    assert [(each.tenant, each.env, each.tranid) for each in audit.opened] == [
+    assert [(each.tenant, each.env, each.tranid) for each in audit.bound_environments] == [
         (entry.tenant, entry.env, entry.tranid) for entry in report.tenants
     ]
-    for each in audit.opened:
+    for each in audit.bound_environments:
         assert each.create_time == rig.box.world.environments[each.env].create_time
         assert EPOCH < each.opened_at.timestamp() < EPOCH + 10_000
 
@@ -112,9 +112,9 @@ async def test_what_another_file_has_opened_is_a_suspicion_at_most(rig: Rig) -> 
     rig.box.world.add("shop")
     for tenants, journal, strangers in zip(files, journals, (2, 3), strict=True):
         audit = await audited(rig, tenants, journal=journal)
-        assert (audit.proven, audit.findings, len(audit.others)) == (True, (), strangers + 1)
+        assert (audit.passed, audit.findings, len(audit.unrelated_envs)) == (True, (), strangers + 1)
         (note,) = audit.notes
-        assert sum(env in note for env in audit.others) == strangers
+        assert sum(env in note for env in audit.unrelated_envs) == strangers
 
 
 @virtual
@@ -123,8 +123,8 @@ async def test_a_clock_that_is_behind_the_journal_is_noted(rig: Rig) -> None:
     async with rig.provisioner() as provisioner:
         await provisioner.apply(MINE[1:2]).wait()
         now = provisioner.clock()
-    audit = await audited(rig, MINE[1:2], journal=provisioner.journal, clock=lambda: now - 86_400)
-    assert audit.proven
+    audit = await audited(rig, MINE[1:2], journal=provisioner.journal, wall_clock=lambda: now - 86_400)
+    assert audit.passed
     assert [note[:53] for note in audit.notes] == ["Note: the clock was set back, or was ahead then: the "]
 
 
@@ -134,11 +134,11 @@ async def test_a_list_with_a_hiccup_is_looked_at_again(rig: Rig) -> None:
     journal = MemoryJournal()
     await rig.provision(plain(5), journal=journal)
     await asyncio.sleep(200)
-    rig.box.faults.script(LIST, [Fault(Trouble.HICCUP)] * 2)
+    rig.box.faults.script(LIST, [Fault(FaultKind.INCOMPLETE_LIST)] * 2)
     before = rig.box.count(LIST)
-    assert (await audited(rig, plain(5), journal=journal)).proven
+    assert (await audited(rig, plain(5), journal=journal)).passed
     assert rig.box.count(LIST) == before + 3
-    rig.box.faults.script(LIST, [Fault(Trouble.HICCUP)] * 3)
+    rig.box.faults.script(LIST, [Fault(FaultKind.INCOMPLETE_LIST)] * 3)
     audit = await audited(rig, plain(5), journal=journal)
     assert {finding.kind for finding in audit.findings} == {FindingKind.CONFLICT}
     assert rig.box.count(LIST) == before + 6
@@ -151,16 +151,16 @@ async def test_an_environment_that_is_listed_late_is_not_waited_for(rig: Rig) ->
     rig.box.world.visible_after = 30.0
     async with rig.provisioner(journal=journal, settle=60.0) as provisioner:
         run = provisioner.apply(plain(1))
-        while not await journal.bound():
+        while not await journal.bindings():
             await asyncio.sleep(0.01)
         looks = rig.box.count(LIST)
         audit = await provisioner.audit(plain(1))
         assert rig.box.count(LIST) <= looks + 1
-        assert [finding.text.partition(", ")[2] for finding in audit.findings] == [
+        assert [finding.message.partition(", ")[2] for finding in audit.findings] == [
             "and is not listed yet. Audit again later."
         ]
         assert (await run.wait()).all_done
-        assert (await provisioner.audit(plain(1))).proven
+        assert (await provisioner.audit(plain(1))).passed
 
 
 @virtual
@@ -184,10 +184,10 @@ async def test_a_look_up_that_fails_is_no_failure(rig: Rig) -> None:
     tenants = [Tenant(f"t{number}", alias=f"a{number}", appids=[name]) for number, name in enumerate(appids(21))]
     journal = MemoryJournal()
     await rig.provision(tenants, journal=journal)
-    rig.box.faults.script(RELATIONS, [Fault(Trouble.ERRCODE, errcode=45009)])
+    rig.box.faults.script(RELATIONS, [Fault(FaultKind.ERRCODE, errcode=45009)])
     audit = await audited(rig, tenants, journal=journal, concurrency=1)
-    assert (audit.proven, audit.counts[FindingKind.UNKNOWN], audit.counts[FindingKind.AWAITING]) == (True, 20, 1)
-    assert "45009" in audit.findings[0].text
+    assert (audit.passed, audit.counts[FindingKind.UNKNOWN], audit.counts[FindingKind.AWAITING]) == (True, 20, 1)
+    assert "45009" in audit.findings[0].message
 
 
 @virtual
@@ -195,10 +195,10 @@ async def test_a_mini_program_that_cannot_be_looked_up_is_told(rig: Rig) -> None
     """By itself, with the platform's reason."""
     journal = MemoryJournal()
     await rig.provision(MINE, journal=journal)
-    rig.box.world.authorised = lambda appid: appid != WX1
+    rig.box.world.is_authorised = lambda appid: appid != WX1
     audit = await audited(rig, MINE, journal=journal)
     assert told(audit) == [(FindingKind.UNKNOWN, "a"), (FindingKind.AWAITING, "c")]
-    assert audit.findings[0].text.endswith("is not known: invalid appid")
+    assert audit.findings[0].message.endswith("is not known: invalid appid")
 
 
 @virtual
@@ -216,7 +216,7 @@ async def test_an_error_that_would_meet_everybody_is_met_once(rig: Rig) -> None:
 async def test_a_look_that_fails_fails_the_audit(rig: Rig) -> None:
     """Nothing can be told without the list."""
     rig.box.faults.errcode(48001, path=LIST)
-    with pytest.raises(wxtcb.NotPermitted):
+    with pytest.raises(wxtcb.PermissionDenied):
         await audited(rig, MINE)
 
 
@@ -235,16 +235,16 @@ async def test_an_audit_needs_an_open_provisioner_and_names_of_their_own(rig: Ri
 async def test_an_audit_during_a_run_accuses_nobody_of_what_the_run_does(rig: Rig) -> None:
     """What it opens is the tenant's, or an unclear create's, at every moment."""
     rig.wire.latency = 0.5
-    rig.box.world.ready_after = Ready.after_seconds(7)
+    rig.box.world.ready_after = ReadyPolicy.after_seconds(7)
     journal, tenants = MemoryJournal(), plain(30)
     kinds: set[FindingKind] = set()
     async with rig.provisioner(journal=journal, concurrency=4) as provisioner:
         run = provisioner.apply(tenants)
         while not run.ended:
             kinds.update(finding.kind for finding in (await provisioner.audit(tenants)).findings)
-        assert (await provisioner.audit(tenants)).proven
+        assert (await provisioner.audit(tenants)).passed
     assert FindingKind.MISSING in kinds
-    assert kinds <= {FindingKind.MISSING, FindingKind.UNCLEAR, FindingKind.DRIFT}
+    assert kinds <= {FindingKind.MISSING, FindingKind.AMBIGUOUS, FindingKind.DRIFT}
 
 
 @settings(max_examples=25, deadline=None)
@@ -261,7 +261,7 @@ async def _mutate(rigging: Rigging, seed: int, wrong: str) -> None:
     tenants = [Tenant(f"商户{number}", services=[API]) for number in range(5)]
     async with rigging.session(box) as session, Provisioner(session, settle=2.0, clock=now) as provisioner:
         await provisioner.apply(tenants).wait()
-        assert (await provisioner.audit(tenants)).proven
+        assert (await provisioner.audit(tenants)).passed
         victim = list(box.world.environments.values())[seed % 5]
         match wrong:
             case "second":
@@ -276,23 +276,31 @@ async def _mutate(rigging: Rigging, seed: int, wrong: str) -> None:
                 tenants.append(Tenant("new"))
         await asyncio.sleep(60)
         audit = await provisioner.audit(tenants)
-    assert (audit.proven, len(audit.findings)) == (False, 1)
+    assert (audit.passed, len(audit.findings)) == (False, 1)
 
 
-TROUBLES = [Trouble.BUSY_AFTER, Trouble.DROP, Trouble.DROP_AFTER, Trouble.SYSTEM_ERROR_AFTER, Trouble.HTTP_AFTER]
+TROUBLES = [
+    FaultKind.BUSY_AFTER,
+    FaultKind.DROP,
+    FaultKind.DROP_AFTER,
+    FaultKind.SYSTEM_ERROR_AFTER,
+    FaultKind.HTTP_AFTER,
+]
 
 
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32), troubles=st.lists(st.sampled_from(TROUBLES), min_size=1, max_size=3), cut=st.booleans()
 )
-def test_an_audit_tells_the_truth_about_any_run(virtual_run, seed: int, troubles: list[Trouble], *, cut: bool) -> None:
+def test_an_audit_tells_the_truth_about_any_run(
+    virtual_run, seed: int, troubles: list[FaultKind], *, cut: bool
+) -> None:
     """After random faults, cut off or not: what is proven is so, and no environment is left without a word."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         virtual_run(_hold_to_the_world(Rigging(monkeypatch), seed, troubles, cut=cut))
 
 
-async def _hold_to_the_world(rigging: Rigging, seed: int, troubles: list[Trouble], *, cut: bool) -> None:
+async def _hold_to_the_world(rigging: Rigging, seed: int, troubles: list[FaultKind], *, cut: bool) -> None:
     now = asyncio.get_running_loop().time
     box = Sandbox(world=World(seed=seed, clock=now))
     box.faults.seed = seed
@@ -309,26 +317,28 @@ async def _hold_to_the_world(rigging: Rigging, seed: int, troubles: list[Trouble
         box.faults.clear()
         await asyncio.sleep(60)
         audit = await provisioner.audit(tenants)
-    named = {env for finding in audit.findings for env in finding.envs} | {each.env for each in audit.opened}
+    named = {env for finding in audit.findings for env in finding.envs} | {
+        each.env for each in audit.bound_environments
+    }
     assert named >= box.world.environments.keys()
-    done = {tenant.alias for tenant in tenants} - {each.alias for each in audit.findings if each.kind.speaks_against}
+    done = {tenant.alias for tenant in tenants} - {each.alias for each in audit.findings if each.kind.is_failure}
     rows = [row for row in box.world.environments.values() if row.alias in done]
     assert sorted(row.alias for row in rows) == sorted(done)
     assert all(row.status == "NORMAL" and (row.env, "api") in box.world.services for row in rows)
-    assert audit.proven is (len(done) == len(tenants))
+    assert audit.passed is (len(done) == len(tenants))
 
 
 async def test_many_tenants_do_not_hold_the_loop() -> None:
     """Others have their turn after every hundred tenants, records and environments."""
     listed = [environment.EnvInfo(env=f"e{number}", alias=f"a{number}", **STAMPS) for number in range(1_000)]
     records = {
-        f"t{number}": Record(tenant=f"t{number}", alias=f"a{number}", env=f"e{number}") for number in range(1_000)
+        f"t{number}": TenantRecord(tenant=f"t{number}", alias=f"a{number}", env=f"e{number}") for number in range(1_000)
     }
-    wanted = [Wanted(Tenant(name), record.alias) for name, record in records.items()]
-    facts = Facts.of(environment.EnvList(info_list=tuple(listed)), wanted, records, {})
-    judging, turns = asyncio.ensure_future(judge_all("wx", facts)), 0
+    wanted = [DesiredTenant(Tenant(name), record.alias) for name, record in records.items()]
+    facts = AuditInput.build(environment.EnvList(info_list=tuple(listed)), wanted, records, {})
+    judging, turns = asyncio.ensure_future(build_audit("wx", facts)), 0
     while not judging.done():
         await asyncio.sleep(0)
         turns += 1
-    assert judging.result().proven
+    assert judging.result().passed
     assert turns >= 4 * 1_000 / 100

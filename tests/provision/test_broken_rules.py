@@ -8,33 +8,37 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import initialize, run_state_machine_as_test
 
 from wxtcb.provision import MemoryJournal, looks, planner, reconciliation
-from wxtcb.provision.context import Site
+from wxtcb.provision.context import StepContext
 from wxtcb.provision.plan import Action
 from wxtcb.provision.steps import environment
-from wxtcb.provision.waiting import Move
-from wxtcb.sandbox import Fault, Trouble
+from wxtcb.provision.waiting import StepResult
+from wxtcb.sandbox import Fault, FaultKind
 
 from .simulated_history import SETTLE, WINDOW
 from .test_histories import Histories
 
 
 def no_settle(patch):
-    real = environment._look_for
+    real = environment._start_outcome_check
 
     def look_for(site, work, problem, seconds):
         return real(site, work, problem, seconds - SETTLE)
 
-    patch.setattr(environment, "_look_for", look_for)
+    patch.setattr(environment, "_start_outcome_check", look_for)
     patch.setattr(environment, "max", lambda _, seconds: seconds, raising=False)
 
 
 def one_look(patch):
-    patch.setattr(reconciliation, "SOUND_LOOKS", 1)
+    patch.setattr(reconciliation, "REQUIRED_COMPLETE_LISTINGS", 1)
 
 
 def known_not_minded(patch):
-    real = reconciliation.Expected.compare
-    patch.setattr(reconciliation.Expected, "compare", lambda self, look: attrs.evolve(real(self, look), missing=()))
+    real = reconciliation.ExpectedEnvironments.compare
+    patch.setattr(
+        reconciliation.ExpectedEnvironments,
+        "compare",
+        lambda self, look: attrs.evolve(real(self, look), missing_envs=()),
+    )
 
 
 def adopt_without_intent(patch):
@@ -52,13 +56,13 @@ def adopt_without_intent(patch):
 
 def adopt_what_is_bound(patch):
     async def conclude(site, work, found):
-        if found.verdict is reconciliation.Verdict.FOUND:
+        if found.verdict is reconciliation.CheckResult.FOUND:
             await site.bind(work, found.found[0])
-            return Move.ON
+            return StepResult.NEXT
         return await real(site, work, found)
 
-    real = environment._conclude
-    patch.setattr(environment, "_conclude", conclude)
+    real = environment._apply_outcome
+    patch.setattr(environment, "_apply_outcome", conclude)
     _take_every_environment(patch)
 
 
@@ -78,44 +82,46 @@ def no_look(patch):
     async def find(self, alias, now):
         return ()
 
-    patch.setattr(looks.Looks, "find", find)
-    patch.setattr(looks.Looks, "is_fresh", lambda self, now: True)
+    patch.setattr(looks.EnvironmentListing, "find_by_alias", find)
+    patch.setattr(looks.EnvironmentListing, "is_fresh", lambda self, now: True)
 
 
 def stale_look(patch):
-    patch.setattr(looks, "FRESH", 1000.0)
+    patch.setattr(looks, "MAX_LISTING_AGE", 1000.0)
 
 
 def intent_not_kept(patch):
-    real = Site.commit
+    real = StepContext.commit
 
     async def commit(self, work, record):
         if record.intent is None:
             await real(self, work, record)
 
-    patch.setattr(Site, "commit", commit)
+    patch.setattr(StepContext, "commit", commit)
 
 
 def intent_taken_back(patch):
-    real = environment._create
+    real = environment._send_create
 
     async def create(site, work, deadline):
         move = await real(site, work, deadline)
-        if move is Move.PARK:
+        if move is StepResult.WAIT:
             work.waiting = work.doubt = None
-            await environment._take_back(site, work)
-            return Move.AGAIN
+            await environment._clear_intent(site, work)
+            return StepResult.RETRY
         return move
 
-    patch.setattr(environment, "_create", create)
+    patch.setattr(environment, "_send_create", create)
 
 
 def deadline_forgotten(patch):
-    patch.setattr(environment, "_seconds_left", lambda site, intent: 0.0)
+    patch.setattr(environment, "_remaining_seconds", lambda site, intent: 0.0)
 
 
 def wall_clock_trusted(patch):
-    patch.setattr(environment, "_seconds_left", lambda site, intent: min(site.window, intent.deadline - site.wall()))
+    patch.setattr(
+        environment, "_remaining_seconds", lambda site, intent: min(site.window, intent.deadline - site.wall())
+    )
 
 
 def version_not_compared(patch):
@@ -135,18 +141,18 @@ def answer_not_kept(patch):
         work.env, work.doubt = env, None
         await self.commit(work, attrs.evolve(work.record, intent=None))
 
-    patch.setattr(Site, "bind", bind)
+    patch.setattr(StepContext, "bind_environment", bind)
 
 
 def busy_retried(patch):
-    real = Site.__attrs_post_init__
+    real = StepContext.__attrs_post_init__
 
     def begin(self):
         session = self.session
         real(self)
         self.session = session.with_options(partial="return", may_send=lambda: not self.halted)
 
-    patch.setattr(Site, "__attrs_post_init__", begin)
+    patch.setattr(StepContext, "__attrs_post_init__", begin)
 
 
 LOOKED = "without proof"
@@ -177,7 +183,7 @@ class OneInDoubt(Histories):
 
     @initialize()
     def begin_first(self):
-        super().begin_first(acts=[Fault(Trouble.BUSY)], concurrency=4)
+        super().begin_first(acts=[Fault(FaultKind.BUSY)], concurrency=4)
         self.past.desk.acts.extend([None, None, 8.0])
         until = self.past.line.now + 300.0
         self.past.line.run(lambda: self.past.in_doubt() and self.past.known(), until)

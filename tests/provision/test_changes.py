@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wxtcb.provision import Intent, Moment, Record, ServiceState
-from wxtcb.provision.changes import change_of
-from wxtcb.provision.journal import utc
+from wxtcb.provision import HistoryEntry, Intent, ServiceState, TenantRecord
+from wxtcb.provision.changes import describe_change
+from wxtcb.provision.journal import to_utc
 
-NEW = Record(tenant="a", alias="x")
+NEW = TenantRecord(tenant="a", alias="x")
 INTENDED = attrs.evolve(NEW, attempt=1, intent=Intent(deadline=1.0))
 OPEN = attrs.evolve(NEW, attempt=1, env="x-1", tranid="2026")
 SENT = attrs.evolve(OPEN, services={"api": ServiceState.SENT})
@@ -33,27 +33,31 @@ SENT = attrs.evolve(OPEN, services={"api": ServiceState.SENT})
         (SENT, attrs.evolve(OPEN, services={"api": ServiceState.UNCONFIRMED}), "service api there, unconfirmed"),
         (SENT, OPEN, "service api not established"),
         (SENT, attrs.evolve(SENT, retired=True), "removed from the tenants"),
-        (attrs.evolve(OPEN, marks={"dns": "set"}), attrs.evolve(OPEN, marks={"dns": "set", "cdn": "on"}), "cdn: on"),
-        (OPEN, attrs.evolve(OPEN, marks={"dns": "set"}), "dns: set"),
+        (
+            attrs.evolve(OPEN, metadata={"dns": "set"}),
+            attrs.evolve(OPEN, metadata={"dns": "set", "cdn": "on"}),
+            "cdn: on",
+        ),
+        (OPEN, attrs.evolve(OPEN, metadata={"dns": "set"}), "dns: set"),
         (OPEN, attrs.evolve(OPEN, retired=True), "removed from the tenants"),
         (attrs.evolve(OPEN, retired=True), OPEN, "among the tenants again"),
         (OPEN, attrs.evolve(OPEN, version=2), "noted"),
     ],
 )
-def test_a_change_is_told_in_words(before: Record, after: Record, change: str) -> None:
+def test_a_change_is_told_in_words(before: TenantRecord, after: TenantRecord, change: str) -> None:
     """One line says what differs."""
-    assert change_of(before, after) == change
+    assert describe_change(before, after) == change
 
 
 def test_a_moment_that_no_calendar_has_is_none() -> None:
     """A clock that was far off spoils no page and no audit."""
-    assert (utc(0.0), utc(1e15)) == (datetime(1970, 1, 1, tzinfo=UTC), None)
+    assert (to_utc(0.0), to_utc(1e15)) == (datetime(1970, 1, 1, tzinfo=UTC), None)
 
 
-@given(st.lists(st.builds(Moment, st.integers(0, 2**40).map(lambda ms: ms / 1000), st.text(min_size=1))))
-def test_moments_are_read_as_they_were_written(moments: list[Moment]) -> None:
+@given(st.lists(st.builds(HistoryEntry, st.integers(0, 2**40).map(lambda ms: ms / 1000), st.text(min_size=1))))
+def test_moments_are_read_as_they_were_written(moments: list[HistoryEntry]) -> None:
     """Whatever a change says; a line break in it becomes a space."""
-    read = Moment.read("".join(moment.write() for moment in moments))
-    assert [(moment.at, moment.change) for moment in read] == [
-        (moment.at, " ".join(moment.change.splitlines())) for moment in moments
+    read = HistoryEntry.parse_lines("".join(moment.to_line() for moment in moments))
+    assert [(moment.timestamp, moment.change) for moment in read] == [
+        (moment.timestamp, " ".join(moment.change.splitlines())) for moment in moments
     ]

@@ -8,8 +8,8 @@ import attrs
 import pytest
 
 import wxtcb
-from wxtcb.provision import MemoryJournal, Moment, Outcome, Provisioner, Record, ServiceState, Tenant
-from wxtcb.sandbox import Fault, Sandbox, Trouble
+from wxtcb.provision import HistoryEntry, MemoryJournal, Outcome, Provisioner, ServiceState, Tenant, TenantRecord
+from wxtcb.sandbox import Fault, FaultKind, Sandbox
 
 from .conftest import Rig, Rigging
 from .constants import API, ESTABLISH, SERVICE_LIST, SERVICES, WEB, seen
@@ -21,7 +21,7 @@ MINE = [Tenant("a", alias="x", services=[API, WEB])]
 
 def doubt(rig: Rig, count: int = 1) -> None:
     """Let the first answers to establishing be lost, each after the service was made."""
-    script = [step for _ in range(count) for step in (Fault(Trouble.DROP_AFTER), None)]
+    script = [step for _ in range(count) for step in (Fault(FaultKind.DROP_AFTER), None)]
     rig.box.faults.script(ESTABLISH, script)
 
 
@@ -73,7 +73,7 @@ async def test_a_short_page_in_the_middle_is_not_the_end(rig: Rig, monkeypatch: 
 
 @pytest.mark.parametrize(
     ("trouble", "most"),
-    [(Fault(Trouble.ERRCODE, errcode=48001), 1), (Fault(Trouble.BUSY), 8), (Fault(Trouble.EMPTY), 8)],
+    [(Fault(FaultKind.ERRCODE, errcode=48001), 1), (Fault(FaultKind.BUSY), 8), (Fault(FaultKind.EMPTY), 8)],
 )
 async def test_a_list_that_fails_leaves_a_service_unconfirmed(rig: Rig, trouble: Fault, most: int) -> None:
     """It is done all the same, and the tenant has no problem."""
@@ -87,12 +87,12 @@ async def test_a_list_that_fails_leaves_a_service_unconfirmed(rig: Rig, trouble:
 
 async def test_a_later_run_confirms_without_establishing(rig: Rig) -> None:
     """The plan names the step; a run that cannot confirm leaves it to the next, and once done it is not asked again."""
-    rig.box.world.lists_services = False
+    rig.box.world.getcslist_includes_cloudrun = False
     doubt(rig)
     async with rig.provisioner() as provisioner:
         outcomes = [(await provisioner.apply(MINE).wait()).tenants[0].outcome for _ in range(2)]
         sent = rig.box.count(ESTABLISH)
-        rig.box.world.lists_services = True
+        rig.box.world.getcslist_includes_cloudrun = True
         steps = (await provisioner.plan(MINE)).tenants[0].steps
         outcomes += [(await provisioner.apply(MINE).wait()).tenants[0].outcome for _ in range(2)]
     assert outcomes == [Outcome.UNCONFIRMED, Outcome.UNCONFIRMED, Outcome.DONE, Outcome.DONE]
@@ -102,12 +102,12 @@ async def test_a_later_run_confirms_without_establishing(rig: Rig) -> None:
 
 async def test_a_service_that_is_wanted_no_more_is_not_asked_for(rig: Rig) -> None:
     """What the record keeps of it stays, and costs no read."""
-    rig.box.world.lists_services = False
+    rig.box.world.getcslist_includes_cloudrun = False
     doubt(rig)
     async with rig.provisioner() as provisioner:
         await provisioner.apply(MINE).wait()
         plan = await provisioner.plan([Tenant("a", alias="x", services=[WEB])])
-    assert (plan.changes, rig.box.count(SERVICE_LIST)) == (False, 1)
+    assert (plan.has_changes, rig.box.count(SERVICE_LIST)) == (False, 1)
 
 
 async def test_a_list_without_an_end_is_left(rigging: Rigging, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,9 @@ async def test_a_list_without_an_end_is_left(rigging: Rigging, box: Sandbox, mon
     journal = MemoryJournal()
     env = box.world.add("x")
     unconfirmed = {"api": ServiceState.UNCONFIRMED}
-    await journal.commit(Record(tenant="a", alias="x", version=1, env=env, services=unconfirmed), Moment(0.0, "noted"))
+    await journal.commit(
+        TenantRecord(tenant="a", alias="x", version=1, env=env, services=unconfirmed), HistoryEntry(0.0, "noted")
+    )
     async with rigging.session(box) as session, Provisioner(session, journal=journal) as provisioner:
         report = await provisioner.apply([Tenant("a", alias="x", services=[API])]).wait()
     assert (report.tenants[0].outcome, len(pages)) == (Outcome.UNCONFIRMED, 20)
@@ -130,7 +132,7 @@ async def test_a_list_without_an_end_is_left(rigging: Rigging, box: Sandbox, mon
 
 async def test_a_cancel_does_not_wait_for_a_confirmation(rig: Rig) -> None:
     """Nothing is asked once the run was cancelled, and the service stays done."""
-    rig.box.faults.script(ESTABLISH, [Fault(Trouble.DROP_AFTER), Fault(Trouble.SLOW, seconds=5)])
+    rig.box.faults.script(ESTABLISH, [Fault(FaultKind.DROP_AFTER), Fault(FaultKind.SLOW, seconds=5)])
     async with rig.provisioner() as provisioner:
         run = provisioner.apply([Tenant("a", alias="x", services=[API])])
         await seen(rig.box, ESTABLISH, 2)

@@ -15,11 +15,11 @@ from wxtcb.provision import (
     Provisioner,
     Run,
     StepDone,
-    StepInDoubt,
+    StepOutcomeUnknown,
     Tenant,
     TenantFinished,
 )
-from wxtcb.sandbox import Fault, Sandbox, Trouble
+from wxtcb.sandbox import Fault, FaultKind, Sandbox
 
 from .conftest import Rig, Rigging
 from .constants import API, CREATE, ENVIRONMENT, ESTABLISH, LIST, READY, SERVICES, TOKEN, WEB, WX1, plain, seen
@@ -32,20 +32,20 @@ MINE = [Tenant("a", alias="x", services=[API, WEB])]
 @pytest.mark.parametrize(
     ("trouble", "seconds"),
     [
-        (Trouble.BUSY_AFTER, 2),
-        (Trouble.SYSTEM_ERROR_AFTER, 2),
-        (Trouble.DROP_AFTER, 47),
-        (Trouble.HTTP_AFTER, 47),
-        (Trouble.TRUNCATE, 47),
-        (Trouble.EMPTY, 47),
+        (FaultKind.BUSY_AFTER, 2),
+        (FaultKind.SYSTEM_ERROR_AFTER, 2),
+        (FaultKind.DROP_AFTER, 47),
+        (FaultKind.HTTP_AFTER, 47),
+        (FaultKind.TRUNCATE, 47),
+        (FaultKind.EMPTY, 47),
     ],
 )
-async def test_a_create_that_acted_is_found_and_adopted(rig: Rig, trouble: Trouble, seconds: float) -> None:
+async def test_a_create_that_acted_is_found_and_adopted(rig: Rig, trouble: FaultKind, seconds: float) -> None:
     """After the settle, and where no answer came after the deadline too; nothing is sent again meanwhile."""
     rig.box.faults.script(CREATE, [Fault(trouble)])
     told = await rig.told([Tenant("a", alias="x", appids=[WX1])])
-    (doubt,) = (event for event in told if isinstance(event, StepInDoubt))
-    assert (doubt.problem.step, doubt.problem.unknown) == (ENVIRONMENT, True)
+    (doubt,) = (event for event in told if isinstance(event, StepOutcomeUnknown))
+    assert (doubt.problem.step, doubt.problem.outcome_unknown) == (ENVIRONMENT, True)
     (entry,) = (event.report for event in told if isinstance(event, TenantFinished))
     assert (entry.outcome, entry.problems) == (Outcome.AWAITING, ())
     assert [entry.env] == list(rig.box.world.environments)
@@ -53,8 +53,8 @@ async def test_a_create_that_acted_is_found_and_adopted(rig: Rig, trouble: Troub
     assert rig.box.seen[-1].at >= seconds
 
 
-@pytest.mark.parametrize("trouble", [Trouble.BUSY, Trouble.DROP, Trouble.HTTP, Trouble.HANG])
-async def test_a_create_that_did_not_act_is_sent_again_after_two_looks(rig: Rig, trouble: Trouble) -> None:
+@pytest.mark.parametrize("trouble", [FaultKind.BUSY, FaultKind.DROP, FaultKind.HTTP, FaultKind.HANG])
+async def test_a_create_that_did_not_act_is_sent_again_after_two_looks(rig: Rig, trouble: FaultKind) -> None:
     """Both are after the settle and show that nothing is there."""
     rig.box.faults.script(CREATE, [Fault(trouble)])
     report = await rig.provision([Tenant("a", alias="x")])
@@ -69,13 +69,13 @@ async def test_three_creates_without_a_clear_answer_are_enough(rig: Rig) -> None
     rig.box.faults.busy(path=CREATE)
     entry = (await rig.provision(plain(1))).tenants[0]
     assert (entry.outcome, rig.box.count(CREATE), len(rig.box.world.environments)) == (Outcome.FAILED, 3, 0)
-    assert "none of 3 creates acted" in entry.story
+    assert "none of 3 creates acted" in entry.summary
 
 
 async def test_an_environment_that_shows_late_is_still_adopted(rig: Rig) -> None:
     """As long as the settle is longer than the platform hides what is new."""
     rig.box.world.visible_after = 20
-    rig.box.faults.script(CREATE, [Fault(Trouble.BUSY_AFTER)])
+    rig.box.faults.script(CREATE, [Fault(FaultKind.BUSY_AFTER)])
     report = await rig.provision(plain(1), settle=21)
     assert (report.all_done, len(rig.box.world.environments)) == (True, 1)
 
@@ -83,14 +83,14 @@ async def test_an_environment_that_shows_late_is_still_adopted(rig: Rig) -> None
 async def test_a_settle_that_is_too_short_opens_a_second_one(rig: Rig) -> None:
     """The control: it is the settle that protects, not luck."""
     rig.box.world.visible_after = 20
-    rig.box.faults.script(CREATE, [Fault(Trouble.BUSY_AFTER)])
+    rig.box.faults.script(CREATE, [Fault(FaultKind.BUSY_AFTER)])
     await rig.provision(plain(1), settle=2)
     assert len(rig.box.world.environments) == 2
 
 
 async def test_two_that_appear_are_for_a_person(rig: Rig) -> None:
     """One of them may be somebody else's, so none is adopted."""
-    rig.box.faults.script(CREATE, [Fault(Trouble.BUSY_AFTER)])
+    rig.box.faults.script(CREATE, [Fault(FaultKind.BUSY_AFTER)])
     async with rig.provisioner(settle=10) as provisioner:
         run = provisioner.apply([Tenant("a", alias="x", appids=[WX1])])
         await seen(rig.box, CREATE)
@@ -103,7 +103,7 @@ async def test_two_that_appear_are_for_a_person(rig: Rig) -> None:
 async def test_one_that_belongs_to_another_tenant_is_a_conflict(rig: Rig) -> None:
     """The journal knows whose it is."""
     env = rig.box.world.add("other")
-    rig.box.faults.script(CREATE, [Fault(Trouble.BUSY)])
+    rig.box.faults.script(CREATE, [Fault(FaultKind.BUSY)])
     async with rig.provisioner(settle=10) as provisioner:
         plan = await provisioner.plan([Tenant("b", alias="other"), Tenant("a", alias="x")], adopt={"b": env})
         run = provisioner.apply(plan)
@@ -120,19 +120,19 @@ async def test_a_list_that_is_not_whole_proves_nothing(rig: Rig) -> None:
     """An environment that the journal knows is missing, so the create stays unknown, and is not sent again."""
     async with rig.provisioner(timeout=30) as provisioner:
         first = await provisioner.apply(plain(1)).wait()
-        rig.box.faults.script(CREATE, [Fault(Trouble.BUSY)])
+        rig.box.faults.script(CREATE, [Fault(FaultKind.BUSY)])
         run = provisioner.apply([Tenant("b", alias="b")])
         await seen(rig.box, CREATE, 2)
         rig.box.world.remove(first.tenants[0].env)
         report = await run.wait()
     entry = report.tenants[0]
     assert (entry.outcome, rig.box.count(CREATE)) == (Outcome.UNKNOWN, 2)
-    assert "nothing is proven" in entry.story
+    assert "nothing is proven" in entry.summary
 
 
 async def test_looks_that_fail_prove_nothing(rig: Rig) -> None:
     """The create stays unknown when the time is up."""
-    rig.box.faults.script(CREATE, [Fault(Trouble.BUSY)])
+    rig.box.faults.script(CREATE, [Fault(FaultKind.BUSY)])
     rig.box.faults.script(LIST, [None])
     rig.box.faults.errcode(40097, path=LIST)
     entry = (await rig.provision(plain(1), timeout=30)).tenants[0]
@@ -142,8 +142,8 @@ async def test_looks_that_fail_prove_nothing(rig: Rig) -> None:
 async def test_a_hiccup_of_the_list_costs_the_proof_only_time(rig: Rig) -> None:
     """Of the looks that count two in a row must show all that is known."""
     journal = MemoryJournal()
-    rig.box.faults.script(CREATE, [None, Fault(Trouble.BUSY)])
-    rig.box.faults.script(LIST, [None, None, None, Fault(Trouble.HICCUP)])
+    rig.box.faults.script(CREATE, [None, Fault(FaultKind.BUSY)])
+    rig.box.faults.script(LIST, [None, None, None, Fault(FaultKind.INCOMPLETE_LIST)])
     report = await rig.provision(plain(2), concurrency=1, journal=journal)
     assert report.all_done
     assert (rig.box.count(CREATE), len(rig.box.world.environments)) == (3, 2)
@@ -160,7 +160,7 @@ async def cut_off(rig: Rig, provisioner: Provisioner) -> Run:
 
 async def test_a_later_run_settles_what_an_earlier_one_left(rig: Rig) -> None:
     """The intent stands in the journal; the plan means to adopt, and the create is not sent again."""
-    rig.box.faults.script(CREATE, [Fault(Trouble.DROP_AFTER)])
+    rig.box.faults.script(CREATE, [Fault(FaultKind.DROP_AFTER)])
     async with rig.provisioner() as provisioner:
         run = await cut_off(rig, provisioner)
         assert run.report.tenants[0].outcome is Outcome.UNKNOWN
@@ -174,7 +174,7 @@ async def test_a_later_run_settles_what_an_earlier_one_left(rig: Rig) -> None:
 
 async def test_a_later_run_opens_what_an_earlier_one_did_not(rig: Rig) -> None:
     """Only after the looks have shown that the create left in doubt did not act."""
-    rig.box.faults.script(CREATE, [Fault(Trouble.DROP)])
+    rig.box.faults.script(CREATE, [Fault(FaultKind.DROP)])
     async with rig.provisioner() as provisioner:
         await cut_off(rig, provisioner)
         report = await provisioner.apply(plain(1)).wait()
@@ -184,7 +184,7 @@ async def test_a_later_run_opens_what_an_earlier_one_did_not(rig: Rig) -> None:
 
 async def test_a_create_held_up_past_its_deadline_is_not_sent_then(rig: Rig) -> None:
     """The minute limit holds it for longer; it is taken back, looked for anew, and sent when the path opens."""
-    rig.box.faults.script(CREATE, [Fault(Trouble.ERRCODE, errcode=45011)])
+    rig.box.faults.script(CREATE, [Fault(FaultKind.ERRCODE, errcode=45011)])
     journal = MemoryJournal()
     report = await rig.provision(plain(4), concurrency=2, journal=journal)
     assert (report.all_done, len(rig.box.world.environments)) == (True, 4)
@@ -193,10 +193,10 @@ async def test_a_create_held_up_past_its_deadline_is_not_sent_then(rig: Rig) -> 
 
 async def test_a_create_whose_renewal_hangs_past_the_deadline_is_in_doubt(rig: Rig) -> None:
     """Sent once, told dead, and cut off while its second send is under way: it may have acted."""
-    rig.box.faults.script(CREATE, [Fault(Trouble.KILL, seconds=0), Fault(Trouble.HANG_AFTER)])
-    rig.box.faults.script("/cgi-bin/component/api_component_token", [None, Fault(Trouble.SLOW, seconds=20)])
+    rig.box.faults.script(CREATE, [Fault(FaultKind.EXPIRE_TOKEN, seconds=0), Fault(FaultKind.HANG_AFTER)])
+    rig.box.faults.script("/cgi-bin/component/api_component_token", [None, Fault(FaultKind.SLOW, seconds=20)])
     told = await rig.told(plain(1))
-    assert any(isinstance(event, StepInDoubt) for event in told)
+    assert any(isinstance(event, StepOutcomeUnknown) for event in told)
     assert told[-1].report.outcome is Outcome.DONE
     assert len(rig.box.world.environments) == 1
 
@@ -206,7 +206,7 @@ async def test_two_provisioners_on_one_journal_open_nothing_twice(rig: Rig) -> N
     journal = MemoryJournal()
     reports = await asyncio.gather(*(rig.provision(plain(20), journal=journal) for _ in range(2)))
     assert rig.box.count(CREATE) == len(rig.box.world.environments) == 20
-    done = sum(report.done for report in reports)
+    done = sum(report.done_count for report in reports)
     lost = [entry for report in reports for entry in report.tenants if entry.outcome is Outcome.FAILED]
     assert done + len(lost) == 40
     assert all(isinstance(entry.problems[0].error, JournalConflict) for entry in lost)
@@ -235,8 +235,8 @@ async def test_an_intent_that_took_long_to_keep_is_taken_back(rig: Rig) -> None:
 
 async def test_a_service_found_after_a_lost_answer_is_done_but_unconfirmed(rig: Rig) -> None:
     """It is sent again under its name, which makes no second one; the others are not touched by it."""
-    rig.box.world.lists_services = False
-    rig.box.faults.script(ESTABLISH, [Fault(Trouble.DROP_AFTER)])
+    rig.box.world.getcslist_includes_cloudrun = False
+    rig.box.faults.script(ESTABLISH, [Fault(FaultKind.DROP_AFTER)])
     entry = (await rig.provision(MINE)).tenants[0]
     assert (entry.outcome, entry.services, entry.unconfirmed) == (Outcome.UNCONFIRMED, ("api", "web"), ("api",))
     assert (entry.problems, entry.done[-1]) == ((), SERVICES)
@@ -245,8 +245,8 @@ async def test_a_service_found_after_a_lost_answer_is_done_but_unconfirmed(rig: 
 
 async def test_a_service_found_after_a_busy_answer_is_done_but_unconfirmed(rig: Rig) -> None:
     """40097 may mean that the attempt before it, answered -1, had made the service."""
-    rig.box.world.lists_services = False
-    rig.box.faults.script(ESTABLISH, [Fault(Trouble.BUSY_AFTER)])
+    rig.box.world.getcslist_includes_cloudrun = False
+    rig.box.faults.script(ESTABLISH, [Fault(FaultKind.BUSY_AFTER)])
     report = await rig.provision(MINE)
     assert (report.tenants[0].outcome, report.all_done) == (Outcome.UNCONFIRMED, True)
     assert rig.box.count(ESTABLISH) == 3
@@ -254,28 +254,28 @@ async def test_a_service_found_after_a_busy_answer_is_done_but_unconfirmed(rig: 
 
 async def test_a_service_established_at_the_second_send_is_done(rig: Rig) -> None:
     """The first had not reached the platform, and the answer is clear."""
-    rig.box.faults.script(ESTABLISH, [Fault(Trouble.DROP), Fault(Trouble.DROP)])
+    rig.box.faults.script(ESTABLISH, [Fault(FaultKind.DROP), Fault(FaultKind.DROP)])
     entry = (await rig.provision(MINE)).tenants[0]
     assert (entry.outcome, entry.unconfirmed, rig.box.count(ESTABLISH)) == (Outcome.DONE, (), 4)
 
 
 async def test_a_service_without_any_clear_answer_is_unknown_by_name(rig: Rig) -> None:
     """After three sends; the services after it are established all the same."""
-    rig.box.faults.script(ESTABLISH, [Fault(Trouble.DROP)] * 3)
+    rig.box.faults.script(ESTABLISH, [Fault(FaultKind.DROP)] * 3)
     entry = (await rig.provision(MINE)).tenants[0]
     assert (entry.outcome, entry.services, rig.box.count(ESTABLISH)) == (Outcome.UNKNOWN, ("web",), 4)
     assert entry.problems[0].subject == "services api"
-    assert "An earlier send" not in entry.story
+    assert "An earlier send" not in entry.summary
     assert SERVICES not in entry.done
 
 
 async def test_a_service_refused_after_a_lost_answer_is_unknown(rig: Rig) -> None:
     """The refusal says nothing of the send before it, so the story does."""
-    rig.box.faults.script(ESTABLISH, [Fault(Trouble.DROP_AFTER), Fault(Trouble.ERRCODE, errcode=45009)])
+    rig.box.faults.script(ESTABLISH, [Fault(FaultKind.DROP_AFTER), Fault(FaultKind.ERRCODE, errcode=45009)])
     entry = (await rig.provision(MINE)).tenants[0]
     assert entry.outcome is Outcome.UNKNOWN
-    assert "45009" in entry.story
-    assert entry.story.endswith("An earlier send of it may have taken effect.")
+    assert "45009" in entry.summary
+    assert entry.summary.endswith("An earlier send of it may have taken effect.")
 
 
 async def test_a_service_that_is_refused_fails(rig: Rig) -> None:
@@ -287,8 +287,8 @@ async def test_a_service_that_is_refused_fails(rig: Rig) -> None:
 
 async def test_a_service_in_doubt_is_settled_by_the_next_run(rig: Rig) -> None:
     """That its name exists then is probably the earlier send's doing."""
-    rig.box.world.lists_services = False
-    rig.box.faults.script(ESTABLISH, [Fault(Trouble.DROP_AFTER), *[Fault(Trouble.DROP)] * 2])
+    rig.box.world.getcslist_includes_cloudrun = False
+    rig.box.faults.script(ESTABLISH, [Fault(FaultKind.DROP_AFTER), *[Fault(FaultKind.DROP)] * 2])
     tenants = [Tenant("a", alias="x", services=[API])]
     async with rig.provisioner() as provisioner:
         first = await provisioner.apply(tenants).wait()
@@ -325,7 +325,7 @@ async def test_a_cancel_sends_no_service_again(rig: Rig) -> None:
 
 async def test_a_cancel_sends_no_service_with_a_newer_token(rig: Rig) -> None:
     """One whose token was dead was not established, so nothing is unknown."""
-    rig.box.faults.script(ESTABLISH, [Fault(Trouble.KILL)])
+    rig.box.faults.script(ESTABLISH, [Fault(FaultKind.EXPIRE_TOKEN)])
     rig.box.faults.slow(5, path=TOKEN)
     async with rig.provisioner() as provisioner:
         run = provisioner.apply([Tenant("a", alias="x", services=[API])])
@@ -347,4 +347,4 @@ async def test_what_never_left_is_unfinished(box: Sandbox, rigging: Rigging, pat
         await run.cancel(grace=0)
     entries = [entry for entry in run.report.tenants if entry.step == step]
     assert sorted(entry.outcome.value for entry in entries) == ["unfinished"] * 15 + ["unknown"]
-    assert {entry.story for entry in entries if entry.outcome is Outcome.UNFINISHED} == {f"stopped at {step}"}
+    assert {entry.summary for entry in entries if entry.outcome is Outcome.UNFINISHED} == {f"stopped at {step}"}

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from wxtcb.provision import STEPS, Move
-from wxtcb.provision.reconciliation import AwaitYoung, Expected
-from wxtcb.sandbox import Fault, Trouble
+from wxtcb.provision import STEPS, StepResult
+from wxtcb.provision.reconciliation import ExpectedEnvironments, WaitForVisibility
+from wxtcb.sandbox import Fault, FaultKind
 
 from .conftest import Rig
 from .constants import CREATE, LIST, plain
@@ -30,7 +30,7 @@ async def test_a_list_that_lacks_some_is_not_trusted(rig: Rig) -> None:
     """Nothing is created before a look shows them again."""
     rig.box.world.add("other")
     rig.wire.latency = 1.0
-    rig.box.faults.script(LIST, [None, *[Fault(Trouble.HICCUP)] * 3])
+    rig.box.faults.script(LIST, [None, *[Fault(FaultKind.INCOMPLETE_LIST)] * 3])
     report = await rig.provision(plain(8), concurrency=1, interval=50, steps=STEPS[:1])
     assert report.all_done
     hiccups = [number for number, seen in enumerate(rig.box.seen) if seen.outcome == "hiccup"]
@@ -44,7 +44,7 @@ async def test_a_plan_made_anew_is_held_to_what_the_old_one_saw(rig: Rig) -> Non
     async with rig.provisioner() as provisioner:
         plan = await provisioner.plan(plain(1))
         await asyncio.sleep(6)
-        rig.box.faults.script(LIST, [Fault(Trouble.HICCUP)])
+        rig.box.faults.script(LIST, [Fault(FaultKind.INCOMPLETE_LIST)])
         looks = rig.box.count(LIST)
         assert (await provisioner.apply(plan).wait()).all_done
     first_create = next(seen.at for seen in rig.box.seen if seen.path == CREATE)
@@ -66,13 +66,13 @@ async def test_what_is_missing_for_half_a_minute_was_removed(rig: Rig) -> None:
 async def test_a_look_that_fails_for_everybody_stops_the_run(rig: Rig) -> None:
     """It is not tried three times, and nothing is created after it."""
     rig.wire.latency = 2.0
-    rig.box.faults.script(LIST, [None, *[Fault(Trouble.ERRCODE, errcode=61004)] * 3])
+    rig.box.faults.script(LIST, [None, *[Fault(FaultKind.ERRCODE, errcode=61004)] * 3])
     report = await rig.provision(plain(9), concurrency=1, interval=1000)
-    assert "61004" in (report.stopped or "")
+    assert "61004" in (report.stop_reason or "")
     assert (rig.box.count(LIST), rig.box.count(CREATE)) == (2, 1)
 
 
 def test_looks_that_go_on_failing_hold_up_nobody_for_ever() -> None:
     """Who waits for what a crash left is let go when the time is up."""
-    waiting = AwaitYoung(Expected(1.0, {}, frozenset({"x-1"})), due=0.0, deadline=5.0)
-    assert (waiting.overdue(4.0), waiting.overdue(5.0)) == (None, Move.AGAIN)
+    waiting = WaitForVisibility(ExpectedEnvironments(1.0, {}, frozenset({"x-1"})), due_at=0.0, deadline=5.0)
+    assert (waiting.check_timeout(4.0), waiting.check_timeout(5.0)) == (None, StepResult.RETRY)

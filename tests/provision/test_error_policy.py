@@ -19,8 +19,8 @@ from wxtcb.provision import (
     TenantFinished,
     TenantStarted,
 )
-from wxtcb.provision.error_policy import CHINA, back_at, hits_everybody
-from wxtcb.sandbox import Fault, Ready, Sandbox, Trouble
+from wxtcb.provision.error_policy import CHINA_TIMEZONE, is_fatal, quota_reset_at
+from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox
 
 from .conftest import Rig, Rigging, connect
 from .constants import API, CREATE, ENVIRONMENT, ESTABLISH, LIST, READY, SHARE, SHARED, TOKEN, WEB, WX1, plain, seen
@@ -36,8 +36,8 @@ async def test_without_a_plan_nobody_is_started(rig: Rig, path: str, errcode: in
     assert [type(event) for event in told] == [RunStopped]
     assert str(errcode) in told[0].reason
     report = await rig.provision(plain(100))
-    assert (report.counts[Outcome.UNFINISHED], str(errcode) in (report.stopped or "")) == (100, True)
-    assert {entry.story for entry in report.tenants} == {"not started"}
+    assert (report.counts[Outcome.UNFINISHED], str(errcode) in (report.stop_reason or "")) == (100, True)
+    assert {entry.summary for entry in report.tenants} == {"not started"}
 
 
 async def test_an_error_that_is_everybodys_stops_the_run(rig: Rig) -> None:
@@ -53,7 +53,7 @@ async def test_an_error_that_is_everybodys_stops_the_run(rig: Rig) -> None:
 
 async def test_a_right_of_one_mini_program_stops_nobody(rig: Rig) -> None:
     """61007 is for one administrator to mend, 48001 for the platform."""
-    rig.box.faults.script(SHARE, [Fault(Trouble.ERRCODE, errcode=61007)])
+    rig.box.faults.script(SHARE, [Fault(FaultKind.ERRCODE, errcode=61007)])
     tenants = [Tenant(name, alias=name, appids=[WX1]) for name in "abc"]
     report = await rig.provision(tenants, concurrency=1)
     assert [entry.outcome for entry in report.tenants] == [Outcome.FAILED, Outcome.AWAITING, Outcome.AWAITING]
@@ -61,13 +61,13 @@ async def test_a_right_of_one_mini_program_stops_nobody(rig: Rig) -> None:
 
 async def test_a_stop_while_environments_are_delivered_keeps_their_ids(rig: Rig) -> None:
     """They are unfinished at that step, and named: they exist and are billed."""
-    rig.box.world.ready_after = Ready.after_seconds(60)
+    rig.box.world.ready_after = ReadyPolicy.after_seconds(60)
     rig.box.faults.script(LIST, [None])
     rig.box.faults.errcode(61004, path=LIST)
     report = await rig.provision(plain(1))
     entry = report.tenants[0]
     assert (entry.outcome, entry.step) == (Outcome.UNFINISHED, READY)
-    assert (entry.env is not None, entry.story) == (True, "stopped at ready")
+    assert (entry.env is not None, entry.summary) == (True, "stopped at ready")
 
 
 async def test_a_stop_during_the_services_takes_no_further_step(rig: Rig) -> None:
@@ -82,22 +82,22 @@ async def test_a_stop_during_the_services_takes_no_further_step(rig: Rig) -> Non
 
 async def test_an_exhausted_quota_ends_the_creates_alone(rig: Rig) -> None:
     """Environments that are open go all the way; no other create is sent."""
-    rig.box.world.ready_after = Ready.after_looks(5)
-    rig.box.faults.script(CREATE, [None, Fault(Trouble.ERRCODE, errcode=45009)])
+    rig.box.world.ready_after = ReadyPolicy.after_polls(5)
+    rig.box.faults.script(CREATE, [None, Fault(FaultKind.ERRCODE, errcode=45009)])
     tenants = [Tenant(name, alias=name, services=[API]) for name in "abc"]
     report = await rig.provision(tenants, concurrency=1)
     assert [entry.outcome for entry in report.tenants] == [Outcome.DONE, Outcome.UNFINISHED, Outcome.UNFINISHED]
-    assert "45009" in (report.stopped or "")
-    assert report.come_back_at is not None
-    assert report.come_back_at.hour == 0
+    assert "45009" in (report.stop_reason or "")
+    assert report.retry_after is not None
+    assert report.retry_after.hour == 0
 
 
 async def test_an_exhausted_quota_of_services_stops_nobody(rig: Rig) -> None:
     """It is told for each tenant that met it."""
-    rig.box.faults.script(ESTABLISH, [Fault(Trouble.ERRCODE, errcode=45009)])
+    rig.box.faults.script(ESTABLISH, [Fault(FaultKind.ERRCODE, errcode=45009)])
     tenants = [Tenant(name, alias=name, services=[API]) for name in "ab"]
     report = await rig.provision(tenants, concurrency=1)
-    assert (report.stopped, report.counts[Outcome.FAILED], report.counts[Outcome.DONE]) == (None, 1, 1)
+    assert (report.stop_reason, report.counts[Outcome.FAILED], report.counts[Outcome.DONE]) == (None, 1, 1)
 
 
 async def test_after_so_many_failures_no_other_is_started(rig: Rig) -> None:
@@ -105,7 +105,7 @@ async def test_after_so_many_failures_no_other_is_started(rig: Rig) -> None:
     rig.box.faults.errcode(40097, path=CREATE)
     report = await rig.provision(plain(5), concurrency=1, max_failures=2)
     assert (report.counts[Outcome.FAILED], report.counts[Outcome.UNFINISHED], rig.box.count(CREATE)) == (2, 3, 2)
-    assert "max_failures" in (report.stopped or "")
+    assert "max_failures" in (report.stop_reason or "")
 
 
 async def test_a_cancel_sends_no_further_create(rig: Rig) -> None:
@@ -116,7 +116,7 @@ async def test_a_cancel_sends_no_further_create(rig: Rig) -> None:
         await seen(rig.box, CREATE, 2)
         await run.cancel()
         report = await run.wait()
-    assert (rig.box.count(CREATE), report.counts[Outcome.UNFINISHED], report.stopped) == (2, 10, "cancelled")
+    assert (rig.box.count(CREATE), report.counts[Outcome.UNFINISHED], report.stop_reason) == (2, 10, "cancelled")
     assert [entry.env is not None for entry in report.tenants] == [True] * 2 + [False] * 8
     assert [entry.step for entry in report.tenants[:3]] == [READY, READY, None]
 
@@ -137,7 +137,7 @@ async def test_a_cancel_ends_what_waits_to_be_sent_at_once(box: Sandbox, rigging
 
 async def test_a_cancel_sends_no_create_again(rig: Rig) -> None:
     """Not even one whose token was dead, and which therefore was never made."""
-    rig.box.faults.script(CREATE, [Fault(Trouble.KILL, seconds=0)])
+    rig.box.faults.script(CREATE, [Fault(FaultKind.EXPIRE_TOKEN, seconds=0)])
     rig.box.faults.slow(5, path=TOKEN)
     async with rig.provisioner() as provisioner:
         run = provisioner.apply(plain(1))
@@ -155,7 +155,7 @@ async def test_a_cancel_takes_a_request_and_a_second_at_most(rig: Rig) -> None:
         await seen(rig.box, CREATE)
         started = now()
         await run.cancel()
-        assert now() - started < rig.session.timeout.whole + 1
+        assert now() - started < rig.session.timeout.total + 1
     assert [entry.outcome for entry in run.report.tenants] == [Outcome.UNKNOWN, Outcome.UNFINISHED]
 
 
@@ -168,7 +168,7 @@ async def test_a_create_cut_off_by_a_cancel_is_unknown(rig: Rig) -> None:
         await run.cancel()
     unknown, rest = run.report.tenants
     assert (unknown.outcome, rest.outcome) == (Outcome.UNKNOWN, Outcome.UNFINISHED)
-    assert "may have taken effect" in unknown.story
+    assert "may have taken effect" in unknown.summary
     assert len(rig.box.world.environments) == 1
 
 
@@ -216,7 +216,7 @@ async def test_a_run_may_be_cancelled_before_it_began_and_after_it_ended(rig: Ri
         report = await late.wait()
         await late.cancel()
     assert early.report.tenants[0].outcome is Outcome.UNFINISHED
-    assert (late.report, report.stopped) == (report, None)
+    assert (late.report, report.stop_reason) == (report, None)
 
 
 async def test_leaving_the_block_cancels_what_runs(rig: Rig) -> None:
@@ -295,21 +295,21 @@ async def test_a_bug_of_ours_loses_nothing_that_was_done(rig: Rig, monkeypatch: 
 def test_a_hiccup_of_the_ticket_source_stops_nobody_else(*, passing: bool, everybody: bool) -> None:
     """No ticket is everybody's trouble; a source that failed once may do better for the next tenant."""
     error = wxtcb.TicketError("no ticket")
-    error.passing = passing
-    assert hits_everybody(error) is everybody
+    error.transient = passing
+    assert is_fatal(error) is everybody
 
 
 @pytest.mark.parametrize(
     ("errcode", "now", "back"),
     [
-        (45009, datetime(2026, 11, 22, 15, 59, tzinfo=UTC), datetime(2026, 11, 23, tzinfo=CHINA)),
-        (45009, datetime(2026, 11, 22, 16, 1, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=CHINA)),
-        (48006, datetime(2026, 12, 31, 12, 0, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=CHINA)),
-        (48006, datetime(2026, 1, 31, 12, 0, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=CHINA)),
+        (45009, datetime(2026, 11, 22, 15, 59, tzinfo=UTC), datetime(2026, 11, 23, tzinfo=CHINA_TIMEZONE)),
+        (45009, datetime(2026, 11, 22, 16, 1, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=CHINA_TIMEZONE)),
+        (48006, datetime(2026, 12, 31, 12, 0, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=CHINA_TIMEZONE)),
+        (48006, datetime(2026, 1, 31, 12, 0, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=CHINA_TIMEZONE)),
     ],
 )
 def test_a_quota_is_back_at_midnight_in_china(errcode: int, now: datetime, back: datetime) -> None:
     """That of the day at the next one, the resets of the month in the next month."""
     error = api_error(errcode, "quota", endpoint=CREATE)
-    assert isinstance(error, wxtcb.QuotaExhausted)
-    assert back_at(error, now) == back
+    assert isinstance(error, wxtcb.QuotaExceeded)
+    assert quota_reset_at(error, now) == back

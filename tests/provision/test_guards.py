@@ -12,24 +12,24 @@ from wxtcb.errors import BadReply, OutcomeUnknown
 from wxtcb.provision import STEPS as USUAL
 from wxtcb.provision import (
     Action,
+    HistoryEntry,
     Intent,
     JournalConflict,
     JournalError,
     MemoryJournal,
-    Moment,
-    Move,
     Outcome,
     Provisioner,
-    Record,
     RunStopped,
-    Site,
     Step,
+    StepContext,
     StepDone,
+    StepResult,
     Tenant,
-    Work,
+    TenantRecord,
+    TenantState,
 )
-from wxtcb.provision.waiting import Waiting
-from wxtcb.sandbox import Fault, Ready, Sandbox, Trouble
+from wxtcb.provision.waiting import PendingWait
+from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox
 
 from .conftest import Rig, Rigging
 from .constants import API, CREATE, ESTABLISH, LIST, SHARE, WX1, WX2, plain, seen
@@ -42,7 +42,7 @@ async def test_a_stop_sends_no_create_that_waits(
     box: Sandbox, rigging: Rigging, errcode: int, options: dict[str, int]
 ) -> None:
     """Of 16 that wait for one connection, those behind the one that stopped the run are not sent."""
-    box.faults.script(CREATE, [Fault(Trouble.ERRCODE, errcode=errcode)])
+    box.faults.script(CREATE, [Fault(FaultKind.ERRCODE, errcode=errcode)])
     async with rigging.session(box, connections=1) as session, Provisioner(session, **options) as provisioner:
         report = await provisioner.apply(plain(50)).wait()
     assert (box.count(CREATE), len(box.world.environments)) == (1, 0)
@@ -52,7 +52,7 @@ async def test_a_stop_sends_no_create_that_waits(
 async def test_a_stop_lets_looks_conclude_what_is_in_doubt(rig: Rig) -> None:
     """What was opened is found and finished after the quota was used up; what was not is unfinished."""
     rig.box.faults.script(
-        CREATE, [Fault(Trouble.DROP_AFTER), Fault(Trouble.DROP), Fault(Trouble.ERRCODE, errcode=45009)]
+        CREATE, [Fault(FaultKind.DROP_AFTER), Fault(FaultKind.DROP), Fault(FaultKind.ERRCODE, errcode=45009)]
     )
     tenants = [Tenant(name, alias=name, services=[API]) for name in "abc"]
     report = await rig.provision(tenants, concurrency=1)
@@ -80,7 +80,7 @@ async def test_a_list_that_takes_long_is_as_fresh_as_can_be(rig: Rig) -> None:
 async def test_one_alias_belongs_to_one_tenant_of_a_journal(rig: Rig) -> None:
     """Whatever two runs make of it: the journal takes the first, and one environment is opened."""
     journal = MemoryJournal()
-    rig.box.faults.script(CREATE, [Fault(Trouble.BUSY)])
+    rig.box.faults.script(CREATE, [Fault(FaultKind.BUSY)])
     both = ([Tenant(name, alias=alias)] for name, alias in (("a", "xy"), ("b", "xY")))
     reports = await asyncio.gather(*(rig.provision(tenants, journal=journal) for tenants in both))
     errors = [problem.error for report in reports for entry in report.tenants for problem in entry.problems]
@@ -111,12 +111,12 @@ async def test_an_adoption_takes_the_place_of_what_was_bound(rig: Rig) -> None:
         again = await provisioner.plan([tenant], adopt={"a": new})
     assert (entry.outcome, entry.env) == (Outcome.AWAITING, new)
     assert {(new, "api"), (old.env, "api")} == set(rig.box.world.services)
-    assert (again.tenants[0].action, again.changes) == (Action.READY, False)
+    assert (again.tenants[0].action, again.has_changes) == (Action.READY, False)
 
 
 async def test_an_adoption_ends_what_was_in_doubt(rig: Rig) -> None:
     """A person has looked, and chosen one of two."""
-    rig.box.faults.script(CREATE, [Fault(Trouble.BUSY_AFTER)])
+    rig.box.faults.script(CREATE, [Fault(FaultKind.BUSY_AFTER)])
     async with rig.provisioner(settle=10) as provisioner:
         run = provisioner.apply([Tenant("a", alias="x")])
         await seen(rig.box, CREATE)
@@ -160,14 +160,14 @@ async def test_an_adoption_that_became_impossible_stops_the_run(rig: Rig) -> Non
         await asyncio.sleep(60)
         rig.box.world.remove(env)
         report = await provisioner.apply(plan).wait()
-    assert "the platform lists no such environment" in (report.stopped or "")
+    assert "the platform lists no such environment" in (report.stop_reason or "")
 
 
 async def test_what_is_there_is_found_though_another_is_missing(rig: Rig) -> None:
     """Only absence needs a list that shows all that is known."""
     async with rig.provisioner() as provisioner:
         first = await provisioner.apply(plain(1)).wait()
-        rig.box.faults.script(CREATE, [Fault(Trouble.BUSY_AFTER)])
+        rig.box.faults.script(CREATE, [Fault(FaultKind.BUSY_AFTER)])
         run = provisioner.apply([Tenant("b", alias="b")])
         await seen(rig.box, CREATE, 2)
         rig.box.world.remove(first.tenants[0].env)
@@ -178,7 +178,7 @@ async def test_what_is_there_is_found_though_another_is_missing(rig: Rig) -> Non
 @pytest.mark.unmeasured
 async def test_the_creates_of_earlier_runs_do_not_count(rig: Rig) -> None:
     """A tenant whose creates were cut off three times gets its three again."""
-    rig.box.faults.script(CREATE, [Fault(Trouble.DROP)] * 3)
+    rig.box.faults.script(CREATE, [Fault(FaultKind.DROP)] * 3)
     async with rig.provisioner() as provisioner:
         for sent in (1, 2, 3):
             run = provisioner.apply(plain(1))
@@ -198,7 +198,7 @@ async def test_a_clock_that_was_ahead_holds_nobody_for_long(rig: Rig) -> None:
         await run.wait()
     (record,) = (await journal.load([plain(1)[0].name])).values()
     ahead = attrs.evolve(record, env=None, intent=Intent(deadline=1e12), version=record.version + 1)
-    assert await journal.commit(ahead, Moment(0.0, "noted"))
+    assert await journal.commit(ahead, HistoryEntry(0.0, "noted"))
     report = await rig.provision(plain(1), journal=journal)
     assert (report.all_done, report.elapsed < 120) == (True, True)
 
@@ -226,7 +226,7 @@ async def test_a_journal_that_fails_ends_the_run(rig: Rig) -> None:
     error = report.tenants[1].problems[0].error
     assert isinstance(error, JournalError)
     assert "No space left on device" in str(error)
-    assert "No space left on device" in str(report.stopped)
+    assert "No space left on device" in str(report.stop_reason)
     assert rig.box.count(CREATE) == 1
 
 
@@ -252,7 +252,7 @@ async def test_an_environment_is_kept_though_its_run_is_cut_off(rig: Rig) -> Non
         await seen(rig.box, CREATE)
         await asyncio.sleep(0.1)
         await run.cancel(grace=0)
-    assert list(await journal.bound()) == list(rig.box.world.environments)
+    assert list(await journal.bindings()) == list(rig.box.world.environments)
     assert run.report.tenants[0].env in rig.box.world.environments
 
 
@@ -260,7 +260,7 @@ async def test_an_answer_to_a_share_is_each_tenants_own(rig: Rig) -> None:
     """A journal that does not keep one of a batch loses no other's link."""
     journal = _Failing()
     journal.fails = lambda record: record.tenant == "b" and bool(record.links)
-    rig.box.world.ready_after = Ready.after_seconds(9)
+    rig.box.world.ready_after = ReadyPolicy.after_seconds(9)
     tenants = [Tenant(name, alias=name, appids=[f"wx{number:016}"]) for number, name in enumerate("abc")]
     report = await rig.provision(tenants, journal=journal, concurrency=1)
     assert [entry.outcome for entry in report.tenants] == [Outcome.AWAITING, Outcome.FAILED, Outcome.AWAITING]
@@ -271,7 +271,7 @@ async def test_an_answer_to_a_share_is_each_tenants_own(rig: Rig) -> None:
 async def test_a_batch_is_taken_apart_only_if_one_may_be_to_blame(rig: Rig, errcode: int, calls: int) -> None:
     """A quota or a right that is lacking would meet each of them again."""
     rig.box.faults.errcode(errcode, path=SHARE)
-    rig.box.world.ready_after = Ready.after_seconds(9)
+    rig.box.world.ready_after = ReadyPolicy.after_seconds(9)
     tenants = [Tenant(name, alias=name, appids=[f"wx{number:016}"]) for number, name in enumerate("abc")]
     report = await rig.provision(tenants, concurrency=1)
     assert (report.counts[Outcome.FAILED], rig.box.count(SHARE)) == (3, calls)
@@ -279,7 +279,7 @@ async def test_a_batch_is_taken_apart_only_if_one_may_be_to_blame(rig: Rig, errc
 
 async def test_a_share_that_a_cancel_held_back_is_unfinished(rig: Rig) -> None:
     """It has not failed."""
-    rig.box.faults.script(SHARE, [Fault(Trouble.KILL)])
+    rig.box.faults.script(SHARE, [Fault(FaultKind.EXPIRE_TOKEN)])
     rig.box.faults.slow(5, path="/cgi-bin/component/api_component_token")
     async with rig.provisioner() as provisioner:
         run = provisioner.apply([Tenant("a", alias="x", appids=[WX1])])
@@ -291,7 +291,7 @@ async def test_a_share_that_a_cancel_held_back_is_unfinished(rig: Rig) -> None:
 
 async def test_a_service_held_back_after_a_doubt_tells_the_doubt(rig: Rig) -> None:
     """That nothing was sent a second time says nothing of the first."""
-    rig.box.faults.script(ESTABLISH, [Fault(Trouble.DROP), Fault(Trouble.KILL)])
+    rig.box.faults.script(ESTABLISH, [Fault(FaultKind.DROP), Fault(FaultKind.EXPIRE_TOKEN)])
     rig.box.faults.slow(5, path="/cgi-bin/component/api_component_token")
     async with rig.provisioner() as provisioner:
         run = provisioner.apply([Tenant("a", alias="x", services=[API])])
@@ -307,7 +307,7 @@ async def test_links_stay_good_until_there_are_others(rig: Rig) -> None:
     tenant = Tenant("a", alias="x", appids=[WX1, WX2])
     async with rig.provisioner() as provisioner:
         first = (await provisioner.apply([tenant]).wait()).tenants[0]
-        rig.box.world.authorised = lambda appid: appid != WX2
+        rig.box.world.is_authorised = lambda appid: appid != WX2
         plan = await provisioner.plan([tenant], resend_links=True)
         second = (await provisioner.apply(plan).wait()).tenants[0]
         third = (await provisioner.apply([Tenant("a", alias="x")]).wait()).tenants[0]
@@ -321,10 +321,10 @@ async def test_a_quota_used_up_by_looks_says_when_to_come_back(rig: Rig) -> None
     rig.box.faults.errcode(45009, path=LIST)
     before = await rig.provision(plain(1))
     rig.box.faults.clear()
-    rig.box.faults.script(LIST, [None, *[Fault(Trouble.ERRCODE, errcode=45009)] * 2])
+    rig.box.faults.script(LIST, [None, *[Fault(FaultKind.ERRCODE, errcode=45009)] * 2])
     later = await rig.provision(plain(1))
-    assert before.come_back_at is not None
-    assert later.come_back_at is not None
+    assert before.retry_after is not None
+    assert later.retry_after is not None
     assert later.all_done
 
 
@@ -354,17 +354,17 @@ async def test_a_listener_who_leaves_keeps_nothing(rig: Rig) -> None:
             break
         await events.aclose()
         await run.wait()
-    assert not run._told._queues
+    assert not run._event_stream._queues
 
 
 async def test_a_failure_that_nobody_waited_for_is_raised_at_the_end(rig: Rig) -> None:
     """Who only listens hears of a bug as well."""
 
-    async def broken(_site: Site, _works: Sequence[Work]) -> Move:
+    async def broken(_site: StepContext, _works: Sequence[TenantState]) -> StepResult:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await rig.told(plain(1), steps=[attrs.evolve(USUAL[0], take=broken)])
+        await rig.told(plain(1), steps=[attrs.evolve(USUAL[0], run=broken)])
 
 
 class _Judge:
@@ -372,28 +372,28 @@ class _Judge:
 
     due = 0.0
 
-    def judge(self, _look: object) -> Move:
+    def judge(self, _look: object) -> StepResult:
         raise BadReply("of no use", endpoint="/x", status=200)
 
     def overdue(self, _now: float) -> None:
         """Wait on."""
 
 
-def step(move: Move, waiting: Waiting | None = None) -> Step:
+def step(move: StepResult, waiting: PendingWait | None = None) -> Step:
     """Return a step that ends so, whatever it is asked for."""
 
-    async def take(_site: Site, works: Sequence[Work]) -> Move:
-        works[0].waiting = waiting
+    async def take(_site: StepContext, works: Sequence[TenantState]) -> StepResult:
+        works[0].pending_wait = waiting
         return move
 
-    def wants(_tenant: Tenant, _record: Record, _status: str | None) -> bool:
+    def wants(_tenant: Tenant, _record: TenantRecord, _status: str | None) -> bool:
         return True
 
-    return Step(name="mine", title="mine", wants=wants, take=take)
+    return Step(name="mine", title="mine", is_needed=wants, run=take)
 
 
-@pytest.mark.parametrize("move", [Move.OUT, Move.PARK, None])
-async def test_a_step_that_gives_no_reason_is_a_bug(rig: Rig, move: Move) -> None:
+@pytest.mark.parametrize("move", [StepResult.END, StepResult.WAIT, None])
+async def test_a_step_that_gives_no_reason_is_a_bug(rig: Rig, move: StepResult) -> None:
     """Its tenant is not called done."""
     async with rig.provisioner(steps=[*USUAL, step(move)]) as provisioner:
         run = provisioner.apply(plain(1))
@@ -405,13 +405,13 @@ async def test_a_step_that_gives_no_reason_is_a_bug(rig: Rig, move: Move) -> Non
 
 async def test_what_waits_may_fail(rig: Rig) -> None:
     """It costs its own tenant only."""
-    report = await rig.provision(plain(1), steps=[*USUAL, step(Move.PARK, _Judge())])
+    report = await rig.provision(plain(1), steps=[*USUAL, step(StepResult.WAIT, _Judge())])
     assert (report.tenants[0].outcome, report.tenants[0].problems[0].step) == (Outcome.FAILED, "mine")
 
 
 async def test_the_same_step_again_lets_others_run(rig: Rig) -> None:
     """A step that never ends holds neither the loop nor a cancel."""
-    async with rig.provisioner(steps=[*USUAL, step(Move.AGAIN)]) as provisioner:
+    async with rig.provisioner(steps=[*USUAL, step(StepResult.RETRY)]) as provisioner:
         run = provisioner.apply(plain(1))
         told = [event async for event in _until_ready(run.events())]
         await run.cancel()
@@ -449,19 +449,19 @@ async def test_a_journal_that_is_too_slow_is_told(rig: Rig) -> None:
     """No create would follow a look in time, so after three tries the tenant has failed, and nothing was sent."""
     entry = (await rig.provision(plain(1), journal=_Slow())).tenants[0]
     assert (entry.outcome, rig.box.count(CREATE)) == (Outcome.FAILED, 0)
-    assert "or keeping an intent more than 5 s, 3 times" in entry.story
+    assert "or keeping an intent more than 5 s, 3 times" in entry.summary
 
 
 async def test_an_error_of_the_journals_own_is_told_as_it_is(rig: Rig) -> None:
     """A journal that knows what is wrong says so."""
     journal = _Failing()
 
-    def fail(record: Record) -> bool:
+    def fail(record: TenantRecord) -> bool:
         raise JournalError(f"the journal is of another version than {record.version}")
 
     journal.fails = fail
     entry = (await rig.provision(plain(1), journal=journal)).tenants[0]
-    assert entry.story == "environment: the journal is of another version than 1"
+    assert entry.summary == "environment: the journal is of another version than 1"
 
 
 async def test_links_that_were_never_given_can_be_asked_for_again(rig: Rig) -> None:

@@ -9,33 +9,40 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from wxtcb.sandbox import Fault, Trouble
+from wxtcb.sandbox import Fault, FaultKind
 
 from .constants import CREATE, LIST
 from .fake_platform import Lost, Odd
 from .simulated_history import SETTLE, InMemory, OnDisk, Past
 
 FULL = bool(os.environ.get("WXTCB_SOAK"))
-UNCLEAR = [Trouble.BUSY, Trouble.BUSY_AFTER, Trouble.DROP, Trouble.DROP_AFTER, Trouble.HTTP, Trouble.HTTP_AFTER]
+UNCLEAR = [
+    FaultKind.BUSY,
+    FaultKind.BUSY_AFTER,
+    FaultKind.DROP,
+    FaultKind.DROP_AFTER,
+    FaultKind.HTTP,
+    FaultKind.HTTP_AFTER,
+]
 CREATES = [
     None,
     *map(Fault, UNCLEAR),
     Odd.LATE,
     Odd.LATE,
-    Fault(Trouble.SLOW, seconds=20.0),
-    Fault(Trouble.SLOW, seconds=60.0),
-    Fault(Trouble.HANG_AFTER),
-    Fault(Trouble.SYSTEM_ERROR_AFTER),
-    Fault(Trouble.KILL),
-    Fault(Trouble.ERRCODE, errcode=45011),
-    Fault(Trouble.ERRCODE, errcode=40097),
+    Fault(FaultKind.SLOW, seconds=20.0),
+    Fault(FaultKind.SLOW, seconds=60.0),
+    Fault(FaultKind.HANG_AFTER),
+    Fault(FaultKind.SYSTEM_ERROR_AFTER),
+    Fault(FaultKind.EXPIRE_TOKEN),
+    Fault(FaultKind.ERRCODE, errcode=45011),
+    Fault(FaultKind.ERRCODE, errcode=40097),
 ]
 LISTS = [
     None,
-    Fault(Trouble.SLOW, seconds=4.0),
-    Fault(Trouble.SLOW, seconds=30.0),
-    Fault(Trouble.HTTP),
-    Fault(Trouble.ERRCODE, errcode=40097),
+    Fault(FaultKind.SLOW, seconds=4.0),
+    Fault(FaultKind.SLOW, seconds=30.0),
+    Fault(FaultKind.HTTP),
+    Fault(FaultKind.ERRCODE, errcode=40097),
 ]
 LACKING = [Odd.LACKS_NEWEST, Odd.LACKS_OLDEST, Odd.LACKS_ALL, Odd.LACKS_ALL]
 COMMITS = [None, 0.5, 8.0, 60.0, Lost.KEPT, Lost.NOT_KEPT]

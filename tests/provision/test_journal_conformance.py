@@ -11,9 +11,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wxtcb.provision.journal import Binding, Home, Intent, Journal, MemoryJournal, Moment, Record, ServiceState
+from wxtcb.provision.journal import (
+    Binding,
+    HistoryEntry,
+    Intent,
+    Journal,
+    JournalIdentity,
+    MemoryJournal,
+    ServiceState,
+    TenantRecord,
+)
 from wxtcb.provision.sqlite.journal import SqliteJournal
-from wxtcb.provision.tenant import is_name
+from wxtcb.provision.tenant import is_valid_name
 
 REAL = settings(
     max_examples=60,
@@ -21,8 +30,8 @@ REAL = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     database=None,
 )
-HOME = Home(component_appid="wx0123456789abcdef", on_loopback=True, namespace="n")
-NOW = Moment(1.7e9, "noted")
+HOME = JournalIdentity(component_appid="wx0123456789abcdef", on_loopback=True, namespace="n")
+NOW = HistoryEntry(1.7e9, "noted")
 ENVS = (None, "env-1", "env-2")
 ALIASES = ("ta", "tA", "tb")
 
@@ -86,14 +95,19 @@ def journal(place):
 async def test_the_first_home_is_kept(place):
     """Who comes later, or opens it anew, is told the first."""
     other = attrs.evolve(HOME, on_loopback=False, namespace="m")
-    assert await place.journal.claim(HOME) == HOME
+    assert await place.journal.bind_identity(HOME) == HOME
     await place.reopen()
-    assert await place.journal.claim(other) == HOME
+    assert await place.journal.bind_identity(other) == HOME
 
 
 async def test_at_first_nothing_is_kept(journal):
     """There are no records, no environments, no histories."""
-    assert [await journal.load(), await journal.load(["a"]), await journal.bound(), await journal.history(["a"])] == [
+    assert [
+        await journal.load(),
+        await journal.load(["a"]),
+        await journal.bindings(),
+        await journal.history(["a"]),
+    ] == [
         {},
         {},
         {},
@@ -103,7 +117,7 @@ async def test_at_first_nothing_is_kept(journal):
 
 async def test_only_the_next_version_is_kept(journal):
     """The same once more, one that is skipped and one of long ago are refused, and change nothing."""
-    records = [Record(tenant="a", alias="ta", version=version) for version in range(4)]
+    records = [TenantRecord(tenant="a", alias="ta", version=version) for version in range(4)]
     kept = [await journal.commit(records[version], NOW) for version in (2, 0, 1, 1, 3, 2, 0, 1)]
     assert kept == [False, False, True, False, False, True, False, False]
     assert await journal.load() == {"a": records[2]}
@@ -111,7 +125,7 @@ async def test_only_the_next_version_is_kept(journal):
 
 async def test_some_records_are_loaded_by_name(journal):
     """Names without a record are left out, and one asked for twice is there once."""
-    records = {name: Record(tenant=name, alias=f"t{name}", version=1) for name in "abc"}
+    records = {name: TenantRecord(tenant=name, alias=f"t{name}", version=1) for name in "abc"}
     assert all([await journal.commit(record, NOW) for record in records.values()])
     names = (name for name in ("a", "none", "c", "a"))
     assert await journal.load(names) == {"a": records["a"], "c": records["c"]}
@@ -120,7 +134,7 @@ async def test_some_records_are_loaded_by_name(journal):
 
 async def test_as_many_names_as_there_are_tenants_can_be_asked_for(journal):
     """Their number is not bounded by what a statement may hold."""
-    record = Record(tenant="a", alias="ta", version=1)
+    record = TenantRecord(tenant="a", alias="ta", version=1)
     assert await journal.commit(record, NOW)
     names = ["a", *map(str, range(100_000))]
     assert await journal.load(names) == {"a": record}
@@ -129,7 +143,7 @@ async def test_as_many_names_as_there_are_tenants_can_be_asked_for(journal):
 
 async def test_what_is_no_name_is_asked_for_in_vain(journal):
     """Neither a cut off name nor one that is no text at all finds anything, or harms who asks for more."""
-    assert await journal.commit(Record(tenant="a", alias="ta", version=1), NOW)
+    assert await journal.commit(TenantRecord(tenant="a", alias="ta", version=1), NOW)
     names = ["a\0b", "\ud800", "a ", "A", ""]
     assert await journal.load(names) == {}
     assert [*await journal.load([*names, "a"])] == ["a"]
@@ -137,20 +151,20 @@ async def test_what_is_no_name_is_asked_for_in_vain(journal):
 
 async def test_an_environment_is_bound_to_one_tenant_until_it_is_given_up(journal):
     """Another tenant's claim to it is refused; when it is free, it is not."""
-    mine = Record(tenant="a", alias="ta", version=1, env="env-1", opened_at=5.0)
-    other = Record(tenant="b", alias="tb", version=1, env="env-1")
+    mine = TenantRecord(tenant="a", alias="ta", version=1, env="env-1", opened_at=5.0)
+    other = TenantRecord(tenant="b", alias="tb", version=1, env="env-1")
     assert await journal.commit(mine, NOW)
     assert not await journal.commit(other, NOW)
-    assert await journal.bound() == {"env-1": Binding("a", 5.0)}
+    assert await journal.bindings() == {"env-1": Binding("a", 5.0)}
     assert await journal.commit(attrs.evolve(mine, version=2, env=None), NOW)
     assert await journal.commit(other, NOW)
-    assert await journal.bound() == {"env-1": Binding("b", 0.0)}
+    assert await journal.bindings() == {"env-1": Binding("b", 0.0)}
 
 
 async def test_two_open_tenants_never_have_the_same_alias_but_for_case(journal):
     """One that is not open yet may have it; it cannot be opened while the other is."""
-    first = Record(tenant="a", alias="theAlias", version=1, intent=Intent(deadline=1.0))
-    second = Record(tenant="b", alias="THEalias", version=1)
+    first = TenantRecord(tenant="a", alias="theAlias", version=1, intent=Intent(deadline=1.0))
+    second = TenantRecord(tenant="b", alias="THEalias", version=1)
     opened = attrs.evolve(second, version=2, env="env-1")
     assert await journal.commit(first, NOW)
     assert await journal.commit(second, NOW)
@@ -162,15 +176,17 @@ async def test_two_open_tenants_never_have_the_same_alias_but_for_case(journal):
 async def test_the_history_has_what_was_kept_and_nothing_else(place):
     """Moments stand in the order of the commits; what was refused left no trace; a change is one line."""
     for version, change in ((1, "first"), (1, "refused"), (2, "two\nlines\u2028three"), (3, "")):
-        await place.journal.commit(Record(tenant="a", alias="ta", version=version), Moment(1.5 + version, change))
+        await place.journal.commit(
+            TenantRecord(tenant="a", alias="ta", version=version), HistoryEntry(1.5 + version, change)
+        )
     await place.reopen()
-    told = [(moment.at, moment.change) for moment in (await place.journal.history(["a", "b"]))["a"]]
+    told = [(moment.timestamp, moment.change) for moment in (await place.journal.history(["a", "b"]))["a"]]
     assert told == [(2.5, "first"), (3.5, "two lines three"), (4.5, "")]
 
 
 async def test_one_of_many_who_commit_the_same_version_is_told_that_it_was_kept(journal):
     """Whoever lost finds the record of who won."""
-    records = [Record(tenant="a", alias="ta", version=1, tranid=str(number)) for number in range(50)]
+    records = [TenantRecord(tenant="a", alias="ta", version=1, tranid=str(number)) for number in range(50)]
     kept = await asyncio.gather(*(journal.commit(record, NOW) for record in records))
     assert sum(kept) == 1
     assert (await journal.load())["a"] == records[kept.index(True)]
@@ -178,7 +194,7 @@ async def test_one_of_many_who_commit_the_same_version_is_told_that_it_was_kept(
 
 async def test_what_is_asked_at_once_is_answered_in_order(journal):
     """A load sees the commits asked before it, and none of those after it."""
-    first, second = (Record(tenant="a", alias="ta", version=version) for version in (1, 2))
+    first, second = (TenantRecord(tenant="a", alias="ta", version=version) for version in (1, 2))
     answers = await asyncio.gather(
         journal.load(), journal.commit(first, NOW), journal.load(), journal.commit(second, NOW), journal.load()
     )
@@ -187,7 +203,7 @@ async def test_what_is_asked_at_once_is_answered_in_order(journal):
 
 async def test_what_was_loaded_does_not_change(journal):
     """It is what was true then."""
-    first = Record(tenant="a", alias="ta", version=1, links={"wx1": "url"})
+    first = TenantRecord(tenant="a", alias="ta", version=1, links={"wx1": "url"})
     assert await journal.commit(first, NOW)
     loaded = await journal.load()
     assert await journal.commit(attrs.evolve(first, version=2), NOW)
@@ -199,7 +215,7 @@ texts = st.text(letters, max_size=20)
 names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(lambda name: name.strip())
 moments = st.floats(allow_nan=False, allow_infinity=False)
 records = st.builds(
-    Record,
+    TenantRecord,
     tenant=names,
     alias=texts,
     version=st.just(1),
@@ -225,13 +241,13 @@ def test_every_record_comes_back_as_it_was(new_place):
             assert await place.journal.load([record.tenant]) == {record.tenant: record}
             assert await place.journal.load() == {record.tenant: record}
             bound = {record.env: Binding(record.tenant, record.opened_at or 0.0)} if record.env is not None else {}
-            assert await place.journal.bound() == bound
+            assert await place.journal.bindings() == bound
             assert await place.journal.history([record.tenant]) == {record.tenant: (NOW,)}
 
     @REAL
     @given(records)
     def check(record):
-        assert is_name(record.tenant)
+        assert is_valid_name(record.tenant)
         asyncio.run(round_trip(record))
 
     check()
@@ -291,13 +307,13 @@ def test_commits_are_judged_as_by_the_model(new_place):
                 for number, (tenant, skew, alias, env, intended) in enumerate(batch):
                     version = (model.kept[tenant].version if tenant in model.kept else 0) + 1 + skew
                     intent = Intent(deadline=1.0) if intended else None
-                    record = Record(tenant=tenant, alias=alias, version=version, env=env, intent=intent)
-                    moment = Moment(float(number), f"{alias} {env}")
+                    record = TenantRecord(tenant=tenant, alias=alias, version=version, env=env, intent=intent)
+                    moment = HistoryEntry(float(number), f"{alias} {env}")
                     asked.append(place.journal.commit(record, moment))
                     expected.append(model.commit(record, moment))
                 assert await asyncio.gather(*asked) == expected
                 assert await place.journal.load() == model.kept
-                assert await place.journal.bound() == model.bound()
+                assert await place.journal.bindings() == model.bindings()
                 assert await place.journal.history("abc") == model.told
 
     @settings(REAL, max_examples=120)
@@ -310,16 +326,16 @@ def test_commits_are_judged_as_by_the_model(new_place):
 
 async def test_what_one_gives_up_another_takes_both_or_neither(journal):
     """An environment and its alias change hands in one step; if either record does not follow, neither is kept."""
-    old = Record(tenant="old", alias="x", version=1, env="env-1")
+    old = TenantRecord(tenant="old", alias="x", version=1, env="env-1")
     assert await journal.commit(old, NOW)
     left = attrs.evolve(old, version=2, env=None)
-    new = Record(tenant="new", alias="X", version=1, env="env-1")
+    new = TenantRecord(tenant="new", alias="X", version=1, env="env-1")
     late = attrs.evolve(left, version=3)
     assert not await journal.commit(new, NOW)
     assert not await journal.commit(new, NOW, (late, NOW))
     assert not await journal.commit(attrs.evolve(new, version=2), NOW, (left, NOW))
     assert not await journal.commit(new, NOW, (attrs.evolve(old, version=2), NOW))
     assert await journal.load() == {"old": old}
-    assert await journal.commit(new, NOW, (left, Moment(8.0, "given up")))
+    assert await journal.commit(new, NOW, (left, HistoryEntry(8.0, "given up")))
     assert await journal.load() == {"old": left, "new": new}
-    assert (await journal.history(["old", "new"]))["old"][-1] == Moment(8.0, "given up")
+    assert (await journal.history(["old", "new"]))["old"][-1] == HistoryEntry(8.0, "given up")

@@ -13,14 +13,14 @@ from wxtcb.provision import (
     Action,
     JournalError,
     MemoryJournal,
-    Move,
     Outcome,
     Provisioner,
-    Record,
     Step,
+    StepResult,
     Tenant,
+    TenantRecord,
 )
-from wxtcb.sandbox import Ready, Sandbox
+from wxtcb.sandbox import ReadyPolicy, Sandbox
 
 from .conftest import Rig, Rigging
 from .constants import API, CREATE, ESTABLISH, LIST, SHARE, WEB, WX1, plain, seen
@@ -41,12 +41,12 @@ async def test_nothing_is_opened_for_who_may_have_been_renamed(rig: Rig) -> None
     """A tenant is new, and one who has an environment is missing: that is told, and a person decides."""
     async with rig.provisioner() as provisioner:
         envs = await opened(provisioner, A, B)
-        plan = await provisioner.plan([A, Tenant("bb")], whole=True)
+        plan = await provisioner.plan([A, Tenant("bb")], complete=True)
         report = await provisioner.apply(plan).wait()
     assert [planned.action for planned in plan.tenants] == [Action.READY, Action.CONFLICT]
     assert f"tenant 'b', who has {envs['b']} under alias alias-b, is missing here: was one renamed?" in str(plan)
     assert plan.notes[0] in str(plan)
-    assert plan.left_out == {"b": envs["b"]}
+    assert plan.absent_tenants == {"b": envs["b"]}
     assert (report.tenants[1].outcome, rig.box.count(CREATE)) == (Outcome.CONFLICT, 2)
 
 
@@ -57,7 +57,7 @@ async def test_an_unclear_create_of_who_is_missing_counts_too(rig: Rig) -> None:
         run = provisioner.apply([A])
         await seen(rig.box, CREATE)
         await run.cancel(grace=0)
-        plan = await provisioner.plan([B], whole=True)
+        plan = await provisioner.plan([B], complete=True)
     assert "tenant 'a', who may have an environment under alias alias-a" in plan.tenants[0].reason
 
 
@@ -73,13 +73,13 @@ async def test_who_was_removed_is_told_once(rig: Rig) -> None:
     """Then others are opened, what the removed one has stays known, and no later plan asks again."""
     async with rig.provisioner() as provisioner:
         envs = await opened(provisioner, A, B)
-        plan = await provisioner.plan([A, C], whole=True, removed=True)
-        assert (plan.creates, plan.notes) == (1, ())
+        plan = await provisioner.plan([A, C], complete=True, removed=True)
+        assert (plan.create_count, plan.notes) == (1, ())
         assert (await provisioner.apply(plan).wait()).all_done
-        later = await provisioner.plan([A, C, Tenant("d")], whole=True)
-        bound = await provisioner.journal.bound()
+        later = await provisioner.plan([A, C, Tenant("d")], complete=True)
+        bound = await provisioner.journal.bindings()
         history = await provisioner.journal.history(["b"])
-    assert (later.creates, bound[envs["b"]].tenant) == (1, "b")
+    assert (later.create_count, bound[envs["b"]].tenant) == (1, "b")
     assert history["b"][-1].change == "removed from the tenants"
 
 
@@ -87,10 +87,10 @@ async def test_who_comes_back_finds_its_environment(rig: Rig) -> None:
     """It is among the tenants again, and missed when it is missing again."""
     async with rig.provisioner() as provisioner:
         await opened(provisioner, A, B)
-        await provisioner.apply(await provisioner.plan([A], whole=True, removed=True)).wait()
-        back = await provisioner.plan([A, B], whole=True)
+        await provisioner.apply(await provisioner.plan([A], complete=True, removed=True)).wait()
+        back = await provisioner.plan([A, B], complete=True)
         await provisioner.apply(back).wait()
-        missing = await provisioner.plan([A, C], whole=True)
+        missing = await provisioner.plan([A, C], complete=True)
     assert [planned.action for planned in back.tenants] == [Action.READY, Action.READY]
     assert (missing.tenants[1].action, rig.box.count(CREATE)) == (Action.CONFLICT, 2)
 
@@ -99,10 +99,10 @@ async def test_several_who_are_missing_are_one_sentence(rig: Rig) -> None:
     """One is named, with how many are missing like it."""
     async with rig.provisioner() as provisioner:
         envs = await opened(provisioner, A, B)
-        plan = await provisioner.plan([Tenant("bb")], whole=True)
+        plan = await provisioner.plan([Tenant("bb")], complete=True)
     told = "under alias alias-a, is missing here, like 1 more: was one renamed? Then adopt"
     assert told in plan.tenants[0].reason
-    assert plan.left_out == envs
+    assert plan.absent_tenants == envs
 
 
 async def test_a_renamed_tenant_takes_over_what_was_done(rig: Rig) -> None:
@@ -112,18 +112,18 @@ async def test_a_renamed_tenant_takes_over_what_was_done(rig: Rig) -> None:
         before = (await provisioner.journal.load(["old"]))["old"]
         sent = rig.box.count(SHARE), rig.box.count(ESTABLISH)
         renamed = Tenant("new", alias="x", appids=[WX1], services=[API])
-        told = (await provisioner.plan([renamed], whole=True)).tenants[0]
+        told = (await provisioner.plan([renamed], complete=True)).tenants[0]
         assert told.reason.endswith(
             "of tenant 'old' by the journal: adopt it if that one was renamed, else choose another alias"
         )
         assert told.adoptable == told.existing
-        plan = await provisioner.plan([renamed], whole=True, adopt={"new": envs["old"]})
+        plan = await provisioner.plan([renamed], complete=True, adopt={"new": envs["old"]})
         report = await provisioner.apply(plan).wait()
         records = await provisioner.journal.load()
     after = records["new"]
     assert (report.all_done, rig.box.count(CREATE), sent) == (True, 1, (rig.box.count(SHARE), rig.box.count(ESTABLISH)))
     assert (after.env, after.tranid, after.opened_at) == (before.env, before.tranid, before.opened_at)
-    assert (after.links, after.services, records["old"].is_open) == (before.links, before.services, False)
+    assert (after.links, after.services, records["old"].may_have_environment) == (before.links, before.services, False)
 
 
 async def test_an_environment_of_a_tenant_is_taken_over_only_where_that_is_missing(rig: Rig) -> None:
@@ -132,7 +132,7 @@ async def test_an_environment_of_a_tenant_is_taken_over_only_where_that_is_missi
         envs = await opened(provisioner, A)
         for tenants, whole in (([A, B], True), ([B], False)):
             with pytest.raises(InvalidArgument, match="that is the environment of tenant 'a'"):
-                await provisioner.plan(tenants, whole=whole, adopt={"b": envs["a"]})
+                await provisioner.plan(tenants, complete=whole, adopt={"b": envs["a"]})
 
 
 async def test_what_was_deleted_can_be_forgotten(rig: Rig) -> None:
@@ -145,7 +145,7 @@ async def test_what_was_deleted_can_be_forgotten(rig: Rig) -> None:
         report = await provisioner.apply(plan).wait()
     assert [planned.action for planned in stuck.tenants] == [Action.CONFLICT, Action.CONFLICT]
     assert f"the list lacks {envs['a']} of tenant 'a'" in stuck.tenants[1].reason
-    assert (plan.creates, report.all_done, rig.box.count(CREATE)) == (2, True, 3)
+    assert (plan.create_count, report.all_done, rig.box.count(CREATE)) == (2, True, 3)
 
 
 async def test_what_was_deleted_of_who_is_not_there_can_be_forgotten(rig: Rig) -> None:
@@ -198,7 +198,7 @@ async def test_what_was_just_opened_need_not_be_listed_yet(rig: Rig) -> None:
 
 async def test_a_list_that_goes_on_lacking_what_is_known_ends_a_run(rig: Rig) -> None:
     """What is deleted while a run goes on stops it after half a minute; nothing is opened on the strength of that."""
-    rig.box.world.ready_after = Ready.after_seconds(20)
+    rig.box.world.ready_after = ReadyPolicy.after_seconds(20)
     async with rig.provisioner(concurrency=1) as provisioner:
         envs = await opened(provisioner, A)
         run = provisioner.apply(plain(3))
@@ -206,7 +206,7 @@ async def test_a_list_that_goes_on_lacking_what_is_known_ends_a_run(rig: Rig) ->
         await seen(rig.box, CREATE, 2)
         rig.box.world.remove(envs["a"])
         report = await run.wait()
-    assert f"did not show environment {envs['a']}, which should be there, for 30 s" in str(report.stopped)
+    assert f"did not show environment {envs['a']}, which should be there, for 30 s" in str(report.stop_reason)
     assert report.counts[Outcome.UNFINISHED] == 2
     assert rig.box.count(CREATE) == 2
 
@@ -253,11 +253,11 @@ async def test_a_decision_that_the_journal_does_not_take_ends_the_run(box: Sandb
         rig = Rig(box, session, rigging.wires[0])
         async with rig.provisioner(journal=journal) as provisioner:
             await opened(provisioner, A, B)
-            plan = await provisioner.plan([A, C], whole=True, removed=True)
-            other = await provisioner.plan([A], whole=True, removed=True)
+            plan = await provisioner.plan([A, C], complete=True, removed=True)
+            other = await provisioner.plan([A], complete=True, removed=True)
             await provisioner.apply(other).wait()
             report = await provisioner.apply(plan).wait()
-    assert "the journal does not take this record of tenant 'b'" in str(report.stopped)
+    assert "the journal does not take this record of tenant 'b'" in str(report.stop_reason)
     assert report.counts[Outcome.UNFINISHED] == 2
 
 
@@ -266,7 +266,7 @@ async def test_nothing_is_opened_before_what_a_crash_left_is_listed(rig: Rig) ->
     taken = rig.box.world.add("taken")
     async with rig.provisioner(settle=10.0) as provisioner:
         await provisioner.apply([A]).wait()
-        rig.box.faults.hiccup(taken, *rig.box.world.environments, path=LIST, times=3)
+        rig.box.faults.incomplete_list(taken, *rig.box.world.environments, path=LIST, times=3)
         report = await provisioner.apply([A, Tenant("b", alias="taken")]).wait()
     assert [entry.outcome for entry in report.tenants] == [Outcome.DONE, Outcome.CONFLICT]
     assert (report.tenants[1].existing, rig.box.count(CREATE)) == ((taken,), 1)
@@ -278,7 +278,7 @@ async def test_what_a_crash_left_and_is_never_listed_ends_the_run(rig: Rig) -> N
         env = (await provisioner.apply([A]).wait()).tenants[0].env or ""
         rig.box.world.remove(env)
         report = await provisioner.apply([B]).wait()
-    assert f"the list did not show environment {env}" in str(report.stopped)
+    assert f"the list did not show environment {env}" in str(report.stop_reason)
     assert (report.elapsed < 60, rig.box.count(CREATE)) == (True, 1)
 
 
@@ -286,7 +286,7 @@ async def test_one_list_that_lacks_it_deletes_nothing(rig: Rig) -> None:
     """What is to be forgotten has to be missing three times."""
     async with rig.provisioner() as provisioner:
         envs = await opened(provisioner, A)
-        rig.box.faults.hiccup(envs["a"], path=LIST, times=2)
+        rig.box.faults.incomplete_list(envs["a"], path=LIST, times=2)
         with pytest.raises(InvalidArgument, match="the platform lists it still"):
             await provisioner.plan([A], forget=envs)
 
@@ -318,13 +318,13 @@ async def test_a_takeover_that_is_cut_off_can_be_asked_for_again(rig: Rig) -> No
             envs = await opened(provisioner, old)
             sent = rig.box.count(SHARE), rig.box.count(ESTABLISH)
             journal.left = kept
-            await provisioner.apply(await provisioner.plan([new], whole=True, adopt={"new": envs["old"]})).wait()
+            await provisioner.apply(await provisioner.plan([new], complete=True, adopt={"new": envs["old"]})).wait()
             journal.left = 99
-            plan = await provisioner.plan([new], whole=True, adopt={"new": envs["old"]})
-            assert plan.tenants[0].changes is False or "environment" in plan.tenants[0].steps
+            plan = await provisioner.plan([new], complete=True, adopt={"new": envs["old"]})
+            assert plan.tenants[0].has_changes is False or "environment" in plan.tenants[0].steps
             report = await provisioner.apply(plan).wait()
             records = await journal.load()
-        assert (report.all_done, records["new"].env, records["old"].is_open) == (True, envs["old"], False)
+        assert (report.all_done, records["new"].env, records["old"].may_have_environment) == (True, envs["old"], False)
         assert sent == (rig.box.count(SHARE), rig.box.count(ESTABLISH))
 
 
@@ -349,14 +349,14 @@ async def test_a_rename_whose_create_is_unclear_is_settled_under_either_name(rig
         run = provisioner.apply([old])
         await seen(rig.box, CREATE)
         await run.cancel(grace=0)
-        early = await provisioner.plan([new], whole=True, removed=True)
+        early = await provisioner.plan([new], complete=True, removed=True)
         await asyncio.sleep(2)
         (env,) = rig.box.world.environments
-        late = await provisioner.plan([new], whole=True, adopt={"new": env})
+        late = await provisioner.plan([new], complete=True, adopt={"new": env})
         report = await provisioner.apply(late).wait()
         records = await provisioner.journal.load()
     assert "a create for tenant 'old' under alias x is unclear" in early.tenants[0].reason
-    assert (report.all_done, records["new"].env, records["old"].is_open) == (True, env, False)
+    assert (report.all_done, records["new"].env, records["old"].may_have_environment) == (True, env, False)
     assert rig.box.count(CREATE) == 1
 
 
@@ -389,7 +389,7 @@ async def test_what_was_to_be_adopted_and_is_gone_is_left_to_a_person(rig: Rig) 
         plan = await provisioner.plan([A])
     assert (report.tenants[0].outcome, rig.box.count(CREATE)) == (Outcome.CONFLICT, 1)
     assert "was to be adopted, and is not listed any more: plan again" in report.tenants[0].reason
-    assert plan.creates == 1
+    assert plan.create_count == 1
 
 
 async def test_an_intent_keeps_the_times_it_was_made_with(rig: Rig, rigging: Rigging) -> None:
@@ -424,7 +424,7 @@ async def test_a_cancelled_run_looks_no_more(rig: Rig) -> None:
         rig.box.faults.slow(8.0, path=CREATE, times=1)
         run = provisioner.apply(plain(3))
         await seen(rig.box, CREATE, 2)
-        rig.box.faults.hiccup(*rig.box.world.environments, path=LIST)
+        rig.box.faults.incomplete_list(*rig.box.world.environments, path=LIST)
         await asyncio.sleep(12)
         looks, start = rig.box.count(LIST), asyncio.get_running_loop().time()
         await run.cancel()
@@ -456,8 +456,8 @@ async def test_an_alias_that_somebody_has_is_not_adopted_under(rig: Rig) -> None
         hand = rig.box.world.add("x")
         new = Tenant("new", alias="x")
         with pytest.raises(InvalidArgument, match=f"is that of tenant 'old', who has {envs['old']} by the journal"):
-            await provisioner.plan([new], whole=True, adopt={"new": hand})
-        plan = await provisioner.plan([new], whole=True, adopt={"new": hand}, forget=envs)
+            await provisioner.plan([new], complete=True, adopt={"new": hand})
+        plan = await provisioner.plan([new], complete=True, adopt={"new": hand}, forget=envs)
         report = await provisioner.apply(plan).wait()
     assert (report.all_done, report.tenants[0].env) == (True, hand)
 
@@ -468,7 +468,7 @@ async def test_who_waits_for_what_a_crash_left_holds_no_worker(rig: Rig) -> None
         await provisioner.apply([A]).wait()
         await asyncio.sleep(100)
         await provisioner.apply([B]).wait()
-        rig.box.faults.hiccup(*list(rig.box.world.environments)[1:], path=LIST)
+        rig.box.faults.incomplete_list(*list(rig.box.world.environments)[1:], path=LIST)
         run = provisioner.apply([*plain(4), attrs.evolve(A, services=[API])])
         await asyncio.sleep(20)
         assert (rig.box.count(ESTABLISH), rig.box.count(CREATE)) == (1, 2)
@@ -479,15 +479,15 @@ async def test_who_waits_for_what_a_crash_left_holds_no_worker(rig: Rig) -> None
 async def test_a_step_that_cannot_say_what_it_wants_costs_its_tenant_alone(rig: Rig) -> None:
     """The mistake is raised in the end, and the others are done."""
 
-    def wants(tenant: Tenant, record: Record, _status: str | None) -> bool:
+    def wants(tenant: Tenant, record: TenantRecord, _status: str | None) -> bool:
         if tenant.name == "b" and record.env:
             raise ZeroDivisionError
         return False
 
-    async def take(_site: object, _works: object) -> Move:
+    async def take(_site: object, _works: object) -> StepResult:
         raise NotImplementedError
 
-    mine = Step(name="mine", title="mine", wants=wants, take=take)
+    mine = Step(name="mine", title="mine", is_needed=wants, run=take)
     async with rig.provisioner(steps=[*STEPS, mine]) as provisioner:
         run = provisioner.apply([A, B, C])
         with pytest.raises(ZeroDivisionError):

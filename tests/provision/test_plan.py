@@ -9,7 +9,7 @@ import pytest
 
 import wxtcb
 from wxtcb.provision import Action, MemoryJournal, Outcome, Tenant
-from wxtcb.sandbox import Fault, Trouble
+from wxtcb.sandbox import Fault, FaultKind
 
 from .conftest import Rig
 from .constants import (
@@ -41,7 +41,7 @@ async def test_what_is_not_there_is_to_be_created(rig: Rig) -> None:
         (Action.CREATE, STEPS),
         (Action.CREATE, (ENVIRONMENT, READY)),
     ]
-    assert (plan.creates, plan.changes, plan.namespace) == (2, True, rig.box.component_appid)
+    assert (plan.create_count, plan.has_changes, plan.namespace) == (2, True, rig.box.component_appid)
     assert {request.path for request in rig.box.seen} - {LIST} == {"/cgi-bin/component/api_component_token"}
 
 
@@ -54,13 +54,13 @@ async def test_what_is_done_is_ready_and_nothing_is_left(rig: Rig) -> None:
         second = await provisioner.apply(plan).wait()
     (planned,) = plan.tenants
     assert (planned.action, planned.env, planned.status) == (Action.READY, first.tenants[0].env, "NORMAL")
-    assert (planned.steps, plan.changes, len(rig.box.seen)) == ((), False, sent)
+    assert (planned.steps, plan.has_changes, len(rig.box.seen)) == ((), False, sent)
     assert second.tenants[0].links == first.tenants[0].links
 
 
 async def test_what_is_missing_is_planned_for_what_is_ready(rig: Rig) -> None:
     """A service that failed is left to do, and so is a mini program that was added since."""
-    rig.box.faults.script(ESTABLISH, [Fault(Trouble.ERRCODE, errcode=40097)])
+    rig.box.faults.script(ESTABLISH, [Fault(FaultKind.ERRCODE, errcode=40097)])
     async with rig.provisioner() as provisioner:
         await provisioner.apply([WHOLE]).wait()
         plan = await provisioner.plan([Tenant("a", alias="mine", appids=[WX1, "wx0000000000000009"], services=[API])])
@@ -98,7 +98,7 @@ async def test_a_taken_alias_is_left_alone(rig: Rig, aliases: list[str], action:
     assert (planned.action, set(planned.existing), planned.steps) == (action, envs, ())
     assert planned.reason.startswith("alias taken was taken by ")
     assert set(planned.adoptable) == envs
-    assert (report.tenants[0].outcome.value, report.tenants[0].story) == (action.value, planned.reason)
+    assert (report.tenants[0].outcome.value, report.tenants[0].summary) == (action.value, planned.reason)
     assert rig.box.count(CREATE) == rig.box.count(SHARE) == 0
 
 
@@ -158,7 +158,7 @@ async def test_an_environment_that_was_removed_is_not_opened_again(rig: Rig) -> 
     assert plan.tenants[0].reason.endswith(
         "is not listed any more: removed, or the list is not whole. Look again; if it was removed, forget it"
     )
-    assert plan.missing == {plan.tenants[0].tenant.name: first.tenants[0].env}
+    assert plan.missing_envs == {plan.tenants[0].tenant.name: first.tenants[0].env}
     assert (report.tenants[0].outcome, rig.box.count(CREATE)) == (Outcome.CONFLICT, 1)
 
 
@@ -166,7 +166,7 @@ async def test_a_hiccup_of_the_list_is_looked_over(rig: Rig) -> None:
     """The second look shows what the journal knows, and that counts."""
     async with rig.provisioner() as provisioner:
         await provisioner.apply(plain(2)).wait()
-        rig.box.faults.script(LIST, [Fault(Trouble.HICCUP)])
+        rig.box.faults.script(LIST, [Fault(FaultKind.INCOMPLETE_LIST)])
         plan = await provisioner.plan(plain(2))
     assert plan.counts[Action.READY] == 2
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wxtcb.api.environment import ShareLink
-from wxtcb.provision import Origin, Outcome, Problem, Report, TenantReport
+from wxtcb.provision import Outcome, Problem, Report, RunInfo, TenantReport
 
-ORIGIN = Origin(base_url="https://api.weixin.qq.com", component_appid="wx1", namespace="shop")
+ORIGIN = RunInfo(base_url="https://api.weixin.qq.com", component_appid="wx1", namespace="shop")
 MADE = datetime(2026, 7, 1, 10, 0, 5, tzinfo=UTC)
 LINKS = tuple(ShareLink(appid=f"wx{number}", url=f"https://mp.weixin.qq.com/{number}") for number in (1, 2))
 CHANGED = ("123456789012", "007", "1e5", "12.5E+3", "3/4", "1.50", "12:30", "2026-11-22", "TRUE", "false")
@@ -46,7 +46,7 @@ def test_a_row_says_what_came_of_a_tenant_and_where() -> None:
         unconfirmed=("web",),
         links=LINKS,
     )
-    assert read(done, origin=ORIGIN, made_at=MADE) == [
+    assert read(done, run_info=ORIGIN, created_at=MADE) == [
         {
             "tenant": "商户",
             "alias": "a",
@@ -78,7 +78,7 @@ def test_what_keeps_a_tenant_from_being_done_is_told() -> None:
 
 def test_every_mark_of_a_step_of_your_own_has_a_column() -> None:
     """Whoever has none has an empty cell."""
-    first, second = read(entry(marks={"dns": "a.example"}), entry(marks={"mail": "on"}))
+    first, second = read(entry(metadata={"dns": "a.example"}), entry(metadata={"mail": "on"}))
     assert (first["mark dns"], first["mark mail"]) == ("a.example", "")
     assert (second["mark dns"], second["mark mail"]) == ("", "on")
 
@@ -92,7 +92,7 @@ def test_a_report_of_nobody_is_a_header() -> None:
 @pytest.mark.parametrize("name", [f"{sign}cmd()" for sign in FORMULAS] + [" =1", "\u3000+1", *CHANGED])
 def test_what_a_spreadsheet_would_carry_out_or_change_is_text(name: str) -> None:
     """An apostrophe stands before it, in whatever column."""
-    told = entry(tenant=name, alias=name, env=name, services=(name,), marks={"m": name})
+    told = entry(tenant=name, alias=name, env=name, services=(name,), metadata={"m": name})
     assert [read(told)[0][column] for column in ("tenant", "alias", "env", "services", "mark m")] == [f"'{name}"] * 5
 
 

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from wxtcb.provision import ADVICE, Outcome, Problem, Report, TenantReport
-from wxtcb.provision.journal import Moment
+from wxtcb.provision import OUTCOME_ADVICE, Outcome, Problem, Report, TenantReport
+from wxtcb.provision.journal import HistoryEntry
 
 from .html_report_parser import ORIGIN, Page, entry, link, page
 
 ORDER = ["unknown", "duplicate", "conflict", "failed", "unfinished", "links", "unconfirmed", "awaiting", "done"]
-UNCLEAR = Problem(step="environment", message="sent, but its outcome is unknown", unknown=True)
+UNCLEAR = Problem(step="environment", message="sent, but its outcome is unknown", outcome_unknown=True)
 
 
 def of_every_kind() -> tuple[TenantReport, ...]:
@@ -57,7 +57,7 @@ def test_what_a_person_must_mend_stands_first() -> None:
 def test_each_section_says_what_to_do_next() -> None:
     """In the words of the advice, below the outcome and how many met it."""
     root = page(*of_every_kind())
-    for outcome, advice in ADVICE.items():
+    for outcome, advice in OUTCOME_ADVICE.items():
         section = root.one("section", id=outcome.name.lower())
         assert section.one("p", **{"class": "advice"}).text == advice
         assert section.one("h2").text == f"{outcome.value.capitalize()} 2 Top"
@@ -118,7 +118,7 @@ def test_without_links_there_is_no_section_for_them() -> None:
 def test_a_tenant_shows_what_it_has() -> None:
     """Its environment, alias, order, services, steps, and what steps of your own have noted."""
     facts = {"env": "a1-x", "tranid": "77", "done": ("environment", "dns"), "services": ("api", "web")}
-    card = page(entry(**facts, unconfirmed=("web",), marks={"dns": "a.example"})).one("article")
+    card = page(entry(**facts, unconfirmed=("web",), metadata={"dns": "a.example"})).one("article")
     assert [fact.text for fact in card.all("span")] == [
         "environment a1-x",
         "alias a1",
@@ -162,7 +162,7 @@ def test_every_problem_has_a_line() -> None:
 
 def test_the_timeline_is_folded_and_in_utc() -> None:
     """The oldest first, to the millisecond for a machine; who has no history has no timeline."""
-    moments = (Moment(1782900000.25, "create 1 intended"), Moment(1782900002.0, "environment a-1 opened"))
+    moments = (HistoryEntry(1782900000.25, "create 1 intended"), HistoryEntry(1782900002.0, "environment a-1 opened"))
     root = page(entry("a"), entry("b"), histories={"a": moments, "somebody else": moments})
     assert root.one("article", id="t1").all("details") == []
     timeline = root.one("article", id="t0").one("details")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wxtcb.provision import Origin, Outcome, Problem, Report
-from wxtcb.provision.journal import Moment
+from wxtcb.provision import Outcome, Problem, Report, RunInfo
+from wxtcb.provision.journal import HistoryEntry
 
 from .html_report_parser import entry, link, page, shown
 
@@ -64,11 +64,11 @@ def test_whatever_a_text_holds_is_only_text(name: str, message: str, value: str)
         services=(value,),
         unconfirmed=(value,),
         existing=(value,),
-        marks={message: value},
+        metadata={message: value},
         problems=(Problem(step=value, message=message),),
     )
-    origin = Origin(base_url=message, component_appid=value, namespace=name)
-    root = page(told, histories={name: (Moment(0, message),)}, stopped=message or None, origin=origin)
+    origin = RunInfo(base_url=message, component_appid=value, namespace=name)
+    root = page(told, histories={name: (HistoryEntry(0, message),)}, stopped=message or None, origin=origin)
     allowed = {"html", "head", "meta", "title", "style", "body", "header", "main", "nav", "section", "article", "div"}
     allowed |= {"h1", "h2", "h3", "p", "a", "b", "span", "dl", "dt", "dd", "ul", "ol", "li", "code", "time"}
     assert {node.name for node in root.every()} <= allowed | {"details", "summary"}

@@ -15,7 +15,7 @@ from wxtcb.provision import (
     TenantFinished,
     TenantStarted,
 )
-from wxtcb.sandbox import Fault, Ready, Trouble
+from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
 
 from .conftest import Rig
 from .constants import (
@@ -53,13 +53,13 @@ async def test_a_tenant_gets_all_it_wants(rig: Rig) -> None:
     assert [share.source_type for share in world.shares.values()] == [1, 1]
     assert set(world.services) == {(entry.env, "api"), (entry.env, "web")}
     assert report.all_done
-    assert entry.story == "2 to confirm"
+    assert entry.summary == "2 to confirm"
 
 
 async def test_the_report_says_where_the_run_worked(rig: Rig) -> None:
     """At the session's platform, for its component, in the namespace that the journal keeps; also if it did nothing."""
     for tenants in (plain(1), []):
-        origin = (await rig.provision(tenants, namespace="shop")).origin
+        origin = (await rig.provision(tenants, namespace="shop")).run_info
         assert origin is not None
         assert (origin.base_url, origin.component_appid) == (rig.session.base_url, rig.session.component_appid)
         assert origin.namespace == "shop"
@@ -77,10 +77,10 @@ async def test_events_come_in_order(rig: Rig) -> None:
 async def test_a_tenant_without_alias_gets_the_derived_one(rig: Rig) -> None:
     """The namespace is the component appid, unless one is given."""
     report = await rig.provision([Tenant("a")])
-    assert report.tenants[0].alias == wxtcb.provision.alias_of(rig.box.component_appid, "a")
+    assert report.tenants[0].alias == wxtcb.provision.derive_alias(rig.box.component_appid, "a")
     assert report.tenants[0].outcome is Outcome.DONE
     report = await rig.provision([Tenant("a")], namespace="mine")
-    assert report.tenants[0].alias == wxtcb.provision.alias_of("mine", "a")
+    assert report.tenants[0].alias == wxtcb.provision.derive_alias("mine", "a")
     assert len(rig.box.world.environments) == 2
 
 
@@ -93,7 +93,7 @@ async def test_no_tenants_make_an_empty_report(rig: Rig) -> None:
 @pytest.mark.unmeasured
 async def test_many_share_few_looks_and_workers(rig: Rig) -> None:
     """10,000 tenants whose environments take 30 seconds need a minute, a task per worker, and few looks."""
-    rig.box.world.ready_after = Ready.after_seconds(30)
+    rig.box.world.ready_after = ReadyPolicy.after_seconds(30)
     rig.wire.latency = 0.15
     tasks = len(asyncio.all_tasks())
     async with rig.provisioner(concurrency=64) as provisioner:
@@ -109,7 +109,7 @@ async def test_many_share_few_looks_and_workers(rig: Rig) -> None:
 
 async def test_a_waiting_tenant_blocks_no_other(rig: Rig) -> None:
     """With one worker, all creates are sent before the first environment is NORMAL."""
-    rig.box.world.ready_after = Ready.after_looks(20)
+    rig.box.world.ready_after = ReadyPolicy.after_polls(20)
     told = await rig.told(plain(5), concurrency=1)
     steps = [event.step for event in told if isinstance(event, StepDone)]
     assert steps == [ENVIRONMENT] * 5 + [READY] * 5
@@ -122,7 +122,7 @@ async def test_a_taken_alias_is_a_conflict(rig: Rig, alias: str) -> None:
     report = await rig.provision([Tenant("a", alias="taken", appids=[WX1], services=[API])])
     entry = report.tenants[0]
     assert (entry.outcome, entry.existing, entry.env) == (Outcome.CONFLICT, (env,), None)
-    assert entry.story.startswith(f"alias taken was taken by {env}: adopt it")
+    assert entry.summary.startswith(f"alias taken was taken by {env}: adopt it")
     assert rig.box.count(CREATE) == rig.box.count(SHARE) == rig.box.count(ESTABLISH) == 0
 
 
@@ -156,7 +156,7 @@ async def test_a_run_without_the_journal_finds_conflicts(rig: Rig) -> None:
 
 async def test_a_failed_tenant_goes_on_where_it_ended(rig: Rig) -> None:
     """What was done is not done again."""
-    rig.box.faults.script(ESTABLISH, [None, Fault(Trouble.ERRCODE, errcode=40097)])
+    rig.box.faults.script(ESTABLISH, [None, Fault(FaultKind.ERRCODE, errcode=40097)])
     tenants = [Tenant("a", alias="x", appids=[WX1], services=[API, WEB])]
     async with rig.provisioner() as provisioner:
         first = await provisioner.apply(tenants).wait()
@@ -172,8 +172,8 @@ async def test_a_refused_create_fails_alone(rig: Rig) -> None:
     report = await rig.provision(plain(2), concurrency=1)
     failed, done = report.tenants
     assert (failed.outcome, failed.done, done.outcome) == (Outcome.FAILED, (), Outcome.DONE)
-    assert isinstance(failed.problems[0].error, wxtcb.RequestRefused)
-    assert failed.story.startswith("environment: /componenttcb/createenv: 40097")
+    assert isinstance(failed.problems[0].error, wxtcb.InvalidRequest)
+    assert failed.summary.startswith("environment: /componenttcb/createenv: 40097")
 
 
 async def test_a_failed_share_does_not_stop_the_services(rig: Rig) -> None:
@@ -182,7 +182,7 @@ async def test_a_failed_share_does_not_stop_the_services(rig: Rig) -> None:
     entry = report.tenants[0]
     assert (entry.outcome, entry.services) == (Outcome.FAILED, ("api",))
     assert [link.appid for link in entry.links] == [WX1]
-    assert entry.story == "share bad: invalid appid"
+    assert entry.summary == "share bad: invalid appid"
     assert entry.done == (ENVIRONMENT, READY, SERVICES)
 
 
@@ -196,7 +196,7 @@ async def test_a_share_that_is_refused_whole_does_not_stop_the_services(rig: Rig
 
 async def test_an_environment_that_is_halted_fails(rig: Rig) -> None:
     """The status is told, and no step follows."""
-    rig.box.world.ready_after = Ready.after_seconds(60)
+    rig.box.world.ready_after = ReadyPolicy.after_seconds(60)
     async with rig.provisioner() as provisioner:
         run = provisioner.apply([Tenant("a", alias="x", appids=[WX1])])
         async for event in run.events():
@@ -204,23 +204,23 @@ async def test_an_environment_that_is_halted_fails(rig: Rig) -> None:
                 rig.box.world.halt(event.env)
         entry = (await run.wait()).tenants[0]
     assert (entry.outcome, entry.env is not None) == (Outcome.FAILED, True)
-    assert "HALTED" in entry.story
+    assert "HALTED" in entry.summary
     assert rig.box.count(SHARE) == 0
 
 
 @pytest.mark.parametrize(("hidden", "status"), [(0.0, "UNAVAILABLE"), (90.0, "not listed")])
 async def test_an_environment_that_takes_too_long_fails(rig: Rig, hidden: float, status: str) -> None:
     """Its id and the last status are kept: it may become NORMAL later."""
-    rig.box.world.ready_after = Ready.after_seconds(60)
+    rig.box.world.ready_after = ReadyPolicy.after_seconds(60)
     rig.box.world.visible_after = hidden
     entry = (await rig.provision(plain(1), timeout=12)).tenants[0]
     assert (entry.outcome, entry.env is not None) == (Outcome.FAILED, True)
-    assert f"still {status} after 12 s" in entry.story
+    assert f"still {status} after 12 s" in entry.summary
 
 
 async def test_failed_looks_cost_a_waiting_tenant_only_time(rig: Rig) -> None:
     """When looking works again, the environment is found NORMAL."""
-    bad = Fault(Trouble.ERRCODE, errcode=40097)
+    bad = Fault(FaultKind.ERRCODE, errcode=40097)
     rig.box.faults.script(LIST, [None, bad, bad])
     assert (await rig.provision(plain(1))).all_done
 
@@ -230,7 +230,7 @@ async def test_looks_that_never_work_end_with_the_time(rig: Rig) -> None:
     rig.box.faults.script(LIST, [None])
     rig.box.faults.errcode(40097, path=LIST)
     entry = (await rig.provision(plain(1), timeout=12)).tenants[0]
-    assert "not seen: no look succeeded after 12 s" in entry.story
+    assert "not seen: no look succeeded after 12 s" in entry.summary
 
 
 async def test_without_a_look_there_is_no_create(rig: Rig) -> None:
@@ -238,7 +238,7 @@ async def test_without_a_look_there_is_no_create(rig: Rig) -> None:
     rig.box.faults.errcode(40097, path=LIST)
     report = await rig.provision(plain(2))
     assert report.counts[Outcome.UNFINISHED] == 2
-    assert "40097" in (report.stopped or "")
+    assert "40097" in (report.stop_reason or "")
     assert rig.box.count(CREATE) == 0
 
 
@@ -246,7 +246,7 @@ async def test_without_a_look_there_is_no_create(rig: Rig) -> None:
 async def test_a_create_that_comes_late_is_looked_for_anew(rig: Rig, bad: int, failed: int) -> None:
     """After 5 seconds a look is too old; three that fail then fail a tenant, and nothing is sent for it."""
     rig.wire.latency = 2.0
-    rig.box.faults.script(LIST, [None, *[Fault(Trouble.ERRCODE, errcode=40097)] * bad])
+    rig.box.faults.script(LIST, [None, *[Fault(FaultKind.ERRCODE, errcode=40097)] * bad])
     report = await rig.provision(plain(3), concurrency=1, interval=100)
     assert (report.counts[Outcome.DONE], report.counts[Outcome.FAILED]) == (3 - failed, failed)
     assert [problem.step for entry in report.tenants for problem in entry.problems] == [ENVIRONMENT] * failed
@@ -282,12 +282,12 @@ async def test_a_failed_step_is_told_when_it_fails(rig: Rig) -> None:
 
 async def test_an_environment_that_vanishes_fails_before_its_time(rig: Rig) -> None:
     """Missing from looks over 30 seconds it is gone, and nobody waits for the rest of the 600."""
-    rig.box.world.ready_after = Ready.after_seconds(60)
+    rig.box.world.ready_after = ReadyPolicy.after_seconds(60)
     async with rig.provisioner() as provisioner:
         run = provisioner.apply(plain(1))
         async for event in run.events():
             if isinstance(event, StepDone):
                 rig.box.world.remove(event.env)
         report = await run.wait()
-    assert isinstance(report.tenants[0].problems[0].error, wxtcb.EnvironmentGone)
+    assert isinstance(report.tenants[0].problems[0].error, wxtcb.EnvironmentNotFound)
     assert 30 < report.elapsed < 60

@@ -16,8 +16,8 @@ import attrs
 import pytest
 
 import wxtcb
-from wxtcb._sqlite import Unfit
-from wxtcb.provision.journal import Intent, Moment, Record
+from wxtcb._sqlite import UnusableFile
+from wxtcb.provision.journal import HistoryEntry, Intent, TenantRecord
 from wxtcb.provision.sqlite import file, schema
 from wxtcb.provision.sqlite.file import JournalFile
 from wxtcb.provision.sqlite.journal import SqliteJournal
@@ -71,10 +71,10 @@ async def played(path):
         for batch in range(12):
             names = [f"tenant-{(batch + number) % 5}" for number in range(1 + batch % 3)]
             for name in names:
-                before = records.get(name) or Record(tenant=name, alias=f"t{name}")
+                before = records.get(name) or TenantRecord(tenant=name, alias=f"t{name}")
                 more = {"env": f"env-{name}"} if before.intent else {"intent": Intent(deadline=9.0)}
                 records[name] = attrs.evolve(before, version=before.version + 1, marks={"x": "y" * 900 * batch}, **more)
-            moments = [Moment(float(batch), f"version {records[name].version}") for name in names]
+            moments = [HistoryEntry(float(batch), f"version {records[name].version}") for name in names]
             kept = zip(names, moments, strict=True)
             assert all(await asyncio.gather(*(journal.commit(records[name], moment) for name, moment in kept)))
             await journal.load([])  # the log is emptied, if it has grown, before this is answered
@@ -85,7 +85,7 @@ async def played(path):
 @pytest.fixture(params=[60_000, 10**9], ids=["emptied logs", "one log"])
 async def life(request, tmp_path, monkeypatch):
     """Give the disks of a life whose log is written back now and then, or never."""
-    monkeypatch.setattr(file, "_LOG_BYTES", request.param)
+    monkeypatch.setattr(file, "_MAX_WAL_BYTES", request.param)
     return await played(tmp_path / "journal.db")
 
 
@@ -98,12 +98,12 @@ def found(folder, main, log):
     opened = JournalFile(path)
     try:
         with opened.transaction() as db:
-            records = schema.load(db, None)
-            assert {env: each.tenant for env, each in schema.bound(db).items()} == {
+            records = schema.select_records(db, None)
+            assert {env: each.tenant for env, each in schema.select_bindings(db).items()} == {
                 each.env: each.tenant for each in records.values() if each.env is not None
             }
-            return records, schema.history(db, records)
-    except (sqlite3.DatabaseError, Unfit, schema.Unreadable):
+            return records, schema.select_history(db, records)
+    except (sqlite3.DatabaseError, UnusableFile, schema.CorruptRow):
         return None
     finally:
         with contextlib.suppress(sqlite3.Error):

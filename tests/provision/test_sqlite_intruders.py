@@ -47,8 +47,8 @@ def connections(monkeypatch):
 async def test_a_second_journal_in_this_process_is_refused(path, journal, monkeypatch):
     """It is told so after three tries, whatever it asks, until the first is closed; the first does not suffer."""
     await keep(journal)
-    opens, open_file = [], file._open
-    monkeypatch.setattr(file, "_open", lambda *given: (opens.append(given), open_file(*given))[1])
+    opens, open_file = [], file._open_locked
+    monkeypatch.setattr(file, "_open_locked", lambda *given: (opens.append(given), open_file(*given))[1])
     async with SqliteJournal(path) as second:
         for asked in range(1, 4):
             with pytest.raises(JournalInUse, match="in use by another process, or by another SqliteJournal"):
@@ -97,7 +97,7 @@ async def test_a_journal_that_is_in_use_is_not_even_read(path, journal, connecti
 
 async def test_a_lock_that_comes_too_late_is_refused(path, monkeypatch):
     """Whoever finds no log while another is about to make one has to have it in the end, or goes."""
-    hold, held = log.Log.hold, []
+    hold, held = log.WalLock.acquire, []
     wal = path.with_name("journal.db-wal")
 
     def be_late(self):
@@ -106,7 +106,7 @@ async def test_a_lock_that_comes_too_late_is_refused(path, monkeypatch):
             fcntl.flock(held[-1], fcntl.LOCK_EX)
         hold(self)
 
-    monkeypatch.setattr(log.Log, "hold", be_late)
+    monkeypatch.setattr(log.WalLock, "acquire", be_late)
     async with SqliteJournal(path) as journal:
         with pytest.raises(JournalInUse):
             await journal.load()
@@ -121,7 +121,7 @@ async def test_where_there_is_no_flock_the_lock_of_sqlite_holds(path, monkeypatc
     monkeypatch.setitem(sys.modules, "fcntl", None)
     async with SqliteJournal(path) as journal, SqliteJournal(path) as second:
         await keep(journal)
-        assert not log._HELD
+        assert not log._LOCKED_FDS
         with pytest.raises(JournalInUse):
             await second.load()
         await keep(journal, version=2)
@@ -223,12 +223,12 @@ def test_a_log_that_has_grown_is_not_written_over_another_file(path, monkeypatch
     """Nor does that hide that it is another."""
     opened = file.JournalFile(path)
     with opened.transaction() as db:
-        schema.claim(db, HOME)
-    monkeypatch.setattr(file, "_LOG_BYTES", 0)
+        schema.bind_identity(db, HOME)
+    monkeypatch.setattr(file, "_MAX_WAL_BYTES", 0)
     path.write_bytes(b"older")
-    opened.tidy()
+    opened.checkpoint()
     assert cat(path) == b"older"
-    with pytest.raises(_sqlite.Unfit, match=OVERWRITTEN):
+    with pytest.raises(_sqlite.UnusableFile, match=OVERWRITTEN):
         opened.close()
     assert path.read_bytes() == b"older"
 
@@ -251,7 +251,7 @@ async def test_a_journal_that_cannot_even_be_looked_at_is_given_up_when_it_is_cl
     journal = SqliteJournal(path)
     await keep(journal)
     with monkeypatch.context() as patch:
-        patch.setattr(file, "inode_of", lambda _: next(Path(__file__).iterdir()))
+        patch.setattr(file, "file_identity", lambda _: next(Path(__file__).iterdir()))
         with pytest.raises(JournalError, match=r"Not a directory; keep .*-wal"):
             await journal.aclose()
     async with SqliteJournal(path) as again:

@@ -20,7 +20,7 @@ import pytest
 
 from wxtcb import _sqlite
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision.journal import JournalError, JournalInUse, Moment, Record
+from wxtcb.provision.journal import HistoryEntry, JournalError, JournalInUse, TenantRecord
 from wxtcb.provision.sqlite import failures, file, schema
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
@@ -77,7 +77,7 @@ async def refused(path, words, kind=JournalError):
     """See a journal refused at every call, with nothing made and nothing changed."""
     before = contents(path.parent) if path.parent.is_dir() else None
     async with SqliteJournal(path) as journal:
-        for call in (partial(journal.claim, HOME), journal.load, partial(keep, journal)):
+        for call in (partial(journal.bind_identity, HOME), journal.load, partial(keep, journal)):
             with pytest.raises(kind, match=words) as caught:
                 await call()
             assert caught.value.__context__ is None
@@ -147,9 +147,9 @@ async def test_the_journal_of_another_version_is_refused(path):
 
 def test_the_format_has_a_number_for_each_shape_of_a_record():
     """Whoever adds a field of a record, or changes one, has to raise the number of the format."""
-    fields = " ".join(field.name for field in attrs.fields(Record))
+    fields = " ".join(field.name for field in attrs.fields(TenantRecord))
     known = "tenant alias version attempt intent env tranid opened_at links services marks retired"
-    assert (schema.JOURNAL.format, fields) == (1, known)
+    assert (schema.JOURNAL_FORMAT.schema_version, fields) == (1, known)
 
 
 async def test_a_damaged_journal_is_refused(path):
@@ -202,7 +202,7 @@ async def test_a_row_of_whatever_kind_is_told_as_damage(path, kept):
     with opened_by_another(path, f"UPDATE records SET document = {kept}, history = CAST(x'ff' AS TEXT)"):
         pass
     async with SqliteJournal(path) as journal:
-        for call in (journal.load(), journal.bound(), journal.history(["bad"])):
+        for call in (journal.load(), journal.bindings(), journal.history(["bad"])):
             with pytest.raises(JournalError, match=r"is damaged: what is kept of tenant 'bad', in its row") as caught:
                 await call
             assert caught.value.__context__ is None
@@ -264,7 +264,7 @@ def test_an_error_of_the_disk_is_put_in_words(code, words):
     """What this machine cannot be made to raise is told like the rest."""
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = code
-    assert words in str(failures.explain(error, Path("/j.db")))
+    assert words in str(failures.to_journal_error(error, Path("/j.db")))
 
 
 @pytest.mark.parametrize("text", [b"no path", 7, "", "a\0b", ":memory:"])
@@ -313,7 +313,7 @@ async def test_no_thread_of_a_loop_touches_the_file(journal, connections):
     """SQLite itself refuses a connection to every other thread than that which opened it."""
     await keep(journal)
     await journal.load()
-    await journal.bound()
+    await journal.bindings()
     assert [thread.name for thread in connections] == ["wxtcb-journal"]
 
 
@@ -334,10 +334,10 @@ def test_a_loop_that_ends_while_it_waits_holds_nobody_up(path, monkeypatch):
     """What it asked is done, and the next loop is answered."""
     journal = SqliteJournal(path)
     gate = threading.Event()
-    monkeypatch.setattr(schema, "bound", lambda _: gate.wait(60))
+    monkeypatch.setattr(schema, "select_bindings", lambda _: gate.wait(60))
 
     async def leave():
-        task = asyncio.ensure_future(journal.bound())
+        task = asyncio.ensure_future(journal.bindings())
         await asyncio.sleep(0)
         return task
 
@@ -355,8 +355,8 @@ def test_a_loop_that_ends_while_it_waits_holds_nobody_up(path, monkeypatch):
 async def test_those_who_wait_share_a_transaction(journal, transactions, monkeypatch, settle):
     """What 64 callers ask while the file is busy makes one transaction, and each is told its own."""
     begun, gate = threading.Event(), threading.Event()
-    monkeypatch.setattr(schema, "bound", lambda _: (begun.set(), gate.wait(60), {})[2])
-    first = asyncio.create_task(journal.bound())
+    monkeypatch.setattr(schema, "select_bindings", lambda _: (begun.set(), gate.wait(60), {})[2])
+    first = asyncio.create_task(journal.bindings())
     await asyncio.to_thread(begun.wait, 60)
     waiting = [asyncio.create_task(keep(journal, str(number))) for number in range(64)]
     await settle()
@@ -401,7 +401,7 @@ async def test_closing_goes_on_when_who_closes_is_cancelled(path, journal):
 
 async def test_a_log_that_has_grown_is_emptied(path, journal, monkeypatch):
     """It never has much more than is written back at once, and no part of it stays behind."""
-    monkeypatch.setattr(file, "_LOG_BYTES", 100_000)
+    monkeypatch.setattr(file, "_MAX_WAL_BYTES", 100_000)
     log = path.with_name("journal.db-wal")
     sizes = []
     for number in range(60):
@@ -427,7 +427,7 @@ async def test_a_log_that_is_removed_loses_nothing(path, journal):
 
 async def tell_database(journal, words):
     """Say *words* to the database of a journal."""
-    await journal._ask(lambda db: db.execute(words).fetchall())
+    await journal._submit(lambda db: db.execute(words).fetchall())
 
 
 async def test_what_does_not_fit_is_not_kept_and_the_journal_goes_on(path, journal, connections):
@@ -482,7 +482,7 @@ async def test_what_cannot_be_written_as_text_fails_alone(journal):
     """A lone surrogate has no place in a file; who waits at the same moment is not harmed."""
     told = await asyncio.gather(
         journal.commit(record("a", tranid="\ud800"), NOW),
-        journal.commit(record("b"), Moment(1.0, "\ud800")),
+        journal.commit(record("b"), HistoryEntry(1.0, "\ud800")),
         journal.commit(record("c"), NOW),
         return_exceptions=True,
     )
@@ -494,9 +494,9 @@ async def test_a_fault_of_ours_fails_its_batch_and_no_other(journal, monkeypatch
     """Whoever waits is told; the thread lives on."""
     await keep(journal)
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "bound", lambda _: 1 // 0)
+        patch.setattr(schema, "select_bindings", lambda _: 1 // 0)
         with pytest.raises(JournalError, match="ZeroDivisionError"):
-            await journal.bound()
+            await journal.bindings()
     await keep(journal, version=2)
 
 
@@ -586,7 +586,7 @@ async def test_a_forked_child_is_refused_and_does_no_harm(path):
 async def test_what_is_kept_is_written_through_by_one_process_alone(journal):
     """Every commit reaches the disk by a write-ahead log, and nobody else can read or write meanwhile."""
     asked = ("synchronous", "journal_mode", "locking_mode", "wal_autocheckpoint")
-    told = await journal._ask(lambda db: [_sqlite.pragma(db, words) for words in asked])
+    told = await journal._submit(lambda db: [_sqlite.pragma(db, words) for words in asked])
     assert told == [2, "wal", "exclusive", 0]
 
 

@@ -9,8 +9,8 @@ import pytest
 
 import wxtcb
 from wxtcb.provision import STEPS as USUAL
-from wxtcb.provision import Move, Outcome, Record, Report, Site, Step, StepDone, Tenant, Work
-from wxtcb.sandbox import Fault, Ready, Trouble
+from wxtcb.provision import Outcome, Report, Step, StepContext, StepDone, StepResult, Tenant, TenantRecord, TenantState
+from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
 
 from .conftest import Rig
 from .constants import API, CREATE, ESTABLISH, SHARE, STEPS, WX1, plain
@@ -25,7 +25,7 @@ def appid(number: int) -> str:
 
 async def ready_together(rig: Rig, tenants: list[Tenant]) -> Report:
     """Provision tenants that become NORMAL at the same look, in their order."""
-    rig.box.world.ready_after = Ready.after_seconds(9)
+    rig.box.world.ready_after = ReadyPolicy.after_seconds(9)
     return await rig.provision(tenants, concurrency=1)
 
 
@@ -66,7 +66,9 @@ async def test_only_one_source_type_stands_in_a_call(rig: Rig) -> None:
 
 async def test_a_batch_that_is_refused_is_taken_apart(rig: Rig) -> None:
     """Only the tenant whose entry the platform refuses has failed."""
-    rig.box.faults.script(SHARE, [Fault(Trouble.ERRCODE, errcode=40097), None, Fault(Trouble.ERRCODE, errcode=40097)])
+    rig.box.faults.script(
+        SHARE, [Fault(FaultKind.ERRCODE, errcode=40097), None, Fault(FaultKind.ERRCODE, errcode=40097)]
+    )
     tenants = [Tenant(name, alias=name, appids=[appid(number)]) for number, name in enumerate("abc")]
     report = await ready_together(rig, tenants)
     assert [entry.outcome for entry in report.tenants] == [Outcome.AWAITING, Outcome.FAILED, Outcome.AWAITING]
@@ -94,18 +96,18 @@ async def test_a_mini_program_that_failed_is_its_own_tenants_problem(rig: Rig) -
 PING = wxtcb.Endpoint("/componenttcb/describeenvs", wxtcb.Done, wxtcb.Repeat.READ)
 
 
-def _wants_ping(_tenant: Tenant, record: Record, _status: str | None) -> bool:
+def _wants_ping(_tenant: Tenant, record: TenantRecord, _status: str | None) -> bool:
     return "pinged" not in record.marks
 
 
-async def _ping(site: Site, works: Sequence[Work]) -> Move:
+async def _ping(site: StepContext, works: Sequence[TenantState]) -> StepResult:
     (work,) = works
     await site.session.call(PING, {})
     await site.commit(work, attrs.evolve(work.record, marks={"pinged": "yes"}))
-    return Move.ON
+    return StepResult.NEXT
 
 
-PINGED = Step(name="ping", title="pinged", wants=_wants_ping, take=_ping)
+PINGED = Step(name="ping", title="pinged", is_needed=_wants_ping, run=_ping)
 
 
 async def test_a_new_kind_of_step_is_one_value(rig: Rig) -> None:
@@ -120,16 +122,16 @@ async def test_a_new_kind_of_step_is_one_value(rig: Rig) -> None:
     wanted = [step for step in (*STEPS, "ping") if step != "share"]
     assert list(plan.tenants[0].steps) == told == list(report.tenants[0].done) == wanted
     assert again.tenants[0].steps == ()
-    assert report.tenants[0].marks == {"pinged": "yes"}
+    assert report.tenants[0].metadata == {"pinged": "yes"}
 
 
 async def test_a_step_that_raises_ends_its_tenant(rig: Rig) -> None:
     """At that step, with the error."""
 
-    async def fail(_site: Site, _works: Sequence[Work]) -> Move:
+    async def fail(_site: StepContext, _works: Sequence[TenantState]) -> StepResult:
         raise wxtcb.BadReply("of no use", endpoint="/x", status=200)
 
-    steps = [*USUAL, attrs.evolve(PINGED, take=fail)]
+    steps = [*USUAL, attrs.evolve(PINGED, run=fail)]
     report = await rig.provision(plain(2), steps=steps)
     assert [entry.problems[0].step for entry in report.tenants] == ["ping", "ping"]
 
@@ -138,29 +140,29 @@ async def test_a_step_may_take_several_tenants_at_once(rig: Rig) -> None:
     """As many as it says, if they are there."""
     taken: list[int] = []
 
-    async def take(_site: Site, works: Sequence[Work]) -> Move:
+    async def take(_site: StepContext, works: Sequence[TenantState]) -> StepResult:
         taken.append(len(works))
-        return Move.ON
+        return StepResult.NEXT
 
-    rig.box.world.ready_after = Ready.after_seconds(9)
-    report = await rig.provision(plain(5), steps=[*USUAL, attrs.evolve(PINGED, take=take, together=3)], concurrency=1)
+    rig.box.world.ready_after = ReadyPolicy.after_seconds(9)
+    report = await rig.provision(plain(5), steps=[*USUAL, attrs.evolve(PINGED, run=take, batch_size=3)], concurrency=1)
     assert (taken, report.all_done) == ([3, 2], True)
 
 
 async def test_a_mistake_in_a_step_costs_its_tenant_alone(rig: Rig) -> None:
     """The others are done, every environment is in the report, and the mistake is raised in the end."""
 
-    async def take(_site: Site, works: Sequence[Work]) -> Move:
+    async def take(_site: StepContext, works: Sequence[TenantState]) -> StepResult:
         if works[0].name == "商户1":
             raise ZeroDivisionError("no pong")
-        return Move.ON
+        return StepResult.NEXT
 
-    async with rig.provisioner(steps=[*USUAL, attrs.evolve(PINGED, take=take)]) as provisioner:
+    async with rig.provisioner(steps=[*USUAL, attrs.evolve(PINGED, run=take)]) as provisioner:
         run = provisioner.apply(plain(3))
         with pytest.raises(ZeroDivisionError):
             await run.wait()
     assert [entry.outcome for entry in run.report.tenants] == [Outcome.DONE, Outcome.FAILED, Outcome.DONE]
-    assert "a mistake of its own (ZeroDivisionError: no pong)" in run.report.tenants[1].story
+    assert "a mistake of its own (ZeroDivisionError: no pong)" in run.report.tenants[1].summary
     assert {entry.env for entry in run.report.tenants} == {*rig.box.world.environments}
 
 

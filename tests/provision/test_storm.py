@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wxtcb.provision import MemoryJournal, Outcome, Provisioner, Tenant
-from wxtcb.sandbox import Fault, Ready, Sandbox, Trouble, World
+from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox, World
 
 from .conftest import Rigging
 from .constants import API, CREATE, WX1, seen
 
-TROUBLES = [trouble for trouble in Trouble if trouble not in (Trouble.ECHO_MESSAGE, Trouble.ERRCODE)]
+TROUBLES = [trouble for trouble in FaultKind if trouble not in (FaultKind.ECHO_MESSAGE, FaultKind.ERRCODE)]
 
 
 @pytest.mark.unmeasured
@@ -28,19 +28,19 @@ TROUBLES = [trouble for trouble in Trouble if trouble not in (Trouble.ECHO_MESSA
     ready_after=st.sampled_from([0.0, 12.0]),
 )
 def test_everybody_is_in_the_report_once_whatever_happens(
-    virtual_run, seed: int, troubles: list[Trouble], errcodes: list[int], ready_after: float, *, cut: bool
+    virtual_run, seed: int, troubles: list[FaultKind], errcodes: list[int], ready_after: float, *, cut: bool
 ) -> None:
     """Under random faults, cancelled or not, and once more after: nothing is opened twice, and all is accounted for."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         faults = [Fault(trouble, probability=0.1, seconds=3.0) for trouble in troubles]
-        faults += [Fault(Trouble.ERRCODE, errcode=errcode, probability=0.1) for errcode in errcodes]
+        faults += [Fault(FaultKind.ERRCODE, errcode=errcode, probability=0.1) for errcode in errcodes]
         virtual_run(_storm(Rigging(monkeypatch), seed, faults, ready_after, cut=cut))
 
 
 async def _storm(rigging: Rigging, seed: int, faults: list[Fault], ready_after: float, *, cut: bool) -> None:
     tenants = [Tenant(f"t{number}", alias=f"a{number}", appids=[WX1], services=[API]) for number in range(12)]
     clock = asyncio.get_running_loop().time
-    box = Sandbox(world=World(seed=seed, clock=clock, ready_after=Ready.after_seconds(ready_after)))
+    box = Sandbox(world=World(seed=seed, clock=clock, ready_after=ReadyPolicy.after_seconds(ready_after)))
     box.faults.seed = seed
     for fault in faults:
         box.faults.add(fault)
@@ -64,12 +64,12 @@ def _check(entries, tenants: list[Tenant], box: Sandbox, records) -> None:
     for entry in entries:
         record = records.get(entry.tenant)
         kept = record is not None and (record.env or record.intent)
-        told = entry.env or entry.outcome in (Outcome.UNKNOWN, Outcome.CONFLICT) or entry.untouched
+        told = entry.env or entry.outcome in (Outcome.UNKNOWN, Outcome.CONFLICT) or entry.not_started
         assert (kept and told) or not opened[entry.alias], entry
 
 
 @pytest.mark.virtual_time
-@pytest.mark.parametrize("trouble", Trouble)
-async def test_every_fault_ends_in_a_report_that_has_everybody(rigging: Rigging, trouble: Trouble) -> None:
+@pytest.mark.parametrize("trouble", FaultKind)
+async def test_every_fault_ends_in_a_report_that_has_everybody(rigging: Rigging, trouble: FaultKind) -> None:
     """Each kind of trouble on a third of all requests; exactly once, and nothing is opened twice."""
     await _storm(rigging, 7, [Fault(trouble, probability=0.3, seconds=3.0)], 12.0, cut=False)

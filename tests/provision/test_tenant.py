@@ -8,32 +8,32 @@ from hypothesis import strategies as st
 
 from wxtcb.api.cloudrun import EsInfo, Server, VpcInfo
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision import LATER, Service, Tenant, alias_of
-from wxtcb.provision.tenant import aliases_of
+from wxtcb.provision import PLACEHOLDER_ENV_ID, Service, Tenant, derive_alias
+from wxtcb.provision.tenant import resolve_aliases
 
 NAMES = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1).filter(str.strip)
 
 
 def test_a_derived_alias_never_changes() -> None:
     """This value is the key of environments that exist: it must be the same in every version."""
-    assert alias_of("wx0123456789abcdef", "商户1") == "tnmnnrjlcmxoiqlqp"
+    assert derive_alias("wx0123456789abcdef", "商户1") == "tnmnnrjlcmxoiqlqp"
 
 
 @given(NAMES, NAMES)
 def test_a_derived_alias_follows_the_rule(namespace: str, tenant: str) -> None:
     """Whatever the names, the platform takes the alias, and it has no upper case to be confused by."""
-    alias = alias_of(namespace, tenant)
-    assert Tenant("x", alias=alias).alias_in("wx") == alias == alias.lower()
+    alias = derive_alias(namespace, tenant)
+    assert Tenant("x", alias=alias).resolve_alias("wx") == alias == alias.lower()
     assert len(alias) == 17
 
 
 def test_names_cannot_be_shifted_between_namespace_and_tenant() -> None:
     """The NUL between the two keeps equal texts apart, so no name may hold one."""
-    assert alias_of("ab", "c") != alias_of("a", "bc")
+    assert derive_alias("ab", "c") != derive_alias("a", "bc")
     with pytest.raises(InvalidArgument, match="tenant must hold no control characters"):
-        alias_of("a", "b\0c")
+        derive_alias("a", "b\0c")
     with pytest.raises(InvalidArgument, match="namespace must hold no control characters"):
-        alias_of("a\0b", "c")
+        derive_alias("a\0b", "c")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,10 @@ def test_names_cannot_be_shifted_between_namespace_and_tenant() -> None:
         ({"name": "a", "services": ["api"]}, r"Tenant: services\[0\] must be Service"),
         ({"name": "a", "services": "api"}, "Tenant: services must be a list"),
         ({"name": "a", "services": 3}, "Tenant: services must be a list"),
-        ({"name": "a", "services": [Service.named("s"), Service.named("s")]}, "services holds 's' more than once"),
+        (
+            {"name": "a", "services": [Service.from_name("s"), Service.from_name("s")]},
+            "services holds 's' more than once",
+        ),
         ({"name": "a", "source_type": "1"}, "Tenant: source_type must be int"),
     ],
 )
@@ -67,7 +70,7 @@ def test_a_service_keeps_every_field_but_the_environment() -> None:
         vpc_info=VpcInfo(subnet_ids=["s-1"]),
     )
     service = Service(draft)
-    server = service.server("env-1")
+    server = service.to_server("env-1")
     assert (server.env_id, server.service_name, server.is_public) == ("env-1", "api", True)
     assert (server.es_info, server.vpc_info) == (draft.es_info, draft.vpc_info)
     assert "pw" not in repr(service)
@@ -75,8 +78,8 @@ def test_a_service_keeps_every_field_but_the_environment() -> None:
 
 def test_a_service_by_name_is_closed_and_plain() -> None:
     """A name alone means Server(env_id, name, is_public=False)."""
-    assert Service.named("api").server("e") == Server(env_id="e", service_name="api", is_public=False)
-    assert Service.named("api") == Service(Server(env_id=LATER, service_name="api", is_public=False))
+    assert Service.from_name("api").to_server("e") == Server(env_id="e", service_name="api", is_public=False)
+    assert Service.from_name("api") == Service(Server(env_id=PLACEHOLDER_ENV_ID, service_name="api", is_public=False))
 
 
 def test_a_service_is_made_of_a_server() -> None:
@@ -87,10 +90,10 @@ def test_a_service_is_made_of_a_server() -> None:
 
 def test_all_doubles_are_told_at_once() -> None:
     """Names, aliases equal but for case, and a given alias that is another's derived one."""
-    derived = alias_of("wx", "a")
+    derived = derive_alias("wx", "a")
     tenants = [Tenant("a"), Tenant("a"), Tenant("b", alias="xY"), Tenant("c", alias="xy"), Tenant("d", alias=derived)]
     with pytest.raises(InvalidArgument) as caught:
-        aliases_of(tenants, "wx")
+        resolve_aliases(tenants, "wx")
     first, second, third = str(caught.value).split("; tenant ")
     assert first == "tenant 2: tenant 'a' is there already (tenant 1)"
     assert second.startswith("4: alias 'xy' of tenant 'c' is that of tenant 'b' already (tenant 3)")
@@ -101,7 +104,7 @@ def test_a_tenant_given_twice_hides_no_alias_given_twice() -> None:
     """Both are told, also where the aliases are those of the same tenant; a derived one is no further problem."""
     tenants = [Tenant("a", alias="xY"), Tenant("a", alias="xy"), Tenant("b"), Tenant("b"), Tenant("b", alias="xy")]
     with pytest.raises(InvalidArgument) as caught:
-        aliases_of(tenants, "wx")
+        resolve_aliases(tenants, "wx")
     assert [problem.partition(" already")[0] for problem in str(caught.value).split("; tenant ")] == [
         "tenant 2: tenant 'a' is there",
         "2: alias 'xy' of tenant 'a' is that of tenant 'a'",
@@ -114,10 +117,10 @@ def test_a_tenant_given_twice_hides_no_alias_given_twice() -> None:
 def test_only_tenants_are_tenants() -> None:
     """The place of what is none is named."""
     with pytest.raises(InvalidArgument, match="tenant 2 must be Tenant"):
-        aliases_of([Tenant("a"), "b"], "wx")
+        resolve_aliases([Tenant("a"), "b"], "wx")
 
 
 def test_a_service_tells_its_name_and_remark() -> None:
     """For plans and lists."""
-    service = Service(Server(env_id=LATER, service_name="api", is_public=True, remark="备注"))
-    assert (service.name, service.remark, Service.named("x").remark) == ("api", "备注", None)
+    service = Service(Server(env_id=PLACEHOLDER_ENV_ID, service_name="api", is_public=True, remark="备注"))
+    assert (service.name, service.remark, Service.from_name("x").remark) == ("api", "备注", None)

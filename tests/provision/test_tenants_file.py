@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from wxtcb.api.cloudrun import EsInfo, Server, VpcInfo
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision import LATER, Service, Tenant, TenantsFileError, alias_of, read_tenants
+from wxtcb.provision import PLACEHOLDER_ENV_ID, Service, Tenant, TenantsFileError, derive_alias, read_tenants
 
 CASE = "upper and lower case make no difference"
 WORDS = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_characters=";"), min_size=1).map(str.strip)
@@ -23,7 +23,7 @@ TENANTS = st.lists(
         st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1).map(str.strip).filter(bool),
         alias=st.none(),
         appids=VALUES,
-        services=VALUES.map(lambda names: tuple(map(Service.named, names))),
+        services=VALUES.map(lambda names: tuple(map(Service.from_name, names))),
     ),
     min_size=1,
     unique_by=lambda tenant: tenant.name,
@@ -63,7 +63,7 @@ def test_a_csv_may_be_untidy(tmp_path: Path) -> None:
     """Stray spaces, blank lines, empty cells, short rows and capitals in the header are tolerated."""
     path = tmp_path / "t.CSV"
     path.write_text(' Tenant ,alias, appids,services\n 商户 , a1 , wx1 ; wx2;, api; web \n\n , ,\n"b",,,,,\nc\n')
-    services = (Service.named("api"), Service.named("web"))
+    services = (Service.from_name("api"), Service.from_name("web"))
     first = Tenant("商户", alias="a1", appids=["wx1", "wx2"], services=services)
     assert read_tenants(path) == (first, Tenant("b"), Tenant("c"))
 
@@ -77,14 +77,14 @@ def test_toml_takes_all_a_service_has(tmp_path: Path) -> None:
         'es_info = {id = 1, port = 9200, password = "pw"}}]\n'
     )
     web = Server(
-        env_id=LATER,
+        env_id=PLACEHOLDER_ENV_ID,
         service_name="web",
         is_public=False,
         remark="备注",
         vpc_info=VpcInfo(subnet_ids=["s"], create_type=1),
         es_info=EsInfo(id=1, port=9200, password="pw"),
     )
-    services = (Service.named("api"), Service(web))
+    services = (Service.from_name("api"), Service(web))
     assert read_tenants(path) == (Tenant("a", alias="x", appids=["wx1"], services=services, source_type=1),)
 
 
@@ -93,7 +93,7 @@ def test_json_lines_are_objects(tmp_path: Path, ending: str) -> None:
     """One tenant a line, blank lines skipped, null for what is not given."""
     path = tmp_path / f"t.{ending}"
     path.write_text('\ufeff{"tenant": "a", "alias": null}\r\n\n{"tenant": "b", "services": [{"service_name": "s"}]}')
-    assert read_tenants(str(path)) == (Tenant("a"), Tenant("b", services=[Service.named("s")]))
+    assert read_tenants(str(path)) == (Tenant("a"), Tenant("b", services=[Service.from_name("s")]))
 
 
 def test_every_flaw_of_a_csv_is_told_with_its_line(tmp_path: Path) -> None:
@@ -126,11 +126,11 @@ def test_doubles_are_told_of_rows_with_other_flaws_too(tmp_path: Path) -> None:
 
 def test_aliases_are_compared_without_case(tmp_path: Path) -> None:
     """Given ones with each other, and with derived ones where the namespace is known."""
-    text = f"tenant,alias\na,xY\nb,xy\nc,\nd,{alias_of('wx', 'c')}\n"
+    text = f"tenant,alias\na,xY\nb,xy\nc,\nd,{derive_alias('wx', 'c')}\n"
     told = problems_of(tmp_path / "t.csv", text, namespace="wx")
     assert [problem.partition(" already")[0] for problem in told] == [
         "line 3: alias 'xy' of tenant 'b' is that of tenant 'a'",
-        f"line 5: alias '{alias_of('wx', 'c')}' of tenant 'd' is that of tenant 'c'",
+        f"line 5: alias '{derive_alias('wx', 'c')}' of tenant 'd' is that of tenant 'c'",
     ]
     assert len(problems_of(tmp_path / "t.csv", text)) == 1
 

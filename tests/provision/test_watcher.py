@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from wxtcb._concurrency.shared_poll import OwnLooks
+from wxtcb._concurrency.shared_poll import Poller
 from wxtcb.api.environment import EnvList
-from wxtcb.provision.scheduler import Agenda
-from wxtcb.provision.slices import SLICE
-from wxtcb.provision.waiting import Move
-from wxtcb.provision.watcher import Watcher
+from wxtcb.provision.scheduler import Scheduler
+from wxtcb.provision.slices import YIELD_EVERY
+from wxtcb.provision.waiting import StepResult
+from wxtcb.provision.watcher import EnvironmentPoller
 
 pytestmark = pytest.mark.virtual_time
 
@@ -22,22 +22,22 @@ class Content:
     due = 0.0
 
     def judge(self, _look):
-        return Move.ON
+        return StepResult.NEXT
 
 
 async def test_others_have_a_turn_between_slices_of_those_who_are_judged() -> None:
     """Of three slices, one is released at a time."""
     released = []
-    agenda = Agenda(steps=())
-    agenda.parked = {object(): Content() for _ in range(3 * SLICE)}
-    agenda.due = 0.0
+    agenda = Scheduler(steps=())
+    agenda.pending_waits = {object(): Content() for _ in range(3 * YIELD_EVERY)}
+    agenda.earliest_due_at = 0.0
     clock = asyncio.get_running_loop().time
-    looks = OwnLooks(lambda: asyncio.sleep(0, EnvList(())), clock, asyncio.sleep)
-    watcher = Watcher(agenda, looks, 1.0, lambda work, _: released.append(work), pytest.fail)
-    watching = asyncio.create_task(watcher.watch())
+    looks = Poller(lambda: asyncio.sleep(0, EnvList(())), clock, asyncio.sleep)
+    watcher = EnvironmentPoller(agenda, looks, 1.0, lambda work, _: released.append(work), pytest.fail)
+    watching = asyncio.create_task(watcher.run())
     seen = set()
-    while len(released) < 3 * SLICE:
+    while len(released) < 3 * YIELD_EVERY:
         await asyncio.sleep(0)
         seen.add(len(released))
     watching.cancel()
-    assert {SLICE, 2 * SLICE, 3 * SLICE} <= seen
+    assert {YIELD_EVERY, 2 * YIELD_EVERY, 3 * YIELD_EVERY} <= seen

@@ -22,7 +22,7 @@ def clock() -> Clock:
 @pytest.fixture
 def world(clock: Clock) -> World:
     """Make a world under that clock, at the Unix time 1,600,000,000."""
-    return World(clock=clock, epoch=1_600_000_000)
+    return World(clock=clock, started_at_unix=1_600_000_000)
 
 
 @pytest_asyncio.fixture

@@ -21,7 +21,7 @@ PEOPLE = [
 def with_people(world: World) -> str:
     """Open an environment with the people in it."""
     env = world.add("a")
-    collection = world.databases.add(env, "people")
+    collection = world.databases.add_collection(env, "people")
     for person in PEOPLE:
         collection.put(dict(person))
     return env

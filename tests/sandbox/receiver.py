@@ -15,10 +15,10 @@ from attrs import define, field
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from wxtcb.sandbox import Sandbox
-from wxtcb.sandbox.console import Console
+from wxtcb.sandbox.console import MessageSettings
 
 
-def read_push(query: Mapping[str, str], body: bytes, console: Console, key: str = "") -> dict[str, str]:
+def read_push(query: Mapping[str, str], body: bytes, console: MessageSettings, key: str = "") -> dict[str, str]:
     """Verify, decrypt and read a push; whatever is wrong with it is an AssertionError."""
     outer = fields(body)
     parts = [console.message_token, query["timestamp"], query["nonce"], outer["Encrypt"]]
@@ -65,7 +65,7 @@ class Receiver:
 
     def tickets(self, box: Sandbox) -> list[str]:
         """Return the tickets that came, in their order."""
-        return [read_push(*push, box.world.console)["ComponentVerifyTicket"] for push in self.pushes]
+        return [read_push(*push, box.world.message_settings)["ComponentVerifyTicket"] for push in self.pushes]
 
 
 @asynccontextmanager

@@ -49,7 +49,7 @@ class Rig:
 
     async def call(self, path: str, body: object) -> dict[str, Any]:
         """Post JSON with a token that was just minted."""
-        return await self.post(path, body, access_token=self.box.world.mint())
+        return await self.post(path, body, access_token=self.box.world.issue_token())
 
     def account(self) -> dict[str, str]:
         """Return the body that buys a token."""

@@ -40,14 +40,14 @@ async def test_an_environment_is_modified(rig: Rig) -> None:
     env = rig.box.world.add("a")
     for _ in range(2):
         assert (await rig.call(MODIFY, {"env": env}))["errcode"] == 0
-    assert rig.box.world.access.modified == {env}
+    assert rig.box.world.access_token_policies.shared_envs == {env}
     assert (await rig.call(MODIFY, {"env": "nowhere"}))["errcode"] == -501005
 
 
 async def access(rig: Rig, action: str, **fields: object) -> dict[str, object]:
     """Read or set, with the action in query and body."""
     body = {"action": action, **fields}
-    return await rig.post(ACCESS, body, access_token=rig.box.world.mint(), action=action)
+    return await rig.post(ACCESS, body, access_token=rig.box.world.issue_token(), action=action)
 
 
 async def test_access_is_set_by_who_knows_the_newest_version(rig: Rig) -> None:
@@ -74,7 +74,7 @@ async def test_a_set_needs_what_a_get_does_not_take(rig: Rig, name: str) -> None
 
 async def test_an_authorisers_token_will_do_where_the_pages_say_so(rig: Rig) -> None:
     """For the calls of /tcb/ alone; elsewhere, and where it is made up, it is refused."""
-    env, theirs = rig.box.world.add("a"), rig.box.world.tokens.authorize()
+    env, theirs = rig.box.world.add("a"), rig.box.world.credentials.issue_authorizer_token()
     assert (await rig.post(MODIFY, {"env": env}, access_token=theirs))["errcode"] == 0
     assert (await rig.post(MODIFY, {"env": env}, access_token="authorizer_x"))["errcode"] == 40014
     assert (await rig.post(MODIFY, {"env": env}))["errcode"] == 41001

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wxtcb.sandbox import Ready
+from wxtcb.sandbox import ReadyPolicy
 
 from .receiver import receiving
 from .sandbox_harness import CREATE, ESTABLISH, LIST, PUSH, TOKEN, Rig
@@ -87,14 +87,14 @@ async def test_nonsense_is_refused(rig: Rig, path: str, raw: bytes) -> None:
     status, problem = await side(rig, "POST", path, data=raw)
     assert status == 400
     assert problem["error"]
-    assert rig.box.faults.kill_token_every is None
-    assert rig.box.world.operations_after == Ready()
+    assert rig.box.faults.expire_token_every is None
+    assert rig.box.world.operations_ready_after == ReadyPolicy()
 
 
 async def test_tokens_are_killed_from_outside(rig: Rig) -> None:
     """Once, or at an interval that can be set and lifted."""
     assert await side(rig, "POST", "/kill-token") == (200, {"killed": False})
-    rig.box.world.mint()
+    rig.box.world.issue_token()
     assert await side(rig, "POST", "/kill-token") == (200, {"killed": True})
     assert await side(rig, "POST", "/kill-token", json={"every": 2}) == (200, {"every": 2.0})
     assert await side(rig, "POST", "/kill-token", json={"every": None}) == (200, {"every": None})
@@ -111,7 +111,7 @@ async def test_operations_are_slowed_down_and_fail_from_outside(rig: Rig) -> Non
     """What is not named stays as it was."""
     slow = {"seconds": 2.5, "looks": 1, "builds_fail": False, "release_fails": False}
     assert await side(rig, "POST", "/operations", json={"seconds": 2.5, "looks": 1}) == (200, slow)
-    assert rig.box.world.operations_after == Ready(2.5, 1)
+    assert rig.box.world.operations_ready_after == ReadyPolicy(2.5, 1)
     failing = slow | {"builds_fail": True, "release_fails": True}
     order = {"builds_fail": True, "release_fails": True}
     assert await side(rig, "POST", "/operations", json=order) == (200, failing)

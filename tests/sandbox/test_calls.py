@@ -39,7 +39,7 @@ async def test_a_token_is_refused(rig: Rig, name: str, value: str, errcode: int)
     reply = await rig.post(TOKEN, rig.account() | {name: value})
     assert reply["errcode"] == errcode
     assert RID.search(reply["errmsg"])
-    assert rig.box.world.mints == 0
+    assert rig.box.world.tokens_issued == 0
 
 
 async def test_the_push_says_ok_only_once(rig: Rig) -> None:
@@ -158,7 +158,7 @@ async def test_a_list_may_know_the_older_family_alone(rig: Rig) -> None:
     world = rig.box.world
     env = world.add("a")
     world.establish(env, "s", {})
-    world.lists_services = False
+    world.getcslist_includes_cloudrun = False
     reply = await rig.call(SERVICES, {"env": env})
     assert (reply["cslist"], reply["total"]) == ([], 0)
 
@@ -169,7 +169,7 @@ async def test_a_list_may_know_the_older_family_alone(rig: Rig) -> None:
 )
 async def test_a_body_must_be_a_json_object(rig: Rig, raw: bytes, errcode: int) -> None:
     """Empty, unreadable, other JSON and oversized bodies have their own errcodes."""
-    query = {"access_token": rig.box.world.mint()}
+    query = {"access_token": rig.box.world.issue_token()}
     async with rig.http.post(LIST, data=io.BytesIO(raw), params=query) as reply:
         assert (await reply.json(content_type=None))["errcode"] == errcode
         assert reply.headers["Content-Type"] == "application/json; encoding=utf-8"
@@ -191,7 +191,7 @@ async def test_the_query_is_judged_too(rig: Rig) -> None:
 
 async def test_a_query_names_nothing_twice(rig: Rig) -> None:
     """Two tokens, of which one is the living one, are refused with the name of the parameter."""
-    url = f"{LIST}?access_token={rig.box.world.mint()}&access_token=x"
+    url = f"{LIST}?access_token={rig.box.world.issue_token()}&access_token=x"
     async with rig.http.post(url, json={}) as reply:
         answer = await reply.json(content_type=None)
     assert answer["errcode"] == 40097
@@ -209,7 +209,7 @@ async def test_a_query_names_nothing_twice(rig: Rig) -> None:
 )
 async def test_a_body_names_nothing_twice(rig: Rig, raw: bytes, name: str) -> None:
     """A key that an object has twice, however it is written, is refused by its name, and nothing is opened."""
-    async with rig.http.post(CREATE, data=raw, params={"access_token": rig.box.world.mint()}) as reply:
+    async with rig.http.post(CREATE, data=raw, params={"access_token": rig.box.world.issue_token()}) as reply:
         answer = await reply.json(content_type=None)
     assert answer["errcode"] == 40097
     assert answer["errmsg"].startswith(f"invalid args: {name} is there twice rid:")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wxtcb.sandbox import Ready
+from wxtcb.sandbox import ReadyPolicy
 
 from .sandbox_harness import ESTABLISH, SERVICES, Rig
 
@@ -75,12 +75,15 @@ async def test_an_environment_keeps_its_private_network(rig: Rig) -> None:
 async def test_an_environment_that_breaks_a_rule_is_refused(rig: Rig, body: dict[str, object]) -> None:
     """An alias holds no capitals here, and a network is not given by halves."""
     assert (await rig.call(OPEN, body))["errcode"] == 40097
-    assert rig.box.world.cloudrun.environments.look() == []
+    assert rig.box.world.cloudrun.environments.poll() == []
 
 
 async def test_an_environment_and_its_database_get_ready_apart(rig: Rig) -> None:
     """The one takes the time of environments, the other that of operations."""
-    rig.box.world.ready_after, rig.box.world.operations_after = Ready.after_looks(1), Ready.after_seconds(5)
+    rig.box.world.ready_after, rig.box.world.operations_ready_after = (
+        ReadyPolicy.after_polls(1),
+        ReadyPolicy.after_seconds(5),
+    )
     await rig.call(OPEN, {"alias": "a"})
 
     async def seen() -> tuple[str, str]:
@@ -103,7 +106,7 @@ async def test_a_service_needs_an_environment_that_is_normal(rig: Rig) -> None:
     assert (await rig.call(ESTABLISH, body))["errcode"] == 0
     assert (await rig.call(ESTABLISH, body))["errcode"] == 40097
     hosted.halt(env_id)
-    assert hosted.look()[0]["status"] == "HALTED"
+    assert hosted.poll()[0]["status"] == "HALTED"
     assert (await rig.call(ESTABLISH, {**body, "service_name": "t"}))["errmsg"].startswith(
         f"invalid env: env_id {env_id} is HALTED"
     )
@@ -113,7 +116,7 @@ async def test_a_service_needs_an_environment_that_is_normal(rig: Rig) -> None:
 
 async def test_an_environment_may_have_no_database(rig: Rig) -> None:
     """A scene can be set without one."""
-    rig.box.world.cloudrun.environments.add("a", database=False)
+    rig.box.world.cloudrun.environments.add("a", with_database=False)
     [row] = (await rig.call(ENVS, {}))["env_list"]
     assert (row["status"], row["databases"]) == ("NORMAL", [])
 
@@ -123,7 +126,7 @@ async def test_micro_services_are_switched_on(rig: Rig, env: str) -> None:
     for _ in range(2):
         assert (await rig.call(MICRO, {"env_id": env}))["errcode"] == 0
     assert (await rig.call(MICRO, {"env_id": "nowhere"}))["errcode"] == -501005
-    assert rig.box.world.cloudrun.authorised == {env}
+    assert rig.box.world.cloudrun.microservice_envs == {env}
 
 
 async def test_versions_are_numbered_and_keep_what_they_were_made_from(rig: Rig, env: str) -> None:
@@ -138,7 +141,7 @@ async def test_versions_are_numbered_and_keep_what_they_were_made_from(rig: Rig,
 
 async def test_a_version_that_takes_time_has_no_name_yet(rig: Rig, env: str) -> None:
     """Until it is built it can be neither released nor rolled over, only deleted."""
-    rig.box.world.operations_after = Ready.after_seconds(10)
+    rig.box.world.operations_ready_after = ReadyPolicy.after_seconds(10)
     begun = await deploy(rig, env)
     assert (begun["result"], "version_name" in begun) == ("creating", False)
     release = {"env_id": env, "server_name": "s", "release_version": "s-001"}
@@ -167,7 +170,7 @@ async def test_a_release_moves_all_traffic(rig: Rig, env: str) -> None:
     first, second = await rig.call(RELEASE, body), await rig.call(RELEASE, body)
     assert (first["result"], second["release_order_id"]) == ("success", first["release_order_id"] + 1)
     assert flows(rig, env) == {"s-001": 0, "s-002": 100}
-    assert rig.box.world.cloudrun.released(env, "s") == "s-002"
+    assert rig.box.world.cloudrun.released_version(env, "s") == "s-002"
 
 
 async def test_a_release_can_fail_under_errcode_0(rig: Rig, env: str) -> None:
@@ -177,7 +180,7 @@ async def test_a_release_can_fail_under_errcode_0(rig: Rig, env: str) -> None:
     rig.box.world.cloudrun.release_fails = True
     reply = await rig.call(RELEASE, {"env_id": env, "server_name": "s", "release_version": "s-002"})
     assert (reply["errcode"], reply["result"]) == (0, "failed")
-    assert (flows(rig, env), rig.box.world.cloudrun.released(env, "s")) == ({"s-001": 90, "s-002": 10}, None)
+    assert (flows(rig, env), rig.box.world.cloudrun.released_version(env, "s")) == ({"s-001": 90, "s-002": 10}, None)
 
 
 async def test_a_version_is_rolled_over(rig: Rig, env: str) -> None:
@@ -218,9 +221,9 @@ async def test_a_service_goes_with_its_last_version(rig: Rig, env: str) -> None:
     world, body = rig.box.world, {"env_id": env, "server_name": "s", "is_delete_server": True}
     await rig.call(RELEASE, {"env_id": env, "server_name": "s", "release_version": "s-001"})
     assert (await rig.call(DELETE, {**body, "version_name": "s-002"}))["result"] == "succ"
-    assert ((env, "s") in world.services, world.cloudrun.released(env, "s")) == (True, "s-001")
+    assert ((env, "s") in world.services, world.cloudrun.released_version(env, "s")) == (True, "s-001")
     await rig.call(DELETE, {**body, "version_name": "s-001", "is_delete_server": False})
-    assert ((env, "s") in world.services, world.cloudrun.released(env, "s")) == (True, None)
+    assert ((env, "s") in world.services, world.cloudrun.released_version(env, "s")) == (True, None)
     await deploy(rig, env)
     await rig.call(DELETE, {**body, "version_name": "s-003"})
     assert ((env, "s") in world.services, dict(world.cloudrun.versions(env, "s"))) == (False, {})

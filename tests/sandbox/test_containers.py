@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from attrs import frozen
 
-from wxtcb.sandbox import Ready
+from wxtcb.sandbox import ReadyPolicy
 
 from .sandbox_harness import ESTABLISH, SERVICES, Rig
 
@@ -50,8 +50,8 @@ class Bench:
 async def bench(rig: Rig) -> Bench:
     """Set the bench up."""
     env = rig.box.world.add("a")
-    rig.box.world.containers.open(env)
-    rig.box.world.containers.create(env, "echo")
+    rig.box.world.containers.enable(env)
+    rig.box.world.containers.create_service(env, "echo")
     return Bench(rig, env)
 
 
@@ -104,13 +104,13 @@ async def test_a_service_is_listed_as_it_was_created(bench: Bench) -> None:
 async def test_the_list_knows_both_families(bench: Bench, *, lists_services: bool) -> None:
     """Oldest first; under `lists_services` False it knows the older one alone. The newer needs no hosting opened."""
     world = bench.rig.box.world
-    world.lists_services = lists_services
+    world.getcslist_includes_cloudrun = lists_services
     bench.rig.clock.pass_(1)
     assert (await bench.rig.call(ESTABLISH, {"env_id": bench.env, "service_name": "new", "is_public": True}))[
         "errcode"
     ] == 0
     bench.rig.clock.pass_(1)
-    world.containers.create(bench.env, "last")
+    world.containers.create_service(bench.env, "last")
     reply = await bench.rig.call(SERVICES, {"env": bench.env})
     names = [row["server_name"] for row in reply["cslist"]]
     assert names == (["echo", "new", "last"] if lists_services else ["echo", "last"])
@@ -119,7 +119,7 @@ async def test_the_list_knows_both_families(bench: Bench, *, lists_services: boo
 
 async def test_a_version_is_built_and_then_normal(bench: Bench) -> None:
     """It has the next number as its name, and is "creating" for as long as the world says, each look counted."""
-    bench.rig.box.world.operations_after = Ready.after_looks(2)
+    bench.rig.box.world.operations_ready_after = ReadyPolicy.after_polls(2)
     assert await bench.make() == {"errcode": 0, "errmsg": "ok", "version_name": "echo-001"}
     statuses = [(await bench.show())["status"] for _ in range(2)]
     listed = await bench.ask("getcsversionlist")
@@ -129,7 +129,7 @@ async def test_a_version_is_built_and_then_normal(bench: Bench) -> None:
 async def test_a_build_may_fail(bench: Bench) -> None:
     """What is created under `builds_fail` ends as "build_fail", and what was created before does not."""
     world = bench.rig.box.world
-    world.operations_after = Ready.after_seconds(5)
+    world.operations_ready_after = ReadyPolicy.after_seconds(5)
     await bench.make()
     world.containers.builds_fail = True
     await bench.make()

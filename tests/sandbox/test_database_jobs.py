@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from wxtcb.sandbox import Ready, World
-from wxtcb.sandbox.errors import Refused
+from wxtcb.sandbox import ReadyPolicy, World
+from wxtcb.sandbox.errors import PlatformError
 from wxtcb.sandbox.handlers import HANDLERS
 from wxtcb.sandbox.request import Body
 
@@ -23,7 +23,7 @@ INSERT, UPSERT = 1, 2
 def env(world: World) -> str:
     """Give an environment with an empty collection."""
     env = world.add("a")
-    world.databases.add(env, "c")
+    world.databases.add_collection(env, "c")
     return env
 
 
@@ -177,8 +177,8 @@ def test_an_export_as_csv_can_be_imported_again(world: World, env: str) -> None:
     imported(world, env, b"\n".join(orjson.dumps(row) for row in rows))
     data = exported(world, env, CSV)
     assert data.decode().splitlines()[0] == "_id,a,b,n,f"
-    world.databases.drop(env, "c")
-    world.databases.add(env, "c")
+    world.databases.drop_collection(env, "c")
+    world.databases.add_collection(env, "c")
     assert imported(world, env, data, file_type=CSV)[:3] == ("success", 2, 0)
     assert records(world, env) == rows
 
@@ -191,7 +191,7 @@ def test_a_missing_file_fails_the_job(world: World, env: str) -> None:
 
 def test_a_job_takes_its_time(world: World, env: str, clock: Clock) -> None:
     """It waits, then reads; its work is done once it is ripe, also when the last look was earlier."""
-    world.operations_after = Ready(seconds=60, looks=1)
+    world.operations_ready_after = ReadyPolicy(seconds=60, polls=1)
     world.storage.write(env, "in", b"{}")
     job_id = begin(world, env, file_type=JSON, conflict_mode=INSERT, stop_on_error=False)
     assert [state(world, env, job_id)[0] for _ in range(2)] == ["waiting", "reading"]
@@ -223,7 +223,7 @@ def test_a_job_that_cannot_be_is_refused_at_once(
 ) -> None:
     """Values outside of their sets, unknown collections and statements of another kind."""
     usual = {"env": env, "collection_name": "c", "file_path": "x", "file_type": JSON}
-    with pytest.raises(Refused) as no:
+    with pytest.raises(PlatformError) as no:
         call(world, path, **(usual | {"conflict_mode": INSERT, "stop_on_error": False} | fields))
     assert no.value.errcode == errcode
 
@@ -231,14 +231,14 @@ def test_a_job_that_cannot_be_is_refused_at_once(
 def test_the_job_of_another_environment_is_not_there(world: World, env: str) -> None:
     """A number alone is not enough."""
     job_id = begin(world, env, file_type=JSON, conflict_mode=INSERT, stop_on_error=False)
-    with pytest.raises(Refused, match="job_id"):
+    with pytest.raises(PlatformError, match="job_id"):
         state(world, world.add("b"), job_id)
 
 
 async def test_the_calls_answer_over_the_wire(rig: Rig) -> None:
     """Collection, record, query and job, with the action in query and body; a field of another action is refused."""
     env = rig.box.world.add("a")
-    token = rig.box.world.mint()
+    token = rig.box.world.issue_token()
 
     async def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
         action = {"action": body["action"]} if "action" in body else {}

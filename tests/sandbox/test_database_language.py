@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wxtcb.sandbox.errors import Refused
-from wxtcb.sandbox.services.database.parser import Chain, Step, parse
-from wxtcb.sandbox.services.database.terms import Command, Meaning, need_plain
+from wxtcb.sandbox.errors import PlatformError
+from wxtcb.sandbox.services.database.parser import Chain, ChainStep, parse
+from wxtcb.sandbox.services.database.terms import Command, Evaluator, require_plain_value
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -21,13 +21,13 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 def meant(text: str) -> Any:
     """Return the value of a term."""
     [chain] = parse(f"db.f({text})")
-    [value] = Meaning(lambda: NOW).args_of(chain.steps[0])
+    [value] = Evaluator(lambda: NOW).evaluate_args(chain.steps[0])
     return value
 
 
 def refusal(text: str) -> str:
     """Return the words a term is refused with."""
-    with pytest.raises(Refused) as no:
+    with pytest.raises(PlatformError) as no:
         meant(text)
     assert no.value.errcode == 40097
     return no.value.message
@@ -155,33 +155,33 @@ def test_what_is_no_statement_is_malformed(text: str) -> None:
 def test_anything_is_read_or_refused(text: str) -> None:
     """No text makes the parser raise anything but a refusal."""
     for whole in (text, f"db.collection({text}).get()", f"db.f({{a: {text}}})"):
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(PlatformError):
             assert all(isinstance(chain, Chain) for chain in parse(whole))
 
 
 def test_declared_names_stand_for_what_they_were_declared_to_be() -> None:
     """The documented sample of an export begins so."""
     first, second = parse("const Point = db.Geo.Point; ;let c = db.collection('x');c.get();db.f(new Point(1, 2));")
-    assert first == Chain("db", (Step("collection", ("x",)), Step("get", ())))
-    assert second.steps[0].args == (Chain("db", (Step("Geo"), Step("Point", (1, 2))), made=True),)
+    assert first == Chain("db", (ChainStep("collection", ("x",)), ChainStep("get", ())))
+    assert second.steps[0].args == (Chain("db", (ChainStep("Geo"), ChainStep("Point", (1, 2))), is_new=True),)
 
 
 def test_what_a_name_stands_for_cannot_double_on_and_on() -> None:
     """Thirty names, each twice the one before, would be a thousand million terms."""
     doubled = "".join(f"let a{number + 1} = _.and(a{number}, a{number});" for number in range(30))
-    with pytest.raises(Refused, match="a0 within what another name stands for is not simulated"):
+    with pytest.raises(PlatformError, match="a0 within what another name stands for is not simulated"):
         parse(f"let a0 = _.gt(1); {doubled} db.f(a30)")
 
 
 @pytest.mark.parametrize("text", ["const x = 5", "const 5 = db", "const x db", "5", "db.f() db.g()", "const db"])
 def test_a_statement_is_a_chain(text: str) -> None:
     """A value alone does nothing, and statements are parted by semicolons."""
-    with pytest.raises(Refused):
+    with pytest.raises(PlatformError):
         parse(text)
 
 
 @pytest.mark.parametrize("text", ["_.gt(1)", "[_.gt(1)]", "{a: {b: [_.inc(1)]}}"])
 def test_a_command_is_no_value(text: str) -> None:
     """Where a value belongs, a command anywhere in it is refused."""
-    with pytest.raises(Refused, match="is not simulated"):
-        need_plain(meant(text))
+    with pytest.raises(PlatformError, match="is not simulated"):
+        require_plain_value(meant(text))

@@ -153,7 +153,7 @@ def test_what_was_added_is_found(world: World, env: str) -> None:
 )
 def test_the_documented_queries_are_understood(world: World, env: str, query: str) -> None:
     """They find what they describe, but for the first that does."""
-    geo = world.databases.add(env, "geo")
+    geo = world.databases.add_collection(env, "geo")
     for name in ("first", "second"):
         place = {"type": "Point", "coordinates": [113.0, 23.0]}
         geo.put({"_id": name, "done": True, "name": "x", "age": 15, "loc": place, "array": [1, 2]})

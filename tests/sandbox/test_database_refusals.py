@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from wxtcb.sandbox import World
-from wxtcb.sandbox.errors import Refused
-from wxtcb.sandbox.services.database.values import read_record
+from wxtcb.sandbox.errors import PlatformError
+from wxtcb.sandbox.services.database.values import decode_record
 
 from .fixtures import call, ids, record, with_people
 
@@ -73,7 +73,7 @@ def test_what_the_language_does_not_have_is_refused(
 ) -> None:
     """The refusal says what it is about, and nothing has changed."""
     before = world.databases.collection(env, "people").records
-    with pytest.raises(Refused, match=re.escape(words)) as no:
+    with pytest.raises(PlatformError, match=re.escape(words)) as no:
         record(world, env, action, steps)
     assert no.value.errcode == 40097
     assert world.databases.collection(env, "people").records == before
@@ -93,7 +93,7 @@ def test_what_the_language_does_not_have_is_refused(
 def test_what_the_records_do_not_allow_is_refused(world: World, env: str, action: str, steps: str, words: str) -> None:
     """The database itself says no, and of many records none has changed."""
     before = world.databases.collection(env, "people").records
-    with pytest.raises(Refused, match=re.escape(words)) as no:
+    with pytest.raises(PlatformError, match=re.escape(words)) as no:
         record(world, env, action, steps)
     assert no.value.errcode == -502001
     assert world.databases.collection(env, "people").records == before
@@ -113,7 +113,7 @@ def test_what_the_records_do_not_allow_is_refused(world: World, env: str, action
 )
 def test_a_statement_is_one_chain_on_a_collection(world: World, env: str, query: str, words: str) -> None:
     """Anything else is refused."""
-    with pytest.raises(Refused, match=re.escape(words)):
+    with pytest.raises(PlatformError, match=re.escape(words)):
         call(world, "dbrecord", action="query", env=env, query=query)
 
 
@@ -133,7 +133,7 @@ def test_a_statement_is_one_chain_on_a_collection(world: World, env: str, query:
 )
 def test_what_a_pipeline_does_not_have_is_refused(world: World, env: str, steps: str, words: str) -> None:
     """Stages that are not simulated are named."""
-    with pytest.raises(Refused, match=re.escape(words)) as no:
+    with pytest.raises(PlatformError, match=re.escape(words)) as no:
         call(world, "dbaggregate", env=env, query=f"db.collection('people').{steps}")
     assert no.value.errcode == 40097
 
@@ -166,7 +166,7 @@ def test_what_is_not_there_or_not_so_is_refused(
     world: World, env: str, path: str, fields: dict[str, Any], errcode: int
 ) -> None:
     """Unknown collections and jobs, and values outside of their sets, have their errcodes."""
-    with pytest.raises(Refused) as no:
+    with pytest.raises(PlatformError) as no:
         call(world, path, env=env, **fields)
     assert no.value.errcode == errcode
 
@@ -185,7 +185,7 @@ def test_a_halted_environment_is_refused(world: World, env: str, path: str, fiel
     """Its database cannot be used, and neither can that of one that is not there."""
     world.halt(env)
     for each in (env, "nowhere"):
-        with pytest.raises(Refused) as no:
+        with pytest.raises(PlatformError) as no:
             call(world, path, env=each, **fields)
         assert no.value.errcode == -501005
 
@@ -194,9 +194,9 @@ def test_a_halted_environment_is_refused(world: World, env: str, path: str, fiel
 def test_a_decimal_is_compared_but_not_reckoned_with(world: World, env: str, number: str) -> None:
     """One that is no number is the least of all."""
     collection = world.databases.collection(env, "people")
-    collection.put(read_record(f'{{"_id":"e","age":{{"$numberDecimal":"{number}"}}}}'))
+    collection.put(decode_record(f'{{"_id":"e","age":{{"$numberDecimal":"{number}"}}}}'))
     assert ids(record(world, env, "query", "where({age: _.lt(2)}).get()")) == "e"
-    with pytest.raises(Refused, match="reckoning with a decimal is not simulated"):
+    with pytest.raises(PlatformError, match="reckoning with a decimal is not simulated"):
         record(world, env, "update", "doc('e').update({data: {age: _.inc(0.5)}})")
 
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from wxtcb.sandbox import World
-from wxtcb.sandbox.errors import Refused
+from wxtcb.sandbox.errors import PlatformError
 
 from .fixtures import PEOPLE, call, with_people
 
@@ -39,7 +39,7 @@ def test_indexes_are_created_and_deleted(world: World, env: str) -> None:
     people = world.databases.collection(env, "people")
     assert (people.indexes, people.stats()["index_count"]) == ({"i": [("age", "-1")]}, 3)
     for name in ("i", "_id_"):
-        with pytest.raises(Refused, match="exists") as no:
+        with pytest.raises(PlatformError, match="exists") as no:
             call(
                 world,
                 "dbindex",
@@ -49,7 +49,7 @@ def test_indexes_are_created_and_deleted(world: World, env: str) -> None:
                 indexes=[{"name": "new", "keys": keys}, {"name": name, "keys": keys}],
             )
         assert no.value.errcode == -502001
-    with pytest.raises(Refused, match="j does not exist"):
+    with pytest.raises(PlatformError, match="j does not exist"):
         call(
             world,
             "dbindex",

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from wxtcb.sandbox import Ready
+from wxtcb.sandbox import ReadyPolicy
 
 from .sandbox_harness import Clock, Rig
 
@@ -55,7 +55,7 @@ async def create(rig: Rig, envs: Iterable[str], name: str = "f", **more: object)
 
 async def upload(rig: Rig, path: str, body: object) -> dict[str, Any]:
     """Post what is large in pieces, as aiohttp wants it."""
-    query = {"access_token": rig.box.world.mint()}
+    query = {"access_token": rig.box.world.issue_token()}
     async with rig.http.post(path, data=io.BytesIO(orjson.dumps(body)), params=query) as reply:
         answer: dict[str, Any] = await reply.json(content_type=None)
         return answer
@@ -68,7 +68,7 @@ async def statuses(rig: Rig, env: str, **more: object) -> dict[str, str]:
 
 async def invoke(rig: Rig, env: str, name: str, event: bytes) -> dict[str, Any]:
     """Run a function."""
-    query = {"access_token": rig.box.world.mint(), "env": env, "name": name}
+    query = {"access_token": rig.box.world.issue_token(), "env": env, "name": name}
     async with rig.http.post(INVOKE, data=event, params=query) as reply:
         answer: dict[str, Any] = await reply.json(content_type=None)
         return answer
@@ -84,12 +84,12 @@ async def test_a_function_is_created_where_that_can_be(rig: Rig, env: str) -> No
     assert [failed["env"] for failed in reply["fail_env_list"]] == [env, "nowhere", halted]
     assert "exists" in reply["fail_env_list"][0]["errmsg"]
     assert await statuses(rig, other) == {"f": "Active"}
-    assert rig.box.world.functions.rows[env, "f"].settings == {"vpcid": "v", "subnetid": "s"}
+    assert rig.box.world.functions.functions[env, "f"].settings == {"vpcid": "v", "subnetid": "s"}
 
 
 async def test_a_function_takes_its_time(rig: Rig, clock: Clock, env: str) -> None:
     """It is Creating, later Active, and Updating after a change, each for as long as the world says."""
-    rig.box.world.operations_after = Ready.after_seconds(10)
+    rig.box.world.operations_ready_after = ReadyPolicy.after_seconds(10)
     await create(rig, [env])
     assert await statuses(rig, env) == {"f": "Creating"}
     clock.pass_(10)
@@ -125,27 +125,27 @@ async def test_settings_are_kept_one_by_one(rig: Rig, env: str) -> None:
     for settings in ({"memorysize": 256, "timeout": 5}, {"timeout": 9}):
         await statuses(rig, env)
         assert (await rig.call(CONFIGURE, {"env": env, "functionname": "f", **settings}))["errcode"] == 0
-    assert rig.box.world.functions.rows[env, "f"].settings == {"memorysize": 256, "timeout": 9}
+    assert rig.box.world.functions.functions[env, "f"].settings == {"memorysize": 256, "timeout": 9}
 
 
 async def test_a_function_fails_on_demand(rig: Rig, env: str) -> None:
     """With a reason whose errcode is a text; one that was never created must be deleted first."""
     functions = rig.box.world.functions
-    functions.fail("f")
+    functions.set_failure("f")
     await create(rig, [env])
     [row] = (await rig.call(LIST, {"env": env}))["functions"]
     assert row["status"] == "CreateFailed"
     assert row["status_reason"] == [{"errcode": "ResourceNotFound.File", "errmsg": "entry file not found"}]
-    functions.mend("f")
+    functions.clear_failure("f")
     assert len((await rig.call(CODE, {"functionname": "f", "envs": [env], "zipfile": zipped()}))["fail_list"]) == 1
     assert (await invoke(rig, env, "f", b"{}"))["errcode"] == -504002
     assert (await rig.call(DELETE, {"env": env, "functionname": "f"}))["errcode"] == 0
     await create(rig, [env])
     assert await statuses(rig, env) == {"f": "Active"}
-    functions.fail("f", "Code", "words")
+    functions.set_failure("f", "Code", "words")
     await rig.call(CONFIGURE, {"env": env, "functionname": "f", "timeout": 5})
     assert await statuses(rig, env) == {"f": "UpdateFailed"}
-    functions.mend("f")
+    functions.clear_failure("f")
     await rig.call(CONFIGURE, {"env": env, "functionname": "f", "timeout": 6})
     assert await statuses(rig, env) == {"f": "Active"}
 
@@ -260,7 +260,7 @@ async def test_a_function_behaves_as_it_is_told(rig: Rig, env: str) -> None:
             return object()
         return "a text" if event == b"text" else [len(event)]
 
-    rig.box.world.functions.behave("f", behave)
+    rig.box.world.functions.set_handler("f", behave)
     await create(rig, [env])
     await statuses(rig, env)
     assert (await invoke(rig, env, "f", b"text"))["resp_data"] == "a text"

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wxtcb.events import Event, PushRefused, TicketReceived
-from wxtcb.sandbox import Push, Pushes, Sandbox, World
-from wxtcb.sandbox.push.schedule import Pace
+from wxtcb.sandbox import Push, PushSchedule, Sandbox, World
+from wxtcb.sandbox.push.schedule import PushSettings
 from wxtcb.tokens.stores import MemoryStore
-from wxtcb.tokens.ticket import Notice, TicketReceiver
+from wxtcb.tokens.ticket import Notification, TicketReceiver
 
 from .receiver import receiving
 from .sandbox_harness import Clock
@@ -30,23 +30,23 @@ class Peer:
 
     receiver: TicketReceiver
     events: list[Event]
-    notices: list[Notice]
+    notices: list[Notification]
 
     @classmethod
     def of(cls, world: World, store: MemoryStore | None = None) -> Peer:
         """Give it what stands in the console."""
         events, notices = [], []
 
-        async def heed(notice: Notice) -> None:
+        async def heed(notice: Notification) -> None:
             notices.append(notice)
 
         receiver = TicketReceiver(
-            component_appid=world.tokens.appid,
-            message_token=world.console.message_token,
-            encoding_aes_key=world.console.encoding_aes_key,
-            previous_encoding_aes_key=world.console.previous_encoding_aes_key,
+            component_appid=world.credentials.appid,
+            message_token=world.message_settings.message_token,
+            encoding_aes_key=world.message_settings.encoding_aes_key,
+            previous_encoding_aes_key=world.message_settings.previous_encoding_aes_key,
             token_store=store or MemoryStore(),
-            on_notice=heed,
+            on_notification=heed,
             hooks=[events.append],
         )
         return cls(receiver, events, notices)
@@ -58,7 +58,7 @@ class Peer:
         async def next_piece() -> bytes | None:
             return next(pieces)
 
-        return await self.receiver.answer("POST", urlencode(push.query).encode(), next_piece)
+        return await self.receiver.handle_push("POST", urlencode(push.query).encode(), next_piece)
 
 
 @pytest_asyncio.fixture
@@ -72,36 +72,36 @@ async def peer(world: World) -> AsyncIterator[Peer]:
 @pytest.mark.unmeasured
 async def test_a_week_of_tickets_arrives(world: World, clock: Clock) -> None:
     """Repeated, late, and over changes of the key: after every round the receiver has the platform's newest ticket."""
-    pushes = Pushes(world, Pace(every=600, repeated=0.3, late=0.3))
-    pushes.answered = True
+    pushes = PushSchedule(world, PushSettings(every=600, repeated=0.3, late=0.3))
+    pushes.receiver_responded = True
     store = MemoryStore()
     for _ in range(7):
         peer = Peer.of(world, store)
         async with peer.receiver:
             for _ in range(DAY // 600):
-                assert not any([await peer.take(push) for push in pushes.round()])
+                assert not any([await peer.take(push) for push in pushes.due_pushes()])
                 ticket = await peer.receiver.newest_ticket()
                 assert ticket is not None
                 assert ticket.reveal() == world.ticket
                 clock.pass_(600)
-        world.console.rotate_key()
+        world.message_settings.rotate_key()
 
 
 async def test_a_repetition_changes_nothing(world: World, peer: Peer) -> None:
     """It is answered like the first, and so is what comes late."""
-    pushes = Pushes(world)
-    first, second = pushes.ticket(), pushes.ticket()
+    pushes = PushSchedule(world)
+    first, second = pushes.make_ticket_push(), pushes.make_ticket_push()
     for push in (first, second, second, first):
         assert await peer.take(push) is None
-    assert [event.kept for event in peer.events if isinstance(event, TicketReceived)] == [True, True, False, False]
+    assert [event.is_newest for event in peer.events if isinstance(event, TicketReceived)] == [True, True, False, False]
 
 
 async def test_a_forgery_is_refused(world: World, peer: Peer) -> None:
     """And so is an honest push of which anything was changed."""
-    pushes = Pushes(world)
-    push = pushes.ticket()
+    pushes = PushSchedule(world)
+    push = pushes.make_ticket_push()
     late = evolve(push, query={**push.query, "timestamp": "1"})
-    for forged in (pushes.forgery(), late, evolve(push, body=pushes.ticket().body)):
+    for forged in (pushes.make_forged_push(), late, evolve(push, body=pushes.make_ticket_push().body)):
         refused = await peer.take(forged)
         assert refused is not None
         assert refused.status == 403
@@ -112,11 +112,11 @@ async def test_a_forgery_is_refused(world: World, peer: Peer) -> None:
 def test_notices_arrive_as_they_were_sent(fields: dict[str, str]) -> None:
     """Whatever their fields say."""
 
-    async def notify() -> list[Notice]:
+    async def notify() -> list[Notification]:
         world = World()
         peer = Peer.of(world)
         async with peer.receiver:
-            assert await peer.take(Pushes(world).notice("authorized", fields)) is None
+            assert await peer.take(PushSchedule(world).make_notification("authorized", fields)) is None
         return peer.notices
 
     [notice] = asyncio.run(notify())
@@ -131,7 +131,7 @@ async def test_both_speak_the_same_http(world: World) -> None:
         box.push_to(place.url, every=None)
         for receipt in (await box.push(), await box.notify("unauthorized", AuthorizerAppid="wx1"), await box.push()):
             assert receipt.accepted, receipt
-        assert not (await box.forge()).accepted
+        assert not (await box.push_forged()).accepted
         ticket = await peer.receiver.newest_ticket()
     assert ticket is not None
     assert ticket.reveal() == box.ticket

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from wxtcb.sandbox.push.crypto import encrypt, frame, load_cipher, seal, sign, write_xml
+from wxtcb.sandbox.push.crypto import encrypt, encrypt_and_sign, load_encryptor_factory, pad_message, sign, write_xml
 
 from .receiver import fields
 
@@ -31,20 +31,20 @@ TICKET_FIELDS = {
 
 def test_a_known_message_becomes_the_known_text() -> None:
     """Tencent's Java sample, with Chinese in it: the length counts bytes."""
-    assert encrypt(frame("我是中文abcd123".encode(), APPID, FILLER), KEY) == CHINESE
+    assert encrypt(pad_message("我是中文abcd123".encode(), APPID, FILLER), KEY) == CHINESE
     assert sign("pamtest", "1409304348", "xxxxxx", CHINESE) == "82c962d39941aa48552f90ef55aa323dc620cc10"
 
 
 def test_a_ticket_is_sealed_as_the_platform_does_it() -> None:
     """Of a message that fills its blocks, one whole block is padding; the signature covers the text as it is sent."""
-    envelope = seal(
+    envelope = encrypt_and_sign(
         TICKET.encode(),
         appid=APPID,
         message_token="pamtest",
         encoding_aes_key=KEY,
         timestamp=1413192605,
         nonce="nonce1",
-        filler=FILLER,
+        random_prefix=FILLER,
     )
     assert envelope.query == {
         "signature": sign("nonce1", "pamtest", "1413192605"),
@@ -58,7 +58,7 @@ def test_a_ticket_is_sealed_as_the_platform_does_it() -> None:
 
 def test_a_message_is_written_as_the_platform_does_it() -> None:
     """Texts stand in CDATA, numbers do not."""
-    assert write_xml(TICKET_FIELDS, gap="").decode() == TICKET
+    assert write_xml(TICKET_FIELDS, separator="").decode() == TICKET
 
 
 @example("]]>")
@@ -71,7 +71,7 @@ def test_every_text_comes_back(text: str) -> None:
 @given(st.binary(max_size=100))
 def test_padding_fills_32_bytes(message: bytes) -> None:
     """From 1 byte to 32, each of which says how many they are."""
-    framed = frame(message, APPID, FILLER)
+    framed = pad_message(message, APPID, FILLER)
     assert len(framed) % 32 == 0
     assert 1 <= framed[-1] <= 32
     assert framed == FILLER + len(message).to_bytes(4, "big") + message + APPID.encode() + framed[-1:] * framed[-1]
@@ -81,4 +81,4 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without cryptography nothing can be pushed, and the extra is named."""
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers", None)
     with pytest.raises(ImportError, match=r"pip install 'wxtcb\[ticket\]'"):
-        load_cipher()
+        load_encryptor_factory()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from wxtcb.sandbox import NoReceiver, Push, Receipt, Sandbox
-from wxtcb.sandbox.push.schedule import GIVES_UP_AFTER
+from wxtcb.sandbox import Push, PushResult, PushTargetNotSet, Sandbox
+from wxtcb.sandbox.push.schedule import MAX_CONSECUTIVE_FAILURES
 
 from .receiver import read_push, receiving
 from .sandbox_harness import PUSH, Rig
@@ -42,7 +42,7 @@ async def test_other_messages_are_pushed_on_demand(rig: Rig) -> None:
         rig.box.push_to(receiver.url, every=None)
         assert (await rig.box.notify("unauthorized", AuthorizerAppid="wx1")).accepted
         [push] = receiver.pushes
-    message = read_push(*push, rig.box.world.console)
+    message = read_push(*push, rig.box.world.message_settings)
     assert (message["InfoType"], message["AuthorizerAppid"]) == ("unauthorized", "wx1")
 
 
@@ -55,8 +55,8 @@ async def test_the_key_is_changed_between_pushes(rig: Rig) -> None:
         assert rig.box.rotate_key() == rig.box.encoding_aes_key != old
         await rig.box.push()
     first, second = receiver.pushes
-    assert read_push(*first, rig.box.world.console, key=old)
-    assert read_push(*second, rig.box.world.console)["ComponentVerifyTicket"] == rig.box.ticket
+    assert read_push(*first, rig.box.world.message_settings, key=old)
+    assert read_push(*second, rig.box.world.message_settings)["ComponentVerifyTicket"] == rig.box.ticket
 
 
 async def test_a_forgery_counts_as_nothing(rig: Rig) -> None:
@@ -64,10 +64,10 @@ async def test_a_forgery_counts_as_nothing(rig: Rig) -> None:
     async with receiving() as receiver:
         rig.box.push_to(receiver.url, every=None)
         receiver.answers.append(web.Response(status=403, text="bad signature"))
-        assert await rig.box.forge() == Receipt(403, b"bad signature")
+        assert await rig.box.push_forged() == PushResult(403, b"bad signature")
         [push] = receiver.pushes
     with pytest.raises(AssertionError):
-        read_push(*push, rig.box.world.console)
+        read_push(*push, rig.box.world.message_settings)
     assert (rig.box.pushes.sent, rig.box.pushes.failed) == (0, 0)
 
 
@@ -101,11 +101,11 @@ async def test_what_is_pushed_is_not_pushed_twice(rig: Rig) -> None:
         before = pushers()
         await rig.post(PUSH, account(rig))
         assert pushers() == before
-        receiver.answers.extend(web.Response(status=500) for _ in range(GIVES_UP_AFTER))
-        for _ in range(GIVES_UP_AFTER):
+        receiver.answers.extend(web.Response(status=500) for _ in range(MAX_CONSECUTIVE_FAILURES))
+        for _ in range(MAX_CONSECUTIVE_FAILURES):
             await rig.box.push()
         await rig.post(PUSH, account(rig))
-        await receiver.hears(GIVES_UP_AFTER + 2)
+        await receiver.hears(MAX_CONSECUTIVE_FAILURES + 2)
         assert len(pushers()) == 1
         assert pushers() != before
 
@@ -114,33 +114,33 @@ async def test_pushing_stops_and_starts_again(rig: Rig) -> None:
     """After failures in a row nothing comes, until the platform is asked; then something comes at once."""
     async with receiving() as receiver:
         rig.box.push_to(receiver.url, every=0.001)
-        receiver.answers.extend(web.Response(text="fail") for _ in range(GIVES_UP_AFTER))
-        await receiver.hears(GIVES_UP_AFTER)
+        receiver.answers.extend(web.Response(text="fail") for _ in range(MAX_CONSECUTIVE_FAILURES))
+        await receiver.hears(MAX_CONSECUTIVE_FAILURES)
         [pushing] = pushers()
         await asyncio.wait([pushing], timeout=60)
-        assert len(receiver.pushes) == GIVES_UP_AFTER
+        assert len(receiver.pushes) == MAX_CONSECUTIVE_FAILURES
         assert (await rig.post(PUSH, account(rig)))["errmsg"] == "ok"
-        await receiver.hears(GIVES_UP_AFTER + 2)
+        await receiver.hears(MAX_CONSECUTIVE_FAILURES + 2)
         assert (await rig.post(PUSH, account(rig)))["errmsg"] == "in a normal state"
-    assert rig.box.pushes.failed == GIVES_UP_AFTER
+    assert rig.box.pushes.failed == MAX_CONSECUTIVE_FAILURES
 
 
 async def test_pushing_that_has_stopped_is_still_done_on_demand(rig: Rig) -> None:
     """And a success does not start it."""
     async with receiving() as receiver:
         rig.box.push_to(receiver.url, every=None)
-        receiver.answers.extend(web.Response(status=500) for _ in range(GIVES_UP_AFTER))
-        assert not any([(await rig.box.push()).accepted for _ in range(GIVES_UP_AFTER)])
+        receiver.answers.extend(web.Response(status=500) for _ in range(MAX_CONSECUTIVE_FAILURES))
+        assert not any([(await rig.box.push()).accepted for _ in range(MAX_CONSECUTIVE_FAILURES)])
         assert (await rig.box.push()).accepted
         assert rig.box.pushes.stopped
         await rig.post(PUSH, account(rig))
-        await receiver.hears(GIVES_UP_AFTER + 2)
+        await receiver.hears(MAX_CONSECUTIVE_FAILURES + 2)
 
 
 async def test_pushing_is_started_before_anybody_is_there(rig: Rig) -> None:
     """The platform only remembers it."""
     assert (await rig.post(PUSH, account(rig)))["errmsg"] == "ok"
-    with pytest.raises(NoReceiver, match=r"push_to\(url\) comes first"):
+    with pytest.raises(PushTargetNotSet, match=r"push_to\(url\) comes first"):
         await rig.box.push()
 
 
@@ -160,7 +160,7 @@ async def test_no_other_answer_will_do(rig: Rig, answer: dict[str, Any]) -> None
         receiver.answers.append(web.Response(**answer))
         receipt = await rig.box.push()
         assert (receipt.accepted, receipt.status) == (False, answer.get("status", 200))
-        assert len(receipt.answer) <= 64
+        assert len(receipt.response_body) <= 64
         assert (len(receiver.pushes), rig.box.pushes.failed) == (1, 1)
 
 
@@ -169,7 +169,7 @@ async def test_a_success_that_is_squeezed_is_none(rig: Rig) -> None:
     async with receiving() as receiver:
         rig.box.push_to(receiver.url, every=None)
         receiver.answers.append(web.Response(body=gzip.compress(b"success"), headers={"Content-Encoding": "gzip"}))
-        assert (await rig.box.push()).answer.startswith(b"\x1f\x8b")
+        assert (await rig.box.push()).response_body.startswith(b"\x1f\x8b")
 
 
 async def drip(request: web.Request) -> web.StreamResponse:
@@ -190,7 +190,7 @@ async def hang(_: web.Request) -> web.StreamResponse:
 @pytest.mark.parametrize("handler", [drip, hang])
 async def test_a_slow_receiver_is_cut_off(rig: Rig, handler: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """After five seconds in all, here fewer, however it wastes them."""
-    monkeypatch.setattr("wxtcb.sandbox.push.delivery.PATIENCE", 0.1)
+    monkeypatch.setattr("wxtcb.sandbox.push.delivery.DELIVERY_TIMEOUT", 0.1)
     async with receiving(handler) as receiver:
         rig.box.push_to(receiver.url, every=None)
         assert str(await rig.box.push()) == "no answer within 0.1 s"
@@ -212,20 +212,20 @@ async def test_a_receiver_may_come_later(rig: Rig) -> None:
     """It gets the push that was kept for it."""
     with socket.create_server(("127.0.0.1", 0)) as place:
         port = place.getsockname()[1]
-    told: list[tuple[Push, Receipt]] = []
+    told: list[tuple[Push, PushResult]] = []
     failed = asyncio.Event()
 
-    def tell(push: Push, receipt: Receipt) -> None:
+    def tell(push: Push, receipt: PushResult) -> None:
         told.append((push, receipt))
         failed.set()
 
-    rig.box.push_to(f"http://127.0.0.1:{port}/", every=0.01, told=tell)
+    rig.box.push_to(f"http://127.0.0.1:{port}/", every=0.01, on_result=tell)
     await asyncio.wait_for(failed.wait(), 60)
     [(push, receipt), *_] = told
     assert str(receipt) == "no answer (Connection refused)"
     assert rig.box.pushes.sent == 0
     async with receiving() as receiver:
-        rig.box.push_to(receiver.url, every=0.01, told=tell)
+        rig.box.push_to(receiver.url, every=0.01, on_result=tell)
         await receiver.hears(1)
     assert receiver.pushes[0] == (push.query, push.body)
 
@@ -236,13 +236,13 @@ async def test_who_hears_of_the_pushes_cannot_end_them(rig: Rig, mistake: BaseEx
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
 
-    def tell(_push: Push, _receipt: Receipt) -> None:
+    def tell(_push: Push, _receipt: PushResult) -> None:
         raise mistake
 
     async with receiving() as receiver:
-        rig.box.push_to(receiver.url, every=0.001, told=tell)
+        rig.box.push_to(receiver.url, every=0.001, on_result=tell)
         await receiver.hears(3)
-        rig.box.push_to(receiver.url, every=None, told=tell)
+        rig.box.push_to(receiver.url, every=None, on_result=tell)
         assert (await rig.box.push()).accepted
     assert len(reported) >= 3
     assert {context["exception"] for context in reported} == {mistake}
@@ -269,7 +269,7 @@ async def test_only_this_machine_is_pushed_to(rig: Rig, url: Any) -> None:
     """Whatever else an address looks like; the error shows what one looks like."""
     with pytest.raises(ValueError, match=f"on this machine only, as in http://127.*, not to {re.escape(repr(url))}$"):
         rig.box.push_to(url)
-    with pytest.raises(NoReceiver):
+    with pytest.raises(PushTargetNotSet):
         await rig.box.notify("authorized")
 
 
@@ -341,14 +341,14 @@ async def test_a_dead_receiver_holds_nobody_up(rig: Rig, monkeypatch: pytest.Mon
     """While a push hangs, the platform answers."""
     monkeypatch.setattr("wxtcb.sandbox.pusher.PATIENCE", 3600.0)
     pushed = asyncio.Event()
-    told: list[Receipt] = []
+    told: list[PushResult] = []
 
     async def take(request: web.Request) -> web.StreamResponse:
         pushed.set()
         return await hang(request)
 
     async with receiving(take) as receiver:
-        rig.box.push_to(receiver.url, told=lambda _, receipt: told.append(receipt))
+        rig.box.push_to(receiver.url, on_result=lambda _, receipt: told.append(receipt))
         await asyncio.wait_for(pushed.wait(), 60)
         async with asyncio.timeout(60):
             for _ in range(20):

@@ -67,7 +67,7 @@ async def test_one_path_is_cleared(rig: Rig) -> None:
 async def test_all_paths_are_cleared_with_the_secret(rig: Rig) -> None:
     """Tokens too; none is needed, and ten times a month is the most."""
     world = rig.box.world
-    world.daily_limit, world.max_tokens = {LIST: 1}, 5
+    world.daily_limit, world.max_tokens_per_day = {LIST: 1}, 5
     for _ in range(5):
         await rig.post(TOKEN, rig.account())
     assert (await rig.post(TOKEN, rig.account()))["errcode"] == 45009
@@ -136,7 +136,7 @@ async def test_a_rid_is_kept_for_a_week(rig: Rig, clock: Clock) -> None:
 
 async def test_rids_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest is forgotten first, and of a long body the beginning is kept."""
-    monkeypatch.setattr(request_ids, "_MOST", 2)
+    monkeypatch.setattr(request_ids, "_MAX_REQUESTS", 2)
     found = [await failed(rig) for _ in range(3)]
     assert [(await rig.call(RID, {"rid": rid}))["errcode"] for rid in reversed(found)] == [0, 0, 76001]
     errmsg = (await rig.call(CREATE, {"alias": "1" * 5000}))["errmsg"]
@@ -146,5 +146,5 @@ async def test_rids_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_an_error_without_a_rid_is_not_kept(rig: Rig) -> None:
     """A reply that a fault has bent may hold none."""
-    rig.box.world.rids.note(0, "", b"", b'{"errcode":-1}')
-    assert not rig.box.world.rids._kept
+    rig.box.world.failed_requests.record(0, "", b"", b'{"errcode":-1}')
+    assert not rig.box.world.failed_requests._requests

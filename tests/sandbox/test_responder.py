@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from attrs import define, field
 
-from wxtcb.sandbox import Fault, Faults, Sandbox, Trouble, World
+from wxtcb.sandbox import Fault, FaultKind, Faults, Sandbox, World
 
 from .sandbox_harness import CREATE, LIST, TOKEN, Clock, Rig
 
@@ -22,9 +22,9 @@ class Watched(Faults):
 
     struck: asyncio.Event = field(init=False, factory=asyncio.Event)
 
-    def choose(self, path: str) -> Fault | None:
+    def next_fault(self, path: str) -> Fault | None:
         self.struck.set()
-        return super().choose(path)
+        return super().next_fault(path)
 
 
 def acted(rig: Rig) -> bool:
@@ -35,7 +35,7 @@ def acted(rig: Rig) -> bool:
 
 async def post(rig: Rig) -> tuple[int, str, bytes]:
     """Create an environment and return the raw reply."""
-    query = {"access_token": rig.box.world.mint()}
+    query = {"access_token": rig.box.world.issue_token()}
     async with rig.http.post(CREATE, json=ALIAS, params=query, allow_redirects=False) as reply:
         return reply.status, reply.headers.get("Content-Type", ""), await reply.read()
 
@@ -50,8 +50,8 @@ async def test_an_errcode_before_acting_leaves_no_trace(rig: Rig) -> None:
     assert rig.box.seen[-1].outcome == "errcode"
 
 
-@pytest.mark.parametrize(("trouble", "errcode"), [(Trouble.BUSY_AFTER, -1), (Trouble.SYSTEM_ERROR_AFTER, -1000)])
-async def test_an_error_can_hide_an_act(rig: Rig, trouble: Trouble, errcode: int) -> None:
+@pytest.mark.parametrize(("trouble", "errcode"), [(FaultKind.BUSY_AFTER, -1), (FaultKind.SYSTEM_ERROR_AFTER, -1000)])
+async def test_an_error_can_hide_an_act(rig: Rig, trouble: FaultKind, errcode: int) -> None:
     """The environment exists although the answer is an error."""
     rig.box.faults.add(Fault(trouble))
     assert (await rig.call(CREATE, ALIAS))["errcode"] == errcode
@@ -61,7 +61,7 @@ async def test_an_error_can_hide_an_act(rig: Rig, trouble: Trouble, errcode: int
 @pytest.mark.parametrize(("trouble", "acts"), [("drop", False), ("drop-after", True), ("truncate", True)])
 async def test_a_connection_is_lost(rig: Rig, trouble: str, *, acts: bool) -> None:
     """The client gets an error of its transport, and the next call is served."""
-    rig.box.faults.add(Fault(Trouble(trouble), times=1))
+    rig.box.faults.add(Fault(FaultKind(trouble), times=1))
     with pytest.raises(aiohttp.ClientError):
         await post(rig)
     assert acted(rig) is acts
@@ -90,7 +90,7 @@ async def test_a_hanging_answer_ends_with_the_sandbox(world: World, *, after: bo
         faults = Watched()
         async with Sandbox(world=world, faults=faults) as box:
             _ = box.faults.hang_after() if after else box.faults.hang()
-            query = {"access_token": world.mint()}
+            query = {"access_token": world.issue_token()}
             waiting = asyncio.ensure_future(http.post(box.url + CREATE, json=ALIAS, params=query))
             await faults.struck.wait()
         with pytest.raises(aiohttp.ClientError):
@@ -111,15 +111,15 @@ async def test_a_client_may_leave_a_hanging_answer(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("trouble", "status", "shown", "acts"),
     [
-        (Trouble.HTTP, 0, 502, False),
-        (Trouble.HTTP, 413, 413, False),
-        (Trouble.HTTP_AFTER, 503, 503, True),
-        (Trouble.REDIRECT, 0, 307, False),
-        (Trouble.REDIRECT, 302, 302, False),
-        (Trouble.ECHO_PAGE, 0, 502, True),
+        (FaultKind.HTTP, 0, 502, False),
+        (FaultKind.HTTP, 413, 413, False),
+        (FaultKind.HTTP_AFTER, 503, 503, True),
+        (FaultKind.REDIRECT, 0, 307, False),
+        (FaultKind.REDIRECT, 302, 302, False),
+        (FaultKind.ECHO_PAGE, 0, 502, True),
     ],
 )
-async def test_html_comes_instead(rig: Rig, trouble: Trouble, status: int, shown: int, *, acts: bool) -> None:
+async def test_html_comes_instead(rig: Rig, trouble: FaultKind, status: int, shown: int, *, acts: bool) -> None:
     """Another HTTP status comes with an HTML page."""
     rig.box.faults.add(Fault(trouble, status=status))
     assert (await post(rig))[:2] == (shown, "text/html; charset=utf-8")
@@ -148,7 +148,7 @@ async def test_gzip_is_gzip_on_the_wire(rig: Rig) -> None:
     """A client that does not decompress sees the compressed bytes."""
     rig.box.faults.gzip()
     async with aiohttp.ClientSession(rig.box.url, auto_decompress=False) as http:
-        reply = await http.post(CREATE, json=ALIAS, params={"access_token": rig.box.world.mint()})
+        reply = await http.post(CREATE, json=ALIAS, params={"access_token": rig.box.world.issue_token()})
         assert b"errcode" in gzip.decompress(await reply.read())
 
 
@@ -175,23 +175,23 @@ async def test_a_field_goes_missing(rig: Rig) -> None:
 async def test_the_list_hiccups(rig: Rig) -> None:
     """Named, newest or all environments vanish from one reply, and the world keeps them."""
     envs = [rig.box.world.add("a") for _ in range(3)]
-    rig.box.faults.hiccup(envs[0], times=1)
-    rig.box.faults.hiccup(newest=1, times=1)
-    rig.box.faults.hiccup(newest=9, times=1)
-    rig.box.faults.hiccup(times=1)
+    rig.box.faults.incomplete_list(envs[0], times=1)
+    rig.box.faults.incomplete_list(newest=1, times=1)
+    rig.box.faults.incomplete_list(newest=9, times=1)
+    rig.box.faults.incomplete_list(times=1)
     replies = [await rig.call(LIST, {}) for _ in range(5)]
     assert [[row["env"] for row in reply["info_list"]] for reply in replies] == [envs[1:], envs[:2], [], [], envs]
 
 
 async def test_a_hiccup_leaves_other_replies_alone(rig: Rig) -> None:
     """What is not a list of environments goes through."""
-    rig.box.faults.hiccup()
+    rig.box.faults.incomplete_list()
     assert "tranid" in await rig.call(CREATE, ALIAS)
 
 
 async def test_echoes_hold_the_token_and_the_body(rig: Rig) -> None:
     """Both kinds repeat what a careful client must not pass on."""
-    token = rig.box.world.mint()
+    token = rig.box.world.issue_token()
     rig.box.faults.echo_page(times=1)
     rig.box.faults.echo_message(times=1)
     for _ in range(2):
@@ -203,27 +203,27 @@ async def test_echoes_hold_the_token_and_the_body(rig: Rig) -> None:
 
 async def test_a_killed_token_is_answered_with_42001(rig: Rig) -> None:
     """The call that carries it is the first to learn."""
-    rig.box.faults.kill_token(times=1)
+    rig.box.faults.expire_token(times=1)
     assert (await rig.call(LIST, {}))["errcode"] == 42001
-    assert (rig.box.world.kills, rig.box.seen[-1].outcome) == (1, "kill-token")
+    assert (rig.box.world.forced_expirations, rig.box.seen[-1].outcome) == (1, "kill-token")
 
 
 async def test_tokens_are_killed_at_intervals(rig: Rig) -> None:
     """Every so many seconds of the world's clock the living token ends; the token call itself kills none."""
-    rig.box.faults.kill_token_every = 0.2
-    token = rig.box.world.mint()
+    rig.box.faults.expire_token_every = 0.2
+    token = rig.box.world.issue_token()
     assert (await rig.post(LIST, {}, access_token=token))["errcode"] == 0
     rig.clock.pass_(0.25)
     await rig.post(TOKEN, {})
     assert (await rig.post(LIST, {}, access_token=token))["errcode"] == 42001
     rig.clock.pass_(0.25)
     assert (await rig.post(LIST, {}, access_token=token))["errcode"] == 42001
-    assert rig.box.world.kills == 1
+    assert rig.box.world.forced_expirations == 1
 
 
 async def test_a_ticket_is_refused(rig: Rig) -> None:
     """The token call answers 61006 as if the ticket were wrong."""
-    rig.box.faults.refuse_ticket(times=1)
+    rig.box.faults.reject_ticket(times=1)
     assert (await rig.post(TOKEN, rig.account()))["errcode"] == 61006
     assert "component_access_token" in await rig.post(TOKEN, rig.account())
 

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from wxtcb.sandbox import Fault, Ready, Sandbox, Trouble, World
+from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox, World
 
 UPLOAD = "/componenttcb/uploadfile"
 DOWNLOAD = "/componenttcb/batchdownloadfile"
@@ -179,7 +179,7 @@ async def test_links_expire(rig, site):
 
 async def test_the_oldest_of_too_many_links_is_forgotten(rig, env, monkeypatch):
     """A sandbox that runs for weeks does not grow with each link."""
-    monkeypatch.setattr("wxtcb.sandbox.services.object_storage._MOST_LINKS", 2)
+    monkeypatch.setattr("wxtcb.sandbox.services.object_storage._MAX_LINKS", 2)
     old, *_, new = [await rig.call(UPLOAD, {"env": env, "path": "a"}) for _ in range(3)]
     assert (await post(rig, old, form_of("a", old)))[0] == 403
     assert (await post(rig, new, form_of("a", new)))[0] == 204
@@ -219,7 +219,7 @@ async def test_a_link_gives_one_right(rig, env):
 
 async def test_an_object_has_a_largest_size(rig, env):
     """More is refused, and nothing is stored."""
-    rig.box.world.storage.objects.largest = 4
+    rig.box.world.storage.objects.max_object_bytes = 4
     link = await rig.call(UPLOAD, {"env": env, "path": "a"})
     assert "EntityTooLarge" in (await post(rig, link, form_of("a", link)))[1]
     assert rig.box.world.storage.read(env, "a") is None
@@ -310,7 +310,7 @@ async def test_only_a_usable_environment_has_files(rig):
 async def test_a_website_takes_its_time(rig, env):
     """init, process, online, look by look; before that it has no files, and takes none."""
     world = rig.box.world
-    world.operations_after = Ready.after_looks(2)
+    world.operations_ready_after = ReadyPolicy.after_polls(2)
     assert await rig.call(DESCRIBE, {"env": env}) == {"errcode": 0, "errmsg": "ok", "Data": []}
     assert (await rig.call(CREATE, {"env": env}))["errcode"] == 0
     seen = []
@@ -366,7 +366,7 @@ async def test_nothing_is_left_on_the_disk():
 
 @pytest.mark.parametrize(
     ("trouble", "acted"),
-    [(Trouble.DROP, False), (Trouble.DROP_AFTER, True), (Trouble.TRUNCATE, True)],
+    [(FaultKind.DROP, False), (FaultKind.DROP_AFTER, True), (FaultKind.TRUNCATE, True)],
 )
 async def test_a_connection_is_dropped(rig, site, trouble, acted):
     """Before or after acting, over form and put alike; what was seen says which."""
@@ -381,7 +381,7 @@ async def test_a_connection_is_dropped(rig, site, trouble, acted):
             await call()
         except aiohttp.ClientError:
             ends += 1
-    assert ends == (1 if trouble is Trouble.TRUNCATE else 3)  # only a download has what could be cut
+    assert ends == (1 if trouble is FaultKind.TRUNCATE else 3)  # only a download has what could be cut
     assert (rig.box.world.storage.read(site, "a") is not None) is acted
     assert (rig.box.world.hosting.read(site, "a") is not None) is acted
     assert {(seen.outcome, seen.acted) for seen in rig.box.seen if seen.path in (POST, PUT)} == {(trouble.value, acted)}
@@ -390,12 +390,12 @@ async def test_a_connection_is_dropped(rig, site, trouble, acted):
 @pytest.mark.parametrize(
     ("trouble", "status", "acted"),
     [
-        (Trouble.HTTP, 502, False),
-        (Trouble.HTTP_AFTER, 502, True),
-        (Trouble.REDIRECT, 307, False),
-        (Trouble.ECHO_PAGE, 502, True),
-        (Trouble.SLOW, 200, True),
-        (Trouble.GZIP, 200, True),
+        (FaultKind.HTTP, 502, False),
+        (FaultKind.HTTP_AFTER, 502, True),
+        (FaultKind.REDIRECT, 307, False),
+        (FaultKind.ECHO_PAGE, 502, True),
+        (FaultKind.SLOW, 200, True),
+        (FaultKind.GZIP, 200, True),
     ],
 )
 async def test_something_between_answers(rig, site, trouble, status, acted):
@@ -408,10 +408,10 @@ async def test_something_between_answers(rig, site, trouble, status, acted):
         words = await reply.text()
     assert reply.status == status
     assert (rig.box.world.hosting.read(site, "a") is not None) is acted
-    assert ("sign=" in words) is (trouble is Trouble.ECHO_PAGE)
+    assert ("sign=" in words) is (trouble is FaultKind.ECHO_PAGE)
 
 
-@pytest.mark.parametrize(("trouble", "acted"), [(Trouble.HANG, False), (Trouble.HANG_AFTER, True)])
+@pytest.mark.parametrize(("trouble", "acted"), [(FaultKind.HANG, False), (FaultKind.HANG_AFTER, True)])
 async def test_nothing_answers(rig, env, settle, trouble, acted):
     """The client gives up, the sandbox does not wait for it."""
 

@@ -10,33 +10,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wxtcb.sandbox.errors import Refused
+from wxtcb.sandbox.errors import PlatformError
 from wxtcb.sandbox.handlers import HANDLERS
-from wxtcb.sandbox.schema import CALLS, Field, Kind, Shape, read_call
-from wxtcb.sandbox.validator import check_action, check_body, check_keys, check_query
+from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, FieldSchema, JsonType, ObjectSchema, parse_endpoint
+from wxtcb.sandbox.validator import check_action_matches, check_body, check_duplicate_keys, check_query
 
 from .sandbox_harness import CREATE, ESTABLISH, SHARE, TOKEN
 
 SERVICE = {"env_id": "e-1", "service_name": "s", "is_public": True}
 VALUES = {
-    Kind.TEXT: st.text(min_size=1, max_size=5),
-    Kind.INTEGER: st.integers(-5, 5),
-    Kind.NUMBER: st.floats(allow_nan=False),
-    Kind.FLAG: st.booleans(),
+    JsonType.STRING: st.text(min_size=1, max_size=5),
+    JsonType.INTEGER: st.integers(-5, 5),
+    JsonType.NUMBER: st.floats(allow_nan=False),
+    JsonType.BOOLEAN: st.booleans(),
 }
 
 
-def bodies(shape: Shape) -> st.SearchStrategy[dict[str, Any]]:
+def bodies(shape: ObjectSchema) -> st.SearchStrategy[dict[str, Any]]:
     """Generate bodies that the facts allow."""
     must = {field.name: values(field) for field in shape.required}
     may = {name: values(field) for name, field in shape.fields.items() if not field.required}
     return st.fixed_dictionaries(must, optional=may)
 
 
-def values(field: Field) -> st.SearchStrategy[Any]:
+def values(field: FieldSchema) -> st.SearchStrategy[Any]:
     """Generate values that a field may have."""
-    one = bodies(field.shape) if field.shape else VALUES[field.kind]
-    return st.lists(one, min_size=1, max_size=3) if field.many else one
+    one = bodies(field.object_schema) if field.object_schema else VALUES[field.json_type]
+    return st.lists(one, min_size=1, max_size=3) if field.is_array else one
 
 
 def keys(node: Any, steps: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -58,10 +58,10 @@ def holder(body: Any, steps: tuple[Any, ...]) -> Any:
 @given(st.data())
 def test_a_body_made_from_the_facts_is_accepted_and_one_broken_key_is_not(data: st.DataObject) -> None:
     """What the facts allow passes; with any one key renamed, or made null, it is refused with that key's name."""
-    call = CALLS[data.draw(st.sampled_from(sorted(CALLS)))]
-    action = data.draw(st.sampled_from(sorted(call.shapes, key=str)))
+    call = ENDPOINT_SCHEMAS[data.draw(st.sampled_from(sorted(ENDPOINT_SCHEMAS)))]
+    action = data.draw(st.sampled_from(sorted(call.body_schemas, key=str)))
     named = {} if action is None else {"action": action}
-    body = data.draw(bodies(call.shapes[action])) | named
+    body = data.draw(bodies(call.body_schemas[action])) | named
     check_body(call, body)
     places = [steps for steps in keys(body) if steps != ("action",)]
     if places:
@@ -70,7 +70,7 @@ def test_a_body_made_from_the_facts_is_accepted_and_one_broken_key_is_not(data: 
         holder(renamed, steps)[f"{steps[-1]}_"] = holder(renamed, steps).pop(steps[-1])
         holder(nulled, steps)[steps[-1]] = None
         for broken in (renamed, nulled):
-            with pytest.raises(Refused, match=steps[-1]) as refused:
+            with pytest.raises(PlatformError, match=steps[-1]) as refused:
                 check_body(call, broken)
             assert refused.value.errcode == 40097
 
@@ -97,8 +97,8 @@ def test_a_body_made_from_the_facts_is_accepted_and_one_broken_key_is_not(data: 
 )
 def test_a_wrong_body_is_refused_with_its_path(path: str, body: dict[str, object], errcode: int, words: str) -> None:
     """Each way of being wrong has its errcode, and the message names the JSON path."""
-    with pytest.raises(Refused, match=words) as refused:
-        check_body(CALLS[path], body)
+    with pytest.raises(PlatformError, match=words) as refused:
+        check_body(ENDPOINT_SCHEMAS[path], body)
     assert refused.value.errcode == errcode
 
 
@@ -115,35 +115,35 @@ def test_a_wrong_body_is_refused_with_its_path(path: str, body: dict[str, object
 )
 def test_the_action_says_what_a_body_may_hold(body: dict[str, object], errcode: int, words: str) -> None:
     """It is one of the path's, and a field of another action is unknown."""
-    with pytest.raises(Refused, match=words) as refused:
-        check_body(CALLS["/componenttcb/dbcollection"], body)
+    with pytest.raises(PlatformError, match=words) as refused:
+        check_body(ENDPOINT_SCHEMAS["/componenttcb/dbcollection"], body)
     assert refused.value.errcode == errcode
 
 
 def test_query_and_body_name_one_action() -> None:
     """Where the query names none, the body's counts."""
-    check_action({"action": "get"}, {"action": "get"})
-    check_action({}, {"action": "get"})
-    with pytest.raises(Refused, match=r"\?action is not that of the body"):
-        check_action({"action": "get"}, {"action": "add"})
+    check_action_matches({"action": "get"}, {"action": "get"})
+    check_action_matches({}, {"action": "get"})
+    with pytest.raises(PlatformError, match=r"\?action is not that of the body"):
+        check_action_matches({"action": "get"}, {"action": "add"})
 
 
 @pytest.mark.parametrize("raw", [b"{}", b'{"a": {"a": 1}, "b": [{"a": 1}, {"a": 1}]}', b'{"a": 1' + b"0" * 5000 + b"}"])
 def test_a_key_may_stand_in_many_objects(raw: bytes) -> None:
     """Only within one object a key must not come again; long numbers do not matter."""
-    check_keys(raw)
+    check_duplicate_keys(raw)
 
 
 def test_a_body_that_is_nested_too_deep_is_refused() -> None:
     """It is a flaw of the body, not a failure of the sandbox."""
-    with pytest.raises(Refused, match="nested too deep") as refused:
-        check_keys(b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}")
+    with pytest.raises(PlatformError, match="nested too deep") as refused:
+        check_duplicate_keys(b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}")
     assert refused.value.errcode == 47001
 
 
 def test_a_number_may_be_whole_or_not() -> None:
     """A field of type number takes both, an integer field only whole ones."""
-    call = read_call(
+    call = parse_endpoint(
         {
             "name": "x",
             "path": "/x",
@@ -155,13 +155,13 @@ def test_a_number_may_be_whole_or_not() -> None:
     )
     check_body(call, {"n": 1.5, "i": 2})
     check_body(call, {"n": 1})
-    with pytest.raises(Refused, match="i must be integer"):
+    with pytest.raises(PlatformError, match="i must be integer"):
         check_body(call, {"i": 2.0})
 
 
 def test_a_field_can_have_its_place_in_the_query() -> None:
     """There it is judged as strictly as in the body; one of both places is asked for in both."""
-    call = read_call(
+    call = parse_endpoint(
         {
             "name": "x",
             "path": "/x",
@@ -177,13 +177,13 @@ def test_a_field_can_have_its_place_in_the_query() -> None:
     check_query(call, {"access_token": "", "env": "e", "action": "get"})
     check_body(call, {"action": "get"})
     for query, errcode in (({"env": "e"}, 40101), ({"env": "", "action": "get"}, 40097), ({"envs": "e"}, 40097)):
-        with pytest.raises(Refused, match=r"\?") as refused:
+        with pytest.raises(PlatformError, match=r"\?") as refused:
             check_query(call, query)
         assert refused.value.errcode == errcode
-    with pytest.raises(Refused, match="unknown field env"):
+    with pytest.raises(PlatformError, match="unknown field env"):
         check_body(call, {"action": "get", "env": "e"})
 
 
 def test_facts_and_handlers_name_the_same_paths() -> None:
     """No call is described without being simulated, and none simulated without being described."""
-    assert CALLS.keys() == HANDLERS.keys()
+    assert ENDPOINT_SCHEMAS.keys() == HANDLERS.keys()

@@ -10,7 +10,7 @@ from wxtcb.sandbox import Faults, Sandbox, World
 
 
 async def main(options: dict[str, float | None]) -> None:
-    faults = Faults(seed=7, kill_token_every=options.get("kill_token_every"))
+    faults = Faults(seed=7, expire_token_every=options.get("kill_token_every"))
     if busy := options.get("busy"):
         faults.busy(probability=busy)
     async with Sandbox(world=World(seed=7, visible_after=options.get("visible_after", 0.0)), faults=faults) as box:

@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 
 from wxtcb.errors import TokenStoreError
-from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.store_urls import open_store
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -83,14 +83,14 @@ class Watch:
 
     async def follow(self, url, appid):
         store = open_store(url)
-        shared = SharedRecord(store, appid)
+        shared = SharedState(store, appid)
         try:
             while True:
                 with contextlib.suppress(TokenStoreError):
                     seen = await shared.read()
-                    lease = seen.record.lease
-                    self.lease = lease if lease is not None and lease.left(seen.now) > 0 else None
-                    self._note(seen.record.token)
+                    lease = seen.state.lease
+                    self.lease = lease if lease is not None and lease.remaining(seen.store_time) > 0 else None
+                    self._note(seen.state.token)
                     self.looks += 1
                 await asyncio.sleep(0.005)
         finally:

@@ -19,7 +19,7 @@ from wxtcb.provision import Provisioner, Service, SqliteJournal, Tenant, context
 
 
 def tenants_of(count):
-    services = [Service.named("api")]
+    services = [Service.from_name("api")]
     return [
         Tenant(f"t{number}", alias=f"a{number}", appids=["wx0000000000000001"], services=services)
         for number in range(count)
@@ -27,7 +27,7 @@ def tenants_of(count):
 
 
 async def provision(session, options):
-    context.SPARE = options["spare"]
+    context.CREATE_WINDOW_MARGIN = options["spare"]
     journal = SqliteJournal(options["journal"])
     pace = {"settle": options["settle"], "interval": 0.5, "concurrency": options["concurrency"]}
     async with journal, Provisioner(session, journal=journal, **pace) as provisioner:
@@ -39,8 +39,8 @@ async def provision(session, options):
         outcomes = Counter(entry.outcome.value for entry in report.tenants)
         return {
             "outcomes": outcomes,
-            "proven": audit is not None and audit.proven,
-            "stopped": report.stopped,
+            "proven": audit is not None and audit.passed,
+            "stopped": report.stop_reason,
         }
 
 

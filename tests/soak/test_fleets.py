@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN
-from wxtcb.tokens.state import LEASE
+from wxtcb.tokens.state import LEASE_DURATION
 
 from .fleet import Fleet, Watch
 
@@ -152,7 +152,7 @@ class Trouble:
             await asyncio.sleep(0.01)
         victim.pause()
         await self._count(victim, "paused")
-        await asyncio.sleep(LEASE + 1.5)
+        await asyncio.sleep(LEASE_DURATION + 1.5)
         victim.resume()
         await victim.goes_on(1)
 

@@ -10,7 +10,7 @@ import pytest
 
 import wxtcb
 from wxtcb.api import environment
-from wxtcb.events import Resending
+from wxtcb.events import RequestResent
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN
 
 TOKEN = API_COMPONENT_TOKEN.path
@@ -25,7 +25,7 @@ class Tally:
     resent: Counter = attrs.field(factory=Counter)
 
     def hear(self, event):
-        if isinstance(event, Resending):
+        if isinstance(event, RequestResent):
             self.resent[event.call] += 1
 
     async def call(self, session):
@@ -83,14 +83,14 @@ async def test_ceiling_ends_storm_when_something_keeps_voiding_tokens(box_proces
     tally = Tally()
 
     def is_over():
-        return any(isinstance(error, wxtcb.TokenCeiling) for error in tally.failures)
+        return any(isinstance(error, wxtcb.TokenFetchLimit) for error in tally.failures)
 
     async with box_process(kill_token_every=0.05) as box, box.session() as session, asyncio.timeout(300):
         await storm(session, tally, tasks=20, until=is_over)
         state = await box.state()
     assert state["mints"] == 30
-    assert {type(error) for error in tally.failures} <= {wxtcb.TokenCeiling, wxtcb.TokenDead}
-    ceiling = next(error for error in tally.failures if isinstance(error, wxtcb.TokenCeiling))
+    assert {type(error) for error in tally.failures} <= {wxtcb.TokenFetchLimit, wxtcb.InvalidToken}
+    ceiling = next(error for error in tally.failures if isinstance(error, wxtcb.TokenFetchLimit))
     assert "token_store" in str(ceiling)
     assert 0 < ceiling.retry_after <= 3600
 

@@ -89,12 +89,12 @@ async def test_four_workers_share_ticket_and_token(tmp_path):
     async with Sandbox() as box, serving(box, tmp_path) as (url, client):
         await up(client)
         assert await listings(client, 8) == {502: 8}
-        assert box.world.mints == 0
+        assert box.world.tokens_issued == 0
         box.push_to(f"{url}/wechat/push", every=None)
         assert (await box.push()).accepted
         assert await listings(client, 40) == {200: 40}
-        assert box.world.mints == 1
+        assert box.world.tokens_issued == 1
         for kills in range(1, 4):
-            assert box.world.kill_token()
+            assert box.world.expire_token()
             assert await listings(client, 40) == {200: 40}
-            assert box.world.mints == kills + 1
+            assert box.world.tokens_issued == kills + 1

@@ -14,7 +14,7 @@ import attrs
 
 import wxtcb
 from wxtcb.api import environment
-from wxtcb.events import OtherFetcherSuspected, StoreFailed, TokenRenewed
+from wxtcb.events import TokenConflictDetected, TokenRefreshed, TokenStoreWriteFailed
 
 
 @attrs.define
@@ -29,10 +29,10 @@ class Tally:
     advice: str = ""
 
     def hear(self, event):
-        self.renewals += isinstance(event, TokenRenewed)
-        self.alone += isinstance(event, StoreFailed)
-        if isinstance(event, OtherFetcherSuspected):
-            self.advice = event.advice
+        self.renewals += isinstance(event, TokenRefreshed)
+        self.alone += isinstance(event, TokenStoreWriteFailed)
+        if isinstance(event, TokenConflictDetected):
+            self.advice = event.hint
 
     def note(self, error):
         self.done += 1

@@ -20,12 +20,12 @@ import wxtcb
 from wxtcb import errors, events, telemetry
 from wxtcb._http import executor
 from wxtcb.api import environment
-from wxtcb.telemetry.metrics import COUNTERS, GAUGES, Watched, count
+from wxtcb.telemetry.metrics import COUNTERS, GAUGES, SessionRegistry, increment_for
 
 CREATE = "/componenttcb/createenv"
 LIST = "/componenttcb/describeenvs"
-BUSY = errors.Busy(-1, "system error", endpoint=CREATE)
-FRESH = {"calls_under_way": 0, "calls_waiting": 0, "calls_paused": 0, "token_waiters": 0, "retry_quota": 500}
+BUSY = errors.PlatformBusy(-1, "system error", endpoint=CREATE)
+FRESH = {"calls_in_flight": 0, "calls_waiting": 0, "calls_paused": 0, "token_waiters": 0, "retry_quota": 500}
 
 
 def told_by(program):
@@ -86,7 +86,7 @@ def test_the_names_of_the_room_can_be_listed_and_had():
 async def test_stats_tell_how_a_fresh_session_is(new_session):
     """Nothing waits, there is no token, and the quota is full."""
     async with new_session() as session:
-        assert session.stats() == wxtcb.Stats(**FRESH, token_age=None, token_left=None)
+        assert session.stats() == wxtcb.Stats(**FRESH, token_age=None, token_expires_in=None)
 
 
 @pytest.mark.virtual_time
@@ -99,7 +99,7 @@ async def test_stats_count_what_holds_a_slot_and_what_waits_for_one(new_session,
             group.create_task(environment.describe_envs(session))
         await settle()
         stats = session.stats()
-        assert (stats.calls_under_way, stats.calls_waiting, stats.calls_paused) == (1, 2, 0)
+        assert (stats.calls_in_flight, stats.calls_waiting, stats.calls_paused) == (1, 2, 0)
 
 
 @pytest.mark.virtual_time
@@ -113,7 +113,7 @@ async def test_stats_count_what_waits_for_a_paused_path(new_session, wechat):
         group.create_task(environment.describe_envs(session))
         await asyncio.sleep(0)
         stats = session.stats()
-        assert (stats.calls_under_way, stats.calls_waiting, stats.calls_paused) == (0, 0, 2)
+        assert (stats.calls_in_flight, stats.calls_waiting, stats.calls_paused) == (0, 0, 2)
 
 
 @pytest.mark.virtual_time
@@ -139,10 +139,10 @@ async def test_stats_tell_the_age_of_the_token(new_session, wechat):
         await token_of(session)
         await asyncio.sleep(100)
         stats = session.stats()
-        assert (stats.token_age, stats.token_left) == (102, 7098)
+        assert (stats.token_age, stats.token_expires_in) == (102, 7098)
         wechat.usual["/cgi-bin/component/api_component_token"] = 61004
         wechat.play(LIST, 42001)
-        with pytest.raises(errors.AddressNotAllowed):
+        with pytest.raises(errors.IPNotAllowed):
             await environment.describe_envs(session)
         assert session.stats().token_age is None
 
@@ -152,7 +152,7 @@ async def test_stats_tell_what_retries_may_draw(new_session, wechat):
     """A retry takes 5."""
     wechat.play(LIST, -1, 40097)
     async with new_session() as session:
-        with pytest.raises(errors.RequestRefused):
+        with pytest.raises(errors.InvalidRequest):
             await environment.describe_envs(session)
         assert session.stats().retry_quota == 495
 
@@ -181,31 +181,31 @@ async def test_stats_can_be_read_in_any_thread(new_session):
 EVENTS = [
     (events.CallStarted(CREATE, 1), None, ()),
     (events.CallFinished(CREATE, 1, 1, 0.5, None, cancelled=False), None, ()),
-    (events.Retrying(CREATE, 1, 1, 0.5, BUSY, "busy"), "retries", (CREATE, "busy")),
-    (events.Resending(CREATE, 1, BUSY, "token_dead"), "retries", (CREATE, "token_dead")),
+    (events.RetryScheduled(CREATE, 1, 1, 0.5, BUSY, "busy"), "retries", (CREATE, "busy")),
+    (events.RequestResent(CREATE, 1, BUSY, "token_dead"), "retries", (CREATE, "token_dead")),
     (events.Abandoned(CREATE, 1), "doubts", (CREATE, "cancelled")),
-    (events.MayHaveActed(CREATE, 1), "doubts", (CREATE, "ok")),
-    (events.PathPaused(CREATE, 30.0), "pauses", (CREATE,)),
-    (events.TokenExpired(1, 42001), None, ()),
-    (events.TokenRenewed(1, "first", 7200.0, 0.5), "renewals", ("first", "ok")),
-    (events.RenewalFailed("dead", BUSY, 1.0, 0.5), "renewals", ("dead", "Busy")),
-    (events.TokenRenewed(1, "dead", 7200.0, 0.5, adopted=True), "renewals", ("dead", "adopted")),
-    (events.StoreFailed(1, "OSError"), "store.failures", ()),
-    (events.OtherFetcherSuspected(3, 1.0, "share"), "token.contests", ()),
-    (events.TicketReceived(1413192605, kept=True), "tickets", ("kept",)),
-    (events.TicketReceived(1413192605, kept=False), "tickets", ("known",)),
-    (events.TicketReceived(1413192605, kept=True, in_memory=True), "tickets", ("in_memory",)),
-    (events.TicketUnsaved(1413192605, "OSError", 1.0), "ticket.writes.failed", ()),
+    (events.PossibleDuplicate(CREATE, 1), "doubts", (CREATE, "ok")),
+    (events.EndpointRateLimited(CREATE, 30.0), "pauses", (CREATE,)),
+    (events.TokenRejected(1, 42001), None, ()),
+    (events.TokenRefreshed(1, "first", 7200.0, 0.5), "renewals", ("first", "ok")),
+    (events.TokenRefreshFailed("dead", BUSY, 1.0, 0.5), "renewals", ("dead", "Busy")),
+    (events.TokenRefreshed(1, "dead", 7200.0, 0.5, from_store=True), "renewals", ("dead", "adopted")),
+    (events.TokenStoreWriteFailed(1, "OSError"), "store.failures", ()),
+    (events.TokenConflictDetected(3, 1.0, "share"), "token.contests", ()),
+    (events.TicketReceived(1413192605, is_newest=True), "tickets", ("kept",)),
+    (events.TicketReceived(1413192605, is_newest=False), "tickets", ("known",)),
+    (events.TicketReceived(1413192605, is_newest=True, in_memory_only=True), "tickets", ("in_memory",)),
+    (events.TicketWriteFailed(1413192605, "OSError", 1.0), "ticket.writes.failed", ()),
     (events.PushRefused("the signature does not match", 403), "pushes.refused", ("403",)),
-    (events.PushUnreadable("there must be one CreateTime"), "pushes.unreadable", ()),
-    (events.NoticeDropped("authorized", 100), "notices.dropped", ()),
+    (events.PushMalformed("there must be one CreateTime"), "pushes.unreadable", ()),
+    (events.NotificationDropped("authorized", 100), "notices.dropped", ()),
 ]
 
 
 @pytest.mark.parametrize(("event", "name", "labels"), EVENTS)
 def test_each_event_adds_to_one_counter_at_most(event, name, labels):
     """The labels are the path, and words of ours."""
-    counted = count(event)
+    counted = increment_for(event)
     assert (counted and counted[0].name, counted[1] if counted else ()) == (name, labels)
     assert counted is None or (counted[0] in COUNTERS and len(counted[0].labels) == len(labels))
 
@@ -224,36 +224,36 @@ def test_every_number_of_the_stats_has_a_gauge():
 
 async def test_a_watched_session_is_not_kept_alive(new_session):
     """When its owner drops it, it is gone."""
-    watched = Watched()
+    watched = SessionRegistry()
     session = new_session()
     watched.add(session)
     async with session:
-        assert [*watched.read()] == [session.component_appid]
-    assert watched.read() == {}
+        assert [*watched.stats_by_appid()] == [session.component_appid]
+    assert watched.stats_by_appid() == {}
     del session
     gc.collect()
-    assert watched.read() == {}
+    assert watched.stats_by_appid() == {}
     watched.add(new_session())
     assert len(watched._sessions) == 1
 
 
 def test_a_gauge_makes_one_value_of_several_sessions():
     """Calls add up; of the tokens the oldest and the one that expires first count, and the lowest quota."""
-    calls = {"calls_under_way": 1, "calls_waiting": 2, "calls_paused": 3, "token_waiters": 4}
-    one = wxtcb.Stats(**calls, token_age=50, token_left=7150, retry_quota=500)
-    two = wxtcb.Stats(**calls, token_age=80, token_left=7120, retry_quota=5)
-    none = wxtcb.Stats(**calls, token_age=None, token_left=None, retry_quota=500)
+    calls = {"calls_in_flight": 1, "calls_waiting": 2, "calls_paused": 3, "token_waiters": 4}
+    one = wxtcb.Stats(**calls, token_age=50, token_expires_in=7150, retry_quota=500)
+    two = wxtcb.Stats(**calls, token_age=80, token_expires_in=7120, retry_quota=5)
+    none = wxtcb.Stats(**calls, token_age=None, token_expires_in=None, retry_quota=500)
     assert [gauge.value([one, two, none]) for gauge in GAUGES] == [3, 6, 9, 80, 7120, 12, 5]
     assert [gauge.value([none]) for gauge in GAUGES] == [1, 2, 3, None, None, 4, 500]
 
 
 async def test_a_session_that_is_watched_twice_is_read_once(new_session):
     """A hook may be listed twice, or be told of the session by hand as well."""
-    watched = Watched()
+    watched = SessionRegistry()
     async with new_session() as session, new_session() as other:
         for each in (session, other, session):
             watched.add(each)
-        assert watched.read() == {session.component_appid: [other.stats(), session.stats()]}
+        assert watched.stats_by_appid() == {session.component_appid: [other.stats(), session.stats()]}
 
 
 @pytest.mark.virtual_time
@@ -264,7 +264,7 @@ async def test_a_mock_is_a_hook_like_any_function(new_session, wechat):
     async with new_session(hooks=[hook]) as session:
         await environment.describe_envs(session)
     heard = [type(call.args[0]).__name__ for call in hook.call_args_list]
-    assert heard == ["CallStarted", "TokenRenewed", "CallFinished"]
+    assert heard == ["CallStarted", "TokenRefreshed", "CallFinished"]
     assert hook.mock_calls == hook.call_args_list
 
 
@@ -280,13 +280,13 @@ async def test_a_session_hook_is_bound_to_each_session_and_watches_it_open(new_s
         def bind(self, session):
             return lambda event: heard.append((session.component_appid, type(event).__name__))
 
-        def watch(self, session):
-            heard.append(("open", session.stats().calls_under_way))
+        def on_session_open(self, session):
+            heard.append(("open", session.stats().calls_in_flight))
 
     wechat.usual[LIST] = {"info_list": []}
     async with new_session(hooks=[Listener()], component_appid="wx1") as session:
         await environment.describe_envs(session.with_options(partial="return"))
-    assert heard == [("open", 0), ("wx1", "CallStarted"), ("wx1", "TokenRenewed"), ("wx1", "CallFinished")]
+    assert heard == [("open", 0), ("wx1", "CallStarted"), ("wx1", "TokenRefreshed"), ("wx1", "CallFinished")]
 
 
 @pytest.mark.virtual_time
@@ -299,7 +299,7 @@ async def test_a_session_hook_that_fails_to_watch_is_reported(new_session):
         def bind(self, session):
             return self
 
-        def watch(self, session):
+        def on_session_open(self, session):
             raise LookupError("broken watch")
 
     async with new_session(hooks=[Broken()]) as session:
@@ -318,8 +318,8 @@ async def test_a_resend_is_told_to_who_listens_to_calls(new_session, wechat, cap
     caplog.set_level(logging.INFO, "wxtcb")
     async with new_session(hooks=[heard.append]) as session:
         await environment.describe_envs(session)
-    resends = [event for event in heard if isinstance(event, events.Resending)]
-    assert [(event.call, event.cause, event.error.errcode) for event in resends] == [
+    resends = [event for event in heard if isinstance(event, events.RequestResent)]
+    assert [(event.call, event.reason, event.error.errcode) for event in resends] == [
         (0, "token_dead", 42001),
         (0, "minute_limit", 45011),
     ]
@@ -330,7 +330,7 @@ async def test_a_resend_is_told_to_who_listens_to_calls(new_session, wechat, cap
 async def test_a_resend_that_nobody_listens_to_is_not_told(new_session, wechat, monkeypatch):
     """A token may die under ten thousand calls at once, so no event is made for nobody."""
     made = []
-    monkeypatch.setattr(executor, "Resending", lambda *facts: made.append(facts))
+    monkeypatch.setattr(executor, "RequestResent", lambda *facts: made.append(facts))
     wechat.usual[LIST] = {"info_list": []}
     wechat.play(LIST, 42001)
     async with new_session() as session:
@@ -347,8 +347,8 @@ async def test_a_retry_tells_its_call_and_its_cause(new_session, wechat):
         await environment.describe_envs(session)
         wechat.play(LIST, -1, -1000)
         await environment.describe_envs(session)
-    retries = [event for event in heard if isinstance(event, events.Retrying)]
-    assert [(event.call, event.cause) for event in retries] == [(1, "busy"), (1, "fault")]
+    retries = [event for event in heard if isinstance(event, events.RetryScheduled)]
+    assert [(event.call, event.reason) for event in retries] == [(1, "busy"), (1, "fault")]
 
 
 async def token_of(session):

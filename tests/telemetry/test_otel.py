@@ -15,14 +15,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from wxtcb import errors, events
-from wxtcb._http.transport import Failure
+from wxtcb._http.transport import SendFailure
 from wxtcb.api import environment
 from wxtcb.telemetry import OpenTelemetryHook
 
 CREATE = "/componenttcb/createenv"
 LIST = "/componenttcb/describeenvs"
 TOKEN = "/cgi-bin/component/api_component_token"
-LOST = Failure("the connection was lost", sent=True)
+LOST = SendFailure("the connection was lost", sent=True)
 APPID = "wx0123456789abcdef"
 
 
@@ -141,12 +141,12 @@ async def test_a_failed_call_is_an_error_with_its_code(session, rig, wechat):
     """errcode, rid, class and reason stand on the span."""
     wechat.play(CREATE, 40097)
     async with session:
-        with pytest.raises(errors.RequestRefused):
+        with pytest.raises(errors.InvalidRequest):
             await environment.create_env(session, alias="abc")
     [span] = rig.calls
     assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "40097 as scripted rid: 5f-77")
     told = {name: span.attributes[name] for name in ("error.type", "rpc.response.status_code", "wxtcb.rid")}
-    assert told == {"error.type": "RequestRefused", "rpc.response.status_code": "40097", "wxtcb.rid": "5f-77"}
+    assert told == {"error.type": "InvalidRequest", "rpc.response.status_code": "40097", "wxtcb.rid": "5f-77"}
 
 
 async def test_a_call_without_an_answer_is_an_error_without_a_code(session, rig, wechat):
@@ -180,7 +180,13 @@ async def test_a_span_tells_what_the_call_went_through(session, rig, wechat):
     async with session:
         await environment.describe_envs(session)
     [span] = rig.calls
-    assert [event.name for event in span.events] == ["Retrying", "TokenExpired", "Resending", "PathPaused", "Resending"]
+    assert [event.name for event in span.events] == [
+        "Retrying",
+        "TokenRejected",
+        "Resending",
+        "EndpointRateLimited",
+        "Resending",
+    ]
     retry = dict(span.events[0].attributes)
     assert retry.pop("wxtcb.wait") >= 0
     assert retry == {
@@ -200,13 +206,13 @@ async def test_a_renewal_is_a_trace_of_its_own(session, rig, wechat):
     wechat.play(TOKEN, wechat.after(2, 61004), wechat.after(3, wechat.mint))
     async with session:
         with rig.tracer.start_as_current_span("request"):
-            with pytest.raises(errors.AddressNotAllowed):
+            with pytest.raises(errors.IPNotAllowed):
                 await environment.describe_envs(session)
             await asyncio.sleep(61)
             await environment.describe_envs(session)
     failed, renewed = [span for span in rig.spans if span.name == "token renewal"]
     assert (failed.parent, renewed.parent) == (None, None)
-    assert (failed.attributes["error.type"], failed.status.status_code) == ("AddressNotAllowed", StatusCode.ERROR)
+    assert (failed.attributes["error.type"], failed.status.status_code) == ("IPNotAllowed", StatusCode.ERROR)
     assert [round((span.end_time - span.start_time) / 1e9, 3) for span in (failed, renewed)] == [2, 3]
     assert renewed.attributes["wxtcb.cause"] == "first"
 
@@ -217,12 +223,12 @@ async def test_calls_are_counted_and_timed_by_path_and_outcome(session, rig, wec
     wechat.play(CREATE, 40097)
     async with session:
         await environment.describe_envs(session)
-        with pytest.raises(errors.RequestRefused):
+        with pytest.raises(errors.InvalidRequest):
             await environment.create_env(session, alias="abc")
     points = rig.figures()["wxtcb.call.duration"]
     assert [(dict(point.attributes), point.count, point.sum) for point in points] == [
         ({"wxtcb.component_appid": APPID, "wxtcb.endpoint": LIST, "wxtcb.outcome": "ok"}, 1, 2),
-        ({"wxtcb.component_appid": APPID, "wxtcb.endpoint": CREATE, "wxtcb.outcome": "RequestRefused"}, 1, 0),
+        ({"wxtcb.component_appid": APPID, "wxtcb.endpoint": CREATE, "wxtcb.outcome": "InvalidRequest"}, 1, 0),
     ]
 
 
@@ -294,15 +300,15 @@ async def test_the_hook_keeps_no_session_alive(new_session, rig):
     async with new_session(hooks=[rig.hook]):
         pass
     gc.collect()
-    rig.hook.watch(new_session())
-    assert len(rig.hook._watched._sessions) == 1
+    rig.hook.on_session_open(new_session())
+    assert len(rig.hook._sessions._sessions) == 1
 
 
 async def test_nothing_of_the_caller_or_the_credentials_is_in_spans_and_figures(session, rig, wechat):
     """No alias, no token, no secret and no ticket, whatever happens."""
     wechat.play(CREATE, -1, 42001, {"errcode": 40097, "errmsg": "T0KEN-2 is odd"})
     async with session:
-        with pytest.raises(errors.RequestRefused):
+        with pytest.raises(errors.InvalidRequest):
             await environment.create_env(session, alias="the-alias-of-a-tenant")
         everything = repr(rig.figures()) + "".join(span.to_json() for span in rig.spans)
     assert CREATE in everything
@@ -322,7 +328,7 @@ async def test_a_view_with_the_same_hook_leaves_the_context_as_it_was(session, r
 async def test_an_unbound_hook_counts_too(rig):
     """Called by hand, it has no appid to tell, and a call that it did not see begin has no span."""
     rig.hook(events.CallFinished(CREATE, 1, 1, 0.5, None, cancelled=False))
-    rig.hook(events.TokenExpired(1, 42001))
+    rig.hook(events.TokenRejected(1, 42001))
     [point] = rig.figures()["wxtcb.call.duration"]
     assert dict(point.attributes) == {"wxtcb.endpoint": CREATE, "wxtcb.outcome": "ok"}
     assert rig.spans == ()

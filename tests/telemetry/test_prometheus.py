@@ -41,13 +41,13 @@ async def test_calls_are_counted_and_timed_by_path_and_outcome(session, registry
     wechat.play(LIST, wechat.after(2, {"info_list": []}), 40097)
     async with session:
         await environment.describe_envs(session)
-        with pytest.raises(errors.RequestRefused):
+        with pytest.raises(errors.InvalidRequest):
             await environment.describe_envs(session)
     good = {"component_appid": APPID, "endpoint": LIST, "outcome": "ok"}
     assert registry.get_sample_value("wxtcb_call_duration_seconds_count", good) == 1
     assert registry.get_sample_value("wxtcb_call_duration_seconds_sum", good) == 2
     assert registry.get_sample_value("wxtcb_call_duration_seconds_bucket", {**good, "le": "1.0"}) == 0
-    bad = {**good, "outcome": "RequestRefused"}
+    bad = {**good, "outcome": "InvalidRequest"}
     assert registry.get_sample_value("wxtcb_call_duration_seconds_count", bad) == 1
 
 
@@ -90,7 +90,7 @@ async def test_a_hook_of_a_view_has_gauges_when_it_is_told_of_the_session(new_se
     async with new_session() as session:
         session.with_options(hooks=[hook])
         assert registry.get_sample_value("wxtcb_retry_quota", {"component_appid": APPID}) is None
-        hook.watch(session)
+        hook.on_session_open(session)
         assert registry.get_sample_value("wxtcb_retry_quota", {"component_appid": APPID}) == 500
 
 
@@ -98,7 +98,7 @@ async def test_the_page_shows_nothing_of_the_caller_or_the_credentials(session, 
     """No alias, no token, no secret and no ticket, whatever happens."""
     wechat.play(CREATE, -1, 42001, {"errcode": 40097, "errmsg": "T0KEN-2 is odd"})
     async with session:
-        with pytest.raises(errors.RequestRefused):
+        with pytest.raises(errors.InvalidRequest):
             await environment.create_env(session, alias="the-alias-of-a-tenant")
         page = prometheus_client.generate_latest(registry).decode()
     assert 'wxtcb_retries_total{cause="busy"' in page
@@ -107,8 +107,8 @@ async def test_the_page_shows_nothing_of_the_caller_or_the_credentials(session, 
 
 def test_an_unbound_hook_counts_too(hook, registry):
     """Called by hand, it has no appid to tell."""
-    hook(events.StoreFailed(1, "OSError"))
-    hook(events.TokenExpired(1, 42001))
+    hook(events.TokenStoreWriteFailed(1, "OSError"))
+    hook(events.TokenRejected(1, 42001))
     assert registry.get_sample_value("wxtcb_store_failures_total", {"component_appid": ""}) == 1
 
 

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from wxtcb.tokens import redis as redis_module
-from wxtcb.tokens.encrypted import SealedStore
+from wxtcb.tokens.encrypted import EncryptedStore
 from wxtcb.tokens.redis import RedisStore
 from wxtcb.tokens.stores import MemoryStore, SqliteStore, TokenStore
 
@@ -36,8 +36,8 @@ async def memory(_, __):
     store = MemoryStore()
 
     async def lose():
-        store._kept.clear()
-        for bells in store._bells.values():
+        store._documents.clear()
+        for bells in store._waiters.values():
             for bell in bells:
                 bell.set_result(None)
 
@@ -80,7 +80,7 @@ def sealed(inner):
 
     async def seal(folder, stack):
         place = await inner(folder, stack)
-        return attrs.evolve(place, handle=lambda: SealedStore(place.handle(), KEY))
+        return attrs.evolve(place, handle=lambda: EncryptedStore(place.handle(), KEY))
 
     return seal
 
@@ -107,7 +107,7 @@ def _no_server_stays():
 @pytest.fixture(autouse=True)
 def _patient_clients(monkeypatch):
     """Let no client of a RedisStore give a server up that is only slow to answer."""
-    monkeypatch.setattr(redis_module, "ANSWER", 60.0)
+    monkeypatch.setattr(redis_module, "REPLY_TIMEOUT", 60.0)
 
 
 @pytest.fixture

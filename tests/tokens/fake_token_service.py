@@ -7,12 +7,12 @@ from collections import deque
 
 import attrs
 
-from wxtcb.errors import TransportError, Withheld, WxtcbError
-from wxtcb.events import OtherFetcherSuspected, StoreFailed
+from wxtcb.errors import SendVetoed, TransportError, WxtcbError
+from wxtcb.events import TokenConflictDetected, TokenStoreWriteFailed
 from wxtcb.secret import Secret
-from wxtcb.tokens.refresh import PATH
+from wxtcb.tokens.refresh import TOKEN_PATH
 from wxtcb.tokens.sources import ComponentToken
-from wxtcb.tokens.state import read_record
+from wxtcb.tokens.state import parse_state
 from wxtcb.tokens.stores import MemoryStore
 
 from .token_harness import Line, Rig, clock, errcode, refused
@@ -69,7 +69,7 @@ class Desk:
             number = len(self.sold_at)
             await asyncio.sleep(8.0 if fault == "slow" else self.seconds / 2)
             if fault == "lost":
-                raise TransportError("the connection was lost", endpoint=PATH, sent=True)
+                raise TransportError("the connection was lost", endpoint=TOKEN_PATH, sent=True)
             return ComponentToken(Secret(str(number)), int(self.life))
         finally:
             del self.under_way[buyer]
@@ -83,9 +83,9 @@ class Witness(MemoryStore):
 
     numbers: list = attrs.field(factory=list)
 
-    async def swap(self, component_appid, document, *, version):
-        kept = await MemoryStore.swap(self, component_appid, document, version=version)
-        token = read_record(document).token
+    async def compare_and_set(self, component_appid, document, *, version):
+        kept = await MemoryStore.compare_and_set(self, component_appid, document, version=version)
+        token = parse_state(document).token
         if kept and token is not None and self.numbers[-1:] != [number_of(token.value)]:
             self.numbers.append(number_of(token.value))
         return kept
@@ -103,14 +103,14 @@ class Process:
     store: MemoryStore
     uniform: object
     options: dict = attrs.field(factory=dict)
-    voids: bool = True
+    invalidates_previous: bool = True
     dead: set = attrs.field(factory=set)
     ill_until: float = float("-inf")
     rig: Rig = attrs.field(init=False)
 
     def __attrs_post_init__(self):
         line = Line(self.store)
-        self.rig = Rig(store=line, me=self.name, uniform=self.uniform, origin=self, **self.options)
+        self.rig = Rig(store=line, owner=self.name, uniform=self.uniform, provider=self, **self.options)
 
     @property
     def is_ill(self):
@@ -129,7 +129,7 @@ class Process:
     def kill(self):
         """End it as kill -9 does: nothing of it reaches anybody any more."""
         self.strike(frozen=True)
-        for flight in self.rig.cache._flights():
+        for flight in self.rig.cache._tasks():
             flight._task.cancel()
 
     async def prepare(self):
@@ -138,7 +138,7 @@ class Process:
     async def fetch(self, may_send):
         await self._go_on()
         if not may_send():
-            raise Withheld(endpoint=PATH)
+            raise SendVetoed(endpoint=TOKEN_PATH)
         for other, since in self.desk.under_way.items():
             if not (other.was_ill(since - 3) or self.was_ill(clock() - 3)):
                 self.desk.wrongs.append(f"{self.name} fetches beside {other.name}")
@@ -165,14 +165,14 @@ class Process:
                 return None
             error = errcode(code)
             self.dead.add(number_of(token.value))
-            self.rig.cache.expire(token, code)
+            self.rig.cache.invalidate(token, code)
         return error
 
     @property
     def alone(self):
         """The number of tokens that it fetched without the store, or could not store."""
-        return len(self.rig.emitted(StoreFailed))
+        return len(self.rig.emitted(TokenStoreWriteFailed))
 
     @property
     def suspicions(self):
-        return self.rig.emitted(OtherFetcherSuspected)
+        return self.rig.emitted(TokenConflictDetected)

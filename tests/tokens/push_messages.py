@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-from wxtcb.sandbox.push.crypto import FILLER, encrypt, frame, seal
+from wxtcb.sandbox.push.crypto import RANDOM_PREFIX_LENGTH, encrypt, encrypt_and_sign, pad_message
 
 APPID = "wxb11529c136998cb6"
 TOKEN = "pamtest"
@@ -13,18 +13,18 @@ KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 
 def pushed(message, *, appid=APPID, key=KEY, at=1):
     """Give the query and the body of a push."""
-    envelope = seal(
+    envelope = encrypt_and_sign(
         message.encode(),
         appid=appid,
         message_token=TOKEN,
         encoding_aes_key=key,
         timestamp=at,
         nonce="nonce1",
-        filler=b"a" * FILLER,
+        random_prefix=b"a" * RANDOM_PREFIX_LENGTH,
     )
     return urlencode(envelope.query).encode(), envelope.body
 
 
-def sealed(message, *, appid=APPID, key=KEY, random=b"a" * FILLER):
+def sealed(message, *, appid=APPID, key=KEY, random=b"a" * RANDOM_PREFIX_LENGTH):
     """Give a message, in bytes, in its encrypted form."""
-    return encrypt(frame(message, appid, random), key).encode()
+    return encrypt(pad_message(message, appid, random), key).encode()

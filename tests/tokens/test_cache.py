@@ -12,21 +12,21 @@ from hypothesis import strategies as st
 
 from wxtcb._http.executor import Token
 from wxtcb.errors import (
-    AddressNotAllowed,
     BadReply,
-    Busy,
-    SecretRefused,
+    InvalidAppSecret,
+    IPNotAllowed,
+    PlatformBusy,
     SessionClosed,
     TicketError,
-    TokenCeiling,
+    TokenFetchLimit,
     TransportError,
     WxtcbError,
 )
-from wxtcb.events import RenewalFailed, TokenExpired, TokenRenewed
+from wxtcb.events import TokenRefreshed, TokenRefreshFailed, TokenRejected
 from wxtcb.secret import Secret
-from wxtcb.tokens.cache import Windows
+from wxtcb.tokens.cache import RefreshWindows
 from wxtcb.tokens.providers import is_transient
-from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.stores import MemoryStore
 
 from .token_harness import APPID, WHO, Rig, catch, clock, errcode, refused, until
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.virtual_time
 
 async def test_get_gives_nothing_when_there_is_no_token_yet():
     """Without a token `get` says so without waiting."""
-    assert Rig().cache.get() is None
+    assert Rig().cache.cached() is None
 
 
 async def test_first_token_is_fetched_once_and_then_given_without_waiting():
@@ -44,8 +44,8 @@ async def test_first_token_is_fetched_once_and_then_given_without_waiting():
     rig = Rig()
     token = await rig.token()
     assert token.value == Secret("T0KEN-1")
-    assert rig.cache.get() is token
-    assert rig.emitted(TokenRenewed) == [TokenRenewed(1, "first", 7199.5, 0.5)]
+    assert rig.cache.cached() is token
+    assert rig.emitted(TokenRefreshed) == [TokenRefreshed(1, "first", 7199.5, 0.5)]
 
 
 @pytest.mark.parametrize(
@@ -53,22 +53,24 @@ async def test_first_token_is_fetched_once_and_then_given_without_waiting():
 )
 def test_windows_shrink_in_proportion_when_a_token_lives_short(life, advisory, mandatory):
     """15 and 5 minutes before the expiry for two hours of life, and in proportion for less."""
-    windows = Windows.of(life, life, lambda low, high: low)
-    assert (life - windows.advisory, life - windows.mandatory) == (advisory, mandatory)
+    windows = RefreshWindows.compute(life, life, lambda low, high: low)
+    assert (life - windows.advisory_at, life - windows.mandatory_at) == (advisory, mandatory)
 
 
 @pytest.mark.parametrize(("life", "most"), [(7200, 60), (14400, 60), (1200, 10)])
 def test_advisory_window_is_jittered(life, most):
     """Processes that share a token do not all renew at the same moment: up to 60 s are drawn."""
-    assert life - Windows.of(life, life, lambda low, high: high).advisory == pytest.approx(min(900, life / 8) + most)
-    assert Windows.of(life, life, lambda low, high: high).mandatory == life - min(300, life / 24)
+    assert life - RefreshWindows.compute(life, life, lambda low, high: high).advisory_at == pytest.approx(
+        min(900, life / 8) + most
+    )
+    assert RefreshWindows.compute(life, life, lambda low, high: high).mandatory_at == life - min(300, life / 24)
 
 
 async def test_life_is_counted_from_before_the_fetch():
     """A fetch that took 100 s leaves 100 s less of life."""
     rig = Rig(life := 7200, seconds=100)
     await rig.token()
-    assert rig.cache._windows.expiry == 1000 + life
+    assert rig.cache._windows.expires_at == 1000 + life
 
 
 async def test_token_is_fresh_until_the_advisory_window():
@@ -76,9 +78,9 @@ async def test_token_is_fresh_until_the_advisory_window():
     rig = Rig()
     token = await rig.token()
     await until(7200 - 901)
-    assert rig.cache.get() is token
+    assert rig.cache.cached() is token
     await until(7200 - 899)
-    assert rig.cache.get() is None
+    assert rig.cache.cached() is None
     assert rig.fetches == 1
 
 
@@ -91,9 +93,9 @@ async def test_advisory_window_renews_in_the_background_and_nobody_waits():
     assert {id(token) for token in await asyncio.gather(*(rig.token() for _ in range(100)))} == {id(first)}
     assert clock() == began
     await asyncio.sleep(1)
-    assert rig.cache.get().value == Secret("T0KEN-2")
+    assert rig.cache.cached().value == Secret("T0KEN-2")
     assert rig.fetches == 2
-    assert rig.emitted(TokenRenewed)[1].cause == "advisory"
+    assert rig.emitted(TokenRefreshed)[1].reason == "advisory"
 
 
 async def test_advisory_failure_fails_nobody_and_is_reported():
@@ -105,8 +107,8 @@ async def test_advisory_failure_fails_nobody_and_is_reported():
         assert await rig.token() is token
         await asyncio.sleep(1)
     assert [round(at - rig.source.fetched_at[1]) for at in rig.source.fetched_at[1:]] == [0, 2, 5, 10, 19]
-    assert [event.retry_after for event in rig.emitted(RenewalFailed)] == [1, 2, 4, 8, 16]
-    assert rig.emitted(RenewalFailed)[0].cause == "advisory"
+    assert [event.retry_after for event in rig.emitted(TokenRefreshFailed)] == [1, 2, 4, 8, 16]
+    assert rig.emitted(TokenRefreshFailed)[0].reason == "advisory"
 
 
 async def test_mandatory_window_lets_callers_wait_for_the_one_renewal():
@@ -117,7 +119,7 @@ async def test_mandatory_window_lets_callers_wait_for_the_one_renewal():
     tokens = await asyncio.gather(*(rig.token() for _ in range(100)))
     assert {token.value.reveal() for token in tokens} == {"T0KEN-2"}
     assert rig.fetches == 2
-    assert rig.emitted(TokenRenewed)[1].cause == "mandatory"
+    assert rig.emitted(TokenRefreshed)[1].reason == "mandatory"
 
 
 async def test_mandatory_window_lets_nobody_wait_longer_than_five_seconds():
@@ -165,31 +167,31 @@ async def test_expired_token_is_renewed_before_anybody_goes_on():
     began = clock()
     assert (await rig.token()).value == Secret("T0KEN-2")
     assert clock() - began == pytest.approx(20)
-    assert rig.emitted(TokenRenewed)[1].cause == "expired"
+    assert rig.emitted(TokenRefreshed)[1].reason == "expired"
 
 
 async def test_expire_drops_the_token_and_the_next_caller_renews():
     """A token that the platform calls dead is not given again."""
     rig = Rig()
     token = await rig.token()
-    assert rig.cache.expire(token, 42001) is True
-    assert rig.cache.get() is None
+    assert rig.cache.invalidate(token, 42001) is True
+    assert rig.cache.cached() is None
     assert (await rig.token()).value == Secret("T0KEN-2")
-    assert rig.emitted(TokenExpired) == [TokenExpired(1, 42001)]
-    assert rig.emitted(TokenRenewed)[1].cause == "dead"
+    assert rig.emitted(TokenRejected) == [TokenRejected(1, 42001)]
+    assert rig.emitted(TokenRefreshed)[1].reason == "dead"
 
 
 async def test_expire_does_nothing_when_the_cache_holds_another_token():
     """Late news about an old token does not drop the new one, nor is it told twice."""
     rig = Rig()
     old = await rig.token()
-    rig.cache.expire(old, 42001)
-    rig.cache.expire(old, 42001)
+    rig.cache.invalidate(old, 42001)
+    rig.cache.invalidate(old, 42001)
     new = await rig.token()
-    rig.cache.expire(old, 42001)
-    rig.cache.expire(Token(new.value, new.generation), 42001)
-    assert rig.cache.get() is new
-    assert len(rig.emitted(TokenExpired)) == 1
+    rig.cache.invalidate(old, 42001)
+    rig.cache.invalidate(Token(new.value, new.generation), 42001)
+    assert rig.cache.cached() is new
+    assert len(rig.emitted(TokenRejected)) == 1
 
 
 async def test_token_called_dead_while_callers_wait_for_its_renewal_is_not_given_to_them(settle):
@@ -200,7 +202,7 @@ async def test_token_called_dead_while_callers_wait_for_its_renewal_is_not_given
     await until(7200 - 299)
     waiter = asyncio.create_task(rig.token())
     await settle()
-    rig.cache.expire(token, 42001)
+    rig.cache.invalidate(token, 42001)
     assert (await waiter).value == Secret("T0KEN-2")
 
 
@@ -224,7 +226,7 @@ async def test_cancelled_waiters_poison_nothing(settle, cancelled):
     results = await asyncio.gather(*waiters, return_exceptions=True)
     assert [type(result) for result in results] == [asyncio.CancelledError] * cancelled + [Token] * (10 - cancelled)
     await asyncio.sleep(1)
-    assert rig.cache.get().value == Secret("T0KEN-1")
+    assert rig.cache.cached().value == Secret("T0KEN-1")
     assert rig.fetches == 1
 
 
@@ -232,7 +234,7 @@ async def test_each_waiter_gets_an_exception_of_its_own():
     """A permanent failure reaches all who wait, each with an object to itself."""
     rig = Rig(lambda number: errcode(40125))
     results = await asyncio.gather(*(rig.token() for _ in range(10)), return_exceptions=True)
-    assert {type(result) for result in results} == {SecretRefused}
+    assert {type(result) for result in results} == {InvalidAppSecret}
     assert len({id(result) for result in results}) == 10
 
 
@@ -299,11 +301,11 @@ async def test_pauses_double_from_one_second_to_thirty():
         with contextlib.suppress(TransportError):
             await rig.token()
         await asyncio.sleep(1)
-    assert [event.retry_after for event in rig.emitted(RenewalFailed)] == [1, 2, 4, 8, 16, 30, 30]
-    rig.cache.expire(await rig.token(), 42001)
-    rig.cache.expire(await rig.token(), 42001)
+    assert [event.retry_after for event in rig.emitted(TokenRefreshFailed)] == [1, 2, 4, 8, 16, 30, 30]
+    rig.cache.invalidate(await rig.token(), 42001)
+    rig.cache.invalidate(await rig.token(), 42001)
     await catch(rig.token())
-    assert rig.emitted(RenewalFailed)[7].retry_after == 1
+    assert rig.emitted(TokenRefreshFailed)[7].retry_after == 1
 
 
 async def test_minute_limit_of_the_token_call_pauses_for_a_minute():
@@ -317,7 +319,7 @@ async def test_minute_limit_of_the_token_call_pauses_for_a_minute():
 async def test_permanent_failure_is_raised_at_once_and_not_waited_out():
     """A refusal that would come again reaches the caller without a pause."""
     rig = Rig(lambda number: errcode(61004), seconds=0)
-    assert isinstance(await catch(rig.token()), AddressNotAllowed)
+    assert isinstance(await catch(rig.token()), IPNotAllowed)
     assert clock() == 1000
 
 
@@ -335,7 +337,7 @@ async def test_permanent_failure_is_reported_once_per_pause():
     rig = Rig(lambda number: TicketError("no ticket"), seconds=0)
     for _ in range(20):
         await catch(rig.token())
-    assert len(rig.emitted(RenewalFailed)) == 1
+    assert len(rig.emitted(TokenRefreshFailed)) == 1
 
 
 async def test_living_token_keeps_permanent_failures_apart():
@@ -354,18 +356,18 @@ async def test_token_that_is_dead_on_arrival_is_a_failed_flight(life):
     rig = Rig(life, seconds=1)
     error = await catch(rig.token())
     assert isinstance(error, BadReply)
-    assert rig.cache.get() is None
-    assert rig.emitted(RenewalFailed)
+    assert rig.cache.cached() is None
+    assert rig.emitted(TokenRefreshFailed)
 
 
 async def test_ceiling_stops_the_fetch_that_would_be_one_too_many():
-    """Tokens that die at once are fetched as often as the ceiling says; then TokenCeiling, without a fetch."""
+    """Tokens that die at once are fetched as often as the ceiling says; then TokenFetchLimit, without a fetch."""
     rig = Rig(seconds=0, max_fetches_per_hour=5)
     for _ in range(5):
-        rig.cache.expire(await rig.token(), 40001)
+        rig.cache.invalidate(await rig.token(), 40001)
         await asyncio.sleep(60)
     error = await catch(rig.token())
-    assert isinstance(error, TokenCeiling)
+    assert isinstance(error, TokenFetchLimit)
     assert error.retry_after == pytest.approx(3600 - 300)
     assert rig.fetches == 5
     await asyncio.sleep(3301)
@@ -381,14 +383,14 @@ async def test_ceiling_stops_nobody_who_has_a_living_token():
         assert await rig.token() is token
         await asyncio.sleep(1)
     assert rig.fetches == 1
-    assert {type(event.error) for event in rig.emitted(RenewalFailed)} == {TokenCeiling}
+    assert {type(event.error) for event in rig.emitted(TokenRefreshFailed)} == {TokenFetchLimit}
 
 
 async def test_no_ceiling_when_none_is_wanted():
     """max_fetches_per_hour=None lets every fetch through."""
     rig = Rig(seconds=0, max_fetches_per_hour=None)
     for _ in range(100):
-        rig.cache.expire(await rig.token(), 42001)
+        rig.cache.invalidate(await rig.token(), 42001)
     assert rig.fetches == 100
 
 
@@ -433,7 +435,7 @@ async def test_outage_fails_nobody_who_has_a_living_token():
         await asyncio.sleep(0.01)
     assert clock() - began < 140
     assert rig.fetches <= 1 + 12 + 1
-    assert rig.cache.get().value == Secret(rig.source.values[-1])
+    assert rig.cache.cached().value == Secret(rig.source.values[-1])
 
 
 async def test_second_session_adopts_the_token_of_the_first():
@@ -443,9 +445,9 @@ async def test_second_session_adopts_the_token_of_the_first():
     first = await one.token()
     assert (await two.token()).value == first.value
     assert two.fetches == 0
-    two.cache.expire(await two.token(), 40001)
+    two.cache.invalidate(await two.token(), 40001)
     renewed = await two.token()
-    one.cache.expire(first, 40001)
+    one.cache.invalidate(first, 40001)
     assert (await one.token()).value == renewed.value
     assert (one.fetches, two.fetches) == (1, 1)
 
@@ -468,7 +470,7 @@ async def test_token_in_the_store_is_not_adopted_when_it_is_over():
     two = Rig(store=store)
     await two.token()
     assert two.fetches == 1
-    assert (await SharedRecord(store, APPID).read()).record.token.generation == 2
+    assert (await SharedState(store, APPID).read()).state.token.generation == 2
 
 
 @pytest.mark.unmeasured
@@ -499,10 +501,10 @@ def test_renewals_keep_their_rules_in_every_history(virtual_run, lives, moves, s
                 failures.append(error)
                 return
             assert token.value.reveal() not in dead
-            assert clock() < rig.cache._windows.expiry
+            assert clock() < rig.cache._windows.expires_at
             if kill:
                 dead.add(token.value.reveal())
-                rig.cache.expire(token, 40001)
+                rig.cache.invalidate(token, 40001)
 
         tasks = []
         for wait, move in moves:
@@ -511,7 +513,7 @@ def test_renewals_keep_their_rules_in_every_history(virtual_run, lives, moves, s
             tasks.append(task)
             if move == "cancel":
                 asyncio.get_running_loop().call_soon(task.cancel)
-            if (held := rig.cache.get()) is not None:
+            if (held := rig.cache.cached()) is not None:
                 assert held.value.reveal() not in dead
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results), results
@@ -526,5 +528,5 @@ async def test_busy_token_call_is_transient():
     """-1 from the token call is paused and asked again like a lost connection."""
     rig = Rig(lambda number: errcode(-1) if number == 1 else 7200, seconds=0)
     await rig.token()
-    assert isinstance(rig.emitted(RenewalFailed)[0].error, Busy)
+    assert isinstance(rig.emitted(TokenRefreshFailed)[0].error, PlatformBusy)
     assert clock() == pytest.approx(1001)

@@ -9,7 +9,7 @@ import pytest
 
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.secret import Secret
-from wxtcb.tokens.encrypted import SealedStore
+from wxtcb.tokens.encrypted import EncryptedStore
 from wxtcb.tokens.stores import MemoryStore, SqliteStore
 
 APPID = "wx0123456789abcdef"
@@ -25,8 +25,8 @@ def store():
 async def test_the_document_is_not_in_the_bytes_of_the_store(tmp_path):
     """Neither file nor log holds it in the clear."""
     async with SqliteStore(tmp_path / "tokens.db") as file:
-        sealed = SealedStore(file, NEW)
-        assert await sealed.swap(APPID, "T0KEN-in-the-clear", version="")
+        sealed = EncryptedStore(file, NEW)
+        assert await sealed.compare_and_set(APPID, "T0KEN-in-the-clear", version="")
         assert (await sealed.load(APPID)).document == "T0KEN-in-the-clear"
         assert "T0KEN" not in (await file.load(APPID)).document
         assert all(b"T0KEN" not in each.read_bytes() for each in tmp_path.iterdir())
@@ -36,31 +36,31 @@ async def test_the_document_is_not_in_the_bytes_of_the_store(tmp_path):
 @pytest.mark.parametrize("key", [NEW, NEW.encode(), Secret(NEW), [NEW], (Secret(NEW), OLD.encode())], ids=repr)
 async def test_a_key_is_given_in_many_ways(store, key):
     """As text, bytes or Secret, alone or with others: it is the same key."""
-    assert await SealedStore(store, key).swap(APPID, "document", version="")
-    assert (await SealedStore(store, NEW).load(APPID)).document == "document"
+    assert await EncryptedStore(store, key).compare_and_set(APPID, "document", version="")
+    assert (await EncryptedStore(store, NEW).load(APPID)).document == "document"
 
 
 async def test_the_first_of_several_keys_encrypts_and_all_decrypt(store):
     """So a key is changed while processes run."""
-    assert await SealedStore(store, OLD).swap(APPID, "old", version="")
-    both = SealedStore(store, [NEW, OLD])
+    assert await EncryptedStore(store, OLD).compare_and_set(APPID, "old", version="")
+    both = EncryptedStore(store, [NEW, OLD])
     kept = await both.load(APPID)
     assert kept.document == "old"
-    assert await both.swap(APPID, "new", version=kept.version)
-    assert (await SealedStore(store, NEW).load(APPID)).document == "new"
+    assert await both.compare_and_set(APPID, "new", version=kept.version)
+    assert (await EncryptedStore(store, NEW).load(APPID)).document == "new"
 
 
 @pytest.mark.parametrize("document", ["in the clear: T0KEN", "", "令牌", "\ud800", "g" * 200, None], ids=repr)
 async def test_what_the_key_does_not_open_is_an_error_that_shows_nothing(store, document):
     """Sealed with another key, not sealed, or spoilt: it stays as it is."""
     if document is None:
-        await SealedStore(store, OLD).swap(APPID, "T0KEN", version="")
+        await EncryptedStore(store, OLD).compare_and_set(APPID, "T0KEN", version="")
     else:
-        await store.swap(APPID, document, version="")
+        await store.compare_and_set(APPID, document, version="")
     before = await store.load(APPID)
     with pytest.raises(TokenStoreError, match="not among ours, or was not sealed") as caught:
-        await SealedStore(store, NEW).load(APPID)
-    assert caught.value.lasting
+        await EncryptedStore(store, NEW).load(APPID)
+    assert caught.value.permanent
     assert "T0KEN" not in str(caught.value)
     assert caught.value.__context__ is None
     assert (await store.load(APPID)).document == before.document
@@ -74,7 +74,7 @@ async def test_what_the_key_does_not_open_is_an_error_that_shows_nothing(store, 
 def test_a_key_that_is_none_is_refused_without_being_shown(store, key):
     """The error says what a key is, and no frame of ours holds what was given."""
     with pytest.raises(InvalidArgument, match=r"Fernet\.generate_key") as caught:
-        SealedStore(store, key)
+        EncryptedStore(store, key)
     story = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     assert "S3CRET" not in "".join(line for frame in [*story.stack][1:] for line in [str(frame.locals), str(story)])
     assert caught.value.__context__ is None
@@ -82,12 +82,12 @@ def test_a_key_that_is_none_is_refused_without_being_shown(store, key):
 
 def test_neither_key_nor_seal_is_in_the_repr(store):
     """A sealed store is safe to print."""
-    shown = repr(SealedStore(store, NEW))
-    assert shown == f"SealedStore(store={store!r})"
+    shown = repr(EncryptedStore(store, NEW))
+    assert shown == f"EncryptedStore(store={store!r})"
 
 
 def test_without_cryptography_the_extra_is_named(store, monkeypatch):
     """The error says what to install."""
     monkeypatch.setitem(sys.modules, "cryptography.fernet", None)
     with pytest.raises(ImportError, match=r"needs cryptography: pip install 'wxtcb\[ticket\]'"):
-        SealedStore(store, NEW)
+        EncryptedStore(store, NEW)

@@ -11,18 +11,18 @@ import pytest
 from wxtcb.api import environment
 from wxtcb.api import token as token_api
 from wxtcb.errors import (
-    AddressNotAllowed,
-    SecretRefused,
+    InvalidAppSecret,
+    InvalidTicket,
+    IPNotAllowed,
+    TicketExpired,
     TicketMissing,
-    TicketRefused,
-    TicketTooOld,
     TokenStoreError,
     WxtcbError,
 )
 from wxtcb.secret import Secret
 from wxtcb.tokens import ComponentToken, ReadOnly
-from wxtcb.tokens.refresh import PATH, whoami
-from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.tokens.refresh import TOKEN_PATH, process_id
+from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.stores import MemoryStore
 
 pytestmark = pytest.mark.virtual_time
@@ -39,8 +39,8 @@ async def store():
 
 async def keep_ticket(store, created=1):
     """Keep a ticket as the receiver does."""
-    shared = SharedRecord(store, APPID)
-    await shared.change(lambda record, now: record.with_ticket(Secret(f"ticket@@@{created}"), created, now))
+    shared = SharedState(store, APPID)
+    await shared.update(lambda record, now: record.with_ticket(Secret(f"ticket@@@{created}"), created, now))
 
 
 async def test_health_tells_who_renewed_when_and_why(new_session, wechat, store):
@@ -53,9 +53,9 @@ async def test_health_tells_who_renewed_when_and_why(new_session, wechat, store)
         await asyncio.sleep(60)
         health = await session.health()
     assert value == Secret("T0KEN-1")
-    assert (health.token_age, health.token_left, health.ticket_age) == (60, 7140, 660)
-    assert (health.token_by, health.token_cause, health.renewing) == (whoami(), "first", None)
-    assert (health.fetches, health.ceiling, health.failure, health.ok) == (1, 7, None, True)
+    assert (health.token_age, health.token_expires_in, health.ticket_age) == (60, 7140, 660)
+    assert (health.token_fetched_by, health.token_fetch_reason, health.lease_owner) == (process_id(), "first", None)
+    assert (health.fetches_last_hour, health.max_fetches_per_hour, health.last_error, health.ok) == (1, 7, None, True)
 
 
 async def test_health_of_a_process_that_has_not_called_shows_the_token_in_the_store(new_session, store):
@@ -64,31 +64,31 @@ async def test_health_of_a_process_that_has_not_called_shows_the_token_in_the_st
         await one.token()
         await asyncio.sleep(100)
         health = await two.health()
-    assert (health.token_age, health.token_left) == (100, 7100)
+    assert (health.token_age, health.token_expires_in) == (100, 7100)
 
 
 async def test_health_tells_who_renews_just_now(new_session, wechat, store):
     """While a fetch is under way."""
-    wechat.usual[PATH] = wechat.after(3, wechat.mint)
+    wechat.usual[TOKEN_PATH] = wechat.after(3, wechat.mint)
     async with new_session(token_store=store) as session:
         token = asyncio.create_task(session.token())
         await asyncio.sleep(1)
-        assert (await session.health()).renewing == whoami()
+        assert (await session.health()).lease_owner == process_id()
         await token
 
 
 @pytest.mark.parametrize(
     ("errcode", "kind", "advice"),
     [
-        (61005, TicketRefused, "api_start_push_ticket"),
-        (61006, TicketRefused, "not one of this platform"),
-        (40125, SecretRefused, "Check component_appsecret"),
-        (61004, AddressNotAllowed, "list of allowed addresses"),
+        (61005, InvalidTicket, "api_start_push_ticket"),
+        (61006, InvalidTicket, "not one of this platform"),
+        (40125, InvalidAppSecret, "Check component_appsecret"),
+        (61004, IPNotAllowed, "list of allowed addresses"),
     ],
 )
 async def test_refusals_are_problems_of_their_own(new_session, wechat, errcode, kind, advice):
     """Each is an error that says what to do next."""
-    wechat.usual[PATH] = errcode
+    wechat.usual[TOKEN_PATH] = errcode
     async with new_session() as session:
         with pytest.raises(kind):
             await session.token()
@@ -96,7 +96,7 @@ async def test_refusals_are_problems_of_their_own(new_session, wechat, errcode, 
     [problem] = health.problems
     assert isinstance(problem, kind)
     assert advice in str(problem)
-    assert health.failure is problem
+    assert health.last_error is problem
     assert not health.ok
 
 
@@ -110,11 +110,11 @@ async def test_refusals_are_problems_of_their_own(new_session, wechat, errcode, 
 )
 async def test_address_that_the_platform_saw_is_told(new_session, wechat, errmsg, address):
     """It stands in errmsg, and is an attribute of the error."""
-    wechat.usual[PATH] = {"errcode": 61004, "errmsg": errmsg}
+    wechat.usual[TOKEN_PATH] = {"errcode": 61004, "errmsg": errmsg}
     async with new_session() as session:
-        with pytest.raises(AddressNotAllowed) as caught:
+        with pytest.raises(IPNotAllowed) as caught:
             await session.token()
-    assert caught.value.address == address
+    assert caught.value.ip == address
 
 
 async def test_missing_ticket_is_a_problem_where_the_store_should_have_one(new_session, wechat, store):
@@ -139,7 +139,7 @@ async def test_old_ticket_is_a_problem_before_any_call_needs_it(new_session, sto
         await session.token()
         await asyncio.sleep(12 * 3600 + 60)
         [problem] = (await session.health()).problems
-    assert isinstance(problem, TicketTooOld)
+    assert isinstance(problem, TicketExpired)
 
 
 async def test_store_that_is_down_is_a_problem(new_session, store):
@@ -182,7 +182,7 @@ async def test_policy_asks_for_the_push_and_the_call_works(new_session, wechat, 
 
     tasks = []
     wechat.usual[start] = push
-    async with new_session(ticket=None, token_store=store, await_push=60) as session:
+    async with new_session(ticket=None, token_store=store, ticket_timeout=60) as session:
         assert await session.token() == Secret("T0KEN-1")
         assert asyncio.get_running_loop().time() < 1009
     assert len(wechat.sent_to(start)) == 1
@@ -223,15 +223,15 @@ async def test_read_only_session_takes_what_the_owner_fetches(new_session, wecha
 
 async def test_refusal_that_one_process_met_is_told_by_every_other_until_a_token_is_bought(new_session, wechat, store):
     """The doctor of a process that has not tried itself names the error, and who met it."""
-    wechat.play(PATH, {"errcode": 61004, "errmsg": "access clientip is not registered requestIP: 203.0.113.7"})
+    wechat.play(TOKEN_PATH, {"errcode": 61004, "errmsg": "access clientip is not registered requestIP: 203.0.113.7"})
     async with new_session(token_store=store) as one, new_session(token_store=store) as two:
-        with pytest.raises(AddressNotAllowed):
+        with pytest.raises(IPNotAllowed):
             await one.token()
         assert len((await one.health()).problems) == 1
         [problem] = (await two.health()).problems
-        assert isinstance(problem, AddressNotAllowed)
-        assert problem.address == "203.0.113.7"
-        assert problem.__notes__ == [f"met by {whoami()}"]
+        assert isinstance(problem, IPNotAllowed)
+        assert problem.ip == "203.0.113.7"
+        assert problem.__notes__ == [f"met by {process_id()}"]
         await two.token()
         assert (await two.health()).ok
 
@@ -240,9 +240,9 @@ async def test_health_tells_who_fetched_the_token_that_is_held(new_session, wech
     """Also where the store knows another one by now, or none."""
     async with new_session(token_store=store) as session:
         await session.token()
-        store._kept.clear()
+        store._documents.clear()
         health = await session.health()
-    assert (health.token_by, health.token_cause) == (whoami(), "first")
+    assert (health.token_fetched_by, health.token_fetch_reason) == (process_id(), "first")
 
 
 async def test_failing_store_is_one_problem(new_session, store):
@@ -251,11 +251,13 @@ async def test_failing_store_is_one_problem(new_session, store):
     async def fail(_):
         raise ConnectionError
 
-    async with new_session(token_store=SimpleNamespace(load=fail, swap=fail, changed=fail)) as session:
+    async with new_session(
+        token_store=SimpleNamespace(load=fail, compare_and_set=fail, wait_for_change=fail)
+    ) as session:
         await session.token()
         await asyncio.sleep(7000)
         await session.token()
         await asyncio.sleep(1)
         health = await session.health()
     assert [type(problem) for problem in health.problems] == [TokenStoreError]
-    assert health.fetches is None
+    assert health.fetches_last_hour is None

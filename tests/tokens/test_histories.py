@@ -126,7 +126,7 @@ class History:
             await process.rig.cache.aclose()
         for process in self.gone:
             process.strike(cut=True, frozen=False)
-            for flight in process.rig.cache._flights():
+            for flight in process.rig.cache._tasks():
                 flight._task.cancel()
         for caller in self.callers:
             caller.cancel()

@@ -10,8 +10,8 @@ import pytest
 from wxtcb.api import environment, token
 from wxtcb.api.environment import DESCRIBE_ENVS
 from wxtcb.errors import WxtcbError
-from wxtcb.events import OtherFetcherSuspected
-from wxtcb.tokens.refresh import LOOK_FOR_OTHERS, SHARE
+from wxtcb.events import TokenConflictDetected
+from wxtcb.tokens.refresh import FIND_OTHER_FETCHER_HINT, SHARE_STORE_HINT
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN
 from wxtcb.tokens.stores import MemoryStore
 
@@ -62,7 +62,7 @@ def most_in_an_hour(times):
 @pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("shared", "ceiling", "advice"),
-    [(True, 30, LOOK_FOR_OTHERS), (True, None, LOOK_FOR_OTHERS), (False, 30, SHARE)],
+    [(True, 30, FIND_OTHER_FETCHER_HINT), (True, None, FIND_OTHER_FETCHER_HINT), (False, 30, SHARE_STORE_HINT)],
     ids=["shared", "shared, no ceiling", "memory"],
 )
 async def test_owner_outside_makes_us_neither_race_nor_keep_silent(new_session, platform, shared, advice, ceiling):
@@ -80,14 +80,14 @@ async def test_owner_outside_makes_us_neither_race_nor_keep_silent(new_session, 
     owners = 1 if shared else 2
     assert len(times) > 20
     assert most_in_an_hour(times) <= owners * (ceiling or 70)
-    assert {event.advice for event in events if isinstance(event, OtherFetcherSuspected)} == {advice}
+    assert {event.hint for event in events if isinstance(event, TokenConflictDetected)} == {advice}
     assert clock() > HOURS * 3600
 
 
 @pytest.mark.unmeasured
 async def test_without_a_limit_ours_would_race(new_session, platform, monkeypatch):
     """The control: without the pauses we fetch again for each of their fetches."""
-    monkeypatch.setattr("wxtcb.tokens.state.CONTESTED", 10**9)
+    monkeypatch.setattr("wxtcb.tokens.state.CONFLICT_THRESHOLD", 10**9)
     async with new_session() as theirs, new_session(max_fetches_per_hour=None) as ours:
         tasks = [asyncio.create_task(fetch_every_second(theirs)), asyncio.create_task(call_for_ever(ours))]
         await asyncio.sleep(600)

@@ -9,33 +9,33 @@ from types import SimpleNamespace
 
 import pytest
 
-from wxtcb._concurrency.limiter import Gate
-from wxtcb._http.executor import Exchange
-from wxtcb._http.retry import Cause, cause_of
-from wxtcb._http.transport import Answer, Cancelled, Failure, TooLarge
+from wxtcb._concurrency.limiter import RequestLimiter
+from wxtcb._http.executor import RequestExecutor
+from wxtcb._http.retry import FailureKind, classify
+from wxtcb._http.transport import Response, ResponseTooLarge, SendCancelled, SendFailure
 from wxtcb._protocol.codec import raw
 from wxtcb._protocol.errcodes import api_error
 from wxtcb.errors import (
-    AddressNotAllowed,
     ApiError,
     BadReply,
-    Busy,
-    CloudFault,
-    MinuteLimit,
+    CloudUnavailable,
+    InvalidAppSecret,
+    InvalidTicket,
+    IPNotAllowed,
     OutcomeUnknown,
-    SecretRefused,
+    PlatformBusy,
+    RateLimited,
     TicketError,
+    TicketExpired,
     TicketMissing,
-    TicketRefused,
-    TicketTooOld,
-    TokenCeiling,
+    TokenFetchLimit,
     TokenStoreError,
     TransportError,
     WxtcbError,
 )
 from wxtcb.secret import Secret
-from wxtcb.tokens.providers import CentralService, ComponentTicket, KeptTicketSource, is_transient
-from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.tokens.providers import ExternalTokenProvider, StoredTicketSource, TicketTokenProvider, is_transient
+from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET, ComponentToken
 from wxtcb.tokens.stores import MemoryStore
 
@@ -51,8 +51,8 @@ class Desk:
         time = asyncio.get_running_loop().time
         self.platform = wechat
         self.ticket = "ticket@@@1"
-        self.exchange = Exchange(wechat, Gate(1, time, time), time)
-        self.source = ComponentTicket(self.exchange, "wx0", Secret("S3CRET"), self.newest, time)
+        self.exchange = RequestExecutor(wechat, RequestLimiter(1, time, time), time)
+        self.source = TicketTokenProvider(self.exchange, "wx0", Secret("S3CRET"), self.newest, time)
 
     async def fetch(self):
         """Prepare and fetch, as a renewal does."""
@@ -91,7 +91,7 @@ async def test_fetch_sends_appid_secret_and_ticket_without_a_token(desk):
 
 async def test_fetch_needs_no_slot_of_the_gate(desk):
     """Calls that wait for a token hold the slots; the fetch goes past them."""
-    assert desk.exchange.gate.try_enter("/x")
+    assert desk.exchange.limiter.try_acquire("/x")
     await desk.fetch()
 
 
@@ -137,7 +137,7 @@ async def test_fetch_cancelled_while_it_asks_for_the_ticket_is_cancelled(desk):
     async def never():
         await asyncio.get_running_loop().create_future()
 
-    desk.source.newest_ticket = never
+    desk.source.ticket_source = never
     fetch = asyncio.create_task(desk.fetch())
     await asyncio.sleep(0)
     fetch.cancel()
@@ -149,10 +149,12 @@ async def test_own_error_of_a_ticket_source_passes_as_it_is(desk):
     """A ticket source may raise a WxtcbError of its choice."""
     desk.ticket = TicketError("mine")
     error = await desk.failure()
-    assert (type(error), str(error), error.passing) == (TicketError, "mine", False)
+    assert (type(error), str(error), error.transient) == (TicketError, "mine", False)
 
 
-@pytest.mark.parametrize(("errcode", "kind"), [(40001, SecretRefused), (40125, SecretRefused), (61005, TicketRefused)])
+@pytest.mark.parametrize(
+    ("errcode", "kind"), [(40001, InvalidAppSecret), (40125, InvalidAppSecret), (61005, InvalidTicket)]
+)
 async def test_refusals_of_the_token_call_name_what_was_refused(desk, errcode, kind):
     """40001 and 40125 mean the secret, 61005 the ticket."""
     assert isinstance(await desk.failure(errcode), kind)
@@ -161,17 +163,17 @@ async def test_refusals_of_the_token_call_name_what_was_refused(desk, errcode, k
 @pytest.mark.parametrize(
     ("step", "kind"),
     [
-        (Failure("the connection was lost", sent=True), TransportError),
-        (Failure("no reply in time", sent=True, timeout=True), TransportError),
-        (Answer(502, b"<h1>no</h1>"), BadReply),
-        (Answer(307, b""), BadReply),
-        (TooLarge(200), BadReply),
+        (SendFailure("the connection was lost", sent=True), TransportError),
+        (SendFailure("no reply in time", sent=True, timeout=True), TransportError),
+        (Response(502, b"<h1>no</h1>"), BadReply),
+        (Response(307, b""), BadReply),
+        (ResponseTooLarge(200), BadReply),
         ({"component_access_token": "T0KEN"}, BadReply),
         ({"component_access_token": "", "expires_in": 7200}, BadReply),
         ({"component_access_token": "T0KEN", "expires_in": "7200"}, BadReply),
-        (-1, Busy),
-        (-1000, CloudFault),
-        (45011, MinuteLimit),
+        (-1, PlatformBusy),
+        (-1000, CloudUnavailable),
+        (45011, RateLimited),
     ],
 )
 async def test_failures_are_never_outcome_unknown_and_never_remembered(desk, step, kind):
@@ -209,7 +211,7 @@ async def test_permanent_refusal_is_forgotten_when_the_ticket_changes(desk):
 
 async def test_cancelled_fetch_is_a_cancellation_with_the_same_args(desk):
     """A fetch that is cancelled under way ends in CancelledError."""
-    desk.platform.play(PATH, Cancelled(("closing",), sent=True))
+    desk.platform.play(PATH, SendCancelled(("closing",), sent=True))
     with pytest.raises(asyncio.CancelledError) as caught:
         await desk.fetch()
     assert caught.value.args == ("closing",)
@@ -223,7 +225,11 @@ def test_transient_refusals_may_pass(errcode):
 
 @pytest.mark.parametrize(
     "error",
-    [TicketError("none"), TokenCeiling(30, 9), *(api_error(code, "", endpoint=PATH) for code in (40125, 61004, 45009))],
+    [
+        TicketError("none"),
+        TokenFetchLimit(30, 9),
+        *(api_error(code, "", endpoint=PATH) for code in (40125, 61004, 45009)),
+    ],
 )
 def test_permanent_refusals_do_not_pass(error):
     """Neither a missing ticket, nor the ceiling, nor a refusal of credentials, address or quota."""
@@ -240,7 +246,7 @@ async def test_repr_shows_neither_secret_nor_ticket(desk):
     """The source, after a remembered refusal, is safe to print, and so is the request."""
     error = await desk.failure(61004)
     shown = f"{desk.source!r} {desk.platform.requests!r} {error!r}"
-    assert isinstance(error, AddressNotAllowed)
+    assert isinstance(error, IPNotAllowed)
     assert isinstance(error, ApiError)
     assert "S3CRET" not in shown
     assert "ticket@@@" not in shown
@@ -252,7 +258,7 @@ async def test_ticket_source_that_hangs_is_a_ticket_error(desk):
     async def never():
         await asyncio.get_running_loop().create_future()
 
-    desk.source.newest_ticket = never
+    desk.source.ticket_source = never
     error = await desk.failure()
     assert isinstance(error, TicketError)
     assert "within 35 s" in str(error)
@@ -293,7 +299,7 @@ async def test_failing_ticket_source_may_do_better_the_next_time(desk):
     """A hiccup of it is no reason to give up; no ticket at all is."""
     desk.ticket = ConnectionError()
     assert is_transient(await desk.failure())
-    assert cause_of(await desk.failure()) is Cause.NOT_SENT
+    assert classify(await desk.failure()) is FailureKind.NOT_SENT
     desk.ticket = None
     assert not is_transient(await desk.failure())
 
@@ -310,13 +316,13 @@ class Push:
 
 def with_push(desk, source, within):
     """Make an origin that asks for the push."""
-    return ComponentTicket(
+    return TicketTokenProvider(
         desk.exchange,
         "wx0",
         Secret("S3CRET"),
         source,
         desk.exchange.now,
-        push_within=within,
+        push_timeout=within,
     )
 
 
@@ -326,7 +332,7 @@ async def hope(origin):
         try:
             return await origin.prepare()
         except TicketError as lacking:
-            await origin.ask_for_push(lacking)
+            await origin.request_ticket_push(lacking)
         await asyncio.sleep(0.5)
 
 
@@ -347,7 +353,7 @@ async def test_push_that_brings_nothing_is_given_up_within_its_bound(desk):
     with pytest.raises(TicketMissing, match=r"asked for, but brought no ticket within 30 s") as caught:
         await hope(with_push(desk, Push(9999), 30))
     assert desk.exchange.now() == pytest.approx(1030)
-    assert caught.value.passing is False
+    assert caught.value.transient is False
 
 
 async def test_push_that_cannot_be_started_is_the_failure(desk):
@@ -355,12 +361,12 @@ async def test_push_that_cannot_be_started_is_the_failure(desk):
     desk.platform.usual[API_START_PUSH_TICKET.path] = 40125
     origin = with_push(desk, Push(9999), 30)
     for _ in range(20):
-        with pytest.raises(SecretRefused):
+        with pytest.raises(InvalidAppSecret):
             await hope(origin)
     assert desk.exchange.now() == 1000
     assert len(desk.platform.requests) == 1
     await asyncio.sleep(60)
-    with pytest.raises(SecretRefused):
+    with pytest.raises(InvalidAppSecret):
         await hope(origin)
     assert len(desk.platform.requests) == 2
 
@@ -382,9 +388,9 @@ async def test_push_is_not_asked_for_without_the_policy_or_for_a_refused_ticket(
     desk.platform.usual[PATH] = 61006
     origin = with_push(desk, Push(0), 30)
     order = await origin.prepare()
-    with pytest.raises(TicketRefused):
+    with pytest.raises(InvalidTicket):
         await order(lambda: True)
-    with pytest.raises(TicketRefused):
+    with pytest.raises(InvalidTicket):
         await hope(origin)
     assert len(desk.platform.requests) == 1
 
@@ -413,42 +419,42 @@ async def test_push_cancelled_while_it_is_asked_for_is_cancelled(desk):
 @pytest.fixture
 async def shared():
     """Give the record of a store in memory."""
-    return SharedRecord(MemoryStore(asyncio.get_running_loop().time), "wx0")
+    return SharedState(MemoryStore(asyncio.get_running_loop().time), "wx0")
 
 
 async def test_kept_ticket_is_the_newest_in_the_store(shared):
     """What the receiver kept last, by CreateTime; None before."""
-    source = KeptTicketSource(shared)
+    source = StoredTicketSource(shared)
     assert await source() is None
-    await shared.change(lambda record, now: record.with_ticket(Secret("new"), 20, now))
-    assert await shared.change(lambda record, now: record.with_ticket(Secret("old"), 10, now)) is None
+    await shared.update(lambda record, now: record.with_ticket(Secret("new"), 20, now))
+    assert await shared.update(lambda record, now: record.with_ticket(Secret("old"), 10, now)) is None
     assert await source() == Secret("new")
 
 
 async def test_kept_ticket_over_twelve_hours_old_is_refused_without_a_request(shared):
     """It would be refused with 61005; the error says how old it is."""
-    await shared.change(lambda record, now: record.with_ticket(Secret("t"), 20, now))
-    source = KeptTicketSource(shared)
+    await shared.update(lambda record, now: record.with_ticket(Secret("t"), 20, now))
+    source = StoredTicketSource(shared)
     await asyncio.sleep(12 * 3600 - 1)
     assert await source() == Secret("t")
     await asyncio.sleep(2)
-    with pytest.raises(TicketTooOld, match=r"12\.0 hours old") as caught:
+    with pytest.raises(TicketExpired, match=r"12\.0 hours old") as caught:
         await source()
     assert caught.value.age == pytest.approx(12 * 3600 + 1)
 
 
 async def test_kept_ticket_seen_last_is_given_while_the_store_is_down(shared):
     """A process that has never seen the store says that it is down."""
-    await shared.change(lambda record, now: record.with_ticket(Secret("t"), 20, now))
+    await shared.update(lambda record, now: record.with_ticket(Secret("t"), 20, now))
 
     async def fail(appid):
         raise ConnectionError
 
-    down = SharedRecord(SimpleNamespace(load=fail), "wx0")
+    down = SharedState(SimpleNamespace(load=fail), "wx0")
     with pytest.raises(TokenStoreError):
-        await KeptTicketSource(down)()
-    down.last = await shared.read()
-    assert await KeptTicketSource(down)() == Secret("t")
+        await StoredTicketSource(down)()
+    down.last_snapshot = await shared.read()
+    assert await StoredTicketSource(down)() == Secret("t")
 
 
 async def central(answer):
@@ -459,7 +465,7 @@ async def central(answer):
             raise answer
         return answer
 
-    order = await CentralService(source).prepare()
+    order = await ExternalTokenProvider(source).prepare()
     return await order(lambda: True)
 
 
@@ -468,13 +474,13 @@ async def test_central_service_gives_its_token():
     token = ComponentToken(component_access_token="T0KEN", expires_in=600)
     assert token.component_access_token == Secret("T0KEN")
     assert await central(token) is token
-    assert CentralService(None).voids is False
+    assert ExternalTokenProvider(None).invalidates_previous is False
 
 
 async def test_central_service_has_no_push_to_ask_for():
     """What it lacks is raised as it is."""
     with pytest.raises(TicketError, match="mine"):
-        await CentralService(None).ask_for_push(TicketError("mine"))
+        await ExternalTokenProvider(None).request_ticket_push(TicketError("mine"))
 
 
 @pytest.mark.parametrize(
@@ -514,7 +520,7 @@ async def test_cancellation_that_a_ticket_source_swallows_takes_effect_all_the_s
         return "ticket@@@1"
 
     for source in (stubborn, hasty):
-        desk.source.newest_ticket = source
+        desk.source.ticket_source = source
         fetch = asyncio.create_task(desk.fetch())
         await asyncio.sleep(0)
         fetch.cancel()

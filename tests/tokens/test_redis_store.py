@@ -21,15 +21,15 @@ from redis.backoff import NoBackoff
 import wxtcb.tokens.redis as module
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.tokens.redis import RedisStore
-from wxtcb.tokens.shared_state import SharedRecord
-from wxtcb.tokens.state import Record
+from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state import TokenState
 
 from .hearing import LONG, heard
 from .valkey_server import running_valkey, shared_valkey
 
 APPID = "wx0123456789abcdef"
 KEY = f"wxtcb:{{{APPID}}}"
-ANSWER = module.ANSWER
+ANSWER = module.REPLY_TIMEOUT
 
 
 @pytest.fixture
@@ -72,16 +72,16 @@ async def other(server):
 
 async def keep(store, document):
     """Keep *document*, whatever is kept, and return its version."""
-    assert await store.swap(APPID, document, version=(await store.load(APPID)).version)
+    assert await store.compare_and_set(APPID, document, version=(await store.load(APPID)).version)
     return (await store.load(APPID)).version
 
 
 async def see(waiter, writer, version, document="new"):
     """Let *waiter* wait, *writer* keep something, and the former see it."""
-    waiting = asyncio.create_task(waiter.changed(APPID, version=version, within=LONG))
+    waiting = asyncio.create_task(waiter.wait_for_change(APPID, version=version, timeout=LONG))
     await asyncio.sleep(0.03)
     assert not waiting.done()
-    assert await writer.swap(APPID, document, version=version)
+    assert await writer.compare_and_set(APPID, document, version=version)
     await heard(waiting)
 
 
@@ -108,22 +108,22 @@ async def test_a_client_that_was_lent_stays_open(server):
 
 
 async def test_waiting_takes_no_connection_from_those_who_work(server, admin):
-    """With one connection in a pool that blocks, many wait, and load and swap go on."""
+    """With one connection in a pool that blocks, many wait, and load and compare_and_set go on."""
     pool = BlockingConnectionPool.from_url(server.url, max_connections=1, timeout=60)
     async with Redis.from_pool(pool) as client, asyncio.TaskGroup() as waiting:
         store = RedisStore(client)
         version = await keep(store, "one")
         for _ in range(5):
-            waiting.create_task(store.changed(APPID, version=version, within=LONG))
+            waiting.create_task(store.wait_for_change(APPID, version=version, timeout=LONG))
         await listeners(admin, 5)
         assert (await store.load(APPID)).version == version
-        assert await store.swap(APPID, "two", version=version)
+        assert await store.compare_and_set(APPID, "two", version=version)
 
 
 async def test_two_hundred_at_once(store, other):
     """More tasks than connections take turns, on a client of the store's own too."""
     version = await keep(store, "one")
-    waits = [other.changed(APPID, version=version, within=0.3) for _ in range(10)]
+    waits = [other.wait_for_change(APPID, version=version, timeout=0.3) for _ in range(10)]
     kept = await asyncio.gather(*(store.load(APPID) for _ in range(200)), *waits)
     assert {each.document for each in kept[:200]} == {"one"}
 
@@ -134,7 +134,7 @@ async def test_concurrent_changes_lose_nothing(store, other):
     async def increment(store):
         while True:
             kept = await store.load(APPID)
-            if await store.swap(APPID, str(int(kept.document) + 1), version=kept.version):
+            if await store.compare_and_set(APPID, str(int(kept.document) + 1), version=kept.version):
                 return
 
     await keep(store, "0")
@@ -148,7 +148,7 @@ async def test_platforms_and_prefixes_are_kept_apart(store, server):
     async with RedisStore.from_url(server.url, prefix="staging") as staging:
         assert (await staging.load(APPID)).document is None
     assert (await store.load("wx1")).document is None
-    assert not await store.swap("wx1", "no", version=(await store.load(APPID)).version)
+    assert not await store.compare_and_set("wx1", "no", version=(await store.load(APPID)).version)
 
 
 async def test_a_store_of_a_url_lives_in_one_event_loop_after_the_other(server):
@@ -173,7 +173,7 @@ async def test_closing_in_another_loop_leaves_its_client_alone(server):
     store = RedisStore.from_url(server.url)
 
     async def make():
-        await store._here()
+        await store._get_client()
 
     await asyncio.to_thread(asyncio.run, make())
     await store.aclose()
@@ -215,29 +215,29 @@ async def test_a_change_between_the_look_and_the_subscription_is_not_missed(stor
     subscribe = module._subscribe
 
     async def subscribe_late(line, channel):
-        assert await other.swap(APPID, "two", version=version)
+        assert await other.compare_and_set(APPID, "two", version=version)
         await subscribe(line, channel)
 
     monkeypatch.setattr(module, "_subscribe", subscribe_late)
-    monkeypatch.setattr(module, "CHECK", LONG)
-    await heard(store.changed(APPID, version=version, within=LONG))
+    monkeypatch.setattr(module, "MESSAGE_TIMEOUT", LONG)
+    await heard(store.wait_for_change(APPID, version=version, timeout=LONG))
 
 
 async def test_messages_alone_wake(store, other, admin, monkeypatch):
     """With the next look an hour away, a change is still seen."""
-    monkeypatch.setattr(module, "CHECK", LONG)
+    monkeypatch.setattr(module, "MESSAGE_TIMEOUT", LONG)
     version = await keep(store, "one")
-    waiting = asyncio.create_task(store.changed(APPID, version=version, within=LONG))
+    waiting = asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=LONG))
     await listeners(admin, 1)
-    assert await other.swap(APPID, "two", version=version)
+    assert await other.compare_and_set(APPID, "two", version=version)
     await heard(waiting)
 
 
 async def test_what_was_not_published_is_seen_at_the_next_look(store, admin, monkeypatch):
     """A message that is lost costs a moment, no more."""
-    monkeypatch.setattr(module, "CHECK", 0.05)
+    monkeypatch.setattr(module, "MESSAGE_TIMEOUT", 0.05)
     version = await keep(store, "one")
-    waiting = asyncio.create_task(store.changed(APPID, version=version, within=LONG))
+    waiting = asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=LONG))
     await listeners(admin, 1)
     await admin.hset(KEY, "version", "by hand")
     await heard(waiting)
@@ -245,12 +245,12 @@ async def test_what_was_not_published_is_seen_at_the_next_look(store, admin, mon
 
 async def test_a_subscription_that_breaks_is_replaced_by_looking(store, other, admin, monkeypatch):
     """Whoever waited on it sees the next change all the same."""
-    monkeypatch.setattr(module, "CHECK", LONG)
+    monkeypatch.setattr(module, "MESSAGE_TIMEOUT", LONG)
     version = await keep(store, "one")
-    waiting = asyncio.create_task(store.changed(APPID, version=version, within=LONG))
+    waiting = asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=LONG))
     await listeners(admin, 1)
     await admin.client_kill_filter(_type="pubsub")
-    assert await other.swap(APPID, "two", version=version)
+    assert await other.compare_and_set(APPID, "two", version=version)
     await heard(waiting)
 
 
@@ -261,15 +261,15 @@ async def test_a_subscription_that_never_stands_is_replaced_by_looking(store, ot
         await asyncio.sleep(LONG)
 
     monkeypatch.setattr(module, "_subscribe", never)
-    monkeypatch.setattr(module, "SUBSCRIBING", 0.01)
+    monkeypatch.setattr(module, "SUBSCRIBE_TIMEOUT", 0.01)
     await see(store, other, await keep(store, "one"))
 
 
 async def test_no_subscription_stays(store, other, admin):
     """Changed, run out of time or cancelled: the connection is closed."""
     version = await keep(store, "one")
-    await store.changed(APPID, version=version, within=0.03)
-    cancelled = asyncio.create_task(store.changed(APPID, version=version, within=LONG))
+    await store.wait_for_change(APPID, version=version, timeout=0.03)
+    cancelled = asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=LONG))
     await listeners(admin, 1)
     cancelled.cancel()
     await asyncio.wait([cancelled])
@@ -298,10 +298,10 @@ async def test_few_rights_suffice(server, admin, rights, subscriptions):
     await set_user(admin, *rights)
     async with as_user(server) as store:
         version = await keep(store, "one")
-        waiting = asyncio.create_task(store.changed(APPID, version=version, within=LONG))
+        waiting = asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=LONG))
         await asyncio.sleep(0.05)
         await listeners(admin, subscriptions)
-        assert await store.swap(APPID, "two", version=version)
+        assert await store.compare_and_set(APPID, "two", version=version)
         await heard(waiting)
 
 
@@ -311,7 +311,7 @@ async def test_a_wrong_password_is_an_error_that_does_not_show_it(server, admin)
     async with as_user(server, "WR0NG") as store:
         with pytest.raises(TokenStoreError, match=r"wxtcb:\{wx0123456789abcdef\} cannot be reached") as caught:
             await store.load(APPID)
-        assert caught.value.lasting
+        assert caught.value.permanent
     assert "WR0NG" not in f"{caught.value!r}"
 
 
@@ -321,18 +321,22 @@ async def test_missing_rights_are_named(server, admin):
     async with as_user(server) as store:
         with pytest.raises(TokenStoreError, match="NOPERM") as caught:
             await store.load(APPID)
-        assert caught.value.lasting
+        assert caught.value.permanent
 
 
 @pytest.mark.parametrize("foreign", ["SET", "HSET", "LPUSH"])
 async def test_what_somebody_else_keeps_under_our_key_is_left_as_it_is(store, admin, foreign):
-    """Load, swap and wait refuse a value of another type, and a hash that is no record."""
+    """Load, compare_and_set and wait refuse a value of another type, and a hash that is no record."""
     await admin.execute_command(foreign, KEY, *(["field"] if foreign == "HSET" else []), "theirs")
     before = await admin.dump(KEY)
-    for ask in (store.load(APPID), store.swap(APPID, "ours", version=""), store.changed(APPID, version="", within=1)):
+    for ask in (
+        store.load(APPID),
+        store.compare_and_set(APPID, "ours", version=""),
+        store.wait_for_change(APPID, version="", timeout=1),
+    ):
         with pytest.raises(TokenStoreError, match="something else than a token record") as caught:
             await ask
-        assert caught.value.lasting
+        assert caught.value.permanent
     assert await admin.dump(KEY) == before
 
 
@@ -342,11 +346,11 @@ async def test_a_server_without_memory_refuses_to_keep(store, admin):
     await admin.config_set("maxmemory", 1)
     try:
         with pytest.raises(TokenStoreError, match="no memory left"):
-            await store.swap(APPID, "two", version=version)
+            await store.compare_and_set(APPID, "two", version=version)
         assert (await store.load(APPID)).document == "one"
     finally:
         await admin.config_set("maxmemory", 0)
-    assert await store.swap(APPID, "two", version=version)
+    assert await store.compare_and_set(APPID, "two", version=version)
 
 
 async def test_a_replica_refuses_to_keep(store, admin):
@@ -355,11 +359,11 @@ async def test_a_replica_refuses_to_keep(store, admin):
     await admin.replicaof("127.0.0.1", 1)
     try:
         with pytest.raises(TokenStoreError, match="a replica"):
-            await store.swap(APPID, "two", version=version)
+            await store.compare_and_set(APPID, "two", version=version)
         assert (await store.load(APPID)).document == "one"
     finally:
         await admin.replicaof("NO", "ONE")
-    assert await store.swap(APPID, "two", version=version)
+    assert await store.compare_and_set(APPID, "two", version=version)
 
 
 async def test_forgotten_scripts_are_sent_again(store, admin):
@@ -367,7 +371,7 @@ async def test_forgotten_scripts_are_sent_again(store, admin):
     version = ""
     for number in range(3):
         await admin.script_flush()
-        assert await store.swap(APPID, str(number), version=version)
+        assert await store.compare_and_set(APPID, str(number), version=version)
         await admin.script_flush()
         version = (await store.load(APPID)).version
 
@@ -378,7 +382,7 @@ def test_a_server_that_quotes_what_it_refuses_is_not_quoted():
     async def refused(url):
         async with RedisStore.from_url(url) as store:
             with pytest.raises(TokenStoreError, match="cannot be reached: ResponseError") as caught:
-                await store.swap(APPID, "S3CRET", version="")
+                await store.compare_and_set(APPID, "S3CRET", version="")
             return caught.value
 
     with running_valkey(rename_command='EVALSHA ""') as server:
@@ -396,21 +400,21 @@ async def test_a_server_that_is_gone_is_an_error_and_the_client_works_when_it_is
         own_server.kill()
         for ask in (
             store.load(APPID),
-            store.swap(APPID, "", version=version),
-            store.changed(APPID, version=version, within=LONG),
+            store.compare_and_set(APPID, "", version=version),
+            store.wait_for_change(APPID, version=version, timeout=LONG),
         ):
             with pytest.raises(TokenStoreError, match="cannot be reached"):
                 await heard(ask)
         own_server.start()
         assert (await store.load(APPID)).document is None
-        assert not await store.swap(APPID, "late", version=version)
+        assert not await store.compare_and_set(APPID, "late", version=version)
         await keep(store, "two")
 
 
 async def test_a_server_that_stops_while_one_waits_is_an_error(own_server):
     """Whoever waits is told of it, and not at the end of its time."""
     async with RedisStore.from_url(own_server.url) as store, Redis.from_url(own_server.url) as admin:
-        waiting = asyncio.create_task(store.changed(APPID, version="", within=LONG))
+        waiting = asyncio.create_task(store.wait_for_change(APPID, version="", timeout=LONG))
         await listeners(admin, 1)
         own_server.kill()
         with pytest.raises(TokenStoreError, match="cannot be reached"):
@@ -426,16 +430,16 @@ async def test_a_server_that_writes_its_disk_goes_on_where_it_was():
             server.start()
             kept = await store.load(APPID)
             assert (kept.document, kept.version) == ("one", version)
-            assert await store.swap(APPID, "two", version=version)
+            assert await store.compare_and_set(APPID, "two", version=version)
 
 
 async def test_a_flushed_server_is_a_new_beginning(store, admin):
     """No old version matches, and whoever waits sees the change."""
     version = await keep(store, "one")
     await admin.flushall()
-    assert not await store.swap(APPID, "late", version=version)
-    await store.changed(APPID, version=version, within=LONG)
-    assert await store.swap(APPID, "two", version="")
+    assert not await store.compare_and_set(APPID, "late", version=version)
+    await store.wait_for_change(APPID, version=version, timeout=LONG)
+    assert await store.compare_and_set(APPID, "two", version="")
     assert (await store.load(APPID)).version != version
 
 
@@ -460,11 +464,11 @@ async def test_a_shared_record_waits_no_longer_for_a_server_that_hangs_than_it_p
     own_server, monkeypatch, pass_time
 ):
     """Whatever the timeouts of the caller's client are; a waiter returns when its time is up, and all works again."""
-    monkeypatch.setattr(SharedRecord._ask, "__defaults__", (100.0,))
+    monkeypatch.setattr(SharedState._call_store, "__defaults__", (100.0,))
     async with Redis.from_url(own_server.url, socket_timeout=LONG) as client, Redis.from_url(own_server.url) as admin:
-        shared = SharedRecord(RedisStore(client), APPID)
+        shared = SharedState(RedisStore(client), APPID)
         seen = await shared.read()
-        waiting = asyncio.create_task(shared.wait(seen, 100))
+        waiting = asyncio.create_task(shared.wait_for_change(seen, 100))
         await listeners(admin, 1)
         own_server.pause()
         reading = asyncio.create_task(shared.read())
@@ -475,13 +479,13 @@ async def test_a_shared_record_waits_no_longer_for_a_server_that_hangs_than_it_p
             await heard(reading)
         await heard(waiting)
         own_server.resume()
-        assert (await shared.read()).record == Record()
+        assert (await shared.read()).state == TokenState()
 
 
 def test_a_client_of_its_own_gives_up_before_a_shared_record_does(monkeypatch):
     """Two answers that do not come take less than two seconds, so the error names what failed."""
-    monkeypatch.setattr(module, "ANSWER", ANSWER)
-    client = module._client_of(module.Secret("redis://127.0.0.1"))
+    monkeypatch.setattr(module, "REPLY_TIMEOUT", ANSWER)
+    client = module._create_client(module.Secret("redis://127.0.0.1"))
     options = client.connection_pool.connection_kwargs
     assert 2 * options["socket_timeout"] < 2
     assert options["retry"].get_retries() == 1
@@ -492,7 +496,7 @@ def test_a_client_of_its_own_gives_up_before_a_shared_record_does(monkeypatch):
 
 @contextlib.asynccontextmanager
 async def losing_replies(server, how_many):
-    """Give the path of a socket behind which the connection breaks instead of the next *how_many* replies to a swap."""
+    """Give the path of a socket behind which the connection breaks instead of the next *how_many* replies to a compare_and_set."""
     left = itertools.count(how_many, -1)
 
     async def serve(reader, writer):
@@ -501,7 +505,7 @@ async def losing_replies(server, how_many):
             while asked := await reader.read(65536):
                 to_server[1].write(asked)
                 answer = await to_server[0].read(65536)
-                if module.SWAP.sha.encode() in asked and next(left) > 0:
+                if module.COMPARE_AND_SET.sha1.encode() in asked and next(left) > 0:
                     return
                 writer.write(answer)
 
@@ -514,17 +518,17 @@ async def test_a_swap_whose_reply_is_lost_is_not_taken_for_somebody_elses(server
     """The client asks again, finds the new version it chose already there, and says yes."""
     async with losing_replies(server, 1) as path, RedisStore.from_url(f"unix://{path}") as store:
         await store.load(APPID)
-        await admin.script_load(module.SWAP.text)
-        assert await store.swap(APPID, "one", version="")
+        await admin.script_load(module.COMPARE_AND_SET.source)
+        assert await store.compare_and_set(APPID, "one", version="")
         assert (await store.load(APPID)).document == "one"
 
 
 async def test_a_swap_whose_reply_is_lost_twice_is_an_error_and_may_have_been_kept(server, admin):
     """There are two chances, then the caller has to look."""
     async with losing_replies(server, 2) as path, RedisStore.from_url(f"unix://{path}") as store:
-        await admin.script_load(module.SWAP.text)
+        await admin.script_load(module.COMPARE_AND_SET.source)
         with pytest.raises(TokenStoreError, match="cannot be reached"):
-            await store.swap(APPID, "one", version="")
+            await store.compare_and_set(APPID, "one", version="")
         assert (await store.load(APPID)).document == "one"
 
 
@@ -563,13 +567,13 @@ async def test_cancelling_at_random_loses_no_connection_and_mixes_up_no_replies(
     store, chance, ended = store_to_cancel, random.Random(7), Counter()
     appids = [f"wx{number}" for number in range(5)]
     for appid in appids:
-        assert await store.swap(appid, appid, version="")
+        assert await store.compare_and_set(appid, appid, version="")
 
     async def use(appid):
         kept = await store.load(appid)
         assert kept.document == appid
-        await store.swap(appid, appid, version=kept.version)
-        await store.changed(appid, version=kept.version if chance.random() < 0.5 else "", within=0.01)
+        await store.compare_and_set(appid, appid, version=kept.version)
+        await store.wait_for_change(appid, version=kept.version if chance.random() < 0.5 else "", timeout=0.01)
         assert (await store.load(appid)).document == appid
 
     async def worker():
@@ -579,7 +583,7 @@ async def test_cancelling_at_random_loses_no_connection_and_mixes_up_no_replies(
     await asyncio.gather(*(worker() for _ in range(20)))
     assert ended["lost"] == 0
     assert ended["cancelled"] > 150, ended
-    pool = (await store._here()).connection_pool
+    pool = (await store._get_client()).connection_pool
     assert not pool._in_use_connections
     assert {(await store.load(appid)).document for appid in appids * 20} == set(appids)
     await pool.disconnect()
@@ -668,17 +672,17 @@ async def test_a_client_of_any_kind_keeps_and_loads(client):
     before = time.time()
     nothing = await store.load(APPID)
     assert (nothing.document, nothing.version) == (None, "")
-    assert before - 1 < nothing.now < time.time() + 1
+    assert before - 1 < nothing.store_time < time.time() + 1
     document = "{}\n\x00é票🎟" * 5000
-    assert await store.swap(APPID, document, version="")
+    assert await store.compare_and_set(APPID, document, version="")
     kept = await store.load(APPID)
     assert kept.document == document
     for version in ("", "another"):
-        assert not await store.swap(APPID, "no", version=version)
+        assert not await store.compare_and_set(APPID, "no", version=version)
     again = await store.load(APPID)
-    assert (again.document, again.version, again.now >= kept.now) == (document, kept.version, True)
-    assert await store.swap(APPID, "", version=kept.version)
-    assert not await store.swap(APPID, "no", version=kept.version)
+    assert (again.document, again.version, again.store_time >= kept.store_time) == (document, kept.version, True)
+    assert await store.compare_and_set(APPID, "", version=kept.version)
+    assert not await store.compare_and_set(APPID, "no", version=kept.version)
     assert (await store.load(APPID)).document == ""
 
 
@@ -687,9 +691,9 @@ async def test_a_client_of_any_kind_waits(client):
     store = RedisStore(client)
     version = await keep(store, "one")
     await see(store, store, version)
-    await heard(store.changed(APPID, version=version, within=LONG))
+    await heard(store.wait_for_change(APPID, version=version, timeout=LONG))
     version = await keep(store, "three")
-    waiting = asyncio.create_task(store.changed(APPID, version=version, within=0.15))
+    waiting = asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=0.15))
     await asyncio.sleep(0)
     assert not waiting.done()
     await heard(waiting)

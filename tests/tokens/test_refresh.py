@@ -15,21 +15,21 @@ import pytest
 
 from wxtcb.errors import (
     BadReply,
-    MinuteLimit,
-    SecretRefused,
-    TokenCeiling,
-    TokenContested,
+    InvalidAppSecret,
+    RateLimited,
+    SendVetoed,
+    TokenConflict,
+    TokenFetchLimit,
     TokenStoreError,
     TransportError,
-    Withheld,
     WxtcbError,
 )
-from wxtcb.events import OtherFetcherSuspected, RenewalFailed, StoreFailed, TokenRenewed
+from wxtcb.events import TokenConflictDetected, TokenRefreshed, TokenRefreshFailed, TokenStoreWriteFailed
 from wxtcb.secret import Secret
-from wxtcb.tokens.decision import Wish
-from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.tokens.decision import RefreshRequest
+from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.sources import ComponentToken
-from wxtcb.tokens.state import LEASE, write_record
+from wxtcb.tokens.state import LEASE_DURATION, dump_state
 from wxtcb.tokens.stores import MemoryStore
 
 from .token_harness import APPID, Line, Rig, catch, clock, errcode, kill, refused, until
@@ -49,7 +49,7 @@ def fleet(store):
 
     def make(number, answer=7200, seconds=0.5, **options):
         return [
-            Rig(answer, seconds, store=Line(store), me=f"host:{each}", brand=f"T{each}", **options)
+            Rig(answer, seconds, store=Line(store), owner=f"host:{each}", brand=f"T{each}", **options)
             for each in range(number)
         ]
 
@@ -58,7 +58,7 @@ def fleet(store):
 
 async def record_of(store):
     """Return what is kept."""
-    return (await SharedRecord(store, APPID).read()).record
+    return (await SharedState(store, APPID).read()).state
 
 
 def fetches(rigs):
@@ -75,7 +75,7 @@ async def test_eight_processes_make_one_fetch(fleet, store):
     assert clock() == pytest.approx(1000.5)
     record = await record_of(store)
     assert (record.token.by, record.token.cause, record.lease) == (f"host:{_winner(rigs)}", "first", None)
-    assert sum(event.adopted for rig in rigs for event in rig.emitted(TokenRenewed)) == 7
+    assert sum(event.from_store for rig in rigs for event in rig.emitted(TokenRefreshed)) == 7
 
 
 def _winner(rigs):
@@ -87,7 +87,7 @@ async def test_dead_token_is_replaced_once_in_the_world(fleet):
     rigs = fleet(8)
     for _ in range(5):
         for rig, token in zip(rigs, await asyncio.gather(*(rig.token() for rig in rigs)), strict=True):
-            rig.cache.expire(token, 42001)
+            rig.cache.invalidate(token, 42001)
     await asyncio.gather(*(rig.token() for rig in rigs))
     assert fetches(rigs) == 6
 
@@ -97,9 +97,9 @@ async def test_process_told_dead_late_takes_what_the_store_has(fleet):
     one, two = fleet(2)
     old = await one.token()
     await two.token()
-    one.cache.expire(old, 42001)
+    one.cache.invalidate(old, 42001)
     new = await one.token()
-    two.cache.expire(two.cache.get(), 42001)
+    two.cache.invalidate(two.cache.cached(), 42001)
     assert (await two.token()).value == new.value
     assert fetches([one, two]) == 1 + 1
 
@@ -114,7 +114,7 @@ async def test_killed_holder_is_waited_for_as_long_as_its_lease_lasts(fleet, mom
     kill(one)
     token = await two.token()
     assert token.value == Secret("T1-1")
-    assert clock() - 1000 <= LEASE + 0.5 + moment
+    assert clock() - 1000 <= LEASE_DURATION + 0.5 + moment
     lost.cancel()
 
 
@@ -133,10 +133,10 @@ async def test_holder_past_its_lease_does_not_send(fleet, store):
 
     async def late(may_send):
         one.store.frozen = True
-        await asyncio.sleep(2 * LEASE)
+        await asyncio.sleep(2 * LEASE_DURATION)
         one.store.frozen = False
         assert not may_send()
-        raise Withheld(endpoint="/token")
+        raise SendVetoed(endpoint="/token")
 
     one.source.order = late
     first = asyncio.create_task(one.token())
@@ -148,14 +148,14 @@ async def test_holder_past_its_lease_does_not_send(fleet, store):
 
 async def test_token_of_a_holder_that_lost_its_lease_is_not_stored(fleet, store):
     """A process paused in mid-request comes back with an old token: the newer one stays, and it takes that."""
-    one, two = fleet(2, seconds=3 * LEASE)
+    one, two = fleet(2, seconds=3 * LEASE_DURATION)
     first = asyncio.create_task(one.token())
     await asyncio.sleep(0.1)
     one.store.frozen = True
     two.source.seconds = 0.5
     newer = await two.token()
     assert newer.value == Secret("T1-1")
-    await asyncio.sleep(LEASE)
+    await asyncio.sleep(LEASE_DURATION)
     one.store.frozen = False
     assert (await first).value == newer.value
     assert (await record_of(store)).token.value == newer.value
@@ -222,7 +222,7 @@ async def test_outage_makes_as_few_fetches_for_eight_processes_as_for_one(fleet)
 async def test_failure_of_another_process_is_told_with_its_reason(fleet):
     """Who finds a long pause that another process began hears why, and for how long, without a fetch."""
     one, two = fleet(2, answer=lambda number: errcode(45011))
-    assert isinstance(await catch(one.token()), MinuteLimit)
+    assert isinstance(await catch(one.token()), RateLimited)
     error = await catch(two.token())
     assert isinstance(error, TransportError)
     assert "45011" in str(error)
@@ -234,7 +234,7 @@ async def test_refusal_of_one_process_does_not_keep_others_from_trying(fleet):
     """A wrong secret, or an address that is not allowed, is the affair of that process."""
     one, two = fleet(2)
     one.source.answer = lambda number: errcode(40125)
-    assert isinstance(await catch(one.token()), SecretRefused)
+    assert isinstance(await catch(one.token()), InvalidAppSecret)
     await two.token()
     assert (await one.token()).value == Secret("T1-1")
     assert clock() == pytest.approx(1001)
@@ -245,8 +245,8 @@ async def test_ceiling_counts_the_tokens_of_all(fleet):
     rigs = fleet(3, max_fetches_per_hour=3, seconds=0)
     for _ in range(3):
         for rig in rigs:
-            rig.cache.expire(await rig.token(), 42001)
-    assert isinstance(await catch(rigs[0].token()), TokenCeiling)
+            rig.cache.invalidate(await rig.token(), 42001)
+    assert isinstance(await catch(rigs[0].token()), TokenFetchLimit)
     assert fetches(rigs) == 3
 
 
@@ -254,7 +254,7 @@ async def test_store_that_is_away_for_seconds_is_waited_for(fleet):
     """Token dead and store down: callers wait for seconds, and nobody fetches alone if it returns."""
     one, two = fleet(2)
     for rig in (one, two):
-        rig.cache.expire(await rig.token(), 42001)
+        rig.cache.invalidate(await rig.token(), 42001)
     one.store.cut = two.store.cut = True
     waiting = asyncio.gather(one.token(), two.token())
     await asyncio.sleep(4)
@@ -270,10 +270,10 @@ async def test_store_that_stays_away_is_done_without_once_a_minute(fleet):
     one.store.cut = True
     token = await one.token()
     assert clock() - 1000 == pytest.approx(5.5)
-    [event] = one.emitted(StoreFailed)
+    [event] = one.emitted(TokenStoreWriteFailed)
     assert "ConnectionError in " in event.reason
     assert "S3CRET" not in event.reason
-    one.cache.expire(token, 42001)
+    one.cache.invalidate(token, 42001)
     error = await catch(one.token())
     assert isinstance(error, TokenStoreError)
     assert error.retry_after == pytest.approx(5)
@@ -302,7 +302,7 @@ async def test_living_token_is_used_while_the_store_is_down(fleet):
         assert await one.token() is token
         await asyncio.sleep(10)
     assert one.fetches == 1
-    assert {type(event.error) for event in one.emitted(RenewalFailed)} == {TokenStoreError}
+    assert {type(event.error) for event in one.emitted(TokenRefreshFailed)} == {TokenStoreError}
 
 
 async def test_token_fetched_alone_is_stored_when_the_store_returns(fleet, store):
@@ -337,7 +337,7 @@ async def test_token_that_the_store_could_not_take_is_used_and_stored_later(flee
     await asyncio.sleep(0.2)
     one.store.cut = True
     assert (await flight).value == Secret("T0-1")
-    assert one.emitted(StoreFailed)
+    assert one.emitted(TokenStoreWriteFailed)
     one.store.cut = False
     await asyncio.sleep(5)
     assert (await record_of(store)).token.value == Secret("T0-1")
@@ -348,7 +348,7 @@ async def test_two_tokens_that_the_store_could_not_take_are_stored_in_their_orde
     """The newer one is what is kept in the end."""
     [one] = fleet(1)
     one.store.cut = True
-    one.cache.expire(await one.token(), 42001)
+    one.cache.invalidate(await one.token(), 42001)
     await asyncio.sleep(60)
     token = await one.token()
     one.store.cut = False
@@ -361,11 +361,11 @@ async def test_fetches_made_alone_count_against_the_ceiling(fleet):
     [one] = fleet(1, max_fetches_per_hour=2, seconds=0)
     one.store.cut = True
     for _ in range(2):
-        one.cache.expire(await one.token(), 42001)
+        one.cache.invalidate(await one.token(), 42001)
         await asyncio.sleep(60)
-    assert isinstance(await catch(one.token()), TokenCeiling)
+    assert isinstance(await catch(one.token()), TokenFetchLimit)
     one.store.cut = False
-    assert isinstance(await catch(one.token()), TokenCeiling)
+    assert isinstance(await catch(one.token()), TokenFetchLimit)
     await one.cache.aclose()
 
 
@@ -376,7 +376,7 @@ async def test_failure_that_cannot_be_told_to_others_is_paused_here(fleet):
     await asyncio.sleep(0.2)
     one.store.cut = True
     await catch(flight)
-    assert one.emitted(RenewalFailed)[0].retry_after == 1
+    assert one.emitted(TokenRefreshFailed)[0].retry_after == 1
 
 
 async def test_store_that_lost_everything_is_a_new_beginning(fleet, store):
@@ -384,13 +384,13 @@ async def test_store_that_lost_everything_is_a_new_beginning(fleet, store):
     one, two = fleet(2)
     flight = asyncio.create_task(one.token())
     await asyncio.sleep(0.2)
-    store._kept.clear()
+    store._documents.clear()
     await flight
     assert one.fetches == 2
-    store._kept.clear()
-    assert one.cache.get() is not None
+    store._documents.clear()
+    assert one.cache.cached() is not None
     new = await two.token()
-    one.cache.expire(await one.token(), 40001)
+    one.cache.invalidate(await one.token(), 40001)
     assert (await one.token()).value == new.value
     assert fetches([one, two]) == 3
 
@@ -398,12 +398,12 @@ async def test_store_that_lost_everything_is_a_new_beginning(fleet, store):
 @pytest.mark.parametrize("document", ["", "null", "[]", '{"format":99}', '{"format":1,"token":5}'])
 async def test_store_that_keeps_something_else_is_left_alone(fleet, store, document):
     """What is no record of ours is not overwritten, and nobody fetches beside it: that would void the fleet's token."""
-    await store.swap(APPID, document, version="")
+    await store.compare_and_set(APPID, document, version="")
     [one] = fleet(1)
     for _ in range(10):
         error = await catch(one.token())
         assert isinstance(error, TokenStoreError)
-        assert error.lasting
+        assert error.permanent
         assert "no token record" in str(error)
     assert (await store.load(APPID)).document == document
     assert (one.fetches, clock()) == (0, 1000)
@@ -424,7 +424,7 @@ async def test_own_error_of_a_store_shows_no_frame_of_it(fleet):
     one.store.broken = move
     await until(7200 - 299)
     await one.token()
-    [event, *_] = one.emitted(RenewalFailed)
+    [event, *_] = one.emitted(TokenRefreshFailed)
     assert "is being moved" in str(event.error)
     assert (event.error.__cause__, event.error.__context__) == (None, None)
     story = "".join(traceback.TracebackException.from_exception(event.error, capture_locals=True).format())
@@ -434,25 +434,25 @@ async def test_own_error_of_a_store_shows_no_frame_of_it(fleet):
 async def test_owner_outside_slows_our_fetches_down(fleet):
     """Told "not latest" again and again, fetches are 1, 2, 4 ... 60 s apart, and the event says why."""
     [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
-    one.renewal.advice = "Share the store."
+    one.renewal.conflict_hint = "Share the store."
     while one.fetches < 12:
-        with contextlib.suppress(TokenContested):
-            one.cache.expire(await one.token(), 40001)
+        with contextlib.suppress(TokenConflict):
+            one.cache.invalidate(await one.token(), 40001)
         await asyncio.sleep(0.25)
     times = one.source.fetched_at
     gaps = [round(later - sooner) for sooner, later in itertools.pairwise(times)]
     assert gaps == [0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60]
-    first = one.emitted(OtherFetcherSuspected)[0]
-    assert (first.times, first.pause, first.advice) == (3, 1, "Share the store.")
+    first = one.emitted(TokenConflictDetected)[0]
+    assert (first.conflicts, first.min_fetch_interval, first.hint) == (3, 1, "Share the store.")
 
 
 async def test_long_truce_is_told_to_callers(fleet):
     """A pause of more than 4 s is an error of its own, which says when and what to do."""
     [one] = fleet(1, seconds=0)
     for _ in range(7):
-        one.cache.expire(await one.token(), 40001)
+        one.cache.invalidate(await one.token(), 40001)
     error = await catch(one.token())
-    assert isinstance(error, TokenContested)
+    assert isinstance(error, TokenConflict)
     assert "share one token_store" in str(error)
     assert error.retry_after == pytest.approx(8)
 
@@ -462,39 +462,39 @@ async def test_tokens_that_end_otherwise_are_no_contest(fleet, code):
     """A token that was ended, not replaced, is replaced at once, however often."""
     [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
     for _ in range(20):
-        one.cache.expire(await one.token(), code)
+        one.cache.invalidate(await one.token(), code)
     assert clock() == 1000
-    assert not one.emitted(OtherFetcherSuspected)
+    assert not one.emitted(TokenConflictDetected)
 
 
 async def test_contest_is_over_when_a_token_has_lasted(fleet):
     """Voided once in ten minutes and more, tokens are replaced at once again."""
     [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
     for _ in range(8):
-        one.cache.expire(await one.token(), 40001)
+        one.cache.invalidate(await one.token(), 40001)
         await asyncio.sleep(601)
-    assert not one.emitted(OtherFetcherSuspected)
+    assert not one.emitted(TokenConflictDetected)
 
 
 async def test_reader_takes_what_others_fetch(fleet, store):
     """A process without an origin never fetches, waits for others in the windows, and is woken by them."""
     [owner] = fleet(1)
-    reader = Rig(store=Line(store), origin=None)
+    reader = Rig(store=Line(store), provider=None)
     await owner.token()
     first = await reader.token()
     await until(7200 - 890)
     assert await reader.token() is first
     await asyncio.sleep(5)
-    assert not reader.emitted(RenewalFailed)
+    assert not reader.emitted(TokenRefreshFailed)
     await owner.token()
     await asyncio.sleep(1)
-    assert reader.cache.get().value == Secret("T0-2")
-    assert not reader.emitted(RenewalFailed)
+    assert reader.cache.cached().value == Secret("T0-2")
+    assert not reader.emitted(TokenRefreshFailed)
 
 
 async def test_reader_without_an_owner_fails_and_says_why(fleet, store):
     """Nothing in the store, and nobody who fetches: after a few tries the caller hears it."""
-    reader = Rig(store=Line(store), origin=None)
+    reader = Rig(store=Line(store), provider=None)
     error = await catch(reader.token())
     assert isinstance(error, TransportError)
     assert "only reads tokens" in str(error)
@@ -503,7 +503,7 @@ async def test_reader_without_an_owner_fails_and_says_why(fleet, store):
 
 async def test_reader_does_not_do_without_the_store(fleet, store):
     """With the store down a reader fails: it has no other way."""
-    reader = Rig(store=Line(store, cut=True), origin=None)
+    reader = Rig(store=Line(store, cut=True), provider=None)
     assert isinstance(await catch(reader.token()), TokenStoreError)
 
 
@@ -514,10 +514,10 @@ async def test_record_with_a_token_of_the_future_is_believed_for_one_life_at_mos
     record = await record_of(store)
     ahead = attrs.evolve(record, token=attrs.evolve(record.token, minted_at=1e9))
     kept = await store.load(APPID)
-    await store.swap(APPID, write_record(ahead), version=kept.version)
+    await store.compare_and_set(APPID, dump_state(ahead), version=kept.version)
     [two] = fleet(1)
     await two.token()
-    assert two.cache.life()[1] <= 7200
+    assert two.cache.age_and_remaining()[1] <= 7200
 
 
 async def test_store_that_goes_while_others_fetch_is_waited_for_too(fleet):
@@ -538,13 +538,13 @@ async def test_token_that_is_held_no_longer_is_not_stored_late(fleet, store):
     """Unsaved tokens give way to what this process has got since, even if that is dead by now."""
     [one] = fleet(1)
     one.store.cut = True
-    one.cache.expire(await one.token(), 42001)
+    one.cache.invalidate(await one.token(), 42001)
     await until(66)
-    one.cache.expire(await one.token(), 42001)
+    one.cache.invalidate(await one.token(), 42001)
     one.store.cut = False
     newest = await one.token()
     one.source.answer = refused()
-    one.cache.expire(newest, 42001)
+    one.cache.invalidate(newest, 42001)
     await catch(one.token())
     await until(110)
     assert (await record_of(store)).token.value == newest.value
@@ -555,7 +555,7 @@ async def test_process_that_may_not_fetch_alone_again_finds_the_store_when_it_is
     """The minute between fetches alone is not waited out once the store answers, or takes changes again."""
     one, two = fleet(2)
     setattr(one.store, way, True)
-    one.cache.expire(await one.token(), 42001)
+    one.cache.invalidate(await one.token(), 42001)
     assert isinstance(await catch(one.token()), TokenStoreError)
     await until(30)
     setattr(one.store, way, False)
@@ -569,19 +569,19 @@ async def test_process_that_may_not_fetch_alone_again_finds_the_store_when_it_is
 async def test_contest_is_over_when_the_next_renewal_has_another_cause(fleet):
     """Once told "not latest", a process that renews short-lived tokens in time suspects nobody for that."""
     [one] = fleet(1, answer=300, max_fetches_per_hour=None)
-    one.cache.expire(await one.token(), 40001)
+    one.cache.invalidate(await one.token(), 40001)
     while clock() < 1000 + 3000:
         await one.token()
         await asyncio.sleep(1)
     assert one.fetches > 10
-    assert not one.emitted(OtherFetcherSuspected)
+    assert not one.emitted(TokenConflictDetected)
 
 
 async def test_one_answer_of_the_store_may_be_lost_while_a_request_is_under_way(fleet):
     """The holder asks again in time: its lease lasts, and nobody else fetches."""
     one, two = fleet(2, seconds=15)
     first = asyncio.create_task(one.token())
-    await asyncio.sleep(LEASE / 3 - 0.1)
+    await asyncio.sleep(LEASE_DURATION / 3 - 0.1)
     one.store.frozen = True
     await asyncio.sleep(0.2)
     one.store.frozen = False
@@ -610,7 +610,7 @@ async def test_lease_that_was_taken_over_is_not_given_back(fleet, store):
     await asyncio.sleep(0.1)
     one.store.frozen = True
     second = asyncio.create_task(two.token())
-    await asyncio.sleep(2 * LEASE)
+    await asyncio.sleep(2 * LEASE_DURATION)
     one.store.frozen = False
     lease = (await record_of(store)).lease
     assert lease.by == "host:1"
@@ -626,7 +626,7 @@ async def test_fetch_alone_that_never_left_does_not_cost_the_minute(fleet, sent,
     lost = TransportError("no connection", endpoint="/token", sent=sent)
     [one] = fleet(1, answer=lambda number: lost if number == 1 else 7200)
     one.store.cut = True
-    while one.cache.get() is None:
+    while one.cache.cached() is None:
         with contextlib.suppress(WxtcbError):
             await one.token()
         await asyncio.sleep(0.5)
@@ -641,10 +641,10 @@ async def test_contest_of_days_does_not_overflow(fleet, store):
     await one.token()
     record = await record_of(store)
     kept = await store.load(APPID)
-    await store.swap(APPID, write_record(attrs.evolve(record, contests=5000)), version=kept.version)
-    one.cache.expire(one.cache.get(), 40001)
+    await store.compare_and_set(APPID, dump_state(attrs.evolve(record, contests=5000)), version=kept.version)
+    one.cache.invalidate(one.cache.cached(), 40001)
     error = await catch(one.token())
-    assert isinstance(error, TokenContested)
+    assert isinstance(error, TokenConflict)
     assert 59 < error.retry_after <= 60
 
 
@@ -658,7 +658,7 @@ async def test_store_that_answers_nonsense_is_a_store_that_is_down(fleet, answer
 
     one.store.store = SimpleNamespace(load=load)
     await one.token()
-    assert one.emitted(StoreFailed)
+    assert one.emitted(TokenStoreWriteFailed)
     assert clock() < 1011
     await one.cache.aclose()
 
@@ -671,7 +671,7 @@ async def test_bug_in_a_renewal_is_paused_like_a_failure(fleet, settle):
     assert "wxtcb failed in itself (ZeroDivisionError)" in str(error)
     assert clock() - 1000 == pytest.approx(7)
     assert (await record_of(one.store.store)).lease is None
-    one.cache._flight = None
+    one.cache._refresh_task = None
     await settle()
     gc.collect()
     reported = asyncio.get_running_loop().reported
@@ -692,7 +692,7 @@ async def test_token_of_no_possible_life_is_refused(fleet, store, life):
 
 async def test_clock_set_back_holds_nobody_up(fleet, store):
     """Lease, pause and truce last no longer than their length when the store's clock loses an hour."""
-    store.now = offset = Offset(store.now)
+    store.clock = offset = Offset(store.clock)
     one, two, three = fleet(3, seconds=60)
     lost = asyncio.create_task(one.token())
     await asyncio.sleep(1)
@@ -701,13 +701,13 @@ async def test_clock_set_back_holds_nobody_up(fleet, store):
     two.source.seconds = 0
     began = clock()
     await two.token()
-    assert clock() - began <= LEASE
-    two.cache.expire(await two.token(), 42001)
+    assert clock() - began <= LEASE_DURATION
+    two.cache.invalidate(await two.token(), 42001)
     two.source.answer = errcode(45011)
     await catch(two.token())
     offset.seconds = -7200
     three.source.seconds = 0
-    three.cache._dead.extend(two.cache._dead)
+    three.cache._invalid_tokens.extend(two.cache._invalid_tokens)
     began = clock()
     await three.token()
     assert clock() - began <= 4
@@ -726,18 +726,18 @@ class Offset:
 
 async def test_ceiling_holds_when_the_clock_is_set_back(fleet, store):
     """Fetches of the time that is yet to come count as just made."""
-    store.now = offset = Offset(store.now)
+    store.clock = offset = Offset(store.clock)
     [one] = fleet(1, seconds=0, max_fetches_per_hour=3)
     for _ in range(3):
-        one.cache.expire(await one.token(), 42001)
+        one.cache.invalidate(await one.token(), 42001)
     offset.seconds = -7200
-    assert isinstance(await catch(one.token()), TokenCeiling)
+    assert isinstance(await catch(one.token()), TokenFetchLimit)
 
 
 async def test_swallowed_cancellation_of_a_store_ends_the_beat_all_the_same(fleet, store):
     """A store that loses a CancelledError keeps no lease alive for ever."""
-    one, two = fleet(2, seconds=LEASE / 3)
-    one.store = one.renewal.shared.store = SwallowingLine(store)
+    one, two = fleet(2, seconds=LEASE_DURATION / 3)
+    one.store = one.renewal.shared_state.store = SwallowingLine(store)
     await asyncio.gather(one.token(), two.token())
     assert fetches([one, two]) == 1
     assert clock() < 1010
@@ -757,7 +757,7 @@ async def test_source_that_gives_a_dead_token_again_is_not_asked_in_a_loop(fleet
     """The same value is no new token: its renewal failed, and is paused."""
     [one] = fleet(1, seconds=0)
     token = await one.token()
-    one.cache.expire(token, 42001)
+    one.cache.invalidate(token, 42001)
     one.source.order = lambda _: asyncio.sleep(0, ComponentToken(token.value, 7200))
     error = await catch(one.token())
     assert isinstance(error, TransportError)
@@ -768,13 +768,13 @@ async def test_source_that_gives_a_dead_token_again_is_not_asked_in_a_loop(fleet
 async def test_reader_whose_token_dies_in_the_window_waits_for_seconds(fleet, store):
     """Its calls do not ride the quarter of an hour for which the old token would have lived."""
     [owner] = fleet(1)
-    reader = Rig(store=Line(store), origin=None)
+    reader = Rig(store=Line(store), provider=None)
     await owner.token()
     token = await reader.token()
     await until(7200 - 890)
     assert await reader.token() is token
     await asyncio.sleep(1)
-    reader.cache.expire(token, 42001)
+    reader.cache.invalidate(token, 42001)
     began = clock()
     assert isinstance(await catch(reader.token()), TransportError)
     assert clock() - began < 30
@@ -789,7 +789,7 @@ async def test_token_that_could_not_be_stored_in_time_takes_the_place_of_the_one
     await asyncio.sleep(0.2)
     one.store.cut = True
     await asyncio.sleep(3)
-    assert one.cache.get().value == Secret("T0-2")
+    assert one.cache.cached().value == Secret("T0-2")
     one.store.cut = False
     await asyncio.sleep(5)
     assert (await record_of(store)).token.value == Secret("T0-2")
@@ -800,7 +800,7 @@ async def test_later_of_two_tokens_fetched_alone_is_the_one_that_stays(fleet, st
     """Each voids the one before, in whatever order they reach the store."""
     one, two = fleet(2)
     for rig in (one, two):
-        assert await rig.renewal.look(Wish("first")) is None
+        assert await rig.renewal.peek(RefreshRequest("first")) is None
         rig.store.cut = True
     first = asyncio.create_task(one.token())
     await asyncio.sleep(1)
@@ -821,7 +821,7 @@ async def test_fetches_made_alone_are_counted_for_all_once_they_are_stored(fleet
     one.store.cut = False
     await asyncio.sleep(40)
     assert len((await record_of(store)).mints) == 1
-    one.cache.expire(await one.token(), 42001)
+    one.cache.invalidate(await one.token(), 42001)
     assert (await one.token()).value == Secret("T0-2")
 
 
@@ -831,16 +831,16 @@ class SlowLine(Line):
 
     swaps: int = 0
 
-    async def swap(self, *args, **kwargs):
+    async def compare_and_set(self, *args, **kwargs):
         self.swaps += 1
         if self.swaps == 2:
             await asyncio.get_running_loop().create_future()
-        return await super().swap(*args, **kwargs)
+        return await super().compare_and_set(*args, **kwargs)
 
 
 async def close_at_the_end_of_the_lease(rig, store, settle):
     """Close a process while it ends its lease, and return the record then."""
-    rig.renewal.shared.store = SlowLine(store)
+    rig.renewal.shared_state.store = SlowLine(store)
     lost = asyncio.create_task(rig.token())
     await settle()
     await rig.cache.aclose()
@@ -868,7 +868,7 @@ async def test_pause_after_a_failure_does_not_hide_what_others_have_fetched(flee
     one.source.answer = lambda _: errcode(45011)
     two.source.answer = 7200
     await catch(one.token())
-    two.renewal.shared.store.store._kept.clear()
+    two.renewal.shared_state.store.store._documents.clear()
     token = await two.token()
     await asyncio.sleep(1)
     assert (await one.token()).value == token.value
@@ -886,7 +886,7 @@ async def test_look_in_a_pause_is_made_once_a_second(fleet):
         await asyncio.sleep(0.1)
     assert len(looks) == 3
     one.store.cut = True
-    assert isinstance(await catch(one.token()), MinuteLimit)
+    assert isinstance(await catch(one.token()), RateLimited)
 
 
 async def test_lost_answer_to_the_lease_is_made_good_at_the_next_look(fleet, store):
@@ -903,10 +903,10 @@ async def test_lost_answer_to_the_lease_is_made_good_at_the_next_look(fleet, sto
 
 async def test_doubtful_lease_and_a_clock_set_back_make_no_hot_loop(fleet, store):
     """What is judged before the lease is asked for is judged alike when it is granted, and a refusal is waited out."""
-    store.now = offset = Offset(store.now)
+    store.clock = offset = Offset(store.clock)
     [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
     for _ in range(5):
-        one.cache.expire(await one.token(), 40001)
+        one.cache.invalidate(await one.token(), 40001)
     one.store.deaf = True
     waiting = asyncio.create_task(one.token())
     await asyncio.sleep(3)
@@ -923,7 +923,7 @@ async def test_hanging_store_fails_callers_as_soon_as_one_that_is_gone(fleet):
     """A look in vain is followed by the failure, however long the look took."""
     [one] = fleet(1, seconds=0)
     one.store.frozen = True
-    one.cache.expire(await one.token(), 42001)
+    one.cache.invalidate(await one.token(), 42001)
     began = clock()
     error = await catch(one.token())
     assert isinstance(error, TokenStoreError)
@@ -942,15 +942,15 @@ async def test_those_who_wait_for_one_look_hear_the_same(fleet):
     one.store.frozen = True
     began = clock()
     results = await asyncio.gather(*(one.token() for _ in range(100)), return_exceptions=True)
-    assert {type(result) for result in results} == {MinuteLimit}
+    assert {type(result) for result in results} == {RateLimited}
     assert clock() - began == pytest.approx(2)
 
 
 async def test_token_fetched_alone_is_stored_though_the_clock_was_set_back(fleet, store):
     """What the store kept before is older, whatever its time says."""
-    store.now = offset = Offset(store.now)
+    store.clock = offset = Offset(store.clock)
     [one] = fleet(1, seconds=0)
-    one.cache.expire(await one.token(), 42001)
+    one.cache.invalidate(await one.token(), 42001)
     one.store.cut = True
     token = await one.token()
     offset.seconds = -3600
@@ -963,10 +963,10 @@ async def test_token_fetched_alone_is_stored_though_the_clock_was_set_back(fleet
 @pytest.mark.parametrize("sees", [True, False])
 async def test_token_fetched_alone_replaces_no_newer_one_though_the_clock_was_set(fleet, store, jump, sees):
     """Where the store's clock cannot be believed, or was never seen before, what is kept stays."""
-    store.now = offset = Offset(store.now)
+    store.clock = offset = Offset(store.clock)
     one, two = fleet(2, seconds=0)
     if sees:
-        await one.renewal.look(Wish("first"))
+        await one.renewal.peek(RefreshRequest("first"))
     one.store.cut = True
     await one.token()
     await asyncio.sleep(1)
@@ -986,7 +986,7 @@ async def test_fetch_alone_that_was_held_up_does_not_send(fleet, store):
         await asyncio.sleep(600)
         assert not may_send()
         one.source.order = None
-        raise Withheld(endpoint="/token")
+        raise SendVetoed(endpoint="/token")
 
     one.store.cut = True
     one.source.order = late
@@ -1000,12 +1000,12 @@ async def test_fetch_alone_that_was_held_up_does_not_send(fleet, store):
 async def test_fetches_that_failed_are_no_contest(fleet):
     """Only tokens that were replaced count, not what was tried in between."""
     [one] = fleet(1, seconds=0)
-    one.cache.expire(await one.token(), 40001)
+    one.cache.invalidate(await one.token(), 40001)
     answers = iter([refused(), refused(), refused(), 7200])
     one.source.answer = lambda _: next(answers)
     await one.token()
     assert (await record_of(one.store.store)).contests == 1
-    assert not one.emitted(OtherFetcherSuspected)
+    assert not one.emitted(TokenConflictDetected)
 
 
 async def test_tokens_fetched_alone_count_for_all_though_they_are_not_stored(fleet, store):
@@ -1013,19 +1013,19 @@ async def test_tokens_fetched_alone_count_for_all_though_they_are_not_stored(fle
     one, two = fleet(2, seconds=0, max_fetches_per_hour=3)
     one.store.cut = True
     for _ in range(3):
-        one.cache.expire(await one.token(), 42001)
+        one.cache.invalidate(await one.token(), 42001)
         await asyncio.sleep(60)
     one.store.cut = False
     await asyncio.sleep(40)
     assert len((await record_of(store)).mints) == 3
-    assert not one.renewal._uncounted
-    assert isinstance(await catch(two.token()), TokenCeiling)
+    assert not one.renewal._storeless_fetch_times
+    assert isinstance(await catch(two.token()), TokenFetchLimit)
 
 
 async def test_closing_while_the_beat_ends_loses_nothing(fleet, store, settle):
     """The token is stored before the beat is ended."""
-    [one] = fleet(1, seconds=LEASE / 3)
-    one.store = one.renewal.shared.store = SwallowingLine(store)
+    [one] = fleet(1, seconds=LEASE_DURATION / 3)
+    one.store = one.renewal.shared_state.store = SwallowingLine(store)
     lost = asyncio.create_task(one.token())
     while (await record_of(store)).token is None:
         await asyncio.sleep(0.1)
@@ -1043,7 +1043,7 @@ async def test_process_that_hears_nothing_keeps_the_lease_no_longer_than_one_las
     lost = asyncio.create_task(one.token())
     await asyncio.sleep(0.1)
     await two.token()
-    assert clock() - 1000 <= LEASE + 0.1
+    assert clock() - 1000 <= LEASE_DURATION + 0.1
     one.store.deaf = False
     await lost
 

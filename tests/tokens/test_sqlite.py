@@ -17,7 +17,7 @@ import pytest
 from wxtcb import _sqlite as files
 from wxtcb.errors import TokenStoreError
 from wxtcb.tokens.files import sqlite, worker
-from wxtcb.tokens.shared_state import STORE_PATIENCE, SharedRecord
+from wxtcb.tokens.shared_state import STORE_TIMEOUT, SharedState
 from wxtcb.tokens.stores import SqliteStore
 
 from .hearing import LONG, heard
@@ -67,7 +67,7 @@ def bytes_of(path):
 
 async def keep(store, document="document"):
     """Keep a document, whatever is kept."""
-    assert await store.swap(APPID, document, version=(await store.load(APPID)).version)
+    assert await store.compare_and_set(APPID, document, version=(await store.load(APPID)).version)
 
 
 async def test_nobody_else_can_read_the_file_or_what_is_beside_it(umask, path, store, monkeypatch):
@@ -93,7 +93,7 @@ async def test_a_file_that_others_may_read_is_refused(path, beside):
     async with SqliteStore(path) as store:
         with pytest.raises(TokenStoreError, match=f"{file} has mode 640.*must have 600") as caught:
             await store.load(APPID)
-        assert caught.value.lasting
+        assert caught.value.permanent
         assert mode_of(file) == 0o640
         file.chmod(0o600)
         assert (await store.load(APPID)).document == "document"
@@ -116,8 +116,8 @@ async def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path, sto
     path.chmod(0o600)
     for _ in range(2):
         with pytest.raises(TokenStoreError, match=r"tokens\.db") as caught:
-            await store.swap(APPID, "document", version="")
-        assert caught.value.lasting
+            await store.compare_and_set(APPID, "document", version="")
+        assert caught.value.permanent
     assert path.read_bytes() == garbage
     assert [file.name for file in path.parent.iterdir()] == ["tokens.db"]
 
@@ -130,7 +130,7 @@ async def test_the_database_of_another_program_is_refused_and_left_as_it_is(path
     before = path.read_bytes()
     with pytest.raises(TokenStoreError, match="database of another program") as caught:
         await store.load(APPID)
-    assert caught.value.lasting
+    assert caught.value.permanent
     assert path.read_bytes() == before
 
 
@@ -143,7 +143,7 @@ async def test_the_file_of_another_version_is_refused(path):
     async with SqliteStore(path) as store:
         with pytest.raises(TokenStoreError, match="another version of wxtcb") as caught:
             await store.load(APPID)
-        assert caught.value.lasting
+        assert caught.value.permanent
 
 
 async def test_a_directory_or_none_at_all_is_refused(tmp_path):
@@ -162,7 +162,7 @@ async def test_a_file_that_cannot_be_written_is_refused(path, store, monkeypatch
     async with SqliteStore(path) as second:
         with pytest.raises(TokenStoreError, match="readable and writable") as caught:
             await second.load(APPID)
-        assert caught.value.lasting
+        assert caught.value.permanent
 
 
 async def test_a_disk_without_a_write_ahead_log_is_refused(store, monkeypatch):
@@ -171,13 +171,13 @@ async def test_a_disk_without_a_write_ahead_log_is_refused(store, monkeypatch):
     monkeypatch.setattr(files, "pragma", lambda db, words: "delete" if "WAL" in words else pragma(db, words))
     with pytest.raises(TokenStoreError, match="local disk") as caught:
         await store.load(APPID)
-    assert caught.value.lasting
+    assert caught.value.permanent
 
 
 async def test_a_change_is_on_the_disk_when_swap_returns(store, monkeypatch):
     """Every commit is written through, and the log is a write-ahead log."""
     await keep(store)
-    asked = store._workers.mine().submit(
+    asked = store._workers.for_this_process().submit(
         lambda file: [files.pragma(file._opened(), words) for words in ("synchronous", "journal_mode")]
     )
     assert await asyncio.wrap_future(asked) == [2, "wal"]
@@ -187,7 +187,7 @@ async def test_who_is_second_to_make_a_file_leaves_it_as_it_is(path, store):
     """Between a look at an empty file and the lock another process may have made it."""
     await keep(store)
     with database(path) as opened:
-        sqlite._KIND.make(opened, path)
+        sqlite._KIND.create_schema(opened, path)
     assert (await store.load(APPID)).document == "document"
 
 
@@ -213,11 +213,11 @@ async def test_an_error_of_sqlite_says_what_it_is_and_the_store_recovers(path, s
     await keep(store, "T0KEN")
     with database(path, "ALTER TABLE kept RENAME TO other"):
         with pytest.raises(TokenStoreError, match=r"tokens\.db: no such table") as caught:
-            await store.swap(APPID, "S3CRET", version="")
-        assert not caught.value.lasting
+            await store.compare_and_set(APPID, "S3CRET", version="")
+        assert not caught.value.permanent
         assert caught.value.__context__ is None
         assert caught.value.__cause__ is None
-        assert await asyncio.wrap_future(store._workers.mine().submit(lambda file: file._db)) is None
+        assert await asyncio.wrap_future(store._workers.for_this_process().submit(lambda file: file._db)) is None
     with database(path, "ALTER TABLE other RENAME TO kept"):
         assert (await store.load(APPID)).document == "T0KEN"
 
@@ -227,22 +227,22 @@ async def test_a_writer_that_holds_the_lock_delays_no_reader(path, store, monkey
     monkeypatch.setattr(worker.Worker.submit, "__defaults__", (LONG,))
     await keep(store, "before")
     with database(path, "BEGIN IMMEDIATE") as slow:
-        swap = asyncio.create_task(keep(store, "after"))
-        dropped = asyncio.create_task(store.swap("wx2", "dropped", version=""))
+        compare_and_set = asyncio.create_task(keep(store, "after"))
+        dropped = asyncio.create_task(store.compare_and_set("wx2", "dropped", version=""))
         for _ in range(50):
             assert (await store.load(APPID)).document == "before"
             await asyncio.sleep(0.001)
         dropped.cancel()
         slow.execute("ROLLBACK")
-    await swap
+    await compare_and_set
     assert (await store.load(APPID)).document == "after"
     assert (await store.load("wx2")).document is None
 
 
 async def test_a_lock_that_is_never_let_go_fails_in_time(path, store):
-    """A swap gives up before those who ask a store do; the store works again when the lock is gone."""
+    """A compare_and_set gives up before those who ask a store do; the store works again when the lock is gone."""
     await keep(store)
-    assert worker.PATIENCE < STORE_PATIENCE
+    assert worker.PATIENCE < STORE_TIMEOUT
     with (
         database(path, "BEGIN IMMEDIATE"),
         pytest.raises(TokenStoreError, match=f"held the lock on .* for more than {worker.PATIENCE} s"),
@@ -256,20 +256,20 @@ async def test_closing_does_not_wait_for_a_lock(path, store, monkeypatch):
     monkeypatch.setattr(worker.Worker.submit, "__defaults__", (LONG,))
     await keep(store)
     with database(path, "BEGIN IMMEDIATE"):
-        swap = asyncio.create_task(keep(store))
+        compare_and_set = asyncio.create_task(keep(store))
         await asyncio.sleep(0.05)
         await heard(store.aclose())
         with pytest.raises(TokenStoreError, match="was closed"):
-            await heard(swap)
+            await heard(compare_and_set)
 
 
 async def test_the_record_in_a_file_is_the_same_for_all(path, store):
-    """`SharedRecord` stands on it."""
+    """`SharedState` stands on it."""
     async with SqliteStore(path) as other:
-        await SharedRecord(store, APPID).change(
-            lambda record, now: record.granted("n", "me", now, counted=True, not_latest=False)
+        await SharedState(store, APPID).update(
+            lambda record, now: record.with_lease("n", "me", now, counts_as_fetch=True, not_latest=False)
         )
-        assert (await SharedRecord(other, APPID).read()).record.lease.by == "me"
+        assert (await SharedState(other, APPID).read()).state.lease.by == "me"
 
 
 async def test_a_file_that_lost_its_log_alone_or_kept_it_alone_heals(path, store):
@@ -293,7 +293,7 @@ async def test_waiters_hear_that_the_directory_is_gone(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     async with SqliteStore(folder / "tokens.db") as store:
-        waiting = asyncio.create_task(store.changed(APPID, version="", within=LONG))
+        waiting = asyncio.create_task(store.wait_for_change(APPID, version="", timeout=LONG))
         await asyncio.sleep(0.05)
         shutil.rmtree(folder)
         with pytest.raises(TokenStoreError, match="there is no directory"):
@@ -301,14 +301,14 @@ async def test_waiters_hear_that_the_directory_is_gone(tmp_path):
 
 
 async def test_a_full_disk_loses_nothing(path, store):
-    """A swap that cannot be written fails; what was kept can be read, and small changes find room in the log."""
+    """A compare_and_set that cannot be written fails; what was kept can be read, and small changes find room in the log."""
     await keep(store, "before")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, limits[1]))
     try:
         with pytest.raises(TokenStoreError, match=r"tokens\.db: ") as caught:
             await keep(store, "x" * 500_000)
-        assert not caught.value.lasting
+        assert not caught.value.permanent
         assert (await store.load(APPID)).document == "before"
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -323,7 +323,7 @@ async def test_a_database_that_may_not_grow_makes_room_in_its_log(path, store):
     def limit(file):
         file._opened().execute("PRAGMA max_page_count = 8")
 
-    await asyncio.wrap_future(store._workers.mine().submit(limit))
+    await asyncio.wrap_future(store._workers.for_this_process().submit(limit))
     assert b"before" not in bytes_of(path)
     with pytest.raises(TokenStoreError, match="full"):
         await keep(store, "x" * 500_000)

@@ -27,7 +27,7 @@ async def main():
     async with SqliteStore(sys.argv[1]) as store:
         while True:
             kept = await store.load("wx")
-            if await store.swap("wx", str(int(kept.document or "0") + 1), version=kept.version):
+            if await store.compare_and_set("wx", str(int(kept.document or "0") + 1), version=kept.version):
                 sys.stdout.write("x")
                 sys.stdout.flush()
 
@@ -103,24 +103,24 @@ async def test_processes_killed_at_random_lose_nothing_and_spoil_nothing(tmp_pat
 async def test_a_process_stopped_in_the_middle_of_a_change_holds_nobody_up(tmp_path, start, until):
     """Others load while it stands, the stores just opened as well; swaps fail then, and work when it is dead."""
     async with SqliteStore(tmp_path / "tokens.db") as store, SqliteStore(tmp_path / "tokens.db") as other:
-        assert await store.swap("wx", "whole", version="")
+        assert await store.compare_and_set("wx", "whole", version="")
         stopped, told = start(STAND_STILL)
         await until(told.read_text)
         await until(lambda: os.waitid(os.P_PID, stopped.pid, os.WSTOPPED | os.WNOHANG))
         kept = await heard(other.load("wx"))
         assert kept.document == "whole"
         with pytest.raises(TokenStoreError, match="another process held the lock"):
-            await heard(store.swap("wx", "late", version=kept.version))
+            await heard(store.compare_and_set("wx", "late", version=kept.version))
         kill(stopped)
-        assert await store.swap("wx", "late", version=kept.version)
+        assert await store.compare_and_set("wx", "late", version=kept.version)
 
 
 async def test_a_change_of_another_process_is_heard(tmp_path, start, until):
     """Who waits for it need not wait until its time is over."""
     async with SqliteStore(tmp_path / "tokens.db") as store:
-        assert await store.swap("wx", "0", version="")
+        assert await store.compare_and_set("wx", "0", version="")
         kept = await store.load("wx")
-        waiting = asyncio.create_task(store.changed("wx", version=kept.version, within=LONG))
+        waiting = asyncio.create_task(store.wait_for_change("wx", version=kept.version, timeout=LONG))
         _, told = start(COUNT)
         await until(lambda: told.stat().st_size)
         await heard(waiting)
@@ -130,10 +130,10 @@ async def test_a_file_deleted_beside_a_process_that_does_nothing_is_made_anew(tm
     """What the idle process holds of the old file, and what lies beside it, does not spoil the new one."""
     async with SqliteStore(tmp_path / "tokens.db") as store:
         for number in range(20):
-            assert await store.swap(f"wx{number}", "old" * 5000, version="")
+            assert await store.compare_and_set(f"wx{number}", "old" * 5000, version="")
         _, told = start(IDLE)
         await until(told.read_text)
         (tmp_path / "tokens.db").unlink()
         for number in range(3):
-            assert await store.swap(f"wx{number}", "new", version="")
+            assert await store.compare_and_set(f"wx{number}", "new", version="")
             assert (await store.load(f"wx{number}")).document == "new"

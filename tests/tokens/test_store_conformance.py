@@ -25,7 +25,7 @@ REAL_TIME = settings(
 async def keep(store, document="document", appid=APPID):
     """Keep a document, whatever is kept, and return its version."""
     kept = await store.load(appid)
-    assert await store.swap(appid, document, version=kept.version)
+    assert await store.compare_and_set(appid, document, version=kept.version)
     return (await store.load(appid)).version
 
 
@@ -34,7 +34,7 @@ async def count_up(store, times):
     for _ in range(times):
         while True:
             kept = await store.load(APPID)
-            if await store.swap(APPID, str(int(kept.document or "0") + 1), version=kept.version):
+            if await store.compare_and_set(APPID, str(int(kept.document or "0") + 1), version=kept.version):
                 break
 
 
@@ -44,8 +44,8 @@ async def test_at_first_nothing_is_kept(one):
 
 
 async def test_what_is_kept_is_there_for_every_handle(one, other):
-    """A swap with the version just read is kept, and the other handle reads it at once."""
-    assert await one.swap(APPID, "document", version=(await other.load(APPID)).version)
+    """A compare_and_set with the version just read is kept, and the other handle reads it at once."""
+    assert await one.compare_and_set(APPID, "document", version=(await other.load(APPID)).version)
     kept = await other.load(APPID)
     assert kept.document == "document"
     assert kept.version == (await one.load(APPID)).version
@@ -66,14 +66,14 @@ async def test_swap_with_another_version_changes_nothing(one, other, stale):
     await keep(one, "second")
     before = await other.load(APPID)
     version = {"first": first, "empty": empty, "made up": "no-such-version"}[stale]
-    assert not await other.swap(APPID, "third", version=version)
+    assert not await other.compare_and_set(APPID, "third", version=version)
     after = await one.load(APPID)
     assert (after.document, after.version) == ("second", before.version)
 
 
 async def test_swap_with_a_made_up_version_keeps_nothing_where_nothing_is(one):
     """An empty place accepts the version it gives, and no other."""
-    assert not await one.swap(APPID, "document", version="no-such-version")
+    assert not await one.compare_and_set(APPID, "document", version="no-such-version")
     assert (await one.load(APPID)).document is None
 
 
@@ -84,14 +84,14 @@ async def test_no_version_comes_back_when_the_place_is_lost(place, one, other):
     kept = await one.load(APPID)
     assert kept.document is None
     for version in old:
-        assert not await other.swap(APPID, "late", version=version)
+        assert not await other.compare_and_set(APPID, "late", version=version)
     assert {kept.version, await keep(one), await keep(other)}.isdisjoint(old)
 
 
 async def test_a_lost_place_rings(place, one, other):
     """Who waits for another version hears that there is none any more."""
     version = await keep(one)
-    waiting = asyncio.create_task(other.changed(APPID, version=version, within=LONG))
+    waiting = asyncio.create_task(other.wait_for_change(APPID, version=version, timeout=LONG))
     await asyncio.sleep(0.05)
     await place.lose()
     await heard(waiting)
@@ -101,7 +101,7 @@ async def test_platforms_are_kept_apart(one, other):
     """What is kept for one appid is neither read nor changed for another."""
     version = await keep(one, "of one", "wx1")
     assert (await other.load("wx2")).document is None
-    assert not await other.swap("wx2", "of two", version=version)
+    assert not await other.compare_and_set("wx2", "of two", version=version)
     await keep(other, "of two", "wx2")
     assert (await one.load("wx1")).document == "of one"
     assert (await one.load("wx1")).version == version
@@ -136,7 +136,7 @@ def test_any_history_is_that_of_a_dict(new_place):
     step = st.tuples(
         st.sampled_from([0, 1]),
         st.sampled_from(["wx1", "wx2"]),
-        st.sampled_from(["load", "swap", "stale", "empty", "foreign"]),
+        st.sampled_from(["load", "compare_and_set", "stale", "empty", "foreign"]),
         st.text(max_size=5),
     )
 
@@ -150,10 +150,15 @@ def test_any_history_is_that_of_a_dict(new_place):
                 kept = await store.load(appid)
                 assert (kept.document, kept.version) == model.get(appid, (None, kept.version))
                 foreign = seen["wx2" if appid == "wx1" else "wx1"][-1]
-                version = {"swap": kept.version, "stale": seen[appid][0], "empty": "", "foreign": foreign}.get(action)
+                version = {
+                    "compare_and_set": kept.version,
+                    "stale": seen[appid][0],
+                    "empty": "",
+                    "foreign": foreign,
+                }.get(action)
                 if version is None:
                     continue
-                done = await store.swap(appid, document, version=version)
+                done = await store.compare_and_set(appid, document, version=version)
                 assert done == (version == kept.version)
                 if done:
                     model[appid] = document, (await store.load(appid)).version
@@ -172,15 +177,15 @@ async def test_changed_does_not_wait_for_a_version_already_gone(one, other):
     """Nobody waits for what has happened."""
     old = await keep(one)
     await keep(one)
-    await heard(other.changed(APPID, version=old, within=LONG))
-    await heard(other.changed("wx2", version="no-such-version", within=LONG))
+    await heard(other.wait_for_change(APPID, version=old, timeout=LONG))
+    await heard(other.wait_for_change("wx2", version="no-such-version", timeout=LONG))
 
 
 @pytest.mark.parametrize("empty", [True, False])
 async def test_changed_returns_after_a_swap_by_the_other_handle(one, other, empty):
     """The bell rings for the first document as for the next, an hour before the time to wait is over."""
     version = (await other.load(APPID)).version if empty else await keep(other)
-    waiting = asyncio.create_task(other.changed(APPID, version=version, within=LONG))
+    waiting = asyncio.create_task(other.wait_for_change(APPID, version=version, timeout=LONG))
     await asyncio.sleep(0.1)
     assert not waiting.done()
     await keep(one)
@@ -190,7 +195,7 @@ async def test_changed_returns_after_a_swap_by_the_other_handle(one, other, empt
 async def test_changed_returns_after_its_time_when_nothing_happens(one, other, pass_time):
     """Neither sooner nor later; a change for another platform does not count."""
     version = await keep(one)
-    waiting = asyncio.create_task(other.changed(APPID, version=version, within=LONG))
+    waiting = asyncio.create_task(other.wait_for_change(APPID, version=version, timeout=LONG))
     await asyncio.sleep(0.05)
     await keep(one, appid="wx2")
     pass_time(LONG // 2)
@@ -203,7 +208,9 @@ async def test_changed_returns_after_its_time_when_nothing_happens(one, other, p
 async def test_changed_rings_for_all_who_wait(one, other):
     """One change wakes many, on the handle that made it as well."""
     version = await keep(one)
-    waiting = [asyncio.create_task(store.changed(APPID, version=version, within=LONG)) for store in (one, other) * 10]
+    waiting = [
+        asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=LONG)) for store in (one, other) * 10
+    ]
     await asyncio.sleep(0.05)
     await keep(one)
     await heard(asyncio.gather(*waiting))
@@ -212,7 +219,7 @@ async def test_changed_rings_for_all_who_wait(one, other):
 async def test_waiting_holds_nothing_up(one):
     """While a handle waits for a change it reads and writes as ever."""
     version = await keep(one)
-    waiting = asyncio.create_task(one.changed(APPID, version=version, within=LONG))
+    waiting = asyncio.create_task(one.wait_for_change(APPID, version=version, timeout=LONG))
     await asyncio.sleep(0.05)
     await heard(one.load("wx2"))
     assert not waiting.done()
@@ -229,8 +236,8 @@ async def test_cancelled_calls_leave_the_store_usable_and_the_document_whole(one
         version = (await other.load(APPID)).version
         calls = [
             asyncio.create_task(one.load(APPID)),
-            asyncio.create_task(one.swap(APPID, dice.choice("ab") * 20_000, version=version)),
-            asyncio.create_task(one.changed(APPID, version=version, within=LONG)),
+            asyncio.create_task(one.compare_and_set(APPID, dice.choice("ab") * 20_000, version=version)),
+            asyncio.create_task(one.wait_for_change(APPID, version=version, timeout=LONG)),
         ]
         await asyncio.sleep(dice.choice([0, 0, 0.0002, 0.001]))
         for call in calls:
@@ -250,15 +257,15 @@ async def test_changes_by_many_at_once_lose_nothing(one, other):
 
 async def test_the_clock_does_not_run_backwards(one, other):
     """`now` is one clock for all handles."""
-    times = [(await store.load(APPID)).now for store in (one, other) * 20]
+    times = [(await store.load(APPID)).store_time for store in (one, other) * 20]
     assert times == sorted(times)
 
 
 async def test_the_clock_counts_seconds(one):
     """Between two looks `now` moves by as many as a clock of this machine does."""
-    began, first = time.time(), (await one.load(APPID)).now
+    began, first = time.time(), (await one.load(APPID)).store_time
     await asyncio.sleep(0.1)
-    last, ended = (await one.load(APPID)).now, time.time()
+    last, ended = (await one.load(APPID)).store_time, time.time()
     assert 0.05 < last - first < ended - began + 0.05
 
 
@@ -268,7 +275,7 @@ def test_a_store_outlives_the_event_loop_it_was_used_in(new_place):
     async def begin(stack):
         store = (await new_place(stack)).handle()
         version = await keep(store, "first loop")
-        waiting = asyncio.create_task(store.changed(APPID, version=version, within=60))
+        waiting = asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=60))
         await asyncio.sleep(0.05)
         assert not waiting.done()  # the end of the loop cancels it
         return store
@@ -277,7 +284,7 @@ def test_a_store_outlives_the_event_loop_it_was_used_in(new_place):
         async with stack:
             kept = await store.load(APPID)
             assert kept.document == "first loop"
-            waiting = asyncio.create_task(store.changed(APPID, version=kept.version, within=LONG))
+            waiting = asyncio.create_task(store.wait_for_change(APPID, version=kept.version, timeout=LONG))
             await asyncio.sleep(0.05)
             await keep(store, "second loop")
             await heard(waiting)

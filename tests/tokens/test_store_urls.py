@@ -40,7 +40,7 @@ async def test_a_sqlite_url_is_that_of_a_file(tmp_path, monkeypatch, wrap):
     for url, name in zip(urls, ["tokens.db", "a b?#.db", "令牌.db"], strict=True):
         store = open_store(wrap(url))
         assert isinstance(store, SqliteStore)
-        assert await store.swap(APPID, "document", version="")
+        assert await store.compare_and_set(APPID, "document", version="")
         await store.aclose()
         assert (tmp_path / name).exists()
 

@@ -14,7 +14,7 @@ import pytest
 
 import wxtcb
 from wxtcb.errors import InvalidArgument, TokenStoreError
-from wxtcb.tokens.files.worker import Job
+from wxtcb.tokens.files.worker import FileOperation
 from wxtcb.tokens.stores import MemoryStore, SqliteStore
 
 APPID = "wx0123456789abcdef"
@@ -36,27 +36,27 @@ def python(code, *args, **options):
 
 async def test_memory_tells_the_time_of_the_clock_it_was_given():
     """Leases are measured by it."""
-    assert (await MemoryStore(lambda: 77.0).load(APPID)).now == 77.0
+    assert (await MemoryStore(lambda: 77.0).load(APPID)).store_time == 77.0
 
 
 def test_a_waiter_in_a_loop_that_was_closed_under_it_hinders_no_swap():
     """A bell that cannot ring any more is passed over."""
     store = MemoryStore()
     loop = asyncio.new_event_loop()
-    waiting = loop.create_task(store.changed(APPID, version="", within=60))
+    waiting = loop.create_task(store.wait_for_change(APPID, version="", timeout=60))
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
-    assert asyncio.run(store.swap(APPID, "document", version=""))
+    assert asyncio.run(store.compare_and_set(APPID, "document", version=""))
     waiting._log_destroy_pending = False
 
 
 async def test_memory_rings_once_for_two_changes_in_a_row():
     """A bell that has rung is not rung again."""
     store = MemoryStore()
-    waiting = asyncio.create_task(store.changed(APPID, version="", within=60))
+    waiting = asyncio.create_task(store.wait_for_change(APPID, version="", timeout=60))
     await asyncio.sleep(0)
-    assert await store.swap(APPID, "one", version="")
-    assert await store.swap(APPID, "two", version=(await store.load(APPID)).version)
+    assert await store.compare_and_set(APPID, "one", version="")
+    assert await store.compare_and_set(APPID, "two", version=(await store.load(APPID)).version)
     await waiting
 
 
@@ -72,7 +72,7 @@ async def test_a_relative_path_is_that_of_the_day_the_store_was_built(tmp_path, 
     monkeypatch.chdir(tmp_path)
     async with SqliteStore("tokens.db") as store:
         monkeypatch.chdir("/")
-        assert await store.swap(APPID, "document", version="")
+        assert await store.compare_and_set(APPID, "document", version="")
     assert (tmp_path / "tokens.db").exists()
 
 
@@ -86,7 +86,7 @@ async def test_the_file_is_made_when_it_is_first_needed(tmp_path):
 async def test_the_clock_is_that_which_was_given(tmp_path):
     """All processes of a machine have the same one; tests have theirs."""
     async with SqliteStore(tmp_path / "tokens.db", clock=lambda: 77.0) as store:
-        assert (await store.load(APPID)).now == 77.0
+        assert (await store.load(APPID)).store_time == 77.0
 
 
 async def test_what_the_clock_raises_is_raised(tmp_path):
@@ -98,16 +98,20 @@ async def test_what_the_clock_raises_is_raised(tmp_path):
     async with SqliteStore(tmp_path / "tokens.db", clock=broken) as store:
         with pytest.raises(ArithmeticError):
             await store.load(APPID)
-        assert await store.swap(APPID, "document", version="")
+        assert await store.compare_and_set(APPID, "document", version="")
 
 
 async def test_a_closed_store_answers_nothing_and_keeps_what_it_kept(tmp_path):
     """Its file would be opened again for nobody to close; a new store has everything."""
     store = SqliteStore(tmp_path / "tokens.db")
-    assert await store.swap(APPID, "document", version="")
+    assert await store.compare_and_set(APPID, "document", version="")
     await store.aclose()
     await store.aclose()
-    for ask in (store.load(APPID), store.swap(APPID, "x", version=""), store.changed(APPID, version="", within=1)):
+    for ask in (
+        store.load(APPID),
+        store.compare_and_set(APPID, "x", version=""),
+        store.wait_for_change(APPID, version="", timeout=1),
+    ):
         with pytest.raises(TokenStoreError, match="was closed"):
             await ask
     assert [file.name for file in tmp_path.iterdir()] == ["tokens.db"]
@@ -116,22 +120,22 @@ async def test_a_closed_store_answers_nothing_and_keeps_what_it_kept(tmp_path):
 
 
 async def test_closing_ends_what_waits_and_finishes_what_was_asked(tmp_path):
-    """A swap on its way is kept, a wait for a change fails, one that was cancelled is forgotten."""
+    """A compare_and_set on its way is kept, a wait for a change fails, one that was cancelled is forgotten."""
     store = SqliteStore(tmp_path / "tokens.db")
-    waiting, dropped = (asyncio.create_task(store.changed(APPID, version="", within=60)) for _ in range(2))
+    waiting, dropped = (asyncio.create_task(store.wait_for_change(APPID, version="", timeout=60)) for _ in range(2))
     await asyncio.sleep(0.05)
     dropped.cancel()
-    swap = asyncio.create_task(store.swap("wx2", "document", version=""))
+    compare_and_set = asyncio.create_task(store.compare_and_set("wx2", "document", version=""))
     await asyncio.sleep(0)
     await store.aclose()
-    assert await swap
+    assert await compare_and_set
     with pytest.raises(TokenStoreError, match="was closed"):
         await waiting
 
 
 async def test_a_worker_that_ended_takes_no_more_jobs(store):
     """Who was given the worker just before the end hears the same as all others, and does not wait for ever."""
-    worker = store._workers.mine()
+    worker = store._workers.for_this_process()
     await store.aclose()
     with pytest.raises(TokenStoreError, match="was closed"):
         worker.submit(lambda _: None)
@@ -142,7 +146,7 @@ async def test_a_worker_that_ended_takes_no_more_jobs(store):
 )
 def test_a_job_that_was_given_up_is_told_nothing(tell):
     """Its answer, or its failure, comes too late and is dropped."""
-    job = Job(lambda _: None, Future(), 0.0)
+    job = FileOperation(lambda _: None, Future(), 0.0)
     job.future.cancel()
     tell(job)
     assert job.future.cancelled()
@@ -161,7 +165,7 @@ async def test_closing_goes_on_when_its_caller_is_cancelled(store):
 async def test_what_was_cancelled_before_its_turn_is_not_done(store):
     """Of many swaps given up at once none that had not begun is made up for later."""
     await store.load(APPID)
-    calls = [asyncio.create_task(store.swap(f"wx{number}", "document", version="")) for number in range(200)]
+    calls = [asyncio.create_task(store.compare_and_set(f"wx{number}", "document", version="")) for number in range(200)]
     await asyncio.sleep(0)
     for call in calls:
         call.cancel()
@@ -171,8 +175,8 @@ async def test_what_was_cancelled_before_its_turn_is_not_done(store):
 
 async def test_a_waiter_that_was_cancelled_is_forgotten(store, until):
     """The thread looks no more when nobody waits."""
-    waiting = asyncio.create_task(store.changed(APPID, version="", within=60))
-    worker = store._workers.mine()
+    waiting = asyncio.create_task(store.wait_for_change(APPID, version="", timeout=60))
+    worker = store._workers.for_this_process()
     await until(lambda: worker._watches)
     waiting.cancel()
     await until(lambda: not worker._watches)
@@ -210,8 +214,8 @@ from wxtcb.tokens.stores import SqliteStore
 store = SqliteStore(sys.argv[1])
 
 async def main():
-    assert await store.swap("wx", "document", version="")
-    waiting = asyncio.create_task(store.changed("wx", version=(await store.load("wx")).version, within=1000))
+    assert await store.compare_and_set("wx", "document", version="")
+    waiting = asyncio.create_task(store.wait_for_change("wx", version=(await store.load("wx")).version, timeout=1000))
     await asyncio.sleep(0.05)
 
 asyncio.run(main())
@@ -239,7 +243,7 @@ async def count():
     for _ in range(50):
         while True:
             kept = await store.load("wx")
-            if await store.swap("wx", str(int(kept.document or "0") + 1), version=kept.version):
+            if await store.compare_and_set("wx", str(int(kept.document or "0") + 1), version=kept.version):
                 break
 
 async def finish():

@@ -20,14 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wxtcb.errors import InvalidArgument, SessionClosed
-from wxtcb.events import NoticeDropped, PushRefused, PushUnreadable, TicketReceived, TicketUnsaved
+from wxtcb.events import NotificationDropped, PushMalformed, PushRefused, TicketReceived, TicketWriteFailed
 from wxtcb.secret import Secret
-from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.stores import MemoryStore, SqliteStore
 from wxtcb.tokens.ticket import TicketReceiver
-from wxtcb.tokens.ticket.asgi import BODY_PATIENCE, LARGEST_BODY
-from wxtcb.tokens.ticket.message import Notice
-from wxtcb.tokens.ticket.notices import MOST_AT_ONCE
+from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, MAX_BODY
+from wxtcb.tokens.ticket.message import Notification
+from wxtcb.tokens.ticket.notices import MAX_CONCURRENT_NOTIFICATIONS
 
 from .push_messages import APPID, KEY, TOKEN, pushed
 
@@ -67,10 +67,10 @@ class BrokenStore:
         self.asked += 1
         raise OSError
 
-    async def swap(self, appid, document, *, version):
+    async def compare_and_set(self, appid, document, *, version):
         raise OSError
 
-    async def changed(self, appid, *, version, within):
+    async def wait_for_change(self, appid, *, version, timeout):
         raise OSError
 
 
@@ -153,7 +153,7 @@ async def handled(receiver, query, *pieces, method="POST"):
 
 async def kept_in(store):
     """Return what the store holds."""
-    kept = (await SharedRecord(store, APPID).read()).record.ticket
+    kept = (await SharedState(store, APPID).read()).state.ticket
     return kept and (kept.value.reveal(), kept.created)
 
 
@@ -167,7 +167,7 @@ async def test_a_ticket_is_answered_with_success_and_nothing_else(receiver, stor
     }
     assert end == {"type": "http.response.body", "body": b"success"}
     assert await kept_in(store) == ("ticket@@@1", 100)
-    assert heard == [TicketReceived(100, kept=True)]
+    assert heard == [TicketReceived(100, is_newest=True)]
 
 
 async def test_aiohttp_gets_the_same(receiver, store):
@@ -192,7 +192,7 @@ async def test_a_repeat_or_a_late_one_is_answered_but_not_kept(receiver, store, 
     await post(receiver, ticket())
     assert await post(receiver, ticket("ticket@@@2", created)) == (200, b"success")
     assert await kept_in(store) == ("ticket@@@1", 100)
-    assert heard[1:] == [TicketReceived(created, kept=False)]
+    assert heard[1:] == [TicketReceived(created, is_newest=False)]
 
 
 async def test_the_previous_key_still_opens(new_receiver, store):
@@ -211,7 +211,7 @@ async def test_the_previous_key_still_opens(new_receiver, store):
         (ticket(key=OLD_KEY), 400),
         ((ticket()[0], b"<xml/>"), 400),
         ((b"", ticket()[1]), 400),
-        ((ticket()[0], b"x" * (LARGEST_BODY + 1)), 413),
+        ((ticket()[0], b"x" * (MAX_BODY + 1)), 413),
     ],
 )
 async def test_what_is_no_push_for_us_is_refused_and_changes_nothing(receiver, store, heard, push, status):
@@ -239,7 +239,7 @@ async def test_what_is_no_push_for_us_is_refused_and_changes_nothing(receiver, s
 async def test_what_we_cannot_read_of_the_platform_s_own_pushes_is_success(receiver, store, heard, push):
     """At both doors alike: anything else can stop the pushes; an event tells of it, and nothing is changed."""
     assert await post(receiver, push) == await handled(receiver, *push) == (200, b"success")
-    assert [type(event) for event in heard] == [PushUnreadable] * 2
+    assert [type(event) for event in heard] == [PushMalformed] * 2
     assert await kept_in(store) is None
 
 
@@ -250,7 +250,7 @@ async def test_a_ticket_of_the_future_does_not_keep_later_ones_out(new_receiver,
         assert await kept_in(store) is None
         assert await post(receiver, ticket("ticket@@@1", 1000)) == (200, b"success")
     assert await kept_in(store) == ("ticket@@@1", 1000)
-    assert [type(event) for event in heard] == [PushUnreadable, TicketReceived]
+    assert [type(event) for event in heard] == [PushMalformed, TicketReceived]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "post"])
@@ -270,8 +270,8 @@ async def test_a_body_may_come_in_any_pieces(receiver):
 async def test_a_body_is_counted_while_it_comes(receiver):
     """64 KiB are read, no more is, whatever is still to come."""
     query = ticket()[0]
-    assert (await asgi(receiver, query, b"x" * LARGEST_BODY))[0]["status"] == 400
-    start, _ = await asgi(receiver, query, b"x" * LARGEST_BODY, b"x", RuntimeError("is not read"))
+    assert (await asgi(receiver, query, b"x" * MAX_BODY))[0]["status"] == 400
+    start, _ = await asgi(receiver, query, b"x" * MAX_BODY, b"x", RuntimeError("is not read"))
     assert start["status"] == 413
 
 
@@ -291,7 +291,7 @@ async def test_a_slow_body_is_not_waited_for(receiver, heard):
     query, body = ticket()
     start, _ = await asgi(receiver, query, *(bytes([byte]) for byte in body), every=0.3)
     assert start["status"] == 408
-    assert asyncio.get_running_loop().time() == started + BODY_PATIENCE
+    assert asyncio.get_running_loop().time() == started + BODY_TIMEOUT
     assert [event.status for event in heard] == [408]
 
 
@@ -363,7 +363,7 @@ def test_it_may_serve_one_loop_after_the_other(new_receiver, virtual_run):
 
 def test_it_may_be_closed_in_a_loop_that_comes_after_the_one_it_served(new_receiver, virtual_run):
     """What that loop left behind, cancelled or not, holds up nobody; the ticket gets its last try."""
-    receiver = new_receiver(token_store=(store := BrokenStore()), on_notice=lasting)
+    receiver = new_receiver(token_store=(store := BrokenStore()), on_notification=lasting)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(post(receiver, ticket()))
     loop.run_until_complete(post(receiver, notice()))
@@ -410,8 +410,8 @@ async def test_while_the_store_is_down_success_is_answered_and_the_ticket_given(
     async with new_receiver(token_store=BrokenStore()) as receiver:
         assert await post(receiver, ticket()) == (200, b"success")
         assert (await receiver.newest_ticket()).reveal() == "ticket@@@1"
-    assert [type(event) for event in heard] == [TicketUnsaved, TicketReceived, TicketUnsaved]
-    assert heard[1] == TicketReceived(100, kept=True, in_memory=True)
+    assert [type(event) for event in heard] == [TicketWriteFailed, TicketReceived, TicketWriteFailed]
+    assert heard[1] == TicketReceived(100, is_newest=True, in_memory_only=True)
 
 
 async def test_a_notice_is_handed_on_after_the_answer(new_receiver, settle):
@@ -423,12 +423,12 @@ async def test_a_notice_is_handed_on_after_the_answer(new_receiver, settle):
         await asyncio.sleep(3)
         done.append(notice)
 
-    async with new_receiver(on_notice=slow) as receiver:
+    async with new_receiver(on_notification=slow) as receiver:
         assert await post(receiver, notice()) == (200, b"success")
         await settle()
         assert (len(began), done) == (1, [])
     assert done == began
-    assert isinstance(done[0], Notice)
+    assert isinstance(done[0], Notification)
     assert (done[0].info_type, done[0].fields["AuthorizationCode"]) == ("authorized", "c0de")
 
 
@@ -445,7 +445,7 @@ async def test_a_callback_that_raises_is_reported_to_the_loop(new_receiver, sett
     async def careless(notice):
         raise RuntimeError("careless")
 
-    async with new_receiver(on_notice=careless) as receiver:
+    async with new_receiver(on_notification=careless) as receiver:
         assert await post(receiver, notice()) == (200, b"success")
         await settle()
     [context] = asyncio.get_running_loop().reported
@@ -463,14 +463,14 @@ async def test_a_hundred_callbacks_run_at_once_and_no_more(new_receiver, heard, 
         await going.wait()
         got.append(notice)
 
-    async with new_receiver(on_notice=stuck) as receiver:
-        answers = [await post(receiver, notice()) for _ in range(MOST_AT_ONCE + 1)]
+    async with new_receiver(on_notification=stuck) as receiver:
+        answers = [await post(receiver, notice()) for _ in range(MAX_CONCURRENT_NOTIFICATIONS + 1)]
         assert set(answers) == {(200, b"success")}
-        assert heard == [NoticeDropped("authorized", MOST_AT_ONCE)]
+        assert heard == [NotificationDropped("authorized", MAX_CONCURRENT_NOTIFICATIONS)]
         going.set()
         await settle()
         await post(receiver, notice())
-    assert len(got) == MOST_AT_ONCE + 1
+    assert len(got) == MAX_CONCURRENT_NOTIFICATIONS + 1
 
 
 async def test_closing_waits_five_seconds_for_callbacks_then_cancels(new_receiver, settle):
@@ -483,7 +483,7 @@ async def test_closing_waits_five_seconds_for_callbacks_then_cancels(new_receive
         finally:
             ended.append(asyncio.get_running_loop().time())
 
-    async with new_receiver(on_notice=endless) as receiver:
+    async with new_receiver(on_notification=endless) as receiver:
         await post(receiver, notice())
         await settle()
         closing = asyncio.get_running_loop().time()
@@ -500,7 +500,7 @@ async def test_callbacks_know_nothing_of_the_request(new_receiver, settle):
         seen.append(variable.get(None))
 
     variable.set("of the request")
-    async with new_receiver(on_notice=look) as receiver:
+    async with new_receiver(on_notification=look) as receiver:
         await post(receiver, notice())
     assert seen == [None]
 
@@ -528,7 +528,7 @@ async def test_a_notice_that_is_under_way_when_it_closes_is_handed_on(new_receiv
         await asyncio.sleep(4)
         got.append(notice.info_type)
 
-    receiver = new_receiver(on_notice=take)
+    receiver = new_receiver(on_notification=take)
     query, body = notice()
     answer = asyncio.create_task(asgi(receiver, query, body[:5], body[5:], every=1))
     await asyncio.sleep(1.5)
@@ -543,13 +543,13 @@ async def test_a_push_that_dribbles_in_holds_up_the_end_for_six_seconds_at_most(
     await asyncio.sleep(0)
     started = asyncio.get_running_loop().time()
     await receiver.aclose()
-    assert asyncio.get_running_loop().time() == started + BODY_PATIENCE
+    assert asyncio.get_running_loop().time() == started + BODY_TIMEOUT
     assert (await answer)[0]["status"] == 408
 
 
 async def test_an_end_that_is_cancelled_while_a_push_is_under_way_leaves_no_task(new_receiver, settle):
     """Neither a callback nor the writing of a ticket goes on."""
-    receiver = new_receiver(token_store=BrokenStore(), on_notice=lasting)
+    receiver = new_receiver(token_store=BrokenStore(), on_notification=lasting)
     await post(receiver, ticket())
     await post(receiver, notice())
     answer = asyncio.create_task(asgi(receiver, *ticket(created=200), every=4))
@@ -571,7 +571,7 @@ async def test_what_clings_to_life_is_left_after_a_second(new_receiver, settle):
             with contextlib.suppress(asyncio.CancelledError):
                 await going.wait()
 
-    receiver = new_receiver(on_notice=stubborn)
+    receiver = new_receiver(on_notification=stubborn)
     await post(receiver, notice())
     await settle()
     started = asyncio.get_running_loop().time()
@@ -593,7 +593,7 @@ class Taker:
 
 
 @pytest.mark.parametrize(
-    "on_notice",
+    "on_notification",
     [
         lasting,
         Taker(),
@@ -603,9 +603,9 @@ class Taker:
         mock.AsyncMock(),
     ],
 )
-def test_whatever_is_async_takes_notices(new_receiver, on_notice):
+def test_whatever_is_async_takes_notices(new_receiver, on_notification):
     """A function, a method, an object, and what stands for one of them."""
-    assert new_receiver(on_notice=on_notice).on_notice is on_notice
+    assert new_receiver(on_notification=on_notification).on_notification is on_notification
 
 
 @pytest.mark.parametrize(
@@ -622,9 +622,9 @@ def test_whatever_is_async_takes_notices(new_receiver, on_notice):
         ({"previous_encoding_aes_key": ""}, "previous_encoding_aes_key must be the EncodingAESKey"),
         ({"token_store": None}, "token_store must be a token store or a URL"),
         ({"token_store": "nonsense://S3CRET"}, "URL of a token store begins with"),
-        ({"on_notice": 5}, "on_notice must be an async callable"),
-        ({"on_notice": lambda notice: None}, "on_notice must be an async callable"),
-        ({"on_notice": functools.partial(print)}, "on_notice must be an async callable"),
+        ({"on_notification": 5}, "on_notification must be an async callable"),
+        ({"on_notification": lambda notice: None}, "on_notification must be an async callable"),
+        ({"on_notification": functools.partial(print)}, "on_notification must be an async callable"),
         ({"clock": 5}, "clock must be a function"),
         ({"clock": lasting}, "clock must be a function"),
         ({"hooks": 5}, "hooks must be a list"),

@@ -163,7 +163,7 @@ async def test_a_refusal_leaves_the_connection_usable(port, heard):
     query, body = ticket()
     pieces = written(query + "0", body), written(query, b"<xml/>"), written(query, body)
     assert await ask(port, *pieces, answers=3) == [403, 400, 200]
-    assert heard[-1] == TicketReceived(100, kept=True)
+    assert heard[-1] == TicketReceived(100, is_newest=True)
 
 
 async def test_a_route_of_starlettes_leads_to_it(receiver):
@@ -196,12 +196,12 @@ async def test_another_method_is_refused(port, method):
 async def test_a_body_that_is_too_large_is_refused_while_it_comes(port, promised):
     """After 64 KiB of it, whatever was promised."""
     head = f"POST {PATH}?{ticket()[0]} HTTP/1.1\r\nHost: x\r\nContent-Length: {promised}\r\n\r\n".encode()
-    assert await ask(port, head + b"x" * (asgi.LARGEST_BODY + 1)) == [413]
+    assert await ask(port, head + b"x" * (asgi.MAX_BODY + 1)) == [413]
 
 
 async def test_a_slow_body_is_refused(port, monkeypatch):
     """No server bounds it, so the receiver does."""
-    monkeypatch.setattr(asgi, "BODY_PATIENCE", 0.05)
+    monkeypatch.setattr(asgi, "BODY_TIMEOUT", 0.05)
     query, body = ticket()
     assert await ask(port, written(query, body)[:-10]) == [408]
 
@@ -230,5 +230,5 @@ async def test_a_thousand_deliveries_at_once_are_one_ticket(port, heard):
 
         answers = await asyncio.gather(*(push() for _ in range(1000)))
     assert set(answers) == {(200, b"success")}
-    assert heard.count(TicketReceived(200, kept=True)) == 1
-    assert heard.count(TicketReceived(200, kept=False)) == 999
+    assert heard.count(TicketReceived(200, is_newest=True)) == 1
+    assert heard.count(TicketReceived(200, is_newest=False)) == 999

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from wxtcb.errors import InvalidArgument
 from wxtcb.sandbox.push.crypto import encrypt
 from wxtcb.secret import Secret
-from wxtcb.tokens.ticket.crypto import AesKey, Envelope, Refusal
+from wxtcb.tokens.ticket.crypto import AesKey, InvalidPush, MessageCrypto
 
 from .push_messages import sealed
 
@@ -22,7 +22,7 @@ OTHER_KEY = "Z" * 43
 
 def envelope(appid, token, *keys):
     """Give the envelope of a platform."""
-    return Envelope(appid, Secret(token), tuple(AesKey.of("key", Secret(key)) for key in keys))
+    return MessageCrypto(appid, Secret(token), tuple(AesKey.from_encoded("key", Secret(key)) for key in keys))
 
 
 SAMPLE = envelope("wx5823bf96d3bd56c7", "QDG6eK", SAMPLE_KEY)
@@ -96,7 +96,7 @@ def content_of(message, appid=b"wxb11529c136998cb6", length=None):
 def test_a_known_message_is_opened(vector):
     """The message comes out of what a peer has sealed."""
     peer, _, message, encrypted, _ = vector
-    assert peer.open(encrypted.encode()) == message.encode()
+    assert peer.decrypt(encrypted.encode()) == message.encode()
 
 
 def test_a_known_message_is_sealed_into_the_same_bytes(vector):
@@ -110,14 +110,14 @@ def test_a_known_message_is_signed_alike(vector):
     """The signature is the peer's, and is recognised."""
     peer, _, _, encrypted, (timestamp, nonce, signature) = vector
     assert peer.sign(timestamp, nonce, encrypted.encode()) == signature
-    assert peer.is_signed(signature, timestamp, nonce, encrypted.encode())
+    assert peer.is_valid_signature(signature, timestamp, nonce, encrypted.encode())
 
 
 @pytest.mark.parametrize("signature", [b"", b"0" * 40, b"\xff", b"477715D11CDB4164915DEBCBA66CB864D751F3E6"])
 def test_another_signature_is_none(signature):
     """Neither a wrong one, nor the right one in capitals."""
     timestamp, nonce, _ = VECTORS["Tencent's sample"][4]
-    assert not SAMPLE.is_signed(signature, timestamp, nonce, VECTORS["Tencent's sample"][3].encode())
+    assert not SAMPLE.is_valid_signature(signature, timestamp, nonce, VECTORS["Tencent's sample"][3].encode())
 
 
 def test_the_four_parts_are_sorted_as_bytes():
@@ -128,20 +128,20 @@ def test_the_four_parts_are_sorted_as_bytes():
 @given(st.binary(max_size=300))
 def test_what_is_sealed_can_be_opened(message):
     """Any message of any length, so with every length of padding, survives."""
-    assert JAVA.open(sealed(message)) == message
+    assert JAVA.decrypt(sealed(message)) == message
 
 
 @pytest.mark.parametrize("keys", [(OTHER_KEY, JAVA_KEY), (JAVA_KEY, OTHER_KEY), (JAVA_KEY, JAVA_KEY)])
 def test_every_key_opens(keys):
     """While the key is being changed both are tried, whichever is the newer; both may be the same."""
     both = envelope("wxb11529c136998cb6", "pamtest", *keys)
-    assert both.open(sealed(b"hello")) == b"hello"
+    assert both.decrypt(sealed(b"hello")) == b"hello"
 
 
 def test_no_other_key_opens():
     """Without the right key there is only a refusal."""
-    with pytest.raises(Refusal, match="cannot be decrypted") as caught:
-        envelope("wxb11529c136998cb6", "pamtest", OTHER_KEY).open(sealed(b"hello"))
+    with pytest.raises(InvalidPush, match="cannot be decrypted") as caught:
+        envelope("wxb11529c136998cb6", "pamtest", OTHER_KEY).decrypt(sealed(b"hello"))
     assert caught.value.status == 400
 
 
@@ -150,23 +150,23 @@ def test_no_other_key_opens():
 )
 def test_a_message_for_another_platform_is_foreign(appid):
     """The appid behind the message must be ours, exactly."""
-    with pytest.raises(Refusal, match="another platform") as caught:
-        JAVA.open(plain(content_of(b"hello", appid)))
+    with pytest.raises(InvalidPush, match="another platform") as caught:
+        JAVA.decrypt(plain(content_of(b"hello", appid)))
     assert caught.value.status == 403
 
 
 @pytest.mark.parametrize("length", [24, 2**31, 2**32 - 1])
 def test_a_length_beyond_the_end_is_refused(length):
     """The message may not be longer than what is there: 5 bytes, and 18 of the appid."""
-    with pytest.raises(Refusal, match="cannot be decrypted"):
-        JAVA.open(plain(content_of(b"hello", length=length)))
+    with pytest.raises(InvalidPush, match="cannot be decrypted"):
+        JAVA.decrypt(plain(content_of(b"hello", length=length)))
 
 
 @pytest.mark.parametrize("size", [0, 15, 16, 19])
 def test_what_is_shorter_than_its_head_is_refused(size):
     """There must be 16 random bytes and 4 of length."""
-    with pytest.raises(Refusal, match="cannot be decrypted"):
-        JAVA.open(plain(b"\0" * size))
+    with pytest.raises(InvalidPush, match="cannot be decrypted"):
+        JAVA.decrypt(plain(b"\0" * size))
 
 
 def padding_of(last, size=None):
@@ -187,15 +187,15 @@ def test_wrong_padding_is_refused(padding):
     """Each of the last N bytes must be N, and N from 1 to 32: no other is taken as none."""
     content = content_of(b"hello")
     assert (len(content) + len(padding)) % 32 == 0
-    with pytest.raises(Refusal, match="cannot be decrypted"):
-        JAVA.open(plain(content, padding=padding))
+    with pytest.raises(InvalidPush, match="cannot be decrypted"):
+        JAVA.decrypt(plain(content, padding=padding))
 
 
 @pytest.mark.parametrize("missing", range(1, 33))
 def test_padding_of_every_length_is_taken_off(missing):
     """1 to 32 bytes, also the lengths over 16 that the usual padding of the cipher never has."""
     message = b"x" * (64 - 20 - 18 - missing % 32)
-    assert JAVA.open(plain(content_of(message))) == message
+    assert JAVA.decrypt(plain(content_of(message))) == message
 
 
 @pytest.mark.parametrize(
@@ -204,8 +204,8 @@ def test_padding_of_every_length_is_taken_off(missing):
 )
 def test_what_is_no_base64_of_whole_blocks_is_refused(encrypted):
     """Nothing is skipped or filled in."""
-    with pytest.raises(Refusal, match="base64"):
-        JAVA.open(encrypted)
+    with pytest.raises(InvalidPush, match="base64"):
+        JAVA.decrypt(encrypted)
 
 
 @pytest.mark.parametrize(
@@ -214,17 +214,17 @@ def test_what_is_no_base64_of_whole_blocks_is_refused(encrypted):
 def test_a_key_that_is_none_is_refused_without_being_shown(key):
     """An EncodingAESKey has 43 letters and digits; the error says so, and names the argument."""
     with pytest.raises(InvalidArgument, match=r"encoding_aes_key must be .* 43 characters") as caught:
-        AesKey.of("encoding_aes_key", Secret(key))
+        AesKey.from_encoded("encoding_aes_key", Secret(key))
     assert not key or key not in str(caught.value)
 
 
 def test_spare_bits_of_the_last_character_do_not_matter():
     """43 characters hold 258 bits, two more than the key; peers leave them as they fall."""
     assert JAVA_KEY.endswith("G")
-    assert envelope("wxb11529c136998cb6", "pamtest", JAVA_KEY[:-1] + "E").open(sealed(b"hello")) == b"hello"
+    assert envelope("wxb11529c136998cb6", "pamtest", JAVA_KEY[:-1] + "E").decrypt(sealed(b"hello")) == b"hello"
 
 
 def test_neither_key_nor_token_is_shown():
     """The repr of an envelope holds neither."""
-    assert re.fullmatch(r"Envelope\(component_appid='\w+', message_token=\*\*\*\)", repr(JAVA))
+    assert re.fullmatch(r"MessageCrypto\(component_appid='\w+', message_token=\*\*\*\)", repr(JAVA))
     assert repr(JAVA.keys[0]) == "AesKey()"

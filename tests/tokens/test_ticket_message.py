@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wxtcb.events import PushRefused, PushUnreadable
+from wxtcb.events import PushMalformed, PushRefused
 from wxtcb.sandbox.push.crypto import encrypt
 from wxtcb.secret import Secret
 from wxtcb.tokens.ticket import message
-from wxtcb.tokens.ticket.crypto import AesKey, Envelope
-from wxtcb.tokens.ticket.message import MOST_AHEAD, Notice, Ticket
+from wxtcb.tokens.ticket.crypto import AesKey, MessageCrypto
+from wxtcb.tokens.ticket.message import MAX_SECONDS_AHEAD, Notification, PushedTicket
 
 from .push_messages import APPID, KEY, TOKEN, pushed, sealed
 
-ENVELOPE = Envelope(APPID, Secret(TOKEN), (AesKey.of("key", Secret(KEY)),))
+ENVELOPE = MessageCrypto(APPID, Secret(TOKEN), (AesKey.from_encoded("key", Secret(KEY)),))
 NOW = 1413192605
 TICKET = f"""<xml>
     <AppId><![CDATA[{APPID}]]></AppId>
@@ -30,7 +30,7 @@ TICKET = f"""<xml>
 
 def read_push(query, body):
     """Read a push at the time when that ticket was made."""
-    return message.read_push(ENVELOPE, query, body, NOW)
+    return message.parse_push(ENVELOPE, query, body, NOW)
 
 
 def read(message):
@@ -52,13 +52,13 @@ def notice(inside, info_type="authorized"):
 
 def test_a_ticket_is_read_with_its_time():
     """The known message of the documentation's shape gives ticket and CreateTime."""
-    assert read(TICKET) == Ticket(Secret("ticket@@@abc"), 1413192605)
+    assert read(TICKET) == PushedTicket(Secret("ticket@@@abc"), 1413192605)
 
 
 def test_texts_need_no_cdata_and_may_have_space_around():
     """Other writers of XML mean the same."""
     plain = TICKET.replace("<![CDATA[", "\n ").replace("]]>", " ").replace("1413192605", " 1413192605\n")
-    assert read(plain) == Ticket(Secret("ticket@@@abc"), 1413192605)
+    assert read(plain) == PushedTicket(Secret("ticket@@@abc"), 1413192605)
 
 
 def test_the_outer_document_may_name_a_user_in_place_of_the_platform():
@@ -66,21 +66,21 @@ def test_the_outer_document_may_name_a_user_in_place_of_the_platform():
     query, body = pushed(TICKET)
     swapped = body.replace(b"AppId", b"ToUserName").replace(APPID.encode(), b"gh_1")
     assert swapped != body
-    assert read_push(query, swapped) == Ticket(Secret("ticket@@@abc"), 1413192605)
+    assert read_push(query, swapped) == PushedTicket(Secret("ticket@@@abc"), 1413192605)
 
 
 def test_a_declared_encoding_changes_nothing():
     """A body is UTF-8, whatever it says."""
     query, body = pushed(TICKET)
     declared = b'\xef\xbb\xbf<?xml version="1.0" encoding="GBK"?>' + body
-    assert isinstance(read_push(query, declared), Ticket)
+    assert isinstance(read_push(query, declared), PushedTicket)
 
 
 def test_a_notice_gives_its_fields_by_name():
     """Names of nested elements are joined by a slash, repeated ones are numbered, empty ones are there."""
     inside = "<AuthorizationCode>c0de</AuthorizationCode><info><name>我</name><name>b</name></info><msg/>"
     told = read(notice(inside))
-    assert (told.info_type, told.component_appid, told.created) == ("authorized", APPID, 7)
+    assert (told.info_type, told.component_appid, told.create_time) == ("authorized", APPID, 7)
     assert dict(told.fields) == {
         "AppId": APPID,
         "CreateTime": "7",
@@ -105,8 +105,8 @@ def test_a_notice_shows_no_code_and_cannot_be_changed():
 def test_a_notice_need_have_neither_type_nor_time(message):
     """It is signed by the platform, so it is taken; what it lacks is "" and None."""
     told = read(message)
-    assert isinstance(told, Notice)
-    assert (told.info_type, told.created) == ("", None)
+    assert isinstance(told, Notification)
+    assert (told.info_type, told.create_time) == ("", None)
 
 
 @pytest.mark.parametrize("name", ["msg_signature", "timestamp", "nonce"])
@@ -125,7 +125,7 @@ def test_parameters_are_bytes_that_may_be_quoted():
     signature = ENVELOPE.sign(b"1", b"\xff\xed\xa0\x80+", encrypted)
     body = b"<xml><Encrypt>%b</Encrypt></xml>" % encrypted
     query = b"times%%74amp=1&nonce=%%FF\xed%%a0%%80%%2b&msg_signature=%b" % signature
-    assert isinstance(read_push(query, body), Ticket)
+    assert isinstance(read_push(query, body), PushedTicket)
 
 
 @pytest.mark.parametrize("query", [b"a=" + b"x" * 5000, b"a=1&" * 30])
@@ -137,7 +137,7 @@ def test_a_query_without_measure_is_refused(query):
 @pytest.mark.parametrize("name", ["timestamp", "nonce", "msg_signature"])
 def test_a_forged_push_is_refused_before_it_is_opened(name, monkeypatch):
     """Whatever is changed, the signature no longer matches, and no key touches the message."""
-    monkeypatch.delattr(Envelope, "open")
+    monkeypatch.delattr(MessageCrypto, "decrypt")
     query, body = pushed(TICKET)
     forged = query.replace(f"{name}=".encode(), f"{name}=0".encode())
     assert read_push(forged, body) == PushRefused("the signature does not match", 403)
@@ -199,7 +199,7 @@ def test_a_body_that_is_no_push_is_malformed(body):
 def test_what_the_platform_signed_is_answered_though_it_cannot_be_read(message):
     """Any other answer than success can stop the pushes, so this is none of the refusals."""
     verdict = read_push(*signed(sealed(message)))
-    assert isinstance(verdict, PushUnreadable)
+    assert isinstance(verdict, PushMalformed)
     assert verdict.reason.startswith("the XML is")
 
 
@@ -218,7 +218,7 @@ def test_a_document_is_eight_deep_and_two_hundred_wide_at_most(inside, fits):
     """The root, AppId and Encrypt count; what goes beyond is refused before it is read to its end."""
     query, body = pushed(TICKET)
     verdict = read_push(query, body.replace(b"</xml>", inside + b"</xml>"))
-    assert isinstance(verdict, Ticket) if fits else verdict == PushRefused("the XML is too large", 400)
+    assert isinstance(verdict, PushedTicket) if fits else verdict == PushRefused("the XML is too large", 400)
 
 
 @pytest.mark.parametrize(
@@ -245,21 +245,21 @@ def test_a_ticket_without_a_proper_value_and_time_is_unreadable(old, new):
     """A time in milliseconds would be the newest for 40,000 years, so it is none."""
     changed = TICKET.replace(old, new)
     assert changed != TICKET
-    assert isinstance(read(changed), PushUnreadable)
+    assert isinstance(read(changed), PushMalformed)
 
 
 def test_a_ticket_of_the_future_is_unreadable():
     """It would be the newest until then; a day is left to clocks that are wrong."""
-    last, beyond = (TICKET.replace(str(NOW), str(NOW + int(MOST_AHEAD) + more)) for more in (0, 1))
-    assert read(last) == Ticket(Secret("ticket@@@abc"), NOW + 86_400)
-    assert read(beyond) == PushUnreadable("CreateTime is more than a day ahead of this machine's clock")
+    last, beyond = (TICKET.replace(str(NOW), str(NOW + int(MAX_SECONDS_AHEAD) + more)) for more in (0, 1))
+    assert read(last) == PushedTicket(Secret("ticket@@@abc"), NOW + 86_400)
+    assert read(beyond) == PushMalformed("CreateTime is more than a day ahead of this machine's clock")
 
 
 def test_no_refusal_quotes_what_was_sent():
     """Reasons are fixed texts."""
     odd = b"<xml><Encrypt>S3CRET</Encrypt></xml>"
     refused = [read_push(*signed(b"S3CRET", odd)), read_push(b"S3CRET", odd), read("S3CRET")]
-    assert [type(each) for each in refused] == [PushRefused, PushRefused, PushUnreadable]
+    assert [type(each) for each in refused] == [PushRefused, PushRefused, PushMalformed]
     assert "S3CRET" not in repr(refused)
 
 
@@ -302,6 +302,6 @@ pushes = st.one_of(
 def test_whatever_comes_there_is_a_verdict(message):
     """Arbitrary bytes, changed pushes, nonsense that is rightly signed or sealed: nothing is raised."""
     verdict = read_push(*message)
-    assert isinstance(verdict, Ticket | Notice | PushUnreadable | PushRefused)
+    assert isinstance(verdict, PushedTicket | Notification | PushMalformed | PushRefused)
     if isinstance(verdict, PushRefused):
         assert verdict.status in (400, 403)

@@ -10,13 +10,13 @@ import attrs
 import pytest
 
 from wxtcb.errors import TokenStoreError
-from wxtcb.events import TicketReceived, TicketUnsaved
+from wxtcb.events import TicketReceived, TicketWriteFailed
 from wxtcb.secret import Secret
-from wxtcb.telemetry.dispatch import Observers
-from wxtcb.tokens.shared_state import SharedRecord
-from wxtcb.tokens.state import LONGEST_PAUSE
+from wxtcb.telemetry.dispatch import HookDispatcher
+from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state import MAX_BACKOFF
 from wxtcb.tokens.stores import MemoryStore
-from wxtcb.tokens.ticket.writer import TicketKeeper
+from wxtcb.tokens.ticket.writer import TicketWriter
 
 pytestmark = pytest.mark.virtual_time
 APPID = "wx0123456789abcdef"
@@ -38,10 +38,10 @@ class Shaky:
             raise OSError("T1CKET is what a driver may quote")
         return await self.store.load(appid)
 
-    async def swap(self, appid, document, *, version):
-        return await self.store.swap(appid, document, version=version)
+    async def compare_and_set(self, appid, document, *, version):
+        return await self.store.compare_and_set(appid, document, version=version)
 
-    async def changed(self, appid, *, version, within):
+    async def wait_for_change(self, appid, *, version, timeout):
         raise NotImplementedError
 
 
@@ -60,7 +60,7 @@ def heard():
 @pytest.fixture
 def new_keeper(store, heard):
     """Give a function that makes a keeper as each process has one, all with the same store."""
-    return lambda: TicketKeeper(SharedRecord(store, APPID), Observers((heard.append,)))
+    return lambda: TicketWriter(SharedState(store, APPID), HookDispatcher((heard.append,)))
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def keeper(new_keeper):
 
 async def kept_in(store):
     """Return what the store holds."""
-    ticket = (await SharedRecord(store.store, APPID).read()).record.ticket
+    ticket = (await SharedState(store.store, APPID).read()).state.ticket
     return ticket and (ticket.value.reveal(), ticket.created)
 
 
@@ -81,7 +81,7 @@ def now():
 
 async def test_a_ticket_is_in_the_store_when_it_is_answered(keeper, store):
     """A store that works has it before WeChat hears of success."""
-    assert await keeper.keep(Secret("T1"), 100) == TicketReceived(100, kept=True)
+    assert await keeper.submit(Secret("T1"), 100) == TicketReceived(100, is_newest=True)
     assert await kept_in(store) == ("T1", 100)
     assert await keeper.newest() == Secret("T1")
 
@@ -89,9 +89,9 @@ async def test_a_ticket_is_in_the_store_when_it_is_answered(keeper, store):
 @pytest.mark.parametrize("created", [100, 99])
 async def test_a_repeat_or_an_older_one_changes_nothing(keeper, store, created):
     """It does not even reach the store."""
-    await keeper.keep(Secret("T1"), 100)
+    await keeper.submit(Secret("T1"), 100)
     asked = len(store.asked_at)
-    assert await keeper.keep(Secret("T2"), created) == TicketReceived(created, kept=False)
+    assert await keeper.submit(Secret("T2"), created) == TicketReceived(created, is_newest=False)
     assert len(store.asked_at) == asked
     assert await kept_in(store) == ("T1", 100)
     assert await keeper.newest() == Secret("T1")
@@ -100,9 +100,9 @@ async def test_a_repeat_or_an_older_one_changes_nothing(keeper, store, created):
 @pytest.mark.parametrize("created", [100, 99])
 async def test_a_repeat_that_reaches_another_process_changes_nothing(new_keeper, store, created):
     """The store knows it, and says so."""
-    await new_keeper().keep(Secret("T1"), 100)
+    await new_keeper().submit(Secret("T1"), 100)
     second = new_keeper()
-    assert await second.keep(Secret("T2"), created) == TicketReceived(created, kept=False)
+    assert await second.submit(Secret("T2"), created) == TicketReceived(created, is_newest=False)
     assert await kept_in(store) == ("T1", 100)
     assert await second.newest() == Secret("T1")
 
@@ -110,19 +110,19 @@ async def test_a_repeat_that_reaches_another_process_changes_nothing(new_keeper,
 async def test_the_newest_may_have_come_to_another_process(new_keeper, store):
     """What is newer in the store is given, and a repeat of it is known from then on."""
     first, second = new_keeper(), new_keeper()
-    await first.keep(Secret("T1"), 100)
-    await second.keep(Secret("T2"), 200)
+    await first.submit(Secret("T1"), 100)
+    await second.submit(Secret("T2"), 200)
     assert await first.newest() == Secret("T2")
     asked = len(store.asked_at)
-    assert not (await first.keep(Secret("T2"), 200)).kept
+    assert not (await first.submit(Secret("T2"), 200)).is_newest
     assert len(store.asked_at) == asked
 
 
 async def test_a_ticket_that_waits_is_newer_than_the_one_in_the_store(keeper, store):
     """It is given although the store, which is back, does not have it yet."""
-    await keeper.keep(Secret("T1"), 100)
+    await keeper.submit(Secret("T1"), 100)
     store.down = True
-    await keeper.keep(Secret("T2"), 200)
+    await keeper.submit(Secret("T2"), 200)
     store.down = False
     assert await keeper.newest() == Secret("T2")
     await keeper.aclose()
@@ -131,9 +131,9 @@ async def test_a_ticket_that_waits_is_newer_than_the_one_in_the_store(keeper, st
 async def test_a_ticket_that_waits_is_given_up_for_a_newer_one_in_the_store(keeper, new_keeper, store):
     """Another process kept that one; there is nothing left to write."""
     store.down = True
-    await keeper.keep(Secret("T1"), 100)
+    await keeper.submit(Secret("T1"), 100)
     store.down = False
-    await new_keeper().keep(Secret("T2"), 200)
+    await new_keeper().submit(Secret("T2"), 200)
     assert await keeper.newest() == Secret("T2")
     asked = len(store.asked_at)
     await asyncio.sleep(100)
@@ -147,8 +147,8 @@ async def test_there_is_none_before_the_first(keeper):
 
 async def test_a_thousand_deliveries_at_once_are_written_once(keeper, store):
     """One of them is kept, the others are repeats."""
-    kept = await asyncio.gather(*(keeper.keep(Secret("T1"), 100) for _ in range(1000)))
-    assert [event.kept for event in kept].count(True) == 1
+    kept = await asyncio.gather(*(keeper.submit(Secret("T1"), 100) for _ in range(1000)))
+    assert [event.is_newest for event in kept].count(True) == 1
     assert len(store.asked_at) == 1
 
 
@@ -156,7 +156,7 @@ async def test_a_store_that_is_down_delays_no_answer(keeper, store, heard):
     """The ticket is in memory and the answer is given at once; an event says what is wrong, without a ticket."""
     store.down = True
     started = now()
-    assert await keeper.keep(Secret("T1"), 100) == TicketReceived(100, kept=True, in_memory=True)
+    assert await keeper.submit(Secret("T1"), 100) == TicketReceived(100, is_newest=True, in_memory_only=True)
     assert now() == started
     assert await keeper.newest() == Secret("T1")
     [event] = heard
@@ -170,7 +170,7 @@ async def test_a_store_that_hangs_delays_the_answer_by_a_second(keeper, store):
     """WeChat waits five; the write goes on, and is done when the store answers."""
     store.hanging = 1.5
     started = now()
-    assert await keeper.keep(Secret("T1"), 100) == TicketReceived(100, kept=True, in_memory=True)
+    assert await keeper.submit(Secret("T1"), 100) == TicketReceived(100, is_newest=True, in_memory_only=True)
     assert now() == started + 1
     await asyncio.sleep(0.6)
     assert await kept_in(store) == ("T1", 100)
@@ -179,13 +179,13 @@ async def test_a_store_that_hangs_delays_the_answer_by_a_second(keeper, store):
 async def test_a_ticket_is_written_as_soon_as_the_store_returns(keeper, store, heard):
     """The pauses double from one second to thirty."""
     store.down = True
-    await keeper.keep(Secret("T1"), 100)
+    await keeper.submit(Secret("T1"), 100)
     await asyncio.sleep(100)
     gaps = [later - earlier for earlier, later in zip(store.asked_at, store.asked_at[1:], strict=False)]
-    assert gaps == [1, 2, 4, 8, 16, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert gaps == [1, 2, 4, 8, 16, MAX_BACKOFF, MAX_BACKOFF]
     assert [event.retry_after for event in heard] == [1, 2, 4, 8, 16, 30, 30, 30]
     store.down = False
-    await asyncio.sleep(LONGEST_PAUSE)
+    await asyncio.sleep(MAX_BACKOFF)
     assert await kept_in(store) == ("T1", 100)
     asked = len(store.asked_at)
     await asyncio.sleep(1000)
@@ -195,10 +195,10 @@ async def test_a_ticket_is_written_as_soon_as_the_store_returns(keeper, store, h
 async def test_a_newer_ticket_takes_the_place_of_one_that_waits(keeper, store):
     """It is tried at once, and the older one is never written."""
     store.down = True
-    await keeper.keep(Secret("T1"), 100)
+    await keeper.submit(Secret("T1"), 100)
     await asyncio.sleep(20)
     store.down = False
-    assert await keeper.keep(Secret("T2"), 200) == TicketReceived(200, kept=True)
+    assert await keeper.submit(Secret("T2"), 200) == TicketReceived(200, is_newest=True)
     assert await kept_in(store) == ("T2", 200)
     assert await keeper.newest() == Secret("T2")
 
@@ -206,21 +206,21 @@ async def test_a_newer_ticket_takes_the_place_of_one_that_waits(keeper, store):
 async def test_a_newer_ticket_may_come_while_an_older_one_is_written(keeper, store):
     """Both are answered, and the newer one is what is kept; one that nobody began to write is simply older."""
     store.hanging = 0.2
-    both = await asyncio.gather(keeper.keep(Secret("T1"), 100), keeper.keep(Secret("T2"), 200))
-    assert both == [TicketReceived(100, kept=False), TicketReceived(200, kept=True)]
+    both = await asyncio.gather(keeper.submit(Secret("T1"), 100), keeper.submit(Secret("T2"), 200))
+    assert both == [TicketReceived(100, is_newest=False), TicketReceived(200, is_newest=True)]
     assert await kept_in(store) == ("T2", 200)
     store.hanging = 0.5
-    older = asyncio.create_task(keeper.keep(Secret("T3"), 300))
+    older = asyncio.create_task(keeper.submit(Secret("T3"), 300))
     await asyncio.sleep(0.1)
-    assert (await keeper.keep(Secret("T4"), 400)).kept
-    assert (await older).kept
+    assert (await keeper.submit(Secret("T4"), 400)).is_newest
+    assert (await older).is_newest
     assert await kept_in(store) == ("T4", 400)
 
 
 async def test_a_push_whose_sender_leaves_is_kept_all_the_same(keeper, store):
     """The write is a task of the keeper's, not of the request."""
     store.hanging = 0.5
-    push = asyncio.create_task(keeper.keep(Secret("T1"), 100))
+    push = asyncio.create_task(keeper.submit(Secret("T1"), 100))
     await asyncio.sleep(0.1)
     push.cancel()
     await asyncio.sleep(1)
@@ -237,7 +237,7 @@ async def test_without_a_ticket_in_memory_the_failure_of_the_store_is_told(keepe
 async def test_the_end_is_a_last_try(keeper, store, heard):
     """A store that is back by then has the ticket; nobody waits for the pause to end."""
     store.down = True
-    await keeper.keep(Secret("T1"), 100)
+    await keeper.submit(Secret("T1"), 100)
     await asyncio.sleep(20)
     store.down, started = False, now()
     await keeper.aclose()
@@ -249,9 +249,9 @@ async def test_the_end_is_a_last_try(keeper, store, heard):
 async def test_a_last_try_that_fails_is_told(keeper, store, heard):
     """The event says that no other try follows."""
     store.down = True
-    await keeper.keep(Secret("T1"), 100)
+    await keeper.submit(Secret("T1"), 100)
     await keeper.aclose()
-    assert isinstance(heard[-1], TicketUnsaved)
+    assert isinstance(heard[-1], TicketWriteFailed)
     assert [event.retry_after for event in heard] == [1.0, None]
     asked = len(store.asked_at)
     await asyncio.sleep(100)
@@ -261,7 +261,7 @@ async def test_a_last_try_that_fails_is_told(keeper, store, heard):
 async def test_a_try_that_was_begun_before_the_end_is_not_the_last(keeper, store, heard):
     """It may meet a store that was down until just now."""
     store.hanging, store.down = 1.5, True
-    await keeper.keep(Secret("T1"), 100)
+    await keeper.submit(Secret("T1"), 100)
     closing = asyncio.create_task(keeper.aclose())
     await asyncio.sleep(0.6)
     store.down = False
@@ -272,7 +272,7 @@ async def test_a_try_that_was_begun_before_the_end_is_not_the_last(keeper, store
 async def test_the_end_is_bounded(keeper, store):
     """A store that hangs is given two tries of two seconds."""
     store.hanging = 1000
-    await keeper.keep(Secret("T1"), 100)
+    await keeper.submit(Secret("T1"), 100)
     started = now()
     await keeper.aclose()
     assert now() - started <= 4
@@ -285,8 +285,8 @@ async def test_a_store_that_everybody_writes_to_does_not_hold_up_the_end(keeper,
         await asyncio.sleep(0.1)
         return False
 
-    monkeypatch.setattr(Shaky, "swap", overtaken)
-    await keeper.keep(Secret("T1"), 100)
+    monkeypatch.setattr(Shaky, "compare_and_set", overtaken)
+    await keeper.submit(Secret("T1"), 100)
     started = now()
     await keeper.aclose()
     assert now() == started + 10
@@ -297,15 +297,17 @@ async def test_the_store_is_asked_in_an_empty_context(keeper, store, monkeypatch
     variable = contextvars.ContextVar("variable", default=None)
     variable.set("of the request")
     seen = []
-    monkeypatch.setattr(Shaky, "swap", lambda *_, **__: seen.append(variable.get()) or asyncio.sleep(0, True))
-    await keeper.keep(Secret("T1"), 100)
+    monkeypatch.setattr(
+        Shaky, "compare_and_set", lambda *_, **__: seen.append(variable.get()) or asyncio.sleep(0, True)
+    )
+    await keeper.submit(Secret("T1"), 100)
     assert seen == [None]
 
 
 async def test_an_end_that_is_cancelled_leaves_no_task(keeper, store, settle):
     """Whoever bounds the closing himself gets it ended there."""
     store.hanging = 1000
-    await keeper.keep(Secret("T1"), 100)
+    await keeper.submit(Secret("T1"), 100)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
             await keeper.aclose()
@@ -324,7 +326,7 @@ async def test_a_store_that_clings_to_life_holds_up_the_end_for_eleven_seconds(k
         raise OSError
 
     monkeypatch.setattr(Shaky, "load", stubborn)
-    await keeper.keep(Secret("T1"), 100)
+    await keeper.submit(Secret("T1"), 100)
     started = now()
     await keeper.aclose()
     assert now() == started + 11
@@ -346,8 +348,8 @@ async def test_a_store_that_ends_when_it_is_cancelled_has_ended_before_its_owner
             raise
         return False
 
-    monkeypatch.setattr(Shaky, "swap", busy)
-    await keeper.keep(Secret("T1"), 100)
+    monkeypatch.setattr(Shaky, "compare_and_set", busy)
+    await keeper.submit(Secret("T1"), 100)
     started = now()
     await asyncio.sleep(0.05)
     await keeper.aclose()

@@ -11,8 +11,8 @@ import pytest
 
 from wxtcb.errors import TransportError
 from wxtcb.secret import Secret
-from wxtcb.tokens.providers import KeptTicketSource
-from wxtcb.tokens.refresh import PATH
+from wxtcb.tokens.providers import StoredTicketSource
+from wxtcb.tokens.refresh import TOKEN_PATH
 
 from .fake_token_service import Desk, Process, Witness
 from .token_harness import clock
@@ -37,9 +37,9 @@ class Host(Process):
     excuses: list = attrs.field(factory=list)
 
     async def prepare(self):
-        ticket = await KeptTicketSource(self.rig.renewal.shared)()
+        ticket = await StoredTicketSource(self.rig.renewal.shared_state)()
         if ticket is None or ticket.reveal() not in self.pushed[-72:]:
-            raise TransportError("no ticket, or an old one", endpoint=PATH, sent=False)
+            raise TransportError("no ticket, or an old one", endpoint=TOKEN_PATH, sent=False)
         return self.fetch
 
     async def fetch(self, may_send):
@@ -76,7 +76,7 @@ class Week:
         """Let the platform push a ticket every ten minutes; a host that is well keeps it."""
         for number in range(PUSHES):
             self.pushed.append(f"ticket-{number}")
-            keep = self.dice.choice(self.hosts).rig.renewal.shared.change_when_up
+            keep = self.dice.choice(self.hosts).rig.renewal.shared_state.update_with_retry
             ticket = Secret(self.pushed[-1])
             await keep(lambda record, now, ticket=ticket: record.with_ticket(ticket, int(clock()), now), asyncio.sleep)
             await asyncio.sleep(1000 + (number + 1) * 600 - clock())

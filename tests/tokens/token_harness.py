@@ -8,14 +8,14 @@ import contextvars
 import attrs
 import pytest
 
-from wxtcb._concurrency.limiter import Gate
+from wxtcb._concurrency.limiter import RequestLimiter
 from wxtcb._protocol.errcodes import api_error
 from wxtcb.errors import TransportError, WxtcbError
 from wxtcb.secret import Secret
-from wxtcb.telemetry.dispatch import Observers
+from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import TokenCache
-from wxtcb.tokens.refresh import PATH, Renewal
-from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.tokens.refresh import TOKEN_PATH, TokenRefresher
+from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.sources import ComponentToken
 from wxtcb.tokens.stores import MemoryStore
 
@@ -30,12 +30,12 @@ def clock():
 
 def errcode(code):
     """Make the error that an errcode of the token call stands for."""
-    return api_error(code, "as scripted", endpoint=PATH, tokenless=True)
+    return api_error(code, "as scripted", endpoint=TOKEN_PATH, without_token=True)
 
 
 def refused():
     """Make the error of a refused connection."""
-    return TransportError("no connection", endpoint=PATH, sent=False)
+    return TransportError("no connection", endpoint=TOKEN_PATH, sent=False)
 
 
 @attrs.define(eq=False)
@@ -50,7 +50,7 @@ class Source:
     who: str = ""
     brand: str = "T0KEN"
     values: list = attrs.field(factory=list)
-    voids: bool = True
+    invalidates_previous: bool = True
     order: object = None
     preparing: object = None
 
@@ -95,21 +95,21 @@ class Line:
     async def load(self, *args, **kwargs):
         return await self._pass("load", args, kwargs)
 
-    async def swap(self, *args, **kwargs):
-        return await self._pass("swap", args, kwargs)
+    async def compare_and_set(self, *args, **kwargs):
+        return await self._pass("compare_and_set", args, kwargs)
 
-    async def changed(self, *args, **kwargs):
-        return await self._pass("changed", args, kwargs)
+    async def wait_for_change(self, *args, **kwargs):
+        return await self._pass("wait_for_change", args, kwargs)
 
     async def _pass(self, name, args, kwargs):
         if self.broken:
             self.broken()
         if self.frozen:
             await asyncio.get_running_loop().create_future()
-        if self.cut or (self.locked and name == "swap"):
+        if self.cut or (self.locked and name == "compare_and_set"):
             raise ConnectionError("S3CRET address")
         answer = await getattr(self.store, name)(*args, **kwargs)
-        if self.deaf and name == "swap":
+        if self.deaf and name == "compare_and_set":
             await asyncio.get_running_loop().create_future()
         return answer
 
@@ -126,17 +126,19 @@ class Rig:
         time = asyncio.get_running_loop().time
         self.source = Source(answer, seconds, brand=brand)
         self.store = store or MemoryStore(time)
-        self.gate = Gate(10, time, time)
+        self.gate = RequestLimiter(10, time, time)
         self.events = []
-        observers = Observers((self.events.append,))
-        shared = SharedRecord(self.store, APPID)
-        settings = {"me": "here:1", "origin": self.source, "uniform": uniform} | options
-        self.renewal = Renewal(shared=shared, observers=observers, now=time, rest=self.gate.rest, **settings)
+        observers = HookDispatcher((self.events.append,))
+        shared = SharedState(self.store, APPID)
+        settings = {"owner": "here:1", "provider": self.source, "uniform": uniform} | options
+        self.renewal = TokenRefresher(
+            shared_state=shared, dispatcher=observers, now=time, sleep=self.gate.sleep, **settings
+        )
         self.cache = TokenCache(self.renewal)
 
     async def token(self):
         """Get a token as a call does."""
-        return self.cache.get() or await self.cache.wait()
+        return self.cache.cached() or await self.cache.get()
 
     def emitted(self, kind):
         return [event for event in self.events if isinstance(event, kind)]
@@ -149,7 +151,7 @@ class Rig:
 def kill(rig):
     """End a process as kill -9 does: from one moment to the next nothing of it reaches anybody."""
     rig.store.frozen = True
-    rig.cache._flight._task.cancel()
+    rig.cache._refresh_task._task.cancel()
 
 
 async def until(moment):

@@ -27,10 +27,10 @@ from wxtcb import (
     tokens,
 )
 from wxtcb.api import cloudrun, environment, token
-from wxtcb.api.environment import EnvInfo, EnvList, NewEnv, Relation, Relations, Shared, ShareFailure, ShareLink
-from wxtcb.events import Event, Retrying
+from wxtcb.api.environment import EnvInfo, EnvList, NewEnv, Relation, Relations, ShareFailure, ShareLink, ShareResult
+from wxtcb.events import Event, RetryScheduled
 from wxtcb.telemetry import LoggingHook, OpenTelemetryHook, PrometheusHook
-from wxtcb.tokens.encrypted import SealedStore
+from wxtcb.tokens.encrypted import EncryptedStore
 from wxtcb.tokens.redis import RedisStore
 from wxtcb.tokens.sources import ComponentToken
 
@@ -42,8 +42,8 @@ async def newest_ticket() -> str | None:
 
 def hook(event: Event) -> None:
     """Stand for a hook that tells events apart."""
-    if isinstance(event, Retrying):
-        assert_type(event.wait, float)
+    if isinstance(event, RetryScheduled):
+        assert_type(event.delay, float)
         assert_type(event.error, wxtcb.WxtcbError)
 
 
@@ -61,7 +61,7 @@ async def sessions() -> None:
         assert_type(await session.token(), Secret)
         health = await session.health()
         assert_type(health, tokens.Health)
-        assert_type(health.token_by, str | None)
+        assert_type(health.token_fetched_by, str | None)
         assert_type(health.problems, tuple[wxtcb.WxtcbError, ...])
         await session.aclose()
 
@@ -90,21 +90,21 @@ async def central() -> tokens.ComponentToken:
 
 async def shared_sessions(pool: aiohttp.TCPConnector, client: redis.asyncio.Redis) -> None:
     """Build sessions that share a store, a pool, or the token of others."""
-    Session(component_appid="wx1", component_appsecret="s", token_store="sqlite:///tokens.db", await_push=60)
+    Session(component_appid="wx1", component_appsecret="s", token_store="sqlite:///tokens.db", ticket_timeout=60)
     Session(component_appid="wx1", component_appsecret="s", token_store=tokens.MemoryStore(), http=pool)
     Session(component_appid="wx1", component_appsecret="s", token_store=RedisStore(client, prefix="mine"))
     Session(component_appid="wx1", component_appsecret=None, token_source=central)
     async with tokens.SqliteStore("tokens.db") as file:
-        store: tokens.TokenStore = SealedStore(file, key=["new", b"old"])
+        store: tokens.TokenStore = EncryptedStore(file, key=["new", b"old"])
         Session(component_appid="wx1", component_appsecret=None, token_source=tokens.ReadOnly(), token_store=store)
-        assert_type(await store.load("wx1"), tokens.Kept)
+        assert_type(await store.load("wx1"), tokens.StoredDocument)
 
 
 async def refused_sessions(session: Session) -> None:
     """Build sessions that cannot be."""
     Session(component_appid="wx1", component_appsecret="s", token_store=5)  # type: ignore[arg-type]
     Session(component_appid="wx1", component_appsecret=None, token_source=newest_ticket)  # type: ignore[arg-type]
-    Session(component_appid="wx1", component_appsecret="s", await_push="60")  # type: ignore[arg-type]
+    Session(component_appid="wx1", component_appsecret="s", ticket_timeout="60")  # type: ignore[arg-type]
     RedisStore("redis://host")  # type: ignore[arg-type]
     Session("wx1", component_appsecret="s")  # type: ignore[call-arg]
     Session(component_appid="wx1")  # type: ignore[call-arg]
@@ -141,11 +141,11 @@ async def environments(session: Session) -> None:
     share = environment.Share(env="e", appids=["wx1"])
     assert_type(share.appids, tuple[str, ...])
     shared = await environment.batch_share_env(session, [share], source_type=1)
-    assert_type(shared, Shared)
+    assert_type(shared, ShareResult)
     assert_type(shared.err_list, tuple[ShareFailure, ...])
     assert_type(shared.failed, Sequence[ShareFailure])
     assert_type(shared.msg_info_list, tuple[ShareLink, ...])
-    assert_type(await environment.batch_share_env(session, (each for each in [share])), Shared)
+    assert_type(await environment.batch_share_env(session, (each for each in [share])), ShareResult)
 
     relations = await environment.batch_get_env_id(session, (each for each in ["wx1"]), source_type=1)
     assert_type(relations, Relations)

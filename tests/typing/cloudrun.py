@@ -96,7 +96,7 @@ def version() -> cloudrun.Version:
 async def versions(session: Session) -> None:
     """Deploy, roll over, release and delete."""
     made = await cloudrun.create_cloudbaserun_server_version(session, version())
-    assert_type(made, cloudrun.Deployed)
+    assert_type(made, cloudrun.DeploymentResult)
     assert_type(made.result, str | None)
     assert_type(made.version_name, str | None)
     assert_type(made.run_id, str | None)
@@ -107,14 +107,14 @@ async def versions(session: Session) -> None:
     )
     assert_type(update.cpu, float | None)
     assert_type(update.service_name, str | None)
-    assert_type(await cloudrun.roll_update_cloudbaserun_server_version(session, update), cloudrun.Deployed)
+    assert_type(await cloudrun.roll_update_cloudbaserun_server_version(session, update), cloudrun.DeploymentResult)
     released = await cloudrun.release_cloudbaserun_version(session, env_id="e", service_name="s", version_name="v")
-    assert_type(released, cloudrun.Released)
+    assert_type(released, cloudrun.ReleaseResult)
     assert_type(released.release_order_id, int | None)
     gone = await cloudrun.delete_cloudbaserun_server_version(
         session, env_id="e", service_name="s", version_name="v", is_delete_server=True, is_delete_image=False
     )
-    assert_type(gone, cloudrun.Outcome)
+    assert_type(gone, cloudrun.VersionResult)
 
 
 async def refused_versions(session: Session) -> None:

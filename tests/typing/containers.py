@@ -26,7 +26,7 @@ from wxtcb.api.containers import (
     ImageSecretInfo,
     NewCsVersion,
     RepositoryName,
-    Split,
+    TrafficSplit,
     VersionFlow,
     VersionRef,
     Vpc,
@@ -148,15 +148,15 @@ async def refused_versions(session: Session) -> None:
 
 async def traffic(session: Session) -> None:
     """Split traffic."""
-    split = Split(env="e", service_name="s", items=[VersionFlow(version_name="v", flow_ratio=100)])
+    split = TrafficSplit(env="e", service_name="s", items=[VersionFlow(version_name="v", flow_ratio=100)])
     assert_type(split.items, tuple[VersionFlow, ...])
     assert_type(await containers.set_cs_propotion(session, split), Done)
     assert_type(await containers.batch_set_cs_propotion(session, [split]), BatchResult)
 
 
-async def refused_traffic(session: Session, split: Split) -> None:
+async def refused_traffic(session: Session, split: TrafficSplit) -> None:
     """Misuse the calls of traffic."""
-    Split(env="e", service_name="s", items={"v": 100})  # type: ignore[dict-item]
+    TrafficSplit(env="e", service_name="s", items={"v": 100})  # type: ignore[dict-item]
     VersionFlow(version_name="v", flow_ratio=0.5)  # type: ignore[arg-type]
     await containers.set_cs_propotion(session, [split])  # type: ignore[arg-type]
     await containers.batch_set_cs_propotion(session, split)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ def statements(now: datetime, anything: Any) -> None:
     assert_type(found.field("a", "b").get(), database.Query)
     assert_type(found.update({"n": database.inc(1), "a": {"b": [1.5]}}), database.Update)
     assert_type(found.remove(), database.Delete)
-    assert_type(geo.doc("1"), database.Record)
+    assert_type(geo.doc("1"), database.RecordRef)
     assert_type(geo.doc("1").get(), database.Query)
     assert_type(geo.doc("1").set({"a": database.Point(113, 23)}), database.Update)
     assert_type(geo.doc("1").update({"a": database.ServerDate()}), database.Update)
@@ -35,7 +35,7 @@ def statements(now: datetime, anything: Any) -> None:
     assert_type(database.or_({"a": 1}, {"b": database.exists()}), database.Combination)
     assert_type(geo.where(database.or_({"a": 1}, database.and_({"b": 1}))).get(), database.Query)
     assert_type(str(geo.get()), str)
-    assert_type(geo.limit(5).limited, int | None)
+    assert_type(geo.limit(5).limit_count, int | None)
 
 
 def refused_statements() -> None:
@@ -59,30 +59,30 @@ def refused_statements() -> None:
     geo.aggregate().sort({"a": -1})  # type: ignore[dict-item]
     database.or_(database.gt(1), {"a": 1})  # type: ignore[call-overload]
     database.inc("1")  # type: ignore[arg-type]
-    geo.limit(5).limited = 7  # type: ignore[misc]
+    geo.limit(5).limit_count = 7  # type: ignore[misc]
 
 
 async def records(session: Session) -> None:
     """Add, change, remove and read."""
     geo = collection("geo")
     added = await database.db_record_insert(session, "e", geo.add({"a": 1}))
-    assert_type(added, database.Inserted)
+    assert_type(added, database.InsertResult)
     assert_type(added.id_list, tuple[str, ...])
     changed = await database.db_record_update(session, "e", geo.where({}).update({"a": 1}))
-    assert_type(changed, database.Updated)
+    assert_type(changed, database.UpdateResult)
     assert_type(changed.matched, int)
     assert_type(changed.id, str)
     removed = await database.db_record_delete(session, "e", geo.doc("1").remove())
-    assert_type(removed, database.Deleted)
+    assert_type(removed, database.DeleteResult)
     assert_type(removed.deleted, int)
     found = await database.db_record_query(session, "e", geo.get())
-    assert_type(found, database.Found)
+    assert_type(found, database.QueryResult)
     assert_type(found.documents, tuple[Mapping[str, Any], ...])
     assert_type(found.pager.total, int)
     passed = await database.db_aggregate(session, "e", geo.aggregate().end())
-    assert_type(passed, database.Aggregated)
+    assert_type(passed, database.AggregateResult)
     assert_type(passed.documents, tuple[Mapping[str, Any], ...])
-    assert_type(await database.db_record_query(session, "e", "db.collection('geo').get()"), database.Found)
+    assert_type(await database.db_record_query(session, "e", "db.collection('geo').get()"), database.QueryResult)
     assert_type(database.iter_documents(session, "e", geo.get(), page_size=5), AsyncIterator[Mapping[str, Any]])
     assert_type(database.read_document("{}"), dict[str, Any])
     assert_type(database.write_document({}), str)
@@ -108,11 +108,12 @@ async def files(session: Session) -> None:
     job = await database.db_import(
         session, "e", "c", file_path="f", file_type=FileType.JSON, conflict_mode=ConflictMode.UPSERT, stop_on_error=True
     )
-    assert_type(job, database.Job)
+    assert_type(job, database.MigrationJob)
     assert_type(job.job_id, int)
     query = collection("c").get()
     assert_type(
-        await database.db_export(session, "e", file_path="f", file_type=FileType.CSV, query=query), database.Job
+        await database.db_export(session, "e", file_path="f", file_type=FileType.CSV, query=query),
+        database.MigrationJob,
     )
     state = await database.db_migration_state(session, "e", job.job_id)
     assert_type(state, database.MigrationState)

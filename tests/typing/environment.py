@@ -7,7 +7,7 @@ from typing import assert_type
 
 from wxtcb import Done, Secret, Session
 from wxtcb.api import environment, token
-from wxtcb.api.environment import CloudAccess, Share, ShareFailure, Unshared
+from wxtcb.api.environment import CloudAccess, Share, ShareFailure, UnshareResult
 
 
 async def access(session: Session) -> None:
@@ -29,7 +29,7 @@ async def access(session: Session) -> None:
 async def shares(session: Session) -> None:
     """End shares."""
     unshared = await environment.batch_unshare_env(session, [Share(env="e", appids=["wx1"])], source_type=1)
-    assert_type(unshared, Unshared)
+    assert_type(unshared, UnshareResult)
     assert_type(unshared.failed, Sequence[ShareFailure])
     await environment.batch_unshare_env(session, [{"env": "e"}])  # type: ignore[list-item]
 

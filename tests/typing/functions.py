@@ -8,13 +8,22 @@ from typing import Any, assert_type
 
 from wxtcb import Done, Secret, Session
 from wxtcb.api import functions
-from wxtcb.api.functions import Code, EnvFailure, Function, FunctionConfig, Invoked, PublicNet, Rollout, Trigger
+from wxtcb.api.functions import (
+    Code,
+    EnvFailure,
+    Function,
+    FunctionConfig,
+    InvocationResult,
+    MultiEnvResult,
+    PublicNet,
+    Trigger,
+)
 
 
 async def code() -> None:
     """Make code."""
     assert_type(await functions.pack("site"), Code)
-    assert_type(await functions.pack(Path("site"), leave_out={".git", "node_modules"}), Code)
+    assert_type(await functions.pack(Path("site"), exclude={".git", "node_modules"}), Code)
     assert_type(await Code.from_zip(b"PK"), Code)
     assert_type(await Code.from_zip(Path("x.zip")), Code)
     assert_type(Code(b"PK").base64, str)
@@ -27,10 +36,10 @@ async def code() -> None:
 async def deploying(session: Session, made: Code) -> None:
     """Create, change and delete functions."""
     rollout = await functions.batch_upload_scf(session, ["e"], "f", made, vpc_id="v", subnet_id="s")
-    assert_type(rollout, Rollout)
+    assert_type(rollout, MultiEnvResult)
     assert_type(rollout.failed, Sequence[EnvFailure])
     assert_type(rollout.err_list[0].errmsg, str)
-    assert_type(await functions.batch_upload_scf_code(session, iter(["e"]), "f", made), Rollout)
+    assert_type(await functions.batch_upload_scf_code(session, iter(["e"]), "f", made), MultiEnvResult)
     net = PublicNet(public_net_status="ENABLE", eip_status="DISABLE")
     config = FunctionConfig(memory_size=256, environment_variables={"a": "b", "c": Secret("d")}, public_net=net)
     assert_type(config.environment_variables, Mapping[str, str | Secret] | None)
@@ -64,7 +73,7 @@ async def listing(session: Session) -> None:
 async def triggers(session: Session) -> None:
     """Set and read triggers."""
     timer = Trigger(trigger_name="nightly", config="0 0 2 * * * *")
-    assert_type(await functions.batch_update_triggers(session, ["e"], "f", [timer]), Rollout)
+    assert_type(await functions.batch_update_triggers(session, ["e"], "f", [timer]), MultiEnvResult)
     found = await functions.get_triggers(session, "e", "f")
     assert_type(found, functions.Triggers)
     assert_type(found.triggers[0].is_timer, bool)
@@ -76,7 +85,7 @@ async def triggers(session: Session) -> None:
 async def invoking(session: Session) -> None:
     """Call a function."""
     invoked = await functions.invoke_cloud_function(session, "e", "f", {"a": None}, token=Secret("t"))
-    assert_type(invoked, Invoked)
+    assert_type(invoked, InvocationResult)
     assert_type(invoked.resp_data, str | None)
     assert_type(invoked.result, Any)
     assert_type(invoked.is_json, bool)

@@ -30,7 +30,7 @@ async def flows(session: Session, chunks: AsyncIterator[bytes]) -> None:
     """Wait for a website, and fill it."""
     assert_type(await hosting.wait_until_online(session, "e", timeout=60, interval=1), hosting.StaticStore)
     done = await hosting.upload_file(session, "e", "index.html", Path("x"))
-    assert_type(done, hosting.UploadedPage)
+    assert_type(done, hosting.UploadedStaticFile)
     assert_type(done.size, int)
     await hosting.upload_file(session, "e", "index.html", chunks, size=3, progress=print)
 

@@ -14,49 +14,49 @@ from wxtcb import Session, WxtcbError
 from wxtcb.api.cloudrun import Server
 from wxtcb.api.environment import ShareLink
 from wxtcb.provision import (
-    ADVICE,
-    LATER,
+    OUTCOME_ADVICE,
+    PLACEHOLDER_ENV_ID,
     STEPS,
     Action,
     Audit,
+    BoundEnvironment,
+    Classification,
     Finding,
     FindingKind,
     Journal,
     MemoryJournal,
-    Opened,
-    Origin,
     Outcome,
     Plan,
-    Planned,
     Problem,
     Provisioner,
     Report,
     Run,
     RunEvent,
+    RunInfo,
     RunStopped,
     Service,
     SqliteJournal,
-    Standing,
     StepDone,
     StepFailed,
-    StepInDoubt,
+    StepOutcomeUnknown,
     Tenant,
     TenantFinished,
+    TenantPlan,
     TenantReport,
     TenantsFileError,
     TenantStarted,
-    alias_of,
+    derive_alias,
     read_tenants,
 )
 
 
 def tenants() -> None:
     """Say what is wanted."""
-    service = Service.named("x")
+    service = Service.from_name("x")
     assert_type(service, Service)
     assert_type(service.name, str)
-    assert_type(service.server("e"), Server)
-    Service(Server(env_id=LATER, service_name="api", is_public=True))
+    assert_type(service.to_server("e"), Server)
+    Service(Server(env_id=PLACEHOLDER_ENV_ID, service_name="api", is_public=True))
     tenant = Tenant("a", services=[service])
     Tenant("a", alias="x", appids=["wx1"], services=(service, service), source_type=1)
     Tenant("a", alias=None, appids=(each for each in ["wx1"]), services=iter([service]), source_type=None)
@@ -65,8 +65,8 @@ def tenants() -> None:
     assert_type(tenant.appids, tuple[str, ...])
     assert_type(tenant.services, tuple[Service, ...])
     assert_type(tenant.source_type, int | None)
-    assert_type(tenant.alias_in("wx"), str)
-    assert_type(alias_of("wx", "a"), str)
+    assert_type(tenant.resolve_alias("wx"), str)
+    assert_type(derive_alias("wx", "a"), str)
 
 
 def refused_tenants() -> None:
@@ -76,12 +76,12 @@ def refused_tenants() -> None:
     Tenant("a", "x")  # type: ignore[call-arg]
     Tenant("a", appids=5)  # type: ignore[arg-type]
     Tenant("a", services=["api"])  # type: ignore[list-item]
-    Tenant("a", services=Service.named("api"))  # type: ignore[arg-type]
+    Tenant("a", services=Service.from_name("api"))  # type: ignore[arg-type]
     Tenant("a", source_type="1")  # type: ignore[arg-type]
     Tenant("a", service=[])  # type: ignore[call-arg]
     Tenant("a").alias = "x"  # type: ignore[misc]
     Service("api")  # type: ignore[arg-type]
-    Service.named(1)  # type: ignore[arg-type]
+    Service.from_name(1)  # type: ignore[arg-type]
 
 
 def files() -> None:
@@ -118,26 +118,26 @@ async def runs(session: Session) -> None:
     async with Provisioner(session, journal=MemoryJournal()) as provisioner:
         plan = await provisioner.plan([Tenant("a")], adopt={"a": "env-1"}, resend_links=True)
         assert_type(plan, Plan)
-        assert_type(plan.tenants, tuple[Planned, ...])
+        assert_type(plan.tenants, tuple[TenantPlan, ...])
         assert_type(plan.counts, Mapping[Action, int])
-        assert_type(plan.creates, int)
+        assert_type(plan.create_count, int)
         assert_type(plan.tenants[0].env, str | None)
         assert_type(plan.tenants[0].steps, tuple[str, ...])
         assert_type(provisioner.apply(plan), Run)
         audit = await provisioner.audit(Tenant(name) for name in "ab")
         assert_type(audit, Audit)
-        assert_type(audit.proven, bool)
+        assert_type(audit.passed, bool)
         assert_type(audit.findings, tuple[Finding, ...])
         assert_type(audit.findings[0].kind, FindingKind)
-        assert_type(audit.findings[0].kind.speaks_against, bool)
+        assert_type(audit.findings[0].kind.is_failure, bool)
         assert_type(audit.findings[0].tenant, str)
         assert_type(audit.findings[0].envs, tuple[str, ...])
         assert_type(audit.counts, Mapping[FindingKind, int])
-        assert_type(audit.opened, tuple[Opened, ...])
-        assert_type(audit.opened[0].tranid, str | None)
-        assert_type(audit.opened[0].opened_at, datetime | None)
-        assert_type(audit.others, tuple[str, ...])
-        assert_type(audit.standings, Mapping[Standing, int])
+        assert_type(audit.bound_environments, tuple[BoundEnvironment, ...])
+        assert_type(audit.bound_environments[0].tranid, str | None)
+        assert_type(audit.bound_environments[0].opened_at, datetime | None)
+        assert_type(audit.unrelated_envs, tuple[str, ...])
+        assert_type(audit.environment_counts, Mapping[Classification, int])
         assert_type(audit.to_json(), bytes)
 
 
@@ -169,7 +169,7 @@ def events(event: RunEvent) -> None:
             assert_type(event.alias, str)
         case StepDone():
             assert_type(event.step, str)
-        case StepInDoubt():
+        case StepOutcomeUnknown():
             assert_type(event.problem, Problem)
         case StepFailed():
             assert_type(event.problem, Problem)
@@ -177,24 +177,24 @@ def events(event: RunEvent) -> None:
             assert_type(event.report, TenantReport)
         case RunStopped():
             assert_type(event.reason, str)
-            assert_type(event.come_back_at, datetime | None)
+            assert_type(event.retry_after, datetime | None)
 
 
 def reports(report: Report, entry: TenantReport, problem: Problem) -> None:
     """Read what came of it."""
     assert_type(report.tenants, tuple[TenantReport, ...])
     assert_type(report.counts, Mapping[Outcome, int])
-    assert_type(report.done, int)
+    assert_type(report.done_count, int)
     assert_type(report.all_done, bool)
-    assert_type(report.links, int)
-    assert_type(report.unconfirmed, int)
+    assert_type(report.link_count, int)
+    assert_type(report.unconfirmed_count, int)
     assert_type(report.elapsed, float)
-    assert_type(report.stopped, str | None)
+    assert_type(report.stop_reason, str | None)
     assert_type(report.to_json(), bytes)
     assert_type(report.to_csv(), str)
     assert_type(report.to_html(), str)
-    assert_type(report.origin, Origin | None)
-    assert_type(report.made_at, datetime)
+    assert_type(report.run_info, RunInfo | None)
+    assert_type(report.created_at, datetime)
     assert_type(entry.outcome, Outcome)
     assert_type(entry.outcome.is_done, bool)
     assert_type(entry.env, str | None)
@@ -205,16 +205,16 @@ def reports(report: Report, entry: TenantReport, problem: Problem) -> None:
     assert_type(entry.unconfirmed, tuple[str, ...])
     assert_type(entry.existing, tuple[str, ...])
     assert_type(entry.problems, tuple[Problem, ...])
-    assert_type(entry.marks, Mapping[str, str])
-    assert_type(entry.story, str)
+    assert_type(entry.metadata, Mapping[str, str])
+    assert_type(entry.summary, str)
     assert_type(problem.error, WxtcbError | None)
-    assert_type(problem.unknown, bool)
-    assert_type(ADVICE, Mapping[Outcome, str])
+    assert_type(problem.outcome_unknown, bool)
+    assert_type(OUTCOME_ADVICE, Mapping[Outcome, str])
 
 
 def refused_reports(report: Report, entry: TenantReport) -> None:
     """Misuse reports."""
-    report.stopped = None  # type: ignore[misc]
+    report.stop_reason = None  # type: ignore[misc]
     entry.outcome = Outcome.DONE  # type: ignore[misc]
     TenantReport("a", "x", Outcome.DONE)  # type: ignore[call-arg]
 

@@ -8,7 +8,7 @@ from typing import assert_type
 
 from wxtcb import Endpoint, Secret, Session
 from wxtcb.api import storage
-from wxtcb.api.storage import DeletedFile, Downloaded, FileLink, FileWanted, StoredFile
+from wxtcb.api.storage import DeletedFile, DownloadedFile, FileLink, FileLinkRequest, StoredFile
 
 
 async def calls(session: Session) -> None:
@@ -17,7 +17,7 @@ async def calls(session: Session) -> None:
     assert_type(link, storage.UploadLink)
     assert_type(link.url, Secret)
     assert_type(link.file_id, str)
-    links = await storage.batch_download_file(session, "e", [FileWanted(file_id="f", max_age=60)])
+    links = await storage.batch_download_file(session, "e", [FileLinkRequest(file_id="f", max_age=60)])
     assert_type(links, storage.FileLinks)
     assert_type(links.file_list, tuple[FileLink, ...])
     assert_type(links.failed, Sequence[FileLink])
@@ -44,10 +44,10 @@ async def flows(session: Session, chunks: AsyncIterator[bytes]) -> None:
     await storage.upload_file(session, "e", "a", "x", size=3)
     await storage.upload_file(session, "e", "a", chunks, size=3)
     got = await storage.download_file(session, "e", done.file_id, Path("x"))
-    assert_type(got, Downloaded)
+    assert_type(got, DownloadedFile)
     assert_type(got.path, Path)
     assert_type(Path(got), Path)
-    assert_type(await storage.download_url(session, Secret("https://h"), "x"), Downloaded)
+    assert_type(await storage.download_url(session, Secret("https://h"), "x"), DownloadedFile)
 
 
 async def refused(session: Session) -> None:
@@ -61,5 +61,5 @@ async def refused(session: Session) -> None:
     await storage.upload_file(session, "e", "a", b"x", progress=7)  # type: ignore[arg-type]
     await storage.download_file(session, "e", "f")  # type: ignore[call-arg]
     await storage.download_url(session, b"https://h", "x")  # type: ignore[arg-type]
-    FileWanted("f")  # type: ignore[call-arg]
-    FileWanted(file_id="f", max_age="7200")  # type: ignore[arg-type]
+    FileLinkRequest("f")  # type: ignore[call-arg]
+    FileLinkRequest(file_id="f", max_age="7200")  # type: ignore[arg-type]

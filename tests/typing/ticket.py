@@ -9,7 +9,7 @@ from aiohttp import web
 
 from wxtcb import Secret, Session
 from wxtcb.tokens import MemoryStore
-from wxtcb.tokens.ticket import Notice, TicketReceiver
+from wxtcb.tokens.ticket import Notification, TicketReceiver
 
 AsgiApp = Callable[
     [
@@ -21,10 +21,10 @@ AsgiApp = Callable[
 ]
 
 
-async def note(notice: Notice) -> None:
+async def note(notice: Notification) -> None:
     """Be told of what is no ticket."""
     assert_type(notice.fields["AuthorizationCode"], str)
-    assert_type(notice.created, int | None)
+    assert_type(notice.create_time, int | None)
 
 
 async def use() -> None:
@@ -32,7 +32,7 @@ async def use() -> None:
     store = MemoryStore()
     TicketReceiver(component_appid="wx0", message_token=Secret("t"), encoding_aes_key="k", token_store="sqlite:///t.db")
     async with TicketReceiver(
-        component_appid="wx0", message_token="t", encoding_aes_key="k", token_store=store, on_notice=note
+        component_appid="wx0", message_token="t", encoding_aes_key="k", token_store=store, on_notification=note
     ) as receiver:
         app: AsgiApp = receiver
         web.Application().router.add_post("/wechat/push", receiver.handle)
@@ -41,7 +41,7 @@ async def use() -> None:
         del app
 
 
-def note_in_vain(notice: Notice) -> None:
+def note_in_vain(notice: Notification) -> None:
     """Return nothing to await."""
 
 
@@ -50,6 +50,6 @@ TicketReceiver(
     message_token="t",
     encoding_aes_key="k",
     token_store=MemoryStore(),
-    on_notice=note_in_vain,  # type: ignore[arg-type]
+    on_notification=note_in_vain,  # type: ignore[arg-type]
 )
 TicketReceiver(component_appid="wx0", message_token="t", encoding_aes_key="k")  # type: ignore[call-arg]

@@ -14,18 +14,18 @@ from yarl import URL
 
 from wxtcb._http.transport import (
     HEADERS,
-    Answer,
-    Failure,
-    HeldBack,
-    Outcome,
-    Prepared,
+    PerTokenCache,
     Request,
+    Response,
+    ResponseTooLarge,
+    SendFailure,
+    SendResult,
     Timeout,
-    TooLarge,
-    explain,
-    explain_cancelled,
+    Vetoed,
+    build_url,
+    map_cancellation,
+    map_exception,
     read_bounded,
-    url_of,
 )
 
 if TYPE_CHECKING:
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
     from wxtcb.secret import Secret
 
 
-UNASKED: Final = Failure("the connection carried a reply that nobody asked for", sent=False)
+UNSOLICITED_REPLY: Final = SendFailure("the connection carried a reply that nobody asked for", sent=False)
 
 
-class _Refusal(Exception):
+class _BodyNotSent(Exception):
     """Keeps a body from leaving."""
 
 
-class _TrackedBody(Payload):
+class _TrackedPayload(Payload):
     """The body of a request, which knows whether it began to leave; one that is withheld does not.
 
-    `wanted`: a request was made of it, as by aiohttp and not by a mock in its place.
+    `requested`: a request was made of it, as by aiohttp and not by a mock in its place.
     """
 
     _value: bytes
@@ -53,13 +53,13 @@ class _TrackedBody(Payload):
     def __init__(self, request: Request) -> None:
         super().__init__(request.body.data, content_type=HEADERS["Content-Type"])
         self._request = request
-        self.wanted = False
-        self.left = False
-        self.withheld = False
+        self.requested = False
+        self.sent = False
+        self.vetoed = False
 
     @property
     def size(self) -> int:
-        self.wanted = True
+        self.requested = True
         return len(self._value)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
@@ -67,30 +67,30 @@ class _TrackedBody(Payload):
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         await asyncio.sleep(0)  # so that no frame which holds the URL is below the question
-        self.withheld = self._request.is_withheld()
-        if self.withheld or _is_spoilt(writer):
-            raise _Refusal
-        self.left = True
+        self.vetoed = self._request.is_vetoed()
+        if self.vetoed or _has_unsolicited_data(writer):
+            raise _BodyNotSent
+        self.sent = True
         await writer.write(self._value)
 
 
 @attrs.define(repr=False, eq=False)
-class AiohttpTransport:
+class SessionTransport:
     """Sends with `aiohttp.ClientSession.post`; redirects are not followed, both timeouts are set on every request."""
 
     base_url: str
     timeout: Timeout
     http: aiohttp.ClientSession = attrs.field(repr=False)
-    owned: bool
+    owns_session: bool
     proxy: Secret | None = None
     ssl: tls.SSLContext | None = attrs.field(default=None, repr=False)
-    _limits: aiohttp.ClientTimeout = attrs.field(
-        init=False, default=attrs.Factory(lambda self: self.timeout.for_aiohttp(), takes_self=True)
+    _client_timeout: aiohttp.ClientTimeout = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.timeout.to_aiohttp(), takes_self=True)
     )
-    _urls: Prepared[URL] = attrs.field(
+    _url_cache: PerTokenCache[URL] = attrs.field(
         init=False,
         repr=False,
-        default=attrs.Factory(lambda self: Prepared(functools.partial(url_of, self.base_url)), takes_self=True),
+        default=attrs.Factory(lambda self: PerTokenCache(functools.partial(build_url, self.base_url)), takes_self=True),
     )
 
     @classmethod
@@ -102,55 +102,55 @@ class AiohttpTransport:
         http: aiohttp.ClientSession | aiohttp.TCPConnector | None = None,
         proxy: Secret | None = None,
         ssl: tls.SSLContext | None = None,
-    ) -> AiohttpTransport:
+    ) -> SessionTransport:
         """Open a pool of connections of our own, or use that of *http*, which then stays the caller's to close."""
         if isinstance(http, aiohttp.ClientSession):
-            return cls(base_url, timeout, http, owned=False, proxy=proxy, ssl=ssl)
+            return cls(base_url, timeout, http, owns_session=False, proxy=proxy, ssl=ssl)
         mine = aiohttp.ClientSession(
             connector=http or aiohttp.TCPConnector(limit=0),
             connector_owner=http is None,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=HEADERS,
         )
-        return cls(base_url, timeout, mine, owned=True, proxy=proxy, ssl=ssl)
+        return cls(base_url, timeout, mine, owns_session=True, proxy=proxy, ssl=ssl)
 
-    async def send(self, request: Request) -> Outcome:
-        body = _TrackedBody(request)
+    async def send(self, request: Request) -> SendResult:
+        body = _TrackedPayload(request)
         try:
             response = await self.http.post(
-                self._urls.of(request),
+                self._url_cache.get(request),
                 data=body,
-                headers=None if self.owned else HEADERS,
+                headers=None if self.owns_session else HEADERS,
                 allow_redirects=False,
                 auto_decompress=True,
                 middlewares=(),
                 raise_for_status=False,
-                timeout=self._limits,
+                timeout=self._client_timeout,
                 proxy=self.proxy.reveal() if self.proxy else None,
                 ssl=self.ssl or True,
             )
-            if body.wanted and not body.left:
+            if body.requested and not body.sent:
                 response.close()
-                return HeldBack() if body.withheld else UNASKED
-            return await _read(response)
+                return Vetoed() if body.vetoed else UNSOLICITED_REPLY
+            return await _read_response(response)
         except asyncio.CancelledError as error:
-            return explain_cancelled(error, sent=body.left, closed=self.http.closed)
+            return map_cancellation(error, sent=body.sent, closed=self.http.closed)
         except Exception as error:
-            return HeldBack() if body.withheld else explain(error, sent=body.left)
+            return Vetoed() if body.vetoed else map_exception(error, sent=body.sent)
 
     async def aclose(self) -> None:
-        if self.owned:
+        if self.owns_session:
             await self.http.close()
 
 
-def _is_spoilt(writer: AbstractStreamWriter) -> bool:
+def _has_unsolicited_data(writer: AbstractStreamWriter) -> bool:
     """Tell whether something has come on the connection before anything was asked on it."""
     return bool(getattr(getattr(writer, "protocol", None), "should_close", False))
 
 
-async def _read(response: aiohttp.ClientResponse) -> Answer | TooLarge:
+async def _read_response(response: aiohttp.ClientResponse) -> Response | ResponseTooLarge:
     try:
         body = await read_bounded(response.content)
     finally:
         response.close()  # which does nothing once all is read
-    return TooLarge(response.status) if body is None else Answer(response.status, body)
+    return ResponseTooLarge(response.status) if body is None else Response(response.status, body)

@@ -1,6 +1,6 @@
 """May it be tried again? Pure rules: no clock, no I/O.
 
-A failed attempt has a `Cause`; `judge` turns the cause and the endpoint's `Repeat` into a `Verdict`; `RetryPolicy` says
+A failed attempt has a `FailureKind`; `decide` turns the cause and the endpoint's `Repeat` into a `RetryDecision`; `RetryPolicy` says
 how often and how soon; `RetryQuota` keeps a dead platform from being flooded.
 """
 
@@ -15,97 +15,99 @@ from wxtcb._protocol.endpoint import Repeat
 from wxtcb.errors import (
     ApiError,
     BadReply,
-    Busy,
-    CloudFault,
-    MinuteLimit,
+    CloudUnavailable,
+    InvalidToken,
+    PlatformBusy,
+    RateLimited,
     TicketError,
-    TokenDead,
     TransportError,
     WxtcbError,
 )
-from wxtcb.validation import check_count, check_seconds, field_is, kind_is
+from wxtcb.validation import check_positive_int, check_seconds, type_validator, validator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Cause(Enum):
+class FailureKind(Enum):
     """What went wrong, as far as repeating is concerned."""
 
     NOT_SENT = "never connected"
-    TOKEN_DEAD = "the token is dead"
+    INVALID_TOKEN = "the token is dead"
     BUSY = "-1"
-    FAULT = "-1000 or a cloud code that passes"
-    MINUTE_LIMIT = "45011"
-    LOST = "sent, and no usable answer came"
-    UNUSABLE = "an answer of no use that would come again"
-    REFUSED = "an answer that repeating does not change"
+    CLOUD_UNAVAILABLE = "-1000 or a cloud code that passes"
+    RATE_LIMITED = "45011"
+    REPLY_LOST = "sent, and no usable answer came"
+    INVALID_REPLY = "an answer of no use that would come again"
+    REJECTED = "an answer that repeating does not change"
 
     @property
-    def word(self) -> str:
+    def label(self) -> str:
         """The name that events give it."""
         return self.name.lower()
 
 
-class Verdict(Enum):
+class RetryDecision(Enum):
     """What becomes of a failed attempt."""
 
     RETRY = "try again, within the budget"
-    RENEW = "send again with a newer token, outside the budget"
-    PAUSE = "send again when the path opens, outside the budget"
+    REFRESH_TOKEN = "send again with a newer token, outside the budget"
+    WAIT_FOR_RATE_LIMIT = "send again when the path opens, outside the budget"
     RAISE = "raise the error"
-    UNKNOWN = "raise OutcomeUnknown"
+    RAISE_OUTCOME_UNKNOWN = "raise OutcomeUnknown"
 
 
-MAY_HAVE_ACTED: Final = frozenset({Cause.BUSY, Cause.FAULT, Cause.LOST, Cause.UNUSABLE})
-_API_CAUSES: Final = (
-    (TokenDead, Cause.TOKEN_DEAD),
-    (Busy, Cause.BUSY),
-    (CloudFault, Cause.FAULT),
-    (MinuteLimit, Cause.MINUTE_LIMIT),
+AMBIGUOUS_FAILURES: Final = frozenset(
+    {FailureKind.BUSY, FailureKind.CLOUD_UNAVAILABLE, FailureKind.REPLY_LOST, FailureKind.INVALID_REPLY}
+)
+_API_FAILURE_KINDS: Final = (
+    (InvalidToken, FailureKind.INVALID_TOKEN),
+    (PlatformBusy, FailureKind.BUSY),
+    (CloudUnavailable, FailureKind.CLOUD_UNAVAILABLE),
+    (RateLimited, FailureKind.RATE_LIMITED),
 )
 
 
-def cause_of(error: WxtcbError) -> Cause:
+def classify(error: WxtcbError) -> FailureKind:
     """Sort the error of one attempt."""
     match error:
         case TransportError():
-            return Cause.LOST if error.sent else Cause.NOT_SENT
+            return FailureKind.REPLY_LOST if error.sent else FailureKind.NOT_SENT
         case BadReply():
-            return _cause_of_page(error)
-        case TicketError(passing=True):
-            return Cause.NOT_SENT
+            return _classify_bad_reply(error)
+        case TicketError(transient=True):
+            return FailureKind.NOT_SENT
         case ApiError():
-            return next((cause for kind, cause in _API_CAUSES if isinstance(error, kind)), Cause.REFUSED)
+            return next((cause for kind, cause in _API_FAILURE_KINDS if isinstance(error, kind)), FailureKind.REJECTED)
         case _:
-            return Cause.REFUSED
+            return FailureKind.REJECTED
 
 
-def _cause_of_page(page: BadReply) -> Cause:
-    if 400 <= page.status < 500:
-        return Cause.REFUSED
-    return Cause.UNUSABLE if page.lasting else Cause.LOST
+def _classify_bad_reply(error: BadReply) -> FailureKind:
+    if 400 <= error.status < 500:
+        return FailureKind.REJECTED
+    return FailureKind.INVALID_REPLY if error.permanent else FailureKind.REPLY_LOST
 
 
-def judge(repeat: Repeat, cause: Cause, *, busy_creates: bool = True) -> Verdict:
+def decide(repeat: Repeat, failure: FailureKind, *, busy_creates: bool = True) -> RetryDecision:
     """Say what becomes of an attempt that ended for *cause*, on a call that behaves as *repeat* when repeated."""
-    match cause:
-        case Cause.TOKEN_DEAD:
-            return Verdict.RENEW
-        case Cause.MINUTE_LIMIT:
-            return Verdict.PAUSE
-        case Cause.NOT_SENT:
-            return Verdict.RETRY
-        case Cause.REFUSED:
-            return Verdict.RAISE
-        case Cause.BUSY if not repeat.is_once or (busy_creates and repeat is Repeat.ONCE):
-            return Verdict.RETRY
-        case _ if repeat.is_once:
-            return Verdict.UNKNOWN
-        case Cause.UNUSABLE:
-            return Verdict.RAISE
+    match failure:
+        case FailureKind.INVALID_TOKEN:
+            return RetryDecision.REFRESH_TOKEN
+        case FailureKind.RATE_LIMITED:
+            return RetryDecision.WAIT_FOR_RATE_LIMIT
+        case FailureKind.NOT_SENT:
+            return RetryDecision.RETRY
+        case FailureKind.REJECTED:
+            return RetryDecision.RAISE
+        case FailureKind.BUSY if not repeat.is_unsafe_to_repeat or (busy_creates and repeat is Repeat.ONCE):
+            return RetryDecision.RETRY
+        case _ if repeat.is_unsafe_to_repeat:
+            return RetryDecision.RAISE_OUTCOME_UNKNOWN
+        case FailureKind.INVALID_REPLY:
+            return RetryDecision.RAISE
         case _:
-            return Verdict.RETRY
+            return RetryDecision.RETRY
 
 
 @attrs.frozen(kw_only=True)
@@ -122,16 +124,16 @@ class RetryPolicy:
     `attempts=1` means one try. A dead token and the minute limit are outside this budget.
     """
 
-    attempts: int = attrs.field(default=8, validator=field_is(check_count))
-    once_attempts: int = attrs.field(default=5, validator=field_is(check_count))
-    base: float = attrs.field(default=0.5, validator=field_is(check_seconds))
-    cap: float = attrs.field(default=8.0, validator=field_is(check_seconds))
-    window: float = attrs.field(default=60.0, validator=field_is(check_seconds))
-    busy_creates: bool = attrs.field(default=True, validator=kind_is(bool, optional=False))
+    attempts: int = attrs.field(default=8, validator=validator(check_positive_int))
+    once_attempts: int = attrs.field(default=5, validator=validator(check_positive_int))
+    base: float = attrs.field(default=0.5, validator=validator(check_seconds))
+    cap: float = attrs.field(default=8.0, validator=validator(check_seconds))
+    window: float = attrs.field(default=60.0, validator=validator(check_seconds))
+    busy_creates: bool = attrs.field(default=True, validator=type_validator(bool, optional=False))
 
-    def most_attempts(self, repeat: Repeat) -> int:
+    def max_attempts(self, repeat: Repeat) -> int:
         """Return how many attempts a call that behaves as *repeat* gets."""
-        return self.once_attempts if repeat.is_once else self.attempts
+        return self.once_attempts if repeat.is_unsafe_to_repeat else self.attempts
 
     def backoff(self, attempt: int, uniform: Callable[[float, float], float]) -> float:
         """Return the seconds to wait after attempt number *attempt* (from 1) failed; *uniform* draws the jitter."""
@@ -142,20 +144,20 @@ class RetryPolicy:
 class RetryQuota:
     """What the retries of a whole session draw on, so that a dead platform gets few of them.
 
-    A retry takes 5, after a timeout 10; every success gives 5 back, up to `full`.
+    A retry takes 5, after a timeout 10; every success gives 5 back, up to `capacity`.
     """
 
-    full: int = 500
-    level: int = attrs.field(init=False, default=attrs.Factory(lambda self: self.full, takes_self=True))
+    capacity: int = 500
+    available: int = attrs.field(init=False, default=attrs.Factory(lambda self: self.capacity, takes_self=True))
 
-    def take(self, error: WxtcbError) -> bool:
+    def acquire(self, error: WxtcbError) -> bool:
         """Pay for a retry after *error*, or return False when the quota does not allow one."""
         price = 10 if isinstance(error, TransportError) and error.timeout else 5
-        if self.level < price:
+        if self.available < price:
             return False
-        self.level -= price
+        self.available -= price
         return True
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Note a success."""
-        self.level = min(self.full, self.level + 5)
+        self.available = min(self.capacity, self.available + 5)

@@ -16,17 +16,17 @@ import attrs
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
-from wxtcb.validation import check_seconds, field_is
+from wxtcb.validation import check_seconds, validator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from wxtcb._protocol.codec import Body
+    from wxtcb._protocol.codec import RequestBody
     from wxtcb.secret import Secret
 
 T = TypeVar("T")
 
-MAX_REPLY: Final = 32 * 1024 * 1024
+MAX_REPLY_BYTES: Final = 32 * 1024 * 1024
 HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
 
 
@@ -37,17 +37,17 @@ class Timeout:
     Both are always on. The deadline of a whole call, retries included, is the caller's (`asyncio.timeout`).
     """
 
-    connect: float = attrs.field(default=5.0, validator=field_is(check_seconds))
-    reply: float = attrs.field(default=30.0, validator=field_is(check_seconds))
+    connect: float = attrs.field(default=5.0, validator=validator(check_seconds))
+    reply: float = attrs.field(default=30.0, validator=validator(check_seconds))
 
     @property
-    def whole(self) -> float:
+    def total(self) -> float:
         """The seconds after which an attempt is over in any case."""
         return self.connect + self.reply
 
-    def for_aiohttp(self) -> aiohttp.ClientTimeout:
+    def to_aiohttp(self) -> aiohttp.ClientTimeout:
         """Return the same limits in aiohttp's terms."""
-        return aiohttp.ClientTimeout(total=self.whole, connect=self.connect)
+        return aiohttp.ClientTimeout(total=self.total, connect=self.connect)
 
 
 @attrs.frozen
@@ -58,12 +58,12 @@ class Request:
     """
 
     path: str
-    body: Body
+    body: RequestBody
     token: Secret | None = None
     query: Mapping[str, str] | None = None
     may_send: Callable[[], bool] | None = attrs.field(default=None, repr=False)
 
-    def is_withheld(self) -> bool:
+    def is_vetoed(self) -> bool:
         """Ask `may_send`. One that raises withholds the request; the loop's exception handler is told why."""
         try:
             return self.may_send is not None and self.may_send() is not True
@@ -74,7 +74,7 @@ class Request:
 
 
 @attrs.frozen
-class Answer:
+class Response:
     """What came back, whatever the HTTP status; the body is decompressed and whole."""
 
     status: int
@@ -82,7 +82,7 @@ class Answer:
 
 
 @attrs.frozen
-class Failure:
+class SendFailure:
     """No answer: `reason` in words without secrets, and whether the body may have left (`sent`).
 
     `closed`: there is nothing left to send with.
@@ -95,14 +95,14 @@ class Failure:
 
 
 @attrs.frozen
-class TooLarge:
-    """An answer over `MAX_REPLY` bytes; the rest was not read."""
+class ResponseTooLarge:
+    """An answer over `MAX_REPLY_BYTES` bytes; the rest was not read."""
 
     status: int
 
 
 @attrs.frozen
-class Cancelled:
+class SendCancelled:
     """The attempt was cancelled; `args` belong into the CancelledError that the caller raises in its place."""
 
     args: tuple[object, ...]
@@ -110,42 +110,42 @@ class Cancelled:
 
 
 @attrs.frozen
-class HeldBack:
+class Vetoed:
     """Nothing was sent, for `Request.may_send` said no."""
 
 
-Outcome = Answer | Failure | TooLarge | Cancelled | HeldBack
+SendResult = Response | SendFailure | ResponseTooLarge | SendCancelled | Vetoed
 
 
 class Transport(Protocol):
     """What the exchange needs of an HTTP client. `send` raises nothing, cancellation included."""
 
-    async def send(self, request: Request) -> Outcome: ...
+    async def send(self, request: Request) -> SendResult: ...
 
     async def aclose(self) -> None: ...
 
 
 @attrs.define(repr=False, eq=False)
-class Prepared(Generic[T]):
-    """What `make` makes of a request without its body, kept per path for as long as the token stays the same."""
+class PerTokenCache(Generic[T]):
+    """What `factory` makes of a request without its body, kept per path for as long as the token stays the same."""
 
-    make: Callable[[Request], T]
-    _kept: dict[str, T] = attrs.field(init=False, factory=dict, repr=False)
+    factory: Callable[[Request], T]
+    _values: dict[str, T] = attrs.field(init=False, factory=dict, repr=False)
     _token: Secret | None = attrs.field(init=False, default=None)
 
-    def of(self, request: Request) -> T:
+    def get(self, request: Request) -> T:
         if request.query:
-            return self.make(request)
+            return self.factory(request)
         if self._token is not request.token:
-            self._kept.clear()
+            self._values.clear()
             self._token = request.token
-        made = self._kept.get(request.path)
+        made = self._values.get(request.path)
         if made is None:
-            made = self._kept[request.path] = self.make(request)
+            made = self._values[request.path] = self.factory(request)
         return made
 
 
-def url_of(base_url: str, request: Request) -> URL:
+def build_url(base_url: str, request: Request) -> URL:
     """Return the URL of *request*, token included."""
     query = dict(request.query or {})
     if request.token:
@@ -154,44 +154,44 @@ def url_of(base_url: str, request: Request) -> URL:
 
 
 async def read_bounded(stream: aiohttp.StreamReader) -> bytes | None:
-    """Read *stream* to its end and return the whole, or None as soon as that is more than `MAX_REPLY`."""
+    """Read *stream* to its end and return the whole, or None as soon as that is more than `MAX_REPLY_BYTES`."""
     chunk = await stream.readany()
     if stream.at_eof():
-        return chunk if len(chunk) <= MAX_REPLY else None
+        return chunk if len(chunk) <= MAX_REPLY_BYTES else None
     whole = bytearray(chunk)
-    while len(whole) <= MAX_REPLY and (chunk := await stream.readany()):
+    while len(whole) <= MAX_REPLY_BYTES and (chunk := await stream.readany()):
         whole += chunk
-    return bytes(whole) if len(whole) <= MAX_REPLY else None
+    return bytes(whole) if len(whole) <= MAX_REPLY_BYTES else None
 
 
-def explain_cancelled(error: asyncio.CancelledError, *, sent: bool, closed: bool) -> Cancelled | Failure:
+def map_cancellation(error: asyncio.CancelledError, *, sent: bool, closed: bool) -> SendCancelled | SendFailure:
     """Tell whether the caller was cancelled, or only a look-up of aiohttp's, which ends so when its pool is closed."""
     task = asyncio.current_task()
     if closed and task is not None and not task.cancelling():
-        return Failure("the connections were closed", sent=sent, closed=not sent)
-    return Cancelled(error.args, sent=sent)
+        return SendFailure("the connections were closed", sent=sent, closed=not sent)
+    return SendCancelled(error.args, sent=sent)
 
 
-def explain(error: Exception, *, sent: bool) -> Failure:
+def map_exception(error: Exception, *, sent: bool) -> SendFailure:
     """Turn what aiohttp raised into words without secrets."""
     match error:
         case TimeoutError():
-            return Failure("no reply in time" if sent else "no connection in time", sent=sent, timeout=True)
+            return SendFailure("no reply in time" if sent else "no connection in time", sent=sent, timeout=True)
         case aiohttp.ClientConnectorDNSError():
-            return Failure("the host name cannot be resolved", sent=False)
+            return SendFailure("the host name cannot be resolved", sent=False)
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
-            return Failure("the proxy cannot be used", sent=False)
+            return SendFailure("the proxy cannot be used", sent=False)
         case aiohttp.ClientConnectorCertificateError():
-            return Failure("the server's certificate is not trusted", sent=False)
+            return SendFailure("the server's certificate is not trusted", sent=False)
         case aiohttp.ClientSSLError():
-            return Failure("the TLS handshake failed", sent=False)
+            return SendFailure("the TLS handshake failed", sent=False)
         case aiohttp.ClientConnectorError():
-            return Failure(f"no connection ({error.os_error.strerror or 'refused'})", sent=False)
+            return SendFailure(f"no connection ({error.os_error.strerror or 'refused'})", sent=False)
         case aiohttp.ClientResponseError() | HttpProcessingError():
-            return Failure("the reply is no HTTP", sent=sent)
+            return SendFailure("the reply is no HTTP", sent=sent)
         case aiohttp.ClientPayloadError():
-            return Failure("the reply was cut off or cannot be decompressed", sent=sent)
+            return SendFailure("the reply was cut off or cannot be decompressed", sent=sent)
         case RuntimeError() if not sent:
-            return Failure("the aiohttp session is closed", sent=False, closed=True)
+            return SendFailure("the aiohttp session is closed", sent=False, closed=True)
         case _:
-            return Failure(f"the connection was lost ({type(error).__name__})", sent=sent)
+            return SendFailure(f"the connection was lost ({type(error).__name__})", sent=sent)

@@ -10,42 +10,44 @@ from typing import TYPE_CHECKING
 
 from aiohttp.payload import Payload
 
-from wxtcb._concurrency.tasks import end
-from wxtcb._object_storage.source import PIECE, Source
+from wxtcb._concurrency.tasks import cancel_and_wait
+from wxtcb._object_storage.source import PIECE_SIZE, UploadSource
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
-Progress = Callable[[int, int], object]
+UploadProgress = Callable[[int, int], object]
 
 
-class Stopped(Exception):
-    """Ends a request from within its body; the reason is in `Outflow.trouble`."""
+class TransferAborted(Exception):
+    """Ends a request from within its body; the reason is in `UploadBody.error`."""
 
 
-class Outflow(Payload):
+class UploadBody(Payload):
     """Writes a source, and knows how far it got.
 
     Its last bytes are written only once the source has ended with exactly the size that was announced: without them
-    there is no object. `begun`: something was taken from the source; `whole`: the last bytes may have left. `trouble`
+    there is no object. `started`: something was taken from the source; `fully_sent`: the last bytes may have left. `error`
     is what the source or the progress callback raised, or what was wrong with them; `stalled`: the other side took
-    nothing for `patience` seconds. `md5` is that of all that may have left.
+    nothing for `write_timeout` seconds. `md5` is that of all that may have left.
     """
 
     _autoclose = True
 
-    def __init__(self, source: Source, content_type: str, patience: float, progress: Progress | None) -> None:
+    def __init__(
+        self, source: UploadSource, content_type: str, write_timeout: float, progress: UploadProgress | None
+    ) -> None:
         super().__init__(None, content_type=content_type)
         self._source = source
-        self._patience = patience
+        self._write_timeout = write_timeout
         self._progress = progress
-        self._given = 0
+        self._bytes_read = 0
         self.sent = 0
-        self.begun = False
-        self.whole = False
+        self.started = False
+        self.fully_sent = False
         self.stalled = False
-        self.trouble: Exception | None = None
-        self._writing: asyncio.Task[None] | None = None
+        self.error: Exception | None = None
+        self._writer_task: asyncio.Task[None] | None = None
         self.md5 = hashlib.md5(usedforsecurity=False)
 
     @property
@@ -58,68 +60,68 @@ class Outflow(Payload):
 
     async def aclose(self) -> None:
         """End the task of aiohttp's that writes: a refused request leaves it alone with the source."""
-        if self._writing is not None and not self._writing.done():
-            await end(self._writing)
+        if self._writer_task is not None and not self._writer_task.done():
+            await cancel_and_wait(self._writer_task)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        if self.begun:  # aiohttp would repeat a PUT on another connection, of which our caller is to decide
-            raise Stopped
-        self.begun = True
-        self._writing = asyncio.current_task()
-        self.whole = not self.size
+        if self.started:  # aiohttp would repeat a PUT on another connection, of which our caller is to decide
+            raise TransferAborted
+        self.started = True
+        self._writer_task = asyncio.current_task()
+        self.fully_sent = not self.size
         try:
-            await self._pour(writer)
-        except Stopped:
+            await self._write_source(writer)
+        except TransferAborted:
             raise
         except Exception as error:
-            self.trouble = error
+            self.error = error
         else:
             return
-        raise Stopped
+        raise TransferAborted
 
-    async def _pour(self, writer: AbstractStreamWriter) -> None:
+    async def _write_source(self, writer: AbstractStreamWriter) -> None:
         held = b""
-        async with _closing(self._source.chunks()) as chunks:
+        async with _closing_iterator(self._source.chunks()) as chunks:
             async for chunk in chunks:
-                if self._count(chunk):
-                    await self._put(writer, held)
+                if self._check_chunk(chunk):
+                    await self._write_pieces(writer, held)
                     held = bytes(chunk)
-        if self._given < self.size:
-            raise ValueError(f"the source ended after {self._given} of {self.size} bytes")
-        await self._put(writer, held)
+        if self._bytes_read < self.size:
+            raise ValueError(f"the source ended after {self._bytes_read} of {self.size} bytes")
+        await self._write_pieces(writer, held)
 
-    def _count(self, chunk: object) -> int:
+    def _check_chunk(self, chunk: object) -> int:
         if not isinstance(chunk, bytes | bytearray | memoryview):
             raise TypeError(f"the source gave {type(chunk).__name__}, not bytes")
         length = memoryview(chunk).nbytes
-        self._given += length
-        if self._given > self.size:
+        self._bytes_read += length
+        if self._bytes_read > self.size:
             raise ValueError(f"the source gave more than the {self.size} bytes announced")
         return length
 
-    async def _put(self, writer: AbstractStreamWriter, data: bytes) -> None:
-        for start in range(0, len(data), PIECE):
-            piece = data[start : start + PIECE]
-            self.whole = self.sent + len(piece) == self.size
+    async def _write_pieces(self, writer: AbstractStreamWriter, data: bytes) -> None:
+        for start in range(0, len(data), PIECE_SIZE):
+            piece = data[start : start + PIECE_SIZE]
+            self.fully_sent = self.sent + len(piece) == self.size
             self.md5.update(piece)
-            if not await self._written(writer, piece):
-                raise Stopped
+            if not await self._write_piece(writer, piece):
+                raise TransferAborted
             self.sent += len(piece)
             if self._progress is not None:
-                self._tell(self._progress)
+                self._report_progress(self._progress)
 
-    def _tell(self, progress: Progress) -> None:
+    def _report_progress(self, progress: UploadProgress) -> None:
         """Tell how far it is. After the last bytes the callback stops nothing: what came of them is still heard."""
         try:
             progress(self.sent, self.size)
         except Exception as error:
-            self.trouble = error
-        if self.trouble is not None and not self.whole:
-            raise Stopped
+            self.error = error
+        if self.error is not None and not self.fully_sent:
+            raise TransferAborted
 
-    async def _written(self, writer: AbstractStreamWriter, piece: bytes) -> bool:
+    async def _write_piece(self, writer: AbstractStreamWriter, piece: bytes) -> bool:
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._write_timeout):
                 await writer.write(piece)
         except TimeoutError:
             self.stalled = True
@@ -129,7 +131,7 @@ class Outflow(Payload):
 
 
 @asynccontextmanager
-async def _closing(chunks: AsyncIterable[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
+async def _closing_iterator(chunks: AsyncIterable[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
     """Give an iterator, and close it if it is a generator: one that is left in the middle would stay open."""
     iterator = aiter(chunks)
     try:

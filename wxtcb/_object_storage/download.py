@@ -12,23 +12,23 @@ from typing import Final
 import attrs
 
 from wxtcb._http.retry import RetryPolicy
-from wxtcb._http.transport import Failure
-from wxtcb._object_storage.body import Stopped
-from wxtcb._object_storage.client import Order, Transfers
-from wxtcb._object_storage.landing import Landed, Landing, Reached, landing_at
-from wxtcb._object_storage.response import Heard
-from wxtcb._object_storage.upload import refused
-from wxtcb._object_storage.urls import secrets_of
+from wxtcb._http.transport import SendFailure
+from wxtcb._object_storage.body import TransferAborted
+from wxtcb._object_storage.client import StorageClient, StorageRequest
+from wxtcb._object_storage.landing import DownloadProgress, DownloadStatus, PartialDownload, open_partial_download
+from wxtcb._object_storage.response import StorageResponse
+from wxtcb._object_storage.upload import transfer_error
+from wxtcb._object_storage.urls import secrets_in_url
 from wxtcb.errors import SessionClosed, TransferError
 from wxtcb.secret import Secret
 
-MOST_BREAKS: Final = 5
+MAX_BREAKS_WITHOUT_PROGRESS: Final = 5
 
-_EFFECT: Final = "No file was made of it; one that was there is as it was."
+_NO_FILE_MESSAGE: Final = "No file was made of it; one that was there is as it was."
 
 
 @attrs.frozen
-class Downloaded:
+class DownloadedFile:
     """A file that was downloaded; a path to it can be had from it as from a `Path`. `size` is in bytes."""
 
     path: Path
@@ -39,61 +39,70 @@ class Downloaded:
 
 
 async def download(
-    transfers: Transfers,
+    client: StorageClient,
     path: str | os.PathLike[str],
     *,
-    what: str,
-    ask: Callable[[], Awaitable[Secret]],
-    policy: RetryPolicy,
-    progress: Reached | None = None,
-) -> Downloaded:
+    label: str,
+    get_url: Callable[[], Awaitable[Secret]],
+    retry_policy: RetryPolicy,
+    progress: DownloadProgress | None = None,
+) -> DownloadedFile:
     """Store what *ask* gives the URL of; it is asked anew after each break.
 
     Gives up after so many breaks in a row without another byte, and at once when the URL is refused.
     """
-    async with transfers.turn(), landing_at(path, progress) as landing:
-        await _fetch(transfers, landing, what=what, ask=ask, policy=policy)
-        with suppress(Stopped):
+    async with client.slot(), open_partial_download(path, progress) as landing:
+        await _fetch_with_resume(client, landing, label=label, get_url=get_url, retry_policy=retry_policy)
+        with suppress(TransferAborted):
             await landing.finish()
-        if landing.trouble is not None:
-            raise _troubled(what, landing) from landing.trouble
-        return Downloaded(landing.target, landing.size)
+        if landing.error is not None:
+            raise _local_error(label, landing) from landing.error
+        return DownloadedFile(landing.target, landing.size)
 
 
-async def _fetch(
-    transfers: Transfers, landing: Landing, *, what: str, ask: Callable[[], Awaitable[Secret]], policy: RetryPolicy
+async def _fetch_with_resume(
+    client: StorageClient,
+    partial_download: PartialDownload,
+    *,
+    label: str,
+    get_url: Callable[[], Awaitable[Secret]],
+    retry_policy: RetryPolicy,
 ) -> None:
     furthest, breaks = 0, 0
     while True:
-        url = await ask()
-        answer = await transfers.send(Order("GET", url, landing.wish()), landing.take)
-        if answer is Landed.WHOLE or landing.trouble is not None:
+        url = await get_url()
+        answer = await client.send(
+            StorageRequest("GET", url, partial_download.range_headers()), partial_download.receive
+        )
+        if answer is DownloadStatus.COMPLETE or partial_download.error is not None:
             return
-        breaks = breaks + 1 if landing.size <= furthest else 0
-        furthest = max(furthest, landing.size)
-        if breaks == MOST_BREAKS or _is_final(answer):
-            raise _failed(what, answer, landing, url)
-        await transfers.gate.rest(policy.backoff(breaks, random.uniform) if breaks else 0)
+        breaks = breaks + 1 if partial_download.size <= furthest else 0
+        furthest = max(furthest, partial_download.size)
+        if breaks == MAX_BREAKS_WITHOUT_PROGRESS or _is_permanent(answer):
+            raise _download_error(label, answer, partial_download, url)
+        await client.limiter.sleep(retry_policy.backoff(breaks, random.uniform) if breaks else 0)
 
 
-def _is_final(answer: Heard | Failure | Landed) -> bool:
+def _is_permanent(result: StorageResponse | SendFailure | DownloadStatus) -> bool:
     """Tell whether another try would end the same."""
-    if isinstance(answer, Heard):
-        return answer.status < 500 and not answer.expired
-    return isinstance(answer, Failure) and answer.closed
+    if isinstance(result, StorageResponse):
+        return result.status < 500 and not result.signature_expired
+    return isinstance(result, SendFailure) and result.closed
 
 
-def _failed(
-    what: str, answer: Heard | Failure | Landed, landing: Landing, url: Secret
+def _download_error(
+    label: str, result: StorageResponse | SendFailure | DownloadStatus, partial_download: PartialDownload, url: Secret
 ) -> TransferError | SessionClosed:
-    if isinstance(answer, Failure) and answer.closed:
-        return SessionClosed(f"{what}: the session was closed")
-    heard = answer if isinstance(answer, Heard) else None
-    reason = answer.value if isinstance(answer, Landed) else answer.reason
-    return refused(what, heard, reason, secrets_of(url), _EFFECT, stored=None, sent=landing.size)
+    if isinstance(result, SendFailure) and result.closed:
+        return SessionClosed(f"{label}: the session was closed")
+    heard = result if isinstance(result, StorageResponse) else None
+    reason = result.value if isinstance(result, DownloadStatus) else result.reason
+    return transfer_error(
+        label, heard, reason, secrets_in_url(url), _NO_FILE_MESSAGE, stored=None, sent=partial_download.size
+    )
 
 
-def _troubled(what: str, landing: Landing) -> TransferError:
-    error = landing.trouble
+def _local_error(label: str, partial_download: PartialDownload) -> TransferError:
+    error = partial_download.error
     reason = f"{type(error).__name__}: {error}"
-    return refused(what, None, reason, (), _EFFECT, stored=None, sent=landing.size)
+    return transfer_error(label, None, reason, (), _NO_FILE_MESSAGE, stored=None, sent=partial_download.size)

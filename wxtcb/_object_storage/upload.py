@@ -9,29 +9,29 @@ from typing import Final, Generic, TypeVar
 import attrs
 
 from wxtcb._http.retry import RetryPolicy
-from wxtcb._http.transport import Failure
-from wxtcb._object_storage.body import Outflow, Progress
-from wxtcb._object_storage.client import Order, Transfers, hear
-from wxtcb._object_storage.response import Heard
-from wxtcb._object_storage.source import Source
-from wxtcb._object_storage.urls import secrets_of
+from wxtcb._http.transport import SendFailure
+from wxtcb._object_storage.body import UploadBody, UploadProgress
+from wxtcb._object_storage.client import StorageClient, StorageRequest, read_response
+from wxtcb._object_storage.response import StorageResponse
+from wxtcb._object_storage.source import UploadSource
+from wxtcb._object_storage.urls import secrets_in_url
 from wxtcb.errors import SessionClosed, TransferError
-from wxtcb.secret import Secret, redact_cut
+from wxtcb.secret import Secret, redact_truncated
 
 T = TypeVar("T")
 
-MOST_UNBEGUN: Final = 4
+MAX_UNSENT_ATTEMPTS: Final = 4
 
-_EFFECTS: Final = {
+_EFFECT_MESSAGES: Final = {
     False: "Nothing of it was stored; an older file of that name is as it was.",
     True: "The file was stored all the same.",
     None: "Nobody knows whether the file was stored: look before sending it again.",
 }
-_SILENCE: Final = Heard(0)
+_NO_RESPONSE: Final = StorageResponse(0)
 
 
 @attrs.frozen
-class Aim:
+class UploadTarget:
     """Where a link points: its method, its signed URL, and what proves the right to write there."""
 
     method: str
@@ -39,38 +39,38 @@ class Aim:
     headers: Mapping[str, Secret] = attrs.field(factory=dict[str, Secret])
     form: Mapping[str, str | Secret] | None = None
 
-    def order(self, outflow: Outflow) -> Order:
-        form = None if self.form is None else _revealed(self.form)
-        return Order(self.method, self.url, _revealed(self.headers), form, outflow)
+    def build_request(self, upload_body: UploadBody) -> StorageRequest:
+        form = None if self.form is None else _reveal_values(self.form)
+        return StorageRequest(self.method, self.url, _reveal_values(self.headers), form, upload_body)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
         fields = (*self.headers.values(), *(self.form or {}).values())
-        return (*secrets_of(self.url), *(each for each in fields if isinstance(each, Secret)))
+        return (*secrets_in_url(self.url), *(each for each in fields if isinstance(each, Secret)))
 
 
-def _revealed(fields: Mapping[str, str | Secret]) -> dict[str, str]:
+def _reveal_values(fields: Mapping[str, str | Secret]) -> dict[str, str]:
     return {name: Secret.of(value).reveal() for name, value in fields.items()}
 
 
 @attrs.frozen(kw_only=True)
-class Sending(Generic[T]):
+class UploadRequest(Generic[T]):
     """One file to be stored.
 
-    `what` names it in errors, `ask` gets a fresh link, `aim` reads it. `look` tells, by size and MD5, whether the
+    `label` names it in errors, `get_link` gets a fresh link, `target_of` reads it. `check_stored` tells, by size and MD5, whether the
     file is there: None when that cannot be said.
     """
 
-    what: str
+    label: str
     content_type: str
-    ask: Callable[[], Awaitable[T]]
-    aim: Callable[[T], Aim]
-    look: Callable[[int, str], Awaitable[bool | None]]
-    policy: RetryPolicy
-    progress: Progress | None = None
+    get_link: Callable[[], Awaitable[T]]
+    target_of: Callable[[T], UploadTarget]
+    check_stored: Callable[[int, str], Awaitable[bool | None]]
+    retry_policy: RetryPolicy
+    progress: UploadProgress | None = None
 
 
-async def upload(transfers: Transfers, source: Source, sending: Sending[T]) -> T:
+async def upload(client: StorageClient, source: UploadSource, request: UploadRequest[T]) -> T:
     """Store a file and return the link that served for it.
 
     A link is used once. Another is asked for while nothing of the file has left (so often), and once if the signature
@@ -78,57 +78,72 @@ async def upload(transfers: Transfers, source: Source, sending: Sending[T]) -> T
     """
     attempt, renewed = 1, False
     while True:
-        link = await sending.ask()
-        aim = sending.aim(link)
-        outflow = Outflow(source, sending.content_type, transfers.timeout.reply, sending.progress)
-        answer = await transfers.send(aim.order(outflow), hear)
-        if isinstance(answer, Heard) and answer.accepted and outflow.whole and outflow.trouble is None:
+        link = await request.get_link()
+        aim = request.target_of(link)
+        outflow = UploadBody(source, request.content_type, client.timeout.reply, request.progress)
+        answer = await client.send(aim.build_request(outflow), read_response)
+        if isinstance(answer, StorageResponse) and answer.accepted and outflow.fully_sent and outflow.error is None:
             return link
-        if isinstance(answer, Heard) and answer.expired and not renewed and (source.lasting or not outflow.begun):
+        if (
+            isinstance(answer, StorageResponse)
+            and answer.signature_expired
+            and not renewed
+            and (source.repeatable or not outflow.started)
+        ):
             renewed = True
-        elif isinstance(answer, Failure) and not answer.closed and not outflow.begun and attempt < MOST_UNBEGUN:
-            await transfers.gate.rest(sending.policy.backoff(attempt, random.uniform))
+        elif (
+            isinstance(answer, SendFailure)
+            and not answer.closed
+            and not outflow.started
+            and attempt < MAX_UNSENT_ATTEMPTS
+        ):
+            await client.limiter.sleep(request.retry_policy.backoff(attempt, random.uniform))
             attempt += 1
         else:
-            raise await _failed(sending, outflow, answer, aim.secrets) from outflow.trouble
+            raise await _upload_error(request, outflow, answer, aim.secrets) from outflow.error
 
 
-async def _failed(
-    sending: Sending[T], outflow: Outflow, answer: Heard | Failure, secrets: tuple[Secret, ...]
+async def _upload_error(
+    request: UploadRequest[T],
+    upload_body: UploadBody,
+    response: StorageResponse | SendFailure,
+    secrets: tuple[Secret, ...],
 ) -> TransferError | SessionClosed:
-    if isinstance(answer, Failure) and answer.closed:
-        return SessionClosed(f"{sending.what}: the session was closed; nothing was sent")
-    heard = answer if isinstance(answer, Heard) else None
-    stored = await _stored(sending, outflow, answer)
-    reason, effect = _reason(outflow, answer), _EFFECTS[stored]
-    return refused(sending.what, heard, reason, secrets, effect, stored=stored, sent=outflow.sent)
+    if isinstance(response, SendFailure) and response.closed:
+        return SessionClosed(f"{request.label}: the session was closed; nothing was sent")
+    heard = response if isinstance(response, StorageResponse) else None
+    stored = await _is_stored(request, upload_body, response)
+    reason, effect = _failure_reason(upload_body, response), _EFFECT_MESSAGES[stored]
+    return transfer_error(request.label, heard, reason, secrets, effect, stored=stored, sent=upload_body.sent)
 
 
-async def _stored(sending: Sending[T], outflow: Outflow, answer: Heard | Failure) -> bool | None:
+async def _is_stored(
+    request: UploadRequest[T], upload_body: UploadBody, response: StorageResponse | SendFailure
+) -> bool | None:
     """Tell whether the object is there: certainly not if some of it never left, or it was refused.
 
     What left whole, without a word of object storage's own, and is not there yet, may still become one.
     """
-    if not outflow.whole:
+    if not upload_body.fully_sent:
         return False
-    if isinstance(answer, Heard) and answer.status < 500:
-        return answer.accepted
-    return await sending.look(outflow.size, outflow.md5.hexdigest()) or None
+    if isinstance(response, StorageResponse) and response.status < 500:
+        return response.accepted
+    return await request.check_stored(upload_body.size, upload_body.md5.hexdigest()) or None
 
 
-def _reason(outflow: Outflow, answer: Heard | Failure) -> str:
-    if outflow.trouble is not None:
-        return f"{type(outflow.trouble).__name__}: {outflow.trouble}"
-    if outflow.stalled:
+def _failure_reason(upload_body: UploadBody, response: StorageResponse | SendFailure) -> str:
+    if upload_body.error is not None:
+        return f"{type(upload_body.error).__name__}: {upload_body.error}"
+    if upload_body.stalled:
         return "the object storage took no more bytes in time"
-    if isinstance(answer, Heard) and answer.accepted:
-        return f"{answer.reason} before all had been sent"
-    return answer.reason
+    if isinstance(response, StorageResponse) and response.accepted:
+        return f"{response.reason} before all had been sent"
+    return response.reason
 
 
-def refused(
-    what: str,
-    answer: Heard | None,
+def transfer_error(
+    label: str,
+    response: StorageResponse | None,
     reason: str,
     secrets: Sequence[Secret],
     effect: str,
@@ -137,18 +152,18 @@ def refused(
     sent: int,
 ) -> TransferError:
     """Make the error of a transfer; what object storage says of itself may repeat the signature, so that is masked."""
-    heard = answer or _SILENCE
+    heard = response or _NO_RESPONSE
 
     def hide(text: str) -> str:
-        return redact_cut(text, *secrets)
+        return redact_truncated(text, *secrets)
 
     told = f" ({hide(heard.message)})" if heard.message else ""
     return TransferError(
-        f"{what}: {hide(reason)}{told}. {effect}",
+        f"{label}: {hide(reason)}{told}. {effect}",
         reason=hide(reason),
         status=heard.status or None,
         code=heard.code and hide(heard.code),
         request_id=heard.request_id and hide(heard.request_id),
         stored=stored,
-        sent=sent,
+        bytes_sent=sent,
     )

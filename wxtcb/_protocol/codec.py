@@ -17,28 +17,28 @@ import attrs
 import cattrs
 import orjson
 
-from wxtcb._protocol.converter import SLICE, read_ahead, reader_of, why
-from wxtcb._protocol.endpoint import Credential, Endpoint, Reply, mark
+from wxtcb._protocol.converter import SLICE_SIZE, describe_error, structure_hook, structure_lists_in_slices
+from wxtcb._protocol.endpoint import Credential, Endpoint, Reply, attach_metadata
 from wxtcb._protocol.errcodes import api_error
-from wxtcb._protocol.fields import Formed, fields_of
+from wxtcb._protocol.fields import Encoded, wire_fields
 from wxtcb.errors import ApiError, BadReply, InvalidArgument
 from wxtcb.secret import Secret, redact
 from wxtcb.validation import check_mapping
 
 R = TypeVar("R", bound=Reply)
 
-LARGE: Final = 64 * 1024
+LARGE_REPLY_BYTES: Final = 64 * 1024
 
 _RID = re.compile(r"\brid:\s*([0-9A-Za-z-]+)")
 _BOM = b"\xef\xbb\xbf"
-_UNESCAPED: Final = re.compile(r"[\w.~-]*", re.ASCII)
-_QUOTED: Final = 4096
-_REASONS: Final = ("errmsg", "errormsg", "result")
-_PLAIN: Final = frozenset({str, int, bool})
+_UNRESERVED: Final = re.compile(r"[\w.~-]*", re.ASCII)
+_MAX_EXCERPT_BYTES: Final = 4096
+_REASON_FIELDS: Final = ("errmsg", "errormsg", "result")
+_SCALAR_TYPES: Final = frozenset({str, int, bool})
 
 
 @attrs.frozen(repr=False)
-class Body:
+class RequestBody:
     """The bytes of a request and the secrets in them; its repr shows the size alone."""
 
     data: bytes
@@ -48,21 +48,23 @@ class Body:
         return f"<body of {len(self.data)} bytes>"
 
 
-def encode(body: Mapping[str, object] | bytes, *, endpoint: str) -> Body:
+def encode_body(body: Mapping[str, object] | bytes, *, endpoint: str) -> RequestBody:
     """Write a request body; `InvalidArgument` if something in it has no place in JSON."""
     if isinstance(body, bytes):
-        return Body(body)
+        return RequestBody(body)
     if type(body) is not dict:
         check_mapping(f"{endpoint}: the body", body)
     secrets: list[Secret] = []
     try:
-        return Body(orjson.dumps(_fields(body, secrets), option=orjson.OPT_PASSTHROUGH_DATACLASS), tuple(secrets))
+        return RequestBody(
+            orjson.dumps(_mapping_to_json(body, secrets), option=orjson.OPT_PASSTHROUGH_DATACLASS), tuple(secrets)
+        )
     except (orjson.JSONEncodeError, ValueError, RecursionError) as error:
         reason = str(error)
     raise InvalidArgument(f"{endpoint}: the body cannot be written as JSON: {reason}", endpoint=endpoint)
 
 
-def with_action(action: str, body: Mapping[str, object] | bytes) -> Mapping[str, object]:
+def add_action(action: str, body: Mapping[str, object] | bytes) -> Mapping[str, object]:
     """Return *body* with its action; one that names another, or may do so unseen, is refused."""
     check_mapping(f"the body of action {action!r}", body)
     body = cast("Mapping[str, object]", body)
@@ -70,21 +72,21 @@ def with_action(action: str, body: Mapping[str, object] | bytes) -> Mapping[str,
     return {"action": action, **body}
 
 
-def check_action(action: str, fields: Mapping[str, object], place: str) -> None:
+def check_action(action: str, fields: Mapping[str, object], location: str) -> None:
     """Refuse fields that name another action, for what may be repeated hangs on it."""
     if (named := fields.get("action", action)) != action:
-        raise InvalidArgument(f"the {place}'s action must be {action!r}, not {named!r}; nothing was sent")
+        raise InvalidArgument(f"the {location}'s action must be {action!r}, not {named!r}; nothing was sent")
 
 
-def _fields(body: Mapping[str, object], secrets: list[Secret]) -> dict[str, object]:
+def _mapping_to_json(body: Mapping[str, object], secrets: list[Secret]) -> dict[str, object]:
     fields = {}
     for key, value in body.items():
         if value is not None:
-            fields[key] = value if type(value) in _PLAIN else _to_wire(value, secrets)
+            fields[key] = value if type(value) in _SCALAR_TYPES else _to_json(value, secrets)
     return fields
 
 
-def _to_wire(value: object, secrets: list[Secret]) -> object:
+def _to_json(value: object, secrets: list[Secret]) -> object:
     if isinstance(value, str | int):
         return value
     if isinstance(value, float) and not math.isfinite(value):
@@ -95,76 +97,78 @@ def _to_wire(value: object, secrets: list[Secret]) -> object:
     if isinstance(value, list | tuple):
         if None in value:
             raise ValueError("a list holds None, which is never sent")
-        return [_to_wire(each, secrets) for each in value]
-    if isinstance(value, Formed):
-        return _to_form(value, secrets)
+        return [_to_json(each, secrets) for each in value]
+    if isinstance(value, Encoded):
+        return _to_wire_format(value, secrets)
     if attrs.has(type(value)):
-        value = fields_of(cast("attrs.AttrsInstance", value))
-    return _fields(value, secrets) if isinstance(value, Mapping) else value
+        value = wire_fields(cast("attrs.AttrsInstance", value))
+    return _mapping_to_json(value, secrets) if isinstance(value, Mapping) else value
 
 
-def _to_form(formed: Formed, secrets: list[Secret]) -> object:
+def _to_wire_format(encoded: Encoded, secrets: list[Secret]) -> object:
     known = len(secrets)
-    made = formed.form.write(_to_wire(formed.value, secrets))
-    secrets += [as_escaped(secret) for secret in secrets[known:]]
+    made = encoded.wire_format.encode(_to_json(encoded.value, secrets))
+    secrets += [json_escaped(secret) for secret in secrets[known:]]
     return made
 
 
-def as_escaped(secret: Secret) -> Secret:
+def json_escaped(secret: Secret) -> Secret:
     """Return *secret* as it stands in JSON that is a text in JSON."""
     return Secret(orjson.dumps(secret.reveal())[1:-1].decode())
 
 
-def read_reply(endpoint: Endpoint[R], data: bytes, hide: tuple[Secret, ...] = ()) -> R | ApiError | BadReply:
+def read_reply(endpoint: Endpoint[R], data: bytes, secrets: tuple[Secret, ...] = ()) -> R | ApiError | BadReply:
     """Read the body of an HTTP 200: the typed reply, the error its errcode stands for, or why it is neither.
 
     Nothing of the body is quoted but errmsg and the beginning of a page that is no JSON, with the values of *hide*
     blotted out; so they are of the reasons of a batch's failures.
     """
-    fields = _open(endpoint, data, hide)
+    fields = _parse_envelope(endpoint, data, secrets)
     if not isinstance(fields, dict):
         return fields
-    for _ in _blot_reasons(endpoint, fields, hide):
+    for _ in _redact_reasons(endpoint, fields, secrets):
         pass
-    return _fill(endpoint, fields, data)
+    return _structure_reply(endpoint, fields, data)
 
 
 async def read_large_reply(
-    endpoint: Endpoint[R], data: bytes, hide: tuple[Secret, ...] = ()
+    endpoint: Endpoint[R], data: bytes, secrets: tuple[Secret, ...] = ()
 ) -> R | ApiError | BadReply:
     """Read as `read_reply` does, and let others have a turn on the loop between slices of the work."""
     await asyncio.sleep(0)
-    fields = _open(endpoint, data, hide)
+    fields = _parse_envelope(endpoint, data, secrets)
     if not isinstance(fields, dict):
         return fields
-    done = SLICE
-    reading = read_ahead(cast("type[attrs.AttrsInstance]", endpoint.reply), fields)
-    for more in chain(_blot_reasons(endpoint, fields, hide), reading):
+    done = SLICE_SIZE
+    reading = structure_lists_in_slices(cast("type[attrs.AttrsInstance]", endpoint.reply), fields)
+    for more in chain(_redact_reasons(endpoint, fields, secrets), reading):
         done += more
-        if done >= SLICE:
+        if done >= SLICE_SIZE:
             await asyncio.sleep(0)
             done = 0
     await asyncio.sleep(0)
-    return _fill(endpoint, fields, data)
+    return _structure_reply(endpoint, fields, data)
 
 
-def _open(endpoint: Endpoint[Reply], data: bytes, hide: tuple[Secret, ...]) -> dict[str, object] | ApiError | BadReply:
+def _parse_envelope(
+    endpoint: Endpoint[Reply], data: bytes, secrets: tuple[Secret, ...]
+) -> dict[str, object] | ApiError | BadReply:
     """Return the JSON object of a success, or the error that stands in its place."""
     try:
         fields = orjson.loads(data.removeprefix(_BOM))
     except orjson.JSONDecodeError as error:
-        return _bad(endpoint, _why_not_json(endpoint, data, error, hide))
+        return _bad_reply(endpoint, _describe_json_error(endpoint, data, error, secrets))
     if not isinstance(fields, dict):
-        return _bad(endpoint, f"the reply is a JSON {type(fields).__name__}, not an object")
+        return _bad_reply(endpoint, f"the reply is a JSON {type(fields).__name__}, not an object")
     errcode = fields.get("errcode", 0)
     if type(errcode) is not int:
-        return _bad(endpoint, "the reply's errcode is not a number")
+        return _bad_reply(endpoint, "the reply's errcode is not a number")
     if errcode != 0:
-        return _refusal(endpoint, errcode, fields.get("errmsg"), hide)
+        return _make_api_error(endpoint, errcode, fields.get("errmsg"), secrets)
     return fields
 
 
-def _blot_reasons(endpoint: Endpoint[Reply], fields: dict[str, object], hide: tuple[Secret, ...]) -> Iterator[int]:
+def _redact_reasons(endpoint: Endpoint[Reply], fields: dict[str, object], secrets: tuple[Secret, ...]) -> Iterator[int]:
     """Blot the values of *hide* out of what the platform says of a failure, or of each of a batch's.
 
     It may repeat the request there. Stops for a breath after every `SLICE` entries, and tells how many they were.
@@ -174,29 +178,31 @@ def _blot_reasons(endpoint: Endpoint[Reply], fields: dict[str, object], hide: tu
     lists = [value for value in fields.values() if isinstance(value, list)]
     entries = (each for entries in ([fields], *lists) for each in entries if isinstance(each, dict))
     for number, entry in enumerate(entries, 1):
-        for name in _REASONS:
+        for name in _REASON_FIELDS:
             if isinstance(reason := entry.get(name), str):
-                entry[name] = redact(reason, *hide)
-        if number % SLICE == 0:
-            yield SLICE
+                entry[name] = redact(reason, *secrets)
+        if number % SLICE_SIZE == 0:
+            yield SLICE_SIZE
 
 
-def _fill(endpoint: Endpoint[R], fields: dict[str, object], data: bytes) -> R | BadReply:
+def _structure_reply(endpoint: Endpoint[R], fields: dict[str, object], data: bytes) -> R | BadReply:
     try:
-        reply: R = reader_of(endpoint.reply)(fields, endpoint.reply)
+        reply: R = structure_hook(endpoint.reply)(fields, endpoint.reply)
     except Exception as error:
-        return _bad(endpoint, "; ".join(cattrs.transform_error(error, format_exception=why)), lasting=True)
-    return mark(reply, raw=data if reply.keeps_raw else None)
+        return _bad_reply(
+            endpoint, "; ".join(cattrs.transform_error(error, format_exception=describe_error)), permanent=True
+        )
+    return attach_metadata(reply, raw=data if reply.keeps_raw else None)
 
 
-def _bad(endpoint: Endpoint[Reply], reason: str, *, lasting: bool = False) -> BadReply:
-    return BadReply(reason, endpoint=endpoint.path, status=200, lasting=lasting)
+def _bad_reply(endpoint: Endpoint[Reply], reason: str, *, permanent: bool = False) -> BadReply:
+    return BadReply(reason, endpoint=endpoint.path, status=200, permanent=permanent)
 
 
-def check_readable(endpoint: Endpoint[Reply]) -> None:
+def check_reply_class(endpoint: Endpoint[Reply]) -> None:
     """Refuse an endpoint whose reply class has fields that no JSON value can be read into."""
     try:
-        reader_of(endpoint.reply)
+        structure_hook(endpoint.reply)
     except cattrs.StructureHandlerNotFoundError as error:
         reason = str(error)
     else:
@@ -204,33 +210,33 @@ def check_readable(endpoint: Endpoint[Reply]) -> None:
     raise InvalidArgument(f"{endpoint.path}: {endpoint.reply.__name__} cannot be read from JSON: {reason}")
 
 
-def _refusal(endpoint: Endpoint[Reply], errcode: int, errmsg: object, hide: tuple[Secret, ...]) -> ApiError:
-    text = redact(errmsg, *hide) if isinstance(errmsg, str) else ""
+def _make_api_error(endpoint: Endpoint[Reply], errcode: int, errmsg: object, secrets: tuple[Secret, ...]) -> ApiError:
+    text = redact(errmsg, *secrets) if isinstance(errmsg, str) else ""
     found = _RID.search(text)
     tokenless = endpoint.credential is Credential.NONE
-    return api_error(errcode, text, endpoint=endpoint.path, rid=found and found[1], tokenless=tokenless)
+    return api_error(errcode, text, endpoint=endpoint.path, rid=found and found[1], without_token=tokenless)
 
 
-def _why_not_json(
-    endpoint: Endpoint[Reply], data: bytes, error: orjson.JSONDecodeError, hide: tuple[Secret, ...]
+def _describe_json_error(
+    endpoint: Endpoint[Reply], data: bytes, error: orjson.JSONDecodeError, secrets: tuple[Secret, ...]
 ) -> str:
     if not data:
         return "the reply is empty"
-    return f"the reply is not JSON (line {error.lineno}, column {error.colno}): {excerpt(endpoint, data, hide)}"
+    return f"the reply is not JSON (line {error.lineno}, column {error.colno}): {excerpt(endpoint, data, secrets)}"
 
 
-def excerpt(endpoint: Endpoint[Reply], data: bytes, hide: tuple[Secret, ...]) -> str:
+def excerpt(endpoint: Endpoint[Reply], data: bytes, secrets: tuple[Secret, ...]) -> str:
     """Quote the beginning of a page that is no reply, without tags and without the values of *hide*.
 
     Only the size is told of what may hold a secret that cannot be blotted out: a new token in a page that is, or holds,
     JSON or answers a call whose reply is secret; a secret that could stand there escaped.
     """
     size = f"{len(data)} bytes"
-    if not endpoint.reply.keeps_raw or not all(_UNESCAPED.fullmatch(secret.reveal()) for secret in hide):
+    if not endpoint.reply.keeps_raw or not all(_UNRESERVED.fullmatch(secret.reveal()) for secret in secrets):
         return size
-    margin = 6 * max((len(secret.reveal()) for secret in hide), default=0)
-    head = redact(data[: _QUOTED + margin].decode(errors="replace"), *hide)
-    if len(data) > _QUOTED + margin:
+    margin = 6 * max((len(secret.reveal()) for secret in secrets), default=0)
+    head = redact(data[: _MAX_EXCERPT_BYTES + margin].decode(errors="replace"), *secrets)
+    if len(data) > _MAX_EXCERPT_BYTES + margin:
         head = head[: len(head) - margin]  # a secret that was cut through is in there
     text = " ".join(re.sub(r"<[^>]*>", " ", head).split())
     return size if "{" in text or "[" in text else f"{size}, {text[:120]!r}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar, cast
 import attrs
 
 from wxtcb.errors import InvalidArgument
-from wxtcb.validation import check_text, field_is, kind_is
+from wxtcb.validation import check_string, type_validator, validator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,12 +44,12 @@ class Repeat(Enum):
     NEVER = "does each time what only its caller can judge"
 
     @property
-    def is_once(self) -> bool:
+    def is_unsafe_to_repeat(self) -> bool:
         """Whether it matters how often the call acts."""
-        return self in _ONCE_ONLY
+        return self in _UNSAFE_TO_REPEAT
 
 
-_ONCE_ONLY: Final = frozenset({Repeat.ONCE, Repeat.NEVER})
+_UNSAFE_TO_REPEAT: Final = frozenset({Repeat.ONCE, Repeat.NEVER})
 
 
 class Credential(Enum):
@@ -85,15 +85,15 @@ class Reply:
     def __reduce__(self) -> tuple[object, ...]:
         kind = cast("type[attrs.AttrsInstance]", type(self))
         fields = {field.alias: getattr(self, field.name) for field in attrs.fields(kind) if field.init}
-        return _remake, (kind, fields, getattr(self, "_raw", None), self.maybe_acted)
+        return _rebuild_reply, (kind, fields, getattr(self, "_raw", None), self.maybe_acted)
 
 
-def _remake(cls: type[R], fields: Mapping[str, object], raw: bytes | None, maybe_acted: int) -> R:
+def _rebuild_reply(cls: type[R], fields: Mapping[str, object], raw: bytes | None, maybe_acted: int) -> R:
     reply = cls(**fields)
-    return mark(reply, raw=raw, maybe_acted=maybe_acted)
+    return attach_metadata(reply, raw=raw, maybe_acted=maybe_acted)
 
 
-def mark(reply: R, *, raw: bytes | None = None, maybe_acted: int = 0) -> R:
+def attach_metadata(reply: R, *, raw: bytes | None = None, maybe_acted: int = 0) -> R:
     """Write on a frozen reply what is no field of it."""
     if raw is not None:
         object.__setattr__(reply, "_raw", raw)
@@ -120,10 +120,12 @@ class Endpoint(Generic[R_co]):
     it is sent in query and body, for the platform's pages disagree on its place.
     """
 
-    path: str = attrs.field(validator=field_is(_check_path))
-    reply: type[R_co] = attrs.field(validator=field_is(_check_reply))
-    repeat: Repeat = attrs.field(validator=kind_is(Repeat, optional=False))
-    credential: Credential = attrs.field(default=Credential.COMPONENT, validator=kind_is(Credential, optional=False))
+    path: str = attrs.field(validator=validator(_check_path))
+    reply: type[R_co] = attrs.field(validator=validator(_check_reply))
+    repeat: Repeat = attrs.field(validator=type_validator(Repeat, optional=False))
+    credential: Credential = attrs.field(
+        default=Credential.COMPONENT, validator=type_validator(Credential, optional=False)
+    )
     name: str = attrs.field(kw_only=True, default=attrs.Factory(_last_segment, takes_self=True))
-    official: str = attrs.field(kw_only=True, default="", validator=kind_is(str, optional=False))
-    action: str | None = attrs.field(kw_only=True, default=None, validator=field_is(check_text, optional=True))
+    official: str = attrs.field(kw_only=True, default="", validator=type_validator(str, optional=False))
+    action: str | None = attrs.field(kw_only=True, default=None, validator=validator(check_string, optional=True))

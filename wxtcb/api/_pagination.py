@@ -26,7 +26,7 @@ async def by_offset(
     while True:
         entries, total = await fetch(offset)
         if entries and entries == before:
-            raise _stuck(endpoint, "this page is the one before once more")
+            raise _no_progress_error(endpoint, "this page is the one before once more")
         for entry in entries:
             yield entry
         offset += len(entries)
@@ -51,15 +51,15 @@ async def by_marker(
         entries, more = await fetch(marker)
         fresh = [entry for entry in entries if key_of(entry) != marker]
         if marker is not None and fresh and key_of(fresh[-1]).encode() < marker.encode():
-            raise _stuck(endpoint, "this page ends before the key that it was to begin after")
+            raise _no_progress_error(endpoint, "this page ends before the key that it was to begin after")
         for entry in fresh:
             yield entry
         if not more:
             return
         if not fresh:
-            raise _stuck(endpoint, "the list goes on, but this page holds nothing new to go on from")
+            raise _no_progress_error(endpoint, "the list goes on, but this page holds nothing new to go on from")
         marker = key_of(fresh[-1])
 
 
-def _stuck(endpoint: Endpoint[Reply], reason: str) -> BadReply:
-    return BadReply(reason, endpoint=endpoint.path, status=200, lasting=True)
+def _no_progress_error(endpoint: Endpoint[Reply], reason: str) -> BadReply:
+    return BadReply(reason, endpoint=endpoint.path, status=200, permanent=True)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import attrs
 
-from wxtcb._object_storage.source import Data, open_source
-from wxtcb._object_storage.upload import Aim, Sending, upload
+from wxtcb._object_storage.source import UploadData, open_source
+from wxtcb._object_storage.upload import UploadRequest, UploadTarget, upload
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
-from wxtcb._protocol.fields import also_spelled, repeats, wire
+from wxtcb._protocol.fields import aliases, interned, wire_name
 from wxtcb.api._pagination import by_marker
-from wxtcb.api._waiters import Awaited, wait_for
-from wxtcb.api.storage.files import check_listing
+from wxtcb.api._waiters import WaitCondition, wait_until
+from wxtcb.api.storage.files import check_list_filters
 from wxtcb.api.storage.models import FileList, StoredFile
-from wxtcb.api.storage.transfer import content_type_of, demand_usable, is_stored
+from wxtcb.api.storage.transfer import guess_content_type, is_stored, require_usable_link
 from wxtcb.secret import Secret
-from wxtcb.validation import check_text
+from wxtcb.validation import check_string
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
@@ -34,15 +34,15 @@ class StaticStore:
     env: str
     domain: str
     bucket: str
-    region: str = attrs.field(metadata=wire("regoin") | also_spelled("region"))
-    status: str = attrs.field(metadata=repeats())
+    region: str = attrs.field(metadata=wire_name("regoin") | aliases("region"))
+    status: str = attrs.field(metadata=interned())
 
 
 @attrs.frozen(kw_only=True)
 class StaticStores(Reply):
     """The static websites of an environment: one, or none where it was not turned on."""
 
-    data: tuple[StaticStore, ...] = attrs.field(default=(), metadata=wire("Data") | also_spelled("data"))
+    data: tuple[StaticStore, ...] = attrs.field(default=(), metadata=wire_name("Data") | aliases("data"))
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +59,7 @@ class StaticUploadLink(Reply):
 
 
 @attrs.frozen(kw_only=True)
-class UploadedPage:
+class UploadedStaticFile:
     """A file of a website that is stored: its path on the site, and its `size` in bytes."""
 
     filename: str
@@ -97,7 +97,7 @@ async def create_static_store(session: Session, env: str) -> Done:
 
     Official interface: createStaticStore, page cloudbase-batch/staticstore-management/createStaticStore.
     """
-    check_text("env", env)
+    check_string("env", env)
     return await session.call(CREATE_STATIC_STORE, {"env": env})
 
 
@@ -106,7 +106,7 @@ async def describe_static_store(session: Session, env: str) -> StaticStores:
 
     Official interface: getStaticStore, page cloudbase-batch/staticstore-management/getStaticStore.
     """
-    check_text("env", env)
+    check_string("env", env)
     return await session.call(DESCRIBE_STATIC_STORE, {"env": env})
 
 
@@ -119,7 +119,7 @@ async def static_file_list(
 
     Official interface: getStaticStoreFile, page cloudbase-batch/staticstore-management/getStaticStoreFile.
     """
-    check_listing(env, prefix=prefix, delimiter=delimiter, marker=marker)
+    check_list_filters(env, prefix=prefix, delimiter=delimiter, marker=marker)
     return await session.call(
         STATIC_FILE_LIST, {"env": env, "prefix": prefix, "delimiter": delimiter, "marker": marker}
     )
@@ -132,8 +132,8 @@ async def static_upload_file(session: Session, env: str, filename: str) -> Stati
 
     Official interface: getUploadStaticStoreFile, page cloudbase-batch/staticstore-management/getUploadStaticStoreFile.
     """
-    check_text("env", env)
-    check_text("filename", filename)
+    check_string("env", env)
+    check_string("filename", filename)
     return await session.call(STATIC_UPLOAD_FILE, {"env": env, "filename": filename})
 
 
@@ -141,7 +141,7 @@ def iter_files(
     session: Session, env: str, *, prefix: str | None = None, delimiter: str | None = None
 ) -> AsyncIterator[StoredFile]:
     """Yield the files of a website, page by page as they are used up; see `storage.get_bucket`."""
-    check_listing(env, prefix=prefix, delimiter=delimiter)
+    check_list_filters(env, prefix=prefix, delimiter=delimiter)
 
     async def fetch(marker: str | None) -> tuple[Sequence[StoredFile], bool]:
         page = await static_file_list(session, env, prefix=prefix, delimiter=delimiter, marker=marker)
@@ -154,11 +154,11 @@ async def upload_file(
     session: Session,
     env: str,
     filename: str,
-    source: Data,
+    source: UploadData,
     *,
     size: int | None = None,
     progress: Callable[[int, int], object] | None = None,
-) -> UploadedPage:
+) -> UploadedStaticFile:
     """Store *source* as the file *filename* of the website, over one that is there already.
 
     Its content type, which browsers go by, is that of its name. The rest is as in `storage.upload_file`; the link is
@@ -166,26 +166,26 @@ async def upload_file(
 
     Stands on the official interface getUploadStaticStoreFile.
     """
-    check_text("env", env)
-    check_text("filename", filename)
+    check_string("env", env)
+    check_string("filename", filename)
 
     async def ask() -> StaticUploadLink:
         link = await static_upload_file(session, env, filename)
-        demand_usable(session, STATIC_UPLOAD_FILE, link.signed_url, link.token)
+        require_usable_link(session, STATIC_UPLOAD_FILE, link.signed_url, link.token)
         return link
 
-    async with session.transfers.turn(), open_source(source, size) as opened:
-        sending = Sending(
-            what=f"upload of {filename!r}",
-            content_type=content_type_of(filename),
-            ask=ask,
-            aim=lambda link: Aim("PUT", link.signed_url, {"x-cos-security-token": link.token}),
-            look=partial(is_stored, partial(static_file_list, session, env, prefix=filename), filename),
-            policy=session.retry,
+    async with session.storage_client.slot(), open_source(source, size) as opened:
+        sending = UploadRequest(
+            label=f"upload of {filename!r}",
+            content_type=guess_content_type(filename),
+            get_link=ask,
+            target_of=lambda link: UploadTarget("PUT", link.signed_url, {"x-cos-security-token": link.token}),
+            check_stored=partial(is_stored, partial(static_file_list, session, env, prefix=filename), filename),
+            retry_policy=session.retry,
             progress=progress,
         )
-        await upload(session.transfers, opened, sending)
-        return UploadedPage(filename=filename, size=opened.size)
+        await upload(session.storage_client, opened, sending)
+        return UploadedStaticFile(filename=filename, size=opened.size)
 
 
 async def wait_until_online(
@@ -195,24 +195,24 @@ async def wait_until_online(
 
     init, process, and a status that wxtcb does not know, is waiting; so is a look that failed for a reason that may
     pass. Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` at once for offline and destroying,
-    `OperationGone` when there was no website in three looks in a row or more, for 30 seconds.
+    `OperationNotFound` when there was no website in three looks in a row or more, for 30 seconds.
     """
-    check_text("env", env)
-    looks = session.looks(partial(describe_static_store, session, env))
-    return await wait_for(looks, _online(env), timeout=timeout, interval=interval)
+    check_string("env", env)
+    looks = session.poller(partial(describe_static_store, session, env))
+    return await wait_until(looks, _website_online(env), timeout=timeout, interval=interval)
 
 
-def _online(env: str) -> Awaited[StaticStores, StaticStore]:
-    return Awaited(
-        what=f"static website of {env}",
+def _website_online(env: str) -> WaitCondition[StaticStores, StaticStore]:
+    return WaitCondition(
+        resource=f"static website of {env}",
         find=lambda seen: next((store for store in seen.data if store.env == env), None),
         status_of=lambda store: store.status,
-        ready=frozenset({"online"}),
-        broken=_BROKEN,
+        ready_statuses=frozenset({"online"}),
+        failure_statuses=_FAILURE_STATUSES,
     )
 
 
-_BROKEN: Final = {
+_FAILURE_STATUSES: Final = {
     "offline": "it was turned off; see the console of the environment",
     "destroying": "it is being removed",
 }

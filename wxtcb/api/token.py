@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import attrs
 
 from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
-from wxtcb._protocol.fields import Form, written_as
+from wxtcb._protocol.fields import WireFormat, wire_format
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET, ComponentToken
-from wxtcb.validation import check_secret, check_text
+from wxtcb.validation import check_secret, check_string
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
-_EMPTY_IS_NONE: Final = Form("text", lambda value: value, lambda value: None if value == "" else value)
+_EMPTY_IS_NONE: Final = WireFormat("text", lambda value: value, lambda value: None if value == "" else value)
 
 
 @attrs.frozen(kw_only=True)
@@ -58,9 +58,9 @@ class RidRequest:
 
     invoke_time: int | None = None
     cost_in_ms: int | None = None
-    request_url: Secret | None = attrs.field(default=None, metadata=written_as(_EMPTY_IS_NONE))
-    request_body: Secret | None = attrs.field(default=None, metadata=written_as(_EMPTY_IS_NONE))
-    response_body: Secret | None = attrs.field(default=None, metadata=written_as(_EMPTY_IS_NONE))
+    request_url: Secret | None = attrs.field(default=None, metadata=wire_format(_EMPTY_IS_NONE))
+    request_body: Secret | None = attrs.field(default=None, metadata=wire_format(_EMPTY_IS_NONE))
+    response_body: Secret | None = attrs.field(default=None, metadata=wire_format(_EMPTY_IS_NONE))
     client_ip: str | None = None
 
 
@@ -107,7 +107,7 @@ async def api_component_token(session: Session, *, component_verify_ticket: str 
     You rarely want this: the new token lives 7,200 seconds and may void the one that the session, or another program,
     goes on with. Calls renew the token by themselves. Minting is limited per day.
 
-    Raises `TicketRefused` (61005, 61006), `SecretRefused` (40125), `AddressNotAllowed` (61004), `OutcomeUnknown`.
+    Raises `InvalidTicket` (61005, 61006), `InvalidAppSecret` (40125), `IPNotAllowed` (61004), `OutcomeUnknown`.
     Official interface: getComponentAccessToken, page ticket-token/getComponentAccessToken.
     """
     check_secret("component_verify_ticket", component_verify_ticket)
@@ -117,7 +117,7 @@ async def api_component_token(session: Session, *, component_verify_ticket: str 
         API_COMPONENT_TOKEN,
         {
             "component_appid": session.component_appid,
-            "component_appsecret": _secret_of(session),
+            "component_appsecret": _require_appsecret(session),
             "component_verify_ticket": ticket,
         },
     )
@@ -129,12 +129,12 @@ async def api_start_push_ticket(session: Session) -> Done:
     The ticket arrives a little later at the platform's authorisation-event URL, then every 10 minutes. `wxtcb.raw` of
     the reply tells in errmsg whether it was started ("ok") or ran already ("in a normal state").
 
-    Raises `RequestRefused` (40013), `SecretRefused`. Official interface: startPushTicket, page
+    Raises `InvalidRequest` (40013), `InvalidAppSecret`. Official interface: startPushTicket, page
     ticket-token/startPushTicket.
     """
     return await session.call(
         API_START_PUSH_TICKET,
-        {"component_appid": session.component_appid, "component_secret": _secret_of(session)},
+        {"component_appid": session.component_appid, "component_secret": _require_appsecret(session)},
     )
 
 
@@ -145,14 +145,14 @@ async def clear_component_quota_by_app_secret(session: Session, *, appid: str | 
     shares with the platform's other ways to reset, so it is never sent twice: after `OutcomeUnknown` see with
     `get_api_quota` what was used.
 
-    Raises `QuotaExhausted` (48006) when the ten are used up, `RequestRefused` (40013), `SecretRefused`.
+    Raises `QuotaExceeded` (48006) when the ten are used up, `InvalidRequest` (40013), `InvalidAppSecret`.
     Official interface: clearComponentQuotaByAppSecret, page openapi/clearComponentQuotaByAppSecret.
     """
     if appid is not None:
-        check_text("appid", appid)
+        check_string("appid", appid)
     return await session.call(
         CLEAR_COMPONENT_QUOTA_BY_APP_SECRET,
-        {"component_appid": session.component_appid, "appsecret": _secret_of(session), "appid": appid},
+        {"component_appid": session.component_appid, "appsecret": _require_appsecret(session), "appid": appid},
     )
 
 
@@ -161,7 +161,7 @@ async def get_api_quota(session: Session, cgi_path: str) -> ApiQuota:
 
     *cgi_path* begins with a slash and names no host, for instance ``/componenttcb/describeenvs``.
 
-    Raises `RequestRefused` for a path that the platform does not know (76021) or that belongs to another kind of
+    Raises `InvalidRequest` for a path that the platform does not know (76021) or that belongs to another kind of
     account (76022; also those under /sns/).
 
     Official interface: getApiQuota, page openapi/getApiQuota.
@@ -186,12 +186,12 @@ async def get_rid_info(session: Session, rid: str) -> RidInfo:
 
     Its query, body and answer are `Secret`, for a token or the app secret may stand in them.
 
-    Raises `RequestRefused` for a rid that is malformed (76002), unknown (76001) or too old (76004), `NotPermitted` for
+    Raises `InvalidRequest` for a rid that is malformed (76002), unknown (76001) or too old (76004), `PermissionDenied` for
     that of another account (76003).
 
     Official interface: getRidInfo, page openapi/getRidInfo.
     """
-    check_text("rid", rid)
+    check_string("rid", rid)
     return await session.call(GET_RID_INFO, {"rid": rid})
 
 
@@ -200,7 +200,7 @@ def _check_path(name: str, value: object) -> None:
         raise InvalidArgument(f"{name} must be a path that begins with '/', without a host, not {value!r}")
 
 
-def _secret_of(session: Session) -> Secret:
+def _require_appsecret(session: Session) -> Secret:
     if not session.component_appsecret:
         raise InvalidArgument("the session has no component_appsecret, which this call sends; nothing was sent")
     return session.component_appsecret

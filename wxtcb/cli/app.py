@@ -10,24 +10,24 @@ from typing import Annotated, Final
 import typer
 
 from wxtcb._protocol.endpoint import Repeat
-from wxtcb.cli.completion import rejoin_words
-from wxtcb.cli.help import PlainCommand
+from wxtcb.cli.completion import join_at_sign_words
+from wxtcb.cli.help import PlainHelpCommand
 from wxtcb.cli.options import (
     AsJson,
     CallBody,
     CallName,
     CallQuery,
     OwnToken,
-    PushEvery,
+    PushInterval,
     PushUrl,
     Reveal,
     Seed,
     ShowExample,
     Yes,
 )
-from wxtcb.cli.runner import leave
-from wxtcb.cli.streams import be_patient
-from wxtcb.cli.tenants import tenants
+from wxtcb.cli.runner import run_and_exit
+from wxtcb.cli.streams import make_streams_resilient
+from wxtcb.cli.tenants import tenant_commands
 from wxtcb.telemetry.dispatch import logger
 
 app: Final = typer.Typer(
@@ -48,13 +48,13 @@ app: Final = typer.Typer(
 
 def main() -> None:
     """Run the command line; a reader of the output who leaves early disturbs nothing."""
-    be_patient()
-    rejoin_words(os.environ)
+    make_streams_resilient()
+    join_at_sign_words(os.environ)
     app(prog_name="wxtcb")
 
 
-def _show_version(*, wanted: bool) -> None:
-    if wanted:
+def _show_version(*, value: bool) -> None:
+    if value:
         typer.echo(f"wxtcb {_version()}")
         raise typer.Exit
 
@@ -67,12 +67,12 @@ def _version() -> str:
 
 
 @app.callback()
-def _root(
+def _global_options(
     *,
     _version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=lambda wanted: _show_version(wanted=wanted), is_eager=True, help="Print the version."
+            "--version", callback=lambda wanted: _show_version(value=wanted), is_eager=True, help="Print the version."
         ),
     ] = False,
     verbose: Annotated[
@@ -82,14 +82,14 @@ def _root(
     logger.addHandler(logging.StreamHandler() if verbose else logging.NullHandler())
 
 
-app.add_typer(tenants)
-commands: Final = typer.Typer()
-app.add_typer(commands)
+app.add_typer(tenant_commands)
+general_commands: Final = typer.Typer()
+app.add_typer(general_commands)
 
 
-@commands.command(
+@general_commands.command(
     "call",
-    cls=PlainCommand,
+    cls=PlainHelpCommand,
     short_help="Make one call and print its reply.",
     help="Make one call of the platform and print its reply as JSON.\n\n"
     "A body that holds a password, a token or another secret is refused as an argument, which every program of the "
@@ -117,13 +117,13 @@ def _call(
     from wxtcb.cli.call import call, show_example
 
     if example:
-        leave(lambda: show_example(name))
-    leave(lambda: call(name, body, query or (), reveal=reveal, own_token=own_token, yes=yes))
+        run_and_exit(lambda: show_example(name))
+    run_and_exit(lambda: call(name, body, query or (), reveal=reveal, own_token=own_token, yes=yes))
 
 
-@commands.command(
+@general_commands.command(
     "endpoints",
-    cls=PlainCommand,
+    cls=PlainHelpCommand,
     short_help="List the calls that wxtcb knows.",
     help="List the calls that wxtcb knows.\n\n"
     "`official` is the platform's own name of the interface. `repeat` tells what a call does when it is sent twice: "
@@ -133,12 +133,12 @@ def _call(
 def _endpoints(*, as_json: AsJson = False) -> None:
     from wxtcb.cli.endpoints import print_endpoints
 
-    leave(lambda: print_endpoints(as_json=as_json))
+    run_and_exit(lambda: print_endpoints(as_json=as_json))
 
 
-@commands.command(
+@general_commands.command(
     "token",
-    cls=PlainCommand,
+    cls=PlainHelpCommand,
     short_help="Show how token and ticket are; fetch a token on request.",
     help="Show which credentials are set, how token and ticket are in the store that WXTCB_TOKEN_STORE names, and what "
     "is wrong with them, by whichever process that was met.\n\n"
@@ -157,12 +157,12 @@ def _token(
 ) -> None:
     from wxtcb.cli.token import token
 
-    leave(lambda: token(fetch=fetch, reveal=reveal, own_token=own_token))
+    run_and_exit(lambda: token(fetch=fetch, reveal=reveal, own_token=own_token))
 
 
-@commands.command(
+@general_commands.command(
     "sandbox",
-    cls=PlainCommand,
+    cls=PlainHelpCommand,
     short_help="Simulate the platform on loopback.",
     help="Simulate the platform on loopback until Ctrl-C, and then forget everything.\n\n"
     "It prints credentials to paste, made up anew each time: each run is a platform of its own, of which no token "
@@ -182,26 +182,28 @@ def _sandbox(
     busy: Annotated[float, typer.Option(min=0, max=1, metavar="FRACTION", help="Fraction of calls answered -1.")] = 0,
     seed: Seed = None,
     push: PushUrl = None,
-    push_every: PushEvery = 600,
+    push_every: PushInterval = 600,
 ) -> None:
-    from wxtcb.cli.sandbox import Aim, serve
+    from wxtcb.cli.sandbox import PushTarget, serve
 
-    aim = Aim(push, push_every) if push is not None else None
-    leave(lambda: serve(port=port, ready_after=ready_after, token_life=token_life, busy=busy, seed=seed, aim=aim))
-
-
-ticket: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(ticket, name="ticket", short_help="Receive the tickets that WeChat pushes.")
+    aim = PushTarget(push, push_every) if push is not None else None
+    run_and_exit(
+        lambda: serve(port=port, ready_after=ready_after, token_ttl=token_life, busy=busy, seed=seed, push_target=aim)
+    )
 
 
-@ticket.callback()
-def _ticket() -> None:
+ticket_commands: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(ticket_commands, name="ticket", short_help="Receive the tickets that WeChat pushes.")
+
+
+@ticket_commands.callback()
+def _ticket_group() -> None:
     """Receive the tickets that WeChat pushes, without which no token can be bought."""
 
 
-@ticket.command(
+@ticket_commands.command(
     "serve",
-    cls=PlainCommand,
+    cls=PlainHelpCommand,
     short_help="Receive tickets, and keep the newest in the token store.",
     help="Receive the tickets that WeChat pushes, and keep the newest in the token store, until Ctrl-C.\n\n"
     "For a platform whose backend does not receive them itself. The address, behind a proxy that speaks HTTPS, is the "
@@ -219,6 +221,6 @@ def _ticket_serve(
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0 takes a free one.")] = 8080,
     path: Annotated[str, typer.Option(metavar="PATH", help="Where pushes come in; all else is 404.")] = "/wechat/push",
 ) -> None:
-    from wxtcb.cli.ticket import Place, serve
+    from wxtcb.cli.ticket import ListenAddress, serve
 
-    leave(lambda: serve(Place(host, port, path)))
+    run_and_exit(lambda: serve(ListenAddress(host, port, path)))

@@ -7,29 +7,29 @@ import sys
 from wxtcb.errors import InvalidArgument
 
 
-class Declined(InvalidArgument):
+class NotConfirmed(InvalidArgument):
     """The person said no, or nobody could be asked."""
 
 
-def demand_terminal(question: str) -> None:
-    """Raise `Declined` where nobody could be asked *question*."""
+def require_terminal(question: str) -> None:
+    """Raise `NotConfirmed` where nobody could be asked *question*."""
     if sys.stdin is None or not sys.stdin.isatty():
-        raise Declined(f"{question} There is no terminal to ask: add --yes. Nothing was sent.")
+        raise NotConfirmed(f"{question} There is no terminal to ask: add --yes. Nothing was sent.")
 
 
-def ask(question: str) -> None:
-    """Return if the person at the terminal says yes; else raise `Declined`."""
-    demand_terminal(question)
+def confirm(question: str) -> None:
+    """Return if the person at the terminal says yes; else raise `NotConfirmed`."""
+    require_terminal(question)
     try:
-        answer = _put(question)
+        answer = _prompt(question)
     except KeyboardInterrupt:
         sys.stderr.write("\nNothing was changed.\n")
         raise
     if answer not in ("y", "yes"):
-        raise Declined("You said no. Nothing was changed.")
+        raise NotConfirmed("You said no. Nothing was changed.")
 
 
-def _put(question: str) -> str:
+def _prompt(question: str) -> str:
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower()

@@ -12,28 +12,28 @@ import attrs
 from wxtcb._protocol.codec import raw
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb.api import endpoints
-from wxtcb.cli.asking import ask
+from wxtcb.cli.asking import confirm
 from wxtcb.cli.body import read_body
 from wxtcb.cli.config import Settings, read_settings
-from wxtcb.cli.console import print_json, say, say_below
-from wxtcb.cli.credentials import filled_in, needs_ticket
+from wxtcb.cli.console import echo_err, echo_err_newline, print_json
+from wxtcb.cli.credentials import needs_ticket, with_credentials
 from wxtcb.cli.example import print_example
 from wxtcb.cli.query import read_query
-from wxtcb.cli.signals import Ended, run_until_signal
-from wxtcb.cli.streams import be_private
+from wxtcb.cli.signals import Interrupted, run_until_signal
+from wxtcb.cli.streams import mark_stdout_sensitive
 from wxtcb.errors import InvalidArgument, PartialFailure
 from wxtcb.events import Abandoned, Event
 from wxtcb.secret import Secret
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN
 
-_FATES: Final = {
+_INTERRUPTED_EFFECTS: Final = {
     Repeat.READ: "it changes nothing",
     Repeat.SET: "it may have taken effect; sent again it ends the same",
 }
 
 
 @attrs.define(eq=False)
-class Watch:
+class AbandonedHook:
     """Hears whether a call that adds something was cut off when its body may have left."""
 
     abandoned: bool = False
@@ -47,25 +47,27 @@ def show_example(name: str) -> int:
     return print_example(find_endpoint(name))
 
 
-def call(name: str, given: str, in_query: Sequence[str], *, reveal: bool, own_token: bool, yes: bool) -> int:
+def call(
+    name: str, body_argument: str, query_arguments: Sequence[str], *, reveal: bool, own_token: bool, yes: bool
+) -> int:
     """Make the call *name* with the body *given* and print its reply; return the exit code.
 
     Raises `WxtcbError` for what is refused before anything was sent, and for what comes of the call.
     """
     endpoint = find_endpoint(name)
-    query, body = read_query(in_query), read_body(given)
+    query, body = read_query(query_arguments), read_body(body_argument)
     settings = read_settings(os.environ, needs_ticket=needs_ticket(endpoint))
     if needs_ticket(endpoint):
-        settings.demand_own_token(f"call {name}", given=own_token)
+        settings.require_fetch_permission(f"call {name}", own_token=own_token)
     if endpoint.repeat not in (Repeat.READ, Repeat.SET) and not yes:
-        ask(f"{name} {_price(endpoint)}. Send it to {settings.base_url}?")
+        confirm(f"{name} {_confirmation_reason(endpoint)}. Send it to {settings.base_url}?")
     if not endpoint.reply.keeps_raw:
-        be_private()
-    watch = Watch()
-    return _finish(endpoint, _send(endpoint, body, query, settings, watch), watch, reveal=reveal)
+        mark_stdout_sensitive()
+    watch = AbandonedHook()
+    return _run_call(endpoint, _send_call(endpoint, body, query, settings, watch), watch, reveal=reveal)
 
 
-def _price(endpoint: Endpoint[Reply]) -> str:
+def _confirmation_reason(endpoint: Endpoint[Reply]) -> str:
     if endpoint is API_COMPONENT_TOKEN:
         return "mints a token each time, which may void the one in use"
     return "acts anew each time it is sent, which may cost something"
@@ -81,43 +83,53 @@ def find_endpoint(name: str) -> Endpoint[Reply]:
     raise InvalidArgument(f"there is no call {name!r}: {hint}`wxtcb endpoints` lists them all; nothing was sent")
 
 
-def _finish(endpoint: Endpoint[Reply], sending: Coroutine[None, None, Reply], watch: Watch, *, reveal: bool) -> int:
+def _run_call(
+    endpoint: Endpoint[Reply], coroutine: Coroutine[None, None, Reply], hook: AbandonedHook, *, reveal: bool
+) -> int:
     """See the call through, print what came of it, and return the exit code."""
     try:
-        reply = run_until_signal(sending)
+        reply = run_until_signal(coroutine)
     except PartialFailure as error:
-        print_json(_content(error.reply, reveal=reveal))
+        print_json(_reply_content(error.reply, reveal=reveal))
         raise
-    return _tell_end(endpoint, reply, watch) if isinstance(reply, Ended) else _show(endpoint, reply, reveal=reveal)
+    return (
+        _report_interruption(endpoint, reply, hook)
+        if isinstance(reply, Interrupted)
+        else _print_reply(endpoint, reply, reveal=reveal)
+    )
 
 
-def _tell_end(endpoint: Endpoint[Reply], ended: Ended, watch: Watch) -> int:
+def _report_interruption(endpoint: Endpoint[Reply], interruption: Interrupted, hook: AbandonedHook) -> int:
     """Say whether a call that was cut off may have taken effect."""
     fate = (
         "it may have taken effect: look before you send it again"
-        if watch.abandoned
-        else _FATES.get(endpoint.repeat, "it had no effect")
+        if hook.abandoned
+        else _INTERRUPTED_EFFECTS.get(endpoint.repeat, "it had no effect")
     )
-    say_below(f"{ended.name} cut {endpoint.name} off: {fate}.")
-    return ended.exit_code
+    echo_err_newline(f"{interruption.signal_name} cut {endpoint.name} off: {fate}.")
+    return interruption.exit_code
 
 
-def _show(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> int:
-    print_json(_content(reply, reveal=reveal))
+def _print_reply(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> int:
+    print_json(_reply_content(reply, reveal=reveal))
     if reply.maybe_acted:
-        say(f"{reply.maybe_acted} earlier attempts of {endpoint.name} may have taken effect too: look for extras.")
+        echo_err(f"{reply.maybe_acted} earlier attempts of {endpoint.name} may have taken effect too: look for extras.")
     return 0
 
 
-async def _send(
-    endpoint: Endpoint[Reply], body: Mapping[str, object], query: Mapping[str, str], settings: Settings, watch: Watch
+async def _send_call(
+    endpoint: Endpoint[Reply],
+    body: Mapping[str, object],
+    query: Mapping[str, str],
+    settings: Settings,
+    hook: AbandonedHook,
 ) -> Reply:
-    full = await filled_in(endpoint, settings, body)
+    full = await with_credentials(endpoint, settings, body)
     async with settings.session() as session:
-        return await session.with_options(hooks=[watch]).call(endpoint, full, query=query)
+        return await session.with_options(hooks=[hook]).call(endpoint, full, query=query)
 
 
-def _content(reply: Reply, *, reveal: bool) -> Mapping[str, object]:
+def _reply_content(reply: Reply, *, reveal: bool) -> Mapping[str, object]:
     """Return the JSON that *reply* came from; where that holds a secret, its fields, with secrets if *reveal*."""
     if reply.keeps_raw:
         return raw(reply)

@@ -8,12 +8,12 @@ from pathlib import Path
 from wxtcb.api import endpoints
 
 
-def complete_name(incomplete: str) -> Iterator[str]:
+def complete_endpoint_name(incomplete: str) -> Iterator[str]:
     """Offer the names of the calls."""
     return (endpoint.name for endpoint in endpoints() if endpoint.name.startswith(incomplete))
 
 
-def complete_body(incomplete: str) -> Iterator[str]:
+def complete_body_file(incomplete: str) -> Iterator[str]:
     """Offer files behind an @; what stands there without one is JSON."""
     if incomplete.startswith("@"):
         folder, slash, start = incomplete[1:].rpartition("/")
@@ -22,7 +22,7 @@ def complete_body(incomplete: str) -> Iterator[str]:
                 yield f"@{folder}{slash}{path.name}{'/' if path.is_dir() else ''}"
 
 
-def rejoin_words(environ: MutableMapping[str, str]) -> None:
+def join_at_sign_words(environ: MutableMapping[str, str]) -> None:
     """Put an @ and what stands behind it together again: bash counts them as two words."""
     words = environ.get("COMP_WORDS", "")
     if (parted := "\n@\n") in words:

@@ -10,35 +10,43 @@ from typing import Final
 import anyio
 import attrs
 
-from wxtcb.errors import InvalidArgument, TicketError, TicketMissing, TicketTooOld, TokenStoreError
+from wxtcb.errors import InvalidArgument, TicketError, TicketExpired, TicketMissing, TokenStoreError
 from wxtcb.secret import Secret
 from wxtcb.session import Session
 from wxtcb.tokens import SqliteStore, TokenStore
-from wxtcb.tokens.providers import KeptTicketSource
-from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.tokens.providers import StoredTicketSource
+from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.sources import TicketSource
-from wxtcb.tokens.stores import OwnedStore
+from wxtcb.tokens.stores import ClosableTokenStore
 from wxtcb.validation import check_base_url, is_loopback
 
-APPID: Final = "WXTCB_COMPONENT_APPID"
-APPKEY: Final = "WXTCB_COMPONENT_APPSECRET"
-TICKET: Final = "WXTCB_TICKET"
-TICKET_FILE: Final = "WXTCB_TICKET_FILE"
-STORE: Final = "WXTCB_TOKEN_STORE"
-BASE_URL: Final = "WXTCB_BASE_URL"
-STORE_KEY: Final = "WXTCB_TOKEN_STORE_KEY"
-SIGNING: Final = "WXTCB_MESSAGE_TOKEN"
-AES_KEY: Final = "WXTCB_ENCODING_AES_KEY"
-PREVIOUS_AES_KEY: Final = "WXTCB_PREVIOUS_ENCODING_AES_KEY"
-VARIABLES: Final = (APPID, APPKEY, TICKET, TICKET_FILE, BASE_URL, STORE, STORE_KEY)
-OF_THE_RECEIVER: Final = (SIGNING, AES_KEY, PREVIOUS_AES_KEY)
-_TEXTS: Final = (APPID, APPKEY, TICKET, BASE_URL, STORE, STORE_KEY)
-PLATFORM: Final = "https://api.weixin.qq.com"
+APPID_VAR: Final = "WXTCB_COMPONENT_APPID"
+APPSECRET_VAR: Final = "WXTCB_COMPONENT_APPSECRET"
+TICKET_VAR: Final = "WXTCB_TICKET"
+TICKET_FILE_VAR: Final = "WXTCB_TICKET_FILE"
+STORE_URL_VAR: Final = "WXTCB_TOKEN_STORE"
+BASE_URL_VAR: Final = "WXTCB_BASE_URL"
+STORE_KEY_VAR: Final = "WXTCB_TOKEN_STORE_KEY"
+MSGTOKEN_VAR: Final = "WXTCB_MESSAGE_TOKEN"
+AES_KEY_VAR: Final = "WXTCB_ENCODING_AES_KEY"
+PREVIOUS_AES_KEY_VAR: Final = "WXTCB_PREVIOUS_ENCODING_AES_KEY"
+SESSION_VARS: Final = (
+    APPID_VAR,
+    APPSECRET_VAR,
+    TICKET_VAR,
+    TICKET_FILE_VAR,
+    BASE_URL_VAR,
+    STORE_URL_VAR,
+    STORE_KEY_VAR,
+)
+RECEIVER_VARS: Final = (MSGTOKEN_VAR, AES_KEY_VAR, PREVIOUS_AES_KEY_VAR)
+_STRING_VARS: Final = (APPID_VAR, APPSECRET_VAR, TICKET_VAR, BASE_URL_VAR, STORE_URL_VAR, STORE_KEY_VAR)
+DEFAULT_BASE_URL: Final = "https://api.weixin.qq.com"
 
 
-def base_url_of(env: Mapping[str, str]) -> str:
+def base_url_from_env(env: Mapping[str, str]) -> str:
     """Return the platform's address that the environment names, or the real one's."""
-    return env.get(BASE_URL, "").strip() or PLATFORM
+    return env.get(BASE_URL_VAR, "").strip() or DEFAULT_BASE_URL
 
 
 @attrs.frozen
@@ -52,20 +60,20 @@ class TicketFile:
         try:
             ticket = (await anyio.Path(self.path).read_text("utf-8")).strip()
         except (OSError, UnicodeDecodeError) as error:
-            reason = _reason(error)
+            reason = _file_error_reason(error)
         else:
             if ticket:
                 return ticket
             reason = "it is empty"
-        raise TicketError(f"{TICKET_FILE}: {self.path} cannot be used ({reason}); no token was asked for")
+        raise TicketError(f"{TICKET_FILE_VAR}: {self.path} cannot be used ({reason}); no token was asked for")
 
 
-def _reason(error: OSError | UnicodeDecodeError) -> str:
+def _file_error_reason(error: OSError | UnicodeDecodeError) -> str:
     return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or type(error).__name__
 
 
 @attrs.frozen
-class SharedStore:
+class StoreConfig:
     """The token store that the backend uses, too; its documents are sealed with `key` if there is one."""
 
     url: Secret
@@ -74,30 +82,30 @@ class SharedStore:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[TokenStore]:
         """Open the store, and close it at the end; `InvalidArgument` names the variable of what cannot be."""
-        store = self._at_url()
+        store = self._open_url()
         try:
-            yield store if self.key is None else self._sealed(store, self.key)
+            yield store if self.key is None else self._encrypted(store, self.key)
         finally:
             await store.aclose()
 
-    def _at_url(self) -> OwnedStore:
+    def _open_url(self) -> ClosableTokenStore:
         from wxtcb.tokens.store_urls import open_store
 
-        with blaming(STORE):
+        with naming_variable(STORE_URL_VAR):
             store = open_store(self.url)
         if isinstance(store, SqliteStore) and not store.path.parent.is_dir():
-            raise InvalidArgument(f"{STORE}: there is no directory {store.path.parent}")
+            raise InvalidArgument(f"{STORE_URL_VAR}: there is no directory {store.path.parent}")
         return store
 
-    def _sealed(self, store: TokenStore, key: Secret) -> TokenStore:
-        from wxtcb.tokens.encrypted import SealedStore
+    def _encrypted(self, store: TokenStore, key: Secret) -> TokenStore:
+        from wxtcb.tokens.encrypted import EncryptedStore
 
-        with blaming(STORE_KEY):
-            return SealedStore(store, key)
+        with naming_variable(STORE_KEY_VAR):
+            return EncryptedStore(store, key)
 
 
 @contextmanager
-def blaming(variable: str) -> Iterator[None]:
+def naming_variable(variable: str) -> Iterator[None]:
     """Put the name of the *variable* before what is wrong with its value."""
     try:
         yield
@@ -106,25 +114,25 @@ def blaming(variable: str) -> Iterator[None]:
 
 
 @attrs.frozen(eq=False)
-class NewestTicket:
+class StoreFirstTicketSource:
     """Gives the ticket in the store, which is the newest there is; the `given` one while none there can be used."""
 
-    kept: KeptTicketSource
-    given: Secret | TicketFile
+    stored: StoredTicketSource
+    fallback: Secret | TicketFile
 
     async def __call__(self) -> Secret:
         try:
-            ticket = await self.kept()
-        except (TicketTooOld, TokenStoreError):
-            if not self.given:
+            ticket = await self.stored()
+        except (TicketExpired, TokenStoreError):
+            if not self.fallback:
                 raise
             ticket = None
-        return ticket or await newest_of(self.given)
+        return ticket or await read_ticket(self.fallback)
 
 
-async def newest_of(given: Secret | TicketFile) -> Secret:
+async def read_ticket(source: Secret | TicketFile) -> Secret:
     """Return the ticket as it is now; `TicketError` if its file cannot be read."""
-    return Secret(await given()) if isinstance(given, TicketFile) else given
+    return Secret(await source()) if isinstance(source, TicketFile) else source
 
 
 @attrs.frozen
@@ -138,8 +146,8 @@ class Settings:
     component_appid: str
     component_appsecret: Secret
     ticket: Secret | TicketFile
-    base_url: str = PLATFORM
-    store: SharedStore | None = None
+    base_url: str = DEFAULT_BASE_URL
+    store: StoreConfig | None = None
 
     @property
     def on_loopback(self) -> bool:
@@ -153,32 +161,32 @@ class Settings:
             session = Session(
                 component_appid=self.component_appid,
                 component_appsecret=self.component_appsecret,
-                ticket=self._source(store),
+                ticket=self._ticket_source(store),
                 base_url=self.base_url,
                 token_store=store,
             )
             yield await stack.enter_async_context(session)
 
-    def demand_own_token(self, what: str, *, given: bool) -> None:
+    def require_fetch_permission(self, label: str, *, own_token: bool) -> None:
         """Raise `InvalidArgument` unless *what* may fetch a token.
 
         It may on this machine, with a store that the backend shares, or with --own-token *given*.
         """
-        if self.store is None and not self.on_loopback and not given:
+        if self.store is None and not self.on_loopback and not own_token:
             raise InvalidArgument(
-                f"{what}: a new token of {self.base_url} may void the one your backend works with; nothing was sent. "
-                f"Set {STORE} to the store that the backend uses, or add --own-token if no other program uses this "
+                f"{label}: a new token of {self.base_url} may void the one your backend works with; nothing was sent. "
+                f"Set {STORE_URL_VAR} to the store that the backend uses, or add --own-token if no other program uses this "
                 "platform"
             )
 
-    def _source(self, store: TokenStore | None) -> TicketSource | Secret | None:
+    def _ticket_source(self, store: TokenStore | None) -> TicketSource | Secret | None:
         """Return what gives a session the ticket; None leaves it to the store alone."""
         if store is None or self.store is None or not self.ticket:
             return self.ticket or None
-        return self._newest(store)
+        return self._store_first_source(store)
 
-    def _newest(self, store: TokenStore) -> NewestTicket:
-        return NewestTicket(KeptTicketSource(SharedRecord(store, self.component_appid)), self.ticket)
+    def _store_first_source(self, store: TokenStore) -> StoreFirstTicketSource:
+        return StoreFirstTicketSource(StoredTicketSource(SharedState(store, self.component_appid)), self.ticket)
 
     async def newest_ticket(self) -> Secret:
         """Return the ticket as it is now.
@@ -187,9 +195,9 @@ class Settings:
         store could have one.
         """
         if self.store is None:
-            return await newest_of(self.ticket)
+            return await read_ticket(self.ticket)
         async with self.store.open() as store:
-            ticket = await self._newest(store)()
+            ticket = await self._store_first_source(store)()
         if not ticket:
             raise TicketMissing
         return ticket
@@ -197,32 +205,34 @@ class Settings:
 
 def read_settings(env: Mapping[str, str], *, needs_ticket: bool = True) -> Settings:
     """Read the credentials; one `InvalidArgument` names all that is missing or wrong."""
-    given = {name: value.strip() for name in VARIABLES if (value := env.get(name, "")).strip()}
-    if problems := _problems(given, needs_ticket=needs_ticket and STORE not in given):
+    given = {name: value.strip() for name in SESSION_VARS if (value := env.get(name, "")).strip()}
+    if problems := _find_errors(given, needs_ticket=needs_ticket and STORE_URL_VAR not in given):
         raise InvalidArgument("; ".join((*problems, "nothing was sent")))
-    ticket = TicketFile(Path(given[TICKET_FILE])) if TICKET_FILE in given else Secret(given.get(TICKET, ""))
-    return Settings(given[APPID], Secret(given[APPKEY]), ticket, base_url_of(env), read_store(given))
+    ticket = TicketFile(Path(given[TICKET_FILE_VAR])) if TICKET_FILE_VAR in given else Secret(given.get(TICKET_VAR, ""))
+    return Settings(
+        given[APPID_VAR], Secret(given[APPSECRET_VAR]), ticket, base_url_from_env(env), read_store_config(given)
+    )
 
 
-def read_store(env: Mapping[str, str]) -> SharedStore | None:
+def read_store_config(env: Mapping[str, str]) -> StoreConfig | None:
     """Return the token store that the environment names, if it names one."""
-    url, key = env.get(STORE, "").strip(), env.get(STORE_KEY, "").strip()
-    return SharedStore(Secret(url), Secret(key) if key else None) if url else None
+    url, key = env.get(STORE_URL_VAR, "").strip(), env.get(STORE_KEY_VAR, "").strip()
+    return StoreConfig(Secret(url), Secret(key) if key else None) if url else None
 
 
-def _problems(given: Mapping[str, str], *, needs_ticket: bool) -> list[str]:
-    missing = [name for name in (APPID, APPKEY) if name not in given]
-    if needs_ticket and not given.keys() & {TICKET, TICKET_FILE}:
-        missing.append(f"{TICKET} or {TICKET_FILE} or {STORE}")
+def _find_errors(values: Mapping[str, str], *, needs_ticket: bool) -> list[str]:
+    missing = [name for name in (APPID_VAR, APPSECRET_VAR) if name not in values]
+    if needs_ticket and not values.keys() & {TICKET_VAR, TICKET_FILE_VAR}:
+        missing.append(f"{TICKET_VAR} or {TICKET_FILE_VAR} or {STORE_URL_VAR}")
     problems = [f"not set in the environment: {', '.join(missing)}"] if missing else []
-    if {TICKET, TICKET_FILE} <= given.keys():
-        problems.append(f"{TICKET} and {TICKET_FILE} are both set: unset one")
-    if TICKET_FILE in given and not Path(given[TICKET_FILE]).is_file():
-        problems.append(f"{TICKET_FILE}: there is no file {given[TICKET_FILE]}")
-    problems += [f"{name}: it is not UTF-8" for name in _TEXTS if not _is_utf8(given.get(name, ""))]
-    if STORE_KEY in given and STORE not in given:
-        problems.append(f"{STORE_KEY} is set, but not {STORE}")
-    return problems + _url_problems(base_url_of(given))
+    if {TICKET_VAR, TICKET_FILE_VAR} <= values.keys():
+        problems.append(f"{TICKET_VAR} and {TICKET_FILE_VAR} are both set: unset one")
+    if TICKET_FILE_VAR in values and not Path(values[TICKET_FILE_VAR]).is_file():
+        problems.append(f"{TICKET_FILE_VAR}: there is no file {values[TICKET_FILE_VAR]}")
+    problems += [f"{name}: it is not UTF-8" for name in _STRING_VARS if not _is_utf8(values.get(name, ""))]
+    if STORE_KEY_VAR in values and STORE_URL_VAR not in values:
+        problems.append(f"{STORE_KEY_VAR} is set, but not {STORE_URL_VAR}")
+    return problems + _base_url_errors(base_url_from_env(values))
 
 
 def _is_utf8(value: str) -> bool:
@@ -230,9 +240,9 @@ def _is_utf8(value: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
-def _url_problems(base_url: str) -> list[str]:
+def _base_url_errors(base_url: str) -> list[str]:
     try:
         check_base_url(base_url, allow_http=False)
     except InvalidArgument as error:
-        return [f"{BASE_URL}: {error}"]
+        return [f"{BASE_URL_VAR}: {error}"]
     return []

@@ -10,50 +10,50 @@ from rich.console import Console
 
 from wxtcb import api
 from wxtcb._protocol.endpoint import Endpoint, Reply
-from wxtcb.cli.console import columns, console, print_json, print_table
+from wxtcb.cli.console import align_columns, make_console, print_json, print_table
 
-_SHOWN: Final = ("group", "name", "path", "official", "repeat")
-_STACKED: Final = ("name", "official", "repeat")
+_WIDE_COLUMNS: Final = ("group", "name", "path", "official", "repeat")
+_NARROW_COLUMNS: Final = ("name", "official", "repeat")
 
-Row = Mapping[str, str | None]
+EndpointRow = Mapping[str, str | None]
 
 
 def print_endpoints(*, as_json: bool) -> int:
     """Print every endpoint, as a table or, with all that there is to know, as JSON."""
-    rows = [_facts(group, endpoint) for endpoint, group in group_of().items()]
+    rows = [_endpoint_row(group, endpoint) for endpoint, group in endpoint_groups().items()]
     if as_json:
         print_json(rows)
     else:
-        _print_table(console(), rows)
+        _print_endpoint_table(make_console(), rows)
     return 0
 
 
-def group_of() -> dict[Endpoint[Reply], str]:
+def endpoint_groups() -> dict[Endpoint[Reply], str]:
     """Return all endpoints in their order, with the name of the group in `wxtcb.api` that each belongs to."""
     groups = [name for name in api.__all__ if name != "endpoints"]
     known = {endpoint: name for name in groups for endpoint in getattr(api, name).ENDPOINTS}
     return {endpoint: known[endpoint] for endpoint in api.endpoints()}
 
 
-def _print_table(screen: Console, rows: Sequence[Row]) -> None:
+def _print_endpoint_table(console: Console, rows: Sequence[EndpointRow]) -> None:
     """Print a row each; where the screen is too narrow the path stands below the name, and the group above."""
-    wide = [_cells(row, _SHOWN) for row in rows]
-    if screen.width >= max(map(len, columns([_SHOWN, *wide]))):
-        print_table(screen, _SHOWN, wide)
+    wide = [_select_cells(row, _WIDE_COLUMNS) for row in rows]
+    if console.width >= max(map(len, align_columns([_WIDE_COLUMNS, *wide]))):
+        print_table(console, _WIDE_COLUMNS, wide)
         return
-    header, *lines = columns([_STACKED, *(_cells(row, _STACKED) for row in rows)])
-    screen.print(header, style="bold", soft_wrap=True)
+    header, *lines = align_columns([_NARROW_COLUMNS, *(_select_cells(row, _NARROW_COLUMNS) for row in rows)])
+    console.print(header, style="bold", soft_wrap=True)
     for group, of_group in groupby(zip(rows, lines, strict=True), key=lambda pair: pair[0]["group"]):
-        screen.file.write(f"\n{group}:\n")
+        console.file.write(f"\n{group}:\n")
         for row, line in of_group:
-            screen.file.write(f"{line}\n  {row['path']}\n")
+            console.file.write(f"{line}\n  {row['path']}\n")
 
 
-def _cells(row: Row, names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(row[name] or "" for name in names)
+def _select_cells(row: EndpointRow, column_names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(row[name] or "" for name in column_names)
 
 
-def _facts(group: str, endpoint: Endpoint[Reply]) -> Row:
+def _endpoint_row(group: str, endpoint: Endpoint[Reply]) -> EndpointRow:
     return {
         "group": group,
         "name": endpoint.name,

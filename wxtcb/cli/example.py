@@ -9,7 +9,7 @@ from typing import TypedDict, cast
 import orjson
 
 from wxtcb._protocol.endpoint import Endpoint, Reply
-from wxtcb.cli.console import print_json, say
+from wxtcb.cli.console import echo_err, print_json
 
 
 class Example(TypedDict):
@@ -27,7 +27,7 @@ def print_example(endpoint: Endpoint[Reply]) -> int:
     query = [f"--query {shlex.quote(f'{name}={value}')}" for name, value in example["query"].items()]
     file = ["@FILE"] if example["request"] else []
     reply = orjson.dumps(example["reply"], option=orjson.OPT_INDENT_2).decode()
-    say(f"\nIt is sent by: {' '.join(['wxtcb call', endpoint.name, *query, *file])}\nThe reply:\n{reply}")
+    echo_err(f"\nIt is sent by: {' '.join(['wxtcb call', endpoint.name, *query, *file])}\nThe reply:\n{reply}")
     return 0
 
 

@@ -9,10 +9,10 @@ from typer.core import TyperCommand
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter, Parameter
 
-_MANY: Final = 8
+_GROUPING_THRESHOLD: Final = 8
 
 
-class PlainCommand(TyperCommand):
+class PlainHelpCommand(TyperCommand):
     """A command whose options, if they are many, stand under the headings of their `rich_help_panel`."""
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
@@ -20,16 +20,16 @@ class PlainCommand(TyperCommand):
         records = ((parameter, record) for parameter in parameters if (record := parameter.get_help_record(ctx)))
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter, (name, told) in records:
-            heading, shown = _place(parameter, name, in_groups=len(parameters) > _MANY)
+            heading, shown = _heading_and_name(parameter, name, grouped=len(parameters) > _GROUPING_THRESHOLD)
             groups.setdefault(heading, []).append((shown, told))
         for heading, lines in groups.items():
             with formatter.section(heading):
                 formatter.write_dl(lines)
 
 
-def _place(parameter: Parameter, name: str, *, in_groups: bool) -> tuple[str, str]:
+def _heading_and_name(parameter: Parameter, name: str, *, grouped: bool) -> tuple[str, str]:
     """Return the heading and the name of a parameter; an argument's type is seen from its name."""
     if parameter.param_type_name == "argument":
         return "Arguments", parameter.metavar or name
-    panel = getattr(parameter, "rich_help_panel", None) if in_groups else None
+    panel = getattr(parameter, "rich_help_panel", None) if grouped else None
     return panel or "Options", name

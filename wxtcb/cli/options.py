@@ -7,11 +7,11 @@ from typing import Annotated, Final
 
 import typer
 
-from wxtcb.cli.completion import complete_body, complete_name
+from wxtcb.cli.completion import complete_body_file, complete_endpoint_name
 
-PACE: Final = "Pace"
-PERMISSION: Final = "Permission"
-OUTPUT: Final = "Output"
+EXECUTION_PANEL: Final = "Pace"
+CONFIRMATION_PANEL: Final = "Permission"
+OUTPUT_PANEL: Final = "Output"
 
 TenantsFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="Tenants: .csv, .toml, .jsonl or .ndjson.", show_default=False)
@@ -22,7 +22,7 @@ CallName = Annotated[
         metavar="NAME",
         help="The call, as `wxtcb endpoints` names it.",
         show_default=False,
-        autocompletion=complete_name,
+        autocompletion=complete_endpoint_name,
     ),
 ]
 CallBody = Annotated[
@@ -31,7 +31,7 @@ CallBody = Annotated[
         metavar="JSON | @FILE | -",
         help="Its body, a JSON object: as it is, in a file, or on standard input; {} if none is given.",
         show_default=False,
-        autocompletion=complete_body,
+        autocompletion=complete_body_file,
     ),
 ]
 CallQuery = Annotated[
@@ -47,7 +47,7 @@ ShowExample = Annotated[
     bool, typer.Option("--example", help="Print the documented request, and beside it the reply; send nothing.")
 ]
 
-Simulated = Annotated[bool, typer.Option("--sandbox", help="Run against a simulated platform; never asks.")]
+UseSandbox = Annotated[bool, typer.Option("--sandbox", help="Run against a simulated platform; never asks.")]
 JournalPath = Annotated[
     Path | None,
     typer.Option(
@@ -55,15 +55,17 @@ JournalPath = Annotated[
     ),
 ]
 
-Concurrency = Annotated[int, typer.Option(min=1, metavar="N", help="Steps taken at a time.", rich_help_panel=PACE)]
-NormalWithin = Annotated[
+Concurrency = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Steps taken at a time.", rich_help_panel=EXECUTION_PANEL)
+]
+ReadyTimeout = Annotated[
     float,
     typer.Option(
         "--timeout",
         min=0.001,
         metavar="SECONDS",
         help="How long an environment may take to be NORMAL.",
-        rich_help_panel=PACE,
+        rich_help_panel=EXECUTION_PANEL,
     ),
 ]
 MaxFailures = Annotated[
@@ -73,7 +75,7 @@ MaxFailures = Annotated[
         metavar="N",
         help="Start no other tenant after so many failed.",
         show_default=False,
-        rich_help_panel=PACE,
+        rich_help_panel=EXECUTION_PANEL,
     ),
 ]
 
@@ -84,7 +86,7 @@ Settle = Annotated[
         metavar="SECONDS",
         help="How long after an unclear create a look shows what it did (120, in the sandbox 2).",
         show_default=False,
-        rich_help_panel=PACE,
+        rich_help_panel=EXECUTION_PANEL,
     ),
 ]
 
@@ -124,29 +126,33 @@ PushUrl = Annotated[
         show_default=False,
     ),
 ]
-PushEvery = Annotated[
+PushInterval = Annotated[
     float, typer.Option("--push-every", min=0.001, metavar="SECONDS", help="Seconds from one ticket to the next.")
 ]
 
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before what adds something.", rich_help_panel=PERMISSION)]
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Do not ask before what adds something.", rich_help_panel=CONFIRMATION_PANEL)
+]
 OwnToken = Annotated[
     bool,
     typer.Option(
         "--own-token",
         help="Fetch a token also of a platform that is not on this machine.",
-        rich_help_panel=PERMISSION,
+        rich_help_panel=CONFIRMATION_PANEL,
     ),
 ]
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=OUTPUT)]
-ReportTo = Annotated[
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=OUTPUT_PANEL)]
+ReportPaths = Annotated[
     list[Path] | None,
     typer.Option(
         "--report",
         metavar="PATH",
         help="Write the report there too, as its ending says: .html (a page), .csv or .json; may be repeated.",
         show_default=False,
-        rich_help_panel=OUTPUT,
+        rich_help_panel=OUTPUT_PANEL,
     ),
 ]
-Reveal = Annotated[bool, typer.Option("--reveal", help="Print the token itself, not ***.", rich_help_panel=OUTPUT)]
+Reveal = Annotated[
+    bool, typer.Option("--reveal", help="Print the token itself, not ***.", rich_help_panel=OUTPUT_PANEL)
+]

@@ -9,28 +9,28 @@ from typing import Final
 import anyio
 import attrs
 
-from wxtcb.cli.asking import ask, demand_terminal
-from wxtcb.cli.conduct import Job
-from wxtcb.cli.console import console, print_document, printable, say
-from wxtcb.cli.journal_file import lend_journal
-from wxtcb.cli.plan import Wish, make_plan, print_plan
-from wxtcb.cli.progress import choose_view
-from wxtcb.cli.remedies import remedies
-from wxtcb.cli.report_files import Reports
-from wxtcb.cli.signals import ENDING, Ended
+from wxtcb.cli.asking import confirm, require_terminal
+from wxtcb.cli.conduct import RunController
+from wxtcb.cli.console import echo_err, escape_unprintable, make_console, print_json_bytes
+from wxtcb.cli.journal_file import run_with_journal
+from wxtcb.cli.plan import PlanRequest, make_plan, print_plan
+from wxtcb.cli.progress import create_progress_view
+from wxtcb.cli.remedies import suggestions
+from wxtcb.cli.report_files import ReportFiles
+from wxtcb.cli.signals import TERMINATION_SIGNALS, Interrupted
 from wxtcb.cli.summary import print_summary
-from wxtcb.cli.target import Platform, choose_platform
+from wxtcb.cli.target import Target, select_target
 from wxtcb.provision import Journal, Plan, Provisioner, Report, Tenant
 from wxtcb.session import Session
 
-_MOST_SHOWN: Final = 20
+_MAX_ROWS_PER_ACTION: Final = 20
 
 
 @attrs.frozen(kw_only=True)
-class Options:
+class ProvisionOptions:
     """What the command line asks for."""
 
-    wish: Wish
+    request: PlanRequest
     sandbox: bool
     journal: Path | None
     concurrency: int
@@ -40,89 +40,89 @@ class Options:
     as_json: bool
     yes: bool
     own_token: bool
-    reports: Reports
+    report_files: ReportFiles
 
 
-def provision(options: Options) -> int:
+def provision(options: ProvisionOptions) -> int:
     """Check, plan, ask, run and report; return the exit code.
 
     Raises `WxtcbError` for what is refused before anything was sent.
     """
-    platform = choose_platform("provision", sandbox=options.sandbox, own_token=options.own_token)
-    tenants = options.wish.tenants(platform)
-    where = None if options.yes else platform.billed_at
+    platform = select_target("provision", sandbox=options.sandbox, own_token=options.own_token)
+    tenants = options.request.load_tenants(platform)
+    where = None if options.yes else platform.billed_url
     if where:
-        demand_terminal(f"Provision {len(tenants)} tenants at {where}? Environments are billed.")
+        require_terminal(f"Provision {len(tenants)} tenants at {where}? Environments are billed.")
     if options.journal and not options.sandbox and not options.journal.exists():
-        say(printable(f"{options.journal} is new: it knows of no earlier run."))
-    return lend_journal(options.journal, lambda journal: _provision(options, platform, tenants, where, journal))
+        echo_err(escape_unprintable(f"{options.journal} is new: it knows of no earlier run."))
+    return run_with_journal(options.journal, lambda journal: _plan_and_run(options, platform, tenants, where, journal))
 
 
-def _provision(
-    options: Options, platform: Platform, tenants: tuple[Tenant, ...], where: str | None, journal: Journal
+def _plan_and_run(
+    options: ProvisionOptions, target: Target, tenants: tuple[Tenant, ...], billed_url: str | None, journal: Journal
 ) -> int:
     """Plan, ask where *where* is a platform that bills, and run."""
-    plan = make_plan(options.wish, tenants, platform, journal, options.settle or platform.settle)
-    if isinstance(plan, Ended):
+    plan = make_plan(options.request, tenants, target, journal, options.settle or target.settle)
+    if isinstance(plan, Interrupted):
         return plan.exit_code
-    if where or not options.as_json:
-        print_plan(console(stderr=options.as_json), plan, most=_MOST_SHOWN)
-    if not plan.changes:
-        say("There is nothing to do.")
-    elif where:
-        ask(f"{_price(plan)} at {where}?")
-    return _run(options, plan, platform)
+    if billed_url or not options.as_json:
+        print_plan(make_console(stderr=options.as_json), plan, max_per_action=_MAX_ROWS_PER_ACTION)
+    if not plan.has_changes:
+        echo_err("There is nothing to do.")
+    elif billed_url:
+        confirm(f"{_cost_message(plan)} at {billed_url}?")
+    return _run_plan(options, plan, target)
 
 
-def _price(plan: Plan) -> str:
+def _cost_message(plan: Plan) -> str:
     """Say what a yes would cost."""
-    if plan.creates == 1:
+    if plan.create_count == 1:
         return "Open 1 environment, which is billed,"
-    if plan.creates:
-        return f"Open {plan.creates} environments, which are billed,"
-    changed = sum(planned.changes for planned in plan.tenants)
+    if plan.create_count:
+        return f"Open {plan.create_count} environments, which are billed,"
+    changed = sum(planned.has_changes for planned in plan.tenants)
     return f"Change {changed} of {len(plan.tenants)} tenants, opening no environment,"
 
 
-def _run(options: Options, plan: Plan, platform: Platform) -> int:
-    screen = console(stderr=options.as_json)
-    job = Job(plan, choose_view(screen, plan, quiet=options.as_json))
-    asyncio.run(_conduct(job, options, platform))
+def _run_plan(options: ProvisionOptions, plan: Plan, target: Target) -> int:
+    screen = make_console(stderr=options.as_json)
+    job = RunController(plan, create_progress_view(screen, plan, quiet=options.as_json))
+    asyncio.run(_run_with_signals(job, options, target))
     return _exit_code(job)
 
 
-async def _conduct(job: Job, options: Options, platform: Platform) -> None:
+async def _run_with_signals(controller: RunController, options: ProvisionOptions, target: Target) -> None:
     """Run and report; signals are caught until the report is out, so that impatience does not cost it."""
-    with anyio.open_signal_receiver(*ENDING) as signals:
+    with anyio.open_signal_receiver(*TERMINATION_SIGNALS) as signals:
         try:
-            async with platform.session() as session:
-                await job.conduct(_provisioner(session, options, platform, job.plan), signals)
+            async with target.session() as session:
+                await controller.execute(_create_provisioner(session, options, target, controller.plan), signals)
         finally:
-            if job.report:
-                _tell(job.report, job.plan, options)
-                await options.reports.write(job.report, job.plan.journal)
+            if controller.report:
+                _print_report(controller.report, controller.plan, options)
+                await options.report_files.write(controller.report, controller.plan.journal)
 
 
-def _provisioner(session: Session, options: Options, platform: Platform, plan: Plan) -> Provisioner:
+def _create_provisioner(session: Session, options: ProvisionOptions, target: Target, plan: Plan) -> Provisioner:
     return Provisioner(
         session,
         journal=plan.journal,
         concurrency=options.concurrency,
         timeout=options.timeout,
-        interval=platform.interval,
-        settle=options.settle or platform.settle,
+        interval=target.interval,
+        settle=options.settle or target.settle,
         max_failures=options.max_failures,
     )
 
 
-def _tell(report: Report, plan: Plan, options: Options) -> None:
+def _print_report(report: Report, plan: Plan, options: ProvisionOptions) -> None:
     if options.as_json:
-        print_document(report.to_json())
+        print_json_bytes(report.to_json())
     else:
-        print_summary(console(), report, () if report.all_done else remedies(plan, report))
+        print_summary(make_console(), report, () if report.all_done else suggestions(plan, report))
 
 
-def _exit_code(job: Job) -> int:
-    if job.ended_by is not None:
-        return 128 + job.ended_by
-    return 0 if job.report and job.report.all_done else 3
+def _exit_code(controller: RunController) -> int:
+    if controller.interrupted_by is not None:
+        return 128 + controller.interrupted_by
+    return 0 if controller.report and controller.report.all_done else 3

@@ -7,25 +7,25 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final
 
-from wxtcb.cli.console import printable
+from wxtcb.cli.console import escape_unprintable
 from wxtcb.provision import Outcome, Plan, Report
 
-_MOST: Final = 3
+_MAX_SUGGESTED_PAIRS: Final = 3
 
 
-def remedies(plan: Plan, report: Report | None = None) -> Iterator[str]:
+def suggestions(plan: Plan, report: Report | None = None) -> Iterator[str]:
     """Return a line for each kind of decision that a plan waits for, or a run that has ended."""
-    if adoptable := dict(_adoptable(plan, report)):
-        yield f"If the environment is the tenant's, add: {_options('--adopt', adoptable)}"
-    if plan.missing:
-        yield f"If it was deleted on purpose, add: {_options('--forget', plan.missing)}"
-    if plan.left_out:
-        env = next(iter(plan.left_out.values())) or "ENV"
+    if adoptable := dict(_adoptable_environments(plan, report)):
+        yield f"If the environment is the tenant's, add: {_format_options('--adopt', adoptable)}"
+    if plan.missing_envs:
+        yield f"If it was deleted on purpose, add: {_format_options('--forget', plan.missing_envs)}"
+    if plan.absent_tenants:
+        env = next(iter(plan.absent_tenants.values())) or "ENV"
         renamed = f"if renamed, give the new name the old alias, and add: --adopt {shlex.quote(f'NEW={env}')}"
-        yield printable(f"If those who are missing here were removed, add: --removed; {renamed}")
+        yield escape_unprintable(f"If those who are missing here were removed, add: --removed; {renamed}")
 
 
-def _adoptable(plan: Plan, report: Report | None) -> Iterator[tuple[str, str]]:
+def _adoptable_environments(plan: Plan, report: Report | None) -> Iterator[tuple[str, str]]:
     for planned in plan.tenants:
         if len(planned.existing) == 1 and planned.adoptable:
             yield planned.tenant.name, planned.adoptable[0]
@@ -35,7 +35,7 @@ def _adoptable(plan: Plan, report: Report | None) -> Iterator[tuple[str, str]]:
             yield entry.tenant, entry.existing[0]
 
 
-def _options(option: str, pairs: Mapping[str, str]) -> str:
-    words = [f"{option} {shlex.quote(f'{name}={env}')}" for name, env in islice(pairs.items(), _MOST)]
-    more = f" (and {len(pairs) - _MOST} more)" if len(pairs) > _MOST else ""
-    return printable(" ".join(words) + more)
+def _format_options(option: str, pairs: Mapping[str, str]) -> str:
+    words = [f"{option} {shlex.quote(f'{name}={env}')}" for name, env in islice(pairs.items(), _MAX_SUGGESTED_PAIRS)]
+    more = f" (and {len(pairs) - _MAX_SUGGESTED_PAIRS} more)" if len(pairs) > _MAX_SUGGESTED_PAIRS else ""
+    return escape_unprintable(" ".join(words) + more)

@@ -12,86 +12,86 @@ from typing import IO, Final
 
 import attrs
 
-from wxtcb.cli.console import printable, say
+from wxtcb.cli.console import echo_err, escape_unprintable
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import Journal, Report
-from wxtcb.provision.journal import JournalError, Moment
+from wxtcb.provision.journal import HistoryEntry, JournalError
 
-Histories = Mapping[str, tuple[Moment, ...]]
-_HTML: Final = ".html"
-_FORMATS: Final[Mapping[str, Callable[[Report, Histories], bytes]]] = {
+TenantHistories = Mapping[str, tuple[HistoryEntry, ...]]
+_HTML_SUFFIX: Final = ".html"
+_FORMATS: Final[Mapping[str, Callable[[Report, TenantHistories], bytes]]] = {
     ".json": lambda report, _: report.to_json(),
     ".csv": lambda report, _: report.to_csv().encode("utf-8-sig", "backslashreplace"),
-    _HTML: lambda report, histories: report.to_html(histories).encode(),
+    _HTML_SUFFIX: lambda report, histories: report.to_html(histories).encode(),
 }
 
 
 @attrs.frozen
-class Reports:
+class ReportFiles:
     """The files that a report is to be written to."""
 
     paths: tuple[Path, ...] = ()
 
     @classmethod
-    def at(cls, paths: Iterable[Path], *, sparing: Iterable[Path | None] = ()) -> Reports:
+    def for_paths(cls, paths: Iterable[Path], *, protected: Iterable[Path | None] = ()) -> ReportFiles:
         """Check that each of *paths* can be written, by doing so beside it.
 
         Raises `InvalidArgument` for one that cannot, has another ending than .html, .csv and .json, is named twice, or
         is one of those that must be spared.
         """
-        spared = {os.path.realpath(path) for path in sparing if path}
+        spared = {os.path.realpath(path) for path in protected if path}
         given = tuple(paths)
         for path in given:
-            _check(path, spared)
+            _check_path(path, spared)
             spared.add(os.path.realpath(path))
         return cls(given)
 
     async def write(self, report: Report, journal: Journal) -> None:
         """Write them all, in a thread; what cannot be written is told, and is no failure of the run."""
-        histories = await self._histories(report, journal)
+        histories = await self._read_histories(report, journal)
         for path in self.paths:
             try:
-                await asyncio.to_thread(_write, path, report, histories)
+                await asyncio.to_thread(_write_report, path, report, histories)
             except OSError as error:
-                say(printable(f"--report {path}: not written ({error.strerror})"))
+                echo_err(escape_unprintable(f"--report {path}: not written ({error.strerror})"))
 
-    async def _histories(self, report: Report, journal: Journal) -> Histories:
+    async def _read_histories(self, report: Report, journal: Journal) -> TenantHistories:
         """Return what became of each tenant, if a page is wanted, and as far as the journal can be read."""
-        if not any(_format(path) == _HTML for path in self.paths):
+        if not any(_report_format(path) == _HTML_SUFFIX for path in self.paths):
             return {}
         try:
             return await journal.history(entry.tenant for entry in report.tenants)
         except JournalError as error:
-            say(printable(f"--report: without timelines, for the journal could not be read ({error})"))
+            echo_err(escape_unprintable(f"--report: without timelines, for the journal could not be read ({error})"))
             return {}
 
 
-def _format(path: Path) -> str:
+def _report_format(path: Path) -> str:
     return path.suffix.lower()
 
 
-def _check(path: Path, spared: set[str]) -> None:
-    if _format(path) not in _FORMATS:
-        raise _refuse(path, "must end in .html, .csv or .json")
-    if os.path.realpath(path) in spared:
-        raise _refuse(path, "is named already, and would be replaced")
+def _check_path(path: Path, protected: set[str]) -> None:
+    if _report_format(path) not in _FORMATS:
+        raise _invalid_path(path, "must end in .html, .csv or .json")
+    if os.path.realpath(path) in protected:
+        raise _invalid_path(path, "is named already, and would be replaced")
     try:
         if path.exists() and not path.is_file():
-            raise _refuse(path, "is there, and is no file")
-        with _beside(os.path.realpath(path)):
+            raise _invalid_path(path, "is there, and is no file")
+        with _temporary_file(os.path.realpath(path)):
             pass
     except OSError as error:
-        raise _refuse(path, f"cannot be written ({error.strerror})") from error
+        raise _invalid_path(path, f"cannot be written ({error.strerror})") from error
 
 
-def _refuse(path: Path, why: str) -> InvalidArgument:
-    return InvalidArgument(f"--report {path}: it {why}; nothing was sent")
+def _invalid_path(path: Path, reason: str) -> InvalidArgument:
+    return InvalidArgument(f"--report {path}: it {reason}; nothing was sent")
 
 
-def _write(path: Path, report: Report, histories: Histories) -> None:
-    document = _FORMATS[_format(path)](report, histories)
+def _write_report(path: Path, report: Report, histories: TenantHistories) -> None:
+    document = _FORMATS[_report_format(path)](report, histories)
     place = os.path.realpath(path)
-    with _beside(place) as file:
+    with _temporary_file(place) as file:
         file.write(document)
         file.flush()
         os.fsync(file.fileno())
@@ -99,9 +99,9 @@ def _write(path: Path, report: Report, histories: Histories) -> None:
 
 
 @contextlib.contextmanager
-def _beside(place: str) -> Iterator[IO[bytes]]:
+def _temporary_file(target: str) -> Iterator[IO[bytes]]:
     """Open a file beside *place* that only its owner may read; in the end it is gone, unless it took another name."""
-    path = Path(place)
+    path = Path(target)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem[:40]}-", delete=False) as file:
         try:
             yield file

@@ -9,28 +9,28 @@ import typer
 
 from wxtcb.errors import ApiError, InvalidArgument, TicketError, WxtcbError
 
-REFUSED: Final = 2
-RAISED: Final = 3
-INTERRUPTED: Final = 130
+EXIT_REJECTED: Final = 2
+EXIT_FAILED: Final = 3
+EXIT_INTERRUPTED: Final = 130
 
 
-def leave(command: Callable[[], int]) -> None:
+def run_and_exit(command: Callable[[], int]) -> None:
     """Leave with the command's exit code; with the reason for what was refused, or for the call that raised."""
     try:
         code = command()
     except WxtcbError as error:
-        code = _tell(error)
+        code = _report_error(error)
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        code = EXIT_INTERRUPTED
     raise typer.Exit(code)
 
 
-def _tell(error: WxtcbError) -> int:
+def _report_error(error: WxtcbError) -> int:
     """Say what went wrong; tell what was refused before anything was sent from what came of a call."""
-    from wxtcb.cli.console import as_typed, printable, say
+    from wxtcb.cli.console import as_command, echo_err, escape_unprintable
     from wxtcb.provision.journal import JournalError
 
     for line in (*f"wxtcb: {error}".splitlines(), *getattr(error, "__notes__", ())):
-        say(as_typed(printable(line)))
+        echo_err(as_command(escape_unprintable(line)))
     unsent = isinstance(error, InvalidArgument | TicketError | JournalError) and not isinstance(error, ApiError)
-    return REFUSED if unsent else RAISED
+    return EXIT_REJECTED if unsent else EXIT_FAILED

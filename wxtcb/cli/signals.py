@@ -12,33 +12,33 @@ import attrs
 
 T = TypeVar("T")
 
-ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+TERMINATION_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @attrs.frozen
-class Ended:
-    """Something was cut off by signal `number`."""
+class Interrupted:
+    """Something was cut off by signal `signum`."""
 
-    number: int
+    signum: int
 
     @property
-    def name(self) -> str:
-        return "Ctrl-C" if self.number == signal.SIGINT else signal.Signals(self.number).name
+    def signal_name(self) -> str:
+        return "Ctrl-C" if self.signum == signal.SIGINT else signal.Signals(self.signum).name
 
     @property
     def exit_code(self) -> int:
-        return 128 + self.number
+        return 128 + self.signum
 
 
-def run_until_signal(work: Coroutine[Any, Any, T]) -> T | Ended:
+def run_until_signal(coroutine: Coroutine[Any, Any, T]) -> T | Interrupted:
     """Run *work* in a loop of its own; what a signal does not cut off in time is told as if none had come."""
-    return asyncio.run(_until_signal(work))
+    return asyncio.run(_wait_for_work_or_signal(coroutine))
 
 
-async def _until_signal(work: Coroutine[Any, Any, T]) -> T | Ended:
-    with anyio.open_signal_receiver(*ENDING) as signals:
-        working, heeding = asyncio.ensure_future(work), asyncio.ensure_future(anext(signals))
+async def _wait_for_work_or_signal(coroutine: Coroutine[Any, Any, T]) -> T | Interrupted:
+    with anyio.open_signal_receiver(*TERMINATION_SIGNALS) as signals:
+        working, heeding = asyncio.ensure_future(coroutine), asyncio.ensure_future(anext(signals))
         await asyncio.wait((working, heeding), return_when=asyncio.FIRST_COMPLETED)
         (heeding if working.done() else working).cancel()
         await asyncio.wait((working, heeding))
-    return Ended(heeding.result()) if working.cancelled() else working.result()
+    return Interrupted(heeding.result()) if working.cancelled() else working.result()

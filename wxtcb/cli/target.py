@@ -11,36 +11,36 @@ from typing import Final
 import attrs
 
 from wxtcb.cli.config import Settings, read_settings
-from wxtcb.sandbox import Ready, Sandbox, World
+from wxtcb.sandbox import ReadyPolicy, Sandbox, World
 from wxtcb.session import Session
 from wxtcb.tokens import MemoryStore
 
-_SANDBOX_READY: Final = 1.5
+_SANDBOX_READY_AFTER: Final = 1.5
 _SANDBOX_INTERVAL: Final = 0.25
 _SANDBOX_SETTLE: Final = 2.0
 
 
-def _make_box() -> Sandbox:
-    return Sandbox(world=World(ready_after=Ready.after_seconds(_SANDBOX_READY)))
+def _create_sandbox() -> Sandbox:
+    return Sandbox(world=World(ready_after=ReadyPolicy.after_seconds(_SANDBOX_READY_AFTER)))
 
 
 @attrs.frozen
-class SandboxPlatform:
+class SandboxTarget:
     """The simulated platform, in this process; its world outlives its sessions, and nothing is billed."""
 
-    box: Sandbox = attrs.field(factory=_make_box)
-    billed_at: str | None = None
+    sandbox: Sandbox = attrs.field(factory=_create_sandbox)
+    billed_url: str | None = None
     interval: float = _SANDBOX_INTERVAL
     settle: float = _SANDBOX_SETTLE
 
     @property
     def component_appid(self) -> str:
-        return self.box.component_appid
+        return self.sandbox.component_appid
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
         """Open the sandbox, and a session on it."""
-        box = self.box
+        box = self.sandbox
         async with (
             box,
             Session(
@@ -54,34 +54,34 @@ class SandboxPlatform:
 
 
 @attrs.frozen
-class OwnPlatform:
+class RealTarget:
     """The platform that the environment variables name; its sessions share a token."""
 
     settings: Settings
     interval: float = 5.0
     settle: float = 120.0
-    _store: MemoryStore = attrs.field(factory=lambda: MemoryStore(time.monotonic))
+    _token_store: MemoryStore = attrs.field(factory=lambda: MemoryStore(time.monotonic))
 
     @property
     def component_appid(self) -> str:
         return self.settings.component_appid
 
     @property
-    def billed_at(self) -> str | None:
+    def billed_url(self) -> str | None:
         return self.settings.base_url
 
     def session(self) -> AbstractAsyncContextManager[Session]:
         """Open a session."""
-        return self.settings.session(token_store=self._store)
+        return self.settings.session(token_store=self._token_store)
 
 
-Platform = SandboxPlatform | OwnPlatform
+Target = SandboxTarget | RealTarget
 
 
-def choose_platform(command: str, *, sandbox: bool, own_token: bool) -> Platform:
+def select_target(command: str, *, sandbox: bool, own_token: bool) -> Target:
     """Return the simulated platform, or the one of the environment, if *command* may fetch a token there."""
     if sandbox:
-        return SandboxPlatform()
+        return SandboxTarget()
     settings = read_settings(os.environ)
-    settings.demand_own_token(command, given=own_token)
-    return OwnPlatform(settings)
+    settings.require_fetch_permission(command, own_token=own_token)
+    return RealTarget(settings)

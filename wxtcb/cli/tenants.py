@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-from wxtcb.cli.help import PlainCommand
+from wxtcb.cli.help import PlainHelpCommand
 from wxtcb.cli.options import (
     Adopt,
     AsJson,
@@ -14,24 +14,24 @@ from wxtcb.cli.options import (
     Forget,
     JournalPath,
     MaxFailures,
-    NormalWithin,
     OwnToken,
+    ReadyTimeout,
     Removed,
-    ReportTo,
+    ReportPaths,
     ResendLinks,
     Settle,
-    Simulated,
     TenantsFile,
+    UseSandbox,
     Yes,
 )
-from wxtcb.cli.runner import leave
+from wxtcb.cli.runner import run_and_exit
 
-tenants: Final = typer.Typer()
+tenant_commands: Final = typer.Typer()
 
 
-@tenants.command(
+@tenant_commands.command(
     "plan",
-    cls=PlainCommand,
+    cls=PlainHelpCommand,
     short_help="Show what provision would do for a file of tenants.",
     help="Show what provision would do for the tenants of FILE; nothing is spent or changed.",
     epilog="Exit codes: 0 the plan was shown, whatever is in it; 2 refused; 3 looking failed; "
@@ -40,7 +40,7 @@ tenants: Final = typer.Typer()
 def _plan(
     file: TenantsFile,
     *,
-    sandbox: Simulated = False,
+    sandbox: UseSandbox = False,
     journal: JournalPath = None,
     adopt: Adopt = None,
     forget: Forget = None,
@@ -49,18 +49,18 @@ def _plan(
     own_token: OwnToken = False,
     as_json: AsJson = False,
 ) -> None:
-    from wxtcb.cli.plan import Wish, plan
+    from wxtcb.cli.plan import PlanRequest, plan
 
     def command() -> int:
-        wish = Wish.of(file, adopt, forget, removed=removed, resend_links=resend_links)
+        wish = PlanRequest.from_options(file, adopt, forget, removed=removed, resend_links=resend_links)
         return plan(wish, sandbox=sandbox, journal=journal, own_token=own_token, as_json=as_json)
 
-    leave(command)
+    run_and_exit(command)
 
 
-@tenants.command(
+@tenant_commands.command(
     "provision",
-    cls=PlainCommand,
+    cls=PlainHelpCommand,
     short_help="Open environments for a file of tenants.",
     help="Open environments for the tenants of FILE, share them, establish services. The plan is shown first, and you "
     "are asked before anything is spent.",
@@ -70,7 +70,7 @@ def _plan(
 def _provision(
     file: TenantsFile,
     *,
-    sandbox: Simulated = False,
+    sandbox: UseSandbox = False,
     journal: JournalPath = None,
     adopt: Adopt = None,
     forget: Forget = None,
@@ -78,22 +78,22 @@ def _provision(
     resend_links: ResendLinks = False,
     concurrency: Concurrency = 16,
     settle: Settle = None,
-    timeout: NormalWithin = 600,
+    timeout: ReadyTimeout = 600,
     max_failures: MaxFailures = None,
     yes: Yes = False,
     own_token: OwnToken = False,
     as_json: AsJson = False,
-    report: ReportTo = None,
+    report: ReportPaths = None,
 ) -> None:
-    from wxtcb.cli.journal_file import path_beside
-    from wxtcb.cli.plan import Wish
-    from wxtcb.cli.provision import Options, provision
-    from wxtcb.cli.report_files import Reports
+    from wxtcb.cli.journal_file import default_journal_path
+    from wxtcb.cli.plan import PlanRequest
+    from wxtcb.cli.provision import ProvisionOptions, provision
+    from wxtcb.cli.report_files import ReportFiles
 
     def command() -> int:
-        path = journal or (None if sandbox else path_beside(file))
-        options = Options(
-            wish=Wish.of(file, adopt, forget, removed=removed, resend_links=resend_links),
+        path = journal or (None if sandbox else default_journal_path(file))
+        options = ProvisionOptions(
+            request=PlanRequest.from_options(file, adopt, forget, removed=removed, resend_links=resend_links),
             sandbox=sandbox,
             journal=path,
             concurrency=concurrency,
@@ -103,16 +103,16 @@ def _provision(
             as_json=as_json,
             yes=yes,
             own_token=own_token,
-            reports=Reports.at(report or [], sparing=[file, path]),
+            report_files=ReportFiles.for_paths(report or [], protected=[file, path]),
         )
         return provision(options)
 
-    leave(command)
+    run_and_exit(command)
 
 
-@tenants.command(
+@tenant_commands.command(
     "audit",
-    cls=PlainCommand,
+    cls=PlainHelpCommand,
     short_help="Hold a file of tenants and its journal against the platform.",
     help="Hold the tenants of FILE and the journal of their runs against what the platform lists: duplicates, orphans, "
     "conflicts, what is unclear, missing, or not as it should be. Nothing is spent or changed.",
@@ -124,4 +124,4 @@ def _audit(
 ) -> None:
     from wxtcb.cli.audit import audit
 
-    leave(lambda: audit(file, journal=journal, own_token=own_token, as_json=as_json))
+    run_and_exit(lambda: audit(file, journal=journal, own_token=own_token, as_json=as_json))

@@ -5,99 +5,99 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Final
 
-from wxtcb.provision.audit import Audit, Finding, FindingKind, Opened, Standing
-from wxtcb.provision.context import Site
+from wxtcb.provision.audit import Audit, BoundEnvironment, Classification, Finding, FindingKind
+from wxtcb.provision.context import StepContext
 from wxtcb.provision.events import (
     RunEvent,
     RunStopped,
     StepDone,
     StepFailed,
-    StepInDoubt,
+    StepOutcomeUnknown,
     TenantFinished,
     TenantStarted,
 )
 from wxtcb.provision.journal import (
     Binding,
-    Home,
+    HistoryEntry,
     Intent,
     Journal,
     JournalConflict,
     JournalError,
+    JournalIdentity,
     JournalInUse,
     MemoryJournal,
-    Moment,
-    Record,
     ServiceState,
+    TenantRecord,
 )
-from wxtcb.provision.plan import SIGNS, Action, Decisions, Plan, Planned, Release, Taken
+from wxtcb.provision.plan import ACTION_SYMBOLS, Action, AliasIndex, OperatorDecisions, Plan, RecordChange, TenantPlan
 from wxtcb.provision.provisioner import Provisioner
-from wxtcb.provision.report import ADVICE, Origin, Outcome, Problem, Report, TenantReport
+from wxtcb.provision.report import OUTCOME_ADVICE, Outcome, Problem, Report, RunInfo, TenantReport
 from wxtcb.provision.run import Run
 from wxtcb.provision.step import Step
 from wxtcb.provision.steps import STEPS
-from wxtcb.provision.tenant import LATER, Service, Tenant, alias_of
-from wxtcb.provision.tenant_state import Work
-from wxtcb.provision.waiting import Move
+from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID, Service, Tenant, derive_alias
+from wxtcb.provision.tenant_state import TenantState
+from wxtcb.provision.waiting import StepResult
 
 if TYPE_CHECKING:
     from wxtcb.provision.sqlite.journal import SqliteJournal
     from wxtcb.provision.tenants_file import TenantsFileError, read_tenants
 
 __all__ = [
-    "ADVICE",
-    "LATER",
-    "SIGNS",
+    "ACTION_SYMBOLS",
+    "OUTCOME_ADVICE",
+    "PLACEHOLDER_ENV_ID",
     "STEPS",
     "Action",
+    "AliasIndex",
     "Audit",
     "Binding",
-    "Decisions",
+    "BoundEnvironment",
+    "Classification",
     "Finding",
     "FindingKind",
-    "Home",
+    "HistoryEntry",
     "Intent",
     "Journal",
     "JournalConflict",
     "JournalError",
+    "JournalIdentity",
     "JournalInUse",
     "MemoryJournal",
-    "Moment",
-    "Move",
-    "Opened",
-    "Origin",
+    "OperatorDecisions",
     "Outcome",
     "Plan",
-    "Planned",
     "Problem",
     "Provisioner",
-    "Record",
-    "Release",
+    "RecordChange",
     "Report",
     "Run",
     "RunEvent",
+    "RunInfo",
     "RunStopped",
     "Service",
     "ServiceState",
-    "Site",
     "SqliteJournal",
-    "Standing",
     "Step",
+    "StepContext",
     "StepDone",
     "StepFailed",
-    "StepInDoubt",
-    "Taken",
+    "StepOutcomeUnknown",
+    "StepResult",
     "Tenant",
     "TenantFinished",
+    "TenantPlan",
+    "TenantRecord",
     "TenantReport",
     "TenantStarted",
+    "TenantState",
     "TenantsFileError",
-    "Work",
-    "alias_of",
+    "derive_alias",
     "read_tenants",
 ]
 
 
-_LATE: Final = {
+_LAZY_IMPORTS: Final = {
     "SqliteJournal": "wxtcb.provision.sqlite.journal",
     "TenantsFileError": "wxtcb.provision.tenants_file",
     "read_tenants": "wxtcb.provision.tenants_file",
@@ -110,6 +110,6 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> object:
     """Load what deals with files when it is first asked for: not every program has any."""
-    if name in _LATE:
-        return getattr(importlib.import_module(_LATE[name]), name)
+    if name in _LAZY_IMPORTS:
+        return getattr(importlib.import_module(_LAZY_IMPORTS[name]), name)
     raise AttributeError(f"module 'wxtcb.provision' has no attribute {name!r}")

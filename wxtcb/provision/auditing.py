@@ -10,16 +10,25 @@ from typing import Final
 import attrs
 
 from wxtcb.api.environment import DESCRIBE_ENVS, EnvList
-from wxtcb.provision.agreement import Agreements
-from wxtcb.provision.audit import Audit, Finding, FindingKind, Standing
-from wxtcb.provision.auditor import Facts, Wanted, judge, looks_derived, opened_of, standing_of, suspicions, to_ask
-from wxtcb.provision.clocks import clock_notes
-from wxtcb.provision.journal import Journal, Record, bindings, young
-from wxtcb.provision.slices import in_slices
+from wxtcb.provision.agreement import ShareLookup
+from wxtcb.provision.audit import Audit, Classification, Finding, FindingKind
+from wxtcb.provision.auditor import (
+    AuditInput,
+    DesiredTenant,
+    classify,
+    derived_alias_notes,
+    find_discrepancies,
+    has_derived_alias,
+    share_queries,
+    to_bound_environment,
+)
+from wxtcb.provision.clocks import clock_skew_notes
+from wxtcb.provision.journal import Journal, TenantRecord, collect_bindings, recently_opened
+from wxtcb.provision.slices import cooperative_iter
 from wxtcb.provision.tenant import Tenant
 from wxtcb.session import Session
 
-_SECOND_LOOKS: Final = 2
+_LISTING_RETRIES: Final = 2
 _SEVERITY: Final = {kind: place for place, kind in enumerate(FindingKind)}
 
 
@@ -35,55 +44,62 @@ class Auditor:
     namespace: str
     concurrency: int
     settle: float
-    wall: Callable[[], float]
+    clock: Callable[[], float]
 
     async def audit(self, tenants: Sequence[Tenant], aliases: Sequence[str]) -> Audit:
         """Read, and judge what was read."""
-        wanted = [Wanted(tenant, alias) for tenant, alias in zip(tenants, aliases, strict=True)]
-        listed, records, recent = await self._read(asyncio.get_running_loop().time(), _SECOND_LOOKS)
-        asked = [each async for one in in_slices(wanted) for each in to_ask(one, records.get(one.tenant.name))]
-        agreed = await Agreements(self.session, self.concurrency).learn(asked)
-        facts = Facts.of(listed, wanted, records, agreed, recent)
-        since = (record.opened_at or 0.0 for record in facts.bound.values())
-        return await judge_all(self.namespace, facts, tuple(clock_notes(since, self.wall())))
+        wanted = [DesiredTenant(tenant, alias) for tenant, alias in zip(tenants, aliases, strict=True)]
+        listed, records, recent = await self._read_state(asyncio.get_running_loop().time(), _LISTING_RETRIES)
+        asked = [
+            each async for one in cooperative_iter(wanted) for each in share_queries(one, records.get(one.tenant.name))
+        ]
+        agreed = await ShareLookup(self.session, self.concurrency).fetch(asked)
+        facts = AuditInput.build(listed, wanted, records, agreed, recent)
+        since = (record.opened_at or 0.0 for record in facts.bound_records.values())
+        return await build_audit(self.namespace, facts, tuple(clock_skew_notes(since, self.clock())))
 
-    async def _read(self, moment: float, again: int) -> tuple[EnvList, Mapping[str, Record], frozenset[str]]:
+    async def _read_state(
+        self, newer_than: float, retries: int
+    ) -> tuple[EnvList, Mapping[str, TenantRecord], frozenset[str]]:
         """Look, then read the journal: what a run opens meanwhile may be in both, or in the journal alone.
 
         Where the journal knows an environment that is not listed, do both *again*: a list may have a hiccup.
         """
-        sweep = self.session.sweep(DESCRIBE_ENVS)
-        look = await sweep.since(moment)
+        sweep = self.session.shared_poller(DESCRIBE_ENVS)
+        look = await sweep.poll(newer_than)
         records = await self.journal.load()
-        bound = bindings(records.values())
-        recent = young(bound, self.wall(), self.settle)
-        if again and not bound.keys() <= recent | look.seen.by_env.keys():
-            return await self._read(look.started_at + sweep.every, again - 1)
-        return look.seen, records, recent
+        bound = collect_bindings(records.values())
+        recent = recently_opened(bound, self.clock(), self.settle)
+        if retries and not bound.keys() <= recent | look.value.by_env.keys():
+            return await self._read_state(look.started_at + sweep.min_interval, retries - 1)
+        return look.value, records, recent
 
 
-async def judge_all(namespace: str, facts: Facts, notes: tuple[str, ...] = ()) -> Audit:
+async def build_audit(namespace: str, audit_input: AuditInput, notes: tuple[str, ...] = ()) -> Audit:
     """Judge *facts* in slices, and sort what is found, the worst first; add to the *notes* what else is odd."""
     findings: list[Finding] = []
-    standings: Counter[Standing] = Counter()
+    standings: Counter[Classification] = Counter()
     others: list[str] = []
     alike: list[str] = []
-    async for found in in_slices(judge(facts)):
+    async for found in cooperative_iter(find_discrepancies(audit_input)):
         findings += found
-    async for info in in_slices(facts.listed.values()):
-        standing = standing_of(info, facts)
+    async for info in cooperative_iter(audit_input.listed.values()):
+        standing = classify(info, audit_input)
         standings[standing] += 1
-        if standing is Standing.OTHER:
+        if standing is Classification.OTHER:
             others.append(info.env)
-            alike += [info.env] if looks_derived(info) else []
-    opened = [opened_of(record, facts) async for record in in_slices(facts.bound.values())]
+            alike += [info.env] if has_derived_alias(info) else []
+    opened = [
+        to_bound_environment(record, audit_input)
+        async for record in cooperative_iter(audit_input.bound_records.values())
+    ]
     findings.sort(key=lambda finding: _SEVERITY[finding.kind])
     return Audit(
         namespace,
-        len(facts.wanted),
+        len(audit_input.desired_tenants),
         tuple(findings),
         tuple(opened),
         tuple(others),
         standings,
-        (*suspicions(alike), *notes),
+        (*derived_alias_notes(alike), *notes),
     )

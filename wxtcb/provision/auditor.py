@@ -9,21 +9,21 @@ from typing import Final, Self
 import attrs
 
 from wxtcb.api.environment import EnvInfo, EnvList
-from wxtcb.provision.audit import Finding, FindingKind, Opened, Standing
-from wxtcb.provision.journal import Record, ServiceState, utc
-from wxtcb.provision.plan import Taken
+from wxtcb.provision.audit import BoundEnvironment, Classification, Finding, FindingKind
+from wxtcb.provision.journal import ServiceState, TenantRecord, to_utc
+from wxtcb.provision.plan import AliasIndex
 from wxtcb.provision.tenant import Tenant
 
-Asked = tuple[int | None, str]
+ShareQuery = tuple[int | None, str]
 """A source type, and a mini program that was looked up under it."""
 
-_DERIVED: Final = re.compile(r"t[a-z2-7]{16}")
+_DERIVED_ALIAS: Final = re.compile(r"t[a-z2-7]{16}")
 _NORMAL: Final = "NORMAL"
-_MOST_NAMED: Final = 5
+_MAX_NAMED: Final = 5
 
 
 @attrs.frozen
-class Wanted:
+class DesiredTenant:
     """A tenant of the file, and the alias of its environment."""
 
     tenant: Tenant
@@ -31,176 +31,199 @@ class Wanted:
 
 
 @attrs.frozen
-class Facts:
+class AuditInput:
     """What an audit judges by.
 
-    `claimed` has the tenant of every alias that the file wants, `former` that of each other alias in the journal, both
-    in lower case; `bound` the record of every environment that has one, of which `young` ones are perhaps not listed
-    yet. `agreed` are the environments that a mini program may use, or why that is not known.
+    `desired_aliases` has the tenant of every alias that the file wants, `recorded_aliases` that of each other alias in the journal, both
+    in lower case; `bound_records` the record of every environment that has one, of which `recent_envs` ones are perhaps not listed
+    yet. `share_results` are the environments that a mini program may use, or why that is not known.
     """
 
     listed: Mapping[str, EnvInfo]
-    taken: Taken
-    wanted: Mapping[str, Wanted]
-    records: Mapping[str, Record]
-    agreed: Mapping[Asked, frozenset[str] | str]
-    claimed: Mapping[str, str]
-    former: Mapping[str, str]
-    bound: Mapping[str, Record]
-    young: frozenset[str]
+    alias_index: AliasIndex
+    desired_tenants: Mapping[str, DesiredTenant]
+    records: Mapping[str, TenantRecord]
+    share_results: Mapping[ShareQuery, frozenset[str] | str]
+    desired_aliases: Mapping[str, str]
+    recorded_aliases: Mapping[str, str]
+    bound_records: Mapping[str, TenantRecord]
+    recent_envs: frozenset[str]
 
     @classmethod
-    def of(
+    def build(
         cls,
         listed: EnvList,
-        wanted: Iterable[Wanted],
-        records: Mapping[str, Record],
-        agreed: Mapping[Asked, frozenset[str] | str],
-        young: frozenset[str] = frozenset(),
+        desired_tenants: Iterable[DesiredTenant],
+        records: Mapping[str, TenantRecord],
+        share_results: Mapping[ShareQuery, frozenset[str] | str],
+        recent_envs: frozenset[str] = frozenset(),
     ) -> Self:
         """Index what was read."""
-        by_name = {each.tenant.name: each for each in wanted}
+        by_name = {each.tenant.name: each for each in desired_tenants}
         claimed = {each.alias.lower(): name for name, each in by_name.items()}
         left = [record for record in records.values() if record.alias.lower() not in claimed]
-        former = {record.alias.lower(): record.tenant for record in sorted(left, key=lambda record: record.is_open)}
+        former = {
+            record.alias.lower(): record.tenant
+            for record in sorted(left, key=lambda record: record.may_have_environment)
+        }
         bound = {record.env: record for record in records.values() if record.env is not None}
-        return cls(listed.by_env, Taken.of(listed), by_name, records, agreed, claimed, former, bound, young)
+        return cls(
+            listed.by_env,
+            AliasIndex.from_list(listed),
+            by_name,
+            records,
+            share_results,
+            claimed,
+            former,
+            bound,
+            recent_envs,
+        )
 
-    def intends(self, tenant: str, alias: str) -> bool:
+    def has_ambiguous_create(self, tenant: str, alias: str) -> bool:
         """Tell whether a create under *alias* for *tenant* is without an answer."""
         record = self.records.get(tenant)
         return record is not None and record.intent is not None and record.alias.lower() == alias.lower()
 
 
-def judge(facts: Facts) -> Iterator[tuple[Finding, ...]]:
+def find_discrepancies(audit_input: AuditInput) -> Iterator[tuple[Finding, ...]]:
     """Judge tenant by tenant and record by record; each yields what is found about it."""
-    for wanted in facts.wanted.values():
-        yield tuple(_judge_wanted(wanted, facts))
-    for record in facts.records.values():
-        yield tuple(_judge_record(record, facts))
+    for wanted in audit_input.desired_tenants.values():
+        yield tuple(_check_tenant(wanted, audit_input))
+    for record in audit_input.records.values():
+        yield tuple(_check_record(record, audit_input))
 
 
-def looks_derived(info: EnvInfo) -> bool:
+def has_derived_alias(info: EnvInfo) -> bool:
     """Tell whether somebody like us may have opened an environment."""
-    return _DERIVED.fullmatch(info.alias.lower()) is not None
+    return _DERIVED_ALIAS.fullmatch(info.alias.lower()) is not None
 
 
-def suspicions(alike: Sequence[str]) -> Iterator[str]:
+def derived_alias_notes(envs: Sequence[str]) -> Iterator[str]:
     """Name environments of no relation to us that look derived all the same: they may be in use."""
-    if alike:
-        more = f" and {len(alike) - _MOST_NAMED} more" if len(alike) > _MOST_NAMED else ""
+    if envs:
+        more = f" and {len(envs) - _MAX_NAMED} more" if len(envs) > _MAX_NAMED else ""
         yield (
-            f"Note: of no relation, but with an alias like a derived one: {', '.join(alike[:_MOST_NAMED])}{more}. "
+            f"Note: of no relation, but with an alias like a derived one: {', '.join(envs[:_MAX_NAMED])}{more}. "
             "Those of another file or journal look like that, and may be in use: find out whose they are."
         )
 
 
-def standing_of(info: EnvInfo, facts: Facts) -> Standing:
+def classify(info: EnvInfo, audit_input: AuditInput) -> Classification:
     """Say what a listed environment is to us."""
-    if record := facts.bound.get(info.env):
-        if record.tenant in facts.wanted:
-            return Standing.WANTED
-        return Standing.RETIRED if record.retired else Standing.ORPHAN
+    if record := audit_input.bound_records.get(info.env):
+        if record.tenant in audit_input.desired_tenants:
+            return Classification.WANTED
+        return Classification.RETIRED if record.retired else Classification.ORPHAN
     alias = info.alias.lower()
-    owner = facts.claimed.get(alias) or facts.former.get(alias)
+    owner = audit_input.desired_aliases.get(alias) or audit_input.recorded_aliases.get(alias)
     if owner is None:
-        return Standing.OTHER
-    if len(facts.taken.by(alias)) > 1:
-        return Standing.DUPLICATE
-    if facts.intends(owner, alias):
-        return Standing.UNCLEAR
-    return Standing.CONFLICT if alias in facts.claimed else Standing.ORPHAN
+        return Classification.OTHER
+    if len(audit_input.alias_index.find(alias)) > 1:
+        return Classification.DUPLICATE
+    if audit_input.has_ambiguous_create(owner, alias):
+        return Classification.AMBIGUOUS
+    return Classification.CONFLICT if alias in audit_input.desired_aliases else Classification.ORPHAN
 
 
-def opened_of(record: Record, facts: Facts) -> Opened:
+def to_bound_environment(record: TenantRecord, audit_input: AuditInput) -> BoundEnvironment:
     """Return the environment that a tenant is bound to, with what journal and platform say of it."""
     env = record.env or ""
-    info = facts.listed.get(env)
-    return Opened(
+    info = audit_input.listed.get(env)
+    return BoundEnvironment(
         tenant=record.tenant,
         alias=record.alias,
         env=env,
         tranid=record.tranid,
-        opened_at=None if record.opened_at is None else utc(record.opened_at),
+        opened_at=None if record.opened_at is None else to_utc(record.opened_at),
         create_time=info.create_time if info else None,
         status=info.status if info else None,
-        wanted=record.tenant in facts.wanted,
+        wanted=record.tenant in audit_input.desired_tenants,
         retired=record.retired,
     )
 
 
-def to_ask(wanted: Wanted, record: Record | None) -> Iterator[Asked]:
+def share_queries(desired: DesiredTenant, record: TenantRecord | None) -> Iterator[ShareQuery]:
     """Return what has to be looked up: the mini programs that were given a link to agree at."""
     if record is not None and record.env is not None:
-        for appid in wanted.tenant.appids:
+        for appid in desired.tenant.appids:
             if record.links.get(appid):
-                yield wanted.tenant.source_type, appid
+                yield desired.tenant.source_type, appid
 
 
-def _judge_wanted(wanted: Wanted, facts: Facts) -> Iterator[Finding]:
-    name, alias = wanted.tenant.name, wanted.alias
-    record, alike = facts.records.get(name), facts.taken.by(alias)
+def _check_tenant(desired: DesiredTenant, audit_input: AuditInput) -> Iterator[Finding]:
+    name, alias = desired.tenant.name, desired.alias
+    record, alike = audit_input.records.get(name), audit_input.alias_index.find(alias)
     if len(alike) > 1:
-        yield _duplicate(name, alias, alike, facts)
+        yield _duplicate_finding(name, alias, alike, audit_input)
     if record is not None and record.env is not None:
-        yield from _judge_bound(wanted, record, record.env, facts)
+        yield from _check_bound_environment(desired, record, record.env, audit_input)
         return
     intended = record is not None and record.intent is not None
     if record is not None and intended:
-        yield _unclear(record, facts)
-    mine = facts.intends(name, alias)
-    if len(alike) == 1 and not (mine and alike[0] not in facts.bound):
-        text = f"{_taken(alias, alike[0], facts)}. Adopt it, or give the tenant another alias."
-        yield _about(wanted, FindingKind.CONFLICT, alike, text)
+        yield _ambiguous_create_finding(record, audit_input)
+    mine = audit_input.has_ambiguous_create(name, alias)
+    if len(alike) == 1 and not (mine and alike[0] not in audit_input.bound_records):
+        text = f"{_alias_in_use(alias, alike[0], audit_input)}. Adopt it, or give the tenant another alias."
+        yield _tenant_finding(desired, FindingKind.CONFLICT, alike, text)
     elif not alike and not intended:
-        yield _about(wanted, FindingKind.MISSING, (), f"nothing was opened for it under alias {alias} yet. Provision.")
+        yield _tenant_finding(
+            desired, FindingKind.MISSING, (), f"nothing was opened for it under alias {alias} yet. Provision."
+        )
 
 
-def _judge_bound(wanted: Wanted, record: Record, env: str, facts: Facts) -> Iterator[Finding]:
-    info = facts.listed.get(env)
-    if info is not None and info.alias.lower() == wanted.alias.lower():
-        yield from _judge_drift(wanted, record, info, facts)
+def _check_bound_environment(
+    desired: DesiredTenant, record: TenantRecord, env: str, audit_input: AuditInput
+) -> Iterator[Finding]:
+    info = audit_input.listed.get(env)
+    if info is not None and info.alias.lower() == desired.alias.lower():
+        yield from _check_drift(desired, record, info, audit_input)
         return
-    alike = facts.taken.by(wanted.alias)
-    if info is None and env in facts.young and not alike:
+    alike = audit_input.alias_index.find(desired.alias)
+    if info is None and env in audit_input.recent_envs and not alike:
         text = f"{env} was opened just now, and is not listed yet. Audit again later."
-        yield _about(wanted, FindingKind.DRIFT, (env,), text)
+        yield _tenant_finding(desired, FindingKind.DRIFT, (env,), text)
         return
-    reason = _other_alias(wanted, info) if info else _unlisted(env)
+    reason = _alias_mismatch_message(desired, info) if info else _unlisted_message(env)
     if len(alike) == 1:
-        reason = f"{_taken(wanted.alias, alike[0], facts)}, while {reason}"
-    yield _about(wanted, FindingKind.CONFLICT, (env, *alike), f"{reason}.")
+        reason = f"{_alias_in_use(desired.alias, alike[0], audit_input)}, while {reason}"
+    yield _tenant_finding(desired, FindingKind.CONFLICT, (env, *alike), f"{reason}.")
 
 
-def _judge_drift(wanted: Wanted, record: Record, info: EnvInfo, facts: Facts) -> Iterator[Finding]:
-    tenant = wanted.tenant
-    for told in (_of_status(info), _of_shares(tenant, record, facts.agreed), _of_services(tenant, record)):
+def _check_drift(
+    desired: DesiredTenant, record: TenantRecord, info: EnvInfo, audit_input: AuditInput
+) -> Iterator[Finding]:
+    tenant = desired.tenant
+    for told in (
+        _check_status(info),
+        _check_shares(tenant, record, audit_input.share_results),
+        _check_services(tenant, record),
+    ):
         for kind, text in told:
-            yield _about(wanted, kind, (info.env,), text)
+            yield _tenant_finding(desired, kind, (info.env,), text)
 
 
-def _of_status(info: EnvInfo) -> Iterator[tuple[FindingKind, str]]:
+def _check_status(info: EnvInfo) -> Iterator[tuple[FindingKind, str]]:
     if info.status != _NORMAL:
         advice = "See its page in the console" if info.status == "HALTED" else "Provision again, which waits for it"
         yield FindingKind.DRIFT, f"{info.env} is {info.status}, not {_NORMAL}. {advice}."
 
 
-def _of_shares(
-    tenant: Tenant, record: Record, agreed: Mapping[Asked, frozenset[str] | str]
+def _check_shares(
+    tenant: Tenant, record: TenantRecord, share_results: Mapping[ShareQuery, frozenset[str] | str]
 ) -> Iterator[tuple[FindingKind, str]]:
-    if unshared := record.unshared(tenant.appids):
+    if unshared := record.unshared_appids(tenant.appids):
         yield FindingKind.DRIFT, f"{record.env} was not offered to {', '.join(unshared)}. Provision again."
     for appid in tenant.appids:
         if not record.links.get(appid):
             continue
-        known = agreed.get((tenant.source_type, appid), frozenset())
+        known = share_results.get((tenant.source_type, appid), frozenset())
         if isinstance(known, str):
             yield FindingKind.UNKNOWN, f"whether the administrator of {appid} agreed is not known: {known}"
         elif record.env not in known:
             yield FindingKind.AWAITING, f"the administrator of {appid} has to open {record.links[appid]} and agree."
 
 
-def _of_services(tenant: Tenant, record: Record) -> Iterator[tuple[FindingKind, str]]:
+def _check_services(tenant: Tenant, record: TenantRecord) -> Iterator[tuple[FindingKind, str]]:
     for name in tenant.service_names:
         match record.services.get(name):
             case ServiceState.DONE:
@@ -214,58 +237,58 @@ def _of_services(tenant: Tenant, record: Record) -> Iterator[tuple[FindingKind, 
                 yield FindingKind.DRIFT, f"service {name} was not established. Provision again."
 
 
-def _judge_record(record: Record, facts: Facts) -> Iterator[Finding]:
+def _check_record(record: TenantRecord, audit_input: AuditInput) -> Iterator[Finding]:
     """Judge what the journal knows beyond the file: tenants that it does not name, and aliases they had before."""
-    if record.tenant not in facts.wanted:
-        yield from _judge_unwanted(record, facts)
-    if facts.former.get(record.alias.lower()) != record.tenant:
+    if record.tenant not in audit_input.desired_tenants:
+        yield from _check_absent_tenant(record, audit_input)
+    if audit_input.recorded_aliases.get(record.alias.lower()) != record.tenant:
         return
-    alike = facts.taken.by(record.alias)
+    alike = audit_input.alias_index.find(record.alias)
     if len(alike) > 1:
-        yield _duplicate(record.tenant, record.alias, alike, facts)
-    elif alike and alike[0] not in facts.bound and record.intent is None:
-        text = f"{_taken(record.alias, alike[0], facts)}, and a create of ours was tried under it. Adopt or remove it."
-        yield _beside(record, FindingKind.ORPHAN, alike, text)
+        yield _duplicate_finding(record.tenant, record.alias, alike, audit_input)
+    elif alike and alike[0] not in audit_input.bound_records and record.intent is None:
+        text = f"{_alias_in_use(record.alias, alike[0], audit_input)}, and a create of ours was tried under it. Adopt or remove it."
+        yield _record_finding(record, FindingKind.ORPHAN, alike, text)
 
 
-def _judge_unwanted(record: Record, facts: Facts) -> Iterator[Finding]:
+def _check_absent_tenant(record: TenantRecord, audit_input: AuditInput) -> Iterator[Finding]:
     if record.intent is not None:
-        yield _unclear(record, facts)
+        yield _ambiguous_create_finding(record, audit_input)
     if record.env is None:
         return
-    if record.env not in facts.listed:
-        text = f"{_unlisted(record.env)}. The file lacks its tenant."
-        yield _beside(record, FindingKind.CONFLICT, (record.env,), text)
+    if record.env not in audit_input.listed:
+        text = f"{_unlisted_message(record.env)}. The file lacks its tenant."
+        yield _record_finding(record, FindingKind.CONFLICT, (record.env,), text)
     elif not record.retired:
         order = f", order {record.tranid}," if record.tranid else ""
         text = f"{record.env}{order} is billed, and the file lacks its tenant. Put it back, or say that it was removed."
-        yield _beside(record, FindingKind.ORPHAN, (record.env,), text)
+        yield _record_finding(record, FindingKind.ORPHAN, (record.env,), text)
 
 
-def _duplicate(tenant: str, alias: str, alike: tuple[str, ...], facts: Facts) -> Finding:
-    named = "; ".join(_named(env, facts) for env in alike)
-    text = f"{len(alike)} environments have alias {alias}, each of them billed: {named}. Keep one of them."
-    return Finding(kind=FindingKind.DUPLICATE, tenant=tenant, alias=alias, envs=alike, text=text)
+def _duplicate_finding(tenant: str, alias: str, envs: tuple[str, ...], audit_input: AuditInput) -> Finding:
+    named = "; ".join(_describe_environment(env, audit_input) for env in envs)
+    text = f"{len(envs)} environments have alias {alias}, each of them billed: {named}. Keep one of them."
+    return Finding(kind=FindingKind.DUPLICATE, tenant=tenant, alias=alias, envs=envs, message=text)
 
 
-def _about(wanted: Wanted, kind: FindingKind, envs: tuple[str, ...], text: str) -> Finding:
-    return Finding(kind=kind, tenant=wanted.tenant.name, alias=wanted.alias, envs=envs, text=text)
+def _tenant_finding(desired: DesiredTenant, kind: FindingKind, envs: tuple[str, ...], message: str) -> Finding:
+    return Finding(kind=kind, tenant=desired.tenant.name, alias=desired.alias, envs=envs, message=message)
 
 
-def _beside(record: Record, kind: FindingKind, envs: tuple[str, ...], text: str) -> Finding:
-    return Finding(kind=kind, tenant=record.tenant, alias=record.alias, envs=envs, text=text)
+def _record_finding(record: TenantRecord, kind: FindingKind, envs: tuple[str, ...], message: str) -> Finding:
+    return Finding(kind=kind, tenant=record.tenant, alias=record.alias, envs=envs, message=message)
 
 
-def _unclear(record: Record, facts: Facts) -> Finding:
-    envs = tuple(env for env in facts.taken.by(record.alias) if env not in facts.bound)
+def _ambiguous_create_finding(record: TenantRecord, audit_input: AuditInput) -> Finding:
+    envs = tuple(env for env in audit_input.alias_index.find(record.alias) if env not in audit_input.bound_records)
     seen = f"{', '.join(envs)} may be its doing" if envs else "nothing is listed under it"
-    text = f"create {record.attempt}, under alias {record.alias}, has no clear answer; {seen}. {_way(record, facts)}."
-    return _beside(record, FindingKind.UNCLEAR, envs, text)
+    text = f"create {record.attempt}, under alias {record.alias}, has no clear answer; {seen}. {_ambiguous_create_advice(record, audit_input)}."
+    return _record_finding(record, FindingKind.AMBIGUOUS, envs, text)
 
 
-def _way(record: Record, facts: Facts) -> str:
+def _ambiguous_create_advice(record: TenantRecord, audit_input: AuditInput) -> str:
     """Say how the next run gets to look for an unclear create: it does so under its alias only."""
-    wanted = facts.wanted.get(record.tenant)
+    wanted = audit_input.desired_tenants.get(record.tenant)
     if wanted is None:
         return "Put the tenant back into the file, with this alias, and provision it again"
     if wanted.alias.lower() != record.alias.lower():
@@ -273,20 +296,20 @@ def _way(record: Record, facts: Facts) -> str:
     return "Provision the tenant again"
 
 
-def _other_alias(wanted: Wanted, info: EnvInfo) -> str:
-    return f"its environment {info.env} has alias {info.alias}, not {wanted.alias}: give the tenant that alias back"
+def _alias_mismatch_message(desired: DesiredTenant, info: EnvInfo) -> str:
+    return f"its environment {info.env} has alias {info.alias}, not {desired.alias}: give the tenant that alias back"
 
 
-def _unlisted(env: str) -> str:
+def _unlisted_message(env: str) -> str:
     return f"environment {env} is not listed: if it was removed, forget it; else the list is not whole, so audit again"
 
 
-def _taken(alias: str, env: str, facts: Facts) -> str:
-    return f"alias {alias} is that of {_named(env, facts)}"
+def _alias_in_use(alias: str, env: str, audit_input: AuditInput) -> str:
+    return f"alias {alias} is that of {_describe_environment(env, audit_input)}"
 
 
-def _named(env: str, facts: Facts) -> str:
+def _describe_environment(env: str, audit_input: AuditInput) -> str:
     """Name an environment with whose it is by the journal, and since when it is there by the platform."""
-    owner = facts.bound.get(env)
+    owner = audit_input.bound_records.get(env)
     whose = f"tenant {owner.tenant}'s" if owner else "nobody's by the journal"
-    return f"{env}, {whose}, of {facts.listed[env].create_time}"
+    return f"{env}, {whose}, of {audit_input.listed[env].create_time}"

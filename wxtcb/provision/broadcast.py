@@ -11,19 +11,19 @@ from wxtcb.provision.events import RunEvent
 
 
 @attrs.define(eq=False)
-class Broadcast:
+class EventStream:
     """Keeps a queue for every listener, without a bound, until `close`."""
 
     _queues: list[asyncio.Queue[RunEvent | None]] = attrs.field(init=False, factory=list)
     _closed: bool = attrs.field(init=False, default=False)
 
-    def listen(self) -> AsyncIterator[RunEvent]:
+    def subscribe(self) -> AsyncIterator[RunEvent]:
         """Return the events from now on; the iterator ends when the run does."""
         queue: asyncio.Queue[RunEvent | None] = asyncio.Queue()
         self._queues.append(queue)
         if self._closed:
             queue.put_nowait(None)
-        return self._drain(queue)
+        return self._iterate(queue)
 
     def emit(self, event: RunEvent) -> None:
         for queue in self._queues:
@@ -35,7 +35,7 @@ class Broadcast:
         for queue in self._queues:
             queue.put_nowait(None)
 
-    async def _drain(self, queue: asyncio.Queue[RunEvent | None]) -> AsyncIterator[RunEvent]:
+    async def _iterate(self, queue: asyncio.Queue[RunEvent | None]) -> AsyncIterator[RunEvent]:
         try:
             while (event := await queue.get()) is not None:
                 yield event

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wxtcb.provision.journal import Record, ServiceState
+from wxtcb.provision.journal import ServiceState, TenantRecord
 
 
-def change_of(before: Record, after: Record) -> str:
+def describe_change(before: TenantRecord, after: TenantRecord) -> str:
     """Say what differs, in one line."""
-    return "; ".join(_parts(before, after)) or "noted"
+    return "; ".join(_change_parts(before, after)) or "noted"
 
 
-def _parts(before: Record, after: Record) -> Iterator[str]:
+def _change_parts(before: TenantRecord, after: TenantRecord) -> Iterator[str]:
     if after.retired != before.retired:
         yield "removed from the tenants" if after.retired else "among the tenants again"
-    yield from _of_environment(before, after)
+    yield from _environment_changes(before, after)
     offered = [appid for appid, url in after.links.items() if before.links.get(appid) != url]
     if offered:
         yield f"shared with {', '.join(offered)}"
     for name, state in after.services.items():
         if before.services.get(name) is not state:
-            yield f"service {name} {_STATES[state]}"
+            yield f"service {name} {_SERVICE_STATE_LABELS[state]}"
     for name in before.services:
         if name not in after.services and after.env == before.env:
             yield f"service {name} not established"
@@ -30,7 +30,7 @@ def _parts(before: Record, after: Record) -> Iterator[str]:
             yield f"{name}: {mark}"
 
 
-def _of_environment(before: Record, after: Record) -> Iterator[str]:
+def _environment_changes(before: TenantRecord, after: TenantRecord) -> Iterator[str]:
     if after.attempt > before.attempt:
         yield f"create {after.attempt} intended under alias {after.alias}"
     elif before.intent and not after.intent and after.env is None:
@@ -44,7 +44,7 @@ def _of_environment(before: Record, after: Record) -> Iterator[str]:
             yield f"environment {after.env} adopted"
 
 
-_STATES = {
+_SERVICE_STATE_LABELS = {
     ServiceState.SENT: "is being established",
     ServiceState.DONE: "established",
     ServiceState.UNCONFIRMED: "there, unconfirmed",

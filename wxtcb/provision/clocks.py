@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-_SKEW: Final = 60.0
+_MAX_CLOCK_SKEW: Final = 60.0
 
 
-def clock_notes(since: Iterable[float], now: float) -> Iterator[str]:
+def clock_skew_notes(timestamps: Iterable[float], now: float) -> Iterator[str]:
     """Say by how much the latest of these moments, in Unix time, is ahead of *now*, if it is by more than a minute."""
-    ahead = max(since, default=now) - now
-    if ahead > _SKEW:
+    ahead = max(timestamps, default=now) - now
+    if ahead > _MAX_CLOCK_SKEW:
         yield (
             f"Note: the clock was set back, or was ahead then: the journal has something of {ahead:.0f} s from now. "
             "No wait minds."

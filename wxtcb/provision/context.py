@@ -12,158 +12,158 @@ import anyio
 import attrs
 
 from wxtcb.errors import OutcomeUnknown, WxtcbError
-from wxtcb.events import Abandoned, Event, Resending
-from wxtcb.provision.events import RunEvent, StepInDoubt
-from wxtcb.provision.journal import Journal, Record
-from wxtcb.provision.keeping import keep
-from wxtcb.provision.looks import Looks
+from wxtcb.events import Abandoned, Event, RequestResent
+from wxtcb.provision.events import RunEvent, StepOutcomeUnknown
+from wxtcb.provision.journal import Journal, TenantRecord
+from wxtcb.provision.keeping import commit_record
+from wxtcb.provision.looks import EnvironmentListing
 from wxtcb.provision.report import Problem
-from wxtcb.provision.tenant_state import Work
+from wxtcb.provision.tenant_state import TenantState
 from wxtcb.session import Session
 
-SPARE: Final = 10.0
-CUT_OFF: Final = "cut off while its answer was awaited; it may have taken effect, and was not sent again"
-_A_MOMENT: Final = 1.0
+CREATE_WINDOW_MARGIN: Final = 10.0
+INTERRUPTED_MESSAGE: Final = "cut off while its answer was awaited; it may have taken effect, and was not sent again"
+_COMMIT_GRACE_SECONDS: Final = 1.0
 
 
-def is_doubtful(error: WxtcbError) -> bool:
+def is_ambiguous(error: WxtcbError) -> bool:
     """Tell whether the call that raised *error* may have acted."""
     return isinstance(error, OutcomeUnknown) or error.maybe_acted > 0
 
 
 @attrs.define(eq=False)
-class Sending:
+class GuardedCall:
     """A call that adds something: whether it is `sent`, and whether a send is in `doubt`.
 
     It is asked before every send, and hears of a send that was cut off, or refused and is to be repeated. What is
-    cancelled before its body can have left leaves no doubt. One that `spends` is not sent once the run is stopped, and
+    cancelled before its body can have left leaves no doubt. One that `billable` is not sent once the run is stopped, and
     none past the deadline of `scope`: a process that was paused gets to send before it is cancelled.
     """
 
-    site: Site
+    context: StepContext
     scope: anyio.CancelScope
-    spends: bool
+    billable: bool
     sent: bool = False
-    doubt: bool = False
+    ambiguous: bool = False
 
     @property
     def session(self) -> Session:
         """The session to make the call with."""
-        return self.site.session.with_options(hooks=[self._hear], may_send=self._may_send)
+        return self.context.session.with_options(hooks=[self._on_event], may_send=self._approve_send)
 
-    def heed(self, error: WxtcbError) -> None:
-        self.doubt |= is_doubtful(error)
+    def record_error(self, error: WxtcbError) -> None:
+        self.ambiguous |= is_ambiguous(error)
 
-    def withdraw(self) -> None:
+    def cancel_if_unsent(self) -> None:
         """End it, unless it is sent, if it may not be sent any more."""
-        if not self.sent and not self._is_wanted:
+        if not self.sent and not self._is_allowed:
             self.scope.cancel()
 
     @property
-    def _is_wanted(self) -> bool:
-        in_time = self.site.now() < self.scope.deadline
-        return in_time and not (self.site.halted or (self.spends and self.site.stopped))
+    def _is_allowed(self) -> bool:
+        in_time = self.context.loop_time() < self.scope.deadline
+        return in_time and not (self.context.halted or (self.billable and self.context.stopped))
 
-    def _may_send(self) -> bool:
-        self.sent = self._is_wanted
+    def _approve_send(self) -> bool:
+        self.sent = self._is_allowed
         return self.sent
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if isinstance(event, Abandoned):
-            self.doubt = True
-        elif isinstance(event, Resending):
+            self.ambiguous = True
+        elif isinstance(event, RequestResent):
             self.sent = False
-            self.withdraw()
+            self.cancel_if_unsent()
 
 
 @attrs.define(eq=False)
-class Site:
+class StepContext:
     """Shared by the steps of one run.
 
     `session` raises where an answer leaves in doubt whether a call acted, and returns batches that failed in part; it
     sends nothing once the run has `halted`, and nothing that spends once it is `stopped`. `settle` is after how many
-    seconds a look shows what an unclear create did, `patience` how many an environment may take to be NORMAL.
+    seconds a look shows what an unclear create did, `timeout` how many an environment may take to be NORMAL.
     """
 
     session: Session
     journal: Journal
     settle: float
-    patience: float
-    tell: Callable[[RunEvent], None]
-    note: Callable[[Work, Problem], None]
-    looks: Looks
-    wall: Callable[[], float]
+    timeout: float
+    emit: Callable[[RunEvent], None]
+    record_problem: Callable[[TenantState, Problem], None]
+    listing: EnvironmentListing
+    wall_clock: Callable[[], float]
     stopped: bool = False
     halted: bool = False
-    _sendings: set[Sending] = attrs.field(init=False, factory=set[Sending])
+    _active_calls: set[GuardedCall] = attrs.field(init=False, factory=set[GuardedCall])
 
     def __attrs_post_init__(self) -> None:
         policy = attrs.evolve(self.session.retry, busy_creates=False)
         self.session = self.session.with_options(retry=policy, partial="return", may_send=lambda: not self.halted)
 
     @staticmethod
-    def now() -> float:
+    def loop_time() -> float:
         return asyncio.get_running_loop().time()
 
     @property
-    def window(self) -> float:
+    def create_window(self) -> float:
         """The seconds within which a create is over, waiting for admission and a token included."""
-        return self.session.timeout.whole + SPARE
+        return self.session.timeout.total + CREATE_WINDOW_MARGIN
 
-    async def commit(self, work: Work, record: Record) -> None:
+    async def commit(self, tenant_state: TenantState, record: TenantRecord) -> None:
         """Keep *record* as the tenant's next version.
 
         Raises `JournalConflict` if somebody else has changed it, `JournalError` if it cannot be kept.
         """
-        following = attrs.evolve(record, version=work.record.version + 1)
-        await keep(self.journal, work.record, following, self.wall())
-        work.record = following
+        following = attrs.evolve(record, version=tenant_state.record.version + 1)
+        await commit_record(self.journal, tenant_state.record, following, self.wall_clock())
+        tenant_state.record = following
 
-    async def bind(self, work: Work, env: str, tranid: str | None = None) -> None:
+    async def bind_environment(self, tenant_state: TenantState, env: str, tranid: str | None = None) -> None:
         """Bind an environment to its tenant; that ends the intent, and the doubt."""
-        since = work.record.opened_at or self.wall()
-        alias = work.planned.alias
-        bound = attrs.evolve(work.record, alias=alias, env=env, tranid=tranid, opened_at=since, intent=None)
-        await _insist(self.commit(work, bound))
-        self.looks.expected.since[env] = self.now()
-        if env != work.planned.env:
-            work.status = None
-        work.env, work.doubt = env, None
+        since = tenant_state.record.opened_at or self.wall_clock()
+        alias = tenant_state.plan.alias
+        bound = attrs.evolve(tenant_state.record, alias=alias, env=env, tranid=tranid, opened_at=since, intent=None)
+        await _shielded_commit(self.commit(tenant_state, bound))
+        self.listing.expected.bound_since[env] = self.loop_time()
+        if env != tenant_state.plan.env:
+            tenant_state.status = None
+        tenant_state.env, tenant_state.ambiguous_create = env, None
 
     @contextlib.contextmanager
-    def sending(self, deadline: float = math.inf, *, spends: bool = False) -> Iterator[Sending]:
+    def guarded_call(self, deadline: float = math.inf, *, billable: bool = False) -> Iterator[GuardedCall]:
         """Hold a call that adds something, so that it can be withdrawn; the scope ends it at *deadline*."""
         with anyio.CancelScope(deadline=deadline) as scope:
-            sending = Sending(self, scope, spends)
-            self._sendings.add(sending)
+            sending = GuardedCall(self, scope, billable)
+            self._active_calls.add(sending)
             try:
                 yield sending
             finally:
-                self._sendings.discard(sending)
+                self._active_calls.discard(sending)
 
     def stop(self) -> None:
         """Let nothing be opened any more, and end the creates that wait to be sent; what was sent is awaited."""
         self.stopped = True
-        for sending in self._sendings:
-            sending.withdraw()
+        for sending in self._active_calls:
+            sending.cancel_if_unsent()
 
     def halt(self) -> None:
         """Let nothing be sent any more, and end the calls that wait to be sent; what was sent is awaited."""
-        self.halted = self.looks.halted = True
+        self.halted = self.listing.halted = True
         self.stop()
 
-    def doubt(self, work: Work, problem: Problem) -> None:
+    def mark_ambiguous(self, tenant_state: TenantState, problem: Problem) -> None:
         """Put on record that nobody knows yet whether a create acted."""
-        work.doubt = problem
-        self.tell(StepInDoubt(work.name, problem))
+        tenant_state.ambiguous_create = problem
+        self.emit(StepOutcomeUnknown(tenant_state.name, problem))
 
 
-async def _insist(commit: Coroutine[None, None, None]) -> None:
+async def _shielded_commit(commit: Coroutine[None, None, None]) -> None:
     """See a commit through, also when cancelled meanwhile; for a second, that is."""
     task = asyncio.ensure_future(commit)
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task], timeout=_A_MOMENT)
+        await asyncio.wait([task], timeout=_COMMIT_GRACE_SECONDS)
         task.cancel()
         raise

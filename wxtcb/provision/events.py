@@ -27,7 +27,7 @@ class StepDone:
 
 
 @attrs.frozen
-class StepInDoubt:
+class StepOutcomeUnknown:
     """A create had no clear answer: nothing is sent for this tenant until looks have shown what it did."""
 
     tenant: str
@@ -51,10 +51,10 @@ class TenantFinished:
 
 @attrs.frozen
 class RunStopped:
-    """No further tenant is started, because of `reason`; told once. `come_back_at` is when it may go on, if known."""
+    """No further tenant is started, because of `reason`; told once. `retry_after` is when it may go on, if known."""
 
     reason: str
-    come_back_at: datetime | None = None
+    retry_after: datetime | None = None
 
 
-RunEvent = TenantStarted | StepDone | StepInDoubt | StepFailed | TenantFinished | RunStopped
+RunEvent = TenantStarted | StepDone | StepOutcomeUnknown | StepFailed | TenantFinished | RunStopped

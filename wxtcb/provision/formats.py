@@ -13,32 +13,34 @@ from typing import Final, cast
 
 import orjson
 
-from wxtcb.provision.rows import COLUMNS, Flaw, Row
+from wxtcb.provision.rows import CSV_COLUMNS, FileProblem, TenantRow
 
-_LISTS: Final = ("appids", "services")
+_LIST_COLUMNS: Final = ("appids", "services")
 
 
-def read_csv(text: str) -> Iterator[Row | Flaw]:
+def read_csv(text: str) -> Iterator[TenantRow | FileProblem]:
     """Read a header line of columns and a tenant a line; lines of nothing but blanks and commas are skipped."""
-    records = _records(text)
+    records = _csv_records(text)
     header = next(records, None)
-    if header is None or isinstance(header, Flaw):
-        yield header or Flaw(f"the file is empty: its first line must name the columns ({', '.join(COLUMNS)})")
+    if header is None or isinstance(header, FileProblem):
+        yield header or FileProblem(
+            f"the file is empty: its first line must name the columns ({', '.join(CSV_COLUMNS)})"
+        )
         return
     line, cells = header
     columns = [cell.lower() for cell in cells]
-    yield from (Flaw(f"line {line}: {text}") for text in _header_flaws(columns))
+    yield from (FileProblem(f"line {line}: {text}") for text in _header_errors(columns))
     for record in records:
-        if isinstance(record, Flaw):
+        if isinstance(record, FileProblem):
             yield record
         elif extra := [cell for cell in record[1][len(columns) :] if cell]:
             place = f"line {record[0]}"
-            yield Flaw(f"{place}: {len(extra)} more cells than columns; quote a value that holds a comma")
+            yield FileProblem(f"{place}: {len(extra)} more cells than columns; quote a value that holds a comma")
         elif "tenant" in columns:
-            yield Row(f"line {record[0]}", _fields(columns, record[1]))
+            yield TenantRow(f"line {record[0]}", _csv_fields(columns, record[1]))
 
 
-def _records(text: str) -> Iterator[tuple[int, list[str]] | Flaw]:
+def _csv_records(text: str) -> Iterator[tuple[int, list[str]] | FileProblem]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
         line = reader.line_num + 1
@@ -47,18 +49,18 @@ def _records(text: str) -> Iterator[tuple[int, list[str]] | Flaw]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield Flaw(f"line {line}: not CSV from here on ({error})")
+            yield FileProblem(f"line {line}: not CSV from here on ({error})")
             return
         if any(cells):
             yield line, cells
 
 
-def _header_flaws(columns: Sequence[str]) -> Iterator[str]:
-    known = ", ".join(COLUMNS)
+def _header_errors(columns: Sequence[str]) -> Iterator[str]:
+    known = ", ".join(CSV_COLUMNS)
     for number, column in enumerate(columns, 1):
         if not column:
             yield f"column {number} has no name"
-        elif column not in COLUMNS:
+        elif column not in CSV_COLUMNS:
             yield f"unknown column {column!r}; there are {known}"
         elif column in columns[: number - 1]:
             yield f"column {column!r} is there twice"
@@ -66,52 +68,52 @@ def _header_flaws(columns: Sequence[str]) -> Iterator[str]:
         yield f"there is no column 'tenant'; the first line must name the columns ({known})"
 
 
-def _fields(columns: Sequence[str], cells: Sequence[str]) -> dict[str, object]:
+def _csv_fields(columns: Sequence[str], cells: Sequence[str]) -> dict[str, object]:
     fields: dict[str, object] = {"tenant": ""}
     for column, cell in zip(columns, cells, strict=False):
-        if column in _LISTS:
+        if column in _LIST_COLUMNS:
             fields[column] = [part for each in cell.split(";") if (part := each.strip())]
-        elif cell and column in COLUMNS:
+        elif cell and column in CSV_COLUMNS:
             fields[column] = cell
     return fields
 
 
-def read_toml(text: str) -> Iterator[Row | Flaw]:
+def read_toml(text: str) -> Iterator[TenantRow | FileProblem]:
     """Read ``[[tenant]]`` tables; their places are their numbers, for TOML keeps no lines."""
     try:
         document = tomllib.loads(text)
     except ValueError as error:
-        yield Flaw(f"not TOML: {error}")
+        yield FileProblem(f"not TOML: {error}")
         return
     except RecursionError:
-        yield Flaw("not a tenants file: it is nested too deeply")
+        yield FileProblem("not a tenants file: it is nested too deeply")
         return
     for name in document:
         if name != "tenant":
-            yield Flaw(f"unknown table or field {name!r}; there is only [[tenant]]")
+            yield FileProblem(f"unknown table or field {name!r}; there is only [[tenant]]")
     tables = document.get("tenant", [])
     if not isinstance(tables, list):
-        yield Flaw("tenant must be a list of tables: write [[tenant]], with two brackets")
+        yield FileProblem("tenant must be a list of tables: write [[tenant]], with two brackets")
         return
     for number, table in enumerate(cast("list[object]", tables), 1):
-        yield _row(f"tenant {number}", table)
+        yield _table_to_row(f"tenant {number}", table)
 
 
-def read_json_lines(text: str) -> Iterator[Row | Flaw]:
+def read_json_lines(text: str) -> Iterator[TenantRow | FileProblem]:
     """Read an object a line; blank lines are skipped."""
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            row = _row(f"line {number}", orjson.loads(line))
+            row = _table_to_row(f"line {number}", orjson.loads(line))
         except orjson.JSONDecodeError as error:
-            yield Flaw(f"line {number}, column {error.colno}: not JSON ({error.msg})")
+            yield FileProblem(f"line {number}, column {error.colno}: not JSON ({error.msg})")
         else:
-            yield from (Flaw(f"line {number}: field {name!r} is there twice") for name in _twice(line))
+            yield from (FileProblem(f"line {number}: field {name!r} is there twice") for name in _duplicate_keys(line))
             yield row
 
 
-def _twice(line: str) -> list[str]:
+def _duplicate_keys(line: str) -> list[str]:
     """Return the names that an object of *line* holds more than once: orjson keeps the last without a word.
 
     What is too deep for this look has flaws of its own: no field of a tenant is deep.
@@ -126,7 +128,7 @@ def _twice(line: str) -> list[str]:
     return found
 
 
-def _row(place: str, table: object) -> Row | Flaw:
+def _table_to_row(location: str, table: object) -> TenantRow | FileProblem:
     if isinstance(table, dict):
-        return Row(place, cast("Mapping[str, object]", table))
-    return Flaw(f"{place}: must be an object with the fields of a tenant, not {type(table).__name__}")
+        return TenantRow(location, cast("Mapping[str, object]", table))
+    return FileProblem(f"{location}: must be an object with the fields of a tenant, not {type(table).__name__}")

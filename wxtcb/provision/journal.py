@@ -12,7 +12,7 @@ import attrs
 
 from wxtcb.errors import WxtcbError
 
-NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+EMPTY_MAPPING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class JournalError(WxtcbError):
@@ -23,7 +23,7 @@ class JournalConflict(JournalError):
     """The journal has a newer record of this tenant, or its environment or alias is another tenant's."""
 
 
-class RecordUnfit(JournalError):
+class UnserializableRecord(JournalError):
     """This record holds what the journal has no place for; nothing more is sent for its tenant."""
 
 
@@ -43,7 +43,7 @@ NO_SERVICES: Final[Mapping[str, ServiceState]] = MappingProxyType({})
 
 
 @attrs.frozen(kw_only=True)
-class Home:
+class JournalIdentity:
     """What a journal belongs to: a platform, whether the real one or one on loopback, and a namespace of aliases."""
 
     component_appid: str
@@ -51,30 +51,30 @@ class Home:
     namespace: str
 
 
-def utc(at: float) -> datetime | None:
+def to_utc(timestamp: float) -> datetime | None:
     """Return a moment of Unix time; None for one that no calendar has, of a clock that was far off."""
     try:
-        return datetime.fromtimestamp(at, UTC)
+        return datetime.fromtimestamp(timestamp, UTC)
     except (ValueError, OverflowError, OSError):
         return None
 
 
 @attrs.frozen
-class Moment:
+class HistoryEntry:
     """What became of a tenant, and when, in Unix time by the clock of the process that did it."""
 
-    at: float
+    timestamp: float
     change: str
 
     @classmethod
-    def read(cls, lines: str) -> tuple[Moment, ...]:
-        """Read what `write` wrote, one behind the other."""
+    def parse_lines(cls, lines: str) -> tuple[HistoryEntry, ...]:
+        """Read what `to_line` wrote, one behind the other."""
         pairs = (line.partition(" ") for line in lines.split("\n") if line)
         return tuple(cls(float(at), change) for at, _, change in pairs)
 
-    def write(self) -> str:
+    def to_line(self) -> str:
         """Return it as a line: many are kept, most of them never read."""
-        return f"{self.at:.3f} {' '.join(self.change.splitlines())}\n"
+        return f"{self.timestamp:.3f} {' '.join(self.change.splitlines())}\n"
 
 
 @attrs.frozen(kw_only=True)
@@ -89,7 +89,7 @@ class Intent:
 
 
 @attrs.frozen(kw_only=True)
-class Record:
+class TenantRecord:
     """All that is known of one tenant.
 
     `version` grows with every commit, `attempt` with every create that was intended. `intent` stands as long as nobody
@@ -107,35 +107,35 @@ class Record:
     env: str | None = None
     tranid: str | None = None
     opened_at: float | None = None
-    links: Mapping[str, str] = NOTHING
+    links: Mapping[str, str] = EMPTY_MAPPING
     services: Mapping[str, ServiceState] = NO_SERVICES
-    marks: Mapping[str, str] = NOTHING
+    marks: Mapping[str, str] = EMPTY_MAPPING
     retired: bool = False
 
     @property
-    def is_open(self) -> bool:
+    def may_have_environment(self) -> bool:
         """Whether an environment was opened under its alias, or may have been."""
         return self.env is not None or self.intent is not None
 
-    def unshared(self, appids: Iterable[str]) -> tuple[str, ...]:
+    def unshared_appids(self, appids: Iterable[str]) -> tuple[str, ...]:
         """Return those of *appids* that the environment was not offered to."""
         return tuple(appid for appid in appids if appid not in self.links)
 
-    def to_go_by(self, *, resend: bool) -> Record:
+    def effective_record(self, *, resend_links: bool) -> TenantRecord:
         """Return what the steps go by: without the links, if they are to be asked for again."""
-        return attrs.evolve(self, links=NOTHING) if resend else self
+        return attrs.evolve(self, links=EMPTY_MAPPING) if resend_links else self
 
     def has_service(self, name: str) -> bool:
         """Whether a service is established, as far as is known; one that was only sent is not."""
         return self.services.get(name) in (ServiceState.DONE, ServiceState.UNCONFIRMED)
 
-    def unconfirmed(self, names: Iterable[str]) -> tuple[str, ...]:
+    def unconfirmed_services(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return those of *names* that are established, but perhaps by somebody else."""
         return tuple(name for name in names if self.services.get(name) is ServiceState.UNCONFIRMED)
 
-    def claims(self) -> tuple[str | None, str | None]:
+    def unique_keys(self) -> tuple[str | None, str | None]:
         """Return what no two tenants may have: an environment, and an alias, in lower case, under which one is open."""
-        if not self.is_open:
+        if not self.may_have_environment:
             return self.env, None
         return self.env, self.alias if self.alias.islower() else self.alias.lower()
 
@@ -148,24 +148,24 @@ class Binding:
     since: float
 
 
-def bindings(records: Iterable[Record]) -> dict[str, Binding]:
+def collect_bindings(records: Iterable[TenantRecord]) -> dict[str, Binding]:
     """Return the environments that records have, and whose they are."""
     return {record.env: Binding(record.tenant, record.opened_at or 0.0) for record in records if record.env is not None}
 
 
-def young(bound: Mapping[str, Binding], now: float, settle: float) -> frozenset[str]:
+def recently_opened(bindings: Mapping[str, Binding], now: float, settle: float) -> frozenset[str]:
     """Return those that the platform's list may not show yet, *settle* seconds after they were opened."""
-    return frozenset(env for env, binding in bound.items() if 0 <= now - binding.since < settle)
+    return frozenset(env for env, binding in bindings.items() if 0 <= now - binding.since < settle)
 
 
-Change = tuple[Record, Moment]
+JournalEntry = tuple[TenantRecord, HistoryEntry]
 
 
 class Journal(Protocol):
-    """Keeps the records of one `Home`. Provisional: the methods may still change.
+    """Keeps the records of one `JournalIdentity`. Provisional: the methods may still change.
 
-    One of your own keeps each `Record`, all of its fields, under the name of its tenant, with the `Moment`s of its
-    history; it gives a `Binding` for every record that has an `env`, and belongs to the `Home` that claimed it first.
+    One of your own keeps each `TenantRecord`, all of its fields, under the name of its tenant, with the `HistoryEntry`s of its
+    history; it gives a `Binding` for every record that has an `env`, and belongs to the `JournalIdentity` that claimed it first.
     `durable` tells whether they outlive the process; without that only loopback is provisioned. All methods raise
     `JournalError` where the journal cannot be read or written.
     """
@@ -173,26 +173,28 @@ class Journal(Protocol):
     @property
     def durable(self) -> bool: ...
 
-    async def claim(self, home: Home) -> Home:
+    async def bind_identity(self, identity: JournalIdentity) -> JournalIdentity:
         """Return what this journal belongs to: what it has recorded, or else *home*, which it has recorded now."""
         ...
 
-    async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, Record]:
+    async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, TenantRecord]:
         """Return the records of those of *tenants* that have one; of all that have one if None."""
         ...
 
-    async def bound(self) -> Mapping[str, Binding]:
+    async def bindings(self) -> Mapping[str, Binding]:
         """Return every environment that a tenant is bound to, and which tenant that is."""
         ...
 
-    async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[Moment, ...]]:
+    async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[HistoryEntry, ...]]:
         """Return what became of each of *tenants*, the oldest first."""
         ...
 
-    async def commit(self, record: Record, moment: Moment, giver: Change | None = None) -> bool:
+    async def commit(
+        self, record: TenantRecord, entry: HistoryEntry, previous_owner: JournalEntry | None = None
+    ) -> bool:
         """Keep *record* if its version follows the one that is kept, and add *moment* to its history; tell whether.
 
-        It is not kept if one of its claims (`Record.claims`) is another tenant's. *giver* is the record of a tenant who
+        It is not kept if one of its claims (`TenantRecord.unique_keys`) is another tenant's. *giver* is the record of a tenant who
         gives up what this one claims: both are kept, or neither. What was kept stays kept, whatever
         becomes of process and machine, if the journal is durable.
         """
@@ -203,60 +205,64 @@ class Journal(Protocol):
 class MemoryJournal:
     """A journal for as long as the process lives; for the sandbox and for tests."""
 
-    _home: Home | None = attrs.field(init=False, default=None)
-    _records: dict[str, Record] = attrs.field(init=False, repr=False, factory=dict[str, Record])
+    _identity: JournalIdentity | None = attrs.field(init=False, default=None)
+    _records: dict[str, TenantRecord] = attrs.field(init=False, repr=False, factory=dict[str, TenantRecord])
     _histories: dict[str, str] = attrs.field(init=False, repr=False, factory=dict[str, str])
-    _envs: dict[str, str] = attrs.field(init=False, repr=False, factory=dict[str, str])
-    _aliases: dict[str, str] = attrs.field(init=False, repr=False, factory=dict[str, str])
+    _env_owners: dict[str, str] = attrs.field(init=False, repr=False, factory=dict[str, str])
+    _alias_owners: dict[str, str] = attrs.field(init=False, repr=False, factory=dict[str, str])
 
     @property
     def durable(self) -> bool:
         return False
 
-    async def claim(self, home: Home) -> Home:
-        self._home = self._home or home
-        return self._home
+    async def bind_identity(self, identity: JournalIdentity) -> JournalIdentity:
+        self._identity = self._identity or identity
+        return self._identity
 
-    async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, Record]:
+    async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, TenantRecord]:
         if tenants is None:
             return dict(self._records)
         return {name: self._records[name] for name in tenants if name in self._records}
 
-    async def bound(self) -> Mapping[str, Binding]:
-        return bindings(self._records[tenant] for tenant in self._envs.values())
+    async def bindings(self) -> Mapping[str, Binding]:
+        return collect_bindings(self._records[tenant] for tenant in self._env_owners.values())
 
-    async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[Moment, ...]]:
-        return {name: Moment.read(self._histories[name]) for name in tenants if name in self._histories}
+    async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[HistoryEntry, ...]]:
+        return {name: HistoryEntry.parse_lines(self._histories[name]) for name in tenants if name in self._histories}
 
-    async def commit(self, record: Record, moment: Moment, giver: Change | None = None) -> bool:
-        changes = ((record, moment),) if giver is None else (giver, (record, moment))
-        if not self._takes(record, giver[0] if giver else None) or not all(self._follows(each) for each, _ in changes):
+    async def commit(
+        self, record: TenantRecord, entry: HistoryEntry, previous_owner: JournalEntry | None = None
+    ) -> bool:
+        changes = ((record, entry),) if previous_owner is None else (previous_owner, (record, entry))
+        if not self._keys_are_free(record, previous_owner[0] if previous_owner else None) or not all(
+            self._is_next_version(each) for each, _ in changes
+        ):
             return False
         for each, at in changes:
-            self._keep(each, at)
+            self._store(each, at)
         return True
 
-    def _follows(self, record: Record) -> bool:
+    def _is_next_version(self, record: TenantRecord) -> bool:
         kept = self._records.get(record.tenant)
         return record.version == (kept.version if kept else 0) + 1
 
-    def _takes(self, record: Record, giver: Record | None) -> bool:
+    def _keys_are_free(self, record: TenantRecord, previous_owner: TenantRecord | None) -> bool:
         """Tell whether what *record* claims is free, or given up by *giver*."""
-        env, alias = record.claims()
-        holders = {self._envs.get(env or ""), self._aliases.get(alias or "")} - {None, record.tenant}
-        if giver is None or not holders:
+        env, alias = record.unique_keys()
+        holders = {self._env_owners.get(env or ""), self._alias_owners.get(alias or "")} - {None, record.tenant}
+        if previous_owner is None or not holders:
             return not holders
-        return holders == {giver.tenant} and not {*giver.claims()} & {env, alias} - {None}
+        return holders == {previous_owner.tenant} and not {*previous_owner.unique_keys()} & {env, alias} - {None}
 
-    def _keep(self, record: Record, moment: Moment) -> None:
+    def _store(self, record: TenantRecord, entry: HistoryEntry) -> None:
         if kept := self._records.get(record.tenant):
-            env, alias = kept.claims()
-            self._envs.pop(env or "", None)
-            self._aliases.pop(alias or "", None)
-        env, alias = record.claims()
+            env, alias = kept.unique_keys()
+            self._env_owners.pop(env or "", None)
+            self._alias_owners.pop(alias or "", None)
+        env, alias = record.unique_keys()
         if env is not None:
-            self._envs[env] = record.tenant
+            self._env_owners[env] = record.tenant
         if alias is not None:
-            self._aliases[alias] = record.tenant
+            self._alias_owners[alias] = record.tenant
         self._records[record.tenant] = record
-        self._histories[record.tenant] = self._histories.get(record.tenant, "") + moment.write()
+        self._histories[record.tenant] = self._histories.get(record.tenant, "") + entry.to_line()

@@ -8,18 +8,24 @@ from itertools import islice
 from typing import Final
 
 from wxtcb.errors import WxtcbError
-from wxtcb.provision.changes import change_of
-from wxtcb.provision.journal import Journal, JournalConflict, JournalError, Moment, Record
-from wxtcb.provision.plan import Release
+from wxtcb.provision.changes import describe_change
+from wxtcb.provision.journal import HistoryEntry, Journal, JournalConflict, JournalError, TenantRecord
+from wxtcb.provision.plan import RecordChange
 
-_AT_ONCE: Final = 500
+_COMMIT_BATCH_SIZE: Final = 500
 
 
-async def keep(journal: Journal, before: Record, after: Record, now: float, giver: Release | None = None) -> None:
+async def commit_record(
+    journal: Journal, before: TenantRecord, after: TenantRecord, now: float, previous_owner: RecordChange | None = None
+) -> None:
     """Commit a record, and that of who gives up what it takes, or raise `JournalError`."""
-    given = None if giver is None else (giver.after, Moment(now, change_of(giver.before, giver.after)))
+    given = (
+        None
+        if previous_owner is None
+        else (previous_owner.after, HistoryEntry(now, describe_change(previous_owner.before, previous_owner.after)))
+    )
     try:
-        kept = await journal.commit(after, Moment(now, change_of(before, after)), given)
+        kept = await journal.commit(after, HistoryEntry(now, describe_change(before, after)), given)
     except WxtcbError:
         raise
     except Exception as error:
@@ -31,10 +37,13 @@ async def keep(journal: Journal, before: Record, after: Record, now: float, give
         )
 
 
-async def release(journal: Journal, releases: Iterable[Release], now: float) -> None:
+async def commit_record_changes(journal: Journal, record_changes: Iterable[RecordChange], now: float) -> None:
     """Commit what a person has decided, before anything is done on its ground."""
-    left = iter(releases)
-    while together := [keep(journal, each.before, each.after, now, each.giver) for each in islice(left, _AT_ONCE)]:
+    left = iter(record_changes)
+    while together := [
+        commit_record(journal, each.before, each.after, now, each.previous_owner)
+        for each in islice(left, _COMMIT_BATCH_SIZE)
+    ]:
         for result in await asyncio.gather(*together, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result

@@ -7,36 +7,36 @@ from collections.abc import Iterator
 import attrs
 
 from wxtcb.provision.report import Outcome, TenantReport
-from wxtcb.provision.tenant_state import Work
+from wxtcb.provision.tenant_state import TenantState
 
 
 @attrs.define(eq=False)
-class Ledger:
+class ReportCollector:
     """Keeps the tenants under way, and of those that have ended the report alone.
 
-    `wanted` has name and alias of all of them, in their order.
+    `names_and_aliases` has name and alias of all of them, in their order.
     """
 
-    wanted: tuple[tuple[str, str], ...]
-    under_way: dict[int, Work] = attrs.field(init=False, factory=dict[int, Work])
-    _ended: dict[int, TenantReport] = attrs.field(init=False, factory=dict[int, TenantReport])
+    names_and_aliases: tuple[tuple[str, str], ...]
+    active: dict[int, TenantState] = attrs.field(init=False, factory=dict[int, TenantState])
+    _finished: dict[int, TenantReport] = attrs.field(init=False, factory=dict[int, TenantReport])
 
-    def begin(self, work: Work) -> None:
-        self.under_way[work.place] = work
+    def start(self, tenant_state: TenantState) -> None:
+        self.active[tenant_state.index] = tenant_state
 
-    def end(self, work: Work) -> TenantReport:
+    def finish(self, tenant_state: TenantState) -> TenantReport:
         """Note that nothing more is done for a tenant, and return what came of it."""
-        work.ended = True
-        del self.under_way[work.place]
-        report = self._ended[work.place] = work.report()
+        tenant_state.ended = True
+        del self.active[tenant_state.index]
+        report = self._finished[tenant_state.index] = tenant_state.to_report()
         return report
 
-    def reports(self) -> Iterator[TenantReport]:
+    def iter_reports(self) -> Iterator[TenantReport]:
         """Return how every tenant stands now."""
-        for place, (name, alias) in enumerate(self.wanted):
-            if place in self._ended:
-                yield self._ended[place]
-            elif place in self.under_way:
-                yield self.under_way[place].report()
+        for place, (name, alias) in enumerate(self.names_and_aliases):
+            if place in self._finished:
+                yield self._finished[place]
+            elif place in self.active:
+                yield self.active[place].to_report()
             else:
                 yield TenantReport(tenant=name, alias=alias, outcome=Outcome.UNFINISHED)

@@ -8,7 +8,7 @@ import attrs
 
 
 @attrs.frozen(kw_only=True)
-class Pace:
+class RunSettings:
     """What a run goes by; see `wxtcb.provision.Provisioner`."""
 
     concurrency: int
@@ -17,4 +17,4 @@ class Pace:
     settle: float
     grace: float
     max_failures: int | None
-    clock: Callable[[], float]
+    wall_clock: Callable[[], float]

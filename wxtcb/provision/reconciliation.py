@@ -9,33 +9,33 @@ from typing import Final
 
 import attrs
 
-from wxtcb._concurrency.shared_poll import Look
+from wxtcb._concurrency.shared_poll import Snapshot
 from wxtcb.api.environment import EnvList
-from wxtcb.provision.plan import Taken
-from wxtcb.provision.waiting import Move
+from wxtcb.provision.plan import AliasIndex
+from wxtcb.provision.waiting import StepResult
 
-SOUND_LOOKS: Final = 2
+REQUIRED_COMPLETE_LISTINGS: Final = 2
 
 
-class Verdict(Enum):
+class CheckResult(Enum):
     """What was proven."""
 
     FOUND = "one environment has the alias"
-    SEVERAL = "several have it"
+    MULTIPLE = "several have it"
     ABSENT = "none has it"
-    UNPROVEN = "the looks showed too little"
+    INCONCLUSIVE = "the looks showed too little"
 
 
 @attrs.frozen(eq=False)
-class Shown:
+class ListingDiff:
     """What one look shows: the environments by alias, and those `missing` that must be there by now."""
 
-    look: Look[EnvList]
-    taken: Taken
+    snapshot: Snapshot[EnvList]
+    alias_index: AliasIndex
     missing: tuple[str, ...]
 
     @property
-    def gap(self) -> str:
+    def missing_message(self) -> str:
         """What it lacks, in words."""
         first, *others = self.missing
         more = f" and {len(others)} more" if others else ""
@@ -43,88 +43,88 @@ class Shown:
 
 
 @attrs.define(eq=False)
-class Expected:
+class ExpectedEnvironments:
     """Which environments a look must show: those that belong to a tenant, `settle` seconds after that became so.
 
-    What was shown once must be shown from then on. `since` has the moment of each on the clock of the event loop.
-    `young` are those which an earlier run opened, and which the list did not show when this one began.
+    What was shown once must be shown from then on. `bound_since` has the moment of each on the clock of the event loop.
+    `recently_created` are those which an earlier run opened, and which the list did not show when this one began.
     """
 
     settle: float
-    since: dict[str, float]
-    young: frozenset[str] = frozenset()
-    _shown: Shown | None = attrs.field(init=False, default=None)
+    bound_since: dict[str, float]
+    recently_created: frozenset[str] = frozenset()
+    _last_diff: ListingDiff | None = attrs.field(init=False, default=None)
 
-    def compare(self, look: Look[EnvList]) -> Shown:
+    def compare(self, snapshot: Snapshot[EnvList]) -> ListingDiff:
         """Return what *look* shows; worked out once, however many wait for it."""
-        if self._shown is None or self._shown.look is not look:
-            listed, settled = look.seen.by_env, look.started_at - self.settle
-            missing = tuple(env for env, since in self.since.items() if since <= settled and env not in listed)
-            seen = [env for env, since in self.since.items() if since > settled and env in listed]
-            self.since.update(dict.fromkeys(seen, -math.inf))
-            self._shown = Shown(look, Taken.of(look.seen), missing)
-        return self._shown
+        if self._last_diff is None or self._last_diff.snapshot is not snapshot:
+            listed, settled = snapshot.value.by_env, snapshot.started_at - self.settle
+            missing = tuple(env for env, since in self.bound_since.items() if since <= settled and env not in listed)
+            seen = [env for env, since in self.bound_since.items() if since > settled and env in listed]
+            self.bound_since.update(dict.fromkeys(seen, -math.inf))
+            self._last_diff = ListingDiff(snapshot, AliasIndex.from_list(snapshot.value), missing)
+        return self._last_diff
 
-    def awaits(self, look: Look[EnvList]) -> bool:
+    def is_waiting_for_recent(self, snapshot: Snapshot[EnvList]) -> bool:
         """Tell whether *look* lacks one of the young, and that is not overdue; if none, they are young no more."""
-        listed, overdue = look.seen.by_env, self.compare(look).missing
-        if all(env in listed or env in overdue for env in self.young):
-            self.young = frozenset()
-        return bool(self.young)
+        listed, overdue = snapshot.value.by_env, self.compare(snapshot).missing
+        if all(env in listed or env in overdue for env in self.recently_created):
+            self.recently_created = frozenset()
+        return bool(self.recently_created)
 
 
 @attrs.define(eq=False)
-class AwaitYoung:
+class WaitForVisibility:
     """Parked until looks show what an earlier run opened just before, or that it has to be shown and is not."""
 
-    expected: Expected
-    due: float
+    expected: ExpectedEnvironments
+    due_at: float
     deadline: float
 
-    def judge(self, look: Look[EnvList]) -> Move | None:
-        return None if self.expected.awaits(look) else Move.AGAIN
+    def evaluate(self, snapshot: Snapshot[EnvList]) -> StepResult | None:
+        return None if self.expected.is_waiting_for_recent(snapshot) else StepResult.RETRY
 
-    def overdue(self, now: float) -> Move | None:
-        return Move.AGAIN if now >= self.deadline else None
+    def check_timeout(self, now: float) -> StepResult | None:
+        return StepResult.RETRY if now >= self.deadline else None
 
 
 @attrs.define(eq=False)
-class Proof:
-    """Parked until looks have decided about *alias*: none counts that started before `due`.
+class OutcomeCheck:
+    """Parked until looks have decided about *alias*: none counts that started before `due_at`.
 
     What one shows is there. Nothing is absent before two in a row have lacked it, and those must show every environment
     that is known. At `deadline` it is given up; `reason` says what it lacked.
     """
 
     alias: str
-    due: float
+    due_at: float
     deadline: float
-    shown: Callable[[Look[EnvList]], Shown]
-    found: tuple[str, ...] = ()
-    verdict: Verdict | None = None
+    compare: Callable[[Snapshot[EnvList]], ListingDiff]
+    found_envs: tuple[str, ...] = ()
+    result: CheckResult | None = None
     reason: str = "no look has succeeded since then"
-    _looks: int = 0
+    _complete_listings: int = 0
 
-    def judge(self, look: Look[EnvList]) -> Move | None:
-        if look.started_at < self.due:
+    def evaluate(self, snapshot: Snapshot[EnvList]) -> StepResult | None:
+        if snapshot.started_at < self.due_at:
             return None
-        shown = self.shown(look)
-        self.found = shown.taken.by(self.alias)
-        if self.found:
-            return self._decide(Verdict.FOUND if len(self.found) == 1 else Verdict.SEVERAL)
+        shown = self.compare(snapshot)
+        self.found_envs = shown.alias_index.find(self.alias)
+        if self.found_envs:
+            return self._finish(CheckResult.FOUND if len(self.found_envs) == 1 else CheckResult.MULTIPLE)
         if shown.missing:
-            return self._distrust(shown, look.started_at)
-        self._looks += 1
-        return self._decide(Verdict.ABSENT) if self._looks >= SOUND_LOOKS else None
+            return self._discard_incomplete(shown, snapshot.started_at)
+        self._complete_listings += 1
+        return self._finish(CheckResult.ABSENT) if self._complete_listings >= REQUIRED_COMPLETE_LISTINGS else None
 
-    def overdue(self, now: float) -> Move | None:
-        return self._decide(Verdict.UNPROVEN) if now >= self.deadline else None
+    def check_timeout(self, now: float) -> StepResult | None:
+        return self._finish(CheckResult.INCONCLUSIVE) if now >= self.deadline else None
 
-    def _distrust(self, shown: Shown, now: float) -> Move | None:
-        self._looks = 0
-        self.reason = f"the looks since then {shown.gap}"
-        return self.overdue(now)
+    def _discard_incomplete(self, diff: ListingDiff, now: float) -> StepResult | None:
+        self._complete_listings = 0
+        self.reason = f"the looks since then {diff.missing_message}"
+        return self.check_timeout(now)
 
-    def _decide(self, verdict: Verdict) -> Move:
-        self.verdict = verdict
-        return Move.AGAIN
+    def _finish(self, result: CheckResult) -> StepResult:
+        self.result = result
+        return StepResult.RETRY

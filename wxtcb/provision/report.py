@@ -15,9 +15,9 @@ import orjson
 
 from wxtcb.api.environment import ShareLink
 from wxtcb.errors import ApiError, WxtcbError
-from wxtcb.provision.journal import NOTHING, Moment
+from wxtcb.provision.journal import EMPTY_MAPPING, HistoryEntry
 
-_NO_HISTORIES: Final[Mapping[str, tuple[Moment, ...]]] = MappingProxyType({})
+_NO_HISTORIES: Final[Mapping[str, tuple[HistoryEntry, ...]]] = MappingProxyType({})
 
 
 class Outcome(Enum):
@@ -38,7 +38,7 @@ class Outcome(Enum):
         return self in (Outcome.DONE, Outcome.UNCONFIRMED, Outcome.AWAITING)
 
 
-ADVICE: Final[Mapping[Outcome, str]] = MappingProxyType(
+OUTCOME_ADVICE: Final[Mapping[Outcome, str]] = MappingProxyType(
     {
         Outcome.UNCONFIRMED: "Done, but a service was there after a send in doubt: see that it is as you want it.",
         Outcome.AWAITING: "Let each mini program's administrator open its link and agree; all else is done.",
@@ -55,7 +55,7 @@ ADVICE: Final[Mapping[Outcome, str]] = MappingProxyType(
 class Problem:
     """What did not end well at one step: of the whole tenant, of one mini program, or of one service.
 
-    `unknown` when it may have taken effect. `error` is what was raised, None where nothing was: the call was cancelled,
+    `outcome_unknown` when it may have taken effect. `error` is what was raised, None where nothing was: the call was cancelled,
     or the platform said errcode 0 and told of the failure inside the reply.
     """
 
@@ -63,7 +63,7 @@ class Problem:
     message: str
     appid: str | None = None
     service: str | None = None
-    unknown: bool = False
+    outcome_unknown: bool = False
     error: WxtcbError | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
@@ -73,7 +73,7 @@ class Problem:
 
     def to_dict(self) -> dict[str, object]:
         """Return what goes into the JSON."""
-        facts: dict[str, object] = {"step": self.step, "message": self.message, "unknown": self.unknown}
+        facts: dict[str, object] = {"step": self.step, "message": self.message, "unknown": self.outcome_unknown}
         facts |= {name: value for name in ("appid", "service") if (value := getattr(self, name))}
         if isinstance(self.error, ApiError):
             facts |= {"errcode": self.error.errcode, "rid": self.error.rid}
@@ -85,11 +85,11 @@ class TenantReport:
     """What came of one tenant.
 
     `env` is the id of its environment, `tranid` the order number if this namespace opened it. `step` is where an
-    unfinished tenant stood, None if it never started. `links` are the pages on which administrators must agree,
-    `services` those established, `unconfirmed` those of them that were refused as existing after an earlier send in
+    unfinished tenant stood, None if it never started. `link_count` are the pages on which administrators must agree,
+    `services` those established, `unconfirmed_count` those of them that were refused as existing after an earlier send in
     doubt, and so are done, but perhaps by somebody else. `existing` are the environments that had the alias before, in
-    a conflict, and `reason` says what is in the way. `done` are the steps taken in this run, `marks` what steps of
-    your own have noted (`Record.marks`).
+    a conflict, and `reason` says what is in the way. `done_count` are the steps taken in this run, `metadata` what steps of
+    your own have noted (`Record.metadata`).
     """
 
     tenant: str
@@ -105,15 +105,15 @@ class TenantReport:
     existing: tuple[str, ...] = ()
     reason: str = ""
     problems: tuple[Problem, ...] = ()
-    marks: Mapping[str, str] = attrs.field(default=NOTHING, hash=False)
+    metadata: Mapping[str, str] = attrs.field(default=EMPTY_MAPPING, hash=False)
 
     @property
-    def untouched(self) -> bool:
+    def not_started(self) -> bool:
         """Whether nothing was begun for it."""
         return self.outcome is Outcome.UNFINISHED and self.step is None
 
     @property
-    def story(self) -> str:
+    def summary(self) -> str:
         """One line on what keeps it from being done; empty when nothing does."""
         if self.problems:
             return "; ".join(f"{problem.subject}: {problem.message}" for problem in self.problems)
@@ -145,12 +145,12 @@ class TenantReport:
             "existing": self.existing,
             "reason": self.reason,
             "problems": [problem.to_dict() for problem in self.problems],
-            "marks": dict(self.marks),
+            "marks": dict(self.metadata),
         }
 
 
 @attrs.frozen(kw_only=True)
-class Origin:
+class RunInfo:
     """Where a run worked: at which platform, for which component, and under which namespace of aliases."""
 
     base_url: str
@@ -158,7 +158,7 @@ class Origin:
     namespace: str
 
 
-def _this_second() -> datetime:
+def _utc_now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
@@ -166,16 +166,16 @@ def _this_second() -> datetime:
 class Report:
     """What came of a run: every tenant exactly once.
 
-    `stopped` says why not all were started, if so, and `come_back_at` when another run may go on, if that is known.
-    `elapsed` is in seconds, and `made_at` when this was written down, in UTC.
+    `stop_reason` says why not all were started, if so, and `retry_after` when another run may go on, if that is known.
+    `elapsed` is in seconds, and `created_at` when this was written down, in UTC.
     """
 
     tenants: tuple[TenantReport, ...]
     elapsed: float
-    stopped: str | None = None
-    come_back_at: datetime | None = None
-    origin: Origin | None = None
-    made_at: datetime = attrs.field(factory=_this_second, eq=False)
+    stop_reason: str | None = None
+    retry_after: datetime | None = None
+    run_info: RunInfo | None = None
+    created_at: datetime = attrs.field(factory=_utc_now, eq=False)
 
     @cached_property
     def counts(self) -> Mapping[Outcome, int]:
@@ -184,21 +184,21 @@ class Report:
         return MappingProxyType({outcome: found[outcome] for outcome in Outcome})
 
     @property
-    def done(self) -> int:
+    def done_count(self) -> int:
         """How many tenants are done, those that only await or lack a confirmation included."""
         return sum(count for outcome, count in self.counts.items() if outcome.is_done)
 
     @property
     def all_done(self) -> bool:
-        return self.done == len(self.tenants)
+        return self.done_count == len(self.tenants)
 
     @property
-    def links(self) -> int:
+    def link_count(self) -> int:
         """How many pages await a mini program's administrator."""
         return sum(len(entry.links) for entry in self.tenants)
 
     @property
-    def unconfirmed(self) -> int:
+    def unconfirmed_count(self) -> int:
         """How many services are done, but unconfirmed."""
         return sum(len(entry.unconfirmed) for entry in self.tenants)
 
@@ -209,14 +209,14 @@ class Report:
                 "tenants": [entry.to_dict() for entry in self.tenants],
                 "counts": {outcome.value: count for outcome, count in self.counts.items()},
                 "total": len(self.tenants),
-                "done": self.done,
-                "links": self.links,
-                "unconfirmed": self.unconfirmed,
+                "done": self.done_count,
+                "links": self.link_count,
+                "unconfirmed": self.unconfirmed_count,
                 "elapsed": round(self.elapsed, 3),
-                "stopped": self.stopped,
-                "come_back_at": self.come_back_at,
-                "made_at": self.made_at,
-                "origin": attrs.asdict(self.origin) if self.origin else None,
+                "stopped": self.stop_reason,
+                "come_back_at": self.retry_after,
+                "made_at": self.created_at,
+                "origin": attrs.asdict(self.run_info) if self.run_info else None,
             },
             option=orjson.OPT_INDENT_2,
         )
@@ -229,17 +229,17 @@ class Report:
         apostrophe; one longer than a spreadsheet takes is cut. Write it as `utf-8-sig`, by which Excel knows the
         encoding.
         """
-        from wxtcb.provision.report_csv import make_sheet
+        from wxtcb.provision.report_csv import render_csv
 
-        return make_sheet(self)
+        return render_csv(self)
 
-    def to_html(self, histories: Mapping[str, tuple[Moment, ...]] = _NO_HISTORIES) -> str:
+    def to_html(self, histories: Mapping[str, tuple[HistoryEntry, ...]] = _NO_HISTORIES) -> str:
         """Return one page, complete in itself, that loads nothing: failures first, and all links to be opened.
 
         *histories* has what became of tenants, by name, as `Journal.history` gives it; each is folded below its tenant.
         Made of 10,000 tenants it takes up to a second: inside an event loop make it in a thread. The links are for
         administrators only, so keep the page as you keep the journal.
         """
-        from wxtcb.provision.report_html import make_page
+        from wxtcb.provision.report_html import render_html
 
-        return make_page(self, histories)
+        return render_html(self, histories)

@@ -10,107 +10,107 @@ from collections.abc import Iterator
 import attrs
 
 from wxtcb.provision.step import Step
-from wxtcb.provision.tenant_state import Work
-from wxtcb.provision.waiting import Waiting
+from wxtcb.provision.tenant_state import TenantState
+from wxtcb.provision.waiting import PendingWait
 
 
 @attrs.frozen
-class Job:
+class StepBatch:
     """A step to be taken, and for whom; None for one who is yet to be sent to a first step."""
 
     step: Step | None
-    works: list[Work]
+    tenant_states: list[TenantState]
 
 
 @attrs.define(eq=False)
-class Agenda:
+class Scheduler:
     """Hands out jobs: the later a step, the sooner it is its turn, and newcomers come last.
 
     Once `stopped`, no newcomer is let in and nothing is begun that spends, though what looks have shown is concluded;
     once `halted`, nothing is handed out.
-    `parked` are those who wait for a look, the first of them until `due`; `news` is set when that has come closer.
+    `pending_waits` are those who wait for a look, the first of them until `earliest_due_at`; `due_changed` is set when that has come closer.
     """
 
     steps: tuple[Step, ...]
-    newcomers: Iterator[Work] = attrs.field(init=False, factory=lambda: iter(()))
+    unstarted_tenants: Iterator[TenantState] = attrs.field(init=False, factory=lambda: iter(()))
     stopped: bool = False
     halted: bool = False
-    parked: dict[Work, Waiting] = attrs.field(init=False, factory=dict[Work, Waiting])
-    due: float = attrs.field(init=False, default=math.inf)
-    news: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
-    _queues: dict[Step, deque[Work]] = attrs.field(init=False)
-    _busy: int = attrs.field(init=False, default=0)
-    _idle: deque[asyncio.Future[None]] = attrs.field(init=False, factory=deque["asyncio.Future[None]"])
+    pending_waits: dict[TenantState, PendingWait] = attrs.field(init=False, factory=dict[TenantState, PendingWait])
+    earliest_due_at: float = attrs.field(init=False, default=math.inf)
+    due_changed: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+    _queues: dict[Step, deque[TenantState]] = attrs.field(init=False)
+    _active_count: int = attrs.field(init=False, default=0)
+    _idle_workers: deque[asyncio.Future[None]] = attrs.field(init=False, factory=deque["asyncio.Future[None]"])
 
     def __attrs_post_init__(self) -> None:
-        self._queues = {step: deque[Work]() for step in reversed(self.steps)}
+        self._queues = {step: deque[TenantState]() for step in reversed(self.steps)}
 
-    async def next(self) -> Job | None:
+    async def next_batch(self) -> StepBatch | None:
         """Wait for a job and take it; None when there will be no other."""
         while not self.halted:
-            if job := self._pick():
-                self._busy += 1
+            if job := self._pop_batch():
+                self._active_count += 1
                 return job
-            if not self._busy and not self.parked:
+            if not self._active_count and not self.pending_waits:
                 break
             turn = asyncio.get_running_loop().create_future()
-            self._idle.append(turn)
+            self._idle_workers.append(turn)
             await turn
-        self._wake(len(self._idle))
+        self._wake_workers(len(self._idle_workers))
         return None
 
-    def finish(self) -> None:
+    def finish_batch(self) -> None:
         """Give a job back."""
-        self._busy -= 1
-        self.tell_if_over()
+        self._active_count -= 1
+        self.wake_workers_if_done()
 
-    def put(self, step: Step, work: Work) -> None:
+    def enqueue(self, step: Step, tenant_state: TenantState) -> None:
         """Let *work* wait for somebody to take *step*."""
         queue = self._queues[step]
-        queue.appendleft(work) if work.waiting else queue.append(work)
-        self._wake(1)
+        queue.appendleft(tenant_state) if tenant_state.pending_wait else queue.append(tenant_state)
+        self._wake_workers(1)
 
-    def park(self, work: Work, waiting: Waiting) -> None:
+    def add_wait(self, tenant_state: TenantState, pending_wait: PendingWait) -> None:
         """Let *work* wait for what a look will show."""
-        self.parked[work] = waiting
-        if waiting.due < self.due:
-            self.due = waiting.due
-            self.news.set()
+        self.pending_waits[tenant_state] = pending_wait
+        if pending_wait.due_at < self.earliest_due_at:
+            self.earliest_due_at = pending_wait.due_at
+            self.due_changed.set()
 
-    def unpark(self, work: Work) -> None:
-        """Let *work* wait no more; `tell_if_over` when it is put somewhere next, or has ended."""
-        del self.parked[work]
+    def remove_wait(self, tenant_state: TenantState) -> None:
+        """Let *work* wait no more; `wake_workers_if_done` when it is put somewhere next, or has ended."""
+        del self.pending_waits[tenant_state]
 
     def stop(self) -> None:
         self.stopped = True
 
     def halt(self) -> None:
         self.stopped = self.halted = True
-        self._wake(len(self._idle))
+        self._wake_workers(len(self._idle_workers))
 
-    def _pick(self) -> Job | None:
+    def _pop_batch(self) -> StepBatch | None:
         for step, queue in self._queues.items():
-            if queue and (not (step.spends and self.stopped) or queue[0].waiting):
-                return Job(step, _together(step, queue))
-        newcomer = None if self.stopped else next(self.newcomers, None)
-        return Job(None, [newcomer]) if newcomer else None
+            if queue and (not (step.billable and self.stopped) or queue[0].pending_wait):
+                return StepBatch(step, _collect_batch(step, queue))
+        newcomer = None if self.stopped else next(self.unstarted_tenants, None)
+        return StepBatch(None, [newcomer]) if newcomer else None
 
-    def tell_if_over(self) -> None:
+    def wake_workers_if_done(self) -> None:
         """Dismiss the workers if nobody is left for them."""
-        if not self._busy and not self.parked:
-            self._wake(len(self._idle))
+        if not self._active_count and not self.pending_waits:
+            self._wake_workers(len(self._idle_workers))
 
-    def _wake(self, count: int) -> None:
-        while count and self._idle:
-            turn = self._idle.popleft()
+    def _wake_workers(self, count: int) -> None:
+        while count and self._idle_workers:
+            turn = self._idle_workers.popleft()
             if not turn.done():
                 turn.set_result(None)
                 count -= 1
 
 
-def _together(step: Step, queue: deque[Work]) -> list[Work]:
+def _collect_batch(step: Step, queue: deque[TenantState]) -> list[TenantState]:
     """Take the first of *queue*, and those behind it that may go with all before them."""
     works = [queue.popleft()]
-    while queue and len(works) < step.together and all(step.joins(work, queue[0]) for work in works):
+    while queue and len(works) < step.batch_size and all(step.can_batch(work, queue[0]) for work in works):
         works.append(queue.popleft())
     return works

@@ -8,12 +8,12 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-SLICE: Final = 100
+YIELD_EVERY: Final = 100
 
 
-async def in_slices(items: Iterable[T]) -> AsyncIterator[T]:
+async def cooperative_iter(items: Iterable[T]) -> AsyncIterator[T]:
     """Go through *items*, and let others have a turn on the loop every hundred: there may be ten thousand."""
     for number, item in enumerate(items, 1):
         yield item
-        if number % SLICE == 0:
+        if number % YIELD_EVERY == 0:
             await asyncio.sleep(0)

@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
 
-from wxtcb.provision.context import Site
-from wxtcb.provision.journal import Record
+from wxtcb.provision.context import StepContext
+from wxtcb.provision.journal import TenantRecord
 from wxtcb.provision.tenant import Tenant
-from wxtcb.provision.tenant_state import Work
-from wxtcb.provision.waiting import Move
+from wxtcb.provision.tenant_state import TenantState
+from wxtcb.provision.waiting import StepResult
 
 
-def _never_apart(_one: Work, _other: Work) -> bool:
+def _always_batchable(_one: TenantState, _other: TenantState) -> bool:
     return True
 
 
@@ -21,16 +21,16 @@ def _never_apart(_one: Work, _other: Work) -> bool:
 class Step:
     """One kind of step.
 
-    `name` stands in plans, events and reports, `title` over the progress bar. `wants` tells whether anything is to be
-    done about it for a tenant, given its record and the last status seen of its environment. `take` does it, for at
-    most `together` tenants of which each may go with each other (`joins`); what it raises ends them. A step that
-    `spends` is not begun any more once a run is stopped.
+    `name` stands in plans, events and reports, `title` over the progress bar. `is_needed` tells whether anything is to be
+    done about it for a tenant, given its record and the last status seen of its environment. `run` does it, for at
+    most `batch_size` tenants of which each may go with each other (`can_batch`); what it raises ends them. A step that
+    `billable` is not begun any more once a run is stopped.
     """
 
     name: str
     title: str
-    wants: Callable[[Tenant, Record, str | None], bool]
-    take: Callable[[Site, Sequence[Work]], Awaitable[Move]]
-    together: int = 1
-    joins: Callable[[Work, Work], bool] = _never_apart
-    spends: bool = False
+    is_needed: Callable[[Tenant, TenantRecord, str | None], bool]
+    run: Callable[[StepContext, Sequence[TenantState]], Awaitable[StepResult]]
+    batch_size: int = 1
+    can_batch: Callable[[TenantState, TenantState], bool] = _always_batchable
+    billable: bool = False

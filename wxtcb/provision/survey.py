@@ -8,130 +8,134 @@ from typing import Final
 
 import attrs
 
-from wxtcb._concurrency.shared_poll import Look, Sweep
+from wxtcb._concurrency.shared_poll import SharedPoller, Snapshot
 from wxtcb.api.environment import EnvList
-from wxtcb.provision.clocks import clock_notes
-from wxtcb.provision.journal import Journal, Record, bindings, young
-from wxtcb.provision.looks import FRESH
-from wxtcb.provision.overrides import Rulings
-from wxtcb.provision.plan import Action, Decisions, Plan, Planned, Release, Taken
-from wxtcb.provision.planner import Found, hold_to, plan_tenant
-from wxtcb.provision.slices import in_slices
+from wxtcb.provision.clocks import clock_skew_notes
+from wxtcb.provision.journal import Journal, TenantRecord, collect_bindings, recently_opened
+from wxtcb.provision.looks import MAX_LISTING_AGE
+from wxtcb.provision.overrides import DecisionResolver
+from wxtcb.provision.plan import Action, AliasIndex, OperatorDecisions, Plan, RecordChange, TenantPlan
+from wxtcb.provision.planner import ObservedState, plan_tenant, restrict_to
+from wxtcb.provision.slices import cooperative_iter
 from wxtcb.provision.step import Step
 from wxtcb.provision.tenant import Tenant
 
-_SECOND_LOOKS: Final = 2
+_LISTING_RETRIES: Final = 2
 
 
 @attrs.frozen
-class Surveyor:
+class Planner:
     """Makes plans; it spends and changes nothing.
 
     An environment that was opened less than `settle` seconds ago may not be listed yet.
     """
 
     journal: Journal
-    sweep: Sweep[EnvList]
+    poller: SharedPoller[EnvList]
     steps: tuple[Step, ...]
     namespace: str
     settle: float
-    wall: Callable[[], float]
+    clock: Callable[[], float]
 
     async def plan(
         self,
         tenants: Sequence[Tenant],
         aliases: Sequence[str],
-        decisions: Decisions,
+        decisions: OperatorDecisions,
         *,
-        shown: frozenset[str] = frozenset(),
+        previously_listed: frozenset[str] = frozenset(),
     ) -> Plan:
         """Look, and decide about every tenant; `InvalidArgument` for a decision that cannot be carried out."""
         names = dict(zip((tenant.name for tenant in tenants), aliases, strict=True))
-        records = await self._load(names, decisions)
-        bound = bindings(records.values()) if decisions.whole else await self.journal.bound()
-        look = await self._look(shown.union(bound) - young(bound, self.wall(), self.settle))
-        rulings = Rulings(decisions, names, records, look.seen.by_env, bound, self.wall())
-        rulings.check()
-        found = await self._compare(look.seen, rulings)
+        records = await self._load_records(names, decisions)
+        bound = collect_bindings(records.values()) if decisions.complete else await self.journal.bindings()
+        look = await self._list_environments(
+            previously_listed.union(bound) - recently_opened(bound, self.clock(), self.settle)
+        )
+        rulings = DecisionResolver(decisions, names, records, look.value.by_env, bound, self.clock())
+        rulings.validate()
+        found = await self._observe(look.value, rulings)
         return Plan(
             self.namespace,
-            tuple([self._decide(tenant, found, rulings) async for tenant in in_slices(tenants)]),
-            found.taken,
+            tuple([self._plan_tenant(tenant, found, rulings) async for tenant in cooperative_iter(tenants)]),
+            found.alias_index,
             look.started_at,
             self.journal,
             decisions,
-            (*rulings.moves(), *[each async for each in _releases(rulings)]),
+            (*rulings.transfer_changes(), *[each async for each in _record_changes(rulings)]),
             (*rulings.notes(), *self._notes(found)),
-            {found.bound[env].tenant: env for env in found.missing},
-            {name: record.env or "" for name, record in found.left_out.items()},
+            {found.bindings[env].tenant: env for env in found.missing_envs},
+            {name: record.env or "" for name, record in found.absent_tenants.items()},
         )
 
-    async def renew(self, plan: Plan) -> Plan:
+    async def refresh(self, plan: Plan) -> Plan:
         """Return *plan* while it holds, else a newer one that opens nothing which *plan* did not."""
         tenants = tuple(planned.tenant for planned in plan.tenants)
         records = await self.journal.load(tenant.name for tenant in tenants)
-        is_recent = plan.looked_at >= asyncio.get_running_loop().time() - FRESH
-        if is_recent and all(records.get(each.tenant.name) == each.stood for each in plan.tenants):
+        is_recent = plan.listed_at >= asyncio.get_running_loop().time() - MAX_LISTING_AGE
+        if is_recent and all(records.get(each.tenant.name) == each.base_record for each in plan.tenants):
             return plan
         aliases = tuple(planned.alias for planned in plan.tenants)
-        newer = await self.plan(tenants, aliases, plan.decisions, shown=plan.taken.envs)
-        return hold_to(plan, newer)
+        newer = await self.plan(tenants, aliases, plan.decisions, previously_listed=plan.alias_index.envs)
+        return restrict_to(plan, newer)
 
-    async def _load(self, names: Mapping[str, str], decisions: Decisions) -> Mapping[str, Record]:
+    async def _load_records(self, names: Mapping[str, str], decisions: OperatorDecisions) -> Mapping[str, TenantRecord]:
         """Return the records that the plan is about: all of them, where those not among the tenants count too."""
-        if decisions.whole:
+        if decisions.complete:
             return await self.journal.load()
         return await self.journal.load(dict.fromkeys((*names, *decisions.forget)))
 
-    async def _look(self, known: frozenset[str]) -> Look[EnvList]:
+    async def _list_environments(self, expected_envs: frozenset[str]) -> Snapshot[EnvList]:
         """Look, and twice more where environments that are known are missing: a list may have a hiccup."""
-        look = await self.sweep.since(asyncio.get_running_loop().time())
-        for _ in range(_SECOND_LOOKS):
-            if known <= look.seen.by_env.keys():
+        look = await self.poller.poll(asyncio.get_running_loop().time())
+        for _ in range(_LISTING_RETRIES):
+            if expected_envs <= look.value.by_env.keys():
                 break
-            look = await self.sweep.since(look.started_at + self.sweep.every)
+            look = await self.poller.poll(look.started_at + self.poller.min_interval)
         return look
 
-    async def _compare(self, seen: EnvList, rulings: Rulings) -> Found:
-        listed, recent = seen.by_env, young(rulings.bound, self.wall(), self.settle)
-        bound = {env: binding for env, binding in rulings.bound.items() if env not in rulings.freed}
-        return Found(
+    async def _observe(self, listing: EnvList, resolver: DecisionResolver) -> ObservedState:
+        listed, recent = listing.by_env, recently_opened(resolver.bindings, self.clock(), self.settle)
+        bound = {env: binding for env, binding in resolver.bindings.items() if env not in resolver.released_envs}
+        return ObservedState(
             listed=listed,
-            taken=Taken.of(seen),
-            bound=bound,
-            missing=tuple(env for env in bound if env not in listed and env not in recent),
-            young=recent,
-            left_out={
-                each.tenant: each async for each in in_slices(rulings.records.values()) if rulings.leaves_out(each)
+            alias_index=AliasIndex.from_list(listing),
+            bindings=bound,
+            missing_envs=tuple(env for env in bound if env not in listed and env not in recent),
+            recent_envs=recent,
+            absent_tenants={
+                each.tenant: each
+                async for each in cooperative_iter(resolver.records.values())
+                if resolver.is_absent(each)
             },
-            claims=rulings.claims,
+            ambiguous_creates=resolver.ambiguous_creates,
         )
 
-    def _decide(self, tenant: Tenant, found: Found, rulings: Rulings) -> Planned:
-        known, adopt = rulings.known(tenant.name), rulings.decisions.adopt.get(tenant.name)
-        planned = plan_tenant(tenant, rulings.aliases[tenant.name], known, found, adopt)
-        if tenant.name in rulings.moved:
+    def _plan_tenant(self, tenant: Tenant, observed: ObservedState, resolver: DecisionResolver) -> TenantPlan:
+        known, adopt = resolver.initial_record(tenant.name), resolver.decisions.adopt.get(tenant.name)
+        planned = plan_tenant(tenant, resolver.aliases[tenant.name], known, observed, adopt)
+        if tenant.name in resolver.previous_owners:
             planned = attrs.evolve(planned, action=Action.ADOPT)
-        if rulings.decisions.resend_links:
-            planned = attrs.evolve(planned, resend=True)
-        return self._add_steps(planned, rulings.records.get(tenant.name))
+        if resolver.decisions.resend_links:
+            planned = attrs.evolve(planned, resend_links=True)
+        return self._add_steps(planned, resolver.records.get(tenant.name))
 
-    def _notes(self, found: Found) -> Iterator[str]:
-        if found.gap:
-            yield f"Note: {found.gap}; nothing is opened meanwhile."
-        if found.rename:
-            yield f"Note: {found.rename} Nothing is done for them, and nothing is opened for who is new."
-        yield from clock_notes((binding.since for binding in found.bound.values()), self.wall())
+    def _notes(self, observed: ObservedState) -> Iterator[str]:
+        if observed.missing_message:
+            yield f"Note: {observed.missing_message}; nothing is opened meanwhile."
+        if observed.possible_rename:
+            yield f"Note: {observed.possible_rename} Nothing is done for them, and nothing is opened for who is new."
+        yield from clock_skew_notes((binding.since for binding in observed.bindings.values()), self.clock())
 
-    def _add_steps(self, planned: Planned, stood: Record | None) -> Planned:
+    def _add_steps(self, planned: TenantPlan, base_record: TenantRecord | None) -> TenantPlan:
         if planned.is_blocked:
-            return attrs.evolve(planned, stood=stood)
-        record, status = planned.to_go_by, planned.status
-        steps = (step.name for step in self.steps if step.wants(planned.tenant, record, status))
-        return attrs.evolve(planned, steps=tuple(steps), stood=stood)
+            return attrs.evolve(planned, base_record=base_record)
+        record, status = planned.effective_record, planned.status
+        steps = (step.name for step in self.steps if step.is_needed(planned.tenant, record, status))
+        return attrs.evolve(planned, steps=tuple(steps), base_record=base_record)
 
 
-async def _releases(rulings: Rulings) -> AsyncIterator[Release]:
-    async for record in in_slices(rulings.records.values()):
-        if release := rulings.release(record):
+async def _record_changes(resolver: DecisionResolver) -> AsyncIterator[RecordChange]:
+    async for record in cooperative_iter(resolver.records.values()):
+        if release := resolver.record_change(record):
             yield release

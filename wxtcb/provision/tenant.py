@@ -14,82 +14,82 @@ import attrs
 from wxtcb.api.cloudrun import Server
 from wxtcb.errors import InvalidArgument
 from wxtcb.validation import (
-    as_texts,
-    as_tuple,
     check_alias,
-    check_kind,
     check_list,
-    check_text,
-    check_texts,
-    forgetful,
-    kind_is,
+    check_string,
+    check_strings,
+    check_type,
+    hide_arguments_in_traceback,
+    to_str_tuple,
+    to_tuple,
+    type_validator,
 )
 
-LATER: Final = "(not open yet)"
-_UNSPEAKABLE: Final = ("Cc", "Cs")
+PLACEHOLDER_ENV_ID: Final = "(not open yet)"
+_CONTROL_CATEGORIES: Final = ("Cc", "Cs")
 
 
-def alias_of(namespace: str, tenant: str) -> str:
+def derive_alias(namespace: str, tenant: str) -> str:
     """Derive the alias of a tenant that was given none: the same tenant of the same namespace always gets the same.
 
     The alias is the key by which an environment is found again, so neither text may change once it was used.
     """
     for name, value in (("namespace", namespace), ("tenant", tenant)):
         check_name(name, value)
-    return _derive(namespace, tenant)
+    return _hash_alias(namespace, tenant)
 
 
-def _derive(namespace: str, tenant: str) -> str:
+def _hash_alias(namespace: str, tenant: str) -> str:
     digest = hashlib.blake2b(f"{namespace}\0{tenant}".encode(), digest_size=10).digest()
     return "t" + base64.b32encode(digest).decode().lower()
 
 
 def check_name(name: str, value: object) -> None:
     """Refuse what is no text, none but spaces, or holds a control character: NUL would let two names become one."""
-    check_text(name, value)
-    if not is_name(str(value)):
+    check_string(name, value)
+    if not is_valid_name(str(value)):
         raise InvalidArgument(f"{name} must hold no control characters (NUL, line breaks and the like), not {value!r}")
 
 
-def is_name(value: str) -> bool:
+def is_valid_name(value: str) -> bool:
     """Tell whether a text is free of control characters."""
-    return value.isprintable() or all(unicodedata.category(letter) not in _UNSPEAKABLE for letter in value)
+    return value.isprintable() or all(unicodedata.category(letter) not in _CONTROL_CATEGORIES for letter in value)
 
 
-def _without_env(server: Server) -> Server:
-    check_kind("Service: server", server, Server)
-    return attrs.evolve(server, env_id=LATER)
+def _clear_env_id(server: Server) -> Server:
+    check_type("Service: server", server, Server)
+    return attrs.evolve(server, env_id=PLACEHOLDER_ENV_ID)
 
 
-@forgetful
+@hide_arguments_in_traceback
 @attrs.frozen
 class Service:
     """A cloud-hosting service of an environment that is not open yet: a `Server` whose `env_id` does not count.
 
-    Write ``Service(Server(env_id=LATER, service_name="api", is_public=True))``, or `Service.named`.
+    Write ``Service(Server(env_id=LATER, service_name="api", is_public=True))``, or `Service.from_name`.
     """
 
-    _draft: Server = attrs.field(converter=_without_env)
+    _template: Server = attrs.field(converter=_clear_env_id)
 
     @classmethod
-    def named(cls, name: str) -> Self:
+    def from_name(cls, name: str) -> Self:
         """Return the service with this name, closed to the internet, and all else as the platform has it."""
-        return cls(Server(env_id=LATER, service_name=name, is_public=False))
+        return cls(Server(env_id=PLACEHOLDER_ENV_ID, service_name=name, is_public=False))
 
     @property
     def name(self) -> str:
-        return self._draft.service_name
+        return self._template.service_name
 
     @property
     def remark(self) -> str | None:
-        return self._draft.remark
+        return self._template.remark
 
-    def server(self, env_id: str) -> Server:
+    def to_server(self, env_id: str) -> Server:
         """Return what to establish, now that the environment is there."""
-        return attrs.evolve(self._draft, env_id=env_id)
+        return attrs.evolve(self._template, env_id=env_id)
 
 
-def _distinct(name: str, values: Iterable[str]) -> None:
+def _check_unique(name: str, values: Iterable[str]) -> None:
     twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
         raise InvalidArgument(f"{name} holds {', '.join(map(repr, twice))} more than once")
@@ -99,90 +99,90 @@ def _check_tenant_name(_: object, attribute: attrs.Attribute[str], value: object
     check_name(f"Tenant: {attribute.name}", value)
 
 
-def _check_given_alias(_: object, attribute: attrs.Attribute[str], value: object) -> None:
+def _check_optional_alias(_: object, attribute: attrs.Attribute[str], value: object) -> None:
     if value is not None:
         check_alias(f"Tenant: {attribute.name}", value)
 
 
 def _check_appids(_: object, attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
-    check_texts(f"Tenant: {attribute.name}", value)
-    _distinct(f"Tenant: {attribute.name}", value)
+    check_strings(f"Tenant: {attribute.name}", value)
+    _check_unique(f"Tenant: {attribute.name}", value)
 
 
 def _as_services(value: Iterable[Service]) -> tuple[Service, ...]:
-    return as_tuple(value)
+    return to_tuple(value)
 
 
 def _check_services(_: object, attribute: attrs.Attribute[Any], value: tuple[Service, ...]) -> None:
     name = f"Tenant: {attribute.name}"
-    check_list(name, value, lambda place, service: check_kind(place, service, Service))
-    _distinct(name, (service.name for service in value))
+    check_list(name, value, lambda place, service: check_type(place, service, Service))
+    _check_unique(name, (service.name for service in value))
 
 
 @attrs.frozen
 class Tenant:
     """One customer: an environment of its own, shared with the mini programs `appids`, with `services` in it.
 
-    `alias` None stands for the derived one (`alias_of`). `source_type` goes with the share, and only when given: see
+    `alias` None stands for the derived one (`derive_alias`). `source_type` goes with the share, and only when given: see
     `wxtcb.api.environment.batch_share_env`.
     """
 
     name: str = attrs.field(validator=_check_tenant_name)
-    alias: str | None = attrs.field(default=None, kw_only=True, validator=_check_given_alias)
-    appids: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=as_texts, validator=_check_appids)
+    alias: str | None = attrs.field(default=None, kw_only=True, validator=_check_optional_alias)
+    appids: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=to_str_tuple, validator=_check_appids)
     services: tuple[Service, ...] = attrs.field(
         default=(), kw_only=True, converter=_as_services, validator=_check_services
     )
-    source_type: int | None = attrs.field(default=None, kw_only=True, validator=kind_is(int))
+    source_type: int | None = attrs.field(default=None, kw_only=True, validator=type_validator(int))
 
     @property
     def service_names(self) -> tuple[str, ...]:
         return tuple(service.name for service in self.services)
 
-    def alias_in(self, namespace: str) -> str:
+    def resolve_alias(self, namespace: str) -> str:
         """Return the alias its environment has or will have."""
-        return self.alias or _derive(namespace, self.name)
+        return self.alias or _hash_alias(namespace, self.name)
 
 
 @attrs.define
-class Roll:
-    """Finds tenants and aliases that appear twice; `place` is where each was first met, for the message."""
+class DuplicateCheck:
+    """Finds tenants and aliases that appear twice; `location` is where each was first met, for the message."""
 
     namespace: str | None = None
     _names: dict[str, str] = attrs.field(init=False, factory=dict)
     _aliases: dict[str, tuple[str, str]] = attrs.field(init=False, factory=dict)
 
-    def add(self, name: str, alias: str | None, place: str, derived: str | None = None) -> list[str]:
+    def add(self, name: str, alias: str | None, location: str, derived_alias: str | None = None) -> list[str]:
         """Note a tenant, its alias if one was given, and the derived one if known; return what speaks against it."""
-        first = self._names.setdefault(name, place)
-        if first != place:
+        first = self._names.setdefault(name, location)
+        if first != location:
             problems = [f"tenant {name!r} is there already ({first})"]
-            return problems + self._add_alias(name, alias, place) if alias else problems
+            return problems + self._add_alias(name, alias, location) if alias else problems
         if alias is None and self.namespace is None:
             return []
-        return self._add_alias(name, alias or derived or _derive(self.namespace or "", name), place)
+        return self._add_alias(name, alias or derived_alias or _hash_alias(self.namespace or "", name), location)
 
-    def _add_alias(self, name: str, alias: str, place: str) -> list[str]:
+    def _add_alias(self, name: str, alias: str, location: str) -> list[str]:
         if taken := self._aliases.get(alias.lower()):
             other, first = taken
             problem = f"alias {alias!r} of tenant {name!r} is that of tenant {other!r} already ({first})"
             return [f"{problem}; upper and lower case make no difference"]
-        self._aliases[alias.lower()] = (name, place)
+        self._aliases[alias.lower()] = (name, location)
         return []
 
 
-def aliases_of(tenants: Iterable[Tenant], namespace: str) -> tuple[str, ...]:
+def resolve_aliases(tenants: Iterable[Tenant], namespace: str) -> tuple[str, ...]:
     """Return the alias of each, given or derived.
 
     Refuses tenants of which two have the same name or alias; all problems at once.
     """
-    roll = Roll(namespace)
+    roll = DuplicateCheck(namespace)
     aliases: list[str] = []
     problems: list[str] = []
     for number, tenant in enumerate(tenants, 1):
         place = f"tenant {number}"
-        check_kind(place, tenant, Tenant)
-        aliases.append(tenant.alias_in(namespace))
+        check_type(place, tenant, Tenant)
+        aliases.append(tenant.resolve_alias(namespace))
         problems += [f"{place}: {problem}" for problem in roll.add(tenant.name, tenant.alias, place, aliases[-1])]
     if problems:
         raise InvalidArgument("; ".join(problems))

@@ -8,12 +8,12 @@ from typing import Final
 
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision.formats import read_csv, read_json_lines, read_toml
-from wxtcb.provision.rows import Flaw, Row, tenant_of
-from wxtcb.provision.tenant import Roll, Tenant, is_name
+from wxtcb.provision.rows import FileProblem, TenantRow, parse_tenant
+from wxtcb.provision.tenant import DuplicateCheck, Tenant, is_valid_name
 
-Format = Callable[[str], Iterator[Row | Flaw]]
+Parser = Callable[[str], Iterator[TenantRow | FileProblem]]
 
-FORMATS: Final[Mapping[str, Format]] = {
+PARSERS: Final[Mapping[str, Parser]] = {
     ".csv": read_csv,
     ".toml": read_toml,
     ".jsonl": read_json_lines,
@@ -49,49 +49,60 @@ def read_tenants(path: str | Path, *, namespace: str | None = None) -> tuple[Ten
     """
     path = Path(path)
     try:
-        tenants, flaws = _judge(_rows(path), Roll(namespace))
+        tenants, flaws = _parse_rows(_read_rows(path), DuplicateCheck(namespace))
     except OSError as error:
-        tenants, flaws = (), (Flaw(f"the file cannot be read ({error.strerror or type(error).__name__})"),)
+        tenants, flaws = (), (FileProblem(f"the file cannot be read ({error.strerror or type(error).__name__})"),)
     if not tenants and not flaws:
-        flaws = (Flaw("there is no tenant in it"),)
+        flaws = (FileProblem("there is no tenant in it"),)
     if flaws:
-        raise TenantsFileError(path, tuple(flaw.text for flaw in flaws))
+        raise TenantsFileError(path, tuple(flaw.message for flaw in flaws))
     return tenants
 
 
-def _rows(path: Path) -> Iterator[Row | Flaw]:
+def _read_rows(path: Path) -> Iterator[TenantRow | FileProblem]:
     data = path.read_bytes()
-    read = FORMATS.get(path.suffix.lower())
+    read = PARSERS.get(path.suffix.lower())
     if read is None:
-        yield Flaw(f"unknown ending {path.suffix!r}; wanted is {', '.join(FORMATS)}")
+        yield FileProblem(f"unknown ending {path.suffix!r}; wanted is {', '.join(PARSERS)}")
         return
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        yield Flaw(f"line {line}: not UTF-8 (byte {error.start}, {data[error.start]:#04x}); save the file as UTF-8")
+        yield FileProblem(
+            f"line {line}: not UTF-8 (byte {error.start}, {data[error.start]:#04x}); save the file as UTF-8"
+        )
         return
     yield from read(text)
 
 
-def _judge(rows: Iterator[Row | Flaw], roll: Roll) -> tuple[tuple[Tenant, ...], tuple[Flaw, ...]]:
+def _parse_rows(
+    rows: Iterator[TenantRow | FileProblem], duplicate_check: DuplicateCheck
+) -> tuple[tuple[Tenant, ...], tuple[FileProblem, ...]]:
     tenants: list[Tenant] = []
-    flaws: list[Flaw] = []
+    flaws: list[FileProblem] = []
     for row in rows:
-        if isinstance(row, Flaw):
+        if isinstance(row, FileProblem):
             flaws.append(row)
             continue
-        match tenant_of(row):
+        match parse_tenant(row):
             case Tenant() as tenant:
                 tenants.append(tenant)
-                flaws += _doubles(row.place, tenant.name, tenant.alias, roll)
+                flaws += _duplicate_errors(row.location, tenant.name, tenant.alias, duplicate_check)
             case wrong:
-                flaws += (*wrong, *_doubles(row.place, row.text("tenant"), row.text("alias"), roll))
+                flaws += (
+                    *wrong,
+                    *_duplicate_errors(
+                        row.location, row.get_string("tenant"), row.get_string("alias"), duplicate_check
+                    ),
+                )
     return tuple(tenants), tuple(flaws)
 
 
-def _doubles(place: str, name: str | None, alias: str | None, roll: Roll) -> tuple[Flaw, ...]:
+def _duplicate_errors(
+    location: str, name: str | None, alias: str | None, duplicate_check: DuplicateCheck
+) -> tuple[FileProblem, ...]:
     """Compare a tenant with those before it, also one with other flaws, as far as its fields can be used."""
-    if not name or not is_name(name):
+    if not name or not is_valid_name(name):
         return ()
-    return tuple(Flaw(f"{place}: {problem}") for problem in roll.add(name, alias, place))
+    return tuple(FileProblem(f"{location}: {problem}") for problem in duplicate_check.add(name, alias, location))

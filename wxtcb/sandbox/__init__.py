@@ -4,28 +4,28 @@ It knows what a request may hold from `facts/*.json`, never from the library's o
 one is caught by the other.
 """
 
-from wxtcb.sandbox.environments import Environment, Ready
-from wxtcb.sandbox.fault import BadFault, Fault, Trouble
+from wxtcb.sandbox.environments import Environment, ReadyPolicy
+from wxtcb.sandbox.fault import Fault, FaultKind, InvalidFault
 from wxtcb.sandbox.faults import Faults
-from wxtcb.sandbox.push.schedule import NoReceiver, Push, Pushes, Receipt
+from wxtcb.sandbox.push.schedule import Push, PushResult, PushSchedule, PushTargetNotSet
 from wxtcb.sandbox.request import SeenRequest
 from wxtcb.sandbox.server import Sandbox
 from wxtcb.sandbox.world import Service, Share, World
 
 __all__ = [
-    "BadFault",
     "Environment",
     "Fault",
+    "FaultKind",
     "Faults",
-    "NoReceiver",
+    "InvalidFault",
     "Push",
-    "Pushes",
-    "Ready",
-    "Receipt",
+    "PushResult",
+    "PushSchedule",
+    "PushTargetNotSet",
+    "ReadyPolicy",
     "Sandbox",
     "SeenRequest",
     "Service",
     "Share",
-    "Trouble",
     "World",
 ]

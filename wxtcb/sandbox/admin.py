@@ -8,21 +8,21 @@ from typing import Any, Final, Protocol, cast
 import orjson
 from attrs import frozen
 
-from wxtcb.sandbox.conduct import conduct_functions, conduct_operations
-from wxtcb.sandbox.fault import BadFault
+from wxtcb.sandbox.conduct import configure_functions, configure_operations
+from wxtcb.sandbox.fault import InvalidFault
 from wxtcb.sandbox.faults import Faults
-from wxtcb.sandbox.push.schedule import NoReceiver, Pushes, Receipt
+from wxtcb.sandbox.push.schedule import PushResult, PushSchedule, PushTargetNotSet
 from wxtcb.sandbox.request import SeenRequest
 from wxtcb.sandbox.world import World
 
-__all__ = ["ORDERS", "PREFIX", "Controlled", "Page", "control"]
+__all__ = ["ADMIN_PREFIX", "ADMIN_ROUTES", "AdminResponse", "AdminTarget", "handle_admin_request"]
 
-PREFIX: Final = "/_sandbox"
-_ORDER: Final = {"url", "every", "repeated", "late"}
-_OFFER: Final = {"env", "appid"}
+ADMIN_PREFIX: Final = "/_sandbox"
+_PUSH_FIELDS: Final = {"url", "every", "repeated", "late"}
+_CONFIRM_FIELDS: Final = {"env", "appid"}
 
 
-class Controlled(Protocol):
+class AdminTarget(Protocol):
     """What the side door opens on."""
 
     @property
@@ -41,7 +41,7 @@ class Controlled(Protocol):
         ...
 
     @property
-    def pushes(self) -> Pushes:
+    def pushes(self) -> PushSchedule:
         """What was pushed."""
         ...
 
@@ -49,55 +49,55 @@ class Controlled(Protocol):
         """Push to this address from now on."""
         ...
 
-    async def push(self) -> Receipt:
+    async def push(self) -> PushResult:
         """Push a ticket now."""
         ...
 
-    def recent(self) -> list[SeenRequest]:
+    def list_seen(self) -> list[SeenRequest]:
         """Return what was seen, oldest first."""
         ...
 
 
 @frozen
-class Page:
+class AdminResponse:
     """A JSON answer of the side door."""
 
     status: int
     body: bytes
 
 
-async def control(box: Controlled, method: str, path: str, raw: bytes) -> Page:
+async def handle_admin_request(sandbox: AdminTarget, method: str, path: str, raw: bytes) -> AdminResponse:
     """Answer a request to the side door; one that is not understood changes nothing and gets a 4xx."""
-    action = _ACTIONS.get((method, path))
+    action = _HANDLERS.get((method, path))
     if action is None:
-        return _problem(404, f"no {method} {path}")
+        return _error_page(404, f"no {method} {path}")
     try:
-        told = action(box, raw)
-        return Page(200, orjson.dumps(await told if isinstance(told, Awaitable) else told))
-    except (BadFault, NoReceiver, orjson.JSONDecodeError) as problem:
-        return _problem(400, str(problem))
+        told = action(sandbox, raw)
+        return AdminResponse(200, orjson.dumps(await told if isinstance(told, Awaitable) else told))
+    except (InvalidFault, PushTargetNotSet, orjson.JSONDecodeError) as problem:
+        return _error_page(400, str(problem))
 
 
-def _problem(status: int, words: str) -> Page:
-    return Page(status, orjson.dumps({"error": words}))
+def _error_page(status: int, message: str) -> AdminResponse:
+    return AdminResponse(status, orjson.dumps({"error": message}))
 
 
-def _state(box: Controlled, _raw: bytes) -> object:
-    world = box.world
+def _get_state(sandbox: AdminTarget, _raw: bytes) -> object:
+    world = sandbox.world
     return {
-        "component_appid": world.tokens.appid,
-        "component_appsecret": world.tokens.secret,
+        "component_appid": world.credentials.appid,
+        "component_appsecret": world.credentials.secret,
         "ticket": world.ticket,
-        "message_token": world.console.message_token,
-        "encoding_aes_key": world.console.encoding_aes_key,
-        "previous_encoding_aes_key": world.console.previous_encoding_aes_key,
-        "mints": world.mints,
-        "kills": world.kills,
-        "counts": dict(box.counts),
+        "message_token": world.message_settings.message_token,
+        "encoding_aes_key": world.message_settings.encoding_aes_key,
+        "previous_encoding_aes_key": world.message_settings.previous_encoding_aes_key,
+        "mints": world.tokens_issued,
+        "kills": world.forced_expirations,
+        "counts": dict(sandbox.counts),
         "push": {
-            "sent": box.pushes.sent,
-            "failed": box.pushes.failed,
-            "stopped": box.pushes.stopped,
+            "sent": sandbox.pushes.sent,
+            "failed": sandbox.pushes.failed,
+            "stopped": sandbox.pushes.stopped,
             "newest_ticket_age": world.ticket_age,
         },
         "environments": [
@@ -106,65 +106,69 @@ def _state(box: Controlled, _raw: bytes) -> object:
     }
 
 
-def _add_faults(box: Controlled, raw: bytes) -> object:
-    return {"added": box.faults.load(orjson.loads(raw))}
+def _add_faults(sandbox: AdminTarget, raw: bytes) -> object:
+    return {"added": sandbox.faults.load(orjson.loads(raw))}
 
 
-def _clear_faults(box: Controlled, _raw: bytes) -> object:
-    box.faults.clear()
+def _clear_faults(sandbox: AdminTarget, _raw: bytes) -> object:
+    sandbox.faults.clear()
     return {}
 
 
-def _kill_token(box: Controlled, raw: bytes) -> object:
+def _expire_token(sandbox: AdminTarget, raw: bytes) -> object:
     """Kill now; with a body `{"every": seconds | null}` set the interval instead."""
     if not raw:
-        return {"killed": box.world.kill_token()}
-    every = _read_interval(orjson.loads(raw))
+        return {"killed": sandbox.world.expire_token()}
+    every = _parse_interval(orjson.loads(raw))
     try:
-        box.faults.kill_token_every = every
+        sandbox.faults.expire_token_every = every
     except ValueError as problem:
-        raise BadFault(f"$.every: {problem}") from None
-    return {"every": box.faults.kill_token_every}
+        raise InvalidFault(f"$.every: {problem}") from None
+    return {"every": sandbox.faults.expire_token_every}
 
 
-def _read_interval(order: object) -> float | None:
-    if not isinstance(order, dict) or set(cast("dict[str, object]", order)) != {"every"}:
-        raise BadFault('$ must be {"every": seconds or null}')
-    return cast("dict[str, float | None]", order)["every"]
+def _parse_interval(options: object) -> float | None:
+    if not isinstance(options, dict) or set(cast("dict[str, object]", options)) != {"every"}:
+        raise InvalidFault('$ must be {"every": seconds or null}')
+    return cast("dict[str, float | None]", options)["every"]
 
 
-def _confirm(box: Controlled, raw: bytes) -> object:
+def _confirm_share(sandbox: AdminTarget, raw: bytes) -> object:
     """Agree to an offer as the administrator of the mini program would."""
     order = orjson.loads(raw)
-    if not isinstance(order, dict) or order.keys() != _OFFER or not all(type(each) is str for each in order.values()):
-        raise BadFault('$ must be {"env": what was offered, "appid": to which mini program}')
+    if (
+        not isinstance(order, dict)
+        or order.keys() != _CONFIRM_FIELDS
+        or not all(type(each) is str for each in order.values())
+    ):
+        raise InvalidFault('$ must be {"env": what was offered, "appid": to which mini program}')
     try:
-        box.world.confirm(**cast("dict[str, str]", order))
+        sandbox.world.confirm(**cast("dict[str, str]", order))
     except KeyError:
-        raise BadFault(f"$: {order['env']} was not offered to {order['appid']}") from None
+        raise InvalidFault(f"$: {order['env']} was not offered to {order['appid']}") from None
     return {"confirmed": True}
 
 
-async def _push(box: Controlled, raw: bytes) -> object:
+async def _push(sandbox: AdminTarget, raw: bytes) -> object:
     """Push a ticket now; with a body `{"url": ..., "every": seconds}` push there from now on instead."""
     if raw:
-        return _push_to(box, orjson.loads(raw))
-    receipt = await box.push()
+        return _configure_push(sandbox, orjson.loads(raw))
+    receipt = await sandbox.push()
     return {"accepted": receipt.accepted, "answer": str(receipt)}
 
 
-def _push_to(box: Controlled, order: object) -> object:
-    if not isinstance(order, dict) or not {"url"} <= order.keys() <= _ORDER:
-        raise BadFault('$ must be {"url": where, "every": seconds or null}, with "repeated" and "late" if wanted')
+def _configure_push(sandbox: AdminTarget, options: object) -> object:
+    if not isinstance(options, dict) or not {"url"} <= options.keys() <= _PUSH_FIELDS:
+        raise InvalidFault('$ must be {"url": where, "every": seconds or null}, with "repeated" and "late" if wanted')
     try:
-        box.push_to(**cast("dict[str, Any]", order))
+        sandbox.push_to(**cast("dict[str, Any]", options))
     except (ImportError, TypeError, ValueError) as problem:
-        raise BadFault(f"$: {problem}") from None
-    return {"url": order["url"], "every": box.pushes.pace.every}
+        raise InvalidFault(f"$: {problem}") from None
+    return {"url": options["url"], "every": sandbox.pushes.settings.every}
 
 
-def _rotate_key(box: Controlled, _raw: bytes) -> object:
-    console = box.world.console
+def _rotate_key(sandbox: AdminTarget, _raw: bytes) -> object:
+    console = sandbox.world.message_settings
     console.rotate_key()
     return {
         "encoding_aes_key": console.encoding_aes_key,
@@ -172,7 +176,7 @@ def _rotate_key(box: Controlled, _raw: bytes) -> object:
     }
 
 
-def _seen(box: Controlled, _raw: bytes) -> object:
+def _list_seen(sandbox: AdminTarget, _raw: bytes) -> object:
     return [
         {
             "path": seen.path,
@@ -183,21 +187,21 @@ def _seen(box: Controlled, _raw: bytes) -> object:
             "outcome": seen.outcome,
             "acted": seen.acted,
         }
-        for seen in box.recent()
+        for seen in sandbox.list_seen()
     ]
 
 
-_ACTIONS: Final[dict[tuple[str, str], Callable[[Controlled, bytes], object]]] = {
-    ("GET", PREFIX): _state,
-    ("GET", f"{PREFIX}/seen"): _seen,
-    ("POST", f"{PREFIX}/faults"): _add_faults,
-    ("DELETE", f"{PREFIX}/faults"): _clear_faults,
-    ("POST", f"{PREFIX}/kill-token"): _kill_token,
-    ("POST", f"{PREFIX}/confirm"): _confirm,
-    ("POST", f"{PREFIX}/operations"): lambda box, raw: conduct_operations(box.world, orjson.loads(raw)),
-    ("POST", f"{PREFIX}/functions"): lambda box, raw: conduct_functions(box.world, orjson.loads(raw)),
-    ("POST", f"{PREFIX}/push"): _push,
-    ("POST", f"{PREFIX}/rotate-key"): _rotate_key,
+_HANDLERS: Final[dict[tuple[str, str], Callable[[AdminTarget, bytes], object]]] = {
+    ("GET", ADMIN_PREFIX): _get_state,
+    ("GET", f"{ADMIN_PREFIX}/seen"): _list_seen,
+    ("POST", f"{ADMIN_PREFIX}/faults"): _add_faults,
+    ("DELETE", f"{ADMIN_PREFIX}/faults"): _clear_faults,
+    ("POST", f"{ADMIN_PREFIX}/kill-token"): _expire_token,
+    ("POST", f"{ADMIN_PREFIX}/confirm"): _confirm_share,
+    ("POST", f"{ADMIN_PREFIX}/operations"): lambda box, raw: configure_operations(box.world, orjson.loads(raw)),
+    ("POST", f"{ADMIN_PREFIX}/functions"): lambda box, raw: configure_functions(box.world, orjson.loads(raw)),
+    ("POST", f"{ADMIN_PREFIX}/push"): _push,
+    ("POST", f"{ADMIN_PREFIX}/rotate-key"): _rotate_key,
 }
 
-ORDERS: Final = tuple(_ACTIONS)
+ADMIN_ROUTES: Final = tuple(_HANDLERS)

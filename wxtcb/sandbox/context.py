@@ -7,44 +7,44 @@ from random import Random
 
 from attrs import define, field, frozen
 
-from wxtcb.sandbox.environments import Ready
+from wxtcb.sandbox.environments import ReadyPolicy
 
-__all__ = ["Ground", "Ripening"]
+__all__ = ["Readiness", "ServiceContext"]
 
 
 @define
-class Ripening:
+class Readiness:
     """Something that is ready once so many seconds have passed and so many looks were made, this one not counted."""
 
-    began: float
-    after: Ready
-    looks: int = 0
+    started_at: float
+    policy: ReadyPolicy
+    poll_count: int = 0
 
-    def look(self, now: float) -> bool:
+    def poll(self, now: float) -> bool:
         """Count a look; tell whether it shows the thing ready."""
-        self.looks += 1
+        self.poll_count += 1
         return self.is_ready(now)
 
     def is_ready(self, now: float) -> bool:
         """Tell whether the thing is ready, without counting a look."""
-        return now >= self.began + self.after.seconds and self.looks > self.after.looks
+        return now >= self.started_at + self.policy.seconds and self.poll_count > self.policy.polls
 
 
 @frozen
-class Ground:
+class ServiceContext:
     """The clock, chance, and the environments.
 
-    `stamp` gives the time of day as the platform writes it, `need_normal` refuses an environment that is not there or
-    not NORMAL, `after` says when an operation that begins now will be ready, `origin` where the sandbox is reached.
+    `format_now` gives the time of day as the platform writes it, `require_normal` refuses an environment that is not there or
+    not NORMAL, `after` says when an operation that begins now will be ready, `base_url` where the sandbox is reached.
     """
 
     clock: Callable[[], float]
     random: Random = field(repr=False)
-    stamp: Callable[[], str]
-    need_normal: Callable[[str], None]
-    after: Callable[[], Ready]
-    origin: Callable[[], str]
+    format_now: Callable[[], str]
+    require_normal: Callable[[str], None]
+    operation_policy: Callable[[], ReadyPolicy]
+    base_url: Callable[[], str]
 
-    def begin(self) -> Ripening:
+    def start_operation(self) -> Readiness:
         """Begin an operation that takes time."""
-        return Ripening(self.clock(), self.after())
+        return Readiness(self.clock(), self.operation_policy())

@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 from attrs import Factory, define, evolve, field, frozen
 
-__all__ = ["HALTED", "NORMAL", "UNAVAILABLE", "Environment", "Ready", "Roster"]
+__all__ = ["HALTED", "NORMAL", "UNAVAILABLE", "Environment", "EnvironmentRegistry", "ReadyPolicy"]
 
 NORMAL: Final = "NORMAL"
 UNAVAILABLE: Final = "UNAVAILABLE"
@@ -18,7 +18,7 @@ HALTED: Final = "HALTED"
 
 
 @frozen
-class Ready:
+class ReadyPolicy:
     """A new environment turns NORMAL when both bounds are met, each counted from the first look at it.
 
     A look is a `describeenvs` call: the platform documents the first one after `createenv` as required, because
@@ -26,22 +26,22 @@ class Ready:
     """
 
     seconds: float = 0.0
-    looks: int = 0
+    polls: int = 0
 
     @classmethod
-    def at_once(cls) -> Ready:
+    def immediately(cls) -> ReadyPolicy:
         """Let the first look show it NORMAL already."""
         return cls()
 
     @classmethod
-    def after_seconds(cls, seconds: float) -> Ready:
+    def after_seconds(cls, seconds: float) -> ReadyPolicy:
         """Let it turn NORMAL so many seconds after the first look, by the world's clock."""
         return cls(seconds=seconds)
 
     @classmethod
-    def after_looks(cls, looks: int) -> Ready:
+    def after_polls(cls, polls: int) -> ReadyPolicy:
         """Let so many looks show it UNAVAILABLE, and the next one NORMAL."""
-        return cls(looks=looks)
+        return cls(polls=polls)
 
 
 @frozen
@@ -57,99 +57,102 @@ class Environment:
 
 
 @frozen(order=True)
-class _Due:
+class _ScheduledChange:
     """Something that happens to an environment once a clock or a look counter reaches `at`."""
 
     at: float
-    turn: int
+    sequence: int
     env: str = ""
-    ready: Ready = field(default=Ready(), order=False)
+    policy: ReadyPolicy = field(default=ReadyPolicy(), order=False)
 
 
-def _encode(row: Environment) -> bytes:
+def _encode_environment(environment: Environment) -> bytes:
     shown = {
-        "env": row.env,
-        "alias": row.alias,
-        "create_time": row.create_time,
-        "update_time": row.update_time,
-        "status": row.status,
+        "env": environment.env,
+        "alias": environment.alias,
+        "create_time": environment.create_time,
+        "update_time": environment.update_time,
+        "status": environment.status,
     }
-    if row.status != UNAVAILABLE:
-        tail = row.env[-9:]
+    if environment.status != UNAVAILABLE:
+        tail = environment.env[-9:]
         shown |= {"package_id": "basic", "package_name": "基础版 1", "dbinstance_id": f"tnt-{tail}"}
-        shown["bucket_id"] = f"6d79-{row.env}-1304480914"
+        shown["bucket_id"] = f"6d79-{environment.env}-1304480914"
     return orjson.dumps(shown)
 
 
 @define(eq=False)
-class Roster:
+class EnvironmentRegistry:
     """Owner of the environments; the cost of a look is that of what changed since the last one."""
 
-    looks: int = 0
-    _rows: dict[str, Environment] = Factory(dict[str, Environment])
+    poll_count: int = 0
+    _environments: dict[str, Environment] = Factory(dict[str, Environment])
     _encoded: dict[str, bytes] = Factory(dict[str, bytes])
-    _page: bytes | None = None
-    _hidden: list[_Due] = Factory(list[_Due])
-    _warming: list[_Due] = Factory(list[_Due])
-    _waiting: list[_Due] = Factory(list[_Due])
-    _turn: int = 0
+    _encoded_list: bytes | None = None
+    _awaiting_visibility: list[_ScheduledChange] = Factory(list[_ScheduledChange])
+    _awaiting_seconds: list[_ScheduledChange] = Factory(list[_ScheduledChange])
+    _awaiting_polls: list[_ScheduledChange] = Factory(list[_ScheduledChange])
+    _sequence: int = 0
 
     @property
-    def rows(self) -> Mapping[str, Environment]:
+    def environments(self) -> Mapping[str, Environment]:
         """All environments, those not yet visible included, oldest first."""
-        return MappingProxyType(self._rows)
+        return MappingProxyType(self._environments)
 
-    def open(self, row: Environment, *, visible_at: float, ready: Ready) -> None:
+    def create(self, environment: Environment, *, visible_at: float, policy: ReadyPolicy) -> None:
         """Take in a new environment that the first look from `visible_at` on will show and start."""
-        self._turn += 1
-        self._rows[row.env] = row
-        heappush(self._hidden, _Due(visible_at, self._turn, row.env, ready))
+        self._sequence += 1
+        self._environments[environment.env] = environment
+        heappush(self._awaiting_visibility, _ScheduledChange(visible_at, self._sequence, environment.env, policy))
 
-    def put(self, row: Environment) -> None:
+    def put(self, environment: Environment) -> None:
         """Take in, or overwrite, an environment as it is, and show it from now on."""
-        self._rows[row.env] = row
-        self._show(row)
+        self._environments[environment.env] = environment
+        self._update_encoded(environment)
 
     def remove(self, env: str) -> None:
         """Forget an environment; what was due for it is dropped when its time comes."""
-        del self._rows[env]
+        del self._environments[env]
         if self._encoded.pop(env, None) is not None:
-            self._page = None
+            self._encoded_list = None
 
     def set_status(self, env: str, status: str, update_time: str) -> None:
         """Give an environment another status; a hidden one stays hidden."""
-        row = self._rows[env] = evolve(self._rows[env], status=status, update_time=update_time)
+        row = self._environments[env] = evolve(self._environments[env], status=status, update_time=update_time)
         if env in self._encoded:
-            self._show(row)
+            self._update_encoded(row)
 
-    def look(self, now: float, stamp: str) -> bytes:
+    def poll(self, now: float, timestamp: str) -> bytes:
         """Count a look, start what is newly visible, and return the JSON array of all that can be seen."""
-        self.looks += 1
-        while self._hidden and self._hidden[0].at <= now:
-            self._reveal(heappop(self._hidden), now)
-        self.ripen(now, stamp)
-        if self._page is None:
-            self._page = b"[" + b",".join(self._encoded.values()) + b"]"
-        return self._page
+        self.poll_count += 1
+        while self._awaiting_visibility and self._awaiting_visibility[0].at <= now:
+            self._make_visible(heappop(self._awaiting_visibility), now)
+        self.update_statuses(now, timestamp)
+        if self._encoded_list is None:
+            self._encoded_list = b"[" + b",".join(self._encoded.values()) + b"]"
+        return self._encoded_list
 
-    def ripen(self, now: float, stamp: str) -> None:
+    def update_statuses(self, now: float, timestamp: str) -> None:
         """Bring every status up to date without counting a look."""
-        while self._warming and self._warming[0].at <= now:
-            due = heappop(self._warming)
-            heappush(self._waiting, evolve(due, at=due.turn + due.ready.looks))
-        while self._waiting and self._waiting[0].at <= self.looks:
-            self._finish(heappop(self._waiting).env, stamp)
+        while self._awaiting_seconds and self._awaiting_seconds[0].at <= now:
+            due = heappop(self._awaiting_seconds)
+            heappush(self._awaiting_polls, evolve(due, at=due.sequence + due.policy.polls))
+        while self._awaiting_polls and self._awaiting_polls[0].at <= self.poll_count:
+            self._mark_normal(heappop(self._awaiting_polls).env, timestamp)
 
-    def _reveal(self, due: _Due, now: float) -> None:
-        if due.env in self._rows:
-            self._show(self._rows[due.env])
-            heappush(self._warming, _Due(now + due.ready.seconds, self.looks, due.env, due.ready))
+    def _make_visible(self, change: _ScheduledChange, now: float) -> None:
+        if change.env in self._environments:
+            self._update_encoded(self._environments[change.env])
+            heappush(
+                self._awaiting_seconds,
+                _ScheduledChange(now + change.policy.seconds, self.poll_count, change.env, change.policy),
+            )
 
-    def _finish(self, env: str, stamp: str) -> None:
-        row = self._rows.get(env)
+    def _mark_normal(self, env: str, timestamp: str) -> None:
+        row = self._environments.get(env)
         if row is not None and row.status == UNAVAILABLE:
-            self.set_status(env, NORMAL, stamp)
+            self.set_status(env, NORMAL, timestamp)
 
-    def _show(self, row: Environment) -> None:
-        self._encoded[row.env] = _encode(row)
-        self._page = None
+    def _update_encoded(self, environment: Environment) -> None:
+        self._encoded[environment.env] = _encode_environment(environment)
+        self._encoded_list = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["MEANINGS", "Refused", "refuse"]
+__all__ = ["ERROR_MESSAGES", "PlatformError", "platform_error"]
 
-MEANINGS: Final = {
+ERROR_MESSAGES: Final = {
     -504002: "function execution failed",
     -501009: "resource does not exist",
     -502005: "database collection not exists",
@@ -35,7 +35,7 @@ MEANINGS: Final = {
 }
 
 
-class Refused(Exception):
+class PlatformError(Exception):
     """A request was turned down with this errcode; the state of the world is as it was before."""
 
     def __init__(self, errcode: int, message: str) -> None:
@@ -44,7 +44,7 @@ class Refused(Exception):
         self.message = message
 
 
-def refuse(errcode: int, detail: str = "") -> Refused:
+def platform_error(errcode: int, detail: str = "") -> PlatformError:
     """Build the refusal for a code, worded as the platform words it, with the detail after a colon."""
-    meaning = MEANINGS.get(errcode, "error")
-    return Refused(errcode, f"{meaning}: {detail}" if detail else meaning)
+    meaning = ERROR_MESSAGES.get(errcode, "error")
+    return PlatformError(errcode, f"{meaning}: {detail}" if detail else meaning)

@@ -10,17 +10,17 @@ from typing import Final, cast
 from attrs import Attribute, field, fields, frozen
 from attrs.validators import instance_of, optional
 
-__all__ = ["BadFault", "Fault", "Trouble", "read_fault"]
+__all__ = ["Fault", "FaultKind", "InvalidFault", "parse_fault"]
 
 
-class Trouble(Enum):
+class FaultKind(Enum):
     """What goes wrong; `_AFTER` and everything that only changes the reply: the call took effect first."""
 
     BUSY = "busy"
     BUSY_AFTER = "busy-after"
     SYSTEM_ERROR_AFTER = "system-error-after"
     ERRCODE = "errcode"
-    KILL = "kill-token"
+    EXPIRE_TOKEN = "kill-token"
     DROP = "drop"
     DROP_AFTER = "drop-after"
     TRUNCATE = "truncate"
@@ -36,44 +36,44 @@ class Trouble(Enum):
     NOT_OBJECT = "not-object"
     MISSING = "missing"
     HUGE = "huge"
-    HICCUP = "hiccup"
+    INCOMPLETE_LIST = "hiccup"
     ECHO_PAGE = "echo-page"
     ECHO_MESSAGE = "echo-message"
 
 
-class BadFault(ValueError):
+class InvalidFault(ValueError):
     """A fault that was described in JSON is not one; the message names the place."""
 
 
-def _whole(_fault: object, attribute: Attribute[int], value: object) -> None:
+def _validate_int(_fault: object, attribute: Attribute[int], value: object) -> None:
     if type(value) is not int:
         raise TypeError(f"{attribute.name} must be an integer")
 
 
-def _names(value: object) -> tuple[str, ...]:
+def _to_str_tuple(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise TypeError("envs must be a list")
     return tuple(str(name) for name in cast("list[object]", value))
 
 
-_TEXT: Final = instance_of(str)
+_IS_STRING: Final = instance_of(str)
 
 
-def _at_least(least: float, most: float = inf) -> Callable[[object, Attribute[float], object], None]:
+def _validate_range(minimum: float, maximum: float = inf) -> Callable[[object, Attribute[float], object], None]:
     def check(_fault: object, attribute: Attribute[float], value: object) -> None:
-        if type(value) not in (int, float) or not least <= cast("float", value) <= most:
+        if type(value) not in (int, float) or not minimum <= cast("float", value) <= maximum:
             raise ValueError(f"{attribute.name} is out of range")
 
     return check
 
 
-def _status(fault: Fault, _attribute: Attribute[int], value: object) -> None:
-    least, most = (300, 399) if fault.trouble is Trouble.REDIRECT else (200, 599)
+def _validate_status(fault: Fault, _attribute: Attribute[int], value: object) -> None:
+    least, most = (300, 399) if fault.trouble is FaultKind.REDIRECT else (200, 599)
     if type(value) is not int or (value != 0 and not least <= value <= most):
         raise ValueError(f"status must be an integer from {least} to {most}, or 0")
 
 
-def _count(_fault: object, attribute: Attribute[int], value: object) -> None:
+def _validate_positive_int(_fault: object, attribute: Attribute[int], value: object) -> None:
     if type(value) is not int or value < 1:
         raise ValueError(f"{attribute.name} must be an integer from 1 on")
 
@@ -92,30 +92,30 @@ class Fault:
     MISSING; `envs` or `newest` for HICCUP (neither: all vanish).
     """
 
-    trouble: Trouble = field(kw_only=False, validator=instance_of(Trouble))
-    path: str | None = field(default=None, validator=optional(_TEXT))
-    times: int | None = field(default=None, validator=optional(_count))
-    probability: float = field(default=1.0, validator=_at_least(0, 1))
-    errcode: int = field(default=-1, validator=_whole)
-    status: int = field(default=0, validator=_status)
-    seconds: float = field(default=0.0, validator=_at_least(0))
-    megabytes: int = field(default=1, validator=_count)
-    text: str = field(default="[]", validator=_TEXT)
-    name: str = field(default="errcode", validator=_TEXT)
-    envs: tuple[str, ...] = field(default=(), converter=_names)
-    newest: int | None = field(default=None, validator=optional(_count))
+    trouble: FaultKind = field(kw_only=False, validator=instance_of(FaultKind))
+    path: str | None = field(default=None, validator=optional(_IS_STRING))
+    times: int | None = field(default=None, validator=optional(_validate_positive_int))
+    probability: float = field(default=1.0, validator=_validate_range(0, 1))
+    errcode: int = field(default=-1, validator=_validate_int)
+    status: int = field(default=0, validator=_validate_status)
+    seconds: float = field(default=0.0, validator=_validate_range(0))
+    megabytes: int = field(default=1, validator=_validate_positive_int)
+    text: str = field(default="[]", validator=_IS_STRING)
+    name: str = field(default="errcode", validator=_IS_STRING)
+    envs: tuple[str, ...] = field(default=(), converter=_to_str_tuple)
+    newest: int | None = field(default=None, validator=optional(_validate_positive_int))
 
 
-def read_fault(entry: object, place: str) -> Fault:
-    """Read a fault from its JSON form: `{"trouble": "busy-after", "times": 1, ...}`. Strict: `BadFault`."""
+def parse_fault(entry: object, location: str) -> Fault:
+    """Read a fault from its JSON form: `{"trouble": "busy-after", "times": 1, ...}`. Strict: `InvalidFault`."""
     if not isinstance(entry, dict):
-        raise BadFault(f"{place} must be an object")
+        raise InvalidFault(f"{location} must be an object")
     given = dict(cast("Mapping[str, object]", entry))
     unknown = sorted(given.keys() - {known.name for known in fields(Fault)})
     if unknown:
-        raise BadFault(f"{place}.{unknown[0]} is unknown")
+        raise InvalidFault(f"{location}.{unknown[0]} is unknown")
     try:
-        trouble = Trouble(given.pop("trouble", None))
+        trouble = FaultKind(given.pop("trouble", None))
         return cast("Callable[..., Fault]", Fault)(trouble, **given)
     except (TypeError, ValueError) as problem:
-        raise BadFault(f"{place}: {problem.args[0]}") from None
+        raise InvalidFault(f"{location}: {problem.args[0]}") from None

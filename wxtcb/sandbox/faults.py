@@ -11,13 +11,13 @@ from typing import TypedDict, Unpack, cast
 from attrs import Attribute, Factory, define, field
 from attrs.validators import optional
 
-from wxtcb.sandbox.fault import BadFault, Fault, Trouble, read_fault
-from wxtcb.sandbox.schema import CALLS, Credential
+from wxtcb.sandbox.fault import Fault, FaultKind, InvalidFault, parse_fault
+from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, Credential
 
-__all__ = ["Faults", "positive"]
+__all__ = ["Faults", "validate_positive_seconds"]
 
 
-class When(TypedDict, total=False):
+class FaultOptions(TypedDict, total=False):
     """What every recipe takes: on which requests, how often, how likely; see `Fault`."""
 
     path: str | None
@@ -25,21 +25,21 @@ class When(TypedDict, total=False):
     probability: float
 
 
-def positive(_owner: object, attribute: Attribute[float], value: object) -> None:
+def validate_positive_seconds(_owner: object, attribute: Attribute[float], value: object) -> None:
     """Refuse what is no length of time."""
     if type(value) not in (int, float) or not 0 < cast("float", value) < inf:
         raise ValueError(f"{attribute.name} must be a positive, finite number of seconds, or None")
 
 
 @define
-class _Armed:
+class _ActiveFault:
     fault: Fault
-    left: int | None
+    remaining: int | None
 
 
-def _fits(fault: Fault, path: str) -> bool:
+def _matches_path(fault: Fault, path: str) -> bool:
     if fault.path is None:
-        call = CALLS.get(path)
+        call = ENDPOINT_SCHEMAS.get(path)
         return call is not None and call.credential is not Credential.NONE
     return fault.path == path
 
@@ -53,169 +53,169 @@ class Faults:
 
     Every trouble has a verb that adds it and returns the fault, so that tests read as sentences.
 
-    `kill_token_every`: seconds (finite, above 0) of the world's clock after which the next call that carries a token
+    `expire_token_every`: seconds (finite, above 0) of the world's clock after which the next call that carries a token
     finds the living one ended; None: never. Counted from the last such kill, at first from the first call; no timer
     runs.
     """
 
     seed: int = 0
-    kill_token_every: float | None = field(default=None, validator=optional(positive))
+    expire_token_every: float | None = field(default=None, validator=optional(validate_positive_seconds))
     _random: Random = field(init=False, repr=False)
-    _armed: list[_Armed] = field(init=False, repr=False, default=Factory(list[_Armed]))
+    _active: list[_ActiveFault] = field(init=False, repr=False, default=Factory(list[_ActiveFault]))
     _scripts: dict[str, deque[Fault | None]] = field(
         init=False, repr=False, default=Factory(dict[str, deque[Fault | None]])
     )
-    _killed_at: float | None = field(init=False, repr=False, default=None)
+    _last_expiry_at: float | None = field(init=False, repr=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self._random = Random(f"faults {self.seed}")
 
     def add(self, fault: Fault) -> Fault:
         """Put a fault in force, behind those already there."""
-        self._armed.append(_Armed(fault, fault.times))
+        self._active.append(_ActiveFault(fault, fault.times))
         return fault
 
-    def script(self, path: str, acts: Iterable[Fault | None]) -> None:
+    def script(self, path: str, faults: Iterable[Fault | None]) -> None:
         """Lay down what befalls the next requests to a path, one each; scripts laid later are appended.
 
         `path`, `times` and `probability` of a scripted fault are not looked at.
         """
-        self._scripts.setdefault(path, deque()).extend(acts)
+        self._scripts.setdefault(path, deque()).extend(faults)
 
     def clear(self) -> None:
         """Lift every fault and script, and stop killing tokens."""
-        self._armed.clear()
+        self._active.clear()
         self._scripts.clear()
-        self.kill_token_every = self._killed_at = None
+        self.expire_token_every = self._last_expiry_at = None
 
     def load(self, entries: object) -> int:
-        """Add faults described in JSON: all of them, or none and `BadFault`; returns how many."""
+        """Add faults described in JSON: all of them, or none and `InvalidFault`; returns how many."""
         if not isinstance(entries, list):
-            raise BadFault("$ must be an array")
-        faults = [read_fault(entry, f"$[{index}]") for index, entry in enumerate(cast("list[object]", entries))]
+            raise InvalidFault("$ must be an array")
+        faults = [parse_fault(entry, f"$[{index}]") for index, entry in enumerate(cast("list[object]", entries))]
         for fault in faults:
             self.add(fault)
         return len(faults)
 
-    def choose(self, path: str) -> Fault | None:
+    def next_fault(self, path: str) -> Fault | None:
         """Decide what befalls this request, and use it up."""
         script = self._scripts.get(path)
         if script:
             return script.popleft()
-        return next((armed.fault for armed in self._armed if self._strikes(armed, path)), None)
+        return next((armed.fault for armed in self._active if self._consume_if_applicable(armed, path)), None)
 
-    def kill_due(self, now: float) -> bool:
+    def is_expiry_due(self, now: float) -> bool:
         """Say whether a living token has to end now, and count the time from here if so."""
-        if self.kill_token_every is None:
+        if self.expire_token_every is None:
             return False
-        if self._killed_at is None:
-            self._killed_at = now
-        if now - self._killed_at < self.kill_token_every:
+        if self._last_expiry_at is None:
+            self._last_expiry_at = now
+        if now - self._last_expiry_at < self.expire_token_every:
             return False
-        self._killed_at = now
+        self._last_expiry_at = now
         return True
 
-    def _strikes(self, armed: _Armed, path: str) -> bool:
-        if armed.left == 0 or not _fits(armed.fault, path):
+    def _consume_if_applicable(self, active: _ActiveFault, path: str) -> bool:
+        if active.remaining == 0 or not _matches_path(active.fault, path):
             return False
-        if self._random.random() >= armed.fault.probability:
+        if self._random.random() >= active.fault.probability:
             return False
-        armed.left = armed.left and armed.left - 1
+        active.remaining = active.remaining and active.remaining - 1
         return True
 
-    def busy(self, **when: Unpack[When]) -> Fault:
+    def busy(self, **options: Unpack[FaultOptions]) -> Fault:
         """Answer -1 without having acted."""
-        return self.add(Fault(Trouble.BUSY, **when))
+        return self.add(Fault(FaultKind.BUSY, **options))
 
-    def busy_after(self, **when: Unpack[When]) -> Fault:
+    def busy_after(self, **options: Unpack[FaultOptions]) -> Fault:
         """Act, and answer -1 all the same."""
-        return self.add(Fault(Trouble.BUSY_AFTER, **when))
+        return self.add(Fault(FaultKind.BUSY_AFTER, **options))
 
-    def system_error_after(self, **when: Unpack[When]) -> Fault:
+    def system_error_after(self, **options: Unpack[FaultOptions]) -> Fault:
         """Act, and answer -1000 all the same."""
-        return self.add(Fault(Trouble.SYSTEM_ERROR_AFTER, **when))
+        return self.add(Fault(FaultKind.SYSTEM_ERROR_AFTER, **options))
 
-    def errcode(self, errcode: int, **when: Unpack[When]) -> Fault:
+    def errcode(self, errcode: int, **options: Unpack[FaultOptions]) -> Fault:
         """Answer this errcode without having acted."""
-        return self.add(Fault(Trouble.ERRCODE, errcode=errcode, **when))
+        return self.add(Fault(FaultKind.ERRCODE, errcode=errcode, **options))
 
-    def refuse_ticket(self, **when: Unpack[When]) -> Fault:
+    def reject_ticket(self, **options: Unpack[FaultOptions]) -> Fault:
         """Answer 61006 on the token call, unless another path is named."""
-        where: When = {"path": "/cgi-bin/component/api_component_token", **when}
+        where: FaultOptions = {"path": "/cgi-bin/component/api_component_token", **options}
         return self.errcode(61006, **where)
 
-    def kill_token(self, **when: Unpack[When]) -> Fault:
+    def expire_token(self, **options: Unpack[FaultOptions]) -> Fault:
         """End the living token, then let the platform answer: 42001 to a call that carries it."""
-        return self.add(Fault(Trouble.KILL, **when))
+        return self.add(Fault(FaultKind.EXPIRE_TOKEN, **options))
 
-    def drop(self, **when: Unpack[When]) -> Fault:
+    def drop(self, **options: Unpack[FaultOptions]) -> Fault:
         """Close the connection without an answer and without having acted."""
-        return self.add(Fault(Trouble.DROP, **when))
+        return self.add(Fault(FaultKind.DROP, **options))
 
-    def drop_after(self, **when: Unpack[When]) -> Fault:
+    def drop_after(self, **options: Unpack[FaultOptions]) -> Fault:
         """Act, then close the connection without an answer."""
-        return self.add(Fault(Trouble.DROP_AFTER, **when))
+        return self.add(Fault(FaultKind.DROP_AFTER, **options))
 
-    def truncate(self, **when: Unpack[When]) -> Fault:
+    def truncate(self, **options: Unpack[FaultOptions]) -> Fault:
         """Act, announce the whole length, send half, close."""
-        return self.add(Fault(Trouble.TRUNCATE, **when))
+        return self.add(Fault(FaultKind.TRUNCATE, **options))
 
-    def slow(self, seconds: float, **when: Unpack[When]) -> Fault:
+    def slow(self, seconds: float, **options: Unpack[FaultOptions]) -> Fault:
         """Act, and answer so many real seconds later."""
-        return self.add(Fault(Trouble.SLOW, seconds=seconds, **when))
+        return self.add(Fault(FaultKind.SLOW, seconds=seconds, **options))
 
-    def hang(self, **when: Unpack[When]) -> Fault:
+    def hang(self, **options: Unpack[FaultOptions]) -> Fault:
         """Never answer, never act; ends when the client leaves or the sandbox closes."""
-        return self.add(Fault(Trouble.HANG, **when))
+        return self.add(Fault(FaultKind.HANG, **options))
 
-    def hang_after(self, **when: Unpack[When]) -> Fault:
+    def hang_after(self, **options: Unpack[FaultOptions]) -> Fault:
         """Act, then never answer."""
-        return self.add(Fault(Trouble.HANG_AFTER, **when))
+        return self.add(Fault(FaultKind.HANG_AFTER, **options))
 
-    def http(self, status: int, **when: Unpack[When]) -> Fault:
+    def http(self, status: int, **options: Unpack[FaultOptions]) -> Fault:
         """Answer an HTML page with this HTTP status, without having acted."""
-        return self.add(Fault(Trouble.HTTP, status=status, **when))
+        return self.add(Fault(FaultKind.HTTP, status=status, **options))
 
-    def http_after(self, status: int, **when: Unpack[When]) -> Fault:
+    def http_after(self, status: int, **options: Unpack[FaultOptions]) -> Fault:
         """Act, then answer an HTML page with this HTTP status."""
-        return self.add(Fault(Trouble.HTTP_AFTER, status=status, **when))
+        return self.add(Fault(FaultKind.HTTP_AFTER, status=status, **options))
 
-    def redirect(self, status: int = 307, **when: Unpack[When]) -> Fault:
+    def redirect(self, status: int = 307, **options: Unpack[FaultOptions]) -> Fault:
         """Point the client at the very same URL, where a 307 that is followed would act."""
-        return self.add(Fault(Trouble.REDIRECT, status=status, **when))
+        return self.add(Fault(FaultKind.REDIRECT, status=status, **options))
 
-    def plain(self, **when: Unpack[When]) -> Fault:
+    def plain(self, **options: Unpack[FaultOptions]) -> Fault:
         """Send the right answer as text/plain."""
-        return self.add(Fault(Trouble.PLAIN, **when))
+        return self.add(Fault(FaultKind.PLAIN, **options))
 
-    def gzip(self, **when: Unpack[When]) -> Fault:
+    def gzip(self, **options: Unpack[FaultOptions]) -> Fault:
         """Send the right answer compressed, whatever the client accepts."""
-        return self.add(Fault(Trouble.GZIP, **when))
+        return self.add(Fault(FaultKind.GZIP, **options))
 
-    def empty(self, **when: Unpack[When]) -> Fault:
+    def empty(self, **options: Unpack[FaultOptions]) -> Fault:
         """Act, and answer 200 with no body."""
-        return self.add(Fault(Trouble.EMPTY, **when))
+        return self.add(Fault(FaultKind.EMPTY, **options))
 
-    def not_object(self, text: str = "[]", **when: Unpack[When]) -> Fault:
+    def not_object(self, text: str = "[]", **options: Unpack[FaultOptions]) -> Fault:
         """Act, and answer 200 with this text, which need not be JSON."""
-        return self.add(Fault(Trouble.NOT_OBJECT, text=text, **when))
+        return self.add(Fault(FaultKind.NOT_OBJECT, text=text, **options))
 
-    def missing(self, name: str, **when: Unpack[When]) -> Fault:
+    def missing(self, name: str, **options: Unpack[FaultOptions]) -> Fault:
         """Leave a field out of the reply; `info_list.status` takes it from every row."""
-        return self.add(Fault(Trouble.MISSING, name=name, **when))
+        return self.add(Fault(FaultKind.MISSING, name=name, **options))
 
-    def huge(self, megabytes: int, **when: Unpack[When]) -> Fault:
+    def huge(self, megabytes: int, **options: Unpack[FaultOptions]) -> Fault:
         """Stretch the right answer by so many megabytes of padding, sent in chunks without a length."""
-        return self.add(Fault(Trouble.HUGE, megabytes=megabytes, **when))
+        return self.add(Fault(FaultKind.HUGE, megabytes=megabytes, **options))
 
-    def hiccup(self, *envs: str, newest: int | None = None, **when: Unpack[When]) -> Fault:
+    def incomplete_list(self, *envs: str, newest: int | None = None, **options: Unpack[FaultOptions]) -> Fault:
         """Let describeenvs omit these environments, or the newest so many, or all."""
-        return self.add(Fault(Trouble.HICCUP, envs=envs, newest=newest, **when))
+        return self.add(Fault(FaultKind.INCOMPLETE_LIST, envs=envs, newest=newest, **options))
 
-    def echo_page(self, status: int = 502, **when: Unpack[When]) -> Fault:
+    def echo_page(self, status: int = 502, **options: Unpack[FaultOptions]) -> Fault:
         """Act, and answer an HTML page that repeats the request: its URL with the token, its body."""
-        return self.add(Fault(Trouble.ECHO_PAGE, status=status, **when))
+        return self.add(Fault(FaultKind.ECHO_PAGE, status=status, **options))
 
-    def echo_message(self, errcode: int = 40097, **when: Unpack[When]) -> Fault:
+    def echo_message(self, errcode: int = 40097, **options: Unpack[FaultOptions]) -> Fault:
         """Answer an errcode whose errmsg repeats the request, without having acted."""
-        return self.add(Fault(Trouble.ECHO_MESSAGE, errcode=errcode, **when))
+        return self.add(Fault(FaultKind.ECHO_MESSAGE, errcode=errcode, **options))

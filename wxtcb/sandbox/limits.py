@@ -8,28 +8,28 @@ from typing import Final
 
 from attrs import Factory, define
 
-from wxtcb.sandbox.errors import refuse
+from wxtcb.sandbox.errors import platform_error
 
-__all__ = ["DAY", "MINUTE", "Resets", "Window"]
+__all__ = ["DAY", "MINUTE", "RateWindow", "ResetQuota"]
 
 MINUTE: Final = 60
 DAY: Final = 86_400
-_RESETS: Final = 10
+_MAX_MONTHLY_RESETS: Final = 10
 
 
 @define(eq=False)
-class Window:
+class RateWindow:
     """Counts calls per path in windows of fixed length that begin at multiples of it on the world's clock."""
 
     seconds: float
     errcode: int
     _counts: dict[str, tuple[int, int]] = Factory(dict[str, tuple[int, int]])
 
-    def admit(self, path: str, limits: Mapping[str, int], now: float) -> None:
+    def acquire(self, path: str, limits: Mapping[str, int], now: float) -> None:
         """Count a call, or refuse it when the window has had as many as its limit; refused calls are not counted."""
         limit, count = limits.get(path), self.count(path, now)
         if limit is not None and count >= limit:
-            raise refuse(self.errcode)
+            raise platform_error(self.errcode)
         self._counts[path] = (int(now // self.seconds), count + 1)
 
     def count(self, path: str, now: float) -> int:
@@ -44,13 +44,13 @@ class Window:
 
 
 @define(eq=False)
-class Resets:
+class ResetQuota:
     """Counts the resets of each account in each month, of which there are ten."""
 
     _counts: Counter[tuple[str, str]] = Factory(Counter[tuple[str, str]])
 
-    def spend(self, account: str, month: str) -> None:
+    def consume(self, account: str, month: str) -> None:
         """Count a reset, or refuse it when the month has had its ten."""
-        if self._counts[account, month] >= _RESETS:
-            raise refuse(48006, "ten resets a month")
+        if self._counts[account, month] >= _MAX_MONTHLY_RESETS:
+            raise platform_error(48006, "ten resets a month")
         self._counts[account, month] += 1

@@ -8,20 +8,20 @@ from typing import Final
 
 from attrs import Factory, define, field, frozen
 
-from wxtcb.sandbox.errors import refuse
+from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.limits import DAY
 
-__all__ = ["Failed", "Rids"]
+__all__ = ["FailedRequest", "FailedRequestLog"]
 
-_RID: Final = re.compile(rb"rid: ([0-9a-f-]+)")
-_SHAPE: Final = re.compile(r"[0-9a-f]+-[0-9a-f]+-[0-9a-f]+")
-_KEPT: Final = 7 * DAY
-_MOST: Final = 10_000
-_LONGEST: Final = 1024
+_RID_IN_BODY: Final = re.compile(rb"rid: ([0-9a-f-]+)")
+_RID_FORMAT: Final = re.compile(r"[0-9a-f]+-[0-9a-f]+-[0-9a-f]+")
+_RETENTION_SECONDS: Final = 7 * DAY
+_MAX_REQUESTS: Final = 10_000
+_MAX_BODY_LENGTH: Final = 1024
 
 
 @frozen
-class Failed:
+class FailedRequest:
     """A request that was answered with an error, and when in Unix seconds; of long bodies the beginning."""
 
     invoke_time: float
@@ -29,7 +29,7 @@ class Failed:
     request_body: str = field(repr=False)
     response_body: str = field(repr=False)
 
-    def shown(self) -> dict[str, object]:
+    def to_reply(self) -> dict[str, object]:
         """Return it as getRidInfo tells it."""
         return {
             "invoke_time": int(self.invoke_time),
@@ -42,31 +42,31 @@ class Failed:
 
 
 @define(eq=False)
-class Rids:
+class FailedRequestLog:
     """The last 10,000 failed requests by rid."""
 
-    _kept: OrderedDict[str, Failed] = Factory(OrderedDict[str, Failed])
+    _requests: OrderedDict[str, FailedRequest] = Factory(OrderedDict[str, FailedRequest])
 
-    def note(self, now: float, query: str, body: bytes, answer: bytes) -> None:
+    def record(self, now: float, query: str, body: bytes, response: bytes) -> None:
         """Remember a request if its answer holds a rid."""
-        found = _RID.search(answer)
+        found = _RID_IN_BODY.search(response)
         if found is None:
             return
-        self._kept[found[1].decode()] = Failed(now, query, _beginning(body), _beginning(answer))
-        if len(self._kept) > _MOST:
-            self._kept.popitem(last=False)
+        self._requests[found[1].decode()] = FailedRequest(now, query, _truncate(body), _truncate(response))
+        if len(self._requests) > _MAX_REQUESTS:
+            self._requests.popitem(last=False)
 
-    def find(self, rid: str, now: float) -> Failed:
+    def get(self, rid: str, now: float) -> FailedRequest:
         """Return a request, or refuse a rid that is malformed, unknown, or older than 7 days."""
-        if _SHAPE.fullmatch(rid) is None:
-            raise refuse(76002, "invalid rid")
-        failed = self._kept.get(rid)
+        if _RID_FORMAT.fullmatch(rid) is None:
+            raise platform_error(76002, "invalid rid")
+        failed = self._requests.get(rid)
         if failed is None:
-            raise refuse(76001, "rid not found")
-        if now - failed.invoke_time > _KEPT:
-            raise refuse(76004, "rid is expired")
+            raise platform_error(76001, "rid not found")
+        if now - failed.invoke_time > _RETENTION_SECONDS:
+            raise platform_error(76004, "rid is expired")
         return failed
 
 
-def _beginning(body: bytes) -> str:
-    return body[:_LONGEST].decode(errors="replace")
+def _truncate(body: bytes) -> str:
+    return body[:_MAX_BODY_LENGTH].decode(errors="replace")

@@ -11,24 +11,24 @@ from typing import Final, cast
 import orjson
 from attrs import evolve, frozen
 
-from wxtcb.sandbox.answering import answer, refusal
-from wxtcb.sandbox.errors import Refused, refuse
-from wxtcb.sandbox.fault import Fault, Trouble
+from wxtcb.sandbox.answering import error_response, handle_request
+from wxtcb.sandbox.errors import PlatformError, platform_error
+from wxtcb.sandbox.fault import Fault, FaultKind
 from wxtcb.sandbox.faults import Faults
-from wxtcb.sandbox.request import Answer, Asked
-from wxtcb.sandbox.schema import CALLS, Credential
+from wxtcb.sandbox.request import PlatformRequest, PlatformResponse
+from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, Credential
 from wxtcb.sandbox.world import World
 
-__all__ = ["Manner", "Outgoing", "respond"]
+__all__ = ["DeliveryMode", "OutgoingResponse", "respond"]
 
-_JSON: Final = {"Content-Type": "application/json; encoding=utf-8"}
-_HTML: Final = {"Content-Type": "text/html; charset=utf-8"}
+_JSON_HEADERS: Final = {"Content-Type": "application/json; encoding=utf-8"}
+_HTML_HEADERS: Final = {"Content-Type": "text/html; charset=utf-8"}
 
 
-class Manner(Enum):
+class DeliveryMode(Enum):
     """How bytes are sent."""
 
-    WHOLE = "whole"
+    COMPLETE = "whole"
     TRUNCATED = "truncated"
     DROPPED = "dropped"
     HUNG = "hung"
@@ -36,13 +36,13 @@ class Manner(Enum):
 
 
 @frozen
-class Outgoing:
+class OutgoingResponse:
     """All that the I/O has to know."""
 
     body: bytes = b""
     status: int = 200
-    headers: Mapping[str, str] = _JSON
-    manner: Manner = Manner.WHOLE
+    headers: Mapping[str, str] = _JSON_HEADERS
+    delivery_mode: DeliveryMode = DeliveryMode.COMPLETE
     delay: float = 0.0
     megabytes: int = 0
     errcode: int | None = None
@@ -50,153 +50,161 @@ class Outgoing:
     acted: bool = False
 
 
-_Bend = Callable[[World, Asked, Fault, Outgoing], Outgoing]
+_FaultEffect = Callable[[World, PlatformRequest, Fault, OutgoingResponse], OutgoingResponse]
 
 
-def respond(world: World, faults: Faults, asked: Asked) -> Outgoing:
+def respond(world: World, faults: Faults, request: PlatformRequest) -> OutgoingResponse:
     """Decide which fault strikes, let the platform act if it gets to act, and say what goes out."""
-    call = CALLS.get(asked.path)
+    call = ENDPOINT_SCHEMAS.get(request.path)
     if call is None:
-        return Outgoing(_page(404, "Not Found"), 404, _HTML, outcome="not found")
-    if call.credential is Credential.COMPONENT and _token_lives(world) and faults.kill_due(world.clock()):
-        world.kill_token()
-    fault = faults.choose(asked.path)
-    out = _plainly(answer(world, asked)) if fault is None else _play(world, asked, fault)
+        return OutgoingResponse(_html_page(404, "Not Found"), 404, _HTML_HEADERS, outcome="not found")
+    if call.credential is Credential.COMPONENT and _has_valid_token(world) and faults.is_expiry_due(world.clock()):
+        world.expire_token()
+    fault = faults.next_fault(request.path)
+    out = _without_fault(handle_request(world, request)) if fault is None else _apply_fault(world, request, fault)
     if out.errcode:
-        world.rids.note(world.unix_time(), asked.url.partition("?")[2], asked.raw, out.body)
+        world.failed_requests.record(world.unix_time(), request.url.partition("?")[2], request.raw_body, out.body)
     return out
 
 
-def _token_lives(world: World) -> bool:
-    return world.tokens.lives(world.clock())
+def _has_valid_token(world: World) -> bool:
+    return world.credentials.has_valid_token(world.clock())
 
 
-def _plainly(said: Answer) -> Outgoing:
-    return Outgoing(said.body, errcode=said.errcode, acted=said.acted)
+def _without_fault(response: PlatformResponse) -> OutgoingResponse:
+    return OutgoingResponse(response.body, errcode=response.errcode, acted=response.acted)
 
 
-def _play(world: World, asked: Asked, fault: Fault) -> Outgoing:
-    if fault.trouble is Trouble.KILL:
-        world.kill_token()
-    before = _BEFORE.get(fault.trouble)
+def _apply_fault(world: World, request: PlatformRequest, fault: Fault) -> OutgoingResponse:
+    if fault.trouble is FaultKind.EXPIRE_TOKEN:
+        world.expire_token()
+    before = _EFFECTS_BEFORE_CALL.get(fault.trouble)
     if before is not None:
-        return evolve(before(world, asked, fault, Outgoing()), outcome=fault.trouble.value)
-    honest = _plainly(answer(world, asked))
-    return evolve(_AFTER[fault.trouble](world, asked, fault, honest), outcome=fault.trouble.value)
+        return evolve(before(world, request, fault, OutgoingResponse()), outcome=fault.trouble.value)
+    honest = _without_fault(handle_request(world, request))
+    return evolve(_EFFECTS_AFTER_CALL[fault.trouble](world, request, fault, honest), outcome=fault.trouble.value)
 
 
-def _page(status: int, words: str) -> bytes:
-    return f"<html><head><title>{status}</title></head><body><h1>{words}</h1></body></html>".encode()
+def _html_page(status: int, message: str) -> bytes:
+    return f"<html><head><title>{status}</title></head><body><h1>{message}</h1></body></html>".encode()
 
 
-def _echo(asked: Asked) -> str:
-    return f"{asked.method} {asked.url} {asked.raw.decode(errors='replace')}"
+def _describe_request(request: PlatformRequest) -> str:
+    return f"{request.method} {request.url} {request.raw_body.decode(errors='replace')}"
 
 
-def _say(world: World, no: Refused, out: Outgoing) -> Outgoing:
-    said = refusal(world, no)
-    return evolve(out, body=said.body, errcode=said.errcode)
+def _with_error(world: World, error: PlatformError, outgoing: OutgoingResponse) -> OutgoingResponse:
+    said = error_response(world, error)
+    return evolve(outgoing, body=said.body, errcode=said.errcode)
 
 
-def _errcode(world: World, _asked: Asked, fault: Fault, out: Outgoing) -> Outgoing:
-    return _say(world, refuse(fault.errcode), out)
+def _errcode(world: World, _request: PlatformRequest, fault: Fault, outgoing: OutgoingResponse) -> OutgoingResponse:
+    return _with_error(world, platform_error(fault.errcode), outgoing)
 
 
-def _busy(world: World, _asked: Asked, _fault: Fault, out: Outgoing) -> Outgoing:
-    return _say(world, refuse(-1), out)
+def _system_busy(
+    world: World, _request: PlatformRequest, _fault: Fault, outgoing: OutgoingResponse
+) -> OutgoingResponse:
+    return _with_error(world, platform_error(-1), outgoing)
 
 
-def _system_error(world: World, _asked: Asked, _fault: Fault, out: Outgoing) -> Outgoing:
-    return _say(world, refuse(-1000), out)
+def _system_error(
+    world: World, _request: PlatformRequest, _fault: Fault, outgoing: OutgoingResponse
+) -> OutgoingResponse:
+    return _with_error(world, platform_error(-1000), outgoing)
 
 
-def _echo_message(world: World, asked: Asked, fault: Fault, out: Outgoing) -> Outgoing:
-    return _say(world, refuse(fault.errcode, _echo(asked)), out)
+def _echo_message(world: World, request: PlatformRequest, fault: Fault, outgoing: OutgoingResponse) -> OutgoingResponse:
+    return _with_error(world, platform_error(fault.errcode, _describe_request(request)), outgoing)
 
 
-def _echo_page(_world: World, asked: Asked, fault: Fault, out: Outgoing) -> Outgoing:
+def _echo_page(_world: World, request: PlatformRequest, fault: Fault, outgoing: OutgoingResponse) -> OutgoingResponse:
     status = fault.status or 502
-    page = _page(status, html.escape(_echo(asked), quote=False))
-    return evolve(out, body=page, status=status, headers=_HTML, errcode=None)
+    page = _html_page(status, html.escape(_describe_request(request), quote=False))
+    return evolve(outgoing, body=page, status=status, headers=_HTML_HEADERS, errcode=None)
 
 
-def _http(_world: World, _asked: Asked, fault: Fault, out: Outgoing) -> Outgoing:
+def _http(_world: World, _request: PlatformRequest, fault: Fault, outgoing: OutgoingResponse) -> OutgoingResponse:
     status = fault.status or 502
-    return evolve(out, body=_page(status, "Bad luck"), status=status, headers=_HTML, errcode=None)
+    return evolve(outgoing, body=_html_page(status, "Bad luck"), status=status, headers=_HTML_HEADERS, errcode=None)
 
 
-def _redirect(_world: World, asked: Asked, fault: Fault, out: Outgoing) -> Outgoing:
+def _redirect(_world: World, request: PlatformRequest, fault: Fault, outgoing: OutgoingResponse) -> OutgoingResponse:
     status = fault.status or 307
-    headers = {**_HTML, "Location": asked.url}
-    return evolve(out, body=_page(status, "Moved"), status=status, headers=headers)
+    headers = {**_HTML_HEADERS, "Location": request.url}
+    return evolve(outgoing, body=_html_page(status, "Moved"), status=status, headers=headers)
 
 
-def _drop(_world: World, _asked: Asked, _fault: Fault, out: Outgoing) -> Outgoing:
-    return evolve(out, manner=Manner.DROPPED, errcode=None)
+def _drop(_world: World, _request: PlatformRequest, _fault: Fault, outgoing: OutgoingResponse) -> OutgoingResponse:
+    return evolve(outgoing, delivery_mode=DeliveryMode.DROPPED, errcode=None)
 
 
-def _truncate(_world: World, _asked: Asked, _fault: Fault, out: Outgoing) -> Outgoing:
-    return evolve(out, manner=Manner.TRUNCATED, errcode=None)
+def _truncate(_world: World, _request: PlatformRequest, _fault: Fault, outgoing: OutgoingResponse) -> OutgoingResponse:
+    return evolve(outgoing, delivery_mode=DeliveryMode.TRUNCATED, errcode=None)
 
 
-def _hang(_world: World, _asked: Asked, _fault: Fault, out: Outgoing) -> Outgoing:
-    return evolve(out, manner=Manner.HUNG, errcode=None)
+def _hang(_world: World, _request: PlatformRequest, _fault: Fault, outgoing: OutgoingResponse) -> OutgoingResponse:
+    return evolve(outgoing, delivery_mode=DeliveryMode.HUNG, errcode=None)
 
 
-def _slow(_world: World, _asked: Asked, fault: Fault, out: Outgoing) -> Outgoing:
-    return evolve(out, delay=fault.seconds)
+def _slow(_world: World, _request: PlatformRequest, fault: Fault, outgoing: OutgoingResponse) -> OutgoingResponse:
+    return evolve(outgoing, delay=fault.seconds)
 
 
-def _huge(_world: World, _asked: Asked, fault: Fault, out: Outgoing) -> Outgoing:
-    return evolve(out, manner=Manner.PADDED, megabytes=fault.megabytes)
+def _huge(_world: World, _request: PlatformRequest, fault: Fault, outgoing: OutgoingResponse) -> OutgoingResponse:
+    return evolve(outgoing, delivery_mode=DeliveryMode.PADDED, megabytes=fault.megabytes)
 
 
-def _plain(_world: World, _asked: Asked, _fault: Fault, out: Outgoing) -> Outgoing:
-    return evolve(out, headers={"Content-Type": "text/plain"})
+def _plain(_world: World, _request: PlatformRequest, _fault: Fault, outgoing: OutgoingResponse) -> OutgoingResponse:
+    return evolve(outgoing, headers={"Content-Type": "text/plain"})
 
 
-def _gzip(_world: World, _asked: Asked, _fault: Fault, out: Outgoing) -> Outgoing:
-    return evolve(out, body=gzip.compress(out.body, mtime=0), headers={**_JSON, "Content-Encoding": "gzip"})
+def _gzip(_world: World, _request: PlatformRequest, _fault: Fault, outgoing: OutgoingResponse) -> OutgoingResponse:
+    return evolve(
+        outgoing, body=gzip.compress(outgoing.body, mtime=0), headers={**_JSON_HEADERS, "Content-Encoding": "gzip"}
+    )
 
 
-def _empty(_world: World, _asked: Asked, _fault: Fault, out: Outgoing) -> Outgoing:
-    return evolve(out, body=b"", errcode=None)
+def _empty(_world: World, _request: PlatformRequest, _fault: Fault, outgoing: OutgoingResponse) -> OutgoingResponse:
+    return evolve(outgoing, body=b"", errcode=None)
 
 
-def _not_object(_world: World, _asked: Asked, fault: Fault, out: Outgoing) -> Outgoing:
-    return evolve(out, body=fault.text.encode(), errcode=None)
+def _not_object(_world: World, _request: PlatformRequest, fault: Fault, outgoing: OutgoingResponse) -> OutgoingResponse:
+    return evolve(outgoing, body=fault.text.encode(), errcode=None)
 
 
-def _missing(_world: World, _asked: Asked, fault: Fault, out: Outgoing) -> Outgoing:
-    return evolve(out, body=_strip_field(out.body, fault.name))
+def _missing(_world: World, _request: PlatformRequest, fault: Fault, outgoing: OutgoingResponse) -> OutgoingResponse:
+    return evolve(outgoing, body=_remove_field(outgoing.body, fault.name))
 
 
-def _hiccup(_world: World, _asked: Asked, fault: Fault, out: Outgoing) -> Outgoing:
-    return evolve(out, body=_omit_environments(out.body, fault.envs, fault.newest))
+def _incomplete_list(
+    _world: World, _request: PlatformRequest, fault: Fault, outgoing: OutgoingResponse
+) -> OutgoingResponse:
+    return evolve(outgoing, body=_omit_environments(outgoing.body, fault.envs, fault.newest))
 
 
-def _honestly(_world: World, _asked: Asked, _fault: Fault, out: Outgoing) -> Outgoing:
-    return out
+def _unchanged(_world: World, _request: PlatformRequest, _fault: Fault, outgoing: OutgoingResponse) -> OutgoingResponse:
+    return outgoing
 
 
-def _strip_field(reply: bytes, name: str) -> bytes:
+def _remove_field(reply: bytes, name: str) -> bytes:
     """Take a field out of a reply; in a dotted name every step but the last may be an object or an array."""
     document: object = orjson.loads(reply)
-    _strip(document, name.split("."))
+    _remove_path(document, name.split("."))
     return orjson.dumps(document)
 
 
-def _strip(node: object, steps: list[str]) -> None:
+def _remove_path(node: object, steps: list[str]) -> None:
     if isinstance(node, list):
         for item in cast("list[object]", node):
-            _strip(item, steps)
+            _remove_path(item, steps)
     if not isinstance(node, dict):
         return
     holder = cast("dict[str, object]", node)
     if len(steps) == 1:
         holder.pop(steps[0], None)
     else:
-        _strip(holder.get(steps[0]), steps[1:])
+        _remove_path(holder.get(steps[0]), steps[1:])
 
 
 def _omit_environments(reply: bytes, envs: Collection[str], newest: int | None) -> bytes:
@@ -210,31 +218,31 @@ def _omit_environments(reply: bytes, envs: Collection[str], newest: int | None) 
     return orjson.dumps(document)
 
 
-_BEFORE: Final[dict[Trouble, _Bend]] = {
-    Trouble.BUSY: _busy,
-    Trouble.ERRCODE: _errcode,
-    Trouble.ECHO_MESSAGE: _echo_message,
-    Trouble.DROP: _drop,
-    Trouble.HANG: _hang,
-    Trouble.HTTP: _http,
-    Trouble.REDIRECT: _redirect,
+_EFFECTS_BEFORE_CALL: Final[dict[FaultKind, _FaultEffect]] = {
+    FaultKind.BUSY: _system_busy,
+    FaultKind.ERRCODE: _errcode,
+    FaultKind.ECHO_MESSAGE: _echo_message,
+    FaultKind.DROP: _drop,
+    FaultKind.HANG: _hang,
+    FaultKind.HTTP: _http,
+    FaultKind.REDIRECT: _redirect,
 }
 
-_AFTER: Final[dict[Trouble, _Bend]] = {
-    Trouble.BUSY_AFTER: _busy,
-    Trouble.SYSTEM_ERROR_AFTER: _system_error,
-    Trouble.KILL: _honestly,
-    Trouble.DROP_AFTER: _drop,
-    Trouble.TRUNCATE: _truncate,
-    Trouble.SLOW: _slow,
-    Trouble.HANG_AFTER: _hang,
-    Trouble.HTTP_AFTER: _http,
-    Trouble.PLAIN: _plain,
-    Trouble.GZIP: _gzip,
-    Trouble.EMPTY: _empty,
-    Trouble.NOT_OBJECT: _not_object,
-    Trouble.MISSING: _missing,
-    Trouble.HUGE: _huge,
-    Trouble.HICCUP: _hiccup,
-    Trouble.ECHO_PAGE: _echo_page,
+_EFFECTS_AFTER_CALL: Final[dict[FaultKind, _FaultEffect]] = {
+    FaultKind.BUSY_AFTER: _system_busy,
+    FaultKind.SYSTEM_ERROR_AFTER: _system_error,
+    FaultKind.EXPIRE_TOKEN: _unchanged,
+    FaultKind.DROP_AFTER: _drop,
+    FaultKind.TRUNCATE: _truncate,
+    FaultKind.SLOW: _slow,
+    FaultKind.HANG_AFTER: _hang,
+    FaultKind.HTTP_AFTER: _http,
+    FaultKind.PLAIN: _plain,
+    FaultKind.GZIP: _gzip,
+    FaultKind.EMPTY: _empty,
+    FaultKind.NOT_OBJECT: _not_object,
+    FaultKind.MISSING: _missing,
+    FaultKind.HUGE: _huge,
+    FaultKind.INCOMPLETE_LIST: _incomplete_list,
+    FaultKind.ECHO_PAGE: _echo_page,
 }

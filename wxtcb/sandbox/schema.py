@@ -1,4 +1,4 @@
-"""What a request may hold, read once from `facts/*.json` into tables that are quick to ask."""
+"""What a request may hold, read once from `specs/*.json` into tables that are quick to ask."""
 
 from __future__ import annotations
 
@@ -10,19 +10,29 @@ from typing import Final, Literal, Required, TypedDict, cast
 import orjson
 from attrs import frozen
 
-__all__ = ["CALLS", "MOST", "SECRETS", "Call", "Credential", "Field", "Kind", "Shape", "read_call"]
+__all__ = [
+    "DEFAULT_MAX_BODY_BYTES",
+    "ENDPOINT_SCHEMAS",
+    "SECRET_FIELDS",
+    "Credential",
+    "EndpointSchema",
+    "FieldSchema",
+    "JsonType",
+    "ObjectSchema",
+    "parse_endpoint",
+]
 
-MOST: Final = 1 << 20
-_GROUPS: Final = ("environment", "database", "storage", "hosting", "functions", "cloudrun", "containers", "token")
+DEFAULT_MAX_BODY_BYTES: Final = 1 << 20
+_FILE_NAMES: Final = ("environment", "database", "storage", "hosting", "functions", "cloudrun", "containers", "token")
 
 
-class Kind(Enum):
+class JsonType(Enum):
     """The JSON kind a value must have."""
 
-    TEXT = "string"
+    STRING = "string"
     INTEGER = "integer"
     NUMBER = "number"
-    FLAG = "boolean"
+    BOOLEAN = "boolean"
     OBJECT = "object"
 
 
@@ -33,7 +43,7 @@ class Credential(Enum):
     NONE = "none"
 
 
-class _FieldFact(TypedDict, total=False):
+class _FieldSpec(TypedDict, total=False):
     name: Required[str]
     type: Required[str]
     required: bool
@@ -41,10 +51,10 @@ class _FieldFact(TypedDict, total=False):
     secret: bool
     place: Literal["body", "query", "query+body"]
     when: list[str]
-    children: list[_FieldFact]
+    children: list[_FieldSpec]
 
 
-class _CallFact(TypedDict, total=False):
+class _EndpointSpec(TypedDict, total=False):
     name: Required[str]
     path: Required[str]
     method: Required[Literal["POST"]]
@@ -53,118 +63,120 @@ class _CallFact(TypedDict, total=False):
     body: Literal["json", "raw"]
     most: int
     authorizer: bool
-    fields: Required[list[_FieldFact]]
+    fields: Required[list[_FieldSpec]]
     errcodes: Required[list[int]]
 
 
 @frozen
-class Field:
-    """One key of a request; `absent` is the errcode for leaving it out, `empty` the one for `""`.
+class FieldSchema:
+    """One key of a request; `missing_errcode` is the errcode for leaving it out, `empty_errcode` the one for `""`.
 
     What a `secret` one held is not remembered.
     """
 
     name: str
-    kind: Kind
-    many: bool
+    json_type: JsonType
+    is_array: bool
     required: bool
-    absent: int
-    empty: int
+    missing_errcode: int
+    empty_errcode: int
     secret: bool
-    shape: Shape | None
+    object_schema: ObjectSchema | None
 
 
 @frozen
-class Shape:
+class ObjectSchema:
     """The keys an object may hold."""
 
-    fields: dict[str, Field]
-    required: tuple[Field, ...]
+    fields: dict[str, FieldSchema]
+    required: tuple[FieldSchema, ...]
 
 
 @frozen
-class Call:
-    """One path as the platform documents it; `query` holds what goes there beside the credential.
+class EndpointSchema:
+    """One path as the platform documents it; `query_schema` holds what goes there beside the credential.
 
-    `shapes` are those of the body by its action, under None where there is but one. A `raw` body is not looked into.
-    A body may have up to `most` bytes. Where `authorizer`, the token of an authoriser will do as well.
+    `body_schemas` are those of the body by its action, under None where there is but one. A `is_raw` body is not looked into.
+    A body may have up to `max_body_bytes` bytes. Where `accepts_authorizer_token`, the token of an authoriser will do as well.
     """
 
     name: str
     path: str
     method: str
     credential: Credential
-    query: Shape
-    shapes: Mapping[str | None, Shape]
-    raw: bool
-    most: int
-    authorizer: bool
+    query_schema: ObjectSchema
+    body_schemas: Mapping[str | None, ObjectSchema]
+    is_raw: bool
+    max_body_bytes: int
+    accepts_authorizer_token: bool
     errcodes: frozenset[int]
 
 
-def _holds(fact: _FieldFact, action: str | None) -> bool:
-    return action is None or action in fact.get("when", (action,))
+def _applies_to_action(spec: _FieldSpec, action: str | None) -> bool:
+    return action is None or action in spec.get("when", (action,))
 
 
-def _place(fact: _FieldFact) -> str:
-    return fact.get("place", "body")
+def _field_location(spec: _FieldSpec) -> str:
+    return spec.get("place", "body")
 
 
-def _read_field(fact: _FieldFact, action: str | None) -> Field:
-    stated = fact["type"]
+def _parse_field(spec: _FieldSpec, action: str | None) -> FieldSchema:
+    stated = spec["type"]
     many = stated.startswith("array<")
-    missing = fact.get("missing")
-    return Field(
-        name=fact["name"],
-        kind=Kind(stated[len("array<") : -1] if many else stated),
-        many=many,
-        required=fact.get("required", False),
-        absent=missing or 40101,
-        empty=missing or 40097,
-        secret=fact.get("secret", False),
-        shape=_read_shape(fact["children"], action) if "children" in fact else None,
+    missing = spec.get("missing")
+    return FieldSchema(
+        name=spec["name"],
+        json_type=JsonType(stated[len("array<") : -1] if many else stated),
+        is_array=many,
+        required=spec.get("required", False),
+        missing_errcode=missing or 40101,
+        empty_errcode=missing or 40097,
+        secret=spec.get("secret", False),
+        object_schema=_parse_object(spec["children"], action) if "children" in spec else None,
     )
 
 
-def _read_shape(facts: Iterable[_FieldFact], action: str | None = None) -> Shape:
+def _parse_object(specs: Iterable[_FieldSpec], action: str | None = None) -> ObjectSchema:
     """Read the keys of an object, without those that belong to other actions."""
-    fields = {fact["name"]: _read_field(fact, action) for fact in facts if _holds(fact, action)}
-    return Shape(fields, tuple(field for field in fields.values() if field.required))
+    fields = {fact["name"]: _parse_field(fact, action) for fact in specs if _applies_to_action(fact, action)}
+    return ObjectSchema(fields, tuple(field for field in fields.values() if field.required))
 
 
-def read_call(fact: _CallFact) -> Call:
+def parse_endpoint(spec: _EndpointSpec) -> EndpointSchema:
     """Turn one entry of a facts file into its table."""
-    body = [field for field in fact["fields"] if "body" in _place(field)]
-    return Call(
-        name=fact["name"],
-        path=fact["path"],
-        method=fact["method"],
-        credential=Credential(fact["credential"]),
-        query=_read_shape([field for field in fact["fields"] if "query" in _place(field)]),
-        shapes={action: _read_shape(body, action) for action in fact.get("actions", [None])},
-        raw=fact.get("body") == "raw",
-        most=fact.get("most", MOST),
-        authorizer=fact.get("authorizer", False),
-        errcodes=frozenset(fact["errcodes"]),
+    body = [field for field in spec["fields"] if "body" in _field_location(field)]
+    return EndpointSchema(
+        name=spec["name"],
+        path=spec["path"],
+        method=spec["method"],
+        credential=Credential(spec["credential"]),
+        query_schema=_parse_object([field for field in spec["fields"] if "query" in _field_location(field)]),
+        body_schemas={action: _parse_object(body, action) for action in spec.get("actions", [None])},
+        is_raw=spec.get("body") == "raw",
+        max_body_bytes=spec.get("most", DEFAULT_MAX_BODY_BYTES),
+        accepts_authorizer_token=spec.get("authorizer", False),
+        errcodes=frozenset(spec["errcodes"]),
     )
 
 
-def _read_group(group: str) -> list[Call]:
-    text = resources.files("wxtcb.sandbox").joinpath("facts", f"{group}.json").read_bytes()
-    return [read_call(fact) for fact in cast("list[_CallFact]", orjson.loads(text))]
+def _load_file(file_name: str) -> list[EndpointSchema]:
+    text = resources.files("wxtcb.sandbox").joinpath("facts", f"{file_name}.json").read_bytes()
+    return [parse_endpoint(fact) for fact in cast("list[_EndpointSpec]", orjson.loads(text))]
 
 
-CALLS: Final[dict[str, Call]] = {call.path: call for group in _GROUPS for call in _read_group(group)}
+ENDPOINT_SCHEMAS: Final[dict[str, EndpointSchema]] = {
+    call.path: call for group in _FILE_NAMES for call in _load_file(group)
+}
 
 
-def _secret_names(shape: Shape) -> Iterator[str]:
-    for field in shape.fields.values():
+def _secret_names(schema: ObjectSchema) -> Iterator[str]:
+    for field in schema.fields.values():
         if field.secret:
             yield field.name
-        if field.shape is not None:
-            yield from _secret_names(field.shape)
+        if field.object_schema is not None:
+            yield from _secret_names(field.object_schema)
 
 
-SECRETS: Final = frozenset(
-    name for call in CALLS.values() for shape in call.shapes.values() for name in _secret_names(shape)
+SECRET_FIELDS: Final = frozenset(
+    name for call in ENDPOINT_SCHEMAS.values() for shape in call.body_schemas.values() for name in _secret_names(shape)
 )

@@ -11,31 +11,31 @@ from typing import Final, Self
 from aiohttp import web
 from attrs import Factory, define, field
 
-from wxtcb.sandbox.admin import PREFIX, control
+from wxtcb.sandbox.admin import ADMIN_PREFIX, handle_admin_request
 from wxtcb.sandbox.faults import Faults
 from wxtcb.sandbox.handlers.object_storage import ObjectRequest
-from wxtcb.sandbox.push.crypto import load_cipher
-from wxtcb.sandbox.push.delivery import Pusher, Told, deliver, is_loopback, read_target
-from wxtcb.sandbox.push.schedule import NoReceiver, Pace, Pushes, Receipt
-from wxtcb.sandbox.redaction import mask_body, mask_query
-from wxtcb.sandbox.request import Asked, SeenRequest
-from wxtcb.sandbox.responder import Manner, Outgoing, respond
-from wxtcb.sandbox.schema import CALLS, MOST
-from wxtcb.sandbox.services.object_storage import PREFIX as COS
+from wxtcb.sandbox.push.crypto import load_encryptor_factory
+from wxtcb.sandbox.push.delivery import PushClient, ResultCallback, deliver, is_loopback, parse_target
+from wxtcb.sandbox.push.schedule import PushResult, PushSchedule, PushSettings, PushTargetNotSet
+from wxtcb.sandbox.redaction import redact_body, redact_query
+from wxtcb.sandbox.request import PlatformRequest, SeenRequest
+from wxtcb.sandbox.responder import DeliveryMode, OutgoingResponse, respond
+from wxtcb.sandbox.schema import DEFAULT_MAX_BODY_BYTES, ENDPOINT_SCHEMAS
+from wxtcb.sandbox.services.object_storage import STORAGE_PREFIX as COS
 from wxtcb.sandbox.world import World
 
 __all__ = ["Sandbox"]
 
-_JSON: Final = {"Content-Type": "application/json; charset=utf-8"}
-_REMEMBERED: Final = 100_000
+_JSON_HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
+_MAX_SEEN_REQUESTS: Final = 100_000
 _BACKLOG: Final = 4096
-_GRACE: Final = 0.05  # not 0, which aiohttp takes for "wait without limit"
+_SHUTDOWN_TIMEOUT: Final = 0.05  # not 0, which aiohttp takes for "wait without limit"
 
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
-def _loopback_only(_box: object, _attribute: object, host: str) -> None:
+def _validate_loopback(_sandbox: object, _attribute: object, host: str) -> None:
     if not is_loopback(host):
         raise ValueError(f"the sandbox serves made-up credentials to whoever asks: not on {host}, only on loopback")
 
@@ -49,17 +49,17 @@ class Sandbox:
     included; `pushes` counts what was pushed, once `push_to` has said where to.
     """
 
-    host: str = field(default="127.0.0.1", validator=_loopback_only)
+    host: str = field(default="127.0.0.1", validator=_validate_loopback)
     port: int = 0
     world: World = Factory(World)
     faults: Faults = Factory(Faults)
-    pushes: Pushes = field(init=False, default=Factory(lambda box: Pushes(box.world), takes_self=True))
-    seen: deque[SeenRequest] = field(init=False, factory=lambda: deque[SeenRequest](maxlen=_REMEMBERED))
+    pushes: PushSchedule = field(init=False, default=Factory(lambda box: PushSchedule(box.world), takes_self=True))
+    seen: deque[SeenRequest] = field(init=False, factory=lambda: deque[SeenRequest](maxlen=_MAX_SEEN_REQUESTS))
     counts: Counter[str] = field(init=False, factory=Counter[str])
     _sleep: Sleep = asyncio.sleep
     _runner: web.ServerRunner | None = field(init=False, default=None)
     _loop: asyncio.AbstractEventLoop | None = field(init=False, default=None)
-    _pusher: Pusher | None = field(init=False, default=None)
+    _push_client: PushClient | None = field(init=False, default=None)
 
     @property
     def url(self) -> str:
@@ -70,12 +70,12 @@ class Sandbox:
     @property
     def component_appid(self) -> str:
         """The appid of the simulated third-party platform."""
-        return self.world.tokens.appid
+        return self.world.credentials.appid
 
     @property
     def component_appsecret(self) -> str:
         """Its made-up secret."""
-        return self.world.tokens.secret
+        return self.world.credentials.secret
 
     @property
     def ticket(self) -> str:
@@ -85,16 +85,16 @@ class Sandbox:
     @property
     def message_token(self) -> str:
         """The made-up token that its pushes are signed with."""
-        return self.world.console.message_token
+        return self.world.message_settings.message_token
 
     @property
     def encoding_aes_key(self) -> str:
         """The made-up key that its pushes are encrypted with."""
-        return self.world.console.encoding_aes_key
+        return self.world.message_settings.encoding_aes_key
 
     def rotate_key(self) -> str:
         """Change that key; what was encrypted before can still be under way."""
-        return self.world.console.rotate_key()
+        return self.world.message_settings.rotate_key()
 
     def push_to(
         self,
@@ -103,7 +103,7 @@ class Sandbox:
         every: float | None = 600.0,
         repeated: float = 0.0,
         late: float = 0.0,
-        told: Told | None = None,
+        on_result: ResultCallback | None = None,
     ) -> None:
         """Push a new ticket to *url* now, and every so many seconds from now on; nowhere else any more.
 
@@ -116,51 +116,51 @@ class Sandbox:
         Raises `ValueError` for another *url* and for numbers out of range, `ImportError` without the extra `[ticket]`,
         and `RuntimeError` if the sandbox is not entered.
         """
-        target, pace = read_target(url), Pace(every=every, repeated=repeated, late=late)
-        load_cipher()
+        target, pace = parse_target(url), PushSettings(every=every, repeated=repeated, late=late)
+        load_encryptor_factory()
         if self._loop is None:
             raise RuntimeError("pushes come from a sandbox that is entered: async with Sandbox() as box")
-        old, self._pusher = self._pusher, Pusher(target, self.pushes, self._sleep, told)
-        self.pushes.aim(pace)
-        self._loop.call_soon_threadsafe(self._switch, old)
+        old, self._push_client = self._push_client, PushClient(target, self.pushes, self._sleep, on_result)
+        self.pushes.configure(pace)
+        self._loop.call_soon_threadsafe(self._replace_push_client, old)
 
-    async def push(self) -> Receipt:
+    async def push(self) -> PushResult:
         """Push a new ticket now, also where pushing has stopped, and return what came of it.
 
-        This and the other two push where `push_to` said, and raise `NoReceiver` before it has.
+        This and the other two push where `push_to` said, and raise `PushTargetNotSet` before it has.
         """
-        return await self._receiver().send(self.pushes.ticket())
+        return await self._require_push_client().send(self.pushes.make_ticket_push())
 
-    async def notify(self, info_type: str, **fields: str | int) -> Receipt:
+    async def notify(self, info_type: str, **fields: str | int) -> PushResult:
         """Push something else: `notify("authorized", AuthorizerAppid="wx...")`."""
-        return await self._receiver().send(self.pushes.notice(info_type, fields))
+        return await self._require_push_client().send(self.pushes.make_notification(info_type, fields))
 
-    async def forge(self) -> Receipt:
+    async def push_forged(self) -> PushResult:
         """Push a ticket as somebody would who has neither token nor key; it is not counted among the pushes."""
-        return await deliver(self._receiver().target, self.pushes.forgery())
+        return await deliver(self._require_push_client().target, self.pushes.make_forged_push())
 
-    def _switch(self, old: Pusher | None) -> None:
+    def _replace_push_client(self, old: PushClient | None) -> None:
         if old is not None:
-            old.end()
-        if self._pusher is not None and self.pushes.pace.every is not None:
-            self._pusher.begin()
+            old.stop()
+        if self._push_client is not None and self.pushes.settings.every is not None:
+            self._push_client.start()
 
-    def _receiver(self) -> Pusher:
-        if self._pusher is None:
-            raise NoReceiver
-        return self._pusher
+    def _require_push_client(self) -> PushClient:
+        if self._push_client is None:
+            raise PushTargetNotSet
+        return self._push_client
 
     def count(self, path: str) -> int:
         """Return how many requests this path has had, all since the start."""
         return self.counts[path]
 
-    def recent(self) -> list[SeenRequest]:
+    def list_seen(self) -> list[SeenRequest]:
         """Return what was seen, oldest first."""
         return list(self.seen)
 
     async def __aenter__(self) -> Self:
         server = web.Server(self._serve, handler_cancellation=True, access_log=None)
-        runner = self._runner = web.ServerRunner(server, shutdown_timeout=_GRACE)
+        runner = self._runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         await runner.setup()
         try:
             await web.TCPSite(runner, self.host, self.port, backlog=_BACKLOG).start()
@@ -168,18 +168,18 @@ class Sandbox:
             await self._close()
             raise
         self.port = runner.addresses[0][1]
-        self.world.origin = self.url
+        self.world.base_url = self.url
         self._loop = asyncio.get_running_loop()
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._close()
 
     async def _close(self) -> None:
         runner, self._runner = self._runner, None
-        pusher, self._pusher = self._pusher, None
+        pusher, self._push_client = self._push_client, None
         self._loop = None
         if pusher is not None:
             await pusher.aclose()
@@ -190,54 +190,56 @@ class Sandbox:
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path.startswith(COS):
             return await self._serve_object(request)
-        raw = await _read(request, _most_of(request.path))
-        if request.path.startswith(PREFIX):
-            page = await control(self, request.method, request.path, raw or b"")
-            return web.Response(body=page.body, status=page.status, headers=_JSON)
-        asked = Asked.read(request.method, request.path_qs, request.query, raw)
+        raw = await _read_body(request, _max_body_bytes(request.path))
+        if request.path.startswith(ADMIN_PREFIX):
+            page = await handle_admin_request(self, request.method, request.path, raw or b"")
+            return web.Response(body=page.body, status=page.status, headers=_JSON_HEADERS)
+        asked = PlatformRequest.parse(request.method, request.path_qs, request.query, raw)
         out = self._respond(asked)
-        self._note(asked, out)
-        return await _deliver(request, out, self._sleep)
+        self._record_request(asked, out)
+        return await _send_outgoing(request, out, self._sleep)
 
     async def _serve_object(self, request: web.BaseRequest) -> web.StreamResponse:
-        wish = ObjectRequest.read(request)
-        fault = self.faults.choose(wish.path)
-        self.counts[wish.path] += 1
+        wish = ObjectRequest.from_request(request)
+        fault = self.faults.next_fault(wish.fault_path)
+        self.counts[wish.fault_path] += 1
         response = await wish.serve(self.world.storage.objects, fault, self._sleep)
         outcome = fault.trouble.value if fault else "answered"
-        self.seen.append(SeenRequest(wish.path, {}, None, self.world.clock(), None, outcome, wish.acted))
+        self.seen.append(SeenRequest(wish.fault_path, {}, None, self.world.clock(), None, outcome, wish.acted))
         return response
 
-    def _respond(self, asked: Asked) -> Outgoing:
+    def _respond(self, request: PlatformRequest) -> OutgoingResponse:
         stopped = self.pushes.stopped
-        out = respond(self.world, self.faults, asked)
+        out = respond(self.world, self.faults, request)
         if stopped and not self.pushes.stopped:
             self.pushes.start()
-            if self._pusher is not None:
-                self._pusher.begin()
+            if self._push_client is not None:
+                self._push_client.start()
         return out
 
-    def _note(self, asked: Asked, out: Outgoing) -> None:
-        self.counts[asked.path] += 1
-        query, body = mask_query(asked.query), mask_body(asked.document)
+    def _record_request(self, request: PlatformRequest, outgoing: OutgoingResponse) -> None:
+        self.counts[request.path] += 1
+        query, body = redact_query(request.query), redact_body(request.parsed_body)
         now = self.world.clock()
-        self.seen.append(SeenRequest(asked.path, query, body, now, out.errcode, out.outcome, out.acted))
+        self.seen.append(
+            SeenRequest(request.path, query, body, now, outgoing.errcode, outgoing.outcome, outgoing.acted)
+        )
 
     def __repr__(self) -> str:
         return f"<Sandbox at {self.url}>"
 
 
-def _most_of(path: str) -> int:
-    call = CALLS.get(path)
-    return MOST if call is None else call.most
+def _max_body_bytes(path: str) -> int:
+    call = ENDPOINT_SCHEMAS.get(path)
+    return DEFAULT_MAX_BODY_BYTES if call is None else call.max_body_bytes
 
 
-async def _read(request: web.BaseRequest, most: int) -> bytes | None:
+async def _read_body(request: web.BaseRequest, max_bytes: int) -> bytes | None:
     """Read a body of up to *most* bytes; of a longer one the rest is left, and None returned."""
     body = bytearray()
     async for chunk in request.content.iter_any():
         body += chunk
-        if len(body) > most:
+        if len(body) > max_bytes:
             return None
     return bytes(body)
 
@@ -245,46 +247,46 @@ async def _read(request: web.BaseRequest, most: int) -> bytes | None:
 _MEGABYTE: Final = b"x" * (1 << 20)
 
 
-async def _deliver(request: web.BaseRequest, out: Outgoing, sleep: Sleep) -> web.StreamResponse:
+async def _send_outgoing(request: web.BaseRequest, outgoing: OutgoingResponse, sleep: Sleep) -> web.StreamResponse:
     """Send an answer in the manner laid down; a client that leaves or a sandbox that closes cancels this."""
-    if out.delay:
-        await sleep(out.delay)
-    if out.manner is Manner.WHOLE:
-        return web.Response(body=out.body, status=out.status, headers=out.headers)
-    return await _OTHERWISE[out.manner](request, out)
+    if outgoing.delay:
+        await sleep(outgoing.delay)
+    if outgoing.delivery_mode is DeliveryMode.COMPLETE:
+        return web.Response(body=outgoing.body, status=outgoing.status, headers=outgoing.headers)
+    return await _SENDERS[outgoing.delivery_mode](request, outgoing)
 
 
-async def _drop(request: web.BaseRequest, _out: Outgoing) -> web.StreamResponse:
+async def _drop(request: web.BaseRequest, _outgoing: OutgoingResponse) -> web.StreamResponse:
     request.protocol.force_close()
     return web.Response()
 
 
-async def _hang(_request: web.BaseRequest, _out: Outgoing) -> web.StreamResponse:
+async def _hang(_request: web.BaseRequest, _outgoing: OutgoingResponse) -> web.StreamResponse:
     never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
     return await never
 
 
-async def _truncate(request: web.BaseRequest, out: Outgoing) -> web.StreamResponse:
-    response = web.StreamResponse(headers={**out.headers, "Content-Length": str(len(out.body))})
+async def _truncate(request: web.BaseRequest, outgoing: OutgoingResponse) -> web.StreamResponse:
+    response = web.StreamResponse(headers={**outgoing.headers, "Content-Length": str(len(outgoing.body))})
     await response.prepare(request)
-    await response.write(out.body[: len(out.body) // 2])
+    await response.write(outgoing.body[: len(outgoing.body) // 2])
     request.protocol.force_close()
     return response
 
 
-async def _pad(request: web.BaseRequest, out: Outgoing) -> web.StreamResponse:
-    response = web.StreamResponse(headers=out.headers)
+async def _pad(request: web.BaseRequest, outgoing: OutgoingResponse) -> web.StreamResponse:
+    response = web.StreamResponse(headers=outgoing.headers)
     await response.prepare(request)
-    await response.write(out.body[:-1] + b',"padding":"')
-    for _ in range(out.megabytes):
+    await response.write(outgoing.body[:-1] + b',"padding":"')
+    for _ in range(outgoing.megabytes):
         await response.write(_MEGABYTE)
     await response.write(b'"}')
     return response
 
 
-_OTHERWISE: Final = {
-    Manner.DROPPED: _drop,
-    Manner.HUNG: _hang,
-    Manner.TRUNCATED: _truncate,
-    Manner.PADDED: _pad,
+_SENDERS: Final = {
+    DeliveryMode.DROPPED: _drop,
+    DeliveryMode.HUNG: _hang,
+    DeliveryMode.TRUNCATED: _truncate,
+    DeliveryMode.PADDED: _pad,
 }

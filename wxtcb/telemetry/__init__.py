@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LoggingHook", "OpenTelemetryHook", "PrometheusHook", "sentry_filter", "url_filter"]
 
-_LATE: Final = {
+_LAZY: Final = {
     "OpenTelemetryHook": ("otel", "opentelemetry"),
     "PrometheusHook": ("prometheus", "prometheus_client"),
 }
@@ -28,9 +28,9 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:  # a class of a room below, which type checkers see above
-    if name not in _LATE:
+    if name not in _LAZY:
         raise AttributeError(f"module 'wxtcb.telemetry' has no attribute {name!r}")
-    extra, package = _LATE[name]
+    extra, package = _LAZY[name]
     try:
         room = importlib.import_module(f"wxtcb.telemetry.{extra}")
     except ModuleNotFoundError as error:

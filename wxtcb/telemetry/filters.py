@@ -13,29 +13,31 @@ if TYPE_CHECKING:
 
 E = TypeVar("E")
 
-HIDDEN: Final = "***"
-DEEPEST: Final = 32
-_NAME: Final = r"(?:tokens?|secret(?:_?key)?|ticket|password|pwd|aes_?key|authorization)"
-_IS: Final = r"(?:=|%(?:25)*3D)"
-_SECRET_NAME: Final = re.compile(_NAME + "$", re.IGNORECASE)
-_VALUE_IN_URL: Final = re.compile(rf"({_NAME}{_IS})[^&#\s]+", re.IGNORECASE)
-_VALUE_IN_QUERY: Final = re.compile(rf"((?:\A|[?&])[^?&=#\s\"']*{_NAME}{_IS})[^&#\s\"'<>\\]+", re.IGNORECASE)
-_SIGNATURE: Final = re.compile(rf"((?:\A|[?&]|%26)(?:sign|q-signature){_IS})[^&#\s\"'<>\\]+")
-_SECRET_VALUE: Final = re.compile(
+REDACTED: Final = "***"
+MAX_DEPTH: Final = 32
+_NAME_SUFFIX: Final = r"(?:tokens?|secret(?:_?key)?|ticket|password|pwd|aes_?key|authorization)"
+_EQUALS_SIGN: Final = r"(?:=|%(?:25)*3D)"
+_SECRET_NAME_PATTERN: Final = re.compile(_NAME_SUFFIX + "$", re.IGNORECASE)
+_URL_SECRET_PATTERN: Final = re.compile(rf"({_NAME_SUFFIX}{_EQUALS_SIGN})[^&#\s]+", re.IGNORECASE)
+_QUERY_SECRET_PATTERN: Final = re.compile(
+    rf"((?:\A|[?&])[^?&=#\s\"']*{_NAME_SUFFIX}{_EQUALS_SIGN})[^&#\s\"'<>\\]+", re.IGNORECASE
+)
+_SIGNATURE_PATTERN: Final = re.compile(rf"((?:\A|[?&]|%26)(?:sign|q-signature){_EQUALS_SIGN})[^&#\s\"'<>\\]+")
+_SECRET_VALUE_PATTERN: Final = re.compile(
     rf"""
-    ({_NAME} \\* ["']? \s* (?: {_IS} | : ) \s*)
+    ({_NAME_SUFFIX} \\* ["']? \s* (?: {_EQUALS_SIGN} | : ) \s*)
     (?: (["']) (?: \\. | (?!\2) .)*           # in quotes: up to the same quote
     |   (\\+ ["']) .*? (?= \3 | \Z)           # in quotes of a quoted text
     |   (?: (?: bearer | basic ) \s+)? [^\s"'&<>,;)}}\]\\]+ )
     """,
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
-_TICKET: Final = re.compile(r"ticket@@@[\w-]+")
+_TICKET_PATTERN: Final = re.compile(r"ticket@@@[\w-]+")
 
 
 def url_filter(url: URL) -> str:
     """Return *url* as text without its secrets: ``AioHttpClientInstrumentor().instrument(url_filter=url_filter)``."""
-    return _blot(_VALUE_IN_URL.sub(rf"\1{HIDDEN}", str(url.with_user(None))))
+    return _redact(_URL_SECRET_PATTERN.sub(rf"\1{REDACTED}", str(url.with_user(None))))
 
 
 def sentry_filter(event: E, _hint: object, /) -> E:
@@ -46,35 +48,35 @@ def sentry_filter(event: E, _hint: object, /) -> E:
     secret_key, ticket, password, pwd, aeskey or authorization, as local variables, fields, and in texts where ``=`` or
     ``:`` follows, the signatures of links to object storage, and everything that looks like a ticket.
     """
-    return cast("E", _scrub(event, DEEPEST))
+    return cast("E", _redact_value(event, MAX_DEPTH))
 
 
-def _blot(text: str) -> str:
-    text = _SIGNATURE.sub(rf"\1{HIDDEN}", _VALUE_IN_QUERY.sub(rf"\1{HIDDEN}", text))
-    return _TICKET.sub(HIDDEN, _SECRET_VALUE.sub(_hide, text))
+def _redact(text: str) -> str:
+    text = _SIGNATURE_PATTERN.sub(rf"\1{REDACTED}", _QUERY_SECRET_PATTERN.sub(rf"\1{REDACTED}", text))
+    return _TICKET_PATTERN.sub(REDACTED, _SECRET_VALUE_PATTERN.sub(_redact_match, text))
 
 
-def _hide(found: re.Match[str]) -> str:
-    return f"{found[1]}{found[2] or found[3] or ''}{HIDDEN}"
+def _redact_match(match: re.Match[str]) -> str:
+    return f"{match[1]}{match[2] or match[3] or ''}{REDACTED}"
 
 
-def _scrub(value: object, depth: int) -> object:
+def _redact_value(value: object, depth: int) -> object:
     if depth == 0:
-        return HIDDEN
+        return REDACTED
     match value:
         case str():
-            return _blot(value)
+            return _redact(value)
         case bytes():
-            return _blot(value.decode(errors="replace"))
+            return _redact(value.decode(errors="replace"))
         case dict():
-            return {key: _entry(key, each, depth - 1) for key, each in value.items()}
+            return {key: _redact_entry(key, each, depth - 1) for key, each in value.items()}
         case list() | tuple():
-            return [_scrub(each, depth - 1) for each in value]
+            return [_redact_value(each, depth - 1) for each in value]
         case _:
             return value
 
 
-def _entry(name: object, value: object, depth: int) -> object:
-    if value is not None and isinstance(name, str) and _SECRET_NAME.search(name):
-        return HIDDEN
-    return _scrub(value, depth)
+def _redact_entry(name: object, value: object, depth: int) -> object:
+    if value is not None and isinstance(name, str) and _SECRET_NAME_PATTERN.search(name):
+        return REDACTED
+    return _redact_value(value, depth)

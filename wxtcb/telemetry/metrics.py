@@ -16,26 +16,26 @@ import attrs
 from wxtcb.errors import SessionClosed
 from wxtcb.events import (
     Abandoned,
+    EndpointRateLimited,
     Event,
-    MayHaveActed,
-    NoticeDropped,
-    Observed,
-    OtherFetcherSuspected,
-    PathPaused,
+    NotificationDropped,
+    PossibleDuplicate,
+    PushMalformed,
     PushRefused,
-    PushUnreadable,
-    RenewalFailed,
-    Resending,
-    Retrying,
+    RequestResent,
+    RetryScheduled,
+    SessionInfo,
     Stats,
-    StoreFailed,
     TicketReceived,
-    TicketUnsaved,
-    TokenRenewed,
+    TicketWriteFailed,
+    TokenConflictDetected,
+    TokenRefreshed,
+    TokenRefreshFailed,
+    TokenStoreWriteFailed,
 )
 
-BUCKETS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0)
-DURATION: Final = "Time that calls took, all waiting and all attempts included"
+DURATION_BUCKETS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0)
+DURATION_HELP: Final = "Time that calls took, all waiting and all attempts included"
 
 
 @attrs.frozen
@@ -50,102 +50,108 @@ class Counter:
 
 @attrs.frozen
 class Gauge:
-    """What is read off sessions at any moment; `fold` makes one value of those of one component_appid."""
+    """What is read off sessions at any moment; `aggregate` makes one value of those of one component_appid."""
 
     name: str
     unit: str
     help: str
     read: Callable[[Stats], float | None]
-    fold: Callable[[list[float]], float] = sum
+    aggregate: Callable[[list[float]], float] = sum
 
     def value(self, stats: Iterable[Stats]) -> float | None:
         """Return the value for sessions of one component_appid; None if none of them has a reading."""
         readings = [reading for each in stats if (reading := self.read(each)) is not None]
-        return self.fold(readings) if readings else None
+        return self.aggregate(readings) if readings else None
 
 
 RETRIES: Final = Counter("retries", "{retry}", "Attempts that failed and were made again", ("endpoint", "cause"))
-PAUSES: Final = Counter("pauses", "{pause}", "Pauses of a path at its minute limit", ("endpoint",))
-DOUBTS: Final = Counter(
+RATE_LIMIT_PAUSES: Final = Counter("pauses", "{pause}", "Pauses of a path at its minute limit", ("endpoint",))
+AMBIGUOUS_CALLS: Final = Counter(
     "doubts", "{call}", "Calls that add something and may have acted unseen, to be looked at", ("endpoint", "end")
 )
-RENEWALS: Final = Counter("renewals", "{renewal}", "Renewals of the token", ("cause", "outcome"))
-STORE_FAILURES: Final = Counter("store.failures", "{token}", "New tokens that could not be kept in the token store")
-CONTESTS: Final = Counter("token.contests", "{renewal}", "Renewals after somebody else seemed to have voided the token")
+TOKEN_REFRESHES: Final = Counter("renewals", "{renewal}", "Renewals of the token", ("cause", "outcome"))
+TOKEN_STORE_FAILURES: Final = Counter(
+    "store.failures", "{token}", "New tokens that could not be kept in the token store"
+)
+TOKEN_CONFLICTS: Final = Counter(
+    "token.contests", "{renewal}", "Renewals after somebody else seemed to have voided the token"
+)
 TICKETS: Final = Counter("tickets", "{ticket}", "Pushed tickets: kept, in memory alone, known already", ("outcome",))
-UNSAVED: Final = Counter("ticket.writes.failed", "{try}", "Tries to write a ticket to the token store that failed")
-REFUSALS: Final = Counter("pushes.refused", "{push}", "Pushes that were refused", ("status",))
-UNREADABLE: Final = Counter("pushes.unreadable", "{push}", "Pushes that were answered, but could not be read")
-DROPS: Final = Counter("notices.dropped", "{push}", "Pushes that were answered, but not handed on")
+TICKET_WRITE_FAILURES: Final = Counter(
+    "ticket.writes.failed", "{try}", "Tries to write a ticket to the token store that failed"
+)
+PUSHES_REFUSED: Final = Counter("pushes.refused", "{push}", "Pushes that were refused", ("status",))
+PUSHES_MALFORMED: Final = Counter("pushes.unreadable", "{push}", "Pushes that were answered, but could not be read")
+NOTIFICATIONS_DROPPED: Final = Counter("notices.dropped", "{push}", "Pushes that were answered, but not handed on")
 COUNTERS: Final = (
     RETRIES,
-    PAUSES,
-    DOUBTS,
-    RENEWALS,
-    STORE_FAILURES,
-    CONTESTS,
+    RATE_LIMIT_PAUSES,
+    AMBIGUOUS_CALLS,
+    TOKEN_REFRESHES,
+    TOKEN_STORE_FAILURES,
+    TOKEN_CONFLICTS,
     TICKETS,
-    UNSAVED,
-    REFUSALS,
-    UNREADABLE,
-    DROPS,
+    TICKET_WRITE_FAILURES,
+    PUSHES_REFUSED,
+    PUSHES_MALFORMED,
+    NOTIFICATIONS_DROPPED,
 )
 
 GAUGES: Final = (
-    Gauge("calls.under_way", "{call}", "Calls that hold a slot", lambda stats: stats.calls_under_way),
+    Gauge("calls.under_way", "{call}", "Calls that hold a slot", lambda stats: stats.calls_in_flight),
     Gauge("calls.waiting", "{call}", "Calls that wait for a slot", lambda stats: stats.calls_waiting),
     Gauge("calls.paused", "{call}", "Calls that wait for a paused path", lambda stats: stats.calls_paused),
     Gauge("token.age", "s", "Age of the token", lambda stats: stats.token_age, max),
-    Gauge("token.left", "s", "Time until the token expires", lambda stats: stats.token_left, min),
+    Gauge("token.left", "s", "Time until the token expires", lambda stats: stats.token_expires_in, min),
     Gauge("token.waiters", "{call}", "Calls that wait for a token", lambda stats: stats.token_waiters),
     Gauge("retry_quota", "{unit}", "What retries may still draw", lambda stats: stats.retry_quota, min),
 )
 
 
-Count = tuple[Counter, tuple[str, ...]]
+CounterIncrement = tuple[Counter, tuple[str, ...]]
 
 
-def _outcome(event: TicketReceived) -> str:
-    if not event.kept:
+def _ticket_outcome(event: TicketReceived) -> str:
+    if not event.is_newest:
         return "known"
-    return "in_memory" if event.in_memory else "kept"
+    return "in_memory" if event.in_memory_only else "kept"
 
 
-_COUNTS: Final[dict[type[Any], Callable[[Any], Count]]] = {
-    Retrying: lambda event: (RETRIES, (event.endpoint, event.cause)),
-    Resending: lambda event: (RETRIES, (event.endpoint, event.cause)),
-    PathPaused: lambda event: (PAUSES, (event.endpoint,)),
-    Abandoned: lambda event: (DOUBTS, (event.endpoint, "cancelled")),
-    MayHaveActed: lambda event: (DOUBTS, (event.endpoint, "ok")),
-    TokenRenewed: lambda event: (RENEWALS, (event.cause, "adopted" if event.adopted else "ok")),
-    RenewalFailed: lambda event: (RENEWALS, (event.cause, type(event.error).__name__)),
-    StoreFailed: lambda _: (STORE_FAILURES, ()),
-    OtherFetcherSuspected: lambda _: (CONTESTS, ()),
-    TicketReceived: lambda event: (TICKETS, (_outcome(event),)),
-    TicketUnsaved: lambda _: (UNSAVED, ()),
-    PushRefused: lambda event: (REFUSALS, (str(event.status),)),
-    PushUnreadable: lambda _: (UNREADABLE, ()),
-    NoticeDropped: lambda _: (DROPS, ()),
+_INCREMENTS: Final[dict[type[Any], Callable[[Any], CounterIncrement]]] = {
+    RetryScheduled: lambda event: (RETRIES, (event.endpoint, event.reason)),
+    RequestResent: lambda event: (RETRIES, (event.endpoint, event.reason)),
+    EndpointRateLimited: lambda event: (RATE_LIMIT_PAUSES, (event.endpoint,)),
+    Abandoned: lambda event: (AMBIGUOUS_CALLS, (event.endpoint, "cancelled")),
+    PossibleDuplicate: lambda event: (AMBIGUOUS_CALLS, (event.endpoint, "ok")),
+    TokenRefreshed: lambda event: (TOKEN_REFRESHES, (event.reason, "adopted" if event.from_store else "ok")),
+    TokenRefreshFailed: lambda event: (TOKEN_REFRESHES, (event.reason, type(event.error).__name__)),
+    TokenStoreWriteFailed: lambda _: (TOKEN_STORE_FAILURES, ()),
+    TokenConflictDetected: lambda _: (TOKEN_CONFLICTS, ()),
+    TicketReceived: lambda event: (TICKETS, (_ticket_outcome(event),)),
+    TicketWriteFailed: lambda _: (TICKET_WRITE_FAILURES, ()),
+    PushRefused: lambda event: (PUSHES_REFUSED, (str(event.status),)),
+    PushMalformed: lambda _: (PUSHES_MALFORMED, ()),
+    NotificationDropped: lambda _: (NOTIFICATIONS_DROPPED, ()),
 }
 
 
-def count(event: Event) -> Count | None:
+def increment_for(event: Event) -> CounterIncrement | None:
     """Return what *event* adds one to, with the values of the labels."""
-    counted = _COUNTS.get(type(event))
+    counted = _INCREMENTS.get(type(event))
     return None if counted is None else counted(event)
 
 
 @attrs.define(eq=False)
-class Watched:
+class SessionRegistry:
     """The sessions that gauges are read off, as long as they live and are open; read from any thread."""
 
-    _sessions: tuple[weakref.ref[Observed], ...] = ()
+    _sessions: tuple[weakref.ref[SessionInfo], ...] = ()
 
-    def add(self, session: Observed) -> None:
+    def add(self, session: SessionInfo) -> None:
         others = [each for each in self._sessions if (other := each()) is not None and other is not session]
         self._sessions = (*others, weakref.ref(session))
 
-    def read(self) -> Mapping[str, list[Stats]]:
+    def stats_by_appid(self) -> Mapping[str, list[Stats]]:
         """Return the stats of all by component_appid."""
         found: defaultdict[str, list[Stats]] = defaultdict(list)
         for each in self._sessions:

@@ -13,22 +13,31 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from yarl import URL
 
-from wxtcb.events import CallFinished, CallStarted, Event, Hook, Observed, RenewalFailed, TokenRenewed
-from wxtcb.telemetry.dispatch import facts
-from wxtcb.telemetry.metrics import BUCKETS, COUNTERS, DURATION, GAUGES, Counter, Gauge, Watched, count
+from wxtcb.events import CallFinished, CallStarted, Event, Hook, SessionInfo, TokenRefreshed, TokenRefreshFailed
+from wxtcb.telemetry.dispatch import event_fields
+from wxtcb.telemetry.metrics import (
+    COUNTERS,
+    DURATION_BUCKETS,
+    DURATION_HELP,
+    GAUGES,
+    Counter,
+    Gauge,
+    SessionRegistry,
+    increment_for,
+)
 
 Attributes: TypeAlias = dict[str, str | int | float | bool]
 
-APPID: Final = "wxtcb.component_appid"
+APPID_ATTRIBUTE: Final = "wxtcb.component_appid"
 
 
 @attrs.frozen(eq=False)
-class _UnderWay:
+class _CurrentCall:
     """The span of the call that the present task makes, and how to leave it."""
 
     span: Span
-    entered: Token[Context]
-    outer: _UnderWay | None
+    context_token: Token[Context]
+    parent: _CurrentCall | None
 
 
 @attrs.frozen(eq=False)
@@ -38,86 +47,86 @@ class _Instruments:
     tracer: trace.Tracer
     durations: metrics.Histogram
     counters: Mapping[Counter, metrics.Counter]
-    under_way: ContextVar[_UnderWay | None] = attrs.field(
+    current_call: ContextVar[_CurrentCall | None] = attrs.field(
         init=False, factory=lambda: ContextVar("wxtcb call under way", default=None)
     )
 
 
 @attrs.frozen(eq=False)
-class _Listener:
+class _EventRecorder:
     """Writes down the events of one session."""
 
     instruments: _Instruments
-    of_spans: Attributes
-    of_figures: Attributes
+    span_attributes: Attributes
+    metric_attributes: Attributes
 
     def __call__(self, event: Event, /) -> None:
         match event:
             case CallStarted():
-                self._begin(event)
+                self._start_call_span(event)
             case CallFinished():
-                self._end(event)
-            case TokenRenewed() | RenewalFailed():
-                self._renewal(event)
-                self._count(event)
+                self._end_call_span(event)
+            case TokenRefreshed() | TokenRefreshFailed():
+                self._record_refresh_span(event)
+                self._increment_counter(event)
             case _:
-                self._note(event)
-                self._count(event)
+                self._add_span_event(event)
+                self._increment_counter(event)
 
-    def _begin(self, event: CallStarted) -> None:
+    def _start_call_span(self, event: CallStarted) -> None:
         instruments = self.instruments
-        attributes = {**self.of_spans, "rpc.method": event.endpoint, "wxtcb.call": event.call}
+        attributes = {**self.span_attributes, "rpc.method": event.endpoint, "wxtcb.call": event.call}
         span = instruments.tracer.start_span(event.endpoint, kind=SpanKind.CLIENT, attributes=attributes)
         entered = context.attach(trace.set_span_in_context(span))
-        instruments.under_way.set(_UnderWay(span, entered, instruments.under_way.get()))
+        instruments.current_call.set(_CurrentCall(span, entered, instruments.current_call.get()))
 
-    def _end(self, event: CallFinished) -> None:
+    def _end_call_span(self, event: CallFinished) -> None:
         instruments = self.instruments
         outcome = event.outcome
-        labels = {**self.of_figures, "wxtcb.endpoint": event.endpoint, "wxtcb.outcome": outcome}
+        labels = {**self.metric_attributes, "wxtcb.endpoint": event.endpoint, "wxtcb.outcome": outcome}
         instruments.durations.record(event.elapsed, labels)
-        if (call := instruments.under_way.get()) is None:
+        if (call := instruments.current_call.get()) is None:
             return
         if call.span.is_recording():
-            _conclude(call.span, event)
+            _set_call_result(call.span, event)
         call.span.end()
-        context.detach(call.entered)
-        instruments.under_way.set(call.outer)
+        context.detach(call.context_token)
+        instruments.current_call.set(call.parent)
 
-    def _note(self, event: Event) -> None:
-        if (call := self.instruments.under_way.get()) is not None:
-            call.span.add_event(type(event).__name__, _attributes(event))
+    def _add_span_event(self, event: Event) -> None:
+        if (call := self.instruments.current_call.get()) is not None:
+            call.span.add_event(type(event).__name__, _event_attributes(event))
 
-    def _renewal(self, event: TokenRenewed | RenewalFailed) -> None:
+    def _record_refresh_span(self, event: TokenRefreshed | TokenRefreshFailed) -> None:
         """Write a span afterwards; a renewal belongs to none of those who wait for it, and runs in no context."""
         now = time.time_ns()
         span = self.instruments.tracer.start_span(
             "token renewal",
-            attributes={**self.of_spans, **_attributes(event)},
+            attributes={**self.span_attributes, **_event_attributes(event)},
             start_time=now - int(event.elapsed * 1e9),
         )
-        if isinstance(event, RenewalFailed):
+        if isinstance(event, TokenRefreshFailed):
             span.set_attribute("error.type", type(event.error).__name__)
             span.set_status(Status(StatusCode.ERROR, event.error.reason))
         span.end(now)
 
-    def _count(self, event: Event) -> None:
-        if (counted := count(event)) is not None:
+    def _increment_counter(self, event: Event) -> None:
+        if (counted := increment_for(event)) is not None:
             counter, values = counted
             labels = {f"wxtcb.{name}": value for name, value in zip(counter.labels, values, strict=True)}
-            self.instruments.counters[counter].add(1, {**self.of_figures, **labels})
+            self.instruments.counters[counter].add(1, {**self.metric_attributes, **labels})
 
 
-def _attributes(event: Event) -> Attributes:
-    told = facts(event).items()
+def _event_attributes(event: Event) -> Attributes:
+    told = event_fields(event).items()
     return {f"wxtcb.{name}": value for name, value in told if isinstance(value, str | int | float)}
 
 
-def _conclude(span: Span, event: CallFinished) -> None:
+def _set_call_result(span: Span, event: CallFinished) -> None:
     span.set_attributes({"wxtcb.outcome": event.outcome, "wxtcb.sends": event.attempts})
     if event.error is None:
         return
-    told = facts(event)
+    told = event_fields(event)
     span.set_attribute("error.type", event.outcome)
     span.set_attribute("wxtcb.maybe_acted", event.error.maybe_acted)
     if "errcode" in told:
@@ -144,43 +153,45 @@ class OpenTelemetryHook:
         meter_provider: metrics.MeterProvider | None = None,
     ) -> None:
         meter = metrics.get_meter("wxtcb", meter_provider=meter_provider)
-        self._watched = Watched()
+        self._sessions = SessionRegistry()
         self._instruments = _Instruments(
             trace.get_tracer("wxtcb", tracer_provider=tracer_provider),
             meter.create_histogram(
-                "wxtcb.call.duration", "s", DURATION, explicit_bucket_boundaries_advisory=list(BUCKETS)
+                "wxtcb.call.duration", "s", DURATION_HELP, explicit_bucket_boundaries_advisory=list(DURATION_BUCKETS)
             ),
             {each: meter.create_counter(f"wxtcb.{each.name}", each.unit, each.help) for each in COUNTERS},
         )
         for gauge in GAUGES:
             meter.create_observable_gauge(
-                f"wxtcb.{gauge.name}", [_reader(self._watched, gauge)], gauge.unit, gauge.help
+                f"wxtcb.{gauge.name}", [_gauge_callback(self._sessions, gauge)], gauge.unit, gauge.help
             )
-        self._unbound = _Listener(self._instruments, {"rpc.system.name": "wechat"}, {})
+        self._unbound_recorder = _EventRecorder(self._instruments, {"rpc.system.name": "wechat"}, {})
 
     def __call__(self, event: Event, /) -> None:
-        self._unbound(event)
+        self._unbound_recorder(event)
 
-    def bind(self, session: Observed, /) -> Hook:
-        of_figures: Attributes = {APPID: session.component_appid}
-        of_spans = {**self._unbound.of_spans, **of_figures, **_server(session.base_url)}
-        return _Listener(self._instruments, of_spans, of_figures)
+    def bind(self, session: SessionInfo, /) -> Hook:
+        of_figures: Attributes = {APPID_ATTRIBUTE: session.component_appid}
+        of_spans = {**self._unbound_recorder.span_attributes, **of_figures, **_server_attributes(session.base_url)}
+        return _EventRecorder(self._instruments, of_spans, of_figures)
 
-    def watch(self, session: Observed, /) -> None:
-        self._watched.add(session)
+    def on_session_open(self, session: SessionInfo, /) -> None:
+        self._sessions.add(session)
 
 
-def _server(base_url: str) -> Attributes:
+def _server_attributes(base_url: str) -> Attributes:
     url = URL(base_url)
     return {"server.address": url.host or "", "server.port": url.port or 0}
 
 
-def _reader(watched: Watched, gauge: Gauge) -> Callable[[metrics.CallbackOptions], Iterable[metrics.Observation]]:
+def _gauge_callback(
+    sessions: SessionRegistry, gauge: Gauge
+) -> Callable[[metrics.CallbackOptions], Iterable[metrics.Observation]]:
     """Return what OpenTelemetry calls for the values of one gauge."""
 
     def observe(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
-        for appid, stats in watched.read().items():
+        for appid, stats in sessions.stats_by_appid().items():
             if (value := gauge.value(stats)) is not None:
-                yield metrics.Observation(value, {APPID: appid})
+                yield metrics.Observation(value, {APPID_ATTRIBUTE: appid})
 
     return observe

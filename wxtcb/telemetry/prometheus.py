@@ -10,14 +10,23 @@ import prometheus_client
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 
-from wxtcb.events import CallFinished, Event, Hook, Observed
-from wxtcb.telemetry.metrics import BUCKETS, COUNTERS, DURATION, GAUGES, Counter, Gauge, Watched, count
+from wxtcb.events import CallFinished, Event, Hook, SessionInfo
+from wxtcb.telemetry.metrics import (
+    COUNTERS,
+    DURATION_BUCKETS,
+    DURATION_HELP,
+    GAUGES,
+    Counter,
+    Gauge,
+    SessionRegistry,
+    increment_for,
+)
 
-APPID: Final = "component_appid"
+APPID_LABEL: Final = "component_appid"
 
 
 @attrs.frozen(eq=False)
-class _Listener:
+class _EventCounter:
     """Counts the events of one session."""
 
     durations: prometheus_client.Histogram
@@ -27,24 +36,24 @@ class _Listener:
     def __call__(self, event: Event, /) -> None:
         if isinstance(event, CallFinished):
             self.durations.labels(self.component_appid, event.endpoint, event.outcome).observe(event.elapsed)
-        elif (counted := count(event)) is not None:
+        elif (counted := increment_for(event)) is not None:
             counter, values = counted
             self.counters[counter].labels(self.component_appid, *values).inc()
 
 
 @attrs.frozen(eq=False)
-class _Gauges(Collector):
+class _GaugeCollector(Collector):
     """Reads the open sessions when Prometheus asks."""
 
-    watched: Watched
+    sessions: SessionRegistry
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        return [_family(gauge) for gauge in GAUGES]
+        return [_gauge_family(gauge) for gauge in GAUGES]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        readings = self.watched.read().items()
+        readings = self.sessions.stats_by_appid().items()
         for gauge in GAUGES:
-            family = _family(gauge)
+            family = _gauge_family(gauge)
             for appid, stats in readings:
                 if (value := gauge.value(stats)) is not None:
                     family.add_metric([appid], value)
@@ -60,30 +69,36 @@ class PrometheusHook:
     """
 
     def __init__(self, *, registry: CollectorRegistry = REGISTRY) -> None:
-        self._watched = Watched()
+        self._sessions = SessionRegistry()
         self._durations = prometheus_client.Histogram(
-            "wxtcb_call_duration_seconds", DURATION, [APPID, "endpoint", "outcome"], buckets=BUCKETS, registry=registry
+            "wxtcb_call_duration_seconds",
+            DURATION_HELP,
+            [APPID_LABEL, "endpoint", "outcome"],
+            buckets=DURATION_BUCKETS,
+            registry=registry,
         )
         self._counters = {
-            each: prometheus_client.Counter(_name(each), each.help, [APPID, *each.labels], registry=registry)
+            each: prometheus_client.Counter(
+                _metric_name(each), each.help, [APPID_LABEL, *each.labels], registry=registry
+            )
             for each in COUNTERS
         }
-        registry.register(_Gauges(self._watched))
+        registry.register(_GaugeCollector(self._sessions))
 
     def __call__(self, event: Event, /) -> None:
-        _Listener(self._durations, self._counters, "")(event)
+        _EventCounter(self._durations, self._counters, "")(event)
 
-    def bind(self, session: Observed, /) -> Hook:
-        return _Listener(self._durations, self._counters, session.component_appid)
+    def bind(self, session: SessionInfo, /) -> Hook:
+        return _EventCounter(self._durations, self._counters, session.component_appid)
 
-    def watch(self, session: Observed, /) -> None:
-        self._watched.add(session)
+    def on_session_open(self, session: SessionInfo, /) -> None:
+        self._sessions.add(session)
 
 
-def _name(measure: Counter | Gauge) -> str:
+def _metric_name(measure: Counter | Gauge) -> str:
     unit = "_seconds" if measure.unit == "s" else ""
     return f"wxtcb_{measure.name.replace('.', '_')}{unit}"
 
 
-def _family(gauge: Gauge) -> GaugeMetricFamily:
-    return GaugeMetricFamily(_name(gauge), gauge.help, labels=[APPID])
+def _gauge_family(gauge: Gauge) -> GaugeMetricFamily:
+    return GaugeMetricFamily(_metric_name(gauge), gauge.help, labels=[APPID_LABEL])

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from wxtcb.tokens.sources import ComponentToken, ReadOnly, TicketSource, TokenSource
-from wxtcb.tokens.stores import Kept, MemoryStore, SqliteStore, TokenStore
+from wxtcb.tokens.stores import MemoryStore, SqliteStore, StoredDocument, TokenStore
 
 if TYPE_CHECKING:
     from wxtcb.tokens.health import Health
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 __all__ = [
     "ComponentToken",
     "Health",
-    "Kept",
     "MemoryStore",
     "ReadOnly",
     "SqliteStore",
+    "StoredDocument",
     "TicketSource",
     "TokenSource",
     "TokenStore",

@@ -16,46 +16,46 @@ T = TypeVar("T")
 
 
 @attrs.frozen
-class Told:
-    """What became of a question, in `words`: "failed (KeyError in app.py, line 7)", "gave no answer within 35 s"."""
+class UserCodeFailure:
+    """What became of a question, in `message`: "failed (KeyError in app.py, line 7)", "gave no answer within 35 s"."""
 
-    words: str
+    message: str
 
 
-async def ask_foreign(question: Callable[[], Awaitable[T]], patience: float) -> T | WxtcbError | Told:
+async def call_user_code(function: Callable[[], Awaitable[T]], timeout: float) -> T | WxtcbError | UserCodeFailure:
     """Return the answer, or what went wrong instead; raise nothing but the cancellation of the caller."""
-    requests = cancel_requests()
-    deadline = asyncio.timeout(patience)
+    requests = cancellation_count()
+    deadline = asyncio.timeout(timeout)
     try:
         async with deadline:
-            answer = await question()
+            answer = await function()
     except WxtcbError as error:
         return copy.copy(error)
     except asyncio.CancelledError:
-        if cancel_requests() > requests:
+        if cancellation_count() > requests:
             raise
-        return Told("was cancelled from within")
+        return UserCodeFailure("was cancelled from within")
     except Exception as error:
         if deadline.expired():
-            return Told(f"gave no answer within {patience:g} s")
-        return Told(f"failed ({type(error).__name__} {_place_of(error)})")
-    await heed_cancellation(requests)
+            return UserCodeFailure(f"gave no answer within {timeout:g} s")
+        return UserCodeFailure(f"failed ({type(error).__name__} {_format_location(error)})")
+    await raise_if_cancelled(requests)
     return answer
 
 
-def cancel_requests() -> int:
+def cancellation_count() -> int:
     """Return how often the cancellation of this task was asked for."""
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
 
 
-async def heed_cancellation(requests: int) -> None:
+async def raise_if_cancelled(count_before: int) -> None:
     """Be cancelled, if that was asked for since there were so many *requests*: foreign code may have swallowed it."""
-    if cancel_requests() > requests:
+    if cancellation_count() > count_before:
         await asyncio.sleep(0)  # anyio cancels again, with the words that it knows its own cancellations by
         raise asyncio.CancelledError
 
 
-def _place_of(error: Exception) -> str:
+def _format_location(error: Exception) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"in {frame.filename}, line {frame.lineno}"

@@ -9,16 +9,16 @@ import attrs
 
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.secret import Secret
-from wxtcb.tokens.stores import Kept, TokenStore
-from wxtcb.validation import forgetful
+from wxtcb.tokens.stores import StoredDocument, TokenStore
+from wxtcb.validation import hide_arguments_in_traceback
 
 if TYPE_CHECKING:
     from cryptography.fernet import MultiFernet
 
-Key: TypeAlias = str | bytes | Secret
+EncryptionKey: TypeAlias = str | bytes | Secret
 
 
-def _seal_of(key: Key | Sequence[Key]) -> MultiFernet:
+def _create_fernet(key: EncryptionKey | Sequence[EncryptionKey]) -> MultiFernet:
     try:
         from cryptography.fernet import Fernet, MultiFernet
     except ModuleNotFoundError:
@@ -31,9 +31,9 @@ def _seal_of(key: Key | Sequence[Key]) -> MultiFernet:
     raise InvalidArgument("key must be one or more keys as cryptography's Fernet.generate_key() makes them")
 
 
-@forgetful
+@hide_arguments_in_traceback
 @attrs.define(eq=False)
-class SealedStore:
+class EncryptedStore:
     """A store over any other, whose documents it encrypts with a *key* of the caller's (Fernet: AES-128-CBC and HMAC).
 
     Of several keys the first encrypts, and all decrypt: to change the key, first give every process the new one as the
@@ -44,26 +44,26 @@ class SealedStore:
     """
 
     store: TokenStore
-    _seal: MultiFernet = attrs.field(alias="key", converter=_seal_of, repr=False)
+    _fernet: MultiFernet = attrs.field(alias="key", converter=_create_fernet, repr=False)
 
-    async def load(self, component_appid: str) -> Kept:
+    async def load(self, component_appid: str) -> StoredDocument:
         kept = await self.store.load(component_appid)
-        return kept if kept.document is None else attrs.evolve(kept, document=self._opened(kept.document))
+        return kept if kept.document is None else attrs.evolve(kept, document=self._decrypt(kept.document))
 
-    async def swap(self, component_appid: str, document: str, *, version: str) -> bool:
-        sealed = self._seal.encrypt(document.encode(errors="surrogatepass")).decode()
-        return await self.store.swap(component_appid, sealed, version=version)
+    async def compare_and_set(self, component_appid: str, document: str, *, version: str) -> bool:
+        sealed = self._fernet.encrypt(document.encode(errors="surrogatepass")).decode()
+        return await self.store.compare_and_set(component_appid, sealed, version=version)
 
-    async def changed(self, component_appid: str, *, version: str, within: float) -> None:
-        await self.store.changed(component_appid, version=version, within=within)
+    async def wait_for_change(self, component_appid: str, *, version: str, timeout: float) -> None:
+        await self.store.wait_for_change(component_appid, version=version, timeout=timeout)
 
-    def _opened(self, sealed: str) -> str:
+    def _decrypt(self, encrypted: str) -> str:
         from cryptography.fernet import InvalidToken
 
         try:
-            return self._seal.decrypt(sealed.encode(errors="surrogatepass")).decode(errors="surrogatepass")
+            return self._fernet.decrypt(encrypted.encode(errors="surrogatepass")).decode(errors="surrogatepass")
         except InvalidToken:
             pass
         raise TokenStoreError(
-            "keeps what was sealed with a key that is not among ours, or was not sealed", lasting=True
+            "keeps what was sealed with a key that is not among ours, or was not sealed", permanent=True
         )

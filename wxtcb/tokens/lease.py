@@ -15,112 +15,116 @@ from typing import Final
 import attrs
 
 from wxtcb.errors import TokenStoreError
-from wxtcb.tokens.shared_state import Change, Seen, SharedRecord
-from wxtcb.tokens.state import LEASE, Lease, Record
+from wxtcb.tokens.shared_state import SharedState, StateSnapshot, StateTransition
+from wxtcb.tokens.state import LEASE_DURATION, Lease, TokenState
 
-PROLONGED_EVERY: Final = LEASE / 3
-TRIED_EVERY: Final = 0.5
+RENEW_INTERVAL: Final = LEASE_DURATION / 3
+RENEW_RETRY_INTERVAL: Final = 0.5
 
 
 @attrs.define
-class Hold:
-    """A lease of this process; by its own clock it ends at `until` at the latest."""
+class LeaseHandle:
+    """A lease of this process; by its own clock it ends at `expires_at` at the latest."""
 
     nonce: str
-    until: float
+    expires_at: float
 
 
 @attrs.define(eq=False)
-class Leases:
-    """Takes and ends the leases of one process, `me`, and watches those of others."""
+class LeaseManager:
+    """Takes and ends the leases of one process, `owner`, and watches those of others."""
 
-    me: str
-    shared: SharedRecord
+    owner: str
+    shared_state: SharedState
     now: Callable[[], float]
-    _watched: tuple[Lease | None, float] = attrs.field(init=False, default=(None, 0.0))
-    _doubtful: Hold | None = attrs.field(init=False, default=None)
+    _observed_lease: tuple[Lease | None, float] = attrs.field(init=False, default=(None, 0.0))
+    _unconfirmed: LeaseHandle | None = attrs.field(init=False, default=None)
 
-    def cleared(self, record: Record, now: float) -> Record:
+    def without_orphaned(self, state: TokenState, now: float) -> TokenState:
         """Return *record* without a lease that this process was granted but has not heard of."""
-        if self._doubtful is None:
-            return record
-        return record.failed(self._doubtful.nonce, "", now, pause=None) or record
+        if self._unconfirmed is None:
+            return state
+        return state.with_failure(self._unconfirmed.nonce, "", now, backoff=None) or state
 
-    def left(self, record: Record, now: float) -> float:
+    def remaining(self, state: TokenState, now: float) -> float:
         """Return the seconds for which somebody holds the lease, at most; 0 if nobody does."""
-        lease = record.lease
+        lease = state.lease
         if lease is None:
             return 0.0
-        if self._watched[0] != lease:
-            self._watched = lease, self.now()
-        return max(0.0, min(lease.left(now), self._watched[1] + LEASE - self.now()))
+        if self._observed_lease[0] != lease:
+            self._observed_lease = lease, self.now()
+        return max(0.0, min(lease.remaining(now), self._observed_lease[1] + LEASE_DURATION - self.now()))
 
-    async def take(self, is_free: Callable[[Record, float], bool], *, not_latest: bool, counted: bool) -> Hold | None:
+    async def acquire(
+        self, may_acquire: Callable[[TokenState, float], bool], *, not_latest: bool, counts_as_fetch: bool
+    ) -> LeaseHandle | None:
         """Take the lease, if *is_free* says of the record that it may be taken; None otherwise."""
-        if (hold := await self._granted_unheard()) is not None:
+        if (hold := await self._claim_unconfirmed()) is not None:
             return hold
-        hold = Hold(uuid.uuid4().hex, self.now() + LEASE)
+        hold = LeaseHandle(uuid.uuid4().hex, self.now() + LEASE_DURATION)
 
-        def grant(record: Record, now: float) -> Record | None:
-            record = self.cleared(record, now)
-            if not is_free(record, now):
+        def grant(record: TokenState, now: float) -> TokenState | None:
+            record = self.without_orphaned(record, now)
+            if not may_acquire(record, now):
                 return None
-            return record.granted(hold.nonce, self.me, now, not_latest=not_latest, counted=counted)
+            return record.with_lease(
+                hold.nonce, self.owner, now, not_latest=not_latest, counts_as_fetch=counts_as_fetch
+            )
 
         try:
-            seen = await self.shared.change(grant)
+            seen = await self.shared_state.update(grant)
         except TokenStoreError:
-            self._doubtful = hold
+            self._unconfirmed = hold
             raise
         except asyncio.CancelledError:
             await self.release(hold)
             raise
         return None if seen is None else hold
 
-    async def _granted_unheard(self) -> Hold | None:
+    async def _claim_unconfirmed(self) -> LeaseHandle | None:
         """Return a lease that was granted without our hearing of it, if there is one, and it holds still."""
-        hold = self._doubtful
-        if hold is None or self.now() >= hold.until:
+        hold = self._unconfirmed
+        if hold is None or self.now() >= hold.expires_at:
             return None
-        if (await self.shared.read()).record.leased_to(hold.nonce) is None:
+        if (await self.shared_state.read()).state.lease_for(hold.nonce) is None:
             return None
-        self._doubtful = None
+        self._unconfirmed = None
         return hold
 
     @contextlib.asynccontextmanager
-    async def keeping(self, hold: Hold) -> AsyncIterator[None]:
+    async def renewing(self, handle: LeaseHandle) -> AsyncIterator[None]:
         """Prolong the lease as long as the block runs."""
-        beat = asyncio.create_task(self._prolong(hold))
+        beat = asyncio.create_task(self._renew_periodically(handle))
         try:
             yield
         finally:
             beat.cancel()
             await asyncio.wait([beat])
 
-    async def release(self, hold: Hold) -> None:
+    async def release(self, handle: LeaseHandle) -> None:
         """End the lease of a request that was cut off; what it may have made counts."""
         with contextlib.suppress(TokenStoreError):
-            await self.shared.change(lambda record, _: record.released(hold.nonce))
+            await self.shared_state.update(lambda record, _: record.without_lease(handle.nonce))
 
-    async def end(self, change: Change) -> Seen | None:
+    async def release_with(self, transition: StateTransition) -> StateSnapshot | None:
         """Make the *change* that ends a lease; if that is cancelled, make it before that takes effect."""
         try:
-            return await self.shared.change(change)
+            return await self.shared_state.update(transition)
         except asyncio.CancelledError:
             with contextlib.suppress(TokenStoreError):
-                await self.shared.change(change)
+                await self.shared_state.update(transition)
             raise
 
-    async def _prolong(self, hold: Hold) -> None:
-        pause = PROLONGED_EVERY
+    async def _renew_periodically(self, handle: LeaseHandle) -> None:
+        pause = RENEW_INTERVAL
         while True:
             await asyncio.sleep(pause)
             asked_at = self.now()
             try:
-                seen = await self.shared.change(lambda record, now: record.extended(hold.nonce, now))
+                seen = await self.shared_state.update(lambda record, now: record.with_lease_extended(handle.nonce, now))
             except TokenStoreError:
-                pause = TRIED_EVERY
+                pause = RENEW_RETRY_INTERVAL
                 continue
             if seen is None:
                 return
-            hold.until, pause = asked_at + LEASE, PROLONGED_EVERY
+            handle.expires_at, pause = asked_at + LEASE_DURATION, RENEW_INTERVAL

@@ -12,31 +12,31 @@ import attrs
 class Script:
     """The text of a script, and the name the server has for it."""
 
-    text: str
-    sha: str
+    source: str
+    sha1: str
 
 
-def _script(text: str) -> Script:
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+def _create_script(source: str) -> Script:
+    return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
-_VERSION: Final = """
+_READ_VERSION_LUA: Final = """
 local version = redis.call('HGET', KEYS[1], 'version')
 if not version and redis.call('EXISTS', KEYS[1]) == 1 then
   return redis.error_reply('WRONGTYPE a hash of somebody else')
 end
 version = version or ''
 """
-LOOK: Final = _script(f"{_VERSION} return version")
-LOAD: Final = _script(
-    f"""{_VERSION}
+GET_VERSION: Final = _create_script(f"{_READ_VERSION_LUA} return version")
+LOAD: Final = _create_script(
+    f"""{_READ_VERSION_LUA}
 local now = redis.call('TIME')
 return {{redis.call('HGET', KEYS[1], 'document'), version, now[1], now[2]}}
 """
 )
 # A client that got no answer may ask again: what has the new version already was kept the first time.
-SWAP: Final = _script(
-    f"""{_VERSION}
+COMPARE_AND_SET: Final = _create_script(
+    f"""{_READ_VERSION_LUA}
 if version == ARGV[2] then return 1 end
 if version ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'document', ARGV[3], 'version', ARGV[2])

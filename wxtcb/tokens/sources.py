@@ -11,7 +11,7 @@ from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.secret import Secret
 
 
-def _as_value(value: str | Secret) -> Secret:
+def _to_secret(value: str | Secret) -> Secret:
     return Secret.of(value)
 
 
@@ -21,7 +21,7 @@ class ComponentToken(Reply):
 
     keeps_raw: ClassVar[bool] = False
 
-    component_access_token: Secret = attrs.field(converter=_as_value)
+    component_access_token: Secret = attrs.field(converter=_to_secret)
     expires_in: int
 
 

@@ -6,31 +6,31 @@ from urllib.parse import unquote, urlsplit
 
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
-from wxtcb.tokens.stores import OwnedStore, SqliteStore
+from wxtcb.tokens.stores import ClosableTokenStore, SqliteStore
 
 
-def open_store(url: str | Secret) -> OwnedStore:
+def open_store(url: str | Secret) -> ClosableTokenStore:
     """Return the store at *url*, for the caller to `aclose`; nothing is connected before its first use.
 
     ``sqlite:///tokens.db`` is a file in the working directory, ``sqlite:////var/lib/tokens.db`` one anywhere; what is
     special in a URL is written with %. ``redis://``, ``rediss://`` (TLS) and ``unix://`` are those of redis-py and need
     the extra ``redis``. Anything else is `InvalidArgument`, which never shows the URL: it may hold a password.
     """
-    store = _store_at(url)
+    store = _store_from_url(url)
     if isinstance(store, InvalidArgument):
         del url
         raise store
     return store
 
 
-def _store_at(url: str | Secret) -> OwnedStore | InvalidArgument:
+def _store_from_url(url: str | Secret) -> ClosableTokenStore | InvalidArgument:
     address = url.reveal() if isinstance(url, Secret) else str(url)
     scheme = address.partition(":")[0].lower()
     try:
         if scheme == "sqlite":
-            return SqliteStore(_path_in(address))
+            return SqliteStore(_parse_sqlite_path(address))
         if scheme in ("redis", "rediss", "unix"):
-            return _redis_store(address)
+            return _create_redis_store(address)
     except InvalidArgument as error:
         return error.with_traceback(None)
     except ValueError:
@@ -41,7 +41,7 @@ def _store_at(url: str | Secret) -> OwnedStore | InvalidArgument:
     )
 
 
-def _path_in(url: str) -> str:
+def _parse_sqlite_path(url: str) -> str:
     parts = urlsplit(url)
     if parts.netloc or len(parts.path) < 2 or not url[len("sqlite:") :].startswith("///"):
         raise InvalidArgument(
@@ -53,7 +53,7 @@ def _path_in(url: str) -> str:
     return unquote(parts.path[1:])
 
 
-def _redis_store(url: str) -> OwnedStore:
+def _create_redis_store(url: str) -> ClosableTokenStore:
     try:
         from wxtcb.tokens.redis import RedisStore
     except ImportError as error:

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import attrs
 
-from wxtcb.validation import as_file
+from wxtcb.validation import to_file_path
 
 if TYPE_CHECKING:
     from wxtcb.tokens.files.worker import Workers
 
 
 @attrs.frozen
-class Kept:
+class StoredDocument:
     """What a store holds of a platform: its `document`, None if there is none yet.
 
     `version` is another one after every change, and never comes back; `now` is the time by the store's own clock, in
@@ -37,7 +37,7 @@ class Kept:
 
     document: str | None = attrs.field(repr=False)
     version: str
-    now: float
+    store_time: float
 
 
 class TokenStore(Protocol):
@@ -46,25 +46,25 @@ class TokenStore(Protocol):
     Whatever is raised counts as "the store is down". None of the methods blocks the event loop.
     """
 
-    async def load(self, component_appid: str) -> Kept:
+    async def load(self, component_appid: str) -> StoredDocument:
         """Return what is kept; every change made before the call is in it."""
         ...
 
-    async def swap(self, component_appid: str, document: str, *, version: str) -> bool:
+    async def compare_and_set(self, component_appid: str, document: str, *, version: str) -> bool:
         """Keep *document* if what is kept still has this *version*, and ring; else change nothing and return False."""
         ...
 
-    async def changed(self, component_appid: str, *, version: str, within: float) -> None:
+    async def wait_for_change(self, component_appid: str, *, version: str, timeout: float) -> None:
         """Return within 50 ms after what is kept has another *version*, and after *within* seconds at the latest."""
         ...
 
 
-def is_store(value: object) -> bool:
+def is_token_store(value: object) -> bool:
     """Tell whether *value* has the methods of a `TokenStore`."""
-    return all(callable(getattr(value, name, None)) for name in ("load", "swap", "changed"))
+    return all(callable(getattr(value, name, None)) for name in ("load", "compare_and_set", "wait_for_change"))
 
 
-class OwnedStore(TokenStore, Protocol):
+class ClosableTokenStore(TokenStore, Protocol):
     """A store that holds something open, and is closed by whoever opened it."""
 
     async def aclose(self) -> None:
@@ -79,53 +79,53 @@ class MemoryStore:
     They may run in several loops and threads.
     """
 
-    now: Callable[[], float] = time.monotonic
-    _kept: dict[str, tuple[str, str]] = attrs.field(init=False, repr=False, factory=dict[str, tuple[str, str]])
-    _bells: dict[str, set[asyncio.Future[None]]] = attrs.field(
+    clock: Callable[[], float] = time.monotonic
+    _documents: dict[str, tuple[str, str]] = attrs.field(init=False, repr=False, factory=dict[str, tuple[str, str]])
+    _waiters: dict[str, set[asyncio.Future[None]]] = attrs.field(
         init=False, repr=False, factory=dict[str, set["asyncio.Future[None]"]]
     )
-    _versions: Iterator[int] = attrs.field(init=False, repr=False, factory=lambda: itertools.count(1))
+    _version_counter: Iterator[int] = attrs.field(init=False, repr=False, factory=lambda: itertools.count(1))
     _lock: threading.Lock = attrs.field(init=False, repr=False, factory=threading.Lock)
 
-    async def load(self, component_appid: str) -> Kept:
-        document, version = self._kept.get(component_appid, (None, ""))
-        return Kept(document, version, self.now())
+    async def load(self, component_appid: str) -> StoredDocument:
+        document, version = self._documents.get(component_appid, (None, ""))
+        return StoredDocument(document, version, self.clock())
 
-    async def swap(self, component_appid: str, document: str, *, version: str) -> bool:
+    async def compare_and_set(self, component_appid: str, document: str, *, version: str) -> bool:
         with self._lock:
-            if self._version(component_appid) != version:
+            if self._current_version(component_appid) != version:
                 return False
-            self._kept[component_appid] = document, str(next(self._versions))
-            bells = tuple(self._bells.get(component_appid, ()))
+            self._documents[component_appid] = document, str(next(self._version_counter))
+            bells = tuple(self._waiters.get(component_appid, ()))
         for bell in bells:
             with contextlib.suppress(RuntimeError):  # its loop was closed without a word to who waited in it
-                bell.get_loop().call_soon_threadsafe(_ring, bell)
+                bell.get_loop().call_soon_threadsafe(_wake, bell)
         return True
 
-    async def changed(self, component_appid: str, *, version: str, within: float) -> None:
+    async def wait_for_change(self, component_appid: str, *, version: str, timeout: float) -> None:
         bell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._lock:
-            if self._version(component_appid) != version:
+            if self._current_version(component_appid) != version:
                 return
-            bells = self._bells.setdefault(component_appid, set())
+            bells = self._waiters.setdefault(component_appid, set())
             bells.add(bell)
         try:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(within):
+                async with asyncio.timeout(timeout):
                     await bell
         finally:
             with self._lock:
                 bells.discard(bell)
 
-    def _version(self, component_appid: str) -> str:
-        return self._kept.get(component_appid, ("", ""))[1]
+    def _current_version(self, component_appid: str) -> str:
+        return self._documents.get(component_appid, ("", ""))[1]
 
 
-def _full_path(path: str | os.PathLike[str]) -> Path:
-    return as_file(path, otherwise="MemoryStore keeps a token in memory")
+def _resolve_path(path: str | os.PathLike[str]) -> Path:
+    return to_file_path(path, memory_hint="MemoryStore keeps a token in memory")
 
 
-def _workers_of(store: SqliteStore) -> Workers:
+def _create_workers(store: SqliteStore) -> Workers:
     from wxtcb.tokens.files.worker import Workers
 
     return Workers(store.path)
@@ -137,8 +137,8 @@ class SqliteStore:
 
     The file at *path* is made when it is first needed, in a directory that is there, readable for this user alone; one
     that is open to others, or that another program made, is refused with `TokenStoreError` and left as it is. A change
-    is on the disk when `swap` returns, and kept whole or not at all, whatever kills the process. While another process
-    stands still in the middle of a change, `load` goes on and `swap` fails after 1.5 seconds. `changed` looks every 20
+    is on the disk when `compare_and_set` returns, and kept whole or not at all, whatever kills the process. While another process
+    stands still in the middle of a change, `load` goes on and `compare_and_set` fails after 1.5 seconds. `wait_for_change` looks every 20
     ms.
 
     The disk must be a local one: processes share memory beside the file (SQLite's WAL), which no network filesystem
@@ -150,24 +150,26 @@ class SqliteStore:
     that with `aclose`, or by `async with`, after which nothing can be asked any more.
     """
 
-    path: Path = attrs.field(converter=_full_path)
+    path: Path = attrs.field(converter=_resolve_path)
     clock: Callable[[], float] = attrs.field(default=time.time, kw_only=True, repr=False)
-    _workers: Workers = attrs.field(init=False, repr=False, default=attrs.Factory(_workers_of, takes_self=True))
+    _workers: Workers = attrs.field(init=False, repr=False, default=attrs.Factory(_create_workers, takes_self=True))
 
-    async def load(self, component_appid: str) -> Kept:
+    async def load(self, component_appid: str) -> StoredDocument:
         clock = self.clock
-        ask = self._workers.mine().submit(lambda file: Kept(*file.load(component_appid), clock()))
+        ask = self._workers.for_this_process().submit(lambda file: StoredDocument(*file.load(component_appid), clock()))
         return await asyncio.wrap_future(ask)
 
-    async def swap(self, component_appid: str, document: str, *, version: str) -> bool:
-        ask = self._workers.mine().submit(lambda file: file.swap(component_appid, document, version))
+    async def compare_and_set(self, component_appid: str, document: str, *, version: str) -> bool:
+        ask = self._workers.for_this_process().submit(
+            lambda file: file.compare_and_set(component_appid, document, version)
+        )
         return await asyncio.wrap_future(ask)
 
-    async def changed(self, component_appid: str, *, version: str, within: float) -> None:
-        await asyncio.wrap_future(self._workers.mine().watch(component_appid, version, within))
+    async def wait_for_change(self, component_appid: str, *, version: str, timeout: float) -> None:
+        await asyncio.wrap_future(self._workers.for_this_process().wait_for_change(component_appid, version, timeout))
 
     async def aclose(self) -> None:
-        """Close the file; what waits in `changed` fails with `TokenStoreError`, and so does all that is asked later."""
+        """Close the file; what waits in `wait_for_change` fails with `TokenStoreError`, and so does all that is asked later."""
         await asyncio.shield(asyncio.wrap_future(self._workers.close()))
 
     async def __aenter__(self) -> Self:
@@ -179,6 +181,6 @@ class SqliteStore:
         await self.aclose()
 
 
-def _ring(bell: asyncio.Future[None]) -> None:
-    if not bell.done():
-        bell.set_result(None)
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

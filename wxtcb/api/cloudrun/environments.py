@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
-from wxtcb._protocol.fields import repeats, wire
-from wxtcb.api._waiters import Awaited, wait_for
+from wxtcb._protocol.fields import interned, wire_name
+from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import InvalidArgument
-from wxtcb.validation import as_texts, check_entries, check_text, check_texts, field_is
+from wxtcb.validation import check_not_empty, check_string, check_strings, to_str_tuple, validator
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
-_ALIAS: Final = re.compile(r"[a-z][a-z0-9-]*")
+_ALIAS_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]*")
 
 
 @attrs.frozen(kw_only=True)
@@ -26,15 +26,15 @@ class Database:
     """A database of an environment: `status` is INITIALIZING, RUNNING, UNUSABLE (disabled) or OVERDUE (expired)."""
 
     instance_id: str | None = None
-    status: str | None = attrs.field(default=None, metadata=repeats())
-    region: str | None = attrs.field(default=None, metadata=repeats())
+    status: str | None = attrs.field(default=None, metadata=interned())
+    region: str | None = attrs.field(default=None, metadata=interned())
 
 
 @attrs.frozen(kw_only=True)
 class Storage:
     """A bucket of an environment; `app_id` is the Tencent Cloud account that owns it."""
 
-    region: str | None = attrs.field(default=None, metadata=repeats())
+    region: str | None = attrs.field(default=None, metadata=interned())
     bucket: str | None = None
     cdn_domain: str | None = None
     app_id: str | None = None
@@ -45,7 +45,7 @@ class FunctionSpace:
     """Where the functions of an environment stand; both texts may be empty."""
 
     namespace: str | None = None
-    region: str | None = attrs.field(default=None, metadata=repeats())
+    region: str | None = attrs.field(default=None, metadata=interned())
 
 
 @attrs.frozen(kw_only=True)
@@ -56,7 +56,7 @@ class LogService:
     logset_id: str | None = None
     topic_name: str | None = None
     topic_id: str | None = None
-    region: str | None = attrs.field(default=None, metadata=repeats())
+    region: str | None = attrs.field(default=None, metadata=interned())
 
 
 @attrs.frozen(kw_only=True)
@@ -65,8 +65,8 @@ class StaticStorage:
 
     static_domain: str | None = None
     default_dir_name: str | None = None
-    status: str | None = attrs.field(default=None, metadata=repeats())
-    region: str | None = attrs.field(default=None, metadata=repeats())
+    status: str | None = attrs.field(default=None, metadata=interned())
+    region: str | None = attrs.field(default=None, metadata=interned())
     bucket: str | None = None
 
 
@@ -82,7 +82,7 @@ class Tag:
 class CustomLogService:
     """A log topic of its owner's that an environment writes to; `create_time` may be empty."""
 
-    cls_region: str | None = attrs.field(default=None, metadata=repeats())
+    cls_region: str | None = attrs.field(default=None, metadata=interned())
     cls_logset_id: str | None = None
     cls_topic_id: str | None = None
     create_time: str | None = None
@@ -97,23 +97,23 @@ class EnvInfo:
     """
 
     env_id: str
-    source: str | None = attrs.field(default=None, metadata=repeats())
+    source: str | None = attrs.field(default=None, metadata=interned())
     alias: str | None = None
     create_time: str | None = None
     update_time: str | None = None
-    status: str | None = attrs.field(default=None, metadata=repeats())
+    status: str | None = attrs.field(default=None, metadata=interned())
     databases: tuple[Database, ...] = ()
     storages: tuple[Storage, ...] = ()
     functions: tuple[FunctionSpace, ...] = ()
-    package_id: str | None = attrs.field(default=None, metadata=repeats())
-    package_name: str | None = attrs.field(default=None, metadata=repeats())
+    package_id: str | None = attrs.field(default=None, metadata=interned())
+    package_name: str | None = attrs.field(default=None, metadata=interned())
     log_services: tuple[LogService, ...] = ()
     static_storages: tuple[StaticStorage, ...] = ()
     is_auto_degrade: bool | None = None
-    env_channel: str | None = attrs.field(default=None, metadata=repeats())
-    pay_mode: str | None = attrs.field(default=None, metadata=repeats())
+    env_channel: str | None = attrs.field(default=None, metadata=interned())
+    pay_mode: str | None = attrs.field(default=None, metadata=interned())
     is_default: bool | None = None
-    region: str | None = attrs.field(default=None, metadata=repeats())
+    region: str | None = attrs.field(default=None, metadata=interned())
     tags: tuple[Tag, ...] = ()
     custom_log_services: tuple[CustomLogService, ...] = ()
 
@@ -134,8 +134,8 @@ class EnvList(Reply):
 class NewEnv(Reply):
     """A new cloud-hosting environment; `tranid` is the number of its post-paid order, where the platform tells it."""
 
-    env_id: str = attrs.field(validator=field_is(check_text))
-    tranid: str | None = attrs.field(default=None, metadata=wire("tran_id"))
+    env_id: str = attrs.field(validator=validator(check_string))
+    tranid: str | None = attrs.field(default=None, metadata=wire_name("tran_id"))
 
 
 DESCRIBE_CLOUDBASERUN_ENVS: Final = Endpoint(
@@ -184,15 +184,15 @@ async def create_cloudbaserun_env(
 
     Official interface: createCloudbaseEnv, page cloudrun-batch/cloudenv-mgnt/createCloudbaseEnv.
     """
-    subnets = None if subnet_ids is None else as_texts(subnet_ids)
-    if alias is not None and not (isinstance(alias, str) and _ALIAS.fullmatch(alias)):
+    subnets = None if subnet_ids is None else to_str_tuple(subnet_ids)
+    if alias is not None and not (isinstance(alias, str) and _ALIAS_PATTERN.fullmatch(alias)):
         raise InvalidArgument(f"alias must start with a-z and hold only a-z, 0-9 and '-', not {alias!r}")
     if (vpc_id is None) is not (subnets is None):
         raise InvalidArgument("vpc_id and subnet_ids go together: give both, or neither")
     if subnets is not None:
-        check_text("vpc_id", vpc_id)
-        check_texts("subnet_ids", subnets)
-        check_entries("subnet_ids", subnets)
+        check_string("vpc_id", vpc_id)
+        check_strings("subnet_ids", subnets)
+        check_not_empty("subnet_ids", subnets)
     return await session.call(CREATE_CLOUDBASERUN_ENV, {"alias": alias, "vpc_id": vpc_id, "sub_net_ids": subnets})
 
 
@@ -204,7 +204,7 @@ async def create_cloudbaserun_res_auth(session: Session, env_id: str) -> Done:
 
     Official interface: createCloudbaseMicrservice, page cloudrun-batch/service-mgnt/createCloudbaseMicrservice.
     """
-    check_text("env_id", env_id)
+    check_string("env_id", env_id)
     return await session.call(CREATE_CLOUDBASERUN_RES_AUTH, {"env_id": env_id})
 
 
@@ -216,18 +216,20 @@ async def wait_until_env_normal(
     All who wait in a session share the looks, as in `environment.wait_until_normal`. UNAVAILABLE, and a status that
     wxtcb does not know, is waiting; so is a look that failed for a reason that may pass.
 
-    Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` when the platform stopped it, `OperationGone`
+    Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` when the platform stopped it, `OperationNotFound`
     when it was missing from three looks in a row or more, for 30 seconds, and what keeps every look from succeeding.
     """
-    check_text("env_id", env_id)
-    awaited = Awaited(
-        what=f"cloud-hosting environment {env_id}",
-        find=_finds(env_id),
+    check_string("env_id", env_id)
+    awaited = WaitCondition(
+        resource=f"cloud-hosting environment {env_id}",
+        find=_find_env(env_id),
         status_of=lambda info: info.status,
-        ready=frozenset({_NORMAL}),
-        broken=_HALTED,
+        ready_statuses=frozenset({_NORMAL}),
+        failure_statuses=_ENV_FAILURE_STATUSES,
     )
-    return await wait_for(session.sweep(DESCRIBE_CLOUDBASERUN_ENVS), awaited, timeout=timeout, interval=interval)
+    return await wait_until(
+        session.shared_poller(DESCRIBE_CLOUDBASERUN_ENVS), awaited, timeout=timeout, interval=interval
+    )
 
 
 async def wait_until_databases_running(
@@ -240,33 +242,39 @@ async def wait_until_databases_running(
 
     Raises as `wait_until_env_normal` does, `OperationFailed` also when a database is UNUSABLE or OVERDUE.
     """
-    check_text("env_id", env_id)
-    awaited = Awaited(
-        what=f"databases of cloud-hosting environment {env_id}",
-        find=_finds(env_id),
-        status_of=_status_of_databases,
-        ready=frozenset({_RUNNING}),
-        broken=_BROKEN,
+    check_string("env_id", env_id)
+    awaited = WaitCondition(
+        resource=f"databases of cloud-hosting environment {env_id}",
+        find=_find_env(env_id),
+        status_of=_overall_database_status,
+        ready_statuses=frozenset({_RUNNING}),
+        failure_statuses=_DATABASE_FAILURE_STATUSES,
     )
-    return await wait_for(session.sweep(DESCRIBE_CLOUDBASERUN_ENVS), awaited, timeout=timeout, interval=interval)
+    return await wait_until(
+        session.shared_poller(DESCRIBE_CLOUDBASERUN_ENVS), awaited, timeout=timeout, interval=interval
+    )
 
 
-def _finds(env_id: str) -> Callable[[EnvList], EnvInfo | None]:
+def _find_env(env_id: str) -> Callable[[EnvList], EnvInfo | None]:
     return lambda seen: seen.by_env_id.get(env_id)
 
 
-def _status_of_databases(info: EnvInfo) -> str | None:
+def _overall_database_status(info: EnvInfo) -> str | None:
     """Return RUNNING when all is done, or what keeps it: one that is broken before one that only takes time."""
     lagging = [] if info.status == _NORMAL else [info.status]
     lagging += [each.status for each in info.databases if each.status != _RUNNING]
-    return next((status for status in lagging if status in _BROKEN), lagging[0] if lagging else _RUNNING)
+    return next(
+        (status for status in lagging if status in _DATABASE_FAILURE_STATUSES), lagging[0] if lagging else _RUNNING
+    )
 
 
 _NORMAL: Final = "NORMAL"
 _RUNNING: Final = "RUNNING"
-_HALTED: Final = {"HALTED": "the platform stopped it (over quota or blocked); see its page in the console"}
-_BROKEN: Final = {
-    **_HALTED,
+_ENV_FAILURE_STATUSES: Final = {
+    "HALTED": "the platform stopped it (over quota or blocked); see its page in the console"
+}
+_DATABASE_FAILURE_STATUSES: Final = {
+    **_ENV_FAILURE_STATUSES,
     "UNUSABLE": "a database is disabled; see its page in the console",
     "OVERDUE": "a database has expired; see its page in the console",
 }

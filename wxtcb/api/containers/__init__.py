@@ -34,7 +34,7 @@ from wxtcb.api.containers.shared_models import BatchEntry, BatchFailure, BatchRe
 from wxtcb.api.containers.traffic import (
     BATCH_SET_CS_PROPOTION,
     SET_CS_PROPOTION,
-    Split,
+    TrafficSplit,
     VersionFlow,
     batch_set_cs_propotion,
     set_cs_propotion,
@@ -89,7 +89,7 @@ __all__ = [
     "ImageSecretInfo",
     "NewCsVersion",
     "RepositoryName",
-    "Split",
+    "TrafficSplit",
     "VersionFlow",
     "VersionRef",
     "Vpc",

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
-from wxtcb._protocol.fields import fields_of, wire, written_as
+from wxtcb._protocol.fields import wire_fields, wire_format, wire_name
 from wxtcb.api.containers.shared_models import BatchResult
-from wxtcb.api.containers.variables import VARIABLES
+from wxtcb.api.containers.variables import VARIABLES_FORMAT
 from wxtcb.secret import Secret
 from wxtcb.validation import (
     Variables,
-    as_secret_or_none,
-    as_texts,
-    as_variables,
-    check_entries,
-    check_kind,
+    check_not_empty,
     check_number,
-    check_text,
-    check_texts,
+    check_string,
+    check_strings,
+    check_type,
     check_variables,
-    field_is,
-    forgetful,
-    kind_is,
-    whole_within,
+    hide_arguments_in_traceback,
+    int_range,
+    to_secret_or_none,
+    to_str_tuple,
+    to_variables,
+    type_validator,
+    validator,
 )
 
 if TYPE_CHECKING:
@@ -37,41 +37,43 @@ if TYPE_CHECKING:
 class ImageInfo:
     """The image that a version is made of: its repository and tag at the registry `server_addr`, and where to pull."""
 
-    repository_name: str = attrs.field(validator=field_is(check_text))
-    is_public: bool = attrs.field(metadata=wire("ispublic"), validator=kind_is(bool, optional=False))
-    tag_name: str = attrs.field(metadata=wire("tagname"), validator=field_is(check_text))
-    server_addr: str = attrs.field(validator=field_is(check_text))
-    image_url: str = attrs.field(validator=field_is(check_text))
+    repository_name: str = attrs.field(validator=validator(check_string))
+    is_public: bool = attrs.field(metadata=wire_name("ispublic"), validator=type_validator(bool, optional=False))
+    tag_name: str = attrs.field(metadata=wire_name("tagname"), validator=validator(check_string))
+    server_addr: str = attrs.field(validator=validator(check_string))
+    image_url: str = attrs.field(validator=validator(check_string))
 
 
 @attrs.frozen(kw_only=True)
 class RepositoryName:
     """What a code repository is called; `full_name` is its owner and its name, parted by a slash."""
 
-    name: str | None = attrs.field(default=None, validator=kind_is(str))
-    full_name: str | None = attrs.field(default=None, metadata=wire("fullname"), validator=kind_is(str))
+    name: str | None = attrs.field(default=None, validator=type_validator(str))
+    full_name: str | None = attrs.field(default=None, metadata=wire_name("fullname"), validator=type_validator(str))
 
 
 @attrs.frozen(kw_only=True)
 class CodeDetail:
     """The code repository that a version is made of."""
 
-    name: RepositoryName | None = attrs.field(default=None, validator=kind_is(RepositoryName))
-    url: str | None = attrs.field(default=None, validator=kind_is(str))
+    name: RepositoryName | None = attrs.field(default=None, validator=type_validator(RepositoryName))
+    url: str | None = attrs.field(default=None, validator=type_validator(str))
 
 
-@forgetful
+@hide_arguments_in_traceback
 @attrs.frozen(kw_only=True)
 class ImageSecretInfo:
     """The account at the registry of a private image; `password` is shown in no repr."""
 
-    registry_server: str | None = attrs.field(default=None, metadata=wire("registryserver"), validator=kind_is(str))
-    user_name: str | None = attrs.field(default=None, metadata=wire("username"), validator=kind_is(str))
-    password: Secret | None = attrs.field(default=None, converter=as_secret_or_none, validator=kind_is(Secret))
-    email: str | None = attrs.field(default=None, validator=kind_is(str))
+    registry_server: str | None = attrs.field(
+        default=None, metadata=wire_name("registryserver"), validator=type_validator(str)
+    )
+    user_name: str | None = attrs.field(default=None, metadata=wire_name("username"), validator=type_validator(str))
+    password: Secret | None = attrs.field(default=None, converter=to_secret_or_none, validator=type_validator(Secret))
+    email: str | None = attrs.field(default=None, validator=type_validator(str))
 
 
-@forgetful
+@hide_arguments_in_traceback
 @attrs.frozen(kw_only=True)
 class CsVersion:
     """A version of a container service to be created.
@@ -82,40 +84,40 @@ class CsVersion:
     variables, in no repr. With `mount_wx_token` WeChat's token is pushed into the container.
     """
 
-    service_name: str = attrs.field(validator=field_is(check_text))
-    upload_type: str = attrs.field(validator=field_is(check_text))
-    flow_ratio: int | None = attrs.field(default=None, validator=whole_within(0, 100))
-    cpu: float | None = attrs.field(default=None, validator=field_is(check_number, optional=True))
-    mem: float | None = attrs.field(default=None, validator=field_is(check_number, optional=True))
-    min_num: int | None = attrs.field(default=None, metadata=wire("minnum"), validator=whole_within(0))
-    max_num: int | None = attrs.field(default=None, metadata=wire("maxnum"), validator=whole_within(0, 50))
-    policy_type: str | None = attrs.field(default=None, validator=kind_is(str))
-    policy_threshold: int | None = attrs.field(default=None, validator=kind_is(int))
-    container_port: int | None = attrs.field(default=None, validator=kind_is(int))
-    repository_type: str | None = attrs.field(default=None, validator=kind_is(str))
-    dockerfile_path: str | None = attrs.field(default=None, validator=kind_is(str))
-    build_dir: str | None = attrs.field(default=None, validator=kind_is(str))
+    service_name: str = attrs.field(validator=validator(check_string))
+    upload_type: str = attrs.field(validator=validator(check_string))
+    flow_ratio: int | None = attrs.field(default=None, validator=int_range(0, 100))
+    cpu: float | None = attrs.field(default=None, validator=validator(check_number, optional=True))
+    mem: float | None = attrs.field(default=None, validator=validator(check_number, optional=True))
+    min_num: int | None = attrs.field(default=None, metadata=wire_name("minnum"), validator=int_range(0))
+    max_num: int | None = attrs.field(default=None, metadata=wire_name("maxnum"), validator=int_range(0, 50))
+    policy_type: str | None = attrs.field(default=None, validator=type_validator(str))
+    policy_threshold: int | None = attrs.field(default=None, validator=type_validator(int))
+    container_port: int | None = attrs.field(default=None, validator=type_validator(int))
+    repository_type: str | None = attrs.field(default=None, validator=type_validator(str))
+    dockerfile_path: str | None = attrs.field(default=None, validator=type_validator(str))
+    build_dir: str | None = attrs.field(default=None, validator=type_validator(str))
     env_params: Variables | None = attrs.field(
         default=None,
         repr=False,
         hash=False,
-        metadata=written_as(VARIABLES),
-        converter=as_variables,
-        validator=field_is(check_variables, optional=True),
+        metadata=wire_format(VARIABLES_FORMAT),
+        converter=to_variables,
+        validator=validator(check_variables, optional=True),
     )
-    repository: str | None = attrs.field(default=None, validator=kind_is(str))
-    branch: str | None = attrs.field(default=None, validator=kind_is(str))
-    version_remark: str | None = attrs.field(default=None, validator=kind_is(str))
-    package_name: str | None = attrs.field(default=None, validator=kind_is(str))
-    package_version: str | None = attrs.field(default=None, validator=kind_is(str))
-    image_info: ImageInfo | None = attrs.field(default=None, validator=kind_is(ImageInfo))
-    code_detail: CodeDetail | None = attrs.field(default=None, validator=kind_is(CodeDetail))
-    image_secret_info: ImageSecretInfo | None = attrs.field(default=None, validator=kind_is(ImageSecretInfo))
+    repository: str | None = attrs.field(default=None, validator=type_validator(str))
+    branch: str | None = attrs.field(default=None, validator=type_validator(str))
+    version_remark: str | None = attrs.field(default=None, validator=type_validator(str))
+    package_name: str | None = attrs.field(default=None, validator=type_validator(str))
+    package_version: str | None = attrs.field(default=None, validator=type_validator(str))
+    image_info: ImageInfo | None = attrs.field(default=None, validator=type_validator(ImageInfo))
+    code_detail: CodeDetail | None = attrs.field(default=None, validator=type_validator(CodeDetail))
+    image_secret_info: ImageSecretInfo | None = attrs.field(default=None, validator=type_validator(ImageSecretInfo))
     image_pull_secret: str | None = attrs.field(
-        default=None, metadata=wire("image_pulls_secret"), validator=kind_is(str)
+        default=None, metadata=wire_name("image_pulls_secret"), validator=type_validator(str)
     )
-    custom_logs: str | None = attrs.field(default=None, validator=kind_is(str))
-    mount_wx_token: bool | None = attrs.field(default=None, validator=kind_is(bool))
+    custom_logs: str | None = attrs.field(default=None, validator=type_validator(str))
+    mount_wx_token: bool | None = attrs.field(default=None, validator=type_validator(bool))
 
 
 @attrs.frozen(kw_only=True)
@@ -145,9 +147,9 @@ async def create_cs_version(session: Session, version: CsVersion, *, env: str) -
 
     Official interface: createcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/createcsversion.
     """
-    check_kind("version", version, CsVersion)
-    check_text("env", env)
-    return await session.call(CREATE_CS_VERSION, {"env": env, **fields_of(version)})
+    check_type("version", version, CsVersion)
+    check_string("env", env)
+    return await session.call(CREATE_CS_VERSION, {"env": env, **wire_fields(version)})
 
 
 async def batch_create_cs_version(session: Session, version: CsVersion, *, envs: Iterable[str]) -> BatchResult:
@@ -159,8 +161,8 @@ async def batch_create_cs_version(session: Session, version: CsVersion, *, envs:
 
     Official interface: batchcreatecsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchcreatecsversion.
     """
-    check_kind("version", version, CsVersion)
-    names = as_texts(envs)
-    check_texts("envs", names)
-    check_entries("envs", names)
-    return await session.call(BATCH_CREATE_CS_VERSION, {"envs": names, **fields_of(version)})
+    check_type("version", version, CsVersion)
+    names = to_str_tuple(envs)
+    check_strings("envs", names)
+    check_not_empty("envs", names)
+    return await session.call(BATCH_CREATE_CS_VERSION, {"envs": names, **wire_fields(version)})

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
-from wxtcb._protocol.fields import wire
+from wxtcb._protocol.fields import wire_name
 from wxtcb.api._pagination import by_offset
 from wxtcb.validation import (
-    as_texts,
-    check_count,
-    check_entries,
-    check_kind_or_none,
-    check_text,
-    check_texts,
-    field_is,
-    kind_is,
+    check_not_empty,
+    check_positive_int,
+    check_string,
+    check_strings,
+    check_type_or_none,
+    to_str_tuple,
+    type_validator,
+    validator,
 )
 
 if TYPE_CHECKING:
@@ -32,11 +32,13 @@ class Vpc:
     `create_type` is 0 (inherit), 1 (create) or 2 (use the given one); a sample of the platform's sends 3.
     """
 
-    vpc_id: str = attrs.field(metadata=wire("vpcid"), validator=field_is(check_text))
+    vpc_id: str = attrs.field(metadata=wire_name("vpcid"), validator=validator(check_string))
     subnet_ids: tuple[str, ...] = attrs.field(
-        metadata=wire("subnetids"), converter=as_texts, validator=[field_is(check_texts), field_is(check_entries)]
+        metadata=wire_name("subnetids"),
+        converter=to_str_tuple,
+        validator=[validator(check_strings), validator(check_not_empty)],
     )
-    create_type: int = attrs.field(validator=kind_is(int, optional=False))
+    create_type: int = attrs.field(validator=type_validator(int, optional=False))
 
 
 @attrs.frozen(kw_only=True)
@@ -46,11 +48,11 @@ class ContainerService:
     The times are ``YYYY-MM-DD HH:MM:SS`` without a zone (presumably China's); the one documented `status` is "succ".
     """
 
-    service_name: str | None = attrs.field(default=None, metadata=wire("server_name"))
+    service_name: str | None = attrs.field(default=None, metadata=wire_name("server_name"))
     created_time: str | None = None
     updated_time: str | None = None
     status: str | None = None
-    vpc_id: str | None = attrs.field(default=None, metadata=wire("vpcid"))
+    vpc_id: str | None = attrs.field(default=None, metadata=wire_name("vpcid"))
     image_repo: str | None = None
 
 
@@ -96,7 +98,7 @@ async def open_container_service(session: Session, env: str) -> Done:
 
     Official interface: opencontainerservice, page Third-party_Platforms/2.0/api/cloudbase/batch/opencontainerservice.
     """
-    check_text("env", env)
+    check_string("env", env)
     return await session.call(OPEN_CONTAINER_SERVICE, {"env": env})
 
 
@@ -110,10 +112,10 @@ async def create_container_service(
     Official interface: createcontainerservice,
     page Third-party_Platforms/2.0/api/cloudbase/batch/createcontainerservice.
     """
-    check_text("env", env)
-    check_text("service_name", service_name)
-    check_kind_or_none("remark", remark, str)
-    check_kind_or_none("vpc", vpc, Vpc)
+    check_string("env", env)
+    check_string("service_name", service_name)
+    check_type_or_none("remark", remark, str)
+    check_type_or_none("vpc", vpc, Vpc)
     body = {"env": env, "service_name": service_name, "remark": remark, "vpc": vpc}
     return await session.call(CREATE_CONTAINER_SERVICE, body)
 
@@ -129,16 +131,16 @@ async def get_cs_list(
 
     Official interface: getcslist, page Third-party_Platforms/2.0/api/cloudbase/batch/getcslist.
     """
-    check_text("env", env)
-    check_kind_or_none("limit", limit, int)
-    check_kind_or_none("offset", offset, int)
+    check_string("env", env)
+    check_type_or_none("limit", limit, int)
+    check_type_or_none("offset", offset, int)
     return await session.call(GET_CS_LIST, {"env": env, "limit": limit, "offset": offset})
 
 
 def iter_services(session: Session, env: str, *, page_size: int | None = None) -> AsyncIterator[ContainerService]:
     """Iterate over all services of environment *env*, a page of *page_size* (20 if None) when it is needed."""
     if page_size is not None:
-        check_count("page_size", page_size)
+        check_positive_int("page_size", page_size)
 
     async def fetch(offset: int) -> tuple[tuple[ContainerService, ...], int | None]:
         page = await get_cs_list(session, env, limit=page_size, offset=offset)
@@ -154,6 +156,6 @@ async def del_container_service(session: Session, env: str, service_name: str) -
 
     Official interface: delcontainerservice, page Third-party_Platforms/2.0/api/cloudbase/batch/delcontainerservice.
     """
-    check_text("env", env)
-    check_text("service_name", service_name)
+    check_string("env", env)
+    check_string("service_name", service_name)
     return await session.call(DEL_CONTAINER_SERVICE, {"env": env, "service_name": service_name})

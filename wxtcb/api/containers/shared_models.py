@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import attrs
 
 from wxtcb._protocol.endpoint import Reply
-from wxtcb._protocol.fields import also_spelled
+from wxtcb._protocol.fields import aliases
 
 
 @attrs.frozen(kw_only=True)
@@ -26,7 +26,7 @@ class BatchFailure:
     env: str | None = None
     service_name: str | None = None
     version_name: str | None = None
-    errmsg: str | None = attrs.field(default=None, metadata=also_spelled("errormsg"))
+    errmsg: str | None = attrs.field(default=None, metadata=aliases("errormsg"))
 
 
 @attrs.frozen(kw_only=True)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final, cast
 import attrs
 
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat
-from wxtcb._protocol.fields import fields_of
+from wxtcb._protocol.fields import wire_fields
 from wxtcb.api.containers.shared_models import BatchResult
 from wxtcb.errors import InvalidArgument
-from wxtcb.validation import as_tuple, check_entries, check_kind, check_kinds, check_text, field_is, whole_within
+from wxtcb.validation import check_list_of, check_not_empty, check_string, check_type, int_range, to_tuple, validator
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 class VersionFlow:
     """A version and its share of the traffic, in percent."""
 
-    version_name: str = attrs.field(validator=field_is(check_text))
-    flow_ratio: int = attrs.field(validator=whole_within(0, 100, optional=False))
+    version_name: str = attrs.field(validator=validator(check_string))
+    flow_ratio: int = attrs.field(validator=int_range(0, 100, optional=False))
 
 
 def _as_flows(value: Iterable[VersionFlow]) -> tuple[VersionFlow, ...]:
-    return as_tuple(value)
+    return to_tuple(value)
 
 
 def _check_flows(name: str, value: object) -> None:
-    check_kinds(name, value, VersionFlow)
-    check_entries(name, value)
+    check_list_of(name, value, VersionFlow)
+    check_not_empty(name, value)
     total = sum(flow.flow_ratio for flow in cast("tuple[VersionFlow, ...]", value))
     if total not in (0, 100):
         raise InvalidArgument(f"{name}: the flow ratios must total 100 or 0, not {total}")
 
 
 @attrs.frozen(kw_only=True)
-class Split:
+class TrafficSplit:
     """How the traffic of one service is split; the shares total 100 or 0, and a version not named gets 0."""
 
-    env: str = attrs.field(validator=field_is(check_text))
-    service_name: str = attrs.field(validator=field_is(check_text))
-    items: tuple[VersionFlow, ...] = attrs.field(converter=_as_flows, validator=field_is(_check_flows))
+    env: str = attrs.field(validator=validator(check_string))
+    service_name: str = attrs.field(validator=validator(check_string))
+    items: tuple[VersionFlow, ...] = attrs.field(converter=_as_flows, validator=validator(_check_flows))
 
 
 SET_CS_PROPOTION: Final = Endpoint(
@@ -58,23 +58,23 @@ BATCH_SET_CS_PROPOTION: Final = Endpoint(
 )
 
 
-async def set_cs_propotion(session: Session, split: Split) -> Done:
+async def set_cs_propotion(session: Session, split: TrafficSplit) -> Done:
     """Split the traffic of a service between its versions; afterwards those that are not named get none.
 
     Official interface: setcspropotion, page Third-party_Platforms/2.0/api/cloudbase/batch/setcspropotion.
     """
-    check_kind("split", split, Split)
-    return await session.call(SET_CS_PROPOTION, fields_of(split))
+    check_type("split", split, TrafficSplit)
+    return await session.call(SET_CS_PROPOTION, wire_fields(split))
 
 
-async def batch_set_cs_propotion(session: Session, items: Iterable[Split]) -> BatchResult:
+async def batch_set_cs_propotion(session: Session, items: Iterable[TrafficSplit]) -> BatchResult:
     """Split the traffic of many services, each for itself.
 
     Raises `PartialFailure` when some failed, with the services of the others in ``.reply.succ_list``.
 
     Official interface: batchsetcspropotion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchSetCSPropotion.
     """
-    splits = as_tuple(items)
-    check_kinds("items", splits, Split)
-    check_entries("items", splits)
+    splits = to_tuple(items)
+    check_list_of("items", splits, TrafficSplit)
+    check_not_empty("items", splits)
     return await session.call(BATCH_SET_CS_PROPOTION, {"items": splits})

@@ -6,16 +6,16 @@ from typing import Final
 
 import orjson
 
-from wxtcb._protocol.fields import JSON_TEXT, Form
+from wxtcb._protocol.fields import JSON_IN_STRING, WireFormat
 
 
-def _write_variables(value: object) -> str:
+def _encode_variables(value: object) -> str:
     return orjson.dumps(value).decode() if value else ""
 
 
-def _read_variables(value: object) -> object:
-    found = JSON_TEXT.read(value)
+def _decode_variables(value: object) -> object:
+    found = JSON_IN_STRING.decode(value)
     return {} if found is None else found
 
 
-VARIABLES: Final = Form(JSON_TEXT.name, _write_variables, _read_variables)
+VARIABLES_FORMAT: Final = WireFormat(JSON_IN_STRING.name, _encode_variables, _decode_variables)

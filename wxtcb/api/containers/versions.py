@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
-from wxtcb._protocol.fields import fields_of, repeats, wire, written_as
+from wxtcb._protocol.fields import interned, wire_fields, wire_format, wire_name
 from wxtcb.api._pagination import by_offset
-from wxtcb.api._waiters import Awaited, wait_for
+from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.api.containers.shared_models import BatchResult
-from wxtcb.api.containers.variables import VARIABLES
+from wxtcb.api.containers.variables import VARIABLES_FORMAT
 from wxtcb.validation import (
     Variables,
-    as_tuple,
-    as_variables,
-    check_count,
-    check_entries,
-    check_kind,
-    check_kind_or_none,
-    check_kinds,
-    check_text,
+    check_list_of,
+    check_not_empty,
+    check_positive_int,
+    check_string,
+    check_type,
+    check_type_or_none,
     check_variables,
-    field_is,
-    forgetful,
-    kind_is,
-    whole_within,
+    hide_arguments_in_traceback,
+    int_range,
+    to_tuple,
+    to_variables,
+    type_validator,
+    validator,
 )
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 class VersionRef:
     """One version of one service in one environment."""
 
-    env: str = attrs.field(validator=field_is(check_text))
-    service_name: str = attrs.field(validator=field_is(check_text))
-    version_name: str = attrs.field(validator=field_is(check_text))
+    env: str = attrs.field(validator=validator(check_string))
+    service_name: str = attrs.field(validator=validator(check_string))
+    version_name: str = attrs.field(validator=validator(check_string))
 
 
 @attrs.frozen(kw_only=True)
@@ -53,14 +53,14 @@ class CsVersionInfo:
     """
 
     version_name: str | None = None
-    status: str | None = attrs.field(default=None, metadata=repeats())
+    status: str | None = attrs.field(default=None, metadata=interned())
     created_time: str | None = None
     updated_time: str | None = None
     flow_ratio: int | None = None
-    build_id: int | None = attrs.field(default=None, metadata=wire("buildid"))
-    upload_type: str | None = attrs.field(default=None, metadata=repeats())
-    min_num: int | None = attrs.field(default=None, metadata=wire("min_replicas"))
-    max_num: int | None = attrs.field(default=None, metadata=wire("max_replicas"))
+    build_id: int | None = attrs.field(default=None, metadata=wire_name("buildid"))
+    upload_type: str | None = attrs.field(default=None, metadata=interned())
+    min_num: int | None = attrs.field(default=None, metadata=wire_name("min_replicas"))
+    max_num: int | None = attrs.field(default=None, metadata=wire_name("max_replicas"))
 
 
 @attrs.frozen(kw_only=True)
@@ -86,12 +86,12 @@ class CsVersionDetail(Reply):
     build_dir: str | None = None
     cpu: float | None = None
     mem: float | None = None
-    min_num: int | None = attrs.field(default=None, metadata=wire("minnum"))
-    max_num: int | None = attrs.field(default=None, metadata=wire("maxnum"))
+    min_num: int | None = attrs.field(default=None, metadata=wire_name("minnum"))
+    max_num: int | None = attrs.field(default=None, metadata=wire_name("maxnum"))
     policy_type: str | None = None
     policy_threshold: int | None = None
     env_params: Mapping[str, Any] | None = attrs.field(
-        default=None, repr=False, hash=False, metadata=written_as(VARIABLES)
+        default=None, repr=False, hash=False, metadata=wire_format(VARIABLES_FORMAT)
     )
     created_time: str | None = None
     updated_time: str | None = None
@@ -100,15 +100,15 @@ class CsVersionDetail(Reply):
     package_name: str | None = None
     package_version: str | None = None
     upload_type: str | None = None
-    repository_type: str | None = attrs.field(default=None, metadata=wire("repo_type"))
-    repository: str | None = attrs.field(default=None, metadata=wire("repo"))
+    repository_type: str | None = attrs.field(default=None, metadata=wire_name("repo_type"))
+    repository: str | None = attrs.field(default=None, metadata=wire_name("repo"))
     branch: str | None = None
     custom_logs: str | None = None
     image_url: str | None = None
     container_port: int | None = None
 
 
-@forgetful
+@hide_arguments_in_traceback
 @attrs.frozen(kw_only=True)
 class CsVersionConfig:
     """What can be changed of a version that is there.
@@ -117,18 +117,18 @@ class CsVersionConfig:
     `env_params` as in `CsVersion`; an empty mapping is sent as no variables.
     """
 
-    min_num: int | None = attrs.field(default=None, metadata=wire("minnum"), validator=whole_within(0))
-    max_num: int | None = attrs.field(default=None, metadata=wire("maxnum"), validator=whole_within(0, 50))
-    remark: str | None = attrs.field(default=None, validator=kind_is(str))
-    container_port: int | None = attrs.field(default=None, validator=kind_is(int))
-    custom_logs: str | None = attrs.field(default=None, validator=kind_is(str))
+    min_num: int | None = attrs.field(default=None, metadata=wire_name("minnum"), validator=int_range(0))
+    max_num: int | None = attrs.field(default=None, metadata=wire_name("maxnum"), validator=int_range(0, 50))
+    remark: str | None = attrs.field(default=None, validator=type_validator(str))
+    container_port: int | None = attrs.field(default=None, validator=type_validator(int))
+    custom_logs: str | None = attrs.field(default=None, validator=type_validator(str))
     env_params: Variables | None = attrs.field(
         default=None,
         repr=False,
         hash=False,
-        metadata=written_as(VARIABLES),
-        converter=as_variables,
-        validator=field_is(check_variables, optional=True),
+        metadata=wire_format(VARIABLES_FORMAT),
+        converter=to_variables,
+        validator=validator(check_variables, optional=True),
     )
 
 
@@ -160,8 +160,8 @@ BATCH_DEL_CS_VERSION: Final = Endpoint(
     official="batchdelcsversion",
 )
 
-_READY: Final = frozenset({"normal"})
-_BROKEN: Final = {"*_fail": "waiting will not change that; delete the version and create another"}
+_READY_STATUSES: Final = frozenset({"normal"})
+_FAILURE_STATUSES: Final = {"*_fail": "waiting will not change that; delete the version and create another"}
 
 
 async def get_cs_version_list(
@@ -173,10 +173,10 @@ async def get_cs_version_list(
 
     Official interface: getcsversionlist, page Third-party_Platforms/2.0/api/cloudbase/batch/getcsversionlist.
     """
-    check_text("env", env)
-    check_text("service_name", service_name)
-    check_kind_or_none("limit", limit, int)
-    check_kind_or_none("offset", offset, int)
+    check_string("env", env)
+    check_string("service_name", service_name)
+    check_type_or_none("limit", limit, int)
+    check_type_or_none("offset", offset, int)
     body = {"env": env, "service_name": service_name, "limit": limit, "offset": offset}
     return await session.call(GET_CS_VERSION_LIST, body)
 
@@ -186,7 +186,7 @@ def iter_versions(
 ) -> AsyncIterator[CsVersionInfo]:
     """Iterate over all versions of a service, a page of *page_size* (the platform's own if None) when it is needed."""
     if page_size is not None:
-        check_count("page_size", page_size)
+        check_positive_int("page_size", page_size)
 
     async def fetch(offset: int) -> tuple[tuple[CsVersionInfo, ...], int | None]:
         page = await get_cs_version_list(session, env, service_name, limit=page_size, offset=offset)
@@ -200,7 +200,7 @@ async def get_cs_version_detail(session: Session, env: str, service_name: str, v
 
     Official interface: getcsversiondetail, page Third-party_Platforms/2.0/api/cloudbase/batch/getcsversiondetail.
     """
-    return await session.call(GET_CS_VERSION_DETAIL, _named(env, service_name, version_name))
+    return await session.call(GET_CS_VERSION_DETAIL, _version_body(env, service_name, version_name))
 
 
 async def wait_until_version_normal(
@@ -219,16 +219,16 @@ async def wait_until_version_normal(
     Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` at once for a status that ends with "_fail",
     and what keeps every look from succeeding, which is `ApiError` for a version that is not there.
     """
-    named = _named(env, service_name, version_name)
-    awaited = Awaited[CsVersionDetail, CsVersionDetail](
-        what=f"version {version_name} of container service {service_name} in {env}",
+    named = _version_body(env, service_name, version_name)
+    awaited = WaitCondition[CsVersionDetail, CsVersionDetail](
+        resource=f"version {version_name} of container service {service_name} in {env}",
         find=lambda detail: detail,
         status_of=lambda detail: detail.status,
-        ready=_READY,
-        broken=_BROKEN,
+        ready_statuses=_READY_STATUSES,
+        failure_statuses=_FAILURE_STATUSES,
     )
-    looks = session.looks(partial(session.call, GET_CS_VERSION_DETAIL, named))
-    return await wait_for(looks, awaited, timeout=timeout, interval=interval)
+    looks = session.poller(partial(session.call, GET_CS_VERSION_DETAIL, named))
+    return await wait_until(looks, awaited, timeout=timeout, interval=interval)
 
 
 async def set_cs_version_config(
@@ -238,9 +238,9 @@ async def set_cs_version_config(
 
     Official interface: setcsversionconfig, page Third-party_Platforms/2.0/api/cloudbase/batch/setcsversionconfig.
     """
-    check_kind("config", config, CsVersionConfig)
-    named = _named(env, service_name, version_name)
-    return await session.call(SET_CS_VERSION_CONFIG, {**named, **fields_of(config)})
+    check_type("config", config, CsVersionConfig)
+    named = _version_body(env, service_name, version_name)
+    return await session.call(SET_CS_VERSION_CONFIG, {**named, **wire_fields(config)})
 
 
 async def del_cs_version(session: Session, env: str, service_name: str, version_name: str) -> Done:
@@ -250,7 +250,7 @@ async def del_cs_version(session: Session, env: str, service_name: str, version_
 
     Official interface: delcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/delcsversion.
     """
-    return await session.call(DEL_CS_VERSION, _named(env, service_name, version_name))
+    return await session.call(DEL_CS_VERSION, _version_body(env, service_name, version_name))
 
 
 async def batch_del_cs_version(session: Session, items: Iterable[VersionRef]) -> BatchResult:
@@ -261,14 +261,14 @@ async def batch_del_cs_version(session: Session, items: Iterable[VersionRef]) ->
 
     Official interface: batchdelcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchDelCSVersion.
     """
-    versions = as_tuple(items)
-    check_kinds("items", versions, VersionRef)
-    check_entries("items", versions)
+    versions = to_tuple(items)
+    check_list_of("items", versions, VersionRef)
+    check_not_empty("items", versions)
     return await session.call(BATCH_DEL_CS_VERSION, {"items": versions})
 
 
-def _named(env: str, service_name: str, version_name: str) -> dict[str, object]:
+def _version_body(env: str, service_name: str, version_name: str) -> dict[str, object]:
     named = {"env": env, "service_name": service_name, "version_name": version_name}
     for name, value in named.items():
-        check_text(name, value)
+        check_string(name, value)
     return dict(named)

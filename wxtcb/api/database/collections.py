@@ -12,15 +12,15 @@ from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.api._pagination import by_offset
 from wxtcb.errors import InvalidArgument
 from wxtcb.validation import (
-    as_texts,
-    as_tuple,
-    check_entries,
-    check_kind,
-    check_kind_or_none,
-    check_kinds,
-    check_text,
-    check_texts,
-    field_is,
+    check_list_of,
+    check_not_empty,
+    check_string,
+    check_strings,
+    check_type,
+    check_type_or_none,
+    to_str_tuple,
+    to_tuple,
+    validator,
 )
 
 if TYPE_CHECKING:
@@ -44,27 +44,27 @@ def _check_direction(name: str, value: object) -> None:
 class IndexKey:
     """A field of an index: ascending ("1"), descending ("-1") or of places ("2dsphere")."""
 
-    name: str = attrs.field(validator=field_is(check_text))
+    name: str = attrs.field(validator=validator(check_string))
     direction: Direction = attrs.field(
-        default="1", converter=_as_direction, validator=field_is(_check_direction), kw_only=True
+        default="1", converter=_as_direction, validator=validator(_check_direction), kw_only=True
     )
 
 
 def _as_keys(value: Iterable[IndexKey]) -> tuple[IndexKey, ...]:
-    return as_tuple(value)
+    return to_tuple(value)
 
 
 def _check_keys(name: str, value: object) -> None:
-    check_kinds(name, value, IndexKey)
-    check_entries(name, value)
+    check_list_of(name, value, IndexKey)
+    check_not_empty(name, value)
 
 
 @attrs.frozen(kw_only=True)
 class Index:
     """An index of a collection and the fields it sorts by."""
 
-    name: str = attrs.field(validator=field_is(check_text))
-    keys: tuple[IndexKey, ...] = attrs.field(converter=_as_keys, validator=field_is(_check_keys))
+    name: str = attrs.field(validator=validator(check_string))
+    keys: tuple[IndexKey, ...] = attrs.field(converter=_as_keys, validator=validator(_check_keys))
 
 
 @attrs.frozen(kw_only=True)
@@ -98,27 +98,27 @@ class Acl(Reply):
     rule: str | None = None
 
 
-_INDEX: Final = "/componenttcb/dbindex"
-_COLLECTION: Final = "/componenttcb/dbcollection"
+_INDEX_PATH: Final = "/componenttcb/dbindex"
+_COLLECTION_PATH: Final = "/componenttcb/dbcollection"
 
 DB_GET_ACL: Final = Endpoint("/componenttcb/dbgetacl", Acl, Repeat.READ, name="db_get_acl", official="getPermission")
 DB_MODIFY_ACL: Final = Endpoint(
     "/componenttcb/dbmodifyacl", Done, Repeat.SET, name="db_modify_acl", official="setPermission"
 )
 DB_INDEX_CREATE: Final = Endpoint(
-    _INDEX, Done, Repeat.ONCE, name="db_index_create", official="dbindexManage", action="create"
+    _INDEX_PATH, Done, Repeat.ONCE, name="db_index_create", official="dbindexManage", action="create"
 )
 DB_INDEX_DELETE: Final = Endpoint(
-    _INDEX, Done, Repeat.SET, name="db_index_delete", official="dbindexManage", action="delete"
+    _INDEX_PATH, Done, Repeat.SET, name="db_index_delete", official="dbindexManage", action="delete"
 )
 DB_COLLECTION_GET: Final = Endpoint(
-    _COLLECTION, Collections, Repeat.READ, name="db_collection_get", official="dbcollectionManage", action="get"
+    _COLLECTION_PATH, Collections, Repeat.READ, name="db_collection_get", official="dbcollectionManage", action="get"
 )
 DB_COLLECTION_ADD: Final = Endpoint(
-    _COLLECTION, Done, Repeat.ONCE, name="db_collection_add", official="dbcollectionManage", action="add"
+    _COLLECTION_PATH, Done, Repeat.ONCE, name="db_collection_add", official="dbcollectionManage", action="add"
 )
 DB_COLLECTION_DEL: Final = Endpoint(
-    _COLLECTION, Done, Repeat.SET, name="db_collection_del", official="dbcollectionManage", action="del"
+    _COLLECTION_PATH, Done, Repeat.SET, name="db_collection_del", official="dbcollectionManage", action="del"
 )
 
 
@@ -127,7 +127,7 @@ async def db_get_acl(session: Session, env: str, collection_name: str) -> Acl:
 
     Official interface: getPermission, page cloudbase-batch/db-mgnt/getPermission.
     """
-    return await session.call(DB_GET_ACL, _body(env, collection_name))
+    return await session.call(DB_GET_ACL, _collection_body(env, collection_name))
 
 
 async def db_modify_acl(
@@ -140,13 +140,13 @@ async def db_modify_acl(
 
     Official interface: setPermission, page cloudbase-batch/db-mgnt/setPermission.
     """
-    body = _body(env, collection_name)
+    body = _collection_body(env, collection_name)
     if acl_tag not in get_args(AclTag):
         raise InvalidArgument(f"acl_tag must be one of {', '.join(get_args(AclTag))}, not {acl_tag!r}")
     if acl_tag == "CUSTOM":
         _check_rule(rule)
     elif rule is not None:
-        check_kind("rule", rule, str)
+        check_type("rule", rule, str)
     return await session.call(DB_MODIFY_ACL, {**body, "acl_tag": acl_tag, "rule": rule})
 
 
@@ -157,10 +157,10 @@ async def db_index_create(session: Session, env: str, collection_name: str, inde
 
     Official interface: dbindexManage, page cloudbase-batch/db-mgnt/dbindexManage.
     """
-    body = _body(env, collection_name)
-    wanted = as_tuple(indexes)
-    check_kinds("indexes", wanted, Index)
-    check_entries("indexes", wanted)
+    body = _collection_body(env, collection_name)
+    wanted = to_tuple(indexes)
+    check_list_of("indexes", wanted, Index)
+    check_not_empty("indexes", wanted)
     return await session.call(DB_INDEX_CREATE, {**body, "indexes": wanted})
 
 
@@ -171,10 +171,10 @@ async def db_index_delete(session: Session, env: str, collection_name: str, name
 
     Official interface: dbindexManage, page cloudbase-batch/db-mgnt/dbindexManage.
     """
-    body = _body(env, collection_name)
-    wanted = as_texts(names)
-    check_texts("names", wanted)
-    check_entries("names", wanted)
+    body = _collection_body(env, collection_name)
+    wanted = to_str_tuple(names)
+    check_strings("names", wanted)
+    check_not_empty("names", wanted)
     return await session.call(DB_INDEX_DELETE, {**body, "indexes": [{"name": name} for name in wanted]})
 
 
@@ -187,9 +187,9 @@ async def db_collection_get(
 
     Official interface: dbcollectionManage, page cloudbase-common/db-management/dbcollectionManage.
     """
-    check_text("env", env)
-    check_kind_or_none("limit", limit, int)
-    check_kind_or_none("offset", offset, int)
+    check_string("env", env)
+    check_type_or_none("limit", limit, int)
+    check_type_or_none("offset", offset, int)
     return await session.call(DB_COLLECTION_GET, {"env": env, "limit": limit, "offset": offset})
 
 
@@ -200,7 +200,7 @@ async def db_collection_add(session: Session, env: str, collection_name: str) ->
 
     Official interface: dbcollectionManage, page cloudbase-common/db-management/dbcollectionManage.
     """
-    return await session.call(DB_COLLECTION_ADD, _body(env, collection_name))
+    return await session.call(DB_COLLECTION_ADD, _collection_body(env, collection_name))
 
 
 async def db_collection_del(session: Session, env: str, collection_name: str) -> Done:
@@ -210,12 +210,12 @@ async def db_collection_del(session: Session, env: str, collection_name: str) ->
 
     Official interface: dbcollectionManage, page cloudbase-common/db-management/dbcollectionManage.
     """
-    return await session.call(DB_COLLECTION_DEL, _body(env, collection_name))
+    return await session.call(DB_COLLECTION_DEL, _collection_body(env, collection_name))
 
 
 def iter_collections(session: Session, env: str) -> AsyncIterator[CollectionInfo]:
     """Yield all collections of an environment, 20 per call."""
-    check_text("env", env)
+    check_string("env", env)
 
     async def fetch(offset: int) -> tuple[tuple[CollectionInfo, ...], int | None]:
         page = await db_collection_get(session, env, limit=20, offset=offset)
@@ -224,9 +224,9 @@ def iter_collections(session: Session, env: str) -> AsyncIterator[CollectionInfo
     return by_offset(DB_COLLECTION_GET, fetch)
 
 
-def _body(env: str, collection_name: str) -> dict[str, object]:
-    check_text("env", env)
-    check_text("collection_name", collection_name)
+def _collection_body(env: str, collection_name: str) -> dict[str, object]:
+    check_string("env", env)
+    check_string("collection_name", collection_name)
     return {"env": env, "collection_name": collection_name}
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
-from wxtcb._protocol.fields import also_spelled
-from wxtcb.api._waiters import Awaited, wait_for
+from wxtcb._protocol.fields import aliases
+from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.api.database.query_builder import Query
 from wxtcb.api.database.records import statement_text
 from wxtcb.errors import OperationFailed
-from wxtcb.validation import check_kind, check_text
+from wxtcb.validation import check_string, check_type
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
@@ -34,7 +34,7 @@ class ConflictMode(IntEnum):
 
 
 @attrs.frozen
-class Job(Reply):
+class MigrationJob(Reply):
     """The number of a job, for `wait_until_migrated`."""
 
     job_id: int
@@ -51,12 +51,12 @@ class MigrationState(Reply):
     status: str
     record_success: int = 0
     record_fail: int = 0
-    error_msg: str | None = attrs.field(default=None, metadata=also_spelled("err_msg"))
+    error_msg: str | None = attrs.field(default=None, metadata=aliases("err_msg"))
     file_url: str | None = None
 
 
-DB_IMPORT: Final = Endpoint("/componenttcb/dbimport", Job, Repeat.ONCE, name="db_import", official="dbImport")
-DB_EXPORT: Final = Endpoint("/componenttcb/dbexport", Job, Repeat.ONCE, name="db_export", official="dbExport")
+DB_IMPORT: Final = Endpoint("/componenttcb/dbimport", MigrationJob, Repeat.ONCE, name="db_import", official="dbImport")
+DB_EXPORT: Final = Endpoint("/componenttcb/dbexport", MigrationJob, Repeat.ONCE, name="db_export", official="dbExport")
 DB_MIGRATION_STATE: Final = Endpoint(
     "/componenttcb/dbmigrationstate",
     MigrationState,
@@ -75,7 +75,7 @@ async def db_import(
     file_type: FileType,
     conflict_mode: ConflictMode,
     stop_on_error: bool = False,
-) -> Job:
+) -> MigrationJob:
     """Start a job that adds the records of a file to a collection; `wait_until_migrated` waits for its end.
 
     The file is one of the same environment's storage: upload it first. It is UTF-8; JSON is one object per line (see
@@ -87,12 +87,12 @@ async def db_import(
 
     Official interface: dbImport, page cloudbase-batch/db-mgnt/dbImport.
     """
-    check_text("env", env)
-    check_text("collection_name", collection_name)
-    check_text("file_path", file_path)
-    check_kind("file_type", file_type, FileType)
-    check_kind("conflict_mode", conflict_mode, ConflictMode)
-    check_kind("stop_on_error", stop_on_error, bool)
+    check_string("env", env)
+    check_string("collection_name", collection_name)
+    check_string("file_path", file_path)
+    check_type("file_type", file_type, FileType)
+    check_type("conflict_mode", conflict_mode, ConflictMode)
+    check_type("stop_on_error", stop_on_error, bool)
     body = {
         "env": env,
         "collection_name": collection_name,
@@ -104,7 +104,9 @@ async def db_import(
     return await session.call(DB_IMPORT, body)
 
 
-async def db_export(session: Session, env: str, *, file_path: str, file_type: FileType, query: str | Query) -> Job:
+async def db_export(
+    session: Session, env: str, *, file_path: str, file_type: FileType, query: str | Query
+) -> MigrationJob:
     """Start a job that writes the records of a query to a file; `wait_until_migrated` waits for its end.
 
     *file_path* names the file; a file of that name may be overwritten. Download it from the `file_url` of the job's
@@ -115,9 +117,9 @@ async def db_export(session: Session, env: str, *, file_path: str, file_type: Fi
 
     Official interface: dbExport, page cloudbase-batch/db-mgnt/dbExport.
     """
-    check_text("env", env)
-    check_text("file_path", file_path)
-    check_kind("file_type", file_type, FileType)
+    check_string("env", env)
+    check_string("file_path", file_path)
+    check_type("file_type", file_type, FileType)
     text = statement_text(query, Query)
     body = {"env": env, "file_path": file_path, "file_type": file_type.value, "query": text}
     return await session.call(DB_EXPORT, body)
@@ -128,8 +130,8 @@ async def db_migration_state(session: Session, env: str, job_id: int) -> Migrati
 
     Official interface: getMigrationState, page cloudbase-batch/db-mgnt/getMigrationState.
     """
-    check_text("env", env)
-    check_kind("job_id", job_id, int)
+    check_string("env", env)
+    check_type("job_id", job_id, int)
     return await session.call(DB_MIGRATION_STATE, {"env": env, "job_id": job_id})
 
 
@@ -144,30 +146,30 @@ async def wait_until_migrated(
     Raises `OperationFailed` with the platform's words when the job failed, `OperationTimeout` after *timeout* seconds
     (it goes on; waiting again is fine), and what keeps every look from succeeding.
     """
-    check_text("env", env)
-    check_kind("job_id", job_id, int)
-    looks = session.looks(lambda: db_migration_state(session, env, job_id))
-    ended = await wait_for(looks, _ended(env, job_id), timeout=timeout, interval=interval)
-    if ended.status == _FAIL:
+    check_string("env", env)
+    check_type("job_id", job_id, int)
+    looks = session.poller(lambda: db_migration_state(session, env, job_id))
+    ended = await wait_until(looks, _job_finished(env, job_id), timeout=timeout, interval=interval)
+    if ended.status == _FAILED:
         counts = f"{ended.record_success} records done, {ended.record_fail} failed"
-        message = f"{_FAIL}: {ended.error_msg or 'the platform gives no reason'} ({counts})"
-        raise OperationFailed(message, what=_name_of(env, job_id), status=_FAIL)
+        message = f"{_FAILED}: {ended.error_msg or 'the platform gives no reason'} ({counts})"
+        raise OperationFailed(message, resource=_job_label(env, job_id), status=_FAILED)
     return ended
 
 
-_FAIL: Final = "fail"
+_FAILED: Final = "fail"
 
 
-def _name_of(env: str, job_id: int) -> str:
+def _job_label(env: str, job_id: int) -> str:
     return f"job {job_id} of environment {env}"
 
 
-def _ended(env: str, job_id: int) -> Awaited[MigrationState, MigrationState]:
+def _job_finished(env: str, job_id: int) -> WaitCondition[MigrationState, MigrationState]:
     """Await the end of a job, also a bad one: what the platform says of it stands in its last state alone."""
-    return Awaited(
-        what=_name_of(env, job_id),
+    return WaitCondition(
+        resource=_job_label(env, job_id),
         find=lambda state: state,
         status_of=lambda state: state.status,
-        ready=frozenset({"success", _FAIL}),
-        broken={},
+        ready_statuses=frozenset({"success", _FAILED}),
+        failure_statuses={},
     )

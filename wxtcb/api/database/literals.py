@@ -12,19 +12,19 @@ from typing import Final, TypeAlias
 import attrs
 
 from wxtcb.errors import InvalidArgument
-from wxtcb.validation import check_text, field_is
+from wxtcb.validation import check_string, validator
 
-DEEPEST: Final = 100
-SAFE_INTEGER: Final = 2**53 - 1
+MAX_DEPTH: Final = 100
+MAX_SAFE_INTEGER: Final = 2**53 - 1
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_ESCAPED: Final = re.compile("[<>;\x7f-\x9f\u2028\u2029\ufeff]")
+_UNSAFE_CHARACTERS: Final = re.compile("[<>;\x7f-\x9f\u2028\u2029\ufeff]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 @attrs.frozen
-class Written:
+class Expression:
     """A part of a statement, or a whole one; ``str`` gives its text, which is code and never made of a bare value."""
 
     _text: str = attrs.field(kw_only=True, alias="text")
@@ -33,10 +33,10 @@ class Written:
         return self._text
 
 
-def _check_degrees(most: float) -> Callable[[str, object], None]:
+def _degrees_validator(limit: float) -> Callable[[str, object], None]:
     def check(name: str, value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not -most <= value <= most:
-            raise InvalidArgument(f"{name} must be a number of degrees from -{most} to {most}, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -limit <= value <= limit:
+            raise InvalidArgument(f"{name} must be a number of degrees from -{limit} to {limit}, not {value!r}")
 
     return check
 
@@ -45,8 +45,8 @@ def _check_degrees(most: float) -> Callable[[str, object], None]:
 class Point:
     """A place on the globe, in degrees."""
 
-    longitude: float = attrs.field(validator=field_is(_check_degrees(180)))
-    latitude: float = attrs.field(validator=field_is(_check_degrees(90)))
+    longitude: float = attrs.field(validator=validator(_degrees_validator(180)))
+    latitude: float = attrs.field(validator=validator(_degrees_validator(90)))
 
 
 @attrs.frozen
@@ -60,7 +60,7 @@ Value: TypeAlias = (
 Document: TypeAlias = Mapping[str, Value]
 
 
-def literal(name: str, value: object, depth: int = 0) -> str:
+def to_literal(name: str, value: object, depth: int = 0) -> str:
     """Write a value, called *name* where it is refused.
 
     Refused is what would be another value there: whole numbers beyond 2**53, NaN, bytes, times without a zone, keys
@@ -72,58 +72,60 @@ def literal(name: str, value: object, depth: int = 0) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            return quoted(name, value)
+            return string_literal(name, value)
         case int() | float():
-            return _number(name, value)
+            return _number_literal(name, value)
         case datetime():
-            return _date(name, value)
+            return _date_literal(name, value)
         case Point():
-            return f"new db.Geo.Point({_number(name, value.longitude)}, {_number(name, value.latitude)})"
+            return (
+                f"new db.Geo.Point({_number_literal(name, value.longitude)}, {_number_literal(name, value.latitude)})"
+            )
         case ServerDate():
             return "db.serverDate()"
         case Mapping() | list() | tuple():
-            return _nested(name, value, depth + 1)
+            return _nested_literal(name, value, depth + 1)
         case _:
             raise InvalidArgument(f"{name} has no place in a statement here: {type(value).__name__}")
 
 
-def _nested(name: str, value: Mapping[object, object] | Sequence[object], depth: int) -> str:
-    if depth > DEEPEST:
-        raise InvalidArgument(f"{name} is nested deeper than {DEEPEST}")
+def _nested_literal(name: str, value: Mapping[object, object] | Sequence[object], depth: int) -> str:
+    if depth > MAX_DEPTH:
+        raise InvalidArgument(f"{name} is nested deeper than {MAX_DEPTH}")
     if isinstance(value, Mapping):
-        return object_of({_key(name, key): literal(name, each, depth) for key, each in value.items()})
-    return f"[{', '.join(literal(name, each, depth) for each in value)}]"
+        return object_literal({_key_literal(name, key): to_literal(name, each, depth) for key, each in value.items()})
+    return f"[{', '.join(to_literal(name, each, depth) for each in value)}]"
 
 
-def object_of(fields: Mapping[str, str]) -> str:
+def object_literal(fields: Mapping[str, str]) -> str:
     """Write an object of keys and values that are written already."""
     return f"{{{', '.join(f'{key}: {value}' for key, value in fields.items())}}}"
 
 
-def quoted(name: str, text: str) -> str:
+def string_literal(name: str, text: str) -> str:
     """Write a text; what could end a line, a statement or a script stands there escaped."""
     if _SURROGATE.search(text):
         raise InvalidArgument(f"{name} must be in proper Unicode")
-    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
+    return _UNSAFE_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
-def name_of(name: str, value: object) -> str:
+def name_literal(name: str, value: object) -> str:
     """Write the name of a collection, a record or a field, or the path of a field."""
-    check_text(name, value)
-    return _key(name, value)
+    check_string(name, value)
+    return _key_literal(name, value)
 
 
-def _key(name: str, key: object) -> str:
+def _key_literal(name: str, key: object) -> str:
     if not isinstance(key, str):
         raise InvalidArgument(f"{name} has a key that is no text: {key!r}")
     if key.startswith("$") or key == "__proto__":
         raise InvalidArgument(f"{name} has a key that the database takes for more than a name: {key!r}")
-    return quoted(name, key)
+    return string_literal(name, key)
 
 
-def _number(name: str, value: float) -> str:
+def _number_literal(name: str, value: float) -> str:
     if isinstance(value, int):
-        if abs(value) > SAFE_INTEGER:
+        if abs(value) > MAX_SAFE_INTEGER:
             raise InvalidArgument(f"{name} is beyond 2**53, where JavaScript would round it: {value!r}; send a text")
         return int.__repr__(value)
     if not math.isfinite(value):
@@ -131,7 +133,7 @@ def _number(name: str, value: float) -> str:
     return float.__repr__(value)
 
 
-def _date(name: str, value: datetime) -> str:
+def _date_literal(name: str, value: datetime) -> str:
     if value.utcoffset() is None:
         raise InvalidArgument(f"{name} must be a time with a zone, for instance datetime.now(UTC), not {value!r}")
     return f"new Date({(value - _EPOCH) // _MILLISECOND})"

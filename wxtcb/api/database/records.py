@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
-from wxtcb._protocol.fields import also_spelled, wire, written_as
+from wxtcb._protocol.fields import aliases, wire_format, wire_name
 from wxtcb.api._pagination import by_offset
-from wxtcb.api.database.extended_json import DOCUMENTS
-from wxtcb.api.database.query_builder import MOST, Aggregate, Delete, Insert, Query, Update
+from wxtcb.api.database.extended_json import DOCUMENTS_FORMAT
+from wxtcb.api.database.query_builder import MAX_LIMIT, Aggregate, Delete, Insert, Query, Update
 from wxtcb.errors import InvalidArgument
-from wxtcb.validation import check_kind, check_text
+from wxtcb.validation import check_string, check_type
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
@@ -22,21 +22,21 @@ S = TypeVar("S", Aggregate, Delete, Insert, Query, Update)
 
 
 @attrs.frozen
-class Inserted(Reply):
+class InsertResult(Reply):
     """The ``_id`` of each record that was added."""
 
     id_list: tuple[str, ...]
 
 
 @attrs.frozen
-class Deleted(Reply):
+class DeleteResult(Reply):
     """How many records were removed."""
 
     deleted: int
 
 
 @attrs.frozen(kw_only=True)
-class Updated(Reply):
+class UpdateResult(Reply):
     """How many records were `matched` and how many `modified`; `id` is the ``_id`` of one that was made, else empty.
 
     One that was made is not counted.
@@ -51,46 +51,50 @@ class Updated(Reply):
 class Pager:
     """The part of the records that came: `limit` at most, from number `offset` on, of `total` that there are."""
 
-    offset: int = attrs.field(metadata=also_spelled("Offset"))
-    limit: int = attrs.field(metadata=also_spelled("Limit"))
-    total: int = attrs.field(metadata=also_spelled("Total"))
+    offset: int = attrs.field(metadata=aliases("Offset"))
+    limit: int = attrs.field(metadata=aliases("Limit"))
+    total: int = attrs.field(metadata=aliases("Total"))
 
 
 @attrs.frozen(kw_only=True)
-class Found(Reply):
+class QueryResult(Reply):
     """The records that came, as Python values (see `read_document`)."""
 
     pager: Pager
-    documents: tuple[Mapping[str, Any], ...] = attrs.field(default=(), metadata=wire("data") | written_as(DOCUMENTS))
+    documents: tuple[Mapping[str, Any], ...] = attrs.field(
+        default=(), metadata=wire_name("data") | wire_format(DOCUMENTS_FORMAT)
+    )
 
 
 @attrs.frozen(kw_only=True)
-class Aggregated(Reply):
+class AggregateResult(Reply):
     """What came out of a pipeline, as Python values (see `read_document`)."""
 
-    documents: tuple[Mapping[str, Any], ...] = attrs.field(default=(), metadata=wire("data") | written_as(DOCUMENTS))
+    documents: tuple[Mapping[str, Any], ...] = attrs.field(
+        default=(), metadata=wire_name("data") | wire_format(DOCUMENTS_FORMAT)
+    )
 
 
-_RECORD: Final = "/componenttcb/dbrecord"
+_RECORD_PATH: Final = "/componenttcb/dbrecord"
 
 DB_RECORD_INSERT: Final = Endpoint(
-    _RECORD, Inserted, Repeat.ONCE, name="db_record_insert", official="dbrecordManage", action="insert"
+    _RECORD_PATH, InsertResult, Repeat.ONCE, name="db_record_insert", official="dbrecordManage", action="insert"
 )
 DB_RECORD_DELETE: Final = Endpoint(
-    _RECORD, Deleted, Repeat.NEVER, name="db_record_delete", official="dbrecordManage", action="delete"
+    _RECORD_PATH, DeleteResult, Repeat.NEVER, name="db_record_delete", official="dbrecordManage", action="delete"
 )
 DB_RECORD_UPDATE: Final = Endpoint(
-    _RECORD, Updated, Repeat.NEVER, name="db_record_update", official="dbrecordManage", action="update"
+    _RECORD_PATH, UpdateResult, Repeat.NEVER, name="db_record_update", official="dbrecordManage", action="update"
 )
 DB_RECORD_QUERY: Final = Endpoint(
-    _RECORD, Found, Repeat.READ, name="db_record_query", official="dbrecordManage", action="query"
+    _RECORD_PATH, QueryResult, Repeat.READ, name="db_record_query", official="dbrecordManage", action="query"
 )
 DB_AGGREGATE: Final = Endpoint(
-    "/componenttcb/dbaggregate", Aggregated, Repeat.READ, name="db_aggregate", official="dbAggregate"
+    "/componenttcb/dbaggregate", AggregateResult, Repeat.READ, name="db_aggregate", official="dbAggregate"
 )
 
 
-async def db_record_insert(session: Session, env: str, query: str | Insert) -> Inserted:
+async def db_record_insert(session: Session, env: str, query: str | Insert) -> InsertResult:
     """Add records to a collection, which must be there; each gets an ``_id`` unless it has one.
 
     A text is sent as it is: it is code of yours, and no value of a user's belongs into it. Raises `OutcomeUnknown` when
@@ -100,10 +104,10 @@ async def db_record_insert(session: Session, env: str, query: str | Insert) -> I
 
     Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
     """
-    return await session.call(DB_RECORD_INSERT, _body(env, query, Insert))
+    return await session.call(DB_RECORD_INSERT, _statement_body(env, query, Insert))
 
 
-async def db_record_delete(session: Session, env: str, query: str | Delete) -> Deleted:
+async def db_record_delete(session: Session, env: str, query: str | Delete) -> DeleteResult:
     """Remove records; those that are not there are no error.
 
     A text is sent as it is: it is code of yours, and no value of a user's belongs into it. It is never repeated by
@@ -112,10 +116,10 @@ async def db_record_delete(session: Session, env: str, query: str | Delete) -> D
 
     Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
     """
-    return await session.call(DB_RECORD_DELETE, _body(env, query, Delete))
+    return await session.call(DB_RECORD_DELETE, _statement_body(env, query, Delete))
 
 
-async def db_record_update(session: Session, env: str, query: str | Update) -> Updated:
+async def db_record_update(session: Session, env: str, query: str | Update) -> UpdateResult:
     """Change records; that there are none that match is no error.
 
     A text is sent as it is: it is code of yours, and no value of a user's belongs into it. It is never repeated by
@@ -125,20 +129,20 @@ async def db_record_update(session: Session, env: str, query: str | Update) -> U
 
     Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
     """
-    return await session.call(DB_RECORD_UPDATE, _body(env, query, Update))
+    return await session.call(DB_RECORD_UPDATE, _statement_body(env, query, Update))
 
 
-async def db_record_query(session: Session, env: str, query: str | Query) -> Found:
+async def db_record_query(session: Session, env: str, query: str | Query) -> QueryResult:
     """Read records: 10 unless the query has a limit, which is 1000 at the most; `iter_documents` reads them all.
 
     A text is sent as it is: it is code of yours, and no value of a user's belongs into it.
 
     Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
     """
-    return await session.call(DB_RECORD_QUERY, _body(env, query, Query))
+    return await session.call(DB_RECORD_QUERY, _statement_body(env, query, Query))
 
 
-async def db_aggregate(session: Session, env: str, query: str | Aggregate) -> Aggregated:
+async def db_aggregate(session: Session, env: str, query: str | Aggregate) -> AggregateResult:
     """Read what comes out of a pipeline.
 
     A text is sent as it is: it is code of yours, and no value of a user's belongs into it. It must not write: it is
@@ -146,7 +150,7 @@ async def db_aggregate(session: Session, env: str, query: str | Aggregate) -> Ag
 
     Official interface: dbAggregate, page cloudbase-batch/db-mgnt/dbAggregate.
     """
-    return await session.call(DB_AGGREGATE, _body(env, query, Aggregate))
+    return await session.call(DB_AGGREGATE, _statement_body(env, query, Aggregate))
 
 
 def iter_documents(
@@ -157,31 +161,31 @@ def iter_documents(
     Order the query by a field that tells records apart, ``order_by("_id")`` for instance: without an order, and when
     records come and go meanwhile, some may come twice or not at all.
     """
-    check_text("env", env)
-    check_kind("query", query, Query)
-    if type(page_size) is not int or not 1 <= page_size <= MOST:
-        raise InvalidArgument(f"page_size must be a whole number from 1 to {MOST}, not {page_size!r}")
+    check_string("env", env)
+    check_type("query", query, Query)
+    if type(page_size) is not int or not 1 <= page_size <= MAX_LIMIT:
+        raise InvalidArgument(f"page_size must be a whole number from 1 to {MAX_LIMIT}, not {page_size!r}")
     whole = query.selection
-    first = whole.skipped or 0
+    first = whole.skip_count or 0
 
     async def fetch(offset: int) -> tuple[tuple[Mapping[str, Any], ...], int]:
-        size = page_size if whole.limited is None else min(page_size, whole.limited - offset)
+        size = page_size if whole.limit_count is None else min(page_size, whole.limit_count - offset)
         found = await db_record_query(session, env, whole.skip(first + offset).limit(size).get())
         total = max(0, found.pager.total - first)
-        return found.documents[:size], total if whole.limited is None else min(total, whole.limited)
+        return found.documents[:size], total if whole.limit_count is None else min(total, whole.limit_count)
 
     return by_offset(DB_RECORD_QUERY, fetch)
 
 
-def statement_text(query: object, kind: type[S]) -> str:
+def statement_text(query: object, statement_type: type[S]) -> str:
     """Return the text of a statement of *kind*; a text is code of the caller's."""
     if isinstance(query, str):
-        check_text("query", query)
+        check_string("query", query)
     else:
-        check_kind("query", query, kind)
+        check_type("query", query, statement_type)
     return str(query)
 
 
-def _body(env: str, query: object, kind: type[S]) -> dict[str, object]:
-    check_text("env", env)
-    return {"env": env, "query": statement_text(query, kind)}
+def _statement_body(env: str, query: object, statement_type: type[S]) -> dict[str, object]:
+    check_string("env", env)
+    return {"env": env, "query": statement_text(query, statement_type)}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
-from wxtcb._protocol.fields import wire
-from wxtcb.validation import as_secret_or_none, as_texts, check_kind, check_text, check_texts
+from wxtcb._protocol.fields import wire_name
+from wxtcb.validation import check_string, check_strings, check_type, to_secret_or_none, to_str_tuple
 
 if TYPE_CHECKING:
     from wxtcb.secret import Secret
@@ -27,7 +27,7 @@ class CloudAccess(Reply):
     environment. `version` is what `use_cloud_access_token_set` wants back.
     """
 
-    is_open: bool | None = attrs.field(default=None, metadata=wire("open"))
+    is_open: bool | None = attrs.field(default=None, metadata=wire_name("open"))
     api_whitelist: tuple[str, ...] | None = None
     version: int | None = None
 
@@ -47,8 +47,8 @@ async def use_cloud_access_token_get(session: Session, env: str, *, token: str |
 
     Official interface: setCloudAccessToken, page cloudbase-batch/env-mgnt/setCloudAccessToken.
     """
-    token = as_secret_or_none(token)
-    check_text("env", env)
+    token = to_secret_or_none(token)
+    check_string("env", env)
     return await session.call(USE_CLOUD_ACCESS_TOKEN_GET, {"env": env}, token=token)
 
 
@@ -71,11 +71,11 @@ async def use_cloud_access_token_set(
 
     Official interface: setCloudAccessToken, page cloudbase-batch/env-mgnt/setCloudAccessToken.
     """
-    token = as_secret_or_none(token)
-    check_text("env", env)
-    check_kind("is_open", is_open, bool)
-    paths = as_texts(api_whitelist)
-    check_texts("api_whitelist", paths)
-    check_kind("version", version, int)
+    token = to_secret_or_none(token)
+    check_string("env", env)
+    check_type("is_open", is_open, bool)
+    paths = to_str_tuple(api_whitelist)
+    check_strings("api_whitelist", paths)
+    check_type("version", version, int)
     body = {"env": env, "open": is_open, "api_whitelist": paths, "version": version}
     return await session.call(USE_CLOUD_ACCESS_TOKEN_SET, body, token=token)

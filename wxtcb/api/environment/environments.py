@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
-from wxtcb._protocol.fields import also_spelled, repeats
-from wxtcb.api._waiters import Awaited, wait_for
-from wxtcb.errors import EnvironmentGone, EnvironmentHalted, EnvironmentTimeout, RequestRefused
-from wxtcb.validation import as_secret_or_none, check_alias, check_text, field_is
+from wxtcb._protocol.fields import aliases, interned
+from wxtcb.api._waiters import WaitCondition, wait_until
+from wxtcb.errors import EnvironmentFailed, EnvironmentNotFound, EnvironmentTimeout, InvalidRequest
+from wxtcb.validation import check_alias, check_string, to_secret_or_none, validator
 
 if TYPE_CHECKING:
     from wxtcb.secret import Secret
@@ -24,7 +24,7 @@ class NewEnv(Reply):
     """A new environment: `env` is its id, `tranid` the number of its post-paid order."""
 
     tranid: str
-    env: str = attrs.field(validator=field_is(check_text))
+    env: str = attrs.field(validator=validator(check_string))
 
 
 @attrs.frozen(kw_only=True)
@@ -37,11 +37,11 @@ class EnvInfo:
 
     env: str
     alias: str
-    create_time: str = attrs.field(metadata=repeats())
-    update_time: str = attrs.field(metadata=also_spelled("update_ime") | repeats())
-    status: str = attrs.field(metadata=repeats())
-    package_id: str | None = attrs.field(default=None, metadata=repeats())
-    package_name: str | None = attrs.field(default=None, metadata=repeats())
+    create_time: str = attrs.field(metadata=interned())
+    update_time: str = attrs.field(metadata=aliases("update_ime") | interned())
+    status: str = attrs.field(metadata=interned())
+    package_id: str | None = attrs.field(default=None, metadata=interned())
+    package_name: str | None = attrs.field(default=None, metadata=interned())
     dbinstance_id: str | None = None
     bucket_id: str | None = None
 
@@ -64,7 +64,7 @@ DESCRIBE_ENVS: Final = Endpoint(
 )
 MODIFY_ENV: Final = Endpoint("/tcb/modifyenv", Done, Repeat.SET, name="modify_env", official="changeTcbEnv")
 
-_PERHAPS_ENV_TYPE: Final = "The platform's pages disagree on whether EnvType is required: try env_type='run'."
+_ENV_TYPE_HINT: Final = "The platform's pages disagree on whether EnvType is required: try env_type='run'."
 
 
 async def create_env(session: Session, *, alias: str, env_type: str | None = None) -> NewEnv:
@@ -81,12 +81,12 @@ async def create_env(session: Session, *, alias: str, env_type: str | None = Non
     """
     check_alias("alias", alias)
     if env_type is not None:
-        check_text("env_type", env_type)
+        check_string("env_type", env_type)
     try:
         return await session.call(CREATE_ENV, {"alias": alias, "EnvType": env_type})
-    except RequestRefused as error:
+    except InvalidRequest as error:
         if env_type is None and error.errcode in (40097, 40101):
-            error.advise(_PERHAPS_ENV_TYPE)
+            error.add_hint(_ENV_TYPE_HINT)
         raise
 
 
@@ -108,8 +108,8 @@ async def modify_env(session: Session, env: str, *, token: str | Secret | None =
 
     Official interface: changeTcbEnv, page cloudbase-batch/env-mgnt/changeTcbEnv.
     """
-    token = as_secret_or_none(token)
-    check_text("env", env)
+    token = to_secret_or_none(token)
+    check_string("env", env)
     return await session.call(MODIFY_ENV, {"env": env}, token=token)
 
 
@@ -120,27 +120,27 @@ async def wait_until_normal(session: Session, env: str, *, timeout: float = 600.
     *interval* seconds. UNAVAILABLE, and a status that wxtcb does not know, is waiting; so is a look that failed for a
     reason that may pass.
 
-    Raises `EnvironmentTimeout` after *timeout* seconds, `EnvironmentHalted` at once, `EnvironmentGone` when it was
+    Raises `EnvironmentTimeout` after *timeout* seconds, `EnvironmentFailed` at once, `EnvironmentNotFound` when it was
     missing from three looks in a row or more, for 30 seconds, and what keeps every look from succeeding: `TicketError`,
-    `NotPermitted` and the like.
+    `PermissionDenied` and the like.
     """
-    check_text("env", env)
-    return await wait_for(session.sweep(DESCRIBE_ENVS), normal(env), timeout=timeout, interval=interval)
+    check_string("env", env)
+    return await wait_until(session.shared_poller(DESCRIBE_ENVS), env_normal(env), timeout=timeout, interval=interval)
 
 
-def normal(env: str) -> Awaited[EnvList, EnvInfo]:
+def env_normal(env: str) -> WaitCondition[EnvList, EnvInfo]:
     """Await that environment *env* is NORMAL."""
-    return Awaited(
-        what=f"environment {env}",
+    return WaitCondition(
+        resource=f"environment {env}",
         find=lambda seen: seen.by_env.get(env),
         status_of=lambda info: info.status,
-        ready=_READY,
-        broken=_BROKEN,
-        timeout=partial(EnvironmentTimeout, env=env),
-        failed=partial(EnvironmentHalted, env=env),
-        gone=partial(EnvironmentGone, env=env),
+        ready_statuses=_READY_STATUSES,
+        failure_statuses=_FAILURE_STATUSES,
+        timeout_error=partial(EnvironmentTimeout, env=env),
+        failure_error=partial(EnvironmentFailed, env=env),
+        not_found_error=partial(EnvironmentNotFound, env=env),
     )
 
 
-_READY: Final = frozenset({"NORMAL"})
-_BROKEN: Final = {"HALTED": "the platform stopped it (over quota or blocked); see its page in the console"}
+_READY_STATUSES: Final = frozenset({"NORMAL"})
+_FAILURE_STATUSES: Final = {"HALTED": "the platform stopped it (over quota or blocked); see its page in the console"}

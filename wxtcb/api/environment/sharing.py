@@ -9,14 +9,14 @@ import attrs
 
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb.validation import (
-    as_texts,
-    as_tuple,
-    check_entries,
-    check_kind_or_none,
-    check_kinds,
-    check_text,
-    check_texts,
-    field_is,
+    check_list_of,
+    check_not_empty,
+    check_string,
+    check_strings,
+    check_type_or_none,
+    to_str_tuple,
+    to_tuple,
+    validator,
 )
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class Share:
     """One environment and the mini programs, by appid, that are to use it."""
 
-    env: str = attrs.field(validator=field_is(check_text))
+    env: str = attrs.field(validator=validator(check_string))
     appids: tuple[str, ...] = attrs.field(
-        converter=as_texts, validator=[field_is(check_texts), field_is(check_entries)]
+        converter=to_str_tuple, validator=[validator(check_strings), validator(check_not_empty)]
     )
 
 
@@ -51,7 +51,7 @@ class ShareLink:
 
 
 @attrs.frozen(kw_only=True)
-class Shared(Reply):
+class ShareResult(Reply):
     """How sharing went: links to be opened, and the pairs that failed."""
 
     err_list: tuple[ShareFailure, ...] = ()
@@ -63,7 +63,7 @@ class Shared(Reply):
 
 
 @attrs.frozen(kw_only=True)
-class Unshared(Reply):
+class UnshareResult(Reply):
     """How ending bindings went: the pairs that failed."""
 
     err_list: tuple[ShareFailure, ...] = ()
@@ -103,17 +103,17 @@ class Relations(Reply):
 
 
 BATCH_SHARE_ENV: Final = Endpoint(
-    "/componenttcb/batchshareenv", Shared, Repeat.SET, name="batch_share_env", official="shareCloudbaseEnv"
+    "/componenttcb/batchshareenv", ShareResult, Repeat.SET, name="batch_share_env", official="shareCloudbaseEnv"
 )
 BATCH_UNSHARE_ENV: Final = Endpoint(
-    "/componenttcb/batchunshareenv", Unshared, Repeat.SET, name="batch_unshare_env", official="unshareCloudbaseEnv"
+    "/componenttcb/batchunshareenv", UnshareResult, Repeat.SET, name="batch_unshare_env", official="unshareCloudbaseEnv"
 )
 BATCH_GET_ENV_ID: Final = Endpoint(
     "/componenttcb/batchgetenvid", Relations, Repeat.READ, name="batch_get_env_id", official="getShareCloudbaseEnv"
 )
 
 
-async def batch_share_env(session: Session, data: Iterable[Share], *, source_type: int | None = None) -> Shared:
+async def batch_share_env(session: Session, data: Iterable[Share], *, source_type: int | None = None) -> ShareResult:
     """Bind environments to mini programs, which takes effect when each one's administrator opens the link and agrees.
 
     Every mini program must have granted permission set 18 to the platform. *source_type* is sent only when given: 1 is
@@ -124,10 +124,12 @@ async def batch_share_env(session: Session, data: Iterable[Share], *, source_typ
 
     Official interface: shareCloudbaseEnv, page cloudbase-batch/env-mgnt/shareCloudbaseEnv.
     """
-    return await session.call(BATCH_SHARE_ENV, _jobs(data, source_type))
+    return await session.call(BATCH_SHARE_ENV, _share_body(data, source_type))
 
 
-async def batch_unshare_env(session: Session, data: Iterable[Share], *, source_type: int | None = None) -> Unshared:
+async def batch_unshare_env(
+    session: Session, data: Iterable[Share], *, source_type: int | None = None
+) -> UnshareResult:
     """End the binding of environments to mini programs: these can no longer use them.
 
     *source_type* as for `batch_share_env`; the one documented value is 1. Raises `PartialFailure` when some pairs
@@ -136,7 +138,7 @@ async def batch_unshare_env(session: Session, data: Iterable[Share], *, source_t
 
     Official interface: unshareCloudbaseEnv, page cloudrun-batch/cloudenv-mgnt/unshareCloudbaseEnv.
     """
-    return await session.call(BATCH_UNSHARE_ENV, _jobs(data, source_type))
+    return await session.call(BATCH_UNSHARE_ENV, _share_body(data, source_type))
 
 
 async def batch_get_env_id(session: Session, appids: Iterable[str], *, source_type: int | None = None) -> Relations:
@@ -147,17 +149,17 @@ async def batch_get_env_id(session: Session, appids: Iterable[str], *, source_ty
 
     Official interface: getShareCloudbaseEnv, page cloudbase-batch/env-mgnt/getShareCloudbaseEnv.
     """
-    names = as_texts(appids)
-    check_texts("appids", names)
-    check_entries("appids", names)
-    check_kind_or_none("source_type", source_type, int)
+    names = to_str_tuple(appids)
+    check_strings("appids", names)
+    check_not_empty("appids", names)
+    check_type_or_none("source_type", source_type, int)
     return await session.call(BATCH_GET_ENV_ID, {"appids": names, "source_type": source_type})
 
 
-def _jobs(data: Iterable[Share], source_type: int | None) -> dict[str, object]:
+def _share_body(data: Iterable[Share], source_type: int | None) -> dict[str, object]:
     """Return the body that both kinds of jobs have."""
-    shares = as_tuple(data)
-    check_kinds("data", shares, Share)
-    check_entries("data", shares)
-    check_kind_or_none("source_type", source_type, int)
+    shares = to_tuple(data)
+    check_list_of("data", shares, Share)
+    check_not_empty("data", shares)
+    check_type_or_none("source_type", source_type, int)
     return {"data": shares, "source_type": source_type}

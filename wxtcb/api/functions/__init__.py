@@ -12,15 +12,15 @@ from wxtcb.api.functions.deployment import (
     EnvFailure,
     FunctionConfig,
     FunctionVpc,
+    MultiEnvResult,
     PublicNet,
-    Rollout,
     Switch,
     batch_upload_scf,
     batch_upload_scf_code,
     delete_scf,
     update_scf_config,
 )
-from wxtcb.api.functions.invocation import INVOKE_CLOUD_FUNCTION, Event, Invoked, invoke_cloud_function
+from wxtcb.api.functions.invocation import INVOKE_CLOUD_FUNCTION, FunctionEvent, InvocationResult, invoke_cloud_function
 from wxtcb.api.functions.listing import (
     GET_SCF_LIST,
     Function,
@@ -30,7 +30,7 @@ from wxtcb.api.functions.listing import (
     iter_functions,
     wait_until_active,
 )
-from wxtcb.api.functions.packaging import LEFT_OUT, MOST_BYTES, Code, pack
+from wxtcb.api.functions.packaging import DEFAULT_EXCLUDES, MAX_ZIP_BYTES, Code, pack
 from wxtcb.api.functions.triggers import (
     BATCH_UPDATE_TRIGGERS,
     GET_TRIGGERS,
@@ -45,24 +45,24 @@ __all__ = [
     "BATCH_UPDATE_TRIGGERS",
     "BATCH_UPLOAD_SCF",
     "BATCH_UPLOAD_SCF_CODE",
+    "DEFAULT_EXCLUDES",
     "DELETE_SCF",
     "ENDPOINTS",
     "GET_SCF_LIST",
     "GET_TRIGGERS",
     "INVOKE_CLOUD_FUNCTION",
-    "LEFT_OUT",
-    "MOST_BYTES",
+    "MAX_ZIP_BYTES",
     "UPDATE_SCF_CONFIG",
     "Code",
     "EnvFailure",
-    "Event",
     "Function",
     "FunctionConfig",
+    "FunctionEvent",
     "FunctionList",
     "FunctionVpc",
-    "Invoked",
+    "InvocationResult",
+    "MultiEnvResult",
     "PublicNet",
-    "Rollout",
     "StatusReason",
     "Switch",
     "Trigger",

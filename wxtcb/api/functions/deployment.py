@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Final, Literal
 import attrs
 
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
-from wxtcb._protocol.fields import also_spelled, wire
+from wxtcb._protocol.fields import aliases, wire_name
 from wxtcb.api.functions.packaging import Code
 from wxtcb.errors import InvalidArgument
 from wxtcb.validation import (
     Variables,
-    as_texts,
-    as_variables,
-    check_entries,
-    check_kind,
-    check_text,
-    check_texts,
+    check_not_empty,
+    check_string,
+    check_strings,
+    check_type,
     check_variables,
-    field_is,
-    forgetful,
-    kind_is,
+    hide_arguments_in_traceback,
+    to_str_tuple,
+    to_variables,
+    type_validator,
+    validator,
 )
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ class EnvFailure:
     """An environment in which it failed, and the platform's reason."""
 
     env: str
-    errmsg: str = attrs.field(default="", metadata=also_spelled("errormsg"))
+    errmsg: str = attrs.field(default="", metadata=aliases("errormsg"))
 
 
 @attrs.frozen(kw_only=True)
-class Rollout(Reply):
+class MultiEnvResult(Reply):
     """How a call for several environments went: those in which it failed."""
 
-    err_list: tuple[EnvFailure, ...] = attrs.field(default=(), metadata=also_spelled("fail_env_list", "fail_list"))
+    err_list: tuple[EnvFailure, ...] = attrs.field(default=(), metadata=aliases("fail_env_list", "fail_list"))
 
     @property
     def failed(self) -> Sequence[EnvFailure]:
@@ -59,19 +59,19 @@ def _check_switch(name: str, value: object) -> None:
 class PublicNet:
     """Whether a function reaches the internet, and whether from an address that stays the same."""
 
-    public_net_status: Switch = attrs.field(validator=field_is(_check_switch))
-    eip_status: Switch = attrs.field(validator=field_is(_check_switch))
+    public_net_status: Switch = attrs.field(validator=validator(_check_switch))
+    eip_status: Switch = attrs.field(validator=validator(_check_switch))
 
 
 @attrs.frozen(kw_only=True)
 class FunctionVpc:
     """The private network of a function."""
 
-    vpc_id: str | None = attrs.field(default=None, metadata=wire("vpcid"), validator=kind_is(str))
-    subnet_id: str | None = attrs.field(default=None, metadata=wire("subnetid"), validator=kind_is(str))
+    vpc_id: str | None = attrs.field(default=None, metadata=wire_name("vpcid"), validator=type_validator(str))
+    subnet_id: str | None = attrs.field(default=None, metadata=wire_name("subnetid"), validator=type_validator(str))
 
 
-@forgetful
+@hide_arguments_in_traceback
 @attrs.frozen(kw_only=True)
 class FunctionConfig:
     """What is to be changed of a function's settings; what is None is left as it is.
@@ -80,29 +80,29 @@ class FunctionConfig:
     that there are.
     """
 
-    memory_size: int | None = attrs.field(default=None, validator=kind_is(int))
-    timeout: int | None = attrs.field(default=None, validator=kind_is(int))
+    memory_size: int | None = attrs.field(default=None, validator=type_validator(int))
+    timeout: int | None = attrs.field(default=None, validator=type_validator(int))
     environment_variables: Variables | None = attrs.field(
         default=None,
-        converter=as_variables,
-        validator=field_is(check_variables, optional=True),
+        converter=to_variables,
+        validator=validator(check_variables, optional=True),
         repr=False,
         hash=False,
     )
-    public_net: PublicNet | None = attrs.field(default=None, validator=kind_is(PublicNet))
-    vpc: FunctionVpc | None = attrs.field(default=None, validator=kind_is(FunctionVpc))
+    public_net: PublicNet | None = attrs.field(default=None, validator=type_validator(PublicNet))
+    vpc: FunctionVpc | None = attrs.field(default=None, validator=type_validator(FunctionVpc))
 
 
 BATCH_UPLOAD_SCF: Final = Endpoint(
     "/componenttcb/batchuploadscf",
-    Rollout,
+    MultiEnvResult,
     Repeat.ONCE,
     name="batch_upload_scf",
     official="batchuUloadCloudFunction",
 )
 BATCH_UPLOAD_SCF_CODE: Final = Endpoint(
     "/componenttcb/batchuploadscfcode",
-    Rollout,
+    MultiEnvResult,
     Repeat.ONCE,
     name="batch_upload_scf_code",
     official="uploadCloudFunctionCode",
@@ -123,7 +123,7 @@ async def batch_upload_scf(
     *,
     vpc_id: str | None = None,
     subnet_id: str | None = None,
-) -> Rollout:
+) -> MultiEnvResult:
     """Create one function in several environments, which goes on afterwards: `wait_until_active` in each.
 
     *code* comes from `pack` or `Code.from_zip`; dependencies are installed in the cloud. Entry (``index.main``) and
@@ -136,14 +136,16 @@ async def batch_upload_scf(
 
     Official interface: batchuUloadCloudFunction, page cloudbase-batch/scf-mgnt/batchuUloadCloudFunction.
     """
-    body = _upload(envs, function_name, code)
+    body = _upload_body(envs, function_name, code)
     for name, value in (("vpc_id", vpc_id), ("subnet_id", subnet_id)):
         if value is not None:
-            check_text(name, value)
+            check_string(name, value)
     return await session.call(BATCH_UPLOAD_SCF, {**body, "vpcid": vpc_id, "subnetid": subnet_id})
 
 
-async def batch_upload_scf_code(session: Session, envs: Iterable[str], function_name: str, code: Code) -> Rollout:
+async def batch_upload_scf_code(
+    session: Session, envs: Iterable[str], function_name: str, code: Code
+) -> MultiEnvResult:
     """Replace the code of one function in several environments, which goes on afterwards: `wait_until_active` in each.
 
     *code* comes from `pack` or `Code.from_zip`. A function that is still being updated refuses.
@@ -153,7 +155,7 @@ async def batch_upload_scf_code(session: Session, envs: Iterable[str], function_
 
     Official interface: uploadCloudFunctionCode, page cloudbase-batch/scf-mgnt/uploadCloudFunctionCode.
     """
-    return await session.call(BATCH_UPLOAD_SCF_CODE, _upload(envs, function_name, code))
+    return await session.call(BATCH_UPLOAD_SCF_CODE, _upload_body(envs, function_name, code))
 
 
 async def update_scf_config(session: Session, env: str, function_name: str, config: FunctionConfig) -> Done:
@@ -164,11 +166,11 @@ async def update_scf_config(session: Session, env: str, function_name: str, conf
 
     Official interface: uploadCloudFunctionConfig, page cloudbase-batch/scf-mgnt/uploadCloudFunctionConfig.
     """
-    check_text("env", env)
-    check_text("function_name", function_name)
-    check_kind("config", config, FunctionConfig)
+    check_string("env", env)
+    check_string("function_name", function_name)
+    check_type("config", config, FunctionConfig)
     names = {"env": env, "functionname": function_name}
-    return await session.call(UPDATE_SCF_CONFIG, names | _settings(config))
+    return await session.call(UPDATE_SCF_CONFIG, names | _config_body(config))
 
 
 async def delete_scf(session: Session, env: str, function_name: str) -> Done:
@@ -178,12 +180,12 @@ async def delete_scf(session: Session, env: str, function_name: str) -> Done:
 
     Official interface: deleteCloudFunction, page cloudbase-batch/scf-mgnt/deleteCloudFunction.
     """
-    check_text("env", env)
-    check_text("function_name", function_name)
+    check_string("env", env)
+    check_string("function_name", function_name)
     return await session.call(DELETE_SCF, {"functionname": function_name, "env": env})
 
 
-def _settings(config: FunctionConfig) -> dict[str, object]:
+def _config_body(config: FunctionConfig) -> dict[str, object]:
     """Return the settings as they are sent; who can raise must not keep them, for a variable may hold a secret."""
     variables = config.environment_variables
     pairs = None if variables is None else [{"key": key, "value": text} for key, text in variables.items()]
@@ -196,15 +198,15 @@ def _settings(config: FunctionConfig) -> dict[str, object]:
     }
 
 
-def _upload(envs: Iterable[str], function_name: str, code: Code) -> dict[str, object]:
-    check_text("function_name", function_name)
-    check_kind("code", code, Code)
-    return {"functionname": function_name, "envs": check_envs(envs), "zipfile": code.base64}
+def _upload_body(envs: Iterable[str], function_name: str, code: Code) -> dict[str, object]:
+    check_string("function_name", function_name)
+    check_type("code", code, Code)
+    return {"functionname": function_name, "envs": validate_envs(envs), "zipfile": code.base64}
 
 
-def check_envs(envs: Iterable[str]) -> tuple[str, ...]:
+def validate_envs(envs: Iterable[str]) -> tuple[str, ...]:
     """Return the environments that a call is for; there must be some."""
-    names = as_texts(envs)
-    check_texts("envs", names)
-    check_entries("envs", names)
+    names = to_str_tuple(envs)
+    check_strings("envs", names)
+    check_not_empty("envs", names)
     return names

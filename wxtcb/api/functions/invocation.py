@@ -12,17 +12,17 @@ import orjson
 
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
-from wxtcb.validation import as_secret_or_none, check_text, is_sendable
+from wxtcb.validation import check_string, is_valid_unicode, to_secret_or_none
 
 if TYPE_CHECKING:
     from wxtcb.secret import Secret
     from wxtcb.session import Session
 
-Event = Mapping[str, object] | Sequence[object] | str | bytes | None
+FunctionEvent = Mapping[str, object] | Sequence[object] | str | bytes | None
 
 
 @attrs.frozen
-class Invoked(Reply):
+class InvocationResult(Reply):
     """What a function returned: `resp_data` is the text as it came, None where there was none."""
 
     resp_data: str | None = None
@@ -30,15 +30,15 @@ class Invoked(Reply):
     @property
     def result(self) -> Any:
         """The value that `resp_data` holds as JSON; where it holds none (`is_json` tells), the text itself."""
-        return self._read[0]
+        return self._parsed[0]
 
     @property
     def is_json(self) -> bool:
         """Whether `resp_data` is JSON."""
-        return self._read[1]
+        return self._parsed[1]
 
     @cached_property
-    def _read(self) -> tuple[Any, bool]:
+    def _parsed(self) -> tuple[Any, bool]:
         if self.resp_data is None:
             return None, False
         try:
@@ -49,7 +49,7 @@ class Invoked(Reply):
 
 INVOKE_CLOUD_FUNCTION: Final = Endpoint(
     "/tcb/invokecloudfunction",
-    Invoked,
+    InvocationResult,
     Repeat.NEVER,
     name="invoke_cloud_function",
     official="invokeCloudFunction",
@@ -57,8 +57,8 @@ INVOKE_CLOUD_FUNCTION: Final = Endpoint(
 
 
 async def invoke_cloud_function(
-    session: Session, env: str, function_name: str, event: Event = None, *, token: str | Secret | None = None
-) -> Invoked:
+    session: Session, env: str, function_name: str, event: FunctionEvent = None, *, token: str | Secret | None = None
+) -> InvocationResult:
     """Run a function with *event*, wait for its end, and return what it gave back.
 
     An event of bytes is sent as it is, a text as UTF-8, all else as JSON; one that is empty as ``{}``. It goes out with
@@ -70,25 +70,25 @@ async def invoke_cloud_function(
 
     Official interface: invokeCloudFunction, page cloudbase-batch/scf-mgnt/invokeCloudFunction.
     """
-    token = as_secret_or_none(token)
-    check_text("env", env)
-    check_text("function_name", function_name)
+    token = to_secret_or_none(token)
+    check_string("env", env)
+    check_string("function_name", function_name)
     query = {"env": env, "name": function_name}
-    return await session.call(INVOKE_CLOUD_FUNCTION, _encode(event) or b"{}", query=query, token=token)
+    return await session.call(INVOKE_CLOUD_FUNCTION, _encode_event(event) or b"{}", query=query, token=token)
 
 
-def _encode(event: Event) -> bytes:
+def _encode_event(event: FunctionEvent) -> bytes:
     """Return the bytes of an event; none at all for one that is empty."""
     if event is None or isinstance(event, bytes):
         return event or b""
     if isinstance(event, str):
-        if not is_sendable(event):
+        if not is_valid_unicode(event):
             raise InvalidArgument("event must be in proper Unicode")
         return event.encode()
     if not isinstance(event, Mapping | Sequence):
         raise InvalidArgument(f"event must be a mapping, a list, a text, bytes or None, not {type(event).__name__}")
     try:
-        data = orjson.dumps(event, default=_plain)
+        data = orjson.dumps(event, default=_json_default)
     except orjson.JSONEncodeError as error:
         reason = str(error)
     else:
@@ -107,7 +107,7 @@ def _is_finite(value: object) -> bool:
     return not isinstance(value, Sequence) or isinstance(value, str) or all(map(_is_finite, value))
 
 
-def _plain(value: object) -> object:
+def _json_default(value: object) -> object:
     """Return what stands in JSON for a mapping or a sequence that is none of Python's own."""
     if isinstance(value, Mapping):
         return dict(value)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
-from wxtcb._protocol.fields import repeats, wire
+from wxtcb._protocol.fields import interned, wire_name
 from wxtcb.api._pagination import by_offset
-from wxtcb.api._waiters import Awaited, wait_for
-from wxtcb.validation import check_count, check_kind_or_none, check_text
+from wxtcb.api._waiters import WaitCondition, wait_until
+from wxtcb.validation import check_positive_int, check_string, check_type_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,9 +35,9 @@ class Function:
     ``YYYY-MM-DD HH:MM:SS`` without a zone (presumably China's).
     """
 
-    function_name: str = attrs.field(metadata=wire("name"))
-    runtime: str = attrs.field(metadata=repeats())
-    status: str = attrs.field(metadata=repeats())
+    function_name: str = attrs.field(metadata=wire_name("name"))
+    runtime: str = attrs.field(metadata=interned())
+    status: str = attrs.field(metadata=interned())
     status_reason: tuple[StatusReason, ...] = ()
     add_time: str
     mod_time: str
@@ -70,10 +70,10 @@ async def get_scf_list(
 
     Official interface: getCloudFunctionList, page cloudbase-batch/scf-mgnt/getCloudFunctionList.
     """
-    check_text("env", env)
+    check_string("env", env)
     for name, value in (("offset", offset), ("limit", limit)):
-        check_kind_or_none(name, value, int)
-    check_kind_or_none("search_key", search_key, str)
+        check_type_or_none(name, value, int)
+    check_type_or_none("search_key", search_key, str)
     body = {"env": env, "offset": offset, "limit": limit, "searchkey": search_key}
     return await session.call(GET_SCF_LIST, body)
 
@@ -85,9 +85,9 @@ def iter_functions(
 
     A function that is created or deleted meanwhile may shift others past the edge of a page.
     """
-    check_text("env", env)
+    check_string("env", env)
     if page_size is not None:
-        check_count("page_size", page_size)
+        check_positive_int("page_size", page_size)
 
     async def page(offset: int) -> tuple[Sequence[Function], int]:
         listed = await get_scf_list(session, env, offset=offset, limit=page_size, search_key=search_key)
@@ -105,38 +105,38 @@ async def wait_until_active(
     look that failed for a reason that may pass.
 
     Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` at once for CreateFailed, UpdateFailed and the
-    like, with the platform's reason, and `OperationGone` when it was missing from three looks in a row or more, for 30
+    like, with the platform's reason, and `OperationNotFound` when it was missing from three looks in a row or more, for 30
     seconds.
     """
-    check_text("env", env)
-    check_text("function_name", function_name)
+    check_string("env", env)
+    check_string("function_name", function_name)
 
     async def look() -> Function | None:
         found = iter_functions(session, env, search_key=function_name)
         exact = [each async for each in found if each.function_name == function_name]
         return exact[0] if exact else None
 
-    awaited = _active(f"function {function_name} of {env}")
-    return await wait_for(session.looks(look), awaited, timeout=timeout, interval=interval)
+    awaited = _function_active(f"function {function_name} of {env}")
+    return await wait_until(session.poller(look), awaited, timeout=timeout, interval=interval)
 
 
-def _active(what: str) -> Awaited[Function | None, Function]:
-    return Awaited(
-        what=what,
+def _function_active(label: str) -> WaitCondition[Function | None, Function]:
+    return WaitCondition(
+        resource=label,
         find=lambda seen: seen,
         status_of=lambda function: function.status,
-        ready=_READY,
-        broken=_BROKEN,
-        reason_of=_reason_of,
+        ready_statuses=_READY_STATUSES,
+        failure_statuses=_FAILURE_STATUSES,
+        reason_of=_failure_reason,
     )
 
 
-def _reason_of(function: Function) -> str:
+def _failure_reason(function: Function) -> str:
     return "; ".join(f"{each.errcode}: {each.errmsg}" for each in function.status_reason)
 
 
-_READY: Final = frozenset({"Active"})
-_BROKEN: Final[Mapping[str, str]] = {
+_READY_STATUSES: Final = frozenset({"Active"})
+_FAILURE_STATUSES: Final[Mapping[str, str]] = {
     "CreateFailed": "it could not be created; delete it before you create it again",
     "UpdateFailed": "it could not be updated",
     "PublishFailed": "its version could not be published",

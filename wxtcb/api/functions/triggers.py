@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
-from wxtcb.api.functions.deployment import Rollout, check_envs
+from wxtcb.api.functions.deployment import MultiEnvResult, validate_envs
 from wxtcb.errors import InvalidArgument
-from wxtcb.validation import as_tuple, check_kinds, check_text, field_is
+from wxtcb.validation import check_list_of, check_string, to_tuple, validator
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
-_NAME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,59}")
+_TRIGGER_NAME_PATTERN: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,59}")
 
 
-def _check_name(name: str, value: object) -> None:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
+def _check_trigger_name(name: str, value: object) -> None:
+    if not isinstance(value, str) or not _TRIGGER_NAME_PATTERN.fullmatch(value):
         rule = "start with a letter and hold at most 60 of a-z, A-Z, 0-9, '-' and '_'"
         raise InvalidArgument(f"{name} must {rule}, not {value!r}")
 
@@ -38,8 +38,8 @@ class Trigger:
     `trigger_name` starts with a letter and holds at most 60 of a-z, A-Z, 0-9, '-' and '_'. `type` is always Timer.
     """
 
-    trigger_name: str = attrs.field(validator=field_is(_check_name))
-    config: str = attrs.field(validator=field_is(_check_cron))
+    trigger_name: str = attrs.field(validator=validator(_check_trigger_name))
+    config: str = attrs.field(validator=validator(_check_cron))
     type: str = attrs.field(init=False, default="Timer")
 
 
@@ -68,7 +68,11 @@ GET_TRIGGERS: Final = Endpoint(
     "/componenttcb/gettriggers", Triggers, Repeat.READ, name="get_triggers", official="getTriggers"
 )
 BATCH_UPDATE_TRIGGERS: Final = Endpoint(
-    "/componenttcb/batchupdatetriggers", Rollout, Repeat.SET, name="batch_update_triggers", official="updateTriggers"
+    "/componenttcb/batchupdatetriggers",
+    MultiEnvResult,
+    Repeat.SET,
+    name="batch_update_triggers",
+    official="updateTriggers",
 )
 
 
@@ -77,14 +81,14 @@ async def get_triggers(session: Session, env: str, function_name: str) -> Trigge
 
     Official interface: getTriggers, page cloudbase-batch/scf-mgnt/getTriggers.
     """
-    check_text("env", env)
-    check_text("function_name", function_name)
+    check_string("env", env)
+    check_string("function_name", function_name)
     return await session.call(GET_TRIGGERS, {"env": env, "funcname": function_name})
 
 
 async def batch_update_triggers(
     session: Session, envs: Iterable[str], function_name: str, triggers: Iterable[Trigger]
-) -> Rollout:
+) -> MultiEnvResult:
     """Set the triggers of one function in several environments, presumably instead of those that there are.
 
     CloudBase's guide allows one per function. Whether an empty list takes all away is not documented.
@@ -93,8 +97,8 @@ async def batch_update_triggers(
 
     Official interface: updateTriggers, page cloudbase-batch/scf-mgnt/updateTriggers.
     """
-    check_text("function_name", function_name)
-    timers = as_tuple(triggers)
-    check_kinds("triggers", timers, Trigger)
-    body = {"funcname": function_name, "envs": check_envs(envs), "triggers": timers}
+    check_string("function_name", function_name)
+    timers = to_tuple(triggers)
+    check_list_of("triggers", timers, Trigger)
+    body = {"funcname": function_name, "envs": validate_envs(envs), "triggers": timers}
     return await session.call(BATCH_UPDATE_TRIGGERS, body)

@@ -1,6 +1,6 @@
 """The files of an environment: whole uploads and downloads, and the calls below (cloudbase-batch/file-mgnt)."""
 
-from wxtcb._object_storage.download import Downloaded
+from wxtcb._object_storage.download import DownloadedFile
 from wxtcb.api.storage.batches import batch_delete_file, batch_download_file
 from wxtcb.api.storage.files import (
     BATCH_DELETE_FILE,
@@ -16,9 +16,9 @@ from wxtcb.api.storage.models import (
     DeletedFile,
     DeletedFiles,
     FileLink,
+    FileLinkRequest,
     FileLinks,
     FileList,
-    FileWanted,
     StoredFile,
     UploadLink,
 )
@@ -32,11 +32,11 @@ __all__ = [
     "UPLOAD_FILE_LINK",
     "DeletedFile",
     "DeletedFiles",
-    "Downloaded",
+    "DownloadedFile",
     "FileLink",
+    "FileLinkRequest",
     "FileLinks",
     "FileList",
-    "FileWanted",
     "StoredFile",
     "UploadLink",
     "Uploaded",

@@ -9,7 +9,7 @@ from wxtcb._protocol.endpoint import Endpoint, Repeat
 from wxtcb.api._pagination import by_marker
 from wxtcb.api.storage.models import DeletedFiles, FileLinks, FileList, StoredFile, UploadLink
 from wxtcb.errors import InvalidArgument
-from wxtcb.validation import check_kind_or_none, check_text
+from wxtcb.validation import check_string, check_type_or_none
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
@@ -40,8 +40,8 @@ async def upload_file_link(session: Session, env: str, path: str) -> UploadLink:
 
     Official interface: getUploadFileLink, page cloudbase-batch/file-mgnt/getUploadFileLink.
     """
-    check_text("env", env)
-    check_text("path", path)
+    check_string("env", env)
+    check_string("path", path)
     return await session.call(UPLOAD_FILE_LINK, {"env": env, "path": path})
 
 
@@ -55,7 +55,7 @@ async def get_bucket(
 
     Official interface: getTcbFile, page cloudbase-batch/file-mgnt/getTcbFile.
     """
-    check_listing(env, prefix=prefix, delimiter=delimiter, marker=marker)
+    check_list_filters(env, prefix=prefix, delimiter=delimiter, marker=marker)
     return await session.call(GET_BUCKET, {"env": env, "prefix": prefix, "delimiter": delimiter, "marker": marker})
 
 
@@ -63,7 +63,7 @@ def iter_files(
     session: Session, env: str, *, prefix: str | None = None, delimiter: str | None = None
 ) -> AsyncIterator[StoredFile]:
     """Yield the files of an environment, page by page as they are used up; see `get_bucket`."""
-    check_listing(env, prefix=prefix, delimiter=delimiter)
+    check_list_filters(env, prefix=prefix, delimiter=delimiter)
 
     async def fetch(marker: str | None) -> tuple[Sequence[StoredFile], bool]:
         page = await get_bucket(session, env, prefix=prefix, delimiter=delimiter, marker=marker)
@@ -72,11 +72,11 @@ def iter_files(
     return by_marker(GET_BUCKET, fetch, lambda file: file.key)
 
 
-def check_listing(env: str, **filters: str | None) -> None:
+def check_list_filters(env: str, **filters: str | None) -> None:
     """Refuse what no list of files can be asked for with."""
-    check_text("env", env)
+    check_string("env", env)
     for name, value in filters.items():
-        check_kind_or_none(name, value, str)
+        check_type_or_none(name, value, str)
     delimiter = filters.get("delimiter")
     if delimiter is not None and len(delimiter) != 1:
         raise InvalidArgument(f"delimiter must be one character, not {delimiter!r}")

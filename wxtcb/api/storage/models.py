@@ -8,9 +8,9 @@ from typing import ClassVar
 import attrs
 
 from wxtcb._protocol.endpoint import Reply
-from wxtcb._protocol.fields import NUMBER_TEXT, wire, written_as
+from wxtcb._protocol.fields import NUMBER_IN_STRING, wire_format, wire_name
 from wxtcb.secret import Secret
-from wxtcb.validation import check_count, check_text, field_is
+from wxtcb.validation import check_positive_int, check_string, validator
 
 
 @attrs.frozen(kw_only=True)
@@ -31,11 +31,11 @@ class UploadLink(Reply):
 
 
 @attrs.frozen(kw_only=True)
-class FileWanted:
+class FileLinkRequest:
     """A file to be downloaded, by its id, and how many seconds the link to it is to live."""
 
-    file_id: str = attrs.field(validator=field_is(check_text), metadata=wire("fileid"))
-    max_age: int = attrs.field(default=7200, validator=field_is(check_count))
+    file_id: str = attrs.field(validator=validator(check_string), metadata=wire_name("fileid"))
+    max_age: int = attrs.field(default=7200, validator=validator(check_positive_int))
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +46,7 @@ class FileLink:
     perhaps because a call ended with an error.
     """
 
-    file_id: str = attrs.field(metadata=wire("fileid"))
+    file_id: str = attrs.field(metadata=wire_name("fileid"))
     download_url: str | None = attrs.field(default=None, repr=False)
     status: int | None = None
     errmsg: str | None = None
@@ -71,7 +71,7 @@ class DeletedFile:
     perhaps because a call ended with an error.
     """
 
-    file_id: str = attrs.field(metadata=wire("fileid"))
+    file_id: str = attrs.field(metadata=wire_name("fileid"))
     status: int | None = None
     errmsg: str | None = None
 
@@ -97,7 +97,7 @@ class StoredFile:
     key: str
     last_modified: str
     md5: str
-    size: int = attrs.field(metadata=written_as(NUMBER_TEXT))
+    size: int = attrs.field(metadata=wire_format(NUMBER_IN_STRING))
 
 
 @attrs.frozen(kw_only=True)

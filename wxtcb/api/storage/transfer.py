@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from wxtcb._object_storage.download import Downloaded, download
-from wxtcb._object_storage.source import Data, open_source
-from wxtcb._object_storage.upload import Aim, Sending, upload
-from wxtcb._object_storage.urls import is_usable
+from wxtcb._object_storage.download import DownloadedFile, download
+from wxtcb._object_storage.source import UploadData, open_source
+from wxtcb._object_storage.upload import UploadRequest, UploadTarget, upload
+from wxtcb._object_storage.urls import is_url_allowed
 from wxtcb._protocol.endpoint import Endpoint, Reply
 from wxtcb.api.storage.batches import batch_download_file
 from wxtcb.api.storage.files import BATCH_DOWNLOAD_FILE, UPLOAD_FILE_LINK, get_bucket, upload_file_link
-from wxtcb.api.storage.models import FileList, FileWanted, UploadLink
+from wxtcb.api.storage.models import FileLinkRequest, FileList, UploadLink
 from wxtcb.errors import BadReply, InvalidArgument, TransferError, WxtcbError
 from wxtcb.secret import Secret
-from wxtcb.validation import check_secret, check_text
+from wxtcb.validation import check_secret, check_string
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
@@ -39,7 +39,7 @@ async def upload_file(
     session: Session,
     env: str,
     path: str,
-    source: Data,
+    source: UploadData,
     *,
     size: int | None = None,
     progress: Callable[[int, int], object] | None = None,
@@ -58,34 +58,34 @@ async def upload_file(
 
     Stands on the official interface getUploadFileLink.
     """
-    check_text("env", env)
-    check_text("path", path)
+    check_string("env", env)
+    check_string("path", path)
 
     async def ask() -> UploadLink:
         link = await upload_file_link(session, env, path)
-        demand_usable(session, UPLOAD_FILE_LINK, link.url)
+        require_usable_link(session, UPLOAD_FILE_LINK, link.url)
         return link
 
-    def aim(link: UploadLink) -> Aim:
+    def aim(link: UploadLink) -> UploadTarget:
         form: dict[str, str | Secret] = {
             "key": path,
             "Signature": link.authorization,
             "x-cos-security-token": link.token,
             "x-cos-meta-fileid": link.cos_file_id,
         }
-        return Aim("POST", link.url, form=form)
+        return UploadTarget("POST", link.url, form=form)
 
-    async with session.transfers.turn(), open_source(source, size) as opened:
-        sending = Sending(
-            what=f"upload of {path!r}",
-            content_type=content_type_of(path),
-            ask=ask,
-            aim=aim,
-            look=partial(is_stored, partial(get_bucket, session, env, prefix=path), path),
-            policy=session.retry,
+    async with session.storage_client.slot(), open_source(source, size) as opened:
+        sending = UploadRequest(
+            label=f"upload of {path!r}",
+            content_type=guess_content_type(path),
+            get_link=ask,
+            target_of=aim,
+            check_stored=partial(is_stored, partial(get_bucket, session, env, prefix=path), path),
+            retry_policy=session.retry,
             progress=progress,
         )
-        link = await upload(session.transfers, opened, sending)
+        link = await upload(session.storage_client, opened, sending)
         return Uploaded(file_id=link.file_id, path=path, size=opened.size)
 
 
@@ -96,7 +96,7 @@ async def download_file(
     path: str | os.PathLike[str],
     *,
     progress: Callable[[int, int | None], object] | None = None,
-) -> Downloaded:
+) -> DownloadedFile:
     """Download a file to *path*, over one that is there already.
 
     It is written beside *path* and takes its place once it is whole and on the disk; until then, and if that never
@@ -110,21 +110,26 @@ async def download_file(
 
     Stands on the official interface getDownloadFileLink.
     """
-    check_text("env", env)
-    check_text("file_id", file_id)
+    check_string("env", env)
+    check_string("file_id", file_id)
     view = session.with_options(partial="return")
 
     async def ask() -> Secret:
-        [link] = (await batch_download_file(view, env, [FileWanted(file_id=file_id)])).file_list
+        [link] = (await batch_download_file(view, env, [FileLinkRequest(file_id=file_id)])).file_list
         if link.status != 0 or not link.download_url:
             said = f"{link.status} {link.errmsg}" if link.status else "there is no link to it"
             raise TransferError(f"download of {file_id}: {said}", code=link.errmsg, stored=None)
         url = Secret(link.download_url)
-        demand_usable(session, BATCH_DOWNLOAD_FILE, url)
+        require_usable_link(session, BATCH_DOWNLOAD_FILE, url)
         return url
 
     return await download(
-        session.transfers, path, what=f"download of {file_id}", ask=ask, policy=session.retry, progress=progress
+        session.storage_client,
+        path,
+        label=f"download of {file_id}",
+        get_url=ask,
+        retry_policy=session.retry,
+        progress=progress,
     )
 
 
@@ -134,7 +139,7 @@ async def download_url(
     path: str | os.PathLike[str],
     *,
     progress: Callable[[int, int | None], object] | None = None,
-) -> Downloaded:
+) -> DownloadedFile:
     """Download what the platform gave a URL of, such as a database's export; the rest is as in `download_file`.
 
     No token is sent there. After a break the same URL is asked again.
@@ -142,21 +147,26 @@ async def download_url(
     check_secret("url", url)
     link = Secret.of(url)
     del url
-    if not is_usable(link, allow_http=session.allow_http):
+    if not is_url_allowed(link, allow_http=session.allow_http):
         raise InvalidArgument("url must be https, or http to this machine or with allow_http=True, without a user")
 
     async def ask() -> Secret:
         return link
 
     return await download(
-        session.transfers, path, what="download of a URL", ask=ask, policy=session.retry, progress=progress
+        session.storage_client,
+        path,
+        label="download of a URL",
+        get_url=ask,
+        retry_policy=session.retry,
+        progress=progress,
     )
 
 
-async def is_stored(page: Callable[[], Awaitable[FileList]], key: str, size: int, md5: str) -> bool | None:
+async def is_stored(fetch_page: Callable[[], Awaitable[FileList]], key: str, size: int, md5: str) -> bool | None:
     """Look whether an object has exactly these bytes; *page* lists what begins with its *key*, itself the first."""
     try:
-        listed = await page()
+        listed = await fetch_page()
     except WxtcbError:
         return None
     found = next((file for file in listed.contents if file.key == key), None)
@@ -166,17 +176,19 @@ async def is_stored(page: Callable[[], Awaitable[FileList]], key: str, size: int
     return None if "-" in hashed else hashed == md5
 
 
-def demand_usable(session: Session, endpoint: Endpoint[Reply], url: Secret, header: Secret | None = None) -> None:
+def require_usable_link(
+    session: Session, endpoint: Endpoint[Reply], url: Secret, header_value: Secret | None = None
+) -> None:
     """Refuse a link of the platform's that would show the file and its signature on the way, or fits in no header."""
-    if not is_usable(url, allow_http=session.allow_http):
+    if not is_url_allowed(url, allow_http=session.allow_http):
         reason = "the link is neither https nor one to this machine"
-        raise BadReply(reason, endpoint=endpoint.path, status=200, lasting=True)
-    if header is not None and not header.reveal().isprintable():
+        raise BadReply(reason, endpoint=endpoint.path, status=200, permanent=True)
+    if header_value is not None and not header_value.reveal().isprintable():
         reason = "the token of the link holds characters that no header can have"
-        raise BadReply(reason, endpoint=endpoint.path, status=200, lasting=True)
+        raise BadReply(reason, endpoint=endpoint.path, status=200, permanent=True)
 
 
-def content_type_of(path: str) -> str:
+def guess_content_type(path: str) -> str:
     """Return what a file of that name holds, which a browser goes by.
 
     Of what is packed (`.html.gz`) that is not what it unpacks to. A name is no URL: "data:" at its beginning says

@@ -11,39 +11,42 @@ import cattrs
 import orjson
 from cattrs.gen import make_dict_structure_fn
 
-from wxtcb.provision.journal import NO_SERVICES, NOTHING, Intent, Record, ServiceState
+from wxtcb.provision.journal import EMPTY_MAPPING, NO_SERVICES, Intent, ServiceState, TenantRecord
 
-_STATES: Final = {state.value: state for state in ServiceState}
+_SERVICE_STATES: Final = {state.value: state for state in ServiceState}
 
 
-def write(record: Record) -> str:
+def dump_record(record: TenantRecord) -> str:
     """Return it as JSON; `ValueError` if it holds what JSON has no place for."""
     try:
-        return orjson.dumps(_to_json(record)).decode()
+        return orjson.dumps(_unstructure_record(record)).decode()
     except orjson.JSONEncodeError as error:
         reason = str(error)
     raise ValueError(reason)
 
 
-def read(document: bytes | str) -> Record:
-    """Return the record that `write` wrote; an exception of whatever kind if it was written by anything else."""
-    record: Record = _from_json(orjson.loads(document), Record)
+def load_record(document: bytes | str) -> TenantRecord:
+    """Return the record that `dump_record` wrote; an exception of whatever kind if it was written by anything else."""
+    record: TenantRecord = _structure_record(orjson.loads(document), TenantRecord)
     return record
 
 
-def _texts(found: Mapping[str, str], _: object) -> Mapping[str, str]:
-    return found or NOTHING
+def _structure_str_mapping(raw: Mapping[str, str], _: object) -> Mapping[str, str]:
+    return raw or EMPTY_MAPPING
 
 
-def _services(found: Mapping[str, str], _: object) -> Mapping[str, ServiceState]:
-    return {name: _STATES[state] for name, state in found.items()} if found else NO_SERVICES
+def _structure_services(raw: Mapping[str, str], _: object) -> Mapping[str, ServiceState]:
+    return {name: _SERVICE_STATES[state] for name, state in raw.items()} if raw else NO_SERVICES
 
 
-def _converter() -> cattrs.Converter:
+def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=False)
-    for mapping, hook in ((Mapping[str, str], _texts), (Mapping[str, ServiceState], _services)):
+    for mapping, hook in (
+        (Mapping[str, str], _structure_str_mapping),
+        (Mapping[str, ServiceState], _structure_services),
+    ):
         converter.register_structure_hook_func(partial(eq, mapping), hook)
-    for kind in (Intent, Record):
+    for kind in (Intent, TenantRecord):
         reader = make_dict_structure_fn(
             kind, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=False
         )
@@ -51,6 +54,6 @@ def _converter() -> cattrs.Converter:
     return converter
 
 
-_CONVERTER: Final = _converter()
-_to_json: Final = _CONVERTER.get_unstructure_hook(Record)
-_from_json: Final = _CONVERTER.get_structure_hook(Record)
+_CONVERTER: Final = _make_converter()
+_unstructure_record: Final = _CONVERTER.get_unstructure_hook(TenantRecord)
+_structure_record: Final = _CONVERTER.get_structure_hook(TenantRecord)

@@ -14,20 +14,27 @@ from typing import Self, TypeVar
 
 import attrs
 
-from wxtcb.provision.journal import Binding, Change, Home, Moment, Record, RecordUnfit
+from wxtcb.provision.journal import (
+    Binding,
+    HistoryEntry,
+    JournalEntry,
+    JournalIdentity,
+    TenantRecord,
+    UnserializableRecord,
+)
 from wxtcb.provision.sqlite import schema
-from wxtcb.provision.sqlite.writer import Job, Writer
-from wxtcb.validation import as_file
+from wxtcb.provision.sqlite.writer import QueryJob, WriterThread
+from wxtcb.validation import to_file_path
 
 T = TypeVar("T")
 
 
-def _full_path(path: str | os.PathLike[str]) -> Path:
-    return as_file(path, otherwise="MemoryJournal keeps records in memory")
+def _as_path(path: str | os.PathLike[str]) -> Path:
+    return to_file_path(path, memory_hint="MemoryJournal keeps records in memory")
 
 
-def _writer_of(journal: SqliteJournal) -> Writer:
-    return Writer(journal.path)
+def _make_writer(journal: SqliteJournal) -> WriterThread:
+    return WriterThread(journal.path)
 
 
 @attrs.define(eq=False)
@@ -46,30 +53,32 @@ class SqliteJournal:
     that was not forked by Python, and runs no other program, keeps it in use for as long as it lives.)
     """
 
-    path: Path = attrs.field(converter=_full_path)
-    _writer: Writer = attrs.field(init=False, repr=False, default=attrs.Factory(_writer_of, takes_self=True))
+    path: Path = attrs.field(converter=_as_path)
+    _writer: WriterThread = attrs.field(init=False, repr=False, default=attrs.Factory(_make_writer, takes_self=True))
 
     @property
     def durable(self) -> bool:
         return True
 
-    async def claim(self, home: Home) -> Home:
-        return await self._ask(partial(schema.claim, home=home))
+    async def bind_identity(self, identity: JournalIdentity) -> JournalIdentity:
+        return await self._submit(partial(schema.bind_identity, identity=identity))
 
-    async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, Record]:
+    async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, TenantRecord]:
         names = None if tenants is None else tuple(tenants)
-        return await self._ask(partial(schema.load, tenants=names))
+        return await self._submit(partial(schema.select_records, tenants=names))
 
-    async def bound(self) -> Mapping[str, Binding]:
-        return await self._ask(schema.bound)
+    async def bindings(self) -> Mapping[str, Binding]:
+        return await self._submit(schema.select_bindings)
 
-    async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[Moment, ...]]:
-        return await self._ask(partial(schema.history, tenants=tuple(tenants)))
+    async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[HistoryEntry, ...]]:
+        return await self._submit(partial(schema.select_history, tenants=tuple(tenants)))
 
-    async def commit(self, record: Record, moment: Moment, giver: Change | None = None) -> bool:
+    async def commit(
+        self, record: TenantRecord, entry: HistoryEntry, previous_owner: JournalEntry | None = None
+    ) -> bool:
         """Keep *record* as `Journal.commit` does. Cancelled meanwhile, it is kept or not, and its version tells."""
-        given = None if giver is None else _row_of(*giver)
-        return await self._ask(partial(schema.commit, row=_row_of(record, moment), giver=given))
+        given = None if previous_owner is None else _make_row(*previous_owner)
+        return await self._submit(partial(schema.commit_rows, row=_make_row(record, entry), previous_owner=given))
 
     async def aclose(self) -> None:
         """Do what was asked so far, write everything into the file and close it; all that is asked later fails.
@@ -88,20 +97,20 @@ class SqliteJournal:
         await self.aclose()
 
     def __del__(self) -> None:
-        writer: Writer | None = getattr(self, "_writer", None)  # none if the path was refused
+        writer: WriterThread | None = getattr(self, "_writer", None)  # none if the path was refused
         if writer is not None and writer.is_open():
             warnings.warn(f"a SqliteJournal was never closed: {self.path}", ResourceWarning, stacklevel=2, source=self)
             writer.stop()
 
-    async def _ask(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+    async def _submit(self, query: Callable[[sqlite3.Connection], T]) -> T:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._writer.submit(Job(ask, future))
+        self._writer.submit(QueryJob(query, future))
         return await future
 
 
-def _row_of(record: Record, moment: Moment) -> schema.Row:
+def _make_row(record: TenantRecord, entry: HistoryEntry) -> schema.RecordRow:
     try:
-        return schema.Row.of(record, moment)
+        return schema.RecordRow.from_record(record, entry)
     except ValueError as error:
         reason = f"the record of tenant {record.tenant!r} cannot be kept: {error}"
-    raise RecordUnfit(reason)
+    raise UnserializableRecord(reason)

@@ -9,13 +9,13 @@ from typing import Final
 
 import attrs
 
-from wxtcb._sqlite import inode_of
+from wxtcb._sqlite import file_identity
 
-_HELD: Final[set[int]] = set()
+_LOCKED_FDS: Final[set[int]] = set()
 
 
 @attrs.define(eq=False)
-class Log:
+class WalLock:
     """The ``-wal`` at `path`, locked by whoever has the journal open.
 
     SQLite locks the journal itself, but by what POSIX takes away when anything in the process, be it a backup, closes
@@ -24,34 +24,34 @@ class Log:
     """
 
     path: Path
-    _handle: int | None = attrs.field(init=False, default=None)
+    _fd: int | None = attrs.field(init=False, default=None)
     _inode: tuple[int, int] | None = attrs.field(init=False, default=None)
 
-    def hold(self) -> None:
+    def acquire(self) -> None:
         """Lock the log that is there now, if any; `BlockingIOError` if somebody else has it."""
-        inode = inode_of(self.path)
+        inode = file_identity(self.path)
         if inode in (None, self._inode):
             return
         self.release()
         with contextlib.suppress(FileNotFoundError):  # who had it has just closed it
-            self._handle = _lock(self.path)
+            self._fd = _lock_file(self.path)
             self._inode = inode
 
     def release(self) -> None:
         """Give it up; only when SQLite has closed the journal."""
-        handle, self._handle, self._inode = self._handle, None, None
+        handle, self._fd, self._inode = self._fd, None, None
         if handle is not None:
-            _HELD.discard(handle)
+            _LOCKED_FDS.discard(handle)
             os.close(handle)
 
-    def exists(self) -> bool:
-        return inode_of(self.path) is not None
+    def wal_exists(self) -> bool:
+        return file_identity(self.path) is not None
 
-    def is_replaced(self) -> bool:
-        return inode_of(self.path) not in (None, self._inode)
+    def is_wal_replaced(self) -> bool:
+        return file_identity(self.path) not in (None, self._inode)
 
 
-def _lock(path: Path) -> int | None:
+def _lock_file(path: Path) -> int | None:
     try:
         from fcntl import LOCK_EX, LOCK_NB, flock
     except ImportError:
@@ -62,15 +62,15 @@ def _lock(path: Path) -> int | None:
     except OSError:
         os.close(handle)
         raise
-    _HELD.add(handle)
+    _LOCKED_FDS.add(handle)
     return handle
 
 
-def _let_go() -> None:
+def _close_inherited_fds() -> None:
     """Have the child of a fork share no lock: it may live longer than its parent."""
-    while _HELD:
-        os.close(_HELD.pop())
+    while _LOCKED_FDS:
+        os.close(_LOCKED_FDS.pop())
 
 
 with contextlib.suppress(AttributeError):  # where nothing forks
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_close_inherited_fds)

@@ -9,119 +9,119 @@ from typing import Final, TypeVar
 
 import attrs
 
-from wxtcb._sqlite import Kind
-from wxtcb.provision.journal import Binding, Home, Moment, Record
-from wxtcb.provision.sqlite.document import read, write
+from wxtcb._sqlite import FileFormat
+from wxtcb.provision.journal import Binding, HistoryEntry, JournalIdentity, TenantRecord
+from wxtcb.provision.sqlite.document import dump_record, load_record
 
 T = TypeVar("T")
 
-_HOME: Final = (
+_CREATE_HOME_TABLE: Final = (
     "CREATE TABLE home (component_appid TEXT NOT NULL, on_loopback INTEGER NOT NULL, namespace TEXT NOT NULL)"
 )
-_RECORDS: Final = (
+_CREATE_RECORDS_TABLE: Final = (
     "CREATE TABLE records (tenant TEXT NOT NULL UNIQUE, version INTEGER NOT NULL, env TEXT UNIQUE, "
     "open_alias TEXT UNIQUE, document TEXT NOT NULL, history TEXT NOT NULL)"
 )
-JOURNAL: Final = Kind(
-    application=int.from_bytes(b"wxJn"),
-    format=1,  # another one for whatever changes in the tables, or in what a `Record` has or means
-    tables=(_HOME, _RECORDS),
+JOURNAL_FORMAT: Final = FileFormat(
+    application_id=int.from_bytes(b"wxJn"),
+    schema_version=1,  # another one for whatever changes in the tables, or in what a `Record` has or means
+    create_statements=(_CREATE_HOME_TABLE, _CREATE_RECORDS_TABLE),
 )
-_CLAIM: Final = "INSERT INTO home SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM home)"
-_AMONG: Final = " WHERE tenant IN (SELECT value FROM json_each(?))"
-_ADD: Final = (
+_INSERT_IDENTITY: Final = "INSERT INTO home SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM home)"
+_WHERE_TENANT_IN: Final = " WHERE tenant IN (SELECT value FROM json_each(?))"
+_INSERT_RECORD: Final = (
     "INSERT INTO records (version, env, open_alias, document, history, tenant) VALUES (?, ?, ?, ?, ?, ?)"
     " ON CONFLICT DO NOTHING"
 )
-_CHANGE: Final = (
+_UPDATE_RECORD: Final = (
     "UPDATE OR IGNORE records SET version = ?, env = ?, open_alias = ?, document = ?, history = history || ?"
     " WHERE tenant = ? AND version = ? - 1"
 )
 
 
-class Unreadable(Exception):
+class CorruptRow(Exception):
     """What is kept of a tenant is nothing that was ever written."""
 
 
 @attrs.frozen
-class Row:
+class RecordRow:
     """A record on its way into the table; made by who asks, so that the thread has less to do."""
 
     version: int
     values: tuple[object, ...]
 
     @classmethod
-    def of(cls, record: Record, moment: Moment) -> Row:
+    def from_record(cls, record: TenantRecord, entry: HistoryEntry) -> RecordRow:
         """Raise `ValueError` if there is something in it that cannot be kept."""
-        line = moment.write()
+        line = entry.to_line()
         line.encode()
-        return cls(record.version, (record.version, *record.claims(), write(record), line, record.tenant))
+        return cls(record.version, (record.version, *record.unique_keys(), dump_record(record), line, record.tenant))
 
 
-def claim(db: sqlite3.Connection, home: Home) -> Home:
+def bind_identity(db: sqlite3.Connection, identity: JournalIdentity) -> JournalIdentity:
     """Return the home that is kept; keep *home* if there is none."""
-    db.execute(_CLAIM, (home.component_appid, home.on_loopback, home.namespace))
+    db.execute(_INSERT_IDENTITY, (identity.component_appid, identity.on_loopback, identity.namespace))
     appid, on_loopback, namespace = db.execute("SELECT * FROM home").fetchone()
-    return Home(component_appid=appid, on_loopback=bool(on_loopback), namespace=namespace)
+    return JournalIdentity(component_appid=appid, on_loopback=bool(on_loopback), namespace=namespace)
 
 
-def load(db: sqlite3.Connection, tenants: Iterable[str] | None) -> dict[str, Record]:
+def select_records(db: sqlite3.Connection, tenants: Iterable[str] | None) -> dict[str, TenantRecord]:
     """Return the records of some tenants, or of all."""
-    rows = _select(db, "SELECT tenant, CAST(document AS BLOB) FROM records", tenants)
-    return {tenant: _understood(read, tenant, document) for tenant, document in rows}
+    rows = _select_tenants(db, "SELECT tenant, CAST(document AS BLOB) FROM records", tenants)
+    return {tenant: _decode(load_record, tenant, document) for tenant, document in rows}
 
 
-def bound(db: sqlite3.Connection) -> dict[str, Binding]:
+def select_bindings(db: sqlite3.Connection) -> dict[str, Binding]:
     """Return whose each environment is."""
     rows = db.execute("SELECT env, tenant, CAST(document AS BLOB) FROM records WHERE env IS NOT NULL")
     return {
-        env: Binding(tenant, _understood(read, tenant, document).opened_at or 0.0) for env, tenant, document in rows
+        env: Binding(tenant, _decode(load_record, tenant, document).opened_at or 0.0) for env, tenant, document in rows
     }
 
 
-def history(db: sqlite3.Connection, tenants: Iterable[str]) -> dict[str, tuple[Moment, ...]]:
+def select_history(db: sqlite3.Connection, tenants: Iterable[str]) -> dict[str, tuple[HistoryEntry, ...]]:
     """Return what became of some tenants."""
-    rows = _select(db, "SELECT tenant, CAST(history AS BLOB) FROM records", tenants)
-    return {tenant: _understood(_moments, tenant, lines) for tenant, lines in rows}
+    rows = _select_tenants(db, "SELECT tenant, CAST(history AS BLOB) FROM records", tenants)
+    return {tenant: _decode(_parse_history, tenant, lines) for tenant, lines in rows}
 
 
-def commit(db: sqlite3.Connection, row: Row, giver: Row | None) -> bool:
+def commit_rows(db: sqlite3.Connection, row: RecordRow, previous_owner: RecordRow | None) -> bool:
     """Keep a record, and that of who gives up what it claims; both or neither."""
-    if giver is None:
-        return _keep(db, row)
+    if previous_owner is None:
+        return _write_row(db, row)
     db.execute("SAVEPOINT both")
-    kept = _keep(db, giver) and _keep(db, row)
+    kept = _write_row(db, previous_owner) and _write_row(db, row)
     if not kept:
         db.execute("ROLLBACK TO both")
     db.execute("RELEASE both")
     return kept
 
 
-def _keep(db: sqlite3.Connection, row: Row) -> bool:
+def _write_row(db: sqlite3.Connection, row: RecordRow) -> bool:
     """Keep a record if it is the next version and nothing it claims is another's: the columns are UNIQUE."""
     if row.version == 1:
-        return db.execute(_ADD, row.values).rowcount == 1
-    return db.execute(_CHANGE, (*row.values, row.version)).rowcount == 1
+        return db.execute(_INSERT_RECORD, row.values).rowcount == 1
+    return db.execute(_UPDATE_RECORD, (*row.values, row.version)).rowcount == 1
 
 
-def _select(db: sqlite3.Connection, statement: str, tenants: Iterable[str] | None) -> sqlite3.Cursor:
+def _select_tenants(db: sqlite3.Connection, statement: str, tenants: Iterable[str] | None) -> sqlite3.Cursor:
     """Ask for some tenants or all, in one pass, and with one variable however many they are.
 
     What is no name is asked for in vain: `json` writes lone surrogates too, and SQLite would read a text to its NUL.
     """
     if tenants is None:
         return db.execute(statement)
-    return db.execute(statement + _AMONG, (json.dumps([name for name in tenants if "\0" not in name]),))
+    return db.execute(statement + _WHERE_TENANT_IN, (json.dumps([name for name in tenants if "\0" not in name]),))
 
 
-def _moments(lines: bytes) -> tuple[Moment, ...]:
-    return Moment.read(lines.decode())
+def _parse_history(lines: bytes) -> tuple[HistoryEntry, ...]:
+    return HistoryEntry.parse_lines(lines.decode())
 
 
-def _understood(reader: Callable[[bytes], T], tenant: str, kept: bytes) -> T:
+def _decode(decoder: Callable[[bytes], T], tenant: str, raw: bytes) -> T:
     """Read what is kept; taken from SQLite as bytes, for it does not say whose a text is that is none."""
     try:
-        return reader(kept)
+        return decoder(raw)
     except Exception:
         reason = f"what is kept of tenant {tenant!r}, in its row of the table records, cannot be read"
-    raise Unreadable(reason)
+    raise CorruptRow(reason)

@@ -7,62 +7,62 @@ from typing import Final
 
 import attrs
 
-from wxtcb._concurrency.shared_poll import Look
-from wxtcb.api._waiters import Watch
-from wxtcb.api.environment import EnvInfo, EnvList, normal
+from wxtcb._concurrency.shared_poll import Snapshot
+from wxtcb.api._waiters import WaitState
+from wxtcb.api.environment import EnvInfo, EnvList, env_normal
 from wxtcb.errors import EnvironmentNotReady, WxtcbError
-from wxtcb.provision.context import Site
-from wxtcb.provision.journal import Record
+from wxtcb.provision.context import StepContext
+from wxtcb.provision.journal import TenantRecord
 from wxtcb.provision.report import Problem
 from wxtcb.provision.step import Step
 from wxtcb.provision.tenant import Tenant
-from wxtcb.provision.tenant_state import Work
-from wxtcb.provision.waiting import Move
+from wxtcb.provision.tenant_state import TenantState
+from wxtcb.provision.waiting import StepResult
 
-_NAME: Final = "ready"
+_STEP_NAME: Final = "ready"
 _NORMAL: Final = "NORMAL"
 
 
 @attrs.define(eq=False)
-class AwaitNormal:
-    """Parked until its environment is NORMAL, cannot become so, or has taken `patience` seconds.
+class WaitForNormal:
+    """Parked until its environment is NORMAL, cannot become so, or has taken `timeout` seconds.
 
-    A look that started before `due`, when the create was answered, says nothing.
+    A look that started before `due_at`, when the create was answered, says nothing.
     """
 
-    work: Work
-    watch: Watch[EnvList, EnvInfo]
-    due: float
-    patience: float
+    tenant_state: TenantState
+    wait_state: WaitState[EnvList, EnvInfo]
+    due_at: float
+    timeout: float
 
-    def judge(self, look: Look[EnvList]) -> Move | Problem | None:
-        if look.started_at < self.due:
+    def evaluate(self, snapshot: Snapshot[EnvList]) -> StepResult | Problem | None:
+        if snapshot.started_at < self.due_at:
             return None
         try:
-            found = self.watch.judge(look)
+            found = self.wait_state.update(snapshot)
         except EnvironmentNotReady as error:
-            return _problem(error)
-        self.work.status = self.watch.status
-        return Move.ON if found else self.overdue(look.started_at)
+            return _build_problem(error)
+        self.tenant_state.status = self.wait_state.status
+        return StepResult.NEXT if found else self.check_timeout(snapshot.started_at)
 
-    def overdue(self, now: float) -> Problem | None:
-        if now - self.due < self.patience:
+    def check_timeout(self, now: float) -> Problem | None:
+        if now - self.due_at < self.timeout:
             return None
-        return _problem(self.watch.overdue(self.patience))
+        return _build_problem(self.wait_state.timeout_error(self.timeout))
 
 
-def _problem(error: WxtcbError) -> Problem:
-    return Problem(step=_NAME, message=str(error), error=error)
+def _build_problem(error: WxtcbError) -> Problem:
+    return Problem(step=_STEP_NAME, message=str(error), error=error)
 
 
-def _wants(_tenant: Tenant, _record: Record, status: str | None) -> bool:
+def _is_needed(_tenant: Tenant, _record: TenantRecord, status: str | None) -> bool:
     return status != _NORMAL
 
 
-async def _take(site: Site, works: Sequence[Work]) -> Move:
-    (work,) = works
-    work.waiting = AwaitNormal(work, Watch(normal(work.env or "")), site.now(), site.patience)
-    return Move.PARK
+async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
+    (work,) = tenant_states
+    work.pending_wait = WaitForNormal(work, WaitState(env_normal(work.env or "")), context.loop_time(), context.timeout)
+    return StepResult.WAIT
 
 
-READY: Final = Step(name=_NAME, title="environments NORMAL", wants=_wants, take=_take)
+READY: Final = Step(name=_STEP_NAME, title="environments NORMAL", is_needed=_is_needed, run=_run)

@@ -7,83 +7,87 @@ from typing import Final
 
 import attrs
 
-from wxtcb.api.environment import Share, Shared, batch_share_env
-from wxtcb.errors import ApiError, QuotaExhausted, Withheld, WxtcbError
-from wxtcb.provision.context import Site
-from wxtcb.provision.error_policy import hits_everybody
-from wxtcb.provision.journal import Record
+from wxtcb.api.environment import Share, ShareResult, batch_share_env
+from wxtcb.errors import ApiError, QuotaExceeded, SendVetoed, WxtcbError
+from wxtcb.provision.context import StepContext
+from wxtcb.provision.error_policy import is_fatal
+from wxtcb.provision.journal import TenantRecord
 from wxtcb.provision.report import Problem
 from wxtcb.provision.step import Step
 from wxtcb.provision.tenant import Tenant
-from wxtcb.provision.tenant_state import Work
-from wxtcb.provision.waiting import Move
+from wxtcb.provision.tenant_state import TenantState
+from wxtcb.provision.waiting import StepResult
 
-TOGETHER: Final = 20
-_NAME: Final = "share"
-
-
-def _left(work: Work) -> tuple[str, ...]:
-    return work.to_go_by.unshared(work.planned.tenant.appids)
+MAX_BATCH_SIZE: Final = 20
+_STEP_NAME: Final = "share"
 
 
-def _wants(tenant: Tenant, record: Record, _status: str | None) -> bool:
-    return bool(record.unshared(tenant.appids))
+def _unshared_appids(tenant_state: TenantState) -> tuple[str, ...]:
+    return tenant_state.effective_record.unshared_appids(tenant_state.plan.tenant.appids)
 
 
-def _joins(one: Work, other: Work) -> bool:
+def _is_needed(tenant: Tenant, record: TenantRecord, _status: str | None) -> bool:
+    return bool(record.unshared_appids(tenant.appids))
+
+
+def _can_batch(first: TenantState, second: TenantState) -> bool:
     """Links come back by mini program alone, so none may stand twice in a call."""
-    mine, others = one.planned.tenant, other.planned.tenant
+    mine, others = first.plan.tenant, second.plan.tenant
     return mine.source_type == others.source_type and not set(mine.appids) & set(others.appids)
 
 
-async def _take(site: Site, works: Sequence[Work]) -> Move:
+async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
     try:
-        shared = await _share(site, works)
-    except Withheld:
-        return Move.AGAIN
+        shared = await _send_share(context, tenant_states)
+    except SendVetoed:
+        return StepResult.RETRY
     except WxtcbError as error:
-        if len(works) > 1 and _may_be_of_one(error):
-            return await _take_apart(site, works)
-        for work in works:
-            _fail(site, work, error)
+        if len(tenant_states) > 1 and _is_tenant_specific(error):
+            return await _share_individually(context, tenant_states)
+        for work in tenant_states:
+            _record_failure(context, work, error)
     else:
-        for work in works:
-            await _keep(site, work, shared)
-    return Move.ON
+        for work in tenant_states:
+            await _record_result(context, work, shared)
+    return StepResult.NEXT
 
 
-async def _take_apart(site: Site, works: Sequence[Work]) -> Move:
+async def _share_individually(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
     """Share each by itself: one that the platform does not like costs the others no more than a call."""
-    for work in works:
-        await _take(site, [work])
-    return Move.AGAIN if site.halted else Move.ON
+    for work in tenant_states:
+        await _run(context, [work])
+    return StepResult.RETRY if context.halted else StepResult.NEXT
 
 
-def _may_be_of_one(error: WxtcbError) -> bool:
-    return isinstance(error, ApiError) and not isinstance(error, QuotaExhausted) and not hits_everybody(error)
+def _is_tenant_specific(error: WxtcbError) -> bool:
+    return isinstance(error, ApiError) and not isinstance(error, QuotaExceeded) and not is_fatal(error)
 
 
-async def _share(site: Site, works: Sequence[Work]) -> Shared:
-    shares = [Share(env=work.env or "", appids=_left(work)) for work in works]
-    return await batch_share_env(site.session, shares, source_type=works[0].planned.tenant.source_type)
+async def _send_share(context: StepContext, tenant_states: Sequence[TenantState]) -> ShareResult:
+    shares = [Share(env=work.env or "", appids=_unshared_appids(work)) for work in tenant_states]
+    return await batch_share_env(context.session, shares, source_type=tenant_states[0].plan.tenant.source_type)
 
 
-def _fail(site: Site, work: Work, error: WxtcbError) -> None:
-    site.note(work, Problem(step=_NAME, message=str(error), error=error))
+def _record_failure(context: StepContext, tenant_state: TenantState, error: WxtcbError) -> None:
+    context.record_problem(tenant_state, Problem(step=_STEP_NAME, message=str(error), error=error))
 
 
-async def _keep(site: Site, work: Work, shared: Shared) -> None:
-    wanted = _left(work)
-    failed = {failure.appid: failure.errmsg for failure in shared.err_list if failure.env == work.env}
-    urls = {link.appid: link.url for link in shared.msg_info_list}
+async def _record_result(context: StepContext, tenant_state: TenantState, result: ShareResult) -> None:
+    wanted = _unshared_appids(tenant_state)
+    failed = {failure.appid: failure.errmsg for failure in result.err_list if failure.env == tenant_state.env}
+    urls = {link.appid: link.url for link in result.msg_info_list}
     given = {appid: urls.get(appid, "") for appid in wanted if appid not in failed}
     try:
-        await site.commit(work, attrs.evolve(work.record, links={**work.record.links, **given}))
-        work.resend = False
+        await context.commit(
+            tenant_state, attrs.evolve(tenant_state.record, links={**tenant_state.record.links, **given})
+        )
+        tenant_state.resend_links = False
     except WxtcbError as error:
-        _fail(site, work, error)
+        _record_failure(context, tenant_state, error)
     for appid, message in failed.items():
-        site.note(work, Problem(step=_NAME, appid=appid, message=message))
+        context.record_problem(tenant_state, Problem(step=_STEP_NAME, appid=appid, message=message))
 
 
-SHARE: Final = Step(name=_NAME, title="shared", wants=_wants, take=_take, together=TOGETHER, joins=_joins)
+SHARE: Final = Step(
+    name=_STEP_NAME, title="shared", is_needed=_is_needed, run=_run, batch_size=MAX_BATCH_SIZE, can_batch=_can_batch
+)

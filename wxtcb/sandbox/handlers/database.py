@@ -5,45 +5,45 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, cast
 
-from wxtcb.sandbox.errors import refuse
-from wxtcb.sandbox.request import Body, ok
-from wxtcb.sandbox.services.database.values import write_record
+from wxtcb.sandbox.errors import platform_error
+from wxtcb.sandbox.request import Body, success
+from wxtcb.sandbox.services.database.values import encode_record
 from wxtcb.sandbox.world import World
 
 __all__ = ["HANDLERS"]
 
-_TAGS: Final = ("READONLY", "PRIVATE", "ADMINWRITE", "ADMINONLY", "CUSTOM")
+_ACL_TAGS: Final = ("READONLY", "PRIVATE", "ADMINWRITE", "ADMINONLY", "CUSTOM")
 _DIRECTIONS: Final = ("1", "-1", "2dsphere")
 
 
 def start_import(world: World, body: Body) -> bytes:
     """Start a job that reads a file of the environment's storage."""
-    job_id = world.databases.begin_import(
-        body.text("env"),
-        body.text("collection_name"),
-        body.text("file_path"),
-        file_type=_one_of(body, "file_type", (1, 2)),
-        conflict_mode=_one_of(body, "conflict_mode", (1, 2)),
-        stop_on_error=body.flag("stop_on_error"),
+    job_id = world.databases.start_import(
+        body.string("env"),
+        body.string("collection_name"),
+        body.string("file_path"),
+        file_type=_require_one_of(body, "file_type", (1, 2)),
+        conflict_mode=_require_one_of(body, "conflict_mode", (1, 2)),
+        stop_on_error=body.boolean("stop_on_error"),
     )
-    return ok(job_id=job_id)
+    return success(job_id=job_id)
 
 
 def start_export(world: World, body: Body) -> bytes:
     """Start a job that writes a file."""
-    file_type = _one_of(body, "file_type", (1, 2))
-    job_id = world.databases.begin_export(
-        body.text("env"), body.text("file_path"), body.text("query"), file_type=file_type
+    file_type = _require_one_of(body, "file_type", (1, 2))
+    job_id = world.databases.start_export(
+        body.string("env"), body.string("file_path"), body.string("query"), file_type=file_type
     )
-    return ok(job_id=job_id)
+    return success(job_id=job_id)
 
 
-def job_state(world: World, body: Body) -> bytes:
+def get_job_state(world: World, body: Body) -> bytes:
     """Tell how far a job is; a failed one is a success of this call."""
-    state = world.databases.look_at_job(body.text("env"), body.number("job_id", 0))
-    return ok(
+    state = world.databases.poll_job(body.string("env"), body.integer("job_id", 0))
+    return success(
         status=state.status,
-        record_success=state.done,
+        record_success=state.succeeded,
         record_fail=state.failed,
         error_msg=state.message,
         file_url=state.url,
@@ -52,117 +52,117 @@ def job_state(world: World, body: Body) -> bytes:
 
 def aggregate(world: World, body: Body) -> bytes:
     """Send records through a pipeline."""
-    collection, statement = world.databases.open(body.text("env"), body.text("query"), ["end"])
-    return ok(data=[write_record(record) for record in collection.aggregate(statement)])
+    collection, statement = world.databases.open_statement(body.string("env"), body.string("query"), ["end"])
+    return success(data=[encode_record(record) for record in collection.aggregate(statement)])
 
 
 def get_acl(world: World, body: Body) -> bytes:
     """Tell who may use a collection; nobody goes by it here."""
-    collection = world.databases.collection(body.text("env"), body.text("collection_name"))
+    collection = world.databases.collection(body.string("env"), body.string("collection_name"))
     rule = {"rule": collection.rule} if collection.rule else {}
-    return ok(acl_tag=collection.acl_tag, **rule)
+    return success(acl_tag=collection.acl_tag, **rule)
 
 
 def modify_acl(world: World, body: Body) -> bytes:
     """Set who may use a collection; CUSTOM goes by a rule, which the others do not keep."""
-    collection = world.databases.collection(body.text("env"), body.text("collection_name"))
-    tag, rule = body.text("acl_tag"), body.maybe_text("rule") or ""
-    if tag not in _TAGS:
-        raise refuse(40097, f"acl_tag {tag}")
+    collection = world.databases.collection(body.string("env"), body.string("collection_name"))
+    tag, rule = body.string("acl_tag"), body.optional_string("rule") or ""
+    if tag not in _ACL_TAGS:
+        raise platform_error(40097, f"acl_tag {tag}")
     if tag == "CUSTOM" and not rule:
-        raise refuse(40097, "rule is empty")
+        raise platform_error(40097, "rule is empty")
     collection.acl_tag, collection.rule = tag, rule if tag == "CUSTOM" else ""
-    return ok()
+    return success()
 
 
 def insert(world: World, body: Body) -> bytes:
     """Add records."""
-    collection, statement = world.databases.open(body.text("env"), body.text("query"), ["add"])
-    return ok(id_list=collection.insert(statement))
+    collection, statement = world.databases.open_statement(body.string("env"), body.string("query"), ["add"])
+    return success(id_list=collection.insert(statement))
 
 
 def delete(world: World, body: Body) -> bytes:
     """Remove records."""
-    collection, statement = world.databases.open(body.text("env"), body.text("query"), ["remove"])
-    return ok(deleted=collection.remove(statement))
+    collection, statement = world.databases.open_statement(body.string("env"), body.string("query"), ["remove"])
+    return success(deleted=collection.remove(statement))
 
 
 def update(world: World, body: Body) -> bytes:
     """Change records."""
-    collection, statement = world.databases.open(body.text("env"), body.text("query"), ["update", "set"])
+    collection, statement = world.databases.open_statement(body.string("env"), body.string("query"), ["update", "set"])
     done = collection.update(statement)
-    return ok(matched=done.matched, modified=done.modified, id=done.made)
+    return success(matched=done.matched, modified=done.modified, id=done.created_id)
 
 
 def query(world: World, body: Body) -> bytes:
     """Read a page of records."""
-    collection, statement = world.databases.open(body.text("env"), body.text("query"), ["get"])
+    collection, statement = world.databases.open_statement(body.string("env"), body.string("query"), ["get"])
     found = collection.query(statement)
     pager = {"offset": found.offset, "limit": found.limit, "total": found.total}
-    return ok(pager=pager, data=[write_record(record) for record in found.records])
+    return success(pager=pager, data=[encode_record(record) for record in found.records])
 
 
 def create_indexes(world: World, body: Body) -> bytes:
     """Create indexes, all or none."""
-    collection = world.databases.collection(body.text("env"), body.text("collection_name"))
-    collection.add_indexes({index.text("name"): _keys(index) for index in body.rows("indexes")})
-    return ok()
+    collection = world.databases.collection(body.string("env"), body.string("collection_name"))
+    collection.add_indexes({index.string("name"): _index_keys(index) for index in body.objects("indexes")})
+    return success()
 
 
 def delete_indexes(world: World, body: Body) -> bytes:
     """Remove indexes, all or none."""
-    collection = world.databases.collection(body.text("env"), body.text("collection_name"))
-    collection.drop_indexes([index.text("name") for index in body.rows("indexes")])
-    return ok()
+    collection = world.databases.collection(body.string("env"), body.string("collection_name"))
+    collection.drop_indexes([index.string("name") for index in body.objects("indexes")])
+    return success()
 
 
 def get_collections(world: World, body: Body) -> bytes:
     """List a page of collections."""
-    limit, offset = body.number("limit", 20), body.number("offset", 0)
+    limit, offset = body.integer("limit", 20), body.integer("offset", 0)
     if limit < 1 or offset < 0:
-        raise refuse(40097, "limit or offset")
-    found = world.databases.collections(body.text("env"))
-    return ok(collections=[each.stats() for each in found[offset : offset + limit]], total=len(found))
+        raise platform_error(40097, "limit or offset")
+    found = world.databases.collections(body.string("env"))
+    return success(collections=[each.stats() for each in found[offset : offset + limit]], total=len(found))
 
 
 def add_collection(world: World, body: Body) -> bytes:
     """Create an empty collection."""
-    world.databases.add(body.text("env"), body.text("collection_name"))
-    return ok()
+    world.databases.add_collection(body.string("env"), body.string("collection_name"))
+    return success()
 
 
 def drop_collection(world: World, body: Body) -> bytes:
     """Remove a collection and all of its records."""
-    world.databases.drop(body.text("env"), body.text("collection_name"))
-    return ok()
+    world.databases.drop_collection(body.string("env"), body.string("collection_name"))
+    return success()
 
 
 Handler = Callable[[World, Body], bytes]
 
 
 def _by_action(handlers: dict[str, Handler]) -> Handler:
-    return lambda world, body: handlers[body.text("action")](world, body)
+    return lambda world, body: handlers[body.string("action")](world, body)
 
 
-def _one_of(body: Body, name: str, values: tuple[int, ...]) -> int:
+def _require_one_of(body: Body, name: str, values: tuple[int, ...]) -> int:
     value = cast("int", body.fields[name])
     if value not in values:
-        raise refuse(40097, f"{name} {value}")
+        raise platform_error(40097, f"{name} {value}")
     return value
 
 
-def _keys(index: Body) -> list[tuple[str, str]]:
-    keys = [(key.text("name"), key.text("direction")) for key in index.rows("keys")]
+def _index_keys(index: Body) -> list[tuple[str, str]]:
+    keys = [(key.string("name"), key.string("direction")) for key in index.objects("keys")]
     for _, direction in keys:
         if direction not in _DIRECTIONS:
-            raise refuse(40097, f"direction {direction}")
+            raise platform_error(40097, f"direction {direction}")
     return keys
 
 
 HANDLERS: Final[dict[str, Handler]] = {
     "/componenttcb/dbimport": start_import,
     "/componenttcb/dbexport": start_export,
-    "/componenttcb/dbmigrationstate": job_state,
+    "/componenttcb/dbmigrationstate": get_job_state,
     "/componenttcb/dbaggregate": aggregate,
     "/componenttcb/dbgetacl": get_acl,
     "/componenttcb/dbmodifyacl": modify_acl,

@@ -4,44 +4,44 @@ from __future__ import annotations
 
 from typing import Final
 
-from wxtcb.sandbox.request import Body, ok
-from wxtcb.sandbox.services.object_storage import rows_of
+from wxtcb.sandbox.request import Body, success
+from wxtcb.sandbox.services.object_storage import object_rows
 from wxtcb.sandbox.world import World
 
-__all__ = ["HANDLERS", "create_site", "describe_site", "list_pages", "page_link"]
+__all__ = ["HANDLERS", "create_site", "describe_site", "list_site_files", "site_upload_link"]
 
 
 def create_site(world: World, body: Body) -> bytes:
     """Turn a website on, which takes its time; the second time is refused."""
-    world.hosting.create(body.text("env"))
-    return ok()
+    world.hosting.create(body.string("env"))
+    return success()
 
 
 def describe_site(world: World, body: Body) -> bytes:
     """Describe the website of an environment, under the names that the platform has for it."""
-    return ok(Data=world.hosting.look(body.text("env")))
+    return success(Data=world.hosting.poll(body.string("env")))
 
 
-def list_pages(world: World, body: Body) -> bytes:
+def list_site_files(world: World, body: Body) -> bytes:
     """List files by the bytes of their paths, at most 1000 at a time."""
-    rows, more = world.hosting.page(
-        body.text("env"),
-        prefix=body.maybe_text("prefix") or "",
-        delimiter=body.maybe_text("delimiter") or "",
-        marker=body.maybe_text("marker") or "",
+    rows, more = world.hosting.list_page(
+        body.string("env"),
+        prefix=body.optional_string("prefix") or "",
+        delimiter=body.optional_string("delimiter") or "",
+        marker=body.optional_string("marker") or "",
     )
-    return ok(contents=rows_of(rows), is_truncated=more)
+    return success(contents=object_rows(rows), is_truncated=more)
 
 
-def page_link(world: World, body: Body) -> bytes:
+def site_upload_link(world: World, body: Body) -> bytes:
     """Issue a link to put a file to, good for a minute."""
-    link = world.hosting.upload_link(body.text("env"), body.text("filename"))
-    return ok(signed_url=world.hosting.url(link), token=link.token)
+    link = world.hosting.upload_link(body.string("env"), body.string("filename"))
+    return success(signed_url=world.hosting.url(link), token=link.token)
 
 
 HANDLERS: Final = {
     "/componenttcb/createstaticstore": create_site,
     "/componenttcb/describestaticstore": describe_site,
-    "/componenttcb/staticfilelist": list_pages,
-    "/componenttcb/staticuploadfile": page_link,
+    "/componenttcb/staticfilelist": list_site_files,
+    "/componenttcb/staticuploadfile": site_upload_link,
 }

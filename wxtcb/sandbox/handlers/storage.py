@@ -4,70 +4,72 @@ from __future__ import annotations
 
 from typing import Final
 
-from wxtcb.sandbox.errors import refuse
-from wxtcb.sandbox.request import Body, ok
-from wxtcb.sandbox.services.object_storage import rows_of
-from wxtcb.sandbox.services.storage import file_id_of
+from wxtcb.sandbox.errors import platform_error
+from wxtcb.sandbox.request import Body, success
+from wxtcb.sandbox.services.object_storage import object_rows
+from wxtcb.sandbox.services.storage import make_file_id
 from wxtcb.sandbox.world import World
 
 __all__ = ["HANDLERS", "delete_files", "download_links", "list_files", "upload_link"]
 
-_MOST: Final = 50
-_MISSING: Final = {"status": -503003, "errmsg": "STORAGE_FILE_NONEXIST"}
-_FINE: Final = {"status": 0, "errmsg": "ok"}
+_MAX_FILES: Final = 50
+_NOT_FOUND_STATUS: Final = {"status": -503003, "errmsg": "STORAGE_FILE_NONEXIST"}
+_SUCCESS_STATUS: Final = {"status": 0, "errmsg": "ok"}
 
 
 def upload_link(world: World, body: Body) -> bytes:
     """Issue a link to post a file to, good for 15 minutes."""
-    env, path = body.text("env"), body.text("path")
+    env, path = body.string("env"), body.string("path")
     link, meta = world.storage.upload_link(env, path)
-    return ok(
+    return success(
         url=world.storage.objects.url(link),
         token=link.token,
         authorization=link.signature,
-        file_id=file_id_of(env, path),
+        file_id=make_file_id(env, path),
         cos_file_id=meta,
     )
 
 
 def download_links(world: World, body: Body) -> bytes:
     """Issue links to files, one by one: a file that is not there has a status of its own, under errcode 0."""
-    env, rows = body.text("env"), body.rows("file_list")
-    world.storage.need_normal(env)
-    _count(rows)
+    env, rows = body.string("env"), body.objects("file_list")
+    world.storage.require_normal(env)
+    _check_file_count(rows)
     links: list[dict[str, object]] = []
     for row in rows:
-        file_id, max_age = row.text("fileid"), row.number("max_age", 0)
+        file_id, max_age = row.string("fileid"), row.integer("max_age", 0)
         if max_age < 1:
-            raise refuse(40097, "max_age must be above 0")
+            raise platform_error(40097, "max_age must be above 0")
         url = world.storage.download_link(env, file_id, max_age)
-        links.append({"fileid": file_id, "download_url": url or "", **(_FINE if url else _MISSING)})
-    return ok(file_list=links)
+        links.append({"fileid": file_id, "download_url": url or "", **(_SUCCESS_STATUS if url else _NOT_FOUND_STATUS)})
+    return success(file_list=links)
 
 
 def delete_files(world: World, body: Body) -> bytes:
     """Delete files one by one: one that is not there has a status of its own, under errcode 0."""
-    env, ids = body.text("env"), body.texts("fileid_list")
-    world.storage.need_normal(env)
-    _count(ids)
-    gone = [{"fileid": each, **(_FINE if world.storage.delete(env, each) else _MISSING)} for each in ids]
-    return ok(delete_list=gone)
+    env, ids = body.string("env"), body.strings("fileid_list")
+    world.storage.require_normal(env)
+    _check_file_count(ids)
+    gone = [
+        {"fileid": each, **(_SUCCESS_STATUS if world.storage.delete(env, each) else _NOT_FOUND_STATUS)} for each in ids
+    ]
+    return success(delete_list=gone)
 
 
 def list_files(world: World, body: Body) -> bytes:
     """List files by the bytes of their paths, at most 1000 at a time."""
-    rows, more = world.storage.page(
-        body.text("env"),
-        prefix=body.maybe_text("prefix") or "",
-        delimiter=body.maybe_text("delimiter") or "",
-        marker=body.maybe_text("marker") or "",
+    rows, more = world.storage.list_page(
+        body.string("env"),
+        prefix=body.optional_string("prefix") or "",
+        delimiter=body.optional_string("delimiter") or "",
+        marker=body.optional_string("marker") or "",
     )
-    return ok(contents=rows_of(rows), is_truncated=more)
+    return success(contents=object_rows(rows), is_truncated=more)
 
 
-def _count(files: list[Body] | list[str]) -> None:
-    if len(files) > _MOST:
-        raise refuse(40097, f"at most {_MOST} files at a time")
+def _check_file_count(files: list[Body] | list[str]) -> None:
+    if len(files) > _MAX_FILES:
+        raise platform_error(40097, f"at most {_MAX_FILES} files at a time")
 
 
 HANDLERS: Final = {

@@ -16,37 +16,45 @@ from attrs import field, frozen
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import CipherContext
 
-__all__ = ["Envelope", "encrypt", "frame", "load_cipher", "seal", "sign", "write_xml"]
+__all__ = [
+    "EncryptedMessage",
+    "encrypt",
+    "encrypt_and_sign",
+    "load_encryptor_factory",
+    "pad_message",
+    "sign",
+    "write_xml",
+]
 
-FILLER: Final = 16
-_BLOCK: Final = 32
+RANDOM_PREFIX_LENGTH: Final = 16
+_BLOCK_SIZE: Final = 32
 
 
 @frozen
-class Envelope:
+class EncryptedMessage:
     """A message as it goes over the wire: the query behind the receiver's address, and the body."""
 
     query: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
 
 
-def write_xml(fields: Mapping[str, str | int], *, gap: str = "\n") -> bytes:
+def write_xml(fields: Mapping[str, str | int], *, separator: str = "\n") -> bytes:
     """Write fields as the platform does: texts in CDATA, numbers bare."""
-    return f"<xml>{gap}{''.join(f'<{name}>{_value(it)}</{name}>{gap}' for name, it in fields.items())}</xml>".encode()
+    return f"<xml>{separator}{''.join(f'<{name}>{_xml_value(it)}</{name}>{separator}' for name, it in fields.items())}</xml>".encode()
 
 
-def _value(value: str | int) -> str:
+def _xml_value(value: str | int) -> str:
     return str(value) if isinstance(value, int) else f"<![CDATA[{value.replace(']]>', ']]]]><![CDATA[>')}]]>"
 
 
-def frame(message: bytes, appid: str, filler: bytes) -> bytes:
+def pad_message(message: bytes, appid: str, random_prefix: bytes) -> bytes:
     """Put a message between 16 bytes of filler and the appid, and pad the whole to a multiple of 32 bytes."""
-    plain = filler + len(message).to_bytes(4, "big") + message + appid.encode()
-    missing = _BLOCK - len(plain) % _BLOCK
+    plain = random_prefix + len(message).to_bytes(4, "big") + message + appid.encode()
+    missing = _BLOCK_SIZE - len(plain) % _BLOCK_SIZE
     return plain + bytes([missing]) * missing
 
 
-def load_cipher() -> Callable[[bytes], CipherContext]:
+def load_encryptor_factory() -> Callable[[bytes], CipherContext]:
     """Return what makes an encryptor of a key; `ImportError` says what to install where that is missing."""
     try:
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -59,7 +67,7 @@ def load_cipher() -> Callable[[bytes], CipherContext]:
 
 def encrypt(plain: bytes, encoding_aes_key: str) -> str:
     """Encrypt what is framed; its first block is bound to the key, for the protocol has no other start."""
-    encryptor = load_cipher()(base64.b64decode(f"{encoding_aes_key}="))
+    encryptor = load_encryptor_factory()(base64.b64decode(f"{encoding_aes_key}="))
     return base64.b64encode(encryptor.update(plain) + encryptor.finalize()).decode()
 
 
@@ -68,11 +76,18 @@ def sign(*parts: str) -> str:
     return hashlib.sha1("".join(sorted(parts)).encode(), usedforsecurity=False).hexdigest()
 
 
-def seal(
-    message: bytes, *, appid: str, message_token: str, encoding_aes_key: str, timestamp: int, nonce: str, filler: bytes
-) -> Envelope:
+def encrypt_and_sign(
+    message: bytes,
+    *,
+    appid: str,
+    message_token: str,
+    encoding_aes_key: str,
+    timestamp: int,
+    nonce: str,
+    random_prefix: bytes,
+) -> EncryptedMessage:
     """Encrypt and sign a message for the platform of that appid."""
-    encrypted = encrypt(frame(message, appid, filler), encoding_aes_key)
+    encrypted = encrypt(pad_message(message, appid, random_prefix), encoding_aes_key)
     at = str(timestamp)
     query = {
         "signature": sign(message_token, at, nonce),
@@ -81,4 +96,4 @@ def seal(
         "encrypt_type": "aes",
         "msg_signature": sign(message_token, at, nonce, encrypted),
     }
-    return Envelope(query, write_xml({"AppId": appid, "Encrypt": encrypted}, gap="\n    "))
+    return EncryptedMessage(query, write_xml({"AppId": appid, "Encrypt": encrypted}, separator="\n    "))

@@ -13,15 +13,15 @@ import aiohttp
 from attrs import define, field
 from yarl import URL
 
-from wxtcb.sandbox.push.schedule import Push, Pushes, Receipt
+from wxtcb.sandbox.push.schedule import Push, PushResult, PushSchedule
 
-__all__ = ["PATIENCE", "Pusher", "Told", "deliver", "is_loopback", "read_target"]
+__all__ = ["DELIVERY_TIMEOUT", "PushClient", "ResultCallback", "deliver", "is_loopback", "parse_target"]
 
-PATIENCE: Final = 5.0
-_REMEMBERED: Final = 64
-_EXAMPLE: Final = "http://127.0.0.1:8080/wechat/push"
+DELIVERY_TIMEOUT: Final = 5.0
+_MAX_RESPONSE_BYTES: Final = 64
+_EXAMPLE_URL: Final = "http://127.0.0.1:8080/wechat/push"
 _HEADERS: Final = {"Content-Type": "text/xml", "User-Agent": "Mozilla/4.0"}
-Told = Callable[[Push, Receipt], None]
+ResultCallback = Callable[[Push, PushResult], None]
 
 
 def is_loopback(host: str) -> bool:
@@ -31,18 +31,18 @@ def is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def read_target(url: str) -> URL:
+def parse_target(url: str) -> URL:
     """Return the address to push to; `ValueError` for one that is not on loopback, for who knows whose that is."""
     with contextlib.suppress(TypeError, ValueError):
         target = URL(url)
         if target.scheme == "http" and is_loopback(target.host or ""):
             return target
-    raise ValueError(f"tickets are pushed to http on this machine only, as in {_EXAMPLE}, not to {url!r}")
+    raise ValueError(f"tickets are pushed to http on this machine only, as in {_EXAMPLE_URL}, not to {url!r}")
 
 
-async def deliver(target: URL, push: Push) -> Receipt:
+async def deliver(target: URL, push: Push) -> PushResult:
     """Send a push and return what came of it, within five seconds, whatever the receiver does."""
-    patience = aiohttp.ClientTimeout(total=PATIENCE)
+    patience = aiohttp.ClientTimeout(total=DELIVERY_TIMEOUT)
     try:
         async with (
             aiohttp.ClientSession(timeout=patience, auto_decompress=False) as http,
@@ -54,73 +54,73 @@ async def deliver(target: URL, push: Push) -> Receipt:
                 allow_redirects=False,
             ) as reply,
         ):
-            return Receipt(reply.status, await _start_of(reply))
+            return PushResult(reply.status, await _read_prefix(reply))
     except TimeoutError:
-        return Receipt(trouble=f"no answer within {PATIENCE:g} s")
+        return PushResult(error=f"no answer within {DELIVERY_TIMEOUT:g} s")
     except (aiohttp.ClientError, OSError) as error:
-        return Receipt(trouble=f"no answer ({_reason(error)})")
+        return PushResult(error=f"no answer ({_describe_error(error)})")
 
 
-def _reason(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     number = error.errno if isinstance(error, OSError) else None
     return type(error).__name__ if number is None else os.strerror(number)
 
 
-async def _start_of(reply: aiohttp.ClientResponse) -> bytes:
+async def _read_prefix(reply: aiohttp.ClientResponse) -> bytes:
     start = b""
-    while more := await reply.content.read(_REMEMBERED - len(start)):
+    while more := await reply.content.read(_MAX_RESPONSE_BYTES - len(start)):
         start += more
     return start
 
 
 @define(eq=False)
-class Pusher:
-    """Pushes to one address for as long as pushing is not stopped; `told` hears of every delivery.
+class PushClient:
+    """Pushes to one address for as long as pushing is not stopped; `on_result` hears of every delivery.
 
-    What `told` raises goes to the loop's exception handler, and ends nothing.
+    What `on_result` raises goes to the loop's exception handler, and ends nothing.
     """
 
     target: URL
-    pushes: Pushes
+    schedule: PushSchedule
     sleep: Callable[[float], Awaitable[None]]
-    told: Told | None = None
+    on_result: ResultCallback | None = None
     _task: asyncio.Task[None] | None = field(init=False, default=None)
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Push at once, and from then on in time."""
-        self.end()
+        self.stop()
         self._task = asyncio.create_task(self._run())
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Cut off what is under way, and push no more by itself."""
         if self._task is not None:
             self._task.cancel()
 
     async def aclose(self) -> None:
         """End, and return when nothing is under way."""
-        self.end()
+        self.stop()
         if self._task is not None:
             await asyncio.wait([self._task])
 
-    async def send(self, push: Push) -> Receipt:
+    async def send(self, push: Push) -> PushResult:
         """Deliver a push now, and take note of what came of it."""
         receipt = await deliver(self.target, push)
-        self.pushes.judge(receipt)
-        if self.told is not None:
-            self._tell(self.told, push, receipt)
+        self.schedule.record_result(receipt)
+        if self.on_result is not None:
+            self._notify(self.on_result, push, receipt)
         return receipt
 
-    def _tell(self, told: Told, push: Push, receipt: Receipt) -> None:
+    def _notify(self, on_result: ResultCallback, push: Push, result: PushResult) -> None:
         try:
-            told(push, receipt)
+            on_result(push, result)
         except (Exception, asyncio.CancelledError) as error:
             context = {"message": "what hears of the sandbox's pushes raised", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
 
     async def _run(self) -> None:
-        while not self.pushes.stopped:
-            for push in self.pushes.round():
+        while not self.schedule.stopped:
+            for push in self.schedule.due_pushes():
                 await self.send(push)
-            if (pause := self.pushes.pause) is None:
+            if (pause := self.schedule.next_delay) is None:
                 return
             await self.sleep(pause)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from attrs import define, field, frozen
 
-from wxtcb.sandbox.context import Ground
-from wxtcb.sandbox.errors import refuse
+from wxtcb.sandbox.context import ServiceContext
+from wxtcb.sandbox.errors import platform_error
 
-__all__ = ["Access", "Setting"]
+__all__ = ["AccessTokenPolicies", "AccessTokenPolicy"]
 
 
 @frozen
-class Setting:
+class AccessTokenPolicy:
     """The paths that an environment may call, and how often that was set."""
 
     api_whitelist: tuple[str, ...] = ("/*",)
@@ -19,28 +19,28 @@ class Setting:
 
 
 @define(eq=False)
-class Access:
+class AccessTokenPolicies:
     """The one switch for all environments, and the setting of each; who sets must know the newest version."""
 
-    _ground: Ground = field(repr=False)
+    _context: ServiceContext = field(repr=False)
     is_open: bool = field(init=False, default=True)
-    settings: dict[str, Setting] = field(init=False, factory=dict[str, Setting])
-    modified: set[str] = field(init=False, factory=set[str])
+    policies: dict[str, AccessTokenPolicy] = field(init=False, factory=dict[str, AccessTokenPolicy])
+    shared_envs: set[str] = field(init=False, factory=set[str])
 
-    def get(self, env: str) -> Setting:
+    def get(self, env: str) -> AccessTokenPolicy:
         """Return the setting of an environment; all is allowed where none was made."""
-        self._ground.need_normal(env)
-        return self.settings.get(env, Setting())
+        self._context.require_normal(env)
+        return self.policies.get(env, AccessTokenPolicy())
 
     def set(self, env: str, *, is_open: bool, api_whitelist: list[str], version: int) -> None:
         """Set the switch and the paths, or refuse a version that is not the newest."""
         newest = self.get(env).version
         if version != newest:
-            raise refuse(40097, f"version is {newest}")
+            raise platform_error(40097, f"version is {newest}")
         self.is_open = is_open
-        self.settings[env] = Setting(tuple(api_whitelist), newest + 1)
+        self.policies[env] = AccessTokenPolicy(tuple(api_whitelist), newest + 1)
 
-    def modify(self, env: str) -> None:
+    def enable_for_mini_programs(self, env: str) -> None:
         """Make an environment one that mini programs can use; made so once more it stays so."""
-        self._ground.need_normal(env)
-        self.modified.add(env)
+        self._context.require_normal(env)
+        self.shared_envs.add(env)

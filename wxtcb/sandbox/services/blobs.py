@@ -11,7 +11,7 @@ from typing import IO, Final
 
 from attrs import define, field, frozen
 
-__all__ = ["Blob", "Blobs", "Incoming"]
+__all__ = ["Blob", "BlobStore", "BlobWriter"]
 
 
 @frozen
@@ -24,8 +24,8 @@ class Blob:
 
 
 @define(eq=False)
-class Incoming:
-    """Bytes that are still coming in; they become a blob with `end`."""
+class BlobWriter:
+    """Bytes that are still coming in; they become a blob with `finish`."""
 
     _path: Path
     _file: IO[bytes] = field(init=False)
@@ -41,12 +41,12 @@ class Incoming:
         self._hash.update(data)
         self.size += len(data)
 
-    def end(self) -> Blob:
+    def finish(self) -> Blob:
         """Return what has come as a blob."""
         self._file.close()
         return Blob(self._path, self.size, self._hash.hexdigest())
 
-    def drop(self) -> None:
+    def discard(self) -> None:
         """Forget what has come; what has become a blob is kept."""
         if not self._file.closed:
             self._file.close()
@@ -54,23 +54,23 @@ class Incoming:
 
 
 @define(eq=False)
-class Blobs:
+class BlobStore:
     """A folder of blobs, made when the first one comes, and removed by `clear` or with its owner."""
 
     _folder: Path | None = field(init=False, default=None)
-    _remove: weakref.finalize[..., Blobs] | None = field(init=False, default=None)
-    _made: int = field(init=False, default=0)
+    _finalizer: weakref.finalize[..., BlobStore] | None = field(init=False, default=None)
+    _blob_count: int = field(init=False, default=0)
 
-    def receive(self) -> Incoming:
+    def open_writer(self) -> BlobWriter:
         """Begin to take in another blob."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="wxtcb-sandbox-"))
-            self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._made += 1
-        return Incoming(self._folder / str(self._made))
+            self._finalizer = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._blob_count += 1
+        return BlobWriter(self._folder / str(self._blob_count))
 
     def clear(self) -> None:
         """Remove all blobs there are."""
-        if self._remove is not None:
-            self._remove()
-        self._folder = self._remove = None
+        if self._finalizer is not None:
+            self._finalizer()
+        self._folder = self._finalizer = None

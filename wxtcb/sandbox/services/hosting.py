@@ -6,21 +6,21 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from wxtcb.sandbox.context import Ground, Ripening
-from wxtcb.sandbox.errors import refuse
-from wxtcb.sandbox.services.object_storage import Link, Object, Objects, Right
+from wxtcb.sandbox.context import Readiness, ServiceContext
+from wxtcb.sandbox.errors import platform_error
+from wxtcb.sandbox.services.object_storage import LinkMethod, ObjectStore, SignedLink, StoredObject
 
-__all__ = ["Hosting", "Site"]
+__all__ = ["Hosting", "StaticSite"]
 
-_PUT_SECONDS: Final = 60
+_UPLOAD_LINK_TTL: Final = 60
 
 
 @frozen
-class Site:
+class StaticSite:
     """A static website."""
 
     env: str
-    ripening: Ripening
+    readiness: Readiness
 
     @property
     def bucket(self) -> str:
@@ -32,51 +32,55 @@ class Site:
 class Hosting:
     """The static websites of the environments, one each at most."""
 
-    _ground: Ground = field(repr=False)
-    _objects: Objects = field(repr=False)
-    _sites: dict[str, Site] = field(init=False, repr=False, factory=dict[str, Site])
+    _context: ServiceContext = field(repr=False)
+    _object_store: ObjectStore = field(repr=False)
+    _sites: dict[str, StaticSite] = field(init=False, repr=False, factory=dict[str, StaticSite])
 
     def create(self, env: str) -> None:
         """Turn a website on; a second one is refused."""
-        self._ground.need_normal(env)
+        self._context.require_normal(env)
         if env in self._sites:
-            raise refuse(40097, f"env {env} has static hosting already")
-        self._sites[env] = Site(env, self._ground.begin())
+            raise platform_error(40097, f"env {env} has static hosting already")
+        self._sites[env] = StaticSite(env, self._context.start_operation())
 
-    def look(self, env: str) -> list[dict[str, str]]:
+    def poll(self, env: str) -> list[dict[str, str]]:
         """Count a look at a website, and describe it."""
-        self._ground.need_normal(env)
-        return [self._row(site) for site in [self._sites.get(env)] if site is not None]
+        self._context.require_normal(env)
+        return [self._poll_row(site) for site in [self._sites.get(env)] if site is not None]
 
     def read(self, env: str, path: str) -> bytes | None:
         """Return a file of a website, or None if there is none."""
         site = self._sites.get(env)
-        found = None if site is None else self._objects.get(site.bucket, path)
+        found = None if site is None else self._object_store.get(site.bucket, path)
         return None if found is None else found.blob.file.read_bytes()
 
-    def upload_link(self, env: str, filename: str) -> Link:
+    def upload_link(self, env: str, filename: str) -> SignedLink:
         """Issue a link to put a file of a website to."""
-        return self._objects.issue(Right.PUT, self._need(env).bucket, filename, _PUT_SECONDS)
+        return self._object_store.issue_link(
+            LinkMethod.PUT, self._require_online(env).bucket, filename, _UPLOAD_LINK_TTL
+        )
 
-    def url(self, link: Link) -> str:
+    def url(self, link: SignedLink) -> str:
         """Return a link as a URL."""
-        return self._objects.url(link)
+        return self._object_store.url(link)
 
-    def page(self, env: str, *, prefix: str, delimiter: str, marker: str) -> tuple[list[Object], bool]:
+    def list_page(self, env: str, *, prefix: str, delimiter: str, marker: str) -> tuple[list[StoredObject], bool]:
         """List files of a website."""
-        return self._objects.page(self._need(env).bucket, prefix=prefix, delimiter=delimiter, marker=marker)
+        return self._object_store.list_page(
+            self._require_online(env).bucket, prefix=prefix, delimiter=delimiter, marker=marker
+        )
 
-    def _need(self, env: str) -> Site:
+    def _require_online(self, env: str) -> StaticSite:
         """Return a website that is online; any other has no files, and takes none."""
-        self._ground.need_normal(env)
+        self._context.require_normal(env)
         site = self._sites.get(env)
-        if site is None or not site.ripening.is_ready(self._ground.clock()):
-            raise refuse(40097, f"env {env} has no static hosting that is online")
+        if site is None or not site.readiness.is_ready(self._context.clock()):
+            raise platform_error(40097, f"env {env} has no static hosting that is online")
         return site
 
-    def _row(self, site: Site) -> dict[str, str]:
-        first = not site.ripening.looks
-        ready = site.ripening.look(self._ground.clock())
+    def _poll_row(self, site: StaticSite) -> dict[str, str]:
+        first = not site.readiness.poll_count
+        ready = site.readiness.poll(self._context.clock())
         return {
             "env": site.env,
             "domain": f"{site.env}-1304480914.tcloudbaseapp.com",

@@ -10,18 +10,18 @@ from urllib.parse import quote
 
 from attrs import Factory, define, field, frozen
 
-from wxtcb.sandbox.context import Ground
-from wxtcb.sandbox.errors import refuse
-from wxtcb.sandbox.services.blobs import Blob, Blobs
+from wxtcb.sandbox.context import ServiceContext
+from wxtcb.sandbox.errors import platform_error
+from wxtcb.sandbox.services.blobs import Blob, BlobStore
 
-__all__ = ["PREFIX", "Link", "Object", "Objects", "Right", "rows_of"]
+__all__ = ["STORAGE_PREFIX", "LinkMethod", "ObjectStore", "SignedLink", "StoredObject", "object_rows"]
 
-PREFIX: Final = "/_cos/"
-_PAGE: Final = 1000
-_MOST_LINKS: Final = 100_000
+STORAGE_PREFIX: Final = "/_cos/"
+_PAGE_SIZE: Final = 1000
+_MAX_LINKS: Final = 100_000
 
 
-class Right(Enum):
+class LinkMethod(Enum):
     """What a link gives the right to; its value is what faults of object storage are keyed by."""
 
     POST = "/_cos/post"
@@ -30,78 +30,78 @@ class Right(Enum):
 
 
 @frozen
-class Object:
-    """A stored object; `meta` is what its uploader gave as `x-cos-meta-fileid`, if anything."""
+class StoredObject:
+    """A stored object; `file_id_meta` is what its uploader gave as `x-cos-file_id_meta-fileid`, if anything."""
 
     key: str
     blob: Blob
     last_modified: str
-    meta: str | None = None
+    file_id_meta: str | None = None
     content_type: str = "application/octet-stream"
 
 
 @frozen
-class Link:
-    """A right to one object, as long as `good_until` on the world's clock. `target` is path and query, as issued."""
+class SignedLink:
+    """A right to one object, as long as `expires_at` on the world's clock. `target` is path and query, as issued."""
 
-    right: Right
+    method: LinkMethod
     bucket: str
     key: str
     target: str
     signature: str = field(repr=False)
     token: str = field(repr=False)
-    good_until: float
+    expires_at: float
 
 
 @define(eq=False)
-class Objects:
-    """Buckets of objects, and the last 100,000 links; an object of more than `largest` bytes is refused."""
+class ObjectStore:
+    """Buckets of objects, and the last 100,000 links; an object of more than `max_object_bytes` bytes is refused."""
 
-    _ground: Ground = field(repr=False)
-    _buckets: dict[str, dict[str, Object]] = Factory(dict[str, dict[str, Object]])
-    _links: dict[str, Link] = Factory(dict[str, Link])
-    largest: int = 5 << 30
-    blobs: Blobs = field(init=False, repr=False, factory=Blobs)
+    _context: ServiceContext = field(repr=False)
+    _buckets: dict[str, dict[str, StoredObject]] = Factory(dict[str, dict[str, StoredObject]])
+    _links: dict[str, SignedLink] = Factory(dict[str, SignedLink])
+    max_object_bytes: int = 5 << 30
+    blobs: BlobStore = field(init=False, repr=False, factory=BlobStore)
 
-    def issue(self, right: Right, bucket: str, key: str, seconds: float) -> Link:
+    def issue_link(self, method: LinkMethod, bucket: str, key: str, seconds: float) -> SignedLink:
         """Issue a link that is good for so many seconds."""
-        now = self._ground.clock()
-        digits = f"{self._ground.random.getrandbits(160):040x}"
+        now = self._context.clock()
+        digits = f"{self._context.random.getrandbits(160):040x}"
         window = f"{int(now)};{int(now + seconds)}"
         signature = (
             f"q-sign-algorithm=sha1&q-ak=AKIDsandbox&q-sign-time={window}&q-key-time={window}"
             f"&q-header-list=&q-url-param-list=&q-signature={digits}"
         )
-        target = f"{PREFIX}{bucket}/{quote(key)}"
-        if right is not Right.POST:
+        target = f"{STORAGE_PREFIX}{bucket}/{quote(key)}"
+        if method is not LinkMethod.POST:
             target += f"?sign={quote(signature, safe='')}"
-        token = f"cos-token-{self._ground.random.getrandbits(128):032x}"
-        link = Link(right, bucket, key, target, signature, token, now + seconds)
-        self._links[signature if right is Right.POST else target] = link
-        if len(self._links) > _MOST_LINKS:
+        token = f"cos-token-{self._context.random.getrandbits(128):032x}"
+        link = SignedLink(method, bucket, key, target, signature, token, now + seconds)
+        self._links[signature if method is LinkMethod.POST else target] = link
+        if len(self._links) > _MAX_LINKS:
             del self._links[next(iter(self._links))]
         return link
 
-    def url(self, link: Link) -> str:
+    def url(self, link: SignedLink) -> str:
         """Return a link as a URL."""
-        return self._ground.origin() + link.target
+        return self._context.base_url() + link.target
 
-    def link(self, sign: str) -> Link | None:
+    def find_link(self, signature_or_target: str) -> SignedLink | None:
         """Find a link: one to post to by its signature, any other by its path and query, byte for byte."""
-        return self._links.get(sign)
+        return self._links.get(signature_or_target)
 
-    def is_good(self, link: Link) -> bool:
+    def is_link_valid(self, link: SignedLink) -> bool:
         """Tell whether a link has not expired."""
-        return self._ground.clock() <= link.good_until
+        return self._context.clock() <= link.expires_at
 
-    def put(self, bucket: str, key: str, blob: Blob, *, meta: str | None, content_type: str) -> Object:
+    def put(self, bucket: str, key: str, blob: Blob, *, file_id_meta: str | None, content_type: str) -> StoredObject:
         """Store an object, over one of that name."""
         self.delete(bucket, key)
-        made = Object(key, blob, self._now(), meta, content_type)
+        made = StoredObject(key, blob, self._last_modified_now(), file_id_meta, content_type)
         self._buckets.setdefault(bucket, {})[key] = made
         return made
 
-    def get(self, bucket: str, key: str) -> Object | None:
+    def get(self, bucket: str, key: str) -> StoredObject | None:
         """Return an object, or None if there is none."""
         return self._buckets.get(bucket, {}).get(key)
 
@@ -111,35 +111,35 @@ class Objects:
         if gone is not None:
             gone.blob.file.unlink(missing_ok=True)
 
-    def page(self, bucket: str, *, prefix: str, delimiter: str, marker: str) -> tuple[list[Object], bool]:
+    def list_page(self, bucket: str, *, prefix: str, delimiter: str, marker: str) -> tuple[list[StoredObject], bool]:
         """List objects after a marker, at most 1000, and tell whether there are more.
 
         What has the delimiter after the prefix is folded into a common prefix, of which this list shows nothing; one of
         several characters is refused.
         """
         if len(delimiter) > 1:
-            raise refuse(40097, "delimiter must be one character")
-        found = self._found(bucket, prefix, delimiter, marker)
-        rows = [each for _, each in zip(range(_PAGE + 1), found, strict=False)]
-        return rows[:_PAGE], len(rows) > _PAGE
+            raise platform_error(40097, "delimiter must be one character")
+        found = self._iter_matching(bucket, prefix, delimiter, marker)
+        rows = [each for _, each in zip(range(_PAGE_SIZE + 1), found, strict=False)]
+        return rows[:_PAGE_SIZE], len(rows) > _PAGE_SIZE
 
     def clear(self) -> None:
         """Forget all objects, and remove their bytes."""
         self._buckets.clear()
         self.blobs.clear()
 
-    def _found(self, bucket: str, prefix: str, delimiter: str, marker: str) -> Iterator[Object]:
+    def _iter_matching(self, bucket: str, prefix: str, delimiter: str, marker: str) -> Iterator[StoredObject]:
         for each in sorted(self._buckets.get(bucket, {}).values(), key=lambda known: known.key.encode()):
             follows = each.key.encode() > marker.encode() and each.key.startswith(prefix)
             if follows and not (delimiter and delimiter in each.key[len(prefix) :]):
                 yield each
 
-    def _now(self) -> str:
-        written = datetime.strptime(f"{self._ground.stamp()} +0800", "%Y-%m-%d %H:%M:%S %z")
+    def _last_modified_now(self) -> str:
+        written = datetime.strptime(f"{self._context.format_now()} +0800", "%Y-%m-%d %H:%M:%S %z")
         return written.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-def rows_of(objects: list[Object]) -> list[dict[str, str]]:
+def object_rows(objects: list[StoredObject]) -> list[dict[str, str]]:
     """Write a list as the platform does: sizes are texts."""
     return [
         {"key": each.key, "last_modified": each.last_modified, "md5": each.blob.md5, "size": str(each.blob.size)}

@@ -10,12 +10,21 @@ from typing import Final
 
 import attrs
 
-from wxtcb._sqlite import Kind, check_access, code_of, connect, create, inode_of, keep_log, pragma
+from wxtcb._sqlite import (
+    FileFormat,
+    check_access,
+    connect,
+    create_private_file,
+    enable_wal,
+    error_code,
+    file_identity,
+    pragma,
+)
 
-_KIND: Final = Kind(
-    application=int.from_bytes(b"wxTS"),
-    format=1,
-    tables=("CREATE TABLE kept (appid TEXT PRIMARY KEY, document BLOB NOT NULL, version TEXT NOT NULL)",),
+_KIND: Final = FileFormat(
+    application_id=int.from_bytes(b"wxTS"),
+    schema_version=1,
+    create_statements=("CREATE TABLE kept (appid TEXT PRIMARY KEY, document BLOB NOT NULL, version TEXT NOT NULL)",),
 )
 _LOG_PAGES: Final = 100  # of 4 KB: what a small and full disk still has room for
 
@@ -41,7 +50,7 @@ class TokenFile:
         row: tuple[str] | None = found.fetchone()
         return row[0] if row else ""
 
-    def swap(self, component_appid: str, document: str, version: str) -> bool:
+    def compare_and_set(self, component_appid: str, document: str, version: str) -> bool:
         """Keep *document* under a new version if what is kept has this *version*; one statement, so all or nothing."""
         new = {"appid": component_appid, "document": document.encode(errors="surrogatepass"), "seen": version}
         statement = (
@@ -68,16 +77,16 @@ class TokenFile:
     def recover(self, error: Exception) -> None:
         """Help the next call after *error*: make room in the log if the disk is full, else open the file anew."""
         with contextlib.suppress(sqlite3.Error):
-            if self._db is not None and code_of(error) == sqlite3.SQLITE_FULL:
+            if self._db is not None and error_code(error) == sqlite3.SQLITE_FULL:
                 self._db.execute("PRAGMA wal_checkpoint")
             else:
                 self.close()
 
     def _opened(self) -> sqlite3.Connection:
-        if self._db is not None and self._inode == inode_of(self.path):
+        if self._db is not None and self._inode == file_identity(self.path):
             return self._db
         self.close()
-        inode = inode_of(self.path) or create(self.path)
+        inode = file_identity(self.path) or create_private_file(self.path)
         check_access(self.path)
         self._db, self._inode = _connect(self.path), inode  # if it was replaced meanwhile, the next look will tell
         return self._db
@@ -87,10 +96,10 @@ def _connect(path: Path) -> sqlite3.Connection:
     """Open the file; only one that is empty is made ours, and any other that is not is left as it is."""
     db = connect(path)
     try:
-        _KIND.settle_in(db, path)
+        _KIND.ensure_schema(db, path)
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
-        keep_log(db, path)
+        enable_wal(db, path)
     except BaseException:
         db.close()
         raise

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from wxtcb._sqlite import Unfit, is_foreign, is_locked
+from wxtcb._sqlite import UnusableFile, is_corrupt, is_locked
 from wxtcb.errors import TokenStoreError
 from wxtcb.tokens.files.sqlite import TokenFile
 
@@ -31,7 +31,7 @@ class Unchanged(Exception):
 
 
 @attrs.define(eq=False)
-class Job:
+class FileOperation:
     """Something to be asked of the file, who is told the answer, and until when it makes sense."""
 
     ask: Callable[[TokenFile], Any]  # what it returns is what the future is of
@@ -59,12 +59,12 @@ class Worker:
     """
 
     path: Path
-    _jobs: queue.SimpleQueue[Job] = attrs.field(init=False, factory=queue.SimpleQueue[Job])
-    _locked: list[Job] = attrs.field(init=False, factory=list[Job])
-    _watches: list[Job] = attrs.field(init=False, factory=list[Job])
+    _jobs: queue.SimpleQueue[FileOperation] = attrs.field(init=False, factory=queue.SimpleQueue[FileOperation])
+    _locked: list[FileOperation] = attrs.field(init=False, factory=list[FileOperation])
+    _watches: list[FileOperation] = attrs.field(init=False, factory=list[FileOperation])
     _next_look: float = attrs.field(init=False, default=0.0)
     _thread: threading.Thread | None = attrs.field(init=False, default=None)
-    _end: Job | None = attrs.field(init=False, default=None)
+    _end: FileOperation | None = attrs.field(init=False, default=None)
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
 
     def submit(self, ask: Callable[[TokenFile], T], within: float = PATIENCE) -> Future[T]:
@@ -73,13 +73,13 @@ class Worker:
         with self._lock:
             if self._end is not None:
                 raise closed(self.path)
-            self._jobs.put(Job(ask, future, time.monotonic() + within))
+            self._jobs.put(FileOperation(ask, future, time.monotonic() + within))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="wxtcb-token-store", daemon=True)
                 self._thread.start()
         return future
 
-    def watch(self, component_appid: str, version: str, within: float) -> Future[None]:
+    def wait_for_change(self, component_appid: str, version: str, within: float) -> Future[None]:
         """Let the thread wait for another version, for *within* seconds."""
 
         def look(file: TokenFile) -> None:
@@ -92,7 +92,7 @@ class Worker:
         """Let the thread do what was asked so far, close the file and end; the future tells when it has."""
         with self._lock:
             if self._end is None:
-                self._end = Job(TokenFile.close, Future(), time.monotonic())
+                self._end = FileOperation(TokenFile.close, Future(), time.monotonic())
                 self._jobs.put(self._end)
                 if self._thread is None:
                     self._end.settle(None)
@@ -119,7 +119,7 @@ class Worker:
         self._look(file)
         return True
 
-    def _next_job(self) -> Job | None:
+    def _next_job(self) -> FileOperation | None:
         try:
             return self._jobs.get(timeout=self._pause())
         except queue.Empty:
@@ -130,7 +130,7 @@ class Worker:
             return _TRY_AGAIN
         return max(0.0, self._next_look - time.monotonic()) if self._watches else None
 
-    def _do(self, job: Job, file: TokenFile) -> None:
+    def _do(self, job: FileOperation, file: TokenFile) -> None:
         if job.future.cancelled():
             return
         try:
@@ -142,7 +142,7 @@ class Worker:
         else:
             job.settle(result)
 
-    def _excuse(self, job: Job, file: TokenFile, error: Exception) -> None:
+    def _excuse(self, job: FileOperation, file: TokenFile, error: Exception) -> None:
         if is_locked(error) and not job.is_over():
             self._locked.append(job)
             return
@@ -183,7 +183,7 @@ class Workers:
     _workers: dict[int, Worker] = attrs.field(init=False, factory=dict[int, Worker])
     _closed: bool = attrs.field(init=False, default=False)
 
-    def mine(self) -> Worker:
+    def for_this_process(self) -> Worker:
         """Return the worker of this process; `TokenStoreError` after `close`."""
         if self._closed:
             raise closed(self.path)
@@ -204,7 +204,7 @@ class Workers:
 
 def closed(path: Path) -> TokenStoreError:
     """Return what is raised by everything asked of a store that was closed."""
-    return TokenStoreError(f"the store on {path} was closed", lasting=True)
+    return TokenStoreError(f"the store on {path} was closed", permanent=True)
 
 
 def _is_stirred(file: TokenFile) -> bool:
@@ -218,10 +218,10 @@ def _plain(error: Exception, path: Path) -> Exception:
     """Return what tells of *error* without its frames, which hold the document."""
     if is_locked(error):
         return TokenStoreError(f"another process held the lock on {path} for more than {PATIENCE:g} s")
-    if isinstance(error, Unfit):
-        return TokenStoreError(str(error), lasting=error.lasting)
+    if isinstance(error, UnusableFile):
+        return TokenStoreError(str(error), permanent=error.permanent)
     if isinstance(error, sqlite3.Error):
-        return TokenStoreError(f"{path}: {error}", lasting=is_foreign(error))
+        return TokenStoreError(f"{path}: {error}", permanent=is_corrupt(error))
     if isinstance(error, OSError):
         return TokenStoreError(f"{path}: {error.strerror}")
     return error.with_traceback(None)

@@ -17,13 +17,13 @@ from aiohttp import web
 from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.events import Hook, PushRefused
 from wxtcb.secret import Secret
-from wxtcb.telemetry.dispatch import Observers, as_hooks, is_awaited
-from wxtcb.tokens.shared_state import SharedRecord
+from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, to_hooks
+from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.store_urls import open_store
-from wxtcb.tokens.stores import OwnedStore, TokenStore, is_store
+from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
 from wxtcb.tokens.ticket.asgi import (
-    BODY_PATIENCE,
-    NextPiece,
+    BODY_TIMEOUT,
+    ReadChunk,
     Receive,
     Scope,
     Send,
@@ -31,13 +31,13 @@ from wxtcb.tokens.ticket.asgi import (
     serve_aiohttp,
     serve_asgi,
 )
-from wxtcb.tokens.ticket.writer import WORTH_WAITING, TicketKeeper
-from wxtcb.validation import check_secret, field_is, forgetful
+from wxtcb.tokens.ticket.writer import MAX_WRITE_WAIT, TicketWriter
+from wxtcb.validation import check_secret, hide_arguments_in_traceback, validator
 
 try:
-    from wxtcb.tokens.ticket.crypto import AesKey, Envelope
-    from wxtcb.tokens.ticket.message import Notice, Ticket, read_push
-    from wxtcb.tokens.ticket.notices import Notices
+    from wxtcb.tokens.ticket.crypto import AesKey, MessageCrypto
+    from wxtcb.tokens.ticket.message import Notification, PushedTicket, parse_push
+    from wxtcb.tokens.ticket.notices import NotificationTasks
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "wxtcb.tokens.ticket needs cryptography and defusedxml: pip install 'wxtcb[ticket]'", name=error.name
@@ -46,47 +46,47 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Notice", "TicketReceiver"]
+__all__ = ["Notification", "TicketReceiver"]
 
-_APPID: Final = re.compile(r"wx[0-9A-Za-z]+")
-_LONGEST_PUSH: Final = BODY_PATIENCE + WORTH_WAITING
+_APPID_PATTERN: Final = re.compile(r"wx[0-9A-Za-z]+")
+_MAX_PUSH_SECONDS: Final = BODY_TIMEOUT + MAX_WRITE_WAIT
 
 
-def _as_secret(value: str | Secret) -> Secret:
+def _to_secret(value: str | Secret) -> Secret:
     """Wrap a text; anything else becomes what `check_secret` refuses."""
     return Secret.of(value) if isinstance(value, str | Secret) else Secret("")
 
 
-def _as_secret_or_none(value: str | Secret | None) -> Secret | None:
-    return None if value is None else _as_secret(value)
+def _to_optional_secret(value: str | Secret | None) -> Secret | None:
+    return None if value is None else _to_secret(value)
 
 
-def _as_store(store: TokenStore | str | Secret) -> TokenStore | Secret:
+def _to_store_or_url(store: TokenStore | str | Secret) -> TokenStore | Secret:
     """Keep a URL as what it is: it may hold a password."""
     return Secret(store) if isinstance(store, str) else store
 
 
 def _check_appid(name: str, value: object) -> None:
-    if not isinstance(value, str) or not _APPID.fullmatch(value):
+    if not isinstance(value, str) or not _APPID_PATTERN.fullmatch(value):
         raise InvalidArgument(f"{name} must be the platform's appid, wx and letters or digits, not {value!r}")
 
 
 def _check_store(name: str, value: object) -> None:
-    if not isinstance(value, Secret) and not is_store(value):
+    if not isinstance(value, Secret) and not is_token_store(value):
         raise InvalidArgument(f"{name} must be a token store or a URL, the same as the session's; not {value!r}")
 
 
 def _check_callback(name: str, value: object) -> None:
-    if not callable(value) or not is_awaited(value):
+    if not callable(value) or not is_async_callable(value):
         raise InvalidArgument(f"{name} must be an async callable, async def; this {type(value).__name__} is none")
 
 
 def _check_clock(name: str, value: object) -> None:
-    if not callable(value) or is_awaited(value):
+    if not callable(value) or is_async_callable(value):
         raise InvalidArgument(f"{name} must be a function that returns Unix seconds, not {type(value).__name__}")
 
 
-@forgetful
+@hide_arguments_in_traceback
 @attrs.define(eq=False, kw_only=True)
 class TicketReceiver:
     """Takes in what WeChat pushes to the platform's authorisation-event URL, and keeps the newest ticket.
@@ -98,11 +98,11 @@ class TicketReceiver:
 
     Every push that is signed for this platform is answered with ``success`` within about a second, also while the store
     is slow or down: memory holds the ticket until the store takes it. One that cannot be read changes nothing, with the
-    event `PushUnreadable`; so does a ticket that is more than a day ahead of `clock`. All else is refused with a 4xx
+    event `PushMalformed`; so does a ticket that is more than a day ahead of `clock`. All else is refused with a 4xx
     and changes nothing; so is a body of more than 64 KiB, or one that takes more than five seconds to come.
 
-    `on_notice` is awaited in a task of its own with every push that is no ticket. At most 100 run at once; one more is
-    dropped, with the event `NoticeDropped`. What it raises goes to the loop's exception handler. `hooks` are called
+    `on_notification` is awaited in a task of its own with every push that is no ticket. At most 100 run at once; one more is
+    dropped, with the event `NotificationDropped`. What it raises goes to the loop's exception handler. `hooks` are called
     with the events.
 
     Use it with ``async with``, or alone under an ASGI server, whose lifespan opens and closes it. It works without,
@@ -111,32 +111,34 @@ class TicketReceiver:
     Raises `InvalidArgument` for what cannot work. Secrets are in no repr.
     """
 
-    component_appid: str = attrs.field(validator=field_is(_check_appid))
-    message_token: Secret = attrs.field(converter=_as_secret, validator=field_is(check_secret))
-    encoding_aes_key: Secret = attrs.field(converter=_as_secret)
-    previous_encoding_aes_key: Secret | None = attrs.field(default=None, converter=_as_secret_or_none)
-    token_store: TokenStore | Secret = attrs.field(converter=_as_store, validator=field_is(_check_store), repr=False)
-    on_notice: Callable[[Notice], Awaitable[object]] | None = attrs.field(
-        default=None, validator=field_is(_check_callback, optional=True)
+    component_appid: str = attrs.field(validator=validator(_check_appid))
+    message_token: Secret = attrs.field(converter=_to_secret, validator=validator(check_secret))
+    encoding_aes_key: Secret = attrs.field(converter=_to_secret)
+    previous_encoding_aes_key: Secret | None = attrs.field(default=None, converter=_to_optional_secret)
+    token_store: TokenStore | Secret = attrs.field(
+        converter=_to_store_or_url, validator=validator(_check_store), repr=False
     )
-    hooks: tuple[Hook, ...] = attrs.field(default=(), converter=as_hooks)
-    clock: Callable[[], float] = attrs.field(default=time.time, validator=field_is(_check_clock), repr=False)
-    _envelope: Envelope = attrs.field(init=False, repr=False)
-    _observers: Observers = attrs.field(init=False, repr=False)
-    _notices: Notices = attrs.field(init=False, repr=False)
-    _keeper: TicketKeeper | None = attrs.field(init=False, repr=False, default=None)
-    _own_store: OwnedStore | None = attrs.field(init=False, repr=False, default=None)
-    _under_way: set[asyncio.Future[None]] = attrs.field(init=False, repr=False, factory=set["asyncio.Future[None]"])
+    on_notification: Callable[[Notification], Awaitable[object]] | None = attrs.field(
+        default=None, validator=validator(_check_callback, optional=True)
+    )
+    hooks: tuple[Hook, ...] = attrs.field(default=(), converter=to_hooks)
+    clock: Callable[[], float] = attrs.field(default=time.time, validator=validator(_check_clock), repr=False)
+    _crypto: MessageCrypto = attrs.field(init=False, repr=False)
+    _dispatcher: HookDispatcher = attrs.field(init=False, repr=False)
+    _notification_tasks: NotificationTasks = attrs.field(init=False, repr=False)
+    _writer: TicketWriter | None = attrs.field(init=False, repr=False, default=None)
+    _owned_store: ClosableTokenStore | None = attrs.field(init=False, repr=False, default=None)
+    _active_pushes: set[asyncio.Future[None]] = attrs.field(init=False, repr=False, factory=set["asyncio.Future[None]"])
     _closed: bool = attrs.field(init=False, repr=False, default=False)
 
     def __attrs_post_init__(self) -> None:
-        keys = [AesKey.of("encoding_aes_key", self.encoding_aes_key)]
+        keys = [AesKey.from_encoded("encoding_aes_key", self.encoding_aes_key)]
         if self.previous_encoding_aes_key is not None:
-            keys.append(AesKey.of("previous_encoding_aes_key", self.previous_encoding_aes_key))
-        self._envelope = Envelope(self.component_appid, self.message_token, tuple(keys))
-        self._observers = Observers(self.hooks)
-        self._notices = Notices(self.on_notice, self._observers)
-        self._open_store()
+            keys.append(AesKey.from_encoded("previous_encoding_aes_key", self.previous_encoding_aes_key))
+        self._crypto = MessageCrypto(self.component_appid, self.message_token, tuple(keys))
+        self._dispatcher = HookDispatcher(self.hooks)
+        self._notification_tasks = NotificationTasks(self.on_notification, self._dispatcher)
+        self._get_store()
 
     async def __aenter__(self) -> Self:
         self.open()
@@ -160,82 +162,84 @@ class TicketReceiver:
 
         Raises `TokenStoreError` when the store is down and memory has none, `SessionClosed` after `aclose`.
         """
-        return await self._open_keeper().newest()
+        return await self._get_writer().newest()
 
     def open(self) -> None:
         """Open the receiver, again if it was closed."""
         self._closed = False
-        self._open_keeper()
+        self._get_writer()
 
     async def aclose(self) -> None:
         """Refuse further pushes with 503, take in those under way, and end.
 
-        Pushes under way take six seconds at most. Then five are left to `on_notice`, and one more try to a ticket that
+        Pushes under way take six seconds at most. Then five are left to `on_notification`, and one more try to a ticket that
         is not written yet: ten seconds at most. What still runs is cancelled, and left behind if it has not ended
         within another second.
         """
-        keeper, self._keeper = self._keeper, None
-        store, self._own_store = self._own_store, None
+        keeper, self._writer = self._writer, None
+        store, self._owned_store = self._owned_store, None
         self._closed = True
         try:
-            if self._under_way:
-                await asyncio.wait(self._under_way, timeout=_LONGEST_PUSH)
-            await self._end(keeper)
+            if self._active_pushes:
+                await asyncio.wait(self._active_pushes, timeout=_MAX_PUSH_SECONDS)
+            await self._finish_tasks(keeper)
         finally:
-            self._notices.cancel()
+            self._notification_tasks.cancel()
             if keeper is not None:
                 keeper.cancel()
             if store is not None:
                 await store.aclose()
 
-    async def answer(self, method: str, query: bytes, next_piece: NextPiece) -> PushRefused | None:
+    async def handle_push(self, method: str, query: bytes, read_chunk: ReadChunk) -> PushRefused | None:
         """Take one push in: None means ``success``. For a server that is neither ASGI nor aiohttp.web.
 
         *query* is what follows the question mark, as it came; *next_piece* gives the body piece by piece, then None.
         """
         done = asyncio.get_running_loop().create_future()
-        self._under_way.add(done)
+        self._active_pushes.add(done)
         try:
-            refusal = await self._take(method, query, next_piece)
+            refusal = await self._process_push(method, query, read_chunk)
         finally:
-            self._under_way.discard(done)
+            self._active_pushes.discard(done)
             done.set_result(None)
         if refusal is not None:
-            self._observers.emit(refusal)
+            self._dispatcher.emit(refusal)
         return refusal
 
-    async def _take(self, method: str, query: bytes, next_piece: NextPiece) -> PushRefused | None:
+    async def _process_push(self, method: str, query: bytes, read_chunk: ReadChunk) -> PushRefused | None:
         if method != "POST":
             return PushRefused("pushes are POST requests", 405)
         if self._closed:
             return PushRefused("the receiver is closed", 503)
-        keeper = self._open_keeper()
-        body = await read_body(next_piece)
-        said = body if isinstance(body, PushRefused) else read_push(self._envelope, query, body, self.clock())
+        keeper = self._get_writer()
+        body = await read_body(read_chunk)
+        said = body if isinstance(body, PushRefused) else parse_push(self._crypto, query, body, self.clock())
         if isinstance(said, PushRefused):
             return said
-        if isinstance(said, Notice):
-            self._notices.hand_on(said)
+        if isinstance(said, Notification):
+            self._notification_tasks.dispatch(said)
         else:
-            self._observers.emit(await keeper.keep(said.value, said.created) if isinstance(said, Ticket) else said)
+            self._dispatcher.emit(
+                await keeper.submit(said.value, said.create_time) if isinstance(said, PushedTicket) else said
+            )
         return None
 
-    async def _end(self, keeper: TicketKeeper | None) -> None:
+    async def _finish_tasks(self, writer: TicketWriter | None) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._notices.aclose())
-            if keeper is not None:
-                tasks.create_task(keeper.aclose())
+            tasks.create_task(self._notification_tasks.aclose())
+            if writer is not None:
+                tasks.create_task(writer.aclose())
 
-    def _open_keeper(self) -> TicketKeeper:
+    def _get_writer(self) -> TicketWriter:
         if self._closed:
             raise SessionClosed("the ticket receiver is closed")
-        if self._keeper is None:
-            self._keeper = TicketKeeper(SharedRecord(self._open_store(), self.component_appid), self._observers)
-        return self._keeper
+        if self._writer is None:
+            self._writer = TicketWriter(SharedState(self._get_store(), self.component_appid), self._dispatcher)
+        return self._writer
 
-    def _open_store(self) -> TokenStore:
+    def _get_store(self) -> TokenStore:
         if not isinstance(self.token_store, Secret):
             return self.token_store
-        if self._own_store is None:
-            self._own_store = open_store(self.token_store.reveal())
-        return self._own_store
+        if self._owned_store is None:
+            self._owned_store = open_store(self.token_store.reveal())
+        return self._owned_store

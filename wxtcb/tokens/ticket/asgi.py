@@ -12,26 +12,30 @@ from aiohttp.http import HttpProcessingError
 
 from wxtcb.events import PushRefused
 
-LARGEST_BODY: Final = 64 * 1024
-BODY_PATIENCE: Final = 5.0
-SUCCESS: Final = b"success"
-_UNREAD: Final = (408, 413, 503)  # the rest of the body may still come, so nothing else can on this connection
+MAX_BODY: Final = 64 * 1024
+BODY_TIMEOUT: Final = 5.0
+SUCCESS_BODY: Final = b"success"
+_BODY_UNREAD_STATUSES: Final = (
+    408,
+    413,
+    503,
+)  # the rest of the body may still come, so nothing else can on this connection
 
 Scope = MutableMapping[str, Any]  # these are ASGI's own types: what a key holds depends on the key
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-NextPiece = Callable[[], Awaitable[bytes | None]]
+ReadChunk = Callable[[], Awaitable[bytes | None]]
 
 
-class BrokenOff(Exception):
+class BodyIncomplete(Exception):
     """The body will not come to its end: the sender went away, or wrote what no server can read."""
 
 
-class Behind(Protocol):
+class PushHandler(Protocol):
     """What stands behind the doors."""
 
-    async def answer(self, method: str, query: bytes, next_piece: NextPiece) -> PushRefused | None:
+    async def handle_push(self, method: str, query: bytes, read_chunk: ReadChunk) -> PushRefused | None:
         """Take a push in, and return why it is refused, or None."""
         ...
 
@@ -40,33 +44,33 @@ class Behind(Protocol):
     async def aclose(self) -> None: ...
 
 
-async def read_body(next_piece: NextPiece) -> bytes | PushRefused:
+async def read_body(read_chunk: ReadChunk) -> bytes | PushRefused:
     """Return a body of at most 64 KiB that comes within five seconds, whatever its headers promise."""
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_PATIENCE):
-            while (piece := await next_piece()) is not None:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            while (piece := await read_chunk()) is not None:
                 body += piece
-                if len(body) > LARGEST_BODY:
+                if len(body) > MAX_BODY:
                     return PushRefused("the body is too large", 413)
     except TimeoutError:
         return PushRefused("the body comes too slowly", 408)
-    except BrokenOff:
+    except BodyIncomplete:
         return PushRefused("the body broke off", 400)
     return bytes(body)
 
 
-async def serve_asgi(behind: Behind, scope: Scope, receive: Receive, send: Send) -> None:
+async def serve_asgi(handler: PushHandler, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one connection of an ASGI server: a request, or the lifespan; a WebSocket is refused."""
     if scope["type"] == "http":
-        await _serve_request(behind, scope, receive, send)
+        await _serve_request(handler, scope, receive, send)
     elif scope["type"] == "lifespan":
-        await _live(behind, receive, send)
+        await _serve_lifespan(handler, receive, send)
     else:
         await send({"type": "websocket.close"})
 
 
-async def serve_aiohttp(behind: Behind, request: web.Request) -> web.Response:
+async def serve_aiohttp(handler: PushHandler, request: web.Request) -> web.Response:
     """Serve one request of aiohttp.web."""
     query = request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape")
 
@@ -75,11 +79,11 @@ async def serve_aiohttp(behind: Behind, request: web.Request) -> web.Response:
             return await request.content.readany() or None
         except (web.RequestPayloadError, HttpProcessingError, ConnectionError):
             pass
-        raise BrokenOff
+        raise BodyIncomplete
 
-    status, headers, body = _written(await behind.answer(request.method, query, next_piece))
+    status, headers, body = _response_parts(await handler.handle_push(request.method, query, next_piece))
     response = web.Response(status=status, headers=headers, body=body)
-    if status in _UNREAD:
+    if status in _BODY_UNREAD_STATUSES:
         response.force_close()
     return response
 
@@ -87,28 +91,28 @@ async def serve_aiohttp(behind: Behind, request: web.Request) -> web.Response:
 @attrs.define(eq=False)
 class _AsgiBody:
     receive: Receive
-    is_whole: bool = False
-    hung_up: bool = False
+    is_complete: bool = False
+    is_disconnected: bool = False
 
-    async def next_piece(self) -> bytes | None:
-        if self.is_whole:
+    async def read_chunk(self) -> bytes | None:
+        if self.is_complete:
             return None
         message = await self.receive()
         if message["type"] == "http.disconnect":
-            self.hung_up = True
-            raise BrokenOff
-        self.is_whole = not message.get("more_body", False)
+            self.is_disconnected = True
+            raise BodyIncomplete
+        self.is_complete = not message.get("more_body", False)
         piece: bytes = message.get("body", b"")
         return piece
 
 
-async def _serve_request(behind: Behind, scope: Scope, receive: Receive, send: Send) -> None:
+async def _serve_request(handler: PushHandler, scope: Scope, receive: Receive, send: Send) -> None:
     body = _AsgiBody(receive)
-    refusal = await behind.answer(scope["method"], scope.get("query_string", b""), body.next_piece)
-    if body.hung_up:
+    refusal = await handler.handle_push(scope["method"], scope.get("query_string", b""), body.read_chunk)
+    if body.is_disconnected:
         return
-    status, headers, content = _written(refusal)
-    if status in _UNREAD and scope.get("http_version", "1.1").startswith("1"):
+    status, headers, content = _response_parts(refusal)
+    if status in _BODY_UNREAD_STATUSES and scope.get("http_version", "1.1").startswith("1"):
         headers["Connection"] = "close"
     lines = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     lines.append((b"content-length", str(len(content)).encode()))
@@ -116,19 +120,19 @@ async def _serve_request(behind: Behind, scope: Scope, receive: Receive, send: S
     await send({"type": "http.response.body", "body": content})
 
 
-async def _live(behind: Behind, receive: Receive, send: Send) -> None:
+async def _serve_lifespan(handler: PushHandler, receive: Receive, send: Send) -> None:
     await receive()
-    behind.open()
+    handler.open()
     await send({"type": "lifespan.startup.complete"})
     await receive()
-    await behind.aclose()
+    await handler.aclose()
     await send({"type": "lifespan.shutdown.complete"})
 
 
-def _written(refusal: PushRefused | None) -> tuple[int, dict[str, str], bytes]:
+def _response_parts(rejection: PushRefused | None) -> tuple[int, dict[str, str], bytes]:
     headers = {"Content-Type": "text/plain"}
-    if refusal is None:
-        return 200, headers, SUCCESS
-    if refusal.status == 405:
+    if rejection is None:
+        return 200, headers, SUCCESS_BODY
+    if rejection.status == 405:
         headers["Allow"] = "POST"
-    return refusal.status, headers, refusal.reason.encode()
+    return rejection.status, headers, rejection.reason.encode()

@@ -7,30 +7,30 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from wxtcb.sandbox.context import Ripening
-from wxtcb.sandbox.errors import Refused
+from wxtcb.sandbox.context import Readiness
+from wxtcb.sandbox.errors import PlatformError
 from wxtcb.sandbox.services.database.collection import Collection
-from wxtcb.sandbox.services.database.files import read_file
-from wxtcb.sandbox.services.database.values import Record
+from wxtcb.sandbox.services.database.files import read_records
+from wxtcb.sandbox.services.database.values import DatabaseRecord
 
-__all__ = ["Export", "Import", "Job", "Result"]
+__all__ = ["ExportTask", "ImportTask", "JobState", "MigrationJob"]
 
-UPSERT: Final = 2
+CONFLICT_MODE_UPSERT: Final = 2
 
 
 @frozen
-class Result:
+class JobState:
     """How a job ended."""
 
     status: str
-    done: int = 0
+    succeeded: int = 0
     failed: int = 0
     message: str = ""
     url: str = ""
 
 
 @frozen
-class Import:
+class ImportTask:
     """Records from a file into a collection."""
 
     collection: Collection = field(repr=False)
@@ -39,62 +39,62 @@ class Import:
     conflict_mode: int
     stop_on_error: bool
 
-    running = "reading"
+    running_status = "reading"
 
-    def __call__(self) -> Result:
+    def __call__(self) -> JobState:
         data = self.read()
         if data is None:
-            return Result("fail", message="文件不存在.")
+            return JobState("fail", message="文件不存在.")
         done = failed = 0
-        for record in read_file(data, self.file_type):
-            flaw = self._take(record)
+        for record in read_records(data, self.file_type):
+            flaw = self._import_record(record)
             done, failed = done + (flaw is None), failed + (flaw is not None)
             if flaw is not None and self.stop_on_error:
-                return Result("fail", done, failed, flaw)
-        return Result("success", done, failed, "导入完成.")
+                return JobState("fail", done, failed, flaw)
+        return JobState("success", done, failed, "导入完成.")
 
-    def _take(self, record: Record | ValueError) -> str | None:
+    def _import_record(self, record: DatabaseRecord | ValueError) -> str | None:
         """Take a record in, or tell why it cannot be."""
         if isinstance(record, ValueError):
             return str(record)
         try:
-            self.collection.put(record, replace=self.conflict_mode == UPSERT)
-        except Refused as error:
+            self.collection.put(record, replace=self.conflict_mode == CONFLICT_MODE_UPSERT)
+        except PlatformError as error:
             return error.message
         return None
 
 
 @frozen
-class Export:
+class ExportTask:
     """The records of a query into a file."""
 
     write: Callable[[], tuple[int, str]] = field(repr=False)
 
-    running = "migrating"
+    running_status = "migrating"
 
-    def __call__(self) -> Result:
+    def __call__(self) -> JobState:
         count, url = self.write()
-        return Result("success", count, message="导出完成.", url=url)
+        return JobState("success", count, message="导出完成.", url=url)
 
 
 @define(eq=False)
-class Job:
+class MigrationJob:
     """A job: its work, done once it is ripe."""
 
     env: str
-    _work: Import | Export
-    _ripening: Ripening
-    _result: Result | None = None
+    _task: ImportTask | ExportTask
+    _readiness: Readiness
+    _result: JobState | None = None
 
-    def look(self, now: float) -> Result:
+    def poll(self, now: float) -> JobState:
         """Count a look and tell what it shows."""
-        if self._ripening.look(now):
-            self.settle(now)
+        if self._readiness.poll(now):
+            self.run_if_due(now)
         if self._result is not None:
             return self._result
-        return Result("waiting" if self._ripening.looks == 1 else self._work.running)
+        return JobState("waiting" if self._readiness.poll_count == 1 else self._task.running_status)
 
-    def settle(self, now: float) -> None:
+    def run_if_due(self, now: float) -> None:
         """Do the work if it is time."""
-        if self._result is None and self._ripening.is_ready(now):
-            self._result = self._work()
+        if self._result is None and self._readiness.is_ready(now):
+            self._result = self._task()

@@ -6,18 +6,18 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
-from wxtcb.sandbox.services.database.terms import Command, need_plain
-from wxtcb.sandbox.services.database.values import Record, Value, key_of, kind_of
-from wxtcb.sandbox.services.database.words import malformed, not_simulated
+from wxtcb.sandbox.services.database.terms import Command, require_plain_value
+from wxtcb.sandbox.services.database.values import DatabaseRecord, Value, sort_key, type_rank
+from wxtcb.sandbox.services.database.words import syntax_error, unsupported
 
-__all__ = ["Test", "flat", "sorted_by", "test_of"]
+__all__ = ["RecordPredicate", "build_predicate", "flatten", "sort_records"]
 
-Test = Callable[[Record], bool]
-Found = Callable[[Sequence[Value]], bool]
+RecordPredicate = Callable[[DatabaseRecord], bool]
+ValuesPredicate = Callable[[Sequence[Value]], bool]
 
-_DIGITS: Final = 10  # no list is so long that the number of an entry has as many
+_MAX_INDEX_DIGITS: Final = 10  # no list is so long that the number of an entry has as many
 
-_ORDERED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+_COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "gt": operator.gt,
     "gte": operator.ge,
     "lt": operator.lt,
@@ -25,109 +25,116 @@ _ORDERED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 }
 
 
-def test_of(conditions: Value) -> Test:
+def build_predicate(conditions: Value) -> RecordPredicate:
     """Return what tells whether a record meets conditions."""
     if isinstance(conditions, Command):
-        return _joined(conditions.name, (test_of(each) for each in conditions.args))
+        return _combine(conditions.name, (build_predicate(each) for each in conditions.args))
     if not isinstance(conditions, dict):
-        raise malformed("conditions must be an object")
-    tests = [_field_test(path, _found_test(wanted)) for path, wanted in flat(cast("Record", conditions))]
+        raise syntax_error("conditions must be an object")
+    tests = [
+        _field_predicate(path, _values_predicate(wanted))
+        for path, wanted in flatten(cast("DatabaseRecord", conditions))
+    ]
     return lambda record: all(test(record) for test in tests)
 
 
-def flat(fields: Record, before: str = "") -> Iterable[tuple[str, Value]]:
+def flatten(fields: DatabaseRecord, prefix: str = "") -> Iterable[tuple[str, Value]]:
     """Take objects apart as the platform does: what stands in one is a field of its own, by its path."""
     for key, value in fields.items():
         if isinstance(value, dict) and value:
-            yield from flat(cast("Record", value), f"{before}{key}.")
+            yield from flatten(cast("DatabaseRecord", value), f"{prefix}{key}.")
         else:
-            yield f"{before}{key}", value
+            yield f"{prefix}{key}", value
 
 
-def sorted_by(records: Iterable[Record], orders: Sequence[tuple[str, bool]]) -> list[Record]:
+def sort_records(records: Iterable[DatabaseRecord], orders: Sequence[tuple[str, bool]]) -> list[DatabaseRecord]:
     """Sort records by fields, the first of them first; each field goes down where it says True."""
     found = list(records)
     for path, down in reversed(orders):
-        found.sort(key=_place_by(path), reverse=down)
+        found.sort(key=_sort_key_at(path), reverse=down)
     return found
 
 
-def _place_by(path: str) -> Callable[[Record], Any]:
+def _sort_key_at(path: str) -> Callable[[DatabaseRecord], Any]:
     """Return what records are sorted by: what they have at a path, null where there is nothing."""
     parts = path.split(".")
-    return lambda record: key_of(next(iter(_at(record, parts)), None))
+    return lambda record: sort_key(next(iter(_values_at(record, parts)), None))
 
 
-def _field_test(path: str, test: Found) -> Test:
+def _field_predicate(path: str, predicate: ValuesPredicate) -> RecordPredicate:
     parts = path.split(".")
-    return lambda record: test(_at(record, parts))
+    return lambda record: predicate(_values_at(record, parts))
 
 
-def _found_test(wanted: Value) -> Found:
+def _values_predicate(expected: Value) -> ValuesPredicate:
     """Return what tells whether the values found in a field are as wanted; none are where it is missing."""
-    if not isinstance(wanted, Command):
-        return _equal(need_plain(wanted))
-    match wanted.name, wanted.args:
+    if not isinstance(expected, Command):
+        return _equals(require_plain_value(expected))
+    match expected.name, expected.args:
         case ("and" | "or") as how, parts:
-            return _joined(how, [_found_test(part) for part in parts])
+            return _combine(how, [_values_predicate(part) for part in parts])
         case "eq", (value,):
-            return _equal(need_plain(value))
+            return _equals(require_plain_value(value))
         case "neq", (value,):
-            return _no(_equal(need_plain(value)))
+            return _negate(_equals(require_plain_value(value)))
         case "in", (list(values),):
-            return _joined("or", [_equal(need_plain(value)) for value in values])
+            return _combine("or", [_equals(require_plain_value(value)) for value in values])
         case "nin", (list(values),):
-            return _no(_joined("or", [_equal(need_plain(value)) for value in values]))
+            return _negate(_combine("or", [_equals(require_plain_value(value)) for value in values]))
         case "exists", (bool(present),):
             return lambda found: bool(found) is present
-        case name, (value,) if name in _ORDERED:
-            return _ordered(_ORDERED[name], need_plain(value))
+        case name, (value,) if name in _COMPARISONS:
+            return _compares(_COMPARISONS[name], require_plain_value(value))
         case _:
-            raise not_simulated(f"_.{wanted.name} with these arguments")
+            raise unsupported(f"_.{expected.name} with these arguments")
 
 
-def _joined(how: str, tests: Iterable[Callable[[Any], bool]]) -> Callable[[Any], bool]:
-    if how not in ("and", "or"):
-        raise not_simulated(f"_.{how} for a whole record")
-    join, kept = all if how == "and" else any, list(tests)
+def _combine(logical_operator: str, predicates: Iterable[Callable[[Any], bool]]) -> Callable[[Any], bool]:
+    if logical_operator not in ("and", "or"):
+        raise unsupported(f"_.{logical_operator} for a whole record")
+    join, kept = all if logical_operator == "and" else any, list(predicates)
     return lambda what: join(test(what) for test in kept)
 
 
-def _no(test: Found) -> Found:
-    return lambda found: not test(found)
+def _negate(predicate: ValuesPredicate) -> ValuesPredicate:
+    return lambda found: not predicate(found)
 
 
-def _equal(wanted: Value) -> Found:
-    key = key_of(wanted)
-    if wanted is None:
-        return lambda found: not found or any(key_of(value) == key for value in _each(found))
-    return lambda found: any(key_of(value) == key for value in _each(found))
+def _equals(expected: Value) -> ValuesPredicate:
+    key = sort_key(expected)
+    if expected is None:
+        return lambda found: not found or any(sort_key(value) == key for value in _iter_values(found))
+    return lambda found: any(sort_key(value) == key for value in _iter_values(found))
 
 
-def _ordered(compare: Callable[[Any, Any], bool], wanted: Value) -> Found:
-    kind, key = kind_of(wanted), key_of(wanted)
-    return lambda found: any(kind_of(value) == kind and compare(key_of(value), key) for value in _each(found))
+def _compares(compare: Callable[[Any, Any], bool], expected: Value) -> ValuesPredicate:
+    kind, key = type_rank(expected), sort_key(expected)
+    return lambda found: any(
+        type_rank(value) == kind and compare(sort_key(value), key) for value in _iter_values(found)
+    )
 
 
-def _each(found: Iterable[Value]) -> Iterable[Value]:
+def _iter_values(values: Iterable[Value]) -> Iterable[Value]:
     """Return the values, and those that lists among them hold."""
-    for value in found:
+    for value in values:
         yield value
         if isinstance(value, list):
             yield from value
 
 
-def _at(value: Value, parts: Sequence[str]) -> list[Value]:
+def _values_at(value: Value, parts: Sequence[str]) -> list[Value]:
     """Return what stands at a path, which goes through each entry of a list, or through one by its number."""
     if not parts:
         return [value]
     head, rest = parts[0], parts[1:]
     if isinstance(value, dict):
-        fields = cast("Record", value)
-        return _at(fields[head], rest) if head in fields else []
+        fields = cast("DatabaseRecord", value)
+        return _values_at(fields[head], rest) if head in fields else []
     if not isinstance(value, list):
         return []
     entries = value
     if head.isdecimal():
-        return _at(entries[int(head)], rest) if len(head) < _DIGITS and int(head) < len(entries) else []
-    return [found for entry in entries if isinstance(entry, dict) for found in _at(entry, parts)]
+        return (
+            _values_at(entries[int(head)], rest) if len(head) < _MAX_INDEX_DIGITS and int(head) < len(entries) else []
+        )
+    return [found for entry in entries if isinstance(entry, dict) for found in _values_at(entry, parts)]

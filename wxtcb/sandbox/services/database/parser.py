@@ -7,190 +7,202 @@ from typing import Final, TypeAlias
 
 from attrs import define, evolve, field, frozen
 
-from wxtcb.sandbox.services.database.words import Kind, Word, malformed, not_simulated, words_of
+from wxtcb.sandbox.services.database.words import LexToken, LexTokenKind, syntax_error, tokenize, unsupported
 
-__all__ = ["Chain", "Step", "Term", "parse"]
+__all__ = ["Chain", "ChainStep", "Expression", "parse"]
 
-DEEPEST: Final = 128
-SAFE_INTEGER: Final = 2**53 - 1
+MAX_NESTING: Final = 128
+MAX_SAFE_INTEGER: Final = 2**53 - 1
 
-_DECLARES: Final = ("const", "let", "var")
+_DECLARATION_KEYWORDS: Final = ("const", "let", "var")
 _CONSTANTS: Final = {"true": True, "false": False, "null": None}
-_UNFIT: Final = ("undefined", "NaN", "Infinity", "function", "async", "await", "this", "return", "if", "for", "while")
+_UNSUPPORTED_NAMES: Final = (
+    "undefined",
+    "NaN",
+    "Infinity",
+    "function",
+    "async",
+    "await",
+    "this",
+    "return",
+    "if",
+    "for",
+    "while",
+)
 
 
 @frozen
-class Step:
+class ChainStep:
     """A member of what stands before it; `args` are None where it is not called."""
 
     name: str
-    args: tuple[Term, ...] | None = None
+    args: tuple[Expression, ...] | None = None
 
 
 @frozen
 class Chain:
-    """A name and the steps that go on from it: ``db.collection("geo").get()``; `made` by ``new`` or not."""
+    """A name and the steps that go on from it: ``db.collection("geo").get()``; `is_new` by ``new`` or not."""
 
     root: str
-    steps: tuple[Step, ...] = ()
-    made: bool = False
+    steps: tuple[ChainStep, ...] = ()
+    is_new: bool = False
 
 
-Term: TypeAlias = Chain | dict[str, "Term"] | list["Term"] | str | int | float | bool | None
+Expression: TypeAlias = Chain | dict[str, "Expression"] | list["Expression"] | str | int | float | bool | None
 
 
 def parse(text: str) -> list[Chain]:
     """Read the statements of a text; declared names stand for what they were declared to be."""
-    return _Parser(words_of(text)).statements()
+    return _Parser(tokenize(text)).parse_statements()
 
 
 @define
 class _Parser:
-    _words: list[Word]
-    _at: int = 0
+    _tokens: list[LexToken]
+    _position: int = 0
     _depth: int = 0
-    _declares: bool = False
-    _declared: dict[str, Chain] = field(init=False, factory=lambda: {"db": Chain("db"), "_": Chain("_")})
+    _in_declaration: bool = False
+    _declarations: dict[str, Chain] = field(init=False, factory=lambda: {"db": Chain("db"), "_": Chain("_")})
 
-    def statements(self) -> list[Chain]:
+    def parse_statements(self) -> list[Chain]:
         found: list[Chain] = []
-        while not self._ends():
-            if self._takes(";"):
+        while not self._is_at_end():
+            if self._accept(";"):
                 continue
-            if self._next.kind is Kind.NAME and self._next.value in _DECLARES:
-                self._declare()
+            if self._current.kind is LexTokenKind.NAME and self._current.value in _DECLARATION_KEYWORDS:
+                self._parse_declaration()
             else:
-                found.append(self._chain_alone())
-            if not self._ends():
-                self._need(";")
+                found.append(self._parse_statement())
+            if not self._is_at_end():
+                self._expect(";")
         return found
 
     @property
-    def _next(self) -> Word:
-        return self._words[self._at]
+    def _current(self) -> LexToken:
+        return self._tokens[self._position]
 
-    def _ends(self) -> bool:
-        return self._next.kind is Kind.END
+    def _is_at_end(self) -> bool:
+        return self._current.kind is LexTokenKind.END
 
-    def _take(self) -> Word:
-        word = self._next
-        self._at += 1
+    def _advance(self) -> LexToken:
+        word = self._current
+        self._position += 1
         return word
 
-    def _takes(self, mark: str) -> bool:
+    def _accept(self, punctuation: str) -> bool:
         """Take the next word if it is this mark."""
-        found = self._next.kind is Kind.MARK and self._next.value == mark
-        self._at += found
+        found = self._current.kind is LexTokenKind.PUNCTUATION and self._current.value == punctuation
+        self._position += found
         return found
 
-    def _need(self, mark: str) -> None:
-        if not self._takes(mark):
-            word = self._next
-            raise malformed(f"{mark!r} expected at {word.at}, not {word.value or 'the end'!r}")
+    def _expect(self, punctuation: str) -> None:
+        if not self._accept(punctuation):
+            word = self._current
+            raise syntax_error(f"{punctuation!r} expected at {word.position}, not {word.value or 'the end'!r}")
 
-    def _name(self) -> str:
-        word = self._take()
-        if word.kind is not Kind.NAME:
-            raise malformed(f"a name expected at {word.at}")
+    def _parse_name(self) -> str:
+        word = self._advance()
+        if word.kind is not LexTokenKind.NAME:
+            raise syntax_error(f"a name expected at {word.position}")
         return word.value
 
-    def _declare(self) -> None:
-        self._take()
-        name = self._name()
-        self._need("=")
-        self._declares = True
-        self._declared[name] = self._chain_alone()
-        self._declares = False
+    def _parse_declaration(self) -> None:
+        self._advance()
+        name = self._parse_name()
+        self._expect("=")
+        self._in_declaration = True
+        self._declarations[name] = self._parse_statement()
+        self._in_declaration = False
 
-    def _chain_alone(self) -> Chain:
-        at, term = self._next.at, self._term()
+    def _parse_statement(self) -> Chain:
+        at, term = self._current.position, self._parse_expression()
         if not isinstance(term, Chain):
-            raise malformed(f"a statement expected at {at}")
+            raise syntax_error(f"a statement expected at {at}")
         return term
 
-    def _term(self) -> Term:
+    def _parse_expression(self) -> Expression:
         self._depth += 1
-        if self._depth > DEEPEST:
-            raise malformed(f"nested deeper than {DEEPEST}")
-        term = self._bare_term()
+        if self._depth > MAX_NESTING:
+            raise syntax_error(f"nested deeper than {MAX_NESTING}")
+        term = self._parse_primary()
         self._depth -= 1
         return term
 
-    def _bare_term(self) -> Term:
-        word = self._take()
+    def _parse_primary(self) -> Expression:
+        word = self._advance()
         match word.kind, word.value:
-            case Kind.TEXT, text:
+            case LexTokenKind.STRING, text:
                 return text
-            case Kind.NUMBER, digits:
-                return _number(digits)
-            case Kind.MARK, "-" if self._next.kind is Kind.NUMBER:
-                return _number(f"-{self._take().value}")
-            case Kind.MARK, "{":
-                return self._object()
-            case Kind.MARK, "[":
-                return self._terms("]")
-            case Kind.NAME, "new":
-                return evolve(self._chain(self._name()), made=True)
-            case Kind.NAME, name if name in _CONSTANTS:
+            case LexTokenKind.NUMBER, digits:
+                return _parse_number(digits)
+            case LexTokenKind.PUNCTUATION, "-" if self._current.kind is LexTokenKind.NUMBER:
+                return _parse_number(f"-{self._advance().value}")
+            case LexTokenKind.PUNCTUATION, "{":
+                return self._parse_object()
+            case LexTokenKind.PUNCTUATION, "[":
+                return self._parse_list("]")
+            case LexTokenKind.NAME, "new":
+                return evolve(self._parse_chain(self._parse_name()), is_new=True)
+            case LexTokenKind.NAME, name if name in _CONSTANTS:
                 return _CONSTANTS[name]
-            case Kind.NAME, name:
-                return self._chain(name)
+            case LexTokenKind.NAME, name:
+                return self._parse_chain(name)
             case _:
-                raise malformed(f"a value expected at {word.at}, not {word.value or 'the end'!r}")
+                raise syntax_error(f"a value expected at {word.position}, not {word.value or 'the end'!r}")
 
-    def _chain(self, name: str) -> Chain:
-        if name in _UNFIT or (name not in self._declared and name != "Date"):
-            raise not_simulated(name)
-        chain = self._declared.get(name, Chain(name))
-        if self._declares and self._depth > 1 and any(step.args for step in chain.steps):
-            raise not_simulated(f"{name} within what another name stands for")  # so that nothing doubles on and on
+    def _parse_chain(self, name: str) -> Chain:
+        if name in _UNSUPPORTED_NAMES or (name not in self._declarations and name != "Date"):
+            raise unsupported(name)
+        chain = self._declarations.get(name, Chain(name))
+        if self._in_declaration and self._depth > 1 and any(step.args for step in chain.steps):
+            raise unsupported(f"{name} within what another name stands for")  # so that nothing doubles on and on
         steps = list(chain.steps)
         while True:
-            if self._takes("."):
-                steps.append(Step(self._name()))
-            elif self._takes("("):
-                args = tuple(self._terms(")"))
-                last = steps.pop() if steps else Step("")
+            if self._accept("."):
+                steps.append(ChainStep(self._parse_name()))
+            elif self._accept("("):
+                args = tuple(self._parse_list(")"))
+                last = steps.pop() if steps else ChainStep("")
                 if last.args is not None:
-                    raise not_simulated("a call of what a call gave")
+                    raise unsupported("a call of what a call gave")
                 steps.append(evolve(last, args=args))
             else:
                 return evolve(chain, steps=tuple(steps))
-            if len(steps) > DEEPEST:
-                raise malformed(f"a chain of more than {DEEPEST} steps")
+            if len(steps) > MAX_NESTING:
+                raise syntax_error(f"a chain of more than {MAX_NESTING} steps")
 
-    def _terms(self, end: str) -> list[Term]:
-        found: list[Term] = []
-        while not self._takes(end):
-            found.append(self._term())
-            if not self._takes(","):
-                self._need(end)
+    def _parse_list(self, end: str) -> list[Expression]:
+        found: list[Expression] = []
+        while not self._accept(end):
+            found.append(self._parse_expression())
+            if not self._accept(","):
+                self._expect(end)
                 break
         return found
 
-    def _object(self) -> dict[str, Term]:
-        found: dict[str, Term] = {}
-        while not self._takes("}"):
-            key = self._key()
-            self._need(":")
-            found[key] = self._term()
-            if not self._takes(","):
-                self._need("}")
+    def _parse_object(self) -> dict[str, Expression]:
+        found: dict[str, Expression] = {}
+        while not self._accept("}"):
+            key = self._parse_key()
+            self._expect(":")
+            found[key] = self._parse_expression()
+            if not self._accept(","):
+                self._expect("}")
                 break
         return found
 
-    def _key(self) -> str:
-        word = self._take()
-        if word.kind in (Kind.MARK, Kind.END):
-            raise malformed(f"a key expected at {word.at}, not {word.value or 'the end'!r}")
+    def _parse_key(self) -> str:
+        word = self._advance()
+        if word.kind in (LexTokenKind.PUNCTUATION, LexTokenKind.END):
+            raise syntax_error(f"a key expected at {word.position}, not {word.value or 'the end'!r}")
         if word.value.startswith("$") or word.value == "__proto__":
-            raise not_simulated(f"the key {word.value}")
+            raise unsupported(f"the key {word.value}")
         return word.value
 
 
-def _number(digits: str) -> int | float:
+def _parse_number(digits: str) -> int | float:
     """Read a number as JavaScript keeps it: a double, here an int where it is whole and exact."""
     value = float(digits)
     if not math.isfinite(value):
-        raise malformed(f"{digits} is no finite number")
-    return int(value) if value.is_integer() and abs(value) <= SAFE_INTEGER else value
+        raise syntax_error(f"{digits} is no finite number")
+    return int(value) if value.is_integer() and abs(value) <= MAX_SAFE_INTEGER else value

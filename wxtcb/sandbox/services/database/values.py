@@ -11,61 +11,61 @@ from typing import Any, Final, TypeAlias, cast
 
 import orjson
 
-__all__ = ["Record", "Value", "key_of", "kind_of", "read_record", "write_record"]
+__all__ = ["DatabaseRecord", "Value", "decode_record", "encode_record", "sort_key", "type_rank"]
 
 Value: TypeAlias = Any  # what JSON holds, datetime, Decimal or bytes
-Record = dict[str, Value]
+DatabaseRecord = dict[str, Value]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-DEEPEST: Final = 128
+MAX_RECORD_DEPTH: Final = 128
 
-_SAFE_INTEGER: Final = 2**53 - 1
-_ORDER: Final = (type(None), float, str, dict, list, bytes, bool, datetime)
+_MAX_SAFE_INTEGER: Final = 2**53 - 1
+_TYPE_ORDER: Final = (type(None), float, str, dict, list, bytes, bool, datetime)
 
 
-def kind_of(value: Value) -> int:
+def type_rank(value: Value) -> int:
     """Return the place of a value's kind in the order of the database; all numbers are of one kind."""
     number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-    return _ORDER.index(float if number else type(value))
+    return _TYPE_ORDER.index(float if number else type(value))
 
 
-def key_of(value: Value) -> tuple[Any, ...]:
+def sort_key(value: Value) -> tuple[Any, ...]:
     """Return what stands for a value where values are compared: equal for equal ones, sorted as the database sorts."""
-    kind = kind_of(value)
+    kind = type_rank(value)
     if isinstance(value, dict):
-        return kind, tuple((key, key_of(each)) for key, each in cast("Record", value).items())
+        return kind, tuple((key, sort_key(each)) for key, each in cast("DatabaseRecord", value).items())
     if isinstance(value, list):
-        return kind, tuple(key_of(each) for each in value)
+        return kind, tuple(sort_key(each) for each in value)
     if (isinstance(value, float) and math.isnan(value)) or (isinstance(value, Decimal) and value.is_nan()):
         return kind, -math.inf
     return (kind, 0) if value is None else (kind, value)
 
 
-def write_record(record: Record) -> str:
+def encode_record(record: DatabaseRecord) -> str:
     """Write a record as extended JSON."""
-    return orjson.dumps(_write(record)).decode()
+    return orjson.dumps(_encode(record)).decode()
 
 
-def read_record(text: str | bytes) -> Record:
+def decode_record(text: str | bytes) -> DatabaseRecord:
     """Read a record out of extended JSON, or raise ValueError for what is none."""
     try:
-        return {_checked(key): _read(value, 1) for key, value in orjson.loads(text).items()}
+        return {_check_key(key): _decode(value, 1) for key, value in orjson.loads(text).items()}
     except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"no record in extended JSON: {error}") from None
 
 
-def _write(value: Value) -> Value:
+def _encode(value: Value) -> Value:
     match value:
         case dict():
-            return {key: _write(each) for key, each in cast("Record", value).items()}
+            return {key: _encode(each) for key, each in cast("DatabaseRecord", value).items()}
         case list():
-            return [_write(each) for each in value]
+            return [_encode(each) for each in value]
         case bool():
             return value
         case int():
-            return value if abs(value) <= _SAFE_INTEGER else {"$numberLong": str(value)}
+            return value if abs(value) <= _MAX_SAFE_INTEGER else {"$numberLong": str(value)}
         case float():
-            return _write_float(value)
+            return _encode_float(value)
         case Decimal():
             return {"$numberDecimal": str(value)}
         case datetime():
@@ -76,41 +76,41 @@ def _write(value: Value) -> Value:
             return value
 
 
-def _write_float(value: float) -> Value:
+def _encode_float(value: float) -> Value:
     """Write a double that would be read as a whole number, or as none, in a form of its own."""
     if math.isfinite(value) and not value.is_integer():
         return value
     return {"$numberDouble": {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}.get(str(value), str(value))}
 
 
-def _read(value: Value, depth: int) -> Value:
-    if depth > DEEPEST:
-        raise ValueError(f"nested deeper than {DEEPEST}")
+def _decode(value: Value, depth: int) -> Value:
+    if depth > MAX_RECORD_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_RECORD_DEPTH}")
     if isinstance(value, list):
-        return [_read(each, depth + 1) for each in value]
+        return [_decode(each, depth + 1) for each in value]
     if not isinstance(value, dict):
         return value
-    fields = cast("Record", value)
-    if len(fields) == 1 and (name := next(iter(fields))) in _FORMS:
-        return _FORMS[name](fields[name])
-    return {_checked(key): _read(each, depth + 1) for key, each in fields.items()}
+    fields = cast("DatabaseRecord", value)
+    if len(fields) == 1 and (name := next(iter(fields))) in _DECODERS:
+        return _DECODERS[name](fields[name])
+    return {_check_key(key): _decode(each, depth + 1) for key, each in fields.items()}
 
 
-def _checked(key: str) -> str:
+def _check_key(key: str) -> str:
     if not key or key.startswith(("$", ".")) or key.endswith(".") or ".." in key:
         raise ValueError(f"bad key {key!r}")
     return key
 
 
-def _read_date(inner: Value) -> datetime:
+def _decode_date(inner: Value) -> datetime:
     if isinstance(inner, str):
         moment = datetime.fromisoformat(inner)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     return _EPOCH + timedelta(milliseconds=int(inner["$numberLong"]) if isinstance(inner, dict) else inner)
 
 
-_FORMS: Final[Mapping[str, Callable[[Value], Value]]] = {
-    "$date": _read_date,
+_DECODERS: Final[Mapping[str, Callable[[Value], Value]]] = {
+    "$date": _decode_date,
     "$oid": str,
     "$numberInt": int,
     "$numberLong": int,

@@ -9,141 +9,141 @@ from typing import Final
 
 from attrs import define, frozen
 
-from wxtcb.sandbox.errors import Refused, refuse
+from wxtcb.sandbox.errors import PlatformError, platform_error
 
-__all__ = ["Kind", "Word", "malformed", "not_simulated", "words_of"]
+__all__ = ["LexToken", "LexTokenKind", "syntax_error", "tokenize", "unsupported"]
 
-LONGEST: Final = 512 * 1024
+MAX_STATEMENT_LENGTH: Final = 512 * 1024
 
-_SPACE: Final = " \t\r\n"
-_MARKS: Final = "{}[]().,;:=-"
-_FIRST: Final = string.ascii_letters + "_$"
-_LATER: Final = _FIRST + string.digits
+_WHITESPACE: Final = " \t\r\n"
+_PUNCTUATION: Final = "{}[]().,;:=-"
+_NAME_START: Final = string.ascii_letters + "_$"
+_NAME_CHARACTERS: Final = _NAME_START + string.digits
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0"}
 _LINE_ENDS: Final = "\r\n"
 
 
-class Kind(Enum):
+class LexTokenKind(Enum):
     """What a word is."""
 
     NAME = "name"
-    TEXT = "text"
+    STRING = "text"
     NUMBER = "number"
-    MARK = "mark"
+    PUNCTUATION = "mark"
     END = "end"
 
 
 @frozen
-class Word:
+class LexToken:
     """One word and the place where it begins."""
 
-    kind: Kind
+    kind: LexTokenKind
     value: str
-    at: int
+    position: int
 
 
-def malformed(reason: str) -> Refused:
+def syntax_error(reason: str) -> PlatformError:
     """Refuse what is no statement."""
-    return refuse(40097, f"query: {reason}")
+    return platform_error(40097, f"query: {reason}")
 
 
-def not_simulated(what: str) -> Refused:
+def unsupported(feature: str) -> PlatformError:
     """Refuse, by its name, what the platform may know, but this sandbox does not."""
-    return refuse(40097, f"query: {what} is not simulated")
+    return platform_error(40097, f"query: {feature} is not simulated")
 
 
-def words_of(text: str) -> list[Word]:
+def tokenize(text: str) -> list[LexToken]:
     """Take a statement apart."""
-    if len(text) > LONGEST:
-        raise malformed(f"longer than {LONGEST} characters")
-    return list(_Reader(text).words())
+    if len(text) > MAX_STATEMENT_LENGTH:
+        raise syntax_error(f"longer than {MAX_STATEMENT_LENGTH} characters")
+    return list(_Tokenizer(text).tokens())
 
 
 @define
-class _Reader:
+class _Tokenizer:
     _text: str
-    _at: int = 0
+    _position: int = 0
 
-    def words(self) -> Iterator[Word]:
+    def tokens(self) -> Iterator[LexToken]:
         while True:
             self._skip_space()
-            start = self._at
+            start = self._position
             if start >= len(self._text):
-                yield Word(Kind.END, "", start)
+                yield LexToken(LexTokenKind.END, "", start)
                 return
-            kind, value = self._word(self._text[start])
-            yield Word(kind, value, start)
+            kind, value = self._read_token(self._text[start])
+            yield LexToken(kind, value, start)
 
     def _skip_space(self) -> None:
-        while self._at < len(self._text) and self._text[self._at] in _SPACE:
-            self._at += 1
+        while self._position < len(self._text) and self._text[self._position] in _WHITESPACE:
+            self._position += 1
 
-    def _word(self, first: str) -> tuple[Kind, str]:
-        if first in _FIRST:
-            return Kind.NAME, self._run(_LATER)
+    def _read_token(self, first: str) -> tuple[LexTokenKind, str]:
+        if first in _NAME_START:
+            return LexTokenKind.NAME, self._read_while(_NAME_CHARACTERS)
         if first in string.digits:
-            return Kind.NUMBER, self._number()
+            return LexTokenKind.NUMBER, self._read_number()
         if first in "\"'":
-            return Kind.TEXT, self._quoted(first)
-        if first in _MARKS:
-            self._at += 1
-            return Kind.MARK, first
-        raise not_simulated(f"{first!r} at {self._at}")
+            return LexTokenKind.STRING, self._read_string(first)
+        if first in _PUNCTUATION:
+            self._position += 1
+            return LexTokenKind.PUNCTUATION, first
+        raise unsupported(f"{first!r} at {self._position}")
 
-    def _run(self, accepted: str) -> str:
-        start = self._at
-        while self._at < len(self._text) and self._text[self._at] in accepted:
-            self._at += 1
-        return self._text[start : self._at]
+    def _read_while(self, accepted: str) -> str:
+        start = self._position
+        while self._position < len(self._text) and self._text[self._position] in accepted:
+            self._position += 1
+        return self._text[start : self._position]
 
-    def _number(self) -> str:
+    def _read_number(self) -> str:
         """Read digits, a fraction and an exponent; what else follows at once is no number."""
-        start = self._at
-        self._run(string.digits)
-        if self._text[self._at : self._at + 1] == ".":
-            self._at += 1
-            self._run(string.digits)
-        if self._text[self._at : self._at + 1] in ("e", "E"):
-            self._at += 2 if self._text[self._at + 1 : self._at + 2] in ("+", "-") else 1
-            if not self._run(string.digits):
-                raise malformed(f"a number without its exponent at {start}")
-        if self._run(_LATER):
-            raise not_simulated(f"the number {self._text[start : self._at]}")
-        return self._text[start : self._at]
+        start = self._position
+        self._read_while(string.digits)
+        if self._text[self._position : self._position + 1] == ".":
+            self._position += 1
+            self._read_while(string.digits)
+        if self._text[self._position : self._position + 1] in ("e", "E"):
+            self._position += 2 if self._text[self._position + 1 : self._position + 2] in ("+", "-") else 1
+            if not self._read_while(string.digits):
+                raise syntax_error(f"a number without its exponent at {start}")
+        if self._read_while(_NAME_CHARACTERS):
+            raise unsupported(f"the number {self._text[start : self._position]}")
+        return self._text[start : self._position]
 
-    def _quoted(self, quote: str) -> str:
-        start, parts = self._at, list[str]()
-        self._at += 1
-        while (here := self._text[self._at : self._at + 1]) != quote:
+    def _read_string(self, quote: str) -> str:
+        start, parts = self._position, list[str]()
+        self._position += 1
+        while (here := self._text[self._position : self._position + 1]) != quote:
             if not here or here in _LINE_ENDS:
-                raise malformed(f"a text without its end at {start}")
-            self._at += 1
-            parts.append(self._escaped() if here == "\\" else here)
-        self._at += 1
-        return _joined("".join(parts), start)
+                raise syntax_error(f"a text without its end at {start}")
+            self._position += 1
+            parts.append(self._read_escape() if here == "\\" else here)
+        self._position += 1
+        return _join_surrogates("".join(parts), start)
 
-    def _escaped(self) -> str:
-        mark = self._text[self._at : self._at + 1]
-        self._at += 1
+    def _read_escape(self) -> str:
+        mark = self._text[self._position : self._position + 1]
+        self._position += 1
         if mark == "u":
-            return self._code(4)
+            return self._read_code_point(4)
         if mark == "x":
-            return self._code(2)
+            return self._read_code_point(2)
         if not mark or mark in string.digits[1:] or mark in _LINE_ENDS:
-            raise malformed(f"a bad escape at {self._at - 2}")
+            raise syntax_error(f"a bad escape at {self._position - 2}")
         return _ESCAPES.get(mark, mark)
 
-    def _code(self, size: int) -> str:
-        digits = self._text[self._at : self._at + size]
+    def _read_code_point(self, size: int) -> str:
+        digits = self._text[self._position : self._position + size]
         if len(digits) != size or not set(digits) <= set(string.hexdigits):
-            raise malformed(f"a bad escape at {self._at - 2}")
-        self._at += size
+            raise syntax_error(f"a bad escape at {self._position - 2}")
+        self._position += size
         return chr(int(digits, 16))
 
 
-def _joined(text: str, at: int) -> str:
+def _join_surrogates(text: str, position: int) -> str:
     """Join the halves of characters that were escaped one by one."""
     try:
         return text.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:
-        raise malformed(f"half a character in the text at {at}") from None
+        raise syntax_error(f"half a character in the text at {position}") from None
