@@ -1,4 +1,4 @@
-"""README.md keeps its promises: its code runs, its commands are the ones that are checked, its links lead somewhere."""
+"""Tests of README.md: its code runs, CI runs its commands, its links and tables are complete."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ BLOCKS: Final = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.
 FIRST_PROGRAM, MANY, AIOHTTP, FASTAPI, TESTS = BLOCKS
 
 CREATE: Final = "/componenttcb/createenv"
-ADVICE: Final = "look at GET /environments before you try again"
+ADVICE: Final = "check GET /environments before you try again"
 
 
 def section(title: str) -> str:
-    """Return what stands under a heading of README.md."""
+    """Return the text below a heading of README.md."""
     return README.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
 
 
 @pytest_asyncio.fixture
 async def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Sandbox]:
-    """Serve a sandbox, and set the environment variables that the printed code reads."""
-    async with Sandbox() as box:
-        monkeypatch.setenv("WXTCB_BASE_URL", box.url)
-        monkeypatch.setenv("WXTCB_COMPONENT_APPID", box.component_appid)
-        monkeypatch.setenv("WXTCB_COMPONENT_APPSECRET", box.component_appsecret)
-        monkeypatch.setenv("WXTCB_TICKET", box.ticket)
-        monkeypatch.setenv("WXTCB_MESSAGE_TOKEN", box.message_token)
-        monkeypatch.setenv("WXTCB_ENCODING_AES_KEY", box.encoding_aes_key)
+    """Run a sandbox and set the environment variables that the code in README.md reads."""
+    async with Sandbox() as sandbox:
+        monkeypatch.setenv("WXTCB_BASE_URL", sandbox.url)
+        monkeypatch.setenv("WXTCB_COMPONENT_APPID", sandbox.component_appid)
+        monkeypatch.setenv("WXTCB_COMPONENT_APPSECRET", sandbox.component_appsecret)
+        monkeypatch.setenv("WXTCB_TICKET", sandbox.ticket)
+        monkeypatch.setenv("WXTCB_MESSAGE_TOKEN", sandbox.message_token)
+        monkeypatch.setenv("WXTCB_ENCODING_AES_KEY", sandbox.encoding_aes_key)
         monkeypatch.setenv("WXTCB_TOKEN_STORE", f"sqlite:///{tmp_path}/tokens.db")
-        yield box
+        yield sandbox
 
 
 @pytest.mark.parametrize("title", ["Try it", "Run the tests"])
 def test_each_first_step_is_one_command(title: str) -> None:
-    """A first step holds one block, which is one line of shell."""
+    """The section contains exactly one code block: one line of shell."""
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", section(title), re.MULTILINE | re.DOTALL)
     assert [language for language, _ in blocks] == ["sh"]
     assert blocks[0][1].count("\n") == 1
 
 
 def test_ci_runs_the_commands_of_the_readme(tmp_path: Path) -> None:
-    """`.ci/run` hands the first steps to the shell as they are printed."""
+    """`.ci/run` passes the commands of README.md to the shell unchanged."""
     for name in ("README.md", ".ci/run"):
         copy = tmp_path / name
         copy.parent.mkdir(exist_ok=True)
@@ -76,61 +76,61 @@ def test_ci_runs_the_commands_of_the_readme(tmp_path: Path) -> None:
     assert written.read_text().splitlines() == [found and found[1] for found in printed]
 
 
-def test_local_links_lead_to_files() -> None:
-    """Every link of README.md that is no address leads to a file of the project."""
+def test_local_links_point_to_files() -> None:
+    """Every relative link points to a file of the project."""
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert links
     assert [link for link in links if not (ROOT / link).is_file()] == []
 
 
-def test_every_error_has_its_line() -> None:
-    """Whatever wxtcb raises is in the table of what to do about it."""
+def test_every_error_has_a_row() -> None:
+    """The error table contains every exception class that wxtcb exports."""
     table = section("When something goes wrong")
     public = {name: getattr(wxtcb, name) for name in wxtcb.__all__}
     raised = [name for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, wxtcb.WxtcbError)]
     assert [name for name in raised if f"{name}`" not in table] == []
 
 
-def test_every_order_of_the_side_door_is_told() -> None:
-    """Who tests in another language finds there what can be asked of the sandbox."""
-    told = section("Test your own code")
-    assert [path for _, path in ADMIN_ROUTES if path not in told] == []
+def test_every_admin_route_is_documented() -> None:
+    """The section on testing lists every path of the sandbox's admin API."""
+    text = section("Test your own code")
+    assert [path for _, path in ADMIN_ROUTES if path not in text] == []
 
 
-def test_the_readme_counts_the_calls_that_there_are() -> None:
-    """It says how many there are of WeChat's, and of ours."""
+def test_the_number_of_calls_is_correct() -> None:
+    """The feature table states how many calls and coroutines there are."""
     table = section("What it does")
     paths = {endpoint.path for endpoint in wxtcb.endpoints()}
     below = {path for path in paths if path.startswith("/cgi-bin/")}
-    assert f"the {len(paths - below)} of batch cloud development" in table
+    assert f"The {len(paths - below)} calls of batch cloud development" in table
     assert len(below) == 6
-    assert "six of tokens, quotas and request ids" in table
+    assert "six for tokens, quotas and request ids" in table
     assert f"[{len(wxtcb.endpoints())} typed coroutines]" in table
 
 
-def test_the_readme_opens_with_what_it_is() -> None:
-    """The first paragraph has two sentences, and the first headings say how to try it and how to test it."""
+def test_the_readme_starts_with_a_short_description() -> None:
+    """The first paragraph has two sentences. The first two sections say how to try and how to test wxtcb."""
     opening = README.split("\n\n")[1]
     assert len(re.findall(r"\.(?=\s|$)", opening)) == 2
     assert re.findall(r"^## (.*)$", README, re.MULTILINE)[:2] == ["Try it", "Run the tests"]
 
 
 async def output_of(program: str, tmp_path: Path) -> list[str]:
-    """Run a whole program beside the examples, warnings being errors; return the lines it prints."""
+    """Run a program next to the examples, with warnings as errors, and return the lines it prints."""
     if not (tmp_path / "examples").exists():
         (tmp_path / "examples").symlink_to(ROOT / "examples")
     script = tmp_path / "program.py"
     script.write_text(program, encoding="utf-8")
     command = (sys.executable, "-X", "utf8", "-W", "error", str(script))
-    seen = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=seen, cwd=tmp_path)
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environ, cwd=tmp_path)
     output, _ = await process.communicate()
     assert process.returncode == 0
     return output.decode().splitlines()
 
 
 async def test_the_first_program_runs(sandbox: Sandbox, tmp_path: Path) -> None:
-    """The first program opens an environment, shares it, establishes its service, and says so."""
+    """The first program opens an environment, shares it and creates its service."""
     lines = await output_of(FIRST_PROGRAM, tmp_path)
     assert lines[0] == "lanhai-tea is NORMAL"
     assert lines[1].startswith("the administrator of wxmjmspz667oquuzeg agrees at https://")
@@ -139,7 +139,7 @@ async def test_the_first_program_runs(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 async def test_the_program_for_many_tenants_runs(sandbox: Sandbox, tmp_path: Path) -> None:
-    """The program for many tenants opens an environment for every one of the example."""
+    """The second program opens one environment for each tenant of the example, and none when it runs again."""
     lines = await output_of(MANY, tmp_path)
     assert lines[-1] == "200 of 200 are done"
     assert lines[0] == "200 environments would be opened"
@@ -150,7 +150,7 @@ async def test_the_program_for_many_tenants_runs(sandbox: Sandbox, tmp_path: Pat
 
 
 async def test_the_aiohttp_backend_runs(sandbox: Sandbox, tmp_path: Path) -> None:
-    """The aiohttp backend opens and lists environments, and answers what cannot work."""
+    """The aiohttp backend opens and lists environments, and maps errors to HTTP statuses."""
     module = tmp_path / "backend.py"
     module.write_text(AIOHTTP)
     app = runpy.run_path(str(module))["app"]
@@ -173,7 +173,7 @@ async def test_the_aiohttp_backend_runs(sandbox: Sandbox, tmp_path: Path) -> Non
 
 
 async def test_the_fastapi_backend_runs(sandbox: Sandbox, tmp_path: Path) -> None:
-    """The FastAPI backend opens and lists environments, and answers what cannot work."""
+    """The FastAPI backend opens and lists environments, and maps errors to HTTP statuses."""
     module = tmp_path / "backend.py"
     module.write_text(FASTAPI)
     app = runpy.run_path(str(module))["app"]
@@ -194,16 +194,16 @@ async def test_the_fastapi_backend_runs(sandbox: Sandbox, tmp_path: Path) -> Non
     assert len(sandbox.world.environments) == 2
 
 
-def _out_of_time(block: str) -> str:
-    """Return a printed backend whose deadlines have passed from the start."""
+def _with_expired_deadlines(block: str) -> str:
+    """Return the code of a backend with deadlines that have already passed."""
     assert block.count("asyncio.timeout(20)") == block.count("await environment.") == 2
     return block.replace("asyncio.timeout(20)", "asyncio.timeout(0)")
 
 
 async def test_the_aiohttp_backend_keeps_its_deadlines(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A call that takes too long is a 504, which for a create says where to look."""
+    """After a timeout the backend replies 504. For a create, the text says what to check."""
     module = tmp_path / "backend.py"
-    module.write_text(_out_of_time(AIOHTTP))
+    module.write_text(_with_expired_deadlines(AIOHTTP))
     app = runpy.run_path(str(module))["app"]
     async with TestClient(TestServer(app)) as client:
         late = await client.post("/environments/lanhai-tea")
@@ -212,9 +212,9 @@ async def test_the_aiohttp_backend_keeps_its_deadlines(sandbox: Sandbox, tmp_pat
 
 
 async def test_the_fastapi_backend_keeps_its_deadlines(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A call that takes too long is a 504, which for a create says where to look."""
+    """After a timeout the backend replies 504. For a create, the text says what to check."""
     module = tmp_path / "backend.py"
-    module.write_text(_out_of_time(FASTAPI))
+    module.write_text(_with_expired_deadlines(FASTAPI))
     app = runpy.run_path(str(module))["app"]
     async with _client_of(app) as client:
         late = await client.post("/environments/lanhai-tea")
@@ -232,7 +232,7 @@ async def _push(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
 
 @asynccontextmanager
 async def _client_of(app) -> AsyncIterator[httpx.AsyncClient]:
-    """Start a FastAPI application, and call it."""
+    """Start a FastAPI application and yield a client for it."""
     async with app.router.lifespan_context(app) as state:
         wire = httpx.ASGITransport(_with_state(app, state))
         async with httpx.AsyncClient(transport=wire, base_url="http://backend") as client:
@@ -240,7 +240,7 @@ async def _client_of(app) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def _with_state(app, state):
-    """Hand the lifespan's state to every request, as a server does."""
+    """Pass the state of the lifespan to every request, as a server does."""
 
     async def call(scope, receive, send):
         await app({**scope, "state": dict(state)}, receive, send)
@@ -249,8 +249,8 @@ def _with_state(app, state):
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
-def test_the_printed_tests_pass(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    """The tests that README.md prints pass as they stand."""
+def test_the_example_tests_pass(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """The example tests in README.md pass unchanged."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n")
