@@ -95,13 +95,13 @@ def test_the_facts_of_an_event_name_its_error():
     refused = errors.ApiError(40097, "no", endpoint=PATH, rid="5f-77")
     told = dispatch.event_fields(events.RequestResent(PATH, 1, refused, "busy"))
     named = {"error": "ApiError", "errcode": 40097, "rid": "5f-77"}
-    assert told == {"endpoint": PATH, "call": 1, "cause": "busy", **named}
+    assert told == {"endpoint": PATH, "call": 1, "reason": "busy", **named}
     lost = errors.TransportError("lost", endpoint=PATH, sent=True)
     assert "errcode" not in dispatch.event_fields(events.RequestResent(PATH, 1, lost, "lost"))
 
 
 @pytest.mark.parametrize(
-    ("error", "cancelled", "outcome"), [(None, False, "ok"), (None, True, "cancelled"), (BUSY, False, "Busy")]
+    ("error", "cancelled", "outcome"), [(None, False, "ok"), (None, True, "cancelled"), (BUSY, False, "PlatformBusy")]
 )
 def test_the_outcome_of_a_call_is_one_word(error, cancelled, outcome):
     """Good, cancelled, or the class of the error."""

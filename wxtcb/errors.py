@@ -2,7 +2,7 @@
 
     WxtcbError
     ├── InvalidArgument         refused before anything was sent (also a ValueError)
-    ├── Withheld                `may_send` kept a call, or its next attempt, from being sent
+    ├── SendVetoed              `may_send` kept a call, or its next attempt, from being sent
     ├── SessionClosed           the session is not open, or no longer
     ├── WrongLoop               the session belongs to another event loop or process
     ├── TicketError             no usable component_verify_ticket
