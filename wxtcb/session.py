@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import ssl as tls
+import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar, cast
 
@@ -14,34 +15,23 @@ import attrs
 from wxtcb._concurrency.limiter import RequestLimiter
 from wxtcb._concurrency.shared_poll import Poller, SharedPoller
 from wxtcb._http.aiohttp_connector import open_transport
-from wxtcb._http.executor import RequestExecutor
+from wxtcb._http.executor import RequestExecutor, StaticToken, Token
 from wxtcb._http.retry import RetryPolicy
-from wxtcb._http.transport import Timeout
+from wxtcb._http.transport import Timeout, Transport
 from wxtcb._protocol.codec import add_action, check_action, check_reply_class, encode_body
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
-from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed
+from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed, WrongLoop
 from wxtcb.events import Hook, Stats
-from wxtcb.options import (
-    StoreURL,
-    check_partial,
-    combine_may_send,
-    to_app_secret,
-    to_may_send,
-    to_proxy,
-    to_static_token,
-    to_ticket_source,
-    to_token_source,
-    to_token_store,
-)
-from wxtcb.running import SessionLifecycle, SessionResources
 from wxtcb.secret import Secret
-from wxtcb.telemetry.dispatch import HookDispatcher, notify_open, to_hooks
+from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, notify_open, to_hooks
 from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
-from wxtcb.tokens.stores import TokenStore
+from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
 from wxtcb.validation import (
     check_base_url,
     check_positive_int,
+    check_proxy,
     check_query,
+    check_secret,
     check_seconds,
     check_string,
     hide_arguments_in_traceback,
@@ -54,6 +44,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from wxtcb._object_storage.client import StorageClient
+    from wxtcb.tokens.cache import TokenCache
     from wxtcb.tokens.health import Health
 
 
@@ -61,6 +52,191 @@ R = TypeVar("R", bound=Reply)
 T = TypeVar("T")
 
 PartialMode = Literal["raise", "return"]
+
+
+@attrs.frozen
+class StoreURL:
+    """A token store that is yet to be opened, by the session itself and in its own process; no repr shows the URL."""
+
+    url: Secret
+
+    def open(self) -> ClosableTokenStore:
+        """Open the store; whoever does closes it."""
+        from wxtcb.tokens.store_urls import open_store
+
+        return open_store(self.url)
+
+
+def to_app_secret(value: str | Secret | None) -> Secret:
+    """Keep the app secret; a text that is empty is none. None, for who needs no secret, is kept as an empty one."""
+    if value is None:
+        return Secret("")
+    if not isinstance(value, str | Secret) or not value:
+        raise InvalidArgument("component_appsecret must be a text that is not empty")
+    return Secret.of(value)
+
+
+def to_proxy(value: str | Secret | None) -> Secret | None:
+    """Keep the URL of a proxy, which may hold a password."""
+    if value is None:
+        return None
+    kept = Secret.of(value)
+    check_proxy(kept.reveal())
+    return kept
+
+
+def to_ticket_source(ticket: str | Secret | TicketSource | None) -> TicketSource | None:
+    """Return what gives the newest ticket; a text is given for ever."""
+    if ticket is None or callable(ticket):
+        return ticket
+    if not isinstance(ticket, str | Secret) or not ticket:
+        raise InvalidArgument("ticket must be a text that is not empty, or an async callable that gives the newest one")
+    kept = Secret.of(ticket)
+
+    async def constant() -> Secret:
+        return kept
+
+    return constant
+
+
+def to_token_source(source: TokenSource | ReadOnly | None) -> TokenSource | ReadOnly | None:
+    """Refuse what gives no tokens."""
+    if source is not None and not isinstance(source, ReadOnly) and not callable(source):
+        raise InvalidArgument("token_source must be an async callable that gives a ComponentToken, or ReadOnly()")
+    return source
+
+
+def check_partial(name: str, value: object) -> None:
+    """Refuse what is no way to treat a batch that failed in part."""
+    if value not in ("raise", "return"):
+        raise InvalidArgument(f"{name} must be 'raise' or 'return', not {value!r}")
+
+
+def to_token_store(store: TokenStore | str | Secret | None) -> TokenStore | StoreURL | None:
+    """Keep a store, or the URL of one, which may hold a password."""
+    if isinstance(store, str | Secret):
+        url = StoreURL(Secret.of(store))
+        try:
+            url.open()  # refuses what is no such URL; nothing is connected before the first use
+        except InvalidArgument as error:
+            reason = str(error)
+        else:
+            return url
+        raise InvalidArgument(f"token_store: {reason}")
+    if store is not None and not is_token_store(store):
+        raise InvalidArgument(f"token_store must be a store, its URL, or None, not {type(store).__name__}")
+    return store
+
+
+def to_static_token(token: str | Secret) -> StaticToken:
+    """Return a caller's own token as credentials."""
+    check_secret("token", token)
+    return StaticToken(Token(Secret.of(token), 0))
+
+
+def to_may_send(may_send: Callable[[], bool] | None) -> Callable[[], bool] | None:
+    """Refuse what cannot be called, and what would have to be awaited."""
+    if may_send is not None and (not callable(may_send) or is_async_callable(may_send)):
+        raise InvalidArgument("may_send must be a callable that returns a bool, and no coroutine function")
+    return may_send
+
+
+def combine_may_send(outer: Callable[[], bool] | None, inner: Callable[[], bool] | None) -> Callable[[], bool] | None:
+    """Return what says yes when both do, asking *outer* first."""
+    if outer is None or inner is None:
+        return inner if outer is None else outer
+    return lambda: outer() is True and inner() is True
+
+
+@attrs.define(repr=False, eq=False)
+class SessionResources:
+    """What exists while a session is open."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: Transport
+    limiter: RequestLimiter
+    executor: RequestExecutor
+    token_cache: TokenCache
+    policy: RetryPolicy
+    dispatcher: HookDispatcher
+    storage_client: StorageClient
+    store: ClosableTokenStore | None = None
+    shared_pollers: dict[Endpoint[Reply], SharedPoller[Reply]] = attrs.field(factory=dict)
+
+    def create_shared_poller(self, endpoint: Endpoint[Reply]) -> SharedPoller[Reply]:
+        body = encode_body({}, endpoint=endpoint.path)
+
+        async def look() -> Reply:
+            return await self.executor.execute(
+                endpoint, body, policy=self.policy, credentials=self.token_cache, dispatcher=self.dispatcher
+            )
+
+        return SharedPoller(look, self.loop.time, self.limiter.sleep)
+
+    def stats(self) -> Stats:
+        age, left = self.token_cache.age_and_remaining() or (None, None)
+        return Stats(
+            calls_in_flight=self.limiter.in_use,
+            calls_waiting=self.limiter.waiting,
+            calls_paused=self.limiter.paused,
+            token_age=age,
+            token_expires_in=left,
+            token_waiters=self.token_cache.waiters,
+            retry_quota=self.executor.quota.available,
+        )
+
+    async def aclose(self) -> None:
+        self.limiter.close()
+        self.token_cache.close()
+        for sweep in self.shared_pollers.values():
+            sweep.close()
+        try:
+            for sweep in self.shared_pollers.values():
+                await sweep.aclose()
+            await self.token_cache.aclose()
+        finally:
+            await self._close_store()
+
+    async def _close_store(self) -> None:
+        try:
+            if self.store is not None:
+                await self.store.aclose()
+        finally:
+            await self._close_connections()
+
+    async def _close_connections(self) -> None:
+        try:
+            await self.storage_client.aclose()
+        finally:
+            await self.transport.aclose()
+
+
+@attrs.define(repr=False, eq=False)
+class SessionLifecycle:
+    """What a session and its views have in common."""
+
+    resources: SessionResources | None = None
+    closed: bool = False
+
+    def require_open(self) -> SessionResources:
+        running = self.resources
+        if running is None:
+            state = "is closed" if self.closed else "is not open yet: use it inside `async with`"
+            raise SessionClosed(f"the session {state}; nothing was sent")
+        return running
+
+    def require_current_loop(self) -> SessionResources:
+        running = self.require_open()
+        if running.loop is not asyncio.get_running_loop():
+            raise WrongLoop(
+                "the session was entered in another event loop or before a fork; nothing was sent. Enter one session "
+                "per process and loop. Under pytest-asyncio give the fixture and the tests the same loop_scope."
+            )
+        return running
+
+    def __del__(self) -> None:
+        if self.resources is not None:
+            warnings.warn("a wxtcb.Session was never closed", ResourceWarning, stacklevel=2, source=self)
 
 
 def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> None:
