@@ -79,7 +79,6 @@ def noted(error):
 REFUSED_APP = ShareFailure(env="e", appid="wx1", errmsg="invalid appid")
 API_KINDS = sorted(kinds_of(errors.ApiError), key=lambda kind: kind.__name__)
 OPERATIONS = [errors.OperationNotReady, errors.OperationTimeout, errors.OperationFailed, errors.OperationNotFound]
-WAITS = [errors.EnvironmentNotReady, errors.EnvironmentTimeout, errors.EnvironmentFailed, errors.EnvironmentNotFound]
 PLAIN = [errors.WxtcbError, errors.InvalidArgument, errors.SessionClosed, errors.WrongLoop, errors.TicketError]
 ONE_OF_EACH = [
     *(kind("words", endpoint=PATH) for kind in PLAIN),
@@ -95,7 +94,6 @@ ONE_OF_EACH = [
     errors.PartialFailure(ShareResult(err_list=(REFUSED_APP,)), [REFUSED_APP], endpoint=PATH),
     errors.TransferError("no luck", status=403, code="AccessDenied", request_id="r-1", stored=None, bytes_sent=7),
     *(kind("still running", resource="job 7", status="running") for kind in OPERATIONS),
-    *(kind("still UNAVAILABLE", env="e-1", status="UNAVAILABLE") for kind in WAITS),
     *(kind(40097, "invalid args", endpoint=PATH, rid="5f-a", hint="Look.") for kind in API_KINDS),
 ]
 
@@ -187,11 +185,7 @@ def test_a_call_without_token_gets_other_codes_as_they_are():
     ("kind", "also"),
     [
         (errors.InvalidArgument, ValueError),
-        (errors.EnvironmentTimeout, TimeoutError),
         (errors.OperationTimeout, TimeoutError),
-        (errors.EnvironmentTimeout, errors.OperationTimeout),
-        (errors.EnvironmentFailed, errors.OperationFailed),
-        (errors.EnvironmentNotFound, errors.OperationNotFound),
         (errors.InvalidTicket, errors.TicketError),
         (errors.InvalidTicket, errors.ApiError),
     ],
