@@ -299,8 +299,8 @@ class Session:
         allow_http: accept plain http to another machine, which exposes the token to the network.
         proxy: URL of an HTTP proxy.
         ssl: TLS settings. None: those of aiohttp.
-        http: an `aiohttp.ClientSession` or connector of yours. Its connector and TLS settings are used, its middlewares
-            are not; you close it.
+        http: your own `aiohttp.ClientSession` or connector, which you close. Its connector and TLS settings are used,
+            its middlewares are not.
         hooks: callables that receive every event of `wxtcb.events`.
         partial: "raise" raises `PartialFailure` for a batch that failed in part, "return" returns the reply.
 
@@ -356,8 +356,8 @@ class Session:
     async def aclose(self) -> None:
         """Close the connections; every waiting call raises `SessionClosed`.
 
-        A call whose request is being sent fails as if it were disconnected. With an aiohttp session of yours it
-        continues to its end. Closing a session that is not open does nothing.
+        A call whose request is being sent fails as if it were disconnected. With your own aiohttp
+        session it continues to its end. Closing a session that is not open does nothing.
         """
         self._raise_if_view("closed")
         if self._lifecycle.resources is None:
@@ -395,7 +395,7 @@ class Session:
         if partial is not None:
             changes["partial"] = partial
         # A shallow copy shares the lifecycle, and with it connections and token; `attrs.evolve` would make a new one.
-        # Nobody has seen the copy yet, so its fields can be set, as the `__init__` of a frozen class does.
+        # No caller has the copy yet, so its fields can be set, as the `__init__` of a frozen class does.
         view = copy.copy(self)
         for name, value in changes.items():
             object.__setattr__(view, name, value)
@@ -413,8 +413,8 @@ class Session:
         """Make one call and return its typed reply; every endpoint coroutine uses this method.
 
         *body* is written as JSON without its values of None. Bytes are sent unchanged; they are rejected if the
-        endpoint has an action. *query* is added to the URL. *token* is an access token of yours: it is sent instead of
-        the session's, and if the platform rejects it, the error is raised without a refresh. For an overall deadline
+        endpoint has an action. *query* is added to the URL. *token* is your own access token: it is sent instead of the
+        session's, and if the platform rejects it, the error is raised without a refresh. For an overall deadline
         use ``asyncio.timeout``.
 
         Raises `InvalidArgument` before a request is sent; `ApiError`, `TransportError`, `BadReply`, `OutcomeUnknown`

@@ -72,7 +72,7 @@ def encode_request(
     """
     path, action = endpoint.path, endpoint.action
     try:
-        # Checked before sending: a create whose reply cannot be read would take effect, and nobody would learn its id.
+        # Checked before sending: a create whose reply cannot be read would take effect, but its id would be lost.
         # The hook is cached, so that all calls but the first pay for a dictionary lookup.
         structure_hook(endpoint.reply)
     except cattrs.StructureHandlerNotFoundError as error:
