@@ -1,7 +1,7 @@
-"""Virtual time, and a platform that answers from a script, for all tests of what moves.
+"""Shared fixtures: an event loop with virtual time, and a fake platform that answers from a script.
 
-A module or test marked `virtual_time` runs on a loop whose clock jumps to the next timer when nothing is ready: hours
-pass in milliseconds. There are no sockets in it; `wechat` stands in for the transport.
+A module or test marked `virtual_time` runs on a loop whose clock jumps to the next timer when nothing is ready, so that
+hours pass in milliseconds. Such a test uses no sockets; `wechat` replaces the transport.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from wxtcb import session as session_module
 from wxtcb._http.transport import Response, SendCancelled, Vetoed
 from wxtcb.session import Session
 
-COVERAGE = "COVERAGE_PROCESS_CONFIG"  # by it, a process that was started is told to be measured
+# coverage sets this variable to measure the processes that a test starts.
+COVERAGE = "COVERAGE_PROCESS_CONFIG"
 TOKEN_PATH = "/cgi-bin/component/api_component_token"
 CREDENTIALS = {
     "component_appid": "wx0123456789abcdef",
@@ -33,8 +34,8 @@ CREDENTIALS = {
     "ticket": "ticket@@@T1CKET",
 }
 
-# The suite tries the same examples each time, so that what it says is of the change; at full length it tries others.
-# No example has a deadline: how long one takes is the machine's.
+# The suite uses the same examples in each run, so that a failure is due to a change of the code; the soak tests use
+# others. No example has a deadline, because its duration depends on the machine.
 UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("repeatable", derandomize=True, **UNTIMED)
 settings.register_profile("various", **UNTIMED)
@@ -42,21 +43,21 @@ settings.load_profile("various" if os.environ.get("WXTCB_SOAK") else "repeatable
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Never sleeps: where it would, the clock jumps."""
+    """A selector that never sleeps: its clock jumps instead."""
 
     clock = 1000.0
 
     def select(self, timeout=None):
         ready = super().select(0)
         if not ready and timeout is None:
-            raise RuntimeError("dead-lock: every task waits, and no timer is set")
+            raise RuntimeError("deadlock: every task waits, and no timer is set")
         if not ready:
             self.clock += max(0.0, timeout)
         return ready
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop in virtual time; what was reported to its exception handler, and not popped, fails the test."""
+    """An event loop in virtual time; an error reported to it, and not removed from `reported`, fails the test."""
 
     def __init__(self):
         self._jumping = _JumpingSelector()
@@ -69,6 +70,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def close(self):
         if not self.is_closed():
+            # An unretrieved exception of a task is reported when the task is collected.
             gc.collect(1)
         super().close()
         reported, self.reported = self.reported, []
@@ -78,12 +80,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 def pytest_configure(config):
     """Register the marker."""
     config.addinivalue_line("markers", "virtual_time: run on a loop whose clock jumps instead of waiting")
-    config.addinivalue_line("markers", "unmeasured: let coverage look away, for it doubles the time of what runs much")
+    config.addinivalue_line("markers", "unmeasured: run without coverage, which doubles the duration of long tests")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_asyncio_loop_factories(config, item):
-    """Give marked tests the loop in virtual time, all others the usual one."""
+    """Return the loop with virtual time for marked tests, and the usual one for others."""
     if item.get_closest_marker("virtual_time"):
         return {"virtual": VirtualTimeLoop}
     return {"real": asyncio.new_event_loop}
@@ -91,7 +93,7 @@ def pytest_asyncio_loop_factories(config, item):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    """Let coverage look away from a marked test: each line that it runs, another test runs too."""
+    """Suspend coverage during a marked test, whose lines other tests run too."""
     coverage = Coverage.current() if item.get_closest_marker("unmeasured") else None
     if coverage is None:
         return (yield)
@@ -99,15 +101,16 @@ def pytest_runtest_call(item):
     try:
         return (yield)
     finally:
-        told = os.environ.get(COVERAGE)
+        before = os.environ.get(COVERAGE)
         coverage.start()
-        if told is None:  # beginning again, coverage would measure all processes that later tests start
+        # `start` sets the variable, so that all processes of later tests would be measured.
+        if before is None:
             os.environ.pop(COVERAGE, None)
 
 
 @attrs.frozen
 class After:
-    """A step that takes `seconds`; cancelled meanwhile, it says `sent`."""
+    """A step that takes `seconds`; if it is cancelled, the request counts as sent or not by `sent`."""
 
     seconds: float
     step: object = 0
@@ -118,8 +121,9 @@ class After:
 class Platform:
     """A transport that answers from scripts.
 
-    A step is an errcode, a dict (the reply), an `Outcome`, an `After`, or a function of the request that returns (or,
-    a coroutine function, awaits) one of these. Each path has steps to be used up, then a usual one, which is errcode 0.
+    A step is an errcode, a dict (the reply), a result of `Transport.send`, an `After`, or a function or coroutine
+    function of the request that returns one of these. Each path has steps that are used once, and then a usual step,
+    which is errcode 0 by default.
     """
 
     after = staticmethod(After)
@@ -138,12 +142,12 @@ class Platform:
         self.usual[TOKEN_PATH] = self.mint
 
     def mint(self, request):
-        """Answer as the token call does."""
+        """Answer as the token call does, with a new token."""
         self.minted += 1
         return {"component_access_token": f"T0KEN-{self.minted}", "expires_in": self.life}
 
     def play(self, path, *steps):
-        """Let the next requests to *path* meet *steps*, one after the other."""
+        """Answer the next requests to *path* with *steps*, in order."""
         self.scripts.setdefault(path, deque()).extend(steps)
 
     def sent_to(self, path):
@@ -151,12 +155,12 @@ class Platform:
         return [request for request in self.requests if request.path == path]
 
     def sent_at(self, path):
-        """Return when they came."""
+        """Return the times of the requests to *path*."""
         return [at for at, request in zip(self.times, self.requests, strict=True) if request.path == path]
 
     @property
     def fetches(self):
-        """The number of tokens asked for."""
+        """The number of requested tokens."""
         return len(self.sent_to(TOKEN_PATH))
 
     async def send(self, request):
@@ -194,23 +198,23 @@ class Platform:
 
 @pytest.fixture(scope="session", autouse=True)
 def measures():
-    """Let coverage leave alone what tests start: it costs a child half as much again. Give what tells it to come."""
+    """Do not measure the processes that tests start, which takes half as long again; return the variable for it."""
     with pytest.MonkeyPatch.context() as environ:
-        given = os.environ.get(COVERAGE)
+        value = os.environ.get(COVERAGE)
         environ.delenv(COVERAGE, raising=False)
-        yield {} if given is None else {COVERAGE: given}
+        yield {} if value is None else {COVERAGE: value}
 
 
 @pytest.fixture
 def measured(measures, monkeypatch):
-    """Let coverage measure what the test starts, which runs lines that no test runs in its own process."""
+    """Measure the processes that the test starts, because they run lines that no test runs in its own process."""
     for name, value in measures.items():
         monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
 def free_port():
-    """Give a port on which nobody listens."""
+    """Return a port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -218,13 +222,13 @@ def free_port():
 
 @pytest.fixture
 def wechat():
-    """Give a platform that answers 0 to everything and mints tokens T0KEN-1, T0KEN-2 and so on."""
+    """Return a platform that answers errcode 0 to every call and issues the tokens T0KEN-1, T0KEN-2 and so on."""
     return Platform()
 
 
 @pytest.fixture
 def new_session(wechat, monkeypatch):
-    """Give a function that builds sessions whose transport is `wechat`."""
+    """Return a function that builds sessions whose transport is `wechat`."""
     monkeypatch.setattr(session_module, "open_transport", lambda *_, **__: wechat)
 
     def build(**options):
@@ -235,7 +239,7 @@ def new_session(wechat, monkeypatch):
 
 @pytest.fixture(scope="session")
 def virtual_run():
-    """Give a function that runs a coroutine in virtual time, for tests with many examples."""
+    """Return a function that runs a coroutine in virtual time, for tests with many examples."""
 
     def run(coro):
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
@@ -246,23 +250,23 @@ def virtual_run():
 
 @pytest.fixture
 def pass_time(monkeypatch):
-    """Give a function that lets so many seconds go by at once, for event loops and threads of this process.
+    """Return a function that advances the monotonic clock of this process by some seconds.
 
-    So a test with real sockets has timeouts that no machine is too busy for, and does not wait for them.
+    A test with real sockets can then use long timeouts, which no busy machine reaches, and need not wait for them.
     """
-    usual, passed = time.monotonic, 0.0
-    monkeypatch.setattr(time, "monotonic", lambda: usual() + passed)
+    monotonic, offset = time.monotonic, 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + offset)
 
-    def go_by(seconds):
-        nonlocal passed
-        passed += seconds
+    def advance(seconds):
+        nonlocal offset
+        offset += seconds
 
-    return go_by
+    return advance
 
 
 @pytest.fixture
 def settle():
-    """Give a coroutine function that lets everything run that can run without time passing."""
+    """Return a coroutine function that runs every task that can run without time passing."""
 
     async def run(turns=20):
         for _ in range(turns):

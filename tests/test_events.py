@@ -1,4 +1,4 @@
-"""Events reach the hooks and the log, and a hook's failure reaches nobody's result."""
+"""Events: they reach the log and the hooks, and an exception of a hook changes no result."""
 
 from __future__ import annotations
 
@@ -17,212 +17,211 @@ from wxtcb.telemetry.dispatch import HookDispatcher
 
 PATH = "/componenttcb/createenv"
 BUSY = errors.PlatformBusy(-1, "system error", endpoint=PATH)
+# Each event with the level of its log line, or None, and what the line contains.
 EVERY = [
     (events.CallStarted(PATH, 1), None, []),
     (events.CallFinished(PATH, 1, 2, 0.5, BUSY, cancelled=False), "DEBUG", [PATH, "2 times", "-1 system error"]),
-    (
-        events.RetryScheduled(PATH, 1, 3, 1.25, BUSY, "busy"),
-        "WARNING",
-        [PATH, "attempt 3", "1.25 s", "-1 system error"],
-    ),
-    (events.RequestResent(PATH, 1, BUSY, "token_dead"), "DEBUG", [PATH, "again (token_dead)", "-1 system error"]),
-    (events.Abandoned(PATH, 2), "WARNING", [PATH, "cancelled", "2 attempts"]),
-    (events.PossibleDuplicate(PATH, 2), "WARNING", [PATH, "succeeded", "2 earlier attempts"]),
-    (events.EndpointRateLimited(PATH, 42.4), "WARNING", [PATH, "minute limit", "42 s"]),
+    (events.RetryScheduled(PATH, 1, 3, 1.25, BUSY, "busy"), "WARNING", [PATH, "3", "1.25 s", "-1 system error"]),
+    (events.RequestResent(PATH, 1, BUSY, "invalid_token"), "DEBUG", [PATH, "invalid_token", "-1 system error"]),
+    (events.Abandoned(PATH, 2), "WARNING", [PATH, "cancelled", "2"]),
+    (events.PossibleDuplicate(PATH, 2), "WARNING", [PATH, "2 earlier attempts"]),
+    (events.EndpointRateLimited(PATH, 42.4), "WARNING", [PATH, "limit", "42 s"]),
     (events.TokenRejected(7, 42001), "DEBUG", ["7", "42001"]),
-    (events.TokenRefreshed(8, "advisory", 7200.0, 0.25), "INFO", ["token 8", "advisory", "0.25 s", "7200 s"]),
+    (events.TokenRefreshed(8, "advisory", 7200.0, 0.25), "INFO", ["8", "advisory", "0.25 s", "7200 s"]),
     (events.TokenRefreshFailed("first", BUSY, 30.0, 0.5), "WARNING", ["first", "30 s", "-1 system error"]),
-    (events.TokenRefreshed(8, "dead", 7000.0, 0.0, from_store=True), "INFO", ["token 8 adopted", "dead", "7000 s"]),
-    (events.TokenStoreWriteFailed(2, "failed (OSError in x, line 1)"), "WARNING", ["token 2", "OSError in x"]),
+    (events.TokenRefreshed(8, "expired", 7000.0, 0.0, from_store=True), "INFO", ["8", "expired", "7000 s"]),
+    (events.TokenStoreWriteFailed(2, "failed (OSError in x, line 1)"), "WARNING", ["2", "OSError in x"]),
     (events.TokenConflictDetected(3, 8.0, "Share it."), "WARNING", ["3 tokens in a row", "8 s", "Share it."]),
-    (events.TicketReceived(1413192605, is_newest=True), "INFO", ["1413192605", "the newest"]),
+    (events.TicketReceived(1413192605, is_newest=True), "INFO", ["1413192605", "newest"]),
     (
         events.TicketWriteFailed(1413192605, "OSError in x, line 1", 8.0),
         "WARNING",
         ["1413192605", "OSError in x", "8 s"],
     ),
     (events.PushRefused("the signature does not match", 403), "WARNING", ["403", "signature"]),
-    (events.PushMalformed("there must be one CreateTime"), "WARNING", ["answered", "one CreateTime"]),
+    (events.PushMalformed("there must be one CreateTime"), "WARNING", ["one CreateTime"]),
     (events.NotificationDropped("authorized", 100), "WARNING", ["authorized", "100"]),
 ]
 
 
 @pytest_asyncio.fixture
-async def complaints():
-    """Collect what reaches the exception handler of the running loop."""
-    heard = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
-    return heard
+async def reported():
+    """Collect what is reported to the exception handler of the running loop."""
+    contexts = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
+    return contexts
 
 
-def test_every_kind_of_event_is_looked_at_here():
-    """The table above misses no event."""
+def test_examples_contain_every_event():
+    """No event is missing from the examples of this file."""
     assert {type(event) for event, _, _ in EVERY} == set(get_args(events.Event))
 
 
 @pytest.mark.parametrize(("event", "level", "words"), [row for row in EVERY if row[1]])
-def test_an_event_is_logged_in_one_line_at_the_level_of_its_weight(caplog, event, level, words):
-    """What needs a look is a warning, a renewal is news, the rest is for debugging; the line holds the facts."""
+def test_event_is_one_log_line_at_its_level(caplog, event, level, words):
+    """The line contains the values of the event."""
     caplog.set_level(logging.DEBUG, logger="wxtcb")
     HookDispatcher().emit(event)
     [record] = caplog.records
     assert (record.name, record.levelname) == ("wxtcb", level)
-    assert all(word in record.getMessage() for word in words)
+    assert [word for word in words if word not in record.getMessage()] == []
     assert "\n" not in record.getMessage()
 
 
-def test_a_call_is_one_line(caplog):
-    """The end of a call is logged, its start is not."""
+def test_start_of_a_call_is_not_logged(caplog):
+    """Only the end of a call is a log line."""
     caplog.set_level(logging.DEBUG, logger="wxtcb")
     HookDispatcher().emit(events.CallStarted(PATH, 1))
     assert caplog.records == []
 
 
 @pytest.mark.parametrize(("event", "level", "words"), [row for row in EVERY if row[1]])
-def test_a_log_record_carries_the_facts_as_fields(caplog, event, level, words):
-    """Each field of the event stands on the record under its name, the error as the name of its class."""
+def test_log_record_has_the_fields_of_the_event(caplog, event, level, words):
+    """Each field is an attribute of the log record; the error is the name of its class."""
     caplog.set_level(logging.DEBUG, logger="wxtcb")
     HookDispatcher().emit(event)
     [record] = caplog.records
     assert record.kind == type(event).__name__
-    expected = dispatch.event_fields(event)
-    assert expected
-    assert {name: getattr(record, name) for name in expected} == expected
+    fields = dispatch.event_fields(event)
+    assert fields
+    assert {name: getattr(record, name) for name in fields} == fields
 
 
-def test_the_facts_of_an_event_name_its_error():
-    """The class, the errcode and the rid of an error are facts; what an error lacks is left out."""
-    refused = errors.ApiError(40097, "no", endpoint=PATH, rid="5f-77")
-    told = dispatch.event_fields(events.RequestResent(PATH, 1, refused, "busy"))
-    named = {"error": "ApiError", "errcode": 40097, "rid": "5f-77"}
-    assert told == {"endpoint": PATH, "call": 1, "cause": "busy", **named}
+def test_event_fields_contain_class_code_and_rid_of_the_error():
+    """Fields that the error does not have are left out."""
+    rejected = errors.ApiError(40097, "no", endpoint=PATH, rid="5f-77")
+    fields = dispatch.event_fields(events.RequestResent(PATH, 1, rejected, "busy"))
+    of_error = {"error": "ApiError", "errcode": 40097, "rid": "5f-77"}
+    assert fields == {"endpoint": PATH, "call": 1, "reason": "busy", **of_error}
     lost = errors.TransportError("lost", endpoint=PATH, sent=True)
     assert "errcode" not in dispatch.event_fields(events.RequestResent(PATH, 1, lost, "lost"))
 
 
 @pytest.mark.parametrize(
-    ("error", "cancelled", "outcome"), [(None, False, "ok"), (None, True, "cancelled"), (BUSY, False, "Busy")]
+    ("error", "cancelled", "outcome"), [(None, False, "ok"), (None, True, "cancelled"), (BUSY, False, "PlatformBusy")]
 )
-def test_the_outcome_of_a_call_is_one_word(error, cancelled, outcome):
-    """Good, cancelled, or the class of the error."""
+def test_outcome_of_a_call_is_one_word(error, cancelled, outcome):
+    """The outcome is "ok", "cancelled", or the class of the error."""
     assert events.CallFinished(PATH, 1, 1, 0.5, error, cancelled).outcome == outcome
 
 
-def test_nothing_is_formatted_for_a_logger_that_does_not_listen(caplog):
-    """Below the level of the logger no line is made, and no fact is collected."""
+def test_disabled_log_level_costs_no_formatting(caplog):
+    """Below the level of the logger no field of an event is read."""
 
-    class Touchy(errors.WxtcbError):
+    class Unreadable(errors.WxtcbError):
         @property
         def rid(self):
-            raise AssertionError("asked for nobody")
+            raise AssertionError("was read")
 
     caplog.set_level(logging.ERROR, logger="quiet")
-    dispatch.LoggingHook(logging.getLogger("quiet"))(events.RetryScheduled(PATH, 1, 1, 0.5, Touchy("no"), "busy"))
+    dispatch.LoggingHook(logging.getLogger("quiet"))(events.RetryScheduled(PATH, 1, 1, 0.5, Unreadable("no"), "busy"))
 
 
-def test_a_logging_hook_writes_to_the_logger_it_was_given(caplog):
-    """Another logger gets the same lines."""
+def test_logging_hook_writes_to_its_logger(caplog):
+    """The logger is an argument of the hook."""
     with caplog.at_level(logging.INFO):
         dispatch.LoggingHook(logging.getLogger("mine"))(EVERY[-1][0])
     assert [record.name for record in caplog.records] == ["mine"]
 
 
 @pytest.mark.parametrize(("event", "level", "words"), EVERY)
-def test_an_event_is_frozen(event, level, words):
-    """No hook can change what the next hook sees."""
+def test_event_is_frozen(event, level, words):
+    """A hook cannot change the event that the next hook receives."""
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         setattr(event, attrs.fields(type(event))[0].name, None)
 
 
-def test_each_hook_gets_each_event_in_order():
-    """Hooks are called in the order given, with the event itself; at the end of a call in reverse."""
-    got = []
-    observers = HookDispatcher((lambda event: got.append(("a", event)), lambda event: got.append(("b", event))))
+def test_hooks_are_called_in_order_and_in_reverse_at_the_end_of_a_call():
+    """The reverse order at the end lets hooks nest what they open for a call."""
+    calls = []
+    dispatcher = HookDispatcher((lambda event: calls.append(("a", event)), lambda event: calls.append(("b", event))))
     first, second = EVERY[0][0], EVERY[1][0]
-    observers.emit(first)
-    observers.emit(second)
-    assert got == [("a", first), ("b", first), ("b", second), ("a", second)]
+    dispatcher.emit(first)
+    dispatcher.emit(second)
+    assert calls == [("a", first), ("b", first), ("b", second), ("a", second)]
 
 
-@pytest.mark.parametrize("mistake", [ZeroDivisionError("a bug of the hook's"), asyncio.CancelledError()])
-async def test_a_hook_that_raises_is_reported_and_the_next_one_called(complaints, mistake):
-    """The loop's exception handler hears of it; the emitter does not, and the other hooks get their event.
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug in the hook"), asyncio.CancelledError()])
+async def test_exception_of_a_hook_is_reported_to_the_loop(reported, error):
+    """The emitter does not see it, and the next hook receives the event.
 
-    A cancellation is the hook's own as well, for a function that awaits nothing cannot be cancelled.
+    A CancelledError is treated alike: a synchronous function cannot be cancelled from outside.
     """
-    got = []
+    received = []
 
-    def careless(event):
-        raise mistake
+    def broken(event):
+        raise error
 
-    HookDispatcher((careless, got.append)).emit(EVERY[0][0])
-    assert got == [EVERY[0][0]]
-    [context] = complaints
-    assert context["exception"] is mistake
-    assert "careless" in context["message"]
+    HookDispatcher((broken, received.append)).emit(EVERY[0][0])
+    assert received == [EVERY[0][0]]
+    [context] = reported
+    assert context["exception"] is error
+    assert "broken" in context["message"]
 
 
-async def test_what_ends_the_program_is_not_swallowed(complaints):
-    """Only a hook's errors are kept from the call."""
+async def test_system_exit_of_a_hook_is_raised(reported):
+    """Only exceptions that do not end the program are kept from the call."""
 
-    def ended(event):
+    def exit_program(event):
         raise SystemExit
 
     with pytest.raises(SystemExit):
-        HookDispatcher((ended,)).emit(EVERY[0][0])
-    assert complaints == []
+        HookDispatcher((exit_program,)).emit(EVERY[0][0])
+    assert reported == []
 
 
-@pytest.mark.parametrize("mistake", [ZeroDivisionError(), asyncio.CancelledError()])
-async def test_a_hook_that_raises_when_it_is_told_of_a_session_is_reported(complaints, mistake):
-    """The session opens all the same."""
+@pytest.mark.parametrize("error", [ZeroDivisionError(), asyncio.CancelledError()])
+async def test_exception_of_on_session_open_is_reported_to_the_loop(reported, error):
+    """The session opens nevertheless."""
 
-    class Careless:
+    class Broken:
         def __call__(self, event):
-            """Hear nothing."""
+            """Ignore the event."""
 
         def bind(self, session):
             return self
 
         def on_session_open(self, session):
-            raise mistake
+            raise error
 
-    dispatch.notify_open(None, [Careless()])
-    assert [context["exception"] for context in complaints] == [mistake]
-
-
-async def listen(event):
-    """Hear an event when awaited, which nobody does."""
+    dispatch.notify_open(None, [Broken()])
+    assert [context["exception"] for context in reported] == [error]
 
 
-@pytest.mark.parametrize("hook", [listen, functools.partial(functools.partial(listen))])
-def test_a_hook_that_would_have_to_be_awaited_is_refused(hook):
-    """Also where it is hidden in what stands for it."""
-    with pytest.raises(errors.InvalidArgument, match="none of them a coroutine function"):
+async def async_hook(event):
+    """Receive an event only if awaited."""
+
+
+@pytest.mark.parametrize("hook", [async_hook, functools.partial(functools.partial(async_hook))])
+def test_coroutine_function_is_rejected_as_a_hook(hook):
+    """A coroutine function inside of `functools.partial` is found too."""
+    with pytest.raises(errors.InvalidArgument, match="coroutine function"):
         dispatch.to_hooks([hook])
 
 
 @pytest.mark.parametrize(
-    ("hooks", "level", "listened"),
+    ("hooks", "level", "listening"),
     [((), logging.INFO, False), ((), logging.DEBUG, True), ((print,), logging.INFO, True)],
 )
-def test_observers_are_true_when_somebody_listens_to_every_call(caplog, hooks, level, listened):
-    """The two events of every call are made only for a hook or a debug log."""
+def test_dispatcher_is_true_if_the_events_of_calls_are_used(caplog, hooks, level, listening):
+    """The two events of every call are built only for a hook or a debug log."""
     caplog.set_level(level, logger="wxtcb")
-    assert bool(HookDispatcher(hooks)) is listened
+    assert bool(HookDispatcher(hooks)) is listening
 
 
 @pytest.mark.parametrize(
-    ("event", "word"),
+    "event",
     [
-        (events.TicketReceived(1, is_newest=True), "received, the newest\n"),
-        (events.TicketReceived(1, is_newest=True, in_memory_only=True), "in memory until the store takes it"),
-        (events.TicketReceived(1, is_newest=False), "nothing changed"),
-        (events.TicketWriteFailed(1, "OSError in x, line 1", None), "lost"),
+        events.TicketReceived(1, is_newest=True),
+        events.TicketReceived(1, is_newest=True, in_memory_only=True),
+        events.TicketReceived(1, is_newest=False),
+        events.TicketWriteFailed(1, "OSError in x, line 1", None),
     ],
 )
-def test_the_log_says_what_became_of_a_ticket(caplog, event, word):
-    """A repeat, and a ticket that the end of the receiver loses, are told apart from what is kept."""
+def test_log_distinguishes_what_happened_to_a_ticket(caplog, event):
+    """A stored ticket, one in memory only, a repeated one and a lost one have different log lines."""
     caplog.set_level(logging.INFO, logger="wxtcb")
+    HookDispatcher().emit(events.TicketReceived(1, is_newest=True))
     HookDispatcher().emit(event)
-    assert word in caplog.text
+    stored, other = (record.getMessage() for record in caplog.records)
+    assert (stored == other) is (event == events.TicketReceived(1, is_newest=True))

@@ -1,4 +1,4 @@
-"""The front door, and that every room can be entered first and lightly."""
+"""The public names of `wxtcb`, and that every module can be imported first and loads little."""
 
 from __future__ import annotations
 
@@ -34,35 +34,35 @@ EXTRAS = [
     "prometheus_client",
     "uvloop",
 ]
-# Every import of a room enters by the front door, and that of a module by its package: a fork behind these is as good
-# as a fresh interpreter, and quicker.
+# Importing a module imports `wxtcb` and its package first. A fork after those imports is therefore as good as a fresh
+# interpreter, and faster.
 FORK = """
 import gc, importlib, json, os, sys, traceback
 import wxtcb
 
 gc.freeze()
 
-def told_by_fork(act, *args):
+def run_in_fork(function, *args):
     reader, writer = os.pipe()
     if os.fork() == 0:
         try:
-            told = act(*args)
+            result = function(*args)
         except BaseException:
-            told = traceback.format_exc()
-        with os.fdopen(writer, "w") as said:
-            said.write(told)
+            result = traceback.format_exc()
+        with os.fdopen(writer, "w") as pipe:
+            pipe.write(result)
         os._exit(0)
     os.close(writer)
-    with os.fdopen(reader) as told:
-        words = told.read()
+    with os.fdopen(reader) as pipe:
+        result = pipe.read()
     os.wait()
-    return words
+    return result
 """
 IMPORT_EACH = f"""
 {FORK}
 names, extras = map(json.loads, sys.argv[1:])
 
-def enter(name):
+def try_import(name):
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -71,97 +71,97 @@ def enter(name):
         return traceback.format_exc()
     return ""
 
-def enter_all(package):
-    told = {{package: enter(package)}}
+def try_import_all(package):
+    errors = {{package: try_import(package)}}
     for name in names:
         if name.rpartition(".")[0] == package:
-            told |= json.loads(told_by_fork(lambda: json.dumps(enter_all(name))))
-    return told
+            errors |= json.loads(run_in_fork(lambda: json.dumps(try_import_all(name))))
+    return errors
 
-print(json.dumps(enter_all("wxtcb")))
+print(json.dumps(try_import_all("wxtcb")))
 """
-REACH_EACH = f"""
+ACCESS_EACH = f"""
 {FORK}
 
-def reach(room):
-    return getattr(wxtcb, room).__name__
+def access(name):
+    return getattr(wxtcb, name).__name__
 
-print(json.dumps({{room: told_by_fork(reach, room) for room in sys.argv[1:]}}))
+print(json.dumps({{name: run_in_fork(access, name) for name in sys.argv[1:]}}))
 """
 
 
 def run(code, *args):
-    """Run *code* in a fresh interpreter with warnings as errors, and return what it prints as JSON."""
+    """Run *code* in a fresh interpreter with warnings as errors, and return its output, which is JSON."""
     environ = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
     command = [sys.executable, "-W", "error", "-c", code, *args]
     return json.loads(subprocess.run(command, env=environ, check=True, capture_output=True, timeout=300).stdout)
 
 
-def own(value):
-    """Tell whether *value* is a class, function or the like that a module of wxtcb made."""
+def is_own(value):
+    """Return whether a module of wxtcb defines *value*."""
     return getattr(value, "__module__", "").split(".")[0] == "wxtcb"
 
 
 def test_every_module_can_be_imported_first():
-    """In an interpreter of its own each module loads without a circle; only an extra may be missing."""
+    """No import cycle; only a package of an extra may be missing."""
     failures = run(IMPORT_EACH, *map(json.dumps, (MODULES, EXTRAS)))
     assert sorted(failures) == MODULES
-    assert {name: told for name, told in failures.items() if told} == {}
+    assert {name: error for name, error in failures.items() if error} == {}
 
 
-def test_the_front_door_loads_no_extra_and_no_room_that_few_need():
-    """`import wxtcb` needs none of the extras, and loads neither sandbox nor provision nor command line."""
+def test_import_of_wxtcb_loads_no_extra_and_no_optional_package():
+    """`import wxtcb` needs no extra, and loads neither sandbox nor provision nor command line."""
     loaded = run("import json, sys, wxtcb; print(json.dumps([*sys.modules]))")
     assert {name.split(".")[0] for name in loaded} & set(EXTRAS) == set()
     assert {"wxtcb.sandbox", "wxtcb.provision", "wxtcb.cli", "wxtcb.testing"} & set(loaded) == set()
 
 
-def test_what_reads_files_is_loaded_when_it_is_asked_for():
-    """It is listed all the same; `import wxtcb.provision` does not load the formats, and what they stand on."""
+def test_file_formats_are_loaded_on_first_access():
+    """`import wxtcb.provision` lists the names of the tenants file, but does not load its modules."""
     assert {"read_tenants", "TenantsFileError"} <= set(dir(wxtcb.provision))
     loaded = run("import json, sys, wxtcb.provision; print(json.dumps([*sys.modules]))")
-    assert {"wxtcb.provision.tenants_file", "wxtcb.provision.formats"} & set(loaded) == set()
+    assert {"wxtcb.provision.tenants_file", "tomllib"} & set(loaded) == set()
 
 
-def test_a_room_is_reached_as_an_attribute():
-    """After `import wxtcb` alone, `wxtcb.<room>` is the module."""
-    rooms = ["provision", "sandbox", "telemetry", "api", "errors", "events"]
-    assert run(REACH_EACH, *rooms) == {room: f"wxtcb.{room}" for room in rooms}
+def test_public_package_is_an_attribute_of_wxtcb():
+    """After `import wxtcb` alone, each public package is accessible."""
+    names = ["provision", "sandbox", "telemetry", "api", "errors", "events"]
+    assert run(ACCESS_EACH, *names) == {name: f"wxtcb.{name}" for name in names}
 
 
-def test_an_unknown_attribute_is_refused_as_usual():
-    """What is not there raises AttributeError with the module's and the attribute's name."""
+def test_unknown_attribute_raises_attribute_error():
+    """The message contains the names of the module and the attribute."""
     with pytest.raises(AttributeError, match=r"module 'wxtcb.provision' has no attribute 'nothing'"):
         _ = wxtcb.provision.nothing
     with pytest.raises(AttributeError, match="module 'wxtcb' has no attribute 'nothing'"):
         operator.attrgetter("nothing")(wxtcb)
 
 
-def test_the_list_of_names_is_sorted_and_has_no_name_twice():
+def test_all_is_sorted_and_without_duplicates():
     """`__all__` can be read like an index."""
     assert sorted(set(wxtcb.__all__)) == wxtcb.__all__
 
 
 @pytest.mark.parametrize("name", wxtcb.__all__)
-def test_a_listed_name_can_be_had(name):
-    """Everything in `__all__` is there."""
+def test_exported_name_exists(name):
+    """Every name in `__all__` is an attribute."""
     assert getattr(wxtcb, name) is not None
 
 
-def test_no_public_name_is_missing_from_the_list():
-    """What the front door imports under a public name and is no module, it lists."""
-    public = {name for name, value in vars(wxtcb).items() if name[0] != "_" and own(value)}
+def test_all_contains_every_public_name():
+    """Everything of wxtcb that `wxtcb` imports under a public name is in `__all__`."""
+    public = {name for name, value in vars(wxtcb).items() if name[0] != "_" and is_own(value)}
     assert public - set(wxtcb.__all__) == set()
 
 
-def test_every_error_can_be_had_at_the_front_door():
-    """Each class of the tree is exported at top level."""
+def test_every_error_is_exported():
+    """Each class of the error tree is exported at the top level."""
     tree = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
     assert tree - set(wxtcb.__all__) == set()
 
 
-def test_the_names_of_the_contract_are_all_there():
-    """The names that the design promises to users stand at the front door."""
+def test_documented_names_are_exported():
+    """The names of the public contract are exported at the top level."""
     promised = """
         Session RetryPolicy Timeout endpoints raw Endpoint Repeat Secret WxtcbError ApiError TransportError
         OutcomeUnknown BadReply InvalidArgument TicketError TokenFetchLimit PartialFailure SessionClosed WrongLoop
@@ -169,30 +169,30 @@ def test_the_names_of_the_contract_are_all_there():
     assert set(promised.split()) - set(wxtcb.__all__) == set()
 
 
-def test_the_package_says_that_it_is_typed():
-    """`py.typed` is shipped, so that a caller's checker believes the annotations."""
+def test_package_is_typed():
+    """`py.typed` is shipped, so that type checkers use the annotations."""
     assert (ROOT / "py.typed").exists()
 
 
-def test_dir_lists_what_is_loaded_late_as_well():
-    """Completion in a shell finds the rooms that are loaded when first asked for."""
+def test_dir_lists_packages_that_are_loaded_on_first_access():
+    """Completion in a shell finds them."""
     assert {"provision", "sandbox", "Session"} <= set(dir(wxtcb))
 
 
-LIGHT = """
+LOADED_EARLY = """
 import sys, wxtcb.tokens
-early = {"wxtcb.tokens.cache", "wxtcb.tokens.health", "wxtcb.tokens.files.sqlite"} & {*sys.modules}
+early = {"wxtcb.tokens.cache", "wxtcb.tokens.health", "sqlite3"} & {*sys.modules}
 print(sorted(early), wxtcb.tokens.Health.__module__)
 """
 
 
-def test_token_life_is_loaded_when_a_session_opens():
-    """Importing wxtcb loads neither renewals nor files nor the doctor, whose name is there all the same."""
-    ended = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
-    assert ended.stdout == "[] wxtcb.tokens.health\n"
+def test_token_cache_is_loaded_when_a_session_opens():
+    """`import wxtcb.tokens` loads neither the cache nor the file store nor the health check, but has their names."""
+    completed = subprocess.run([sys.executable, "-c", LOADED_EARLY], capture_output=True, text=True, check=True)
+    assert completed.stdout == "[] wxtcb.tokens.health\n"
 
 
-def test_tokens_have_no_other_names():
+def test_unknown_attribute_of_tokens_raises_attribute_error():
     """A misspelt name is an AttributeError."""
     with pytest.raises(AttributeError, match=r"'wxtcb.tokens' has no attribute 'Wealth'"):
         operator.attrgetter("tokens.Wealth")(wxtcb)

@@ -1,4 +1,4 @@
-"""Whatever the platform does, no token, secret or ticket shows anywhere."""
+"""Secrecy of complete calls: under every fault of the platform, no secret is visible anywhere."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ PATHS = [
 QUICK = wxtcb.RetryPolicy(attempts=2, once_attempts=2, base=0.001, cap=0.001)
 
 
-def whole_story(error):
-    """Return all a reader could get out of an exception: every frame's locals, the whole chain, repr and str."""
-    story = traceback.TracebackException.from_exception(error, capture_locals=True, compact=False)
-    seen, texts = set(), ["".join(story.format())]
+def everything_of(error):
+    """Return all texts of an exception: the locals of every frame, the whole chain, repr and str."""
+    formatted = traceback.TracebackException.from_exception(error, capture_locals=True, compact=False)
+    seen, texts = set(), ["".join(formatted.format())]
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         texts += [repr(error), str(error), repr(vars(error)), repr(error.args)]
@@ -34,7 +34,7 @@ def whole_story(error):
     return "\n".join(texts)
 
 
-async def make_call(session, path):
+async def call_path(session, path):
     server = cloudrun.Server(
         env_id="e-1", service_name="s1", is_public=True, es_info=cloudrun.EsInfo(id=1, password=PASSWORD)
     )
@@ -49,48 +49,48 @@ async def make_call(session, path):
             await environment.describe_envs(session)
 
 
-def secrets_of(box):
-    desk = box.world.credentials
-    minted = [token for token in (*desk._invalidated, desk._token) if token]
-    return [box.component_appsecret, box.ticket, PASSWORD, *minted]
+def secrets_of(sandbox):
+    store = sandbox.world.credentials
+    tokens = [token for token in (*store._invalidated, store._token) if token]
+    return [sandbox.component_appsecret, sandbox.ticket, PASSWORD, *tokens]
 
 
 def parts_of(secret):
-    """Return every run of 12 characters of *secret*: half a token shown is a token shown."""
+    """Return every run of 12 characters of *secret*, because half a token must not be visible either."""
     return [secret[start : start + 12] for start in range(len(secret) - 11)]
 
 
 @pytest.fixture
-def listened(caplog):
-    """Collect every event, and every log line of every library at DEBUG."""
+def events(caplog):
+    """Return a list for all events, and enable the DEBUG logs of all libraries."""
     caplog.set_level(logging.DEBUG)
     logging.getLogger("asyncio").setLevel(logging.DEBUG)
     return []
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("trouble", FaultKind, ids=lambda trouble: trouble.value)
-async def test_nothing_secret_shows_when_fault_strikes(trouble, path, listened, caplog):
-    """Neither exceptions with their frames' locals, nor DEBUG logs, events and reprs hold a secret."""
-    box = Sandbox()
-    async with box:
-        box.faults.add(Fault(trouble, path=path, status=0, seconds=0.3, megabytes=33))
-        told = []
+@pytest.mark.parametrize("kind", FaultKind, ids=lambda kind: kind.value)
+async def test_no_fault_makes_a_secret_visible(kind, path, events, caplog):
+    """Exceptions with the locals of their frames, DEBUG logs, events and reprs contain no secret."""
+    sandbox = Sandbox()
+    async with sandbox:
+        sandbox.faults.add(Fault(kind, path=path, status=0, seconds=0.3, megabytes=33))
+        visible = []
         async with wxtcb.Session(
-            component_appid=box.component_appid,
-            component_appsecret=box.component_appsecret,
-            ticket=box.ticket,
-            base_url=box.url,
+            component_appid=sandbox.component_appid,
+            component_appsecret=sandbox.component_appsecret,
+            ticket=sandbox.ticket,
+            base_url=sandbox.url,
             retry=QUICK,
             timeout=wxtcb.Timeout(connect=0.1, reply=0.05),
-            hooks=[listened.append],
+            hooks=[events.append],
         ) as session:
             try:
                 async with asyncio.timeout(0.25):
-                    await make_call(session, path)
+                    await call_path(session, path)
             except (wxtcb.WxtcbError, TimeoutError) as error:
-                told.append(whole_story(error))
-            told += [repr(session), str(session)]
-    told += [repr(listened), caplog.text, repr(caplog.records), *(repr(vars(record)) for record in caplog.records)]
-    everything = "\n".join(told)
-    assert not [part for secret in secrets_of(box) for part in parts_of(secret) if part in everything]
+                visible.append(everything_of(error))
+            visible += [repr(session), str(session)]
+    visible += [repr(events), caplog.text, repr(caplog.records), *(repr(vars(record)) for record in caplog.records)]
+    everything = "\n".join(visible)
+    assert not [part for secret in secrets_of(sandbox) for part in parts_of(secret) if part in everything]

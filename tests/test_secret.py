@@ -1,4 +1,4 @@
-"""Secrets are passed around, compared and blotted out, but never shown."""
+"""Secrets: they can be passed on, compared and redacted, but are never shown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WORDS = st.text(st.characters(exclude_characters="*%", exclude_categories=["Cs"]
 
 @attrs.frozen
 class Holder:
-    """Something of a caller's that holds a secret."""
+    """An attrs class of a caller that contains a secret."""
 
     inner: Secret
 
@@ -47,18 +47,18 @@ WAYS_TO_SHOW = {
 
 
 @pytest.mark.parametrize("show", WAYS_TO_SHOW.values(), ids=WAYS_TO_SHOW)
-def test_a_secret_is_not_shown_by_any_common_way_of_showing(show):
-    """Neither Python's, attrs', cattrs' nor rich's ways of showing a value show a secret's."""
+def test_no_common_representation_shows_a_secret(show):
+    """Python, attrs, cattrs and rich do not show the value of a secret."""
     assert PLAIN not in show(Secret(PLAIN))
 
 
-def test_a_secret_shows_as_three_stars():
-    """Its repr, str and format are ``***``."""
+def test_secret_is_shown_as_three_stars():
+    """The repr, str and format of a secret are ``***``."""
     assert [repr(Secret(PLAIN)), str(Secret(PLAIN)), f"{Secret(PLAIN)}"] == ["***"] * 3
 
 
-def test_a_secret_is_not_shown_in_a_traceback_with_locals():
-    """A frame that holds a secret shows stars when its locals are captured."""
+def test_traceback_with_locals_shows_no_secret():
+    """A local variable that is a secret is shown as stars."""
 
     def fail():
         held = Secret(PLAIN)
@@ -70,69 +70,69 @@ def test_a_secret_is_not_shown_in_a_traceback_with_locals():
     assert "held = ***" in story
 
 
-def test_the_value_comes_out_by_reveal():
-    """`reveal` gives the value back."""
+def test_reveal_returns_the_value():
+    """Only `reveal` returns the value."""
     assert Secret(PLAIN).reveal() == PLAIN
 
 
-def test_of_wraps_a_text_and_leaves_a_secret():
-    """`Secret.of` takes both a text and a Secret, which it gives back as it is."""
-    kept = Secret(PLAIN)
-    assert Secret.of(kept) is kept
-    assert Secret.of(PLAIN) == kept
+def test_of_wraps_a_string_and_returns_a_secret_unchanged():
+    """`Secret.of` accepts both."""
+    secret = Secret(PLAIN)
+    assert Secret.of(secret) is secret
+    assert Secret.of(PLAIN) == secret
 
 
-def test_an_empty_secret_is_false():
-    """Whether a secret holds anything can be asked without revealing it."""
+def test_empty_secret_is_false():
+    """Whether a secret is empty is visible without revealing it."""
     assert not Secret("")
     assert Secret(PLAIN)
 
 
 @given(st.text(), st.text())
-def test_secrets_are_equal_when_their_values_are(one, other):
-    """Equality and hash follow the value, whatever characters it holds."""
+def test_secrets_with_equal_values_are_equal(one, other):
+    """Equality and hash follow the value, for all characters."""
     assert (Secret(one) == Secret(other)) is (one == other)
     assert hash(Secret(one)) == hash(Secret(str(one)))
 
 
-def test_a_secret_is_not_equal_to_its_bare_value():
-    """A secret equals no text, so that a mix-up shows."""
+def test_secret_is_not_equal_to_its_value():
+    """A secret never equals a string, so that a mix-up is noticed."""
     assert Secret(PLAIN) != PLAIN
 
 
 @pytest.mark.parametrize("write", [pickle.dumps, json.dumps], ids=["pickle", "json"])
-def test_a_secret_cannot_be_written_out(write):
-    """Pickle and JSON refuse a secret instead of letting it out."""
-    with pytest.raises(TypeError, match=r"Secret") as refused:
+def test_secret_cannot_be_serialised(write):
+    """Pickle and JSON reject a secret."""
+    with pytest.raises(TypeError, match=r"Secret") as caught:
         write(Secret(PLAIN))
-    assert PLAIN not in str(refused.value)
+    assert PLAIN not in str(caught.value)
 
 
-@pytest.mark.parametrize("take", [copy.copy, copy.deepcopy])
-def test_a_copy_of_a_secret_is_the_secret(take):
-    """Copying makes no second one."""
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_copy_of_a_secret_is_the_same_object(duplicate):
+    """A secret is immutable, so a copy is the secret itself."""
     secret = Secret(PLAIN)
-    assert take(secret) is secret
+    assert duplicate(secret) is secret
 
 
 @given(st.text(), WORDS, st.text())
-def test_redact_leaves_no_occurrence_of_a_secret(before, secret, after):
-    """Wherever a secret stands in a text, it stands there no longer after `redact`."""
+def test_redact_replaces_every_occurrence(before, secret, after):
+    """No occurrence of a secret remains, at the start, in the middle or at the end."""
     redacted = redact(before + secret + after + secret, Secret(secret))
     assert all(secret not in part for part in redacted.split("***"))
 
 
 @given(st.lists(WORDS, min_size=2))
-def test_redact_hides_a_secret_that_is_part_of_another(words):
-    """A secret is hidden whole even if another secret is a part of it, in whichever order they are given."""
+def test_redact_replaces_a_secret_that_contains_another(words):
+    """The longer secret is replaced as a whole, in any order of the arguments."""
     whole = "".join(words)
     assert redact(f"<{whole}>", *map(Secret, words), Secret(whole)).count("*") >= 3
     assert redact("<abcdef>", Secret("abc"), Secret("abcdef")) == "<***>"
 
 
 @given(WORDS, st.data())
-def test_redact_finds_a_secret_however_much_of_it_is_url_quoted(secret, data):
-    """Each character of a secret may be quoted or not, in either case of hex: it is found all the same."""
+def test_redact_finds_a_percent_encoded_secret(secret, data):
+    """Each character may be encoded or not, in upper or lower case."""
     hexes = ["".join(f"%{byte:02x}" for byte in char.encode()) for char in secret]
     ways = [st.sampled_from([char, quoted, quoted.upper()]) for char, quoted in zip(secret, hexes, strict=True)]
     shown = redact("".join(data.draw(st.tuples(*ways))), Secret(secret))
@@ -140,22 +140,22 @@ def test_redact_finds_a_secret_however_much_of_it_is_url_quoted(secret, data):
     assert secret not in unquote(shown)
 
 
-def test_redact_hides_both_a_plain_and_a_quoted_occurrence():
-    """One occurrence in clear does not save a quoted one, nor a secret that looks quoted itself."""
+def test_redact_replaces_a_plain_and_an_encoded_occurrence():
+    """Both are replaced, also if the secret itself looks encoded."""
     assert redact("a/b+c a%2Fb%2Bc", Secret("a/b+c")) == "*** ***"
     assert redact("a%20b a%2520b", Secret("a%20b")) == "*** ***"
 
 
 @given(st.text())
-def test_redact_leaves_a_text_without_secrets_alone(text):
-    """Nothing is replaced, or unquoted, where no secret is; an empty secret is found nowhere."""
+def test_redact_does_not_change_a_text_without_secrets(text):
+    """Nothing is replaced or decoded; an empty secret is found nowhere."""
     assert redact(text) == text
     assert redact(text, Secret("")) == text
 
 
 @pytest.mark.parametrize("write", [str, quote, html.escape, lambda text: json.dumps(text)[1:-1]])
-def test_redact_cut_hides_the_beginning_of_a_secret_at_the_end(write):
-    """However it is written, a piece of 8 characters or more is not shown; a shorter one tells nothing."""
+def test_redact_truncated_replaces_a_cut_secret_at_the_end(write):
+    """A piece of 8 or more characters is replaced, in every encoding; a shorter one is kept."""
     secret = 'Ab/中"&cdefghijkl'
     assert redact_truncated(f"<{write(secret)[:-1]}", Secret(secret)) == "<***"
     assert redact_truncated("<abcdefg", Secret("abcdefgh0")) == "<abcdefg"

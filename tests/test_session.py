@@ -291,7 +291,7 @@ async def test_forgotten_session_warns():
     async def forget(new):
         session = new()
         await session.__aenter__()
-        session._lifecycle.running.transport.owned = False
+        session._lifecycle.resources.transport.owned = False
 
     def build():
         http = unittest.mock.create_autospec(aiohttp.ClientSession, instance=True)

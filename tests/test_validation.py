@@ -1,4 +1,4 @@
-"""The checks of what a caller gives."""
+"""Argument validation: checks, converters and attrs validators."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from wxtcb import InvalidArgument, Secret, validation
 ALIAS = st.text(string.ascii_letters + string.digits + "-")
 
 
-def passes(check, value):
-    """Tell whether *check* lets *value* pass; a refusal that does not name the field fails the test."""
+def accepts(check, value):
+    """Return whether *check* accepts *value*; an error that does not name the argument fails the test."""
     try:
         check("the field", value)
-    except InvalidArgument as refusal:
-        if str(refusal).startswith("the field"):
+    except InvalidArgument as error:
+        if str(error).startswith("the field"):
             return False
         raise
     return True
@@ -43,12 +43,7 @@ def passes(check, value):
         (
             validation.check_mapping,
             [{}, {"a": None}],
-            [
-                None,
-                [],
-                "a",
-                [("a", 1)],
-            ],
+            [None, [], "a", [("a", 1)]],
         ),
         (
             validation.check_number,
@@ -71,50 +66,50 @@ def passes(check, value):
     ],
     ids=lambda each: getattr(each, "__name__", "values"),
 )
-def test_a_check_lets_the_good_pass_and_refuses_the_bad_by_name(check, good, bad):
-    """Each check knows what fits its field; what does not is refused with the field's name."""
-    assert [value for value in good if not passes(check, value)] == []
-    assert [value for value in bad if passes(check, value)] == []
+def test_check_accepts_valid_and_rejects_invalid_values(check, good, bad):
+    """Each check follows its rule, and its error names the argument."""
+    assert [value for value in good if not accepts(check, value)] == []
+    assert [value for value in bad if accepts(check, value)] == []
 
 
 @given(st.sampled_from(string.ascii_lowercase), ALIAS)
-def test_an_alias_by_the_documented_rule_passes(first, rest):
-    """Whatever starts with a-z and holds only letters, digits and '-' is an alias."""
-    assert passes(validation.check_alias, first + rest)
+def test_alias_of_the_documented_form_is_accepted(first, rest):
+    """An alias starts with a-z and contains only letters, digits and '-'."""
+    assert accepts(validation.check_alias, first + rest)
 
 
 @given(ALIAS, st.characters(exclude_characters=string.ascii_letters + string.digits + "-"), ALIAS)
-def test_an_alias_with_any_other_character_is_refused(before, odd, after):
-    """One character outside the rule, wherever it stands, is enough."""
-    assert not passes(validation.check_alias, f"a{before}{odd}{after}")
+def test_alias_with_another_character_is_rejected(before, odd, after):
+    """One other character at any position is enough."""
+    assert not accepts(validation.check_alias, f"a{before}{odd}{after}")
 
 
 @pytest.mark.parametrize(
-    ("value", "kind", "fits"),
+    ("value", "expected_type", "valid"),
     [(1, int, True), (True, int, False), (1, bool, False), (True, bool, True), ("a", str, True), ("1", int, False)],
 )
-def test_a_kind_is_exact(value, kind, fits):
-    """A bool is no int and an int no bool."""
-    assert passes(lambda name, each: validation.check_type(name, each, kind), value) is fits
+def test_type_is_compared_exactly(value, expected_type, valid):
+    """A bool is not an int, and an int is not a bool."""
+    assert accepts(lambda name, each: validation.check_type(name, each, expected_type), value) is valid
 
 
 @pytest.mark.parametrize("value", [b"hunter2-in-bytes", ["hunter2-in-bytes"]], ids=["bytes", "list"])
-def test_a_refused_secret_is_not_quoted(value):
-    """What is no text may be a secret all the same: the message does not show it."""
-    with pytest.raises(InvalidArgument) as refused:
+def test_rejected_secret_is_not_quoted(value):
+    """A value of another type may be a secret too, so the message does not contain it."""
+    with pytest.raises(InvalidArgument) as caught:
         validation.check_secret("component_verify_ticket", value)
-    assert "hunter2" not in str(refused.value)
+    assert "hunter2" not in str(caught.value)
 
 
-def test_a_bad_entry_of_a_list_is_named_by_its_place():
-    """The message says which entry was refused."""
-    with pytest.raises(InvalidArgument, match=r"^appids\[1\] must be a text"):
+def test_rejected_entry_of_a_list_is_named_by_its_index():
+    """The message contains the index of the entry."""
+    with pytest.raises(InvalidArgument, match=r"^appids\[1\] must be"):
         validation.check_strings("appids", ("wx1", 2))
 
 
 @attrs.frozen(kw_only=True)
-class Form:
-    """A class whose fields are checked."""
+class Example:
+    """A class with validated fields."""
 
     must: str = attrs.field(validator=validation.validator(validation.check_string))
     may: str | None = attrs.field(default=None, validator=validation.validator(validation.check_string, optional=True))
@@ -123,9 +118,9 @@ class Form:
 
 
 @pytest.mark.parametrize("fields", [{}, {"may": None, "number": None}, {"may": "a", "number": 0, "flag": True}])
-def test_a_class_takes_fields_that_fit(fields):
-    """Optional fields also take None."""
-    assert Form(must="a", **fields).must == "a"
+def test_class_accepts_valid_fields(fields):
+    """An optional field accepts None."""
+    assert Example(must="a", **fields).must == "a"
 
 
 @pytest.mark.parametrize(
@@ -138,18 +133,18 @@ def test_a_class_takes_fields_that_fit(fields):
         ({"flag": 1}, "flag"),
     ],
 )
-def test_a_class_refuses_a_field_that_does_not_fit_by_class_and_name(fields, name):
+def test_class_rejects_an_invalid_field_by_class_and_name(fields, name):
     """The message begins with the class and the field."""
-    with pytest.raises(InvalidArgument, match=f"^Form: {name} must be"):
-        Form(**{"must": "a", **fields})
+    with pytest.raises(InvalidArgument, match=f"^Example: {name} must be"):
+        Example(**{"must": "a", **fields})
 
 
 @pytest.mark.parametrize(
     ("value", "converted"),
     [(["a"], ("a",)), (("a",), ("a",)), (iter("ab"), ("a", "b")), ([], ()), (None, None), ("ab", "ab"), (b"a", b"a")],
 )
-def test_a_list_becomes_a_tuple_and_a_text_is_not_taken_apart(value, converted):
-    """What can be gone through is; a text, and what is no list, is left for the check to refuse."""
+def test_list_becomes_a_tuple_and_a_string_is_not_split(value, converted):
+    """A string, and a value that is not iterable, stay unchanged for the check that follows."""
     assert validation.to_tuple(value) == converted
 
 
@@ -165,8 +160,8 @@ def test_a_list_becomes_a_tuple_and_a_text_is_not_taken_apart(value, converted):
         ("http://proxy.internal", True),
     ],
 )
-def test_a_base_url_that_keeps_the_token_safe_is_taken(url, allow_http):
-    """Anywhere by https, plain http to this machine, and elsewhere only when allowed."""
+def test_base_url_that_does_not_expose_the_token_is_accepted(url, allow_http):
+    """A URL with https may name any host; plain http is for this machine, or others if allowed."""
     validation.check_base_url(url, allow_http=allow_http)
 
 
@@ -191,24 +186,24 @@ def test_a_base_url_that_keeps_the_token_safe_is_taken(url, allow_http):
     ],
     ids=str,
 )
-def test_a_base_url_that_is_incomplete_or_holds_too_much_is_refused(url):
-    """Whatever is allowed otherwise, it must be http(s) and a host, without user, query or fragment."""
-    with pytest.raises(InvalidArgument, match="base_url must") as refused:
+def test_incomplete_base_url_is_rejected(url):
+    """A base URL consists of http or https and a host, without user, query or fragment."""
+    with pytest.raises(InvalidArgument, match="base_url must") as caught:
         validation.check_base_url(url, allow_http=True)
-    assert "password@" not in str(refused.value)
+    assert "password@" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     "url", ["http://api.weixin.qq.com", "http://127.0.0.1.evil.com", "http://localhost.evil.com", "http://10.0.0.1"]
 )
-def test_plain_http_to_elsewhere_is_refused(url):
-    """A host that only looks like this machine is elsewhere."""
-    with pytest.raises(InvalidArgument, match="would show every token"):
+def test_plain_http_to_another_machine_is_rejected(url):
+    """A host name that only resembles this machine is another machine."""
+    with pytest.raises(InvalidArgument, match="allow_http"):
         validation.check_base_url(url, allow_http=False)
 
 
 @pytest.mark.parametrize(
-    ("url", "here"),
+    ("url", "loopback"),
     [
         ("http://127.0.0.1:1", True),
         ("https://localhost", True),
@@ -217,53 +212,51 @@ def test_plain_http_to_elsewhere_is_refused(url):
         ("", False),
     ],
 )
-def test_loopback_is_told_from_elsewhere(url, here):
-    """What cannot be read as a URL is not this machine."""
-    assert validation.is_loopback(url) is here
+def test_loopback_urls_are_recognised(url, loopback):
+    """An invalid URL is not on this machine."""
+    assert validation.is_loopback(url) is loopback
 
 
 @pytest.mark.parametrize("url", ["http://proxy:3128", "https://user:password@proxy.internal"])
-def test_a_proxy_may_be_any_http_url(url):
-    """A user and a password may stand in a proxy's URL, and plain http is fine."""
+def test_proxy_may_be_any_http_url(url):
+    """The URL of a proxy may contain a user and a password, and may be plain http."""
     validation.check_proxy(url)
 
 
 @pytest.mark.parametrize("url", ["", "proxy:3128", "socks5://u:hunter2@proxy", "http://", "http://u:hunter2@p:99999"])
-def test_a_proxy_that_cannot_be_one_is_refused_without_quoting_it(url):
-    """It must be http(s) and a host; a password in it stays out of the message."""
-    with pytest.raises(InvalidArgument, match=r"^proxy must be") as refused:
+def test_rejected_proxy_is_not_quoted(url):
+    """A password in the URL is not in the message."""
+    with pytest.raises(InvalidArgument, match=r"^proxy must") as caught:
         validation.check_proxy(url)
-    assert "hunter2" not in str(refused.value)
+    assert "hunter2" not in str(caught.value)
 
 
-def test_a_token_in_the_query_is_refused_and_not_quoted():
-    """It would be overwritten, or shown: a token of the caller's own goes into ``token=``."""
+def test_token_in_the_query_is_rejected_and_not_quoted():
+    """The message points to ``token=`` and does not contain the value."""
     with pytest.raises(InvalidArgument, match="token=") as caught:
         validation.check_query("the query", {"access_token": "S3CRET"})
     assert "S3CRET" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("least", "most", "words", "good", "bad"),
+    ("minimum", "maximum", "good", "bad"),
     [
-        (0, 100, "to 100", [0, 100], [-1, 101, 50.0, "50", True]),
-        (0, None, "on", [0, 10**30], [-1, 1.0, False]),
+        (0, 100, [0, 100], [-1, 101, 50.0, "50", True]),
+        (0, None, [0, 10**30], [-1, 1.0, False]),
     ],
 )
-def test_a_whole_number_is_held_to_its_bounds(least, most, words, good, bad):
-    """Both of them belong to it; None passes where the field is optional."""
+def test_integer_is_limited_to_its_range(minimum, maximum, good, bad):
+    """Both bounds are inclusive; an optional field accepts None."""
 
     @attrs.frozen
     class Share:
-        must: object = attrs.field(default=least, validator=validation.int_range(least, most, optional=False))
-        may: object = attrs.field(default=None, validator=validation.int_range(least, most))
+        must: object = attrs.field(default=minimum, validator=validation.int_range(minimum, maximum, optional=False))
+        may: object = attrs.field(default=None, validator=validation.int_range(minimum, maximum))
 
     assert [Share(must=each, may=each).may for each in good] == good
     for name in ("must", "may"):
         for value in bad:
-            with pytest.raises(
-                InvalidArgument, match=rf"^Share: {name} must be a whole number from 0 (to 100|on), not"
-            ):
+            with pytest.raises(InvalidArgument, match=rf"^Share: {name} must be an integer"):
                 Share(**{name: value})
-    with pytest.raises(InvalidArgument, match="must be a whole number"):
+    with pytest.raises(InvalidArgument, match="integer"):
         Share(must=None)

@@ -1,4 +1,4 @@
-"""Asyncio client for WeChat Open Platform's batch cloud development."""
+"""Asyncio client for the batch cloud development (批量云开发) of WeChat Open Platform."""
 
 from __future__ import annotations
 
@@ -17,10 +17,6 @@ from wxtcb.errors import (
     BadReply,
     CloudError,
     CloudUnavailable,
-    EnvironmentFailed,
-    EnvironmentNotFound,
-    EnvironmentNotReady,
-    EnvironmentTimeout,
     InvalidAppSecret,
     InvalidArgument,
     InvalidRequest,
@@ -68,10 +64,6 @@ __all__ = [
     "Credential",
     "Done",
     "Endpoint",
-    "EnvironmentFailed",
-    "EnvironmentNotFound",
-    "EnvironmentNotReady",
-    "EnvironmentTimeout",
     "IPNotAllowed",
     "InvalidAppSecret",
     "InvalidArgument",
@@ -123,7 +115,10 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Load the rooms that most programs do not need when they are first asked for."""
+    """Import a package on first access.
+
+    Most programs need none of them: the sandbox is for tests, provisioning brings a database, telemetry its extras.
+    """
     if name in ("provision", "sandbox", "telemetry"):
         return importlib.import_module(f"wxtcb.{name}")
     raise AttributeError(f"module 'wxtcb' has no attribute {name!r}")

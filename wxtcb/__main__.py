@@ -1,4 +1,4 @@
-"""`python -m wxtcb` is the command line."""
+"""Entry point of ``python -m wxtcb``: the command line."""
 
 from wxtcb.cli import main
 

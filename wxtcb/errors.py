@@ -1,44 +1,40 @@
-"""Everything wxtcb raises.
+"""Exceptions: every error that wxtcb raises.
 
     WxtcbError
-    ├── InvalidArgument         refused before anything was sent (also a ValueError)
-    ├── Withheld                `may_send` kept a call, or its next attempt, from being sent
-    ├── SessionClosed           the session is not open, or no longer
+    ├── InvalidArgument         an argument breaks a documented rule; no request was sent (also a ValueError)
+    ├── SendVetoed              `may_send` prevented a call, or its next attempt, from being sent
+    ├── SessionClosed           the session is not open yet, or closed
     ├── WrongLoop               the session belongs to another event loop or process
-    ├── TicketError             no usable component_verify_ticket
+    ├── TicketError             no usable component_verify_ticket (验证票据)
     │   ├── TicketMissing           none was received yet
-    │   └── TicketExpired            the newest one is over 12 hours old
-    ├── TokenFetchLimit            the hourly ceiling of minted tokens stopped another fetch
-    ├── TokenConflict          another program keeps fetching tokens of this platform
-    ├── TokenStoreError         the token store failed, or keeps something else
-    ├── TransportError          no reply came; nothing was sent, or repeating is harmless
-    ├── BadReply                a reply came that is not what the platform documents
-    ├── OutcomeUnknown          a call that adds something was sent, and nobody knows how it ended
+    │   └── TicketExpired           the newest one is over 12 hours old
+    ├── TokenFetchLimit         the hourly limit of fetched tokens prevented another fetch
+    ├── TokenConflict           another program keeps fetching tokens of this platform
+    ├── TokenStoreError         the token store failed, or contains data that cannot be read
+    ├── TransportError          no response; no request was sent, or repeating it is harmless
+    ├── BadReply                a response that is not what the platform documents
+    ├── OutcomeUnknown          a call that is not idempotent was sent, and its outcome is unknown
     ├── PartialFailure          errcode 0, but part of the batch failed
-    ├── TransferError           a file did not get to, or out of, the object storage
-    ├── OperationNotReady       waiting for what the platform does in its own time ended without it
-    │   ├── OperationTimeout        in time (also a TimeoutError)
-    │   ├── OperationFailed         the platform says that it failed
-    │   ├── OperationNotFound           what was awaited is no longer, or never was, listed
-    │   └── EnvironmentNotReady     waiting for NORMAL ended without it; each of these is one of the above too
-    │       ├── EnvironmentTimeout
-    │       ├── EnvironmentFailed       the platform stopped the environment
-    │       └── EnvironmentNotFound
+    ├── TransferError           an upload to, or a download from, the object storage failed
+    ├── OperationNotReady       waiting for a slow operation of the platform failed
+    │   ├── OperationTimeout        it did not become ready in time (also a TimeoutError)
+    │   ├── OperationFailed         the platform reports a failure
+    │   └── OperationNotFound       it is no longer listed, or never was
     └── ApiError                the platform answered with an errcode
-        ├── PlatformBusy                    -1
-        ├── CloudUnavailable              -1000 and the cloud codes that pass
-        ├── InvalidToken               40001 40014 40094 42001
+        ├── PlatformBusy            -1
+        ├── CloudUnavailable        -1000 and the transient cloud codes
+        ├── InvalidToken            40001 40014 40094 42001
         ├── InvalidTicket           61005 61006 40091 (also a TicketError)
-        ├── InvalidAppSecret           40125, and 40001 of the token call
+        ├── InvalidAppSecret        40125, and 40001 of the token call
         ├── RateLimited             45011
-        ├── QuotaExceeded          45009 48006
-        ├── IPNotAllowed       61004 40164 45035 40090
-        ├── PermissionDenied            48001 85088 and the permission sets
+        ├── QuotaExceeded           45009 48006
+        ├── IPNotAllowed            61004 40164 45035 40090
+        ├── PermissionDenied        48001 85088 and the permission sets
         ├── AccountBlocked          48004 50002 61011
-        ├── InvalidRequest          40097 40101 41001 44002 47001 and the like
+        ├── InvalidRequest          40097 40101 41001 44002 47001 and similar codes
         └── CloudError              other codes of cloud development
 
-The codes and what to do about each stand in `wxtcb._protocol.errcodes`.
+The class of each errcode, and the advice for it: `wxtcb._protocol.errcodes`.
 """
 
 from __future__ import annotations
@@ -47,20 +43,6 @@ import contextlib
 import ipaddress
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
-
-from wxtcb.unsent import (
-    InvalidArgument,
-    SendVetoed,
-    SessionClosed,
-    TicketError,
-    TicketExpired,
-    TicketMissing,
-    TokenConflict,
-    TokenFetchLimit,
-    TokenStoreError,
-    WrongLoop,
-    WxtcbError,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,10 +53,6 @@ __all__ = [
     "BadReply",
     "CloudError",
     "CloudUnavailable",
-    "EnvironmentFailed",
-    "EnvironmentNotFound",
-    "EnvironmentNotReady",
-    "EnvironmentTimeout",
     "IPNotAllowed",
     "InvalidAppSecret",
     "InvalidArgument",
@@ -106,33 +84,173 @@ __all__ = [
 ]
 
 
-def _adopt(*kinds: type[WxtcbError]) -> None:
-    for kind in kinds:
-        kind.__module__ = __name__  # what a traceback and a pickle name
+class WxtcbError(Exception):
+    """Base class of all errors of wxtcb.
+
+    `reason` is a short description of the failure. `endpoint` is the path of the call, or None. `maybe_acted` counts
+    the attempts of the call that may have taken effect, including the last one; 0 means that none did.
+    `retry_after` is the number of seconds to wait before the next attempt, or None if no such time is known. Errors
+    can be copied and pickled.
+    """
+
+    reason: str
+    endpoint: str | None
+    maybe_acted: int
+    retry_after: float | None
+
+    def __init__(self, message: str, *, endpoint: str | None = None, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason or message
+        self.endpoint = endpoint
+        self.maybe_acted = 0
+        self.retry_after = None
+
+    def add_hint(self, hint: str) -> None:
+        """Append a sentence to the message."""
+        self.args = (f"{self} {hint}",)
+
+    # `BaseException.__reduce__` calls the class with `args`, which is the message alone. The classes below take other
+    # arguments, so an error is rebuilt without calling `__init__`.
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_error, (type(self), self.args), self.__dict__
 
 
-_adopt(WxtcbError, *WxtcbError.__subclasses__(), *TicketError.__subclasses__())
+def _rebuild_error(error_class: type[WxtcbError], args: tuple[object, ...]) -> WxtcbError:
+    error = error_class.__new__(error_class)
+    error.args = args
+    return error
+
+
+# Errors raised before a request is sent
+
+
+class InvalidArgument(WxtcbError, ValueError):
+    """An argument that breaks a documented rule; no request was sent."""
+
+
+class SendVetoed(WxtcbError):
+    """An attempt that was not sent, because `may_send` of ``Session.with_options`` did not return True.
+
+    Earlier attempts of the same call may have been sent: `maybe_acted` counts those that may have taken effect.
+    """
+
+    def __init__(self, *, endpoint: str) -> None:
+        super().__init__(
+            f"{endpoint}: vetoed by may_send. This attempt was not sent.",
+            endpoint=endpoint,
+            reason="vetoed by may_send",
+        )
+
+
+class SessionClosed(WxtcbError):
+    """A session that is not open: it was not entered yet, or it was closed while this call was waiting."""
+
+
+class WrongLoop(WxtcbError):
+    """A session that was entered in another event loop or process; no request was sent."""
+
+
+class TicketError(WxtcbError):
+    """No usable component_verify_ticket (验证票据), so no token can be fetched.
+
+    `transient` is True if the ticket source failed in a way that may succeed at the next attempt.
+    """
+
+    transient: bool = False
+
+
+class TicketMissing(TicketError):
+    """No component_verify_ticket was received from WeChat yet, or none was stored."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "there is no component_verify_ticket yet, so no token can be fetched; no request was sent. WeChat pushes "
+            "one every 10 minutes to the platform's authorisation event URL (授权事件接收URL); "
+            "api.token.api_start_push_ticket starts or restarts the push."
+        )
+
+
+class TicketExpired(TicketError):
+    """A newest component_verify_ticket over 12 hours old: the push has stopped, or does not arrive.
+
+    `age` is in seconds.
+    """
+
+    def __init__(self, age: float) -> None:
+        super().__init__(
+            f"the newest component_verify_ticket is {age / 3600:.1f} hours old, but a ticket is valid for 12 hours; no "
+            "request was sent. Check that the receiver answers each push with exactly `success`, then restart the push "
+            "with api.token.api_start_push_ticket."
+        )
+        self.age = age
+
+
+class TokenFetchLimit(WxtcbError):
+    """The limit `max_fetches_per_hour` is reached.
+
+    Something invalidates the tokens: another program that fetches tokens of the same platform, or a token store that
+    is not shared. `retry_after` is the number of seconds until the limit allows the next fetch.
+    """
+
+    def __init__(self, limit: int, retry_after: float) -> None:
+        super().__init__(
+            f"{limit} component_access_tokens were fetched within an hour, which is the limit; the next fetch is "
+            f"allowed in {retry_after:.0f} s. No request was sent. Another program probably fetches tokens of this "
+            "platform, and each of its fetches invalidates the current token: let all programs share one token_store, "
+            "or raise max_fetches_per_hour."
+        )
+        self.retry_after = retry_after
+
+
+class TokenConflict(WxtcbError):
+    """Several tokens in a row rejected as "not latest": another program keeps fetching tokens of this platform.
+
+    A fetch by either program invalidates the token of the other. Fetches of this program are therefore delayed, by up
+    to a minute. `retry_after` is the number of seconds until the next one.
+    """
+
+    def __init__(self, conflicts: int, retry_after: float) -> None:
+        super().__init__(
+            f"{conflicts} component_access_tokens in a row were invalidated from outside, so another program seems to "
+            f"fetch tokens of this platform; the next fetch is in {retry_after:.0f} s. No request was sent. Let all "
+            "programs and processes share one token_store, or let only one of them fetch tokens."
+        )
+        self.retry_after = retry_after
+
+
+class TokenStoreError(WxtcbError):
+    """A token store that did not answer in time, failed, or contains data that this version cannot read.
+
+    `permanent` is True if every retry would fail until the store is fixed. Then no token is fetched without it.
+    """
+
+    def __init__(self, reason: str, *, permanent: bool = False) -> None:
+        super().__init__(f"token store: {reason}. No request was sent. Check the store.", reason=reason)
+        self.permanent = permanent
+
+
+# Errors of a request that was sent, or could not be sent
 
 
 class TransportError(WxtcbError):
-    """No reply came.
+    """No response was received.
 
-    `bytes_sent` is False when the request cannot have reached the platform (DNS, refused, TLS), True when it may have;
-    `timeout` tells whether a deadline of ours ended it.
+    `sent` is False if the request cannot have reached the platform (DNS, connection refused, TLS), and True if it may
+    have. `timeout` is True if `Timeout` of the session ended the attempt.
     """
 
     def __init__(self, reason: str, *, endpoint: str, sent: bool, timeout: bool = False) -> None:
-        effect = "It may have reached the platform." if sent else "Nothing was sent."
+        effect = "It may have reached the platform." if sent else "No request was sent."
         super().__init__(f"{endpoint}: {reason}. {effect}", endpoint=endpoint, reason=reason)
         self.sent = sent
         self.timeout = timeout
 
 
 class BadReply(WxtcbError):
-    """The platform, or something between, answered with what is not a documented reply.
+    """A response, of the platform or of a proxy, that the platform does not document.
 
-    `status` is the HTTP status; `permanent` is True where another try would give the same: a redirect (never followed),
-    a reply over the size limit (not read to its end), a reply of another shape.
+    `status` is the HTTP status. `permanent` is True if a retry would give the same response: a redirect (never
+    followed), a response over the size limit (not read to its end), a reply with missing or mistyped fields.
     """
 
     def __init__(self, reason: str, *, endpoint: str, status: int, permanent: bool = False) -> None:
@@ -142,33 +260,34 @@ class BadReply(WxtcbError):
 
 
 class OutcomeUnknown(WxtcbError):
-    """A call that adds something each time left for the platform, and no answer says whether it acted.
+    """A call that is not idempotent was sent, and no response says whether it took effect.
 
-    Look (for instance with `environment.describe_envs`) before you send it again. `cause` is the error that hid the
-    answer.
+    Check whether it took effect, for instance with `environment.describe_envs`, before retrying. `cause` is the error
+    that replaced the response.
     """
 
+    # `cause` is an attribute because pickle drops `__cause__`.
     def __init__(self, cause: WxtcbError, *, endpoint: str) -> None:
         super().__init__(
-            f"{endpoint}: sent, but its outcome is unknown: {cause.reason}. Look whether it acted before sending it "
-            "again.",
+            f"{endpoint}: sent, but its outcome is unknown: {cause.reason}. Check whether it took effect before "
+            "retrying.",
             endpoint=endpoint,
         )
         self.cause = cause
 
 
 class PartialFailure(WxtcbError):
-    """The platform answered errcode 0, but some parts of the batch failed.
+    """A reply with errcode 0 whose batch failed in part.
 
-    `reply` is the whole typed reply with the part that succeeded, `failed` the entries that did not. With
-    ``partial="return"`` the reply is returned instead. `maybe_acted` counts the earlier attempts that may have acted
-    too: an entry may have failed because one of them did it already. `cause`: a batch that went out in several calls
-    was ended by this error in one of them, after others had been answered; it is raised in any case.
+    `reply` is the typed reply, including the entries that succeeded. `failed` contains the entries that did not. With
+    ``partial="return"`` the reply is returned instead. `maybe_acted` counts the earlier attempts that may have taken
+    effect: an entry may have failed because an earlier attempt had already done the work. `cause` is the error that
+    ended a batch which is sent in several calls; such a failure is raised with every value of `partial`.
     """
 
-    reply: Any  # of the class that the call would have returned, which a caller knows
+    # The class of the reply is that of the call, which the caller knows and a type checker cannot.
+    reply: Any
     failed: tuple[Any, ...]
-
     cause: WxtcbError | None
 
     def __init__(
@@ -180,10 +299,11 @@ class PartialFailure(WxtcbError):
         cause: WxtcbError | None = None,
         maybe_acted: int = 0,
     ) -> None:
+        # A batch may have thousands of entries; the message quotes three of them.
         first = "; ".join(map(str, failed[:3]))
         more = f"; and {len(failed) - 3} more in .failed" if len(failed) > 3 else ""
-        ended = f"; a later call ended with: {cause.reason}" if cause else ""
-        earlier = f"; {maybe_acted} earlier attempts may have acted too: look" if maybe_acted else ""
+        ended = f"; a later call failed: {cause.reason}" if cause else ""
+        earlier = f"; {maybe_acted} earlier attempts may have taken effect too: check" if maybe_acted else ""
         super().__init__(
             f"{endpoint}: errcode 0, but {len(failed)} failed, and all others took effect: "
             f"{first}{more}{ended}{earlier}",
@@ -197,56 +317,18 @@ class PartialFailure(WxtcbError):
             self.retry_after, self.maybe_acted = cause.retry_after, cause.maybe_acted
 
 
-class OperationNotReady(WxtcbError):
-    """Waiting ended without what was awaited. `resource` names it, `status` is the last one seen, or None."""
-
-    def __init__(self, message: str, *, resource: str, status: str | None) -> None:
-        super().__init__(f"{resource}: {message}")
-        self.resource = resource
-        self.status = status
-
-
-class OperationTimeout(OperationNotReady, TimeoutError):
-    """It is still not ready when the time is up; it may become so later, so waiting again is fine."""
-
-
-class OperationFailed(OperationNotReady):
-    """It has a status that waiting does not change; the message says what the platform tells of it."""
-
-
-class OperationNotFound(OperationNotReady):
-    """It is missing from look after look: it was removed, or never existed."""
-
-
-class EnvironmentNotReady(OperationNotReady):
-    """An environment did not become NORMAL. `env` is its id, `status` the last one seen, or None."""
-
-    def __init__(self, message: str, *, env: str, status: str | None) -> None:
-        super().__init__(message, resource=f"environment {env}", status=status)
-        self.env = env
-
-
-class EnvironmentTimeout(EnvironmentNotReady, OperationTimeout):
-    """The environment is still not NORMAL when the time is up; it may become so later, so waiting again is fine."""
-
-
-class EnvironmentFailed(EnvironmentNotReady, OperationFailed):
-    """The platform has stopped the environment (over quota or blocked); waiting will not help."""
-
-
-class EnvironmentNotFound(EnvironmentNotReady, OperationNotFound):
-    """The environment is missing from look after look: it was removed, or never existed."""
-
-
 class TransferError(WxtcbError):
-    """A file did not get to the object storage, or not out of it.
+    """A failed upload to, or download from, the object storage.
 
-    `status` is the HTTP status of its answer, None where there was none; `code` and `request_id` are the object
-    storage's own, out of the XML of its refusal, or None. `stored` tells whether the object of an upload exists: False,
-    it does not, for some of it never left or it was refused (an older one of that name is as it was); True, a look
-    right after found one with exactly its bytes; None, nobody knows, for all had left and the look did not find it yet,
-    or it was a download. `bytes_sent` is how many bytes of the file went over. What your source, callback or disk raised is
-    the ``__cause__``.
+    `status` is the HTTP status of the response, or None without a response. `code` and `request_id` are those of the
+    object storage's XML error, or None. `bytes_sent` is the number of bytes of the file that were transferred. An
+    exception of your source, of your callback or of the disk is the ``__cause__``.
+
+    `stored` reports whether an upload created its object:
+
+    - False: it did not. The upload was incomplete or rejected; an older object of that name is unchanged.
+    - True: a check right after the upload found an object with exactly these bytes.
+    - None: unknown. All bytes were sent and the check did not find the object yet; or this is a download.
     """
 
     def __init__(
@@ -268,11 +350,43 @@ class TransferError(WxtcbError):
         self.bytes_sent = bytes_sent
 
 
-class ApiError(WxtcbError):
-    """The platform answered with an errcode other than 0.
+# Errors of waiting
 
-    `errcode` and `errmsg` are the platform's, `rid` is the request id out of errmsg (kept by WeChat for 7 days), or
-    None.
+
+class OperationNotReady(WxtcbError):
+    """An operation of the platform that did not become ready.
+
+    `resource` names what was waited for, for instance "environment e-1" or "import job 7". `status` is its last known
+    status, or None. `env` is the id of the environment if the wait was for an environment itself, else None.
+    """
+
+    def __init__(self, message: str, *, resource: str, status: str | None, env: str | None = None) -> None:
+        super().__init__(f"{resource}: {message}")
+        self.resource = resource
+        self.status = status
+        self.env = env
+
+
+class OperationTimeout(OperationNotReady, TimeoutError):
+    """An operation that is not ready after the timeout; it may become ready later, so you may wait again."""
+
+
+class OperationFailed(OperationNotReady):
+    """An operation whose status is final and not the expected one; the message contains the platform's reason."""
+
+
+class OperationNotFound(OperationNotReady):
+    """A resource missing from several polls in a row: it was removed, or never existed."""
+
+
+# Errors of the platform: a response with an errcode
+
+
+class ApiError(WxtcbError):
+    """A response with an errcode other than 0.
+
+    `errcode` and `errmsg` are the platform's. `rid` is the request id out of errmsg, or None; WeChat's console finds
+    a failed request by it for 7 days.
     """
 
     effect: ClassVar[str] = "It had no effect."
@@ -289,13 +403,14 @@ class ApiError(WxtcbError):
 
 
 class PlatformBusy(ApiError):
-    """The platform is busy and asks to try again; whether this attempt acted is not known."""
+    """The platform is busy and asks for a retry; this attempt may have taken effect."""
 
+    # The platform documents -1 as "try again later"; it does not promise that the attempt had no effect.
     effect = "It may have taken effect."
 
 
 class CloudUnavailable(ApiError):
-    """The cloud behind the platform failed; whether this attempt acted is not known."""
+    """The cloud behind the platform failed; this attempt may have taken effect."""
 
     effect = "It may have taken effect."
 
@@ -305,11 +420,11 @@ class InvalidToken(ApiError):
 
 
 class InvalidTicket(ApiError, TicketError):
-    """The platform refuses the component_verify_ticket."""
+    """The platform rejected the component_verify_ticket."""
 
 
 class InvalidAppSecret(ApiError):
-    """The platform refuses the component_appsecret."""
+    """The platform rejected the component_appsecret."""
 
 
 class RateLimited(ApiError):
@@ -317,19 +432,21 @@ class RateLimited(ApiError):
 
 
 class QuotaExceeded(ApiError):
-    """A daily or monthly quota is used up."""
+    """A daily or monthly quota is exceeded."""
 
 
 class IPNotAllowed(ApiError):
-    """The address this machine calls from is not on the platform's list of allowed addresses.
-
-    `ip` is the one that the platform saw, if its message names it.
-    """
+    """The IP address of this machine is not on the platform's list of allowed addresses."""
 
     @property
     def ip(self) -> str | None:
-        """The address that the platform saw, or None."""
-        return _find_ip_address(self.errmsg)
+        """The address that the platform saw, or None if its message does not contain one."""
+        for word in re.split(r"[^0-9A-Fa-f.:]+", self.errmsg):
+            with contextlib.suppress(ValueError):
+                # Punctuation may surround the address ("ip 1.2.3.4: not in whitelist"), but "::" begins and ends
+                # valid IPv6 addresses.
+                return str(ipaddress.ip_address(word if "::" in word else word.strip(".:")))
+        return None
 
 
 class PermissionDenied(ApiError):
@@ -341,16 +458,8 @@ class AccountBlocked(ApiError):
 
 
 class InvalidRequest(ApiError):
-    """The platform refuses the request as it is; sent again it fails again."""
+    """The platform rejected the request; an unchanged retry fails again."""
 
 
 class CloudError(ApiError):
-    """A code of cloud development (negative, five or six digits) that repeating does not mend."""
-
-
-def _find_ip_address(text: str) -> str | None:
-    """Return the first word of *text* that is an IP address."""
-    for word in re.split(r"[^0-9A-Fa-f.:]+", text):
-        with contextlib.suppress(ValueError):
-            return str(ipaddress.ip_address(word.strip(".:") if "::" not in word else word))
-    return None
+    """A cloud development code (negative, five or six digits) that a retry does not fix."""

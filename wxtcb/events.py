@@ -1,7 +1,7 @@
-"""What can be observed from outside: frozen events, and the hooks that are called with them.
+"""Events: what a session and a ticket receiver report, and the protocols of hooks.
 
-No event holds a secret. A hook is called synchronously on the event loop, so it must be quick; one that raises is
-reported to the loop's exception handler and never changes a result.
+Events are frozen and contain no secret. A hook is called synchronously on the event loop, so it must return quickly.
+An exception of a hook is reported to the loop's exception handler and never changes a result.
 """
 
 from __future__ import annotations
@@ -12,10 +12,15 @@ import attrs
 
 from wxtcb.errors import WxtcbError
 
+# Calls
+
 
 @attrs.frozen
 class CallStarted:
-    """A call is about to wait for admission. `call` is a number shared by all events of this call."""
+    """A call that is about to wait for a slot of the request limiter.
+
+    `call` is a number that all events of this call share.
+    """
 
     endpoint: str
     call: int
@@ -23,10 +28,10 @@ class CallStarted:
 
 @attrs.frozen
 class CallFinished:
-    """A call ended, well or not (`error`), after `maybe_acted` sends and `elapsed` seconds, all waiting included.
+    """A call that ended, after `attempts` sends and `elapsed` seconds, including all waiting.
 
-    A call that was cancelled, or ended by anything but a reply and an error of wxtcb's, has no error either, but
-    `cancelled` set.
+    `error` is the error of wxtcb that the call raised, or None. `cancelled` is True if the call ended with any other
+    exception, which is usually a cancellation.
     """
 
     endpoint: str
@@ -38,7 +43,7 @@ class CallFinished:
 
     @property
     def outcome(self) -> str:
-        """How it ended in one word: "ok", "cancelled", or the class of the error."""
+        """The outcome in one word: "ok", "cancelled", or the class name of the error."""
         if self.error is not None:
             return type(self.error).__name__
         return "cancelled" if self.cancelled else "ok"
@@ -46,9 +51,9 @@ class CallFinished:
 
 @attrs.frozen
 class RetryScheduled:
-    """Attempt number `attempt` failed with `error`, and the call is tried again after `delay` seconds.
+    """A retry after `delay` seconds, because attempt number `attempt` failed with `error`.
 
-    `reason` sorts the error: "not_sent", "busy", "fault", "lost".
+    `reason` is the kind of failure: "not_sent", "busy", "cloud_unavailable" or "reply_lost".
     """
 
     endpoint: str
@@ -61,9 +66,9 @@ class RetryScheduled:
 
 @attrs.frozen
 class RequestResent:
-    """The call is sent again outside its budget.
+    """A resend that does not count as a retry.
 
-    `reason`: "token_dead" (a newer token is there) or "minute_limit" (as soon as its path opens).
+    `reason` is "invalid_token" (sent with a newer token) or "rate_limited" (sent when the path's rate limit is reset).
     """
 
     endpoint: str
@@ -74,9 +79,9 @@ class RequestResent:
 
 @attrs.frozen
 class Abandoned:
-    """A call that adds something was cancelled when its body may have left: look whether it acted.
+    """A call that is not idempotent, cancelled after its request may have been sent: check whether it took effect.
 
-    `maybe_acted` counts its attempts that may have acted, this one included.
+    `maybe_acted` counts its attempts that may have taken effect, including the cancelled one.
     """
 
     endpoint: str
@@ -85,7 +90,7 @@ class Abandoned:
 
 @attrs.frozen
 class PossibleDuplicate:
-    """A call that adds something succeeded after `maybe_acted` earlier attempts that may have acted too."""
+    """A call that is not idempotent, successful after `maybe_acted` earlier attempts that may have taken effect."""
 
     endpoint: str
     maybe_acted: int
@@ -93,15 +98,18 @@ class PossibleDuplicate:
 
 @attrs.frozen
 class EndpointRateLimited:
-    """The platform's minute limit for a path is reached: nobody sends to it for `retry_after`."""
+    """A path whose rate limit is reached: no request is sent to it for `retry_after` seconds."""
 
     endpoint: str
     retry_after: float
 
 
+# Tokens
+
+
 @attrs.frozen
 class TokenRejected:
-    """The platform called the token of `generation` dead with `errcode`."""
+    """A token, number `generation`, that the platform rejected with `errcode`."""
 
     generation: int
     errcode: int
@@ -109,9 +117,11 @@ class TokenRejected:
 
 @attrs.frozen
 class TokenRefreshed:
-    """A new token is in the cache, because of `reason`: "first", "advisory", "mandatory", "expired", "dead".
+    """A new token in the cache.
 
-    `from_store`: another process had fetched it, or an earlier run; it was found in the token store.
+    `reason` is "first", "advisory", "mandatory", "expired" or "dead" (rejected by the platform). `expires_in` and
+    `elapsed` are in seconds. `from_store` is True if the token was not fetched but found in the token store: another
+    process, or an earlier run, had fetched it.
     """
 
     generation: int
@@ -123,7 +133,7 @@ class TokenRefreshed:
 
 @attrs.frozen
 class TokenRefreshFailed:
-    """A token fetch failed; the next one is tried after `retry_after` seconds at the earliest."""
+    """A token fetch that failed; the next one starts after `retry_after` seconds at the earliest."""
 
     reason: str
     error: WxtcbError
@@ -133,7 +143,7 @@ class TokenRefreshFailed:
 
 @attrs.frozen
 class TokenStoreWriteFailed:
-    """A new token could not be kept in the token store (`reason`); this session goes on with it alone."""
+    """A new token that could not be written to the token store (`reason`); only this session uses it."""
 
     generation: int
     reason: str
@@ -141,9 +151,10 @@ class TokenStoreWriteFailed:
 
 @attrs.frozen
 class TokenConflictDetected:
-    """Tokens were voided `conflicts` in a row: a program outside of this token store seems to fetch them, too.
+    """`conflicts` tokens in a row that were invalidated from outside this token store.
 
-    Each of its fetches voids our token. Ours are at least `min_fetch_interval` seconds apart from now on. `hint` says what to do.
+    Another program seems to fetch tokens of the same platform. From now on, fetches of this program are at least
+    `min_fetch_interval` seconds apart. `hint` says what to do.
     """
 
     conflicts: int
@@ -151,12 +162,15 @@ class TokenConflictDetected:
     hint: str
 
 
+# Ticket receiver
+
+
 @attrs.frozen
 class TicketReceived:
-    """WeChat pushed a component_verify_ticket, made at `create_time` (Unix seconds, by its clock).
+    """A component_verify_ticket (验证票据) that WeChat pushed; `create_time` is in Unix seconds of WeChat's clock.
 
-    `is_newest`: it is newer than all before; else it was a repeat, or came late, and changed nothing. `in_memory_only`: it is
-    kept there alone until the token store takes it.
+    `is_newest` is False for a repeated or late push, which changes nothing. `in_memory_only` is True until the token
+    store has accepted the ticket.
     """
 
     create_time: int
@@ -166,9 +180,9 @@ class TicketReceived:
 
 @attrs.frozen
 class TicketWriteFailed:
-    """The newest ticket could not be written to the token store (`reason`); memory holds it meanwhile.
+    """The newest ticket, which could not be written to the token store (`reason`) and is in memory only.
 
-    It is tried again after `retry_after` seconds; None: never, for the receiver closes, and the ticket is lost.
+    The write is retried after `retry_after` seconds. None means that the receiver is closing and the ticket is lost.
     """
 
     create_time: int
@@ -178,7 +192,7 @@ class TicketWriteFailed:
 
 @attrs.frozen
 class PushRefused:
-    """A push was answered with the HTTP `status` of a refusal, and changed nothing; `reason` quotes nothing of it."""
+    """A push that was rejected with the HTTP status `status` and changed nothing; `reason` quotes nothing of it."""
 
     reason: str
     status: int
@@ -186,14 +200,14 @@ class PushRefused:
 
 @attrs.frozen
 class PushMalformed:
-    """A push that is WeChat's was answered, but cannot be read, and changed nothing; `reason` quotes nothing of it."""
+    """A genuine push of WeChat that could not be parsed and changed nothing; `reason` quotes nothing of it."""
 
     reason: str
 
 
 @attrs.frozen
 class NotificationDropped:
-    """A push that was no ticket was answered, but not handed on: `in_progress` earlier ones are not done yet."""
+    """A push other than a ticket that was not passed on, because `in_progress` earlier ones are still running."""
 
     info_type: str
     in_progress: int
@@ -222,11 +236,11 @@ Event = (
 
 @attrs.frozen(kw_only=True)
 class Stats:
-    """A session at one moment.
+    """Counters of a session at one moment.
 
-    `calls_in_flight` hold a slot, `calls_waiting` wait for one, `calls_paused` wait for a path that met its minute
-    limit. `token_age` and `token_expires_in` are the seconds since the token was made and until it expires, None without a
-    token; `token_waiters` wait for one. `retry_quota` is what retries may still draw, 500 when all is well.
+    `calls_in_flight` calls have a slot of the request limiter, `calls_waiting` calls wait for one, `calls_paused` calls
+    wait for the rate limit of their path. `token_age` and `token_expires_in` are in seconds, or None without a token.
+    `token_waiters` calls wait for a token. `retry_quota` is the rest of the retry quota, which is 500 when full.
     """
 
     calls_in_flight: int
@@ -239,13 +253,13 @@ class Stats:
 
 
 class Hook(Protocol):
-    """Called with every event."""
+    """A callable that receives every event."""
 
     def __call__(self, event: Event, /) -> None: ...
 
 
 class SessionInfo(Protocol):
-    """What a hook may know of a session."""
+    """The attributes of a session that a hook may use."""
 
     @property
     def component_appid(self) -> str: ...
@@ -257,12 +271,12 @@ class SessionInfo(Protocol):
 
 
 class SessionHook(Hook, Protocol):
-    """A hook that serves several sessions and tells them apart."""
+    """A hook that serves several sessions and distinguishes them."""
 
     def bind(self, session: SessionInfo, /) -> Hook:
-        """Return what is called with the events of *session*; asked when it, or a view of it, is built."""
+        """Return the hook for the events of *session*; called when the session, or a view of it, is built."""
         ...
 
     def on_session_open(self, session: SessionInfo, /) -> None:
-        """Hear that *session* is open from now on."""
+        """Handle the opening of *session*."""
         ...

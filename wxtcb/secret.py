@@ -1,4 +1,4 @@
-"""A value that is passed around but never shown."""
+"""Secrets: a string that is never shown, and the redaction of texts that may contain one."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from urllib.parse import unquote
 
 _HTML_ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 
-_MIN_PREFIX_LENGTH: Final = 8  # the beginning of a secret that is shorter tells nothing
+# The first characters of a secret may be shown if there are fewer than these: they do not help to guess the rest.
+_MIN_PREFIX_LENGTH: Final = 8
 
 
 class Secret:
-    """A token, ticket, password or app secret; its repr, str and format are always ``***``.
+    """A token, ticket, password or app secret whose repr, str and format are always ``***``.
 
-    Two secrets are equal if their values are, compared in constant time. `reveal` is the only way to the value: it is
-    no attrs class, because `attrs.asdict`, cattrs and rich show the fields of those.
+    Only `reveal` returns the value. Two secrets are equal if their values are; the comparison takes constant time. A
+    secret can be copied, but not pickled.
     """
 
+    # Not an attrs class: `attrs.asdict`, cattrs and rich would show its field.
     __slots__ = ("_value",)
 
     def __init__(self, value: str) -> None:
@@ -26,11 +28,11 @@ class Secret:
 
     @classmethod
     def of(cls, value: str | Self) -> Self:
-        """Wrap *value*, or give it back if it is a `Secret` already."""
+        """Return *value* as a `Secret`; a `Secret` is returned unchanged."""
         return value if isinstance(value, cls) else cls(str(value))
 
     def reveal(self) -> str:
-        """Return the value itself: keep it out of locals, messages and logs."""
+        """Return the value; do not store it in a local variable, message or log."""
         return self._value
 
     def __bool__(self) -> bool:
@@ -42,6 +44,7 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
+        # `compare_digest` accepts strings in ASCII only, but bytes of any kind.
         return hmac.compare_digest(self._value.encode(), other._value.encode())
 
     def __hash__(self) -> int:
@@ -54,39 +57,41 @@ class Secret:
         return self
 
     def __reduce__(self) -> str:
-        raise TypeError("a Secret cannot be pickled: it would leave the process in clear")
+        raise TypeError("a Secret cannot be pickled: the pickle would contain its value in clear text")
 
 
 def redact(text: str, *secrets: Secret) -> str:
     """Return *text* with every occurrence of the values of *secrets* replaced by ``***``.
 
-    They are found as they are, and as JSON and HTML write them. Where one occurs URL-quoted, in whole or in part, the
-    whole text is unquoted.
+    The values are found in plain, JSON-escaped and HTML-escaped form. If one occurs percent-encoded, in whole or in
+    part, the whole text is returned decoded.
     """
-    found = {shape for secret in secrets if secret for shape in _encoded_forms(secret.reveal())}
-    shapes = sorted(found, key=len, reverse=True)
-    for shape in shapes:
-        text = text.replace(shape, "***")
-    for shape in shapes:
-        if shape in unquote(text):
-            text = unquote(text).replace(shape, "***")
+    forms = {form for secret in secrets if secret for form in _encoded_forms(secret.reveal())}
+    # The longest first: a secret may contain another one, and must not remain in part.
+    longest_first = sorted(forms, key=len, reverse=True)
+    for form in longest_first:
+        text = text.replace(form, "***")
+    # Any character of a value may be percent-encoded or not, so the encoded forms cannot be listed.
+    for form in longest_first:
+        if form in unquote(text):
+            text = unquote(text).replace(form, "***")
     return text
 
 
 def redact_truncated(text: str, *secrets: Secret) -> str:
-    """Return *text* as `redact` does, also where it ends in the middle of one of *secrets*."""
+    """Return *text* redacted as by `redact`, also if it ends in the middle of one of *secrets*."""
     text = redact(text, *secrets)
-    for shape in {shape for secret in secrets for shape in _encoded_forms(secret.reveal())}:
-        for plain in (text, unquote(text)):
-            begun = next(
-                (size for size in range(len(shape) - 1, _MIN_PREFIX_LENGTH - 1, -1) if plain.endswith(shape[:size])), 0
-            )
-            text = f"{plain[:-begun]}***" if begun else text
+    for form in {form for secret in secrets for form in _encoded_forms(secret.reveal())}:
+        for decoded in (text, unquote(text)):
+            lengths = range(len(form) - 1, _MIN_PREFIX_LENGTH - 1, -1)
+            if length := next((length for length in lengths if decoded.endswith(form[:length])), 0):
+                text = f"{decoded[:-length]}***"
     return text
 
 
 def _encoded_forms(value: str) -> set[str]:
-    """Return how *value* may be written: in JSON with and without escapes beyond ASCII, and each of them in HTML."""
-    written = {value, *(json.dumps(value, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))}
-    written |= {each.replace("/", "\\/") for each in written}
-    return written | {each.translate(_HTML_ESCAPES) for each in written}
+    """Return *value* as it may be written in JSON (with and without non-ASCII escapes) and in HTML, and plain."""
+    forms = {value, *(json.dumps(value, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))}
+    # PHP and some Java libraries escape the slash in JSON.
+    forms |= {form.replace("/", "\\/") for form in forms}
+    return forms | {form.translate(_HTML_ESCAPES) for form in forms}

@@ -1,12 +1,24 @@
-"""One session per platform: opens and closes everything, and calls."""
+"""Session: the connections and the token of one platform, and the method that makes a call.
+
+The file reads from the inside out:
+
+- converters and checks of the options, which run when a session is built;
+- `SessionResources`, what a session opens when it is entered: connections, token cache, pollers, token store;
+- `SessionLifecycle`, which a session shares with its views: whether it is open, and in which event loop;
+- `Session` itself.
+
+A call goes through `Session.call`, `wxtcb._protocol.codec.encode_request` and `wxtcb._http.executor`, in this order.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import ssl as tls
+import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, cast
 
 import aiohttp
 import attrs
@@ -14,35 +26,23 @@ import attrs
 from wxtcb._concurrency.limiter import RequestLimiter
 from wxtcb._concurrency.shared_poll import Poller, SharedPoller
 from wxtcb._http.aiohttp_connector import open_transport
-from wxtcb._http.executor import RequestExecutor
+from wxtcb._http.executor import RequestExecutor, StaticToken, Token
 from wxtcb._http.retry import RetryPolicy
-from wxtcb._http.transport import Timeout
-from wxtcb._protocol.codec import add_action, check_action, check_reply_class, encode_body
+from wxtcb._http.transport import Timeout, Transport
+from wxtcb._protocol.codec import encode_body, encode_request
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
-from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed
+from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed, WrongLoop
 from wxtcb.events import Hook, Stats
-from wxtcb.options import (
-    StoreURL,
-    check_partial,
-    combine_may_send,
-    to_app_secret,
-    to_may_send,
-    to_proxy,
-    to_static_token,
-    to_ticket_source,
-    to_token_source,
-    to_token_store,
-)
-from wxtcb.running import SessionLifecycle, SessionResources
 from wxtcb.secret import Secret
-from wxtcb.telemetry.dispatch import HookDispatcher, notify_open, to_hooks
+from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, notify_open, to_hooks
 from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
-from wxtcb.tokens.stores import TokenStore
+from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
 from wxtcb.validation import (
     check_base_url,
     check_positive_int,
-    check_query,
+    check_proxy,
     check_seconds,
+    check_secret,
     check_string,
     hide_arguments_in_traceback,
     instance_validator,
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from wxtcb._object_storage.client import StorageClient
+    from wxtcb.tokens.cache import TokenCache
     from wxtcb.tokens.health import Health
 
 
@@ -63,6 +64,97 @@ T = TypeVar("T")
 PartialMode = Literal["raise", "return"]
 
 
+# Options of a session: each as it is stored, or `InvalidArgument`. No message quotes a value that may be a secret.
+
+
+@attrs.frozen
+class StoreURL:
+    """The URL of a token store, which the session opens itself when it is entered.
+
+    A session may be built before a fork, and a connection must not be shared by two processes.
+    """
+
+    # A secret, because it may contain the password of a Redis server.
+    url: Secret
+
+    def open(self) -> ClosableTokenStore:
+        """Return the store; the caller closes it."""
+        # Imported here: the stores import sqlite3 and redis-py.
+        from wxtcb.tokens.store_urls import open_store
+
+        return open_store(self.url)
+
+
+def _to_token_store(store: TokenStore | str | Secret | None) -> TokenStore | StoreURL | None:
+    if isinstance(store, str | Secret):
+        url = StoreURL(Secret.of(store))
+        try:
+            # Validates the URL. The store connects when it is first used, so this one need not be closed.
+            url.open()
+        except InvalidArgument as error:
+            reason = str(error)
+        else:
+            return url
+        # Outside of `except`, so without a cause: its frames contain the URL.
+        raise InvalidArgument(f"token_store: {reason}")
+    if store is not None and not is_token_store(store):
+        raise InvalidArgument(f"token_store must be a store, its URL, or None, not {type(store).__name__}")
+    return store
+
+
+def _to_app_secret(value: str | Secret | None) -> Secret:
+    # An empty secret stands for None: with a token_source, a session needs no app secret. An empty string is more
+    # likely an environment variable that is not set.
+    if value is None:
+        return Secret("")
+    if not isinstance(value, str | Secret) or not value:
+        raise InvalidArgument("component_appsecret must be a non-empty string")
+    return Secret.of(value)
+
+
+def _to_ticket_source(ticket: str | Secret | TicketSource | None) -> TicketSource | None:
+    """Return an async callable for the newest ticket; a string becomes a source that always returns it."""
+    if ticket is None or callable(ticket):
+        return ticket
+    if not isinstance(ticket, str | Secret) or not ticket:
+        raise InvalidArgument("ticket must be a non-empty string, or an async callable that returns the newest ticket")
+    secret = Secret.of(ticket)
+
+    async def constant_ticket() -> Secret:
+        return secret
+
+    return constant_ticket
+
+
+def _to_token_source(source: TokenSource | ReadOnly | None) -> TokenSource | ReadOnly | None:
+    if source is not None and not isinstance(source, ReadOnly) and not callable(source):
+        raise InvalidArgument("token_source must be an async callable that returns a ComponentToken, or ReadOnly()")
+    return source
+
+
+def _to_proxy(value: str | Secret | None) -> Secret | None:
+    if value is None:
+        return None
+    proxy = Secret.of(value)
+    check_proxy(proxy.reveal())
+    return proxy
+
+
+def _to_may_send(may_send: Callable[[], bool] | None) -> Callable[[], bool] | None:
+    # A coroutine function returns a coroutine, which is true without ever being awaited.
+    if may_send is not None and (not callable(may_send) or is_async_callable(may_send)):
+        raise InvalidArgument("may_send must be a callable that returns a bool, and not a coroutine function")
+    return may_send
+
+
+def _combine_may_send(outer: Callable[[], bool] | None, inner: Callable[[], bool] | None) -> Callable[[], bool] | None:
+    """Return a callable that returns True only if both do; *outer* is called first."""
+    if outer is None or inner is None:
+        # Compared with None: a callable object may be false.
+        return inner if outer is None else outer
+    return lambda: outer() is True and inner() is True
+
+
 def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> None:
     check_base_url(value, allow_http=session.allow_http)
 
@@ -70,71 +162,175 @@ def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> No
 def _check_token_source(
     session: Session, _: attrs.Attribute[TokenSource | ReadOnly | None], source: TokenSource | ReadOnly | None
 ) -> None:
+    """Check the options that depend on each other."""
     if source is None and not session.component_appsecret:
-        raise InvalidArgument("component_appsecret is missing; only with a token_source none is needed")
+        raise InvalidArgument("component_appsecret is missing; only a session with a token_source works without it")
     if source is not None and session.ticket is not None:
-        raise InvalidArgument("ticket: with a token_source no token is bought, so leave the ticket out")
+        raise InvalidArgument("ticket must be None with a token_source, because no token is fetched with it")
     if isinstance(source, ReadOnly) and session.token_store is None:
-        raise InvalidArgument("token_source: ReadOnly() takes tokens from a shared token_store, and there is none")
+        raise InvalidArgument("token_source=ReadOnly() needs a shared token_store to read tokens from")
 
 
-_OPTION_VALIDATORS: Final = {
-    "retry": instance_validator(RetryPolicy, optional=False),
-    "partial": validator(check_partial),
-}
+def _check_partial(name: str, value: object) -> None:
+    if value not in ("raise", "return"):
+        raise InvalidArgument(f"{name} must be 'raise' or 'return', not {value!r}")
 
 
-def _validated_option(name: str, session: Session, value: object) -> object:
-    """Return the option that a view has: *value*, held to the rule of its field, or that of *session*."""
-    if value is None:
-        return getattr(session, name)
-    _OPTION_VALIDATORS[name](session, attrs.fields_dict(Session)[name], value)
-    return value
+@attrs.define(repr=False, eq=False)
+class SessionResources:
+    """What exists while a session is open."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: Transport
+    limiter: RequestLimiter
+    executor: RequestExecutor
+    token_cache: TokenCache
+    policy: RetryPolicy
+    dispatcher: HookDispatcher
+    storage_client: StorageClient
+    # Only a store that the session opened from a URL. A store of the caller stays open.
+    store: ClosableTokenStore | None = None
+    shared_pollers: dict[Endpoint[Reply], SharedPoller[Reply]] = attrs.field(factory=dict)
+
+    def shared_poller(self, endpoint: Endpoint[Reply]) -> SharedPoller[Reply]:
+        """Return the one poller of *endpoint*, with the retry policy and the hooks of the session itself."""
+        poller = self.shared_pollers.get(endpoint)
+        if poller is None:
+            body = encode_body({}, endpoint=endpoint.path)
+
+            async def fetch() -> Reply:
+                return await self.executor.execute(
+                    endpoint, body, policy=self.policy, credentials=self.token_cache, dispatcher=self.dispatcher
+                )
+
+            poller = SharedPoller(fetch, self.loop.time, self.limiter.sleep)
+            self.shared_pollers[endpoint] = poller
+        return poller
+
+    def stats(self) -> Stats:
+        age, remaining = self.token_cache.age_and_remaining() or (None, None)
+        return Stats(
+            calls_in_flight=self.limiter.in_use,
+            calls_waiting=self.limiter.waiting,
+            calls_paused=self.limiter.paused,
+            token_age=age,
+            token_expires_in=remaining,
+            token_waiters=self.token_cache.waiters,
+            retry_quota=self.executor.quota.available,
+        )
+
+    async def aclose(self) -> None:
+        # First everything that does not wait. If this coroutine is cancelled below, every waiting call has its
+        # SessionClosed, and every task is cancelled already.
+        self.limiter.close()
+        self.token_cache.close()
+        for poller in self.shared_pollers.values():
+            poller.close()
+        # The stack closes in reverse order, also after an error or a cancellation: first the tasks that use the store
+        # and the connections, then the store, and last the connections.
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self.transport.aclose)
+            stack.push_async_callback(self.storage_client.aclose)
+            if self.store is not None:
+                stack.push_async_callback(self.store.aclose)
+            for poller in self.shared_pollers.values():
+                await poller.aclose()
+            await self.token_cache.aclose()
 
 
+@attrs.define(repr=False, eq=False)
+class SessionLifecycle:
+    """The state that a session and its views share: not open yet, open (with `resources`), or closed."""
+
+    resources: SessionResources | None = None
+    closed: bool = False
+
+    def require_open(self) -> SessionResources:
+        """Return the resources; raise `SessionClosed` if the session is not open."""
+        resources = self.resources
+        if resources is None:
+            state = "is closed" if self.closed else "is not open yet; use it inside `async with`"
+            raise SessionClosed(f"the session {state}; no request was sent")
+        return resources
+
+    def require_current_loop(self) -> SessionResources:
+        """Return the resources; raise `WrongLoop` if the session was entered in another event loop."""
+        resources = self.require_open()
+        # Compares loops only. A forked child inherits the session but runs a loop of its own, so this detects another
+        # process too.
+        if resources.loop is not asyncio.get_running_loop():
+            raise WrongLoop(
+                "the session was entered in another event loop or before a fork; no request was sent. Enter one "
+                "session per process and loop. Under pytest-asyncio, give the fixture and the tests the same "
+                "loop_scope."
+            )
+        return resources
+
+    # Here and not in `Session`: a view may outlive its session, which is then still in use.
+    def __del__(self) -> None:
+        if self.resources is not None:
+            warnings.warn("a wxtcb.Session was never closed", ResourceWarning, stacklevel=2, source=self)
+
+
+# The decorator is outermost, because it wraps the `__init__` that attrs generates.
 @hide_arguments_in_traceback
 @attrs.frozen(eq=False, kw_only=True)
 class Session:
-    """The platform's connections, its token, and the way to call; one per platform and process.
+    """The connections and the token of one third-party platform (第三方平台); one per platform and process.
 
-    Use it with ``async with``; it may be built before a fork and outside of a loop, and belongs to the loop that
-    enters it. `ticket` is the newest component_verify_ticket or an async callable that gives it. `timeout` bounds one
-    attempt, `connections` the calls under way and, apart from them, the files, `max_fetches_per_hour` the tokens minted
-    (None: no ceiling). `base_url` may be plain http to this machine only, unless `allow_http`. An aiohttp session given
-    as `http` is used with its connector and its TLS settings, but without its middlewares, and stays yours to close.
-    `hooks` are called with every event of `wxtcb.events`. With ``partial="return"`` a batch that failed in part is
-    returned, not raised.
+    Use it with ``async with``. It may be built outside of an event loop and before a fork; it belongs to the loop that
+    enters it. Several processes need a shared `token_store`. Without one, each process fetches its own token, and each
+    fetch invalidates the token of the others.
 
-    More than one process needs a shared `token_store`: without one each fetches a token, and the fetch of one voids the
-    token of the other.
+    Arguments:
+        component_appid: AppID of the platform.
+        component_appsecret: its app secret; not needed with a `token_source`.
+        ticket: the newest component_verify_ticket (验证票据), or an async callable that returns it. None: the tickets
+            that a `TicketReceiver` has written to the token store.
+        token_store: a store, or its URL (``sqlite:///...``, ``redis://...``). None: the memory of this process.
+        token_source: an async callable that returns a `ComponentToken` of an external service, or `ReadOnly()` for a
+            process that only reads the store. None: tokens are fetched with app secret and ticket.
+        ticket_timeout: seconds to wait for a ticket, after requesting a push. None: do not wait for a missing ticket.
+        retry: when and how often failed calls are retried.
+        timeout: seconds for one attempt, always enforced. For an overall deadline use ``asyncio.timeout``.
+        connections: maximum number of concurrent calls, and separately of concurrent file transfers.
+        max_fetches_per_hour: maximum number of fetched tokens. None: no limit.
+        base_url: URL of the platform; https, or plain http to this machine.
+        allow_http: accept plain http to another machine, which exposes the token to the network.
+        proxy: URL of an HTTP proxy.
+        ssl: TLS settings. None: those of aiohttp.
+        http: your own `aiohttp.ClientSession` or connector, which you close. Its connector and TLS settings are used,
+            its middlewares are not.
+        hooks: callables that receive every event of `wxtcb.events`.
+        partial: "raise" raises `PartialFailure` for a batch that failed in part, "return" returns the reply.
 
-    Raises `InvalidArgument` for what cannot work. Secrets are in no repr.
+    Raises `InvalidArgument` for an invalid option or combination. No secret is in a repr or in a traceback.
     """
 
     component_appid: str = attrs.field(validator=validator(check_string))
-    component_appsecret: Secret = attrs.field(converter=to_app_secret)
-    ticket: TicketSource | None = attrs.field(default=None, converter=to_ticket_source, repr=False)
-    token_store: TokenStore | StoreURL | None = attrs.field(default=None, converter=to_token_store)
+    component_appsecret: Secret = attrs.field(converter=_to_app_secret)
+    ticket: TicketSource | None = attrs.field(default=None, converter=_to_ticket_source, repr=False)
+    token_store: TokenStore | StoreURL | None = attrs.field(default=None, converter=_to_token_store)
+    # Its validator reads the fields above. attrs runs validators after all fields are set.
     token_source: TokenSource | ReadOnly | None = attrs.field(
-        default=None, converter=to_token_source, repr=False, validator=_check_token_source
+        default=None, converter=_to_token_source, repr=False, validator=_check_token_source
     )
     ticket_timeout: float | None = attrs.field(default=None, validator=validator(check_seconds, optional=True))
-    retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=_OPTION_VALIDATORS["retry"])
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=instance_validator(RetryPolicy, optional=False))
     timeout: Timeout = attrs.field(factory=Timeout, validator=instance_validator(Timeout, optional=False))
     connections: int = attrs.field(default=100, validator=validator(check_positive_int))
     max_fetches_per_hour: int | None = attrs.field(default=30, validator=validator(check_positive_int, optional=True))
     allow_http: bool = False
-    base_url: str = attrs.field(
-        default="https://api.weixin.qq.com",
-        validator=_check_base_url,
-    )
-    proxy: Secret | None = attrs.field(default=None, converter=to_proxy)
+    base_url: str = attrs.field(default="https://api.weixin.qq.com", validator=_check_base_url)
+    proxy: Secret | None = attrs.field(default=None, converter=_to_proxy)
+    # `ssl=False`, which aiohttp accepts, is rejected: it would turn off the verification of certificates.
     ssl: tls.SSLContext | None = attrs.field(default=None, repr=False, validator=instance_validator(tls.SSLContext))
     http: aiohttp.ClientSession | aiohttp.TCPConnector | None = attrs.field(
         default=None, repr=False, validator=instance_validator(aiohttp.ClientSession, aiohttp.TCPConnector)
     )
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=to_hooks)
-    partial: PartialMode = attrs.field(default="raise", validator=_OPTION_VALIDATORS["partial"])
+    partial: PartialMode = attrs.field(default="raise", validator=validator(_check_partial))
+    # Not arguments, so that `attrs.evolve` gives a session of its own. Only `with_options` makes views.
     _dispatcher: HookDispatcher = attrs.field(
         init=False,
         repr=False,
@@ -147,7 +343,7 @@ class Session:
     async def __aenter__(self) -> Self:
         self._raise_if_view("entered")
         if self._lifecycle.resources is not None or self._lifecycle.closed:
-            raise SessionClosed("a session can be entered once; build another one")
+            raise SessionClosed("a session can be entered only once; build another one")
         self._lifecycle.resources = self._open_resources()
         notify_open(self, self.hooks)
         return self
@@ -158,16 +354,18 @@ class Session:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections and end every wait with `SessionClosed`.
+        """Close the connections; every waiting call raises `SessionClosed`.
 
-        A call under way fails as if disconnected; with an aiohttp session of yours it goes on to its end.
+        A call whose request is being sent fails as if it were disconnected. With your own aiohttp
+        session it continues to its end. Closing a session that is not open does nothing.
         """
         self._raise_if_view("closed")
         if self._lifecycle.resources is None:
             return
-        running = self._lifecycle.require_current_loop()
+        resources = self._lifecycle.require_current_loop()
+        # Before the first await, so that a new call, and a second `aclose`, find the session closed.
         self._lifecycle.resources, self._lifecycle.closed = None, True
-        await running.aclose()
+        await resources.aclose()
 
     def with_options(
         self,
@@ -179,22 +377,29 @@ class Session:
     ) -> Self:
         """Return a view with other options on the same connections and token; it cannot be entered or closed.
 
-        Its calls are told to *hooks* besides those of the session; renewals of the token are not. *may_send* is asked
-        right before each of its requests would leave, those of later attempts too; whatever is not True ends the call
-        with `SendVetoed`. In a view of a view both are asked, the outer one first, and both must say yes.
+        An option that is not given is that of the session. *hooks* are added to those of the session; they receive the
+        events of the view's calls, but not those of token refreshes.
+
+        *may_send* is called right before a request of the view is sent, also before a retry. If it returns anything
+        but True, the call raises `SendVetoed`. In a view of a view both are called, the outer one first.
         """
-        view = copy.copy(self)
-        more = to_hooks(hooks)
-        changed = {
-            "retry": _validated_option("retry", self, retry),
-            "partial": _validated_option("partial", self, partial),
-            "hooks": (*self.hooks, *more),
-            "_dispatcher": self._dispatcher.with_hooks(self, more),
-            "_may_send": combine_may_send(self._may_send, to_may_send(may_send)),
+        added = to_hooks(hooks)
+        changes: dict[str, object] = {
+            "hooks": (*self.hooks, *added),
+            "_dispatcher": self._dispatcher.with_hooks(self, added),
+            "_may_send": _combine_may_send(self._may_send, _to_may_send(may_send)),
             "_is_view": True,
         }
-        for name, value in changed.items():
+        if retry is not None:
+            changes["retry"] = retry
+        if partial is not None:
+            changes["partial"] = partial
+        # A shallow copy shares the lifecycle, and with it connections and token; `attrs.evolve` would make a new one.
+        # No caller has the copy yet, so its fields can be set, as the `__init__` of a frozen class does.
+        view = copy.copy(self)
+        for name, value in changes.items():
             object.__setattr__(view, name, value)
+        attrs.validate(view)
         return view
 
     async def call(
@@ -205,111 +410,118 @@ class Session:
         query: Mapping[str, str] | None = None,
         token: str | Secret | None = None,
     ) -> R:
-        """Make one call and return its typed reply; what every endpoint coroutine stands on.
+        """Make one call and return its typed reply; every endpoint coroutine uses this method.
 
-        Values of None are left out of *body*; bytes are sent as they are, and refused by a call that needs an action in
-        it. With a *token* of your own a dead one is raised, never renewed. The overall deadline is yours
-        (``asyncio.timeout``).
+        *body* is written as JSON without its values of None. Bytes are sent unchanged; they are rejected if the
+        endpoint has an action. *query* is added to the URL. *token* is your own access token: it is sent instead of the
+        session's, and if the platform rejects it, the error is raised without a refresh. For an overall deadline
+        use ``asyncio.timeout``.
 
-        Raises `ApiError`, `TransportError`, `BadReply`, `OutcomeUnknown`, `PartialFailure`, `InvalidArgument` (nothing
-        was sent), `SendVetoed`, `SessionClosed`, `WrongLoop`, and what keeps the token from being renewed: `TicketError`,
-        `TokenFetchLimit`.
+        Raises `InvalidArgument` before a request is sent; `ApiError`, `TransportError`, `BadReply`, `OutcomeUnknown`
+        and `PartialFailure` for a failed call; `TicketError`, `TokenFetchLimit`, `TokenConflict` and `TokenStoreError`
+        if there is no valid token; `SendVetoed`, `SessionClosed` and `WrongLoop`.
         """
+        # From here on, no frame of a traceback contains the token as a plain string.
         secret = to_secret_or_none(token)
         del token
-        own = None if secret is None else to_static_token(secret)
-        running = self._lifecycle.require_current_loop()
-        check_reply_class(endpoint)
-        if query is not None:
-            check_query(f"{endpoint.path}: the query", query)
-        if endpoint.action is not None:
-            check_action(endpoint.action, query or {}, "query")
-            body, query = add_action(endpoint.action, body), {**(query or {}), "action": endpoint.action}
-        encoded = encode_body(body, endpoint=endpoint.path)
+        own_token = None
+        if secret is not None:
+            check_secret("token", secret)
+            own_token = StaticToken(Token(secret, generation=0))
+        resources = self._lifecycle.require_current_loop()
+        encoded, query = encode_request(endpoint, body, query)
+        # The call may wait for long; the frame need not keep a large body alive beside its encoded form.
         del body
-        credentials = own or running.token_cache
-        reply = await running.executor.execute(
+        reply = await resources.executor.execute(
             endpoint,
             encoded,
             policy=self.retry,
-            credentials=credentials,
+            credentials=own_token or resources.token_cache,
             dispatcher=self._dispatcher,
             query=query,
             may_send=self._may_send,
         )
+        # Some calls answer errcode 0 although entries of their batch failed.
         if (failed := reply.failed) and self.partial == "raise":
             raise PartialFailure(reply, failed, endpoint=endpoint.path, maybe_acted=reply.maybe_acted)
         return reply
 
+    async def token(self) -> Secret:
+        """Return a valid component_access_token, refreshed if necessary.
+
+        For requests to WeChat that wxtcb does not make. Use it immediately, and get it again for the next request: a
+        refresh invalidates it. Do not fetch tokens in another way, because that invalidates the token of the session.
+        Raises `TicketError`, `TokenFetchLimit`, `TokenConflict`, `TokenStoreError`, `ApiError` or `TransportError` if
+        no token can be obtained.
+        """
+        cache = self._lifecycle.require_current_loop().token_cache
+        return (cache.cached() or await cache.get()).value
+
     def stats(self) -> Stats:
-        """Return what is under way and waiting, and how old the token is, at this moment; any thread may ask.
+        """Return the numbers of running and waiting calls and the age of the token; callable from any thread.
 
         Raises `SessionClosed` outside of ``async with``.
         """
         return self._lifecycle.require_open().stats()
 
-    async def token(self) -> Secret:
-        """Return the component_access_token that calls are made with, renewed where that is due.
-
-        For requests to WeChat that wxtcb does not make: a token fetched in any other way voids this one. Use it at
-        once, and ask again for the next request. Raises what keeps the token from being renewed, as `call` does.
-        """
-        cache = self._lifecycle.require_current_loop().token_cache
-        return (cache.cached() or await cache.get()).value
-
     async def health(self) -> Health:
-        """Return how old token and ticket are, who renewed the token last and why, and what is wrong, if anything is.
+        """Return the age of token and ticket, the last refresh and its reason, and the known problems.
 
-        Looks into the token store; sends nothing to the platform, and raises nothing because of what it finds. Raises
+        Reads the token store and sends nothing to the platform. Problems are returned, not raised. Raises
         `SessionClosed` and `WrongLoop`.
         """
         from wxtcb.tokens.health import read_health
 
         return await read_health(self._lifecycle.require_current_loop().token_cache)
 
+    # For the modules of `wxtcb.api` and `wxtcb.provision`
+
     def shared_poller(self, endpoint: Endpoint[R]) -> SharedPoller[R]:
-        """Return the one sweep over *endpoint* (a read without arguments) that all who wait in this session share."""
+        """Return the poller of *endpoint* that all waiters of this session share.
+
+        *endpoint* must be a read without arguments: it is called again and again, with an empty body.
+        """
         if endpoint.repeat is not Repeat.READ or endpoint.action is not None:
-            raise InvalidArgument(f"{endpoint.path}: only a read without an action can be looked at again and again")
-        running = self._lifecycle.require_current_loop()
-        sweep = running.shared_pollers.get(endpoint)
-        if sweep is None:
-            sweep = running.shared_pollers[endpoint] = running.create_shared_poller(endpoint)
-        return cast("SharedPoller[R]", sweep)
+            raise InvalidArgument(f"{endpoint.path}: only a read without an action can be polled")
+        # The dictionary of pollers is keyed by endpoint, so its values cannot be typed by their replies.
+        return cast("SharedPoller[R]", self._lifecycle.require_current_loop().shared_poller(endpoint))
 
     def poller(self, fetch: Callable[[], Awaitable[T]]) -> Poller[T]:
-        """Return looks that one waiter makes alone; they end when the session closes."""
-        running = self._lifecycle.require_current_loop()
-        return Poller(fetch, running.loop.time, running.limiter.sleep)
+        """Return a poller for one waiter; its waits end with `SessionClosed` when the session closes."""
+        resources = self._lifecycle.require_current_loop()
+        return Poller(fetch, resources.loop.time, resources.limiter.sleep)
 
     @property
     def storage_client(self) -> StorageClient:
-        """What files go to and from object storage by; see `api.storage` and `api.hosting`."""
+        """The client for uploads to and downloads from object storage; used by `api.storage` and `api.hosting`."""
         return self._lifecycle.require_current_loop().storage_client
 
     def _raise_if_view(self, action: str) -> None:
         if self._is_view:
-            raise InvalidArgument(f"a view made by with_options cannot be {action}; its session is")
+            raise InvalidArgument(f"a view made by with_options cannot be {action}; use its session")
 
     def _open_resources(self) -> SessionResources:
+        # Imported here: a program that imports wxtcb may never open a session.
         from wxtcb._object_storage.client import StorageClient
         from wxtcb.tokens.opening import create_token_cache
 
         loop = asyncio.get_running_loop()
-        observers = self._dispatcher
         transport = open_transport(
             self.base_url.rstrip("/"), self.timeout, http=self.http, proxy=self.proxy, ssl=self.ssl
         )
-        gate = RequestLimiter(self.connections, loop.time)
-        exchange = RequestExecutor(transport, gate, loop.time)
-        turns = RequestLimiter(self.connections, loop.time)
-        transfers = StorageClient(self.timeout, turns, self.allow_http, self.http, self.proxy, self.ssl)
-        store, owned = self.token_store, None
+        # The limiter admits calls in FIFO order and bounds them. aiohttp's own pool lets new requests overtake waiting
+        # ones, so the connectors have no limit.
+        limiter = RequestLimiter(self.connections, loop.time)
+        executor = RequestExecutor(transport, limiter, loop.time)
+        # Files have a limiter of their own, because a transfer may take minutes.
+        transfer_limiter = RequestLimiter(self.connections, loop.time)
+        storage_client = StorageClient(self.timeout, transfer_limiter, self.allow_http, self.http, self.proxy, self.ssl)
+        store, own_store = self.token_store, None
         if isinstance(store, StoreURL):
-            store = owned = store.open()
-        cache = create_token_cache(
-            exchange,
-            observers,
+            store = own_store = store.open()
+        token_cache = create_token_cache(
+            executor,
+            self._dispatcher,
             component_appid=self.component_appid,
             component_appsecret=self.component_appsecret,
             ticket=self.ticket,
@@ -319,4 +531,14 @@ class Session:
             timeout=self.timeout.total,
             max_fetches_per_hour=self.max_fetches_per_hour,
         )
-        return SessionResources(loop, transport, gate, exchange, cache, self.retry, observers, transfers, owned)
+        return SessionResources(
+            loop=loop,
+            transport=transport,
+            limiter=limiter,
+            executor=executor,
+            token_cache=token_cache,
+            policy=self.retry,
+            dispatcher=self._dispatcher,
+            storage_client=storage_client,
+            store=own_store,
+        )

@@ -1,4 +1,8 @@
-"""Checks of what a caller gives; each refuses with `InvalidArgument`, naming the field, before anything is sent."""
+"""Argument validation: checks and converters for arguments that have a documented rule.
+
+A check raises `InvalidArgument`, naming the argument, before a request is sent. A converter leaves a value of another
+type unchanged, so that the check which follows it reports the value.
+"""
 
 from __future__ import annotations
 
@@ -19,135 +23,184 @@ if TYPE_CHECKING:
 
     import attrs
 
+    # attrs passes the instance, the attribute and the value, and cannot know their types.
     Validator = Callable[[object, "attrs.Attribute[Any]", Any], None]
 
 T = TypeVar("T")
 
 Variables = Mapping[str, str | Secret]
 
+# Official rule of createTcbEnv: the alias starts with a-z and contains only a-z, A-Z, 0-9 and '-'.
 _ALIAS_PATTERN: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
 _WHITESPACE: Final = re.compile(r"[\s\x00-\x1f]")
+# Only literal names and addresses. `localhost.example.com` is another machine, and DNS is not asked.
 _LOOPBACK_HOST: Final = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 
 
+# Single values
+
+
 def check_string(name: str, value: object) -> None:
-    """Refuse what is no text, or none but spaces."""
+    """Raise unless *value* is a string with at least one character that is not whitespace."""
     if not isinstance(value, str) or not value.strip():
-        raise InvalidArgument(f"{name} must be a text that is not empty, not {value!r}")
+        raise InvalidArgument(f"{name} must be a non-empty string, not {value!r}")
 
 
 def check_alias(name: str, value: object) -> None:
-    """Refuse what the platform refuses as an environment's alias."""
+    """Raise unless *value* follows the platform's rule for the alias of an environment."""
     if not isinstance(value, str) or not _ALIAS_PATTERN.fullmatch(value):
-        raise InvalidArgument(f"{name} must start with a-z and hold only a-z, A-Z, 0-9 and '-', not {value!r}")
+        raise InvalidArgument(f"{name} must start with a-z and contain only a-z, A-Z, 0-9 and '-', not {value!r}")
 
 
 def check_seconds(name: str, value: object) -> None:
-    """Refuse what is no positive, finite number."""
+    """Raise unless *value* is a positive, finite number."""
+    # bool is a subclass of int, and NaN compares false with everything.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise InvalidArgument(f"{name} must be a number of seconds above 0, not {value!r}")
+        raise InvalidArgument(f"{name} must be a positive number of seconds, not {value!r}")
 
 
 def check_positive_int(name: str, value: object) -> None:
-    """Refuse what is no whole number above 0."""
+    """Raise unless *value* is an integer of at least 1."""
     if type(value) is not int or value < 1:
-        raise InvalidArgument(f"{name} must be a whole number above 0, not {value!r}")
+        raise InvalidArgument(f"{name} must be a positive integer, not {value!r}")
 
 
 def check_number(name: str, value: object) -> None:
-    """Refuse what is no finite number."""
+    """Raise unless *value* is a finite number."""
     if type(value) not in (int, float) or not math.isfinite(cast("float", value)):
-        raise InvalidArgument(f"{name} must be a number, not {value!r}")
+        raise InvalidArgument(f"{name} must be a finite number, not {value!r}")
 
 
 def check_type(name: str, value: object, expected_type: type) -> None:
-    """Refuse what is not exactly of *kind*; a bool is no int."""
+    """Raise unless *value* is of exactly *expected_type*; a bool is not an int."""
     if type(value) is not expected_type:
         raise InvalidArgument(f"{name} must be {expected_type.__name__}, not {type(value).__name__}")
 
 
 def check_type_or_none(name: str, value: object, expected_type: type) -> None:
-    """Refuse what is neither None nor exactly of *kind*."""
+    """Raise unless *value* is None or of exactly *expected_type*."""
     if value is not None:
         check_type(name, value, expected_type)
 
 
-def to_file_path(path: object, *, memory_hint: str) -> Path:
-    """Return the full path of a file; of memory, which is none, say what is there *otherwise*."""
-    if not isinstance(path, str | os.PathLike) or not isinstance(text := os.fspath(path), str):
-        raise InvalidArgument(f"path must be a text or a Path, not {type(path).__name__}")
-    if not text or "\0" in text:
-        raise InvalidArgument(f"path must be that of a file, not {text!r}")
-    if text == ":memory:":
-        raise InvalidArgument(f"path must be that of a file; {memory_hint}")
-    return Path(text).resolve()
-
-
-def check_mapping(name: str, value: object) -> None:
-    """Refuse what is no mapping; its keys are not looked at."""
-    if not isinstance(value, Mapping):
-        raise InvalidArgument(f"{name} must be a mapping from texts, not {type(value).__name__}")
-
-
-def check_query(name: str, value: object) -> None:
-    """Refuse what is no mapping from texts to texts; a text that is no proper Unicode would leave as another one."""
-    check_mapping(name, value)
-    if "access_token" in cast("Mapping[object, object]", value):
-        raise InvalidArgument(f"{name} must not hold access_token; give a token of your own as token=")
-    for key, text in cast("Mapping[str, str]", value).items():
-        check_string(f"{name}: a key", key)
-        check_type(f"{name}: {key}", text, str)
-        if not (is_valid_unicode(key) and is_valid_unicode(text)):
-            raise InvalidArgument(f"{name}: {key!r} must be in proper Unicode")
+def check_secret(name: str, value: object) -> None:
+    """Raise unless *value* is a non-empty string or `Secret` in valid Unicode; the message does not quote it."""
+    if not isinstance(value, str | Secret) or not value or not is_valid_unicode(value):
+        raise InvalidArgument(f"{name} must be a non-empty string or Secret in valid Unicode")
 
 
 def is_valid_unicode(value: str | Secret) -> bool:
-    """Tell whether a text can be written as UTF-8: one out of the environment may hold bytes that are none."""
+    """Return whether *value* can be encoded as UTF-8.
+
+    Environment variables and command-line arguments that are not UTF-8 contain lone surrogates (PEP 383).
+    """
     text = value.reveal() if isinstance(value, Secret) else value
+    # `isprintable` is false for surrogates and avoids the copy in the usual case.
     return text.isprintable() or text == text.encode(errors="replace").decode()
 
 
-def check_secret(name: str, value: object) -> None:
-    """Refuse what is neither a text nor a `Secret`, or is empty; the value is not quoted."""
-    if not isinstance(value, str | Secret) or not value or not is_valid_unicode(value):
-        raise InvalidArgument(f"{name} must be a text or a Secret that is not empty, in proper Unicode")
+def to_secret_or_none(value: str | Secret | None) -> Secret | None:
+    """Wrap a string, also an empty one, in a `Secret`."""
+    return Secret(value) if isinstance(value, str) else value
+
+
+def to_file_path(path: object, *, memory_hint: str) -> Path:
+    """Return *path* as an absolute path; *memory_hint* says what to use instead of SQLite's ``:memory:``."""
+    if not isinstance(path, str | os.PathLike) or not isinstance(text := os.fspath(path), str):
+        raise InvalidArgument(f"path must be a string or a Path, not {type(path).__name__}")
+    if not text or "\0" in text:
+        raise InvalidArgument(f"path must be a file path, not {text!r}")
+    if text == ":memory:":
+        raise InvalidArgument(f"path must be a file path; {memory_hint}")
+    return Path(text).resolve()
+
+
+# Mappings
+
+
+def check_mapping(name: str, value: object) -> None:
+    """Raise unless *value* is a mapping; its keys are not checked."""
+    if not isinstance(value, Mapping):
+        raise InvalidArgument(f"{name} must be a mapping with string keys, not {type(value).__name__}")
+
+
+def check_query(name: str, value: object) -> None:
+    """Raise unless *value* is a mapping from strings to strings in valid Unicode, without a token."""
+    check_mapping(name, value)
+    # The library adds the token itself. A second one would replace it, and would not be redacted.
+    if "access_token" in cast("Mapping[object, object]", value):
+        raise InvalidArgument(f"{name} must not contain access_token; pass your own token as token=")
+    for key, text in cast("Mapping[str, str]", value).items():
+        check_string(f"{name}: a key", key)
+        check_type(f"{name}: {key}", text, str)
+        # A lone surrogate is lost when the URL is encoded, so the request would name another resource.
+        if not (is_valid_unicode(key) and is_valid_unicode(text)):
+            raise InvalidArgument(f"{name}: {key!r} must be valid Unicode")
 
 
 def check_variables(name: str, value: object) -> None:
-    """Refuse what is no mapping from names to texts or secrets, of which none is quoted."""
+    """Raise unless *value* is a mapping from names to strings or secrets; the message does not quote a value."""
     check_mapping(name, value)
     for key, text in cast("Mapping[object, object]", value).items():
         check_string(f"{name}: a name", key)
         if not isinstance(text, str | Secret) or not is_valid_unicode(text):
-            raise InvalidArgument(f"{name}: {key} must be a text or a Secret, in proper Unicode")
+            raise InvalidArgument(f"{name}: {key} must be a string or Secret in valid Unicode")
+
+
+def to_variables(value: Variables | None) -> Variables | None:
+    """Copy a mapping, so that a later change of the original cannot bypass the checks."""
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+# Lists, which become tuples in frozen classes
 
 
 def check_list(name: str, value: object, check_entry: Callable[[str, object], None]) -> None:
-    """Refuse what is no tuple (see `to_tuple`), and what *check_entry* refuses of its entries."""
+    """Raise unless *value* is a tuple (see `to_tuple`) and *check_entry* accepts each entry."""
     if not isinstance(value, tuple):
         raise InvalidArgument(f"{name} must be a list, not {value!r}")
-    for number, entry in enumerate(value):
-        check_entry(f"{name}[{number}]", entry)
+    for index, entry in enumerate(value):
+        check_entry(f"{name}[{index}]", entry)
 
 
 def check_strings(name: str, value: object) -> None:
-    """Refuse what is no tuple of texts that are not empty."""
+    """Raise unless *value* is a tuple of non-empty strings."""
     check_list(name, value, check_string)
 
 
 def check_list_of(name: str, value: object, expected_type: type) -> None:
-    """Refuse what is no tuple of entries that are exactly of *kind*."""
-    check_list(name, value, lambda place, entry: check_type(place, entry, expected_type))
+    """Raise unless *value* is a tuple of entries of exactly *expected_type*."""
+    check_list(name, value, lambda entry_name, entry: check_type(entry_name, entry, expected_type))
 
 
 def check_not_empty(name: str, value: object) -> None:
-    """Refuse an empty tuple."""
+    """Raise if *value* has no entries."""
     if not value:
-        raise InvalidArgument(f"{name} must hold at least one entry")
+        raise InvalidArgument(f"{name} must contain at least one entry")
+
+
+def to_tuple(value: Iterable[T]) -> tuple[T, ...]:
+    """Convert an iterable to a tuple; a string stays a string, because it would be split into characters."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        return cast("tuple[T, ...]", value)
+    return tuple(value)
+
+
+def to_str_tuple(value: Iterable[str]) -> tuple[str, ...]:
+    """Convert as `to_tuple` does; as an attrs converter, a generic function has no type for type checkers."""
+    return to_tuple(value)
+
+
+def to_str_tuple_or_none(value: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Convert as `to_tuple` does, except None."""
+    return None if value is None else to_tuple(value)
+
+
+# attrs validators
 
 
 def validator(check: Callable[[str, object], None], *, optional: bool = False) -> Validator:
-    """Make an attrs validator of *check*; with *optional* it accepts None as well."""
+    """Return an attrs validator that calls *check* with "Class: attribute" as the name; *optional* accepts None."""
 
     def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if not (optional and value is None):
@@ -157,109 +210,100 @@ def validator(check: Callable[[str, object], None], *, optional: bool = False) -
 
 
 def instance_validator(*expected_types: type, optional: bool = True) -> Validator:
-    """Make an attrs validator that accepts instances of *kinds* and of their subclasses, and None if *optional*."""
+    """Return an attrs validator for instances of *expected_types* and their subclasses; *optional* accepts None."""
+    expected = " or ".join(each.__name__ for each in expected_types)
 
     def check(name: str, value: object) -> None:
         if not isinstance(value, expected_types):
-            wanted = " or ".join(kind.__name__ for kind in expected_types)
-            raise InvalidArgument(f"{name} must be a {wanted}, not {type(value).__name__}")
+            raise InvalidArgument(f"{name} must be a {expected}, not {type(value).__name__}")
 
     return validator(check, optional=optional)
 
 
 def type_validator(expected_type: type, *, optional: bool = True) -> Validator:
-    """Make an attrs validator that accepts exactly *kind*, and None if *optional*."""
+    """Return an attrs validator for exactly *expected_type*; *optional* accepts None."""
     return validator(lambda name, value: check_type(name, value, expected_type), optional=optional)
 
 
 def int_range(minimum: int, maximum: int | None = None, *, optional: bool = True) -> Validator:
-    """Make an attrs validator that accepts a whole number from *least* to *most*, and None if *optional*."""
-    wanted = f"a whole number from {minimum} " + ("on" if maximum is None else f"to {maximum}")
+    """Return an attrs validator for an integer from *minimum* to *maximum*, inclusive; *optional* accepts None."""
+    expected = f"an integer of at least {minimum}" if maximum is None else f"an integer from {minimum} to {maximum}"
 
     def check(name: str, value: object) -> None:
         if type(value) is not int or value < minimum or (maximum is not None and value > maximum):
-            raise InvalidArgument(f"{name} must be {wanted}, not {value!r}")
+            raise InvalidArgument(f"{name} must be {expected}, not {value!r}")
 
     return validator(check, optional=optional)
 
 
-def to_variables(value: Variables | None) -> Variables | None:
-    """Copy a mapping, so that it stays as it was checked; what is none is left to be refused."""
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def to_secret_or_none(value: str | Secret | None) -> Secret | None:
-    """Keep a text as a secret, an empty one too; what is none is left to be refused."""
-    return Secret(value) if isinstance(value, str) else value
-
-
-def to_tuple(value: Iterable[T]) -> tuple[T, ...]:
-    """Convert a list to a tuple; what is none, and a text, which would be taken apart, is left to be refused."""
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        return cast("tuple[T, ...]", value)
-    return tuple(value)
-
-
-def to_str_tuple(value: Iterable[str]) -> tuple[str, ...]:
-    """Convert as `to_tuple` does; type checkers follow no generic converter."""
-    return to_tuple(value)
-
-
-def to_str_tuple_or_none(value: Iterable[str] | None) -> tuple[str, ...] | None:
-    """Convert as `to_tuple` does; None stays None."""
-    return None if value is None else to_tuple(value)
-
-
 def hide_arguments_in_traceback(cls: type[T]) -> type[T]:
-    """Make a class whose constructor, when it refuses, shows its arguments in no frame of the traceback."""
+    """Wrap the constructor of *cls*, so that an exception it raises shows no argument in its traceback.
+
+    Sentry and similar tools read the local variables of every frame. The frames of ``__init__`` and of its converters
+    contain the secrets as plain strings.
+    """
     init = vars(cls)["__init__"]
 
     @functools.wraps(init)
-    def forget(self: object, *args: object, **options: object) -> None:
+    def init_without_frames(self: object, *args: object, **kwargs: object) -> None:
         try:
-            init(self, *args, **options)
+            init(self, *args, **kwargs)
         except Exception as error:
-            refusal = error.with_traceback(None)
+            failure = error.with_traceback(None)
         else:
             return
-        self, args, options = None, (), {}
-        raise refusal
+        # Raised outside of `except`, or the new frame would get the old exception as its context. This frame is part
+        # of the traceback too, so its arguments are cleared first.
+        self, args, kwargs = None, (), {}
+        raise failure
 
-    type.__setattr__(cls, "__init__", forget)
+    # A plain assignment would be an error for mypy (method-assign).
+    type.__setattr__(cls, "__init__", init_without_frames)
     return cls
 
 
+# URLs
+
+
 def check_base_url(value: object, *, allow_http: bool) -> None:
-    """Refuse a base_url that is incomplete, or that would show the token on the way."""
+    """Raise if *value* is not a complete base URL, or if requests to it would expose the token.
+
+    Plain http exposes the token in the query to the network. It is accepted to a loopback address, or with
+    *allow_http*.
+    """
     check_string("base_url", value)
+    # `urlsplit` removes tabs and newlines silently (bpo-43882).
     url = None if _WHITESPACE.search(str(value)) else _split_url(str(value))
     if url is None:
-        raise InvalidArgument("base_url must be http:// or https:// and a host, for instance https://api.weixin.qq.com")
+        raise InvalidArgument(
+            "base_url must consist of http:// or https:// and a host, for instance https://api.weixin.qq.com"
+        )
     if url.username or url.password or url.query or url.fragment:
-        raise InvalidArgument("base_url must hold no user, password, query or fragment")
+        raise InvalidArgument("base_url must not contain a user, password, query or fragment")
     if url.scheme == "http" and not allow_http and not is_loopback(str(value)):
         raise InvalidArgument(
-            f"base_url: plain http to {url.hostname} would show every token to the network: use https, "
-            "or allow_http=True"
+            f"base_url: plain http to {url.hostname} would expose every token to the network; use https, or set "
+            "allow_http=True"
         )
 
 
 def check_proxy(value: str) -> None:
-    """Refuse a proxy's URL that is incomplete, without quoting it: it may hold a password."""
+    """Raise unless *value* is the URL of a proxy; the message does not quote it, since it may contain a password."""
     if _split_url(value) is None:
-        raise InvalidArgument("proxy must be http:// or https:// and a host")
+        raise InvalidArgument("proxy must consist of http:// or https:// and a host")
 
 
 def is_loopback(base_url: str) -> bool:
-    """Tell whether *base_url* points at this machine."""
+    """Return whether *base_url* is on this machine."""
     url = _split_url(base_url)
     return url is not None and bool(_LOOPBACK_HOST.fullmatch(url.hostname or ""))
 
 
 def _split_url(url: str) -> SplitResult | None:
-    """Return the parts of an http or https URL with a host, or None if it is none."""
+    """Return the parts of an http or https URL with a host, or None for anything else."""
     try:
         parts = urlsplit(url)
+        # Reading the port validates it; port 0 cannot be connected to.
         usable = parts.port != 0
     except ValueError:
         return None

@@ -294,10 +294,10 @@ def test_waiting_looks_every_interval_until_normal(wait_for, platform):
 
 @pytest.mark.parametrize(("reply", "status"), [(listing(e="UNAVAILABLE"), "UNAVAILABLE"), (listing(), None)])
 def test_waiting_ends_in_time(wait_for, platform, reply, status):
-    """After *timeout* seconds it is `EnvironmentTimeout`, a TimeoutError too, with the last status seen."""
+    """After *timeout* seconds it is `OperationTimeout`, a TimeoutError too, with the last status seen."""
     platform.replies = [reply]
     error, seconds = wait_for("e", timeout=12, interval=5)
-    assert type(error) is wxtcb.EnvironmentTimeout
+    assert type(error) is wxtcb.OperationTimeout
     assert isinstance(error, TimeoutError)
     assert (error.env, error.status) == ("e", status)
     assert f"still {status or 'not listed'} after 12 s" in str(error)
@@ -309,7 +309,7 @@ def test_a_halted_environment_ends_the_wait_at_once(wait_for, platform):
     """HALTED will not become NORMAL by waiting."""
     platform.replies = [listing(e="UNAVAILABLE"), listing(e="HALTED")]
     error, seconds = wait_for("e", interval=5)
-    assert type(error) is wxtcb.EnvironmentFailed
+    assert type(error) is wxtcb.OperationFailed
     assert (error.env, error.status) == ("e", "HALTED")
     assert seconds < 6
 
@@ -318,7 +318,7 @@ def test_an_environment_missing_from_the_list_is_gone_after_half_a_minute(wait_f
     """One or two looks without it may be a hiccup of the list; 30 seconds of looks are not."""
     platform.replies = [listing(other="NORMAL")]
     error, seconds = wait_for("e", interval=5)
-    assert type(error) is wxtcb.EnvironmentNotFound
+    assert type(error) is wxtcb.OperationNotFound
     assert "7 looks in a row over 30 s" in str(error)
     assert 30 <= seconds < 31
 
@@ -327,7 +327,7 @@ def test_a_long_interval_needs_three_looks_to_call_an_environment_gone(wait_for,
     """Two looks without it are not enough, however far apart they are."""
     platform.replies = [listing()]
     error, seconds = wait_for("e", interval=40)
-    assert type(error) is wxtcb.EnvironmentNotFound
+    assert type(error) is wxtcb.OperationNotFound
     assert len(platform.sent) == 3
     assert 80 <= seconds < 81
 
@@ -336,7 +336,7 @@ def test_the_looks_before_an_environment_was_seen_do_not_count(wait_for, platfor
     """Three looks without it must follow the last one with it."""
     platform.replies = [listing(), listing(e="UNAVAILABLE"), listing()]
     error, _ = wait_for("e", interval=40)
-    assert type(error) is wxtcb.EnvironmentNotFound
+    assert type(error) is wxtcb.OperationNotFound
     assert len(platform.sent) == 5
 
 
@@ -344,7 +344,7 @@ def test_waiting_takes_ten_minutes_and_looks_every_five_seconds_unless_told_othe
     """The defaults are 600 and 5 seconds."""
     platform.replies = [listing(e="UNAVAILABLE")]
     error, seconds = wait_for("e")
-    assert type(error) is wxtcb.EnvironmentTimeout
+    assert type(error) is wxtcb.OperationTimeout
     assert 600 <= seconds < 601
     assert len(platform.sent) == 120
 
@@ -354,7 +354,7 @@ def test_an_environment_that_comes_back_is_not_gone(wait_for, platform):
     hiccup = [listing(), listing(), listing(e="UNAVAILABLE")]
     platform.replies = [*hiccup, *hiccup, *hiccup, listing()]
     error, _ = wait_for("e", interval=12)
-    assert type(error) is wxtcb.EnvironmentNotFound
+    assert type(error) is wxtcb.OperationNotFound
     assert (len(platform.sent), error.status) == (13, "UNAVAILABLE")
 
 
@@ -391,7 +391,7 @@ def test_a_deadline_of_the_callers_is_not_taken_for_the_environments(virtual_run
 
 
 def test_a_timeout_out_of_a_look_is_not_taken_for_the_environments(virtual_run, make_session, platform, monkeypatch):
-    """Only our own deadline makes an `EnvironmentTimeout`; another TimeoutError passes as it is."""
+    """Only our own deadline makes an `OperationTimeout`; another TimeoutError passes as it is."""
     other = TimeoutError("of somebody else")
 
     class Broken:

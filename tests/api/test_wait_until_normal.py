@@ -12,9 +12,9 @@ from wxtcb._http.transport import SendFailure
 from wxtcb.api import environment
 from wxtcb.errors import (
     ApiError,
-    EnvironmentFailed,
-    EnvironmentNotFound,
-    EnvironmentTimeout,
+    OperationFailed,
+    OperationNotFound,
+    OperationTimeout,
     InvalidArgument,
     SessionClosed,
 )
@@ -63,16 +63,16 @@ async def test_other_status_is_waited_out_with_a_look_per_interval(session, wech
 async def test_halted_environment_is_raised_at_once(session, wechat):
     """Waiting does not help a halted environment."""
     wechat.usual[PATH] = listing(e1="HALTED")
-    with pytest.raises(EnvironmentFailed) as caught:
+    with pytest.raises(OperationFailed) as caught:
         await environment.wait_until_normal(session, "e1")
     assert (caught.value.env, caught.value.status) == ("e1", "HALTED")
     assert clock() == 1000
 
 
 async def test_timeout_says_what_was_seen_last(session, wechat):
-    """EnvironmentTimeout is a TimeoutError too, comes on time, and carries no chain."""
+    """OperationTimeout is a TimeoutError too, comes on time, and carries no chain."""
     wechat.usual[PATH] = listing(e1="UNAVAILABLE")
-    with pytest.raises(EnvironmentTimeout, match="UNAVAILABLE") as caught:
+    with pytest.raises(OperationTimeout, match="UNAVAILABLE") as caught:
         await environment.wait_until_normal(session, "e1", timeout=22)
     assert isinstance(caught.value, TimeoutError)
     assert (caught.value.env, caught.value.status) == ("e1", "UNAVAILABLE")
@@ -84,7 +84,7 @@ async def test_timeout_says_what_was_seen_last(session, wechat):
 async def test_timeout_says_so_when_the_environment_was_never_listed(session, wechat):
     """Without any status seen, the message says that it was not listed."""
     wechat.usual[PATH] = listing()
-    with pytest.raises(EnvironmentTimeout, match="not listed") as caught:
+    with pytest.raises(OperationTimeout, match="not listed") as caught:
         await environment.wait_until_normal(session, "e1", timeout=12)
     assert caught.value.status is None
 
@@ -95,12 +95,12 @@ async def test_timeout_of_the_caller_is_the_callers(session, wechat):
     with pytest.raises(TimeoutError) as caught:
         async with asyncio.timeout(7):
             await environment.wait_until_normal(session, "e1", timeout=60)
-    assert not isinstance(caught.value, EnvironmentTimeout)
+    assert not isinstance(caught.value, OperationTimeout)
     assert clock() == pytest.approx(1007)
 
 
 async def test_foreign_timeout_error_out_of_a_look_passes_as_it_is(session, wechat, monkeypatch):
-    """A TimeoutError that is not our deadline's is not turned into EnvironmentTimeout."""
+    """A TimeoutError that is not our deadline's is not turned into OperationTimeout."""
 
     class Broken:
         async def since(self, moment):
@@ -109,7 +109,7 @@ async def test_foreign_timeout_error_out_of_a_look_passes_as_it_is(session, wech
     monkeypatch.setattr(type(session), "shared_poller", lambda *_: Broken())
     with pytest.raises(TimeoutError, match="not ours") as caught:
         await environment.wait_until_normal(session, "e1")
-    assert not isinstance(caught.value, EnvironmentTimeout)
+    assert not isinstance(caught.value, OperationTimeout)
 
 
 async def test_one_look_without_it_is_tolerated(session, wechat):
@@ -123,7 +123,7 @@ async def test_missing_for_thirty_seconds_and_three_looks_is_gone(session, wecha
     """Looks every 5 s: the environment is given up at the first one 30 s after it was first missed."""
     wechat.play(PATH, listing(e1="UNAVAILABLE"))
     wechat.usual[PATH] = listing(e2="NORMAL")
-    with pytest.raises(EnvironmentNotFound) as caught:
+    with pytest.raises(OperationNotFound) as caught:
         await environment.wait_until_normal(session, "e1", interval=5)
     assert caught.value.status == "UNAVAILABLE"
     assert clock() == pytest.approx(1005 + 30)
@@ -132,7 +132,7 @@ async def test_missing_for_thirty_seconds_and_three_looks_is_gone(session, wecha
 async def test_missing_takes_three_looks_however_slow_they_are(session, wechat):
     """With a look every 100 s, two looks without it are not enough."""
     wechat.usual[PATH] = listing()
-    with pytest.raises(EnvironmentNotFound, match="3 looks"):
+    with pytest.raises(OperationNotFound, match="3 looks"):
         await environment.wait_until_normal(session, "e1", interval=100)
     assert wechat.sent_at(PATH) == pytest.approx([1000, 1100, 1200])
 
@@ -267,7 +267,7 @@ async def test_failing_looks_are_waited_out_when_they_may_pass(session, wechat):
 async def test_timeout_names_the_failure_that_hid_the_environment(session, wechat):
     """Who waited in vain through an outage is told of it."""
     wechat.usual[PATH] = SendFailure("no connection", sent=False)
-    with pytest.raises(EnvironmentTimeout, match="the last look failed: no connection"):
+    with pytest.raises(OperationTimeout, match="the last look failed: no connection"):
         await environment.wait_until_normal(session, "e1", timeout=300)
 
 
@@ -278,5 +278,5 @@ async def test_timeout_before_any_look_does_not_say_that_it_is_not_listed(new_se
         await asyncio.get_running_loop().create_future()
 
     async with new_session(ticket=never) as session:
-        with pytest.raises(EnvironmentTimeout, match="no look succeeded"):
+        with pytest.raises(OperationTimeout, match="no look succeeded"):
             await environment.wait_until_normal(session, "e1", timeout=1)

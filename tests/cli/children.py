@@ -19,10 +19,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Thread(target=end_with_the_tests, args=[int(sys.argv.pop(1))], daemon=True).start()
 if sys.argv.pop(1) == "swift":
     from functools import partial
-    from wxtcb import running
+    from wxtcb import session
     from wxtcb.cli import target
 
-    running.SharedPoller = partial(running.SharedPoller, min_interval=0.0)
+    session.SharedPoller = partial(session.SharedPoller, min_interval=0.0)
     target.RealTarget = partial(target.RealTarget, interval=0.001)
 runpy.run_module("wxtcb", run_name="__main__", alter_sys=True)
 """

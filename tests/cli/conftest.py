@@ -55,7 +55,7 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wxtcb.cli.target._SANDBOX_READY_AFTER", 0.0)
     monkeypatch.setattr("wxtcb.cli.target.SandboxTarget", partial(SandboxTarget, interval=INTERVAL))
     monkeypatch.setattr("wxtcb.cli.target.RealTarget", partial(RealTarget, interval=INTERVAL))
-    monkeypatch.setattr("wxtcb.running.SharedPoller", partial(SharedPoller, min_interval=0.0))
+    monkeypatch.setattr("wxtcb.session.SharedPoller", partial(SharedPoller, min_interval=0.0))
 
 
 @define

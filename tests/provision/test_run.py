@@ -289,5 +289,5 @@ async def test_an_environment_that_vanishes_fails_before_its_time(rig: Rig) -> N
             if isinstance(event, StepDone):
                 rig.box.world.remove(event.env)
         report = await run.wait()
-    assert isinstance(report.tenants[0].problems[0].error, wxtcb.EnvironmentNotFound)
+    assert isinstance(report.tenants[0].problems[0].error, wxtcb.OperationNotFound)
     assert 30 < report.elapsed < 60

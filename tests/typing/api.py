@@ -303,5 +303,5 @@ async def failures(session: Session) -> None:
         assert_type(error.status, int)
     except wxtcb.TransportError as error:
         assert_type(error.sent, bool)
-    except wxtcb.EnvironmentNotReady as error:
+    except wxtcb.OperationNotReady as error:
         assert_type(error.status, str | None)

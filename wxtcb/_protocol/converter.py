@@ -1,14 +1,15 @@
-"""JSON to attrs classes: the one cattrs converter, and how much of a reply is read before others get a turn.
+"""Strict conversion of JSON to attrs classes with cattrs, at once or in slices.
 
-Values are read strictly where it matters (a null or a number is no text, a bool no number) and leniently where the
-platform may grow (unknown fields are ignored, a null where there is a default is the default).
+The converter is strict where a wrong value would do harm: a null or a number is not a string, a bool is not a number,
+a string is not a list. It is tolerant where the platform may grow: unknown fields are ignored, and a null stands for
+the default of a field that has one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from sys import intern
 from types import NoneType
 from typing import Any, Final, cast, get_args, get_origin
@@ -27,117 +28,65 @@ from cattrs.v import format_exception
 from wxtcb._protocol.fields import ALIASES, INTERNED, WIRE_FORMAT, WIRE_NAME, WireFormat, wire_name_of
 from wxtcb.secret import Secret
 
+# A function of a JSON value and its type, as cattrs defines it. Neither has a narrower type: a JSON value can be
+# anything, and type forms such as `int | None` are not instances of `type`.
 StructureHook = Callable[[Any, Any], Any]
 
+# Entries of a list that are converted before other tasks run. 250 entries take about a millisecond.
 SLICE_SIZE: Final = 250
 
+# If the platform changes a field, ten entries say as much as ten thousand.
 _MAX_ENTRY_ERRORS: Final = 10
+# Strings with JSON inside may be large, so ten of them count as a whole slice.
 _STRINGS_PER_SLICE: Final = 10
+# The stub of cattrs declares no constructor for it.
 _make_iterable_error: Final = cast("Callable[[str, list[Exception], Any], Exception]", IterableValidationError)
 
 
-@attrs.frozen(eq=False)
-class _Prestructured:
-    """What was read ahead out of a list of texts."""
-
-    value: tuple[object, ...]
-
-
 class WrongType(TypeError):
-    """A value is not of the kind that it should be, whose name is the message."""
+    """A value that is not in its wire format; the message is the name of the format."""
 
 
 def describe_error(error: BaseException, expected_type: type | None) -> str:
-    """Say why a value cannot be read, without quoting it."""
-    return (
-        f"invalid value, expected {error}" if isinstance(error, WrongType) else format_exception(error, expected_type)
-    )
+    """Return why a value cannot be converted, without quoting it; for `cattrs.transform_error`."""
+    if isinstance(error, WrongType):
+        return f"invalid value, expected {error}"
+    return format_exception(error, expected_type)
 
 
-def structure_lists_in_slices(cls: type[attrs.AttrsInstance], fields: dict[str, Any]) -> Iterator[int]:
-    """Read the lists in *fields*, the JSON of a *cls*, in place: what reads the whole has little left to do.
+def make_converter(*, forbid_extra_keys: bool = False) -> cattrs.Converter:
+    """Return a new strict converter for attrs classes with the metadata of `wxtcb._protocol.fields`.
 
-    Stops for a breath after at most `SLICE_SIZE` entries, and tells how many it has just read. An entry that cannot be read
-    is left as it is, with those around it, to be refused by its place when the whole is read.
+    Hooks for further types can be registered on it. With *forbid_extra_keys* an unknown key is an error; a field found
+    under one of its `aliases` is then an error too.
+
+    Errors are cattrs' exception groups. `cattrs.transform_error` with `describe_error` turns them into lines such as
+    "required field missing @ $.info_list[0].env", which quote no value.
     """
-    for name, kind, many in _nested_fields(cls):
-        value = fields.get(name)
-        if many and isinstance(value, list):
-            yield from _structure_entries(kind, value)
-        elif isinstance(value, dict):
-            yield from structure_lists_in_slices(kind, value)
-    for name, kind, read in _sliceable_fields(cls):
-        value = fields.get(name)
-        if isinstance(value, list):
-            yield from _structure_string_list(read, kind, fields, name)
+    converter = cattrs.Converter()
+    # cattrs itself would convert: str(5), int("5"), bool("false"). An int is accepted for a float, because JSON does
+    # not distinguish 1 from 1.0.
+    for accepted in ((str,), (int,), (bool,), (float, int)):
+        converter.register_structure_hook(accepted[0], _exact_type_hook(*accepted))
+        converter.register_structure_hook(accepted[0] | None, _exact_type_hook(*accepted, NoneType))
+    structure_attrs = partial(_attrs_hook, forbid_extra_keys=forbid_extra_keys)
+    converter.register_structure_hook_factory(attrs.has, structure_attrs)
+    converter.register_structure_hook_factory(_is_sequence, _sequence_hook)
+    converter.register_structure_hook_func(lambda type_: type_ is Secret, _structure_secret)
+    converter.register_structure_hook(str | Secret, _exact_type_hook(str))
+    return converter
 
 
-def _structure_string_list(hook: StructureHook, list_type: Any, fields: dict[str, Any], name: str) -> Iterator[int]:
-    """Read a list of texts, a few at a time, for each may be large: so few count as much as a whole slice."""
-    entries, found = fields[name], list[object]()
-    for start in range(0, len(entries), _STRINGS_PER_SLICE):
-        with suppress(Exception):
-            found += hook(entries[start : start + _STRINGS_PER_SLICE], list_type)
-        yield SLICE_SIZE
-    if len(found) == len(entries):
-        fields[name] = _Prestructured(tuple(found))
-
-
-def _structure_entries(entry_type: type[attrs.AttrsInstance], entries: list[Any]) -> Iterator[int]:
-    read, deeper = structure_hook(entry_type), bool(_nested_fields(entry_type))
-    for start in range(0, len(entries), SLICE_SIZE):
-        part = entries[start : start + SLICE_SIZE]
-        for entry in part if deeper else ():
-            if isinstance(entry, dict):
-                yield from structure_lists_in_slices(entry_type, entry)
-        with suppress(Exception):
-            entries[start : start + SLICE_SIZE] = [read(entry, entry_type) for entry in part]
-        yield len(part)
-
-
-@cache
-def _nested_fields(cls: type[attrs.AttrsInstance]) -> tuple[tuple[str, type[attrs.AttrsInstance], bool], ...]:
-    """Return the fields of *cls* that hold objects: a name in JSON, the class, and whether there may be many."""
-    attrs.resolve_types(cls)
-    found = []
-    for field in attrs.fields(cls):
-        if WIRE_FORMAT in field.metadata:
-            continue
-        for kind in get_args(field.type) if _accepts_none(field.type) else (field.type,):
-            entry = get_args(kind)[0] if _is_sequence(kind) else kind
-            if attrs.has(entry):
-                found += [(name, entry, entry is not kind) for name in _wire_names(field)]
-    return tuple(found)
-
-
-def _wire_names(field: attrs.Attribute[Any]) -> tuple[str, ...]:
-    """Return the names that a field may have in JSON, the right one first."""
-    return (wire_name_of(field), *field.metadata.get(ALIASES, ()))
-
-
-@cache
-def _sliceable_fields(cls: type[attrs.AttrsInstance]) -> tuple[tuple[str, Any, StructureHook], ...]:
-    """Return the fields of *cls* that hold lists of texts to be read: the name in JSON, the type, and what reads it."""
-    attrs.resolve_types(cls)
-    found = [(field, field.metadata.get(WIRE_FORMAT)) for field in attrs.fields(cls)]
-    return tuple(
-        (wire_name_of(field), field.type, _wire_format_hook(form, field.type, _converter))
-        for field, form in found
-        if form is not None and form.splittable
-    )
-
-
-def _accepts_none(type_: Any) -> bool:
-    return NoneType in get_args(type_)
+# Hooks for values
 
 
 def _exact_type_hook(*accepted: type) -> StructureHook:
-    def read(value: object, _: object) -> object:
+    def structure(value: object, _: object) -> object:
         if type(value) in accepted:
             return value
         raise TypeError(accepted[0].__name__)
 
-    return read
+    return structure
 
 
 def _structure_secret(value: object, _: object) -> Secret:
@@ -146,139 +95,226 @@ def _structure_secret(value: object, _: object) -> Secret:
     raise TypeError("str")
 
 
-def _structure_attrs(cls: type[attrs.AttrsInstance], converter: cattrs.Converter) -> StructureHook:
+def _is_sequence(type_: Any) -> bool:
+    return get_origin(type_) in (tuple, list)
+
+
+def _sequence_hook(type_: Any, converter: cattrs.Converter) -> StructureHook:
+    # Replaces cattrs' own hook, which accepts any iterable and collects the errors of all entries.
+    build, entry_type = get_origin(type_), get_args(type_)[0]
+    structure_entry = converter.get_structure_hook(entry_type)
+
+    def structure(value: Any, _: Any) -> object:
+        if not isinstance(value, list):
+            raise TypeError("array")
+        entries, errors = [], []
+        for index, entry in enumerate(value):
+            try:
+                entries.append(structure_entry(entry, entry_type))
+            except Exception as error:
+                error.add_note(IterableValidationNote(f"entry {index}", index, entry_type))
+                errors.append(error)
+                if len(errors) == _MAX_ENTRY_ERRORS:
+                    break
+        if errors:
+            raise _make_iterable_error("while structuring entries", errors, type_)
+        return build(entries)
+
+    return structure
+
+
+# Hooks for attrs classes
+
+
+def _attrs_hook(
+    cls: type[attrs.AttrsInstance], converter: cattrs.Converter, *, forbid_extra_keys: bool
+) -> StructureHook:
     attrs.resolve_types(cls)
     fields = attrs.fields(cls)
-    hooks: dict[str, Any] = {
-        field.name: _field_override(field, converter) for field in fields if _needs_override(field)
+    # Annotated, because cattrs declares each keyword of `make_dict_structure_fn` with a type of its own.
+    overrides: dict[str, Any] = {
+        field.name: _field_override(field, converter)
+        for field in fields
+        if not field.metadata.keys().isdisjoint((INTERNED, WIRE_FORMAT, WIRE_NAME))
     }
-    fill = make_dict_structure_fn(cls, converter, **hooks)
-    spelled = [(field.name, *_wire_names(field)) for field in fields if ALIASES in field.metadata]
-    dropped = {wire_name_of(field) for field in fields if _treats_null_as_missing(field)}
+    structure_fields = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=forbid_extra_keys, **overrides)
+    # Everything that depends on the class alone is computed here, once; `structure` runs for every object.
+    aliased = [(field.name, *_wire_names(field)) for field in fields if ALIASES in field.metadata]
+    null_is_missing = {wire_name_of(field) for field in fields if _treats_null_as_missing(field)}
     renamed = {field.name: field.metadata[WIRE_NAME] for field in fields if WIRE_NAME in field.metadata}
 
-    def read(value: Any, kind: Any) -> object:
+    def structure(value: Any, type_: Any) -> object:
         if not isinstance(value, dict):
             if isinstance(value, cls):
-                return value  # it was read ahead
+                return value  # `structure_lists_in_slices` converted it already
             raise TypeError("object")
-        if dropped and None in value.values():
-            value = {name: each for name, each in value.items() if each is not None or name not in dropped}
+        if null_is_missing and None in value.values():
+            value = {name: item for name, item in value.items() if item is not None or name not in null_is_missing}
         names = renamed
-        for field, name, *others in spelled:
-            if not value.get(name) and (found := _first_non_empty(value, name, others)) != name:
-                value, names = {**value, name: value[found]}, {**names, field: found}
+        for attribute, name, *others in aliased:
+            if not value.get(name) and (used := _first_non_empty(value, name, others)) != name:
+                value, names = {**value, name: value[used]}, {**names, attribute: used}
         try:
-            return fill(value, kind)
+            return structure_fields(value, type_)
         except ClassValidationError as error:
             _use_wire_names(error, names)
             raise
 
-    return read
+    return structure
+
+
+def _field_override(field: attrs.Attribute[Any], converter: cattrs.Converter) -> Any:
+    """Return how cattrs structures a field with metadata."""
+    name = field.metadata.get(WIRE_NAME)
+    if fmt := field.metadata.get(WIRE_FORMAT):
+        return override(rename=name, struct_hook=_wire_format_hook(fmt, field.type, converter))
+    if INTERNED in field.metadata:
+        structure = converter.get_structure_hook(field.type)
+        return override(
+            rename=name,
+            struct_hook=lambda value, type_: intern(value) if type(value) is str else structure(value, type_),
+        )
+    return override(rename=name)
+
+
+def _wire_format_hook(fmt: WireFormat, type_: Any, converter: cattrs.Converter) -> StructureHook:
+    """Return a hook that decodes a value from its wire format and then structures the result as *type_*."""
+    optional = _accepts_none(type_)
+    inner = next(each for each in get_args(type_) if each is not NoneType) if optional else type_
+    structure_decoded = converter.get_structure_hook(inner)
+
+    def structure(value: Any, _: Any) -> object:
+        if isinstance(value, _Prestructured):
+            return value.value
+        try:
+            decoded = None if value is None else fmt.decode(value)
+        except TypeError as error:
+            raise WrongType(fmt.name) from error
+        return None if decoded is None and optional else structure_decoded(decoded, inner)
+
+    return structure
 
 
 def _use_wire_names(error: ClassValidationError, names: Mapping[str, str]) -> None:
-    """Let *error* name the fields as they stand in JSON."""
+    """Replace the attribute names in the notes of *error* by the names in JSON, which the caller sees in the reply."""
     for note in (note for each in error.exceptions for note in getattr(each, "__notes__", ())):
         if isinstance(note, AttributeValidationNote):
             note.name = names.get(note.name, note.name)
 
 
-def _needs_override(field: attrs.Attribute[Any]) -> bool:
-    return not field.metadata.keys().isdisjoint((INTERNED, WIRE_FORMAT, WIRE_NAME))
-
-
-def _field_override(field: attrs.Attribute[Any], converter: cattrs.Converter) -> Any:
-    """Tell cattrs how a field is read that differs from Python in JSON."""
-    name = field.metadata.get(WIRE_NAME)
-    if form := field.metadata.get(WIRE_FORMAT):
-        return override(rename=name, struct_hook=_wire_format_hook(form, field.type, converter))
-    if INTERNED in field.metadata:
-        return override(rename=name, struct_hook=_interning_hook(field.type, converter))
-    return override(rename=name)
-
-
-def _wire_format_hook(wire_format: WireFormat, type_: Any, converter: cattrs.Converter) -> StructureHook:
-    """Read a value out of its form, and then as JSON of that kind; a null that the kind takes stands for itself."""
-    inner = next(each for each in get_args(type_) if each is not NoneType) if _accepts_none(type_) else type_
-    fill = converter.get_structure_hook(inner)
-
-    def read(value: Any, _: Any) -> object:
-        if isinstance(value, _Prestructured):
-            return value.value
-        try:
-            found = None if value is None else wire_format.decode(value)
-        except TypeError:
-            raise WrongType(wire_format.name) from None
-        return None if found is None and inner is not type_ else fill(found, inner)
-
-    return read
-
-
 def _treats_null_as_missing(field: attrs.Attribute[Any]) -> bool:
-    """Tell whether a null counts as missing and does not become None by itself, which is quicker."""
     if field.default is attrs.NOTHING:
         return False
+    # A null in a field whose default is None needs no special treatment, which is faster. With aliases it does: the
+    # value may be under another name.
     return field.default is not None or not _accepts_none(field.type) or ALIASES in field.metadata
 
 
-def _interning_hook(type_: Any, converter: cattrs.Converter) -> StructureHook:
-    fill = converter.get_structure_hook(type_)
-    return lambda value, _: intern(value) if type(value) is str else fill(value, type_)
-
-
 def _first_non_empty(fields: dict[str, object], name: str, others: Iterable[str]) -> str:
-    """Return the spelling of *name* under which there is something: a failure may hide beside an empty list.
+    """Return the first of *name* and *others* with a value that is not empty, else the first with any value.
 
-    Where there is nothing under any, it is the first that is there.
+    An empty list under one name may accompany a list of failures under another.
     """
-    known = [each for each in (name, *others) if fields.get(each) is not None]
-    return max(known, key=lambda each: bool(fields[each]), default=name)
+    present = [each for each in (name, *others) if fields.get(each) is not None]
+    return max(present, key=lambda each: bool(fields[each]), default=name)
 
 
-def _is_sequence(type_: Any) -> bool:
-    return get_origin(type_) in (tuple, list)
+def _wire_names(field: attrs.Attribute[Any]) -> tuple[str, ...]:
+    """Return the names that a field may have in JSON, the documented one first."""
+    return (wire_name_of(field), *field.metadata.get(ALIASES, ()))
 
 
-def _structure_sequence(type_: Any, converter: cattrs.Converter) -> StructureHook:
-    make, entry_kind = get_origin(type_), get_args(type_)[0]
-    fill = converter.get_structure_hook(entry_kind)
-
-    def read(value: Any, _: Any) -> object:
-        if not isinstance(value, list):
-            raise TypeError("array")
-        made, errors = [], []
-        for number, entry in enumerate(value):
-            try:
-                made.append(fill(entry, entry_kind))
-            except Exception as error:
-                error.add_note(IterableValidationNote(f"entry {number}", number, entry_kind))
-                errors.append(error)
-                if len(errors) == _MAX_ENTRY_ERRORS:
-                    break
-        if errors:
-            raise _make_iterable_error("while reading entries", errors, type_)
-        return make(made)
-
-    return read
+def _accepts_none(type_: Any) -> bool:
+    return NoneType in get_args(type_)
 
 
-def _make_converter() -> cattrs.Converter:
-    made = cattrs.Converter()
-    for kinds in ((str,), (int,), (bool,), (float, int)):
-        made.register_structure_hook(kinds[0], _exact_type_hook(*kinds))
-        made.register_structure_hook(kinds[0] | None, _exact_type_hook(*kinds, NoneType))
-    made.register_structure_hook_factory(attrs.has, _structure_attrs)
-    made.register_structure_hook_factory(_is_sequence, _structure_sequence)
-    made.register_structure_hook_func(lambda kind: kind is Secret, _structure_secret)
-    made.register_structure_hook(str | Secret, _exact_type_hook(str))
-    return made
-
-
-_converter: Final = _make_converter()
+_converter: Final = make_converter()
 
 structure_hook: Final[Callable[[Any], StructureHook]] = cache(_converter.get_structure_hook)
-"""Return what makes a value of the given type out of JSON; it is called with the JSON and that type.
+"""Return the hook for a type: a function of a JSON value and that type.
 
-Raises `cattrs.StructureHandlerNotFoundError` for a class with fields that no JSON value can become.
+Raises `cattrs.StructureHandlerNotFoundError` for a class with a field of a type that JSON cannot represent.
 """
+
+
+# Large replies, in slices
+
+
+@attrs.frozen(eq=False)
+class _Prestructured:
+    """The result of structuring a list of strings ahead of the object that contains it."""
+
+    value: tuple[object, ...]
+
+
+def structure_lists_in_slices(cls: type[attrs.AttrsInstance], fields: dict[str, Any]) -> Iterator[int]:
+    """Structure the lists in *fields*, the JSON of a *cls*, in place and step by step.
+
+    Yields after at most `SLICE_SIZE` entries, with their number, so that the caller can let other tasks run.
+    Afterwards `structure_hook` has little left to do.
+
+    A slice with an invalid entry is left unchanged: `structure_hook` then reports the entry with its index.
+    """
+    for name, nested, is_list in _nested_fields(cls):
+        value = fields.get(name)
+        if is_list and isinstance(value, list):
+            yield from _structure_entries(nested, value)
+        elif isinstance(value, dict):
+            yield from structure_lists_in_slices(nested, value)
+    for name, list_type, structure in _sliceable_fields(cls):
+        value = fields.get(name)
+        if isinstance(value, list):
+            yield from _structure_string_list(structure, list_type, fields, name)
+
+
+def _structure_entries(entry_type: type[attrs.AttrsInstance], entries: list[Any]) -> Iterator[int]:
+    structure, has_nested = structure_hook(entry_type), bool(_nested_fields(entry_type))
+    for start in range(0, len(entries), SLICE_SIZE):
+        part = entries[start : start + SLICE_SIZE]
+        for entry in part if has_nested else ():
+            if isinstance(entry, dict):
+                yield from structure_lists_in_slices(entry_type, entry)
+        with suppress(Exception):
+            entries[start : start + SLICE_SIZE] = [structure(entry, entry_type) for entry in part]
+        yield len(part)
+
+
+def _structure_string_list(
+    structure: StructureHook, list_type: Any, fields: dict[str, Any], name: str
+) -> Iterator[int]:
+    strings, entries = fields[name], list[object]()
+    for start in range(0, len(strings), _STRINGS_PER_SLICE):
+        with suppress(Exception):
+            entries += structure(strings[start : start + _STRINGS_PER_SLICE], list_type)
+        yield SLICE_SIZE
+    # Shorter if a slice failed. Then the strings stay, and are reported when the whole is structured.
+    if len(entries) == len(strings):
+        fields[name] = _Prestructured(tuple(entries))
+
+
+@cache
+def _nested_fields(cls: type[attrs.AttrsInstance]) -> tuple[tuple[str, type[attrs.AttrsInstance], bool], ...]:
+    """Return the fields of *cls* that contain objects: the name in JSON, the class, and whether it is a list."""
+    attrs.resolve_types(cls)
+    nested = []
+    for field in attrs.fields(cls):
+        # In JSON such a field is a string, not an object.
+        if WIRE_FORMAT in field.metadata:
+            continue
+        for type_ in get_args(field.type) if _accepts_none(field.type) else (field.type,):
+            entry_type = get_args(type_)[0] if _is_sequence(type_) else type_
+            if attrs.has(entry_type):
+                nested += [(name, entry_type, entry_type is not type_) for name in _wire_names(field)]
+    return tuple(nested)
+
+
+@cache
+def _sliceable_fields(cls: type[attrs.AttrsInstance]) -> tuple[tuple[str, Any, StructureHook], ...]:
+    """Return the fields of *cls* whose wire format is splittable: the name in JSON, the type, and the hook."""
+    attrs.resolve_types(cls)
+    formats = [(field, field.metadata.get(WIRE_FORMAT)) for field in attrs.fields(cls)]
+    return tuple(
+        (wire_name_of(field), field.type, _wire_format_hook(fmt, field.type, _converter))
+        for field, fmt in formats
+        if fmt is not None and fmt.splittable
+    )

@@ -1,6 +1,7 @@
-"""How a field stands in JSON where that differs from Python: attrs metadata, to be joined with ``|``.
+"""Field metadata: how a field is written in JSON, where that differs from Python.
 
-Names in Python are regular; the platform's change between families and are misspelt here and there.
+Attribute names are regular in Python. On the wire they differ between the platform's families of calls, and some are
+misspelt. The functions return attrs metadata, which can be combined with ``|``.
 """
 
 from __future__ import annotations
@@ -13,51 +14,58 @@ from typing import Any, Final
 import attrs
 import orjson
 
-ALIASES: Final = "wxtcb.spellings"
-INTERNED: Final = "wxtcb.repeats"
-WIRE_NAME: Final = "wxtcb.wire"
-WIRE_FORMAT: Final = "wxtcb.form"
+ALIASES: Final = "wxtcb.aliases"
+INTERNED: Final = "wxtcb.interned"
+WIRE_NAME: Final = "wxtcb.wire_name"
+WIRE_FORMAT: Final = "wxtcb.wire_format"
 
 Metadata = dict[str, object]
 
 
 @attrs.frozen
 class WireFormat:
-    """Another JSON form of a value: `encode` makes it of what JSON would hold, `decode` takes it back.
+    """A representation of a value in JSON that differs from the usual one, for instance a number in a string.
 
-    `decode` raises `TypeError`, with the name of the form, or `ValueError` for what is not in this form. Where it reads a
-    list, `splittable` says that it may be given a part of it as well.
+    `encode` takes and returns what JSON can contain; `decode` is its inverse. `decode` raises `TypeError` for a value
+    that is not in this format, or `ValueError` for one that cannot be decoded. `splittable` is True if `decode` also
+    accepts a part of a list, so that a long list can be decoded in slices.
     """
 
     name: str
+    # The types of both sides are those of the field, which attrs metadata cannot carry.
     encode: Callable[[Any], object]
     decode: Callable[[Any], object]
     splittable: bool = attrs.field(default=False, kw_only=True)
 
 
 def wire_name(name: str) -> Metadata:
-    """Return attrs metadata for a field that has another name in JSON."""
+    """Return metadata for a field that has another name in JSON."""
     return {WIRE_NAME: name}
 
 
 def aliases(*names: str) -> Metadata:
-    """Return attrs metadata for a reply field that the platform writes in other ways too."""
+    """Return metadata for a reply field that the platform sometimes sends under other names."""
     return {ALIASES: names}
 
 
 def interned() -> Metadata:
-    """Return attrs metadata for a text that many entries of a list have in common: it is kept in memory once."""
+    """Return metadata for a string that many entries of a list share, so that it is stored in memory once."""
     return {INTERNED: True}
 
 
 def wire_format(fmt: WireFormat) -> Metadata:
-    """Return attrs metadata for a field whose value has another form in JSON."""
+    """Return metadata for a field whose value has another format in JSON."""
     return {WIRE_FORMAT: fmt}
+
+
+def wire_name_of(field: attrs.Attribute[Any]) -> str:
+    """Return the name of a field in JSON."""
+    return str(field.metadata.get(WIRE_NAME, field.name))
 
 
 @attrs.frozen
 class WireField:
-    """Where a field stands in JSON, and in which form."""
+    """The name and the format of an attribute in JSON."""
 
     attribute: str
     wire_name: str
@@ -66,55 +74,60 @@ class WireField:
 
 @cache
 def wire_fields_of(cls: type[attrs.AttrsInstance]) -> tuple[WireField, ...]:
-    """Return the places of all fields of *cls*."""
-    return tuple(WireField(each.name, wire_name_of(each), each.metadata.get(WIRE_FORMAT)) for each in attrs.fields(cls))
+    """Return the name and the format in JSON of every field of *cls*."""
+    return tuple(
+        WireField(field.name, wire_name_of(field), field.metadata.get(WIRE_FORMAT)) for field in attrs.fields(cls)
+    )
 
 
 @attrs.frozen
 class Encoded:
-    """A value that is to be written in another form; JSON has not seen it yet."""
+    """A value together with the format in which `codec` writes it."""
 
+    # Hidden in the repr, because the value may contain secrets that were revealed already.
     value: object = attrs.field(repr=False)
     wire_format: WireFormat
 
 
 def wire_fields(value: attrs.AttrsInstance) -> dict[str, object]:
-    """Return the fields of *value* by their names in JSON, so that they can stand in a body among others."""
+    """Return the fields of *value* by their names in JSON, for use in a request body."""
     fields = {}
-    for place in wire_fields_of(type(value)):
-        entry = getattr(value, place.attribute)
-        fields[place.wire_name] = (
-            entry if entry is None or place.wire_format is None else Encoded(entry, place.wire_format)
+    for field in wire_fields_of(type(value)):
+        item = getattr(value, field.attribute)
+        fields[field.wire_name] = (
+            item if item is None or field.wire_format is None else Encoded(item, field.wire_format)
         )
     return fields
 
 
-def wire_name_of(field: attrs.Attribute[Any]) -> str:
-    """Return the name of a field in JSON."""
-    return str(field.metadata.get(WIRE_NAME, field.name))
-
-
 def _number_to_string(value: float) -> str:
-    """Write a number as Python does, but for the exponent."""
+    """Write a number in full, since the platform does not read exponents."""
     mantissa, _, exponent = str(value).partition("e")
-    places = len(mantissa.partition(".")[2]) - int(exponent or 0)
-    return f"{value:.{max(0, places)}f}" if exponent else mantissa
+    decimals = len(mantissa.partition(".")[2]) - int(exponent or 0)
+    return f"{value:.{max(0, decimals)}f}" if exponent else mantissa
 
 
 def _string_to_number(value: object) -> float:
     if not isinstance(value, str):
-        raise TypeError("number in a text")
+        raise TypeError("number in a string")
     number = float(value)
+    # `float` also accepts "nan", "inf" and "1_000", which are not numbers in JSON.
     if not math.isfinite(number) or "_" in value:
-        raise ValueError("Python reads more as a number than JSON does")
+        raise ValueError("not a number in JSON")
+    # "8" becomes an int, so that a field of type int accepts it.
     return int(value) if value.lstrip("-").isdecimal() else number
+
+
+def _json_to_string(value: object) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _string_to_json(value: object) -> object:
     if not isinstance(value, str):
-        raise TypeError("JSON in a text")
+        raise TypeError("JSON in a string")
+    # The platform sends an empty string where there is no object.
     return orjson.loads(value) if value.strip() else None
 
 
-NUMBER_IN_STRING: Final = WireFormat("number in a text", _number_to_string, _string_to_number)
-JSON_IN_STRING: Final = WireFormat("JSON in a text", lambda value: orjson.dumps(value).decode(), _string_to_json)
+NUMBER_IN_STRING: Final = WireFormat("number in a string", _number_to_string, _string_to_number)
+JSON_IN_STRING: Final = WireFormat("JSON in a string", _json_to_string, _string_to_json)

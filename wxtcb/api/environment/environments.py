@@ -11,7 +11,7 @@ import attrs
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import aliases, interned
 from wxtcb.api._waiters import WaitCondition, wait_until
-from wxtcb.errors import EnvironmentFailed, EnvironmentNotFound, EnvironmentTimeout, InvalidRequest
+from wxtcb.errors import OperationFailed, OperationNotFound, OperationTimeout, InvalidRequest
 from wxtcb.validation import check_alias, check_string, to_secret_or_none, validator
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ async def wait_until_normal(session: Session, env: str, *, timeout: float = 600.
     *interval* seconds. UNAVAILABLE, and a status that wxtcb does not know, is waiting; so is a look that failed for a
     reason that may pass.
 
-    Raises `EnvironmentTimeout` after *timeout* seconds, `EnvironmentFailed` at once, `EnvironmentNotFound` when it was
+    Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` at once, `OperationNotFound` when it was
     missing from three looks in a row or more, for 30 seconds, and what keeps every look from succeeding: `TicketError`,
     `PermissionDenied` and the like.
     """
@@ -130,15 +130,16 @@ async def wait_until_normal(session: Session, env: str, *, timeout: float = 600.
 
 def env_normal(env: str) -> WaitCondition[EnvList, EnvInfo]:
     """Await that environment *env* is NORMAL."""
+    resource = f"environment {env}"
     return WaitCondition(
-        resource=f"environment {env}",
+        resource=resource,
         find=lambda seen: seen.by_env.get(env),
         status_of=lambda info: info.status,
         ready_statuses=_READY_STATUSES,
         failure_statuses=_FAILURE_STATUSES,
-        timeout_error=partial(EnvironmentTimeout, env=env),
-        failure_error=partial(EnvironmentFailed, env=env),
-        not_found_error=partial(EnvironmentNotFound, env=env),
+        timeout_error=partial(OperationTimeout, resource=resource, env=env),
+        failure_error=partial(OperationFailed, resource=resource, env=env),
+        not_found_error=partial(OperationNotFound, resource=resource, env=env),
     )
 
 

@@ -10,7 +10,7 @@ import attrs
 from wxtcb._concurrency.shared_poll import Snapshot
 from wxtcb.api._waiters import WaitState
 from wxtcb.api.environment import EnvInfo, EnvList, env_normal
-from wxtcb.errors import EnvironmentNotReady, WxtcbError
+from wxtcb.errors import OperationNotReady, WxtcbError
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.journal import TenantRecord
 from wxtcb.provision.report import Problem
@@ -40,7 +40,7 @@ class WaitForNormal:
             return None
         try:
             found = self.wait_state.update(snapshot)
-        except EnvironmentNotReady as error:
+        except OperationNotReady as error:
             return _build_problem(error)
         self.tenant_state.status = self.wait_state.status
         return StepResult.NEXT if found else self.check_timeout(snapshot.started_at)
