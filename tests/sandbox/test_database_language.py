@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from wxtcb.sandbox.errors import PlatformError
 from wxtcb.sandbox.services.database.parser import Chain, ChainStep, parse
-from wxtcb.sandbox.services.database.terms import Command, Evaluator, require_plain_value
+from wxtcb.sandbox.services.database.values import Command, Evaluator, require_plain_value
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 

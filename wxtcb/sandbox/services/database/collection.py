@@ -9,7 +9,8 @@ from typing import Any, Final, cast
 from attrs import define, field, frozen
 
 from wxtcb.sandbox.errors import platform_error
-from wxtcb.sandbox.services.database.changes import RecordUpdate, build_update
+from wxtcb.sandbox.services.database.operators import RecordUpdate, build_update
+from wxtcb.sandbox.services.database.parser import syntax_error, unsupported
 from wxtcb.sandbox.services.database.statements import (
     DEFAULT_LIMIT,
     Selection,
@@ -18,9 +19,7 @@ from wxtcb.sandbox.services.database.statements import (
     build_selection,
     project,
 )
-from wxtcb.sandbox.services.database.terms import require_plain_value
-from wxtcb.sandbox.services.database.values import DatabaseRecord, Value, encode_record, sort_key
-from wxtcb.sandbox.services.database.words import syntax_error, unsupported
+from wxtcb.sandbox.services.database.values import DatabaseRecord, Value, encode_record, require_plain_value, sort_key
 
 __all__ = ["Collection", "QueryPage", "UpdateResult"]
 

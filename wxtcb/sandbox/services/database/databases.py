@@ -2,22 +2,182 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
-from attrs import define, field
+import orjson
+from attrs import define, field, frozen
 
-from wxtcb.sandbox.context import ServiceContext
-from wxtcb.sandbox.errors import platform_error
+from wxtcb.sandbox.context import Readiness, ServiceContext
+from wxtcb.sandbox.errors import PlatformError, platform_error
 from wxtcb.sandbox.services.database.collection import Collection
-from wxtcb.sandbox.services.database.files import write_records
-from wxtcb.sandbox.services.database.jobs import ExportTask, ImportTask, JobState, MigrationJob
 from wxtcb.sandbox.services.database.statements import Statement, StatementOperation, parse_statement
-from wxtcb.sandbox.services.database.terms import Evaluator
+from wxtcb.sandbox.services.database.values import DatabaseRecord, Evaluator, Value, decode_record, encode_record
 from wxtcb.sandbox.services.storage import Storage
 
-__all__ = ["Databases"]
+__all__ = [
+    "FILE_TYPE_CSV",
+    "FILE_TYPE_JSON",
+    "Databases",
+    "ExportTask",
+    "ImportTask",
+    "JobState",
+    "MigrationJob",
+    "read_records",
+    "write_records",
+]
+
+CONFLICT_MODE_UPSERT: Final = 2
+
+
+@frozen
+class JobState:
+    """How a job ended."""
+
+    status: str
+    succeeded: int = 0
+    failed: int = 0
+    message: str = ""
+    url: str = ""
+
+
+@frozen
+class ImportTask:
+    """Records from a file into a collection."""
+
+    collection: Collection = field(repr=False)
+    read: Callable[[], bytes | None] = field(repr=False)
+    file_type: int
+    conflict_mode: int
+    stop_on_error: bool
+
+    running_status = "reading"
+
+    def __call__(self) -> JobState:
+        data = self.read()
+        if data is None:
+            return JobState("fail", message="文件不存在.")
+        done = failed = 0
+        for record in read_records(data, self.file_type):
+            flaw = self._import_record(record)
+            done, failed = done + (flaw is None), failed + (flaw is not None)
+            if flaw is not None and self.stop_on_error:
+                return JobState("fail", done, failed, flaw)
+        return JobState("success", done, failed, "导入完成.")
+
+    def _import_record(self, record: DatabaseRecord | ValueError) -> str | None:
+        """Take a record in, or tell why it cannot be."""
+        if isinstance(record, ValueError):
+            return str(record)
+        try:
+            self.collection.put(record, replace=self.conflict_mode == CONFLICT_MODE_UPSERT)
+        except PlatformError as error:
+            return error.message
+        return None
+
+
+@frozen
+class ExportTask:
+    """The records of a query into a file."""
+
+    write: Callable[[], tuple[int, str]] = field(repr=False)
+
+    running_status = "migrating"
+
+    def __call__(self) -> JobState:
+        count, url = self.write()
+        return JobState("success", count, message="导出完成.", url=url)
+
+
+@define(eq=False)
+class MigrationJob:
+    """A job: its work, done once it is ripe."""
+
+    env: str
+    _task: ImportTask | ExportTask
+    _readiness: Readiness
+    _result: JobState | None = None
+
+    def poll(self, now: float) -> JobState:
+        """Count a look and tell what it shows."""
+        if self._readiness.poll(now):
+            self.run_if_due(now)
+        if self._result is not None:
+            return self._result
+        return JobState("waiting" if self._readiness.poll_count == 1 else self._task.running_status)
+
+    def run_if_due(self, now: float) -> None:
+        """Do the work if it is time."""
+        if self._result is None and self._readiness.is_ready(now):
+            self._result = self._task()
+
+
+FILE_TYPE_JSON: Final = 1
+FILE_TYPE_CSV: Final = 2
+
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+def read_records(data: bytes, file_type: int) -> Iterator[DatabaseRecord | ValueError]:
+    """Give the records of a file one by one; for one that cannot be read, why not."""
+    lines = _split_json_lines(data) if file_type == FILE_TYPE_JSON else _csv_to_json_lines(data)
+    for line in lines:
+        try:
+            yield line if isinstance(line, ValueError) else decode_record(line)
+        except ValueError as error:
+            yield error
+
+
+def write_records(records: Sequence[DatabaseRecord], file_type: int) -> bytes:
+    """Write records into a file."""
+    texts = [encode_record(record) for record in records]
+    if file_type == FILE_TYPE_JSON:
+        return "".join(f"{text}\n" for text in texts).encode()
+    rows: list[DatabaseRecord] = [orjson.loads(text) for text in texts]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    file = io.StringIO()
+    writer = csv.DictWriter(file, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _format_cell(value) for name, value in row.items()} for row in rows)
+    return file.getvalue().encode()
+
+
+def _split_json_lines(data: bytes) -> Iterator[bytes]:
+    return (line for line in data.removeprefix(_BOM).split(b"\n") if line.strip())
+
+
+def _csv_to_json_lines(data: bytes) -> Iterator[bytes | ValueError]:
+    """Give each row as the JSON of its record; the first row holds the keys, an empty cell is left out."""
+    try:
+        rows = csv.reader(io.StringIO(data.removeprefix(_BOM).decode(), newline=""), strict=True)
+        names = next(rows, [])
+        for row in rows:
+            if row:
+                yield _csv_row_to_json(names, row)
+    except (UnicodeDecodeError, csv.Error) as error:
+        yield ValueError(str(error))
+
+
+def _csv_row_to_json(names: Sequence[str], row: Sequence[str]) -> bytes | ValueError:
+    if len(row) > len(names):
+        return ValueError("more cells than keys")
+    return orjson.dumps({name: _parse_cell(cell) for name, cell in zip(names, row, strict=False) if cell})
+
+
+def _parse_cell(cell: str) -> Value:
+    """Read a cell as JSON if it is any, else as a text."""
+    try:
+        return orjson.loads(cell)
+    except orjson.JSONDecodeError:
+        return cell
+
+
+def _format_cell(value: Value) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
 
 _CHINA_TZ: Final = timezone(timedelta(hours=8))
 _FIRST_JOB: Final = 100_000_001

@@ -9,10 +9,8 @@ from attrs import evolve, frozen
 
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.services.database.operators import RecordPredicate, build_predicate, sort_records
-from wxtcb.sandbox.services.database.parser import Chain, parse
-from wxtcb.sandbox.services.database.terms import Evaluator
-from wxtcb.sandbox.services.database.values import DatabaseRecord, Value
-from wxtcb.sandbox.services.database.words import syntax_error, unsupported
+from wxtcb.sandbox.services.database.parser import Chain, parse, syntax_error, unsupported
+from wxtcb.sandbox.services.database.values import DatabaseRecord, Evaluator, Value
 
 __all__ = [
     "Selection",
