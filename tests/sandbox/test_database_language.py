@@ -96,7 +96,7 @@ def test_a_term_has_its_value(text: str, value: object) -> None:
         ("_.gt(1).then(2)", "_.gt.then"),
         ("new _.gt(1)", "_.gt"),
         ("_", "_ "),
-        ("db.f()()", "a call of what a call gave"),
+        ("db.f()()", "a call of the result of a call"),
         ("0x10", "the number 0"),
         ("1_000", "the number 1"),
         ("10n", "the number 10"),
@@ -169,7 +169,7 @@ def test_declared_names_stand_for_what_they_were_declared_to_be() -> None:
 def test_what_a_name_stands_for_cannot_double_on_and_on() -> None:
     """Thirty names, each twice the one before, would be a thousand million terms."""
     doubled = "".join(f"let a{number + 1} = _.and(a{number}, a{number});" for number in range(30))
-    with pytest.raises(PlatformError, match="a0 within what another name stands for is not simulated"):
+    with pytest.raises(PlatformError, match="a0 in the declaration of another name is not simulated"):
         parse(f"let a0 = _.gt(1); {doubled} db.f(a30)")
 
 

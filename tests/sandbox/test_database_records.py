@@ -131,7 +131,7 @@ def test_a_pipeline_goes_step_by_step(world: World, env: str, stages: str, found
 
 
 def test_what_was_added_is_found(world: World, env: str) -> None:
-    """One record or a list of some; each gets an id of 32 hexadecimal digits unless it has one."""
+    """One record or non-empty list of objects; each gets an id of 32 hexadecimal digits unless it has one."""
     one_id = record(world, env, "insert", "add({data: {n: 1}})")["id_list"]
     both = record(world, env, "insert", "add({data: [{_id: '', n: 2}, {_id: 'mine', n: 3}]})")["id_list"]
     assert [bool(re.fullmatch("[0-9a-f]{32}", each)) for each in one_id + both] == [True, True, False]

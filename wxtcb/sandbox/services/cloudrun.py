@@ -1,4 +1,4 @@
-"""Cloud hosting: its environments, their services, the versions of these and who gets the traffic."""
+"""Cloud hosting (云托管): environments, services, versions, and the traffic split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REGION: Final = "ap-shanghai"
 
 @define(eq=False)
 class CloudRunEnvironment:
-    """A cloud-hosting environment: `readiness` is that of itself, `database` that of its database, if it has one."""
+    """A cloud-hosting environment. `database_readiness` is None if it has no database."""
 
     env_id: str
     alias: str
@@ -34,13 +34,13 @@ class CloudRunEnvironment:
     halted: bool = False
 
     def status(self, now: float) -> str:
-        """Tell how it stands."""
+        """Return the status at *now* without counting a poll."""
         if self.halted:
             return HALTED
         return NORMAL if self.readiness.is_ready(now) else UNAVAILABLE
 
     def poll(self, now: float) -> dict[str, object]:
-        """Count a look and return the row that it shows."""
+        """Count a poll and return the row that this poll shows."""
         self.readiness.poll(now)
         running = self.database_readiness is not None and self.database_readiness.poll(now)
         return _environment_row(self, self.status(now), "RUNNING" if running else "INITIALIZING")
@@ -48,9 +48,9 @@ class CloudRunEnvironment:
 
 @define(eq=False)
 class CloudRunEnvironments:
-    """Owner of the cloud-hosting environments; `after` says when one that is opened now will be NORMAL.
+    """The cloud-hosting environments. Their databases become ready like operations.
 
-    Their databases take the time of an operation. A look is a `describecloudbaserunenvs` call.
+    A poll is one `describecloudbaserunenvs` call.
     """
 
     _context: ServiceContext = field(repr=False)
@@ -59,7 +59,7 @@ class CloudRunEnvironments:
     _order_count: int = field(init=False, default=0)
 
     def create(self, alias: str | None, vpc_id: str | None, subnet_ids: Sequence[str]) -> tuple[str, str]:
-        """Open another environment, whatever others of this alias there are; its order number and id come back."""
+        """Create an environment and return its order number and id. Several may have the same alias."""
         stamp, delivery = self._context.format_now(), Readiness(self._context.clock(), self._ready_policy())
         row = CloudRunEnvironment(
             self._new_id(alias or "env"), alias or "", stamp, stamp, delivery, self._context.start_operation()
@@ -70,7 +70,7 @@ class CloudRunEnvironments:
         return f"{stamp[:10].replace('-', '')}{self._order_count:06d}", row.env_id
 
     def add(self, alias: str, *, with_database: bool = True) -> str:
-        """Set the scene: an environment that is NORMAL already, its database, if it has one, RUNNING."""
+        """Add an environment that is NORMAL already, with a RUNNING database if *with_database*."""
         stamp, done = (
             self._context.format_now(),
             Readiness(self._context.clock(), ReadyPolicy.immediately(), poll_count=1),
@@ -80,25 +80,31 @@ class CloudRunEnvironments:
         return row.env_id
 
     def halt(self, env_id: str) -> None:
-        """Stop an environment as the platform does over quota: HALTED for good. Unknown id: KeyError."""
+        """Halt an environment permanently, as the platform does when it is over quota.
+
+        Raise `KeyError` if the id is unknown.
+        """
         row = self._environments[env_id]
         row.halted, row.update_time = True, self._context.format_now()
 
     def remove(self, env_id: str) -> None:
-        """Take an environment away as if its owner had deleted it elsewhere. Unknown id: KeyError."""
+        """Remove an environment, as if its owner deleted it elsewhere.
+
+        Raise `KeyError` if the id is unknown.
+        """
         del self._environments[env_id]
 
     def get(self, env_id: str) -> CloudRunEnvironment | None:
-        """Return an environment, or None if there is none of this id."""
+        """Return the environment, or None if the id is unknown."""
         return self._environments.get(env_id)
 
     def status_of(self, env_id: str) -> str | None:
-        """Tell how an environment stands, without counting a look; None if there is none of this id."""
+        """Return the status without counting a poll, or None if the id is unknown."""
         row = self._environments.get(env_id)
         return None if row is None else row.status(self._context.clock())
 
     def poll(self) -> list[dict[str, object]]:
-        """Count a look and return the rows that it shows, oldest first."""
+        """Count a poll and return the rows that it shows, oldest first."""
         now = self._context.clock()
         return [row.poll(now) for row in self._environments.values()]
 
@@ -154,7 +160,7 @@ _UNSTORED_FIELDS: Final = frozenset(
 
 @frozen
 class Service:
-    """A cloud-run service; `body` is the request that established it."""
+    """A cloud-run service. `body` is the request that established it."""
 
     env: str
     name: str
@@ -164,7 +170,11 @@ class Service:
 
 @frozen
 class CloudRunVersion:
-    """A version of a service; `body` is what it was made from and rolled over to, `flow_ratio` its share in percent."""
+    """A version of a service.
+
+    `body` is the request that created it, merged with all later updates. `flow_ratio` is its share of the traffic
+    in percent.
+    """
 
     name: str
     flow_ratio: int
@@ -176,7 +186,7 @@ class CloudRunVersion:
 
 @define
 class _ServiceVersions:
-    """The versions of one service, oldest first; `created_count` counts those that are gone too."""
+    """Versions of one service, oldest first. `created_count` includes deleted ones."""
 
     versions: dict[str, CloudRunVersion] = Factory(dict[str, CloudRunVersion])
     created_count: int = 0
@@ -185,9 +195,9 @@ class _ServiceVersions:
 
 @define(eq=False)
 class CloudRun:
-    """The cloud-hosting environments, and the services and versions of any environment.
+    """The cloud-hosting environments, and the services and versions of all environments.
 
-    `release_fails` True: a release is answered with `failed` under errcode 0, and moves nothing.
+    If `release_fails`, a release replies `failed` under errcode 0 and moves no traffic.
     """
 
     _context: ServiceContext = field(repr=False)
@@ -206,7 +216,10 @@ class CloudRun:
         self.environments = CloudRunEnvironments(self._context, self._environment_ready_policy)
 
     def establish(self, env: str, name: str, body: Mapping[str, object]) -> Service:
-        """Open a service in a NORMAL environment; a name that the environment has already is refused with 40097."""
+        """Create a service in a NORMAL environment.
+
+        Raise `PlatformError` 40097 if the environment has a service of this name.
+        """
         self._context.require_normal(env)
         if (env, name) in self.services:
             raise platform_error(40097, f"service_name {name} exists")
@@ -215,20 +228,20 @@ class CloudRun:
         return service
 
     def enable_microservices(self, env: str) -> None:
-        """Switch the micro services of an environment on; once more changes nothing."""
+        """Enable microservices in an environment. Repeating it changes nothing."""
         self._context.require_normal(env)
         self.microservice_envs.add(env)
 
     def versions(self, env: str, service: str) -> Mapping[str, CloudRunVersion]:
-        """Return the versions of a service by name, oldest first; none if there is no such service."""
+        """Return the versions of a service by name, oldest first. Empty if there is no such service."""
         return MappingProxyType(self._service_versions.get((env, service), _ServiceVersions()).versions)
 
     def released_version(self, env: str, service: str) -> str | None:
-        """Return the version that was released last, if it is still there."""
+        """Return the name of the version released last, or None if it was deleted."""
         return self._service_versions.get((env, service), _ServiceVersions()).released
 
     def create_version(self, env: str, service: str, body: Mapping[str, object]) -> tuple[CloudRunVersion, bool]:
-        """Begin another version of a service; it comes back, and whether it is built already."""
+        """Start building a version. Return it, and whether it is built already."""
         line = self._require_service(env, service)
         _check_version(body)
         stamp, building = self._context.format_now(), self._context.start_operation()
@@ -239,7 +252,7 @@ class CloudRun:
         return line.versions[name], building.poll(self._context.clock())
 
     def update_version(self, env: str, service: str | None, name: str, body: Mapping[str, object]) -> CloudRunVersion:
-        """Roll a version that is built over to what *body* says; the rest of it stays."""
+        """Roll a built version over to *body*. Fields that *body* omits stay."""
         self._context.require_normal(env)
         line = self._find_service_by_version(env, name) if service is None else self._require_service(env, service)
         version = self._require_built(line, _latest_version_name(line) if name == _LATEST_VERSION else name)
@@ -252,7 +265,7 @@ class CloudRun:
         return line.versions[version.name]
 
     def release_version(self, env: str, service: str, name: str) -> tuple[bool, int]:
-        """Give a version that is built all traffic; whether it went well and the number of the order come back."""
+        """Route all traffic to a built version. Return whether it succeeded, and the order number."""
         line = self._require_service(env, service)
         version = self._require_built(line, name)
         self._release_count += 1
@@ -262,7 +275,7 @@ class CloudRun:
         return not self.release_fails, self._release_count
 
     def delete_version(self, env: str, service: str, name: str, *, with_service: bool) -> None:
-        """Delete a version, and the service if that was its last one and it is to go too."""
+        """Delete a version. If it was the last one and *with_service*, delete the service too."""
         line = self._require_service(env, service)
         del line.versions[_require_version(line, name).name]
         if line.released == name:
@@ -271,7 +284,7 @@ class CloudRun:
             del self.services[env, service], self._service_versions[env, service]
 
     def new_run_id(self) -> str:
-        """Make the number of an operation's record."""
+        """Return a new id for the record of an operation."""
         self._run_count += 1
         return f"run{self._context.random.getrandbits(40):010x}{self._run_count:04d}"
 
@@ -282,7 +295,7 @@ class CloudRun:
         return self._service_versions.setdefault((env, service), _ServiceVersions())
 
     def _find_service_by_version(self, env: str, version_name: str) -> _ServiceVersions:
-        """Find the service, where it is not named, by the name of its version."""
+        """Return the service that has the version, for requests that do not name the service."""
         found = [
             line
             for (place, _), line in self._service_versions.items()
@@ -299,7 +312,7 @@ class CloudRun:
         return version
 
     def _set_traffic(self, service_versions: _ServiceVersions, name: str, ratio: int) -> None:
-        """Give a version so much of the traffic; what goes over 100 is taken from the others, the newest first."""
+        """Set the traffic share of a version. If the sum exceeds 100, reduce the others, the newest first."""
         service_versions.versions[name] = evolve(service_versions.versions[name], flow_ratio=ratio)
         excess = sum(each.flow_ratio for each in service_versions.versions.values()) - 100
         for other in [each for each in reversed(service_versions.versions.values()) if each.name != name]:
@@ -319,7 +332,7 @@ def _require_version(service_versions: _ServiceVersions, name: str) -> CloudRunV
 
 
 def _parse_numeric_fields(body: Mapping[str, object]) -> dict[str, object]:
-    """Return the fields of a roll-over with its numbers, which come as strings, as numbers."""
+    """Return *body* with its numeric fields, which arrive as strings, as numbers."""
     return {
         name: _parse_number(name, cast("str", value)) if name in _NUMERIC_FIELDS else value
         for name, value in body.items()
@@ -333,7 +346,7 @@ def _parse_number(name: str, value: str) -> float:
 
 
 def _check_version(body: Mapping[str, object]) -> None:
-    """Refuse what goes against a documented rule of versions."""
+    """Raise `PlatformError` if *body* breaks a documented rule of versions."""
     flow, least, most = (cast("int", body[name]) for name in ("flow_ratio", "min_num", "max_num"))
     if not 0 <= flow <= 100:
         raise platform_error(40097, "flow_ratio must be 0 to 100")

@@ -1,4 +1,4 @@
-"""The values of records: how they compare, and how they stand in extended JSON."""
+"""Values of records: evaluation, comparison, and extended JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ __all__ = [
     "type_rank",
 ]
 
-Value: TypeAlias = Any  # what JSON holds, datetime, Decimal or bytes
+# JSON values, datetime, Decimal or bytes.
+Value: TypeAlias = Any
 DatabaseRecord = dict[str, Value]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -37,13 +38,13 @@ _TYPE_ORDER: Final = (type(None), float, str, dict, list, bytes, bool, datetime)
 
 
 def type_rank(value: Value) -> int:
-    """Return the place of a value's kind in the order of the database; all numbers are of one kind."""
+    """Return the rank of a value's type in the sort order of the database. All numbers share one rank."""
     number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
     return _TYPE_ORDER.index(float if number else type(value))
 
 
 def sort_key(value: Value) -> tuple[Any, ...]:
-    """Return what stands for a value where values are compared: equal for equal ones, sorted as the database sorts."""
+    """Return a key that is equal for equal values and sorts like the database."""
     kind = type_rank(value)
     if isinstance(value, dict):
         return kind, tuple((key, sort_key(each)) for key, each in cast("DatabaseRecord", value).items())
@@ -55,12 +56,12 @@ def sort_key(value: Value) -> tuple[Any, ...]:
 
 
 def encode_record(record: DatabaseRecord) -> str:
-    """Write a record as extended JSON."""
+    """Return a record as extended JSON."""
     return orjson.dumps(_encode(record)).decode()
 
 
 def decode_record(text: str | bytes) -> DatabaseRecord:
-    """Read a record out of extended JSON, or raise ValueError for what is none."""
+    """Return the record in extended JSON. Raise `ValueError` if the text is invalid."""
     try:
         return {_check_key(key): _decode(value, 1) for key, value in orjson.loads(text).items()}
     except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
@@ -90,7 +91,7 @@ def _encode(value: Value) -> Value:
 
 
 def _encode_float(value: float) -> Value:
-    """Write a double that would be read as a whole number, or as none, in a form of its own."""
+    """Return a double in extended form if plain JSON would turn it into an integer or nothing."""
     if math.isfinite(value) and not value.is_integer():
         return value
     return {"$numberDouble": {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}.get(str(value), str(value))}
@@ -139,7 +140,7 @@ _LOGICAL_OPERATORS: Final = ("and", "or")
 
 @frozen
 class Command:
-    """What is asked of a field, or done to it: ``_.gt(5)``."""
+    """A query or update operator: ``_.gt(5)``."""
 
     name: str
     args: tuple[Value, ...]
@@ -147,12 +148,12 @@ class Command:
 
 @frozen
 class Evaluator:
-    """Gives terms their values; `now` is the moment of the statement."""
+    """Evaluator of expressions. `now` is the time of the statement."""
 
     now: Callable[[], datetime] = field(repr=False)
 
     def evaluate(self, expression: Expression) -> Value:
-        """Return the value of a term: JSON, a moment, or a `Command`."""
+        """Return the value of an expression: JSON, a datetime, or a `Command`."""
         if isinstance(expression, dict):
             return {key: self.evaluate(each) for key, each in expression.items()}
         if isinstance(expression, list):
@@ -160,7 +161,7 @@ class Evaluator:
         return self._evaluate_chain(expression) if isinstance(expression, Chain) else expression
 
     def evaluate_args(self, step: ChainStep) -> tuple[Value, ...]:
-        """Return the values a step is called with."""
+        """Return the values of the arguments of a step."""
         if step.args is None:
             raise syntax_error(f"{step.name} must be called")
         return tuple(self.evaluate(arg) for arg in step.args)
@@ -189,7 +190,7 @@ class Evaluator:
         return command
 
     def _command_args(self, step: ChainStep) -> tuple[Value, ...]:
-        """Return the arguments of a step; ``and`` and ``or`` take theirs one by one or in a list."""
+        """Return the arguments of a step. ``and`` and ``or`` accept them separately or in a list."""
         args = self.evaluate_args(step)
         if step.name in _LOGICAL_OPERATORS and len(args) == 1 and isinstance(args[0], list):
             return tuple(args[0])
@@ -222,7 +223,7 @@ def _evaluate_point(args: tuple[Value, ...]) -> Value:
 
 
 def require_plain_value(value: Value) -> Value:
-    """Return a value; refuse one that is, or holds, a command."""
+    """Return *value*. Raise `PlatformError` if it is or contains a `Command`."""
     if isinstance(value, Command):
         raise unsupported(f"_.{value.name} here")
     if isinstance(value, dict):
