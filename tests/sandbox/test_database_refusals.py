@@ -49,8 +49,8 @@ def env(world: World) -> str:
         ("query", "doc({}).get()", "doc takes an _id"),
         ("query", "get", "get must be called"),
         ("insert", "add({n: 1})", "contains only data"),
-        ("insert", "add({data: 5})", "add takes an object, or non-empty list of objects"),
-        ("insert", "add({data: []})", "add takes an object, or non-empty list of objects"),
+        ("insert", "add({data: 5})", "add takes an object or a non-empty list of objects"),
+        ("insert", "add({data: []})", "add takes an object or a non-empty list of objects"),
         ("insert", "add({data: {n: _.inc(1)}})", "_.inc here is not simulated"),
         ("insert", "where({}).add({data: {}})", "where() before add() is not simulated"),
         ("update", "update({data: {a: 1}})", "is not simulated"),
@@ -108,7 +108,7 @@ def test_what_the_records_do_not_allow_is_refused(world: World, env: str, action
         ("db.collection('people')", "with steps"),
         ("_.gt(5)", "with steps"),
         ("db", "with steps"),
-        ("db.collection('people').aggregate().end()", "none of this action's"),
+        ("db.collection('people').aggregate().end()", "not an operation of this action"),
     ],
 )
 def test_a_statement_is_one_chain_on_a_collection(world: World, env: str, query: str, words: str) -> None:
@@ -128,7 +128,7 @@ def test_a_statement_is_one_chain_on_a_collection(world: World, env: str, query:
         ("aggregate().sort({a: 'asc'}).end()", "sort takes 1 or -1"),
         ("aggregate().limit(0).end()", "limit takes an integer"),
         ("aggregate().project({a: '$b'}).end()", "is not simulated"),
-        ("get()", "none of this action's"),
+        ("get()", "not an operation of this action"),
     ],
 )
 def test_what_a_pipeline_does_not_have_is_refused(world: World, env: str, steps: str, words: str) -> None:

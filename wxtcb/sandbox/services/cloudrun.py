@@ -242,45 +242,49 @@ class CloudRun:
 
     def create_version(self, env: str, service: str, body: Mapping[str, object]) -> tuple[CloudRunVersion, bool]:
         """Start building a version. Return it, and whether it is built already."""
-        line = self._require_service(env, service)
+        service_versions = self._require_service(env, service)
         _check_version(body)
         stamp, building = self._context.format_now(), self._context.start_operation()
-        line.created_count += 1
-        name = f"{service}-{line.created_count:03d}"
-        line.versions[name] = CloudRunVersion(name, 0, body, stamp, stamp, building)
-        self._set_traffic(line, name, cast("int", body["flow_ratio"]))
-        return line.versions[name], building.poll(self._context.clock())
+        service_versions.created_count += 1
+        name = f"{service}-{service_versions.created_count:03d}"
+        service_versions.versions[name] = CloudRunVersion(name, 0, body, stamp, stamp, building)
+        self._set_traffic(service_versions, name, cast("int", body["flow_ratio"]))
+        return service_versions.versions[name], building.poll(self._context.clock())
 
     def update_version(self, env: str, service: str | None, name: str, body: Mapping[str, object]) -> CloudRunVersion:
         """Roll a built version over to *body*. Fields that *body* omits stay."""
         self._context.require_normal(env)
-        line = self._find_service_by_version(env, name) if service is None else self._require_service(env, service)
-        version = self._require_built(line, _latest_version_name(line) if name == _LATEST_VERSION else name)
+        service_versions = (
+            self._find_service_by_version(env, name) if service is None else self._require_service(env, service)
+        )
+        version = self._require_built(
+            service_versions, _latest_version_name(service_versions) if name == _LATEST_VERSION else name
+        )
         changes = {key: value for key, value in _parse_numeric_fields(body).items() if key not in _UNSTORED_FIELDS}
         merged = {**version.body, **changes}
         _check_version(merged)
-        line.versions[version.name] = evolve(version, body=merged, updated_time=self._context.format_now())
+        service_versions.versions[version.name] = evolve(version, body=merged, updated_time=self._context.format_now())
         if "flow_ratio" in changes:
-            self._set_traffic(line, version.name, cast("int", changes["flow_ratio"]))
-        return line.versions[version.name]
+            self._set_traffic(service_versions, version.name, cast("int", changes["flow_ratio"]))
+        return service_versions.versions[version.name]
 
     def release_version(self, env: str, service: str, name: str) -> tuple[bool, int]:
         """Route all traffic to a built version. Return whether it succeeded, and the order number."""
-        line = self._require_service(env, service)
-        version = self._require_built(line, name)
+        service_versions = self._require_service(env, service)
+        version = self._require_built(service_versions, name)
         self._release_count += 1
         if not self.release_fails:
-            self._set_traffic(line, version.name, 100)
-            line.released = version.name
+            self._set_traffic(service_versions, version.name, 100)
+            service_versions.released = version.name
         return not self.release_fails, self._release_count
 
     def delete_version(self, env: str, service: str, name: str, *, with_service: bool) -> None:
         """Delete a version. If it was the last one and *with_service*, delete the service too."""
-        line = self._require_service(env, service)
-        del line.versions[_require_version(line, name).name]
-        if line.released == name:
-            line.released = None
-        if with_service and not line.versions:
+        service_versions = self._require_service(env, service)
+        del service_versions.versions[_require_version(service_versions, name).name]
+        if service_versions.released == name:
+            service_versions.released = None
+        if with_service and not service_versions.versions:
             del self.services[env, service], self._service_versions[env, service]
 
     def new_run_id(self) -> str:
@@ -291,18 +295,20 @@ class CloudRun:
     def _require_service(self, env: str, service: str) -> _ServiceVersions:
         self._context.require_normal(env)
         if (env, service) not in self.services:
-            raise platform_error(40097, f"server_name {service} is not there")
+            raise platform_error(40097, f"server_name {service} does not exist")
         return self._service_versions.setdefault((env, service), _ServiceVersions())
 
     def _find_service_by_version(self, env: str, version_name: str) -> _ServiceVersions:
         """Return the service that has the version, for requests that do not name the service."""
         found = [
-            line
-            for (place, _), line in self._service_versions.items()
-            if place == env and version_name in line.versions
+            service_versions
+            for (service_env, _), service_versions in self._service_versions.items()
+            if service_env == env and version_name in service_versions.versions
         ]
         if len(found) != 1:
-            raise platform_error(40097, f"server_name is missing, and version_name {version_name} does not tell it")
+            raise platform_error(
+                40097, f"server_name is missing, and version_name {version_name} does not determine it"
+            )
         return found[0]
 
     def _require_built(self, service_versions: _ServiceVersions, name: str) -> CloudRunVersion:
@@ -327,7 +333,7 @@ def _latest_version_name(service_versions: _ServiceVersions) -> str:
 
 def _require_version(service_versions: _ServiceVersions, name: str) -> CloudRunVersion:
     if name not in service_versions.versions:
-        raise platform_error(40097, f"version_name {name} is not there")
+        raise platform_error(40097, f"version_name {name} does not exist")
     return service_versions.versions[name]
 
 

@@ -122,7 +122,7 @@ class Containers:
             raise platform_error(40097, "upload_type must be package, repository or image")
         share = body.integer("flow_ratio", 0)
         if not 0 <= share <= 100 - sum(each.flow_ratio for each in service.versions.values()):
-            raise platform_error(40097, f"flow_ratio {share} is not what is left of 100")
+            raise platform_error(40097, f"flow_ratio {share} is not the rest to 100")
         service.created_count += 1
         name, stamp = f"{service.name}-{service.created_count:03d}", self._context.format_now()
         fields = {**_DEFAULTS, "remark": body.optional_string("version_remark") or "", **body.fields}
@@ -154,9 +154,9 @@ class Containers:
         for name, share in flow_ratios.items():
             service.version(name)
             if not 0 <= share <= 100:
-                raise platform_error(40097, f"flow_ratio {share} of {name} is not within 0 and 100")
+                raise platform_error(40097, f"flow_ratio {share} of {name} must be between 0 and 100")
         if sum(flow_ratios.values()) not in (0, 100):
-            raise platform_error(40097, f"flow_ratio: {sum(flow_ratios.values())} in all is neither 100 nor 0")
+            raise platform_error(40097, f"flow_ratio: the sum {sum(flow_ratios.values())} must be 100 or 0")
         for version in service.versions.values():
             version.flow_ratio = flow_ratios.get(version.name, 0)
 
@@ -170,7 +170,7 @@ def _check_settings(body: Body) -> None:
     if body.integer("maxnum", 0) > 50:
         raise platform_error(40097, "maxnum must be 50 or less")
     if not _is_json_object(body.optional_string("env_params") or "{}"):
-        raise platform_error(40097, "env_params must be the text of a JSON object")
+        raise platform_error(40097, "env_params must be a JSON object in a string")
 
 
 def _is_json_object(text: str) -> bool:

@@ -75,7 +75,7 @@ class Hosting:
         self._context.require_normal(env)
         site = self._sites.get(env)
         if site is None or not site.readiness.is_ready(self._context.clock()):
-            raise platform_error(40097, f"env {env} has no static hosting that is online")
+            raise platform_error(40097, f"env {env} has no static hosting online")
         return site
 
     def _poll_row(self, site: StaticSite) -> dict[str, str]:

@@ -32,8 +32,10 @@ DatabaseRecord = dict[str, Value]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_RECORD_DEPTH: Final = 128
-
+_LOGICAL_OPERATORS: Final = ("and", "or")
+# Extended JSON writes larger integers as strings, because JavaScript would round them.
 _MAX_SAFE_INTEGER: Final = 2**53 - 1
+# The sort order of MongoDB.
 _TYPE_ORDER: Final = (type(None), float, str, dict, list, bytes, bool, datetime)
 
 
@@ -45,14 +47,15 @@ def type_rank(value: Value) -> int:
 
 def sort_key(value: Value) -> tuple[Any, ...]:
     """Return a key that is equal for equal values and sorts like the database."""
-    kind = type_rank(value)
+    rank = type_rank(value)
     if isinstance(value, dict):
-        return kind, tuple((key, sort_key(each)) for key, each in cast("DatabaseRecord", value).items())
+        return rank, tuple((key, sort_key(each)) for key, each in cast("DatabaseRecord", value).items())
     if isinstance(value, list):
-        return kind, tuple(sort_key(each) for each in value)
+        return rank, tuple(sort_key(each) for each in value)
     if (isinstance(value, float) and math.isnan(value)) or (isinstance(value, Decimal) and value.is_nan()):
-        return kind, -math.inf
-    return (kind, 0) if value is None else (kind, value)
+        # NaN is not comparable, so it needs a key of its own: less than all numbers.
+        return rank, -math.inf
+    return (rank, 0) if value is None else (rank, value)
 
 
 def encode_record(record: DatabaseRecord) -> str:
@@ -65,7 +68,7 @@ def decode_record(text: str | bytes) -> DatabaseRecord:
     try:
         return {_check_key(key): _decode(value, 1) for key, value in orjson.loads(text).items()}
     except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"no record in extended JSON: {error}") from None
+        raise ValueError(f"not a record in extended JSON: {error}") from error
 
 
 def _encode(value: Value) -> Value:
@@ -99,7 +102,7 @@ def _encode_float(value: float) -> Value:
 
 def _decode(value: Value, depth: int) -> Value:
     if depth > MAX_RECORD_DEPTH:
-        raise ValueError(f"nested deeper than {MAX_RECORD_DEPTH}")
+        raise ValueError(f"the nesting exceeds {MAX_RECORD_DEPTH} levels")
     if isinstance(value, list):
         return [_decode(each, depth + 1) for each in value]
     if not isinstance(value, dict):
@@ -112,7 +115,7 @@ def _decode(value: Value, depth: int) -> Value:
 
 def _check_key(key: str) -> str:
     if not key or key.startswith(("$", ".")) or key.endswith(".") or ".." in key:
-        raise ValueError(f"bad key {key!r}")
+        raise ValueError(f"invalid key {key!r}")
     return key
 
 
@@ -132,10 +135,6 @@ _DECODERS: Final[Mapping[str, Callable[[Value], Value]]] = {
     "$numberDecimal": Decimal,
     "$binary": lambda inner: base64.b64decode(inner["base64"], validate=True),
 }
-
-
-_UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LOGICAL_OPERATORS: Final = ("and", "or")
 
 
 @frozen
@@ -202,21 +201,21 @@ class Evaluator:
                 case ():
                     return self.now()
                 case (int() | float() as milliseconds,) if not isinstance(milliseconds, bool):
-                    return _UNIX_EPOCH + timedelta(milliseconds=milliseconds)
+                    return _EPOCH + timedelta(milliseconds=milliseconds)
                 case (str(text),):
                     moment = datetime.fromisoformat(text)
                     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
                 case _:
-                    raise unsupported("new Date of this")
+                    raise unsupported("new Date with these arguments")
         except (ValueError, OverflowError):
-            raise syntax_error(f"no date: {args!r}") from None
+            raise syntax_error(f"invalid date: {args!r}") from None
 
 
 def _evaluate_point(args: tuple[Value, ...]) -> Value:
     match args:
         case (int() | float() as longitude, int() | float() as latitude):
             if not (-180 <= longitude <= 180 and -90 <= latitude <= 90):
-                raise syntax_error(f"no place on the globe: {longitude}, {latitude}")
+                raise syntax_error(f"longitude or latitude out of range: {longitude}, {latitude}")
             return {"type": "Point", "coordinates": [float(longitude), float(latitude)]}
         case _:
             raise syntax_error("Point takes a longitude and a latitude")
