@@ -1,4 +1,4 @@
-"""What the simulated databases refuse, with which words and errcodes."""
+"""Tests of the errors of the simulated databases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .fixtures import call, ids, record, with_people
 
 @pytest.fixture
 def env(world: World) -> str:
-    """Give an environment with a collection of people."""
+    """Return an environment with a collection of people."""
     return with_people(world)
 
 
@@ -71,7 +71,7 @@ def env(world: World) -> str:
 def test_what_the_language_does_not_have_is_refused(
     world: World, env: str, action: str, steps: str, words: str
 ) -> None:
-    """The refusal says what it is about, and nothing has changed."""
+    """The error names the rejected feature, and nothing changes."""
     before = world.databases.collection(env, "people").records
     with pytest.raises(PlatformError, match=re.escape(words)) as no:
         record(world, env, action, steps)
@@ -91,7 +91,7 @@ def test_what_the_language_does_not_have_is_refused(
     ],
 )
 def test_what_the_records_do_not_allow_is_refused(world: World, env: str, action: str, steps: str, words: str) -> None:
-    """The database itself says no, and of many records none has changed."""
+    """If one record cannot be changed, none is."""
     before = world.databases.collection(env, "people").records
     with pytest.raises(PlatformError, match=re.escape(words)) as no:
         record(world, env, action, steps)
@@ -112,7 +112,7 @@ def test_what_the_records_do_not_allow_is_refused(world: World, env: str, action
     ],
 )
 def test_a_statement_is_one_chain_on_a_collection(world: World, env: str, query: str, words: str) -> None:
-    """Anything else is refused."""
+    """A query must be one statement on a collection."""
     with pytest.raises(PlatformError, match=re.escape(words)):
         call(world, "dbrecord", action="query", env=env, query=query)
 
@@ -132,7 +132,7 @@ def test_a_statement_is_one_chain_on_a_collection(world: World, env: str, query:
     ],
 )
 def test_what_a_pipeline_does_not_have_is_refused(world: World, env: str, steps: str, words: str) -> None:
-    """Stages that are not simulated are named."""
+    """A stage that is not simulated is named in the error."""
     with pytest.raises(PlatformError, match=re.escape(words)) as no:
         call(world, "dbaggregate", env=env, query=f"db.collection('people').{steps}")
     assert no.value.errcode == 40097
@@ -165,7 +165,7 @@ def test_what_a_pipeline_does_not_have_is_refused(world: World, env: str, steps:
 def test_what_is_not_there_or_not_so_is_refused(
     world: World, env: str, path: str, fields: dict[str, Any], errcode: int
 ) -> None:
-    """Unknown collections and jobs, and values outside of their sets, have their errcodes."""
+    """Unknown collections and jobs, and invalid values, have their errcodes."""
     with pytest.raises(PlatformError) as no:
         call(world, path, env=env, **fields)
     assert no.value.errcode == errcode
@@ -182,7 +182,7 @@ def test_what_is_not_there_or_not_so_is_refused(
     ids=str,
 )
 def test_a_halted_environment_is_refused(world: World, env: str, path: str, fields: dict[str, Any]) -> None:
-    """Its database cannot be used, and neither can that of one that is not there."""
+    """Statements need a NORMAL environment."""
     world.halt(env)
     for each in (env, "nowhere"):
         with pytest.raises(PlatformError) as no:
@@ -192,7 +192,7 @@ def test_a_halted_environment_is_refused(world: World, env: str, path: str, fiel
 
 @pytest.mark.parametrize("number", ["1.5", "NaN", "sNaN"])
 def test_a_decimal_is_compared_but_not_reckoned_with(world: World, env: str, number: str) -> None:
-    """One that is not a number is the least of all."""
+    """A decimal can be compared but not changed. NaN is the smallest number."""
     collection = world.databases.collection(env, "people")
     collection.put(decode_record(f'{{"_id":"e","age":{{"$numberDecimal":"{number}"}}}}'))
     assert ids(record(world, env, "query", "where({age: _.lt(2)}).get()")) == "e"
@@ -202,12 +202,12 @@ def test_a_decimal_is_compared_but_not_reckoned_with(world: World, env: str, num
 
 @pytest.mark.parametrize("steps", ["where({'tags.%s': 'x'}).get()", "where({'rooms.%s.n': 1}).get()"])
 def test_no_list_has_an_entry_of_a_monstrous_number(world: World, env: str, steps: str) -> None:
-    """There is nothing there, which is no error."""
+    """An index of many digits matches nothing and is not an error."""
     assert ids(record(world, env, "query", steps % ("9" * 5000))) == ""
 
 
 def test_what_is_just_not_too_deep_goes_all_the_way(world: World, env: str) -> None:
-    """A record of over a hundred levels is added, found by its value, changed and read."""
+    """A record with the maximum nesting is inserted, found, changed and read."""
     deep = "[" * 110 + "]" * 110
     objects = "{a: " * 110 + "1" + "}" * 110
     record(world, env, "insert", f"add({{data: {{_id: 'deep', list: {deep}, object: {objects}}}}})")
