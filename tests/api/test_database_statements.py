@@ -15,7 +15,7 @@ from wxtcb.api.database import and_, collection, eq, gt, or_
 from wxtcb.api.database.literals import to_literal
 from wxtcb.errors import InvalidArgument
 from wxtcb.sandbox.services.database.parser import parse
-from wxtcb.sandbox.services.database.terms import Evaluator
+from wxtcb.sandbox.services.database.values import Evaluator
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 NAIVE = NOW.replace(tzinfo=None)

@@ -23,7 +23,9 @@ def test_the_picture_shows_the_layers_of_the_import_contract() -> None:
 def test_every_package_and_module_has_a_row() -> None:
     """The table of purposes names everything at the top of the package."""
     table = PAGE.split("| package or module |", 1)[1].split("\n\n", 1)[0]
-    parts = {path.stem for path in (ROOT / "wxtcb").iterdir() if not path.name.startswith("__") and path.name != "py.typed"}
+    parts = {
+        path.stem for path in (ROOT / "wxtcb").iterdir() if not path.name.startswith("__") and path.name != "py.typed"
+    }
     assert parts == set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
 
 

@@ -1,4 +1,4 @@
-"""The rest of the environments: ends of shares, conversion, and cloudbase_access_token."""
+"""Tests of unsharing, conversion of environments, and cloudbase_access_token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WX2 = "wx075cf85bf347b6df"
 
 
 async def test_a_share_ends_pair_by_pair(rig: Rig) -> None:
-    """What was shared is so no longer; what never was stands in err_list, and so does it the second time."""
+    """Unsharing removes pairs of environment and mini program. Pairs that are not shared are listed in err_list."""
     world = rig.box.world
     env = world.add("a")
     world.share(env, WX1, None)
@@ -28,7 +28,7 @@ async def test_a_share_ends_pair_by_pair(rig: Rig) -> None:
 
 @pytest.mark.parametrize(("source_type", "failed"), [(None, 0), (1, 0), (0, 1)])
 async def test_a_share_ends_under_its_own_source_type(rig: Rig, source_type: int | None, failed: int) -> None:
-    """Who names none ends any."""
+    """A share is removed only under its source type. A request without source type removes any."""
     env = rig.box.world.add("a")
     rig.box.world.share(env, WX1, 1)
     more = {} if source_type is None else {"source_type": source_type}
@@ -36,7 +36,7 @@ async def test_a_share_ends_under_its_own_source_type(rig: Rig, source_type: int
 
 
 async def test_an_environment_is_modified(rig: Rig) -> None:
-    """Twice ends the same; one that is not there is refused."""
+    """Converting an environment twice has the same result. An unknown environment is rejected."""
     env = rig.box.world.add("a")
     for _ in range(2):
         assert (await rig.call(MODIFY, {"env": env}))["errcode"] == 0
@@ -45,13 +45,13 @@ async def test_an_environment_is_modified(rig: Rig) -> None:
 
 
 async def access(rig: Rig, action: str, **fields: object) -> dict[str, object]:
-    """Read or set, with the action in query and body."""
+    """Call the access token path, with the action in query and body."""
     body = {"action": action, **fields}
     return await rig.post(ACCESS, body, access_token=rig.box.world.issue_token(), action=action)
 
 
 async def test_access_is_set_by_who_knows_the_newest_version(rig: Rig) -> None:
-    """Paths are those of the environment, the switch is everybody's; an old version is refused and changes nothing."""
+    """A write must know the newest version. Paths belong to one environment, the switch to all."""
     first, second = rig.box.world.add("a"), rig.box.world.add("b")
     usual = {"errcode": 0, "errmsg": "ok", "open": True, "api_whitelist": ["/*"], "version": 1}
     assert await access(rig, "get", env=first) == usual
@@ -64,7 +64,7 @@ async def test_access_is_set_by_who_knows_the_newest_version(rig: Rig) -> None:
 
 @pytest.mark.parametrize("name", ["open", "api_whitelist", "version"])
 async def test_a_set_needs_what_a_get_does_not_take(rig: Rig, name: str) -> None:
-    """All three belong to set alone."""
+    """The fields of a write are rejected in a read."""
     fields: dict[str, object] = {"open": True, "api_whitelist": ["/*"], "version": 1}
     env = rig.box.world.add("a")
     assert (await access(rig, "get", env=env, **{name: fields[name]}))["errcode"] == 40097
@@ -73,7 +73,7 @@ async def test_a_set_needs_what_a_get_does_not_take(rig: Rig, name: str) -> None
 
 
 async def test_an_authorisers_token_will_do_where_the_pages_say_so(rig: Rig) -> None:
-    """For the calls of /tcb/ alone; elsewhere, and where it is made up, it is refused."""
+    """The token of an authoriser is accepted only by the calls of /tcb/."""
     env, theirs = rig.box.world.add("a"), rig.box.world.credentials.issue_authorizer_token()
     assert (await rig.post(MODIFY, {"env": env}, access_token=theirs))["errcode"] == 0
     assert (await rig.post(MODIFY, {"env": env}, access_token="authorizer_x"))["errcode"] == 40014

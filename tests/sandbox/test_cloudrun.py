@@ -1,4 +1,4 @@
-"""Cloud hosting on the sandbox: environments, services, versions and who gets the traffic."""
+"""Tests of cloud hosting: environments, services, versions and traffic."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ VERSION = {
 
 @pytest.fixture
 def env(rig: Rig) -> str:
-    """Give a NORMAL cloud-hosting environment with the service `s`."""
+    """Return a NORMAL cloud-hosting environment with the service `s`."""
     added = rig.box.world.cloudrun.environments.add("a")
     rig.box.world.establish(added, "s", {})
     return added
 
 
 async def deploy(rig: Rig, env: str, **fields: object) -> dict[str, Any]:
-    """Ask for another version of `s`."""
+    """Request another version of `s`."""
     return await rig.call(DEPLOY, {"env_id": env, **VERSION, **fields})
 
 
 def flows(rig: Rig, env: str) -> dict[str, int]:
-    """Tell who gets how much of the traffic of `s`."""
+    """Return the traffic shares of the versions of `s`."""
     return {name: version.flow_ratio for name, version in rig.box.world.cloudrun.versions(env, "s").items()}
 
 
 async def test_an_environment_is_opened_and_listed(rig: Rig) -> None:
-    """It has an id made of its alias, and a row with everything that the page names."""
+    """A new environment has an id that contains its alias, and a row with all documented fields."""
     made = await rig.call(OPEN, {"alias": "shop-1"})
     assert (made["errcode"], made["tran_id"]) == (0, "20200913000001")
     [row] = (await rig.call(ENVS, {}))["env_list"]
@@ -61,7 +61,7 @@ async def test_an_environment_is_opened_and_listed(rig: Rig) -> None:
 
 
 async def test_an_environment_keeps_its_private_network(rig: Rig) -> None:
-    """Network and subnets stand in the world as they were given; an environment may lack them, and an alias."""
+    """Network and subnets are stored unchanged. Both, and the alias, are optional."""
     made = await rig.call(OPEN, {"alias": "a", "vpc_id": "vpc-1", "sub_net_ids": ["s-1"]})
     bare = await rig.call(OPEN, {})
     kept, other = (rig.box.world.cloudrun.environments.get(each["env_id"]) for each in (made, bare))
@@ -73,13 +73,13 @@ async def test_an_environment_keeps_its_private_network(rig: Rig) -> None:
     "body", [{"alias": "A"}, {"alias": "1a"}, {"alias": "aB"}, {"vpc_id": "v"}, {"sub_net_ids": ["s"]}]
 )
 async def test_an_environment_that_breaks_a_rule_is_refused(rig: Rig, body: dict[str, object]) -> None:
-    """An alias holds no capitals here, and a network is not given by halves."""
+    """Capital letters in an alias and an incomplete network are rejected."""
     assert (await rig.call(OPEN, body))["errcode"] == 40097
     assert rig.box.world.cloudrun.environments.poll() == []
 
 
 async def test_an_environment_and_its_database_get_ready_apart(rig: Rig) -> None:
-    """The one takes the time of environments, the other that of operations."""
+    """An environment and its database become ready independently."""
     rig.box.world.ready_after, rig.box.world.operations_ready_after = (
         ReadyPolicy.after_polls(1),
         ReadyPolicy.after_seconds(5),
@@ -97,7 +97,7 @@ async def test_an_environment_and_its_database_get_ready_apart(rig: Rig) -> None
 
 
 async def test_a_service_needs_an_environment_that_is_normal(rig: Rig) -> None:
-    """One of cloud hosting is as good as one of cloud development once it is NORMAL, and until it is halted or gone."""
+    """A service needs a NORMAL environment, of cloud hosting or of cloud development."""
     hosted = rig.box.world.cloudrun.environments
     env_id = (await rig.call(OPEN, {"alias": "a"}))["env_id"]
     body = {"env_id": env_id, "service_name": "s", "is_public": True}
@@ -115,14 +115,14 @@ async def test_a_service_needs_an_environment_that_is_normal(rig: Rig) -> None:
 
 
 async def test_an_environment_may_have_no_database(rig: Rig) -> None:
-    """A scene can be set without one."""
+    """An environment can be added without a database."""
     rig.box.world.cloudrun.environments.add("a", with_database=False)
     [row] = (await rig.call(ENVS, {}))["env_list"]
     assert (row["status"], row["databases"]) == ("NORMAL", [])
 
 
 async def test_micro_services_are_switched_on(rig: Rig, env: str) -> None:
-    """Once or twice, it is on; an environment that is not there is refused."""
+    """Microservices can be enabled repeatedly. An unknown environment is rejected."""
     for _ in range(2):
         assert (await rig.call(MICRO, {"env_id": env}))["errcode"] == 0
     assert (await rig.call(MICRO, {"env_id": "nowhere"}))["errcode"] == -501005
@@ -130,7 +130,7 @@ async def test_micro_services_are_switched_on(rig: Rig, env: str) -> None:
 
 
 async def test_versions_are_numbered_and_keep_what_they_were_made_from(rig: Rig, env: str) -> None:
-    """The names count on, also after one is gone."""
+    """Version numbers are never reused, also after a version is deleted."""
     first, second = await deploy(rig, env), await deploy(rig, env, cpu=1)
     assert [each["version_name"] for each in (first, second)] == ["s-001", "s-002"]
     assert (first["result"], first["run_id"] != second["run_id"]) == ("succ", True)
@@ -140,7 +140,7 @@ async def test_versions_are_numbered_and_keep_what_they_were_made_from(rig: Rig,
 
 
 async def test_a_version_that_takes_time_has_no_name_yet(rig: Rig, env: str) -> None:
-    """Until it is built it can be neither released nor rolled over, only deleted."""
+    """A version that is not built can be deleted, but neither released nor updated."""
     rig.box.world.operations_ready_after = ReadyPolicy.after_seconds(10)
     begun = await deploy(rig, env)
     assert (begun["result"], "version_name" in begun) == ("creating", False)
@@ -152,7 +152,7 @@ async def test_a_version_that_takes_time_has_no_name_yet(rig: Rig, env: str) -> 
 
 
 async def test_the_newest_version_takes_its_traffic_from_the_others(rig: Rig, env: str) -> None:
-    """Never more than 100 in all: the newest of the others yields first."""
+    """The sum of all shares never exceeds 100. The newest of the other versions is reduced first."""
     await deploy(rig, env)
     await deploy(rig, env, flow_ratio=10)
     assert flows(rig, env) == {"s-001": 90, "s-002": 10}
@@ -163,7 +163,7 @@ async def test_the_newest_version_takes_its_traffic_from_the_others(rig: Rig, en
 
 
 async def test_a_release_moves_all_traffic(rig: Rig, env: str) -> None:
-    """One version gets all, each release has an order of its own, and the world knows which was the last."""
+    """A release routes all traffic to one version and has an order number of its own."""
     await deploy(rig, env)
     await deploy(rig, env, flow_ratio=10)
     body = {"env_id": env, "server_name": "s", "release_version": "s-002"}
@@ -174,7 +174,7 @@ async def test_a_release_moves_all_traffic(rig: Rig, env: str) -> None:
 
 
 async def test_a_release_can_fail_under_errcode_0(rig: Rig, env: str) -> None:
-    """On demand it says so, and nothing has moved."""
+    """With `release_fails` a release replies failed under errcode 0, and no traffic moves."""
     await deploy(rig, env)
     await deploy(rig, env, flow_ratio=10)
     rig.box.world.cloudrun.release_fails = True
@@ -184,7 +184,7 @@ async def test_a_release_can_fail_under_errcode_0(rig: Rig, env: str) -> None:
 
 
 async def test_a_version_is_rolled_over(rig: Rig, env: str) -> None:
-    """What is given changes, its numbers in strings too; the rest stays; `latest` is the newest version."""
+    """An update changes the given fields, including numbers in strings. `latest` is the newest version."""
     await deploy(rig, env)
     await deploy(rig, env, flow_ratio=10, branch="main")
     rig.clock.pass_(60)
@@ -199,7 +199,7 @@ async def test_a_version_is_rolled_over(rig: Rig, env: str) -> None:
 
 
 async def test_a_version_may_tell_its_service(rig: Rig, env: str) -> None:
-    """Without server_name the one service that has such a version is meant; `latest` tells none."""
+    """Without server_name the version must identify its service. `latest` does not."""
     await deploy(rig, env)
     assert (await rig.call(ROLL, {"env_id": env, "version_name": "s-001", "branch": "b"}))["errcode"] == 0
     assert rig.box.world.cloudrun.versions(env, "s")["s-001"].body["branch"] == "b"
@@ -208,14 +208,14 @@ async def test_a_version_may_tell_its_service(rig: Rig, env: str) -> None:
 
 @pytest.mark.parametrize(("path", "name"), [(RELEASE, "release_version"), (DELETE, "version_name")])
 async def test_only_a_roll_over_knows_the_latest(rig: Rig, env: str, path: str, name: str) -> None:
-    """The word is documented there alone; who deletes or releases has to name the version."""
+    """Only the update accepts `latest`. Deleting and releasing need a version name."""
     await deploy(rig, env)
     assert (await rig.call(path, {"env_id": env, "server_name": "s", name: "latest"}))["errcode"] == 40097
     assert set(rig.box.world.cloudrun.versions(env, "s")) == {"s-001"}
 
 
 async def test_a_service_goes_with_its_last_version(rig: Rig, env: str) -> None:
-    """Not before; and once it is gone, its name is free and its versions begin anew."""
+    """A service is deleted with its last version. Then its name is unused, and its numbers start again."""
     await deploy(rig, env)
     await deploy(rig, env)
     world, body = rig.box.world, {"env_id": env, "server_name": "s", "is_delete_server": True}
@@ -244,7 +244,7 @@ async def test_a_service_goes_with_its_last_version(rig: Rig, env: str) -> None:
     ],
 )
 async def test_what_is_not_there_is_refused(rig: Rig, env: str, path: str, fields: dict[str, object]) -> None:
-    """A service or version without its like is 40097, an environment -501005."""
+    """An unknown service or version replies 40097, an unknown environment -501005."""
     assert (await rig.call(path, {"env_id": env, **fields}))["errcode"] == 40097
     assert (await rig.call(path, {"env_id": "nowhere", **fields}))["errcode"] == -501005
 
@@ -267,7 +267,7 @@ async def test_what_is_not_there_is_refused(rig: Rig, env: str, path: str, field
 async def test_a_version_that_breaks_a_rule_is_refused(
     rig: Rig, env: str, fields: dict[str, object], words: str
 ) -> None:
-    """The message names the field, and no version is made."""
+    """The message names the field, and no version is created."""
     reply = await deploy(rig, env, **fields)
     assert (reply["errcode"], words in reply["errmsg"]) == (40097, True)
     assert rig.box.world.cloudrun.versions(env, "s") == {}
@@ -278,7 +278,7 @@ async def test_a_version_that_breaks_a_rule_is_refused(
     [{"cpu": "much"}, {"min_num": "0.5"}, {"max_num": "51"}, {"min_num": "2"}, {"flow_ratio": 101}, {"mem": ""}],
 )
 async def test_a_roll_over_that_breaks_a_rule_is_refused(rig: Rig, env: str, fields: dict[str, object]) -> None:
-    """Numbers are numbers in strings, and what comes of old and new keeps the rules; the version is as it was."""
+    """The merged settings must obey the rules. Otherwise the version is unchanged."""
     await deploy(rig, env, env_params="{}", upload_type="jar", upload_filename="a.jar")
     before = dict(rig.box.world.cloudrun.versions(env, "s"))
     reply = await rig.call(ROLL, {"env_id": env, "server_name": "s", "version_name": "s-001", **fields})
@@ -287,6 +287,6 @@ async def test_a_roll_over_that_breaks_a_rule_is_refused(rig: Rig, env: str, fie
 
 
 async def test_the_older_family_lists_the_services_of_a_hosted_environment(rig: Rig, env: str) -> None:
-    """What is established there is found there."""
+    """The older family lists the services of a cloud-hosting environment too."""
     reply = await rig.call(SERVICES, {"env": env})
     assert [row["server_name"] for row in reply["cslist"]] == ["s"]

@@ -1,4 +1,4 @@
-"""The simulated container services: hosting, services, versions that are built, traffic, and many at once."""
+"""Tests of container services: hosting, services, versions, traffic and batches."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ STAMP = "2020-09-13 20:26:40"
 
 @frozen
 class Bench:
-    """A sandbox with an environment whose hosting is on, and in it the service `echo`."""
+    """A sandbox with an environment whose hosting is enabled, and the service `echo`."""
 
     rig: Rig
     env: str
 
     async def ask(self, call: str, **fields: object) -> dict[str, Any]:
-        """Make a call of this family on the service, unless told otherwise."""
+        """Send a request of this family for the service, with default fields."""
         named = {"env": self.env, "service_name": "echo"}
         return await self.rig.call(ROOM + call, {**named, **fields})
 
     async def make(self, **fields: object) -> dict[str, Any]:
-        """Begin a version out of an image."""
+        """Start building a version from an image."""
         return await self.ask("createcsversion", upload_type="image", **fields)
 
     async def show(self, version: str = "echo-001") -> dict[str, Any]:
-        """Look at a version."""
+        """Return the details of a version."""
         return await self.ask("getcsversiondetail", version_name=version)
 
     async def split(self, **shares: int) -> dict[str, Any]:
-        """Split the traffic between the versions of these numbers."""
+        """Split the traffic between the versions with these numbers."""
         items = [{"version_name": name.replace("_", "-"), "flow_ratio": share} for name, share in shares.items()]
         return await self.ask("setcspropotion", items=items)
 
@@ -48,7 +48,7 @@ class Bench:
 
 @pytest_asyncio.fixture
 async def bench(rig: Rig) -> Bench:
-    """Set the bench up."""
+    """Return a bench."""
     env = rig.box.world.add("a")
     rig.box.world.containers.enable(env)
     rig.box.world.containers.create_service(env, "echo")
@@ -56,7 +56,7 @@ async def bench(rig: Rig) -> Bench:
 
 
 async def test_hosting_is_opened_before_there_are_services(rig: Rig) -> None:
-    """A service is refused until hosting is on; opening it again is refused too, and each environment has its own."""
+    """Services are rejected until hosting is enabled. Enabling it twice is rejected."""
     env, other = rig.box.world.add("a"), rig.box.world.add("b")
     service = {"env": env, "service_name": "echo"}
     before = await rig.call(f"{ROOM}createcontainerservice", service)
@@ -70,7 +70,7 @@ async def test_hosting_is_opened_before_there_are_services(rig: Rig) -> None:
 
 @pytest.mark.parametrize("call", ["opencontainerservice", "createcontainerservice", "getcsversionlist"])
 async def test_an_environment_must_be_normal(rig: Rig, call: str) -> None:
-    """One that is not there, or not ready, is refused as the cloud does it."""
+    """An environment that is unknown or not NORMAL is rejected like by the cloud."""
     unready = rig.box.world.add("a", status="UNAVAILABLE")
     for env in ("nowhere", unready):
         body = {"env": env} | ({} if call.startswith("open") else {"service_name": "echo"})
@@ -78,7 +78,7 @@ async def test_an_environment_must_be_normal(rig: Rig, call: str) -> None:
 
 
 async def test_a_service_is_listed_as_it_was_created(bench: Bench) -> None:
-    """With its network and the time; a name that exists is refused, and what is deleted is gone."""
+    """A service is listed with its network and time. A duplicate name is rejected, a deleted service is gone."""
     bench.rig.clock.pass_(60)
     vpc = {"vpcid": "vpc-1", "subnetids": ["s-1"], "create_type": 3}
     assert (await bench.ask("createcontainerservice", service_name="web", remark="r", vpc=vpc))["errcode"] == 0
@@ -102,7 +102,7 @@ async def test_a_service_is_listed_as_it_was_created(bench: Bench) -> None:
 
 @pytest.mark.parametrize("lists_services", [True, False])
 async def test_the_list_knows_both_families(bench: Bench, *, lists_services: bool) -> None:
-    """Oldest first; under `lists_services` False it knows the older one alone. The newer needs no hosting opened."""
+    """The list contains services of both families, or only the older one with `lists_services` False."""
     world = bench.rig.box.world
     world.getcslist_includes_cloudrun = lists_services
     bench.rig.clock.pass_(1)
@@ -118,7 +118,7 @@ async def test_the_list_knows_both_families(bench: Bench, *, lists_services: boo
 
 
 async def test_a_version_is_built_and_then_normal(bench: Bench) -> None:
-    """It has the next number as its name, and is "creating" for as long as the world says, each look counted."""
+    """A version is named by the next number, and is "creating" until it is ready."""
     bench.rig.box.world.operations_ready_after = ReadyPolicy.after_polls(2)
     assert await bench.make() == {"errcode": 0, "errmsg": "ok", "version_name": "echo-001"}
     statuses = [(await bench.show())["status"] for _ in range(2)]
@@ -127,7 +127,7 @@ async def test_a_version_is_built_and_then_normal(bench: Bench) -> None:
 
 
 async def test_a_build_may_fail(bench: Bench) -> None:
-    """What is created under `builds_fail` ends as "build_fail", and what was created before does not."""
+    """With `builds_fail` new versions end as "build_fail". Older ones do not."""
     world = bench.rig.box.world
     world.operations_ready_after = ReadyPolicy.after_seconds(5)
     await bench.make()
@@ -140,7 +140,7 @@ async def test_a_build_may_fail(bench: Bench) -> None:
 
 
 async def test_a_version_shows_what_it_was_made_of(bench: Bench) -> None:
-    """In the spellings of the detail and of the list, which differ; what was not given has the platform's usual."""
+    """Details and list use different field names. Fields that were not given have defaults."""
     given = {
         "upload_type": "repository",
         "repository_type": "github",
@@ -212,13 +212,13 @@ async def test_a_version_shows_what_it_was_made_of(bench: Bench) -> None:
     ids=str,
 )
 async def test_a_version_out_of_bounds_is_refused(bench: Bench, fields: dict[str, object]) -> None:
-    """And takes no number."""
+    """A version with invalid settings is rejected and uses no number."""
     assert (await bench.ask("createcsversion", **{"upload_type": "image", **fields}))["errcode"] == 40097
     assert (await bench.make())["version_name"] == "echo-001"
 
 
 async def test_versions_are_listed_page_by_page(bench: Bench) -> None:
-    """Twenty unless more is asked for, oldest first, and all are counted; a page that cannot be is refused."""
+    """A page has twenty versions by default, oldest first. An invalid page is rejected."""
     for _ in range(22):
         await bench.make()
     pages = [await bench.ask("getcsversionlist", **page) for page in ({}, {"limit": 2, "offset": 20}, {"limit": 0})]
@@ -228,7 +228,7 @@ async def test_versions_are_listed_page_by_page(bench: Bench) -> None:
 
 
 async def test_a_configuration_changes_what_is_given(bench: Bench) -> None:
-    """The rest stays, and the time of the change is noted; bounds and names are judged."""
+    """Only the given settings change. Bounds and names are checked."""
     await bench.make(maxnum=5, env_params='{"A":"a"}')
     bench.rig.clock.pass_(1)
     changed = await bench.ask("setcsversionconfig", version_name="echo-001", minnum=2, env_params="", remark="r")
@@ -240,7 +240,7 @@ async def test_a_configuration_changes_what_is_given(bench: Bench) -> None:
 
 
 async def test_traffic_that_is_not_named_is_none(bench: Bench) -> None:
-    """A split sets the versions that it names, and all others to 0; a new version takes what is left at most."""
+    """A split sets versions that it does not name to 0. A new version gets at most the rest."""
     await bench.make(flow_ratio=100)
     assert (await bench.make(flow_ratio=1))["errcode"] == 40097
     await bench.make()
@@ -258,7 +258,7 @@ async def test_traffic_that_is_not_named_is_none(bench: Bench) -> None:
     ids=str,
 )
 async def test_a_split_that_cannot_be_is_refused(bench: Bench, shares: dict[str, int]) -> None:
-    """It totals neither 100 nor 0, has a share that is none, or names a version that is not there: nothing changes."""
+    """A split is rejected if its sum is neither 100 nor 0, or if a share or a name is invalid."""
     await bench.make(flow_ratio=100)
     await bench.make()
     assert (await bench.split(**shares))["errcode"] == 40097
@@ -266,14 +266,14 @@ async def test_a_split_that_cannot_be_is_refused(bench: Bench, shares: dict[str,
 
 
 async def test_a_split_names_a_version_once(bench: Bench) -> None:
-    """Two shares of one version are refused, whatever their sum."""
+    """A split that names a version twice is rejected."""
     await bench.make()
     items = [{"version_name": "echo-001", "flow_ratio": 100}] * 2
     assert (await bench.ask("setcspropotion", items=items))["errcode"] == 40097
 
 
 async def test_a_deleted_version_is_gone(bench: Bench) -> None:
-    """Its number is not given again."""
+    """The number of a deleted version is not reused."""
     await bench.make()
     replies = [await bench.ask("delcsversion", version_name="echo-001") for _ in range(2)]
     assert [reply["errcode"] for reply in replies] == [0, 40097]
@@ -282,7 +282,7 @@ async def test_a_deleted_version_is_gone(bench: Bench) -> None:
 
 
 async def test_a_batch_creates_where_it_can(bench: Bench) -> None:
-    """Environments without the service stand in fail_list, with `errormsg`."""
+    """Environments without the service are listed in fail_list, with `errormsg`."""
     body = {"envs": [bench.env, "nowhere"], "service_name": "echo", "upload_type": "image"}
     assert await bench.rig.call(f"{ROOM}batchcreatecsversion", body) == {
         "errcode": 0,
@@ -294,7 +294,7 @@ async def test_a_batch_creates_where_it_can(bench: Bench) -> None:
 
 
 async def test_a_batch_deletes_where_it_can(bench: Bench) -> None:
-    """Versions that are not there stand in fail_list, with `errmsg`."""
+    """Unknown versions are listed in fail_list, with `errmsg`."""
     await bench.make()
     there = {"env": bench.env, "service_name": "echo", "version_name": "echo-001"}
     missing = {**there, "version_name": "echo-009"}
@@ -305,7 +305,7 @@ async def test_a_batch_deletes_where_it_can(bench: Bench) -> None:
 
 
 async def test_a_batch_splits_where_it_can(bench: Bench) -> None:
-    """Each service for itself."""
+    """Each service of a batch is split independently."""
     await bench.make()
     there, missing = ({"env": bench.env, "service_name": name} for name in ("echo", "web"))
     items = [{"version_name": "echo-001", "flow_ratio": 100}]
@@ -318,6 +318,6 @@ async def test_a_batch_splits_where_it_can(bench: Bench) -> None:
 
 
 async def test_the_password_of_a_registry_is_not_remembered(bench: Bench) -> None:
-    """What was seen shows `***` in its place."""
+    """The recorded requests show `***` instead of the registry password."""
     await bench.make(image_secret_info={"registryserver": "r", "password": "hunter2"})
     assert bench.rig.box.seen[-1].body["image_secret_info"] == {"registryserver": "r", "password": "***"}

@@ -1,4 +1,4 @@
-"""Imports and exports of the simulated platform."""
+"""Tests of imports and exports."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ INSERT, UPSERT = 1, 2
 
 @pytest.fixture
 def env(world: World) -> str:
-    """Give an environment with an empty collection."""
+    """Return an environment with an empty collection."""
     env = world.add("a")
     world.databases.add_collection(env, "c")
     return env
 
 
 def call(world: World, path: str, **fields: object) -> dict[str, Any]:
-    """Make a call below the wire."""
+    """Make a call without HTTP."""
     answer: dict[str, Any] = orjson.loads(HANDLERS[f"/componenttcb/{path}"](world, Body(fields)))
     return answer
 
 
 def imported(world: World, env: str, data: bytes, **options: object) -> tuple[str, int, int, str]:
-    """Import a file and return how that ended."""
+    """Import a file and return the result."""
     world.storage.write(env, "in", data)
     usual = {"file_type": JSON, "conflict_mode": INSERT, "stop_on_error": False}
     return state(world, env, begin(world, env, **(usual | options)))
 
 
 def begin(world: World, env: str, **options: object) -> int:
-    """Start an import and return its number."""
+    """Start an import and return its id."""
     job: int = call(world, "dbimport", env=env, collection_name="c", file_path="in", **options)["job_id"]
     return job
 
 
 def state(world: World, env: str, job_id: int) -> tuple[str, int, int, str]:
-    """Look at a job."""
+    """Poll a job."""
     answer = call(world, "dbmigrationstate", env=env, job_id=job_id)
     return answer["status"], answer["record_success"], answer["record_fail"], answer["error_msg"]
 
@@ -64,7 +64,7 @@ def exported(world: World, env: str, file_type: int, steps: str = "get()") -> by
 
 
 def records(world: World, env: str) -> list[dict[str, Any]]:
-    """Return what the collection holds, without generated ids."""
+    """Return the records of the collection, without generated ids."""
     return [
         {key: value for key, value in record.items() if key != "_id" or len(value) < 32}
         for record in world.databases.collection(env, "c").records
@@ -72,7 +72,7 @@ def records(world: World, env: str) -> list[dict[str, Any]]:
 
 
 def test_lines_of_json_become_records(world: World, env: str) -> None:
-    """Empty lines and a byte order mark are no records; extended JSON is read."""
+    """Empty lines and a byte order mark are ignored. Extended JSON is decoded."""
     data = (
         b'\xef\xbb\xbf{"_id":"1","at":{"$date":"2026-01-01T00:00:00.000Z"},"n":{"$numberLong":"5"}}\r\n'
         b'\n{"x":{"$numberDouble":"1.0"},"o":{"$oid":"5f"},"b":{"$binary":{"base64":"AQ==","subType":"00"}},'
@@ -123,7 +123,7 @@ def test_lines_of_json_become_records(world: World, env: str) -> None:
     ids=lambda line: line[:20],
 )
 def test_a_bad_record_fails_alone_unless_it_is_to_stop_the_job(world: World, env: str, line: bytes) -> None:
-    """The others go on, and are counted; with stop_on_error the job fails, and what was done before it stays."""
+    """An invalid record is counted, and the others are imported. With stop_on_error the job fails there."""
     world.databases.collection(env, "c").put({"_id": "old"})
     data = b'{"n":1}\n' + line + b'\n{"n":2}'
     assert imported(world, env, data)[:3] == ("success", 2, 1)
@@ -133,7 +133,7 @@ def test_a_bad_record_fails_alone_unless_it_is_to_stop_the_job(world: World, env
 
 
 def test_numbers_that_are_none_are_kept_and_sorted(world: World, env: str) -> None:
-    """NaN stands before all numbers, and the infinities at their ends; each comes back in its form."""
+    """NaN sorts before all numbers, and infinities at the ends. Each is exported in its extended form."""
     forms = [{"n": {"$numberDouble": text}} for text in ("Infinity", "NaN", "-1.0")]
     imported(world, env, b"\n".join(orjson.dumps(form) for form in forms))
     steps = "orderBy('n', 'asc').field({n: true, _id: false}).get()"
@@ -141,14 +141,14 @@ def test_numbers_that_are_none_are_kept_and_sorted(world: World, env: str) -> No
 
 
 def test_upsert_takes_the_place_of_what_is_there(world: World, env: str) -> None:
-    """A record of the same id is replaced, another one added."""
+    """With upsert a record of the same id is replaced."""
     assert imported(world, env, b'{"_id":"1","n":1,"m":1}')[1] == 1
     assert imported(world, env, b'{"_id":"1","n":2}\n{"_id":"2"}', conflict_mode=UPSERT)[:3] == ("success", 2, 0)
     assert records(world, env) == [{"_id": "1", "n": 2}, {"_id": "2"}]
 
 
 def test_rows_of_csv_become_records(world: World, env: str) -> None:
-    """The first row holds the keys; a cell that is JSON is that value, an empty one is left out."""
+    """The first row contains the keys. A cell that is JSON is decoded, an empty one is omitted."""
     data = b'name,n,flag,list,note\n"Ann, ""A""",1.5,true,"[1]",\nBob,,,,x\n\nCid,1,2,3,4,5\n'
     assert imported(world, env, data, file_type=CSV)[:3] == ("success", 2, 1)
     assert records(world, env) == [
@@ -159,12 +159,12 @@ def test_rows_of_csv_become_records(world: World, env: str) -> None:
 
 @pytest.mark.parametrize(("data", "ended"), [(b"", (0, 0)), (b"a,b", (0, 0)), (b"\xff", (0, 1)), (b'a\n"x', (0, 1))])
 def test_a_file_that_is_no_csv_fails(world: World, env: str, data: bytes, ended: tuple[int, int]) -> None:
-    """An empty one has no records."""
+    """An invalid CSV file fails the job. An empty one has no records."""
     assert imported(world, env, data, file_type=CSV)[1:3] == ended
 
 
 def test_an_export_holds_all_records_of_its_query(world: World, env: str) -> None:
-    """Without a limit it ends with the last record; skip, limit, order and fields hold."""
+    """Without a limit an export contains all records. Skip, limit, order and fields apply."""
     imported(world, env, b"\n".join(b'{"_id":"%02d","n":%d}' % (n, n) for n in range(12)))
     assert len(exported(world, env, JSON).splitlines()) == 12
     steps = "where({n: _.gt(1)}).orderBy('n', 'desc').skip(1).limit(2).field({n: true}).get()"
@@ -172,7 +172,7 @@ def test_an_export_holds_all_records_of_its_query(world: World, env: str) -> Non
 
 
 def test_an_export_as_csv_can_be_imported_again(world: World, env: str) -> None:
-    """Its columns are all keys there are, and what is no text stands there as JSON."""
+    """The columns are all keys. Values that are not strings are JSON."""
     rows = [{"_id": "x", "a": "text, with comma", "b": [1, {"c": None}]}, {"_id": "y", "n": 2.5, "f": False}]
     imported(world, env, b"\n".join(orjson.dumps(row) for row in rows))
     data = exported(world, env, CSV)
@@ -184,13 +184,13 @@ def test_an_export_as_csv_can_be_imported_again(world: World, env: str) -> None:
 
 
 def test_a_missing_file_fails_the_job(world: World, env: str) -> None:
-    """The call that starts it succeeds: the file is looked for later."""
+    """The call that starts a job succeeds. The missing file fails the job later."""
     job_id = begin(world, env, file_type=JSON, conflict_mode=INSERT, stop_on_error=False)
     assert state(world, env, job_id) == ("fail", 0, 0, "文件不存在.")
 
 
 def test_a_job_takes_its_time(world: World, env: str, clock: Clock) -> None:
-    """It waits, then reads; its work is done once it is ripe, also when the last look was earlier."""
+    """A job waits, then runs when it is due, also if nobody polls it."""
     world.operations_ready_after = ReadyPolicy(seconds=60, polls=1)
     world.storage.write(env, "in", b"{}")
     job_id = begin(world, env, file_type=JSON, conflict_mode=INSERT, stop_on_error=False)
@@ -221,7 +221,7 @@ def test_a_job_takes_its_time(world: World, env: str, clock: Clock) -> None:
 def test_a_job_that_cannot_be_is_refused_at_once(
     world: World, env: str, path: str, fields: dict[str, object], errcode: int
 ) -> None:
-    """Values outside of their sets, unknown collections and statements of another kind."""
+    """Invalid values, unknown collections and statements of another kind are rejected immediately."""
     usual = {"env": env, "collection_name": "c", "file_path": "x", "file_type": JSON}
     with pytest.raises(PlatformError) as no:
         call(world, path, **(usual | {"conflict_mode": INSERT, "stop_on_error": False} | fields))
@@ -229,14 +229,14 @@ def test_a_job_that_cannot_be_is_refused_at_once(
 
 
 def test_the_job_of_another_environment_is_not_there(world: World, env: str) -> None:
-    """A number alone is not enough."""
+    """A job of another environment is unknown."""
     job_id = begin(world, env, file_type=JSON, conflict_mode=INSERT, stop_on_error=False)
     with pytest.raises(PlatformError, match="job_id"):
         state(world, world.add("b"), job_id)
 
 
 async def test_the_calls_answer_over_the_wire(rig: Rig) -> None:
-    """Collection, record, query and job, with the action in query and body; a field of another action is refused."""
+    """Each call works over HTTP with the action in query and body. A field of another action is rejected."""
     env = rig.box.world.add("a")
     token = rig.box.world.issue_token()
 

@@ -1,4 +1,4 @@
-"""The language of statements: what the parser reads, and what it refuses."""
+"""Tests of the statement language: what the parser accepts and rejects."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 
 from wxtcb.sandbox.errors import PlatformError
 from wxtcb.sandbox.services.database.parser import Chain, ChainStep, parse
-from wxtcb.sandbox.services.database.terms import Command, Evaluator, require_plain_value
+from wxtcb.sandbox.services.database.values import Command, Evaluator, require_plain_value
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
 def meant(text: str) -> Any:
-    """Return the value of a term."""
+    """Return the value of an expression."""
     [chain] = parse(f"db.f({text})")
     [value] = Evaluator(lambda: NOW).evaluate_args(chain.steps[0])
     return value
 
 
 def refusal(text: str) -> str:
-    """Return the words a term is refused with."""
+    """Return the message of a rejected expression."""
     with pytest.raises(PlatformError) as no:
         meant(text)
     assert no.value.errcode == 40097
@@ -68,7 +68,7 @@ def refusal(text: str) -> str:
     ],
 )
 def test_a_term_has_its_value(text: str, value: object) -> None:
-    """Literals are read as JavaScript reads them; commands and moments are what they say."""
+    """Literals are read as in JavaScript."""
     found = meant(text)
     assert (found, type(found)) == (value, type(value))
 
@@ -86,8 +86,8 @@ def test_a_term_has_its_value(text: str, value: object) -> None:
         ("{$gt: 5}", r"\$gt"),
         ("{'$where': 'x'}", r"\$where"),
         ("{__proto__: {}}", "__proto__"),
-        ("new Date(true)", "new Date of this"),
-        ("new Date(1, 2)", "new Date of this"),
+        ("new Date(true)", "new Date with these arguments"),
+        ("new Date(1, 2)", "new Date with these arguments"),
         ("Date()", "Date"),
         ("Date.now()", "Date.now"),
         ("new db.RegExp({})", "db.RegExp"),
@@ -96,7 +96,7 @@ def test_a_term_has_its_value(text: str, value: object) -> None:
         ("_.gt(1).then(2)", "_.gt.then"),
         ("new _.gt(1)", "_.gt"),
         ("_", "_ "),
-        ("db.f()()", "a call of what a call gave"),
+        ("db.f()()", "a call of the result of a call"),
         ("0x10", "the number 0"),
         ("1_000", "the number 1"),
         ("10n", "the number 10"),
@@ -104,7 +104,7 @@ def test_a_term_has_its_value(text: str, value: object) -> None:
     ],
 )
 def test_what_is_not_simulated_is_refused_by_its_name(text: str, word: str) -> None:
-    """The platform may know it; the sandbox says that it does not."""
+    """A feature that is not simulated is named in the error."""
     message = refusal(text)
     assert "is not simulated" in message
     assert word.replace("\\", "").strip() in message
@@ -147,41 +147,41 @@ def test_what_is_not_simulated_is_refused_by_its_name(text: str, word: str) -> N
     ids=lambda text: text[:20],
 )
 def test_what_is_no_statement_is_malformed(text: str) -> None:
-    """It is refused with its place, whatever it is."""
+    """A text that is not a statement is rejected with its position."""
     assert refusal(text).startswith("invalid args: query: ")
 
 
 @given(st.text(alphabet=string.printable + "é\u2028", max_size=40) | st.text(max_size=20))
 def test_anything_is_read_or_refused(text: str) -> None:
-    """No text makes the parser raise anything but a refusal."""
+    """Every text is either parsed or rejected with a `PlatformError`."""
     for whole in (text, f"db.collection({text}).get()", f"db.f({{a: {text}}})"):
         with contextlib.suppress(PlatformError):
             assert all(isinstance(chain, Chain) for chain in parse(whole))
 
 
 def test_declared_names_stand_for_what_they_were_declared_to_be() -> None:
-    """The documented sample of an export begins so."""
+    """A declared name is replaced by its value, as in the documented export sample."""
     first, second = parse("const Point = db.Geo.Point; ;let c = db.collection('x');c.get();db.f(new Point(1, 2));")
     assert first == Chain("db", (ChainStep("collection", ("x",)), ChainStep("get", ())))
     assert second.steps[0].args == (Chain("db", (ChainStep("Geo"), ChainStep("Point", (1, 2))), is_new=True),)
 
 
 def test_what_a_name_stands_for_cannot_double_on_and_on() -> None:
-    """Thirty names, each twice the one before, would be a thousand million terms."""
+    """Declarations cannot double the size of the expression again and again."""
     doubled = "".join(f"let a{number + 1} = _.and(a{number}, a{number});" for number in range(30))
-    with pytest.raises(PlatformError, match="a0 within what another name stands for is not simulated"):
+    with pytest.raises(PlatformError, match="a0 in the declaration of another name is not simulated"):
         parse(f"let a0 = _.gt(1); {doubled} db.f(a30)")
 
 
 @pytest.mark.parametrize("text", ["const x = 5", "const 5 = db", "const x db", "5", "db.f() db.g()", "const db"])
 def test_a_statement_is_a_chain(text: str) -> None:
-    """A value alone does nothing, and statements are parted by semicolons."""
+    """A value alone is not a statement. Statements are separated by semicolons."""
     with pytest.raises(PlatformError):
         parse(text)
 
 
 @pytest.mark.parametrize("text", ["_.gt(1)", "[_.gt(1)]", "{a: {b: [_.inc(1)]}}"])
 def test_a_command_is_no_value(text: str) -> None:
-    """Where a value belongs, a command anywhere in it is refused."""
+    """A command is rejected where a value is expected."""
     with pytest.raises(PlatformError, match="is not simulated"):
         require_plain_value(meant(text))

@@ -1,4 +1,4 @@
-"""Records of the simulated platform: found, added, changed, removed."""
+"""Tests of records: query, insert, update and delete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .fixtures import PEOPLE, call, ids, one, record, with_people
 
 @pytest.fixture
 def env(world: World) -> str:
-    """Give an environment with a collection of people."""
+    """Return an environment with a collection of people."""
     return with_people(world)
 
 
@@ -62,7 +62,7 @@ def env(world: World) -> str:
     ],
 )
 def test_conditions_choose_records(world: World, env: str, conditions: str, found: str) -> None:
-    """Equality, paths, lists and comparisons mean what they mean on the platform, and the total counts them all."""
+    """Equality, paths, lists and comparisons select records as on the platform. The total counts all matches."""
     answer = record(world, env, "query", f"where({conditions}).get()")
     assert ids(answer) == found
     assert answer["pager"] == {"offset": 0, "limit": 10, "total": len(found)}
@@ -83,12 +83,12 @@ def test_conditions_choose_records(world: World, env: str, conditions: str, foun
     ],
 )
 def test_records_come_in_order_and_in_part(world: World, env: str, steps: str, found: str) -> None:
-    """What is missing sorts as null, and numbers sort before texts."""
+    """A missing field sorts like null, and numbers sort before strings."""
     assert ids(record(world, env, "query", steps)) == found
 
 
 def test_ten_records_come_without_a_limit(world: World, env: str) -> None:
-    """The pager says so, and how many there are."""
+    """A query without a limit returns ten records and the total."""
     record(world, env, "insert", f"add({{data: [{','.join('{n: 1}' for _ in range(20))}]}})")
     answer = record(world, env, "query", "where({n: 1}).skip(5).get()")
     assert len(answer["data"]) == 10
@@ -105,7 +105,7 @@ def test_ten_records_come_without_a_limit(world: World, env: str) -> None:
     ],
 )
 def test_fields_can_be_chosen(world: World, env: str, fields: str, keys: list[str]) -> None:
-    """Those that are wanted, or all but those that are not; `_id` comes unless it is unwanted."""
+    """A projection includes or excludes fields. `_id` is included unless it is excluded."""
     [text] = record(world, env, "query", f"where({{name: 'Ann'}}).field({fields}).get()")["data"]
     assert list(orjson.loads(text)) == keys
     [text] = call(
@@ -125,13 +125,13 @@ def test_fields_can_be_chosen(world: World, env: str, fields: str, keys: list[st
     ],
 )
 def test_a_pipeline_goes_step_by_step(world: World, env: str, stages: str, found: str) -> None:
-    """Each stage takes what the one before it gave."""
+    """Each stage gets the result of the previous one."""
     query = f"db.collection('people').aggregate(){stages}.end()"
     assert ids(call(world, "dbaggregate", env=env, query=query)) == found
 
 
 def test_what_was_added_is_found(world: World, env: str) -> None:
-    """One record or a list of some; each gets an id of 32 hexadecimal digits unless it has one."""
+    """One record or several are inserted. A record without id gets one of 32 hexadecimal digits."""
     one_id = record(world, env, "insert", "add({data: {n: 1}})")["id_list"]
     both = record(world, env, "insert", "add({data: [{_id: '', n: 2}, {_id: 'mine', n: 3}]})")["id_list"]
     assert [bool(re.fullmatch("[0-9a-f]{32}", each)) for each in one_id + both] == [True, True, False]
@@ -152,7 +152,7 @@ def test_what_was_added_is_found(world: World, env: str) -> None:
     ],
 )
 def test_the_documented_queries_are_understood(world: World, env: str, query: str) -> None:
-    """They find what they describe, but for the first that does."""
+    """The documented queries find what they describe."""
     geo = world.databases.add_collection(env, "geo")
     for name in ("first", "second"):
         place = {"type": "Point", "coordinates": [113.0, 23.0]}
@@ -163,7 +163,7 @@ def test_the_documented_queries_are_understood(world: World, env: str, query: st
 
 
 def test_what_json_cannot_hold_comes_back_in_its_form(world: World, env: str) -> None:
-    """Dates, places and doubles without a fraction stand there as extended JSON."""
+    """Dates, points and whole doubles are returned in extended JSON."""
     data = "{_id: 'e', at: new Date(1500), now: db.serverDate(), loc: new db.Geo.Point(113, 23.5), big: 1e20, x: 0.5}"
     record(world, env, "insert", f"add({{data: {data}}})")
     assert one(world, env, "e") == {
@@ -199,14 +199,14 @@ def test_what_json_cannot_hold_comes_back_in_its_form(world: World, env: str) ->
     ],
 )
 def test_an_update_changes_what_it_names(world: World, env: str, data: str, changed: dict[str, object]) -> None:
-    """The rest stays; what ends as it was is matched, but not modified."""
+    """Fields that are not named stay. A record that does not change is matched but not modified."""
     answer = record(world, env, "update", f"where({{name: 'Ann'}}).update({{data: {data}}})")
     assert (answer["matched"], answer["modified"], answer["id"]) == (1, int(bool(changed)), "")
     assert one(world, env, "a") == {**PEOPLE[0], **changed}
 
 
 def test_a_number_grows_as_a_double_beyond_64_bits(world: World, env: str) -> None:
-    """It grows neither for ever, nor exactly."""
+    """A number that exceeds 64 bits becomes a double."""
     for _ in range(2):
         record(world, env, "update", "doc('a').update({data: {age: _.mul(9007199254740991)}})")
     [document] = record(world, env, "query", "doc('a').get()")["data"]
@@ -214,13 +214,13 @@ def test_a_number_grows_as_a_double_beyond_64_bits(world: World, env: str) -> No
 
 
 def test_an_update_changes_all_that_match(world: World, env: str) -> None:
-    """None is no error."""
+    """An update changes all matching records, possibly none."""
     assert record(world, env, "update", "where({tags: 'y'}).update({data: {age: 1}})")["modified"] == 2
     assert record(world, env, "update", "doc('z').update({data: {age: 1}})")["matched"] == 0
 
 
 def test_a_record_is_set_or_made(world: World, env: str) -> None:
-    """Made: its id is told and nothing counted; set: it holds nothing but the new fields."""
+    """`set` replaces a record, or creates it and returns its id."""
     made = record(world, env, "update", "doc('z').set({data: {n: 1}})")
     assert (made["matched"], made["modified"], made["id"]) == (0, 0, "z")
     again = record(world, env, "update", "doc('z').set({data: {m: 1}})")
@@ -229,7 +229,7 @@ def test_a_record_is_set_or_made(world: World, env: str) -> None:
 
 
 def test_what_was_removed_is_gone(world: World, env: str) -> None:
-    """By conditions or by id; what is not there counts 0."""
+    """Records are deleted by conditions or by id. Deleting an unknown record counts 0."""
     assert record(world, env, "delete", "where({tags: 'y'}).remove()")["deleted"] == 2
     assert record(world, env, "delete", "doc('c').remove()")["deleted"] == 1
     assert record(world, env, "delete", "doc('c').remove()")["deleted"] == 0

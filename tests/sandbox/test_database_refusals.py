@@ -1,4 +1,4 @@
-"""What the simulated databases refuse, with which words and errcodes."""
+"""Tests of the errors of the simulated databases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .fixtures import call, ids, record, with_people
 
 @pytest.fixture
 def env(world: World) -> str:
-    """Give an environment with a collection of people."""
+    """Return an environment with a collection of people."""
     return with_people(world)
 
 
@@ -24,9 +24,9 @@ def env(world: World) -> str:
     ("action", "steps", "words"),
     [
         ("query", "count()", "count() at the end is not simulated"),
-        ("query", "remove()", "remove() is none of this action's"),
-        ("delete", "get()", "get() is none of this action's"),
-        ("query", "get(1)", "get takes nothing"),
+        ("query", "remove()", "remove() is not an operation of this action"),
+        ("delete", "get()", "get() is not an operation of this action"),
+        ("query", "get(1)", "get takes no arguments"),
         ("query", "where({}).watch().get()", "watch() before get() is not simulated"),
         ("query", "where({}).where({}).get()", "where() after another where() is not simulated"),
         ("query", "where({}).doc('a').get()", "doc() after another where() is not simulated"),
@@ -37,41 +37,41 @@ def env(world: World) -> str:
         ("query", "where({a: _.in(5)}).get()", "_.in with these arguments is not simulated"),
         ("query", "where({a: _.gt(_.lt(5))}).get()", "_.lt here is not simulated"),
         ("query", "where(_.nor([{a: 1}])).get()", "_.nor for a whole record is not simulated"),
-        ("query", "limit(0).get()", "limit takes a whole number, at least 1"),
-        ("query", "limit(1001).get()", "limit is 1000 at the most"),
-        ("query", "limit('5').get()", "limit takes a whole number"),
-        ("query", "skip(-1).get()", "skip takes a whole number, at least 0"),
+        ("query", "limit(0).get()", "limit takes an integer, at least 1"),
+        ("query", "limit(1001).get()", "limit must be at most 1000"),
+        ("query", "limit('5').get()", "limit takes an integer"),
+        ("query", "skip(-1).get()", "skip takes an integer, at least 0"),
         ("query", "orderBy('a').get()", "orderBy takes a field"),
         ("query", "field({}).get()", "field takes an object"),
         ("query", "field({'a.b': true}).get()", "is not simulated"),
-        ("query", "field({a: true, b: false}).get()", "field takes fields that are wanted"),
+        ("query", "field({a: true, b: false}).get()", "either included or excluded"),
         ("query", "doc('').get()", "doc takes an _id"),
         ("query", "doc({}).get()", "doc takes an _id"),
         ("query", "get", "get must be called"),
-        ("insert", "add({n: 1})", "add takes an object with data alone"),
-        ("insert", "add({data: 5})", "add takes an object, or a list of some"),
-        ("insert", "add({data: []})", "add takes an object, or a list of some"),
+        ("insert", "add({n: 1})", "contains only data"),
+        ("insert", "add({data: 5})", "add takes an object or a non-empty list of objects"),
+        ("insert", "add({data: []})", "add takes an object or a non-empty list of objects"),
         ("insert", "add({data: {n: _.inc(1)}})", "_.inc here is not simulated"),
         ("insert", "where({}).add({data: {}})", "where() before add() is not simulated"),
         ("update", "update({data: {a: 1}})", "is not simulated"),
         ("update", "where({}).limit(1).update({data: {a: 1}})", "is not simulated"),
-        ("update", "where({}).update({data: {}})", "data must be an object that is not empty"),
+        ("update", "where({}).update({data: {}})", "data must be a non-empty object"),
         ("update", "where({}).update({data: {age: _.inc('1')}})", "_.inc with these arguments"),
         ("update", "where({}).update({data: {tags: _.push({each: [1]})}})", "_.push with these arguments"),
-        ("update", "where({}).update({data: {'tags.0': _.remove()}})", "a change inside of a list is not simulated"),
-        ("update", "where({}).update({data: {'tags.0': 1}})", "a change inside of a list is not simulated"),
-        ("update", f"where({{}}).update({{data: {{'{'a.' * 70}b': 1}}}})", "a path of more than 64 names"),
+        ("update", "where({}).update({data: {'tags.0': _.remove()}})", "an update inside a list is not simulated"),
+        ("update", "where({}).update({data: {'tags.0': 1}})", "an update inside a list is not simulated"),
+        ("update", f"where({{}}).update({{data: {{'{'a.' * 70}b': 1}}}})", "more than 64 names"),
         ("update", "where({}).set({data: {a: 1}})", "set() of more than one record is not simulated"),
         ("update", "doc('a').set({data: {_id: 'b'}})", "set takes an object without _id"),
         ("delete", "remove()", "is not simulated"),
         ("delete", "where({}).limit(1).remove()", "is not simulated"),
-        ("delete", "where({}).remove(1)", "remove takes nothing"),
+        ("delete", "where({}).remove(1)", "remove takes no arguments"),
     ],
 )
 def test_what_the_language_does_not_have_is_refused(
     world: World, env: str, action: str, steps: str, words: str
 ) -> None:
-    """The refusal says what it is about, and nothing has changed."""
+    """The error names the rejected feature, and nothing changes."""
     before = world.databases.collection(env, "people").records
     with pytest.raises(PlatformError, match=re.escape(words)) as no:
         record(world, env, action, steps)
@@ -85,13 +85,13 @@ def test_what_the_language_does_not_have_is_refused(
         ("insert", "add({data: {_id: 'a'}})", "duplicate _id"),
         ("insert", "add({data: [{_id: 'x'}, {_id: 'x'}]})", "duplicate _id"),
         ("update", "where({}).update({data: {_id: 'z'}})", "_id cannot be changed"),
-        ("update", "where({}).update({data: {name: _.inc(1)}})", "name is no number"),
-        ("update", "where({}).update({data: {name: _.push(1)}})", "name is no list"),
-        ("update", "where({}).update({data: {'name.x': 1}})", "name is no object"),
+        ("update", "where({}).update({data: {name: _.inc(1)}})", "name is not a number"),
+        ("update", "where({}).update({data: {name: _.push(1)}})", "name is not a list"),
+        ("update", "where({}).update({data: {'name.x': 1}})", "name is not an object"),
     ],
 )
 def test_what_the_records_do_not_allow_is_refused(world: World, env: str, action: str, steps: str, words: str) -> None:
-    """The database itself says no, and of many records none has changed."""
+    """If one record cannot be changed, none is."""
     before = world.databases.collection(env, "people").records
     with pytest.raises(PlatformError, match=re.escape(words)) as no:
         record(world, env, action, steps)
@@ -102,17 +102,17 @@ def test_what_the_records_do_not_allow_is_refused(world: World, env: str, action
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("", "one statement is asked for"),
+        ("", "a statement is missing"),
         ("db.collection('people').get();db.collection('people').get()", "more than one statement"),
         ("db.get()", "with steps"),
         ("db.collection('people')", "with steps"),
         ("_.gt(5)", "with steps"),
         ("db", "with steps"),
-        ("db.collection('people').aggregate().end()", "none of this action's"),
+        ("db.collection('people').aggregate().end()", "not an operation of this action"),
     ],
 )
 def test_a_statement_is_one_chain_on_a_collection(world: World, env: str, query: str, words: str) -> None:
-    """Anything else is refused."""
+    """A query must be one statement on a collection."""
     with pytest.raises(PlatformError, match=re.escape(words)):
         call(world, "dbrecord", action="query", env=env, query=query)
 
@@ -120,19 +120,19 @@ def test_a_statement_is_one_chain_on_a_collection(world: World, env: str, query:
 @pytest.mark.parametrize(
     ("steps", "words"),
     [
-        ("end()", "an aggregate is"),
-        ("where({}).end()", "an aggregate is"),
-        ("aggregate().end(1)", "an aggregate is"),
+        ("end()", "an aggregate must be"),
+        ("where({}).end()", "an aggregate must be"),
+        ("aggregate().end(1)", "an aggregate must be"),
         ("aggregate().group({_id: 1}).end()", "the stage group is not simulated"),
-        ("aggregate().sort({}).end()", "sort takes an object"),
+        ("aggregate().sort({}).end()", "sort takes a non-empty object"),
         ("aggregate().sort({a: 'asc'}).end()", "sort takes 1 or -1"),
-        ("aggregate().limit(0).end()", "limit takes a whole number"),
+        ("aggregate().limit(0).end()", "limit takes an integer"),
         ("aggregate().project({a: '$b'}).end()", "is not simulated"),
-        ("get()", "none of this action's"),
+        ("get()", "not an operation of this action"),
     ],
 )
 def test_what_a_pipeline_does_not_have_is_refused(world: World, env: str, steps: str, words: str) -> None:
-    """Stages that are not simulated are named."""
+    """A stage that is not simulated is named in the error."""
     with pytest.raises(PlatformError, match=re.escape(words)) as no:
         call(world, "dbaggregate", env=env, query=f"db.collection('people').{steps}")
     assert no.value.errcode == 40097
@@ -165,7 +165,7 @@ def test_what_a_pipeline_does_not_have_is_refused(world: World, env: str, steps:
 def test_what_is_not_there_or_not_so_is_refused(
     world: World, env: str, path: str, fields: dict[str, Any], errcode: int
 ) -> None:
-    """Unknown collections and jobs, and values outside of their sets, have their errcodes."""
+    """Unknown collections and jobs, and invalid values, have their errcodes."""
     with pytest.raises(PlatformError) as no:
         call(world, path, env=env, **fields)
     assert no.value.errcode == errcode
@@ -182,7 +182,7 @@ def test_what_is_not_there_or_not_so_is_refused(
     ids=str,
 )
 def test_a_halted_environment_is_refused(world: World, env: str, path: str, fields: dict[str, Any]) -> None:
-    """Its database cannot be used, and neither can that of one that is not there."""
+    """Statements need a NORMAL environment."""
     world.halt(env)
     for each in (env, "nowhere"):
         with pytest.raises(PlatformError) as no:
@@ -192,22 +192,22 @@ def test_a_halted_environment_is_refused(world: World, env: str, path: str, fiel
 
 @pytest.mark.parametrize("number", ["1.5", "NaN", "sNaN"])
 def test_a_decimal_is_compared_but_not_reckoned_with(world: World, env: str, number: str) -> None:
-    """One that is no number is the least of all."""
+    """A decimal can be compared but not changed. NaN is the smallest number."""
     collection = world.databases.collection(env, "people")
     collection.put(decode_record(f'{{"_id":"e","age":{{"$numberDecimal":"{number}"}}}}'))
     assert ids(record(world, env, "query", "where({age: _.lt(2)}).get()")) == "e"
-    with pytest.raises(PlatformError, match="reckoning with a decimal is not simulated"):
+    with pytest.raises(PlatformError, match="arithmetic with a decimal is not simulated"):
         record(world, env, "update", "doc('e').update({data: {age: _.inc(0.5)}})")
 
 
 @pytest.mark.parametrize("steps", ["where({'tags.%s': 'x'}).get()", "where({'rooms.%s.n': 1}).get()"])
 def test_no_list_has_an_entry_of_a_monstrous_number(world: World, env: str, steps: str) -> None:
-    """There is nothing there, which is no error."""
+    """An index of many digits matches nothing and is not an error."""
     assert ids(record(world, env, "query", steps % ("9" * 5000))) == ""
 
 
 def test_what_is_just_not_too_deep_goes_all_the_way(world: World, env: str) -> None:
-    """A record of over a hundred levels is added, found by its value, changed and read."""
+    """A record with the maximum nesting is inserted, found, changed and read."""
     deep = "[" * 110 + "]" * 110
     objects = "{a: " * 110 + "1" + "}" * 110
     record(world, env, "insert", f"add({{data: {{_id: 'deep', list: {deep}, object: {objects}}}}})")

@@ -1,4 +1,4 @@
-"""Collections of the simulated platform, their indexes and who may use them."""
+"""Tests of collections, indexes and access rules."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .fixtures import PEOPLE, call, with_people
 
 @pytest.fixture
 def env(world: World) -> str:
-    """Give an environment with a collection of people."""
+    """Return an environment with a collection of people."""
     return with_people(world)
 
 
 def test_collections_are_listed_with_what_they_hold(world: World, env: str) -> None:
-    """Counts and bytes are those of the records; pages are cut by limit and offset."""
+    """A list contains the numbers and sizes of records, in pages by limit and offset."""
     call(world, "dbcollection", action="add", env=env, collection_name="empty")
     listed = call(world, "dbcollection", action="get", env=env)
     people, empty = listed["collections"]
@@ -33,7 +33,7 @@ def test_collections_are_listed_with_what_they_hold(world: World, env: str) -> N
 
 
 def test_indexes_are_created_and_deleted(world: World, env: str) -> None:
-    """Each counts, and all or none of a call are."""
+    """All indexes of a call are created or deleted, or none."""
     keys = [{"name": "age", "direction": "-1"}]
     call(world, "dbindex", action="create", env=env, collection_name="people", indexes=[{"name": "i", "keys": keys}])
     people = world.databases.collection(env, "people")
@@ -64,7 +64,7 @@ def test_indexes_are_created_and_deleted(world: World, env: str) -> None:
 
 
 def test_the_acl_is_kept(world: World, env: str) -> None:
-    """A new collection is its creators' own; the rule is kept with CUSTOM alone."""
+    """A new collection is PRIVATE. A rule is stored only with CUSTOM."""
 
     def modified(tag: str, **rule: str) -> dict[str, Any]:
         call(world, "dbmodifyacl", env=env, collection_name="people", acl_tag=tag, **rule)

@@ -1,4 +1,4 @@
-"""Cloud functions, over the wire."""
+"""Tests of cloud functions over HTTP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TIMER = {"trigger_name": "nightly", "config": "0 0 2 * * * *", "type": "Timer"}
 
 
 def zipped(name: str = "index.js", text: str = "1", *, pad: int = 0) -> str:
-    """Make a zip of one file, *pad* random-looking bytes long, in base64."""
+    """Return a base64 zip of one file, padded with *pad* random bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as opened:
         opened.writestr(zipfile.ZipInfo(name), text + "x" * pad)
@@ -36,7 +36,7 @@ def zipped(name: str = "index.js", text: str = "1", *, pad: int = 0) -> str:
 
 
 def spoilt(*, at: int) -> str:
-    """Make a zip whose list of files has a wrong byte: at 6 the version that reads it, at 46 the first name."""
+    """Return a zip with a wrong byte in its directory: at 6 the required version, at 46 the first name."""
     data = bytearray(base64.b64decode(zipped("\u00e9.js")))
     data[data.rindex(b"PK\x01\x02") + at] = 0xFF
     return base64.b64encode(data).decode()
@@ -44,7 +44,7 @@ def spoilt(*, at: int) -> str:
 
 @pytest.fixture
 def env(rig: Rig) -> str:
-    """Set the scene: one environment."""
+    """Return an environment."""
     return rig.box.world.add("a")
 
 
@@ -54,7 +54,7 @@ async def create(rig: Rig, envs: Iterable[str], name: str = "f", **more: object)
 
 
 async def upload(rig: Rig, path: str, body: object) -> dict[str, Any]:
-    """Post what is large in pieces, as aiohttp wants it."""
+    """Post a large body in chunks, as aiohttp requires."""
     query = {"access_token": rig.box.world.issue_token()}
     async with rig.http.post(path, data=io.BytesIO(orjson.dumps(body)), params=query) as reply:
         answer: dict[str, Any] = await reply.json(content_type=None)
@@ -62,12 +62,12 @@ async def upload(rig: Rig, path: str, body: object) -> dict[str, Any]:
 
 
 async def statuses(rig: Rig, env: str, **more: object) -> dict[str, str]:
-    """List functions by name and status."""
+    """Return the functions by name and status."""
     return {row["name"]: row["status"] for row in (await rig.call(LIST, {"env": env, **more}))["functions"]}
 
 
 async def invoke(rig: Rig, env: str, name: str, event: bytes) -> dict[str, Any]:
-    """Run a function."""
+    """Invoke a function."""
     query = {"access_token": rig.box.world.issue_token(), "env": env, "name": name}
     async with rig.http.post(INVOKE, data=event, params=query) as reply:
         answer: dict[str, Any] = await reply.json(content_type=None)
@@ -75,7 +75,7 @@ async def invoke(rig: Rig, env: str, name: str, event: bytes) -> dict[str, Any]:
 
 
 async def test_a_function_is_created_where_that_can_be(rig: Rig, env: str) -> None:
-    """Environments that are not there, or have one of the name, stand in fail_env_list under errcode 0."""
+    """Environments that are unknown or have a function of the name are listed in fail_env_list."""
     halted = rig.box.world.add("b", status="HALTED")
     assert await create(rig, [env], vpcid="v", subnetid="s") == {"errcode": 0, "errmsg": "ok", "fail_env_list": []}
     other = rig.box.world.add("c")
@@ -88,7 +88,7 @@ async def test_a_function_is_created_where_that_can_be(rig: Rig, env: str) -> No
 
 
 async def test_a_function_takes_its_time(rig: Rig, clock: Clock, env: str) -> None:
-    """It is Creating, later Active, and Updating after a change, each for as long as the world says."""
+    """A function is Creating, then Active, and Updating after a change, as long as the world says."""
     rig.box.world.operations_ready_after = ReadyPolicy.after_seconds(10)
     await create(rig, [env])
     assert await statuses(rig, env) == {"f": "Creating"}
@@ -109,7 +109,7 @@ async def test_a_function_takes_its_time(rig: Rig, clock: Clock, env: str) -> No
 
 
 async def test_a_function_that_is_not_ready_takes_no_change(rig: Rig, env: str) -> None:
-    """A batch says so under errcode 0, with errormsg; the call for one environment with 40097."""
+    """A change of a function that is not ready is rejected: with errormsg in a batch, else with 40097."""
     await create(rig, [env])
     change = {"functionname": "f", "zipfile": zipped()}
     [failed] = (await rig.call(CODE, {**change, "envs": [env]}))["fail_list"]
@@ -120,7 +120,7 @@ async def test_a_function_that_is_not_ready_takes_no_change(rig: Rig, env: str) 
 
 
 async def test_settings_are_kept_one_by_one(rig: Rig, env: str) -> None:
-    """Each that is given replaces what it was; the others stay."""
+    """A given setting replaces the old value. The others stay."""
     await create(rig, [env])
     for settings in ({"memorysize": 256, "timeout": 5}, {"timeout": 9}):
         await statuses(rig, env)
@@ -129,7 +129,7 @@ async def test_settings_are_kept_one_by_one(rig: Rig, env: str) -> None:
 
 
 async def test_a_function_fails_on_demand(rig: Rig, env: str) -> None:
-    """With a reason whose errcode is a text; one that was never created must be deleted first."""
+    """A failed function has a reason whose errcode is a string. It must be deleted before it is created again."""
     functions = rig.box.world.functions
     functions.set_failure("f")
     await create(rig, [env])
@@ -151,7 +151,7 @@ async def test_a_function_fails_on_demand(rig: Rig, env: str) -> None:
 
 
 async def test_functions_are_listed_page_by_page(rig: Rig, env: str) -> None:
-    """Twenty unless more is asked for, oldest first; the key is looked for anywhere in the name."""
+    """A page has twenty functions by default, oldest first. The key may be anywhere in the name."""
     for number in range(25):
         await create(rig, [env], f"f{number}")
     await create(rig, [rig.box.world.add("b")], "elsewhere")
@@ -163,7 +163,7 @@ async def test_functions_are_listed_page_by_page(rig: Rig, env: str) -> None:
 
 @pytest.mark.parametrize("page", [{"limit": 0}, {"offset": -1}])
 async def test_a_page_that_cannot_be_is_refused(rig: Rig, env: str, page: dict[str, int]) -> None:
-    """One without entries, and one before the first."""
+    """A page without entries and a page before the first are rejected."""
     assert (await rig.call(LIST, {"env": env, **page}))["errcode"] == 40097
 
 
@@ -176,7 +176,7 @@ async def test_a_page_that_cannot_be_is_refused(rig: Rig, env: str, page: dict[s
     ],
 )
 async def test_a_function_that_is_not_there_is_refused(rig: Rig, env: str, path: str, body: dict[str, object]) -> None:
-    """-501009; an environment that is not there is -501005."""
+    """An unknown function replies -501009, an unknown environment -501005."""
     assert (await rig.call(path, {"env": env, **body}))["errcode"] == -501009
     assert (await rig.call(path, {"env": "nowhere", **body}))["errcode"] == -501005
     assert (await rig.call(LIST, {"env": "nowhere"}))["errcode"] == -501005
@@ -194,14 +194,14 @@ async def test_a_function_that_is_not_there_is_refused(rig: Rig, env: str, path:
     ],
 )
 async def test_code_is_looked_into(rig: Rig, env: str, code: str, words: str) -> None:
-    """What is no zip with a file at its root is refused as a whole."""
+    """Code that is not a zip with a file at its root is rejected."""
     for path in (CREATE, CODE):
         reply = await rig.call(path, {"functionname": "f", "envs": [env], "zipfile": code})
         assert (reply["errcode"], words in reply["errmsg"]) == (40097, True)
 
 
 async def test_code_may_be_large_where_code_belongs(rig: Rig, env: str) -> None:
-    """20 MB pass and one byte more does not; `seen` keeps the beginning alone. Elsewhere 1 MB is too much."""
+    """Code may have 20 MB, other bodies 1 MB. `seen` stores only the beginning."""
     most = zipped(pad=(20 << 20) - len(base64.b64decode(zipped())))
     assert len(base64.b64decode(most)) == 20 << 20
     body = {"functionname": "f", "envs": [env], "zipfile": most}
@@ -216,7 +216,7 @@ async def test_code_may_be_large_where_code_belongs(rig: Rig, env: str) -> None:
 
 
 async def test_triggers_are_set_and_read(rig: Rig, env: str) -> None:
-    """Those that are given replace what there were; the type is read in lower case; failures stand in err_list."""
+    """Triggers replace all previous ones. Failures are listed in err_list."""
     await create(rig, [env])
     for config in ("0 0 1 * * * *", TIMER["config"]):
         reply = await rig.call(
@@ -231,14 +231,14 @@ async def test_triggers_are_set_and_read(rig: Rig, env: str) -> None:
     [("type", "timer"), ("config", "0 2 * * * *"), ("trigger_name", "1a"), ("trigger_name", "a" * 61)],
 )
 async def test_a_trigger_has_rules(rig: Rig, env: str, name: str, value: str) -> None:
-    """Type, fields and name are checked."""
+    """Type, fields and name of a trigger are checked."""
     await create(rig, [env])
     body = {"funcname": "f", "envs": [env], "triggers": [TIMER | {name: value}]}
     assert (await rig.call(SET_TRIGGERS, body))["errcode"] == 40097
 
 
 async def test_a_function_returns_event_and_digest(rig: Rig, env: str) -> None:
-    """JSON as JSON, all else as text: the result is a text in the reply."""
+    """The result of a function is a string: JSON if the function returns JSON, else the text."""
     await create(rig, [env])
     assert (await invoke(rig, env, "f", b"{}"))["errcode"] == -504002
     await statuses(rig, env)
@@ -249,7 +249,7 @@ async def test_a_function_returns_event_and_digest(rig: Rig, env: str) -> None:
 
 
 async def test_a_function_behaves_as_it_is_told(rig: Rig, env: str) -> None:
-    """It is given the bytes of the event; a text is returned as it is; what it raises, and no JSON, is -504002."""
+    """A handler receives the bytes of the event. A string is returned unchanged. An exception replies -504002."""
     events: list[bytes] = []
 
     def behave(event: bytes) -> object:
@@ -273,13 +273,13 @@ async def test_a_function_behaves_as_it_is_told(rig: Rig, env: str) -> None:
 
 
 async def test_an_empty_event_is_refused(rig: Rig, env: str) -> None:
-    """The platform takes no empty body, and the function is not run."""
+    """An empty body is rejected, and the function does not run."""
     await create(rig, [env])
     assert (await invoke(rig, env, "f", b""))["errcode"] == 44002
 
 
 async def test_a_function_runs_with_its_old_code_while_it_is_updated(rig: Rig, env: str) -> None:
-    """Only one that was never ready cannot be called."""
+    """A function that was ready once runs its old code while it is updated."""
     await create(rig, [env])
     await statuses(rig, env)
     await rig.call(CONFIGURE, {"env": env, "functionname": "f", "timeout": 5})

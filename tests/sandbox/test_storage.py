@@ -1,4 +1,4 @@
-"""File storage, static hosting and the object storage behind both, over plain HTTP."""
+"""Tests of file storage, static hosting and object storage over HTTP."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ FIELDS = ("key", "Signature", "x-cos-security-token", "x-cos-meta-fileid")
 
 @pytest.fixture
 def env(rig):
-    """Give an environment that is NORMAL."""
+    """Return a NORMAL environment."""
     return rig.box.world.add("a")
 
 
 @pytest.fixture
 async def site(rig, env):
-    """Give an environment whose website is online."""
+    """Return an environment whose website is online."""
     await rig.call(CREATE, {"env": env})
     await rig.call(DESCRIBE, {"env": env})
     return env
 
 
 def form_of(key, link, /, **instead):
-    """Make the fields of an upload, some of them left out (None) or with another value."""
+    """Return the fields of an upload, some of them omitted (None) or replaced."""
     values = dict(zip(FIELDS, (key, link["authorization"], link["token"], link["cos_file_id"]), strict=True))
     return {name: value for name, value in (values | instead).items() if value is not None}
 
 
 async def post(rig, link, fields, *, data=b"hello", after=(), name="file"):
-    """Post a form, and give the status and what is said."""
+    """Post a form and return the status and the error code."""
     form = aiohttp.FormData()
     for field, value in fields.items():
         form.add_field(field, value)
@@ -56,7 +56,7 @@ async def post(rig, link, fields, *, data=b"hello", after=(), name="file"):
 
 
 async def put(rig, link, data=b"hello", token=None, query=""):
-    """Put a file, and give the status and what is said."""
+    """Put a file and return the status and the error code."""
     headers = {"x-cos-security-token": token or link["token"]}
     url = URL(link["signed_url"] + query, encoded=True)
     return await said(rig.http.put(url, data=data, headers=headers))
@@ -68,7 +68,7 @@ async def said(sending):
 
 
 async def store(rig, env, path="a", data=b"hello"):
-    """Upload a file and give its link."""
+    """Upload a file and return its link."""
     link = await rig.call(UPLOAD, {"env": env, "path": path})
     assert (await post(rig, link, form_of(path, link), data=data))[0] == 204
     return link
@@ -87,7 +87,7 @@ async def get(rig, url, **headers):
 
 
 async def test_what_was_uploaded_is_downloaded(rig, env):
-    """A file comes back by its id as it was sent, and the world shows it too."""
+    """An uploaded file is downloaded unchanged by its id."""
     link = await store(rig, env, "中/a b.txt")
     assert link["file_id"].startswith(f"cloud://{env}.")
     assert rig.box.world.storage.read(env, "中/a b.txt") == b"hello"
@@ -99,14 +99,14 @@ async def test_what_was_uploaded_is_downloaded(rig, env):
 
 
 async def test_what_the_platform_wrote_is_downloaded(rig, env):
-    """Its exports have a URL, and ids like any file."""
+    """Files that the platform writes have a URL and an id."""
     url = rig.box.world.storage.write(env, "out.json", b"{}")
     assert (await get(rig, url))[:2] == (200, b"{}")
     assert (await link_to(rig, env, f"cloud://{env}.7465-{env}-1304480914/out.json"))["status"] == 0
 
 
 async def test_a_file_without_its_id_is_not_found_later(rig, env):
-    """The upload without x-cos-meta-fileid works, the download does not."""
+    """A file that was uploaded without x-cos-meta-fileid cannot be downloaded by its id."""
     link = await rig.call(UPLOAD, {"env": env, "path": "a"})
     fields = form_of("a", link, **{"x-cos-meta-fileid": None})
     assert (await post(rig, link, fields))[0] == 204
@@ -127,7 +127,7 @@ async def test_a_file_without_its_id_is_not_found_later(rig, env):
     ],
 )
 async def test_a_form_is_checked(rig, env, instead, code):
-    """Every field must be the one that was issued; nothing is stored otherwise."""
+    """A form with a wrong field is rejected, and nothing is stored."""
     link = await rig.call(UPLOAD, {"env": env, "path": "a"})
     status, words = await post(rig, link, form_of("a", link, **instead))
     assert status in (400, 403)
@@ -136,7 +136,7 @@ async def test_a_form_is_checked(rig, env, instead, code):
 
 
 async def test_the_fields_have_an_order(rig, env):
-    """The file is the last, and the others stand as they are documented."""
+    """The file must be the last field, and the others must be in the documented order."""
     link = await rig.call(UPLOAD, {"env": env, "path": "a"})
     fields = form_of("a", link)
     turned = dict(reversed(fields.items()))
@@ -153,14 +153,14 @@ async def test_the_fields_have_an_order(rig, env):
 
 
 async def test_a_link_leads_to_one_place(rig, env):
-    """The signature of one object opens no other."""
+    """The signature of one object is invalid for another."""
     first, second = [await rig.call(UPLOAD, {"env": env, "path": path}) for path in "ab"]
     status, words = await post(rig, first, form_of("b", second))
     assert (status, "SignatureDoesNotMatch" in words) == (403, True)
 
 
 async def test_links_expire(rig, site):
-    """A form after 15 minutes, a put after one, a download after its age, on the world's clock."""
+    """Links expire by the world's clock: a form after 15 minutes, a PUT after one, a download after its age."""
     form = await rig.call(UPLOAD, {"env": site, "path": "a"})
     page = await rig.call(PAGE, {"env": site, "filename": "a"})
     file = await link_to(rig, site, (await store(rig, site, "b"))["file_id"], 100)
@@ -178,7 +178,7 @@ async def test_links_expire(rig, site):
 
 
 async def test_the_oldest_of_too_many_links_is_forgotten(rig, env, monkeypatch):
-    """A sandbox that runs for weeks does not grow with each link."""
+    """Only the newest links are remembered, so a long-running sandbox does not grow."""
     monkeypatch.setattr("wxtcb.sandbox.services.object_storage._MAX_LINKS", 2)
     old, *_, new = [await rig.call(UPLOAD, {"env": env, "path": "a"}) for _ in range(3)]
     assert (await post(rig, old, form_of("a", old)))[0] == 403
@@ -186,7 +186,7 @@ async def test_the_oldest_of_too_many_links_is_forgotten(rig, env, monkeypatch):
 
 
 async def test_a_page_is_put_byte_for_byte(rig, site):
-    """The signed URL as it was issued is the only one that is right."""
+    """A signed URL is valid only unchanged."""
     link = await rig.call(PAGE, {"env": site, "filename": "中/a b.html"})
     assert "?sign=q-sign-algorithm%3Dsha1%26" in link["signed_url"]
     assert (await put(rig, link))[0] == 200
@@ -201,7 +201,7 @@ async def test_a_page_is_put_byte_for_byte(rig, site):
 
 
 async def test_a_put_announces_its_length(rig, site):
-    """Chunks of unknown number are refused."""
+    """A PUT without Content-Length is rejected."""
 
     async def chunks():
         yield b"hello"
@@ -211,14 +211,14 @@ async def test_a_put_announces_its_length(rig, site):
 
 
 async def test_a_link_gives_one_right(rig, env):
-    """What is signed for reading cannot be written to."""
+    """A link for reading cannot be used for writing."""
     url = rig.box.world.storage.write(env, "a", b"x")
     assert (await said(rig.http.put(URL(url, encoded=True), data=b"y")))[0] == 403
     assert rig.box.world.storage.read(env, "a") == b"x"
 
 
 async def test_an_object_has_a_largest_size(rig, env):
-    """More is refused, and nothing is stored."""
+    """An object that is too large is rejected, and nothing is stored."""
     rig.box.world.storage.objects.max_object_bytes = 4
     link = await rig.call(UPLOAD, {"env": env, "path": "a"})
     assert "EntityTooLarge" in (await post(rig, link, form_of("a", link)))[1]
@@ -226,7 +226,7 @@ async def test_an_object_has_a_largest_size(rig, env):
 
 
 async def test_a_range_is_served(rig, env):
-    """The rest of an object, unless it is not the one that is meant; nothing begins at its end."""
+    """A range is served unless If-Range names another object. A range after the end is rejected."""
     url = rig.box.world.storage.write(env, "a", b"hello")
     etag = (await get(rig, url))[2]["ETag"]
     status, data, headers = await get(rig, url, Range="bytes=2-", **{"If-Range": etag})
@@ -239,7 +239,7 @@ async def test_a_range_is_served(rig, env):
 
 
 async def test_files_are_deleted_one_by_one(rig, env):
-    """What is not there has a status of its own; what is gone cannot be read."""
+    """An unknown file has a status of its own. A deleted file cannot be read."""
     link = await store(rig, env)
     url = (await link_to(rig, env, link["file_id"]))["download_url"]
     rows = (await rig.call(DELETE, {"env": env, "fileid_list": [link["file_id"], "cloud://x"]}))["delete_list"]
@@ -249,7 +249,7 @@ async def test_files_are_deleted_one_by_one(rig, env):
 
 
 async def test_batches_have_a_limit(rig, env):
-    """Fifty files at a time, and ages above 0."""
+    """A batch has at most fifty files. Ages must be above 0."""
     ids = [f"f{number}" for number in range(51)]
     files = [{"fileid": each, "max_age": 1} for each in ids]
     assert (await rig.call(DELETE, {"env": env, "fileid_list": ids}))["errcode"] == 40097
@@ -260,7 +260,7 @@ async def test_batches_have_a_limit(rig, env):
 
 
 async def test_files_are_listed_by_the_bytes_of_their_paths(rig, env):
-    """Sizes are texts; what shares a prefix up to the delimiter is folded away."""
+    """Files are sorted by the bytes of their paths. Sizes are strings. The delimiter folds prefixes."""
     for path in ("b", "a/x", "a/y", "中", "Z"):
         rig.box.world.storage.write(env, path, b"hello")
 
@@ -282,7 +282,7 @@ async def test_files_are_listed_by_the_bytes_of_their_paths(rig, env):
 
 
 async def test_a_list_has_pages_of_a_thousand(rig, env):
-    """The next one begins after the last key."""
+    """The next page starts after the last key."""
     for number in range(1001):
         rig.box.world.storage.write(env, f"{number:04d}", b"")
     first = await rig.call(BUCKET, {"env": env})
@@ -292,7 +292,7 @@ async def test_a_list_has_pages_of_a_thousand(rig, env):
 
 
 async def test_only_a_usable_environment_has_files(rig):
-    """Neither links nor lists come from one that is not NORMAL."""
+    """Links and lists need a NORMAL environment."""
     env = rig.box.world.add("a", status="UNAVAILABLE")
     for path, body in (
         (UPLOAD, {"path": "a"}),
@@ -308,7 +308,7 @@ async def test_only_a_usable_environment_has_files(rig):
 
 
 async def test_a_website_takes_its_time(rig, env):
-    """init, process, online, look by look; before that it has no files, and takes none."""
+    """A website is init, process, then online. Before that it has no files and accepts none."""
     world = rig.box.world
     world.operations_ready_after = ReadyPolicy.after_polls(2)
     assert await rig.call(DESCRIBE, {"env": env}) == {"errcode": 0, "errmsg": "ok", "Data": []}
@@ -324,7 +324,7 @@ async def test_a_website_takes_its_time(rig, env):
 
 
 async def test_a_second_website_is_refused(rig, site):
-    """An environment has one; without one there are no pages."""
+    """An environment has at most one website."""
     assert (await rig.call(CREATE, {"env": site}))["errcode"] == 40097
     other = rig.box.world.add("b")
     assert (await rig.call(PAGE, {"env": other, "filename": "a"}))["errcode"] == 40097
@@ -332,7 +332,7 @@ async def test_a_second_website_is_refused(rig, site):
 
 
 async def test_files_and_pages_are_apart(rig, site):
-    """A path may be both."""
+    """A file and a page may have the same path."""
     await store(rig, site, "a", b"file")
     await put(rig, await rig.call(PAGE, {"env": site, "filename": "a"}), b"page")
     world = rig.box.world
@@ -341,7 +341,7 @@ async def test_files_and_pages_are_apart(rig, site):
 
 
 async def test_a_file_is_written_over(rig, env):
-    """The newer one is there, and the older takes no room."""
+    """A file is replaced, and the bytes of the old one are removed."""
     await store(rig, env, "a", b"older")
     await store(rig, env, "a", b"newer")
     assert rig.box.world.storage.read(env, "a") == b"newer"
@@ -350,7 +350,7 @@ async def test_a_file_is_written_over(rig, env):
 
 
 async def test_nothing_is_left_on_the_disk():
-    """What was stored goes with the sandbox; its world can be used again."""
+    """Closing the sandbox removes all stored bytes. Its world can be used again."""
     world = World()
     env = world.add("a")
     async with Sandbox(world=world):
@@ -369,7 +369,7 @@ async def test_nothing_is_left_on_the_disk():
     [(FaultKind.DROP, False), (FaultKind.DROP_AFTER, True), (FaultKind.TRUNCATE, True)],
 )
 async def test_a_connection_is_dropped(rig, site, trouble, acted):
-    """Before or after acting, over form and put alike; what was seen says which."""
+    """A connection is dropped before or after acting, for forms and PUT alike."""
     link = await rig.call(PAGE, {"env": site, "filename": "a"})
     form = await rig.call(UPLOAD, {"env": site, "path": "a"})
     url = rig.box.world.storage.write(site, "b", b"hello")
@@ -399,7 +399,7 @@ async def test_a_connection_is_dropped(rig, site, trouble, acted):
     ],
 )
 async def test_something_between_answers(rig, site, trouble, status, acted):
-    """A page under any status, with or without acting; what has no meaning here befalls nobody."""
+    """A fault replies with any status, before or after acting."""
     link = await rig.call(PAGE, {"env": site, "filename": "a"})
     rig.box.faults.add(Fault(trouble, path=PUT, times=1))
     headers = {"x-cos-security-token": link["token"]}
@@ -413,7 +413,7 @@ async def test_something_between_answers(rig, site, trouble, status, acted):
 
 @pytest.mark.parametrize(("trouble", "acted"), [(FaultKind.HANG, False), (FaultKind.HANG_AFTER, True)])
 async def test_nothing_answers(rig, env, settle, trouble, acted):
-    """The client gives up, the sandbox does not wait for it."""
+    """A fault that hangs ends when the client gives up."""
 
     async def send():
         async with rig.http.post(link["url"], data=form):
@@ -434,7 +434,7 @@ async def test_nothing_answers(rig, env, settle, trouble, acted):
 
 
 async def test_an_upload_that_breaks_off_is_forgotten(rig, site):
-    """The client goes in the middle: no object, and no bytes of it."""
+    """An upload that breaks off leaves no object and no bytes."""
 
     async def chunks():
         yield b"hello"
@@ -449,7 +449,7 @@ async def test_an_upload_that_breaks_off_is_forgotten(rig, site):
 
 
 async def test_a_fault_of_all_calls_spares_object_storage(rig, env):
-    """It must be named to be struck."""
+    """A fault without path does not apply to object storage."""
     url = rig.box.world.storage.write(env, "a", b"x")
     rig.box.faults.drop()
     assert (await get(rig, url))[0] == 200

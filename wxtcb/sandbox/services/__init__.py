@@ -1,1 +1,1 @@
-"""The parts of the simulated cloud: what each environment holds, one module per group of calls."""
+"""State of the simulated cloud, one module per group of calls."""

@@ -1,4 +1,4 @@
-"""What code in the environments may do with cloudbase_access_token."""
+"""Access rules for code that calls the platform with cloudbase_access_token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["AccessTokenPolicies", "AccessTokenPolicy"]
 
 @frozen
 class AccessTokenPolicy:
-    """The paths that an environment may call, and how often that was set."""
+    """Paths that an environment may call, and the version of this setting."""
 
     api_whitelist: tuple[str, ...] = ("/*",)
     version: int = 1
@@ -20,7 +20,7 @@ class AccessTokenPolicy:
 
 @define(eq=False)
 class AccessTokenPolicies:
-    """The one switch for all environments, and the setting of each; who sets must know the newest version."""
+    """The switch for all environments, and the policy of each environment."""
 
     _context: ServiceContext = field(repr=False)
     is_open: bool = field(init=False, default=True)
@@ -28,12 +28,16 @@ class AccessTokenPolicies:
     shared_envs: set[str] = field(init=False, factory=set[str])
 
     def get(self, env: str) -> AccessTokenPolicy:
-        """Return the setting of an environment; all is allowed where none was made."""
+        """Return the policy of an environment. Without one, all paths are allowed."""
         self._context.require_normal(env)
         return self.policies.get(env, AccessTokenPolicy())
 
     def set(self, env: str, *, is_open: bool, api_whitelist: list[str], version: int) -> None:
-        """Set the switch and the paths, or refuse a version that is not the newest."""
+        """Set the switch and the allowed paths.
+
+        Raise `PlatformError` 40097 unless *version* is the newest one, so that concurrent writers do not
+        overwrite each other.
+        """
         newest = self.get(env).version
         if version != newest:
             raise platform_error(40097, f"version is {newest}")
@@ -41,6 +45,6 @@ class AccessTokenPolicies:
         self.policies[env] = AccessTokenPolicy(tuple(api_whitelist), newest + 1)
 
     def enable_for_mini_programs(self, env: str) -> None:
-        """Make an environment one that mini programs can use; made so once more it stays so."""
+        """Let mini programs use an environment. Repeating it changes nothing."""
         self._context.require_normal(env)
         self.shared_envs.add(env)

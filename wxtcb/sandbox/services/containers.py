@@ -1,4 +1,4 @@
-"""The container services, the older family: hosting that is opened first, services, versions, and their traffic."""
+"""Container services, the older family: hosting is enabled first, then services, versions and traffic."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DEFAULTS: Final[Mapping[str, object]] = {
 
 @define(eq=False)
 class ContainerVersion:
-    """A version of a service: what it was made of or changed to, its share of the traffic, and how far it is."""
+    """A version of a service: its settings, its share of the traffic, and its build progress."""
 
     name: str
     number: int
@@ -41,7 +41,7 @@ class ContainerVersion:
     build_fails: bool
 
     def poll(self, now: float) -> str:
-        """Count a look, and return the status that it shows."""
+        """Count a poll and return the status that it shows."""
         if not self.readiness.poll(now):
             return "creating"
         return "build_fail" if self.build_fails else "normal"
@@ -49,7 +49,7 @@ class ContainerVersion:
 
 @define(eq=False)
 class ContainerService:
-    """A service, its versions by name, oldest first, and how many it ever had."""
+    """A service with its versions by name, oldest first, and how many versions it ever had."""
 
     env: str
     name: str
@@ -59,7 +59,7 @@ class ContainerService:
     created_count: int = 0
 
     def version(self, name: str) -> ContainerVersion:
-        """Return a version; one that is not there is refused."""
+        """Return a version. Raise `PlatformError` if it does not exist."""
         if name not in self.versions:
             raise platform_error(40097, f"version_name {name} does not exist")
         return self.versions[name]
@@ -67,9 +67,9 @@ class ContainerService:
 
 @define(eq=False)
 class Containers:
-    """The container services of the environments; those of the newer family are the world's `services`.
+    """The container services of the environments. Services of the newer family are `World.services`.
 
-    `builds_fail` True: versions that are created meanwhile end as "build_fail".
+    If `builds_fail`, versions created from now on end as "build_fail".
     """
 
     _context: ServiceContext = field(repr=False)
@@ -80,14 +80,17 @@ class Containers:
     )
 
     def enable(self, env: str) -> None:
-        """Switch hosting on; where it is on already that is refused, for nobody says that it may be repeated."""
+        """Enable hosting.
+
+        Raise `PlatformError` if it is enabled already: no page says that the call may be repeated.
+        """
         self._context.require_normal(env)
         if env in self._enabled_envs:
             raise platform_error(40097, f"container service of {env} is open")
         self._enabled_envs.add(env)
 
     def create_service(self, env: str, name: str, vpc_id: str = "") -> None:
-        """Add a service without a version, where hosting is on and the name is free."""
+        """Add a service without versions. Hosting must be enabled, and the name must be unused."""
         self._context.require_normal(env)
         if env not in self._enabled_envs:
             raise platform_error(40097, f"container service of {env} is not open")
@@ -100,26 +103,26 @@ class Containers:
         return [each for each in self._services.values() if each.env == env]
 
     def service(self, env: str, name: str) -> ContainerService:
-        """Return a service; one that is not there, or in no NORMAL environment, is refused."""
+        """Return a service. Raise `PlatformError` if it does not exist or the environment is not NORMAL."""
         self._context.require_normal(env)
         if (env, name) not in self._services:
             raise platform_error(40097, f"service_name {name} does not exist")
         return self._services[env, name]
 
     def delete_service(self, env: str, name: str) -> None:
-        """Take a service away, with its versions."""
+        """Delete a service with its versions."""
         self.service(env, name)
         del self._services[env, name]
 
     def create_version(self, env: str, body: Body) -> str:
-        """Begin to build a version of what was asked for, and return the name that it gets."""
+        """Start building a version and return its name."""
         service = self.service(env, body.string("service_name"))
         _check_settings(body)
         if body.string("upload_type") not in _UPLOAD_TYPES:
             raise platform_error(40097, "upload_type must be package, repository or image")
         share = body.integer("flow_ratio", 0)
         if not 0 <= share <= 100 - sum(each.flow_ratio for each in service.versions.values()):
-            raise platform_error(40097, f"flow_ratio {share} is not what is left of 100")
+            raise platform_error(40097, f"flow_ratio {share} is not the rest to 100")
         service.created_count += 1
         name, stamp = f"{service.name}-{service.created_count:03d}", self._context.format_now()
         fields = {**_DEFAULTS, "remark": body.optional_string("version_remark") or "", **body.fields}
@@ -129,31 +132,31 @@ class Containers:
         return name
 
     def poll_version(self, version: ContainerVersion) -> str:
-        """Count a look at a version, and return the status that it shows."""
+        """Count a poll of a version and return the status that it shows."""
         return version.poll(self._context.clock())
 
     def configure_version(self, env: str, service_name: str, version_name: str, body: Body) -> None:
-        """Change what is given of a version; what is not stays as it is."""
+        """Change the settings of a version. Fields that *body* omits stay."""
         version = self.service(env, service_name).version(version_name)
         _check_settings(body)
         version.fields |= {name: body.fields[name] for name in _CONFIGURABLE_FIELDS if name in body.fields}
         version.updated_time = self._context.format_now()
 
     def delete_version(self, env: str, service_name: str, version_name: str) -> None:
-        """Take a version away."""
+        """Delete a version."""
         service = self.service(env, service_name)
         service.version(version_name)
         del service.versions[version_name]
 
     def split_traffic(self, env: str, service_name: str, flow_ratios: Mapping[str, int]) -> None:
-        """Split the traffic: versions that are not named get none."""
+        """Split the traffic. Versions that are not named get none."""
         service = self.service(env, service_name)
         for name, share in flow_ratios.items():
             service.version(name)
             if not 0 <= share <= 100:
-                raise platform_error(40097, f"flow_ratio {share} of {name} is not within 0 and 100")
+                raise platform_error(40097, f"flow_ratio {share} of {name} must be between 0 and 100")
         if sum(flow_ratios.values()) not in (0, 100):
-            raise platform_error(40097, f"flow_ratio: {sum(flow_ratios.values())} in all is neither 100 nor 0")
+            raise platform_error(40097, f"flow_ratio: the sum {sum(flow_ratios.values())} must be 100 or 0")
         for version in service.versions.values():
             version.flow_ratio = flow_ratios.get(version.name, 0)
 
@@ -167,7 +170,7 @@ def _check_settings(body: Body) -> None:
     if body.integer("maxnum", 0) > 50:
         raise platform_error(40097, "maxnum must be 50 or less")
     if not _is_json_object(body.optional_string("env_params") or "{}"):
-        raise platform_error(40097, "env_params must be the text of a JSON object")
+        raise platform_error(40097, "env_params must be a JSON object in a string")
 
 
 def _is_json_object(text: str) -> bool:

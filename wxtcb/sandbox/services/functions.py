@@ -1,4 +1,4 @@
-"""The cloud functions of the environments."""
+"""Cloud functions of the environments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FUNCTION_LABEL: Final = "a function of this name"
 
 @frozen
 class Trigger:
-    """What starts a function by the clock."""
+    """A timer trigger of a function."""
 
     trigger_name: str
     config: str
@@ -34,9 +34,10 @@ class Trigger:
 
 @define
 class Function:
-    """A function in one environment; `settings` are those that updatescfconfig has set, under their names there.
+    """A function of one environment.
 
-    `code` is the zip. While `readiness` is there it is not ready, and `transition` says why.
+    `settings` are those set by updatescfconfig, under their wire names. `code` is the zip. While `readiness` is
+    set, the function is not ready, and `transition` says why.
     """
 
     env: str
@@ -52,20 +53,23 @@ class Function:
 
     @property
     def status(self) -> str:
-        """What it is called in a list."""
+        """Return the status as a list shows it."""
         if self.readiness is not None:
             return self.transition
         return _FAILURE_STATUSES[self.transition] if self.failure else "Active"
 
     @property
     def sha256(self) -> str:
-        """The digest of its zip."""
+        """Return the SHA-256 digest of the zip."""
         return hashlib.sha256(self.code).hexdigest()
 
 
 @define(eq=False)
 class Functions:
-    """The cloud functions of the environments; what is created or changed gets ready in time, each list a look."""
+    """The cloud functions of the environments.
+
+    New and changed functions become ready later. One list call is one poll.
+    """
 
     _context: ServiceContext = field(repr=False)
     functions: dict[tuple[str, str], Function] = field(init=False, factory=dict[tuple[str, str], Function])
@@ -73,24 +77,25 @@ class Functions:
     _failures: dict[str, tuple[str, str]] = field(init=False, repr=False, factory=dict[str, tuple[str, str]])
 
     def set_handler(self, name: str, handler: FunctionHandler) -> None:
-        """Let *behaviour* answer calls of functions of this name; what it returns is sent as JSON, a text as it is.
+        """Let *handler* answer calls of functions of this name.
 
-        It is given the bytes of the event. Without one a function returns the event and the sha256 of its zip.
+        It receives the bytes of the event. Its result is sent as JSON, or unchanged if it is a string. Without
+        a handler, a function returns the event and the SHA-256 digest of its zip.
         """
         self._handlers[name] = handler
 
     def set_failure(
         self, name: str, errcode: str = "ResourceNotFound.File", errmsg: str = "entry file not found"
     ) -> None:
-        """Let functions of this name fail whenever they are created or changed, until `clear_failure`."""
+        """Let functions of this name fail when they are created or changed, until `clear_failure`."""
         self._failures[name] = (errcode, errmsg)
 
     def clear_failure(self, name: str) -> None:
-        """Let them get ready again from now on."""
+        """Let functions of this name become ready again."""
         self._failures.pop(name, None)
 
     def create(self, env: str, name: str, code: bytes, settings: Mapping[str, object]) -> None:
-        """Begin to create a function in a NORMAL environment that has none of the name."""
+        """Start creating a function in a NORMAL environment. The name must be unused."""
         self._context.require_normal(env)
         if (env, name) in self.functions:
             raise platform_error(40097, f"{_FUNCTION_LABEL} exists: {name}")
@@ -99,12 +104,12 @@ class Functions:
         self.functions[env, name] = row
 
     def replace_code(self, env: str, name: str, code: bytes) -> None:
-        """Begin to give a function another code."""
+        """Start replacing the code of a function."""
         row = self._begin_update(env, name)
         row.code = code
 
     def configure(self, env: str, name: str, settings: Mapping[str, object]) -> None:
-        """Begin to change settings of a function; each that is given replaces what it was."""
+        """Start changing settings of a function. Each given setting replaces the old value."""
         row = self._begin_update(env, name)
         row.settings |= settings
 
@@ -113,7 +118,7 @@ class Functions:
         del self.functions[env, self.get(env, name).name]
 
     def get(self, env: str, name: str) -> Function:
-        """Return a function as it is now, or refuse one that is not there."""
+        """Return a function in its present state. Raise `PlatformError` if it does not exist."""
         self._context.require_normal(env)
         row = self.functions.get((env, name))
         if row is None:
@@ -122,7 +127,7 @@ class Functions:
         return row
 
     def list(self, env: str, key: str) -> list[Function]:
-        """Return the functions of an environment whose names hold *key*, oldest first: a look at each of them."""
+        """Return the functions whose names contain *key*, oldest first, and count a poll of each."""
         self._context.require_normal(env)
         found = [row for row in self.functions.values() if row.env == env and key in row.name]
         for row in found:
@@ -132,7 +137,7 @@ class Functions:
         return found
 
     def invoke(self, env: str, name: str, event: bytes) -> str:
-        """Run a function that is there and was once ready; one that fails is refused with -504002."""
+        """Run a function that was ready at least once. Raise `PlatformError` -504002 if it fails."""
         row = self.get(env, name)
         if row.transition == "Creating" and row.status != "Active":
             raise platform_error(-504002, f"{name} is {row.status}")
@@ -157,7 +162,10 @@ class Functions:
 
 
 def decode_zip(text: str) -> bytes:
-    """Return the bytes of a zip in base64, or refuse what is none, is over 20 MB, or has no file at its root."""
+    """Return the bytes of a base64-encoded zip.
+
+    Raise `PlatformError` if it is not a zip, exceeds 20 MB, or has no file at its root.
+    """
     try:
         data = base64.b64decode(text, validate=True)
     except ValueError:
@@ -175,7 +183,7 @@ def decode_zip(text: str) -> bytes:
 
 
 def for_each_env(envs: list[str], action: Callable[[str], None]) -> list[tuple[str, str]]:
-    """Act on each environment; return those where that was refused, and why."""
+    """Run *action* for each environment. Return the environments where it was rejected, and why."""
     failed: list[tuple[str, str]] = []
     for env in envs:
         try:

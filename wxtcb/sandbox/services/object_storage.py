@@ -1,20 +1,97 @@
-"""The simulated object storage behind files and websites: buckets, and the signed links that open them."""
+"""Simulated object storage of files and websites: buckets of objects, and signed links to them."""
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Final
+from pathlib import Path
+from typing import IO, Final
 from urllib.parse import quote
 
 from attrs import Factory, define, field, frozen
 
 from wxtcb.sandbox.context import ServiceContext
 from wxtcb.sandbox.errors import platform_error
-from wxtcb.sandbox.services.blobs import Blob, BlobStore
 
-__all__ = ["STORAGE_PREFIX", "LinkMethod", "ObjectStore", "SignedLink", "StoredObject", "object_rows"]
+__all__ = [
+    "STORAGE_PREFIX",
+    "Blob",
+    "BlobStore",
+    "BlobWriter",
+    "LinkMethod",
+    "ObjectStore",
+    "SignedLink",
+    "StoredObject",
+    "object_rows",
+]
+
+
+@frozen
+class Blob:
+    """The bytes of one object: their file, size and MD5 digest."""
+
+    file: Path
+    size: int
+    md5: str
+
+
+@define(eq=False)
+class BlobWriter:
+    """Incoming bytes of an object. `finish` turns them into a blob."""
+
+    _path: Path
+    _file: IO[bytes] = field(init=False)
+    _hash: Final = field(init=False, factory=lambda: hashlib.md5(usedforsecurity=False))
+    size: int = field(init=False, default=0)
+
+    def __attrs_post_init__(self) -> None:
+        self._file = self._path.open("xb")
+
+    def write(self, data: bytes) -> None:
+        """Append bytes."""
+        self._file.write(data)
+        self._hash.update(data)
+        self.size += len(data)
+
+    def finish(self) -> Blob:
+        """Return everything written so far as a blob."""
+        self._file.close()
+        return Blob(self._path, self.size, self._hash.hexdigest())
+
+    def discard(self) -> None:
+        """Delete what was written, unless it has become a blob."""
+        if not self._file.closed:
+            self._file.close()
+            self._path.unlink()
+
+
+@define(eq=False)
+class BlobStore:
+    """A folder of blobs. It is created for the first blob, and removed by `clear` or with its owner."""
+
+    _folder: Path | None = field(init=False, default=None)
+    _finalizer: weakref.finalize[..., BlobStore] | None = field(init=False, default=None)
+    _blob_count: int = field(init=False, default=0)
+
+    def open_writer(self) -> BlobWriter:
+        """Return a writer for a new blob."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="wxtcb-sandbox-"))
+            self._finalizer = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._blob_count += 1
+        return BlobWriter(self._folder / str(self._blob_count))
+
+    def clear(self) -> None:
+        """Remove all blobs."""
+        if self._finalizer is not None:
+            self._finalizer()
+        self._folder = self._finalizer = None
+
 
 STORAGE_PREFIX: Final = "/_cos/"
 _PAGE_SIZE: Final = 1000
@@ -22,7 +99,7 @@ _MAX_LINKS: Final = 100_000
 
 
 class LinkMethod(Enum):
-    """What a link gives the right to; its value is what faults of object storage are keyed by."""
+    """What a link allows. The value is the path that faults of object storage use."""
 
     POST = "/_cos/post"
     PUT = "/_cos/put"
@@ -31,7 +108,7 @@ class LinkMethod(Enum):
 
 @frozen
 class StoredObject:
-    """A stored object; `file_id_meta` is what its uploader gave as `x-cos-file_id_meta-fileid`, if anything."""
+    """A stored object. `file_id_meta` is the uploader's `x-cos-meta-fileid` header, or None."""
 
     key: str
     blob: Blob
@@ -42,7 +119,10 @@ class StoredObject:
 
 @frozen
 class SignedLink:
-    """A right to one object, as long as `expires_at` on the world's clock. `target` is path and query, as issued."""
+    """Permission to access one object until `expires_at` of the world's clock.
+
+    `target` is the path and query as issued.
+    """
 
     method: LinkMethod
     bucket: str
@@ -55,7 +135,10 @@ class SignedLink:
 
 @define(eq=False)
 class ObjectStore:
-    """Buckets of objects, and the last 100,000 links; an object of more than `max_object_bytes` bytes is refused."""
+    """Buckets of objects, and the newest 100,000 links.
+
+    Objects larger than `max_object_bytes` are rejected.
+    """
 
     _context: ServiceContext = field(repr=False)
     _buckets: dict[str, dict[str, StoredObject]] = Factory(dict[str, dict[str, StoredObject]])
@@ -64,7 +147,7 @@ class ObjectStore:
     blobs: BlobStore = field(init=False, repr=False, factory=BlobStore)
 
     def issue_link(self, method: LinkMethod, bucket: str, key: str, seconds: float) -> SignedLink:
-        """Issue a link that is good for so many seconds."""
+        """Issue a link that is valid for *seconds*."""
         now = self._context.clock()
         digits = f"{self._context.random.getrandbits(160):040x}"
         window = f"{int(now)};{int(now + seconds)}"
@@ -83,39 +166,42 @@ class ObjectStore:
         return link
 
     def url(self, link: SignedLink) -> str:
-        """Return a link as a URL."""
+        """Return the URL of a link."""
         return self._context.base_url() + link.target
 
     def find_link(self, signature_or_target: str) -> SignedLink | None:
-        """Find a link: one to post to by its signature, any other by its path and query, byte for byte."""
+        """Return a link, or None.
+
+        A POST link is found by its signature, any other link by its exact path and query.
+        """
         return self._links.get(signature_or_target)
 
     def is_link_valid(self, link: SignedLink) -> bool:
-        """Tell whether a link has not expired."""
+        """Return whether a link has not expired."""
         return self._context.clock() <= link.expires_at
 
     def put(self, bucket: str, key: str, blob: Blob, *, file_id_meta: str | None, content_type: str) -> StoredObject:
-        """Store an object, over one of that name."""
+        """Store an object. An object of the same key is replaced."""
         self.delete(bucket, key)
         made = StoredObject(key, blob, self._last_modified_now(), file_id_meta, content_type)
         self._buckets.setdefault(bucket, {})[key] = made
         return made
 
     def get(self, bucket: str, key: str) -> StoredObject | None:
-        """Return an object, or None if there is none."""
+        """Return an object, or None if it does not exist."""
         return self._buckets.get(bucket, {}).get(key)
 
     def delete(self, bucket: str, key: str) -> None:
-        """Remove an object, if there is one."""
+        """Delete an object if it exists."""
         gone = self._buckets.get(bucket, {}).pop(key, None)
         if gone is not None:
             gone.blob.file.unlink(missing_ok=True)
 
     def list_page(self, bucket: str, *, prefix: str, delimiter: str, marker: str) -> tuple[list[StoredObject], bool]:
-        """List objects after a marker, at most 1000, and tell whether there are more.
+        """Return at most 1000 objects after *marker*, and whether there are more.
 
-        What has the delimiter after the prefix is folded into a common prefix, of which this list shows nothing; one of
-        several characters is refused.
+        Keys that contain the delimiter after the prefix are common prefixes, which this list omits. Raise
+        `PlatformError` if the delimiter has several characters.
         """
         if len(delimiter) > 1:
             raise platform_error(40097, "delimiter must be one character")
@@ -124,7 +210,7 @@ class ObjectStore:
         return rows[:_PAGE_SIZE], len(rows) > _PAGE_SIZE
 
     def clear(self) -> None:
-        """Forget all objects, and remove their bytes."""
+        """Delete all objects and their bytes."""
         self._buckets.clear()
         self.blobs.clear()
 
@@ -140,7 +226,7 @@ class ObjectStore:
 
 
 def object_rows(objects: list[StoredObject]) -> list[dict[str, str]]:
-    """Write a list as the platform does: sizes are texts."""
+    """Return the rows of a file list. Sizes are strings, as on the platform."""
     return [
         {"key": each.key, "last_modified": each.last_modified, "md5": each.blob.md5, "size": str(each.blob.size)}
         for each in objects

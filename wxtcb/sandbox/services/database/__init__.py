@@ -1,4 +1,4 @@
-"""The collections and records of the environments."""
+"""Collections and records of the environments."""
 
 from wxtcb.sandbox.services.database.databases import Databases
 

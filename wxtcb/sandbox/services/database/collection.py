@@ -1,4 +1,4 @@
-"""One collection: its records, its indexes, and who may use it."""
+"""A collection: records, indexes and access rules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, Final, cast
 from attrs import define, field, frozen
 
 from wxtcb.sandbox.errors import platform_error
-from wxtcb.sandbox.services.database.changes import RecordUpdate, build_update
+from wxtcb.sandbox.services.database.operators import RecordUpdate, build_update
+from wxtcb.sandbox.services.database.parser import syntax_error, unsupported
 from wxtcb.sandbox.services.database.statements import (
     DEFAULT_LIMIT,
     Selection,
@@ -18,19 +19,18 @@ from wxtcb.sandbox.services.database.statements import (
     build_selection,
     project,
 )
-from wxtcb.sandbox.services.database.terms import require_plain_value
-from wxtcb.sandbox.services.database.values import DatabaseRecord, Value, encode_record, sort_key
-from wxtcb.sandbox.services.database.words import syntax_error, unsupported
+from wxtcb.sandbox.services.database.values import DatabaseRecord, Value, encode_record, require_plain_value, sort_key
 
 __all__ = ["Collection", "QueryPage", "UpdateResult"]
 
 _INDEX_SIZE: Final = 4096
+# Every collection of the platform has these two. They can be neither created nor deleted.
 _BUILTIN_INDEXES: Final = ("_id_", "_openid_1")
 
 
 @frozen
 class QueryPage:
-    """The records of a page, and how many there are in all."""
+    """Records of one page, and the total number."""
 
     records: list[DatabaseRecord]
     offset: int
@@ -40,7 +40,7 @@ class QueryPage:
 
 @frozen
 class UpdateResult:
-    """How many records an update matched and changed; `created_id` is the ``_id`` of one that it made."""
+    """Numbers of matched and changed records. `created_id` is the ``_id`` of a created record."""
 
     matched: int
     modified: int
@@ -49,24 +49,25 @@ class UpdateResult:
 
 @define(eq=False)
 class Collection:
-    """A collection; `new_id` makes the ``_id`` of a record that has none."""
+    """A collection. `new_id` returns an ``_id`` for a record that has none."""
 
     name: str
     _new_id: Callable[[], str] = field(repr=False)
     acl_tag: str = "PRIVATE"
     rule: str = ""
     indexes: dict[str, list[tuple[str, str]]] = field(factory=dict[str, list[tuple[str, str]]])
+    # Keyed by the sort key of _id, so that 1 and 1.0 are the same id, as in the database.
     _records: dict[tuple[Any, ...], DatabaseRecord] = field(
         init=False, repr=False, factory=dict[tuple[Any, ...], DatabaseRecord]
     )
 
     @property
     def records(self) -> list[DatabaseRecord]:
-        """All records, oldest first."""
+        """Return all records, oldest first."""
         return list(self._records.values())
 
     def stats(self) -> dict[str, object]:
-        """Count records and indexes, and their bytes."""
+        """Return the numbers and sizes of records and indexes."""
         count = len(self.indexes) + len(_BUILTIN_INDEXES)
         size = sum(len(encode_record(record).encode()) for record in self._records.values())
         return {
@@ -78,22 +79,23 @@ class Collection:
         }
 
     def add_indexes(self, indexes: dict[str, list[tuple[str, str]]]) -> None:
-        """Create indexes; one that is there already is refused, and none is created then."""
+        """Create all indexes, or none if one exists."""
         for name in indexes:
             if name in self.indexes or name in _BUILTIN_INDEXES:
                 raise platform_error(-502001, f"index {name} exists")
         self.indexes.update(indexes)
 
     def drop_indexes(self, names: list[str]) -> None:
-        """Remove indexes; one that is not there is refused, and none is removed then."""
+        """Remove all indexes, or none if one does not exist."""
         for name in names:
             if name not in self.indexes:
                 raise platform_error(-502001, f"index {name} does not exist")
+        # A name may be given twice.
         for name in dict.fromkeys(names):
             del self.indexes[name]
 
     def put(self, record: DatabaseRecord, *, replace: bool = False) -> str:
-        """Take a record in and return its ``_id``; one that is there already is replaced, or refused."""
+        """Store a record and return its ``_id``. If it exists, replace it or raise `PlatformError`."""
         record_id = record["_id"] if _has_id(record) else self._new_id()
         key = sort_key(record_id)
         if key in self._records and not replace:
@@ -102,53 +104,55 @@ class Collection:
         return str(record_id)
 
     def insert(self, statement: Statement) -> list[str]:
-        """Add records, all or none."""
+        """Insert all records, or none."""
         if statement.steps:
             raise unsupported(f"{statement.steps[-1][0]}() before add()")
         data = require_plain_value(statement.data())
         records = data if isinstance(data, list) else [data]
         if not records or not all(isinstance(record, dict) for record in records):
-            raise syntax_error("add takes an object, or a list of some")
-        given = [sort_key(record["_id"]) for record in records if _has_id(record)]
-        if len(set(given)) < len(given) or not self._records.keys().isdisjoint(given):
+            raise syntax_error("add takes an object or a non-empty list of objects")
+        # Check all ids first: a duplicate must leave the collection unchanged.
+        ids = [sort_key(record["_id"]) for record in records if _has_id(record)]
+        if len(set(ids)) < len(ids) or not self._records.keys().isdisjoint(ids):
             raise platform_error(-502001, "duplicate _id")
         return [self.put(record) for record in records]
 
     def query(self, statement: Statement) -> QueryPage:
-        """Read a page of records: 10 where nothing else is said."""
-        chosen = self.select(statement)
-        records = chosen.apply(self.records)
-        limit = chosen.limit or DEFAULT_LIMIT
-        page = records[chosen.skip : chosen.skip + limit]
-        return QueryPage(_project_all(page, chosen), chosen.skip, limit, len(records))
+        """Return a page of records: 10 unless the statement has a limit."""
+        selection = self.select(statement)
+        records = selection.apply(self.records)
+        limit = selection.limit or DEFAULT_LIMIT
+        page = records[selection.skip : selection.skip + limit]
+        return QueryPage(_project_all(page, selection), selection.skip, limit, len(records))
 
     def export(self, statement: Statement) -> list[DatabaseRecord]:
-        """Read all records of a query, which ends at its limit alone."""
-        chosen = self.select(statement)
-        until = None if chosen.limit is None else chosen.skip + chosen.limit
-        return _project_all(chosen.apply(self.records)[chosen.skip : until], chosen)
+        """Return all records of a query, up to its own limit."""
+        selection = self.select(statement)
+        end = None if selection.limit is None else selection.skip + selection.limit
+        return _project_all(selection.apply(self.records)[selection.skip : end], selection)
 
     def aggregate(self, statement: Statement) -> list[DatabaseRecord]:
-        """Read what comes out of a pipeline."""
+        """Return the result of an aggregation pipeline."""
         return list(build_pipeline(statement)(self.records))
 
     def remove(self, statement: Statement) -> int:
-        """Remove records and count them."""
-        chosen = self._select_for_write(statement)
+        """Delete records and return their number."""
+        selection = self._select_for_write(statement)
         if statement.args:
-            raise syntax_error("remove takes nothing")
-        gone = chosen.apply(self.records)
-        for record in gone:
+            raise syntax_error("remove takes no arguments")
+        removed = selection.apply(self.records)
+        for record in removed:
             del self._records[sort_key(record["_id"])]
-        return len(gone)
+        return len(removed)
 
     def update(self, statement: Statement) -> UpdateResult:
-        """Change records, all or none."""
-        chosen = self._select_for_write(statement)
+        """Update all records, or none."""
+        selection = self._select_for_write(statement)
         if statement.operation == "set":
-            return self._replace(chosen, statement.data())
+            return self._replace(selection, statement.data())
         change = build_update(statement.data())
-        matched = chosen.apply(self.records)
+        matched = selection.apply(self.records)
+        # Change copies first: if one update fails, no record is changed.
         changed = [_apply_update(record, change) for record in matched]
         for record in changed:
             self._records[sort_key(record["_id"])] = record
@@ -162,24 +166,27 @@ class Collection:
             raise syntax_error("set takes an object without _id")
         record: DatabaseRecord = {"_id": selection.record_id, **cast("DatabaseRecord", require_plain_value(data))}
         key = sort_key(selection.record_id)
-        known = self._records.get(key)
+        old = self._records.get(key)
         self._records[key] = record
-        if known is None:
+        if old is None:
             return UpdateResult(0, 0, str(selection.record_id))
-        return UpdateResult(1, int(sort_key(known) != sort_key(record)))
+        return UpdateResult(1, int(sort_key(old) != sort_key(record)))
 
     def select(self, statement: Statement) -> Selection:
-        """Return what a query chooses."""
+        """Return the records that a query selects."""
         if statement.args:
-            raise syntax_error("get takes nothing")
+            raise syntax_error("get takes no arguments")
         return build_selection(statement)
 
     def _select_for_write(self, statement: Statement) -> Selection:
-        """Return what is to be changed: one record, or those that meet conditions, with nothing else said."""
-        chosen = build_selection(statement)
-        if chosen.step_names not in (("where",), ("doc",)):
+        """Return the records to change: one by ``doc``, or those that match ``where``.
+
+        Raise `PlatformError` if the statement has other steps.
+        """
+        selection = build_selection(statement)
+        if selection.step_names not in (("where",), ("doc",)):
             raise unsupported(f"{statement.operation}() after anything but one where() or doc()")
-        return chosen
+        return selection
 
 
 def _has_id(record: DatabaseRecord) -> bool:
@@ -187,9 +194,9 @@ def _has_id(record: DatabaseRecord) -> bool:
 
 
 def _apply_update(record: DatabaseRecord, update: RecordUpdate) -> DatabaseRecord:
-    new = deepcopy(record)
-    update(new)
-    return new
+    changed = deepcopy(record)
+    update(changed)
+    return changed
 
 
 def _project_all(records: list[DatabaseRecord], selection: Selection) -> list[DatabaseRecord]:

@@ -1,21 +1,34 @@
-"""Which records meet conditions, and in which order they stand."""
+"""Operators of queries and updates: predicates, sorting, and changes of records."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from decimal import Decimal
 from typing import Any, Final, cast
 
-from wxtcb.sandbox.services.database.terms import Command, require_plain_value
-from wxtcb.sandbox.services.database.values import DatabaseRecord, Value, sort_key, type_rank
-from wxtcb.sandbox.services.database.words import syntax_error, unsupported
+from wxtcb.sandbox.errors import platform_error
+from wxtcb.sandbox.services.database.parser import syntax_error, unsupported
+from wxtcb.sandbox.services.database.values import (
+    Command,
+    DatabaseRecord,
+    Value,
+    require_plain_value,
+    sort_key,
+    type_rank,
+)
 
-__all__ = ["RecordPredicate", "build_predicate", "flatten", "sort_records"]
+__all__ = ["RecordPredicate", "RecordUpdate", "build_predicate", "build_update", "flatten", "sort_records"]
 
 RecordPredicate = Callable[[DatabaseRecord], bool]
+RecordUpdate = Callable[[DatabaseRecord], None]
 ValuesPredicate = Callable[[Sequence[Value]], bool]
 
-_MAX_INDEX_DIGITS: Final = 10  # no list is so long that the number of an entry has as many
+# A longer number cannot be the index of an item. int() of a very long one would be slow.
+_MAX_INDEX_DIGITS: Final = 10
+MAX_PATH_DEPTH: Final = 64
+_INT64_LIMIT: Final = 2**63
 
 _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "gt": operator.gt,
@@ -26,20 +39,20 @@ _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 
 
 def build_predicate(conditions: Value) -> RecordPredicate:
-    """Return what tells whether a record meets conditions."""
+    """Return a function that tests whether a record matches the conditions."""
     if isinstance(conditions, Command):
         return _combine(conditions.name, (build_predicate(each) for each in conditions.args))
     if not isinstance(conditions, dict):
         raise syntax_error("conditions must be an object")
     tests = [
-        _field_predicate(path, _values_predicate(wanted))
-        for path, wanted in flatten(cast("DatabaseRecord", conditions))
+        _field_predicate(path, _values_predicate(expected))
+        for path, expected in flatten(cast("DatabaseRecord", conditions))
     ]
     return lambda record: all(test(record) for test in tests)
 
 
 def flatten(fields: DatabaseRecord, prefix: str = "") -> Iterable[tuple[str, Value]]:
-    """Take objects apart as the platform does: what stands in one is a field of its own, by its path."""
+    """Flatten nested objects into dotted paths, as the platform does."""
     for key, value in fields.items():
         if isinstance(value, dict) and value:
             yield from flatten(cast("DatabaseRecord", value), f"{prefix}{key}.")
@@ -48,15 +61,16 @@ def flatten(fields: DatabaseRecord, prefix: str = "") -> Iterable[tuple[str, Val
 
 
 def sort_records(records: Iterable[DatabaseRecord], orders: Sequence[tuple[str, bool]]) -> list[DatabaseRecord]:
-    """Sort records by fields, the first of them first; each field goes down where it says True."""
-    found = list(records)
-    for path, down in reversed(orders):
-        found.sort(key=_sort_key_at(path), reverse=down)
-    return found
+    """Sort records by several fields. A field sorts in descending order if its flag is True."""
+    result = list(records)
+    # Sorting is stable, so sorting by the last field first makes the first field decide.
+    for path, descending in reversed(orders):
+        result.sort(key=_sort_key_at(path), reverse=descending)
+    return result
 
 
 def _sort_key_at(path: str) -> Callable[[DatabaseRecord], Any]:
-    """Return what records are sorted by: what they have at a path, null where there is nothing."""
+    """Return a key function for a path. A missing field sorts like null."""
     parts = path.split(".")
     return lambda record: sort_key(next(iter(_values_at(record, parts)), None))
 
@@ -67,12 +81,12 @@ def _field_predicate(path: str, predicate: ValuesPredicate) -> RecordPredicate:
 
 
 def _values_predicate(expected: Value) -> ValuesPredicate:
-    """Return what tells whether the values found in a field are as wanted; none are where it is missing."""
+    """Return a test of the values found in a field. There are none if the field is missing."""
     if not isinstance(expected, Command):
         return _equals(require_plain_value(expected))
     match expected.name, expected.args:
-        case ("and" | "or") as how, parts:
-            return _combine(how, [_values_predicate(part) for part in parts])
+        case ("and" | "or") as logical_operator, parts:
+            return _combine(logical_operator, [_values_predicate(part) for part in parts])
         case "eq", (value,):
             return _equals(require_plain_value(value))
         case "neq", (value,):
@@ -92,8 +106,8 @@ def _values_predicate(expected: Value) -> ValuesPredicate:
 def _combine(logical_operator: str, predicates: Iterable[Callable[[Any], bool]]) -> Callable[[Any], bool]:
     if logical_operator not in ("and", "or"):
         raise unsupported(f"_.{logical_operator} for a whole record")
-    join, kept = all if logical_operator == "and" else any, list(predicates)
-    return lambda what: join(test(what) for test in kept)
+    join, tests = all if logical_operator == "and" else any, list(predicates)
+    return lambda value: join(test(value) for test in tests)
 
 
 def _negate(predicate: ValuesPredicate) -> ValuesPredicate:
@@ -103,19 +117,21 @@ def _negate(predicate: ValuesPredicate) -> ValuesPredicate:
 def _equals(expected: Value) -> ValuesPredicate:
     key = sort_key(expected)
     if expected is None:
+        # As in MongoDB, null also matches a missing field.
         return lambda found: not found or any(sort_key(value) == key for value in _iter_values(found))
     return lambda found: any(sort_key(value) == key for value in _iter_values(found))
 
 
 def _compares(compare: Callable[[Any, Any], bool], expected: Value) -> ValuesPredicate:
-    kind, key = type_rank(expected), sort_key(expected)
+    # Values of different types are never less or greater than each other in a condition.
+    rank, key = type_rank(expected), sort_key(expected)
     return lambda found: any(
-        type_rank(value) == kind and compare(sort_key(value), key) for value in _iter_values(found)
+        type_rank(value) == rank and compare(sort_key(value), key) for value in _iter_values(found)
     )
 
 
 def _iter_values(values: Iterable[Value]) -> Iterable[Value]:
-    """Return the values, and those that lists among them hold."""
+    """Yield the values, and the items of lists among them."""
     for value in values:
         yield value
         if isinstance(value, list):
@@ -123,7 +139,10 @@ def _iter_values(values: Iterable[Value]) -> Iterable[Value]:
 
 
 def _values_at(value: Value, parts: Sequence[str]) -> list[Value]:
-    """Return what stands at a path, which goes through each entry of a list, or through one by its number."""
+    """Return the values at a path.
+
+    A path enters every item of a list, or a single item by its index.
+    """
     if not parts:
         return [value]
     head, rest = parts[0], parts[1:]
@@ -132,9 +151,102 @@ def _values_at(value: Value, parts: Sequence[str]) -> list[Value]:
         return _values_at(fields[head], rest) if head in fields else []
     if not isinstance(value, list):
         return []
-    entries = value
     if head.isdecimal():
-        return (
-            _values_at(entries[int(head)], rest) if len(head) < _MAX_INDEX_DIGITS and int(head) < len(entries) else []
-        )
-    return [found for entry in entries if isinstance(entry, dict) for found in _values_at(entry, parts)]
+        return _values_at(value[int(head)], rest) if len(head) < _MAX_INDEX_DIGITS and int(head) < len(value) else []
+    return [found for item in value if isinstance(item, dict) for found in _values_at(item, parts)]
+
+
+def build_update(data: Value) -> RecordUpdate:
+    """Return a function that updates a record in place.
+
+    A nested object changes only the fields that it contains.
+    """
+    if not isinstance(data, dict) or not data:
+        raise syntax_error("data must be a non-empty object")
+    changes = [_field_update(path, expected) for path, expected in flatten(cast("DatabaseRecord", data))]
+
+    def change(record: DatabaseRecord) -> None:
+        for each in changes:
+            each(record)
+
+    return change
+
+
+def _field_update(path: str, new_value: Value) -> RecordUpdate:
+    if path == "_id":
+        raise platform_error(-502001, "_id cannot be changed")
+    parts = path.split(".")
+    if len(parts) > MAX_PATH_DEPTH:
+        raise syntax_error(f"a path has more than {MAX_PATH_DEPTH} names")
+    command = new_value if isinstance(new_value, Command) else Command("set", (new_value,))
+    match command.name, [require_plain_value(arg) for arg in command.args]:
+        case "set", [value]:
+            # One update changes many records, so each gets its own copy.
+            return lambda record: _set_value(record, parts, deepcopy(value))
+        case "remove", []:
+            return lambda record: _remove_value(record, parts)
+        case "inc", [int() | float() as number]:
+            return lambda record: _set_value(record, parts, _to_int64_or_double(_get_number(record, parts) + number))
+        case "mul", [int() | float() as number]:
+            return lambda record: _set_value(record, parts, _to_int64_or_double(_get_number(record, parts) * number))
+        case "push", [value] if not isinstance(value, dict):
+            # push appends the items of a list, not the list itself.
+            new = value if isinstance(value, list) else [value]
+            return lambda record: _set_value(record, parts, [*_get_list(record, parts), *deepcopy(new)])
+        case _:
+            raise unsupported(f"_.{command.name} with these arguments")
+
+
+def _get_or_create_object(record: DatabaseRecord, names: Sequence[str]) -> DatabaseRecord:
+    """Return the object at a path. Create it if it is missing."""
+    for name in names:
+        inner: Value = record.setdefault(name, {})
+        if isinstance(inner, list):
+            raise unsupported("an update inside a list")
+        if not isinstance(inner, dict):
+            raise platform_error(-502001, f"{name} is not an object")
+        record = cast("DatabaseRecord", inner)
+    return record
+
+
+def _get_object(record: DatabaseRecord, names: Sequence[str]) -> DatabaseRecord:
+    """Return the object at a path, or an empty one if it is missing."""
+    for name in names:
+        inner: Value = record.get(name, {})
+        if isinstance(inner, list):
+            raise unsupported("an update inside a list")
+        record = cast("DatabaseRecord", inner) if isinstance(inner, dict) else {}
+    return record
+
+
+def _set_value(record: DatabaseRecord, parts: Sequence[str], value: Value) -> None:
+    _get_or_create_object(record, parts[:-1])[parts[-1]] = value
+
+
+def _remove_value(record: DatabaseRecord, parts: Sequence[str]) -> None:
+    _get_object(record, parts[:-1]).pop(parts[-1], None)
+
+
+def _get_value(record: DatabaseRecord, parts: Sequence[str], default: Value) -> Value:
+    return _get_object(record, parts[:-1]).get(parts[-1], default)
+
+
+def _get_number(record: DatabaseRecord, parts: Sequence[str]) -> Value:
+    value = _get_value(record, parts, 0)
+    if type_rank(value) != type_rank(0):
+        raise platform_error(-502001, f"{'.'.join(parts)} is not a number")
+    if isinstance(value, Decimal):
+        raise unsupported("arithmetic with a decimal")
+    return value
+
+
+def _to_int64_or_double(number: float) -> float:
+    """Return a number as the database stores it: a double if it exceeds 64 bits."""
+    return number if -_INT64_LIMIT <= number < _INT64_LIMIT else float(number)
+
+
+def _get_list(record: DatabaseRecord, parts: Sequence[str]) -> list[Value]:
+    value = _get_value(record, parts, [])
+    if not isinstance(value, list):
+        raise platform_error(-502001, f"{'.'.join(parts)} is not a list")
+    return value

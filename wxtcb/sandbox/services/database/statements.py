@@ -1,4 +1,4 @@
-"""What a statement asks for: a chain of steps from a collection to what is done with its records."""
+"""Statements: the steps from a collection to an operation on its records."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from attrs import evolve, frozen
 
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.services.database.operators import RecordPredicate, build_predicate, sort_records
-from wxtcb.sandbox.services.database.parser import Chain, parse
-from wxtcb.sandbox.services.database.terms import Evaluator
-from wxtcb.sandbox.services.database.values import DatabaseRecord, Value
-from wxtcb.sandbox.services.database.words import syntax_error, unsupported
+from wxtcb.sandbox.services.database.parser import Chain, parse, syntax_error, unsupported
+from wxtcb.sandbox.services.database.values import DatabaseRecord, Evaluator, Value
 
 __all__ = [
     "Selection",
@@ -36,7 +34,7 @@ _OPERATIONS: Final = ("get", "add", "update", "set", "remove", "end")
 
 @frozen
 class Statement:
-    """What is done in the end with records of a collection (`operation`), and the steps until then."""
+    """An operation on the records of a collection, and the steps before it."""
 
     collection: str
     steps: tuple[tuple[str, Args], ...]
@@ -44,17 +42,20 @@ class Statement:
     args: Args
 
     def data(self) -> Value:
-        """Return the `data` that the last step is called with."""
+        """Return the `data` argument of the operation."""
         match self.args:
             case ({"data": data, **others},) if not others:
                 return data
             case _:
-                raise syntax_error(f"{self.operation} takes an object with data alone")
+                raise syntax_error(f"{self.operation} takes an object that contains only data")
 
 
 @frozen
 class Selection:
-    """Which records, in which order; None stands for what was not said. `step_names` are the steps it was made by."""
+    """Conditions, order and limits of a query. None means not given.
+
+    `step_names` are the steps that were used.
+    """
 
     predicate: RecordPredicate
     sort_fields: tuple[tuple[str, bool], ...] = ()
@@ -65,15 +66,15 @@ class Selection:
     step_names: tuple[str, ...] = ()
 
     def apply(self, records: Iterable[DatabaseRecord]) -> list[DatabaseRecord]:
-        """Return what meets the conditions, in order."""
+        """Return the records that match, in order."""
         return sort_records(filter(self.predicate, records), self.sort_fields)
 
 
 def parse_statement(text: str, evaluator: Evaluator) -> Statement:
-    """Read the one statement of a text."""
+    """Parse a text that must contain exactly one statement."""
     chains = parse(text)
     if len(chains) != 1:
-        raise syntax_error("one statement is asked for") if not chains else unsupported("more than one statement")
+        raise syntax_error("a statement is missing") if not chains else unsupported("more than one statement")
     return _build_statement(chains[0], evaluator)
 
 
@@ -81,37 +82,38 @@ def _build_statement(chain: Chain, evaluator: Evaluator) -> Statement:
     first, *steps = [(step.name, evaluator.evaluate_args(step)) for step in chain.steps] or [("", ())]
     match chain.root, chain.is_new, first:
         case "db", False, ("collection", (str(name),)) if name and steps:
-            way, args = steps.pop()
+            operation, args = steps.pop()
         case _:
-            raise unsupported("what is no db.collection(…) with steps")
-    if way not in _OPERATIONS:
-        raise unsupported(f"{way}() at the end")
-    return Statement(name, tuple(steps), cast("StatementOperation", way), args)
+            raise unsupported("a statement other than db.collection(…) with steps")
+    if operation not in _OPERATIONS:
+        raise unsupported(f"{operation}() at the end")
+    return Statement(name, tuple(steps), cast("StatementOperation", operation), args)
 
 
 def build_selection(statement: Statement) -> Selection:
-    """Return which records a statement is about."""
-    chosen = Selection(lambda _: True)
+    """Return the selection that the steps of a statement describe."""
+    selection = Selection(lambda _: True)
     for name, args in statement.steps:
         step = _STEP_HANDLERS.get(name)
         if step is None:
             raise unsupported(f"{name}() before {statement.operation}()")
-        if name != "orderBy" and _step_category(name) in map(_step_category, chosen.step_names):
+        # Only orderBy may occur several times. doc and where exclude each other.
+        if name != "orderBy" and _step_category(name) in map(_step_category, selection.step_names):
             raise unsupported(f"{name}() after another {_step_category(name)}()")
-        chosen = evolve(step(chosen, args), step_names=(*chosen.step_names, name))
-    return chosen
+        selection = evolve(step(selection, args), step_names=(*selection.step_names, name))
+    return selection
 
 
 def _step_category(name: str) -> str:
-    """Return what a step says something about: ``doc`` chooses records as ``where`` does."""
+    """Return the category of a step: ``doc`` selects records as ``where`` does."""
     return "where" if name == "doc" else name
 
 
 def build_pipeline(statement: Statement) -> Stage:
-    """Return what an aggregate makes of all records of its collection."""
+    """Return the function that an aggregate applies to all records of its collection."""
     first, *rest = statement.steps or [("", ())]
     if first != ("aggregate", ()) or statement.args:
-        raise syntax_error("an aggregate is db.collection(…).aggregate()….end()")
+        raise syntax_error("an aggregate must be db.collection(…).aggregate()….end()")
     stages = [_build_stage(name, args) for name, args in rest]
 
     def run(records: Sequence[DatabaseRecord]) -> Sequence[DatabaseRecord]:
@@ -123,11 +125,14 @@ def build_pipeline(statement: Statement) -> Stage:
 
 
 def project(record: DatabaseRecord, fields: DatabaseRecord) -> DatabaseRecord:
-    """Return a record with the fields that are wanted, or without those that are not; ``_id`` stays unless unwanted."""
-    wanted = {name for name, value in fields.items() if value}
-    if wanted - {"_id"}:
-        wanted |= {"_id"} if fields.get("_id", True) else set[str]()
-        return {name: value for name, value in record.items() if name in wanted}
+    """Return a record with the included fields only, or without the excluded ones.
+
+    ``_id`` stays unless it is excluded.
+    """
+    included = {name for name, value in fields.items() if value}
+    if included - {"_id"}:
+        included |= {"_id"} if fields.get("_id", True) else set[str]()
+        return {name: value for name, value in record.items() if name in included}
     return {name: value for name, value in record.items() if name not in fields or fields[name]}
 
 
@@ -158,7 +163,7 @@ def _apply_skip(selection: Selection, args: Args) -> Selection:
 def _apply_limit(selection: Selection, args: Args) -> Selection:
     count = _parse_count("limit", args, 1)
     if count > MAX_LIMIT:
-        raise platform_error(40097, f"query: limit is {MAX_LIMIT} at the most")
+        raise platform_error(40097, f"query: limit must be at most {MAX_LIMIT}")
     return evolve(selection, limit=count)
 
 
@@ -200,30 +205,30 @@ def _build_stage(name: str, args: Args) -> Stage:
 
 def _parse_sort(orders: Value) -> list[tuple[str, bool]]:
     if not isinstance(orders, dict) or not orders:
-        raise syntax_error("sort takes an object of fields")
-    found: list[tuple[str, bool]] = []
+        raise syntax_error("sort takes a non-empty object of fields")
+    result: list[tuple[str, bool]] = []
     for path, order in cast("DatabaseRecord", orders).items():
         if type(order) is not int or order not in (1, -1):
             raise syntax_error(f"sort takes 1 or -1 for {path}")
-        found.append((path, order < 0))
-    return found
+        result.append((path, order < 0))
+    return result
 
 
 def _parse_projection(name: str, fields: Value) -> DatabaseRecord:
     if not isinstance(fields, dict) or not fields:
         raise syntax_error(f"{name} takes an object of fields")
-    found = cast("DatabaseRecord", fields)
-    if any("." in key or type(value) not in (bool, int) or value not in (0, 1) for key, value in found.items()):
-        raise unsupported(f"{name} with more than names of fields and true or false")
-    if len({bool(value) for key, value in found.items() if key != "_id"}) > 1:
-        raise syntax_error(f"{name} takes fields that are wanted, or that are not")
-    return found
+    projection = cast("DatabaseRecord", fields)
+    if any("." in key or type(value) not in (bool, int) or value not in (0, 1) for key, value in projection.items()):
+        raise unsupported(f"{name} with anything but field names and true or false")
+    if len({bool(value) for key, value in projection.items() if key != "_id"}) > 1:
+        raise syntax_error(f"{name} takes either included or excluded fields, not both")
+    return projection
 
 
 def _parse_count(name: str, args: Args, minimum: int) -> int:
     count = _single_arg(name, args)
     if type(count) is not int or count < minimum:
-        raise syntax_error(f"{name} takes a whole number, at least {minimum}")
+        raise syntax_error(f"{name} takes an integer, at least {minimum}")
     return count
 
 

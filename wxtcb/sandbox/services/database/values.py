@@ -1,4 +1,4 @@
-"""The values of records: how they compare, and how they stand in extended JSON."""
+"""Values of records: evaluation, comparison, and extended JSON."""
 
 from __future__ import annotations
 
@@ -10,48 +10,65 @@ from decimal import Decimal
 from typing import Any, Final, TypeAlias, cast
 
 import orjson
+from attrs import field, frozen
 
-__all__ = ["DatabaseRecord", "Value", "decode_record", "encode_record", "sort_key", "type_rank"]
+from wxtcb.sandbox.services.database.parser import Chain, ChainStep, Expression, syntax_error, unsupported
 
-Value: TypeAlias = Any  # what JSON holds, datetime, Decimal or bytes
+__all__ = [
+    "Command",
+    "DatabaseRecord",
+    "Evaluator",
+    "Value",
+    "decode_record",
+    "encode_record",
+    "require_plain_value",
+    "sort_key",
+    "type_rank",
+]
+
+# JSON values, datetime, Decimal or bytes.
+Value: TypeAlias = Any
 DatabaseRecord = dict[str, Value]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_RECORD_DEPTH: Final = 128
-
+_LOGICAL_OPERATORS: Final = ("and", "or")
+# Extended JSON writes larger integers as strings, because JavaScript would round them.
 _MAX_SAFE_INTEGER: Final = 2**53 - 1
+# The sort order of MongoDB.
 _TYPE_ORDER: Final = (type(None), float, str, dict, list, bytes, bool, datetime)
 
 
 def type_rank(value: Value) -> int:
-    """Return the place of a value's kind in the order of the database; all numbers are of one kind."""
+    """Return the rank of a value's type in the sort order of the database. All numbers share one rank."""
     number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
     return _TYPE_ORDER.index(float if number else type(value))
 
 
 def sort_key(value: Value) -> tuple[Any, ...]:
-    """Return what stands for a value where values are compared: equal for equal ones, sorted as the database sorts."""
-    kind = type_rank(value)
+    """Return a key that is equal for equal values and sorts like the database."""
+    rank = type_rank(value)
     if isinstance(value, dict):
-        return kind, tuple((key, sort_key(each)) for key, each in cast("DatabaseRecord", value).items())
+        return rank, tuple((key, sort_key(each)) for key, each in cast("DatabaseRecord", value).items())
     if isinstance(value, list):
-        return kind, tuple(sort_key(each) for each in value)
+        return rank, tuple(sort_key(each) for each in value)
     if (isinstance(value, float) and math.isnan(value)) or (isinstance(value, Decimal) and value.is_nan()):
-        return kind, -math.inf
-    return (kind, 0) if value is None else (kind, value)
+        # NaN is not comparable, so it needs a key of its own: less than all numbers.
+        return rank, -math.inf
+    return (rank, 0) if value is None else (rank, value)
 
 
 def encode_record(record: DatabaseRecord) -> str:
-    """Write a record as extended JSON."""
+    """Return a record as extended JSON."""
     return orjson.dumps(_encode(record)).decode()
 
 
 def decode_record(text: str | bytes) -> DatabaseRecord:
-    """Read a record out of extended JSON, or raise ValueError for what is none."""
+    """Return the record in extended JSON. Raise `ValueError` if the text is invalid."""
     try:
         return {_check_key(key): _decode(value, 1) for key, value in orjson.loads(text).items()}
     except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"no record in extended JSON: {error}") from None
+        raise ValueError(f"not a record in extended JSON: {error}") from error
 
 
 def _encode(value: Value) -> Value:
@@ -77,7 +94,7 @@ def _encode(value: Value) -> Value:
 
 
 def _encode_float(value: float) -> Value:
-    """Write a double that would be read as a whole number, or as none, in a form of its own."""
+    """Return a double in extended form if plain JSON would turn it into an integer or nothing."""
     if math.isfinite(value) and not value.is_integer():
         return value
     return {"$numberDouble": {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}.get(str(value), str(value))}
@@ -85,7 +102,7 @@ def _encode_float(value: float) -> Value:
 
 def _decode(value: Value, depth: int) -> Value:
     if depth > MAX_RECORD_DEPTH:
-        raise ValueError(f"nested deeper than {MAX_RECORD_DEPTH}")
+        raise ValueError(f"the nesting exceeds {MAX_RECORD_DEPTH} levels")
     if isinstance(value, list):
         return [_decode(each, depth + 1) for each in value]
     if not isinstance(value, dict):
@@ -98,7 +115,7 @@ def _decode(value: Value, depth: int) -> Value:
 
 def _check_key(key: str) -> str:
     if not key or key.startswith(("$", ".")) or key.endswith(".") or ".." in key:
-        raise ValueError(f"bad key {key!r}")
+        raise ValueError(f"invalid key {key!r}")
     return key
 
 
@@ -118,3 +135,100 @@ _DECODERS: Final[Mapping[str, Callable[[Value], Value]]] = {
     "$numberDecimal": Decimal,
     "$binary": lambda inner: base64.b64decode(inner["base64"], validate=True),
 }
+
+
+@frozen
+class Command:
+    """A query or update operator: ``_.gt(5)``."""
+
+    name: str
+    args: tuple[Value, ...]
+
+
+@frozen
+class Evaluator:
+    """Evaluator of expressions. `now` is the time of the statement."""
+
+    now: Callable[[], datetime] = field(repr=False)
+
+    def evaluate(self, expression: Expression) -> Value:
+        """Return the value of an expression: JSON, a datetime, or a `Command`."""
+        if isinstance(expression, dict):
+            return {key: self.evaluate(each) for key, each in expression.items()}
+        if isinstance(expression, list):
+            return [self.evaluate(each) for each in expression]
+        return self._evaluate_chain(expression) if isinstance(expression, Chain) else expression
+
+    def evaluate_args(self, step: ChainStep) -> tuple[Value, ...]:
+        """Return the values of the arguments of a step."""
+        if step.args is None:
+            raise syntax_error(f"{step.name} must be called")
+        return tuple(self.evaluate(arg) for arg in step.args)
+
+    def _evaluate_chain(self, chain: Chain) -> Value:
+        root, steps = chain.root, chain.steps
+        if root == "db" and steps and steps[0] == ChainStep("command"):
+            root, steps = "_", steps[1:]
+        match root, [step.name for step in steps]:
+            case "_", [_, *joins] if all(join in _LOGICAL_OPERATORS for join in joins) and not chain.is_new:
+                return self._evaluate_command(steps)
+            case "Date", [""] if chain.is_new:
+                return self._evaluate_date(self.evaluate_args(steps[0]))
+            case "db", ["Geo", "Point"]:
+                return _evaluate_point(self.evaluate_args(steps[1]))
+            case "db", ["serverDate"] if steps[0].args == ():
+                return self.now()
+            case _:
+                raise unsupported(".".join([chain.root, *(step.name for step in chain.steps)]))
+
+    def _evaluate_command(self, steps: tuple[ChainStep, ...]) -> Command:
+        first, *joins = steps
+        command = Command(first.name, self._command_args(first))
+        for join in joins:
+            command = Command(join.name, (command, *self._command_args(join)))
+        return command
+
+    def _command_args(self, step: ChainStep) -> tuple[Value, ...]:
+        """Return the arguments of a step. ``and`` and ``or`` accept them separately or in a list."""
+        args = self.evaluate_args(step)
+        if step.name in _LOGICAL_OPERATORS and len(args) == 1 and isinstance(args[0], list):
+            return tuple(args[0])
+        return args
+
+    def _evaluate_date(self, args: tuple[Value, ...]) -> datetime:
+        try:
+            match args:
+                case ():
+                    return self.now()
+                case (int() | float() as milliseconds,) if not isinstance(milliseconds, bool):
+                    return _EPOCH + timedelta(milliseconds=milliseconds)
+                case (str(text),):
+                    moment = datetime.fromisoformat(text)
+                    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+                case _:
+                    raise unsupported("new Date with these arguments")
+        except (ValueError, OverflowError):
+            raise syntax_error(f"invalid date: {args!r}") from None
+
+
+def _evaluate_point(args: tuple[Value, ...]) -> Value:
+    match args:
+        case (int() | float() as longitude, int() | float() as latitude):
+            if not (-180 <= longitude <= 180 and -90 <= latitude <= 90):
+                raise syntax_error(f"longitude or latitude out of range: {longitude}, {latitude}")
+            return {"type": "Point", "coordinates": [float(longitude), float(latitude)]}
+        case _:
+            raise syntax_error("Point takes a longitude and a latitude")
+
+
+def require_plain_value(value: Value) -> Value:
+    """Return *value*. Raise `PlatformError` if it is or contains a `Command`."""
+    if isinstance(value, Command):
+        raise unsupported(f"_.{value.name} here")
+    if isinstance(value, dict):
+        for each in cast("dict[str, Value]", value).values():
+            require_plain_value(each)
+    if isinstance(value, list):
+        for each in value:
+            require_plain_value(each)
+    return value
