@@ -11,7 +11,7 @@ from rich.console import Console
 
 from wxtcb.cli.console import echo_err_newline, escape_unprintable, make_console, print_json_bytes, print_table
 from wxtcb.cli.journal_file import default_journal_path, require_journal, run_with_journal
-from wxtcb.cli.signals import Interrupted, run_until_signal
+from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.cli.target import Target, select_target
 from wxtcb.provision import Audit, BoundEnvironment, FindingKind, Journal, Provisioner, Tenant, read_tenants
 from wxtcb.provision.error_policy import CHINA_TIMEZONE

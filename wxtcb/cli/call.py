@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
+import shlex
+import sys
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import Final, cast
+from importlib import resources
+from pathlib import Path
+from typing import Final, TypedDict, cast
 
 import attrs
+import orjson
 
 from wxtcb._protocol.codec import raw
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb.api import endpoints
-from wxtcb.cli.asking import confirm
-from wxtcb.cli.body import read_body
-from wxtcb.cli.config import Settings, read_settings
-from wxtcb.cli.console import echo_err, echo_err_newline, print_json
-from wxtcb.cli.credentials import needs_ticket, with_credentials
-from wxtcb.cli.example import print_example
-from wxtcb.cli.query import read_query
-from wxtcb.cli.signals import Interrupted, run_until_signal
-from wxtcb.cli.streams import mark_stdout_sensitive
+from wxtcb.cli.config import Settings, needs_ticket, read_settings, with_credentials
+from wxtcb.cli.console import confirm, echo_err, echo_err_newline, mark_stdout_sensitive, print_json
+from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.errors import InvalidArgument, PartialFailure
 from wxtcb.events import Abandoned, Event
 from wxtcb.secret import Secret
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN
+from wxtcb.validation import is_valid_unicode
 
 _INTERRUPTED_EFFECTS: Final = {
     Repeat.READ: "it changes nothing",
@@ -138,3 +139,130 @@ def _reply_content(reply: Reply, *, reveal: bool) -> Mapping[str, object]:
         return (value.reveal() if reveal else repr(value)) if isinstance(value, Secret) else value
 
     return attrs.asdict(cast("attrs.AttrsInstance", reply), value_serializer=show)
+
+
+_BOM: Final = b"\xef\xbb\xbf"
+_SECRET_NAME: Final = re.compile(
+    r"secret|passw|token|ticket|aes_?key|authorization|env_?(params|vars?$)|environment_?variables", re.IGNORECASE
+)
+_SECRET_REFERENCE_NAME: Final = re.compile(r"secret_?name|image_?pulls?_?secret", re.IGNORECASE)
+
+
+def is_secret_field(name: str) -> bool:
+    """Tell by its name whether a field holds credentials, or variables that may be some.
+
+    `secret_name` holds but the name of one.
+    """
+    return bool(_SECRET_NAME.search(name)) and not _SECRET_REFERENCE_NAME.fullmatch(name)
+
+
+def read_body(argument: str) -> Mapping[str, object]:
+    """Read a JSON object from an argument, from ``@file``, or from standard input (``-``).
+
+    The values of secret fields are `Secret`, so that no error repeats them. Raises `InvalidArgument`, naming line and
+    column of what is no JSON, and the place of a secret in an argument; no value is quoted.
+    """
+    is_argument = argument != "-" and not argument.startswith("@")
+    source = "the body" if is_argument else argument
+    fields = _parse_object(os.fsencode(argument) if is_argument else _read_body_bytes(argument), source)
+    found: list[str] = []
+    try:
+        body = {
+            name: _wrap_secrets(value, name, found, in_secret=is_secret_field(name)) for name, value in fields.items()
+        }
+    except RecursionError:
+        raise InvalidArgument(f"{source}: it is nested too deeply; nothing was sent") from None
+    if is_argument and found:
+        raise InvalidArgument(
+            f"{source}: {found[0]} is secret, and every program of this machine can read an argument: "
+            "give the body as @file or -; nothing was sent"
+        )
+    return body
+
+
+def _read_body_bytes(argument: str) -> bytes:
+    try:
+        if argument == "-":
+            return sys.stdin.buffer.read() if sys.stdin else b""
+        return Path(argument[1:]).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+    raise InvalidArgument(f"{argument}: it cannot be read ({reason}); nothing was sent")
+
+
+def _parse_object(data: bytes, source: str) -> dict[str, object]:
+    try:
+        fields = orjson.loads(data.removeprefix(_BOM))
+    except orjson.JSONDecodeError as error:
+        reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
+    else:
+        if isinstance(fields, dict):
+            return fields
+        reason = "a JSON object is needed"
+    raise InvalidArgument(f"{source}: {reason}; nothing was sent")
+
+
+def _wrap_secrets(value: object, path: str, secret_paths: list[str], *, in_secret: bool) -> object:
+    """Return a copy of *value* with its secret texts concealed, and add their places to *found*."""
+    match value:
+        case str() if in_secret and value:
+            secret_paths.append(path)
+            return Secret(value)
+        case dict():
+            fields = cast("dict[str, object]", value)
+            return {
+                name: _wrap_secrets(each, f"{path}.{name}", secret_paths, in_secret=in_secret or is_secret_field(name))
+                for name, each in fields.items()
+            }
+        case list():
+            entries = enumerate(cast("list[object]", value))
+            return [
+                _wrap_secrets(each, f"{path}[{number}]", secret_paths, in_secret=in_secret) for number, each in entries
+            ]
+        case _:
+            return value
+
+
+def read_query(arguments: Sequence[str]) -> dict[str, str]:
+    """Read one NAME=VALUE after the other.
+
+    Raises `InvalidArgument` for what is none, comes twice, or is secret; the value of a secret is not quoted.
+    """
+    query: dict[str, str] = {}
+    for pair in arguments:
+        name, _, value = pair.partition("=")
+        if is_secret_field(name):
+            raise InvalidArgument(
+                f"--query: {name} is secret, and every program of this machine can read an argument; nothing was sent"
+            )
+        if not name or not value or not is_valid_unicode(pair):
+            raise InvalidArgument(f"--query must be NAME=VALUE in proper Unicode, not {pair!r}; nothing was sent")
+        if name in query:
+            raise InvalidArgument(f"--query: {name} is given twice; nothing was sent")
+        query[name] = value
+    return query
+
+
+class Example(TypedDict):
+    """What to give to a call, and what comes back."""
+
+    request: dict[str, object]
+    query: dict[str, str]
+    reply: dict[str, object]
+
+
+def print_example(endpoint: Endpoint[Reply]) -> int:
+    """Print the request, which the call takes as it is; how it is sent and what comes back is told beside it."""
+    example = read_examples()[endpoint.name]
+    print_json(example["request"])
+    query = [f"--query {shlex.quote(f'{name}={value}')}" for name, value in example["query"].items()]
+    file = ["@FILE"] if example["request"] else []
+    reply = orjson.dumps(example["reply"], option=orjson.OPT_INDENT_2).decode()
+    echo_err(f"\nIt is sent by: {' '.join(['wxtcb call', endpoint.name, *query, *file])}\nThe reply:\n{reply}")
+    return 0
+
+
+def read_examples() -> dict[str, Example]:
+    """Return the examples by the names of their calls."""
+    data = resources.files("wxtcb.cli").joinpath("examples.json").read_bytes()
+    return cast("dict[str, Example]", orjson.loads(data))

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
-from typing import Final
+from pathlib import Path
+from typing import Final, TextIO, cast
 
+import attrs
 import orjson
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
+
+from wxtcb.errors import InvalidArgument
 
 _PIPE_WIDTH: Final = 1000
 _COLUMN_SEPARATOR: Final = "  "
@@ -132,3 +139,105 @@ def _shrink_widths(widths: Sequence[int], available: int) -> list[int]:
 def _wrap_cell(cell: str, width: int) -> list[str]:
     """Break *cell* between words where there are some, and anywhere where one is too long."""
     return [line.plain.rstrip() for line in Text(cell).wrap(_WRAP_CONSOLE, width, overflow="fold")]
+
+
+_MAX_WRITE_ATTEMPTS: Final = 3
+
+
+@attrs.define(eq=False)
+class ResilientStream:
+    """A stream whose failures do not end the run behind it, nor change its exit code.
+
+    When nobody reads it any more, the rest goes nowhere. When it fails otherwise (a full disk), that is said once at
+    `fallback`, and the rest goes there, unless it is `sensitive`.
+    """
+
+    stream: TextIO
+    fallback: TextIO | None = None
+    sensitive: bool = False
+
+    def write(self, text: str) -> int:
+        self._run_with_fallback(lambda: self.stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._run_with_fallback(self.stream.flush)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.stream, name)
+
+    def _run_with_fallback(self, operation: Callable[[], object]) -> None:
+        """Try it here, at the spare, and nowhere."""
+        for _ in range(_MAX_WRITE_ATTEMPTS):
+            try:
+                operation()
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    self._redirect_descriptor(error)
+            else:
+                return
+
+    def _redirect_descriptor(self, error: OSError) -> None:
+        """Point the descriptor elsewhere, or Python complains once more when it flushes at exit."""
+        spare, self.fallback = self.fallback, None
+        if spare is None or isinstance(error, BrokenPipeError):
+            with _open_devnull() as nowhere:
+                os.dup2(nowhere.fileno(), self.stream.fileno())
+            return
+        rest = "it is lost" if self.sensitive else "the rest of it follows here"
+        spare.write(f"The output cannot be written ({error.strerror}); {rest}.\n")
+        spare.flush()
+        with _open_devnull() as nowhere:
+            os.dup2((nowhere if self.sensitive else spare).fileno(), self.stream.fileno())
+
+
+def make_streams_resilient() -> None:
+    """Make both standard streams patient, and let them write every letter in some way."""
+    sys.stderr = _make_resilient(sys.stderr)
+    sys.stdout = _make_resilient(sys.stdout, sys.stderr)
+
+
+def mark_stdout_sensitive() -> None:
+    """Let nothing that is meant for standard output go to standard error, which logs keep."""
+    if isinstance(stream := cast("object", sys.stdout), ResilientStream):
+        stream.sensitive = True
+
+
+def _make_resilient(stream: TextIO | None, fallback: TextIO | None = None) -> TextIO:
+    """Return a patient *stream*; one that was closed from the start (None) goes nowhere."""
+    stream = _open_devnull() if stream is None else stream
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return cast("TextIO", ResilientStream(stream, fallback))
+
+
+def _open_devnull() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
+class NotConfirmed(InvalidArgument):
+    """The person said no, or nobody could be asked."""
+
+
+def require_terminal(question: str) -> None:
+    """Raise `NotConfirmed` where nobody could be asked *question*."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise NotConfirmed(f"{question} There is no terminal to ask: add --yes. Nothing was sent.")
+
+
+def confirm(question: str) -> None:
+    """Return if the person at the terminal says yes; else raise `NotConfirmed`."""
+    require_terminal(question)
+    try:
+        answer = _prompt(question)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nNothing was changed.\n")
+        raise
+    if answer not in ("y", "yes"):
+        raise NotConfirmed("You said no. Nothing was changed.")
+
+
+def _prompt(question: str) -> str:
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower()

@@ -2,12 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from typer.core import TyperCommand
 
-from wxtcb.cli.completion import complete_body_file, complete_endpoint_name
+from wxtcb.api import endpoints
+
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter, Parameter
+
+
+_GROUPING_THRESHOLD: Final = 8
+
+
+class PlainHelpCommand(TyperCommand):
+    """A command whose options, if they are many, stand under the headings of their `rich_help_panel`."""
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        parameters = self.get_params(ctx)
+        records = ((parameter, record) for parameter in parameters if (record := parameter.get_help_record(ctx)))
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter, (name, told) in records:
+            heading, shown = _heading_and_name(parameter, name, grouped=len(parameters) > _GROUPING_THRESHOLD)
+            groups.setdefault(heading, []).append((shown, told))
+        for heading, lines in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(lines)
+
+
+def _heading_and_name(parameter: Parameter, name: str, *, grouped: bool) -> tuple[str, str]:
+    """Return the heading and the name of a parameter; an argument's type is seen from its name."""
+    if parameter.param_type_name == "argument":
+        return "Arguments", parameter.metavar or name
+    panel = getattr(parameter, "rich_help_panel", None) if grouped else None
+    return panel or "Options", name
+
+
+def complete_endpoint_name(incomplete: str) -> Iterator[str]:
+    """Offer the names of the calls."""
+    return (endpoint.name for endpoint in endpoints() if endpoint.name.startswith(incomplete))
+
+
+def complete_body_file(incomplete: str) -> Iterator[str]:
+    """Offer files behind an @; what stands there without one is JSON."""
+    if incomplete.startswith("@"):
+        folder, slash, start = incomplete[1:].rpartition("/")
+        for path in sorted(Path(folder + slash).glob("*")):
+            if path.name.startswith(start):
+                yield f"@{folder}{slash}{path.name}{'/' if path.is_dir() else ''}"
+
+
+def join_at_sign_words(environ: MutableMapping[str, str]) -> None:
+    """Put an @ and what stands behind it together again: bash counts them as two words."""
+    words = environ.get("COMP_WORDS", "")
+    if (parted := "\n@\n") in words:
+        environ["COMP_WORDS"] = words.replace(parted, "\n@")
+        environ["COMP_CWORD"] = str(int(environ["COMP_CWORD"]) - words.count(parted))
+
 
 EXECUTION_PANEL: Final = "Pace"
 CONFIRMATION_PANEL: Final = "Permission"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -12,16 +14,17 @@ from rich.console import Console
 
 from wxtcb.cli.console import echo_err_newline, escape_unprintable, make_console, print_json_bytes, print_table
 from wxtcb.cli.journal_file import default_journal_path, require_journal, run_with_journal
-from wxtcb.cli.remedies import suggestions
-from wxtcb.cli.signals import Interrupted, run_until_signal
+from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.cli.target import Target, select_target
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import (
     ACTION_SYMBOLS,
     Action,
     Journal,
+    Outcome,
     Plan,
     Provisioner,
+    Report,
     Service,
     Tenant,
     TenantPlan,
@@ -169,3 +172,34 @@ def _describe_steps(tenant_plan: TenantPlan) -> Iterator[str]:
 
 def _format_service(service: Service) -> str:
     return f"{service.name} ({service.remark})" if service.remark else service.name
+
+
+_MAX_SUGGESTED_PAIRS: Final = 3
+
+
+def suggestions(plan: Plan, report: Report | None = None) -> Iterator[str]:
+    """Return a line for each kind of decision that a plan waits for, or a run that has ended."""
+    if adoptable := dict(_adoptable_environments(plan, report)):
+        yield f"If the environment is the tenant's, add: {_format_options('--adopt', adoptable)}"
+    if plan.missing_envs:
+        yield f"If it was deleted on purpose, add: {_format_options('--forget', plan.missing_envs)}"
+    if plan.absent_tenants:
+        env = next(iter(plan.absent_tenants.values())) or "ENV"
+        renamed = f"if renamed, give the new name the old alias, and add: --adopt {shlex.quote(f'NEW={env}')}"
+        yield escape_unprintable(f"If those who are missing here were removed, add: --removed; {renamed}")
+
+
+def _adoptable_environments(plan: Plan, report: Report | None) -> Iterator[tuple[str, str]]:
+    for planned in plan.tenants:
+        if len(planned.existing) == 1 and planned.adoptable:
+            yield planned.tenant.name, planned.adoptable[0]
+    blocked = {planned.tenant.name for planned in plan.tenants if planned.is_blocked}
+    for entry in report.tenants if report else ():
+        if entry.outcome is Outcome.CONFLICT and len(entry.existing) == 1 and entry.tenant not in blocked:
+            yield entry.tenant, entry.existing[0]
+
+
+def _format_options(option: str, pairs: Mapping[str, str]) -> str:
+    words = [f"{option} {shlex.quote(f'{name}={env}')}" for name, env in islice(pairs.items(), _MAX_SUGGESTED_PAIRS)]
+    more = f" (and {len(pairs) - _MAX_SUGGESTED_PAIRS} more)" if len(pairs) > _MAX_SUGGESTED_PAIRS else ""
+    return escape_unprintable(" ".join(words) + more)

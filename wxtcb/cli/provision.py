@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 import anyio
 import attrs
 
-from wxtcb.cli.asking import confirm, require_terminal
-from wxtcb.cli.conduct import RunController
-from wxtcb.cli.console import echo_err, escape_unprintable, make_console, print_json_bytes
+from wxtcb.cli.console import confirm, echo_err, escape_unprintable, make_console, print_json_bytes, require_terminal
 from wxtcb.cli.journal_file import run_with_journal
-from wxtcb.cli.plan import PlanRequest, make_plan, print_plan
-from wxtcb.cli.progress import create_progress_view
-from wxtcb.cli.remedies import suggestions
+from wxtcb.cli.plan import PlanRequest, make_plan, print_plan, suggestions
+from wxtcb.cli.progress import ProgressView, create_progress_view
 from wxtcb.cli.report_files import ReportFiles
-from wxtcb.cli.signals import TERMINATION_SIGNALS, Interrupted
+from wxtcb.cli.runner import TERMINATION_SIGNALS, Interrupted
 from wxtcb.cli.summary import print_summary
 from wxtcb.cli.target import Target, select_target
-from wxtcb.provision import Journal, Plan, Provisioner, Report, Tenant
+from wxtcb.provision import Journal, Plan, Provisioner, Report, Run, Tenant
 from wxtcb.session import Session
 
 _MAX_ROWS_PER_ACTION: Final = 20
@@ -126,3 +124,45 @@ def _exit_code(controller: RunController) -> int:
     if controller.interrupted_by is not None:
         return 128 + controller.interrupted_by
     return 0 if controller.report and controller.report.all_done else 3
+
+
+@attrs.define(eq=False)
+class RunController:
+    """One run; `interrupted_by` is the first signal that asked it to end.
+
+    After `execute` failed, `report` still has what was done.
+    """
+
+    plan: Plan
+    view: ProgressView
+    run: Run | None = None
+    interrupted_by: int | None = None
+
+    @property
+    def report(self) -> Report | None:
+        return self.run.report if self.run else None
+
+    async def execute(self, provisioner: Provisioner, signals: AsyncIterator[int]) -> None:
+        """Run to the end, or until the signals have ended it."""
+        async with provisioner:
+            self.run = provisioner.apply(self.plan)
+            async with asyncio.TaskGroup() as group:
+                heeding = group.create_task(self._handle_signals(signals, self.run, group))
+                await self._display_events(self.run)
+                heeding.cancel()
+
+    async def _display_events(self, run: Run) -> None:
+        with self.view.open():
+            async for event in run.events():
+                self.view.handle_event(event)
+            await run.wait()
+
+    async def _handle_signals(self, signals: AsyncIterator[int], run: Run, group: asyncio.TaskGroup) -> None:
+        async for number in signals:
+            first = self.interrupted_by is None
+            self.interrupted_by = self.interrupted_by or number
+            if first:
+                self.view.print_message(
+                    "Stopping: nothing new is sent, answers under way are awaited. Once more cuts them off."
+                )
+            group.create_task(run.cancel(grace=None if first else 0.0))

@@ -14,7 +14,7 @@ import attrs
 
 from wxtcb.cli.config import AES_KEY_VAR, APPID_VAR, APPSECRET_VAR, BASE_URL_VAR, MSGTOKEN_VAR, TICKET_VAR
 from wxtcb.cli.console import echo_err
-from wxtcb.cli.signals import TERMINATION_SIGNALS
+from wxtcb.cli.runner import TERMINATION_SIGNALS
 from wxtcb.errors import InvalidArgument
 from wxtcb.sandbox import Push, PushResult, ReadyPolicy, Sandbox, World
 

@@ -26,7 +26,7 @@ from wxtcb.cli.config import (
     read_store_config,
 )
 from wxtcb.cli.console import echo_err, echo_err_newline, escape_unprintable
-from wxtcb.cli.signals import TERMINATION_SIGNALS, Interrupted
+from wxtcb.cli.runner import TERMINATION_SIGNALS, Interrupted
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.events import Event, PushMalformed, PushRefused, TicketReceived, TicketWriteFailed
 from wxtcb.secret import Secret

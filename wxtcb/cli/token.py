@@ -23,10 +23,10 @@ from wxtcb.cli.console import (
     echo_err_newline,
     echo_out,
     escape_unprintable,
+    mark_stdout_sensitive,
     print_json_bytes,
 )
-from wxtcb.cli.signals import Interrupted, run_until_signal
-from wxtcb.cli.streams import mark_stdout_sensitive
+from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.errors import InvalidArgument, WxtcbError
 from wxtcb.secret import Secret
 from wxtcb.tokens import Health
