@@ -13,7 +13,7 @@ from typing import Any
 import wxtcb
 from wxtcb import api
 from wxtcb._protocol.endpoint import Endpoint, Repeat
-from wxtcb.cli.credentials import credential_fields
+from wxtcb.cli.config import credential_fields
 from wxtcb.cli.endpoints import endpoint_groups
 
 ROOT = Path(__file__).parent.parent

@@ -13,13 +13,13 @@ import pytest
 from rich.console import Console
 
 from wxtcb.cli.audit import print_audit
-from wxtcb.cli.signals import Interrupted
+from wxtcb.cli.runner import Interrupted
 from wxtcb.provision import Audit, BoundEnvironment, Classification, Finding, FindingKind
 
 from .children import start
 from .conftest import Cli, Platform, kept_secret
 from .test_console import width_of
-from .test_runner import wait_for
+from .test_provision_process import wait_for
 
 LIST = "/componenttcb/describeenvs"
 TOKEN = "/cgi-bin/component/api_component_token"

@@ -12,7 +12,7 @@ import pytest
 
 from .children import start
 from .conftest import Cli, Platform, kept_secret, signal_when_asked
-from .test_runner import wait_for
+from .test_provision_process import wait_for
 
 ABC = '{"alias": "abc"}'
 CREATE = "/componenttcb/createenv"

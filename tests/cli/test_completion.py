@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import wxtcb
 from wxtcb.cli.app import app
-from wxtcb.cli.completion import complete_body_file, complete_endpoint_name, join_at_sign_words
+from wxtcb.cli.options import complete_body_file, complete_endpoint_name, join_at_sign_words
 
 NAMES = [endpoint.name for endpoint in wxtcb.endpoints()]
 COMPLETE = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import unicodedata
 from collections.abc import Callable
@@ -10,7 +11,18 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from wxtcb.cli.console import align_columns, echo_err, echo_err_newline, echo_out, escape_unprintable, print_table
+from wxtcb.cli.console import (
+    NotConfirmed,
+    ResilientStream,
+    align_columns,
+    confirm,
+    echo_err,
+    echo_err_newline,
+    echo_out,
+    escape_unprintable,
+    make_streams_resilient,
+    print_table,
+)
 
 ROWS = [
     ["tenant", "alias", "remark"],
@@ -106,3 +118,93 @@ def test_what_ctrl_c_leads_to_stands_below_it(monkeypatch: pytest.MonkeyPatch, *
     monkeypatch.setattr(sys, "stderr", stream)
     echo_err_newline("It was cut off.")
     assert stream.getvalue() == told
+
+
+def test_writing_to_nobody_is_no_error() -> None:
+    """Neither the write that overflows the buffer nor the flush at the end; afterwards all goes nowhere."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as stream:
+        patient = ResilientStream(stream)
+        text = "x" * (1 << 20)
+        assert patient.write(text) == len(text)
+        patient.flush()
+        assert patient.write("more") == 4
+        assert patient.fileno() == stream.fileno()
+
+
+def test_a_flush_to_nobody_is_no_error() -> None:
+    """What was buffered before the reader left is let go."""
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as stream:
+        patient = ResilientStream(stream)
+        patient.write("x")
+        os.close(read)
+        patient.flush()
+
+
+def test_streams_of_other_kinds_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that has put a buffer there gets its text."""
+    buffer, errors = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", buffer)
+    monkeypatch.setattr(sys, "stderr", errors)
+    make_streams_resilient()
+    sys.stdout.write("商户")
+    assert buffer.getvalue() == "商户"
+
+
+class Broken(io.StringIO):
+    """A stream without a descriptor, that takes nothing."""
+
+    def write(self, text: str) -> int:
+        raise OSError
+
+
+def test_what_no_stream_takes_is_let_go() -> None:
+    """Where it cannot be led elsewhere either, nothing is raised and nothing is tried for ever."""
+    assert ResilientStream(Broken(), Broken()).write("x") == 1
+
+
+class Keyboard(io.StringIO):
+    """A terminal on which somebody has typed."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("answer", ["y\n", "YES\n"])
+def test_a_yes_lets_it_go_on(answer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The question stands on standard error, where it spoils no result."""
+    monkeypatch.setattr(sys, "stdin", Keyboard(answer))
+    confirm("Spend?")
+    assert capsys.readouterr() == ("", "Spend? [y/N] ")
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
+def test_anything_else_is_a_no(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the input too."""
+    monkeypatch.setattr(sys, "stdin", Keyboard(answer))
+    with pytest.raises(NotConfirmed, match=r"You said no. Nothing was changed"):
+        confirm("Spend?")
+
+
+@pytest.mark.parametrize("stream", [None, io.StringIO("y\n")])
+def test_nobody_is_asked_without_a_terminal(stream: io.StringIO | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A yes in a pipe is none."""
+    monkeypatch.setattr(sys, "stdin", stream)
+    with pytest.raises(NotConfirmed, match=r"no terminal to ask: add --yes. Nothing was sent"):
+        confirm("Spend?")
+
+
+def test_ctrl_c_at_the_question_is_a_no(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says so on a line of its own, and passes on."""
+
+    def interrupt() -> str:
+        raise KeyboardInterrupt
+
+    keyboard = Keyboard()
+    monkeypatch.setattr(keyboard, "readline", interrupt)
+    monkeypatch.setattr(sys, "stdin", keyboard)
+    with pytest.raises(KeyboardInterrupt):
+        confirm("Spend?")
+    assert capsys.readouterr().err == "Spend? [y/N] \nNothing was changed.\n"

@@ -20,7 +20,7 @@ from wxtcb.provision import Journal, JournalError, JournalIdentity, SqliteJourna
 
 from .children import start
 from .conftest import Cli, Platform
-from .test_runner import CREATE, wait_for
+from .test_provision_process import CREATE, wait_for
 
 Tenants = Callable[..., Path]
 pytestmark = pytest.mark.usefixtures("swift", "platform")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from wxtcb.cli.signals import Interrupted
+from wxtcb.cli.runner import Interrupted
 
 from .children import start
 from .conftest import Cli, Platform, kept_secret
-from .test_runner import wait_for
+from .test_provision_process import wait_for
 
 CREATE = "/componenttcb/createenv"
 LIST = "/componenttcb/describeenvs"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wxtcb.cli.asking import NotConfirmed
+from wxtcb.cli.console import NotConfirmed
 from wxtcb.provision import derive_alias
 from wxtcb.sandbox import ReadyPolicy, Sandbox
 

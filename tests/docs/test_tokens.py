@@ -14,7 +14,7 @@ import pytest
 import wxtcb
 from wxtcb import errors, events, tokens
 from wxtcb._protocol.errcodes import api_error
-from wxtcb.cli.token import _describe_health
+from wxtcb.cli.token import describe_health
 from wxtcb.sandbox import Sandbox
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN
 
@@ -81,7 +81,7 @@ def test_the_command_line_tells_what_is_printed() -> None:
         problems=(problem,),
     )
     printed = DOCS.split("```console\n$ wxtcb token\n...\n", 1)[1].split("\n```", 1)[0].splitlines()
-    told = list(_describe_health(health))
+    told = list(describe_health(health))
     assert told[:3] == printed[:3]
     start, end = printed[3].split("...")
     assert told[3].startswith(start)

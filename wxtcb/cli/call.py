@@ -1,58 +1,52 @@
-"""`wxtcb call`: one call of the platform, its body given as JSON, its reply printed as JSON."""
+"""Command `wxtcb call`: one call to the platform, with its body and its reply as JSON."""
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Final, cast
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Final, TypedDict, cast
 
 import attrs
+import orjson
 
 from wxtcb._protocol.codec import raw
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb.api import endpoints
-from wxtcb.cli.asking import confirm
-from wxtcb.cli.body import read_body
-from wxtcb.cli.config import Settings, read_settings
-from wxtcb.cli.console import echo_err, echo_err_newline, print_json
-from wxtcb.cli.credentials import needs_ticket, with_credentials
-from wxtcb.cli.example import print_example
-from wxtcb.cli.query import read_query
-from wxtcb.cli.signals import Interrupted, run_until_signal
-from wxtcb.cli.streams import mark_stdout_sensitive
+from wxtcb.cli.config import needs_ticket, read_settings, with_credentials
+from wxtcb.cli.console import confirm, echo_err, echo_err_newline, print_json
+from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.errors import InvalidArgument, PartialFailure
 from wxtcb.events import Abandoned, Event
 from wxtcb.secret import Secret
 from wxtcb.tokens.sources import API_COMPONENT_TOKEN
+from wxtcb.validation import is_valid_unicode
 
 _INTERRUPTED_EFFECTS: Final = {
     Repeat.READ: "it changes nothing",
-    Repeat.SET: "it may have taken effect; sent again it ends the same",
+    Repeat.SET: "it may have taken effect; sending it again is safe",
 }
-
-
-@attrs.define(eq=False)
-class AbandonedHook:
-    """Hears whether a call that adds something was cut off when its body may have left."""
-
-    abandoned: bool = False
-
-    def __call__(self, event: Event) -> None:
-        self.abandoned |= isinstance(event, Abandoned)
-
-
-def show_example(name: str) -> int:
-    """Print the documented request and reply of the call *name*; nothing is sent."""
-    return print_example(find_endpoint(name))
+_BOM: Final = b"\xef\xbb\xbf"
+# By name, not by a list of calls: new calls are covered too. A false match costs no more than a file for the body.
+_SECRET_NAME: Final = re.compile(
+    r"secret|passw|token|ticket|aes_?key|authorization|env_?(params|vars?$)|environment_?variables", re.IGNORECASE
+)
+# These fields contain the name of a secret, not its value.
+_SECRET_REFERENCE_NAME: Final = re.compile(r"secret_?name|image_?pulls?_?secret", re.IGNORECASE)
 
 
 def call(
     name: str, body_argument: str, query_arguments: Sequence[str], *, reveal: bool, own_token: bool, yes: bool
 ) -> int:
-    """Make the call *name* with the body *given* and print its reply; return the exit code.
+    """Make the call *name* and print its reply; return the exit code.
 
-    Raises `WxtcbError` for what is refused before anything was sent, and for what comes of the call.
+    *body_argument* and *query_arguments* are as `read_body` and `read_query` take them. With *reveal*, a token in the
+    reply is printed. Raises `WxtcbError` if the command is rejected before a request was sent, or if the call fails.
     """
     endpoint = find_endpoint(name)
     query, body = read_query(query_arguments), read_body(body_argument)
@@ -61,80 +55,203 @@ def call(
         settings.require_fetch_permission(f"call {name}", own_token=own_token)
     if endpoint.repeat not in (Repeat.READ, Repeat.SET) and not yes:
         confirm(f"{name} {_confirmation_reason(endpoint)}. Send it to {settings.base_url}?")
-    if not endpoint.reply.keeps_raw:
-        mark_stdout_sensitive()
-    watch = AbandonedHook()
-    return _run_call(endpoint, _send_call(endpoint, body, query, settings, watch), watch, reveal=reveal)
+    hook = AbandonedHook()
+
+    async def send() -> Reply:
+        full_body = await with_credentials(endpoint, settings, body)
+        async with settings.session() as session:
+            return await session.with_options(hooks=[hook]).call(endpoint, full_body, query=query)
+
+    try:
+        result = run_until_signal(send())
+    except PartialFailure as error:
+        # A part of the call has taken effect, and only the reply shows which.
+        _print_reply(endpoint, error.reply, reveal=reveal)
+        raise
+    if isinstance(result, Interrupted):
+        effect = (
+            "it may have taken effect; check before you send it again"
+            if hook.abandoned
+            else _INTERRUPTED_EFFECTS.get(endpoint.repeat, "it had no effect")
+        )
+        echo_err_newline(f"{result.signal_name} interrupted {endpoint.name}: {effect}.")
+        return result.exit_code
+    _print_reply(endpoint, result, reveal=reveal)
+    if result.maybe_acted:
+        echo_err(
+            f"{result.maybe_acted} earlier attempts of {endpoint.name} may have taken effect too; check for duplicates."
+        )
+    return 0
+
+
+@attrs.define(eq=False)
+class AbandonedHook:
+    """Hook that records whether the call was cancelled when it may have taken effect already."""
+
+    abandoned: bool = False
+
+    def __call__(self, event: Event) -> None:
+        self.abandoned |= isinstance(event, Abandoned)
+
+
+def find_endpoint(name: str) -> Endpoint[Reply]:
+    """Return the endpoint *name*; raise `InvalidArgument`, with similar names, if there is none."""
+    known = {endpoint.name: endpoint for endpoint in endpoints()}
+    if name in known:
+        return known[name]
+    similar = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(similar)}? " if similar else ""
+    raise InvalidArgument(f"unknown call {name!r}: {hint}`wxtcb endpoints` lists all calls; no request was sent")
 
 
 def _confirmation_reason(endpoint: Endpoint[Reply]) -> str:
     if endpoint is API_COMPONENT_TOKEN:
-        return "mints a token each time, which may void the one in use"
-    return "acts anew each time it is sent, which may cost something"
+        return "issues a new token, which may invalidate the current one"
+    return "takes effect each time it is sent, and may cost money"
 
 
-def find_endpoint(name: str) -> Endpoint[Reply]:
-    """Return the endpoint of that name; `InvalidArgument` names those that are spelled alike."""
-    known = {endpoint.name: endpoint for endpoint in endpoints()}
-    if name in known:
-        return known[name]
-    close = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    raise InvalidArgument(f"there is no call {name!r}: {hint}`wxtcb endpoints` lists them all; nothing was sent")
+def _print_reply(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> None:
+    """Print the JSON of *reply*, or its fields if the JSON contains a secret; secrets are masked without *reveal*."""
 
+    def serialize(_: object, __: object, value: object) -> object:
+        return (value.reveal() if reveal else repr(value)) if isinstance(value, Secret) else value
 
-def _run_call(
-    endpoint: Endpoint[Reply], coroutine: Coroutine[None, None, Reply], hook: AbandonedHook, *, reveal: bool
-) -> int:
-    """See the call through, print what came of it, and return the exit code."""
     try:
-        reply = run_until_signal(coroutine)
-    except PartialFailure as error:
-        print_json(_reply_content(error.reply, reveal=reveal))
+        if reply.keeps_raw:
+            print_json(raw(reply))
+        else:
+            # mypy cannot see that every subclass of `Reply` is an attrs class.
+            print_json(attrs.asdict(cast("attrs.AttrsInstance", reply), value_serializer=serialize))
+    except OSError as error:
+        # The exit code alone would look like a call that failed, and invite a second one.
+        error.add_note(f"{endpoint.name} itself was answered; check its effect before you send it again.")
         raise
-    return (
-        _report_interruption(endpoint, reply, hook)
-        if isinstance(reply, Interrupted)
-        else _print_reply(endpoint, reply, reveal=reveal)
-    )
 
 
-def _report_interruption(endpoint: Endpoint[Reply], interruption: Interrupted, hook: AbandonedHook) -> int:
-    """Say whether a call that was cut off may have taken effect."""
-    fate = (
-        "it may have taken effect: look before you send it again"
-        if hook.abandoned
-        else _INTERRUPTED_EFFECTS.get(endpoint.repeat, "it had no effect")
-    )
-    echo_err_newline(f"{interruption.signal_name} cut {endpoint.name} off: {fate}.")
-    return interruption.exit_code
+def read_body(argument: str) -> Mapping[str, object]:
+    """Read a JSON object from *argument*: the object itself, ``@file``, or ``-`` for standard input.
+
+    The values of secret fields become `Secret`, so that no error message can repeat them. Raises `InvalidArgument` if
+    the text is not a JSON object, with line and column, or if the argument itself contains a secret, with its path. No
+    value is quoted.
+    """
+    is_inline = argument != "-" and not argument.startswith("@")
+    source = "the body" if is_inline else argument
+    fields = _parse_object(os.fsencode(argument) if is_inline else _read_body_bytes(argument), source)
+    secret_paths: list[str] = []
+    try:
+        body = {
+            name: _wrap_secrets(value, name, secret_paths, in_secret=is_secret_field(name))
+            for name, value in fields.items()
+        }
+    except RecursionError as error:
+        raise InvalidArgument(f"{source}: the JSON is nested too deeply; no request was sent") from error
+    if is_inline and secret_paths:
+        raise InvalidArgument(
+            f"{source}: {secret_paths[0]} is secret, but other programs can read an argument: "
+            "pass the body as @file or -; no request was sent"
+        )
+    return body
 
 
-def _print_reply(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> int:
-    print_json(_reply_content(reply, reveal=reveal))
-    if reply.maybe_acted:
-        echo_err(f"{reply.maybe_acted} earlier attempts of {endpoint.name} may have taken effect too: look for extras.")
+def _read_body_bytes(argument: str) -> bytes:
+    try:
+        if argument == "-":
+            # Python sets standard input to None if it is closed at start.
+            return sys.stdin.buffer.read() if sys.stdin else b""
+        return Path(argument[1:]).read_bytes()
+    # A path with a null character is a ValueError.
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+        raise InvalidArgument(f"{argument}: cannot be read ({reason}); no request was sent") from error
+
+
+def _parse_object(data: bytes, source: str) -> dict[str, object]:
+    # Editors of Windows write a byte order mark, which orjson rejects.
+    try:
+        fields = orjson.loads(data.removeprefix(_BOM))
+    except orjson.JSONDecodeError as error:
+        reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
+    else:
+        if isinstance(fields, dict):
+            return fields
+        reason = "a JSON object is required"
+    # Not raised from the decoding error: its attribute `doc` is the whole body, which may contain a secret.
+    raise InvalidArgument(f"{source}: {reason}; no request was sent")
+
+
+def is_secret_field(name: str) -> bool:
+    """Return whether a field, by its name, contains credentials, or variables that may be credentials."""
+    return bool(_SECRET_NAME.search(name)) and not _SECRET_REFERENCE_NAME.fullmatch(name)
+
+
+def _wrap_secrets(value: object, path: str, secret_paths: list[str], *, in_secret: bool) -> object:
+    """Return a copy of *value* with secret strings as `Secret`, and append their paths to *secret_paths*."""
+    match value:
+        case str() if in_secret and value:
+            secret_paths.append(path)
+            return Secret(value)
+        case dict():
+            fields = cast("dict[str, object]", value)
+            return {
+                name: _wrap_secrets(each, f"{path}.{name}", secret_paths, in_secret=in_secret or is_secret_field(name))
+                for name, each in fields.items()
+            }
+        case list():
+            entries = enumerate(cast("list[object]", value))
+            return [
+                _wrap_secrets(each, f"{path}[{index}]", secret_paths, in_secret=in_secret) for index, each in entries
+            ]
+        case _:
+            return value
+
+
+def read_query(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the query parameters of ``NAME=VALUE`` arguments.
+
+    Raises `InvalidArgument` if one has another form, is duplicated, or is secret; the value of a secret is not quoted.
+    """
+    query: dict[str, str] = {}
+    for pair in arguments:
+        name, _, value = pair.partition("=")
+        if is_secret_field(name):
+            raise InvalidArgument(
+                f"--query: {name} is secret, but other programs can read an argument; no request was sent"
+            )
+        if not name or not value or not is_valid_unicode(pair):
+            raise InvalidArgument(f"--query must be NAME=VALUE in valid Unicode, not {pair!r}; no request was sent")
+        if name in query:
+            raise InvalidArgument(f"--query: {name} is duplicated; no request was sent")
+        query[name] = value
+    return query
+
+
+class Example(TypedDict):
+    """Documented request, query parameters and reply of a call."""
+
+    request: dict[str, object]
+    query: dict[str, str]
+    reply: dict[str, object]
+
+
+def show_example(name: str) -> int:
+    """Print the documented request of the call *name*, without sending it; return the exit code.
+
+    The request alone goes to standard output, so that it can be redirected to a file and sent from there. The command
+    to send it and the documented reply go to standard error.
+    """
+    endpoint = find_endpoint(name)
+    example = read_examples()[endpoint.name]
+    print_json(example["request"])
+    query = [f"--query {shlex.quote(f'{name}={value}')}" for name, value in example["query"].items()]
+    body = ["@FILE"] if example["request"] else []
+    reply = orjson.dumps(example["reply"], option=orjson.OPT_INDENT_2).decode()
+    echo_err(f"\nTo send it: {' '.join(['wxtcb call', endpoint.name, *query, *body])}\nThe reply:\n{reply}")
     return 0
 
 
-async def _send_call(
-    endpoint: Endpoint[Reply],
-    body: Mapping[str, object],
-    query: Mapping[str, str],
-    settings: Settings,
-    hook: AbandonedHook,
-) -> Reply:
-    full = await with_credentials(endpoint, settings, body)
-    async with settings.session() as session:
-        return await session.with_options(hooks=[hook]).call(endpoint, full, query=query)
-
-
-def _reply_content(reply: Reply, *, reveal: bool) -> Mapping[str, object]:
-    """Return the JSON that *reply* came from; where that holds a secret, its fields, with secrets if *reveal*."""
-    if reply.keeps_raw:
-        return raw(reply)
-
-    def show(_: object, __: object, value: object) -> object:
-        return (value.reveal() if reveal else repr(value)) if isinstance(value, Secret) else value
-
-    return attrs.asdict(cast("attrs.AttrsInstance", reply), value_serializer=show)
+def read_examples() -> dict[str, Example]:
+    """Return the example of each call by the name of the call."""
+    # Generated by tests/generated.py, because the samples that it is made of are not part of the package.
+    data = resources.files("wxtcb.cli").joinpath("examples.json").read_bytes()
+    return cast("dict[str, Example]", orjson.loads(data))

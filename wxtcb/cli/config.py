@@ -1,4 +1,7 @@
-"""Credentials, from the environment and from nowhere else: arguments can be read by every program of the machine."""
+"""Configuration from environment variables: credentials, ticket, token store and base URL.
+
+Nothing secret is accepted as a command line argument, because every program of the machine can read arguments.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Final
 import anyio
 import attrs
 
+from wxtcb._protocol.endpoint import Credential, Endpoint, Reply
 from wxtcb.errors import InvalidArgument, TicketError, TicketExpired, TicketMissing, TokenStoreError
 from wxtcb.secret import Secret
 from wxtcb.session import Session
@@ -17,8 +21,7 @@ from wxtcb.tokens import SqliteStore, TokenStore
 from wxtcb.tokens.providers import StoredTicketSource
 from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.sources import TicketSource
-from wxtcb.tokens.stores import ClosableTokenStore
-from wxtcb.validation import check_base_url, is_loopback
+from wxtcb.validation import check_base_url, is_loopback, is_valid_unicode
 
 APPID_VAR: Final = "WXTCB_COMPONENT_APPID"
 APPSECRET_VAR: Final = "WXTCB_COMPONENT_APPSECRET"
@@ -40,82 +43,107 @@ SESSION_VARS: Final = (
     STORE_KEY_VAR,
 )
 RECEIVER_VARS: Final = (MSGTOKEN_VAR, AES_KEY_VAR, PREVIOUS_AES_KEY_VAR)
-_STRING_VARS: Final = (APPID_VAR, APPSECRET_VAR, TICKET_VAR, BASE_URL_VAR, STORE_URL_VAR, STORE_KEY_VAR)
 DEFAULT_BASE_URL: Final = "https://api.weixin.qq.com"
 
-
-def base_url_from_env(env: Mapping[str, str]) -> str:
-    """Return the platform's address that the environment names, or the real one's."""
-    return env.get(BASE_URL_VAR, "").strip() or DEFAULT_BASE_URL
-
-
-@attrs.frozen
-class TicketFile:
-    """A file that something else keeps the newest ticket in; read anew for every token."""
-
-    path: Path
-
-    async def __call__(self) -> str:
-        """Return the ticket; `TicketError` names the file where it cannot be read."""
-        try:
-            ticket = (await anyio.Path(self.path).read_text("utf-8")).strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = _file_error_reason(error)
-        else:
-            if ticket:
-                return ticket
-            reason = "it is empty"
-        raise TicketError(f"{TICKET_FILE_VAR}: {self.path} cannot be used ({reason}); no token was asked for")
+# A path need not be UTF-8, so TICKET_FILE_VAR is not among them.
+_STRING_VARS: Final = (APPID_VAR, APPSECRET_VAR, TICKET_VAR, BASE_URL_VAR, STORE_URL_VAR, STORE_KEY_VAR)
+_TICKET_FIELD: Final = "component_verify_ticket"
+# The three calls without a token carry credentials in their bodies; the platform names the app secret differently.
+_CREDENTIAL_FIELDS: Final = {
+    "api_component_token": ("component_appid", "component_appsecret", _TICKET_FIELD),
+    "api_start_push_ticket": ("component_appid", "component_secret"),
+    "clear_component_quota_by_app_secret": ("component_appid", "appsecret"),
+}
 
 
-def _file_error_reason(error: OSError | UnicodeDecodeError) -> str:
-    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or type(error).__name__
+@contextmanager
+def naming_variable(variable: str) -> Iterator[None]:
+    """Prefix the message of an `InvalidArgument` or `ImportError` with the environment variable that caused it.
+
+    Both are raised as `InvalidArgument`.
+    """
+    try:
+        yield
+    except (InvalidArgument, ImportError) as error:
+        raise InvalidArgument(f"{variable}: {error}") from error
 
 
 @attrs.frozen
 class StoreConfig:
-    """The token store that the backend uses, too; its documents are sealed with `key` if there is one."""
+    """Token store that is shared with the backend: its URL, and the key of an encrypted one."""
 
     url: Secret
     key: Secret | None = None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[TokenStore]:
-        """Open the store, and close it at the end; `InvalidArgument` names the variable of what cannot be."""
-        store = self._open_url()
-        try:
-            yield store if self.key is None else self._encrypted(store, self.key)
-        finally:
-            await store.aclose()
+        """Open the store for the duration of the context.
 
-    def _open_url(self) -> ClosableTokenStore:
+        Raises `InvalidArgument`, which names the environment variable, if URL or key is invalid.
+        """
+        from wxtcb.tokens.encrypted import EncryptedStore
         from wxtcb.tokens.store_urls import open_store
 
         with naming_variable(STORE_URL_VAR):
             store = open_store(self.url)
+        # SQLite itself would say "unable to open database file", without the reason.
         if isinstance(store, SqliteStore) and not store.path.parent.is_dir():
-            raise InvalidArgument(f"{STORE_URL_VAR}: there is no directory {store.path.parent}")
-        return store
+            raise InvalidArgument(f"{STORE_URL_VAR}: directory {store.path.parent} does not exist: create it")
+        try:
+            if self.key is None:
+                yield store
+            else:
+                with naming_variable(STORE_KEY_VAR):
+                    encrypted = EncryptedStore(store, self.key)
+                yield encrypted
+        finally:
+            await store.aclose()
 
-    def _encrypted(self, store: TokenStore, key: Secret) -> TokenStore:
-        from wxtcb.tokens.encrypted import EncryptedStore
 
-        with naming_variable(STORE_KEY_VAR):
-            return EncryptedStore(store, key)
+def read_store_config(env: Mapping[str, str]) -> StoreConfig | None:
+    """Return the token store that the environment variables *env* configure, or None."""
+    url, key = env.get(STORE_URL_VAR, "").strip(), env.get(STORE_KEY_VAR, "").strip()
+    return StoreConfig(Secret(url), Secret(key) if key else None) if url else None
 
 
-@contextmanager
-def naming_variable(variable: str) -> Iterator[None]:
-    """Put the name of the *variable* before what is wrong with its value."""
-    try:
-        yield
-    except (InvalidArgument, ImportError) as error:
-        raise InvalidArgument(f"{variable}: {error}") from None
+@attrs.frozen
+class TicketFile:
+    """Ticket source that reads a file, which another program updates, for each token."""
+
+    path: Path
+
+    async def __call__(self) -> str:
+        """Return the ticket; raise `TicketError` if the file is unreadable, empty or not UTF-8."""
+        try:
+            ticket = (await anyio.Path(self.path).read_text("utf-8")).strip()
+        except UnicodeDecodeError:
+            # Not raised from the decoding error: it contains the bytes of the file, which may be a ticket.
+            ticket, reason = "", "the file is not UTF-8"
+        except OSError as error:
+            raise self._error(error.strerror or type(error).__name__) from error
+        else:
+            reason = "the file is empty"
+        if not ticket:
+            raise self._error(reason)
+        return ticket
+
+    def _error(self, reason: str) -> TicketError:
+        return TicketError(
+            f"{TICKET_FILE_VAR}: cannot read a ticket from {self.path} ({reason}); no token was requested"
+        )
+
+
+async def read_ticket(source: Secret | TicketFile) -> Secret:
+    """Return the current ticket of *source*; raise `TicketError` if its file cannot be read."""
+    return Secret(await source()) if isinstance(source, TicketFile) else source
 
 
 @attrs.frozen(eq=False)
 class StoreFirstTicketSource:
-    """Gives the ticket in the store, which is the newest there is; the `given` one while none there can be used."""
+    """Ticket source that prefers the token store, where a receiver writes the newest ticket.
+
+    The `fallback` is used if the store contains no ticket, contains an expired one, or is unavailable.
+    """
 
     stored: StoredTicketSource
     fallback: Secret | TicketFile
@@ -130,17 +158,11 @@ class StoreFirstTicketSource:
         return ticket or await read_ticket(self.fallback)
 
 
-async def read_ticket(source: Secret | TicketFile) -> Secret:
-    """Return the ticket as it is now; `TicketError` if its file cannot be read."""
-    return Secret(await source()) if isinstance(source, TicketFile) else source
-
-
 @attrs.frozen
 class Settings:
-    """What the environment says about the platform; the repr shows no secret.
+    """Platform, credentials and token store; the repr shows no secret.
 
-    `ticket` is an empty `Secret` where none is given; `store` is None where nothing is shared with other programs. The
-    ticket in a store goes before one that is given.
+    `ticket` is an empty `Secret` if none is set. `store` is None if no token store is shared with other programs.
     """
 
     component_appid: str
@@ -155,44 +177,39 @@ class Settings:
 
     @asynccontextmanager
     async def session(self, token_store: TokenStore | None = None) -> AsyncIterator[Session]:
-        """Open a session on the shared store, or on *token_store* where there is none."""
+        """Open a session on the shared token store, or on *token_store* if none is shared."""
         async with AsyncExitStack() as stack:
             store = token_store if self.store is None else await stack.enter_async_context(self.store.open())
+            ticket: TicketSource | Secret | None = self.ticket or None
+            # Without a ticket of its own, a session reads the one in its store.
+            if ticket is not None and self.store is not None and store is not None:
+                ticket = self._store_first_source(store)
             session = Session(
                 component_appid=self.component_appid,
                 component_appsecret=self.component_appsecret,
-                ticket=self._ticket_source(store),
+                ticket=ticket,
                 base_url=self.base_url,
                 token_store=store,
             )
             yield await stack.enter_async_context(session)
 
     def require_fetch_permission(self, label: str, *, own_token: bool) -> None:
-        """Raise `InvalidArgument` unless *what* may fetch a token.
+        """Raise `InvalidArgument` if the command *label* must not fetch a token.
 
-        It may on this machine, with a store that the backend shares, or with --own-token *given*.
+        It may fetch one from a platform on loopback, with a shared token store, or with the option --own-token.
         """
         if self.store is None and not self.on_loopback and not own_token:
             raise InvalidArgument(
-                f"{label}: a new token of {self.base_url} may void the one your backend works with; nothing was sent. "
-                f"Set {STORE_URL_VAR} to the store that the backend uses, or add --own-token if no other program uses this "
-                "platform"
+                f"{label}: fetching a token from {self.base_url} may invalidate the one that your backend uses; no "
+                f"request was sent. Set {STORE_URL_VAR} to the token store of your backend, or add --own-token if no "
+                "other program uses this platform"
             )
 
-    def _ticket_source(self, store: TokenStore | None) -> TicketSource | Secret | None:
-        """Return what gives a session the ticket; None leaves it to the store alone."""
-        if store is None or self.store is None or not self.ticket:
-            return self.ticket or None
-        return self._store_first_source(store)
-
-    def _store_first_source(self, store: TokenStore) -> StoreFirstTicketSource:
-        return StoreFirstTicketSource(StoredTicketSource(SharedState(store, self.component_appid)), self.ticket)
-
     async def newest_ticket(self) -> Secret:
-        """Return the ticket as it is now.
+        """Return the current ticket.
 
-        Raises `TicketError` if there is none, or one too old, or its file cannot be read; `TokenStoreError` if only the
-        store could have one.
+        Raises `TicketError` if there is none, if it has expired, or if its file cannot be read; `TokenStoreError` if
+        the store is unavailable and no other ticket is set.
         """
         if self.store is None:
             return await read_ticket(self.ticket)
@@ -202,47 +219,72 @@ class Settings:
             raise TicketMissing
         return ticket
 
+    def _store_first_source(self, store: TokenStore) -> StoreFirstTicketSource:
+        return StoreFirstTicketSource(StoredTicketSource(SharedState(store, self.component_appid)), self.ticket)
+
 
 def read_settings(env: Mapping[str, str], *, needs_ticket: bool = True) -> Settings:
-    """Read the credentials; one `InvalidArgument` names all that is missing or wrong."""
-    given = {name: value.strip() for name in SESSION_VARS if (value := env.get(name, "")).strip()}
-    if problems := _find_errors(given, needs_ticket=needs_ticket and STORE_URL_VAR not in given):
-        raise InvalidArgument("; ".join((*problems, "nothing was sent")))
-    ticket = TicketFile(Path(given[TICKET_FILE_VAR])) if TICKET_FILE_VAR in given else Secret(given.get(TICKET_VAR, ""))
-    return Settings(
-        given[APPID_VAR], Secret(given[APPSECRET_VAR]), ticket, base_url_from_env(env), read_store_config(given)
+    """Read the settings from the environment variables *env*.
+
+    With *needs_ticket*, a ticket or a token store must be set. Raises one `InvalidArgument` for all errors.
+    """
+    values = {name: value.strip() for name in SESSION_VARS if (value := env.get(name, "")).strip()}
+    if errors := _find_errors(values, needs_ticket=needs_ticket and STORE_URL_VAR not in values):
+        raise InvalidArgument("; ".join((*errors, "no request was sent")))
+    ticket = (
+        TicketFile(Path(values[TICKET_FILE_VAR])) if TICKET_FILE_VAR in values else Secret(values.get(TICKET_VAR, ""))
     )
-
-
-def read_store_config(env: Mapping[str, str]) -> StoreConfig | None:
-    """Return the token store that the environment names, if it names one."""
-    url, key = env.get(STORE_URL_VAR, "").strip(), env.get(STORE_KEY_VAR, "").strip()
-    return StoreConfig(Secret(url), Secret(key) if key else None) if url else None
+    return Settings(
+        component_appid=values[APPID_VAR],
+        component_appsecret=Secret(values[APPSECRET_VAR]),
+        ticket=ticket,
+        base_url=values.get(BASE_URL_VAR, DEFAULT_BASE_URL),
+        store=read_store_config(values),
+    )
 
 
 def _find_errors(values: Mapping[str, str], *, needs_ticket: bool) -> list[str]:
     missing = [name for name in (APPID_VAR, APPSECRET_VAR) if name not in values]
     if needs_ticket and not values.keys() & {TICKET_VAR, TICKET_FILE_VAR}:
         missing.append(f"{TICKET_VAR} or {TICKET_FILE_VAR} or {STORE_URL_VAR}")
-    problems = [f"not set in the environment: {', '.join(missing)}"] if missing else []
+    errors = [f"not set in the environment: {', '.join(missing)}"] if missing else []
     if {TICKET_VAR, TICKET_FILE_VAR} <= values.keys():
-        problems.append(f"{TICKET_VAR} and {TICKET_FILE_VAR} are both set: unset one")
+        errors.append(f"{TICKET_VAR} and {TICKET_FILE_VAR} are both set: unset one")
     if TICKET_FILE_VAR in values and not Path(values[TICKET_FILE_VAR]).is_file():
-        problems.append(f"{TICKET_FILE_VAR}: there is no file {values[TICKET_FILE_VAR]}")
-    problems += [f"{name}: it is not UTF-8" for name in _STRING_VARS if not _is_utf8(values.get(name, ""))]
+        errors.append(f"{TICKET_FILE_VAR}: file {values[TICKET_FILE_VAR]} does not exist")
+    # Python decodes bytes of the environment that are not UTF-8 to surrogates, which no request can carry.
+    errors += [f"{name}: the value is not UTF-8" for name in _STRING_VARS if not is_valid_unicode(values.get(name, ""))]
     if STORE_KEY_VAR in values and STORE_URL_VAR not in values:
-        problems.append(f"{STORE_KEY_VAR} is set, but not {STORE_URL_VAR}")
-    return problems + _base_url_errors(base_url_from_env(values))
-
-
-def _is_utf8(value: str) -> bool:
-    """Tell whether the environment's bytes were text; Python hands on others as surrogates."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in value)
-
-
-def _base_url_errors(base_url: str) -> list[str]:
+        errors.append(f"{STORE_KEY_VAR} is set, but {STORE_URL_VAR} is not: set both or none")
     try:
-        check_base_url(base_url, allow_http=False)
+        check_base_url(values.get(BASE_URL_VAR, DEFAULT_BASE_URL), allow_http=False)
     except InvalidArgument as error:
-        return [f"{BASE_URL_VAR}: {error}"]
-    return []
+        errors.append(f"{BASE_URL_VAR}: {error}")
+    return errors
+
+
+def credential_fields(endpoint: Endpoint[Reply]) -> tuple[str, ...]:
+    """Return the body fields of a call that are filled in from the environment."""
+    return _CREDENTIAL_FIELDS[endpoint.name] if endpoint.credential is Credential.NONE else ()
+
+
+def needs_ticket(endpoint: Endpoint[Reply]) -> bool:
+    """Return whether a call may use a ticket: in its body, or to fetch the token that it carries."""
+    return endpoint.credential is Credential.COMPONENT or _TICKET_FIELD in credential_fields(endpoint)
+
+
+async def with_credentials(
+    endpoint: Endpoint[Reply], settings: Settings, body: Mapping[str, object]
+) -> Mapping[str, object]:
+    """Return *body* with the credential fields that it lacks."""
+    filled: dict[str, object] = {}
+    for name in credential_fields(endpoint):
+        if name in body:
+            continue
+        if name == "component_appid":
+            filled[name] = settings.component_appid
+        elif name == _TICKET_FIELD:
+            filled[name] = await settings.newest_ticket()
+        else:
+            filled[name] = settings.component_appsecret
+    return {**filled, **body}

@@ -1,4 +1,4 @@
-"""Where the journal of a run is, and who closes it."""
+"""Journal file of a tenants file: its default path, and opening and closing it."""
 
 from __future__ import annotations
 
@@ -16,38 +16,39 @@ _JOURNAL_SUFFIX: Final = ".wxtcb.db"
 
 
 def default_journal_path(file: Path) -> Path:
-    """Return where the journal of a tenants file is, unless told otherwise."""
+    """Return the path of the journal that belongs to the tenants file *file*."""
     return file.with_name(f"{file.name}{_JOURNAL_SUFFIX}")
 
 
 def run_with_journal(path: Path | None, action: Callable[[Journal], int]) -> int:
-    """Return the exit code of *use*, which gets the journal at *path*, made if there is none, or one in memory.
+    """Call *action* with the journal at *path*, or with one in memory if that is None; return its exit code.
 
-    Afterwards it is closed. That this failed is told, and is a failure where *use* had none; it hides no other.
+    The file is created if it does not exist, and closed at the end. An error at closing is reported, and makes an exit
+    code of 0 a failure. It replaces no exception of *action*.
     """
     if path is None:
         return action(MemoryJournal())
     journal = SqliteJournal(path)
     try:
-        code = action(journal)
+        exit_code = action(journal)
     finally:
-        closed = asyncio.run(_close_journal(journal))
-    return code if closed else max(code, EXIT_FAILED)
+        is_closed = asyncio.run(_close_journal(journal))
+    return exit_code if is_closed else max(exit_code, EXIT_FAILED)
 
 
 async def _close_journal(journal: SqliteJournal) -> bool:
     try:
         await journal.aclose()
     except JournalError as error:
-        echo_err(escape_unprintable(f"The journal could not be closed in good order: {error}"))
+        echo_err(escape_unprintable(f"The journal could not be closed: {error}"))
         return False
     return True
 
 
 def require_journal(path: Path) -> Path:
-    """Return *path*, or raise `InvalidArgument` if nothing is there."""
+    """Return *path*; raise `InvalidArgument` if no journal exists there."""
     if not path.exists():
         raise InvalidArgument(
-            f"there is no journal at {path}: give the one of the run with --journal. Nothing was sent"
+            f"there is no journal at {path}: pass the one of the run by --journal. No request was sent"
         )
     return path

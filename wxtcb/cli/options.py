@@ -1,101 +1,64 @@
-"""What the commands can be told, each in one place: the same words mean the same everywhere."""
+"""Options and arguments shared by the commands, shell completion of their values, and the layout of help pages."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from typer.core import TyperCommand
 
-from wxtcb.cli.completion import complete_body_file, complete_endpoint_name
+from wxtcb.api import endpoints
 
-EXECUTION_PANEL: Final = "Pace"
-CONFIRMATION_PANEL: Final = "Permission"
+if TYPE_CHECKING:
+    # typer vendors click since 0.26 and exports these classes nowhere else. They are needed for annotations only.
+    from typer._click import Context, HelpFormatter, Parameter
+
+_GROUPING_THRESHOLD: Final = 8
+EXECUTION_PANEL: Final = "Execution"
+CONFIRMATION_PANEL: Final = "Confirmation"
 OUTPUT_PANEL: Final = "Output"
 
-TenantsFile = Annotated[
-    Path, typer.Argument(metavar="FILE", help="Tenants: .csv, .toml, .jsonl or .ndjson.", show_default=False)
-]
-CallName = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME",
-        help="The call, as `wxtcb endpoints` names it.",
-        show_default=False,
-        autocompletion=complete_endpoint_name,
-    ),
-]
-CallBody = Annotated[
-    str,
-    typer.Argument(
-        metavar="JSON | @FILE | -",
-        help="Its body, a JSON object: as it is, in a file, or on standard input; {} if none is given.",
-        show_default=False,
-        autocompletion=complete_body_file,
-    ),
-]
-CallQuery = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--query",
-        metavar="NAME=VALUE",
-        help="What the call sends in its query beside the token; may be repeated.",
-        show_default=False,
-    ),
-]
-ShowExample = Annotated[
-    bool, typer.Option("--example", help="Print the documented request, and beside it the reply; send nothing.")
-]
 
-UseSandbox = Annotated[bool, typer.Option("--sandbox", help="Run against a simulated platform; never asks.")]
+def complete_endpoint_name(incomplete: str) -> Iterator[str]:
+    """Return the names of the calls that start with *incomplete*."""
+    return (endpoint.name for endpoint in endpoints() if endpoint.name.startswith(incomplete))
+
+
+def complete_body_file(incomplete: str) -> Iterator[str]:
+    """Iterate over ``@file`` arguments that start with *incomplete*; a JSON argument has no completions."""
+    if incomplete.startswith("@"):
+        folder, slash, start = incomplete[1:].rpartition("/")
+        for path in sorted(Path(folder + slash).glob("*")):
+            if path.name.startswith(start):
+                yield f"@{folder}{slash}{path.name}{'/' if path.is_dir() else ''}"
+
+
+def join_at_sign_words(environ: MutableMapping[str, str]) -> None:
+    """Join each "@" of the words to complete with the word that follows it.
+
+    Bash splits words at "@" (COMP_WORDBREAKS), so that ``@body`` arrives as two words. Tried with bash 5.2 without this
+    function: Tab completes no file.
+    """
+    words = environ.get("COMP_WORDS", "")
+    if (split := "\n@\n") in words:
+        environ["COMP_WORDS"] = words.replace(split, "\n@")
+        environ["COMP_CWORD"] = str(int(environ["COMP_CWORD"]) - words.count(split))
+
+
+TenantsFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Tenants file: .csv, .toml, .jsonl or .ndjson.", show_default=False)
+]
+UseSandbox = Annotated[bool, typer.Option("--sandbox", help="Use a simulated platform; ask no questions.")]
 JournalPath = Annotated[
     Path | None,
-    typer.Option(
-        "--journal", metavar="PATH", help="Where the journal is: FILE.wxtcb.db if not given.", show_default=False
-    ),
+    typer.Option("--journal", metavar="PATH", help="Path of the journal. Default: FILE.wxtcb.db.", show_default=False),
 ]
-
-Concurrency = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Steps taken at a time.", rich_help_panel=EXECUTION_PANEL)
-]
-ReadyTimeout = Annotated[
-    float,
-    typer.Option(
-        "--timeout",
-        min=0.001,
-        metavar="SECONDS",
-        help="How long an environment may take to be NORMAL.",
-        rich_help_panel=EXECUTION_PANEL,
-    ),
-]
-MaxFailures = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Start no other tenant after so many failed.",
-        show_default=False,
-        rich_help_panel=EXECUTION_PANEL,
-    ),
-]
-
-Settle = Annotated[
-    float | None,
-    typer.Option(
-        min=0.001,
-        metavar="SECONDS",
-        help="How long after an unclear create a look shows what it did (120, in the sandbox 2).",
-        show_default=False,
-        rich_help_panel=EXECUTION_PANEL,
-    ),
-]
-
 Adopt = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="TENANT=ENV",
-        help="Let a tenant have an environment that is there; may be repeated.",
-        show_default=False,
+        metavar="TENANT=ENV", help="Assign an existing environment to a tenant; may be repeated.", show_default=False
     ),
 ]
 Forget = Annotated[
@@ -108,51 +71,143 @@ Forget = Annotated[
 ]
 Removed = Annotated[
     bool,
-    typer.Option("--removed", help="Tenants of the journal that FILE lacks were removed, none was renamed."),
+    typer.Option("--removed", help="Confirm that tenants that FILE lacks were removed, and that none was renamed."),
 ]
-ResendLinks = Annotated[bool, typer.Option("--resend-links", help="Ask again for links that were given already.")]
+ResendLinks = Annotated[
+    bool, typer.Option("--resend-links", help="Request share links again that were already issued.")
+]
+Concurrency = Annotated[
+    int,
+    typer.Option(min=1, metavar="N", help="Number of steps that run at a time.", rich_help_panel=EXECUTION_PANEL),
+]
+Settle = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001,
+        metavar="SECONDS",
+        help="Seconds to wait after an ambiguous create before checking whether it succeeded. "
+        "Default: 120, or 2 with --sandbox.",
+        show_default=False,
+        rich_help_panel=EXECUTION_PANEL,
+    ),
+]
+ReadyTimeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout",
+        min=0.001,
+        metavar="SECONDS",
+        help="Seconds to wait for an environment to become NORMAL.",
+        rich_help_panel=EXECUTION_PANEL,
+    ),
+]
+MaxFailures = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Start no further tenant after N tenants have failed.",
+        show_default=False,
+        rich_help_panel=EXECUTION_PANEL,
+    ),
+]
+ReportPaths = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--report",
+        metavar="PATH",
+        help="Write the report to this file as well, in the format of its suffix: .html, .csv or .json; "
+        "may be repeated.",
+        show_default=False,
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
+
+CallName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="Name of the call, as `wxtcb endpoints` lists it.",
+        show_default=False,
+        autocompletion=complete_endpoint_name,
+    ),
+]
+CallBody = Annotated[
+    str,
+    typer.Argument(
+        metavar="JSON | @FILE | -",
+        help="Request body, a JSON object: the argument itself, a file, or standard input. Default: {}.",
+        show_default=False,
+        autocompletion=complete_body_file,
+    ),
+]
+CallQuery = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--query", metavar="NAME=VALUE", help="Query parameter of the call; may be repeated.", show_default=False
+    ),
+]
+ShowExample = Annotated[
+    bool,
+    typer.Option("--example", help="Print the documented request, and the reply on standard error; send no request."),
+]
 
 Seed = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Make up the same credentials, and the rest, each time.", show_default=False),
+    typer.Option(metavar="N", help="Seed of the credentials and of all other random values.", show_default=False),
 ]
 PushUrl = Annotated[
     str | None,
     typer.Option(
         "--push",
         metavar="URL",
-        help="Push tickets there, on this machine; `wxtcb ticket serve` takes them at "
+        help="Push tickets to this URL on this machine; `wxtcb ticket serve` receives them at "
         "http://127.0.0.1:8080/wechat/push.",
         show_default=False,
     ),
 ]
 PushInterval = Annotated[
-    float, typer.Option("--push-every", min=0.001, metavar="SECONDS", help="Seconds from one ticket to the next.")
+    float, typer.Option("--push-every", min=0.001, metavar="SECONDS", help="Seconds between two tickets.")
 ]
 
-Yes = Annotated[
-    bool, typer.Option("--yes", help="Do not ask before what adds something.", rich_help_panel=CONFIRMATION_PANEL)
-]
+Yes = Annotated[bool, typer.Option("--yes", help="Skip the confirmation.", rich_help_panel=CONFIRMATION_PANEL)]
 OwnToken = Annotated[
     bool,
     typer.Option(
         "--own-token",
-        help="Fetch a token also of a platform that is not on this machine.",
+        help="Allow fetching a new token from a platform that is not on this machine; it may invalidate the current "
+        "one.",
         rich_help_panel=CONFIRMATION_PANEL,
     ),
 ]
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=OUTPUT_PANEL)]
-ReportPaths = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--report",
-        metavar="PATH",
-        help="Write the report there too, as its ending says: .html (a page), .csv or .json; may be repeated.",
-        show_default=False,
-        rich_help_panel=OUTPUT_PANEL,
-    ),
-]
-Reveal = Annotated[
-    bool, typer.Option("--reveal", help="Print the token itself, not ***.", rich_help_panel=OUTPUT_PANEL)
-]
+Reveal = Annotated[bool, typer.Option("--reveal", help="Print the token instead of ***.", rich_help_panel=OUTPUT_PANEL)]
+
+
+class PlainHelpCommand(TyperCommand):
+    """Command with a plain help page of at most 80 columns; many options are grouped by their `rich_help_panel`.
+
+    The panels of typer were tried: they are as wide as the terminal, repeat the type of each option, and need rich,
+    which adds 40 percent to the time of `--help`.
+    """
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        parameters = self.get_params(ctx)
+        is_grouped = len(parameters) > _GROUPING_THRESHOLD
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in parameters:
+            if record := parameter.get_help_record(ctx):
+                name, description = record
+                heading, name = _heading_and_name(parameter, name, is_grouped=is_grouped)
+                groups.setdefault(heading, []).append((name, description))
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def _heading_and_name(parameter: Parameter, name: str, *, is_grouped: bool) -> tuple[str, str]:
+    if parameter.param_type_name == "argument":
+        # click would add braces to the name of a required argument, which the usage line does not show.
+        return "Arguments", parameter.metavar or name
+    panel = getattr(parameter, "rich_help_panel", None) if is_grouped else None
+    return panel or "Options", name

@@ -1,9 +1,11 @@
-"""`wxtcb plan`: what `provision` would do, before it does it."""
+"""Command `wxtcb plan`, the plan as a table, and suggested options for decisions that a person must make."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -12,16 +14,17 @@ from rich.console import Console
 
 from wxtcb.cli.console import echo_err_newline, escape_unprintable, make_console, print_json_bytes, print_table
 from wxtcb.cli.journal_file import default_journal_path, require_journal, run_with_journal
-from wxtcb.cli.remedies import suggestions
-from wxtcb.cli.signals import Interrupted, run_until_signal
+from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.cli.target import Target, select_target
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import (
     ACTION_SYMBOLS,
     Action,
     Journal,
+    Outcome,
     Plan,
     Provisioner,
+    Report,
     Service,
     Tenant,
     TenantPlan,
@@ -29,11 +32,12 @@ from wxtcb.provision import (
 )
 
 _PLAN_COLUMNS: Final = ("", "tenant", "action", "environment", "to do")
+_MAX_SUGGESTED_PAIRS: Final = 3
 
 
 @attrs.frozen(kw_only=True)
 class PlanRequest:
-    """What is to be planned: the tenants of a file, who are all there are, and what a person has decided about them."""
+    """Tenants file to plan for, and the decisions of the operator: `adopt` and `forget` map tenants to environments."""
 
     file: Path
     adopt: dict[str, str] = attrs.field(factory=dict[str, str])
@@ -45,109 +49,109 @@ class PlanRequest:
     def from_options(
         cls, file: Path, adopt: list[str] | None, forget: list[str] | None, *, removed: bool, resend_links: bool
     ) -> PlanRequest:
-        """Read `TENANT=ENV` pairs; `InvalidArgument` for what is none."""
-        given = {"adopt": _parse_pairs("--adopt", adopt), "forget": _parse_pairs("--forget", forget)}
-        return cls(file=file, removed=removed, resend_links=resend_links, **given)
+        """Return the request of command line options; raise `InvalidArgument` for invalid ``TENANT=ENV`` pairs."""
+        return cls(
+            file=file,
+            adopt=_parse_pairs("--adopt", adopt),
+            forget=_parse_pairs("--forget", forget),
+            removed=removed,
+            resend_links=resend_links,
+        )
 
     def load_tenants(self, target: Target) -> tuple[Tenant, ...]:
-        """Read the file."""
+        """Read the tenants file; raise `InvalidArgument` with all errors in it."""
         return read_tenants(self.file, namespace=target.component_appid)
 
 
 def _parse_pairs(option: str, values: list[str] | None) -> dict[str, str]:
-    pairs = [_parse_pair(option, each) for each in values or ()]
-    if len(dict(pairs)) < len(pairs):
-        raise InvalidArgument(f"{option}: a tenant is named twice; nothing was sent")
-    return dict(pairs)
-
-
-def _parse_pair(option: str, text: str) -> tuple[str, str]:
-    tenant, _, env = text.rpartition("=")
-    if not tenant.strip() or not env.strip():
-        raise InvalidArgument(f"{option}: {text!r} is not TENANT=ENV; nothing was sent")
-    return tenant.strip(), env.strip()
+    pairs: dict[str, str] = {}
+    for text in values or ():
+        # From the right: the name of a tenant may contain "=", the id of an environment cannot.
+        tenant, _, env = (part.strip() for part in text.rpartition("="))
+        if not tenant or not env:
+            raise InvalidArgument(f"{option}: {text!r} must be TENANT=ENV; no request was sent")
+        if tenant in pairs:
+            raise InvalidArgument(f"{option}: tenant {tenant!r} is duplicated; no request was sent")
+        pairs[tenant] = env
+    return pairs
 
 
 def plan(request: PlanRequest, *, sandbox: bool, journal: Path | None, own_token: bool, as_json: bool) -> int:
-    """Print the plan; return the exit code. Nothing is spent or changed, and no journal is made."""
-    platform = select_target("plan", sandbox=sandbox, own_token=own_token)
-    tenants = request.load_tenants(platform)
-    return run_with_journal(
-        _resolve_journal_path(request.file, journal, sandbox=sandbox),
-        lambda kept: _print_result(make_plan(request, tenants, platform, kept, platform.settle), as_json=as_json),
-    )
+    """Print the plan and return the exit code; nothing is changed, and no journal is created.
 
-
-def _resolve_journal_path(file: Path, journal: Path | None, *, sandbox: bool) -> Path | None:
-    """Return the journal to plan with; there may be none beside the file yet, but the one that was named is there."""
+    Raises `WxtcbError` if the command is rejected, or if the platform cannot be read.
+    """
+    target = select_target("plan", sandbox=sandbox, own_token=own_token)
+    tenants = request.load_tenants(target)
     if journal is not None:
-        return require_journal(journal)
-    beside = default_journal_path(file)
-    return beside if beside.exists() and not sandbox else None
-
-
-def _print_result(result: Plan | Interrupted, *, as_json: bool) -> int:
-    if isinstance(result, Interrupted):
-        return result.exit_code
-    if as_json:
-        print_json_bytes(result.to_json())
+        # A plan without a journal that was meant to be used would promise too many creations.
+        journal_path: Path | None = require_journal(journal)
     else:
-        print_plan(make_console(), result)
-    return 0
+        default = default_journal_path(request.file)
+        journal_path = default if default.exists() and not sandbox else None
+
+    def action(journal: Journal) -> int:
+        result = make_plan(request, tenants, target, journal, target.settle)
+        if isinstance(result, Interrupted):
+            return result.exit_code
+        if as_json:
+            print_json_bytes(result.to_json())
+        else:
+            print_plan(make_console(), result)
+        return 0
+
+    return run_with_journal(journal_path, action)
 
 
 def make_plan(
     request: PlanRequest, tenants: tuple[Tenant, ...], target: Target, journal: Journal, settle: float
 ) -> Plan | Interrupted:
-    """Look at the platform; a signal that comes first is said to have cut that off."""
-    made = run_until_signal(_compute_plan(request, tenants, target, journal, settle))
-    if isinstance(made, Interrupted):
-        echo_err_newline(f"{made.signal_name} cut the look off; nothing was changed.")
-    return made
+    """Make a plan in an event loop of its own; report a signal that interrupts it. *settle* is in seconds."""
 
+    async def compute() -> Plan:
+        async with target.session() as session, Provisioner(session, journal=journal, settle=settle) as provisioner:
+            return await provisioner.plan(
+                tenants,
+                complete=True,
+                adopt=request.adopt,
+                forget=request.forget,
+                removed=request.removed,
+                resend_links=request.resend_links,
+            )
 
-async def _compute_plan(
-    request: PlanRequest, tenants: tuple[Tenant, ...], target: Target, journal: Journal, settle: float
-) -> Plan:
-    decisions = attrs.asdict(request, filter=lambda field, _: field.name != "file")
-    async with target.session() as session, Provisioner(session, journal=journal, settle=settle) as provisioner:
-        return await provisioner.plan(tenants, complete=True, **decisions)
+    result = run_until_signal(compute())
+    if isinstance(result, Interrupted):
+        echo_err_newline(f"{result.signal_name} interrupted the planning. Nothing was changed.")
+    return result
 
 
 def print_plan(console: Console, plan: Plan, *, max_per_action: int | None = None) -> None:
-    """Print a line for every tenant, of each action *most* at most, the sum, and what to type where one has to decide.
+    """Print a row for each tenant, the summary, notes and suggested options.
 
-    On a terminal nothing is cut off: what is too wide goes on below.
+    With *max_per_action*, print at most that many rows for each action, and the number of the others.
     """
-    shown, hidden = _limit_per_action(plan, max_per_action)
-    print_table(console, _PLAN_COLUMNS, [_plan_row(planned) for planned in shown])
-    for action, count in hidden.items():
-        console.print(f"  and {count} more: {action.value}")
-    if hidden:
-        console.print("  `wxtcb plan` shows them all")
+    counts: Counter[Action] = Counter()
+    shown: list[TenantPlan] = []
+    for tenant_plan in plan.tenants:
+        counts[tenant_plan.action] += 1
+        if max_per_action is None or counts[tenant_plan.action] <= max_per_action:
+            shown.append(tenant_plan)
+    print_table(console, _PLAN_COLUMNS, [_plan_row(tenant_plan) for tenant_plan in shown])
+    if max_per_action is not None and len(shown) < len(plan.tenants):
+        for action, count in counts.items():
+            if count > max_per_action:
+                console.print(f"  and {count - max_per_action} more: {action.value}")
+        console.print("  `wxtcb plan` lists all of them")
     console.print(plan.summary)
     for line in (*map(escape_unprintable, plan.notes), *suggestions(plan)):
+        # In a pipe each line stays whole, so that its options can be found by grep and copied.
         console.print(line, soft_wrap=not console.is_terminal)
 
 
-def _limit_per_action(plan: Plan, max_per_action: int | None) -> tuple[list[TenantPlan], dict[Action, int]]:
-    shown: list[TenantPlan] = []
-    counts: dict[Action, int] = defaultdict(int)
-    for planned in plan.tenants:
-        counts[planned.action] += 1
-        if max_per_action is None or counts[planned.action] <= max_per_action:
-            shown.append(planned)
-    return shown, {
-        action: count - max_per_action
-        for action, count in counts.items()
-        if max_per_action is not None and count > max_per_action
-    }
-
-
 def _plan_row(tenant_plan: TenantPlan) -> tuple[str, ...]:
-    what = tenant_plan.reason or ", ".join(_describe_steps(tenant_plan)) or "nothing"
+    to_do = tenant_plan.reason or ", ".join(_describe_steps(tenant_plan)) or "nothing"
     env = tenant_plan.env or f"alias {tenant_plan.alias}"
-    return ACTION_SYMBOLS[tenant_plan.action], tenant_plan.tenant.name, tenant_plan.action.value, env, what
+    return ACTION_SYMBOLS[tenant_plan.action], tenant_plan.tenant.name, tenant_plan.action.value, env, to_do
 
 
 def _describe_steps(tenant_plan: TenantPlan) -> Iterator[str]:
@@ -157,15 +161,48 @@ def _describe_steps(tenant_plan: TenantPlan) -> Iterator[str]:
             case "environment":
                 yield "open" if tenant_plan.env is None else "adopt"
             case "ready":
-                yield "await NORMAL"
+                yield "wait for NORMAL"
             case "share":
                 yield f"share with {len(record.unshared_appids(tenant.appids))}"
             case _:
-                if left := [each for each in tenant.services if not record.has_service(each.name)]:
-                    yield f"establish {', '.join(map(_format_service, left))}"
+                if missing := [service for service in tenant.services if not record.has_service(service.name)]:
+                    yield f"establish {', '.join(map(_format_service, missing))}"
                 if unconfirmed := record.unconfirmed_services(tenant.service_names):
                     yield f"confirm {', '.join(unconfirmed)}"
 
 
 def _format_service(service: Service) -> str:
     return f"{service.name} ({service.remark})" if service.remark else service.name
+
+
+def suggestions(plan: Plan, report: Report | None = None) -> Iterator[str]:
+    """Iterate over the options to add, one line for each kind of decision that a person must make.
+
+    With *report*, include conflicts that the run has met and the plan did not know.
+    """
+    if adoptable := dict(_adoptable_environments(plan, report)):
+        yield f"If the environment belongs to the tenant, add: {_format_options('--adopt', adoptable)}"
+    if plan.missing_envs:
+        yield f"If it was deleted on purpose, add: {_format_options('--forget', plan.missing_envs)}"
+    if plan.absent_tenants:
+        env = next(iter(plan.absent_tenants.values())) or "ENV"
+        renamed = f"if one was renamed, give the new name the old alias, and add: --adopt {shlex.quote(f'NEW={env}')}"
+        yield escape_unprintable(f"If the missing tenants were removed, add: --removed; {renamed}")
+
+
+def _adoptable_environments(plan: Plan, report: Report | None) -> Iterator[tuple[str, str]]:
+    """Iterate over tenants in conflict with exactly one environment; of several, a person must choose one."""
+    for tenant_plan in plan.tenants:
+        if len(tenant_plan.existing) == 1 and tenant_plan.adoptable:
+            yield tenant_plan.tenant.name, tenant_plan.adoptable[0]
+    # The plan knows better about these: it may have found that the environment belongs to another tenant.
+    blocked = {tenant_plan.tenant.name for tenant_plan in plan.tenants if tenant_plan.is_blocked}
+    for entry in report.tenants if report else ():
+        if entry.outcome is Outcome.CONFLICT and len(entry.existing) == 1 and entry.tenant not in blocked:
+            yield entry.tenant, entry.existing[0]
+
+
+def _format_options(option: str, pairs: Mapping[str, str]) -> str:
+    words = [f"{option} {shlex.quote(f'{name}={env}')}" for name, env in islice(pairs.items(), _MAX_SUGGESTED_PAIRS)]
+    more = f" (and {len(pairs) - _MAX_SUGGESTED_PAIRS} more)" if len(pairs) > _MAX_SUGGESTED_PAIRS else ""
+    return escape_unprintable(" ".join(words) + more)

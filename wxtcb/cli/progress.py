@@ -1,4 +1,4 @@
-"""How a run is shown while it works: bars on a terminal, elsewhere a line per tenant, or nothing beside JSON."""
+"""Progress of a run: bars on a terminal, a line for each tenant elsewhere, nothing next to JSON."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ _STEP_TITLES: Final = {step.name: step.title for step in STEPS}
 
 
 class ProgressView(Protocol):
-    """Shows the events of a run."""
+    """Display of the events of a run."""
 
     def open(self) -> contextlib.AbstractContextManager[object]:
-        """Be on the screen as long as the context lasts."""
+        """Show the display for the duration of the context."""
         ...
 
-    def handle_event(self, event: RunEvent) -> None: ...
+    def handle_event(self, event: RunEvent) -> None:
+        """Update the display."""
+        ...
 
-    def print_message(self, text: str) -> None: ...
+    def print_message(self, text: str) -> None:
+        """Print a message to the operator without damaging the display."""
+        ...
 
 
 def create_progress_view(console: Console, plan: Plan, *, quiet: bool) -> ProgressView:
-    """Return bars for a terminal, else lines, or silence if *quiet*."""
+    """Return bars if *console* is a terminal, otherwise lines, or nothing if *quiet*."""
     if console.is_terminal:
         return ProgressBars(console, plan)
     return NoProgress() if quiet else ProgressLines(console, len(plan.tenants))
@@ -38,13 +42,13 @@ def create_progress_view(console: Console, plan: Plan, *, quiet: bool) -> Progre
 
 @attrs.frozen
 class NoProgress:
-    """Shows nothing."""
+    """Display that shows messages only."""
 
     def open(self) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext()
 
     def handle_event(self, event: RunEvent) -> None:
-        """Leave it to the report."""
+        pass
 
     def print_message(self, text: str) -> None:
         echo_err(text)
@@ -52,7 +56,7 @@ class NoProgress:
 
 @attrs.define
 class ProgressLines:
-    """A line for every tenant that is finished, and one for each that has to wait until looks have cleared a doubt."""
+    """Display of a line for each finished tenant, and for each step whose outcome is unknown for now."""
 
     console: Console
     total: int
@@ -64,24 +68,22 @@ class ProgressLines:
     def handle_event(self, event: RunEvent) -> None:
         match event:
             case StepOutcomeUnknown(tenant, problem):
-                self._print(
-                    escape_unprintable(f"{tenant}: unclear, looks will show - {problem.subject}: {problem.message}")
-                )
+                line = f"{tenant}: outcome unknown, checking - {problem.subject}: {problem.message}"
+                self.console.print(escape_unprintable(line), soft_wrap=True)
             case TenantFinished(report):
                 self._finished += 1
-                self._print(f"[{self._finished:>{len(str(self.total))}}/{self.total}] {format_tenant(report)}")
+                number = f"{self._finished:>{len(str(self.total))}}"
+                self.console.print(f"[{number}/{self.total}] {format_tenant(report)}", soft_wrap=True)
             case _:
                 pass
-
-    def _print(self, line: str) -> None:
-        self.console.print(line, soft_wrap=True)
 
     def print_message(self, text: str) -> None:
         echo_err(text)
 
 
 def format_tenant(report: TenantReport) -> str:
-    """Say in a line how a tenant ended; with the order where it is not done, for the journal may have kept neither."""
+    """Return one line with the outcome of a tenant."""
+    # After a failed write the journal may contain neither: then environment and order exist only in this line.
     order = f", order {report.tranid}" if report.tranid and not report.outcome.is_done else ""
     parts = [f"{report.tenant}: {report.outcome.value}"]
     parts += [f"({report.env}{order})"] if report.env else []
@@ -91,7 +93,7 @@ def format_tenant(report: TenantReport) -> str:
 
 @attrs.define
 class ProgressBars:
-    """A bar for every step, and one for the tenants, beside which stands how many are not done and how many unclear."""
+    """Display of a bar for each step, and of one for the tenants with the numbers of not done and unknown ones."""
 
     console: Console
     plan: Plan
@@ -105,7 +107,7 @@ class ProgressBars:
         count = MofNCompleteColumn()
         columns = (TextColumn("{task.description:<20}"), BarColumn(30), count, TextColumn("{task.fields[note]}"))
         self._progress = Progress(*columns, TimeElapsedColumn(), console=self.console)
-        totals = Counter(step for planned in self.plan.tenants for step in planned.steps)
+        totals = Counter(step for tenant_plan in self.plan.tenants for step in tenant_plan.steps)
         for step, title in _STEP_TITLES.items():
             if totals[step]:
                 self._bars[step] = self._progress.add_task(title, total=totals[step], note="")
@@ -125,21 +127,15 @@ class ProgressBars:
                 self._progress.advance(self._bars[step])
             case TenantFinished(report):
                 self._ambiguous.discard(report.tenant)
-                self._not_done += _is_not_done(report.outcome)
+                # An unfinished tenant did not fail: the run was stopped, and the next one continues it.
+                self._not_done += not report.outcome.is_done and report.outcome is not Outcome.UNFINISHED
                 self._progress.advance(self._total_bar)
             case _:
                 return
-        self._progress.update(self._total_bar, note=", ".join(self._status_notes()))
-
-    def _status_notes(self) -> Iterator[str]:
-        if self._not_done:
-            yield f"{self._not_done} not done"
-        if self._ambiguous:
-            yield f"{len(self._ambiguous)} unclear"
+        notes = [f"{self._not_done} not done"] if self._not_done else []
+        # No bar moves while the outcome of a create is checked: the number shows what the run waits for.
+        notes += [f"{len(self._ambiguous)} unknown"] if self._ambiguous else []
+        self._progress.update(self._total_bar, note=", ".join(notes))
 
     def print_message(self, text: str) -> None:
         self._progress.console.print(text)
-
-
-def _is_not_done(outcome: Outcome) -> bool:
-    return not outcome.is_done and outcome is not Outcome.UNFINISHED

@@ -1,34 +1,36 @@
-"""`wxtcb provision`: what has to be right before anything is sent, the plan, the question, and the run."""
+"""Command `wxtcb provision`: checks, plan, confirmation, run and report."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import anyio
 import attrs
 
-from wxtcb.cli.asking import confirm, require_terminal
-from wxtcb.cli.conduct import RunController
-from wxtcb.cli.console import echo_err, escape_unprintable, make_console, print_json_bytes
+from wxtcb.cli.console import (
+    confirm,
+    echo_err,
+    escape_unprintable,
+    make_console,
+    print_json_bytes,
+    require_terminal,
+)
 from wxtcb.cli.journal_file import run_with_journal
-from wxtcb.cli.plan import PlanRequest, make_plan, print_plan
-from wxtcb.cli.progress import create_progress_view
-from wxtcb.cli.remedies import suggestions
+from wxtcb.cli.plan import PlanRequest, make_plan, print_plan, suggestions
+from wxtcb.cli.progress import ProgressView, create_progress_view
 from wxtcb.cli.report_files import ReportFiles
-from wxtcb.cli.signals import TERMINATION_SIGNALS, Interrupted
+from wxtcb.cli.runner import EXIT_FAILED, Interrupted, run_until_signal
 from wxtcb.cli.summary import print_summary
 from wxtcb.cli.target import Target, select_target
-from wxtcb.provision import Journal, Plan, Provisioner, Report, Tenant
-from wxtcb.session import Session
+from wxtcb.provision import Journal, Plan, Provisioner, Report, Run, Tenant
 
 _MAX_ROWS_PER_ACTION: Final = 20
 
 
 @attrs.frozen(kw_only=True)
 class ProvisionOptions:
-    """What the command line asks for."""
+    """Options of the command; `journal` is None for a journal in memory, `settle` and `timeout` are in seconds."""
 
     request: PlanRequest
     sandbox: bool
@@ -44,85 +46,126 @@ class ProvisionOptions:
 
 
 def provision(options: ProvisionOptions) -> int:
-    """Check, plan, ask, run and report; return the exit code.
+    """Provision the tenants of a file and print the report; return the exit code.
 
-    Raises `WxtcbError` for what is refused before anything was sent.
+    Raises `WxtcbError` if the command is rejected before anything is changed.
     """
-    platform = select_target("provision", sandbox=options.sandbox, own_token=options.own_token)
-    tenants = options.request.load_tenants(platform)
-    where = None if options.yes else platform.billed_url
-    if where:
-        require_terminal(f"Provision {len(tenants)} tenants at {where}? Environments are billed.")
+    target = select_target("provision", sandbox=options.sandbox, own_token=options.own_token)
+    tenants = options.request.load_tenants(target)
+    billed_url = None if options.yes else target.billed_url
+    if billed_url:
+        # Checked before the plan is made, which needs a token: without a terminal, no request may be sent.
+        require_terminal(f"Provision {len(tenants)} tenants at {billed_url}? Environments are billed.")
     if options.journal and not options.sandbox and not options.journal.exists():
-        echo_err(escape_unprintable(f"{options.journal} is new: it knows of no earlier run."))
-    return run_with_journal(options.journal, lambda journal: _plan_and_run(options, platform, tenants, where, journal))
+        # A mistyped path would otherwise go unnoticed: without its journal, a run treats its environments as unknown.
+        echo_err(escape_unprintable(f"{options.journal} does not exist: starting with a new journal."))
+    return run_with_journal(
+        options.journal, lambda journal: _plan_and_run(options, target, tenants, billed_url, journal)
+    )
 
 
 def _plan_and_run(
     options: ProvisionOptions, target: Target, tenants: tuple[Tenant, ...], billed_url: str | None, journal: Journal
 ) -> int:
-    """Plan, ask where *where* is a platform that bills, and run."""
+    """Make and show the plan, ask for confirmation if *billed_url* is not None, and run; return the exit code."""
     plan = make_plan(options.request, tenants, target, journal, options.settle or target.settle)
     if isinstance(plan, Interrupted):
         return plan.exit_code
+    # From here on, a full disk or a closed pipe behind the output must not stop the run or change its exit code.
+    console = make_console(stderr=options.as_json, resilient=True)
     if billed_url or not options.as_json:
-        print_plan(make_console(stderr=options.as_json), plan, max_per_action=_MAX_ROWS_PER_ACTION)
+        print_plan(console, plan, max_per_action=_MAX_ROWS_PER_ACTION)
     if not plan.has_changes:
-        echo_err("There is nothing to do.")
+        # The run follows all the same: its report lists conflicts, and sets the exit code.
+        echo_err("Nothing to do.")
     elif billed_url:
         confirm(f"{_cost_message(plan)} at {billed_url}?")
-    return _run_plan(options, plan, target)
+    controller = RunController(plan, create_progress_view(console, plan, quiet=options.as_json))
+    run_until_signal(_run_and_report(controller, options, target), controller.handle_signal)
+    if controller.interrupted_by is not None:
+        return Interrupted(controller.interrupted_by).exit_code
+    return 0 if controller.report and controller.report.all_done else EXIT_FAILED
 
 
 def _cost_message(plan: Plan) -> str:
-    """Say what a yes would cost."""
     if plan.create_count == 1:
         return "Open 1 environment, which is billed,"
     if plan.create_count:
         return f"Open {plan.create_count} environments, which are billed,"
-    changed = sum(planned.has_changes for planned in plan.tenants)
+    changed = sum(tenant_plan.has_changes for tenant_plan in plan.tenants)
     return f"Change {changed} of {len(plan.tenants)} tenants, opening no environment,"
 
 
-def _run_plan(options: ProvisionOptions, plan: Plan, target: Target) -> int:
-    screen = make_console(stderr=options.as_json)
-    job = RunController(plan, create_progress_view(screen, plan, quiet=options.as_json))
-    asyncio.run(_run_with_signals(job, options, target))
-    return _exit_code(job)
-
-
-async def _run_with_signals(controller: RunController, options: ProvisionOptions, target: Target) -> None:
-    """Run and report; signals are caught until the report is out, so that impatience does not cost it."""
-    with anyio.open_signal_receiver(*TERMINATION_SIGNALS) as signals:
-        try:
-            async with target.session() as session:
-                await controller.execute(_create_provisioner(session, options, target, controller.plan), signals)
-        finally:
-            if controller.report:
-                _print_report(controller.report, controller.plan, options)
-                await options.report_files.write(controller.report, controller.plan.journal)
-
-
-def _create_provisioner(session: Session, options: ProvisionOptions, target: Target, plan: Plan) -> Provisioner:
-    return Provisioner(
-        session,
-        journal=plan.journal,
-        concurrency=options.concurrency,
-        timeout=options.timeout,
-        interval=target.interval,
-        settle=options.settle or target.settle,
-        max_failures=options.max_failures,
-    )
+async def _run_and_report(controller: RunController, options: ProvisionOptions, target: Target) -> None:
+    try:
+        async with target.session() as session:
+            provisioner = Provisioner(
+                session,
+                journal=controller.plan.journal,
+                concurrency=options.concurrency,
+                timeout=options.timeout,
+                interval=target.interval,
+                settle=options.settle or target.settle,
+                max_failures=options.max_failures,
+            )
+            await controller.execute(provisioner)
+    finally:
+        # Also after an internal error: the report is the only list of what was opened and is billed. It is written
+        # while signals are still handled, so that a second Ctrl-C cannot prevent it.
+        if report := controller.report:
+            _print_report(report, controller.plan, options)
+            await options.report_files.write(report, controller.plan.journal)
 
 
 def _print_report(report: Report, plan: Plan, options: ProvisionOptions) -> None:
     if options.as_json:
-        print_json_bytes(report.to_json())
+        print_json_bytes(report.to_json(), resilient=True)
     else:
-        print_summary(make_console(), report, () if report.all_done else suggestions(plan, report))
+        print_summary(make_console(resilient=True), report, () if report.all_done else suggestions(plan, report))
 
 
-def _exit_code(controller: RunController) -> int:
-    if controller.interrupted_by is not None:
-        return 128 + controller.interrupted_by
-    return 0 if controller.report and controller.report.all_done else 3
+@attrs.define(eq=False)
+class RunController:
+    """One run with its progress view; signals end it.
+
+    `interrupted_by` is the first signal. `report` is available also after `execute` has raised.
+    """
+
+    plan: Plan
+    view: ProgressView
+    run: Run | None = None
+    interrupted_by: int | None = None
+    # The event loop itself keeps only weak references to tasks.
+    _cancellations: set[asyncio.Task[None]] = attrs.field(init=False, factory=set[asyncio.Task[None]])
+
+    @property
+    def report(self) -> Report | None:
+        return self.run.report if self.run else None
+
+    async def execute(self, provisioner: Provisioner) -> None:
+        """Run until the end, or until signals have ended the run; raise what the run raises."""
+        async with provisioner:
+            self.run = provisioner.apply(self.plan)
+            # A signal may have come while the session was opened, when there was no run to cancel yet.
+            if self.interrupted_by is not None:
+                self._cancel_run(grace=None)
+            with self.view.open():
+                async for event in self.run.events():
+                    self.view.handle_event(event)
+                await self.run.wait()
+
+    # The task is not needed: its type follows from the signature of a signal handler.
+    def handle_signal(self, signum: int, _: asyncio.Task[Any]) -> None:
+        """Stop the run; requests in progress may finish after the first signal, and are cancelled by the second."""
+        if self.interrupted_by is not None:
+            self._cancel_run(grace=0.0)
+            return
+        self.interrupted_by = signum
+        self.view.print_message("Stopping: waiting for requests in progress, sending no others. Repeat to cancel them.")
+        self._cancel_run(grace=None)
+
+    def _cancel_run(self, grace: float | None) -> None:
+        if self.run is not None:
+            task = asyncio.get_running_loop().create_task(self.run.cancel(grace=grace))
+            self._cancellations.add(task)
+            task.add_done_callback(self._cancellations.discard)

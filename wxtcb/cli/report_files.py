@@ -1,4 +1,4 @@
-"""`--report PATH`: the report in files, written whole or not at all, and for nobody else's eyes."""
+"""Report files of `wxtcb provision --report PATH`, written atomically and readable by their owner only."""
 
 from __future__ import annotations
 
@@ -16,38 +16,42 @@ from wxtcb.cli.console import echo_err, escape_unprintable
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import Journal, Report
 from wxtcb.provision.journal import HistoryEntry, JournalError
+from wxtcb.provision.report_csv import render_csv
+from wxtcb.provision.report_html import render_html
 
 TenantHistories = Mapping[str, tuple[HistoryEntry, ...]]
 _HTML_SUFFIX: Final = ".html"
 _FORMATS: Final[Mapping[str, Callable[[Report, TenantHistories], bytes]]] = {
     ".json": lambda report, _: report.to_json(),
-    ".csv": lambda report, _: report.to_csv().encode("utf-8-sig", "backslashreplace"),
-    _HTML_SUFFIX: lambda report, histories: report.to_html(histories).encode(),
+    # Excel reads a CSV file as UTF-8 only if it starts with a byte order mark. A message may quote the name of a file
+    # that is not UTF-8, as surrogates: the other characters of the report must be written all the same.
+    ".csv": lambda report, _: render_csv(report).encode("utf-8-sig", "backslashreplace"),
+    _HTML_SUFFIX: lambda report, histories: render_html(report, histories).encode(),
 }
 
 
 @attrs.frozen
 class ReportFiles:
-    """The files that a report is to be written to."""
+    """Paths of the report files to write; the suffix selects the format."""
 
     paths: tuple[Path, ...] = ()
 
     @classmethod
     def for_paths(cls, paths: Iterable[Path], *, protected: Iterable[Path | None] = ()) -> ReportFiles:
-        """Check that each of *paths* can be written, by doing so beside it.
+        """Return the files at *paths*, after a temporary file was created next to each of them.
 
-        Raises `InvalidArgument` for one that cannot, has another ending than .html, .csv and .json, is named twice, or
-        is one of those that must be spared.
+        Raises `InvalidArgument` if one cannot be written, has an unsupported suffix, is duplicated, or is one of the
+        *protected* files, such as the journal.
         """
-        spared = {os.path.realpath(path) for path in protected if path}
-        given = tuple(paths)
-        for path in given:
-            _check_path(path, spared)
-            spared.add(os.path.realpath(path))
-        return cls(given)
+        used = {os.path.realpath(path) for path in protected if path}
+        checked = tuple(paths)
+        for path in checked:
+            _check_path(path, used)
+            used.add(os.path.realpath(path))
+        return cls(checked)
 
     async def write(self, report: Report, journal: Journal) -> None:
-        """Write them all, in a thread; what cannot be written is told, and is no failure of the run."""
+        """Write all files in a thread; a failure is reported on standard error, and does not prevent the others."""
         histories = await self._read_histories(report, journal)
         for path in self.paths:
             try:
@@ -56,28 +60,25 @@ class ReportFiles:
                 echo_err(escape_unprintable(f"--report {path}: not written ({error.strerror})"))
 
     async def _read_histories(self, report: Report, journal: Journal) -> TenantHistories:
-        """Return what became of each tenant, if a page is wanted, and as far as the journal can be read."""
-        if not any(_report_format(path) == _HTML_SUFFIX for path in self.paths):
+        """Return the history of each tenant, or none if no file shows it or if the journal cannot be read."""
+        if not any(path.suffix.lower() == _HTML_SUFFIX for path in self.paths):
             return {}
         try:
             return await journal.history(entry.tenant for entry in report.tenants)
         except JournalError as error:
-            echo_err(escape_unprintable(f"--report: without timelines, for the journal could not be read ({error})"))
+            echo_err(escape_unprintable(f"--report: no timelines, because the journal could not be read ({error})"))
             return {}
 
 
-def _report_format(path: Path) -> str:
-    return path.suffix.lower()
-
-
-def _check_path(path: Path, protected: set[str]) -> None:
-    if _report_format(path) not in _FORMATS:
-        raise _invalid_path(path, "must end in .html, .csv or .json")
-    if os.path.realpath(path) in protected:
-        raise _invalid_path(path, "is named already, and would be replaced")
+def _check_path(path: Path, used: set[str]) -> None:
+    if path.suffix.lower() not in _FORMATS:
+        raise _invalid_path(path, "unsupported file type (supported: .html, .csv, .json)")
+    if os.path.realpath(path) in used:
+        raise _invalid_path(path, "the file is used already, and would be replaced")
     try:
         if path.exists() and not path.is_file():
-            raise _invalid_path(path, "is there, and is no file")
+            raise _invalid_path(path, "it exists and is not a regular file")
+        # By writing there: permissions do not show a read-only file system, a full disk or a name that is too long.
         with _temporary_file(os.path.realpath(path)):
             pass
     except OSError as error:
@@ -85,23 +86,26 @@ def _check_path(path: Path, protected: set[str]) -> None:
 
 
 def _invalid_path(path: Path, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"--report {path}: it {reason}; nothing was sent")
+    return InvalidArgument(f"--report {path}: {reason}; no request was sent")
 
 
 def _write_report(path: Path, report: Report, histories: TenantHistories) -> None:
-    document = _FORMATS[_report_format(path)](report, histories)
-    place = os.path.realpath(path)
-    with _temporary_file(place) as file:
+    document = _FORMATS[path.suffix.lower()](report, histories)
+    # A symbolic link, such as latest.html, stays one: the file that it points to is replaced.
+    target = os.path.realpath(path)
+    with _temporary_file(target) as file:
         file.write(document)
         file.flush()
+        # Otherwise a crash after the rename could leave an empty file in place of the previous report.
         os.fsync(file.fileno())
-        Path(file.name).replace(place)
+        Path(file.name).replace(target)
 
 
 @contextlib.contextmanager
 def _temporary_file(target: str) -> Iterator[IO[bytes]]:
-    """Open a file beside *place* that only its owner may read; in the end it is gone, unless it took another name."""
+    """Open a file next to *target*, with mode 600; remove it at the end unless it was renamed."""
     path = Path(target)
+    # A prefix of 40 characters keeps the name below the limit of 255 bytes, also in Chinese.
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem[:40]}-", delete=False) as file:
         try:
             yield file

@@ -1,4 +1,4 @@
-"""The end of a run in words: how many are done, how the others ended, and what to do about them."""
+"""Summary of a finished run: number of tenants by outcome, tenants that are not done, and what to do about them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from wxtcb.provision import OUTCOME_ADVICE, Outcome, Report, TenantReport
 
 _MAX_TENANT_LINES: Final = 50
 _INDENT: Final = "  "
+# In order of urgency. Tenants that are simply done, or that await an administrator, are only counted.
 _LISTED_OUTCOMES: Final = (
     Outcome.UNKNOWN,
     Outcome.DUPLICATE,
@@ -26,34 +27,29 @@ _LISTED_OUTCOMES: Final = (
 
 
 def print_summary(console: Console, report: Report, suggestions: Iterable[str] = ()) -> None:
-    """Print the summary of a run that has ended, with what to type where a person has to decide.
-
-    A terminal, where the bars have named nobody, gets every tenant that is not done: nothing else keeps their ids.
-    """
+    """Print the summary of *report*, followed by *suggestions* of options to add."""
     on_terminal = console.is_terminal
-    console.print(_outcome_table(report, framed=on_terminal))
-    for line in (
+    table = Table("outcome", header_style="bold", box=ROUNDED if on_terminal else None, pad_edge=on_terminal)
+    table.add_column("tenants", justify="right")
+    for outcome, count in report.counts.items():
+        if count:
+            table.add_row(outcome.value, str(count))
+    console.print(table)
+    lines = (
+        # Progress lines in a pipe already name every tenant. The bars of a terminal do not, so no list is cut there.
         *_detail_lines(report, limit=None if on_terminal else _MAX_TENANT_LINES),
         *suggestions,
-        _total_line(report),
-    ):
+        f"{report.done_count} of {len(report.tenants)} done in {report.elapsed:.1f} s",
+    )
+    for line in lines:
         for part in _wrap_indented(line, console.width) if on_terminal else (line,):
             console.print(part, soft_wrap=True)
 
 
 def _wrap_indented(line: str, width: int) -> Iterator[str]:
-    """Let what is too wide go on below, as far from the edge as it began."""
+    """Wrap a line that is too wide; the continuation has the same indentation."""
     text = line.removeprefix(_INDENT)
     return align_columns([(text,) if text == line else ("", text)], width)
-
-
-def _outcome_table(report: Report, *, framed: bool) -> Table:
-    table = Table("outcome", header_style="bold", box=ROUNDED if framed else None, pad_edge=framed)
-    table.add_column("tenants", justify="right")
-    for outcome, count in report.counts.items():
-        if count:
-            table.add_row(outcome.value, str(count))
-    return table
 
 
 def _detail_lines(report: Report, *, limit: int | None) -> Iterator[str]:
@@ -63,25 +59,18 @@ def _detail_lines(report: Report, *, limit: int | None) -> Iterator[str]:
             yield from _tenant_lines(entries, limit)
     if report.stop_reason:
         yield f"Stopped early: {escape_unprintable(report.stop_reason)}"
-    if at := report.retry_after:
-        yield f"Come back at {at:%Y-%m-%d %H:%M} ({at.tzname()})"
+    if retry_after := report.retry_after:
+        yield f"Retry after {retry_after:%Y-%m-%d %H:%M} ({retry_after.tzname()})"
     if report.link_count:
-        yield f"{_pending_links(report.link_count)} a mini program's administrator; --json lists them."
-
-
-def _total_line(report: Report) -> str:
-    return f"{report.done_count} of {len(report.tenants)} done in {report.elapsed:.1f} s"
+        subject = "1 link awaits" if report.link_count == 1 else f"{report.link_count} links await"
+        yield f"{subject} confirmation by a mini program's administrator; --json lists the links."
 
 
 def _tenant_lines(entries: list[TenantReport], limit: int | None) -> Iterator[str]:
-    touched = [entry for entry in entries if not entry.not_started]
-    for entry in touched[:limit]:
+    started = [entry for entry in entries if not entry.not_started]
+    for entry in started[:limit]:
         yield f"{_INDENT}{format_tenant(entry)}"
-    if limit is not None and len(touched) > limit:
-        yield f"{_INDENT}and {len(touched) - limit} more, in the lines above"
-    if len(entries) > len(touched):
-        yield f"{_INDENT}{len(entries) - len(touched)} not started"
-
-
-def _pending_links(count: int) -> str:
-    return "1 link awaits" if count == 1 else f"{count} links await"
+    if limit is not None and len(started) > limit:
+        yield f"{_INDENT}and {len(started) - limit} more, listed above"
+    if len(entries) > len(started):
+        yield f"{_INDENT}{len(entries) - len(started)} not started"

@@ -1,4 +1,4 @@
-"""Where tenants are provisioned: at the platform that the environment names, or at a simulated one."""
+"""Target of plan, provision and audit: the platform of the environment variables, or a sandbox."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from wxtcb.sandbox import ReadyPolicy, Sandbox, World
 from wxtcb.session import Session
 from wxtcb.tokens import MemoryStore
 
+# Short, so that a first try takes seconds, but long enough to see a tenant wait for NORMAL.
 _SANDBOX_READY_AFTER: Final = 1.5
 _SANDBOX_INTERVAL: Final = 0.25
 _SANDBOX_SETTLE: Final = 2.0
 
 
-def _create_sandbox() -> Sandbox:
-    return Sandbox(world=World(ready_after=ReadyPolicy.after_seconds(_SANDBOX_READY_AFTER)))
-
-
 @attrs.frozen
 class SandboxTarget:
-    """The simulated platform, in this process; its world outlives its sessions, and nothing is billed."""
+    """Simulated platform in this process, on which nothing is billed.
 
-    sandbox: Sandbox = attrs.field(factory=_create_sandbox)
+    Each session starts and stops the server of the sandbox; its world, such as environments, remains.
+    """
+
+    sandbox: Sandbox = attrs.field(
+        factory=lambda: Sandbox(world=World(ready_after=ReadyPolicy.after_seconds(_SANDBOX_READY_AFTER)))
+    )
     billed_url: str | None = None
     interval: float = _SANDBOX_INTERVAL
     settle: float = _SANDBOX_SETTLE
@@ -39,27 +41,26 @@ class SandboxTarget:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
-        """Open the sandbox, and a session on it."""
-        box = self.sandbox
-        async with (
-            box,
-            Session(
-                component_appid=box.component_appid,
-                component_appsecret=box.component_appsecret,
-                ticket=box.ticket,
-                base_url=box.url,
-            ) as session,
-        ):
-            yield session
+        """Start the sandbox, and open a session on it."""
+        async with self.sandbox as sandbox:
+            session = Session(
+                component_appid=sandbox.component_appid,
+                component_appsecret=sandbox.component_appsecret,
+                ticket=sandbox.ticket,
+                base_url=sandbox.url,
+            )
+            async with session:
+                yield session
 
 
 @attrs.frozen
 class RealTarget:
-    """The platform that the environment variables name; its sessions share a token."""
+    """Platform of the environment variables."""
 
     settings: Settings
     interval: float = 5.0
     settle: float = 120.0
+    # The plan and the run open a session each. Without a shared token, the second fetch would invalidate the first.
     _token_store: MemoryStore = attrs.field(factory=lambda: MemoryStore(time.monotonic))
 
     @property
@@ -79,7 +80,10 @@ Target = SandboxTarget | RealTarget
 
 
 def select_target(command: str, *, sandbox: bool, own_token: bool) -> Target:
-    """Return the simulated platform, or the one of the environment, if *command* may fetch a token there."""
+    """Return a new sandbox, or the platform of the environment variables.
+
+    Raises `InvalidArgument` if a variable is missing or invalid, or if *command* must not fetch a token there.
+    """
     if sandbox:
         return SandboxTarget()
     settings = read_settings(os.environ)

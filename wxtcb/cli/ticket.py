@@ -1,4 +1,4 @@
-"""`wxtcb ticket serve`: a receiver of pushes for a platform whose backend has none."""
+"""Command `wxtcb ticket serve`: a ticket receiver for platforms whose backend does not receive tickets itself."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import asyncio
 import importlib
 import os
 import re
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import anyio
 import attrs
 from aiohttp import web
 
@@ -25,22 +23,27 @@ from wxtcb.cli.config import (
     StoreConfig,
     read_store_config,
 )
-from wxtcb.cli.console import echo_err, echo_err_newline, escape_unprintable
-from wxtcb.cli.signals import TERMINATION_SIGNALS, Interrupted
+from wxtcb.cli.console import echo_err, echo_err_newline, escape_unprintable, resilient_stream
+from wxtcb.cli.runner import GracefulStop, run_until_signal
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.events import Event, PushMalformed, PushRefused, TicketReceived, TicketWriteFailed
 from wxtcb.secret import Secret
 
 if TYPE_CHECKING:
+    # These need the extra `[ticket]`; see `_load_receiver_class`.
     from wxtcb.tokens import TokenStore
     from wxtcb.tokens.ticket import Notification, TicketReceiver
 
-_STORE_HINT: Final = f"{STORE_URL_VAR} is where programs find the ticket, as in sqlite:///wxtcb-tokens.db; without it nobody could use one"
+_STORE_HINT: Final = (
+    f"{STORE_URL_VAR} is the token store in which other programs find the ticket, such as sqlite:///wxtcb-tokens.db"
+)
 _PATH_PATTERN: Final = re.compile(r"(/[\w.~-]*)+", re.ASCII)
-_SHUTDOWN_TIMEOUT: Final = 2.0  # for pushes under way; those who end services wait about ten seconds
-_MIN_SHUTDOWN_TIMEOUT: Final = 0.01  # not 0, which aiohttp takes for "wait without limit"
+# Seconds for pushes in progress. Service managers wait about ten seconds before they kill a process.
+_SHUTDOWN_TIMEOUT: Final = 2.0
+# Not 0, which aiohttp takes for "no limit".
+_MIN_SHUTDOWN_TIMEOUT: Final = 0.01
 _NOT_FOUND_LOG_INTERVAL: Final = 60.0
-_MAX_PATH_LENGTH: Final = 60
+_MAX_LOGGED_REQUEST: Final = 60
 _VARIABLE_BY_ARGUMENT: Final = {
     "TicketReceiver: component_appid": APPID_VAR,
     "TicketReceiver: message_token": MSGTOKEN_VAR,
@@ -51,20 +54,21 @@ _VARIABLE_BY_ARGUMENT: Final = {
 
 @attrs.frozen
 class ListenAddress:
-    """Where pushes come in."""
+    """Address and path at which pushes are received."""
 
     host: str
     port: int
     path: str
 
     def url(self, port: int) -> str:
-        """Return the address, at the port that was taken."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}{self.path}"
+        """Return the URL for *port*, the actual port if `port` is 0."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{port}{self.path}"
 
 
 @attrs.frozen
 class ReceiverSettings:
-    """What the environment says about the pushes, and where tickets are kept; the repr shows no secret."""
+    """Credentials of pushes, and the token store for tickets; the repr shows no secret."""
 
     component_appid: str
     message_token: Secret
@@ -74,7 +78,10 @@ class ReceiverSettings:
 
     @asynccontextmanager
     async def open_receiver(self) -> AsyncIterator[TicketReceiver]:
-        """Open store and receiver, and close them at the end."""
+        """Open the token store, and a receiver that writes to it.
+
+        Raises `InvalidArgument`, which names the environment variable, if a value is invalid.
+        """
         async with self.store.open() as store, self._create_receiver(store) as receiver:
             yield receiver
 
@@ -90,172 +97,155 @@ class ReceiverSettings:
                 hooks=[_log_event],
             )
         except InvalidArgument as error:
-            raise InvalidArgument(_name_variable(str(error))) from None
+            # The receiver names its own argument; the operator has set an environment variable.
+            argument, must, rest = str(error).partition(" must be ")
+            raise InvalidArgument(f"{_VARIABLE_BY_ARGUMENT.get(argument, argument)}{must}{rest}") from error
 
 
 def read_receiver_settings(env: Mapping[str, str]) -> ReceiverSettings:
-    """Read all that is needed; one `InvalidArgument` names what is missing."""
-    given = {name: env.get(name, "").strip() for name in (APPID_VAR, MSGTOKEN_VAR, AES_KEY_VAR, PREVIOUS_AES_KEY_VAR)}
+    """Read the settings from the environment variables *env*; raise one `InvalidArgument` for all missing ones."""
+    names = (APPID_VAR, MSGTOKEN_VAR, AES_KEY_VAR, PREVIOUS_AES_KEY_VAR)
+    values = {name: env.get(name, "").strip() for name in names}
     store = read_store_config(env)
-    missing = [name for name in (APPID_VAR, MSGTOKEN_VAR, AES_KEY_VAR) if not given[name]]
+    missing = [name for name in (APPID_VAR, MSGTOKEN_VAR, AES_KEY_VAR) if not values[name]]
     if store is not None and not missing:
-        previous = Secret.of(given[PREVIOUS_AES_KEY_VAR]) if given[PREVIOUS_AES_KEY_VAR] else None
         return ReceiverSettings(
-            given[APPID_VAR], Secret.of(given[MSGTOKEN_VAR]), Secret.of(given[AES_KEY_VAR]), previous, store
+            component_appid=values[APPID_VAR],
+            message_token=Secret.of(values[MSGTOKEN_VAR]),
+            encoding_aes_key=Secret.of(values[AES_KEY_VAR]),
+            previous_encoding_aes_key=Secret.of(previous) if (previous := values[PREVIOUS_AES_KEY_VAR]) else None,
+            store=store,
         )
-    told = f"not set in the environment: {', '.join(missing + [STORE_URL_VAR] * (store is None))}"
-    raise InvalidArgument(told if store else f"{told}; {_STORE_HINT}")
-
-
-def _name_variable(message: str) -> str:
-    """Let what is wrong with a value begin with the variable that it came from."""
-    name, must, rest = message.partition(" must be ")
-    return f"{_VARIABLE_BY_ARGUMENT.get(name, name)}{must}{rest}"
+    message = f"not set in the environment: {', '.join(missing + [STORE_URL_VAR] * (store is None))}"
+    raise InvalidArgument(message if store else f"{message}; {_STORE_HINT}")
 
 
 def _load_receiver_class() -> type[TicketReceiver]:
+    # cryptography and defusedxml come with the extra. Without it, the command must say what to install.
     try:
         return cast("type[TicketReceiver]", importlib.import_module("wxtcb.tokens.ticket").TicketReceiver)
     except ModuleNotFoundError as error:
-        reason = str(error)
-    raise InvalidArgument(reason)
+        raise InvalidArgument(str(error)) from error
 
 
 def serve(address: ListenAddress) -> int:
-    """Receive until a signal comes; return the exit code that belongs to it."""
+    """Receive tickets at *address* until a signal; return the exit code of the signal.
+
+    Pushes in progress are completed after the first signal, and are cancelled by the second. Raises `InvalidArgument`
+    if the address, an environment variable or the token store cannot be used.
+    """
     if not address.host:
-        raise InvalidArgument("--host: an empty address would be all of this machine's; 0.0.0.0 says so")
+        # The event loop would take it for all addresses, which only a spelled out 0.0.0.0 should mean.
+        raise InvalidArgument("--host must not be empty: to listen on all addresses, pass 0.0.0.0")
     if not _PATH_PATTERN.fullmatch(address.path):
+        # The router of aiohttp would take braces for a pattern.
         raise InvalidArgument(
-            f"--path {address.path}: it begins with / and has letters, digits and -._~ between slashes"
+            f"--path {address.path}: it must start with / and contain only letters, digits, / and -._~"
         )
-    return asyncio.run(_serve_until_signal(read_receiver_settings(os.environ), address))
+    stop = GracefulStop()
+    run_until_signal(_run_receiver(read_receiver_settings(os.environ), address, stop), stop)
+    return stop.exit_code
 
 
-async def _serve_until_signal(settings: ReceiverSettings, address: ListenAddress) -> int:
-    ended: asyncio.Future[Interrupted] = asyncio.get_running_loop().create_future()
-    with anyio.open_signal_receiver(*TERMINATION_SIGNALS) as signals:
-        receiving = asyncio.create_task(_run_receiver(settings, address, ended))
-        heeding = asyncio.create_task(_handle_signals(signals, ended, receiving))
-        await asyncio.wait([receiving])
-        heeding.cancel()
-        await asyncio.wait([heeding])
-    if receiving.cancelled():
-        echo_err("Cut off.")
-    else:
-        receiving.result()
-    return ended.result().exit_code
+async def _run_receiver(settings: ReceiverSettings, address: ListenAddress, stop: GracefulStop) -> None:
+    try:
+        async with settings.open_receiver() as receiver:
+            state = await _describe_stored_ticket(receiver)
+            async with _listen(receiver, address) as url:
+                _log_line(f"listening at {url}")
+                echo_err(f"{state} Ctrl-C ends it.")
+                await stop.wait()
+                echo_err_newline("Stopping: waiting for pushes in progress. Repeat to cancel them.")
+    except asyncio.CancelledError:
+        echo_err("Pushes in progress were cancelled.")
+        raise
 
 
-async def _handle_signals(
-    signals: AsyncIterator[int], interruption: asyncio.Future[Interrupted], receiver_task: asyncio.Task[None]
-) -> None:
-    """Let the first signal end it in good order, and each one after it cut off what that takes."""
-    interruption.set_result(Interrupted(await anext(signals)))
-    async for _ in signals:
-        receiver_task.cancel()
+async def _describe_stored_ticket(receiver: TicketReceiver) -> str:
+    """Return a sentence about the ticket in the store; raise `InvalidArgument` if the store can never be used."""
+    try:
+        ticket = await receiver.newest_ticket()
+    except TokenStoreError as error:
+        if error.permanent:
+            raise InvalidArgument(f"{STORE_URL_VAR}: {error}") from error
+        # WeChat stops pushing after too many failures, so tickets are accepted while the store is unavailable.
+        return f"The store is unavailable ({error.reason}); tickets are kept in memory until it is available."
+    return "The store contains no ticket yet." if ticket is None else "The store contains a ticket."
 
 
-async def _run_receiver(
-    settings: ReceiverSettings, address: ListenAddress, interruption: asyncio.Future[Interrupted]
-) -> None:
-    async with settings.open_receiver() as receiver:
-        stock = await _describe_stored_ticket(receiver)
-        async with _listen(receiver, address) as url:
-            _log_line(f"listening at {url}")
-            echo_err(f"{stock} Ctrl-C ends it.")
-            await interruption
-            echo_err_newline("Ending: what is under way is done first. Once more cuts it off.")
+@asynccontextmanager
+async def _listen(receiver: TicketReceiver, address: ListenAddress) -> AsyncIterator[str]:
+    """Serve *receiver* for the duration of the context, which gives the URL of pushes."""
+    app = web.Application()
+    app.router.add_route("*", address.path, receiver.handle)
+    app.router.add_route("*", "/{path:.*}", NotFoundHandler(address.path).handle)
+    # No access log: the query of a push contains its signature.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+    await runner.setup()
+    server = cast("web.Server", runner.server)
+    try:
+        try:
+            await web.TCPSite(runner, address.host, address.port).start()
+        except OSError as error:
+            raise InvalidArgument(f"--host {address.host} --port {address.port}: {error.strerror}") from error
+        yield address.url(runner.addresses[0][1])
+    finally:
+        try:
+            await runner.cleanup()
+        except asyncio.CancelledError:
+            # The clean-up was cancelled while it waited for handlers: close their connections now.
+            await server.shutdown(_MIN_SHUTDOWN_TIMEOUT)
+            raise
 
 
 @attrs.define(eq=False)
 class NotFoundHandler:
-    """Answers what comes to another path than `path`, and tells of it, at most once a minute."""
+    """Request handler for all paths but `path`; it logs the mistake at most once a minute."""
 
     path: str
     clock: Callable[[], float] = time.monotonic
     _next_log_at: float = attrs.field(init=False, default=float("-inf"))
 
     async def handle(self, request: web.Request) -> web.Response:
+        # Limited because anyone on the internet can send such requests.
         if (now := self.clock()) >= self._next_log_at:
             self._next_log_at = now + _NOT_FOUND_LOG_INTERVAL
-            asked = escape_unprintable(f"{request.method} {request.path}"[:_MAX_PATH_LENGTH])
-            _log_line(f"404 for {asked}: pushes come in at {self.path}")
-        return web.Response(status=404, text="not here\n")
-
-
-@asynccontextmanager
-async def _listen(receiver: TicketReceiver, address: ListenAddress) -> AsyncIterator[str]:
-    app = web.Application()
-    app.router.add_route("*", address.path, receiver.handle)
-    app.router.add_route("*", "/{elsewhere:.*}", NotFoundHandler(address.path).handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
-    await runner.setup()
-    server = cast("web.Server", runner.server)
-    try:
-        await _bind_port(runner, address)
-        yield address.url(runner.addresses[0][1])
-    finally:
-        try:
-            await runner.cleanup()
-        except asyncio.CancelledError:
-            await server.shutdown(_MIN_SHUTDOWN_TIMEOUT)
-            raise
-
-
-async def _bind_port(runner: web.AppRunner, address: ListenAddress) -> None:
-    try:
-        await web.TCPSite(runner, address.host, address.port).start()
-    except OSError as error:
-        raise InvalidArgument(f"--host {address.host} --port {address.port}: {error.strerror}") from None
-
-
-async def _describe_stored_ticket(receiver: TicketReceiver) -> str:
-    try:
-        ticket = await receiver.newest_ticket()
-    except TokenStoreError as error:
-        if error.permanent:
-            raise InvalidArgument(f"{STORE_URL_VAR}: {error}") from None
-        return f"The store does not answer yet ({error.reason}); what comes is kept in memory until it does."
-    return "The store has no ticket yet." if ticket is None else "The store has a ticket already."
+            line = escape_unprintable(f"{request.method} {request.path}"[:_MAX_LOGGED_REQUEST])
+            _log_line(f"404 for {line}: pushes are received at {self.path}")
+        return web.Response(status=404, text="not found\n")
 
 
 def _log_line(text: str) -> None:
-    sys.stdout.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-    sys.stdout.flush()
-
-
-def _log_event(event: Event) -> None:
-    words = _EVENT_FORMATTERS.get(type(event))
-    if words is not None:
-        _log_line(words(event))
+    # Resilient: a full disk behind the log must not stop the receiver, or WeChat stops pushing.
+    stream = resilient_stream()
+    stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+    stream.flush()
 
 
 async def _log_notification(notification: Notification) -> None:
-    _log_line(f"{escape_unprintable(notification.info_type)}: answered, and handed on to nobody")
+    _log_line(f"{escape_unprintable(notification.info_type)}: acknowledged and discarded")
 
 
-def _describe_received(event: TicketReceived) -> str:
-    kept = "kept in memory" if event.in_memory_only else "kept" if event.is_newest else "known already"
-    return f"ticket {kept}, made {time.time() - event.create_time:.0f} s ago"
+def _log_event(event: Event) -> None:
+    formatter = _EVENT_FORMATTERS.get(type(event))
+    if formatter is not None:
+        _log_line(formatter(event))
 
 
-def _describe_rejected(event: PushRefused) -> str:
-    return f"push refused with {event.status}: {event.reason}"
+def _format_received(event: TicketReceived) -> str:
+    state = "kept in memory" if event.in_memory_only else "stored" if event.is_newest else "already known"
+    return f"ticket {state}, created {time.time() - event.create_time:.0f} s ago"
 
 
-def _describe_malformed(event: PushMalformed) -> str:
-    return f"push answered, but not understood: {event.reason}"
+def _format_write_failure(event: TicketWriteFailed) -> str:
+    consequence = "it is lost" if event.retry_after is None else f"retrying in {event.retry_after:.0f} s"
+    return f"ticket not stored, {consequence}: {event.reason}"
 
 
-def _describe_write_failure(event: TicketWriteFailed) -> str:
-    when = "it is lost" if event.retry_after is None else f"next try in {event.retry_after:.0f} s"
-    return f"ticket not in the store yet, {when}: {event.reason}"
-
-
+# Any: each function takes the events of its key only, which the type of a dict cannot express.
 _EVENT_FORMATTERS: Final[dict[type[Any], Callable[[Any], str]]] = {
-    TicketReceived: _describe_received,
-    PushRefused: _describe_rejected,
-    PushMalformed: _describe_malformed,
-    TicketWriteFailed: _describe_write_failure,
+    TicketReceived: _format_received,
+    PushRefused: lambda event: f"push rejected with {event.status}: {event.reason}",
+    PushMalformed: lambda event: f"push acknowledged, but malformed: {event.reason}",
+    TicketWriteFailed: _format_write_failure,
 }

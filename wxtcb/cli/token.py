@@ -1,4 +1,4 @@
-"""`wxtcb token`: how token and ticket are; a token only on request."""
+"""Command `wxtcb token`: the state of token and ticket, and a valid token on request."""
 
 from __future__ import annotations
 
@@ -25,122 +25,117 @@ from wxtcb.cli.console import (
     escape_unprintable,
     print_json_bytes,
 )
-from wxtcb.cli.signals import Interrupted, run_until_signal
-from wxtcb.cli.streams import mark_stdout_sensitive
+from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.errors import InvalidArgument, WxtcbError
 from wxtcb.secret import Secret
 from wxtcb.tokens import Health
 from wxtcb.tokens.state import TICKET_TTL
 
 
-@attrs.frozen
-class TokenResult:
-    """A token, and how to tell of it."""
-
-    value: Secret
-    message: str
-
-
 def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
-    """Print which credentials are set and what the store keeps, or see to a living token and print its life."""
+    """Print the state of credentials and token store, or with *fetch* how long a valid token is valid.
+
+    With *reveal*, print the fetched token itself as well. Return the exit code. Raises `WxtcbError` if the command is
+    rejected, or if no token can be obtained.
+    """
     if fetch:
         return _fetch_and_print(reveal=reveal, own_token=own_token)
     if reveal:
-        raise InvalidArgument("--reveal: there is no token to show without --fetch; nothing was sent")
-    for line in align_columns([(name, _variable_state(name)) for name in (*SESSION_VARS, *RECEIVER_VARS)]):
+        raise InvalidArgument("--reveal: there is no token to print without --fetch; no request was sent")
+    variables = (*SESSION_VARS, *RECEIVER_VARS)
+    rows = [(name, "set" if os.environ.get(name, "").strip() else "not set") for name in variables]
+    for line in align_columns(rows):
         echo_out(line)
     try:
         settings = read_settings(os.environ)
     except WxtcbError as error:
+        # Missing credentials are the state to be shown, so this is not a failure of the command.
         echo_out(f"Not ready: {escape_unprintable(str(error))}.")
         return 0
     return _print_state(settings)
 
 
-def _variable_state(name: str) -> str:
-    return "set" if os.environ.get(name, "").strip() else "not set"
-
-
 def _print_state(settings: Settings) -> int:
-    demand = "" if settings.on_loopback or settings.store else "; what fetches a token there needs --own-token"
-    echo_out(f"Ready for {settings.base_url}{demand}.")
+    permission = "" if settings.on_loopback or settings.store else "; fetching a token from it requires --own-token"
+    echo_out(f"Ready for {settings.base_url}{permission}.")
     if settings.store is None:
-        echo_out("No token was fetched, and none is kept between commands; --fetch fetches one.")
+        echo_out("No token was fetched. Without a token store, none is kept between commands; --fetch fetches one.")
         return 0
-    health = run_until_signal(_read_health(settings))
+
+    async def read_health() -> Health:
+        async with settings.session() as session:
+            return await session.health()
+
+    health = run_until_signal(read_health())
     if isinstance(health, Interrupted):
         return health.exit_code
-    for line in (*_describe_health(health), *_describe_ticket_source(settings, health)):
+    for line in (*describe_health(health), *_describe_ticket_source(settings, health)):
         echo_out(line)
     return 0
 
 
-async def _read_health(settings: Settings) -> Health:
-    async with settings.session() as session:
-        return await session.health()
-
-
-def _describe_health(health: Health) -> Iterator[str]:
-    """Say how the token and the ticket of the store are, and what is wrong."""
-    if health.fetches_last_hour is not None:  # else the store is down, which is the problem
-        yield from _describe_store(health)
-    yield from map(_describe_error, health.problems)
-
-
-def _describe_store(health: Health) -> Iterator[str]:
-    if health.token_expires_in is None:
-        yield "The store keeps no token yet."
-    else:
-        life = f"lives {_format_duration(health.token_expires_in)} more" if health.token_expires_in > 0 else "is over"
-        yield (
-            f"The token in the store {life}; {health.token_fetched_by} fetched it {_format_duration(health.token_age)} ago "
-            f"({health.token_fetch_reason})."
-        )
-    if health.ticket_age is not None:
-        yield f"The ticket in the store came {_format_duration(health.ticket_age)} ago."
-    yield f"Tokens fetched within the last hour: {health.fetches_last_hour}."
-    if health.lease_owner is not None:
-        yield f"{health.lease_owner} fetches a token just now."
-
-
-def _describe_error(error: WxtcbError) -> str:
-    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    return as_command(escape_unprintable(f"Problem: {error}{notes}"))
+def describe_health(health: Health) -> Iterator[str]:
+    """Iterate over lines with the state of the token, the ticket and the lease, and with all problems."""
+    # None means that the store could not be read. That is one of the problems, and nothing else is known.
+    if health.fetches_last_hour is not None:
+        if health.token_expires_in is None:
+            yield "The store contains no token yet."
+        else:
+            validity = (
+                f"expires in {_format_duration(health.token_expires_in)}"
+                if health.token_expires_in > 0
+                else "has expired"
+            )
+            age = _format_duration(health.token_age)
+            yield (
+                f"The token in the store {validity}; {health.token_fetched_by} fetched it {age} ago "
+                f"({health.token_fetch_reason})."
+            )
+        if health.ticket_age is not None:
+            yield f"The ticket in the store was received {_format_duration(health.ticket_age)} ago."
+        yield f"Tokens fetched within the last hour: {health.fetches_last_hour}."
+        if health.lease_owner is not None:
+            yield f"{health.lease_owner} is fetching a token."
+    for error in health.problems:
+        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+        yield as_command(escape_unprintable(f"Problem: {error}{notes}"))
 
 
 def _describe_ticket_source(settings: Settings, health: Health) -> Iterator[str]:
-    """Say which ticket is used, where one is given beside the store."""
+    """Iterate over at most one line, which names the ticket that is used if one is set next to the store."""
     if settings.ticket and health.fetches_last_hour is not None:
         name = TICKET_FILE_VAR if isinstance(settings.ticket, TicketFile) else TICKET_VAR
-        is_good = health.ticket_age is not None and health.ticket_age <= TICKET_TTL
+        is_valid = health.ticket_age is not None and health.ticket_age <= TICKET_TTL
         yield (
-            f"The ticket in the store is used, and {name} is not."
-            if is_good
-            else f"{name} is used, for the store keeps no ticket of the last 12 hours."
+            f"The ticket in the store is used; {name} is ignored."
+            if is_valid
+            else f"{name} is used, because the store contains no ticket of the last 12 hours."
         )
 
 
 def _format_duration(seconds: float | None) -> str:
-    whole = round(seconds or 0)
-    return f"{whole // 3600} h {whole % 3600 // 60} min" if whole >= 3600 else f"{whole // 60} min {whole % 60} s"
+    total = round(seconds or 0)
+    return f"{total // 3600} h {total % 3600 // 60} min" if total >= 3600 else f"{total // 60} min {total % 60} s"
+
+
+@attrs.frozen
+class TokenResult:
+    """Valid token, and the message that describes it."""
+
+    value: Secret
+    message: str
 
 
 def _fetch_and_print(*, reveal: bool, own_token: bool) -> int:
     settings = read_settings(os.environ)
     settings.require_fetch_permission("--fetch", own_token=own_token)
-    mark_stdout_sensitive()
-    living = run_until_signal(_fetch_token(settings) if settings.store is None else _get_shared_token(settings))
-    return _report_interruption(living) if isinstance(living, Interrupted) else _print_token(living, reveal=reveal)
-
-
-def _report_interruption(interruption: Interrupted) -> int:
-    echo_err_newline(
-        f"{interruption.signal_name} cut the fetch off: a token may have been minted, which may void another one."
-    )
-    return interruption.exit_code
-
-
-def _print_token(result: TokenResult, *, reveal: bool) -> int:
+    result = run_until_signal(_fetch_token(settings) if settings.store is None else _get_shared_token(settings))
+    if isinstance(result, Interrupted):
+        echo_err_newline(
+            f"{result.signal_name} interrupted the fetch: a token may have been issued, which may have invalidated the "
+            "previous one."
+        )
+        return result.exit_code
     echo_out(result.message)
     if reveal:
         print_json_bytes(result.value.reveal().encode())
@@ -150,13 +145,13 @@ def _print_token(result: TokenResult, *, reveal: bool) -> int:
 async def _fetch_token(settings: Settings) -> TokenResult:
     ticket = await settings.newest_ticket()
     async with settings.session() as session:
-        bought = await api_component_token(session, component_verify_ticket=ticket)
-    return TokenResult(bought.component_access_token, f"A token was fetched; it lives {bought.expires_in} s.")
+        reply = await api_component_token(session, component_verify_ticket=ticket)
+    return TokenResult(reply.component_access_token, f"A token was fetched; it expires in {reply.expires_in} s.")
 
 
 async def _get_shared_token(settings: Settings) -> TokenResult:
-    """Take the token of the store, renewed where that is due: to fetch another would void it."""
+    # A fetch of its own would invalidate the token that other processes use.
     async with settings.session() as session:
         value = await session.token()
-        left = session.stats().token_expires_in or 0.0
-    return TokenResult(value, f"The token in the store lives {_format_duration(left)} more.")
+        expires_in = session.stats().token_expires_in or 0.0
+    return TokenResult(value, f"The token in the store expires in {_format_duration(expires_in)}.")

@@ -9,8 +9,8 @@ from typer.testing import Result
 
 import wxtcb
 from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat
-from wxtcb.cli.credentials import credential_fields
-from wxtcb.cli.example import print_example, read_examples
+from wxtcb.cli.call import print_example, read_examples
+from wxtcb.cli.config import credential_fields
 
 from .conftest import Cli, Platform
 
@@ -73,7 +73,7 @@ def test_what_goes_into_the_query_is_told_as_it_is_typed(
 ) -> None:
     """With quotes where the shell needs them, and a file only for a body that holds something."""
     examples = {"invoke": {"request": {}, "query": {"env": "e-1", "name": "a b"}, "reply": {"errcode": 0}}}
-    monkeypatch.setattr("wxtcb.cli.example.read_examples", lambda: examples)
+    monkeypatch.setattr("wxtcb.cli.call.read_examples", lambda: examples)
     print_example(Endpoint("/tcb/invoke", Done, Repeat.ONCE))
     out, err = capsys.readouterr()
     assert out == "{}\n"
