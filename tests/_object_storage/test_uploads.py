@@ -11,8 +11,7 @@ import pytest
 
 import wxtcb
 from wxtcb import InvalidArgument, TransferError
-from wxtcb._object_storage.body import TransferAborted, UploadBody
-from wxtcb._object_storage.source import open_source
+from wxtcb._object_storage.body import TransferAborted, UploadBody, open_source
 from wxtcb.api import hosting, storage
 
 LINK = "/componenttcb/uploadfile"

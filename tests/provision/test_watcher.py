@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from wxtcb._concurrency.shared_poll import Poller
+from wxtcb._concurrency.tasks import YIELD_EVERY
 from wxtcb.api.environment import EnvList
 from wxtcb.provision.scheduler import Scheduler
-from wxtcb.provision.slices import YIELD_EVERY
 from wxtcb.provision.waiting import StepResult
 from wxtcb.provision.watcher import EnvironmentPoller
 

@@ -1,8 +1,6 @@
-"""Who may send now.
+"""Request limiter: a FIFO limit on concurrent requests, and a pause per path after the platform's minute limit (45011).
 
-Two things are held here: a number of slots, handed out first come, first served, and per path the pause that follows
-the platform's minute limit (45011). A call waits for its path first and for a slot after, so that a paused path holds
-no slot.
+A call first waits until its path is open and then for a slot, so that calls of a paused path hold no slot.
 """
 
 from __future__ import annotations
@@ -21,12 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MINUTE: Final = 60.0
+# Stands for "no limit" in an int, so that doubling and comparing need no special case.
 _UNLIMITED: Final = 1 << 40
 
 
 @attrs.define(repr=False, eq=False)
 class _PathState:
-    """The minutes of one path: the present one began at `opens_at` (or will), and admits `allowance` calls."""
+    """Rate-limit state of one path.
+
+    The current minute starts at `opens_at`, which is in the future during a pause, and admits `allowance` calls.
+    """
 
     opens_at: float
     paused_until: float = -math.inf
@@ -37,7 +39,7 @@ class _PathState:
     sleeper: asyncio.Future[None] | None = None
 
     def seconds_until_open(self, now: float) -> float:
-        """Return the seconds until the next call may pass."""
+        """Return the seconds until another call is admitted, 0.0 if it is now."""
         if now < self.opens_at:
             return self.opens_at - now
         if now >= self.opens_at + MINUTE:
@@ -45,19 +47,23 @@ class _PathState:
         return 0.0 if self.admitted < self.allowance else self.opens_at + MINUTE - now
 
     def _advance_minutes(self, minutes: int) -> None:
+        # The allowance doubles in every minute without a 45011. The shift is bounded because a path may be idle for days.
         self.opens_at += minutes * MINUTE
         self.allowance = min(_UNLIMITED, self.allowance << min(minutes, 40))
         self.admitted_last_minute = self.admitted if minutes == 1 else 0
         self.admitted = 0
 
     def cancel_admission(self, minute: float) -> None:
-        """Undo an admission in the minute that began at *minute*: that call was never sent."""
+        """Undo an admission in the minute that started at *minute*, because the call was not sent."""
         if self.opens_at == minute:
             self.admitted -= 1
             if self.sleeper is not None:
                 _wake(self.sleeper)
 
     def pause_until(self, opens_at: float) -> None:
+        """Close the path until *opens_at* and reduce its allowance."""
+        # The platform does not document its limit. A quarter of the calls that met it is a cautious restart; the doubling
+        # then approaches the limit again. The previous minute counts, because 45011 may arrive early in a new one.
         self.allowance = max(1, max(self.admitted, self.admitted_last_minute) // 4)
         self.opens_at = self.paused_until = opens_at
         self.admitted = self.admitted_last_minute = 0
@@ -65,10 +71,11 @@ class _PathState:
 
 @attrs.define(repr=False, eq=False)
 class RequestLimiter:
-    """Admission for every call of a session: at most `slots` at a time, in the order of asking.
+    """Limiter for all calls of a session: at most `slots` calls at a time, admitted in FIFO order.
 
-    After `pause`, a path stays closed until the next minute of the wall clock, then admits a quarter of what it
-    admitted in the limited minute, and twice as many in every minute that stays clean. Other paths go on.
+    After `pause`, a path is closed until the next minute of the wall clock. It then admits a quarter of the calls of
+    the minute in which the limit was met, and twice as many in each further minute without a 45011. Other paths are not
+    affected.
     """
 
     slots: int
@@ -83,6 +90,7 @@ class RequestLimiter:
     @property
     def waiting(self) -> int:
         """The number of calls that wait for a slot."""
+        # Copied first: `Session.stats` may be called from any thread, and a deque must not change during iteration.
         return sum(not turn.done() for turn in tuple(self._slot_waiters))
 
     @property
@@ -92,11 +100,14 @@ class RequestLimiter:
 
     @property
     def in_use(self) -> int:
-        """The number of slots taken."""
+        """The number of slots in use."""
         return self.slots - self._free_slots
 
     def try_acquire(self, path: str) -> bool:
-        """Take a slot if one is free and nobody is before us; `SessionClosed` after `pause_until`."""
+        """Take a slot and return True if the path is open, a slot is free and no earlier call waits.
+
+        Raises `SessionClosed` after `close`.
+        """
         self._raise_if_closed()
         state = self._paths.get(path)
         if state is None:
@@ -108,7 +119,7 @@ class RequestLimiter:
         return True
 
     async def acquire(self, path: str) -> None:
-        """Wait until *path* is open and a slot is free, and take it; `release` gives it back."""
+        """Wait until *path* is open and a slot is free, and take the slot; call `release` to return it."""
         while not self.try_acquire(path):
             state = self._paths[path]
             await self._wait_for_path(state)
@@ -118,15 +129,18 @@ class RequestLimiter:
             except BaseException:
                 state.cancel_admission(minute)
                 raise
+            # The path may have been paused while this call waited for its slot. Then it starts again, without a slot.
             if self.now() >= state.opens_at:
                 return
             self.release()
 
     def release(self) -> None:
-        """Give a slot back, to the one who waits longest."""
+        """Return a slot; it goes to the call that has waited longest."""
         while self._slot_waiters:
             turn = self._slot_waiters.popleft()
+            # A waiter that is done was cancelled.
             if not turn.done():
+                # The slot passes directly to the waiter. If it became free in between, a new call could overtake.
                 turn.set_result(None)
                 return
         self._free_slots += 1
@@ -134,17 +148,19 @@ class RequestLimiter:
     def pause(self, path: str, *, sent_at: float) -> float | None:
         """Close *path* until the next minute, because a call sent at *sent_at* met the minute limit.
 
-        Returns the seconds, or None where the path was closed after that call was sent.
+        Returns the length of the pause in seconds. Returns None if the path has been paused since *sent_at*: many calls
+        in flight meet the same limit, and only the first one starts a pause.
         """
         state = self._paths[path]
         if sent_at < state.paused_until:
             return None
+        # The platform counts by minutes of the wall clock, not from the first call.
         seconds = MINUTE - self.wall_clock() % MINUTE
         state.pause_until(self.now() + seconds)
         return seconds
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep, but end with `SessionClosed` as soon as the gate is closed."""
+        """Sleep for *seconds*; raise `SessionClosed` as soon as the limiter is closed."""
         await self._sleep_on(asyncio.get_running_loop().create_future(), seconds)
 
     async def _sleep_on(self, sleeper: asyncio.Future[None], seconds: float) -> None:
@@ -159,19 +175,20 @@ class RequestLimiter:
         self._raise_if_closed()
 
     def close(self) -> None:
-        """End every wait with `SessionClosed`, now and from now on."""
+        """End all current and future waits with `SessionClosed`."""
         self._closed = True
         for turn in (*self._slot_waiters, *self._sleepers):
             _wake(turn)
 
     def _raise_if_closed(self) -> None:
         if self._closed:
-            raise SessionClosed("the session was closed while this call waited; nothing more was sent for it")
+            raise SessionClosed("the session was closed while this call waited; no further request was sent")
 
     async def _wait_for_path(self, path: _PathState) -> None:
         turn = asyncio.get_running_loop().create_future()
         path.waiters.append(turn)
         try:
+            # Only the first waiter of a path watches the clock; each one wakes its successor when it leaves.
             if path.waiters[0] is not turn:
                 await turn
                 self._raise_if_closed()
@@ -193,6 +210,7 @@ class RequestLimiter:
         try:
             await turn
         except asyncio.CancelledError:
+            # The slot was passed to this call in the same turn of the loop in which it was cancelled.
             if not turn.cancelled():
                 self.release()
             raise

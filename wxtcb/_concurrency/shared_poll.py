@@ -1,6 +1,6 @@
-"""One shared look for everybody who waits.
+"""Shared polling: one poll serves all callers that wait for the same state.
 
-However many wait, one look is under way at a time, and one starts at most every second.
+However many callers wait, one poll runs at a time, and one starts at most every second.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Snapshot(Generic[T]):
-    """What was seen by a look that started at `started_at`, on the clock of the event loop."""
+    """Result of a poll that started at `started_at`, on the clock of the event loop."""
 
     started_at: float
     value: T
@@ -25,21 +25,21 @@ class Snapshot(Generic[T]):
 
 @attrs.frozen(eq=False)
 class Poller(Generic[T]):
-    """Looks of one waiter alone, made in its own task."""
+    """Poller of a single caller: every poll runs in the caller's task."""
 
     fetch: Callable[[], Awaitable[T]]
     now: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
 
     async def poll(self, _newer_than: float, /) -> Snapshot[T]:
-        """Look now."""
+        """Poll now."""
         started_at = self.now()
         return Snapshot(started_at, await self.fetch())
 
 
 @attrs.define(repr=False, eq=False)
 class SharedPoller(Generic[T]):
-    """Looks on behalf of many; `min_interval` is the least time in seconds between the starts of two looks."""
+    """Poller for many callers; two polls start at least `min_interval` seconds apart."""
 
     fetch: Callable[[], Coroutine[None, None, T]]
     now: Callable[[], float]
@@ -48,22 +48,23 @@ class SharedPoller(Generic[T]):
     _task: SharedTask[T] | None = attrs.field(init=False, default=None)
 
     async def poll(self, newer_than: float, /) -> Snapshot[T]:
-        """Return a look that started at or after *moment*; raise what that look raised."""
-        while (flight := self._task) is None or flight.started_at < newer_than:
-            if flight is not None and not flight.done.is_set():
-                await flight.done.wait()
-            elif flight is not None and (wait := flight.started_at + self.min_interval - self.now()) > 0:
+        """Return the result of a poll that started at or after *newer_than*; raise the error of that poll."""
+        # The conditions are checked again after each wait, because another caller may have started a poll meanwhile.
+        while (task := self._task) is None or task.started_at < newer_than:
+            if task is not None and not task.done.is_set():
+                await task.done.wait()
+            elif task is not None and (wait := task.started_at + self.min_interval - self.now()) > 0:
                 await self.sleep(wait)
             else:
                 self._task = SharedTask.start(self.fetch, self.now())
-        return Snapshot(flight.started_at, await flight.wait())
+        return Snapshot(task.started_at, await task.wait())
 
     def close(self) -> None:
-        """Begin to end a look under way; who waits for it gets `SessionClosed`."""
+        """Cancel a running poll; its waiters get `SessionClosed`."""
         if self._task is not None:
             self._task.cancel()
 
     async def aclose(self) -> None:
-        """Close, and wait for the end of a look under way."""
+        """Cancel a running poll and wait until it has ended."""
         if self._task is not None:
             await self._task.aclose()

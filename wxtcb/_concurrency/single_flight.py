@@ -1,7 +1,6 @@
-"""One task that many wait for.
+"""Single flight: one task whose result many callers wait for.
 
-A flight runs a coroutine in a task of its own, in an empty context. Cancelling a waiter, or all of them, touches
-neither the task nor the other waiters; each waiter gets an exception of its own.
+Cancelling a waiter, or all of them, affects neither the task nor the other waiters.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ T = TypeVar("T")
 
 @attrs.define(repr=False, eq=False)
 class SharedTask(Generic[T]):
-    """A started piece of work; `done` is set when it ended, well or not."""
+    """Running task with many waiters; `done` is set when it has succeeded, failed or been cancelled."""
 
     started_at: float
     done: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
@@ -31,12 +30,14 @@ class SharedTask(Generic[T]):
 
     @classmethod
     def start(cls, coroutine_function: Callable[[], Coroutine[None, None, T]], now: float) -> SharedTask[T]:
-        """Start *work*; what it raises reaches the waiters."""
-        flight = cls(now)
-        flight._task = asyncio.get_running_loop().create_task(
-            flight._run(coroutine_function), context=contextvars.Context()
+        """Start *coroutine_function* in a task of its own; *now* becomes `started_at`."""
+        shared = cls(now)
+        # An empty context: the task belongs to no caller, so it must not inherit the context variables (a span, a request
+        # id) of the one that happens to start it.
+        shared._task = asyncio.get_running_loop().create_task(
+            shared._run(coroutine_function), context=contextvars.Context()
         )
-        return flight
+        return shared
 
     async def _run(self, coroutine_function: Callable[[], Coroutine[None, None, T]]) -> None:
         try:
@@ -47,38 +48,43 @@ class SharedTask(Generic[T]):
             self._error = _session_closed_error()
             raise
         except BaseException as error:
-            self._error = WxtcbError(f"wxtcb failed in itself ({type(error).__name__}); please report it")
+            self._error = WxtcbError(f"internal error in wxtcb ({type(error).__name__}); please report it")
+            # Raised again, so that the loop's exception handler reports the traceback.
             raise
         finally:
             self.done.set()
 
     async def wait(self) -> T:
-        """Wait for the end; return the value, or raise a copy of the error."""
+        """Wait until the task is done and return its value, or raise a copy of its error."""
         await self.done.wait()
         if self._error is not None:
             raise _copy_error(self._error)
         return self._value
 
     def cancel(self) -> None:
-        """Begin to end the work; who waits for it gets `SessionClosed` now."""
+        """Cancel the task without waiting for its end; its waiters get `SessionClosed` at once."""
         if not self.done.is_set():
             self._error = _session_closed_error()
             self.done.set()
-        if not self._task.cancelling():  # once: a second would break into the clean-up that the first began
+        # Only once: a second cancellation would interrupt the clean-up that the first one started.
+        if not self._task.cancelling():
             self._task.cancel()
 
     async def aclose(self) -> None:
-        """Cancel, and wait for the end of the work."""
+        """Cancel the task and wait until it has ended."""
         self.cancel()
+        # `asyncio.wait` neither raises the task's exception nor cancels the task together with the caller.
         await asyncio.wait([self._task])
 
 
 def _session_closed_error() -> SessionClosed:
-    return SessionClosed("the session was closed while this call waited; nothing was sent for it")
+    return SessionClosed("the session was closed while this call waited; no request was sent for it")
 
 
 def _copy_error(error: WxtcbError) -> WxtcbError:
-    mine = copy.copy(error)
-    if hasattr(mine, "__notes__"):
-        mine.__notes__ = [*mine.__notes__]  # a shallow copy shares the list
-    return mine
+    """Copy *error* for one waiter: raising the same object in several tasks would mix their tracebacks and notes."""
+    copied = copy.copy(error)
+    if hasattr(copied, "__notes__"):
+        # A shallow copy shares the list with the original.
+        copied.__notes__ = [*copied.__notes__]
+    return copied

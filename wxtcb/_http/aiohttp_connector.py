@@ -1,7 +1,8 @@
-"""The faster transport: aiohttp connects, keeps the connections and parses; its requests and responses are left out.
+"""Fast transport: uses aiohttp's connector and response parser, but not its `ClientSession`.
 
-`aiohttp.TCPConnector` does DNS, happy eyeballs, TLS and the pool; aiohttp's own protocol reads the answer. Between them
-a request is bytes, prepared once per token and path and written in one piece, and nothing is ever written twice.
+`aiohttp.TCPConnector` does DNS, happy eyeballs, TLS and the connection pool; aiohttp's protocol class parses the
+response. The head of a request is built once per token and path. Head and body are written in one piece, and never
+twice.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from wxtcb.secret import Secret
 
 MAX_STALE_CONNECTIONS: Final = 3
+# Attributes of aiohttp that this module uses; those outside its documented API may change in any release.
 REQUIRED_ATTRIBUTES: Final = (
     "ClientRequest.connection_key",
     "StreamReader.at_eof",
@@ -66,7 +68,10 @@ def open_transport(
     proxy: Secret | None = None,
     ssl: tls.SSLContext | None = None,
 ) -> Transport:
-    """Open the faster transport; the plain one for a session of the caller's, a proxy, or an aiohttp that changed."""
+    """Create the fast transport, or `SessionTransport` if there is a session of the caller or a proxy.
+
+    An aiohttp version without the attributes that the fast transport needs gets `SessionTransport`, too.
+    """
     if not isinstance(http, aiohttp.ClientSession) and proxy is None and is_supported():
         return ConnectorTransport.open(base_url, timeout, connector=http, ssl=ssl)
     return SessionTransport.open(base_url, timeout, http=http, proxy=proxy, ssl=ssl)
@@ -74,7 +79,7 @@ def open_transport(
 
 @functools.cache
 def is_supported() -> bool:
-    """Tell whether this aiohttp still has the names below its front door that `ConnectorTransport` calls."""
+    """Return whether this version of aiohttp has the internal attributes that `ConnectorTransport` uses."""
     try:
         operator.attrgetter(*REQUIRED_ATTRIBUTES)(aiohttp)
         set_response_params = operator.attrgetter("client_proto.ResponseHandler.set_response_params")(aiohttp)
@@ -88,7 +93,7 @@ def is_supported() -> bool:
 
 @attrs.define(repr=False, eq=False)
 class _Attempt:
-    """One request under way; `abort_error` is why it was ended from outside."""
+    """Request in flight; `abort_error` is set if it was ended by the deadline or by closing the transport."""
 
     connection: Connection | None = None
     stream: aiohttp.StreamReader | None = None
@@ -96,7 +101,7 @@ class _Attempt:
     abort_error: type[Exception] | None = None
 
     def abort(self, error: type[Exception]) -> None:
-        """Make whatever it waits for raise *why*, and drop what is not written yet."""
+        """End the attempt: its pending wait raises *error*, and unwritten data is dropped."""
         self.abort_error = error
         protocol = self.connection and self.connection.protocol
         if self.stream is not None:
@@ -106,12 +111,13 @@ class _Attempt:
         self._abort_transport()
 
     def raise_if_aborted(self) -> None:
-        """Raise the reason, if it was ended at a moment when it waited for nothing."""
+        """Raise `abort_error` if the attempt was ended while no wait was pending."""
         if self.abort_error is not None:
             raise self.abort_error
 
     def release_connection(self) -> None:
-        """Let the next request use the connection, unless something of this one is still on the way."""
+        """Return the connection to the pool, unless a part of the request is still unwritten."""
+        # A server may reply before it has read the whole request. The rest would then precede the next request.
         connection = self.connection
         transport = connection and connection.transport
         if connection is not None and transport is not None and not transport.get_write_buffer_size():
@@ -119,7 +125,7 @@ class _Attempt:
             self.connection = None
 
     def close_connection(self) -> None:
-        """Cut the connection off, unless it was kept; what is not written yet never will be."""
+        """Close the connection, unless it was released; unwritten data is dropped."""
         connection = self.connection
         if connection is not None:
             self._abort_transport()
@@ -134,7 +140,10 @@ class _Attempt:
 
 @attrs.define(repr=False, eq=False)
 class _DeadlineTimer:
-    """Ends every attempt after `timeout`; what begins first is due first, so one timer does for all."""
+    """Timer that ends every attempt `timeout` seconds after its start.
+
+    All attempts have the same timeout, so they expire in the order of the dictionary, and one timer serves them all.
+    """
 
     timeout: float
     loop: asyncio.AbstractEventLoop
@@ -170,7 +179,7 @@ class _DeadlineTimer:
 
 @attrs.define(repr=False, eq=False)
 class ConnectorTransport:
-    """Sends over the connections of a connector; both timeouts are always on, and nothing is followed or repeated."""
+    """Transport on a `TCPConnector`: both timeouts always apply; redirects are not followed; nothing is sent twice."""
 
     base_url: str
     timeout: Timeout
@@ -193,11 +202,11 @@ class ConnectorTransport:
         connector: aiohttp.TCPConnector | None = None,
         ssl: tls.SSLContext | None = None,
     ) -> ConnectorTransport:
-        """Open a pool of connections without a limit, or use *connector*, which then stays the caller's to close."""
+        """Create a transport with its own connections, or on those of *connector*, which the caller must close."""
         origin = aiohttp.ClientRequest("POST", URL(base_url), headers=HEADERS, ssl=ssl or True)
-        watch = _DeadlineTimer(timeout.total, asyncio.get_running_loop())
+        timer = _DeadlineTimer(timeout.total, asyncio.get_running_loop())
         pool = connector or aiohttp.TCPConnector(limit=0)
-        return cls(base_url, timeout, connector is None, pool, origin, timeout.to_aiohttp(), watch)
+        return cls(base_url, timeout, connector is None, pool, origin, timeout.to_aiohttp(), timer)
 
     async def send(self, request: Request) -> SendResult:
         if self._is_closed():
@@ -208,6 +217,7 @@ class ConnectorTransport:
             return await self._send_attempt(request, attempt)
         except asyncio.CancelledError as error:
             return map_cancellation(error, sent=attempt.sent, closed=self._is_closed())
+        # After an abort the exception depends on what the attempt waited for, so `abort_error` takes precedence.
         except Exception as error:
             return map_exception(attempt.abort_error() if attempt.abort_error else error, sent=attempt.sent)
         finally:
@@ -230,6 +240,7 @@ class ConnectorTransport:
             return Vetoed()
         self._write(request, attempt, transport)
         message, attempt.stream = await protocol.read()
+        # Skip interim responses such as 100 Continue; 101 is final, because the protocol changes after it.
         while 100 <= message.code < 200 and message.code != 101:
             message, attempt.stream = await protocol.read()
         attempt.raise_if_aborted()
@@ -240,17 +251,21 @@ class ConnectorTransport:
         return Response(message.code, reply)
 
     def _write(self, request: Request, attempt: _Attempt, transport: asyncio.Transport) -> None:
-        """Send all; the bytes, which hold the token, stand in no frame that runs code of the caller's."""
+        """Write head and body.
+
+        The bytes, which hold the token, are in no frame that stays alive during a wait or calls user code.
+        """
         head, body = self._head_cache.get(request), request.body.data
         attempt.sent = True
         transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
 
     async def _connect(self, attempt: _Attempt) -> tuple[ResponseHandler, asyncio.Transport]:
-        """Take a connection that is open, and on which nothing has come that nobody asked for."""
+        """Return a connection that is open and has received no data before the request."""
         for _ in range(MAX_STALE_CONNECTIONS):
             connection = await self._connector.connect(self._connection_request, [], self._client_timeout)
             attempt.connection = connection
-            await asyncio.sleep(0)  # a close that has arrived is heard of in the loop's next turn
+            # A pooled connection may have been closed by the server. The loop processes the close in its next turn.
+            await asyncio.sleep(0)
             attempt.raise_if_aborted()
             protocol, transport = connection.protocol, connection.transport
             if protocol is not None and transport is not None and protocol.is_connected() and not protocol.should_close:
@@ -260,7 +275,7 @@ class ConnectorTransport:
         raise ConnectionError
 
     def _build_head(self, request: Request) -> bytes:
-        """Write all that comes before the number of bytes in the body, as aiohttp would."""
+        """Return the request line and headers up to the value of Content-Length, formatted as aiohttp does."""
         lines = [f"POST {build_url(self.base_url, request).raw_path_qs} HTTP/1.1"]
         lines += [
             f"{name}: {value}" for name, value in self._connection_request.headers.items() if name != "Content-Length"

@@ -1,4 +1,4 @@
-"""The plain transport, on `aiohttp.ClientSession`: for a session of the caller's, and for proxies."""
+"""Transport on `aiohttp.ClientSession`: used for a session passed by the caller, and for proxies."""
 
 from __future__ import annotations
 
@@ -34,20 +34,23 @@ if TYPE_CHECKING:
     from wxtcb.secret import Secret
 
 
-UNSOLICITED_REPLY: Final = SendFailure("the connection carried a reply that nobody asked for", sent=False)
+UNSOLICITED_REPLY: Final = SendFailure("the connection had received data before the request", sent=False)
 
 
 class _BodyNotSent(Exception):
-    """Keeps a body from leaving."""
+    """Raised to aiohttp in place of writing the body."""
 
 
 class _TrackedPayload(Payload):
-    """The body of a request, which knows whether it began to leave; one that is withheld does not.
+    """Request body that records its progress.
 
-    `requested`: a request was made of it, as by aiohttp and not by a mock in its place.
+    - `requested`: aiohttp has prepared a request with it. A mock in place of aiohttp does not do that.
+    - `sent`: aiohttp may have written the body or a part of it.
+    - `vetoed`: `may_send` forbade the request, so the body was not written.
     """
 
     _value: bytes
+    # aiohttp closes a payload after the request unless it is marked so; there is nothing to close.
     _autoclose = True
 
     def __init__(self, request: Request) -> None:
@@ -59,6 +62,7 @@ class _TrackedPayload(Payload):
 
     @property
     def size(self) -> int:
+        # aiohttp reads the size for the Content-Length header, before it writes anything.
         self.requested = True
         return len(self._value)
 
@@ -66,7 +70,9 @@ class _TrackedPayload(Payload):
         return self._value.decode(encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        await asyncio.sleep(0)  # so that no frame which holds the URL is below the question
+        # Continue in a new turn of the loop, in aiohttp's writer task. Otherwise an exception of `may_send`, a user's
+        # function, would have frames of aiohttp in its traceback that hold the URL with the token.
+        await asyncio.sleep(0)
         self.vetoed = self._request.is_vetoed()
         if self.vetoed or _has_unsolicited_data(writer):
             raise _BodyNotSent
@@ -76,7 +82,10 @@ class _TrackedPayload(Payload):
 
 @attrs.define(repr=False, eq=False)
 class SessionTransport:
-    """Sends with `aiohttp.ClientSession.post`; redirects are not followed, both timeouts are set on every request."""
+    """Transport that sends with `aiohttp.ClientSession.post`.
+
+    Redirects and timeouts are set on every request, so that a session passed by the caller cannot weaken them.
+    """
 
     base_url: str
     timeout: Timeout
@@ -103,16 +112,18 @@ class SessionTransport:
         proxy: Secret | None = None,
         ssl: tls.SSLContext | None = None,
     ) -> SessionTransport:
-        """Open a pool of connections of our own, or use that of *http*, which then stays the caller's to close."""
+        """Create a transport with its own connections, or on those of *http*, which the caller must close."""
         if isinstance(http, aiohttp.ClientSession):
             return cls(base_url, timeout, http, owns_session=False, proxy=proxy, ssl=ssl)
-        mine = aiohttp.ClientSession(
+        session = aiohttp.ClientSession(
+            # No limit here: with a limit, aiohttp lets new requests overtake waiting ones, some of which then never get
+            # a connection. `RequestLimiter` limits the requests in FIFO order.
             connector=http or aiohttp.TCPConnector(limit=0),
             connector_owner=http is None,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=HEADERS,
         )
-        return cls(base_url, timeout, mine, owns_session=True, proxy=proxy, ssl=ssl)
+        return cls(base_url, timeout, session, owns_session=True, proxy=proxy, ssl=ssl)
 
     async def send(self, request: Request) -> SendResult:
         body = _TrackedPayload(request)
@@ -129,12 +140,14 @@ class SessionTransport:
                 proxy=self.proxy.reveal() if self.proxy else None,
                 ssl=self.ssl or True,
             )
+            # A response although the body was not written: it cannot be the response to this request.
             if body.requested and not body.sent:
                 response.close()
                 return Vetoed() if body.vetoed else UNSOLICITED_REPLY
             return await _read_response(response)
         except asyncio.CancelledError as error:
             return map_cancellation(error, sent=body.sent, closed=self.http.closed)
+        # Any exception of aiohttp may hold the URL with the token, so none may leave.
         except Exception as error:
             return Vetoed() if body.vetoed else map_exception(error, sent=body.sent)
 
@@ -144,7 +157,8 @@ class SessionTransport:
 
 
 def _has_unsolicited_data(writer: AbstractStreamWriter) -> bool:
-    """Tell whether something has come on the connection before anything was asked on it."""
+    """Return whether data has arrived on the connection before this request was written."""
+    # `should_close` is also True once the server has closed the connection.
     return bool(getattr(getattr(writer, "protocol", None), "should_close", False))
 
 
@@ -152,5 +166,6 @@ async def _read_response(response: aiohttp.ClientResponse) -> Response | Respons
     try:
         body = await read_bounded(response.content)
     finally:
-        response.close()  # which does nothing once all is read
+        # Once everything is read, the connection is back in the pool and this does nothing.
+        response.close()
     return ResponseTooLarge(response.status) if body is None else Response(response.status, body)

@@ -1,4 +1,9 @@
-"""The one loop: admit, take the credential, send, judge, and again or return."""
+"""Request executor: runs one call from admission to its reply.
+
+For each attempt the executor takes a slot from the limiter, gets a token, sends the request and classifies the result.
+A failure is retried, resent with a newer token, delayed until the rate limit allows it again, or raised. The rules are
+in `wxtcb._http.retry`.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +56,7 @@ MIN_REDACTABLE_LENGTH: Final = 20
 
 @attrs.define(repr=False, eq=False)
 class Token:
-    """A component_access_token as the calls of this process know it; `accepted` once the platform took it."""
+    """Access token in use by the calls of this process; `accepted` is set once the platform has accepted it."""
 
     value: Secret
     generation: int
@@ -59,24 +64,24 @@ class Token:
 
 
 class Credentials(Protocol):
-    """Where a call gets its token from."""
+    """Source of the token for a call."""
 
     def cached(self) -> Token | None:
-        """Return the token if it is good to use, without waiting."""
+        """Return a valid token that is available without waiting, or None."""
         ...
 
     async def get(self) -> Token:
-        """Wait for a token that is good to use; raise why there is none."""
+        """Return a valid token, fetching one if needed; raise the reason if none can be obtained."""
         ...
 
     def invalidate(self, token: Token, errcode: int, /) -> bool:
-        """Hear that the platform calls *token* dead; return whether `get` may give another one."""
+        """Record that the platform rejected *token* with *errcode*; return whether `get` can return another one."""
         ...
 
 
 @attrs.frozen(eq=False)
 class StaticToken:
-    """A caller's own token: sent as it is, never renewed."""
+    """Credentials with a token that the caller passed; it is never refreshed."""
 
     token: Token
 
@@ -92,7 +97,11 @@ class StaticToken:
 
 @attrs.define(repr=False, eq=False)
 class _Call(Generic[R]):
-    """One call, and what it has been through so far."""
+    """Arguments and progress of one call.
+
+    `sends` counts the requests that were sent. `attempts` counts those that failed within the retry budget, and
+    `elapsed` the seconds spent sending and backing off. `maybe_acted` counts the sends that may have taken effect.
+    """
 
     endpoint: Endpoint[R]
     body: RequestBody
@@ -111,32 +120,20 @@ class _Call(Generic[R]):
     sent_at: float = 0.0
     holds_slot: bool = False
 
-    def count_resend(self, token: Token) -> bool:
-        """Count another send after *token* was called dead, or return False when there were enough."""
-        if token.accepted:
-            self.unaccepted_tokens = 0
-        self.resends += 1
-        self.unaccepted_tokens += 1
-        return self.resends <= MAX_RESENDS and self.unaccepted_tokens <= MAX_UNACCEPTED_TOKENS
-
-    def can_retry(self, wait: float) -> bool:
-        """Tell whether the policy allows another attempt after *wait* seconds."""
-        most = self.policy.max_attempts(self.endpoint.repeat)
-        return self.attempts < most and self.elapsed + wait <= self.policy.window
-
     def annotate(self, error: WxtcbError) -> None:
-        """Write on *error* what the call went through."""
+        """Add the number of sends and of possible effects to *error*."""
         error.maybe_acted = self.maybe_acted
         if self.sends > 1:
             error.add_note(f"sent {self.sends} times in {self.elapsed:.1f} s")
         if self.maybe_acted:
-            advice = ": look before you send it again" if self.endpoint.repeat.is_unsafe_to_repeat else ""
+            unsafe = self.endpoint.repeat.is_unsafe_to_repeat
+            advice = "; check whether it took effect before retrying" if unsafe else ""
             error.add_note(f"{self.maybe_acted} of these may have taken effect{advice}")
 
 
 @attrs.define(repr=False, eq=False)
 class RequestExecutor:
-    """Brings calls to the platform and back, by the rules of `wxtcb._http.retry`."""
+    """Executor of calls for one session: all calls share its transport, its limiter and its retry quota."""
 
     transport: Transport
     limiter: RequestLimiter
@@ -156,25 +153,17 @@ class RequestExecutor:
         query: Mapping[str, str] | None = None,
         may_send: Callable[[], bool] | None = None,
     ) -> Coroutine[None, None, R]:
-        """Send *body* until it is answered or may not be sent again; return the reply or raise the last real error."""
+        """Run one call: send *body* to *endpoint* until it succeeds or must not be sent again.
+
+        The coroutine returns the reply, or raises the error of the last attempt. Before each send *may_send* is called;
+        unless it returns True, the call ends with `SendVetoed`.
+        """
         call = _Call(endpoint, body, query, policy, credentials, dispatcher, next(self._call_numbers), may_send)
+        # This is no coroutine function itself: one coroutine less to step through makes every call faster.
         return self._execute_with_events(call) if dispatcher else self._execute(call)
 
-    async def send_once(self, endpoint: Endpoint[R], request: Request) -> R | WxtcbError | SendCancelled:
-        """Send once; what went wrong is returned, not raised, so that no traceback passes the token."""
-        outcome = await self.transport.send(request)
-        if isinstance(outcome, SendCancelled):
-            return outcome
-        hide = request.body.secrets if request.token is None else (*request.body.secrets, request.token)
-        outcome = _redact_token(outcome, request.token)
-        if not (isinstance(outcome, Response) and outcome.status == 200 and len(outcome.body) > LARGE_REPLY_BYTES):
-            return read_result(endpoint, outcome, hide)
-        try:
-            return await read_large_reply(endpoint, outcome.body, hide)
-        except asyncio.CancelledError as error:
-            return SendCancelled(error.args, sent=True)
-
     async def _execute_with_events(self, call: _Call[R]) -> R:
+        """Run the call between its `CallStarted` and `CallFinished` events."""
         path, started = call.endpoint.path, self.now()
         call.dispatcher.emit(CallStarted(path, call.number))
         error: WxtcbError | None = None
@@ -185,6 +174,7 @@ class RequestExecutor:
             error = caught
             raise
         except BaseException:
+            # CancelledError, GeneratorExit of a coroutine that is closed, and bugs: the call ended without a result.
             cancelled = True
             raise
         finally:
@@ -192,6 +182,7 @@ class RequestExecutor:
             call.dispatcher.emit(CallFinished(path, call.number, call.sends, elapsed, error, cancelled))
 
     async def _execute(self, call: _Call[R]) -> R:
+        """Run the attempts of the call, annotate its error, and release its slot."""
         try:
             return await self._run_attempts(call)
         except WxtcbError as error:
@@ -206,15 +197,21 @@ class RequestExecutor:
                 self.limiter.release()
 
     async def _run_attempts(self, call: _Call[R]) -> R:
+        """Send the request until an attempt succeeds; `_on_failure` raises when there must be no further attempt."""
         endpoint = call.endpoint
         while True:
+            # A call that is resent with a newer token still holds its slot. `try_acquire` saves most calls an await.
             if not (call.holds_slot or self.limiter.try_acquire(endpoint.path)):
                 await self.limiter.acquire(endpoint.path)
             call.holds_slot = True
+
+            # The token is read after admission: a token read before it could be replaced while the call queues.
             token = None
             if endpoint.credential is Credential.COMPONENT:
                 token = call.credentials.cached() or await call.credentials.get()
+
             call.sent_at = self.now()
+            # Count before sending: a call that is cancelled during the send must report this send, too.
             call.sends += 1
             request = Request(endpoint.path, call.body, token.value if token else None, call.query, call.may_send)
             result = await self.send_once(endpoint, request)
@@ -222,16 +219,35 @@ class RequestExecutor:
                 return self._on_success(call, result, token)
             if isinstance(result, SendCancelled):
                 call.maybe_acted += result.sent and endpoint.repeat is not Repeat.READ
+                # A new CancelledError: the transport's own one refers to frames that hold the token. It has the same
+                # arguments, because anyio recognises its cancellations by them.
                 raise asyncio.CancelledError(*result.args)
             call.elapsed += self.now() - call.sent_at
-            call.sends -= isinstance(result, SendVetoed)
+            if isinstance(result, SendVetoed):
+                call.sends -= 1
             await self._on_failure(call, result, token)
 
-    def _release_slot(self, call: _Call[R]) -> None:
-        call.holds_slot = False
-        self.limiter.release()
+    async def send_once(self, endpoint: Endpoint[R], request: Request) -> R | WxtcbError | SendCancelled:
+        """Send *request* once and return the reply, the error or the cancellation.
+
+        Errors are returned, not raised, so that no traceback refers to the frames of the transport, which hold the
+        token.
+        """
+        outcome = await self.transport.send(request)
+        if isinstance(outcome, SendCancelled):
+            return outcome
+        secrets = request.body.secrets if request.token is None else (*request.body.secrets, request.token)
+        outcome = _redact_token(outcome, request.token)
+        if not (isinstance(outcome, Response) and outcome.status == 200 and len(outcome.body) > LARGE_REPLY_BYTES):
+            return read_result(endpoint, outcome, secrets)
+        # A large reply is decoded in slices between which other tasks run, so this is a point of cancellation.
+        try:
+            return await read_large_reply(endpoint, outcome.body, secrets)
+        except asyncio.CancelledError as error:
+            return SendCancelled(error.args, sent=True)
 
     def _on_success(self, call: _Call[R], reply: R, token: Token | None) -> R:
+        """Record the success and return *reply*, marked if earlier attempts may have taken effect as well."""
         if token is not None:
             token.accepted = True
         self.quota.release()
@@ -241,82 +257,109 @@ class RequestExecutor:
         return reply
 
     async def _on_failure(self, call: _Call[R], error: WxtcbError, token: Token | None) -> None:
-        """Return when the call may be sent again, having waited as long as that takes; else raise."""
-        repeat, cause = call.endpoint.repeat, classify(error)
-        if cause in AMBIGUOUS_FAILURES and repeat is not Repeat.READ:
+        """Wait until the call may be sent again and return, or raise if it must not be."""
+        repeat, failure = call.endpoint.repeat, classify(error)
+        if failure in AMBIGUOUS_FAILURES and repeat is not Repeat.READ:
             call.maybe_acted += 1
-        if token is not None and cause is not FailureKind.INVALID_TOKEN and isinstance(error, ApiError):
+        if token is not None and failure is not FailureKind.INVALID_TOKEN and isinstance(error, ApiError):
+            # The platform checks the token first, so any other errcode shows that it accepted this one.
             token.accepted = True
-        match decide(repeat, cause, busy_creates=call.policy.busy_creates):
+
+        match decide(repeat, failure, busy_creates=call.policy.busy_creates):
             case RetryDecision.REFRESH_TOKEN if token is not None:
+                # The slot is held during the refresh: other calls would only meet the same invalid token.
                 await self._refresh_token(call, error, token)
             case RetryDecision.WAIT_FOR_RATE_LIMIT:
-                self._release_slot(call)
-                self._pause_endpoint(call, error)
+                # Without its slot the call waits in `acquire` for its path, and other paths can use the slot.
+                call.holds_slot = False
+                self.limiter.release()
+                seconds = self.limiter.pause(call.endpoint.path, sent_at=call.sent_at)
+                if seconds is not None:
+                    call.dispatcher.emit(EndpointRateLimited(call.endpoint.path, seconds))
+                self._emit_resent(call, error, failure)
             case RetryDecision.RETRY:
-                self._release_slot(call)
-                await self._backoff(call, error, cause)
+                call.holds_slot = False
+                self.limiter.release()
+                await self._backoff(call, error, failure)
             case RetryDecision.RAISE_OUTCOME_UNKNOWN:
                 raise OutcomeUnknown(error, endpoint=call.endpoint.path)
             case _:
                 raise error
 
     async def _refresh_token(self, call: _Call[R], error: WxtcbError, token: Token) -> None:
+        """Return once a newer token than *token* is available; raise *error* if the call may not be resent.
+
+        A resend needs no backoff, because a rejected request had no effect. Two limits end a call whose tokens keep
+        being rejected: `MAX_RESENDS` in all, and `MAX_UNACCEPTED_TOKENS` in a row of tokens that were never accepted.
+        """
         errcode = error.errcode if isinstance(error, ApiError) else 0
         if not call.credentials.invalidate(token, errcode):
-            error.add_hint("It is a token of your own, so it was not renewed.")
+            error.add_hint("The token is your own (token=), so wxtcb did not refresh it; pass a valid token.")
             raise error
-        if not call.count_resend(token) or await call.credentials.get() is token:
+        if token.accepted:
+            call.unaccepted_tokens = 0
+        call.unaccepted_tokens += 1
+        call.resends += 1
+        if (
+            call.resends > MAX_RESENDS
+            or call.unaccepted_tokens > MAX_UNACCEPTED_TOKENS
+            or await call.credentials.get() is token
+        ):
             error.add_hint(
-                "It was renewed as often as is sensible: if another program fetches tokens too, share one token_store."
+                "Refreshing the token did not help. If another program fetches tokens for this platform, "
+                "share one token_store with it."
             )
             raise error
         self._emit_resent(call, error, FailureKind.INVALID_TOKEN)
 
-    def _pause_endpoint(self, call: _Call[R], error: WxtcbError) -> None:
-        seconds = self.limiter.pause(call.endpoint.path, sent_at=call.sent_at)
-        if seconds is not None:
-            call.dispatcher.emit(EndpointRateLimited(call.endpoint.path, seconds))
-        self._emit_resent(call, error, FailureKind.RATE_LIMITED)
+    async def _backoff(self, call: _Call[R], error: WxtcbError, failure: FailureKind) -> None:
+        """Wait before the next attempt; raise *error* if the policy or the retry quota allows none."""
+        call.attempts += 1
+        policy = call.policy
+        delay = policy.backoff(call.attempts, self.uniform)
+        if call.attempts >= policy.max_attempts(call.endpoint.repeat) or call.elapsed + delay > policy.window:
+            raise error
+        # The quota is drawn on last, so that a call which ends anyway takes nothing from the others.
+        if not self.quota.acquire(error):
+            raise error
+        call.dispatcher.emit(
+            RetryScheduled(call.endpoint.path, call.number, call.attempts, delay, error, failure.label)
+        )
+        await self.limiter.sleep(delay)
+        call.elapsed += delay
 
     def _emit_resent(self, call: _Call[R], error: WxtcbError, failure: FailureKind) -> None:
+        # One invalid token can fail thousands of calls at once, so the event is built only if it has an observer.
         if call.dispatcher:
             call.dispatcher.emit(RequestResent(call.endpoint.path, call.number, error, failure.label))
 
-    async def _backoff(self, call: _Call[R], error: WxtcbError, failure: FailureKind) -> None:
-        call.attempts += 1
-        wait = call.policy.backoff(call.attempts, self.uniform)
-        if not call.can_retry(wait) or not self.quota.acquire(error):
-            raise error
-        call.dispatcher.emit(RetryScheduled(call.endpoint.path, call.number, call.attempts, wait, error, failure.label))
-        await self.limiter.sleep(wait)
-        call.elapsed += wait
-
 
 def _redact_token(response: CompletedSend, token: Secret | None) -> CompletedSend:
-    """Take the token out of an answer that repeats it; it is too long to stand there by chance."""
+    """Redact the token if the response echoes it."""
     if token is None or not isinstance(response, Response):
         return response
     value = token.reveal().encode()
+    # A short token, as in tests, could occur in a reply by chance, and redacting it would corrupt the reply.
     if len(value) < MIN_REDACTABLE_LENGTH or value not in response.body:
         return response
     return attrs.evolve(response, body=response.body.replace(value, b"***"))
 
 
 def read_result(endpoint: Endpoint[R], result: CompletedSend, secrets: tuple[Secret, ...]) -> R | WxtcbError:
-    """Turn what came back over HTTP into the reply or the error it stands for."""
+    """Return the reply or the error for the *result* of one attempt; *secrets* are redacted from error messages."""
     match result:
         case Response(200, body):
             return read_reply(endpoint, body, secrets)
         case Response(status, body):
             redirect = 300 <= status < 400
-            reason = "a redirect, which is never followed" if redirect else excerpt(endpoint, body, secrets)
+            # A redirect is not followed: it would send the token to another host.
+            reason = "a redirect, which wxtcb does not follow" if redirect else excerpt(endpoint, body, secrets)
             return BadReply(reason, endpoint=endpoint.path, status=status, permanent=redirect)
         case ResponseTooLarge(status):
-            reason = f"a reply of more than {MAX_REPLY_BYTES >> 20} MiB"
+            reason = f"a reply larger than {MAX_REPLY_BYTES >> 20} MiB"
             return BadReply(reason, endpoint=endpoint.path, status=status, permanent=True)
         case Vetoed():
             return SendVetoed(endpoint=endpoint.path)
     if result.closed:
-        return SessionClosed(f"{result.reason}; nothing was sent")
+        return SessionClosed(f"{result.reason}; no request was sent")
     return TransportError(result.reason, endpoint=endpoint.path, sent=result.sent, timeout=result.timeout)

@@ -1,7 +1,8 @@
-"""May it be tried again? Pure rules: no clock, no I/O.
+"""Retry policy: decides whether a failed request may be sent again. Pure rules without clock or I/O.
 
-A failed attempt has a `FailureKind`; `decide` turns the cause and the endpoint's `Repeat` into a `RetryDecision`; `RetryPolicy` says
-how often and how soon; `RetryQuota` keeps a dead platform from being flooded.
+`classify` sorts the error of an attempt into a `FailureKind`. `decide` combines it with the endpoint's `Repeat` into a
+`RetryDecision`. `RetryPolicy` limits the attempts of one call and sets the delay between them. `RetryQuota` limits the
+retries of a whole session, so that an unavailable platform is not flooded.
 """
 
 from __future__ import annotations
@@ -30,33 +31,35 @@ if TYPE_CHECKING:
 
 
 class FailureKind(Enum):
-    """What went wrong, as far as repeating is concerned."""
+    """Kind of a failed attempt, as far as a retry is concerned."""
 
     NOT_SENT = "never connected"
-    INVALID_TOKEN = "the token is dead"
-    BUSY = "-1"
-    CLOUD_UNAVAILABLE = "-1000 or a cloud code that passes"
-    RATE_LIMITED = "45011"
-    REPLY_LOST = "sent, and no usable answer came"
-    INVALID_REPLY = "an answer of no use that would come again"
-    REJECTED = "an answer that repeating does not change"
+    INVALID_TOKEN = "the platform rejected the token"
+    BUSY = "-1: system busy"
+    CLOUD_UNAVAILABLE = "-1000 or a transient errcode of the cloud services"
+    RATE_LIMITED = "45011: minute limit of the path"
+    REPLY_LOST = "sent, but no usable reply arrived"
+    INVALID_REPLY = "sent, but the reply is unusable and would be so again"
+    REJECTED = "rejected; a retry would be rejected again"
 
     @property
     def label(self) -> str:
-        """The name that events give it."""
+        """The `reason` of events and metrics."""
         return self.name.lower()
 
 
 class RetryDecision(Enum):
-    """What becomes of a failed attempt."""
+    """Consequence of a failed attempt."""
 
-    RETRY = "try again, within the budget"
-    REFRESH_TOKEN = "send again with a newer token, outside the budget"
-    WAIT_FOR_RATE_LIMIT = "send again when the path opens, outside the budget"
+    RETRY = "retry after a backoff, within the retry budget"
+    REFRESH_TOKEN = "resend with a newer token, outside the budget"
+    WAIT_FOR_RATE_LIMIT = "resend when the rate limit allows it, outside the budget"
     RAISE = "raise the error"
     RAISE_OUTCOME_UNKNOWN = "raise OutcomeUnknown"
 
 
+# The request was sent and may have taken effect. -1 is one of them: the platform asks for a retry, but that does not
+# rule out an effect.
 AMBIGUOUS_FAILURES: Final = frozenset(
     {FailureKind.BUSY, FailureKind.CLOUD_UNAVAILABLE, FailureKind.REPLY_LOST, FailureKind.INVALID_REPLY}
 )
@@ -69,28 +72,28 @@ _API_FAILURE_KINDS: Final = (
 
 
 def classify(error: WxtcbError) -> FailureKind:
-    """Sort the error of one attempt."""
+    """Return the kind of failure that *error*, raised by one attempt, stands for."""
     match error:
         case TransportError():
             return FailureKind.REPLY_LOST if error.sent else FailureKind.NOT_SENT
         case BadReply():
-            return _classify_bad_reply(error)
+            if 400 <= error.status < 500:
+                return FailureKind.REJECTED
+            return FailureKind.INVALID_REPLY if error.permanent else FailureKind.REPLY_LOST
         case TicketError(transient=True):
+            # The call itself was not sent: it failed while a token was fetched for it.
             return FailureKind.NOT_SENT
         case ApiError():
-            return next((cause for kind, cause in _API_FAILURE_KINDS if isinstance(error, kind)), FailureKind.REJECTED)
+            return next((kind for cls, kind in _API_FAILURE_KINDS if isinstance(error, cls)), FailureKind.REJECTED)
         case _:
             return FailureKind.REJECTED
 
 
-def _classify_bad_reply(error: BadReply) -> FailureKind:
-    if 400 <= error.status < 500:
-        return FailureKind.REJECTED
-    return FailureKind.INVALID_REPLY if error.permanent else FailureKind.REPLY_LOST
-
-
 def decide(repeat: Repeat, failure: FailureKind, *, busy_creates: bool = True) -> RetryDecision:
-    """Say what becomes of an attempt that ended for *cause*, on a call that behaves as *repeat* when repeated."""
+    """Return what to do after *failure* of a call whose endpoint has the repeat rule *repeat*.
+
+    With *busy_creates* False, -1 is not retried for `Repeat.ONCE`; its outcome counts as unknown.
+    """
     match failure:
         case FailureKind.INVALID_TOKEN:
             return RetryDecision.REFRESH_TOKEN
@@ -100,6 +103,8 @@ def decide(repeat: Repeat, failure: FailureKind, *, busy_creates: bool = True) -
             return RetryDecision.RETRY
         case FailureKind.REJECTED:
             return RetryDecision.RAISE
+        # The platform documents a retry at -1 even for calls that add something. `Repeat.NEVER` is excluded: only the
+        # caller can judge whether such a call may be repeated.
         case FailureKind.BUSY if not repeat.is_unsafe_to_repeat or (busy_creates and repeat is Repeat.ONCE):
             return RetryDecision.RETRY
         case _ if repeat.is_unsafe_to_repeat:
@@ -112,16 +117,18 @@ def decide(repeat: Repeat, failure: FailureKind, *, busy_creates: bool = True) -
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """How often a call is tried, and how soon again.
+    """Limits for the retries of one call.
 
-    A call that may be repeated is sent at most `attempts` times, one that adds something (a create) at most
-    `once_attempts` times, and only while repeating it is safe. Before attempt n+1 it waits a random time between 0 and
-    the smaller of `cap` and ``base * 2 ** (n - 1)`` seconds. No attempt starts later than `window` seconds after the
-    first; waiting for admission, for the minute limit and for a token do not count. The platform asks for another try
-    at -1 even of a create; with `busy_creates` False that raises `OutcomeUnknown` instead, as it always does for what
-    is never to be repeated (`Repeat.NEVER`).
+    - `attempts`: maximum number of attempts of a call that is safe to repeat; 1 disables retries.
+    - `once_attempts`: the same for a call that adds something, such as a create. It is retried only after failures that
+      had no effect, and after -1.
+    - `base`, `cap`: the delay after attempt n is drawn between 0 and ``min(cap, base * 2 ** (n - 1))`` seconds.
+    - `window`: no attempt starts later than this many seconds after the first one. Time spent waiting for a slot, for
+      the minute limit (45011) and for a token does not count.
+    - `busy_creates`: whether a call that adds something is retried after -1, as the platform documents. If False, it
+      raises `OutcomeUnknown`. Calls with `Repeat.NEVER` always do.
 
-    `attempts=1` means one try. A dead token and the minute limit are outside this budget.
+    Resends after an invalid token or the minute limit do not count as attempts.
     """
 
     attempts: int = attrs.field(default=8, validator=validator(check_positive_int))
@@ -132,32 +139,33 @@ class RetryPolicy:
     busy_creates: bool = attrs.field(default=True, validator=type_validator(bool, optional=False))
 
     def max_attempts(self, repeat: Repeat) -> int:
-        """Return how many attempts a call that behaves as *repeat* gets."""
+        """Return the maximum number of attempts of a call with the repeat rule *repeat*."""
         return self.once_attempts if repeat.is_unsafe_to_repeat else self.attempts
 
     def backoff(self, attempt: int, uniform: Callable[[float, float], float]) -> float:
-        """Return the seconds to wait after attempt number *attempt* (from 1) failed; *uniform* draws the jitter."""
+        """Return the seconds to wait after failed attempt number *attempt* (from 1); *uniform* draws the jitter."""
+        # The exponent is bounded because `attempts` is not: 2.0 ** 1024 raises OverflowError.
         return uniform(0.0, min(self.cap, self.base * 2.0 ** min(attempt - 1, 64)))
 
 
 @attrs.define(repr=False, eq=False)
 class RetryQuota:
-    """What the retries of a whole session draw on, so that a dead platform gets few of them.
+    """Quota for the retries of a whole session, so that an unavailable platform receives few of them.
 
-    A retry takes 5, after a timeout 10; every success gives 5 back, up to `capacity`.
+    A retry takes 5 units, or 10 after a timeout. Every success returns 5, up to `capacity`.
     """
 
     capacity: int = 500
     available: int = attrs.field(init=False, default=attrs.Factory(lambda self: self.capacity, takes_self=True))
 
     def acquire(self, error: WxtcbError) -> bool:
-        """Pay for a retry after *error*, or return False when the quota does not allow one."""
-        price = 10 if isinstance(error, TransportError) and error.timeout else 5
-        if self.available < price:
+        """Take the units for a retry after *error*; return False if too few are available."""
+        cost = 10 if isinstance(error, TransportError) and error.timeout else 5
+        if self.available < cost:
             return False
-        self.available -= price
+        self.available -= cost
         return True
 
     def release(self) -> None:
-        """Note a success."""
+        """Return units after a success."""
         self.available = min(self.capacity, self.available + 5)

@@ -1,8 +1,10 @@
-"""One attempt over HTTP: a request in; an answer out, or a failure that knows whether anything was sent.
+"""Transport interface: the request and the results of one attempt, and the mapping of aiohttp's exceptions.
 
-This is where aiohttp's errors become ours. They, and the URLs, carry the token, so they never leave the `send` of a
-transport: what went wrong is returned as a value. There are two: `wxtcb._http.aiohttp_session` stands on
-`aiohttp.ClientSession`, `wxtcb._http.aiohttp_connector` goes below it and is faster.
+aiohttp's exceptions and URLs hold the token, so they never leave the `send` method of a transport. A failure is
+returned as a value that records whether the request may have been sent.
+
+There are two transports. `wxtcb._http.aiohttp_session` uses `aiohttp.ClientSession`; `wxtcb._http.aiohttp_connector`
+bypasses it and is faster.
 """
 
 from __future__ import annotations
@@ -32,9 +34,12 @@ HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
 
 @attrs.frozen(kw_only=True)
 class Timeout:
-    """The seconds one attempt may take: `connect` to be connected (TLS included), `connect` + `reply` in all.
+    """Time limits in seconds of one attempt.
 
-    Both are always on. The deadline of a whole call, retries included, is the caller's (`asyncio.timeout`).
+    - `connect`: limit for getting a connection, TLS handshake included.
+    - `reply`: added to `connect`, it limits the whole attempt.
+
+    Both always apply. Set a deadline for a whole call, retries included, with `asyncio.timeout`.
     """
 
     connect: float = attrs.field(default=5.0, validator=validator(check_seconds))
@@ -42,19 +47,19 @@ class Timeout:
 
     @property
     def total(self) -> float:
-        """The seconds after which an attempt is over in any case."""
+        """The limit in seconds for a whole attempt."""
         return self.connect + self.reply
 
     def to_aiohttp(self) -> aiohttp.ClientTimeout:
-        """Return the same limits in aiohttp's terms."""
+        """Return the same limits as aiohttp's timeout."""
         return aiohttp.ClientTimeout(total=self.total, connect=self.connect)
 
 
 @attrs.frozen
 class Request:
-    """One attempt to be made; its repr shows no secret.
+    """Request of one attempt; its repr shows no secret.
 
-    A transport asks `may_send` right before the first byte leaves, and sends nothing unless the answer is True.
+    A transport calls `may_send` right before it writes the first byte. Unless that returns True, it sends nothing.
     """
 
     path: str
@@ -64,18 +69,18 @@ class Request:
     may_send: Callable[[], bool] | None = attrs.field(default=None, repr=False)
 
     def is_vetoed(self) -> bool:
-        """Ask `may_send`. One that raises withholds the request; the loop's exception handler is told why."""
+        """Return whether `may_send` forbids the request. If it raises, the loop's exception handler gets the error."""
         try:
             return self.may_send is not None and self.may_send() is not True
         except Exception as error:
-            context = {"message": "may_send raised, so nothing was sent", "exception": error}
+            context = {"message": "may_send raised an exception, so the request was not sent", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
             return True
 
 
 @attrs.frozen
 class Response:
-    """What came back, whatever the HTTP status; the body is decompressed and whole."""
+    """Complete response with any HTTP status; the body is decompressed."""
 
     status: int
     body: bytes = attrs.field(repr=False)
@@ -83,9 +88,11 @@ class Response:
 
 @attrs.frozen
 class SendFailure:
-    """No answer: `reason` in words without secrets, and whether the body may have left (`sent`).
+    """Attempt without a response.
 
-    `closed`: there is nothing left to send with.
+    - `reason`: description without secrets.
+    - `sent`: whether the request may have been sent, at least in part.
+    - `closed`: the connections were closed, so that further attempts are pointless.
     """
 
     reason: str
@@ -96,14 +103,14 @@ class SendFailure:
 
 @attrs.frozen
 class ResponseTooLarge:
-    """An answer over `MAX_REPLY_BYTES` bytes; the rest was not read."""
+    """Response with a body of more than `MAX_REPLY_BYTES` bytes; the rest was not read."""
 
     status: int
 
 
 @attrs.frozen
 class SendCancelled:
-    """The attempt was cancelled; `args` belong into the CancelledError that the caller raises in its place."""
+    """Cancelled attempt; `args` are the arguments for the CancelledError that the caller raises instead."""
 
     args: tuple[object, ...]
     sent: bool
@@ -111,14 +118,14 @@ class SendCancelled:
 
 @attrs.frozen
 class Vetoed:
-    """Nothing was sent, for `Request.may_send` said no."""
+    """Request that was not sent, because `Request.may_send` did not return True."""
 
 
 SendResult = Response | SendFailure | ResponseTooLarge | SendCancelled | Vetoed
 
 
 class Transport(Protocol):
-    """What the exchange needs of an HTTP client. `send` raises nothing, cancellation included."""
+    """HTTP client as the executor needs it. `send` never raises: it returns cancellation as a value, too."""
 
     async def send(self, request: Request) -> SendResult: ...
 
@@ -127,7 +134,7 @@ class Transport(Protocol):
 
 @attrs.define(repr=False, eq=False)
 class PerTokenCache(Generic[T]):
-    """What `factory` makes of a request without its body, kept per path for as long as the token stays the same."""
+    """Cache of a value that `factory` builds from path and token; a new token empties it."""
 
     factory: Callable[[Request], T]
     _values: dict[str, T] = attrs.field(init=False, factory=dict, repr=False)
@@ -136,17 +143,18 @@ class PerTokenCache(Generic[T]):
     def get(self, request: Request) -> T:
         if request.query:
             return self.factory(request)
+        # Compared by identity, which is faster than by value: all calls of a session share one Secret per token.
         if self._token is not request.token:
             self._values.clear()
             self._token = request.token
-        made = self._values.get(request.path)
-        if made is None:
-            made = self._values[request.path] = self.factory(request)
-        return made
+        value = self._values.get(request.path)
+        if value is None:
+            value = self._values[request.path] = self.factory(request)
+        return value
 
 
 def build_url(base_url: str, request: Request) -> URL:
-    """Return the URL of *request*, token included."""
+    """Return the URL of *request*, including the token."""
     query = dict(request.query or {})
     if request.token:
         query["access_token"] = request.token.reveal()
@@ -154,7 +162,8 @@ def build_url(base_url: str, request: Request) -> URL:
 
 
 async def read_bounded(stream: aiohttp.StreamReader) -> bytes | None:
-    """Read *stream* to its end and return the whole, or None as soon as that is more than `MAX_REPLY_BYTES`."""
+    """Read *stream* to its end and return all bytes, or None once there are more than `MAX_REPLY_BYTES`."""
+    # Most replies arrive in one chunk, which needs no copy.
     chunk = await stream.readany()
     if stream.at_eof():
         return chunk if len(chunk) <= MAX_REPLY_BYTES else None
@@ -165,7 +174,11 @@ async def read_bounded(stream: aiohttp.StreamReader) -> bytes | None:
 
 
 def map_cancellation(error: asyncio.CancelledError, *, sent: bool, closed: bool) -> SendCancelled | SendFailure:
-    """Tell whether the caller was cancelled, or only a look-up of aiohttp's, which ends so when its pool is closed."""
+    """Return a cancellation of the current task as `SendCancelled`, and one inside aiohttp as a failure.
+
+    aiohttp cancels its own DNS lookups when the connector is closed. They raise CancelledError here, although nothing
+    has cancelled the current task.
+    """
     task = asyncio.current_task()
     if closed and task is not None and not task.cancelling():
         return SendFailure("the connections were closed", sent=sent, closed=not sent)
@@ -173,14 +186,14 @@ def map_cancellation(error: asyncio.CancelledError, *, sent: bool, closed: bool)
 
 
 def map_exception(error: Exception, *, sent: bool) -> SendFailure:
-    """Turn what aiohttp raised into words without secrets."""
+    """Return the failure for an exception of aiohttp, with a reason that contains no secret."""
     match error:
         case TimeoutError():
             return SendFailure("no reply in time" if sent else "no connection in time", sent=sent, timeout=True)
         case aiohttp.ClientConnectorDNSError():
-            return SendFailure("the host name cannot be resolved", sent=False)
+            return SendFailure("the host name could not be resolved", sent=False)
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
-            return SendFailure("the proxy cannot be used", sent=False)
+            return SendFailure("the connection to the proxy failed", sent=False)
         case aiohttp.ClientConnectorCertificateError():
             return SendFailure("the server's certificate is not trusted", sent=False)
         case aiohttp.ClientSSLError():
@@ -188,9 +201,10 @@ def map_exception(error: Exception, *, sent: bool) -> SendFailure:
         case aiohttp.ClientConnectorError():
             return SendFailure(f"no connection ({error.os_error.strerror or 'refused'})", sent=False)
         case aiohttp.ClientResponseError() | HttpProcessingError():
-            return SendFailure("the reply is no HTTP", sent=sent)
+            return SendFailure("the reply is not valid HTTP", sent=sent)
         case aiohttp.ClientPayloadError():
-            return SendFailure("the reply was cut off or cannot be decompressed", sent=sent)
+            return SendFailure("the reply was truncated or could not be decompressed", sent=sent)
+        # aiohttp raises a plain RuntimeError("Session is closed").
         case RuntimeError() if not sent:
             return SendFailure("the aiohttp session is closed", sent=False, closed=True)
         case _:

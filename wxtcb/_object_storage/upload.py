@@ -10,10 +10,9 @@ import attrs
 
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import SendFailure
-from wxtcb._object_storage.body import UploadBody, UploadProgress
+from wxtcb._object_storage.body import UploadBody, UploadProgress, UploadSource
 from wxtcb._object_storage.client import StorageClient, StorageRequest, read_response
 from wxtcb._object_storage.response import StorageResponse
-from wxtcb._object_storage.source import UploadSource
 from wxtcb._object_storage.urls import secrets_in_url
 from wxtcb.errors import SessionClosed, TransferError
 from wxtcb.secret import Secret, redact_truncated

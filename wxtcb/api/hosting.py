@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import attrs
 
-from wxtcb._object_storage.source import UploadData, open_source
+from wxtcb._object_storage.body import UploadData, open_source
 from wxtcb._object_storage.upload import UploadRequest, UploadTarget, upload
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import aliases, interned, wire_name

@@ -9,6 +9,7 @@ from typing import Final
 
 import attrs
 
+from wxtcb._concurrency.tasks import cooperative_iter
 from wxtcb.api.environment import DESCRIBE_ENVS, EnvList
 from wxtcb.provision.agreement import ShareLookup
 from wxtcb.provision.audit import Audit, Classification, Finding, FindingKind
@@ -24,7 +25,6 @@ from wxtcb.provision.auditor import (
 )
 from wxtcb.provision.clocks import clock_skew_notes
 from wxtcb.provision.journal import Journal, TenantRecord, collect_bindings, recently_opened
-from wxtcb.provision.slices import cooperative_iter
 from wxtcb.provision.tenant import Tenant
 from wxtcb.session import Session
 

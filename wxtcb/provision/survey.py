@@ -9,6 +9,7 @@ from typing import Final
 import attrs
 
 from wxtcb._concurrency.shared_poll import SharedPoller, Snapshot
+from wxtcb._concurrency.tasks import cooperative_iter
 from wxtcb.api.environment import EnvList
 from wxtcb.provision.clocks import clock_skew_notes
 from wxtcb.provision.journal import Journal, TenantRecord, collect_bindings, recently_opened
@@ -16,7 +17,6 @@ from wxtcb.provision.looks import MAX_LISTING_AGE
 from wxtcb.provision.overrides import DecisionResolver
 from wxtcb.provision.plan import Action, AliasIndex, OperatorDecisions, Plan, RecordChange, TenantPlan
 from wxtcb.provision.planner import ObservedState, plan_tenant, restrict_to
-from wxtcb.provision.slices import cooperative_iter
 from wxtcb.provision.step import Step
 from wxtcb.provision.tenant import Tenant
 

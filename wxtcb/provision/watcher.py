@@ -10,11 +10,11 @@ import anyio
 import attrs
 
 from wxtcb._concurrency.shared_poll import SharedPoller, Snapshot
+from wxtcb._concurrency.tasks import YIELD_EVERY
 from wxtcb.api.environment import EnvList
 from wxtcb.errors import WxtcbError
 from wxtcb.provision.report import Problem
 from wxtcb.provision.scheduler import Scheduler
-from wxtcb.provision.slices import YIELD_EVERY
 from wxtcb.provision.tenant_state import TenantState
 from wxtcb.provision.waiting import PendingWait, StepResult
 

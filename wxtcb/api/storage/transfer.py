@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from wxtcb._object_storage.body import UploadData, open_source
 from wxtcb._object_storage.download import DownloadedFile, download
-from wxtcb._object_storage.source import UploadData, open_source
 from wxtcb._object_storage.upload import UploadRequest, UploadTarget, upload
 from wxtcb._object_storage.urls import is_url_allowed
 from wxtcb._protocol.endpoint import Endpoint, Reply

@@ -9,9 +9,9 @@ from typing import Final
 
 import attrs
 
+from wxtcb._concurrency.tasks import cancel_tasks, end_tasks
 from wxtcb.events import NotificationDropped
 from wxtcb.telemetry.dispatch import HookDispatcher
-from wxtcb.tokens.ticket.ending import cancel_tasks, end_tasks
 from wxtcb.tokens.ticket.message import Notification
 
 MAX_CONCURRENT_NOTIFICATIONS: Final = 100

@@ -9,13 +9,13 @@ from typing import Final
 
 import attrs
 
+from wxtcb._concurrency.tasks import cancel_tasks, end_tasks, is_running
 from wxtcb.errors import TokenStoreError, WxtcbError
 from wxtcb.events import TicketReceived, TicketWriteFailed
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.state import MAX_BACKOFF, StoredTicket, TokenState
-from wxtcb.tokens.ticket.ending import cancel_tasks, end_tasks, is_running
 
 MAX_WRITE_WAIT: Final = 1.0
 FINAL_WRITE_TIMEOUT: Final = 10.0
