@@ -32,7 +32,7 @@ from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.providers import FetchFunction
 from wxtcb.tokens.refresh import TokenRefresher
 from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.sources import ComponentToken
+from wxtcb.tokens.providers import ComponentToken
 from wxtcb.tokens.stores import MemoryStore
 
 KILOBYTE: Final = 1_000

@@ -181,7 +181,7 @@ def test_dir_lists_what_is_loaded_late_as_well():
 
 LIGHT = """
 import sys, wxtcb.tokens
-early = {"wxtcb.tokens.cache", "wxtcb.tokens.health", "wxtcb.tokens.files.sqlite"} & {*sys.modules}
+early = {"wxtcb.tokens.cache", "wxtcb.tokens.health", "sqlite3"} & {*sys.modules}
 print(sorted(early), wxtcb.tokens.Health.__module__)
 """
 

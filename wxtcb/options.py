@@ -10,7 +10,7 @@ from wxtcb._http.executor import StaticToken, Token
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import is_async_callable
-from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
+from wxtcb.tokens.providers import ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
 from wxtcb.validation import check_proxy, check_secret
 

@@ -36,7 +36,7 @@ from wxtcb.options import (
 from wxtcb.running import SessionLifecycle, SessionResources
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher, notify_open, to_hooks
-from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
+from wxtcb.tokens.providers import ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.stores import TokenStore
 from wxtcb.validation import (
     check_base_url,
@@ -293,7 +293,7 @@ class Session:
 
     def _open_resources(self) -> SessionResources:
         from wxtcb._object_storage.client import StorageClient
-        from wxtcb.tokens.opening import create_token_cache
+        from wxtcb.tokens.cache import create_token_cache
 
         loop = asyncio.get_running_loop()
         observers = self._dispatcher

@@ -36,7 +36,7 @@ from wxtcb.errors import (
 from wxtcb.secret import Secret
 from wxtcb.tokens.providers import ExternalTokenProvider, StoredTicketSource, TicketTokenProvider, is_transient
 from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET, ComponentToken
+from wxtcb.tokens.providers import API_COMPONENT_TOKEN, API_START_PUSH_TICKET, ComponentToken
 from wxtcb.tokens.stores import MemoryStore
 
 pytestmark = pytest.mark.virtual_time

@@ -269,7 +269,7 @@ async def test_the_record_in_a_file_is_the_same_for_all(path, store):
         await SharedState(store, APPID).update(
             lambda record, now: record.with_lease("n", "me", now, counts_as_fetch=True, not_latest=False)
         )
-        assert (await SharedState(other, APPID).read()).state.lease.by == "me"
+        assert (await SharedState(other, APPID).read()).state.lease.owner == "me"
 
 
 async def test_a_file_that_lost_its_log_alone_or_kept_it_alone_heals(path, store):

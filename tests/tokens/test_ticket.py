@@ -27,7 +27,7 @@ from wxtcb.tokens.stores import MemoryStore, SqliteStore
 from wxtcb.tokens.ticket import TicketReceiver
 from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, MAX_BODY
 from wxtcb.tokens.ticket.message import Notification
-from wxtcb.tokens.ticket.notices import MAX_CONCURRENT_NOTIFICATIONS
+from wxtcb.tokens.ticket import MAX_CONCURRENT_NOTIFICATIONS
 
 from .push_messages import APPID, KEY, TOKEN, pushed
 
@@ -154,7 +154,7 @@ async def handled(receiver, query, *pieces, method="POST"):
 async def kept_in(store):
     """Return what the store holds."""
     kept = (await SharedState(store, APPID).read()).state.ticket
-    return kept and (kept.value.reveal(), kept.created)
+    return kept and (kept.value.reveal(), kept.create_time)
 
 
 async def test_a_ticket_is_answered_with_success_and_nothing_else(receiver, store, heard):

@@ -32,7 +32,7 @@ from wxtcb.events import Event, RetryScheduled
 from wxtcb.telemetry import LoggingHook, OpenTelemetryHook, PrometheusHook
 from wxtcb.tokens.encrypted import EncryptedStore
 from wxtcb.tokens.redis import RedisStore
-from wxtcb.tokens.sources import ComponentToken
+from wxtcb.tokens.providers import ComponentToken
 
 
 async def newest_ticket() -> str | None:

@@ -24,7 +24,7 @@ from wxtcb.cli.streams import mark_stdout_sensitive
 from wxtcb.errors import InvalidArgument, PartialFailure
 from wxtcb.events import Abandoned, Event
 from wxtcb.secret import Secret
-from wxtcb.tokens.sources import API_COMPONENT_TOKEN
+from wxtcb.tokens.providers import API_COMPONENT_TOKEN
 
 _INTERRUPTED_EFFECTS: Final = {
     Repeat.READ: "it changes nothing",

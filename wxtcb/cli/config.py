@@ -16,7 +16,7 @@ from wxtcb.session import Session
 from wxtcb.tokens import SqliteStore, TokenStore
 from wxtcb.tokens.providers import StoredTicketSource
 from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.sources import TicketSource
+from wxtcb.tokens.providers import TicketSource
 from wxtcb.tokens.stores import ClosableTokenStore
 from wxtcb.validation import check_base_url, is_loopback
 
