@@ -64,7 +64,7 @@ class StoredToken:
 
     def remaining(self, now: float) -> float:
         """Return the seconds until it expires, negative if it has expired."""
-        # If the store's clock was set back, `requested_at` may lie in the future. The token still lasts one ttl at most.
+        # If the store's clock was set back, `requested_at` may be in the future. A token still lasts one ttl at most.
         return min(self.ttl, self.requested_at + self.ttl - now)
 
 
@@ -105,7 +105,7 @@ class Lease:
 
 @attrs.frozen
 class RefreshFailure:
-    """The last `count` refreshes, which failed in a row with a transient `reason`; no process retries before `retry_at`."""
+    """The last `count` refreshes, all failed with a transient `reason`; no process retries before `retry_at`."""
 
     count: int = attrs.field(metadata=wire_name("failures"))
     reason: str
@@ -150,7 +150,7 @@ class TokenState:
 
     def recent_fetch_times(self, now: float) -> tuple[float, ...]:
         """Return when the tokens of the last hour were requested, the oldest first."""
-        # A time in the future comes of a clock that was set back. It counts as now, so that it leaves the list in an hour.
+        # A time in the future means that the clock was set back. It counts as now, so that it is dropped in an hour.
         return tuple(min(at, now) for at in self.fetch_times if now - HOUR < at)
 
     def conflict_backoff(self, now: float) -> float:

@@ -150,7 +150,7 @@ def _resolve_path(path: str | os.PathLike[str]) -> Path:
 class SqliteStore:
     """A token store in a file, for all processes of one machine; it needs no server.
 
-    - The file at *path* is created at the first use, in an existing directory, readable and writable for this user only.
+    - The file at *path* is created at the first use, in an existing directory, with access for this user only.
       A file that other users may read, or that another program created, raises `TokenStoreError` and stays unchanged.
     - A write is on the disk when `compare_and_set` returns. It is complete or absent, even if the process is killed.
     - While another process is stuck in the middle of a write, `load` works, and `compare_and_set` fails after 1.5
