@@ -19,10 +19,9 @@ from harness import Block, interleave, main
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import TokenCache
-from wxtcb.tokens.providers import FetchFunction
+from wxtcb.tokens.providers import ComponentToken, FetchFunction
 from wxtcb.tokens.refresh import TokenRefresher
 from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.sources import ComponentToken
 from wxtcb.tokens.stores import MemoryStore
 
 FLOOR: Final = "an `await` of an empty coroutine function"

@@ -29,10 +29,9 @@ from wxtcb.events import CallFinished, TokenRefreshed
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import TokenCache
-from wxtcb.tokens.providers import FetchFunction
+from wxtcb.tokens.providers import ComponentToken, FetchFunction
 from wxtcb.tokens.refresh import TokenRefresher
 from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.sources import ComponentToken
 from wxtcb.tokens.stores import MemoryStore
 
 KILOBYTE: Final = 1_000

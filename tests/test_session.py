@@ -35,8 +35,8 @@ from wxtcb.errors import (
 from wxtcb.events import CallFinished, CallStarted, TokenRefreshed
 from wxtcb.secret import Secret
 from wxtcb.session import Session
+from wxtcb.tokens.providers import ReadOnly
 from wxtcb.tokens.refresh import TOKEN_PATH
-from wxtcb.tokens.sources import ReadOnly
 from wxtcb.tokens.stores import MemoryStore
 
 pytestmark = pytest.mark.virtual_time

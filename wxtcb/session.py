@@ -35,7 +35,7 @@ from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed, WrongLo
 from wxtcb.events import Hook, Stats
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, notify_open, to_hooks
-from wxtcb.tokens.sources import ReadOnly, TicketSource, TokenSource
+from wxtcb.tokens.providers import ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
 from wxtcb.validation import (
     check_base_url,
@@ -503,7 +503,7 @@ class Session:
     def _open_resources(self) -> SessionResources:
         # Imported here: a program that imports wxtcb may never open a session.
         from wxtcb._object_storage.client import StorageClient
-        from wxtcb.tokens.opening import create_token_cache
+        from wxtcb.tokens.cache import create_token_cache
 
         loop = asyncio.get_running_loop()
         transport = open_transport(

@@ -11,7 +11,7 @@ import pytest
 from wxtcb import Credential, Done, Endpoint, InvalidArgument, Repeat, Reply, raw
 from wxtcb._protocol.endpoint import attach_metadata
 from wxtcb.api.environment import NewEnv
-from wxtcb.tokens.sources import ComponentToken
+from wxtcb.tokens.providers import ComponentToken
 
 
 def test_the_name_defaults_to_the_last_segment_of_the_path():

@@ -16,7 +16,7 @@ from wxtcb import errors, events, tokens
 from wxtcb._protocol.errcodes import api_error
 from wxtcb.cli.token import describe_health
 from wxtcb.sandbox import Sandbox
-from wxtcb.tokens.sources import API_COMPONENT_TOKEN
+from wxtcb.tokens.providers import API_COMPONENT_TOKEN
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "tokens.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from wxtcb.provision import JournalError
 from wxtcb.sandbox import Fault, FaultKind
 from wxtcb.sandbox.request import PlatformRequest
 from wxtcb.sandbox.responder import DeliveryMode, respond
-from wxtcb.tokens.sources import ComponentToken
+from wxtcb.tokens.providers import ComponentToken
 
 from .constants import CREATE, LIST
 from .virtual_time import Late

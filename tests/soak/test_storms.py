@@ -11,7 +11,7 @@ import pytest
 import wxtcb
 from wxtcb.api import environment
 from wxtcb.events import RequestResent
-from wxtcb.tokens.sources import API_COMPONENT_TOKEN
+from wxtcb.tokens.providers import API_COMPONENT_TOKEN
 
 TOKEN = API_COMPONENT_TOKEN.path
 

@@ -10,8 +10,8 @@ import attrs
 from wxtcb.errors import SendVetoed, TransportError, WxtcbError
 from wxtcb.events import TokenConflictDetected, TokenStoreWriteFailed
 from wxtcb.secret import Secret
+from wxtcb.tokens.providers import ComponentToken
 from wxtcb.tokens.refresh import TOKEN_PATH
-from wxtcb.tokens.sources import ComponentToken
 from wxtcb.tokens.state import parse_state
 from wxtcb.tokens.stores import MemoryStore
 

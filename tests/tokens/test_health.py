@@ -231,7 +231,7 @@ async def test_refusal_that_one_process_met_is_told_by_every_other_until_a_token
         [problem] = (await two.health()).problems
         assert isinstance(problem, IPNotAllowed)
         assert problem.ip == "203.0.113.7"
-        assert problem.__notes__ == [f"met by {process_id()}"]
+        assert problem.__notes__ == [f"received by {process_id()}"]
         await two.token()
         assert (await two.health()).ok
 

@@ -11,8 +11,8 @@ from wxtcb.api import environment, token
 from wxtcb.api.environment import DESCRIBE_ENVS
 from wxtcb.errors import WxtcbError
 from wxtcb.events import TokenConflictDetected
+from wxtcb.tokens.providers import API_COMPONENT_TOKEN
 from wxtcb.tokens.refresh import FIND_OTHER_FETCHER_HINT, SHARE_STORE_HINT
-from wxtcb.tokens.sources import API_COMPONENT_TOKEN
 from wxtcb.tokens.stores import MemoryStore
 
 from .token_harness import clock

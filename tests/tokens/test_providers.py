@@ -34,9 +34,16 @@ from wxtcb.errors import (
     WxtcbError,
 )
 from wxtcb.secret import Secret
-from wxtcb.tokens.providers import ExternalTokenProvider, StoredTicketSource, TicketTokenProvider, is_transient
+from wxtcb.tokens.providers import (
+    API_COMPONENT_TOKEN,
+    API_START_PUSH_TICKET,
+    ComponentToken,
+    ExternalTokenProvider,
+    StoredTicketSource,
+    TicketTokenProvider,
+    is_transient,
+)
 from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET, ComponentToken
 from wxtcb.tokens.stores import MemoryStore
 
 pytestmark = pytest.mark.virtual_time
@@ -350,7 +357,7 @@ async def test_push_is_asked_for_once_and_awaited_where_the_policy_says_so(desk)
 
 async def test_push_that_brings_nothing_is_given_up_within_its_bound(desk):
     """The error says that the push was asked for."""
-    with pytest.raises(TicketMissing, match=r"asked for, but brought no ticket within 30 s") as caught:
+    with pytest.raises(TicketMissing, match=r"no ticket arrived within 30 s") as caught:
         await hope(with_push(desk, Push(9999), 30))
     assert desk.exchange.now() == pytest.approx(1030)
     assert caught.value.transient is False
@@ -486,16 +493,16 @@ async def test_central_service_has_no_push_to_ask_for():
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        (None, TransportError, "the token source gave a NoneType, not a wxtcb.tokens.ComponentToken"),
-        ("T0KEN", TransportError, "the token source gave a str"),
+        (None, TransportError, "returned a NoneType; it must return a wxtcb.tokens.ComponentToken"),
+        ("T0KEN", TransportError, "returned a str"),
         (OSError("S3CRET"), TransportError, "the token source failed (OSError in "),
-        (asyncio.CancelledError(), TransportError, "the token source was cancelled from within"),
+        (asyncio.CancelledError(), TransportError, "the token source was cancelled internally"),
         (TicketError("mine"), TicketError, "mine"),
-        (ComponentToken("T0KEN", "7200"), TransportError, "whose expires_in is a str, not a number"),
-        (ComponentToken("T0KEN", None), TransportError, "whose expires_in is a NoneType"),
-        (ComponentToken("T0KEN", True), TransportError, "whose expires_in is a bool"),
-        (ComponentToken("", 7200), TransportError, "a token that is empty"),
-        (ComponentToken("T0KEN\udcff", 7200), TransportError, "no proper Unicode text"),
+        (ComponentToken("T0KEN", "7200"), TransportError, "must be a number, not str"),
+        (ComponentToken("T0KEN", None), TransportError, "not NoneType"),
+        (ComponentToken("T0KEN", True), TransportError, "not bool"),
+        (ComponentToken("", 7200), TransportError, "non-empty"),
+        (ComponentToken("T0KEN\udcff", 7200), TransportError, "valid Unicode"),
     ],
 )
 async def test_central_service_that_fails_is_told_without_its_words(answer, kind, words):

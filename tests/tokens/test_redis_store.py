@@ -24,7 +24,7 @@ from wxtcb.tokens.redis import RedisStore
 from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.state import TokenState
 
-from .hearing import LONG, heard
+from .bounded_wait import LONG, finish
 from .valkey_server import running_valkey, shared_valkey
 
 APPID = "wx0123456789abcdef"
@@ -82,7 +82,7 @@ async def see(waiter, writer, version, document="new"):
     await asyncio.sleep(0.03)
     assert not waiting.done()
     assert await writer.compare_and_set(APPID, document, version=version)
-    await heard(waiting)
+    await finish(waiting)
 
 
 async def connections(admin, count, kind="normal"):
@@ -220,7 +220,7 @@ async def test_a_change_between_the_look_and_the_subscription_is_not_missed(stor
 
     monkeypatch.setattr(module, "_subscribe", subscribe_late)
     monkeypatch.setattr(module, "MESSAGE_TIMEOUT", LONG)
-    await heard(store.wait_for_change(APPID, version=version, timeout=LONG))
+    await finish(store.wait_for_change(APPID, version=version, timeout=LONG))
 
 
 async def test_messages_alone_wake(store, other, admin, monkeypatch):
@@ -230,7 +230,7 @@ async def test_messages_alone_wake(store, other, admin, monkeypatch):
     waiting = asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=LONG))
     await listeners(admin, 1)
     assert await other.compare_and_set(APPID, "two", version=version)
-    await heard(waiting)
+    await finish(waiting)
 
 
 async def test_what_was_not_published_is_seen_at_the_next_look(store, admin, monkeypatch):
@@ -240,7 +240,7 @@ async def test_what_was_not_published_is_seen_at_the_next_look(store, admin, mon
     waiting = asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=LONG))
     await listeners(admin, 1)
     await admin.hset(KEY, "version", "by hand")
-    await heard(waiting)
+    await finish(waiting)
 
 
 async def test_a_subscription_that_breaks_is_replaced_by_looking(store, other, admin, monkeypatch):
@@ -251,7 +251,7 @@ async def test_a_subscription_that_breaks_is_replaced_by_looking(store, other, a
     await listeners(admin, 1)
     await admin.client_kill_filter(_type="pubsub")
     assert await other.compare_and_set(APPID, "two", version=version)
-    await heard(waiting)
+    await finish(waiting)
 
 
 async def test_a_subscription_that_never_stands_is_replaced_by_looking(store, other, monkeypatch):
@@ -302,14 +302,14 @@ async def test_few_rights_suffice(server, admin, rights, subscriptions):
         await asyncio.sleep(0.05)
         await listeners(admin, subscriptions)
         assert await store.compare_and_set(APPID, "two", version=version)
-        await heard(waiting)
+        await finish(waiting)
 
 
 async def test_a_wrong_password_is_an_error_that_does_not_show_it(server, admin):
     """It names the kind of error, and the place."""
     await set_user(admin)
     async with as_user(server, "WR0NG") as store:
-        with pytest.raises(TokenStoreError, match=r"wxtcb:\{wx0123456789abcdef\} cannot be reached") as caught:
+        with pytest.raises(TokenStoreError, match=r"wxtcb:\{wx0123456789abcdef\} .*WRONGPASS") as caught:
             await store.load(APPID)
         assert caught.value.permanent
     assert "WR0NG" not in f"{caught.value!r}"
@@ -334,7 +334,7 @@ async def test_what_somebody_else_keeps_under_our_key_is_left_as_it_is(store, ad
         store.compare_and_set(APPID, "ours", version=""),
         store.wait_for_change(APPID, version="", timeout=1),
     ):
-        with pytest.raises(TokenStoreError, match="something else than a token record") as caught:
+        with pytest.raises(TokenStoreError, match="another program") as caught:
             await ask
         assert caught.value.permanent
     assert await admin.dump(KEY) == before
@@ -358,7 +358,7 @@ async def test_a_replica_refuses_to_keep(store, admin):
     version = await keep(store, "one")
     await admin.replicaof("127.0.0.1", 1)
     try:
-        with pytest.raises(TokenStoreError, match="a replica"):
+        with pytest.raises(TokenStoreError, match="READONLY"):
             await store.compare_and_set(APPID, "two", version=version)
         assert (await store.load(APPID)).document == "one"
     finally:
@@ -404,7 +404,7 @@ async def test_a_server_that_is_gone_is_an_error_and_the_client_works_when_it_is
             store.wait_for_change(APPID, version=version, timeout=LONG),
         ):
             with pytest.raises(TokenStoreError, match="cannot be reached"):
-                await heard(ask)
+                await finish(ask)
         own_server.start()
         assert (await store.load(APPID)).document is None
         assert not await store.compare_and_set(APPID, "late", version=version)
@@ -418,7 +418,7 @@ async def test_a_server_that_stops_while_one_waits_is_an_error(own_server):
         await listeners(admin, 1)
         own_server.kill()
         with pytest.raises(TokenStoreError, match="cannot be reached"):
-            await heard(waiting)
+            await finish(waiting)
 
 
 async def test_a_server_that_writes_its_disk_goes_on_where_it_was():
@@ -475,9 +475,9 @@ async def test_a_shared_record_waits_no_longer_for_a_server_that_hangs_than_it_p
         await asyncio.sleep(0.01)
         assert not reading.done()
         pass_time(101)
-        with pytest.raises(TokenStoreError, match=r"gave no answer within 100 s"):
-            await heard(reading)
-        await heard(waiting)
+        with pytest.raises(TokenStoreError, match=r"within 100 s"):
+            await finish(reading)
+        await finish(waiting)
         own_server.resume()
         assert (await shared.read()).state == TokenState()
 
@@ -691,12 +691,12 @@ async def test_a_client_of_any_kind_waits(client):
     store = RedisStore(client)
     version = await keep(store, "one")
     await see(store, store, version)
-    await heard(store.wait_for_change(APPID, version=version, timeout=LONG))
+    await finish(store.wait_for_change(APPID, version=version, timeout=LONG))
     version = await keep(store, "three")
     waiting = asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=0.15))
     await asyncio.sleep(0)
     assert not waiting.done()
-    await heard(waiting)
+    await finish(waiting)
 
 
 # Arguments
@@ -765,7 +765,7 @@ except ModuleNotFoundError as error:
 @pytest.mark.parametrize(
     ("absent", "told"),
     [
-        ("redis", "wxtcb.tokens.redis needs redis: pip install 'wxtcb[redis]' / redis"),
+        ("redis", "wxtcb.tokens.redis needs redis; install it with: pip install 'wxtcb[redis]' / redis"),
         ("something", "No module named 'something' / something"),
     ],
 )

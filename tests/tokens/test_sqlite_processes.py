@@ -1,4 +1,4 @@
-"""SqliteStore among real processes: killed, stopped, and all at once."""
+"""Tests of SqliteStore with several processes, which are killed, stopped, or write at the same time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import wxtcb
 from wxtcb.errors import TokenStoreError
 from wxtcb.tokens.stores import SqliteStore
 
-from .hearing import LONG, heard
+from .bounded_wait import LONG, finish
 
 COUNT = """
 import asyncio, sys
@@ -26,14 +26,14 @@ from wxtcb.tokens.stores import SqliteStore
 async def main():
     async with SqliteStore(sys.argv[1]) as store:
         while True:
-            kept = await store.load("wx")
-            if await store.compare_and_set("wx", str(int(kept.document or "0") + 1), version=kept.version):
+            stored = await store.load("wx")
+            if await store.compare_and_set("wx", str(int(stored.document or "0") + 1), version=stored.version):
                 sys.stdout.write("x")
                 sys.stdout.flush()
 
 asyncio.run(main())
 """
-STAND_STILL = """
+STOP_DURING_WRITE = """
 import os, signal, sqlite3, sys
 db = sqlite3.connect(sys.argv[1], isolation_level=None)
 db.execute("BEGIN IMMEDIATE")
@@ -57,82 +57,82 @@ asyncio.run(main())
 
 @pytest.fixture
 def start(tmp_path):
-    """Give a function that starts a program on the file; what it prints is in the file returned with it."""
+    """Return a function that starts a program on the file, and returns the process and the file of its output."""
     environ = {**os.environ, "PYTHONPATH": str(Path(wxtcb.__file__).parents[1])}
     with contextlib.ExitStack() as stack:
 
         def run(code):
-            told = tmp_path / f"told-{random.getrandbits(64):x}"
-            output = stack.enter_context(told.open("w"))
+            output = tmp_path / f"output-{random.getrandbits(64):x}"
+            stream = stack.enter_context(output.open("w"))
             command = [sys.executable, "-c", code, str(tmp_path / "tokens.db")]
-            process = stack.enter_context(subprocess.Popen(command, stdout=output, env=environ))
+            process = stack.enter_context(subprocess.Popen(command, stdout=stream, env=environ))
             stack.callback(process.kill)
-            return process, told
+            return process, output
 
         yield run
 
 
 def kill(process):
-    """End a process as a power cut would, and wait until it is gone."""
+    """Kill a process and wait until it has ended."""
     process.kill()
     process.wait()
 
 
-async def test_processes_killed_at_random_lose_nothing_and_spoil_nothing(tmp_path, start, until):
-    """Four count up, twelve are killed: what was told to be kept is kept, and at most one step more for each killed."""
+async def test_killed_processes_lose_no_acknowledged_write(tmp_path, start, until):
+    """The stored count is that of the acknowledged writes, plus at most one for each killed process."""
     dice = random.Random(11)
     running, ended = [start(COUNT) for _ in range(4)], []
-    await until(lambda: all(told.stat().st_size > 5 for _, told in running))
+    await until(lambda: all(output.stat().st_size > 5 for _, output in running))
     for _ in range(12):
-        process, told = running.pop(0)
+        process, output = running.pop(0)
         kill(process)
-        ended.append(told)
+        ended.append(output)
         running.append(start(COUNT))
         await asyncio.sleep(dice.uniform(0, 0.1))
-    for process, told in running:
+    for process, output in running:
         kill(process)
-        ended.append(told)
-    acknowledged = sum(told.stat().st_size for told in ended)
+        ended.append(output)
+    acknowledged = sum(output.stat().st_size for output in ended)
     async with SqliteStore(tmp_path / "tokens.db") as store:
-        kept = int((await store.load("wx")).document)
-    assert acknowledged <= kept <= acknowledged + len(ended)
+        stored = int((await store.load("wx")).document)
+    assert acknowledged <= stored <= acknowledged + len(ended)
     with contextlib.closing(sqlite3.connect(tmp_path / "tokens.db")) as opened:
         assert opened.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-async def test_a_process_stopped_in_the_middle_of_a_change_holds_nobody_up(tmp_path, start, until):
-    """Others load while it stands, the stores just opened as well; swaps fail then, and work when it is dead."""
+async def test_process_stopped_during_a_write_blocks_no_reader(tmp_path, start, until):
+    """While a process is stopped in a write, loads work and writes fail; after it is killed, writes work."""
     async with SqliteStore(tmp_path / "tokens.db") as store, SqliteStore(tmp_path / "tokens.db") as other:
         assert await store.compare_and_set("wx", "whole", version="")
-        stopped, told = start(STAND_STILL)
-        await until(told.read_text)
+        stopped, output = start(STOP_DURING_WRITE)
+        await until(output.read_text)
         await until(lambda: os.waitid(os.P_PID, stopped.pid, os.WSTOPPED | os.WNOHANG))
-        kept = await heard(other.load("wx"))
-        assert kept.document == "whole"
+        stored = await finish(other.load("wx"))
+        assert stored.document == "whole"
         with pytest.raises(TokenStoreError, match="another process held the lock"):
-            await heard(store.compare_and_set("wx", "late", version=kept.version))
+            await finish(store.compare_and_set("wx", "late", version=stored.version))
         kill(stopped)
-        assert await store.compare_and_set("wx", "late", version=kept.version)
+        assert await store.compare_and_set("wx", "late", version=stored.version)
 
 
-async def test_a_change_of_another_process_is_heard(tmp_path, start, until):
-    """Who waits for it need not wait until its time is over."""
+async def test_change_by_another_process_wakes_a_waiter(tmp_path, start, until):
+    """A wait for a change ends when another process writes."""
     async with SqliteStore(tmp_path / "tokens.db") as store:
         assert await store.compare_and_set("wx", "0", version="")
-        kept = await store.load("wx")
-        waiting = asyncio.create_task(store.wait_for_change("wx", version=kept.version, timeout=LONG))
-        _, told = start(COUNT)
-        await until(lambda: told.stat().st_size)
-        await heard(waiting)
+        stored = await store.load("wx")
+        waiting = asyncio.create_task(store.wait_for_change("wx", version=stored.version, timeout=LONG))
+        _, output = start(COUNT)
+        await until(lambda: output.stat().st_size)
+        await finish(waiting)
 
 
-async def test_a_file_deleted_beside_a_process_that_does_nothing_is_made_anew(tmp_path, start, until):
-    """What the idle process holds of the old file, and what lies beside it, does not spoil the new one."""
+async def test_deleted_file_is_created_again_although_a_process_has_the_store_open(tmp_path, start, until):
+    """Neither the idle process nor the leftover files of the old database affect the new one."""
     async with SqliteStore(tmp_path / "tokens.db") as store:
         for number in range(20):
             assert await store.compare_and_set(f"wx{number}", "old" * 5000, version="")
-        _, told = start(IDLE)
-        await until(told.read_text)
+        _, output = start(IDLE)
+        await until(output.read_text)
         (tmp_path / "tokens.db").unlink()
         for number in range(3):
             assert await store.compare_and_set(f"wx{number}", "new", version="")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .hearing import LONG, heard
+from .bounded_wait import LONG, finish
 
 APPID = "wx0123456789abcdef"
 REAL_TIME = settings(
@@ -94,7 +94,7 @@ async def test_a_lost_place_rings(place, one, other):
     waiting = asyncio.create_task(other.wait_for_change(APPID, version=version, timeout=LONG))
     await asyncio.sleep(0.05)
     await place.lose()
-    await heard(waiting)
+    await finish(waiting)
 
 
 async def test_platforms_are_kept_apart(one, other):
@@ -177,8 +177,8 @@ async def test_changed_does_not_wait_for_a_version_already_gone(one, other):
     """Nobody waits for what has happened."""
     old = await keep(one)
     await keep(one)
-    await heard(other.wait_for_change(APPID, version=old, timeout=LONG))
-    await heard(other.wait_for_change("wx2", version="no-such-version", timeout=LONG))
+    await finish(other.wait_for_change(APPID, version=old, timeout=LONG))
+    await finish(other.wait_for_change("wx2", version="no-such-version", timeout=LONG))
 
 
 @pytest.mark.parametrize("empty", [True, False])
@@ -189,7 +189,7 @@ async def test_changed_returns_after_a_swap_by_the_other_handle(one, other, empt
     await asyncio.sleep(0.1)
     assert not waiting.done()
     await keep(one)
-    await heard(waiting)
+    await finish(waiting)
 
 
 async def test_changed_returns_after_its_time_when_nothing_happens(one, other, pass_time):
@@ -202,7 +202,7 @@ async def test_changed_returns_after_its_time_when_nothing_happens(one, other, p
     await asyncio.sleep(0.05)
     assert not waiting.done()
     pass_time(LONG // 2)
-    await heard(waiting)
+    await finish(waiting)
 
 
 async def test_changed_rings_for_all_who_wait(one, other):
@@ -213,7 +213,7 @@ async def test_changed_rings_for_all_who_wait(one, other):
     ]
     await asyncio.sleep(0.05)
     await keep(one)
-    await heard(asyncio.gather(*waiting))
+    await finish(asyncio.gather(*waiting))
 
 
 async def test_waiting_holds_nothing_up(one):
@@ -221,10 +221,10 @@ async def test_waiting_holds_nothing_up(one):
     version = await keep(one)
     waiting = asyncio.create_task(one.wait_for_change(APPID, version=version, timeout=LONG))
     await asyncio.sleep(0.05)
-    await heard(one.load("wx2"))
+    await finish(one.load("wx2"))
     assert not waiting.done()
-    await heard(keep(one))
-    await heard(waiting)
+    await finish(keep(one))
+    await finish(waiting)
 
 
 async def test_cancelled_calls_leave_the_store_usable_and_the_document_whole(one, other):
@@ -287,7 +287,7 @@ def test_a_store_outlives_the_event_loop_it_was_used_in(new_place):
             waiting = asyncio.create_task(store.wait_for_change(APPID, version=kept.version, timeout=LONG))
             await asyncio.sleep(0.05)
             await keep(store, "second loop")
-            await heard(waiting)
+            await finish(waiting)
 
     stack = contextlib.AsyncExitStack()
     store = asyncio.run(begin(stack))

@@ -24,10 +24,9 @@ from wxtcb.events import NotificationDropped, PushMalformed, PushRefused, Ticket
 from wxtcb.secret import Secret
 from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.stores import MemoryStore, SqliteStore
-from wxtcb.tokens.ticket import TicketReceiver
+from wxtcb.tokens.ticket import MAX_CONCURRENT_NOTIFICATIONS, TicketReceiver
 from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, MAX_BODY
 from wxtcb.tokens.ticket.message import Notification
-from wxtcb.tokens.ticket.notices import MAX_CONCURRENT_NOTIFICATIONS
 
 from .push_messages import APPID, KEY, TOKEN, pushed
 
@@ -154,7 +153,7 @@ async def handled(receiver, query, *pieces, method="POST"):
 async def kept_in(store):
     """Return what the store holds."""
     kept = (await SharedState(store, APPID).read()).state.ticket
-    return kept and (kept.value.reveal(), kept.created)
+    return kept and (kept.value.reveal(), kept.create_time)
 
 
 async def test_a_ticket_is_answered_with_success_and_nothing_else(receiver, store, heard):
@@ -299,7 +298,7 @@ async def test_a_sender_that_goes_away_is_not_answered(receiver, heard, store):
     """There is nobody to answer; an event says what happened, and nothing is kept."""
     query, body = ticket()
     assert await asgi(receiver, query, body[:50], None) == []
-    assert heard == [PushRefused("the body broke off", 400)]
+    assert heard == [PushRefused("the body is incomplete", 400)]
     assert await kept_in(store) is None
 
 
@@ -307,7 +306,7 @@ async def test_a_sender_that_goes_away_is_not_answered(receiver, heard, store):
 async def test_a_body_that_aiohttp_cannot_read_broke_off(receiver, error):
     """A sender that went away, or wrote what is no chunked or compressed body."""
     query, body = ticket()
-    assert await handled(receiver, query, body[:50], error) == (400, b"the body broke off")
+    assert await handled(receiver, query, body[:50], error) == (400, b"the body is incomplete")
 
 
 async def test_a_websocket_is_refused(receiver):
@@ -620,8 +619,8 @@ def test_whatever_is_async_takes_notices(new_receiver, on_notification):
         ({"encoding_aes_key": None}, "encoding_aes_key must be the EncodingAESKey"),
         ({"encoding_aes_key": KEY + "="}, "encoding_aes_key must be the EncodingAESKey"),
         ({"previous_encoding_aes_key": ""}, "previous_encoding_aes_key must be the EncodingAESKey"),
-        ({"token_store": None}, "token_store must be a token store or a URL"),
-        ({"token_store": "nonsense://S3CRET"}, "URL of a token store begins with"),
+        ({"token_store": None}, "token_store must be"),
+        ({"token_store": "nonsense://S3CRET"}, "URL of a token store"),
         ({"on_notification": 5}, "on_notification must be an async callable"),
         ({"on_notification": lambda notice: None}, "on_notification must be an async callable"),
         ({"on_notification": functools.partial(print)}, "on_notification must be an async callable"),
@@ -654,7 +653,9 @@ def test_without_the_extra_the_error_says_what_to_install():
     """The module needs two packages that `import wxtcb` does not."""
     code = "import sys; sys.modules['cryptography'] = None; import wxtcb.tokens.ticket"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False).stderr
-    assert told.splitlines()[-1].endswith("needs cryptography and defusedxml: pip install 'wxtcb[ticket]'")
+    assert told.splitlines()[-1].endswith(
+        "needs cryptography and defusedxml; install them with: pip install 'wxtcb[ticket]'"
+    )
 
 
 texts = st.text(max_size=30) | st.sampled_from([TICKET, "</xml>", "<a/>", "-1", "9" * 11])

@@ -214,7 +214,7 @@ async def test_a_sender_that_hangs_up_hurts_nobody(port, heard):
     await writer.drain()
     writer.close()
     await heard.bell.wait()
-    assert heard == [PushRefused("the body broke off", 400)]
+    assert heard == [PushRefused("the body is incomplete", 400)]
     assert await ask(port, written(query, body)) == [200]
 
 

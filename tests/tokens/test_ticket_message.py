@@ -116,7 +116,9 @@ def test_a_parameter_that_is_missing_or_there_twice_is_refused(name, times):
     query, body = pushed(TICKET)
     pairs = [(key, value) for key, values in parse_qs(query.decode()).items() for value in values if key != name]
     pairs += [(name, value) for value in parse_qs(query.decode())[name] * times]
-    assert read_push(urlencode(pairs).encode(), body) == PushRefused(f"there must be one {name} in the query", 400)
+    assert read_push(urlencode(pairs).encode(), body) == PushRefused(
+        f"there must be exactly one {name} in the query", 400
+    )
 
 
 def test_parameters_are_bytes_that_may_be_quoted():

@@ -72,7 +72,7 @@ def keeper(new_keeper):
 async def kept_in(store):
     """Return what the store holds."""
     ticket = (await SharedState(store.store, APPID).read()).state.ticket
-    return ticket and (ticket.value.reveal(), ticket.created)
+    return ticket and (ticket.value.reveal(), ticket.create_time)
 
 
 def now():

@@ -14,9 +14,9 @@ from wxtcb.errors import TransportError, WxtcbError
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import TokenCache
+from wxtcb.tokens.providers import ComponentToken
 from wxtcb.tokens.refresh import TOKEN_PATH, TokenRefresher
 from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.sources import ComponentToken
 from wxtcb.tokens.stores import MemoryStore
 
 APPID = "wx0"

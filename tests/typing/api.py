@@ -31,8 +31,8 @@ from wxtcb.api.environment import EnvInfo, EnvList, NewEnv, Relation, Relations,
 from wxtcb.events import Event, RetryScheduled
 from wxtcb.telemetry import LoggingHook, OpenTelemetryHook, PrometheusHook
 from wxtcb.tokens.encrypted import EncryptedStore
+from wxtcb.tokens.providers import ComponentToken
 from wxtcb.tokens.redis import RedisStore
-from wxtcb.tokens.sources import ComponentToken
 
 
 async def newest_ticket() -> str | None:

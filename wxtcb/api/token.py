@@ -10,7 +10,7 @@ from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import WireFormat, wire_format
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
-from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET, ComponentToken
+from wxtcb.tokens.providers import API_COMPONENT_TOKEN, API_START_PUSH_TICKET, ComponentToken
 from wxtcb.validation import check_secret, check_string
 
 if TYPE_CHECKING:

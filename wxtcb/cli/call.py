@@ -24,7 +24,7 @@ from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.errors import InvalidArgument, PartialFailure
 from wxtcb.events import Abandoned, Event
 from wxtcb.secret import Secret
-from wxtcb.tokens.sources import API_COMPONENT_TOKEN
+from wxtcb.tokens.providers import API_COMPONENT_TOKEN
 from wxtcb.validation import is_valid_unicode
 
 _INTERRUPTED_EFFECTS: Final = {

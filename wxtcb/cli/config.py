@@ -18,9 +18,8 @@ from wxtcb.errors import InvalidArgument, TicketError, TicketExpired, TicketMiss
 from wxtcb.secret import Secret
 from wxtcb.session import Session
 from wxtcb.tokens import SqliteStore, TokenStore
-from wxtcb.tokens.providers import StoredTicketSource
+from wxtcb.tokens.providers import StoredTicketSource, TicketSource
 from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.sources import TicketSource
 from wxtcb.validation import check_base_url, is_loopback, is_valid_unicode
 
 APPID_VAR: Final = "WXTCB_COMPONENT_APPID"

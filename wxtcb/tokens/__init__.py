@@ -1,11 +1,11 @@
-"""The life of the component_access_token: where it comes from and where it is kept. Provisional."""
+"""Tokens: where component_access_tokens come from, where they are stored, and their health. Provisional."""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING
 
-from wxtcb.tokens.sources import ComponentToken, ReadOnly, TicketSource, TokenSource
+from wxtcb.tokens.providers import ComponentToken, ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.stores import MemoryStore, SqliteStore, StoredDocument, TokenStore
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> type[Health]:
-    """Load what only an open session needs when it is asked for."""
+    """Import `Health` on first access: it loads the token cache, which only an open session needs."""
     if name != "Health":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    kind: type[Health] = importlib.import_module("wxtcb.tokens.health").Health
-    return kind
+    health: type[Health] = importlib.import_module("wxtcb.tokens.health").Health
+    return health

@@ -1,4 +1,14 @@
-"""The token of a session: fresh without waiting, renewed by one flight, never by a herd."""
+"""Token cache of a session: holds the newest component_access_token and refreshes it before it expires.
+
+The cache decides *when* to refresh and who waits for it. `wxtcb.tokens.refresh` decides *how*: from the shared store,
+or by fetching a new token under a lease. All times are seconds on the monotonic clock of the event loop.
+
+A token goes through three phases, which `RefreshWindows` computes:
+
+- fresh: `cached` returns it. This is the hot path, one attribute read and one clock comparison;
+- advisory window: one refresh runs in the background, and callers go on with the current token;
+- mandatory window: callers wait for that refresh, at most 5 seconds. If it fails they use the current token.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +24,48 @@ import attrs
 
 from wxtcb._concurrency.limiter import MINUTE
 from wxtcb._concurrency.single_flight import SharedTask
-from wxtcb._http.executor import Token
+from wxtcb._http.executor import RequestExecutor, Token
 from wxtcb.errors import SessionClosed, TokenStoreError, WxtcbError
 from wxtcb.events import TokenRefreshed, TokenRefreshFailed, TokenRejected
 from wxtcb.secret import Secret
-from wxtcb.tokens.decision import MAX_BACKOFF_WAIT, RefreshRequest
-from wxtcb.tokens.providers import is_transient
-from wxtcb.tokens.refresh import FetchedToken, TokenRefresher
-from wxtcb.tokens.state import MAX_BACKOFF
+from wxtcb.telemetry.dispatch import HookDispatcher
+from wxtcb.tokens.providers import (
+    ExternalTokenProvider,
+    ReadOnly,
+    StoredTicketSource,
+    TicketSource,
+    TicketTokenProvider,
+    TokenProvider,
+    TokenSource,
+    is_transient,
+)
+from wxtcb.tokens.refresh import (
+    FIND_OTHER_FETCHER_HINT,
+    MAX_BACKOFF_WAIT,
+    SHARE_STORE_HINT,
+    FetchedToken,
+    RefreshRequest,
+    TokenRefresher,
+    process_id,
+)
+from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state import RETRY_BACKOFF
+from wxtcb.tokens.stores import MemoryStore, TokenStore
 
+# How long a caller waits for a mandatory refresh, counted from the start of the refresh, while the token is valid.
 MAX_REFRESH_WAIT: Final = 5.0
+# How many rejected tokens are remembered. The store may return one of them again, for example after its clock was set.
 MAX_INVALID_TOKENS: Final = 16
+# How often callers without a token may read the store during a backoff: another process may have fetched one.
 PEEK_INTERVAL: Final = 1.0
+# "invalid credential, access_token is invalid or not latest": the only code that points to a second fetcher.
 ERRCODE_NOT_LATEST: Final = 40001
 DISTANT_PAST: Final = float("-inf")
 
 
 @attrs.frozen
 class RefreshWindows:
-    """When to renew: from `advisory_at` on in the background, from `mandatory_at` on before anybody goes on."""
+    """Times of a token's refresh: from `advisory_at` in the background, from `mandatory_at` with callers waiting."""
 
     advisory_at: float
     mandatory_at: float
@@ -40,7 +73,11 @@ class RefreshWindows:
 
     @classmethod
     def compute(cls, expires_at: float, ttl: float, uniform: Callable[[float, float], float]) -> RefreshWindows:
-        """Draw the windows of a token that lives *life* seconds: 15 and 5 minutes, in proportion if it is short."""
+        """Return the windows of a token that is valid for *ttl* seconds: the last 15 and the last 5 minutes.
+
+        Both shrink in proportion if *ttl* is under two hours. *uniform* draws the jitter of the advisory window.
+        """
+        # The jitter keeps processes that share a token from asking for the lease at the same moment.
         jitter = uniform(0.0, min(60.0, ttl / 120))
         return cls(expires_at - min(900.0, ttl / 8) - jitter, expires_at - min(300.0, ttl / 24), expires_at)
 
@@ -50,38 +87,55 @@ _NO_WINDOWS: Final = RefreshWindows(DISTANT_PAST, DISTANT_PAST, DISTANT_PAST)
 
 @attrs.define(eq=False)
 class TokenCache:
-    """Holds the newest token and renews it in time.
+    """The newest token of a session, refreshed in time.
 
-    `cached` is a plain check. Everything else happens in one `SharedTask` at a time, a `TokenRefresher.find`. A failed flight is
-    followed by a pause of 1 s, doubled up to 30 s, in which nothing is fetched.
+    At most one refresh runs at a time, in a `SharedTask` of its own: cancelling a caller never cancels it. After a
+    failed refresh none is started for 1 second, doubled with each further failure up to 30 seconds.
     """
 
     refresher: TokenRefresher
+    # A copy of the refresher's clock, because `cached` runs for every call and must not look it up through two objects.
     now: Callable[[], float] = attrs.field(
         init=False, default=attrs.Factory(lambda self: self.refresher.now, takes_self=True)
     )
+
+    # The token that calls use, and the details of its fetch. `_fetched` outlives a rejected `_token`: its generation
+    # is the base of the next one.
     _token: Token | None = attrs.field(init=False, default=None)
     _fetched: FetchedToken | None = attrs.field(init=False, default=None)
     _windows: RefreshWindows = attrs.field(init=False, default=_NO_WINDOWS)
+    # Equal to `_windows.advisory_at`; a field of its own, so that `cached` reads one attribute.
     _fresh_until: float = attrs.field(init=False, default=DISTANT_PAST)
     _waiters: int = attrs.field(init=False, default=0)
+
+    # Refreshes: the one under way or the last one, and how long to wait after a failure.
     _refresh_task: SharedTask[None] | None = attrs.field(init=False, default=None)
     _last_error: WxtcbError | None = attrs.field(init=False, default=None)
-    _backoff: float = attrs.field(init=False, default=0.0)
+    _failures: int = attrs.field(init=False, default=0)
     _next_refresh_at: float = attrs.field(init=False, default=DISTANT_PAST)
+    _peek_task: SharedTask[None] | None = attrs.field(init=False, default=None)
+
+    # Tokens that the platform rejected, and whether it called the last of them "not latest".
     _invalid_tokens: deque[Secret] = attrs.field(init=False, factory=lambda: deque[Secret](maxlen=MAX_INVALID_TOKENS))
     _not_latest: bool = attrs.field(init=False, default=False)
-    _peek_task: SharedTask[None] | None = attrs.field(init=False, default=None)
+
+    # Tokens that the store could not accept when they were fetched, the oldest first, and the task that retries.
     _unstored: deque[FetchedToken] = attrs.field(init=False, factory=deque[FetchedToken])
     _store_task: SharedTask[None] | None = attrs.field(init=False, default=None)
+
     _closed: bool = attrs.field(init=False, default=False)
 
     def cached(self) -> Token | None:
-        """Return the token while it is fresh, else None: then `get` decides."""
+        """Return the token while it is fresh, without waiting; return None if `get` has to decide."""
         return self._token if self.now() < self._fresh_until else None
 
     async def get(self) -> Token:
-        """Return a living token, renewing it first where that is due; raise why there is none."""
+        """Return a valid token, refreshing it first if necessary.
+
+        Raises the failure of the refresh if there is no valid token and a retry would not succeed soon: `TicketError`,
+        `ApiError`, `TransportError`, `TokenStoreError`, `TokenFetchLimit` or `TokenConflict`, with `retry_after` where
+        it is known. Raises `SessionClosed` after `close`.
+        """
         self._waiters += 1
         try:
             token = self.cached()
@@ -93,28 +147,32 @@ class TokenCache:
 
     @property
     def current(self) -> FetchedToken | None:
-        """The token held, with who fetched it and why; None without one."""
+        """The token in use, with details of its fetch; None if there is none."""
         return None if self._token is None else self._fetched
 
     @property
     def last_error(self) -> WxtcbError | None:
-        """Why the last renewal of this process failed; None if it succeeded."""
+        """The error of this process's last refresh; None if it succeeded."""
         return self._last_error
 
     @property
     def waiters(self) -> int:
-        """The number of calls that wait for a token."""
+        """The number of calls that are waiting for a token."""
         return self._waiters
 
     def age_and_remaining(self) -> tuple[float, float] | None:
-        """Return the seconds since the token was made and until it expires, or None where there is none."""
-        if (held := self.current) is None:
+        """Return the token's age and the seconds until it expires; return None if there is no token."""
+        current = self.current
+        if current is None:
             return None
         now = self.now()
-        return now - held.requested_at, held.expires_at - now
+        return now - current.requested_at, current.expires_at - now
 
     def invalidate(self, token: Token, errcode: int, /) -> bool:
-        """Drop *token* if it is still the one held: the platform called it dead. Another may be had from `get`."""
+        """Drop *token*, which the platform rejected with *errcode*, and return that `get` may return another one.
+
+        Does nothing if the cache holds another token by now: many calls may report the same rejected token.
+        """
         if self._token is token:
             self._token, self._windows, self._fresh_until = None, _NO_WINDOWS, DISTANT_PAST
             self._invalid_tokens.append(token.value)
@@ -123,80 +181,66 @@ class TokenCache:
         return True
 
     def close(self) -> None:
-        """Begin to end a renewal under way; who waits for it gets `SessionClosed`."""
+        """Cancel the tasks of the cache; callers that wait for a token get `SessionClosed` at once."""
         self._closed = True
-        for flight in self._tasks():
-            flight.cancel()
+        for task in self._tasks():
+            task.cancel()
 
     async def aclose(self) -> None:
-        """Close, and wait for the end of a renewal under way."""
+        """Close the cache and wait until its tasks have ended."""
         self.close()
-        for flight in self._tasks():
-            await flight.aclose()
+        for task in self._tasks():
+            await task.aclose()
 
     def _tasks(self) -> list[SharedTask[None]]:
-        return [flight for flight in (self._refresh_task, self._peek_task, self._store_task) if flight is not None]
+        return [task for task in (self._refresh_task, self._peek_task, self._store_task) if task is not None]
 
     async def _get_or_refresh(self, now: float) -> Token | None:
-        """Take the next step to a living token, and return it if that sufficed."""
+        """Wait once for a refresh or a backoff; return the token if it is usable then, else None to try again."""
         if now < self._windows.expires_at:
             await self._refresh_before_expiry(now)
+            # The wait may have outlasted the token, or the token may have been rejected meanwhile.
             return self._token if self.now() < self._windows.expires_at else None
-        if flight := self._start_refresh(now, blocking=True):
-            await self._await_refresh(flight)
-        else:
+        refresh = self._start_refresh(now, blocking=True)
+        if refresh is None:
             await self._wait_for_backoff(now)
+            return self.cached()
+        try:
+            await refresh.wait()
+        except WxtcbError as error:
+            # After a transient failure the caller tries again: it waits for the backoff, or gets the error from there.
+            if isinstance(error, SessionClosed) or not is_transient(error):
+                raise
         return self.cached()
 
     async def _refresh_before_expiry(self, now: float) -> None:
-        """See to a renewal while the token lives; wait for it, within bounds, once it is mandatory."""
-        flight = self._start_refresh(now, blocking=False)
-        if flight is None or now < self._windows.mandatory_at:
+        """Start a refresh of a token that is still valid; wait for it only in the mandatory window."""
+        refresh = self._start_refresh(now, blocking=False)
+        if refresh is None or now < self._windows.mandatory_at:
             return
+        # Counted from the start of the refresh: a caller that comes later does not wait another 5 seconds. A failure
+        # is not raised here, because the caller can still use the current token. The hooks report it.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(flight.started_at + MAX_REFRESH_WAIT):
-                await flight.done.wait()
+            async with asyncio.timeout_at(refresh.started_at + MAX_REFRESH_WAIT):
+                await refresh.done.wait()
 
     def _start_refresh(self, now: float, *, blocking: bool) -> SharedTask[None] | None:
-        """Return the flight under way, or a new one unless there is a pause; None while it lasts."""
+        """Return the refresh under way, or start one; return None during a backoff."""
         if self._refresh_task is not None and not self._refresh_task.done.is_set():
             return self._refresh_task
         if self._closed:
-            raise SessionClosed("the session is closed; nothing was sent")
-        final = self._last_error is not None and not is_transient(self._last_error)
-        if now < self._next_refresh_at and not (blocking and final):
+            raise SessionClosed("the session is closed; no request was sent")
+        # A caller without a token need not wait after a permanent failure: the provider remembers the failure, so
+        # asking again sends no request unless the credentials or the ticket have changed.
+        is_permanent = self._last_error is not None and not is_transient(self._last_error)
+        if now < self._next_refresh_at and not (blocking and is_permanent):
             return None
-        cause = self._refresh_reason(now)
-        self._refresh_task = SharedTask.start(lambda: self._refresh(cause), now)
+        reason = self._refresh_reason(now)
+        self._refresh_task = SharedTask.start(lambda: self._refresh(reason), now)
         return self._refresh_task
 
-    async def _await_refresh(self, task: SharedTask[None]) -> None:
-        """Wait for *flight*; raise its failure only if another flight soon would fail the same."""
-        try:
-            await task.wait()
-        except WxtcbError as error:
-            if isinstance(error, SessionClosed) or not is_transient(error):
-                raise
-
-    async def _wait_for_backoff(self, now: float) -> None:
-        """Wait for the end of a pause; if it is long raise its cause, unless others have got a token meanwhile."""
-        pause = self._next_refresh_at - now
-        if pause <= MAX_BACKOFF_WAIT or self._last_error is None:
-            await self.refresher.sleep(pause)
-            return
-        if self._peek_task is None or now >= self._peek_task.started_at + PEEK_INTERVAL:
-            self._peek_task = SharedTask.start(self._peek_store, now)
-        await self._peek_task.wait()
-        if self.cached() is None and self._last_error is not None:
-            raise _with_retry_after(self._last_error, max(0.0, self._next_refresh_at - self.now()))
-
-    async def _peek_store(self) -> None:
-        cause, started = self._refresh_reason(self.now()), self.now()
-        with contextlib.suppress(TokenStoreError):
-            if (found := await self.refresher.peek(self._build_request(cause))) is not None:
-                self._on_refreshed(found, cause, started)
-
     def _refresh_reason(self, now: float) -> str:
+        """Return why a refresh is needed, in the words of `events.TokenRefreshed`."""
         if self._token is None:
             return "dead" if self._fetched else "first"
         if now >= self._windows.expires_at:
@@ -204,71 +248,146 @@ class TokenCache:
         return "advisory" if now < self._windows.mandatory_at else "mandatory"
 
     async def _refresh(self, reason: str) -> None:
-        started = self.now()
+        started_at = self.now()
         try:
-            found = await self.refresher.get(lambda: self._build_request(reason))
+            fetched = await self.refresher.get(lambda: self._build_request(reason))
         except WxtcbError as error:
-            failure = copy.copy(error)  # without the frames of a foreign source or store, which hold secrets
+            # The copy has no traceback: frames of a user's token source or store may hold secrets.
+            failure = copy.copy(error)
         except Exception as error:
-            self._record_error(reason, WxtcbError(f"wxtcb failed in itself ({type(error).__name__})"), started)
+            # A bug must back off like any other failure, or callers would refresh in a tight loop.
+            internal_error = WxtcbError(f"internal error in wxtcb ({type(error).__name__}); please report it")
+            self._record_error(reason, internal_error, started_at)
             raise
         else:
-            self._on_refreshed(found, reason, started)
+            self._on_refreshed(fetched, reason, started_at)
             return
-        self._record_error(reason, failure, started)
+        # Outside the `except` block, so that the copy does not get the original as its context.
+        self._record_error(reason, failure, started_at)
         raise failure
 
+    def _build_request(self, reason: str) -> RefreshRequest:
+        """Return what a refresh has to achieve at this moment; a valid token is kept as the one to improve on."""
+        remaining = self._windows.expires_at - self.now()
+        current = self._token.value if self._token is not None and remaining > 0 else None
+        generation = 0 if self._fetched is None else self._fetched.generation
+        return RefreshRequest(
+            reason, current, max(0.0, remaining), tuple(self._invalid_tokens), self._not_latest, generation
+        )
+
     def _on_refreshed(self, fetched: FetchedToken, reason: str, started_at: float) -> None:
-        self._set_token(fetched)
-        left = fetched.expires_at - self.now()
+        self._token, self._fetched = Token(fetched.value, fetched.generation), fetched
+        self._windows = RefreshWindows.compute(fetched.expires_at, fetched.ttl, self.refresher.uniform)
+        self._fresh_until = self._windows.advisory_at
+        self._last_error, self._failures, self._next_refresh_at = None, 0, DISTANT_PAST
+        self._not_latest = False
+        now = self.now()
         self.refresher.dispatcher.emit(
-            TokenRefreshed(fetched.generation, reason, left, self.now() - started_at, fetched.from_store)
+            TokenRefreshed(fetched.generation, reason, fetched.expires_at - now, now - started_at, fetched.from_store)
         )
         if fetched.is_unstored:
-            self._schedule_store(fetched)
+            self._unstored.append(fetched)
+            if self._store_task is None or self._store_task.done.is_set():
+                self._store_task = SharedTask.start(self._store_all, self.now())
 
-    def _build_request(self, reason: str) -> RefreshRequest:
-        left = self._windows.expires_at - self.now()
-        held = self._token.value if self._token is not None and left > 0 else None
-        generation = 0 if self._fetched is None else self._fetched.generation
-        return RefreshRequest(reason, held, max(0.0, left), tuple(self._invalid_tokens), self._not_latest, generation)
+    def _record_error(self, reason: str, error: WxtcbError, started_at: float) -> None:
+        """Start a backoff after a failed refresh, and report the failure."""
+        if not is_transient(error):
+            backoff = min(MINUTE, error.retry_after or 1.0)
+        elif error.retry_after is not None:
+            backoff = error.retry_after
+        else:
+            self._failures += 1
+            backoff = RETRY_BACKOFF.delay(self._failures)
+        # A permanent failure is asked about again during its backoff (see `_start_refresh`); report it once only.
+        is_first_in_backoff = started_at >= self._next_refresh_at
+        self._last_error, self._next_refresh_at = error, self.now() + backoff
+        if is_first_in_backoff:
+            self.refresher.dispatcher.emit(TokenRefreshFailed(reason, error, backoff, self.now() - started_at))
 
-    def _schedule_store(self, fetched: FetchedToken) -> None:
-        """See to it that the store gets a token that it could not take."""
-        self._unstored.append(fetched)
-        if self._store_task is None or self._store_task.done.is_set():
-            self._store_task = SharedTask.start(self._store_all, self.now())
+    async def _wait_for_backoff(self, now: float) -> None:
+        """Sleep through a short backoff; after a long one's start, raise its error unless the store has a token."""
+        backoff = self._next_refresh_at - now
+        if backoff <= MAX_BACKOFF_WAIT or self._last_error is None:
+            await self.refresher.sleep(backoff)
+            return
+        # The store is read although this process must not fetch. One task serves all callers, at most once a second.
+        if self._peek_task is None or now >= self._peek_task.started_at + PEEK_INTERVAL:
+            self._peek_task = SharedTask.start(self._peek_store, now)
+        await self._peek_task.wait()
+        # `_last_error` is checked again because the token found may have been rejected meanwhile.
+        if self.cached() is None and self._last_error is not None:
+            error = copy.copy(self._last_error)
+            error.retry_after = max(0.0, self._next_refresh_at - self.now())
+            raise error
+
+    async def _peek_store(self) -> None:
+        """Use the token in the store if another process has fetched one."""
+        started_at = self.now()
+        reason = self._refresh_reason(started_at)
+        # A store that is down is no reason for another error: callers get the one that started the backoff.
+        with contextlib.suppress(TokenStoreError):
+            fetched = await self.refresher.peek(self._build_request(reason))
+            if fetched is not None:
+                self._on_refreshed(fetched, reason, started_at)
 
     async def _store_all(self) -> None:
+        """Write the tokens that the store could not accept, until it accepts them."""
         while self._unstored:
-            found = self._unstored[0]
-            await self.refresher.store(found, functools.partial(self._is_current, found))
+            fetched = self._unstored[0]
+            await self.refresher.store(fetched, functools.partial(self._is_current, fetched))
+            # Removed only now: a token appended meanwhile must find this task still running.
             self._unstored.popleft()
 
     def _is_current(self, fetched: FetchedToken) -> bool:
         return self._token is not None and self._token.value == fetched.value and self.now() < fetched.expires_at
 
-    def _set_token(self, fetched: FetchedToken) -> None:
-        self._token, self._fetched = Token(fetched.value, fetched.generation), fetched
-        self._windows = RefreshWindows.compute(fetched.expires_at, fetched.ttl, self.refresher.uniform)
-        self._fresh_until = self._windows.advisory_at
-        self._last_error, self._backoff, self._next_refresh_at = None, 0.0, DISTANT_PAST
-        self._not_latest = False
 
-    def _record_error(self, reason: str, error: WxtcbError, started_at: float) -> None:
-        if not is_transient(error):
-            pause = min(MINUTE, error.retry_after or 1.0)
-        elif error.retry_after is not None:
-            pause = error.retry_after
-        else:
-            pause = self._backoff = min(MAX_BACKOFF, 2 * self._backoff or 1.0)
-        first_in_its_pause = started_at >= self._next_refresh_at
-        self._last_error, self._next_refresh_at = error, self.now() + pause
-        if first_in_its_pause:
-            self.refresher.dispatcher.emit(TokenRefreshFailed(reason, error, pause, self.now() - started_at))
+def create_token_cache(
+    executor: RequestExecutor,
+    dispatcher: HookDispatcher,
+    *,
+    component_appid: str,
+    component_appsecret: Secret,
+    ticket: TicketSource | None,
+    token_source: TokenSource | ReadOnly | None,
+    store: TokenStore | None,
+    push_timeout: float | None,
+    timeout: float,
+    max_fetches_per_hour: int | None,
+) -> TokenCache:
+    """Return the token cache of a session.
 
-
-def _with_retry_after(error: WxtcbError, seconds: float) -> WxtcbError:
-    mine = copy.copy(error)
-    mine.retry_after = seconds
-    return mine
+    Without a *store* the state is kept in memory, for this session only. *push_timeout* is how many seconds to wait
+    for a ticket after requesting a push, None not to request one. *timeout* is in seconds and limits each call of
+    *ticket* and *token_source*.
+    """
+    shared_state = SharedState(store or MemoryStore(executor.now), component_appid)
+    provider: TokenProvider | None
+    if isinstance(token_source, ReadOnly):
+        provider = None
+    elif token_source is not None:
+        provider = ExternalTokenProvider(token_source, timeout)
+    else:
+        provider = TicketTokenProvider(
+            executor,
+            component_appid,
+            component_appsecret,
+            ticket or StoredTicketSource(shared_state),
+            executor.now,
+            timeout,
+            push_timeout or 0.0,
+        )
+    return TokenCache(
+        TokenRefresher(
+            process_id(),
+            shared_state,
+            provider,
+            dispatcher,
+            executor.now,
+            # The limiter's sleep ends early when the session closes.
+            executor.limiter.sleep,
+            max_fetches_per_hour,
+            SHARE_STORE_HINT if store is None else FIND_OTHER_FETCHER_HINT,
+        )
+    )

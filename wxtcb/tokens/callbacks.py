@@ -1,4 +1,4 @@
-"""What is the user's and may do anything: asked within a time, quoted by place alone, for frames hold secrets."""
+"""Calls of user code: with a deadline, and with errors that name a location but no frames, which may hold secrets."""
 
 from __future__ import annotations
 
@@ -17,45 +17,50 @@ T = TypeVar("T")
 
 @attrs.frozen
 class UserCodeFailure:
-    """What became of a question, in `message`: "failed (KeyError in app.py, line 7)", "gave no answer within 35 s"."""
+    """The failure of a call, as the end of a sentence: "failed (KeyError in app.py, line 7)"."""
 
     message: str
 
 
 async def call_user_code(function: Callable[[], Awaitable[T]], timeout: float) -> T | WxtcbError | UserCodeFailure:
-    """Return the answer, or what went wrong instead; raise nothing but the cancellation of the caller."""
-    requests = cancellation_count()
+    """Return the result of *function*, or its failure; raise only if the caller itself is cancelled.
+
+    *timeout* is in seconds. A `WxtcbError` is returned as a copy without a traceback.
+    """
+    count_before = cancellation_count()
     deadline = asyncio.timeout(timeout)
     try:
         async with deadline:
-            answer = await function()
+            result = await function()
     except WxtcbError as error:
         return copy.copy(error)
     except asyncio.CancelledError:
-        if cancellation_count() > requests:
+        if cancellation_count() > count_before:
             raise
-        return UserCodeFailure("was cancelled from within")
+        # The function raised CancelledError itself, for example because it awaited a task that was cancelled.
+        return UserCodeFailure("was cancelled internally")
     except Exception as error:
+        # `asyncio.timeout` raises TimeoutError, which the function may raise as well.
         if deadline.expired():
-            return UserCodeFailure(f"gave no answer within {timeout:g} s")
-        return UserCodeFailure(f"failed ({type(error).__name__} {_format_location(error)})")
-    await raise_if_cancelled(requests)
-    return answer
+            return UserCodeFailure(f"did not answer within {timeout:g} s")
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        return UserCodeFailure(f"failed ({type(error).__name__} in {frame.filename}, line {frame.lineno})")
+    await raise_if_cancelled(count_before)
+    return result
 
 
 def cancellation_count() -> int:
-    """Return how often the cancellation of this task was asked for."""
+    """Return how often cancellation of the current task was requested."""
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
 
 
 async def raise_if_cancelled(count_before: int) -> None:
-    """Be cancelled, if that was asked for since there were so many *requests*: foreign code may have swallowed it."""
+    """Raise CancelledError if a cancellation was requested since the count was *count_before*.
+
+    User code may have swallowed the CancelledError; without this check the task would go on as if nothing happened.
+    """
     if cancellation_count() > count_before:
-        await asyncio.sleep(0)  # anyio cancels again, with the words that it knows its own cancellations by
+        # anyio delivers its cancellation again at the next await, with the message by which it recognises its own.
+        await asyncio.sleep(0)
         raise asyncio.CancelledError
-
-
-def _format_location(error: Exception) -> str:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"in {frame.filename}, line {frame.lineno}"

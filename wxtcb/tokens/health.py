@@ -1,4 +1,4 @@
-"""The ticket doctor: how token and ticket are, and what to do where something is wrong."""
+"""Health of a platform's token and ticket: their state, and the problems that calls would run into."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ import attrs
 from wxtcb._protocol.errcodes import api_error
 from wxtcb.errors import ApiError, TicketExpired, TicketMissing, TokenStoreError, WxtcbError
 from wxtcb.tokens.cache import TokenCache
-from wxtcb.tokens.sources import API_COMPONENT_TOKEN
+from wxtcb.tokens.providers import API_COMPONENT_TOKEN
 from wxtcb.tokens.state import TICKET_TTL, RejectedRefresh, TokenState
 
 
 @attrs.frozen(kw_only=True)
 class Health:
-    """The life of a platform's token and ticket at one moment; seconds throughout, None for what is not known.
+    """The state of a platform's token and ticket at one moment.
 
-    The token is the one that this process works with, or else the one in the store; `token_fetched_by` names the process (host
-    and process id) that fetched it, `token_fetch_reason` says why: "first", "advisory", "mandatory", "expired" or "dead".
-    `ticket_age` counts from when the kept ticket arrived, None where none is kept. `fetches_last_hour` of tokens were made within
-    the last hour by all who share the store, of at most `max_fetches_per_hour`. `lease_owner` names the process that fetches one just
-    now. `last_error` is why the last renewal of this process failed, None if it did not; `problems` are the errors that a
-    call would meet now, or will soon, each saying what to do; among them what WeChat refused the last fetch with, by
-    whichever process.
+    All durations are in seconds. A field is None if its value is unknown. Token and process fields describe the token
+    in this process, or else the one in the store.
+
+    - `token_age`, `token_expires_in`: since the token was requested, and until it expires.
+    - `token_fetched_by`: the process (host and process id) that fetched it.
+    - `token_fetch_reason`: "first", "advisory", "mandatory", "expired" or "dead".
+    - `ticket_age`: since the stored ticket arrived.
+    - `fetches_last_hour`: tokens fetched in the last hour by all processes that share the store, of at most
+      `max_fetches_per_hour`.
+    - `lease_owner`: the process that is fetching a token now.
+    - `last_error`: the error of this process's last refresh, None if it succeeded.
+    - `problems`: the errors that a call would raise now or soon, each with what to do. They include the last rejection
+      by WeChat, also one that another process received.
     """
 
     token_age: float | None
@@ -37,59 +43,63 @@ class Health:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no problems."""
         return not self.problems
 
 
 async def read_health(cache: TokenCache) -> Health:
-    """Look at what *cache* holds and at what its store keeps."""
-    renewal, down, now = cache.refresher, None, 0.0
-    record = TokenState()
+    """Return the health of what *cache* and its store hold."""
+    store_error, state, now = None, TokenState(), 0.0
     try:
-        seen = await renewal.shared_state.read()
+        snapshot = await cache.refresher.shared_state.read()
     except TokenStoreError as error:
-        down = error
+        store_error = error
     else:
-        record, now = seen.state, seen.store_time
-    return _build_health(cache, record, now, down)
+        state, now = snapshot.state, snapshot.store_time
+    return _build_health(cache, state, now, store_error)
 
 
 def _build_health(cache: TokenCache, state: TokenState, now: float, store_error: TokenStoreError | None) -> Health:
     token, ticket, lease = state.token, state.ticket, state.lease
-    kept = None if token is None else (token.life - token.remaining(now), token.remaining(now))
-    age, left = cache.age_and_remaining() or kept or (None, None)
-    fetched = cache.current
-    known = (
-        (None if token is None else (token.by, token.cause))
-        if fetched is None
-        else (fetched.fetched_by, fetched.reason)
-    )
+    age_and_remaining = cache.age_and_remaining()
+    if age_and_remaining is None and token is not None:
+        age_and_remaining = token.ttl - token.remaining(now), token.remaining(now)
+    age, remaining = age_and_remaining or (None, None)
+    newest = cache.current or token
     ticket_age = None if ticket is None else ticket.age(now)
-    failure = None if isinstance(cache.last_error, TokenStoreError) and store_error is not None else cache.last_error
-    refusal = None if state.refusal is None or isinstance(failure, ApiError) else _rejection_error(state.refusal)
-    lacking = _ticket_error(ticket_age) if cache.refresher.uses_stored_ticket and store_error is None else None
+
+    # A store that is down is one problem, although the last refresh failed with it too.
+    refresh_error = cache.last_error
+    if isinstance(refresh_error, TokenStoreError) and store_error is not None:
+        refresh_error = None
+    # This process's own rejection is as new as the stored one, or newer.
+    rejection = None
+    if state.rejection is not None and not isinstance(refresh_error, ApiError):
+        rejection = _rejection_error(state.rejection)
+    ticket_error: WxtcbError | None = None
+    if cache.refresher.uses_stored_ticket and store_error is None:
+        if ticket_age is None:
+            ticket_error = TicketMissing()
+        elif ticket_age > TICKET_TTL:
+            ticket_error = TicketExpired(ticket_age)
+
+    problems = (store_error, ticket_error, refresh_error, rejection)
     return Health(
         token_age=age,
-        token_expires_in=left,
-        token_fetched_by=None if known is None else known[0],
-        token_fetch_reason=None if known is None else known[1],
+        token_expires_in=remaining,
+        token_fetched_by=None if newest is None else newest.fetched_by,
+        token_fetch_reason=None if newest is None else newest.reason,
         ticket_age=ticket_age,
         fetches_last_hour=None if store_error is not None else len(state.recent_fetch_times(now)),
         max_fetches_per_hour=cache.refresher.max_fetches_per_hour,
-        lease_owner=lease.by if lease is not None and lease.remaining(now) > 0 else None,
+        lease_owner=lease.owner if lease is not None and lease.remaining(now) > 0 else None,
         last_error=cache.last_error,
-        problems=tuple(problem for problem in (store_error, lacking, failure, refusal) if problem is not None),
+        problems=tuple(problem for problem in problems if problem is not None),
     )
 
 
 def _rejection_error(rejection: RejectedRefresh) -> WxtcbError:
-    """Return the error that another process met."""
+    """Return the error that the process which was rejected raised."""
     error = api_error(rejection.errcode, rejection.errmsg, endpoint=API_COMPONENT_TOKEN.path, without_token=True)
-    error.add_note(f"met by {rejection.by}")
+    error.add_note(f"received by {rejection.owner}")
     return error
-
-
-def _ticket_error(ticket_age: float | None) -> WxtcbError | None:
-    if ticket_age is None:
-        return TicketMissing()
-    return TicketExpired(ticket_age) if ticket_age > TICKET_TTL else None

@@ -1,7 +1,7 @@
-"""The right to renew: one process in the world holds it, prolongs it as long as its request is under way, and ends it.
+"""Lease on token fetches: at most one process holds it, extends it during its request, and releases it.
 
-A lease is over when the store's clock says so, or when it has shown no sign of life for its length by the clock of who
-waits for it: a store's clock that is set back holds nobody up.
+A lease ends when the store's clock says so. It also ends when it has not been extended for `LEASE_DURATION` seconds on
+the clock of the process that waits for it, so that a store's clock that is set back blocks no process.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from wxtcb.errors import TokenStoreError
 from wxtcb.tokens.shared_state import SharedState, StateSnapshot, StateTransition
 from wxtcb.tokens.state import LEASE_DURATION, Lease, TokenState
 
+# A third of the duration, so that one lost reply of the store leaves time for another attempt.
 RENEW_INTERVAL: Final = LEASE_DURATION / 3
 RENEW_RETRY_INTERVAL: Final = 0.5
 
 
 @attrs.define
 class LeaseHandle:
-    """A lease of this process; by its own clock it ends at `expires_at` at the latest."""
+    """A lease of this process; on its own clock it ends at `expires_at` at the latest."""
 
     nonce: str
     expires_at: float
@@ -32,25 +33,28 @@ class LeaseHandle:
 
 @attrs.define(eq=False)
 class LeaseManager:
-    """Takes and ends the leases of one process, `owner`, and watches those of others."""
+    """The leases of one process, `owner`, and its view of other processes' leases."""
 
     owner: str
     shared_state: SharedState
     now: Callable[[], float]
+    # The lease that was seen last, and when this process saw it first.
     _observed_lease: tuple[Lease | None, float] = attrs.field(init=False, default=(None, 0.0))
+    # A lease that the store may have granted although its reply was lost.
     _unconfirmed: LeaseHandle | None = attrs.field(init=False, default=None)
 
     def without_orphaned(self, state: TokenState, now: float) -> TokenState:
-        """Return *record* without a lease that this process was granted but has not heard of."""
+        """Return *state* without a lease that was granted to this process but never confirmed."""
         if self._unconfirmed is None:
             return state
         return state.with_failure(self._unconfirmed.nonce, "", now, backoff=None) or state
 
     def remaining(self, state: TokenState, now: float) -> float:
-        """Return the seconds for which somebody holds the lease, at most; 0 if nobody does."""
+        """Return the seconds for which a process may still hold the lease, 0 if no process holds it."""
         lease = state.lease
         if lease is None:
             return 0.0
+        # Each extension changes the lease, so an unchanged one shows no sign of its holder.
         if self._observed_lease[0] != lease:
             self._observed_lease = lease, self.now()
         return max(0.0, min(lease.remaining(now), self._observed_lease[1] + LEASE_DURATION - self.now()))
@@ -58,73 +62,82 @@ class LeaseManager:
     async def acquire(
         self, may_acquire: Callable[[TokenState, float], bool], *, not_latest: bool, counts_as_fetch: bool
     ) -> LeaseHandle | None:
-        """Take the lease, if *is_free* says of the record that it may be taken; None otherwise."""
-        if (hold := await self._claim_unconfirmed()) is not None:
-            return hold
-        hold = LeaseHandle(uuid.uuid4().hex, self.now() + LEASE_DURATION)
+        """Acquire the lease if *may_acquire* returns True for the state and the store's time; else return None."""
+        claimed = await self._claim_unconfirmed()
+        if claimed is not None:
+            return claimed
+        # The time is read before the store is asked: on this process's clock the lease must not end too late.
+        handle = LeaseHandle(uuid.uuid4().hex, self.now() + LEASE_DURATION)
 
-        def grant(record: TokenState, now: float) -> TokenState | None:
-            record = self.without_orphaned(record, now)
-            if not may_acquire(record, now):
+        def grant(state: TokenState, now: float) -> TokenState | None:
+            state = self.without_orphaned(state, now)
+            if not may_acquire(state, now):
                 return None
-            return record.with_lease(
-                hold.nonce, self.owner, now, not_latest=not_latest, counts_as_fetch=counts_as_fetch
+            return state.with_lease(
+                handle.nonce, self.owner, now, not_latest=not_latest, counts_as_fetch=counts_as_fetch
             )
 
         try:
-            seen = await self.shared_state.update(grant)
+            snapshot = await self.shared_state.update(grant)
         except TokenStoreError:
-            self._unconfirmed = hold
+            self._unconfirmed = handle
             raise
         except asyncio.CancelledError:
-            await self.release(hold)
+            # The lease may have been granted already.
+            await self.release(handle)
             raise
-        return None if seen is None else hold
+        return None if snapshot is None else handle
 
     async def _claim_unconfirmed(self) -> LeaseHandle | None:
-        """Return a lease that was granted without our hearing of it, if there is one, and it holds still."""
-        hold = self._unconfirmed
-        if hold is None or self.now() >= hold.expires_at:
+        """Return a lease that was granted although the store's reply was lost, if there is one and it still holds."""
+        handle = self._unconfirmed
+        if handle is None or self.now() >= handle.expires_at:
             return None
-        if (await self.shared_state.read()).state.lease_for(hold.nonce) is None:
+        if (await self.shared_state.read()).state.lease_for(handle.nonce) is None:
             return None
         self._unconfirmed = None
-        return hold
+        return handle
 
     @contextlib.asynccontextmanager
     async def renewing(self, handle: LeaseHandle) -> AsyncIterator[None]:
-        """Prolong the lease as long as the block runs."""
-        beat = asyncio.create_task(self._renew_periodically(handle))
+        """Extend the lease periodically while the block runs."""
+        renewal = asyncio.create_task(self._renew_periodically(handle))
         try:
             yield
         finally:
-            beat.cancel()
-            await asyncio.wait([beat])
+            renewal.cancel()
+            # `wait` and not `await renewal`: that would raise the task's own CancelledError into the block's caller.
+            await asyncio.wait([renewal])
 
     async def release(self, handle: LeaseHandle) -> None:
-        """End the lease of a request that was cut off; what it may have made counts."""
+        """Release the lease after an interrupted request; the token that it may have fetched stays counted."""
         with contextlib.suppress(TokenStoreError):
-            await self.shared_state.update(lambda record, _: record.without_lease(handle.nonce))
+            await self.shared_state.update(lambda state, _: state.without_lease(handle.nonce))
 
     async def release_with(self, transition: StateTransition) -> StateSnapshot | None:
-        """Make the *change* that ends a lease; if that is cancelled, make it before that takes effect."""
+        """Apply *transition*, which releases the lease; if cancelled, apply it before CancelledError is raised."""
         try:
             return await self.shared_state.update(transition)
         except asyncio.CancelledError:
+            # A fetched token must not be lost when the session closes. Applying the transition twice is harmless: the
+            # second time the lease is gone, so it returns None.
             with contextlib.suppress(TokenStoreError):
                 await self.shared_state.update(transition)
             raise
 
     async def _renew_periodically(self, handle: LeaseHandle) -> None:
-        pause = RENEW_INTERVAL
+        interval = RENEW_INTERVAL
         while True:
-            await asyncio.sleep(pause)
-            asked_at = self.now()
+            await asyncio.sleep(interval)
+            requested_at = self.now()
             try:
-                seen = await self.shared_state.update(lambda record, now: record.with_lease_extended(handle.nonce, now))
+                snapshot = await self.shared_state.update(
+                    lambda state, now: state.with_lease_extended(handle.nonce, now)
+                )
             except TokenStoreError:
-                pause = RENEW_RETRY_INTERVAL
+                interval = RENEW_RETRY_INTERVAL
                 continue
-            if seen is None:
+            # Another process has taken the lease over; `handle.expires_at` passes, and the fence stops the request.
+            if snapshot is None:
                 return
-            handle.expires_at, pause = asked_at + LEASE_DURATION, RENEW_INTERVAL
+            handle.expires_at, interval = requested_at + LEASE_DURATION, RENEW_INTERVAL

@@ -1,4 +1,7 @@
-"""How a new token is got: bought with the ticket, or taken from a central service."""
+"""Token providers: fetch a new component_access_token with the ticket, or take one from an external service.
+
+Also the two endpoints that need no token: `api_component_token` and `api_start_push_ticket`.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ import asyncio
 import copy
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeVar
+from typing import ClassVar, Final, Protocol, TypeVar
 
 import attrs
 
 from wxtcb._http.executor import RequestExecutor
 from wxtcb._http.transport import Request, SendCancelled
 from wxtcb._protocol.codec import RequestBody, encode_body
-from wxtcb._protocol.endpoint import Endpoint, Reply
+from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.errors import (
     ApiError,
     CloudUnavailable,
@@ -31,36 +34,81 @@ from wxtcb.errors import (
 from wxtcb.secret import Secret
 from wxtcb.tokens.callbacks import UserCodeFailure, call_user_code
 from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.sources import API_COMPONENT_TOKEN, API_START_PUSH_TICKET, ComponentToken, TicketSource, TokenSource
 from wxtcb.tokens.state import TICKET_TTL
 from wxtcb.validation import is_valid_unicode
 
 R = TypeVar("R", bound=Reply)
 
+# How long a permanent failure is raised again without a request. It also limits how often a ticket push is requested.
 FAILURE_CACHE_SECONDS: Final = 60.0
 
+
+def to_secret(value: str | Secret) -> Secret:
+    """Convert a string to a `Secret`; anything else becomes an empty one, which the validators reject."""
+    return Secret.of(value) if isinstance(value, str | Secret) else Secret("")
+
+
+@attrs.frozen
+class ComponentToken(Reply):
+    """A component_access_token, and the seconds for which it is valid from when the platform issued it."""
+
+    # The raw reply would hold the token as a plain string.
+    keeps_raw: ClassVar[bool] = False
+
+    component_access_token: Secret = attrs.field(converter=to_secret)
+    expires_in: int
+
+
+TicketSource = Callable[[], Awaitable[str | Secret | None]]
+TokenSource = Callable[[], Awaitable[ComponentToken]]
+
+
+@attrs.frozen
+class ReadOnly:
+    """A token source for processes that never fetch: they use the token that others write to the shared store."""
+
+
+# Never repeated automatically: each request invalidates the token before, and a lost response may have issued one.
+API_COMPONENT_TOKEN: Final = Endpoint(
+    "/cgi-bin/component/api_component_token",
+    ComponentToken,
+    Repeat.ONCE,
+    Credential.NONE,
+    name="api_component_token",
+    official="getComponentAccessToken",
+)
+API_START_PUSH_TICKET: Final = Endpoint(
+    "/cgi-bin/component/api_start_push_ticket",
+    Done,
+    Repeat.SET,
+    Credential.NONE,
+    name="api_start_push_ticket",
+    official="startPushTicket",
+)
+
+# Fetches a token. Its argument is called right before the request is sent; if it returns False, `SendVetoed` is raised.
 FetchFunction = Callable[[Callable[[], bool]], Awaitable[ComponentToken]]
 
 
 class TokenProvider(Protocol):
-    """Gives new tokens. What it raises is the failure of the renewal."""
+    """A source of new tokens; its exceptions are the failure of the refresh."""
 
     @property
     def invalidates_previous(self) -> bool:
-        """Whether each token voids the one before: such are counted."""
+        """Whether each new token invalidates the one before; only such fetches count towards the hourly limit."""
         ...
 
     async def prepare(self) -> FetchFunction:
-        """Return what fetches a token once the question that it is given says yes, right before a request leaves."""
+        """Do what can be done before the lease is acquired, and return the function that fetches a token."""
         ...
 
     async def request_ticket_push(self, ticket_error: TicketError) -> None:
-        """Ask for a push, if that was not done; return while what it brings may be waited for, else raise."""
+        """Request a push of the ticket if that was not done yet; raise if waiting for it is useless."""
         ...
 
 
 def is_transient(error: WxtcbError) -> bool:
-    """Tell whether a failed fetch may succeed soon, with the same credentials and the same ticket."""
+    """Return whether a failed fetch may soon succeed with the same credentials and the same ticket."""
     if isinstance(error, TicketError | TokenFetchLimit | TokenConflict):
         return isinstance(error, TicketError) and error.transient
     if isinstance(error, TokenStoreError):
@@ -70,30 +118,33 @@ def is_transient(error: WxtcbError) -> bool:
 
 @attrs.frozen(eq=False)
 class StoredTicketSource:
-    """Gives the ticket that the receiver keeps in the store; while the store is down, the one that was seen last."""
+    """A ticket source that reads the store, into which the receiver writes.
+
+    While the store is down it returns the ticket that was read last.
+    """
 
     shared_state: SharedState
 
     async def __call__(self) -> Secret | None:
         try:
-            seen = await self.shared_state.read()
+            snapshot = await self.shared_state.read()
         except TokenStoreError:
             if self.shared_state.last_snapshot is None:
                 raise
-            seen = self.shared_state.last_snapshot
-        ticket = seen.state.ticket
-        if ticket is not None and (age := ticket.age(seen.store_time)) > TICKET_TTL:
+            snapshot = self.shared_state.last_snapshot
+        ticket = snapshot.state.ticket
+        if ticket is not None and (age := ticket.age(snapshot.store_time)) > TICKET_TTL:
             raise TicketExpired(age)
         return None if ticket is None else ticket.value
 
 
 @attrs.define(eq=False)
 class TicketTokenProvider:
-    """Buys tokens with the app secret and the newest component_verify_ticket.
+    """Fetches tokens with the app secret and the newest component_verify_ticket (验证票据).
 
-    A refusal that the same ticket would meet again is remembered for 60 seconds and raised without a request, until the
-    ticket changes. Where there is no usable ticket and `push_timeout` is above 0, the push is asked for, at most once a
-    minute, and what it brings is worth waiting for so many seconds.
+    A permanent rejection is remembered for 60 seconds. It is raised again without a request until the ticket changes.
+    If there is no usable ticket and `push_timeout` is above 0, a push is requested, at most once a minute, and callers
+    wait for it up to `push_timeout` seconds. `timeout`, in seconds, limits each call of the ticket source.
     """
 
     executor: RequestExecutor
@@ -115,8 +166,20 @@ class TicketTokenProvider:
         ticket = await self._get_ticket()
         if isinstance(ticket, WxtcbError):
             raise ticket
-        self._raise_if_rejected(ticket)
+        remaining = self._rejected_until - self.now()
+        if self._rejection is not None and remaining > 0 and ticket == self._rejected_ticket:
+            # A copy, because several callers may get it and each adds its own traceback.
+            rejection = copy.copy(self._rejection)
+            rejection.retry_after = remaining
+            raise rejection
         return functools.partial(self._fetch, ticket)
+
+    async def _get_ticket(self) -> Secret | WxtcbError:
+        """Return the ticket, or the error to raise."""
+        ticket = await call_user_code(self.ticket_source, self.timeout)
+        if isinstance(ticket, UserCodeFailure):
+            return _ticket_source_error(f"the ticket source {ticket.message}")
+        return ticket if isinstance(ticket, WxtcbError) else _validate_ticket(ticket)
 
     async def _fetch(self, ticket: Secret, may_send: Callable[[], bool]) -> ComponentToken:
         fields = {
@@ -129,57 +192,45 @@ class TicketTokenProvider:
         if isinstance(result, ComponentToken):
             return result
         if not is_transient(result):
-            self._rejection, self._rejected_ticket, self._rejected_until = (
-                result,
-                ticket,
-                self.now() + FAILURE_CACHE_SECONDS,
-            )
+            self._rejection, self._rejected_ticket = result, ticket
+            self._rejected_until = self.now() + FAILURE_CACHE_SECONDS
         raise result
 
     async def _send(
         self, endpoint: Endpoint[R], body: RequestBody, may_send: Callable[[], bool] | None = None
     ) -> R | WxtcbError:
         result = await self.executor.send_once(endpoint, Request(endpoint.path, body, may_send=may_send))
+        # The executor returns a cancellation as an error that says whether the request was sent. Here it ends the task.
         if isinstance(result, SendCancelled):
             raise asyncio.CancelledError(*result.args)
         return result
 
-    async def _get_ticket(self) -> Secret | WxtcbError:
-        """Return the ticket, or what is wrong with it."""
-        ticket = await call_user_code(self.ticket_source, self.timeout)
-        if isinstance(ticket, UserCodeFailure):
-            return _ticket_source_error(f"the ticket source {ticket.message}")
-        return ticket if isinstance(ticket, WxtcbError) else _validate_ticket(ticket)
-
     async def request_ticket_push(self, ticket_error: TicketError) -> None:
+        # An `ApiError` here is a ticket that the platform rejected: a push brings the next one in 10 minutes anyway.
         if not self.push_timeout or ticket_error.transient or isinstance(ticket_error, ApiError):
             raise ticket_error
-        if self.now() >= self._next_push_at:
-            await self._start_push()
+        now = self.now()
+        if now >= self._next_push_at:
+            self._push_deadline = now + self.push_timeout
+            self._next_push_at = now + max(self.push_timeout, FAILURE_CACHE_SECONDS)
+            # The platform names this field differently here: component_secret, not component_appsecret.
+            fields = {"component_appid": self.component_appid, "component_secret": self.component_appsecret}
+            body = encode_body(fields, endpoint=API_START_PUSH_TICKET.path)
+            started = await self._send(API_START_PUSH_TICKET, body)
+            self._push_error = started if isinstance(started, WxtcbError) else None
         if self._push_error is not None:
             raise copy.copy(self._push_error)
         if self.now() >= self._push_deadline:
-            ticket_error.add_hint(f"The push was asked for, but brought no ticket within {self.push_timeout:g} s.")
+            ticket_error.add_hint(f"A push was requested, but no ticket arrived within {self.push_timeout:g} s.")
             raise ticket_error
-
-    async def _start_push(self) -> None:
-        self._push_deadline = self.now() + self.push_timeout
-        self._next_push_at = self.now() + max(self.push_timeout, FAILURE_CACHE_SECONDS)
-        fields = {"component_appid": self.component_appid, "component_secret": self.component_appsecret}
-        started = await self._send(API_START_PUSH_TICKET, encode_body(fields, endpoint=API_START_PUSH_TICKET.path))
-        self._push_error = started if isinstance(started, WxtcbError) else None
-
-    def _raise_if_rejected(self, ticket: Secret) -> None:
-        left = self._rejected_until - self.now()
-        if self._rejection is not None and left > 0 and ticket == self._rejected_ticket:
-            again = copy.copy(self._rejection)
-            again.retry_after = left
-            raise again
 
 
 @attrs.frozen(eq=False)
 class ExternalTokenProvider:
-    """Takes tokens from a program that alone fetches them; asking it voids nothing."""
+    """Takes tokens from a program that alone fetches them; asking it invalidates nothing.
+
+    `timeout`, in seconds, limits each call of the token source.
+    """
 
     source: TokenSource
     timeout: float = 35.0
@@ -201,28 +252,29 @@ class ExternalTokenProvider:
 
 
 def _validate_token(token: object) -> ComponentToken:
+    # The messages name types only: a value of the wrong type may still be the token.
     if not isinstance(token, ComponentToken):
-        reason = f"the token source gave a {type(token).__name__}, not a wxtcb.tokens.ComponentToken"
+        reason = f"the token source returned a {type(token).__name__}; it must return a wxtcb.tokens.ComponentToken"
     elif type(token.expires_in) not in (int, float):
-        reason = f"the token source gave a token whose expires_in is a {type(token.expires_in).__name__}, not a number"
+        reason = f"expires_in of the token source's token must be a number, not {type(token.expires_in).__name__}"
     elif not token.component_access_token or not is_valid_unicode(token.component_access_token):
-        reason = "the token source gave a token that is empty, or no proper Unicode text"
+        reason = "component_access_token of the token source's token must be a non-empty string of valid Unicode"
     else:
         return token
     raise TransportError(reason, endpoint=API_COMPONENT_TOKEN.path, sent=False)
-
-
-def _ticket_source_error(reason: str) -> TicketError:
-    error = TicketError(f"{reason}; no token was asked for")
-    error.transient = True
-    return error
 
 
 def _validate_ticket(ticket: object) -> Secret | TicketError:
     if ticket is None or ticket == "":
         return TicketMissing()
     if not isinstance(ticket, str | Secret):
-        return _ticket_source_error(f"the ticket source gave a {type(ticket).__name__}, not a text")
+        return _ticket_source_error(f"the ticket source returned a {type(ticket).__name__}; it must return a string")
     if not is_valid_unicode(ticket):
-        return _ticket_source_error("the ticket is no proper Unicode text")
+        return _ticket_source_error("the ticket source returned a string that is not valid Unicode")
     return Secret.of(ticket)
+
+
+def _ticket_source_error(reason: str) -> TicketError:
+    error = TicketError(f"{reason}; no token was requested")
+    error.transient = True
+    return error

@@ -1,16 +1,17 @@
-"""The token store for many hosts: a Redis (6 or later) or Valkey server, or a cluster of them.
+"""RedisStore: the token store for several hosts, on Redis (6 or later), Valkey, or a cluster of either.
 
-Each platform is one hash, ``wxtcb:{appid}``, with the fields `document` and `version`; what changes it publishes the
-new version on the channel of that name. An ACL that suffices: ``resetchannels ~wxtcb:* &wxtcb:* +@connection +eval
-+evalsha +hget +hset +exists +time +publish +subscribe``; without the last two, waiting is done by looking.
+Each platform is one hash, ``wxtcb:{appid}``, with the fields `document` and `version`. Each change publishes the new
+version on the channel of the same name. An ACL that suffices: ``resetchannels ~wxtcb:* &wxtcb:* +@connection +eval
++evalsha +hget +hset +exists +time +publish +subscribe``. Without the last two, waiters poll.
 
-A server that loses its memory is a new beginning, at which no old version comes back. One that evicts keys
-(`maxmemory-policy`) or falls back to an older copy of its data forgets or repeats what it was told.
+After a server lost its memory the store is empty, and no old version occurs again. The server must not evict keys
+(`maxmemory-policy`) nor go back to an older copy of its data: that loses, or repeats, a token.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import AsyncGenerator, Awaitable
 from typing import Any, Final, Protocol, Self, TypeVar, cast
@@ -20,7 +21,6 @@ import attrs
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.secret import Secret
 from wxtcb.tokens.callbacks import cancellation_count, raise_if_cancelled
-from wxtcb.tokens.scripts import COMPARE_AND_SET, GET_VERSION, LOAD, Script
 from wxtcb.tokens.stores import StoredDocument
 from wxtcb.validation import check_string, validator
 
@@ -28,37 +28,44 @@ try:
     from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
-    from redis.exceptions import ConnectionError as Unconnected
+    from redis.exceptions import ConnectionError as RedisConnectionError
     from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
-    from redis.exceptions import TimeoutError as Unanswered
+    from redis.exceptions import TimeoutError as RedisTimeoutError
 except ModuleNotFoundError as error:
+    # Another module that redis itself misses is not fixed by installing redis.
     if (error.name or "").partition(".")[0] != "redis":
         raise
-    raise ModuleNotFoundError("wxtcb.tokens.redis needs redis: pip install 'wxtcb[redis]'", name="redis") from None
+    raise ModuleNotFoundError(
+        "wxtcb.tokens.redis needs redis; install it with: pip install 'wxtcb[redis]'", name="redis"
+    ) from error
 
 T = TypeVar("T")
 
-POLL_INTERVAL: Final = 0.03  # a change is to be seen within 50 ms, on a busy machine too
-MESSAGE_TIMEOUT: Final = 0.5  # what is not heard, because a connection died in silence, is seen at the next look
+# `wait_for_change` has to return within 50 ms after a change, on a busy machine too.
+POLL_INTERVAL: Final = 0.03
+# A connection may die without a notice. Then a change is found by the check after this time.
+MESSAGE_TIMEOUT: Final = 0.5
 SUBSCRIBE_TIMEOUT: Final = 1.0
-REPLY_TIMEOUT: Final = 0.9  # of a client of our own, which asks once again: both together stay below STORE_PATIENCE
+# For clients that the store creates. They try twice, and both attempts must end before callers give up, after 2 s.
+REPLY_TIMEOUT: Final = 0.9
 MAX_CONNECTIONS: Final = 8
 
-
-# A server quotes the arguments of what it refuses, and the document is one of them: it is never quoted in turn.
+# The server's own messages are never shown: they quote the arguments of a rejected command, and one is the document.
 _ERROR_MESSAGES: Final = {
-    "WRONGTYPE": "holds something else than a token record, which was left as it is (WRONGTYPE)",
-    "WRONGPASS": "cannot be reached: user or password are wrong (WRONGPASS)",
-    "OOM": "cannot be kept: Redis has no memory left (OOM)",
-    "READONLY": "cannot be kept: this Redis is a replica, which only reads (READONLY)",
-    "NOPERM": "may not be used by this user of Redis (NOPERM)",
-    "MOVED": "is kept by another node of a cluster: give RedisStore a redis.asyncio.RedisCluster (MOVED)",
-    "CLUSTERDOWN": "has no node that keeps it: the cluster is down (CLUSTERDOWN)",
-    "LOADING": "is not loaded yet: Redis is starting (LOADING)",
-    "MISCONF": "cannot be kept: Redis cannot write its disk (MISCONF)",
-    "NOREPLICAS": "cannot be kept: too few replicas of Redis follow (NOREPLICAS)",
+    "WRONGTYPE": "holds data of another program, which was left unchanged; use another prefix (WRONGTYPE)",
+    "WRONGPASS": "cannot be accessed: user or password is wrong (WRONGPASS)",
+    "OOM": "cannot be written: Redis has no memory left (OOM)",
+    "READONLY": "cannot be written: this Redis is a read-only replica (READONLY)",
+    "NOPERM": "cannot be accessed: the Redis user lacks a permission (NOPERM)",
+    "MOVED": "is on another node of a cluster: give RedisStore a redis.asyncio.RedisCluster (MOVED)",
+    "CLUSTERDOWN": "cannot be accessed: the cluster is down (CLUSTERDOWN)",
+    "LOADING": "cannot be accessed yet: Redis is starting (LOADING)",
+    "MISCONF": "cannot be written: Redis cannot write to its disk (MISCONF)",
+    "NOREPLICAS": "cannot be written: Redis has too few replicas (NOREPLICAS)",
 }
-_PERMANENT_CODES: Final = ("WRONGTYPE", "WRONGPASS", "NOPERM", "MOVED")  # no waiting mends these
+# Waiting does not fix these.
+_PERMANENT_CODES: Final = ("WRONGTYPE", "WRONGPASS", "NOPERM", "MOVED")
+# redis-py strips the code from the message of these exceptions.
 _CODES_BY_EXCEPTION: Final = {
     "AuthenticationError": "WRONGPASS",
     "BusyLoadingError": "LOADING",
@@ -70,15 +77,55 @@ _CODES_BY_EXCEPTION: Final = {
 }
 
 
-class _CommandClient(Protocol):
-    """What of a client is used."""
+@attrs.frozen
+class Script:
+    """A Lua script, and the name under which the server caches it."""
 
+    source: str
+    sha1: str
+
+
+def _create_script(source: str) -> Script:
+    return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+# A script is atomic, and EVAL needs no WATCH, which would occupy a connection for the whole transaction.
+# Without the EXISTS check a hash of another program would look like an empty store.
+_READ_VERSION_LUA: Final = """
+local version = redis.call('HGET', KEYS[1], 'version')
+if not version and redis.call('EXISTS', KEYS[1]) == 1 then
+  return redis.error_reply('WRONGTYPE a hash of another program')
+end
+version = version or ''
+"""
+GET_VERSION: Final = _create_script(f"{_READ_VERSION_LUA} return version")
+LOAD: Final = _create_script(
+    f"""{_READ_VERSION_LUA}
+local now = redis.call('TIME')
+return {{redis.call('HGET', KEYS[1], 'document'), version, now[1], now[2]}}
+"""
+)
+# A client that got no reply sends the script again. If the new version is there, the first attempt succeeded.
+# `pcall`, because a user without permission to publish may still write.
+COMPARE_AND_SET: Final = _create_script(
+    f"""{_READ_VERSION_LUA}
+if version == ARGV[2] then return 1 end
+if version ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'document', ARGV[3], 'version', ARGV[2])
+redis.pcall('PUBLISH', KEYS[1], ARGV[2])
+return 1
+"""
+)
+
+
+# The parts of redis-py that the store uses. Its own annotations are incomplete in these places.
+
+
+class _CommandClient(Protocol):
     def execute_command(self, *args: str | bytes, **options: object) -> Awaitable[object]: ...
 
 
 class _Connection(Protocol):
-    """What of a connection is used."""
-
     async def connect(self) -> None: ...
     async def send_command(self, *args: str, **options: object) -> None: ...
     async def read_response(self, **options: object) -> object: ...
@@ -86,14 +133,12 @@ class _Connection(Protocol):
 
 
 class _ConnectionPool(Protocol):
-    """What of a pool is used."""
-
     def make_connection(self) -> _Connection: ...
 
 
 @attrs.define(eq=False)
 class _OwnedClient:
-    """A client for each event loop that comes along, one at a time: connections do not outlive their loop."""
+    """A client that the store creates, a new one for each event loop: connections do not outlive their loop."""
 
     _url: Secret
     _client: Redis | None = attrs.field(init=False, repr=False, default=None)
@@ -109,13 +154,14 @@ class _OwnedClient:
         return self._client
 
     async def aclose(self) -> None:
-        life, self._client, self._closer = self._closer, None, None
-        if life is not None and self._loop is asyncio.get_running_loop():
-            await life.aclose()
+        closer, self._client, self._closer = self._closer, None, None
+        # In another loop there is nothing to do: the client was closed with its own loop.
+        if closer is not None and self._loop is asyncio.get_running_loop():
+            await closer.aclose()
 
 
 async def _closing_with_loop(client: Redis) -> AsyncGenerator[None]:
-    """Close *client* with this generator: a loop that ends closes the generators begun in it."""
+    """Close *client* when this generator is closed, which `asyncio.run` does at the end of the loop."""
     try:
         yield
     finally:
@@ -124,20 +170,21 @@ async def _closing_with_loop(client: Redis) -> AsyncGenerator[None]:
 
 def _check_client(_: str, client: object) -> None:
     if not isinstance(client, Redis | RedisCluster | _OwnedClient):
-        kind = f"{type(client).__module__}.{type(client).__qualname__}"
+        name = f"{type(client).__module__}.{type(client).__qualname__}"
         raise InvalidArgument(
-            f"RedisStore: client must be a redis.asyncio.Redis or a redis.asyncio.RedisCluster, not {kind}"
+            f"RedisStore: client must be a redis.asyncio.Redis or a redis.asyncio.RedisCluster, not {name}"
         )
 
 
 @attrs.define(eq=False)
 class RedisStore:
-    """A token store in Redis or Valkey: for processes on several hosts, all given the same server and *prefix*.
+    """A token store in Redis or Valkey, for processes on several hosts that use the same server and *prefix*.
 
-    *client* is the caller's, a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster` with any settings; the store never
-    closes it. `RedisStore.from_url` makes a store with a client of its own. Every failure is a `TokenStoreError`.
+    *client* is a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster` with any settings. The caller owns it; the store
+    never closes it. `RedisStore.from_url` creates a store with a client of its own. Every failure is a
+    `TokenStoreError`.
 
-    While `wait_for_change` waits it holds a connection beside the client's pool; a cluster is looked at every 30 ms instead.
+    `wait_for_change` opens a connection in addition to the client's pool. On a cluster it polls every 30 ms instead.
     """
 
     _client: Redis | RedisCluster | _OwnedClient = attrs.field(repr=False, validator=validator(_check_client))
@@ -145,41 +192,49 @@ class RedisStore:
 
     @classmethod
     def from_url(cls, url: str | Secret, *, prefix: str = "wxtcb") -> Self:
-        """Make a store for ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads them; nothing is opened yet.
+        """Create a store for a ``redis://``, ``rediss://`` or ``unix://`` URL of redis-py; nothing is connected yet.
 
-        It asks at most twice, and waits 0.9 seconds for each answer unless the URL says otherwise
-        (``?socket_timeout=``). Its client is its own, closed by `aclose` or with the event loop; used after that, the
-        store connects again.
+        Each operation is tried at most twice, and waits 0.9 seconds for a reply unless the URL has
+        ``?socket_timeout=``. The client is closed by `aclose` or with its event loop; later use connects again.
+
+        Raises `InvalidArgument` for an invalid URL, without quoting it.
         """
         url = Secret.of(url)
+        # Only to validate the URL: the client that is used is created in its event loop.
         _create_client(url)
         return cls(_OwnedClient(url), prefix=prefix)
 
     async def load(self, component_appid: str) -> StoredDocument:
         reply = await self._run_script(component_appid, LOAD)
         document, version, seconds, micros = cast("tuple[bytes | None, bytes, bytes, bytes]", reply)
-        now = int(seconds) + int(micros) / 1e6
-        return StoredDocument(None if document is None else document.decode(), version.decode(), now)
+        store_time = int(seconds) + int(micros) / 1e6
+        return StoredDocument(None if document is None else document.decode(), version.decode(), store_time)
 
     async def compare_and_set(self, component_appid: str, document: str, *, version: str) -> bool:
         return await self._run_script(component_appid, COMPARE_AND_SET, version, secrets.token_hex(16), document) == 1
 
     async def wait_for_change(self, component_appid: str, *, version: str, timeout: float) -> None:
-        bell = _ChangeSubscription()
+        subscription = _ChangeSubscription()
         try:
             async with asyncio.timeout(timeout):
+                # Usually the first check suffices, and no connection is opened for it.
                 if not await self._has_version(component_appid, version):
                     return
-                await self._subscribe_to_changes(bell, component_appid)
+                client = await self._get_client()
+                if isinstance(client, Redis):
+                    await subscription.subscribe(
+                        cast("_ConnectionPool", client.connection_pool), self._key(component_appid)
+                    )
+                # Checked again after subscribing, because the change may have happened in between.
                 while await self._has_version(component_appid, version):
-                    await bell.wait_for_message()
+                    await subscription.wait_for_message()
         except TimeoutError:
             pass
         finally:
-            await bell.close()
+            await subscription.close()
 
     async def aclose(self) -> None:
-        """Close what the store has opened; a caller's client stays open."""
+        """Close the client that the store has created; a caller's client stays open."""
         if isinstance(self._client, _OwnedClient):
             await self._client.aclose()
 
@@ -192,32 +247,29 @@ class RedisStore:
     async def _has_version(self, component_appid: str, version: str) -> bool:
         return await self._run_script(component_appid, GET_VERSION) == version.encode()
 
-    async def _subscribe_to_changes(self, subscription: _ChangeSubscription, component_appid: str) -> None:
-        client = await self._get_client()
-        if isinstance(client, Redis):
-            await subscription.subscribe(cast("_ConnectionPool", client.connection_pool), self._key(component_appid))
-
     async def _run_script(self, component_appid: str, script: Script, *args: str) -> object:
         key = self._key(component_appid)
         try:
             return await _await_cancellable(_eval_script(await self._get_client(), script, key, args))
         except RedisError as error:
             code, reason = _error_code(error), type(error).__name__
-        told = _ERROR_MESSAGES.get(code, f"cannot be reached: {reason}")
-        raise TokenStoreError(f"{key} {told}", permanent=code in _PERMANENT_CODES)
+        # Outside the `except` block: the message of the original error may quote the document.
+        message = _ERROR_MESSAGES.get(code, f"cannot be reached: {reason}")
+        raise TokenStoreError(f"{key} {message}", permanent=code in _PERMANENT_CODES)
 
     async def _get_client(self) -> Redis | RedisCluster:
         return await self._client.get() if isinstance(self._client, _OwnedClient) else self._client
 
     def _key(self, component_appid: str) -> str:
+        # The braces are a hash tag: in a cluster, key and channel belong to the same slot.
         return f"{self.prefix}:{{{component_appid}}}"
 
 
 @attrs.define(eq=False)
 class _ChangeSubscription:
-    """Waits for a message; where none can be heard, for a moment.
+    """A subscription to a channel, or a pause of `POLL_INTERVAL` where none is possible.
 
-    The connection is of the pool's making, but not out of the pool: whoever waits takes none from those who work.
+    The pool creates the connection but does not count it: a waiter must not take a connection from reads and writes.
     """
 
     _connection: _Connection | None = attrs.field(init=False, default=None)
@@ -240,9 +292,10 @@ class _ChangeSubscription:
             await self.close()
 
     async def close(self) -> None:
-        line, self._connection = self._connection, None
-        if line is not None:
-            await line.disconnect(nowait=True)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # `nowait`, because a server that is down would delay the waiter by the TCP timeout.
+            await connection.disconnect(nowait=True)
 
 
 async def _subscribe(connection: _Connection, channel: str) -> None:
@@ -252,7 +305,8 @@ async def _subscribe(connection: _Connection, channel: str) -> None:
 
 
 async def _eval_script(client: _CommandClient, script: Script, key: str, args: tuple[str, ...]) -> object:
-    """Run *script*; the server keeps it from the first time on, until it restarts or forgets it."""
+    """Run *script*; the server caches it at the first run, until it restarts or flushes its scripts."""
+    # Encoded here, because a caller's client may have another encoding. Likewise for NEVER_DECODE.
     encoded = [each.encode() for each in args]
     try:
         return await client.execute_command("EVALSHA", script.sha1, "1", key, *encoded, NEVER_DECODE=True)
@@ -262,30 +316,32 @@ async def _eval_script(client: _CommandClient, script: Script, key: str, args: t
 
 
 async def _await_cancellable(awaitable: Awaitable[T]) -> T:
-    """Await *answer*, and be cancelled if that was asked for meanwhile.
+    """Return the result of *awaitable*; raise CancelledError if a cancellation was requested meanwhile.
 
-    redis-py sends under `asyncio.wait_for`, which in Python 3.11 loses a cancellation that comes as the sending ends.
+    redis-py sends under `asyncio.wait_for`, which loses a cancellation that arrives as the sending ends (Python 3.11;
+    fixed in 3.12).
     """
-    requests = cancellation_count()
+    count_before = cancellation_count()
     result = await awaitable
-    await raise_if_cancelled(requests)
+    await raise_if_cancelled(count_before)
     return result
 
 
 def _create_client(url: Secret) -> Redis:
-    """Make a client with settings that suit a store, over which those in *url* prevail."""
+    """Return a client with settings that suit a store; options in *url* override them."""
     pool = _create_pool(url)
     if pool is None:
         raise InvalidArgument(
             "the URL of a Redis store must be redis:// or rediss:// with [user:password@]host[:port][/database], or "
-            "unix:// with the path of a socket, and hold no option that redis-py does not know"
+            "unix:// with the path of a socket; it must not have options that redis-py does not know"
         )
     return Redis.from_pool(pool)
 
 
 def _create_pool(url: Secret) -> BlockingConnectionPool | None:
-    """Make a pool, or None where *url* cannot be read: the errors of its parts quote them."""
-    retry = Retry(NoBackoff(), 1, supported_errors=(Unconnected, Unanswered, ReadOnlyError))
+    """Return a pool; return None if *url* is invalid, because the exceptions quote parts of it."""
+    retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError, RedisTimeoutError, ReadOnlyError))
+    # `Any`, because redis-py takes options of many types here.
     options: dict[str, Any] = {"socket_timeout": REPLY_TIMEOUT, "socket_connect_timeout": REPLY_TIMEOUT, "retry": retry}
     if not url.reveal().startswith("unix:"):
         options["socket_keepalive"] = True
@@ -293,6 +349,7 @@ def _create_pool(url: Secret) -> BlockingConnectionPool | None:
         pool = BlockingConnectionPool.from_url(
             url.reveal(), max_connections=MAX_CONNECTIONS, timeout=2 * REPLY_TIMEOUT, **options
         )
+        # An unknown option is an error only when a connection is created.
         cast("_ConnectionPool", pool).make_connection()
     except (AttributeError, RedisError, TypeError, ValueError):
         return None
@@ -300,7 +357,9 @@ def _create_pool(url: Secret) -> BlockingConnectionPool | None:
 
 
 def _error_code(error: RedisError) -> str:
-    """Return the code of the server's refusal; while connecting, it is the cause of what is raised."""
-    kinds = (type(each).__name__ for each in (error, error.__cause__) if each is not None)
-    by_class = next((_CODES_BY_EXCEPTION[kind] for kind in kinds if kind in _CODES_BY_EXCEPTION), None)
-    return by_class or next((code for code in _ERROR_MESSAGES if code in str(error)), "")
+    """Return the code of the server's error; for a failed connection attempt it is in the cause of *error*."""
+    names = [type(each).__name__ for each in (error, error.__cause__) if each is not None]
+    for name in names:
+        if name in _CODES_BY_EXCEPTION:
+            return _CODES_BY_EXCEPTION[name]
+    return next((code for code in _ERROR_MESSAGES if code in str(error)), "")

@@ -1,8 +1,12 @@
-"""How the next token is got: found in the store, fetched under the lease, or, while the store is down, alone.
+"""Token refresh: finds the next token in the store, fetches it under the lease, or fetches it without the store.
 
-One process at a time may fetch: the one that holds the lease, which it prolongs while its request is under way. It asks
-its own clock right before the request leaves, and once the lease has gone to somebody else its token stays out of the
-store. Everybody else waits for what the holder stores, at most as long as a lease lasts beyond its last sign of life.
+Only the process that holds the lease may fetch, and it extends the lease while its request is under way. Right before
+it sends the request it checks on its own clock that the lease still holds. If another process has taken the lease over
+meanwhile, the fetched token is not stored. All other processes wait for the holder's result, at most `LEASE_DURATION`
+seconds beyond the last time the lease was extended.
+
+If a token is rejected while the store is down, processes fetch without it after a while. Each of them may then
+invalidate another's token, so each does that at most once a minute.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import os
 import random
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import attrs
@@ -24,6 +28,8 @@ from wxtcb.errors import (
     RateLimited,
     SendVetoed,
     TicketError,
+    TokenConflict,
+    TokenFetchLimit,
     TokenStoreError,
     TransportError,
     WxtcbError,
@@ -31,23 +37,35 @@ from wxtcb.errors import (
 from wxtcb.events import TokenConflictDetected, TokenStoreWriteFailed
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher
-from wxtcb.tokens.decision import MAX_BACKOFF_WAIT, RefreshRequest, check_hourly_limit, refresh_delay, usable_token
 from wxtcb.tokens.lease import LeaseHandle, LeaseManager
-from wxtcb.tokens.providers import FetchFunction, StoredTicketSource, TicketTokenProvider, TokenProvider, is_transient
+from wxtcb.tokens.providers import (
+    API_COMPONENT_TOKEN,
+    ComponentToken,
+    FetchFunction,
+    StoredTicketSource,
+    TicketTokenProvider,
+    TokenProvider,
+    is_transient,
+)
 from wxtcb.tokens.shared_state import SharedState, StateSnapshot
-from wxtcb.tokens.sources import API_COMPONENT_TOKEN, ComponentToken
-from wxtcb.tokens.state import CONFLICT_THRESHOLD, LEASE_DURATION, TokenState
+from wxtcb.tokens.state import CONFLICT_THRESHOLD, HOUR, LEASE_DURATION, StoredToken, TokenState
 
+# A longer backoff is not waited for: the caller gets the error at once, with `retry_after`.
+MAX_BACKOFF_WAIT: Final = 4.0
+# How long a process without a valid token waits for a store that is down before it fetches without it. Up to as much
+# again is added as jitter, so that not all processes fetch at the same moment.
 STORE_OUTAGE_WAIT: Final = 5.0
 STORE_RETRY_INTERVAL: Final = 0.5
 STORELESS_FETCH_INTERVAL: Final = 60.0
+# Beyond this difference the store's clock is taken to have been set.
 MAX_CLOCK_DRIFT: Final = 5.0
 PUSH_POLL_INTERVAL: Final = 0.5
+# Tokens are documented to last 2 hours. A value beyond this limit is an error and not a long-lived token.
 MAX_TTL: Final = 30 * 86400
 DISTANT_PAST: Final = float("-inf")
 TOKEN_PATH: Final = API_COMPONENT_TOKEN.path
 SHARE_STORE_HINT: Final = (
-    "Give every process of this platform one shared token_store: this one keeps its token for itself."
+    "Give every process of this platform the same token_store: this process stores its token for itself only."
 )
 FIND_OTHER_FETCHER_HINT: Final = (
     "Find the program that fetches tokens without this token_store, and let it use the store."
@@ -55,16 +73,34 @@ FIND_OTHER_FETCHER_HINT: Final = (
 
 
 def process_id() -> str:
-    """Return what other processes know this one by: host and process id."""
+    """Return the name by which other processes know this one: host and process id."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 @attrs.frozen
-class FetchedToken:
-    """A token of `ttl` seconds from `requested_at` on by this process's clock, and who (`fetched_by`) fetched it, and why.
+class RefreshRequest:
+    """What a refresh has to achieve: a token other than `current_token` that is valid for longer.
 
-    `lease_nonce` is that of the lease under which it was fetched, if any, and `snapshot` what the store showed last before that.
-    The answer `latency` so many seconds. It is `is_unstored` as long as the store lacks it.
+    `reason` is that of `events.TokenRefreshed`. `current_token` is None if there is no valid token; it is valid for
+    `current_remaining` seconds. `invalid_tokens` must not be used, even if the store still has them. `not_latest` is
+    true if the platform rejected the last of them as "not latest". `generation` is the last one that this process knew.
+    """
+
+    reason: str
+    current_token: Secret | None = None
+    current_remaining: float = 0.0
+    invalid_tokens: tuple[Secret, ...] = ()
+    not_latest: bool = False
+    generation: int = 0
+
+
+@attrs.frozen
+class FetchedToken:
+    """A token that is valid for `ttl` seconds from `requested_at` on, on this process's clock.
+
+    `fetched_by` names the process that fetched it, and `reason` is that of `events.TokenRefreshed`. `lease_nonce` is
+    that of the lease under which it was fetched, "" if there was none. `snapshot` is the state of the store before the
+    fetch. `latency` is how many seconds the response took. `is_unstored` is true until the store has the token.
     """
 
     value: Secret
@@ -81,13 +117,59 @@ class FetchedToken:
 
     @property
     def expires_at(self) -> float:
-        """When it ends."""
+        """When it expires, on this process's clock."""
         return self.requested_at + self.ttl
+
+
+def usable_token(state: TokenState, now: float, request: RefreshRequest) -> StoredToken | None:
+    """Return the stored token if it satisfies *request*: not rejected, not the current one, and valid for longer."""
+    token = state.token
+    if token is None or token.value in request.invalid_tokens or token.value == request.current_token:
+        return None
+    return token if token.remaining(now) > request.current_remaining else None
+
+
+def refresh_delay(state: TokenState, now: float, request: RefreshRequest, lease_remaining: float) -> float:
+    """Return the seconds to wait before this process may fetch, 0 if it may fetch now.
+
+    *lease_remaining* is for how many seconds another process still holds the lease.
+    Raises `TransportError` if another process failed, and `TokenConflict` if another program keeps fetching, where the
+    delay would be over 4 seconds.
+    """
+    if lease_remaining > 0:
+        return lease_remaining
+    if state.failure is not None and (remaining := state.failure.remaining(now)) > 0:
+        if remaining > MAX_BACKOFF_WAIT:
+            error = TransportError(
+                f"the last refresh by a process of this platform failed ({state.failure.reason}); "
+                f"the next one is due in {remaining:.0f} s",
+                endpoint=TOKEN_PATH,
+                sent=False,
+            )
+            error.retry_after = remaining
+            raise error
+        return remaining
+    # Only "not latest" points to another fetcher; a token that expired or was revoked may be replaced at once.
+    conflict_backoff = state.conflict_backoff(now) if request.not_latest else 0.0
+    if conflict_backoff > MAX_BACKOFF_WAIT:
+        raise TokenConflict(state.conflicts, conflict_backoff)
+    return conflict_backoff
+
+
+def check_hourly_limit(ages: Iterable[float], limit: int | None) -> None:
+    """Raise `TokenFetchLimit` if *limit* or more tokens of these *ages*, in seconds, were fetched in the last hour."""
+    recent = sorted((age for age in ages if age < HOUR), reverse=True)
+    if limit is not None and len(recent) >= limit:
+        raise TokenFetchLimit(limit, HOUR - recent[-limit])
 
 
 @attrs.define(eq=False)
 class TokenRefresher:
-    """Gets tokens for one process, `owner`, one at a time. Without an `provider` it only takes what others keep."""
+    """The refreshes of one process, `owner`, one at a time.
+
+    Without a `provider` the process only reads tokens that others store. `conflict_hint` is what
+    `events.TokenConflictDetected` advises.
+    """
 
     owner: str
     shared_state: SharedState
@@ -102,67 +184,74 @@ class TokenRefresher:
         init=False,
         default=attrs.Factory(lambda self: LeaseManager(self.owner, self.shared_state, self.now), takes_self=True),
     )
+    # When to stop waiting for a store that is down; None while it is up.
     _store_deadline: float | None = attrs.field(init=False, default=None)
     _next_storeless_fetch_at: float = attrs.field(init=False, default=DISTANT_PAST)
+    # Fetches that the store does not count yet. They count towards the hourly limit of this process.
     _storeless_fetch_times: deque[float] = attrs.field(init=False, factory=lambda: deque[float](maxlen=1000))
 
     @property
     def uses_stored_ticket(self) -> bool:
-        """Whether tokens are bought with the ticket that the store keeps."""
+        """Whether tokens are fetched with the ticket in the store."""
         return isinstance(self.provider, TicketTokenProvider) and isinstance(
             self.provider.ticket_source, StoredTicketSource
         )
 
     async def get(self, build_request: Callable[[], RefreshRequest]) -> FetchedToken:
-        """Return a token that serves; raise what forbids one. *wish_of* says what is wanted at each moment."""
+        """Return a token that satisfies the request, from the store or newly fetched.
+
+        *build_request* is called again before each decision: during a wait the current token may expire or be rejected.
+        Raises the failure of the fetch, or of the store.
+        """
         self._store_deadline = None
         while True:
             try:
                 return await self._get_with_store(build_request)
             except TokenStoreError as error:
-                wish = build_request()
-                if wish.current_token is not None or self.provider is None or error.permanent:
+                request = build_request()
+                # With a valid token there is no need to fetch without the store. A permanent error means that the
+                # store is misconfigured; fetching beside it would go on until somebody noticed.
+                if request.current_token is not None or self.provider is None or error.permanent:
                     raise
-                down = error
+                store_error = error
             if self._store_deadline is None:
                 self._store_deadline = self.now() + STORE_OUTAGE_WAIT + self.uniform(0.0, STORE_OUTAGE_WAIT)
             if self.now() < self._store_deadline:
                 await self.sleep(STORE_RETRY_INTERVAL)
-            elif (found := await self._fetch_without_store(wish, self.provider, down)) is not None:
-                return found
+                continue
+            fetched = await self._fetch_without_store(request, self.provider, store_error)
+            if fetched is not None:
+                return fetched
 
     async def peek(self, request: RefreshRequest) -> FetchedToken | None:
-        """Return the token in the store if it serves; fetch nothing."""
+        """Return the token in the store if it satisfies *request*; fetch nothing."""
         return self._usable_stored_token(await self._read_state(), request)
 
     async def store(self, fetched: FetchedToken, is_current: Callable[[], bool]) -> None:
-        """Keep a token that the store could not keep as soon as it can.
+        """Write a token that the store could not accept, as soon as it can.
 
-        It is left out if others have a newer one, or fetch one, by then, and unless it *is_held* still: what this
-        process has got since is newer, even if it is dead.
+        The token is left out if another process has fetched a newer one or is fetching one, or if *is_current* returns
+        False: this process has a newer token then, even if that one was rejected. The fetch is counted in any case.
         """
 
-        def keep(record: TokenState, now: float) -> TokenState | None:
+        def add_token(state: TokenState, now: float) -> TokenState | None:
             age = self.now() - fetched.requested_at
-            counted = record if fetched.lease_nonce else record.with_fetch_counted(now - age, now)
-            if not is_current() or self._is_superseded(record, now, fetched):
+            # A fetch under a lease was counted when the lease was granted.
+            counted = state if fetched.lease_nonce else state.with_fetch_counted(now - age, now)
+            if not is_current() or self._is_superseded(state, now, fetched):
                 return None if fetched.lease_nonce else counted
-            fresh = counted.with_token(
+            stored = counted.with_token(
                 fetched.value, fetched.ttl, age=age, now=now, fetched_by=fetched.fetched_by, reason=fetched.reason
             )
-            return fresh.with_latency(fetched.latency)
+            return stored.with_latency(fetched.latency)
 
-        await self.shared_state.update_with_retry(keep, self.sleep)
+        await self.shared_state.update_with_retry(add_token, self.sleep)
+        # The store counts it from now on, or has counted it since the lease was granted.
         if fetched.requested_at in self._storeless_fetch_times:
             self._storeless_fetch_times.remove(fetched.requested_at)
 
     def _is_superseded(self, state: TokenState, now: float, fetched: FetchedToken) -> bool:
-        """Tell whether somebody has, or may have, fetched since *found*, or does so now.
-
-        Clocks are compared only where the store keeps another token than it did when this one was fetched, and believed
-        only where the store's has gone on as ours has. Two requests may have overlapped, and when they were sent does
-        not tell which token was sold last: in doubt it is that of the store.
-        """
+        """Return whether another process has fetched, or may have fetched, a token since *fetched*, or is doing so."""
         is_leased = state.lease is not None and state.lease.nonce != fetched.lease_nonce
         if is_leased and self._lease_manager.remaining(state, now) > 0:
             return True
@@ -170,109 +259,110 @@ class TokenRefresher:
             return state.token is not None
         if state.token == fetched.snapshot.state.token:
             return False
+        # The store has another token than before the fetch, so the two have to be compared by time. That is possible
+        # only if the store's clock has advanced as much as this process's. If the requests overlapped, the times do
+        # not show which token the platform issued last. In both cases the store's token wins.
         drift = (now - fetched.snapshot.store_time) - (self.now() - fetched.snapshot.loop_time)
-        asked_for = now - (self.now() - fetched.requested_at)
-        return abs(drift) > MAX_CLOCK_DRIFT or state.token.minted_at + state.token.took >= asked_for
+        requested_at = now - (self.now() - fetched.requested_at)
+        return abs(drift) > MAX_CLOCK_DRIFT or state.token.requested_at + state.token.latency >= requested_at
 
     async def _get_with_store(self, build_request: Callable[[], RefreshRequest]) -> FetchedToken:
-        gives_up_at = self.now() + MAX_BACKOFF_WAIT
+        deadline = self.now() + MAX_BACKOFF_WAIT
         while True:
-            wish, seen = build_request(), await self._read_state()
-            if (found := self._usable_stored_token(seen, wish)) is not None:
-                return found
+            request, snapshot = build_request(), await self._read_state()
+            fetched = self._usable_stored_token(snapshot, request)
+            if fetched is not None:
+                return fetched
             if self.provider is None:
-                gives_up_at = gives_up_at if wish.current_token is None else self.now() + MAX_BACKOFF_WAIT
-                await self._wait_for_other_process(seen, gives_up_at)
-            elif (pause := self._refresh_delay(seen.state, seen.store_time, wish)) > 0:
-                await self.shared_state.wait_for_change(seen, pause)
+                # While the current token is valid, a reader waits for the owner without a limit.
+                if request.current_token is not None:
+                    deadline = self.now() + MAX_BACKOFF_WAIT
+                if self.now() >= deadline:
+                    raise TransportError(
+                        "this process only reads tokens, and no other process has refreshed the one in the store; "
+                        "check that the process which fetches tokens is running",
+                        endpoint=TOKEN_PATH,
+                        sent=False,
+                    )
+                await self.shared_state.wait_for_change(snapshot, MAX_BACKOFF_WAIT)
+                continue
+            delay = self._refresh_delay(snapshot.state, snapshot.store_time, request)
+            if delay > 0:
+                await self.shared_state.wait_for_change(snapshot, delay)
+                # The store has answered, so the time to wait for it begins anew with its next failure.
                 self._store_deadline = None
-            elif (found := await self._acquire_and_fetch(seen, wish, self.provider)) is not None:
-                return found
+                continue
+            fetched = await self._acquire_and_fetch(snapshot, request, self.provider)
+            if fetched is not None:
+                return fetched
 
     async def _read_state(self) -> StateSnapshot:
-        seen = await self.shared_state.read()
-        return attrs.evolve(seen, state=self._lease_manager.without_orphaned(seen.state, seen.store_time))
+        snapshot = await self.shared_state.read()
+        state = self._lease_manager.without_orphaned(snapshot.state, snapshot.store_time)
+        return attrs.evolve(snapshot, state=state)
 
     def _usable_stored_token(self, snapshot: StateSnapshot, request: RefreshRequest) -> FetchedToken | None:
         token = usable_token(snapshot.state, snapshot.store_time, request)
         if token is None:
             return None
-        made_at = self.now() + token.remaining(snapshot.store_time) - token.life
-        return FetchedToken(token.value, token.generation, token.life, made_at, token.by, token.cause, from_store=True)
-
-    async def _wait_for_other_process(self, snapshot: StateSnapshot, deadline: float) -> None:
-        if self.now() >= deadline:
-            raise TransportError(
-                "this process only reads tokens, and no other has renewed the one in the store",
-                endpoint=TOKEN_PATH,
-                sent=False,
-            )
-        await self.shared_state.wait_for_change(snapshot, MAX_BACKOFF_WAIT)
+        # From the store's clock to this process's: only the remaining time means the same on both.
+        requested_at = self.now() + token.remaining(snapshot.store_time) - token.ttl
+        return FetchedToken(
+            token.value, token.generation, token.ttl, requested_at, token.fetched_by, token.reason, from_store=True
+        )
 
     def _refresh_delay(self, state: TokenState, now: float, request: RefreshRequest) -> float:
-        pause = refresh_delay(state, now, request, self._lease_manager.remaining(state, now))
-        if not pause and self.provider is not None and self.provider.invalidates_previous:
+        """Return `refresh_delay`, and check the hourly limit if this process may fetch now."""
+        delay = refresh_delay(state, now, request, self._lease_manager.remaining(state, now))
+        if not delay and self.provider is not None and self.provider.invalidates_previous:
+            counted = (now - at for at in state.recent_fetch_times(now))
             uncounted = (self.now() - at for at in self._storeless_fetch_times)
-            check_hourly_limit(
-                (*(now - at for at in state.recent_fetch_times(now)), *uncounted), self.max_fetches_per_hour
-            )
-        return pause
+            check_hourly_limit((*counted, *uncounted), self.max_fetches_per_hour)
+        return delay
 
     async def _acquire_and_fetch(
         self, snapshot: StateSnapshot, request: RefreshRequest, provider: TokenProvider
     ) -> FetchedToken | None:
-        """Fetch under the lease, or return None where it is time to look again."""
-        order = await self._prepare_fetch(snapshot, provider)
-        if order is None:
+        """Acquire the lease and fetch; return None if the store has to be read again first."""
+        # Prepared before the lease is acquired, because reading the ticket runs user code and may take long.
+        try:
+            fetch = await provider.prepare()
+        except TicketError as ticket_error:
+            await provider.request_ticket_push(ticket_error)
+            await self.shared_state.wait_for_change(snapshot, PUSH_POLL_INTERVAL)
             return None
-        hold = await self._lease_manager.acquire(
-            lambda record, now: (
-                not usable_token(record, now, request) and self._refresh_delay(record, now, request) <= 0
-            ),
+        # The store may have changed since *snapshot*, so the conditions are checked again when the lease is granted.
+        handle = await self._lease_manager.acquire(
+            lambda state, now: not usable_token(state, now, request) and self._refresh_delay(state, now, request) <= 0,
             not_latest=request.not_latest,
             counts_as_fetch=provider.invalidates_previous,
         )
-        if hold is None:
-            await self.shared_state.wait_for_change(
-                snapshot, STORE_RETRY_INTERVAL
-            )  # which returns at once where somebody was quicker
+        if handle is None:
+            # Returns at once if another process was faster and the state has changed. The pause prevents a tight loop
+            # if it has not, for example after the store's clock was set.
+            await self.shared_state.wait_for_change(snapshot, STORE_RETRY_INTERVAL)
             return None
-        async with self._lease_manager.renewing(hold):
-            return await self._fetch_under_lease(hold, order, request)
-
-    async def _prepare_fetch(self, snapshot: StateSnapshot, provider: TokenProvider) -> FetchFunction | None:
-        """Return what fetches a token, or None after a moment of waiting for a push."""
-        try:
-            return await provider.prepare()
-        except TicketError as lacking:
-            await provider.request_ticket_push(lacking)
-        await self.shared_state.wait_for_change(snapshot, PUSH_POLL_INTERVAL)
-        return None
-
-    def _emit_conflict(self, snapshot: StateSnapshot) -> None:
-        if snapshot.state.contests >= CONFLICT_THRESHOLD:
-            self.dispatcher.emit(
-                TokenConflictDetected(
-                    snapshot.state.contests, snapshot.state.conflict_backoff(snapshot.store_time), self.conflict_hint
-                )
-            )
+        async with self._lease_manager.renewing(handle):
+            return await self._fetch_under_lease(handle, fetch, request)
 
     async def _fetch_under_lease(
         self, handle: LeaseHandle, fetch: FetchFunction, request: RefreshRequest
     ) -> FetchedToken | None:
-        asked_at, seen = self.now(), self.shared_state.last_snapshot
+        requested_at, snapshot = self.now(), self.shared_state.last_snapshot
         try:
+            # The fence: evaluated right before the request is sent, on this process's clock.
             token = await fetch(lambda: self.now() < handle.expires_at)
-            found = self._build_fetched_token(token, asked_at, request, seen, handle.nonce)
+            fetched = self._build_fetched_token(token, requested_at, request, snapshot, handle.nonce)
         except WxtcbError as error:
             await self._release_after_failure(handle, error)
             if isinstance(error, SendVetoed):
                 return None
             raise
         except BaseException:
+            # Cancelled, perhaps after the request was sent: the fetch stays counted.
             await self._lease_manager.release(handle)
             raise
-        return await self._store_under_lease(handle, found)
+        return await self._store_under_lease(handle, fetched)
 
     def _build_fetched_token(
         self,
@@ -282,88 +372,105 @@ class TokenRefresher:
         snapshot: StateSnapshot | None,
         lease_nonce: str = "",
     ) -> FetchedToken:
-        value, life = token.component_access_token, token.expires_in
+        """Return *token* with the details of its fetch; raise if it cannot be used."""
+        value, ttl, now = token.component_access_token, token.expires_in, self.now()
         if value in request.invalid_tokens:
+            # An external token source may go on returning a rejected token. Using it would loop without a pause.
             raise TransportError(
-                "the token that was given is one that WeChat called dead", endpoint=TOKEN_PATH, sent=False
+                "the token that was returned is one that WeChat has already rejected; return a newer one",
+                endpoint=TOKEN_PATH,
+                sent=False,
             )
-        if not 0 < life <= MAX_TTL or requested_at + life <= self.now():
-            raise BadReply(f"the new token lives {life} s", endpoint=TOKEN_PATH, status=200, permanent=True)
-        took = self.now() - requested_at
+        if not 0 < ttl <= MAX_TTL or requested_at + ttl <= now:
+            raise BadReply(
+                f"the new token expires in {ttl} s, which is not usable",
+                endpoint=TOKEN_PATH,
+                status=200,
+                permanent=True,
+            )
         return FetchedToken(
             value,
             request.generation + 1,
-            float(life),
+            float(ttl),
             requested_at,
             self.owner,
             request.reason,
             lease_nonce,
             snapshot,
-            took,
+            latency=now - requested_at,
         )
 
     async def _store_under_lease(self, handle: LeaseHandle, fetched: FetchedToken) -> FetchedToken | None:
-        """Store a token fetched under a lease; None if the lease has gone to somebody else, who stores a newer one."""
+        """Store *fetched* and release the lease; return None if another process has the lease, and a newer token."""
 
-        def settle(record: TokenState, now: float) -> TokenState | None:
+        def add_token(state: TokenState, now: float) -> TokenState | None:
             age = self.now() - fetched.requested_at
-            settled = record.with_fetched_token(
+            stored = state.with_fetched_token(
                 handle.nonce, fetched.value, fetched.ttl, age=age, now=now, reason=fetched.reason
             )
-            return None if settled is None else settled.with_latency(fetched.latency)
+            return None if stored is None else stored.with_latency(fetched.latency)
 
         try:
-            seen = await self._lease_manager.release_with(settle)
+            snapshot = await self._lease_manager.release_with(add_token)
         except TokenStoreError as error:
             return self._mark_unstored(fetched, error)
-        if seen is None or seen.state.token is None:
+        if snapshot is None or snapshot.state.token is None:
             return None
-        self._emit_conflict(seen)
-        return attrs.evolve(fetched, generation=seen.state.token.generation)
+        state = snapshot.state
+        if state.conflicts >= CONFLICT_THRESHOLD:
+            backoff = state.conflict_backoff(snapshot.store_time)
+            self.dispatcher.emit(TokenConflictDetected(state.conflicts, backoff, self.conflict_hint))
+        return attrs.evolve(fetched, generation=snapshot.state.token.generation)
 
     async def _release_after_failure(self, handle: LeaseHandle, error: WxtcbError) -> None:
-        """End the lease for a failure, which everybody heeds who would meet the same; it is told in `retry_after`."""
+        """Release the lease and record the failure, so that other processes back off too; set `error.retry_after`."""
 
-        def fail(record: TokenState, now: float) -> TokenState | None:
-            pause = None
+        def record_failure(state: TokenState, now: float) -> TokenState | None:
+            backoff = None
             if isinstance(error, RateLimited):
-                pause = MINUTE
+                # The rate limit is counted per calendar minute, so it is certainly over after a whole one.
+                backoff = MINUTE
             elif is_transient(error) and not isinstance(error, SendVetoed):
-                pause = record.next_backoff()
-            error.retry_after = pause
-            ended = record.with_failure(handle.nonce, error.reason, now, backoff=pause)
-            if ended is not None and isinstance(error, ApiError) and not is_transient(error):
-                return ended.with_rejection(error.errcode, error.errmsg, self.owner, now)
-            return ended
+                backoff = state.next_backoff()
+            error.retry_after = backoff
+            failed = state.with_failure(handle.nonce, error.reason, now, backoff=backoff)
+            if failed is not None and isinstance(error, ApiError) and not is_transient(error):
+                return failed.with_rejection(error.errcode, error.errmsg, self.owner, now)
+            return failed
 
+        # If the store is down the lease expires by itself, and the caller needs the error of the fetch.
         with contextlib.suppress(TokenStoreError):
-            await self._lease_manager.release_with(fail)
+            await self._lease_manager.release_with(record_failure)
 
     async def _fetch_without_store(
         self, request: RefreshRequest, provider: TokenProvider, store_error: TokenStoreError
     ) -> FetchedToken | None:
-        """Fetch without the store, at most once a minute; every process does, so each may void the token of another.
+        """Fetch without the store and without a lease, at most once a minute.
 
-        In between, the store is looked at again after 5 seconds. None: this process was held up before its request
-        left, and the store may be back by now.
+        Returns None if this process was held up too long before it sent the request: the store may be back. Raises
+        *store_error*, with `retry_after`, if the last such fetch was less than a minute ago.
         """
-        if (left := self._next_storeless_fetch_at - self.now()) > 0:
-            store_error.retry_after = min(left, STORE_OUTAGE_WAIT)
+        remaining = self._next_storeless_fetch_at - self.now()
+        if remaining > 0:
+            # The store is tried again before the minute is over.
+            store_error.retry_after = min(remaining, STORE_OUTAGE_WAIT)
             raise store_error
         check_hourly_limit((self.now() - at for at in self._storeless_fetch_times), self.max_fetches_per_hour)
-        order = await provider.prepare()
-        asked_at, seen = self.now(), self.shared_state.last_snapshot
+        fetch = await provider.prepare()
+        requested_at, snapshot = self.now(), self.shared_state.last_snapshot
         try:
-            token = await order(lambda: self.now() < asked_at + LEASE_DURATION)
+            # Without a lease the same limit applies from the start, for a process that is suspended before it sends.
+            token = await fetch(lambda: self.now() < requested_at + LEASE_DURATION)
         except SendVetoed:
             return None
         except TransportError as error:
-            self._next_storeless_fetch_at = asked_at + STORELESS_FETCH_INTERVAL if error.sent else DISTANT_PAST
+            # A request that was never sent invalidated nothing, so it does not use up the minute.
+            self._next_storeless_fetch_at = requested_at + STORELESS_FETCH_INTERVAL if error.sent else DISTANT_PAST
             raise
-        self._next_storeless_fetch_at = asked_at + STORELESS_FETCH_INTERVAL
-        found = self._build_fetched_token(token, asked_at, request, seen)
-        self._storeless_fetch_times.append(asked_at)
-        return self._mark_unstored(found, store_error)
+        self._next_storeless_fetch_at = requested_at + STORELESS_FETCH_INTERVAL
+        fetched = self._build_fetched_token(token, requested_at, request, snapshot)
+        self._storeless_fetch_times.append(requested_at)
+        return self._mark_unstored(fetched, store_error)
 
     def _mark_unstored(self, fetched: FetchedToken, error: TokenStoreError) -> FetchedToken:
         self.dispatcher.emit(TokenStoreWriteFailed(fetched.generation, error.reason))

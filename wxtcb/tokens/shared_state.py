@@ -1,4 +1,4 @@
-"""The record that all processes of a platform share: read, and changed by compare-and-set."""
+"""Shared state in a token store: reads it and changes it by compare-and-set."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ import attrs
 
 from wxtcb.errors import TokenStoreError, WxtcbError
 from wxtcb.tokens.callbacks import UserCodeFailure, call_user_code
-from wxtcb.tokens.state import MAX_BACKOFF, TokenState, dump_state, parse_state
+from wxtcb.tokens.state import RETRY_BACKOFF, TokenState, dump_state, parse_state
 from wxtcb.tokens.stores import TokenStore
 
 T = TypeVar("T")
 
+# Returns the next state, given the current one and the store's time; None leaves the store unchanged.
 StateTransition = Callable[[TokenState, float], TokenState | None]
 
+# Longer than any store of this package waits for a lock or a reply, so that their own, clearer error comes first.
 STORE_TIMEOUT: Final = 2.0
 
 
 @attrs.frozen
 class StateSnapshot:
-    """The record as it was when the store answered: at `store_time` by the store's clock, at `loop_time` by the event loop's."""
+    """The state at one moment: `store_time` on the store's clock, `loop_time` on the clock of the event loop."""
 
     state: TokenState
     version: str
@@ -32,10 +34,10 @@ class StateSnapshot:
 
 @attrs.define(eq=False)
 class SharedState:
-    """The record of one platform in a store; `last_snapshot` is how it was seen last.
+    """The state of one platform in a store; `last_snapshot` is the last one read or written.
 
-    Whatever the store raises becomes a `TokenStoreError` that names the place, without a frame of the store; so does an
-    answer that takes longer than two seconds.
+    Any exception of the store becomes a `TokenStoreError` that names the exception's class and location, without the
+    store's frames. A store that does not answer within two seconds raises the same.
     """
 
     store: TokenStore
@@ -43,50 +45,51 @@ class SharedState:
     last_snapshot: StateSnapshot | None = attrs.field(init=False, repr=False, default=None)
 
     async def read(self) -> StateSnapshot:
-        """Return the record as it is."""
+        """Return the current state."""
         self.last_snapshot = await self._call_store(self._load_snapshot)
         return self.last_snapshot
 
     async def update(self, transition: StateTransition) -> StateSnapshot | None:
-        """Replace the record by what *change* makes of it (and of the store's time), however often it is overtaken.
+        """Replace the state by the result of *transition*; retry while other processes change it in between.
 
-        Returns the record that is kept then, or None where *change* returned None, and nothing was changed. What
-        *change* raises is passed on.
+        Returns the new state. Returns None, and changes nothing, if *transition* returns None. Exceptions of
+        *transition* are raised unchanged.
         """
         while True:
-            seen = await self.read()
-            record = transition(seen.state, seen.store_time)
-            if record is None:
+            snapshot = await self.read()
+            state = transition(snapshot.state, snapshot.store_time)
+            if state is None:
                 return None
-            if await self._compare_and_set(record, seen.version):
-                self.last_snapshot = attrs.evolve(seen, state=record)
+            if await self._compare_and_set(state, snapshot.version):
+                # The new version is not known here, so the snapshot keeps the old one: a wait on it returns at once.
+                self.last_snapshot = attrs.evolve(snapshot, state=state)
                 return self.last_snapshot
 
     async def update_with_retry(
         self, transition: StateTransition, sleep: Callable[[float], Awaitable[None]]
     ) -> StateSnapshot | None:
-        """Do `change` as soon as the store allows it: it is tried again after 1 s, doubled up to 30 s."""
-        pause = 1.0
+        """Run `update` until the store accepts it, retrying after 1 s, doubled up to 30 s."""
+        failures = 0
         while True:
             try:
                 return await self.update(transition)
             except TokenStoreError:
-                await sleep(pause)
-                pause = min(MAX_BACKOFF, 2 * pause)
+                failures += 1
+                await sleep(RETRY_BACKOFF.delay(failures))
 
     async def wait_for_change(self, snapshot: StateSnapshot, timeout: float) -> None:
-        """Return when the record is no longer as *seen*, and after *within* seconds at the latest."""
+        """Return when the state differs from *snapshot*, after *timeout* seconds at the latest."""
         await self._call_store(
             lambda: self.store.wait_for_change(self.component_appid, version=snapshot.version, timeout=timeout),
             timeout + STORE_TIMEOUT,
         )
 
     async def _load_snapshot(self) -> StateSnapshot:
-        kept = await self.store.load(self.component_appid)
-        record = parse_state(kept.document)
-        if record is None:
-            raise TokenStoreError("keeps what is no token record of this version of wxtcb", permanent=True)
-        return StateSnapshot(record, kept.version, float(kept.store_time), asyncio.get_running_loop().time())
+        stored = await self.store.load(self.component_appid)
+        state = parse_state(stored.document)
+        if state is None:
+            raise TokenStoreError("contains data that this version of wxtcb cannot read", permanent=True)
+        return StateSnapshot(state, stored.version, float(stored.store_time), asyncio.get_running_loop().time())
 
     async def _compare_and_set(self, state: TokenState, version: str) -> bool:
         return await self._call_store(
@@ -94,9 +97,9 @@ class SharedState:
         )
 
     async def _call_store(self, operation: Callable[[], Awaitable[T]], timeout: float = STORE_TIMEOUT) -> T:
-        answer = await call_user_code(operation, timeout)
-        if isinstance(answer, UserCodeFailure):
-            raise TokenStoreError(answer.message)
-        if isinstance(answer, WxtcbError):
-            raise answer if isinstance(answer, TokenStoreError) else TokenStoreError(answer.reason)
-        return answer
+        result = await call_user_code(operation, timeout)
+        if isinstance(result, UserCodeFailure):
+            raise TokenStoreError(result.message)
+        if isinstance(result, WxtcbError):
+            raise result if isinstance(result, TokenStoreError) else TokenStoreError(result.reason)
+        return result

@@ -1,8 +1,10 @@
-"""What all processes of a platform know in common: token, ticket, who may renew, and what went wrong. Pure thinking.
+"""Shared state of one platform: token, ticket, lease and failures, as immutable values with pure transitions.
 
-A `TokenState` is a value; each of its methods returns the record that comes next, or None where the change may not be made
-(any more). All times are seconds on the clock of the store that keeps it. Because that clock may be set back, no span
-that is derived from it is believed beyond the length it can have.
+A `TokenState` is the document that all processes of a platform share in a token store. Each of its `with_...` methods
+returns the next state, or None if the change is not allowed (any more), for example because the lease has moved on.
+
+All times are seconds on the store's clock. That clock may be set back, so no duration computed from it is trusted
+beyond its possible maximum.
 """
 
 from __future__ import annotations
@@ -12,232 +14,255 @@ from typing import Final
 import attrs
 import orjson
 
+from wxtcb._concurrency.tasks import Backoff
 from wxtcb._protocol.converter import structure_hook
+from wxtcb._protocol.fields import wire_fields, wire_name
 from wxtcb.secret import Secret
 
 HOUR: Final = 3600.0
 LEASE_DURATION: Final = 5.0
 MAX_BACKOFF: Final = 30.0
 TICKET_TTL: Final = 12 * HOUR
+
+RETRY_BACKOFF: Final = Backoff(1.0, MAX_BACKOFF)
+
+# A token that is replaced as "not latest" (40001) within this time of its fetch points to a second fetcher.
 CONFLICT_WINDOW: Final = 600.0
 CONFLICT_THRESHOLD: Final = 3
-MAX_CONFLICT_BACKOFF: Final = 60.0
+CONFLICT_BACKOFF: Final = Backoff(1.0, 60.0)
+
+# Bounds the document: without an hourly limit a process could fetch thousands of tokens in an hour.
 MAX_FETCH_TIMES: Final = 1000
 _FORMAT_VERSION: Final = 1
 
 
-def _exponential_backoff(doublings: int, maximum: float) -> float:
-    """Return a pause of 1 second, doubled so many *times*, and no longer than *longest*."""
-    return min(maximum, 2.0 ** min(doublings, 10))
-
-
 def _remaining(until: float, now: float, duration: float) -> float:
-    """Return what is left of a *whole* pause; more than the whole can only come of a clock set back, and is nothing."""
+    """Return the seconds from *now* to *until*, or 0 if that is more than the whole *duration*."""
+    # More than the whole can only mean that the store's clock was set back. Waiting it out could take hours.
     return until - now if until - now <= duration else 0.0
+
+
+# The attributes below carry the names of version 1 of the document as `wire_name`, so that processes which run
+# different versions of wxtcb can share a store. Do not change these names without a new format version.
 
 
 @attrs.frozen
 class StoredToken:
-    """A component_access_token: who (`by`) fetched it, and why (`reason`, as in `events.TokenRefreshed`).
+    """A component_access_token in the store.
 
-    It was asked for at `requested_at`, and the answer `took` so many seconds.
+    `requested_at` is when its request was sent, and `latency` the seconds until the response. `ttl` counts from
+    `requested_at`. `fetched_by` names the process that fetched it, and `reason` is that of `events.TokenRefreshed`.
     """
 
     value: Secret
     generation: int
-    life: float
-    minted_at: float
-    by: str
-    cause: str
-    took: float = 0.0
+    ttl: float = attrs.field(metadata=wire_name("life"))
+    requested_at: float = attrs.field(metadata=wire_name("minted_at"))
+    fetched_by: str = attrs.field(metadata=wire_name("by"))
+    reason: str = attrs.field(metadata=wire_name("cause"))
+    latency: float = attrs.field(default=0.0, metadata=wire_name("took"))
 
     def remaining(self, now: float) -> float:
-        """Return the seconds until it expires, below 0 when it has."""
-        return min(self.life, self.minted_at + self.life - now)
+        """Return the seconds until it expires, negative if it has expired."""
+        # If the store's clock was set back, `requested_at` may be in the future. A token still lasts one ttl at most.
+        return min(self.ttl, self.requested_at + self.ttl - now)
 
 
 @attrs.frozen
 class StoredTicket:
-    """A component_verify_ticket; `create_time` is its CreateTime, Unix seconds by the platform's clock."""
+    """A component_verify_ticket (验证票据) in the store.
+
+    `create_time` is its CreateTime, in Unix seconds on the platform's clock. `stored_at` is on the store's clock.
+    """
 
     value: Secret
-    created: int
-    kept_at: float
+    create_time: int = attrs.field(metadata=wire_name("created"))
+    stored_at: float = attrs.field(metadata=wire_name("kept_at"))
 
     def age(self, now: float) -> float:
-        """Return the seconds since it was kept."""
-        return max(0.0, now - self.kept_at)
+        """Return the seconds since it was stored."""
+        return max(0.0, now - self.stored_at)
 
 
 @attrs.frozen
 class Lease:
-    """The right to renew, of the process `by`, until it is given back or its time is up.
+    """The right of the process `owner` to fetch the next token, until it is released or expires.
 
-    `counts_as_fetch`: a token that is asked for under it counts as fetched from the platform. `contested`: it takes the place
-    of one that was called "not latest" soon after it was fetched.
+    `counts_as_fetch` is true if the fetch counts towards the hourly limit. `is_conflict` is true if the new token
+    replaces one that the platform called "not latest" soon after it was fetched.
     """
 
     nonce: str
-    by: str
-    until: float
-    counted: bool = True
-    contested: bool = False
+    owner: str = attrs.field(metadata=wire_name("by"))
+    expires_at: float = attrs.field(metadata=wire_name("until"))
+    counts_as_fetch: bool = attrs.field(default=True, metadata=wire_name("counted"))
+    is_conflict: bool = attrs.field(default=False, metadata=wire_name("contested"))
 
     def remaining(self, now: float) -> float:
-        """Return the seconds it still holds for, not above 0 when it is over."""
-        return min(LEASE_DURATION, self.until - now)
+        """Return the seconds until it expires, 0 or less if it has expired."""
+        return min(LEASE_DURATION, self.expires_at - now)
 
 
 @attrs.frozen
 class RefreshFailure:
-    """The last renewals, `failure_count` of them, failed for a passing `reason`; none is tried before `until`."""
+    """The last `count` refreshes, all failed with a transient `reason`; no process retries before `retry_at`."""
 
-    failures: int
+    count: int = attrs.field(metadata=wire_name("failures"))
     reason: str
-    until: float
-    pause: float
+    retry_at: float = attrs.field(metadata=wire_name("until"))
+    backoff: float = attrs.field(metadata=wire_name("pause"))
 
     def remaining(self, now: float) -> float:
-        """Return the seconds of the pause that are left, not above 0 when it is over."""
-        return _remaining(self.until, now, self.pause)
+        """Return the seconds until the next attempt is allowed, 0 or less if it is allowed now."""
+        return _remaining(self.retry_at, now, self.backoff)
 
 
 @attrs.frozen
 class RejectedRefresh:
-    """What WeChat refused a fetch with, for a reason that does not pass by itself, when the process `by` made it."""
+    """A permanent rejection of a fetch by WeChat, as the process `owner` received it."""
 
     errcode: int
     errmsg: str
-    by: str
-    at: float
+    owner: str = attrs.field(metadata=wire_name("by"))
+    rejected_at: float = attrs.field(metadata=wire_name("at"))
 
 
 @attrs.frozen
 class TokenState:
     """The state of a platform's token and ticket.
 
-    `mints` are the times at which tokens of the last hour were asked for. `contests` counts how often in a row a token
-    had to be replaced because the platform called it "not latest". `refusal` is the last one since the newest token.
+    `fetch_times` are the times at which tokens of the last hour were requested, the oldest first. `conflicts` counts
+    how many tokens in a row were replaced because the platform called them "not latest". `rejection` is the last one
+    since the newest token was fetched.
     """
 
     token: StoredToken | None = None
     ticket: StoredTicket | None = None
     lease: Lease | None = None
-    trouble: RefreshFailure | None = None
-    mints: tuple[float, ...] = ()
-    contests: int = 0
-    refusal: RejectedRefresh | None = None
+    failure: RefreshFailure | None = attrs.field(default=None, metadata=wire_name("trouble"))
+    fetch_times: tuple[float, ...] = attrs.field(default=(), metadata=wire_name("mints"))
+    conflicts: int = attrs.field(default=0, metadata=wire_name("contests"))
+    rejection: RejectedRefresh | None = attrs.field(default=None, metadata=wire_name("refusal"))
 
     def lease_for(self, nonce: str) -> Lease | None:
-        """Return the lease if it is that of *nonce*."""
+        """Return the lease if it has this *nonce*."""
         return self.lease if self.lease is not None and self.lease.nonce == nonce else None
 
     def recent_fetch_times(self, now: float) -> tuple[float, ...]:
-        """Return when the tokens of the last hour were asked for, the oldest first."""
-        return tuple(min(at, now) for at in self.mints if now - HOUR < at)
+        """Return when the tokens of the last hour were requested, the oldest first."""
+        # A time in the future means that the clock was set back. It counts as now, so that it is dropped in an hour.
+        return tuple(min(at, now) for at in self.fetch_times if now - HOUR < at)
 
     def conflict_backoff(self, now: float) -> float:
-        """Return the seconds that another replacement of a token called "not latest" has to wait for."""
-        if self.contests < CONFLICT_THRESHOLD or not self.mints:
+        """Return the seconds to wait before another token that is "not latest" may be replaced."""
+        if self.conflicts < CONFLICT_THRESHOLD or not self.fetch_times:
             return 0.0
-        pause = _exponential_backoff(self.contests - CONFLICT_THRESHOLD, MAX_CONFLICT_BACKOFF)
-        return max(0.0, _remaining(self.mints[-1] + pause, now, pause))
+        backoff = CONFLICT_BACKOFF.delay(self.conflicts - CONFLICT_THRESHOLD + 1)
+        return max(0.0, _remaining(self.fetch_times[-1] + backoff, now, backoff))
+
+    @property
+    def failure_count(self) -> int:
+        """The number of refreshes that failed in a row."""
+        return 0 if self.failure is None else self.failure.count
+
+    def next_backoff(self) -> float:
+        """Return the backoff in seconds after one more failure: 1, doubled each time, at most 30."""
+        return RETRY_BACKOFF.delay(self.failure_count + 1)
 
     def with_lease(self, nonce: str, owner: str, now: float, *, not_latest: bool, counts_as_fetch: bool) -> TokenState:
-        """Give the right to renew away, and count the token that will be asked for."""
-        mints = self.recent_fetch_times(now)
-        contested = not_latest and bool(mints) and now - mints[-1] < CONFLICT_WINDOW
+        """Grant the lease to *owner*, and count the token that will be fetched under it."""
+        # The fetch is counted before it happens: a process that is killed after sending would otherwise not be counted.
+        fetch_times = self.recent_fetch_times(now)
+        is_conflict = not_latest and bool(fetch_times) and now - fetch_times[-1] < CONFLICT_WINDOW
         return attrs.evolve(
             self,
-            lease=Lease(nonce, owner, now + LEASE_DURATION, counts_as_fetch, contested),
-            mints=(*mints, now)[-MAX_FETCH_TIMES:] if counts_as_fetch else mints,
+            lease=Lease(nonce, owner, now + LEASE_DURATION, counts_as_fetch, is_conflict),
+            fetch_times=(*fetch_times, now)[-MAX_FETCH_TIMES:] if counts_as_fetch else fetch_times,
         )
 
     def with_lease_extended(self, nonce: str, now: float) -> TokenState | None:
-        """Prolong the lease of *nonce*, unless it has gone to somebody else."""
+        """Extend the lease with this *nonce*; return None if another process holds it."""
         lease = self.lease_for(nonce)
-        return None if lease is None else attrs.evolve(self, lease=attrs.evolve(lease, until=now + LEASE_DURATION))
+        if lease is None:
+            return None
+        return attrs.evolve(self, lease=attrs.evolve(lease, expires_at=now + LEASE_DURATION))
+
+    def without_lease(self, nonce: str) -> TokenState | None:
+        """Release the lease without recording a result; the token that may have been fetched stays counted."""
+        return None if self.lease_for(nonce) is None else attrs.evolve(self, lease=None)
 
     def with_fetched_token(
         self, nonce: str, token: Secret, ttl: float, *, age: float, now: float, reason: str
     ) -> TokenState | None:
-        """Keep the token fetched under the lease of *nonce*, and end the lease."""
-        if (lease := self.lease_for(nonce)) is None:
+        """Store the token fetched under the lease with this *nonce*, and release the lease."""
+        lease = self.lease_for(nonce)
+        if lease is None:
             return None
-        settled = attrs.evolve(self, contests=self.contests + 1 if lease.contested else 0)
-        return settled.with_token(token, ttl, age=age, now=now, fetched_by=lease.by, reason=reason)
-
-    def with_fetch_counted(self, requested_at: float, now: float) -> TokenState:
-        """Count a token that was asked for without a lease."""
-        return attrs.evolve(self, mints=tuple(sorted((*self.recent_fetch_times(now), requested_at)))[-MAX_FETCH_TIMES:])
+        counted = attrs.evolve(self, conflicts=self.conflicts + 1 if lease.is_conflict else 0)
+        return counted.with_token(token, ttl, age=age, now=now, fetched_by=lease.owner, reason=reason)
 
     def with_token(
         self, token: Secret, ttl: float, *, age: float, now: float, fetched_by: str, reason: str
     ) -> TokenState:
-        """Keep a token as the newest; whoever held a lease holds it no longer."""
+        """Store *token*, requested *age* seconds ago, as the newest; any lease ends, and failures are cleared."""
         generation = 1 if self.token is None else self.token.generation + 1
-        kept = StoredToken(token, generation, ttl, now - age, fetched_by, reason)
-        return attrs.evolve(self, token=kept, lease=None, trouble=None, refusal=None)
+        stored = StoredToken(token, generation, ttl, now - age, fetched_by, reason)
+        return attrs.evolve(self, token=stored, lease=None, failure=None, rejection=None)
 
     def with_latency(self, seconds: float) -> TokenState:
-        """Note how long the answer with the token took."""
-        return self if self.token is None else attrs.evolve(self, token=attrs.evolve(self.token, took=seconds))
+        """Record how long the response with the token took."""
+        return self if self.token is None else attrs.evolve(self, token=attrs.evolve(self.token, latency=seconds))
 
-    def with_rejection(self, errcode: int, errmsg: str, owner: str, now: float) -> TokenState:
-        """Keep, for all to see, what a fetch was refused with."""
-        return attrs.evolve(self, refusal=RejectedRefresh(errcode, errmsg, owner, now))
+    def with_fetch_counted(self, requested_at: float, now: float) -> TokenState:
+        """Count a token that was fetched without a lease."""
+        fetch_times = sorted((*self.recent_fetch_times(now), requested_at))
+        return attrs.evolve(self, fetch_times=tuple(fetch_times)[-MAX_FETCH_TIMES:])
 
     def with_failure(self, nonce: str, reason: str, now: float, *, backoff: float | None) -> TokenState | None:
-        """End the lease of *nonce*, which brought no token.
+        """Release the lease with this *nonce*, under which no token was obtained.
 
-        With a *pause*, nobody tries before it is over; without one, the failure concerns that process alone. It counts
-        as no fetch, though a token may have been made for an answer that was lost: an outage must not use the ceiling
-        up, and so outlast itself.
+        With a *backoff* in seconds, no process tries again before it is over. Without one, the failure concerns only
+        the process that reports it.
         """
-        if (lease := self.lease_for(nonce)) is None:
+        lease = self.lease_for(nonce)
+        if lease is None:
             return None
-        trouble = (
-            self.trouble if backoff is None else RefreshFailure(self.failure_count + 1, reason, now + backoff, backoff)
-        )
-        mints = self.mints[:-1] if lease.counted else self.mints
-        return attrs.evolve(self, lease=None, trouble=trouble, mints=mints)
+        failure = self.failure
+        if backoff is not None:
+            failure = RefreshFailure(self.failure_count + 1, reason, now + backoff, backoff)
+        # The failed fetch is uncounted, although the platform may have issued a token whose response was lost.
+        # Otherwise a long outage would use up the hourly limit and block fetches after its end.
+        fetch_times = self.fetch_times[:-1] if lease.counts_as_fetch else self.fetch_times
+        return attrs.evolve(self, lease=None, failure=failure, fetch_times=fetch_times)
 
-    def without_lease(self, nonce: str) -> TokenState | None:
-        """End the lease of *nonce* without a word on how the request ended; the token it may have made counts."""
-        return None if self.lease_for(nonce) is None else attrs.evolve(self, lease=None)
-
-    @property
-    def failure_count(self) -> int:
-        """The number of renewals that failed in a row."""
-        return 0 if self.trouble is None else self.trouble.failures
-
-    def next_backoff(self) -> float:
-        """Return the pause in seconds after one more failure: 1, doubled each time, at most 30."""
-        return _exponential_backoff(self.failure_count, MAX_BACKOFF)
+    def with_rejection(self, errcode: int, errmsg: str, owner: str, now: float) -> TokenState:
+        """Record a permanent rejection, so that every process can report it."""
+        return attrs.evolve(self, rejection=RejectedRefresh(errcode, errmsg, owner, now))
 
     def with_ticket(self, ticket: Secret, create_time: int, now: float) -> TokenState | None:
-        """Keep a ticket, unless the one that is kept is as new."""
-        if self.ticket is not None and self.ticket.created >= create_time:
+        """Store *ticket*; return None if the stored one is as new or newer."""
+        if self.ticket is not None and self.ticket.create_time >= create_time:
             return None
         return attrs.evolve(self, ticket=StoredTicket(ticket, create_time, now))
 
 
 def dump_state(state: TokenState) -> str:
-    """Return *record* as the document that stores keep; it holds the secrets in the clear."""
+    """Return *state* as the JSON document for a store; it contains the secrets in the clear."""
+    return orjson.dumps({"format": _FORMAT_VERSION, **wire_fields(state)}, default=_to_json).decode()
 
-    def show(_: object, __: object, value: object) -> object:
-        return value.reveal() if isinstance(value, Secret) else value
 
-    return orjson.dumps({"format": _FORMAT_VERSION, **attrs.asdict(state, value_serializer=show)}).decode()
+def _to_json(value: Secret | attrs.AttrsInstance) -> object:
+    return value.reveal() if isinstance(value, Secret) else wire_fields(value)
 
 
 def parse_state(document: str | None) -> TokenState | None:
-    """Return the record that *document* stands for, an empty one for None; None if it is nothing of the kind."""
+    """Return the state in *document*, an empty one for None; return None if it is not a valid document."""
     if document is None:
         return TokenState()
+    # Another program may have written anything under this key, so any error means: not a valid document.
     try:
         fields = orjson.loads(document)
-        record: TokenState = structure_hook(TokenState)(fields, TokenState)
+        state: TokenState = structure_hook(TokenState)(fields, TokenState)
     except Exception:
         return None
-    return record if fields.get("format") == _FORMAT_VERSION else None
+    return state if fields.get("format") == _FORMAT_VERSION else None

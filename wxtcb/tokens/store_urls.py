@@ -1,4 +1,4 @@
-"""Token stores by their address, as an environment variable or a settings file gives it."""
+"""Token stores by URL, as environment variables and settings files give them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from wxtcb.tokens.stores import ClosableTokenStore, SqliteStore
 
 
 def open_store(url: str | Secret) -> ClosableTokenStore:
-    """Return the store at *url*, for the caller to `aclose`; nothing is connected before its first use.
+    """Return the store at *url*; the caller closes it with `aclose`. Nothing is connected before its first use.
 
-    ``sqlite:///tokens.db`` is a file in the working directory, ``sqlite:////var/lib/tokens.db`` one anywhere; what is
-    special in a URL is written with %. ``redis://``, ``rediss://`` (TLS) and ``unix://`` are those of redis-py and need
-    the extra ``redis``. Anything else is `InvalidArgument`, which never shows the URL: it may hold a password.
+    - ``sqlite:///tokens.db`` is a file in the working directory, ``sqlite:////var/lib/tokens.db`` has an absolute path.
+      Special characters of a path are percent-encoded.
+    - ``redis://``, ``rediss://`` (TLS) and ``unix://`` are the URLs of redis-py and need the extra ``redis``.
+
+    Raises `InvalidArgument` for any other URL. The message never quotes the URL, because it may contain a password.
     """
     store = _store_from_url(url)
     if isinstance(store, InvalidArgument):
+        # The frame is part of the traceback, and error reporters print its variables.
         del url
         raise store
     return store
 
 
 def _store_from_url(url: str | Secret) -> ClosableTokenStore | InvalidArgument:
+    """Return the store, or the error without a traceback: its frames hold the URL."""
     address = url.reveal() if isinstance(url, Secret) else str(url)
     scheme = address.partition(":")[0].lower()
     try:
@@ -34,10 +38,11 @@ def _store_from_url(url: str | Secret) -> ClosableTokenStore | InvalidArgument:
     except InvalidArgument as error:
         return error.with_traceback(None)
     except ValueError:
-        return InvalidArgument(f"the URL of the token store is no proper {scheme}:// URL")
+        # The ValueErrors of urlsplit quote the URL.
+        return InvalidArgument(f"the URL of the token store is not a valid {scheme}:// URL")
     return InvalidArgument(
-        "the URL of a token store begins with sqlite:///, redis://, rediss:// or unix://, "
-        "as in sqlite:///tokens.db or redis://127.0.0.1:6379/0"
+        "the URL of a token store must begin with sqlite:///, redis://, rediss:// or unix://, "
+        "for example sqlite:///tokens.db or redis://127.0.0.1:6379/0"
     )
 
 
@@ -45,11 +50,11 @@ def _parse_sqlite_path(url: str) -> str:
     parts = urlsplit(url)
     if parts.netloc or len(parts.path) < 2 or not url[len("sqlite:") :].startswith("///"):
         raise InvalidArgument(
-            "a sqlite URL has three slashes and then the path of a file, as in sqlite:///tokens.db, "
-            "and so four slashes where the path begins with one"
+            "a sqlite URL must have three slashes and then the path of a file, for example sqlite:///tokens.db; "
+            "an absolute path has four slashes"
         )
     if parts.query or parts.fragment:
-        raise InvalidArgument("a sqlite URL takes no options; write ? as %3F and # as %23 where the path has them")
+        raise InvalidArgument("a sqlite URL has no options; write ? as %3F and # as %23 if the path contains them")
     return unquote(parts.path[1:])
 
 
@@ -57,5 +62,5 @@ def _create_redis_store(url: str) -> ClosableTokenStore:
     try:
         from wxtcb.tokens.redis import RedisStore
     except ImportError as error:
-        raise InvalidArgument(f"the token store: {error}") from None
+        raise InvalidArgument(f"the token store cannot be opened: {error}") from error
     return RedisStore.from_url(url)

@@ -1,7 +1,8 @@
-"""Where the processes of a platform share what they know: stores behind one small protocol.
+"""Token stores: the `TokenStore` protocol, `MemoryStore` and `SqliteStore`.
 
-A store keeps one document for each platform, replaces it by compare-and-set, tells the time, and rings when something
-changed. What the document says, and who may renew, is decided above (`wxtcb.tokens.state`), alike for every store.
+A store keeps one document for each platform, replaces it by compare-and-set, has a clock, and wakes waiters when the
+document changes. The content of the document and the rules for fetching tokens are the same for every store; see
+`wxtcb.tokens.state`.
 
 The `TokenStore` protocol is provisional: it may change in any release before 1.0.
 """
@@ -17,22 +18,33 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
 
 import attrs
 
+from wxtcb._concurrency.tasks import run_in_thread
+from wxtcb.errors import TokenStoreError
 from wxtcb.validation import to_file_path
 
 if TYPE_CHECKING:
-    from wxtcb.tokens.files.worker import Workers
+    import sqlite3
+
+T = TypeVar("T")
+
+# Shorter than the 2 seconds after which callers give up on a store, so that they get the message about the lock.
+LOCK_TIMEOUT: Final = 1.5
+# `wait_for_change` has to return within 50 ms after a change.
+POLL_INTERVAL: Final = 0.02
+# 400 KB of write-ahead log. SQLite's default, 4 MB, may not fit on the small disks that tokens are often kept on.
+_WAL_PAGES: Final = 100
 
 
 @attrs.frozen
 class StoredDocument:
-    """What a store holds of a platform: its `document`, None if there is none yet.
+    """The document of a platform in a store; None if there is none yet.
 
-    `version` is another one after every change, and never comes back; `now` is the time by the store's own clock, in
-    seconds. The document holds secrets and is in no repr.
+    `version` changes with every write and is never used again. `store_time` is the time on the store's clock, in
+    seconds. The document contains secrets, so no repr shows it.
     """
 
     document: str | None = attrs.field(repr=False)
@@ -41,45 +53,46 @@ class StoredDocument:
 
 
 class TokenStore(Protocol):
-    """Keeps one document for each platform, for everybody who is given the same store. Provisional.
+    """One document for each platform, shared by all who use the same store. Provisional.
 
-    Whatever is raised counts as "the store is down". None of the methods blocks the event loop.
+    Any exception of a method means that the store is down. No method may block the event loop.
     """
 
     async def load(self, component_appid: str) -> StoredDocument:
-        """Return what is kept; every change made before the call is in it."""
+        """Return the document, including every write that returned before this call."""
         ...
 
     async def compare_and_set(self, component_appid: str, document: str, *, version: str) -> bool:
-        """Keep *document* if what is kept still has this *version*, and ring; else change nothing and return False."""
+        """Write *document* if the stored version is *version*, and wake waiters; else change nothing, return False."""
         ...
 
     async def wait_for_change(self, component_appid: str, *, version: str, timeout: float) -> None:
-        """Return within 50 ms after what is kept has another *version*, and after *within* seconds at the latest."""
+        """Return within 50 ms after the version differs from *version*, after *timeout* seconds at the latest."""
         ...
 
 
 def is_token_store(value: object) -> bool:
-    """Tell whether *value* has the methods of a `TokenStore`."""
+    """Return whether *value* has the methods of a `TokenStore`."""
     return all(callable(getattr(value, name, None)) for name in ("load", "compare_and_set", "wait_for_change"))
 
 
 class ClosableTokenStore(TokenStore, Protocol):
-    """A store that holds something open, and is closed by whoever opened it."""
+    """A store that holds resources and is closed by the code that opened it."""
 
     async def aclose(self) -> None:
-        """Close what is open; it may be closed twice."""
+        """Release the resources; closing twice is allowed."""
         ...
 
 
 @attrs.define(repr=False, eq=False)
 class MemoryStore:
-    """A token store in the memory of this process; sessions that are given the same one share their token.
+    """A token store in the memory of this process; sessions that use the same instance share their token.
 
-    They may run in several loops and threads.
+    They may run in different event loops and threads. *clock* returns seconds.
     """
 
     clock: Callable[[], float] = time.monotonic
+    # Document and version by appid.
     _documents: dict[str, tuple[str, str]] = attrs.field(init=False, repr=False, factory=dict[str, tuple[str, str]])
     _waiters: dict[str, set[asyncio.Future[None]]] = attrs.field(
         init=False, repr=False, factory=dict[str, set["asyncio.Future[None]"]]
@@ -96,81 +109,111 @@ class MemoryStore:
             if self._current_version(component_appid) != version:
                 return False
             self._documents[component_appid] = document, str(next(self._version_counter))
-            bells = tuple(self._waiters.get(component_appid, ()))
-        for bell in bells:
-            with contextlib.suppress(RuntimeError):  # its loop was closed without a word to who waited in it
-                bell.get_loop().call_soon_threadsafe(_wake, bell)
+            waiters = tuple(self._waiters.get(component_appid, ()))
+        for waiter in waiters:
+            # A waiter whose loop was closed without cancelling it raises RuntimeError here.
+            with contextlib.suppress(RuntimeError):
+                waiter.get_loop().call_soon_threadsafe(_wake, waiter)
         return True
 
     async def wait_for_change(self, component_appid: str, *, version: str, timeout: float) -> None:
-        bell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Under the lock: a change between the comparison and the registration would otherwise be missed.
         with self._lock:
             if self._current_version(component_appid) != version:
                 return
-            bells = self._waiters.setdefault(component_appid, set())
-            bells.add(bell)
+            waiters = self._waiters.setdefault(component_appid, set())
+            waiters.add(waiter)
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
-                    await bell
+                    await waiter
         finally:
             with self._lock:
-                bells.discard(bell)
+                waiters.discard(waiter)
 
     def _current_version(self, component_appid: str) -> str:
         return self._documents.get(component_appid, ("", ""))[1]
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    # Two changes in a row schedule this twice.
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _resolve_path(path: str | os.PathLike[str]) -> Path:
     return to_file_path(path, memory_hint="MemoryStore keeps a token in memory")
 
 
-def _create_workers(store: SqliteStore) -> Workers:
-    from wxtcb.tokens.files.worker import Workers
-
-    return Workers(store.path)
-
-
 @attrs.define(repr=False, eq=False)
 class SqliteStore:
     """A token store in a file, for all processes of one machine; it needs no server.
 
-    The file at *path* is made when it is first needed, in a directory that is there, readable for this user alone; one
-    that is open to others, or that another program made, is refused with `TokenStoreError` and left as it is. A change
-    is on the disk when `compare_and_set` returns, and kept whole or not at all, whatever kills the process. While another process
-    stands still in the middle of a change, `load` goes on and `compare_and_set` fails after 1.5 seconds. `wait_for_change` looks every 20
-    ms.
+    - The file at *path* is created at the first use, in an existing directory, with access for this user only.
+      A file that other users may read, or that another program created, raises `TokenStoreError` and stays unchanged.
+    - A write is on the disk when `compare_and_set` returns. It is complete or absent, even if the process is killed.
+    - While another process is stuck in the middle of a write, `load` works, and `compare_and_set` fails after 1.5
+      seconds. `wait_for_change` polls every 20 ms.
+    - The disk must be local: SQLite's write-ahead log needs shared memory, which network file systems do not provide.
+    - Delete the file, its ``-wal`` and its ``-shm`` only together. A deleted file is created again.
 
-    The disk must be a local one: processes share memory beside the file (SQLite's WAL), which no network filesystem
-    gives to several machines. Delete the file, its ``-wal`` and its ``-shm`` only together; what was deleted is made
-    anew.
-
-    `clock` tells Unix seconds, the same ones in all processes. A store may be built before a fork and used on both
-    sides, and in several event loops. All SQLite does, it does in a thread of the store; whoever built the store ends
-    that with `aclose`, or by `async with`, after which nothing can be asked any more.
+    `clock` returns Unix seconds and must agree between processes. A store may be created before a fork and used on both
+    sides, and in several event loops. Every operation opens a connection in a worker thread and closes it again. After
+    `aclose`, or at the end of ``async with``, every operation raises `TokenStoreError`.
     """
 
     path: Path = attrs.field(converter=_resolve_path)
     clock: Callable[[], float] = attrs.field(default=time.time, kw_only=True, repr=False)
-    _workers: Workers = attrs.field(init=False, repr=False, default=attrs.Factory(_create_workers, takes_self=True))
+    # Operations that are under way. The process id is part of the key, because a child inherits its parent's entries.
+    _active: set[tuple[int, object]] = attrs.field(init=False, repr=False, factory=set[tuple[int, object]])
+    _closed: bool = attrs.field(init=False, repr=False, default=False)
 
     async def load(self, component_appid: str) -> StoredDocument:
-        clock = self.clock
-        ask = self._workers.for_this_process().submit(lambda file: StoredDocument(*file.load(component_appid), clock()))
-        return await asyncio.wrap_future(ask)
+        def select(db: sqlite3.Connection) -> tuple[str | None, str]:
+            cursor = db.execute("SELECT document, version FROM kept WHERE appid = ?", (component_appid,))
+            row: tuple[bytes, str] | None = cursor.fetchone()
+            return (None, "") if row is None else (row[0].decode(errors="surrogatepass"), row[1])
+
+        document, version = await self._run(select)
+        return StoredDocument(document, version, self.clock())
 
     async def compare_and_set(self, component_appid: str, document: str, *, version: str) -> bool:
-        ask = self._workers.for_this_process().submit(
-            lambda file: file.compare_and_set(component_appid, document, version)
+        # A single statement, so SQLite makes it atomic. An empty version stands for "no document".
+        statement = (
+            "UPDATE kept SET document = :document, version = :version WHERE appid = :appid AND version = :expected"
+            if version
+            else "INSERT INTO kept VALUES (:appid, :document, :version) ON CONFLICT DO NOTHING"
         )
-        return await asyncio.wrap_future(ask)
+        values = {
+            "appid": component_appid,
+            # A blob, because SQLite's text stops at a NUL character. "surrogatepass" accepts any str.
+            "document": document.encode(errors="surrogatepass"),
+            "expected": version,
+            # Random and not a counter: after the file was deleted no old version may occur again.
+            "version": os.urandom(12).hex(),
+        }
+        return await self._run(lambda db: db.execute(statement, values).rowcount == 1)
 
     async def wait_for_change(self, component_appid: str, *, version: str, timeout: float) -> None:
-        await asyncio.wrap_future(self._workers.for_this_process().wait_for_change(component_appid, version, timeout))
+        def select_version(db: sqlite3.Connection) -> str:
+            row = db.execute("SELECT version FROM kept WHERE appid = ?", (component_appid,)).fetchone()
+            return "" if row is None else str(row[0])
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while await self._run(select_version) == version:
+                    await asyncio.sleep(POLL_INTERVAL)
 
     async def aclose(self) -> None:
-        """Close the file; what waits in `wait_for_change` fails with `TokenStoreError`, and so does all that is asked later."""
-        await asyncio.shield(asyncio.wrap_future(self._workers.close()))
+        """Close the store and wait until no thread uses the file any more.
+
+        Running reads and writes finish; `wait_for_change` raises `TokenStoreError` at its next poll.
+        """
+        self._closed = True
+        # Polling works across event loops and threads, and no operation takes longer than `LOCK_TIMEOUT`.
+        while any(process_id == os.getpid() for process_id, _ in tuple(self._active)):
+            await asyncio.sleep(POLL_INTERVAL)
 
     async def __aenter__(self) -> Self:
         return self
@@ -180,7 +223,55 @@ class SqliteStore:
     ) -> None:
         await self.aclose()
 
+    async def _run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Run *operation* on a connection of its own in a worker thread; no SQLite call runs on the event loop."""
+        if self._closed:
+            raise TokenStoreError(f"the store on {self.path} was closed", permanent=True)
+        entry = os.getpid(), object()
+        self._active.add(entry)
+        try:
+            # Also if the caller is cancelled, this waits for the thread. So a write never lands after its cancellation.
+            return await run_in_thread(lambda: _run_on_connection(self.path, operation))
+        finally:
+            self._active.discard(entry)
 
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+
+def _run_on_connection(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:
+    """Open the file at *path*, creating it if necessary, and return the result of *operation*. Blocks.
+
+    Raises `TokenStoreError`.
+    """
+    # Imported here, so that `import wxtcb` does not load SQLite.
+    import sqlite3
+
+    from wxtcb import _sqlite
+
+    file_format = _sqlite.FileFormat(
+        application_id=int.from_bytes(b"wxTS"),
+        schema_version=1,
+        create_statements=(
+            "CREATE TABLE kept (appid TEXT PRIMARY KEY, document BLOB NOT NULL, version TEXT NOT NULL)",
+        ),
+    )
+    try:
+        if _sqlite.file_identity(path) is None:
+            _sqlite.create_private_file(path)
+        _sqlite.check_access(path)
+        with contextlib.closing(_sqlite.connect(path)) as db:
+            db.execute(f"PRAGMA busy_timeout = {round(LOCK_TIMEOUT * 1000)}")
+            file_format.ensure_schema(db, path)
+            # FULL: a commit is on the disk when it returns. In WAL mode SQLite's default is NORMAL.
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+            # With a write-ahead log a reader never waits for a writer.
+            _sqlite.enable_wal(db, path)
+            return operation(db)
+    except _sqlite.UnusableFile as error:
+        raise TokenStoreError(str(error), permanent=error.permanent) from error
+    except sqlite3.Error as error:
+        if _sqlite.is_locked(error):
+            message = f"another process held the lock on {path} for more than {LOCK_TIMEOUT:g} s"
+            raise TokenStoreError(message) from error
+        raise TokenStoreError(f"{path}: {error}", permanent=_sqlite.is_corrupt(error)) from error
+    except OSError as error:
+        raise TokenStoreError(f"{path}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""The receiver of component_verify_tickets: an ASGI app, and a handler of aiohttp.web.
+"""Ticket receiver: takes WeChat's pushes as an ASGI app or an aiohttp.web handler, and stores the newest ticket.
 
 It needs the extra ``[ticket]``.
 """
@@ -6,6 +6,7 @@ It needs the extra ``[ticket]``.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Final, Self
 import attrs
 from aiohttp import web
 
+from wxtcb._concurrency.tasks import cancel_tasks, end_tasks
 from wxtcb.errors import InvalidArgument, SessionClosed
-from wxtcb.events import Hook, PushRefused
+from wxtcb.events import Hook, NotificationDropped, PushRefused
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, to_hooks
+from wxtcb.tokens.providers import to_secret
 from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.store_urls import open_store
 from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
@@ -37,10 +40,10 @@ from wxtcb.validation import check_secret, hide_arguments_in_traceback, validato
 try:
     from wxtcb.tokens.ticket.crypto import AesKey, MessageCrypto
     from wxtcb.tokens.ticket.message import Notification, PushedTicket, parse_push
-    from wxtcb.tokens.ticket.notices import NotificationTasks
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "wxtcb.tokens.ticket needs cryptography and defusedxml: pip install 'wxtcb[ticket]'", name=error.name
+        "wxtcb.tokens.ticket needs cryptography and defusedxml; install them with: pip install 'wxtcb[ticket]'",
+        name=error.name,
     ) from error
 
 if TYPE_CHECKING:
@@ -48,37 +51,34 @@ if TYPE_CHECKING:
 
 __all__ = ["Notification", "TicketReceiver"]
 
+MAX_CONCURRENT_NOTIFICATIONS: Final = 100
+NOTIFICATION_CLOSE_TIMEOUT: Final = 5.0
 _APPID_PATTERN: Final = re.compile(r"wx[0-9A-Za-z]+")
 _MAX_PUSH_SECONDS: Final = BODY_TIMEOUT + MAX_WRITE_WAIT
 
 
-def _to_secret(value: str | Secret) -> Secret:
-    """Wrap a text; anything else becomes what `check_secret` refuses."""
-    return Secret.of(value) if isinstance(value, str | Secret) else Secret("")
-
-
 def _to_optional_secret(value: str | Secret | None) -> Secret | None:
-    return None if value is None else _to_secret(value)
+    return None if value is None else to_secret(value)
 
 
-def _to_store_or_url(store: TokenStore | str | Secret) -> TokenStore | Secret:
-    """Keep a URL as what it is: it may hold a password."""
+def _to_token_store(store: TokenStore | str | Secret) -> TokenStore | Secret:
+    # A URL may contain a password. It stays a URL until the first use, because a store may belong to an event loop.
     return Secret(store) if isinstance(store, str) else store
 
 
 def _check_appid(name: str, value: object) -> None:
     if not isinstance(value, str) or not _APPID_PATTERN.fullmatch(value):
-        raise InvalidArgument(f"{name} must be the platform's appid, wx and letters or digits, not {value!r}")
+        raise InvalidArgument(f"{name} must be the platform's appid, 'wx' and letters or digits, not {value!r}")
 
 
 def _check_store(name: str, value: object) -> None:
     if not isinstance(value, Secret) and not is_token_store(value):
-        raise InvalidArgument(f"{name} must be a token store or a URL, the same as the session's; not {value!r}")
+        raise InvalidArgument(f"{name} must be the token store of the sessions or its URL, not {value!r}")
 
 
 def _check_callback(name: str, value: object) -> None:
     if not callable(value) or not is_async_callable(value):
-        raise InvalidArgument(f"{name} must be an async callable, async def; this {type(value).__name__} is none")
+        raise InvalidArgument(f"{name} must be an async callable (async def), not {type(value).__name__}")
 
 
 def _check_clock(name: str, value: object) -> None:
@@ -89,34 +89,36 @@ def _check_clock(name: str, value: object) -> None:
 @hide_arguments_in_traceback
 @attrs.define(eq=False, kw_only=True)
 class TicketReceiver:
-    """Takes in what WeChat pushes to the platform's authorisation-event URL, and keeps the newest ticket.
+    """Receiver of the pushes to the platform's authorisation event URL (授权事件接收URL); stores the newest ticket.
 
-    It is an ASGI app, for any path that leads to it, and `handle` a handler of aiohttp.web; `newest_ticket` is the
-    `ticket` of a `Session`. `message_token` and the 43 characters of `encoding_aes_key` stand in WeChat's console;
-    while the key is being changed, `previous_encoding_aes_key` opens what is still sealed with the old one.
-    `token_store` is that of the sessions, or its URL: then the receiver opens and closes it.
+    The receiver is an ASGI app, for any path that is routed to it, and `handle` is a handler of aiohttp.web.
+    `newest_ticket` is the `ticket` of a `Session`.
 
-    Every push that is signed for this platform is answered with ``success`` within about a second, also while the store
-    is slow or down: memory holds the ticket until the store takes it. One that cannot be read changes nothing, with the
-    event `PushMalformed`; so does a ticket that is more than a day ahead of `clock`. All else is refused with a 4xx
-    and changes nothing; so is a body of more than 64 KiB, or one that takes more than five seconds to come.
+    - `message_token` and `encoding_aes_key` (43 characters) are set in WeChat's console. While the key is being
+      changed, `previous_encoding_aes_key` decrypts messages that are still encrypted with the old one.
+    - `token_store` is the store of the sessions, or its URL. The receiver opens and closes a store given by URL.
+    - `on_notification` is awaited, in a task of its own, with every push that is not a ticket. At most 100 run at once;
+      further ones are dropped with the event `NotificationDropped`. Its exceptions go to the event loop's exception
+      handler.
+    - `hooks` are called with the events. `clock` returns Unix seconds.
 
-    `on_notification` is awaited in a task of its own with every push that is no ticket. At most 100 run at once; one more is
-    dropped, with the event `NotificationDropped`. What it raises goes to the loop's exception handler. `hooks` are called
-    with the events.
+    Every push that is signed for this platform is answered with ``success`` within about a second, even if the store is
+    slow or down: the ticket stays in memory until the store accepts it. A push that cannot be read, or a ticket with a
+    time over a day ahead of `clock`, is answered the same, changes nothing and emits `PushMalformed`. Any other request
+    is answered with a 4xx status and changes nothing. So is a body over 64 KiB, or one that takes over five seconds.
 
-    Use it with ``async with``, or alone under an ASGI server, whose lifespan opens and closes it. It works without,
-    from its first request on; then call `aclose` at the end. It belongs to one event loop, and may be opened again.
+    Use it with ``async with``, or let the lifespan of an ASGI server open and close it. Otherwise it opens at the first
+    request; call `aclose` at the end. It belongs to one event loop, and may be opened again after it was closed.
 
-    Raises `InvalidArgument` for what cannot work. Secrets are in no repr.
+    Raises `InvalidArgument` for invalid arguments. No repr shows a secret.
     """
 
     component_appid: str = attrs.field(validator=validator(_check_appid))
-    message_token: Secret = attrs.field(converter=_to_secret, validator=validator(check_secret))
-    encoding_aes_key: Secret = attrs.field(converter=_to_secret)
+    message_token: Secret = attrs.field(converter=to_secret, validator=validator(check_secret))
+    encoding_aes_key: Secret = attrs.field(converter=to_secret)
     previous_encoding_aes_key: Secret | None = attrs.field(default=None, converter=_to_optional_secret)
     token_store: TokenStore | Secret = attrs.field(
-        converter=_to_store_or_url, validator=validator(_check_store), repr=False
+        converter=_to_token_store, validator=validator(_check_store), repr=False
     )
     on_notification: Callable[[Notification], Awaitable[object]] | None = attrs.field(
         default=None, validator=validator(_check_callback, optional=True)
@@ -128,6 +130,7 @@ class TicketReceiver:
     _notification_tasks: NotificationTasks = attrs.field(init=False, repr=False)
     _writer: TicketWriter | None = attrs.field(init=False, repr=False, default=None)
     _owned_store: ClosableTokenStore | None = attrs.field(init=False, repr=False, default=None)
+    # One future for each push under way, so that `aclose` can wait for them without cancelling the server's tasks.
     _active_pushes: set[asyncio.Future[None]] = attrs.field(init=False, repr=False, factory=set["asyncio.Future[None]"])
     _closed: bool = attrs.field(init=False, repr=False, default=False)
 
@@ -138,6 +141,7 @@ class TicketReceiver:
         self._crypto = MessageCrypto(self.component_appid, self.message_token, tuple(keys))
         self._dispatcher = HookDispatcher(self.hooks)
         self._notification_tasks = NotificationTasks(self.on_notification, self._dispatcher)
+        # Opens a store given by URL, without connecting: an invalid URL is an error now, not at the first push.
         self._get_store()
 
     async def __aenter__(self) -> Self:
@@ -158,9 +162,9 @@ class TicketReceiver:
         return await serve_aiohttp(self, request)
 
     async def newest_ticket(self) -> Secret | None:
-        """Return the newest ticket of memory and store, None before the first.
+        """Return the newest ticket in memory or in the store; return None before the first one.
 
-        Raises `TokenStoreError` when the store is down and memory has none, `SessionClosed` after `aclose`.
+        Raises `TokenStoreError` if the store is down and memory has no ticket, and `SessionClosed` after `aclose`.
         """
         return await self._get_writer().newest()
 
@@ -170,30 +174,36 @@ class TicketReceiver:
         self._get_writer()
 
     async def aclose(self) -> None:
-        """Refuse further pushes with 503, take in those under way, and end.
+        """Answer further pushes with 503, finish those under way, and close.
 
-        Pushes under way take six seconds at most. Then five are left to `on_notification`, and one more try to a ticket that
-        is not written yet: ten seconds at most. What still runs is cancelled, and left behind if it has not ended
-        within another second.
+        Pushes under way take at most six seconds. Then `on_notification` has five seconds to finish, and a ticket that
+        is not stored yet is written once more, within ten. Tasks still running then are cancelled, and abandoned if
+        they have not ended a second later.
         """
-        keeper, self._writer = self._writer, None
+        # Taken first, so that a receiver which is opened again meanwhile gets a new writer and store.
+        writer, self._writer = self._writer, None
         store, self._owned_store = self._owned_store, None
         self._closed = True
         try:
             if self._active_pushes:
                 await asyncio.wait(self._active_pushes, timeout=_MAX_PUSH_SECONDS)
-            await self._finish_tasks(keeper)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._notification_tasks.aclose())
+                if writer is not None:
+                    tasks.create_task(writer.aclose())
         finally:
+            # If this was cancelled, nothing above has ended the tasks.
             self._notification_tasks.cancel()
-            if keeper is not None:
-                keeper.cancel()
+            if writer is not None:
+                writer.cancel()
             if store is not None:
                 await store.aclose()
 
     async def handle_push(self, method: str, query: bytes, read_chunk: ReadChunk) -> PushRefused | None:
-        """Take one push in: None means ``success``. For a server that is neither ASGI nor aiohttp.web.
+        """Process one push; return None if the answer is ``success``. For servers other than ASGI and aiohttp.web.
 
-        *query* is what follows the question mark, as it came; *next_piece* gives the body piece by piece, then None.
+        *query* is the raw query string without the question mark. *read_chunk* returns the next chunk of the body, None
+        at its end.
         """
         done = asyncio.get_running_loop().create_future()
         self._active_pushes.add(done)
@@ -211,24 +221,21 @@ class TicketReceiver:
             return PushRefused("pushes are POST requests", 405)
         if self._closed:
             return PushRefused("the receiver is closed", 503)
-        keeper = self._get_writer()
+        # Taken before the body is read: `aclose` may run meanwhile, and it waits for this push.
+        writer = self._get_writer()
         body = await read_body(read_chunk)
-        said = body if isinstance(body, PushRefused) else parse_push(self._crypto, query, body, self.clock())
-        if isinstance(said, PushRefused):
-            return said
-        if isinstance(said, Notification):
-            self._notification_tasks.dispatch(said)
+        if isinstance(body, PushRefused):
+            return body
+        push = parse_push(self._crypto, query, body, self.clock())
+        if isinstance(push, PushRefused):
+            return push
+        if isinstance(push, Notification):
+            self._notification_tasks.dispatch(push)
+        elif isinstance(push, PushedTicket):
+            self._dispatcher.emit(await writer.submit(push.value, push.create_time))
         else:
-            self._dispatcher.emit(
-                await keeper.submit(said.value, said.create_time) if isinstance(said, PushedTicket) else said
-            )
+            self._dispatcher.emit(push)
         return None
-
-    async def _finish_tasks(self, writer: TicketWriter | None) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._notification_tasks.aclose())
-            if writer is not None:
-                tasks.create_task(writer.aclose())
 
     def _get_writer(self) -> TicketWriter:
         if self._closed:
@@ -243,3 +250,45 @@ class TicketReceiver:
         if self._owned_store is None:
             self._owned_store = open_store(self.token_store.reveal())
         return self._owned_store
+
+
+@attrs.define(eq=False)
+class NotificationTasks:
+    """The tasks that run `on_notification`, at most 100; further notifications are dropped with an event."""
+
+    on_notification: Callable[[Notification], Awaitable[object]] | None
+    dispatcher: HookDispatcher
+    _tasks: set[asyncio.Task[None]] = attrs.field(init=False, factory=set["asyncio.Task[None]"])
+
+    def dispatch(self, notification: Notification) -> None:
+        """Start a task for *notification*."""
+        if self.on_notification is None:
+            return
+        if len(self._tasks) >= MAX_CONCURRENT_NOTIFICATIONS:
+            self.dispatcher.emit(NotificationDropped(notification.info_type, len(self._tasks)))
+            return
+        # An empty context, so that the callback does not see the context variables of the server's request.
+        task = asyncio.get_running_loop().create_task(
+            _run_callback(self.on_notification, notification), context=contextvars.Context()
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def aclose(self) -> None:
+        """Wait five seconds for the running tasks, then cancel the rest and give them one more second."""
+        await end_tasks(self._tasks, NOTIFICATION_CLOSE_TIMEOUT)
+
+    def cancel(self) -> None:
+        """Cancel the running tasks."""
+        cancel_tasks(self._tasks)
+
+
+async def _run_callback(
+    on_notification: Callable[[Notification], Awaitable[object]], notification: Notification
+) -> None:
+    try:
+        await on_notification(notification)
+    except Exception as error:
+        # WeChat has its answer by now, so the exception has no caller to go to.
+        context = {"message": f"on_notification of a TicketReceiver failed for {notification!r}", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)

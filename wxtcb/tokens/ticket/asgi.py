@@ -1,4 +1,4 @@
-"""How pushes come in: as ASGI and through aiohttp.web. Thin: all that is said of a push is said behind them."""
+"""Server adapters of the ticket receiver: ASGI and aiohttp.web. They only translate; `PushHandler` decides."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from wxtcb.events import PushRefused
 MAX_BODY: Final = 64 * 1024
 BODY_TIMEOUT: Final = 5.0
 SUCCESS_BODY: Final = b"success"
-_BODY_UNREAD_STATUSES: Final = (
-    408,
-    413,
-    503,
-)  # the rest of the body may still come, so nothing else can on this connection
+# With these statuses the rest of the body may still arrive. The connection is closed, because the rest would be taken
+# for the next request.
+_BODY_UNREAD_STATUSES: Final = (408, 413, 503)
 
-Scope = MutableMapping[str, Any]  # these are ASGI's own types: what a key holds depends on the key
+# ASGI's own types. `Any`, because the type of a value depends on its key.
+Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -29,14 +28,14 @@ ReadChunk = Callable[[], Awaitable[bytes | None]]
 
 
 class BodyIncomplete(Exception):
-    """The body will not come to its end: the sender went away, or wrote what no server can read."""
+    """The body did not arrive in full: the sender disconnected, or sent invalid HTTP."""
 
 
 class PushHandler(Protocol):
-    """What stands behind the doors."""
+    """The receiver that the adapters call."""
 
     async def handle_push(self, method: str, query: bytes, read_chunk: ReadChunk) -> PushRefused | None:
-        """Take a push in, and return why it is refused, or None."""
+        """Process a push; return why it was rejected, None if it was accepted."""
         ...
 
     def open(self) -> None: ...
@@ -45,23 +44,23 @@ class PushHandler(Protocol):
 
 
 async def read_body(read_chunk: ReadChunk) -> bytes | PushRefused:
-    """Return a body of at most 64 KiB that comes within five seconds, whatever its headers promise."""
+    """Return the body; reject one that is over 64 KiB or takes over five seconds, regardless of its headers."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
-            while (piece := await read_chunk()) is not None:
-                body += piece
+            while (chunk := await read_chunk()) is not None:
+                body += chunk
                 if len(body) > MAX_BODY:
                     return PushRefused("the body is too large", 413)
     except TimeoutError:
-        return PushRefused("the body comes too slowly", 408)
+        return PushRefused("the body arrives too slowly", 408)
     except BodyIncomplete:
-        return PushRefused("the body broke off", 400)
+        return PushRefused("the body is incomplete", 400)
     return bytes(body)
 
 
 async def serve_asgi(handler: PushHandler, scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve one connection of an ASGI server: a request, or the lifespan; a WebSocket is refused."""
+    """Serve one ASGI connection: a request or the lifespan. A WebSocket is closed."""
     if scope["type"] == "http":
         await _serve_request(handler, scope, receive, send)
     elif scope["type"] == "lifespan":
@@ -72,16 +71,16 @@ async def serve_asgi(handler: PushHandler, scope: Scope, receive: Receive, send:
 
 async def serve_aiohttp(handler: PushHandler, request: web.Request) -> web.Response:
     """Serve one request of aiohttp.web."""
+    # The raw path, because aiohttp's parsed query is decoded and re-encoded, and the signature covers the bytes.
     query = request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape")
 
-    async def next_piece() -> bytes | None:
+    async def read_chunk() -> bytes | None:
         try:
             return await request.content.readany() or None
-        except (web.RequestPayloadError, HttpProcessingError, ConnectionError):
-            pass
-        raise BodyIncomplete
+        except (web.RequestPayloadError, HttpProcessingError, ConnectionError) as error:
+            raise BodyIncomplete from error
 
-    status, headers, body = _response_parts(await handler.handle_push(request.method, query, next_piece))
+    status, headers, body = _response_parts(await handler.handle_push(request.method, query, read_chunk))
     response = web.Response(status=status, headers=headers, body=body)
     if status in _BODY_UNREAD_STATUSES:
         response.force_close()
@@ -102,21 +101,23 @@ class _AsgiBody:
             self.is_disconnected = True
             raise BodyIncomplete
         self.is_complete = not message.get("more_body", False)
-        piece: bytes = message.get("body", b"")
-        return piece
+        chunk: bytes = message.get("body", b"")
+        return chunk
 
 
 async def _serve_request(handler: PushHandler, scope: Scope, receive: Receive, send: Send) -> None:
     body = _AsgiBody(receive)
     refusal = await handler.handle_push(scope["method"], scope.get("query_string", b""), body.read_chunk)
+    # After a disconnect, ASGI servers ignore messages or raise.
     if body.is_disconnected:
         return
     status, headers, content = _response_parts(refusal)
+    # HTTP/2 and 3 have no Connection header; there a stream can end early without harm.
     if status in _BODY_UNREAD_STATUSES and scope.get("http_version", "1.1").startswith("1"):
         headers["Connection"] = "close"
-    lines = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    lines.append((b"content-length", str(len(content)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": lines})
+    encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    encoded.append((b"content-length", str(len(content)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": content})
 
 

@@ -1,4 +1,4 @@
-"""How a sealed push is opened: its signature, its cipher, its padding. Pure: no clock, no loop, no network.
+"""Message crypto of pushes: signature, AES-CBC and padding. Pure: no clock, no event loop, no network.
 
 It needs the extra ``[ticket]``.
 """
@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 
+# The format of WeChat's messages: AES-256-CBC, PKCS#7 padding to 32 bytes (not to the AES block of 16), and inside
+# 16 random bytes, the length of the message (4 bytes, big-endian), the message, and the appid of the recipient.
 PADDING_BLOCK_SIZE: Final = 32
 _RANDOM_SIZE: Final = 16
 _HEADER_SIZE: Final = _RANDOM_SIZE + 4
@@ -28,7 +30,7 @@ _ENCODED_KEY_PATTERN: Final = re.compile(r"[A-Za-z0-9]{43}")
 
 
 class InvalidPush(Exception):
-    """A push is not accepted; `reason` quotes nothing of it, `status` is the HTTP status to answer with."""
+    """A push that is not accepted; `reason` quotes nothing of it, `status` is the HTTP status of the answer."""
 
     def __init__(self, reason: str, status: int = 400) -> None:
         super().__init__(reason)
@@ -38,17 +40,18 @@ class InvalidPush(Exception):
 
 @attrs.frozen(eq=False)
 class AesKey:
-    """The key that an EncodingAESKey stands for, and the block it starts from."""
+    """The AES key that an EncodingAESKey encodes, with its initialisation vector."""
 
     _cipher: Cipher[CBC] = attrs.field(repr=False)
 
     @classmethod
     def from_encoded(cls, name: str, encoded: Secret) -> AesKey:
-        """Read an EncodingAESKey; any other text raises `InvalidArgument`, which names it *name*."""
+        """Decode an EncodingAESKey; raise `InvalidArgument`, which calls it *name*, if it is not valid."""
         if not _ENCODED_KEY_PATTERN.fullmatch(encoded.reveal()):
             raise InvalidArgument(
                 f"{name} must be the EncodingAESKey of WeChat's console, 43 characters of A-Z, a-z and 0-9"
             )
+        # 43 characters are 32 bytes without the padding character. The IV is the beginning of the key, not random.
         key = base64.b64decode(encoded.reveal() + "=")
         return cls(Cipher(AES(key), CBC(key[:_AES_BLOCK_SIZE])))
 
@@ -59,7 +62,7 @@ class AesKey:
 
 @attrs.frozen(eq=False)
 class MessageCrypto:
-    """What both ends of a push know: the platform, the token that signs, and the keys, each of which may open."""
+    """The secrets that both ends of a push share: the token for signatures, and the keys, any of which may decrypt."""
 
     component_appid: str
     message_token: Secret
@@ -71,43 +74,35 @@ class MessageCrypto:
         return sha1(b"".join(parts), usedforsecurity=False).hexdigest().encode()
 
     def is_valid_signature(self, signature: bytes, timestamp: bytes, nonce: bytes, encrypted: bytes) -> bool:
-        """Tell whether *signature* is the one that `sign` gives, in the same time wherever they differ."""
+        """Return whether *signature* equals the result of `sign`, in constant time."""
         return compare_digest(signature, self.sign(timestamp, nonce, encrypted))
 
     def decrypt(self, encrypted: bytes) -> bytes:
-        """Return the message that was sealed for this platform; anything else raises `InvalidPush`."""
-        whole = _decode_base64(encrypted)
+        """Return the decrypted message; raise `InvalidPush` if it cannot be decrypted or is for another platform."""
+        try:
+            blocks = base64.b64decode(encrypted, validate=True)
+        except binascii.Error:
+            blocks = b""
+        if not blocks or len(blocks) % _AES_BLOCK_SIZE:
+            raise InvalidPush("Encrypt is not base64 of whole AES blocks")
         for key in self.keys:
-            content = _remove_padding(key.decrypt(whole))
-            if content is not None and len(content) >= _HEADER_SIZE + _message_length(content):
-                return self._check_recipient(content)
+            content = _remove_padding(key.decrypt(blocks))
+            if content is None:
+                continue
+            end = _HEADER_SIZE + int.from_bytes(content[_RANDOM_SIZE:_HEADER_SIZE], "big")
+            # A wrong key yields valid padding about once in 256 messages, but then a length beyond the end.
+            if len(content) < end:
+                continue
+            # The platform of the recipient is part of the ciphertext, so it cannot be forged without the key.
+            if not compare_digest(content[end:], self.component_appid.encode()):
+                raise InvalidPush("the message is for another platform", 403)
+            return content[_HEADER_SIZE:end]
         raise InvalidPush("the message cannot be decrypted with the EncodingAESKey")
-
-    def _check_recipient(self, content: bytes) -> bytes:
-        end = _HEADER_SIZE + _message_length(content)
-        if not compare_digest(content[end:], self.component_appid.encode()):
-            raise InvalidPush("the message is for another platform", 403)
-        return content[_HEADER_SIZE:end]
-
-
-def _decode_base64(encrypted: bytes) -> bytes:
-    """Undo base64, all of it by the standard alphabet; the cipher takes whole blocks only."""
-    try:
-        whole = base64.b64decode(encrypted, validate=True)
-    except binascii.Error:
-        whole = b""
-    if not whole or len(whole) % _AES_BLOCK_SIZE:
-        raise InvalidPush("Encrypt is no base64 of whole blocks")
-    return whole
 
 
 def _remove_padding(padded: bytes) -> bytes | None:
-    """Take the padding off, 1 to 32 bytes that each hold their number, or return None if there is none."""
-    missing = padded[-1]
-    if not 1 <= missing <= PADDING_BLOCK_SIZE or not padded.endswith(bytes([missing]) * missing):
+    """Return *padded* without its PKCS#7 padding of 1 to 32 bytes; return None if the padding is invalid."""
+    size = padded[-1]
+    if not 1 <= size <= PADDING_BLOCK_SIZE or not padded.endswith(bytes([size]) * size):
         return None
-    return padded[:-missing]
-
-
-def _message_length(content: bytes) -> int:
-    return int.from_bytes(content[_RANDOM_SIZE:_HEADER_SIZE], "big")
+    return padded[:-size]

@@ -1,4 +1,4 @@
-"""What a push says: its query and its body in, a verdict out. Pure: no clock, no loop, no network.
+"""Push messages: verifies, decrypts and parses the query and body of a push. Pure: no clock, no event loop, no network.
 
 It needs the extra ``[ticket]``.
 """
@@ -19,19 +19,22 @@ from wxtcb.events import PushMalformed, PushRefused
 from wxtcb.secret import Secret
 from wxtcb.tokens.ticket.crypto import InvalidPush, MessageCrypto
 
+# Real pushes stay far below these limits. They bound the work that an unauthenticated request can cause.
 MAX_QUERY_LENGTH: Final = 4 * 1024
 MAX_PARAMETERS: Final = 20
 MAX_ELEMENTS: Final = 200
 MAX_NAME_LENGTH: Final = 64
 MAX_DEPTH: Final = 8
+# A ticket from further in the future would stay the newest until then, and block all real ones.
 MAX_SECONDS_AHEAD: Final = 86_400.0
+# 10 digits: milliseconds have 13, and would stay the newest ticket indefinitely.
 _CREATE_TIME_PATTERN: Final = re.compile(r"[0-9]{1,10}")
 _TICKET_INFO_TYPE: Final = "component_verify_ticket"
 
 
 @attrs.frozen
 class PushedTicket:
-    """A component_verify_ticket that was pushed; `create_time` is its CreateTime in Unix seconds."""
+    """A pushed component_verify_ticket (验证票据); `create_time` is its CreateTime in Unix seconds."""
 
     value: Secret
     create_time: int
@@ -39,11 +42,11 @@ class PushedTicket:
 
 @attrs.frozen
 class Notification:
-    """Anything else that WeChat pushes to the authorisation-event URL: "authorized", "unauthorized" and the like.
+    """Any other push to the authorisation event URL (授权事件接收URL), such as "authorized" or "unauthorized".
 
-    `info_type` is its InfoType, "" if it has none, and `create_time` its CreateTime in Unix seconds, None if it has no
-    usable one. `fields` are all its texts by the names of their elements: those of nested ones as ``info/name``, the
-    second of the same name as ``name[2]``. Codes among them are credentials, so they are in no repr.
+    `info_type` is its InfoType, "" if it has none. `create_time` is its CreateTime in Unix seconds, None if it has no
+    valid one. `fields` maps element names to strings: nested elements as ``info/name``, the second element of a name as
+    ``name[2]``. Some fields are authorisation codes, that is credentials, so no repr shows them.
     """
 
     info_type: str
@@ -55,24 +58,24 @@ class Notification:
 def parse_push(
     crypto: MessageCrypto, query: bytes, body: bytes, now: float
 ) -> PushedTicket | Notification | PushMalformed | PushRefused:
-    """Return what a push says, or why it is refused; nothing is decrypted before its signature is proven.
+    """Return the content of a push, or why it was rejected. Nothing is decrypted before its signature is verified.
 
-    *query* and *body* are as they came over the wire, *now* is Unix time. What comes from the platform, but does not
-    say what it should, is unreadable: it is not refused, for that can stop the pushes.
+    *query* and *body* are the raw bytes of the request, *now* is in Unix seconds. A push that is authentic but cannot
+    be read is a `PushMalformed` and not a `PushRefused`: WeChat may stop pushing to a server that rejects pushes.
     """
     try:
         encrypted = _verified_ciphertext(crypto, query, body)
         message = crypto.decrypt(encrypted)
-    except InvalidPush as refusal:
-        return PushRefused(refusal.reason, refusal.status)
+    except InvalidPush as error:
+        return PushRefused(error.reason, error.status)
     try:
         return _parse_message(crypto.component_appid, _parse_xml(message), now)
-    except InvalidPush as refusal:
-        return PushMalformed(refusal.reason)
+    except InvalidPush as error:
+        return PushMalformed(error.reason)
 
 
 def _verified_ciphertext(crypto: MessageCrypto, query: bytes, body: bytes) -> bytes:
-    """Return the encrypted message of a push that is signed for this platform."""
+    """Return the encrypted message of a push if its signature is valid."""
     parameters = _parse_query(query)
     signature, timestamp, nonce = (
         _get_single_parameter(parameters, name) for name in ("msg_signature", "timestamp", "nonce")
@@ -87,6 +90,7 @@ def _parse_message(
     component_appid: str, fields: dict[str, str], now: float
 ) -> PushedTicket | Notification | PushRefused:
     if fields.get("AppId", component_appid).strip() != component_appid:
+        # The inner AppId can differ from the recipient's only if the sender is not WeChat, so it is rejected.
         return PushRefused("the message is about another platform", 403)
     info_type = fields.get("InfoType", "").strip()
     if info_type == _TICKET_INFO_TYPE:
@@ -96,10 +100,9 @@ def _parse_message(
 
 
 def _parse_ticket(fields: dict[str, str], now: float) -> PushedTicket:
-    """Read a ticket; one of a time that is far ahead would be the newest for as long."""
     created = _parse_unix_seconds(_get_single_field(fields, "CreateTime"))
     if created is None:
-        raise InvalidPush("CreateTime is no time in whole seconds")
+        raise InvalidPush("CreateTime is not a time in whole seconds")
     if created > now + MAX_SECONDS_AHEAD:
         raise InvalidPush("CreateTime is more than a day ahead of this machine's clock")
     value = Secret(_get_single_field(fields, "ComponentVerifyTicket").strip())
@@ -109,52 +112,53 @@ def _parse_ticket(fields: dict[str, str], now: float) -> PushedTicket:
 
 
 def _parse_unix_seconds(text: str) -> int | None:
-    """Read Unix seconds; milliseconds, which would be the newest for ever, are none."""
     return int(text) if _CREATE_TIME_PATTERN.fullmatch(text := text.strip()) else None
 
 
 def _get_single_field(fields: dict[str, str], name: str) -> str:
     if name not in fields or f"{name}[2]" in fields:
-        raise InvalidPush(f"there must be one {name}")
+        raise InvalidPush(f"there must be exactly one {name}")
     return fields[name]
 
 
 def _parse_query(query: bytes) -> list[tuple[str, str]]:
-    """Take a query apart; Latin-1 stands for the bytes, which need not be text."""
     if len(query) > MAX_QUERY_LENGTH:
         raise InvalidPush("the query is too long")
+    # Latin-1 maps each byte to one character, so that bytes which are not UTF-8 survive; they are signed as bytes.
     try:
         return parse_qsl(
             query.decode("latin-1"), keep_blank_values=True, encoding="latin-1", max_num_fields=MAX_PARAMETERS
         )
-    except ValueError:
-        raise InvalidPush("the query has too many parameters") from None
+    except ValueError as error:
+        raise InvalidPush("the query has too many parameters") from error
 
 
 def _get_single_parameter(parameters: list[tuple[str, str]], name: str) -> bytes:
     values = [value for key, value in parameters if key == name]
     if len(values) != 1:
-        raise InvalidPush(f"there must be one {name} in the query")
+        raise InvalidPush(f"there must be exactly one {name} in the query")
     return values[0].encode("latin-1")
 
 
 def _parse_xml(document: bytes) -> dict[str, str]:
-    """Return the texts of an XML document by their paths below its root."""
+    """Return the strings of an XML document by their paths below its root."""
     fields = _XmlFieldCollector()
     parser = XMLParser(target=fields, forbid_dtd=True, forbid_entities=True, forbid_external=True)
     try:
-        parser.feed(document.decode())  # as text, so that no declaration can ask for another encoding
+        # Decoded here, so that no XML declaration can select another encoding.
+        parser.feed(document.decode())
         parser.close()
     except UnicodeDecodeError:
+        # Without a cause: the exception holds the whole document, with the ticket.
         raise InvalidPush("the XML is not UTF-8") from None
-    except (ParseError, DefusedXmlException):
-        raise InvalidPush("the XML is malformed, or declares what it must not") from None
+    except (ParseError, DefusedXmlException) as error:
+        raise InvalidPush("the XML is malformed, or contains a forbidden declaration") from error
     return fields.fields
 
 
 @attrs.define(eq=False)
 class _XmlFieldCollector:
-    """Gathers the texts of a document while it is parsed, and stops one that is too deep or too wide."""
+    """Target of the XML parser: collects strings by path, and stops at a document that is too deep or too large."""
 
     fields: dict[str, str] = attrs.field(init=False, factory=dict[str, str])
     _occurrences: dict[str, int] = attrs.field(init=False, factory=dict[str, int])

@@ -1,4 +1,4 @@
-"""The newest ticket of a platform, in memory at once and in the shared record as soon as the store takes it."""
+"""Ticket writer: keeps the newest ticket in memory and writes it to the store as soon as the store accepts it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from wxtcb.events import TicketReceived, TicketWriteFailed
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.state import MAX_BACKOFF, StoredTicket, TokenState
+from wxtcb.tokens.state import RETRY_BACKOFF, TokenState
 
+# WeChat waits 5 seconds for the answer to a push. The ticket is safe in memory, so there is no reason to wait as long.
 MAX_WRITE_WAIT: Final = 1.0
 FINAL_WRITE_TIMEOUT: Final = 10.0
 
 
 @attrs.define(eq=False)
 class _PendingTicket:
-    """A ticket that was pushed, and what the store said of it: `attempted` once it said anything, `is_resolved` for good."""
+    """A ticket and the progress of its write.
+
+    `attempted` is set after the first attempt. `is_resolved` is true once the store has this ticket or a newer one, and
+    `is_newest` if it has this one.
+    """
 
     value: Secret
     create_time: int
@@ -34,9 +39,9 @@ class _PendingTicket:
 
 @attrs.define(eq=False)
 class TicketWriter:
-    """Keeps the newest ticket by CreateTime. One task writes it, and tries again for as long as the store is down.
+    """The newest ticket by CreateTime. One task writes it, and retries while the store is down.
 
-    It belongs to one event loop; after that is closed, to another.
+    A writer belongs to one event loop. After that loop is closed it may be used in another one.
     """
 
     shared_state: SharedState
@@ -47,42 +52,49 @@ class TicketWriter:
     _closing: bool = attrs.field(init=False, default=False)
 
     async def submit(self, value: Secret, create_time: int) -> TicketReceived:
-        """Keep a ticket, if it is the newest, and tell what became of it within a second; the writing goes on."""
+        """Keep a ticket if it is the newest, and return the result of the first second of writing it."""
         if self._newest is not None and create_time <= self._newest.create_time:
             return TicketReceived(create_time, is_newest=False)
-        arrival = self._newest = _PendingTicket(value, create_time)
+        pending = self._newest = _PendingTicket(value, create_time)
         self._ensure_write_task()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(MAX_WRITE_WAIT):
-                await arrival.attempted.wait()
-        in_memory = not arrival.is_resolved and arrival is self._newest
-        return TicketReceived(create_time, is_newest=arrival.is_newest or in_memory, in_memory_only=in_memory)
+                await pending.attempted.wait()
+        # A newer ticket may have arrived during the wait.
+        in_memory = not pending.is_resolved and pending is self._newest
+        return TicketReceived(create_time, is_newest=pending.is_newest or in_memory, in_memory_only=in_memory)
 
     async def newest(self) -> Secret | None:
-        """Return the newest ticket of memory and store; without one in memory, raise the store's failure."""
+        """Return the newest ticket in memory or in the store.
+
+        Raises `TokenStoreError` if the store is down and memory has no ticket.
+        """
         try:
-            kept = (await self.shared_state.read()).state.ticket
+            stored = (await self.shared_state.read()).state.ticket
         except TokenStoreError:
             if self._newest is None:
                 raise
-        else:
-            self._merge_stored(kept)
+            return self._newest.value
+        # Another receiver may have stored a newer ticket. Remembering it makes `submit` ignore older ones.
+        if stored is not None and (self._newest is None or stored.create_time >= self._newest.create_time):
+            self._newest = _PendingTicket(stored.value, stored.create_time, is_resolved=True)
         return None if self._newest is None else self._newest.value
 
     async def aclose(self) -> None:
-        """End, after a last try to write what is not written yet; a store that hangs is left after 11 seconds."""
+        """Try once more to write a ticket that is not stored yet; give up on a store that hangs after 11 seconds."""
         self._closing = True
         if self._newest is not None:
             await end_tasks([self._ensure_write_task()], FINAL_WRITE_TIMEOUT)
 
     def cancel(self) -> None:
-        """Write no more."""
+        """Stop writing."""
         if self._write_task is not None:
             cancel_tasks([self._write_task])
 
     def _ensure_write_task(self) -> asyncio.Task[None]:
-        """Wake the writer, or start one."""
+        """Wake the task that writes, or start one."""
         if self._write_task is None or not is_running(self._write_task):
+            # A new event, because the old one may belong to an event loop that is closed.
             self._wake_event = asyncio.Event()
             self._write_task = asyncio.get_running_loop().create_task(
                 self._write_until_stored(), context=contextvars.Context()
@@ -90,40 +102,34 @@ class TicketWriter:
         self._wake_event.set()
         return self._write_task
 
-    def _merge_stored(self, stored: StoredTicket | None) -> None:
-        """Go on with the ticket of the store, unless ours is newer."""
-        if stored is not None and (self._newest is None or stored.created >= self._newest.create_time):
-            self._newest = _PendingTicket(stored.value, stored.created, is_resolved=True)
-
     async def _write_until_stored(self) -> None:
-        pause = 1.0
-        while (arrival := self._newest) is not None and not arrival.is_resolved:
+        failures = 0
+        while (pending := self._newest) is not None and not pending.is_resolved:
             self._wake_event.clear()
+            # Read before the attempt: `aclose` during the attempt wakes this task for one more.
             is_last = self._closing
-            failure = await self._try_write(arrival)
-            if failure is None:
+            error = await self._try_write(pending)
+            if error is None:
                 continue
-            self.dispatcher.emit(TicketWriteFailed(arrival.create_time, failure.reason, None if is_last else pause))
+            failures += 1
+            backoff = RETRY_BACKOFF.delay(failures)
+            self.dispatcher.emit(TicketWriteFailed(pending.create_time, error.reason, None if is_last else backoff))
             if is_last:
                 return
-            await self._sleep_until_woken(pause)
-            pause = min(MAX_BACKOFF, 2 * pause)
+            # A newer ticket, or the end, cuts the backoff short.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(backoff):
+                    await self._wake_event.wait()
 
     async def _try_write(self, pending: _PendingTicket) -> WxtcbError | None:
-        def add(record: TokenState, now: float) -> TokenState | None:
-            return record.with_ticket(pending.value, pending.create_time, now)
+        def add_ticket(state: TokenState, now: float) -> TokenState | None:
+            return state.with_ticket(pending.value, pending.create_time, now)
 
         try:
-            pending.is_newest = await self.shared_state.update(add) is not None
+            pending.is_newest = await self.shared_state.update(add_ticket) is not None
             pending.is_resolved = True
         except WxtcbError as error:
             return error
         finally:
             pending.attempted.set()
         return None
-
-    async def _sleep_until_woken(self, seconds: float) -> None:
-        """Wait, but no longer than until there is a newer ticket, or the end."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wake_event.wait()
