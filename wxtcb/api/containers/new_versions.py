@@ -9,8 +9,7 @@ import attrs
 
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import wire_fields, wire_format, wire_name
-from wxtcb.api.containers.shared_models import BatchResult
-from wxtcb.api.containers.variables import VARIABLES_FORMAT
+from wxtcb.api.containers.shared_models import VARIABLES_FORMAT, BatchResult
 from wxtcb.secret import Secret
 from wxtcb.validation import (
     Variables,

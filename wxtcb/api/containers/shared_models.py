@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import attrs
+import orjson
 
 from wxtcb._protocol.endpoint import Reply
-from wxtcb._protocol.fields import aliases
+from wxtcb._protocol.fields import JSON_IN_STRING, WireFormat, aliases
 
 
 @attrs.frozen(kw_only=True)
@@ -39,3 +41,15 @@ class BatchResult(Reply):
     @property
     def failed(self) -> Sequence[BatchFailure]:
         return self.fail_list
+
+
+def _encode_variables(value: object) -> str:
+    return orjson.dumps(value).decode() if value else ""
+
+
+def _decode_variables(value: object) -> object:
+    found = JSON_IN_STRING.decode(value)
+    return {} if found is None else found
+
+
+VARIABLES_FORMAT: Final = WireFormat(JSON_IN_STRING.name, _encode_variables, _decode_variables)

@@ -12,8 +12,7 @@ from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import interned, wire_fields, wire_format, wire_name
 from wxtcb.api._pagination import by_offset
 from wxtcb.api._waiters import WaitCondition, wait_until
-from wxtcb.api.containers.shared_models import BatchResult
-from wxtcb.api.containers.variables import VARIABLES_FORMAT
+from wxtcb.api.containers.shared_models import VARIABLES_FORMAT, BatchResult
 from wxtcb.validation import (
     Variables,
     check_list_of,

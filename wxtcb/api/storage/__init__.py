@@ -1,18 +1,12 @@
 """The files of an environment: whole uploads and downloads, and the calls below (cloudbase-batch/file-mgnt)."""
 
 from wxtcb._object_storage.download import DownloadedFile
-from wxtcb.api.storage.batches import batch_delete_file, batch_download_file
 from wxtcb.api.storage.files import (
     BATCH_DELETE_FILE,
     BATCH_DOWNLOAD_FILE,
     ENDPOINTS,
     GET_BUCKET,
     UPLOAD_FILE_LINK,
-    get_bucket,
-    iter_files,
-    upload_file_link,
-)
-from wxtcb.api.storage.models import (
     DeletedFile,
     DeletedFiles,
     FileLink,
@@ -21,6 +15,11 @@ from wxtcb.api.storage.models import (
     FileList,
     StoredFile,
     UploadLink,
+    batch_delete_file,
+    batch_download_file,
+    get_bucket,
+    iter_files,
+    upload_file_link,
 )
 from wxtcb.api.storage.transfer import Uploaded, download_file, download_url, upload_file
 

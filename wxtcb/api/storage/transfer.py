@@ -15,9 +15,16 @@ from wxtcb._object_storage.source import UploadData, open_source
 from wxtcb._object_storage.upload import UploadRequest, UploadTarget, upload
 from wxtcb._object_storage.urls import is_url_allowed
 from wxtcb._protocol.endpoint import Endpoint, Reply
-from wxtcb.api.storage.batches import batch_download_file
-from wxtcb.api.storage.files import BATCH_DOWNLOAD_FILE, UPLOAD_FILE_LINK, get_bucket, upload_file_link
-from wxtcb.api.storage.models import FileLinkRequest, FileList, UploadLink
+from wxtcb.api.storage.files import (
+    BATCH_DOWNLOAD_FILE,
+    UPLOAD_FILE_LINK,
+    FileLinkRequest,
+    FileList,
+    UploadLink,
+    batch_download_file,
+    get_bucket,
+    upload_file_link,
+)
 from wxtcb.errors import BadReply, InvalidArgument, TransferError, WxtcbError
 from wxtcb.secret import Secret
 from wxtcb.validation import check_secret, check_string
