@@ -160,6 +160,8 @@ CREATE_CLOUDBASERUN_RES_AUTH: Final = Endpoint(
     official="createCloudbaseMicrservice",
 )
 
+ENDPOINTS: Final = (DESCRIBE_CLOUDBASERUN_ENVS, CREATE_CLOUDBASERUN_ENV, CREATE_CLOUDBASERUN_RES_AUTH)
+
 
 async def describe_cloudbaserun_envs(session: Session) -> EnvList:
     """List every cloud-hosting environment of the platform; the list is not paged.

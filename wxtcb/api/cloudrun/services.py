@@ -30,6 +30,8 @@ ESTABLISH_CLOUDBASERUN_SERVER: Final = Endpoint(
     official="createCloudbaseService",
 )
 
+ENDPOINTS: Final = (ESTABLISH_CLOUDBASERUN_SERVER,)
+
 
 @attrs.frozen(kw_only=True)
 class VpcInfo:

@@ -76,6 +76,13 @@ RELEASE_CLOUDBASERUN_VERSION: Final = Endpoint(
     official="releaseCloudbaseServiceVersion",
 )
 
+ENDPOINTS: Final = (
+    CREATE_CLOUDBASERUN_SERVER_VERSION,
+    ROLL_UPDATE_CLOUDBASERUN_SERVER_VERSION,
+    RELEASE_CLOUDBASERUN_VERSION,
+    DELETE_CLOUDBASERUN_SERVER_VERSION,
+)
+
 
 async def create_cloudbaserun_server_version(session: Session, version: Version) -> DeploymentResult:
     """Build and deploy another version of a service; every success makes one.

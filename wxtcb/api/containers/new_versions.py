@@ -137,6 +137,8 @@ BATCH_CREATE_CS_VERSION: Final = Endpoint(
     official="batchcreatecsversion",
 )
 
+ENDPOINTS: Final = (CREATE_CS_VERSION, BATCH_CREATE_CS_VERSION)
+
 
 async def create_cs_version(session: Session, version: CsVersion, *, env: str) -> NewCsVersion:
     """Begin to build a version of a service in environment *env*; every success begins another one.

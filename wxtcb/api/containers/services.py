@@ -89,6 +89,8 @@ DEL_CONTAINER_SERVICE: Final = Endpoint(
     official="delcontainerservice",
 )
 
+ENDPOINTS: Final = (OPEN_CONTAINER_SERVICE, CREATE_CONTAINER_SERVICE, GET_CS_LIST, DEL_CONTAINER_SERVICE)
+
 
 async def open_container_service(session: Session, env: str) -> Done:
     """Switch cloud hosting on for environment *env*, which makes the cluster that its container services will run on.

@@ -57,6 +57,8 @@ BATCH_SET_CS_PROPOTION: Final = Endpoint(
     official="batchsetcspropotion",
 )
 
+ENDPOINTS: Final = (SET_CS_PROPOTION, BATCH_SET_CS_PROPOTION)
+
 
 async def set_cs_propotion(session: Session, split: TrafficSplit) -> Done:
     """Split the traffic of a service between its versions; afterwards those that are not named get none.

@@ -159,6 +159,14 @@ BATCH_DEL_CS_VERSION: Final = Endpoint(
     official="batchdelcsversion",
 )
 
+ENDPOINTS: Final = (
+    GET_CS_VERSION_LIST,
+    GET_CS_VERSION_DETAIL,
+    SET_CS_VERSION_CONFIG,
+    DEL_CS_VERSION,
+    BATCH_DEL_CS_VERSION,
+)
+
 _READY_STATUSES: Final = frozenset({"normal"})
 _FAILURE_STATUSES: Final = {"*_fail": "waiting will not change that; delete the version and create another"}
 

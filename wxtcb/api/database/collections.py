@@ -121,6 +121,16 @@ DB_COLLECTION_DEL: Final = Endpoint(
     _COLLECTION_PATH, Done, Repeat.SET, name="db_collection_del", official="dbcollectionManage", action="del"
 )
 
+ENDPOINTS: Final = (
+    DB_GET_ACL,
+    DB_MODIFY_ACL,
+    DB_INDEX_CREATE,
+    DB_INDEX_DELETE,
+    DB_COLLECTION_GET,
+    DB_COLLECTION_ADD,
+    DB_COLLECTION_DEL,
+)
+
 
 async def db_get_acl(session: Session, env: str, collection_name: str) -> Acl:
     """Tell who may read and write a collection.

@@ -65,6 +65,8 @@ DB_MIGRATION_STATE: Final = Endpoint(
     official="getMigrationState",
 )
 
+ENDPOINTS: Final = (DB_IMPORT, DB_EXPORT, DB_MIGRATION_STATE)
+
 
 async def db_import(
     session: Session,

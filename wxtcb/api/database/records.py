@@ -93,6 +93,8 @@ DB_AGGREGATE: Final = Endpoint(
     "/componenttcb/dbaggregate", AggregateResult, Repeat.READ, name="db_aggregate", official="dbAggregate"
 )
 
+ENDPOINTS: Final = (DB_AGGREGATE, DB_RECORD_INSERT, DB_RECORD_DELETE, DB_RECORD_UPDATE, DB_RECORD_QUERY)
+
 
 async def db_record_insert(session: Session, env: str, query: str | Insert) -> InsertResult:
     """Add records to a collection, which must be there; each gets an ``_id`` unless it has one.

@@ -39,6 +39,8 @@ USE_CLOUD_ACCESS_TOKEN_SET: Final = Endpoint(
     _PATH, Done, Repeat.NEVER, name="use_cloud_access_token_set", official=_OFFICIAL, action="set"
 )
 
+ENDPOINTS: Final = (USE_CLOUD_ACCESS_TOKEN_GET, USE_CLOUD_ACCESS_TOKEN_SET)
+
 
 async def use_cloud_access_token_get(session: Session, env: str, *, token: str | Secret | None = None) -> CloudAccess:
     """Read what the code in environment *env* may do with cloudbase_access_token; it is open unless it was closed.

@@ -64,6 +64,8 @@ DESCRIBE_ENVS: Final = Endpoint(
 )
 MODIFY_ENV: Final = Endpoint("/tcb/modifyenv", Done, Repeat.SET, name="modify_env", official="changeTcbEnv")
 
+ENDPOINTS: Final = (CREATE_ENV, DESCRIBE_ENVS, MODIFY_ENV)
+
 _ENV_TYPE_HINT: Final = "The platform's pages disagree on whether EnvType is required: try env_type='run'."
 
 

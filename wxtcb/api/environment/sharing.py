@@ -112,6 +112,8 @@ BATCH_GET_ENV_ID: Final = Endpoint(
     "/componenttcb/batchgetenvid", Relations, Repeat.READ, name="batch_get_env_id", official="getShareCloudbaseEnv"
 )
 
+ENDPOINTS: Final = (BATCH_SHARE_ENV, BATCH_UNSHARE_ENV, BATCH_GET_ENV_ID)
+
 
 async def batch_share_env(session: Session, data: Iterable[Share], *, source_type: int | None = None) -> ShareResult:
     """Bind environments to mini programs, which takes effect when each one's administrator opens the link and agrees.

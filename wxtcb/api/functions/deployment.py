@@ -114,6 +114,8 @@ DELETE_SCF: Final = Endpoint(
     "/componenttcb/deletescf", Done, Repeat.SET, name="delete_scf", official="deleteCloudFunction"
 )
 
+ENDPOINTS: Final = (BATCH_UPLOAD_SCF, BATCH_UPLOAD_SCF_CODE, UPDATE_SCF_CONFIG, DELETE_SCF)
+
 
 async def batch_upload_scf(
     session: Session,

@@ -55,6 +55,8 @@ INVOKE_CLOUD_FUNCTION: Final = Endpoint(
     official="invokeCloudFunction",
 )
 
+ENDPOINTS: Final = (INVOKE_CLOUD_FUNCTION,)
+
 
 async def invoke_cloud_function(
     session: Session, env: str, function_name: str, event: FunctionEvent = None, *, token: str | Secret | None = None

@@ -55,6 +55,8 @@ GET_SCF_LIST: Final = Endpoint(
     "/componenttcb/getscflist", FunctionList, Repeat.READ, name="get_scf_list", official="getCloudFunctionList"
 )
 
+ENDPOINTS: Final = (GET_SCF_LIST,)
+
 
 async def get_scf_list(
     session: Session,

@@ -75,6 +75,8 @@ BATCH_UPDATE_TRIGGERS: Final = Endpoint(
     official="updateTriggers",
 )
 
+ENDPOINTS: Final = (GET_TRIGGERS, BATCH_UPDATE_TRIGGERS)
+
 
 async def get_triggers(session: Session, env: str, function_name: str) -> Triggers:
     """Read the triggers of a function.
