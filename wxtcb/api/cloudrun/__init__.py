@@ -1,4 +1,4 @@
-"""Cloud hosting: its environments, their services and the versions of these (official group: cloudrun-batch)."""
+"""Cloud hosting: environments, services, versions (official group: cloudrun-batch)."""
 
 from wxtcb.api.cloudrun import environments, services, versions
 from wxtcb.api.cloudrun.environments import (

@@ -1,4 +1,4 @@
-"""Container services, the older family of cloud hosting (the old pages of cloudbase/batch)."""
+"""Container services, the older family of cloud hosting (official group: cloudbase/batch, the old pages)."""
 
 from wxtcb.api.containers import new_versions, services, traffic, versions
 from wxtcb.api.containers.new_versions import (

@@ -1,4 +1,4 @@
-"""The database of an environment: collections, records, files (official group: cloudbase-batch/db-mgnt)."""
+"""Database of an environment: collections, records, import and export (official group: cloudbase-batch/db-mgnt)."""
 
 from wxtcb.api.database import collections, import_export, records
 from wxtcb.api.database.collections import (

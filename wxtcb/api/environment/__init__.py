@@ -1,4 +1,4 @@
-"""Cloud environments: open, list, share, wait (official group: cloudbase-batch/env-mgnt)."""
+"""Environments of cloud development: create, list, wait, share (official group: cloudbase-batch/env-mgnt)."""
 
 from wxtcb.api.environment import access_token, environments, sharing
 from wxtcb.api.environment.access_token import (

@@ -1,4 +1,4 @@
-"""Cloud functions: deploy, list, wait, start (official group: cloudbase-batch/scf-mgnt)."""
+"""Cloud functions: deploy, list, wait, trigger, invoke (official group: cloudbase-batch/scf-mgnt)."""
 
 from wxtcb.api.functions import deployment, invocation, listing, triggers
 from wxtcb.api.functions.deployment import (

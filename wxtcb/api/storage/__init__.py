@@ -1,4 +1,4 @@
-"""The files of an environment: whole uploads and downloads, and the calls below (cloudbase-batch/file-mgnt)."""
+"""Files of an environment: uploads, downloads, and the calls they use (official group: cloudbase-batch/file-mgnt)."""
 
 from wxtcb._object_storage.download import (
     DownloadedFile as DownloadedFile,

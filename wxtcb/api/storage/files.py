@@ -1,4 +1,4 @@
-"""The calls of file storage that are one request each, and the list of all of a bucket's files."""
+"""Files of an environment: upload links, download links, deletion, lists."""
 
 from __future__ import annotations
 
@@ -15,17 +15,7 @@ from wxtcb._protocol.fields import NUMBER_IN_STRING, wire_format, wire_name
 from wxtcb.api._pagination import by_marker
 from wxtcb.errors import InvalidArgument, PartialFailure, WxtcbError
 from wxtcb.secret import Secret
-from wxtcb.validation import (
-    check_list_of,
-    check_not_empty,
-    check_positive_int,
-    check_string,
-    check_strings,
-    check_type_or_none,
-    to_str_tuple,
-    to_tuple,
-    validator,
-)
+from wxtcb.validation import check_not_empty, check_positive_int, check_strings, to_str_tuple, validator
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
@@ -34,15 +24,17 @@ A = TypeVar("A")
 R = TypeVar("R", bound=Reply)
 E = TypeVar("E", bound="_HasFileId")
 
+# Documented for the non-batch twins of both calls; the pages of the batch calls name no maximum.
 MAX_FILES_PER_CALL: Final = 50
 
 
 @attrs.frozen(kw_only=True)
 class UploadLink(Reply):
-    """Where one file may be posted to, and with what.
+    """Signed link for a form POST of one file.
 
-    The form's fields, in this order: `key` (the path asked for), `Signature` (`authorization`), `x-cos-security-token`
-    (`token`), `x-cos-meta-fileid` (`cos_file_id`), and `file` last. `file_id` names the file in all other calls.
+    The form has these fields, in this order: `key` (the requested path), `Signature` (`authorization`),
+    `x-cos-security-token` (`token`), `x-cos-meta-fileid` (`cos_file_id`), and `file` last. `file_id` identifies the
+    file in all other calls.
     """
 
     keeps_raw: ClassVar[bool] = False
@@ -56,18 +48,18 @@ class UploadLink(Reply):
 
 @attrs.frozen(kw_only=True)
 class FileLinkRequest:
-    """A file to be downloaded, by its id, and how many seconds the link to it is to live."""
+    """Request for a download link: the id of the file, and the seconds for which the link is valid."""
 
-    file_id: str = attrs.field(validator=validator(check_string), metadata=wire_name("fileid"))
+    file_id: str = attrs.field(metadata=wire_name("fileid"))
     max_age: int = attrs.field(default=7200, validator=validator(check_positive_int))
 
 
 @attrs.frozen(kw_only=True)
 class FileLink:
-    """The link to one file, fetched with a plain GET: whoever has it can read the file as long as it lives.
+    """Link to one file, for a plain GET: everyone who has it can read the file until it expires.
 
-    `status` is 0 for a link, else the platform's code of what is wrong with this file; None: no answer names it,
-    perhaps because a call ended with an error.
+    `status` is 0 for a link, or the platform's error code for this file. It is None if no reply contains the file,
+    for instance because a call failed.
     """
 
     file_id: str = attrs.field(metadata=wire_name("fileid"))
@@ -78,7 +70,7 @@ class FileLink:
 
 @attrs.frozen(kw_only=True)
 class FileLinks(Reply):
-    """Links to files, in the order in which they were asked for."""
+    """Links to files, in the order of the request."""
 
     file_list: tuple[FileLink, ...]
 
@@ -89,10 +81,10 @@ class FileLinks(Reply):
 
 @attrs.frozen(kw_only=True)
 class DeletedFile:
-    """What became of one file that was to be deleted.
+    """Result of deleting one file.
 
-    `status` is 0 for deleted, else the platform's code of what is wrong with this file; None: no answer names it,
-    perhaps because a call ended with an error.
+    `status` is 0 if the file is deleted, or the platform's error code for this file. It is None if no reply contains
+    the file, for instance because a call failed.
     """
 
     file_id: str = attrs.field(metadata=wire_name("fileid"))
@@ -102,7 +94,7 @@ class DeletedFile:
 
 @attrs.frozen(kw_only=True)
 class DeletedFiles(Reply):
-    """What became of files that were to be deleted, in the order in which they were given."""
+    """Results of deleting files, in the order of the request."""
 
     delete_list: tuple[DeletedFile, ...]
 
@@ -115,7 +107,7 @@ class DeletedFiles(Reply):
 class StoredFile:
     """One file of a list: its path, its `size` in bytes, and when it was written (ISO 8601, UTC).
 
-    `md5` ends with -N where the file was uploaded in N parts; then it is not the MD5 of its bytes.
+    If the file was uploaded in N parts, `md5` ends with -N and is not the MD5 of its bytes.
     """
 
     key: str
@@ -126,7 +118,7 @@ class StoredFile:
 
 @attrs.frozen(kw_only=True)
 class FileList(Reply):
-    """One page of a list of files, ordered by the UTF-8 bytes of their paths; `is_truncated` when there are more."""
+    """One page of a list of files, ordered by the UTF-8 bytes of their paths; `is_truncated` if there are more."""
 
     contents: tuple[StoredFile, ...] = ()
     is_truncated: bool = False
@@ -151,37 +143,81 @@ ENDPOINTS: Final = (UPLOAD_FILE_LINK, BATCH_DOWNLOAD_FILE, BATCH_DELETE_FILE, GE
 
 
 async def upload_file_link(session: Session, env: str, path: str) -> UploadLink:
-    """Get a signed link to write one file at *path*; nothing is stored before its form is posted, within 15 minutes.
+    """Return a signed link to upload one file to *path*; the link is valid for 15 minutes.
 
-    `upload_file` does the whole. Who posts the form alone must not leave out ``x-cos-meta-fileid``: the file would be
-    stored, but could never be downloaded by its id.
+    `upload_file` gets the link and uploads the file. If you post the form yourself, do not omit
+    ``x-cos-meta-fileid``: the file would be stored, but could never be downloaded by its id.
 
     Official interface: getUploadFileLink, page cloudbase-batch/file-mgnt/getUploadFileLink.
     """
-    check_string("env", env)
-    check_string("path", path)
     return await session.call(UPLOAD_FILE_LINK, {"env": env, "path": path})
+
+
+async def batch_download_file(session: Session, env: str, files: Iterable[FileLinkRequest]) -> FileLinks:
+    """Return download links for any number of files, in their order; 50 files are requested at a time.
+
+    `download_file` gets the link and downloads the file.
+
+    Raises `PartialFailure` once, at the end, if some files have no link; every file is in ``.reply.file_list``. If a
+    later call fails, its error is ``.cause``, and the files of that call and of the remaining ones have status None. If
+    the first call fails, its error is raised unchanged.
+
+    Official interface: getDownloadFileLink, page cloudbase-batch/file-mgnt/getDownloadFileLink.
+    """
+    requests = tuple(files)
+    check_not_empty("files", requests)
+
+    def merge(replies: Sequence[FileLinks]) -> FileLinks:
+        links = (link for reply in replies for link in reply.file_list)
+        return FileLinks(file_list=_in_requested_order([each.file_id for each in requests], links, FileLink))
+
+    return await _call_in_batches(
+        session, BATCH_DOWNLOAD_FILE, requests, lambda batch: {"env": env, "file_list": batch}, merge
+    )
+
+
+async def batch_delete_file(session: Session, env: str, file_ids: Iterable[str]) -> DeletedFiles:
+    """Delete any number of files by their ids, in their order; 50 files are deleted at a time.
+
+    Raises `PartialFailure` as `batch_download_file` does; a file with status None may or may not be deleted. Deleting
+    again is harmless, but a deleted file may be reported as not existing, also if an attempt with a lost reply deleted
+    it.
+
+    Official interface: deleteTcbFile, page cloudbase-batch/file-mgnt/deleteTcbFile.
+    """
+    ids = to_str_tuple(file_ids)
+    check_strings("file_ids", ids)
+    check_not_empty("file_ids", ids)
+
+    def merge(replies: Sequence[DeletedFiles]) -> DeletedFiles:
+        results = (file for reply in replies for file in reply.delete_list)
+        return DeletedFiles(delete_list=_in_requested_order(ids, results, DeletedFile))
+
+    return await _call_in_batches(
+        session, BATCH_DELETE_FILE, ids, lambda batch: {"env": env, "fileid_list": batch}, merge
+    )
 
 
 async def get_bucket(
     session: Session, env: str, *, prefix: str | None = None, delimiter: str | None = None, marker: str | None = None
 ) -> FileList:
-    """List files of an environment, one page of at most 1000; `iter_files` turns the pages.
+    """Return one page of at most 1000 files of an environment; `iter_files` iterates over all pages.
 
-    Only paths that start with *prefix* and come after *marker*, in the order of their UTF-8 bytes. With *delimiter*,
-    one character, those that have it after the prefix are left out: the platform groups them, and shows no groups.
+    The page contains paths that start with *prefix* and come after *marker*, in the order of their UTF-8 bytes.
+    *delimiter* is one character. It excludes paths that contain it after the prefix: the platform groups them, but does
+    not return the groups.
 
     Official interface: getTcbFile, page cloudbase-batch/file-mgnt/getTcbFile.
     """
-    check_list_filters(env, prefix=prefix, delimiter=delimiter, marker=marker)
+    check_delimiter(delimiter)
     return await session.call(GET_BUCKET, {"env": env, "prefix": prefix, "delimiter": delimiter, "marker": marker})
 
 
 def iter_files(
     session: Session, env: str, *, prefix: str | None = None, delimiter: str | None = None
 ) -> AsyncIterator[StoredFile]:
-    """Yield the files of an environment, page by page as they are used up; see `get_bucket`."""
-    check_list_filters(env, prefix=prefix, delimiter=delimiter)
+    """Iterate over the files of an environment, fetching a page when it is needed; see `get_bucket`."""
+    check_delimiter(delimiter)
 
     async def fetch(marker: str | None) -> tuple[Sequence[StoredFile], bool]:
         page = await get_bucket(session, env, prefix=prefix, delimiter=delimiter, marker=marker)
@@ -190,58 +226,10 @@ def iter_files(
     return by_marker(GET_BUCKET, fetch, lambda file: file.key)
 
 
-def check_list_filters(env: str, **filters: str | None) -> None:
-    """Refuse what no list of files can be asked for with."""
-    check_string("env", env)
-    for name, value in filters.items():
-        check_type_or_none(name, value, str)
-    delimiter = filters.get("delimiter")
+def check_delimiter(delimiter: str | None) -> None:
+    """Raise `InvalidArgument` unless *delimiter* is None or one character."""
     if delimiter is not None and len(delimiter) != 1:
-        raise InvalidArgument(f"delimiter must be one character, not {delimiter!r}")
-
-
-async def batch_download_file(session: Session, env: str, files: Iterable[FileLinkRequest]) -> FileLinks:
-    """Get links to files; any number of them, asked for 50 at a time, in their order.
-
-    `download_file` does the whole. Raises `PartialFailure` once, for all, when some files have no link, with every
-    entry in ``.reply.file_list``; those that an answer does not name have status None. An error of a call after others
-    were answered is its ``.cause``: the files of that call and of those not made have status None too. When the first
-    call fails, its error is raised as it is.
-
-    Official interface: getDownloadFileLink, page cloudbase-batch/file-mgnt/getDownloadFileLink.
-    """
-    check_string("env", env)
-    wanted = to_tuple(files)
-    check_list_of("files", wanted, FileLinkRequest)
-    check_not_empty("files", wanted)
-
-    def join(replies: Sequence[FileLinks]) -> FileLinks:
-        answered = (link for reply in replies for link in reply.file_list)
-        return FileLinks(file_list=_in_requested_order([each.file_id for each in wanted], answered, FileLink))
-
-    return await _call_in_batches(
-        session, BATCH_DOWNLOAD_FILE, wanted, lambda part: {"env": env, "file_list": part}, join
-    )
-
-
-async def batch_delete_file(session: Session, env: str, file_ids: Iterable[str]) -> DeletedFiles:
-    """Delete files by their ids; any number of them, 50 at a time, in their order.
-
-    Raises `PartialFailure` as `batch_download_file` does; a file with status None may be deleted, or not. Deleting
-    again does no harm, but files that are gone, also by an attempt whose answer was lost, may be told as not existing.
-
-    Official interface: deleteTcbFile, page cloudbase-batch/file-mgnt/deleteTcbFile.
-    """
-    check_string("env", env)
-    ids = to_str_tuple(file_ids)
-    check_strings("file_ids", ids)
-    check_not_empty("file_ids", ids)
-
-    def join(replies: Sequence[DeletedFiles]) -> DeletedFiles:
-        answered = (file for reply in replies for file in reply.delete_list)
-        return DeletedFiles(delete_list=_in_requested_order(ids, answered, DeletedFile))
-
-    return await _call_in_batches(session, BATCH_DELETE_FILE, ids, lambda part: {"env": env, "fileid_list": part}, join)
+        raise InvalidArgument(f"delimiter {delimiter!r} is invalid: it must be one character")
 
 
 async def _call_in_batches(
@@ -251,7 +239,8 @@ async def _call_in_batches(
     build_body: Callable[[Sequence[A]], Mapping[str, object]],
     merge: Callable[[Sequence[R]], R],
 ) -> R:
-    """Make the call for all items, and join its replies."""
+    """Call *endpoint* for all items, one batch after the other, and return the merged reply."""
+    # Failed files of one batch must not stop the others: `PartialFailure` is raised once, for all of them.
     view = session.with_options(partial="return")
     replies: list[R] = []
     cause: WxtcbError | None = None
@@ -263,10 +252,10 @@ async def _call_in_batches(
                 raise
             cause = error
             break
-    whole = _merge_replies(replies, merge(replies))
-    if cause or (whole.failed and session.partial == "raise"):
-        raise PartialFailure(whole, whole.failed, endpoint=endpoint.path, cause=cause)
-    return whole
+    result = _merge_metadata(replies, merge(replies))
+    if cause or (result.failed and session.partial == "raise"):
+        raise PartialFailure(result, result.failed, endpoint=endpoint.path, cause=cause)
+    return result
 
 
 class _HasFileId(Protocol):
@@ -275,30 +264,32 @@ class _HasFileId(Protocol):
 
 
 def _in_requested_order(file_ids: Iterable[str], results: Iterable[E], make_missing: Callable[..., E]) -> tuple[E, ...]:
-    """Return an entry for each file, in the order of *file_ids*, whatever the order of the answers.
+    """Return one result for each file id, in the order of *file_ids*, and a missing one where there is no result.
 
-    A file that is named several times takes its answers in turn; one that no answer is left for shares the last.
+    If an id is requested several times, its results are used one after the other, and the last one is repeated.
     """
-    entries: dict[str, deque[E]] = defaultdict(deque)
-    for entry in results:
-        entries[entry.file_id].append(entry)
+    by_id: dict[str, deque[E]] = defaultdict(deque)
+    for result in results:
+        by_id[result.file_id].append(result)
 
-    def take(file_id: str) -> E:
-        if file_id not in entries:
+    def next_result(file_id: str) -> E:
+        if file_id not in by_id:
             return make_missing(file_id=file_id)
-        known = entries[file_id]
-        return known.popleft() if len(known) > 1 else known[0]
+        remaining = by_id[file_id]
+        return remaining.popleft() if len(remaining) > 1 else remaining[0]
 
-    return tuple(map(take, file_ids))
+    return tuple(map(next_result, file_ids))
 
 
-def _merge_replies(replies: Sequence[R], merged: R) -> R:
-    """Write on the joined reply what stands on its parts, of which one alone is the whole."""
+def _merge_metadata(replies: Sequence[R], merged: R) -> R:
+    """Return *merged* with the raw JSON and the `maybe_acted` count of all its parts."""
+    # A single complete reply keeps its own bytes.
     if len(replies) == 1 and merged == replies[0]:
         return replies[0]
-    told: dict[str, object] = {}
+    merged_raw: dict[str, object] = {}
     for reply in replies:
         for name, value in raw(reply).items():
-            known = told.get(name)
-            told[name] = known + value if isinstance(known, list) and isinstance(value, list) else value
-    return attach_metadata(merged, raw=orjson.dumps(told), maybe_acted=sum(reply.maybe_acted for reply in replies))
+            previous = merged_raw.get(name)
+            merged_raw[name] = previous + value if isinstance(previous, list) and isinstance(value, list) else value
+    maybe_acted = sum(reply.maybe_acted for reply in replies)
+    return attach_metadata(merged, raw=orjson.dumps(merged_raw), maybe_acted=maybe_acted)
