@@ -96,7 +96,7 @@ def standing_on(group: ModuleType) -> dict[str, Callable[..., object]]:
 def is_flow(made: object, group: ModuleType) -> bool:
     """Tell whether it is a function of the group, and not one that only says what is awaited."""
     own = inspect.isfunction(made) and made.__module__.startswith(group.__name__)
-    return own and not str(inspect.signature(made).return_annotation).startswith("Awaited")
+    return own and not str(inspect.signature(made).return_annotation).startswith("WaitCondition")
 
 
 def official_of(verb: Callable[..., object]) -> tuple[str, str]:

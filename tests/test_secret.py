@@ -13,8 +13,7 @@ from urllib.parse import quote, unquote
 import attrs
 import cattrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from rich.pretty import pretty_repr
 
 from wxtcb import Secret

@@ -10,8 +10,7 @@ from types import SimpleNamespace
 
 import attrs
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from wxtcb._concurrency.limiter import RequestLimiter
 from wxtcb._http.executor import RequestExecutor, StaticToken, Token

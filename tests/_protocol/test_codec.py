@@ -10,8 +10,7 @@ from urllib.parse import quote
 import attrs
 import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import wxtcb
 from wxtcb._http.retry import FailureKind, classify

@@ -7,8 +7,7 @@ import asyncio
 import attrs
 import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from wxtcb._protocol.codec import LARGE_REPLY_BYTES, raw, read_large_reply, read_reply
 from wxtcb._protocol.converter import SLICE_SIZE, structure_lists_in_slices

@@ -7,8 +7,7 @@ import json
 import attrs
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from wxtcb import BadReply, Endpoint, Repeat, Reply, Secret
 from wxtcb._protocol.codec import encode_body, read_reply

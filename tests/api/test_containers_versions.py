@@ -181,7 +181,7 @@ def test_the_shares_of_a_split_total_100_or_0(shares, allowed):
         (lambda session: containers.del_cs_version(session, "e", " ", "v"), "service_name must be"),
         (lambda session: containers.batch_del_cs_version(session, []), "items must hold"),
         (lambda session: containers.batch_del_cs_version(session, [("e", "s", "v")]), r"items\[0\] must be VersionRef"),
-        (lambda session: containers.set_cs_propotion(session, {}), "split must be Split"),
+        (lambda session: containers.set_cs_propotion(session, {}), "split must be TrafficSplit"),
         (lambda session: containers.batch_set_cs_propotion(session, []), "items must hold"),
         (lambda session: containers.batch_set_cs_propotion(session, TrafficSplit(**SPLIT)), "items must be a list"),
     ],

@@ -195,7 +195,7 @@ async def test_all_records_of_a_query_come_page_by_page(session, platform, query
     found = [each["_id"] async for each in database.iter_documents(session, "e-1", query, page_size=2)]
     whole = query.selection
     first = whole.skip or 0
-    until = 5 if whole.limited is None else min(5, first + whole.limited)
+    until = 5 if whole.limit_count is None else min(5, first + whole.limit_count)
     assert found == [str(number) for number in range(first, until)]
     texts = [f"{whole.source}.skip({skip}).limit({limit}).get()" for skip, limit in asked]
     assert [body["query"] for body in platform.bodies] == texts

@@ -397,7 +397,7 @@ def test_a_timeout_out_of_a_look_is_not_taken_for_the_environments(virtual_run, 
     class Broken:
         """A sweep that fails in a way of its own."""
 
-        async def since(self, moment):
+        async def poll(self, newer_than):
             raise other
 
     async def wait():

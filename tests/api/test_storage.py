@@ -131,7 +131,7 @@ async def test_the_error_of_the_first_call_is_raised_as_it_is(session, platform)
         (lambda s: storage.batch_delete_file(s, "e", "f1"), "file_ids must be a list"),
         (lambda s: storage.batch_delete_file(s, "e", [""]), r"file_ids\[0\]"),
         (lambda s: storage.batch_download_file(s, "e", []), "files must hold at least one"),
-        (lambda s: storage.batch_download_file(s, "e", ["f1"]), r"files\[0\] must be FileWanted"),
+        (lambda s: storage.batch_download_file(s, "e", ["f1"]), r"files\[0\] must be FileLinkRequest"),
         (lambda s: storage.batch_download_file(s, "", wanted(1)), "env"),
         (lambda s: storage.upload_file_link(s, "e", " "), "path"),
         (lambda s: storage.get_bucket(s, "e", prefix=1), "prefix must be str"),

@@ -103,7 +103,7 @@ async def test_foreign_timeout_error_out_of_a_look_passes_as_it_is(session, wech
     """A TimeoutError that is not our deadline's is not turned into OperationTimeout."""
 
     class Broken:
-        async def since(self, moment):
+        async def poll(self, newer_than):
             raise TimeoutError("not ours")
 
     monkeypatch.setattr(type(session), "shared_poller", lambda *_: Broken())

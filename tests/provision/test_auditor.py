@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from wxtcb.api.environment import EnvInfo, EnvList
 from wxtcb.provision import (

@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from wxtcb.provision import HistoryEntry, Intent, ServiceState, TenantRecord
 from wxtcb.provision.changes import describe_change

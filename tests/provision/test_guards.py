@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from wxtcb.errors import BadReply, OutcomeUnknown
-from wxtcb.provision import STEPS as USUAL
 from wxtcb.provision import (
+    STEPS as USUAL,
     Action,
     HistoryEntry,
     Intent,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 
 import attrs
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from wxtcb.sandbox import Fault, FaultKind

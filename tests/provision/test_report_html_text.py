@@ -5,8 +5,7 @@ from __future__ import annotations
 import html
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from wxtcb.provision import Outcome, Problem, Report, RunInfo
 from wxtcb.provision.journal import HistoryEntry

@@ -230,7 +230,7 @@ async def test_looks_that_never_work_end_with_the_time(rig: Rig) -> None:
     rig.box.faults.script(LIST, [None])
     rig.box.faults.errcode(40097, path=LIST)
     entry = (await rig.provision(plain(1), timeout=12)).tenants[0]
-    assert "not seen: no look succeeded after 12 s" in entry.summary
+    assert "not seen: no poll succeeded after 12 s" in entry.summary
 
 
 async def test_without_a_look_there_is_no_create(rig: Rig) -> None:

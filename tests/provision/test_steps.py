@@ -8,8 +8,18 @@ import attrs
 import pytest
 
 import wxtcb
-from wxtcb.provision import STEPS as USUAL
-from wxtcb.provision import Outcome, Report, Step, StepContext, StepDone, StepResult, Tenant, TenantRecord, TenantState
+from wxtcb.provision import (
+    STEPS as USUAL,
+    Outcome,
+    Report,
+    Step,
+    StepContext,
+    StepDone,
+    StepResult,
+    Tenant,
+    TenantRecord,
+    TenantState,
+)
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
 
 from .conftest import Rig

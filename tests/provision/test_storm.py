@@ -6,8 +6,7 @@ import asyncio
 import collections
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from wxtcb.provision import MemoryJournal, Outcome, Provisioner, Tenant
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox, World

@@ -9,8 +9,7 @@ from urllib.parse import urlencode
 import pytest
 import pytest_asyncio
 from attrs import evolve, frozen
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from wxtcb.events import Event, PushRefused, TicketReceived
 from wxtcb.sandbox import Push, PushSchedule, Sandbox, World

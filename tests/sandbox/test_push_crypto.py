@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from wxtcb.sandbox.push.crypto import encrypt, encrypt_and_sign, load_encryptor_factory, pad_message, sign, write_xml
 

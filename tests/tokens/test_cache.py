@@ -7,8 +7,7 @@ import contextlib
 import random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from wxtcb._http.executor import Token
 from wxtcb.errors import (

@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import attrs
 import pytest
 
-from wxtcb.api import environment
-from wxtcb.api import token as token_api
+from wxtcb.api import environment, token as token_api
 from wxtcb.errors import (
     InvalidAppSecret,
     InvalidTicket,

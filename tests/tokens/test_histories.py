@@ -7,8 +7,7 @@ import random
 
 import attrs
 import pytest
-from hypothesis import Phase, event, given, settings
-from hypothesis import strategies as st
+from hypothesis import Phase, event, given, settings, strategies as st
 
 from .fake_token_service import Desk, Process, Witness
 from .token_harness import clock

@@ -16,8 +16,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.events import NotificationDropped, PushMalformed, PushRefused, TicketReceived, TicketWriteFailed

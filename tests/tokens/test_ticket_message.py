@@ -6,8 +6,7 @@ import pickle
 from urllib.parse import parse_qs, urlencode
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from wxtcb.events import PushMalformed, PushRefused
 from wxtcb.sandbox.push.crypto import encrypt

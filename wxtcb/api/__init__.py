@@ -1,4 +1,4 @@
-"""The platform's calls, one module per group, loaded when it is first asked for; `endpoints` lists them all."""
+"""Endpoints of the platform, in one module per group; `endpoints` lists them all."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ __all__ = [
     "token",
 ]
 
+# In the order of the platform's documentation, which is the order of `wxtcb endpoints`.
 _GROUPS = ("environment", "database", "storage", "hosting", "functions", "cloudrun", "containers", "token")
 
 
 def endpoints() -> tuple[Endpoint[Reply], ...]:
-    """Return every `Endpoint` that wxtcb knows, the token layer's two included."""
+    """Return every `Endpoint` of wxtcb, including the token endpoints."""
     groups = (importlib.import_module(f"wxtcb.api.{name}") for name in _GROUPS)
     return tuple(endpoint for group in groups for endpoint in group.ENDPOINTS)
 
@@ -37,7 +38,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Load a group of calls when it is first asked for: most programs need few of them."""
+    """Import a group on first access: most programs use one or two groups, and each takes time to import."""
     if name in _GROUPS:
         return importlib.import_module(f"wxtcb.api.{name}")
     raise AttributeError(f"module 'wxtcb.api' has no attribute {name!r}")

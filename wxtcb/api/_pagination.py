@@ -1,4 +1,4 @@
-"""Lists that come in pages, one page asked for when the one before it is used up."""
+"""Pagination: iterate over a list of the platform, fetching a page when the previous one is used up."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ T = TypeVar("T")
 async def by_offset(
     endpoint: Endpoint[Reply], fetch: Callable[[int], Awaitable[tuple[Sequence[T], int | None]]]
 ) -> AsyncIterator[T]:
-    """Yield the entries of all pages; *fetch* gives those from an offset on, and how many there are in all.
+    """Yield the entries of all pages of a list that is paged by offset.
 
-    The next offset is the number of entries that came, whatever was asked for. An empty page is the last. Raises
-    `BadReply` when the page before comes again, for that is what a list without offsets does.
+    *fetch* takes an offset, and returns the entries from there on and the total number of entries, if it is known. The
+    list ends with an empty page, or at the total. Raises `BadReply` if a page is equal to the previous one.
     """
     offset = 0
-    before: Sequence[T] = ()
+    previous: Sequence[T] = ()
     while True:
         entries, total = await fetch(offset)
-        if entries and entries == before:
-            raise _no_progress_error(endpoint, "this page is the one before once more")
+        # A server that ignores the offset returns the first page again and again.
+        if entries and entries == previous:
+            raise _no_progress_error(endpoint, "this page is equal to the previous one")
         for entry in entries:
             yield entry
+        # The platform documents no maximum page size and may return fewer entries than the limit asks for, so the next
+        # offset is the number of entries received.
         offset += len(entries)
         if not entries or (total is not None and offset >= total):
             return
-        before = entries
+        previous = entries
 
 
 async def by_marker(
@@ -40,24 +43,26 @@ async def by_marker(
     fetch: Callable[[str | None], Awaitable[tuple[Sequence[T], bool]]],
     key_of: Callable[[T], str],
 ) -> AsyncIterator[T]:
-    """Yield the entries of all pages; *fetch* gives those after a key, and whether there are more.
+    """Yield the entries of all pages of a list that is paged by the last key received.
 
-    Whether the entry of the key itself comes again is not documented: it is left out if it does. Raises `BadReply` when
-    there are more, but the page holds nothing new to go on from, and when a page ends before that key, in the order of
-    UTF-8 bytes: the list would begin again and again.
+    *fetch* takes that key (None for the first page), and returns the entries after it and whether there are more.
+    Raises `BadReply` if a page makes no progress, for the list would never end: it has no new entry although there are
+    more, or it ends before the key it should begin after.
     """
     marker: str | None = None
     while True:
-        entries, more = await fetch(marker)
+        entries, has_more = await fetch(marker)
+        # The documentation does not say whether the entry at the marker is repeated.
         fresh = [entry for entry in entries if key_of(entry) != marker]
+        # Keys are ordered by their UTF-8 bytes, as in Tencent COS.
         if marker is not None and fresh and key_of(fresh[-1]).encode() < marker.encode():
-            raise _no_progress_error(endpoint, "this page ends before the key that it was to begin after")
+            raise _no_progress_error(endpoint, "this page ends before the key it should begin after")
         for entry in fresh:
             yield entry
-        if not more:
+        if not has_more:
             return
         if not fresh:
-            raise _no_progress_error(endpoint, "the list goes on, but this page holds nothing new to go on from")
+            raise _no_progress_error(endpoint, "there are more entries, but this page has no new one to continue from")
         marker = key_of(fresh[-1])
 
 

@@ -1,4 +1,4 @@
-"""Waiting for what the platform does in its own time: looks, one after the other, until what is awaited is there."""
+"""Waiters: poll the platform until a resource has reached the status that a caller waits for."""
 
 from __future__ import annotations
 
@@ -21,36 +21,38 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 T = TypeVar("T")
 
+# A list may be incomplete for a short time, and a new resource may appear in it late. Both limits must be passed
+# before a resource counts as missing: polls alone could be a second apart, seconds alone could be a single poll.
 MAX_MISSING_POLLS: Final = 3
 MIN_MISSING_SECONDS: Final = 30.0
 
 
 class PollSource(Protocol[S]):
-    """Where looks come from: ``session.sweep`` for one that all share, ``session.looks`` for one of your own."""
+    """Source of snapshots: ``session.shared_poller`` for all waiters of a session, ``session.poller`` for one."""
 
     async def poll(self, newer_than: float, /) -> Snapshot[S]:
-        """Return a look that started at or after *moment*."""
+        """Return a snapshot that was started at or after *newer_than*, a time of the event loop's clock."""
         ...
 
     @property
     def sleep(self) -> Callable[[float], Awaitable[None]]:
-        """Do nothing for so many seconds; raise `SessionClosed` when the session closes."""
+        """Function that sleeps for a number of seconds, and raises `SessionClosed` when the session closes."""
         ...
 
 
 class ErrorFactory(Protocol):
-    """Makes the error of a wait that ended without what was awaited."""
+    """Constructor of the error that ends a wait."""
 
     def __call__(self, message: str, /, *, status: str | None) -> WxtcbError: ...
 
 
 @attrs.frozen(kw_only=True)
 class WaitCondition(Generic[S, T]):
-    """What is awaited: how it is found in a look, and what its statuses mean.
+    """What a waiter waits for: how to find the resource in a snapshot, and what its statuses mean.
 
-    `ready_statuses` are the statuses that end the wait well, `failure_statuses` those that end it badly, with what each means; a ``*`` in
-    one of these stands for any text. Any other status, one that wxtcb does not know included, is waiting. `reason_of`
-    gives what the platform tells of a bad end, or "".
+    A status in `ready_statuses` ends the wait. A status that matches a key of `failure_statuses` raises; the value
+    explains it, and ``*`` in a key matches any text. Every other status, including unknown ones, keeps waiting.
+    `reason_of` returns the platform's reason for a failure, or "".
     """
 
     resource: str
@@ -70,15 +72,15 @@ class WaitCondition(Generic[S, T]):
     )
 
     def failure_meaning(self, status: str) -> str | None:
-        """Return what a status that ends the wait badly means, None for any other."""
+        """Return the explanation of a failure status, or None for any other status."""
         return next((self.failure_statuses[each] for each in self.failure_statuses if fnmatchcase(status, each)), None)
 
 
 @attrs.define
 class WaitState(Generic[S, T]):
-    """What the looks so far have shown: the last `status`, and since when it has been missing.
+    """Result of the polls so far: the last `status`, and since when the resource has been missing.
 
-    `last_error` is what the last look raised, if it failed.
+    `last_error` is the error of the last poll, None if it succeeded. Times are those of the event loop's clock.
     """
 
     condition: WaitCondition[S, T]
@@ -89,9 +91,10 @@ class WaitState(Generic[S, T]):
     has_snapshot: bool = False
 
     def update(self, snapshot: Snapshot[S]) -> T | None:
-        """Return what is awaited once it is ready, None to look again.
+        """Return the resource if it is ready, or None if the wait goes on.
 
-        Raises the error for a status that will not change, and for three looks in a row and 30 seconds without it.
+        Raises the failure error for a failure status, and the not-found error once the resource is missing from
+        3 polls in a row over at least 30 seconds.
         """
         self.last_error, self.has_snapshot = None, True
         found = self.condition.find(snapshot.value)
@@ -106,15 +109,16 @@ class WaitState(Generic[S, T]):
         return found if status in self.condition.ready_statuses else None
 
     def timeout_error(self, timeout: float) -> WxtcbError:
-        """Make the error of *timeout* seconds that were not enough."""
-        seen = f"still {self.status or 'not listed'}" if self.has_snapshot else "not seen: no look succeeded"
-        hidden = f"; the last look failed: {self.last_error.reason}" if self.last_error else ""
-        later = " or ".join(sorted(self.condition.ready_statuses))
-        message = f"{seen} after {timeout:g} s; it may become {later} later{hidden}"
+        """Return the error for a wait that did not end within *timeout* seconds."""
+        state = f"still {self.status or 'not listed'}" if self.has_snapshot else "not seen: no poll succeeded"
+        hint = f"; the last poll failed: {self.last_error.reason}" if self.last_error else ""
+        ready = " or ".join(sorted(self.condition.ready_statuses))
+        message = f"{state} after {timeout:g} s; it may become {ready} later, so wait again{hint}"
         return self.condition.timeout_error(message, status=self.status)
 
     def record_error(self, error: WxtcbError) -> None:
-        """Note that a look failed; raise *error* if the next one would fail the same."""
+        """Record that a poll failed; raise *error* if the next poll would fail for the same reason."""
+        # A poll is a read: what the retry rules repeat for a read is transient, and the next poll is its repetition.
         if decide(Repeat.READ, classify(error)) is not RetryDecision.RETRY:
             raise error
         self.last_error = error
@@ -125,40 +129,46 @@ class WaitState(Generic[S, T]):
         self.missing_polls += 1
         missing = polled_at - self.missing_since
         if self.missing_polls >= MAX_MISSING_POLLS and missing >= MIN_MISSING_SECONDS:
-            message = f"missing from {self.missing_polls} looks in a row over {missing:.0f} s; removed, or never there"
+            message = (
+                f"missing from {self.missing_polls} polls in a row over {missing:.0f} s: removed, or never created"
+            )
             raise self.condition.not_found_error(message, status=self.status)
 
 
 async def wait_until(source: PollSource[S], condition: WaitCondition[S, T], *, timeout: float, interval: float) -> T:
-    """Look every *interval* seconds until what is *awaited* is ready, at most *timeout* seconds; return it.
+    """Poll every *interval* seconds until *condition* is met, for at most *timeout* seconds; return the resource.
 
-    A look that failed for a reason that may pass counts as waiting.
+    A poll that fails for a transient reason counts as waiting.
     """
     check_seconds("timeout", timeout)
     check_seconds("interval", interval)
-    watch = WaitState(condition)
+    state = WaitState(condition)
     deadline = asyncio.timeout(timeout)
     try:
         async with deadline:
-            return await _poll_until_ready(source, watch, interval)
+            return await _poll_until_ready(source, state, interval)
     except TimeoutError:
+        # A TimeoutError of the poll itself, or of a deadline of the caller, must not be reported as this timeout.
         if not deadline.expired():
             raise
-    raise watch.timeout_error(timeout)
+    # Raised outside of `except`: the TimeoutError of asyncio explains nothing, so it is not chained.
+    raise state.timeout_error(timeout)
 
 
 async def _poll_until_ready(source: PollSource[S], state: WaitState[S, T], interval: float) -> T:
     now = asyncio.get_running_loop().time
-    moment = now()
+    next_poll = now()
     while True:
         try:
-            look = await source.poll(moment)
+            snapshot = await source.poll(next_poll)
         except WxtcbError as error:
             state.record_error(error)
-            moment = now() + interval
+            next_poll = now() + interval
         else:
-            if (found := state.update(look)) is not None:
+            if (found := state.update(snapshot)) is not None:
                 return found
-            moment = look.started_at + interval
-            del look  # who rests need not keep a list of all there is
-        await source.sleep(moment - now())
+            # Counted from the start of the poll, so that slow replies do not stretch the interval.
+            next_poll = snapshot.started_at + interval
+            # Thousands of sleeping waiters must not each keep a list of all environments in memory.
+            del snapshot
+        await source.sleep(next_poll - now())

@@ -1,4 +1,4 @@
-"""The layer below the token, quotas and request ids (official groups: ticket-token, openapi)."""
+"""Token, quota and request-id endpoints (official groups: ticket-token, openapi)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import WireFormat, wire_format
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
-from wxtcb.tokens.providers import API_COMPONENT_TOKEN, API_START_PUSH_TICKET, ComponentToken
+from wxtcb.tokens.providers import (
+    API_COMPONENT_TOKEN as API_COMPONENT_TOKEN,
+    API_START_PUSH_TICKET as API_START_PUSH_TICKET,
+    ComponentToken as ComponentToken,
+)
 from wxtcb.validation import check_secret, check_string
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
-_EMPTY_IS_NONE: Final = WireFormat("text", lambda value: value, lambda value: None if value == "" else value)
+# The platform writes "" for a request or reply it did not record; an empty `Secret` would look like one it did.
+_EMPTY_IS_NONE: Final = WireFormat("string", lambda value: value, lambda value: None if value == "" else value)
 
 
 @attrs.frozen(kw_only=True)
 class Quota:
-    """The calls of one path that the day allows, those made, and those left."""
+    """Daily quota of one path: calls allowed, calls made, calls remaining."""
 
     daily_limit: int | None = None
     used: int | None = None
@@ -31,7 +36,7 @@ class Quota:
 
 @attrs.frozen(kw_only=True)
 class RateLimit:
-    """At most `call_count` calls within `refresh_second` seconds."""
+    """Rate limit: at most `call_count` calls within `refresh_second` seconds."""
 
     call_count: int | None = None
     refresh_second: int | None = None
@@ -39,9 +44,9 @@ class RateLimit:
 
 @attrs.frozen(kw_only=True)
 class ApiQuota(Reply):
-    """The day's quota of one path and, where the platform tells them, its limits per time.
+    """Daily quota of one path and its rate limits, which the platform does not always return.
 
-    `component_rate_limit` holds for calls on behalf of accounts.
+    `component_rate_limit` applies to calls on behalf of authorised accounts.
     """
 
     quota: Quota | None = None
@@ -51,7 +56,7 @@ class ApiQuota(Reply):
 
 @attrs.frozen(kw_only=True)
 class RidRequest:
-    """A request that the platform answered with an error: its query, its body and the answer hold credentials.
+    """A request that the platform answered with an error; its query, body and reply may contain credentials.
 
     `invoke_time` is in Unix seconds.
     """
@@ -66,7 +71,7 @@ class RidRequest:
 
 @attrs.frozen(kw_only=True)
 class RidInfo(Reply):
-    """What the platform still knows of the request behind a rid."""
+    """The platform's record of the request with a given rid."""
 
     keeps_raw: ClassVar[bool] = False
 
@@ -102,16 +107,18 @@ ENDPOINTS: Final = (
 
 
 async def api_component_token(session: Session, *, component_verify_ticket: str | Secret) -> ComponentToken:
-    """Mint a component_access_token with the session's app secret, outside of the session's cache.
+    """Fetch a component_access_token with the session's app secret, without storing it in the session's cache.
 
-    You rarely want this: the new token lives 7,200 seconds and may void the one that the session, or another program,
-    goes on with. Calls renew the token by themselves. Minting is limited per day.
+    You rarely need this, because the session refreshes its token automatically. The new token is valid for 7,200
+    seconds. It may invalidate the token that the session, or another program, uses. The number of fetches per day is
+    limited.
 
     Raises `InvalidTicket` (61005, 61006), `InvalidAppSecret` (40125), `IPNotAllowed` (61004), `OutcomeUnknown`.
     Official interface: getComponentAccessToken, page ticket-token/getComponentAccessToken.
     """
     check_secret("component_verify_ticket", component_verify_ticket)
     ticket = Secret.of(component_verify_ticket)
+    # A traceback of the call shows the local variables of this frame: leave no plain ticket among them.
     del component_verify_ticket
     return await session.call(
         API_COMPONENT_TOKEN,
@@ -124,10 +131,10 @@ async def api_component_token(session: Session, *, component_verify_ticket: str 
 
 
 async def api_start_push_ticket(session: Session) -> Done:
-    """Start the push of component_verify_ticket, or make sure that it runs; needs neither ticket nor token.
+    """Start the push of component_verify_ticket (验证票据), or confirm that it is running; needs no ticket or token.
 
-    The ticket arrives a little later at the platform's authorisation-event URL, then every 10 minutes. `wxtcb.raw` of
-    the reply tells in errmsg whether it was started ("ok") or ran already ("in a normal state").
+    The ticket arrives a little later at the authorisation event URL (授权事件接收URL), then every 10 minutes.
+    The errmsg of the reply (`wxtcb.raw`) is "ok" if the push was started, and "in a normal state" if it was running.
 
     Raises `InvalidRequest` (40013), `InvalidAppSecret`. Official interface: startPushTicket, page
     ticket-token/startPushTicket.
@@ -139,15 +146,16 @@ async def api_start_push_ticket(session: Session) -> Done:
 
 
 async def clear_component_quota_by_app_secret(session: Session, *, appid: str | None = None) -> Done:
-    """Set the day's call counters of the platform, or of the authorised account *appid*, back to 0.
+    """Reset the daily call counters of the third-party platform, or of the authorised account *appid*.
 
-    Needs neither ticket nor token. Each effective reset costs one of the ten that an account has per month, which it
-    shares with the platform's other ways to reset, so it is never sent twice: after `OutcomeUnknown` see with
-    `get_api_quota` what was used.
+    Needs no ticket or token. Each reset that takes effect uses one of the account's 10 resets a month, which are shared
+    with the platform's other ways to reset. So the request is never sent twice: after `OutcomeUnknown`, check with
+    `get_api_quota` how many calls are used.
 
-    Raises `QuotaExceeded` (48006) when the ten are used up, `InvalidRequest` (40013), `InvalidAppSecret`.
+    Raises `QuotaExceeded` (48006) if the 10 resets are used up, `InvalidRequest` (40013), `InvalidAppSecret`.
     Official interface: clearComponentQuotaByAppSecret, page openapi/clearComponentQuotaByAppSecret.
     """
+    # Without an appid the platform's own counters are reset, so an empty one must not be sent by accident.
     if appid is not None:
         check_string("appid", appid)
     return await session.call(
@@ -157,50 +165,50 @@ async def clear_component_quota_by_app_secret(session: Session, *, appid: str | 
 
 
 async def get_api_quota(session: Session, cgi_path: str) -> ApiQuota:
-    """Read the day's quota of one path, and what is used of it.
+    """Return the daily quota of one path, and how much of it is used.
 
-    *cgi_path* begins with a slash and names no host, for instance ``/componenttcb/describeenvs``.
+    *cgi_path* begins with a slash and contains no host, for instance ``/componenttcb/describeenvs``.
 
     Raises `InvalidRequest` for a path that the platform does not know (76021) or that belongs to another kind of
-    account (76022; also those under /sns/).
+    account (76022; also every path under /sns/).
 
     Official interface: getApiQuota, page openapi/getApiQuota.
     """
-    _check_path("cgi_path", cgi_path)
+    _check_path(cgi_path)
     return await session.call(GET_API_QUOTA, {"cgi_path": cgi_path})
 
 
 async def clear_api_quota(session: Session, cgi_path: str) -> Done:
-    """Set the day's call counter of one path back to 0; *cgi_path* as for `get_api_quota`.
+    """Reset the daily call counter of one path; *cgi_path* is as in `get_api_quota`.
 
-    No page says how often that is allowed, so it is never sent twice: after `OutcomeUnknown` see with `get_api_quota`.
+    The documentation does not say how often this is allowed, so the request is never sent twice: after
+    `OutcomeUnknown`, check with `get_api_quota`.
 
     Official interface: clearApiQuota, page openapi/clearApiQuota.
     """
-    _check_path("cgi_path", cgi_path)
+    _check_path(cgi_path)
     return await session.call(CLEAR_API_QUOTA, {"cgi_path": cgi_path})
 
 
 async def get_rid_info(session: Session, rid: str) -> RidInfo:
-    """Look up the request behind a rid (``ApiError.rid``), which the platform keeps for 7 days, for its own account.
+    """Return the request with a given rid (``ApiError.rid``); the platform keeps it for 7 days, for its own account.
 
-    Its query, body and answer are `Secret`, for a token or the app secret may stand in them.
+    The query, body and reply are `Secret`, because they may contain a token or the app secret.
 
-    Raises `InvalidRequest` for a rid that is malformed (76002), unknown (76001) or too old (76004), `PermissionDenied` for
-    that of another account (76003).
+    Raises `InvalidRequest` for a rid that is malformed (76002), unknown (76001) or too old (76004), and
+    `PermissionDenied` for a rid of another account (76003).
 
     Official interface: getRidInfo, page openapi/getRidInfo.
     """
-    check_string("rid", rid)
     return await session.call(GET_RID_INFO, {"rid": rid})
 
 
-def _check_path(name: str, value: object) -> None:
-    if not isinstance(value, str) or not value.startswith("/") or value.startswith("//") or "://" in value:
-        raise InvalidArgument(f"{name} must be a path that begins with '/', without a host, not {value!r}")
+def _check_path(cgi_path: str) -> None:
+    if not cgi_path.startswith("/") or cgi_path.startswith("//") or "://" in cgi_path:
+        raise InvalidArgument(f"cgi_path {cgi_path!r} is invalid: it must begin with '/' and contain no host")
 
 
 def _require_appsecret(session: Session) -> Secret:
     if not session.component_appsecret:
-        raise InvalidArgument("the session has no component_appsecret, which this call sends; nothing was sent")
+        raise InvalidArgument("this call needs component_appsecret: give it to the Session; no request was sent")
     return session.component_appsecret

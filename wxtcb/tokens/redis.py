@@ -28,9 +28,13 @@ try:
     from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
-    from redis.exceptions import ConnectionError as RedisConnectionError
-    from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
-    from redis.exceptions import TimeoutError as RedisTimeoutError
+    from redis.exceptions import (
+        ConnectionError as RedisConnectionError,
+        NoScriptError,
+        ReadOnlyError,
+        RedisError,
+        TimeoutError as RedisTimeoutError,
+    )
 except ModuleNotFoundError as error:
     # Another module that redis itself misses is not fixed by installing redis.
     if (error.name or "").partition(".")[0] != "redis":

@@ -1,4 +1,4 @@
-"""Cloud-hosting environments: list, open, wait, switch micro services on."""
+"""Cloud-hosting environments: list, create, wait, enable microservices."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from wxtcb.validation import check_not_empty, check_string, check_strings, to_st
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
+# Unlike the alias of createTcbEnv, this one allows no capital letters.
 _ALIAS_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]*")
 
 
 @attrs.frozen(kw_only=True)
 class Database:
-    """A database of an environment: `status` is INITIALIZING, RUNNING, UNUSABLE (disabled) or OVERDUE (expired)."""
+    """A database of an environment; `status` is INITIALIZING, RUNNING, UNUSABLE (disabled) or OVERDUE (expired)."""
 
     instance_id: str | None = None
     status: str | None = attrs.field(default=None, metadata=interned())
@@ -42,7 +43,7 @@ class Storage:
 
 @attrs.frozen(kw_only=True)
 class FunctionSpace:
-    """Where the functions of an environment stand; both texts may be empty."""
+    """Namespace and region of an environment's functions; both may be empty."""
 
     namespace: str | None = None
     region: str | None = attrs.field(default=None, metadata=interned())
@@ -50,7 +51,7 @@ class FunctionSpace:
 
 @attrs.frozen(kw_only=True)
 class LogService:
-    """Where the logs of an environment go."""
+    """Destination of an environment's logs."""
 
     logset_name: str | None = None
     logset_id: str | None = None
@@ -61,7 +62,7 @@ class LogService:
 
 @attrs.frozen(kw_only=True)
 class StaticStorage:
-    """The static website of an environment: `status` is init, process, online, offline, or empty: there is none."""
+    """Static website of an environment; `status` is init, process, online, offline, or empty (no website)."""
 
     static_domain: str | None = None
     default_dir_name: str | None = None
@@ -80,7 +81,7 @@ class Tag:
 
 @attrs.frozen(kw_only=True)
 class CustomLogService:
-    """A log topic of its owner's that an environment writes to; `create_time` may be empty."""
+    """A log topic of the account that the environment writes to; `create_time` may be empty."""
 
     cls_region: str | None = attrs.field(default=None, metadata=interned())
     cls_logset_id: str | None = None
@@ -90,10 +91,11 @@ class CustomLogService:
 
 @attrs.frozen(kw_only=True)
 class EnvInfo:
-    """One cloud-hosting environment as the platform lists it; whatever it leaves out is None or empty.
+    """One cloud-hosting environment of the list; fields that the platform omits are None or empty.
 
-    `status` is NORMAL (usable), UNAVAILABLE (not yet), or another text. `source` is miniapp or qcloud, `pay_mode`
-    prepayment or postpaid. The times are ``YYYY-MM-DD HH:MM:SS`` without a zone (presumably China's).
+    `status` is NORMAL (usable), UNAVAILABLE (not yet usable), or another text. `source` is miniapp or qcloud,
+    `pay_mode` is prepayment or postpaid. The times are ``YYYY-MM-DD HH:MM:SS`` without a time zone, presumably China
+    Standard Time.
     """
 
     env_id: str
@@ -120,20 +122,21 @@ class EnvInfo:
 
 @attrs.frozen
 class EnvList(Reply):
-    """All cloud-hosting environments of the platform."""
+    """All cloud-hosting environments of the third-party platform."""
 
     env_list: tuple[EnvInfo, ...] = ()
 
     @cached_property
     def by_env_id(self) -> Mapping[str, EnvInfo]:
-        """The same environments, by their ids."""
+        """The same environments by their ids."""
         return {info.env_id: info for info in self.env_list}
 
 
 @attrs.frozen(kw_only=True)
 class NewEnv(Reply):
-    """A new cloud-hosting environment; `tranid` is the number of its post-paid order, where the platform tells it."""
+    """A new cloud-hosting environment; `tranid` is its pay-as-you-go order, if the platform returns it."""
 
+    # A success without an id is a bad reply: the outcome of the create is unknown.
     env_id: str = attrs.field(validator=validator(check_string))
     tranid: str | None = attrs.field(default=None, metadata=wire_name("tran_id"))
 
@@ -160,11 +163,13 @@ CREATE_CLOUDBASERUN_RES_AUTH: Final = Endpoint(
     official="createCloudbaseMicrservice",
 )
 
+ENDPOINTS: Final = (DESCRIBE_CLOUDBASERUN_ENVS, CREATE_CLOUDBASERUN_ENV, CREATE_CLOUDBASERUN_RES_AUTH)
+
 
 async def describe_cloudbaserun_envs(session: Session) -> EnvList:
-    """List every cloud-hosting environment of the platform; the list is not paged.
+    """Return all cloud-hosting environments of the third-party platform; the list is not paged.
 
-    Those of cloud development are listed by `environment.describe_envs`.
+    `environment.describe_envs` returns those of cloud development.
 
     Official interface: getWxCloudBaseRunEnvs, page cloudrun-batch/cloudenv-mgnt/getWxCloudBaseRunEnvs.
     """
@@ -174,98 +179,94 @@ async def describe_cloudbaserun_envs(session: Session) -> EnvList:
 async def create_cloudbaserun_env(
     session: Session, *, alias: str | None = None, vpc_id: str | None = None, subnet_ids: Iterable[str] | None = None
 ) -> NewEnv:
-    """Open a pay-as-you-go cloud-hosting environment; every success opens, and bills, another one.
+    """Create a pay-as-you-go cloud-hosting environment; every success creates, and bills, another one.
 
-    Delivery goes on afterwards: `wait_until_env_normal` before you use it. *alias* starts with a-z and holds only a-z,
-    0-9 and '-': no capitals here. A private network that exists is given as *vpc_id* and *subnet_ids*, both or neither.
+    The environment is set up in the background: call `wait_until_env_normal` before you use it. *alias* must start with
+    a-z and contain only a-z, 0-9 and '-', no capital letters. *vpc_id* and *subnet_ids* select an existing private
+    network; give both or neither.
 
-    Raises `InvalidArgument` before anything is sent, `OutcomeUnknown` when the answer was lost: look with
-    `describe_cloudbaserun_envs` whether the alias is there before you try again.
+    Raises `InvalidArgument` before a request is sent, and `OutcomeUnknown` if the reply was lost: check with
+    `describe_cloudbaserun_envs` whether the alias exists before you retry.
 
     Official interface: createCloudbaseEnv, page cloudrun-batch/cloudenv-mgnt/createCloudbaseEnv.
     """
     subnets = None if subnet_ids is None else to_str_tuple(subnet_ids)
-    if alias is not None and not (isinstance(alias, str) and _ALIAS_PATTERN.fullmatch(alias)):
-        raise InvalidArgument(f"alias must start with a-z and hold only a-z, 0-9 and '-', not {alias!r}")
+    if alias is not None and not _ALIAS_PATTERN.fullmatch(alias):
+        rule = "it must start with a-z and contain only a-z, 0-9 and '-'"
+        raise InvalidArgument(f"alias {alias!r} is invalid: {rule}")
     if (vpc_id is None) is not (subnets is None):
-        raise InvalidArgument("vpc_id and subnet_ids go together: give both, or neither")
+        raise InvalidArgument("vpc_id and subnet_ids belong together: give both or neither")
     if subnets is not None:
-        check_string("vpc_id", vpc_id)
         check_strings("subnet_ids", subnets)
         check_not_empty("subnet_ids", subnets)
     return await session.call(CREATE_CLOUDBASERUN_ENV, {"alias": alias, "vpc_id": vpc_id, "sub_net_ids": subnets})
 
 
 async def create_cloudbaserun_res_auth(session: Session, env_id: str) -> Done:
-    """Switch the micro services of a cloud-hosting environment on.
+    """Enable the microservices of a cloud-hosting environment.
 
-    What a second call does is documented nowhere, so it is never repeated by itself. On `OutcomeUnknown` there is no
-    call that tells; the console does. The platform may have withdrawn this call.
+    The documentation does not say what a second call does, so it is never repeated automatically. After
+    `OutcomeUnknown`, check in the console: no call returns the state. The platform may have withdrawn this call.
 
     Official interface: createCloudbaseMicrservice, page cloudrun-batch/service-mgnt/createCloudbaseMicrservice.
     """
-    check_string("env_id", env_id)
     return await session.call(CREATE_CLOUDBASERUN_RES_AUTH, {"env_id": env_id})
 
 
 async def wait_until_env_normal(
     session: Session, env_id: str, *, timeout: float = 600.0, interval: float = 5.0
 ) -> EnvInfo:
-    """Wait until cloud-hosting environment *env_id* is NORMAL and return it; its databases may still be on their way.
+    """Wait until cloud-hosting environment *env_id* is NORMAL, and return it; its databases may not be running yet.
 
-    All who wait in a session share the looks, as in `environment.wait_until_normal`. UNAVAILABLE, and a status that
-    wxtcb does not know, is waiting; so is a look that failed for a reason that may pass.
+    All waiters of a session share their polls, as in `environment.wait_until_normal`. UNAVAILABLE and unknown statuses
+    keep waiting, and so does a poll with a transient error.
 
-    Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` when the platform stopped it, `OperationNotFound`
-    when it was missing from three looks in a row or more, for 30 seconds, and what keeps every look from succeeding.
+    Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` for HALTED, `OperationNotFound` if the
+    environment is missing from at least 3 polls in a row over 30 seconds, and a permanent error of a poll.
     """
-    check_string("env_id", env_id)
-    awaited = WaitCondition(
+    condition = WaitCondition(
         resource=f"cloud-hosting environment {env_id}",
         find=_find_env(env_id),
         status_of=lambda info: info.status,
         ready_statuses=frozenset({_NORMAL}),
         failure_statuses=_ENV_FAILURE_STATUSES,
     )
-    return await wait_until(
-        session.shared_poller(DESCRIBE_CLOUDBASERUN_ENVS), awaited, timeout=timeout, interval=interval
-    )
+    poller = session.shared_poller(DESCRIBE_CLOUDBASERUN_ENVS)
+    return await wait_until(poller, condition, timeout=timeout, interval=interval)
 
 
 async def wait_until_databases_running(
     session: Session, env_id: str, *, timeout: float = 600.0, interval: float = 5.0
 ) -> EnvInfo:
-    """Wait until environment *env_id* is NORMAL and each of its `databases` RUNNING, and return it.
+    """Wait until environment *env_id* is NORMAL and all its `databases` are RUNNING, and return it.
 
-    A NORMAL environment without databases is returned at once: there is nothing to wait for. While it is UNAVAILABLE
-    databases may still come.
+    A NORMAL environment without databases is returned at once. While the environment is UNAVAILABLE, databases may
+    still be added.
 
-    Raises as `wait_until_env_normal` does, `OperationFailed` also when a database is UNUSABLE or OVERDUE.
+    Raises the errors of `wait_until_env_normal`, and `OperationFailed` also if a database is UNUSABLE or OVERDUE.
     """
-    check_string("env_id", env_id)
-    awaited = WaitCondition(
+    condition = WaitCondition(
         resource=f"databases of cloud-hosting environment {env_id}",
         find=_find_env(env_id),
         status_of=_overall_database_status,
         ready_statuses=frozenset({_RUNNING}),
         failure_statuses=_DATABASE_FAILURE_STATUSES,
     )
-    return await wait_until(
-        session.shared_poller(DESCRIBE_CLOUDBASERUN_ENVS), awaited, timeout=timeout, interval=interval
-    )
+    poller = session.shared_poller(DESCRIBE_CLOUDBASERUN_ENVS)
+    return await wait_until(poller, condition, timeout=timeout, interval=interval)
 
 
 def _find_env(env_id: str) -> Callable[[EnvList], EnvInfo | None]:
-    return lambda seen: seen.by_env_id.get(env_id)
+    return lambda listing: listing.by_env_id.get(env_id)
 
 
 def _overall_database_status(info: EnvInfo) -> str | None:
-    """Return RUNNING when all is done, or what keeps it: one that is broken before one that only takes time."""
-    lagging = [] if info.status == _NORMAL else [info.status]
-    lagging += [each.status for each in info.databases if each.status != _RUNNING]
-    return next(
-        (status for status in lagging if status in _DATABASE_FAILURE_STATUSES), lagging[0] if lagging else _RUNNING
-    )
+    """Return RUNNING if everything is ready, else a status that prevents it: failures come before pending ones."""
+    # An environment that is not NORMAL yet may still get databases, so an empty list proves nothing.
+    pending = [] if info.status == _NORMAL else [info.status]
+    pending += [each.status for each in info.databases if each.status != _RUNNING]
+    failed = [status for status in pending if status in _DATABASE_FAILURE_STATUSES]
+    return next(iter([*failed, *pending]), _RUNNING)
 
 
 _NORMAL: Final = "NORMAL"

@@ -1,213 +1,190 @@
-"""What a version is made of: its code or image, its volumes, its sidecars, its scaling, where its logs go."""
+"""Parts of a version: image or code, volumes, sidecars, scaling policies, log destination."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Iterable
 
 import attrs
 
 from wxtcb._protocol.fields import JSON_IN_STRING, wire_format
-from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 from wxtcb.validation import (
     Variables,
-    check_list_of,
     check_number,
     check_strings,
     check_variables,
     hide_arguments_in_traceback,
     to_secret_or_none,
     to_str_tuple_or_none,
-    to_tuple,
     to_variables,
     type_validator,
     validator,
 )
 
-OPTIONAL_STR: Final = type_validator(str)
-OPTIONAL_INT: Final = type_validator(int)
-OPTIONAL_BOOL: Final = type_validator(bool)
-
-_OPTIONAL_STRS: Final = validator(check_strings, optional=True)
-
-
-def optional_tuple_of(item_type: type) -> Callable[[object, attrs.Attribute[Any], Any], None]:
-    """Make an attrs validator that accepts a tuple whose entries are all of *kind*, and None."""
-
-    def check(name: str, value: object) -> None:
-        if not isinstance(value, tuple):
-            raise InvalidArgument(f"{name} must be a list of {item_type.__name__}, not {type(value).__name__}")
-        check_list_of(name, value, item_type)
-
-    return validator(check, optional=True)
-
-
-OPTIONAL_VARIABLES: Final = validator(check_variables, optional=True)
-
 
 @attrs.frozen(kw_only=True)
 class ImageInfo:
-    """An image in a registry: `server_addr` is the registry's host, `image_url` the full address to pull from."""
+    """An image in a registry; `server_addr` is the registry's host, `image_url` the full address for a pull."""
 
-    repository_name: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    is_public: bool | None = attrs.field(default=None, validator=OPTIONAL_BOOL)
-    tag_name: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    server_addr: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    image_url: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
+    repository_name: str | None = None
+    is_public: bool | None = None
+    tag_name: str | None = None
+    server_addr: str | None = None
+    image_url: str | None = None
 
 
 @hide_arguments_in_traceback
 @attrs.frozen(kw_only=True)
 class ImageSecretInfo:
-    """The account of a private registry; `password` is shown in no repr."""
+    """Account of a private registry; `password` is shown in no repr."""
 
-    registry_server: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    user_name: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
+    registry_server: str | None = None
+    user_name: str | None = None
     password: Secret | None = attrs.field(default=None, converter=to_secret_or_none, validator=type_validator(Secret))
-    email: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
+    email: str | None = None
 
 
 @attrs.frozen(kw_only=True)
 class RepositoryName:
-    """How a code repository is called: `name` alone, and `full_name`, which is owner/name."""
+    """Name of a code repository: `name` alone, and `full_name` as owner/name."""
 
-    name: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    full_name: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
+    name: str | None = None
+    full_name: str | None = None
 
 
 @attrs.frozen(kw_only=True)
 class CodeDetail:
-    """A code repository: its `name`, which is an object, and its URL."""
+    """A code repository: its name and its URL."""
 
-    name: RepositoryName | None = attrs.field(default=None, validator=type_validator(RepositoryName))
-    url: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
+    name: RepositoryName | None = None
+    url: str | None = None
 
 
 @hide_arguments_in_traceback
 @attrs.frozen(kw_only=True)
 class EsInfo:
-    """The Elasticsearch that takes the logs of a service; `password` is shown in no repr."""
+    """The Elasticsearch server that stores the logs of a service; `password` is shown in no repr."""
 
-    id: int | None = attrs.field(default=None, validator=OPTIONAL_INT)
-    secret_name: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    ip: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    port: int | None = attrs.field(default=None, validator=OPTIONAL_INT)
-    index: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    account: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
+    id: int | None = None
+    secret_name: str | None = None
+    ip: str | None = None
+    port: int | None = None
+    index: str | None = None
+    account: str | None = None
     password: Secret | None = attrs.field(default=None, converter=to_secret_or_none, validator=type_validator(Secret))
 
 
 @attrs.frozen(kw_only=True)
 class NfsVolume:
-    """A network file system: its `server` and the `path` there; `secret_name` names its credentials."""
+    """A network file system: its `server` and `path`; `secret_name` names its credentials."""
 
-    server: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    path: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    read_only: bool | None = attrs.field(default=None, validator=OPTIONAL_BOOL)
-    secret_name: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    enable_empty_dir_volume: bool | None = attrs.field(default=None, validator=OPTIONAL_BOOL)
+    server: str | None = None
+    path: str | None = None
+    read_only: bool | None = None
+    secret_name: str | None = None
+    enable_empty_dir_volume: bool | None = None
 
 
+# Type checkers do not infer the types of a generic converter, so each entry type has one of its own.
 def _as_nfs_volumes(value: Iterable[NfsVolume] | None) -> tuple[NfsVolume, ...] | None:
-    return None if value is None else to_tuple(value)
+    return None if value is None else tuple(value)
 
 
 @attrs.frozen(kw_only=True)
 class VolumeMount:
-    """Network file systems, and where a container sees them."""
+    """Network file systems and their mount path in a container."""
 
-    name: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    mount_path: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    read_only: bool | None = attrs.field(default=None, validator=OPTIONAL_BOOL)
-    nfs_volumes: tuple[NfsVolume, ...] | None = attrs.field(
-        default=None, converter=_as_nfs_volumes, validator=optional_tuple_of(NfsVolume)
-    )
+    name: str | None = None
+    mount_path: str | None = None
+    read_only: bool | None = None
+    nfs_volumes: tuple[NfsVolume, ...] | None = attrs.field(default=None, converter=_as_nfs_volumes)
 
 
 def as_volume_mounts(value: Iterable[VolumeMount] | None) -> tuple[VolumeMount, ...] | None:
-    """Convert as `to_tuple` does; None stays None."""
-    return None if value is None else to_tuple(value)
+    """Return volume mounts as a tuple, or None."""
+    return None if value is None else tuple(value)
 
 
 @attrs.frozen(kw_only=True)
 class EmptyDir:
-    """A temporary directory: `medium` is empty (the disk), "Memory" or "HugePages", `size_limit` a text."""
+    """A temporary directory; `medium` is "" (disk), "Memory" or "HugePages", `size_limit` a text."""
 
-    enable_empty_dir_volume: bool | None = attrs.field(default=None, validator=OPTIONAL_BOOL)
-    medium: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    size_limit: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
+    enable_empty_dir_volume: bool | None = None
+    medium: str | None = None
+    size_limit: str | None = None
 
 
 @attrs.frozen(kw_only=True)
 class ServiceVolume:
-    """A volume of a service, to be mounted by its `name`; `enable_empty_dir_volume` gives way to `empty_dir`."""
+    """A volume of a service, mounted by its `name`; `empty_dir` takes precedence over `enable_empty_dir_volume`."""
 
-    name: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    nfs: NfsVolume | None = attrs.field(default=None, validator=type_validator(NfsVolume))
-    secret_name: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    enable_empty_dir_volume: bool | None = attrs.field(default=None, validator=OPTIONAL_BOOL)
-    empty_dir: EmptyDir | None = attrs.field(default=None, validator=type_validator(EmptyDir))
+    name: str | None = None
+    nfs: NfsVolume | None = None
+    secret_name: str | None = None
+    enable_empty_dir_volume: bool | None = None
+    empty_dir: EmptyDir | None = None
 
 
 @attrs.frozen(kw_only=True)
 class ServiceVolumeMount:
-    """Where the containers of a service see one of its volumes."""
+    """Mount of one of the service's volumes in its containers."""
 
-    name: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    mount_path: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    read_only: bool | None = attrs.field(default=None, validator=OPTIONAL_BOOL)
-    sub_path: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    mount_propagation: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
+    name: str | None = None
+    mount_path: str | None = None
+    read_only: bool | None = None
+    sub_path: str | None = None
+    mount_propagation: str | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Capabilities:
-    """Linux capabilities that a container gets (`add`) and loses (`drop`)."""
+    """Linux capabilities to `add` to a container and to `drop` from it."""
 
-    add: tuple[str, ...] | None = attrs.field(default=None, converter=to_str_tuple_or_none, validator=_OPTIONAL_STRS)
-    drop: tuple[str, ...] | None = attrs.field(default=None, converter=to_str_tuple_or_none, validator=_OPTIONAL_STRS)
+    add: tuple[str, ...] | None = attrs.field(
+        default=None, converter=to_str_tuple_or_none, validator=validator(check_strings, optional=True)
+    )
+    drop: tuple[str, ...] | None = attrs.field(
+        default=None, converter=to_str_tuple_or_none, validator=validator(check_strings, optional=True)
+    )
 
 
 @attrs.frozen(kw_only=True)
 class Security:
-    """What a container may do."""
+    """Security settings of a container."""
 
-    capabilities: Capabilities | None = attrs.field(default=None, validator=type_validator(Capabilities))
+    capabilities: Capabilities | None = None
 
 
 @hide_arguments_in_traceback
 @attrs.frozen(kw_only=True)
 class SidecarSpec:
-    """A container beside that of a version.
+    """A container that runs next to the container of a version.
 
-    `cpu` counts cores, `mem` megabytes (that of the version itself counts gigabytes). `env_var` are its environment
+    `cpu` is in cores, `mem` in megabytes (the memory of the version itself is in gigabytes). `env_var` are environment
     variables, shown in no repr.
     """
 
-    container_image: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    container_port: int | None = attrs.field(default=None, validator=OPTIONAL_INT)
-    container_name: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
+    container_image: str | None = None
+    container_port: int | None = None
+    container_name: str | None = None
     env_var: Variables | None = attrs.field(
         default=None,
         converter=to_variables,
-        validator=OPTIONAL_VARIABLES,
+        validator=validator(check_variables, optional=True),
         repr=False,
         hash=False,
         metadata=wire_format(JSON_IN_STRING),
     )
-    initial_delay_seconds: int | None = attrs.field(default=None, validator=OPTIONAL_INT)
+    initial_delay_seconds: int | None = None
     cpu: float | None = attrs.field(default=None, validator=validator(check_number, optional=True))
     mem: float | None = attrs.field(default=None, validator=validator(check_number, optional=True))
-    security: Security | None = attrs.field(default=None, validator=type_validator(Security))
-    volume_mount_infos: tuple[VolumeMount, ...] | None = attrs.field(
-        default=None, converter=as_volume_mounts, validator=optional_tuple_of(VolumeMount)
-    )
+    security: Security | None = None
+    volume_mount_infos: tuple[VolumeMount, ...] | None = attrs.field(default=None, converter=as_volume_mounts)
 
 
 @attrs.frozen(kw_only=True)
 class PolicyDetail:
-    """When a version gets more replicas: above so many percent (`policy_threshold`) of cpu, mem and the like."""
+    """A scaling policy: add replicas above `policy_threshold` percent of `policy_type` (cpu, mem and the like)."""
 
-    policy_type: str | None = attrs.field(default=None, validator=OPTIONAL_STR)
-    policy_threshold: int | None = attrs.field(default=None, validator=OPTIONAL_INT)
+    policy_type: str | None = None
+    policy_threshold: int | None = None

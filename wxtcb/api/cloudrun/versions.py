@@ -1,4 +1,4 @@
-"""Versions of services: deploy, roll over, release, delete."""
+"""Versions of services: create, update, release, delete."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import attrs
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import wire_fields
 from wxtcb.api.cloudrun.version_models import Version, VersionUpdate
-from wxtcb.validation import check_string, check_type, check_type_or_none
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
+# The pages spell success in two ways, and some replies have no result.
 _SUCCESS_RESULTS: Final = frozenset({"", "succ", "success", "creating"})
 
 
 @attrs.frozen(kw_only=True)
 class VersionResult(Reply):
-    """What the platform says besides errcode 0: "succ", "success", or "creating" while it goes on.
+    """Result next to errcode 0: "succ", "success", or "creating" while the build is running.
 
-    Any other `result` is a failure; one that is missing or empty is none.
+    Any other `result` is a failure; a missing or empty one is a success.
     """
 
     result: str | None = None
@@ -34,7 +34,7 @@ class VersionResult(Reply):
 
 @attrs.frozen(kw_only=True)
 class DeploymentResult(VersionResult):
-    """A deployment: `run_id` is its record; `version_name` is None while the `result` is "creating"."""
+    """A deployment; `run_id` is its record, `version_name` is None while `result` is "creating"."""
 
     version_name: str | None = None
     run_id: str | None = None
@@ -42,7 +42,7 @@ class DeploymentResult(VersionResult):
 
 @attrs.frozen(kw_only=True)
 class ReleaseResult(VersionResult):
-    """A release and the number of its order, which no call looks up."""
+    """A release and the id of its order; no call returns the state of the order."""
 
     release_order_id: int | None = None
 
@@ -76,31 +76,36 @@ RELEASE_CLOUDBASERUN_VERSION: Final = Endpoint(
     official="releaseCloudbaseServiceVersion",
 )
 
+ENDPOINTS: Final = (
+    CREATE_CLOUDBASERUN_SERVER_VERSION,
+    ROLL_UPDATE_CLOUDBASERUN_SERVER_VERSION,
+    RELEASE_CLOUDBASERUN_VERSION,
+    DELETE_CLOUDBASERUN_SERVER_VERSION,
+)
+
 
 async def create_cloudbaserun_server_version(session: Session, version: Version) -> DeploymentResult:
-    """Build and deploy another version of a service; every success makes one.
+    """Build and deploy a new version of a service; every success creates another version.
 
-    The build may go on afterwards: then `result` is "creating" and there is no `version_name` yet. No call of this
-    family tells how it goes on, or lists versions.
+    The build may continue in the background: then `result` is "creating" and `version_name` is None. No call of this
+    family returns its progress, or lists versions.
 
-    Raises `PartialFailure` when the platform says under errcode 0 that it failed. After `OutcomeUnknown` look into the
-    console before you try again: a second version may be there.
+    Raises `PartialFailure` if the platform reports a failure under errcode 0. After `OutcomeUnknown`, check in the
+    console before you retry: the version may exist.
 
     Official interface: createCloudbaseServiceVersion, page cloudrun-batch/service-mgnt/createCloudbaseServiceVersion.
     """
-    check_type("version", version, Version)
     return await session.call(CREATE_CLOUDBASERUN_SERVER_VERSION, wire_fields(version))
 
 
 async def roll_update_cloudbaserun_server_version(session: Session, update: VersionUpdate) -> DeploymentResult:
-    """Roll an existing version over to other code, another image or configuration; its replicas are replaced.
+    """Update an existing version to other code, another image or another configuration; its replicas are replaced.
 
-    After `OutcomeUnknown` the same update may be sent again: it ends the same, unless a newer one came between, but it
-    starts another rollout. Raises `PartialFailure` when the platform says under errcode 0 that it failed.
+    After `OutcomeUnknown`, the same update may be sent again: the result is the same unless a newer update came
+    between, but it starts another rollout. Raises `PartialFailure` if the platform reports a failure under errcode 0.
 
     Official interface: updateCloudbaseServiceVersion, page cloudrun-batch/service-mgnt/updateCloudbaseServiceVersion.
     """
-    check_type("update", update, VersionUpdate)
     return await session.call(ROLL_UPDATE_CLOUDBASERUN_SERVER_VERSION, wire_fields(update))
 
 
@@ -113,34 +118,32 @@ async def delete_cloudbaserun_server_version(
     is_delete_server: bool | None = None,
     is_delete_image: bool | None = None,
 ) -> VersionResult:
-    """Delete a version; with its last version a service goes too if *is_delete_server*, and the image if both are True.
+    """Delete a version, and optionally its service and its image.
 
-    No other call deletes a service. Where an earlier attempt of the same call got through, the platform may refuse the
-    next one because the version is not there.
+    If *is_delete_server*, the service is deleted with its last version; if also *is_delete_image*, the image too. No
+    other call deletes a service. A retry after a lost reply may be rejected because the version is already deleted.
 
     Official interface: deleteCloudbaseServiceVersion, page cloudrun-batch/service-mgnt/deleteCloudbaseServiceVersion.
     """
-    names = {"env_id": env_id, "service_name": service_name, "version_name": version_name}
-    flags = {"is_delete_server": is_delete_server, "is_delete_image": is_delete_image}
-    for name, text in names.items():
-        check_string(name, text)
-    for name, flag in flags.items():
-        check_type_or_none(name, flag, bool)
-    body = {"env_id": env_id, "server_name": service_name, "version_name": version_name, **flags}
+    body = {
+        "env_id": env_id,
+        "server_name": service_name,
+        "version_name": version_name,
+        "is_delete_server": is_delete_server,
+        "is_delete_image": is_delete_image,
+    }
     return await session.call(DELETE_CLOUDBASERUN_SERVER_VERSION, body)
 
 
 async def release_cloudbaserun_version(
     session: Session, *, env_id: str, service_name: str, version_name: str
 ) -> ReleaseResult:
-    """Give one version all traffic of its service; every call opens a release order, which no call looks up.
+    """Give one version all traffic of its service; every call creates a release order, whose state no call returns.
 
-    Raises `PartialFailure` when the platform says "failed" under errcode 0. After `OutcomeUnknown` it may be sent again
-    unless something newer was released since, which that would undo.
+    Raises `PartialFailure` if the platform reports "failed" under errcode 0. After `OutcomeUnknown`, it may be sent
+    again unless a newer version was released since, which a retry would undo.
 
     Official interface: releaseCloudbaseServiceVersion, page cloudrun-batch/service-mgnt/releaseCloudbaseServiceVersion.
     """
-    for name, text in (("env_id", env_id), ("service_name", service_name), ("version_name", version_name)):
-        check_string(name, text)
     body = {"env_id": env_id, "server_name": service_name, "release_version": version_name}
     return await session.call(RELEASE_CLOUDBASERUN_VERSION, body)

@@ -1,4 +1,4 @@
-"""New versions: what each is made of, in one environment or the same in many."""
+"""New versions of container services, in one environment or in many."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ import attrs
 
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import wire_fields, wire_format, wire_name
-from wxtcb.api.containers.shared_models import BatchResult
-from wxtcb.api.containers.variables import VARIABLES_FORMAT
+from wxtcb.api.containers.shared_models import VARIABLES_FORMAT, BatchResult
 from wxtcb.secret import Secret
 from wxtcb.validation import (
     Variables,
     check_not_empty,
     check_number,
-    check_string,
     check_strings,
-    check_type,
     check_variables,
     hide_arguments_in_traceback,
     int_range,
@@ -33,70 +30,70 @@ if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
+# The fields of the next four classes are those of `cloudrun.models`, but this family spells some of their names without
+# underscores on the wire (ispublic, tagname, fullname, registryserver, username), so the classes cannot be shared.
 @attrs.frozen(kw_only=True)
 class ImageInfo:
-    """The image that a version is made of: its repository and tag at the registry `server_addr`, and where to pull."""
+    """Image of a version: its repository and tag in the registry `server_addr`, and the address for a pull."""
 
-    repository_name: str = attrs.field(validator=validator(check_string))
-    is_public: bool = attrs.field(metadata=wire_name("ispublic"), validator=type_validator(bool, optional=False))
-    tag_name: str = attrs.field(metadata=wire_name("tagname"), validator=validator(check_string))
-    server_addr: str = attrs.field(validator=validator(check_string))
-    image_url: str = attrs.field(validator=validator(check_string))
+    repository_name: str
+    is_public: bool = attrs.field(metadata=wire_name("ispublic"))
+    tag_name: str = attrs.field(metadata=wire_name("tagname"))
+    server_addr: str
+    image_url: str
 
 
 @attrs.frozen(kw_only=True)
 class RepositoryName:
-    """What a code repository is called; `full_name` is its owner and its name, parted by a slash."""
+    """Name of a code repository; `full_name` is owner/name."""
 
-    name: str | None = attrs.field(default=None, validator=type_validator(str))
-    full_name: str | None = attrs.field(default=None, metadata=wire_name("fullname"), validator=type_validator(str))
+    name: str | None = None
+    full_name: str | None = attrs.field(default=None, metadata=wire_name("fullname"))
 
 
 @attrs.frozen(kw_only=True)
 class CodeDetail:
-    """The code repository that a version is made of."""
+    """Code repository of a version: its name and its URL."""
 
-    name: RepositoryName | None = attrs.field(default=None, validator=type_validator(RepositoryName))
-    url: str | None = attrs.field(default=None, validator=type_validator(str))
+    name: RepositoryName | None = None
+    url: str | None = None
 
 
 @hide_arguments_in_traceback
 @attrs.frozen(kw_only=True)
 class ImageSecretInfo:
-    """The account at the registry of a private image; `password` is shown in no repr."""
+    """Account of a private registry; `password` is shown in no repr."""
 
-    registry_server: str | None = attrs.field(
-        default=None, metadata=wire_name("registryserver"), validator=type_validator(str)
-    )
-    user_name: str | None = attrs.field(default=None, metadata=wire_name("username"), validator=type_validator(str))
+    registry_server: str | None = attrs.field(default=None, metadata=wire_name("registryserver"))
+    user_name: str | None = attrs.field(default=None, metadata=wire_name("username"))
     password: Secret | None = attrs.field(default=None, converter=to_secret_or_none, validator=type_validator(Secret))
-    email: str | None = attrs.field(default=None, validator=type_validator(str))
+    email: str | None = None
 
 
 @hide_arguments_in_traceback
 @attrs.frozen(kw_only=True)
 class CsVersion:
-    """A version of a container service to be created.
+    """A new version of a container service.
 
     `upload_type` is "package", "repository" or "image", `repository_type` "coding", "gitlab" or "github", `policy_type`
-    "cpu"; another text is passed on as it is. `flow_ratio` is the share of the traffic in percent, `cpu` counts cores,
-    `mem` gigabytes, `min_num` (0 or more) and `max_num` (50 at most) replicas. `env_params` are the environment
-    variables, in no repr. With `mount_wx_token` WeChat's token is pushed into the container.
+    "cpu"; other texts are sent unchanged. `flow_ratio` is the percentage of the traffic, `cpu` is in cores, `mem` in
+    gigabytes, `min_num` (at least 0) and `max_num` (at most 50) are numbers of replicas. `env_params` are environment
+    variables, shown in no repr. `mount_wx_token` pushes WeChat's token into the container.
     """
 
-    service_name: str = attrs.field(validator=validator(check_string))
-    upload_type: str = attrs.field(validator=validator(check_string))
+    service_name: str
+    upload_type: str
     flow_ratio: int | None = attrs.field(default=None, validator=int_range(0, 100))
     cpu: float | None = attrs.field(default=None, validator=validator(check_number, optional=True))
     mem: float | None = attrs.field(default=None, validator=validator(check_number, optional=True))
     min_num: int | None = attrs.field(default=None, metadata=wire_name("minnum"), validator=int_range(0))
     max_num: int | None = attrs.field(default=None, metadata=wire_name("maxnum"), validator=int_range(0, 50))
-    policy_type: str | None = attrs.field(default=None, validator=type_validator(str))
-    policy_threshold: int | None = attrs.field(default=None, validator=type_validator(int))
-    container_port: int | None = attrs.field(default=None, validator=type_validator(int))
-    repository_type: str | None = attrs.field(default=None, validator=type_validator(str))
-    dockerfile_path: str | None = attrs.field(default=None, validator=type_validator(str))
-    build_dir: str | None = attrs.field(default=None, validator=type_validator(str))
+    policy_type: str | None = None
+    policy_threshold: int | None = None
+    container_port: int | None = None
+    repository_type: str | None = None
+    dockerfile_path: str | None = None
+    build_dir: str | None = None
     env_params: Variables | None = attrs.field(
         default=None,
         repr=False,
@@ -105,24 +102,23 @@ class CsVersion:
         converter=to_variables,
         validator=validator(check_variables, optional=True),
     )
-    repository: str | None = attrs.field(default=None, validator=type_validator(str))
-    branch: str | None = attrs.field(default=None, validator=type_validator(str))
-    version_remark: str | None = attrs.field(default=None, validator=type_validator(str))
-    package_name: str | None = attrs.field(default=None, validator=type_validator(str))
-    package_version: str | None = attrs.field(default=None, validator=type_validator(str))
-    image_info: ImageInfo | None = attrs.field(default=None, validator=type_validator(ImageInfo))
-    code_detail: CodeDetail | None = attrs.field(default=None, validator=type_validator(CodeDetail))
+    repository: str | None = None
+    branch: str | None = None
+    version_remark: str | None = None
+    package_name: str | None = None
+    package_version: str | None = None
+    image_info: ImageInfo | None = None
+    code_detail: CodeDetail | None = None
+    # A dict instead of `ImageSecretInfo` would show its password in the repr.
     image_secret_info: ImageSecretInfo | None = attrs.field(default=None, validator=type_validator(ImageSecretInfo))
-    image_pull_secret: str | None = attrs.field(
-        default=None, metadata=wire_name("image_pulls_secret"), validator=type_validator(str)
-    )
-    custom_logs: str | None = attrs.field(default=None, validator=type_validator(str))
-    mount_wx_token: bool | None = attrs.field(default=None, validator=type_validator(bool))
+    image_pull_secret: str | None = attrs.field(default=None, metadata=wire_name("image_pulls_secret"))
+    custom_logs: str | None = None
+    mount_wx_token: bool | None = None
 
 
 @attrs.frozen(kw_only=True)
 class NewCsVersion(Reply):
-    """A new version, by the name that the platform gave it."""
+    """A new version; the platform chooses its name."""
 
     version_name: str | None = None
 
@@ -138,30 +134,29 @@ BATCH_CREATE_CS_VERSION: Final = Endpoint(
     official="batchcreatecsversion",
 )
 
+ENDPOINTS: Final = (CREATE_CS_VERSION, BATCH_CREATE_CS_VERSION)
+
 
 async def create_cs_version(session: Session, version: CsVersion, *, env: str) -> NewCsVersion:
-    """Begin to build a version of a service in environment *env*; every success begins another one.
+    """Start building a version of a service in environment *env*; every success starts another one.
 
-    It is built afterwards: `wait_until_version_normal` before you give it traffic. When no answer comes,
-    `OutcomeUnknown`: look with `get_cs_version_list` for a newer version before you try again.
+    It is built in the background: call `wait_until_version_normal` before you give it traffic. Raises `OutcomeUnknown`
+    if the reply was lost: check with `get_cs_version_list` for a newer version before you retry.
 
     Official interface: createcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/createcsversion.
     """
-    check_type("version", version, CsVersion)
-    check_string("env", env)
     return await session.call(CREATE_CS_VERSION, {"env": env, **wire_fields(version)})
 
 
 async def batch_create_cs_version(session: Session, version: CsVersion, *, envs: Iterable[str]) -> BatchResult:
-    """Begin to build the same version in many environments, each of which must have the service.
+    """Start building the same version in many environments, each of which must have the service.
 
-    Raises `PartialFailure` when some failed, with the environments and names of the others in ``.reply.succ_list``.
-    When no answer comes, `OutcomeUnknown`: look at each environment with `get_cs_version_list` before you try again.
-    Whether `mount_wx_token` counts here is not documented.
+    Raises `PartialFailure` if some environments failed; the others and their version names are in ``.reply.succ_list``.
+    Raises `OutcomeUnknown` if the reply was lost: check each environment with `get_cs_version_list` before you retry.
+    The documentation does not say whether `mount_wx_token` applies here.
 
     Official interface: batchcreatecsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchcreatecsversion.
     """
-    check_type("version", version, CsVersion)
     names = to_str_tuple(envs)
     check_strings("envs", names)
     check_not_empty("envs", names)

@@ -1,4 +1,4 @@
-"""The services of an environment, and hosting itself, which must be on before there can be any."""
+"""Container services of an environment, and the hosting they need."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from wxtcb.api._pagination import by_offset
 from wxtcb.validation import (
     check_not_empty,
     check_positive_int,
-    check_string,
     check_strings,
-    check_type_or_none,
     to_str_tuple,
-    type_validator,
     validator,
 )
 
@@ -27,25 +24,27 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Vpc:
-    """The private network of a service; the platform wants all three, or no network at all.
+    """Private network of a service; all three fields are required.
 
-    `create_type` is 0 (inherit), 1 (create) or 2 (use the given one); a sample of the platform's sends 3.
+    `create_type` is 0 (inherit), 1 (create) or 2 (use the given network).
     """
 
-    vpc_id: str = attrs.field(metadata=wire_name("vpcid"), validator=validator(check_string))
+    vpc_id: str = attrs.field(metadata=wire_name("vpcid"))
     subnet_ids: tuple[str, ...] = attrs.field(
         metadata=wire_name("subnetids"),
         converter=to_str_tuple,
         validator=[validator(check_strings), validator(check_not_empty)],
     )
-    create_type: int = attrs.field(validator=type_validator(int, optional=False))
+    # Not validated: the platform's sample sends 3, which the documented values do not include.
+    create_type: int
 
 
 @attrs.frozen(kw_only=True)
 class ContainerService:
-    """One service as the platform lists it.
+    """One service of the list.
 
-    The times are ``YYYY-MM-DD HH:MM:SS`` without a zone (presumably China's); the one documented `status` is "succ".
+    The times are ``YYYY-MM-DD HH:MM:SS`` without a time zone, presumably China Standard Time. The only documented
+    `status` is "succ".
     """
 
     service_name: str | None = attrs.field(default=None, metadata=wire_name("server_name"))
@@ -58,7 +57,7 @@ class ContainerService:
 
 @attrs.frozen(kw_only=True)
 class ContainerServices(Reply):
-    """A page of the services of an environment; `total` counts those of all pages."""
+    """A page of the services of an environment; `total` is the number of services on all pages."""
 
     cslist: tuple[ContainerService, ...] = ()
     total: int | None = None
@@ -89,33 +88,30 @@ DEL_CONTAINER_SERVICE: Final = Endpoint(
     official="delcontainerservice",
 )
 
+ENDPOINTS: Final = (OPEN_CONTAINER_SERVICE, CREATE_CONTAINER_SERVICE, GET_CS_LIST, DEL_CONTAINER_SERVICE)
+
 
 async def open_container_service(session: Session, env: str) -> Done:
-    """Switch cloud hosting on for environment *env*, which makes the cluster that its container services will run on.
+    """Turn on cloud hosting for environment *env*; this creates the cluster of its container services.
 
-    Whether it may be opened twice is not documented, nor does a call tell whether it is open. When no answer comes,
-    `OutcomeUnknown`: try `create_container_service` before you open it again.
+    The documentation does not say whether it may be turned on twice, and no call returns the state. Raises
+    `OutcomeUnknown` if the reply was lost: try `create_container_service` before you retry.
 
     Official interface: opencontainerservice, page Third-party_Platforms/2.0/api/cloudbase/batch/opencontainerservice.
     """
-    check_string("env", env)
     return await session.call(OPEN_CONTAINER_SERVICE, {"env": env})
 
 
 async def create_container_service(
     session: Session, env: str, service_name: str, *, remark: str | None = None, vpc: Vpc | None = None
 ) -> Done:
-    """Create a service in an environment whose hosting is on (`open_container_service`); it holds no version yet.
+    """Create a service in an environment with hosting (`open_container_service`); it has no version yet.
 
-    When no answer comes, `OutcomeUnknown`: look with `get_cs_list` whether the name is there before you try again.
+    Raises `OutcomeUnknown` if the reply was lost: check with `get_cs_list` whether the name exists before you retry.
 
-    Official interface: createcontainerservice,
-    page Third-party_Platforms/2.0/api/cloudbase/batch/createcontainerservice.
+    Official interface: createcontainerservice, page
+    Third-party_Platforms/2.0/api/cloudbase/batch/createcontainerservice.
     """
-    check_string("env", env)
-    check_string("service_name", service_name)
-    check_type_or_none("remark", remark, str)
-    check_type_or_none("vpc", vpc, Vpc)
     body = {"env": env, "service_name": service_name, "remark": remark, "vpc": vpc}
     return await session.call(CREATE_CONTAINER_SERVICE, body)
 
@@ -123,22 +119,19 @@ async def create_container_service(
 async def get_cs_list(
     session: Session, env: str, *, limit: int | None = None, offset: int | None = None
 ) -> ContainerServices:
-    """List a page of the services of environment *env*: *limit* of them (20 if None), from number *offset* (0) on.
+    """Return a page of the services of environment *env*: *limit* of them (default 20), from *offset* (default 0) on.
 
-    No page says how many a page may hold: go on by the number that came, as `iter_services` does. Nor does any say
-    whether the list knows the services of `cloudrun.establish_cloudbaserun_server`, so a name that is missing proves
-    nothing.
+    The documentation names no maximum page size: continue at the number of entries received, as `iter_services` does.
+    It does not say either whether the list contains services of `cloudrun.establish_cloudbaserun_server`, so a missing
+    name proves nothing.
 
     Official interface: getcslist, page Third-party_Platforms/2.0/api/cloudbase/batch/getcslist.
     """
-    check_string("env", env)
-    check_type_or_none("limit", limit, int)
-    check_type_or_none("offset", offset, int)
     return await session.call(GET_CS_LIST, {"env": env, "limit": limit, "offset": offset})
 
 
 def iter_services(session: Session, env: str, *, page_size: int | None = None) -> AsyncIterator[ContainerService]:
-    """Iterate over all services of environment *env*, a page of *page_size* (20 if None) when it is needed."""
+    """Iterate over all services of environment *env*, *page_size* (default 20) per call."""
     if page_size is not None:
         check_positive_int("page_size", page_size)
 
@@ -150,12 +143,10 @@ def iter_services(session: Session, env: str, *, page_size: int | None = None) -
 
 
 async def del_container_service(session: Session, env: str, service_name: str) -> Done:
-    """Delete a service of environment *env*; whether it may still have versions is not documented.
+    """Delete a service of environment *env*; the documentation does not say whether it may still have versions.
 
-    Sent again after an answer that was lost, it may be refused because there is no such service: then it is done.
+    A retry after a lost reply may be rejected because the service is already deleted.
 
     Official interface: delcontainerservice, page Third-party_Platforms/2.0/api/cloudbase/batch/delcontainerservice.
     """
-    check_string("env", env)
-    check_string("service_name", service_name)
     return await session.call(DEL_CONTAINER_SERVICE, {"env": env, "service_name": service_name})

@@ -1,18 +1,20 @@
-"""What the calls answer that do one thing in many places: the places where it went well, and those where not."""
+"""Results of batch calls, and the wire format of environment variables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import attrs
+import orjson
 
 from wxtcb._protocol.endpoint import Reply
-from wxtcb._protocol.fields import aliases
+from wxtcb._protocol.fields import JSON_IN_STRING, WireFormat, aliases
 
 
 @attrs.frozen(kw_only=True)
 class BatchEntry:
-    """A place where it went well, by what the call names: a version, the versions' service, or a new version."""
+    """An entry that succeeded, by its environment, service and version; the fields depend on the call."""
 
     env: str | None = None
     service_name: str | None = None
@@ -21,7 +23,7 @@ class BatchEntry:
 
 @attrs.frozen(kw_only=True)
 class BatchFailure:
-    """A place where it did not, by what the call names, and the platform's reason."""
+    """An entry that failed, by its environment, service and version, and the platform's reason."""
 
     env: str | None = None
     service_name: str | None = None
@@ -31,7 +33,7 @@ class BatchFailure:
 
 @attrs.frozen(kw_only=True)
 class BatchResult(Reply):
-    """How it went, place by place."""
+    """Result of a batch call, entry by entry."""
 
     succ_list: tuple[BatchEntry, ...] = ()
     fail_list: tuple[BatchFailure, ...] = ()
@@ -39,3 +41,16 @@ class BatchResult(Reply):
     @property
     def failed(self) -> Sequence[BatchFailure]:
         return self.fail_list
+
+
+# The platform's samples write "" where there are no variables, in requests and in replies.
+def _encode_variables(value: object) -> str:
+    return orjson.dumps(value).decode() if value else ""
+
+
+def _decode_variables(value: object) -> object:
+    variables = JSON_IN_STRING.decode(value)
+    return {} if variables is None else variables
+
+
+VARIABLES_FORMAT: Final = WireFormat(JSON_IN_STRING.name, _encode_variables, _decode_variables)

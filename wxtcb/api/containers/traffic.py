@@ -1,9 +1,9 @@
-"""How the traffic of a service is split between its versions."""
+"""Traffic split of a service between its versions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -11,7 +11,7 @@ from wxtcb._protocol.endpoint import Done, Endpoint, Repeat
 from wxtcb._protocol.fields import wire_fields
 from wxtcb.api.containers.shared_models import BatchResult
 from wxtcb.errors import InvalidArgument
-from wxtcb.validation import check_list_of, check_not_empty, check_string, check_type, int_range, to_tuple, validator
+from wxtcb.validation import check_not_empty, int_range
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class VersionFlow:
-    """A version and its share of the traffic, in percent."""
+    """A version and its percentage of the traffic."""
 
-    version_name: str = attrs.field(validator=validator(check_string))
+    version_name: str
     flow_ratio: int = attrs.field(validator=int_range(0, 100, optional=False))
 
 
 def _as_flows(value: Iterable[VersionFlow]) -> tuple[VersionFlow, ...]:
-    return to_tuple(value)
+    return tuple(value)
 
 
-def _check_flows(name: str, value: object) -> None:
-    check_list_of(name, value, VersionFlow)
-    check_not_empty(name, value)
-    total = sum(flow.flow_ratio for flow in cast("tuple[VersionFlow, ...]", value))
+def _check_flows(_: TrafficSplit, attribute: attrs.Attribute[Any], flows: tuple[VersionFlow, ...]) -> None:
+    name = f"TrafficSplit: {attribute.name}"
+    check_not_empty(name, flows)
+    total = sum(flow.flow_ratio for flow in flows)
     if total not in (0, 100):
-        raise InvalidArgument(f"{name}: the flow ratios must total 100 or 0, not {total}")
+        raise InvalidArgument(f"{name}: the flow ratios must add up to 100 or 0, not {total}")
 
 
 @attrs.frozen(kw_only=True)
 class TrafficSplit:
-    """How the traffic of one service is split; the shares total 100 or 0, and a version not named gets 0."""
+    """Traffic split of one service; the percentages add up to 100 or 0, and a version that is not listed gets 0."""
 
-    env: str = attrs.field(validator=validator(check_string))
-    service_name: str = attrs.field(validator=validator(check_string))
-    items: tuple[VersionFlow, ...] = attrs.field(converter=_as_flows, validator=validator(_check_flows))
+    env: str
+    service_name: str
+    items: tuple[VersionFlow, ...] = attrs.field(converter=_as_flows, validator=_check_flows)
 
 
 SET_CS_PROPOTION: Final = Endpoint(
@@ -57,24 +57,24 @@ BATCH_SET_CS_PROPOTION: Final = Endpoint(
     official="batchsetcspropotion",
 )
 
+ENDPOINTS: Final = (SET_CS_PROPOTION, BATCH_SET_CS_PROPOTION)
+
 
 async def set_cs_propotion(session: Session, split: TrafficSplit) -> Done:
-    """Split the traffic of a service between its versions; afterwards those that are not named get none.
+    """Split the traffic of a service between its versions; versions that are not listed get none.
 
     Official interface: setcspropotion, page Third-party_Platforms/2.0/api/cloudbase/batch/setcspropotion.
     """
-    check_type("split", split, TrafficSplit)
     return await session.call(SET_CS_PROPOTION, wire_fields(split))
 
 
 async def batch_set_cs_propotion(session: Session, items: Iterable[TrafficSplit]) -> BatchResult:
-    """Split the traffic of many services, each for itself.
+    """Split the traffic of many services, each between its own versions.
 
-    Raises `PartialFailure` when some failed, with the services of the others in ``.reply.succ_list``.
+    Raises `PartialFailure` if some services failed; the others are in ``.reply.succ_list``.
 
     Official interface: batchsetcspropotion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchSetCSPropotion.
     """
-    splits = to_tuple(items)
-    check_list_of("items", splits, TrafficSplit)
+    splits = tuple(items)
     check_not_empty("items", splits)
     return await session.call(BATCH_SET_CS_PROPOTION, {"items": splits})

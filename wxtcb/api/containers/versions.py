@@ -1,4 +1,4 @@
-"""The versions of a service that are there: look at them, wait for them, change them, delete them."""
+"""Existing versions of a service: list, wait, configure, delete."""
 
 from __future__ import annotations
 
@@ -12,22 +12,15 @@ from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import interned, wire_fields, wire_format, wire_name
 from wxtcb.api._pagination import by_offset
 from wxtcb.api._waiters import WaitCondition, wait_until
-from wxtcb.api.containers.shared_models import BatchResult
-from wxtcb.api.containers.variables import VARIABLES_FORMAT
+from wxtcb.api.containers.shared_models import VARIABLES_FORMAT, BatchResult
 from wxtcb.validation import (
     Variables,
-    check_list_of,
     check_not_empty,
     check_positive_int,
-    check_string,
-    check_type,
-    check_type_or_none,
     check_variables,
     hide_arguments_in_traceback,
     int_range,
-    to_tuple,
     to_variables,
-    type_validator,
     validator,
 )
 
@@ -37,19 +30,19 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class VersionRef:
-    """One version of one service in one environment."""
+    """Reference to one version of one service in one environment."""
 
-    env: str = attrs.field(validator=validator(check_string))
-    service_name: str = attrs.field(validator=validator(check_string))
-    version_name: str = attrs.field(validator=validator(check_string))
+    env: str
+    service_name: str
+    version_name: str
 
 
 @attrs.frozen(kw_only=True)
 class CsVersionInfo:
-    """One version as the platform lists it.
+    """One version of the list.
 
-    `status` is "normal", "build_fail", or another text; `flow_ratio` is its share of the traffic in percent. The times
-    are ``YYYY-MM-DD HH:MM:SS`` without a zone (presumably China's).
+    `status` is "normal", "build_fail", or another text; `flow_ratio` is its percentage of the traffic. The times are
+    ``YYYY-MM-DD HH:MM:SS`` without a time zone, presumably China Standard Time.
     """
 
     version_name: str | None = None
@@ -65,7 +58,7 @@ class CsVersionInfo:
 
 @attrs.frozen(kw_only=True)
 class CsVersionList(Reply):
-    """A page of the versions of a service; `total` counts those of all pages."""
+    """A page of the versions of a service; `total` is the number of versions on all pages."""
 
     total: int | None = None
     items: tuple[CsVersionInfo, ...] = ()
@@ -73,10 +66,10 @@ class CsVersionList(Reply):
 
 @attrs.frozen(kw_only=True)
 class CsVersionDetail(Reply):
-    """One version in detail.
+    """Details of one version.
 
-    `cpu` counts cores, `mem` gigabytes, `min_num` and `max_num` replicas; `version_ip` is an address inside the cloud.
-    `env_params` are the environment variables, in no repr. The times are as in `CsVersionInfo`.
+    `cpu` is in cores, `mem` in gigabytes, `min_num` and `max_num` are numbers of replicas; `version_ip` is an address
+    inside the cloud. `env_params` are environment variables, shown in no repr. The times are as in `CsVersionInfo`.
     """
 
     version_name: str | None = None
@@ -111,17 +104,17 @@ class CsVersionDetail(Reply):
 @hide_arguments_in_traceback
 @attrs.frozen(kw_only=True)
 class CsVersionConfig:
-    """What can be changed of a version that is there.
+    """Changes to the configuration of an existing version.
 
-    What is None is not sent; whether the platform then keeps the value, or resets it, is not documented. Numbers and
-    `env_params` as in `CsVersion`; an empty mapping is sent as no variables.
+    A field that is None is not sent; the documentation does not say whether the platform then keeps or resets it.
+    Numbers and `env_params` are as in `CsVersion`; an empty mapping is sent as no variables.
     """
 
     min_num: int | None = attrs.field(default=None, metadata=wire_name("minnum"), validator=int_range(0))
     max_num: int | None = attrs.field(default=None, metadata=wire_name("maxnum"), validator=int_range(0, 50))
-    remark: str | None = attrs.field(default=None, validator=type_validator(str))
-    container_port: int | None = attrs.field(default=None, validator=type_validator(int))
-    custom_logs: str | None = attrs.field(default=None, validator=type_validator(str))
+    remark: str | None = None
+    container_port: int | None = None
+    custom_logs: str | None = None
     env_params: Variables | None = attrs.field(
         default=None,
         repr=False,
@@ -160,6 +153,14 @@ BATCH_DEL_CS_VERSION: Final = Endpoint(
     official="batchdelcsversion",
 )
 
+ENDPOINTS: Final = (
+    GET_CS_VERSION_LIST,
+    GET_CS_VERSION_DETAIL,
+    SET_CS_VERSION_CONFIG,
+    DEL_CS_VERSION,
+    BATCH_DEL_CS_VERSION,
+)
+
 _READY_STATUSES: Final = frozenset({"normal"})
 _FAILURE_STATUSES: Final = {"*_fail": "waiting will not change that; delete the version and create another"}
 
@@ -167,16 +168,13 @@ _FAILURE_STATUSES: Final = {"*_fail": "waiting will not change that; delete the 
 async def get_cs_version_list(
     session: Session, env: str, service_name: str, *, limit: int | None = None, offset: int | None = None
 ) -> CsVersionList:
-    """List a page of the versions of a service: *limit* of them, from number *offset* (0) on.
+    """Return a page of the versions of a service: *limit* of them, from *offset* (default 0) on.
 
-    No page says how many a page holds, or may hold: go on by the number that came, as `iter_versions` does.
+    The documentation names neither the default nor the maximum page size: continue at the number of entries received,
+    as `iter_versions` does.
 
     Official interface: getcsversionlist, page Third-party_Platforms/2.0/api/cloudbase/batch/getcsversionlist.
     """
-    check_string("env", env)
-    check_string("service_name", service_name)
-    check_type_or_none("limit", limit, int)
-    check_type_or_none("offset", offset, int)
     body = {"env": env, "service_name": service_name, "limit": limit, "offset": offset}
     return await session.call(GET_CS_VERSION_LIST, body)
 
@@ -184,7 +182,7 @@ async def get_cs_version_list(
 def iter_versions(
     session: Session, env: str, service_name: str, *, page_size: int | None = None
 ) -> AsyncIterator[CsVersionInfo]:
-    """Iterate over all versions of a service, a page of *page_size* (the platform's own if None) when it is needed."""
+    """Iterate over all versions of a service, *page_size* per call (None: the platform's default)."""
     if page_size is not None:
         check_positive_int("page_size", page_size)
 
@@ -196,7 +194,7 @@ def iter_versions(
 
 
 async def get_cs_version_detail(session: Session, env: str, service_name: str, version_name: str) -> CsVersionDetail:
-    """Look at one version of a service, its environment variables included.
+    """Return the details of one version of a service, including its environment variables.
 
     Official interface: getcsversiondetail, page Third-party_Platforms/2.0/api/cloudbase/batch/getcsversiondetail.
     """
@@ -212,41 +210,39 @@ async def wait_until_version_normal(
     timeout: float = 1800.0,
     interval: float = 10.0,
 ) -> CsVersionDetail:
-    """Wait until a version is built and running, and return it: its status is "normal", looked at every *interval* s.
+    """Wait until a version is built and its status is "normal", and return it; it polls every *interval* seconds.
 
-    A status that wxtcb does not know is waiting, and so is a look that failed for a reason that may pass.
+    Unknown statuses keep waiting, and so does a poll with a transient error.
 
-    Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` at once for a status that ends with "_fail",
-    and what keeps every look from succeeding, which is `ApiError` for a version that is not there.
+    Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` for a status that ends with "_fail", and a
+    permanent error of a poll: `ApiError` if the version does not exist.
     """
-    named = _version_body(env, service_name, version_name)
-    awaited = WaitCondition[CsVersionDetail, CsVersionDetail](
+    condition = WaitCondition[CsVersionDetail, CsVersionDetail](
         resource=f"version {version_name} of container service {service_name} in {env}",
         find=lambda detail: detail,
         status_of=lambda detail: detail.status,
         ready_statuses=_READY_STATUSES,
         failure_statuses=_FAILURE_STATUSES,
     )
-    looks = session.poller(partial(session.call, GET_CS_VERSION_DETAIL, named))
-    return await wait_until(looks, awaited, timeout=timeout, interval=interval)
+    poller = session.poller(partial(get_cs_version_detail, session, env, service_name, version_name))
+    return await wait_until(poller, condition, timeout=timeout, interval=interval)
 
 
 async def set_cs_version_config(
     session: Session, env: str, service_name: str, version_name: str, config: CsVersionConfig
 ) -> Done:
-    """Change the configuration of a version that is there.
+    """Change the configuration of an existing version.
 
     Official interface: setcsversionconfig, page Third-party_Platforms/2.0/api/cloudbase/batch/setcsversionconfig.
     """
-    check_type("config", config, CsVersionConfig)
-    named = _version_body(env, service_name, version_name)
-    return await session.call(SET_CS_VERSION_CONFIG, {**named, **wire_fields(config)})
+    version = _version_body(env, service_name, version_name)
+    return await session.call(SET_CS_VERSION_CONFIG, {**version, **wire_fields(config)})
 
 
 async def del_cs_version(session: Session, env: str, service_name: str, version_name: str) -> Done:
-    """Delete a version; give its traffic to others first (`set_cs_propotion`).
+    """Delete a version; give its traffic to other versions first (`set_cs_propotion`).
 
-    Sent again after an answer that was lost, it may be refused because there is no such version: then it is done.
+    A retry after a lost reply may be rejected because the version is already deleted.
 
     Official interface: delcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/delcsversion.
     """
@@ -256,19 +252,15 @@ async def del_cs_version(session: Session, env: str, service_name: str, version_
 async def batch_del_cs_version(session: Session, items: Iterable[VersionRef]) -> BatchResult:
     """Delete many versions, of several services and environments.
 
-    Raises `PartialFailure` when some failed, with the others in ``.reply.succ_list``. Sent again after an answer that
-    was lost, those that are gone may be among them because there is no such version: then they are done.
+    Raises `PartialFailure` if some versions failed; the others are in ``.reply.succ_list``. After a lost reply, a retry
+    may report versions as missing because they are already deleted.
 
     Official interface: batchdelcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchDelCSVersion.
     """
-    versions = to_tuple(items)
-    check_list_of("items", versions, VersionRef)
+    versions = tuple(items)
     check_not_empty("items", versions)
     return await session.call(BATCH_DEL_CS_VERSION, {"items": versions})
 
 
 def _version_body(env: str, service_name: str, version_name: str) -> dict[str, object]:
-    named = {"env": env, "service_name": service_name, "version_name": version_name}
-    for name, value in named.items():
-        check_string(name, value)
-    return dict(named)
+    return {"env": env, "service_name": service_name, "version_name": version_name}

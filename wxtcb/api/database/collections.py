@@ -1,4 +1,4 @@
-"""Collections, their indexes, and who may read and write them."""
+"""Collections: list, create, delete; their indexes and access rules."""
 
 from __future__ import annotations
 
@@ -12,14 +12,9 @@ from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb.api._pagination import by_offset
 from wxtcb.errors import InvalidArgument
 from wxtcb.validation import (
-    check_list_of,
     check_not_empty,
-    check_string,
     check_strings,
-    check_type,
-    check_type_or_none,
     to_str_tuple,
-    to_tuple,
     validator,
 )
 
@@ -30,8 +25,8 @@ AclTag: TypeAlias = Literal["READONLY", "PRIVATE", "ADMINWRITE", "ADMINONLY", "C
 Direction: TypeAlias = Literal["1", "-1", "2dsphere"]
 
 
+# The platform takes strings even for 1 and -1.
 def _as_direction(value: Direction | Literal[1, -1]) -> Direction:
-    """Write a number as the text that the platform takes."""
     return "1" if value == 1 else "-1" if value == -1 else value
 
 
@@ -42,34 +37,29 @@ def _check_direction(name: str, value: object) -> None:
 
 @attrs.frozen
 class IndexKey:
-    """A field of an index: ascending ("1"), descending ("-1") or of places ("2dsphere")."""
+    """A field of an index: ascending ("1"), descending ("-1") or geographical ("2dsphere")."""
 
-    name: str = attrs.field(validator=validator(check_string))
+    name: str
     direction: Direction = attrs.field(
         default="1", converter=_as_direction, validator=validator(_check_direction), kw_only=True
     )
 
 
 def _as_keys(value: Iterable[IndexKey]) -> tuple[IndexKey, ...]:
-    return to_tuple(value)
-
-
-def _check_keys(name: str, value: object) -> None:
-    check_list_of(name, value, IndexKey)
-    check_not_empty(name, value)
+    return tuple(value)
 
 
 @attrs.frozen(kw_only=True)
 class Index:
-    """An index of a collection and the fields it sorts by."""
+    """An index of a collection and its fields."""
 
-    name: str = attrs.field(validator=validator(check_string))
-    keys: tuple[IndexKey, ...] = attrs.field(converter=_as_keys, validator=validator(_check_keys))
+    name: str
+    keys: tuple[IndexKey, ...] = attrs.field(converter=_as_keys, validator=validator(check_not_empty))
 
 
 @attrs.frozen(kw_only=True)
 class CollectionInfo:
-    """A collection: its records (`count`) and indexes, and how many bytes each take."""
+    """A collection: its number of records (`count`) and of indexes, and their sizes in bytes."""
 
     name: str
     count: int = 0
@@ -80,7 +70,7 @@ class CollectionInfo:
 
 @attrs.frozen(kw_only=True)
 class Collections(Reply):
-    """A page of the collections of an environment; `total` counts those of all pages."""
+    """A page of the collections of an environment; `total` is the number of collections on all pages."""
 
     collections: tuple[CollectionInfo, ...] = ()
     total: int | None = None
@@ -88,10 +78,10 @@ class Collections(Reply):
 
 @attrs.frozen(kw_only=True)
 class Acl(Reply):
-    """Who may read and write a collection.
+    """Access rule of a collection.
 
-    `acl_tag` is READONLY (all read, the creator writes), PRIVATE (the creator alone), ADMINWRITE (all read,
-    administrators write), ADMINONLY, or CUSTOM, which goes by `rule`, a JSON document in a text.
+    `acl_tag` is READONLY (everyone reads, the creator writes), PRIVATE (only the creator), ADMINWRITE (everyone reads,
+    administrators write), ADMINONLY, or CUSTOM, which applies `rule`, a JSON document in a string.
     """
 
     acl_tag: str
@@ -121,9 +111,19 @@ DB_COLLECTION_DEL: Final = Endpoint(
     _COLLECTION_PATH, Done, Repeat.SET, name="db_collection_del", official="dbcollectionManage", action="del"
 )
 
+ENDPOINTS: Final = (
+    DB_GET_ACL,
+    DB_MODIFY_ACL,
+    DB_INDEX_CREATE,
+    DB_INDEX_DELETE,
+    DB_COLLECTION_GET,
+    DB_COLLECTION_ADD,
+    DB_COLLECTION_DEL,
+)
+
 
 async def db_get_acl(session: Session, env: str, collection_name: str) -> Acl:
-    """Tell who may read and write a collection.
+    """Return the access rule of a collection.
 
     Official interface: getPermission, page cloudbase-batch/db-mgnt/getPermission.
     """
@@ -133,70 +133,69 @@ async def db_get_acl(session: Session, env: str, collection_name: str) -> Acl:
 async def db_modify_acl(
     session: Session, env: str, collection_name: str, acl_tag: AclTag, rule: str | None = ""
 ) -> Done:
-    """Set who may read and write a collection (see `Acl`); it holds from now on.
+    """Set the access rule of a collection (see `Acl`).
 
-    CUSTOM needs a *rule*, a JSON object in a text. The platform's table requires the field for every tag, the twin of
-    the call for CUSTOM alone: it is sent empty with the others, and left out if it is None.
+    CUSTOM requires a *rule*, a JSON object in a string. With other tags an empty rule is sent, or none if *rule* is
+    None.
+
+    Raises `InvalidArgument` for an unknown tag or an invalid rule, before a request is sent.
 
     Official interface: setPermission, page cloudbase-batch/db-mgnt/setPermission.
     """
     body = _collection_body(env, collection_name)
+    # A wrong tag could open a collection to everyone, so the closed set is checked before a request is sent.
     if acl_tag not in get_args(AclTag):
         raise InvalidArgument(f"acl_tag must be one of {', '.join(get_args(AclTag))}, not {acl_tag!r}")
+    # The platform's table requires the field for every tag, its non-batch twin only for CUSTOM.
     if acl_tag == "CUSTOM":
         _check_rule(rule)
-    elif rule is not None:
-        check_type("rule", rule, str)
     return await session.call(DB_MODIFY_ACL, {**body, "acl_tag": acl_tag, "rule": rule})
 
 
 async def db_index_create(session: Session, env: str, collection_name: str, indexes: Iterable[Index]) -> Done:
-    """Create indexes of a collection; none is unique.
+    """Create indexes of a collection; unique indexes are not available.
 
-    Raises `OutcomeUnknown` when the answer was lost: no call lists indexes, but `db_collection_get` counts them.
+    Raises `OutcomeUnknown` if the reply was lost: no call lists indexes, but `db_collection_get` counts them.
 
     Official interface: dbindexManage, page cloudbase-batch/db-mgnt/dbindexManage.
     """
     body = _collection_body(env, collection_name)
-    wanted = to_tuple(indexes)
-    check_list_of("indexes", wanted, Index)
-    check_not_empty("indexes", wanted)
-    return await session.call(DB_INDEX_CREATE, {**body, "indexes": wanted})
+    new_indexes = tuple(indexes)
+    check_not_empty("indexes", new_indexes)
+    return await session.call(DB_INDEX_CREATE, {**body, "indexes": new_indexes})
 
 
 async def db_index_delete(session: Session, env: str, collection_name: str, names: Iterable[str]) -> Done:
-    """Remove indexes of a collection, by their names.
+    """Delete indexes of a collection by their names.
 
-    It is repeated by itself after a lost answer; then the error that one is not there may come of the first attempt.
+    The call is repeated automatically after a lost reply; an error that an index does not exist may then be caused by
+    the first attempt.
 
     Official interface: dbindexManage, page cloudbase-batch/db-mgnt/dbindexManage.
     """
     body = _collection_body(env, collection_name)
-    wanted = to_str_tuple(names)
-    check_strings("names", wanted)
-    check_not_empty("names", wanted)
-    return await session.call(DB_INDEX_DELETE, {**body, "indexes": [{"name": name} for name in wanted]})
+    index_names = to_str_tuple(names)
+    check_strings("names", index_names)
+    check_not_empty("names", index_names)
+    return await session.call(DB_INDEX_DELETE, {**body, "indexes": [{"name": name} for name in index_names]})
 
 
 async def db_collection_get(
     session: Session, env: str, *, limit: int | None = None, offset: int | None = None
 ) -> Collections:
-    """List a page of the collections: *limit* of them (20 if None), from number *offset* (0) on.
+    """Return a page of the collections: *limit* of them (default 20), from *offset* (default 0) on.
 
-    `iter_collections` lists them all.
+    `iter_collections` iterates over all pages.
 
     Official interface: dbcollectionManage, page cloudbase-common/db-management/dbcollectionManage.
     """
-    check_string("env", env)
-    check_type_or_none("limit", limit, int)
-    check_type_or_none("offset", offset, int)
     return await session.call(DB_COLLECTION_GET, {"env": env, "limit": limit, "offset": offset})
 
 
 async def db_collection_add(session: Session, env: str, collection_name: str) -> Done:
-    """Create an empty collection; one that is there already is refused.
+    """Create an empty collection; an existing name is rejected.
 
-    Raises `OutcomeUnknown` when the answer was lost: look with `db_collection_get`, or just add it again.
+    Raises `OutcomeUnknown` if the reply was lost: check with `db_collection_get`, or retry.
 
     Official interface: dbcollectionManage, page cloudbase-common/db-management/dbcollectionManage.
     """
@@ -204,9 +203,10 @@ async def db_collection_add(session: Session, env: str, collection_name: str) ->
 
 
 async def db_collection_del(session: Session, env: str, collection_name: str) -> Done:
-    """Remove a collection and all of its records; there is no way back.
+    """Delete a collection and all its records; this cannot be undone.
 
-    It is repeated by itself after a lost answer; then the error that it is not there may come of the first attempt.
+    The call is repeated automatically after a lost reply; an error that the collection does not exist may then be
+    caused by the first attempt.
 
     Official interface: dbcollectionManage, page cloudbase-common/db-management/dbcollectionManage.
     """
@@ -214,8 +214,7 @@ async def db_collection_del(session: Session, env: str, collection_name: str) ->
 
 
 def iter_collections(session: Session, env: str) -> AsyncIterator[CollectionInfo]:
-    """Yield all collections of an environment, 20 per call."""
-    check_string("env", env)
+    """Iterate over all collections of an environment, 20 per call."""
 
     async def fetch(offset: int) -> tuple[tuple[CollectionInfo, ...], int | None]:
         page = await db_collection_get(session, env, limit=20, offset=offset)
@@ -225,15 +224,13 @@ def iter_collections(session: Session, env: str) -> AsyncIterator[CollectionInfo
 
 
 def _collection_body(env: str, collection_name: str) -> dict[str, object]:
-    check_string("env", env)
-    check_string("collection_name", collection_name)
     return {"env": env, "collection_name": collection_name}
 
 
 def _check_rule(rule: str | None) -> None:
     try:
-        found = orjson.loads(rule or "")
-    except orjson.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict):
-        raise InvalidArgument("rule must be a JSON object in a text, which CUSTOM goes by")
+        document = orjson.loads(rule or "")
+    except orjson.JSONDecodeError as error:
+        raise InvalidArgument(f"rule is not JSON: {error}; CUSTOM needs a JSON object in a string") from error
+    if not isinstance(document, dict):
+        raise InvalidArgument("rule is not a JSON object: CUSTOM needs a JSON object in a string")

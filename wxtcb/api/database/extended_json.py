@@ -1,11 +1,14 @@
-"""Records as texts of extended JSON, read into Python values and written from them."""
+"""Records as extended JSON (MongoDB's JSON for types that JSON does not have): read and written.
+
+Source of the ``$`` forms: MongoDB Extended JSON v2, canonical and relaxed, and v1 for binary data.
+"""
 
 from __future__ import annotations
 
 import base64
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -13,62 +16,58 @@ import attrs
 import orjson
 
 from wxtcb._protocol.fields import WireFormat
-from wxtcb.api.database.literals import MAX_DEPTH, MAX_SAFE_INTEGER
+from wxtcb.api.database.literals import EPOCH, MAX_DEPTH, MAX_SAFE_INTEGER, MILLISECOND
 from wxtcb.errors import InvalidArgument
-from wxtcb.validation import check_mapping
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
 _INT64_LIMIT: Final = 2**63
+_NON_FINITE_NAMES: Final = {float("inf"): "Infinity", float("-inf"): "-Infinity"}
 
 
 @attrs.frozen
 class Timestamp:
-    """A moment as the database keeps its own: seconds since 1970, and a number within the second."""
+    """A timestamp of the database: seconds since 1970, and a counter within the second."""
 
     time: int
     increment: int
 
 
+# A record may have any fields, so its values are `Any`: `object` would force a cast on every caller.
 def read_document(text: str) -> dict[str, Any]:
-    """Read a record out of a text, a line of an export file for instance.
+    """Parse a record from extended JSON, for instance a line of an export file.
 
     Dates become aware `datetime`, object ids `str`, 32- and 64-bit numbers `int`, doubles `float`, decimals `Decimal`,
-    binary data `bytes`, undefined None. A ``$`` form that wxtcb does not know is left as it is. Raises
-    `InvalidArgument` for what is no JSON object.
+    binary data `bytes`, undefined None. Unknown ``$`` forms stay unchanged. Raises `InvalidArgument` if *text* is not a
+    JSON object.
     """
     try:
         return _parse_document(text)
     except (RecursionError, TypeError, ValueError) as error:
-        reason = str(error)
-    raise InvalidArgument(f"text is no record: {reason}")
+        raise InvalidArgument(f"text is not a record: {error}") from error
 
 
 def write_document(document: Mapping[str, Any]) -> str:
-    """Write a record as a text, without line breaks: a line of a file for `db_import`, for instance.
+    """Return a record as extended JSON on one line, for instance a line of a file for `db_import`.
 
-    Dates are kept to the millisecond. Raises `InvalidArgument` for what extended JSON has no form for.
+    Dates are rounded down to milliseconds. Raises `InvalidArgument` for values that extended JSON cannot represent.
     """
-    check_mapping("document", document)
     try:
         return orjson.dumps(_to_extended("document", document, 0)).decode()
     except (orjson.JSONEncodeError, OverflowError) as error:
-        reason = str(error)
-    raise InvalidArgument(f"document cannot be written as JSON: {reason}")
+        raise InvalidArgument(f"document cannot be written as JSON: {error}") from error
 
 
 def _parse_document(text: object) -> dict[str, Any]:
     if not isinstance(text, str):
-        raise TypeError("JSON document in a text")
-    found = orjson.loads(text)
-    if not isinstance(found, dict):
-        raise TypeError("JSON object in a text")
-    return {key: _to_python(each) for key, each in found.items()}
+        raise TypeError("JSON document in a string")
+    document = orjson.loads(text)
+    if not isinstance(document, dict):
+        raise TypeError("JSON object in a string")
+    return {key: _to_python(each) for key, each in document.items()}
 
 
 def _parse_documents(texts: object) -> list[dict[str, Any]]:
     if not isinstance(texts, list):
-        raise TypeError("list of JSON documents in texts")
+        raise TypeError("list of JSON documents in strings")
     return [_parse_document(text) for text in texts]
 
 
@@ -76,7 +75,7 @@ def _write_documents(documents: Iterable[Mapping[str, Any]]) -> list[str]:
     return [write_document(each) for each in documents]
 
 
-DOCUMENTS_FORMAT: Final = WireFormat("JSON documents in texts", _write_documents, _parse_documents, splittable=True)
+DOCUMENTS_FORMAT: Final = WireFormat("JSON documents in strings", _write_documents, _parse_documents, splittable=True)
 
 
 def _to_python(value: object) -> object:
@@ -84,13 +83,14 @@ def _to_python(value: object) -> object:
         return [_to_python(each) for each in value]
     if not isinstance(value, dict):
         return value
+    # Only a form of extended JSON has keys that begin with "$".
     if any(key.startswith("$") for key in value):
         return _from_extended(value)
     return {key: _to_python(each) for key, each in value.items()}
 
 
 def _from_extended(wrapper: dict[str, Any]) -> object:
-    """Read one of the ``$`` forms; one that is not known, or not well-formed, stays as it is."""
+    """Return the value of a ``$`` form, or the form itself if it is unknown or malformed."""
     try:
         return _DECODERS[frozenset(wrapper)](wrapper)
     except (ArithmeticError, KeyError, TypeError, ValueError):
@@ -115,7 +115,7 @@ def _to_datetime(wrapper: dict[str, Any]) -> datetime:
         moment = datetime.fromisoformat(inner)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     milliseconds = int(_require_str(inner["$numberLong"])) if isinstance(inner, dict) else _require_int(inner)
-    return _EPOCH + milliseconds * _MILLISECOND
+    return EPOCH + milliseconds * MILLISECOND
 
 
 def _to_bytes(wrapper: dict[str, Any]) -> bytes:
@@ -129,11 +129,11 @@ def _to_timestamp(wrapper: dict[str, Any]) -> Timestamp:
 
 _DECODERS: Final[Mapping[frozenset[str], Callable[[dict[str, Any]], object]]] = {
     frozenset({"$date"}): _to_datetime,
-    frozenset({"$oid"}): lambda form: _require_str(form["$oid"]),
-    frozenset({"$numberInt"}): lambda form: int(_require_str(form["$numberInt"])),
-    frozenset({"$numberLong"}): lambda form: int(_require_str(form["$numberLong"])),
-    frozenset({"$numberDouble"}): lambda form: float(_require_str(form["$numberDouble"])),
-    frozenset({"$numberDecimal"}): lambda form: Decimal(_require_str(form["$numberDecimal"])),
+    frozenset({"$oid"}): lambda wrapper: _require_str(wrapper["$oid"]),
+    frozenset({"$numberInt"}): lambda wrapper: int(_require_str(wrapper["$numberInt"])),
+    frozenset({"$numberLong"}): lambda wrapper: int(_require_str(wrapper["$numberLong"])),
+    frozenset({"$numberDouble"}): lambda wrapper: float(_require_str(wrapper["$numberDouble"])),
+    frozenset({"$numberDecimal"}): lambda wrapper: Decimal(_require_str(wrapper["$numberDecimal"])),
     frozenset({"$binary"}): _to_bytes,
     frozenset({"$binary", "$type"}): _to_bytes,
     frozenset({"$timestamp"}): _to_timestamp,
@@ -160,35 +160,34 @@ def _to_extended(name: str, value: object, depth: int) -> object:
         case Mapping() | list() | tuple():
             return _nested_to_extended(name, value, depth + 1)
         case _:
-            raise InvalidArgument(f"{name} holds what extended JSON has no form for: {type(value).__name__}")
+            raise InvalidArgument(f"{name} contains a {type(value).__name__}, which extended JSON cannot represent")
 
 
 def _nested_to_extended(name: str, value: Mapping[object, object] | Sequence[object], depth: int) -> object:
     if depth > MAX_DEPTH:
-        raise InvalidArgument(f"{name} is nested deeper than {MAX_DEPTH}")
+        raise InvalidArgument(f"{name} is nested too deeply: the limit is {MAX_DEPTH} levels")
     if isinstance(value, Mapping):
         return {_check_key(name, key): _to_extended(name, each, depth) for key, each in value.items()}
     return [_to_extended(name, each, depth) for each in value]
 
 
-_NON_FINITE_NAMES: Final = {float("inf"): "Infinity", float("-inf"): "-Infinity"}
-
-
 def _int_to_extended(name: str, value: int) -> object:
+    # A larger number would be rounded by JavaScript, so it is written as a string with its type.
     if abs(value) <= MAX_SAFE_INTEGER:
         return int(value)
     if not -_INT64_LIMIT <= value < _INT64_LIMIT:
-        raise InvalidArgument(f"{name} holds a number beyond 64 bits: {value!r}")
+        raise InvalidArgument(f"{name} contains a number beyond 64 bits: {value!r}")
     return {"$numberLong": str(value)}
 
 
 def _format_date(name: str, value: datetime) -> str:
     if value.utcoffset() is None:
-        raise InvalidArgument(f"{name} holds a time without a zone: {value!r}")
+        raise InvalidArgument(f"{name} contains a time without a time zone: {value!r}; use an aware datetime")
     return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _check_key(name: str, key: object) -> str:
+    # A "$" would turn the object into a form of extended JSON when it is read.
     if not isinstance(key, str) or key.startswith("$"):
-        raise InvalidArgument(f"{name} has a key that is no field's name: {key!r}")
+        raise InvalidArgument(f"{name} has a key that cannot name a field: {key!r}")
     return key

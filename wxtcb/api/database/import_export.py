@@ -1,4 +1,4 @@
-"""Collections from files and to files, by jobs of the platform."""
+"""Import and export of collections, as background jobs of the platform."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.api.database.query_builder import Query
 from wxtcb.api.database.records import statement_text
 from wxtcb.errors import OperationFailed
-from wxtcb.validation import check_string, check_type
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
 
 class FileType(IntEnum):
-    """How records stand in a file: an object of extended JSON per line, or CSV whose first line names the fields."""
+    """Format of a file: extended JSON with one object per line, or CSV with field names in the first line."""
 
     JSON = 1
     CSV = 2
 
 
 class ConflictMode(IntEnum):
-    """What becomes of a record whose ``_id`` is there already: it fails, or it takes the place of the other."""
+    """Treatment of a record whose ``_id`` exists: the record fails, or it replaces the existing one."""
 
     INSERT = 1
     UPSERT = 2
@@ -35,17 +34,17 @@ class ConflictMode(IntEnum):
 
 @attrs.frozen
 class MigrationJob(Reply):
-    """The number of a job, for `wait_until_migrated`."""
+    """A background job; pass `job_id` to `wait_until_migrated`."""
 
     job_id: int
 
 
 @attrs.frozen(kw_only=True)
 class MigrationState(Reply):
-    """How far a job is.
+    """State of a job.
 
-    `status` is waiting, reading, writing, migrating, success, fail, or another text. `error_msg` tells of a success
-    too. `file_url` is where the file of an export is downloaded from.
+    `status` is waiting, reading, writing, migrating, success, fail, or another text. `error_msg` is also set on
+    success. `file_url` is the address of an exported file.
     """
 
     status: str
@@ -65,6 +64,8 @@ DB_MIGRATION_STATE: Final = Endpoint(
     official="getMigrationState",
 )
 
+ENDPOINTS: Final = (DB_IMPORT, DB_EXPORT, DB_MIGRATION_STATE)
+
 
 async def db_import(
     session: Session,
@@ -76,23 +77,17 @@ async def db_import(
     conflict_mode: ConflictMode,
     stop_on_error: bool = False,
 ) -> MigrationJob:
-    """Start a job that adds the records of a file to a collection; `wait_until_migrated` waits for its end.
+    """Start a job that imports a file into a collection; `wait_until_migrated` waits for it.
 
-    The file is one of the same environment's storage: upload it first. It is UTF-8; JSON is one object per line (see
-    `write_document`), not a list. Names of fields neither begin nor end with ".", nor hold "..". With *stop_on_error*
-    the first record that fails ends the job, else the others go on, and `record_fail` counts those that failed.
+    The file is in the storage of the same environment: upload it first. It is UTF-8; JSON is one object per line (see
+    `write_document`), not a list. Field names must not begin or end with "." or contain "..". If *stop_on_error*, the
+    first failed record ends the job; otherwise `record_fail` counts the failed records.
 
-    Raises `OutcomeUnknown` when the answer was lost: the job may run. Repeating it with INSERT adds records without an
-    ``_id`` once more.
+    Raises `OutcomeUnknown` if the reply was lost: the job may be running. A retry with INSERT adds records without an
+    ``_id`` again.
 
     Official interface: dbImport, page cloudbase-batch/db-mgnt/dbImport.
     """
-    check_string("env", env)
-    check_string("collection_name", collection_name)
-    check_string("file_path", file_path)
-    check_type("file_type", file_type, FileType)
-    check_type("conflict_mode", conflict_mode, ConflictMode)
-    check_type("stop_on_error", stop_on_error, bool)
     body = {
         "env": env,
         "collection_name": collection_name,
@@ -107,69 +102,54 @@ async def db_import(
 async def db_export(
     session: Session, env: str, *, file_path: str, file_type: FileType, query: str | Query
 ) -> MigrationJob:
-    """Start a job that writes the records of a query to a file; `wait_until_migrated` waits for its end.
+    """Start a job that exports the records of a query to a file; `wait_until_migrated` waits for it.
 
-    *file_path* names the file; a file of that name may be overwritten. Download it from the `file_url` of the job's
-    state: the platform's pages disagree on where else it is. A *query* that is a text is sent as it is: it is code of
-    yours, and no value of a user's belongs into it.
+    *file_path* names the file; an existing file may be overwritten. Download it from the `file_url` of the job's state.
+    A *query* that is a string is sent unchanged: it is your code, so never put a value from a user into it.
 
-    Raises `OutcomeUnknown` when the answer was lost: the job may run; another one only writes the same again.
+    Raises `OutcomeUnknown` if the reply was lost: the job may be running; a second job only writes the same file again.
 
     Official interface: dbExport, page cloudbase-batch/db-mgnt/dbExport.
     """
-    check_string("env", env)
-    check_string("file_path", file_path)
-    check_type("file_type", file_type, FileType)
     text = statement_text(query, Query)
     body = {"env": env, "file_path": file_path, "file_type": file_type.value, "query": text}
     return await session.call(DB_EXPORT, body)
 
 
 async def db_migration_state(session: Session, env: str, job_id: int) -> MigrationState:
-    """Tell how far a job is; that it failed is no error here, but its status.
+    """Return the state of a job; a failed job has status "fail" and raises no error.
 
     Official interface: getMigrationState, page cloudbase-batch/db-mgnt/getMigrationState.
     """
-    check_string("env", env)
-    check_type("job_id", job_id, int)
     return await session.call(DB_MIGRATION_STATE, {"env": env, "job_id": job_id})
 
 
 async def wait_until_migrated(
     session: Session, env: str, job_id: int, *, timeout: float = 3600.0, interval: float = 5.0
 ) -> MigrationState:
-    """Wait until an import or export is done, looking every *interval* seconds, and return its last state.
+    """Wait until an import or export has finished, polling every *interval* seconds, and return its last state.
 
-    A status that wxtcb does not know is waiting; so is a look that failed for a reason that may pass. A success may
-    have records that failed: see `record_fail`.
+    Unknown statuses keep waiting, and so does a poll with a transient error. Even if the job succeeds, records may have
+    failed: see `record_fail`.
 
-    Raises `OperationFailed` with the platform's words when the job failed, `OperationTimeout` after *timeout* seconds
-    (it goes on; waiting again is fine), and what keeps every look from succeeding.
+    Raises `OperationFailed` with the platform's reason if the job failed, `OperationTimeout` after *timeout* seconds
+    (the job goes on, and you may wait again), and a permanent error of a poll.
     """
-    check_string("env", env)
-    check_type("job_id", job_id, int)
-    looks = session.poller(lambda: db_migration_state(session, env, job_id))
-    ended = await wait_until(looks, _job_finished(env, job_id), timeout=timeout, interval=interval)
-    if ended.status == _FAILED:
-        counts = f"{ended.record_success} records done, {ended.record_fail} failed"
-        message = f"{_FAILED}: {ended.error_msg or 'the platform gives no reason'} ({counts})"
-        raise OperationFailed(message, resource=_job_label(env, job_id), status=_FAILED)
-    return ended
-
-
-_FAILED: Final = "fail"
-
-
-def _job_label(env: str, job_id: int) -> str:
-    return f"job {job_id} of environment {env}"
-
-
-def _job_finished(env: str, job_id: int) -> WaitCondition[MigrationState, MigrationState]:
-    """Await the end of a job, also a bad one: what the platform says of it stands in its last state alone."""
-    return WaitCondition(
-        resource=_job_label(env, job_id),
+    condition = WaitCondition[MigrationState, MigrationState](
+        resource=f"job {job_id} of environment {env}",
         find=lambda state: state,
         status_of=lambda state: state.status,
+        # A failure also ends the wait as ready: its reason and counts are in the state, which an error factory lacks.
         ready_statuses=frozenset({"success", _FAILED}),
         failure_statuses={},
     )
+    poller = session.poller(lambda: db_migration_state(session, env, job_id))
+    state = await wait_until(poller, condition, timeout=timeout, interval=interval)
+    if state.status == _FAILED:
+        counts = f"{state.record_success} records done, {state.record_fail} failed"
+        message = f"{_FAILED}: {state.error_msg or 'the platform gives no reason'} ({counts})"
+        raise OperationFailed(message, resource=condition.resource, status=_FAILED)
+    return state
+
+
+_FAILED: Final = "fail"

@@ -1,4 +1,7 @@
-"""Python values as literals of the statement language: whatever a value holds, it stays a value there."""
+"""Python values as literals of the database's statement language, which is a subset of JavaScript.
+
+A value can never become code: this module escapes or rejects everything that could end a literal.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,23 @@ import attrs
 from wxtcb.errors import InvalidArgument
 from wxtcb.validation import check_string, validator
 
+# A list that contains itself would recurse without end; real records are far less deep.
 MAX_DEPTH: Final = 100
+# JavaScript's Number.MAX_SAFE_INTEGER: larger integers are rounded.
 MAX_SAFE_INTEGER: Final = 2**53 - 1
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND: Final = timedelta(milliseconds=1)
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
+# Valid inside a JSON string, but they could end a line, a statement or a script where the literal is embedded.
 _UNSAFE_CHARACTERS: Final = re.compile("[<>;\x7f-\x9f\u2028\u2029\ufeff]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 @attrs.frozen
 class Expression:
-    """A part of a statement, or a whole one; ``str`` gives its text, which is code and never made of a bare value."""
+    """A statement or a part of one; ``str`` returns its code, which never contains an unescaped value."""
 
+    # Keyword-only, so that `Collection(user_input)` fails instead of taking the input for code.
     _text: str = attrs.field(kw_only=True, alias="text")
 
     def __str__(self) -> str:
@@ -43,7 +50,7 @@ def _degrees_validator(limit: float) -> Callable[[str, object], None]:
 
 @attrs.frozen
 class Point:
-    """A place on the globe, in degrees."""
+    """A geographical position in degrees: longitude -180 to 180, latitude -90 to 90."""
 
     longitude: float = attrs.field(validator=validator(_degrees_validator(180)))
     latitude: float = attrs.field(validator=validator(_degrees_validator(90)))
@@ -51,7 +58,7 @@ class Point:
 
 @attrs.frozen
 class ServerDate:
-    """The moment at which the platform carries the statement out."""
+    """The time at which the platform executes the statement."""
 
 
 Value: TypeAlias = (
@@ -61,14 +68,15 @@ Document: TypeAlias = Mapping[str, Value]
 
 
 def to_literal(name: str, value: object, depth: int = 0) -> str:
-    """Write a value, called *name* where it is refused.
+    """Return a value as a literal; *name* names it in errors.
 
-    Refused is what would be another value there: whole numbers beyond 2**53, NaN, bytes, times without a zone, keys
-    that the database takes for operators.
+    Raises `InvalidArgument` for values that the database would read as something else: integers beyond 2**53, NaN,
+    bytes, times without a time zone, keys that the database takes for operators.
     """
     match value:
         case None:
             return "null"
+        # Before int: a bool is an int.
         case bool():
             return "true" if value else "false"
         case str():
@@ -77,56 +85,56 @@ def to_literal(name: str, value: object, depth: int = 0) -> str:
             return _number_literal(name, value)
         case datetime():
             return _date_literal(name, value)
-        case Point():
-            return (
-                f"new db.Geo.Point({_number_literal(name, value.longitude)}, {_number_literal(name, value.latitude)})"
-            )
+        case Point(longitude=longitude, latitude=latitude):
+            return f"new db.Geo.Point({_number_literal(name, longitude)}, {_number_literal(name, latitude)})"
         case ServerDate():
             return "db.serverDate()"
         case Mapping() | list() | tuple():
             return _nested_literal(name, value, depth + 1)
         case _:
-            raise InvalidArgument(f"{name} has no place in a statement here: {type(value).__name__}")
+            raise InvalidArgument(f"{name} contains a {type(value).__name__}, which cannot be part of a statement")
 
 
 def _nested_literal(name: str, value: Mapping[object, object] | Sequence[object], depth: int) -> str:
     if depth > MAX_DEPTH:
-        raise InvalidArgument(f"{name} is nested deeper than {MAX_DEPTH}")
+        raise InvalidArgument(f"{name} is nested too deeply: the limit is {MAX_DEPTH} levels")
     if isinstance(value, Mapping):
         return object_literal({_key_literal(name, key): to_literal(name, each, depth) for key, each in value.items()})
     return f"[{', '.join(to_literal(name, each, depth) for each in value)}]"
 
 
 def object_literal(fields: Mapping[str, str]) -> str:
-    """Write an object of keys and values that are written already."""
+    """Return an object literal; keys and values are literals already."""
     return f"{{{', '.join(f'{key}: {value}' for key, value in fields.items())}}}"
 
 
 def string_literal(name: str, text: str) -> str:
-    """Write a text; what could end a line, a statement or a script stands there escaped."""
+    """Return a string literal, with every character escaped that could end a line, a statement or a script."""
     if _SURROGATE.search(text):
-        raise InvalidArgument(f"{name} must be in proper Unicode")
+        raise InvalidArgument(f"{name} is not valid Unicode: it contains a lone surrogate")
     return _UNSAFE_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
 def name_literal(name: str, value: object) -> str:
-    """Write the name of a collection, a record or a field, or the path of a field."""
+    """Return the name of a collection, record or field, or the path of a field, as a literal."""
     check_string(name, value)
     return _key_literal(name, value)
 
 
 def _key_literal(name: str, key: object) -> str:
     if not isinstance(key, str):
-        raise InvalidArgument(f"{name} has a key that is no text: {key!r}")
+        raise InvalidArgument(f"{name} has a key that is not a string: {key!r}")
+    # "$" begins an operator, so a key of a user could change a condition; "__proto__" is special in JavaScript.
     if key.startswith("$") or key == "__proto__":
-        raise InvalidArgument(f"{name} has a key that the database takes for more than a name: {key!r}")
+        raise InvalidArgument(f"{name} has a key that the database takes for an operator: {key!r}")
     return string_literal(name, key)
 
 
+# `int.__repr__` and `float.__repr__`: a subclass, such as an enum, may have a repr that is not a number.
 def _number_literal(name: str, value: float) -> str:
     if isinstance(value, int):
         if abs(value) > MAX_SAFE_INTEGER:
-            raise InvalidArgument(f"{name} is beyond 2**53, where JavaScript would round it: {value!r}; send a text")
+            raise InvalidArgument(f"{name} {value!r} is beyond 2**53, where JavaScript rounds it: send it as a string")
         return int.__repr__(value)
     if not math.isfinite(value):
         raise InvalidArgument(f"{name} must be a finite number, not {value!r}")
@@ -135,5 +143,5 @@ def _number_literal(name: str, value: float) -> str:
 
 def _date_literal(name: str, value: datetime) -> str:
     if value.utcoffset() is None:
-        raise InvalidArgument(f"{name} must be a time with a zone, for instance datetime.now(UTC), not {value!r}")
-    return f"new Date({(value - _EPOCH) // _MILLISECOND})"
+        raise InvalidArgument(f"{name} {value!r} has no time zone: use an aware datetime, such as datetime.now(UTC)")
+    return f"new Date({(value - EPOCH) // MILLISECOND})"

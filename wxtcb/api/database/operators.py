@@ -1,4 +1,4 @@
-"""What stands in a statement where a plain value does not do: comparisons in `where`, changes in `update`."""
+"""Operators of database statements: comparisons for `where`, changes for `update`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from wxtcb.validation import check_mapping, check_not_empty
 
 @attrs.frozen
 class Comparison(Expression):
-    """What the value of one field must be like; made by `eq`, `gt` and their like."""
+    """Condition on the value of one field; made by `eq`, `gt` and so on."""
 
 
 @attrs.frozen
 class Combination(Expression):
-    """Conditions on a record joined by `and_` or `or_`."""
+    """Conditions on a record, combined by `and_` or `or_`."""
 
 
 @attrs.frozen
 class Change(Expression):
-    """What happens to one field; made by `set_`, `inc` and their like."""
+    """Change of one field; made by `set_`, `inc` and so on."""
 
 
 Conditions: TypeAlias = Mapping[str, "Value | Comparison"] | Combination
@@ -32,42 +32,42 @@ Changes: TypeAlias = Mapping[str, "Value | Change"]
 
 
 def eq(value: Value) -> Comparison:
-    """Match what equals *value*, the same as the value alone."""
+    """Match a field equal to *value*, as the bare value does."""
     return Comparison(text=_operator_call("eq", value))
 
 
 def neq(value: Value) -> Comparison:
-    """Match what does not equal *value*, a field that is missing included."""
+    """Match a field not equal to *value*; a missing field matches."""
     return Comparison(text=_operator_call("neq", value))
 
 
 def gt(value: Value) -> Comparison:
-    """Match what is greater than *value*."""
+    """Match a field greater than *value*."""
     return Comparison(text=_operator_call("gt", value))
 
 
 def gte(value: Value) -> Comparison:
-    """Match what is *value* or greater."""
+    """Match a field greater than or equal to *value*."""
     return Comparison(text=_operator_call("gte", value))
 
 
 def lt(value: Value) -> Comparison:
-    """Match what is less than *value*."""
+    """Match a field less than *value*."""
     return Comparison(text=_operator_call("lt", value))
 
 
 def lte(value: Value) -> Comparison:
-    """Match what is *value* or less."""
+    """Match a field less than or equal to *value*."""
     return Comparison(text=_operator_call("lte", value))
 
 
 def in_(values: Sequence[Value]) -> Comparison:
-    """Match what equals one of *values*; none of them, and it matches nothing."""
+    """Match a field equal to one of *values*; an empty list matches nothing."""
     return Comparison(text=_operator_call("in", _require_list("values", values)))
 
 
 def nin(values: Sequence[Value]) -> Comparison:
-    """Match what equals none of *values*."""
+    """Match a field equal to none of *values*."""
     return Comparison(text=_operator_call("nin", _require_list("values", values)))
 
 
@@ -90,7 +90,7 @@ def and_(*conditions: Conditions) -> Combination: ...
 
 
 def and_(*conditions: Comparison | Conditions) -> Comparison | Combination:
-    """Join what must all hold: comparisons of one field, or conditions on a record."""
+    """Match if all conditions match: comparisons of one field, or conditions on a record."""
     return _combine("and", conditions)
 
 
@@ -103,41 +103,38 @@ def or_(*conditions: Conditions) -> Combination: ...
 
 
 def or_(*conditions: Comparison | Conditions) -> Comparison | Combination:
-    """Join what need not all hold, but one: comparisons of one field, or conditions on a record."""
+    """Match if at least one condition matches: comparisons of one field, or conditions on a record."""
     return _combine("or", conditions)
 
 
 def set_(value: Value) -> Change:
-    """Put *value* in the field's place, the same as the value alone."""
+    """Replace the field with *value*, as the bare value does."""
     return Change(text=_operator_call("set", value))
 
 
 def inc(number: float) -> Change:
-    """Add to a number; a field that is missing counts as 0."""
+    """Add *number* to the field; a missing field counts as 0."""
     return Change(text=_operator_call("inc", _require_number(number)))
 
 
 def mul(number: float) -> Change:
-    """Multiply a number; a field that is missing becomes 0."""
+    """Multiply the field by *number*; a missing field becomes 0."""
     return Change(text=_operator_call("mul", _require_number(number)))
 
 
 def remove() -> Change:
-    """Take the field out of the record."""
+    """Remove the field from the record."""
     return Change(text="_.remove()")
 
 
 def push(*values: Value) -> Change:
-    """Append to a list, one entry per argument; a field that is missing becomes a list."""
+    """Append each value to the list in the field; a missing field becomes a list."""
     check_not_empty("values", values)
     return Change(text=_operator_call("push", list(values)))
 
 
 def render_conditions(name: str, conditions: Conditions) -> str:
-    """Write what records must be like.
-
-    A mapping or a list is an exact match there: the platform would take an object apart, and look into what it holds.
-    """
+    """Return conditions on a record as code."""
     if isinstance(conditions, Combination):
         return str(conditions)
     check_mapping(name, conditions)
@@ -147,13 +144,14 @@ def render_conditions(name: str, conditions: Conditions) -> str:
 
 
 def render_changes(name: str, changes: Changes) -> str:
-    """Write what happens to the fields of a record; a mapping takes the place of what was there as a whole."""
+    """Return changes of a record as code."""
     check_mapping(name, changes)
     check_not_empty(name, changes)
     fields = {}
     for key, change in changes.items():
-        whole = set_(change) if isinstance(change, Mapping) else change
-        text = str(whole) if isinstance(whole, Change) else to_literal(f"{name}: {key}", whole)
+        # Without `set`, the platform would merge a mapping into the field's previous value.
+        expression = set_(change) if isinstance(change, Mapping) else change
+        text = str(expression) if isinstance(expression, Change) else to_literal(f"{name}: {key}", expression)
         fields[name_literal(f"{name}: a key", key)] = text
     return object_literal(fields)
 
@@ -162,6 +160,7 @@ def _render_condition(name: str, key: str, value: Value | Comparison) -> str:
     if isinstance(value, Comparison):
         return str(value)
     text = to_literal(f"{name}: {key}", value)
+    # Without `eq`, the platform would match the fields inside an object one by one instead of the whole object.
     return f"_.eq({text})" if isinstance(value, Mapping) else text
 
 
@@ -170,15 +169,16 @@ def _combine(operator: str, conditions: Sequence[Comparison | Conditions]) -> Co
     if all(isinstance(each, Comparison) for each in conditions):
         return Comparison(text=f"_.{operator}([{', '.join(map(str, conditions))}])")
     if any(isinstance(each, Comparison) for each in conditions):
-        raise InvalidArgument(f"{operator}_ joins comparisons of one field, or conditions on a record, not both")
-    texts = [render_conditions("conditions", cast("Conditions", each)) for each in conditions]
-    return Combination(text=f"_.{operator}([{', '.join(texts)}])")
+        raise InvalidArgument(f"{operator}_ takes comparisons of one field or conditions on a record, not both")
+    rendered = [render_conditions("conditions", cast("Conditions", each)) for each in conditions]
+    return Combination(text=f"_.{operator}([{', '.join(rendered)}])")
 
 
 def _operator_call(operator: str, value: object) -> str:
     return f"_.{operator}({to_literal(f'the value of {operator}', value)})"
 
 
+# A string is a sequence for type checkers, but `_.in("ab")` is not a list of two values.
 def _require_list(name: str, values: object) -> object:
     if not isinstance(values, list | tuple):
         raise InvalidArgument(f"{name} must be a list, not {type(values).__name__}")

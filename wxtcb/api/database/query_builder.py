@@ -1,6 +1,6 @@
-"""Statements of the database, built of values that are escaped: no value ever becomes code.
+"""Builder of database statements: every value is escaped, so no value can become code.
 
-``str(statement)`` is what is sent. Each kind fits one call: a `Query` is no `Delete`.
+``str(statement)`` is the code that is sent. Each kind of statement fits one call: a `Query` is not a `Delete`.
 """
 
 from __future__ import annotations
@@ -17,57 +17,59 @@ from wxtcb.validation import check_mapping, check_not_empty, check_string, type_
 
 SortOrder: TypeAlias = Literal["asc", "desc"]
 
+# Documented maximum of limit() for server-side calls.
 MAX_LIMIT: Final = 1000
 _SORT_DIRECTIONS: Final = {'"asc"': "1", '"desc"': "-1"}
 
 
 @attrs.frozen
 class Insert(Expression):
-    """Adds records."""
+    """Statement that adds records."""
 
 
 @attrs.frozen
 class Update(Expression):
-    """Changes records."""
+    """Statement that changes records."""
 
 
 @attrs.frozen
 class Delete(Expression):
-    """Removes records."""
+    """Statement that removes records."""
 
 
 @attrs.frozen
 class Aggregate(Expression):
-    """Sends records through a pipeline."""
+    """Statement that runs records through an aggregation pipeline."""
 
 
 @attrs.frozen
 class Selectable:
-    """What records can be read from; `source` is the statement so far, and code: `collection` makes the first one."""
+    """Source of records: `source` is the statement so far, as code; `collection` makes the first one."""
 
     source: str = attrs.field(kw_only=True)
 
     def order_by(self, field: str, order: SortOrder = "asc") -> Selection:
-        """Sort by a field; a second call sorts what is equal by the first."""
-        chosen, step = self._selection(), f".orderBy({name_literal('field', field)}, {_order_literal('order', order)})"
-        return attrs.evolve(chosen, order_clauses=chosen.order_clauses + step)
+        """Sort by a field; a second call sorts records that are equal in the first field."""
+        selection = self._selection()
+        clause = f".orderBy({name_literal('field', field)}, {_order_literal('order', order)})"
+        return attrs.evolve(selection, order_clauses=selection.order_clauses + clause)
 
     def field(self, *names: str) -> Selection:
-        """Give these fields alone, and ``_id``."""
+        """Return only these fields and ``_id``."""
         check_not_empty("names", names)
-        step = f".field({object_literal({name_literal('names', each): 'true' for each in names})})"
-        return attrs.evolve(self._selection(), projection=step)
+        projection = f".field({object_literal({name_literal('names', each): 'true' for each in names})})"
+        return attrs.evolve(self._selection(), projection=projection)
 
     def skip(self, count: int) -> Selection:
-        """Leave the first *count* records out."""
+        """Skip the first *count* records."""
         return attrs.evolve(self._selection(), skip_count=_require_in_range("count", count, 0))
 
     def limit(self, count: int) -> Selection:
-        """Give at most *count* records; it is 10 without a limit, and 1000 at the most."""
+        """Return at most *count* records, 1 to 1000; without a limit the platform returns 10."""
         return attrs.evolve(self._selection(), limit_count=_require_in_range("count", count, 1, MAX_LIMIT))
 
     def get(self) -> Query:
-        """Read them."""
+        """Return the statement that reads the records."""
         return Query(self._selection())
 
     def _selection(self) -> Selection:
@@ -79,7 +81,7 @@ class Selectable:
 
 @attrs.frozen
 class Selection(Selectable):
-    """Some records in some order; every method gives a new one. None stands for what was not said."""
+    """A sorted, projected or limited part of the records; every method returns a new one. None means "not set"."""
 
     order_clauses: str = ""
     projection: str = ""
@@ -92,12 +94,13 @@ class Selection(Selectable):
     def __str__(self) -> str:
         skip = "" if self.skip_count is None else f".skip({self.skip_count})"
         limit = "" if self.limit_count is None else f".limit({self.limit_count})"
+        # The documented order of the steps; the methods may be called in any order.
         return f"{self.source}{self.order_clauses}{skip}{limit}{self.projection}"
 
 
 @attrs.frozen
 class Query:
-    """Reads the records of a selection."""
+    """Statement that reads the records of a selection."""
 
     selection: Selection = attrs.field(validator=type_validator(Selection, optional=False))
 
@@ -107,38 +110,39 @@ class Query:
 
 @attrs.frozen
 class Filter(Selectable):
-    """The records that meet conditions; they can be changed and removed too, all of them."""
+    """The records that match conditions; all of them can be updated or removed."""
 
     def update(self, changes: Changes) -> Update:
-        """Change every record: a value, or a mapping, takes the place of what the field held."""
+        """Change every matching record; a value or mapping replaces the field's previous value."""
         return Update(text=f"{self}.update({{data: {render_changes('changes', changes)}}})")
 
     def remove(self) -> Delete:
-        """Remove every record."""
+        """Remove every matching record."""
         return Delete(text=f"{self}.remove()")
 
 
 @attrs.frozen
 class RecordRef:
-    """One record of collection *source*, by its ``_id``."""
+    """One record of the collection *source*, by its ``_id``."""
 
     record_id: str = attrs.field(validator=validator(check_string))
     source: str = attrs.field(kw_only=True)
 
     def get(self) -> Query:
-        """Read it; there may be none."""
+        """Read the record; the result is empty if it does not exist."""
+        # By a condition: `doc(id).get()` answers a missing record with an error, `where` with an empty list.
         return Query(Selection(source=f"{self.source}.where({object_literal({'_id': self._id_literal})})"))
 
     def update(self, changes: Changes) -> Update:
-        """Change it, if it is there: a value, or a mapping, takes the place of what the field held."""
+        """Change the record if it exists; a value or mapping replaces the field's previous value."""
         return Update(text=f"{self}.update({{data: {render_changes('changes', changes)}}})")
 
     def set(self, document: Document) -> Update:
-        """Put *document* in its place, or make it if it is not there."""
+        """Replace the record with *document*, or create it."""
         return Update(text=f"{self}.set({{data: {_document_literal(document)}}})")
 
     def remove(self) -> Delete:
-        """Remove it, if it is there."""
+        """Remove the record if it exists."""
         return Delete(text=f"{self}.remove()")
 
     def __str__(self) -> str:
@@ -151,37 +155,37 @@ class RecordRef:
 
 @attrs.frozen
 class Pipeline(Expression):
-    """Steps that the records of a collection go through, one after the other; every method gives a new one."""
+    """An aggregation pipeline: stages applied to records in order; every method returns a new one."""
 
     def match(self, conditions: Conditions) -> Pipeline:
-        """Let pass what meets the conditions."""
+        """Keep only records that match the conditions."""
         return self._append_stage("match", render_conditions("conditions", conditions))
 
     def sort(self, orders: Mapping[str, SortOrder]) -> Pipeline:
-        """Sort by these fields, the first of them first."""
+        """Sort by these fields, in the order of the mapping."""
         check_mapping("orders", orders)
         check_not_empty("orders", orders)
-        signs = {
+        directions = {
             name_literal("orders", key): _SORT_DIRECTIONS[_order_literal("orders", each)]
             for key, each in orders.items()
         }
-        return self._append_stage("sort", object_literal(signs))
+        return self._append_stage("sort", object_literal(directions))
 
     def skip(self, count: int) -> Pipeline:
-        """Leave the first *count* out."""
+        """Skip the first *count* records."""
         return self._append_stage("skip", str(_require_in_range("count", count, 0)))
 
     def limit(self, count: int) -> Pipeline:
-        """Let *count* pass at most."""
+        """Keep at most *count* records."""
         return self._append_stage("limit", str(_require_in_range("count", count, 1)))
 
     def project(self, *names: str) -> Pipeline:
-        """Keep these fields alone, and ``_id``."""
+        """Keep only these fields and ``_id``."""
         check_not_empty("names", names)
         return self._append_stage("project", object_literal({name_literal("names", each): "1" for each in names}))
 
     def end(self) -> Aggregate:
-        """Read what comes out."""
+        """Return the statement that reads the result of the pipeline."""
         return Aggregate(text=f"{self}.end()")
 
     def _append_stage(self, stage: str, argument: str) -> Pipeline:
@@ -193,30 +197,30 @@ class Collection(Selectable):
     """All records of a collection."""
 
     def where(self, conditions: Conditions) -> Filter:
-        """Choose records; a mapping or a list as a value is an exact match, a field in an object is ``"a.b"``.
+        """Select records; a mapping or list as a value is an exact match, ``"a.b"`` is a field of an object.
 
-        Empty conditions choose all there are: look twice where they come from a user, before you remove those.
+        Empty conditions select all records: check conditions from a user before you remove the selected records.
         """
         return Filter(source=f"{self}.where({render_conditions('conditions', conditions)})")
 
     def doc(self, record_id: str) -> RecordRef:
-        """Choose one record by its ``_id``."""
+        """Select one record by its ``_id``."""
         return RecordRef(record_id, source=self.source)
 
     def add(self, *documents: Document) -> Insert:
-        """Add records; each gets an ``_id`` unless it has one."""
+        """Add records; a record without an ``_id`` gets one."""
         check_not_empty("documents", documents)
-        texts = [_document_literal(each) for each in documents]
-        data = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+        literals = [_document_literal(each) for each in documents]
+        data = literals[0] if len(literals) == 1 else f"[{', '.join(literals)}]"
         return Insert(text=f"{self}.add({{data: {data}}})")
 
     def aggregate(self) -> Pipeline:
-        """Send all records through a pipeline."""
+        """Start an aggregation pipeline over all records."""
         return Pipeline(text=f"{self}.aggregate()")
 
 
 def collection(name: str) -> Collection:
-    """Begin a statement on collection *name*."""
+    """Return the collection *name*, the start of every statement."""
     return Collection(source=f"db.collection({name_literal('name', name)})")
 
 
@@ -228,10 +232,11 @@ def _document_literal(document: object) -> str:
 def _require_in_range(name: str, value: object, minimum: int, maximum: float = float("inf")) -> int:
     if type(value) is not int or not minimum <= value <= maximum:
         until = "" if maximum == float("inf") else f" and at most {maximum}"
-        raise InvalidArgument(f"{name} must be a whole number, at least {minimum}{until}, not {value!r}")
+        raise InvalidArgument(f"{name} must be an integer of at least {minimum}{until}, not {value!r}")
     return value
 
 
+# Checked at run time: the order becomes code, and callers may pass one that a user chose.
 def _order_literal(name: str, value: SortOrder) -> str:
     if value not in get_args(SortOrder):
         raise InvalidArgument(f"{name} must be 'asc' or 'desc', not {value!r}")

@@ -1,4 +1,4 @@
-"""Records: add, change, remove, read."""
+"""Records: insert, query, update, delete, aggregate."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ S = TypeVar("S", Aggregate, Delete, Insert, Query, Update)
 
 @attrs.frozen
 class InsertResult(Reply):
-    """The ``_id`` of each record that was added."""
+    """The ``_id`` of each added record."""
 
     id_list: tuple[str, ...]
 
 
 @attrs.frozen
 class DeleteResult(Reply):
-    """How many records were removed."""
+    """Number of removed records."""
 
     deleted: int
 
 
 @attrs.frozen(kw_only=True)
 class UpdateResult(Reply):
-    """How many records were `matched` and how many `modified`; `id` is the ``_id`` of one that was made, else empty.
+    """Numbers of matching and of modified records.
 
-    One that was made is not counted.
+    `id` is the ``_id`` of a record that was created, else empty; the counts do not include it.
     """
 
     matched: int
@@ -49,8 +49,9 @@ class UpdateResult(Reply):
 
 @attrs.frozen(kw_only=True)
 class Pager:
-    """The part of the records that came: `limit` at most, from number `offset` on, of `total` that there are."""
+    """Position of a page: at most `limit` records, from `offset` on, of `total` matching records."""
 
+    # The older non-batch call writes capital letters.
     offset: int = attrs.field(metadata=aliases("Offset"))
     limit: int = attrs.field(metadata=aliases("Limit"))
     total: int = attrs.field(metadata=aliases("Total"))
@@ -58,7 +59,7 @@ class Pager:
 
 @attrs.frozen(kw_only=True)
 class QueryResult(Reply):
-    """The records that came, as Python values (see `read_document`)."""
+    """Records of a query, as Python values (see `read_document`)."""
 
     pager: Pager
     documents: tuple[Mapping[str, Any], ...] = attrs.field(
@@ -68,7 +69,7 @@ class QueryResult(Reply):
 
 @attrs.frozen(kw_only=True)
 class AggregateResult(Reply):
-    """What came out of a pipeline, as Python values (see `read_document`)."""
+    """Result of a pipeline, as Python values (see `read_document`)."""
 
     documents: tuple[Mapping[str, Any], ...] = attrs.field(
         default=(), metadata=wire_name("data") | wire_format(DOCUMENTS_FORMAT)
@@ -77,6 +78,7 @@ class AggregateResult(Reply):
 
 _RECORD_PATH: Final = "/componenttcb/dbrecord"
 
+# Delete and update are never repeated: a second delete may match newer records, a second `inc` counts twice.
 DB_RECORD_INSERT: Final = Endpoint(
     _RECORD_PATH, InsertResult, Repeat.ONCE, name="db_record_insert", official="dbrecordManage", action="insert"
 )
@@ -93,14 +95,16 @@ DB_AGGREGATE: Final = Endpoint(
     "/componenttcb/dbaggregate", AggregateResult, Repeat.READ, name="db_aggregate", official="dbAggregate"
 )
 
+ENDPOINTS: Final = (DB_AGGREGATE, DB_RECORD_INSERT, DB_RECORD_DELETE, DB_RECORD_UPDATE, DB_RECORD_QUERY)
+
 
 async def db_record_insert(session: Session, env: str, query: str | Insert) -> InsertResult:
-    """Add records to a collection, which must be there; each gets an ``_id`` unless it has one.
+    """Add records to an existing collection; a record without an ``_id`` gets one.
 
-    A text is sent as it is: it is code of yours, and no value of a user's belongs into it. Raises `OutcomeUnknown` when
-    the answer was lost: look with `db_record_query` for what you added. A reply with `maybe_acted` above 0 says that
-    earlier attempts, which the platform answered with -1, may have added the same. Records with an ``_id`` of your own
-    can be found, and cannot be added twice.
+    A string is sent unchanged: it is your code, so never put a value from a user into it. Raises `OutcomeUnknown` if
+    the reply was lost: check with `db_record_query` what was added. If `maybe_acted` of the reply is above 0, earlier
+    attempts that the platform answered with -1 may have added the same records. Records with an ``_id`` of your own can
+    be found, and cannot be added twice.
 
     Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
     """
@@ -108,11 +112,11 @@ async def db_record_insert(session: Session, env: str, query: str | Insert) -> I
 
 
 async def db_record_delete(session: Session, env: str, query: str | Delete) -> DeleteResult:
-    """Remove records; those that are not there are no error.
+    """Remove records; it is not an error if none match.
 
-    A text is sent as it is: it is code of yours, and no value of a user's belongs into it. It is never repeated by
-    itself, for records may have come since that meet the conditions too. Raises `OutcomeUnknown` when the answer was
-    lost or the platform was busy: look with `db_record_query`, then remove what is left.
+    A string is sent unchanged: it is your code, so never put a value from a user into it. The call is never repeated
+    automatically, because new records may match by then. Raises `OutcomeUnknown` if the reply was lost or the platform
+    was busy: check with `db_record_query`, then remove the remaining records.
 
     Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
     """
@@ -120,12 +124,12 @@ async def db_record_delete(session: Session, env: str, query: str | Delete) -> D
 
 
 async def db_record_update(session: Session, env: str, query: str | Update) -> UpdateResult:
-    """Change records; that there are none that match is no error.
+    """Change records; it is not an error if none match.
 
-    A text is sent as it is: it is code of yours, and no value of a user's belongs into it. It is never repeated by
-    itself, for `inc`, `mul` and `push` change more each time. Raises `OutcomeUnknown` when the answer was lost or the
-    platform was busy: look with `db_record_query` whether it acted; one that only sets values may be sent again as long
-    as nobody else does.
+    A string is sent unchanged: it is your code, so never put a value from a user into it. The call is never repeated
+    automatically, because `inc`, `mul` and `push` change more each time. Raises `OutcomeUnknown` if the reply was lost
+    or the platform was busy: check with `db_record_query` whether it took effect. An update that only sets values may
+    be sent again if nothing else changes the records.
 
     Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
     """
@@ -133,9 +137,9 @@ async def db_record_update(session: Session, env: str, query: str | Update) -> U
 
 
 async def db_record_query(session: Session, env: str, query: str | Query) -> QueryResult:
-    """Read records: 10 unless the query has a limit, which is 1000 at the most; `iter_documents` reads them all.
+    """Return records: 10, or the limit of the query, at most 1000; `iter_documents` iterates over all of them.
 
-    A text is sent as it is: it is code of yours, and no value of a user's belongs into it.
+    A string is sent unchanged: it is your code, so never put a value from a user into it.
 
     Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
     """
@@ -143,10 +147,10 @@ async def db_record_query(session: Session, env: str, query: str | Query) -> Que
 
 
 async def db_aggregate(session: Session, env: str, query: str | Aggregate) -> AggregateResult:
-    """Read what comes out of a pipeline.
+    """Return the result of an aggregation pipeline.
 
-    A text is sent as it is: it is code of yours, and no value of a user's belongs into it. It must not write: it is
-    repeated by itself.
+    A string is sent unchanged: it is your code, so never put a value from a user into it. The pipeline must not write,
+    because the call is repeated automatically.
 
     Official interface: dbAggregate, page cloudbase-batch/db-mgnt/dbAggregate.
     """
@@ -156,29 +160,30 @@ async def db_aggregate(session: Session, env: str, query: str | Aggregate) -> Ag
 def iter_documents(
     session: Session, env: str, query: Query, *, page_size: int = 100
 ) -> AsyncIterator[Mapping[str, Any]]:
-    """Yield all records of a query, *page_size* of them per call; its own skip and limit bound the whole.
+    """Iterate over all records of a query, *page_size* (1 to 1000) per call; its skip and limit apply to the whole.
 
-    Order the query by a field that tells records apart, ``order_by("_id")`` for instance: without an order, and when
-    records come and go meanwhile, some may come twice or not at all.
+    Order the query by a unique field, such as ``order_by("_id")``. Without an order, or if records are added or removed
+    meanwhile, records may be repeated or skipped.
     """
-    check_string("env", env)
-    check_type("query", query, Query)
-    if type(page_size) is not int or not 1 <= page_size <= MAX_LIMIT:
-        raise InvalidArgument(f"page_size must be a whole number from 1 to {MAX_LIMIT}, not {page_size!r}")
-    whole = query.selection
-    first = whole.skip_count or 0
+    if not 1 <= page_size <= MAX_LIMIT:
+        raise InvalidArgument(f"page_size must be from 1 to {MAX_LIMIT}, not {page_size!r}")
+    selection = query.selection
+    first = selection.skip_count or 0
+    limit = selection.limit_count
 
     async def fetch(offset: int) -> tuple[tuple[Mapping[str, Any], ...], int]:
-        size = page_size if whole.limit_count is None else min(page_size, whole.limit_count - offset)
-        found = await db_record_query(session, env, whole.skip(first + offset).limit(size).get())
-        total = max(0, found.pager.total - first)
-        return found.documents[:size], total if whole.limit_count is None else min(total, whole.limit_count)
+        size = page_size if limit is None else min(page_size, limit - offset)
+        page = await db_record_query(session, env, selection.skip(first + offset).limit(size).get())
+        # The platform's total counts all matching records, whatever skip and limit say.
+        total = max(0, page.pager.total - first)
+        return page.documents[:size], total if limit is None else min(total, limit)
 
     return by_offset(DB_RECORD_QUERY, fetch)
 
 
 def statement_text(query: object, statement_type: type[S]) -> str:
-    """Return the text of a statement of *kind*; a text is code of the caller's."""
+    """Return the code of a statement of the given type; a string is the caller's own code."""
+    # Checked at run time too: a statement of the wrong type would be executed, for instance a delete by a query call.
     if isinstance(query, str):
         check_string("query", query)
     else:
@@ -187,5 +192,4 @@ def statement_text(query: object, statement_type: type[S]) -> str:
 
 
 def _statement_body(env: str, query: object, statement_type: type[S]) -> dict[str, object]:
-    check_string("env", env)
     return {"env": env, "query": statement_text(query, statement_type)}

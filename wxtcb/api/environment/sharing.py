@@ -1,4 +1,4 @@
-"""Binding environments to mini programs, and what is bound."""
+"""Sharing: bind environments to mini programs, end bindings, look them up."""
 
 from __future__ import annotations
 
@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
-from wxtcb.validation import (
-    check_list_of,
-    check_not_empty,
-    check_string,
-    check_strings,
-    check_type_or_none,
-    to_str_tuple,
-    to_tuple,
-    validator,
-)
+from wxtcb.validation import check_not_empty, check_string, check_strings, to_str_tuple, validator
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
@@ -25,9 +16,10 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Share:
-    """One environment and the mini programs, by appid, that are to use it."""
+    """One environment and the appids of the mini programs that may use it, at least one."""
 
     env: str = attrs.field(validator=validator(check_string))
+    # A string is an iterable of strings for type checkers, so `appids="wx1"` needs a check at run time.
     appids: tuple[str, ...] = attrs.field(
         converter=to_str_tuple, validator=[validator(check_strings), validator(check_not_empty)]
     )
@@ -35,7 +27,7 @@ class Share:
 
 @attrs.frozen(kw_only=True)
 class ShareFailure:
-    """A mini program that could not be bound, or not be freed again, and the platform's reason."""
+    """A mini program whose binding could not be created or ended, and the platform's reason."""
 
     env: str
     appid: str
@@ -44,7 +36,7 @@ class ShareFailure:
 
 @attrs.frozen(kw_only=True)
 class ShareLink:
-    """The page on which a mini program's administrator must agree before the binding takes effect."""
+    """A page on which a mini program's administrator must confirm, before the binding takes effect."""
 
     appid: str
     url: str
@@ -52,7 +44,7 @@ class ShareLink:
 
 @attrs.frozen(kw_only=True)
 class ShareResult(Reply):
-    """How sharing went: links to be opened, and the pairs that failed."""
+    """Result of sharing: confirmation links, and the pairs that failed."""
 
     err_list: tuple[ShareFailure, ...] = ()
     msg_info_list: tuple[ShareLink, ...] = ()
@@ -64,7 +56,7 @@ class ShareResult(Reply):
 
 @attrs.frozen(kw_only=True)
 class UnshareResult(Reply):
-    """How ending bindings went: the pairs that failed."""
+    """Result of ending bindings: the pairs that failed."""
 
     err_list: tuple[ShareFailure, ...] = ()
 
@@ -75,7 +67,7 @@ class UnshareResult(Reply):
 
 @attrs.frozen(kw_only=True)
 class Relation:
-    """A mini program and the environments, by id, that it may use: its administrator has agreed."""
+    """A mini program and the ids of the environments it may use, confirmed by its administrator."""
 
     appid: str
     env_list: tuple[str, ...] = ()
@@ -87,12 +79,13 @@ class RelationFailure:
 
     appid: str
     errmsg: str
+    # Only the older documentation page has this field.
     env: str | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Relations(Reply):
-    """Which environments each mini program may use, and the mini programs that could not be looked up."""
+    """Environments that each mini program may use, and the mini programs that could not be looked up."""
 
     relation_data: tuple[Relation, ...]
     err_list: tuple[RelationFailure, ...] = ()
@@ -112,15 +105,18 @@ BATCH_GET_ENV_ID: Final = Endpoint(
     "/componenttcb/batchgetenvid", Relations, Repeat.READ, name="batch_get_env_id", official="getShareCloudbaseEnv"
 )
 
+ENDPOINTS: Final = (BATCH_SHARE_ENV, BATCH_UNSHARE_ENV, BATCH_GET_ENV_ID)
+
 
 async def batch_share_env(session: Session, data: Iterable[Share], *, source_type: int | None = None) -> ShareResult:
-    """Bind environments to mini programs, which takes effect when each one's administrator opens the link and agrees.
+    """Bind environments to mini programs; a binding takes effect when the mini program's administrator confirms.
 
-    Every mini program must have granted permission set 18 to the platform. *source_type* is sent only when given: 1 is
-    a cloud-hosting environment; 0 for cloud development is used by one SDK, and documented nowhere.
+    The administrator confirms on the page of the link. Every mini program must have granted permission set 18 to the
+    third-party platform. *source_type* is sent only if it is given: 1 is a cloud-hosting environment; 0 (cloud
+    development) is used by one SDK and not documented.
 
-    Raises `PartialFailure` when some pairs failed, with the others done and their links in ``.reply.msg_info_list``.
-    Sharing again is harmless, but may give new links.
+    Raises `PartialFailure` if some pairs failed; the others are done, and their links are in ``.reply.msg_info_list``.
+    Sharing again is harmless, but may return new links.
 
     Official interface: shareCloudbaseEnv, page cloudbase-batch/env-mgnt/shareCloudbaseEnv.
     """
@@ -130,11 +126,11 @@ async def batch_share_env(session: Session, data: Iterable[Share], *, source_typ
 async def batch_unshare_env(
     session: Session, data: Iterable[Share], *, source_type: int | None = None
 ) -> UnshareResult:
-    """End the binding of environments to mini programs: these can no longer use them.
+    """End the binding of environments to mini programs, which can no longer use them.
 
-    *source_type* as for `batch_share_env`; the one documented value is 1. Raises `PartialFailure` when some pairs
-    failed, with all others done. One tried again after an answer that was lost may fail because nothing was left to
-    end: look with `batch_get_env_id`.
+    *source_type* is as in `batch_share_env`; the only documented value is 1. Raises `PartialFailure` if some pairs
+    failed; the others are done. A retry after a lost reply may fail because the binding has already ended: check with
+    `batch_get_env_id`.
 
     Official interface: unshareCloudbaseEnv, page cloudrun-batch/cloudenv-mgnt/unshareCloudbaseEnv.
     """
@@ -142,24 +138,20 @@ async def batch_unshare_env(
 
 
 async def batch_get_env_id(session: Session, appids: Iterable[str], *, source_type: int | None = None) -> Relations:
-    """Look up which environments each mini program may use: those whose binding its administrator has agreed to.
+    """Return the environments that each mini program may use; unconfirmed bindings are not included.
 
-    *source_type* as for `batch_share_env`. Raises `PartialFailure` when some could not be looked up, with the others in
-    ``.reply.relation_data``.
+    *source_type* is as in `batch_share_env`. Raises `PartialFailure` if some mini programs could not be looked up; the
+    others are in ``.reply.relation_data``.
 
     Official interface: getShareCloudbaseEnv, page cloudbase-batch/env-mgnt/getShareCloudbaseEnv.
     """
     names = to_str_tuple(appids)
     check_strings("appids", names)
     check_not_empty("appids", names)
-    check_type_or_none("source_type", source_type, int)
     return await session.call(BATCH_GET_ENV_ID, {"appids": names, "source_type": source_type})
 
 
 def _share_body(data: Iterable[Share], source_type: int | None) -> dict[str, object]:
-    """Return the body that both kinds of jobs have."""
-    shares = to_tuple(data)
-    check_list_of("data", shares, Share)
+    shares = tuple(data)
     check_not_empty("data", shares)
-    check_type_or_none("source_type", source_type, int)
     return {"data": shares, "source_type": source_type}

@@ -1,4 +1,4 @@
-"""Calling functions."""
+"""Invocation of functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import orjson
 
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument
-from wxtcb.validation import check_string, is_valid_unicode, to_secret_or_none
+from wxtcb.validation import is_valid_unicode, to_secret_or_none
 
 if TYPE_CHECKING:
     from wxtcb.secret import Secret
@@ -23,13 +23,14 @@ FunctionEvent = Mapping[str, object] | Sequence[object] | str | bytes | None
 
 @attrs.frozen
 class InvocationResult(Reply):
-    """What a function returned: `resp_data` is the text as it came, None where there was none."""
+    """Return value of a function: `resp_data` is the text that the platform returned, or None."""
 
     resp_data: str | None = None
 
+    # A function returns any JSON value, so `Any`: `object` would force a cast on every caller.
     @property
     def result(self) -> Any:
-        """The value that `resp_data` holds as JSON; where it holds none (`is_json` tells), the text itself."""
+        """`resp_data` parsed as JSON, or the text itself if it is not JSON; see `is_json`."""
         return self._parsed[0]
 
     @property
@@ -47,6 +48,7 @@ class InvocationResult(Reply):
             return self.resp_data, False
 
 
+# Only the caller knows whether the function may run twice.
 INVOKE_CLOUD_FUNCTION: Final = Endpoint(
     "/tcb/invokecloudfunction",
     InvocationResult,
@@ -55,51 +57,47 @@ INVOKE_CLOUD_FUNCTION: Final = Endpoint(
     official="invokeCloudFunction",
 )
 
+ENDPOINTS: Final = (INVOKE_CLOUD_FUNCTION,)
+
 
 async def invoke_cloud_function(
     session: Session, env: str, function_name: str, event: FunctionEvent = None, *, token: str | Secret | None = None
 ) -> InvocationResult:
-    """Run a function with *event*, wait for its end, and return what it gave back.
+    """Invoke a function with *event*, wait for it, and return its result.
 
-    An event of bytes is sent as it is, a text as UTF-8, all else as JSON; one that is empty as ``{}``. It goes out with
-    the token of the session, or with *token*, the access token of an authoriser. A function that is called in this way
-    has 5 seconds, and no OPENID.
+    Bytes are sent unchanged, a string as UTF-8, everything else as JSON, and an empty event as ``{}``. The call uses
+    the session's token, or *token*, the access token of an authoriser. The platform allows 5 seconds, and passes no
+    OPENID to the function.
 
-    What a function does is its own, so a call that may have run it is never sent again, not even when the platform is
-    busy: that is `OutcomeUnknown`.
+    A call that may have run the function is never sent again, not even if the platform is busy (-1): it raises
+    `OutcomeUnknown`. Raises `InvalidArgument` for an event that cannot be written as JSON.
 
     Official interface: invokeCloudFunction, page cloudbase-batch/scf-mgnt/invokeCloudFunction.
     """
     token = to_secret_or_none(token)
-    check_string("env", env)
-    check_string("function_name", function_name)
     query = {"env": env, "name": function_name}
     return await session.call(INVOKE_CLOUD_FUNCTION, _encode_event(event) or b"{}", query=query, token=token)
 
 
 def _encode_event(event: FunctionEvent) -> bytes:
-    """Return the bytes of an event; none at all for one that is empty."""
     if event is None or isinstance(event, bytes):
         return event or b""
     if isinstance(event, str):
         if not is_valid_unicode(event):
-            raise InvalidArgument("event must be in proper Unicode")
+            raise InvalidArgument("event is not valid Unicode: it contains a lone surrogate")
         return event.encode()
-    if not isinstance(event, Mapping | Sequence):
-        raise InvalidArgument(f"event must be a mapping, a list, a text, bytes or None, not {type(event).__name__}")
     try:
         data = orjson.dumps(event, default=_json_default)
     except orjson.JSONEncodeError as error:
-        reason = str(error)
-    else:
-        if b"null" not in data or _is_finite(event):
-            return data
-        reason = "JSON has neither NaN nor infinity"
-    raise InvalidArgument(f"event cannot be written as JSON: {reason}")
+        raise InvalidArgument(f"event cannot be written as JSON: {error}") from error
+    # orjson writes NaN and infinity as null. Searching the bytes first avoids the walk through most events.
+    if b"null" in data and not _is_finite(event):
+        raise InvalidArgument("event cannot be written as JSON: it contains NaN or infinity")
+    return data
 
 
 def _is_finite(value: object) -> bool:
-    """Tell whether no number in an event is one of those that would go out as null."""
+    """Return whether all numbers in an event are finite."""
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, Mapping):
@@ -108,7 +106,7 @@ def _is_finite(value: object) -> bool:
 
 
 def _json_default(value: object) -> object:
-    """Return what stands in JSON for a mapping or a sequence that is none of Python's own."""
+    """Return a dict or list for a mapping or sequence that orjson does not know."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):

@@ -1,8 +1,8 @@
-"""Listing functions, and waiting for them."""
+"""Lists of functions, and the waiter for one function."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -11,11 +11,9 @@ from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import interned, wire_name
 from wxtcb.api._pagination import by_offset
 from wxtcb.api._waiters import WaitCondition, wait_until
-from wxtcb.validation import check_positive_int, check_string, check_type_or_none
+from wxtcb.validation import check_positive_int
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from wxtcb.session import Session
 
 
@@ -29,10 +27,10 @@ class StatusReason:
 
 @attrs.frozen(kw_only=True)
 class Function:
-    """One function as the platform lists it.
+    """One function of the list.
 
     `status` is Creating, Active (usable), Updating, CreateFailed, UpdateFailed or another text. The times are
-    ``YYYY-MM-DD HH:MM:SS`` without a zone (presumably China's).
+    ``YYYY-MM-DD HH:MM:SS`` without a time zone, presumably China Standard Time.
     """
 
     function_name: str = attrs.field(metadata=wire_name("name"))
@@ -45,7 +43,7 @@ class Function:
 
 @attrs.frozen(kw_only=True)
 class FunctionList(Reply):
-    """A page of the functions of an environment; `total_count` counts those of all pages."""
+    """A page of the functions of an environment; `total_count` is the number of functions on all pages."""
 
     total_count: int
     functions: tuple[Function, ...]
@@ -54,6 +52,16 @@ class FunctionList(Reply):
 GET_SCF_LIST: Final = Endpoint(
     "/componenttcb/getscflist", FunctionList, Repeat.READ, name="get_scf_list", official="getCloudFunctionList"
 )
+
+ENDPOINTS: Final = (GET_SCF_LIST,)
+
+_READY_STATUSES: Final = frozenset({"Active"})
+_FAILURE_STATUSES: Final[Mapping[str, str]] = {
+    "CreateFailed": "it could not be created; delete it before you create it again",
+    "UpdateFailed": "it could not be updated",
+    "PublishFailed": "its version could not be published",
+    "DeleteFailed": "it could not be deleted",
+}
 
 
 async def get_scf_list(
@@ -64,16 +72,12 @@ async def get_scf_list(
     limit: int | None = None,
     search_key: str | None = None,
 ) -> FunctionList:
-    """List a page of the functions of environment *env*: *limit* of them (20 if None), from number *offset* (0) on.
+    """Return a page of the functions of environment *env*: *limit* of them (default 20), from *offset* (default 0) on.
 
-    *search_key* is looked for anywhere in their names. `iter_functions` goes through all pages.
+    *search_key* selects functions whose names contain it. `iter_functions` iterates over all pages.
 
     Official interface: getCloudFunctionList, page cloudbase-batch/scf-mgnt/getCloudFunctionList.
     """
-    check_string("env", env)
-    for name, value in (("offset", offset), ("limit", limit)):
-        check_type_or_none(name, value, int)
-    check_type_or_none("search_key", search_key, str)
     body = {"env": env, "offset": offset, "limit": limit, "searchkey": search_key}
     return await session.call(GET_SCF_LIST, body)
 
@@ -81,19 +85,18 @@ async def get_scf_list(
 def iter_functions(
     session: Session, env: str, *, page_size: int | None = None, search_key: str | None = None
 ) -> AsyncIterator[Function]:
-    """Go through all functions of environment *env*, *page_size* at a time; *search_key* as for `get_scf_list`.
+    """Iterate over all functions of environment *env*, *page_size* per call; *search_key* is as in `get_scf_list`.
 
-    A function that is created or deleted meanwhile may shift others past the edge of a page.
+    If functions are created or deleted meanwhile, others may be skipped or repeated at the edge of a page.
     """
-    check_string("env", env)
     if page_size is not None:
         check_positive_int("page_size", page_size)
 
-    async def page(offset: int) -> tuple[Sequence[Function], int]:
-        listed = await get_scf_list(session, env, offset=offset, limit=page_size, search_key=search_key)
-        return listed.functions, listed.total_count
+    async def fetch(offset: int) -> tuple[Sequence[Function], int]:
+        page = await get_scf_list(session, env, offset=offset, limit=page_size, search_key=search_key)
+        return page.functions, page.total_count
 
-    return by_offset(GET_SCF_LIST, page)
+    return by_offset(GET_SCF_LIST, fetch)
 
 
 async def wait_until_active(
@@ -101,44 +104,26 @@ async def wait_until_active(
 ) -> Function:
     """Wait until a function is Active, after it was created or changed, and return it.
 
-    It looks every *interval* seconds. Creating, Updating, and a status that wxtcb does not know, is waiting; so is a
-    look that failed for a reason that may pass.
+    It polls every *interval* seconds. Creating, Updating and unknown statuses keep waiting, and so does a poll with a
+    transient error.
 
-    Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` at once for CreateFailed, UpdateFailed and the
-    like, with the platform's reason, and `OperationNotFound` when it was missing from three looks in a row or more, for 30
+    Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` with the platform's reason for CreateFailed,
+    UpdateFailed and the like, and `OperationNotFound` if the function is missing from at least 3 polls in a row over 30
     seconds.
     """
-    check_string("env", env)
-    check_string("function_name", function_name)
 
-    async def look() -> Function | None:
+    async def find() -> Function | None:
+        # The search also returns functions whose names only contain this one.
         found = iter_functions(session, env, search_key=function_name)
         exact = [each async for each in found if each.function_name == function_name]
         return exact[0] if exact else None
 
-    awaited = _function_active(f"function {function_name} of {env}")
-    return await wait_until(session.poller(look), awaited, timeout=timeout, interval=interval)
-
-
-def _function_active(label: str) -> WaitCondition[Function | None, Function]:
-    return WaitCondition(
-        resource=label,
-        find=lambda seen: seen,
+    condition = WaitCondition[Function | None, Function](
+        resource=f"function {function_name} of {env}",
+        find=lambda function: function,
         status_of=lambda function: function.status,
         ready_statuses=_READY_STATUSES,
         failure_statuses=_FAILURE_STATUSES,
-        reason_of=_failure_reason,
+        reason_of=lambda function: "; ".join(f"{each.errcode}: {each.errmsg}" for each in function.status_reason),
     )
-
-
-def _failure_reason(function: Function) -> str:
-    return "; ".join(f"{each.errcode}: {each.errmsg}" for each in function.status_reason)
-
-
-_READY_STATUSES: Final = frozenset({"Active"})
-_FAILURE_STATUSES: Final[Mapping[str, str]] = {
-    "CreateFailed": "it could not be created; delete it before you create it again",
-    "UpdateFailed": "it could not be updated",
-    "PublishFailed": "its version could not be published",
-    "DeleteFailed": "it could not be deleted",
-}
+    return await wait_until(session.poller(find), condition, timeout=timeout, interval=interval)

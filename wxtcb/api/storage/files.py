@@ -1,18 +1,128 @@
-"""The calls of file storage that are one request each, and the list of all of a bucket's files."""
+"""Files of an environment: upload links, download links, deletion, lists."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Final
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar
 
-from wxtcb._protocol.endpoint import Endpoint, Repeat
+import attrs
+import orjson
+
+from wxtcb._protocol.codec import raw
+from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply, attach_metadata
+from wxtcb._protocol.fields import NUMBER_IN_STRING, wire_format, wire_name
 from wxtcb.api._pagination import by_marker
-from wxtcb.api.storage.models import DeletedFiles, FileLinks, FileList, StoredFile, UploadLink
-from wxtcb.errors import InvalidArgument
-from wxtcb.validation import check_string, check_type_or_none
+from wxtcb.errors import InvalidArgument, PartialFailure, WxtcbError
+from wxtcb.secret import Secret
+from wxtcb.validation import check_not_empty, check_positive_int, check_strings, to_str_tuple, validator
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
+
+A = TypeVar("A")
+R = TypeVar("R", bound=Reply)
+E = TypeVar("E", bound="_HasFileId")
+
+# Documented for the non-batch twins of both calls; the pages of the batch calls name no maximum.
+MAX_FILES_PER_CALL: Final = 50
+
+
+@attrs.frozen(kw_only=True)
+class UploadLink(Reply):
+    """Signed link for a form POST of one file.
+
+    The form has these fields, in this order: `key` (the requested path), `Signature` (`authorization`),
+    `x-cos-security-token` (`token`), `x-cos-meta-fileid` (`cos_file_id`), and `file` last. `file_id` identifies the
+    file in all other calls.
+    """
+
+    keeps_raw: ClassVar[bool] = False
+
+    url: Secret
+    token: Secret
+    authorization: Secret
+    file_id: str
+    cos_file_id: Secret
+
+
+@attrs.frozen(kw_only=True)
+class FileLinkRequest:
+    """Request for a download link: the id of the file, and the seconds for which the link is valid."""
+
+    file_id: str = attrs.field(metadata=wire_name("fileid"))
+    max_age: int = attrs.field(default=7200, validator=validator(check_positive_int))
+
+
+@attrs.frozen(kw_only=True)
+class FileLink:
+    """Link to one file, for a plain GET: everyone who has it can read the file until it expires.
+
+    `status` is 0 for a link, or the platform's error code for this file. It is None if no reply contains the file,
+    for instance because a call failed.
+    """
+
+    file_id: str = attrs.field(metadata=wire_name("fileid"))
+    download_url: str | None = attrs.field(default=None, repr=False)
+    status: int | None = None
+    errmsg: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class FileLinks(Reply):
+    """Links to files, in the order of the request."""
+
+    file_list: tuple[FileLink, ...]
+
+    @property
+    def failed(self) -> Sequence[FileLink]:
+        return tuple(each for each in self.file_list if each.status != 0)
+
+
+@attrs.frozen(kw_only=True)
+class DeletedFile:
+    """Result of deleting one file.
+
+    `status` is 0 if the file is deleted, or the platform's error code for this file. It is None if no reply contains
+    the file, for instance because a call failed.
+    """
+
+    file_id: str = attrs.field(metadata=wire_name("fileid"))
+    status: int | None = None
+    errmsg: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class DeletedFiles(Reply):
+    """Results of deleting files, in the order of the request."""
+
+    delete_list: tuple[DeletedFile, ...]
+
+    @property
+    def failed(self) -> Sequence[DeletedFile]:
+        return tuple(each for each in self.delete_list if each.status != 0)
+
+
+@attrs.frozen(kw_only=True)
+class StoredFile:
+    """One file of a list: its path, its `size` in bytes, and when it was written (ISO 8601, UTC).
+
+    If the file was uploaded in N parts, `md5` ends with -N and is not the MD5 of its bytes.
+    """
+
+    key: str
+    last_modified: str
+    md5: str
+    size: int = attrs.field(metadata=wire_format(NUMBER_IN_STRING))
+
+
+@attrs.frozen(kw_only=True)
+class FileList(Reply):
+    """One page of a list of files, ordered by the UTF-8 bytes of their paths; `is_truncated` if there are more."""
+
+    contents: tuple[StoredFile, ...] = ()
+    is_truncated: bool = False
+
 
 UPLOAD_FILE_LINK: Final = Endpoint(
     "/componenttcb/uploadfile", UploadLink, Repeat.READ, name="upload_file_link", official="getUploadFileLink"
@@ -33,37 +143,81 @@ ENDPOINTS: Final = (UPLOAD_FILE_LINK, BATCH_DOWNLOAD_FILE, BATCH_DELETE_FILE, GE
 
 
 async def upload_file_link(session: Session, env: str, path: str) -> UploadLink:
-    """Get a signed link to write one file at *path*; nothing is stored before its form is posted, within 15 minutes.
+    """Return a signed link to upload one file to *path*; the link is valid for 15 minutes.
 
-    `upload_file` does the whole. Who posts the form alone must not leave out ``x-cos-meta-fileid``: the file would be
-    stored, but could never be downloaded by its id.
+    `upload_file` gets the link and uploads the file. If you post the form yourself, do not omit
+    ``x-cos-meta-fileid``: the file would be stored, but could never be downloaded by its id.
 
     Official interface: getUploadFileLink, page cloudbase-batch/file-mgnt/getUploadFileLink.
     """
-    check_string("env", env)
-    check_string("path", path)
     return await session.call(UPLOAD_FILE_LINK, {"env": env, "path": path})
+
+
+async def batch_download_file(session: Session, env: str, files: Iterable[FileLinkRequest]) -> FileLinks:
+    """Return download links for any number of files, in their order; 50 files are requested at a time.
+
+    `download_file` gets the link and downloads the file.
+
+    Raises `PartialFailure` once, at the end, if some files have no link; every file is in ``.reply.file_list``. If a
+    later call fails, its error is ``.cause``, and the files of that call and of the remaining ones have status None. If
+    the first call fails, its error is raised unchanged.
+
+    Official interface: getDownloadFileLink, page cloudbase-batch/file-mgnt/getDownloadFileLink.
+    """
+    requests = tuple(files)
+    check_not_empty("files", requests)
+
+    def merge(replies: Sequence[FileLinks]) -> FileLinks:
+        links = (link for reply in replies for link in reply.file_list)
+        return FileLinks(file_list=_in_requested_order([each.file_id for each in requests], links, FileLink))
+
+    return await _call_in_batches(
+        session, BATCH_DOWNLOAD_FILE, requests, lambda batch: {"env": env, "file_list": batch}, merge
+    )
+
+
+async def batch_delete_file(session: Session, env: str, file_ids: Iterable[str]) -> DeletedFiles:
+    """Delete any number of files by their ids, in their order; 50 files are deleted at a time.
+
+    Raises `PartialFailure` as `batch_download_file` does; a file with status None may or may not be deleted. Deleting
+    again is harmless, but a deleted file may be reported as not existing, also if an attempt with a lost reply deleted
+    it.
+
+    Official interface: deleteTcbFile, page cloudbase-batch/file-mgnt/deleteTcbFile.
+    """
+    ids = to_str_tuple(file_ids)
+    check_strings("file_ids", ids)
+    check_not_empty("file_ids", ids)
+
+    def merge(replies: Sequence[DeletedFiles]) -> DeletedFiles:
+        results = (file for reply in replies for file in reply.delete_list)
+        return DeletedFiles(delete_list=_in_requested_order(ids, results, DeletedFile))
+
+    return await _call_in_batches(
+        session, BATCH_DELETE_FILE, ids, lambda batch: {"env": env, "fileid_list": batch}, merge
+    )
 
 
 async def get_bucket(
     session: Session, env: str, *, prefix: str | None = None, delimiter: str | None = None, marker: str | None = None
 ) -> FileList:
-    """List files of an environment, one page of at most 1000; `iter_files` turns the pages.
+    """Return one page of at most 1000 files of an environment; `iter_files` iterates over all pages.
 
-    Only paths that start with *prefix* and come after *marker*, in the order of their UTF-8 bytes. With *delimiter*,
-    one character, those that have it after the prefix are left out: the platform groups them, and shows no groups.
+    The page contains paths that start with *prefix* and come after *marker*, in the order of their UTF-8 bytes.
+    *delimiter* is one character. It excludes paths that contain it after the prefix: the platform groups them, but does
+    not return the groups.
 
     Official interface: getTcbFile, page cloudbase-batch/file-mgnt/getTcbFile.
     """
-    check_list_filters(env, prefix=prefix, delimiter=delimiter, marker=marker)
+    check_delimiter(delimiter)
     return await session.call(GET_BUCKET, {"env": env, "prefix": prefix, "delimiter": delimiter, "marker": marker})
 
 
 def iter_files(
     session: Session, env: str, *, prefix: str | None = None, delimiter: str | None = None
 ) -> AsyncIterator[StoredFile]:
-    """Yield the files of an environment, page by page as they are used up; see `get_bucket`."""
-    check_list_filters(env, prefix=prefix, delimiter=delimiter)
+    """Iterate over the files of an environment, fetching a page when it is needed; see `get_bucket`."""
+    check_delimiter(delimiter)
 
     async def fetch(marker: str | None) -> tuple[Sequence[StoredFile], bool]:
         page = await get_bucket(session, env, prefix=prefix, delimiter=delimiter, marker=marker)
@@ -72,11 +226,70 @@ def iter_files(
     return by_marker(GET_BUCKET, fetch, lambda file: file.key)
 
 
-def check_list_filters(env: str, **filters: str | None) -> None:
-    """Refuse what no list of files can be asked for with."""
-    check_string("env", env)
-    for name, value in filters.items():
-        check_type_or_none(name, value, str)
-    delimiter = filters.get("delimiter")
+def check_delimiter(delimiter: str | None) -> None:
+    """Raise `InvalidArgument` unless *delimiter* is None or one character."""
     if delimiter is not None and len(delimiter) != 1:
-        raise InvalidArgument(f"delimiter must be one character, not {delimiter!r}")
+        raise InvalidArgument(f"delimiter {delimiter!r} is invalid: it must be one character")
+
+
+async def _call_in_batches(
+    session: Session,
+    endpoint: Endpoint[R],
+    items: Sequence[A],
+    build_body: Callable[[Sequence[A]], Mapping[str, object]],
+    merge: Callable[[Sequence[R]], R],
+) -> R:
+    """Call *endpoint* for all items, one batch after the other, and return the merged reply."""
+    # Failed files of one batch must not stop the others: `PartialFailure` is raised once, for all of them.
+    view = session.with_options(partial="return")
+    replies: list[R] = []
+    cause: WxtcbError | None = None
+    for start in range(0, len(items), MAX_FILES_PER_CALL):
+        try:
+            replies.append(await view.call(endpoint, build_body(items[start : start + MAX_FILES_PER_CALL])))
+        except WxtcbError as error:
+            if not replies:
+                raise
+            cause = error
+            break
+    result = _merge_metadata(replies, merge(replies))
+    if cause or (result.failed and session.partial == "raise"):
+        raise PartialFailure(result, result.failed, endpoint=endpoint.path, cause=cause)
+    return result
+
+
+class _HasFileId(Protocol):
+    @property
+    def file_id(self) -> str: ...
+
+
+def _in_requested_order(file_ids: Iterable[str], results: Iterable[E], make_missing: Callable[..., E]) -> tuple[E, ...]:
+    """Return one result for each file id, in the order of *file_ids*, and a missing one where there is no result.
+
+    If an id is requested several times, its results are used one after the other, and the last one is repeated.
+    """
+    by_id: dict[str, deque[E]] = defaultdict(deque)
+    for result in results:
+        by_id[result.file_id].append(result)
+
+    def next_result(file_id: str) -> E:
+        if file_id not in by_id:
+            return make_missing(file_id=file_id)
+        remaining = by_id[file_id]
+        return remaining.popleft() if len(remaining) > 1 else remaining[0]
+
+    return tuple(map(next_result, file_ids))
+
+
+def _merge_metadata(replies: Sequence[R], merged: R) -> R:
+    """Return *merged* with the raw JSON and the `maybe_acted` count of all its parts."""
+    # A single complete reply keeps its own bytes.
+    if len(replies) == 1 and merged == replies[0]:
+        return replies[0]
+    merged_raw: dict[str, object] = {}
+    for reply in replies:
+        for name, value in raw(reply).items():
+            previous = merged_raw.get(name)
+            merged_raw[name] = previous + value if isinstance(previous, list) and isinstance(value, list) else value
+    maybe_acted = sum(reply.maybe_acted for reply in replies)
+    return attach_metadata(merged, raw=orjson.dumps(merged_raw), maybe_acted=maybe_acted)
