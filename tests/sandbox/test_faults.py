@@ -68,9 +68,9 @@ def test_kills_are_due_at_intervals() -> None:
 def test_an_interval_of_kills_is_a_time(seconds: float) -> None:
     """What is no positive, finite number is refused, at making the faults and at setting it later."""
     faults = Faults(expire_token_every=2)
-    with pytest.raises(ValueError, match="kill_token_every must be a positive"):
+    with pytest.raises(ValueError, match="expire_token_every must be a positive"):
         Faults(expire_token_every=seconds)
-    with pytest.raises(ValueError, match="kill_token_every must be a positive"):
+    with pytest.raises(ValueError, match="expire_token_every must be a positive"):
         faults.expire_token_every = seconds
     assert faults.expire_token_every == 2
 

@@ -90,7 +90,7 @@ async def test_a_day_of_pushes_takes_no_time(rig: Rig) -> None:
 
 def pushers() -> set[asyncio.Task[Any]]:
     """Return the tasks that push by themselves."""
-    return {task for task in asyncio.all_tasks() if "Pusher._run" in repr(task)}
+    return {task for task in asyncio.all_tasks() if "PushClient._run" in repr(task)}
 
 
 async def test_what_is_pushed_is_not_pushed_twice(rig: Rig) -> None:
@@ -339,7 +339,7 @@ def test_tests_that_run_another_loop_can_push() -> None:
 
 async def test_a_dead_receiver_holds_nobody_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a push hangs, the platform answers."""
-    monkeypatch.setattr("wxtcb.sandbox.pusher.PATIENCE", 3600.0)
+    monkeypatch.setattr("wxtcb.sandbox.push.delivery.DELIVERY_TIMEOUT", 3600.0)
     pushed = asyncio.Event()
     told: list[PushResult] = []
 

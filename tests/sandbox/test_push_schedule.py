@@ -216,4 +216,4 @@ def test_a_fraction_is_from_0_to_1(name: str, fraction: float) -> None:
 
 def test_a_push_shows_nothing_of_what_it_holds(pushes: PushSchedule) -> None:
     """Its repr has the kind and the time."""
-    assert repr(pushes.make_ticket_push()) == "Push(info_type='component_verify_ticket', created=1600000000)"
+    assert repr(pushes.make_ticket_push()) == "Push(info_type='component_verify_ticket', create_time=1600000000)"
