@@ -15,7 +15,7 @@ from attrs import define, field
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from wxtcb.sandbox import Sandbox
-from wxtcb.sandbox.console import MessageSettings
+from wxtcb.sandbox.credentials import MessageSettings
 
 
 def read_push(query: Mapping[str, str], body: bytes, console: MessageSettings, key: str = "") -> dict[str, str]:

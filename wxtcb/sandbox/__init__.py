@@ -5,8 +5,7 @@ one is caught by the other.
 """
 
 from wxtcb.sandbox.environments import Environment, ReadyPolicy
-from wxtcb.sandbox.fault import Fault, FaultKind, InvalidFault
-from wxtcb.sandbox.faults import Faults
+from wxtcb.sandbox.faults import Fault, FaultKind, Faults, InvalidFault
 from wxtcb.sandbox.push.schedule import Push, PushResult, PushSchedule, PushTargetNotSet
 from wxtcb.sandbox.request import SeenRequest
 from wxtcb.sandbox.server import Sandbox

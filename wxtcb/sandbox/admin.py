@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 from typing import Any, Final, Protocol, cast
 
 import orjson
 from attrs import frozen
 
-from wxtcb.sandbox.conduct import configure_functions, configure_operations
-from wxtcb.sandbox.fault import InvalidFault
-from wxtcb.sandbox.faults import Faults
+from wxtcb.sandbox.environments import ReadyPolicy
+from wxtcb.sandbox.faults import Faults, InvalidFault
 from wxtcb.sandbox.push.schedule import PushResult, PushSchedule, PushTargetNotSet
 from wxtcb.sandbox.request import SeenRequest
 from wxtcb.sandbox.world import World
@@ -20,6 +20,8 @@ __all__ = ["ADMIN_PREFIX", "ADMIN_ROUTES", "AdminResponse", "AdminTarget", "hand
 ADMIN_PREFIX: Final = "/_sandbox"
 _PUSH_FIELDS: Final = {"url", "every", "repeated", "late"}
 _CONFIRM_FIELDS: Final = {"env", "appid"}
+_OPERATION_FIELDS: Final = {"seconds", "looks", "builds_fail", "release_fails"}
+_FUNCTION_FIELDS: Final = {"name", "answer", "fails"}
 
 
 class AdminTarget(Protocol):
@@ -189,6 +191,46 @@ def _list_seen(sandbox: AdminTarget, _raw: bytes) -> object:
         }
         for seen in sandbox.list_seen()
     ]
+
+
+def configure_operations(world: World, options: object) -> object:
+    """Say when operations that begin from now on get ready, and whether builds and releases fail; the rest stays."""
+    now = {
+        "seconds": world.operations_ready_after.seconds,
+        "looks": world.operations_ready_after.polls,
+        "builds_fail": world.containers.builds_fail,
+        "release_fails": world.cloudrun.release_fails,
+    }
+    wanted = now | _parse_options(options, _OPERATION_FIELDS)
+    seconds, looks = wanted["seconds"], wanted["looks"]
+    if type(seconds) not in (int, float) or type(looks) is not int or not (0 <= seconds < inf and looks >= 0):
+        raise InvalidFault("$: seconds and looks must be numbers from 0 on, looks a whole one")
+    if type(wanted["builds_fail"]) is not bool or type(wanted["release_fails"]) is not bool:
+        raise InvalidFault("$: builds_fail and release_fails must be true or false")
+    world.operations_ready_after = ReadyPolicy(seconds, looks)
+    world.containers.builds_fail, world.cloudrun.release_fails = wanted["builds_fail"], wanted["release_fails"]
+    return wanted
+
+
+def configure_functions(world: World, options: object) -> object:
+    """Let functions of a name return `answer`, or fail whenever they are created or changed as long as `fails`."""
+    wanted = _parse_options(options, _FUNCTION_FIELDS)
+    name, fails = wanted.get("name"), wanted.get("fails", False)
+    if type(name) is not str or type(fails) is not bool:
+        raise InvalidFault('$ must be {"name": of the functions}, with "answer": what they return, and "fails": true')
+    if "answer" in wanted:
+        world.functions.set_handler(name, lambda _event: wanted["answer"])
+    if fails:
+        world.functions.set_failure(name)
+    else:
+        world.functions.clear_failure(name)
+    return {"name": name, "fails": fails}
+
+
+def _parse_options(options: object, names: set[str]) -> dict[str, Any]:
+    if not isinstance(options, Mapping) or not options.keys() <= names:
+        raise InvalidFault(f"$ must be an object with no other names than {', '.join(sorted(names))}")
+    return dict(cast("Mapping[str, Any]", options))
 
 
 _HANDLERS: Final[dict[tuple[str, str], Callable[[AdminTarget, bytes], object]]] = {

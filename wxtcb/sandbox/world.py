@@ -11,9 +11,8 @@ from typing import Final
 
 from attrs import Factory, define, evolve, field, frozen
 
-from wxtcb.sandbox.console import MessageSettings
 from wxtcb.sandbox.context import ServiceContext
-from wxtcb.sandbox.credentials import CredentialStore
+from wxtcb.sandbox.credentials import CredentialStore, MessageSettings
 from wxtcb.sandbox.environments import HALTED, NORMAL, UNAVAILABLE, Environment, EnvironmentRegistry, ReadyPolicy
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.limits import DAY, MINUTE, RateWindow, ResetQuota

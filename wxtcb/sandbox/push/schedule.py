@@ -9,7 +9,7 @@ from typing import Final, cast
 from attrs import Attribute, define, field, frozen
 from attrs.validators import optional
 
-from wxtcb.sandbox.console import MessageSettings
+from wxtcb.sandbox.credentials import MessageSettings
 from wxtcb.sandbox.faults import validate_positive_seconds
 from wxtcb.sandbox.push.crypto import RANDOM_PREFIX_LENGTH, EncryptedMessage, encrypt_and_sign, write_xml
 from wxtcb.sandbox.world import World
