@@ -71,12 +71,12 @@ def test_the_sandbox_serves_tests_that_are_no_coroutines(outside: Outside) -> No
     source = """
 import asyncio
 
-async def open_one(box):
+async def open_one(sandbox):
     async with wxtcb.Session(
-        component_appid=box.component_appid,
-        component_appsecret=box.component_appsecret,
-        ticket=box.ticket,
-        base_url=box.url,
+        component_appid=sandbox.component_appid,
+        component_appsecret=sandbox.component_appsecret,
+        ticket=sandbox.ticket,
+        base_url=sandbox.url,
     ) as session:
         return await environment.create_env(session, alias="teahouse")
 

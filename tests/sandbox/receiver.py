@@ -57,19 +57,19 @@ class Receiver:
         self.arrived.set()
         return self.answers.popleft() if self.answers else web.Response(text="success")
 
-    async def hears(self, count: int) -> None:
+    async def wait_for_pushes(self, count: int) -> None:
         """Return when so many pushes have come."""
         while len(self.pushes) < count:
             self.arrived.clear()
             await asyncio.wait_for(self.arrived.wait(), 60)
 
-    def tickets(self, box: Sandbox) -> list[str]:
+    def tickets(self, sandbox: Sandbox) -> list[str]:
         """Return the tickets that came, in their order."""
-        return [read_push(*push, box.world.message_settings)["ComponentVerifyTicket"] for push in self.pushes]
+        return [read_push(*push, sandbox.world.message_settings)["ComponentVerifyTicket"] for push in self.pushes]
 
 
 @asynccontextmanager
-async def receiving(handler: object = None) -> AsyncIterator[Receiver]:
+async def serve_receiver(handler: object = None) -> AsyncIterator[Receiver]:
     """Serve a receiver on loopback."""
     receiver = Receiver()
     app = web.Application()

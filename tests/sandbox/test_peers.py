@@ -18,7 +18,7 @@ from wxtcb.sandbox.push.schedule import PushSettings
 from wxtcb.tokens.stores import MemoryStore
 from wxtcb.tokens.ticket import Notification, TicketReceiver
 
-from .receiver import receiving
+from .receiver import serve_receiver
 from .sandbox_harness import Clock
 
 DAY = 86_400
@@ -83,7 +83,7 @@ async def test_a_week_of_tickets_arrives(world: World, clock: Clock) -> None:
                 ticket = await peer.receiver.newest_ticket()
                 assert ticket is not None
                 assert ticket.reveal() == world.ticket
-                clock.pass_(600)
+                clock.advance(600)
         world.message_settings.rotate_key()
 
 
@@ -127,11 +127,15 @@ def test_notices_arrive_as_they_were_sent(fields: dict[str, str]) -> None:
 async def test_both_speak_the_same_http(world: World) -> None:
     """Over a socket: success, and nothing around it."""
     peer = Peer.of(world)
-    async with Sandbox(world=world) as box, peer.receiver, receiving(peer.receiver.handle) as place:
-        box.push_to(place.url, every=None)
-        for receipt in (await box.push(), await box.notify("unauthorized", AuthorizerAppid="wx1"), await box.push()):
-            assert receipt.accepted, receipt
-        assert not (await box.push_forged()).accepted
+    async with Sandbox(world=world) as sandbox, peer.receiver, serve_receiver(peer.receiver.handle) as place:
+        sandbox.push_to(place.url, every=None)
+        for result in (
+            await sandbox.push(),
+            await sandbox.notify("unauthorized", AuthorizerAppid="wx1"),
+            await sandbox.push(),
+        ):
+            assert result.accepted, result
+        assert not (await sandbox.push_forged()).accepted
         ticket = await peer.receiver.newest_ticket()
     assert ticket is not None
-    assert ticket.reveal() == box.ticket
+    assert ticket.reveal() == sandbox.ticket

@@ -56,7 +56,7 @@ def test_a_week_of_tickets(pushes: PushSchedule, world: World, clock: Clock) -> 
         pushes.record_result(ACCEPTED)
         tickets.append(read(pushes, push)["ComponentVerifyTicket"])
         created.append(push.create_time)
-        clock.pass_(pushes.next_delay or 0)
+        clock.advance(pushes.next_delay or 0)
     assert (len(set(tickets)), pushes.sent, pushes.failed) == (1008, 1008, 0)
     assert created == list(range(1_600_000_000, 1_600_000_000 + WEEK, 600))
     world.credentials.check_ticket(tickets[-71], clock.now)
@@ -103,8 +103,8 @@ def test_repetitions_come_from_the_seed(clock: Clock) -> None:
 
 def test_pushing_stops_after_failures_in_a_row(pushes: PushSchedule) -> None:
     """One success starts the count anew; at the last failure the platform gives up."""
-    for receipt in [FAILED] * (MAX_CONSECUTIVE_FAILURES - 1) + [ACCEPTED] + [FAILED] * (MAX_CONSECUTIVE_FAILURES - 1):
-        pushes.record_result(receipt)
+    for result in [FAILED] * (MAX_CONSECUTIVE_FAILURES - 1) + [ACCEPTED] + [FAILED] * (MAX_CONSECUTIVE_FAILURES - 1):
+        pushes.record_result(result)
     assert not pushes.stopped
     pushes.record_result(UNHEARD)
     assert pushes.stopped
@@ -185,7 +185,7 @@ def test_a_forgery_is_signed_with_another_token(pushes: PushSchedule) -> None:
 
 
 @pytest.mark.parametrize(
-    ("receipt", "accepted", "told"),
+    ("result", "accepted", "told"),
     [
         (ACCEPTED, True, "HTTP 200 'success'"),
         (PushResult(200, b"success\n"), False, "HTTP 200 'success\\n'"),
@@ -194,9 +194,9 @@ def test_a_forgery_is_signed_with_another_token(pushes: PushSchedule) -> None:
         (UNHEARD, False, "nobody there"),
     ],
 )
-def test_success_alone_is_accepted(receipt: PushResult, told: str, *, accepted: bool) -> None:
+def test_success_alone_is_accepted(result: PushResult, told: str, *, accepted: bool) -> None:
     """Exactly that word, under exactly that status."""
-    assert (receipt.accepted, str(receipt)) == (accepted, told)
+    assert (result.accepted, str(result)) == (accepted, told)
 
 
 @pytest.mark.parametrize("every", [0, -1, float("nan"), float("inf"), "1", True])

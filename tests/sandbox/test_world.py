@@ -56,11 +56,11 @@ def test_seconds_count_from_the_first_look(world: World, clock: Clock) -> None:
     """The time before the first look does not count, and no further look is needed."""
     world.ready_after = ReadyPolicy.after_seconds(10)
     _, env = world.create("a")
-    clock.pass_(100)
+    clock.advance(100)
     assert status(world) == ["UNAVAILABLE"]
-    clock.pass_(9.9)
+    clock.advance(9.9)
     assert world.environments[env].status == "UNAVAILABLE"
-    clock.pass_(0.1)
+    clock.advance(0.1)
     assert world.environments[env].status == "NORMAL"
     assert world.environments[env].update_time > world.environments[env].create_time
 
@@ -82,7 +82,7 @@ def test_both_bounds_must_be_met(world: World, clock: Clock) -> None:
     world.create("a")
     assert status(world) == ["UNAVAILABLE"]
     assert status(world) == ["UNAVAILABLE"]
-    clock.pass_(5)
+    clock.advance(5)
     assert status(world) == ["NORMAL"]
 
 
@@ -92,7 +92,7 @@ def test_a_new_environment_can_be_listed_late(world: World, clock: Clock) -> Non
     _, env = world.create("a")
     assert listed(world) == []
     assert env in world.environments
-    clock.pass_(3)
+    clock.advance(3)
     assert [row["env"] for row in listed(world)] == [env]
 
 
@@ -111,9 +111,9 @@ def test_halted_is_for_good(world: World, clock: Clock) -> None:
     world.ready_after = ReadyPolicy.after_seconds(5)
     _, env = world.create("a")
     world.halt(env)
-    clock.pass_(9)
+    clock.advance(9)
     assert status(world) == ["HALTED"]
-    clock.pass_(9)
+    clock.advance(9)
     assert status(world) == ["HALTED"]
 
 
@@ -159,7 +159,7 @@ def test_a_token_has_one_life(world: World, clock: Clock) -> None:
     first, second = world.issue_token(), world.issue_token()
     assert refused(world, first) == 40001
     world.credentials.check_token(second, clock())
-    clock.pass_(7200)
+    clock.advance(7200)
     assert refused(world, second) == 42001
     assert world.tokens_issued == 2
 
@@ -172,7 +172,7 @@ def test_only_a_living_token_can_be_killed(world: World, clock: Clock) -> None:
     assert not world.expire_token()
     assert refused(world, token) == 42001
     world.issue_token()
-    clock.pass_(7200)
+    clock.advance(7200)
     assert not world.expire_token()
     assert world.forced_expirations == 1
 
@@ -180,9 +180,9 @@ def test_only_a_living_token_can_be_killed(world: World, clock: Clock) -> None:
 def test_tickets_live_twelve_hours(world: World, clock: Clock) -> None:
     """An older ticket stays good for its twelve hours beside a newer one."""
     old = world.ticket
-    clock.pass_(60)
+    clock.advance(60)
     new = world.issue_ticket()
-    clock.pass_(TICKET_TTL - 60)
+    clock.advance(TICKET_TTL - 60)
     world.credentials.check_ticket(new, clock())
     for ticket, errcode in ((old, 61005), ("ticket@@@no", 61006)):
         with pytest.raises(PlatformError) as no:
@@ -199,9 +199,9 @@ def test_limits_hold_per_path_and_window(world: World, clock: Clock) -> None:
         with pytest.raises(PlatformError) as no:
             world.acquire(CREATE)
         assert no.value.errcode == errcode
-        clock.pass_(pause)
+        clock.advance(pause)
         world.acquire(CREATE)
-        clock.pass_(60 if errcode == 45011 else 0)
+        clock.advance(60 if errcode == 45011 else 0)
 
 
 def test_mints_can_be_limited(world: World) -> None:
