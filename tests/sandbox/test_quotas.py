@@ -1,4 +1,4 @@
-"""Quotas, their resets, and what is known of a request id."""
+"""Quotas, their resets, and failed requests by request id."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def account(harness: Harness, **more: str) -> dict[str, str]:
 
 
 async def quota(harness: Harness, path: str) -> dict[str, int]:
-    """Ask for the quota of a path."""
+    """Return the quota of a path."""
     found: dict[str, int] = (await harness.call(QUOTA, {"cgi_path": path}))["quota"]
     return found
 
 
-async def test_a_quota_is_that_of_the_world(harness: Harness, clock: Clock) -> None:
-    """Calls that were let through are counted, till the next day."""
+async def test_quota_has_limit_and_usage_of_the_day(harness: Harness, clock: Clock) -> None:
+    """Accepted calls are counted until the next day."""
     harness.sandbox.world.daily_limit = {LIST: 2}
     for _ in range(3):
         await harness.call(LIST, {})
@@ -41,8 +41,8 @@ async def test_a_quota_is_that_of_the_world(harness: Harness, clock: Clock) -> N
     assert await quota(harness, LIST) == {"daily_limit": 2, "used": 0, "remain": 2}
 
 
-async def test_a_path_without_a_limit_has_a_large_one(harness: Harness) -> None:
-    """Its calls are counted as well, and what a minute allows is told where it is limited."""
+async def test_path_without_limit_has_a_large_one(harness: Harness) -> None:
+    """Calls of a path without a limit are counted too; the minute limit is reported where there is one."""
     harness.sandbox.world.minute_limit = {CREATE: 5}
     await harness.call(LIST, {})
     assert await quota(harness, LIST) == {"daily_limit": 10_000_000, "used": 1, "remain": 9_999_999}
@@ -52,14 +52,14 @@ async def test_a_path_without_a_limit_has_a_large_one(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("path", [QUOTA, CLEAR])
-@pytest.mark.parametrize(("asked", "errcode"), [("/nothing", 76021), ("componenttcb", 76021), ("/sns/jscode", 76022)])
-async def test_a_path_must_be_known(harness: Harness, path: str, asked: str, errcode: int) -> None:
-    """Those of ordinary accounts are told apart."""
-    assert (await harness.call(path, {"cgi_path": asked}))["errcode"] == errcode
+@pytest.mark.parametrize(("unknown", "errcode"), [("/nothing", 76021), ("componenttcb", 76021), ("/sns/jscode", 76022)])
+async def test_unknown_path_is_rejected(harness: Harness, path: str, unknown: str, errcode: int) -> None:
+    """Paths of ordinary accounts have another errcode than unknown ones."""
+    assert (await harness.call(path, {"cgi_path": unknown}))["errcode"] == errcode
 
 
-async def test_one_path_is_cleared(harness: Harness) -> None:
-    """It can be called again on the same day; others are as they were."""
+async def test_quota_of_one_path_can_be_reset(harness: Harness) -> None:
+    """A path that is reset can be called again on the same day, other paths cannot."""
     harness.sandbox.world.daily_limit = {LIST: 1, CREATE: 1}
     for path, body in ((LIST, {}), (CREATE, {"alias": "a"})):
         await harness.call(path, body)
@@ -68,8 +68,8 @@ async def test_one_path_is_cleared(harness: Harness) -> None:
     assert (await harness.call(CREATE, {"alias": "a"}))["errcode"] == 45009
 
 
-async def test_all_paths_are_cleared_with_the_secret(harness: Harness) -> None:
-    """Tokens too; none is needed, and ten times a month is the most."""
+async def test_all_quotas_can_be_reset_with_the_secret(harness: Harness) -> None:
+    """The reset needs no token, covers the limit of tokens too, and works ten times a month."""
     world = harness.sandbox.world
     world.daily_limit, world.max_tokens_per_day = {LIST: 1}, 5
     for _ in range(5):
@@ -79,8 +79,8 @@ async def test_all_paths_are_cleared_with_the_secret(harness: Harness) -> None:
     assert (await harness.post(TOKEN, harness.account())).keys() == {"component_access_token", "expires_in"}
 
 
-async def test_an_account_has_resets_of_its_own(harness: Harness, clock: Clock) -> None:
-    """They clear nothing of the platform's, and begin anew with the month."""
+async def test_account_has_its_own_resets(harness: Harness, clock: Clock) -> None:
+    """An authoriser's resets change nothing for the platform, and are available again next month."""
     appid = "wx5fe6bb43205e9e07"
     harness.sandbox.world.daily_limit = {LIST: 1}
     await harness.call(LIST, {})
@@ -101,21 +101,21 @@ async def test_an_account_has_resets_of_its_own(harness: Harness, clock: Clock) 
         ({"component_appid": "x"}, 40013),
     ],
 )
-async def test_a_reset_needs_the_right_names(harness: Harness, fields: dict[str, str], errcode: int) -> None:
-    """A wrong secret, platform or account costs none."""
+async def test_reset_with_wrong_credential_is_rejected(harness: Harness, fields: dict[str, str], errcode: int) -> None:
+    """A reset with a wrong secret, platform or account does not use up any."""
     assert (await harness.post(RESET, account(harness) | fields))["errcode"] == errcode
     assert [(await harness.post(RESET, account(harness)))["errcode"] for _ in range(10)] == [0] * 10
 
 
-async def failed(harness: Harness) -> str:
-    """Make a call that is refused and return its rid."""
+async def fail_call(harness: Harness) -> str:
+    """Make a call that is rejected and return its rid."""
     errmsg: str = (await harness.call(CREATE, {"alias": "1"}))["errmsg"]
     return errmsg.rpartition("rid: ")[2]
 
 
-async def test_a_rid_leads_to_its_request(harness: Harness) -> None:
-    """Query, body and answer are told as they went over the wire, the token included."""
-    rid = await failed(harness)
+async def test_rid_returns_the_failed_request(harness: Harness) -> None:
+    """Query, body and response are returned as sent, token included."""
+    rid = await fail_call(harness)
     request = (await harness.call(RID, {"rid": rid}))["request"]
     assert orjson.loads(request["request_body"]) == {"alias": "1"}
     assert orjson.loads(request["response_body"])["errcode"] == 40097
@@ -124,31 +124,31 @@ async def test_a_rid_leads_to_its_request(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize(("rid", "errcode"), [("", 76002), ("no rid", 76002), ("6172598-6126f6f9-040f19c4", 76001)])
-async def test_what_is_no_rid_is_refused(harness: Harness, rid: str, errcode: int) -> None:
-    """One that is malformed, and one that nobody was given."""
+async def test_unknown_rid_is_rejected(harness: Harness, rid: str, errcode: int) -> None:
+    """A malformed rid and one that was never issued have their own errcodes."""
     assert (await harness.call(RID, {"rid": rid}))["errcode"] == errcode
 
 
-async def test_a_rid_is_kept_for_a_week(harness: Harness, clock: Clock) -> None:
-    """One second more, and it has expired."""
-    rid = await failed(harness)
+async def test_rid_expires_after_a_week(harness: Harness, clock: Clock) -> None:
+    """A rid is valid for a week; one second later it has expired."""
+    rid = await fail_call(harness)
     clock.advance(7 * DAY)
     assert (await harness.call(RID, {"rid": rid}))["errcode"] == 0
     clock.advance(1)
     assert (await harness.call(RID, {"rid": rid}))["errcode"] == 76004
 
 
-async def test_rids_are_bounded(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest is forgotten first, and of a long body the beginning is kept."""
+async def test_number_of_rids_and_size_of_bodies_are_limited(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest request is dropped first, and a long body is truncated."""
     monkeypatch.setattr(request_ids, "_MAX_REQUESTS", 2)
-    found = [await failed(harness) for _ in range(3)]
+    found = [await fail_call(harness) for _ in range(3)]
     assert [(await harness.call(RID, {"rid": rid}))["errcode"] for rid in reversed(found)] == [0, 0, 76001]
     errmsg = (await harness.call(CREATE, {"alias": "1" * 5000}))["errmsg"]
     request = (await harness.call(RID, {"rid": errmsg.rpartition("rid: ")[2]}))["request"]
     assert len(request["request_body"]) == 1024
 
 
-async def test_an_error_without_a_rid_is_not_kept(harness: Harness) -> None:
-    """A reply that a fault has bent may hold none."""
-    harness.sandbox.world.failed_requests.record(0, "", b"", b'{"errcode":-1}')
-    assert not harness.sandbox.world.failed_requests._requests
+async def test_error_without_rid_is_not_recorded(harness: Harness) -> None:
+    """A response that a fault changed may have no rid; it is not recorded."""
+    harness.sandbox.faults.missing("errmsg", times=1)
+    assert await harness.call(CREATE, {"alias": "1"}) == {"errcode": 40097}
