@@ -1,4 +1,4 @@
-"""The pytest fixtures of `wxtcb.testing` work whatever runs the coroutines of a test."""
+"""The pytest fixtures of `wxtcb.testing`, under every plugin that runs coroutines."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ import pytest
 import wxtcb
 from wxtcb.api import environment
 """
-OPENS: Final = """
-async def test_opens(wxtcb_session, wxtcb_sandbox):
+CREATE_TEST: Final = """
+async def test_create(wxtcb_session, wxtcb_sandbox):
     new = await environment.create_env(wxtcb_session, alias="teahouse")
     assert list(wxtcb_sandbox.world.environments) == [new.env]
 """
-NAMES_IT: Final = '\npytest_plugins = ["wxtcb.testing"]\n'
+PLUGINS: Final = '\npytest_plugins = ["wxtcb.testing"]\n'
 ASYNCIO: Final = ("-p", "pytest_asyncio.plugin", "-o", "asyncio_default_fixture_loop_scope=function")
 
 
-class Outside:
-    """A project that has wxtcb installed, and the plugins that are named, but none else."""
+class Project:
+    """A project with wxtcb installed, and only the plugins that it names."""
 
     def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pytester = pytester
@@ -35,86 +35,87 @@ class Outside:
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
         pytester.makeini("[pytest]\nfilterwarnings = error\n")
 
-    def run(self, source: str, *options: str, named: str = NAMES_IT, apart: bool = False) -> pytest.RunResult:
-        """Run a module of tests; *apart*, in a process of its own, which has loaded nothing yet."""
-        self.pytester.makepyfile(IMPORTS + named + source)
-        run = self.pytester.runpytest_subprocess if apart else self.pytester.runpytest_inprocess
+    def run(self, source: str, *options: str, plugins: str = PLUGINS, subprocess: bool = False) -> pytest.RunResult:
+        """Run a module of tests; with *subprocess*, in a new process."""
+        self.pytester.makepyfile(IMPORTS + plugins + source)
+        # In-process runs share the modules that are already imported.
+        run = self.pytester.runpytest_subprocess if subprocess else self.pytester.runpytest_inprocess
         return run(*options, "-p", "no:cacheprovider")
 
 
 @pytest.fixture
-def outside(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Outside:
-    """Make an empty project."""
-    return Outside(pytester, monkeypatch)
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Return an empty project."""
+    return Project(pytester, monkeypatch)
 
 
-def test_a_session_works_in_strict_mode(outside: Outside) -> None:
-    """pytest-asyncio's strict mode runs the fixtures for a test that is marked."""
-    outside.run("@pytest.mark.asyncio" + OPENS, *ASYNCIO, "--asyncio-mode=strict").assert_outcomes(passed=1)
+def test_session_works_in_strict_mode(project: Project) -> None:
+    """pytest-asyncio's strict mode runs the fixtures for a marked test."""
+    project.run("@pytest.mark.asyncio" + CREATE_TEST, *ASYNCIO, "--asyncio-mode=strict").assert_outcomes(passed=1)
 
 
-def test_a_session_works_in_auto_mode(outside: Outside) -> None:
+def test_session_works_in_auto_mode(project: Project) -> None:
     """pytest-asyncio's auto mode runs the fixtures for a test without a mark."""
-    outside.run(OPENS, *ASYNCIO, "--asyncio-mode=auto").assert_outcomes(passed=1)
+    project.run(CREATE_TEST, *ASYNCIO, "--asyncio-mode=auto").assert_outcomes(passed=1)
 
 
-def test_a_session_works_under_anyio(outside: Outside) -> None:
-    """The plugin of anyio runs the fixtures where pytest-asyncio is not installed."""
+def test_session_works_with_anyio(project: Project) -> None:
+    """The plugin of anyio runs the fixtures if pytest-asyncio is not installed."""
     backend = "\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n\n"
-    outside.pytester.makepyfile(pytest_asyncio="raise ImportError")
-    source = backend + "@pytest.mark.anyio" + OPENS
-    outside.run(source, "-p", "anyio.pytest_plugin", apart=True).assert_outcomes(passed=1)
+    project.pytester.makepyfile(pytest_asyncio="raise ImportError")
+    source = backend + "@pytest.mark.anyio" + CREATE_TEST
+    project.run(source, "-p", "anyio.pytest_plugin", subprocess=True).assert_outcomes(passed=1)
 
 
-def test_the_sandbox_serves_tests_that_are_no_coroutines(outside: Outside) -> None:
-    """A test that runs a loop of its own can use the sandbox too."""
+def test_sandbox_works_in_synchronous_tests(project: Project) -> None:
+    """A test that runs an event loop of its own can use the sandbox."""
     source = """
 import asyncio
 
-async def open_one(box):
+async def create(sandbox):
     async with wxtcb.Session(
-        component_appid=box.component_appid,
-        component_appsecret=box.component_appsecret,
-        ticket=box.ticket,
-        base_url=box.url,
+        component_appid=sandbox.component_appid,
+        component_appsecret=sandbox.component_appsecret,
+        ticket=sandbox.ticket,
+        base_url=sandbox.url,
     ) as session:
         return await environment.create_env(session, alias="teahouse")
 
-def test_opens(wxtcb_sandbox):
-    assert asyncio.run(open_one(wxtcb_sandbox)).env in wxtcb_sandbox.world.environments
+def test_create(wxtcb_sandbox):
+    assert asyncio.run(create(wxtcb_sandbox)).env in wxtcb_sandbox.world.environments
 """
-    outside.run(source).assert_outcomes(passed=1)
+    project.run(source).assert_outcomes(passed=1)
 
 
-def test_each_test_has_a_world_of_its_own(outside: Outside) -> None:
-    """What one test opens, another does not find."""
-    source = OPENS + OPENS.replace("test_opens", "test_opens_again")
-    outside.run(source, *ASYNCIO, "--asyncio-mode=auto").assert_outcomes(passed=2)
+def test_each_test_has_its_own_world(project: Project) -> None:
+    """An environment created by one test does not exist in the next."""
+    source = CREATE_TEST + CREATE_TEST.replace("test_create", "test_create_again")
+    project.run(source, *ASYNCIO, "--asyncio-mode=auto").assert_outcomes(passed=2)
 
 
-def test_retries_do_not_make_tests_wait(outside: Outside) -> None:
-    """The session of the fixture draws its pauses from thousandths of a second."""
+def test_retries_are_delayed_by_milliseconds(project: Project) -> None:
+    """The session of the fixture retries with delays of milliseconds."""
     source = """
 async def test_policy(wxtcb_session):
     assert wxtcb_session.retry == wxtcb.RetryPolicy(base=0.001)
 """
-    outside.run(source, *ASYNCIO, "--asyncio-mode=auto").assert_outcomes(passed=1)
+    project.run(source, *ASYNCIO, "--asyncio-mode=auto").assert_outcomes(passed=1)
 
 
-def test_the_plugin_can_be_named_once_for_all(outside: Outside) -> None:
-    """A conftest.py that names it gives the fixtures to every module."""
-    outside.pytester.makeconftest(NAMES_IT)
-    outside.run(OPENS, *ASYNCIO, "--asyncio-mode=auto", named="").assert_outcomes(passed=1)
+def test_plugin_can_be_named_in_conftest(project: Project) -> None:
+    """A conftest.py that names the plugin provides the fixtures to every module."""
+    project.pytester.makeconftest(PLUGINS)
+    project.run(CREATE_TEST, *ASYNCIO, "--asyncio-mode=auto", plugins="").assert_outcomes(passed=1)
 
 
-def test_nobody_is_given_the_plugin_unasked() -> None:
-    """The package announces nothing to pytest, so that other people's runs do not import it."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert "entry-points" not in project
+def test_plugin_is_not_registered_automatically() -> None:
+    """The package has no entry point, so that other test runs do not import it."""
+    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert "entry-points" not in metadata
 
 
-def test_the_plugin_needs_no_pytest_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where pytest-asyncio is missing, the fixture is a plain one, which that plugin would not take."""
+def test_plugin_works_without_pytest_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pytest-asyncio the fixture is a plain one, which that plugin would not run."""
     monkeypatch.setitem(sys.modules, "pytest_asyncio", None)
     spec = importlib.util.find_spec("wxtcb.testing")
     assert spec is not None

@@ -1,11 +1,11 @@
-"""Pytest fixtures: the simulated platform, and a session on it.
+"""Pytest fixtures: the simulated platform, and a session connected to it.
 
-They come with the extra ``testing``, and only to who asks for them: pytest loads no plugin by itself because wxtcb is
-installed. Name this one in a test module, or for all of them in the conftest.py at the top of your tests::
+They need the extra ``testing``. Installing wxtcb does not register them with pytest; name the plugin in a test module,
+or for all tests in the conftest.py of the root directory::
 
     pytest_plugins = ["wxtcb.testing"]
 
-Annotate the fixtures as you use them::
+Type annotations for the fixtures::
 
     async def test_opening(wxtcb_session: wxtcb.Session, wxtcb_sandbox: wxtcb.sandbox.Sandbox) -> None: ...
 """
@@ -25,7 +25,8 @@ __all__ = ["wxtcb_sandbox", "wxtcb_session"]
 
 
 def _async_fixture(function: Callable[[Sandbox], AsyncIterator[Session]]) -> object:
-    """Mark *function* as pytest-asyncio's strict mode wants it; without that plugin, anyio's runs it as it is."""
+    """Return *function* as a fixture of pytest-asyncio, or as a plain fixture if that is not installed."""
+    # In strict mode, pytest-asyncio runs only fixtures made by its own decorator. anyio's plugin runs plain ones.
     try:
         import pytest_asyncio
     except ImportError:
@@ -35,10 +36,10 @@ def _async_fixture(function: Callable[[Sandbox], AsyncIterator[Session]]) -> obj
 
 @pytest.fixture
 def wxtcb_sandbox() -> Iterator[Sandbox]:
-    """Serve a fresh `Sandbox` on a free port of loopback for the length of one test.
+    """Yield a fresh `Sandbox` on a free port of loopback for one test.
 
-    It runs in a thread of its own, so it answers whatever loop the test uses, and also tests that are no coroutines,
-    such as those with Starlette's TestClient. Set the scene, and look at the world, between calls, not during one.
+    It runs in a thread of its own. So it responds to every event loop of the test, and to synchronous tests such as
+    those with Starlette's TestClient. Change and read its world between calls, not during one.
     """
     from anyio.from_thread import start_blocking_portal
 
@@ -50,9 +51,9 @@ def wxtcb_sandbox() -> Iterator[Sandbox]:
 
 @_async_fixture
 async def wxtcb_session(wxtcb_sandbox: Sandbox) -> AsyncIterator[Session]:
-    """Open a `Session` on `wxtcb_sandbox`, in the loop of the test; it retries as usual, but at once.
+    """Yield a `Session` on `wxtcb_sandbox`, in the event loop of the test.
 
-    With pytest-asyncio it works in strict and in auto mode, without it under anyio's plugin.
+    It works with pytest-asyncio in strict and auto mode, and with anyio's plugin if pytest-asyncio is not installed.
     """
     from wxtcb._http.retry import RetryPolicy
     from wxtcb.session import Session
@@ -62,6 +63,7 @@ async def wxtcb_session(wxtcb_sandbox: Sandbox) -> AsyncIterator[Session]:
         component_appsecret=wxtcb_sandbox.component_appsecret,
         ticket=wxtcb_sandbox.ticket,
         base_url=wxtcb_sandbox.url,
+        # The same retries as in production, with delays of milliseconds.
         retry=RetryPolicy(base=0.001),
     ) as session:
         yield session

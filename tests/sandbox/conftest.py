@@ -1,4 +1,4 @@
-"""A running sandbox under a manual clock."""
+"""Fixtures: a running sandbox under a manual clock."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ import pytest_asyncio
 
 from wxtcb.sandbox import Sandbox, World
 
-from .sandbox_harness import Clock, Rig
+from .sandbox_harness import Clock, Harness
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """Stop the clock until a test moves it."""
+    """Return a clock that a test advances."""
     return Clock()
 
 
 @pytest.fixture
 def world(clock: Clock) -> World:
-    """Make a world under that clock, at the Unix time 1,600,000,000."""
+    """Return a world under that clock, started at Unix time 1,600,000,000."""
     return World(clock=clock, started_at_unix=1_600_000_000)
 
 
 @pytest_asyncio.fixture
-async def rig(world: World, clock: Clock) -> AsyncIterator[Rig]:
-    """Serve a sandbox with that world, and a client of it."""
-    async with Sandbox(world=world) as box, aiohttp.ClientSession(box.url) as http:
-        yield Rig(box, clock, http)
+async def harness(world: World, clock: Clock) -> AsyncIterator[Harness]:
+    """Serve a sandbox with that world, and open a client for it."""
+    async with Sandbox(world=world) as sandbox, aiohttp.ClientSession(sandbox.url) as http:
+        yield Harness(sandbox, clock, http)
+
+
+@pytest.fixture
+def rig(harness: Harness) -> Harness:
+    """Return the harness under the name in the tests of the services."""
+    return harness

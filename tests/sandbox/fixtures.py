@@ -1,4 +1,4 @@
-"""A collection of people in a simulated environment, and calls below the wire."""
+"""A collection of people in a simulated environment, and calls without HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PEOPLE = [
 
 
 def with_people(world: World) -> str:
-    """Open an environment with the people in it."""
+    """Create an environment with the collection, and return its id."""
     env = world.add("a")
     collection = world.databases.add_collection(env, "people")
     for person in PEOPLE:
@@ -28,23 +28,23 @@ def with_people(world: World) -> str:
 
 
 def call(world: World, path: str, **fields: object) -> dict[str, Any]:
-    """Make a call below the wire."""
-    answer: dict[str, Any] = orjson.loads(HANDLERS[f"/componenttcb/{path}"](world, Body(fields)))
-    return answer
+    """Make a call without HTTP, and return the reply."""
+    reply: dict[str, Any] = orjson.loads(HANDLERS[f"/componenttcb/{path}"](world, Body(fields)))
+    return reply
 
 
 def record(world: World, env: str, action: str, steps: str) -> dict[str, Any]:
-    """Carry a statement on the people out."""
+    """Run a statement on the collection."""
     return call(world, "dbrecord", action=action, env=env, query=f"db.collection('people').{steps}")
 
 
-def ids(answer: dict[str, Any]) -> str:
-    """Return the ids of the records found."""
-    return "".join(orjson.loads(text)["_id"] for text in answer["data"])
+def ids(reply: dict[str, Any]) -> str:
+    """Return the ids of the records in a reply."""
+    return "".join(orjson.loads(text)["_id"] for text in reply["data"])
 
 
 def one(world: World, env: str, record_id: str) -> dict[str, Any]:
-    """Read one record."""
+    """Return one record."""
     [text] = record(world, env, "query", f"doc('{record_id}').get()")["data"]
     found: dict[str, Any] = orjson.loads(text)
     return found

@@ -1,4 +1,4 @@
-"""A receiver of pushes as somebody else would write it: opens messages, and answers from a script."""
+"""Receiver of pushes, written from the protocol alone: decrypts messages, and responds from a script."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from attrs import define, field
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from wxtcb.sandbox import Sandbox
-from wxtcb.sandbox.console import MessageSettings
+from wxtcb.sandbox.credentials import MessageSettings
 
 
-def read_push(query: Mapping[str, str], body: bytes, console: MessageSettings, key: str = "") -> dict[str, str]:
-    """Verify, decrypt and read a push; whatever is wrong with it is an AssertionError."""
+def read_push(query: Mapping[str, str], body: bytes, settings: MessageSettings, key: str = "") -> dict[str, str]:
+    """Verify, decrypt and parse a push; anything invalid is an AssertionError."""
     outer = fields(body)
-    parts = [console.message_token, query["timestamp"], query["nonce"], outer["Encrypt"]]
+    parts = [settings.message_token, query["timestamp"], query["nonce"], outer["Encrypt"]]
     assert query["msg_signature"] == hashlib.sha1("".join(sorted(parts)).encode()).hexdigest()
     assert query["encrypt_type"] == "aes"
-    secret = base64.b64decode(f"{key or console.encoding_aes_key}=")
+    secret = base64.b64decode(f"{key or settings.encoding_aes_key}=")
     decryptor = Cipher(algorithms.AES(secret), modes.CBC(secret[:16])).decryptor()
     plain = decryptor.update(base64.b64decode(outer["Encrypt"], validate=True)) + decryptor.finalize()
     assert len(plain) % 32 == 0
@@ -36,40 +36,40 @@ def read_push(query: Mapping[str, str], body: bytes, console: MessageSettings, k
 
 
 def fields(document: bytes) -> dict[str, str]:
-    """Return the texts of a flat XML document."""
+    """Return the texts of a flat XML document by element."""
     return {element.tag: element.text or "" for element in ET.fromstring(document)}
 
 
 @define
 class Receiver:
-    """Answers each push with the next of `answers`, then always with success; keeps what it was sent."""
+    """Receiver that responds to each push with the next of `responses`, then always with success."""
 
     url: str = ""
     pushes: list[tuple[Mapping[str, str], bytes]] = field(factory=list)
-    answers: deque[web.StreamResponse] = field(factory=deque)
+    responses: deque[web.StreamResponse] = field(factory=deque)
     headers: Mapping[str, str] = field(factory=dict)
     arrived: asyncio.Event = field(factory=asyncio.Event)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Take a push."""
+        """Record a push and respond."""
         self.pushes.append((dict(request.query), await request.read()))
         self.headers = request.headers
         self.arrived.set()
-        return self.answers.popleft() if self.answers else web.Response(text="success")
+        return self.responses.popleft() if self.responses else web.Response(text="success")
 
-    async def hears(self, count: int) -> None:
-        """Return when so many pushes have come."""
+    async def wait_for_pushes(self, count: int) -> None:
+        """Wait until so many pushes have arrived."""
         while len(self.pushes) < count:
             self.arrived.clear()
             await asyncio.wait_for(self.arrived.wait(), 60)
 
-    def tickets(self, box: Sandbox) -> list[str]:
-        """Return the tickets that came, in their order."""
-        return [read_push(*push, box.world.message_settings)["ComponentVerifyTicket"] for push in self.pushes]
+    def tickets(self, sandbox: Sandbox) -> list[str]:
+        """Return the received tickets in order."""
+        return [read_push(*push, sandbox.world.message_settings)["ComponentVerifyTicket"] for push in self.pushes]
 
 
 @asynccontextmanager
-async def receiving(handler: object = None) -> AsyncIterator[Receiver]:
+async def serve_receiver(handler: object = None) -> AsyncIterator[Receiver]:
     """Serve a receiver on loopback."""
     receiver = Receiver()
     app = web.Application()

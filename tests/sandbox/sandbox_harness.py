@@ -1,4 +1,4 @@
-"""What the tests of the sandbox share: a clock moved by hand, and a client that speaks plain HTTP."""
+"""Harness of the sandbox tests: a manual clock, and a client that speaks plain HTTP."""
 
 from __future__ import annotations
 
@@ -21,41 +21,52 @@ ESTABLISH = "/componenttcb/establishcloudbaserunserver"
 
 @define
 class Clock:
-    """Seconds that pass only when a test says so."""
+    """A clock that advances only when a test advances it."""
 
     now: float = 1_200_000.0
 
     def __call__(self) -> float:
         return self.now
 
-    def pass_(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.now += seconds
+
+    # Used by the tests of the services.
+    pass_ = advance
 
 
 @frozen
-class Rig:
+class Harness:
     """A sandbox, its clock and a client."""
 
-    box: Sandbox
+    sandbox: Sandbox
     clock: Clock
     http: aiohttp.ClientSession
 
+    @property
+    def box(self) -> Sandbox:
+        """The sandbox, as the tests of the services name it."""
+        return self.sandbox
+
     async def post(self, path: str, body: object, **query: str) -> dict[str, Any]:
-        """Post JSON and return the JSON answered, whatever it says."""
+        """Post JSON and return the JSON reply, error or not."""
         async with self.http.post(path, json=body, params=query) as reply:
             assert reply.status == 200
-            answer: dict[str, Any] = await reply.json(content_type=None)
-            return answer
+            content: dict[str, Any] = await reply.json(content_type=None)
+            return content
 
     async def call(self, path: str, body: object) -> dict[str, Any]:
-        """Post JSON with a token that was just minted."""
-        return await self.post(path, body, access_token=self.box.world.issue_token())
+        """Post JSON with a freshly issued token."""
+        return await self.post(path, body, access_token=self.sandbox.world.issue_token())
 
     def account(self) -> dict[str, str]:
-        """Return the body that buys a token."""
-        box = self.box
+        """Return the body of a token request."""
         return {
-            "component_appid": box.component_appid,
-            "component_appsecret": box.component_appsecret,
-            "component_verify_ticket": box.ticket,
+            "component_appid": self.sandbox.component_appid,
+            "component_appsecret": self.sandbox.component_appsecret,
+            "component_verify_ticket": self.sandbox.ticket,
         }
+
+
+# The name in the tests of the services.
+Rig = Harness

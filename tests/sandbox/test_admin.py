@@ -1,4 +1,4 @@
-"""The side door for other processes."""
+"""Admin API for other processes."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ import pytest
 
 from wxtcb.sandbox import ReadyPolicy
 
-from .receiver import receiving
-from .sandbox_harness import CREATE, ESTABLISH, LIST, PUSH, TOKEN, Rig
+from .receiver import serve_receiver
+from .sandbox_harness import CREATE, ESTABLISH, LIST, PUSH, TOKEN, Harness
 
 
-async def side(rig: Rig, method: str, path: str, **options: Any) -> tuple[int, Any]:
-    """Knock at the side door."""
-    async with rig.http.request(method, f"/_sandbox{path}", **options) as reply:
+async def admin(harness: Harness, method: str, path: str, **options: Any) -> tuple[int, Any]:
+    """Send a request to the admin API and return status and JSON."""
+    async with harness.http.request(method, f"/_sandbox{path}", **options) as reply:
         return reply.status, await reply.json()
 
 
-async def test_the_state_is_told(rig: Rig) -> None:
-    """Credentials, counters and environments, without counting as a request to the platform."""
-    await rig.call(CREATE, {"alias": "a"})
-    status, state = await side(rig, "GET", "")
+async def test_state_has_credentials_counts_and_environments(harness: Harness) -> None:
+    """The state has credentials, counts and environments, and reading it is not counted as a request."""
+    await harness.call(CREATE, {"alias": "a"})
+    status, state = await admin(harness, "GET", "")
     assert status == 200
-    assert state["component_appid"] == rig.box.component_appid
-    assert state["component_appsecret"] == rig.box.component_appsecret
-    assert (state["ticket"], state["mints"], state["kills"]) == (rig.box.ticket, 1, 0)
+    assert state["component_appid"] == harness.sandbox.component_appid
+    assert state["component_appsecret"] == harness.sandbox.component_appsecret
+    assert (state["ticket"], state["mints"], state["kills"]) == (harness.sandbox.ticket, 1, 0)
     assert state["counts"] == {CREATE: 1}
     assert [row["status"] for row in state["environments"]] == ["UNAVAILABLE"]
 
 
-async def test_faults_come_and_go(rig: Rig) -> None:
-    """A posted list is in force at once, until it is deleted."""
-    assert await side(rig, "POST", "/faults", json=[{"trouble": "busy"}]) == (200, {"added": 1})
-    assert (await rig.call(LIST, {}))["errcode"] == -1
-    assert await side(rig, "DELETE", "/faults") == (200, {})
-    assert (await rig.call(LIST, {}))["errcode"] == 0
+async def test_faults_can_be_added_and_cleared(harness: Harness) -> None:
+    """Posted faults apply at once, until they are deleted."""
+    assert await admin(harness, "POST", "/faults", json=[{"trouble": "busy"}]) == (200, {"added": 1})
+    assert (await harness.call(LIST, {}))["errcode"] == -1
+    assert await admin(harness, "DELETE", "/faults") == (200, {})
+    assert (await harness.call(LIST, {}))["errcode"] == 0
 
 
 @pytest.mark.parametrize(
@@ -82,92 +82,92 @@ async def test_faults_come_and_go(rig: Rig) -> None:
         ("/push", b'{"url": "http://127.0.0.1:1/", "evry": 1}'),
     ],
 )
-async def test_nonsense_is_refused(rig: Rig, path: str, raw: bytes) -> None:
-    """A bad order is a 400 that says why, and changes nothing."""
-    status, problem = await side(rig, "POST", path, data=raw)
+async def test_invalid_request_gets_400_and_changes_nothing(harness: Harness, path: str, raw: bytes) -> None:
+    """An invalid request gets 400 with a message, and changes nothing."""
+    status, content = await admin(harness, "POST", path, data=raw)
     assert status == 400
-    assert problem["error"]
-    assert rig.box.faults.expire_token_every is None
-    assert rig.box.world.operations_ready_after == ReadyPolicy()
+    assert content["error"]
+    assert harness.sandbox.faults.expire_token_every is None
+    assert harness.sandbox.world.operations_ready_after == ReadyPolicy()
 
 
-async def test_tokens_are_killed_from_outside(rig: Rig) -> None:
-    """Once, or at an interval that can be set and lifted."""
-    assert await side(rig, "POST", "/kill-token") == (200, {"killed": False})
-    rig.box.world.issue_token()
-    assert await side(rig, "POST", "/kill-token") == (200, {"killed": True})
-    assert await side(rig, "POST", "/kill-token", json={"every": 2}) == (200, {"every": 2.0})
-    assert await side(rig, "POST", "/kill-token", json={"every": None}) == (200, {"every": None})
+async def test_token_can_be_expired(harness: Harness) -> None:
+    """The token can be expired once, or at an interval that can be set and removed."""
+    assert await admin(harness, "POST", "/kill-token") == (200, {"killed": False})
+    harness.sandbox.world.issue_token()
+    assert await admin(harness, "POST", "/kill-token") == (200, {"killed": True})
+    assert await admin(harness, "POST", "/kill-token", json={"every": 2}) == (200, {"every": 2.0})
+    assert await admin(harness, "POST", "/kill-token", json={"every": None}) == (200, {"every": None})
 
 
-async def test_a_share_is_confirmed_from_outside(rig: Rig) -> None:
-    """As the administrator of the mini program would, who opens the link."""
-    rig.box.world.share("e", "wx1", None)
-    assert await side(rig, "POST", "/confirm", json={"env": "e", "appid": "wx1"}) == (200, {"confirmed": True})
-    assert rig.box.world.shares["e", "wx1"].confirmed
+async def test_share_can_be_confirmed(harness: Harness) -> None:
+    """A share can be confirmed, as the administrator of the mini program does with the link."""
+    harness.sandbox.world.share("e", "wx1", None)
+    assert await admin(harness, "POST", "/confirm", json={"env": "e", "appid": "wx1"}) == (200, {"confirmed": True})
+    assert harness.sandbox.world.shares["e", "wx1"].confirmed
 
 
-async def test_operations_are_slowed_down_and_fail_from_outside(rig: Rig) -> None:
-    """What is not named stays as it was."""
+async def test_operations_can_be_delayed_and_fail(harness: Harness) -> None:
+    """Operations can be delayed and made to fail; options that are not given keep their value."""
     slow = {"seconds": 2.5, "looks": 1, "builds_fail": False, "release_fails": False}
-    assert await side(rig, "POST", "/operations", json={"seconds": 2.5, "looks": 1}) == (200, slow)
-    assert rig.box.world.operations_ready_after == ReadyPolicy(2.5, 1)
+    assert await admin(harness, "POST", "/operations", json={"seconds": 2.5, "looks": 1}) == (200, slow)
+    assert harness.sandbox.world.operations_ready_after == ReadyPolicy(2.5, 1)
     failing = slow | {"builds_fail": True, "release_fails": True}
-    order = {"builds_fail": True, "release_fails": True}
-    assert await side(rig, "POST", "/operations", json=order) == (200, failing)
-    assert (rig.box.world.containers.builds_fail, rig.box.world.cloudrun.release_fails) == (True, True)
-    assert await side(rig, "POST", "/operations", json={}) == (200, failing)
+    options = {"builds_fail": True, "release_fails": True}
+    assert await admin(harness, "POST", "/operations", json=options) == (200, failing)
+    assert (harness.sandbox.world.containers.builds_fail, harness.sandbox.world.cloudrun.release_fails) == (True, True)
+    assert await admin(harness, "POST", "/operations", json={}) == (200, failing)
 
 
-async def test_functions_behave_as_they_are_told_from_outside(rig: Rig) -> None:
-    """Those of a name return something else, or cannot be created until they are mended."""
-    env, functions = rig.box.world.add("a"), rig.box.world.functions
-    told = {"name": "f", "fails": True}
-    assert await side(rig, "POST", "/functions", json=told) == (200, told)
+async def test_result_and_failure_of_functions_can_be_set(harness: Harness) -> None:
+    """Functions of a name return the given result, or cannot be created until the failure is removed."""
+    env, functions = harness.sandbox.world.add("a"), harness.sandbox.world.functions
+    failing = {"name": "f", "fails": True}
+    assert await admin(harness, "POST", "/functions", json=failing) == (200, failing)
     functions.create(env, "f", b"", {})
     assert [row.status for row in functions.list(env, "f")] == ["CreateFailed"]
     functions.delete(env, "f")
-    order = {"name": "f", "answer": {"tea": "龙井"}}
-    assert await side(rig, "POST", "/functions", json=order) == (200, {"name": "f", "fails": False})
+    options = {"name": "f", "answer": {"tea": "龙井"}}
+    assert await admin(harness, "POST", "/functions", json=options) == (200, {"name": "f", "fails": False})
     functions.create(env, "f", b"", {})
     assert [row.status for row in functions.list(env, "f")] == ["Active"]
     assert functions.invoke(env, "f", b"{}") == '{"tea":"龙井"}'
 
 
-async def test_tickets_are_pushed_from_outside(rig: Rig) -> None:
-    """Where to is said once; then one ticket for each request, and what the receiver answered is told."""
-    async with receiving() as receiver:
-        order = {"url": receiver.url, "every": None}
-        assert await side(rig, "POST", "/push", json=order) == (200, order)
-        assert await side(rig, "POST", "/push") == (200, {"accepted": True, "answer": "HTTP 200 'success'"})
-        assert receiver.tickets(rig.box) == [rig.box.ticket]
-    rig.clock.pass_(60)
-    assert (await side(rig, "POST", "/push"))[1]["accepted"] is False
-    _, state = await side(rig, "GET", "")
+async def test_tickets_can_be_pushed(harness: Harness) -> None:
+    """The push URL is set once; then each request pushes a ticket and returns the response of the receiver."""
+    async with serve_receiver() as receiver:
+        options = {"url": receiver.url, "every": None}
+        assert await admin(harness, "POST", "/push", json=options) == (200, options)
+        assert await admin(harness, "POST", "/push") == (200, {"accepted": True, "answer": "HTTP 200 'success'"})
+        assert receiver.tickets(harness.sandbox) == [harness.sandbox.ticket]
+    harness.clock.advance(60)
+    assert (await admin(harness, "POST", "/push"))[1]["accepted"] is False
+    _, state = await admin(harness, "GET", "")
     assert state["push"] == {"sent": 2, "failed": 1, "stopped": False, "newest_ticket_age": 0}
 
 
-async def test_the_key_is_changed_from_outside(rig: Rig) -> None:
-    """The state tells the keys as it tells the other credentials."""
-    old = rig.box.encoding_aes_key
-    _, state = await side(rig, "GET", "")
-    assert (state["message_token"], state["encoding_aes_key"]) == (rig.box.message_token, old)
+async def test_key_can_be_rotated(harness: Harness) -> None:
+    """Rotating the key returns the new and the previous key, and the state has both."""
+    old = harness.sandbox.encoding_aes_key
+    _, state = await admin(harness, "GET", "")
+    assert (state["message_token"], state["encoding_aes_key"]) == (harness.sandbox.message_token, old)
     assert state["previous_encoding_aes_key"] is None
-    _, keys = await side(rig, "POST", "/rotate-key")
-    assert keys == {"encoding_aes_key": rig.box.encoding_aes_key, "previous_encoding_aes_key": old}
-    assert keys.items() <= (await side(rig, "GET", ""))[1].items()
+    _, keys = await admin(harness, "POST", "/rotate-key")
+    assert keys == {"encoding_aes_key": harness.sandbox.encoding_aes_key, "previous_encoding_aes_key": old}
+    assert keys.items() <= (await admin(harness, "GET", ""))[1].items()
 
 
-async def test_what_was_seen_is_told(rig: Rig) -> None:
-    """Each request with its body and outcome, the token masked."""
-    await rig.call(CREATE, {"alias": "a"})
-    _, seen = await side(rig, "GET", "/seen")
+async def test_seen_requests_are_listed(harness: Harness) -> None:
+    """Each seen request has its body and outcome, and a redacted token."""
+    await harness.call(CREATE, {"alias": "a"})
+    _, seen = await admin(harness, "GET", "/seen")
     assert seen == [
         {
             "path": CREATE,
             "query": {"access_token": "***"},
             "body": {"alias": "a"},
-            "at": rig.clock.now,
+            "at": harness.clock.now,
             "errcode": 0,
             "outcome": "answered",
             "acted": True,
@@ -176,7 +176,7 @@ async def test_what_was_seen_is_told(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "told"),
+    ("path", "body", "recorded"),
     [
         (
             TOKEN,
@@ -193,33 +193,40 @@ async def test_what_was_seen_is_told(rig: Rig) -> None:
         ("/nowhere", [{"access_token": "t"}, 1], [{"access_token": "***"}, 1]),
     ],
 )
-async def test_no_secret_is_told(rig: Rig, path: str, body: object, told: object) -> None:
-    """What has the name of a secret is masked in what was seen, wherever it stands, and whatever was answered."""
-    async with rig.http.post(path, json=body, params={"component_appsecret": "s", "x": "y"}):
+async def test_secrets_in_seen_requests_are_redacted(
+    harness: Harness, path: str, body: object, recorded: object
+) -> None:
+    """Every field with the name of a secret is redacted, at any depth and for any response."""
+    async with harness.http.post(path, json=body, params={"component_appsecret": "s", "x": "y"}):
         pass
-    _, seen = await side(rig, "GET", "/seen")
-    assert seen[0]["body"] == told == rig.box.seen[0].body
+    _, seen = await admin(harness, "GET", "/seen")
+    assert seen[0]["body"] == recorded == harness.sandbox.seen[0].body
     assert seen[0]["query"] == {"component_appsecret": "***", "x": "y"}
 
 
-async def test_a_secret_does_reach_the_world(rig: Rig) -> None:
-    """Only what is remembered is masked: the service was established with the password that was sent."""
-    body = {"env_id": rig.box.world.add("a"), "service_name": "s", "is_public": True, "es_info": {"password": "p"}}
-    await rig.call(ESTABLISH, body)
-    assert [service.body for service in rig.box.world.services.values()] == [body]
+async def test_handlers_get_secrets_unredacted(harness: Harness) -> None:
+    """Only the record of a request is redacted: the service gets the password that was sent."""
+    body = {
+        "env_id": harness.sandbox.world.add("a"),
+        "service_name": "s",
+        "is_public": True,
+        "es_info": {"password": "p"},
+    }
+    await harness.call(ESTABLISH, body)
+    assert [service.body for service in harness.sandbox.world.services.values()] == [body]
 
 
-async def test_a_body_that_is_nested_deeply_is_told_in_part(rig: Rig) -> None:
-    """What lies deeper than any call goes is left out, so that the rest can be told."""
-    async with rig.http.post(LIST, data=b'{"a":' + b"[" * 1000 + b"]" * 1000 + b"}"):
+async def test_deeply_nested_body_is_truncated(harness: Harness) -> None:
+    """A body is recorded down to 32 levels, so that the list of seen requests can be encoded."""
+    async with harness.http.post(LIST, data=b'{"a":' + b"[" * 1000 + b"]" * 1000 + b"}"):
         pass
-    _, seen = await side(rig, "GET", "/seen")
+    _, seen = await admin(harness, "GET", "/seen")
     body = seen[0]["body"]["a"]
     for _ in range(31):
         [body] = body
     assert body == "***"
 
 
-async def test_other_doors_do_not_exist(rig: Rig) -> None:
-    """Unknown paths and wrong methods are a 404."""
-    assert (await side(rig, "PUT", "/faults"))[0] == 404
+async def test_unknown_route_gets_404(harness: Harness) -> None:
+    """An unknown path or method gets 404."""
+    assert (await admin(harness, "PUT", "/faults"))[0] == 404

@@ -1,4 +1,4 @@
-"""Which fault strikes, and how faults are described."""
+"""Faults: which one applies, and how they are described in JSON."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from wxtcb.sandbox import Fault, FaultKind, Faults, InvalidFault
 from .sandbox_harness import CREATE, LIST, PUSH, TOKEN
 
 
-def test_a_fault_without_a_path_spares_the_token_layer() -> None:
-    """Calls that carry no token are struck only by faults that name them."""
+def test_fault_without_path_skips_calls_without_token() -> None:
+    """A fault without a path does not apply to calls that carry no token."""
     faults = Faults()
     busy = faults.busy()
     assert faults.next_fault(CREATE) is busy
@@ -21,35 +21,35 @@ def test_a_fault_without_a_path_spares_the_token_layer() -> None:
     assert faults.reject_ticket(path=PUSH).path == PUSH
 
 
-def test_a_fault_is_used_up() -> None:
-    """After `times` plays the next fault in order takes over, and then none."""
+def test_fault_is_used_up_after_times() -> None:
+    """After `times` requests the next matching fault applies, and then none."""
     faults = Faults()
     first, second = faults.drop_after(path=CREATE, times=2), faults.busy(times=1)
     assert [faults.next_fault(CREATE) for _ in range(4)] == [first, first, second, None]
 
 
-def test_probability_is_seeded() -> None:
-    """Equal seeds toss alike; about the stated share is struck."""
+def test_draws_follow_from_the_seed() -> None:
+    """Equal seeds give equal draws, and about the given share of requests is affected."""
     one, same = Faults(seed=7), Faults(seed=7)
     for faults in (one, same):
         faults.busy(probability=0.3)
-    struck = [one.next_fault(LIST) is not None for _ in range(1000)]
-    assert struck == [same.next_fault(LIST) is not None for _ in range(1000)]
-    assert 250 < sum(struck) < 350
+    applied = [one.next_fault(LIST) is not None for _ in range(1000)]
+    assert applied == [same.next_fault(LIST) is not None for _ in range(1000)]
+    assert 250 < sum(applied) < 350
 
 
-def test_a_script_is_played_in_order_before_anything_else() -> None:
-    """One entry a request, None for an undisturbed one; then the standing faults count again."""
+def test_script_comes_before_active_faults() -> None:
+    """A script has one entry for each request, None for an undisturbed one; then active faults apply."""
     faults = Faults()
-    standing = faults.busy()
+    active = faults.busy()
     drop = Fault(FaultKind.DROP)
     faults.script(LIST, [drop, None])
     faults.script(LIST, [drop])
-    assert [faults.next_fault(LIST) for _ in range(4)] == [drop, None, drop, standing]
+    assert [faults.next_fault(LIST) for _ in range(4)] == [drop, None, drop, active]
 
 
-def test_clear_lifts_everything() -> None:
-    """Faults, scripts and the killing of tokens all end."""
+def test_clear_removes_everything() -> None:
+    """Clearing removes faults, scripts and the expiration of tokens."""
     faults = Faults(expire_token_every=1)
     faults.busy()
     faults.script(LIST, [Fault(FaultKind.DROP)])
@@ -58,40 +58,40 @@ def test_clear_lifts_everything() -> None:
     assert not faults.is_expiry_due(10)
 
 
-def test_kills_are_due_at_intervals() -> None:
-    """The interval counts from the first call, then from each kill."""
+def test_expirations_are_due_at_intervals() -> None:
+    """The interval starts with the first call, then with each expiration."""
     faults = Faults(expire_token_every=0.2)
     assert [faults.is_expiry_due(now) for now in (5.0, 5.1, 5.25, 5.3, 6.0)] == [False, False, True, False, True]
 
 
 @pytest.mark.parametrize("seconds", [-1, 0, float("nan"), float("inf"), True, "1"])
-def test_an_interval_of_kills_is_a_time(seconds: float) -> None:
-    """What is no positive, finite number is refused, at making the faults and at setting it later."""
+def test_invalid_expiration_interval_is_rejected(seconds: float) -> None:
+    """The interval must be a positive, finite number, in the constructor and on assignment."""
     faults = Faults(expire_token_every=2)
-    with pytest.raises(ValueError, match="kill_token_every must be a positive"):
+    with pytest.raises(ValueError, match="expire_token_every"):
         Faults(expire_token_every=seconds)
-    with pytest.raises(ValueError, match="kill_token_every must be a positive"):
+    with pytest.raises(ValueError, match="expire_token_every"):
         faults.expire_token_every = seconds
     assert faults.expire_token_every == 2
 
 
-@pytest.mark.parametrize("trouble", [FaultKind.HTTP, FaultKind.HTTP_AFTER, FaultKind.ECHO_PAGE])
+@pytest.mark.parametrize("kind", [FaultKind.HTTP, FaultKind.HTTP_AFTER, FaultKind.ECHO_PAGE])
 @pytest.mark.parametrize("status", [-1, 99, 199, 600, 1000, True, 502.0])
-def test_a_page_has_a_status_that_can_be_final(trouble: FaultKind, status: int) -> None:
-    """Below 200 and above 599 there is nothing that HTTP could answer with."""
-    with pytest.raises(ValueError, match="status must be an integer from 200 to 599"):
-        Fault(trouble, status=status)
+def test_page_status_is_from_200_to_599(kind: FaultKind, status: int) -> None:
+    """The status of a page must be one that HTTP allows for a final response."""
+    with pytest.raises(ValueError, match="200 to 599"):
+        Fault(kind, status=status)
 
 
 @pytest.mark.parametrize("status", [200, 299, 400, 307.0])
-def test_a_redirect_has_a_status_that_redirects(status: int) -> None:
-    """Outside of 300 to 399 it would be none."""
-    with pytest.raises(ValueError, match="status must be an integer from 300 to 399"):
+def test_redirect_status_is_from_300_to_399(status: int) -> None:
+    """The status of a redirect must be from 300 to 399."""
+    with pytest.raises(ValueError, match="300 to 399"):
         Faults().redirect(status)
 
 
 @pytest.mark.parametrize(
-    ("entries", "words"),
+    ("entries", "pattern"),
     [
         ({}, r"\$ must be an array"),
         ([1], r"\$\[0\] must be an object"),
@@ -102,23 +102,23 @@ def test_a_redirect_has_a_status_that_redirects(status: int) -> None:
         ([{"trouble": "busy", "times": True}], "times"),
         ([{"trouble": "busy", "probability": 2}], "probability"),
         ([{"trouble": "busy", "probability": "1"}], "probability"),
-        ([{"trouble": "errcode", "errcode": "1"}], "errcode must be an integer"),
-        ([{"trouble": "http", "status": 1000}], r"\$\[0\]: status must be"),
-        ([{"trouble": "redirect", "status": 200}], r"\$\[0\]: status must be"),
-        ([{"trouble": "hiccup", "envs": "e"}], "envs must be a list"),
+        ([{"trouble": "errcode", "errcode": "1"}], "errcode"),
+        ([{"trouble": "http", "status": 1000}], r"\$\[0\]: status"),
+        ([{"trouble": "redirect", "status": 200}], r"\$\[0\]: status"),
+        ([{"trouble": "hiccup", "envs": "e"}], "envs"),
         ([{"trouble": "busy", "path": 1}], "path"),
     ],
 )
-def test_a_misdescribed_fault_is_refused(entries: object, words: str) -> None:
-    """The message names the place, and nothing of the list is taken."""
+def test_invalid_description_is_rejected(entries: object, pattern: str) -> None:
+    """The message names the place, and no fault is added."""
     faults = Faults()
-    with pytest.raises(InvalidFault, match=words):
+    with pytest.raises(InvalidFault, match=pattern):
         faults.load(entries)
     assert faults.next_fault(LIST) is None
 
 
-def test_all_or_none_of_a_list_is_loaded() -> None:
-    """A good entry before a bad one is not left in force."""
+def test_list_is_loaded_completely_or_not_at_all() -> None:
+    """A valid fault before an invalid one is not added."""
     faults = Faults()
     with pytest.raises(InvalidFault):
         faults.load([{"trouble": "busy"}, {}])

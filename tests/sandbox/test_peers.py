@@ -1,4 +1,4 @@
-"""What the sandbox pushes, and the library's receiver: written apart from each other, each judges the other."""
+"""The sandbox's pushes and the library's receiver, which share no code and check each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wxtcb.sandbox.push.schedule import PushSettings
 from wxtcb.tokens.stores import MemoryStore
 from wxtcb.tokens.ticket import Notification, TicketReceiver
 
-from .receiver import receiving
+from .receiver import serve_receiver
 from .sandbox_harness import Clock
 
 DAY = 86_400
@@ -25,19 +25,19 @@ DAY = 86_400
 
 @frozen
 class Peer:
-    """The library's receiver, with what it tells."""
+    """The library's receiver, with its events and notifications."""
 
     receiver: TicketReceiver
     events: list[Event]
-    notices: list[Notification]
+    notifications: list[Notification]
 
     @classmethod
     def of(cls, world: World, store: MemoryStore | None = None) -> Peer:
-        """Give it what stands in the console."""
-        events, notices = [], []
+        """Configure the receiver with the settings of the console."""
+        events, notifications = [], []
 
-        async def heed(notice: Notification) -> None:
-            notices.append(notice)
+        async def on_notification(notification: Notification) -> None:
+            notifications.append(notification)
 
         receiver = TicketReceiver(
             component_appid=world.credentials.appid,
@@ -45,32 +45,32 @@ class Peer:
             encoding_aes_key=world.message_settings.encoding_aes_key,
             previous_encoding_aes_key=world.message_settings.previous_encoding_aes_key,
             token_store=store or MemoryStore(),
-            on_notification=heed,
+            on_notification=on_notification,
             hooks=[events.append],
         )
-        return cls(receiver, events, notices)
+        return cls(receiver, events, notifications)
 
-    async def take(self, push: Push) -> PushRefused | None:
-        """Hand a push over without a socket."""
-        pieces = iter([push.body, None])
+    async def handle(self, push: Push) -> PushRefused | None:
+        """Pass a push to the receiver without a socket."""
+        chunks = iter([push.body, None])
 
-        async def next_piece() -> bytes | None:
-            return next(pieces)
+        async def next_chunk() -> bytes | None:
+            return next(chunks)
 
-        return await self.receiver.handle_push("POST", urlencode(push.query).encode(), next_piece)
+        return await self.receiver.handle_push("POST", urlencode(push.query).encode(), next_chunk)
 
 
 @pytest_asyncio.fixture
 async def peer(world: World) -> AsyncIterator[Peer]:
     """Open the receiver of that world's pushes."""
-    made = Peer.of(world)
-    async with made.receiver:
-        yield made
+    opened = Peer.of(world)
+    async with opened.receiver:
+        yield opened
 
 
 @pytest.mark.unmeasured
-async def test_a_week_of_tickets_arrives(world: World, clock: Clock) -> None:
-    """Repeated, late, and over changes of the key: after every round the receiver has the platform's newest ticket."""
+async def test_receiver_has_the_newest_ticket_all_week(world: World, clock: Clock) -> None:
+    """With repeated and late pushes and rotated keys, the receiver has the newest ticket after each round."""
     pushes = PushSchedule(world, PushSettings(every=600, repeated=0.3, late=0.3))
     pushes.receiver_responded = True
     store = MemoryStore()
@@ -78,59 +78,63 @@ async def test_a_week_of_tickets_arrives(world: World, clock: Clock) -> None:
         peer = Peer.of(world, store)
         async with peer.receiver:
             for _ in range(DAY // 600):
-                assert not any([await peer.take(push) for push in pushes.due_pushes()])
+                assert not any([await peer.handle(push) for push in pushes.due_pushes()])
                 ticket = await peer.receiver.newest_ticket()
                 assert ticket is not None
                 assert ticket.reveal() == world.ticket
-                clock.pass_(600)
+                clock.advance(600)
         world.message_settings.rotate_key()
 
 
-async def test_a_repetition_changes_nothing(world: World, peer: Peer) -> None:
-    """It is answered like the first, and so is what comes late."""
+async def test_repeated_and_late_pushes_change_nothing(world: World, peer: Peer) -> None:
+    """A repeated or late push is accepted, and the newest ticket stays."""
     pushes = PushSchedule(world)
     first, second = pushes.make_ticket_push(), pushes.make_ticket_push()
     for push in (first, second, second, first):
-        assert await peer.take(push) is None
+        assert await peer.handle(push) is None
     assert [event.is_newest for event in peer.events if isinstance(event, TicketReceived)] == [True, True, False, False]
 
 
-async def test_a_forgery_is_refused(world: World, peer: Peer) -> None:
-    """And so is an honest push of which anything was changed."""
+async def test_forged_push_is_rejected(world: World, peer: Peer) -> None:
+    """A forged push is rejected, and so is a genuine one of which any part was changed."""
     pushes = PushSchedule(world)
     push = pushes.make_ticket_push()
-    late = evolve(push, query={**push.query, "timestamp": "1"})
-    for forged in (pushes.make_forged_push(), late, evolve(push, body=pushes.make_ticket_push().body)):
-        refused = await peer.take(forged)
-        assert refused is not None
-        assert refused.status == 403
+    altered = evolve(push, query={**push.query, "timestamp": "1"})
+    for forged in (pushes.make_forged_push(), altered, evolve(push, body=pushes.make_ticket_push().body)):
+        refusal = await peer.handle(forged)
+        assert refusal is not None
+        assert refusal.status == 403
     assert await peer.receiver.newest_ticket() is None
 
 
 @given(st.dictionaries(st.sampled_from(["A", "B", "C"]), st.text(st.characters(exclude_categories=["C"]))))
-def test_notices_arrive_as_they_were_sent(fields: dict[str, str]) -> None:
-    """Whatever their fields say."""
+def test_notification_fields_arrive_unchanged(fields: dict[str, str]) -> None:
+    """The fields of a notification arrive unchanged, with any text."""
 
     async def notify() -> list[Notification]:
         world = World()
         peer = Peer.of(world)
         async with peer.receiver:
-            assert await peer.take(PushSchedule(world).make_notification("authorized", fields)) is None
-        return peer.notices
+            assert await peer.handle(PushSchedule(world).make_notification("authorized", fields)) is None
+        return peer.notifications
 
-    [notice] = asyncio.run(notify())
-    assert notice.info_type == "authorized"
-    assert {name: notice.fields[name] for name in fields} == fields
+    [notification] = asyncio.run(notify())
+    assert notification.info_type == "authorized"
+    assert {name: notification.fields[name] for name in fields} == fields
 
 
-async def test_both_speak_the_same_http(world: World) -> None:
-    """Over a socket: success, and nothing around it."""
+async def test_receiver_responds_as_the_platform_requires(world: World) -> None:
+    """Over HTTP the receiver responds exactly `success`."""
     peer = Peer.of(world)
-    async with Sandbox(world=world) as box, peer.receiver, receiving(peer.receiver.handle) as place:
-        box.push_to(place.url, every=None)
-        for receipt in (await box.push(), await box.notify("unauthorized", AuthorizerAppid="wx1"), await box.push()):
-            assert receipt.accepted, receipt
-        assert not (await box.push_forged()).accepted
+    async with Sandbox(world=world) as sandbox, peer.receiver, serve_receiver(peer.receiver.handle) as endpoint:
+        sandbox.push_to(endpoint.url, every=None)
+        for result in (
+            await sandbox.push(),
+            await sandbox.notify("unauthorized", AuthorizerAppid="wx1"),
+            await sandbox.push(),
+        ):
+            assert result.accepted, result
+        assert not (await sandbox.push_forged()).accepted
         ticket = await peer.receiver.newest_ticket()
     assert ticket is not None
-    assert ticket.reveal() == box.ticket
+    assert ticket.reveal() == sandbox.ticket

@@ -1,4 +1,4 @@
-"""What is pushed, and when, without a socket."""
+"""Schedule of pushes, without a socket."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from .sandbox_harness import Clock
 
 ACCEPTED = PushResult(200, b"success")
 FAILED = PushResult(500)
-UNHEARD = PushResult(error="nobody there")
+NO_RESPONSE = PushResult(error="connection refused")
 WEEK = 7 * 86_400
 
 
 @pytest.fixture
 def pushes(world: World) -> PushSchedule:
-    """Begin with a receiver that has answered before."""
-    made = PushSchedule(world)
-    made.configure(PushSettings(every=600))
-    made.receiver_responded = True
-    return made
+    """Return a schedule whose receiver has responded before."""
+    schedule = PushSchedule(world)
+    schedule.configure(PushSettings(every=600))
+    schedule.receiver_responded = True
+    return schedule
 
 
 def read(pushes: PushSchedule, push: Push) -> dict[str, str]:
-    """Open a push with the present key."""
+    """Decrypt a push with the current key."""
     return read_push(push.query, push.body, pushes.world.message_settings)
 
 
-def test_a_push_brings_the_newest_ticket(pushes: PushSchedule, world: World) -> None:
-    """With the appid, and the platform's time of day, inside and outside."""
+def test_push_has_the_newest_ticket(pushes: PushSchedule, world: World) -> None:
+    """A push has the appid, the newest ticket and the platform's time, in the message and in the query."""
     [push] = pushes.due_pushes()
     assert read(pushes, push) == {
         "AppId": world.credentials.appid,
@@ -48,15 +48,15 @@ def test_a_push_brings_the_newest_ticket(pushes: PushSchedule, world: World) -> 
     )
 
 
-def test_a_week_of_tickets(pushes: PushSchedule, world: World, clock: Clock) -> None:
-    """One every ten minutes, each newer than all before; those of the last twelve hours buy tokens."""
+def test_week_of_tickets(pushes: PushSchedule, world: World, clock: Clock) -> None:
+    """Tickets come every ten minutes, each newer than the last; those of the last 12 hours are valid."""
     tickets, created = [], []
     while clock.now < 1_200_000 + WEEK:
         [push] = pushes.due_pushes()
         pushes.record_result(ACCEPTED)
         tickets.append(read(pushes, push)["ComponentVerifyTicket"])
         created.append(push.create_time)
-        clock.pass_(pushes.next_delay or 0)
+        clock.advance(pushes.next_delay or 0)
     assert (len(set(tickets)), pushes.sent, pushes.failed) == (1008, 1008, 0)
     assert created == list(range(1_600_000_000, 1_600_000_000 + WEEK, 600))
     world.credentials.check_ticket(tickets[-71], clock.now)
@@ -64,21 +64,21 @@ def test_a_week_of_tickets(pushes: PushSchedule, world: World, clock: Clock) -> 
         world.credentials.check_ticket(tickets[-72], clock.now)
 
 
-def test_no_two_tickets_have_the_same_time(pushes: PushSchedule) -> None:
-    """Of two within a second the second is the newer one."""
+def test_tickets_have_distinct_create_times(pushes: PushSchedule) -> None:
+    """The later one of two tickets of the same second has the later CreateTime."""
     assert [pushes.make_ticket_push().create_time for _ in range(3)] == [1_600_000_000, 1_600_000_001, 1_600_000_002]
 
 
-def test_a_push_can_come_twice(pushes: PushSchedule) -> None:
-    """The very same message."""
+def test_push_can_be_repeated(pushes: PushSchedule) -> None:
+    """A repeated push is the same message."""
     pushes.settings = PushSettings(every=600, repeated=1)
     first, again = pushes.due_pushes()
     assert first is again
     assert pushes.due_pushes()[0] != first
 
 
-def test_an_older_push_can_come_late(pushes: PushSchedule) -> None:
-    """Behind the newer one; the first has none before it."""
+def test_previous_push_can_come_late(pushes: PushSchedule) -> None:
+    """A late push follows the newer one; the first push has none before it."""
     pushes.settings = PushSettings(every=600, late=1)
     [first] = pushes.due_pushes()
     second, late = pushes.due_pushes()
@@ -86,8 +86,8 @@ def test_an_older_push_can_come_late(pushes: PushSchedule) -> None:
     assert second.create_time > late.create_time
 
 
-def test_repetitions_come_from_the_seed(clock: Clock) -> None:
-    """Equal seeds repeat the same pushes; the messages are equal to the byte."""
+def test_repetitions_follow_from_the_seed(clock: Clock) -> None:
+    """Equal seeds repeat the same pushes, with messages equal to the byte."""
 
     def rounds(seed: int) -> list[list[Push]]:
         pushes = PushSchedule(
@@ -102,11 +102,11 @@ def test_repetitions_come_from_the_seed(clock: Clock) -> None:
 
 
 def test_pushing_stops_after_failures_in_a_row(pushes: PushSchedule) -> None:
-    """One success starts the count anew; at the last failure the platform gives up."""
-    for receipt in [FAILED] * (MAX_CONSECUTIVE_FAILURES - 1) + [ACCEPTED] + [FAILED] * (MAX_CONSECUTIVE_FAILURES - 1):
-        pushes.record_result(receipt)
+    """A success resets the count of failures; the last failure in a row stops pushing."""
+    for result in [FAILED] * (MAX_CONSECUTIVE_FAILURES - 1) + [ACCEPTED] + [FAILED] * (MAX_CONSECUTIVE_FAILURES - 1):
+        pushes.record_result(result)
     assert not pushes.stopped
-    pushes.record_result(UNHEARD)
+    pushes.record_result(NO_RESPONSE)
     assert pushes.stopped
     assert (pushes.sent, pushes.failed) == (2 * MAX_CONSECUTIVE_FAILURES, 2 * MAX_CONSECUTIVE_FAILURES - 1)
     pushes.start()
@@ -114,12 +114,12 @@ def test_pushing_stops_after_failures_in_a_row(pushes: PushSchedule) -> None:
     assert not pushes.stopped
 
 
-def test_a_receiver_that_never_was_there_is_waited_for(pushes: PushSchedule) -> None:
-    """The first push is kept for it, and tried every second; nothing counts until something answers."""
+def test_first_push_is_repeated_until_the_receiver_responds(pushes: PushSchedule) -> None:
+    """The first push is repeated every second, and nothing counts until the receiver responds."""
     pushes.configure(PushSettings(every=600))
     [first] = pushes.due_pushes()
     for _ in range(2 * MAX_CONSECUTIVE_FAILURES):
-        pushes.record_result(UNHEARD)
+        pushes.record_result(NO_RESPONSE)
         assert pushes.next_delay == 1
         assert pushes.due_pushes() == [first]
     assert (pushes.sent, pushes.failed, pushes.stopped) == (0, 0, False)
@@ -128,25 +128,27 @@ def test_a_receiver_that_never_was_there_is_waited_for(pushes: PushSchedule) -> 
     assert pushes.due_pushes() != [first]
 
 
-@pytest.mark.parametrize(("every", "pause"), [(0.5, 0.5), (None, None)])
-def test_waiting_is_no_slower_than_the_pace(pushes: PushSchedule, every: float | None, pause: float | None) -> None:
-    """Nor does it happen where nothing is pushed by itself."""
+@pytest.mark.parametrize(("every", "delay"), [(0.5, 0.5), (None, None)])
+def test_first_contact_is_not_slower_than_the_interval(
+    pushes: PushSchedule, every: float | None, delay: float | None
+) -> None:
+    """A shorter interval applies to the first contact too; without an interval there is no next round."""
     pushes.configure(PushSettings(every=every))
-    assert pushes.next_delay == pause
+    assert pushes.next_delay == delay
 
 
-def test_the_key_can_be_changed(pushes: PushSchedule, world: World) -> None:
-    """What is pushed afterwards opens with the new key; the old one opens what was pushed before."""
-    console = world.message_settings
-    before, old = pushes.make_ticket_push(), console.encoding_aes_key
-    new = console.rotate_key()
-    assert (console.encoding_aes_key, console.previous_encoding_aes_key) == (new, old)
+def test_key_can_be_rotated(pushes: PushSchedule, world: World) -> None:
+    """Later pushes decrypt with the new key, earlier ones with the previous key."""
+    settings = world.message_settings
+    before, old = pushes.make_ticket_push(), settings.encoding_aes_key
+    new = settings.rotate_key()
+    assert (settings.encoding_aes_key, settings.previous_encoding_aes_key) == (new, old)
     assert read(pushes, pushes.make_ticket_push())["ComponentVerifyTicket"] == world.ticket
-    assert read_push(before.query, before.body, console, key=old)["CreateTime"] == str(before.create_time)
+    assert read_push(before.query, before.body, settings, key=old)["CreateTime"] == str(before.create_time)
 
 
-def test_the_credentials_look_like_the_console_s(clock: Clock) -> None:
-    """43 letters and digits are the key; both follow from the seed, and no repr shows them."""
+def test_message_settings_have_the_format_of_the_console(clock: Clock) -> None:
+    """The key has 43 letters and digits; key and token follow from the seed and are in no repr."""
     one, same, other = (
         World(clock=clock).message_settings,
         World(clock=clock).message_settings,
@@ -161,8 +163,8 @@ def test_the_credentials_look_like_the_console_s(clock: Clock) -> None:
     assert not any(secret in repr(one) for secret in (old, one.encoding_aes_key, one.message_token))
 
 
-def test_a_notice_carries_its_own_fields(pushes: PushSchedule, world: World) -> None:
-    """Behind AppId, CreateTime and InfoType; it issues no ticket."""
+def test_notification_has_its_own_fields(pushes: PushSchedule, world: World) -> None:
+    """The fields follow AppId, CreateTime and InfoType, and no ticket is issued."""
     ticket = world.ticket
     push = pushes.make_notification("authorized", {"AuthorizerAppid": "wx1", "AuthorizationCodeExpiredTime": 600})
     assert read(pushes, push) == {
@@ -175,8 +177,8 @@ def test_a_notice_carries_its_own_fields(pushes: PushSchedule, world: World) -> 
     assert world.ticket == ticket
 
 
-def test_a_forgery_is_signed_with_another_token(pushes: PushSchedule) -> None:
-    """And encrypted with another key, so that nothing but its form is right."""
+def test_forged_push_has_another_token_and_key(pushes: PushSchedule) -> None:
+    """A forged push does not verify, although its form is right."""
     forged, honest = pushes.make_forged_push(), pushes.make_ticket_push()
     with pytest.raises(AssertionError):
         read(pushes, forged)
@@ -185,35 +187,35 @@ def test_a_forgery_is_signed_with_another_token(pushes: PushSchedule) -> None:
 
 
 @pytest.mark.parametrize(
-    ("receipt", "accepted", "told"),
+    ("result", "accepted", "text"),
     [
         (ACCEPTED, True, "HTTP 200 'success'"),
         (PushResult(200, b"success\n"), False, "HTTP 200 'success\\n'"),
         (PushResult(200, b""), False, "HTTP 200 ''"),
         (PushResult(201, b"success"), False, "HTTP 201 'success'"),
-        (UNHEARD, False, "nobody there"),
+        (NO_RESPONSE, False, "connection refused"),
     ],
 )
-def test_success_alone_is_accepted(receipt: PushResult, told: str, *, accepted: bool) -> None:
-    """Exactly that word, under exactly that status."""
-    assert (receipt.accepted, str(receipt)) == (accepted, told)
+def test_only_exact_success_is_accepted(result: PushResult, text: str, *, accepted: bool) -> None:
+    """Only status 200 with exactly `success` is accepted."""
+    assert (result.accepted, str(result)) == (accepted, text)
 
 
 @pytest.mark.parametrize("every", [0, -1, float("nan"), float("inf"), "1", True])
-def test_a_pace_is_a_number_of_seconds(every: float) -> None:
-    """Anything else is refused."""
-    with pytest.raises(ValueError, match="every must be a positive, finite number of seconds"):
+def test_invalid_interval_is_rejected(every: float) -> None:
+    """The interval must be a positive, finite number."""
+    with pytest.raises(ValueError, match="every"):
         PushSettings(every=every)
 
 
 @pytest.mark.parametrize("name", ["repeated", "late"])
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan"), "1", True])
-def test_a_fraction_is_from_0_to_1(name: str, fraction: float) -> None:
-    """Anything else is refused, by name."""
-    with pytest.raises(ValueError, match=f"{name} must be a fraction from 0 to 1"):
+def test_invalid_fraction_is_rejected(name: str, fraction: float) -> None:
+    """A fraction must be a number from 0 to 1; the message has its name."""
+    with pytest.raises(ValueError, match=name):
         evolve(PushSettings(every=None), **{name: fraction})
 
 
-def test_a_push_shows_nothing_of_what_it_holds(pushes: PushSchedule) -> None:
-    """Its repr has the kind and the time."""
-    assert repr(pushes.make_ticket_push()) == "Push(info_type='component_verify_ticket', created=1600000000)"
+def test_repr_of_a_push_has_no_content(pushes: PushSchedule) -> None:
+    """The repr of a push has type and time only."""
+    assert repr(pushes.make_ticket_push()) == "Push(info_type='component_verify_ticket', create_time=1600000000)"

@@ -1,4 +1,4 @@
-"""Quotas, their resets, and what is known of a request id."""
+"""Quotas, their resets, and failed requests by request id."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from wxtcb.sandbox import request_ids
 
-from .sandbox_harness import CREATE, LIST, TOKEN, Clock, Rig
+from .sandbox_harness import CREATE, LIST, TOKEN, Clock, Harness
 
 RESET = "/cgi-bin/component/clear_quota/v2"
 QUOTA = "/cgi-bin/openapi/quota/get"
@@ -16,76 +16,80 @@ RID = "/cgi-bin/openapi/rid/get"
 DAY = 86_400
 
 
-def account(rig: Rig, **more: str) -> dict[str, str]:
+def account(harness: Harness, **more: str) -> dict[str, str]:
     """Return the body of a reset."""
-    return {"component_appid": rig.box.component_appid, "appsecret": rig.box.component_appsecret, **more}
+    return {
+        "component_appid": harness.sandbox.component_appid,
+        "appsecret": harness.sandbox.component_appsecret,
+        **more,
+    }
 
 
-async def quota(rig: Rig, path: str) -> dict[str, int]:
-    """Ask for the quota of a path."""
-    found: dict[str, int] = (await rig.call(QUOTA, {"cgi_path": path}))["quota"]
+async def quota(harness: Harness, path: str) -> dict[str, int]:
+    """Return the quota of a path."""
+    found: dict[str, int] = (await harness.call(QUOTA, {"cgi_path": path}))["quota"]
     return found
 
 
-async def test_a_quota_is_that_of_the_world(rig: Rig, clock: Clock) -> None:
-    """Calls that were let through are counted, till the next day."""
-    rig.box.world.daily_limit = {LIST: 2}
+async def test_quota_has_limit_and_usage_of_the_day(harness: Harness, clock: Clock) -> None:
+    """Accepted calls are counted until the next day."""
+    harness.sandbox.world.daily_limit = {LIST: 2}
     for _ in range(3):
-        await rig.call(LIST, {})
-    assert await quota(rig, LIST) == {"daily_limit": 2, "used": 2, "remain": 0}
-    clock.pass_(DAY)
-    assert await quota(rig, LIST) == {"daily_limit": 2, "used": 0, "remain": 2}
+        await harness.call(LIST, {})
+    assert await quota(harness, LIST) == {"daily_limit": 2, "used": 2, "remain": 0}
+    clock.advance(DAY)
+    assert await quota(harness, LIST) == {"daily_limit": 2, "used": 0, "remain": 2}
 
 
-async def test_a_path_without_a_limit_has_a_large_one(rig: Rig) -> None:
-    """Its calls are counted as well, and what a minute allows is told where it is limited."""
-    rig.box.world.minute_limit = {CREATE: 5}
-    await rig.call(LIST, {})
-    assert await quota(rig, LIST) == {"daily_limit": 10_000_000, "used": 1, "remain": 9_999_999}
-    assert "rate_limit" not in await rig.call(QUOTA, {"cgi_path": LIST})
-    limited = await rig.call(QUOTA, {"cgi_path": CREATE})
+async def test_path_without_limit_has_a_large_one(harness: Harness) -> None:
+    """Calls of a path without a limit are counted too; the minute limit is reported where there is one."""
+    harness.sandbox.world.minute_limit = {CREATE: 5}
+    await harness.call(LIST, {})
+    assert await quota(harness, LIST) == {"daily_limit": 10_000_000, "used": 1, "remain": 9_999_999}
+    assert "rate_limit" not in await harness.call(QUOTA, {"cgi_path": LIST})
+    limited = await harness.call(QUOTA, {"cgi_path": CREATE})
     assert limited["rate_limit"] == {"call_count": 5, "refresh_second": 60}
 
 
 @pytest.mark.parametrize("path", [QUOTA, CLEAR])
-@pytest.mark.parametrize(("asked", "errcode"), [("/nothing", 76021), ("componenttcb", 76021), ("/sns/jscode", 76022)])
-async def test_a_path_must_be_known(rig: Rig, path: str, asked: str, errcode: int) -> None:
-    """Those of ordinary accounts are told apart."""
-    assert (await rig.call(path, {"cgi_path": asked}))["errcode"] == errcode
+@pytest.mark.parametrize(("unknown", "errcode"), [("/nothing", 76021), ("componenttcb", 76021), ("/sns/jscode", 76022)])
+async def test_unknown_path_is_rejected(harness: Harness, path: str, unknown: str, errcode: int) -> None:
+    """Paths of ordinary accounts have another errcode than unknown ones."""
+    assert (await harness.call(path, {"cgi_path": unknown}))["errcode"] == errcode
 
 
-async def test_one_path_is_cleared(rig: Rig) -> None:
-    """It can be called again on the same day; others are as they were."""
-    rig.box.world.daily_limit = {LIST: 1, CREATE: 1}
+async def test_quota_of_one_path_can_be_reset(harness: Harness) -> None:
+    """A path that is reset can be called again on the same day, other paths cannot."""
+    harness.sandbox.world.daily_limit = {LIST: 1, CREATE: 1}
     for path, body in ((LIST, {}), (CREATE, {"alias": "a"})):
-        await rig.call(path, body)
-    assert (await rig.call(CLEAR, {"cgi_path": LIST}))["errcode"] == 0
-    assert (await rig.call(LIST, {}))["errcode"] == 0
-    assert (await rig.call(CREATE, {"alias": "a"}))["errcode"] == 45009
+        await harness.call(path, body)
+    assert (await harness.call(CLEAR, {"cgi_path": LIST}))["errcode"] == 0
+    assert (await harness.call(LIST, {}))["errcode"] == 0
+    assert (await harness.call(CREATE, {"alias": "a"}))["errcode"] == 45009
 
 
-async def test_all_paths_are_cleared_with_the_secret(rig: Rig) -> None:
-    """Tokens too; none is needed, and ten times a month is the most."""
-    world = rig.box.world
+async def test_all_quotas_can_be_reset_with_the_secret(harness: Harness) -> None:
+    """The reset needs no token, covers the limit of tokens too, and works ten times a month."""
+    world = harness.sandbox.world
     world.daily_limit, world.max_tokens_per_day = {LIST: 1}, 5
     for _ in range(5):
-        await rig.post(TOKEN, rig.account())
-    assert (await rig.post(TOKEN, rig.account()))["errcode"] == 45009
-    assert [(await rig.post(RESET, account(rig)))["errcode"] for _ in range(11)] == [0] * 10 + [48006]
-    assert (await rig.post(TOKEN, rig.account())).keys() == {"component_access_token", "expires_in"}
+        await harness.post(TOKEN, harness.account())
+    assert (await harness.post(TOKEN, harness.account()))["errcode"] == 45009
+    assert [(await harness.post(RESET, account(harness)))["errcode"] for _ in range(11)] == [0] * 10 + [48006]
+    assert (await harness.post(TOKEN, harness.account())).keys() == {"component_access_token", "expires_in"}
 
 
-async def test_an_account_has_resets_of_its_own(rig: Rig, clock: Clock) -> None:
-    """They clear nothing of the platform's, and begin anew with the month."""
+async def test_account_has_its_own_resets(harness: Harness, clock: Clock) -> None:
+    """An authoriser's resets change nothing for the platform, and are available again next month."""
     appid = "wx5fe6bb43205e9e07"
-    rig.box.world.daily_limit = {LIST: 1}
-    await rig.call(LIST, {})
-    codes = [(await rig.post(RESET, account(rig, appid=appid)))["errcode"] for _ in range(11)]
+    harness.sandbox.world.daily_limit = {LIST: 1}
+    await harness.call(LIST, {})
+    codes = [(await harness.post(RESET, account(harness, appid=appid)))["errcode"] for _ in range(11)]
     assert codes == [0] * 10 + [48006]
-    assert (await rig.call(LIST, {}))["errcode"] == 45009
-    assert (await rig.post(RESET, account(rig)))["errcode"] == 0
-    clock.pass_(31 * DAY)
-    assert (await rig.post(RESET, account(rig, appid=appid)))["errcode"] == 0
+    assert (await harness.call(LIST, {}))["errcode"] == 45009
+    assert (await harness.post(RESET, account(harness)))["errcode"] == 0
+    clock.advance(31 * DAY)
+    assert (await harness.post(RESET, account(harness, appid=appid)))["errcode"] == 0
 
 
 @pytest.mark.parametrize(
@@ -97,22 +101,22 @@ async def test_an_account_has_resets_of_its_own(rig: Rig, clock: Clock) -> None:
         ({"component_appid": "x"}, 40013),
     ],
 )
-async def test_a_reset_needs_the_right_names(rig: Rig, fields: dict[str, str], errcode: int) -> None:
-    """A wrong secret, platform or account costs none."""
-    assert (await rig.post(RESET, account(rig) | fields))["errcode"] == errcode
-    assert [(await rig.post(RESET, account(rig)))["errcode"] for _ in range(10)] == [0] * 10
+async def test_reset_with_wrong_credential_is_rejected(harness: Harness, fields: dict[str, str], errcode: int) -> None:
+    """A reset with a wrong secret, platform or account does not use up any."""
+    assert (await harness.post(RESET, account(harness) | fields))["errcode"] == errcode
+    assert [(await harness.post(RESET, account(harness)))["errcode"] for _ in range(10)] == [0] * 10
 
 
-async def failed(rig: Rig) -> str:
-    """Make a call that is refused and return its rid."""
-    errmsg: str = (await rig.call(CREATE, {"alias": "1"}))["errmsg"]
+async def fail_call(harness: Harness) -> str:
+    """Make a call that is rejected and return its rid."""
+    errmsg: str = (await harness.call(CREATE, {"alias": "1"}))["errmsg"]
     return errmsg.rpartition("rid: ")[2]
 
 
-async def test_a_rid_leads_to_its_request(rig: Rig) -> None:
-    """Query, body and answer are told as they went over the wire, the token included."""
-    rid = await failed(rig)
-    request = (await rig.call(RID, {"rid": rid}))["request"]
+async def test_rid_returns_the_failed_request(harness: Harness) -> None:
+    """Query, body and response are returned as sent, token included."""
+    rid = await fail_call(harness)
+    request = (await harness.call(RID, {"rid": rid}))["request"]
     assert orjson.loads(request["request_body"]) == {"alias": "1"}
     assert orjson.loads(request["response_body"])["errcode"] == 40097
     assert request["request_url"].startswith("access_token=1_")
@@ -120,31 +124,31 @@ async def test_a_rid_leads_to_its_request(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("rid", "errcode"), [("", 76002), ("no rid", 76002), ("6172598-6126f6f9-040f19c4", 76001)])
-async def test_what_is_no_rid_is_refused(rig: Rig, rid: str, errcode: int) -> None:
-    """One that is malformed, and one that nobody was given."""
-    assert (await rig.call(RID, {"rid": rid}))["errcode"] == errcode
+async def test_unknown_rid_is_rejected(harness: Harness, rid: str, errcode: int) -> None:
+    """A malformed rid and one that was never issued have their own errcodes."""
+    assert (await harness.call(RID, {"rid": rid}))["errcode"] == errcode
 
 
-async def test_a_rid_is_kept_for_a_week(rig: Rig, clock: Clock) -> None:
-    """One second more, and it has expired."""
-    rid = await failed(rig)
-    clock.pass_(7 * DAY)
-    assert (await rig.call(RID, {"rid": rid}))["errcode"] == 0
-    clock.pass_(1)
-    assert (await rig.call(RID, {"rid": rid}))["errcode"] == 76004
+async def test_rid_expires_after_a_week(harness: Harness, clock: Clock) -> None:
+    """A rid is valid for a week; one second later it has expired."""
+    rid = await fail_call(harness)
+    clock.advance(7 * DAY)
+    assert (await harness.call(RID, {"rid": rid}))["errcode"] == 0
+    clock.advance(1)
+    assert (await harness.call(RID, {"rid": rid}))["errcode"] == 76004
 
 
-async def test_rids_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest is forgotten first, and of a long body the beginning is kept."""
+async def test_number_of_rids_and_size_of_bodies_are_limited(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest request is dropped first, and a long body is truncated."""
     monkeypatch.setattr(request_ids, "_MAX_REQUESTS", 2)
-    found = [await failed(rig) for _ in range(3)]
-    assert [(await rig.call(RID, {"rid": rid}))["errcode"] for rid in reversed(found)] == [0, 0, 76001]
-    errmsg = (await rig.call(CREATE, {"alias": "1" * 5000}))["errmsg"]
-    request = (await rig.call(RID, {"rid": errmsg.rpartition("rid: ")[2]}))["request"]
+    found = [await fail_call(harness) for _ in range(3)]
+    assert [(await harness.call(RID, {"rid": rid}))["errcode"] for rid in reversed(found)] == [0, 0, 76001]
+    errmsg = (await harness.call(CREATE, {"alias": "1" * 5000}))["errmsg"]
+    request = (await harness.call(RID, {"rid": errmsg.rpartition("rid: ")[2]}))["request"]
     assert len(request["request_body"]) == 1024
 
 
-async def test_an_error_without_a_rid_is_not_kept(rig: Rig) -> None:
-    """A reply that a fault has bent may hold none."""
-    rig.box.world.failed_requests.record(0, "", b"", b'{"errcode":-1}')
-    assert not rig.box.world.failed_requests._requests
+async def test_error_without_rid_is_not_recorded(harness: Harness) -> None:
+    """A response that a fault changed may have no rid; it is not recorded."""
+    harness.sandbox.faults.missing("errmsg", times=1)
+    assert await harness.call(CREATE, {"alias": "1"}) == {"errcode": 40097}

@@ -1,4 +1,4 @@
-"""Every fault, as a client meets it."""
+"""Every kind of fault, as a client observes it."""
 
 from __future__ import annotations
 
@@ -7,109 +7,111 @@ import gzip
 
 import aiohttp
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 
 from wxtcb.sandbox import Fault, FaultKind, Faults, Sandbox, World
+from wxtcb.sandbox.request import PlatformRequest
+from wxtcb.sandbox.responder import respond
 
-from .sandbox_harness import CREATE, LIST, TOKEN, Clock, Rig
+from .sandbox_harness import CREATE, LIST, TOKEN, Clock, Harness
 
 ALIAS = {"alias": "a"}
 
 
 @define(eq=False)
-class Watched(Faults):
-    """Faults that say when one struck."""
+class ObservedFaults(Faults):
+    """Faults with an event for the first request."""
 
-    struck: asyncio.Event = field(init=False, factory=asyncio.Event)
+    requested: asyncio.Event = field(init=False, factory=asyncio.Event)
 
     def next_fault(self, path: str) -> Fault | None:
-        self.struck.set()
+        self.requested.set()
         return super().next_fault(path)
 
 
-def acted(rig: Rig) -> bool:
-    """Say whether the last request took effect, by the world and by what was seen."""
-    assert rig.box.seen[-1].acted is bool(rig.box.world.environments)
-    return rig.box.seen[-1].acted
+def acted(harness: Harness) -> bool:
+    """Return whether the last request took effect, by the world and by what was seen."""
+    assert harness.sandbox.seen[-1].acted is bool(harness.sandbox.world.environments)
+    return harness.sandbox.seen[-1].acted
 
 
-async def post(rig: Rig) -> tuple[int, str, bytes]:
+async def post(harness: Harness) -> tuple[int, str, bytes]:
     """Create an environment and return the raw reply."""
-    query = {"access_token": rig.box.world.issue_token()}
-    async with rig.http.post(CREATE, json=ALIAS, params=query, allow_redirects=False) as reply:
+    query = {"access_token": harness.sandbox.world.issue_token()}
+    async with harness.http.post(CREATE, json=ALIAS, params=query, allow_redirects=False) as reply:
         return reply.status, reply.headers.get("Content-Type", ""), await reply.read()
 
 
-async def test_an_errcode_before_acting_leaves_no_trace(rig: Rig) -> None:
-    """-1 and any other code can be answered without having acted."""
-    rig.box.faults.busy(times=1)
-    rig.box.faults.errcode(45011, path=CREATE, times=1)
+async def test_errcode_before_the_call_has_no_effect(harness: Harness) -> None:
+    """-1 and any other errcode can be returned without an effect."""
+    harness.sandbox.faults.busy(times=1)
+    harness.sandbox.faults.errcode(45011, path=CREATE, times=1)
     for errcode in (-1, 45011):
-        assert (await rig.call(CREATE, ALIAS))["errcode"] == errcode
-        assert not acted(rig)
-    assert rig.box.seen[-1].outcome == "errcode"
+        assert (await harness.call(CREATE, ALIAS))["errcode"] == errcode
+        assert not acted(harness)
+    assert harness.sandbox.seen[-1].outcome == "errcode"
 
 
-@pytest.mark.parametrize(("trouble", "errcode"), [(FaultKind.BUSY_AFTER, -1), (FaultKind.SYSTEM_ERROR_AFTER, -1000)])
-async def test_an_error_can_hide_an_act(rig: Rig, trouble: FaultKind, errcode: int) -> None:
-    """The environment exists although the answer is an error."""
-    rig.box.faults.add(Fault(trouble))
-    assert (await rig.call(CREATE, ALIAS))["errcode"] == errcode
-    assert acted(rig)
+@pytest.mark.parametrize(("kind", "errcode"), [(FaultKind.BUSY_AFTER, -1), (FaultKind.SYSTEM_ERROR_AFTER, -1000)])
+async def test_error_can_hide_an_effect(harness: Harness, kind: FaultKind, errcode: int) -> None:
+    """The environment exists although the reply is an error."""
+    harness.sandbox.faults.add(Fault(kind))
+    assert (await harness.call(CREATE, ALIAS))["errcode"] == errcode
+    assert acted(harness)
 
 
-@pytest.mark.parametrize(("trouble", "acts"), [("drop", False), ("drop-after", True), ("truncate", True)])
-async def test_a_connection_is_lost(rig: Rig, trouble: str, *, acts: bool) -> None:
-    """The client gets an error of its transport, and the next call is served."""
-    rig.box.faults.add(Fault(FaultKind(trouble), times=1))
+@pytest.mark.parametrize(("kind", "takes_effect"), [("drop", False), ("drop-after", True), ("truncate", True)])
+async def test_connection_is_lost(harness: Harness, kind: str, *, takes_effect: bool) -> None:
+    """The client gets a transport error, and the next call is served."""
+    harness.sandbox.faults.add(Fault(FaultKind(kind), times=1))
     with pytest.raises(aiohttp.ClientError):
-        await post(rig)
-    assert acted(rig) is acts
-    assert rig.box.seen[-1].errcode is None
-    assert (await rig.call(CREATE, ALIAS))["errcode"] == 0
+        await post(harness)
+    assert acted(harness) is takes_effect
+    assert harness.sandbox.seen[-1].errcode is None
+    assert (await harness.call(CREATE, ALIAS))["errcode"] == 0
 
 
-async def test_slow_acts_first(world: World) -> None:
-    """The act is done before the pause, and the pause has the length asked for."""
-    slept: list[float] = []
+async def test_slow_call_takes_effect_before_the_delay(world: World) -> None:
+    """The call takes effect before the delay, which has the given length."""
+    delays: list[float] = []
 
     async def sleep(seconds: float) -> None:
         assert world.environments
-        slept.append(seconds)
+        delays.append(seconds)
 
-    async with Sandbox(world=world, sleep=sleep) as box, aiohttp.ClientSession(box.url) as http:
-        box.faults.slow(30)
-        assert (await Rig(box, Clock(), http).call(CREATE, ALIAS))["errcode"] == 0
-    assert slept == [30]
+    async with Sandbox(world=world, sleep=sleep) as sandbox, aiohttp.ClientSession(sandbox.url) as http:
+        sandbox.faults.slow(30)
+        assert (await Harness(sandbox, Clock(), http).call(CREATE, ALIAS))["errcode"] == 0
+    assert delays == [30]
 
 
-@pytest.mark.parametrize(("after", "acts"), [(False, False), (True, True)])
-async def test_a_hanging_answer_ends_with_the_sandbox(world: World, *, after: bool, acts: bool) -> None:
-    """Closing the sandbox frees the client at once."""
+@pytest.mark.parametrize(("after", "takes_effect"), [(False, False), (True, True)])
+async def test_hanging_response_ends_with_the_sandbox(world: World, *, after: bool, takes_effect: bool) -> None:
+    """Closing the sandbox disconnects the client."""
     async with aiohttp.ClientSession() as http:
-        faults = Watched()
-        async with Sandbox(world=world, faults=faults) as box:
-            _ = box.faults.hang_after() if after else box.faults.hang()
+        faults = ObservedFaults()
+        async with Sandbox(world=world, faults=faults) as sandbox:
+            _ = sandbox.faults.hang_after() if after else sandbox.faults.hang()
             query = {"access_token": world.issue_token()}
-            waiting = asyncio.ensure_future(http.post(box.url + CREATE, json=ALIAS, params=query))
-            await faults.struck.wait()
+            waiting = asyncio.ensure_future(http.post(sandbox.url + CREATE, json=ALIAS, params=query))
+            await faults.requested.wait()
         with pytest.raises(aiohttp.ClientError):
             await waiting
-    assert bool(world.environments) is acts
+    assert bool(world.environments) is takes_effect
 
 
-async def test_a_client_may_leave_a_hanging_answer(rig: Rig) -> None:
-    """The sandbox goes on serving others."""
-    rig.box.faults = faults = Watched()
+async def test_client_may_disconnect_from_a_hanging_response(harness: Harness) -> None:
+    """The sandbox continues to serve other requests."""
+    harness.sandbox.faults = faults = ObservedFaults()
     faults.hang(times=1)
-    waiting = asyncio.ensure_future(rig.call(CREATE, ALIAS))
-    await faults.struck.wait()
+    waiting = asyncio.ensure_future(harness.call(CREATE, ALIAS))
+    await faults.requested.wait()
     waiting.cancel()
-    assert (await rig.call(LIST, {}))["errcode"] == 0
+    assert (await harness.call(LIST, {}))["errcode"] == 0
 
 
 @pytest.mark.parametrize(
-    ("trouble", "status", "shown", "acts"),
+    ("kind", "status", "sent", "takes_effect"),
     [
         (FaultKind.HTTP, 0, 502, False),
         (FaultKind.HTTP, 413, 413, False),
@@ -119,128 +121,142 @@ async def test_a_client_may_leave_a_hanging_answer(rig: Rig) -> None:
         (FaultKind.ECHO_PAGE, 0, 502, True),
     ],
 )
-async def test_html_comes_instead(rig: Rig, trouble: FaultKind, status: int, shown: int, *, acts: bool) -> None:
-    """Another HTTP status comes with an HTML page."""
-    rig.box.faults.add(Fault(trouble, status=status))
-    assert (await post(rig))[:2] == (shown, "text/html; charset=utf-8")
-    assert acted(rig) is acts
+async def test_html_page_replaces_the_reply(
+    harness: Harness, kind: FaultKind, status: int, sent: int, *, takes_effect: bool
+) -> None:
+    """An HTML page is sent with the given or the default status."""
+    harness.sandbox.faults.add(Fault(kind, status=status))
+    assert (await post(harness))[:2] == (sent, "text/html; charset=utf-8")
+    assert acted(harness) is takes_effect
 
 
-async def test_a_redirect_that_is_followed_would_act(rig: Rig) -> None:
-    """A 307 points at the very same URL, so that a careless client acts there."""
-    rig.box.faults.redirect(times=1)
-    assert (await rig.call(CREATE, ALIAS))["errcode"] == 0
-    assert [seen.outcome for seen in rig.box.seen] == ["redirect", "answered"]
+async def test_followed_redirect_takes_effect(harness: Harness) -> None:
+    """A 307 points to the same URL, so the call takes effect if a client follows it."""
+    harness.sandbox.faults.redirect(times=1)
+    assert (await harness.call(CREATE, ALIAS))["errcode"] == 0
+    assert [seen.outcome for seen in harness.sandbox.seen] == ["redirect", "answered"]
 
 
-async def test_the_right_answer_comes_in_odd_clothes(rig: Rig) -> None:
-    """As text/plain, compressed, and stretched by megabytes it is the right answer still."""
-    for fault in (rig.box.faults.plain, rig.box.faults.gzip):
+async def test_correct_reply_in_another_encoding(harness: Harness) -> None:
+    """The reply stays correct as text/plain, compressed, and padded by megabytes."""
+    for fault in (harness.sandbox.faults.plain, harness.sandbox.faults.gzip):
         fault(times=1)
-    rig.box.faults.huge(2, times=1)
-    assert (await post(rig))[1] == "text/plain"
-    assert b"tranid" in (await post(rig))[2]
-    huge = await rig.call(CREATE, ALIAS)
+    harness.sandbox.faults.huge(2, times=1)
+    assert (await post(harness))[1] == "text/plain"
+    assert b"tranid" in (await post(harness))[2]
+    huge = await harness.call(CREATE, ALIAS)
     assert (huge["errcode"], len(huge["padding"])) == (0, 2 << 20)
 
 
-async def test_gzip_is_gzip_on_the_wire(rig: Rig) -> None:
-    """A client that does not decompress sees the compressed bytes."""
-    rig.box.faults.gzip()
-    async with aiohttp.ClientSession(rig.box.url, auto_decompress=False) as http:
-        reply = await http.post(CREATE, json=ALIAS, params={"access_token": rig.box.world.issue_token()})
+async def test_gzip_is_sent_to_any_client(harness: Harness) -> None:
+    """A client that does not decompress receives compressed bytes."""
+    harness.sandbox.faults.gzip()
+    async with aiohttp.ClientSession(harness.sandbox.url, auto_decompress=False) as http:
+        reply = await http.post(CREATE, json=ALIAS, params={"access_token": harness.sandbox.world.issue_token()})
         assert b"errcode" in gzip.decompress(await reply.read())
 
 
-async def test_an_unreadable_answer_hides_an_act(rig: Rig) -> None:
-    """Nothing, or what is no object, comes after the act."""
-    rig.box.faults.empty(times=1)
-    rig.box.faults.not_object(times=1)
-    rig.box.faults.not_object("null", times=1)
-    assert [(await post(rig))[2] for _ in range(3)] == [b"", b"[]", b"null"]
-    assert acted(rig)
+async def test_unreadable_reply_hides_an_effect(harness: Harness) -> None:
+    """An empty body, or JSON that is not an object, is sent after the call took effect."""
+    harness.sandbox.faults.empty(times=1)
+    harness.sandbox.faults.not_object(times=1)
+    harness.sandbox.faults.not_object("null", times=1)
+    assert [(await post(harness))[2] for _ in range(3)] == [b"", b"[]", b"null"]
+    assert acted(harness)
 
 
-async def test_a_field_goes_missing(rig: Rig) -> None:
-    """A dotted name takes it from every row; one that is not there changes nothing."""
-    rig.box.world.add("a")
+async def test_field_is_removed(harness: Harness) -> None:
+    """A dotted name removes the field from every row; an unknown name changes nothing."""
+    harness.sandbox.world.add("a")
     for name in ("info_list.status", "info_list", "nowhere.to.be"):
-        rig.box.faults.missing(name, times=1)
-    rows = (await rig.call(LIST, {}))["info_list"]
+        harness.sandbox.faults.missing(name, times=1)
+    rows = (await harness.call(LIST, {}))["info_list"]
     assert [("env" in row, "status" in row) for row in rows] == [(True, False)]
-    assert "info_list" not in await rig.call(LIST, {})
-    assert "status" in (await rig.call(LIST, {}))["info_list"][0]
+    assert "info_list" not in await harness.call(LIST, {})
+    assert "status" in (await harness.call(LIST, {}))["info_list"][0]
 
 
-async def test_the_list_hiccups(rig: Rig) -> None:
-    """Named, newest or all environments vanish from one reply, and the world keeps them."""
-    envs = [rig.box.world.add("a") for _ in range(3)]
-    rig.box.faults.incomplete_list(envs[0], times=1)
-    rig.box.faults.incomplete_list(newest=1, times=1)
-    rig.box.faults.incomplete_list(newest=9, times=1)
-    rig.box.faults.incomplete_list(times=1)
-    replies = [await rig.call(LIST, {}) for _ in range(5)]
+async def test_list_is_incomplete(harness: Harness) -> None:
+    """Named, newest or all environments are missing from one reply, and still exist."""
+    envs = [harness.sandbox.world.add("a") for _ in range(3)]
+    harness.sandbox.faults.incomplete_list(envs[0], times=1)
+    harness.sandbox.faults.incomplete_list(newest=1, times=1)
+    harness.sandbox.faults.incomplete_list(newest=9, times=1)
+    harness.sandbox.faults.incomplete_list(times=1)
+    replies = [await harness.call(LIST, {}) for _ in range(5)]
     assert [[row["env"] for row in reply["info_list"]] for reply in replies] == [envs[1:], envs[:2], [], [], envs]
 
 
-async def test_a_hiccup_leaves_other_replies_alone(rig: Rig) -> None:
-    """What is not a list of environments goes through."""
-    rig.box.faults.incomplete_list()
-    assert "tranid" in await rig.call(CREATE, ALIAS)
+async def test_incomplete_list_leaves_other_replies_unchanged(harness: Harness) -> None:
+    """A reply without a list of environments is unchanged."""
+    harness.sandbox.faults.incomplete_list()
+    assert "tranid" in await harness.call(CREATE, ALIAS)
 
 
-async def test_echoes_hold_the_token_and_the_body(rig: Rig) -> None:
-    """Both kinds repeat what a careful client must not pass on."""
-    token = rig.box.world.issue_token()
-    rig.box.faults.echo_page(times=1)
-    rig.box.faults.echo_message(times=1)
+async def test_echoes_contain_token_and_body(harness: Harness) -> None:
+    """Both kinds of echo repeat what a client must not log."""
+    token = harness.sandbox.world.issue_token()
+    harness.sandbox.faults.echo_page(times=1)
+    harness.sandbox.faults.echo_message(times=1)
     for _ in range(2):
-        async with rig.http.post(CREATE, json=ALIAS, params={"access_token": token}) as reply:
+        async with harness.http.post(CREATE, json=ALIAS, params={"access_token": token}) as reply:
             page = await reply.text()
         assert token in page
         assert "alias" in page
 
 
-async def test_a_killed_token_is_answered_with_42001(rig: Rig) -> None:
-    """The call that carries it is the first to learn."""
-    rig.box.faults.expire_token(times=1)
-    assert (await rig.call(LIST, {}))["errcode"] == 42001
-    assert (rig.box.world.forced_expirations, rig.box.seen[-1].outcome) == (1, "kill-token")
+async def test_call_with_expired_token_gets_42001(harness: Harness) -> None:
+    """The call that expires the token is the first one to fail."""
+    harness.sandbox.faults.expire_token(times=1)
+    assert (await harness.call(LIST, {}))["errcode"] == 42001
+    assert (harness.sandbox.world.forced_expirations, harness.sandbox.seen[-1].outcome) == (1, "kill-token")
 
 
-async def test_tokens_are_killed_at_intervals(rig: Rig) -> None:
-    """Every so many seconds of the world's clock the living token ends; the token call itself kills none."""
-    rig.box.faults.expire_token_every = 0.2
-    token = rig.box.world.issue_token()
-    assert (await rig.post(LIST, {}, access_token=token))["errcode"] == 0
-    rig.clock.pass_(0.25)
-    await rig.post(TOKEN, {})
-    assert (await rig.post(LIST, {}, access_token=token))["errcode"] == 42001
-    rig.clock.pass_(0.25)
-    assert (await rig.post(LIST, {}, access_token=token))["errcode"] == 42001
-    assert rig.box.world.forced_expirations == 1
+async def test_tokens_expire_at_intervals(harness: Harness) -> None:
+    """Tokens expire at intervals of the world's clock; the token call itself expires none."""
+    harness.sandbox.faults.expire_token_every = 0.2
+    token = harness.sandbox.world.issue_token()
+    assert (await harness.post(LIST, {}, access_token=token))["errcode"] == 0
+    harness.clock.advance(0.25)
+    await harness.post(TOKEN, {})
+    assert (await harness.post(LIST, {}, access_token=token))["errcode"] == 42001
+    harness.clock.advance(0.25)
+    assert (await harness.post(LIST, {}, access_token=token))["errcode"] == 42001
+    assert harness.sandbox.world.forced_expirations == 1
 
 
-async def test_a_ticket_is_refused(rig: Rig) -> None:
-    """The token call answers 61006 as if the ticket were wrong."""
-    rig.box.faults.reject_ticket(times=1)
-    assert (await rig.post(TOKEN, rig.account()))["errcode"] == 61006
-    assert "component_access_token" in await rig.post(TOKEN, rig.account())
+async def test_ticket_is_rejected(harness: Harness) -> None:
+    """The token call returns 61006 as if the ticket were invalid."""
+    harness.sandbox.faults.reject_ticket(times=1)
+    assert (await harness.post(TOKEN, harness.account()))["errcode"] == 61006
+    assert "component_access_token" in await harness.post(TOKEN, harness.account())
 
 
 @pytest.mark.parametrize("name", ["busy_after", "system_error_after", "drop", "drop_after", "truncate"])
-def test_recipes_are_named_like_their_trouble(rig_free: Sandbox, name: str) -> None:
-    """A verb adds the fault of that name."""
-    fault: Fault = getattr(rig_free.faults, name)()
-    assert fault.trouble.name.lower() == name
+def test_methods_are_named_like_their_kind(name: str) -> None:
+    """A method adds the fault of its name."""
+    fault: Fault = getattr(Faults(), name)()
+    assert fault.kind.name.lower() == name
 
 
-@pytest.fixture
-def rig_free() -> Sandbox:
-    """Make a sandbox that is never entered."""
-    return Sandbox()
+def test_http_methods_take_a_status() -> None:
+    """The status is given for both kinds of HTTP fault."""
+    assert (Faults().http(500).status, Faults().http_after(503).status) == (500, 503)
 
 
-def test_http_recipes_take_a_status(rig_free: Sandbox) -> None:
-    """Before and after acting."""
-    assert (rig_free.faults.http(500).status, rig_free.faults.http_after(503).status) == (500, 503)
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in FaultKind if kind not in (FaultKind.EXPIRE_TOKEN, FaultKind.SLOW)],
+    ids=lambda kind: kind.value,
+)
+def test_every_kind_changes_the_response(world: World, kind: FaultKind) -> None:
+    """Every kind of fault except an expired token and a delay changes how or what the client receives."""
+    world.add("a")
+    url = f"{LIST}?access_token={world.issue_token()}"
+    request = PlatformRequest.parse("POST", url, {"access_token": url.partition("=")[2]}, b"{}")
+    correct = respond(world, Faults(), request)
+    faults = Faults()
+    faults.add(Fault(kind))
+    changed = respond(world, faults, request)
+    assert changed.outcome == kind.value
+    assert evolve(changed, outcome=correct.outcome, acted=correct.acted) != correct

@@ -1,4 +1,4 @@
-"""The strict judge of bodies, and the facts it judges by."""
+"""Strict validation of bodies, and the facts it is based on."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ VALUES = {
 }
 
 
-def bodies(shape: ObjectSchema) -> st.SearchStrategy[dict[str, Any]]:
+def bodies(schema: ObjectSchema) -> st.SearchStrategy[dict[str, Any]]:
     """Generate bodies that the facts allow."""
-    must = {field.name: values(field) for field in shape.required}
-    may = {name: values(field) for name, field in shape.fields.items() if not field.required}
-    return st.fixed_dictionaries(must, optional=may)
+    required = {field.name: values(field) for field in schema.required}
+    optional = {name: values(field) for name, field in schema.fields.items() if not field.required}
+    return st.fixed_dictionaries(required, optional=optional)
 
 
 def values(field: FieldSchema) -> st.SearchStrategy[Any]:
@@ -39,7 +39,7 @@ def values(field: FieldSchema) -> st.SearchStrategy[Any]:
 
 
 def keys(node: Any, steps: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Walk every key of a body as the steps that lead to it."""
+    """Yield the path of every key of a body."""
     if isinstance(node, dict | list):
         for step, inner in node.items() if isinstance(node, dict) else enumerate(node):
             if isinstance(node, dict):
@@ -47,35 +47,35 @@ def keys(node: Any, steps: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from keys(inner, (*steps, step))
 
 
-def holder(body: Any, steps: tuple[Any, ...]) -> Any:
-    """Return the object in which the last step is a key."""
+def parent_of(body: Any, steps: tuple[Any, ...]) -> Any:
+    """Return the object that contains the last key of a path."""
     for step in steps[:-1]:
         body = body[step]
     return body
 
 
 @given(st.data())
-def test_a_body_made_from_the_facts_is_accepted_and_one_broken_key_is_not(data: st.DataObject) -> None:
-    """What the facts allow passes; with any one key renamed, or made null, it is refused with that key's name."""
+def test_generated_body_is_valid_until_one_key_is_changed(data: st.DataObject) -> None:
+    """A body that the facts allow is accepted; with one key renamed or null it is rejected by the name of the key."""
     call = ENDPOINT_SCHEMAS[data.draw(st.sampled_from(sorted(ENDPOINT_SCHEMAS)))]
     action = data.draw(st.sampled_from(sorted(call.body_schemas, key=str)))
-    named = {} if action is None else {"action": action}
-    body = data.draw(bodies(call.body_schemas[action])) | named
+    selected = {} if action is None else {"action": action}
+    body = data.draw(bodies(call.body_schemas[action])) | selected
     check_body(call, body)
-    places = [steps for steps in keys(body) if steps != ("action",)]
-    if places:
-        steps = data.draw(st.sampled_from(places))
+    paths = [steps for steps in keys(body) if steps != ("action",)]
+    if paths:
+        steps = data.draw(st.sampled_from(paths))
         renamed, nulled = copy.deepcopy(body), copy.deepcopy(body)
-        holder(renamed, steps)[f"{steps[-1]}_"] = holder(renamed, steps).pop(steps[-1])
-        holder(nulled, steps)[steps[-1]] = None
+        parent_of(renamed, steps)[f"{steps[-1]}_"] = parent_of(renamed, steps).pop(steps[-1])
+        parent_of(nulled, steps)[steps[-1]] = None
         for broken in (renamed, nulled):
-            with pytest.raises(PlatformError, match=steps[-1]) as refused:
+            with pytest.raises(PlatformError, match=steps[-1]) as caught:
                 check_body(call, broken)
-            assert refused.value.errcode == 40097
+            assert caught.value.errcode == 40097
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "errcode", "words"),
+    ("path", "body", "errcode", "pattern"),
     [
         (CREATE, {}, 40101, "missing parameter: alias"),
         (CREATE, {"alias": ""}, 40097, "alias is empty"),
@@ -94,54 +94,54 @@ def test_a_body_made_from_the_facts_is_accepted_and_one_broken_key_is_not(data: 
         (TOKEN, {"component_appid": "a", "component_appsecret": "", "component_verify_ticket": "t"}, 41004, "secret"),
     ],
 )
-def test_a_wrong_body_is_refused_with_its_path(path: str, body: dict[str, object], errcode: int, words: str) -> None:
-    """Each way of being wrong has its errcode, and the message names the JSON path."""
-    with pytest.raises(PlatformError, match=words) as refused:
+def test_invalid_body_is_rejected_with_its_path(path: str, body: dict[str, object], errcode: int, pattern: str) -> None:
+    """Each kind of error has its errcode, and the message has the JSON path."""
+    with pytest.raises(PlatformError, match=pattern) as caught:
         check_body(ENDPOINT_SCHEMAS[path], body)
-    assert refused.value.errcode == errcode
+    assert caught.value.errcode == errcode
 
 
 @pytest.mark.parametrize(
-    ("body", "errcode", "words"),
+    ("body", "errcode", "pattern"),
     [
         ({"env": "e"}, 40101, "missing parameter: action"),
         ({"env": "e", "action": None}, 40101, "missing parameter: action"),
-        ({"env": "e", "action": "drop"}, 40097, "action is none of this path's"),
-        ({"env": "e", "action": ["add"]}, 40097, "action is none of this path's"),
+        ({"env": "e", "action": "drop"}, 40097, "action is not supported"),
+        ({"env": "e", "action": ["add"]}, 40097, "action is not supported"),
         ({"env": "e", "action": "add"}, 40101, "missing parameter: collection_name"),
         ({"env": "e", "action": "add", "collection_name": "c", "limit": 1}, 40097, "unknown field limit"),
     ],
 )
-def test_the_action_says_what_a_body_may_hold(body: dict[str, object], errcode: int, words: str) -> None:
-    """It is one of the path's, and a field of another action is unknown."""
-    with pytest.raises(PlatformError, match=words) as refused:
+def test_action_selects_the_allowed_fields(body: dict[str, object], errcode: int, pattern: str) -> None:
+    """The action must be one of the path, and a field of another action is unknown."""
+    with pytest.raises(PlatformError, match=pattern) as caught:
         check_body(ENDPOINT_SCHEMAS["/componenttcb/dbcollection"], body)
-    assert refused.value.errcode == errcode
+    assert caught.value.errcode == errcode
 
 
-def test_query_and_body_name_one_action() -> None:
-    """Where the query names none, the body's counts."""
+def test_query_and_body_must_have_the_same_action() -> None:
+    """If the query has no action, the one in the body counts."""
     check_action_matches({"action": "get"}, {"action": "get"})
     check_action_matches({}, {"action": "get"})
-    with pytest.raises(PlatformError, match=r"\?action is not that of the body"):
+    with pytest.raises(PlatformError, match=r"\?action differs"):
         check_action_matches({"action": "get"}, {"action": "add"})
 
 
 @pytest.mark.parametrize("raw", [b"{}", b'{"a": {"a": 1}, "b": [{"a": 1}, {"a": 1}]}', b'{"a": 1' + b"0" * 5000 + b"}"])
-def test_a_key_may_stand_in_many_objects(raw: bytes) -> None:
-    """Only within one object a key must not come again; long numbers do not matter."""
+def test_same_key_in_other_objects_is_allowed(raw: bytes) -> None:
+    """Only keys within one object must differ; long numbers are allowed."""
     check_duplicate_keys(raw)
 
 
-def test_a_body_that_is_nested_too_deep_is_refused() -> None:
-    """It is a flaw of the body, not a failure of the sandbox."""
-    with pytest.raises(PlatformError, match="nested too deep") as refused:
+def test_too_deeply_nested_body_is_rejected() -> None:
+    """Too deep nesting is an error of the body, not a failure of the sandbox."""
+    with pytest.raises(PlatformError, match="nested too deep") as caught:
         check_duplicate_keys(b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}")
-    assert refused.value.errcode == 47001
+    assert caught.value.errcode == 47001
 
 
-def test_a_number_may_be_whole_or_not() -> None:
-    """A field of type number takes both, an integer field only whole ones."""
+def test_number_field_accepts_integers() -> None:
+    """A field of type number accepts integers and fractions, an integer field integers only."""
     call = parse_endpoint(
         {
             "name": "x",
@@ -158,8 +158,8 @@ def test_a_number_may_be_whole_or_not() -> None:
         check_body(call, {"i": 2.0})
 
 
-def test_a_field_can_have_its_place_in_the_query() -> None:
-    """There it is judged as strictly as in the body; one of both places is asked for in both."""
+def test_field_can_be_in_the_query() -> None:
+    """A field in the query is validated like one in the body; one in both places is required in both."""
     call = parse_endpoint(
         {
             "name": "x",
@@ -176,13 +176,13 @@ def test_a_field_can_have_its_place_in_the_query() -> None:
     check_query(call, {"access_token": "", "env": "e", "action": "get"})
     check_body(call, {"action": "get"})
     for query, errcode in (({"env": "e"}, 40101), ({"env": "", "action": "get"}, 40097), ({"envs": "e"}, 40097)):
-        with pytest.raises(PlatformError, match=r"\?") as refused:
+        with pytest.raises(PlatformError, match=r"\?") as caught:
             check_query(call, query)
-        assert refused.value.errcode == errcode
+        assert caught.value.errcode == errcode
     with pytest.raises(PlatformError, match="unknown field env"):
         check_body(call, {"action": "get", "env": "e"})
 
 
-def test_facts_and_handlers_name_the_same_paths() -> None:
-    """No call is described without being simulated, and none simulated without being described."""
+def test_facts_and_handlers_have_the_same_paths() -> None:
+    """Every described call is simulated, and every simulated call is described."""
     assert ENDPOINT_SCHEMAS.keys() == HANDLERS.keys()

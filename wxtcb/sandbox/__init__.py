@@ -1,12 +1,11 @@
-"""The platform simulated on loopback: `async with Sandbox() as box:` needs no WeChat account and no network.
+"""The platform simulated on loopback: `async with Sandbox() as sandbox:` needs no WeChat account and no network.
 
-It knows what a request may hold from `facts/*.json`, never from the library's own models, so that a field misspelt in
-one is caught by the other.
+What a request may contain is read from `facts/*.json`, never from the library's own models. So a field misspelt in one
+of them is found by the other.
 """
 
 from wxtcb.sandbox.environments import Environment, ReadyPolicy
-from wxtcb.sandbox.fault import Fault, FaultKind, InvalidFault
-from wxtcb.sandbox.faults import Faults
+from wxtcb.sandbox.faults import Fault, FaultKind, Faults, InvalidFault
 from wxtcb.sandbox.push.schedule import Push, PushResult, PushSchedule, PushTargetNotSet
 from wxtcb.sandbox.request import SeenRequest
 from wxtcb.sandbox.server import Sandbox

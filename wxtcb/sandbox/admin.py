@@ -1,16 +1,19 @@
-"""The side door for other processes and other languages: HTTP under `/_sandbox`, outside the simulation."""
+"""Admin API for other processes and other languages: HTTP under `/_sandbox`, not part of the simulation.
+
+JSON names such as "mints", "kills" and "looks" are the API's own and stay as they are.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 from typing import Any, Final, Protocol, cast
 
 import orjson
 from attrs import frozen
 
-from wxtcb.sandbox.conduct import configure_functions, configure_operations
-from wxtcb.sandbox.fault import InvalidFault
-from wxtcb.sandbox.faults import Faults
+from wxtcb.sandbox.environments import ReadyPolicy
+from wxtcb.sandbox.faults import Faults, InvalidFault
 from wxtcb.sandbox.push.schedule import PushResult, PushSchedule, PushTargetNotSet
 from wxtcb.sandbox.request import SeenRequest
 from wxtcb.sandbox.world import World
@@ -20,33 +23,35 @@ __all__ = ["ADMIN_PREFIX", "ADMIN_ROUTES", "AdminResponse", "AdminTarget", "hand
 ADMIN_PREFIX: Final = "/_sandbox"
 _PUSH_FIELDS: Final = {"url", "every", "repeated", "late"}
 _CONFIRM_FIELDS: Final = {"env", "appid"}
+_OPERATION_FIELDS: Final = {"seconds", "looks", "builds_fail", "release_fails"}
+_FUNCTION_FIELDS: Final = {"name", "answer", "fails"}
 
 
 class AdminTarget(Protocol):
-    """What the side door opens on."""
+    """What the admin API needs of the `Sandbox`, which imports this module."""
 
     @property
     def world(self) -> World:
-        """The simulated platform."""
+        """State of the simulated platform."""
         ...
 
     @property
     def faults(self) -> Faults:
-        """The faults in force."""
+        """Active faults."""
         ...
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Requests so far, by path."""
+        """Number of requests by path."""
         ...
 
     @property
     def pushes(self) -> PushSchedule:
-        """What was pushed."""
+        """Schedule and counters of the pushes."""
         ...
 
     def push_to(self, url: str, *, every: float | None = ..., repeated: float = ..., late: float = ...) -> None:
-        """Push to this address from now on."""
+        """Push tickets to this URL from now on."""
         ...
 
     async def push(self) -> PushResult:
@@ -54,35 +59,36 @@ class AdminTarget(Protocol):
         ...
 
     def list_seen(self) -> list[SeenRequest]:
-        """Return what was seen, oldest first."""
+        """Return the recorded requests, oldest first."""
         ...
 
 
 @frozen
 class AdminResponse:
-    """A JSON answer of the side door."""
+    """JSON response of the admin API."""
 
     status: int
     body: bytes
 
 
-async def handle_admin_request(sandbox: AdminTarget, method: str, path: str, raw: bytes) -> AdminResponse:
-    """Answer a request to the side door; one that is not understood changes nothing and gets a 4xx."""
-    action = _HANDLERS.get((method, path))
-    if action is None:
-        return _error_page(404, f"no {method} {path}")
+async def handle_admin_request(sandbox: AdminTarget, method: str, path: str, raw_body: bytes) -> AdminResponse:
+    """Return the response to a request; an invalid request changes nothing and gets 400 or 404."""
+    handler = _HANDLERS.get((method, path))
+    if handler is None:
+        return _error_response(404, f"{method} {path} does not exist")
     try:
-        told = action(sandbox, raw)
-        return AdminResponse(200, orjson.dumps(await told if isinstance(told, Awaitable) else told))
-    except (InvalidFault, PushTargetNotSet, orjson.JSONDecodeError) as problem:
-        return _error_page(400, str(problem))
+        result = handler(sandbox, raw_body)
+        return AdminResponse(200, orjson.dumps(await result if isinstance(result, Awaitable) else result))
+    except (InvalidFault, PushTargetNotSet, orjson.JSONDecodeError) as error:
+        return _error_response(400, str(error))
 
 
-def _error_page(status: int, message: str) -> AdminResponse:
+def _error_response(status: int, message: str) -> AdminResponse:
     return AdminResponse(status, orjson.dumps({"error": message}))
 
 
-def _get_state(sandbox: AdminTarget, _raw: bytes) -> object:
+def _get_state(sandbox: AdminTarget, _raw_body: bytes) -> object:
+    # Credentials are shown on purpose: they are made up, and another process needs them to connect.
     world = sandbox.world
     return {
         "component_appid": world.credentials.appid,
@@ -101,85 +107,17 @@ def _get_state(sandbox: AdminTarget, _raw: bytes) -> object:
             "newest_ticket_age": world.ticket_age,
         },
         "environments": [
-            {"env": row.env, "alias": row.alias, "status": row.status} for row in world.environments.values()
+            {"env": environment.env, "alias": environment.alias, "status": environment.status}
+            for environment in world.environments.values()
         ],
     }
 
 
-def _add_faults(sandbox: AdminTarget, raw: bytes) -> object:
-    return {"added": sandbox.faults.load(orjson.loads(raw))}
-
-
-def _clear_faults(sandbox: AdminTarget, _raw: bytes) -> object:
-    sandbox.faults.clear()
-    return {}
-
-
-def _expire_token(sandbox: AdminTarget, raw: bytes) -> object:
-    """Kill now; with a body `{"every": seconds | null}` set the interval instead."""
-    if not raw:
-        return {"killed": sandbox.world.expire_token()}
-    every = _parse_interval(orjson.loads(raw))
-    try:
-        sandbox.faults.expire_token_every = every
-    except ValueError as problem:
-        raise InvalidFault(f"$.every: {problem}") from None
-    return {"every": sandbox.faults.expire_token_every}
-
-
-def _parse_interval(options: object) -> float | None:
-    if not isinstance(options, dict) or set(cast("dict[str, object]", options)) != {"every"}:
-        raise InvalidFault('$ must be {"every": seconds or null}')
-    return cast("dict[str, float | None]", options)["every"]
-
-
-def _confirm_share(sandbox: AdminTarget, raw: bytes) -> object:
-    """Agree to an offer as the administrator of the mini program would."""
-    order = orjson.loads(raw)
-    if (
-        not isinstance(order, dict)
-        or order.keys() != _CONFIRM_FIELDS
-        or not all(type(each) is str for each in order.values())
-    ):
-        raise InvalidFault('$ must be {"env": what was offered, "appid": to which mini program}')
-    try:
-        sandbox.world.confirm(**cast("dict[str, str]", order))
-    except KeyError:
-        raise InvalidFault(f"$: {order['env']} was not offered to {order['appid']}") from None
-    return {"confirmed": True}
-
-
-async def _push(sandbox: AdminTarget, raw: bytes) -> object:
-    """Push a ticket now; with a body `{"url": ..., "every": seconds}` push there from now on instead."""
-    if raw:
-        return _configure_push(sandbox, orjson.loads(raw))
-    receipt = await sandbox.push()
-    return {"accepted": receipt.accepted, "answer": str(receipt)}
-
-
-def _configure_push(sandbox: AdminTarget, options: object) -> object:
-    if not isinstance(options, dict) or not {"url"} <= options.keys() <= _PUSH_FIELDS:
-        raise InvalidFault('$ must be {"url": where, "every": seconds or null}, with "repeated" and "late" if wanted')
-    try:
-        sandbox.push_to(**cast("dict[str, Any]", options))
-    except (ImportError, TypeError, ValueError) as problem:
-        raise InvalidFault(f"$: {problem}") from None
-    return {"url": options["url"], "every": sandbox.pushes.settings.every}
-
-
-def _rotate_key(sandbox: AdminTarget, _raw: bytes) -> object:
-    console = sandbox.world.message_settings
-    console.rotate_key()
-    return {
-        "encoding_aes_key": console.encoding_aes_key,
-        "previous_encoding_aes_key": console.previous_encoding_aes_key,
-    }
-
-
-def _list_seen(sandbox: AdminTarget, _raw: bytes) -> object:
+def _list_seen(sandbox: AdminTarget, _raw_body: bytes) -> object:
     return [
         {
             "path": seen.path,
+            # The query can be a read-only mapping, which orjson does not encode.
             "query": dict(seen.query),
             "body": seen.body,
             "at": seen.at,
@@ -191,6 +129,116 @@ def _list_seen(sandbox: AdminTarget, _raw: bytes) -> object:
     ]
 
 
+def _add_faults(sandbox: AdminTarget, raw_body: bytes) -> object:
+    return {"added": sandbox.faults.load(orjson.loads(raw_body))}
+
+
+def _clear_faults(sandbox: AdminTarget, _raw_body: bytes) -> object:
+    sandbox.faults.clear()
+    return {}
+
+
+def _expire_token(sandbox: AdminTarget, raw_body: bytes) -> object:
+    """Expire the token now, or set the interval if the body is `{"every": seconds | null}`."""
+    if not raw_body:
+        return {"killed": sandbox.world.expire_token()}
+    options = orjson.loads(raw_body)
+    if not isinstance(options, dict) or options.keys() != {"every"}:
+        raise InvalidFault('$ must be {"every": seconds or null}')
+    try:
+        # The validator of the attribute runs on assignment.
+        sandbox.faults.expire_token_every = options["every"]
+    except ValueError as error:
+        raise InvalidFault(f"$.every: {error}") from error
+    return {"every": sandbox.faults.expire_token_every}
+
+
+def _confirm_share(sandbox: AdminTarget, raw_body: bytes) -> object:
+    """Confirm a share, as the administrator of the mini program does with the link."""
+    options = orjson.loads(raw_body)
+    if (
+        not isinstance(options, dict)
+        or options.keys() != _CONFIRM_FIELDS
+        or not all(type(value) is str for value in options.values())
+    ):
+        raise InvalidFault('$ must be {"env": environment id, "appid": appid of the mini program}')
+    try:
+        sandbox.world.confirm(**cast("dict[str, str]", options))
+    except KeyError as error:
+        raise InvalidFault(f"$: environment {options['env']} was not offered to {options['appid']}") from error
+    return {"confirmed": True}
+
+
+def _configure_operations(sandbox: AdminTarget, raw_body: bytes) -> object:
+    """Set when new operations become ready, and whether builds and releases fail; omitted options keep their value."""
+    world = sandbox.world
+    current = {
+        "seconds": world.operations_ready_after.seconds,
+        "looks": world.operations_ready_after.polls,
+        "builds_fail": world.containers.builds_fail,
+        "release_fails": world.cloudrun.release_fails,
+    }
+    settings = current | _parse_options(raw_body, _OPERATION_FIELDS)
+    seconds, polls = settings["seconds"], settings["looks"]
+    if type(seconds) not in (int, float) or not 0 <= seconds < inf:
+        raise InvalidFault("$.seconds must be a finite number of at least 0")
+    if type(polls) is not int or polls < 0:
+        raise InvalidFault("$.looks must be an integer of at least 0")
+    if type(settings["builds_fail"]) is not bool or type(settings["release_fails"]) is not bool:
+        raise InvalidFault("$: builds_fail and release_fails must be true or false")
+    # All options are valid: only now is the first one set.
+    world.operations_ready_after = ReadyPolicy(seconds, polls)
+    world.containers.builds_fail, world.cloudrun.release_fails = settings["builds_fail"], settings["release_fails"]
+    return settings
+
+
+def _configure_functions(sandbox: AdminTarget, raw_body: bytes) -> object:
+    """Set what functions of a name return, and whether creating or changing them fails."""
+    options = _parse_options(raw_body, _FUNCTION_FIELDS)
+    name, fails = options.get("name"), options.get("fails", False)
+    if type(name) is not str or type(fails) is not bool:
+        raise InvalidFault('$ must be {"name": function name}, optionally with "answer": any JSON, and "fails": true')
+    functions = sandbox.world.functions
+    if "answer" in options:
+        functions.set_handler(name, lambda _event: options["answer"])
+    if fails:
+        functions.set_failure(name)
+    else:
+        functions.clear_failure(name)
+    return {"name": name, "fails": fails}
+
+
+def _parse_options(raw_body: bytes, names: set[str]) -> dict[str, Any]:
+    options = orjson.loads(raw_body)
+    if not isinstance(options, dict) or not options.keys() <= names:
+        raise InvalidFault(f"$ must be an object with these names only: {', '.join(sorted(names))}")
+    return options
+
+
+async def _push(sandbox: AdminTarget, raw_body: bytes) -> object:
+    """Push a ticket now, or from now on if the body is `{"url": ..., "every": seconds}`."""
+    if not raw_body:
+        result = await sandbox.push()
+        return {"accepted": result.accepted, "answer": str(result)}
+    options = orjson.loads(raw_body)
+    if not isinstance(options, dict) or not {"url"} <= options.keys() <= _PUSH_FIELDS:
+        raise InvalidFault('$ must be {"url": URL, "every": seconds or null}, optionally with "repeated" and "late"')
+    try:
+        sandbox.push_to(**cast("dict[str, Any]", options))
+    except (ImportError, TypeError, ValueError) as error:
+        raise InvalidFault(f"$: {error}") from error
+    return {"url": options["url"], "every": sandbox.pushes.settings.every}
+
+
+def _rotate_key(sandbox: AdminTarget, _raw_body: bytes) -> object:
+    settings = sandbox.world.message_settings
+    settings.rotate_key()
+    return {
+        "encoding_aes_key": settings.encoding_aes_key,
+        "previous_encoding_aes_key": settings.previous_encoding_aes_key,
+    }
+
+
 _HANDLERS: Final[dict[tuple[str, str], Callable[[AdminTarget, bytes], object]]] = {
     ("GET", ADMIN_PREFIX): _get_state,
     ("GET", f"{ADMIN_PREFIX}/seen"): _list_seen,
@@ -198,8 +246,8 @@ _HANDLERS: Final[dict[tuple[str, str], Callable[[AdminTarget, bytes], object]]] 
     ("DELETE", f"{ADMIN_PREFIX}/faults"): _clear_faults,
     ("POST", f"{ADMIN_PREFIX}/kill-token"): _expire_token,
     ("POST", f"{ADMIN_PREFIX}/confirm"): _confirm_share,
-    ("POST", f"{ADMIN_PREFIX}/operations"): lambda box, raw: configure_operations(box.world, orjson.loads(raw)),
-    ("POST", f"{ADMIN_PREFIX}/functions"): lambda box, raw: configure_functions(box.world, orjson.loads(raw)),
+    ("POST", f"{ADMIN_PREFIX}/operations"): _configure_operations,
+    ("POST", f"{ADMIN_PREFIX}/functions"): _configure_functions,
     ("POST", f"{ADMIN_PREFIX}/push"): _push,
     ("POST", f"{ADMIN_PREFIX}/rotate-key"): _rotate_key,
 }

@@ -1,4 +1,4 @@
-"""What every part of the simulated cloud stands on, and how what takes time gets ready."""
+"""Context of the simulated services, and the readiness of operations that take time."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ __all__ = ["Readiness", "ServiceContext"]
 
 @define
 class Readiness:
-    """Something that is ready once so many seconds have passed and so many looks were made, this one not counted."""
+    """Readiness of an operation: ready `policy.seconds` after `started_at` and after `policy.polls` earlier polls."""
 
     started_at: float
     policy: ReadyPolicy
     poll_count: int = 0
 
     def poll(self, now: float) -> bool:
-        """Count a look; tell whether it shows the thing ready."""
+        """Count a poll and return whether the operation is ready."""
         self.poll_count += 1
         return self.is_ready(now)
 
     def is_ready(self, now: float) -> bool:
-        """Tell whether the thing is ready, without counting a look."""
+        """Return whether the operation is ready, without counting a poll."""
         return now >= self.started_at + self.policy.seconds and self.poll_count > self.policy.polls
 
 
 @frozen
 class ServiceContext:
-    """The clock, chance, and the environments.
+    """What the services get from the world: clock, random numbers, environments and settings.
 
-    `format_now` gives the time of day as the platform writes it, `require_normal` refuses an environment that is not there or
-    not NORMAL, `after` says when an operation that begins now will be ready, `base_url` where the sandbox is reached.
+    - `clock`: seconds.
+    - `format_now`: the current time in the platform's format.
+    - `require_normal`: raises `PlatformError` for an environment that does not exist or is not NORMAL.
+    - `operation_policy`: when an operation that starts now becomes ready.
+    - `base_url`: URL of the sandbox, which is known once it is entered.
     """
 
     clock: Callable[[], float]
@@ -46,5 +49,5 @@ class ServiceContext:
     base_url: Callable[[], str]
 
     def start_operation(self) -> Readiness:
-        """Begin an operation that takes time."""
+        """Return the readiness of an operation that starts now."""
         return Readiness(self.clock(), self.operation_policy())

@@ -1,4 +1,4 @@
-"""The credentials of the platform: appid, secret, tickets, and the one component token that is alive at a time."""
+"""Credentials of the simulated platform: appid, secret, tickets, tokens, and the keys of pushed messages."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ from attrs import Factory, define, field
 
 from wxtcb.sandbox.errors import platform_error
 
-__all__ = ["TICKET_TTL", "CredentialStore"]
+__all__ = ["TICKET_TTL", "CredentialStore", "MessageSettings"]
 
 TICKET_TTL: Final = 12 * 3600
 
-_URLSAFE: Final = string.ascii_letters + string.digits + "-_"
-_LOWER: Final = string.ascii_lowercase + string.digits
+_LOWER_ALPHANUMERIC: Final = string.ascii_lowercase + string.digits
+_ALPHANUMERIC: Final = string.ascii_letters + string.digits
+_URLSAFE: Final = _ALPHANUMERIC + "-_"
+
+
+def _random_string(random: Random, alphabet: str, length: int) -> str:
+    return "".join(random.choices(alphabet, k=length))
 
 
 @define(eq=False)
 class CredentialStore:
-    """Mints tokens and judges them; every mint voids the token before it.
+    """The credentials of the third-party platform, and the checks of what a request presents.
 
-    `tokens_issued` counts the tokens handed out, `forced_expirations` those that `expire_token` ended before their time.
+    One component token is valid at a time: issuing a token invalidates the previous one. `tokens_issued` counts the
+    tokens issued, `forced_expirations` those that `expire_token` ended early. `push_enabled` is whether tickets are
+    pushed.
     """
 
     random: Random = field(repr=False)
@@ -38,45 +45,52 @@ class CredentialStore:
     _expires_at: float = field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.appid = "wx" + self._random_string(_LOWER, 16)
-        self.secret = self._random_string("0123456789abcdef", 32)
+        self.appid = "wx" + _random_string(self.random, _LOWER_ALPHANUMERIC, 16)
+        self.secret = _random_string(self.random, "0123456789abcdef", 32)
 
     def issue_ticket(self, now: float) -> str:
-        """Issue a new ticket; older ones stay good for twelve hours from their own issue."""
-        ticket = "ticket@@@" + self._random_string(_URLSAFE, 86)
+        """Issue a ticket; older tickets stay valid for 12 hours after their own issue."""
+        ticket = "ticket@@@" + _random_string(self.random, _URLSAFE, 86)
         self._tickets[ticket] = now
         return ticket
 
     def ticket_issued_at(self, ticket: str) -> float:
-        """Return when a ticket was issued, on the clock that told the time then."""
+        """Return when a ticket was issued, on the world's clock."""
         return self._tickets[ticket]
 
     def check_app_credentials(self, appid: str, secret: str) -> None:
-        """Refuse an appid or secret that is not this platform's."""
+        """Raise `PlatformError` unless appid and secret are those of the platform."""
         if appid != self.appid:
             raise platform_error(40013)
         if secret != self.secret:
             raise platform_error(40125)
 
     def check_ticket(self, ticket: str, now: float) -> None:
-        """Refuse a ticket that was never pushed, or that is past its life."""
-        issued = self._tickets.get(ticket)
-        if issued is None:
+        """Raise `PlatformError` for a ticket that was never issued or has expired."""
+        issued_at = self._tickets.get(ticket)
+        if issued_at is None:
             raise platform_error(61006)
-        if now - issued >= TICKET_TTL:
+        if now - issued_at >= TICKET_TTL:
             raise platform_error(61005)
 
     def issue_token(self, now: float, ttl: float) -> str:
-        """Hand out a new token and void the older one."""
+        """Issue a component token, valid for `ttl` seconds, and invalidate the previous one."""
+        # The real platform very likely accepts the previous token for five minutes more. It promises that nowhere, so
+        # the sandbox is stricter: a client that relies on it fails here.
         if self._token:
             self._invalidated.add(self._token)
         self.tokens_issued += 1
-        self._token = f"{self.tokens_issued}_" + self._random_string(_URLSAFE, 100)
+        # The number makes tokens distinct even under equal random draws, and shows in a log which one was used.
+        self._token = f"{self.tokens_issued}_" + _random_string(self.random, _URLSAFE, 100)
         self._expires_at = now + ttl
         return self._token
 
     def check_token(self, token: str | None, now: float) -> None:
-        """Refuse every token but the living one: missing, replaced, ended and unknown have their own codes."""
+        """Raise `PlatformError` unless this is the valid component token.
+
+        The errcode is 41001 for a missing token, 40001 for a replaced one, 40014 for an unknown one, and 42001 for an
+        expired one.
+        """
         if not token:
             raise platform_error(41001)
         if token in self._invalidated:
@@ -87,26 +101,47 @@ class CredentialStore:
             raise platform_error(42001)
 
     def issue_authorizer_token(self) -> str:
-        """Hand out the access token of an authoriser, which lives as long as this world."""
-        token = f"authorizer_{self._random_string(_URLSAFE, 100)}"
+        """Issue the access token of an authorizer; it does not expire."""
+        token = f"authorizer_{_random_string(self.random, _URLSAFE, 100)}"
         self._authorizer_tokens.add(token)
         return token
 
     def is_authorizer_token(self, token: str | None) -> bool:
-        """Say whether this is the token of an authoriser."""
+        """Return whether this is the access token of an authorizer."""
         return token in self._authorizer_tokens
 
     def has_valid_token(self, now: float) -> bool:
-        """Say whether some token would be accepted now."""
+        """Return whether a component token is valid now."""
         return bool(self._token) and now < self._expires_at
 
     def expire_token(self, now: float) -> bool:
-        """End the living token before its time; False if there was none, and then nothing is counted."""
-        alive = self.has_valid_token(now)
-        if alive:
+        """Expire the component token early; return False, counting nothing, if none is valid."""
+        was_valid = self.has_valid_token(now)
+        if was_valid:
             self._expires_at = now
             self.forced_expirations += 1
-        return alive
+        return was_valid
 
-    def _random_string(self, alphabet: str, length: int) -> str:
-        return "".join(self.random.choices(alphabet, k=length))
+
+@define(eq=False)
+class MessageSettings:
+    """Token and key of pushed messages, which the platform's console shows next to appid and secret.
+
+    `previous_encoding_aes_key` is the key before the last rotation, None before the first one.
+    """
+
+    _random: Random = field(repr=False)
+    message_token: str = field(init=False, repr=False)
+    encoding_aes_key: str = field(init=False, repr=False)
+    previous_encoding_aes_key: str | None = field(init=False, repr=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        self.message_token = _random_string(self._random, _ALPHANUMERIC, 32)
+        # 43 characters are the base64 of 32 bytes without its "=", as in the console.
+        self.encoding_aes_key = _random_string(self._random, _ALPHANUMERIC, 43)
+
+    def rotate_key(self) -> str:
+        """Replace the key and return the new one, with which all later messages are encrypted."""
+        self.previous_encoding_aes_key = self.encoding_aes_key
+        self.encoding_aes_key = _random_string(self._random, _ALPHANUMERIC, 43)
+        return self.encoding_aes_key

@@ -1,4 +1,4 @@
-"""The environments of the platform: how they ripen, and their list as bytes that are only rebuilt when it changed."""
+"""Environments of the platform: their delayed status, and their list as JSON that is rebuilt only after a change."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ HALTED: Final = "HALTED"
 
 @frozen
 class ReadyPolicy:
-    """A new environment turns NORMAL when both bounds are met, each counted from the first look at it.
+    """When something new becomes ready: after `seconds` and after `polls` polls, whichever is later.
 
-    A look is a `describeenvs` call: the platform documents the first one after `createenv` as required, because
-    it starts the initialisation. Nobody looks: the environment stays UNAVAILABLE for ever, under every policy.
+    For an environment, both are counted from the first poll that lists it. A poll is a `describeenvs` call: the
+    platform documents the first one after `createenv` as required, because it starts the initialisation. An
+    environment that is never polled stays UNAVAILABLE indefinitely, under every policy.
     """
 
     seconds: float = 0.0
@@ -30,23 +31,23 @@ class ReadyPolicy:
 
     @classmethod
     def immediately(cls) -> ReadyPolicy:
-        """Let the first look show it NORMAL already."""
+        """Return the policy under which the first poll shows NORMAL."""
         return cls()
 
     @classmethod
     def after_seconds(cls, seconds: float) -> ReadyPolicy:
-        """Let it turn NORMAL so many seconds after the first look, by the world's clock."""
+        """Return the policy of NORMAL so many seconds after the first poll, on the world's clock."""
         return cls(seconds=seconds)
 
     @classmethod
     def after_polls(cls, polls: int) -> ReadyPolicy:
-        """Let so many looks show it UNAVAILABLE, and the next one NORMAL."""
+        """Return the policy under which so many polls show UNAVAILABLE and the next one NORMAL."""
         return cls(polls=polls)
 
 
 @frozen
 class Environment:
-    """One environment as it stands; times of day are the strings that `describeenvs` shows."""
+    """One environment; the times are strings as in the reply of `describeenvs`."""
 
     env: str
     alias: str
@@ -58,32 +59,22 @@ class Environment:
 
 @frozen(order=True)
 class _ScheduledChange:
-    """Something that happens to an environment once a clock or a look counter reaches `at`."""
+    """A change of an environment, due once the clock or the poll counter reaches `at`."""
 
     at: float
+    # Among changes due at the same time, the one scheduled first comes first.
     sequence: int
     env: str = ""
     policy: ReadyPolicy = field(default=ReadyPolicy(), order=False)
 
 
-def _encode_environment(environment: Environment) -> bytes:
-    shown = {
-        "env": environment.env,
-        "alias": environment.alias,
-        "create_time": environment.create_time,
-        "update_time": environment.update_time,
-        "status": environment.status,
-    }
-    if environment.status != UNAVAILABLE:
-        tail = environment.env[-9:]
-        shown |= {"package_id": "basic", "package_name": "基础版 1", "dbinstance_id": f"tnt-{tail}"}
-        shown["bucket_id"] = f"6d79-{environment.env}-1304480914"
-    return orjson.dumps(shown)
-
-
 @define(eq=False)
 class EnvironmentRegistry:
-    """Owner of the environments; the cost of a look is that of what changed since the last one."""
+    """Owner of the environments.
+
+    A new environment passes three heaps: it waits to become visible, then for its seconds, then for its polls. So the
+    cost of a poll depends on what changed since the last one, not on the number of environments.
+    """
 
     poll_count: int = 0
     _environments: dict[str, Environment] = Factory(dict[str, Environment])
@@ -96,63 +87,76 @@ class EnvironmentRegistry:
 
     @property
     def environments(self) -> Mapping[str, Environment]:
-        """All environments, those not yet visible included, oldest first."""
+        """All environments, oldest first, including those not yet visible."""
         return MappingProxyType(self._environments)
 
     def create(self, environment: Environment, *, visible_at: float, policy: ReadyPolicy) -> None:
-        """Take in a new environment that the first look from `visible_at` on will show and start."""
+        """Add a new environment, which the first poll from `visible_at` on lists and starts."""
         self._sequence += 1
         self._environments[environment.env] = environment
         heappush(self._awaiting_visibility, _ScheduledChange(visible_at, self._sequence, environment.env, policy))
 
     def put(self, environment: Environment) -> None:
-        """Take in, or overwrite, an environment as it is, and show it from now on."""
+        """Add or replace an environment, visible from now on."""
         self._environments[environment.env] = environment
         self._update_encoded(environment)
 
     def remove(self, env: str) -> None:
-        """Forget an environment; what was due for it is dropped when its time comes."""
+        """Remove an environment. Raises `KeyError` if there is none."""
+        # Its scheduled change stays in the heap and is ignored when it is due.
         del self._environments[env]
         if self._encoded.pop(env, None) is not None:
             self._encoded_list = None
 
     def set_status(self, env: str, status: str, update_time: str) -> None:
-        """Give an environment another status; a hidden one stays hidden."""
-        row = self._environments[env] = evolve(self._environments[env], status=status, update_time=update_time)
+        """Set the status of an environment; one that is not yet visible stays so."""
+        updated = self._environments[env] = evolve(self._environments[env], status=status, update_time=update_time)
         if env in self._encoded:
-            self._update_encoded(row)
+            self._update_encoded(updated)
 
     def poll(self, now: float, timestamp: str) -> bytes:
-        """Count a look, start what is newly visible, and return the JSON array of all that can be seen."""
+        """Count a poll, start the environments that became visible, and return all visible ones as a JSON array."""
         self.poll_count += 1
         while self._awaiting_visibility and self._awaiting_visibility[0].at <= now:
-            self._make_visible(heappop(self._awaiting_visibility), now)
+            change = heappop(self._awaiting_visibility)
+            environment = self._environments.get(change.env)
+            if environment is not None:
+                self._update_encoded(environment)
+                # From here on `sequence` holds the number of the first poll, from which `polls` is counted.
+                due_at = now + change.policy.seconds
+                started = _ScheduledChange(due_at, self.poll_count, change.env, change.policy)
+                heappush(self._awaiting_seconds, started)
         self.update_statuses(now, timestamp)
         if self._encoded_list is None:
             self._encoded_list = b"[" + b",".join(self._encoded.values()) + b"]"
         return self._encoded_list
 
     def update_statuses(self, now: float, timestamp: str) -> None:
-        """Bring every status up to date without counting a look."""
+        """Set every environment to NORMAL whose time has come, without counting a poll."""
         while self._awaiting_seconds and self._awaiting_seconds[0].at <= now:
-            due = heappop(self._awaiting_seconds)
-            heappush(self._awaiting_polls, evolve(due, at=due.sequence + due.policy.polls))
+            change = heappop(self._awaiting_seconds)
+            heappush(self._awaiting_polls, evolve(change, at=change.sequence + change.policy.polls))
         while self._awaiting_polls and self._awaiting_polls[0].at <= self.poll_count:
-            self._mark_normal(heappop(self._awaiting_polls).env, timestamp)
-
-    def _make_visible(self, change: _ScheduledChange, now: float) -> None:
-        if change.env in self._environments:
-            self._update_encoded(self._environments[change.env])
-            heappush(
-                self._awaiting_seconds,
-                _ScheduledChange(now + change.policy.seconds, self.poll_count, change.env, change.policy),
-            )
-
-    def _mark_normal(self, env: str, timestamp: str) -> None:
-        row = self._environments.get(env)
-        if row is not None and row.status == UNAVAILABLE:
-            self.set_status(env, NORMAL, timestamp)
+            environment = self._environments.get(heappop(self._awaiting_polls).env)
+            # It may be gone or HALTED by now.
+            if environment is not None and environment.status == UNAVAILABLE:
+                self.set_status(environment.env, NORMAL, timestamp)
 
     def _update_encoded(self, environment: Environment) -> None:
         self._encoded[environment.env] = _encode_environment(environment)
         self._encoded_list = None
+
+
+def _encode_environment(environment: Environment) -> bytes:
+    row = {
+        "env": environment.env,
+        "alias": environment.alias,
+        "create_time": environment.create_time,
+        "update_time": environment.update_time,
+        "status": environment.status,
+    }
+    # The platform assigns package, database and bucket during the initialisation, so an UNAVAILABLE one has none.
+    if environment.status != UNAVAILABLE:
+        row |= {"package_id": "basic", "package_name": "基础版 1", "dbinstance_id": f"tnt-{environment.env[-9:]}"}
+        row["bucket_id"] = f"6d79-{environment.env}-1304480914"
+    return orjson.dumps(row)

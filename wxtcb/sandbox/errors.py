@@ -1,4 +1,4 @@
-"""The platform's way of saying no."""
+"""Errors of the simulated platform: errcodes and their messages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Final
 
 __all__ = ["ERROR_MESSAGES", "PlatformError", "platform_error"]
 
+# The platform's own wording, spelling included, because clients match on it.
 ERROR_MESSAGES: Final = {
     -504002: "function execution failed",
     -501009: "resource does not exist",
@@ -36,7 +37,7 @@ ERROR_MESSAGES: Final = {
 
 
 class PlatformError(Exception):
-    """A request was turned down with this errcode; the state of the world is as it was before."""
+    """A request was rejected with this errcode, and the world is unchanged."""
 
     def __init__(self, errcode: int, message: str) -> None:
         super().__init__(errcode, message)
@@ -45,6 +46,6 @@ class PlatformError(Exception):
 
 
 def platform_error(errcode: int, detail: str = "") -> PlatformError:
-    """Build the refusal for a code, worded as the platform words it, with the detail after a colon."""
-    meaning = ERROR_MESSAGES.get(errcode, "error")
-    return PlatformError(errcode, f"{meaning}: {detail}" if detail else meaning)
+    """Return the error for an errcode, with the platform's message and the detail after a colon."""
+    message = ERROR_MESSAGES.get(errcode, "error")
+    return PlatformError(errcode, f"{message}: {detail}" if detail else message)

@@ -1,4 +1,4 @@
-"""How many calls a clock minute and a clock day allow, and how often a month the day can begin anew."""
+"""Rate limits of a clock minute and a clock day, and the monthly number of quota resets."""
 
 from __future__ import annotations
 
@@ -19,38 +19,42 @@ _MAX_MONTHLY_RESETS: Final = 10
 
 @define(eq=False)
 class RateWindow:
-    """Counts calls per path in windows of fixed length that begin at multiples of it on the world's clock."""
+    """Counter of calls per path, in windows of fixed length.
+
+    Windows begin at multiples of `seconds` on the world's clock. `errcode` answers the call above a limit.
+    """
 
     seconds: float
     errcode: int
+    # By path: the number of the window, and the calls in it. A count of an older window is 0.
     _counts: dict[str, tuple[int, int]] = Factory(dict[str, tuple[int, int]])
 
     def acquire(self, path: str, limits: Mapping[str, int], now: float) -> None:
-        """Count a call, or refuse it when the window has had as many as its limit; refused calls are not counted."""
+        """Count a call, or raise `PlatformError` if the window is full; rejected calls are not counted."""
         limit, count = limits.get(path), self.count(path, now)
         if limit is not None and count >= limit:
             raise platform_error(self.errcode)
         self._counts[path] = (int(now // self.seconds), count + 1)
 
     def count(self, path: str, now: float) -> int:
-        """Return how many calls the present window has had."""
-        began, count = self._counts.get(path, (0, 0))
-        return count if began == int(now // self.seconds) else 0
+        """Return the number of calls in the current window."""
+        window, count = self._counts.get(path, (0, 0))
+        return count if window == int(now // self.seconds) else 0
 
     def clear(self, *paths: str) -> None:
-        """Count from 0 again, on these paths, or on all if none is named."""
+        """Set the counts of these paths to 0, or of all paths if none is given."""
         for path in paths or [*self._counts]:
             self._counts.pop(path, None)
 
 
 @define(eq=False)
 class ResetQuota:
-    """Counts the resets of each account in each month, of which there are ten."""
+    """Counter of quota resets, of which each account has ten a month."""
 
     _counts: Counter[tuple[str, str]] = Factory(Counter[tuple[str, str]])
 
     def consume(self, account: str, month: str) -> None:
-        """Count a reset, or refuse it when the month has had its ten."""
+        """Count a reset, or raise `PlatformError` (48006) if the month has had ten."""
         if self._counts[account, month] >= _MAX_MONTHLY_RESETS:
             raise platform_error(48006, "ten resets a month")
         self._counts[account, month] += 1

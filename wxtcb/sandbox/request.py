@@ -1,4 +1,4 @@
-"""One request and the platform's answer to it, as values."""
+"""Requests to the simulated platform, as values: as received, as validated, and as recorded."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import Any, Final, cast
 import orjson
 from attrs import field, frozen
 
-__all__ = ["TOKEN_PARAM", "Body", "PlatformRequest", "PlatformResponse", "SeenRequest", "success"]
+from wxtcb.sandbox.errors import platform_error
+
+__all__ = ["MALFORMED_JSON", "TOKEN_PARAM", "Body", "PlatformRequest", "SeenRequest", "success"]
 
 TOKEN_PARAM: Final = "access_token"
+MALFORMED_JSON: Final = 47001
+_DEFAULT_PAGE_SIZE: Final = 20
 
 
 @frozen
 class PlatformRequest:
-    """A request off the wire; `error_code` is the errcode of a body that cannot be read as a JSON object, else 0."""
+    """A request as received; `error_code` is 0, or the errcode of a body that is not a JSON object."""
 
     method: str
     path: str
@@ -27,9 +31,9 @@ class PlatformRequest:
 
     @classmethod
     def parse(cls, method: str, url: str, query: Mapping[str, str], raw_body: bytes | None) -> PlatformRequest:
-        """Read a request; `raw_body` is None when the body was over the limit."""
-        document, flaw = _parse_body(raw_body)
-        return cls(method, url.partition("?")[0], url, query, raw_body or b"", document, flaw)
+        """Return the request with its body parsed; `raw_body` is None if the body was longer than allowed."""
+        parsed_body, error_code = _parse_body(raw_body)
+        return cls(method, url.partition("?")[0], url, query, raw_body or b"", parsed_body, error_code)
 
 
 def _parse_body(raw_body: bytes | None) -> tuple[object, int]:
@@ -40,29 +44,23 @@ def _parse_body(raw_body: bytes | None) -> tuple[object, int]:
     try:
         document = orjson.loads(raw_body)
     except orjson.JSONDecodeError:
-        return None, 47001
-    return document, 0 if type(document) is dict else 47001
-
-
-@frozen
-class PlatformResponse:
-    """What the platform says; `acted` when the call took effect."""
-
-    errcode: int
-    body: bytes
-    acted: bool
+        return None, MALFORMED_JSON
+    # JSON that is not an object is returned as well, so that the request log can show it.
+    return document, 0 if type(document) is dict else MALFORMED_JSON
 
 
 @frozen
 class Body:
-    """What passed the validator, so that its fields are known to have the types the facts state.
+    """The fields of a validated request, which have the types that the facts state.
 
-    Query parameters that the facts name stand among the fields; where a call sends one twice, the body's counts. `raw_body`
-    is the body of a call whose body is not looked into.
+    Query parameters named in the facts are among the fields. If query and body hold the same name, the body's value
+    counts. `raw_body` holds the body of a call whose body is not parsed.
     """
 
     fields: Mapping[str, object] = field(repr=False)
     raw_body: bytes = field(default=b"", repr=False)
+
+    # The casts are safe because the validator has compared every field with the facts.
 
     def string(self, name: str) -> str:
         """Return a required string."""
@@ -73,43 +71,56 @@ class Body:
         return cast("str | None", self.fields.get(name))
 
     def integer(self, name: str, default: int) -> int:
-        """Return an optional integer, *default* where it is not given."""
+        """Return an optional integer, or *default*."""
         return cast("int", self.fields.get(name, default))
 
     def boolean(self, name: str, *, default: bool = False) -> bool:
-        """Return an optional boolean, *default* where it is not given."""
+        """Return an optional boolean, or *default*."""
         return cast("bool", self.fields.get(name, default))
 
     def optional_object(self, name: str) -> Body | None:
         """Return an optional object."""
-        row = cast("dict[str, object] | None", self.fields.get(name))
-        return None if row is None else Body(row)
+        fields = cast("dict[str, object] | None", self.fields.get(name))
+        return None if fields is None else Body(fields)
 
     def strings(self, name: str) -> list[str]:
-        """Return an array of strings, none where it is not given."""
+        """Return an array of strings, or an empty list."""
         return cast("list[str]", self.fields.get(name, []))
 
     def objects(self, name: str) -> list[Body]:
-        """Return an array of objects, none where it is not given."""
-        return [Body(row) for row in cast("list[dict[str, object]]", self.fields.get(name, []))]
+        """Return an array of objects, or an empty list."""
+        return [Body(fields) for fields in cast("list[dict[str, object]]", self.fields.get(name, []))]
+
+    def page(self, *, max_size: int | None = None) -> slice[int, int]:
+        """Return the page that `limit` (20 by default) and `offset` (0) select, shortened to *max_size* entries.
+
+        Raises `PlatformError` for a limit below 1 or an offset below 0.
+        """
+        limit, offset = self.integer("limit", _DEFAULT_PAGE_SIZE), self.integer("offset", 0)
+        if limit < 1 or offset < 0:
+            raise platform_error(40097, "limit must be at least 1 and offset at least 0")
+        return slice(offset, offset + (limit if max_size is None else min(limit, max_size)))
 
 
 def success(**fields: object) -> bytes:
-    """Encode a success with these reply fields after errcode and errmsg."""
+    """Return a successful reply: errcode 0, errmsg "ok", and these fields."""
     return orjson.dumps({"errcode": 0, "errmsg": "ok", **fields})
 
 
 @frozen
 class SeenRequest:
-    """What came and what was done with it; tokens, secrets, tickets and passwords are replaced by `***`.
+    """A recorded request; tokens, secrets, tickets and passwords are replaced by `***`.
 
-    `errcode` is None where no readable one was answered. `outcome` is "answered", "not found", or the name of the
-    fault that was played. `at` is on the world's clock. `acted`: the call took effect, whatever the client got to see.
+    - `at`: seconds on the world's clock.
+    - `errcode`: None if the response contained none that a client could read.
+    - `outcome`: "answered", "not found", or the value of the `FaultKind` that applied.
+    - `acted`: whether the call took effect, even if the response reported an error.
     """
 
     path: str
     query: Mapping[str, str]
-    body: Any = field(repr=False)  # whatever JSON the client sent; None if it was not JSON
+    # Any, so that tests can index it: the JSON that the client sent, None if it was not JSON.
+    body: Any = field(repr=False)
     at: float = 0.0
     errcode: int | None = None
     outcome: str = "answered"

@@ -1,4 +1,4 @@
-"""What the platform remembers of the requests that it answered with an error."""
+"""Log of failed requests by request id (rid), which openapi/rid/get (getRidInfo) reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ _MAX_BODY_LENGTH: Final = 1024
 
 @frozen
 class FailedRequest:
-    """A request that was answered with an error, and when in Unix seconds; of long bodies the beginning."""
+    """A request whose response was an error.
+
+    `invoke_time` is in Unix seconds. Bodies are truncated to 1,024 bytes. Nothing is redacted, since the platform
+    redacts nothing either: `request_url` is the query with the token.
+    """
 
     invoke_time: float
     request_url: str = field(repr=False)
@@ -30,7 +34,7 @@ class FailedRequest:
     response_body: str = field(repr=False)
 
     def to_reply(self) -> dict[str, object]:
-        """Return it as getRidInfo tells it."""
+        """Return the fields of the reply of openapi/rid/get."""
         return {
             "invoke_time": int(self.invoke_time),
             "cost_in_ms": 1,
@@ -48,7 +52,8 @@ class FailedRequestLog:
     _requests: OrderedDict[str, FailedRequest] = Factory(OrderedDict[str, FailedRequest])
 
     def record(self, now: float, query: str, body: bytes, response: bytes) -> None:
-        """Remember a request if its answer holds a rid."""
+        """Record a request if its response contains a rid; *now* is in Unix seconds."""
+        # The rid is read from the bytes sent, because a fault may have removed or replaced the errmsg.
         found = _RID_IN_BODY.search(response)
         if found is None:
             return
@@ -57,7 +62,7 @@ class FailedRequestLog:
             self._requests.popitem(last=False)
 
     def get(self, rid: str, now: float) -> FailedRequest:
-        """Return a request, or refuse a rid that is malformed, unknown, or older than 7 days."""
+        """Return a request, or raise `PlatformError` for a rid that is malformed, unknown, or older than 7 days."""
         if _RID_FORMAT.fullmatch(rid) is None:
             raise platform_error(76002, "invalid rid")
         failed = self._requests.get(rid)
@@ -69,4 +74,5 @@ class FailedRequestLog:
 
 
 def _truncate(body: bytes) -> str:
+    # The cut may split a character.
     return body[:_MAX_BODY_LENGTH].decode(errors="replace")

@@ -1,4 +1,4 @@
-"""What a request may hold, read once from `specs/*.json` into tables that are quick to ask."""
+"""Request schemas: what a request may contain, read once from `facts/*.json`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FILE_NAMES: Final = ("environment", "database", "storage", "hosting", "function
 
 
 class JsonType(Enum):
-    """The JSON kind a value must have."""
+    """JSON type of a value, or of the items of an array."""
 
     STRING = "string"
     INTEGER = "integer"
@@ -37,13 +37,16 @@ class JsonType(Enum):
 
 
 class Credential(Enum):
-    """What a call must carry in its query."""
+    """Credential that a call carries in its query."""
 
     COMPONENT = "component"
     NONE = "none"
 
 
-class _FieldSpec(TypedDict, total=False):
+# The shape of the facts files, key by key.
+
+
+class _FieldFacts(TypedDict, total=False):
     name: Required[str]
     type: Required[str]
     required: bool
@@ -51,10 +54,10 @@ class _FieldSpec(TypedDict, total=False):
     secret: bool
     place: Literal["body", "query", "query+body"]
     when: list[str]
-    children: list[_FieldSpec]
+    children: list[_FieldFacts]
 
 
-class _EndpointSpec(TypedDict, total=False):
+class _EndpointFacts(TypedDict, total=False):
     name: Required[str]
     path: Required[str]
     method: Required[Literal["POST"]]
@@ -63,15 +66,16 @@ class _EndpointSpec(TypedDict, total=False):
     body: Literal["json", "raw"]
     most: int
     authorizer: bool
-    fields: Required[list[_FieldSpec]]
+    fields: Required[list[_FieldFacts]]
     errcodes: Required[list[int]]
 
 
 @frozen
 class FieldSchema:
-    """One key of a request; `missing_errcode` is the errcode for leaving it out, `empty_errcode` the one for `""`.
+    """Schema of one field.
 
-    What a `secret` one held is not remembered.
+    `missing_errcode` answers a required field that is missing, `empty_errcode` one that is empty. The value of a
+    `secret` field is not recorded.
     """
 
     name: str
@@ -86,7 +90,7 @@ class FieldSchema:
 
 @frozen
 class ObjectSchema:
-    """The keys an object may hold."""
+    """Schema of an object: its fields by name, and those that are required."""
 
     fields: dict[str, FieldSchema]
     required: tuple[FieldSchema, ...]
@@ -94,10 +98,13 @@ class ObjectSchema:
 
 @frozen
 class EndpointSchema:
-    """One path as the platform documents it; `query_schema` holds what goes there beside the credential.
+    """Schema of one path, as the platform documents it.
 
-    `body_schemas` are those of the body by its action, under None where there is but one. A `is_raw` body is not looked into.
-    A body may have up to `max_body_bytes` bytes. Where `accepts_authorizer_token`, the token of an authoriser will do as well.
+    - `query_schema`: the query parameters besides the credential.
+    - `body_schemas`: one schema of the body for each action; a path without actions has one under None.
+    - `is_raw`: the body is not parsed.
+    - `max_body_bytes`: a longer body is rejected.
+    - `accepts_authorizer_token`: an authorizer's access token is accepted in place of the component token.
     """
 
     name: str
@@ -112,60 +119,58 @@ class EndpointSchema:
     errcodes: frozenset[int]
 
 
-def _applies_to_action(spec: _FieldSpec, action: str | None) -> bool:
-    return action is None or action in spec.get("when", (action,))
-
-
-def _field_location(spec: _FieldSpec) -> str:
-    return spec.get("place", "body")
-
-
-def _parse_field(spec: _FieldSpec, action: str | None) -> FieldSchema:
-    stated = spec["type"]
-    many = stated.startswith("array<")
-    missing = spec.get("missing")
-    return FieldSchema(
-        name=spec["name"],
-        json_type=JsonType(stated[len("array<") : -1] if many else stated),
-        is_array=many,
-        required=spec.get("required", False),
-        missing_errcode=missing or 40101,
-        empty_errcode=missing or 40097,
-        secret=spec.get("secret", False),
-        object_schema=_parse_object(spec["children"], action) if "children" in spec else None,
+def parse_endpoint(facts: _EndpointFacts) -> EndpointSchema:
+    """Return the schema for one entry of a facts file."""
+    # A field with place "query+body" is in both schemas.
+    in_body = [field for field in facts["fields"] if "body" in field.get("place", "body")]
+    in_query = [field for field in facts["fields"] if "query" in field.get("place", "body")]
+    return EndpointSchema(
+        name=facts["name"],
+        path=facts["path"],
+        method=facts["method"],
+        credential=Credential(facts["credential"]),
+        query_schema=_parse_object(in_query),
+        body_schemas={action: _parse_object(in_body, action) for action in facts.get("actions", [None])},
+        is_raw=facts.get("body") == "raw",
+        max_body_bytes=facts.get("most", DEFAULT_MAX_BODY_BYTES),
+        accepts_authorizer_token=facts.get("authorizer", False),
+        errcodes=frozenset(facts["errcodes"]),
     )
 
 
-def _parse_object(specs: Iterable[_FieldSpec], action: str | None = None) -> ObjectSchema:
-    """Read the keys of an object, without those that belong to other actions."""
-    fields = {fact["name"]: _parse_field(fact, action) for fact in specs if _applies_to_action(fact, action)}
-    return ObjectSchema(fields, tuple(field for field in fields.values() if field.required))
+def _parse_object(fields: Iterable[_FieldFacts], action: str | None = None) -> ObjectSchema:
+    """Return the schema of an object, without the fields that belong to other actions only."""
+    parsed = {
+        facts["name"]: _parse_field(facts, action)
+        for facts in fields
+        if action is None or "when" not in facts or action in facts["when"]
+    }
+    return ObjectSchema(parsed, tuple(field for field in parsed.values() if field.required))
 
 
-def parse_endpoint(spec: _EndpointSpec) -> EndpointSchema:
-    """Turn one entry of a facts file into its table."""
-    body = [field for field in spec["fields"] if "body" in _field_location(field)]
-    return EndpointSchema(
-        name=spec["name"],
-        path=spec["path"],
-        method=spec["method"],
-        credential=Credential(spec["credential"]),
-        query_schema=_parse_object([field for field in spec["fields"] if "query" in _field_location(field)]),
-        body_schemas={action: _parse_object(body, action) for action in spec.get("actions", [None])},
-        is_raw=spec.get("body") == "raw",
-        max_body_bytes=spec.get("most", DEFAULT_MAX_BODY_BYTES),
-        accepts_authorizer_token=spec.get("authorizer", False),
-        errcodes=frozenset(spec["errcodes"]),
+def _parse_field(facts: _FieldFacts, action: str | None) -> FieldSchema:
+    is_array = facts["type"].startswith("array<")
+    # Some fields have an errcode of their own, such as 41004 for the app secret; it covers missing and empty.
+    errcode = facts.get("missing")
+    return FieldSchema(
+        name=facts["name"],
+        json_type=JsonType(facts["type"][len("array<") : -1] if is_array else facts["type"]),
+        is_array=is_array,
+        required=facts.get("required", False),
+        missing_errcode=errcode or 40101,
+        empty_errcode=errcode or 40097,
+        secret=facts.get("secret", False),
+        object_schema=_parse_object(facts["children"], action) if "children" in facts else None,
     )
 
 
 def _load_file(file_name: str) -> list[EndpointSchema]:
-    text = resources.files("wxtcb.sandbox").joinpath("facts", f"{file_name}.json").read_bytes()
-    return [parse_endpoint(fact) for fact in cast("list[_EndpointSpec]", orjson.loads(text))]
+    content = resources.files("wxtcb.sandbox").joinpath("facts", f"{file_name}.json").read_bytes()
+    return [parse_endpoint(facts) for facts in cast("list[_EndpointFacts]", orjson.loads(content))]
 
 
 ENDPOINT_SCHEMAS: Final[dict[str, EndpointSchema]] = {
-    call.path: call for group in _FILE_NAMES for call in _load_file(group)
+    schema.path: schema for file_name in _FILE_NAMES for schema in _load_file(file_name)
 }
 
 
@@ -177,6 +182,10 @@ def _secret_names(schema: ObjectSchema) -> Iterator[str]:
             yield from _secret_names(field.object_schema)
 
 
+# One set for all paths: a secret that a client sends to the wrong path must not be recorded either.
 SECRET_FIELDS: Final = frozenset(
-    name for call in ENDPOINT_SCHEMAS.values() for shape in call.body_schemas.values() for name in _secret_names(shape)
+    name
+    for endpoint in ENDPOINT_SCHEMAS.values()
+    for schema in endpoint.body_schemas.values()
+    for name in _secret_names(schema)
 )

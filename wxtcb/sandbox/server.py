@@ -1,4 +1,4 @@
-"""The platform on loopback."""
+"""HTTP server of the simulated platform, on loopback."""
 
 from __future__ import annotations
 
@@ -21,39 +21,50 @@ from wxtcb.sandbox.redaction import redact_body, redact_query
 from wxtcb.sandbox.request import PlatformRequest, SeenRequest
 from wxtcb.sandbox.responder import DeliveryMode, OutgoingResponse, respond
 from wxtcb.sandbox.schema import DEFAULT_MAX_BODY_BYTES, ENDPOINT_SCHEMAS
-from wxtcb.sandbox.services.object_storage import STORAGE_PREFIX as COS
+from wxtcb.sandbox.services.object_storage import STORAGE_PREFIX
 from wxtcb.sandbox.world import World
 
 __all__ = ["Sandbox"]
 
+Sleep = Callable[[float], Awaitable[None]]
+
 _JSON_HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
 _MAX_SEEN_REQUESTS: Final = 100_000
+# A storm of tests opens thousands of connections at once; the default of 128 would make the kernel drop some.
 _BACKLOG: Final = 4096
-_SHUTDOWN_TIMEOUT: Final = 0.05  # not 0, which aiohttp takes for "wait without limit"
-
-
-Sleep = Callable[[float], Awaitable[None]]
+# Not 0: aiohttp waits without limit then. Hanging responses never end, so any wait for them is lost time.
+_SHUTDOWN_TIMEOUT: Final = 0.05
+_PADDING_CHUNK: Final = b"x" * (1 << 20)
 
 
 def _validate_loopback(_sandbox: object, _attribute: object, host: str) -> None:
     if not is_loopback(host):
-        raise ValueError(f"the sandbox serves made-up credentials to whoever asks: not on {host}, only on loopback")
+        raise ValueError(
+            f"host {host!r} is not on loopback: the sandbox gives its credentials to every client, so use 127.0.0.1"
+        )
 
 
 @define(eq=False, repr=False, kw_only=True)
 class Sandbox:
-    """WeChat's side of the wire, for tests and first steps; use as `async with Sandbox() as box:`.
+    """WeChat's side of the protocol, for tests and first steps: `async with Sandbox() as sandbox:`.
 
-    `port=0` takes a free one, at entering. `sleep` serves slow answers, and the pauses between pushes; everything else
-    lives on `world.clock`. `seen` remembers the last 100,000 requests to the platform, refused and unknown ones
-    included; `pushes` counts what was pushed, once `push_to` has said where to.
+    - `host`: an address of this machine's loopback interface; anything else raises `ValueError`.
+    - `port`: 0 picks a free port when the sandbox is entered.
+    - `world`: state of the simulated platform.
+    - `faults`: what goes wrong with which request.
+    - `pushes`: schedule and counters of the pushes that `push_to` starts.
+    - `seen`: the last 100,000 requests to the platform, including rejected ones and unknown paths.
+    - `counts`: number of all requests by path.
+    - `sleep`: used by slow responses and between pushes; all other times are on `world.clock`.
     """
 
     host: str = field(default="127.0.0.1", validator=_validate_loopback)
     port: int = 0
     world: World = Factory(World)
     faults: Faults = Factory(Faults)
-    pushes: PushSchedule = field(init=False, default=Factory(lambda box: PushSchedule(box.world), takes_self=True))
+    pushes: PushSchedule = field(
+        init=False, default=Factory(lambda sandbox: PushSchedule(sandbox.world), takes_self=True)
+    )
     seen: deque[SeenRequest] = field(init=False, factory=lambda: deque[SeenRequest](maxlen=_MAX_SEEN_REQUESTS))
     counts: Counter[str] = field(init=False, factory=Counter[str])
     _sleep: Sleep = asyncio.sleep
@@ -63,37 +74,37 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """The base URL, without a slash at its end; the port is real once the sandbox is entered."""
+        """Base URL without a trailing slash; the port is the real one once the sandbox is entered."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
     @property
     def component_appid(self) -> str:
-        """The appid of the simulated third-party platform."""
+        """Appid of the simulated third-party platform (第三方平台)."""
         return self.world.credentials.appid
 
     @property
     def component_appsecret(self) -> str:
-        """Its made-up secret."""
+        """App secret of the platform, made up from the seed of the world."""
         return self.world.credentials.secret
 
     @property
     def ticket(self) -> str:
-        """The newest ticket there is, pushed or not."""
+        """Newest component_verify_ticket (验证票据), pushed or not."""
         return self.world.ticket
 
     @property
     def message_token(self) -> str:
-        """The made-up token that its pushes are signed with."""
+        """Token with which pushed messages are signed."""
         return self.world.message_settings.message_token
 
     @property
     def encoding_aes_key(self) -> str:
-        """The made-up key that its pushes are encrypted with."""
+        """EncodingAESKey with which pushed messages are encrypted."""
         return self.world.message_settings.encoding_aes_key
 
     def rotate_key(self) -> str:
-        """Change that key; what was encrypted before can still be under way."""
+        """Replace the EncodingAESKey and return the new one; messages in delivery still use the previous key."""
         return self.world.message_settings.rotate_key()
 
     def push_to(
@@ -105,43 +116,56 @@ class Sandbox:
         late: float = 0.0,
         on_result: ResultCallback | None = None,
     ) -> None:
-        """Push a new ticket to *url* now, and every so many seconds from now on; nowhere else any more.
+        """Push a new ticket to *url* now and then periodically; a previous URL gets no further pushes.
 
-        *url* is http on this machine. As long as nobody has ever answered there, the first push is delivered again
-        every second. An answer other than HTTP 200 with exactly `success`, or none within 5 s, is a failure; after 5 in
-        a row pushing stops, until api_start_push_ticket is called. *every* None: only what is asked for is pushed.
-        *repeated* and *late* are fractions of the pushes: delivered twice; followed by the one before it, once more.
-        *told* is called after each delivery.
+        - *url*: an http URL on loopback.
+        - *every*: seconds between tickets; None pushes only on demand.
+        - *repeated*: fraction of the pushes (0 to 1) that are delivered twice.
+        - *late*: fraction of the pushes (0 to 1) after which the previous one is delivered once more.
+        - *on_result*: called after each delivery.
 
-        Raises `ValueError` for another *url* and for numbers out of range, `ImportError` without the extra `[ticket]`,
-        and `RuntimeError` if the sandbox is not entered.
+        Until the receiver has responded for the first time, the first push is delivered again every second. A delivery
+        fails unless the response is HTTP 200 with exactly `success` within 5 s. After 5 consecutive failures pushing
+        stops until api_start_push_ticket is called.
+
+        May be called from another thread. Raises `ValueError` for an invalid argument, `ImportError` without the extra
+        `ticket`, and `RuntimeError` if the sandbox is not entered.
         """
-        target, pace = parse_target(url), PushSettings(every=every, repeated=repeated, late=late)
+        target, settings = parse_target(url), PushSettings(every=every, repeated=repeated, late=late)
         load_encryptor_factory()
         if self._loop is None:
-            raise RuntimeError("pushes come from a sandbox that is entered: async with Sandbox() as box")
-        old, self._push_client = self._push_client, PushClient(target, self.pushes, self._sleep, on_result)
-        self.pushes.configure(pace)
-        self._loop.call_soon_threadsafe(self._replace_push_client, old)
+            raise RuntimeError("the sandbox is not running: call push_to inside `async with Sandbox() as sandbox`")
+        previous, self._push_client = self._push_client, PushClient(target, self.pushes, self._sleep, on_result)
+        self.pushes.configure(settings)
+        # The caller may run in another thread, where tasks of this loop must not be touched.
+        self._loop.call_soon_threadsafe(self._replace_push_client, previous)
 
     async def push(self) -> PushResult:
-        """Push a new ticket now, also where pushing has stopped, and return what came of it.
+        """Push a new ticket now, even if pushing has stopped, and return the result.
 
-        This and the other two push where `push_to` said, and raise `PushTargetNotSet` before it has.
+        Raises `PushTargetNotSet` before `push_to`; so do `notify` and `push_forged`.
         """
         return await self._require_push_client().send(self.pushes.make_ticket_push())
 
     async def notify(self, info_type: str, **fields: str | int) -> PushResult:
-        """Push something else: `notify("authorized", AuthorizerAppid="wx...")`."""
+        """Push another message, such as `notify("authorized", AuthorizerAppid="wx...")`, and return the result."""
         return await self._require_push_client().send(self.pushes.make_notification(info_type, fields))
 
     async def push_forged(self) -> PushResult:
-        """Push a ticket as somebody would who has neither token nor key; it is not counted among the pushes."""
+        """Push a ticket signed and encrypted with the wrong token and key; it is not counted in `pushes`."""
         return await deliver(self._require_push_client().target, self.pushes.make_forged_push())
 
-    def _replace_push_client(self, old: PushClient | None) -> None:
-        if old is not None:
-            old.stop()
+    def count(self, path: str) -> int:
+        """Return the number of requests to this path since the start."""
+        return self.counts[path]
+
+    def list_seen(self) -> list[SeenRequest]:
+        """Return the recorded requests, oldest first."""
+        return list(self.seen)
+
+    def _replace_push_client(self, previous: PushClient | None) -> None:
+        if previous is not None:
+            previous.stop()
         if self._push_client is not None and self.pushes.settings.every is not None:
             self._push_client.start()
 
@@ -150,15 +174,8 @@ class Sandbox:
             raise PushTargetNotSet
         return self._push_client
 
-    def count(self, path: str) -> int:
-        """Return how many requests this path has had, all since the start."""
-        return self.counts[path]
-
-    def list_seen(self) -> list[SeenRequest]:
-        """Return what was seen, oldest first."""
-        return list(self.seen)
-
     async def __aenter__(self) -> Self:
+        # handler_cancellation: a handler ends when its client disconnects, which is the only end of a hanging response.
         server = web.Server(self._serve, handler_cancellation=True, access_log=None)
         runner = self._runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         await runner.setup()
@@ -179,43 +196,43 @@ class Sandbox:
 
     async def _close(self) -> None:
         runner, self._runner = self._runner, None
-        pusher, self._push_client = self._push_client, None
+        push_client, self._push_client = self._push_client, None
         self._loop = None
-        if pusher is not None:
-            await pusher.aclose()
+        if push_client is not None:
+            await push_client.aclose()
         if runner is not None:
             await runner.cleanup()
+        # Objects are temporary files; the rest of the world stays readable after the sandbox is closed.
         self.world.storage.objects.clear()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.path.startswith(COS):
+        if request.path.startswith(STORAGE_PREFIX):
             return await self._serve_object(request)
-        raw = await _read_body(request, _max_body_bytes(request.path))
+        raw_body = await _read_body(request)
         if request.path.startswith(ADMIN_PREFIX):
-            page = await handle_admin_request(self, request.method, request.path, raw or b"")
+            page = await handle_admin_request(self, request.method, request.path, raw_body or b"")
             return web.Response(body=page.body, status=page.status, headers=_JSON_HEADERS)
-        asked = PlatformRequest.parse(request.method, request.path_qs, request.query, raw)
-        out = self._respond(asked)
-        self._record_request(asked, out)
-        return await _send_outgoing(request, out, self._sleep)
-
-    async def _serve_object(self, request: web.BaseRequest) -> web.StreamResponse:
-        wish = ObjectRequest.from_request(request)
-        fault = self.faults.next_fault(wish.fault_path)
-        self.counts[wish.fault_path] += 1
-        response = await wish.serve(self.world.storage.objects, fault, self._sleep)
-        outcome = fault.trouble.value if fault else "answered"
-        self.seen.append(SeenRequest(wish.fault_path, {}, None, self.world.clock(), None, outcome, wish.acted))
-        return response
-
-    def _respond(self, request: PlatformRequest) -> OutgoingResponse:
-        stopped = self.pushes.stopped
-        out = respond(self.world, self.faults, request)
-        if stopped and not self.pushes.stopped:
+        parsed = PlatformRequest.parse(request.method, request.path_qs, request.query, raw_body)
+        was_stopped = self.pushes.stopped
+        outgoing = respond(self.world, self.faults, parsed)
+        if was_stopped and not self.pushes.stopped:
+            # The call was api_start_push_ticket.
             self.pushes.start()
             if self._push_client is not None:
                 self._push_client.start()
-        return out
+        # Recorded before it is sent: a hanging or dropped response is seen as well.
+        self._record_request(parsed, outgoing)
+        return await _send(request, outgoing, self._sleep)
+
+    async def _serve_object(self, request: web.BaseRequest) -> web.StreamResponse:
+        object_request = ObjectRequest.from_request(request)
+        path = object_request.fault_path
+        fault = self.faults.next_fault(path)
+        self.counts[path] += 1
+        response = await object_request.serve(self.world.storage.objects, fault, self._sleep)
+        outcome = fault.kind.value if fault else "answered"
+        self.seen.append(SeenRequest(path, {}, None, self.world.clock(), None, outcome, object_request.acted))
+        return response
 
     def _record_request(self, request: PlatformRequest, outgoing: OutgoingResponse) -> None:
         self.counts[request.path] += 1
@@ -229,13 +246,10 @@ class Sandbox:
         return f"<Sandbox at {self.url}>"
 
 
-def _max_body_bytes(path: str) -> int:
-    call = ENDPOINT_SCHEMAS.get(path)
-    return DEFAULT_MAX_BODY_BYTES if call is None else call.max_body_bytes
-
-
-async def _read_body(request: web.BaseRequest, max_bytes: int) -> bytes | None:
-    """Read a body of up to *most* bytes; of a longer one the rest is left, and None returned."""
+async def _read_body(request: web.BaseRequest) -> bytes | None:
+    """Return the body, or None without reading the rest if it is longer than the path allows."""
+    schema = ENDPOINT_SCHEMAS.get(request.path)
+    max_bytes = DEFAULT_MAX_BODY_BYTES if schema is None else schema.max_body_bytes
     body = bytearray()
     async for chunk in request.content.iter_any():
         body += chunk
@@ -244,49 +258,32 @@ async def _read_body(request: web.BaseRequest, max_bytes: int) -> bytes | None:
     return bytes(body)
 
 
-_MEGABYTE: Final = b"x" * (1 << 20)
-
-
-async def _send_outgoing(request: web.BaseRequest, outgoing: OutgoingResponse, sleep: Sleep) -> web.StreamResponse:
-    """Send an answer in the manner laid down; a client that leaves or a sandbox that closes cancels this."""
+async def _send(request: web.BaseRequest, outgoing: OutgoingResponse, sleep: Sleep) -> web.StreamResponse:
+    """Send a response in its delivery mode; a client that disconnects and a closing sandbox cancel this."""
     if outgoing.delay:
         await sleep(outgoing.delay)
-    if outgoing.delivery_mode is DeliveryMode.COMPLETE:
-        return web.Response(body=outgoing.body, status=outgoing.status, headers=outgoing.headers)
-    return await _SENDERS[outgoing.delivery_mode](request, outgoing)
-
-
-async def _drop(request: web.BaseRequest, _outgoing: OutgoingResponse) -> web.StreamResponse:
-    request.protocol.force_close()
-    return web.Response()
-
-
-async def _hang(_request: web.BaseRequest, _outgoing: OutgoingResponse) -> web.StreamResponse:
-    never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
-    return await never
-
-
-async def _truncate(request: web.BaseRequest, outgoing: OutgoingResponse) -> web.StreamResponse:
-    response = web.StreamResponse(headers={**outgoing.headers, "Content-Length": str(len(outgoing.body))})
-    await response.prepare(request)
-    await response.write(outgoing.body[: len(outgoing.body) // 2])
-    request.protocol.force_close()
-    return response
-
-
-async def _pad(request: web.BaseRequest, outgoing: OutgoingResponse) -> web.StreamResponse:
-    response = web.StreamResponse(headers=outgoing.headers)
-    await response.prepare(request)
-    await response.write(outgoing.body[:-1] + b',"padding":"')
-    for _ in range(outgoing.megabytes):
-        await response.write(_MEGABYTE)
-    await response.write(b'"}')
-    return response
-
-
-_SENDERS: Final = {
-    DeliveryMode.DROPPED: _drop,
-    DeliveryMode.HUNG: _hang,
-    DeliveryMode.TRUNCATED: _truncate,
-    DeliveryMode.PADDED: _pad,
-}
+    match outgoing.delivery_mode:
+        case DeliveryMode.DROPPED:
+            # aiohttp demands a response from every handler; of this one, nothing is sent after `force_close`.
+            request.protocol.force_close()
+            return web.Response()
+        case DeliveryMode.HUNG:
+            never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
+            return await never
+        case DeliveryMode.TRUNCATED:
+            response = web.StreamResponse(headers={**outgoing.headers, "Content-Length": str(len(outgoing.body))})
+            await response.prepare(request)
+            await response.write(outgoing.body[: len(outgoing.body) // 2])
+            request.protocol.force_close()
+            return response
+        case DeliveryMode.PADDED:
+            # Written in pieces, so that a client that stops reading makes the sandbox wait, not grow.
+            response = web.StreamResponse(headers=outgoing.headers)
+            await response.prepare(request)
+            await response.write(outgoing.body[:-1] + b',"padding":"')
+            for _ in range(outgoing.megabytes):
+                await response.write(_PADDING_CHUNK)
+            await response.write(b'"}')
+            return response
+        case _:
+            return web.Response(body=outgoing.body, status=outgoing.status, headers=outgoing.headers)

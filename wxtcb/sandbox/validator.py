@@ -1,4 +1,4 @@
-"""The one strict judge of request bodies: what the facts do not name is refused, with its JSON path."""
+"""Strict validation of requests: anything that the facts do not name is rejected, with its JSON path."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
 from wxtcb.sandbox.errors import platform_error
-from wxtcb.sandbox.request import TOKEN_PARAM
+from wxtcb.sandbox.request import MALFORMED_JSON, TOKEN_PARAM
 from wxtcb.sandbox.schema import Credential, EndpointSchema, FieldSchema, JsonType, ObjectSchema
 
 __all__ = ["check_action_matches", "check_body", "check_duplicate_keys", "check_query"]
 
-# `type(value) is`, not isinstance: a JSON true is no integer although a Python bool is one.
+# Compared with `type(value)`, not by isinstance: a JSON true is not an integer, although a Python bool is an int.
 _PYTHON_TYPES: Final[dict[JsonType, tuple[type, ...]]] = {
     JsonType.STRING: (str,),
     JsonType.INTEGER: (int,),
@@ -23,43 +23,45 @@ _PYTHON_TYPES: Final[dict[JsonType, tuple[type, ...]]] = {
 
 
 def check_query(schema: EndpointSchema, query: Mapping[str, str]) -> None:
-    """Judge the query as strictly as the body: stray parameters hide misspelt ones. The token is judged elsewhere."""
+    """Raise `PlatformError` for a parameter that is unknown, duplicated, missing or empty.
+
+    The value of the access token is checked elsewhere.
+    """
     _reject_duplicate_names(query.items(), "?")
+    # A call that is documented without a token must not carry one: there the token is an unknown parameter.
     own = {name: value for name, value in query.items() if name != TOKEN_PARAM or schema.credential is Credential.NONE}
     _check_object(schema.query_schema, own, "?")
 
 
 def check_duplicate_keys(raw_body: bytes) -> None:
-    """Refuse a body in which an object has a key twice, of which readers of JSON keep one in silence."""
+    """Raise `PlatformError` if an object in the body has a key twice."""
+    # orjson silently keeps the last one of two equal keys, so the body is decoded a second time.
     try:
         _DUPLICATE_KEY_DECODER.decode(raw_body.decode())
     except RecursionError:
-        raise platform_error(47001, "$ is nested too deep") from None
+        raise platform_error(MALFORMED_JSON, "$ is nested too deep") from None
 
 
 def check_action_matches(query: Mapping[str, str], body: Mapping[str, object]) -> None:
-    """Refuse a request whose query and body name different actions."""
+    """Raise `PlatformError` if query and body name different actions."""
     if query.get("action", body.get("action")) != body.get("action"):
-        raise platform_error(40097, "?action is not that of the body")
+        raise platform_error(40097, "?action differs from the action in the body")
 
 
 def check_body(schema: EndpointSchema, body: Mapping[str, object]) -> None:
-    """Pass in silence, or raise `PlatformError` for the first key that is unknown, null, mistyped, missing or empty.
+    """Raise `PlatformError` for the first field that is unknown, null, of a wrong type, missing or empty.
 
-    A path that does several things has a shape for each, by the action in its body.
+    For a path with several actions, the `action` in the body selects the schema.
     """
-    _check_object(_select_schema(schema, body), body, "")
-
-
-def _select_schema(schema: EndpointSchema, body: Mapping[str, object]) -> ObjectSchema:
     if None in schema.body_schemas:
-        return schema.body_schemas[None]
+        _check_object(schema.body_schemas[None], body, "")
+        return
     action = body.get("action")
     if action is None:
         raise platform_error(40101, "action")
     if not isinstance(action, str) or action not in schema.body_schemas:
-        raise platform_error(40097, "action is none of this path's")
-    return schema.body_schemas[action]
+        raise platform_error(40097, "action is not supported by this path")
+    _check_object(schema.body_schemas[action], body, "")
 
 
 def _check_object(schema: ObjectSchema, value: Mapping[str, object], path: str) -> None:
@@ -75,42 +77,40 @@ def _check_object(schema: ObjectSchema, value: Mapping[str, object], path: str) 
 
 def _check_field(field: FieldSchema, value: object, path: str) -> None:
     if field.is_array:
-        _check_list(field, value, path)
+        _reject_null(value, path)
+        if type(value) is not list:
+            raise platform_error(MALFORMED_JSON, f"{path} must be array")
+        for index, item in enumerate(cast("list[object]", value)):
+            _check_value(field, item, f"{path}[{index}]")
     else:
         _check_value(field, value, path)
     if field.required and value in ("", []):
         raise platform_error(field.empty_errcode, f"{path} is empty")
 
 
-def _check_list(field: FieldSchema, value: object, path: str) -> None:
-    _reject_null(value, path)
-    if type(value) is not list:
-        raise platform_error(47001, f"{path} must be array")
-    for index, item in enumerate(cast("list[object]", value)):
-        _check_value(field, item, f"{path}[{index}]")
-
-
 def _check_value(field: FieldSchema, value: object, path: str) -> None:
     _reject_null(value, path)
     if type(value) not in _PYTHON_TYPES[field.json_type]:
-        raise platform_error(47001, f"{path} must be {field.json_type.value}")
+        raise platform_error(MALFORMED_JSON, f"{path} must be {field.json_type.value}")
     if field.object_schema is not None:
         _check_object(field.object_schema, cast("dict[str, object]", value), f"{path}.")
+
+
+def _reject_null(value: object, path: str) -> None:
+    # A null is nearly always an unset field that the client failed to leave out.
+    if value is None:
+        raise platform_error(40097, f"{path} is null")
 
 
 def _reject_duplicate_names(pairs: Iterable[tuple[str, object]], path: str = "") -> None:
     known: set[str] = set()
     for name, _ in pairs:
         if name in known:
-            raise platform_error(40097, f"{path}{name} is there twice")
+            raise platform_error(40097, f"{path}{name} is duplicated")
         known.add(name)
 
 
+# Numbers stay strings: int() refuses more than 4,300 digits, and their values do not matter here.
 _DUPLICATE_KEY_DECODER: Final = json.JSONDecoder(
     object_pairs_hook=_reject_duplicate_names, parse_int=str, parse_float=str
 )
-
-
-def _reject_null(value: object, path: str) -> None:
-    if value is None:
-        raise platform_error(40097, f"{path} is null")

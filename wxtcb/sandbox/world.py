@@ -1,4 +1,4 @@
-"""The state of the simulated platform, under a clock and a seed that are passed in; nothing here does I/O."""
+"""State of the simulated platform, under an injected clock and seed; nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Final
 
 from attrs import Factory, define, evolve, field, frozen
 
-from wxtcb.sandbox.console import MessageSettings
 from wxtcb.sandbox.context import ServiceContext
-from wxtcb.sandbox.credentials import CredentialStore
+from wxtcb.sandbox.credentials import CredentialStore, MessageSettings
 from wxtcb.sandbox.environments import HALTED, NORMAL, UNAVAILABLE, Environment, EnvironmentRegistry, ReadyPolicy
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.limits import DAY, MINUTE, RateWindow, ResetQuota
@@ -29,19 +28,23 @@ from wxtcb.sandbox.services.storage import Storage
 __all__ = ["Service", "Share", "World", "is_valid_appid"]
 
 _APPID: Final = re.compile(r"wx[0-9a-z]{16}")
-_LOWER: Final = string.ascii_lowercase + string.digits
+_LOWER_ALPHANUMERIC: Final = string.ascii_lowercase + string.digits
 _CHINA_UTC_OFFSET: Final = 8 * 3600
-_TOKEN_LIMIT_KEY: Final = "mint"
+# Issued tokens are counted apart from the calls of the token path, whose rejected ones must not count.
+_ISSUED_TOKENS_KEY: Final = "issued tokens"
 
 
 def is_valid_appid(appid: str) -> bool:
-    """Say whether this has the shape of an appid; a world without a rule of its own authorises all that do."""
+    """Return whether *appid* is "wx" and 16 characters of a-z0-9; a world treats these as authorised by default."""
     return _APPID.fullmatch(appid) is not None
 
 
 @frozen
 class Share:
-    """An environment offered to a mini program, which may use it once its administrator has `confirmed_shares` at `url`."""
+    """An environment offered to a mini program.
+
+    The mini program may use it once its administrator has opened `url`; then `confirmed` is True.
+    """
 
     env: str
     appid: str
@@ -52,15 +55,23 @@ class Share:
 
 @define(eq=False, kw_only=True)
 class World:
-    """What the platform knows. Equal seed, equal calls: equal world, credentials and tokens included.
+    """Everything the platform knows.
 
-    `max_tokens_per_day`: tokens a clock day allows before 45009. `visible_after`: seconds until `describeenvs` shows a new
-    environment. `minute_limit` and `daily_limit` map a path to the calls allowed in a clock minute (45011) or day
-    (45009); minutes and days begin at multiples of 60 and 86,400 on `clock`. `started_at_unix` is the Unix time of the moment
-    the world is made. `operations_ready_after` says when jobs, functions, versions and websites get ready, each look at them
-    counted; `base_url` is the sandbox's own URL. `getcslist_includes_cloudrun` False: `getcslist` does not know what
-    `establishcloudbaserunserver` opened, like a list of the older family alone. Settings may be changed while it runs;
-    `ready_after` and `visible_after` hold for later creates.
+    Equal seeds and equal calls make equal worlds, credentials and tokens included. Settings may be changed at any
+    time; `ready_after` and `visible_after` apply to later creates.
+
+    - `clock`: seconds, monotonic.
+    - `started_at_unix`: Unix time at which the world was made.
+    - `token_ttl`: seconds for which a component token is valid.
+    - `max_tokens_per_day`: component tokens issued in a clock day before 45009; None for no limit.
+    - `ready_after`: when a new environment becomes NORMAL.
+    - `visible_after`: seconds until `describeenvs` lists a new environment.
+    - `operations_ready_after`: when jobs, functions, versions and websites become ready; each status query is a poll.
+    - `base_url`: URL of the sandbox, which sets it when it is entered.
+    - `is_authorised`: whether a mini program has authorised the platform, by appid.
+    - `minute_limit`, `daily_limit`: calls of a path in a clock minute (then 45011) or day (then 45009). Minutes and
+      days begin at multiples of 60 and 86,400 on `clock`.
+    - `getcslist_includes_cloudrun`: whether `getcslist` lists the services opened by `establishcloudbaserunserver`.
     """
 
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
@@ -75,6 +86,7 @@ class World:
     is_authorised: Callable[[str], bool] = field(default=is_valid_appid, repr=False)
     minute_limit: Mapping[str, int] = Factory(dict[str, int])
     daily_limit: Mapping[str, int] = Factory(dict[str, int])
+    # The pages leave open whether the older call lists services of the newer family, so tests need both.
     getcslist_includes_cloudrun: bool = True
     shares: dict[tuple[str, str], Share] = field(init=False, repr=False, factory=dict[tuple[str, str], Share])
     storage: Storage = field(init=False, repr=False)
@@ -98,11 +110,13 @@ class World:
 
     def __attrs_post_init__(self) -> None:
         self._started_at = self.clock()
+        # One generator for each part: a token more or less must not change the ids of the environments.
         self._random = Random(f"world {self.seed}")
         self.credentials = CredentialStore(Random(f"tokens {self.seed}"))
         self.message_settings = MessageSettings(Random(f"console {self.seed}"))
         self.ticket = self.credentials.issue_ticket(self._started_at)
-        ground = ServiceContext(
+        # Lambdas read the settings at each use, because tests change them later.
+        context = ServiceContext(
             clock=self.clock,
             random=Random(f"cloud {self.seed}"),
             format_now=self._format_now,
@@ -110,151 +124,130 @@ class World:
             operation_policy=lambda: self.operations_ready_after,
             base_url=lambda: self.base_url,
         )
-        self.storage = Storage(ground)
-        self.databases = Databases(ground, self.storage)
-        self.hosting = Hosting(ground, self.storage.objects)
-        self.functions = Functions(ground)
-        self.access_token_policies = AccessTokenPolicies(ground)
-        self.cloudrun = CloudRun(ground, lambda: self.ready_after)
-        self.containers = Containers(ground)
+        self.storage = Storage(context)
+        self.databases = Databases(context, self.storage)
+        self.hosting = Hosting(context, self.storage.objects)
+        self.functions = Functions(context)
+        self.access_token_policies = AccessTokenPolicies(context)
+        self.cloudrun = CloudRun(context, lambda: self.ready_after)
+        self.containers = Containers(context)
 
-    @property
-    def environments(self) -> Mapping[str, Environment]:
-        """Every environment by id, oldest first, statuses as of now, those not yet visible included."""
-        self._registry.update_statuses(self.clock(), self._format_now())
-        return self._registry.environments
+    # Time
 
-    @property
-    def services(self) -> dict[tuple[str, str], Service]:
-        """The cloud-run services by environment and name, oldest first."""
-        return self.cloudrun.services
+    def unix_time(self) -> float:
+        """Return the platform's time of day in Unix seconds; it advances with `clock`."""
+        return self.started_at_unix + self.clock() - self._started_at
+
+    def current_month(self) -> str:
+        """Return the month on the platform's calendar, such as "2020-09"."""
+        return self._format_now()[:7]
+
+    def _format_now(self) -> str:
+        # The platform writes Chinese local time without an offset.
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.unix_time() + _CHINA_UTC_OFFSET))
+
+    # Tickets and tokens
 
     @property
     def tokens_issued(self) -> int:
-        """How many component tokens were handed out."""
+        """Number of component tokens issued."""
         return self.credentials.tokens_issued
 
     @property
     def forced_expirations(self) -> int:
-        """How many living component tokens were ended before their time."""
+        """Number of component tokens that `expire_token` ended early."""
         return self.credentials.forced_expirations
-
-    def expire_token(self) -> bool:
-        """End the living component token; False, and nothing counted, if none lives."""
-        return self.credentials.expire_token(self.clock())
-
-    def issue_ticket(self) -> str:
-        """Issue a newer ticket; the older one stays good for its twelve hours."""
-        self.ticket = self.credentials.issue_ticket(self.clock())
-        return self.ticket
 
     @property
     def ticket_age(self) -> float:
-        """The seconds since the newest ticket was issued."""
+        """Seconds since the newest ticket was issued."""
         return self.clock() - self.credentials.ticket_issued_at(self.ticket)
 
-    def unix_time(self) -> float:
-        """Tell the time of day of the simulated platform, in Unix seconds."""
-        return self.started_at_unix + self.clock() - self._started_at
+    def issue_ticket(self) -> str:
+        """Issue a newer ticket; older ones stay valid for 12 hours after their own issue."""
+        self.ticket = self.credentials.issue_ticket(self.clock())
+        return self.ticket
+
+    def issue_token(self) -> str:
+        """Issue a component token, which invalidates the previous one.
+
+        Raises `PlatformError` (45009) above `max_tokens_per_day`.
+        """
+        now = self.clock()
+        if self.max_tokens_per_day is not None:
+            self._day_window.acquire(_ISSUED_TOKENS_KEY, {_ISSUED_TOKENS_KEY: self.max_tokens_per_day}, now)
+        return self.credentials.issue_token(now, self.token_ttl)
+
+    def expire_token(self) -> bool:
+        """Expire the component token early; return False, counting nothing, if none is valid."""
+        return self.credentials.expire_token(self.clock())
+
+    # Rate limits and request ids
 
     def acquire(self, path: str) -> None:
-        """Count a call against the limits of its path, or refuse it with 45011 or 45009."""
+        """Count a call against the limits of its path, or raise `PlatformError` (45011 or 45009)."""
         now = self.clock()
         self._minute_window.acquire(path, self.minute_limit, now)
         self._day_window.acquire(path, self.daily_limit, now)
 
     def calls_today(self, path: str) -> int:
-        """Return how many calls of a path the clock day has had."""
+        """Return the number of calls of a path in this clock day."""
         return self._day_window.count(path, self.clock())
 
     def reset_calls_today(self, *paths: str) -> None:
-        """Count the calls of the day from 0 again, on these paths, or on all if none is named."""
+        """Set the daily counts of these paths to 0, or of all paths if none is given."""
         self._day_window.clear(*paths)
 
-    def current_month(self) -> str:
-        """Return the month on the platform's calendar."""
-        return self._format_now()[:7]
+    def new_request_id(self) -> str:
+        """Return a new request id (rid), as error messages end with."""
+        digits = f"{self._random.getrandbits(92):023x}"
+        return f"6{digits[:7]}-{digits[7:15]}-{digits[15:]}"
 
-    def issue_token(self) -> str:
-        """Hand out a component token, which voids the one before."""
-        now = self.clock()
-        if self.max_tokens_per_day is not None:
-            self._day_window.acquire(_TOKEN_LIMIT_KEY, {_TOKEN_LIMIT_KEY: self.max_tokens_per_day}, now)
-        return self.credentials.issue_token(now, self.token_ttl)
+    # Environments
+
+    @property
+    def environments(self) -> Mapping[str, Environment]:
+        """Every environment by id, oldest first, with its current status, including those not yet visible."""
+        self._registry.update_statuses(self.clock(), self._format_now())
+        return self._registry.environments
 
     def create(self, alias: str, env_type: str | None = None) -> tuple[str, str]:
-        """Open another environment, whatever others of this alias there are; the order number and its id come back."""
+        """Create an environment and return order number and id; other environments may have the same alias."""
         self._order_count += 1
-        stamp = self._format_now()
-        row = Environment(self._new_id(alias), alias, UNAVAILABLE, stamp, stamp, env_type)
-        self._registry.create(row, visible_at=self.clock() + self.visible_after, policy=self.ready_after)
-        return f"{stamp[:10].replace('-', '')}{self._order_count:06d}", row.env
+        now = self._format_now()
+        environment = Environment(self._new_env_id(alias), alias, UNAVAILABLE, now, now, env_type)
+        self._registry.create(environment, visible_at=self.clock() + self.visible_after, policy=self.ready_after)
+        return f"{now[:10].replace('-', '')}{self._order_count:06d}", environment.env
 
     def add(self, alias: str, *, env: str | None = None, status: str = NORMAL) -> str:
-        """Set the scene: an environment that is there and visible already; one that is UNAVAILABLE stays so."""
-        stamp = self._format_now()
-        row = Environment(env or self._new_id(alias), alias, status, stamp, stamp)
-        self._registry.put(row)
-        return row.env
+        """Add an environment that is visible at once, and return its id; one that is UNAVAILABLE stays so."""
+        now = self._format_now()
+        environment = Environment(env or self._new_env_id(alias), alias, status, now, now)
+        self._registry.put(environment)
+        return environment.env
 
     def halt(self, env: str) -> None:
-        """Stop an environment as the platform does over quota: HALTED for good. Unknown id: KeyError."""
+        """Set an environment to HALTED permanently, as the platform does over quota.
+
+        Raises `KeyError` for an unknown id.
+        """
         self._registry.set_status(env, HALTED, self._format_now())
 
     def remove(self, env: str) -> None:
-        """Take an environment away as if its owner had deleted it elsewhere. Unknown id: KeyError."""
+        """Remove an environment, as if its owner had deleted it in the console.
+
+        Raises `KeyError` for an unknown id.
+        """
         self._registry.remove(env)
 
     def poll_environments(self) -> bytes:
-        """Count a `describeenvs` look and return the environments it shows as a JSON array."""
+        """Count a `describeenvs` poll and return the visible environments as a JSON array."""
         return self._registry.poll(self.clock(), self._format_now())
 
-    def share(self, env: str, appid: str, source_type: object) -> Share:
-        """Offer an environment to a mini program; each offer, a repeated one too, gets a link of its own.
-
-        What was confirmed stays so.
-        """
-        known = self.shares.get((env, appid))
-        url = f"https://mp.weixin.qq.com/wxa/sandbox/confirm?ticket={self._random_string(24)}"
-        share = Share(env, appid, source_type, url, confirmed=known is not None and known.confirmed)
-        self.shares[env, appid] = share
-        return share
-
-    def unshare(self, env: str, appid: str, source_type: object = None) -> bool:
-        """Take an environment back from a mini program; False if it was not shared, or not as that source type."""
-        share = self.shares.get((env, appid))
-        if share is None or source_type not in (None, share.source_type):
-            return False
-        del self.shares[env, appid]
-        return True
-
-    def confirm(self, env: str, appid: str) -> None:
-        """Let the administrator of a mini program agree to an offer. Nothing was offered: KeyError."""
-        self.shares[env, appid] = evolve(self.shares[env, appid], confirmed=True)
-
-    def confirmed_shares(self) -> Iterator[Share]:
-        """Return the shares in effect, of environments that are still there."""
-        return (share for share in self.shares.values() if share.confirmed and share.env in self._registry.environments)
-
-    def establish(self, env: str, name: str, body: Mapping[str, object]) -> Service:
-        """Open a service in a NORMAL environment; a name that the environment has already is refused with 40097."""
-        return self.cloudrun.establish(env, name, body)
-
-    def listed_services(self, env: str) -> list[Service]:
-        """Return what `getcslist` knows of an environment, oldest first; one that is not there is refused."""
-        if self.status_of(env) is None:
-            raise platform_error(-501005, f"env {env}")
-        return [each for each in self.services.values() if each.env == env] if self.getcslist_includes_cloudrun else []
-
     def status_of(self, env: str) -> str | None:
-        """Tell how an environment of cloud development or of cloud hosting stands; None if there is none."""
-        row = self.environments.get(env)
-        return self.cloudrun.environments.status_of(env) if row is None else row.status
-
-    def new_request_id(self) -> str:
-        """Make the request id that error messages end with."""
-        digits = f"{self._random.getrandbits(92):023x}"
-        return f"6{digits[:7]}-{digits[7:15]}-{digits[15:]}"
+        """Return the status of an environment of cloud development or of cloud hosting; None for an unknown id."""
+        environment = self.environments.get(env)
+        return self.cloudrun.environments.status_of(env) if environment is None else environment.status
 
     def _require_normal(self, env: str) -> None:
         # -501005, not 40097: the cloud error list defines it as "unknown or not usable", and 40097
@@ -265,11 +258,69 @@ class World:
         if status != NORMAL:
             raise platform_error(-501005, f"env_id {env} is {status}")
 
-    def _new_id(self, alias: str) -> str:
+    def _new_env_id(self, alias: str) -> str:
         return f"{alias}-{self._random_string(16)}"
 
     def _random_string(self, length: int) -> str:
-        return "".join(self._random.choices(_LOWER, k=length))
+        return "".join(self._random.choices(_LOWER_ALPHANUMERIC, k=length))
 
-    def _format_now(self) -> str:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.unix_time() + _CHINA_UTC_OFFSET))
+    # Shares
+
+    def share(self, env: str, appid: str, source_type: object) -> Share:
+        """Offer an environment to a mini program; each offer has its own link.
+
+        A repeated offer of a confirmed share stays confirmed.
+        """
+        previous = self.shares.get((env, appid))
+        url = f"https://mp.weixin.qq.com/wxa/sandbox/confirm?ticket={self._random_string(24)}"
+        share = Share(env, appid, source_type, url, confirmed=previous is not None and previous.confirmed)
+        self.shares[env, appid] = share
+        return share
+
+    def unshare(self, env: str, appid: str, source_type: object = None) -> bool:
+        """Withdraw an environment from a mini program.
+
+        Returns False if it was not shared, or with another source type; a *source_type* of None matches all.
+        """
+        share = self.shares.get((env, appid))
+        if share is None or source_type not in (None, share.source_type):
+            return False
+        del self.shares[env, appid]
+        return True
+
+    def confirm(self, env: str, appid: str) -> None:
+        """Confirm a share, as the administrator of the mini program does with the link.
+
+        Raises `KeyError` if the environment was not offered.
+        """
+        self.shares[env, appid] = evolve(self.shares[env, appid], confirmed=True)
+
+    def confirmed_shares(self) -> Iterator[Share]:
+        """Return the confirmed shares of environments that still exist."""
+        environments = self._registry.environments
+        return (share for share in self.shares.values() if share.confirmed and share.env in environments)
+
+    # Cloud-run services
+
+    @property
+    def services(self) -> dict[tuple[str, str], Service]:
+        """The cloud-run services by environment and name, oldest first."""
+        return self.cloudrun.services
+
+    def establish(self, env: str, name: str, body: Mapping[str, object]) -> Service:
+        """Create a service in a NORMAL environment.
+
+        Raises `PlatformError`: 40097 if the environment has a service of this name, -501005 if it is not NORMAL.
+        """
+        return self.cloudrun.establish(env, name, body)
+
+    def listed_services(self, env: str) -> list[Service]:
+        """Return the services of an environment that `getcslist` lists, oldest first.
+
+        Raises `PlatformError` (-501005) for an unknown environment.
+        """
+        if self.status_of(env) is None:
+            raise platform_error(-501005, f"env {env}")
+        if not self.getcslist_includes_cloudrun:
+            return []
+        return [service for service in self.services.values() if service.env == env]

@@ -1,4 +1,4 @@
-"""What each call does to the world, once the validator has let it pass; one module per file of `wxtcb.api`."""
+"""Handlers: what each validated call does to the world; one module for each group of `wxtcb.api`."""
 
 from __future__ import annotations
 

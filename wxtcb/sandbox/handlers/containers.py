@@ -1,4 +1,4 @@
-"""The container services, the older family: hosting, services, versions, traffic."""
+"""Handlers of the container services, the older family: hosting, services, versions, traffic."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from wxtcb.sandbox.request import Body, success
 from wxtcb.sandbox.services.containers import ContainerService, ContainerVersion
 from wxtcb.sandbox.world import Service, World
 
-__all__ = ["DEFAULT_PAGE_SIZE", "HANDLERS"]
+__all__ = ["HANDLERS"]
 
-DEFAULT_PAGE_SIZE: Final = 20
 _MAX_PAGE_SIZE: Final = 100
 
 
 def enable_hosting(world: World, body: Body) -> bytes:
-    """Switch hosting on for an environment."""
+    """Enable container hosting for an environment."""
     world.containers.enable(body.string("env"))
     return success()
 
 
 def create_service(world: World, body: Body) -> bytes:
-    """Add a service to an environment whose hosting is on."""
+    """Create a service in an environment with container hosting."""
     vpc = body.optional_object("vpc")
     vpc_id = vpc.string("vpcid") if vpc else ""
     world.containers.create_service(body.string("env"), body.string("service_name"), vpc_id)
@@ -32,46 +31,46 @@ def create_service(world: World, body: Body) -> bytes:
 
 
 def list_services(world: World, body: Body) -> bytes:
-    """List a page of the services of an environment, those of both families, oldest first."""
-    page, env = _page_slice(body), body.string("env")
+    """List a page of the services of an environment, of both families, oldest first."""
+    page, env = body.page(max_size=_MAX_PAGE_SIZE), body.string("env")
     rows = [*map(_cloudrun_row, world.listed_services(env)), *map(_container_row, world.containers.services_of(env))]
     rows.sort(key=itemgetter("created_time"))
     return success(cslist=rows[page], total=len(rows))
 
 
 def delete_service(world: World, body: Body) -> bytes:
-    """Take a service away, with its versions."""
+    """Delete a service and its versions."""
     world.containers.delete_service(body.string("env"), body.string("service_name"))
     return success()
 
 
 def create_version(world: World, body: Body) -> bytes:
-    """Begin to build a version."""
+    """Start to build a version."""
     return success(version_name=world.containers.create_version(body.string("env"), body))
 
 
 def create_versions(world: World, body: Body) -> bytes:
-    """Begin to build a version in each environment; one that cannot have it stands in fail_list, under errcode 0."""
-    succ: list[dict[str, str]] = []
-    fail: list[dict[str, str]] = []
+    """Start to build a version in each environment; failures are listed in `fail_list`, with errcode 0."""
+    succeeded: list[dict[str, str]] = []
+    failed: list[dict[str, str]] = []
     for env in body.strings("envs"):
         try:
-            succ.append({"env": env, "version_name": world.containers.create_version(env, body)})
-        except PlatformError as no:
-            fail.append({"env": env, "errormsg": no.message})
-    return success(succ_list=succ, fail_list=fail)
+            succeeded.append({"env": env, "version_name": world.containers.create_version(env, body)})
+        except PlatformError as error:
+            failed.append({"env": env, "errormsg": error.message})
+    return success(succ_list=succeeded, fail_list=failed)
 
 
 def list_versions(world: World, body: Body) -> bytes:
     """List a page of the versions of a service, oldest first."""
-    page = _page_slice(body)
+    page = body.page(max_size=_MAX_PAGE_SIZE)
     versions = [*world.containers.service(body.string("env"), body.string("service_name")).versions.values()]
-    rows = [_version_row(each, world.containers.poll_version(each)) for each in versions[page]]
+    rows = [_version_row(version, world.containers.poll_version(version)) for version in versions[page]]
     return success(items=rows, total=len(versions))
 
 
 def describe_version(world: World, body: Body) -> bytes:
-    """Show one version in detail."""
+    """Describe one version in detail."""
     service = world.containers.service(body.string("env"), body.string("service_name"))
     version = service.version(body.string("version_name"))
     return success(**_version_detail(service, version), status=world.containers.poll_version(version))
@@ -86,54 +85,46 @@ def configure_version(world: World, body: Body) -> bytes:
 
 
 def delete_version(world: World, body: Body) -> bytes:
-    """Take a version away."""
+    """Delete a version."""
     world.containers.delete_version(body.string("env"), body.string("service_name"), body.string("version_name"))
     return success()
 
 
 def delete_versions(world: World, body: Body) -> bytes:
-    """Take versions away, each for itself."""
+    """Delete versions, each independently of the others."""
     return _for_each_item(world, body, delete_version, ("env", "service_name", "version_name"))
 
 
 def split_traffic(world: World, body: Body) -> bytes:
     """Split the traffic of a service."""
     rows = body.objects("items")
-    shares = {row.string("version_name"): row.integer("flow_ratio", 0) for row in rows}
-    if len(shares) < len(rows):
-        raise platform_error(40097, "items: a version_name is there twice")
-    world.containers.split_traffic(body.string("env"), body.string("service_name"), shares)
+    ratios = {row.string("version_name"): row.integer("flow_ratio", 0) for row in rows}
+    if len(ratios) < len(rows):
+        raise platform_error(40097, "items: a version_name is duplicated")
+    world.containers.split_traffic(body.string("env"), body.string("service_name"), ratios)
     return success()
 
 
 def split_traffic_batch(world: World, body: Body) -> bytes:
-    """Split the traffic of services, each for itself."""
+    """Split the traffic of services, each independently of the others."""
     return _for_each_item(world, body, split_traffic, ("env", "service_name"))
 
 
 def _for_each_item(
     world: World, body: Body, handler: Callable[[World, Body], bytes], key_names: Sequence[str]
 ) -> bytes:
-    """Do it with each of the items; one that is refused stands in fail_list, under errcode 0."""
-    succ: list[dict[str, str]] = []
-    fail: list[dict[str, str]] = []
+    """Apply a handler to each of the items; failures are listed in `fail_list`, with errcode 0."""
+    succeeded: list[dict[str, str]] = []
+    failed: list[dict[str, str]] = []
     for item in body.objects("items"):
-        named = {name: item.string(name) for name in key_names}
+        keys = {name: item.string(name) for name in key_names}
         try:
             handler(world, item)
-        except PlatformError as no:
-            fail.append({**named, "errmsg": no.message})
+        except PlatformError as error:
+            failed.append({**keys, "errmsg": error.message})
         else:
-            succ.append(named)
-    return success(succ_list=succ, fail_list=fail)
-
-
-def _page_slice(body: Body) -> slice[int, int]:
-    """Return the page that was asked for: 20 unless told otherwise, and never more than 100."""
-    limit, offset = body.integer("limit", DEFAULT_PAGE_SIZE), body.integer("offset", 0)
-    if limit < 1 or offset < 0:
-        raise platform_error(40097, "limit must be above 0, and offset not below it")
-    return slice(offset, offset + min(limit, _MAX_PAGE_SIZE))
+            succeeded.append(keys)
+    return success(succ_list=succeeded, fail_list=failed)
 
 
 def _cloudrun_row(service: Service) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The nine database calls: files in and out, records, indexes, collections, and who may use them."""
+"""Handlers of the database calls: import and export, records, indexes, collections, access rules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DIRECTIONS: Final = ("1", "-1", "2dsphere")
 
 
 def start_import(world: World, body: Body) -> bytes:
-    """Start a job that reads a file of the environment's storage."""
+    """Start a job that imports a file of the environment's storage."""
     job_id = world.databases.start_import(
         body.string("env"),
         body.string("collection_name"),
@@ -30,7 +30,7 @@ def start_import(world: World, body: Body) -> bytes:
 
 
 def start_export(world: World, body: Body) -> bytes:
-    """Start a job that writes a file."""
+    """Start a job that exports a collection to a file."""
     file_type = _require_one_of(body, "file_type", (1, 2))
     job_id = world.databases.start_export(
         body.string("env"), body.string("file_path"), body.string("query"), file_type=file_type
@@ -39,7 +39,7 @@ def start_export(world: World, body: Body) -> bytes:
 
 
 def get_job_state(world: World, body: Body) -> bytes:
-    """Tell how far a job is; a failed one is a success of this call."""
+    """Return the state of a job; a failed job is reported with errcode 0."""
     state = world.databases.poll_job(body.string("env"), body.integer("job_id", 0))
     return success(
         status=state.status,
@@ -51,20 +51,20 @@ def get_job_state(world: World, body: Body) -> bytes:
 
 
 def aggregate(world: World, body: Body) -> bytes:
-    """Send records through a pipeline."""
+    """Run an aggregation pipeline."""
     collection, statement = world.databases.open_statement(body.string("env"), body.string("query"), ["end"])
     return success(data=[encode_record(record) for record in collection.aggregate(statement)])
 
 
 def get_acl(world: World, body: Body) -> bytes:
-    """Tell who may use a collection; nobody goes by it here."""
+    """Return the access rule of a collection; the sandbox does not apply it."""
     collection = world.databases.collection(body.string("env"), body.string("collection_name"))
     rule = {"rule": collection.rule} if collection.rule else {}
     return success(acl_tag=collection.acl_tag, **rule)
 
 
 def modify_acl(world: World, body: Body) -> bytes:
-    """Set who may use a collection; CUSTOM goes by a rule, which the others do not keep."""
+    """Set the access rule of a collection; only CUSTOM has a rule expression."""
     collection = world.databases.collection(body.string("env"), body.string("collection_name"))
     tag, rule = body.string("acl_tag"), body.optional_string("rule") or ""
     if tag not in _ACL_TAGS:
@@ -76,30 +76,30 @@ def modify_acl(world: World, body: Body) -> bytes:
 
 
 def insert(world: World, body: Body) -> bytes:
-    """Add records."""
+    """Insert records."""
     collection, statement = world.databases.open_statement(body.string("env"), body.string("query"), ["add"])
     return success(id_list=collection.insert(statement))
 
 
 def delete(world: World, body: Body) -> bytes:
-    """Remove records."""
+    """Delete records."""
     collection, statement = world.databases.open_statement(body.string("env"), body.string("query"), ["remove"])
     return success(deleted=collection.remove(statement))
 
 
 def update(world: World, body: Body) -> bytes:
-    """Change records."""
+    """Update records."""
     collection, statement = world.databases.open_statement(body.string("env"), body.string("query"), ["update", "set"])
-    done = collection.update(statement)
-    return success(matched=done.matched, modified=done.modified, id=done.created_id)
+    result = collection.update(statement)
+    return success(matched=result.matched, modified=result.modified, id=result.created_id)
 
 
 def query(world: World, body: Body) -> bytes:
-    """Read a page of records."""
+    """Query a page of records."""
     collection, statement = world.databases.open_statement(body.string("env"), body.string("query"), ["get"])
-    found = collection.query(statement)
-    pager = {"offset": found.offset, "limit": found.limit, "total": found.total}
-    return success(pager=pager, data=[encode_record(record) for record in found.records])
+    page = collection.query(statement)
+    pager = {"offset": page.offset, "limit": page.limit, "total": page.total}
+    return success(pager=pager, data=[encode_record(record) for record in page.records])
 
 
 def create_indexes(world: World, body: Body) -> bytes:
@@ -110,7 +110,7 @@ def create_indexes(world: World, body: Body) -> bytes:
 
 
 def delete_indexes(world: World, body: Body) -> bytes:
-    """Remove indexes, all or none."""
+    """Delete indexes, all or none."""
     collection = world.databases.collection(body.string("env"), body.string("collection_name"))
     collection.drop_indexes([index.string("name") for index in body.objects("indexes")])
     return success()
@@ -118,11 +118,9 @@ def delete_indexes(world: World, body: Body) -> bytes:
 
 def get_collections(world: World, body: Body) -> bytes:
     """List a page of collections."""
-    limit, offset = body.integer("limit", 20), body.integer("offset", 0)
-    if limit < 1 or offset < 0:
-        raise platform_error(40097, "limit or offset")
-    found = world.databases.collections(body.string("env"))
-    return success(collections=[each.stats() for each in found[offset : offset + limit]], total=len(found))
+    page = body.page()
+    collections = world.databases.collections(body.string("env"))
+    return success(collections=[collection.stats() for collection in collections[page]], total=len(collections))
 
 
 def add_collection(world: World, body: Body) -> bytes:
@@ -132,7 +130,7 @@ def add_collection(world: World, body: Body) -> bytes:
 
 
 def drop_collection(world: World, body: Body) -> bytes:
-    """Remove a collection and all of its records."""
+    """Delete a collection and all of its records."""
     world.databases.drop_collection(body.string("env"), body.string("collection_name"))
     return success()
 

@@ -1,4 +1,4 @@
-"""createenv, describeenvs, modifyenv, usecloudaccesstoken, and the three of sharing."""
+"""Handlers of the environment calls: createenv, describeenvs, modifyenv, usecloudaccesstoken, and sharing."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ _ALIAS: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
 
 
 def create_env(world: World, body: Body) -> bytes:
-    """Open an environment; an alias that exists already opens (and bills) another one."""
+    """Create an environment; a second one with the same alias is created, and billed, too."""
     alias = body.string("alias")
     if _ALIAS.fullmatch(alias) is None:
-        raise platform_error(40097, "alias must start with a-z and hold only a-zA-Z0-9-")
+        raise platform_error(40097, "alias must start with a-z and contain only a-zA-Z0-9-")
     tranid, env = world.create(alias, body.optional_string("EnvType"))
     return success(tranid=tranid, env=env)
 
 
 def describe_envs(world: World, _body: Body) -> bytes:
-    """List every visible environment, and thereby start those that nobody has looked at yet."""
+    """List every visible environment; the first listing starts the initialisation of a new one."""
+    # The registry caches the encoded rows, so the reply is joined and not encoded again.
     return b'{"errcode":0,"errmsg":"ok","info_list":' + world.poll_environments() + b"}"
 
 
 def share_envs(world: World, body: Body) -> bytes:
-    """Offer environments to mini programs, pair by pair: a pair that fails stands in err_list, under errcode 0."""
+    """Offer environments to mini programs; pairs that fail are listed in `err_list`, with errcode 0."""
     failed: list[dict[str, str]] = []
     links: list[dict[str, str]] = []
-    for job in body.objects("data"):
-        env = job.string("env")
-        for appid in job.strings("appids"):
-            flaw = _share_error(world, env, appid)
-            if flaw:
-                failed.append({"env": env, "appid": appid, "errmsg": flaw})
+    for item in body.objects("data"):
+        env = item.string("env")
+        for appid in item.strings("appids"):
+            error = _share_error(world, env, appid)
+            if error:
+                failed.append({"env": env, "appid": appid, "errmsg": error})
             else:
                 share = world.share(env, appid, body.fields.get("source_type"))
                 links.append({"appid": appid, "url": share.url})
@@ -45,33 +46,34 @@ def share_envs(world: World, body: Body) -> bytes:
 
 
 def unshare_envs(world: World, body: Body) -> bytes:
-    """Take environments back from mini programs, pair by pair: one that was never shared stands in err_list."""
+    """Withdraw environments from mini programs; pairs that were not shared are listed in `err_list`."""
     source_type = body.fields.get("source_type")
-    pairs = [(job.string("env"), appid) for job in body.objects("data") for appid in job.strings("appids")]
+    pairs = [(item.string("env"), appid) for item in body.objects("data") for appid in item.strings("appids")]
     failed = [(env, appid) for env, appid in pairs if not world.unshare(env, appid, source_type)]
     return success(err_list=[{"env": env, "appid": appid, "errmsg": "not shared"} for env, appid in failed])
 
 
 def modify_env(world: World, body: Body) -> bytes:
-    """Make an environment one that mini programs can use."""
+    """Enable an environment for mini programs."""
     world.access_token_policies.enable_for_mini_programs(body.string("env"))
     return success()
 
 
 def use_access_token(world: World, body: Body) -> bytes:
-    """Read or set what code in an environment may do with cloudbase_access_token."""
+    """Return or set what code in an environment may do with cloudbase_access_token."""
     env, access = body.string("env"), world.access_token_policies
     if body.string("action") == "get":
-        setting = access.get(env)
-        return success(open=access.is_open, api_whitelist=setting.api_whitelist, version=setting.version)
+        policy = access.get(env)
+        return success(open=access.is_open, api_whitelist=policy.api_whitelist, version=policy.version)
     version = body.integer("version", 0)
     access.set(env, is_open=body.boolean("open"), api_whitelist=body.strings("api_whitelist"), version=version)
     return success()
 
 
 def get_shares(world: World, body: Body) -> bytes:
-    """Tell which environments each mini program may use; one whose administrator has not agreed may not use any."""
+    """List the environments that each mini program may use: those whose share its administrator has confirmed."""
     source_type = body.fields.get("source_type")
+    # An appid that is asked for twice is answered once.
     known = [appid for appid in dict.fromkeys(body.strings("appids")) if world.is_authorised(appid)]
     failed = [{"appid": appid, "errmsg": "invalid appid"} for appid in body.strings("appids") if appid not in known]
     relations: dict[str, list[str]] = {appid: [] for appid in known}

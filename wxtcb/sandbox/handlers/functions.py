@@ -1,4 +1,4 @@
-"""The calls that create, change, list, trigger, run and delete functions."""
+"""Handlers of the function calls: create, change, list, trigger, invoke, delete."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from wxtcb.sandbox.world import World
 __all__ = ["HANDLERS"]
 
 _TRIGGER_NAME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,59}")
-_DEFAULT_PAGE_SIZE: Final = 20
 _NON_SETTINGS: Final = frozenset({"env", "functionname", "envs", "zipfile"})
 
 
 def create_functions(world: World, body: Body) -> bytes:
-    """Create a function in each environment: those where that fails stand in fail_env_list, under errcode 0."""
+    """Create a function in each environment; failures are listed in `fail_env_list`, with errcode 0."""
     name, code = body.string("functionname"), decode_zip(body.string("zipfile"))
     settings = _settings(body)
     failed = for_each_env(body.strings("envs"), lambda env: world.functions.create(env, name, code, settings))
-    return success(fail_env_list=[{"env": env, "errmsg": why} for env, why in failed])
+    return success(fail_env_list=[{"env": env, "errmsg": message} for env, message in failed])
 
 
 def replace_codes(world: World, body: Body) -> bytes:
-    """Replace the code in each environment; here those that fail stand in fail_list, with errormsg."""
+    """Replace the code in each environment; failures are listed in `fail_list`, here with `errormsg`."""
     name, code = body.string("functionname"), decode_zip(body.string("zipfile"))
     failed = for_each_env(body.strings("envs"), lambda env: world.functions.replace_code(env, name, code))
-    return success(fail_list=[{"env": env, "errormsg": why} for env, why in failed])
+    return success(fail_list=[{"env": env, "errormsg": message} for env, message in failed])
 
 
 def configure(world: World, body: Body) -> bytes:
@@ -45,34 +44,33 @@ def delete_function(world: World, body: Body) -> bytes:
 
 
 def list_functions(world: World, body: Body) -> bytes:
-    """List a page of the functions whose names hold the key."""
-    limit, offset = body.integer("limit", _DEFAULT_PAGE_SIZE), body.integer("offset", 0)
-    if limit < 1 or offset < 0:
-        raise platform_error(40097, "limit must be above 0, and offset not below it")
-    found = world.functions.list(body.string("env"), body.optional_string("searchkey") or "")
-    return success(total_count=len(found), functions=[_function_row(each) for each in found[offset : offset + limit]])
+    """List a page of the functions whose names contain the search key."""
+    page = body.page()
+    functions = world.functions.list(body.string("env"), body.optional_string("searchkey") or "")
+    return success(total_count=len(functions), functions=[_function_row(function) for function in functions[page]])
 
 
 def list_triggers(world: World, body: Body) -> bytes:
-    """List the triggers of one function; their type is in lower case here."""
-    found = world.functions.get(body.string("env"), body.string("funcname")).triggers
-    rows = [{"trigger_name": each.trigger_name, "config": each.config, "type": "timer"} for each in found]
+    """List the triggers of one function; unlike in the request, their type is in lower case."""
+    triggers = world.functions.get(body.string("env"), body.string("funcname")).triggers
+    rows = [{"trigger_name": trigger.trigger_name, "config": trigger.config, "type": "timer"} for trigger in triggers]
     return success(triggers=rows)
 
 
 def set_triggers(world: World, body: Body) -> bytes:
-    """Set the triggers of a function in each environment; those that fail stand in err_list."""
+    """Set the triggers of a function in each environment; failures are listed in `err_list`."""
     name, triggers = body.string("funcname"), [_parse_trigger(row) for row in body.objects("triggers")]
 
-    def set_in(env: str) -> None:
+    def set_triggers_in(env: str) -> None:
+        # A list for each environment: they are changed independently later.
         world.functions.get(env, name).triggers = triggers.copy()
 
-    failed = for_each_env(body.strings("envs"), set_in)
-    return success(err_list=[{"env": env, "errmsg": why} for env, why in failed])
+    failed = for_each_env(body.strings("envs"), set_triggers_in)
+    return success(err_list=[{"env": env, "errmsg": message} for env, message in failed])
 
 
 def invoke(world: World, body: Body) -> bytes:
-    """Run a function; what it returns is a text in the reply."""
+    """Invoke a function; the reply contains its result as a string."""
     return success(resp_data=world.functions.invoke(body.string("env"), body.string("name"), body.raw_body))
 
 
@@ -84,7 +82,10 @@ def _parse_trigger(row: Body) -> Trigger:
     if row.string("type") != "Timer":
         raise platform_error(40097, "type must be Timer")
     if _TRIGGER_NAME.fullmatch(row.string("trigger_name")) is None:
-        raise platform_error(40097, "trigger_name must start with a letter and hold at most 60 of a-zA-Z0-9-_")
+        raise platform_error(
+            40097, "trigger_name must start with a letter and have at most 60 characters of a-zA-Z0-9-_"
+        )
+    # Cron with seconds and years: second, minute, hour, day, month, weekday, year.
     if len(row.string("config").split()) != 7:
         raise platform_error(40097, "config must have 7 fields")
     return Trigger(row.string("trigger_name"), row.string("config"))

@@ -1,4 +1,4 @@
-"""createstaticstore, describestaticstore, staticfilelist, staticuploadfile."""
+"""Handlers of the static hosting calls: create, describe, list files, upload link."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["HANDLERS", "create_site", "describe_site", "list_site_files", "site_
 
 
 def create_site(world: World, body: Body) -> bytes:
-    """Turn a website on, which takes its time; the second time is refused."""
+    """Start to create the website of an environment; a second one is rejected."""
     world.hosting.create(body.string("env"))
     return success()
 
 
 def describe_site(world: World, body: Body) -> bytes:
-    """Describe the website of an environment, under the names that the platform has for it."""
+    """Describe the website of an environment; the fields keep the platform's spelling, such as "regoin"."""
     return success(Data=world.hosting.poll(body.string("env")))
 
 
 def list_site_files(world: World, body: Body) -> bytes:
-    """List files by the bytes of their paths, at most 1000 at a time."""
+    """List files ordered by the bytes of their paths, at most 1,000 at a time."""
     rows, more = world.hosting.list_page(
         body.string("env"),
         prefix=body.optional_string("prefix") or "",
@@ -34,7 +34,7 @@ def list_site_files(world: World, body: Body) -> bytes:
 
 
 def site_upload_link(world: World, body: Body) -> bytes:
-    """Issue a link to put a file to, good for a minute."""
+    """Issue a link for uploading a file by PUT, valid for a minute."""
     link = world.hosting.upload_link(body.string("env"), body.string("filename"))
     return success(signed_url=world.hosting.url(link), token=link.token)
 

@@ -1,4 +1,7 @@
-"""The simulated object storage on the wire: uploads by form and by PUT, downloads with ranges, errors in XML."""
+"""HTTP interface of the simulated object storage: uploads by form and by PUT, downloads with ranges, XML errors.
+
+It follows Tencent Cloud COS, to which the signed links of the real platform lead.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from aiohttp import BodyPartReader, MultipartReader, web
 from attrs import define, field, frozen
 
 from wxtcb.sandbox.fault import Fault, FaultKind
+from wxtcb.sandbox.faults import Fault, FaultKind
+from wxtcb.sandbox.services.blobs import Blob
 from wxtcb.sandbox.services.object_storage import Blob, LinkMethod, ObjectStore, SignedLink
 
 __all__ = ["ObjectRequest"]
@@ -24,7 +29,7 @@ _RANGE: Final = re.compile(r"bytes=(\d+)-")
 
 
 class _StorageError(Exception):
-    """Object storage says no, in XML."""
+    """Object storage rejected a request; `body` is the XML to send."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(status, code)
@@ -38,7 +43,7 @@ class _StorageError(Exception):
 
 @frozen
 class _StorageReply:
-    """What is to be answered: a status, and the bytes of an object from `start` on, or others."""
+    """A reply to send: `body`, or the bytes of `blob` from `start` on."""
 
     status: int
     headers: Mapping[str, str] = field(factory=dict[str, str])
@@ -53,7 +58,7 @@ class _StorageReply:
 
 @define(eq=False)
 class ObjectRequest:
-    """A request to object storage; `acted` once it was done."""
+    """A request to object storage; `acted` is True once it took effect."""
 
     request: web.BaseRequest
     link_method: LinkMethod
@@ -61,39 +66,65 @@ class ObjectRequest:
 
     @classmethod
     def from_request(cls, request: web.BaseRequest) -> ObjectRequest:
-        """Tell by its method what a request wants; any other than POST and PUT is a GET."""
+        """Return the request by its HTTP method; any method except POST and PUT counts as GET."""
         return cls(request, {"POST": LinkMethod.POST, "PUT": LinkMethod.PUT}.get(request.method, LinkMethod.GET))
 
     @property
     def fault_path(self) -> str:
-        """What faults of such requests are keyed by."""
+        """Path by which faults name these requests: `/_cos/post`, `/_cos/put` or `/_cos/get`."""
         return self.link_method.value
 
     async def serve(
         self, store: ObjectStore, fault: Fault | None, sleep: Callable[[float], Awaitable[None]]
     ) -> web.StreamResponse:
-        """Answer, in the way that the fault lays down."""
-        before = None if fault is None else _EFFECTS_BEFORE_OPERATION.get(fault.trouble)
-        if before is not None and fault is not None:
-            return await before(self, fault)
-        said = await self._execute(store)
-        self.acted = said.status < 300
-        if fault is not None:
-            await sleep(fault.seconds)
-            after = _EFFECTS_AFTER_OPERATION.get(fault.trouble)
-            if after is not None:
-                return await after(self, fault)
-        return await self._send_reply(said, truncated=fault is not None and fault.trouble is FaultKind.TRUNCATE)
+        """Handle the request, and send the reply as *fault* demands; other kinds of fault are ignored."""
+        kind, status, delay = (None, 0, 0.0) if fault is None else (fault.kind, fault.status, fault.seconds)
+        reply = _StorageReply(200)
+        match kind:
+            case FaultKind.DROP:
+                # The connection breaks in the middle of an upload.
+                await self._discard_body((self.request.content_length or 0) // 2)
+            case FaultKind.HTTP | FaultKind.REDIRECT:
+                await self._discard_body(None)
+            case FaultKind.HANG:
+                # The body stays unread, so that a client with a large upload stalls too.
+                pass
+            case _:
+                reply = await self._execute(store)
+                self.acted = reply.status < 300
+                await sleep(delay)
+        match kind:
+            case FaultKind.DROP | FaultKind.DROP_AFTER:
+                self.request.protocol.force_close()
+                return web.Response()
+            case FaultKind.HANG | FaultKind.HANG_AFTER:
+                never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
+                return await never
+            case FaultKind.HTTP | FaultKind.HTTP_AFTER:
+                return _html_response(status or 502, "Bad luck")
+            case FaultKind.ECHO_PAGE:
+                return _html_response(status or 502, self.request.raw_path)
+            case FaultKind.REDIRECT:
+                return _html_response(status or 307, "Moved", Location=str(self.request.url))
+            case _:
+                return await self._send(reply, truncated=kind is FaultKind.TRUNCATE)
 
     async def _execute(self, store: ObjectStore) -> _StorageReply:
         try:
-            return await _OPERATIONS[self.link_method](self, store)
-        except _StorageError as no:
+            match self.link_method:
+                case LinkMethod.POST:
+                    return await self._post(store)
+                case LinkMethod.PUT:
+                    return await self._put(store)
+                case _:
+                    return self._get(store)
+        except _StorageError as error:
+            # A client that still sends would otherwise see a broken connection and not this reply.
             await self._discard_body(None)
-            return _StorageReply(no.status, _XML_HEADERS, no.body)
+            return _StorageReply(error.status, _XML_HEADERS, error.body)
 
-    async def post(self, store: ObjectStore) -> _StorageReply:
-        """Store what a form brings."""
+    async def _post(self, store: ObjectStore) -> _StorageReply:
+        """Store the file of a form."""
         if not _FORM_CONTENT_TYPE.match(self.request.headers.get("Content-Type", "")):
             raise _StorageError(400, "MalformedPOSTRequest", "The body of your POST request is no multipart/form-data.")
         reader, fields = await self.request.multipart(), dict[str, str]()
@@ -111,22 +142,19 @@ class ObjectRequest:
                 400, "MalformedPOSTRequest", f"The fields must be {_FORM_FIELDS} and file, in this order."
             )
         link = store.find_link(fields["Signature"])
-        if link is None or (link.method, link.key, link.target) != (
-            LinkMethod.POST,
-            fields["key"],
-            self.request.raw_path,
-        ):
+        signed = None if link is None else (link.method, link.key, link.target)
+        if link is None or signed != (LinkMethod.POST, fields["key"], self.request.raw_path):
             raise _StorageError(403, "SignatureDoesNotMatch", "The signature is not that of this key.")
         _check_link(store, link, fields["x-cos-security-token"])
-        kind = part.headers.get("Content-Type", "application/octet-stream")
-        return await self._store_chunks(
-            store, link, _iter_file_chunks(part, reader), fields.get("x-cos-meta-fileid"), kind
-        )
+        content_type = part.headers.get("Content-Type", "application/octet-stream")
+        chunks = _iter_file_chunks(part, reader)
+        return await self._store_chunks(store, link, chunks, fields.get("x-cos-meta-fileid"), content_type)
 
-    async def put(self, store: ObjectStore) -> _StorageReply:
+    async def _put(self, store: ObjectStore) -> _StorageReply:
         """Store the body."""
         link = self._find_link(store)
         _check_link(store, link, self.request.headers.get("x-cos-security-token"))
+        # COS does not accept chunked uploads.
         if self.request.content_length is None:
             raise _StorageError(411, "MissingContentLength", "You must provide the Content-Length HTTP header.")
         chunks = self.request.content.iter_chunked(_CHUNK_SIZE)
@@ -140,113 +168,82 @@ class ObjectRequest:
         file_id_meta: str | None,
         content_type: str,
     ) -> _StorageReply:
-        incoming = store.blobs.open_writer()
+        writer = store.blobs.open_writer()
         try:
             async for chunk in chunks:
-                incoming.write(chunk)
-                if incoming.size > store.max_object_bytes:
-                    raise _StorageError(
-                        400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed object size."
-                    )
-            made = store.put(
-                link.bucket, link.key, incoming.finish(), file_id_meta=file_id_meta, content_type=content_type
+                writer.write(chunk)
+                if writer.size > store.max_object_bytes:
+                    message = "Your proposed upload exceeds the maximum allowed object size."
+                    raise _StorageError(400, "EntityTooLarge", message)
+            # Only a complete upload replaces the object; a lost connection raises above and leaves the old one.
+            stored = store.put(
+                link.bucket, link.key, writer.finish(), file_id_meta=file_id_meta, content_type=content_type
             )
         finally:
-            incoming.discard()
-        return _StorageReply(204 if self.link_method is LinkMethod.POST else 200, {"ETag": f'"{made.blob.md5}"'})
+            writer.discard()
+        return _StorageReply(204 if self.link_method is LinkMethod.POST else 200, {"ETag": f'"{stored.blob.md5}"'})
 
-    async def get(self, store: ObjectStore) -> _StorageReply:
-        """Read an object, or the rest of one."""
+    def _get(self, store: ObjectStore) -> _StorageReply:
+        """Return an object, or the part that the Range header names."""
         link = self._find_link(store)
         _check_link(store, link, link.token)
         found = store.get(link.bucket, link.key)
         if found is None:
             raise _StorageError(404, "NoSuchKey", "The specified key does not exist.")
-        headers = {"ETag": f'"{found.blob.md5}"', "Accept-Ranges": "bytes", "Content-Type": found.content_type}
-        start = self._range_start(headers["ETag"])
-        if start is None:
+        etag, size = f'"{found.blob.md5}"', found.blob.size
+        headers = {"ETag": etag, "Accept-Ranges": "bytes", "Content-Type": found.content_type}
+        requested = _RANGE.fullmatch(self.request.headers.get("Range", ""))
+        # If-Range: an object that changed since the first part is sent whole, or the parts would not fit together.
+        if requested is None or self.request.headers.get("If-Range", etag) != etag:
             return _StorageReply(200, headers, blob=found.blob)
-        size = found.blob.size
+        start = int(requested[1])
         if start >= size:
             raise _StorageError(416, "InvalidRange", "The requested range cannot be satisfied.")
         headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
         return _StorageReply(206, headers, blob=found.blob, start=start)
 
-    def _range_start(self, etag: str) -> int | None:
-        """Return where the range that is asked for begins; None for the whole, also if the object has changed."""
-        asked = _RANGE.fullmatch(self.request.headers.get("Range", ""))
-        changed = self.request.headers.get("If-Range", etag) != etag
-        return None if asked is None or changed else int(asked[1])
-
     def _find_link(self, store: ObjectStore) -> SignedLink:
-        """Find the link by path and query: encoded in any other way than as issued, the signature does not match."""
+        # The raw path: the signature covers the URL byte for byte, so a URL encoded in another way does not match.
         link = store.find_link(self.request.raw_path)
         if link is None or link.method is not self.link_method:
             raise _StorageError(403, "SignatureDoesNotMatch", "The signature is not that of this request.")
         return link
 
-    async def _send_reply(self, reply: _StorageReply, *, truncated: bool) -> web.StreamResponse:
-        """Send an answer, or half of it."""
+    async def _send(self, reply: _StorageReply, *, truncated: bool) -> web.StreamResponse:
+        """Send a reply; if *truncated*, close the connection after half of it."""
+        # A 204 has neither a body nor a Content-Length.
         length = {} if reply.status == 204 else {"Content-Length": str(reply.size)}
         response = web.StreamResponse(status=reply.status, headers={**reply.headers, **length})
         await response.prepare(self.request)
-        left = reply.size // 2 if truncated else reply.size
+        remaining = reply.size // 2 if truncated else reply.size
         if reply.blob is None:
-            await response.write(reply.body[:left])
+            await response.write(reply.body[:remaining])
         else:
-            await _send_blob(response, reply.blob, reply.start, left)
+            with reply.blob.file.open("rb") as file:
+                file.seek(reply.start)
+                while remaining:
+                    chunk = file.read(min(remaining, _CHUNK_SIZE))
+                    remaining -= len(chunk)
+                    await response.write(chunk)
         if truncated:
             self.request.protocol.force_close()
         return response
 
     async def _discard_body(self, max_bytes: int | None) -> None:
-        """Read what comes, up to so many bytes, and forget it."""
-        read = 0
+        """Read and discard up to *max_bytes* of the body; None for all of it."""
+        count = 0
         async for chunk in self.request.content.iter_chunked(_CHUNK_SIZE):
-            read += len(chunk)
-            if max_bytes is not None and read >= max_bytes:
+            count += len(chunk)
+            if max_bytes is not None and count >= max_bytes:
                 return
-
-    async def drop_mid_upload(self, _fault: Fault) -> web.StreamResponse:
-        """Close the connection after half of what was to come."""
-        await self._discard_body((self.request.content_length or 0) // 2)
-        return await self.drop(_fault)
-
-    async def drop(self, _fault: Fault) -> web.StreamResponse:
-        """Close the connection."""
-        self.request.protocol.force_close()
-        return web.Response()
-
-    async def hang(self, _fault: Fault) -> web.StreamResponse:
-        """Say nothing, and read nothing any more."""
-        never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
-        return await never
-
-    async def send_error_page(self, fault: Fault) -> web.StreamResponse:
-        """Take in all, and answer what some machine between would."""
-        await self._discard_body(None)
-        headers = {"Location": str(self.request.url)} if fault.trouble is FaultKind.REDIRECT else {}
-        usual = 307 if fault.trouble is FaultKind.REDIRECT else 502
-        echo = self.request.raw_path if fault.trouble is FaultKind.ECHO_PAGE else "Bad luck"
-        page = f"<html><body>{html.escape(echo)}</body></html>"
-        return web.Response(text=page, status=fault.status or usual, headers=headers, content_type="text/html")
 
 
 async def _iter_file_chunks(part: BodyPartReader, reader: MultipartReader) -> AsyncIterator[bytes]:
-    """Yield what the field of the file holds; it must be the last field."""
+    """Yield the content of the file field, and raise `_StorageError` unless it is the last field."""
     while chunk := await part.read_chunk(_CHUNK_SIZE):
         yield bytes(chunk)
     if await reader.next() is not None:
         raise _StorageError(400, "MalformedPOSTRequest", "The field file must be the last one.")
-
-
-async def _send_blob(response: web.StreamResponse, blob: Blob, start: int, remaining: int) -> None:
-    with blob.file.open("rb") as file:
-        file.seek(start)
-        while remaining:
-            chunk = file.read(min(remaining, _CHUNK_SIZE))
-            remaining -= len(chunk)
-            await response.write(chunk)
 
 
 def _check_link(store: ObjectStore, link: SignedLink, token: str | None) -> None:
@@ -256,24 +253,6 @@ def _check_link(store: ObjectStore, link: SignedLink, token: str | None) -> None
         raise _StorageError(403, "AccessDenied", "Request has expired")
 
 
-_OPERATIONS: Final[dict[LinkMethod, Callable[[ObjectRequest, ObjectStore], Awaitable[_StorageReply]]]] = {
-    LinkMethod.POST: ObjectRequest.post,
-    LinkMethod.PUT: ObjectRequest.put,
-    LinkMethod.GET: ObjectRequest.get,
-}
-
-_StorageFaultEffect = Callable[[ObjectRequest, Fault], Awaitable[web.StreamResponse]]
-
-_EFFECTS_BEFORE_OPERATION: Final[dict[FaultKind, _StorageFaultEffect]] = {
-    FaultKind.DROP: ObjectRequest.drop_mid_upload,
-    FaultKind.HANG: ObjectRequest.hang,
-    FaultKind.HTTP: ObjectRequest.send_error_page,
-    FaultKind.REDIRECT: ObjectRequest.send_error_page,
-}
-
-_EFFECTS_AFTER_OPERATION: Final[dict[FaultKind, _StorageFaultEffect]] = {
-    FaultKind.DROP_AFTER: ObjectRequest.drop,
-    FaultKind.HANG_AFTER: ObjectRequest.hang,
-    FaultKind.HTTP_AFTER: ObjectRequest.send_error_page,
-    FaultKind.ECHO_PAGE: ObjectRequest.send_error_page,
-}
+def _html_response(status: int, message: str, **headers: str) -> web.StreamResponse:
+    page = f"<html><body>{html.escape(message)}</body></html>"
+    return web.Response(text=page, status=status, headers=headers, content_type="text/html")

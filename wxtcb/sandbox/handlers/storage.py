@@ -1,4 +1,4 @@
-"""uploadfile, batchdownloadfile, batchdeletefile, getbucket."""
+"""Handlers of the file storage calls: upload link, download links, delete, list."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SUCCESS_STATUS: Final = {"status": 0, "errmsg": "ok"}
 
 
 def upload_link(world: World, body: Body) -> bytes:
-    """Issue a link to post a file to, good for 15 minutes."""
+    """Issue a link for uploading a file by POST, valid for 15 minutes."""
     env, path = body.string("env"), body.string("path")
     link, meta = world.storage.upload_link(env, path)
     return success(
@@ -31,7 +31,7 @@ def upload_link(world: World, body: Body) -> bytes:
 
 
 def download_links(world: World, body: Body) -> bytes:
-    """Issue links to files, one by one: a file that is not there has a status of its own, under errcode 0."""
+    """Issue links to files; a missing file has an error status of its own, with errcode 0."""
     env, rows = body.string("env"), body.objects("file_list")
     world.storage.require_normal(env)
     _check_file_count(rows)
@@ -39,25 +39,26 @@ def download_links(world: World, body: Body) -> bytes:
     for row in rows:
         file_id, max_age = row.string("fileid"), row.integer("max_age", 0)
         if max_age < 1:
-            raise platform_error(40097, "max_age must be above 0")
+            raise platform_error(40097, "max_age must be at least 1")
         url = world.storage.download_link(env, file_id, max_age)
         links.append({"fileid": file_id, "download_url": url or "", **(_SUCCESS_STATUS if url else _NOT_FOUND_STATUS)})
     return success(file_list=links)
 
 
 def delete_files(world: World, body: Body) -> bytes:
-    """Delete files one by one: one that is not there has a status of its own, under errcode 0."""
-    env, ids = body.string("env"), body.strings("fileid_list")
+    """Delete files; a missing file has an error status of its own, with errcode 0."""
+    env, file_ids = body.string("env"), body.strings("fileid_list")
     world.storage.require_normal(env)
-    _check_file_count(ids)
-    gone = [
-        {"fileid": each, **(_SUCCESS_STATUS if world.storage.delete(env, each) else _NOT_FOUND_STATUS)} for each in ids
+    _check_file_count(file_ids)
+    deleted = [
+        {"fileid": file_id, **(_SUCCESS_STATUS if world.storage.delete(env, file_id) else _NOT_FOUND_STATUS)}
+        for file_id in file_ids
     ]
-    return success(delete_list=gone)
+    return success(delete_list=deleted)
 
 
 def list_files(world: World, body: Body) -> bytes:
-    """List files by the bytes of their paths, at most 1000 at a time."""
+    """List files ordered by the bytes of their paths, at most 1,000 at a time."""
     rows, more = world.storage.list_page(
         body.string("env"),
         prefix=body.optional_string("prefix") or "",

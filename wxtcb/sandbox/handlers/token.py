@@ -1,4 +1,4 @@
-"""api_component_token, api_start_push_ticket, and the calls of quotas and request ids."""
+"""Handlers of api_component_token, api_start_push_ticket, and the calls for quotas and request ids."""
 
 from __future__ import annotations
 
@@ -18,21 +18,25 @@ _UNLIMITED: Final = 10_000_000
 
 
 def issue_token(world: World, body: Body) -> bytes:
-    """Sell a token for appid, secret and ticket; this success carries no errcode."""
+    """Issue a component token for appid, secret and ticket."""
     world.credentials.check_app_credentials(body.string("component_appid"), body.string("component_appsecret"))
     world.credentials.check_ticket(body.string("component_verify_ticket"), world.clock())
+    # Unlike all other calls, this one reports success without an errcode.
     return orjson.dumps({"component_access_token": world.issue_token(), "expires_in": world.token_ttl})
 
 
 def start_push(world: World, body: Body) -> bytes:
-    """Start the ticket push; the message says "ok" only if it was stopped, or never started."""
+    """Start pushing tickets; errmsg is "ok" only if pushing was stopped or never started."""
     world.credentials.check_app_credentials(body.string("component_appid"), body.string("component_secret"))
     was_pushing, world.credentials.push_enabled = world.credentials.push_enabled, True
     return success(errmsg="in a normal state") if was_pushing else success()
 
 
 def clear_quota(world: World, body: Body) -> bytes:
-    """Spend one of the month's resets of an account; the platform's own sets all counters of the day back."""
+    """Use one of an account's monthly resets; the platform's own resets its calls of the day.
+
+    The reset of an authoriser's account changes nothing here, because its calls are not simulated.
+    """
     world.credentials.check_app_credentials(body.string("component_appid"), body.string("appsecret"))
     appid = body.optional_string("appid")
     if appid is not None and not world.is_authorised(appid):
@@ -44,28 +48,30 @@ def clear_quota(world: World, body: Body) -> bytes:
 
 
 def get_quota(world: World, body: Body) -> bytes:
-    """Tell the day's limit of a path and what is used of it; ten million where the world sets none."""
+    """Return daily limit and usage of a path; the limit is ten million if the world has none."""
     path = _require_known_path(body)
     limit, used = world.daily_limit.get(path, _UNLIMITED), world.calls_today(path)
     quota = {"daily_limit": limit, "used": used, "remain": max(0, limit - used)}
-    a_minute = world.minute_limit.get(path)
-    more = {} if a_minute is None else {"rate_limit": {"call_count": a_minute, "refresh_second": MINUTE}}
-    return success(quota=quota, **more)
+    per_minute = world.minute_limit.get(path)
+    if per_minute is None:
+        return success(quota=quota)
+    return success(quota=quota, rate_limit={"call_count": per_minute, "refresh_second": MINUTE})
 
 
 def clear_path_quota(world: World, body: Body) -> bytes:
-    """Set the counter of the day of one path back."""
+    """Reset the daily count of one path."""
     world.reset_calls_today(_require_known_path(body))
     return success()
 
 
 def get_request_info(world: World, body: Body) -> bytes:
-    """Tell what is known of the request behind a rid, its token included."""
+    """Return the failed request with this rid, including its token."""
     return success(request=world.failed_requests.get(body.string("rid"), world.unix_time()).to_reply())
 
 
 def _require_known_path(body: Body) -> str:
     path = body.string("cgi_path")
+    # Calls of ordinary accounts have a code of their own.
     if path.startswith("/sns/"):
         raise platform_error(76022, "cgi_path")
     if path not in ENDPOINT_SCHEMAS:

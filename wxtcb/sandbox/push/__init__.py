@@ -1,1 +1,1 @@
-"""Pushes of the simulated platform: schedule, encryption, and delivery to a receiver."""
+"""Pushes of the simulated platform: tickets and other messages, encrypted and delivered over HTTP."""

@@ -1,7 +1,6 @@
-"""The platform's message encryption: AES-256-CBC, padded to 32 bytes, under a SHA-1 signature. Pure.
+"""Message encryption of the platform: AES-256-CBC, padded to 32 bytes, with a SHA-1 signature. Pure.
 
-Written from the protocol alone, like everything here: what the library reads, and what is written here, have no line
-in common.
+Written from the protocol alone. It shares no code with the library's decryption, so that each checks the other.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import CipherContext
 
 __all__ = [
+    "RANDOM_PREFIX_LENGTH",
     "EncryptedMessage",
     "encrypt",
     "encrypt_and_sign",
@@ -27,52 +27,58 @@ __all__ = [
 ]
 
 RANDOM_PREFIX_LENGTH: Final = 16
-_BLOCK_SIZE: Final = 32
+# Twice the block size of AES: the protocol pads like PKCS#7, but to the length of the key.
+_PADDED_SIZE: Final = 32
 
 
 @frozen
 class EncryptedMessage:
-    """A message as it goes over the wire: the query behind the receiver's address, and the body."""
+    """An encrypted message: the query to append to the receiver's URL, and the body."""
 
     query: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
 
 
 def write_xml(fields: Mapping[str, str | int], *, separator: str = "\n") -> bytes:
-    """Write fields as the platform does: texts in CDATA, numbers bare."""
-    return f"<xml>{separator}{''.join(f'<{name}>{_xml_value(it)}</{name}>{separator}' for name, it in fields.items())}</xml>".encode()
+    """Return the fields as the platform's XML: strings in CDATA, numbers bare."""
+    elements = "".join(f"<{name}>{_xml_value(value)}</{name}>{separator}" for name, value in fields.items())
+    return f"<xml>{separator}{elements}</xml>".encode()
 
 
 def _xml_value(value: str | int) -> str:
-    return str(value) if isinstance(value, int) else f"<![CDATA[{value.replace(']]>', ']]]]><![CDATA[>')}]]>"
+    if isinstance(value, int):
+        return str(value)
+    # "]]>" would end the section, so it is split between two sections.
+    return f"<![CDATA[{value.replace(']]>', ']]]]><![CDATA[>')}]]>"
 
 
 def pad_message(message: bytes, appid: str, random_prefix: bytes) -> bytes:
-    """Put a message between 16 bytes of filler and the appid, and pad the whole to a multiple of 32 bytes."""
+    """Return the plaintext of a message: prefix, length, message, appid, and padding to a multiple of 32 bytes."""
     plain = random_prefix + len(message).to_bytes(4, "big") + message + appid.encode()
-    missing = _BLOCK_SIZE - len(plain) % _BLOCK_SIZE
+    # From 1 to 32 bytes, never 0: the last byte always gives the number of padding bytes.
+    missing = _PADDED_SIZE - len(plain) % _PADDED_SIZE
     return plain + bytes([missing]) * missing
 
 
 def load_encryptor_factory() -> Callable[[bytes], CipherContext]:
-    """Return what makes an encryptor of a key; `ImportError` says what to install where that is missing."""
+    """Return a function from key to encryptor. Raises `ImportError` without the extra `ticket`."""
     try:
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-    except ImportError:
-        raise ImportError(
-            "pushes are encrypted, for which cryptography is needed: pip install 'wxtcb[ticket]'"
-        ) from None
+    except ImportError as error:
+        raise ImportError("pushes need cryptography for their encryption: pip install 'wxtcb[ticket]'") from error
+    # The protocol has no initialisation vector of its own: it is the start of the key.
     return lambda key: Cipher(algorithms.AES(key), modes.CBC(key[:16])).encryptor()
 
 
 def encrypt(plain: bytes, encoding_aes_key: str) -> str:
-    """Encrypt what is framed; its first block is bound to the key, for the protocol has no other start."""
+    """Return a padded plaintext encrypted, as base64."""
+    # An EncodingAESKey is base64 without its final "=".
     encryptor = load_encryptor_factory()(base64.b64decode(f"{encoding_aes_key}="))
     return base64.b64encode(encryptor.update(plain) + encryptor.finalize()).decode()
 
 
 def sign(*parts: str) -> str:
-    """Sign texts, in whatever order they are given."""
+    """Return the signature of strings, which does not depend on their order."""
     return hashlib.sha1("".join(sorted(parts)).encode(), usedforsecurity=False).hexdigest()
 
 
@@ -86,14 +92,14 @@ def encrypt_and_sign(
     nonce: str,
     random_prefix: bytes,
 ) -> EncryptedMessage:
-    """Encrypt and sign a message for the platform of that appid."""
+    """Return a message encrypted and signed for the third-party platform with this appid."""
     encrypted = encrypt(pad_message(message, appid, random_prefix), encoding_aes_key)
-    at = str(timestamp)
     query = {
-        "signature": sign(message_token, at, nonce),
-        "timestamp": at,
+        # The older signature does not cover the message; the platform sends both.
+        "signature": sign(message_token, str(timestamp), nonce),
+        "timestamp": str(timestamp),
         "nonce": nonce,
         "encrypt_type": "aes",
-        "msg_signature": sign(message_token, at, nonce, encrypted),
+        "msg_signature": sign(message_token, str(timestamp), nonce, encrypted),
     }
     return EncryptedMessage(query, write_xml({"AppId": appid, "Encrypt": encrypted}, separator="\n    "))

@@ -1,4 +1,4 @@
-"""Deliveries: one push over HTTP, and the task that makes them in time."""
+"""Delivery of pushes over HTTP: one push, and the task that delivers them periodically."""
 
 from __future__ import annotations
 
@@ -18,66 +18,69 @@ from wxtcb.sandbox.push.schedule import Push, PushResult, PushSchedule
 __all__ = ["DELIVERY_TIMEOUT", "PushClient", "ResultCallback", "deliver", "is_loopback", "parse_target"]
 
 DELIVERY_TIMEOUT: Final = 5.0
+# The accepted body is 7 bytes long; the rest only has to be enough for an error message.
 _MAX_RESPONSE_BYTES: Final = 64
 _EXAMPLE_URL: Final = "http://127.0.0.1:8080/wechat/push"
+# As the platform's own pushes have them.
 _HEADERS: Final = {"Content-Type": "text/xml", "User-Agent": "Mozilla/4.0"}
 ResultCallback = Callable[[Push, PushResult], None]
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether this host is this machine, and nothing but it."""
+    """Return whether *host* is a loopback address or "localhost"."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
 
 
 def parse_target(url: str) -> URL:
-    """Return the address to push to; `ValueError` for one that is not on loopback, for who knows whose that is."""
+    """Return the URL to push to. Raises `ValueError` unless it is an http URL on loopback."""
+    # Loopback only: a mistyped address must not send messages to a stranger's server.
     with contextlib.suppress(TypeError, ValueError):
         target = URL(url)
         if target.scheme == "http" and is_loopback(target.host or ""):
             return target
-    raise ValueError(f"tickets are pushed to http on this machine only, as in {_EXAMPLE_URL}, not to {url!r}")
+    raise ValueError(f"push URL {url!r} is invalid: it must be an http URL on this machine, such as {_EXAMPLE_URL}")
 
 
 async def deliver(target: URL, push: Push) -> PushResult:
-    """Send a push and return what came of it, within five seconds, whatever the receiver does."""
-    patience = aiohttp.ClientTimeout(total=DELIVERY_TIMEOUT)
+    """Deliver a push and return the result, after five seconds at most."""
+    timeout = aiohttp.ClientTimeout(total=DELIVERY_TIMEOUT)
     try:
         async with (
-            aiohttp.ClientSession(timeout=patience, auto_decompress=False) as http,
+            # No decompression and no redirects: the platform compares the bytes of the first response.
+            aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as http,
             http.post(
                 target.update_query(push.query),
                 data=push.body,
                 headers=_HEADERS,
                 skip_auto_headers=["Accept-Encoding"],
                 allow_redirects=False,
-            ) as reply,
+            ) as response,
         ):
-            return PushResult(reply.status, await _read_prefix(reply))
+            return PushResult(response.status, await _read_prefix(response))
     except TimeoutError:
-        return PushResult(error=f"no answer within {DELIVERY_TIMEOUT:g} s")
+        return PushResult(error=f"no response within {DELIVERY_TIMEOUT:g} s")
     except (aiohttp.ClientError, OSError) as error:
-        return PushResult(error=f"no answer ({_describe_error(error)})")
+        # The message of an aiohttp error may contain the URL, so only its type or its error number is reported.
+        errno = error.errno if isinstance(error, OSError) else None
+        reason = type(error).__name__ if errno is None else os.strerror(errno)
+        return PushResult(error=f"no response ({reason})")
 
 
-def _describe_error(error: Exception) -> str:
-    number = error.errno if isinstance(error, OSError) else None
-    return type(error).__name__ if number is None else os.strerror(number)
-
-
-async def _read_prefix(reply: aiohttp.ClientResponse) -> bytes:
-    start = b""
-    while more := await reply.content.read(_MAX_RESPONSE_BYTES - len(start)):
-        start += more
-    return start
+async def _read_prefix(response: aiohttp.ClientResponse) -> bytes:
+    prefix = b""
+    # One read may return fewer bytes than have been asked for, long before the body ends.
+    while chunk := await response.content.read(_MAX_RESPONSE_BYTES - len(prefix)):
+        prefix += chunk
+    return prefix
 
 
 @define(eq=False)
 class PushClient:
-    """Pushes to one address for as long as pushing is not stopped; `on_result` hears of every delivery.
+    """Delivery of the pushes of a schedule to one URL, until pushing stops.
 
-    What `on_result` raises goes to the loop's exception handler, and ends nothing.
+    `on_result` is called after each delivery. An exception it raises goes to the loop's exception handler.
     """
 
     target: URL
@@ -87,40 +90,39 @@ class PushClient:
     _task: asyncio.Task[None] | None = field(init=False, default=None)
 
     def start(self) -> None:
-        """Push at once, and from then on in time."""
+        """Push now, and then periodically; a task that is already running is replaced."""
         self.stop()
         self._task = asyncio.create_task(self._run())
 
     def stop(self) -> None:
-        """Cut off what is under way, and push no more by itself."""
+        """Cancel the periodic pushes, and the one in delivery."""
         if self._task is not None:
             self._task.cancel()
 
     async def aclose(self) -> None:
-        """End, and return when nothing is under way."""
+        """Stop, and wait until the task has ended."""
         self.stop()
         if self._task is not None:
+            # `wait` neither raises the task's CancelledError nor cancels the task again.
             await asyncio.wait([self._task])
 
     async def send(self, push: Push) -> PushResult:
-        """Deliver a push now, and take note of what came of it."""
-        receipt = await deliver(self.target, push)
-        self.schedule.record_result(receipt)
+        """Deliver a push now, and record the result."""
+        result = await deliver(self.target, push)
+        self.schedule.record_result(result)
         if self.on_result is not None:
-            self._notify(self.on_result, push, receipt)
-        return receipt
-
-    def _notify(self, on_result: ResultCallback, push: Push, result: PushResult) -> None:
-        try:
-            on_result(push, result)
-        except (Exception, asyncio.CancelledError) as error:
-            context = {"message": "what hears of the sandbox's pushes raised", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(context)
+            try:
+                self.on_result(push, result)
+            # CancelledError too: raised by the callback, it would look like a cancellation of the push task.
+            except (Exception, asyncio.CancelledError) as error:
+                context = {"message": "on_result of Sandbox.push_to raised an exception", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
+        return result
 
     async def _run(self) -> None:
         while not self.schedule.stopped:
             for push in self.schedule.due_pushes():
                 await self.send(push)
-            if (pause := self.schedule.next_delay) is None:
+            if (delay := self.schedule.next_delay) is None:
                 return
-            await self.sleep(pause)
+            await self.sleep(delay)

@@ -1,4 +1,4 @@
-"""What is pushed to the platform's owner, when, and what the answers lead to. Pure; delivery is elsewhere."""
+"""Schedule of pushes: which messages are due when, and when pushing stops. Pure, `delivery` sends them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final, cast
 from attrs import Attribute, define, field, frozen
 from attrs.validators import optional
 
-from wxtcb.sandbox.console import MessageSettings
+from wxtcb.sandbox.credentials import MessageSettings
 from wxtcb.sandbox.faults import validate_positive_seconds
-from wxtcb.sandbox.push.crypto import RANDOM_PREFIX_LENGTH, EncryptedMessage, encrypt_and_sign, write_xml
+from wxtcb.sandbox.push.crypto import RANDOM_PREFIX_LENGTH, encrypt_and_sign, write_xml
 from wxtcb.sandbox.world import World
 
 __all__ = [
@@ -24,17 +24,18 @@ __all__ = [
     "PushTargetNotSet",
 ]
 
-MAX_CONSECUTIVE_FAILURES: Final = 5  # failures in a row; the platform has such a number too, but does not tell it
+# The platform stops after failures too, but does not document after how many.
+MAX_CONSECUTIVE_FAILURES: Final = 5
 FIRST_CONTACT_INTERVAL: Final = 1.0
 _TICKET_INFO_TYPE: Final = "component_verify_ticket"
 _SUCCESS_BODY: Final = b"success"
 
 
 class PushTargetNotSet(RuntimeError):
-    """Something was to be pushed before `push_to` said where to."""
+    """A push was requested before `push_to` set the URL."""
 
     def __init__(self) -> None:
-        super().__init__("nobody is there to push to: push_to(url) comes first")
+        super().__init__("no push URL is set: call push_to(url) first")
 
 
 def _validate_fraction(_settings: object, attribute: Attribute[float], value: object) -> None:
@@ -44,7 +45,7 @@ def _validate_fraction(_settings: object, attribute: Attribute[float], value: ob
 
 @frozen(kw_only=True)
 class PushSettings:
-    """How often tickets are pushed, and what befalls them; see `Sandbox.push_to`."""
+    """Interval of the tickets, and fractions of repeated and late pushes; see `Sandbox.push_to`."""
 
     every: float | None = field(validator=optional(validate_positive_seconds))
     repeated: float = field(default=0.0, validator=_validate_fraction)
@@ -53,9 +54,9 @@ class PushSettings:
 
 @frozen
 class Push:
-    """A message on its way: POST `body` with `query` behind the receiver's address, as `text/xml`.
+    """A message to deliver: POST `body` as `text/xml`, with `query` added to the receiver's URL.
 
-    `create_time` is its CreateTime, in Unix seconds.
+    `create_time` is the CreateTime in the message, in Unix seconds.
     """
 
     info_type: str
@@ -66,7 +67,7 @@ class Push:
 
 @frozen
 class PushResult:
-    """What came of a push: the HTTP status and the start of the answer, or, without an answer, the `error`."""
+    """Result of a delivery: HTTP status and start of the body, or `error` if there was no response."""
 
     status: int | None = None
     response_body: bytes = b""
@@ -74,7 +75,7 @@ class PushResult:
 
     @property
     def accepted(self) -> bool:
-        """Whether the answer was what the platform wants: HTTP 200, and `success` with nothing around it."""
+        """Whether the response was HTTP 200 with exactly `success`, which the platform requires."""
         return self.status == 200 and self.response_body == _SUCCESS_BODY
 
     def __str__(self) -> str:
@@ -85,11 +86,13 @@ class PushResult:
 
 @define(eq=False)
 class PushSchedule:
-    """The platform's side of pushing: `make_ticket_push`, `make_notification` and `make_forged_push` make pushes for whoever delivers them himself.
+    """The platform's side of pushing.
 
-    `sent` and `failed` count deliveries. After `MAX_CONSECUTIVE_FAILURES` failures in a row pushing is `stopped`, until
-    api_start_push_ticket starts it again. What nobody hears before the receiver has ever answered counts as nothing,
-    and is delivered again every second: a receiver may be started after the platform.
+    `due_pushes` and `next_delay` drive a delivery task. `make_ticket_push`, `make_notification` and `make_forged_push`
+    make single pushes. `sent` and `failed` count deliveries.
+
+    After `MAX_CONSECUTIVE_FAILURES` failures in a row pushing is `stopped` until api_start_push_ticket is called. A
+    failed delivery before the first response of the receiver does not count, and is repeated every second.
     """
 
     world: World = field(repr=False)
@@ -106,58 +109,65 @@ class PushSchedule:
 
     @property
     def stopped(self) -> bool:
-        """Whether nothing is pushed by itself: it was not started, or has failed too often."""
+        """Whether no periodic pushes are made: pushing was never started, or failed too often."""
+        # The flag is in the world because api_start_push_ticket sets it.
         return not self.world.credentials.push_enabled
 
     @property
     def next_delay(self) -> float | None:
-        """The seconds until the next round; None if none comes by itself."""
+        """Seconds until the next round; None if there is none."""
         every = self.settings.every
+        # Until the receiver responds, retry quickly: it is often started after the sandbox.
         return every if self.receiver_responded or every is None else min(every, FIRST_CONTACT_INTERVAL)
 
     def start(self) -> None:
-        """Let pushing begin, or begin again."""
+        """Start pushing, or start again after it stopped."""
         self.world.credentials.push_enabled = True
         self.consecutive_failures = 0
 
     def configure(self, settings: PushSettings) -> None:
-        """Begin at this pace with a receiver that has not answered yet."""
+        """Start with these settings and a receiver that has not responded yet."""
         self.settings, self.receiver_responded = settings, False
         self.start()
 
     def due_pushes(self) -> list[Push]:
-        """Return what is due, in the order of delivery: a new ticket, and what is repeated."""
-        before = self._last_ticket_push
-        if before is not None and not self.receiver_responded:
-            return [before]
+        """Return the pushes of this round in order of delivery: a new ticket, then repeated and late pushes."""
+        previous = self._last_ticket_push
+        if previous is not None and not self.receiver_responded:
+            return [previous]
         push = self.make_ticket_push()
-        again, late = self._random_chance(self.settings.repeated), self._random_chance(self.settings.late)
-        return [push, *([push] if again else ()), *([before] if late and before is not None else ())]
+        pushes = [push]
+        # Both numbers are drawn in each round, so that changing one fraction does not shift the draws of the other.
+        repeat, late = self._random.random(), self._random.random()
+        if repeat < self.settings.repeated:
+            pushes.append(push)
+        if late < self.settings.late and previous is not None:
+            pushes.append(previous)
+        return pushes
 
     def make_ticket_push(self) -> Push:
-        """Issue a new ticket and return the push that brings it; no two have the same CreateTime."""
+        """Issue a new ticket and return the push that contains it."""
         ticket = self.world.issue_ticket()
-        created = (
-            self._unix_now()
-            if self._last_ticket_push is None
-            else max(self._unix_now(), self._last_ticket_push.create_time + 1)
-        )
-        self._last_ticket_push = self._build_push(
-            self.world.message_settings, _TICKET_INFO_TYPE, created, {"ComponentVerifyTicket": ticket}
+        create_time = self._unix_now()
+        if self._last_ticket_push is not None:
+            # A receiver orders tickets by CreateTime, so two of the same second must differ.
+            create_time = max(create_time, self._last_ticket_push.create_time + 1)
+        self._last_ticket_push = self._make_push(
+            self.world.message_settings, _TICKET_INFO_TYPE, create_time, {"ComponentVerifyTicket": ticket}
         )
         return self._last_ticket_push
 
     def make_notification(self, info_type: str, fields: Mapping[str, str | int]) -> Push:
-        """Return a push of another kind; `fields` are its own, beside AppId, CreateTime and InfoType."""
-        return self._build_push(self.world.message_settings, info_type, self._unix_now(), fields)
+        """Return a push of another type; *fields* follow AppId, CreateTime and InfoType."""
+        return self._make_push(self.world.message_settings, info_type, self._unix_now(), fields)
 
     def make_forged_push(self) -> Push:
-        """Return the push of a ticket by somebody who knows the appid, but neither token nor key."""
+        """Return a ticket push as an attacker makes it, who knows the appid but neither token nor key."""
         ticket = {"ComponentVerifyTicket": f"ticket@@@{self._random_digits(9)}"}
-        return self._build_push(MessageSettings(self._random), _TICKET_INFO_TYPE, self._unix_now(), ticket)
+        return self._make_push(MessageSettings(self._random), _TICKET_INFO_TYPE, self._unix_now(), ticket)
 
     def record_result(self, result: PushResult) -> None:
-        """Take note of what came of a push."""
+        """Count a delivery, and stop after too many failures in a row."""
         self.receiver_responded = self.receiver_responded or result.status is not None
         if not self.receiver_responded:
             return
@@ -167,30 +177,24 @@ class PushSchedule:
         if self.consecutive_failures >= MAX_CONSECUTIVE_FAILURES:
             self.world.credentials.push_enabled = False
 
-    def _build_push(
+    def _make_push(
         self, message_settings: MessageSettings, info_type: str, create_time: int, fields: Mapping[str, str | int]
     ) -> Push:
         appid = self.world.credentials.appid
-        head: dict[str, str | int] = {"AppId": appid, "CreateTime": create_time, "InfoType": info_type}
-        sealed = self._encrypt(message_settings, write_xml({**head, **fields}))
-        return Push(info_type, create_time, sealed.query, sealed.body)
-
-    def _encrypt(self, message_settings: MessageSettings, message: bytes) -> EncryptedMessage:
-        return encrypt_and_sign(
-            message,
-            appid=self.world.credentials.appid,
+        header: dict[str, str | int] = {"AppId": appid, "CreateTime": create_time, "InfoType": info_type}
+        encrypted = encrypt_and_sign(
+            write_xml({**header, **fields}),
+            appid=appid,
             message_token=message_settings.message_token,
             encoding_aes_key=message_settings.encoding_aes_key,
             timestamp=self._unix_now(),
             nonce=self._random_digits(10),
             random_prefix=self._random_digits(RANDOM_PREFIX_LENGTH).encode(),
         )
+        return Push(info_type, create_time, encrypted.query, encrypted.body)
 
     def _unix_now(self) -> int:
         return int(self.world.unix_time())
-
-    def _random_chance(self, fraction: float) -> bool:
-        return self._random.random() < fraction
 
     def _random_digits(self, length: int) -> str:
         return "".join(self._random.choices("0123456789", k=length))
