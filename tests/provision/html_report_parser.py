@@ -102,7 +102,7 @@ def entry(tenant: str = "商户", outcome: Outcome = Outcome.DONE, **facts: Any)
 
 def page(*tenants: TenantReport, histories: dict[str, tuple[HistoryEntry, ...]] | None = None, **facts: Any) -> Node:
     """Return the page of a report, read."""
-    return Page(Report(tenants, **{"elapsed": 1.25, "made_at": MADE, **facts}).to_html(histories or {})).root
+    return Page(Report(tenants, **{"elapsed": 1.25, "created_at": MADE, **facts}).to_html(histories or {})).root
 
 
 def shown(text: str) -> str:

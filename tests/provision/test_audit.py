@@ -123,7 +123,7 @@ async def test_a_clock_that_is_behind_the_journal_is_noted(rig: Rig) -> None:
     async with rig.provisioner() as provisioner:
         await provisioner.apply(MINE[1:2]).wait()
         now = provisioner.clock()
-    audit = await audited(rig, MINE[1:2], journal=provisioner.journal, wall_clock=lambda: now - 86_400)
+    audit = await audited(rig, MINE[1:2], journal=provisioner.journal, clock=lambda: now - 86_400)
     assert audit.passed
     assert [note[:53] for note in audit.notes] == ["Note: the clock was set back, or was ahead then: the "]
 

@@ -256,7 +256,7 @@ async def test_a_loop_that_ends_takes_the_run_with_it(rig: Rig) -> None:
         run = provisioner.apply(plain(2))
         await seen(rig.box, CREATE)
         for task in asyncio.all_tasks():
-            if "Run._work" in repr(task):
+            if "Run." in repr(task):
                 task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run.wait()

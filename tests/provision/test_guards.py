@@ -370,12 +370,12 @@ async def test_a_failure_that_nobody_waited_for_is_raised_at_the_end(rig: Rig) -
 class _Judge:
     """Waits for a look, and then does not know."""
 
-    due = 0.0
+    due_at = 0.0
 
-    def judge(self, _look: object) -> StepResult:
+    def evaluate(self, _snapshot: object) -> StepResult:
         raise BadReply("of no use", endpoint="/x", status=200)
 
-    def overdue(self, _now: float) -> None:
+    def check_timeout(self, _now: float) -> None:
         """Wait on."""
 
 

@@ -36,7 +36,7 @@ LINKED = (Outcome.FAILED, Outcome.AWAITING)
 
 def test_the_page_loads_nothing_and_runs_nothing() -> None:
     """No element that would, no address but those of the links, and a policy that forbids it all the same."""
-    root = page(*of_every_kind(), origin=ORIGIN)
+    root = page(*of_every_kind(), run_info=ORIGIN)
     names = {node.name for node in root.every()}
     assert names & {"script", "img", "link", "iframe", "object", "form", "base", "svg", "video"} == set()
     attributes = {name for node in root.every() for name in node.attributes}

@@ -68,7 +68,7 @@ def test_whatever_a_text_holds_is_only_text(name: str, message: str, value: str)
         problems=(Problem(step=value, message=message),),
     )
     origin = RunInfo(base_url=message, component_appid=value, namespace=name)
-    root = page(told, histories={name: (HistoryEntry(0, message),)}, stopped=message or None, origin=origin)
+    root = page(told, histories={name: (HistoryEntry(0, message),)}, stop_reason=message or None, run_info=origin)
     allowed = {"html", "head", "meta", "title", "style", "body", "header", "main", "nav", "section", "article", "div"}
     allowed |= {"h1", "h2", "h3", "p", "a", "b", "span", "dl", "dt", "dd", "ul", "ol", "li", "code", "time"}
     assert {node.name for node in root.every()} <= allowed | {"details", "summary"}
