@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 import wxtcb
 from wxtcb.api import environment
 from wxtcb.provision import Audit, Classification, FindingKind, MemoryJournal, Provisioner, Tenant, TenantRecord
-from wxtcb.provision.auditing import build_audit
-from wxtcb.provision.auditor import AuditInput, DesiredTenant
+from wxtcb.provision.auditor import AuditInput, DesiredTenant, build_audit
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox, World
 
 from .conftest import EPOCH, Rig, Rigging

@@ -459,7 +459,13 @@ def test_what_is_proven_is_accounted_for(scene: Scene) -> None:
 
 def audit_of(findings: Iterable[Finding], **facts: object) -> Audit:
     """Return an audit with these findings."""
-    given = {"namespace": "wx", "tenant_count": 2, "bound_environments": (), "unrelated_envs": ("x-1",), "environment_counts": {Classification.OTHER: 1}}
+    given = {
+        "namespace": "wx",
+        "tenant_count": 2,
+        "bound_environments": (),
+        "unrelated_envs": ("x-1",),
+        "environment_counts": {Classification.OTHER: 1},
+    }
     return Audit(findings=tuple(findings), **{**given, **facts})
 
 

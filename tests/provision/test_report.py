@@ -34,7 +34,13 @@ def test_the_json_holds_all_of_it() -> None:
         Problem(step="share", message="no", appid="wx1", error=refused),
         Problem(step="services", message="lost", service="api", outcome_unknown=True, error=lost),
     )
-    facts = {"env": "e", "step": "services", "done": ("environment",), "links": (LINK,), "metadata": {"dns": "a.example"}}
+    facts = {
+        "env": "e",
+        "step": "services",
+        "done": ("environment",),
+        "links": (LINK,),
+        "metadata": {"dns": "a.example"},
+    }
     told = entry(Outcome.UNKNOWN, problems=problems, **facts)
     document = json.loads(Report((told,), 1.23456, "why", datetime(2026, 11, 23, tzinfo=CHINA_TIMEZONE)).to_json())
     assert document["tenants"] == [

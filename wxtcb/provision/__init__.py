@@ -26,10 +26,11 @@ from wxtcb.provision.journal import (
     JournalIdentity,
     JournalInUse,
     MemoryJournal,
+    RecordChange,
     ServiceState,
     TenantRecord,
 )
-from wxtcb.provision.plan import ACTION_SYMBOLS, Action, AliasIndex, OperatorDecisions, Plan, RecordChange, TenantPlan
+from wxtcb.provision.plan import ACTION_SYMBOLS, Action, AliasIndex, OperatorDecisions, Plan, TenantPlan
 from wxtcb.provision.provisioner import Provisioner
 from wxtcb.provision.report import OUTCOME_ADVICE, Outcome, Problem, Report, RunInfo, TenantReport
 from wxtcb.provision.run import Run

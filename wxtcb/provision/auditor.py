@@ -2,20 +2,105 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final, Self
 
 import attrs
 
-from wxtcb.api.environment import EnvInfo, EnvList
-from wxtcb.provision.audit import BoundEnvironment, Classification, Finding, FindingKind
-from wxtcb.provision.journal import ServiceState, TenantRecord, to_utc
+from wxtcb.api.environment import DESCRIBE_ENVS, EnvInfo, EnvList, batch_get_env_id
+from wxtcb.errors import WxtcbError
+from wxtcb.provision.audit import Audit, BoundEnvironment, Classification, Finding, FindingKind
+from wxtcb.provision.error_policy import is_fatal
+from wxtcb.provision.journal import Journal, ServiceState, TenantRecord, collect_bindings, recently_opened, to_utc
 from wxtcb.provision.plan import AliasIndex
+from wxtcb.provision.planner import clock_skew_notes
+from wxtcb.provision.slices import cooperative_iter
 from wxtcb.provision.tenant import Tenant
+from wxtcb.session import Session
 
 ShareQuery = tuple[int | None, str]
 """A source type, and a mini program that was looked up under it."""
+
+_LISTING_RETRIES: Final = 2
+_SEVERITY: Final = {kind: place for place, kind in enumerate(FindingKind)}
+
+
+@attrs.frozen
+class Auditor:
+    """Makes audits.
+
+    An environment that was opened less than `settle` seconds ago may not be listed yet.
+    """
+
+    session: Session
+    journal: Journal
+    namespace: str
+    concurrency: int
+    settle: float
+    clock: Callable[[], float]
+
+    async def audit(self, tenants: Sequence[Tenant], aliases: Sequence[str]) -> Audit:
+        """Read, and judge what was read."""
+        wanted = [DesiredTenant(tenant, alias) for tenant, alias in zip(tenants, aliases, strict=True)]
+        listed, records, recent = await self._read_state(asyncio.get_running_loop().time(), _LISTING_RETRIES)
+        asked = [
+            each async for one in cooperative_iter(wanted) for each in share_queries(one, records.get(one.tenant.name))
+        ]
+        agreed = await ShareLookup(self.session, self.concurrency).fetch(asked)
+        facts = AuditInput.build(listed, wanted, records, agreed, recent)
+        since = (record.opened_at or 0.0 for record in facts.bound_records.values())
+        return await build_audit(self.namespace, facts, tuple(clock_skew_notes(since, self.clock())))
+
+    async def _read_state(
+        self, newer_than: float, retries: int
+    ) -> tuple[EnvList, Mapping[str, TenantRecord], frozenset[str]]:
+        """Look, then read the journal: what a run opens meanwhile may be in both, or in the journal alone.
+
+        Where the journal knows an environment that is not listed, do both *again*: a list may have a hiccup.
+        """
+        sweep = self.session.shared_poller(DESCRIBE_ENVS)
+        look = await sweep.poll(newer_than)
+        records = await self.journal.load()
+        bound = collect_bindings(records.values())
+        recent = recently_opened(bound, self.clock(), self.settle)
+        if retries and not bound.keys() <= recent | look.value.by_env.keys():
+            return await self._read_state(look.started_at + sweep.min_interval, retries - 1)
+        return look.value, records, recent
+
+
+async def build_audit(namespace: str, audit_input: AuditInput, notes: tuple[str, ...] = ()) -> Audit:
+    """Judge *facts* in slices, and sort what is found, the worst first; add to the *notes* what else is odd."""
+    findings: list[Finding] = []
+    standings: Counter[Classification] = Counter()
+    others: list[str] = []
+    alike: list[str] = []
+    async for found in cooperative_iter(find_discrepancies(audit_input)):
+        findings += found
+    async for info in cooperative_iter(audit_input.listed.values()):
+        standing = classify(info, audit_input)
+        standings[standing] += 1
+        if standing is Classification.OTHER:
+            others.append(info.env)
+            alike += [info.env] if has_derived_alias(info) else []
+    opened = [
+        to_bound_environment(record, audit_input)
+        async for record in cooperative_iter(audit_input.bound_records.values())
+    ]
+    findings.sort(key=lambda finding: _SEVERITY[finding.kind])
+    return Audit(
+        namespace,
+        len(audit_input.desired_tenants),
+        tuple(findings),
+        tuple(opened),
+        tuple(others),
+        standings,
+        (*derived_alias_notes(alike), *notes),
+    )
+
 
 _DERIVED_ALIAS: Final = re.compile(r"t[a-z2-7]{16}")
 _NORMAL: Final = "NORMAL"
@@ -313,3 +398,62 @@ def _describe_environment(env: str, audit_input: AuditInput) -> str:
     owner = audit_input.bound_records.get(env)
     whose = f"tenant {owner.tenant}'s" if owner else "nobody's by the journal"
     return f"{env}, {whose}, of {audit_input.listed[env].create_time}"
+
+
+MAX_APPIDS_PER_CALL: Final = 20
+
+LookupBatch = tuple[int | None, tuple[str, ...]]
+
+
+@attrs.define(eq=False)
+class ShareLookup:
+    """Looks mini programs up, at most `concurrency` batches at a time.
+
+    A look-up that fails is no failure of the whole: `results` has the reason in the place of environments. After an error
+    that every other would meet nothing more is asked.
+    """
+
+    session: Session
+    concurrency: int
+    results: dict[ShareQuery, frozenset[str] | str] = attrs.field(
+        init=False, factory=dict[ShareQuery, "frozenset[str] | str"]
+    )
+    _fatal_reason: str | None = attrs.field(init=False, default=None)
+
+    async def fetch(self, queries: Iterable[ShareQuery]) -> Mapping[ShareQuery, frozenset[str] | str]:
+        """Look all of them up and return what is `results`; who is not in it may use no environment."""
+        batches = batch_queries(queries)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self.concurrency):
+                group.create_task(self._run_worker(batches))
+        return self.results
+
+    async def _run_worker(self, batches: Iterator[LookupBatch]) -> None:
+        session = self.session.with_options(partial="return")
+        for source_type, appids in batches:
+            reason = self._fatal_reason
+            try:
+                if reason is None:
+                    await self._fetch_batch(session, source_type, appids)
+            except WxtcbError as error:
+                reason = str(error)
+                if is_fatal(error):
+                    self._fatal_reason = reason
+            if reason is not None:
+                self.results |= {(source_type, appid): reason for appid in appids}
+
+    async def _fetch_batch(self, session: Session, source_type: int | None, appids: tuple[str, ...]) -> None:
+        reply = await batch_get_env_id(session, appids, source_type=source_type)
+        self.results |= {(source_type, each.appid): frozenset(each.env_list) for each in reply.relation_data}
+        self.results |= {(source_type, each.appid): each.errmsg for each in reply.err_list}
+
+
+def batch_queries(queries: Iterable[ShareQuery]) -> Iterator[LookupBatch]:
+    """Put those of a source type together, each once."""
+    by_type: dict[int | None, dict[str, None]] = {}
+    for source_type, appid in queries:
+        by_type.setdefault(source_type, {})[appid] = None
+    for source_type, appids in by_type.items():
+        left = iter(appids)
+        while batch := tuple(islice(left, MAX_APPIDS_PER_CALL)):
+            yield source_type, batch

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import Enum
+from itertools import islice
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -158,6 +160,32 @@ def recently_opened(bindings: Mapping[str, Binding], now: float, settle: float) 
     return frozenset(env for env, binding in bindings.items() if 0 <= now - binding.since < settle)
 
 
+@attrs.frozen
+class RecordChange:
+    """A record of the journal that a decision changes, before anything else is done.
+
+    `previous_owner` is the change of another tenant's record, who gives up what this one takes.
+    """
+
+    before: TenantRecord
+    after: TenantRecord
+    previous_owner: RecordChange | None = None
+
+
+def reset_record(record: TenantRecord) -> TenantRecord:
+    """Forget what was done in another environment, or intended: a person has decided what the tenant is to have."""
+    return attrs.evolve(
+        record,
+        env=None,
+        tranid=None,
+        opened_at=None,
+        intent=None,
+        links=EMPTY_MAPPING,
+        services=NO_SERVICES,
+        marks=EMPTY_MAPPING,
+    )
+
+
 JournalEntry = tuple[TenantRecord, HistoryEntry]
 
 
@@ -266,3 +294,84 @@ class MemoryJournal:
             self._alias_owners[alias] = record.tenant
         self._records[record.tenant] = record
         self._histories[record.tenant] = self._histories.get(record.tenant, "") + entry.to_line()
+
+
+def describe_change(before: TenantRecord, after: TenantRecord) -> str:
+    """Say what differs, in one line."""
+    return "; ".join(_change_parts(before, after)) or "noted"
+
+
+def _change_parts(before: TenantRecord, after: TenantRecord) -> Iterator[str]:
+    if after.retired != before.retired:
+        yield "removed from the tenants" if after.retired else "among the tenants again"
+    yield from _environment_changes(before, after)
+    offered = [appid for appid, url in after.links.items() if before.links.get(appid) != url]
+    if offered:
+        yield f"shared with {', '.join(offered)}"
+    for name, state in after.services.items():
+        if before.services.get(name) is not state:
+            yield f"service {name} {_SERVICE_STATE_LABELS[state]}"
+    for name in before.services:
+        if name not in after.services and after.env == before.env:
+            yield f"service {name} not established"
+    for name, mark in after.marks.items():
+        if before.marks.get(name) != mark:
+            yield f"{name}: {mark}"
+
+
+def _environment_changes(before: TenantRecord, after: TenantRecord) -> Iterator[str]:
+    if after.attempt > before.attempt:
+        yield f"create {after.attempt} intended under alias {after.alias}"
+    elif before.intent and not after.intent and after.env is None:
+        yield f"create {after.attempt} did not act"
+    if after.env != before.env:
+        if after.env is None:
+            yield f"environment {before.env} given up"
+        elif after.tranid not in (None, before.tranid):
+            yield f"environment {after.env} opened, order {after.tranid}"
+        else:
+            yield f"environment {after.env} adopted"
+
+
+_SERVICE_STATE_LABELS = {
+    ServiceState.SENT: "is being established",
+    ServiceState.DONE: "established",
+    ServiceState.UNCONFIRMED: "there, unconfirmed",
+}
+
+
+_COMMIT_BATCH_SIZE: Final = 500
+
+
+async def commit_record(
+    journal: Journal, before: TenantRecord, after: TenantRecord, now: float, previous_owner: RecordChange | None = None
+) -> None:
+    """Commit a record, and that of who gives up what it takes, or raise `JournalError`."""
+    given = (
+        None
+        if previous_owner is None
+        else (previous_owner.after, HistoryEntry(now, describe_change(previous_owner.before, previous_owner.after)))
+    )
+    try:
+        kept = await journal.commit(after, HistoryEntry(now, describe_change(before, after)), given)
+    except WxtcbError:
+        raise
+    except Exception as error:
+        raise JournalError(f"the journal failed ({type(error).__name__}: {error})") from error
+    if not kept:
+        raise JournalConflict(
+            f"the journal does not take this record of tenant {after.tenant!r}: another run works on it, or its "
+            "environment or alias is another tenant's. Plan again"
+        )
+
+
+async def commit_record_changes(journal: Journal, record_changes: Iterable[RecordChange], now: float) -> None:
+    """Commit what a person has decided, before anything is done on its ground."""
+    left = iter(record_changes)
+    while together := [
+        commit_record(journal, each.before, each.after, now, each.previous_owner)
+        for each in islice(left, _COMMIT_BATCH_SIZE)
+    ]:
+        for result in await asyncio.gather(*together, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result

@@ -9,9 +9,8 @@ import attrs
 
 from wxtcb.api.environment import EnvInfo
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision.journal import Binding, TenantRecord
-from wxtcb.provision.plan import OperatorDecisions, RecordChange
-from wxtcb.provision.planner import reset_record
+from wxtcb.provision.journal import Binding, RecordChange, TenantRecord, reset_record
+from wxtcb.provision.plan import OperatorDecisions
 
 
 @attrs.define(frozen=True, slots=False)

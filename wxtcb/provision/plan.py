@@ -13,7 +13,7 @@ import attrs
 import orjson
 
 from wxtcb.api.environment import EnvList
-from wxtcb.provision.journal import EMPTY_MAPPING, Journal, TenantRecord
+from wxtcb.provision.journal import EMPTY_MAPPING, Journal, RecordChange, TenantRecord
 from wxtcb.provision.tenant import Tenant
 
 
@@ -70,18 +70,6 @@ class OperatorDecisions:
     resend_links: bool = False
     complete: bool = False
     removed: bool = False
-
-
-@attrs.frozen
-class RecordChange:
-    """A record of the journal that a decision changes, before anything else is done.
-
-    `previous_owner` is the change of another tenant's record, who gives up what this one takes.
-    """
-
-    before: TenantRecord
-    after: TenantRecord
-    previous_owner: RecordChange | None = None
 
 
 @attrs.frozen(kw_only=True)

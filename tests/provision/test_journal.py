@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wxtcb.provision import HistoryEntry, Intent, ServiceState, TenantRecord
-from wxtcb.provision.changes import describe_change
-from wxtcb.provision.journal import to_utc
+from wxtcb.provision.journal import describe_change, to_utc
 
 NEW = TenantRecord(tenant="a", alias="x")
 INTENDED = attrs.evolve(NEW, attempt=1, intent=Intent(deadline=1.0))
