@@ -97,13 +97,13 @@ PING = wxtcb.Endpoint("/componenttcb/describeenvs", wxtcb.Done, wxtcb.Repeat.REA
 
 
 def _wants_ping(_tenant: Tenant, record: TenantRecord, _status: str | None) -> bool:
-    return "pinged" not in record.marks
+    return "pinged" not in record.metadata
 
 
 async def _ping(site: StepContext, works: Sequence[TenantState]) -> StepResult:
     (work,) = works
     await site.session.call(PING, {})
-    await site.commit(work, attrs.evolve(work.record, marks={"pinged": "yes"}))
+    await site.commit(work, attrs.evolve(work.record, metadata={"pinged": "yes"}))
     return StepResult.NEXT
 
 
