@@ -79,12 +79,12 @@ UNCONFIRMED = attrs.evolve(STARTED, services=dict.fromkeys(("api", "web"), Servi
             "   c       ready   x-1          confirm api, web",
         ),
         (
-            planned(Action.CONFLICT, reason="alias x was taken by x-1"),
-            "!  商户    conflict  alias x      alias x was taken by x-1",
+            planned(Action.CONFLICT, reason="alias x is in use by x-1"),
+            "!  商户    conflict  alias x      alias x is in use by x-1",
         ),
         (
-            planned(Action.DUPLICATE, reason="alias x was taken by x-1, x-2"),
-            "!  商户    duplicate  alias x      alias x was taken by x-1, x-2",
+            planned(Action.DUPLICATE, reason="alias x is in use by x-1, x-2"),
+            "!  商户    duplicate  alias x      alias x is in use by x-1, x-2",
         ),
     ],
 )

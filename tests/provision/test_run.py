@@ -122,7 +122,7 @@ async def test_a_taken_alias_is_a_conflict(rig: Rig, alias: str) -> None:
     report = await rig.provision([Tenant("a", alias="taken", appids=[WX1], services=[API])])
     entry = report.tenants[0]
     assert (entry.outcome, entry.existing, entry.env) == (Outcome.CONFLICT, (env,), None)
-    assert entry.summary.startswith(f"alias taken was taken by {env}: adopt it")
+    assert entry.summary.startswith(f"alias taken is in use by {env}: adopt it")
     assert rig.box.count(CREATE) == rig.box.count(SHARE) == rig.box.count(ESTABLISH) == 0
 
 

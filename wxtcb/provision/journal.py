@@ -221,18 +221,7 @@ _SERVICE_STATE_LABELS: Final = {
 def _describe_differences(before: TenantRecord, after: TenantRecord) -> Iterator[str]:
     if after.retired != before.retired:
         yield "tenant removed" if after.retired else "tenant added again"
-    if after.attempt > before.attempt:
-        yield f"create {after.attempt} intended under alias {after.alias}"
-    elif before.intent and not after.intent and after.env is None:
-        yield f"create {after.attempt} had no effect"
-    if after.env != before.env:
-        if after.env is None:
-            yield f"environment {before.env} released"
-        # A new order number means that this library created the environment and received the response.
-        elif after.tranid not in (None, before.tranid):
-            yield f"environment {after.env} created, order {after.tranid}"
-        else:
-            yield f"environment {after.env} adopted"
+    yield from _describe_environment_change(before, after)
     if shared := [appid for appid, url in after.links.items() if before.links.get(appid) != url]:
         yield f"shared with {', '.join(shared)}"
     for name, state in after.services.items():
@@ -247,13 +236,29 @@ def _describe_differences(before: TenantRecord, after: TenantRecord) -> Iterator
             yield f"{name}: {value}"
 
 
+def _describe_environment_change(before: TenantRecord, after: TenantRecord) -> Iterator[str]:
+    if after.attempt > before.attempt:
+        yield f"create {after.attempt} intended under alias {after.alias}"
+    elif before.intent and not after.intent and after.env is None:
+        yield f"create {after.attempt} had no effect"
+    if after.env == before.env:
+        return
+    if after.env is None:
+        yield f"environment {before.env} released"
+    # A new order number means that this library created the environment and received the response.
+    elif after.tranid not in (None, before.tranid):
+        yield f"environment {after.env} created, order {after.tranid}"
+    else:
+        yield f"environment {after.env} adopted"
+
+
 JournalEntry = tuple[TenantRecord, HistoryEntry]
 
 
 class Journal(Protocol):
     """Storage of the tenant records of one `JournalIdentity`. Provisional: the methods may still change.
 
-    An implementation stores all fields of each `TenantRecord` under the name of its tenant, and its `HistoryEntry` list.
+    An implementation stores all fields of each `TenantRecord` by the name of its tenant, and its history.
     `durable` is True if records survive the process; only then may a platform outside loopback be provisioned.
     All methods raise `JournalError` if the journal cannot be read or written.
     """
