@@ -12,18 +12,10 @@ from rich.console import Console
 from wxtcb.api.cloudrun import Server
 from wxtcb.api.environment import EnvList
 from wxtcb.cli.plan import print_plan
-from wxtcb.provision import (
-    PLACEHOLDER_ENV_ID,
-    Action,
-    MemoryJournal,
-    Plan,
-    Service,
-    ServiceState,
-    Tenant,
-    TenantPlan,
-    TenantRecord,
-)
+from wxtcb.provision import Action, MemoryJournal, Plan, Service, Tenant, TenantPlan, TenantRecord
+from wxtcb.provision.journal import ServiceState
 from wxtcb.provision.plan import AliasIndex
+from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID
 
 from .test_console import width_of
 

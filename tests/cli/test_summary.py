@@ -11,7 +11,8 @@ from rich.console import Console
 
 from wxtcb.api.environment import ShareLink
 from wxtcb.cli.summary import print_summary
-from wxtcb.provision import OUTCOME_ADVICE, Outcome, Problem, Report, TenantReport
+from wxtcb.provision import Outcome, Problem, Report, TenantReport
+from wxtcb.provision.report import OUTCOME_ADVICE
 
 from .test_console import width_of
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import wxtcb
 from wxtcb.api import environment
-from wxtcb.provision import Audit, Classification, FindingKind, MemoryJournal, Provisioner, Tenant, TenantRecord
+from wxtcb.provision import Audit, FindingKind, MemoryJournal, Provisioner, Tenant, TenantRecord
+from wxtcb.provision.audit import Classification
 from wxtcb.provision.auditor import AuditInput, DesiredTenant, build_audit
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox, World
 

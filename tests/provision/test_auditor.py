@@ -11,18 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wxtcb.api.environment import EnvInfo, EnvList
-from wxtcb.provision import (
-    Audit,
-    Classification,
-    Finding,
-    FindingKind,
-    Intent,
-    Service,
-    ServiceState,
-    Tenant,
-    TenantRecord,
-    derive_alias,
-)
+from wxtcb.provision import Audit, Finding, FindingKind, Service, Tenant, TenantRecord, derive_alias
+from wxtcb.provision.audit import Classification
 from wxtcb.provision.auditor import (
     AuditInput,
     DesiredTenant,
@@ -32,6 +22,7 @@ from wxtcb.provision.auditor import (
     share_queries,
     to_bound_environment,
 )
+from wxtcb.provision.journal import Intent, ServiceState
 
 from .constants import WX1, WX2
 

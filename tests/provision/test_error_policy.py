@@ -9,17 +9,9 @@ import pytest
 
 import wxtcb
 from wxtcb._protocol.errcodes import api_error
-from wxtcb.provision import (
-    STEPS,
-    Outcome,
-    Provisioner,
-    Run,
-    RunStopped,
-    Tenant,
-    TenantFinished,
-    TenantStarted,
-)
+from wxtcb.provision import STEPS, Outcome, Provisioner, Run, Tenant
 from wxtcb.provision.error_policy import CHINA_TIMEZONE, is_fatal, quota_reset_at
+from wxtcb.provision.events import RunStopped, TenantFinished, TenantStarted
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox
 
 from .conftest import Rig, Rigging, connect

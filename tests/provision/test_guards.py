@@ -10,25 +10,12 @@ import pytest
 
 from wxtcb.errors import BadReply, OutcomeUnknown
 from wxtcb.provision import STEPS as USUAL
-from wxtcb.provision import (
-    Action,
-    HistoryEntry,
-    Intent,
-    JournalConflict,
-    JournalError,
-    MemoryJournal,
-    Outcome,
-    Provisioner,
-    RunStopped,
-    Step,
-    StepContext,
-    StepDone,
-    StepResult,
-    Tenant,
-    TenantRecord,
-    TenantState,
-)
-from wxtcb.provision.waiting import PendingWait
+from wxtcb.provision import Action, JournalError, MemoryJournal, Outcome, Provisioner, Step, Tenant, TenantRecord
+from wxtcb.provision.context import StepContext
+from wxtcb.provision.events import RunStopped, StepDone
+from wxtcb.provision.journal import HistoryEntry, Intent, JournalConflict
+from wxtcb.provision.tenant_state import TenantState
+from wxtcb.provision.waiting import PendingWait, StepResult
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox
 
 from .conftest import Rig, Rigging

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from wxtcb._protocol.errcodes import api_error
 from wxtcb.api.environment import ShareLink
 from wxtcb.errors import TransportError
-from wxtcb.provision import OUTCOME_ADVICE, Outcome, Problem, Report, RunInfo, TenantReport
+from wxtcb.provision import Outcome, Problem, Report, TenantReport
 from wxtcb.provision.error_policy import CHINA_TIMEZONE
+from wxtcb.provision.report import OUTCOME_ADVICE, RunInfo
 
 LINK = ShareLink(appid="wx1", url="https://mp.weixin.qq.com/x")
 

@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from wxtcb.provision import Outcome, RunInfo
+from wxtcb.provision import Outcome
 from wxtcb.provision.error_policy import CHINA_TIMEZONE
+from wxtcb.provision.report import RunInfo
 
 from .html_report_parser import ORIGIN, entry, page
 

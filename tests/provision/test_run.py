@@ -7,14 +7,8 @@ import asyncio
 import pytest
 
 import wxtcb
-from wxtcb.provision import (
-    Outcome,
-    StepDone,
-    StepFailed,
-    Tenant,
-    TenantFinished,
-    TenantStarted,
-)
+from wxtcb.provision import Outcome, Tenant
+from wxtcb.provision.events import StepDone, StepFailed, TenantFinished, TenantStarted
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
 
 from .conftest import Rig

@@ -15,7 +15,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-import attrs
 import orjson
 import pytest
 

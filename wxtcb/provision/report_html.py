@@ -1,4 +1,7 @@
-"""The whole page: its header, and a section for each way to end, those to be mended first."""
+"""HTML report: one self-contained page, with the tenants that need action first.
+
+The page loads nothing and runs no script; `frame.html` and `page.css` are its resources.
+"""
 
 from __future__ import annotations
 
@@ -8,33 +11,48 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib import resources
 from string import Template
+from types import MappingProxyType
 from typing import Final
 
 from wxtcb.provision.journal import HistoryEntry, to_utc
 from wxtcb.provision.report import OUTCOME_ADVICE, Outcome, Problem, Report, TenantReport
 from wxtcb.validation import is_loopback
 
+Histories = Mapping[str, tuple[HistoryEntry, ...]]
+
+_NO_HISTORIES: Final[Histories] = MappingProxyType({})
 _ACTION_REQUIRED: Final = (Outcome.UNKNOWN, Outcome.DUPLICATE, Outcome.CONFLICT, Outcome.FAILED, Outcome.UNFINISHED)
 _COMPLETED: Final = (Outcome.UNCONFIRMED, Outcome.AWAITING, Outcome.DONE)
 _LINKS_ADVICE: Final = (
-    "Send each to the administrator of its mini program, and to nobody else: the share takes effect when they open it "
-    "and agree."
+    "Send each link to the administrator of its mini program only: the share takes effect when the administrator opens "
+    "it and confirms."
 )
-IndexedReport = tuple[int, TenantReport]
-Histories = Mapping[str, tuple[HistoryEntry, ...]]
+
+# Tab and line break stay. Half of a surrogate pair cannot be encoded as UTF-8.
+_CONTROL_CHARACTERS: Final = r"\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff"
+# Marks that are invisible and change the order of the text after them, and Unicode line separators.
+_BIDI_CHARACTERS: Final = r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+_UNSAFE_CHARACTERS: Final = re.compile(f"[{_CONTROL_CHARACTERS}{_BIDI_CHARACTERS}]")
+_WEB_URL: Final = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f]+", re.IGNORECASE)
 
 
-def render_html(report: Report, histories: Histories) -> str:
-    """Return the page; see `Report.to_html`."""
+def render_html(report: Report, histories: Histories = _NO_HISTORIES) -> str:
+    """Return *report* as one HTML page: failures first, and all links to open in a section of their own.
+
+    *histories* has the history of tenants by name, as `Journal.history` returns it; each is folded below its tenant.
+
+    A page of 10,000 tenants takes up to a second: call it in a thread if an event loop runs. The links grant access:
+    protect the page like the journal.
+    """
     main = (
         *_render_outcome_sections(report, _ACTION_REQUIRED, histories),
-        _render_links(report),
+        _render_links_section(report),
         *_render_outcome_sections(report, _COMPLETED, histories),
     )
     return Template(_read_resource("frame.html")).substitute(
-        title=render_title(report),
+        title=f"{_result_text(report)} · wxtcb provision · {report.created_at:%Y-%m-%d}",
         style=_read_resource("page.css"),
-        header=render_header(report, (*_ACTION_REQUIRED, *_COMPLETED)),
+        header=_render_header(report, (*_ACTION_REQUIRED, *_COMPLETED)),
         main="".join(main),
     )
 
@@ -43,48 +61,28 @@ def _read_resource(name: str) -> str:
     return resources.files("wxtcb.provision").joinpath(name).read_text(encoding="utf-8")
 
 
-def _render_outcome_sections(report: Report, outcomes: Iterable[Outcome], histories: Histories) -> Iterator[str]:
-    for outcome in outcomes:
-        if report.counts[outcome]:
-            entries = (placed for placed in enumerate(report.tenants) if placed[1].outcome is outcome)
-            cards = "".join(render_tenant(place, entry, histories.get(entry.tenant, ())) for place, entry in entries)
-            advice = OUTCOME_ADVICE.get(outcome, "Nothing is left to be done.")
-            yield _render_section(outcome.name.lower(), outcome.value, report.counts[outcome], advice, cards)
-
-
-def _render_section(name: str, heading: str, count: int, advice: str, content: str) -> str:
-    top = '<a href="#top">Top</a>'
-    return (
-        f'<section id="{name}" class="{name}">\n<h2>{heading.capitalize()} <span>{count:,}</span> {top}</h2>\n'
-        f'<p class="advice">{escape(advice)}</p>\n<div class="cards">\n{content}</div>\n</section>\n'
+def _render_header(report: Report, outcomes: Sequence[Outcome]) -> str:
+    """Return the header: result, reason of an early stop, counts of *outcomes* with links, and run details."""
+    stopped = ""
+    if report.stop_reason:
+        later = f"\n<b>Retry after</b> {format_time(report.retry_after)}" if report.retry_after else ""
+        stopped = f'<p class="stopped"><b>Stopped early</b> {escape(report.stop_reason)}{later}</p>\n'
+    bar = "".join(
+        f'<span class="{outcome.name.lower()}" style="flex-grow:{report.counts[outcome]}"></span>'
+        for outcome in outcomes
+        if report.counts[outcome]
     )
-
-
-def _render_links(report: Report) -> str:
-    """Return the section of what administrators must still open: every link once, by tenant."""
-    if not report.link_count:
-        return ""
-    groups = "".join(_render_link_group(place, entry) for place, entry in enumerate(report.tenants) if entry.links)
-    return _render_section("links", "links to open", report.link_count, _LINKS_ADVICE, groups)
-
-
-def _render_link_group(index: int, entry: TenantReport) -> str:
-    lines = "".join(f"<li>{render_code([link.appid])} {render_link(link.url)}</li>" for link in entry.links)
-    return f'<div id="l{index}"><h3><a href="#t{index}">{escape(entry.tenant)}</a></h3><ul>{lines}</ul></div>\n'
-
-
-def render_title(report: Report) -> str:
-    """Return the title, which a bookmark and a printout are named by."""
-    return f"{_result_text(report)} · wxtcb provision · {report.created_at:%Y-%m-%d}"
-
-
-def render_header(report: Report, outcomes: Sequence[Outcome]) -> str:
-    """Return the header, with the counts of *outcomes* in their order."""
-    facts = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _run_facts(report))
+    counts = [(outcome.name.lower(), report.counts[outcome], outcome.value) for outcome in outcomes]
+    counts.append(("links", report.link_count, "links to open" if report.link_count > 1 else "link to open"))
+    nav = "".join(
+        f'<a class="{name}" href="#{name}"><b>{count:,}</b> {noun}</a>' for name, count, noun in counts if count
+    )
+    details = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _run_details(report))
     return (
-        f'<header id="top">\n<p class="kind">wxtcb provision</p>\n<h1>{_result_text(report)}</h1>\n{_render_stop_reason(report)}'
-        f'<p class="bar" aria-hidden="true">{"".join(_render_bar(report, outcomes))}</p>\n'
-        f'<nav aria-label="Outcomes">{"".join(_render_count_links(report, outcomes))}</nav>\n<dl>{facts}</dl>\n</header>\n'
+        '<header id="top">\n<p class="kind">wxtcb provision</p>\n'
+        f"<h1>{_result_text(report)}</h1>\n{stopped}"
+        f'<p class="bar" aria-hidden="true">{bar}</p>\n'
+        f'<nav aria-label="Outcomes">{nav}</nav>\n<dl>{details}</dl>\n</header>\n'
     )
 
 
@@ -93,41 +91,14 @@ def _result_text(report: Report) -> str:
     return f"{report.done_count:,} of {len(report.tenants):,} {noun} done"
 
 
-def _render_stop_reason(report: Report) -> str:
-    if not report.stop_reason:
-        return ""
-    later = f"\n<b>Come back at</b> {format_time(report.retry_after)}" if report.retry_after else ""
-    return f'<p class="stopped"><b>Stopped early</b> {escape(report.stop_reason)}{later}</p>\n'
-
-
-def _render_bar(report: Report, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    for outcome in outcomes:
-        if count := report.counts[outcome]:
-            yield f'<span class="{outcome.name.lower()}" style="flex-grow:{count}"></span>'
-
-
-def _render_count_links(report: Report, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    for outcome in outcomes:
-        if count := report.counts[outcome]:
-            yield _render_count_link(outcome.name.lower(), count, outcome.value)
-    if report.link_count:
-        yield _render_count_link(
-            "links", report.link_count, "links to open" if report.link_count > 1 else "link to open"
-        )
-
-
-def _render_count_link(name: str, number: int, noun: str) -> str:
-    return f'<a class="{name}" href="#{name}"><b>{number:,}</b> {noun}</a>'
-
-
-def _run_facts(report: Report) -> Iterator[tuple[str, str]]:
-    yield "Made", format_time(report.created_at)
-    yield "Took", _format_duration(report.elapsed)
-    if origin := report.run_info:
-        where = " on this machine" if is_loopback(origin.base_url) else ""
-        yield "Platform", f"{render_code([origin.base_url])}{where}"
-        yield "Component", render_code([origin.component_appid])
-        yield "Namespace", render_code([origin.namespace])
+def _run_details(report: Report) -> Iterator[tuple[str, str]]:
+    yield "Created", format_time(report.created_at)
+    yield "Duration", _format_duration(report.elapsed)
+    if info := report.run_info:
+        where = " on this machine" if is_loopback(info.base_url) else ""
+        yield "Platform", f"{render_code([info.base_url])}{where}"
+        yield "Component", render_code([info.component_appid])
+        yield "Namespace", render_code([info.namespace])
 
 
 def _format_duration(seconds: float) -> str:
@@ -138,12 +109,45 @@ def _format_duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes else f"{seconds:.1f} s"
 
 
-def render_tenant(index: int, entry: TenantReport, history: tuple[HistoryEntry, ...]) -> str:
-    """Return a tenant; it is found by its *place* in the report, for a name may be anything."""
+def _render_outcome_sections(report: Report, outcomes: Iterable[Outcome], histories: Histories) -> Iterator[str]:
+    for outcome in outcomes:
+        if report.counts[outcome]:
+            cards = "".join(
+                _render_tenant(index, entry, histories.get(entry.tenant, ()))
+                for index, entry in enumerate(report.tenants)
+                if entry.outcome is outcome
+            )
+            advice = OUTCOME_ADVICE.get(outcome, "Nothing is left to do.")
+            yield _render_section(outcome.name.lower(), outcome.value, report.counts[outcome], advice, cards)
+
+
+def _render_links_section(report: Report) -> str:
+    """Return the section of links to open, grouped by tenant; empty if there are none."""
+    if not report.link_count:
+        return ""
+    groups: list[str] = []
+    for index, entry in enumerate(report.tenants):
+        if entry.links:
+            lines = "".join(f"<li>{render_code([link.appid])} {render_link(link.url)}</li>" for link in entry.links)
+            heading = f'<h3><a href="#t{index}">{escape(entry.tenant)}</a></h3>'
+            groups.append(f'<div id="l{index}">{heading}<ul>{lines}</ul></div>\n')
+    return _render_section("links", "links to open", report.link_count, _LINKS_ADVICE, "".join(groups))
+
+
+def _render_section(name: str, heading: str, count: int, advice: str, content: str) -> str:
+    top = '<a href="#top">Top</a>'
+    return (
+        f'<section id="{name}" class="{name}">\n<h2>{heading.capitalize()} <span>{count:,}</span> {top}</h2>\n'
+        f'<p class="advice">{escape(advice)}</p>\n<div class="cards">\n{content}</div>\n</section>\n'
+    )
+
+
+def _render_tenant(index: int, entry: TenantReport, history: tuple[HistoryEntry, ...]) -> str:
+    # Anchors use the position in the report: a tenant's name may contain any character.
     parts = (
         f"<h3>{escape(entry.tenant)}</h3>",
         _render_reason(entry),
-        _render_tenant_facts(index, entry),
+        _render_details(index, entry),
         _render_history(history),
     )
     return f'<article id="t{index}">{"".join(parts)}</article>\n'
@@ -158,28 +162,26 @@ def _render_reason(entry: TenantReport) -> str:
 
 
 def _render_problem(problem: Problem) -> str:
-    doubt = " <em>may have taken effect</em>" if problem.outcome_unknown else ""
-    return f"<li><b>{escape(problem.subject)}</b>{doubt} {escape(problem.message)}</li>"
+    unknown = " <em>may have taken effect</em>" if problem.outcome_unknown else ""
+    return f"<li><b>{escape(problem.subject)}</b>{unknown} {escape(problem.message)}</li>"
 
 
-def _render_tenant_facts(index: int, entry: TenantReport) -> str:
-    facts = "".join(f"<span>{name} {values}</span> " for name, values in _tenant_facts(entry) if values)
-    if entry.links:
-        facts += f'<a href="#l{index}">{format_count(len(entry.links), "link")} to open</a>'
-    return f'<p class="facts">{facts.rstrip()}</p>'
-
-
-def _tenant_facts(entry: TenantReport) -> Iterator[tuple[str, str]]:
-    """Return what is known of it; ids come first, for they are what a console asks for."""
-    yield "environment", render_code(filter(None, [entry.env]))
-    yield "alias", render_code([entry.alias])
-    yield "order", render_code(filter(None, [entry.tranid]))
-    yield "in the way", render_code(entry.existing)
-    yield "services", render_code(entry.services)
-    yield "unconfirmed", render_code(entry.unconfirmed)
-    yield "steps", escape(", ".join(entry.done))
-    for name, mark in entry.metadata.items():
-        yield escape(name), render_code([mark])
+def _render_details(index: int, entry: TenantReport) -> str:
+    # Identifiers come first: these are what a reader searches for in the console.
+    details = (
+        ("environment", render_code(filter(None, [entry.env]))),
+        ("alias", render_code([entry.alias])),
+        ("order", render_code(filter(None, [entry.tranid]))),
+        ("existing", render_code(entry.existing)),
+        ("services", render_code(entry.services)),
+        ("unconfirmed", render_code(entry.unconfirmed)),
+        ("steps", escape(", ".join(entry.done))),
+        *((escape(name), render_code([value])) for name, value in entry.metadata.items()),
+    )
+    spans = "".join(f"<span>{name} {values}</span> " for name, values in details if values)
+    if count := len(entry.links):
+        spans += f'<a href="#l{index}">{count:,} {"link" if count == 1 else "links"} to open</a>'
+    return f'<p class="facts">{spans.rstrip()}</p>'
 
 
 def _render_history(history: tuple[HistoryEntry, ...]) -> str:
@@ -189,45 +191,33 @@ def _render_history(history: tuple[HistoryEntry, ...]) -> str:
     return f"<details><summary>Timeline ({len(history)})</summary><ol>{lines}</ol></details>"
 
 
-_CONTROL_CHARACTERS: Final = r"\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff"
-_BIDI_CHARACTERS: Final = r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
-_UNSAFE_CHARACTERS: Final = re.compile(f"[{_CONTROL_CHARACTERS}{_BIDI_CHARACTERS}]")
-_WEB_URL: Final = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f]+", re.IGNORECASE)
-
-
 def escape(text: str) -> str:
-    """Return *text* for an element or a quoted attribute; what is not seen, but would turn the rest, is written out."""
-    return html.escape(text if text.isprintable() else _UNSAFE_CHARACTERS.sub(_escape_character, text))
-
-
-def _escape_character(match: re.Match[str]) -> str:
-    return repr(match[0])[1:-1]
+    """Return *text* escaped for an element or a quoted attribute; control and bidi characters are spelled out."""
+    # `isprintable` is False for every unsafe character, and much faster than the substitution.
+    return html.escape(text if text.isprintable() else _UNSAFE_CHARACTERS.sub(lambda match: repr(match[0])[1:-1], text))
 
 
 def render_code(values: Iterable[str]) -> str:
-    """Return ids, each to be copied as it is."""
+    """Return *values*, each in a ``code`` element, separated by commas."""
     return ", ".join(f"<code>{escape(value)}</code>" for value in values)
 
 
 def render_link(url: str) -> str:
-    """Return a link that tells the other side nothing of this page; what is no address of the web is only text."""
+    """Return a link to *url*, or its text in a ``code`` element if it is not a plain http or https URL."""
     text = escape(url)
+    # The URL comes from the platform. `javascript:` and `data:` URLs, and spoofed ones, must not be clickable.
     if _WEB_URL.fullmatch(url) is None or _UNSAFE_CHARACTERS.search(url):
         return f"<code>{text}</code>"
+    # No referrer: the other site must not learn the path of the page.
     return f'<a rel="noreferrer" href="{text}">{text}</a>'
 
 
 def format_time(time: datetime) -> str:
-    """Return a point in time with its offset, so that it means the same wherever it is read."""
+    """Return a ``time`` element with the offset from UTC."""
     return f'<time datetime="{time.isoformat(timespec="milliseconds")}">{time.isoformat(" ", "seconds")}</time>'
 
 
-def format_unix_time(time: float) -> str:
-    """Return a point in Unix time, in UTC."""
-    known = to_utc(time)
-    return format_time(known) if known else f"{time:.0f} s of Unix time"
-
-
-def format_count(number: int, noun: str) -> str:
-    """Return a number and what it counts."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def format_unix_time(timestamp: float) -> str:
+    """Return a ``time`` element in UTC, or the plain number if it is outside the calendar."""
+    time = to_utc(timestamp)
+    return format_time(time) if time else f"{timestamp:.0f} s (Unix time)"
