@@ -51,7 +51,7 @@ def adopt_without_intent(patch):
             return attrs.evolve(planned, action=Action.ADOPT, env=alike[0], existing=(), reason="")
         return planned
 
-    patch.setattr("wxtcb.provision.survey.plan_tenant", plan_tenant)
+    patch.setattr("wxtcb.provision.planner.plan_tenant", plan_tenant)
 
 
 def adopt_what_is_bound(patch):

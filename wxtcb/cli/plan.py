@@ -18,7 +18,6 @@ from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.cli.target import Target, select_target
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import (
-    ACTION_SYMBOLS,
     Action,
     Journal,
     Outcome,
@@ -30,6 +29,7 @@ from wxtcb.provision import (
     TenantPlan,
     read_tenants,
 )
+from wxtcb.provision.plan import ACTION_SYMBOLS
 
 _PLAN_COLUMNS: Final = ("", "tenant", "action", "environment", "to do")
 _MAX_SUGGESTED_PAIRS: Final = 3

@@ -23,8 +23,6 @@ TenantHistories = Mapping[str, tuple[HistoryEntry, ...]]
 _HTML_SUFFIX: Final = ".html"
 _FORMATS: Final[Mapping[str, Callable[[Report, TenantHistories], bytes]]] = {
     ".json": lambda report, _: report.to_json(),
-    # Excel reads a CSV file as UTF-8 only if it starts with a byte order mark. A message may quote the name of a file
-    # that is not UTF-8, as surrogates: the other characters of the report must be written all the same.
     ".csv": lambda report, _: render_csv(report).encode("utf-8-sig", "backslashreplace"),
     _HTML_SUFFIX: lambda report, histories: render_html(report, histories).encode(),
 }

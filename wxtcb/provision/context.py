@@ -14,8 +14,7 @@ import attrs
 from wxtcb.errors import OutcomeUnknown, WxtcbError
 from wxtcb.events import Abandoned, Event, RequestResent
 from wxtcb.provision.events import RunEvent, StepOutcomeUnknown
-from wxtcb.provision.journal import Journal, TenantRecord
-from wxtcb.provision.keeping import commit_record
+from wxtcb.provision.journal import Journal, TenantRecord, commit_record
 from wxtcb.provision.looks import EnvironmentListing
 from wxtcb.provision.report import Problem
 from wxtcb.provision.tenant_state import TenantState

@@ -17,8 +17,7 @@ from wxtcb.provision.broadcast import EventStream
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.error_policy import IncompleteListing, drop_traceback, is_fatal, quota_reset_at
 from wxtcb.provision.events import RunEvent, RunStopped, StepDone, StepFailed, TenantFinished, TenantStarted
-from wxtcb.provision.journal import Binding, Journal
-from wxtcb.provision.keeping import commit_record_changes
+from wxtcb.provision.journal import Binding, Journal, commit_record_changes
 from wxtcb.provision.ledger import ReportCollector
 from wxtcb.provision.looks import EnvironmentListing
 from wxtcb.provision.pace import RunSettings

@@ -14,9 +14,7 @@ from typing import Final
 from aiohttp import BodyPartReader, MultipartReader, web
 from attrs import define, field, frozen
 
-from wxtcb.sandbox.fault import Fault, FaultKind
 from wxtcb.sandbox.faults import Fault, FaultKind
-from wxtcb.sandbox.services.blobs import Blob
 from wxtcb.sandbox.services.object_storage import Blob, LinkMethod, ObjectStore, SignedLink
 
 __all__ = ["ObjectRequest"]
