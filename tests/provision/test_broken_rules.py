@@ -179,7 +179,7 @@ BROKEN_RULES = {
 }
 
 # Seeds that find the violation early; the others start with seed 3.
-SEEDS = {trust_incomplete_listings: 1, trust_wall_clock: 0}
+SEEDS = {trust_incomplete_listings: 2, trust_wall_clock: 0}
 
 
 class OneAmbiguousCreate(Histories):
