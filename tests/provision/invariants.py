@@ -136,9 +136,7 @@ class InvariantChecker:
         envs = frozenset(row["env"] for row in rows)
         aliases = frozenset(row["alias"].lower() for row in rows)
         complete = not process.missing_from(envs, sent_at)
-        self.listings.append(
-            ObservedListing(process, began_at, sent_at, self.timeline.now, envs, aliases, complete)
-        )
+        self.listings.append(ObservedListing(process, began_at, sent_at, self.timeline.now, envs, aliases, complete))
 
     def confirm_listing_read(self, process):
         """Record that a process continues with an answer; return whether that is a new listing.

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import initialize, run_state_machine_as_test
 
-from wxtcb.provision import MemoryJournal, looks, provisioner, reconciliation
+from wxtcb.provision import MemoryJournal, provisioner, reconciliation
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.plan import Action
+from wxtcb.provision.step import StepResult
 from wxtcb.provision.steps import environment
-from wxtcb.provision.waiting import StepResult
 from wxtcb.sandbox import Fault, FaultKind
 
 from .simulated_history import SETTLE, WINDOW
@@ -85,12 +85,12 @@ def create_without_listing(patch):
     async def find_by_alias(self, alias, now):
         return ()
 
-    patch.setattr(looks.EnvironmentListing, "find_by_alias", find_by_alias)
-    patch.setattr(looks.EnvironmentListing, "is_fresh", lambda self, now: True)
+    patch.setattr(reconciliation.EnvironmentListing, "find_by_alias", find_by_alias)
+    patch.setattr(reconciliation.EnvironmentListing, "is_fresh", lambda self, now: True)
 
 
 def trust_old_listings(patch):
-    patch.setattr(looks, "MAX_LISTING_AGE", 1000.0)
+    patch.setattr(reconciliation, "MAX_LISTING_AGE", 1000.0)
 
 
 def do_not_commit_intent(patch):

@@ -28,7 +28,7 @@ from wxtcb.provision import (
     TenantRecord,
     TenantState,
 )
-from wxtcb.provision.waiting import PendingWait
+from wxtcb.provision.step import PendingWait
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox
 
 from .conftest import Rig, Rigging

@@ -33,11 +33,10 @@ from wxtcb.provision.plan import ACTION_SYMBOLS, Action, AliasIndex, OperatorDec
 from wxtcb.provision.provisioner import Provisioner
 from wxtcb.provision.report import OUTCOME_ADVICE, Outcome, Problem, Report, RunInfo, TenantReport
 from wxtcb.provision.run import Run
-from wxtcb.provision.step import Step
+from wxtcb.provision.step import Step, StepResult
 from wxtcb.provision.steps import STEPS
 from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID, Service, Tenant, derive_alias
 from wxtcb.provision.tenant_state import TenantState
-from wxtcb.provision.waiting import StepResult
 
 if TYPE_CHECKING:
     from wxtcb.provision.sqlite.journal import SqliteJournal

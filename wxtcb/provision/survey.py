@@ -12,10 +12,10 @@ from wxtcb._concurrency.shared_poll import SharedPoller, Snapshot
 from wxtcb.api.environment import EnvList
 from wxtcb.provision.clocks import clock_skew_notes
 from wxtcb.provision.journal import Journal, TenantRecord, collect_bindings, recently_opened
-from wxtcb.provision.looks import MAX_LISTING_AGE
 from wxtcb.provision.overrides import DecisionResolver
 from wxtcb.provision.plan import Action, AliasIndex, OperatorDecisions, Plan, RecordChange, TenantPlan
 from wxtcb.provision.planner import ObservedState, plan_tenant, restrict_to
+from wxtcb.provision.reconciliation import MAX_LISTING_AGE
 from wxtcb.provision.slices import cooperative_iter
 from wxtcb.provision.step import Step
 from wxtcb.provision.tenant import Tenant
