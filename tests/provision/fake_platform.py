@@ -127,6 +127,7 @@ class FakeTransport:
             return Vetoed()
         query = {**(request.query or {}), "access_token": request.token.reveal()}
         fault = self.platform.next_fault(request.path)
+        self.platform.checker.on_process_acts(self.process)
         self.process.count("sent", request.path)
         prepare = self._prepare_create if request.path == CREATE else self._prepare_list
         delay, handle = prepare(request.body.data, query, fault)
@@ -218,6 +219,7 @@ class JournalConnection:
 
     async def commit(self, record, entry, previous_owner=None):
         requested_at, fault = self.backend.timeline.now, self.backend.next_fault()
+        self.backend.checker.on_process_acts(self.process)
         self.process.count("requested", "commit")
         pending = PendingCommit(self, record, entry, previous_owner, requested_at)
         self.process.pending_commits.append(pending)

@@ -41,7 +41,8 @@ class ObservedCreate:
 class ObservedListing:
     """A list that a process received. It began at `began_at` and contains the environments `envs`.
 
-    `complete`: it lacks nothing that the process knew. `read`: the process has continued with it.
+    `complete`: it lacks nothing that the process knew. `read`: the transport has returned it. `used`: the process has
+    sent or committed something since then.
     """
 
     process: object
@@ -52,6 +53,7 @@ class ObservedListing:
     aliases: frozenset
     complete: bool
     read: bool = False
+    used: bool = False
 
 
 @attrs.define(eq=False)
@@ -148,6 +150,20 @@ class InvariantChecker:
             return False
         newest.received_at, newest.read = self.timeline.now, True
         return True
+
+    def on_process_acts(self, process):
+        """Record that a process sends or commits something, so that it has used its newest listing."""
+        if (newest := self.newest_listing(process)) is not None:
+            newest.used = True
+
+    def on_thawed(self, process):
+        """Record that a paused process continues.
+
+        It measures how long a listing took some turns after the transport has returned it. A pause in between counts.
+        """
+        newest = self.newest_listing(process)
+        if newest is not None and not newest.used:
+            newest.received_at = self.timeline.now
 
     def newest_listing(self, process):
         return next((each for each in reversed(self.listings) if each.process is process), None)

@@ -119,6 +119,10 @@ class ProvisioningProcess(VirtualProcess):
         else:
             self.loop.create_task(self.run.cancel())
 
+    def thaw(self):
+        super().thaw()
+        self.platform.checker.on_thawed(self)
+
     def kill(self, *, stored):
         """End it, as kill -9 does; its commits in flight are stored, or lost."""
         for pending in [*self.pending_commits] if stored else ():
