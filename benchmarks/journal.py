@@ -26,7 +26,8 @@ from harness import Block, interleave, main
 from memory import STATUS, forget_peak, peak
 from provisioning import Box, journal_on_disk, make_tenants, provision, sandboxed
 
-from wxtcb.provision import HistoryEntry, Provisioner, SqliteJournal, Tenant, TenantRecord
+from wxtcb.provision import Provisioner, SqliteJournal, Tenant, TenantRecord
+from wxtcb.provision.journal import HistoryEntry
 
 FLOOR: Final = "the journal in memory"
 

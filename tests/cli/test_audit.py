@@ -14,7 +14,8 @@ from rich.console import Console
 
 from wxtcb.cli.audit import print_audit
 from wxtcb.cli.signals import Interrupted
-from wxtcb.provision import Audit, BoundEnvironment, Classification, Finding, FindingKind
+from wxtcb.provision import Audit, Finding, FindingKind
+from wxtcb.provision.audit import BoundEnvironment, Classification
 
 from .children import start
 from .conftest import Cli, Platform, kept_secret

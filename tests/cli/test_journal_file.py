@@ -16,7 +16,8 @@ import pytest
 
 from wxtcb.cli.journal_file import run_with_journal
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision import Journal, JournalError, JournalIdentity, SqliteJournal
+from wxtcb.provision import Journal, JournalError, SqliteJournal
+from wxtcb.provision.journal import JournalIdentity
 
 from .children import start
 from .conftest import Cli, Platform

@@ -49,8 +49,8 @@ def test_what_provision_would_do_is_shown_and_nothing_is_changed(
     first, second, third, last, advice = result.stdout.splitlines()[1:]
     (env, *_) = world.environments
     assert first.endswith("alias x      open, await NORMAL, share with 2, establish api, web")
-    assert second.startswith("!  b       conflict   alias taken  alias taken was taken by taken-")
-    assert third.startswith("!  c       duplicate  alias twice  alias twice was taken by ")
+    assert second.startswith("!  b       conflict   alias taken  alias taken is in use by taken-")
+    assert third.startswith("!  c       duplicate  alias twice  alias twice is in use by ")
     assert last == "Plan: 1 to create, 0 to adopt, 0 ready, 1 in conflict, 1 duplicate."
     assert advice == f"If the environment is the tenant's, add: --adopt b={env}"
     assert set(platform.box.counts) == {TOKEN, LIST}

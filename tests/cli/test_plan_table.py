@@ -12,18 +12,10 @@ from rich.console import Console
 from wxtcb.api.cloudrun import Server
 from wxtcb.api.environment import EnvList
 from wxtcb.cli.plan import print_plan
-from wxtcb.provision import (
-    PLACEHOLDER_ENV_ID,
-    Action,
-    MemoryJournal,
-    Plan,
-    Service,
-    ServiceState,
-    Tenant,
-    TenantPlan,
-    TenantRecord,
-)
+from wxtcb.provision import Action, MemoryJournal, Plan, Service, Tenant, TenantPlan, TenantRecord
+from wxtcb.provision.journal import ServiceState
 from wxtcb.provision.plan import AliasIndex
+from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID
 
 from .test_console import width_of
 
@@ -79,12 +71,12 @@ UNCONFIRMED = attrs.evolve(STARTED, services=dict.fromkeys(("api", "web"), Servi
             "   c       ready   x-1          confirm api, web",
         ),
         (
-            planned(Action.CONFLICT, reason="alias x was taken by x-1"),
-            "!  商户    conflict  alias x      alias x was taken by x-1",
+            planned(Action.CONFLICT, reason="alias x is in use by x-1"),
+            "!  商户    conflict  alias x      alias x is in use by x-1",
         ),
         (
-            planned(Action.DUPLICATE, reason="alias x was taken by x-1, x-2"),
-            "!  商户    duplicate  alias x      alias x was taken by x-1, x-2",
+            planned(Action.DUPLICATE, reason="alias x is in use by x-1, x-2"),
+            "!  商户    duplicate  alias x      alias x is in use by x-1, x-2",
         ),
     ],
 )

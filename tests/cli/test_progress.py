@@ -8,20 +8,8 @@ from rich.console import Console
 
 from wxtcb.api.environment import EnvList
 from wxtcb.cli.progress import create_progress_view
-from wxtcb.provision import (
-    Action,
-    MemoryJournal,
-    Outcome,
-    Plan,
-    Problem,
-    RunEvent,
-    StepDone,
-    StepOutcomeUnknown,
-    Tenant,
-    TenantFinished,
-    TenantPlan,
-    TenantReport,
-)
+from wxtcb.provision import Action, MemoryJournal, Outcome, Plan, Problem, Tenant, TenantPlan, TenantReport
+from wxtcb.provision.events import RunEvent, StepDone, StepOutcomeUnknown, TenantFinished
 from wxtcb.provision.plan import AliasIndex
 
 UNCLEAR = Problem(step="environment", message="-1", outcome_unknown=True)

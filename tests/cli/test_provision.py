@@ -94,7 +94,7 @@ def test_what_went_wrong_is_listed_with_what_to_do(cli: Cli, tenants: Tenants, p
     assert result.exit_code == 3
     summary = result.stdout.partition("\noutcome")[2].partition("\n")[2]
     lines = [line for line in summary.splitlines() if line.startswith("  ") or "done in" in line]
-    assert lines[0].startswith(f"  c: conflict - alias taken was taken by {env}: adopt it if")
+    assert lines[0].startswith(f"  c: conflict - alias taken is in use by {env}: adopt it if")
     assert lines[1] == "  f: unfinished - stopped at environment"
     assert lines[2] == "  2 not started"
     assert lines[3].startswith("0 of 4 done in")

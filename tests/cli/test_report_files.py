@@ -19,6 +19,7 @@ from wxtcb.cli.report_files import ReportFiles
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import Outcome, Report, TenantReport
 from wxtcb.provision.journal import HistoryEntry, JournalError, MemoryJournal, TenantRecord
+from wxtcb.provision.report_csv import render_csv
 from wxtcb.sandbox import ReadyPolicy
 
 from .conftest import Cli, Platform, kept_secret, signal_when_asked
@@ -101,7 +102,7 @@ async def test_each_ending_has_its_format(tmp_path: Path) -> None:
     await reports.write(TOLD, await remembered())
     page, table, document = (tmp_path / name for name in NAMES)
     assert "1970-01-01 00:00:00+00:00</time> noted" in page.read_text("utf-8")
-    assert table.read_bytes() == b"\xef\xbb\xbf" + TOLD.to_csv().encode()
+    assert table.read_bytes() == b"\xef\xbb\xbf" + render_csv(TOLD).encode()
     assert document.read_bytes() == TOLD.to_json()
     assert rights(tmp_path) == {0o600}
     assert len(names(tmp_path)) == 3

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from wxtcb.api.environment import ShareLink
 from wxtcb.cli.summary import print_summary
-from wxtcb.provision import OUTCOME_ADVICE, Outcome, Problem, Report, TenantReport
+from wxtcb.provision import Outcome, Problem, Report, TenantReport
+from wxtcb.provision.report import OUTCOME_ADVICE
 
 from .test_console import width_of
 
@@ -39,10 +40,10 @@ def summary(*tenants: TenantReport, terminal: bool = False, **facts: Any) -> str
             entry(Outcome.FAILED, env="x-1", problems=(Problem(step="share", appid="wx1", message="85088: no"),)),
             "商户: failed (x-1) - share wx1: 85088: no",
         ),
-        (entry(Outcome.CONFLICT, reason="alias x was taken by x-1"), "商户: conflict - alias x was taken by x-1"),
+        (entry(Outcome.CONFLICT, reason="alias x is in use by x-1"), "商户: conflict - alias x is in use by x-1"),
         (
-            entry(Outcome.DUPLICATE, reason="alias x was taken by x-1, x-2"),
-            "商户: duplicate - alias x was taken by x-1, x-2",
+            entry(Outcome.DUPLICATE, reason="alias x is in use by x-1, x-2"),
+            "商户: duplicate - alias x is in use by x-1, x-2",
         ),
         (entry(Outcome.UNFINISHED, env="x-1", step="ready"), "商户: unfinished (x-1) - stopped at ready"),
         (entry(Outcome.UNFINISHED), "1 not started"),

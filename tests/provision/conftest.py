@@ -13,7 +13,8 @@ from yarl import URL
 import wxtcb
 from wxtcb import session as session_module
 from wxtcb._http.transport import Request, Response, ResponseTooLarge, SendCancelled, SendFailure, SendResult, Vetoed
-from wxtcb.provision import Provisioner, Report, RunEvent, Tenant
+from wxtcb.provision import Provisioner, Report, Tenant
+from wxtcb.provision.events import RunEvent
 from wxtcb.sandbox import Sandbox, World
 from wxtcb.sandbox.request import PlatformRequest
 from wxtcb.sandbox.responder import DeliveryMode, OutgoingResponse, respond

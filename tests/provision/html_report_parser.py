@@ -9,8 +9,10 @@ from typing import Any
 from attrs import define, field
 
 from wxtcb.api.environment import ShareLink
-from wxtcb.provision import Outcome, Report, RunInfo, TenantReport
+from wxtcb.provision import Outcome, Report, TenantReport
 from wxtcb.provision.journal import HistoryEntry
+from wxtcb.provision.report import RunInfo
+from wxtcb.provision.report_html import render_html
 
 ORIGIN = RunInfo(base_url="https://api.weixin.qq.com", component_appid="wx-component", namespace="shop")
 MADE = datetime(2026, 7, 1, 10, 0, 5, tzinfo=UTC)
@@ -102,7 +104,7 @@ def entry(tenant: str = "商户", outcome: Outcome = Outcome.DONE, **facts: Any)
 
 def page(*tenants: TenantReport, histories: dict[str, tuple[HistoryEntry, ...]] | None = None, **facts: Any) -> Node:
     """Return the page of a report, read."""
-    return Page(Report(tenants, **{"elapsed": 1.25, "made_at": MADE, **facts}).to_html(histories or {})).root
+    return Page(render_html(Report(tenants, **{"elapsed": 1.25, "created_at": MADE, **facts}), histories or {})).root
 
 
 def shown(text: str) -> str:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import wxtcb
 from wxtcb.api import environment
-from wxtcb.provision import Audit, Classification, FindingKind, MemoryJournal, Provisioner, Tenant, TenantRecord
-from wxtcb.provision.auditing import build_audit
-from wxtcb.provision.auditor import AuditInput, DesiredTenant
+from wxtcb.provision import Audit, FindingKind, MemoryJournal, Provisioner, Tenant, TenantRecord
+from wxtcb.provision.audit import Classification
+from wxtcb.provision.auditor import AuditInput, DesiredTenant, build_audit
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox, World
 
 from .conftest import EPOCH, Rig, Rigging
@@ -123,7 +123,7 @@ async def test_a_clock_that_is_behind_the_journal_is_noted(rig: Rig) -> None:
     async with rig.provisioner() as provisioner:
         await provisioner.apply(MINE[1:2]).wait()
         now = provisioner.clock()
-    audit = await audited(rig, MINE[1:2], journal=provisioner.journal, wall_clock=lambda: now - 86_400)
+    audit = await audited(rig, MINE[1:2], journal=provisioner.journal, clock=lambda: now - 86_400)
     assert audit.passed
     assert [note[:53] for note in audit.notes] == ["Note: the clock was set back, or was ahead then: the "]
 

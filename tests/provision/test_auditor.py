@@ -11,18 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wxtcb.api.environment import EnvInfo, EnvList
-from wxtcb.provision import (
-    Audit,
-    Classification,
-    Finding,
-    FindingKind,
-    Intent,
-    Service,
-    ServiceState,
-    Tenant,
-    TenantRecord,
-    derive_alias,
-)
+from wxtcb.provision import Audit, Finding, FindingKind, Service, Tenant, TenantRecord, derive_alias
+from wxtcb.provision.audit import Classification
 from wxtcb.provision.auditor import (
     AuditInput,
     DesiredTenant,
@@ -32,6 +22,7 @@ from wxtcb.provision.auditor import (
     share_queries,
     to_bound_environment,
 )
+from wxtcb.provision.journal import Intent, ServiceState
 
 from .constants import WX1, WX2
 
@@ -64,7 +55,7 @@ class Scene:
     wanted: tuple[Tenant, ...]
     records: tuple[TenantRecord, ...]
     listed: tuple[EnvInfo, ...]
-    agreed: dict = attrs.field(factory=dict)
+    share_results: dict = attrs.field(factory=dict)
     young: frozenset[str] = frozenset()
 
     @property
@@ -72,7 +63,7 @@ class Scene:
         """The same, indexed; the alias of a tenant is the given one, or its name."""
         wanted = [DesiredTenant(tenant, tenant.alias or tenant.name) for tenant in self.wanted]
         records = {each.tenant: each for each in self.records}
-        return AuditInput.build(EnvList(info_list=self.listed), wanted, records, self.agreed, self.young)
+        return AuditInput.build(EnvList(info_list=self.listed), wanted, records, self.share_results, self.young)
 
     @property
     def findings(self) -> list[Finding]:
@@ -98,7 +89,7 @@ CLEAN = Scene(
     wanted=(Tenant("a", appids=[WX1], services=[API]), Tenant("b")),
     records=(FULL, record("b", env="b-1")),
     listed=(info("a-1"), info("b-1"), info("shop-1")),
-    agreed={(None, WX1): frozenset({"a-1"})},
+    share_results={(None, WX1): frozenset({"a-1"})},
 )
 
 
@@ -459,7 +450,13 @@ def test_what_is_proven_is_accounted_for(scene: Scene) -> None:
 
 def audit_of(findings: Iterable[Finding], **facts: object) -> Audit:
     """Return an audit with these findings."""
-    given = {"namespace": "wx", "tenants": 2, "opened": (), "others": ("x-1",), "standings": {Classification.OTHER: 1}}
+    given = {
+        "namespace": "wx",
+        "tenant_count": 2,
+        "bound_environments": (),
+        "unrelated_envs": ("x-1",),
+        "environment_counts": {Classification.OTHER: 1},
+    }
     return Audit(findings=tuple(findings), **{**given, **facts})
 
 

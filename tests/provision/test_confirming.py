@@ -8,7 +8,8 @@ import attrs
 import pytest
 
 import wxtcb
-from wxtcb.provision import HistoryEntry, MemoryJournal, Outcome, Provisioner, ServiceState, Tenant, TenantRecord
+from wxtcb.provision import MemoryJournal, Outcome, Provisioner, Tenant, TenantRecord
+from wxtcb.provision.journal import HistoryEntry, ServiceState
 from wxtcb.sandbox import Fault, FaultKind, Sandbox
 
 from .conftest import Rig, Rigging

@@ -7,18 +7,9 @@ import asyncio
 import pytest
 
 import wxtcb
-from wxtcb.provision import (
-    Journal,
-    JournalConflict,
-    MemoryJournal,
-    Outcome,
-    Provisioner,
-    Run,
-    StepDone,
-    StepOutcomeUnknown,
-    Tenant,
-    TenantFinished,
-)
+from wxtcb.provision import Journal, MemoryJournal, Outcome, Provisioner, Run, Tenant
+from wxtcb.provision.events import StepDone, StepOutcomeUnknown, TenantFinished
+from wxtcb.provision.journal import JournalConflict
 from wxtcb.sandbox import Fault, FaultKind, Sandbox
 
 from .conftest import Rig, Rigging

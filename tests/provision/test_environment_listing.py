@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from wxtcb.provision import STEPS, StepResult
+from wxtcb.provision import STEPS
 from wxtcb.provision.reconciliation import ExpectedEnvironments, WaitForVisibility
+from wxtcb.provision.step import StepResult
 from wxtcb.sandbox import Fault, FaultKind
 
 from .conftest import Rig

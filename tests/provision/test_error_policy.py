@@ -9,17 +9,9 @@ import pytest
 
 import wxtcb
 from wxtcb._protocol.errcodes import api_error
-from wxtcb.provision import (
-    STEPS,
-    Outcome,
-    Provisioner,
-    Run,
-    RunStopped,
-    Tenant,
-    TenantFinished,
-    TenantStarted,
-)
+from wxtcb.provision import STEPS, Outcome, Provisioner, Run, Tenant
 from wxtcb.provision.error_policy import CHINA_TIMEZONE, is_fatal, quota_reset_at
+from wxtcb.provision.events import RunStopped, TenantFinished, TenantStarted
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox
 
 from .conftest import Rig, Rigging, connect
@@ -256,7 +248,7 @@ async def test_a_loop_that_ends_takes_the_run_with_it(rig: Rig) -> None:
         run = provisioner.apply(plain(2))
         await seen(rig.box, CREATE)
         for task in asyncio.all_tasks():
-            if "Run._work" in repr(task):
+            if "Run." in repr(task):
                 task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run.wait()

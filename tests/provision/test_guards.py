@@ -10,25 +10,12 @@ import pytest
 
 from wxtcb.errors import BadReply, OutcomeUnknown
 from wxtcb.provision import STEPS as USUAL
-from wxtcb.provision import (
-    Action,
-    HistoryEntry,
-    Intent,
-    JournalConflict,
-    JournalError,
-    MemoryJournal,
-    Outcome,
-    Provisioner,
-    RunStopped,
-    Step,
-    StepContext,
-    StepDone,
-    StepResult,
-    Tenant,
-    TenantRecord,
-    TenantState,
-)
-from wxtcb.provision.step import PendingWait
+from wxtcb.provision import Action, JournalError, MemoryJournal, Outcome, Provisioner, Step, Tenant, TenantRecord
+from wxtcb.provision.context import StepContext
+from wxtcb.provision.events import RunStopped, StepDone
+from wxtcb.provision.journal import HistoryEntry, Intent, JournalConflict
+from wxtcb.provision.step import PendingWait, StepResult
+from wxtcb.provision.tenant_state import TenantState
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox
 
 from .conftest import Rig, Rigging
@@ -370,12 +357,12 @@ async def test_a_failure_that_nobody_waited_for_is_raised_at_the_end(rig: Rig) -
 class _Judge:
     """Waits for a look, and then does not know."""
 
-    due = 0.0
+    due_at = 0.0
 
-    def judge(self, _look: object) -> StepResult:
+    def evaluate(self, _snapshot: object) -> StepResult:
         raise BadReply("of no use", endpoint="/x", status=200)
 
-    def overdue(self, _now: float) -> None:
+    def check_timeout(self, _now: float) -> None:
         """Wait on."""
 
 

@@ -226,7 +226,7 @@ records = st.builds(
     opened_at=st.none() | moments,
     links=st.dictionaries(texts, texts, max_size=3),
     services=st.dictionaries(texts, st.sampled_from(ServiceState), max_size=3),
-    marks=st.dictionaries(texts, texts, max_size=3),
+    metadata=st.dictionaries(texts, texts, max_size=3),
     retired=st.booleans(),
 )
 

@@ -8,18 +8,8 @@ import attrs
 import pytest
 
 from wxtcb import InvalidArgument, Timeout
-from wxtcb.provision import (
-    STEPS,
-    Action,
-    JournalError,
-    MemoryJournal,
-    Outcome,
-    Provisioner,
-    Step,
-    StepResult,
-    Tenant,
-    TenantRecord,
-)
+from wxtcb.provision import STEPS, Action, JournalError, MemoryJournal, Outcome, Provisioner, Step, Tenant, TenantRecord
+from wxtcb.provision.step import StepResult
 from wxtcb.sandbox import ReadyPolicy, Sandbox
 
 from .conftest import Rig, Rigging

@@ -96,7 +96,7 @@ async def test_a_taken_alias_is_left_alone(rig: Rig, aliases: list[str], action:
         report = await provisioner.apply(plan).wait()
     (planned,) = plan.tenants
     assert (planned.action, set(planned.existing), planned.steps) == (action, envs, ())
-    assert planned.reason.startswith("alias taken was taken by ")
+    assert planned.reason.startswith("alias taken is in use by ")
     assert set(planned.adoptable) == envs
     assert (report.tenants[0].outcome.value, report.tenants[0].summary) == (action.value, planned.reason)
     assert rig.box.count(CREATE) == rig.box.count(SHARE) == 0
@@ -243,7 +243,7 @@ async def test_the_json_holds_all_of_it(rig: Rig) -> None:
         "steps": [],
         "existing": [env],
         "adoptable": [env],
-        "reason": f"alias taken was taken by {env}: adopt it if it is this tenant's, else choose another alias",
+        "reason": f"alias taken is in use by {env}: adopt it if it is this tenant's, else choose another alias",
     }
     assert document["tenants"][1]["steps"] == list(STEPS)
     assert (document["missing"], document["left_out"]) == ({}, {})

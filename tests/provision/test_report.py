@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from wxtcb._protocol.errcodes import api_error
 from wxtcb.api.environment import ShareLink
 from wxtcb.errors import TransportError
-from wxtcb.provision import OUTCOME_ADVICE, Outcome, Problem, Report, RunInfo, TenantReport
+from wxtcb.provision import Outcome, Problem, Report, TenantReport
 from wxtcb.provision.error_policy import CHINA_TIMEZONE
+from wxtcb.provision.report import OUTCOME_ADVICE, RunInfo
 
 LINK = ShareLink(appid="wx1", url="https://mp.weixin.qq.com/x")
 
@@ -34,7 +35,13 @@ def test_the_json_holds_all_of_it() -> None:
         Problem(step="share", message="no", appid="wx1", error=refused),
         Problem(step="services", message="lost", service="api", outcome_unknown=True, error=lost),
     )
-    facts = {"env": "e", "step": "services", "done": ("environment",), "links": (LINK,), "marks": {"dns": "a.example"}}
+    facts = {
+        "env": "e",
+        "step": "services",
+        "done": ("environment",),
+        "links": (LINK,),
+        "metadata": {"dns": "a.example"},
+    }
     told = entry(Outcome.UNKNOWN, problems=problems, **facts)
     document = json.loads(Report((told,), 1.23456, "why", datetime(2026, 11, 23, tzinfo=CHINA_TIMEZONE)).to_json())
     assert document["tenants"] == [

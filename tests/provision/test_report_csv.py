@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wxtcb.api.environment import ShareLink
-from wxtcb.provision import Outcome, Problem, Report, RunInfo, TenantReport
+from wxtcb.provision import Outcome, Problem, Report, TenantReport
+from wxtcb.provision.report import RunInfo
+from wxtcb.provision.report_csv import render_csv
 
 ORIGIN = RunInfo(base_url="https://api.weixin.qq.com", component_appid="wx1", namespace="shop")
 MADE = datetime(2026, 7, 1, 10, 0, 5, tzinfo=UTC)
@@ -31,7 +33,7 @@ def entry(**facts: Any) -> TenantReport:
 
 def read(*tenants: TenantReport, **facts: Any) -> list[dict[str, str]]:
     """Write a report of *tenants* and read it again, as a program would."""
-    text = Report(tenants, 1.0, **facts).to_csv()
+    text = render_csv(Report(tenants, 1.0, **facts))
     return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
 
 
@@ -85,7 +87,7 @@ def test_every_mark_of_a_step_of_your_own_has_a_column() -> None:
 
 def test_a_report_of_nobody_is_a_header() -> None:
     """The columns are there all the same."""
-    assert Report((), 0.0).to_csv().startswith('"tenant","alias",')
+    assert render_csv(Report((), 0.0)).startswith('"tenant","alias",')
     assert read() == []
 
 

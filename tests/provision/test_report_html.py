@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
-from wxtcb.provision import OUTCOME_ADVICE, Outcome, Problem, Report, TenantReport
+from wxtcb.provision import Outcome, Problem, Report, TenantReport
 from wxtcb.provision.journal import HistoryEntry
+from wxtcb.provision.report import OUTCOME_ADVICE
+from wxtcb.provision.report_html import render_html
 
 from .html_report_parser import ORIGIN, Page, entry, link, page
 
@@ -36,7 +38,7 @@ LINKED = (Outcome.FAILED, Outcome.AWAITING)
 
 def test_the_page_loads_nothing_and_runs_nothing() -> None:
     """No element that would, no address but those of the links, and a policy that forbids it all the same."""
-    root = page(*of_every_kind(), origin=ORIGIN)
+    root = page(*of_every_kind(), run_info=ORIGIN)
     names = {node.name for node in root.every()}
     assert names & {"script", "img", "link", "iframe", "object", "form", "base", "svg", "video"} == set()
     attributes = {name for node in root.every() for name in node.attributes}
@@ -187,7 +189,7 @@ def test_a_tenant_that_is_done_takes_few_bytes() -> None:
     """Ten thousand of them are a page that opens at once: none is laid out before it is looked at."""
     facts = {"env": "t" * 28, "tranid": "7" * 14, "done": ("environment", "ready", "share", "services")}
     many = Report(tuple(entry(f"商户{number}", services=("api", "web"), **facts) for number in range(1000)), 1.0)
-    text = many.to_html()
+    text = render_html(many)
     assert len(text.encode()) / 1000 < 450
     assert "content-visibility: auto" in Page(text).root.one("style").text
 

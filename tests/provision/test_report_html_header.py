@@ -6,15 +6,16 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from wxtcb.provision import Outcome, RunInfo
+from wxtcb.provision import Outcome
 from wxtcb.provision.error_policy import CHINA_TIMEZONE
+from wxtcb.provision.report import RunInfo
 
 from .html_report_parser import ORIGIN, entry, page
 
 
 def test_the_header_says_of_what_run_it_tells() -> None:
     """When it was made, how long the run took, at which platform, for which component and namespace."""
-    root = page(entry(), entry("b", Outcome.FAILED), origin=ORIGIN)
+    root = page(entry(), entry("b", Outcome.FAILED), run_info=ORIGIN)
     assert root.one("h1").text == "1 of 2 tenants done"
     assert root.one("title").text == "1 of 2 tenants done · wxtcb provision · 2026-07-01"
     facts = dict(zip((node.text for node in root.all("dt")), (node.text for node in root.all("dd")), strict=True))
@@ -30,7 +31,7 @@ def test_the_header_says_of_what_run_it_tells() -> None:
 def test_a_platform_of_this_machine_is_called_so() -> None:
     """Nobody takes a rehearsal for the real thing."""
     here = RunInfo(base_url="http://127.0.0.1:8080", component_appid="wx1", namespace="wx1")
-    assert page(origin=here).all("dd")[2].text == "http://127.0.0.1:8080 on this machine"
+    assert page(run_info=here).all("dd")[2].text == "http://127.0.0.1:8080 on this machine"
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_how_long_it_took_is_told_as_people_do(seconds: float, told: str) -> Non
 def test_a_run_that_was_stopped_says_why_and_until_when() -> None:
     """With the time of the place whose midnight it is."""
     back = datetime(2026, 8, 1, tzinfo=CHINA_TIMEZONE) + timedelta(hours=1)
-    told = page(stopped="45009: <quota>", come_back_at=back).one("p", **{"class": "stopped"})
+    told = page(stop_reason="45009: <quota>", retry_after=back).one("p", **{"class": "stopped"})
     assert told.text == "Stopped early 45009: <quota>\nCome back at 2026-08-01 01:00:00+08:00"
-    assert page(stopped="cancelled").one("p", **{"class": "stopped"}).text == "Stopped early cancelled"
+    assert page(stop_reason="cancelled").one("p", **{"class": "stopped"}).text == "Stopped early cancelled"
     assert page().all("p", **{"class": "stopped"}) == []

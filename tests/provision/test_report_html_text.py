@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wxtcb.provision import Outcome, Problem, Report, RunInfo
+from wxtcb.provision import Outcome, Problem, Report
 from wxtcb.provision.journal import HistoryEntry
+from wxtcb.provision.report import RunInfo
+from wxtcb.provision.report_html import render_html
 
 from .html_report_parser import entry, link, page, shown
 
@@ -68,7 +70,7 @@ def test_whatever_a_text_holds_is_only_text(name: str, message: str, value: str)
         problems=(Problem(step=value, message=message),),
     )
     origin = RunInfo(base_url=message, component_appid=value, namespace=name)
-    root = page(told, histories={name: (HistoryEntry(0, message),)}, stopped=message or None, origin=origin)
+    root = page(told, histories={name: (HistoryEntry(0, message),)}, stop_reason=message or None, run_info=origin)
     allowed = {"html", "head", "meta", "title", "style", "body", "header", "main", "nav", "section", "article", "div"}
     allowed |= {"h1", "h2", "h3", "p", "a", "b", "span", "dl", "dt", "dd", "ul", "ol", "li", "code", "time"}
     assert {node.name for node in root.every()} <= allowed | {"details", "summary"}
@@ -82,7 +84,7 @@ def test_whatever_a_text_holds_is_only_text(name: str, message: str, value: str)
 @pytest.mark.parametrize("mark", ["\u061c", "\u200e", "\u200f", "\u2028", "\u2029", "\u202e", "\u2069"])
 def test_what_is_not_seen_and_turns_the_rest_is_written_out(mark: str) -> None:
     """Nobody sees a name that is another."""
-    told = Report((entry(f"a{mark}b"),), 1.0).to_html()
+    told = render_html(Report((entry(f"a{mark}b"),), 1.0))
     assert mark not in told
     assert f"a\\u{ord(mark):04x}b" in told
 
@@ -90,10 +92,10 @@ def test_what_is_not_seen_and_turns_the_rest_is_written_out(mark: str) -> None:
 def test_the_page_can_be_kept_whatever_is_in_it() -> None:
     """Half a letter that no encoding has is written out as well."""
     told = entry("a\udcffb\x00")
-    assert "a\\udcffb\\x00" in Report((told,), 1.0).to_html().encode().decode()
+    assert "a\\udcffb\\x00" in render_html(Report((told,), 1.0)).encode().decode()
 
 
 def test_quotes_are_escaped_where_an_attribute_ends_with_one() -> None:
     """As the standard library does it."""
     url = "https://x/\"'<>&"
-    assert f'href="{html.escape(url)}"' in Report((entry(links=(link("a", url),)),), 1.0).to_html()
+    assert f'href="{html.escape(url)}"' in render_html(Report((entry(links=(link("a", url),)),), 1.0))

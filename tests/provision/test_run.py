@@ -7,14 +7,8 @@ import asyncio
 import pytest
 
 import wxtcb
-from wxtcb.provision import (
-    Outcome,
-    StepDone,
-    StepFailed,
-    Tenant,
-    TenantFinished,
-    TenantStarted,
-)
+from wxtcb.provision import Outcome, Tenant
+from wxtcb.provision.events import StepDone, StepFailed, TenantFinished, TenantStarted
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
 
 from .conftest import Rig
@@ -122,7 +116,7 @@ async def test_a_taken_alias_is_a_conflict(rig: Rig, alias: str) -> None:
     report = await rig.provision([Tenant("a", alias="taken", appids=[WX1], services=[API])])
     entry = report.tenants[0]
     assert (entry.outcome, entry.existing, entry.env) == (Outcome.CONFLICT, (env,), None)
-    assert entry.summary.startswith(f"alias taken was taken by {env}: adopt it")
+    assert entry.summary.startswith(f"alias taken is in use by {env}: adopt it")
     assert rig.box.count(CREATE) == rig.box.count(SHARE) == rig.box.count(ESTABLISH) == 0
 
 

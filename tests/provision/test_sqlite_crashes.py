@@ -73,7 +73,9 @@ async def played(path):
             for name in names:
                 before = records.get(name) or TenantRecord(tenant=name, alias=f"t{name}")
                 more = {"env": f"env-{name}"} if before.intent else {"intent": Intent(deadline=9.0)}
-                records[name] = attrs.evolve(before, version=before.version + 1, marks={"x": "y" * 900 * batch}, **more)
+                records[name] = attrs.evolve(
+                    before, version=before.version + 1, metadata={"x": "y" * 900 * batch}, **more
+                )
             moments = [HistoryEntry(float(batch), f"version {records[name].version}") for name in names]
             kept = zip(names, moments, strict=True)
             assert all(await asyncio.gather(*(journal.commit(records[name], moment) for name, moment in kept)))

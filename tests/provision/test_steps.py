@@ -9,7 +9,11 @@ import pytest
 
 import wxtcb
 from wxtcb.provision import STEPS as USUAL
-from wxtcb.provision import Outcome, Report, Step, StepContext, StepDone, StepResult, Tenant, TenantRecord, TenantState
+from wxtcb.provision import Outcome, Report, Step, Tenant, TenantRecord
+from wxtcb.provision.context import StepContext
+from wxtcb.provision.events import StepDone
+from wxtcb.provision.step import StepResult
+from wxtcb.provision.tenant_state import TenantState
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
 
 from .conftest import Rig
@@ -97,13 +101,13 @@ PING = wxtcb.Endpoint("/componenttcb/describeenvs", wxtcb.Done, wxtcb.Repeat.REA
 
 
 def _wants_ping(_tenant: Tenant, record: TenantRecord, _status: str | None) -> bool:
-    return "pinged" not in record.marks
+    return "pinged" not in record.metadata
 
 
 async def _ping(site: StepContext, works: Sequence[TenantState]) -> StepResult:
     (work,) = works
     await site.session.call(PING, {})
-    await site.commit(work, attrs.evolve(work.record, marks={"pinged": "yes"}))
+    await site.commit(work, attrs.evolve(work.record, metadata={"pinged": "yes"}))
     return StepResult.NEXT
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from wxtcb.api.cloudrun import EsInfo, Server, VpcInfo
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision import PLACEHOLDER_ENV_ID, Service, Tenant, derive_alias
-from wxtcb.provision.tenant import resolve_aliases
+from wxtcb.provision import Service, Tenant, derive_alias
+from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID, resolve_aliases
 
 NAMES = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1).filter(str.strip)
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from wxtcb.api.cloudrun import EsInfo, Server, VpcInfo
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision import PLACEHOLDER_ENV_ID, Service, Tenant, TenantsFileError, derive_alias, read_tenants
+from wxtcb.provision import Service, Tenant, TenantsFileError, derive_alias, read_tenants
+from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID
 
 CASE = "upper and lower case make no difference"
 WORDS = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_characters=";"), min_size=1).map(str.strip)

@@ -14,13 +14,9 @@ from wxtcb import Session, WxtcbError
 from wxtcb.api.cloudrun import Server
 from wxtcb.api.environment import ShareLink
 from wxtcb.provision import (
-    OUTCOME_ADVICE,
-    PLACEHOLDER_ENV_ID,
     STEPS,
     Action,
     Audit,
-    BoundEnvironment,
-    Classification,
     Finding,
     FindingKind,
     Journal,
@@ -31,23 +27,29 @@ from wxtcb.provision import (
     Provisioner,
     Report,
     Run,
-    RunEvent,
-    RunInfo,
-    RunStopped,
     Service,
     SqliteJournal,
-    StepDone,
-    StepFailed,
-    StepOutcomeUnknown,
     Tenant,
-    TenantFinished,
     TenantPlan,
     TenantReport,
     TenantsFileError,
-    TenantStarted,
     derive_alias,
     read_tenants,
+    render_csv,
+    render_html,
 )
+from wxtcb.provision.audit import BoundEnvironment, Classification
+from wxtcb.provision.events import (
+    RunEvent,
+    RunStopped,
+    StepDone,
+    StepFailed,
+    StepOutcomeUnknown,
+    TenantFinished,
+    TenantStarted,
+)
+from wxtcb.provision.report import OUTCOME_ADVICE, RunInfo
+from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID
 
 
 def tenants() -> None:
@@ -191,8 +193,8 @@ def reports(report: Report, entry: TenantReport, problem: Problem) -> None:
     assert_type(report.elapsed, float)
     assert_type(report.stop_reason, str | None)
     assert_type(report.to_json(), bytes)
-    assert_type(report.to_csv(), str)
-    assert_type(report.to_html(), str)
+    assert_type(render_csv(report), str)
+    assert_type(render_html(report), str)
     assert_type(report.run_info, RunInfo | None)
     assert_type(report.created_at, datetime)
     assert_type(entry.outcome, Outcome)
@@ -221,4 +223,4 @@ def refused_reports(report: Report, entry: TenantReport) -> None:
 
 async def pages(report: Report, journal: Journal) -> None:
     """Make a page with what a journal remembers."""
-    assert_type(report.to_html(await journal.history(entry.tenant for entry in report.tenants)), str)
+    assert_type(render_html(report, await journal.history(entry.tenant for entry in report.tenants)), str)

@@ -13,7 +13,8 @@ from wxtcb.cli.console import echo_err_newline, escape_unprintable, make_console
 from wxtcb.cli.journal_file import default_journal_path, require_journal, run_with_journal
 from wxtcb.cli.signals import Interrupted, run_until_signal
 from wxtcb.cli.target import Target, select_target
-from wxtcb.provision import Audit, BoundEnvironment, FindingKind, Journal, Provisioner, Tenant, read_tenants
+from wxtcb.provision import Audit, FindingKind, Journal, Provisioner, Tenant, read_tenants
+from wxtcb.provision.audit import BoundEnvironment
 from wxtcb.provision.error_policy import CHINA_TIMEZONE
 
 _FINDING_COLUMNS: Final = ("finding", "tenant", "what it is, and what to do")

@@ -16,17 +16,8 @@ from wxtcb.cli.remedies import suggestions
 from wxtcb.cli.signals import Interrupted, run_until_signal
 from wxtcb.cli.target import Target, select_target
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision import (
-    ACTION_SYMBOLS,
-    Action,
-    Journal,
-    Plan,
-    Provisioner,
-    Service,
-    Tenant,
-    TenantPlan,
-    read_tenants,
-)
+from wxtcb.provision import Action, Journal, Plan, Provisioner, Service, Tenant, TenantPlan, read_tenants
+from wxtcb.provision.plan import ACTION_SYMBOLS
 
 _PLAN_COLUMNS: Final = ("", "tenant", "action", "environment", "to do")
 

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from wxtcb.cli.console import echo_err, escape_unprintable
-from wxtcb.provision import STEPS, Outcome, Plan, RunEvent, StepDone, StepOutcomeUnknown, TenantFinished, TenantReport
+from wxtcb.provision import STEPS, Outcome, Plan, TenantReport
+from wxtcb.provision.events import RunEvent, StepDone, StepOutcomeUnknown, TenantFinished
 
 _STEP_TITLES: Final = {step.name: step.title for step in STEPS}
 

@@ -16,13 +16,15 @@ from wxtcb.cli.console import echo_err, escape_unprintable
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import Journal, Report
 from wxtcb.provision.journal import HistoryEntry, JournalError
+from wxtcb.provision.report_csv import render_csv
+from wxtcb.provision.report_html import render_html
 
 TenantHistories = Mapping[str, tuple[HistoryEntry, ...]]
 _HTML_SUFFIX: Final = ".html"
 _FORMATS: Final[Mapping[str, Callable[[Report, TenantHistories], bytes]]] = {
     ".json": lambda report, _: report.to_json(),
-    ".csv": lambda report, _: report.to_csv().encode("utf-8-sig", "backslashreplace"),
-    _HTML_SUFFIX: lambda report, histories: report.to_html(histories).encode(),
+    ".csv": lambda report, _: render_csv(report).encode("utf-8-sig", "backslashreplace"),
+    _HTML_SUFFIX: lambda report, histories: render_html(report, histories).encode(),
 }
 
 

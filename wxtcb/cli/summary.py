@@ -11,7 +11,8 @@ from rich.table import Table
 
 from wxtcb.cli.console import align_columns, escape_unprintable
 from wxtcb.cli.progress import format_tenant
-from wxtcb.provision import OUTCOME_ADVICE, Outcome, Report, TenantReport
+from wxtcb.provision import Outcome, Report, TenantReport
+from wxtcb.provision.report import OUTCOME_ADVICE
 
 _MAX_TENANT_LINES: Final = 50
 _INDENT: Final = "  "

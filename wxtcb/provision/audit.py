@@ -1,4 +1,4 @@
-"""What an audit found: how what is wanted, what the journal knows and what the platform lists agree."""
+"""Audit: result of comparing the tenants, the journal and the platform."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import orjson
 
 
 class FindingKind(Enum):
-    """What does not agree, the worst first."""
+    """Kind of discrepancy. The order is by severity, worst first."""
 
     DUPLICATE = "duplicate"
     ORPHAN = "orphan"
     CONFLICT = "conflict"
-    AMBIGUOUS = "unclear"
+    AMBIGUOUS = "ambiguous"
     MISSING = "missing"
     DRIFT = "drift"
     UNKNOWN = "unknown"
@@ -27,27 +27,28 @@ class FindingKind(Enum):
 
     @property
     def is_failure(self) -> bool:
-        """Whether it keeps an audit from being proven; what only an administrator or a person can tell does not."""
+        """Whether the audit fails because of it."""
+        # UNKNOWN and AWAITING depend on people: no call of the platform can settle them.
         return self not in (FindingKind.UNKNOWN, FindingKind.AWAITING)
 
 
 class Classification(Enum):
-    """What a listed environment is to us; each is exactly one of these."""
+    """Relation of a listed environment to the tenants and the journal. Each environment has exactly one."""
 
     WANTED = "wanted"
     RETIRED = "retired"
     DUPLICATE = "duplicate"
     ORPHAN = "orphan"
     CONFLICT = "conflict"
-    AMBIGUOUS = "unclear"
+    AMBIGUOUS = "ambiguous"
     OTHER = "other"
 
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """One thing that does not agree: `message` says in a sentence what it is, and in another what a person does next.
+    """Discrepancy found by an audit.
 
-    `envs` are all that it is about, also some that are not listed.
+    `message` describes it and says what to do. `envs` are the environments concerned, listed or not.
     """
 
     kind: FindingKind
@@ -60,22 +61,25 @@ class Finding:
         return f"{self.kind.value}: {self.tenant}: {self.message}"
 
     def to_dict(self) -> dict[str, object]:
-        """Return what goes into the JSON."""
+        """Return the fields for JSON."""
         return {
             "kind": self.kind.value,
             "tenant": self.tenant,
             "alias": self.alias,
             "envs": self.envs,
-            "text": self.message,
+            "message": self.message,
         }
 
 
 @attrs.frozen(kw_only=True)
 class BoundEnvironment:
-    """An environment that the journal binds to a tenant, since `opened_at`.
+    """Environment that the journal binds to a tenant, since `opened_at`.
 
-    `tranid` is the order number; None if the environment was adopted, as one is whose create was never answered.
-    `create_time` (presumably China's) and `status` are the platform's own words, None where it does not list it.
+    - `tranid`: order number; None if the environment was adopted.
+    - `create_time`, `status`: as the platform lists them, or None if it does not list the environment. The platform
+      does not document the time zone of `create_time`; it is presumably China's.
+    - `wanted`: the tenant is among the tenants of the audit.
+    - `retired`: the tenant was removed on purpose.
     """
 
     tenant: str
@@ -93,17 +97,21 @@ class BoundEnvironment:
         return self.status is not None
 
     def to_dict(self) -> dict[str, object]:
-        """Return what goes into the JSON."""
+        """Return the fields for JSON."""
         return {field.name: getattr(self, field.name) for field in attrs.fields(BoundEnvironment)}
 
 
+# Not `attrs.frozen`: `cached_property` needs an instance dictionary.
 @attrs.define(frozen=True, slots=False)
 class Audit:
-    """What is found where file, journal and platform are held against each other; ``print(audit)`` shows it.
+    """Result of an audit; ``print(audit)`` shows the findings and a conclusion.
 
-    `findings` come the worst first, `bound_environments` has every environment that the journal binds to a tenant, and `unrelated_envs` are
-    those of no relation to file and journal, which nothing is found about. `tenant_count` are wanted, and `environment_counts` counts
-    the environments that the platform lists. `notes` say what is odd, and keeps nothing from being proven.
+    - `tenant_count`: number of tenants compared.
+    - `findings`: discrepancies, worst first.
+    - `bound_environments`: every environment that the journal binds to a tenant.
+    - `unrelated_envs`: listed environments that have no relation to the tenants or the journal.
+    - `environment_counts`: number of listed environments by classification.
+    - `notes`: warnings that do not make the audit fail.
     """
 
     namespace: str
@@ -116,55 +124,53 @@ class Audit:
 
     @property
     def passed(self) -> bool:
-        """Whether every wanted tenant has what it wants, once, and nothing of ours is there besides."""
+        """Whether every tenant has exactly what it should have, and no environment is unaccounted for."""
         return not any(finding.kind.is_failure for finding in self.findings)
 
     @cached_property
     def counts(self) -> Mapping[FindingKind, int]:
-        """How many findings there are of each kind; every kind is there, also with 0."""
+        """Number of findings by kind; includes kinds with 0."""
         found = Counter(finding.kind for finding in self.findings)
         return MappingProxyType({kind: found[kind] for kind in FindingKind})
 
     @property
     def listed_count(self) -> int:
-        """How many environments the platform lists."""
+        """Number of environments that the platform lists."""
         return sum(self.environment_counts.values())
 
     @property
     def summary(self) -> str:
-        """How many tenants and environments there are, and how many findings of each kind, in a sentence."""
+        """Number of tenants, environments and findings, in one sentence."""
         counts = [f"{count} {kind.value}" for kind, count in self.counts.items() if count]
-        told = (
-            f"{_pluralize(self.tenant_count, 'tenant')} wanted, {_pluralize(self.listed_count, 'environment')} listed"
-        )
-        told += f" ({len(self.unrelated_envs)} of no relation to them)" if self.unrelated_envs else ""
-        return f"{told}: {', '.join(counts) or 'nothing found'}."
+        compared = f"{_pluralize(self.tenant_count, 'tenant')}, {_pluralize(self.listed_count, 'environment')} listed"
+        unrelated = f" ({len(self.unrelated_envs)} unrelated)" if self.unrelated_envs else ""
+        return f"{compared}{unrelated}: {', '.join(counts) or 'no findings'}."
 
     @property
     def conclusion(self) -> str:
-        """Whether all is proven, in a sentence."""
-        if self.passed:
-            unknown = self.counts[FindingKind.UNKNOWN]
-            but = f", but for {unknown} that nobody could tell" if unknown else ""
-            return f"Proven{but}: file, journal and platform agree."
-        against = sum(finding.kind.is_failure for finding in self.findings)
-        return f"Not proven: {_pluralize(against, 'finding')} to be settled."
+        """Whether the audit passed, in one sentence."""
+        if not self.passed:
+            failures = sum(finding.kind.is_failure for finding in self.findings)
+            return f"Failed: {_pluralize(failures, 'finding')} to resolve."
+        unknown = self.counts[FindingKind.UNKNOWN]
+        exception = f", except {unknown} that could not be checked" if unknown else ""
+        return f"Passed: tenants, journal and platform agree{exception}."
 
     def __str__(self) -> str:
         return "\n".join((*map(str, self.findings), self.summary, *self.notes, self.conclusion))
 
     def to_json(self) -> bytes:
-        """Return all of it as one JSON object; there is no secret in it."""
+        """Return the audit as one JSON object. It contains no secret."""
         document = {
             "namespace": self.namespace,
-            "proven": self.passed,
+            "passed": self.passed,
             "tenants": self.tenant_count,
             "listed": self.listed_count,
             "counts": {kind.value: count for kind, count in self.counts.items()},
-            "environments": {standing.value: self.environment_counts.get(standing, 0) for standing in Classification},
+            "environments": {each.value: self.environment_counts.get(each, 0) for each in Classification},
             "findings": [finding.to_dict() for finding in self.findings],
-            "opened": [opened.to_dict() for opened in self.bound_environments],
-            "others": self.unrelated_envs,
+            "bound": [environment.to_dict() for environment in self.bound_environments],
+            "unrelated": self.unrelated_envs,
             "notes": self.notes,
         }
         return orjson.dumps(document, option=orjson.OPT_INDENT_2)

@@ -1,4 +1,4 @@
-"""Which errors end more than one tenant's step, and when the platform's quota is there again. Pure."""
+"""Error policy of a run: errors that end it for all tenants, and the time at which a quota resets. Pure."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from wxtcb.provision.journal import JournalConflict, JournalError, Unserializabl
 
 CHINA_TIMEZONE: Final = timezone(timedelta(hours=8))
 _DAILY_QUOTA_EXCEEDED: Final = 45009
+# 48001: no right to the API (api unauthorized). 85088: cloud development is not opened (no qbase privilege).
 _PLATFORM_NOT_PERMITTED: Final = (48001, 85088)
 _FATAL_ERRORS: Final = (
     AccountBlocked,
@@ -35,35 +36,41 @@ _FATAL_ERRORS: Final = (
 
 
 class IncompleteListing(WxtcbError):
-    """The platform's list goes on lacking an environment that the journal knows: nothing can be told from it."""
+    """The platform's list lacks an environment that the journal has, so that a missing alias proves nothing."""
 
     def __init__(self, missing_message: str) -> None:
         super().__init__(
-            f"the list {missing_message}, for 30 s: it is not whole, or that was removed. Nothing more is opened; look at the "
-            "platform, and if it was removed, forget it"
+            f"the list {missing_message}, for 30 s: the list is incomplete, or the environment was deleted; no further "
+            "environment is created. Check the console; if the environment was deleted, forget it"
         )
 
 
 def is_fatal(error: WxtcbError) -> bool:
-    """Tell whether every other tenant would meet the same error; a journal that keeps nothing is everybody's."""
+    """Return whether every other tenant would fail with the same error."""
+    # Other error codes of `PermissionDenied` concern one mini program.
     if isinstance(error, PermissionDenied):
         return error.errcode in _PLATFORM_NOT_PERMITTED
     if isinstance(error, TicketError) and error.transient:
         return False
+    # A journal that cannot store one record cannot store any. A conflict, or an invalid value, concerns one tenant.
     if isinstance(error, JournalError):
         return not isinstance(error, JournalConflict | UnserializableRecord)
     return isinstance(error, _FATAL_ERRORS)
 
 
 def drop_traceback(error: BaseException) -> None:
-    """Let go of the frames that *error* went through: ten thousand of them would be kept in the report."""
+    """Remove the traceback and context of *error*, and of its cause if the outcome is unknown.
+
+    A report holds up to 10,000 errors; their frames would hold the objects of the whole run.
+    """
     error.__traceback__ = error.__context__ = None
     if isinstance(error, OutcomeUnknown):
         drop_traceback(error.cause)
 
 
 def quota_reset_at(error: QuotaExceeded, now: datetime) -> datetime:
-    """Return when the quota that is used up is presumed to be there again: China's next midnight, or next month."""
+    """Return the presumed reset time of the quota: the next midnight in China, or the first of the next month."""
+    # 45009 is a daily quota; 45040 and 48006 are monthly. The documentation gives no time zone: China's is presumed.
     midnight = now.astimezone(CHINA_TIMEZONE).replace(hour=0, minute=0, second=0, microsecond=0)
     if error.errcode == _DAILY_QUOTA_EXCEEDED:
         return midnight + timedelta(days=1)

@@ -1,10 +1,15 @@
-"""What is remembered of every tenant, so that nothing is opened twice and nothing done is done again."""
+"""Journal: what is stored about every tenant, so that no environment is created twice.
+
+Also holds the operations on its records: descriptions of changes, commits, and the journal in memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import Enum
+from itertools import islice
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -13,26 +18,27 @@ import attrs
 from wxtcb.errors import WxtcbError
 
 EMPTY_MAPPING: Final[Mapping[str, str]] = MappingProxyType({})
+_COMMIT_BATCH_SIZE: Final = 500
 
 
 class JournalError(WxtcbError):
-    """The journal could not keep what was to be done or what was done; nothing more is sent."""
+    """The journal could not be read or written; the run sends no further request."""
 
 
 class JournalConflict(JournalError):
-    """The journal has a newer record of this tenant, or its environment or alias is another tenant's."""
+    """The journal has a newer record of this tenant, or another tenant owns its environment or alias."""
 
 
 class UnserializableRecord(JournalError):
-    """This record holds what the journal has no place for; nothing more is sent for its tenant."""
+    """The record holds a value that the journal cannot store; no further request is sent for its tenant."""
 
 
 class JournalInUse(JournalError):
-    """Another process has the journal open, or another journal object of this one."""
+    """Another process, or another journal object of this process, has the journal open."""
 
 
 class ServiceState(Enum):
-    """How far a service is; SENT without an answer means that it may be there."""
+    """Progress of one service. SENT without a response means that the service may exist."""
 
     SENT = "sent"
     DONE = "done"
@@ -44,44 +50,21 @@ NO_SERVICES: Final[Mapping[str, ServiceState]] = MappingProxyType({})
 
 @attrs.frozen(kw_only=True)
 class JournalIdentity:
-    """What a journal belongs to: a platform, whether the real one or one on loopback, and a namespace of aliases."""
+    """Platform and namespace that a journal belongs to.
+
+    `on_loopback` separates a sandbox on this machine from the real platform. `namespace` goes into derived aliases.
+    """
 
     component_appid: str
     on_loopback: bool
     namespace: str
 
 
-def to_utc(timestamp: float) -> datetime | None:
-    """Return a moment of Unix time; None for one that no calendar has, of a clock that was far off."""
-    try:
-        return datetime.fromtimestamp(timestamp, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-@attrs.frozen
-class HistoryEntry:
-    """What became of a tenant, and when, in Unix time by the clock of the process that did it."""
-
-    timestamp: float
-    change: str
-
-    @classmethod
-    def parse_lines(cls, lines: str) -> tuple[HistoryEntry, ...]:
-        """Read what `to_line` wrote, one behind the other."""
-        pairs = (line.partition(" ") for line in lines.split("\n") if line)
-        return tuple(cls(float(at), change) for at, _, change in pairs)
-
-    def to_line(self) -> str:
-        """Return it as a line: many are kept, most of them never read."""
-        return f"{self.timestamp:.3f} {' '.join(self.change.splitlines())}\n"
-
-
 @attrs.frozen(kw_only=True)
 class Intent:
-    """A create that was about to be sent; until `deadline`, `window` seconds later, it may still be under way.
+    """Create that is about to be sent, stored before the request.
 
-    The deadline is in Unix time.
+    `deadline` is in Unix time. Until then, `window` seconds after the commit, the request may still be in progress.
     """
 
     deadline: float
@@ -90,13 +73,17 @@ class Intent:
 
 @attrs.frozen(kw_only=True)
 class TenantRecord:
-    """All that is known of one tenant.
+    """State of one tenant in the journal.
 
-    `version` grows with every commit, `attempt` with every create that was intended. `intent` stands as long as nobody
-    knows whether that create acted. `env` is the environment bound to the tenant, since `opened_at` in Unix time, and
-    `tranid` its order number if we opened it and were told. `links` has the confirmation page given for each mini
-    program (empty if none was), `services` how far each one is, and `marks` what further kinds of steps want to
-    remember. One that is `retired` was removed from the tenants on purpose; what it has stays known.
+    - `version`: grows by one with every commit; a journal rejects any other version.
+    - `attempt`: number of creates that were intended.
+    - `intent`: set while the outcome of the last create is unknown.
+    - `env`, `opened_at`: environment bound to the tenant, and since when in Unix time.
+    - `tranid`: order number of the environment; None if it was adopted or the response was lost.
+    - `links`: confirmation page by mini program; an empty string if the platform returned none.
+    - `services`: progress by service name.
+    - `metadata`: values that a custom `Step` stores by key.
+    - `retired`: the tenant was removed on purpose. Its environment stays in the journal.
     """
 
     tenant: str
@@ -109,101 +96,211 @@ class TenantRecord:
     opened_at: float | None = None
     links: Mapping[str, str] = EMPTY_MAPPING
     services: Mapping[str, ServiceState] = NO_SERVICES
-    marks: Mapping[str, str] = EMPTY_MAPPING
+    metadata: Mapping[str, str] = EMPTY_MAPPING
     retired: bool = False
 
     @property
     def may_have_environment(self) -> bool:
-        """Whether an environment was opened under its alias, or may have been."""
+        """Whether an environment exists under the alias, or may exist after an ambiguous create."""
         return self.env is not None or self.intent is not None
 
     def unshared_appids(self, appids: Iterable[str]) -> tuple[str, ...]:
-        """Return those of *appids* that the environment was not offered to."""
+        """Return those of *appids* that the environment is not shared with yet."""
         return tuple(appid for appid in appids if appid not in self.links)
 
     def effective_record(self, *, resend_links: bool) -> TenantRecord:
-        """Return what the steps go by: without the links, if they are to be asked for again."""
+        """Return the record that steps are decided on: without links if they are to be requested again."""
         return attrs.evolve(self, links=EMPTY_MAPPING) if resend_links else self
 
     def has_service(self, name: str) -> bool:
-        """Whether a service is established, as far as is known; one that was only sent is not."""
+        """Return whether a service is established; False if its request was sent but not answered."""
         return self.services.get(name) in (ServiceState.DONE, ServiceState.UNCONFIRMED)
 
     def unconfirmed_services(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return those of *names* that are established, but perhaps by somebody else."""
+        """Return those of *names* that exist, but may have been established by another program."""
         return tuple(name for name in names if self.services.get(name) is ServiceState.UNCONFIRMED)
 
     def unique_keys(self) -> tuple[str | None, str | None]:
-        """Return what no two tenants may have: an environment, and an alias, in lower case, under which one is open."""
+        """Return the environment and the alias, in lower case, that no other tenant may have."""
         if not self.may_have_environment:
             return self.env, None
+        # Derived aliases are in lower case already. `islower` avoids a new string for each of 10,000 records.
         return self.env, self.alias if self.alias.islower() else self.alias.lower()
+
+
+def reset_record(record: TenantRecord) -> TenantRecord:
+    """Return *record* without its environment, intent, links, services and metadata.
+
+    `version` and `attempt` stay: attempt numbers are never reused.
+    """
+    return attrs.evolve(
+        record,
+        env=None,
+        tranid=None,
+        opened_at=None,
+        intent=None,
+        links=EMPTY_MAPPING,
+        services=NO_SERVICES,
+        metadata=EMPTY_MAPPING,
+    )
+
+
+@attrs.frozen
+class RecordChange:
+    """Record before and after an operator decision.
+
+    `previous_owner` is the change of another tenant's record, whose environment or alias this one takes over.
+    """
+
+    before: TenantRecord
+    after: TenantRecord
+    previous_owner: RecordChange | None = None
 
 
 @attrs.frozen
 class Binding:
-    """Which tenant an environment belongs to, and since when, in Unix time."""
+    """Tenant that an environment belongs to, and since when in Unix time."""
 
     tenant: str
     since: float
 
 
 def collect_bindings(records: Iterable[TenantRecord]) -> dict[str, Binding]:
-    """Return the environments that records have, and whose they are."""
+    """Return the binding of every environment in *records*."""
     return {record.env: Binding(record.tenant, record.opened_at or 0.0) for record in records if record.env is not None}
 
 
 def recently_opened(bindings: Mapping[str, Binding], now: float, settle: float) -> frozenset[str]:
-    """Return those that the platform's list may not show yet, *settle* seconds after they were opened."""
+    """Return the environments opened less than *settle* seconds ago: the platform may not list them yet."""
+    # A negative age comes from a clock that was set back. It must not extend the propagation delay.
     return frozenset(env for env, binding in bindings.items() if 0 <= now - binding.since < settle)
+
+
+def to_utc(timestamp: float) -> datetime | None:
+    """Return a Unix time as a datetime in UTC, or None if it is outside the calendar."""
+    try:
+        return datetime.fromtimestamp(timestamp, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+@attrs.frozen
+class HistoryEntry:
+    """Change of a tenant's record, with the Unix time of the process that made it."""
+
+    timestamp: float
+    change: str
+
+    @classmethod
+    def parse_lines(cls, lines: str) -> tuple[HistoryEntry, ...]:
+        """Read the concatenated lines of `to_line`."""
+        pairs = (line.partition(" ") for line in lines.split("\n") if line)
+        return tuple(cls(float(timestamp), change) for timestamp, _, change in pairs)
+
+    def to_line(self) -> str:
+        """Return the entry as one line of text.
+
+        Journals store lines and not objects, because most histories are never read.
+        """
+        # A change may quote a message of the platform: a line break in it would begin a new entry.
+        return f"{self.timestamp:.3f} {' '.join(self.change.splitlines())}\n"
+
+
+def describe_change(before: TenantRecord, after: TenantRecord) -> str:
+    """Return the differences between two records in one line, for the history of the tenant."""
+    return "; ".join(_describe_differences(before, after)) or "no visible change"
+
+
+_SERVICE_STATE_LABELS: Final = {
+    ServiceState.SENT: "requested",
+    ServiceState.DONE: "established",
+    ServiceState.UNCONFIRMED: "exists, unconfirmed",
+}
+
+
+def _describe_differences(before: TenantRecord, after: TenantRecord) -> Iterator[str]:
+    if after.retired != before.retired:
+        yield "tenant removed" if after.retired else "tenant added again"
+    yield from _describe_environment_change(before, after)
+    if shared := [appid for appid, url in after.links.items() if before.links.get(appid) != url]:
+        yield f"shared with {', '.join(shared)}"
+    for name, state in after.services.items():
+        if before.services.get(name) is not state:
+            yield f"service {name} {_SERVICE_STATE_LABELS[state]}"
+    for name in before.services:
+        # When the environment changes, its services go with it; that is no change of each service.
+        if name not in after.services and after.env == before.env:
+            yield f"service {name} not established"
+    for name, value in after.metadata.items():
+        if before.metadata.get(name) != value:
+            yield f"{name}: {value}"
+
+
+def _describe_environment_change(before: TenantRecord, after: TenantRecord) -> Iterator[str]:
+    if after.attempt > before.attempt:
+        yield f"create {after.attempt} intended under alias {after.alias}"
+    elif before.intent and not after.intent and after.env is None:
+        yield f"create {after.attempt} had no effect"
+    if after.env == before.env:
+        return
+    if after.env is None:
+        yield f"environment {before.env} released"
+    # A new order number means that this library created the environment and received the response.
+    elif after.tranid not in (None, before.tranid):
+        yield f"environment {after.env} created, order {after.tranid}"
+    else:
+        yield f"environment {after.env} adopted"
 
 
 JournalEntry = tuple[TenantRecord, HistoryEntry]
 
 
 class Journal(Protocol):
-    """Keeps the records of one `JournalIdentity`. Provisional: the methods may still change.
+    """Storage of the tenant records of one `JournalIdentity`. Provisional: the methods may still change.
 
-    One of your own keeps each `TenantRecord`, all of its fields, under the name of its tenant, with the `HistoryEntry`s of its
-    history; it gives a `Binding` for every record that has an `env`, and belongs to the `JournalIdentity` that claimed it first.
-    `durable` tells whether they outlive the process; without that only loopback is provisioned. All methods raise
-    `JournalError` where the journal cannot be read or written.
+    An implementation stores all fields of each `TenantRecord` by the name of its tenant, and its history.
+    `durable` is True if records survive the process; only then may a platform outside loopback be provisioned.
+    All methods raise `JournalError` if the journal cannot be read or written.
     """
 
     @property
     def durable(self) -> bool: ...
 
     async def bind_identity(self, identity: JournalIdentity) -> JournalIdentity:
-        """Return what this journal belongs to: what it has recorded, or else *home*, which it has recorded now."""
+        """Return the stored identity of this journal; store *identity* first if there is none."""
         ...
 
     async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, TenantRecord]:
-        """Return the records of those of *tenants* that have one; of all that have one if None."""
+        """Return the records of *tenants* by name, or all records if None. Tenants without a record are absent."""
         ...
 
     async def bindings(self) -> Mapping[str, Binding]:
-        """Return every environment that a tenant is bound to, and which tenant that is."""
+        """Return the binding of every environment that belongs to a tenant."""
         ...
 
     async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[HistoryEntry, ...]]:
-        """Return what became of each of *tenants*, the oldest first."""
+        """Return the history of each of *tenants*, oldest entry first."""
         ...
 
     async def commit(
         self, record: TenantRecord, entry: HistoryEntry, previous_owner: JournalEntry | None = None
     ) -> bool:
-        """Keep *record* if its version follows the one that is kept, and add *moment* to its history; tell whether.
+        """Store *record* and append *entry* to its history; return whether that was possible.
 
-        It is not kept if one of its claims (`TenantRecord.unique_keys`) is another tenant's. *giver* is the record of a tenant who
-        gives up what this one claims: both are kept, or neither. What was kept stays kept, whatever
-        becomes of process and machine, if the journal is durable.
+        Return False, and store nothing, if:
+
+        - the version of *record* does not follow the stored version, or
+        - another tenant owns one of its keys (`TenantRecord.unique_keys`).
+
+        *previous_owner* is the new record of a tenant that releases such a key. Both records are stored, or neither.
+        If the journal is durable, a stored record survives a crash of process and machine.
         """
         ...
 
 
 @attrs.define(eq=False)
 class MemoryJournal:
-    """A journal for as long as the process lives; for the sandbox and for tests."""
+    """Journal in memory, for the sandbox and for tests. It is lost when the process ends."""
 
     _identity: JournalIdentity | None = attrs.field(init=False, default=None)
     _records: dict[str, TenantRecord] = attrs.field(init=False, repr=False, factory=dict[str, TenantRecord])
@@ -233,30 +330,29 @@ class MemoryJournal:
     async def commit(
         self, record: TenantRecord, entry: HistoryEntry, previous_owner: JournalEntry | None = None
     ) -> bool:
+        # The previous owner comes first, so that its keys are free when the new owner is indexed.
         changes = ((record, entry),) if previous_owner is None else (previous_owner, (record, entry))
-        if not self._keys_are_free(record, previous_owner[0] if previous_owner else None) or not all(
-            self._is_next_version(each) for each, _ in changes
-        ):
+        if not self._keys_are_free(record, previous_owner[0] if previous_owner else None):
             return False
-        for each, at in changes:
-            self._store(each, at)
+        for changed, _ in changes:
+            stored = self._records.get(changed.tenant)
+            if changed.version != (stored.version if stored else 0) + 1:
+                return False
+        for changed, changed_entry in changes:
+            self._store(changed, changed_entry)
         return True
 
-    def _is_next_version(self, record: TenantRecord) -> bool:
-        kept = self._records.get(record.tenant)
-        return record.version == (kept.version if kept else 0) + 1
-
     def _keys_are_free(self, record: TenantRecord, previous_owner: TenantRecord | None) -> bool:
-        """Tell whether what *record* claims is free, or given up by *giver*."""
+        """Return whether the keys of *record* are free, or released by *previous_owner*."""
         env, alias = record.unique_keys()
-        holders = {self._env_owners.get(env or ""), self._alias_owners.get(alias or "")} - {None, record.tenant}
-        if previous_owner is None or not holders:
-            return not holders
-        return holders == {previous_owner.tenant} and not {*previous_owner.unique_keys()} & {env, alias} - {None}
+        owners = {self._env_owners.get(env or ""), self._alias_owners.get(alias or "")} - {None, record.tenant}
+        if previous_owner is None or not owners:
+            return not owners
+        return owners == {previous_owner.tenant} and not {*previous_owner.unique_keys()} & {env, alias} - {None}
 
     def _store(self, record: TenantRecord, entry: HistoryEntry) -> None:
-        if kept := self._records.get(record.tenant):
-            env, alias = kept.unique_keys()
+        if stored := self._records.get(record.tenant):
+            env, alias = stored.unique_keys()
             self._env_owners.pop(env or "", None)
             self._alias_owners.pop(alias or "", None)
         env, alias = record.unique_keys()
@@ -266,3 +362,43 @@ class MemoryJournal:
             self._alias_owners[alias] = record.tenant
         self._records[record.tenant] = record
         self._histories[record.tenant] = self._histories.get(record.tenant, "") + entry.to_line()
+
+
+async def commit_record(
+    journal: Journal, before: TenantRecord, after: TenantRecord, now: float, previous_owner: RecordChange | None = None
+) -> None:
+    """Commit *after*, and the record of *previous_owner* with it.
+
+    Raises `JournalConflict` if the journal rejects the record, and `JournalError` if it cannot store it.
+    """
+    released = (
+        None
+        if previous_owner is None
+        else (previous_owner.after, HistoryEntry(now, describe_change(previous_owner.before, previous_owner.after)))
+    )
+    try:
+        committed = await journal.commit(after, HistoryEntry(now, describe_change(before, after)), released)
+    except WxtcbError:
+        raise
+    # A journal may be written by the user: any exception of it must stop the run before the next create.
+    except Exception as error:
+        raise JournalError(f"the journal failed ({type(error).__name__}: {error}); check its storage") from error
+    if not committed:
+        raise JournalConflict(
+            f"the journal rejected the record of tenant {after.tenant!r}: another run changed it, or another tenant "
+            "owns its environment or alias; plan again"
+        )
+
+
+async def commit_record_changes(journal: Journal, record_changes: Iterable[RecordChange], now: float) -> None:
+    """Commit the record changes of an operator's decisions; raise the first error."""
+    remaining = iter(record_changes)
+    # A journal on disk writes concurrent commits in one transaction. Batches bound the number of tasks.
+    while batch := [
+        commit_record(journal, each.before, each.after, now, each.previous_owner)
+        for each in islice(remaining, _COMMIT_BATCH_SIZE)
+    ]:
+        # All commits of the batch must end before an error is raised, so that none runs on unobserved.
+        for result in await asyncio.gather(*batch, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result

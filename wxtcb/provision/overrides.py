@@ -1,4 +1,4 @@
-"""What a person has decided about tenants: whether it can be, and what it makes of the journal's records. Pure."""
+"""Operator decisions: validates them, and applies them to the records of the journal. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import attrs
 
 from wxtcb.api.environment import EnvInfo
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision.journal import Binding, TenantRecord
-from wxtcb.provision.plan import OperatorDecisions, RecordChange
-from wxtcb.provision.planner import reset_record
+from wxtcb.provision.journal import Binding, RecordChange, TenantRecord, reset_record
+from wxtcb.provision.plan import OperatorDecisions
 
 
 @attrs.define(frozen=True, slots=False)
 class DecisionResolver:
-    """The `decisions`, for tenants of whom `aliases` has all and `records` those the journal knows, taken `now`."""
+    """Operator decisions, resolved against the tenants, the journal and the platform.
+
+    `aliases` has the alias of every tenant of the plan, `records` the records of the journal. `now` is in Unix time.
+    """
 
     decisions: OperatorDecisions
     aliases: Mapping[str, str]
@@ -26,145 +28,161 @@ class DecisionResolver:
     now: float
 
     def validate(self) -> None:
-        """Refuse, all problems at once, what no person can want."""
-        problems = [*self._problems()]
+        """Raise `InvalidArgument` with all decisions that cannot be carried out."""
+        problems = [
+            *(
+                f"adopt {name}={env}: {problem}"
+                for name, env in self.decisions.adopt.items()
+                if (problem := self._adopt_error(name, env))
+            ),
+            *(
+                f"forget {name}={env}: {problem}"
+                for name, env in self.decisions.forget.items()
+                if (problem := self._forget_error(name, env))
+            ),
+        ]
         if problems:
             raise InvalidArgument("; ".join((*problems, "nothing was changed")))
 
     @cached_property
     def ambiguous_creates(self) -> Mapping[str, TenantRecord]:
-        """Who has an unclear create, by the alias in lower case under which that is."""
+        """Records with a create of unknown outcome, by alias in lower case."""
         return {record.alias.lower(): record for record in self.records.values() if record.intent is not None}
 
     @cached_property
     def alias_owners(self) -> Mapping[str, TenantRecord]:
-        """Who has an environment, or may have one, by its alias in lower case."""
+        """Records that have an environment, or may have one, by alias in lower case."""
         return {record.alias.lower(): record for record in self.records.values() if record.may_have_environment}
 
     @cached_property
     def previous_owners(self) -> Mapping[str, TenantRecord]:
-        """Tenants that take over an environment, and the record of who had it, or its unclear create, until now."""
-        found = ((name, self._find_previous_owner(name, env)) for name, env in self.decisions.adopt.items())
-        return {name: former for name, former in found if former is not None}
+        """Present owner of each environment, or ambiguous create, that a tenant takes over; by the tenant's name."""
+        owners = ((name, self._find_previous_owner(name, env)) for name, env in self.decisions.adopt.items())
+        return {name: owner for name, owner in owners if owner is not None}
 
     @cached_property
     def released_envs(self) -> frozenset[str]:
-        """The environments that their tenants lose."""
+        """Environments that the decisions take from their tenants."""
         return frozenset(
             (*self.decisions.forget.values(), *(self.decisions.adopt[name] for name in self.previous_owners))
         )
 
     def initial_record(self, name: str) -> TenantRecord | None:
-        """Return what a tenant begins with, once everything is released."""
+        """Return the record that a tenant has after all decisions, or None if the journal has none."""
         if name in self.previous_owners:
             return self._transfer_change(name).after
-        own = self.records.get(name)
-        if own is not None and (release := self.record_change(own)):
-            own = release.after
+        record = self.records.get(name)
+        if record is not None and (change := self.record_change(record)):
+            record = change.after
         env = self.decisions.adopt.get(name)
-        if own is None or env in (None, own.env):
-            return own
-        return reset_record(own) if own.env else attrs.evolve(own, intent=None)
+        if record is None or env in (None, record.env):
+            return record
+        # The adopted environment replaces the present one, which `_adopt_conflict` requires to be unlisted.
+        return reset_record(record) if record.env else attrs.evolve(record, intent=None)
 
     def record_change(self, record: TenantRecord) -> RecordChange | None:
-        """Return what becomes of a record by itself; None if it stays as it is."""
+        """Return the change that the decisions make to *record* alone, or None if they make none.
+
+        A tenant that takes over an environment is changed by `transfer_changes` instead.
+        """
         after = record if record.tenant in self.previous_owners else self._apply_decisions(record)
         return None if after is record else RecordChange(record, attrs.evolve(after, version=record.version + 1))
 
     def transfer_changes(self) -> Iterator[RecordChange]:
-        """Return what becomes of those who take over what another had, all of it at once."""
+        """Yield the changes of tenants that take over an environment, each with the change of its previous owner."""
         for name in self.previous_owners:
             yield self._transfer_change(name)
 
     def is_absent(self, record: TenantRecord) -> bool:
-        """Tell whether somebody who has an environment, or may have one, is missing though the tenants are all."""
+        """Return whether a tenant that may have an environment is missing from a complete list of tenants."""
         if not self.decisions.complete or self.decisions.removed or record.tenant in self.aliases:
             return False
-        moved = any(former is record for former in self.previous_owners.values())
-        return record.may_have_environment and not record.retired and not moved and record.env not in self.released_envs
+        is_transferred = any(owner is record for owner in self.previous_owners.values())
+        return (
+            record.may_have_environment
+            and not record.retired
+            and not is_transferred
+            and record.env not in self.released_envs
+        )
 
     def notes(self) -> Iterator[str]:
-        """Say what changes nothing."""
+        """Yield a note for each decision that has no effect."""
         for name, env in self.decisions.forget.items():
             if self.records[name].env != env:
-                yield f"Note: there is nothing to forget: the journal does not have {env} for tenant {name!r}."
+                yield f"Note: forget {name}={env} has no effect: the journal does not have {env} for tenant {name!r}."
 
     def _transfer_change(self, name: str) -> RecordChange:
-        former, alias = self.previous_owners[name], self.aliases[name]
+        previous, alias = self.previous_owners[name], self.aliases[name]
         own = self.records.get(name) or TenantRecord(tenant=name, alias=alias)
-        heir = attrs.evolve(
-            former,
+        # Links and services move with the environment. Version and attempt are the tenant's own: both only grow.
+        after = attrs.evolve(
+            previous,
             tenant=name,
             alias=alias,
             version=own.version + 1,
             attempt=own.attempt,
             env=self.decisions.adopt[name],
-            opened_at=former.opened_at or self.now,
+            opened_at=previous.opened_at or self.now,
             intent=None,
             retired=False,
         )
-        left = attrs.evolve(reset_record(former), version=former.version + 1)
-        return RecordChange(own, heir, previous_owner=RecordChange(former, left))
+        released = attrs.evolve(reset_record(previous), version=previous.version + 1)
+        return RecordChange(own, after, previous_owner=RecordChange(previous, released))
 
     def _find_previous_owner(self, name: str, env: str) -> TenantRecord | None:
-        """Return the record of the tenant that is called *name* now, as far as can be told."""
+        """Return the record that tenant *name* takes over: that of a tenant which is no longer in the list."""
+        # Without a complete list, an absent tenant proves nothing: it may be in another call.
         if not self.decisions.complete or name not in self.aliases:
             return None
-        holder = self.bindings.get(env)
-        former = self.records.get(holder.tenant) if holder else self.ambiguous_creates.get(self.aliases[name].lower())
-        return None if former is None or former.tenant in self.aliases else former
+        binding = self.bindings.get(env)
+        owner = self.records.get(binding.tenant) if binding else self.ambiguous_creates.get(self.aliases[name].lower())
+        return None if owner is None or owner.tenant in self.aliases else owner
 
     def _apply_decisions(self, record: TenantRecord) -> TenantRecord:
         if record.tenant in self.decisions.forget and record.env == self.decisions.forget[record.tenant]:
             record = reset_record(record)
         if record.tenant in self.aliases:
             return attrs.evolve(record, retired=False) if record.retired else record
-        if any(former is record for former in self.previous_owners.values()):
+        if any(owner is record for owner in self.previous_owners.values()):
             return record
-        removed = self.decisions.removed and record.may_have_environment and not record.retired
-        return attrs.evolve(record, retired=True) if removed else record
-
-    def _problems(self) -> Iterator[str]:
-        for name, env in self.decisions.adopt.items():
-            if problem := self._adopt_error(name, env):
-                yield f"adopt {name}={env}: {problem}"
-        for name, env in self.decisions.forget.items():
-            if problem := self._forget_error(name, env):
-                yield f"forget {name}={env}: {problem}"
+        is_removed = self.decisions.removed and record.may_have_environment and not record.retired
+        return attrs.evolve(record, retired=True) if is_removed else record
 
     def _adopt_error(self, name: str, env: str) -> str | None:
-        info, holder = self.listed.get(env), self.bindings.get(env)
+        info, binding = self.listed.get(env), self.bindings.get(env)
         if name not in self.aliases:
-            return "there is no such tenant"
+            return "unknown tenant"
         if info is None:
             return "the platform lists no such environment"
-        if holder is not None and holder.tenant != name and name not in self.previous_owners:
-            return _other_owner_message(holder)
+        if binding is not None and binding.tenant != name and name not in self.previous_owners:
+            return _other_owner_message(binding)
         if info.alias.lower() != self.aliases[name].lower():
-            mine = self.aliases[name]
-            return f"its alias is {info.alias!r}, and that of the tenant {mine!r}: give the tenant that alias"
+            return f"its alias is {info.alias!r}, not {self.aliases[name]!r}: give the tenant that alias"
         return self._adopt_conflict(name, env)
 
     def _adopt_conflict(self, name: str, env: str) -> str | None:
-        own, alias = self.records.get(name), self.aliases[name].lower()
-        if own is not None and own.intent is not None and own.alias.lower() != alias:
-            return f"a create under its earlier alias {own.alias} is unclear: finish that one first"
-        if own is not None and own.env not in (None, env) and own.env in self.listed:
-            return f"it has {own.env}, which is listed: delete that one first"
-        holder = self.alias_owners.get(alias)
-        if holder is None or holder.tenant == name or name in self.previous_owners or holder.env in self.released_envs:
+        record, alias = self.records.get(name), self.aliases[name].lower()
+        if record is not None and record.intent is not None and record.alias.lower() != alias:
+            return (
+                f"the outcome of a create under the previous alias {record.alias} is unknown: restore that alias and "
+                "provision first"
+            )
+        if record is not None and record.env not in (None, env) and record.env in self.listed:
+            return f"the tenant has {record.env}, which is still listed: delete that environment first"
+        owner = self.alias_owners.get(alias)
+        if owner is None or owner.tenant == name or name in self.previous_owners or owner.env in self.released_envs:
             return None
-        has = holder.env or "an unclear create"
-        return f"its alias is that of tenant {holder.tenant!r}, who has {has} by the journal: settle that first"
+        state = owner.env or "a create of unknown outcome"
+        return f"its alias belongs to tenant {owner.tenant!r}, which has {state} in the journal: resolve that first"
 
     def _forget_error(self, name: str, env: str) -> str | None:
         if name not in self.records:
-            return "the journal knows no such tenant"
+            return "the journal has no such tenant"
         if env in self.listed:
-            return "the platform lists it still; only what was deleted can be forgotten"
-        holder = self.bindings.get(env)
-        return None if holder is None or holder.tenant == name else _other_owner_message(holder)
+            return "the platform still lists it: only a deleted environment can be forgotten"
+        binding = self.bindings.get(env)
+        return None if binding is None or binding.tenant == name else _other_owner_message(binding)
 
 
 def _other_owner_message(binding: Binding) -> str:
-    return f"that is the environment of tenant {binding.tenant!r}"
+    return f"the environment belongs to tenant {binding.tenant!r}"

@@ -1,4 +1,4 @@
-"""What an apply would do, tenant by tenant: values, made by `deciding`."""
+"""Plans: what `Provisioner.apply` would do, tenant by tenant. A plan holds values only and changes nothing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import attrs
 import orjson
 
 from wxtcb.api.environment import EnvList
-from wxtcb.provision.journal import EMPTY_MAPPING, Journal, TenantRecord
+from wxtcb.provision.journal import EMPTY_MAPPING, Journal, RecordChange, TenantRecord
 from wxtcb.provision.tenant import Tenant
 
 
 class Action(Enum):
-    """What is to be done about a tenant's environment."""
+    """Action that a plan has for the environment of a tenant. CONFLICT and DUPLICATE wait for an operator."""
 
     CREATE = "create"
     ADOPT = "adopt"
@@ -35,9 +35,9 @@ _ACTION_LABELS: Final = {Action.READY: "ready", Action.CONFLICT: "in conflict", 
 
 @attrs.frozen
 class AliasIndex:
-    """Which environments there are, by their aliases in lower case: the platform makes no difference.
+    """Environments by alias in lower case, because the platform compares aliases without case.
 
-    It is a fraction of the list it was made from, so that nobody has to keep that.
+    A plan holds this index instead of the list, which is many times larger.
     """
 
     envs: frozenset[str]
@@ -53,7 +53,7 @@ class AliasIndex:
         return cls(frozenset(listed.by_env), by_alias)
 
     def find(self, alias: str) -> tuple[str, ...]:
-        """Return the environments that have *alias*, in whatever case."""
+        """Return the environments that have *alias*, compared without case."""
         return self._by_alias.get(alias.lower(), ())
 
 
@@ -63,7 +63,7 @@ def _as_immutable(pairs: Mapping[str, str]) -> Mapping[str, str]:
 
 @attrs.frozen(kw_only=True)
 class OperatorDecisions:
-    """What a person has decided about tenants, see `wxtcb.provision.Provisioner.plan`."""
+    """Decisions of an operator about tenants; the fields are the arguments of `Provisioner.plan`."""
 
     adopt: Mapping[str, str] = attrs.field(default=EMPTY_MAPPING, converter=_as_immutable)
     forget: Mapping[str, str] = attrs.field(default=EMPTY_MAPPING, converter=_as_immutable)
@@ -72,25 +72,16 @@ class OperatorDecisions:
     removed: bool = False
 
 
-@attrs.frozen
-class RecordChange:
-    """A record of the journal that a decision changes, before anything else is done.
-
-    `previous_owner` is the change of another tenant's record, who gives up what this one takes.
-    """
-
-    before: TenantRecord
-    after: TenantRecord
-    previous_owner: RecordChange | None = None
-
-
 @attrs.frozen(kw_only=True)
 class TenantPlan:
-    """One tenant of a plan.
+    """Plan of one tenant.
 
-    `env` and `status` are those of the environment that it has, or that is to be adopted; `existing` those that are in
-    the way, of which the `adoptable` belong to nobody who is among the tenants, and `reason` says why nothing will be
-    done. `steps` are the steps yet to be taken. With `resend_links` links that were given are asked for again.
+    - `env`, `status`: the environment that the tenant has, or that it will adopt.
+    - `existing`: environments that block the tenant because they have its alias.
+    - `adoptable`: those of `existing` that belong to no other tenant of the plan.
+    - `reason`: why the tenant is blocked; empty if it is not.
+    - `steps`: names of the steps to run.
+    - `resend_links`: request a new confirmation link for mini programs that have one.
     """
 
     tenant: Tenant
@@ -104,40 +95,40 @@ class TenantPlan:
     steps: tuple[str, ...] = ()
     initial_record: TenantRecord | None = attrs.field(default=None, repr=False)
     resend_links: bool = False
+    # The stored record that the plan was made from. `initial_record` is the same after operator decisions.
     base_record: TenantRecord | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
     def record(self) -> TenantRecord:
-        """What the journal knows of the tenant, which may be nothing yet."""
+        """Record of the tenant once all record changes are committed; a new one if the journal has none."""
         if self.initial_record is None:
             return TenantRecord(tenant=self.tenant.name, alias=self.alias)
-        return (
-            self.initial_record
-            if self.initial_record.may_have_environment
-            else attrs.evolve(self.initial_record, alias=self.alias)
-        )
+        # An environment stays under the alias it was created with. Without one, the present alias counts.
+        if self.initial_record.may_have_environment:
+            return self.initial_record
+        return attrs.evolve(self.initial_record, alias=self.alias)
 
     @property
     def effective_record(self) -> TenantRecord:
-        """What the steps go by."""
+        """Record that steps are decided on."""
         return self.record.effective_record(resend_links=self.resend_links)
 
     @property
     def is_blocked(self) -> bool:
-        """Whether nothing is done for this tenant before a person has looked at it."""
+        """Whether no step runs for this tenant until an operator decides."""
         return self.action in (Action.CONFLICT, Action.DUPLICATE)
 
     @property
     def has_changes(self) -> bool:
-        """Whether an apply would do anything for this tenant."""
+        """Whether an apply would run any step for this tenant."""
         return bool(self.steps) and not self.is_blocked
 
     def __str__(self) -> str:
-        what = self.reason or f"{self.env or f'alias {self.alias}'}: {', '.join(self.steps) or 'nothing to do'}"
-        return f"{ACTION_SYMBOLS[self.action]} {self.tenant.name}: {self.action.value}, {what}"
+        detail = self.reason or f"{self.env or f'alias {self.alias}'}: {', '.join(self.steps) or 'nothing to do'}"
+        return f"{ACTION_SYMBOLS[self.action]} {self.tenant.name}: {self.action.value}, {detail}"
 
     def to_dict(self) -> dict[str, object]:
-        """Return what goes into the JSON."""
+        """Return the fields for JSON."""
         return {
             "tenant": self.tenant.name,
             "alias": self.alias,
@@ -153,17 +144,21 @@ class TenantPlan:
 
 @attrs.define(frozen=True, slots=False)
 class Plan:
-    """What an apply would do, tenant by tenant, in the order in which they were given; nothing was changed for it.
+    """Plan of all tenants, in the order given. ``print(plan)`` shows one line a tenant, a summary and the notes.
 
-    `notes` say what is odd about all of it. ``print(plan)`` shows a line for each tenant, and these. `missing_envs` has, by
-    tenant, environments of the journal that are not listed, and `absent_tenants` those of tenants who are not among these
-    that are all, empty for one who may have one. It holds for a moment: an apply looks again before every create, and
-    opens nothing for a tenant that the plan did not want to create one for.
+    - `notes`: warnings about the plan as a whole.
+    - `missing_envs`: environments of the journal, by tenant, that the platform does not list.
+    - `absent_tenants`: environments, by tenant, of tenants that the journal knows and a complete list of tenants lacks.
+      The environment is an empty string if its create is ambiguous.
+
+    A plan is a snapshot. An apply lists the environments again before every create, and creates none for a tenant whose
+    action was not CREATE.
     """
 
     namespace: str
     tenants: tuple[TenantPlan, ...]
     alias_index: AliasIndex = attrs.field(eq=False, repr=False)
+    # Time of the event loop at which the list was requested.
     listed_at: float = attrs.field(eq=False, repr=False)
     journal: Journal = attrs.field(eq=False, repr=False)
     decisions: OperatorDecisions = attrs.field(factory=OperatorDecisions)
@@ -174,34 +169,34 @@ class Plan:
 
     @cached_property
     def counts(self) -> Mapping[Action, int]:
-        """How many tenants need each action; every action is there, also with 0."""
+        """Number of tenants by action; includes actions with 0."""
         found = Counter(planned.action for planned in self.tenants)
         return MappingProxyType({action: found[action] for action in Action})
 
     @property
     def create_count(self) -> int:
-        """How many environments would be opened, and billed."""
+        """Number of environments that would be created, and billed."""
         return self.counts[Action.CREATE]
 
     @property
     def has_changes(self) -> bool:
-        """Whether an apply would do anything."""
+        """Whether an apply would run any step."""
         return any(planned.has_changes for planned in self.tenants)
 
     @property
     def summary(self) -> str:
-        """How many tenants need what, in a sentence."""
+        """Number of tenants by action, in one sentence."""
         counts = self.counts
         parts = [f"{counts[Action.CREATE]} to create", f"{counts[Action.ADOPT]} to adopt"]
-        told = (action for action in _ACTION_LABELS if counts[action] or action is Action.READY)
-        parts += [f"{counts[action]} {_ACTION_LABELS[action]}" for action in told]
+        shown = (action for action in _ACTION_LABELS if counts[action] or action is Action.READY)
+        parts += [f"{counts[action]} {_ACTION_LABELS[action]}" for action in shown]
         return f"Plan: {', '.join(parts)}."
 
     def __str__(self) -> str:
         return "\n".join((*map(str, self.tenants), self.summary, *self.notes))
 
     def to_json(self) -> bytes:
-        """Return all of it as one JSON object; there is no secret in it."""
+        """Return the plan as one JSON object. It contains no secret."""
         document = {
             "namespace": self.namespace,
             "tenants": [planned.to_dict() for planned in self.tenants],
@@ -209,13 +204,13 @@ class Plan:
             "total": len(self.tenants),
             "notes": self.notes,
             "missing": dict(self.missing_envs),
-            "left_out": dict(self.absent_tenants),
+            "absent": dict(self.absent_tenants),
         }
         return orjson.dumps(document, option=orjson.OPT_INDENT_2)
 
 
 def alias_in_use_message(alias: str, envs: tuple[str, ...]) -> str:
-    """Say which environments have an alias, and what can be done."""
-    what = f"alias {alias} was taken by {', '.join(envs)}"
-    advice = "keep one of them" if len(envs) > 1 else "adopt it if it is this tenant's, else choose another alias"
-    return f"{what}: {advice}"
+    """Return the message of an alias that existing environments have."""
+    if len(envs) > 1:
+        return f"alias {alias} is in use by {', '.join(envs)}: adopt one of them and delete the others"
+    return f"alias {alias} is in use by {envs[0]}: adopt it if it is this tenant's, else choose another alias"

@@ -1,24 +1,182 @@
-"""What is to be done about a tenant, from what is wanted, what is found and what the journal knows. Pure."""
+"""Planner: compares tenants with the platform's list and the journal, and decides what to do for each tenant.
+
+`Planner` reads the platform and the journal; `plan_tenant` and the functions below it are pure.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 import attrs
 
-from wxtcb.api.environment import EnvInfo
-from wxtcb.provision.journal import EMPTY_MAPPING, NO_SERVICES, Binding, TenantRecord
-from wxtcb.provision.plan import Action, AliasIndex, Plan, TenantPlan, alias_in_use_message
+from wxtcb._concurrency.shared_poll import SharedPoller, Snapshot
+from wxtcb.api.environment import EnvInfo, EnvList
+from wxtcb.provision.journal import (
+    Binding,
+    Journal,
+    RecordChange,
+    TenantRecord,
+    collect_bindings,
+    recently_opened,
+)
+from wxtcb.provision.overrides import DecisionResolver
+from wxtcb.provision.plan import Action, AliasIndex, OperatorDecisions, Plan, TenantPlan, alias_in_use_message
+from wxtcb.provision.reconciliation import MAX_LISTING_AGE
+from wxtcb.provision.slices import cooperative_iter
+from wxtcb.provision.step import Step
 from wxtcb.provision.tenant import Tenant
+
+LISTING_RETRIES: Final = 2
+_MAX_CLOCK_SKEW: Final = 60.0
+
+
+@attrs.frozen
+class Planner:
+    """Maker of plans. It reads only: it changes neither the platform nor the journal.
+
+    `settle` is the propagation delay in seconds: the platform may not list an environment that was created since.
+    `clock` returns Unix time.
+    """
+
+    journal: Journal
+    poller: SharedPoller[EnvList]
+    steps: tuple[Step, ...]
+    namespace: str
+    settle: float
+    clock: Callable[[], float]
+
+    async def plan(
+        self,
+        tenants: Sequence[Tenant],
+        aliases: Sequence[str],
+        decisions: OperatorDecisions,
+        *,
+        previously_listed: frozenset[str] = frozenset(),
+    ) -> Plan:
+        """Return a plan for *tenants*, whose aliases are *aliases*.
+
+        *previously_listed* are environments of an earlier list: the list is repeated if it lacks one of them.
+        Raises `InvalidArgument` if a decision cannot be carried out.
+        """
+        aliases_by_name = dict(zip((tenant.name for tenant in tenants), aliases, strict=True))
+        if decisions.complete:
+            # Records of tenants that are not in the file count too: one of them may have been renamed.
+            records = await self.journal.load()
+            bindings: Mapping[str, Binding] = collect_bindings(records.values())
+        else:
+            records = await self.journal.load(dict.fromkeys((*aliases_by_name, *decisions.forget)))
+            bindings = await self.journal.bindings()
+        expected = previously_listed.union(bindings) - recently_opened(bindings, self.clock(), self.settle)
+        snapshot = await self._list_environments(expected)
+        listed = snapshot.value.by_env
+        resolver = DecisionResolver(decisions, aliases_by_name, records, listed, bindings, self.clock())
+        resolver.validate()
+        observed = await self._observe(snapshot.value, resolver)
+        return Plan(
+            self.namespace,
+            tuple([self._plan_tenant(tenant, observed, resolver) async for tenant in cooperative_iter(tenants)]),
+            observed.alias_index,
+            snapshot.started_at,
+            self.journal,
+            decisions,
+            # Transfers come first: they release the environments that other changes rely on.
+            (*resolver.transfer_changes(), *[change async for change in _record_changes(resolver)]),
+            (*resolver.notes(), *self._notes(observed)),
+            {observed.bindings[env].tenant: env for env in observed.missing_envs},
+            {name: record.env or "" for name, record in observed.absent_tenants.items()},
+        )
+
+    async def refresh(self, plan: Plan) -> Plan:
+        """Return *plan* if it is still current, else a newer plan that creates no environment which *plan* did not."""
+        tenants = tuple(planned.tenant for planned in plan.tenants)
+        records = await self.journal.load(tenant.name for tenant in tenants)
+        is_recent = plan.listed_at >= asyncio.get_running_loop().time() - MAX_LISTING_AGE
+        if is_recent and all(records.get(each.tenant.name) == each.base_record for each in plan.tenants):
+            return plan
+        aliases = tuple(planned.alias for planned in plan.tenants)
+        newer = await self.plan(tenants, aliases, plan.decisions, previously_listed=plan.alias_index.envs)
+        return restrict_to(plan, newer)
+
+    async def _list_environments(self, expected_envs: frozenset[str]) -> Snapshot[EnvList]:
+        """Return a new list of environments; repeat the call twice if it lacks *expected_envs*."""
+        snapshot = await self.poller.poll(asyncio.get_running_loop().time())
+        # A list may be incomplete once and complete a second later. After two retries it counts.
+        for _ in range(LISTING_RETRIES):
+            if expected_envs <= snapshot.value.by_env.keys():
+                break
+            snapshot = await self.poller.poll(snapshot.started_at + self.poller.min_interval)
+        return snapshot
+
+    async def _observe(self, listing: EnvList, resolver: DecisionResolver) -> ObservedState:
+        listed, recent = listing.by_env, recently_opened(resolver.bindings, self.clock(), self.settle)
+        bindings = {env: binding for env, binding in resolver.bindings.items() if env not in resolver.released_envs}
+        return ObservedState(
+            listed=listed,
+            alias_index=AliasIndex.from_list(listing),
+            bindings=bindings,
+            missing_envs=tuple(env for env in bindings if env not in listed and env not in recent),
+            recent_envs=recent,
+            absent_tenants={
+                each.tenant: each
+                async for each in cooperative_iter(resolver.records.values())
+                if resolver.is_absent(each)
+            },
+            ambiguous_creates=resolver.ambiguous_creates,
+        )
+
+    def _plan_tenant(self, tenant: Tenant, observed: ObservedState, resolver: DecisionResolver) -> TenantPlan:
+        record, adopt_env = resolver.initial_record(tenant.name), resolver.decisions.adopt.get(tenant.name)
+        planned = plan_tenant(tenant, resolver.aliases[tenant.name], record, observed, adopt_env)
+        # The record of a transfer has the environment already, so that `plan_tenant` calls it READY.
+        if tenant.name in resolver.previous_owners:
+            planned = attrs.evolve(planned, action=Action.ADOPT)
+        planned = attrs.evolve(
+            planned, resend_links=resolver.decisions.resend_links, base_record=resolver.records.get(tenant.name)
+        )
+        if planned.is_blocked:
+            return planned
+        effective = planned.effective_record
+        steps = tuple(step.name for step in self.steps if step.is_needed(tenant, effective, planned.status))
+        return attrs.evolve(planned, steps=steps)
+
+    def _notes(self, observed: ObservedState) -> Iterator[str]:
+        if observed.missing_message:
+            yield f"Note: {observed.missing_message}. No environment is created until this is resolved."
+        if observed.possible_rename:
+            yield (
+                f"Note: {observed.possible_rename} Nothing is done for absent tenants, and no environment is created "
+                "for new ones."
+            )
+        yield from clock_skew_notes((binding.since for binding in observed.bindings.values()), self.clock())
+
+
+async def _record_changes(resolver: DecisionResolver) -> AsyncIterator[RecordChange]:
+    async for record in cooperative_iter(resolver.records.values()):
+        if change := resolver.record_change(record):
+            yield change
+
+
+def clock_skew_notes(timestamps: Iterable[float], now: float) -> Iterator[str]:
+    """Yield a note if the latest of *timestamps* is more than a minute ahead of *now*; both are Unix times."""
+    ahead = max(timestamps, default=now) - now
+    if ahead > _MAX_CLOCK_SKEW:
+        yield (
+            f"Note: the journal contains a timestamp {ahead:.0f} s in the future: the system clock was set back, or "
+            "was ahead before. Waits are not affected."
+        )
 
 
 @attrs.frozen(kw_only=True)
 class ObservedState:
-    """What the platform lists, and what the journal knows of it.
+    """State of the platform and the journal that plans are made from.
 
-    `bindings` is which environment belongs to whom. Of these `missing_envs` are not listed though they should be, and `recent_envs`
-    are perhaps not listed yet. `absent_tenants` has, by name, tenants who have an environment and are not among those
-    planned for, where that may mean that one was renamed. `ambiguous_creates` has unclear creates, by their aliases in lower case.
+    - `bindings`: tenant of each environment in the journal, without those that a decision releases.
+    - `missing_envs`: bound environments that the platform should list and does not.
+    - `recent_envs`: bound environments that the platform may not list yet.
+    - `absent_tenants`: by name, tenants with an environment that a complete list of tenants lacks.
+    - `ambiguous_creates`: records with a create of unknown outcome, by alias in lower case.
     """
 
     listed: Mapping[str, EnvInfo]
@@ -31,92 +189,60 @@ class ObservedState:
 
     @property
     def missing_message(self) -> str:
-        """Why nothing can be told from what is not listed; empty if all is there."""
+        """Message on the environments that the list lacks; empty if it lacks none."""
         if not self.missing_envs:
             return ""
         first, others = self.missing_envs[0], len(self.missing_envs) - 1
         more = f" and {others} more" if others else ""
-        return f"the list lacks {first} of tenant {self.bindings[first].tenant!r}{more}: it is not whole, or that was removed"
+        return (
+            f"the list lacks {first} of tenant {self.bindings[first].tenant!r}{more}: the list is incomplete, or the "
+            "environment was deleted"
+        )
 
     @property
     def possible_rename(self) -> str:
-        """Why a tenant that is new may be none; empty if nobody is left out."""
+        """Message on absent tenants, one of which may have been renamed; empty if there are none."""
         if not self.absent_tenants:
             return ""
         first, others = next(iter(self.absent_tenants.values())), len(self.absent_tenants) - 1
-        more = f", like {others} more" if others else ""
-        what = f"has {first.env}" if first.env else "may have an environment"
-        return f"tenant {first.tenant!r}, who {what} under alias {first.alias}, is missing here{more}: was one renamed?"
+        more = f", as are {others} more" if others else ""
+        state = f"has {first.env}" if first.env else "may have an environment"
+        return f"tenant {first.tenant!r} {state} under alias {first.alias} but is missing here{more}: was it renamed?"
 
     def may_be_adopted(self, env: str) -> bool:
-        """Tell whether it is nobody's, or that of a tenant who may have another name now."""
-        holder = self.bindings.get(env)
-        return holder is None or holder.tenant in self.absent_tenants
+        """Return whether no tenant of the plan owns *env*."""
+        binding = self.bindings.get(env)
+        return binding is None or binding.tenant in self.absent_tenants
 
 
 def plan_tenant(
     tenant: Tenant, alias: str, record: TenantRecord | None, observed: ObservedState, adopt_env: str | None = None
 ) -> TenantPlan:
-    """Decide about one tenant; *adopt* is the environment, listed and free, that a person wants it to have."""
-    mine = TenantPlan(tenant=tenant, alias=alias, action=Action.CREATE, initial_record=record, base_record=record)
+    """Return the plan of one tenant, without its steps.
+
+    *adopt_env* is the environment that an operator chose for it; it is listed and owned by no other tenant.
+    """
+    planned = TenantPlan(tenant=tenant, alias=alias, action=Action.CREATE, initial_record=record, base_record=record)
     if adopt_env is not None and not (record is not None and record.env == adopt_env):
-        return _with_environment(mine, Action.ADOPT, observed.listed[adopt_env])
+        return _with_environment(planned, Action.ADOPT, observed.listed[adopt_env])
     if record is not None and record.env is not None:
-        return _plan_bound_environment(mine, record.env, observed)
+        return _plan_bound_environment(planned, record.env, observed)
     intended = record is not None and record.intent is not None
+    # The outcome of a create can only be found under the alias that was sent.
     if intended and record is not None and record.alias.lower() != alias.lower():
         return _blocked(
-            mine, f"a create under its earlier alias {record.alias} is unclear: give it that alias back first"
+            planned,
+            f"the outcome of a create under the previous alias {record.alias} is unknown: restore that alias first",
         )
-    alike = observed.alias_index.find(alias)
-    if not alike:
-        return mine if intended else _plan_new_environment(mine, observed)
-    if intended and len(alike) == 1 and alike[0] not in observed.bindings:
-        return _with_environment(mine, Action.ADOPT, observed.listed[alike[0]])
-    return _block_alias_in_use(mine, alike, observed)
-
-
-def _plan_new_environment(planned: TenantPlan, observed: ObservedState) -> TenantPlan:
-    """Open one, unless it is in question that there is none."""
-    claim = observed.ambiguous_creates.get(planned.alias.lower())
-    if claim is not None and claim.tenant != planned.tenant.name:
-        what = f"a create for tenant {claim.tenant!r} under alias {planned.alias} is unclear"
-        return _blocked(planned, f"{what}: let that tenant be provisioned first")
-    if observed.missing_message:
-        return _blocked(planned, f"{observed.missing_message}. Look again; if it was removed, forget it")
-    if observed.possible_rename and planned.initial_record is None:
-        return _blocked(
-            planned, f"{observed.possible_rename} Then adopt its environment under its alias; else say it was removed"
-        )
-    return planned
-
-
-def _block_alias_in_use(planned: TenantPlan, matches: tuple[str, ...], observed: ObservedState) -> TenantPlan:
-    blocked = _blocked(planned, _alias_in_use_reason(planned.alias, matches, observed), *matches)
-    return attrs.evolve(blocked, adoptable=tuple(env for env in matches if observed.may_be_adopted(env)))
-
-
-def _alias_in_use_reason(alias: str, matches: tuple[str, ...], observed: ObservedState) -> str:
-    env, *others = matches
-    holder = observed.bindings.get(env)
-    if holder is None or others:
-        return alias_in_use_message(alias, matches)
-    renamed = "adopt it if that one was renamed, else " if observed.may_be_adopted(env) else ""
-    whose = f"of tenant {holder.tenant!r} by the journal"
-    return f"alias {alias} was taken by {env}, {whose}: {renamed}choose another alias"
-
-
-def reset_record(record: TenantRecord) -> TenantRecord:
-    """Forget what was done in another environment, or intended: a person has decided what the tenant is to have."""
+    matches = observed.alias_index.find(alias)
+    if not matches:
+        # After an ambiguous create, the run itself checks the outcome before it sends another create.
+        return planned if intended else _plan_new_environment(planned, observed)
+    if intended and len(matches) == 1 and matches[0] not in observed.bindings:
+        return _with_environment(planned, Action.ADOPT, observed.listed[matches[0]])
     return attrs.evolve(
-        record,
-        env=None,
-        tranid=None,
-        opened_at=None,
-        intent=None,
-        links=EMPTY_MAPPING,
-        services=NO_SERVICES,
-        marks=EMPTY_MAPPING,
+        _blocked(planned, _alias_in_use_reason(alias, matches, observed), *matches),
+        adoptable=tuple(env for env in matches if observed.may_be_adopted(env)),
     )
 
 
@@ -125,30 +251,70 @@ def _plan_bound_environment(planned: TenantPlan, env: str, observed: ObservedSta
     if info is None and env in observed.recent_envs:
         return attrs.evolve(planned, action=Action.READY, env=env)
     if info is None:
-        why = f"its environment {env} is not listed any more: removed, or the list is not whole"
-        return _blocked(planned, f"{why}. Look again; if it was removed, forget it")
+        return _blocked(
+            planned,
+            f"environment {env} is no longer listed: it was deleted, or the list is incomplete. Plan again; if it was "
+            "deleted, forget it",
+        )
     if info.alias.lower() != planned.alias.lower():
-        why = f"its environment {env} has the alias {info.alias}, not {planned.alias}"
-        return _blocked(planned, f"{why}: give the tenant that one back")
+        return _blocked(
+            planned, f"environment {env} has alias {info.alias}, not {planned.alias}: restore that alias of the tenant"
+        )
     return _with_environment(planned, Action.READY, info)
+
+
+def _plan_new_environment(planned: TenantPlan, observed: ObservedState) -> TenantPlan:
+    """Return *planned*, or a blocked plan if an environment for the tenant may exist already."""
+    other = observed.ambiguous_creates.get(planned.alias.lower())
+    if other is not None and other.tenant != planned.tenant.name:
+        return _blocked(
+            planned,
+            f"the outcome of a create for tenant {other.tenant!r} under alias {planned.alias} is unknown: provision "
+            "that tenant first",
+        )
+    if observed.missing_message:
+        return _blocked(planned, f"{observed.missing_message}. Plan again; if it was deleted, forget it")
+    if observed.possible_rename and planned.initial_record is None:
+        return _blocked(
+            planned,
+            f"{observed.possible_rename} If so, adopt its environment under its alias; if not, mark it as removed",
+        )
+    return planned
+
+
+def _alias_in_use_reason(alias: str, matches: tuple[str, ...], observed: ObservedState) -> str:
+    env, *others = matches
+    binding = observed.bindings.get(env)
+    if binding is None or others:
+        return alias_in_use_message(alias, matches)
+    renamed = "adopt it if that tenant was renamed, else " if observed.may_be_adopted(env) else ""
+    return (
+        f"alias {alias} is in use by {env}, which the journal assigns to tenant {binding.tenant!r}: {renamed}choose "
+        "another alias"
+    )
 
 
 def _with_environment(planned: TenantPlan, action: Action, info: EnvInfo) -> TenantPlan:
     return attrs.evolve(planned, action=action, env=info.env, status=info.status)
 
 
-def restrict_to(original: Plan, newer: Plan) -> Plan:
-    """Return what *newer* says as far as *plan* allows it: nothing is opened for whom *plan* opens nothing."""
-    pairs = zip(original.tenants, newer.tenants, strict=True)
-    return attrs.evolve(newer, tenants=tuple(_restrict(now, then) for then, now in pairs))
-
-
-def _restrict(newer: TenantPlan, original: TenantPlan) -> TenantPlan:
-    if newer.action is not Action.CREATE or original.action is Action.CREATE:
-        return newer
-    return _blocked(newer, f"the plan was {original.action.value}, but now there is no such environment: plan again")
-
-
 def _blocked(planned: TenantPlan, reason: str, *matches: str) -> TenantPlan:
     action = Action.DUPLICATE if len(matches) > 1 else Action.CONFLICT
     return attrs.evolve(planned, action=action, reason=reason, existing=matches, steps=())
+
+
+def restrict_to(original: Plan, newer: Plan) -> Plan:
+    """Return *newer*, but block each tenant that it creates an environment for and *original* does not.
+
+    A user approved *original*: an apply must not bill more environments than it shows.
+    """
+    pairs = zip(original.tenants, newer.tenants, strict=True)
+    return attrs.evolve(newer, tenants=tuple(_restrict_tenant(now, then) for then, now in pairs))
+
+
+def _restrict_tenant(newer: TenantPlan, original: TenantPlan) -> TenantPlan:
+    if newer.action is not Action.CREATE or original.action is Action.CREATE:
+        return newer
+    return _blocked(
+        newer, f"the plan was {original.action.value}, but its environment no longer exists: plan again to create one"
+    )

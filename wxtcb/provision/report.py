@@ -1,4 +1,7 @@
-"""What came of it: one entry per tenant, in the order in which they were given."""
+"""Report of a run: one entry per tenant, in the order given.
+
+`wxtcb.provision.report_csv.render_csv` and `wxtcb.provision.report_html.render_html` make a table and a page of it.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,11 @@ import orjson
 
 from wxtcb.api.environment import ShareLink
 from wxtcb.errors import ApiError, WxtcbError
-from wxtcb.provision.journal import EMPTY_MAPPING, HistoryEntry
-
-_NO_HISTORIES: Final[Mapping[str, tuple[HistoryEntry, ...]]] = MappingProxyType({})
+from wxtcb.provision.journal import EMPTY_MAPPING
 
 
 class Outcome(Enum):
-    """How a tenant ended."""
+    """Outcome of a tenant."""
 
     DONE = "done"
     UNCONFIRMED = "done (unconfirmed)"
@@ -34,29 +35,29 @@ class Outcome(Enum):
 
     @property
     def is_done(self) -> bool:
-        """Whether all was done, even if a confirmation is awaited or lacking."""
+        """Whether all steps are done, even if a confirmation is missing."""
         return self in (Outcome.DONE, Outcome.UNCONFIRMED, Outcome.AWAITING)
 
 
 OUTCOME_ADVICE: Final[Mapping[Outcome, str]] = MappingProxyType(
     {
-        Outcome.UNCONFIRMED: "Done, but a service was there after a send in doubt: see that it is as you want it.",
-        Outcome.AWAITING: "Let each mini program's administrator open its link and agree; all else is done.",
-        Outcome.FAILED: "Mend what the error says. Where an environment is named it was opened, and may be billed.",
-        Outcome.UNKNOWN: "Start it again later: it goes on looking, and never just sends.",
-        Outcome.CONFLICT: "Nothing is done for them until a person has decided; each line says what is in the way.",
-        Outcome.DUPLICATE: "Several environments have the alias, each of them billed; nothing is done meanwhile.",
-        Outcome.UNFINISHED: "Not wrong, only not ended. Where an environment is named it was opened, and is billed.",
+        Outcome.UNCONFIRMED: "Done, but a service existed after an ambiguous request: check its settings.",
+        Outcome.AWAITING: "Ask each mini program's administrator to open the link and confirm; all else is done.",
+        Outcome.FAILED: "Fix the reported error. If an environment is named, it was created and may be billed.",
+        Outcome.UNKNOWN: "Run it again later: it checks the outcome before it sends another create.",
+        Outcome.CONFLICT: "Nothing is done until you decide; each line says what blocks the tenant.",
+        Outcome.DUPLICATE: "Several environments have the alias, and each is billed; nothing is done until you decide.",
+        Outcome.UNFINISHED: "Not failed, but not finished: run it again. If an environment is named, it is billed.",
     }
 )
 
 
 @attrs.frozen(kw_only=True)
 class Problem:
-    """What did not end well at one step: of the whole tenant, of one mini program, or of one service.
+    """Failure of one step, for the tenant or for one mini program or service.
 
-    `outcome_unknown` when it may have taken effect. `error` is what was raised, None where nothing was: the call was cancelled,
-    or the platform said errcode 0 and told of the failure inside the reply.
+    `outcome_unknown` is True if the step may have taken effect. `error` is the exception; None if the call was
+    cancelled, or if the platform reported the failure inside a reply with errcode 0.
     """
 
     step: str
@@ -68,28 +69,30 @@ class Problem:
 
     @property
     def subject(self) -> str:
-        """The step, and the service or the mini program if it is about one."""
+        """Name of the step, and of the service or mini program concerned."""
         return " ".join(filter(None, (self.step, self.service, self.appid)))
 
     def to_dict(self) -> dict[str, object]:
-        """Return what goes into the JSON."""
-        facts: dict[str, object] = {"step": self.step, "message": self.message, "unknown": self.outcome_unknown}
-        facts |= {name: value for name in ("appid", "service") if (value := getattr(self, name))}
+        """Return the fields for JSON."""
+        fields: dict[str, object] = {"step": self.step, "message": self.message, "unknown": self.outcome_unknown}
+        fields |= {name: value for name in ("appid", "service") if (value := getattr(self, name))}
         if isinstance(self.error, ApiError):
-            facts |= {"errcode": self.error.errcode, "rid": self.error.rid}
-        return facts
+            fields |= {"errcode": self.error.errcode, "rid": self.error.rid}
+        return fields
 
 
 @attrs.frozen(kw_only=True)
 class TenantReport:
-    """What came of one tenant.
+    """Result of one tenant.
 
-    `env` is the id of its environment, `tranid` the order number if this namespace opened it. `step` is where an
-    unfinished tenant stood, None if it never started. `link_count` are the pages on which administrators must agree,
-    `services` those established, `unconfirmed_count` those of them that were refused as existing after an earlier send in
-    doubt, and so are done, but perhaps by somebody else. `existing` are the environments that had the alias before, in
-    a conflict, and `reason` says what is in the way. `done_count` are the steps taken in this run, `metadata` what steps of
-    your own have noted (`Record.metadata`).
+    - `env`, `tranid`: environment, and its order number if this namespace created it.
+    - `step`: step at which an unfinished tenant stopped; None if it never started.
+    - `done`: steps completed in this run.
+    - `links`: pages on which administrators must confirm.
+    - `services`: established services. `unconfirmed` are those that existed after an ambiguous request, and may have
+      been established by another program.
+    - `existing`, `reason`: environments that have the alias, and why they block the tenant.
+    - `metadata`: values that custom steps stored (`TenantRecord.metadata`).
     """
 
     tenant: str
@@ -105,16 +108,17 @@ class TenantReport:
     existing: tuple[str, ...] = ()
     reason: str = ""
     problems: tuple[Problem, ...] = ()
+    # A mapping has no hash: without this an entry could not be a member of a set.
     metadata: Mapping[str, str] = attrs.field(default=EMPTY_MAPPING, hash=False)
 
     @property
     def not_started(self) -> bool:
-        """Whether nothing was begun for it."""
+        """Whether no step of the tenant was started."""
         return self.outcome is Outcome.UNFINISHED and self.step is None
 
     @property
     def summary(self) -> str:
-        """One line on what keeps it from being done; empty when nothing does."""
+        """Reason why the tenant is not done, in one line; empty if it is done."""
         if self.problems:
             return "; ".join(f"{problem.subject}: {problem.message}" for problem in self.problems)
         match self.outcome:
@@ -123,14 +127,14 @@ class TenantReport:
             case Outcome.UNFINISHED:
                 return f"stopped at {self.step}" if self.step else "not started"
             case Outcome.UNCONFIRMED:
-                return f"{', '.join(self.unconfirmed)} there after a send in doubt"
+                return f"{', '.join(self.unconfirmed)} existed after an ambiguous request"
             case Outcome.AWAITING:
                 return f"{len(self.links)} to confirm"
             case _:
                 return ""
 
     def to_dict(self) -> dict[str, object]:
-        """Return what goes into the JSON."""
+        """Return the fields for JSON."""
         return {
             "tenant": self.tenant,
             "alias": self.alias,
@@ -145,13 +149,13 @@ class TenantReport:
             "existing": self.existing,
             "reason": self.reason,
             "problems": [problem.to_dict() for problem in self.problems],
-            "marks": dict(self.metadata),
+            "metadata": dict(self.metadata),
         }
 
 
 @attrs.frozen(kw_only=True)
 class RunInfo:
-    """Where a run worked: at which platform, for which component, and under which namespace of aliases."""
+    """Platform, component and namespace of a run."""
 
     base_url: str
     component_appid: str
@@ -162,12 +166,15 @@ def _utc_now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
+# Not `attrs.frozen`: `cached_property` needs an instance dictionary.
 @attrs.define(frozen=True, slots=False)
 class Report:
-    """What came of a run: every tenant exactly once.
+    """Result of a run; has every tenant exactly once.
 
-    `stop_reason` says why not all were started, if so, and `retry_after` when another run may go on, if that is known.
-    `elapsed` is in seconds, and `created_at` when this was written down, in UTC.
+    - `elapsed`: duration of the run in seconds.
+    - `stop_reason`: why the run stopped early; None if it did not.
+    - `retry_after`: earliest time for another run, if it is known.
+    - `created_at`: time of the report, in UTC.
     """
 
     tenants: tuple[TenantReport, ...]
@@ -179,13 +186,13 @@ class Report:
 
     @cached_property
     def counts(self) -> Mapping[Outcome, int]:
-        """How many tenants ended in each way; every way is there, also with 0."""
+        """Number of tenants by outcome; includes outcomes with 0."""
         found = Counter(entry.outcome for entry in self.tenants)
         return MappingProxyType({outcome: found[outcome] for outcome in Outcome})
 
     @property
     def done_count(self) -> int:
-        """How many tenants are done, those that only await or lack a confirmation included."""
+        """Number of tenants that are done, including those that await or lack a confirmation."""
         return sum(count for outcome, count in self.counts.items() if outcome.is_done)
 
     @property
@@ -194,16 +201,16 @@ class Report:
 
     @property
     def link_count(self) -> int:
-        """How many pages await a mini program's administrator."""
+        """Number of pages that administrators of mini programs must open."""
         return sum(len(entry.links) for entry in self.tenants)
 
     @property
     def unconfirmed_count(self) -> int:
-        """How many services are done, but unconfirmed."""
+        """Number of services that are done, but unconfirmed."""
         return sum(len(entry.unconfirmed) for entry in self.tenants)
 
     def to_json(self) -> bytes:
-        """Return all of it as one JSON object, links included; there is no secret in it."""
+        """Return the report as one JSON object, including links. It contains no secret."""
         return orjson.dumps(
             {
                 "tenants": [entry.to_dict() for entry in self.tenants],
@@ -214,32 +221,9 @@ class Report:
                 "unconfirmed": self.unconfirmed_count,
                 "elapsed": round(self.elapsed, 3),
                 "stopped": self.stop_reason,
-                "come_back_at": self.retry_after,
-                "made_at": self.created_at,
-                "origin": attrs.asdict(self.run_info) if self.run_info else None,
+                "retry_after": self.retry_after,
+                "created_at": self.created_at,
+                "run_info": attrs.asdict(self.run_info) if self.run_info else None,
             },
             option=orjson.OPT_INDENT_2,
         )
-
-    def to_csv(self) -> str:
-        """Return a table for a spreadsheet: a row per tenant, one for the names of the columns, links included.
-
-        It is quoted throughout, lines end in CR LF, and several values in a cell are parted by `;`, links by a line
-        break. A cell that a spreadsheet would take for a formula or a date, or change as a number, begins with an
-        apostrophe; one longer than a spreadsheet takes is cut. Write it as `utf-8-sig`, by which Excel knows the
-        encoding.
-        """
-        from wxtcb.provision.report_csv import render_csv
-
-        return render_csv(self)
-
-    def to_html(self, histories: Mapping[str, tuple[HistoryEntry, ...]] = _NO_HISTORIES) -> str:
-        """Return one page, complete in itself, that loads nothing: failures first, and all links to be opened.
-
-        *histories* has what became of tenants, by name, as `Journal.history` gives it; each is folded below its tenant.
-        Made of 10,000 tenants it takes up to a second: inside an event loop make it in a thread. The links are for
-        administrators only, so keep the page as you keep the journal.
-        """
-        from wxtcb.provision.report_html import render_html
-
-        return render_html(self, histories)

@@ -1,54 +1,71 @@
-"""The report as a table for spreadsheets: a row per tenant, and nothing in it that a spreadsheet would carry out."""
+"""CSV report: a table for spreadsheets, with one row per tenant."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Iterator
 from typing import Final
 
 from wxtcb.provision.report import Report, TenantReport
 
 _LEADING_COLUMNS: Final = ("tenant", "alias", "outcome", "env", "tranid", "done", "services", "unconfirmed", "links")
-_COLUMNS: Final = (*_LEADING_COLUMNS, "existing", "story")
-_RUN_INFO_COLUMNS: Final = ("made_at", "base_url", "component_appid", "namespace")
+_COLUMNS: Final = (*_LEADING_COLUMNS, "existing", "summary")
+_RUN_INFO_COLUMNS: Final = ("created_at", "base_url", "component_appid", "namespace")
+
+# A spreadsheet runs a cell as a formula if it begins with one of these signs, also in full-width form or after blanks.
 _FORMULA: Final = r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]"
+# More than 11 digits are shown in exponential form, leading zeros are dropped, and "1e5" becomes a number.
 _NUMBER: Final = r"\d{12,}$|0\d+$|\d[\d.]*e[+-]?\d+$|(?:true|false)$"
 _MONTH: Final = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+# "3-1" and "mar1" become dates.
 _DATE: Final = rf"\d+[.,:/ -][\d.,:/ -]*$|\d+[/ -]?{_MONTH}[\d/ -]*$|{_MONTH}[/ -]?\d[\d,/ -]*$"
 _NEEDS_APOSTROPHE: Final = re.compile(f"{_FORMULA}|{_NUMBER}|{_DATE}", re.IGNORECASE)
-_MAX_CELL_LENGTH: Final = 32_767
+_MAX_CELL_LENGTH: Final = 32_767  # of Excel, which drops the rest of a longer cell
 
 
 def render_csv(report: Report) -> str:
-    """Return the table, its header first; see `Report.to_csv`."""
-    marks = tuple(dict.fromkeys(name for entry in report.tenants for name in entry.metadata))
-    origin = (report.created_at.isoformat(), *_run_info_cells(report))
-    text = io.StringIO(newline="")
-    sheet = csv.writer(text, quoting=csv.QUOTE_ALL)
-    sheet.writerow(_escape_cell(name) for name in (*_COLUMNS, *(f"mark {name}" for name in marks), *_RUN_INFO_COLUMNS))
+    """Return *report* as CSV: a header, then one row per tenant, including links.
+
+    - All cells are quoted, and lines end in CR LF.
+    - Several values in a cell are separated by ``;``, and links by a line break.
+    - A cell that a spreadsheet would run as a formula, or change as a date or number, begins with an apostrophe.
+    - A cell is truncated to 32,767 characters.
+
+    Write it with the encoding ``utf-8-sig``: without the byte order mark, Excel does not read UTF-8.
+    """
+    metadata_names = tuple(dict.fromkeys(name for entry in report.tenants for name in entry.metadata))
+    info = report.run_info
+    run_cells = (
+        report.created_at.isoformat(),
+        *((info.base_url, info.component_appid, info.namespace) if info else ("", "", "")),
+    )
+    output = io.StringIO(newline="")
+    writer = csv.writer(output, quoting=csv.QUOTE_ALL)
+    header = (*_COLUMNS, *(f"metadata {name}" for name in metadata_names), *_RUN_INFO_COLUMNS)
+    writer.writerow(_escape_cell(name) for name in header)
     for entry in report.tenants:
-        values = (*_tenant_cells(entry), *(entry.metadata.get(name, "") for name in marks), *origin)
-        sheet.writerow(_escape_cell(value) for value in values)
-    return text.getvalue()
+        metadata = (entry.metadata.get(name, "") for name in metadata_names)
+        writer.writerow(_escape_cell(value) for value in (*_tenant_cells(entry), *metadata, *run_cells))
+    return output.getvalue()
 
 
-def _run_info_cells(report: Report) -> tuple[str, str, str]:
-    if (origin := report.run_info) is None:
-        return "", "", ""
-    return origin.base_url, origin.component_appid, origin.namespace
-
-
-def _tenant_cells(entry: TenantReport) -> Iterator[str]:
-    yield from (entry.tenant, entry.alias, entry.outcome.value, entry.env or "", entry.tranid or "")
-    yield from map(";".join, (entry.done, entry.services, entry.unconfirmed))
-    yield "\n".join(f"{link.appid} {link.url}" for link in entry.links)
-    yield ";".join(entry.existing)
-    yield entry.summary
+def _tenant_cells(entry: TenantReport) -> tuple[str, ...]:
+    return (
+        entry.tenant,
+        entry.alias,
+        entry.outcome.value,
+        entry.env or "",
+        entry.tranid or "",
+        ";".join(entry.done),
+        ";".join(entry.services),
+        ";".join(entry.unconfirmed),
+        "\n".join(f"{link.appid} {link.url}" for link in entry.links),
+        ";".join(entry.existing),
+        entry.summary,
+    )
 
 
 def _escape_cell(value: str) -> str:
-    """Return what a spreadsheet takes for text, and for no more of it than it can hold."""
     text = f"'{value}" if _NEEDS_APOSTROPHE.match(value) else value
     return text if len(text) <= _MAX_CELL_LENGTH else f"{text[: _MAX_CELL_LENGTH - 1]}…"

@@ -1,39 +1,58 @@
-"""The whole page: its header, and a section for each way to end, those to be mended first."""
+"""HTML report: one self-contained page, with the tenants that need action first.
+
+The page loads nothing and runs no script; `frame.html` and `page.css` are its resources.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import html
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from importlib import resources
 from string import Template
+from types import MappingProxyType
 from typing import Final
 
-from wxtcb.provision.journal import HistoryEntry
-from wxtcb.provision.page_header import render_header, render_title
-from wxtcb.provision.page_tenants import render_tenant
-from wxtcb.provision.page_text import escape, render_code, render_link
-from wxtcb.provision.report import OUTCOME_ADVICE, Outcome, Report, TenantReport
+from wxtcb.provision.journal import HistoryEntry, to_utc
+from wxtcb.provision.report import OUTCOME_ADVICE, Outcome, Problem, Report, TenantReport
+from wxtcb.validation import is_loopback
 
+Histories = Mapping[str, tuple[HistoryEntry, ...]]
+
+_NO_HISTORIES: Final[Histories] = MappingProxyType({})
 _ACTION_REQUIRED: Final = (Outcome.UNKNOWN, Outcome.DUPLICATE, Outcome.CONFLICT, Outcome.FAILED, Outcome.UNFINISHED)
 _COMPLETED: Final = (Outcome.UNCONFIRMED, Outcome.AWAITING, Outcome.DONE)
 _LINKS_ADVICE: Final = (
-    "Send each to the administrator of its mini program, and to nobody else: the share takes effect when they open it "
-    "and agree."
+    "Send each link to the administrator of its mini program only: the share takes effect when the administrator opens "
+    "it and confirms."
 )
-IndexedReport = tuple[int, TenantReport]
-Histories = Mapping[str, tuple[HistoryEntry, ...]]
+
+# Tab and line break stay. Half of a surrogate pair cannot be encoded as UTF-8.
+_CONTROL_CHARACTERS: Final = r"\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff"
+# Marks that are invisible and change the order of the text after them, and Unicode line separators.
+_BIDI_CHARACTERS: Final = r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+_UNSAFE_CHARACTERS: Final = re.compile(f"[{_CONTROL_CHARACTERS}{_BIDI_CHARACTERS}]")
+_WEB_URL: Final = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f]+", re.IGNORECASE)
 
 
-def render_html(report: Report, histories: Histories) -> str:
-    """Return the page; see `Report.to_html`."""
+def render_html(report: Report, histories: Histories = _NO_HISTORIES) -> str:
+    """Return *report* as one HTML page: failures first, and all links to open in a section of their own.
+
+    *histories* has the history of tenants by name, as `Journal.history` returns it; each is folded below its tenant.
+
+    A page of 10,000 tenants takes up to a second: call it in a thread if an event loop runs. The links grant access:
+    protect the page like the journal.
+    """
     main = (
         *_render_outcome_sections(report, _ACTION_REQUIRED, histories),
-        _render_links(report),
+        _render_links_section(report),
         *_render_outcome_sections(report, _COMPLETED, histories),
     )
     return Template(_read_resource("frame.html")).substitute(
-        title=render_title(report),
+        title=f"{_result_text(report)} · wxtcb provision · {report.created_at:%Y-%m-%d}",
         style=_read_resource("page.css"),
-        header=render_header(report, (*_ACTION_REQUIRED, *_COMPLETED)),
+        header=_render_header(report, (*_ACTION_REQUIRED, *_COMPLETED)),
         main="".join(main),
     )
 
@@ -42,13 +61,77 @@ def _read_resource(name: str) -> str:
     return resources.files("wxtcb.provision").joinpath(name).read_text(encoding="utf-8")
 
 
+def _render_header(report: Report, outcomes: Sequence[Outcome]) -> str:
+    """Return the header: result, reason of an early stop, counts of *outcomes* with links, and run details."""
+    stopped = ""
+    if report.stop_reason:
+        later = f"\n<b>Retry after</b> {format_time(report.retry_after)}" if report.retry_after else ""
+        stopped = f'<p class="stopped"><b>Stopped early</b> {escape(report.stop_reason)}{later}</p>\n'
+    bar = "".join(
+        f'<span class="{outcome.name.lower()}" style="flex-grow:{report.counts[outcome]}"></span>'
+        for outcome in outcomes
+        if report.counts[outcome]
+    )
+    counts = [(outcome.name.lower(), report.counts[outcome], outcome.value) for outcome in outcomes]
+    counts.append(("links", report.link_count, "links to open" if report.link_count > 1 else "link to open"))
+    nav = "".join(
+        f'<a class="{name}" href="#{name}"><b>{count:,}</b> {noun}</a>' for name, count, noun in counts if count
+    )
+    details = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _run_details(report))
+    return (
+        '<header id="top">\n<p class="kind">wxtcb provision</p>\n'
+        f"<h1>{_result_text(report)}</h1>\n{stopped}"
+        f'<p class="bar" aria-hidden="true">{bar}</p>\n'
+        f'<nav aria-label="Outcomes">{nav}</nav>\n<dl>{details}</dl>\n</header>\n'
+    )
+
+
+def _result_text(report: Report) -> str:
+    noun = "tenant" if len(report.tenants) == 1 else "tenants"
+    return f"{report.done_count:,} of {len(report.tenants):,} {noun} done"
+
+
+def _run_details(report: Report) -> Iterator[tuple[str, str]]:
+    yield "Created", format_time(report.created_at)
+    yield "Duration", _format_duration(report.elapsed)
+    if info := report.run_info:
+        where = " on this machine" if is_loopback(info.base_url) else ""
+        yield "Platform", f"{render_code([info.base_url])}{where}"
+        yield "Component", render_code([info.component_appid])
+        yield "Namespace", render_code([info.namespace])
+
+
+def _format_duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{seconds:.1f} s"
+
+
 def _render_outcome_sections(report: Report, outcomes: Iterable[Outcome], histories: Histories) -> Iterator[str]:
     for outcome in outcomes:
         if report.counts[outcome]:
-            entries = (placed for placed in enumerate(report.tenants) if placed[1].outcome is outcome)
-            cards = "".join(render_tenant(place, entry, histories.get(entry.tenant, ())) for place, entry in entries)
-            advice = OUTCOME_ADVICE.get(outcome, "Nothing is left to be done.")
+            cards = "".join(
+                _render_tenant(index, entry, histories.get(entry.tenant, ()))
+                for index, entry in enumerate(report.tenants)
+                if entry.outcome is outcome
+            )
+            advice = OUTCOME_ADVICE.get(outcome, "Nothing is left to do.")
             yield _render_section(outcome.name.lower(), outcome.value, report.counts[outcome], advice, cards)
+
+
+def _render_links_section(report: Report) -> str:
+    """Return the section of links to open, grouped by tenant; empty if there are none."""
+    if not report.link_count:
+        return ""
+    groups: list[str] = []
+    for index, entry in enumerate(report.tenants):
+        if entry.links:
+            lines = "".join(f"<li>{render_code([link.appid])} {render_link(link.url)}</li>" for link in entry.links)
+            heading = f'<h3><a href="#t{index}">{escape(entry.tenant)}</a></h3>'
+            groups.append(f'<div id="l{index}">{heading}<ul>{lines}</ul></div>\n')
+    return _render_section("links", "links to open", report.link_count, _LINKS_ADVICE, "".join(groups))
 
 
 def _render_section(name: str, heading: str, count: int, advice: str, content: str) -> str:
@@ -59,14 +142,82 @@ def _render_section(name: str, heading: str, count: int, advice: str, content: s
     )
 
 
-def _render_links(report: Report) -> str:
-    """Return the section of what administrators must still open: every link once, by tenant."""
-    if not report.link_count:
+def _render_tenant(index: int, entry: TenantReport, history: tuple[HistoryEntry, ...]) -> str:
+    # Anchors use the position in the report: a tenant's name may contain any character.
+    parts = (
+        f"<h3>{escape(entry.tenant)}</h3>",
+        _render_reason(entry),
+        _render_details(index, entry),
+        _render_history(history),
+    )
+    return f'<article id="t{index}">{"".join(parts)}</article>\n'
+
+
+def _render_reason(entry: TenantReport) -> str:
+    if entry.problems:
+        return f'<ul class="why">{"".join(map(_render_problem, entry.problems))}</ul>'
+    if entry.outcome is Outcome.AWAITING or not entry.summary:
         return ""
-    groups = "".join(_render_link_group(place, entry) for place, entry in enumerate(report.tenants) if entry.links)
-    return _render_section("links", "links to open", report.link_count, _LINKS_ADVICE, groups)
+    return f'<p class="why">{escape(entry.summary)}</p>'
 
 
-def _render_link_group(index: int, entry: TenantReport) -> str:
-    lines = "".join(f"<li>{render_code([link.appid])} {render_link(link.url)}</li>" for link in entry.links)
-    return f'<div id="l{index}"><h3><a href="#t{index}">{escape(entry.tenant)}</a></h3><ul>{lines}</ul></div>\n'
+def _render_problem(problem: Problem) -> str:
+    unknown = " <em>may have taken effect</em>" if problem.outcome_unknown else ""
+    return f"<li><b>{escape(problem.subject)}</b>{unknown} {escape(problem.message)}</li>"
+
+
+def _render_details(index: int, entry: TenantReport) -> str:
+    # Identifiers come first: these are what a reader searches for in the console.
+    details = (
+        ("environment", render_code(filter(None, [entry.env]))),
+        ("alias", render_code([entry.alias])),
+        ("order", render_code(filter(None, [entry.tranid]))),
+        ("existing", render_code(entry.existing)),
+        ("services", render_code(entry.services)),
+        ("unconfirmed", render_code(entry.unconfirmed)),
+        ("steps", escape(", ".join(entry.done))),
+        *((escape(name), render_code([value])) for name, value in entry.metadata.items()),
+    )
+    spans = "".join(f"<span>{name} {values}</span> " for name, values in details if values)
+    if count := len(entry.links):
+        spans += f'<a href="#l{index}">{count:,} {"link" if count == 1 else "links"} to open</a>'
+    return f'<p class="facts">{spans.rstrip()}</p>'
+
+
+def _render_history(history: tuple[HistoryEntry, ...]) -> str:
+    if not history:
+        return ""
+    lines = "".join(f"<li>{format_unix_time(each.timestamp)} {escape(each.change)}</li>" for each in history)
+    return f"<details><summary>Timeline ({len(history)})</summary><ol>{lines}</ol></details>"
+
+
+def escape(text: str) -> str:
+    """Return *text* escaped for an element or a quoted attribute; control and bidi characters are spelled out."""
+    # `isprintable` is False for every unsafe character, and much faster than the substitution.
+    return html.escape(text if text.isprintable() else _UNSAFE_CHARACTERS.sub(lambda match: repr(match[0])[1:-1], text))
+
+
+def render_code(values: Iterable[str]) -> str:
+    """Return *values*, each in a ``code`` element, separated by commas."""
+    return ", ".join(f"<code>{escape(value)}</code>" for value in values)
+
+
+def render_link(url: str) -> str:
+    """Return a link to *url*, or its text in a ``code`` element if it is not a plain http or https URL."""
+    text = escape(url)
+    # The URL comes from the platform. `javascript:` and `data:` URLs, and spoofed ones, must not be clickable.
+    if _WEB_URL.fullmatch(url) is None or _UNSAFE_CHARACTERS.search(url):
+        return f"<code>{text}</code>"
+    # No referrer: the other site must not learn the path of the page.
+    return f'<a rel="noreferrer" href="{text}">{text}</a>'
+
+
+def format_time(time: datetime) -> str:
+    """Return a ``time`` element with the offset from UTC."""
+    return f'<time datetime="{time.isoformat(timespec="milliseconds")}">{time.isoformat(" ", "seconds")}</time>'
+
+
+def format_unix_time(timestamp: float) -> str:
+    """Return a ``time`` element in UTC, or the plain number if it is outside the calendar."""
+    time = to_utc(timestamp)
+    return format_time(time) if time else f"{timestamp:.0f} s (Unix time)"

@@ -13,10 +13,10 @@ import attrs
 from wxtcb._concurrency.shared_poll import SharedPoller
 from wxtcb.api.environment import DESCRIBE_ENVS, EnvList
 from wxtcb.errors import QuotaExceeded, SendVetoed, WxtcbError
-from wxtcb.provision.context import StepContext, commit_record_changes
+from wxtcb.provision.context import StepContext
 from wxtcb.provision.error_policy import IncompleteListing, drop_traceback, is_fatal, quota_reset_at
 from wxtcb.provision.events import RunEvent, RunStopped, StepDone, StepFailed, TenantFinished, TenantStarted
-from wxtcb.provision.journal import Binding, Journal
+from wxtcb.provision.journal import Binding, Journal, commit_record_changes
 from wxtcb.provision.plan import Plan
 from wxtcb.provision.reconciliation import EnvironmentListing
 from wxtcb.provision.report import Outcome, Problem, Report, RunInfo, TenantReport

@@ -95,7 +95,7 @@ class TenantState:
             existing=self.existing,
             reason=self.reason,
             problems=problems,
-            metadata=self.record.marks,
+            metadata=self.record.metadata,
         )
 
     @property

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import attrs
 import cattrs
 import orjson
-from cattrs.gen import make_dict_structure_fn
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from wxtcb._sqlite import FileFormat
 from wxtcb.provision.journal import (
@@ -59,11 +59,25 @@ def _make_converter() -> cattrs.Converter:
         (Mapping[str, ServiceState], _structure_services),
     ):
         converter.register_structure_hook_func(partial(eq, mapping), hook)
-    for kind in (Intent, TenantRecord):
-        reader = make_dict_structure_fn(
-            kind, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=False
-        )
-        converter.register_structure_hook(kind, reader)
+    # Journals of earlier versions store `metadata` under the key "marks".
+    metadata = override(rename="marks")
+    converter.register_structure_hook(
+        Intent,
+        make_dict_structure_fn(Intent, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=False),
+    )
+    converter.register_structure_hook(
+        TenantRecord,
+        make_dict_structure_fn(
+            TenantRecord,
+            converter,
+            _cattrs_forbid_extra_keys=True,
+            _cattrs_detailed_validation=False,
+            metadata=metadata,
+        ),
+    )
+    converter.register_unstructure_hook(
+        TenantRecord, make_dict_unstructure_fn(TenantRecord, converter, metadata=metadata)
+    )
     return converter
 
 
