@@ -28,11 +28,11 @@ HEAD = 32
 WORK = """
 import asyncio, os, sys
 import attrs
-from wxtcb.provision.journal import Moment, Record
+from wxtcb.provision.journal import HistoryEntry, TenantRecord
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
 async def work(journal, record):
-    while await journal.commit(attrs.evolve(record, version=record.version + 1), Moment(1.0, "noted")):
+    while await journal.commit(attrs.evolve(record, version=record.version + 1), HistoryEntry(1.0, "noted")):
         record = attrs.evolve(record, version=record.version + 1)
         os.write(1, f"{record.tenant} {record.version}\\n".encode())
     raise AssertionError("not kept")
@@ -42,7 +42,7 @@ async def main():
         names = [f"tenant-{number}" for number in range(16)]
         kept = await journal.load(names)
         os.write(1, b"begun 0\\n")
-        await asyncio.gather(*(work(journal, kept.get(name) or Record(tenant=name, alias=name)) for name in names))
+        await asyncio.gather(*(work(journal, kept.get(name) or TenantRecord(tenant=name, alias=name)) for name in names))
 
 asyncio.run(main())
 """
