@@ -25,7 +25,7 @@ STOPPED = (
     "It was the last of too many; nothing more is pushed until `wxtcb call api_start_push_ticket` starts it again."
 )
 
-WHERE = "tickets are pushed to http on this machine only, as in http://127.0.0.1:8080/wechat/push, not to "
+HINT = "is invalid: it must be an http URL on this machine, such as http://127.0.0.1:8080/wechat/push"
 
 
 def exports(process: subprocess.Popen[str]) -> dict[str, str]:
@@ -104,9 +104,9 @@ async def _look(given: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--push", "http://example.com/"], f"--push: {WHERE}'http://example.com/'"),
-        (["--push", "http://[::1"], f"--push: {WHERE}'http://[::1'"),
-        (["--push", ""], f"--push: {WHERE}''"),
+        (["--push", "http://example.com/"], f"--push: push URL 'http://example.com/' {HINT}"),
+        (["--push", "http://[::1"], f"--push: push URL 'http://[::1' {HINT}"),
+        (["--push", ""], f"--push: push URL '' {HINT}"),
         (["--push", "http://127.0.0.1/", "--push-every", "inf"], "--push-every inf: it is a number of seconds"),
     ],
 )

@@ -21,7 +21,7 @@ _MAX_MONTHLY_RESETS: Final = 10
 class RateWindow:
     """Counter of calls per path, in windows of fixed length.
 
-    Windows begin at multiples of `seconds` on the world's clock. `errcode` answers the call above a limit.
+    Windows begin at multiples of `seconds` on the world's clock. A call above a limit gets `errcode`.
     """
 
     seconds: float

@@ -160,7 +160,7 @@ def _change_response(
         case FaultKind.PLAIN:
             return evolve(outgoing, headers={"Content-Type": "text/plain"})
         case FaultKind.GZIP:
-            # mtime=0: equal responses compress to equal bytes, whatever the time of day.
+            # mtime=0, so that equal replies give equal bytes: gzip writes the current time by default.
             compressed = gzip.compress(outgoing.body, mtime=0)
             return evolve(outgoing, body=compressed, headers={**_JSON_HEADERS, "Content-Encoding": "gzip"})
         case FaultKind.EMPTY:

@@ -74,7 +74,7 @@ class _EndpointFacts(TypedDict, total=False):
 class FieldSchema:
     """Schema of one field.
 
-    `missing_errcode` answers a required field that is missing, `empty_errcode` one that is empty. The value of a
+    A required field that is missing gets `missing_errcode`, an empty one `empty_errcode`. The value of a
     `secret` field is not recorded.
     """
 

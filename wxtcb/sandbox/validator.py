@@ -38,8 +38,8 @@ def check_duplicate_keys(raw_body: bytes) -> None:
     # orjson silently keeps the last one of two equal keys, so the body is decoded a second time.
     try:
         _DUPLICATE_KEY_DECODER.decode(raw_body.decode())
-    except RecursionError:
-        raise platform_error(MALFORMED_JSON, "$ is nested too deep") from None
+    except RecursionError as error:
+        raise platform_error(MALFORMED_JSON, "$ is nested too deep") from error
 
 
 def check_action_matches(query: Mapping[str, str], body: Mapping[str, object]) -> None:

@@ -34,6 +34,7 @@ def list_services(world: World, body: Body) -> bytes:
     """List a page of the services of an environment, of both families, oldest first."""
     page, env = body.page(max_size=_MAX_PAGE_SIZE), body.string("env")
     rows = [*map(_cloudrun_row, world.listed_services(env)), *map(_container_row, world.containers.services_of(env))]
+    # Times have a resolution of a second; the sort is stable, so each family keeps its own order within it.
     rows.sort(key=itemgetter("created_time"))
     return success(cslist=rows[page], total=len(rows))
 
@@ -57,6 +58,7 @@ def create_versions(world: World, body: Body) -> bytes:
         try:
             succeeded.append({"env": env, "version_name": world.containers.create_version(env, body)})
         except PlatformError as error:
+            # This call spells the field "errormsg", the batch calls below "errmsg".
             failed.append({"env": env, "errormsg": error.message})
     return success(succ_list=succeeded, fail_list=failed)
 

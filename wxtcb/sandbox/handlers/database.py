@@ -13,6 +13,7 @@ from wxtcb.sandbox.world import World
 __all__ = ["HANDLERS"]
 
 _ACL_TAGS: Final = ("READONLY", "PRIVATE", "ADMINWRITE", "ADMINONLY", "CUSTOM")
+# "2dsphere" makes a geospatial index.
 _DIRECTIONS: Final = ("1", "-1", "2dsphere")
 
 
@@ -53,6 +54,7 @@ def get_job_state(world: World, body: Body) -> bytes:
 def aggregate(world: World, body: Body) -> bytes:
     """Run an aggregation pipeline."""
     collection, statement = world.databases.open_statement(body.string("env"), body.string("query"), ["end"])
+    # Records are strings of JSON in a reply, not objects.
     return success(data=[encode_record(record) for record in collection.aggregate(statement)])
 
 
@@ -138,6 +140,7 @@ def drop_collection(world: World, body: Body) -> bytes:
 Handler = Callable[[World, Body], bytes]
 
 
+# One path has several actions; the validator has checked that the action is one of them.
 def _by_action(handlers: dict[str, Handler]) -> Handler:
     return lambda world, body: handlers[body.string("action")](world, body)
 

@@ -73,7 +73,7 @@ def use_access_token(world: World, body: Body) -> bytes:
 def get_shares(world: World, body: Body) -> bytes:
     """List the environments that each mini program may use: those whose share its administrator has confirmed."""
     source_type = body.fields.get("source_type")
-    # An appid that is asked for twice is answered once.
+    # A repeated appid has one row in the reply.
     known = [appid for appid in dict.fromkeys(body.strings("appids")) if world.is_authorised(appid)]
     failed = [{"appid": appid, "errmsg": "invalid appid"} for appid in body.strings("appids") if appid not in known]
     relations: dict[str, list[str]] = {appid: [] for appid in known}
