@@ -781,3 +781,64 @@ async def test_another_action_in_body_or_query_is_rejected(new_session, wechat):
         with pytest.raises(InvalidArgument, match="the query's action must be 'get', not 'insert'"):
             await session.call(endpoint, {}, query={"action": "insert"})
     assert wechat.sent_to("/tcb/db") == []
+
+
+async def test_token_returns_the_token_of_the_calls(new_session, wechat):
+    """It is fetched once, and cached like that of a call."""
+    async with new_session() as session:
+        assert await session.token() == Secret("T0KEN-1")
+        assert await session.token() == Secret("T0KEN-1")
+    assert wechat.fetches == 1
+
+
+async def test_stats_count_calls_and_the_age_of_the_token(new_session, wechat):
+    """Before the first call there is no token."""
+    wechat.usual[READ.path] = wechat.after(10)
+    async with new_session(connections=1) as session:
+        assert (session.stats().token_age, session.stats().token_expires_in) == (None, None)
+        calls = [asyncio.create_task(session.call(READ, {})) for _ in range(3)]
+        await asyncio.sleep(4)
+        stats = session.stats()
+        assert (stats.calls_in_flight, stats.calls_waiting, stats.retry_quota) == (1, 2, 500)
+        assert (stats.token_age, stats.token_expires_in) == pytest.approx((4, 7196))
+        await asyncio.gather(*calls)
+
+
+async def test_health_reads_the_state_of_the_token(new_session):
+    """It needs no call, and sends nothing to the platform."""
+    async with new_session() as session:
+        assert (await session.health()).token_age is None
+        await session.token()
+        assert (await session.health()).token_age == pytest.approx(0)
+
+
+async def test_poller_calls_its_function_for_each_poll(new_session):
+    """A poller of one waiter shares nothing."""
+    results = iter("ab")
+
+    async def fetch():
+        return next(results)
+
+    async with new_session() as session:
+        poller = session.poller(fetch)
+        assert [(await poller.poll(clock())).value for _ in range(2)] == ["a", "b"]
+
+
+async def test_storage_client_is_closed_with_the_session(new_session):
+    """Outside of ``async with`` there is none."""
+    session = new_session()
+    async with session:
+        assert session.storage_client is session.storage_client
+    with pytest.raises(SessionClosed):
+        _ = session.storage_client
+
+
+async def test_store_of_a_url_is_opened_and_closed_by_the_session(new_session, tmp_path):
+    """The URL is in no repr, because it may contain a password."""
+    session = new_session(token_store=f"sqlite:///{tmp_path}/tokens.db")
+    assert "tokens.db" not in repr(session)
+    async with session:
+        store = session._lifecycle.resources.store
+        assert store is not None
+    async with new_session(token_store=MemoryStore(clock)) as other:
+        assert other._lifecycle.resources.store is None
