@@ -320,3 +320,11 @@ def test_failed_operation_is_named(resource, env):
 def test_rejected_ip_address_is_read_from_the_message(errmsg, ip):
     """`ip` is the first address in errmsg, or None."""
     assert api_error(40164, errmsg, endpoint=PATH).ip == ip
+
+
+def test_partial_failure_takes_over_the_facts_of_its_cause():
+    """A batch that is sent in several calls may be ended by an error in one of them."""
+    cause = annotated(errors.PlatformBusy(-1, "system error", endpoint=PATH))
+    error = errors.PartialFailure(ShareResult(err_list=(FAILURE,)), [FAILURE], endpoint=PATH, cause=cause)
+    assert (error.cause, error.maybe_acted, error.retry_after) == (cause, 2, 4.5)
+    assert "-1 system error" in str(error)

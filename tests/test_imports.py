@@ -196,3 +196,10 @@ def test_unknown_attribute_of_tokens_raises_attribute_error():
     """A misspelt name is an AttributeError."""
     with pytest.raises(AttributeError, match=r"'wxtcb.tokens' has no attribute 'Wealth'"):
         operator.attrgetter("tokens.Wealth")(wxtcb)
+
+
+def test_package_can_be_run_as_a_module(measured):
+    """``python -m wxtcb`` is the command line."""
+    command = [sys.executable, "-m", "wxtcb", "--help"]
+    completed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert "provision" in completed.stdout

@@ -1,4 +1,4 @@
-"""One session: what it refuses, how it opens and ends, and that it shows no secret."""
+"""Session: its options, opening and closing, calls, views, and that no secret is visible."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def clock():
     return asyncio.get_running_loop().time()
 
 
-def whole_story(error):
-    """Return all that a reader may see of *error*: frames with their locals, the whole chain, repr and str."""
+def everything_of(error):
+    """Return all texts of an exception: the locals of every frame, the whole chain, repr and str."""
     texts, seen = [], set()
     waiting = [error]
     while waiting:
@@ -61,8 +61,8 @@ def whole_story(error):
         if error is None or id(error) in seen:
             continue
         seen.add(id(error))
-        told = traceback.TracebackException.from_exception(error, capture_locals=True)
-        texts += [f"{frame.name} {frame.locals}" for frame in told.stack if frame.filename != __file__]
+        formatted = traceback.TracebackException.from_exception(error, capture_locals=True)
+        texts += [f"{frame.name} {frame.locals}" for frame in formatted.stack if frame.filename != __file__]
         texts += [repr(error), str(error), repr(error.args), repr(vars(error))]
         waiting += [error.__cause__, error.__context__]
     return "\n".join(texts)
@@ -118,8 +118,8 @@ def whole_story(error):
         ({"base_url": "https://api.weixin.qq.com:99999"}, "base_url"),
     ],
 )
-def test_session_refuses_what_cannot_work(new_session, options, name):
-    """A wrong option is InvalidArgument when the session is built, names the option, and quotes no secret."""
+def test_invalid_option_is_rejected(new_session, options, name):
+    """Building a session raises InvalidArgument, which names the option and quotes no secret."""
     with pytest.raises(InvalidArgument, match=name) as caught:
         new_session(**options)
     assert SECRET not in str(caught.value)
@@ -153,16 +153,16 @@ def test_session_refuses_what_cannot_work(new_session, options, name):
         "ssl",
         "proxy",
         "another kind of ssl",
-        "no ceiling",
+        "no limit",
     ],
 )
-def test_session_accepts_what_works_outside_of_a_loop(new_session, options):
-    """A session may be built anywhere, before any loop runs."""
+def test_valid_option_is_accepted_without_a_loop(new_session, options):
+    """A session may be built before an event loop runs."""
     new_session(**options)
 
 
 async def test_call_returns_the_typed_reply(new_session, wechat):
-    """The plain case: a token is bought with secret and ticket, and the call is made with it."""
+    """A token is fetched with app secret and ticket, and the call is made with it."""
     async with new_session() as session:
         assert await session.call(READ, {"a": None, "b": 1}, query={"action": "x"}) == Done()
     token, call = wechat.requests
@@ -171,30 +171,30 @@ async def test_call_returns_the_typed_reply(new_session, wechat):
     assert (call.body.data, call.token, call.query) == (b'{"b":1}', Secret("T0KEN-1"), {"action": "x"})
 
 
-async def test_call_sends_bytes_as_they_are(new_session, wechat):
-    """A body of bytes is not touched."""
+async def test_call_sends_bytes_unchanged(new_session, wechat):
+    """A body of bytes is not parsed or written again."""
     async with new_session() as session:
         await session.call(READ, b"\x00raw")
     assert wechat.requests[1].body.data == b"\x00raw"
 
 
-async def test_ticket_is_asked_for_at_each_fetch(new_session, wechat):
-    """A ticket source gives the newest ticket when a token is bought, not before."""
-    asked = []
+async def test_ticket_source_is_called_for_each_fetch(new_session, wechat):
+    """A ticket source is called when a token is fetched, not before."""
+    calls = []
 
     async def newest():
-        asked.append(1)
-        return f"ticket@@@{len(asked)}"
+        calls.append(1)
+        return f"ticket@@@{len(calls)}"
 
     async with new_session(ticket=newest) as session:
-        assert asked == []
+        assert calls == []
         wechat.play(READ.path, 42001)
         await session.call(READ, {})
     assert b"ticket@@@2" in wechat.sent_to(TOKEN_PATH)[1].body.data
 
 
 async def test_call_without_a_ticket_says_how_to_get_one(new_session, wechat):
-    """A session without a ticket works until a token is needed."""
+    """A session without a ticket makes calls that need no token."""
     async with new_session(ticket=None) as session:
         await session.call(Endpoint("/cgi-bin/x", Done, Repeat.SET, Credential.NONE), {})
         with pytest.raises(TicketError, match="api_start_push_ticket"):
@@ -202,8 +202,8 @@ async def test_call_without_a_ticket_says_how_to_get_one(new_session, wechat):
     assert len(wechat.requests) == 1
 
 
-async def test_own_token_is_used_and_never_renewed(new_session, wechat):
-    """With a token of the caller's nothing is fetched, and a dead one is raised."""
+async def test_own_token_is_used_and_never_refreshed(new_session, wechat):
+    """With a token of the caller no token is fetched, and a rejected one is an error."""
     async with new_session() as session:
         for token in (OWN, Secret(OWN)):
             wechat.play(READ.path, 42001)
@@ -213,8 +213,8 @@ async def test_own_token_is_used_and_never_renewed(new_session, wechat):
 
 
 @pytest.mark.parametrize("body", ["text", None, {"a": object()}, {"a": float("nan")}, {1: 2}])
-async def test_body_that_is_no_json_is_refused_before_anything_is_sent(new_session, wechat, body):
-    """What has no place in JSON is InvalidArgument."""
+async def test_body_that_json_cannot_represent_is_rejected(new_session, wechat, body):
+    """No request is sent."""
     async with new_session() as session:
         with pytest.raises(InvalidArgument):
             await session.call(READ, body)
@@ -222,16 +222,16 @@ async def test_body_that_is_no_json_is_refused_before_anything_is_sent(new_sessi
 
 
 @pytest.mark.parametrize("query", [{"a": 1}, {"a": None}, "a=1"])
-async def test_query_that_is_no_text_is_refused_before_anything_is_sent(new_session, wechat, query):
-    """A query is a mapping from texts to texts."""
+async def test_query_must_be_a_mapping_of_strings(new_session, wechat, query):
+    """No request is sent."""
     async with new_session() as session:
         with pytest.raises(InvalidArgument):
             await session.call(READ, {}, query=query)
     assert wechat.requests == []
 
 
-async def test_session_must_be_open(new_session):
-    """Before it is entered and after it was closed: SessionClosed, with the difference told."""
+async def test_call_outside_of_async_with_is_rejected(new_session):
+    """The message of SessionClosed distinguishes a session that is not open yet from a closed one."""
     session = new_session()
     with pytest.raises(SessionClosed, match="not open yet"):
         await session.call(READ, {})
@@ -243,8 +243,8 @@ async def test_session_must_be_open(new_session):
         await session.call(READ, {})
 
 
-async def test_session_is_entered_once(new_session):
-    """Entering twice is refused, while it is open and after."""
+async def test_session_can_be_entered_once(new_session):
+    """A second time is rejected, while it is open and afterwards."""
     session = new_session()
     async with session:
         with pytest.raises(SessionClosed, match="once"):
@@ -254,8 +254,8 @@ async def test_session_is_entered_once(new_session):
         await session.__aenter__()
 
 
-async def test_aclose_may_be_called_again_and_before_entering(new_session, wechat):
-    """Closing what is not open does nothing."""
+async def test_aclose_of_a_session_that_is_not_open_does_nothing(new_session, wechat):
+    """`aclose` may be called before entering, and twice."""
     session = new_session()
     await session.aclose()
     async with session:
@@ -264,13 +264,13 @@ async def test_aclose_may_be_called_again_and_before_entering(new_session, wecha
         await session.aclose()
 
 
-@pytest.mark.parametrize("use", ["call", "sweep", "aclose"])
-def test_session_of_another_loop_is_refused_with_a_hint(new_session, use):
-    """Used from another loop than the one that entered it: WrongLoop, naming pytest-asyncio's loop_scope."""
+@pytest.mark.parametrize("use", ["call", "poller", "aclose"])
+def test_session_of_another_loop_is_rejected_with_a_hint(new_session, use):
+    """WrongLoop mentions the loop_scope of pytest-asyncio."""
     session = new_session()
 
     async def use_it():
-        if use == "sweep":
+        if use == "poller":
             session.shared_poller(DESCRIBE_ENVS)
         else:
             await (session.call(READ, {}) if use == "call" else session.aclose())
@@ -285,13 +285,13 @@ def test_session_of_another_loop_is_refused_with_a_hint(new_session, use):
         first.close()
 
 
-async def test_forgotten_session_warns():
-    """A session that is dropped while open is a ResourceWarning, from the garbage collector."""
+async def test_unclosed_session_is_a_resource_warning():
+    """The warning comes when the session is collected."""
 
-    async def forget(new):
-        session = new()
+    async def enter_and_drop():
+        session = build()
         await session.__aenter__()
-        session._lifecycle.resources.transport.owned = False
+        session._lifecycle.resources.transport.owns_session = False
 
     def build():
         http = unittest.mock.create_autospec(aiohttp.ClientSession, instance=True)
@@ -299,15 +299,15 @@ async def test_forgotten_session_warns():
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        await forget(build)
+        await enter_and_drop()
         gc.collect()
     assert [str(each.message) for each in caught if each.category is ResourceWarning] == [
         "a wxtcb.Session was never closed"
     ]
 
 
-async def test_closed_session_does_not_warn(new_session):
-    """Neither a closed session nor one that was never entered is reported."""
+async def test_closed_session_is_no_resource_warning(new_session):
+    """Neither is a session that was never entered."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         session = new_session()
@@ -320,7 +320,7 @@ async def test_closed_session_does_not_warn(new_session):
 
 
 async def test_view_shares_the_token_and_the_connections(new_session, wechat):
-    """A view has its own retry policy; token, gate and transport are the session's."""
+    """A view has its own retry policy; token, limiter and transport are those of the session."""
     async with new_session() as session:
         view = session.with_options(retry=NO_RETRY)
         await session.call(READ, {})
@@ -335,15 +335,15 @@ async def test_view_shares_the_token_and_the_connections(new_session, wechat):
 
 
 @pytest.mark.parametrize("changes", [{"repeat": Repeat.ONCE}, {"repeat": Repeat.SET}, {"action": "get"}], ids=str)
-async def test_only_a_read_is_made_again_and_again(new_session, changes):
-    """A look that opened an environment would open one per second."""
+async def test_only_a_read_can_be_polled(new_session, changes):
+    """Polling a create would open an environment per second."""
     async with new_session() as session:
         with pytest.raises(InvalidArgument, match="describeenvs: only a read"):
             session.shared_poller(attrs.evolve(DESCRIBE_ENVS, **changes))
 
 
 async def test_view_cannot_be_entered_or_closed(new_session, wechat):
-    """Only the session itself opens and ends; its views end with it."""
+    """Only the session itself can be entered and closed; its views end with it."""
     session = new_session()
     view = session.with_options(partial="return")
     with pytest.raises(InvalidArgument, match="entered"):
@@ -356,8 +356,8 @@ async def test_view_cannot_be_entered_or_closed(new_session, wechat):
         await view.call(READ, {})
 
 
-def test_view_keeps_the_options_that_it_is_not_given(new_session):
-    """Each option of with_options replaces only itself; wrong ones are refused."""
+def test_view_has_the_session_options_that_are_not_given(new_session):
+    """Each option of with_options replaces only itself; an invalid one is rejected."""
     session = new_session(retry=NO_RETRY, partial="return")
     assert session.with_options().retry is NO_RETRY
     assert session.with_options(retry=RetryPolicy()).partial == "return"
@@ -367,8 +367,8 @@ def test_view_keeps_the_options_that_it_is_not_given(new_session):
         session.with_options(partial="ignore")
 
 
-async def test_partial_failure_is_raised_or_returned_as_asked(new_session, wechat):
-    """A batch that failed in part is PartialFailure with the reply attached, or the reply itself."""
+async def test_partial_failure_is_raised_or_returned(new_session, wechat):
+    """A batch that failed in part raises PartialFailure with the reply, or returns the reply."""
     wechat.usual[BATCH_SHARE_ENV.path] = {
         "err_list": [{"env": "e1", "appid": "wx1", "errmsg": "no"}],
         "msg_info_list": [],
@@ -391,10 +391,10 @@ async def test_partial_failure_is_raised_or_returned_as_asked(new_session, wecha
         (lambda wechat: wechat.usual.update({TOKEN_PATH: wechat.after(1000)}), 3),
         (lambda wechat: wechat.usual.update({TOKEN_PATH: SendFailure("no connection", sent=False)}), 3),
     ],
-    ids=["slot", "back-off", "minute limit", "token", "pause of the token"],
+    ids=["slot", "backoff", "rate limit", "token", "backoff of the token"],
 )
 async def test_aclose_ends_every_wait(new_session, wechat, prepare, calls):
-    """Calls that wait for a slot, in a back-off, for a path or for a token get SessionClosed at once."""
+    """Calls that wait for a slot, a backoff, a rate limit or a token raise SessionClosed immediately."""
     prepare(wechat)
     session = new_session(connections=1, retry=RetryPolicy(base=8, cap=8, attempts=1000, window=9999))
     await session.__aenter__()
@@ -411,8 +411,8 @@ async def test_aclose_ends_every_wait(new_session, wechat, prepare, calls):
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_aclose_ends_a_wait_whose_token_fetch_has_not_begun(new_session):
-    """Closed in the very moment a call asks for the first token, the call does not hang."""
+async def test_aclose_ends_a_wait_for_a_fetch_that_has_not_started(new_session):
+    """A call does not hang if the session closes at the moment it requests the first token."""
     session = new_session()
     await session.__aenter__()
     call = asyncio.create_task(session.call(READ, {}))
@@ -422,21 +422,21 @@ async def test_aclose_ends_a_wait_whose_token_fetch_has_not_begun(new_session):
         await call
 
 
-async def test_aclose_ends_sweeps_and_leaves_no_task(new_session, wechat):
-    """A shared look under way is ended too."""
+async def test_aclose_ends_shared_polls_and_leaves_no_task(new_session, wechat):
+    """A running shared poll is ended too."""
     wechat.usual[DESCRIBE_ENVS.path] = wechat.after(1000, LISTED)
     session = new_session()
     await session.__aenter__()
-    look = asyncio.create_task(session.shared_poller(DESCRIBE_ENVS).poll(clock()))
+    poll = asyncio.create_task(session.shared_poller(DESCRIBE_ENVS).poll(clock()))
     await asyncio.sleep(1)
     await session.aclose()
     with pytest.raises(SessionClosed):
-        await look
+        await poll
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_connections_bound_the_calls_under_way(new_session, wechat):
-    """At most `connections` calls are sent at a time."""
+async def test_connections_limits_concurrent_calls(new_session, wechat):
+    """At most `connections` requests are sent at a time."""
     wechat.usual[READ.path] = wechat.after(1)
     async with new_session(connections=7) as session:
         await asyncio.gather(*(session.call(READ, {}) for _ in range(50)))
@@ -444,7 +444,7 @@ async def test_connections_bound_the_calls_under_way(new_session, wechat):
 
 
 async def test_two_sessions_with_one_store_share_the_token(new_session, wechat):
-    """The second session adopts what the first bought."""
+    """The second session uses the token that the first one fetched."""
     store = MemoryStore(asyncio.get_running_loop().time)
     async with new_session(token_store=store) as one, new_session(token_store=store) as two:
         await one.call(READ, {})
@@ -452,8 +452,8 @@ async def test_two_sessions_with_one_store_share_the_token(new_session, wechat):
     assert wechat.fetches == 1
 
 
-async def test_hooks_get_every_event(new_session):
-    """A call's start, the token and the call's end, in order, none of them with a secret."""
+async def test_hooks_receive_every_event(new_session):
+    """Start of the call, token, end of the call; no event contains a secret."""
     events = []
     async with new_session(hooks=[events.append]) as session:
         await session.call(READ, {})
@@ -462,7 +462,7 @@ async def test_hooks_get_every_event(new_session):
 
 
 def reachable(start):
-    """Yield every object of wxtcb's that hangs together with *start*."""
+    """Yield every object of wxtcb that can be reached from *start*."""
     seen, waiting = set(), [start]
     while waiting:
         each = waiting.pop()
@@ -480,7 +480,7 @@ def reachable(start):
 
 
 async def test_no_repr_or_str_shows_a_secret(new_session, wechat):
-    """The session and all that hangs on it (token, cache, source, store, request) are safe to print."""
+    """The session and everything reachable from it (token, cache, source, store, request) can be printed."""
     wechat.play(READ.path, 42001)
     async with new_session(proxy="http://user:PR0XYWORD@proxy.internal:1") as session:
         await session.call(READ, {})
@@ -491,14 +491,14 @@ async def test_no_repr_or_str_shows_a_secret(new_session, wechat):
         assert secret not in shown
 
 
-ENDINGS = {
-    "refusal": 40097,
+OUTCOMES = {
+    "rejected": 40097,
     "busy": -1,
-    "fault": -1000,
-    "dead": 42001,
+    "cloud unavailable": -1000,
+    "invalid token": 42001,
     "echo": {"errcode": 40097, "errmsg": "you sent {}"},
     "page": Response(502, b"<h1>you sent {}</h1>"),
-    "odd reply": Response(200, f'{{"errcode": 0, "x": "{TOKEN}1"'.encode()),
+    "malformed reply": Response(200, f'{{"errcode": 0, "x": "{TOKEN}1"'.encode()),
     "too large": ResponseTooLarge(200),
     "lost": SendFailure("the connection was lost", sent=True),
     "not sent": SendFailure("no connection", sent=False),
@@ -507,7 +507,7 @@ ENDINGS = {
 
 
 def echo(step, text):
-    """Let the platform quote *text*, where *step* quotes."""
+    """Return *step* with *text* in it, if it quotes the request."""
     if isinstance(step, dict):
         return {key: value.format(text) if isinstance(value, str) else value for key, value in step.items()}
     if isinstance(step, Response):
@@ -517,51 +517,51 @@ def echo(step, text):
 
 @pytest.mark.parametrize("own", [None, OWN], ids=["fetched token", "own token"])
 @pytest.mark.parametrize("endpoint", [CREATE_ENV, READ], ids=["once", "read"])
-@pytest.mark.parametrize("step", ENDINGS.values(), ids=ENDINGS.keys())
-async def test_no_secret_shows_in_what_a_call_raises(new_session, wechat, step, endpoint, own):
-    """Frames with their locals, the whole chain, messages: neither token nor secret nor ticket."""
+@pytest.mark.parametrize("step", OUTCOMES.values(), ids=OUTCOMES.keys())
+async def test_error_of_a_call_shows_no_secret(new_session, wechat, step, endpoint, own):
+    """Frames with their locals, the whole chain and messages contain neither token nor app secret nor ticket."""
     wechat.usual[endpoint.path] = echo(step, own or f"{TOKEN}1")
     async with new_session(retry=NO_RETRY) as session:
         with pytest.raises(WxtcbError) as caught:
             await session.call(endpoint, {"alias": "a"}, token=own)
-    story = whole_story(caught.value)
-    assert "_execute" in story
+    text = everything_of(caught.value)
+    assert "_execute" in text
     for secret in (SECRET, TICKET, f"{TOKEN}1", OWN):
-        assert secret not in story
+        assert secret not in text
 
 
-@pytest.mark.parametrize("step", ENDINGS.values(), ids=ENDINGS.keys())
-async def test_no_secret_shows_in_what_a_token_fetch_raises(new_session, wechat, step):
-    """A failed fetch shows neither what it sent nor what it got."""
+@pytest.mark.parametrize("step", OUTCOMES.values(), ids=OUTCOMES.keys())
+async def test_error_of_a_token_fetch_shows_no_secret(new_session, wechat, step):
+    """A failed fetch shows neither its request nor its response."""
     wechat.usual[TOKEN_PATH] = echo(step, f"{TICKET} and {SECRET}")
     async with new_session() as session:
         with pytest.raises(WxtcbError) as caught:
             await session.call(READ, {})
-    story = whole_story(caught.value)
+    text = everything_of(caught.value)
     for secret in (SECRET, TICKET, f"{TOKEN}1", OWN):
-        assert secret not in story
+        assert secret not in text
 
 
 @pytest.mark.parametrize(
     ("body", "query"), [({"a": object()}, None), ({}, {"a": 1}), ("text", None)], ids=["body", "query", "no mapping"]
 )
-async def test_no_secret_shows_when_a_call_is_refused_before_it_is_sent(new_session, body, query):
-    """A caller's own token is in no frame of ours when another argument is wrong."""
+async def test_error_of_a_rejected_argument_shows_no_token(new_session, body, query):
+    """A caller's own token is in no frame of wxtcb if another argument is invalid."""
     async with new_session() as session:
         with pytest.raises(InvalidArgument) as caught:
             await session.call(READ, body, query=query, token=OWN)
-    assert OWN not in whole_story(caught.value)
+    assert OWN not in everything_of(caught.value)
 
 
-async def test_no_secret_shows_when_the_session_is_not_open(new_session):
-    """A caller's own token is in no frame of ours when the session is closed."""
+async def test_error_of_a_closed_session_shows_no_token(new_session):
+    """A caller's own token is in no frame of wxtcb if the session is closed."""
     with pytest.raises(SessionClosed) as caught:
         await new_session().call(READ, {}, token=OWN)
-    assert OWN not in whole_story(caught.value)
+    assert OWN not in everything_of(caught.value)
 
 
-async def test_no_secret_shows_in_a_cancellation(new_session, wechat):
-    """The CancelledError of a call under way, or of a wait for the token, brings no secret along."""
+async def test_cancellation_shows_no_secret(new_session, wechat):
+    """The CancelledError of a running call contains no secret, with either kind of token."""
     wechat.usual[READ.path] = wechat.after(1000)
     async with new_session() as session:
         for own in (None, OWN):
@@ -570,23 +570,23 @@ async def test_no_secret_shows_in_a_cancellation(new_session, wechat):
             call.cancel()
             with pytest.raises(asyncio.CancelledError) as caught:
                 await call
-            story = whole_story(caught.value)
+            text = everything_of(caught.value)
             for secret in (SECRET, TICKET, f"{TOKEN}1", OWN):
-                assert secret not in story
+                assert secret not in text
 
 
 @pytest.mark.parametrize("options", [{"base_url": "x"}, {"connections": 0}, {"partial": "x"}, {"component_appid": ""}])
-def test_no_secret_shows_when_a_session_is_refused(new_session, options):
-    """An InvalidArgument of the constructor shows neither secret nor ticket in the frames of wxtcb."""
+def test_error_of_the_constructor_shows_no_secret(new_session, options):
+    """InvalidArgument shows neither app secret nor ticket in the frames of wxtcb."""
     with pytest.raises(InvalidArgument) as caught:
         Session(**{"component_appid": "wx0", "component_appsecret": SECRET, "ticket": TICKET, **options})
-    story = whole_story(caught.value)
-    assert SECRET not in story
-    assert TICKET not in story
+    text = everything_of(caught.value)
+    assert SECRET not in text
+    assert TICKET not in text
 
 
-async def test_unknown_outcome_names_its_cause(new_session, wechat):
-    """Through the whole session a lost create is OutcomeUnknown with the error that hid the answer."""
+async def test_unknown_outcome_has_its_cause(new_session, wechat):
+    """A create without a response is OutcomeUnknown, with the error that replaced the response."""
     wechat.usual[CREATE_ENV.path] = SendFailure("no reply in time", sent=True, timeout=True)
     async with new_session() as session:
         with pytest.raises(OutcomeUnknown) as caught:
@@ -596,7 +596,7 @@ async def test_unknown_outcome_names_its_cause(new_session, wechat):
 
 
 async def test_session_opens_a_real_transport():
-    """Without a stand-in the transport is aiohttp's, with the session's own limits, and is closed with it."""
+    """The default transport uses aiohttp with the timeout of the session, and is closed with the session."""
     async with Session(component_appid="wx0", component_appsecret="s", timeout=Timeout(connect=1, reply=2)) as session:
         transport = session._lifecycle.resources.transport
         assert transport.timeout == Timeout(connect=1, reply=2)
@@ -609,29 +609,29 @@ async def test_session_opens_a_real_transport():
     [{"tokn_store": None}, {"component_appid": ...}, {"hooks": map(int, "x")}, {"base_url": "http://a b"}],
     ids=["misspelt", "wrong type", "iterable that raises", "space"],
 )
-def test_no_secret_shows_when_the_constructor_raises_anything(options):
-    """A TypeError of Python's own is no exception: Sentry and others read the locals of its frames."""
+def test_any_exception_of_the_constructor_shows_no_secret(options):
+    """A TypeError of Python is no exception: Sentry and others read the locals of its frames."""
     with pytest.raises((TypeError, ValueError, ZeroDivisionError)) as caught:
         Session(**{"component_appid": "wx0", "component_appsecret": SECRET, "ticket": TICKET, **options})
-    story = whole_story(caught.value)
-    assert SECRET not in story
-    assert TICKET not in story
+    text = everything_of(caught.value)
+    assert SECRET not in text
+    assert TICKET not in text
 
 
-async def test_hooks_of_a_view_hear_the_calls_of_the_view_alone(new_session, wechat):
-    """The session's hooks hear everything, a view's own hooks the calls made through it."""
-    all_told, some_told = [], []
-    async with new_session(hooks=[all_told.append]) as session:
-        view = session.with_options(hooks=[some_told.append])
+async def test_hooks_of_a_view_receive_the_calls_of_the_view(new_session, wechat):
+    """The hooks of the session receive all events, those of a view only the calls made through it."""
+    all_events, view_events = [], []
+    async with new_session(hooks=[all_events.append]) as session:
+        view = session.with_options(hooks=[view_events.append])
         await session.call(READ, {})
-        assert some_told == []
+        assert view_events == []
         await view.call(READ, {})
-    assert [type(event) for event in some_told] == [CallStarted, CallFinished]
-    assert sum(isinstance(event, CallFinished) for event in all_told) == 2
+    assert [type(event) for event in view_events] == [CallStarted, CallFinished]
+    assert sum(isinstance(event, CallFinished) for event in all_events) == 2
 
 
-async def test_view_with_may_send_withholds_its_own_calls_alone(new_session, wechat):
-    """A view, and the views made of it, ask before they send; the session and the token fetch do not."""
+async def test_may_send_applies_to_the_calls_of_the_view(new_session, wechat):
+    """It is called for the view and the views made of it, not for the session or a token fetch."""
     async with new_session() as session:
         view = session.with_options(may_send=lambda: False)
         for each in (view, view.with_options(retry=NO_RETRY), view.with_options(may_send=lambda: True)):
@@ -642,29 +642,29 @@ async def test_view_with_may_send_withholds_its_own_calls_alone(new_session, wec
 
 
 @pytest.mark.parametrize(
-    ("says", "asked"),
+    ("results", "called"),
     [((True, True), ["outer", "inner"]), ((True, "no"), ["outer", "inner"]), (("yes", True), ["outer"])],
 )
-async def test_view_of_a_view_asks_both(new_session, wechat, says, asked):
-    """The outer view is asked first; the call is sent when both say True, and nothing else will do."""
-    heard = []
+async def test_view_of_a_view_calls_both_may_send(new_session, wechat, results, called):
+    """The outer one is called first; the call is sent only if both return True itself."""
+    calls = []
 
-    def say(name, word):
-        return lambda: heard.append(name) or word
+    def may_send(name, result):
+        return lambda: calls.append(name) or result
 
     async with new_session() as session:
-        outer = session.with_options(may_send=say("outer", says[0]))
-        view = outer.with_options(may_send=say("inner", says[1]))
-        if says == (True, True):
+        outer = session.with_options(may_send=may_send("outer", results[0]))
+        view = outer.with_options(may_send=may_send("inner", results[1]))
+        if results == (True, True):
             assert await view.call(READ, {}) == Done()
         else:
             with pytest.raises(SendVetoed):
                 await view.call(READ, {})
-    assert heard == asked
+    assert calls == called
 
 
 class Empty:
-    """A callable that is as false as an empty list."""
+    """A callable object that is false."""
 
     def __len__(self):
         return 0
@@ -673,36 +673,36 @@ class Empty:
         return False
 
 
-async def test_may_send_that_looks_empty_is_asked(new_session):
-    """What an object is worth as a truth is not what it answers."""
+async def test_may_send_that_is_a_false_object_is_called(new_session):
+    """The truth value of the object itself does not matter."""
     async with new_session() as session:
         view = session.with_options(may_send=Empty())
         with pytest.raises(SendVetoed):
             await view.with_options(may_send=lambda: True).call(READ, {})
 
 
-class Awaited:
-    """An object whose call must be awaited."""
+class AsyncCallable:
+    """An object with an asynchronous `__call__`."""
 
     async def __call__(self, *_):
         return False
 
 
-def test_hook_that_must_be_awaited_is_refused_as_an_object_too(new_session):
-    """Nobody would await it."""
+def test_object_with_an_async_call_is_rejected_as_a_hook(new_session):
+    """Its result would never be awaited."""
     with pytest.raises(InvalidArgument, match="hooks"):
-        new_session(hooks=[Awaited()])
+        new_session(hooks=[AsyncCallable()])
 
 
-@pytest.mark.parametrize("may_send", [True, "yes", asyncio.sleep, Awaited()])
-def test_may_send_must_be_a_plain_callable(new_session, may_send):
-    """What would always be true without being asked is refused."""
+@pytest.mark.parametrize("may_send", [True, "yes", asyncio.sleep, AsyncCallable()])
+def test_may_send_must_be_a_synchronous_callable(new_session, may_send):
+    """A coroutine would always be true."""
     with pytest.raises(InvalidArgument, match="may_send"):
         new_session().with_options(may_send=may_send)
 
 
-async def test_cancelled_aclose_has_ended_what_was_under_way(new_session, wechat, settle):
-    """Cancelling `aclose` leaves no renewal behind, and its waiters hear of the end."""
+async def test_cancelled_aclose_leaves_no_task(new_session, wechat, settle):
+    """A running refresh is ended, and its waiters raise SessionClosed."""
 
     async def never():
         await asyncio.get_running_loop().create_future()
@@ -722,23 +722,23 @@ async def test_cancelled_aclose_has_ended_what_was_under_way(new_session, wechat
 
 
 async def test_evolved_session_is_a_session_of_its_own(new_session, wechat):
-    """Only `with_options` makes views: what `attrs.evolve` gives shares nothing."""
+    """Only `with_options` makes views; the result of `attrs.evolve` shares nothing."""
     async with new_session() as session:
         other = attrs.evolve(session, connections=5)
         with pytest.raises(SessionClosed):
             await other.call(READ, {})
 
 
-async def test_sessions_that_share_a_store_come_to_share_its_newest_token(new_session, wechat):
-    """Two that mint at the same moment settle on one token, whichever of theirs the platform kept."""
-    living = []
+async def test_sessions_with_one_store_agree_on_the_newest_token(new_session, wechat):
+    """Two sessions that fetch at the same moment end with one token, although each fetch invalidates the other."""
+    valid = []
 
-    def mint(request):
-        living[:] = [f"T0KEN-{wechat.minted + 1}"]
+    def issue(request):
+        valid[:] = [f"T0KEN-{wechat.minted + 1}"]
         return wechat.after(0.1, wechat.mint(request))
 
-    wechat.usual[TOKEN_PATH] = mint
-    wechat.usual[READ.path] = lambda request: 0 if request.token.reveal() in living else 40001
+    wechat.usual[TOKEN_PATH] = issue
+    wechat.usual[READ.path] = lambda request: 0 if request.token.reveal() in valid else 40001
     store = MemoryStore(asyncio.get_running_loop().time)
     async with new_session(token_store=store) as one, new_session(token_store=store) as two:
         for _ in range(20):
@@ -746,21 +746,21 @@ async def test_sessions_that_share_a_store_come_to_share_its_newest_token(new_se
     assert wechat.fetches <= 4
 
 
-async def test_reply_class_that_cannot_be_read_is_refused_before_anything_is_sent(new_session, wechat):
-    """A create with such a reply would act, and nobody could read what it made."""
+async def test_reply_class_that_cannot_be_read_is_rejected(new_session, wechat):
+    """No request is sent: a create would take effect, and its reply would be lost."""
 
     @attrs.frozen
-    class Odd(Reply):
+    class Unreadable(Reply):
         when: complex
 
     async with new_session() as session:
-        with pytest.raises(InvalidArgument, match="Odd"):
-            await session.call(Endpoint("/tcb/odd", Odd, Repeat.ONCE), {})
+        with pytest.raises(InvalidArgument, match="Unreadable"):
+            await session.call(Endpoint("/tcb/odd", Unreadable, Repeat.ONCE), {})
     assert wechat.sent_to("/tcb/odd") == []
 
 
-async def test_an_action_goes_out_in_query_and_body(new_session, wechat):
-    """Beside what the call sends there itself; the caller's mappings stay as they are."""
+async def test_action_is_sent_in_query_and_body(new_session, wechat):
+    """It is added to the fields of the caller, whose mappings do not change."""
     endpoint = Endpoint("/tcb/db", Done, Repeat.READ, name="db_get", action="get")
     body, query = {"env": "e-1"}, {"name": "n"}
     async with new_session() as session:
@@ -772,8 +772,8 @@ async def test_an_action_goes_out_in_query_and_body(new_session, wechat):
     assert (body, query) == ({"env": "e-1"}, {"name": "n"})
 
 
-async def test_another_action_in_body_or_query_sends_nothing(new_session, wechat):
-    """A read must not become a create."""
+async def test_another_action_in_body_or_query_is_rejected(new_session, wechat):
+    """A read must not become an insert; no request is sent."""
     endpoint = Endpoint("/tcb/db", Done, Repeat.READ, action="get")
     async with new_session() as session:
         with pytest.raises(InvalidArgument, match="action must be 'get'"):
@@ -781,3 +781,64 @@ async def test_another_action_in_body_or_query_sends_nothing(new_session, wechat
         with pytest.raises(InvalidArgument, match="the query's action must be 'get', not 'insert'"):
             await session.call(endpoint, {}, query={"action": "insert"})
     assert wechat.sent_to("/tcb/db") == []
+
+
+async def test_token_returns_the_token_of_the_calls(new_session, wechat):
+    """It is fetched once, and cached like that of a call."""
+    async with new_session() as session:
+        assert await session.token() == Secret("T0KEN-1")
+        assert await session.token() == Secret("T0KEN-1")
+    assert wechat.fetches == 1
+
+
+async def test_stats_count_calls_and_the_age_of_the_token(new_session, wechat):
+    """Before the first call there is no token."""
+    wechat.usual[READ.path] = wechat.after(10)
+    async with new_session(connections=1) as session:
+        assert (session.stats().token_age, session.stats().token_expires_in) == (None, None)
+        calls = [asyncio.create_task(session.call(READ, {})) for _ in range(3)]
+        await asyncio.sleep(4)
+        stats = session.stats()
+        assert (stats.calls_in_flight, stats.calls_waiting, stats.retry_quota) == (1, 2, 500)
+        assert (stats.token_age, stats.token_expires_in) == pytest.approx((4, 7196))
+        await asyncio.gather(*calls)
+
+
+async def test_health_reads_the_state_of_the_token(new_session):
+    """It needs no call, and sends nothing to the platform."""
+    async with new_session() as session:
+        assert (await session.health()).token_age is None
+        await session.token()
+        assert (await session.health()).token_age == pytest.approx(0)
+
+
+async def test_poller_calls_its_function_for_each_poll(new_session):
+    """A poller of one waiter shares nothing."""
+    results = iter("ab")
+
+    async def fetch():
+        return next(results)
+
+    async with new_session() as session:
+        poller = session.poller(fetch)
+        assert [(await poller.poll(clock())).value for _ in range(2)] == ["a", "b"]
+
+
+async def test_storage_client_is_closed_with_the_session(new_session):
+    """Outside of ``async with`` there is none."""
+    session = new_session()
+    async with session:
+        assert session.storage_client is session.storage_client
+    with pytest.raises(SessionClosed):
+        _ = session.storage_client
+
+
+async def test_store_of_a_url_is_opened_and_closed_by_the_session(new_session, tmp_path):
+    """The URL is in no repr, because it may contain a password."""
+    session = new_session(token_store=f"sqlite:///{tmp_path}/tokens.db")
+    assert "tokens.db" not in repr(session)
+    async with session:
+        store = session._lifecycle.resources.store
+        assert store is not None
+    async with new_session(token_store=MemoryStore(clock)) as other:
+        assert other._lifecycle.resources.store is None

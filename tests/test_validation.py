@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from pathlib import Path
 
 import attrs
 import pytest
@@ -259,3 +260,54 @@ def test_integer_is_limited_to_its_range(minimum, maximum, good, bad):
                 Share(**{name: value})
     with pytest.raises(InvalidArgument, match="integer"):
         Share(must=None)
+
+
+@pytest.mark.parametrize(("value", "valid"), [(None, True), (1, True), (True, False), ("1", False)])
+def test_type_or_none_accepts_none(value, valid):
+    """Other values must be of exactly the type."""
+    assert accepts(lambda name, each: validation.check_type_or_none(name, each, int), value) is valid
+
+
+def test_list_of_a_type_checks_each_entry():
+    """The error contains the index of the invalid entry."""
+    validation.check_list_of("the flags", (True, False), bool)
+    with pytest.raises(InvalidArgument, match=r"^the flags\[1\] must be bool"):
+        validation.check_list_of("the flags", (True, 0), bool)
+
+
+def test_variables_are_copied():
+    """A later change of the mapping does not reach the copy; a value of another type stays for the check."""
+    variables = {"A": "a"}
+    copied = validation.to_variables(variables)
+    variables["B"] = "b"
+    assert copied == {"A": "a"}
+    assert validation.to_variables(None) is None
+
+
+@pytest.mark.parametrize("path", ["tokens.db", Path("tokens.db")])
+def test_file_path_becomes_absolute(path):
+    """A relative path is resolved against the working directory."""
+    assert validation.to_file_path(path, memory_hint="") == Path.cwd() / "tokens.db"
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (5, "string or a Path"),
+        (b"a", "string or a Path"),
+        ("", "file path"),
+        ("a\0", "file path"),
+        (":memory:", "HINT"),
+    ],
+)
+def test_path_that_names_no_file_is_rejected(path, words):
+    """For SQLite's ``:memory:`` the message says what to use instead."""
+    with pytest.raises(InvalidArgument, match=words):
+        validation.to_file_path(path, memory_hint="use HINT")
+
+
+def test_optional_list_of_strings_accepts_none():
+    """A list becomes a tuple, None stays None."""
+    assert validation.to_str_tuple_or_none(None) is None
+    assert validation.to_str_tuple_or_none(["a"]) == ("a",)
+    assert validation.to_str_tuple(["a"]) == ("a",)

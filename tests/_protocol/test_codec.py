@@ -1,4 +1,4 @@
-"""Bodies to JSON and JSON to replies: what goes out, what comes in, and what an error may quote."""
+"""Codec: requests to bytes, bytes to replies, and what an error may quote."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ import wxtcb
 from wxtcb._http.retry import FailureKind, classify
 from wxtcb._protocol.codec import (
     RequestBody,
-    add_action,
-    check_reply_class,
     encode_body,
+    encode_request,
     excerpt,
     raw,
     read_large_reply,
@@ -34,7 +33,7 @@ from wxtcb.errors import ApiError, BadReply, InvalidAppSecret, InvalidArgument, 
 from wxtcb.secret import Secret
 
 PATH = "/componenttcb/createenv"
-HIDDEN = Secret("tok/en+with=signs")
+SECRET = Secret("tok/en+with=signs")
 GOOD_ENV = {
     "env": "test2-4a89da",
     "alias": "test2",
@@ -59,7 +58,7 @@ class Inner:
 
 @attrs.frozen(kw_only=True)
 class Outer:
-    """A body with a field of every kind, and names that are irregular on the wire."""
+    """A body with a field of every type, and names that are irregular on the wire."""
 
     alias: str | None = None
     EnvType: str | None = None
@@ -86,7 +85,7 @@ OUTERS = st.builds(
 
 
 def as_json(value):
-    """Say what *value* must be on the wire, spelled out by hand."""
+    """Return the expected JSON of *value*, without the code under test."""
     if isinstance(value, Secret):
         return value.reveal()
     if isinstance(value, tuple):
@@ -96,25 +95,25 @@ def as_json(value):
     return value
 
 
-def read(reply, *, endpoint=CREATE_ENV, hide=(HIDDEN,)):
-    """Read a reply given as bytes, or as what JSON is made of."""
-    return read_reply(endpoint, reply if isinstance(reply, bytes) else json.dumps(reply).encode(), hide)
+def read(reply, *, endpoint=CREATE_ENV, secrets=(SECRET,)):
+    """Read a reply, given as bytes or as a JSON value."""
+    return read_reply(endpoint, reply if isinstance(reply, bytes) else json.dumps(reply).encode(), secrets)
 
 
 def listing(**changes):
-    """Make a list of one environment that differs from a good one in *changes*."""
+    """Return a list of one valid environment with *changes*."""
     return {"errcode": 0, "errmsg": "ok", "info_list": [GOOD_ENV | changes]}
 
 
 def without(name):
-    """Make a list of one environment that lacks a field."""
+    """Return a list of one environment without the field *name*."""
     return {"info_list": [{key: value for key, value in GOOD_ENV.items() if key != name}]}
 
 
 @settings(deadline=None)
 @given(OUTERS)
-def test_a_body_goes_out_with_exactly_its_fields_that_are_not_none(body):
-    """Whichever fields are None, exactly the others arrive, under their names: also 0, False, "" and the defaults."""
+def test_body_contains_exactly_the_fields_that_are_not_none(body):
+    """All other values are sent under their names, including 0, False, "" and defaults."""
     assert orjson.loads(encode_body({"data": body}, endpoint=PATH).data) == {"data": as_json(body)}
     assert orjson.loads(encode_body(attrs.asdict(body, recurse=False), endpoint=PATH).data) == as_json(body)
 
@@ -122,52 +121,52 @@ def test_a_body_goes_out_with_exactly_its_fields_that_are_not_none(body):
 @pytest.mark.unmeasured
 @settings(deadline=None)
 @given(st.dictionaries(TEXTS, JSONS, max_size=4))
-def test_a_body_of_plain_values_goes_out_as_it_is(body):
-    """Mappings, lists and scalars, however nested, arrive unchanged."""
+def test_body_of_json_values_is_sent_unchanged(body):
+    """Nested mappings, lists and scalars are written as they are."""
     assert orjson.loads(encode_body(body, endpoint=PATH).data) == body
 
 
 @pytest.mark.parametrize("value", [0, False, "", 0.0, [], {}, 1, "None"], ids=repr)
-def test_what_is_empty_but_not_none_is_sent(value):
-    """Nothing but None is left out."""
+def test_empty_value_is_sent(value):
+    """Only None is left out."""
     assert orjson.loads(encode_body({"a": value, "b": None}, endpoint=PATH).data) == {"a": value}
 
 
-def test_a_body_keeps_the_order_of_its_fields():
-    """Fields go out in the order given."""
+def test_fields_are_sent_in_order():
+    """The order of the mapping is preserved."""
     assert encode_body({"b": 1, "a": "é"}, endpoint=PATH).data == '{"b":1,"a":"é"}'.encode()
 
 
-def test_a_field_that_equals_its_default_is_sent():
-    """A value set explicitly goes out even where it is the default."""
+def test_value_equal_to_its_default_is_sent():
+    """A default other than None is sent too."""
     body = encode_body({"vpc_info": Inner(create_type=1)}, endpoint=PATH)
     assert orjson.loads(body.data) == {"vpc_info": {"create_type": 1, "names": ["a"]}}
 
 
-def test_none_is_never_sent_from_inside():
-    """Nones in nested objects and mappings are left out too."""
+def test_nested_none_is_not_sent():
+    """None in nested objects and mappings is left out too."""
     body = {"a": {"b": None, "c": [{"d": None}]}, "e": Inner(create_type=None, names=None)}
     assert orjson.loads(encode_body(body, endpoint=PATH).data) == {"a": {"c": [{}]}, "e": {}}
 
 
-def test_a_none_in_a_list_is_refused():
-    """An entry cannot be left out: the others would move up."""
-    with pytest.raises(InvalidArgument, match="a list holds None"):
+def test_none_in_a_list_is_rejected():
+    """An entry cannot be left out, because the following entries would move."""
+    with pytest.raises(InvalidArgument, match="list contains None"):
         encode_body({"a": [1, None, 3]}, endpoint=PATH)
 
 
-def test_an_empty_body_is_an_empty_object():
-    """A call without parameters sends ``{}``, since the platform refuses an empty body."""
+def test_empty_body_is_an_empty_object():
+    """A call without parameters sends ``{}``, because the platform rejects an empty body."""
     assert encode_body({}, endpoint=PATH).data == b"{}"
 
 
-def test_bytes_are_sent_as_they_are():
-    """A body of the caller's own making is not looked into."""
+def test_bytes_are_sent_unchanged():
+    """A body of bytes is not parsed."""
     assert encode_body(b"{not json", endpoint=PATH) == RequestBody(b"{not json")
 
 
-def circle():
-    """Make a body that holds itself."""
+def recursive_body():
+    """Return a body that contains itself."""
     body = {}
     body["self"] = body
     return body
@@ -175,12 +174,12 @@ def circle():
 
 @dataclasses.dataclass
 class Data:
-    """Not an attrs class: how its None would be written is not ours to decide."""
+    """A dataclass, whose None orjson would write as null."""
 
     alias: str | None = None
 
 
-NO_BODIES = {
+INVALID_BODIES = {
     "nan": {"a": float("nan")},
     "inf": {"a": [float("inf")]},
     "-inf": {"a": {"b": -float("inf")}},
@@ -195,56 +194,56 @@ NO_BODIES = {
     "list": [("a", 1)],
     "text": "alias",
     "None": None,
-    "circle": circle(),
+    "recursive": recursive_body(),
 }
 
 
-@pytest.mark.parametrize("body", NO_BODIES.values(), ids=NO_BODIES)
-def test_what_has_no_place_in_json_is_refused(body):
-    """The refusal names the call, and no exception of a library hangs on it."""
-    with pytest.raises(InvalidArgument, match=f"^{PATH}: the body ") as refused:
+@pytest.mark.parametrize("body", INVALID_BODIES.values(), ids=INVALID_BODIES)
+def test_body_that_json_cannot_represent_is_rejected(body):
+    """The error names the path and has no context, whose frames could contain secrets."""
+    with pytest.raises(InvalidArgument, match=f"^{PATH}: the body ") as caught:
         encode_body(body, endpoint=PATH)
-    assert refused.value.__context__ is None
+    assert caught.value.__context__ is None
 
 
 @settings(deadline=None)
 @given(OUTERS)
-def test_a_secret_goes_out_by_value_and_is_noted(body):
-    """The value of a secret is sent, and the secret collected to be blotted out of the answer."""
-    made = encode_body({"data": body}, endpoint=PATH)
-    assert made.secrets == (() if body.password is None else (body.password,))
+def test_secret_is_sent_and_collected(body):
+    """The value of a secret is sent, and the secret is collected for the redaction of the response."""
+    encoded = encode_body({"data": body}, endpoint=PATH)
+    assert encoded.secrets == (() if body.password is None else (body.password,))
 
 
-def test_the_repr_of_a_body_shows_its_size_alone():
+def test_repr_of_a_body_shows_only_its_size():
     """Neither the bytes nor the secrets of a body are shown."""
-    made = encode_body({"password": Secret("hunter2")}, endpoint=PATH)
-    assert repr(made) == "<body of 22 bytes>"
+    encoded = encode_body({"password": Secret("hunter2")}, endpoint=PATH)
+    assert repr(encoded) == "<body of 22 bytes>"
 
 
-def test_a_body_that_cannot_be_written_shows_no_secret_in_its_frames():
-    """Even with locals captured, the traceback of the refusal has no value of a secret in it."""
-    with pytest.raises(InvalidArgument) as refused:
+def test_error_of_a_rejected_body_shows_no_secret_in_its_frames():
+    """The traceback with locals contains no value of a secret."""
+    with pytest.raises(InvalidArgument) as caught:
         encode_body({"password": Secret("hunter2"), "remark": "\ud800"}, endpoint=PATH)
-    story = "".join(traceback.TracebackException.from_exception(refused.value, capture_locals=True).format())
-    library = story[story.rindex("codec.py") :]
+    text = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    library = text[text.rindex("codec.py") :]
     assert "hunter2" not in library
     assert "body = " in library
 
 
-def test_a_reply_becomes_its_class():
-    """Fields come back typed; errcode and errmsg are not among them."""
+def test_reply_is_an_instance_of_its_class():
+    """The envelope, errcode and errmsg, is not part of it."""
     reply = read({"errcode": 0, "errmsg": "ok", "tranid": "20201030189770", "env": "e-1"})
     assert reply == NewEnv(tranid="20201030189770", env="e-1")
 
 
-def test_a_reply_without_errcode_is_a_success():
-    """The token call's answer has no errcode."""
+def test_reply_without_errcode_is_a_success():
+    """The response of the token call has no errcode."""
     reply = read({"component_access_token": "t", "expires_in": 7200}, endpoint=API_COMPONENT_TOKEN)
     assert (reply.component_access_token.reveal(), reply.expires_in) == ("t", 7200)
 
 
-def test_a_byte_order_mark_is_passed_over():
-    """A BOM before the JSON does no harm, also to `raw`."""
+def test_byte_order_mark_is_skipped():
+    """`raw` skips it too."""
     reply = read(b"\xef\xbb\xbf" + json.dumps({"tranid": "t", "env": "e"}).encode())
     assert reply == NewEnv(tranid="t", env="e")
     assert raw(reply) == {"tranid": "t", "env": "e"}
@@ -254,12 +253,12 @@ def test_a_byte_order_mark_is_passed_over():
 @settings(deadline=None)
 @given(st.dictionaries(OTHER_NAMES, JSONS | st.none(), max_size=4))
 def test_unknown_fields_are_ignored(extra):
-    """Whatever else the platform sends, the known fields are read."""
+    """Only the known fields are read."""
     assert read({**extra, "tranid": "t", "env": "e"}) == NewEnv(tranid="t", env="e")
 
 
 def test_optional_fields_may_be_missing_or_null():
-    """The fields of an environment that the pages call optional come back as None."""
+    """Optional fields of an environment are None."""
     reply = read(listing(package_id=None, bucket_id="b"), endpoint=DESCRIBE_ENVS)
     [info] = reply.info_list
     assert info == EnvInfo(**GOOD_ENV, bucket_id="b")
@@ -267,34 +266,34 @@ def test_optional_fields_may_be_missing_or_null():
 
 
 @pytest.mark.parametrize("fields", [{"err_list": None, "msg_info_list": None}, {"err_list": []}, {}], ids=repr)
-def test_a_list_that_is_null_or_missing_is_empty(fields):
-    """The platform writes no entries in three ways; all read the same."""
+def test_null_or_missing_list_is_empty(fields):
+    """The platform writes an empty list in three ways."""
     reply = read({"errcode": 0, **fields}, endpoint=BATCH_SHARE_ENV)
     assert (reply.err_list, reply.msg_info_list, list(reply.failed)) == ((), (), [])
 
 
-def test_a_required_list_that_is_null_is_a_bad_reply():
-    """Read as empty it would hide environments, and a second one would be opened."""
+def test_required_list_that_is_null_is_a_bad_reply():
+    """An empty list would suggest that an environment does not exist, and a second one would be created."""
     error = read({"info_list": None}, endpoint=DESCRIBE_ENVS)
     assert isinstance(error, BadReply)
     assert "$.info_list" in str(error)
 
 
 @attrs.frozen
-class Odd(Reply):
-    """A reply with a field that no JSON value can become."""
+class Unreadable(Reply):
+    """A reply class with a field of a type that JSON cannot represent."""
 
     when: complex
 
 
-def test_a_reply_class_that_cannot_be_read_is_refused():
-    """Before anything is sent."""
-    with pytest.raises(InvalidArgument, match="Odd cannot be read"):
-        check_reply_class(Endpoint(PATH, Odd, Repeat.ONCE))
+def test_reply_class_that_cannot_be_read_is_rejected():
+    """The error is raised before a request is sent."""
+    with pytest.raises(InvalidArgument, match="Unreadable cannot be read"):
+        encode_request(Endpoint(PATH, Unreadable, Repeat.ONCE), {})
 
 
-def test_a_reply_class_that_fails_while_it_is_read_is_a_bad_reply():
-    """Whatever it raises, the call was sent: the error is ours, and asking again would give the same."""
+def test_exception_of_a_reply_class_is_a_permanent_bad_reply():
+    """The request was sent, and a retry would give the same result."""
 
     @attrs.frozen
     class Broken(Reply):
@@ -305,27 +304,27 @@ def test_a_reply_class_that_fails_while_it_is_read_is_a_bad_reply():
     assert error.permanent
 
 
-def test_a_new_environment_without_an_id_is_a_bad_reply():
-    """An empty id would be taken for an environment."""
+def test_new_environment_with_an_empty_id_is_a_bad_reply():
+    """An empty string is not the id of an environment."""
     assert isinstance(read({"tranid": "t", "env": ""}), BadReply)
 
 
-def test_the_misspelt_update_time_is_accepted():
-    """`update_ime`, as one page has it, is read where `update_time` is missing."""
+def test_misspelt_update_time_is_accepted():
+    """`update_ime`, as one of WeChat's pages has it, is read if `update_time` is missing."""
     reply = read(
         {"info_list": [without("update_time")["info_list"][0] | {"update_ime": "then"}]}, endpoint=DESCRIBE_ENVS
     )
     assert reply.info_list[0].update_time == "then"
 
 
-def test_the_right_spelling_wins():
-    """Where both spellings come, the right one counts."""
+def test_documented_name_takes_precedence():
+    """If both names are present, the documented one is read."""
     assert read(listing(update_ime="typo"), endpoint=DESCRIBE_ENVS).info_list[0].update_time == GOOD_ENV["update_time"]
 
 
 @attrs.frozen
 class Numbers(Reply):
-    """A reply with numbers and a flag."""
+    """A reply with numbers and a bool."""
 
     ratio: float
     count: int
@@ -336,8 +335,8 @@ NUMBERS = Endpoint("/n", Numbers, Repeat.READ)
 
 
 @pytest.mark.parametrize("ratio", [1, 1.5, 0])
-def test_a_whole_number_is_taken_for_a_float(ratio):
-    """JSON does not tell 1 from 1.0."""
+def test_integer_is_accepted_for_a_float(ratio):
+    """JSON does not distinguish 1 from 1.0."""
     assert read({"ratio": ratio, "count": 1, "flag": True}, endpoint=NUMBERS).ratio == ratio
 
 
@@ -357,15 +356,15 @@ def test_a_whole_number_is_taken_for_a_float(ratio):
         ("flag", None),
     ],
 )
-def test_a_value_of_another_type_is_no_reply(name, value):
-    """Nothing is coerced: a text is no number, a number no flag, and an integer past 64 bits none at all."""
+def test_value_of_another_type_is_a_bad_reply(name, value):
+    """No value is converted: "1" is not a number, 1 is not a bool, and 2**64 is not an integer of JSON."""
     reply = read({"ratio": 1.0, "count": 1, "flag": True} | {name: value}, endpoint=NUMBERS)
     assert isinstance(reply, BadReply)
     assert f"@ $.{name}" in str(reply)
 
 
 @pytest.mark.parametrize(
-    ("reply", "place"),
+    ("reply", "words"),
     [
         (without("env"), "required field missing @ $.info_list[0].env"),
         (without("update_time"), "required field missing @ $.info_list[0].update_time"),
@@ -380,22 +379,22 @@ def test_a_value_of_another_type_is_no_reply(name, value):
         ({"info_list": [GOOD_ENV, []]}, "@ $.info_list[1]"),
     ],
 )
-def test_a_reply_of_another_shape_is_refused_by_the_place(reply, place):
-    """The message names what is wrong as a path; asking again would give the same."""
+def test_reply_of_another_shape_is_a_permanent_bad_reply(reply, words):
+    """The message contains the path of the invalid value."""
     error = read(reply, endpoint=DESCRIBE_ENVS)
     assert isinstance(error, BadReply)
-    assert place in str(error)
+    assert words in str(error)
     assert (error.status, error.permanent, error.endpoint) == (200, True, DESCRIBE_ENVS.path)
 
 
 @pytest.mark.parametrize("value", [None, "", 5, ["t"]], ids=repr)
-def test_a_token_that_is_no_text_is_no_reply(value):
-    """A token must be a text that is not empty."""
+def test_invalid_token_value_is_a_bad_reply(value):
+    """A token is a non-empty string."""
     reply = read({"component_access_token": value, "expires_in": 1}, endpoint=API_COMPONENT_TOKEN)
     assert isinstance(reply, BadReply)
 
 
-NOT_REPLIES = {
+MALFORMED = {
     "empty": (b"", "the reply is empty"),
     "html": (b"<html><head><title>Bad\n Gateway</title></head></html>", "the reply is not JSON (line 1, column 1): 53"),
     "truncated": (b'{"tranid": "t", "env": ', "the reply is not JSON (line 1, column 24): 23 bytes."),
@@ -403,12 +402,12 @@ NOT_REPLIES = {
     "null": (b"null", "not an object"),
     "text": (b'"ok"', "a JSON str, not an object"),
     "number": (b"0", "a JSON int, not an object"),
-    "errcode text": (b'{"errcode": "0"}', "errcode is not a number"),
-    "errcode true": (b'{"errcode": true}', "errcode is not a number"),
-    "errcode false": (b'{"errcode": false}', "errcode is not a number"),
-    "errcode null": (b'{"errcode": null}', "errcode is not a number"),
-    "errcode float": (b'{"errcode": 0.0}', "errcode is not a number"),
-    "errcode past 64 bits": (b'{"errcode": 99999999999999999999}', "errcode is not a number"),
+    "errcode text": (b'{"errcode": "0"}', "errcode is not an integer"),
+    "errcode true": (b'{"errcode": true}', "errcode is not an integer"),
+    "errcode false": (b'{"errcode": false}', "errcode is not an integer"),
+    "errcode null": (b'{"errcode": null}', "errcode is not an integer"),
+    "errcode float": (b'{"errcode": 0.0}', "errcode is not an integer"),
+    "errcode past 64 bits": (b'{"errcode": 99999999999999999999}', "errcode is not an integer"),
     "deep and cut": (b'{"a":' * 5000, "the reply is not JSON"),
     "deep": (b'{"a":' * 5000 + b"1" + b"}" * 5000, "the reply is not JSON"),
     "bad utf-8 inside": (b'{"env": "\xff\xfe"}', "the reply is not JSON"),
@@ -418,9 +417,9 @@ NOT_REPLIES = {
 }
 
 
-@pytest.mark.parametrize(("reply", "words"), NOT_REPLIES.values(), ids=NOT_REPLIES)
-def test_what_is_no_reply_is_a_bad_reply_that_another_try_may_mend(reply, words):
-    """Empty, cut short, no object, no errcode: `BadReply` with status 200, counted as a lost answer."""
+@pytest.mark.parametrize(("reply", "words"), MALFORMED.values(), ids=MALFORMED)
+def test_malformed_response_is_a_bad_reply_that_may_be_retried(reply, words):
+    """An empty, truncated or non-object response is a `BadReply` with status 200, and counts as a lost reply."""
     error = read(reply)
     assert isinstance(error, BadReply)
     assert words in str(error)
@@ -431,12 +430,12 @@ def test_what_is_no_reply_is_a_bad_reply_that_another_try_may_mend(reply, words)
 
 @settings(deadline=None)
 @given(st.binary() | JSONS.map(orjson.dumps))
-def test_whatever_comes_back_is_a_reply_or_an_error_of_ours(reply):
-    """No bytes make the reader raise."""
+def test_any_bytes_are_a_reply_or_an_error(reply):
+    """No bytes make `read_reply` raise."""
     assert isinstance(read(reply), NewEnv | ApiError | BadReply)
 
 
-SPOILED = {
+DAMAGED = {
     "whole": b'{"component_access_token": "fresh-token", "expires_in": null}',
     "wrong type": b'{"component_access_token": ["fresh-token"], "expires_in": 1}',
     "as a key": b'{"component_access_token": {"fresh-token": 1}, "expires_in": 1}',
@@ -453,9 +452,9 @@ SPOILED = {
 }
 
 
-@pytest.mark.parametrize("reply", SPOILED.values(), ids=SPOILED)
-def test_nothing_of_a_json_reply_is_quoted(reply):
-    """However a reply with a new token is spoiled, its error shows nothing of it, attached or in words."""
+@pytest.mark.parametrize("reply", DAMAGED.values(), ids=DAMAGED)
+def test_error_of_a_damaged_token_reply_shows_no_token(reply):
+    """Neither the message nor an attribute nor the context contains the new token."""
     error = read(reply, endpoint=API_COMPONENT_TOKEN)
     assert isinstance(error, BadReply)
     assert "fresh-token" not in f"{error} {error!r} {vars(error)}"
@@ -464,8 +463,8 @@ def test_nothing_of_a_json_reply_is_quoted(reply):
 
 
 @given(st.integers(0, 10_000), st.sampled_from([b"", b"\xef\xbb\xbf", b"\n "]))
-def test_a_reply_cut_anywhere_shows_no_piece_of_a_token(cut, before):
-    """At whatever byte a reply breaks off, no run of the token shows."""
+def test_error_of_a_truncated_token_reply_shows_no_part_of_the_token(cut, before):
+    """The reply may be truncated at any byte."""
     token = "0123456789abcdef" * 4
     whole = before + json.dumps({"component_access_token": token, "expires_in": 7200}).encode()
     error = read(whole[: cut % len(whole)], endpoint=API_COMPONENT_TOKEN)
@@ -473,8 +472,8 @@ def test_a_reply_cut_anywhere_shows_no_piece_of_a_token(cut, before):
     assert "0123" not in str(error)
 
 
-def test_an_errcode_becomes_the_error_of_its_class():
-    """errcode, errmsg, the rid in it, and the path are on the error."""
+def test_errcode_is_an_error_of_its_class():
+    """The error has errcode, errmsg, the rid in it, and the path."""
     error = read({"errcode": 40097, "errmsg": "invalid args rid: 5f9a-3c_b"})
     assert type(error) is InvalidRequest
     assert (error.errcode, error.rid, error.endpoint) == (40097, "5f9a-3c", PATH)
@@ -494,111 +493,111 @@ def test_an_errcode_becomes_the_error_of_its_class():
         ("", None),
     ],
 )
-def test_the_rid_is_read_out_of_errmsg(errmsg, rid):
+def test_rid_is_read_from_errmsg(errmsg, rid):
     """It follows ``rid:``, with or without a space."""
     assert read({"errcode": -1, "errmsg": errmsg}).rid == rid
 
 
 @pytest.mark.parametrize("errmsg", [None, 5, ["text"], {}], ids=repr)
-def test_an_errmsg_that_is_no_text_is_passed_over(errmsg):
-    """The errcode alone decides."""
+def test_errmsg_of_another_type_is_ignored(errmsg):
+    """The errcode alone determines the error."""
     error = read({"errcode": -1, "errmsg": errmsg})
     assert type(error) is PlatformBusy
     assert (error.errmsg, error.rid) == ("", None)
 
 
-def test_an_errcode_counts_even_beside_a_whole_reply():
-    """A reply with an errcode is a failure whatever else it holds."""
+def test_errcode_takes_precedence_over_other_fields():
+    """A response with an errcode is a failure, even with all fields of a success."""
     assert type(read({"errcode": -1, "tranid": "t", "env": "e"})) is PlatformBusy
 
 
 @pytest.mark.parametrize("code", [40001, 40125])
-def test_a_wrong_credential_on_the_token_call_means_the_secret(code):
-    """There is no token on that call that could be dead."""
+def test_invalid_credential_of_the_token_call_is_the_app_secret(code):
+    """That call sends no token."""
     assert type(read({"errcode": code, "errmsg": ""}, endpoint=API_COMPONENT_TOKEN)) is InvalidAppSecret
 
 
-@pytest.mark.parametrize("spelled", [HIDDEN.reveal(), quote(HIDDEN.reveal(), safe=""), quote(HIDDEN.reveal())])
-def test_a_secret_that_is_echoed_is_blotted_out(spelled):
-    """In an errmsg a secret shows as stars, in clear or URL-quoted; a page that may hold it is not quoted."""
-    said = read({"errcode": 40013, "errmsg": f"bad token {spelled}!"})
-    page = read(f"<p>GET /?access_token={spelled} failed</p>".encode())
-    assert "***" in str(said)
-    for error in (said, page):
+@pytest.mark.parametrize("written", [SECRET.reveal(), quote(SECRET.reveal(), safe=""), quote(SECRET.reveal())])
+def test_secret_that_the_response_echoes_is_redacted(written):
+    """In errmsg it is replaced, plain or percent-encoded; a page that may contain it is not quoted."""
+    message = read({"errcode": 40013, "errmsg": f"bad token {written}!"})
+    page = read(f"<p>GET /?access_token={written} failed</p>".encode())
+    assert "***" in str(message)
+    for error in (message, page):
         assert "en+with" not in f"{error} {vars(error)}"
         assert "en%2Bwith" not in f"{error} {vars(error)}"
 
 
 @given(st.text(st.characters(codec="ascii", categories=["L", "N", "P"], exclude_characters="*%<>"), min_size=8))
-def test_a_page_never_shows_a_secret_of_the_call(secret):
-    """Whatever the secret is made of and wherever the quote of the page is cut, it does not show."""
+def test_excerpt_never_contains_a_secret_of_the_call(secret):
+    """The secret may consist of any characters, and the excerpt may end in the middle of it."""
     page = ("x" * 110 + secret + " and " + secret).encode()
     assert secret[:8] not in excerpt(CREATE_ENV, page, (Secret(secret),))
 
 
-def test_a_page_is_quoted_short_and_without_tags():
-    """The quote of a page has its size and 120 characters of its text."""
+def test_excerpt_is_short_and_without_tags():
+    """It consists of the size and 120 characters of the text."""
     page = excerpt(CREATE_ENV, b"<html>\n<body>\n<h1>502</h1>   Bad" + b"x" * 100_000 + b"</body>", ())
     assert page == f"100039 bytes, '502 Bad{'x' * 113}'"
 
 
-def test_a_page_in_another_encoding_is_quoted_as_well_as_can_be():
-    """Bytes that are no UTF-8 show as replacement characters."""
+def test_excerpt_of_another_encoding_has_replacement_characters():
+    """Bytes that are not UTF-8 do not raise."""
     assert excerpt(CREATE_ENV, "坏".encode("gb18030") + b" gateway", ()).endswith(" gateway'")
 
 
-def test_raw_gives_the_json_a_reply_came_from():
-    """Fields that wxtcb does not know are reached through `wxtcb.raw`."""
+def test_raw_returns_the_json_of_a_reply():
+    """It includes the fields that wxtcb does not know."""
     reply = read({"errcode": 0, "errmsg": "in a normal state", "new": [1]}, endpoint=API_START_PUSH_TICKET)
     assert reply == Done()
     assert wxtcb.raw(reply) == {"errcode": 0, "errmsg": "in a normal state", "new": [1]}
 
 
-def test_raw_of_a_token_is_refused():
-    """A reply that holds a secret keeps no copy of its JSON."""
+def test_raw_of_a_token_is_rejected():
+    """A reply with a secret does not store its JSON."""
     reply = read({"component_access_token": "t", "expires_in": 1}, endpoint=API_COMPONENT_TOKEN)
     with pytest.raises(InvalidArgument, match="this ComponentToken was not read from a reply"):
         wxtcb.raw(reply)
 
 
-def test_raw_of_what_was_built_by_hand_is_refused():
-    """There is no JSON behind a reply that somebody built."""
+def test_raw_of_a_reply_that_was_not_read_is_rejected():
+    """A reply built in Python has no JSON."""
     with pytest.raises(InvalidArgument, match="this Done was not read"):
         wxtcb.raw(Done())
 
 
-def test_the_password_of_a_service_is_hidden_in_what_comes_back():
-    """A secret deep inside a typed argument is sent, collected, and blotted out of the answer."""
+def test_nested_secret_is_redacted_in_the_response():
+    """A secret inside of a typed argument is sent, collected, and replaced in errmsg."""
     server = cloudrun.Server(
         env_id="e", service_name="s", is_public=True, es_info=cloudrun.EsInfo(password="hunter2-long")
     )
     body = encode_body(attrs.asdict(server, recurse=False), endpoint=PATH)
     assert orjson.loads(body.data)["es_info"] == {"password": "hunter2-long"}
-    error = read({"errcode": 40097, "errmsg": "bad es_info: hunter2-long"}, hide=body.secrets)
+    error = read({"errcode": 40097, "errmsg": "bad es_info: hunter2-long"}, secrets=body.secrets)
     assert error.errmsg == "bad es_info: ***"
     assert "hunter2" not in repr(server)
 
 
-def test_a_page_is_quoted_when_no_escape_can_hide_a_secret_in_it():
-    """Its text without tags tells a proxy's error from the platform's; a token on it is blotted out."""
+def test_page_is_quoted_if_no_escape_can_hide_the_secret():
+    """The text of the page is quoted, and a token in it is replaced."""
     page = b"<html><title>Bad\n Gateway</title><p>/?access_token=T0KEN-1</p></html>"
     assert excerpt(CREATE_ENV, page, (Secret("T0KEN-1"),)) == f"{len(page)} bytes, 'Bad Gateway /?access_token=***'"
 
 
 @pytest.mark.parametrize("value", ['p"w1', "p\\w1", "a/b'c<d>&", "\u5bc6\u7801\n"])
 @pytest.mark.parametrize("ascii_only", [True, False])
-def test_a_secret_is_blotted_out_as_json_writes_it(value, ascii_only):
-    """A gateway that repeats the body in errmsg repeats it escaped."""
+def test_json_escaped_secret_is_redacted(value, ascii_only):
+    """A gateway that quotes the body in errmsg quotes it escaped."""
     echo = json.dumps({"password": value}, ensure_ascii=ascii_only)
-    error = read({"errcode": 40097, "errmsg": f"bad body {echo}"}, hide=(Secret(value),))
+    error = read({"errcode": 40097, "errmsg": f"bad body {echo}"}, secrets=(Secret(value),))
     assert error.errmsg == 'bad body {"password": "***"}'
 
 
-@pytest.mark.parametrize("spelling", ["errmsg", "errormsg"])
+@pytest.mark.parametrize("name", ["errmsg", "errormsg"])
 @pytest.mark.parametrize("size", [1, 3000], ids=["small", "large"])
-async def test_a_secret_is_blotted_out_of_the_reason_of_each_failure(spelling, size):
-    """Under errcode 0 the platform may repeat the request too; what else it says stays as it is."""
-    entries = [{"env": "p@ss", spelling: 'bad {"password":"p@ss"}'}, {"env": "f"}] * size
+async def test_secret_is_redacted_in_the_reason_of_each_failure(name, size):
+    """The platform may quote the request in the reasons of a batch; other fields stay unchanged."""
+    entries = [{"env": "p@ss", name: 'bad {"password":"p@ss"}'}, {"env": "f"}] * size
     data = orjson.dumps({"errcode": 0, "fail_list": entries, "succ_list": [{"env": "p@ss"}]})
     read = read_reply(BATCH_CREATE_CS_VERSION, data, (Secret("p@ss"),))
     for reply in (read, await read_large_reply(BATCH_CREATE_CS_VERSION, data, (Secret("p@ss"),))):
@@ -606,8 +605,8 @@ async def test_a_secret_is_blotted_out_of_the_reason_of_each_failure(spelling, s
         assert (reply.failed[0].env, reply.succ_list[0].env) == ("p@ss", "p@ss")
 
 
-def test_a_secret_is_blotted_out_of_a_result_that_is_no_success():
-    """What stands beside errcode 0 is shown as the reason of the failure."""
+def test_secret_is_redacted_in_a_result_that_is_not_a_success():
+    """`result` is the reason of a failure with errcode 0."""
     data = orjson.dumps({"errcode": 0, "result": 'failed: {"KEY":"p@ss"}'})
     reply = read_reply(CREATE_CLOUDBASERUN_SERVER_VERSION, data, (Secret("p@ss"),))
     assert (reply.result, *reply.failed) == ('failed: {"KEY":"***"}',) * 2
@@ -617,35 +616,52 @@ NEW = b'{"component_access_token":"NEWTOKEN123","expires_in":7200}'
 
 
 @pytest.mark.parametrize("page", [b"<pre>" + NEW, b"upstream said: " + NEW, b"\xef\xbb\xbf" * 2 + NEW, b"NEWTOKEN123"])
-def test_a_page_is_not_quoted_when_a_new_token_may_be_on_it(page):
-    """Nobody knows a token that was just made, so nobody could blot it out."""
-    error = read(page, endpoint=API_COMPONENT_TOKEN, hide=())
+def test_page_that_may_contain_a_new_token_is_not_quoted(page):
+    """A new token is not known yet, so it could not be redacted."""
+    error = read(page, endpoint=API_COMPONENT_TOKEN, secrets=())
     assert isinstance(error, BadReply)
     assert "NEWTOKEN" not in str(error)
 
 
-def test_a_page_is_quoted_up_to_a_secret_that_was_cut_through():
-    """What stands at the end of the part that is looked at may be half a token."""
+def test_excerpt_ends_before_a_secret_at_the_cut():
+    """The end of the part that is searched may be half a token."""
     token = Secret("T" * 60)
     page = b"<b>" * 1300 + b" " * 440 + b"T" * 60 + b"x" * 10_000
     assert "T" not in excerpt(CREATE_ENV, page, (token,))
 
 
-def test_a_body_is_given_its_action():
-    """One that names the same is left as it is."""
+READ = Endpoint("/tcb/db", Done, Repeat.READ, action="get")
+
+
+def test_action_is_added_to_body_and_query():
+    """The action is the first field of the body; one that is there already is not repeated."""
     for body in ({"env": "e"}, {"env": "e", "action": "get"}):
-        assert add_action("get", body) == {"env": "e", "action": "get"}
+        encoded, query = encode_request(READ, body, {"name": "n"})
+        assert encoded.data == b'{"action":"get","env":"e"}'
+        assert query == {"name": "n", "action": "get"}
+
+
+def test_request_without_action_has_only_its_query():
+    """No query stays None."""
+    assert encode_request(DESCRIBE_ENVS, {}) == (RequestBody(b"{}"), None)
+    assert encode_request(DESCRIBE_ENVS, b"raw", {"a": "b"}) == (RequestBody(b"raw"), {"a": "b"})
 
 
 @pytest.mark.parametrize("body", [b'{"action": "insert"}', "{}", None, 5], ids=str)
-def test_a_body_whose_action_cannot_be_seen_is_refused(body):
-    """Bytes under a read could add a record each time the read is sent again."""
-    with pytest.raises(InvalidArgument, match=r"the body of action 'get' must be a mapping"):
-        add_action("get", body)
+def test_body_whose_action_cannot_be_checked_is_rejected(body):
+    """With bytes, a read could be an insert, which would be sent again after a failure."""
+    with pytest.raises(InvalidArgument, match="the body of action 'get' must be a mapping"):
+        encode_request(READ, body)
 
 
 @pytest.mark.parametrize("other", ["insert", None, 5])
-def test_a_body_with_another_action_is_refused(other):
-    """What may be repeated hangs on the action."""
+def test_another_action_is_rejected(other):
+    """The idempotency of a call is that of its action."""
     with pytest.raises(InvalidArgument, match="the body's action must be 'get'"):
-        add_action("get", {"action": other})
+        encode_request(READ, {"action": other})
+
+
+def test_another_action_in_the_query_is_rejected():
+    """The platform may read the action from either place."""
+    with pytest.raises(InvalidArgument, match="the query's action must be 'get'"):
+        encode_request(READ, {}, {"action": "insert"})

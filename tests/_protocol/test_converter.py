@@ -1,16 +1,17 @@
-"""Replies too large to be read at once: the same reply, the same errors, and others get their turn."""
+"""Converter: strict values, and large replies in slices, with the same result as at once."""
 
 from __future__ import annotations
 
 import asyncio
 
 import attrs
+import cattrs
 import orjson
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from wxtcb._protocol.codec import LARGE_REPLY_BYTES, raw, read_large_reply, read_reply
-from wxtcb._protocol.converter import SLICE_SIZE, structure_lists_in_slices
+from wxtcb._protocol.converter import SLICE_SIZE, describe_error, make_converter, structure_lists_in_slices
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import aliases, wire_name
 from wxtcb.api.database import DB_AGGREGATE
@@ -33,7 +34,7 @@ class Leaf:
 
 @attrs.frozen(kw_only=True)
 class Branch:
-    """An entry that holds lists."""
+    """An entry with lists."""
 
     name: str = attrs.field(metadata=aliases("nmae"))
     leaves: tuple[Leaf, ...] = ()
@@ -41,7 +42,7 @@ class Branch:
 
 @attrs.frozen(kw_only=True)
 class Tree(Reply):
-    """A reply with objects in every place where a class may have them."""
+    """A reply with objects in every position that a class may have."""
 
     branches: tuple[Branch, ...]
     trunk: Branch | None = None
@@ -66,18 +67,18 @@ BRANCH = st.fixed_dictionaries({"name": st.just("b")}, optional={"leaves": LEAVE
 
 
 def many(count, **changes):
-    """Make the JSON of *count* leaves."""
+    """Return the JSON of *count* leaves."""
     return [{"name": f"leaf {number}"} | changes for number in range(count)]
 
 
 def run(coro):
-    """Run a coroutine on a loop of its own."""
+    """Run a coroutine on a new event loop."""
     with asyncio.Runner() as runner:
         return runner.run(coro)
 
 
-async def turns_during(coro):
-    """Return what *coro* returns, and how often another task had a turn meanwhile."""
+async def count_turns(coro):
+    """Return the result of *coro*, and how often another task ran in the meantime."""
     turns = 0
 
     async def other():
@@ -94,7 +95,7 @@ async def turns_during(coro):
 
 @st.composite
 def trees(draw):
-    """Draw the JSON of a tree; in some, entries anywhere are wrong."""
+    """Draw the JSON of a tree, sometimes with invalid entries."""
     tree = draw(
         st.fixed_dictionaries(
             {"branches": st.lists(BRANCH, max_size=3)},
@@ -114,8 +115,8 @@ def trees(draw):
 
 @settings(deadline=None, max_examples=60)
 @given(trees())
-def test_what_is_read_in_slices_is_what_is_read_at_once(data):
-    """Whatever the lists, their lengths and what is wrong in them: the same reply, or the same words and places."""
+def test_reply_read_in_slices_equals_reply_read_at_once(data):
+    """For all lists, lengths and errors, both give the same reply or the same message."""
     at_once, in_slices = read_reply(TREE, data), run(read_large_reply(TREE, data))
     assert type(at_once) is type(in_slices)
     if isinstance(at_once, Tree):
@@ -135,17 +136,17 @@ def test_what_is_read_in_slices_is_what_is_read_at_once(data):
         {"branches": [], "roten": many(8 * SLICE_SIZE)},
         {"branches": [{"nmae": "b", "leaves": many(8)}] * SLICE_SIZE},
     ],
-    ids=["list", "list or null", "in an object", "in entries", "renamed", "misspelt", "short lists in entries"],
+    ids=["list", "list or null", "in an object", "in entries", "renamed", "alias", "short lists in entries"],
 )
-async def test_others_have_a_turn_between_slices(tree):
-    """Wherever the long list is, no more than two slices are read in one go."""
-    reply, turns = await turns_during(read_large_reply(TREE, orjson.dumps(tree)))
+async def test_other_tasks_run_between_slices(tree):
+    """At every position of the long list, at most two slices are read without a break."""
+    reply, turns = await count_turns(read_large_reply(TREE, orjson.dumps(tree)))
     assert isinstance(reply, Tree)
     assert turns > 4
 
 
-def test_no_list_is_left_to_be_read_at_the_end():
-    """Reading ahead turns every list of objects into objects, in place; a null stays one."""
+def test_every_list_of_objects_is_structured_in_place():
+    """A null stays null."""
     tree = {
         "branches": [{"name": "b", "leaves": many(2)}],
         "trunk": None,
@@ -158,54 +159,54 @@ def test_no_list_is_left_to_be_read_at_the_end():
     assert (tree["trunk"], tree["names"]) == (None, ["n"])
 
 
-def test_a_list_of_texts_that_is_missing_stays_so():
-    """There is nothing to read ahead."""
+def test_null_instead_of_a_list_of_strings_stays_null():
+    """There is nothing to structure."""
     fields = {"data": None}
     assert list(structure_lists_in_slices(DB_AGGREGATE.reply, fields)) == []
     assert fields == {"data": None}
 
 
-@pytest.mark.parametrize("spoilt", [{}, {7: "5"}, {99: 5}, {0: "x", 50: None}], ids=str)
-async def test_texts_are_read_a_few_at_a_time(spoilt):
-    """Each may be large, so others have many turns; the reply, and what is wrong with it, is as if read at once."""
+@pytest.mark.parametrize("invalid", [{}, {7: "5"}, {99: 5}, {0: "x", 50: None}], ids=str)
+async def test_strings_with_json_are_read_a_few_at_a_time(invalid):
+    """Each string may be large; the result is the same as at once."""
     texts = [orjson.dumps({"_id": str(number), "n": {"$numberLong": "5"}}).decode() for number in range(100)]
-    for place, text in spoilt.items():
-        texts[place] = text
+    for index, text in invalid.items():
+        texts[index] = text
     data = orjson.dumps({"data": texts})
-    (reply, turns), at_once = await turns_during(read_large_reply(DB_AGGREGATE, data)), read_reply(DB_AGGREGATE, data)
+    (reply, turns), at_once = await count_turns(read_large_reply(DB_AGGREGATE, data)), read_reply(DB_AGGREGATE, data)
     assert turns > 9
     assert (type(reply), str(reply)) == (type(at_once), str(at_once))
 
 
-async def test_others_have_a_turn_while_secrets_are_blotted_out():
-    """The reasons of a batch's failures are looked through slice by slice, also where no field of the reply is read."""
+async def test_other_tasks_run_while_secrets_are_redacted():
+    """The reasons of failures are redacted in slices, also in lists that the reply class does not have."""
     reasons = [{"errmsg": "bad p@ss"} for _ in range(8 * SLICE_SIZE)]
-    data = orjson.dumps({"err_list": [], "what else failed": reasons})
-    reply, turns = await turns_during(read_large_reply(BATCH_UPLOAD_SCF, data, (Secret("p@ss"),)))
+    data = orjson.dumps({"err_list": [], "other_list": reasons})
+    reply, turns = await count_turns(read_large_reply(BATCH_UPLOAD_SCF, data, (Secret("p@ss"),)))
     assert reply == MultiEnvResult()
     assert turns > 8
 
 
-@pytest.mark.parametrize("place", [0, 7, SLICE_SIZE, 3 * SLICE_SIZE - 1])
-async def test_the_place_of_a_wrong_entry_is_told(place):
-    """It is counted from the beginning of the list, not of the slice."""
+@pytest.mark.parametrize("index", [0, 7, SLICE_SIZE, 3 * SLICE_SIZE - 1])
+async def test_error_contains_the_index_of_the_invalid_entry(index):
+    """The index counts from the start of the list, not of the slice."""
     leaves = many(3 * SLICE_SIZE)
-    leaves[place]["name"] = None
+    leaves[index]["name"] = None
     error = await read_large_reply(TREE, orjson.dumps({"branches": [], "leaves": leaves}))
     assert isinstance(error, BadReply)
-    assert f"expected str @ $.leaves[{place}].name." in str(error)
+    assert f"expected str @ $.leaves[{index}].name." in str(error)
 
 
 @pytest.mark.parametrize("name", ["Rotten", "roten"])
-def test_the_place_of_a_wrong_entry_has_the_name_that_came(name):
-    """Not that of the field, nor that which should have come."""
+def test_error_contains_the_name_that_was_received(name):
+    """It is neither the attribute's name nor the documented one, if an alias was received."""
     error = read_reply(TREE, orjson.dumps({"branches": [], name: [{"name": None}]}))
     assert f"@ $.{name}[0].name." in str(error)
 
 
 @pytest.mark.parametrize("read", [read_large_reply, read_reply])
-async def test_no_more_than_ten_wrong_entries_are_told(read):
-    """If the platform changes a field, ten entries say as much as ten thousand."""
+async def test_error_contains_at_most_ten_invalid_entries(read):
+    """If the platform changes a field, every entry is invalid."""
     error = read(TREE, orjson.dumps({"branches": [], "leaves": many(1000, name=5)}))
     if asyncio.iscoroutine(error):
         error = await error
@@ -213,22 +214,22 @@ async def test_no_more_than_ten_wrong_entries_are_told(read):
     assert "$.leaves[9].name" in str(error)
 
 
-async def test_a_large_refusal_is_the_error_it_stands_for():
-    """The errcode counts before anything is read, and a page is no reply however long."""
+async def test_large_error_response_is_its_error():
+    """The errcode is read first, and a long page is a bad reply."""
     padding = "x" * LARGE_REPLY_BYTES
     assert type(await read_large_reply(TREE, orjson.dumps({"errcode": -1, "padding": padding}))) is PlatformBusy
     assert "not JSON" in str(await read_large_reply(TREE, padding.encode()))
 
 
-def test_a_null_gives_way_to_a_default_that_is_not_none():
-    """Null stands for what is not there; where there is no other default, it stays None."""
+def test_null_is_replaced_by_the_default():
+    """If the default is None, null stays None."""
     reply = read_reply(TREE, b'{"branches":[],"motto":null,"names":null,"fallen":null}')
     assert reply == Tree(branches=())
     assert (reply.motto, reply.names, reply.fallen) == ("grow", [], None)
 
 
-def test_a_text_that_many_entries_share_is_in_memory_once():
-    """A list of ten thousand environments is kept small."""
+def test_shared_string_is_in_memory_once():
+    """The entries of a long list share their equal strings."""
     times = {"create_time": "2026-11-22 00:00:00", "update_time": "2026-11-22 00:00:00"}
     entries = [{"env": "e", "alias": "a", "status": "NORMAL", "package_name": "基础版", **times}] * 2
     one, other = read_reply(DESCRIBE_ENVS, orjson.dumps({"info_list": entries})).info_list
@@ -236,15 +237,15 @@ def test_a_text_that_many_entries_share_is_in_memory_once():
         assert getattr(one, name) is getattr(other, name)
 
 
-def test_a_null_gives_way_to_another_spelling():
-    """What stands under the other name counts where the right one is null, or missing."""
+def test_alias_is_read_if_the_documented_name_is_null_or_missing():
+    """If both have a value, the documented name is read."""
     for fields in ({"owner": None, "onwer": "me"}, {"onwer": "me"}, {"owner": "me", "onwer": "you"}):
         assert read_reply(TREE, orjson.dumps({"branches": [], **fields})).owner == "me"
 
 
 @pytest.mark.parametrize("names", ["text", {}, 5, [None], [5]], ids=repr)
-def test_a_list_is_read_as_strictly_as_a_tuple(names):
-    """A text is not taken apart, and what is in the list is checked."""
+def test_list_is_structured_as_strictly_as_a_tuple(names):
+    """A string is not split, and the entries are checked."""
     assert isinstance(read_reply(TREE, orjson.dumps({"branches": [], "names": names})), BadReply)
 
 
@@ -252,20 +253,20 @@ LARGE_TREE = {"branches": [], "leaves": many(20 * SLICE_SIZE)}
 
 
 @pytest.mark.virtual_time
-async def test_a_call_reads_a_large_reply_in_slices(wechat, new_session):
-    """Others run while a call reads; a small reply is read without a break."""
+async def test_call_reads_a_large_reply_in_slices(wechat, new_session):
+    """Other tasks run in between; a small reply is read without a break."""
     wechat.play(PATH, {"branches": []}, {"branches": []}, LARGE_TREE)
     assert len(orjson.dumps(LARGE_TREE)) > LARGE_REPLY_BYTES
     async with new_session() as session:
         await session.call(TREE, {})
-        _, small = await turns_during(session.call(TREE, {}))
-        _, large = await turns_during(session.call(TREE, {}))
+        _, small = await count_turns(session.call(TREE, {}))
+        _, large = await count_turns(session.call(TREE, {}))
     assert (small, large > 10) == (0, True)
 
 
 @pytest.mark.virtual_time
-async def test_a_create_that_is_cancelled_while_its_reply_is_read_is_abandoned(wechat, new_session, settle):
-    """The answer had come, so it acted; the cancellation keeps its words, and the place in the queue is given back."""
+async def test_create_cancelled_while_reading_its_reply_is_abandoned(wechat, new_session, settle):
+    """The response arrived, so it took effect; the cancellation keeps its message, and the slot is released."""
     wechat.usual[PATH] = LARGE_TREE
     events = []
     async with new_session(hooks=[events.append], connections=1) as session:
@@ -279,3 +280,17 @@ async def test_a_create_that_is_cancelled_while_its_reply_is_read_is_abandoned(w
         assert [event for event in events if isinstance(event, Abandoned)] == [Abandoned(PATH, 1)]
         assert not isinstance(caught.value.__context__, Exception)
         assert isinstance(await session.call(TREE, {}), Tree)
+
+
+@pytest.mark.parametrize(("forbid", "lines"), [(False, []), (True, ["extra fields found (colour) @ $"])])
+def test_unknown_key_is_an_error_if_forbidden(forbid, lines):
+    """A converter for files rejects unknown keys, which the one for replies ignores."""
+    converter = make_converter(forbid_extra_keys=forbid)
+    found = []
+    try:
+        leaf = converter.structure({"name": "n", "colour": "red"}, Leaf)
+    except cattrs.BaseValidationError as error:
+        found = cattrs.transform_error(error, format_exception=describe_error)
+    else:
+        assert leaf == Leaf(name="n")
+    assert found == lines

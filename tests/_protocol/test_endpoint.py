@@ -1,4 +1,4 @@
-"""What one call is: its path, its reply, its name and whether it may be repeated."""
+"""Endpoints and replies: path, name, idempotency, and the metadata of a reply."""
 
 from __future__ import annotations
 
@@ -14,46 +14,44 @@ from wxtcb.api.environment import NewEnv
 from wxtcb.tokens.providers import ComponentToken
 
 
-def test_the_name_defaults_to_the_last_segment_of_the_path():
-    """An endpoint that is given no name takes it from its path."""
+def test_name_defaults_to_the_last_segment_of_the_path():
+    """An endpoint without a name is named by its path."""
     assert Endpoint("/tcb/modifyenv", Done, Repeat.SET).name == "modifyenv"
 
 
-def test_a_call_needs_the_component_token_unless_said_otherwise():
-    """The credential defaults to the component_access_token."""
+def test_credential_defaults_to_the_component_token():
+    """Most calls send the component_access_token."""
     assert Endpoint("/x", Done, Repeat.READ).credential is Credential.COMPONENT
 
 
-def test_an_endpoint_is_a_value():
-    """Endpoints are frozen, equal by their fields and fit for a set."""
-    made = Endpoint("/x", Done, Repeat.READ)
-    assert len({made, Endpoint("/x", Done, Repeat.READ)}) == 1
+def test_endpoint_is_a_value():
+    """Endpoints are frozen, compared by their fields and hashable."""
+    endpoint = Endpoint("/x", Done, Repeat.READ)
+    assert len({endpoint, Endpoint("/x", Done, Repeat.READ)}) == 1
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        made.path = "/y"
+        endpoint.path = "/y"
 
 
-def test_a_reply_tells_of_no_failure_unless_it_has_one():
-    """A plain reply has no failed entries and no earlier attempts that may have acted."""
+def test_plain_reply_has_no_failures():
+    """A reply has no failed entries and no earlier attempts by default."""
     assert not Done().failed
     assert Done().maybe_acted == 0
 
 
-def test_a_reply_tells_of_earlier_attempts_once_noted():
-    """What the exchange notes on a frozen reply is what `maybe_acted` says."""
-    reply = Done()
-    object.__setattr__(reply, "_maybe_acted", 2)
-    assert reply.maybe_acted == 2
+def test_reply_has_the_number_of_earlier_attempts():
+    """`maybe_acted` returns the number that the executor attached."""
+    assert attach_metadata(Done(), maybe_acted=2).maybe_acted == 2
 
 
-def test_replies_keep_their_json_unless_told_otherwise():
-    """The one with a new token gives up its raw JSON."""
+def test_reply_with_a_token_does_not_store_its_json():
+    """Other replies store it."""
     assert Reply.keeps_raw
     assert not ComponentToken.keeps_raw
 
 
 @pytest.mark.parametrize("options", [{"official": None}, {"action": ""}, {"action": 5}])
-def test_an_endpoint_refuses_an_action_or_a_name_that_is_no_text(options):
-    """An action goes out as it is."""
+def test_action_and_official_name_must_be_strings(options):
+    """An action is sent unchanged, so it must not be empty."""
     with pytest.raises(InvalidArgument):
         Endpoint("/tcb/x", Done, Repeat.READ, **options)
 
@@ -61,29 +59,29 @@ def test_an_endpoint_refuses_an_action_or_a_name_that_is_no_text(options):
 @pytest.mark.parametrize(
     "path", ["", "/", "componenttcb/createenv", "@evil.example/x", "/a?b=c", "/a#b", "/a b", None, 5]
 )
-def test_an_endpoint_refuses_a_path_that_would_lead_elsewhere(path):
-    """The token goes to base_url + path, so nothing of the host may hide in it."""
+def test_path_that_could_change_the_host_is_rejected(path):
+    """The token is sent to base_url + path."""
     with pytest.raises(InvalidArgument, match="path"):
         Endpoint(path, Done, Repeat.READ)
 
 
 @pytest.mark.parametrize("reply", [dict, object, Reply, None, "Done"])
-def test_an_endpoint_refuses_what_is_no_reply_class(reply):
-    """A reply is an attrs class derived from `Reply`."""
+def test_reply_must_be_an_attrs_class_derived_from_reply(reply):
+    """Other classes are rejected."""
     with pytest.raises(InvalidArgument, match="reply"):
         Endpoint("/tcb/x", reply, Repeat.READ)
 
 
 @pytest.mark.parametrize("options", [{"repeat": None}, {"repeat": "READ"}, {"repeat": Repeat.READ, "credential": None}])
-def test_an_endpoint_refuses_another_repeat_or_credential(options):
-    """Taken for something else they would let a create be sent twice."""
+def test_repeat_and_credential_must_be_members_of_their_enums(options):
+    """A wrong value could make a create be sent twice."""
     with pytest.raises(InvalidArgument):
         Endpoint("/tcb/x", Done, **options)
 
 
-@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, lambda reply: pickle.loads(pickle.dumps(reply))])
-def test_a_reply_travels_with_its_json_and_its_warning(travel):
-    """Copied or pickled, a reply still says how many earlier attempts may have acted."""
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda reply: pickle.loads(pickle.dumps(reply))])
+def test_copied_or_pickled_reply_keeps_its_metadata(duplicate):
+    """A copy has the JSON and the number of earlier attempts."""
     reply = attach_metadata(NewEnv("t", "e"), raw=b'{"env": "e"}', maybe_acted=2)
-    there = travel(reply)
-    assert (there, there.maybe_acted, raw(there)) == (reply, 2, {"env": "e"})
+    result = duplicate(reply)
+    assert (result, result.maybe_acted, raw(result)) == (reply, 2, {"env": "e"})
