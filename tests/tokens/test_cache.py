@@ -1,4 +1,4 @@
-"""The token cache: two windows, one flight, pauses, and nobody who fails while a token lives."""
+"""Tests of the token cache: refresh windows, single flight, backoff, and the hourly limit."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from .token_harness import APPID, WHO, Rig, catch, clock, errcode, refused, unti
 pytestmark = pytest.mark.virtual_time
 
 
-async def test_get_gives_nothing_when_there_is_no_token_yet():
-    """Without a token `get` says so without waiting."""
+async def test_cached_is_none_before_the_first_token():
+    """`cached` returns None without waiting if there is no token."""
     assert Rig().cache.cached() is None
 
 
-async def test_first_token_is_fetched_once_and_then_given_without_waiting():
-    """The first `wait` fetches; after it `get` is enough."""
+async def test_first_token_is_fetched_once_and_then_cached():
+    """The first `get` fetches a token, and `cached` returns it from then on."""
     rig = Rig()
     token = await rig.token()
     assert token.value == Secret("T0KEN-1")
@@ -50,30 +50,30 @@ async def test_first_token_is_fetched_once_and_then_given_without_waiting():
 @pytest.mark.parametrize(
     ("life", "advisory", "mandatory"), [(7200, 900, 300), (14400, 900, 300), (3600, 450, 150), (240, 30, 10)]
 )
-def test_windows_shrink_in_proportion_when_a_token_lives_short(life, advisory, mandatory):
-    """15 and 5 minutes before the expiry for two hours of life, and in proportion for less."""
+def test_windows_shrink_with_a_short_ttl(life, advisory, mandatory):
+    """The windows begin 15 and 5 minutes before the expiry of a two-hour token, and in proportion for a shorter ttl."""
     windows = RefreshWindows.compute(life, life, lambda low, high: low)
     assert (life - windows.advisory_at, life - windows.mandatory_at) == (advisory, mandatory)
 
 
 @pytest.mark.parametrize(("life", "most"), [(7200, 60), (14400, 60), (1200, 10)])
 def test_advisory_window_is_jittered(life, most):
-    """Processes that share a token do not all renew at the same moment: up to 60 s are drawn."""
+    """The start of the advisory window has a jitter of up to 60 s."""
     assert life - RefreshWindows.compute(life, life, lambda low, high: high).advisory_at == pytest.approx(
         min(900, life / 8) + most
     )
     assert RefreshWindows.compute(life, life, lambda low, high: high).mandatory_at == life - min(300, life / 24)
 
 
-async def test_life_is_counted_from_before_the_fetch():
-    """A fetch that took 100 s leaves 100 s less of life."""
+async def test_ttl_is_counted_from_before_the_fetch():
+    """A fetch that takes 100 s shortens the remaining time by 100 s."""
     rig = Rig(life := 7200, seconds=100)
     await rig.token()
     assert rig.cache._windows.expires_at == 1000 + life
 
 
 async def test_token_is_fresh_until_the_advisory_window():
-    """Up to 15 minutes before the expiry nothing happens."""
+    """No refresh starts until 15 minutes before the expiry."""
     rig = Rig()
     token = await rig.token()
     await until(7200 - 901)
@@ -83,8 +83,8 @@ async def test_token_is_fresh_until_the_advisory_window():
     assert rig.fetches == 1
 
 
-async def test_advisory_window_renews_in_the_background_and_nobody_waits():
-    """One renewal for many callers, all of whom go on at once with the present token."""
+async def test_advisory_window_refreshes_in_the_background():
+    """In the advisory window many callers start one refresh and return the current token at once."""
     rig = Rig()
     first = await rig.token()
     await until(7200 - 899)
@@ -97,8 +97,8 @@ async def test_advisory_window_renews_in_the_background_and_nobody_waits():
     assert rig.emitted(TokenRefreshed)[1].reason == "advisory"
 
 
-async def test_advisory_failure_fails_nobody_and_is_reported():
-    """While the token lives a failed renewal is an event; the next try follows after the pause."""
+async def test_advisory_failure_is_reported_and_fails_no_caller():
+    """A failed refresh of a valid token is an event only; the next attempt follows after the backoff."""
     rig = Rig(lambda number: 7200 if number == 1 else refused())
     token = await rig.token()
     await until(7200 - 899)
@@ -110,8 +110,8 @@ async def test_advisory_failure_fails_nobody_and_is_reported():
     assert rig.emitted(TokenRefreshFailed)[0].reason == "advisory"
 
 
-async def test_mandatory_window_lets_callers_wait_for_the_one_renewal():
-    """In the last five minutes callers wait for the flight and get the new token."""
+async def test_mandatory_window_makes_callers_wait_for_one_refresh():
+    """In the last five minutes callers wait for the refresh and get the new token."""
     rig = Rig()
     await rig.token()
     await until(7200 - 299)
@@ -121,8 +121,8 @@ async def test_mandatory_window_lets_callers_wait_for_the_one_renewal():
     assert rig.emitted(TokenRefreshed)[1].reason == "mandatory"
 
 
-async def test_mandatory_window_lets_nobody_wait_longer_than_five_seconds():
-    """A renewal that hangs holds callers up for 5 s from its start; then they go on with the living token."""
+async def test_mandatory_wait_is_limited_to_five_seconds():
+    """Callers wait at most 5 s from the start of a hanging refresh, then use the current token."""
     rig = Rig(seconds=0)
     token = await rig.token()
     rig.source.seconds = 60
@@ -137,8 +137,8 @@ async def test_mandatory_window_lets_nobody_wait_longer_than_five_seconds():
     assert clock() - began == pytest.approx(5)
 
 
-async def test_mandatory_failure_fails_nobody_while_the_token_lives():
-    """If the renewal fails, those who waited for it go on with the present token."""
+async def test_mandatory_failure_fails_no_caller():
+    """If the refresh fails, the callers that waited for it use the current token."""
     rig = Rig(lambda number: 7200 if number == 1 else errcode(40125))
     token = await rig.token()
     await until(7200 - 299)
@@ -147,8 +147,8 @@ async def test_mandatory_failure_fails_nobody_while_the_token_lives():
     assert rig.fetches == 2
 
 
-async def test_token_past_its_expiry_is_not_given_to_those_who_waited_for_its_renewal():
-    """Who waits in the last seconds does not get the token that died meanwhile."""
+async def test_token_that_expires_during_the_wait_is_not_returned():
+    """A caller that waits in the last seconds does not get the token that expired meanwhile."""
     rig = Rig(seconds=0)
     await rig.token()
     rig.source.seconds = 60
@@ -157,8 +157,8 @@ async def test_token_past_its_expiry_is_not_given_to_those_who_waited_for_its_re
     assert token.value == Secret("T0KEN-2")
 
 
-async def test_expired_token_is_renewed_before_anybody_goes_on():
-    """Past the expiry callers wait for the fetch, however long it takes."""
+async def test_expired_token_makes_callers_wait_for_the_fetch():
+    """After the expiry callers wait for the fetch, however long it takes."""
     rig = Rig(seconds=0)
     await rig.token()
     rig.source.seconds = 20
@@ -169,8 +169,8 @@ async def test_expired_token_is_renewed_before_anybody_goes_on():
     assert rig.emitted(TokenRefreshed)[1].reason == "expired"
 
 
-async def test_expire_drops_the_token_and_the_next_caller_renews():
-    """A token that the platform calls dead is not given again."""
+async def test_invalidated_token_is_dropped_and_replaced():
+    """A token that the platform rejected is not returned again."""
     rig = Rig()
     token = await rig.token()
     assert rig.cache.invalidate(token, 42001) is True
@@ -180,8 +180,8 @@ async def test_expire_drops_the_token_and_the_next_caller_renews():
     assert rig.emitted(TokenRefreshed)[1].reason == "dead"
 
 
-async def test_expire_does_nothing_when_the_cache_holds_another_token():
-    """Late news about an old token does not drop the new one, nor is it told twice."""
+async def test_invalidate_ignores_an_older_token():
+    """A late rejection of an old token neither drops the new one nor emits an event."""
     rig = Rig()
     old = await rig.token()
     rig.cache.invalidate(old, 42001)
@@ -193,8 +193,8 @@ async def test_expire_does_nothing_when_the_cache_holds_another_token():
     assert len(rig.emitted(TokenRejected)) == 1
 
 
-async def test_token_called_dead_while_callers_wait_for_its_renewal_is_not_given_to_them(settle):
-    """Callers in the mandatory window go on waiting when their token dies under them."""
+async def test_token_rejected_during_the_wait_is_not_returned(settle):
+    """Callers in the mandatory window go on waiting if their token is rejected meanwhile."""
     rig = Rig(seconds=0)
     token = await rig.token()
     rig.source.seconds = 20
@@ -207,7 +207,7 @@ async def test_token_called_dead_while_callers_wait_for_its_renewal_is_not_given
 
 @pytest.mark.unmeasured
 async def test_ten_thousand_waiters_make_one_fetch():
-    """However many need the first token, it is fetched once."""
+    """Ten thousand callers that need the first token make one fetch."""
     rig = Rig()
     tokens = await asyncio.gather(*(rig.token() for _ in range(10_000)))
     assert len({id(token) for token in tokens}) == 1
@@ -215,8 +215,8 @@ async def test_ten_thousand_waiters_make_one_fetch():
 
 
 @pytest.mark.parametrize("cancelled", [1, 9, 10])
-async def test_cancelled_waiters_poison_nothing(settle, cancelled):
-    """One waiter cancelled, all but one, or all: the flight lands, and the token is there for the next."""
+async def test_cancelled_waiters_do_not_cancel_the_refresh(settle, cancelled):
+    """If one, all but one, or all waiters are cancelled, the refresh completes and the next caller has its token."""
     rig = Rig()
     waiters = [asyncio.create_task(rig.token()) for _ in range(10)]
     await settle()
@@ -229,24 +229,24 @@ async def test_cancelled_waiters_poison_nothing(settle, cancelled):
     assert rig.fetches == 1
 
 
-async def test_each_waiter_gets_an_exception_of_its_own():
-    """A permanent failure reaches all who wait, each with an object to itself."""
+async def test_each_waiter_gets_its_own_exception():
+    """A permanent failure reaches all waiters, each with a separate exception object."""
     rig = Rig(lambda number: errcode(40125))
     results = await asyncio.gather(*(rig.token() for _ in range(10)), return_exceptions=True)
     assert {type(result) for result in results} == {InvalidAppSecret}
     assert len({id(result) for result in results}) == 10
 
 
-async def test_flight_sees_no_context_of_the_caller():
-    """The fetch runs in an empty context: no span, user or request of whoever came first."""
+async def test_refresh_runs_in_an_empty_context():
+    """The fetch sees no context variable of the caller that started it."""
     rig = Rig()
     WHO.set("a caller")
     await rig.token()
     assert rig.source.who == "nobody"
 
 
-async def test_aclose_ends_the_flight_with_session_closed(settle):
-    """Waiters of a renewal under way get SessionClosed at once; later askers too, and nothing is left."""
+async def test_aclose_ends_a_refresh_with_session_closed(settle):
+    """Waiters of a refresh under way get SessionClosed at once, as do later callers."""
     rig = Rig(seconds=20)
     waiters = [asyncio.create_task(rig.token()) for _ in range(3)]
     await settle()
@@ -258,8 +258,8 @@ async def test_aclose_ends_the_flight_with_session_closed(settle):
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_aclose_ends_a_flight_that_has_not_begun():
-    """Closed in the very moment of the launch, nobody waits for ever."""
+async def test_aclose_ends_a_refresh_that_has_not_started():
+    """A cache that is closed right after a refresh was scheduled leaves no waiter behind."""
     rig = Rig(seconds=20)
     waiter = asyncio.create_task(rig.token())
     await asyncio.sleep(0)
@@ -267,20 +267,20 @@ async def test_aclose_ends_a_flight_that_has_not_begun():
     assert isinstance(await catch(waiter), SessionClosed)
 
 
-async def test_aclose_is_harmless_when_no_token_was_ever_needed():
-    """A cache that was not used closes."""
+async def test_unused_cache_can_be_closed():
+    """A cache that was never used closes."""
     await Rig().cache.aclose()
 
 
-async def test_short_pauses_are_waited_out():
-    """Without a token a caller sits out the pauses of 1, 2 and 4 s and asks again."""
+async def test_short_backoffs_are_waited_out():
+    """Without a token a caller waits for the backoffs of 1, 2 and 4 s and tries again."""
     rig = Rig(lambda number: refused() if number <= 3 else 7200, seconds=0)
     assert (await rig.token()).value == Secret("T0KEN-4")
     assert [at - 1000 for at in rig.source.fetched_at] == pytest.approx([0, 1, 3, 7])
 
 
-async def test_long_pause_gives_the_failure_at_once():
-    """At a pause of more than 4 s the caller hears the failure, and in how many seconds to come again."""
+async def test_long_backoff_raises_the_failure_at_once():
+    """During a backoff of more than 4 s a caller gets the failure at once, with `retry_after`."""
     rig = Rig(lambda number: refused(), seconds=0)
     error = await catch(rig.token())
     assert isinstance(error, TransportError)
@@ -293,8 +293,8 @@ async def test_long_pause_gives_the_failure_at_once():
     assert rig.fetches == 4
 
 
-async def test_pauses_double_from_one_second_to_thirty():
-    """After failures in a row: 1, 2, 4, 8, 16, 30, 30 s; a success begins anew."""
+async def test_backoff_doubles_from_one_second_to_thirty():
+    """Failures in a row back off 1, 2, 4, 8, 16, 30 and 30 s; a success resets it."""
     rig = Rig(lambda number: refused() if number not in (8, 9) else 7200, seconds=0)
     while rig.fetches < 8:
         with contextlib.suppress(TransportError):
@@ -307,23 +307,23 @@ async def test_pauses_double_from_one_second_to_thirty():
     assert rig.emitted(TokenRefreshFailed)[7].retry_after == 1
 
 
-async def test_minute_limit_of_the_token_call_pauses_for_a_minute():
-    """45011 from the token call is not asked again within the minute."""
+async def test_rate_limit_of_the_token_call_backs_off_for_a_minute():
+    """After 45011 the token call is not repeated for a minute."""
     rig = Rig(lambda number: errcode(45011), seconds=0)
     error = await catch(rig.token())
     assert error.retry_after == 60
     assert rig.fetches == 1
 
 
-async def test_permanent_failure_is_raised_at_once_and_not_waited_out():
-    """A refusal that would come again reaches the caller without a pause."""
+async def test_permanent_failure_is_raised_at_once():
+    """A permanent failure reaches the caller without a backoff."""
     rig = Rig(lambda number: errcode(61004), seconds=0)
     assert isinstance(await catch(rig.token()), IPNotAllowed)
     assert clock() == 1000
 
 
-async def test_permanent_failure_is_asked_about_again_by_each_caller_without_a_token():
-    """The source, which remembers it, decides; what changed there (a newer ticket) counts at once."""
+async def test_callers_without_a_token_retry_a_permanent_failure():
+    """Each caller asks the provider again, so that a newer ticket takes effect at once."""
     rig = Rig(lambda number: TicketError("no ticket") if number < 3 else 7200, seconds=0)
     await catch(rig.token())
     await catch(rig.token())
@@ -331,16 +331,16 @@ async def test_permanent_failure_is_asked_about_again_by_each_caller_without_a_t
     assert clock() == 1000
 
 
-async def test_permanent_failure_is_reported_once_per_pause():
-    """Many callers that meet the same refusal make one event."""
+async def test_permanent_failure_is_reported_once_per_backoff():
+    """Many callers that meet the same rejection emit one event."""
     rig = Rig(lambda number: TicketError("no ticket"), seconds=0)
     for _ in range(20):
         await catch(rig.token())
     assert len(rig.emitted(TokenRefreshFailed)) == 1
 
 
-async def test_living_token_keeps_permanent_failures_apart():
-    """With a living token a refusal is asked about once in a pause, not by every caller."""
+async def test_permanent_failures_of_a_valid_token_back_off():
+    """While the token is valid, a permanent failure is retried once per backoff and not by every caller."""
     rig = Rig(lambda number: 7200 if number == 1 else TicketError("no ticket"), seconds=0)
     token = await rig.token()
     await until(7200 - 299.5)
@@ -350,8 +350,8 @@ async def test_living_token_keeps_permanent_failures_apart():
 
 
 @pytest.mark.parametrize("life", [0, -5, 0.5])
-async def test_token_that_is_dead_on_arrival_is_a_failed_flight(life):
-    """An expires_in that is not positive, or used up by the fetch itself, counts as a failure."""
+async def test_token_that_is_expired_on_arrival_is_a_failure(life):
+    """An expires_in that is not positive, or shorter than the fetch itself, is a failed refresh."""
     rig = Rig(life, seconds=1)
     error = await catch(rig.token())
     assert isinstance(error, BadReply)
@@ -359,8 +359,8 @@ async def test_token_that_is_dead_on_arrival_is_a_failed_flight(life):
     assert rig.emitted(TokenRefreshFailed)
 
 
-async def test_ceiling_stops_the_fetch_that_would_be_one_too_many():
-    """Tokens that die at once are fetched as often as the ceiling says; then TokenFetchLimit, without a fetch."""
+async def test_hourly_limit_stops_the_next_fetch():
+    """Tokens that are rejected at once are fetched up to the limit; then TokenFetchLimit is raised without a fetch."""
     rig = Rig(seconds=0, max_fetches_per_hour=5)
     for _ in range(5):
         rig.cache.invalidate(await rig.token(), 40001)
@@ -374,8 +374,8 @@ async def test_ceiling_stops_the_fetch_that_would_be_one_too_many():
     assert rig.fetches == 6
 
 
-async def test_ceiling_stops_nobody_who_has_a_living_token():
-    """Renewals are stopped in both windows; the calls go on."""
+async def test_hourly_limit_does_not_stop_calls_with_a_valid_token():
+    """Refreshes are stopped in both windows, and calls go on."""
     rig = Rig(seconds=0, max_fetches_per_hour=1, answer=600)
     token = await rig.token()
     while clock() < 1000 + 598:
@@ -385,23 +385,23 @@ async def test_ceiling_stops_nobody_who_has_a_living_token():
     assert {type(event.error) for event in rig.emitted(TokenRefreshFailed)} == {TokenFetchLimit}
 
 
-async def test_no_ceiling_when_none_is_wanted():
-    """max_fetches_per_hour=None lets every fetch through."""
+async def test_hourly_limit_can_be_switched_off():
+    """With max_fetches_per_hour=None every fetch is allowed."""
     rig = Rig(seconds=0, max_fetches_per_hour=None)
     for _ in range(100):
         rig.cache.invalidate(await rig.token(), 42001)
     assert rig.fetches == 100
 
 
-async def test_ceiling_counts_successes_alone():
-    """Failed fetches mint nothing."""
+async def test_hourly_limit_counts_successful_fetches_only():
+    """Failed fetches do not count."""
     rig = Rig(lambda number: refused() if number <= 3 else 7200, seconds=0, max_fetches_per_hour=1)
     assert (await rig.token()).value == Secret("T0KEN-4")
 
 
 @pytest.mark.unmeasured
-async def test_outage_of_the_token_call_makes_few_fetches_and_ends_soon():
-    """120 s of refused connections under 100 callers a second: at most 12 fetches, over within 31 s after."""
+async def test_outage_makes_few_fetches_and_recovers_soon():
+    """An outage of 120 s under 100 callers a second makes at most 12 fetches, and ends within 31 s after it."""
     rig = Rig(lambda number: refused() if clock() < 1120 else 7200, seconds=0.01)
     recovered, pauses = [], []
 
@@ -421,8 +421,8 @@ async def test_outage_of_the_token_call_makes_few_fetches_and_ends_soon():
     assert len(recovered) > 300
 
 
-async def test_outage_fails_nobody_who_has_a_living_token():
-    """Through 120 s of outage in the last five minutes of a token, every caller goes on, within 5 s."""
+async def test_outage_fails_no_caller_with_a_valid_token():
+    """During an outage of 120 s in the mandatory window every caller goes on within 5 s."""
     rig = Rig(lambda number: 7200 if number == 1 or clock() > 1000 + 7040 else refused(), seconds=0.01)
     await rig.token()
     await until(6920)
@@ -437,8 +437,8 @@ async def test_outage_fails_nobody_who_has_a_living_token():
     assert rig.cache.cached().value == Secret(rig.source.values[-1])
 
 
-async def test_second_session_adopts_the_token_of_the_first():
-    """Two caches on one store: one fetch, and a renewal by either serves both."""
+async def test_second_session_uses_the_token_of_the_first():
+    """Two caches on one store make one fetch, and a refresh by either serves both."""
     store = MemoryStore(asyncio.get_running_loop().time)
     one, two = Rig(store=store), Rig(store=store, brand="OTHER")
     first = await one.token()
@@ -451,8 +451,8 @@ async def test_second_session_adopts_the_token_of_the_first():
     assert (one.fetches, two.fetches) == (1, 1)
 
 
-async def test_adopted_token_keeps_its_age():
-    """A token taken from the store is renewed when its own life nears its end, not later."""
+async def test_token_from_the_store_keeps_its_age():
+    """A token from the store is refreshed when its own ttl ends."""
     store = MemoryStore(asyncio.get_running_loop().time)
     one, two = Rig(store=store, seconds=0), Rig(store=store, seconds=0)
     await one.token()
@@ -461,8 +461,8 @@ async def test_adopted_token_keeps_its_age():
     assert two.cache._windows == one.cache._windows
 
 
-async def test_token_in_the_store_is_not_adopted_when_it_is_over():
-    """What is past its life in the store is replaced, by a later generation."""
+async def test_expired_token_in_the_store_is_replaced():
+    """An expired token in the store is replaced by one of a later generation."""
     store = MemoryStore(asyncio.get_running_loop().time)
     await Rig(store=store).token()
     await until(7300)
@@ -482,8 +482,8 @@ async def test_token_in_the_store_is_not_adopted_when_it_is_over():
     seed=st.integers(0, 9),
 )
 @settings(deadline=None, max_examples=150)
-def test_renewals_keep_their_rules_in_every_history(virtual_run, lives, moves, seconds, seed):
-    """Never two flights at once; no token is given that is expired, or known to be dead."""
+def test_invariants_hold_in_every_history(virtual_run, lives, moves, seconds, seed):
+    """Two refreshes never overlap, and no expired or rejected token is returned."""
 
     async def scenario():
         def answer(number):
@@ -524,7 +524,7 @@ def test_renewals_keep_their_rules_in_every_history(virtual_run, lives, moves, s
 
 
 async def test_busy_token_call_is_transient():
-    """-1 from the token call is paused and asked again like a lost connection."""
+    """-1 from the token call backs off and is retried like a lost connection."""
     rig = Rig(lambda number: errcode(-1) if number == 1 else 7200, seconds=0)
     await rig.token()
     assert isinstance(rig.emitted(TokenRefreshFailed)[0].error, PlatformBusy)

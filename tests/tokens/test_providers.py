@@ -1,4 +1,4 @@
-"""Buying a token with the ticket: what is sent, what is refused, and what is remembered."""
+"""Tests of token providers: requests, rejections, ticket sources, ticket pushes, and external services."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ pytestmark = pytest.mark.virtual_time
 PATH = API_COMPONENT_TOKEN.path
 
 
-class Desk:
-    """A source before a scripted platform; `ticket` may be changed, or be an exception."""
+class ProviderHarness:
+    """A provider with a scripted platform; `ticket` may be changed, or be an exception."""
 
     def __init__(self, wechat):
         time = asyncio.get_running_loop().time
@@ -62,7 +62,7 @@ class Desk:
         self.source = TicketTokenProvider(self.exchange, "wx0", Secret("S3CRET"), self.newest, time)
 
     async def fetch(self):
-        """Prepare and fetch, as a renewal does."""
+        """Prepare and fetch, as a refresh does."""
         order = await self.source.prepare()
         return await order(lambda: True)
 
@@ -72,7 +72,7 @@ class Desk:
         return self.ticket
 
     async def failure(self, *steps):
-        """Return what a fetch that meets *steps* raises."""
+        """Return the error of a fetch for which the platform answers *steps*."""
         self.platform.play(PATH, *steps)
         with pytest.raises(WxtcbError) as caught:
             await self.fetch()
@@ -81,12 +81,12 @@ class Desk:
 
 @pytest.fixture
 async def desk(wechat):
-    """Give a source before the scripted platform."""
-    return Desk(wechat)
+    """Return a provider with the scripted platform."""
+    return ProviderHarness(wechat)
 
 
 async def test_fetch_sends_appid_secret_and_ticket_without_a_token(desk):
-    """The documented body, nothing in the query, and the typed reply."""
+    """The request has the documented body and no query, and the reply is typed."""
     token = await desk.fetch()
     (request,) = desk.platform.requests
     assert request.body.data == (
@@ -96,14 +96,14 @@ async def test_fetch_sends_appid_secret_and_ticket_without_a_token(desk):
     assert (token.component_access_token, token.expires_in) == (Secret("T0KEN-1"), 7200)
 
 
-async def test_fetch_needs_no_slot_of_the_gate(desk):
-    """Calls that wait for a token hold the slots; the fetch goes past them."""
+async def test_fetch_needs_no_slot_of_the_limiter(desk):
+    """Calls that wait for a token occupy the slots, so the fetch does not need one."""
     assert desk.exchange.limiter.try_acquire("/x")
     await desk.fetch()
 
 
 async def test_reply_keeps_no_raw_json(desk):
-    """The JSON with the token in clear is not kept."""
+    """The raw JSON, which contains the token, is not stored."""
     token = await desk.fetch()
     with pytest.raises(WxtcbError):
         raw(token)
@@ -111,8 +111,8 @@ async def test_reply_keeps_no_raw_json(desk):
 
 
 @pytest.mark.parametrize("ticket", [None, ""])
-async def test_nothing_is_sent_when_there_is_no_ticket(desk, ticket):
-    """Without a ticket there is a TicketError at once that says how to get one."""
+async def test_missing_ticket_sends_no_request(desk, ticket):
+    """Without a ticket a TicketError is raised at once, with the way to get one."""
     desk.ticket = ticket
     error = await desk.failure()
     assert isinstance(error, TicketError)
@@ -121,7 +121,7 @@ async def test_nothing_is_sent_when_there_is_no_ticket(desk, ticket):
 
 
 async def test_failing_ticket_source_is_a_ticket_error(desk):
-    """What the caller's ticket source raises is named with its place, but neither quoted nor chained."""
+    """The error names the class and location of the ticket source's exception, without quoting or chaining it."""
     desk.ticket = LookupError("S3CRET")
     error = await desk.failure()
     assert isinstance(error, TicketError)
@@ -132,14 +132,14 @@ async def test_failing_ticket_source_is_a_ticket_error(desk):
     assert desk.platform.requests == []
 
 
-async def test_ticket_source_in_which_something_was_cancelled_is_a_ticket_error(desk):
-    """A CancelledError that nobody sent to the fetch is a failure of the ticket source."""
+async def test_cancellation_inside_a_ticket_source_is_a_ticket_error(desk):
+    """A CancelledError that does not come from the caller is a failure of the ticket source."""
     desk.ticket = asyncio.CancelledError()
     assert isinstance(await desk.failure(), TicketError)
 
 
-async def test_fetch_cancelled_while_it_asks_for_the_ticket_is_cancelled(desk):
-    """A fetch that is cancelled in the ticket source ends in CancelledError."""
+async def test_fetch_cancelled_in_the_ticket_source_is_cancelled(desk):
+    """A caller that is cancelled during the ticket source gets CancelledError."""
 
     async def never():
         await asyncio.get_running_loop().create_future()
@@ -152,8 +152,8 @@ async def test_fetch_cancelled_while_it_asks_for_the_ticket_is_cancelled(desk):
         await fetch
 
 
-async def test_own_error_of_a_ticket_source_passes_as_it_is(desk):
-    """A ticket source may raise a WxtcbError of its choice."""
+async def test_wxtcb_error_of_a_ticket_source_is_raised_unchanged(desk):
+    """A ticket source may raise a WxtcbError."""
     desk.ticket = TicketError("mine")
     error = await desk.failure()
     assert (type(error), str(error), error.transient) == (TicketError, "mine", False)
@@ -162,8 +162,8 @@ async def test_own_error_of_a_ticket_source_passes_as_it_is(desk):
 @pytest.mark.parametrize(
     ("errcode", "kind"), [(40001, InvalidAppSecret), (40125, InvalidAppSecret), (61005, InvalidTicket)]
 )
-async def test_refusals_of_the_token_call_name_what_was_refused(desk, errcode, kind):
-    """40001 and 40125 mean the secret, 61005 the ticket."""
+async def test_rejections_have_specific_classes(desk, errcode, kind):
+    """40001 and 40125 of the token call mean the secret, 61005 the ticket."""
     assert isinstance(await desk.failure(errcode), kind)
 
 
@@ -183,8 +183,8 @@ async def test_refusals_of_the_token_call_name_what_was_refused(desk, errcode, k
         (45011, RateLimited),
     ],
 )
-async def test_failures_are_never_outcome_unknown_and_never_remembered(desk, step, kind):
-    """What may pass is raised as it is after one request, without the token, and asked again the next time."""
+async def test_transient_failures_are_raised_and_not_remembered(desk, step, kind):
+    """A transient failure is raised after one request, without the token, and the next fetch sends again."""
     error = await desk.failure(step)
     assert isinstance(error, kind)
     assert not isinstance(error, OutcomeUnknown)
@@ -194,8 +194,8 @@ async def test_failures_are_never_outcome_unknown_and_never_remembered(desk, ste
 
 
 @pytest.mark.parametrize("errcode", [40125, 40001, 61004, 61005, 61006, 61011])
-async def test_permanent_refusal_is_remembered_for_a_minute(desk, errcode):
-    """For 60 s the same ticket gets the same refusal without a request, as an object of its own."""
+async def test_permanent_rejection_is_remembered_for_a_minute(desk, errcode):
+    """For 60 s the same ticket gets the same rejection without a request, as a separate object."""
     first = await desk.failure(errcode)
     await asyncio.sleep(10)
     again = await desk.failure()
@@ -208,7 +208,7 @@ async def test_permanent_refusal_is_remembered_for_a_minute(desk, errcode):
     assert len(desk.platform.requests) == 2
 
 
-async def test_permanent_refusal_is_forgotten_when_the_ticket_changes(desk):
+async def test_new_ticket_clears_a_rejection(desk):
     """A newer ticket is tried at once."""
     await desk.failure(61005)
     desk.ticket = "ticket@@@2"
@@ -217,7 +217,7 @@ async def test_permanent_refusal_is_forgotten_when_the_ticket_changes(desk):
 
 
 async def test_cancelled_fetch_is_a_cancellation_with_the_same_args(desk):
-    """A fetch that is cancelled under way ends in CancelledError."""
+    """A fetch that is cancelled during its request raises CancelledError."""
     desk.platform.play(PATH, SendCancelled(("closing",), sent=True))
     with pytest.raises(asyncio.CancelledError) as caught:
         await desk.fetch()
@@ -225,8 +225,8 @@ async def test_cancelled_fetch_is_a_cancellation_with_the_same_args(desk):
 
 
 @pytest.mark.parametrize("errcode", [-1, -1000, 45011])
-def test_transient_refusals_may_pass(errcode):
-    """Busy, a passing fault and the minute limit are worth another try soon."""
+def test_transient_errors(errcode):
+    """Busy, cloud unavailable and the rate limit are transient."""
     assert is_transient(api_error(errcode, "", endpoint=PATH))
 
 
@@ -238,19 +238,19 @@ def test_transient_refusals_may_pass(errcode):
         *(api_error(code, "", endpoint=PATH) for code in (40125, 61004, 45009)),
     ],
 )
-def test_permanent_refusals_do_not_pass(error):
-    """Neither a missing ticket, nor the ceiling, nor a refusal of credentials, address or quota."""
+def test_permanent_errors(error):
+    """A missing ticket, the hourly limit, and rejections of credentials, IP or quota are permanent."""
     assert not is_transient(error)
 
 
-def test_lost_connections_may_pass():
-    """What is no answer of the platform may go better the next time."""
+def test_transport_errors_are_transient():
+    """An error without a reply of the platform is transient."""
     assert is_transient(TransportError("no", endpoint=PATH, sent=False))
     assert is_transient(BadReply("no", endpoint=PATH, status=502))
 
 
 async def test_repr_shows_neither_secret_nor_ticket(desk):
-    """The source, after a remembered refusal, is safe to print, and so is the request."""
+    """The reprs of the provider, after a rejection, and of the request show no secret."""
     error = await desk.failure(61004)
     shown = f"{desk.source!r} {desk.platform.requests!r} {error!r}"
     assert isinstance(error, IPNotAllowed)
@@ -260,7 +260,7 @@ async def test_repr_shows_neither_secret_nor_ticket(desk):
 
 
 async def test_ticket_source_that_hangs_is_a_ticket_error(desk):
-    """It is given as long as an attempt may take, so that what waits for the token ends."""
+    """A ticket source has as long as one request may take."""
 
     async def never():
         await asyncio.get_running_loop().create_future()
@@ -272,15 +272,15 @@ async def test_ticket_source_that_hangs_is_a_ticket_error(desk):
 
 
 async def test_ticket_may_come_as_a_secret(desk):
-    """A ticket source need not unwrap what it keeps wrapped."""
+    """A ticket source may return a Secret."""
     desk.ticket = Secret("ticket@@@1")
     await desk.fetch()
     assert b"ticket@@@1" in desk.platform.requests[0].body.data
 
 
 @pytest.mark.parametrize("ticket", [b"ticket@@@1", 5, ["ticket@@@1"]])
-async def test_ticket_that_is_no_text_is_a_ticket_error(desk, ticket):
-    """What the source gave is named by its type, not quoted."""
+async def test_ticket_of_another_type_is_a_ticket_error(desk, ticket):
+    """The error names the type of the value and does not quote it."""
     desk.ticket = ticket
     error = await desk.failure()
     assert isinstance(error, TicketError)
@@ -288,22 +288,22 @@ async def test_ticket_that_is_no_text_is_a_ticket_error(desk, ticket):
     assert "@@@" not in str(error)
 
 
-async def test_timeout_of_the_source_itself_is_told_as_its_failure(desk):
-    """Only what took as long as is allowed is said to have taken that long."""
+async def test_timeout_error_of_the_source_is_its_failure(desk):
+    """Only a ticket source that exceeded its time is reported as slow."""
     desk.ticket = TimeoutError("redis")
     assert "failed (TimeoutError in " in str(await desk.failure())
 
 
-async def test_ticket_that_is_no_proper_text_is_a_ticket_error(desk):
-    """Bytes of the environment that are no UTF-8 arrive as lone surrogates."""
+async def test_ticket_with_invalid_unicode_is_a_ticket_error(desk):
+    """Environment variables that are not UTF-8 have lone surrogates."""
     desk.ticket = "ticket@@@\udcff"
     error = await desk.failure()
     assert isinstance(error, TicketError)
     assert "Unicode" in str(error)
 
 
-async def test_failing_ticket_source_may_do_better_the_next_time(desk):
-    """A hiccup of it is no reason to give up; no ticket at all is."""
+async def test_failing_ticket_source_is_transient(desk):
+    """An exception of the ticket source is transient; a missing ticket is not."""
     desk.ticket = ConnectionError()
     assert is_transient(await desk.failure())
     assert classify(await desk.failure()) is FailureKind.NOT_SENT
@@ -311,7 +311,7 @@ async def test_failing_ticket_source_may_do_better_the_next_time(desk):
     assert not is_transient(await desk.failure())
 
 
-class Push:
+class DelayedTicket:
     """A ticket source that has a ticket from a moment on."""
 
     def __init__(self, at, ticket="ticket@@@pushed"):
@@ -321,8 +321,8 @@ class Push:
         return self.ticket if asyncio.get_running_loop().time() >= self.at else None
 
 
-def with_push(desk, source, within):
-    """Make an origin that asks for the push."""
+def provider_with_push(desk, source, within):
+    """Return a provider that requests the push."""
     return TicketTokenProvider(
         desk.exchange,
         "wx0",
@@ -333,8 +333,8 @@ def with_push(desk, source, within):
     )
 
 
-async def hope(origin):
-    """Prepare as a renewal does: what is lacking may come with a push."""
+async def prepare_or_request_push(origin):
+    """Prepare as a refresh does, and request a push if the ticket is missing."""
     while True:
         try:
             return await origin.prepare()
@@ -343,9 +343,9 @@ async def hope(origin):
         await asyncio.sleep(0.5)
 
 
-async def test_push_is_asked_for_once_and_awaited_where_the_policy_says_so(desk):
-    """Without a ticket: startPushTicket, the ticket that the push brings, and the token for it."""
-    order = await hope(with_push(desk, Push(1007), 60))
+async def test_push_is_requested_once_and_awaited(desk):
+    """Without a ticket the push is requested, and its ticket is used for the token."""
+    order = await prepare_or_request_push(provider_with_push(desk, DelayedTicket(1007), 60))
     await order(lambda: True)
     paths = [request.path for request in desk.platform.requests]
     assert paths == [API_START_PUSH_TICKET.path, PATH]
@@ -355,68 +355,68 @@ async def test_push_is_asked_for_once_and_awaited_where_the_policy_says_so(desk)
     assert desk.exchange.now() == pytest.approx(1007, abs=0.6)
 
 
-async def test_push_that_brings_nothing_is_given_up_within_its_bound(desk):
-    """The error says that the push was asked for."""
+async def test_push_without_a_ticket_times_out(desk):
+    """The error says that a push was requested."""
     with pytest.raises(TicketMissing, match=r"no ticket arrived within 30 s") as caught:
-        await hope(with_push(desk, Push(9999), 30))
+        await prepare_or_request_push(provider_with_push(desk, DelayedTicket(9999), 30))
     assert desk.exchange.now() == pytest.approx(1030)
     assert caught.value.transient is False
 
 
-async def test_push_that_cannot_be_started_is_the_failure(desk):
-    """A wrong secret is told at once, and for a minute without asking again."""
+async def test_failed_push_request_is_raised(desk):
+    """A wrong secret is raised at once, and for a minute without another request."""
     desk.platform.usual[API_START_PUSH_TICKET.path] = 40125
-    origin = with_push(desk, Push(9999), 30)
+    origin = provider_with_push(desk, DelayedTicket(9999), 30)
     for _ in range(20):
         with pytest.raises(InvalidAppSecret):
-            await hope(origin)
+            await prepare_or_request_push(origin)
     assert desk.exchange.now() == 1000
     assert len(desk.platform.requests) == 1
     await asyncio.sleep(60)
     with pytest.raises(InvalidAppSecret):
-        await hope(origin)
+        await prepare_or_request_push(origin)
     assert len(desk.platform.requests) == 2
 
 
-async def test_push_is_asked_for_once_a_minute(desk):
-    """However often a ticket is missed."""
-    origin = with_push(desk, Push(9999), 1)
+async def test_push_is_requested_once_a_minute(desk):
+    """A missing ticket requests at most one push a minute."""
+    origin = provider_with_push(desk, DelayedTicket(9999), 1)
     for _ in range(10):
         with pytest.raises(TicketMissing):
-            await hope(origin)
+            await prepare_or_request_push(origin)
         await asyncio.sleep(6)
     assert len(desk.platform.requests) == 1
 
 
-async def test_push_is_not_asked_for_without_the_policy_or_for_a_refused_ticket(desk):
-    """A ticket that WeChat refuses is followed by the next push anyway."""
+async def test_push_is_not_requested_for_a_rejected_ticket(desk):
+    """No push is requested if the option is off, or if WeChat rejected the ticket."""
     with pytest.raises(TicketMissing):
-        await hope(with_push(desk, Push(9999), 0))
+        await prepare_or_request_push(provider_with_push(desk, DelayedTicket(9999), 0))
     desk.platform.usual[PATH] = 61006
-    origin = with_push(desk, Push(0), 30)
+    origin = provider_with_push(desk, DelayedTicket(0), 30)
     order = await origin.prepare()
     with pytest.raises(InvalidTicket):
         await order(lambda: True)
     with pytest.raises(InvalidTicket):
-        await hope(origin)
+        await prepare_or_request_push(origin)
     assert len(desk.platform.requests) == 1
 
 
-async def test_push_is_not_asked_for_when_the_ticket_source_fails(desk):
-    """What is wrong there is no missing ticket."""
+async def test_push_is_not_requested_if_the_ticket_source_fails(desk):
+    """An exception of the ticket source is not a missing ticket."""
 
     async def broken():
         raise OSError
 
     with pytest.raises(TicketError):
-        await hope(with_push(desk, broken, 30))
+        await prepare_or_request_push(provider_with_push(desk, broken, 30))
     assert desk.platform.requests == []
 
 
-async def test_push_cancelled_while_it_is_asked_for_is_cancelled(desk):
-    """Nothing goes on behind the caller's back."""
+async def test_push_request_can_be_cancelled(desk):
+    """A cancelled push request leaves nothing running."""
     desk.platform.play(API_START_PUSH_TICKET.path, desk.platform.after(60))
-    preparing = asyncio.create_task(hope(with_push(desk, Push(9999), 30)))
+    preparing = asyncio.create_task(prepare_or_request_push(provider_with_push(desk, DelayedTicket(9999), 30)))
     await asyncio.sleep(1)
     preparing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -425,12 +425,12 @@ async def test_push_cancelled_while_it_is_asked_for_is_cancelled(desk):
 
 @pytest.fixture
 async def shared():
-    """Give the record of a store in memory."""
+    """Return the shared state in a store in memory."""
     return SharedState(MemoryStore(asyncio.get_running_loop().time), "wx0")
 
 
-async def test_kept_ticket_is_the_newest_in_the_store(shared):
-    """What the receiver kept last, by CreateTime; None before."""
+async def test_stored_ticket_is_the_newest(shared):
+    """The stored ticket with the latest CreateTime is returned; None before the first."""
     source = StoredTicketSource(shared)
     assert await source() is None
     await shared.update(lambda record, now: record.with_ticket(Secret("new"), 20, now))
@@ -438,8 +438,8 @@ async def test_kept_ticket_is_the_newest_in_the_store(shared):
     assert await source() == Secret("new")
 
 
-async def test_kept_ticket_over_twelve_hours_old_is_refused_without_a_request(shared):
-    """It would be refused with 61005; the error says how old it is."""
+async def test_stored_ticket_over_twelve_hours_old_is_rejected(shared):
+    """TicketExpired is raised without a request, with the age of the ticket."""
     await shared.update(lambda record, now: record.with_ticket(Secret("t"), 20, now))
     source = StoredTicketSource(shared)
     await asyncio.sleep(12 * 3600 - 1)
@@ -450,8 +450,8 @@ async def test_kept_ticket_over_twelve_hours_old_is_refused_without_a_request(sh
     assert caught.value.age == pytest.approx(12 * 3600 + 1)
 
 
-async def test_kept_ticket_seen_last_is_given_while_the_store_is_down(shared):
-    """A process that has never seen the store says that it is down."""
+async def test_last_stored_ticket_is_used_while_the_store_is_down(shared):
+    """A process that has never read the store gets TokenStoreError."""
     await shared.update(lambda record, now: record.with_ticket(Secret("t"), 20, now))
 
     async def fail(appid):
@@ -464,8 +464,8 @@ async def test_kept_ticket_seen_last_is_given_while_the_store_is_down(shared):
     assert await StoredTicketSource(down)() == Secret("t")
 
 
-async def central(answer):
-    """Fetch from a central service that answers so."""
+async def fetch_from_service(answer):
+    """Fetch from an external service that answers *answer*."""
 
     async def source():
         if isinstance(answer, BaseException):
@@ -476,16 +476,16 @@ async def central(answer):
     return await order(lambda: True)
 
 
-async def test_central_service_gives_its_token():
-    """It is asked as it is, and voids nothing; a token given as a text is a secret from then on."""
+async def test_external_service_returns_its_token():
+    """A fetch from the service invalidates nothing, and a token given as a string becomes a Secret."""
     token = ComponentToken(component_access_token="T0KEN", expires_in=600)
     assert token.component_access_token == Secret("T0KEN")
-    assert await central(token) is token
+    assert await fetch_from_service(token) is token
     assert ExternalTokenProvider(None).invalidates_previous is False
 
 
-async def test_central_service_has_no_push_to_ask_for():
-    """What it lacks is raised as it is."""
+async def test_external_service_requests_no_push():
+    """A ticket error is raised unchanged."""
     with pytest.raises(TicketError, match="mine"):
         await ExternalTokenProvider(None).request_ticket_push(TicketError("mine"))
 
@@ -505,17 +505,17 @@ async def test_central_service_has_no_push_to_ask_for():
         (ComponentToken("T0KEN\udcff", 7200), TransportError, "valid Unicode"),
     ],
 )
-async def test_central_service_that_fails_is_told_without_its_words(answer, kind, words):
-    """Its failure is the failure of the renewal."""
+async def test_failing_external_service_is_not_quoted(answer, kind, words):
+    """The error of the service is the failure of the refresh, without its message."""
     with pytest.raises(kind) as caught:
-        await central(answer)
+        await fetch_from_service(answer)
     assert words in str(caught.value)
     assert "S3CRET" not in str(caught.value)
     assert "T0KEN" not in str(caught.value)
 
 
-async def test_cancellation_that_a_ticket_source_swallows_takes_effect_all_the_same(desk):
-    """Who was cancelled meanwhile goes no further, whatever the source made of it."""
+async def test_swallowed_cancellation_takes_effect(desk):
+    """A caller that was cancelled stops, although the ticket source swallowed the CancelledError."""
 
     async def stubborn():
         with contextlib.suppress(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Renewals of many processes over one store: one fetch in the world, whoever is killed, paused, or cut off."""
+"""Tests of token refresh by many processes over one store, while they are killed, suspended or cut off."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ pytestmark = pytest.mark.virtual_time
 
 @pytest.fixture
 async def store():
-    """Give a store in memory, by virtual time."""
+    """Return a store in memory, on virtual time."""
     return MemoryStore(asyncio.get_running_loop().time)
 
 
 @pytest.fixture
 def fleet(store):
-    """Give a function that makes processes on that store, each with a line of its own."""
+    """Return a function that creates processes on that store, each with its own connection."""
 
     def make(number, answer=7200, seconds=0.5, **options):
         return [
@@ -56,24 +56,24 @@ def fleet(store):
     return make
 
 
-async def record_of(store):
-    """Return what is kept."""
+async def state_of(store):
+    """Return the state in the store."""
     return (await SharedState(store, APPID).read()).state
 
 
 def fetches(rigs):
-    """Count the fetches of all."""
+    """Return the number of fetches of all processes."""
     return sum(rig.fetches for rig in rigs)
 
 
 async def test_eight_processes_make_one_fetch(fleet, store):
-    """Whoever gets the lease fetches; the others wake with its token at once, not at a poll."""
+    """One process fetches under the lease, and the others get its token at once, without polling."""
     rigs = fleet(8)
     tokens = await asyncio.gather(*(rig.token() for rig in rigs for _ in range(20)))
     assert len({token.value for token in tokens}) == 1
     assert fetches(rigs) == 1
     assert clock() == pytest.approx(1000.5)
-    record = await record_of(store)
+    record = await state_of(store)
     assert (record.token.fetched_by, record.token.reason, record.lease) == (f"host:{_winner(rigs)}", "first", None)
     assert sum(event.from_store for rig in rigs for event in rig.emitted(TokenRefreshed)) == 7
 
@@ -82,8 +82,8 @@ def _winner(rigs):
     return next(number for number, rig in enumerate(rigs) if rig.fetches)
 
 
-async def test_dead_token_is_replaced_once_in_the_world(fleet):
-    """All are told "dead" at once: each looks into the store first, one fetches, nobody fails."""
+async def test_rejected_token_is_replaced_once_by_all_processes(fleet):
+    """If a token is rejected for all processes at once, one fetches and none fails."""
     rigs = fleet(8)
     for _ in range(5):
         for rig, token in zip(rigs, await asyncio.gather(*(rig.token() for rig in rigs)), strict=True):
@@ -92,8 +92,8 @@ async def test_dead_token_is_replaced_once_in_the_world(fleet):
     assert fetches(rigs) == 6
 
 
-async def test_process_told_dead_late_takes_what_the_store_has(fleet):
-    """News of a dead token that has been replaced meanwhile costs a look, not a fetch."""
+async def test_late_rejection_uses_the_token_in_the_store(fleet):
+    """A late rejection of a token that was replaced meanwhile costs a read and no fetch."""
     one, two = fleet(2)
     old = await one.token()
     await two.token()
@@ -105,8 +105,8 @@ async def test_process_told_dead_late_takes_what_the_store_has(fleet):
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.25])
-async def test_killed_holder_is_waited_for_as_long_as_its_lease_lasts(fleet, moment, settle):
-    """The lease of a process that is killed in mid-renewal runs out; then the next one fetches."""
+async def test_lease_of_a_killed_process_expires(fleet, moment, settle):
+    """The lease of a process that was killed during its fetch expires; then the next process fetches."""
     one, two = fleet(2)
     lost = asyncio.create_task(one.token())
     await asyncio.sleep(moment)
@@ -118,8 +118,8 @@ async def test_killed_holder_is_waited_for_as_long_as_its_lease_lasts(fleet, mom
     lost.cancel()
 
 
-async def test_living_holder_is_waited_for_beyond_the_length_of_a_lease(fleet):
-    """A platform that takes 30 s to answer makes no second fetch: the holder prolongs its lease."""
+async def test_slow_fetch_extends_its_lease(fleet):
+    """A response after 30 s causes no second fetch, because the holder extends its lease."""
     one, two = fleet(2, seconds=30)
     tokens = await asyncio.gather(one.token(), two.token())
     assert tokens[0].value == tokens[1].value
@@ -127,8 +127,8 @@ async def test_living_holder_is_waited_for_beyond_the_length_of_a_lease(fleet):
     assert clock() == pytest.approx(1030)
 
 
-async def test_holder_past_its_lease_does_not_send(fleet, store):
-    """Who was paused between the lease and the request finds so by its own clock, and takes what others got."""
+async def test_expired_lease_vetoes_the_request(fleet, store):
+    """A process that was suspended before it sent does not send, and uses the token of another process."""
     one, two = fleet(2)
 
     async def late(may_send):
@@ -146,8 +146,8 @@ async def test_holder_past_its_lease_does_not_send(fleet, store):
     assert fetches([one, two]) == 1
 
 
-async def test_token_of_a_holder_that_lost_its_lease_is_not_stored(fleet, store):
-    """A process paused in mid-request comes back with an old token: the newer one stays, and it takes that."""
+async def test_token_fetched_under_a_lost_lease_is_not_stored(fleet, store):
+    """A process that was suspended during its fetch does not overwrite the newer token, and uses it."""
     one, two = fleet(2, seconds=3 * LEASE_DURATION)
     first = asyncio.create_task(one.token())
     await asyncio.sleep(0.1)
@@ -158,18 +158,18 @@ async def test_token_of_a_holder_that_lost_its_lease_is_not_stored(fleet, store)
     await asyncio.sleep(LEASE_DURATION)
     one.store.frozen = False
     assert (await first).value == newer.value
-    assert (await record_of(store)).token.value == newer.value
+    assert (await state_of(store)).token.value == newer.value
     assert fetches([one, two]) == 2
 
 
-async def test_closing_in_mid_renewal_gives_the_lease_back(fleet, store):
-    """Nobody waits for a process that ended in good order; the fetch that it had begun counts."""
+async def test_closing_during_a_fetch_releases_the_lease(fleet, store):
+    """No process waits for one that was closed; the fetch that it had started counts."""
     one, two = fleet(2, seconds=60)
     lost = asyncio.create_task(one.token())
     await asyncio.sleep(1)
     await one.cache.aclose()
     await catch(lost)
-    record = await record_of(store)
+    record = await state_of(store)
     assert record.lease is None
     assert len(record.fetch_times) == 1
     two.source.seconds = 0
@@ -178,21 +178,21 @@ async def test_closing_in_mid_renewal_gives_the_lease_back(fleet, store):
     assert clock() == began
 
 
-async def test_closing_while_the_lease_is_being_taken_gives_it_back(fleet, store):
-    """Cancelled between the question and the answer of the store, a lease that was granted is given back."""
+async def test_closing_during_acquire_releases_the_lease(fleet, store):
+    """A lease that was granted while the process was cancelled is released."""
     [one] = fleet(1)
     one.store.deaf = True
     lost = asyncio.create_task(one.token())
     await asyncio.sleep(0.1)
-    assert (await record_of(store)).lease is not None
+    assert (await state_of(store)).lease is not None
     one.store.deaf = False
     await one.cache.aclose()
     await catch(lost)
-    assert (await record_of(store)).lease is None
+    assert (await state_of(store)).lease is None
 
 
-async def test_closing_with_the_store_down_ends_all_the_same(fleet):
-    """A lease that cannot be given back runs out by itself."""
+async def test_closing_works_while_the_store_is_down(fleet):
+    """A lease that cannot be released expires."""
     [one] = fleet(1, seconds=60)
     lost = asyncio.create_task(one.token())
     await asyncio.sleep(1)
@@ -202,7 +202,7 @@ async def test_closing_with_the_store_down_ends_all_the_same(fleet):
 
 
 async def test_outage_makes_as_few_fetches_for_eight_processes_as_for_one(fleet):
-    """120 s in which every fetch fails: at most 12 by all together, and all are back within 31 s after it."""
+    """In 120 s of failures all processes together fetch at most 12 times, and recover within 31 s after it."""
     rigs = fleet(8, answer=lambda number: refused() if clock() < 1120 else 7200, seconds=0.01)
     recovered = {}
 
@@ -219,8 +219,8 @@ async def test_outage_makes_as_few_fetches_for_eight_processes_as_for_one(fleet)
     assert fetches(rigs) <= 13
 
 
-async def test_failure_of_another_process_is_told_with_its_reason(fleet):
-    """Who finds a long pause that another process began hears why, and for how long, without a fetch."""
+async def test_backoff_of_another_process_is_raised_with_its_reason(fleet):
+    """A long backoff that another process started is raised with its reason and `retry_after`, without a fetch."""
     one, two = fleet(2, answer=lambda number: errcode(45011))
     assert isinstance(await catch(one.token()), RateLimited)
     error = await catch(two.token())
@@ -230,8 +230,8 @@ async def test_failure_of_another_process_is_told_with_its_reason(fleet):
     assert two.fetches == 0
 
 
-async def test_refusal_of_one_process_does_not_keep_others_from_trying(fleet):
-    """A wrong secret, or an address that is not allowed, is the affair of that process."""
+async def test_permanent_failure_concerns_one_process_only(fleet):
+    """A wrong secret or an IP that is not allowed does not stop other processes from trying."""
     one, two = fleet(2)
     one.source.answer = lambda number: errcode(40125)
     assert isinstance(await catch(one.token()), InvalidAppSecret)
@@ -240,8 +240,8 @@ async def test_refusal_of_one_process_does_not_keep_others_from_trying(fleet):
     assert clock() == pytest.approx(1001)
 
 
-async def test_ceiling_counts_the_tokens_of_all(fleet):
-    """Tokens fetched by others are counted, those of killed processes too."""
+async def test_hourly_limit_counts_fetches_of_all_processes(fleet):
+    """Fetches of other processes count, also those of killed ones."""
     rigs = fleet(3, max_fetches_per_hour=3, seconds=0)
     for _ in range(3):
         for rig in rigs:
@@ -250,8 +250,8 @@ async def test_ceiling_counts_the_tokens_of_all(fleet):
     assert fetches(rigs) == 3
 
 
-async def test_store_that_is_away_for_seconds_is_waited_for(fleet):
-    """Token dead and store down: callers wait for seconds, and nobody fetches alone if it returns."""
+async def test_short_store_outage_is_waited_for(fleet):
+    """Without a valid token callers wait for the store for seconds, and fetch nothing if it returns."""
     one, two = fleet(2)
     for rig in (one, two):
         rig.cache.invalidate(await rig.token(), 42001)
@@ -264,8 +264,8 @@ async def test_store_that_is_away_for_seconds_is_waited_for(fleet):
     assert clock() - 1000.5 < 4 + 0.5 + 0.6
 
 
-async def test_store_that_stays_away_is_done_without_once_a_minute(fleet):
-    """After 5 s a process fetches for itself, and tells so; told "dead" again, it looks again every 5 s."""
+async def test_long_store_outage_allows_one_fetch_a_minute(fleet):
+    """After 5 s a process fetches without the store and reports it; later it tries the store again every 5 s."""
     [one] = fleet(1)
     one.store.cut = True
     token = await one.token()
@@ -283,8 +283,8 @@ async def test_store_that_stays_away_is_done_without_once_a_minute(fleet):
     await one.cache.aclose()
 
 
-async def test_store_that_hangs_is_a_store_that_is_down(fleet):
-    """A store that answers nothing is given two seconds for each question."""
+async def test_hanging_store_counts_as_down(fleet):
+    """A store that does not answer gets two seconds for each operation."""
     [one] = fleet(1)
     one.store.frozen = True
     await one.token()
@@ -292,8 +292,8 @@ async def test_store_that_hangs_is_a_store_that_is_down(fleet):
     await one.cache.aclose()
 
 
-async def test_living_token_is_used_while_the_store_is_down(fleet):
-    """In both windows callers go on with the token they have, and nothing is fetched alone."""
+async def test_valid_token_is_used_while_the_store_is_down(fleet):
+    """In both windows callers use the current token, and nothing is fetched without the store."""
     [one] = fleet(1)
     token = await one.token()
     one.store.cut = True
@@ -305,33 +305,33 @@ async def test_living_token_is_used_while_the_store_is_down(fleet):
     assert {type(event.error) for event in one.emitted(TokenRefreshFailed)} == {TokenStoreError}
 
 
-async def test_token_fetched_alone_is_stored_when_the_store_returns(fleet, store):
-    """Others find it then, and fetch nothing."""
+async def test_token_fetched_without_the_store_is_stored_later(fleet, store):
+    """Other processes find it in the store and fetch nothing."""
     one, two = fleet(2)
     one.store.cut = True
     token = await one.token()
     await asyncio.sleep(20)
     one.store.cut = False
     await asyncio.sleep(31)
-    kept = (await record_of(store)).token
+    kept = (await state_of(store)).token
     assert (kept.value, kept.fetched_by, kept.requested_at) == (token.value, "host:0", pytest.approx(1005))
     assert (await two.token()).value == token.value
     assert two.fetches == 0
 
 
-async def test_token_fetched_alone_gives_way_to_one_that_others_stored(fleet, store):
-    """When the store returns with a token of another process, that one stays."""
+async def test_token_of_another_process_is_not_overwritten_later(fleet, store):
+    """If the store returns with a token of another process, that token stays."""
     one, two = fleet(2)
     one.store.cut = True
     await one.token()
     token = await two.token()
     one.store.cut = False
     await asyncio.sleep(40)
-    assert (await record_of(store)).token.value == token.value
+    assert (await state_of(store)).token.value == token.value
 
 
-async def test_token_that_the_store_could_not_take_is_used_and_stored_later(fleet, store):
-    """A token that was bought is not thrown away."""
+async def test_token_that_could_not_be_stored_is_used_and_stored_later(fleet, store):
+    """A fetched token is used although the store fails, and is stored when the store works again."""
     [one] = fleet(1)
     flight = asyncio.create_task(one.token())
     await asyncio.sleep(0.2)
@@ -340,12 +340,12 @@ async def test_token_that_the_store_could_not_take_is_used_and_stored_later(flee
     assert one.emitted(TokenStoreWriteFailed)
     one.store.cut = False
     await asyncio.sleep(5)
-    assert (await record_of(store)).token.value == Secret("T0-1")
+    assert (await state_of(store)).token.value == Secret("T0-1")
     assert one.fetches == 1
 
 
-async def test_two_tokens_that_the_store_could_not_take_are_stored_in_their_order(fleet, store):
-    """The newer one is what is kept in the end."""
+async def test_two_unstored_tokens_are_stored_in_order(fleet, store):
+    """The newer of two unstored tokens is the one that is stored in the end."""
     [one] = fleet(1)
     one.store.cut = True
     one.cache.invalidate(await one.token(), 42001)
@@ -353,11 +353,11 @@ async def test_two_tokens_that_the_store_could_not_take_are_stored_in_their_orde
     token = await one.token()
     one.store.cut = False
     await asyncio.sleep(70)
-    assert (await record_of(store)).token.value == token.value
+    assert (await state_of(store)).token.value == token.value
 
 
-async def test_fetches_made_alone_count_against_the_ceiling(fleet):
-    """A store that is down does not lift the ceiling."""
+async def test_fetches_without_the_store_count_towards_the_limit(fleet):
+    """A store that is down does not lift the hourly limit."""
     [one] = fleet(1, max_fetches_per_hour=2, seconds=0)
     one.store.cut = True
     for _ in range(2):
@@ -369,8 +369,8 @@ async def test_fetches_made_alone_count_against_the_ceiling(fleet):
     await one.cache.aclose()
 
 
-async def test_failure_that_cannot_be_told_to_others_is_paused_here(fleet):
-    """The store is gone when a fetch fails: this process counts its pauses by itself."""
+async def test_failure_that_cannot_be_stored_backs_off_locally(fleet):
+    """If the store is down when a fetch fails, the process backs off on its own."""
     [one] = fleet(1, answer=lambda number: refused())
     flight = asyncio.create_task(one.token())
     await asyncio.sleep(0.2)
@@ -379,8 +379,8 @@ async def test_failure_that_cannot_be_told_to_others_is_paused_here(fleet):
     assert one.emitted(TokenRefreshFailed)[0].retry_after == 1
 
 
-async def test_store_that_lost_everything_is_a_new_beginning(fleet, store):
-    """Flushed in mid-renewal, the store gets a token in a second try; flushed later, the living token goes on."""
+async def test_store_that_lost_its_data_works_again(fleet, store):
+    """A store that is emptied during a refresh gets a token; emptied later, the valid token stays in use."""
     one, two = fleet(2)
     flight = asyncio.create_task(one.token())
     await asyncio.sleep(0.2)
@@ -396,8 +396,8 @@ async def test_store_that_lost_everything_is_a_new_beginning(fleet, store):
 
 
 @pytest.mark.parametrize("document", ["", "null", "[]", '{"format":99}', '{"format":1,"token":5}'])
-async def test_store_that_keeps_something_else_is_left_alone(fleet, store, document):
-    """What is no record of ours is not overwritten, and nobody fetches beside it: that would void the fleet's token."""
+async def test_store_with_data_of_another_program_is_not_overwritten(fleet, store, document):
+    """Unreadable data is a permanent error; the process neither overwrites it nor fetches without the store."""
     await store.compare_and_set(APPID, document, version="")
     [one] = fleet(1)
     for _ in range(10):
@@ -409,8 +409,8 @@ async def test_store_that_keeps_something_else_is_left_alone(fleet, store, docum
     assert (one.fetches, clock()) == (0, 1000)
 
 
-async def test_own_error_of_a_store_shows_no_frame_of_it(fleet):
-    """A store may raise a WxtcbError; what a hook keeps of it holds neither cause nor locals."""
+async def test_error_of_a_store_has_no_frames(fleet):
+    """A WxtcbError that a store raises reaches hooks without its cause and local variables."""
     [one] = fleet(1)
     await one.token()
 
@@ -431,8 +431,8 @@ async def test_own_error_of_a_store_shows_no_frame_of_it(fleet):
     assert "S3CRET" not in story
 
 
-async def test_owner_outside_slows_our_fetches_down(fleet):
-    """Told "not latest" again and again, fetches are 1, 2, 4 ... 60 s apart, and the event says why."""
+async def test_conflicts_slow_fetches_down(fleet):
+    """With repeated "not latest", fetches are 1, 2, 4 ... 60 s apart, and an event gives the reason."""
     [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
     one.renewal.conflict_hint = "Share the store."
     while one.fetches < 12:
@@ -446,8 +446,8 @@ async def test_owner_outside_slows_our_fetches_down(fleet):
     assert (first.conflicts, first.min_fetch_interval, first.hint) == (3, 1, "Share the store.")
 
 
-async def test_long_truce_is_told_to_callers(fleet):
-    """A pause of more than 4 s is an error of its own, which says when and what to do."""
+async def test_long_conflict_backoff_is_raised(fleet):
+    """A conflict backoff of more than 4 s raises TokenConflict, with `retry_after` and advice."""
     [one] = fleet(1, seconds=0)
     for _ in range(7):
         one.cache.invalidate(await one.token(), 40001)
@@ -458,8 +458,8 @@ async def test_long_truce_is_told_to_callers(fleet):
 
 
 @pytest.mark.parametrize("code", [42001, 40014])
-async def test_tokens_that_end_otherwise_are_no_contest(fleet, code):
-    """A token that was ended, not replaced, is replaced at once, however often."""
+async def test_revoked_tokens_are_no_conflict(fleet, code):
+    """A token that was revoked, not replaced, is replaced at once, however often."""
     [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
     for _ in range(20):
         one.cache.invalidate(await one.token(), code)
@@ -467,8 +467,8 @@ async def test_tokens_that_end_otherwise_are_no_contest(fleet, code):
     assert not one.emitted(TokenConflictDetected)
 
 
-async def test_contest_is_over_when_a_token_has_lasted(fleet):
-    """Voided once in ten minutes and more, tokens are replaced at once again."""
+async def test_conflicts_end_when_a_token_has_lasted(fleet):
+    """Tokens that last ten minutes are replaced at once again."""
     [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
     for _ in range(8):
         one.cache.invalidate(await one.token(), 40001)
@@ -476,8 +476,8 @@ async def test_contest_is_over_when_a_token_has_lasted(fleet):
     assert not one.emitted(TokenConflictDetected)
 
 
-async def test_reader_takes_what_others_fetch(fleet, store):
-    """A process without an origin never fetches, waits for others in the windows, and is woken by them."""
+async def test_reader_uses_tokens_of_other_processes(fleet, store):
+    """A process without a provider never fetches, waits in the windows, and is woken by a new token."""
     [owner] = fleet(1)
     reader = Rig(store=Line(store), provider=None)
     await owner.token()
@@ -492,8 +492,8 @@ async def test_reader_takes_what_others_fetch(fleet, store):
     assert not reader.emitted(TokenRefreshFailed)
 
 
-async def test_reader_without_an_owner_fails_and_says_why(fleet, store):
-    """Nothing in the store, and nobody who fetches: after a few tries the caller hears it."""
+async def test_reader_fails_if_no_process_fetches(fleet, store):
+    """With an empty store and no process that fetches, the caller gets an error after a few seconds."""
     reader = Rig(store=Line(store), provider=None)
     error = await catch(reader.token())
     assert isinstance(error, TransportError)
@@ -501,17 +501,17 @@ async def test_reader_without_an_owner_fails_and_says_why(fleet, store):
     assert clock() - 1000 < 30
 
 
-async def test_reader_does_not_do_without_the_store(fleet, store):
-    """With the store down a reader fails: it has no other way."""
+async def test_reader_fails_while_the_store_is_down(fleet, store):
+    """A reader has no way to get a token without the store."""
     reader = Rig(store=Line(store, cut=True), provider=None)
     assert isinstance(await catch(reader.token()), TokenStoreError)
 
 
-async def test_record_with_a_token_of_the_future_is_believed_for_one_life_at_most(fleet, store):
-    """A clock that was set back makes no token immortal, no lease and no pause endless."""
+async def test_token_from_the_future_is_valid_for_one_ttl_at_most(fleet, store):
+    """A store's clock that was set back makes no token, lease or backoff last longer than its duration."""
     [one] = fleet(1)
     await one.token()
-    record = await record_of(store)
+    record = await state_of(store)
     ahead = attrs.evolve(record, token=attrs.evolve(record.token, requested_at=1e9))
     kept = await store.load(APPID)
     await store.compare_and_set(APPID, dump_state(ahead), version=kept.version)
@@ -520,8 +520,8 @@ async def test_record_with_a_token_of_the_future_is_believed_for_one_life_at_mos
     assert two.cache.age_and_remaining()[1] <= 7200
 
 
-async def test_store_that_goes_while_others_fetch_is_waited_for_too(fleet):
-    """However long a process has waited for the holder: the time it gives the store begins when the store goes."""
+async def test_store_outage_after_a_long_wait_is_waited_for(fleet):
+    """The time given to the store starts when it fails, not when the refresh started."""
     one, two = fleet(2, seconds=20)
     tokens = asyncio.gather(one.token(), two.token())
     await asyncio.sleep(15.1)
@@ -534,8 +534,8 @@ async def test_store_that_goes_while_others_fetch_is_waited_for_too(fleet):
     assert fetches([one, two]) == 1
 
 
-async def test_token_that_is_held_no_longer_is_not_stored_late(fleet, store):
-    """Unsaved tokens give way to what this process has got since, even if that is dead by now."""
+async def test_unstored_token_that_was_replaced_is_not_stored(fleet, store):
+    """An unstored token gives way to a newer one of this process, even if that one was rejected."""
     [one] = fleet(1)
     one.store.cut = True
     one.cache.invalidate(await one.token(), 42001)
@@ -547,12 +547,12 @@ async def test_token_that_is_held_no_longer_is_not_stored_late(fleet, store):
     one.cache.invalidate(newest, 42001)
     await catch(one.token())
     await until(110)
-    assert (await record_of(store)).token.value == newest.value
+    assert (await state_of(store)).token.value == newest.value
 
 
 @pytest.mark.parametrize("way", ["cut", "locked"])
-async def test_process_that_may_not_fetch_alone_again_finds_the_store_when_it_is_back(fleet, way):
-    """The minute between fetches alone is not waited out once the store answers, or takes changes again."""
+async def test_store_is_used_as_soon_as_it_is_back(fleet, way):
+    """The minute between fetches without the store ends early if the store answers or accepts writes again."""
     one, two = fleet(2)
     setattr(one.store, way, True)
     one.cache.invalidate(await one.token(), 42001)
@@ -566,8 +566,8 @@ async def test_process_that_may_not_fetch_alone_again_finds_the_store_when_it_is
     await one.cache.aclose()
 
 
-async def test_contest_is_over_when_the_next_renewal_has_another_cause(fleet):
-    """Once told "not latest", a process that renews short-lived tokens in time suspects nobody for that."""
+async def test_conflicts_end_with_a_refresh_for_another_reason(fleet):
+    """After one "not latest", refreshes of expiring tokens count no conflict."""
     [one] = fleet(1, answer=300, max_fetches_per_hour=None)
     one.cache.invalidate(await one.token(), 40001)
     while clock() < 1000 + 3000:
@@ -577,8 +577,8 @@ async def test_contest_is_over_when_the_next_renewal_has_another_cause(fleet):
     assert not one.emitted(TokenConflictDetected)
 
 
-async def test_one_answer_of_the_store_may_be_lost_while_a_request_is_under_way(fleet):
-    """The holder asks again in time: its lease lasts, and nobody else fetches."""
+async def test_one_lost_reply_does_not_end_the_lease(fleet):
+    """The holder retries the extension in time, and no other process fetches."""
     one, two = fleet(2, seconds=15)
     first = asyncio.create_task(one.token())
     await asyncio.sleep(LEASE_DURATION / 3 - 0.1)
@@ -589,8 +589,8 @@ async def test_one_answer_of_the_store_may_be_lost_while_a_request_is_under_way(
     assert fetches([one, two]) == 1
 
 
-async def test_process_that_is_overtaken_while_it_asks_for_its_ticket_sends_nothing(fleet):
-    """Whoever takes the lease first fetches, however early somebody else began."""
+async def test_process_overtaken_while_preparing_sends_nothing(fleet):
+    """The process that acquires the lease first fetches, however early another one started."""
     one, two = fleet(2)
 
     async def slowly():
@@ -603,8 +603,8 @@ async def test_process_that_is_overtaken_while_it_asks_for_its_ticket_sends_noth
     assert fetches([one, two]) == 1
 
 
-async def test_lease_that_was_taken_over_is_not_given_back(fleet, store):
-    """A process that is closed after it stood still leaves the lease of its successor alone."""
+async def test_lease_of_another_process_is_not_released(fleet, store):
+    """A process that is closed after it was suspended leaves its successor's lease alone."""
     one, two = fleet(2, seconds=60)
     first = asyncio.create_task(one.token())
     await asyncio.sleep(0.1)
@@ -612,17 +612,17 @@ async def test_lease_that_was_taken_over_is_not_given_back(fleet, store):
     second = asyncio.create_task(two.token())
     await asyncio.sleep(2 * LEASE_DURATION)
     one.store.frozen = False
-    lease = (await record_of(store)).lease
+    lease = (await state_of(store)).lease
     assert lease.owner == "host:1"
     await one.cache.aclose()
     await catch(first)
-    assert (await record_of(store)).lease.nonce == lease.nonce
+    assert (await state_of(store)).lease.nonce == lease.nonce
     assert (await second).value == Secret("T1-1")
 
 
 @pytest.mark.parametrize(("sent", "within"), [(False, 15), (True, 80)])
-async def test_fetch_alone_that_never_left_does_not_cost_the_minute(fleet, sent, within):
-    """Only what may have voided the tokens of others keeps a process from fetching alone again."""
+async def test_unsent_fetch_without_the_store_may_be_repeated(fleet, sent, within):
+    """Only a request that was sent blocks further fetches without the store for a minute."""
     lost = TransportError("no connection", endpoint="/token", sent=sent)
     [one] = fleet(1, answer=lambda number: lost if number == 1 else 7200)
     one.store.cut = True
@@ -635,11 +635,11 @@ async def test_fetch_alone_that_never_left_does_not_cost_the_minute(fleet, sent,
     await one.cache.aclose()
 
 
-async def test_contest_of_days_does_not_overflow(fleet, store):
-    """However often a token was contested, the truce is a minute."""
+async def test_conflict_backoff_does_not_overflow(fleet, store):
+    """After thousands of conflicts the backoff is a minute."""
     [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
     await one.token()
-    record = await record_of(store)
+    record = await state_of(store)
     kept = await store.load(APPID)
     await store.compare_and_set(APPID, dump_state(attrs.evolve(record, conflicts=5000)), version=kept.version)
     one.cache.invalidate(one.cache.cached(), 40001)
@@ -649,8 +649,8 @@ async def test_contest_of_days_does_not_overflow(fleet, store):
 
 
 @pytest.mark.parametrize("answer", [None, 5, SimpleNamespace(document=None, version="", now=None)])
-async def test_store_that_answers_nonsense_is_a_store_that_is_down(fleet, answer):
-    """It makes no endless loop and no fetch per call."""
+async def test_store_with_invalid_results_counts_as_down(fleet, answer):
+    """A store that returns invalid results causes neither an endless loop nor a fetch per call."""
     [one] = fleet(1, seconds=0)
 
     async def load(_):
@@ -663,14 +663,14 @@ async def test_store_that_answers_nonsense_is_a_store_that_is_down(fleet, answer
     await one.cache.aclose()
 
 
-async def test_bug_in_a_renewal_is_paused_like_a_failure(fleet, settle):
-    """What should not happen reaches callers as an error, and the loop's exception handler, without a storm."""
+async def test_internal_error_backs_off(fleet, settle):
+    """An unexpected exception reaches callers as an error and the event loop's exception handler, and backs off."""
     [one] = fleet(1, seconds=0)
     one.source.order = lambda _: 1 / 0
     error = await catch(one.token())
     assert "internal error in wxtcb (ZeroDivisionError)" in str(error)
     assert clock() - 1000 == pytest.approx(7)
-    assert (await record_of(one.store.store)).lease is None
+    assert (await state_of(one.store.store)).lease is None
     one.cache._refresh_task = None
     await settle()
     gc.collect()
@@ -680,8 +680,8 @@ async def test_bug_in_a_renewal_is_paused_like_a_failure(fleet, settle):
 
 
 @pytest.mark.parametrize("life", [float("inf"), float("nan"), 10**400, 1e9])
-async def test_token_of_no_possible_life_is_refused(fleet, store, life):
-    """It cannot spoil the record for the others."""
+async def test_token_with_an_impossible_ttl_is_rejected(fleet, store, life):
+    """A token with an impossible ttl is not stored."""
     one, two = fleet(2, seconds=0)
     one.source.answer = life
     assert isinstance(await catch(one.token()), BadReply)
@@ -690,9 +690,9 @@ async def test_token_of_no_possible_life_is_refused(fleet, store, life):
     await two.token()
 
 
-async def test_clock_set_back_holds_nobody_up(fleet, store):
-    """Lease, pause and truce last no longer than their length when the store's clock loses an hour."""
-    store.clock = offset = Offset(store.clock)
+async def test_clock_set_back_blocks_no_process(fleet, store):
+    """Lease and backoffs last no longer than their duration if the store's clock loses an hour."""
+    store.clock = offset = AdjustableClock(store.clock)
     one, two, three = fleet(3, seconds=60)
     lost = asyncio.create_task(one.token())
     await asyncio.sleep(1)
@@ -714,7 +714,7 @@ async def test_clock_set_back_holds_nobody_up(fleet, store):
     lost.cancel()
 
 
-class Offset:
+class AdjustableClock:
     """A clock that can be set."""
 
     def __init__(self, clock):
@@ -724,9 +724,9 @@ class Offset:
         return self.clock() + self.seconds
 
 
-async def test_ceiling_holds_when_the_clock_is_set_back(fleet, store):
-    """Fetches of the time that is yet to come count as just made."""
-    store.clock = offset = Offset(store.clock)
+async def test_hourly_limit_holds_if_the_clock_is_set_back(fleet, store):
+    """Fetches with a time in the future count as made now."""
+    store.clock = offset = AdjustableClock(store.clock)
     [one] = fleet(1, seconds=0, max_fetches_per_hour=3)
     for _ in range(3):
         one.cache.invalidate(await one.token(), 42001)
@@ -734,8 +734,8 @@ async def test_ceiling_holds_when_the_clock_is_set_back(fleet, store):
     assert isinstance(await catch(one.token()), TokenFetchLimit)
 
 
-async def test_swallowed_cancellation_of_a_store_ends_the_beat_all_the_same(fleet, store):
-    """A store that loses a CancelledError keeps no lease alive for ever."""
+async def test_lease_renewal_ends_although_the_store_swallows_cancellation(fleet, store):
+    """A store that swallows CancelledError keeps no lease alive."""
     one, two = fleet(2, seconds=LEASE_DURATION / 3)
     one.store = one.renewal.shared_state.store = SwallowingLine(store)
     await asyncio.gather(one.token(), two.token())
@@ -745,7 +745,7 @@ async def test_swallowed_cancellation_of_a_store_ends_the_beat_all_the_same(flee
 
 @attrs.define(eq=False)
 class SwallowingLine(Line):
-    """A way to a store on which cancellations are lost."""
+    """A connection to a store that swallows cancellations."""
 
     async def _pass(self, name, args, kwargs):
         with contextlib.suppress(asyncio.CancelledError):
@@ -753,8 +753,8 @@ class SwallowingLine(Line):
         return await super()._pass(name, args, kwargs)
 
 
-async def test_source_that_gives_a_dead_token_again_is_not_asked_in_a_loop(fleet):
-    """The same value is no new token: its renewal failed, and is paused."""
+async def test_rejected_token_from_the_source_backs_off(fleet):
+    """A token source that returns a rejected token again is a failed refresh, followed by a backoff."""
     [one] = fleet(1, seconds=0)
     token = await one.token()
     one.cache.invalidate(token, 42001)
@@ -765,8 +765,8 @@ async def test_source_that_gives_a_dead_token_again_is_not_asked_in_a_loop(fleet
     assert clock() - 1000 == pytest.approx(7)
 
 
-async def test_reader_whose_token_dies_in_the_window_waits_for_seconds(fleet, store):
-    """Its calls do not ride the quarter of an hour for which the old token would have lived."""
+async def test_reader_with_a_rejected_token_waits_for_seconds_only(fleet, store):
+    """A rejection in the mandatory window ends the unlimited wait of a reader."""
     [owner] = fleet(1)
     reader = Rig(store=Line(store), provider=None)
     await owner.token()
@@ -780,8 +780,8 @@ async def test_reader_whose_token_dies_in_the_window_waits_for_seconds(fleet, st
     assert clock() - began < 30
 
 
-async def test_token_that_could_not_be_stored_in_time_takes_the_place_of_the_one_it_voided(fleet, store):
-    """The old one would have lived on in the store, and is void."""
+async def test_unstored_token_replaces_the_one_it_invalidated(fleet, store):
+    """The older token in the store was invalidated by the fetch, so it is replaced."""
     one, two = fleet(2)
     await one.token()
     await until(7200 - 890)
@@ -792,12 +792,12 @@ async def test_token_that_could_not_be_stored_in_time_takes_the_place_of_the_one
     assert one.cache.cached().value == Secret("T0-2")
     one.store.cut = False
     await asyncio.sleep(5)
-    assert (await record_of(store)).token.value == Secret("T0-2")
+    assert (await state_of(store)).token.value == Secret("T0-2")
     assert (await two.token()).value == Secret("T0-2")
 
 
-async def test_later_of_two_tokens_fetched_alone_is_the_one_that_stays(fleet, store):
-    """Each voids the one before, in whatever order they reach the store."""
+async def test_later_of_two_unstored_tokens_stays(fleet, store):
+    """The later of two tokens fetched without the store stays, in whatever order they are stored."""
     one, two = fleet(2)
     for rig in (one, two):
         assert await rig.renewal.peek(RefreshRequest("first")) is None
@@ -810,24 +810,24 @@ async def test_later_of_two_tokens_fetched_alone_is_the_one_that_stays(fleet, st
     await asyncio.sleep(2)
     two.store.cut = False
     await asyncio.sleep(40)
-    assert (await record_of(store)).token.value == Secret("T1-1")
+    assert (await state_of(store)).token.value == Secret("T1-1")
 
 
-async def test_fetches_made_alone_are_counted_for_all_once_they_are_stored(fleet, store):
-    """The ceiling of the others sees them, and that of the process counts them once."""
+async def test_fetches_without_the_store_are_counted_once_stored(fleet, store):
+    """Other processes count them from then on, and the process itself counts them once."""
     [one] = fleet(1, seconds=0, max_fetches_per_hour=2)
     one.store.cut = True
     await one.token()
     one.store.cut = False
     await asyncio.sleep(40)
-    assert len((await record_of(store)).fetch_times) == 1
+    assert len((await state_of(store)).fetch_times) == 1
     one.cache.invalidate(await one.token(), 42001)
     assert (await one.token()).value == Secret("T0-2")
 
 
 @attrs.define(eq=False)
-class SlowLine(Line):
-    """A way to a store on which the second change is on its way for ever: the one that ends the lease."""
+class HangingLine(Line):
+    """A connection on which the second write never returns: the one that releases the lease."""
 
     swaps: int = 0
 
@@ -838,32 +838,32 @@ class SlowLine(Line):
         return await super().compare_and_set(*args, **kwargs)
 
 
-async def close_at_the_end_of_the_lease(rig, store, settle):
-    """Close a process while it ends its lease, and return the record then."""
-    rig.renewal.shared_state.store = SlowLine(store)
+async def close_during_release(rig, store, settle):
+    """Close a process while it releases its lease, and return the state then."""
+    rig.renewal.shared_state.store = HangingLine(store)
     lost = asyncio.create_task(rig.token())
     await settle()
     await rig.cache.aclose()
     await catch(lost)
-    return await record_of(store)
+    return await state_of(store)
 
 
 async def test_closing_while_the_token_is_stored_stores_it(fleet, store, settle):
-    """A restart at that very moment loses neither the token nor the lease."""
+    """A process that is closed while it stores its token loses neither the token nor the lease."""
     one, two = fleet(2, seconds=0)
-    record = await close_at_the_end_of_the_lease(one, store, settle)
+    record = await close_during_release(one, store, settle)
     assert (record.token.value, record.lease) == (Secret("T0-1"), None)
     assert (await two.token()).value == Secret("T0-1")
 
 
-async def test_closing_while_a_failure_is_told_ends_the_lease(fleet, store, settle):
-    """Nobody waits for a process that has ended."""
+async def test_closing_while_a_failure_is_stored_releases_the_lease(fleet, store, settle):
+    """No process waits for one that was closed."""
     [one] = fleet(1, answer=lambda _: refused(), seconds=0)
-    assert (await close_at_the_end_of_the_lease(one, store, settle)).lease is None
+    assert (await close_during_release(one, store, settle)).lease is None
 
 
-async def test_pause_after_a_failure_does_not_hide_what_others_have_fetched(fleet):
-    """Who has to wait before it may fetch looks once a second whether that is needed still."""
+async def test_token_of_another_process_ends_a_backoff(fleet):
+    """A process in a backoff reads the store once a second and uses a new token."""
     one, two = fleet(2, seconds=0)
     one.source.answer = lambda _: errcode(45011)
     two.source.answer = 7200
@@ -875,8 +875,8 @@ async def test_pause_after_a_failure_does_not_hide_what_others_have_fetched(flee
     assert clock() == pytest.approx(1001)
 
 
-async def test_look_in_a_pause_is_made_once_a_second(fleet):
-    """Callers in between hear the failure at once; a store that is down changes nothing."""
+async def test_store_is_read_once_a_second_during_a_backoff(fleet):
+    """Callers in between get the failure at once, also if the store is down."""
     [one] = fleet(1, answer=lambda _: errcode(45011), seconds=0)
     await catch(one.token())
     looks = []
@@ -889,8 +889,8 @@ async def test_look_in_a_pause_is_made_once_a_second(fleet):
     assert isinstance(await catch(one.token()), RateLimited)
 
 
-async def test_lost_answer_to_the_lease_is_made_good_at_the_next_look(fleet, store):
-    """The lease that was granted unheard is recognised, and counts no token."""
+async def test_lease_with_a_lost_reply_is_claimed(fleet, store):
+    """A lease that was granted without a reply is recognised at the next read, and no fetch is counted twice."""
     [one] = fleet(1, seconds=0)
     one.store.deaf = True
     flight = asyncio.create_task(one.token())
@@ -898,12 +898,12 @@ async def test_lost_answer_to_the_lease_is_made_good_at_the_next_look(fleet, sto
     one.store.deaf = False
     await flight
     assert clock() - 1000 < 3.1
-    assert len((await record_of(store)).fetch_times) == 1
+    assert len((await state_of(store)).fetch_times) == 1
 
 
-async def test_doubtful_lease_and_a_clock_set_back_make_no_hot_loop(fleet, store):
-    """What is judged before the lease is asked for is judged alike when it is granted, and a refusal is waited out."""
-    store.clock = offset = Offset(store.clock)
+async def test_unconfirmed_lease_and_a_set_clock_cause_no_tight_loop(fleet, store):
+    """Conditions before and during the grant of a lease are the same, and a denied lease is followed by a pause."""
+    store.clock = offset = AdjustableClock(store.clock)
     [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
     for _ in range(5):
         one.cache.invalidate(await one.token(), 40001)
@@ -919,8 +919,8 @@ async def test_doubtful_lease_and_a_clock_set_back_make_no_hot_loop(fleet, store
     assert max(Counter(looks).values()) < 20
 
 
-async def test_hanging_store_fails_callers_as_soon_as_one_that_is_gone(fleet):
-    """A look in vain is followed by the failure, however long the look took."""
+async def test_hanging_store_delays_no_failure(fleet):
+    """A read that hangs during a backoff is followed by the failure."""
     [one] = fleet(1, seconds=0)
     one.store.frozen = True
     one.cache.invalidate(await one.token(), 42001)
@@ -934,8 +934,8 @@ async def test_hanging_store_fails_callers_as_soon_as_one_that_is_gone(fleet):
     await one.cache.aclose()
 
 
-async def test_those_who_wait_for_one_look_hear_the_same(fleet):
-    """A hundred callers in a pause make one look."""
+async def test_callers_in_a_backoff_share_one_read(fleet):
+    """A hundred callers in a backoff read the store once."""
     [one] = fleet(1, answer=lambda _: errcode(45011), seconds=0)
     await catch(one.token())
     await asyncio.sleep(1)
@@ -946,9 +946,9 @@ async def test_those_who_wait_for_one_look_hear_the_same(fleet):
     assert clock() - began == pytest.approx(2)
 
 
-async def test_token_fetched_alone_is_stored_though_the_clock_was_set_back(fleet, store):
-    """What the store kept before is older, whatever its time says."""
-    store.clock = offset = Offset(store.clock)
+async def test_unstored_token_is_stored_although_the_clock_was_set_back(fleet, store):
+    """The token that the store had before the fetch is older, whatever its time is."""
+    store.clock = offset = AdjustableClock(store.clock)
     [one] = fleet(1, seconds=0)
     one.cache.invalidate(await one.token(), 42001)
     one.store.cut = True
@@ -956,14 +956,14 @@ async def test_token_fetched_alone_is_stored_though_the_clock_was_set_back(fleet
     offset.seconds = -3600
     one.store.cut = False
     await asyncio.sleep(40)
-    assert (await record_of(store)).token.value == token.value
+    assert (await state_of(store)).token.value == token.value
 
 
 @pytest.mark.parametrize("jump", [-3600, 3600])
 @pytest.mark.parametrize("sees", [True, False])
-async def test_token_fetched_alone_replaces_no_newer_one_though_the_clock_was_set(fleet, store, jump, sees):
-    """Where the store's clock cannot be believed, or was never seen before, what is kept stays."""
-    store.clock = offset = Offset(store.clock)
+async def test_unstored_token_replaces_no_newer_one_if_the_clock_was_set(fleet, store, jump, sees):
+    """If the store's clock was set, or was never read before, the stored token stays."""
+    store.clock = offset = AdjustableClock(store.clock)
     one, two = fleet(2, seconds=0)
     if sees:
         await one.renewal.peek(RefreshRequest("first"))
@@ -974,11 +974,11 @@ async def test_token_fetched_alone_replaces_no_newer_one_though_the_clock_was_se
     offset.seconds = jump
     one.store.cut = False
     await asyncio.sleep(40)
-    assert (await record_of(store)).token.value == newer.value
+    assert (await state_of(store)).token.value == newer.value
 
 
-async def test_fetch_alone_that_was_held_up_does_not_send(fleet, store):
-    """Paused right before its request, a process finds so, and looks again: the store may be back."""
+async def test_suspended_fetch_without_the_store_does_not_send(fleet, store):
+    """A process that was suspended right before it sent tries the store again first."""
     one, two = fleet(2, seconds=0)
 
     async def late(may_send):
@@ -997,19 +997,19 @@ async def test_fetch_alone_that_was_held_up_does_not_send(fleet, store):
     assert fetches([one, two]) == 1
 
 
-async def test_fetches_that_failed_are_no_contest(fleet):
-    """Only tokens that were replaced count, not what was tried in between."""
+async def test_failed_fetches_are_no_conflict(fleet):
+    """Only replaced tokens count as conflicts, not failed attempts in between."""
     [one] = fleet(1, seconds=0)
     one.cache.invalidate(await one.token(), 40001)
     answers = iter([refused(), refused(), refused(), 7200])
     one.source.answer = lambda _: next(answers)
     await one.token()
-    assert (await record_of(one.store.store)).conflicts == 1
+    assert (await state_of(one.store.store)).conflicts == 1
     assert not one.emitted(TokenConflictDetected)
 
 
-async def test_tokens_fetched_alone_count_for_all_though_they_are_not_stored(fleet, store):
-    """Those that died before the store returned were fetched all the same."""
+async def test_superseded_fetches_without_the_store_are_counted(fleet, store):
+    """Tokens that were rejected before the store returned count as fetched."""
     one, two = fleet(2, seconds=0, max_fetches_per_hour=3)
     one.store.cut = True
     for _ in range(3):
@@ -1017,27 +1017,27 @@ async def test_tokens_fetched_alone_count_for_all_though_they_are_not_stored(fle
         await asyncio.sleep(60)
     one.store.cut = False
     await asyncio.sleep(40)
-    assert len((await record_of(store)).fetch_times) == 3
+    assert len((await state_of(store)).fetch_times) == 3
     assert not one.renewal._storeless_fetch_times
     assert isinstance(await catch(two.token()), TokenFetchLimit)
 
 
-async def test_closing_while_the_beat_ends_loses_nothing(fleet, store, settle):
-    """The token is stored before the beat is ended."""
+async def test_closing_while_the_lease_renewal_ends_stores_the_token(fleet, store, settle):
+    """The token is stored before the renewal of the lease is cancelled."""
     [one] = fleet(1, seconds=LEASE_DURATION / 3)
     one.store = one.renewal.shared_state.store = SwallowingLine(store)
     lost = asyncio.create_task(one.token())
-    while (await record_of(store)).token is None:
+    while (await state_of(store)).token is None:
         await asyncio.sleep(0.1)
     await one.cache.aclose()
     with contextlib.suppress(WxtcbError):
         await lost
-    record = await record_of(store)
+    record = await state_of(store)
     assert (record.token.value, record.lease) == (Secret("T0-1"), None)
 
 
-async def test_process_that_hears_nothing_keeps_the_lease_no_longer_than_one_lasts(fleet, store):
-    """Asking again and again, it is granted no other lease in the place of the one it has not heard of."""
+async def test_lost_replies_do_not_extend_a_lease(fleet, store):
+    """A process whose replies are lost does not get another lease in place of the unconfirmed one."""
     one, two = fleet(2, seconds=0)
     one.store.deaf = True
     lost = asyncio.create_task(one.token())
@@ -1048,8 +1048,8 @@ async def test_process_that_hears_nothing_keeps_the_lease_no_longer_than_one_las
     await lost
 
 
-async def test_token_fetched_alone_is_left_out_while_somebody_fetches_a_newer_one(fleet, store):
-    """The lease of another process says that its own is coming, and voids this one."""
+async def test_unstored_token_is_dropped_while_another_process_fetches(fleet, store):
+    """Another process's lease means that its token will invalidate this one."""
     one, two = fleet(2, seconds=0)
     one.store.cut = True
     await one.token()
@@ -1058,6 +1058,6 @@ async def test_token_fetched_alone_is_left_out_while_somebody_fetches_a_newer_on
     await asyncio.sleep(0.1)
     one.store.cut = False
     await asyncio.sleep(10)
-    assert (await record_of(store)).token is None
-    assert (await record_of(store)).lease.owner == "host:1"
-    assert (await newer).value == (await record_of(store)).token.value
+    assert (await state_of(store)).token is None
+    assert (await state_of(store)).lease.owner == "host:1"
+    assert (await newer).value == (await state_of(store)).token.value
