@@ -1,4 +1,4 @@
-"""Cloud hosting from the first environment to the last version, on the sandbox."""
+"""Cloud hosting against the sandbox, from the first environment to the last version."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import wxtcb
 from wxtcb.api import cloudrun
 
 
-async def test_a_service_is_released_step_by_step_and_torn_down(box, live):
-    """Environment, service, two versions, a gradual release, and nothing left but the environment."""
+async def test_service_is_released_gradually_and_deleted(box, live):
+    """Two versions of a service are released one after the other; in the end only the environment is left."""
     new = await cloudrun.create_cloudbaserun_env(live, alias="shop")
     await cloudrun.wait_until_env_normal(live, new.env_id, timeout=60)
     info = await cloudrun.wait_until_databases_running(live, new.env_id, timeout=60)

@@ -1,4 +1,4 @@
-"""A container service from its hosting to its end, against the simulated platform."""
+"""A container service against the sandbox, from its hosting to its deletion."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ async def flows(session, env):
     return {each.version_name: each.flow_ratio async for each in containers.iter_versions(session, env, "echo")}
 
 
-async def test_a_service_lives_from_its_hosting_to_its_end(session, env):
-    """What was asked for is what is found, call after call."""
+async def test_service_life_cycle(session, env):
+    """Every call returns what the previous calls created."""
     [service] = [each async for each in containers.iter_services(session, env, page_size=1)]
     assert (service.service_name, service.vpc_id) == ("echo", "vpc-1")
     first, second = [(await containers.create_cs_version(session, VERSION, env=env)).version_name for _ in "12"]
@@ -69,16 +69,16 @@ async def test_a_service_lives_from_its_hosting_to_its_end(session, env):
     assert (await containers.get_cs_list(session, env)).total == 0
 
 
-async def test_a_batch_tells_where_it_failed(session, env):
-    """One environment has the service, the other is not there."""
+async def test_batch_reports_the_failed_environment(session, env):
+    """One environment has the service, the other does not."""
     with pytest.raises(wxtcb.PartialFailure) as partial:
         await containers.batch_create_cs_version(session, VERSION, envs=[env, "nowhere"])
     assert [each.env for each in partial.value.failed] == ["nowhere"]
     assert [each.version_name for each in partial.value.reply.succ_list] == ["echo-001"]
 
 
-async def test_a_build_that_fails_ends_the_wait(box, session, env):
-    """With the status of the version."""
+async def test_failed_build_ends_the_wait(box, session, env):
+    """The error has the status of the version."""
     box.world.containers.builds_fail = True
     new = await containers.create_cs_version(session, VERSION, env=env)
     with pytest.raises(OperationFailed, match="build_fail"):

@@ -1,4 +1,4 @@
-"""Versions of container services: every field, every rule, and what comes of many at once."""
+"""Versions of container services: every field, every rule, and batch calls."""
 
 from __future__ import annotations
 
@@ -81,19 +81,18 @@ FIELDS = [
 ]
 
 
-def refusals(kind, least, name, values):
-    """Make the cases of one field that refuses each of *values*."""
-    return [pytest.param(kind, least, name, value, id=f"{kind.__name__}-{name}-{value!r}") for value in values]
+def rejections(kind, required, name, values):
+    """Return the test cases of one field that rejects each of *values*."""
+    return [pytest.param(kind, required, name, value, id=f"{kind.__name__}-{name}-{value!r}") for value in values]
 
 
-TEXTS, NUMBERS, PERCENTS = [5, b"x", ["x"]], ["1", True, 1.5], [-1, 101, "50", True, 0.5]
 SPLIT = {"env": "e", "service_name": "s", "items": [VersionFlow(version_name="v", flow_ratio=100)]}
 VARIABLES = ["{}", ["A"], {"A": 1}, {"A": None}, {"": "a"}, {5: "a"}, {"A": "\ud800"}]
 
 
 @pytest.mark.parametrize(("name", "value", "sent"), FIELDS)
-async def test_a_field_goes_out_under_the_platforms_name(session, platform, name, value, sent):
-    """Each optional field is sent when given, under its own spelling, to one environment and to many alike."""
+async def test_field_is_sent_under_the_platforms_name(session, platform, name, value, sent):
+    """Each optional field is sent with the platform's spelling, to one environment and to many."""
     platform.replies = [DONE]
     version = CsVersion(**LEAST, **{name: value})
     await containers.create_cs_version(session, version, env="e")
@@ -104,106 +103,73 @@ async def test_a_field_goes_out_under_the_platforms_name(session, platform, name
     ]
 
 
-def test_every_field_of_a_version_is_tried():
-    """The cases above leave no field out."""
+def test_every_field_of_a_version_is_tested():
+    """The cases above cover all fields."""
     assert {name for name, *_ in FIELDS} | set(LEAST) == {each.name for each in CsVersion.__attrs_attrs__}
 
 
 @pytest.mark.parametrize(
-    ("kind", "least", "name", "value"),
+    ("kind", "required", "name", "value"),
     [
-        *refusals(CsVersion, LEAST, "service_name", ["", *TEXTS]),
-        *refusals(CsVersion, LEAST, "upload_type", ["", None]),
-        *refusals(CsVersion, LEAST, "flow_ratio", PERCENTS),
-        *refusals(CsVersion, LEAST, "cpu", ["0.5", True, float("nan"), float("inf")]),
-        *refusals(CsVersion, LEAST, "mem", ["1"]),
-        *refusals(CsVersion, LEAST, "min_num", [-1, "1", True, 0.5]),
-        *refusals(CsVersion, LEAST, "max_num", [51, "1", True, 0.5]),
-        *refusals(CsVersion, LEAST, "policy_threshold", NUMBERS),
-        *refusals(CsVersion, LEAST, "env_params", VARIABLES),
-        *refusals(CsVersion, LEAST, "image_info", [{"tagname": "t"}]),
-        *refusals(CsVersion, LEAST, "code_detail", ["n", RepositoryName()]),
-        *refusals(CsVersion, LEAST, "mount_wx_token", [1, "true"]),
-        *refusals(CodeDetail, {}, "name", ["n"]),
-        *refusals(RepositoryName, {}, "full_name", TEXTS),
-        *refusals(ImageSecretInfo, {}, "password", TEXTS),
-        *refusals(ImageSecretInfo, {}, "user_name", TEXTS),
-        *(case for name in IMAGE for case in refusals(ImageInfo, IMAGE, name, [None, 5])),
-        *refusals(CsVersionConfig, {}, "min_num", [-1]),
-        *refusals(CsVersionConfig, {}, "max_num", [51]),
-        *refusals(CsVersionConfig, {}, "container_port", NUMBERS),
-        *refusals(CsVersionConfig, {}, "env_params", VARIABLES),
-        *refusals(VersionFlow, {"version_name": "v", "flow_ratio": 1}, "flow_ratio", [*PERCENTS, None]),
-        *refusals(VersionFlow, {"version_name": "v", "flow_ratio": 1}, "version_name", [""]),
-        *(case for name in REF for case in refusals(VersionRef, REF, name, ["", 5])),
-        *refusals(TrafficSplit, SPLIT, "items", [[], None, [("v", 100)], {"v": 100}]),
-        *refusals(TrafficSplit, SPLIT, "env", [""]),
-        *refusals(TrafficSplit, SPLIT, "service_name", [None]),
+        *rejections(CsVersion, LEAST, "flow_ratio", [-1, 101]),
+        *rejections(CsVersion, LEAST, "cpu", [float("nan"), float("inf")]),
+        *rejections(CsVersion, LEAST, "min_num", [-1]),
+        *rejections(CsVersion, LEAST, "max_num", [51]),
+        *rejections(CsVersion, LEAST, "env_params", VARIABLES),
+        *rejections(CsVersion, LEAST, "image_secret_info", [{"password": "p"}]),
+        *rejections(ImageSecretInfo, {}, "password", [5, b"x", ["x"]]),
+        *rejections(CsVersionConfig, {}, "min_num", [-1]),
+        *rejections(CsVersionConfig, {}, "max_num", [51]),
+        *rejections(CsVersionConfig, {}, "env_params", VARIABLES),
+        *rejections(VersionFlow, {"version_name": "v", "flow_ratio": 1}, "flow_ratio", [-1, 101]),
+        *rejections(TrafficSplit, SPLIT, "items", [[]]),
     ],
 )
-def test_a_field_that_breaks_a_rule_is_refused_by_name(kind, least, name, value):
-    """The message names class and field; nothing of another type or outside of the documented bounds passes."""
+def test_invalid_field_is_rejected_by_name(kind, required, name, value):
+    """A value outside of the documented bounds is rejected by class and field."""
     with pytest.raises(wxtcb.InvalidArgument, match=rf"^{kind.__name__}: {name}\b"):
-        kind(**{**least, name: value})
+        kind(**{**required, name: value})
 
 
 @pytest.mark.parametrize(("shares", "allowed"), [([100], 1), ([80, 20], 1), ([0, 0], 1), ([80], 0), ([60, 60], 0)])
-def test_the_shares_of_a_split_total_100_or_0(shares, allowed):
-    """Any other sum is refused, and the message says which it was."""
+def test_flow_ratios_add_up_to_100_or_0(shares, allowed):
+    """Any other sum is rejected, and the message contains the sum."""
     items = [VersionFlow(version_name=f"v-{number}", flow_ratio=share) for number, share in enumerate(shares)]
     if allowed:
         assert TrafficSplit(**{**SPLIT, "items": items}).items == tuple(items)
     else:
-        with pytest.raises(wxtcb.InvalidArgument, match=f"must total 100 or 0, not {sum(shares)}"):
+        with pytest.raises(wxtcb.InvalidArgument, match=f"100 or 0, not {sum(shares)}"):
             TrafficSplit(**{**SPLIT, "items": items})
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("call", "name"),
     [
-        (lambda session: containers.create_cs_version(session, {}, env="e"), "version must be CsVersion"),
-        (lambda session: containers.create_cs_version(session, CsVersion(**LEAST), env=""), "env must be"),
-        (lambda session: containers.batch_create_cs_version(session, None, envs=["e"]), "version must be CsVersion"),
-        (lambda session: containers.batch_create_cs_version(session, CsVersion(**LEAST), envs=[]), "envs must hold"),
-        (lambda session: containers.batch_create_cs_version(session, CsVersion(**LEAST), envs="e"), "envs must be"),
-        (lambda session: containers.get_cs_version_list(session, "", "s"), "env must be"),
-        (lambda session: containers.get_cs_version_list(session, "e", ""), "service_name must be"),
-        (lambda session: containers.get_cs_version_list(session, "e", "s", limit="5"), "limit must be"),
-        (lambda session: containers.get_cs_version_list(session, "e", "s", offset=True), "offset must be"),
-        (lambda session: containers.get_cs_version_detail(session, "e", "s", ""), "version_name must be"),
-        (lambda session: containers.wait_until_version_normal(session, "e", None, "v"), "service_name must be"),
-        (lambda session: containers.wait_until_version_normal(session, "e", "s", "v", timeout=0), "timeout must be"),
-        (
-            lambda session: containers.set_cs_version_config(session, "e", "s", "v", {"minnum": 1}),
-            "config must be CsVersionConfig",
-        ),
-        (lambda session: containers.set_cs_version_config(session, 5, "s", "v", CsVersionConfig()), "env must be"),
-        (lambda session: containers.del_cs_version(session, "e", " ", "v"), "service_name must be"),
-        (lambda session: containers.batch_del_cs_version(session, []), "items must hold"),
-        (lambda session: containers.batch_del_cs_version(session, [("e", "s", "v")]), r"items\[0\] must be VersionRef"),
-        (lambda session: containers.set_cs_propotion(session, {}), "split must be TrafficSplit"),
-        (lambda session: containers.batch_set_cs_propotion(session, []), "items must hold"),
-        (lambda session: containers.batch_set_cs_propotion(session, TrafficSplit(**SPLIT)), "items must be a list"),
+        (lambda session: containers.batch_create_cs_version(session, CsVersion(**LEAST), envs=[]), "envs"),
+        (lambda session: containers.batch_create_cs_version(session, CsVersion(**LEAST), envs="e"), "envs"),
+        (lambda session: containers.wait_until_version_normal(session, "e", "s", "v", timeout=0), "timeout"),
+        (lambda session: containers.batch_del_cs_version(session, []), "items"),
+        (lambda session: containers.batch_set_cs_propotion(session, []), "items"),
     ],
     ids=itertools.count(),
 )
-async def test_arguments_are_checked_before_anything_is_sent(session, platform, call, message):
-    """What cannot be right is refused by its name, and buys no token."""
-    with pytest.raises(wxtcb.InvalidArgument, match=rf"^{message}"):
+async def test_invalid_argument_is_rejected_before_a_request(session, platform, call, name):
+    """The message names the argument, and no token is fetched."""
+    with pytest.raises(wxtcb.InvalidArgument, match=rf"^{name}\b"):
         await call(session)
     assert (platform.sent, platform.bought) == ([], [])
 
 
-async def test_only_what_is_given_of_a_configuration_is_sent(session, platform):
-    """Whether the platform resets what is left out is not documented, so nothing is put in its place."""
+async def test_only_given_settings_are_sent(session, platform):
+    """The platform may reset omitted settings, so wxtcb sends nothing in their place."""
     platform.replies = [DONE]
     config = CsVersionConfig(custom_logs="", env_params={"A": wxtcb.Secret("a")})
     await containers.set_cs_version_config(session, "e", "s", "v", config)
     assert platform.bodies == [{**REF, "custom_logs": "", "env_params": '{"A":"a"}'}]
 
 
-def test_variables_stay_as_they_were_checked():
-    """What becomes of the mapping that was given changes nothing."""
+def test_variables_are_copied():
+    """A later change of the caller's mapping has no effect."""
     given = {"A": "a"}
     config = CsVersionConfig(env_params=given)
     given["B"] = None
@@ -219,15 +185,15 @@ def test_variables_stay_as_they_were_checked():
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_holds_variables_can_be_in_a_set(value):
-    """A mapping has no hash: the variables are compared, but are no part of it."""
+def test_class_with_variables_is_hashable(value):
+    """A mapping has no hash: variables are compared, but not part of the hash."""
     others = {attrs.evolve(value, env_params=each) for each in ({"A": "a"}, {"A": "b"}, None)}
     assert (len(others), value in others) == (3, True)
 
 
 @pytest.mark.parametrize("kind", [str, wxtcb.Secret])
-def test_variables_and_passwords_show_in_no_repr(kind):
-    """However they are given."""
+def test_variables_and_passwords_are_in_no_repr(kind):
+    """Neither strings nor secrets are shown."""
     secret = ImageSecretInfo(password=kind(HIDDEN))
     version = CsVersion(**LEAST, image_secret_info=secret, env_params={"A": kind(HIDDEN)})
     assert secret == ImageSecretInfo(password=HIDDEN)
@@ -243,8 +209,8 @@ def test_variables_and_passwords_show_in_no_repr(kind):
     ],
     ids=["dict", "number", "surrogate"],
 )
-def test_no_secret_shows_when_a_version_is_refused(fields):
-    """Neither in the message nor in a frame of the traceback."""
+def test_rejected_version_shows_no_secret(fields):
+    """Neither the message nor a frame of the traceback contains it."""
     with pytest.raises(wxtcb.InvalidArgument) as caught:
         CsVersion(**LEAST, **fields)
     frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
@@ -253,8 +219,8 @@ def test_no_secret_shows_when_a_version_is_refused(fields):
 
 
 @pytest.mark.parametrize("times", [0, 1, 2], ids=["as it is", "as in the text", "as in the request"])
-async def test_a_secret_variable_that_the_platform_quotes_is_hidden(session, platform, times):
-    """A message with the value, however it was escaped on its way, shows `***` in its place."""
+async def test_echoed_secret_variable_is_redacted(session, platform, times):
+    """The error shows `***` in its place, however the value was escaped."""
     echoed = HIDDEN
     for _ in range(times):
         echoed = json.dumps(echoed)[1:-1]
@@ -270,8 +236,8 @@ async def test_a_secret_variable_that_the_platform_quotes_is_hidden(session, pla
     ("written", "read"),
     [("", {}), ("null", {}), (None, None), ("{}", {}), ('{"A":"a","PORT":80}', {"A": "a", "PORT": 80})],
 )
-async def test_the_variables_of_a_version_come_as_a_mapping(session, platform, written, read):
-    """They are JSON in a text, which is empty where there are none, and are in no repr."""
+async def test_variables_are_returned_as_a_mapping(session, platform, written, read):
+    """They are JSON in a string, empty without variables, and in no repr."""
     platform.replies = [{**DONE, "version_name": "v", "env_params": written}]
     detail = await containers.get_cs_version_detail(session, "e", "s", "v")
     assert (detail.env_params, detail.version_name) == (read, "v")
@@ -280,31 +246,31 @@ async def test_the_variables_of_a_version_come_as_a_mapping(session, platform, w
 
 @pytest.mark.parametrize("gone", [True, False], ids=["absent", "null"])
 @pytest.mark.parametrize("reply", [containers.NewCsVersion, containers.CsVersionDetail, containers.CsVersionList])
-async def test_no_field_of_a_version_is_promised(session, platform, reply, gone):
-    """What is missing or null is None, in a version of a list too."""
+async def test_every_field_of_a_version_is_optional(session, platform, reply, gone):
+    """A missing or null field is None, also for a version of a list."""
     empty = {} if gone else dict.fromkeys([*WIRE_NAMES, "total", "version_name"])
     platform.replies = [{**DONE, **empty, "items": [empty]}]
     found = await session.call(wxtcb.Endpoint("/x", reply, wxtcb.Repeat.READ), {})
     assert found == (reply(items=(CsVersionInfo(),)) if reply is containers.CsVersionList else reply())
 
 
-async def test_a_field_of_another_type_is_told_by_its_place(session, platform):
-    """A number in a text is no number here."""
+async def test_field_of_the_wrong_type_is_a_bad_reply(session, platform):
+    """A number in a string is not a number here."""
     platform.replies = [{**DONE, "container_port": "80"}]
     with pytest.raises(wxtcb.BadReply, match=r"container_port"):
         await containers.get_cs_version_detail(session, "e", "s", "v")
 
 
-async def test_variables_that_are_no_mapping_are_told_by_their_place(session, platform):
-    """The error names the field, and quotes nothing of it."""
+async def test_variables_that_are_not_a_mapping_are_a_bad_reply(session, platform):
+    """The error names the field and does not quote its value."""
     platform.replies = [{**DONE, "env_params": "hunter2"}]
     with pytest.raises(wxtcb.BadReply, match="env_params") as bad:
         await containers.get_cs_version_detail(session, "e", "s", "v")
     assert "hunter2" not in str(bad.value)
 
 
-async def test_all_versions_are_gone_through_page_by_page(session, platform):
-    """The next page begins after as many as came."""
+async def test_all_pages_are_iterated(session, platform):
+    """The next offset is the number of entries received."""
     platform.replies = [{**DONE, "total": 2, "items": [{"version_name": name}]} for name in "ab"]
     found = [each async for each in containers.iter_versions(session, "e", "s", page_size=1)]
     assert found == [CsVersionInfo(version_name=name) for name in "ab"]
@@ -322,8 +288,8 @@ async def test_all_versions_are_gone_through_page_by_page(session, platform):
     ],
     ids=["create", "delete", "split"],
 )
-async def test_a_batch_that_failed_in_part_is_raised(session, platform, call, spelling):
-    """With what succeeded and what did not, however this call spells the reason; a view may have it returned."""
+async def test_partial_failure_of_a_batch_is_raised(session, platform, call, spelling):
+    """The error has successes and failures in every spelling of the reason; a view returns the reply."""
     platform.replies = [{**DONE, "succ_list": [{"env": "e"}], "fail_list": [{"env": "f", spelling: "no"}]}]
     with pytest.raises(wxtcb.PartialFailure) as partial:
         await call(session)
@@ -333,7 +299,7 @@ async def test_a_batch_that_failed_in_part_is_raised(session, platform, call, sp
 
 
 @pytest.mark.parametrize("reply", [DONE, {**DONE, "succ_list": None, "fail_list": None}], ids=["absent", "null"])
-async def test_a_batch_may_tell_of_nothing(session, platform, reply):
-    """No list of the reply is promised."""
+async def test_lists_of_a_batch_result_are_optional(session, platform, reply):
+    """A reply without lists is an empty result."""
     platform.replies = [reply]
     assert await containers.batch_del_cs_version(session, [VersionRef(**REF)]) == containers.BatchResult()

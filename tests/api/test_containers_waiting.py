@@ -1,4 +1,4 @@
-"""Waiting for a version to be normal."""
+"""The waiter for a version of a container service."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ async def session(new_session):
 
 
 @pytest.mark.parametrize("status", ["creating", "updating", "FROBNICATING", "fail_over", None])
-async def test_a_version_is_looked_at_until_it_is_normal(session, wechat, status):
-    """Any status that is not known to be an end is waited out, with a look per interval."""
+async def test_wait_polls_until_the_version_is_normal(session, wechat, status):
+    """Unknown statuses keep waiting, with one poll per interval."""
     wechat.play(PATH, *[version(status)] * 2)
     wechat.usual[PATH] = version("normal")
     detail = await containers.wait_until_version_normal(session, *VERSION, interval=7)
@@ -38,8 +38,8 @@ async def test_a_version_is_looked_at_until_it_is_normal(session, wechat, status
 
 
 @pytest.mark.parametrize("status", ["build_fail", "deploy_fail", "create_fail"])
-async def test_a_version_that_failed_is_raised_at_once(session, wechat, status):
-    """Whatever failed; the error names the version and its status."""
+async def test_failed_version_ends_the_wait(session, wechat, status):
+    """Every status that ends with "_fail" raises an error with version and status."""
     wechat.usual[PATH] = version(status)
     with pytest.raises(OperationFailed, match="version echo-001 of container service echo in e") as failed:
         await containers.wait_until_version_normal(session, *VERSION)
@@ -47,8 +47,8 @@ async def test_a_version_that_failed_is_raised_at_once(session, wechat, status):
     assert asyncio.get_running_loop().time() == 1000
 
 
-async def test_a_version_that_is_too_slow_is_a_timeout(session, wechat):
-    """On time, with the last status."""
+async def test_timeout_names_the_last_status(session, wechat):
+    """`OperationTimeout` comes on time with the last status."""
     wechat.usual[PATH] = version("creating")
     with pytest.raises(OperationTimeout, match="still creating after 60 s") as overdue:
         await containers.wait_until_version_normal(session, *VERSION, timeout=60)
@@ -57,8 +57,8 @@ async def test_a_version_that_is_too_slow_is_a_timeout(session, wechat):
 
 
 @pytest.mark.parametrize(("errcode", "error"), [(40097, InvalidRequest), (-501005, CloudError)])
-async def test_a_version_that_is_not_there_is_told_as_the_platform_does(session, wechat, errcode, error):
-    """Looking again would not change it."""
+async def test_missing_version_raises_the_platforms_error(session, wechat, errcode, error):
+    """Another poll would not change it."""
     wechat.usual[PATH] = errcode
     with pytest.raises(error):
         await containers.wait_until_version_normal(session, *VERSION)

@@ -1,7 +1,7 @@
-"""What every call owes: each test fails by the name of the call that lacks something.
+"""Requirements of every endpoint; each test fails with the name of the endpoint that misses something.
 
-`paths.json` holds what the platform's pages say: all paths, the name of each interface, what it does to the world, and
-what it carries. It is not written from the code.
+`paths.json` contains facts of the platform's pages, not of the code: all paths, the official name of each interface,
+its effect, and its credential.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ each_page = pytest.mark.parametrize(("path", "page"), PAGES.items(), ids=PAGES)
 
 
 def coroutine_of(endpoint):
-    """Return the coroutine function of a call, which its group has under the name of the call."""
+    """Return the coroutine function of an endpoint, which has the endpoint's name."""
     [group] = [group for group in GROUPS.values() if endpoint in group.ENDPOINTS]
     verb = getattr(group, endpoint.name, None)
     assert verb, f"{group.__name__} has no coroutine {endpoint.name}"
@@ -45,19 +45,19 @@ def coroutine_of(endpoint):
 
 
 def effect_of(endpoint):
-    """Return what the platform's page says that a call does, or None for a call that is newer than the list."""
+    """Return the documented effect of an endpoint, or None for an endpoint that is newer than the list."""
     effect = PAGES.get(endpoint.path, {}).get("effect")
     return effect[endpoint.action] if isinstance(effect, dict) else effect
 
 
 def holds_secret(kind):
-    """Tell whether a value of an attrs class, or one deep inside, may be secret."""
+    """Return whether a value of an attrs class may contain a secret."""
     attrs.resolve_types(kind)
     return any(map(is_secret, (field.type for field in attrs.fields(kind))))
 
 
 def is_secret(kind):
-    """Tell whether a value of this type may hold a secret."""
+    """Return whether a value of this type may contain a secret."""
     parts = getattr(kind, "__args__", ())
     return (
         kind is Secret
@@ -67,8 +67,8 @@ def is_secret(kind):
 
 
 @each_page
-def test_every_path_of_the_platform_is_there(path, page):
-    """All of batch cloud development, and of the layer below: under its official name, with all of its actions."""
+def test_every_documented_path_has_endpoints(path, page):
+    """Each path has its official name, its credential and all its actions."""
     found = [endpoint for endpoint in wxtcb.endpoints() if endpoint.path == path]
     assert {endpoint.official for endpoint in found} == {page["official"]}
     assert {endpoint.credential.name.lower() for endpoint in found} == {page["credential"]}
@@ -76,8 +76,8 @@ def test_every_path_of_the_platform_is_there(path, page):
     assert sorted((endpoint.action for endpoint in found), key=str) == sorted(actions, key=str)
 
 
-def test_no_name_is_given_twice():
-    """A name leads to one call, and a path with its action too."""
+def test_names_and_paths_are_unique():
+    """A name, and a path with its action, identifies one endpoint."""
     names = [endpoint.name for endpoint in wxtcb.endpoints()]
     places = [(endpoint.path, endpoint.action) for endpoint in wxtcb.endpoints()]
     assert sorted(set(names)) == sorted(names)
@@ -85,8 +85,8 @@ def test_no_name_is_given_twice():
 
 
 @each_call
-def test_a_call_is_a_public_coroutine_of_its_group(endpoint):
-    """It takes the session first."""
+def test_endpoint_has_a_public_coroutine(endpoint):
+    """Its first parameter is the session."""
     verb = coroutine_of(endpoint)
     assert inspect.iscoroutinefunction(verb)
     assert next(iter(inspect.signature(verb).parameters)) == "session"
@@ -94,16 +94,16 @@ def test_a_call_is_a_public_coroutine_of_its_group(endpoint):
 
 
 @each_call
-def test_a_call_is_typed_from_end_to_end(endpoint):
-    """Every argument says what it is, and what comes back is the reply of the endpoint."""
+def test_coroutine_is_fully_annotated(endpoint):
+    """Every parameter has a type, and the return type is the reply class of the endpoint."""
     signature = inspect.signature(coroutine_of(endpoint))
     assert [each.name for each in signature.parameters.values() if each.annotation is each.empty] == []
     assert signature.return_annotation == endpoint.reply.__name__
 
 
 @each_call
-def test_a_call_names_the_official_interface_and_its_page(endpoint):
-    """In the last paragraph of its docstring, which says first what it does."""
+def test_docstring_names_the_official_interface(endpoint):
+    """The last paragraph has the interface and its page."""
     docstring = inspect.getdoc(coroutine_of(endpoint))
     assert docstring, "it has no docstring"
     paragraphs = docstring.split("\n\n")
@@ -115,21 +115,21 @@ def test_a_call_names_the_official_interface_and_its_page(endpoint):
 
 
 @each_call
-def test_a_call_is_repeated_as_its_effect_allows(endpoint):
-    """What adds something is never repeated on doubt, and what changes something is no read."""
+def test_repeat_rule_fits_the_documented_effect(endpoint):
+    """A create is never SET, and a change is never READ."""
     assert endpoint.repeat.name in ALLOWED.get(effect_of(endpoint), Repeat.__members__)
 
 
 @each_call
-def test_a_reply_with_a_secret_keeps_no_copy_of_it(endpoint):
+def test_reply_with_a_secret_has_no_raw_json(endpoint):
     """`wxtcb.raw` of it would show the secret."""
     if holds_secret(endpoint.reply):
         assert not endpoint.reply.keeps_raw
 
 
 @each_call
-def test_a_call_has_a_documented_sample(endpoint):
-    """By the name of the call, and of its path."""
+def test_endpoint_has_a_documented_sample(endpoint):
+    """The sample has the endpoint's name and path."""
     file = HERE.parent / "samples" / f"{endpoint.name}.json"
     assert file.is_file(), f"there is no {file.name}"
     sample = json.loads(file.read_text("utf-8"))
@@ -137,8 +137,8 @@ def test_a_call_has_a_documented_sample(endpoint):
 
 
 @each_call
-def test_the_sandbox_knows_the_facts_of_a_call(endpoint):
-    """Under the official name, with the same credential, and the action where there are several."""
+def test_sandbox_has_the_schema_of_an_endpoint(endpoint):
+    """The schema has the same official name, credential and action."""
     assert endpoint.path in ENDPOINT_SCHEMAS
     facts = ENDPOINT_SCHEMAS[endpoint.path]
     assert facts.name == endpoint.official
@@ -147,6 +147,6 @@ def test_the_sandbox_knows_the_facts_of_a_call(endpoint):
 
 
 @each_call
-def test_the_sandbox_simulates_a_call(endpoint):
+def test_sandbox_has_a_handler_for_an_endpoint(endpoint):
     """There is a handler for its path."""
     assert endpoint.path in HANDLERS

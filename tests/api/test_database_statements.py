@@ -1,4 +1,4 @@
-"""Statements: what is built is what is sent, and no value ever becomes code."""
+"""Statements: the generated code, and that no value ever becomes code."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ def meant(text):
 @example('"}).remove();db.collection("x')
 @example("\u2028\u2029</script><!-- `${x}` '\\")
 @example({'a": _.remove(), "b': ["*/", "//", ";"]})
-def test_a_value_means_itself_in_a_statement(value):
-    """Whatever a value holds, the parser of the sandbox reads the same value, and one statement alone."""
+def test_value_is_parsed_back_unchanged(value):
+    """The parser of the sandbox reads the same value, and one statement alone."""
     assert meant(f"db.f({to_literal('value', value)})") == value
 
 
 @given(st.text())
-def test_a_text_leaves_no_dangerous_character(text):
-    """No line end, end of a statement or beginning of a tag stands in the literal of a text."""
+def test_string_literal_has_no_unsafe_character(text):
+    """A string literal contains no line end, semicolon or angle bracket."""
     assert not set(to_literal("value", text)) & set("<>;\n\r\u2028\u2029\0")
 
 
 @given(st.text().filter(str.strip), KEYS.filter(str.strip), VALUES)
-def test_names_and_conditions_mean_themselves(name, key, value):
-    """The name of a collection, the path of a field and the value it must have stay what they are."""
+def test_names_and_conditions_are_parsed_back_unchanged(name, key, value):
+    """The collection name, the field path and the value are parsed back unchanged."""
     [chain] = parse(str(collection(f"c{name}").where({key: eq(value)}).remove()))
     first, where, _ = [(step.name, Evaluator(lambda: NOW).evaluate_args(step)) for step in chain.steps]
     assert first == ("collection", (f"c{name}",))
@@ -85,8 +85,8 @@ def test_names_and_conditions_mean_themselves(name, key, value):
         ({"a": {"b": 1}}, '{"a": {"b": 1}}'),
     ],
 )
-def test_each_kind_of_value_has_its_literal(value, text):
-    """What is written is what JavaScript reads as that value."""
+def test_value_has_its_literal(value, text):
+    """Each type of value has the literal that JavaScript reads as that value."""
     assert to_literal("value", value) == text
 
 
@@ -114,20 +114,20 @@ def test_each_kind_of_value_has_its_literal(value, text):
     ],
     ids=lambda each: repr(each).partition(" at ")[0],
 )
-def test_what_would_be_another_value_is_refused_by_name(value):
+def test_value_that_would_change_is_rejected(value):
     """Nothing is rounded, guessed or taken for an operator."""
     with pytest.raises(InvalidArgument, match=r"^document\b"):
         GEO.add({"x": value})
 
 
-def test_a_value_may_be_deep_but_not_endless():
-    """A hundred levels will do; one that holds itself is refused."""
+def test_nesting_is_limited_to_100_levels():
+    """100 levels are accepted, and a list that contains itself is rejected."""
     value = []
     for _ in range(99):
         value = [value]
     to_literal("value", value)
     value.append(value)
-    with pytest.raises(InvalidArgument, match="deeper than 100"):
+    with pytest.raises(InvalidArgument, match="100 levels"):
         to_literal("value", value)
 
 
@@ -172,8 +172,8 @@ def test_a_value_may_be_deep_but_not_endless():
     ],
     ids=str,
 )
-def test_a_statement_is_written_as_documented(statement, text):
-    """Each step stands there by the platform's name for it."""
+def test_statement_has_the_documented_form(statement, text):
+    """Each step has the platform's name."""
     assert str(statement) == f'db.collection("geo"){text}'
 
 
@@ -192,8 +192,8 @@ def test_a_statement_is_written_as_documented(statement, text):
     ],
     ids=str,
 )
-def test_conditions_are_written_as_commands(conditions, text):
-    """An object is an exact match by `_.eq`, which the platform would take apart otherwise."""
+def test_conditions_have_the_documented_form(conditions, text):
+    """An object is an exact match with `_.eq`."""
     assert str(GEO.where(conditions).get()) == f'db.collection("geo").where({text}).get()'
 
 
@@ -254,8 +254,8 @@ def test_conditions_are_written_as_commands(conditions, text):
         "database.Query('db.x()')",
     ],
 )
-def test_what_is_no_statement_is_refused(source):
-    """What breaks a rule is refused when it is built; keys with `$` are refused wherever a user could put one."""
+def test_invalid_statement_is_rejected(source):
+    """A statement is checked when it is built; keys with `$` are rejected everywhere."""
     with pytest.raises(InvalidArgument):
         eval(source)
 
@@ -267,14 +267,14 @@ def test_what_is_no_statement_is_refused(source):
         *["Comparison", "Combination", "Change"],
     ],
 )
-def test_a_bare_text_does_not_become_code(name):
-    """``Collection(name)`` looks like ``collection(name)``, and would take a user's text for a statement."""
+def test_statement_class_takes_no_string(name):
+    """``Collection(name)`` raises TypeError: otherwise it would take a user's string for code."""
     with pytest.raises(TypeError):
         getattr(database, name)("teas")
 
 
-def test_statements_are_values():
-    """Equal ones are equal, a step makes a new one, and none changes."""
+def test_statements_are_immutable_values():
+    """Equal statements compare equal, and a step returns a new statement."""
     query = GEO.where({"a": 1}).limit(5).get()
     assert query == collection("geo").where({"a": 1}).limit(5).get()
     assert hash(query) == hash(collection("geo").where({"a": 1}).limit(5).get())

@@ -1,4 +1,4 @@
-"""The database calls against the simulated platform: what was put in is found, and users' values stay values."""
+"""Database calls against the sandbox: records are found again, and values of users stay values."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def carried_out(world, env, action, statement):
 @settings(max_examples=60)
 @given(VALUES)
 @example(ATTACKS)
-def test_a_value_of_a_users_is_stored_and_found_and_nothing_else_happens(value):
-    """It goes in and comes out unchanged; the one record that has it is found by it, and the other stays."""
+def test_value_of_a_user_is_stored_and_found(value):
+    """It is stored unchanged, a query by it finds only its record, and other records stay."""
     world = World()
     env = world.add("a")
     world.databases.add_collection(env, "geo").put({"_id": "other", "v": "other"})
@@ -76,8 +76,8 @@ def test_a_value_of_a_users_is_stored_and_found_and_nothing_else_happens(value):
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-async def test_an_attack_by_a_value_matches_nothing(session, env, attack):
-    """As a condition, an id or a new value it is a text like any other, and all records stay."""
+async def test_injection_has_no_effect(session, env, attack):
+    """As a condition, an id or a new value, an attack is an ordinary string."""
     assert (await database.db_record_delete(session, env, GEO.where({"name": attack}).remove())).deleted == 0
     assert (await database.db_record_delete(session, env, GEO.doc(attack).remove())).deleted == 0
     await database.db_record_update(session, env, GEO.doc("1").update({"name": attack}))
@@ -85,8 +85,8 @@ async def test_an_attack_by_a_value_matches_nothing(session, env, attack):
     assert [each.get("name") for each in found.documents] == [None, attack, None]
 
 
-async def test_records_go_in_and_out(session, env):
-    """What was added is found, changed, aggregated and removed."""
+async def test_record_life_cycle(session, env):
+    """Added records are found, changed, aggregated and removed."""
     changed = await database.db_record_update(session, env, GEO.where({"n": gt(0)}).update({"n": database.inc(10)}))
     assert (changed.matched, changed.modified) == (2, 2)
     made = await database.db_record_update(session, env, GEO.doc("new").set({"n": 5, "loc": database.Point(113, 23)}))
@@ -102,8 +102,8 @@ async def test_records_go_in_and_out(session, env):
     assert rest == ["1", "2"]
 
 
-async def test_files_go_in_and_out(box, session, env):
-    """An export becomes a file that an import takes into another collection."""
+async def test_export_and_import(box, session, env):
+    """An exported file can be imported into another collection."""
     box.world.operations_ready_after = ReadyPolicy.after_polls(2)
     job = await database.db_export(session, env, file_path="x.json", file_type=FileType.JSON, query=GEO.get())
     ended = await database.wait_until_migrated(session, env, job.job_id, interval=0.001)
@@ -128,8 +128,8 @@ async def test_files_go_in_and_out(box, session, env):
         await database.wait_until_migrated(session, env, again.job_id, interval=0.001)
 
 
-async def test_collections_are_arranged(session, env):
-    """Indexes, access rules and collections come and go."""
+async def test_collection_life_cycle(session, env):
+    """Indexes, access rules and collections are created and deleted."""
     index = database.Index(name="by_n", keys=[database.IndexKey("n", direction=-1)])
     await database.db_index_create(session, env, "geo", [index])
     [info] = [each async for each in database.iter_collections(session, env)]

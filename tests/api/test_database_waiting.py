@@ -1,4 +1,4 @@
-"""Waiting for the end of an import or an export."""
+"""The waiter for an import or export."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ async def session(new_session):
         yield session
 
 
-async def test_a_job_is_waited_out_with_a_look_per_interval(session, wechat):
-    """Every status but success and fail is waiting, one that wxtcb does not know included."""
+async def test_wait_polls_until_the_job_has_finished(session, wechat):
+    """Every status except success and fail keeps waiting, with one poll per interval."""
     wechat.play(PATH, *[state(status) for status in ("waiting", "reading", "frobnicating", "migrating")])
     wechat.usual[PATH] = state("success", file_url="https://files/x")
     ended = await database.wait_until_migrated(session, "e-1", 5, interval=7)
@@ -38,8 +38,8 @@ async def test_a_job_is_waited_out_with_a_look_per_interval(session, wechat):
 @pytest.mark.parametrize(
     ("fields", "words"), [({"error_msg": "no such file"}, "no such file"), ({}, "gives no reason")], ids=str
 )
-async def test_a_failed_job_is_raised_with_the_platforms_words(session, wechat, fields, words):
-    """The message names the job, why it failed, and how far it came."""
+async def test_failed_job_raises_the_platforms_reason(session, wechat, fields, words):
+    """The message has the job, the reason and the counts."""
     wechat.usual[PATH] = state("fail", **fields)
     with pytest.raises(OperationFailed, match=words) as caught:
         await database.wait_until_migrated(session, "e-1", 5)
@@ -47,8 +47,8 @@ async def test_a_failed_job_is_raised_with_the_platforms_words(session, wechat, 
     assert "2 records done, 1 failed" in str(caught.value)
 
 
-async def test_a_job_that_takes_too_long_is_left_alone(session, wechat):
-    """The time-out comes on time and names the last status."""
+async def test_timeout_names_the_last_status(session, wechat):
+    """`OperationTimeout` comes on time."""
     wechat.usual[PATH] = state("migrating")
     with pytest.raises(OperationTimeout, match="still migrating") as caught:
         await database.wait_until_migrated(session, "e-1", 5, timeout=12)
@@ -56,8 +56,8 @@ async def test_a_job_that_takes_too_long_is_left_alone(session, wechat):
     assert asyncio.get_running_loop().time() == 1012
 
 
-async def test_a_busy_platform_is_waited_out_but_a_refusal_is_raised(session, wechat):
-    """A look that may succeed later is no end."""
+async def test_transient_error_keeps_waiting_and_permanent_error_is_raised(session, wechat):
+    """A poll that may succeed later does not end the wait."""
     wechat.play(PATH, *[-1] * 8)
     wechat.usual[PATH] = state("success")
     await database.wait_until_migrated(session, "e-1", 5)

@@ -1,4 +1,4 @@
-"""Cloud environments: opened, listed, shared and waited for."""
+"""Cloud environments: created, listed, shared and waited for."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def listing(**statuses):
     }
 
 
-async def test_an_environment_is_opened_by_its_alias_alone(session, platform):
-    """Without env_type nothing but the alias is sent, and id and order number come back."""
+async def test_environment_is_created_by_its_alias(session, platform):
+    """Without env_type only the alias is sent, and the reply has id and order number."""
     platform.replies = [NEW]
     assert await environment.create_env(session, alias="mytestenv") == NewEnv(tranid="20201030189770", env="e-1")
     assert platform.bodies == [{"alias": "mytestenv"}]
 
 
-async def test_an_env_type_goes_out_as_the_platform_spells_it(session, platform):
+async def test_env_type_has_the_platforms_spelling(session, platform):
     """The field is EnvType, in camel case."""
     platform.replies = [NEW]
     await environment.create_env(session, alias="mytestenv", env_type="run")
@@ -57,63 +57,55 @@ async def test_an_env_type_goes_out_as_the_platform_spells_it(session, platform)
 
 
 @pytest.mark.parametrize("alias", NOT_ALIASES, ids=repr)
-async def test_an_alias_against_the_rule_is_refused_before_anything_is_sent(session, platform, alias):
-    """The documented rule is checked here, and the message names the field."""
-    with pytest.raises(wxtcb.InvalidArgument, match=r"^alias must start with a-z"):
+async def test_invalid_alias_is_rejected_before_a_request(session, platform, alias):
+    """The documented rule is checked, and the message names the argument."""
+    with pytest.raises(wxtcb.InvalidArgument, match=r"^alias\b"):
         await environment.create_env(session, alias=alias)
     assert (platform.sent, platform.bought) == ([], [])
 
 
-@pytest.mark.parametrize("env_type", ["", " ", 1, True, b"run", ["run"]], ids=repr)
-async def test_an_env_type_that_is_no_text_is_refused(session, platform, env_type):
-    """The message names the field; nothing is sent."""
-    with pytest.raises(wxtcb.InvalidArgument, match=r"^env_type must be"):
-        await environment.create_env(session, alias="mytestenv", env_type=env_type)
-    assert platform.sent == []
-
-
 @pytest.mark.parametrize("code", [40097, 40101])
-async def test_a_refused_create_without_env_type_hints_at_it(session, platform, code):
-    """The pages disagree on whether EnvType is required, so the error says which value to try."""
+async def test_rejected_create_without_env_type_has_a_hint(session, platform, code):
+    """The pages disagree on whether EnvType is required, so the error suggests a value."""
     platform.replies = [{"errcode": code, "errmsg": "invalid args"}]
     with pytest.raises(wxtcb.InvalidRequest, match=HINT):
         await environment.create_env(session, alias="mytestenv")
 
 
 @pytest.mark.parametrize("code", [40097, 40101])
-async def test_a_refused_create_with_env_type_does_not_hint_at_it(session, platform, code):
-    """Who gave an EnvType gets no advice to give one."""
+async def test_rejected_create_with_env_type_has_no_hint(session, platform, code):
+    """The hint would not help a caller who gave an EnvType."""
     platform.replies = [{"errcode": code, "errmsg": "invalid args"}]
     with pytest.raises(wxtcb.InvalidRequest) as refused:
         await environment.create_env(session, alias="mytestenv", env_type="run")
     assert HINT not in str(refused.value)
 
 
-async def test_a_create_refused_for_something_else_does_not_hint_at_env_type(session, platform):
-    """Other refusals have nothing to do with EnvType."""
+async def test_other_rejection_has_no_hint(session, platform):
+    """Other error codes have nothing to do with EnvType."""
     platform.replies = [{"errcode": 47001, "errmsg": "data format error"}]
     with pytest.raises(wxtcb.InvalidRequest) as refused:
         await environment.create_env(session, alias="mytestenv")
     assert HINT not in str(refused.value)
 
 
-async def test_a_create_answered_without_its_id_is_of_unknown_outcome(session, platform):
-    """A success without env may have opened one; it is not sent again."""
+async def test_create_without_an_id_has_an_unknown_outcome(session, platform):
+    """A success without env may have created one, so it is not repeated."""
     platform.replies = [{"errcode": 0, "errmsg": "ok", "tranid": "1"}]
     with pytest.raises(wxtcb.OutcomeUnknown, match=r"required field missing @ \$\.env"):
         await environment.create_env(session, alias="mytestenv")
     assert len(platform.sent) == 1
 
 
-async def test_listing_sends_an_empty_object(session, platform):
-    """The platform refuses an empty body, so the body is ``{}``."""
+async def test_list_sends_an_empty_object(session, platform):
+    """The platform rejects an empty body, so the body is ``{}``."""
     platform.replies = [listing()]
     assert (await environment.describe_envs(session)).info_list == ()
     assert platform.bodies == [{}]
 
 
-async def test_a_listing_can_be_asked_by_id(session, platform):
-    """`by_env` holds the same environments by their ids."""
+async def test_list_has_an_index_by_id(session, platform):
+    """`by_env` has the same environments by their ids."""
     platform.replies = [listing(a="NORMAL", b="HALTED")]
     listed = await environment.describe_envs(session)
     assert {env: info.status for env, info in listed.by_env.items()} == {"a": "NORMAL", "b": "HALTED"}
@@ -121,30 +113,30 @@ async def test_a_listing_can_be_asked_by_id(session, platform):
 
 
 @pytest.mark.parametrize("kind", [list, tuple, iter, set], ids=lambda kind: kind.__name__)
-async def test_shares_may_come_from_anything_that_can_be_gone_through(session, platform, kind):
-    """The data is a list on the wire, whatever it was given as."""
+async def test_shares_may_be_any_iterable(session, platform, kind):
+    """The data is a list on the wire."""
     platform.replies = [{"errcode": 0}]
     await environment.batch_share_env(session, kind([Share(env="e-1", appids=kind(["wx1"]))]))
     assert platform.bodies == [{"data": [{"env": "e-1", "appids": ["wx1"]}]}]
 
 
 @pytest.mark.parametrize("source_type", [0, 1])
-async def test_a_source_type_is_sent_when_given(session, platform, source_type):
-    """0 is sent as well."""
+async def test_source_type_is_sent_if_given(session, platform, source_type):
+    """0 is sent too."""
     platform.replies = [{"errcode": 0}]
     await environment.batch_share_env(session, [Share(env="e-1", appids=["wx1"])], source_type=source_type)
     assert platform.bodies == [{"data": [{"env": "e-1", "appids": ["wx1"]}], "source_type": source_type}]
 
 
-async def test_links_come_back_typed(session, platform):
-    """A share without failures gives the links that must be opened."""
+async def test_links_are_typed(session, platform):
+    """A share without failures returns the confirmation links."""
     platform.replies = [{"errcode": 0, "err_list": [], "msg_info_list": [LINK]}]
     shared = await environment.batch_share_env(session, [Share(env="e-1", appids=["wx1"])])
     assert shared.msg_info_list == (ShareLink(**LINK),)
 
 
-async def test_a_share_that_failed_in_part_raises_with_the_good_part(session, platform):
-    """A success with err_list is `PartialFailure`: the failed pairs named, the links of the others in `.reply`."""
+async def test_partial_failure_of_a_share_has_the_links(session, platform):
+    """`PartialFailure` has the failed pairs, and the links of the others in `.reply`."""
     platform.replies = [{"errcode": 0, "err_list": [FAILURE], "msg_info_list": [LINK]}]
     with pytest.raises(wxtcb.PartialFailure, match="wx2") as partial:
         await environment.batch_share_env(session, [Share(env="e-1", appids=["wx1", "wx2"])])
@@ -154,8 +146,8 @@ async def test_a_share_that_failed_in_part_raises_with_the_good_part(session, pl
     assert wxtcb.raw(partial.value.reply)["err_list"] == [FAILURE]
 
 
-async def test_a_share_that_failed_in_part_is_returned_where_that_is_wanted(session, platform):
-    """A view with ``partial="return"`` gives the reply with its failures; the session itself goes on raising."""
+async def test_partial_failure_of_a_share_is_returned_by_a_view(session, platform):
+    """A view with ``partial="return"`` returns the reply; the session still raises."""
     platform.replies = [{"errcode": 0, "err_list": [FAILURE], "msg_info_list": [LINK]}]
     shares = [Share(env="e-1", appids=["wx1", "wx2"])]
     shared = await environment.batch_share_env(session.with_options(partial="return"), shares)
@@ -168,59 +160,36 @@ async def test_a_share_that_failed_in_part_is_returned_where_that_is_wanted(sess
     ("fields", "name"),
     [
         ({"env": ""}, "env"),
-        ({"env": None}, "env"),
-        ({"env": 5}, "env"),
         ({"appids": "wx1"}, "appids"),
-        ({"appids": b"wx1"}, "appids"),
-        ({"appids": None}, "appids"),
-        ({"appids": 5}, "appids"),
         ({"appids": []}, "appids"),
         ({"appids": [""]}, "appids"),
-        ({"appids": ["wx1", 5]}, "appids"),
-        ({"appids": [["wx1"]]}, "appids"),
     ],
     ids=str,
 )
-def test_a_share_that_cannot_be_meant_is_refused_by_field(fields, name):
-    """One text is no list of appids, an empty list shares nothing; the message names class and field."""
+def test_invalid_share_is_rejected_by_field(fields, name):
+    """A string in place of a list of appids, an empty list and empty ids are rejected."""
     with pytest.raises(wxtcb.InvalidArgument, match=rf"^Share: {name}\b"):
         Share(**{"env": "e-1", "appids": ["wx1"], **fields})
 
 
-@pytest.mark.parametrize(
-    ("data", "options", "name"),
-    [
-        ([], {}, "data"),
-        (None, {}, "data"),
-        (5, {}, "data"),
-        ("e-1", {}, "data"),
-        ({"env": "e-1"}, {}, "data"),
-        ([{"env": "e-1", "appids": ["wx1"]}], {}, "data"),
-        (Share(env="e-1", appids=["wx1"]), {}, "data"),
-        ([Share(env="e-1", appids=["wx1"]), None], {}, "data"),
-        ([Share(env="e-1", appids=["wx1"])], {"source_type": "1"}, "source_type"),
-        ([Share(env="e-1", appids=["wx1"])], {"source_type": True}, "source_type"),
-        ([Share(env="e-1", appids=["wx1"])], {"source_type": 1.0}, "source_type"),
-    ],
-    ids=str,
-)
-async def test_arguments_of_a_share_are_checked_before_anything_is_sent(session, platform, data, options, name):
-    """What is no list of `Share`, and a source_type that is no int, is refused by name."""
-    with pytest.raises(wxtcb.InvalidArgument, match=rf"^{name}\b"):
-        await environment.batch_share_env(session, data, **options)
+@pytest.mark.parametrize("data", [[], ()], ids=str)
+async def test_empty_share_is_rejected_before_a_request(session, platform, data):
+    """A list without shares is rejected by name."""
+    with pytest.raises(wxtcb.InvalidArgument, match=r"^data\b"):
+        await environment.batch_share_env(session, data)
     assert (platform.sent, platform.bought) == ([], [])
 
 
 @pytest.mark.parametrize("kind", [list, tuple, iter, set], ids=lambda kind: kind.__name__)
-async def test_appids_may_come_from_anything_that_can_be_gone_through(session, platform, kind):
-    """They are a list on the wire, whatever they were given as."""
+async def test_appids_may_be_any_iterable(session, platform, kind):
+    """They are a list on the wire."""
     platform.replies = [{"errcode": 0, "relation_data": []}]
     await environment.batch_get_env_id(session, kind(["wx1"]), source_type=0)
     assert platform.bodies == [{"appids": ["wx1"], "source_type": 0}]
 
 
-async def test_a_look_up_that_failed_in_part_raises_with_the_good_part(session, platform):
-    """The old page's env in err_list is kept; a mini program without environments may come with null."""
+async def test_partial_failure_of_a_lookup_has_the_relations(session, platform):
+    """The env of the old page's err_list is kept; a mini program without environments may have null."""
     relation = {"appid": "wx1", "env_list": None}
     platform.replies = [{"errcode": 0, "relation_data": [relation], "err_list": [FAILURE]}]
     with pytest.raises(wxtcb.PartialFailure, match="wx2") as partial:
@@ -229,27 +198,16 @@ async def test_a_look_up_that_failed_in_part_raises_with_the_good_part(session, 
     assert partial.value.reply.relation_data == (Relation(appid="wx1"),)
 
 
-@pytest.mark.parametrize(
-    ("appids", "options", "name"),
-    [
-        ([], {}, "appids"),
-        (None, {}, "appids"),
-        ("wx1", {}, "appids"),
-        (["wx1", 5], {}, "appids"),
-        (["wx1"], {"source_type": "1"}, "source_type"),
-        (["wx1"], {"source_type": True}, "source_type"),
-    ],
-    ids=str,
-)
-async def test_arguments_of_a_look_up_are_checked_before_anything_is_sent(session, platform, appids, options, name):
-    """One text is no list of appids, and a source_type that is no int is refused by name."""
-    with pytest.raises(wxtcb.InvalidArgument, match=rf"^{name}\b"):
-        await environment.batch_get_env_id(session, appids, **options)
+@pytest.mark.parametrize("appids", [[], "wx1", [""]], ids=str)
+async def test_invalid_appids_are_rejected_before_a_request(session, platform, appids):
+    """A string in place of a list, an empty list and empty appids are rejected by name."""
+    with pytest.raises(wxtcb.InvalidArgument, match=r"^appids\b"):
+        await environment.batch_get_env_id(session, appids)
     assert (platform.sent, platform.bought) == ([], [])
 
 
-async def test_a_dead_token_of_the_callers_own_is_raised(session, platform):
-    """`session.call` with a token of one's own sends it and renews nothing."""
+async def test_invalid_token_of_the_caller_is_raised(session, platform):
+    """`session.call` with a caller's token sends it and refreshes nothing."""
     platform.replies = [{"errcode": 42001, "errmsg": "access_token expired"}]
     with pytest.raises(wxtcb.InvalidToken):
         await session.call(environment.DESCRIBE_ENVS, {}, token="mine")
@@ -274,8 +232,8 @@ def wait_for(virtual_run, make_session, platform):
     return lambda env, **options: virtual_run(wait(env, **options))
 
 
-def test_waiting_ends_with_the_first_look_when_the_environment_is_normal(wait_for, platform):
-    """An environment that is NORMAL already is returned after one look."""
+def test_normal_environment_is_returned_after_one_poll(wait_for, platform):
+    """An environment that is NORMAL already needs one poll."""
     platform.replies = [listing(e="NORMAL")]
     info, seconds = wait_for("e")
     assert isinstance(info, EnvInfo)
@@ -283,8 +241,8 @@ def test_waiting_ends_with_the_first_look_when_the_environment_is_normal(wait_fo
     assert seconds < 1
 
 
-def test_waiting_looks_every_interval_until_normal(wait_for, platform):
-    """Unknown to the list, UNAVAILABLE and strange statuses are waiting; a look is made every *interval* seconds."""
+def test_wait_polls_every_interval_until_normal(wait_for, platform):
+    """A missing environment, UNAVAILABLE and unknown statuses keep waiting."""
     strange = [listing(), listing(e="UNAVAILABLE"), listing(e="ISOLATING"), listing(e="NORMAL", f="HALTED")]
     platform.replies = strange
     info, seconds = wait_for("e", interval=7)
@@ -293,8 +251,8 @@ def test_waiting_looks_every_interval_until_normal(wait_for, platform):
 
 
 @pytest.mark.parametrize(("reply", "status"), [(listing(e="UNAVAILABLE"), "UNAVAILABLE"), (listing(), None)])
-def test_waiting_ends_in_time(wait_for, platform, reply, status):
-    """After *timeout* seconds it is `OperationTimeout`, a TimeoutError too, with the last status seen."""
+def test_timeout_has_the_last_status(wait_for, platform, reply, status):
+    """After *timeout* seconds `OperationTimeout`, also a TimeoutError, has the last status."""
     platform.replies = [reply]
     error, seconds = wait_for("e", timeout=12, interval=5)
     assert type(error) is wxtcb.OperationTimeout
@@ -305,8 +263,8 @@ def test_waiting_ends_in_time(wait_for, platform, reply, status):
     assert len(platform.sent) == 3
 
 
-def test_a_halted_environment_ends_the_wait_at_once(wait_for, platform):
-    """HALTED will not become NORMAL by waiting."""
+def test_halted_environment_ends_the_wait(wait_for, platform):
+    """HALTED cannot become NORMAL by waiting."""
     platform.replies = [listing(e="UNAVAILABLE"), listing(e="HALTED")]
     error, seconds = wait_for("e", interval=5)
     assert type(error) is wxtcb.OperationFailed
@@ -314,8 +272,8 @@ def test_a_halted_environment_ends_the_wait_at_once(wait_for, platform):
     assert seconds < 6
 
 
-def test_an_environment_missing_from_the_list_is_gone_after_half_a_minute(wait_for, platform):
-    """One or two looks without it may be a hiccup of the list; 30 seconds of looks are not."""
+def test_missing_environment_is_not_found_after_30_seconds(wait_for, platform):
+    """One or two polls without it may be an incomplete list; 30 seconds of polls are not."""
     platform.replies = [listing(other="NORMAL")]
     error, seconds = wait_for("e", interval=5)
     assert type(error) is wxtcb.OperationNotFound
@@ -323,8 +281,8 @@ def test_an_environment_missing_from_the_list_is_gone_after_half_a_minute(wait_f
     assert 30 <= seconds < 31
 
 
-def test_a_long_interval_needs_three_looks_to_call_an_environment_gone(wait_for, platform):
-    """Two looks without it are not enough, however far apart they are."""
+def test_missing_environment_needs_three_polls(wait_for, platform):
+    """Two polls without it are not enough at any interval."""
     platform.replies = [listing()]
     error, seconds = wait_for("e", interval=40)
     assert type(error) is wxtcb.OperationNotFound
@@ -332,16 +290,16 @@ def test_a_long_interval_needs_three_looks_to_call_an_environment_gone(wait_for,
     assert 80 <= seconds < 81
 
 
-def test_the_looks_before_an_environment_was_seen_do_not_count(wait_for, platform):
-    """Three looks without it must follow the last one with it."""
+def test_polls_before_an_environment_is_listed_do_not_count(wait_for, platform):
+    """Three polls without it must follow the last one with it."""
     platform.replies = [listing(), listing(e="UNAVAILABLE"), listing()]
     error, _ = wait_for("e", interval=40)
     assert type(error) is wxtcb.OperationNotFound
     assert len(platform.sent) == 5
 
 
-def test_waiting_takes_ten_minutes_and_looks_every_five_seconds_unless_told_otherwise(wait_for, platform):
-    """The defaults are 600 and 5 seconds."""
+def test_default_timeout_is_600_and_interval_5_seconds(wait_for, platform):
+    """A wait without arguments ends after 600 seconds and polls every 5."""
     platform.replies = [listing(e="UNAVAILABLE")]
     error, seconds = wait_for("e")
     assert type(error) is wxtcb.OperationTimeout
@@ -349,8 +307,8 @@ def test_waiting_takes_ten_minutes_and_looks_every_five_seconds_unless_told_othe
     assert len(platform.sent) == 120
 
 
-def test_an_environment_that_comes_back_is_not_gone(wait_for, platform):
-    """Each sight of it starts the count of missing looks anew, and its last status is remembered."""
+def test_environment_that_reappears_is_not_missing(wait_for, platform):
+    """Each poll with it restarts the count, and its last status is remembered."""
     hiccup = [listing(), listing(), listing(e="UNAVAILABLE")]
     platform.replies = [*hiccup, *hiccup, *hiccup, listing()]
     error, _ = wait_for("e", interval=12)
@@ -358,8 +316,8 @@ def test_an_environment_that_comes_back_is_not_gone(wait_for, platform):
     assert (len(platform.sent), error.status) == (13, "UNAVAILABLE")
 
 
-def test_all_who_wait_share_the_looks(virtual_run, make_session, platform):
-    """A hundred waiters of one session make no more looks than one, views included."""
+def test_all_waiters_share_their_polls(virtual_run, make_session, platform):
+    """A hundred waiters of a session and its views poll as often as one."""
     names = [f"e{number}" for number in range(100)]
     platform.replies = [
         listing(**dict.fromkeys(names, "UNAVAILABLE")),
@@ -376,8 +334,8 @@ def test_all_who_wait_share_the_looks(virtual_run, make_session, platform):
     assert len(platform.sent) == 2
 
 
-def test_a_deadline_of_the_callers_is_not_taken_for_the_environments(virtual_run, make_session, platform):
-    """A caller's own ``asyncio.timeout`` ends the wait with a plain TimeoutError."""
+def test_deadline_of_the_caller_is_a_plain_timeout(virtual_run, make_session, platform):
+    """A caller's ``asyncio.timeout`` ends the wait with a plain TimeoutError."""
     platform.replies = [listing(e="UNAVAILABLE")]
 
     async def wait():
@@ -390,12 +348,12 @@ def test_a_deadline_of_the_callers_is_not_taken_for_the_environments(virtual_run
     assert type(virtual_run(wait())) is TimeoutError
 
 
-def test_a_timeout_out_of_a_look_is_not_taken_for_the_environments(virtual_run, make_session, platform, monkeypatch):
-    """Only our own deadline makes an `OperationTimeout`; another TimeoutError passes as it is."""
-    other = TimeoutError("of somebody else")
+def test_timeout_error_of_a_poll_is_unchanged(virtual_run, make_session, platform, monkeypatch):
+    """Only the deadline of the wait becomes an `OperationTimeout`."""
+    other = TimeoutError("from a poll")
 
     class Broken:
-        """A sweep that fails in a way of its own."""
+        """A poller that raises a TimeoutError."""
 
         async def poll(self, newer_than):
             raise other
@@ -410,8 +368,8 @@ def test_a_timeout_out_of_a_look_is_not_taken_for_the_environments(virtual_run, 
     assert virtual_run(wait()) is other
 
 
-def test_a_look_that_fails_ends_the_wait_with_its_error(wait_for, platform):
-    """What the platform refuses, waiting does not mend."""
+def test_permanent_error_of_a_poll_ends_the_wait(wait_for, platform):
+    """Waiting does not change an error such as PermissionDenied."""
     platform.replies = [{"errcode": 85088, "errmsg": "no qbase privilege"}]
     error, _ = wait_for("e")
     assert type(error) is wxtcb.PermissionDenied
@@ -420,9 +378,6 @@ def test_a_look_that_fails_ends_the_wait_with_its_error(wait_for, platform):
 @pytest.mark.parametrize(
     ("env", "options", "name"),
     [
-        ("", {}, "env"),
-        (None, {}, "env"),
-        (5, {}, "env"),
         ("e", {"timeout": 0}, "timeout"),
         ("e", {"timeout": None}, "timeout"),
         ("e", {"timeout": "600"}, "timeout"),
@@ -433,8 +388,8 @@ def test_a_look_that_fails_ends_the_wait_with_its_error(wait_for, platform):
     ],
     ids=str,
 )
-async def test_arguments_of_a_wait_are_checked_before_the_first_look(session, platform, env, options, name):
-    """An id that is no text and times that are no seconds are refused by name."""
-    with pytest.raises(wxtcb.InvalidArgument, match=f"^{name} must be"):
+async def test_invalid_wait_is_rejected_before_the_first_poll(session, platform, env, options, name):
+    """Times that are not positive seconds are rejected by name."""
+    with pytest.raises(wxtcb.InvalidArgument, match=rf"^{name}\b"):
         await environment.wait_until_normal(session, env, **options)
     assert platform.sent == []

@@ -30,8 +30,8 @@ async def deploy(session, folder, env, name="hello"):
     return code, await functions.wait_until_active(session, env, name, interval=0.01)
 
 
-async def test_a_function_lives_and_ends(box, session, tmp_path):
-    """It is packed, created, awaited, run, configured, replaced, triggered, listed and deleted."""
+async def test_function_life_cycle(box, session, tmp_path):
+    """It is packed, created, invoked, configured, replaced, triggered, listed and deleted."""
     env = box.world.add("a")
     (tmp_path / "index.js").write_text("exports.main = 1")
     code, found = await deploy(session, tmp_path, env)
@@ -52,16 +52,16 @@ async def test_a_function_lives_and_ends(box, session, tmp_path):
     assert [each async for each in functions.iter_functions(session, env)] == []
 
 
-async def test_a_function_that_cannot_be_created_says_why(box, session, tmp_path):
-    """The reason is that of the platform."""
+async def test_failed_create_has_the_platforms_reason(box, session, tmp_path):
+    """The reason is in the error of the wait."""
     (tmp_path / "main.js").write_text("")
     box.world.functions.set_failure("hello")
     with pytest.raises(wxtcb.OperationFailed, match=r"ResourceNotFound\.File: entry file not found"):
         await deploy(session, tmp_path, box.world.add("a"))
 
 
-async def test_an_environment_that_fails_is_told_apart(box, session, tmp_path):
-    """The others go on."""
+async def test_failed_environment_does_not_stop_the_others(box, session, tmp_path):
+    """Only the failed environment is reported."""
     (tmp_path / "index.js").write_text("")
     env = box.world.add("a")
     with pytest.raises(wxtcb.PartialFailure) as partial:
@@ -70,8 +70,8 @@ async def test_an_environment_that_fails_is_told_apart(box, session, tmp_path):
     assert (await functions.wait_until_active(session, env, "f", interval=0.01)).function_name == "f"
 
 
-async def test_a_failure_says_that_an_earlier_attempt_may_have_created_it(box, session, tmp_path):
-    """The platform acts, answers -1, and refuses the next attempt for what the first one made: nothing has failed."""
+async def test_failure_counts_earlier_attempts_that_may_have_acted(box, session, tmp_path):
+    """The platform acts, answers -1, and rejects the next attempt because of the first one."""
     (tmp_path / "index.js").write_text("")
     env = box.world.add("a")
     box.faults.busy_after(path="/componenttcb/batchuploadscf", times=1)
@@ -82,8 +82,8 @@ async def test_a_failure_says_that_an_earlier_attempt_may_have_created_it(box, s
     assert (await functions.wait_until_active(session, env, "f", interval=0.01)).status == "Active"
 
 
-async def test_a_change_of_access_overrules_nobody(box, session):
-    """Who comes second with the same version is refused, and reads again."""
+async def test_outdated_version_of_a_setting_is_rejected(box, session):
+    """The second change with the same version is rejected, and succeeds after another read."""
     env = box.world.add("a")
     await environment.modify_env(session, env)
     known = await environment.use_cloud_access_token_get(session, env)
@@ -94,7 +94,7 @@ async def test_a_change_of_access_overrules_nobody(box, session):
     assert (await environment.use_cloud_access_token_get(session, env)).version == known.version + 1
 
 
-async def test_a_share_that_never_was_cannot_end(box, session):
+async def test_unshare_without_a_share_fails(box, session):
     """The pair is named."""
     appid = "wx5fe6bb43205e9e07"
     shares = [environment.Share(env=box.world.add("a"), appids=[appid])]
@@ -105,8 +105,8 @@ async def test_a_share_that_never_was_cannot_end(box, session):
     assert [each.appid for each in partial.value.failed] == [appid]
 
 
-async def test_quotas_and_request_ids_are_looked_up(box, session):
-    """What was used is told, set back, and the rid of an error leads to its request, which shows no token."""
+async def test_quotas_and_request_ids(box, session):
+    """The usage is returned and reset, and the rid of an error leads to its request, which shows no token."""
     path = environment.DESCRIBE_ENVS.path
     await environment.describe_envs(session)
     assert (await token.get_api_quota(session, path)).quota.used == 1

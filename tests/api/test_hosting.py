@@ -1,10 +1,10 @@
-"""The calls of static hosting, and waiting for a website."""
+"""Calls of static hosting, and the waiter for a website."""
 
 from __future__ import annotations
 
 import pytest
 
-from wxtcb import InvalidArgument, OperationFailed, OperationNotFound, OperationTimeout, OutcomeUnknown
+from wxtcb import OperationFailed, OperationNotFound, OperationTimeout, OutcomeUnknown
 from wxtcb._http.transport import SendFailure
 from wxtcb.api import hosting
 
@@ -21,46 +21,27 @@ def reply(*sites, name="Data"):
 
 @pytest.mark.parametrize("name", ["Data", "data"])
 @pytest.mark.parametrize("region", ["regoin", "region"])
-async def test_a_website_is_described_in_either_spelling(session, platform, name, region):
-    """The list and the region have two names each on the wire, and one here."""
+async def test_both_spellings_of_a_website_are_read(session, platform, name, region):
+    """The list and the region have two names each on the wire."""
     platform.replies = [reply(site("online", **{region: "ap-x"}), name=name)]
     [store] = (await hosting.describe_static_store(session, "e")).data
     assert (store.region, store.status) == ("ap-x", "online")
 
 
 @pytest.mark.parametrize("none", [{}, {"Data": None}, {"data": []}])
-async def test_no_website_is_none(session, platform, none):
-    """Where hosting is off the list is missing, null or empty."""
+async def test_list_of_websites_may_be_empty(session, platform, none):
+    """Without a website the list is missing, null or empty."""
     platform.replies = [{"errcode": 0, "errmsg": "ok", **none}]
     assert (await hosting.describe_static_store(session, "e")).data == ()
 
 
-async def test_an_upload_link_shows_no_secret(session, platform):
+async def test_upload_link_shows_no_secret(session, platform):
     """Its URL is signed."""
     platform.replies = [{"errcode": 0, "errmsg": "ok", "signed_url": "https://U", "token": "T"}]
     assert repr(await hosting.static_upload_file(session, "e", "x")) == "StaticUploadLink(signed_url=***, token=***)"
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda s: hosting.create_static_store(s, ""),
-        lambda s: hosting.describe_static_store(s, ""),
-        lambda s: hosting.static_file_list(s, "e", marker=1),
-        lambda s: hosting.static_upload_file(s, "e", ""),
-        lambda s: hosting.upload_file(s, "e", "", b""),
-        lambda s: hosting.wait_until_online(s, ""),
-    ],
-    ids=range(6),
-)
-async def test_what_cannot_be_is_refused(session, platform, call):
-    """Nothing is sent for it."""
-    with pytest.raises(InvalidArgument):
-        await call(session)
-    assert platform.sent == []
-
-
-async def test_a_list_turns_its_pages(session, platform):
+async def test_all_pages_are_iterated(session, platform):
     """The next page begins after the last key."""
     entry = {"last_modified": "2020-12-04T08:56:59.000Z", "md5": "6f58-1", "size": "5"}
     platform.replies = [
@@ -71,7 +52,7 @@ async def test_a_list_turns_its_pages(session, platform):
 
 
 class TestWaiting:
-    """In virtual time."""
+    """Waits in virtual time."""
 
     pytestmark = pytest.mark.virtual_time
 
@@ -81,8 +62,8 @@ class TestWaiting:
         async with new_session() as session:
             yield session
 
-    async def test_it_is_waited_for(self, session, wechat):
-        """init, process and what is not known is waiting; another environment's website is none."""
+    async def test_wait_polls_until_the_website_is_online(self, session, wechat):
+        """init, process and unknown statuses keep waiting; a website of another environment does not count."""
         statuses = ["init", "process", "frobnicating"]
         wechat.play(LOOK, reply(), reply(site("online", env="f")), *[reply(site(each)) for each in statuses])
         wechat.usual[LOOK] = reply(site("online"))
@@ -91,27 +72,27 @@ class TestWaiting:
         assert wechat.sent_at(LOOK) == pytest.approx([1000 + 5 * look for look in range(6)])
 
     @pytest.mark.parametrize("status", ["offline", "destroying"])
-    async def test_what_will_not_come_is_raised_at_once(self, session, wechat, status):
+    async def test_failure_status_ends_the_wait(self, session, wechat, status):
         """The error has the status."""
         wechat.usual[LOOK] = reply(site(status))
         with pytest.raises(OperationFailed, match=f"static website of e: {status}") as caught:
             await hosting.wait_until_online(session, "e")
         assert caught.value.status == status
 
-    async def test_waiting_has_an_end(self, session, wechat):
-        """The error names the last status."""
+    async def test_timeout_names_the_last_status(self, session, wechat):
+        """`OperationTimeout` comes on time."""
         wechat.usual[LOOK] = reply(site("process"))
         with pytest.raises(OperationTimeout, match="still process after 20 s"):
             await hosting.wait_until_online(session, "e", timeout=20)
 
-    async def test_no_website_is_gone(self, session, wechat):
-        """It was never turned on."""
+    async def test_missing_website_is_not_found(self, session, wechat):
+        """The website was never turned on."""
         wechat.usual[LOOK] = reply()
         with pytest.raises(OperationNotFound):
             await hosting.wait_until_online(session, "e")
 
-    async def test_creating_is_not_repeated_in_doubt(self, session, wechat):
-        """A second one would be refused, or be another one."""
+    async def test_ambiguous_create_is_not_repeated(self, session, wechat):
+        """A second create could be rejected or create another website."""
         wechat.usual[hosting.CREATE_STATIC_STORE.path] = SendFailure("lost", sent=True)
         with pytest.raises(OutcomeUnknown):
             await hosting.create_static_store(session, "e")

@@ -1,4 +1,4 @@
-"""Lists that come in pages: every entry once, in order, and no page more than is needed."""
+"""Paged lists: every entry once, in order, and no unneeded page."""
 
 from __future__ import annotations
 
@@ -47,23 +47,23 @@ def markers(entries, size, *, inclusive):
 
 
 @given(st.integers(0, 12), st.integers(1, 5), st.booleans())
-def test_pages_by_offset_give_every_entry_once(length, size, total):
-    """Whatever the page holds, and whether or not the platform tells how many there are."""
+def test_offset_pages_yield_every_entry_once(length, size, total):
+    """This holds for every page size, with and without a total."""
     fetch, asked = offsets(list(range(length)), size, total=total)
     assert run(all_of(by_offset(LIST, fetch))) == list(range(length))
     assert asked[:2] == ([0] if length <= size and (total or not length) else [0, min(size, length)])
 
 
-def test_no_page_is_asked_for_after_the_last():
-    """Where the total is known it is the number that came; where it is not, an empty page ends it."""
+def test_no_page_is_fetched_after_the_last():
+    """A known total ends the list; otherwise an empty page does."""
     for total, expected in ((True, [0, 2]), (False, [0, 2, 4])):
         fetch, asked = offsets([1, 2, 3, 4], 2, total=total)
         run(all_of(by_offset(LIST, fetch)))
         assert asked == expected
 
 
-def test_a_page_is_asked_for_when_the_one_before_is_used_up():
-    """Who stops early has cost no more."""
+def test_page_is_fetched_when_the_previous_is_used_up():
+    """A caller who stops early causes no further request."""
     fetch, asked = offsets([1, 2, 3, 4], 2)
 
     async def take_two():
@@ -76,8 +76,8 @@ def test_a_page_is_asked_for_when_the_one_before_is_used_up():
     assert asked == [0]
 
 
-def test_a_total_that_was_too_high_ends_with_an_empty_page():
-    """Entries may be removed while somebody goes through them."""
+def test_empty_page_ends_a_list_with_a_wrong_total():
+    """Entries may be removed during the iteration."""
 
     async def fetch(offset):
         return ([1, 2] if offset == 0 else []), 9
@@ -86,8 +86,8 @@ def test_a_total_that_was_too_high_ends_with_an_empty_page():
 
 
 @given(st.integers(0, 9), st.integers(2, 4), st.booleans())
-def test_pages_by_marker_give_every_entry_once(length, size, inclusive):
-    """Whether or not the entry of the marker comes again."""
+def test_marker_pages_yield_every_entry_once(length, size, inclusive):
+    """The entry of the marker may be repeated or not."""
     entries = [f"file {number}" for number in range(length)]
     fetch, asked = markers(entries, size, inclusive=inclusive)
     assert run(all_of(by_marker(LIST, fetch, str))) == entries
@@ -95,23 +95,23 @@ def test_pages_by_marker_give_every_entry_once(length, size, inclusive):
     assert len(set(asked)) == len(asked)
 
 
-def test_a_list_that_goes_on_without_anything_new_is_refused():
-    """Else it would be asked for without end."""
+def test_page_without_new_entries_is_a_bad_reply():
+    """Otherwise the iteration would never end."""
 
     async def fetch(_marker):
         return ["file"], True
 
-    with pytest.raises(BadReply, match="nothing new") as caught:
+    with pytest.raises(BadReply, match="no new one") as caught:
         run(all_of(by_marker(LIST, fetch, str)))
     assert (caught.value.endpoint, caught.value.permanent) == (LIST.path, True)
 
 
 @pytest.mark.parametrize("total", [None, 100])
-def test_a_page_that_comes_again_ends_the_list(total):
-    """A platform that does not mind the offset would give the same for ever."""
+def test_repeated_page_is_a_bad_reply(total):
+    """A platform that ignores the offset would return the same page forever."""
     listing = by_offset(LIST, lambda _: answered([1, 2], total))
     assert [run(anext(listing)), run(anext(listing))] == [1, 2]
-    with pytest.raises(BadReply, match="the one before once more"):
+    with pytest.raises(BadReply, match="equal to the previous"):
         run(anext(listing))
 
 

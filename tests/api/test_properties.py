@@ -1,6 +1,6 @@
-"""What holds for all calls: values of request classes reach the wire whole, and replies are read or refused by place.
+"""Properties of all endpoints: request classes reach the wire unchanged, and replies are read or rejected by path.
 
-The classes are found from the annotations of the coroutines, so a new call is tried as soon as it is there.
+The classes are found by the annotations of the coroutines, so a new endpoint is tested automatically.
 """
 
 from __future__ import annotations
@@ -188,8 +188,8 @@ READER = make_reader()
 
 
 @pytest.mark.parametrize("kind", request_classes(), ids=lambda kind: f"{kind.__module__}.{kind.__qualname__}")
-def test_a_value_of_a_request_class_reaches_the_wire_and_back_unchanged(kind):
-    """Whatever it holds: as JSON under the platform's names, and out of it the same value again."""
+def test_request_class_round_trips(kind):
+    """A value becomes JSON with the platform's names, and is read back unchanged."""
 
     @settings(deadline=None, max_examples=25, phases=PHASES)
     @given(values(kind))
@@ -261,8 +261,8 @@ def replies(endpoint):
     return shown
 
 
-def test_a_reply_with_one_thing_wrong_is_read_or_refused_by_its_place(endpoint, replies):
-    """Each field in turn is missing, null, or of another kind; never is anything else raised."""
+def test_reply_with_one_mutation_is_read_or_rejected_by_path(endpoint, replies):
+    """Each field in turn is missing, null, or of another type; no other error is raised."""
     others = spellings(endpoint.reply)
     for reply in replies:
         for steps in places(reply):
@@ -285,16 +285,16 @@ def grown(reply):
             yield made
 
 
-def test_a_field_that_nobody_knows_changes_nothing(endpoint, replies):
-    """The platform may add one to any object; only what takes all names, such as a set of headers, has it too."""
+def test_unknown_field_is_ignored(endpoint, replies):
+    """The platform may add fields to every object; only a mapping with free names contains it."""
     for reply in replies:
         known = read(endpoint, reply)
         for made in (read(endpoint, each) for each in grown(reply)):
             assert made == known or NEW in str(made)
 
 
-def test_a_reply_with_many_things_wrong_is_read_or_refused(endpoint, replies):
-    """Whatever stands anywhere in it, the end is a reply or a `BadReply` that names a place."""
+def test_reply_with_many_mutations_is_read_or_rejected(endpoint, replies):
+    """The result is a reply or a `BadReply` that names a path."""
     jsons = st.recursive(st.sampled_from([*WRONG, 2**63, "1"]), lambda inner: st.lists(inner, max_size=2), max_leaves=3)
 
     @settings(deadline=None, max_examples=12, phases=PHASES)

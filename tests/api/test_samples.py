@@ -1,8 +1,8 @@
-"""The documented request and reply of each call, one file each.
+"""Documented request and reply of each endpoint, one file each.
 
-A file holds the call as one writes it, the path, the query beside the token and the body it must make, the platform's
-reply, and the value that the reply must become. The documented sample of an endpoint has its name; more of the same
-begin with it.
+A file contains the call as Python code, the path, the query next to the token, the expected body, the platform's reply,
+and the value that the reply becomes. The documented sample has the endpoint's name; the names of further samples begin
+with it.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ async def returned(sample, make_session):
         return await eval(sample["call"], {**NAMES, "session": view})
 
 
-async def test_the_request_of_a_sample_goes_out_as_documented(sample, returned, platform):
-    """The JSON that crosses the border equals the sample's, value for value, on the documented path."""
+async def test_request_of_a_sample_is_sent_as_documented(sample, returned, platform):
+    """The JSON of the request equals the sample's, on the documented path."""
     [sent] = platform.sent
     assert (sent.path, sent.body) == (sample["path"], sample["request"])
 
 
-async def test_the_reply_of_a_sample_comes_back_typed(sample, returned):
-    """The reply becomes exactly the typed value that the sample gives."""
+async def test_reply_of_a_sample_is_typed(sample, returned):
+    """The reply becomes exactly the value of the sample."""
     assert returned == eval(sample["gives"], NAMES)
 
 
-async def test_the_raw_reply_of_a_sample_stays_reachable(sample, returned):
-    """`wxtcb.raw` gives the reply's JSON, unless that holds a secret."""
+async def test_raw_reply_of_a_sample_is_available(sample, returned):
+    """`wxtcb.raw` returns the reply's JSON, unless it contains a secret."""
     if type(returned).keeps_raw:
         assert wxtcb.raw(returned) == sample["reply"]
     else:
@@ -56,23 +56,23 @@ async def test_the_raw_reply_of_a_sample_stays_reachable(sample, returned):
             wxtcb.raw(returned)
 
 
-async def test_only_calls_above_the_token_carry_one(sample, returned, platform):
-    """The token goes into the query of the component calls, and those below it buy and send none."""
+async def test_only_component_calls_have_a_token(sample, returned, platform):
+    """The token is in the query of component calls; the others neither fetch nor send one."""
     below = sample["path"].startswith("/cgi-bin/component/")
     [sent] = platform.sent
     assert sent.query == sample.get("query", {}) | ({} if below else {"access_token": "token-of-the-session"})
     assert len(platform.bought) == (0 if below else 1)
 
 
-def test_every_call_has_a_sample():
-    """No endpoint is without the file of its name, and none has the sample of another path."""
+def test_every_endpoint_has_a_sample():
+    """No endpoint lacks a sample, and none has the sample of another path."""
     paths = {each.name: each.path for each in wxtcb.endpoints()}
     assert {name: SAMPLES[name]["path"] for name in paths if name in SAMPLES} == paths
 
 
 @pytest.mark.parametrize("path", ENDPOINT_SCHEMAS)
-def test_the_samples_of_a_path_send_every_field_that_there_is(path):
-    """What the sandbox's facts allow in a request goes out in at least one, under that name: no spelling is untried."""
+def test_samples_of_a_path_send_every_field(path):
+    """Every field of the sandbox's schema is sent by at least one sample, so no spelling is untested."""
     sent = [sample for sample in SAMPLES.values() if sample["path"] == path]
     named = {place for sample in sent for place in (*sample.get("query", {}), *places_of(sample["request"]))}
     known = {

@@ -1,4 +1,4 @@
-"""The types of every call are tried from outside: `tests/typing` is read here, and checked by the type checkers."""
+"""Coverage of the files in `tests/typing`, which type checkers check and never run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ REFUSED = {name for text in TRIED for name in refused(text)}
 
 
 @pytest.mark.parametrize("endpoint", DOCUMENTED, ids=lambda endpoint: endpoint.name)
-def test_the_types_of_a_call_are_tried(endpoint):
-    """What it returns is stated, and a wrong call of it is refused."""
+def test_types_of_an_endpoint_are_tested(endpoint):
+    """Its return type is asserted, and a wrong call is rejected."""
     assert (endpoint.name, endpoint.reply.__name__) in STATED
     assert endpoint.name in REFUSED

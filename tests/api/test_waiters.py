@@ -1,4 +1,4 @@
-"""Waiting for what the platform does in its own time, by looks of one's own."""
+"""Waiters: conditions, timeouts and errors, with polls that are not shared."""
 
 from __future__ import annotations
 
@@ -66,19 +66,19 @@ def lost():
     return TransportError("reset", endpoint=PATH, sent=True)
 
 
-async def test_what_is_ready_is_returned(wait):
-    """After a look per interval; a status that nobody knows is waiting."""
+async def test_ready_resource_is_returned(wait):
+    """There is one poll per interval, and unknown statuses keep waiting."""
     assert await wait("waiting", "exporting", "success") == "success"
     assert passed() == 10
 
 
-async def test_what_is_ready_may_be_empty(wait):
-    """That it is there counts, not that it is true."""
+async def test_ready_resource_may_be_falsy(wait):
+    """Only None means that the resource is missing."""
     nothing_left = attrs.evolve(JOB, ready_statuses=frozenset({""}))
     assert await wait("waiting", "", awaited=nothing_left) == ""
 
 
-async def test_what_failed_is_raised_at_once_with_its_meaning(wait):
+async def test_failure_status_is_raised_with_its_explanation(wait):
     """Waiting does not change it."""
     with pytest.raises(OperationFailed, match=r"^job 7: fail: it went wrong$") as caught:
         await wait("waiting", "fail")
@@ -86,8 +86,8 @@ async def test_what_failed_is_raised_at_once_with_its_meaning(wait):
     assert passed() == 5
 
 
-async def test_what_takes_too_long_is_told_with_its_last_status(wait):
-    """It may be ready later."""
+async def test_timeout_names_the_last_status(wait):
+    """The resource may be ready later."""
     with pytest.raises(
         OperationTimeout, match="job 7: still waiting after 12 s; it may become success later"
     ) as caught:
@@ -97,16 +97,16 @@ async def test_what_takes_too_long_is_told_with_its_last_status(wait):
     assert passed() == 12
 
 
-async def test_what_was_never_seen_is_told_so(wait):
-    """With why the last look failed."""
-    with pytest.raises(OperationTimeout, match=r"not seen: no look succeeded after 12 s.*the last look failed: reset"):
+async def test_timeout_without_a_successful_poll_has_the_last_error(wait):
+    """The message says why the last poll failed."""
+    with pytest.raises(OperationTimeout, match=r"not seen: no poll succeeded after 12 s.*the last poll failed: reset"):
         await wait(lost(), timeout=12)
     with pytest.raises(OperationTimeout, match="still not listed after 12 s"):
         await wait(None, timeout=12)
 
 
-async def test_a_status_of_none_is_waiting(wait):
-    """A reply may lack it for a while."""
+async def test_missing_status_keeps_waiting(wait):
+    """A reply may lack the status for a while."""
     awaited = WaitCondition(
         resource="job 7",
         find=lambda jobs: jobs,
@@ -118,28 +118,28 @@ async def test_a_status_of_none_is_waiting(wait):
         await wait("any", timeout=12, awaited=awaited)
 
 
-async def test_what_is_missing_for_long_is_gone(wait):
-    """Three looks in a row, and 30 seconds."""
-    with pytest.raises(OperationNotFound, match="missing from 7 looks in a row over 30 s") as caught:
+async def test_missing_resource_is_not_found(wait):
+    """It must be missing from 3 polls in a row over 30 seconds."""
+    with pytest.raises(OperationNotFound, match="missing from 7 polls in a row over 30 s") as caught:
         await wait("waiting", None)
     assert caught.value.status == "waiting"
     assert passed() == 35
 
 
-async def test_a_gap_in_the_list_is_no_loss(wait):
-    """What is back is waited for as before."""
+async def test_resource_that_reappears_is_not_missing(wait):
+    """The wait goes on as before."""
     assert await wait(None, None, "waiting", None, None, "success", interval=14) == "success"
 
 
-async def test_a_look_that_would_fail_again_is_raised(wait):
-    """One that may pass is looked past."""
+async def test_permanent_error_of_a_poll_is_raised(wait):
+    """A transient error keeps waiting."""
     assert await wait(lost(), "success") == "success"
     with pytest.raises(PermissionDenied):
         await wait(PermissionDenied(48001, "api unauthorized", endpoint=PATH))
 
 
-async def test_errors_of_ones_own_are_raised_in_place_of_the_usual(wait):
-    """Where a wait has classes of its own."""
+async def test_custom_error_factories_are_used(wait):
+    """A wait may have its own error classes."""
 
     class Stuck(OperationFailed):
         pass
@@ -157,14 +157,14 @@ async def test_errors_of_ones_own_are_raised_in_place_of_the_usual(wait):
 
 
 @pytest.mark.parametrize("bad", [{"timeout": 0}, {"interval": 0}, {"interval": "5"}, {"timeout": float("inf")}])
-async def test_times_that_make_no_sense_are_refused(wait, bad):
-    """Before the first look."""
+async def test_invalid_times_are_rejected(wait, bad):
+    """Nothing is polled."""
     with pytest.raises(InvalidArgument, match=next(iter(bad))):
         await wait("success", **bad)
 
 
-async def test_looks_of_ones_own_end_when_the_session_closes(wait, session, settle):
-    """A rest between two looks too."""
+async def test_closing_the_session_ends_an_unshared_wait(wait, session, settle):
+    """This includes a sleep between two polls."""
     waiting = asyncio.create_task(wait("waiting"))
     await settle()
     await session.aclose()
@@ -172,8 +172,8 @@ async def test_looks_of_ones_own_end_when_the_session_closes(wait, session, sett
         await waiting
 
 
-async def test_each_look_of_ones_own_starts_when_it_is_asked_for(session):
-    """None is shared, whatever moment would have been early enough."""
+async def test_unshared_poll_starts_when_it_is_requested(session):
+    """No poll is shared, even if an older one would be new enough."""
     looks = session.poller(lambda: asyncio.sleep(1, "seen"))
     first, second = await looks.poll(0.0), await looks.poll(0.0)
     assert (first.started_at, second.started_at, second.value) == (1000, 1001, "seen")

@@ -174,7 +174,7 @@ def iter_documents(
     async def fetch(offset: int) -> tuple[tuple[Mapping[str, Any], ...], int]:
         size = page_size if limit is None else min(page_size, limit - offset)
         page = await db_record_query(session, env, selection.skip(first + offset).limit(size).get())
-        # The platform's total counts all matching records, whatever skip and limit say.
+        # The total counts all matching records; skip and limit do not change it.
         total = max(0, page.pager.total - first)
         return page.documents[:size], total if limit is None else min(total, limit)
 

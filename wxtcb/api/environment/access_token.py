@@ -35,7 +35,7 @@ class CloudAccess(Reply):
 USE_CLOUD_ACCESS_TOKEN_GET: Final = Endpoint(
     _PATH, CloudAccess, Repeat.READ, name="use_cloud_access_token_get", official=_OFFICIAL, action="get"
 )
-# Repeated late, the setting would overwrite one that somebody else made in the meantime.
+# Repeated late, the setting would overwrite a newer one.
 USE_CLOUD_ACCESS_TOKEN_SET: Final = Endpoint(
     _PATH, Done, Repeat.NEVER, name="use_cloud_access_token_set", official=_OFFICIAL, action="set"
 )
