@@ -12,8 +12,8 @@ import pytest
 from wxtcb.cli.runner import Interrupted
 
 from .children import start
-from .conftest import Cli, Platform, kept_secret
-from .test_provision_process import wait_for
+from .conftest import Cli, Platform, contains_no_secret
+from .test_provision_process import wait_for_request
 
 CREATE = "/componenttcb/createenv"
 LIST = "/componenttcb/describeenvs"
@@ -41,7 +41,7 @@ def test_what_provision_would_do_is_shown_and_nothing_is_changed(
     cli: Cli, tenants: Tenants, platform: Platform
 ) -> None:
     """It exits with 0 whatever is in the plan; only a token and a list are asked for."""
-    world = platform.box.world
+    world = platform.sandbox.world
     for alias in ("taken", "twice", "Twice"):
         world.add(alias)
     result = cli("plan", tenants("a,x,wx1;wx2,api;web", "b,taken,,", "c,twice,,"))
@@ -53,7 +53,7 @@ def test_what_provision_would_do_is_shown_and_nothing_is_changed(
     assert third.startswith("!  c       duplicate  alias twice  alias twice was taken by ")
     assert last == "Plan: 1 to create, 0 to adopt, 0 ready, 1 in conflict, 1 duplicate."
     assert advice == f"If the environment is the tenant's, add: --adopt b={env}"
-    assert set(platform.box.counts) == {TOKEN, LIST}
+    assert set(platform.sandbox.counts) == {TOKEN, LIST}
     assert len(world.environments) == 3
 
 
@@ -84,17 +84,17 @@ def test_the_sandbox_is_planned_for_without_credentials(cli: Cli, tenants: Tenan
 
 
 def test_an_environment_that_is_there_may_be_adopted(
-    swift: None, cli: Cli, tenants: Tenants, platform: Platform
+    fast: None, cli: Cli, tenants: Tenants, platform: Platform
 ) -> None:
     """A tenant whose name holds a `=` as well; provision does as the plan says."""
-    first, second = platform.box.world.add("x"), platform.box.world.add("y")
+    first, second = platform.sandbox.world.add("x"), platform.sandbox.world.add("y")
     words = tenants("a,x,,", "a=b,y,,"), "--adopt", f"a = {first}", "--adopt", f"a=b={second}"
     shown = cli("plan", *words)
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert f"~  a       adopt   {first}  adopt\n~  a=b     adopt   {second}  adopt\n" in shown.stdout
     done = cli("provision", *words, "--yes")
     assert done.exit_code == 0, done.output
-    assert platform.box.count(CREATE) == 0
+    assert platform.sandbox.count(CREATE) == 0
     assert f"a: done ({first})" in done.stdout
 
 
@@ -117,19 +117,19 @@ def test_a_malformed_adoption_sends_nothing(
     result = cli(command, tenants("a,x,,"), *words)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == f"wxtcb: {reason}\n"
-    assert len(platform.box.seen) == 0
+    assert len(platform.sandbox.seen) == 0
 
 
 def test_an_adoption_that_cannot_be_changes_nothing(cli: Cli, tenants: Tenants, platform: Platform) -> None:
     """Exit 2, with all that speaks against it."""
-    env = platform.box.world.add("x")
+    env = platform.sandbox.world.add("x")
     result = cli("plan", tenants("a,x,,"), "--adopt", f"b={env}", "--adopt", "a=gone")
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"adopt b={env}: there is no such tenant; adopt a=gone: the platform lists no such" in result.stderr
     assert "nothing was changed" in result.stderr
 
 
-@pytest.mark.usefixtures("swift", "platform")
+@pytest.mark.usefixtures("fast", "platform")
 def test_what_is_done_is_not_planned_again(cli: Cli, tenants: Tenants) -> None:
     """The journal has it; links that were given are asked for again with --resend-links alone."""
     file = tenants("a,x,wx0000000000000001,api")
@@ -147,7 +147,7 @@ def test_resend_links_is_accepted(cli: Cli, tenants: Tenants) -> None:
 def test_provision_cuts_a_long_list_and_plan_does_not(cli: Cli, tenants: Tenants, platform: Platform) -> None:
     """The sum is the same."""
     for number in range(30):
-        platform.box.world.add(f"a{number}")
+        platform.sandbox.world.add(f"a{number}")
     file = tenants(*(f"t{number},a{number},," for number in range(30)))
     whole = cli("plan", file).stdout
     cut = cli("provision", file, "--yes").stdout.partition("[ 1/30]")[0]
@@ -165,8 +165,8 @@ def test_no_credential_is_shown_and_nothing_steers_the_terminal(cli: Cli, platfo
     assert "establish api (书店的后台接口\\x1b[2J), web\n" in shown.stdout
     for result in (shown, document):
         assert result.exit_code == 0
-        assert kept_secret(platform, result.output)
-        assert platform.box.world.credentials._token not in result.output
+        assert contains_no_secret(platform, result.output)
+        assert platform.sandbox.world.credentials._token not in result.output
         assert "pass-word" not in result.output
         assert "\x1b" not in result.output
 
@@ -193,17 +193,17 @@ def test_a_platform_elsewhere_is_planned_for_with_leave(
     refused = cli("plan", tenants("a,x,,"))
     assert refused.exit_code == 2
     assert "plan: a new token of" in refused.stderr
-    assert len(platform.box.seen) == 0
+    assert len(platform.sandbox.seen) == 0
     assert cli("plan", tenants("a,x,,"), "--own-token").exit_code == 0
 
 
 def test_a_look_that_fails_is_told(cli: Cli, tenants: Tenants, platform: Platform) -> None:
     """Exit 3: it says nothing about the tenants."""
-    platform.box.faults.errcode(48001, path=LIST)
+    platform.sandbox.faults.errcode(48001, path=LIST)
     result = cli("plan", tenants("a,x,,"))
     assert (result.exit_code, result.stdout) == (3, "")
     assert "wxtcb: /componenttcb/describeenvs: 48001" in result.stderr
-    assert kept_secret(platform, result.stderr)
+    assert contains_no_secret(platform, result.stderr)
 
 
 @pytest.mark.parametrize(
@@ -214,9 +214,9 @@ def test_a_signal_cuts_the_look_off(
     tenants: Tenants, platform: Platform, *, words: list[str], number: int, name: str
 ) -> None:
     """130 or 143, one line, and no plan and no report."""
-    platform.box.faults.hang(path=LIST)
+    platform.sandbox.faults.hang(path=LIST)
     process = start(*words, tenants("a,x,,"))
-    wait_for(platform, LIST)
+    wait_for_request(platform, LIST)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (128 + number, "")
@@ -235,4 +235,4 @@ def test_nothing_follows_a_look_that_was_cut_off(
 
     monkeypatch.setattr("wxtcb.cli.plan.run_until_signal", cut_off)
     result = cli(*words, tenants("a,x,,"))
-    assert (result.exit_code, result.stdout, len(platform.box.seen)) == (143, "", 0)
+    assert (result.exit_code, result.stdout, len(platform.sandbox.seen)) == (143, "", 0)
