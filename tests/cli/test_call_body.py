@@ -102,7 +102,7 @@ def test_body_is_read_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> No
 def test_closed_standard_input_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is read as an empty document, which is not JSON."""
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(InvalidArgument, match="^-: line 1, column 1: "):
+    with pytest.raises(InvalidArgument, match=r"^-: line 1, column 1: "):
         read_body("-")
 
 
@@ -145,7 +145,7 @@ def test_query_is_split_at_the_first_equals_sign() -> None:
 )
 def test_invalid_query_is_rejected(arguments: list[str], reason: str) -> None:
     """The message does not contain the value of a secret."""
-    with pytest.raises(InvalidArgument, match="^--query") as caught:
+    with pytest.raises(InvalidArgument, match=r"^--query") as caught:
         read_query(arguments)
     assert reason in str(caught.value)
     assert "T0KEN" not in str(caught.value)

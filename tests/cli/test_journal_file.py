@@ -170,7 +170,7 @@ def test_error_at_closing_replaces_no_other_error(
     def reject(_: Journal) -> NoReturn:
         raise InvalidArgument("no")
 
-    with pytest.raises(InvalidArgument, match="^no$"):
+    with pytest.raises(InvalidArgument, match=r"^no$"):
         run_with_journal(tmp_path / "j.db", reject)
     assert "could not be closed" in capsys.readouterr().err
 
