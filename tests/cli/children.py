@@ -1,4 +1,4 @@
-"""The command line as a process of its own, that hangs no test and outlives no test run."""
+"""The command line in processes of its own, which cannot hang a test or outlive the test run."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import os
 import subprocess
 import sys
 
-LIFE = 600
+MAX_LIFETIME = 600  # seconds
 _CHILD = """
 import os, runpy, signal, sys, threading
 
-def end_with_the_tests(leash):
-    os.read(leash, 1)
+def exit_with_the_tests(descriptor):
+    os.read(descriptor, 1)
     os._exit(1)
 
 signal.alarm(int(sys.argv.pop(1)))
 signal.signal(signal.SIGINT, signal.default_int_handler)
-threading.Thread(target=end_with_the_tests, args=[int(sys.argv.pop(1))], daemon=True).start()
-if sys.argv.pop(1) == "swift":
+threading.Thread(target=exit_with_the_tests, args=[int(sys.argv.pop(1))], daemon=True).start()
+if sys.argv.pop(1) == "fast":
     from functools import partial
     from wxtcb import session
     from wxtcb.cli import target
@@ -26,27 +26,29 @@ if sys.argv.pop(1) == "swift":
     target.RealTarget = partial(target.RealTarget, interval=0.001)
 runpy.run_module("wxtcb", run_name="__main__", alter_sys=True)
 """
-_ends_with_us, _ours = os.pipe()
+# The write end is never written to: a child reads end of file from the pipe when the test run has ended.
+_lifeline, _lifeline_write_end = os.pipe()
 _started: list[subprocess.Popen[str]] = []
 
 
-def start(*words: object, under: tuple[str, ...] = (), swift: bool = False, **options: object) -> subprocess.Popen[str]:
-    """Start the command line as a process of its own, by the program *under* if given.
+def start(
+    *arguments: object, wrapper: tuple[str, ...] = (), fast: bool = False, **options: object
+) -> subprocess.Popen[str]:
+    """Start the command line in a process of its own, run by the program *wrapper* if given.
 
-    It heeds Ctrl-C also where the tests ignore it, ends with them, and after `LIFE` seconds, whoever reads from it. If
-    *swift*, its looks follow each other without a pause.
+    It handles Ctrl-C even if the test run ignores it. With *fast*, it polls the platform without pauses.
     """
-    given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    pace = "swift" if swift else "as it is"
-    command = [*under, sys.executable, "-c", _CHILD, str(LIFE), str(_ends_with_us), pace, *map(str, words)]
-    environment = {**os.environ, "PYTHONUTF8": "1", **given.pop("env", {})}
-    process = subprocess.Popen(command, text=True, env=environment, pass_fds=[_ends_with_us], **given)
+    popen_options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    pace = "fast" if fast else "normal"
+    command = [*wrapper, sys.executable, "-c", _CHILD, str(MAX_LIFETIME), str(_lifeline), pace, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONUTF8": "1", **popen_options.pop("env", {})}
+    process = subprocess.Popen(command, text=True, env=environment, pass_fds=[_lifeline], **popen_options)
     _started.append(process)
     return process
 
 
 def end_all() -> None:
-    """Kill what a test that failed has left behind."""
+    """Kill the processes that a failed test has left running."""
     while _started:
         process = _started.pop()
         if process.poll() is None:

@@ -1,4 +1,4 @@
-"""The command line in this process, and a platform on loopback in a thread."""
+"""Fixtures: the command line in this process, and a platform on loopback in a thread."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -25,33 +26,37 @@ from .children import end_all
 VARIABLES = ("COMPONENT_APPID", "COMPONENT_APPSECRET", "TICKET", "TICKET_FILE", "TOKEN_STORE", "BASE_URL")
 VARIABLES += ("TOKEN_STORE_KEY", "MESSAGE_TOKEN", "ENCODING_AES_KEY", "PREVIOUS_ENCODING_AES_KEY")
 INTERVAL = 0.001
+CREATE = "/componenttcb/createenv"
+LIST = "/componenttcb/describeenvs"
+TOKEN = "/cgi-bin/component/api_component_token"
 Cli = Callable[..., Result]
+Tenants = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
 def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test see the credentials of the machine."""
+    """Hide the credentials of the machine from the tests."""
     for name in VARIABLES:
         monkeypatch.delenv(f"WXTCB_{name}", raising=False)
 
 
 @pytest.fixture(autouse=True)
 def no_survivors() -> Iterator[None]:
-    """End what a test has started."""
+    """Kill the processes that a test has left running."""
     yield
     end_all()
 
 
 @pytest.fixture
 def cli() -> Cli:
-    """Run a command in this process; its streams are no terminals."""
+    """Return a function that runs a command in this process; its streams are not terminals."""
     runner = CliRunner()
     return lambda *words, stdin=None: runner.invoke(app, [str(word) for word in words], input=stdin)
 
 
 @pytest.fixture
-def swift(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let environments be ready at once, and looks follow each other without a pause."""
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make environments ready at once, and poll without pauses."""
     monkeypatch.setattr("wxtcb.cli.target._SANDBOX_READY_AFTER", 0.0)
     monkeypatch.setattr("wxtcb.cli.target.SandboxTarget", partial(SandboxTarget, interval=INTERVAL))
     monkeypatch.setattr("wxtcb.cli.target.RealTarget", partial(RealTarget, interval=INTERVAL))
@@ -60,60 +65,60 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @define
 class Platform:
-    """A sandbox that runs in a thread of its own."""
+    """A sandbox in a thread of its own."""
 
-    box: Sandbox = field(factory=Sandbox)
-    _up: threading.Event = field(init=False, factory=threading.Event)
+    sandbox: Sandbox = field(factory=Sandbox)
+    _started: threading.Event = field(init=False, factory=threading.Event)
     _loop: asyncio.AbstractEventLoop = field(init=False)
-    _end: asyncio.Event = field(init=False)
+    _stop: asyncio.Event = field(init=False)
 
     def serve(self) -> None:
-        """Run the sandbox until `stop`."""
+        """Run the sandbox until `stop` is called."""
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
-        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        async with self.box:
-            self._up.set()
-            await self._end.wait()
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with self.sandbox:
+            self._started.set()
+            await self._stop.wait()
 
-    def wait(self) -> None:
-        """Return when it is up."""
-        assert self._up.wait(60)
+    def wait_until_started(self) -> None:
+        """Return when the sandbox accepts requests."""
+        assert self._started.wait(60)
 
     def stop(self) -> None:
-        """Let it end."""
-        self._loop.call_soon_threadsafe(self._end.set)
+        """End the sandbox."""
+        self._loop.call_soon_threadsafe(self._stop.set)
 
     @property
     def env(self) -> dict[str, str]:
-        """The variables that point at it."""
+        """Environment variables that select this platform."""
         return {
-            "WXTCB_COMPONENT_APPID": self.box.component_appid,
-            "WXTCB_COMPONENT_APPSECRET": self.box.component_appsecret,
-            "WXTCB_TICKET": self.box.ticket,
-            "WXTCB_BASE_URL": self.box.url,
+            "WXTCB_COMPONENT_APPID": self.sandbox.component_appid,
+            "WXTCB_COMPONENT_APPSECRET": self.sandbox.component_appsecret,
+            "WXTCB_TICKET": self.sandbox.ticket,
+            "WXTCB_BASE_URL": self.sandbox.url,
         }
 
 
 @pytest.fixture
 def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
-    """Run a platform on loopback, and set the variables that point at it."""
-    made = Platform()
-    thread = threading.Thread(target=made.serve, daemon=True)
+    """Run a platform on loopback, and set the environment variables that select it."""
+    platform = Platform()
+    thread = threading.Thread(target=platform.serve, daemon=True)
     thread.start()
-    made.wait()
-    for name, value in made.env.items():
+    platform.wait_until_started()
+    for name, value in platform.env.items():
         monkeypatch.setenv(name, value)
-    yield made
-    made.stop()
+    yield platform
+    platform.stop()
     thread.join(60)
     assert not thread.is_alive()
 
 
 @pytest.fixture
-def tenants(tmp_path: Path) -> Callable[[str], Path]:
-    """Write a tenants file of CSV rows."""
+def tenants(tmp_path: Path) -> Tenants:
+    """Return a function that writes CSV rows to a tenants file, and returns its path."""
 
     def write(*rows: str) -> Path:
         path = tmp_path / "tenants.csv"
@@ -123,21 +128,35 @@ def tenants(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
-def kept_secret(platform: Platform, *texts: str) -> bool:
-    """Tell whether no credential of the platform is in *texts*."""
-    box = platform.box
-    return not any(secret in text for text in texts for secret in (box.component_appsecret, box.ticket))
+def contains_no_secret(platform: Platform, *texts: str) -> bool:
+    """Return whether none of *texts* contains a credential of the platform."""
+    secrets = (platform.sandbox.component_appsecret, platform.sandbox.ticket)
+    return not any(secret in text for text in texts for secret in secrets)
+
+
+def width_of(text: str) -> int:
+    """Return the number of terminal cells that *text* takes, according to the Unicode database."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def wait_for_request(platform: Platform, path: str) -> None:
+    """Wait until the platform has received a request for *path*; its sender handles signals by then."""
+    end = time.monotonic() + 60
+    while not platform.sandbox.count(path):
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 @contextmanager
-def signal_when_asked(platform: Platform, path: str, number: int) -> Iterator[None]:
-    """Send this process a signal as soon as the platform was asked for *path*; by then the command heeds it."""
+def signal_at_request(platform: Platform, path: str, number: int) -> Iterator[None]:
+    """Send a signal to this process when the platform has received a request for *path*."""
 
     def send() -> None:
-        end = time.monotonic() + 60
-        while not platform.box.count(path) and time.monotonic() < end:
-            time.sleep(0.005)
-        os.kill(os.getpid(), number)
+        try:
+            wait_for_request(platform, path)
+        finally:
+            # Also after a timeout, or the command would never end.
+            os.kill(os.getpid(), number)
 
     sender = threading.Thread(target=send)
     sender.start()

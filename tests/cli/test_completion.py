@@ -1,4 +1,4 @@
-"""What the shells are offered, by the scripts that they are given."""
+"""Shell completion of calls, options and files."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ while read -r -a COMP_WORDS; do
 done
 complete -p wxtcb
 """
-# What is typed, its words parted as bash parts them and Tab pressed at the _, and what is offered.
-OFFERED = {
+# The words of a command line as bash splits them, with Tab pressed at "_", and the expected completions.
+COMPLETIONS = {
     "wxtcb _": ["plan", "provision", "audit", "call", "endpoints", "token", "sandbox", "ticket"],
     "wxtcb ticket _": ["serve"],
     "wxtcb call _": NAMES,
@@ -41,7 +41,7 @@ OFFERED = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Make a folder with the command in it, some bodies, and a folder of them."""
+    """Return a folder that contains the command, a body, and a folder of bodies."""
     command = tmp_path / "wxtcb"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m wxtcb "$@"\n')
     command.chmod(0o700)
@@ -51,35 +51,35 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
-def test_bash_is_offered_names_options_and_files(folder: Path) -> None:
-    """Its own script asks and takes the answer; where there is none, bash offers files."""
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def test_bash_completes_names_options_and_files(folder: Path) -> None:
+    """The script for bash prints the completions, and lets bash complete other files itself."""
     root = str(Path(wxtcb.__file__).parents[1])
     command = ["bash", "--norc", "--noprofile", "-c", COMPLETE]
-    options = {"cwd": folder, "env": {**os.environ, "PYTHONPATH": root}, "input": "\n".join(OFFERED) + "\n"}
-    ended = subprocess.run(command, **options, capture_output=True, text=True, check=True, timeout=300)
-    assert ended.stderr == ""
-    *given, rule = ended.stdout.splitlines()
-    assert dict(zip(OFFERED, map(str.split, given), strict=True)) == OFFERED
+    options = {"cwd": folder, "env": {**os.environ, "PYTHONPATH": root}, "input": "\n".join(COMPLETIONS) + "\n"}
+    process = subprocess.run(command, **options, capture_output=True, text=True, check=True, timeout=300)
+    assert process.stderr == ""
+    *completions, rule = process.stdout.splitlines()
+    assert dict(zip(COMPLETIONS, map(str.split, completions), strict=True)) == COMPLETIONS
     assert rule == "complete -o default -F _wxtcb_completion wxtcb"
 
 
 @pytest.mark.parametrize(
-    ("shell", "asks"), [("zsh", "compdef _wxtcb_completion wxtcb"), ("fish", "complete --command")]
+    ("shell", "registration"), [("zsh", "compdef _wxtcb_completion wxtcb"), ("fish", "complete --command")]
 )
-def test_other_shells_have_scripts_too(shell: str, asks: str) -> None:
-    """And are offered the same names."""
+def test_other_shells_complete_names(shell: str, registration: str) -> None:
+    """Zsh and fish have a script, and get the same names."""
     words = {"_TYPER_COMPLETE_ARGS": "wxtcb call cre", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    told = [
-        CliRunner().invoke(app, prog_name="wxtcb", env={"_WXTCB_COMPLETE": f"{what}_{shell}", **words}).stdout
-        for what in ("source", "complete")
-    ]
-    assert asks in told[0]
-    assert "create_env" in told[1]
+    source, completions = (
+        CliRunner().invoke(app, prog_name="wxtcb", env={"_WXTCB_COMPLETE": f"{action}_{shell}", **words}).stdout
+        for action in ("source", "complete")
+    )
+    assert registration in source
+    assert "create_env" in completions
 
 
-def test_files_are_offered_behind_an_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folders end with a slash; what has no @ is JSON, for which there is nothing to offer."""
+def test_files_are_completed_after_an_at_sign(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders end with a slash; a JSON argument has no completions."""
     monkeypatch.chdir(folder)
     assert list(complete_body_file("@")) == ["@bodies/", "@body.json", "@wxtcb"]
     assert list(complete_body_file("@bodies/")) == ["@bodies/商户.json"]
@@ -87,23 +87,22 @@ def test_files_are_offered_behind_an_at(folder: Path, monkeypatch: pytest.Monkey
     assert list(complete_body_file("bo")) == []
 
 
-def test_names_are_offered_by_their_beginning() -> None:
-    """All of them where nothing was typed yet."""
+def test_names_are_completed_from_their_start() -> None:
+    """An empty word is completed to all names."""
     assert list(complete_endpoint_name("create_e")) == ["create_env"]
     assert list(complete_endpoint_name("")) == NAMES
 
 
-def test_an_at_and_what_stands_behind_it_are_one_word() -> None:
-    """Bash counts them as two."""
+def test_at_sign_is_joined_with_the_next_word() -> None:
+    """Bash splits words at "@"."""
     environ = {"COMP_WORDS": "wxtcb\ncall\ncreate_env\n@\nbod", "COMP_CWORD": "4"}
     join_at_sign_words(environ)
     assert environ == {"COMP_WORDS": "wxtcb\ncall\ncreate_env\n@bod", "COMP_CWORD": "3"}
 
 
-def test_words_without_an_at_stay_as_they_are() -> None:
-    """And so does an environment in which nothing is completed."""
-    environ = {"COMP_WORDS": "wxtcb\ncall\na@b", "COMP_CWORD": "2"}
+@pytest.mark.parametrize("environ", [{}, {"COMP_WORDS": "wxtcb\ncall\na@b", "COMP_CWORD": "2"}])
+def test_other_words_are_unchanged(environ: dict[str, str]) -> None:
+    """So is an environment without words to complete."""
+    before = dict(environ)
     join_at_sign_words(environ)
-    assert environ == {"COMP_WORDS": "wxtcb\ncall\na@b", "COMP_CWORD": "2"}
-    join_at_sign_words(empty := {})
-    assert empty == {}
+    assert environ == before

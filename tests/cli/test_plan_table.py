@@ -1,4 +1,4 @@
-"""The plan as lines: for a pipe, for a terminal, whole and cut."""
+"""The plan as a table in a pipe and on a terminal, and the suggested options below it."""
 
 from __future__ import annotations
 
@@ -28,90 +28,86 @@ from wxtcb.provision.journal import ServiceState
 from wxtcb.provision.plan import AliasIndex
 from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID
 
-from .test_console import width_of
+from .conftest import width_of
 
 ALL_STEPS = ("environment", "ready", "share", "services")
+EMPTY_PLAN = Plan("wx", (), AliasIndex.from_list(EnvList(info_list=())), 0.0, MemoryJournal())
 
 
 def service(name: str, remark: str | None = None) -> Service:
-    """Return a service."""
+    """Return a public service."""
     return Service(Server(env_id=PLACEHOLDER_ENV_ID, service_name=name, is_public=True, remark=remark))
 
 
-def planned(action: Action, *, tenant: Tenant | None = None, **facts: Any) -> TenantPlan:
-    """Return what is planned for 商户 or another tenant."""
-    return TenantPlan(tenant=tenant or Tenant("商户", alias="x"), alias="x", action=action, **facts)
+def tenant_plan(action: Action, *, tenant: Tenant | None = None, **fields: Any) -> TenantPlan:
+    """Return the plan of *tenant*, by default of one with a Chinese name."""
+    return TenantPlan(tenant=tenant or Tenant("商户", alias="x"), alias="x", action=action, **fields)
 
 
-def printed(*tenants: TenantPlan, width: int | None = None, most: int | None = None) -> list[str]:
-    """Return the lines of a plan, as a pipe or a terminal of *width* columns gets them."""
-    screen = Console(
+def printed_lines(*tenants: TenantPlan, width: int | None = None, limit: int | None = None) -> list[str]:
+    """Return the output for a plan, in a pipe or on a terminal of *width* columns."""
+    console = Console(
         file=io.StringIO(), width=width or 1000, force_terminal=width is not None, markup=False, no_color=True
     )
-    print_plan(
-        screen,
-        Plan("wx", tenants, AliasIndex.from_list(EnvList(info_list=())), 0.0, MemoryJournal()),
-        max_per_action=most,
-    )
-    return screen.file.getvalue().splitlines()
+    print_plan(console, attrs.evolve(EMPTY_PLAN, tenants=tenants), max_per_action=limit)
+    return console.file.getvalue().splitlines()
 
 
-RICH = Tenant("c", alias="x", appids=("wx1", "wx2"), services=(service("api", "接口"), service("web")))
+FULL = Tenant("c", alias="x", appids=("wx1", "wx2"), services=(service("api", "接口"), service("web")))
 STARTED = TenantRecord(tenant="c", alias="x", env="x-1", links={"wx1": "u"}, services={"api": ServiceState.DONE})
 UNCONFIRMED = attrs.evolve(STARTED, services=dict.fromkeys(("api", "web"), ServiceState.UNCONFIRMED))
 
 
 @pytest.mark.parametrize(
-    ("told", "line"),
+    ("planned", "line"),
     [
         (
-            planned(Action.CREATE, tenant=RICH, steps=ALL_STEPS),
-            "+  c       create  alias x      open, await NORMAL, share with 2, establish api (接口), web",
+            tenant_plan(Action.CREATE, tenant=FULL, steps=ALL_STEPS),
+            "+  c       create  alias x      open, wait for NORMAL, share with 2, establish api (接口), web",
         ),
         (
-            planned(Action.ADOPT, env="x-1", status="NORMAL", steps=("environment",)),
+            tenant_plan(Action.ADOPT, env="x-1", status="NORMAL", steps=("environment",)),
             "~  商户    adopt   x-1          adopt",
         ),
-        (planned(Action.READY, env="x-1", status="NORMAL"), "   商户    ready   x-1          nothing"),
+        (tenant_plan(Action.READY, env="x-1", status="NORMAL"), "   商户    ready   x-1          nothing"),
         (
-            planned(Action.READY, tenant=RICH, initial_record=STARTED, env="x-1", steps=("share", "services")),
+            tenant_plan(Action.READY, tenant=FULL, initial_record=STARTED, env="x-1", steps=("share", "services")),
             "   c       ready   x-1          share with 1, establish web",
         ),
         (
-            planned(Action.READY, tenant=RICH, initial_record=UNCONFIRMED, env="x-1", steps=("services",)),
+            tenant_plan(Action.READY, tenant=FULL, initial_record=UNCONFIRMED, env="x-1", steps=("services",)),
             "   c       ready   x-1          confirm api, web",
         ),
         (
-            planned(Action.CONFLICT, reason="alias x is in use by x-1"),
-            "!  商户    conflict  alias x      alias x is in use by x-1",
+            tenant_plan(Action.CONFLICT, reason="alias x was taken by x-1"),
+            "!  商户    conflict  alias x      alias x was taken by x-1",
         ),
         (
-            planned(Action.DUPLICATE, reason="alias x is in use by x-1, x-2"),
-            "!  商户    duplicate  alias x      alias x is in use by x-1, x-2",
+            tenant_plan(Action.DUPLICATE, reason="alias x was taken by x-1, x-2"),
+            "!  商户    duplicate  alias x      alias x was taken by x-1, x-2",
         ),
     ],
 )
-def test_a_line_says_what_is_to_be_done_for_a_tenant(told: TenantPlan, line: str) -> None:
-    """With a sign in front; of shares and services only those that are yet to be done."""
-    header, row, _ = printed(told)
+def test_row_shows_the_steps_of_a_tenant(planned: TenantPlan, line: str) -> None:
+    """Shares and services that are done are left out."""
+    header, row, _ = printed_lines(planned)
     assert row == line
     assert header.split() == ["tenant", "action", "environment", "to", "do"]
 
 
-def test_the_sum_names_what_is_rare_only_where_there_is_some() -> None:
-    """Creations, adoptions and ready ones are always told."""
-    assert printed(planned(Action.READY))[-1] == "Plan: 0 to create, 0 to adopt, 1 ready."
-    everything = printed(*map(planned, Action), planned(Action.CREATE))
-    assert everything[-1] == "Plan: 2 to create, 1 to adopt, 1 ready, 1 in conflict, 1 duplicate."
+def test_last_line_is_the_summary() -> None:
+    """It is the summary of the plan itself."""
+    tenants = tuple(map(tenant_plan, Action))
+    assert printed_lines(*tenants)[-1] == attrs.evolve(EMPTY_PLAN, tenants=tenants).summary
 
 
 @pytest.mark.parametrize("width", [None, 80])
-def test_columns_stand_straight_with_chinese_in_them(width: int | None) -> None:
-    """In a pipe a line each; at a terminal what does not fit goes on below."""
+def test_columns_are_aligned_with_chinese_text(width: int | None) -> None:
+    """A pipe gets one line for each tenant, and a terminal gets wrapped cells."""
     names = ("a", "商户", "杭州西湖旁边的书店")
     tenants = [Tenant(name, alias="x", services=(service("api", "书店的后台接口" * 4),)) for name in names]
-    header, *rows, _ = printed(
-        *(planned(Action.CREATE, tenant=tenant, steps=ALL_STEPS[:2]) for tenant in tenants), width=width
+    header, *rows, _ = printed_lines(
+        *(tenant_plan(Action.CREATE, tenant=tenant, steps=ALL_STEPS[:2]) for tenant in tenants), width=width
     )
     header = header.replace("\x1b[1m", "").replace("\x1b[0m", "")
     starts = {width_of(row[: row.index("open")]) for row in rows if row.startswith("+")}
@@ -119,76 +115,78 @@ def test_columns_stand_straight_with_chinese_in_them(width: int | None) -> None:
     assert max(map(width_of, rows)) <= 80
 
 
-def test_a_terminal_of_80_columns_loses_nothing() -> None:
-    """Remarks go on below, and no line is too wide."""
+def test_long_remark_is_wrapped_on_a_terminal() -> None:
+    """No line is wider than 80 columns, and no character is left out."""
     remark = "书店的后台接口给小程序用" * 4
     tenant = Tenant("杭州西湖旁边的书店", alias="x", services=(service("api", remark),))
-    lines = printed(planned(Action.CREATE, tenant=tenant, steps=ALL_STEPS), width=80)
+    lines = printed_lines(tenant_plan(Action.CREATE, tenant=tenant, steps=ALL_STEPS), width=80)
     assert max(map(width_of, lines[1:])) <= 80
-    assert sum(line.count("书店的后台接口给小程序用"[0]) for line in lines[1:]) == 5
+    assert sum(line.count("书") for line in lines[1:]) == 5
 
 
-def test_a_long_list_is_cut_for_each_action() -> None:
-    """The plan command has them all, and is named."""
-    tenants = [planned(action) for action in (Action.CREATE, Action.CONFLICT) for _ in range(5)]
-    assert len(printed(*tenants)) == 12
-    lines = printed(*tenants, planned(Action.READY), most=3)
+def test_long_plan_is_truncated_for_each_action() -> None:
+    """The number of other tenants and the command that lists them follow."""
+    tenants = [tenant_plan(action) for action in (Action.CREATE, Action.CONFLICT) for _ in range(5)]
+    assert len(printed_lines(*tenants)) == 12
+    lines = printed_lines(*tenants, tenant_plan(Action.READY), limit=3)
     assert [line[:1] for line in lines[1:8]] == ["+", "+", "+", "!", "!", "!", " "]
-    assert lines[8:11] == ["  and 2 more: create", "  and 2 more: conflict", "  `wxtcb plan` shows them all"]
-
-
-RENAMED = "if renamed, give the new name the old alias, and add: --adopt NEW=c-1"
-PLAN = Plan("wx", (), AliasIndex.from_list(EnvList(info_list=())), 0.0, MemoryJournal())
+    assert lines[8:11] == ["  and 2 more: create", "  and 2 more: conflict", "  `wxtcb plan` lists all of them"]
 
 
 def blocked(name: str, *existing: str, adoptable: bool = True) -> TenantPlan:
-    """Return a tenant in conflict with environments that somebody may have, or not."""
-    action = Action.DUPLICATE if len(existing) > 1 else Action.CONFLICT
+    """Return the plan of a tenant that is in conflict with *existing* environments."""
     return TenantPlan(
-        tenant=Tenant(name), alias="x", action=action, existing=existing, adoptable=existing if adoptable else ()
+        tenant=Tenant(name),
+        alias="x",
+        action=Action.DUPLICATE if len(existing) > 1 else Action.CONFLICT,
+        existing=existing,
+        adoptable=existing if adoptable else (),
     )
 
 
-def told(*tenants: TenantPlan, entries: tuple[TenantReport, ...] = (), **facts: Any) -> list[str]:
-    """Return what is to be typed after a plan, or after a run that ended with *entries*."""
-    plan = attrs.evolve(PLAN, tenants=tenants, **facts)
+def suggested(*tenants: TenantPlan, entries: tuple[TenantReport, ...] = (), **fields: Any) -> list[str]:
+    """Return the suggestions for a plan, or for a run that has ended with *entries*."""
+    plan = attrs.evolve(EMPTY_PLAN, tenants=tenants, **fields)
     return [*suggestions(plan, Report(entries, 1.0) if entries else None)]
 
 
-def ended(name: str, outcome: Outcome, *existing: str) -> TenantReport:
-    """Return what came of a tenant."""
+def entry(name: str, outcome: Outcome, *existing: str) -> TenantReport:
+    """Return the report of a tenant."""
     return TenantReport(tenant=name, alias="x", outcome=outcome, existing=existing)
 
 
-def test_where_nobody_has_to_decide_there_is_nothing_to_type() -> None:
-    """Neither is there for what can be had by nobody, or is there twice."""
-    assert told(TenantPlan(tenant=Tenant("a"), alias="x", action=Action.CREATE)) == []
-    assert told(blocked("a", "x-1", adoptable=False), blocked("b", "x-1", "x-2"), blocked("c")) == []
+def test_nothing_is_suggested_without_a_decision() -> None:
+    """An environment of another tenant cannot be adopted, and of duplicates a person must choose one."""
+    assert suggested(tenant_plan(Action.CREATE)) == []
+    assert suggested(blocked("a", "x-1", adoptable=False), blocked("b", "x-1", "x-2"), blocked("c")) == []
 
 
 def test_each_kind_of_decision_has_a_line() -> None:
-    """With names as a shell takes them, and with what could steer a terminal written out."""
-    assert told(blocked("青山 书店\u202e", "x-1"), missing_envs={"b": "b-1"}, absent_tenants={"it's": "c-1"}) == [
-        "If the environment is the tenant's, add: --adopt '青山 书店\\u202e=x-1'",
-        "If it was deleted on purpose, add: --forget b=b-1",
-        f"If those who are missing here were removed, add: --removed; {RENAMED}",
-    ]
+    """Names are quoted for the shell, and unprintable characters are escaped."""
+    adopt, forget, remove = suggested(
+        blocked("青山 书店\u202e", "x-1"), missing_envs={"b": "b-1"}, absent_tenants={"it's": "c-1"}
+    )
+    assert adopt.endswith("add: --adopt '青山 书店\\u202e=x-1'")
+    assert forget.endswith("add: --forget b=b-1")
+    assert "add: --removed; " in remove
+    assert remove.endswith("add: --adopt NEW=c-1")
 
 
-def test_one_who_may_have_an_environment_may_have_been_renamed_too() -> None:
-    """Which one it is shows when it is found."""
-    assert told(absent_tenants={"c": ""})[0].endswith("--adopt NEW=ENV")
+def test_renamed_tenant_without_environment_has_a_placeholder() -> None:
+    """The environment is not known before the platform is asked."""
+    assert suggested(absent_tenants={"c": ""})[0].endswith("--adopt NEW=ENV")
 
 
 @pytest.mark.parametrize(("count", "more"), [(3, ""), (5, " (and 2 more)")])
-def test_a_line_is_no_longer_than_a_person_reads(count: int, more: str) -> None:
-    """Three are named, the others counted."""
-    (line,) = told(*(blocked(f"t{number}", f"x-{number}") for number in range(count)))
+def test_suggestion_has_at_most_three_tenants(count: int, more: str) -> None:
+    """The others are counted."""
+    (line,) = suggested(*(blocked(f"t{number}", f"x-{number}") for number in range(count)))
     assert line.endswith(f"add: --adopt t0=x-0 --adopt t1=x-1 --adopt t2=x-2{more}")
 
 
-def test_what_came_into_the_way_during_a_run_is_there_too() -> None:
-    """What the plan knew stands once, and nobody is sent to adopt what another one has."""
-    plan = (TenantPlan(tenant=Tenant("a"), alias="x", action=Action.CREATE), blocked("b", "y-1", adoptable=False))
-    entries = (ended("a", Outcome.CONFLICT, "x-1"), ended("b", Outcome.CONFLICT, "y-1"), ended("c", Outcome.DONE))
-    assert told(*plan, entries=entries) == ["If the environment is the tenant's, add: --adopt a=x-1"]
+def test_conflict_of_the_run_is_suggested_too() -> None:
+    """A conflict that the plan knew is not suggested a second time."""
+    plans = (tenant_plan(Action.CREATE, tenant=Tenant("a")), blocked("b", "y-1", adoptable=False))
+    entries = (entry("a", Outcome.CONFLICT, "x-1"), entry("b", Outcome.CONFLICT, "y-1"), entry("c", Outcome.DONE))
+    (line,) = suggested(*plans, entries=entries)
+    assert line.endswith("add: --adopt a=x-1")

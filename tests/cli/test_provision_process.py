@@ -1,4 +1,4 @@
-"""`wxtcb provision` as a process of its own: signals, terminals and readers who leave."""
+"""Command `wxtcb provision` in a process of its own: signals, terminals, and output that fails."""
 
 from __future__ import annotations
 
@@ -7,75 +7,64 @@ import os
 import pty
 import select
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from .children import start
-from .conftest import Platform, kept_secret
+from .conftest import CREATE, Platform, Tenants, contains_no_secret, wait_for_request
 
-CREATE = "/componenttcb/createenv"
-ROWS = [f"商户{number},a{number},wx000000000000000{number},api;web" for number in range(8)]
-Tenants = Callable[..., Path]
+SHARE = "/componenttcb/batchshareenv"
 
 
 @pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize(("number", "code", "as_json"), [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)])
-def test_a_signal_ends_it_after_the_report(
+def test_signal_ends_the_run_after_the_report(
     tenants: Tenants, platform: Platform, number: int, code: int, *, as_json: bool
 ) -> None:
-    """No further create is sent; who is unfinished is told, by id where there is one; no credential is shown."""
-    platform.box.faults.hang(path="/componenttcb/batchshareenv")
+    """The report contains unfinished tenants and no credential."""
+    platform.sandbox.faults.hang(path=SHARE)
     words = ["--json"] if as_json else []
     file = tenants("a,a1,,", "b,b1,wx1,", *(f"{name},{name}1,wx1," for name in "cdef"))
-    process = start("provision", file, "--yes", "--concurrency", 1, *words, swift=True)
-    wait_for(platform, "/componenttcb/batchshareenv")
+    process = start("provision", file, "--yes", "--concurrency", 1, *words, fast=True)
+    wait_for_request(platform, SHARE)
     process.send_signal(number)
     assert process.stderr is not None
-    assert process.stderr.readline().endswith(" is new: it knows of no earlier run.\n")
-    assert process.stderr.readline().startswith("Stopping: nothing new is sent")
+    assert " does not exist" in process.stderr.readline()
+    assert process.stderr.readline().startswith("Stopping: ")
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (code, "")
-    assert kept_secret(platform, out, err)
+    assert contains_no_secret(platform, out, err)
     if as_json:
         document = json.loads(out)
         assert document["counts"]["unfinished"] >= 1
-        assert document["stopped"] == "cancelled"
+        assert document["stopped"]
     else:
-        assert "unfinished: Not wrong" in out
-        assert "Stopped early: cancelled" in out
+        assert "\nunfinished: " in out
+        assert "\nStopped early: " in out
 
 
-def wait_for(platform: Platform, path: str) -> None:
-    """Wait until the platform was asked for *path*."""
-    end = time.monotonic() + 60
-    while not platform.box.count(path):
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def test_a_reader_who_leaves_early_stops_nothing(tenants: Tenants, platform: Platform) -> None:
-    """The run goes on to its end and its exit code holds, without a traceback."""
+def test_closed_pipe_does_not_stop_the_run(tenants: Tenants, platform: Platform) -> None:
+    """The exit code is that of the run, and no traceback is printed."""
     file = tenants(*(f"t{number},t{number},," for number in range(30)))
-    process = start("provision", file, "--yes", swift=True)
+    process = start("provision", file, "--yes", fast=True)
     assert process.stdout is not None
     process.stdout.close()
     process.wait(60)
     assert process.stderr is not None
     assert (process.returncode, process.stderr.read().count("\n")) == (0, 1)
     process.stderr.close()
-    assert len(platform.box.world.environments) == 30
+    assert len(platform.sandbox.world.environments) == 30
 
 
 @pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize("words", [[], ["--json"]])
-def test_a_full_disk_stops_nothing(tenants: Tenants, platform: Platform, words: list[str]) -> None:
-    """It is said once, the report goes where it can still be read, and the exit code holds."""
+def test_full_disk_does_not_stop_the_run(tenants: Tenants, platform: Platform, words: list[str]) -> None:
+    """The failure is reported once, the report goes to standard error, and the exit code is that of the run."""
     with Path("/dev/full").open("w") as full:
-        process = start("provision", tenants("a,x,,", "b,y,,"), "--yes", *words, stdout=full, swift=True)
+        process = start("provision", tenants("a,x,,", "b,y,,"), "--yes", *words, stdout=full, fast=True)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert err.count("No space left on device") == 1
@@ -83,28 +72,30 @@ def test_a_full_disk_stops_nothing(tenants: Tenants, platform: Platform, words: 
     assert "Traceback" not in err
 
 
-def test_nowhere_to_write_stops_nothing(tenants: Tenants, platform: Platform) -> None:
-    """Both streams on a full disk, and the run still goes to its end."""
-    platform.box.world.add("y")
+def test_full_disk_behind_both_streams_does_not_stop_the_run(tenants: Tenants, platform: Platform) -> None:
+    """The report is lost, and the exit code is that of the run."""
+    platform.sandbox.world.add("y")
     with Path("/dev/full").open("w") as full:
         process = start("provision", tenants("a,x,,", "b,y,,"), "--yes", stdout=full, stderr=full)
     assert process.wait(60) == 3
-    assert len(platform.box.world.environments) == 2
+    assert len(platform.sandbox.world.environments) == 2
 
 
 @pytest.mark.usefixtures("measured")
-def test_closed_streams_stop_nothing(tenants: Tenants, platform: Platform) -> None:
-    """With nothing to read from and to write to it spends only after a --yes, and ends as it should."""
+@pytest.mark.parametrize(("words", "code"), [((), 2), (("--yes",), 0)])
+def test_closed_streams_do_not_stop_the_run(
+    tenants: Tenants, platform: Platform, words: tuple[str, ...], code: int
+) -> None:
+    """Without standard input, --yes is still required."""
     closed = ("sh", "-c", 'exec "$@" <&- >&-', "sh")
-    for words, code in (((), 2), (("--yes",), 0)):
-        process = start("provision", tenants("a,x,,"), *words, under=closed)
-        _, err = process.communicate(timeout=60)
-        assert (process.returncode, "Traceback" in err) == (code, False)
-        assert len(platform.box.world.environments) == (code == 0)
+    process = start("provision", tenants("a,x,,"), *words, wrapper=closed)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in err) == (code, False)
+    assert len(platform.sandbox.world.environments) == (code == 0)
 
 
-def test_a_pipe_is_no_terminal_whatever_the_colours(tenants: Tenants, platform: Platform) -> None:
-    """FORCE_COLOR, which many set for good, puts neither bars nor escape codes into it."""
+def test_force_color_does_not_apply_to_a_pipe(tenants: Tenants, platform: Platform) -> None:
+    """Some users set FORCE_COLOR permanently: a pipe still gets neither bars nor escape codes."""
     process = start("provision", tenants("a,x,,"), "--yes", env={"FORCE_COLOR": "1", "TERM": "xterm"})
     out, _ = process.communicate(timeout=60)
     assert "\x1b" not in out
@@ -112,24 +103,25 @@ def test_a_pipe_is_no_terminal_whatever_the_colours(tenants: Tenants, platform: 
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("\n", 2)])
-def test_at_a_terminal_it_asks(tenants: Tenants, platform: Platform, answer: str, code: int) -> None:
-    """Only a yes lets it spend; the bars and the table fit into 80 columns, Chinese names included."""
-    screen, code_seen = typed(answer, "provision", tenants("商户一号,x,wx0000000000000001,api", "商户二号,,,"))
-    assert code_seen == code
-    assert f"Open 2 environments, which are billed, at {platform.box.url}? [y/N]" in screen
-    opened = len(platform.box.world.environments)
+def test_terminal_is_asked_for_confirmation(tenants: Tenants, platform: Platform, answer: str, code: int) -> None:
+    """Only "y" lets the run start; it shows bars."""
+    file = tenants("商户一号,x,wx0000000000000001,api", "商户二号,,,")
+    screen, exit_code = run_at_terminal(answer, "provision", file)
+    assert exit_code == code
+    assert f"Open 2 environments, which are billed, at {platform.sandbox.url}? [y/N]" in screen
+    created = len(platform.sandbox.world.environments)
     if code == 0:
-        assert opened == 2
+        assert created == 2
         assert "environments opened" in screen
         assert "2 of 2 done in" in screen
     else:
-        assert opened == 0
-        assert "You said no. Nothing was changed." in screen
+        assert created == 0
+        assert "Cancelled. Nothing was changed." in screen
 
 
-@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["heeded", "ignored"])
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["handled", "ignored"])
 def _ctrl_c(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let the tests themselves heed Ctrl-C, or ignore it as `cmd &` makes them."""
+    """Run a test with Ctrl-C handled and with Ctrl-C ignored, as a shell ignores it for a background job."""
     before = signal.signal(signal.SIGINT, request.param)
     yield
     signal.signal(signal.SIGINT, before)
@@ -137,72 +129,79 @@ def _ctrl_c(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_ctrl_c", "measured")
 def test_ctrl_c_at_the_question_changes_nothing(tenants: Tenants, platform: Platform) -> None:
-    """It ends with 130 and without a traceback, whatever the tests were started with."""
-    screen, code = typed("\x03", "provision", tenants("a,,,"))
-    assert (code, platform.box.count(CREATE)) == (130, 0)
+    """The exit code is 130, and no traceback is printed."""
+    screen, code = run_at_terminal("\x03", "provision", tenants("a,,,"))
+    assert (code, platform.sandbox.count(CREATE)) == (130, 0)
     assert "Nothing was changed." in screen
     assert "Traceback" not in screen
 
 
 @pytest.mark.usefixtures("measured")
-def test_failures_show_in_the_bars(tenants: Tenants, platform: Platform) -> None:
-    """The tenants' bar counts those that are not done."""
-    platform.box.world.add("x")
-    screen, code = typed("", "provision", tenants("a,x,,"), "--yes")
+def test_bars_count_tenants_that_are_not_done(tenants: Tenants, platform: Platform) -> None:
+    """The number stands at the bar of the tenants."""
+    platform.sandbox.world.add("x")
+    screen, code = run_at_terminal("", "provision", tenants("a,x,,"), "--yes")
     assert code == 3
     assert "1 not done" in screen
 
 
-def test_a_terminal_is_told_of_everybody_who_is_not_done(tenants: Tenants, platform: Platform) -> None:
-    """The bars name nobody, so no list is cut there."""
+def test_terminal_lists_all_tenants_that_are_not_done(tenants: Tenants, platform: Platform) -> None:
+    """The list is not truncated, because the bars name no tenant."""
     for number in range(60):
-        platform.box.world.add(f"a{number}")
-    screen, code = typed("", "provision", tenants(*(f"t{number},a{number},," for number in range(60))), "--yes")
+        platform.sandbox.world.add(f"a{number}")
+    file = tenants(*(f"t{number},a{number},," for number in range(60)))
+    screen, code = run_at_terminal("", "provision", file, "--yes")
     assert code == 3
-    assert screen.count(": conflict - alias") == 60
-    assert "There is nothing to do." in screen
+    assert screen.count(": conflict - ") == 60
+    assert "Nothing to do." in screen
 
 
 @pytest.mark.usefixtures("measured")
-def test_a_signal_at_a_terminal_is_answered_above_the_bars(tenants: Tenants, platform: Platform) -> None:
-    """Ctrl-C says what happens now."""
-    platform.box.faults.hang(path=CREATE)
-    screen, code = typed("", "provision", tenants("a,x,,"), "--yes", then=lambda: wait_for(platform, CREATE))
+def test_signal_is_answered_above_the_bars(tenants: Tenants, platform: Platform) -> None:
+    """The message says what happens next; the tenant in progress is reported as unknown."""
+    platform.sandbox.faults.hang(path=CREATE)
+    screen, code = run_at_terminal(
+        "", "provision", tenants("a,x,,"), "--yes", interrupt_after=lambda: wait_for_request(platform, CREATE)
+    )
     assert code == 130
-    assert "Stopping: nothing new is sent" in screen
+    assert "Stopping: " in screen
     assert "a: unknown" in screen
 
 
-def typed(answer: str, *words: object, then: Callable[[], None] | None = None) -> tuple[str, int]:
-    """Run at a terminal of 80 columns: *answer* is typed at the question, and Ctrl-C twice after *then*."""
-    ours, theirs = pty.openpty()
-    options = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-    process = start(*words, swift=True, env={"COLUMNS": "80", "TERM": "xterm"}, start_new_session=True, **options)
-    os.close(theirs)
+def run_at_terminal(answer: str, *words: object, interrupt_after: Callable[[], None] | None = None) -> tuple[str, int]:
+    """Run a command at a terminal of 80 columns, and return what it shows and its exit code.
+
+    *answer* is typed at the question. Ctrl-C is pressed twice when *interrupt_after* has returned.
+    """
+    controller, terminal = pty.openpty()
+    options = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    process = start(*words, fast=True, env={"COLUMNS": "80", "TERM": "xterm"}, start_new_session=True, **options)
+    os.close(terminal)
     screen = ""
-    sent, again = not answer, False
-    for chunk in _chunks(ours):
+    is_answered, is_repeated = not answer, False
+    for chunk in _chunks(controller):
         screen += chunk
-        if answer == "\x03" and "[y/N]" in screen and (not sent or not chunk):
-            sent = True
-            process.send_signal(signal.SIGINT)  # again if nothing comes: one just before it waits for a line is lost
-        if not sent and "[y/N]" in screen:
-            sent = True
-            os.write(ours, answer.encode())
-        if then and "environments opened" in screen:
-            then()
-            then = None
+        # Repeated while nothing comes: a signal that arrives just before the command waits for a line is lost.
+        if answer == "\x03" and "[y/N]" in screen and (not is_answered or not chunk):
+            is_answered = True
             process.send_signal(signal.SIGINT)
-        if not again and "Stopping" in screen:
-            again = True
+        if not is_answered and "[y/N]" in screen:
+            is_answered = True
+            os.write(controller, answer.encode())
+        if interrupt_after and "environments opened" in screen:
+            interrupt_after()
+            interrupt_after = None
+            process.send_signal(signal.SIGINT)
+        if not is_repeated and "Stopping" in screen:
+            is_repeated = True
             process.send_signal(signal.SIGINT)
     code = process.wait(60)
-    os.close(ours)
+    os.close(controller)
     return screen, code
 
 
 def _chunks(descriptor: int) -> Iterator[str]:
-    """Read until the end; a second in which nothing comes is an empty text."""
+    """Iterate over the output until its end; an empty string means that nothing came for a second."""
     while True:
         if not select.select([descriptor], [], [], 1.0)[0]:
             yield ""

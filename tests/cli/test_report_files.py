@@ -22,7 +22,7 @@ from wxtcb.provision.journal import HistoryEntry, JournalError, MemoryJournal, T
 from wxtcb.provision.report_csv import render_csv
 from wxtcb.sandbox import ReadyPolicy
 
-from .conftest import Cli, Platform, kept_secret, signal_when_asked
+from .conftest import Cli, Platform, contains_no_secret, signal_at_request
 
 CREATE = "/componenttcb/createenv"
 TOLD = Report((TenantReport(tenant="商户", alias="a", outcome=Outcome.DONE),), 1.0)
@@ -80,7 +80,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is_sent(
     result = cli("provision", file, "--yes", *words)
     assert result.exit_code == 2
     assert result.stderr == f"wxtcb: --report {tmp_path / path}: it {why}; nothing was sent\n"
-    assert len(platform.box.seen) == 0
+    assert len(platform.sandbox.seen) == 0
     assert names(tmp_path) == ["dir.html", "tenants.csv"]
 
 
@@ -192,7 +192,7 @@ async def test_half_a_letter_does_not_keep_a_table_from_being_written(tmp_path: 
     assert '"\\udcff"' in (tmp_path / "r.csv").read_text("utf-8-sig")
 
 
-def test_a_run_leaves_its_reports(swift: None, cli: Cli, tenants: Tenants, tmp_path: Path) -> None:
+def test_a_run_leaves_its_reports(fast: None, cli: Cli, tenants: Tenants, tmp_path: Path) -> None:
     """All say where the run worked; the page has every link, and what became of each tenant."""
     words = [word for name in NAMES for word in ("--report", tmp_path / name)]
     result = cli("provision", tenants("商户,x,wx0000000000000001;wx0000000000000002,api"), "--sandbox", *words)
@@ -209,19 +209,19 @@ def test_a_run_leaves_its_reports(swift: None, cli: Cli, tenants: Tenants, tmp_p
 
 
 def test_the_reports_are_written_also_when_the_run_failed(
-    swift: None, cli: Cli, tenants: Tenants, platform: Platform, tmp_path: Path
+    fast: None, cli: Cli, tenants: Tenants, platform: Platform, tmp_path: Path
 ) -> None:
     """The exit code is that of the run, also when a report could not be written."""
-    platform.box.faults.errcode(40097, path=CREATE)
+    platform.sandbox.faults.errcode(40097, path=CREATE)
     result = cli("provision", tenants("a,x,,"), "--yes", "--report", tmp_path / "r.html")
     assert result.exit_code == 3
     text = (tmp_path / "r.html").read_text("utf-8")
     assert '<section id="failed"' in text
-    assert kept_secret(platform, text)
+    assert contains_no_secret(platform, text)
 
 
 def test_the_reports_are_written_after_a_bug_of_ours(
-    swift: None, cli: Cli, tenants: Tenants, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    fast: None, cli: Cli, tenants: Tenants, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """What was opened before is in them."""
 
@@ -239,9 +239,9 @@ def test_the_reports_are_written_when_a_signal_has_ended_the_run(
     cli: Cli, tenants: Tenants, platform: Platform, tmp_path: Path
 ) -> None:
     """With the tenants that were not started, and one whose environment is never ready."""
-    platform.box.world.ready_after = ReadyPolicy.after_seconds(3600)
+    platform.sandbox.world.ready_after = ReadyPolicy.after_seconds(3600)
     rows = [f"t{number},,," for number in range(3)]
-    with signal_when_asked(platform, CREATE, signal.SIGTERM):
+    with signal_at_request(platform, CREATE, signal.SIGTERM):
         words = ("--yes", "--concurrency", 1, "--report", tmp_path / "r.csv")
         result = cli("provision", tenants(*rows), *words)
     assert result.exit_code == 128 + signal.SIGTERM

@@ -1,4 +1,4 @@
-"""The end of a run in words."""
+"""Summary of a finished run."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ from wxtcb.cli.summary import print_summary
 from wxtcb.provision import Outcome, Problem, Report, TenantReport
 from wxtcb.provision.report import OUTCOME_ADVICE
 
-from .test_console import width_of
+from .conftest import width_of
 
-UNCLEAR = Problem(step="environment", message="sent, but its outcome is unknown", outcome_unknown=True)
+AMBIGUOUS = Problem(step="environment", message="sent, no reply", outcome_unknown=True)
 LINK = ShareLink(appid="wx1", url="https://mp.weixin.qq.com/confirm")
 
 
-def entry(outcome: Outcome, **facts: Any) -> TenantReport:
-    """Return what came of 商户."""
-    return TenantReport(**{"tenant": "商户", "alias": "x", "outcome": outcome, **facts})
+def entry(outcome: Outcome, **fields: Any) -> TenantReport:
+    """Return the report of a tenant with a Chinese name."""
+    return TenantReport(**{"tenant": "商户", "alias": "x", "outcome": outcome, **fields})
 
 
-def summary(*tenants: TenantReport, terminal: bool = False, **facts: Any) -> str:
-    """Return the summary of a run of 1.25 seconds, as a pipe or a terminal of 80 columns gets it."""
-    screen = Console(file=io.StringIO(), width=80 if terminal else 1000, force_terminal=terminal, markup=False)
-    print_summary(screen, Report(tenants, 1.25, **facts))
-    return screen.file.getvalue()
+def printed_summary(*tenants: TenantReport, terminal: bool = False, **fields: Any) -> str:
+    """Return the summary of a run of 1.25 seconds, in a pipe or on a terminal of 80 columns."""
+    console = Console(file=io.StringIO(), width=80 if terminal else 1000, force_terminal=terminal, markup=False)
+    print_summary(console, Report(tenants, 1.25, **fields))
+    return console.file.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("told", "line"),
+    ("report", "line"),
     [
-        (entry(Outcome.UNKNOWN, problems=(UNCLEAR,)), "商户: unknown - environment: sent, but its outcome is unknown"),
+        (
+            entry(Outcome.UNKNOWN, problems=(AMBIGUOUS,)),
+            "商户: unknown - environment: sent, no reply",
+        ),
         (
             entry(Outcome.FAILED, env="x-1", problems=(Problem(step="share", appid="wx1", message="85088: no"),)),
             "商户: failed (x-1) - share wx1: 85088: no",
@@ -45,76 +48,72 @@ def summary(*tenants: TenantReport, terminal: bool = False, **facts: Any) -> str
             entry(Outcome.DUPLICATE, reason="alias x is in use by x-1, x-2"),
             "商户: duplicate - alias x is in use by x-1, x-2",
         ),
-        (entry(Outcome.UNFINISHED, env="x-1", step="ready"), "商户: unfinished (x-1) - stopped at ready"),
+        (entry(Outcome.UNFINISHED, env="x-1", step="ready"), "商户: unfinished (x-1) - "),
         (entry(Outcome.UNFINISHED), "1 not started"),
-        (
-            entry(Outcome.UNCONFIRMED, env="x-1", unconfirmed=("api",)),
-            "商户: done (unconfirmed) (x-1) - api there after a send in doubt",
-        ),
+        (entry(Outcome.UNCONFIRMED, env="x-1", unconfirmed=("api",)), "商户: done (unconfirmed) (x-1) - api "),
     ],
 )
-def test_who_is_not_simply_done_is_named_with_what_to_do(told: TenantReport, line: str) -> None:
-    """Under the outcome, by name, with the environment that is billed and the reason."""
-    lines = summary(told).splitlines()
-    assert f"{told.outcome.value}: {OUTCOME_ADVICE[told.outcome]}" in lines
-    assert f"  {line}" in lines
-    assert lines[-1] == f"{int(told.outcome.is_done)} of 1 done in 1.2 s"
+def test_tenant_that_is_not_done_is_listed(report: TenantReport, line: str) -> None:
+    """The line stands below the outcome and the advice, and has the environment and the reason."""
+    lines = printed_summary(report).splitlines()
+    index = lines.index(f"{report.outcome.value}: {OUTCOME_ADVICE[report.outcome]}")
+    assert lines[index + 1].startswith(f"  {line}")
+    assert lines[-1] == f"{int(report.outcome.is_done)} of 1 done in 1.2 s"
 
 
-def test_those_who_are_done_are_only_counted() -> None:
-    """And the links that administrators must open."""
-    lines = summary(entry(Outcome.DONE), entry(Outcome.AWAITING, links=(LINK, LINK))).splitlines()
+def test_tenants_that_are_done_are_only_counted() -> None:
+    """So are the links that administrators must open."""
+    done, awaiting = entry(Outcome.DONE), entry(Outcome.AWAITING, links=(LINK, LINK))
+    lines = printed_summary(done, awaiting).splitlines()
     assert [line.split() for line in lines[:3]] == [
         ["outcome", "tenants"],
-        ["done", "1"],
-        ["awaiting", "confirmation", "1"],
+        [*Outcome.DONE.value.split(), "1"],
+        [*Outcome.AWAITING.value.split(), "1"],
     ]
-    assert lines[3:] == [
-        "2 links await a mini program's administrator; --json lists them.",
-        "2 of 2 done in 1.2 s",
-    ]
+    assert lines[3].startswith("2 links await ")
+    assert lines[4:] == ["2 of 2 done in 1.2 s"]
 
 
 @pytest.mark.parametrize(
-    ("at", "told"),
+    ("at", "printed"),
     [
         (datetime(2026, 11, 23, tzinfo=timezone(timedelta(hours=8))), "2026-11-23 00:00 (UTC+08:00)"),
         (datetime(2026, 11, 30, 16, 0, tzinfo=UTC), "2026-11-30 16:00 (UTC)"),
     ],
 )
-def test_a_run_that_may_go_on_later_says_when(at: datetime, told: str) -> None:
-    """Below why it was stopped, where what could steer the terminal is written out."""
-    text = summary(entry(Outcome.UNFINISHED), stop_reason="45009: a\x1b[2Jb", retry_after=at)
-    assert f"\nStopped early: 45009: a\\x1b[2Jb\nCome back at {told}\n" in text
+def test_stopped_run_shows_when_to_retry(at: datetime, printed: str) -> None:
+    """The reason stands above, with escaped control characters."""
+    text = printed_summary(entry(Outcome.UNFINISHED), stop_reason="45009: a\x1b[2Jb", retry_after=at)
+    assert f"\nStopped early: 45009: a\\x1b[2Jb\nRetry after {printed}\n" in text
 
 
-def test_a_run_of_which_nobody_knows_when_it_may_go_on_says_nothing() -> None:
-    """Only why it was stopped."""
-    text = summary(entry(Outcome.UNFINISHED), stop_reason="cancelled")
+def test_stopped_run_without_a_time_shows_the_reason() -> None:
+    """Nothing is printed about a retry."""
+    text = printed_summary(entry(Outcome.UNFINISHED), stop_reason="cancelled")
     assert "\nStopped early: cancelled\n0 of 1 done" in text
 
 
-@pytest.mark.parametrize(("terminal", "shown"), [(False, 50), (True, 60)])
-def test_a_long_list_is_cut_only_where_the_lines_above_have_it(*, terminal: bool, shown: int) -> None:
-    """In a pipe; at a terminal the bars have named nobody."""
-    text = summary(*(entry(Outcome.CONFLICT, reason="taken") for _ in range(60)), terminal=terminal)
-    assert text.count("  商户: conflict - taken") == shown
-    assert ("  and 10 more, in the lines above" in text) == (not terminal)
+@pytest.mark.parametrize(("terminal", "listed"), [(False, 50), (True, 60)])
+def test_long_list_is_truncated_in_a_pipe(*, terminal: bool, listed: int) -> None:
+    """The progress lines of a pipe have named every tenant; the bars of a terminal have not."""
+    text = printed_summary(*(entry(Outcome.CONFLICT, reason="in use") for _ in range(60)), terminal=terminal)
+    assert text.count("  商户: conflict - in use") == listed
+    assert ("  and 10 more" in text) == (not terminal)
 
 
-def test_a_terminal_gets_lines_that_fit() -> None:
-    """A long reason with Chinese in it goes on below; in a pipe it is one line."""
-    told = entry(Outcome.FAILED, problems=(Problem(step="share", message="微信说不行" * 20),))
-    lines = summary(told, terminal=True).splitlines()
+def test_long_line_is_wrapped_on_a_terminal() -> None:
+    """No line is wider than the terminal; in a pipe the line stays whole."""
+    report = entry(Outcome.FAILED, problems=(Problem(step="share", message="微信说不行" * 20),))
+    lines = printed_summary(report, terminal=True).splitlines()
     assert max(map(width_of, lines)) <= 80
-    start = lines.index("  商户: failed - share:")
-    assert [line[:2] for line in lines[start : start + 4]] == ["  ", "  ", "  ", "  "]
-    assert "".join(lines[start + 1 : start + 4]).replace(" ", "") == "微信说不行" * 20
-    assert f"  商户: failed - share: {'微信说不行' * 20}" in summary(told).splitlines()
+    first = lines.index("  商户: failed - share:")
+    assert [line[:2] for line in lines[first : first + 4]] == ["  ", "  ", "  ", "  "]
+    assert "".join(lines[first + 1 : first + 4]).replace(" ", "") == "微信说不行" * 20
+    assert f"  商户: failed - share: {'微信说不行' * 20}" in printed_summary(report).splitlines()
 
 
-def test_a_single_link_is_one() -> None:
-    """It awaits, and others await."""
-    told = entry(Outcome.AWAITING, links=(LINK,))
-    assert "1 link awaits a mini program's administrator" in summary(told)
-    assert "2 links await a mini program's administrator" in summary(told, told)
+def test_single_link_is_in_the_singular() -> None:
+    """Two links are in the plural."""
+    report = entry(Outcome.AWAITING, links=(LINK,))
+    assert "1 link awaits " in printed_summary(report)
+    assert "2 links await " in printed_summary(report, report)

@@ -18,7 +18,7 @@ from wxtcb.tokens.refresh import process_id
 from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.stores import SqliteStore
 
-from .conftest import VARIABLES, Cli, Platform, signal_when_asked
+from .conftest import VARIABLES, Cli, Platform, signal_at_request
 
 
 def test_it_shows_what_is_set_and_no_value(cli: Cli, platform: Platform) -> None:
@@ -31,10 +31,10 @@ def test_it_shows_what_is_set_and_no_value(cli: Cli, platform: Platform) -> None
         **dict.fromkeys(told, "not set"),
         **dict.fromkeys(platform.env, "set"),
     }
-    assert f"Ready for {platform.box.url}.\n" in result.stdout
+    assert f"Ready for {platform.sandbox.url}.\n" in result.stdout
     assert "No token was fetched" in result.stdout
-    assert platform.box.ticket not in result.output
-    assert len(platform.box.seen) == 0
+    assert platform.sandbox.ticket not in result.output
+    assert len(platform.sandbox.seen) == 0
 
 
 def test_it_tells_what_is_missing(cli: Cli) -> None:
@@ -56,7 +56,7 @@ def test_fetch_tells_the_life_alone(cli: Cli, platform: Platform) -> None:
     assert (result.exit_code, result.stdout) == (0, "A token was fetched; it lives 7200 s.\n")
     revealed = cli("token", "--fetch", "--reveal").stdout.splitlines()
     assert revealed[1].startswith("2_")
-    assert platform.box.world.tokens_issued == 2
+    assert platform.sandbox.world.tokens_issued == 2
 
 
 def test_reveal_alone_is_refused(cli: Cli) -> None:
@@ -76,7 +76,7 @@ def test_a_foreign_platform_needs_leave(cli: Cli, platform: Platform, monkeypatc
     result = cli("token", "--fetch", "--own-token")
     assert result.exit_code == 3
     assert "Nothing was sent" in result.stderr
-    assert platform.box.world.tokens_issued == 0
+    assert platform.sandbox.world.tokens_issued == 0
 
 
 def test_a_refused_secret_is_told_without_it(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_a_refused_secret_is_told_without_it(cli: Cli, platform: Platform, monke
 def test_a_ticket_file_will_do(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It takes the place of the variable."""
     path = tmp_path / "ticket"
-    path.write_text(platform.box.ticket + "\n")
+    path.write_text(platform.sandbox.ticket + "\n")
     monkeypatch.delenv("WXTCB_TICKET")
     monkeypatch.setenv("WXTCB_TICKET_FILE", str(path))
     assert cli("token", "--fetch").exit_code == 0
@@ -116,14 +116,14 @@ def test_a_token_is_never_written_to_standard_error(platform: Platform) -> None:
         command = [sys.executable, "-m", "wxtcb", "token", "--fetch", "--reveal"]
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
     assert "it is lost" in ended.stderr
-    assert platform.box.world.credentials._token not in ended.stderr
+    assert platform.sandbox.world.credentials._token not in ended.stderr
 
 
 def test_a_fetch_that_is_cut_off_tells_what_it_may_have_done(cli: Cli, platform: Platform) -> None:
     """A token may have been minted; 130."""
     path = "/cgi-bin/component/api_component_token"
-    platform.box.faults.hang(path=path)
-    with signal_when_asked(platform, path, signal.SIGINT):
+    platform.sandbox.faults.hang(path=path)
+    with signal_at_request(platform, path, signal.SIGINT):
         result = cli("token", "--fetch")
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr == "Ctrl-C cut the fetch off: a token may have been minted, which may void another one.\n"
@@ -154,7 +154,7 @@ def test_the_token_of_the_store_is_told_and_shared(
 ) -> None:
     """--fetch sees to a living token for all, bought once with the ticket in the store; nobody's is voided."""
     _share(monkeypatch, tmp_path)
-    asyncio.run(_keep_ticket(tmp_path, platform.box.component_appid, platform.box.ticket))
+    asyncio.run(_keep_ticket(tmp_path, platform.sandbox.component_appid, platform.sandbox.ticket))
     monkeypatch.delenv("WXTCB_TICKET")
     assert cli("token", "--fetch").stdout == "The token in the store lives 2 h 0 min more.\n"
     revealed = cli("token", "--fetch", "--reveal").stdout.splitlines()
@@ -165,7 +165,7 @@ def test_the_token_of_the_store_is_told_and_shared(
     )
     assert "(first).\nThe ticket in the store came 0 min " in state
     assert "Problem" not in state
-    assert platform.box.world.tokens_issued == 1
+    assert platform.sandbox.world.tokens_issued == 1
 
 
 def test_a_ticket_beside_a_store_is_used_only_where_the_store_has_none(
@@ -174,7 +174,7 @@ def test_a_ticket_beside_a_store_is_used_only_where_the_store_has_none(
     """The store's is the newest there is, so what was pasted once spoils nothing; the state says which one it is."""
     _share(monkeypatch, tmp_path)
     assert "\nWXTCB_TICKET is used, for the store keeps no ticket of the last 12 hours.\n" in cli("token").stdout
-    asyncio.run(_keep_ticket(tmp_path, platform.box.component_appid, platform.box.ticket))
+    asyncio.run(_keep_ticket(tmp_path, platform.sandbox.component_appid, platform.sandbox.ticket))
     monkeypatch.setenv("WXTCB_TICKET", "ticket@@@old")
     assert "\nThe ticket in the store is used, and WXTCB_TICKET is not.\n" in cli("token").stdout
     assert cli("token", "--fetch").exit_code == 0
@@ -191,7 +191,7 @@ def test_of_a_store_that_is_down_that_alone_is_told(
     _share(monkeypatch, tmp_path)
     (tmp_path / "tokens.db").mkdir()
     told = cli("token").stdout.splitlines()
-    assert told[-2] == f"Ready for {platform.box.url}."
+    assert told[-2] == f"Ready for {platform.sandbox.url}."
     assert told[-1].startswith("Problem: the token store")
 
 
