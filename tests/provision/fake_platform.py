@@ -1,4 +1,4 @@
-"""The two doors of a process, to the platform and to the journal; what passes is judged, bent and lost here."""
+"""The connections of a simulated process to the platform and to the journal, with the faults that happen on them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from wxtcb.sandbox.responder import DeliveryMode, respond
 from wxtcb.tokens.sources import ComponentToken
 
 from .constants import CREATE, LIST
-from .virtual_time import Late
+from .virtual_time import DelayedResult
 
-TRIP = 0.01
-UNCLEAR = (-1, -1000)
-LOST = SendFailure("the connection was lost", sent=True)
-NO_ANSWER = (DeliveryMode.DROPPED, DeliveryMode.TRUNCATED)
+LATENCY = 0.01
+AMBIGUOUS_ERRCODES = (-1, -1000)
+CONNECTION_LOST = SendFailure("the connection was lost", sent=True)
+UNANSWERED = (DeliveryMode.DROPPED, DeliveryMode.TRUNCATED)
 
 
-class Odd(Enum):
-    """What befalls a request that no fault of the sandbox does."""
+class NetworkFault(Enum):
+    """Faults of a request that the sandbox does not have."""
 
-    LATE = "acts long after its sender has given up"
+    LATE = "takes effect long after its sender has given up"
     LACKS_NEWEST = "the list lacks the newest environment"
     LACKS_OLDEST = "the list lacks the oldest one"
     LACKS_ALL = "the list is empty"
@@ -37,223 +37,249 @@ class Odd(Enum):
 
 @attrs.define(eq=False)
 class Platform:
-    """The sandbox as it is reached over a network; `acts` say what befalls the next requests to a path."""
+    """The sandbox as reached over a network; `faults` holds the faults of the next requests to a path."""
 
-    box: object
-    line: object
-    witness: object
-    acts: dict = attrs.field(factory=lambda: {CREATE: deque(), LIST: deque()})
-    token_seconds: float = 0.0
-    lacking: Odd | None = None
-    lacks_until: float = 0.0
+    sandbox: object
+    timeline: object
+    checker: object
+    faults: dict = attrs.field(factory=lambda: {CREATE: deque(), LIST: deque()})
+    token_delay: float = 0.0
+    incomplete_list: NetworkFault | None = None
+    incomplete_until: float = 0.0
 
-    def calm(self):
-        """Let nothing befall any request from now on."""
-        for acts in self.acts.values():
-            acts.clear()
-        self.token_seconds = self.box.world.visible_after = self.lacks_until = 0.0
+    def clear_faults(self):
+        """Stop all faults."""
+        for faults in self.faults.values():
+            faults.clear()
+        self.token_delay = self.sandbox.world.visible_after = self.incomplete_until = 0.0
 
-    def mint(self):
-        """Give the token that all share."""
-        world = self.box.world
-        if not world.credentials.lives(world.clock()):
-            world.mint()
-        seconds, self.token_seconds = self.token_seconds, 0.0
-        return Late(world.tokens._token, seconds)
+    def issue_token(self):
+        """Return the token that all processes share; issue one if none is valid."""
+        world = self.sandbox.world
+        if not world.credentials.has_valid_token(world.clock()):
+            world.issue_token()
+        seconds, self.token_delay = self.token_delay, 0.0
+        return DelayedResult(world.credentials._token, seconds)
 
-    def next_act(self, path):
-        acts = self.acts.get(path)
-        return acts.popleft() if acts else None
+    def next_fault(self, path):
+        faults = self.faults.get(path)
+        return faults.popleft() if faults else None
 
-    def answer(self, path, query, body, act, host):
-        """Let the platform act, and return how it answers and what that says, if anything."""
-        if path == LIST and act is None:
-            act = self._hiccup(host)
-        if fault := None if isinstance(act, Odd) else act:
-            self.box.faults.script(path, [fault])
-        asked = PlatformRequest.parse("POST", str(URL(path).with_query(query)), query, body)
-        out = respond(self.box.world, self.box.faults, asked)
-        self.box._note(asked, out)
-        return out, _read(out)
+    def handle(self, path, query, body, fault, process):
+        """Handle a request; return what is sent back, and its JSON document if the process can read it."""
+        if path == LIST and fault is None:
+            fault = self._incomplete_list_fault(process)
+        if fault is not None and not isinstance(fault, NetworkFault):
+            self.sandbox.faults.script(path, [fault])
+        request = PlatformRequest.parse("POST", str(URL(path).with_query(query)), query, body)
+        outgoing = respond(self.sandbox.world, self.sandbox.faults, request)
+        self.sandbox._record_request(request, outgoing)
+        return outgoing, _read_document(outgoing)
 
-    def _hiccup(self, host):
-        """Let a list lack some: twice in a row for one process only where it lacks what that one knows too."""
-        kept = [*self.box.world.environments]
-        if self.line.now < self.lacks_until:
-            kept = {Odd.LACKS_NEWEST: kept[:-1], Odd.LACKS_OLDEST: kept[1:], Odd.LACKS_ALL: []}[self.lacking]
-        gone = tuple(env for env in self.box.world.environments if env not in kept)
-        host.misled = bool(gone) and (not host.misled or bool(host.lacks(frozenset(kept), self.line.now)))
-        return Fault(FaultKind.INCOMPLETE_LIST, envs=gone) if host.misled else None
+    def _incomplete_list_fault(self, process):
+        """Return a fault that hides environments.
+
+        Two incomplete lists in a row are given to one process only if they lack something that it knows. Otherwise
+        they would be two complete listings to it, and no rule could protect it.
+        """
+        listed = [*self.sandbox.world.environments]
+        shown = listed
+        if self.timeline.now < self.incomplete_until:
+            shown = {
+                NetworkFault.LACKS_NEWEST: listed[:-1],
+                NetworkFault.LACKS_OLDEST: listed[1:],
+                NetworkFault.LACKS_ALL: [],
+            }[self.incomplete_list]
+        hidden = tuple(env for env in listed if env not in shown)
+        process.misled = bool(hidden) and (
+            not process.misled or bool(process.missing_from(frozenset(shown), self.timeline.now))
+        )
+        return Fault(FaultKind.INCOMPLETE_LIST, envs=hidden) if process.misled else None
 
 
-def _read(out):
-    if out.manner is not DeliveryMode.COMPLETE or out.status != 200 or out.errcode is None:
-        return None
-    return orjson.loads(out.body)
+def _read_document(outgoing):
+    complete = outgoing.delivery_mode is DeliveryMode.COMPLETE and outgoing.status == 200
+    return orjson.loads(outgoing.body) if complete and outgoing.errcode is not None else None
 
 
 @attrs.define(eq=False)
-class Wire:
+class FakeTransport:
     """A transport of one process into the sandbox."""
 
-    host: object
+    process: object
     platform: Platform
-    whole: float
-    _began: float | None = None
+    timeout: float
+    _listing_began_at: float | None = None
 
     async def fetch_token(self):
-        """Fetch the living token, as from a central service; a look may have begun that waits for it."""
-        self._begin()
-        return ComponentToken(await self.host.ask(TRIP, self.platform.mint, TRIP), 7200)
+        """Fetch the valid token, as from an external token service."""
+        # A listing that has to wait for a token counts from here: its snapshot began before the token came.
+        self._begin_listing()
+        token = await self.process.call_external(LATENCY, self.platform.issue_token, LATENCY)
+        return ComponentToken(token, 7200)
 
-    def _begin(self):
-        self._began = self.platform.line.now if self._began is None else self._began
+    def _begin_listing(self):
+        if self._listing_began_at is None:
+            self._listing_began_at = self.platform.timeline.now
 
     async def send(self, request):
         if request.is_vetoed():
             return Vetoed()
         query = {**(request.query or {}), "access_token": request.token.reveal()}
-        act = self.platform.next_act(request.path)
-        self.host.mark("sent", request.path)
-        ask = self._create if request.path == CREATE else self._list
-        there, happen = ask(request.body.data, query, act)
+        fault = self.platform.next_fault(request.path)
+        self.platform.checker.on_process_acts(self.process)
+        self.process.count("sent", request.path)
+        prepare = self._prepare_create if request.path == CREATE else self._prepare_list
+        delay, handle = prepare(request.body.data, query, fault)
         try:
-            async with asyncio.timeout(self.whole):
-                result = await self.host.ask(there, happen, TRIP)
+            async with asyncio.timeout(self.timeout):
+                result = await self.process.call_external(delay, handle, LATENCY)
         except TimeoutError:
             return SendFailure("no reply in time", sent=True, timeout=True)
         except asyncio.CancelledError as error:
             return SendCancelled(error.args, sent=True)
-        if self.platform.witness.take_note(self.host):
-            self._began = None
+        if self.platform.checker.confirm_listing_read(self.process):
+            self._listing_began_at = None
         return result
 
     async def aclose(self):
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
-    def _create(self, body, query, act):
-        platform, witness = self.platform, self.platform.witness
-        create = witness.send_create(self.host, orjson.loads(body)["alias"])
-        there = max(TRIP, create.over - platform.line.now - TRIP) if act is Odd.LATE else TRIP
+    def _prepare_create(self, body, query, fault):
+        platform, checker = self.platform, self.platform.checker
+        create = checker.on_create_sent(self.process, orjson.loads(body)["alias"])
+        late = create.over_at - platform.timeline.now - LATENCY
+        delay = max(LATENCY, late) if fault is NetworkFault.LATE else LATENCY
 
-        def happen():
-            out, said = platform.answer(CREATE, query, body, act, self.host)
-            self.host.mark("acted", CREATE)
-            if out.acted:
-                witness.act(create, [*platform.box.world.environments][-1])
-            return self._back(out, said, lambda: self._told_create(create, said))
+        def handle():
+            outgoing, document = platform.handle(CREATE, query, body, fault, self.process)
+            self.process.count("acted", CREATE)
+            if outgoing.acted:
+                checker.on_create_acted(create, [*platform.sandbox.world.environments][-1])
+            return self._deliver(outgoing, document, lambda: self._on_create_answered(create, document))
 
-        return there, happen
+        return delay, handle
 
-    def _told_create(self, create, said):
-        self.host.mark("told", CREATE)
-        errcode = said["errcode"]
-        self.platform.witness.tell_create(create, refused=errcode != 0 and errcode not in UNCLEAR, clear=True)
+    def _on_create_answered(self, create, document):
+        self.process.count("answered", CREATE)
+        errcode = document["errcode"]
+        rejected = errcode != 0 and errcode not in AMBIGUOUS_ERRCODES
+        self.platform.checker.on_create_answered(create, rejected=rejected)
 
-    def _list(self, body, query, act):
-        platform, sent_at = self.platform, self.platform.line.now
-        self._begin()
+    def _prepare_list(self, body, query, fault):
+        platform, sent_at = self.platform, self.platform.timeline.now
+        self._begin_listing()
 
-        def happen():
-            out, said = platform.answer(LIST, query, body, act, self.host)
-            return self._back(out, said, lambda: self._told_list(sent_at, said))
+        def handle():
+            outgoing, document = platform.handle(LIST, query, body, fault, self.process)
+            return self._deliver(outgoing, document, lambda: self._on_list_answered(sent_at, document))
 
-        return TRIP, happen
+        return LATENCY, handle
 
-    def _told_list(self, sent_at, said):
-        if said["errcode"] == 0:
-            self.host.mark("told", LIST)
-            self.platform.witness.tell_list(self.host, self._began, sent_at, said["info_list"])
+    def _on_list_answered(self, sent_at, document):
+        if document["errcode"] == 0:
+            self.process.count("answered", LIST)
+            self.platform.checker.on_listed(self.process, self._listing_began_at, sent_at, document["info_list"])
 
-    def _back(self, out, said, tell):
-        """Return what the process gets to see, and when; *tell* is called as it does."""
-        if out.manner is DeliveryMode.HUNG:
-            return Late(LOST, 10 * self.whole)
-        if out.manner in NO_ANSWER:
-            return LOST
-        return Late(Response(out.status, out.body), out.delay, tell if said else lambda: None)
+    def _deliver(self, outgoing, document, on_arrival):
+        """Return what the process receives, and when; *on_arrival* is called if it can read the answer."""
+        if outgoing.delivery_mode is DeliveryMode.HUNG:
+            return DelayedResult(CONNECTION_LOST, 10 * self.timeout)
+        if outgoing.delivery_mode in UNANSWERED:
+            return CONNECTION_LOST
+        response = Response(outgoing.status, outgoing.body)
+        return DelayedResult(response, outgoing.delay, on_arrival if document else lambda: None)
 
 
 @attrs.define(eq=False)
-class JournalDoor:
-    """The journal as one process reaches it; `acts` say what befalls the next commits of anybody."""
+class JournalConnection:
+    """The journal as one process reaches it (`wxtcb.provision.journal.Journal`)."""
 
-    host: object
-    desk: Desk
+    process: object
+    backend: JournalBackend
 
     @property
     def durable(self):
         return True
 
     async def bind_identity(self, identity):
-        return await self._ask("bind_identity", identity)
+        return await self._call("bind_identity", identity)
 
     async def load(self, tenants=None):
-        return await self._ask("load", None if tenants is None else tuple(tenants))
+        return await self._call("load", None if tenants is None else tuple(tenants))
 
     async def bindings(self):
-        bound = await self._ask("bindings")
-        self.host.knew = {env: self.desk.witness.bound[env][1] for env in bound if env in self.desk.witness.bound}
-        return bound
+        bindings = await self._call("bindings")
+        bound = self.backend.checker.bound
+        self.process.known_envs = {env: bound[env][1] for env in bindings if env in bound}
+        return bindings
 
     async def history(self, tenants):
-        return await self._ask("history", tuple(tenants))
+        return await self._call("history", tuple(tenants))
 
-    async def commit(self, record, moment, previous_owner=None):
-        asked_at, act = self.desk.line.now, self.desk.next_act()
-        self.host.mark("asked", "commit")
-        pending = Pending(self, record, moment, asked_at)
-        self.host.pending.append(pending)
-        seconds = act if isinstance(act, float) else TRIP
-        kept = await self.host.ask(seconds, lambda: pending.happen(act), TRIP)
-        if kept and record.env is not None:
-            self.host.knew[record.env] = self.desk.line.now
-        if isinstance(act, Lost):
+    async def commit(self, record, entry, previous_owner=None):
+        requested_at, fault = self.backend.timeline.now, self.backend.next_fault()
+        self.backend.checker.on_process_acts(self.process)
+        self.process.count("requested", "commit")
+        pending = PendingCommit(self, record, entry, previous_owner, requested_at)
+        self.process.pending_commits.append(pending)
+        delay = fault if isinstance(fault, float) else LATENCY
+        stored = await self.process.call_external(delay, lambda: pending.execute(fault), LATENCY)
+        if stored and record.env is not None:
+            self.process.known_envs[record.env] = self.backend.timeline.now
+        if isinstance(fault, CommitFault):
             raise JournalError("the disk is full")
-        return kept
+        return stored
 
-    async def _ask(self, name, *args):
-        return await self.host.ask(TRIP, lambda: self.desk.call(name, *args), TRIP)
+    async def _call(self, name, *args):
+        return await self.process.call_external(LATENCY, lambda: self.backend.call(name, *args), LATENCY)
 
 
-class Lost(Enum):
-    """A commit that fails: it was kept all the same, or not."""
+class CommitFault(Enum):
+    """A commit that fails, although the record was stored, or without that."""
 
-    KEPT = True
-    NOT_KEPT = False
+    STORED = True
+    NOT_STORED = False
 
 
 @attrs.define(eq=False)
-class Pending:
-    """A commit in flight; it happens once, or never."""
+class PendingCommit:
+    """A commit in flight; it is executed once, or never."""
 
-    door: JournalDoor
+    connection: JournalConnection
     record: object
-    moment: object
-    asked_at: float
+    entry: object
+    previous_owner: object
+    requested_at: float
 
-    def happen(self, act=None):
-        host, desk = self.door.host, self.door.desk
-        if self not in host.pending:
+    def execute(self, fault=None):
+        process, backend = self.connection.process, self.connection.backend
+        # A kill executes or drops what is in flight; the event that is still scheduled must not repeat it.
+        if self not in process.pending_commits:
             return False
-        host.pending.remove(self)
-        if act is Lost.NOT_KEPT:
+        process.pending_commits.remove(self)
+        if fault is CommitFault.NOT_STORED:
             return False
-        kept = desk.call("commit", self.record, self.moment)
-        if kept:
-            desk.witness.keep(host, self.record, self.asked_at)
-            host.mark("kept", "commit")
-        return kept
+        stored = backend.call("commit", self.record, self.entry, self.previous_owner)
+        if stored:
+            if self.previous_owner is not None:
+                backend.checker.on_record_stored(process, self.previous_owner[0], self.requested_at)
+            backend.checker.on_record_stored(process, self.record, self.requested_at)
+            process.count("stored", "commit")
+        return stored
 
 
 @attrs.define(eq=False)
-class Desk:
-    """Where all processes reach the journal; *call* does what is asked at once."""
+class JournalBackend:
+    """The journal behind all connections.
 
-    line: object
-    witness: object
+    *call* executes a method of the journal at once. `faults` holds the faults of the next commits of any process.
+    """
+
+    timeline: object
+    checker: object
     call: object
-    acts: deque = attrs.field(factory=deque)
+    faults: deque = attrs.field(factory=deque)
 
-    def next_act(self):
-        return self.acts.popleft() if self.acts else None
+    def next_fault(self):
+        return self.faults.popleft() if self.faults else None

@@ -1,71 +1,77 @@
-"""What no history of provisioning may hold, judged by what the platform and the journal themselves saw."""
+"""The safety rules of provisioning, checked against what the platform and the journal saw themselves."""
 
 from __future__ import annotations
 
 import attrs
 
 EPSILON = 1e-6
-FRESH = 5.0
-SOUND_LOOKS = 2
+MAX_LISTING_AGE = 5.0
+REQUIRED_COMPLETE_LISTINGS = 2
 
 
 @attrs.define(eq=False)
-class Intent:
-    """A create that a process has put on record: asked to be kept, kept, and which look it stands on."""
+class ObservedIntent:
+    """An intent in the journal: when its commit was requested and stored, and the newest listing before it."""
 
     tenant: str
     alias: str
-    asked_at: float
-    kept_at: float
-    look: Seen | None
+    requested_at: float
+    stored_at: float
+    listing: ObservedListing | None
 
 
 @attrs.define(eq=False)
-class Create:
-    """A request for an environment, and what came of it; it is `over` when it can act no more.
+class ObservedCreate:
+    """A request for an environment, and its outcome; from `over_at` on it cannot take effect any more.
 
-    `refused` once its sender was told that it did not act. `excused` where a person's word has ended the doubt.
+    `rejected`: its sender was answered that it had no effect. `excused`: an operator's decision ended the ambiguity.
     """
 
-    host: object
+    process: object
     alias: str
     tenant: str
     sent_at: float
-    over: float
+    over_at: float
     env: str | None = None
-    refused: bool = False
+    rejected: bool = False
     excused: bool = False
 
 
 @attrs.define(eq=False)
-class Seen:
-    """A list that a process was given: asked for since `began`, it shows `shown`; `sound` if nothing known lacks."""
+class ObservedListing:
+    """A list that a process received. It began at `began_at` and contains the environments `envs`.
 
-    host: object
-    began: float
+    `complete`: it lacks nothing that the process knew. `read`: the transport has returned it. `used`: the process has
+    sent or committed something since then.
+    """
+
+    process: object
+    began_at: float
     sent_at: float
-    told_at: float
-    shown: frozenset
+    received_at: float
+    envs: frozenset
     aliases: frozenset
-    sound: bool
-    noted: bool = False
+    complete: bool
+    read: bool = False
+    used: bool = False
 
 
 @attrs.define(eq=False)
-class Witness:
-    """Follows what is sent and kept, and notes in `wrongs` what must not be.
+class InvariantChecker:
+    """Follows requests and commits, and records every broken rule in `violations`.
 
-    `bound` has every environment that the journal knows, with its tenant and the moment; `owners` whose it ever was;
-    `released` are those that a person has taken from their tenants.
+    `bound` maps each environment that the journal knows to its tenant and the time of binding. `owners` keeps the
+    latest owner of an environment after it is unbound. `released` holds the environments that an operator's decision
+    has unbound.
     """
 
-    line: object
+    timeline: object
     world: object
     settle: float
     window: float
-    wrongs: list = attrs.field(factory=list)
+    violations: list = attrs.field(factory=list)
     creates: list = attrs.field(factory=list)
-    seen: list = attrs.field(factory=list)
+    listings: list = attrs.field(factory=list)
     intents: list = attrs.field(factory=list)
     records: dict = attrs.field(factory=dict)
     bound: dict = attrs.field(factory=dict)
@@ -73,134 +79,156 @@ class Witness:
     released: set = attrs.field(factory=set)
     histories: dict = attrs.field(factory=dict)
 
-    def wrong(self, what, *about):
-        self.wrongs.append(f"{self.line.now:.3f}: {what} ({', '.join(map(str, about))})")
+    def violation(self, rule, *details):
+        self.violations.append(f"{self.timeline.now:.3f}: {rule} ({', '.join(map(str, details))})")
 
-    def send_create(self, host, alias):
-        """Judge a create that leaves now."""
-        intent = host.intents.get(alias.lower())
+    def on_create_sent(self, process, alias):
+        """Check a create at the moment when it is sent."""
+        intent = process.intents.get(alias.lower())
         if intent is None:
-            self.wrong("a create without an intent", alias)
-        elif self.line.now > intent.asked_at + self.window + EPSILON:
-            self.wrong("a create after its deadline", alias)
-        elif not self._is_fresh(host, intent):
-            self.wrong("a create without a fresh look", alias)
+            self.violation("create without an intent", alias)
+        elif self.timeline.now > intent.requested_at + self.window + EPSILON:
+            self.violation("create after its deadline", alias)
+        elif not self._has_fresh_listing(process, intent):
+            self.violation("create without a fresh listing", alias)
         for earlier in self.creates:
-            if earlier.alias == alias.lower() and not (earlier.refused or earlier.excused):
-                self._need_proof(earlier)
-        over = (intent.asked_at if intent else self.line.now) + self.window
-        create = Create(host, alias.lower(), intent.tenant if intent else "", self.line.now, over)
+            if earlier.alias == alias.lower() and not (earlier.rejected or earlier.excused):
+                self._require_proof(earlier)
+        over_at = (intent.requested_at if intent else self.timeline.now) + self.window
+        tenant = intent.tenant if intent else ""
+        create = ObservedCreate(process, alias.lower(), tenant, self.timeline.now, over_at)
         self.creates.append(create)
         return create
 
-    def _is_fresh(self, host, intent):
-        """Tell whether some look of the process was recent, for as long as it took, and did not show the alias."""
-        for look in self.seen:
-            age, took = intent.asked_at - look.began, look.told_at - look.began
-            if look.host is host and 0 <= age <= max(FRESH, 2 * took) + EPSILON and intent.alias not in look.aliases:
+    def _has_fresh_listing(self, process, intent):
+        """Return whether the process received a recent listing without the alias.
+
+        A listing that took long may be up to twice as old as the time it took.
+        """
+        for listing in self.listings:
+            age, took = intent.requested_at - listing.began_at, listing.received_at - listing.began_at
+            fresh = 0 <= age <= max(MAX_LISTING_AGE, 2 * took) + EPSILON
+            if listing.process is process and fresh and intent.alias not in listing.aliases:
                 return True
         return False
 
-    def _need_proof(self, earlier):
-        """Demand two sound looks by one process since an earlier create could act no more, and was visible."""
-        since = earlier.over + self.settle - EPSILON
-        looks = [each for each in self.seen if each.sent_at >= since and each.sound]
-        proven = [each.host for each in looks if earlier.alias not in each.aliases]
-        if not any(proven.count(host) >= SOUND_LOOKS for host in proven):
-            self.wrong("a create without proof that the one before did not act", earlier.alias)
+    def _require_proof(self, earlier):
+        """Require two complete listings of one process since an earlier create was over and visible."""
+        since = earlier.over_at + self.settle - EPSILON
+        usable = (each for each in self.listings if each.sent_at >= since and each.complete)
+        proofs = [each.process for each in usable if earlier.alias not in each.aliases]
+        if not any(proofs.count(process) >= REQUIRED_COMPLETE_LISTINGS for process in proofs):
+            self.violation("create without proof that the one before had no effect", earlier.alias)
 
-    def act(self, create, env):
-        """Judge a create that acts now."""
+    def on_create_acted(self, create, env):
+        """Check a create at the moment when it takes effect."""
         create.env = env
-        listed = self.world.environments
-        alike = {env for env, row in listed.items() if row.alias.lower() == create.alias}
-        twins = [each for each in self.creates if each.alias == create.alias and each.env in alike]
+        same_alias = {env for env, row in self.world.environments.items() if row.alias.lower() == create.alias}
+        twins = [each for each in self.creates if each.alias == create.alias and each.env in same_alias]
         if len(twins) > 1 and not any(each.excused for each in twins):
-            self.wrong("two environments of ours under one alias", *(each.env for each in twins))
+            self.violation("two environments created under one alias", *(each.env for each in twins))
 
-    def tell_create(self, create, *, refused, clear):
-        """Note that the sender was told what became of a create."""
-        create.refused = refused
-        if clear:
-            create.over = self.line.now
+    def on_create_answered(self, create, *, rejected):
+        """Record that the sender received an answer to a create."""
+        create.rejected = rejected
+        create.over_at = self.timeline.now
 
-    def tell_list(self, host, began, sent_at, rows):
-        """Note that a process was given a list."""
-        shown = frozenset(row["env"] for row in rows)
+    def on_listed(self, process, began_at, sent_at, rows):
+        """Record that a process received a list."""
+        envs = frozenset(row["env"] for row in rows)
         aliases = frozenset(row["alias"].lower() for row in rows)
-        sound = not host.lacks(shown, sent_at)
-        self.seen.append(Seen(host, began, sent_at, self.line.now, shown, aliases, sound))
+        complete = not process.missing_from(envs, sent_at)
+        self.listings.append(ObservedListing(process, began_at, sent_at, self.timeline.now, envs, aliases, complete))
 
-    def take_note(self, host):
-        """Note that a process goes on with an answer, having been paused perhaps; tell whether it is a new list."""
-        newest = self.newest(host)
-        if newest is None or newest.noted:
+    def confirm_listing_read(self, process):
+        """Record that a process continues with an answer; return whether that is a new listing.
+
+        The process may have been paused between the arrival and this moment. Only now has it received the list.
+        """
+        newest = self.newest_listing(process)
+        if newest is None or newest.read:
             return False
-        newest.told_at, newest.noted = self.line.now, True
+        newest.received_at, newest.read = self.timeline.now, True
         return True
 
-    def newest(self, host):
-        return next((seen for seen in reversed(self.seen) if seen.host is host), None)
+    def on_process_acts(self, process):
+        """Record that a process sends or commits something, so that it has used its newest listing."""
+        if (newest := self.newest_listing(process)) is not None:
+            newest.used = True
 
-    def keep(self, host, after, asked_at):
-        """Judge a record that is kept now."""
+    def on_thawed(self, process):
+        """Record that a paused process continues.
+
+        It measures how long a listing took some turns after the transport has returned it. A pause in between counts.
+        """
+        newest = self.newest_listing(process)
+        if newest is not None and not newest.used:
+            newest.received_at = self.timeline.now
+
+    def newest_listing(self, process):
+        return next((each for each in reversed(self.listings) if each.process is process), None)
+
+    def on_record_stored(self, process, after, requested_at):
+        """Check a record at the moment when it is stored."""
         before = self.records.get(after.tenant)
         if after.version != (before.version if before else 0) + 1:
-            self.wrong("a record over a newer one", after.tenant, after.version)
-        self._follow_intent(host, before, after, asked_at)
+            self.violation("record over a newer one", after.tenant, after.version)
+        self._follow_intent(process, before, after, requested_at)
         if before is not None and before.env not in (None, after.env):
-            self._judge_loss(host, before, after)
+            self._check_unbinding(process, before, after)
         if after.env is not None and (before is None or before.env != after.env):
-            self._judge_binding(host, after)
+            self._check_binding(process, after)
         self.records[after.tenant] = after
 
-    def _follow_intent(self, host, before, after, asked_at):
+    def _follow_intent(self, process, before, after, requested_at):
         if after.attempt > (before.attempt if before else 0):
-            look = self.newest(host)
-            intent = Intent(after.tenant, after.alias.lower(), asked_at, self.line.now, look)
+            listing = self.newest_listing(process)
+            intent = ObservedIntent(after.tenant, after.alias.lower(), requested_at, self.timeline.now, listing)
             self.intents.append(intent)
-            host.intents[intent.alias] = intent
+            process.intents[intent.alias] = intent
         elif before and before.intent and not after.intent:
-            host.intents.pop(before.alias.lower(), None)
-            if after.tenant in host.decisions.get("adopt", ()):
+            process.intents.pop(before.alias.lower(), None)
+            if after.tenant in process.decisions.get("adopt", ()):
                 self._excuse(after.tenant)
 
-    def _judge_loss(self, host, before, after):
-        decided = before.env in self._decided(host, "forget") or before.env in self._decided(host, "adopt")
-        if not decided and after.tenant not in host.decisions.get("adopt", ()):
-            self.wrong("an environment forgotten", before.tenant, before.env)
+    def _check_unbinding(self, process, before, after):
+        decided = before.env in self._decided_envs(process, "forget") or before.env in self._decided_envs(
+            process, "adopt"
+        )
+        if not decided and after.tenant not in process.decisions.get("adopt", ()):
+            self.violation("environment forgotten", before.tenant, before.env)
         self.bound.pop(before.env)
         self.released.add(before.env)
         self._excuse(before.tenant)
 
-    def _judge_binding(self, host, after):
+    def _check_binding(self, process, after):
         env = after.env
-        by_word = host.decisions.get("adopt", {}).get(after.tenant) == env or env in self.released
-        if env in self.bound or (self.owners.get(env, after.tenant) != after.tenant and not by_word):
-            self.wrong("an environment of another", after.tenant, env, self.owners[env])
-        if not by_word and not self._is_ours(after.tenant, env):
-            self.wrong("an environment that is not known to be ours", after.tenant, env)
-        self.bound[env] = (after.tenant, self.line.now)
+        decided = process.decisions.get("adopt", {}).get(after.tenant) == env or env in self.released
+        if env in self.bound or (self.owners.get(env, after.tenant) != after.tenant and not decided):
+            self.violation("environment of another tenant", after.tenant, env, self.owners[env])
+        if not decided and not self._was_created_for(after.tenant, env):
+            self.violation("environment not known to be created for the tenant", after.tenant, env)
+        self.bound[env] = (after.tenant, self.timeline.now)
         self.owners[env] = after.tenant
 
-    def _is_ours(self, tenant, env):
-        """Tell whether it came under an intent of the tenant, and not under a create of anybody else."""
+    def _was_created_for(self, tenant, env):
+        """Return whether it appeared after an intent of the tenant, and was created for no other tenant."""
         makers = {each.tenant for each in self.creates if each.env == env}
-        intended = (each for each in self.intents if each.tenant == tenant)
-        return makers <= {tenant} and any(each.look is None or env not in each.look.shown for each in intended)
+        intents = (each for each in self.intents if each.tenant == tenant)
+        return makers <= {tenant} and any(each.listing is None or env not in each.listing.envs for each in intents)
 
     def _excuse(self, tenant):
         for create in self.creates:
             create.excused |= create.tenant == tenant
 
     @staticmethod
-    def _decided(host, what):
-        return host.decisions.get(what, {}).values()
+    def _decided_envs(process, decision):
+        return process.decisions.get(decision, {}).values()
 
-    def follow_histories(self, told):
-        """Judge what the journal tells of each tenant now: nothing of it may ever go."""
+    def check_histories(self, histories):
+        """Check the history of each tenant: no entry may ever disappear."""
         for tenant, record in self.records.items():
-            before, now = self.histories.get(tenant, ()), told.get(tenant, ())
+            before, now = self.histories.get(tenant, ()), histories.get(tenant, ())
             if now[: len(before)] != before or len(now) != record.version:
-                self.wrong("a history that lost something", tenant)
+                self.violation("history with a lost entry", tenant)
             self.histories[tenant] = now

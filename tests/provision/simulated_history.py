@@ -1,4 +1,4 @@
-"""A history of provisioning: processes that come and go, a platform that misbehaves, and people who meddle."""
+"""A simulated history of provisioning: processes start and end, the platform fails, and people interfere."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from wxtcb import session as session_module
 from wxtcb.provision import MemoryJournal, Outcome, Provisioner, SqliteJournal, Tenant
 from wxtcb.sandbox import Sandbox, World
 
-from .fake_platform import Desk, JournalDoor, Platform, Wire
-from .invariants import Witness
-from .virtual_time import Host, State, Timeline
+from .fake_platform import FakeTransport, JournalBackend, JournalConnection, Platform
+from .invariants import InvariantChecker
+from .virtual_time import EPOCH, ProcessState, Timeline, VirtualProcess
 
 SETTLE = 20.0
 TIMEOUT = wxtcb.Timeout()
 WINDOW = TIMEOUT.total + 10.0
-HOURS = 7200.0
+MAX_FINISH_SECONDS = 7200.0
+LOOP_CLOCK_OFFSET = 4096.0
 
 
 @attrs.define(eq=False)
-class InMemory:
-    """A journal that outlives the processes of a history."""
+class InMemoryStore:
+    """A journal in memory that outlives the processes of a history."""
 
     journal: object = attrs.field(factory=MemoryJournal)
 
     def call(self, name, *args):
-        """Do at once what a process asks of the journal."""
+        """Execute a method of the journal at once."""
         try:
             getattr(self.journal, name)(*args).send(None)
         except StopIteration as end:
@@ -39,15 +40,15 @@ class InMemory:
         raise AssertionError(f"{name} waits")
 
     def reopen(self):
-        """There is nothing to open."""
+        """Do nothing: a journal in memory is always open."""
 
     def close(self):
-        """Nor to close."""
+        """Do nothing."""
 
 
 @attrs.define(eq=False)
-class OnDisk:
-    """A journal in a file, which is opened anew by each process that comes when there is no other."""
+class OnDiskStore:
+    """A journal in a file; it is reopened when a process starts while no other one runs."""
 
     folder: TemporaryDirectory = attrs.field(factory=TemporaryDirectory)
     loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.new_event_loop)
@@ -68,41 +69,42 @@ class OnDisk:
 
 
 @attrs.define(eq=False)
-class Process(Host):
-    """A process that provisions once: what it was told to do, knows, intends, and has in flight.
+class ProvisioningProcess(VirtualProcess):
+    """A process that provisions once.
 
-    `misled` is whether the last list that it was given lacked some.
+    `known_envs` maps the environments that it knows to the time of their binding. `misled`: its last list was
+    incomplete.
     """
 
     platform: Platform = attrs.field(kw_only=True)
-    desk: Desk = attrs.field(kw_only=True)
+    backend: JournalBackend = attrs.field(kw_only=True)
     decisions: dict = attrs.field(kw_only=True, factory=dict)
-    knew: dict = attrs.field(init=False, factory=dict)
+    known_envs: dict = attrs.field(init=False, factory=dict)
     intents: dict = attrs.field(init=False, factory=dict)
-    pending: list = attrs.field(init=False, factory=list)
+    pending_commits: list = attrs.field(init=False, factory=list)
     misled: bool = attrs.field(init=False, default=False)
     run: object = attrs.field(init=False, default=None)
     report: object = attrs.field(init=False, default=None)
     error: object = attrs.field(init=False, default=None)
 
     def begin(self, tenants, pause, concurrency):
-        self.loop.wire = Wire(self, self.platform, TIMEOUT.total)
+        self.loop.transport = FakeTransport(self, self.platform, TIMEOUT.total)
         self.start(self._provision(tenants, pause, concurrency))
 
     async def _provision(self, tenants, pause, concurrency):
-        box = self.platform.box
         session = wxtcb.Session(
-            component_appid=box.component_appid,
+            component_appid=self.platform.sandbox.component_appid,
             component_appsecret="unused",
             base_url="http://127.0.0.1:1",
             max_fetches_per_hour=None,
-            token_source=self.loop.wire.fetch_token,
+            token_source=self.loop.transport.fetch_token,
         )
-        options = {"settle": SETTLE, "timeout": 600.0, "clock": self.line.wall, "concurrency": concurrency}
-        door = JournalDoor(self, self.desk)
+        wall_time = self.timeline.wall_time
+        options = {"settle": SETTLE, "timeout": 600.0, "clock": wall_time, "concurrency": concurrency}
+        connection = JournalConnection(self, self.backend)
         try:
-            async with session, Provisioner(session, journal=door, **options) as provisioner:
-                session._lifecycle.resources.limiter.wall_clock = self.line.wall
+            async with session, Provisioner(session, journal=connection, **options) as provisioner:
+                session._lifecycle.resources.limiter.wall_clock = wall_time
                 plan = await provisioner.plan(tenants, **self.decisions)
                 await asyncio.sleep(pause)
                 self.run = provisioner.apply(plan)
@@ -111,143 +113,165 @@ class Process(Host):
             self.error = error
 
     def cancel(self):
-        """Let somebody press Ctrl-C."""
+        """Cancel its work, as Ctrl-C does."""
         if self.run is None:
             self.main.cancel()
         else:
             self.loop.create_task(self.run.cancel())
 
-    def kill(self, *, kept):
-        """End it as kill -9 does; its commits in flight are kept, or lost."""
-        for pending in [*self.pending] if kept else ():
-            pending.happen()
-        self.pending.clear()
-        self.die()
+    def thaw(self):
+        super().thaw()
+        self.platform.checker.on_thawed(self)
 
-    def mark(self, what, name):
-        self.line.marks[f"{what} {name}"] += 1
+    def kill(self, *, stored):
+        """End it, as kill -9 does; its commits in flight are stored, or lost."""
+        for pending in [*self.pending_commits] if stored else ():
+            pending.execute()
+        self.pending_commits.clear()
+        self.terminate()
 
-    def lacks(self, shown, at):
-        """Return the environments that a list of that moment must show, and does not."""
-        return {env for env, since in self.knew.items() if since + SETTLE <= at} - shown
+    def count(self, event, name):
+        self.timeline.counts[f"{event} {name}"] += 1
+
+    def missing_from(self, envs, at):
+        """Return the known environments that a list of that moment must contain, and does not."""
+        return {env for env, since in self.known_envs.items() if since + SETTLE <= at} - envs
 
 
 @attrs.define(eq=False)
-class Past:
-    """Everything there is: the time, the platform, the journal, the processes, and what the people want."""
+class SimulatedHistory:
+    """The time, the platform, the journal, the processes, and the tenants that are requested.
 
-    store: InMemory | OnDisk = attrs.field(factory=InMemory)
-    line: Timeline = attrs.field(factory=Timeline)
+    `touched_aliases` holds the aliases, in lower case, of environments that people changed at the console.
+    """
+
+    store: InMemoryStore | OnDiskStore = attrs.field(factory=InMemoryStore)
+    timeline: Timeline = attrs.field(factory=Timeline)
     tenants: list = attrs.field(factory=lambda: [Tenant(f"t{number}", alias=f"a{number}") for number in range(3)])
-    removed: list = attrs.field(factory=list)
-    touched: set = attrs.field(factory=set)
-    box: Sandbox = attrs.field(init=False)
-    witness: Witness = attrs.field(init=False)
+    removed_tenants: list = attrs.field(factory=list)
+    touched_aliases: set = attrs.field(factory=set)
+    sandbox: Sandbox = attrs.field(init=False)
+    checker: InvariantChecker = attrs.field(init=False)
     platform: Platform = attrs.field(init=False)
-    desk: Desk = attrs.field(init=False)
+    backend: JournalBackend = attrs.field(init=False)
     patch: pytest.MonkeyPatch = attrs.field(init=False, factory=pytest.MonkeyPatch)
-    begun: int = 0
+    started_processes: int = 0
 
     def __attrs_post_init__(self):
-        self.box = Sandbox(world=World(clock=lambda: self.line.now, started_at_unix=1_800_000_000.0, token_ttl=10**9))
-        self.witness = Witness(self.line, self.box.world, SETTLE, WINDOW)
-        self.platform = Platform(self.box, self.line, self.witness)
-        self.desk = Desk(self.line, self.witness, self.store.call)
-        self.patch.setattr(session_module, "open_transport", lambda *_, **__: asyncio.get_running_loop().wire)
+        world = World(clock=lambda: self.timeline.now, started_at_unix=EPOCH, token_ttl=10**9)
+        self.sandbox = Sandbox(world=world)
+        self.checker = InvariantChecker(self.timeline, world, SETTLE, WINDOW)
+        self.platform = Platform(self.sandbox, self.timeline, self.checker)
+        self.backend = JournalBackend(self.timeline, self.checker, self.store.call)
+        self.patch.setattr(session_module, "open_transport", lambda *_, **__: asyncio.get_running_loop().transport)
 
     @property
     def processes(self):
-        """Those that are not over."""
-        self.line.hosts[:] = [host for host in self.line.hosts if host.state is not State.OVER]
-        return self.line.hosts
+        """The processes that are not over."""
+        self.timeline.processes[:] = [
+            process for process in self.timeline.processes if process.state is not ProcessState.OVER
+        ]
+        return self.timeline.processes
 
     def begin(self, *, pause=0.0, concurrency=4, tenants=None, **decisions):
         """Start a process."""
         if not self.processes:
             self.store.reopen()
-        self.begun += 1
-        base = 4096.0 * self.begun
-        process = Process(self.line, base, platform=self.platform, desk=self.desk, decisions=decisions)
+        self.started_processes += 1
+        # Each process has another monotonic clock: a time that crosses a process boundary by mistake is far off.
+        base = LOOP_CLOCK_OFFSET * self.started_processes
+        process = ProvisioningProcess(
+            self.timeline, base, platform=self.platform, backend=self.backend, decisions=decisions
+        )
         process.begin([*(self.tenants if tenants is None else tenants)], pause, concurrency)
         return process
 
-    def listed(self):
-        """Return all environments that the people can see, by id."""
-        return self.box.world.environments
+    def environments(self):
+        """Return all environments that people can see, by id."""
+        return self.sandbox.world.environments
 
-    def open_by_hand(self, alias):
-        self.touched.add(alias.lower())
-        self.box.world.add(alias)
+    def create_by_hand(self, alias):
+        self.touched_aliases.add(alias.lower())
+        self.sandbox.world.add(alias)
 
     def delete_by_hand(self, env):
-        self.box.world.remove(env)
+        self.sandbox.world.remove(env)
 
-    def give_alias_by_hand(self, env, alias):
-        """Let the platform's console change an alias."""
-        self.touched |= {alias.lower(), self.listed()[env].alias.lower()}
-        self.box.world.remove(env)
-        self.box.world.add(alias, env=env)
+    def change_alias_by_hand(self, env, alias):
+        """Change an alias at the platform's console."""
+        self.touched_aliases |= {alias.lower(), self.environments()[env].alias.lower()}
+        self.sandbox.world.remove(env)
+        self.sandbox.world.add(alias, env=env)
 
-    def known(self):
-        """Return the environments that there are and the journal knows."""
-        return [env for env in self.listed() if env in self.witness.bound]
+    def bound_envs(self):
+        """Return the environments that exist and that the journal knows."""
+        return [env for env in self.environments() if env in self.checker.bound]
 
-    def in_doubt(self):
-        """Return the aliases under which something may have been opened."""
-        return [record.alias for record in self.witness.records.values() if record.intent]
+    def ambiguous_aliases(self):
+        """Return the aliases under which an environment may have been created."""
+        return [record.alias for record in self.checker.records.values() if record.intent]
 
-    def deleted(self):
-        """Return what the journal knows and nobody has any more, by tenant."""
-        return {tenant: env for env, (tenant, _) in self.witness.bound.items() if env not in self.listed()}
+    def deleted_envs(self):
+        """Return the environments that the journal knows and that do not exist any more, by tenant."""
+        bound = self.checker.bound.items()
+        return {tenant: env for env, (tenant, _) in bound if env not in self.environments()}
 
     def finish(self):
-        """Let everything be well, all processes end, and two more do what is left; return the last."""
-        self.platform.calm()
-        self.desk.acts.clear()
+        """Stop all faults, let all processes end, and run two more to the end; return the last one."""
+        self.platform.clear_faults()
+        self.backend.faults.clear()
         for process in self.processes:
             process.thaw()
-        self.begin(tenants=self._wanted(), forget=self.deleted())
-        self._run_out()
-        self.line.pass_time(WINDOW + SETTLE)
-        last = self.begin(tenants=self._wanted(), forget=self.deleted())
-        self._run_out()
+        self.begin(tenants=self._requested_tenants(), forget=self.deleted_envs())
+        self._run_to_end()
+        self.timeline.advance(WINDOW + SETTLE)
+        last = self.begin(tenants=self._requested_tenants(), forget=self.deleted_envs())
+        self._run_to_end()
         return last
 
-    def _run_out(self):
-        self.line.run(limit=self.line.now + HOURS)
-        assert not self.processes, "a process has no end"
+    def _run_to_end(self):
+        self.timeline.run(limit=self.timeline.now + MAX_FINISH_SECONDS)
+        assert not self.processes, "a process does not end"
 
-    def _wanted(self):
+    def _requested_tenants(self):
         """Return the tenants under the aliases that the journal knows them by."""
-        known = {name: record.alias for name, record in self.witness.records.items() if record.is_open}
-        wanted = {name: Tenant(name, alias=alias) for name, alias in known.items()}
-        taken = {alias.lower() for alias in known.values()}
+        known = {name: record.alias for name, record in self.checker.records.items() if record.may_have_environment}
+        requested = {name: Tenant(name, alias=alias) for name, alias in known.items()}
+        used = {alias.lower() for alias in known.values()}
         for tenant in self.tenants:
-            if tenant.name not in wanted and tenant.alias.lower() not in taken:
-                wanted[tenant.name] = tenant
-        return wanted.values()
+            if tenant.name not in requested and tenant.alias.lower() not in used:
+                requested[tenant.name] = tenant
+        return requested.values()
 
-    def unsettled(self, last):
-        """Return what the last process left, except where people caused it; what was opened and is nobody's, too."""
+    def unfinished(self, last):
+        """Return what the last process left undone without a person's fault; also environments without a tenant."""
         if last.report is None:
             return [repr(last.error)]
-        if orphans := self._orphans():
-            return [f"{env} is nobody's" for env in orphans]
-        left = (entry for entry in last.report.tenants if not entry.outcome.is_done)
-        theirs = (Outcome.CONFLICT, Outcome.DUPLICATE)
-        return [entry for entry in left if not (entry.outcome in theirs and entry.alias.lower() in self.touched)]
+        if orphans := self._orphaned_envs():
+            return [f"{env} belongs to no tenant" for env in orphans]
+        unfinished = (entry for entry in last.report.tenants if not entry.outcome.is_done)
+        caused_by_hand = (Outcome.CONFLICT, Outcome.DUPLICATE)
+        return [
+            entry
+            for entry in unfinished
+            if not (entry.outcome in caused_by_hand and entry.alias.lower() in self.touched_aliases)
+        ]
 
     def close(self):
         for process in self.processes:
-            process.kill(kept=False)
+            process.kill(stored=False)
         self.store.close()
         self.patch.undo()
 
-    def wrongs(self):
-        """Return what has happened that must not."""
-        self.witness.follow_histories(self.store.call("history", [*self.witness.records]))
-        return self.witness.wrongs
+    def violations(self):
+        """Return the rules that were broken so far."""
+        self.checker.check_histories(self.store.call("history", [*self.checker.records]))
+        return self.checker.violations
 
-    def _orphans(self):
-        ours = (each for each in self.witness.creates if each.env in self.listed() and not each.excused)
-        return [each.env for each in ours if each.env not in self.witness.bound and each.alias not in self.touched]
+    def _orphaned_envs(self):
+        created = (each for each in self.checker.creates if each.env in self.environments() and not each.excused)
+        return [
+            each.env
+            for each in created
+            if each.env not in self.checker.bound and each.alias not in self.touched_aliases
+        ]

@@ -8,7 +8,7 @@ import pytest
 
 from wxtcb.provision import STEPS
 from wxtcb.provision.reconciliation import ExpectedEnvironments, WaitForVisibility
-from wxtcb.provision.waiting import StepResult
+from wxtcb.provision.step import StepResult
 from wxtcb.sandbox import Fault, FaultKind
 
 from .conftest import Rig

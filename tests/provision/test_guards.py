@@ -14,8 +14,8 @@ from wxtcb.provision import Action, JournalError, MemoryJournal, Outcome, Provis
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.events import RunStopped, StepDone
 from wxtcb.provision.journal import HistoryEntry, Intent, JournalConflict
+from wxtcb.provision.step import PendingWait, StepResult
 from wxtcb.provision.tenant_state import TenantState
-from wxtcb.provision.waiting import PendingWait, StepResult
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox
 
 from .conftest import Rig, Rigging

@@ -1,4 +1,4 @@
-"""Any history of processes, platform and people keeps the rules of provisioning."""
+"""The rules of provisioning hold in every history of processes, platform faults and manual changes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from wxtcb.sandbox import Fault, FaultKind
 
 from .constants import CREATE, LIST
-from .fake_platform import Lost, Odd
-from .simulated_history import SETTLE, InMemory, OnDisk, Past
+from .fake_platform import CommitFault, NetworkFault
+from .simulated_history import SETTLE, InMemoryStore, OnDiskStore, SimulatedHistory
 
 FULL = bool(os.environ.get("WXTCB_SOAK"))
-UNCLEAR = [
+AMBIGUOUS_FAULTS = [
     FaultKind.BUSY,
     FaultKind.BUSY_AFTER,
     FaultKind.DROP,
@@ -24,11 +24,11 @@ UNCLEAR = [
     FaultKind.HTTP,
     FaultKind.HTTP_AFTER,
 ]
-CREATES = [
+CREATE_FAULTS = [
     None,
-    *map(Fault, UNCLEAR),
-    Odd.LATE,
-    Odd.LATE,
+    *map(Fault, AMBIGUOUS_FAULTS),
+    NetworkFault.LATE,
+    NetworkFault.LATE,
     Fault(FaultKind.SLOW, seconds=20.0),
     Fault(FaultKind.SLOW, seconds=60.0),
     Fault(FaultKind.HANG_AFTER),
@@ -37,204 +37,213 @@ CREATES = [
     Fault(FaultKind.ERRCODE, errcode=45011),
     Fault(FaultKind.ERRCODE, errcode=40097),
 ]
-LISTS = [
+LIST_FAULTS = [
     None,
     Fault(FaultKind.SLOW, seconds=4.0),
     Fault(FaultKind.SLOW, seconds=30.0),
     Fault(FaultKind.HTTP),
     Fault(FaultKind.ERRCODE, errcode=40097),
 ]
-LACKING = [Odd.LACKS_NEWEST, Odd.LACKS_OLDEST, Odd.LACKS_ALL, Odd.LACKS_ALL]
-COMMITS = [None, 0.5, 8.0, 60.0, Lost.KEPT, Lost.NOT_KEPT]
-VISIBLE = [0.0, SETTLE / 2, SETTLE - 0.1]
-MARKS = [
-    *(f"{what} {CREATE}" for what in ("sent", "acted", "told")),
-    *(f"{what} commit" for what in ("asked", "kept")),
-    *(f"{what} {LIST}" for what in ("sent", "told")),
+INCOMPLETE_LISTS = [
+    NetworkFault.LACKS_NEWEST,
+    NetworkFault.LACKS_OLDEST,
+    NetworkFault.LACKS_ALL,
+    NetworkFault.LACKS_ALL,
+]
+COMMIT_FAULTS = [None, 0.5, 8.0, 60.0, CommitFault.STORED, CommitFault.NOT_STORED]
+VISIBILITY_DELAYS = [0.0, SETTLE / 2, SETTLE - 0.1]
+COUNTED_EVENTS = [
+    *(f"{event} {CREATE}" for event in ("sent", "acted", "answered")),
+    *(f"{event} commit" for event in ("requested", "stored")),
+    *(f"{event} {LIST}" for event in ("sent", "answered")),
 ]
 POINTS = st.one_of(
-    st.tuples(st.sampled_from(MARKS), st.integers(1, 4)),
+    st.tuples(st.sampled_from(COUNTED_EVENTS), st.integers(1, 4)),
     st.tuples(st.just("turn"), st.integers(1, 80)),
 )
-TIMES = st.sampled_from([0.1, 1.0, 4.0, 10.0, 20.0, 46.0, 66.0, 120.0])
-JUMPS = st.sampled_from([0.0, -100_000.0, -30.0, 30.0, 100_000.0])
-WHICH = st.integers(0, 5)
+SECONDS = st.sampled_from([0.1, 1.0, 4.0, 10.0, 20.0, 46.0, 66.0, 120.0])
+CLOCK_JUMPS = st.sampled_from([0.0, -100_000.0, -30.0, 30.0, 100_000.0])
+INDEXES = st.integers(0, 5)
 
 
 class Histories(RuleBasedStateMachine):
-    """Two processes at most at a time; everything else may happen at any moment.
+    """At most two processes at a time; everything else may happen at any moment.
 
-    An environment is visible after one of `visible` seconds. Of what is wrong counts what has `words` in it.
+    `visibility_delays` are the seconds until a new environment is listed. Only violations that contain
+    `expected_violation` count.
     """
 
-    store = InMemory
-    visible = VISIBLE
-    words = ""
+    store = InMemoryStore
+    visibility_delays = VISIBILITY_DELAYS
+    expected_violation = ""
 
     def __init__(self):
         super().__init__()
-        self.past = Past(self.store())
+        self.history = SimulatedHistory(self.store())
         self.holds = True
 
-    @initialize(acts=st.lists(st.sampled_from(CREATES), max_size=6), concurrency=st.sampled_from([1, 4]))
-    def begin_first(self, acts, concurrency):
-        self.past.platform.acts[CREATE].extend(acts)
-        self.past.box.world.visible_after = self.visible[0]
-        self.past.begin(concurrency=concurrency)
+    @initialize(faults=st.lists(st.sampled_from(CREATE_FAULTS), max_size=6), concurrency=st.sampled_from([1, 4]))
+    def begin_first(self, faults, concurrency):
+        self.history.platform.faults[CREATE].extend(faults)
+        self.history.sandbox.world.visible_after = self.visibility_delays[0]
+        self.history.begin(concurrency=concurrency)
 
-    @rule(acts=st.lists(st.sampled_from(CREATES), min_size=1, max_size=3))
-    def creates(self, acts):
-        self.past.platform.acts[CREATE].extend(acts)
+    @rule(faults=st.lists(st.sampled_from(CREATE_FAULTS), min_size=1, max_size=3))
+    def add_create_faults(self, faults):
+        self.history.platform.faults[CREATE].extend(faults)
 
-    @rule(act=st.sampled_from(LISTS), times=st.integers(1, 4))
-    def lists(self, act, times):
-        self.past.platform.acts[LIST].extend([act] * times)
+    @rule(fault=st.sampled_from(LIST_FAULTS), times=st.integers(1, 4))
+    def add_list_faults(self, fault, times):
+        self.history.platform.faults[LIST].extend([fault] * times)
 
-    @rule(what=st.sampled_from(LACKING), seconds=TIMES)
-    def lists_lack(self, what, seconds):
-        self.past.platform.lacking, self.past.platform.lacks_until = what, self.past.line.now + seconds
+    @rule(incomplete_list=st.sampled_from(INCOMPLETE_LISTS), seconds=SECONDS)
+    def make_lists_incomplete(self, incomplete_list, seconds):
+        platform = self.history.platform
+        platform.incomplete_list, platform.incomplete_until = incomplete_list, self.history.timeline.now + seconds
 
-    @rule(acts=st.lists(st.sampled_from(COMMITS), min_size=1, max_size=2))
-    def commits(self, acts):
-        self.past.desk.acts.extend(acts)
+    @rule(faults=st.lists(st.sampled_from(COMMIT_FAULTS), min_size=1, max_size=2))
+    def add_commit_faults(self, faults):
+        self.history.backend.faults.extend(faults)
 
     @rule(data=st.data(), seconds=st.sampled_from([0.0, 20.0, 34.0]))
-    def slowness(self, data, seconds):
-        self.past.box.world.visible_after = data.draw(st.sampled_from(self.visible))
-        self.past.platform.token_seconds = seconds
+    def slow_down(self, data, seconds):
+        self.history.sandbox.world.visible_after = data.draw(st.sampled_from(self.visibility_delays))
+        self.history.platform.token_delay = seconds
 
-    @precondition(lambda self: len(self.past.processes) < 2)
-    @rule(pause=st.sampled_from([0.0, 0.0, 8.0]), concurrency=st.sampled_from([1, 4]), whole=st.booleans())
-    def start(self, pause, concurrency, whole):
-        self.past.begin(pause=pause, concurrency=concurrency, whole=whole)
+    @precondition(lambda self: len(self.history.processes) < 2)
+    @rule(pause=st.sampled_from([0.0, 0.0, 8.0]), concurrency=st.sampled_from([1, 4]), complete=st.booleans())
+    def start(self, pause, concurrency, complete):
+        self.history.begin(pause=pause, concurrency=concurrency, complete=complete)
 
-    @precondition(lambda self: len(self.past.processes) < 2)
-    @rule(word=st.sampled_from(["adopt", "forget", "removed"]), which=WHICH)
-    def start_with_word(self, word, which):
-        """Start a process with something that a person has decided."""
-        self.past.begin(whole=True, **self._decide(word, which))
+    @precondition(lambda self: len(self.history.processes) < 2)
+    @rule(decision=st.sampled_from(["adopt", "forget", "removed"]), index=INDEXES)
+    def start_with_decision(self, decision, index):
+        """Start a process with an operator's decision."""
+        self.history.begin(complete=True, **self._decide(decision, index))
 
-    def _decide(self, word, which):
-        if word == "removed":
+    def _decide(self, decision, index):
+        if decision == "removed":
             return {"removed": True}
-        if word == "forget":
-            return {"forget": self.past.deleted()}
-        listed = self.past.listed()
-        pairs = [(tenant, env) for tenant in self.past.tenants for env in listed if listed[env].alias == tenant.alias]
+        if decision == "forget":
+            return {"forget": self.history.deleted_envs()}
+        listed = self.history.environments()
+        pairs = [
+            (tenant, env) for tenant in self.history.tenants for env in listed if listed[env].alias == tenant.alias
+        ]
         if not pairs:
             return {}
-        tenant, env = pairs[which % len(pairs)]
-        self.past.touched.add(tenant.alias.lower())
+        tenant, env = pairs[index % len(pairs)]
+        self.history.touched_aliases.add(tenant.alias.lower())
         return {"adopt": {tenant.name: env}}
 
-    @precondition(lambda self: self.past.processes)
+    @precondition(lambda self: self.history.processes)
     @rule(point=POINTS)
-    def go(self, point):
-        self._reach(point)
+    def run_to(self, point):
+        self._run_to(point)
 
-    @rule(seconds=TIMES)
+    @rule(seconds=SECONDS)
     def wait(self, seconds):
-        self.past.line.pass_time(seconds)
+        self.history.timeline.advance(seconds)
 
-    @precondition(lambda self: self.past.processes)
-    @rule(point=POINTS, kept=st.booleans(), again=st.booleans(), which=WHICH, seconds=JUMPS)
-    def crash(self, point, kept, again, which, seconds):
-        """Let a process be killed, and perhaps started again at once, after the machine with another clock."""
-        self._reach(point)
-        if process := self._pick(which):
-            process.kill(kept=kept)
-            if again:
-                self.past.line.skew += seconds
-                self.past.begin()
+    @precondition(lambda self: self.history.processes)
+    @rule(point=POINTS, stored=st.booleans(), restart=st.booleans(), index=INDEXES, seconds=CLOCK_JUMPS)
+    def crash(self, point, stored, restart, index, seconds):
+        """Kill a process, and perhaps start one at once, as after a reboot with another wall clock."""
+        self._run_to(point)
+        if process := self._pick(index):
+            process.kill(stored=stored)
+            if restart:
+                self.history.timeline.skew += seconds
+                self.history.begin()
 
-    @precondition(lambda self: self.past.processes)
-    @rule(point=POINTS, which=WHICH)
-    def freeze(self, point, which):
-        self._reach(point)
-        if process := self._pick(which):
+    @precondition(lambda self: self.history.processes)
+    @rule(point=POINTS, index=INDEXES)
+    def freeze(self, point, index):
+        self._run_to(point)
+        if process := self._pick(index):
             process.freeze()
 
-    @precondition(lambda self: self.past.processes)
-    @rule(which=WHICH)
-    def thaw(self, which):
-        self._pick(which).thaw()
+    @precondition(lambda self: self.history.processes)
+    @rule(index=INDEXES)
+    def thaw(self, index):
+        self._pick(index).thaw()
 
-    @precondition(lambda self: self.past.processes)
-    @rule(which=WHICH)
-    def cancel(self, which):
-        self._pick(which).cancel()
+    @precondition(lambda self: self.history.processes)
+    @rule(index=INDEXES)
+    def cancel(self, index):
+        self._pick(index).cancel()
 
-    @rule(seconds=JUMPS)
+    @rule(seconds=CLOCK_JUMPS)
     def set_clock(self, seconds):
-        self.past.line.skew += seconds
+        self.history.timeline.skew += seconds
 
-    @rule(which=WHICH, how=st.sampled_from(["open", "delete"]))
-    def meddle(self, which, how):
-        """Let somebody do something at the platform's console."""
-        envs, alias = [*self.past.listed()], f"a{which % 3}"
-        if how == "open":
-            self.past.open_by_hand(alias)
+    @rule(index=INDEXES, action=st.sampled_from(["create", "delete"]))
+    def change_by_hand(self, index, action):
+        """Create or delete an environment at the platform's console."""
+        envs, alias = [*self.history.environments()], f"a{index % 3}"
+        if action == "create":
+            self.history.create_by_hand(alias)
         elif envs:
-            self.past.delete_by_hand(envs[which % len(envs)])
+            self.history.delete_by_hand(envs[index % len(envs)])
 
-    @precondition(lambda self: self.past.in_doubt() and self.past.known())
-    @rule(which=WHICH)
-    def give_alias_in_doubt(self, which):
-        """Let somebody give an environment of one tenant the alias of another whose create is unclear."""
-        known, doubtful = self.past.known(), self.past.in_doubt()
-        self.past.give_alias_by_hand(known[which % len(known)], doubtful[which % len(doubtful)])
+    @precondition(lambda self: self.history.ambiguous_aliases() and self.history.bound_envs())
+    @rule(index=INDEXES)
+    def give_ambiguous_alias(self, index):
+        """Give an environment of one tenant the alias of another one whose create is ambiguous."""
+        bound, ambiguous = self.history.bound_envs(), self.history.ambiguous_aliases()
+        self.history.change_alias_by_hand(bound[index % len(bound)], ambiguous[index % len(ambiguous)])
 
-    @precondition(lambda self: self.past.tenants)
-    @rule(which=WHICH, how=st.sampled_from(["remove", "rename", "give alias", "restore"]))
-    def edit(self, which, how):
-        """Let somebody edit the list of the tenants."""
-        tenants = self.past.tenants
-        place = which % len(tenants)
-        if how == "remove" and len(tenants) > 1:
-            self.past.removed.append(tenants.pop(place))
-        elif how == "rename":
+    @precondition(lambda self: self.history.tenants)
+    @rule(index=INDEXES, action=st.sampled_from(["remove", "rename", "give alias", "restore"]))
+    def edit_tenants(self, index, action):
+        """Edit the list of the tenants."""
+        tenants = self.history.tenants
+        place = index % len(tenants)
+        if action == "remove" and len(tenants) > 1:
+            self.history.removed_tenants.append(tenants.pop(place))
+        elif action == "rename":
             tenants[place] = attrs.evolve(tenants[place], name=f"{tenants[place].name}x")
-        elif how == "give alias":
+        elif action == "give alias":
             tenants[place] = attrs.evolve(tenants[place], alias=f"{tenants[place].alias}b")
-        elif self.past.removed:
-            tenants.append(self.past.removed.pop())
+        elif self.history.removed_tenants:
+            tenants.append(self.history.removed_tenants.pop())
 
-    def _reach(self, point):
-        mark, count = point
-        marks = self.past.line.marks
-        goal, limit = marks[mark] + count, self.past.line.now + 300.0
-        self.past.line.run(lambda: marks[mark] >= goal, limit)
+    def _run_to(self, point):
+        event, count = point
+        counts = self.history.timeline.counts
+        goal, limit = counts[event] + count, self.history.timeline.now + 300.0
+        self.history.timeline.run(lambda: counts[event] >= goal, limit)
 
-    def _pick(self, which):
-        living = self.past.processes
-        return living[which % len(living)] if living else None
+    def _pick(self, index):
+        processes = self.history.processes
+        return processes[index % len(processes)] if processes else None
 
     @invariant()
-    def nothing_is_wrong(self):
-        wrongs = [wrong for wrong in self.past.wrongs() if self.words in wrong]
-        self.holds = not wrongs
-        assert self.holds, wrongs
+    def no_rule_is_broken(self):
+        violations = [each for each in self.history.violations() if self.expected_violation in each]
+        self.holds = not violations
+        assert self.holds, violations
 
     def teardown(self):
         try:
             if self.holds:
-                last = self.past.finish()
-                self.nothing_is_wrong()
-                left = self.past.unsettled(last)
-                assert self.words or not left, left
+                last = self.history.finish()
+                self.no_rule_is_broken()
+                unfinished = self.history.unfinished(last)
+                assert self.expected_violation or not unfinished, unfinished
         finally:
-            self.past.close()
+            self.history.close()
 
 
 class HistoriesOnDisk(Histories):
-    """The same with a journal in a file."""
+    """The same histories with a journal in a file."""
 
-    store = OnDisk
+    store = OnDiskStore
 
 
-def _settings(most):
+def _settings(max_examples):
     return settings(
-        max_examples=10 * most if FULL else most,
+        max_examples=10 * max_examples if FULL else max_examples,
         stateful_step_count=30 if FULL else 15,
         deadline=None,
         suppress_health_check=list(HealthCheck),

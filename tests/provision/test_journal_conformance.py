@@ -313,7 +313,7 @@ def test_commits_are_judged_as_by_the_model(new_place):
                     expected.append(model.commit(record, moment))
                 assert await asyncio.gather(*asked) == expected
                 assert await place.journal.load() == model.kept
-                assert await place.journal.bindings() == model.bindings()
+                assert await place.journal.bindings() == model.bound()
                 assert await place.journal.history("abc") == model.told
 
     @settings(REAL, max_examples=120)

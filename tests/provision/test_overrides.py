@@ -9,7 +9,7 @@ import pytest
 
 from wxtcb import InvalidArgument, Timeout
 from wxtcb.provision import STEPS, Action, JournalError, MemoryJournal, Outcome, Provisioner, Step, Tenant, TenantRecord
-from wxtcb.provision.waiting import StepResult
+from wxtcb.provision.step import StepResult
 from wxtcb.sandbox import ReadyPolicy, Sandbox
 
 from .conftest import Rig, Rigging

@@ -28,11 +28,11 @@ HEAD = 32
 WORK = """
 import asyncio, os, sys
 import attrs
-from wxtcb.provision.journal import Moment, Record
+from wxtcb.provision.journal import HistoryEntry, TenantRecord
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
 async def work(journal, record):
-    while await journal.commit(attrs.evolve(record, version=record.version + 1), Moment(1.0, "noted")):
+    while await journal.commit(attrs.evolve(record, version=record.version + 1), HistoryEntry(1.0, "noted")):
         record = attrs.evolve(record, version=record.version + 1)
         os.write(1, f"{record.tenant} {record.version}\\n".encode())
     raise AssertionError("not kept")
@@ -42,7 +42,7 @@ async def main():
         names = [f"tenant-{number}" for number in range(16)]
         kept = await journal.load(names)
         os.write(1, b"begun 0\\n")
-        await asyncio.gather(*(work(journal, kept.get(name) or Record(tenant=name, alias=name)) for name in names))
+        await asyncio.gather(*(work(journal, kept.get(name) or TenantRecord(tenant=name, alias=name)) for name in names))
 
 asyncio.run(main())
 """
@@ -73,7 +73,9 @@ async def played(path):
             for name in names:
                 before = records.get(name) or TenantRecord(tenant=name, alias=f"t{name}")
                 more = {"env": f"env-{name}"} if before.intent else {"intent": Intent(deadline=9.0)}
-                records[name] = attrs.evolve(before, version=before.version + 1, metadata={"x": "y" * 900 * batch}, **more)
+                records[name] = attrs.evolve(
+                    before, version=before.version + 1, metadata={"x": "y" * 900 * batch}, **more
+                )
             moments = [HistoryEntry(float(batch), f"version {records[name].version}") for name in names]
             kept = zip(names, moments, strict=True)
             assert all(await asyncio.gather(*(journal.commit(records[name], moment) for name, moment in kept)))

@@ -17,7 +17,7 @@ import pytest
 
 from wxtcb import _sqlite
 from wxtcb.provision.journal import JournalError, JournalInUse
-from wxtcb.provision.sqlite import file, log, schema
+from wxtcb.provision.sqlite import file, schema
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
 from .journal_records import HOME, cat, contents, environment, keep, made, run_python
@@ -97,7 +97,7 @@ async def test_a_journal_that_is_in_use_is_not_even_read(path, journal, connecti
 
 async def test_a_lock_that_comes_too_late_is_refused(path, monkeypatch):
     """Whoever finds no log while another is about to make one has to have it in the end, or goes."""
-    hold, held = log.WalLock.acquire, []
+    hold, held = file.WalLock.acquire, []
     wal = path.with_name("journal.db-wal")
 
     def be_late(self):
@@ -106,7 +106,7 @@ async def test_a_lock_that_comes_too_late_is_refused(path, monkeypatch):
             fcntl.flock(held[-1], fcntl.LOCK_EX)
         hold(self)
 
-    monkeypatch.setattr(log.WalLock, "acquire", be_late)
+    monkeypatch.setattr(file.WalLock, "acquire", be_late)
     async with SqliteJournal(path) as journal:
         with pytest.raises(JournalInUse):
             await journal.load()
@@ -121,7 +121,7 @@ async def test_where_there_is_no_flock_the_lock_of_sqlite_holds(path, monkeypatc
     monkeypatch.setitem(sys.modules, "fcntl", None)
     async with SqliteJournal(path) as journal, SqliteJournal(path) as second:
         await keep(journal)
-        assert not log._LOCKED_FDS
+        assert not file._LOCKED_FDS
         with pytest.raises(JournalInUse):
             await second.load()
         await keep(journal, version=2)
@@ -260,11 +260,11 @@ async def test_a_journal_that_cannot_even_be_looked_at_is_given_up_when_it_is_cl
 
 ORPHANED = """
 import asyncio, os, signal, sys
-from wxtcb.provision.journal import Moment, Record
+from wxtcb.provision.journal import HistoryEntry, TenantRecord
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
 journal = SqliteJournal(sys.argv[1])
-assert asyncio.run(journal.commit(Record(tenant="a", alias="ta", version=1), Moment(1.0, "noted")))
+assert asyncio.run(journal.commit(TenantRecord(tenant="a", alias="ta", version=1), HistoryEntry(1.0, "noted")))
 told, tell = os.pipe()
 if os.fork():
     os.read(told, 1)

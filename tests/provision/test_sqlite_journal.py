@@ -21,7 +21,7 @@ import pytest
 from wxtcb import _sqlite
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision.journal import HistoryEntry, JournalError, JournalInUse, TenantRecord
-from wxtcb.provision.sqlite import document, failures, file, schema
+from wxtcb.provision.sqlite import file, schema
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
 from .journal_records import HOME, NOW, cat, contents, keep, made, record, run_python
@@ -147,7 +147,7 @@ async def test_the_journal_of_another_version_is_refused(path):
 
 def test_the_format_has_a_number_for_each_shape_of_a_record():
     """Whoever adds a field of a record, or changes one, has to raise the number of the format."""
-    fields = " ".join(orjson.loads(document.dump_record(TenantRecord(tenant="a", alias="ta"))))
+    fields = " ".join(orjson.loads(schema.dump_record(TenantRecord(tenant="a", alias="ta"))))
     known = "tenant alias version attempt intent env tranid opened_at links services marks retired"
     assert (schema.JOURNAL_FORMAT.schema_version, fields) == (1, known)
 
@@ -264,7 +264,7 @@ def test_an_error_of_the_disk_is_put_in_words(code, words):
     """What this machine cannot be made to raise is told like the rest."""
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = code
-    assert words in str(failures.to_journal_error(error, Path("/j.db")))
+    assert words in str(file.to_journal_error(error, Path("/j.db")))
 
 
 @pytest.mark.parametrize("text", [b"no path", 7, "", "a\0b", ":memory:"])
@@ -502,15 +502,15 @@ async def test_a_fault_of_ours_fails_its_batch_and_no_other(journal, monkeypatch
 
 FULL_DISK = """
 import asyncio, pathlib, subprocess, sys
-from wxtcb.provision.journal import JournalError, Moment, Record
+from wxtcb.provision.journal import HistoryEntry, JournalError, TenantRecord
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
 folder = pathlib.Path(sys.argv[1]).parent
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", folder], check=True)
 
 async def keep(journal, name):
-    record = Record(tenant=name, alias="ta", version=1, metadata={"x": "y" * 10_000})
-    assert await journal.commit(record, Moment(1.0, "noted"))
+    record = TenantRecord(tenant=name, alias="ta", version=1, metadata={"x": "y" * 10_000})
+    assert await journal.commit(record, HistoryEntry(1.0, "noted"))
     return name
 
 async def main():
@@ -544,15 +544,15 @@ def test_a_disk_that_is_really_full_loses_nothing(path):
 
 FORKED = """
 import asyncio, os, sys
-from wxtcb.provision.journal import JournalError, Moment, Record
+from wxtcb.provision.journal import HistoryEntry, JournalError, TenantRecord
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
-NOW = Moment(1.0, "noted")
+NOW = HistoryEntry(1.0, "noted")
 journal = SqliteJournal(sys.argv[1])
 untouched = SqliteJournal(sys.argv[1] + "2")
 
 def keep(version):
-    assert asyncio.run(journal.commit(Record(tenant="a", alias="ta", version=version), NOW))
+    assert asyncio.run(journal.commit(TenantRecord(tenant="a", alias="ta", version=version), NOW))
 
 keep(1)
 child = os.fork()
@@ -561,7 +561,7 @@ if not child:
         keep(2)
     except JournalError as error:
         print(error, flush=True)
-    assert asyncio.run(untouched.commit(Record(tenant="b", alias="tb", version=1), NOW))
+    assert asyncio.run(untouched.commit(TenantRecord(tenant="b", alias="tb", version=1), NOW))
     asyncio.run(untouched.aclose())
     asyncio.run(journal.aclose())
     sys.exit(7)

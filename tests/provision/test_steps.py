@@ -12,8 +12,8 @@ from wxtcb.provision import STEPS as USUAL
 from wxtcb.provision import Outcome, Report, Step, Tenant, TenantRecord
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.events import StepDone
+from wxtcb.provision.step import StepResult
 from wxtcb.provision.tenant_state import TenantState
-from wxtcb.provision.waiting import StepResult
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
 
 from .conftest import Rig

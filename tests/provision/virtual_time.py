@@ -1,7 +1,7 @@
-"""Several processes in one virtual time: each is an event loop of its own, run a turn at a time.
+"""Several processes in one virtual time: each is an event loop of its own, run one turn at a time.
 
-So a process can be stopped between any two turns, for a while or for good, and notice nothing; what it had in flight
-goes on or does not, as on a network.
+A process can be paused or ended between any two turns without noticing. Its requests in flight still arrive, or get
+lost, as on a network.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from enum import Enum
 import attrs
 
 EPOCH = 1_800_000_000.0
-MOST_TURNS = 200_000
+MAX_TURNS = 200_000
+MAX_UNWIND_ROUNDS = 100
 
 
-class _Clock(selectors.DefaultSelector):
-    """Never sleeps; the time is what it is set to, and jumps only where nobody else lives any more."""
+class _VirtualClock(selectors.DefaultSelector):
+    """A selector that never sleeps: the timeline sets `now`.
+
+    It advances `now` itself only while a process is unwound, because the timeline does not run that loop any more.
+    """
 
     now = 0.0
 
@@ -32,11 +36,11 @@ class _Clock(selectors.DefaultSelector):
         return ready
 
 
-class HostLoop(asyncio.SelectorEventLoop):
-    """The event loop of one process; `reported` is what its exception handler was told."""
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """The event loop of one process; `reported` collects the contexts passed to its exception handler."""
 
     def __init__(self):
-        self.clock = _Clock()
+        self.clock = _VirtualClock()
         super().__init__(self.clock)
         self.reported = []
         self.set_exception_handler(lambda _, context: self.reported.append(context))
@@ -45,8 +49,8 @@ class HostLoop(asyncio.SelectorEventLoop):
         return self.clock.now
 
 
-class State(Enum):
-    """What a process is at."""
+class ProcessState(Enum):
+    """The state of a process."""
 
     RUNNING = "running"
     FROZEN = "frozen"
@@ -55,153 +59,156 @@ class State(Enum):
 
 @attrs.define(eq=False)
 class Timeline:
-    """The one time that all go by; `skew` is by how much the wall clock is wrong, `marks` counts what happened."""
+    """The time that all processes share.
+
+    `skew` is the error of the wall clock in seconds. `counts` counts what happened, by label.
+    """
 
     now: float = 0.0
     skew: float = 0.0
-    marks: Counter = attrs.field(factory=Counter)
-    hosts: list = attrs.field(factory=list)
+    counts: Counter = attrs.field(factory=Counter)
+    processes: list = attrs.field(factory=list)
     _events: list = attrs.field(factory=list)
     _numbers: object = attrs.field(factory=itertools.count)
 
-    def wall(self):
-        """Tell the time of day as the processes are told it."""
+    def wall_time(self):
+        """Return the Unix time that the processes read."""
         return EPOCH + self.now + self.skew
 
-    def later(self, seconds, act):
-        """Let *act* be called in so many seconds, whatever becomes of any process."""
-        heapq.heappush(self._events, (self.now + seconds, next(self._numbers), act))
+    def call_later(self, seconds, action):
+        """Call *action* in so many seconds, even if every process has ended by then."""
+        # The number breaks ties, so that events of the same moment keep their order.
+        heapq.heappush(self._events, (self.now + seconds, next(self._numbers), action))
 
     def run(self, until=lambda: False, limit=math.inf):
-        """Let everything happen until *until*, the moment *limit*, or until nobody runs any more."""
-        for _ in range(MOST_TURNS):
+        """Run everything until *until* returns true, the moment *limit*, or the end of every process."""
+        for _ in range(MAX_TURNS):
             if until() or not self._step(limit):
                 return
-        raise AssertionError(f"after {MOST_TURNS} turns it still goes on")
+        raise AssertionError(f"still running after {MAX_TURNS} turns")
 
-    def pass_time(self, seconds):
-        """Let so many seconds go by."""
+    def advance(self, seconds):
+        """Run everything that happens within so many seconds."""
         end = self.now + seconds
         self.run(limit=end)
         self.now = end
 
     def _step(self, limit):
-        living = [host for host in self.hosts if host.state is State.RUNNING]
-        host = min(living, key=lambda each: each.next_at(), default=None)
-        host_at = host.next_at() if host else math.inf
+        running = [each for each in self.processes if each.state is ProcessState.RUNNING]
+        process = min(running, key=lambda each: each.next_at(), default=None)
+        process_at = process.next_at() if process else math.inf
         event_at = self._events[0][0] if self._events else math.inf
-        at = min(event_at, host_at)
+        at = min(event_at, process_at)
         if at == math.inf:
-            assert not living, "dead-lock: a process waits for nothing"
+            assert not running, "deadlock: a process waits for nothing"
             return False
-        if at > limit or not (living or limit < math.inf):
+        if at > limit or not (running or limit < math.inf):
             return False
         self.now = max(self.now, at)
-        if event_at <= host_at:
+        # On a tie the event comes first: what arrives at a moment is visible to the turn of that moment.
+        if event_at <= process_at:
             heapq.heappop(self._events)[2]()
         else:
-            host.turn()
+            process.run_turn()
         return True
 
 
 @attrs.define(eq=False)
-class Host:
+class VirtualProcess:
     """A process: a loop whose monotonic clock began with it, at `base`."""
 
-    line: Timeline
+    timeline: Timeline
     base: float
-    state: State = State.RUNNING
-    deaf: bool = False
-    loop: HostLoop = attrs.field(init=False, factory=HostLoop)
+    state: ProcessState = ProcessState.RUNNING
+    disconnected: bool = False
+    loop: VirtualLoop = attrs.field(init=False, factory=VirtualLoop)
     main: asyncio.Task = attrs.field(init=False)
-    _waiting: set = attrs.field(init=False, factory=set)
+    _pending: set = attrs.field(init=False, factory=set)
 
     def __attrs_post_init__(self):
         self._set_clock()
-        self.line.hosts.append(self)
+        self.timeline.processes.append(self)
 
     def start(self, program):
-        """Begin to run a program; it is over when that ends."""
+        """Start a program; the process is over when it ends."""
         self.main = self.loop.create_task(program)
 
     def next_at(self):
-        """Return when it next has something to do."""
+        """Return the moment of its next turn; infinity if it waits for an answer."""
         if self.loop._ready:
-            return self.line.now
+            return self.timeline.now
         return self.loop._scheduled[0]._when - self.base if self.loop._scheduled else math.inf
 
-    def turn(self):
-        """Let its loop turn once."""
+    def run_turn(self):
+        """Run one turn of its loop."""
         self._set_clock()
-        self._turn()
-        self.line.marks["turn"] += 1
+        self.loop.call_soon(self.loop.stop)
+        self.loop.run_forever()
+        self.timeline.counts["turn"] += 1
         if self.main.done():
-            self.state = State.OVER
-            self._bury()
+            self.state = ProcessState.OVER
+            self._unwind()
             if not self.main.cancelled():
                 self.main.result()
 
     def freeze(self):
-        self.state = State.FROZEN
+        self.state = ProcessState.FROZEN
 
     def thaw(self):
-        self.state = State.RUNNING
+        self.state = ProcessState.RUNNING
 
-    def die(self):
-        """End at once: none of its code reaches anything outside any more, clean-up included."""
-        self.state = State.OVER
-        self._bury()
+    def terminate(self):
+        """End at once: its clean-up code reaches nothing outside."""
+        self.state = ProcessState.OVER
+        self._unwind()
 
-    async def ask(self, there, act, back):
-        """Let *act* be done outside in *there* seconds, and wait for what it returns, which takes *back* seconds.
+    async def call_external(self, delay, action, return_delay):
+        """Call *action* outside in *delay* seconds, and return its result *return_delay* seconds later.
 
-        Once sent it happens even if this process does not live to see it; *act* gets to know whether that is so.
+        A request that was sent takes effect even if this process does not live to receive the result.
         """
         answer = self.loop.create_future()
-        if self.deaf:
+        if self.disconnected:
             raise asyncio.CancelledError
-        self._waiting.add(answer)
+        self._pending.add(answer)
 
-        def arrive(late):
-            if not self.deaf and not answer.done():
-                late.tell()
-                answer.set_result(late.result)
+        def arrive(delayed):
+            if not self.disconnected and not answer.done():
+                delayed.on_arrival()
+                answer.set_result(delayed.result)
 
         def happen():
-            result = act()
-            late = result if isinstance(result, Late) else Late(result)
-            self.line.later(back + late.seconds, lambda: arrive(late))
+            result = action()
+            delayed = result if isinstance(result, DelayedResult) else DelayedResult(result)
+            self.timeline.call_later(return_delay + delayed.seconds, lambda: arrive(delayed))
 
-        self.line.later(there, happen)
+        self.timeline.call_later(delay, happen)
         try:
             return await answer
         finally:
-            self._waiting.discard(answer)
+            self._pending.discard(answer)
 
     def _set_clock(self):
-        self.loop.clock.now = self.base + self.line.now
+        self.loop.clock.now = self.base + self.timeline.now
 
-    def _turn(self):
-        self.loop.call_soon(self.loop.stop)
-        self.loop.run_forever()
-
-    def _bury(self):
-        """Unwind what is left of it, cut off from everything."""
-        self.deaf = True
-        for _ in range(100):
-            left = asyncio.all_tasks(self.loop)
-            if not left:
+    def _unwind(self):
+        """Cancel its remaining tasks while it is disconnected, and close its loop."""
+        self.disconnected = True
+        # Clean-up code may start further tasks, hence several rounds.
+        for _ in range(MAX_UNWIND_ROUNDS):
+            remaining = asyncio.all_tasks(self.loop)
+            if not remaining:
                 break
-            for task in left:
+            for task in remaining:
                 task.cancel()
-            self.loop.run_until_complete(asyncio.wait(left, timeout=1))
+            self.loop.run_until_complete(asyncio.wait(remaining, timeout=1))
         self.loop.close()
 
 
 @attrs.frozen
-class Late:
-    """A result that takes so many seconds longer to come back; *tell* is called when it does."""
+class DelayedResult:
+    """A result that takes `seconds` longer to come back; `on_arrival` is called when it does."""
 
     result: object
     seconds: float = 0.0
-    tell: object = lambda: None
+    on_arrival: object = lambda: None

@@ -155,7 +155,7 @@ class Fleet:
 
     def holder(self, lease):
         """Return the process that *lease* belongs to, if it is one of ours."""
-        number = int(lease.by.rpartition(":")[2])
+        number = int(lease.owner.rpartition(":")[2])
         return next((each for each in self.workers if each.process.pid == number), None)
 
     async def end(self):

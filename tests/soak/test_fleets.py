@@ -159,7 +159,7 @@ class Trouble:
     async def _count(self, victim, what):
         await self.watch.looks_again()
         lease = self.watch.lease
-        held = lease is not None and lease.by.endswith(f":{victim.process.pid}")
+        held = lease is not None and lease.owner.endswith(f":{victim.process.pid}")
         self.lost += held
         self.hits.append(f"{what} {'holding' * held}".strip())
 

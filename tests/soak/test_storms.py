@@ -24,7 +24,7 @@ class Tally:
     failures: list = attrs.field(factory=list)
     resent: Counter = attrs.field(factory=Counter)
 
-    def hear(self, event):
+    def on_event(self, event):
         if isinstance(event, RequestResent):
             self.resent[event.call] += 1
 
@@ -59,7 +59,7 @@ async def test_calls_survive_when_token_is_killed_again_and_again(box_process, s
     tasks, kills, tally = 500, int(50 * scale), Tally()
     async with (
         box_process() as box,
-        box.session(max_fetches_per_hour=None, hooks=[tally.hear]) as session,
+        box.session(max_fetches_per_hour=None, hooks=[tally.on_event]) as session,
         asyncio.TaskGroup() as group,
     ):
 

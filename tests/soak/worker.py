@@ -28,7 +28,7 @@ class Tally:
     asked: int = 0
     advice: str = ""
 
-    def hear(self, event):
+    def on_event(self, event):
         self.renewals += isinstance(event, TokenRefreshed)
         self.alone += isinstance(event, TokenStoreWriteFailed)
         if isinstance(event, TokenConflictDetected):
@@ -60,7 +60,7 @@ async def report(tally):
 
 async def main(options):
     tally = Tally()
-    async with wxtcb.Session(**options["session"], hooks=[tally.hear]) as session:
+    async with wxtcb.Session(**options["session"], hooks=[tally.on_event]) as session:
         work = [call_for_ever(session, tally, options["pause"]) for _ in range(options["tasks"])]
         tasks = [asyncio.create_task(each) for each in (*work, report(tally))]
         while await asyncio.to_thread(sys.stdin.readline):

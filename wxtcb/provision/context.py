@@ -15,7 +15,7 @@ from wxtcb.errors import OutcomeUnknown, WxtcbError
 from wxtcb.events import Abandoned, Event, RequestResent
 from wxtcb.provision.events import RunEvent, StepOutcomeUnknown
 from wxtcb.provision.journal import Journal, TenantRecord, commit_record
-from wxtcb.provision.looks import EnvironmentListing
+from wxtcb.provision.reconciliation import EnvironmentListing
 from wxtcb.provision.report import Problem
 from wxtcb.provision.tenant_state import TenantState
 from wxtcb.session import Session

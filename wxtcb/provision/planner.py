@@ -21,9 +21,9 @@ from wxtcb.provision.journal import (
     collect_bindings,
     recently_opened,
 )
-from wxtcb.provision.looks import MAX_LISTING_AGE
 from wxtcb.provision.overrides import DecisionResolver
 from wxtcb.provision.plan import Action, AliasIndex, OperatorDecisions, Plan, TenantPlan, alias_in_use_message
+from wxtcb.provision.reconciliation import MAX_LISTING_AGE
 from wxtcb.provision.slices import cooperative_iter
 from wxtcb.provision.step import Step
 from wxtcb.provision.tenant import Tenant

@@ -16,12 +16,10 @@ from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.provision.audit import Audit
 from wxtcb.provision.auditor import Auditor
 from wxtcb.provision.journal import EMPTY_MAPPING, Journal, JournalIdentity, MemoryJournal
-from wxtcb.provision.ledger import ReportCollector
-from wxtcb.provision.pace import RunSettings
 from wxtcb.provision.plan import OperatorDecisions, Plan
 from wxtcb.provision.planner import Planner
 from wxtcb.provision.report import RunInfo
-from wxtcb.provision.run import Run
+from wxtcb.provision.run import ReportCollector, Run, RunSettings
 from wxtcb.provision.step import Step
 from wxtcb.provision.steps import STEPS
 from wxtcb.provision.tenant import Tenant, check_name, resolve_aliases

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,22 +13,96 @@ import attrs
 from wxtcb._concurrency.shared_poll import SharedPoller
 from wxtcb.api.environment import DESCRIBE_ENVS, EnvList
 from wxtcb.errors import QuotaExceeded, SendVetoed, WxtcbError
-from wxtcb.provision.broadcast import EventStream
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.error_policy import IncompleteListing, drop_traceback, is_fatal, quota_reset_at
 from wxtcb.provision.events import RunEvent, RunStopped, StepDone, StepFailed, TenantFinished, TenantStarted
 from wxtcb.provision.journal import Binding, Journal, commit_record_changes
-from wxtcb.provision.ledger import ReportCollector
-from wxtcb.provision.looks import EnvironmentListing
-from wxtcb.provision.pace import RunSettings
 from wxtcb.provision.plan import Plan
-from wxtcb.provision.report import Outcome, Problem, Report, RunInfo
-from wxtcb.provision.scheduler import Scheduler
-from wxtcb.provision.step import Step
+from wxtcb.provision.reconciliation import EnvironmentListing
+from wxtcb.provision.report import Outcome, Problem, Report, RunInfo, TenantReport
+from wxtcb.provision.scheduler import EnvironmentPoller, Scheduler
+from wxtcb.provision.step import Step, StepResult
 from wxtcb.provision.tenant_state import TenantState
-from wxtcb.provision.waiting import StepResult
-from wxtcb.provision.watcher import EnvironmentPoller
 from wxtcb.session import Session
+
+
+@attrs.frozen(kw_only=True)
+class RunSettings:
+    """What a run goes by; see `wxtcb.provision.Provisioner`."""
+
+    concurrency: int
+    timeout: float
+    interval: float
+    settle: float
+    grace: float
+    max_failures: int | None
+    wall_clock: Callable[[], float]
+
+
+@attrs.define(eq=False)
+class EventStream:
+    """Keeps a queue for every listener, without a bound, until `close`."""
+
+    _queues: list[asyncio.Queue[RunEvent | None]] = attrs.field(init=False, factory=list)
+    _closed: bool = attrs.field(init=False, default=False)
+
+    def subscribe(self) -> AsyncIterator[RunEvent]:
+        """Return the events from now on; the iterator ends when the run does."""
+        queue: asyncio.Queue[RunEvent | None] = asyncio.Queue()
+        self._queues.append(queue)
+        if self._closed:
+            queue.put_nowait(None)
+        return self._iterate(queue)
+
+    def emit(self, event: RunEvent) -> None:
+        for queue in self._queues:
+            queue.put_nowait(event)
+
+    def close(self) -> None:
+        """Let every iterator end after what it has not yet fetched."""
+        self._closed = True
+        for queue in self._queues:
+            queue.put_nowait(None)
+
+    async def _iterate(self, queue: asyncio.Queue[RunEvent | None]) -> AsyncIterator[RunEvent]:
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+        finally:
+            self._queues.remove(queue)
+
+
+@attrs.define(eq=False)
+class ReportCollector:
+    """Keeps the tenants under way, and of those that have ended the report alone.
+
+    `names_and_aliases` has name and alias of all of them, in their order.
+    """
+
+    names_and_aliases: tuple[tuple[str, str], ...]
+    active: dict[int, TenantState] = attrs.field(init=False, factory=dict[int, TenantState])
+    _finished: dict[int, TenantReport] = attrs.field(init=False, factory=dict[int, TenantReport])
+
+    def start(self, tenant_state: TenantState) -> None:
+        self.active[tenant_state.index] = tenant_state
+
+    def finish(self, tenant_state: TenantState) -> TenantReport:
+        """Note that nothing more is done for a tenant, and return what came of it."""
+        tenant_state.ended = True
+        del self.active[tenant_state.index]
+        report = self._finished[tenant_state.index] = tenant_state.to_report()
+        return report
+
+    def iter_reports(self) -> Iterator[TenantReport]:
+        """Return how every tenant stands now."""
+        for place, (name, alias) in enumerate(self.names_and_aliases):
+            if place in self._finished:
+                yield self._finished[place]
+            elif place in self.active:
+                yield self.active[place].to_report()
+            else:
+                yield TenantReport(tenant=name, alias=alias, outcome=Outcome.UNFINISHED)
+
 
 CANCELLED_REASON: Final = "cancelled"
 
@@ -156,7 +230,11 @@ class Run:
             emit=self._event_stream.emit,
             record_problem=self._record_problem,
             listing=EnvironmentListing.from_plan(
-                self._session.shared_poller(DESCRIBE_ENVS), plan, bindings, self._settings
+                self._session.shared_poller(DESCRIBE_ENVS),
+                plan,
+                bindings,
+                settle=self._settings.settle,
+                wall_time=self._settings.wall_clock(),
             ),
             wall_clock=self._settings.wall_clock,
             stopped=self._scheduler.stopped,

@@ -10,7 +10,7 @@ from wxtcb.api.environment import ShareLink
 from wxtcb.provision.journal import ServiceState, TenantRecord
 from wxtcb.provision.plan import Action, TenantPlan, alias_in_use_message
 from wxtcb.provision.report import Outcome, Problem, TenantReport
-from wxtcb.provision.waiting import PendingWait
+from wxtcb.provision.step import PendingWait
 
 ENVIRONMENT_STEP_NAME: Final = "environment"
 _BLOCKED_OUTCOMES: Final = {Action.CONFLICT: Outcome.CONFLICT, Action.DUPLICATE: Outcome.DUPLICATE}

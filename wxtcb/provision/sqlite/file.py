@@ -25,9 +25,155 @@ from wxtcb._sqlite import (
     pragma,
     sidecar_path,
 )
-from wxtcb.provision.sqlite.failures import file_changed, file_damaged, file_empty, file_missing, not_a_journal
-from wxtcb.provision.sqlite.log import WalLock
-from wxtcb.provision.sqlite.schema import JOURNAL_FORMAT
+from wxtcb.provision.journal import JournalError, JournalInUse
+from wxtcb.provision.sqlite.schema import JOURNAL_FORMAT, CorruptRow
+
+_RECOVERY_HINT: Final = (
+    "Keep the file and what lies beside it in another place; then put back a copy, or start with another journal and "
+    "adopt the environments that are there"
+)
+_CORRUPT_ROW_HINT: Final = "Do not just delete the row: what was opened for the tenant would be opened once more"
+_MESSAGES_BY_CODE: Final = {
+    sqlite3.SQLITE_FULL: "there is no room for {path}; nothing of what was just asked was kept. Make room",
+    sqlite3.SQLITE_CORRUPT: "{path} is damaged ({error}); it was left as it is. " + _RECOVERY_HINT,
+    sqlite3.SQLITE_NOTADB: "{path} is no journal, or its beginning is damaged; it was left as it is",
+    sqlite3.SQLITE_CANTOPEN: "{path} and what lies beside it must be writable for this process ({error})",
+    sqlite3.SQLITE_READONLY: "{path} and what lies beside it must be writable for this process ({error})",
+    sqlite3.SQLITE_PROTOCOL: "{path} must be on a local disk, where files can be locked ({error})",
+    sqlite3.SQLITE_NOLFS: "{path} must be on a local disk, where files can be large ({error})",
+}
+_LOCK_ERROR_CODES: Final = (
+    sqlite3.SQLITE_IOERR_LOCK,
+    sqlite3.SQLITE_IOERR_RDLOCK,
+    sqlite3.SQLITE_IOERR_UNLOCK,
+    sqlite3.SQLITE_IOERR_CHECKRESERVEDLOCK,
+)
+
+
+def not_a_journal(path: Path) -> UnusableFile:
+    """Return what is raised of a file that cannot be one of SQLite's."""
+    return UnusableFile(_MESSAGES_BY_CODE[sqlite3.SQLITE_NOTADB].format(path=path))
+
+
+def file_empty(path: Path) -> UnusableFile:
+    """Return what is raised of a file with nothing in it: a new journal is never that, not for a moment."""
+    return UnusableFile(
+        f"{path} is empty: a journal was cut off there, or never was in it. If nothing was provisioned with it, remove "
+        "it; else put back a copy, or remove it and adopt the environments that are there"
+    )
+
+
+def file_damaged(path: Path, detail: str) -> UnusableFile:
+    """Return what is raised of a file that SQLite finds damaged."""
+    return UnusableFile(_MESSAGES_BY_CODE[sqlite3.SQLITE_CORRUPT].format(path=path, error=" ".join(detail.split())))
+
+
+def file_missing(path: Path) -> UnusableFile:
+    """Return what is raised when there is no file any more, or another one."""
+    return UnusableFile(
+        f"{path} was removed or replaced while it was in use; nothing is kept until it is back. If it was moved, move "
+        "it back: it has everything when this run has ended. Else put back a copy, or start with another journal and "
+        "adopt the environments that are there"
+    )
+
+
+def file_changed(path: Path) -> UnusableFile:
+    """Return what is raised when what is in the file, or the log beside it, is no more what we wrote."""
+    return UnusableFile(
+        f"somebody else wrote to {path} or replaced {path.name}-wal while it was in use, so the two may not go "
+        f"together; they were left as they are, and nothing more is kept. {_RECOVERY_HINT}"
+    )
+
+
+def to_journal_error(error: Exception, path: Path) -> JournalError:
+    """Return what tells a caller of *error*, without its frames."""
+    if isinstance(error, CorruptRow):
+        return JournalError(f"{path} is damaged: {error}. {_RECOVERY_HINT}. {_CORRUPT_ROW_HINT}")
+    if isinstance(error, UnusableFile):
+        return JournalError(str(error))
+    if is_locked(error):
+        return JournalInUse(
+            f"{path} is in use by another process, or by another SqliteJournal of this one; it has to be closed first"
+        )
+    if isinstance(error, sqlite3.Error):
+        return JournalError(_message_for(error).format(path=path, error=error))
+    if isinstance(error, OSError):
+        return JournalError(f"{path}: {error.strerror}")
+    return JournalError(f"{path}: {type(error).__name__}: {error}")
+
+
+def _message_for(error: sqlite3.Error) -> str:
+    if getattr(error, "sqlite_errorcode", 0) in _LOCK_ERROR_CODES:
+        return _MESSAGES_BY_CODE[sqlite3.SQLITE_PROTOCOL]
+    return _MESSAGES_BY_CODE.get(
+        error_code(error), "{path}: {error}; whether what was just asked was kept, its version tells"
+    )
+
+
+_LOCKED_FDS: Final[set[int]] = set()
+
+
+@attrs.define(eq=False)
+class WalLock:
+    """The ``-wal`` at `path`, locked by whoever has the journal open.
+
+    SQLite locks the journal itself, but by what POSIX takes away when anything in the process, be it a backup, closes
+    that file; nothing but its own end takes this lock away. It is on the log because the BSDs and macOS would hold one
+    on the journal against SQLite. Where there is no ``flock``, closing takes nothing away, and SQLite's lock does.
+    """
+
+    path: Path
+    _fd: int | None = attrs.field(init=False, default=None)
+    _inode: tuple[int, int] | None = attrs.field(init=False, default=None)
+
+    def acquire(self) -> None:
+        """Lock the log that is there now, if any; `BlockingIOError` if somebody else has it."""
+        inode = file_identity(self.path)
+        if inode in (None, self._inode):
+            return
+        self.release()
+        with contextlib.suppress(FileNotFoundError):  # who had it has just closed it
+            self._fd = _lock_file(self.path)
+            self._inode = inode
+
+    def release(self) -> None:
+        """Give it up; only when SQLite has closed the journal."""
+        handle, self._fd, self._inode = self._fd, None, None
+        if handle is not None:
+            _LOCKED_FDS.discard(handle)
+            os.close(handle)
+
+    def wal_exists(self) -> bool:
+        return file_identity(self.path) is not None
+
+    def is_wal_replaced(self) -> bool:
+        return file_identity(self.path) not in (None, self._inode)
+
+
+def _lock_file(path: Path) -> int | None:
+    try:
+        from fcntl import LOCK_EX, LOCK_NB, flock
+    except ImportError:
+        return None
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        flock(handle, LOCK_EX | LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    _LOCKED_FDS.add(handle)
+    return handle
+
+
+def _close_inherited_fds() -> None:
+    """Have the child of a fork share no lock: it may live longer than its parent."""
+    while _LOCKED_FDS:
+        os.close(_LOCKED_FDS.pop())
+
+
+with contextlib.suppress(AttributeError):  # where nothing forks
+    os.register_at_fork(after_in_child=_close_inherited_fds)
+
 
 _MIN_FILE_BYTES: Final = 512  # a page of SQLite; it takes what is smaller for empty
 _MAX_WAL_BYTES: Final = 4 * 1024 * 1024

@@ -13,14 +13,18 @@ from wxtcb.api.environment import NewEnv, create_env
 from wxtcb.errors import ApiError, OutcomeUnknown, SendVetoed, WxtcbError
 from wxtcb.provision.context import INTERRUPTED_MESSAGE, GuardedCall, StepContext
 from wxtcb.provision.journal import Intent, TenantRecord
-from wxtcb.provision.looks import MAX_LISTING_AGE, MAX_SLOW_LISTING_AGE
 from wxtcb.provision.plan import Action
-from wxtcb.provision.reconciliation import CheckResult, OutcomeCheck, WaitForVisibility
+from wxtcb.provision.reconciliation import (
+    MAX_LISTING_AGE,
+    MAX_SLOW_LISTING_AGE,
+    CheckResult,
+    OutcomeCheck,
+    WaitForVisibility,
+)
 from wxtcb.provision.report import Outcome, Problem
-from wxtcb.provision.step import Step
+from wxtcb.provision.step import Step, StepResult
 from wxtcb.provision.tenant import Tenant
 from wxtcb.provision.tenant_state import ENVIRONMENT_STEP_NAME, TenantState
-from wxtcb.provision.waiting import StepResult
 
 MAX_AMBIGUOUS_CREATES: Final = 3
 _MAX_INTENT_ATTEMPTS: Final = 3

@@ -14,10 +14,9 @@ from wxtcb.errors import EnvironmentNotReady, WxtcbError
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.journal import TenantRecord
 from wxtcb.provision.report import Problem
-from wxtcb.provision.step import Step
+from wxtcb.provision.step import Step, StepResult
 from wxtcb.provision.tenant import Tenant
 from wxtcb.provision.tenant_state import TenantState
-from wxtcb.provision.waiting import StepResult
 
 _STEP_NAME: Final = "ready"
 _NORMAL: Final = "NORMAL"

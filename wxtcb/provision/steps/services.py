@@ -19,10 +19,9 @@ from wxtcb.errors import InvalidRequest, OutcomeUnknown, SendVetoed, WxtcbError
 from wxtcb.provision.context import INTERRUPTED_MESSAGE, GuardedCall, StepContext, is_ambiguous
 from wxtcb.provision.journal import ServiceState, TenantRecord
 from wxtcb.provision.report import Problem
-from wxtcb.provision.step import Step
+from wxtcb.provision.step import Step, StepResult
 from wxtcb.provision.tenant import Service, Tenant
 from wxtcb.provision.tenant_state import TenantState
-from wxtcb.provision.waiting import StepResult
 
 MAX_SENDS: Final = 3
 MAX_PAGES: Final = 20

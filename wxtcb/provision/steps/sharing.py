@@ -13,10 +13,9 @@ from wxtcb.provision.context import StepContext
 from wxtcb.provision.error_policy import is_fatal
 from wxtcb.provision.journal import TenantRecord
 from wxtcb.provision.report import Problem
-from wxtcb.provision.step import Step
+from wxtcb.provision.step import Step, StepResult
 from wxtcb.provision.tenant import Tenant
 from wxtcb.provision.tenant_state import TenantState
-from wxtcb.provision.waiting import StepResult
 
 MAX_BATCH_SIZE: Final = 20
 _STEP_NAME: Final = "share"
