@@ -205,7 +205,7 @@ class ObservedState:
         if not self.absent_tenants:
             return ""
         first, others = next(iter(self.absent_tenants.values())), len(self.absent_tenants) - 1
-        more = f", as are {others} more" if others else ""
+        more = f", like {others} other{'s' if others > 1 else ''}" if others else ""
         state = f"has {first.env}" if first.env else "may have an environment"
         return f"tenant {first.tenant!r} {state} under alias {first.alias} but is missing here{more}: was it renamed?"
 
