@@ -28,7 +28,7 @@ from .constants import WX1, WX2
 
 URL = "https://mp.weixin.qq.com/confirm"
 API = Service.from_name("api")
-OTHER_ALIAS = derive_alias("elsewhere", "somebody")
+OTHER_ALIAS = derive_alias("elsewhere", "other")
 HAS_A_FINDING = {
     Classification.DUPLICATE: FindingKind.DUPLICATE,
     Classification.ORPHAN: FindingKind.ORPHAN,
@@ -477,10 +477,10 @@ def test_str_has_findings_summary_notes_and_conclusion() -> None:
 def test_audit_without_failures_passes() -> None:
     """Open confirmations are counted, but do not fail it."""
     awaiting = Finding(kind=FindingKind.AWAITING, tenant="a", alias="a", message="open it.")
-    for findings, told in (([], "no findings"), ([awaiting], "1 awaiting confirmation")):
+    for findings, summary in (([], "no findings"), ([awaiting], "1 awaiting confirmation")):
         audit = audit_of(findings, unrelated_envs=(), tenant_count=1)
         assert audit.passed
-        assert str(audit).endswith(f"listed: {told}.\nPassed: tenants, journal and platform agree.")
+        assert str(audit).endswith(f"listed: {summary}.\nPassed: tenants, journal and platform agree.")
 
 
 def test_unknown_findings_are_in_the_conclusion() -> None:

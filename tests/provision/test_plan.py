@@ -120,7 +120,7 @@ async def test_adopt_binds_the_environment(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("adopt", "reason"),
     [
-        ({"nobody": "e"}, "adopt nobody=e: unknown tenant"),
+        ({"unknown": "e"}, "adopt unknown=e: unknown tenant"),
         ({"a": "nothing"}, "adopt a=nothing: the platform lists no such environment"),
         ({"a": "other-1"}, "its alias is 'other', not 'mine'"),
         ({"a": "taken-1"}, "the environment belongs to tenant 'c'"),

@@ -6,7 +6,7 @@ import pytest
 
 import wxtcb
 from wxtcb.errors import InvalidArgument, SessionClosed
-from wxtcb.provision import MemoryJournal, Provisioner, Tenant
+from wxtcb.provision import STEPS, MemoryJournal, Provisioner, Tenant
 from wxtcb.sandbox import Sandbox
 
 from .conftest import Rig, Rigging, connect
@@ -36,6 +36,12 @@ def test_provisioner_requires_a_session() -> None:
     """Any other type is rejected."""
     with pytest.raises(InvalidArgument, match=r"session .*Session"):
         Provisioner("https://api.weixin.qq.com")
+
+
+def test_steps_must_have_different_names() -> None:
+    """Plans, events and reports refer to a step by its name."""
+    with pytest.raises(InvalidArgument, match="different names"):
+        Provisioner(connect(Sandbox(port=1)), steps=[*STEPS, STEPS[0]])
 
 
 async def test_apply_requires_an_open_provisioner(rig: Rig) -> None:

@@ -110,3 +110,14 @@ def test_summary_of_a_done_tenant_is_empty() -> None:
 def test_every_outcome_but_done_has_advice() -> None:
     """A done tenant needs none."""
     assert set(OUTCOME_ADVICE) == set(Outcome) - {Outcome.DONE}
+
+
+def test_summary_of_an_awaiting_tenant_counts_its_links() -> None:
+    """The links themselves are in the report."""
+    assert entry(Outcome.AWAITING, links=(LINK,)).summary == "1 to confirm"
+
+
+def test_tenant_without_a_step_is_not_started() -> None:
+    """An unfinished tenant with a step was started."""
+    assert entry(Outcome.UNFINISHED).not_started
+    assert not entry(Outcome.UNFINISHED, step="ready").not_started
