@@ -71,8 +71,8 @@ def test_audit_prints_json(cli: Cli, platform: Platform, provisioned: Path) -> N
     """--json prints one document, and keeps the exit code."""
     result = cli("audit", provisioned, "--json")
     document = json.loads(result.stdout)
-    assert (result.exit_code, result.stderr, document["proven"]) == (0, "", True)
-    assert [each["tenant"] for each in document["opened"]] == ["商户", "b"]
+    assert (result.exit_code, result.stderr, document["passed"]) == (0, "", True)
+    assert [each["tenant"] for each in document["bound"]] == ["商户", "b"]
     platform.sandbox.world.add("y")
     assert cli("audit", provisioned, "--json").exit_code == 3
 
