@@ -11,6 +11,7 @@ import anyio
 import attrs
 
 from wxtcb._concurrency.shared_poll import SharedPoller, Snapshot
+from wxtcb._concurrency.tasks import cooperative_iter
 from wxtcb.api.environment import EnvList
 from wxtcb.errors import WxtcbError
 from wxtcb.provision.report import Problem
