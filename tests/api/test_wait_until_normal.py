@@ -12,10 +12,10 @@ from wxtcb._http.transport import SendFailure
 from wxtcb.api import environment
 from wxtcb.errors import (
     ApiError,
+    InvalidArgument,
     OperationFailed,
     OperationNotFound,
     OperationTimeout,
-    InvalidArgument,
     SessionClosed,
 )
 

@@ -11,7 +11,7 @@ import attrs
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import aliases, interned
 from wxtcb.api._waiters import WaitCondition, wait_until
-from wxtcb.errors import OperationFailed, OperationNotFound, OperationTimeout, InvalidRequest
+from wxtcb.errors import InvalidRequest, OperationFailed, OperationNotFound, OperationTimeout
 from wxtcb.validation import check_alias, check_string, to_secret_or_none, validator
 
 if TYPE_CHECKING:
