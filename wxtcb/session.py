@@ -399,7 +399,9 @@ class Session:
         view = copy.copy(self)
         for name, value in changes.items():
             object.__setattr__(view, name, value)
-        attrs.validate(view)
+        # Only these two have validators. Views are also made for single calls, so nothing is checked again in vain.
+        if retry is not None or partial is not None:
+            attrs.validate(view)
         return view
 
     async def call(

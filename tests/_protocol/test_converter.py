@@ -294,3 +294,11 @@ def test_unknown_key_is_an_error_if_forbidden(forbid, lines):
     else:
         assert leaf == Leaf(name="n")
     assert found == lines
+
+
+@pytest.mark.parametrize(("detailed", "error_class"), [(True, cattrs.ClassValidationError), (False, TypeError)])
+def test_detailed_validation_can_be_turned_off(detailed, error_class):
+    """Without it, the first error is raised by itself."""
+    with pytest.raises(error_class) as caught:
+        make_converter(detailed_validation=detailed).structure({"name": 5}, Leaf)
+    assert type(caught.value) is error_class
