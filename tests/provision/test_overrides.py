@@ -375,7 +375,7 @@ async def test_deleted_environment_is_not_adopted(rig: Rig) -> None:
         report = await run.wait()
         plan = await provisioner.plan([A])
     assert (report.tenants[0].outcome, rig.box.count(CREATE)) == (Outcome.CONFLICT, 1)
-    assert "was to be adopted, and is not listed any more: plan again" in report.tenants[0].reason
+    assert "was to be adopted" in report.tenants[0].reason
     assert plan.create_count == 1
 
 

@@ -1,4 +1,4 @@
-"""What the steps of one run stand on: the session, the journal, the looks, and a way to send what cannot be undone."""
+"""Context of the steps of one run: session, journal, environment listing, and calls that must not be repeated."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from wxtcb.provision.tenant_state import TenantState
 from wxtcb.session import Session
 
 CREATE_WINDOW_MARGIN: Final = 10.0
-INTERRUPTED_MESSAGE: Final = "cut off while its answer was awaited; it may have taken effect, and was not sent again"
+INTERRUPTED_MESSAGE: Final = "interrupted while waiting for the response; it may have taken effect, and was not retried"
 _COMMIT_GRACE_SECONDS: Final = 1.0
 
 
 def is_ambiguous(error: WxtcbError) -> bool:
-    """Tell whether the call that raised *error* may have acted."""
+    """Return whether the call that raised *error* may have taken effect."""
     return isinstance(error, OutcomeUnknown) or error.maybe_acted > 0
 
 
 @attrs.define(eq=False)
 class GuardedCall:
-    """A call that adds something: whether it is `sent`, and whether a send is in `doubt`.
+    """A call that must not take effect twice.
 
-    It is asked before every send, and hears of a send that was cut off, or refused and is to be repeated. What is
-    cancelled before its body can have left leaves no doubt. One that `billable` is not sent once the run is stopped, and
-    none past the deadline of `scope`: a process that was paused gets to send before it is cancelled.
+    - `sent`: its latest request is admitted and may have left.
+    - `ambiguous`: one of its requests may have taken effect without a known outcome. A request that was cancelled
+      before its body left is not ambiguous.
+    - A `billable` call is not sent once the run is stopped. No call is sent after the deadline of `scope`.
     """
 
     context: StepContext
@@ -54,12 +55,14 @@ class GuardedCall:
         self.ambiguous |= is_ambiguous(error)
 
     def cancel_if_unsent(self) -> None:
-        """End it, unless it is sent, if it may not be sent any more."""
+        """Cancel the call if it is not sent yet and may not be sent any more."""
         if not self.sent and not self._is_allowed:
             self.scope.cancel()
 
     @property
     def _is_allowed(self) -> bool:
+        # The scope alone does not hold the deadline: after a pause of the process (SIGSTOP, a suspended machine), the
+        # loop may run the callback that sends before the one that cancels. Hence the clock is compared as well.
         in_time = self.context.loop_time() < self.scope.deadline
         return in_time and not (self.context.halted or (self.billable and self.context.stopped))
 
@@ -71,17 +74,19 @@ class GuardedCall:
         if isinstance(event, Abandoned):
             self.ambiguous = True
         elif isinstance(event, RequestResent):
+            # The request was rejected without effect and is queued again, so it may still be withdrawn.
             self.sent = False
             self.cancel_if_unsent()
 
 
 @attrs.define(eq=False)
 class StepContext:
-    """Shared by the steps of one run.
+    """State shared by the steps of one run.
 
-    `session` raises where an answer leaves in doubt whether a call acted, and returns batches that failed in part; it
-    sends nothing once the run has `halted`, and nothing that spends once it is `stopped`. `settle` is after how many
-    seconds a look shows what an unclear create did, `timeout` how many an environment may take to be NORMAL.
+    - `session` raises if the outcome of a call is unknown, and returns batches that failed in part. It sends nothing
+      once the run is `halted`, and nothing billable once it is `stopped`.
+    - `settle`: seconds after which a listing shows the effect of a create (propagation delay).
+    - `timeout`: seconds that an environment may take to become NORMAL.
     """
 
     session: Session
@@ -97,6 +102,7 @@ class StepContext:
     _active_calls: set[GuardedCall] = attrs.field(init=False, factory=set[GuardedCall])
 
     def __attrs_post_init__(self) -> None:
+        # `busy_creates=False`: errcode -1 of a create may hide a success, so the create must be checked, not retried.
         policy = attrs.evolve(self.session.retry, busy_creates=False)
         self.session = self.session.with_options(retry=policy, partial="return", may_send=lambda: not self.halted)
 
@@ -106,24 +112,26 @@ class StepContext:
 
     @property
     def create_window(self) -> float:
-        """The seconds within which a create is over, waiting for admission and a token included."""
+        """The seconds within which a create ends, including the waits for admission and for a token."""
         return self.session.timeout.total + CREATE_WINDOW_MARGIN
 
     async def commit(self, tenant_state: TenantState, record: TenantRecord) -> None:
-        """Keep *record* as the tenant's next version.
+        """Commit *record* as the tenant's next version.
 
-        Raises `JournalConflict` if somebody else has changed it, `JournalError` if it cannot be kept.
+        Raises `JournalConflict` if another run has changed it, and `JournalError` if it cannot be stored.
         """
-        following = attrs.evolve(record, version=tenant_state.record.version + 1)
-        await commit_record(self.journal, tenant_state.record, following, self.wall_clock())
-        tenant_state.record = following
+        next_record = attrs.evolve(record, version=tenant_state.record.version + 1)
+        await commit_record(self.journal, tenant_state.record, next_record, self.wall_clock())
+        # Only after the commit: after a failed one, the state must still hold the version that the journal has.
+        tenant_state.record = next_record
 
     async def bind_environment(self, tenant_state: TenantState, env: str, tranid: str | None = None) -> None:
-        """Bind an environment to its tenant; that ends the intent, and the doubt."""
+        """Bind an environment to its tenant; this ends the intent and its ambiguity."""
         since = tenant_state.record.opened_at or self.wall_clock()
         alias = tenant_state.plan.alias
         bound = attrs.evolve(tenant_state.record, alias=alias, env=env, tranid=tranid, opened_at=since, intent=None)
         await _shielded_commit(self.commit(tenant_state, bound))
+        # From now on a listing without the environment is incomplete, once the propagation delay is over.
         self.listing.expected.bound_since[env] = self.loop_time()
         if env != tenant_state.plan.env:
             tenant_state.status = None
@@ -131,34 +139,38 @@ class StepContext:
 
     @contextlib.contextmanager
     def guarded_call(self, deadline: float = math.inf, *, billable: bool = False) -> Iterator[GuardedCall]:
-        """Hold a call that adds something, so that it can be withdrawn; the scope ends it at *deadline*."""
+        """Register a call so that `stop` and `halt` can cancel it while unsent; end it at loop time *deadline*."""
         with anyio.CancelScope(deadline=deadline) as scope:
-            sending = GuardedCall(self, scope, billable)
-            self._active_calls.add(sending)
+            call = GuardedCall(self, scope, billable)
+            self._active_calls.add(call)
             try:
-                yield sending
+                yield call
             finally:
-                self._active_calls.discard(sending)
+                self._active_calls.discard(call)
 
     def stop(self) -> None:
-        """Let nothing be opened any more, and end the creates that wait to be sent; what was sent is awaited."""
+        """Start no further create, and cancel creates that are not sent yet; sent ones are awaited."""
         self.stopped = True
-        for sending in self._active_calls:
-            sending.cancel_if_unsent()
+        for call in self._active_calls:
+            call.cancel_if_unsent()
 
     def halt(self) -> None:
-        """Let nothing be sent any more, and end the calls that wait to be sent; what was sent is awaited."""
+        """Send nothing more, and cancel calls that are not sent yet; sent ones are awaited."""
+        # Both flags are set before `stop` cancels, because the calls decide by them whether they may still be sent.
         self.halted = self.listing.halted = True
         self.stop()
 
     def mark_ambiguous(self, tenant_state: TenantState, problem: Problem) -> None:
-        """Put on record that nobody knows yet whether a create acted."""
+        """Record that the outcome of a create is unknown."""
         tenant_state.ambiguous_create = problem
         self.emit(StepOutcomeUnknown(tenant_state.name, problem))
 
 
 async def _shielded_commit(commit: Coroutine[None, None, None]) -> None:
-    """See a commit through, also when cancelled meanwhile; for a second, that is."""
+    """Await a commit; if cancelled, let it finish within a second.
+
+    A new environment that is not in the journal would have to be found again by its alias.
+    """
     task = asyncio.ensure_future(commit)
     try:
         await asyncio.shield(task)

@@ -1,4 +1,4 @@
-"""What a run tells while it works: frozen events, in the order in which things happened. None holds a secret."""
+"""Events of a provisioning run: frozen values, in the order in which things happened. None holds a secret."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wxtcb.provision.report import Problem, TenantReport
 
 @attrs.frozen
 class TenantStarted:
-    """The work for a tenant begins."""
+    """Work on a tenant has started."""
 
     tenant: str
     alias: str
@@ -19,7 +19,7 @@ class TenantStarted:
 
 @attrs.frozen
 class StepDone:
-    """A step of a tenant is done; services that were asked for one after another end as one step."""
+    """A step of a tenant is done; all services of a tenant are one step."""
 
     tenant: str
     step: str
@@ -28,7 +28,7 @@ class StepDone:
 
 @attrs.frozen
 class StepOutcomeUnknown:
-    """A create had no clear answer: nothing is sent for this tenant until looks have shown what it did."""
+    """A create had an ambiguous outcome: nothing is sent for this tenant until listings show whether it succeeded."""
 
     tenant: str
     problem: Problem
@@ -36,7 +36,7 @@ class StepOutcomeUnknown:
 
 @attrs.frozen
 class StepFailed:
-    """A step of a tenant did not end well, or nobody knows how; the tenant's other steps may go on."""
+    """A step of a tenant failed, or its outcome stayed unknown; the tenant's other steps may continue."""
 
     tenant: str
     problem: Problem
@@ -44,14 +44,17 @@ class StepFailed:
 
 @attrs.frozen
 class TenantFinished:
-    """Nothing more is done for this tenant; a tenant that never started has no such event, but stands in the report."""
+    """A tenant is finished; one that never started has no such event, but an entry in the report."""
 
     report: TenantReport
 
 
 @attrs.frozen
 class RunStopped:
-    """No further tenant is started, because of `reason`; told once. `retry_after` is when it may go on, if known."""
+    """No further tenant is started, because of `reason`; emitted once.
+
+    `retry_after` is the time from which another run may continue, if known.
+    """
 
     reason: str
     retry_after: datetime | None = None

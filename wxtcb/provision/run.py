@@ -1,4 +1,4 @@
-"""A run under way: workers that take steps, and one watcher of those who wait for what a look will show."""
+"""One provisioning run: its settings, its workers and environment poller, its events and its report."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ from wxtcb.provision.step import Step, StepResult
 from wxtcb.provision.tenant_state import TenantState
 from wxtcb.session import Session
 
+CANCELLED_REASON: Final = "cancelled"
+
 
 @attrs.frozen(kw_only=True)
 class RunSettings:
-    """What a run goes by; see `wxtcb.provision.Provisioner`."""
+    """Settings of a run, as described at `wxtcb.provision.Provisioner`; times are in seconds."""
 
     concurrency: int
     timeout: float
@@ -41,13 +43,14 @@ class RunSettings:
 
 @attrs.define(eq=False)
 class EventStream:
-    """Keeps a queue for every listener, without a bound, until `close`."""
+    """Distributes the events of a run; each subscriber has an unbounded queue, so that none can slow down the run."""
 
     _queues: list[asyncio.Queue[RunEvent | None]] = attrs.field(init=False, factory=list)
     _closed: bool = attrs.field(init=False, default=False)
 
     def subscribe(self) -> AsyncIterator[RunEvent]:
-        """Return the events from now on; the iterator ends when the run does."""
+        """Return an iterator over the events from now until the run ends."""
+        # The queue is added here, not in the generator: events before the first `anext` must not be lost.
         queue: asyncio.Queue[RunEvent | None] = asyncio.Queue()
         self._queues.append(queue)
         if self._closed:
@@ -59,7 +62,7 @@ class EventStream:
             queue.put_nowait(event)
 
     def close(self) -> None:
-        """Let every iterator end after what it has not yet fetched."""
+        """End every iterator after its unread events."""
         self._closed = True
         for queue in self._queues:
             queue.put_nowait(None)
@@ -74,9 +77,10 @@ class EventStream:
 
 @attrs.define(eq=False)
 class ReportCollector:
-    """Keeps the tenants under way, and of those that have ended the report alone.
+    """Collects the reports of all tenants, including those that never start.
 
-    `names_and_aliases` has name and alias of all of them, in their order.
+    `names_and_aliases` holds the names and aliases of all tenants, in their order. Of a finished tenant only the report
+    is stored.
     """
 
     names_and_aliases: tuple[tuple[str, str], ...]
@@ -87,29 +91,26 @@ class ReportCollector:
         self.active[tenant_state.index] = tenant_state
 
     def finish(self, tenant_state: TenantState) -> TenantReport:
-        """Note that nothing more is done for a tenant, and return what came of it."""
+        """Record that a tenant is finished, and return its report."""
         tenant_state.ended = True
         del self.active[tenant_state.index]
         report = self._finished[tenant_state.index] = tenant_state.to_report()
         return report
 
     def iter_reports(self) -> Iterator[TenantReport]:
-        """Return how every tenant stands now."""
-        for place, (name, alias) in enumerate(self.names_and_aliases):
-            if place in self._finished:
-                yield self._finished[place]
-            elif place in self.active:
-                yield self.active[place].to_report()
+        """Yield the current report of every tenant."""
+        for index, (name, alias) in enumerate(self.names_and_aliases):
+            if index in self._finished:
+                yield self._finished[index]
+            elif index in self.active:
+                yield self.active[index].to_report()
             else:
                 yield TenantReport(tenant=name, alias=alias, outcome=Outcome.UNFINISHED)
 
 
-CANCELLED_REASON: Final = "cancelled"
-
-
 @attrs.define(eq=False)
 class Run:
-    """Tenants being provisioned; made by `Provisioner.apply`, which has started it already."""
+    """Provisioning of tenants in progress; made by `Provisioner.apply`, which has started it already."""
 
     _session: Session
     _journal: Journal
@@ -140,11 +141,12 @@ class Run:
 
     @property
     def ended(self) -> bool:
+        """Whether the run has ended."""
         return self._elapsed is not None
 
     @property
     def report(self) -> Report:
-        """How every tenant stands now; those under way and those not started are unfinished."""
+        """The current report; tenants in progress and tenants that are not started are unfinished."""
         elapsed = self._loop_time() - self._started_at if self._elapsed is None else self._elapsed
         tenants = tuple(self._collector.iter_reports())
         if self._stop_event is None:
@@ -153,25 +155,29 @@ class Run:
 
     @property
     def aliases(self) -> frozenset[str]:
-        """The aliases it works on, in lower case."""
+        """The aliases of its tenants, in lower case."""
         return frozenset(alias.lower() for _, alias in self._collector.names_and_aliases)
 
     def events(self) -> AsyncIterator[RunEvent]:
-        """Tell what happens from now on, until the run ends; what is not fetched is kept for you, without a bound."""
+        """Iterate over events from now until the run ends. Unread events are buffered without limit."""
         return self._event_stream.subscribe()
 
     async def wait(self) -> Report:
-        """Wait for the end and return the report; raises nothing but a mistake of a step, or of wxtcb."""
+        """Wait until the run ends, and return the report.
+
+        Failures of tenants are in the report. Only an unexpected exception of a step, or of wxtcb, is raised.
+        """
+        # Not `await self._task`: if the caller is cancelled, the run continues.
         await asyncio.wait([self._task])
         self._result_retrieved = True
         self._task.result()
         return self.report
 
     async def cancel(self, *, grace: float | None = None) -> None:
-        """Send nothing that is not sent yet, and return when the run has ended.
+        """Send no further request, and return when the run has ended.
 
-        What is under way gets *grace* seconds to be answered, by default as many as a request may take. A create that
-        is still unanswered then is reported as unknown.
+        Requests in progress have *grace* seconds to be answered; by default, as long as a request may take. A create
+        without an answer is then reported as unknown.
         """
         self._halt(CANCELLED_REASON)
         try:
@@ -179,47 +185,36 @@ class Run:
                 await asyncio.wait([self._task])
         finally:
             if not self._task.done():
+                # Set before the cancellation, so that `_execute` can tell it from one of another origin.
                 self._grace_expired = True
                 self._task.cancel()
         await asyncio.wait([self._task])
 
     def raise_unretrieved_error(self) -> None:
-        """Raise what has ended the run, if it was a mistake of a step, or of wxtcb, and nobody has waited for it."""
+        """Raise the unexpected exception that ended the run, unless `wait` has raised it already."""
         if self._task.done() and not self._task.cancelled() and not self._result_retrieved:
             self._task.result()
 
     async def _execute(self) -> None:
         try:
-            if self._collector.names_and_aliases and (found := await self._prepare()):
-                await self._execute_plan(*found)
+            if self._collector.names_and_aliases and (prepared := await self._prepare()):
+                await self._execute_plan(*prepared)
         except asyncio.CancelledError:
             if not self._grace_expired:
                 raise
 
     async def _prepare(self) -> tuple[Plan, StepContext] | None:
-        """Make the plan; what keeps it from being made keeps everybody from being started."""
+        """Make the plan and commit the operator's decisions; if that fails, no tenant is started."""
         with self._planning_scope:
             try:
                 plan = await self._make_plan()
+                # Before anything else: the steps rely on the decided records being in the journal.
                 await commit_record_changes(self._journal, plan.record_changes, self._settings.wall_clock())
                 return plan, self._create_context(plan, await self._journal.bindings())
             except WxtcbError as error:
                 self._stop_if_creates_blocked(error)
                 self._stop(str(error))
         return None
-
-    async def _execute_plan(self, plan: Plan, context: StepContext) -> None:
-        self._scheduler.unstarted_tenants = (
-            TenantState.from_plan(place, planned) for place, planned in enumerate(plan.tenants)
-        )
-        self._context = context
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._poll_environments(context.listing.poller))
-            hands = min(self._settings.concurrency, len(plan.tenants))
-            await asyncio.wait([group.create_task(self._run_worker(context)) for _ in range(hands)])
-            self._polling_scope.cancel()
-        if self._unexpected_error is not None:
-            raise self._unexpected_error
 
     def _create_context(self, plan: Plan, bindings: Mapping[str, Binding]) -> StepContext:
         return StepContext(
@@ -237,9 +232,24 @@ class Run:
                 wall_time=self._settings.wall_clock(),
             ),
             wall_clock=self._settings.wall_clock,
+            # The run may have been stopped while the plan was made.
             stopped=self._scheduler.stopped,
             halted=self._scheduler.halted,
         )
+
+    async def _execute_plan(self, plan: Plan, context: StepContext) -> None:
+        # A generator: of 10,000 tenants, only those in progress have a state in memory.
+        self._scheduler.unstarted_tenants = (
+            TenantState.from_plan(index, tenant_plan) for index, tenant_plan in enumerate(plan.tenants)
+        )
+        self._context = context
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._poll_environments(context.listing.poller))
+            worker_count = min(self._settings.concurrency, len(plan.tenants))
+            await asyncio.wait([group.create_task(self._run_worker(context)) for _ in range(worker_count)])
+            self._polling_scope.cancel()
+        if self._unexpected_error is not None:
+            raise self._unexpected_error
 
     async def _poll_environments(self, poller: SharedPoller[EnvList]) -> None:
         with self._polling_scope:
@@ -248,15 +258,16 @@ class Run:
             ).run()
 
     async def _run_worker(self, context: StepContext) -> None:
-        while (job := await self._scheduler.next_batch()) is not None:
+        while (batch := await self._scheduler.next_batch()) is not None:
             try:
-                if job.step is None:
-                    self._start_tenant(job.tenant_states[0])
+                if batch.step is None:
+                    self._start_tenant(batch.tenant_states[0])
                 else:
-                    await self._run_step(context, job.step, job.tenant_states)
+                    await self._run_step(context, batch.step, batch.tenant_states)
             finally:
                 self._scheduler.finish_batch()
-            await asyncio.sleep(0)  # there may be thousands with nothing to wait for
+            # Thousands of tenants may need no request at all; without this the loop would be blocked for all of them.
+            await asyncio.sleep(0)
 
     def _start_tenant(self, tenant_state: TenantState) -> None:
         self._collector.start(tenant_state)
@@ -266,36 +277,59 @@ class Run:
         else:
             self._enqueue_next_step(tenant_state, self._steps)
 
+    def _enqueue_next_step(self, tenant_state: TenantState, steps: tuple[Step, ...]) -> None:
+        """Queue the tenant for the first of *steps* that it needs, or finish it."""
+        tenant, tenant_state.pending_wait = tenant_state.plan.tenant, None
+        for step in steps:
+            try:
+                is_needed = step.is_needed(tenant, tenant_state.effective_record, tenant_state.status)
+            # A step may be written by the user, so its predicate may raise anything.
+            except Exception as error:
+                self._on_unexpected_error(step, [tenant_state], error)
+                break
+            if is_needed:
+                tenant_state.step = step.name
+                self._scheduler.enqueue(step, tenant_state)
+                return
+        self._finish_tenant(tenant_state)
+
     async def _run_step(self, context: StepContext, step: Step, tenant_states: list[TenantState]) -> None:
         try:
-            move = await step.run(context, tenant_states)
+            result = await step.run(context, tenant_states)
         except WxtcbError as error:
-            move = self._on_step_error(step, tenant_states, error)
+            result = self._on_step_error(step, tenant_states, error)
         except Exception as error:
-            move = self._on_unexpected_error(step, tenant_states, error)
-        for work in tenant_states:
-            self._apply_result(work, step, move)
+            result = self._on_unexpected_error(step, tenant_states, error)
+        for tenant_state in tenant_states:
+            self._apply_result(tenant_state, step, result)
 
     def _on_step_error(self, step: Step, tenant_states: list[TenantState], error: WxtcbError) -> StepResult:
-        """Hold an error against its tenants; but a quota that is used up is nobody's own, nor is a stop."""
+        """Record an error of a step for its tenants.
+
+        A request that was not sent, and a create that is blocked for all tenants, are no failure of a tenant. They stay
+        queued, and are reported as unfinished.
+        """
         if isinstance(error, SendVetoed) or (step.billable and self._stop_if_creates_blocked(error)):
             return StepResult.RETRY
-        for work in tenant_states:
-            self._record_problem(work, Problem(step=step.name, message=str(error), error=error))
+        for tenant_state in tenant_states:
+            self._record_problem(tenant_state, Problem(step=step.name, message=str(error), error=error))
         return StepResult.END
 
     def _on_unexpected_error(self, step: Step, tenant_states: list[TenantState], error: Exception) -> StepResult:
-        """End the tenants of a step that failed as none should; the others go on, and the run ends with the error."""
+        """Record an exception that no step should raise; other tenants continue, and the run raises it at its end."""
         self._unexpected_error = self._unexpected_error or error
-        for work in tenant_states:
-            message = f"the step failed by a mistake of its own ({type(error).__name__}: {error})"
-            self._record_problem(
-                work, Problem(step=step.name, message=message, outcome_unknown=work.record.intent is not None)
+        for tenant_state in tenant_states:
+            problem = Problem(
+                step=step.name,
+                message=f"the step raised an unexpected exception ({type(error).__name__}: {error}); fix the step",
+                # A create that was intended may have been sent before the exception.
+                outcome_unknown=tenant_state.record.intent is not None,
             )
+            self._record_problem(tenant_state, problem)
         return StepResult.END
 
     def _stop_if_creates_blocked(self, error: WxtcbError) -> bool:
-        """Stop at a quota that is used up, or at a list that proves nothing, and tell whether it is one."""
+        """Stop the run if *error* prevents the creates of all tenants, and return whether it does."""
         if isinstance(error, QuotaExceeded):
             self._stop(str(error), quota_reset_at(error, datetime.now(UTC)))
         elif isinstance(error, IncompleteListing):
@@ -316,33 +350,9 @@ class Run:
             case StepResult.END if tenant_state.blocked_outcome or tenant_state.problems:
                 self._finish_tenant(tenant_state)
             case _:
-                raise TypeError(f"step {step.name} ended with {result}, without a reason or what to wait for")
-
-    def _enqueue_next_step(self, tenant_state: TenantState, steps: tuple[Step, ...]) -> None:
-        """Let the tenant wait for the first of *steps* that it wants, or end."""
-        tenant, tenant_state.pending_wait = tenant_state.plan.tenant, None
-        for step in steps:
-            try:
-                is_wanted = step.is_needed(tenant, tenant_state.effective_record, tenant_state.status)
-            except Exception as error:
-                self._on_unexpected_error(step, [tenant_state], error)
-                break
-            if is_wanted:
-                tenant_state.step = step.name
-                self._scheduler.enqueue(step, tenant_state)
-                return
-        self._finish_tenant(tenant_state)
-
-    def _on_wait_decided(self, tenant_state: TenantState, decision: StepResult | Problem) -> None:
-        self._scheduler.remove_wait(tenant_state)
-        if isinstance(decision, Problem):
-            self._record_problem(tenant_state, decision)
-            self._finish_tenant(tenant_state)
-        else:
-            self._apply_result(
-                tenant_state, next(step for step in self._steps if step.name == tenant_state.step), decision
-            )
-        self._scheduler.wake_workers_if_done()
+                raise TypeError(
+                    f"step {step.name} ended with {result} but without a problem or a pending wait; record one first"
+                )
 
     def _record_step_done(self, tenant_state: TenantState, step: Step) -> None:
         if not any(problem.step == step.name for problem in tenant_state.problems):
@@ -356,15 +366,6 @@ class Run:
             self._halt_if_fatal(problem.error)
             drop_traceback(problem.error)
 
-    def _halt_if_fatal(self, error: WxtcbError) -> None:
-        """Spare the other tenants an error that would be theirs too."""
-        if is_fatal(error):
-            self._halt(str(error))
-
-    def _on_poll_error(self, error: WxtcbError) -> None:
-        self._halt_if_fatal(error)
-        self._stop_if_creates_blocked(error)
-
     def _finish_tenant(self, tenant_state: TenantState) -> None:
         report = self._collector.finish(tenant_state)
         self._event_stream.emit(TenantFinished(report))
@@ -372,17 +373,37 @@ class Run:
         if self._settings.max_failures and self._failure_count >= self._settings.max_failures:
             self._stop(f"{self._failure_count} tenants failed, which is as many as max_failures allows")
 
-    def _stop(self, reason: str, retry_at: datetime | None = None) -> None:
-        """Start no other tenant."""
+    def _on_wait_decided(self, tenant_state: TenantState, decision: StepResult | Problem) -> None:
+        self._scheduler.remove_wait(tenant_state)
+        if isinstance(decision, Problem):
+            self._record_problem(tenant_state, decision)
+            self._finish_tenant(tenant_state)
+        else:
+            step = next(step for step in self._steps if step.name == tenant_state.step)
+            self._apply_result(tenant_state, step, decision)
+        # Last: if this was the final wait, but the tenant is queued again, the workers must not end.
+        self._scheduler.wake_workers_if_done()
+
+    def _on_poll_error(self, error: WxtcbError) -> None:
+        self._halt_if_fatal(error)
+        self._stop_if_creates_blocked(error)
+
+    def _halt_if_fatal(self, error: WxtcbError) -> None:
+        if is_fatal(error):
+            self._halt(str(error))
+
+    def _stop(self, reason: str, retry_after: datetime | None = None) -> None:
+        """Start no further tenant."""
         self._scheduler.stop()
         if self._context is not None:
             self._context.stop()
+        # Only the first reason counts: the later ones are often its consequences.
         if self._stop_event is None and not self.ended:
-            self._stop_event = RunStopped(reason, retry_at)
+            self._stop_event = RunStopped(reason, retry_after)
             self._event_stream.emit(self._stop_event)
 
     def _halt(self, reason: str) -> None:
-        """Start no other tenant, and send nothing more for those under way."""
+        """Start no further tenant, and send no further request for those in progress."""
         self._stop(reason)
         self._scheduler.halt()
         if self._context is not None:
@@ -391,8 +412,9 @@ class Run:
         self._polling_scope.cancel()
 
     def _on_task_done(self) -> None:
-        for work in self._collector.active.values():
-            self._event_stream.emit(TenantFinished(work.to_report()))
+        # Tenants in progress at a cancellation have no other end; a listener must learn what became of them.
+        for tenant_state in self._collector.active.values():
+            self._event_stream.emit(TenantFinished(tenant_state.to_report()))
         self._elapsed = self._loop_time() - self._started_at
         self._event_stream.close()
 

@@ -1,4 +1,4 @@
-"""Who does what next: workers take jobs, tenants go from step to step, and those who wait for a look are parked."""
+"""Scheduler of a run: queues of tenants by step, and the poller for the tenants that wait for a listing."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from wxtcb._concurrency.shared_poll import SharedPoller, Snapshot
 from wxtcb.api.environment import EnvList
 from wxtcb.errors import WxtcbError
 from wxtcb.provision.report import Problem
-from wxtcb.provision.slices import YIELD_EVERY
+from wxtcb.provision.slices import cooperative_iter
 from wxtcb.provision.step import PendingWait, Step, StepResult
 from wxtcb.provision.tenant_state import TenantState
 
 
 @attrs.frozen
 class StepBatch:
-    """A step to be taken, and for whom; None for one who is yet to be sent to a first step."""
+    """A step to run, and its tenants; `step` is None for a tenant that is about to start."""
 
     step: Step | None
     tenant_states: list[TenantState]
@@ -29,11 +29,13 @@ class StepBatch:
 
 @attrs.define(eq=False)
 class Scheduler:
-    """Hands out jobs: the later a step, the sooner it is its turn, and newcomers come last.
+    """Hands out batches to workers: later steps before earlier ones, and new tenants last.
 
-    Once `stopped`, no newcomer is let in and nothing is begun that spends, though what looks have shown is concluded;
-    once `halted`, nothing is handed out.
-    `pending_waits` are those who wait for a look, the first of them until `earliest_due_at`; `due_changed` is set when that has come closer.
+    - Once `stopped`, no new tenant starts and no billable step begins. A billable step whose wait has ended is still
+      concluded.
+    - Once `halted`, nothing is handed out.
+    - `pending_waits` holds the tenants that wait for a listing. `earliest_due_at` is the earliest of their due times,
+      and `due_changed` is set when it moves closer.
     """
 
     steps: tuple[Step, ...]
@@ -48,42 +50,46 @@ class Scheduler:
     _idle_workers: deque[asyncio.Future[None]] = attrs.field(init=False, factory=deque["asyncio.Future[None]"])
 
     def __attrs_post_init__(self) -> None:
+        # Later steps first: few tenants are unfinished at any time, and an interrupted run leaves fewer of them.
         self._queues = {step: deque[TenantState]() for step in reversed(self.steps)}
 
     async def next_batch(self) -> StepBatch | None:
-        """Wait for a job and take it; None when there will be no other."""
+        """Wait for a batch and return it; None once there will be no other."""
         while not self.halted:
-            if job := self._pop_batch():
+            if batch := self._pop_batch():
                 self._active_count += 1
-                return job
+                return batch
             if not self._active_count and not self.pending_waits:
                 break
-            turn = asyncio.get_running_loop().create_future()
-            self._idle_workers.append(turn)
-            await turn
+            wakeup = asyncio.get_running_loop().create_future()
+            self._idle_workers.append(wakeup)
+            await wakeup
+        # The end is final, so the other idle workers must notice it, too.
         self._wake_workers(len(self._idle_workers))
         return None
 
     def finish_batch(self) -> None:
-        """Give a job back."""
+        """Record that a worker has finished its batch."""
         self._active_count -= 1
         self.wake_workers_if_done()
 
     def enqueue(self, step: Step, tenant_state: TenantState) -> None:
-        """Let *work* wait for somebody to take *step*."""
+        """Queue a tenant for *step*."""
         queue = self._queues[step]
+        # A tenant whose wait has ended goes first. `_pop_batch` looks only at the head of the queue to find out
+        # whether a stopped run has something to conclude.
         queue.appendleft(tenant_state) if tenant_state.pending_wait else queue.append(tenant_state)
         self._wake_workers(1)
 
     def add_wait(self, tenant_state: TenantState, pending_wait: PendingWait) -> None:
-        """Let *work* wait for what a look will show."""
+        """Let a tenant wait for a listing."""
         self.pending_waits[tenant_state] = pending_wait
         if pending_wait.due_at < self.earliest_due_at:
             self.earliest_due_at = pending_wait.due_at
             self.due_changed.set()
 
     def remove_wait(self, tenant_state: TenantState) -> None:
-        """Let *work* wait no more; `wake_workers_if_done` when it is put somewhere next, or has ended."""
+        """End the wait of a tenant; call `wake_workers_if_done` after it is queued or finished."""
         del self.pending_waits[tenant_state]
 
     def stop(self) -> None:
@@ -93,39 +99,41 @@ class Scheduler:
         self.stopped = self.halted = True
         self._wake_workers(len(self._idle_workers))
 
+    def wake_workers_if_done(self) -> None:
+        """Wake all idle workers if no work can arrive any more, so that they end."""
+        if not self._active_count and not self.pending_waits:
+            self._wake_workers(len(self._idle_workers))
+
     def _pop_batch(self) -> StepBatch | None:
         for step, queue in self._queues.items():
             if queue and (not (step.billable and self.stopped) or queue[0].pending_wait):
                 return StepBatch(step, _collect_batch(step, queue))
-        newcomer = None if self.stopped else next(self.unstarted_tenants, None)
-        return StepBatch(None, [newcomer]) if newcomer else None
-
-    def wake_workers_if_done(self) -> None:
-        """Dismiss the workers if nobody is left for them."""
-        if not self._active_count and not self.pending_waits:
-            self._wake_workers(len(self._idle_workers))
+        new_tenant = None if self.stopped else next(self.unstarted_tenants, None)
+        return StepBatch(None, [new_tenant]) if new_tenant else None
 
     def _wake_workers(self, count: int) -> None:
         while count and self._idle_workers:
-            turn = self._idle_workers.popleft()
-            if not turn.done():
-                turn.set_result(None)
+            wakeup = self._idle_workers.popleft()
+            # The future of a cancelled worker is done; the wake-up must go to another one.
+            if not wakeup.done():
+                wakeup.set_result(None)
                 count -= 1
 
 
 def _collect_batch(step: Step, queue: deque[TenantState]) -> list[TenantState]:
-    """Take the first of *queue*, and those behind it that may go with all before them."""
-    works = [queue.popleft()]
-    while queue and len(works) < step.batch_size and all(step.can_batch(work, queue[0]) for work in works):
-        works.append(queue.popleft())
-    return works
+    """Remove the first tenant of *queue*, and those right behind it that may be in one batch with all before them."""
+    batch = [queue.popleft()]
+    while queue and len(batch) < step.batch_size and all(step.can_batch(each, queue[0]) for each in batch):
+        batch.append(queue.popleft())
+    return batch
 
 
 @attrs.define(eq=False)
 class EnvironmentPoller:
-    """Looks when the first of the parked is due, and every `interval` seconds at most; judges all of them by it.
+    """Polls the environment list for all waiting tenants of a run.
 
-    `on_decision` is called with whoever need not wait any more, `on_error` with what a look raised.
+    It polls when the first wait is due, at most every `interval` seconds. `on_decision` is called with each tenant
+    whose wait has ended, and `on_error` with the error of a failed poll.
     """
 
     scheduler: Scheduler
@@ -136,42 +144,42 @@ class EnvironmentPoller:
     _next_poll_at: float = attrs.field(init=False, default=-math.inf)
 
     async def run(self) -> None:
-        """Go on until cancelled."""
+        """Poll until cancelled."""
         while True:
-            moment = await self._wait_until_due()
+            newer_than = await self._wait_until_due()
+            # Reset before the poll: waits that are added during it must move the due time again.
             self.scheduler.earliest_due_at = math.inf
-            await self._poll_once(moment)
-
-    async def _poll_once(self, newer_than: float) -> None:
-        try:
-            look = await self.poller.poll(newer_than)
-        except WxtcbError as error:
-            self._next_poll_at = newer_than + self.interval
-            self.on_error(error)
-            await self._evaluate_all(None, newer_than)
-        else:
-            self._next_poll_at = look.started_at + self.interval
-            await self._evaluate_all(look, look.started_at)
+            await self._poll_once(newer_than)
 
     async def _wait_until_due(self) -> float:
-        """Wait until somebody wants a look, and return the moment since which it has to have started."""
+        """Wait until a poll is due, and return the current loop time."""
         now = asyncio.get_running_loop().time
-        while (wait := max(self.scheduler.earliest_due_at, self._next_poll_at) - now()) > 0:
+        while (delay := max(self.scheduler.earliest_due_at, self._next_poll_at) - now()) > 0:
             self.scheduler.due_changed.clear()
-            with anyio.move_on_after(wait):
+            with anyio.move_on_after(delay):
                 await self.scheduler.due_changed.wait()
         return now()
 
+    async def _poll_once(self, newer_than: float) -> None:
+        try:
+            snapshot = await self.poller.poll(newer_than)
+        except WxtcbError as error:
+            self._next_poll_at = newer_than + self.interval
+            self.on_error(error)
+            # A failed poll decides nothing, but waits must still time out while the platform is unreachable.
+            await self._evaluate_all(None, newer_than)
+        else:
+            self._next_poll_at = snapshot.started_at + self.interval
+            await self._evaluate_all(snapshot, snapshot.started_at)
+
     async def _evaluate_all(self, snapshot: Snapshot[EnvList] | None, now: float) -> None:
-        """Judge the parked, in slices: 10,000 of them must not hold the loop."""
-        for number, (work, waiting) in enumerate(tuple(self.scheduler.pending_waits.items()), 1):
-            ruling = self._evaluate(work, waiting, snapshot, now)
-            if ruling is None:
-                self.scheduler.earliest_due_at = min(self.scheduler.earliest_due_at, waiting.due_at)
+        # A copy: decisions remove waits, and other tasks add some while this one yields to the loop.
+        async for tenant_state, pending_wait in cooperative_iter(tuple(self.scheduler.pending_waits.items())):
+            decision = self._evaluate(tenant_state, pending_wait, snapshot, now)
+            if decision is None:
+                self.scheduler.earliest_due_at = min(self.scheduler.earliest_due_at, pending_wait.due_at)
             else:
-                self.on_decision(work, ruling)
-            if number % YIELD_EVERY == 0:
-                await asyncio.sleep(0)
+                self.on_decision(tenant_state, decision)
 
     def _evaluate(
         self, tenant_state: TenantState, pending_wait: PendingWait, snapshot: Snapshot[EnvList] | None, now: float

@@ -1,4 +1,7 @@
-"""What a step of a tenant's way is. The engine knows steps as data only; each kind of step is a file in `steps`."""
+"""A provisioning step as data, its results, and the waits it can leave behind.
+
+The engine knows steps only as data. Each kind of step is a module in `wxtcb.provision.steps`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 if TYPE_CHECKING:
+    # At run time these modules import this one: steps leave their waits in the tenant's state.
     from wxtcb._concurrency.shared_poll import Snapshot
     from wxtcb.api.environment import EnvList
     from wxtcb.provision.context import StepContext
@@ -19,28 +23,28 @@ if TYPE_CHECKING:
 
 
 class StepResult(Enum):
-    """Where a tenant goes when a step was taken."""
+    """What happens to the tenants of a step after it has run."""
 
-    NEXT = "to the next step"
-    RETRY = "to the same step once more"
-    WAIT = "to those who wait for what a look will show"
-    END = "no further"
+    NEXT = "continue with the next step"
+    RETRY = "run the same step again"
+    WAIT = "wait for a listing"
+    END = "do nothing more"
 
 
 class PendingWait(Protocol):
-    """What a parked tenant waits for; it holds no worker and no call meanwhile."""
+    """The condition that a waiting tenant waits for; meanwhile it occupies neither a worker nor a request."""
 
     @property
     def due_at(self) -> float:
-        """The moment, on the clock of the event loop, before which no look is of use."""
+        """The loop time before which a listing cannot satisfy the condition."""
         ...
 
     def evaluate(self, snapshot: Snapshot[EnvList]) -> StepResult | Problem | None:
-        """Say what *look* means for the tenant; None is to wait on, a problem ends it."""
+        """Return how the tenant continues after a listing; None to keep waiting, a `Problem` to end it."""
         ...
 
     def check_timeout(self, now: float) -> StepResult | Problem | None:
-        """Say the same when looking failed."""
+        """Return how the tenant continues after a failed listing; None to keep waiting."""
         ...
 
 
@@ -52,10 +56,11 @@ def _always_batchable(_one: TenantState, _other: TenantState) -> bool:
 class Step:
     """One kind of step.
 
-    `name` stands in plans, events and reports, `title` over the progress bar. `is_needed` tells whether anything is to be
-    done about it for a tenant, given its record and the last status seen of its environment. `run` does it, for at
-    most `batch_size` tenants of which each may go with each other (`can_batch`); what it raises ends them. A step that
-    `billable` is not begun any more once a run is stopped.
+    - `name` appears in plans, events and reports, `title` above the progress bar.
+    - `is_needed` returns whether a tenant needs the step, from its record and the last known status of its environment.
+    - `run` runs the step for at most `batch_size` tenants. If it raises, these tenants end.
+    - `can_batch` returns whether two tenants may be in one batch.
+    - A `billable` step is not started any more once the run is stopped.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What is known of one tenant while it is worked on, and what that makes of it. Pure."""
+"""State of one tenant during a run, and the report made from it. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ _BLOCKED_OUTCOMES: Final = {Action.CONFLICT: Outcome.CONFLICT, Action.DUPLICATE:
 
 @attrs.define(eq=False)
 class TenantState:
-    """A tenant on its way.
+    """State of one tenant during a run.
 
-    `step` is where it stands, None before its start; `ended` is set once nothing more is to be done for it. `env`,
-    `tranid` and `status` are of its environment, also where the journal could not keep them; `pending_wait` is what it is
-    parked for, and `ambiguous_create` what nobody knows yet of a create; `ambiguous_create_count` counts those of this run. With
-    `resend_links` links are to be asked for again.
+    - `record`: the newest record that the journal has stored.
+    - `env`, `tranid`, `status`: its environment, even if the journal could not store it.
+    - `step`: the current step; None before the start. `ended`: nothing more is done.
+    - `blocked_outcome`, `existing`, `reason`: the environments that have its alias, if they block it.
+    - `pending_wait`: what it waits for.
+    - `ambiguous_create`: a create with an unknown outcome. `ambiguous_create_count` counts those of this run.
+    - `resend_links`: links are requested again.
     """
 
     index: int
@@ -46,7 +49,7 @@ class TenantState:
 
     @classmethod
     def from_plan(cls, index: int, plan: TenantPlan) -> TenantState:
-        """Take up a tenant as it was planned."""
+        """Return the state in which a planned tenant starts."""
         record = plan.record
         return cls(
             index,
@@ -68,17 +71,17 @@ class TenantState:
 
     @property
     def effective_record(self) -> TenantRecord:
-        """What the steps go by."""
+        """The record that steps decide by: without the links, if these are requested again."""
         return self.record.effective_record(resend_links=self.resend_links)
 
     def block(self, envs: tuple[str, ...]) -> None:
-        """Leave the tenant to a person: other environments have its alias."""
+        """Block the tenant because other environments have its alias; an operator must decide."""
         self.existing = envs
         self.blocked_outcome = Outcome.CONFLICT if len(envs) == 1 else Outcome.DUPLICATE
         self.reason = alias_in_use_message(self.record.alias, envs)
 
     def to_report(self) -> TenantReport:
-        """Return how it stands now."""
+        """Return the report of its current state."""
         problems = (*self.problems, *([self.ambiguous_create] if self.ambiguous_create else ()))
         links, services = self._share_links, self._service_states
         return TenantReport(
@@ -100,7 +103,8 @@ class TenantState:
 
     @property
     def _share_links(self) -> tuple[ShareLink, ...]:
-        """The pages to be opened, of those mini programs that are wanted now."""
+        """The confirmation pages of the mini programs that the tenant has now."""
+        # The record keeps links of mini programs that were removed from the tenant; these are not reported.
         urls = ((appid, self.record.links.get(appid)) for appid in self.plan.tenant.appids)
         return tuple(ShareLink(appid=appid, url=url) for appid, url in urls if url)
 
@@ -110,6 +114,7 @@ class TenantState:
         return {each.name: known[each.name] for each in self.plan.tenant.services if each.name in known}
 
     def _determine_outcome(self, problems: tuple[Problem, ...]) -> Outcome:
+        # The order matters: what blocks a tenant explains its problems, and a problem outweighs what is done.
         if self.blocked_outcome:
             return self.blocked_outcome
         if problems:
@@ -124,5 +129,5 @@ class TenantState:
 def _problem_from_intent(record: TenantRecord) -> Problem | None:
     if record.intent is None:
         return None
-    message = f"a create of an earlier run, attempt {record.attempt}, has no clear answer"
+    message = f"the outcome of a create of an earlier run (attempt {record.attempt}) is unknown"
     return Problem(step=ENVIRONMENT_STEP_NAME, message=message, outcome_unknown=True)

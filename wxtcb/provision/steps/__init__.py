@@ -1,4 +1,4 @@
-"""The steps of a tenant's way, in their order; each kind is a file of its own."""
+"""The steps of a tenant, in their order; each kind is a module."""
 
 from typing import Final
 

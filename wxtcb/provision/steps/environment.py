@@ -1,4 +1,8 @@
-"""The environment: opened once, found again by its alias, adopted only if it must be ours."""
+"""Step that creates a tenant's environment exactly once, or adopts one that was created for the tenant.
+
+`createenv` is billed and has no idempotency key. The alias replaces it: the environment is created only while a fresh
+listing shows no environment with the alias, and a create with an unknown outcome is checked before any other one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import attrs
 
 from wxtcb.api.environment import NewEnv, create_env
 from wxtcb.errors import ApiError, OutcomeUnknown, SendVetoed, WxtcbError
-from wxtcb.provision.context import INTERRUPTED_MESSAGE, GuardedCall, StepContext
+from wxtcb.provision.context import INTERRUPTED_MESSAGE, StepContext
 from wxtcb.provision.journal import Intent, TenantRecord
 from wxtcb.provision.plan import Action
 from wxtcb.provision.reconciliation import (
@@ -35,99 +39,107 @@ def _is_needed(_tenant: Tenant, record: TenantRecord, _status: str | None) -> bo
 
 
 async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
-    (work,) = tenant_states
-    if isinstance(proof := work.pending_wait, OutcomeCheck):
-        work.pending_wait = None
-        return await _apply_outcome(context, work, proof)
-    if work.record.intent is not None and work.ambiguous_create is not None:
-        return _start_outcome_check(
-            context, work, work.ambiguous_create, _remaining_seconds(context, work.record.intent)
-        )
-    if work.plan.action is Action.ADOPT and work.plan.env:
-        await context.bind_environment(work, work.plan.env, work.record.tranid)
+    (tenant_state,) = tenant_states
+    if isinstance(check := tenant_state.pending_wait, OutcomeCheck):
+        tenant_state.pending_wait = None
+        return await _apply_outcome(context, tenant_state, check)
+    # An intent in the journal means that a create of an earlier run may have taken effect, or may still do so.
+    if tenant_state.record.intent is not None and tenant_state.ambiguous_create is not None:
+        remaining = _remaining_seconds(context, tenant_state.record.intent)
+        return _start_outcome_check(context, tenant_state, tenant_state.ambiguous_create, remaining)
+    if tenant_state.plan.action is Action.ADOPT and tenant_state.plan.env:
+        await context.bind_environment(tenant_state, tenant_state.plan.env, tenant_state.record.tranid)
         return StepResult.NEXT
-    if context.listing.expected.recently_created and work.pending_wait is None:
+    # What an earlier run created just before is not listed yet. Until it is, every listing looks incomplete.
+    if context.listing.expected.recently_created and tenant_state.pending_wait is None:
         now = context.loop_time()
-        work.pending_wait = WaitForVisibility(context.listing.expected, now, now + context.settle + context.timeout)
+        deadline = now + context.settle + context.timeout
+        tenant_state.pending_wait = WaitForVisibility(context.listing.expected, now, deadline)
         return StepResult.WAIT
-    work.pending_wait = None
-    return await _create_if_alias_unused(context, work)
+    tenant_state.pending_wait = None
+    return await _create_if_alias_unused(context, tenant_state)
 
 
 def _remaining_seconds(context: StepContext, intent: Intent) -> float:
-    """Return how long a create that this process did not send may still be under way: the wall clock adds some only."""
+    """Return the seconds for which a create of another process may still take effect."""
+    # The wall clocks of two machines may differ, so the deadline in the journal is not trusted to shorten the wait:
+    # this process waits for a whole window. The deadline may lengthen it, but only to twice the window.
     window = max(context.create_window, intent.window)
     return min(max(window, intent.deadline - context.wall_clock()), 2 * window)
 
 
 async def _create_if_alias_unused(context: StepContext, tenant_state: TenantState) -> StepResult:
     for _ in range(_MAX_INTENT_ATTEMPTS):
-        alike = await context.listing.find_by_alias(tenant_state.record.alias, context.loop_time())
-        if alike:
-            tenant_state.block(alike)
+        matches = await context.listing.find_by_alias(tenant_state.record.alias, context.loop_time())
+        if matches:
+            tenant_state.block(matches)
             return StepResult.END
+        # The listing may have taken long enough for the run to be stopped.
         if context.stopped:
             return StepResult.RETRY
+        # The deadline is fixed before the commit: another process counts from the moment when it reads the intent.
         deadline = context.loop_time() + context.create_window
         intent = Intent(deadline=context.wall_clock() + context.create_window, window=context.create_window)
-        await context.commit(
-            tenant_state, attrs.evolve(tenant_state.record, attempt=tenant_state.record.attempt + 1, intent=intent)
-        )
+        record = tenant_state.record
+        await context.commit(tenant_state, attrs.evolve(record, attempt=record.attempt + 1, intent=intent))
+        # A slow disk may have used up both: the listing's freshness and the time within which the create must end.
         if context.listing.is_fresh(context.loop_time()) and context.loop_time() < deadline:
             return await _send_create(context, tenant_state, deadline)
         await _clear_intent(context, tenant_state)
-    what = (
-        f"listing took more than {MAX_SLOW_LISTING_AGE:.0f} s, or keeping an intent more than {MAX_LISTING_AGE:.0f} s"
+    message = (
+        f"no request was sent: in {_MAX_INTENT_ATTEMPTS} attempts, listing the environments took more than "
+        f"{MAX_SLOW_LISTING_AGE:.0f} s, or storing an intent took more than {MAX_LISTING_AGE:.0f} s; check the "
+        "network and the journal's disk"
     )
-    message = f"{what}, {_MAX_INTENT_ATTEMPTS} times: nothing was sent"
     context.record_problem(tenant_state, Problem(step=ENVIRONMENT_STEP_NAME, message=message))
     return StepResult.END
 
 
 async def _send_create(context: StepContext, tenant_state: TenantState, deadline: float) -> StepResult:
     new: NewEnv | None = None
-    with context.guarded_call(deadline, billable=True) as sending:
+    with context.guarded_call(deadline, billable=True) as call:
         try:
-            new = await create_env(sending.session, alias=tenant_state.record.alias)
+            new = await create_env(call.session, alias=tenant_state.record.alias)
         except WxtcbError as error:
-            sending.record_error(error)
-            if sending.ambiguous:
+            call.record_error(error)
+            if call.ambiguous:
                 tenant_state.ambiguous_create_count += 1
-                left = 0.0 if _has_response(error) else deadline - context.loop_time()
-                return _start_outcome_check(context, tenant_state, _ambiguous_problem(str(error), error), left)
+                # After a response the create is over. Without one it may take effect until the deadline.
+                remaining = 0.0 if _has_response(error) else deadline - context.loop_time()
+                return _start_outcome_check(context, tenant_state, _ambiguous_problem(str(error), error), remaining)
             await _clear_intent(context, tenant_state)
             if not isinstance(error, SendVetoed):
                 raise
         except asyncio.CancelledError:
-            await _on_cancelled(context, tenant_state, sending)
+            # Either the run is cancelled, or the scope: by its deadline, or because the call may not be sent any more.
+            if call.ambiguous:
+                # The intent stays in the journal, so that this run's scope exit or the next run checks the outcome.
+                tenant_state.ambiguous_create = _ambiguous_problem(INTERRUPTED_MESSAGE)
+            else:
+                await _clear_intent(context, tenant_state)
             raise
     if new is not None:
+        # Before the commit: if that fails, the report must name the environment that now exists.
         tenant_state.env, tenant_state.tranid = new.env, new.tranid
         await context.bind_environment(tenant_state, new.env, new.tranid)
         return StepResult.NEXT
     if tenant_state.ambiguous_create is None:
         return StepResult.RETRY
+    # The scope has ended the call at its deadline, so no time remains.
     tenant_state.ambiguous_create_count += 1
     return _start_outcome_check(context, tenant_state, tenant_state.ambiguous_create, 0.0)
-
-
-async def _on_cancelled(context: StepContext, tenant_state: TenantState, call: GuardedCall) -> None:
-    """Keep the intent of a create that may have left, for the next look or the next run; else take it back."""
-    if call.ambiguous:
-        tenant_state.ambiguous_create = _ambiguous_problem(INTERRUPTED_MESSAGE)
-    else:
-        await _clear_intent(context, tenant_state)
-
-
-def _ambiguous_problem(message: str, error: WxtcbError | None = None) -> Problem:
-    return Problem(step=ENVIRONMENT_STEP_NAME, message=message, outcome_unknown=True, error=error)
 
 
 def _has_response(error: WxtcbError) -> bool:
     return isinstance(error.cause if isinstance(error, OutcomeUnknown) else error, ApiError)
 
 
+def _ambiguous_problem(message: str, error: WxtcbError | None = None) -> Problem:
+    return Problem(step=ENVIRONMENT_STEP_NAME, message=message, outcome_unknown=True, error=error)
+
+
 async def _clear_intent(context: StepContext, tenant_state: TenantState) -> None:
+    # Shielded: an intent that stays although nothing was sent would cost the next run a whole outcome check.
     with anyio.CancelScope(shield=True):
         await context.commit(tenant_state, attrs.evolve(tenant_state.record, intent=None))
 
@@ -135,10 +147,10 @@ async def _clear_intent(context: StepContext, tenant_state: TenantState) -> None
 def _start_outcome_check(
     context: StepContext, tenant_state: TenantState, problem: Problem, remaining: float
 ) -> StepResult:
-    """Park the tenant until looks show whether its create, over in *seconds*, acted."""
-    due = context.loop_time() + max(0.0, remaining) + context.settle
+    """Let the tenant wait until listings show whether its create took effect, which it may for *remaining* seconds."""
+    due_at = context.loop_time() + max(0.0, remaining) + context.settle
     tenant_state.pending_wait = OutcomeCheck(
-        tenant_state.record.alias, due, due + context.timeout, context.listing.expected.compare
+        tenant_state.record.alias, due_at, due_at + context.timeout, context.listing.expected.compare
     )
     context.mark_ambiguous(tenant_state, problem)
     return StepResult.WAIT
@@ -146,6 +158,7 @@ def _start_outcome_check(
 
 async def _apply_outcome(context: StepContext, tenant_state: TenantState, check: OutcomeCheck) -> StepResult:
     match check.result:
+        # An environment of another tenant is not adopted: the alias may have been changed at the console.
         case CheckResult.FOUND if check.found_envs[0] not in context.listing.expected.bound_since:
             await context.bind_environment(tenant_state, check.found_envs[0])
             return StepResult.NEXT
@@ -154,9 +167,9 @@ async def _apply_outcome(context: StepContext, tenant_state: TenantState, check:
             if tenant_state.plan.action is Action.CREATE:
                 return _retry_create(context, tenant_state)
             tenant_state.ambiguous_create, tenant_state.blocked_outcome = None, Outcome.CONFLICT
-            tenant_state.reason = f"{tenant_state.plan.env} was to be adopted, and is not listed any more: plan again"
+            tenant_state.reason = f"{tenant_state.plan.env} was to be adopted, but is no longer listed; plan again"
         case CheckResult.INCONCLUSIVE:
-            _record_check_failure(context, tenant_state, f"{check.reason}, so nothing is proven")
+            _record_check_failure(context, tenant_state, f"{check.reason}, so its outcome is not proven")
         case _:
             tenant_state.ambiguous_create = None
             tenant_state.block(check.found_envs)
@@ -164,16 +177,12 @@ async def _apply_outcome(context: StepContext, tenant_state: TenantState, check:
 
 
 def _retry_create(context: StepContext, tenant_state: TenantState) -> StepResult:
-    """Open it after all, now that no earlier create has; but not for ever."""
+    """Create the environment again, now that the earlier create had no effect, but only a few times."""
     if tenant_state.ambiguous_create_count < MAX_AMBIGUOUS_CREATES:
         tenant_state.ambiguous_create = None
         return StepResult.RETRY
-    _record_check_failure(
-        context,
-        tenant_state,
-        f"looks showed that none of {tenant_state.ambiguous_create_count} creates acted",
-        unknown=False,
-    )
+    reason = f"listings showed that none of {tenant_state.ambiguous_create_count} creates took effect"
+    _record_check_failure(context, tenant_state, reason, unknown=False)
     return StepResult.END
 
 

@@ -1,4 +1,4 @@
-"""Readiness: the environment is NORMAL. One look serves all who wait, and nobody who waits holds a worker."""
+"""Step that waits until a tenant's environment is NORMAL; one poll serves all waiting tenants."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _NORMAL: Final = "NORMAL"
 
 @attrs.define(eq=False)
 class WaitForNormal:
-    """Parked until its environment is NORMAL, cannot become so, or has taken `timeout` seconds.
+    """Waits until an environment is NORMAL or cannot become NORMAL, at most `timeout` seconds.
 
-    A look that started before `due_at`, when the create was answered, says nothing.
+    Listings that started before `due_at`, when the step began, do not count.
     """
 
     tenant_state: TenantState
@@ -35,6 +35,7 @@ class WaitForNormal:
     timeout: float
 
     def evaluate(self, snapshot: Snapshot[EnvList]) -> StepResult | Problem | None:
+        # The poll is shared: it may have started before the environment was created, and lack it.
         if snapshot.started_at < self.due_at:
             return None
         try:
@@ -59,8 +60,9 @@ def _is_needed(_tenant: Tenant, _record: TenantRecord, status: str | None) -> bo
 
 
 async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
-    (work,) = tenant_states
-    work.pending_wait = WaitForNormal(work, WaitState(env_normal(work.env or "")), context.loop_time(), context.timeout)
+    (tenant_state,) = tenant_states
+    wait_state = WaitState(env_normal(tenant_state.env or ""))
+    tenant_state.pending_wait = WaitForNormal(tenant_state, wait_state, context.loop_time(), context.timeout)
     return StepResult.WAIT
 
 

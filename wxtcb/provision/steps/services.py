@@ -1,6 +1,7 @@
-"""The services: each established under its name, and sent again under it where an answer is not clear.
+"""Step that establishes the cloud-run services of a tenant.
 
-One that was there after a send in doubt is done, but unconfirmed until the platform lists it.
+A request with an ambiguous outcome is sent again under the same name, which cannot create a second service. If the
+platform then answers that the name exists, the service is done but unconfirmed, until a list shows it.
 """
 
 from __future__ import annotations
@@ -38,54 +39,32 @@ def _has_missing_services(tenant: Tenant, record: TenantRecord) -> bool:
 
 
 async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
-    (work,) = tenant_states
-    for service in work.plan.tenant.services:
+    (tenant_state,) = tenant_states
+    tenant = tenant_state.plan.tenant
+    for service in tenant.services:
         if context.halted:
             return StepResult.RETRY
-        if not work.record.has_service(service.name):
-            await _establish_service(context, work, service)
-    if unconfirmed := work.record.unconfirmed_services(work.plan.tenant.service_names):
-        await _confirm_services(context, work, unconfirmed)
-    return (
-        StepResult.RETRY if context.halted and _has_missing_services(work.plan.tenant, work.record) else StepResult.NEXT
-    )
-
-
-async def _confirm_services(context: StepContext, tenant_state: TenantState, names: Sequence[str]) -> None:
-    """Take for done what the platform lists; a name that it does not list may be there all the same."""
-    try:
-        listed = await _list_services(context, tenant_state.env or "")
-    except WxtcbError:
-        return
-    if found := listed.intersection(names):
-        await _save_services(
-            context, tenant_state, {**tenant_state.record.services, **dict.fromkeys(found, ServiceState.DONE)}
-        )
-
-
-async def _list_services(context: StepContext, env: str) -> set[str]:
-    """Return the services that the platform lists; of a list that does not end, the first pages."""
-    names: set[str] = set()
-    offset = 0
-    for _ in range(MAX_PAGES):
-        page = await get_cs_list(context.session, env, offset=offset or None)
-        names |= {service.service_name for service in page.cslist if service.service_name}
-        offset += len(page.cslist)
-        if not page.cslist or (page.total is not None and offset >= page.total):
-            break
-    return names
+        if not tenant_state.record.has_service(service.name):
+            await _establish_service(context, tenant_state, service)
+    if unconfirmed := tenant_state.record.unconfirmed_services(tenant.service_names):
+        await _confirm_services(context, tenant_state, unconfirmed)
+    if context.halted and _has_missing_services(tenant, tenant_state.record):
+        return StepResult.RETRY
+    return StepResult.NEXT
 
 
 async def _establish_service(context: StepContext, tenant_state: TenantState, service: Service) -> None:
-    with context.guarded_call() as sending:
-        sending.ambiguous = tenant_state.record.services.get(service.name) is ServiceState.SENT
+    with context.guarded_call() as call:
+        # SENT in the journal: an earlier run may have established the service without learning the outcome.
+        call.ambiguous = tenant_state.record.services.get(service.name) is ServiceState.SENT
+        # Before the request, so that a crash during it leaves a trace.
         await _set_service_state(context, tenant_state, service, ServiceState.SENT)
         try:
-            state = await _send_with_retries(context, tenant_state, service, sending)
+            state = await _send_with_retries(context, tenant_state, service, call)
         except WxtcbError as error:
-            await _record_failure(context, tenant_state, service, sending, error)
+            await _record_failure(context, tenant_state, service, call, error)
         except asyncio.CancelledError:
-            await _on_cancelled(context, tenant_state, service, sending)
+            await _on_cancelled(context, tenant_state, service, call)
             raise
         else:
             await _set_service_state(context, tenant_state, service, state)
@@ -94,20 +73,25 @@ async def _establish_service(context: StepContext, tenant_state: TenantState, se
 async def _send_with_retries(
     context: StepContext, tenant_state: TenantState, service: Service, call: GuardedCall
 ) -> ServiceState:
-    """Send until the answer is clear, at most three times.
+    """Send the request until its outcome is known, at most three times, and return the state of the service.
 
-    A name that is refused as existing after a send in doubt is done, but unconfirmed: probably it was that send.
+    Raises the last error.
     """
-    sends, unclear = 0, None
+    sends, last_error = 0, None
     while True:
         sends += 1
         try:
             await establish_cloudbaserun_server(call.session, service.to_server(tenant_state.env or ""))
         except SendVetoed as error:
-            raise unclear or error from None
+            if last_error is None:
+                raise
+            # The run was halted between two sends: the ambiguous outcome of the earlier one is what counts.
+            raise last_error from error
         except WxtcbError as error:
             call.record_error(error)
-            unclear = error
+            last_error = error
+            # After an ambiguous send the service that exists is probably that one. In an adopted environment another
+            # program may have established it.
             if (
                 isinstance(error, InvalidRequest)
                 and error.errcode == _ALREADY_EXISTS_ERRCODE
@@ -122,21 +106,8 @@ async def _send_with_retries(
 
 
 def _is_adopted(tenant_state: TenantState) -> bool:
-    """Tell whether somebody may have established services before: its opening was never answered to us."""
+    """Return whether the environment was not created by a create that was answered: the order number is missing."""
     return tenant_state.record.tranid is None
-
-
-async def _set_service_state(
-    context: StepContext, tenant_state: TenantState, service: Service, state: ServiceState | None
-) -> None:
-    services = {name: kept for name, kept in tenant_state.record.services.items() if name != service.name}
-    if state is not None:
-        services[service.name] = state
-    await _save_services(context, tenant_state, services)
-
-
-async def _save_services(context: StepContext, tenant_state: TenantState, services: Mapping[str, ServiceState]) -> None:
-    await context.commit(tenant_state, attrs.evolve(tenant_state.record, services=services))
 
 
 async def _record_failure(
@@ -144,9 +115,10 @@ async def _record_failure(
 ) -> None:
     if not call.ambiguous:
         await _set_service_state(context, tenant_state, service, None)
+    # No request was sent, so the service is not failed but unfinished.
     if isinstance(error, SendVetoed) and not call.ambiguous:
         return
-    earlier = "" if not call.ambiguous or is_ambiguous(error) else " An earlier send of it may have taken effect."
+    earlier = "" if not call.ambiguous or is_ambiguous(error) else " An earlier request may have taken effect."
     problem = Problem(
         step=_STEP_NAME, message=f"{error}{earlier}", service=service.name, outcome_unknown=call.ambiguous, error=error
     )
@@ -161,6 +133,45 @@ async def _on_cancelled(context: StepContext, tenant_state: TenantState, service
     context.record_problem(
         tenant_state, Problem(step=_STEP_NAME, message=INTERRUPTED_MESSAGE, service=service.name, outcome_unknown=True)
     )
+
+
+async def _confirm_services(context: StepContext, tenant_state: TenantState, names: Sequence[str]) -> None:
+    """Record unconfirmed services as done if the platform lists them."""
+    # It is not documented whether `getcslist` lists cloud-run services, or only those of the older family. A service
+    # that it does not list may exist all the same, and a failed list is no failure of the tenant.
+    try:
+        listed = await _list_services(context, tenant_state.env or "")
+    except WxtcbError:
+        return
+    if found := listed.intersection(names):
+        services = {**tenant_state.record.services, **dict.fromkeys(found, ServiceState.DONE)}
+        await _save_services(context, tenant_state, services)
+
+
+async def _list_services(context: StepContext, env: str) -> set[str]:
+    """Return the names of the services that the platform lists, from at most `MAX_PAGES` pages."""
+    names: set[str] = set()
+    offset = 0
+    for _ in range(MAX_PAGES):
+        page = await get_cs_list(context.session, env, offset=offset or None)
+        names |= {service.service_name for service in page.cslist if service.service_name}
+        offset += len(page.cslist)
+        if not page.cslist or (page.total is not None and offset >= page.total):
+            break
+    return names
+
+
+async def _set_service_state(
+    context: StepContext, tenant_state: TenantState, service: Service, state: ServiceState | None
+) -> None:
+    services = {name: known for name, known in tenant_state.record.services.items() if name != service.name}
+    if state is not None:
+        services[service.name] = state
+    await _save_services(context, tenant_state, services)
+
+
+async def _save_services(context: StepContext, tenant_state: TenantState, services: Mapping[str, ServiceState]) -> None:
+    await context.commit(tenant_state, attrs.evolve(tenant_state.record, services=services))
 
 
 SERVICES: Final = Step(name=_STEP_NAME, title="services established", is_needed=_is_needed, run=_run)

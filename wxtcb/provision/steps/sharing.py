@@ -1,4 +1,7 @@
-"""The share with mini programs: several tenants in a call; it takes effect when an administrator opens the link."""
+"""Step that shares an environment with mini programs; several tenants share one request.
+
+A share takes effect only when the administrator of the mini program opens the link. Later steps do not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -21,70 +24,67 @@ MAX_BATCH_SIZE: Final = 20
 _STEP_NAME: Final = "share"
 
 
-def _unshared_appids(tenant_state: TenantState) -> tuple[str, ...]:
-    return tenant_state.effective_record.unshared_appids(tenant_state.plan.tenant.appids)
-
-
 def _is_needed(tenant: Tenant, record: TenantRecord, _status: str | None) -> bool:
     return bool(record.unshared_appids(tenant.appids))
 
 
 def _can_batch(first: TenantState, second: TenantState) -> bool:
-    """Links come back by mini program alone, so none may stand twice in a call."""
-    mine, others = first.plan.tenant, second.plan.tenant
-    return mine.source_type == others.source_type and not set(mine.appids) & set(others.appids)
+    # The response lists links by mini program only, so a mini program may occur only once in a request.
+    tenant, other = first.plan.tenant, second.plan.tenant
+    return tenant.source_type == other.source_type and not set(tenant.appids) & set(other.appids)
 
 
 async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
+    shares = [Share(env=state.env or "", appids=_unshared_appids(state)) for state in tenant_states]
+    source_type = tenant_states[0].plan.tenant.source_type
     try:
-        shared = await _send_share(context, tenant_states)
+        result = await batch_share_env(context.session, shares, source_type=source_type)
     except SendVetoed:
         return StepResult.RETRY
     except WxtcbError as error:
         if len(tenant_states) > 1 and _is_tenant_specific(error):
             return await _share_individually(context, tenant_states)
-        for work in tenant_states:
-            _record_failure(context, work, error)
+        for tenant_state in tenant_states:
+            _record_failure(context, tenant_state, error)
     else:
-        for work in tenant_states:
-            await _record_result(context, work, shared)
+        for tenant_state in tenant_states:
+            await _record_result(context, tenant_state, result)
     return StepResult.NEXT
 
 
-async def _share_individually(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
-    """Share each by itself: one that the platform does not like costs the others no more than a call."""
-    for work in tenant_states:
-        await _run(context, [work])
-    return StepResult.RETRY if context.halted else StepResult.NEXT
+def _unshared_appids(tenant_state: TenantState) -> tuple[str, ...]:
+    return tenant_state.effective_record.unshared_appids(tenant_state.plan.tenant.appids)
 
 
 def _is_tenant_specific(error: WxtcbError) -> bool:
     return isinstance(error, ApiError) and not isinstance(error, QuotaExceeded) and not is_fatal(error)
 
 
-async def _send_share(context: StepContext, tenant_states: Sequence[TenantState]) -> ShareResult:
-    shares = [Share(env=work.env or "", appids=_unshared_appids(work)) for work in tenant_states]
-    return await batch_share_env(context.session, shares, source_type=tenant_states[0].plan.tenant.source_type)
-
-
-def _record_failure(context: StepContext, tenant_state: TenantState, error: WxtcbError) -> None:
-    context.record_problem(tenant_state, Problem(step=_STEP_NAME, message=str(error), error=error))
+async def _share_individually(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
+    # One mini program that the platform rejects can fail the whole batch. Sharing again has no further effect.
+    for tenant_state in tenant_states:
+        await _run(context, [tenant_state])
+    return StepResult.RETRY if context.halted else StepResult.NEXT
 
 
 async def _record_result(context: StepContext, tenant_state: TenantState, result: ShareResult) -> None:
-    wanted = _unshared_appids(tenant_state)
+    requested = _unshared_appids(tenant_state)
     failed = {failure.appid: failure.errmsg for failure in result.err_list if failure.env == tenant_state.env}
     urls = {link.appid: link.url for link in result.msg_info_list}
-    given = {appid: urls.get(appid, "") for appid in wanted if appid not in failed}
+    # The platform may give neither a link nor an error. The empty string records that the share was requested.
+    links = {appid: urls.get(appid, "") for appid in requested if appid not in failed}
+    record = tenant_state.record
     try:
-        await context.commit(
-            tenant_state, attrs.evolve(tenant_state.record, links={**tenant_state.record.links, **given})
-        )
+        await context.commit(tenant_state, attrs.evolve(record, links={**record.links, **links}))
         tenant_state.resend_links = False
     except WxtcbError as error:
         _record_failure(context, tenant_state, error)
     for appid, message in failed.items():
         context.record_problem(tenant_state, Problem(step=_STEP_NAME, appid=appid, message=message))
+
+
+def _record_failure(context: StepContext, tenant_state: TenantState, error: WxtcbError) -> None:
+    context.record_problem(tenant_state, Problem(step=_STEP_NAME, message=str(error), error=error))
 
 
 SHARE: Final = Step(
