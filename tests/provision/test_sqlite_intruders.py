@@ -51,7 +51,7 @@ async def test_a_second_journal_in_this_process_is_refused(path, journal, monkey
     monkeypatch.setattr(file, "_open_locked", lambda *given: (opens.append(given), open_file(*given))[1])
     async with SqliteJournal(path) as second:
         for asked in range(1, 4):
-            with pytest.raises(JournalInUse, match="in use by another process, or by another SqliteJournal"):
+            with pytest.raises(JournalInUse, match="in use by another process"):
                 await second.load()
             assert len(opens) == 3 * asked
         await keep(journal, version=2)
@@ -158,7 +158,7 @@ async def test_a_journal_that_was_removed_in_use_is_not_made_anew(path, journal,
         await made(path.with_name("other.db"), "b")
         path.with_name("other.db").rename(path)
     for _ in range(2):
-        with pytest.raises(JournalError, match="was removed or replaced while it was in use; nothing is kept until"):
+        with pytest.raises(JournalError, match="was removed or replaced while it was in use"):
             await keep(journal, version=2)
     path.with_name("moved.db").replace(path)
     await keep(journal, version=2)
@@ -174,9 +174,7 @@ async def test_closing_a_journal_that_was_removed_tells_so(path, by):
     if by == "another journal":
         await made(path.with_name("other.db"), "b")
         path.with_name("other.db").rename(path)
-    with pytest.raises(
-        JournalError, match=r"was removed or replaced while .* move it back.* Else put back a copy.* there$"
-    ):
+    with pytest.raises(JournalError, match=r"was removed or replaced .* move it back"):
         await journal.aclose()
     for name, expected in (("moved.db", "a"), *([("journal.db", "b")] if by == "another journal" else ())):
         async with SqliteJournal(path.with_name(name)) as found:
@@ -197,9 +195,7 @@ async def restored(path):
         await journal.aclose()
 
 
-OVERWRITTEN = (
-    r"somebody else wrote to .*journal.db or replaced journal.db-wal while it was in use.* put back a copy.* there$"
-)
+OVERWRITTEN = r"another program wrote to .*journal.db or replaced journal.db-wal"
 
 
 async def test_closing_a_journal_that_was_overwritten_tells_so(path, restored):
@@ -252,7 +248,7 @@ async def test_a_journal_that_cannot_even_be_looked_at_is_given_up_when_it_is_cl
     await keep(journal)
     with monkeypatch.context() as patch:
         patch.setattr(file, "file_identity", lambda _: next(Path(__file__).iterdir()))
-        with pytest.raises(JournalError, match=r"Not a directory; keep .*-wal"):
+        with pytest.raises(JournalError, match=r"Not a directory.*keep .*-wal"):
             await journal.aclose()
     async with SqliteJournal(path) as again:
         assert [*await again.load()] == ["a"]

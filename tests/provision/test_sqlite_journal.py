@@ -78,9 +78,8 @@ async def refused(path, words, kind=JournalError):
     before = contents(path.parent) if path.parent.is_dir() else None
     async with SqliteJournal(path) as journal:
         for call in (partial(journal.bind_identity, HOME), journal.load, partial(keep, journal)):
-            with pytest.raises(kind, match=words) as caught:
+            with pytest.raises(kind, match=words):
                 await call()
-            assert caught.value.__context__ is None
     assert before is None or contents(path.parent) == before
 
 
@@ -113,7 +112,7 @@ async def test_a_journal_that_others_may_read_is_refused(path):
 async def test_an_empty_file_is_refused(path):
     """It may be what is left of a journal, which knew what must not be opened again."""
     path.touch(mode=0o600)
-    await refused(path, "is empty: a journal was cut off there, or never was in it")
+    await refused(path, "is empty")
 
 
 @pytest.mark.parametrize("text", [b"x", b"tenant,alias\na,b\n" * 500, b"\0" * 4096], ids=["1", "8500", "zeros"])
@@ -121,7 +120,7 @@ async def test_a_text_file_is_refused(path, text):
     """It may be somebody's list of tenants."""
     path.write_bytes(text)
     path.chmod(0o600)
-    await refused(path, "is no journal, or its beginning is damaged; it was left as it is")
+    await refused(path, "is not a journal")
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
@@ -158,7 +157,7 @@ async def test_a_damaged_journal_is_refused(path):
     whole = path.read_bytes()
     for at in range(4096, len(whole), 4096):
         path.write_bytes(whole[:at] + b"\xff" * 64 + whole[at + 64 :])
-        await refused(path, "damaged .* left as it is. Keep the file .* put back a copy, or start with another journal")
+        await refused(path, "damaged .* left unchanged; .* restore a copy")
 
 
 async def test_what_a_crash_left_in_the_log_of_a_damaged_journal_stays_there(path):
@@ -188,9 +187,9 @@ async def test_a_record_that_nobody_wrote_so_is_told_and_harms_no_other(path):
         )
         for error in told[:2]:
             assert isinstance(error, JournalError)
-            assert "damaged: what is kept of tenant 'bad', in its row of the table records, cannot be" in str(error)
-            assert "put back a copy, or start with another journal" in str(error)
-            assert "Do not just delete the row: what was opened for the tenant would be opened once more" in str(error)
+            assert "damaged: the row of tenant 'bad'" in str(error)
+            assert "restore a copy" in str(error)
+            assert "do not only delete the row" in str(error)
         assert [told[2], [*told[3]]] == [None, ["good", "other"]]
 
 
@@ -203,9 +202,8 @@ async def test_a_row_of_whatever_kind_is_told_as_damage(path, kept):
         pass
     async with SqliteJournal(path) as journal:
         for call in (journal.load(), journal.bindings(), journal.history(["bad"])):
-            with pytest.raises(JournalError, match=r"is damaged: what is kept of tenant 'bad', in its row") as caught:
+            with pytest.raises(JournalError, match="is damaged: the row of tenant 'bad'"):
                 await call
-            assert caught.value.__context__ is None
 
 
 async def test_a_directory_or_none_at_all_is_refused(tmp_path):
@@ -222,14 +220,14 @@ async def test_what_cannot_be_written_is_refused(path, monkeypatch, what):
     await made(path)
     closed = path.parent / what
     monkeypatch.setattr(os, "access", lambda each, _: each != closed)
-    await refused(path, "must be (readable and )?writable for this process")
+    await refused(path, "writable")
 
 
 async def test_a_log_that_cannot_be_opened_is_told(path):
     """Something else lies where it belongs."""
     await made(path)
     path.with_name("journal.db-wal").mkdir(mode=0o700)
-    await refused(path, "what lies beside it must be writable")
+    await refused(path, "-wal file is not writable")
 
 
 @pytest.mark.parametrize("lost", ["missing", "empty"])
@@ -239,7 +237,7 @@ async def test_a_log_without_its_journal_is_not_thrown_away(path, lost):
     path.with_name("journal.db-wal").chmod(0o600)
     if lost == "empty":
         path.touch(mode=0o600)
-    await refused(path, "there is no .*journal.db, but the log of one beside it, journal.db-wal: put the journal back")
+    await refused(path, "journal.db is missing, but its log journal.db-wal exists")
 
 
 async def test_a_disk_without_a_write_ahead_log_is_refused(path, monkeypatch):
@@ -247,17 +245,17 @@ async def test_a_disk_without_a_write_ahead_log_is_refused(path, monkeypatch):
     pragma = _sqlite.pragma
     monkeypatch.setattr(_sqlite, "pragma", lambda db, words: "delete" if "WAL" in words else pragma(db, words))
     async with SqliteJournal(path) as journal:
-        with pytest.raises(JournalError, match="must be on a local disk"):
+        with pytest.raises(JournalError, match="local disk"):
             await keep(journal)
 
 
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (sqlite3.SQLITE_IOERR_LOCK, "must be on a local disk, where files can be locked"),
-        (sqlite3.SQLITE_PROTOCOL, "must be on a local disk"),
-        (sqlite3.SQLITE_CANTOPEN, "must be writable"),
-        (sqlite3.SQLITE_IOERR_FSYNC, "disk I/O error; whether what was just asked was kept, its version tells"),
+        (sqlite3.SQLITE_IOERR_LOCK, "local disk"),
+        (sqlite3.SQLITE_PROTOCOL, "local disk"),
+        (sqlite3.SQLITE_CANTOPEN, "writable"),
+        (sqlite3.SQLITE_IOERR_FSYNC, "disk I/O error; the change may have been stored"),
     ],
 )
 def test_an_error_of_the_disk_is_put_in_words(code, words):
@@ -435,7 +433,7 @@ async def test_what_does_not_fit_is_not_kept_and_the_journal_goes_on(path, journ
     await keep(journal)
     await tell_database(journal, "PRAGMA max_page_count = 10")
     large = record(version=2, metadata={"x": "y" * 100_000})
-    with pytest.raises(JournalError, match=r"there is no room for .*journal.db; nothing of what was just asked was"):
+    with pytest.raises(JournalError, match="no space left .* nothing was stored"):
         await journal.commit(large, NOW)
     assert (await journal.load())["a"].version == 1
     assert path.with_name("journal.db-wal").stat().st_size == 0
@@ -451,7 +449,7 @@ async def test_a_disk_that_fails_in_the_middle_is_looked_at_anew(journal, connec
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(JournalError, match=r"journal.db: disk I/O error; whether what was just asked was kept"):
+        with pytest.raises(JournalError, match="disk I/O error; the change may have been stored"):
             await journal.commit(large, NOW)
         assert (await journal.load())["a"].version == 1
         await keep(journal, "small")
@@ -469,7 +467,7 @@ async def test_a_journal_that_cannot_be_written_back_tells_so_when_it_is_closed(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:
-        with pytest.raises(JournalError, match=r"disk I/O error.*; keep /.*journal.db-wal with the file"):
+        with pytest.raises(JournalError, match=r"disk I/O error.*keep /.*journal.db-wal"):
             await journal.aclose()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -486,7 +484,7 @@ async def test_what_cannot_be_written_as_text_fails_alone(journal):
         journal.commit(record("c"), NOW),
         return_exceptions=True,
     )
-    assert ["cannot be kept" in str(each) for each in told] == [True, True, False]
+    assert ["cannot be stored" in str(each) for each in told] == [True, True, False]
     assert [*await journal.load()] == ["c"]
 
 
@@ -539,7 +537,7 @@ def test_a_disk_that_is_really_full_loses_nothing(path):
         subprocess.run([*alone, "mount", "-t", "tmpfs", "none", path.parent], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no small disk can be made here")
-    assert "there is no room for" in run_python(FULL_DISK, path, before=alone)
+    assert "no space left" in run_python(FULL_DISK, path, before=alone)
 
 
 FORKED = """

@@ -61,7 +61,7 @@ def read_tenants(path: str | Path, *, namespace: str | None = None) -> tuple[Ten
     try:
         tenants, problems = _parse_rows(_read_rows(path), DuplicateCheck(namespace))
     except OSError as error:
-        tenants, problems = (), (FileProblem(f"cannot read the file ({error.strerror or type(error).__name__})"),)
+        raise TenantsFileError(path, (f"cannot read the file ({error.strerror or type(error).__name__})",)) from error
     if not tenants and not problems:
         problems = (FileProblem("the file contains no tenant"),)
     if problems:

@@ -1,1 +1,1 @@
-"""Journals that outlive the process."""
+"""Journal in a SQLite file."""

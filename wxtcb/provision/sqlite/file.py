@@ -1,4 +1,7 @@
-"""The file of a `SqliteJournal`: held by one process alone, and never left between two states; all of it blocks."""
+"""File of a `SqliteJournal`: opened by one process alone, checked for damage and for changes by others.
+
+All functions block.
+"""
 
 from __future__ import annotations
 
@@ -28,98 +31,22 @@ from wxtcb._sqlite import (
 from wxtcb.provision.journal import JournalError, JournalInUse
 from wxtcb.provision.sqlite.schema import JOURNAL_FORMAT, CorruptRow
 
-_RECOVERY_HINT: Final = (
-    "Keep the file and what lies beside it in another place; then put back a copy, or start with another journal and "
-    "adopt the environments that are there"
-)
-_CORRUPT_ROW_HINT: Final = "Do not just delete the row: what was opened for the tenant would be opened once more"
-_MESSAGES_BY_CODE: Final = {
-    sqlite3.SQLITE_FULL: "there is no room for {path}; nothing of what was just asked was kept. Make room",
-    sqlite3.SQLITE_CORRUPT: "{path} is damaged ({error}); it was left as it is. " + _RECOVERY_HINT,
-    sqlite3.SQLITE_NOTADB: "{path} is no journal, or its beginning is damaged; it was left as it is",
-    sqlite3.SQLITE_CANTOPEN: "{path} and what lies beside it must be writable for this process ({error})",
-    sqlite3.SQLITE_READONLY: "{path} and what lies beside it must be writable for this process ({error})",
-    sqlite3.SQLITE_PROTOCOL: "{path} must be on a local disk, where files can be locked ({error})",
-    sqlite3.SQLITE_NOLFS: "{path} must be on a local disk, where files can be large ({error})",
-}
-_LOCK_ERROR_CODES: Final = (
-    sqlite3.SQLITE_IOERR_LOCK,
-    sqlite3.SQLITE_IOERR_RDLOCK,
-    sqlite3.SQLITE_IOERR_UNLOCK,
-    sqlite3.SQLITE_IOERR_CHECKRESERVEDLOCK,
-)
-
-
-def not_a_journal(path: Path) -> UnusableFile:
-    """Return what is raised of a file that cannot be one of SQLite's."""
-    return UnusableFile(_MESSAGES_BY_CODE[sqlite3.SQLITE_NOTADB].format(path=path))
-
-
-def file_empty(path: Path) -> UnusableFile:
-    """Return what is raised of a file with nothing in it: a new journal is never that, not for a moment."""
-    return UnusableFile(
-        f"{path} is empty: a journal was cut off there, or never was in it. If nothing was provisioned with it, remove "
-        "it; else put back a copy, or remove it and adopt the environments that are there"
-    )
-
-
-def file_damaged(path: Path, detail: str) -> UnusableFile:
-    """Return what is raised of a file that SQLite finds damaged."""
-    return UnusableFile(_MESSAGES_BY_CODE[sqlite3.SQLITE_CORRUPT].format(path=path, error=" ".join(detail.split())))
-
-
-def file_missing(path: Path) -> UnusableFile:
-    """Return what is raised when there is no file any more, or another one."""
-    return UnusableFile(
-        f"{path} was removed or replaced while it was in use; nothing is kept until it is back. If it was moved, move "
-        "it back: it has everything when this run has ended. Else put back a copy, or start with another journal and "
-        "adopt the environments that are there"
-    )
-
-
-def file_changed(path: Path) -> UnusableFile:
-    """Return what is raised when what is in the file, or the log beside it, is no more what we wrote."""
-    return UnusableFile(
-        f"somebody else wrote to {path} or replaced {path.name}-wal while it was in use, so the two may not go "
-        f"together; they were left as they are, and nothing more is kept. {_RECOVERY_HINT}"
-    )
-
-
-def to_journal_error(error: Exception, path: Path) -> JournalError:
-    """Return what tells a caller of *error*, without its frames."""
-    if isinstance(error, CorruptRow):
-        return JournalError(f"{path} is damaged: {error}. {_RECOVERY_HINT}. {_CORRUPT_ROW_HINT}")
-    if isinstance(error, UnusableFile):
-        return JournalError(str(error))
-    if is_locked(error):
-        return JournalInUse(
-            f"{path} is in use by another process, or by another SqliteJournal of this one; it has to be closed first"
-        )
-    if isinstance(error, sqlite3.Error):
-        return JournalError(_message_for(error).format(path=path, error=error))
-    if isinstance(error, OSError):
-        return JournalError(f"{path}: {error.strerror}")
-    return JournalError(f"{path}: {type(error).__name__}: {error}")
-
-
-def _message_for(error: sqlite3.Error) -> str:
-    if getattr(error, "sqlite_errorcode", 0) in _LOCK_ERROR_CODES:
-        return _MESSAGES_BY_CODE[sqlite3.SQLITE_PROTOCOL]
-    return _MESSAGES_BY_CODE.get(
-        error_code(error), "{path}: {error}; whether what was just asked was kept, its version tells"
-    )
-
-
+# The smallest page of SQLite. It takes a smaller file for an empty database.
+_MIN_FILE_BYTES: Final = 512
+_MAX_WAL_BYTES: Final = 4 * 1024 * 1024
+_OPEN_ATTEMPTS: Final = 3
+_MAX_OPEN_BACKOFF: Final = 0.03
 _LOCKED_FDS: Final[set[int]] = set()
 
 
 @attrs.define(eq=False)
 class WalLock:
-    """The ``-wal`` at `path`, locked by whoever has the journal open.
+    """Lock on the ``-wal`` file at `path`, held while the journal is open.
 
-    SQLite locks the journal itself, but by what POSIX takes away when anything in the process, be it a backup, closes
-    that file; nothing but its own end takes this lock away. It is on the log because the BSDs and macOS would hold one
-    on the journal against SQLite. Where there is no ``flock``, closing takes nothing away, and SQLite's lock does.
+    SQLite's own lock on the journal is not enough. It is a POSIX lock, which the kernel releases when any part of the
+    process closes the journal, for example a backup that has read it. A ``flock`` is released only with its own
+    descriptor. It is taken on the ``-wal`` file, because on macOS and the BSDs a ``flock`` on the journal would
+    conflict with SQLite's lock. Windows has no ``flock``; there SQLite's lock is not released by a close elsewhere.
     """
 
     path: Path
@@ -127,21 +54,22 @@ class WalLock:
     _inode: tuple[int, int] | None = attrs.field(init=False, default=None)
 
     def acquire(self) -> None:
-        """Lock the log that is there now, if any; `BlockingIOError` if somebody else has it."""
+        """Lock the ``-wal`` file, if there is one; raise `BlockingIOError` if another process has locked it."""
         inode = file_identity(self.path)
         if inode in (None, self._inode):
             return
         self.release()
-        with contextlib.suppress(FileNotFoundError):  # who had it has just closed it
+        # The file is gone if its owner has just closed the journal.
+        with contextlib.suppress(FileNotFoundError):
             self._fd = _lock_file(self.path)
             self._inode = inode
 
     def release(self) -> None:
-        """Give it up; only when SQLite has closed the journal."""
-        handle, self._fd, self._inode = self._fd, None, None
-        if handle is not None:
-            _LOCKED_FDS.discard(handle)
-            os.close(handle)
+        """Release the lock; call it only after SQLite has closed the journal."""
+        fd, self._fd, self._inode = self._fd, None, None
+        if fd is not None:
+            _LOCKED_FDS.discard(fd)
+            os.close(fd)
 
     def wal_exists(self) -> bool:
         return file_identity(self.path) is not None
@@ -155,30 +83,26 @@ def _lock_file(path: Path) -> int | None:
         from fcntl import LOCK_EX, LOCK_NB, flock
     except ImportError:
         return None
-    handle = os.open(path, os.O_RDONLY)
+    fd = os.open(path, os.O_RDONLY)
     try:
-        flock(handle, LOCK_EX | LOCK_NB)
+        flock(fd, LOCK_EX | LOCK_NB)
     except OSError:
-        os.close(handle)
+        os.close(fd)
         raise
-    _LOCKED_FDS.add(handle)
-    return handle
+    _LOCKED_FDS.add(fd)
+    return fd
 
 
 def _close_inherited_fds() -> None:
-    """Have the child of a fork share no lock: it may live longer than its parent."""
+    # A ``flock`` belongs to the open file, which a forked child shares. If the child kept its descriptor and outlived
+    # a killed parent, nobody could open the journal.
     while _LOCKED_FDS:
         os.close(_LOCKED_FDS.pop())
 
 
-with contextlib.suppress(AttributeError):  # where nothing forks
+# `register_at_fork` exists only where processes can fork.
+with contextlib.suppress(AttributeError):
     os.register_at_fork(after_in_child=_close_inherited_fds)
-
-
-_MIN_FILE_BYTES: Final = 512  # a page of SQLite; it takes what is smaller for empty
-_MAX_WAL_BYTES: Final = 4 * 1024 * 1024
-_OPEN_ATTEMPTS: Final = 3
-_MAX_OPEN_BACKOFF: Final = 0.03
 
 
 def _make_wal_lock(file: JournalFile) -> WalLock:
@@ -187,9 +111,10 @@ def _make_wal_lock(file: JournalFile) -> WalLock:
 
 @attrs.define(eq=False)
 class JournalFile:
-    """The file at `path`, opened when first needed, and anew after most failures.
+    """The journal file at `path`; opened when first used, and opened again after most failures.
 
-    Once it was opened it is not made again: a journal that vanished must not come back without what it knew.
+    It is created at most once. A journal that vanished must not come back empty, because everything in it would be
+    created a second time.
     """
 
     path: Path
@@ -197,11 +122,12 @@ class JournalFile:
     _db: sqlite3.Connection | None = attrs.field(init=False, default=None)
     _wal_lock: WalLock = attrs.field(init=False, default=attrs.Factory(_make_wal_lock, takes_self=True))
     _inode: tuple[int, int] | None = attrs.field(init=False, default=None)
-    _fingerprint: tuple[int, int] | None = attrs.field(init=False, default=None)  # when we last wrote to it
+    # Size and time of the last write by this process.
+    _fingerprint: tuple[int, int] | None = attrs.field(init=False, default=None)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Keep on disk all that is done within, or nothing if anything raises."""
+        """Run a transaction; if the block raises, nothing of it is stored."""
         db = self._ensure_open()
         try:
             db.execute("BEGIN")
@@ -212,12 +138,11 @@ class JournalFile:
             raise
 
     def checkpoint(self) -> None:
-        """Write a log that has grown back into the file, and empty it.
-
-        It is emptied at once, for the file may not be older than a part of its log: if such a log lost its end, pages
-        of two moments would mix.
-        """
-        with contextlib.suppress(sqlite3.Error, OSError):  # it only grows on then
+        """Write a large ``-wal`` file back into the journal, and truncate it."""
+        # TRUNCATE: after a partial checkpoint the journal would be older than a part of its log. If that log lost its
+        # end in a crash, pages of two moments would be mixed.
+        # If the checkpoint fails, the log only keeps growing, so the error is suppressed.
+        with contextlib.suppress(sqlite3.Error, OSError):
             if (
                 self._db is not None
                 and _file_size(self._wal_lock.path) > _MAX_WAL_BYTES
@@ -226,35 +151,39 @@ class JournalFile:
                 self._truncate_wal(self._db)
 
     def close(self) -> None:
-        """Close the file, which has everything then; if it has not, that raises, and the log is kept.
+        """Write everything into the journal and close it.
 
-        What somebody else did to it raises as well. One that was moved is completed where it is; one that was written
-        to, or has another log, is left as it is.
+        Raises if the write fails; the ``-wal`` file then holds the rest. Raises also if another program changed the
+        file: a moved journal is completed at its new place, and a changed one is left unchanged.
         """
         try:
-            harm = self._detect_external_change()
-            if self._db is not None and (harm is None or self._is_missing()):
+            change = self._detect_external_change()
+            # The connection still refers to a moved file, so its log can be written back. After other changes, a write
+            # could destroy what the other program has put there.
+            if self._db is not None and (change is None or self._is_missing()):
                 self._truncate_wal(self._db)
         finally:
             self._close_connection()
-        if harm is not None:
-            raise harm
+        if change is not None:
+            raise change
 
     def _ensure_open(self) -> sqlite3.Connection:
-        harm = self._detect_external_change()
-        if harm is not None:
-            raise harm
+        change = self._detect_external_change()
+        if change is not None:
+            raise change
         if self._db is not None and not self._wal_lock.wal_exists():
-            self.close()  # the log was removed: what it held is written into the file while it is still known
+            # The log was deleted. The connection still knows its contents, and closing writes them into the journal.
+            self.close()
         if self._db is None:
             self._db = self._open_with_retries()
             self._inode, self._fingerprint = file_identity(self.path), _read_fingerprint(self.path)
         return self._db
 
     def _detect_external_change(self) -> UnusableFile | None:
-        """Return what tells of harm that somebody else did; only we write to the file, and know when we last did."""
+        """Return an error if another program removed, replaced or changed the journal or its log."""
         if self._is_missing():
             return file_missing(self.path)
+        # Only checkpoints write to the journal itself, and each one updates the fingerprint.
         if self._db is not None and (
             self._fingerprint != _read_fingerprint(self.path) or self._wal_lock.is_wal_replaced()
         ):
@@ -265,7 +194,7 @@ class JournalFile:
         return self._inode is not None and self._inode != file_identity(self.path)
 
     def _open_with_retries(self) -> sqlite3.Connection:
-        """Open the file; two who do that at once may both meet the lock of the other, so only one that lasts counts."""
+        # Two processes that open the file at the same time may both meet the other's lock, and both give up.
         for _ in range(_OPEN_ATTEMPTS - 1):
             try:
                 return _open_locked(self.path, self._wal_lock)
@@ -276,7 +205,8 @@ class JournalFile:
         return _open_locked(self.path, self._wal_lock)
 
     def _recover(self, db: sqlite3.Connection, error: BaseException) -> None:
-        """Make room in the log if the disk is full; after all else nothing is certain, so what is on disk decides."""
+        # After most errors the state of the connection is uncertain; a new one reads what is on the disk. A full disk
+        # is different: the transaction is rolled back, and the checkpoint frees the space of the log.
         if error_code(error) != sqlite3.SQLITE_FULL:
             self._close_connection()
             return
@@ -298,39 +228,24 @@ class JournalFile:
 
 
 def _open_locked(path: Path, wal_lock: WalLock) -> sqlite3.Connection:
-    """Open the file, for us alone: both its locks are taken, or none."""
+    """Open the file and take both locks, or neither."""
     try:
-        wal_lock.acquire()  # before anything is read: its owner may be writing
-        size = _file_size(wal_lock.path)
-        _check_path(path, size)
-        return _connect(path, wal_lock, size)
+        # Before anything is read: the owner of the lock may be writing.
+        wal_lock.acquire()
+        wal_size = _file_size(wal_lock.path)
+        _check_path(path, wal_size)
+        return _connect(path, wal_lock, wal_size)
     except BaseException:
         wal_lock.release()
         raise
 
 
-def _connect(path: Path, wal_lock: WalLock, wal_size: int) -> sqlite3.Connection:
-    """Open the file, whole and ours; any other is left alone."""
-    db = connect(path)
-    try:
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA fullfsync = ON")  # without it macOS leaves what it synchronised in the cache of the disk
-        JOURNAL_FORMAT.ensure_schema(db, path)
-        _check_integrity(db, path, wal_size)
-        enable_wal(db, path)
-        db.execute("PRAGMA wal_autocheckpoint = 0")
-        db.execute("SELECT 1 FROM home").fetchone()  # makes the log
-        wal_lock.acquire()
-    except BaseException:
-        _close_without_checkpoint(db)
-        raise
-    return db
-
-
 def _check_path(path: Path, wal_size: int) -> None:
+    # SQLite would delete a log without a database, and with it everything since the last checkpoint.
     if wal_size and not _file_size(path):
-        raise UnusableFile(f"there is no {path}, but the log of one beside it, {path.name}-wal: put the journal back")
+        raise UnusableFile(
+            f"{path} is missing, but its log {path.name}-wal exists; put the journal back next to the log"
+        )
     if path.is_file() and _file_size(path) < _MIN_FILE_BYTES:
         raise not_a_journal(path) if _file_size(path) else file_empty(path)
     if file_identity(path) is None:
@@ -338,28 +253,53 @@ def _check_path(path: Path, wal_size: int) -> None:
     check_access(path)
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UnusableFile(
-            f"the directory {path.parent} must be writable for this process: a log is kept beside {path.name}"
+            f"the directory {path.parent} is not writable; make it writable, because SQLite writes a log next to "
+            f"{path.name}"
         )
 
 
+def _connect(path: Path, wal_lock: WalLock, wal_size: int) -> sqlite3.Connection:
+    db = connect(path)
+    try:
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("PRAGMA synchronous = FULL")
+        # On macOS, fsync leaves data in the cache of the disk; F_FULLFSYNC does not.
+        db.execute("PRAGMA fullfsync = ON")
+        JOURNAL_FORMAT.ensure_schema(db, path)
+        _check_integrity(db, path, wal_size)
+        enable_wal(db, path)
+        # `checkpoint` decides when; an automatic checkpoint would change the fingerprint unnoticed.
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        # The first read creates the log, which can then be locked.
+        db.execute("SELECT 1 FROM home").fetchone()
+        wal_lock.acquire()
+    except BaseException:
+        _close_without_checkpoint(db)
+        raise
+    return db
+
+
 def _check_integrity(db: sqlite3.Connection, path: Path, wal_size: int) -> None:
-    """Refuse a damaged file. Its indexes are checked as well: the claims of tenants stand on them."""
+    """Raise `UnusableFile` if the file is damaged."""
     pages = int(pragma(db, "page_count")) * int(pragma(db, "page_size"))
+    # While a log exists, the file may be shorter than the database.
     if not wal_size and path.stat().st_size != pages:
         raise file_damaged(path, f"it has {path.stat().st_size} bytes instead of {pages}")
-    found = pragma(db, "integrity_check(1)")
-    if found != "ok":
-        raise file_damaged(path, str(found))
+    # Not `quick_check`, which skips the indexes: these guarantee that no two tenants own one environment.
+    result = pragma(db, "integrity_check(1)")
+    if result != "ok":
+        raise file_damaged(path, str(result))
 
 
 def _close_without_checkpoint(db: sqlite3.Connection) -> None:
-    """Close the file as it is: the interrupt keeps SQLite from writing back what is in the log."""
+    # `close` of the last connection runs a checkpoint, which could write into a file that was replaced or is damaged.
+    # A pending interrupt makes that checkpoint fail.
     db.interrupt()
     db.close()
 
 
 def _read_fingerprint(path: Path) -> tuple[int, int] | None:
-    """Return what changes whenever somebody writes to a file; None if there is none."""
+    """Return the size and modification time of a file; None if there is none."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -372,3 +312,90 @@ def _file_size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+_RECOVERY_HINT: Final = (
+    "keep the file and its -wal file in another place; then restore a copy, or start with a new journal and adopt the "
+    "existing environments"
+)
+_CORRUPT_ROW_HINT: Final = "do not only delete the row: the environment of the tenant would be created again"
+_MESSAGES_BY_CODE: Final = {
+    sqlite3.SQLITE_FULL: "no space left on the disk of {path}; nothing was stored; free some space",
+    sqlite3.SQLITE_CORRUPT: "{path} is damaged ({error}) and was left unchanged; " + _RECOVERY_HINT,
+    sqlite3.SQLITE_NOTADB: "{path} is not a journal, or its header is damaged; it was left unchanged",
+    sqlite3.SQLITE_CANTOPEN: "{path} or its -wal file is not writable ({error}); make both writable for this process",
+    sqlite3.SQLITE_READONLY: "{path} or its -wal file is not writable ({error}); make both writable for this process",
+    sqlite3.SQLITE_PROTOCOL: "{path} cannot be locked ({error}); move it to a local disk",
+    sqlite3.SQLITE_NOLFS: "{path} is too large for its file system ({error}); move it to a local disk",
+}
+# Extended codes that mean a file system without locks, such as some network file systems.
+_LOCK_ERROR_CODES: Final = (
+    sqlite3.SQLITE_IOERR_LOCK,
+    sqlite3.SQLITE_IOERR_RDLOCK,
+    sqlite3.SQLITE_IOERR_UNLOCK,
+    sqlite3.SQLITE_IOERR_CHECKRESERVEDLOCK,
+)
+
+
+def not_a_journal(path: Path) -> UnusableFile:
+    """Return the error for a file that is not a SQLite database."""
+    return UnusableFile(_MESSAGES_BY_CODE[sqlite3.SQLITE_NOTADB].format(path=path))
+
+
+def file_empty(path: Path) -> UnusableFile:
+    """Return the error for an empty file; a new journal is never empty, because it is created in one step."""
+    return UnusableFile(
+        f"{path} is empty: a journal was truncated there, or never existed; if nothing was provisioned with it, delete "
+        "it; otherwise restore a copy, or delete it and adopt the existing environments"
+    )
+
+
+def file_damaged(path: Path, detail: str) -> UnusableFile:
+    """Return the error for a damaged file."""
+    return UnusableFile(_MESSAGES_BY_CODE[sqlite3.SQLITE_CORRUPT].format(path=path, error=" ".join(detail.split())))
+
+
+def file_missing(path: Path) -> UnusableFile:
+    """Return the error for a file that was removed or replaced while it was open."""
+    return UnusableFile(
+        f"{path} was removed or replaced while it was in use, and nothing more is stored; if it was moved, move it "
+        "back: it is complete once this run has ended. Otherwise restore a copy, or start with a new journal and adopt "
+        "the existing environments"
+    )
+
+
+def file_changed(path: Path) -> UnusableFile:
+    """Return the error for a file that another program wrote to, or whose log it replaced."""
+    return UnusableFile(
+        f"another program wrote to {path} or replaced {path.name}-wal while it was in use, so the two may not belong "
+        f"together; they were left unchanged, and nothing more is stored; {_RECOVERY_HINT}"
+    )
+
+
+def to_journal_error(error: Exception, path: Path) -> JournalError:
+    """Return the `JournalError` for *error*, with *error* as its cause."""
+    if isinstance(error, CorruptRow):
+        journal_error = JournalError(f"{path} is damaged: {error}; {_RECOVERY_HINT}; {_CORRUPT_ROW_HINT}")
+    elif isinstance(error, UnusableFile):
+        journal_error = JournalError(str(error))
+    elif is_locked(error):
+        journal_error = JournalInUse(
+            f"{path} is in use by another process, or by another SqliteJournal of this one; close it first"
+        )
+    elif isinstance(error, sqlite3.Error):
+        journal_error = JournalError(_message_for(error).format(path=path, error=error))
+    elif isinstance(error, OSError):
+        journal_error = JournalError(f"{path}: {error.strerror}")
+    else:
+        journal_error = JournalError(f"{path}: {type(error).__name__}: {error}")
+    # Without its frames, which would keep the jobs of the whole batch alive as long as one caller keeps the error.
+    journal_error.__cause__ = error.with_traceback(None)
+    return journal_error
+
+
+def _message_for(error: sqlite3.Error) -> str:
+    if getattr(error, "sqlite_errorcode", 0) in _LOCK_ERROR_CODES:
+        return _MESSAGES_BY_CODE[sqlite3.SQLITE_PROTOCOL]
+    return _MESSAGES_BY_CODE.get(
+        error_code(error), "{path}: {error}; the change may have been stored: load the record and compare its version"
+    )

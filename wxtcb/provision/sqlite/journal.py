@@ -1,4 +1,4 @@
-"""The journal that outlives the process: a file, for one process at a time."""
+"""Journal in a file, for one process at a time, and the thread that writes it."""
 
 from __future__ import annotations
 
@@ -34,135 +34,6 @@ from wxtcb.provision.sqlite.file import JournalFile, to_journal_error
 from wxtcb.provision.sqlite.schema import CorruptRow
 from wxtcb.validation import to_file_path
 
-
-@attrs.define(eq=False)
-class QueryJob:
-    """Something to be asked of the tables, what came of it, and the future that is told."""
-
-    query: Callable[[sqlite3.Connection], Any]  # what it returns is what the future is of
-    future: asyncio.Future[Any]
-    result: Any = None
-    error: JournalError | None = None
-
-    def resolve(self) -> None:
-        if self.future.done():
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
-
-
-@attrs.define(eq=False)
-class WriterThread:
-    """A thread that owns the connection to the file at `path`; the first job starts it.
-
-    Nobody else knows the connection: in the child of a fork it must not be used, nor even closed.
-    """
-
-    path: Path
-    _jobs: queue.SimpleQueue[QueryJob | None] = attrs.field(init=False, factory=queue.SimpleQueue["QueryJob | None"])
-    _close_future: Future[None] = attrs.field(init=False, factory=Future[None])
-    _pid: int | None = attrs.field(init=False, default=None)
-    _stopped: bool = attrs.field(init=False, default=False)
-    _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
-
-    def submit(self, job: QueryJob) -> None:
-        """Have *job* done together with those that wait already."""
-        if self._is_in_forked_child():
-            raise JournalError(f"{self.path} was opened before this process was forked; open it on one side alone")
-        with self._lock:
-            if self._stopped:
-                raise JournalError(f"the journal {self.path} was closed")
-            if self._pid is None:
-                threading.Thread(target=self._run, name="wxtcb-journal", daemon=True).start()
-                self._pid = os.getpid()
-            self._jobs.put(job)
-
-    def stop(self) -> Future[None]:
-        """Have done what was asked so far and the file closed; the future tells when, or why not."""
-        if self._is_in_forked_child():
-            self._close_future = Future()
-            self._close_future.set_result(None)
-            return self._close_future
-        with self._lock:
-            if not self._stopped:
-                self._stopped = True
-                self._jobs.put(None)
-                if self._pid is None:
-                    self._close_future.set_result(None)
-        return self._close_future
-
-    def is_open(self) -> bool:
-        return self._pid is not None and not self._stopped and not self._is_in_forked_child()
-
-    def _is_in_forked_child(self) -> bool:
-        """Tell whether the thread is on the other side of a fork; asked without the lock, which may be held there."""
-        return self._pid not in (None, os.getpid())
-
-    def _run(self) -> None:
-        file = JournalFile(self.path)
-        while self._run_batch(file):
-            pass
-
-    def _run_batch(self, file: JournalFile) -> bool:
-        waiting = self._drain_queue()
-        jobs = [job for job in waiting if job is not None and not job.future.cancelled()]
-        if jobs:
-            self._execute(jobs, file)
-            _notify_loops(jobs)
-        if None in waiting:
-            self._close_file(file)
-            return False
-        file.checkpoint()
-        return True
-
-    def _drain_queue(self) -> list[QueryJob | None]:
-        """Return all that waits, as soon as something does."""
-        first = self._jobs.get()
-        return [first, *(self._jobs.get() for _ in range(self._jobs.qsize()))]
-
-    def _execute(self, jobs: list[QueryJob], file: JournalFile) -> None:
-        """Have all kept in one transaction, or none; what one cannot read harms no other."""
-        try:
-            with file.transaction() as db:
-                for job in jobs:
-                    try:
-                        job.result = job.query(db)
-                    except CorruptRow as error:
-                        job.error = to_journal_error(error, self.path)
-        except Exception as error:
-            for job in jobs:
-                job.error = to_journal_error(error, self.path)
-
-    def _close_file(self, file: JournalFile) -> None:
-        try:
-            file.close()
-        except UnusableFile as error:
-            self._close_future.set_exception(to_journal_error(error, self.path))
-        except Exception as error:
-            self._close_future.set_exception(
-                JournalError(f"{to_journal_error(error, self.path)}; keep {self.path}-wal with the file")
-            )
-        else:
-            self._close_future.set_result(None)
-
-
-def _notify_loops(jobs: list[QueryJob]) -> None:
-    """Wake each loop once."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[QueryJob]] = defaultdict(list)
-    for job in jobs:
-        by_loop[job.future.get_loop()].append(job)
-    for loop, told in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # it was closed without a word to who waited in it
-            loop.call_soon_threadsafe(_resolve_all, told)
-
-
-def _resolve_all(jobs: list[QueryJob]) -> None:
-    for job in jobs:
-        job.resolve()
-
-
 T = TypeVar("T")
 
 
@@ -176,18 +47,23 @@ def _make_writer(journal: SqliteJournal) -> WriterThread:
 
 @attrs.define(eq=False)
 class SqliteJournal:
-    """A journal in the file at *path*, which only one process at a time may have open.
+    """Journal in the file at *path*, which one process at a time may open.
 
-    The file is opened by what is asked first, and made if there is none, in a directory that is there, readable for
-    this user alone. What `commit` told to be kept is on the disk, and stays there whatever kills process or machine.
-    All calls raise `JournalError`: `JournalInUse` at once while somebody else has the file open (who was killed has
-    not), and where the file is damaged, open to other users, that of another program or of another version of wxtcb;
-    then it is left as it is. After a failure the next call begins anew with what is on the disk.
+    The first call opens the file. It creates the file if there is none, with mode 600, in an existing directory. A
+    record that `commit` has stored is on the disk, and survives a crash of the process or the machine.
 
-    The disk must be a local one. While the journal is open, and after a crash, a part of it is in the ``-wal`` beside
-    the file; `aclose` (or ``async with``) writes that back, so that the file alone can be copied then. Any number of
-    loops may use it, one after the other or at once; the child of a fork may not use one that was opened before. (One
-    that was not forked by Python, and runs no other program, keeps it in use for as long as it lives.)
+    All calls raise `JournalError`:
+
+    - `JournalInUse` at once, if another process has the file open. A killed process does not count.
+    - If the file is damaged, readable for other users, or written by another program or another version of wxtcb. It
+      is then left unchanged.
+    - After any other failure, the next call opens the file again and continues with what is on the disk.
+
+    The file must be on a local disk. While the journal is open, and after a crash, the ``-wal`` file next to it holds a
+    part of the data. `aclose` (or ``async with``) writes it back; then the file alone can be copied.
+
+    Any number of event loops may use one journal. A forked child must not use a journal that was opened before the
+    fork. A child that was not forked by Python, and does not execute another program, keeps the file locked.
     """
 
     path: Path = attrs.field(converter=_as_path)
@@ -213,16 +89,20 @@ class SqliteJournal:
     async def commit(
         self, record: TenantRecord, entry: HistoryEntry, previous_owner: JournalEntry | None = None
     ) -> bool:
-        """Keep *record* as `Journal.commit` does. Cancelled meanwhile, it is kept or not, and its version tells."""
-        given = None if previous_owner is None else _make_row(*previous_owner)
-        return await self._submit(partial(schema.commit_rows, row=_make_row(record, entry), previous_owner=given))
+        """Store *record*, as described at `Journal.commit`.
+
+        If the call is cancelled, the record may have been stored; load it and compare its version.
+        """
+        released = None if previous_owner is None else _make_row(*previous_owner)
+        return await self._submit(partial(schema.commit_rows, row=_make_row(record, entry), previous_owner=released))
 
     async def aclose(self) -> None:
-        """Do what was asked so far, write everything into the file and close it; all that is asked later fails.
+        """Finish the pending calls, write everything into the file and close it; later calls fail.
 
-        Raises `JournalError` if the disk does not take it: then the ``-wal`` beside the file has the rest. It raises as
-        well if somebody else removed, replaced or wrote to the file while it was open, and says what is to be done.
+        Raises `JournalError` if the write fails: the ``-wal`` file next to the journal then holds the rest. Raises it
+        also if another program removed, replaced or changed the file while it was open; the message says what to do.
         """
+        # Shielded: a cancelled caller must not cancel the future that other callers of `aclose` wait for.
         await asyncio.shield(asyncio.wrap_future(self._writer.stop()))
 
     async def __aenter__(self) -> Self:
@@ -234,7 +114,8 @@ class SqliteJournal:
         await self.aclose()
 
     def __del__(self) -> None:
-        writer: WriterThread | None = getattr(self, "_writer", None)  # none if the path was refused
+        # The attribute is missing if the path was invalid.
+        writer: WriterThread | None = getattr(self, "_writer", None)
         if writer is not None and writer.is_open():
             warnings.warn(f"a SqliteJournal was never closed: {self.path}", ResourceWarning, stacklevel=2, source=self)
             writer.stop()
@@ -249,5 +130,142 @@ def _make_row(record: TenantRecord, entry: HistoryEntry) -> schema.RecordRow:
     try:
         return schema.RecordRow.from_record(record, entry)
     except ValueError as error:
-        reason = f"the record of tenant {record.tenant!r} cannot be kept: {error}"
-    raise UnserializableRecord(reason)
+        raise UnserializableRecord(
+            f"the record of tenant {record.tenant!r} cannot be stored: {error}; use only text that UTF-8 can encode"
+        ) from error
+
+
+@attrs.define(eq=False)
+class QueryJob:
+    """A query, its result or error, and the future of its caller."""
+
+    # Any: queries of all result types share one queue. `SqliteJournal._submit` ties the future to the query's type.
+    query: Callable[[sqlite3.Connection], Any]
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: JournalError | None = None
+
+    def resolve(self) -> None:
+        # The caller may have been cancelled in the meantime.
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+@attrs.define(eq=False)
+class WriterThread:
+    """The thread that owns the connection to the file at `path`; the first job starts it.
+
+    It runs all waiting jobs in one transaction, so that many concurrent commits cost one write to the disk. No other
+    object refers to the connection, because a forked child must neither use nor close it.
+    """
+
+    path: Path
+    _jobs: queue.SimpleQueue[QueryJob | None] = attrs.field(init=False, factory=queue.SimpleQueue["QueryJob | None"])
+    _close_future: Future[None] = attrs.field(init=False, factory=Future[None])
+    _pid: int | None = attrs.field(init=False, default=None)
+    _stopped: bool = attrs.field(init=False, default=False)
+    _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
+
+    def submit(self, job: QueryJob) -> None:
+        """Queue *job*; raise `JournalError` if the journal is closed or belongs to the parent of a fork."""
+        if self._is_in_forked_child():
+            raise JournalError(
+                f"{self.path} was opened before this process was forked; open a new journal after the fork"
+            )
+        # The lock keeps a job from being queued behind the end marker, where it would never be answered.
+        with self._lock:
+            if self._stopped:
+                raise JournalError(f"the journal {self.path} was closed; open a new one")
+            if self._pid is None:
+                # A daemon: a forgotten journal must not keep the interpreter from exiting.
+                threading.Thread(target=self._run, name="wxtcb-journal", daemon=True).start()
+                self._pid = os.getpid()
+            self._jobs.put(job)
+
+    def stop(self) -> Future[None]:
+        """Finish the queued jobs and close the file; return a future for the end or its error."""
+        if self._is_in_forked_child():
+            # The parent's thread does not exist here, so its future would never be resolved.
+            self._close_future = Future()
+            self._close_future.set_result(None)
+            return self._close_future
+        with self._lock:
+            if not self._stopped:
+                self._stopped = True
+                self._jobs.put(None)
+                if self._pid is None:
+                    self._close_future.set_result(None)
+        return self._close_future
+
+    def is_open(self) -> bool:
+        return self._pid is not None and not self._stopped and not self._is_in_forked_child()
+
+    def _is_in_forked_child(self) -> bool:
+        # Checked without the lock: at the fork another thread may have held it, and then it is never released here.
+        return self._pid not in (None, os.getpid())
+
+    def _run(self) -> None:
+        file = JournalFile(self.path)
+        while self._run_batch(file):
+            pass
+
+    def _run_batch(self, file: JournalFile) -> bool:
+        # Waits for the first job only; jobs that arrive during the transaction form the next batch.
+        batch = [self._jobs.get(), *(self._jobs.get() for _ in range(self._jobs.qsize()))]
+        jobs = [job for job in batch if job is not None and not job.future.cancelled()]
+        if jobs:
+            self._execute(jobs, file)
+            _notify_loops(jobs)
+        if None in batch:
+            self._close_file(file)
+            return False
+        # After the callers are notified: they need not wait for it.
+        file.checkpoint()
+        return True
+
+    def _execute(self, jobs: list[QueryJob], file: JournalFile) -> None:
+        """Run all jobs in one transaction; a row that cannot be read fails only its own job."""
+        try:
+            with file.transaction() as db:
+                for job in jobs:
+                    try:
+                        job.result = job.query(db)
+                    except CorruptRow as error:
+                        job.error = to_journal_error(error, self.path)
+        except Exception as error:
+            # One error for each job: a traceback is added to it in each caller.
+            for job in jobs:
+                job.error = to_journal_error(error, self.path)
+
+    def _close_file(self, file: JournalFile) -> None:
+        try:
+            file.close()
+        except UnusableFile as error:
+            self._close_future.set_exception(to_journal_error(error, self.path))
+        except Exception as error:
+            message = f"{to_journal_error(error, self.path)}; keep {self.path}-wal together with the file"
+            journal_error = JournalError(message)
+            journal_error.__cause__ = error.with_traceback(None)
+            self._close_future.set_exception(journal_error)
+        else:
+            self._close_future.set_result(None)
+
+
+def _notify_loops(jobs: list[QueryJob]) -> None:
+    # One wake-up for each loop, and not for each job: a batch may hold thousands.
+    by_loop: dict[asyncio.AbstractEventLoop, list[QueryJob]] = defaultdict(list)
+    for job in jobs:
+        by_loop[job.future.get_loop()].append(job)
+    for loop, loop_jobs in by_loop.items():
+        # Raised by a loop that was closed while its callers waited.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_resolve_all, loop_jobs)
+
+
+def _resolve_all(jobs: list[QueryJob]) -> None:
+    for job in jobs:
+        job.resolve()

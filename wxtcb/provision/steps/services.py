@@ -137,8 +137,8 @@ async def _on_cancelled(context: StepContext, tenant_state: TenantState, service
 
 async def _confirm_services(context: StepContext, tenant_state: TenantState, names: Sequence[str]) -> None:
     """Record unconfirmed services as done if the platform lists them."""
-    # It is not documented whether `getcslist` lists cloud-run services or only those of the older family. A service that
-    # it does not list may exist all the same, and a failed list is no failure of the tenant.
+    # It is not documented whether `getcslist` lists cloud-run services, or only those of the older family. A service
+    # that it does not list may exist all the same, and a failed list is no failure of the tenant.
     try:
         listed = await _list_services(context, tenant_state.env or "")
     except WxtcbError:
