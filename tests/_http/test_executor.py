@@ -276,7 +276,7 @@ async def test_notes_tell_attempts_and_elapsed_seconds(rig):
         await rig.call(Repeat.ONCE, *[rig.platform.after(1, -1)] * 5)
     assert caught.value.__notes__ == [
         "sent 5 times in 12.5 s",
-        "5 of these may have taken effect: look before you send it again",
+        "5 of these may have taken effect; check whether it took effect before retrying",
     ]
 
 
@@ -751,7 +751,7 @@ def test_create_is_sent_again_only_after_what_permits_it(virtual_run, histories,
 
 async def test_own_token_that_is_dead_is_not_said_to_have_been_renewed(rig):
     """The advice fits whose token it was."""
-    with pytest.raises(InvalidToken, match="token of your own"):
+    with pytest.raises(InvalidToken, match="your own"):
         await rig.call(Repeat.READ, 42001, credentials=StaticToken(Token(Secret("0WN"), 0)))
 
 
@@ -805,7 +805,7 @@ async def test_withheld_attempt_does_not_hide_earlier_ones_that_may_have_acted(r
     with pytest.raises(SendVetoed) as caught:
         await rig.call(Repeat.ONCE, -1, may_send=lambda: next(said))
     assert caught.value.maybe_acted == 1
-    assert "look before you send it again" in caught.value.__notes__[-1]
+    assert "check whether it took effect before retrying" in caught.value.__notes__[-1]
     assert [event.attempts for event in rig.emitted(CallFinished)] == [1]
 
 

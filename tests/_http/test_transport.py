@@ -89,7 +89,7 @@ async def test_name_that_cannot_be_resolved_is_known_as_not_sent(connect_plain):
     """A DNS failure says so, and that nothing was sent."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver())) as http:
         outcome = await (await connect_plain("https://api.example", http=http)).send(REQUEST)
-    assert outcome == SendFailure("the host name cannot be resolved", sent=False)
+    assert outcome == SendFailure("the host name could not be resolved", sent=False)
 
 
 async def test_server_that_closes_after_the_request_may_have_acted(serve, connect):
@@ -136,7 +136,7 @@ async def test_truncated_or_broken_reply_may_have_acted(serve, connect, data):
     """A reply that ends early, or cannot be decompressed, is a failure of something that was sent."""
     server = await serve(data)
     outcome = await (await connect(server.url)).send(REQUEST)
-    assert outcome == SendFailure("the reply was cut off or cannot be decompressed", sent=True)
+    assert outcome == SendFailure("the reply was truncated or could not be decompressed", sent=True)
 
 
 async def test_reply_that_is_no_http_may_have_acted(serve, connect):
@@ -281,7 +281,7 @@ async def test_proxy_that_refuses_is_known_as_not_sent(serve, connect_plain, fre
     server = await serve(OK)
     proxy = Secret(f"http://user:pr0xyword@127.0.0.1:{free_port}")
     transport = await connect_plain(server.url, proxy=proxy)
-    assert await transport.send(REQUEST) == SendFailure("the proxy cannot be used", sent=False)
+    assert await transport.send(REQUEST) == SendFailure("the connection to the proxy failed", sent=False)
     assert "pr0xyword" not in repr(transport)
     assert server.requests == []
 
@@ -299,7 +299,7 @@ async def test_proxy_that_denies_the_tunnel_is_known_as_not_sent(connect_plain):
     proxy = Secret(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
     outcome = await (await connect_plain("https://api.example", proxy=proxy)).send(REQUEST)
     listener.close()
-    assert outcome == SendFailure("the proxy cannot be used", sent=False)
+    assert outcome == SendFailure("the connection to the proxy failed", sent=False)
 
 
 async def test_request_goes_through_the_proxy(serve, connect_plain):

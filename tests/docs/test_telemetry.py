@@ -64,7 +64,7 @@ async def test_the_log_can_be_had_elsewhere():
     seen = await output_of(
         "import logging, sys; logging.basicConfig(stream=sys.stdout, level=10)", SESSION, LOG, MAKE_A_CALL
     )
-    assert "DEBUG:shop.wechat:/componenttcb/describeenvs: ok; sent 1 times" in seen
+    assert "DEBUG:shop.wechat:/componenttcb/describeenvs: ok (sent 1 times" in seen
 
 
 async def test_the_opentelemetry_hook_runs():
@@ -89,7 +89,7 @@ async def test_a_hook_of_ones_own_is_called():
     """The printed hook tells of a call that took long."""
     block = OWN.replace("> 30", "> 0")
     told = await output_of(SESSION, block, MAKE_A_CALL)
-    assert re.match(r"/componenttcb/describeenvs took \d+ s and ended ok", told)
+    assert re.match(r"/componenttcb/describeenvs took \d+ s, outcome: ok", told)
 
 
 @pytest.mark.parametrize("measure", ["call.duration", *(each.name for each in (*COUNTERS, *GAUGES))])
@@ -110,8 +110,8 @@ def test_every_label_stands_in_the_table(counter):
 
 def test_every_cause_of_a_retry_is_told():
     """What cannot be retried has no place there."""
-    [row] = re.findall(r"^\| `cause` of a retry \| (.*) \|$", DOCS, re.MULTILINE)
-    assert set(re.findall(r"`(\w+)`", row)) == {each.label for each in FailureKind} - {"unusable", "refused"}
+    [row] = re.findall(r"^\| `reason` of a retry \| (.*) \|$", DOCS, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", row)) == {each.label for each in FailureKind} - {"invalid_reply", "rejected"}
 
 
 def test_every_event_and_error_that_is_named_exists():

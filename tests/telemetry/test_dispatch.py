@@ -56,7 +56,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, name, package, e
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=extra) as caught:
         getattr(telemetry, name)
-    assert caught.value.__context__ is None
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
 def test_a_failure_to_import_for_another_reason_is_not_explained_away(monkeypatch):
@@ -182,23 +182,23 @@ EVENTS = [
     (events.CallStarted(CREATE, 1), None, ()),
     (events.CallFinished(CREATE, 1, 1, 0.5, None, cancelled=False), None, ()),
     (events.RetryScheduled(CREATE, 1, 1, 0.5, BUSY, "busy"), "retries", (CREATE, "busy")),
-    (events.RequestResent(CREATE, 1, BUSY, "token_dead"), "retries", (CREATE, "token_dead")),
-    (events.Abandoned(CREATE, 1), "doubts", (CREATE, "cancelled")),
-    (events.PossibleDuplicate(CREATE, 1), "doubts", (CREATE, "ok")),
-    (events.EndpointRateLimited(CREATE, 30.0), "pauses", (CREATE,)),
+    (events.RequestResent(CREATE, 1, BUSY, "invalid_token"), "retries", (CREATE, "invalid_token")),
+    (events.Abandoned(CREATE, 1), "ambiguous_calls", (CREATE, "cancelled")),
+    (events.PossibleDuplicate(CREATE, 1), "ambiguous_calls", (CREATE, "ok")),
+    (events.EndpointRateLimited(CREATE, 30.0), "rate_limit.pauses", (CREATE,)),
     (events.TokenRejected(1, 42001), None, ()),
-    (events.TokenRefreshed(1, "first", 7200.0, 0.5), "renewals", ("first", "ok")),
-    (events.TokenRefreshFailed("dead", BUSY, 1.0, 0.5), "renewals", ("dead", "Busy")),
-    (events.TokenRefreshed(1, "dead", 7200.0, 0.5, from_store=True), "renewals", ("dead", "adopted")),
-    (events.TokenStoreWriteFailed(1, "OSError"), "store.failures", ()),
-    (events.TokenConflictDetected(3, 1.0, "share"), "token.contests", ()),
-    (events.TicketReceived(1413192605, is_newest=True), "tickets", ("kept",)),
-    (events.TicketReceived(1413192605, is_newest=False), "tickets", ("known",)),
+    (events.TokenRefreshed(1, "first", 7200.0, 0.5), "token.refreshes", ("first", "ok")),
+    (events.TokenRefreshFailed("dead", BUSY, 1.0, 0.5), "token.refreshes", ("dead", "PlatformBusy")),
+    (events.TokenRefreshed(1, "dead", 7200.0, 0.5, from_store=True), "token.refreshes", ("dead", "from_store")),
+    (events.TokenStoreWriteFailed(1, "OSError"), "token.writes.failed", ()),
+    (events.TokenConflictDetected(3, 1.0, "share"), "token.conflicts", ()),
+    (events.TicketReceived(1413192605, is_newest=True), "tickets", ("stored",)),
+    (events.TicketReceived(1413192605, is_newest=False), "tickets", ("ignored",)),
     (events.TicketReceived(1413192605, is_newest=True, in_memory_only=True), "tickets", ("in_memory",)),
     (events.TicketWriteFailed(1413192605, "OSError", 1.0), "ticket.writes.failed", ()),
     (events.PushRefused("the signature does not match", 403), "pushes.refused", ("403",)),
-    (events.PushMalformed("there must be one CreateTime"), "pushes.unreadable", ()),
-    (events.NotificationDropped("authorized", 100), "notices.dropped", ()),
+    (events.PushMalformed("there must be one CreateTime"), "pushes.malformed", ()),
+    (events.NotificationDropped("authorized", 100), "notifications.dropped", ()),
 ]
 
 
@@ -320,10 +320,10 @@ async def test_a_resend_is_told_to_who_listens_to_calls(new_session, wechat, cap
         await environment.describe_envs(session)
     resends = [event for event in heard if isinstance(event, events.RequestResent)]
     assert [(event.call, event.reason, event.error.errcode) for event in resends] == [
-        (0, "token_dead", 42001),
-        (0, "minute_limit", 45011),
+        (0, "invalid_token", 42001),
+        (0, "rate_limited", 45011),
     ]
-    assert "sent again" not in caplog.text
+    assert "resent" not in caplog.text
 
 
 @pytest.mark.virtual_time

@@ -188,12 +188,12 @@ async def test_a_span_tells_what_the_call_went_through(session, rig, wechat):
         "Resending",
     ]
     retry = dict(span.events[0].attributes)
-    assert retry.pop("wxtcb.wait") >= 0
+    assert retry.pop("wxtcb.delay") >= 0
     assert retry == {
         "wxtcb.endpoint": LIST,
         "wxtcb.call": 0,
         "wxtcb.attempt": 1,
-        "wxtcb.cause": "busy",
+        "wxtcb.reason": "busy",
         "wxtcb.error": "Busy",
         "wxtcb.errcode": -1,
         "wxtcb.rid": "5f-77",
@@ -210,11 +210,11 @@ async def test_a_renewal_is_a_trace_of_its_own(session, rig, wechat):
                 await environment.describe_envs(session)
             await asyncio.sleep(61)
             await environment.describe_envs(session)
-    failed, renewed = [span for span in rig.spans if span.name == "token renewal"]
+    failed, renewed = [span for span in rig.spans if span.name == "token refresh"]
     assert (failed.parent, renewed.parent) == (None, None)
     assert (failed.attributes["error.type"], failed.status.status_code) == ("IPNotAllowed", StatusCode.ERROR)
     assert [round((span.end_time - span.start_time) / 1e9, 3) for span in (failed, renewed)] == [2, 3]
-    assert renewed.attributes["wxtcb.cause"] == "first"
+    assert renewed.attributes["wxtcb.reason"] == "first"
 
 
 async def test_calls_are_counted_and_timed_by_path_and_outcome(session, rig, wechat):
@@ -237,9 +237,9 @@ async def test_retries_and_renewals_are_counted_by_cause(session, rig, wechat):
     wechat.play(LIST, -1, -1, 42001, 45011)
     async with session:
         await environment.describe_envs(session)
-    assert rig.counted("wxtcb.retries") == {(LIST, "busy"): 2, (LIST, "token_dead"): 1, (LIST, "minute_limit"): 1}
-    assert rig.counted("wxtcb.renewals") == {("first", "ok"): 1, ("dead", "ok"): 1}
-    assert rig.counted("wxtcb.pauses") == {(LIST,): 1}
+    assert rig.counted("wxtcb.retries") == {(LIST, "busy"): 2, (LIST, "invalid_token"): 1, (LIST, "rate_limited"): 1}
+    assert rig.counted("wxtcb.token.refreshes") == {("first", "ok"): 1, ("dead", "ok"): 1}
+    assert rig.counted("wxtcb.rate_limit.pauses") == {(LIST,): 1}
 
 
 async def test_gauges_are_read_off_the_open_session(session, rig):
@@ -248,7 +248,7 @@ async def test_gauges_are_read_off_the_open_session(session, rig):
         await environment.describe_envs(session)
         await asyncio.sleep(50)
         read = {name: points[0].value for name, points in rig.figures().items() if name.startswith("wxtcb.token.")}
-        assert read == {"wxtcb.token.age": 50, "wxtcb.token.left": 7150, "wxtcb.token.waiters": 0}
+        assert read == {"wxtcb.token.age": 50, "wxtcb.token.expires_in": 7150, "wxtcb.token.waiters": 0}
     assert "wxtcb.token.age" not in rig.figures()
 
 
@@ -270,7 +270,7 @@ async def test_sessions_are_told_apart_by_their_appid(new_session, rig, wechat):
         await environment.describe_envs(one)
         await environment.describe_envs(two)
         figures = rig.figures()
-    for name in ("wxtcb.call.duration", "wxtcb.renewals", "wxtcb.token.age"):
+    for name in ("wxtcb.call.duration", "wxtcb.token.refreshes", "wxtcb.token.age"):
         assert [point.attributes["wxtcb.component_appid"] for point in figures[name]] == ["wx1", "wx2"]
     assert [span.attributes["wxtcb.component_appid"] for span in rig.calls] == ["wx1", "wx2"]
     assert [(span.attributes["server.address"], span.attributes["server.port"]) for span in rig.calls] == [
@@ -291,7 +291,7 @@ async def test_sessions_of_one_appid_share_their_gauges(new_session, rig, wechat
             group.create_task(environment.describe_envs(each))
         await asyncio.sleep(1)
         figures = rig.figures()
-        assert [point.value for point in figures["wxtcb.calls.under_way"]] == [2]
+        assert [point.value for point in figures["wxtcb.calls.in_flight"]] == [2]
         assert [point.value for point in figures["wxtcb.retry_quota"]] == [500]
 
 

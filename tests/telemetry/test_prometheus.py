@@ -57,10 +57,10 @@ async def test_retries_and_renewals_are_counted_by_cause(session, registry, wech
     async with session:
         await environment.describe_envs(session)
     of_path = {"component_appid": APPID, "endpoint": LIST}
-    assert registry.get_sample_value("wxtcb_retries_total", {**of_path, "cause": "busy"}) == 1
-    assert registry.get_sample_value("wxtcb_retries_total", {**of_path, "cause": "token_dead"}) == 1
-    renewed = {"component_appid": APPID, "cause": "dead", "outcome": "ok"}
-    assert registry.get_sample_value("wxtcb_renewals_total", renewed) == 1
+    assert registry.get_sample_value("wxtcb_retries_total", {**of_path, "reason": "busy"}) == 1
+    assert registry.get_sample_value("wxtcb_retries_total", {**of_path, "reason": "invalid_token"}) == 1
+    renewed = {"component_appid": APPID, "reason": "dead", "outcome": "ok"}
+    assert registry.get_sample_value("wxtcb_token_refreshes_total", renewed) == 1
 
 
 async def test_gauges_are_read_off_the_open_sessions(new_session, session, registry, hook):
@@ -101,7 +101,7 @@ async def test_the_page_shows_nothing_of_the_caller_or_the_credentials(session, 
         with pytest.raises(errors.InvalidRequest):
             await environment.create_env(session, alias="the-alias-of-a-tenant")
         page = prometheus_client.generate_latest(registry).decode()
-    assert 'wxtcb_retries_total{cause="busy"' in page
+    assert 'wxtcb_retries_total{reason="busy"' in page
     assert not [each for each in ("the-alias", "T0KEN", "S3CRET", "T1CKET") if each in page]
 
 
@@ -109,7 +109,7 @@ def test_an_unbound_hook_counts_too(hook, registry):
     """Called by hand, it has no appid to tell."""
     hook(events.TokenStoreWriteFailed(1, "OSError"))
     hook(events.TokenRejected(1, 42001))
-    assert registry.get_sample_value("wxtcb_store_failures_total", {"component_appid": ""}) == 1
+    assert registry.get_sample_value("wxtcb_token_writes_failed_total", {"component_appid": ""}) == 1
 
 
 def test_a_second_hook_in_one_registry_is_refused(hook, registry):

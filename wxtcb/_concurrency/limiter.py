@@ -47,7 +47,7 @@ class _PathState:
         return 0.0 if self.admitted < self.allowance else self.opens_at + MINUTE - now
 
     def _advance_minutes(self, minutes: int) -> None:
-        # The allowance doubles in every minute without a 45011. The shift is bounded because a path may be idle for days.
+        # The allowance doubles in every minute without a 45011. The shift is bounded: a path may be idle for days.
         self.opens_at += minutes * MINUTE
         self.allowance = min(_UNLIMITED, self.allowance << min(minutes, 40))
         self.admitted_last_minute = self.admitted if minutes == 1 else 0
@@ -62,7 +62,7 @@ class _PathState:
 
     def pause_until(self, opens_at: float) -> None:
         """Close the path until *opens_at* and reduce its allowance."""
-        # The platform does not document its limit. A quarter of the calls that met it is a cautious restart; the doubling
+        # The platform does not document its limit. A quarter of the calls that met it is a cautious restart; doubling
         # then approaches the limit again. The previous minute counts, because 45011 may arrive early in a new one.
         self.allowance = max(1, max(self.admitted, self.admitted_last_minute) // 4)
         self.opens_at = self.paused_until = opens_at

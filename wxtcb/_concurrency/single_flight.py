@@ -32,8 +32,8 @@ class SharedTask(Generic[T]):
     def start(cls, coroutine_function: Callable[[], Coroutine[None, None, T]], now: float) -> SharedTask[T]:
         """Start *coroutine_function* in a task of its own; *now* becomes `started_at`."""
         shared = cls(now)
-        # An empty context: the task belongs to no caller, so it must not inherit the context variables (a span, a request
-        # id) of the one that happens to start it.
+        # An empty context: the task belongs to no caller, so it must not inherit context variables (a span, a request
+        # id) from the one that happens to start it.
         shared._task = asyncio.get_running_loop().create_task(
             shared._run(coroutine_function), context=contextvars.Context()
         )

@@ -1,6 +1,7 @@
-"""Ready hooks and filters: the log, OpenTelemetry, Prometheus, Sentry. What they stand on is loaded when it is used.
+"""Hooks and filters for logging, OpenTelemetry, Prometheus and Sentry.
 
-`OpenTelemetryHook` comes with the extra ``[otel]``, `PrometheusHook` with ``[prometheus]``.
+`OpenTelemetryHook` needs the extra ``[otel]``, `PrometheusHook` the extra ``[prometheus]``. Each is imported on first
+access.
 """
 
 from __future__ import annotations
@@ -27,16 +28,17 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def __getattr__(name: str) -> Any:  # a class of a room below, which type checkers see above
+# `Any` hides nothing from type checkers: they see the classes in the `TYPE_CHECKING` block above.
+def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'wxtcb.telemetry' has no attribute {name!r}")
     extra, package = _LAZY[name]
     try:
-        room = importlib.import_module(f"wxtcb.telemetry.{extra}")
+        module = importlib.import_module(f"wxtcb.telemetry.{extra}")
     except ModuleNotFoundError as error:
+        # Only the extra's own package may be missing; anything else is a broken installation, which must be shown.
         if (error.name or "").partition(".")[0] != package:
             raise
-        room = None
-    if room is None:
-        raise ImportError(f"wxtcb.telemetry.{name} needs {package}: pip install 'wxtcb[{extra}]'", name=package)
-    return getattr(room, name)
+        message = f"wxtcb.telemetry.{name} needs {package}: pip install 'wxtcb[{extra}]'"
+        raise ImportError(message, name=package) from error
+    return getattr(module, name)

@@ -1,6 +1,6 @@
-"""Who hears of events: the log, in a line each, and the hooks of a session.
+"""Event dispatch: passes the events of a session to the log and to its hooks.
 
-A hook that raises is reported to the loop's exception handler and never changes a result.
+A hook that raises is reported to the event loop's exception handler and never changes a result.
 """
 
 from __future__ import annotations
@@ -44,59 +44,64 @@ logger: Final = logging.getLogger("wxtcb")
 
 
 def event_fields(event: Event) -> dict[str, object]:
-    """Return what an event tells, its error as the name of its class, `errcode` and `rid`; what is None is left out."""
-    told = {field.name: getattr(event, field.name) for field in attrs.fields(type(event))}
-    if (error := told.pop("error", None)) is not None:
-        told |= {"error": type(error).__name__}
-        told |= {name: getattr(error, name, None) for name in ("errcode", "rid")}
-    return {name: value for name, value in told.items() if value is not None}
+    """Return the fields of *event* without those that are None.
+
+    An error is replaced by the name of its class, its `errcode` and its `rid`, because its message may be long.
+    """
+    fields = {field.name: getattr(event, field.name) for field in attrs.fields(type(event))}
+    if (error := fields.pop("error", None)) is not None:
+        fields |= {"error": type(error).__name__}
+        fields |= {name: getattr(error, name, None) for name in ("errcode", "rid")}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _describe_ticket(event: TicketReceived) -> str:
     if not event.is_newest:
-        return "known or older: nothing changed"
-    return "the newest, in memory until the store takes it" if event.in_memory_only else "the newest"
+        return "ignored: it is not newer than the current one"
+    return "newest, in memory until the store accepts it" if event.in_memory_only else "newest"
 
 
 def _describe_retry(seconds: float | None) -> str:
-    return "and is lost" if seconds is None else f"next try in {seconds:.0f} s"
+    return "the ticket is lost" if seconds is None else f"retrying in {seconds:.0f} s"
 
 
-_HOOK_ERRORS: Final = (Exception, asyncio.CancelledError)  # nothing cancels a function that awaits nothing
+# A CancelledError, too: a hook awaits nothing, so one that it raises is no cancellation, but a failure of the hook.
+_HOOK_ERRORS: Final = (Exception, asyncio.CancelledError)
+# Level, format and arguments by type of event. The types of the arguments differ from event to event, hence `Any`.
 _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object, ...]]]]] = {
     CallFinished: (
         DEBUG,
-        "%s: %s; sent %d times in %.3f s",
+        "%s: %s (sent %d times in %.3f s)",
         lambda event: (event.endpoint, event.error or event.outcome, event.attempts, event.elapsed),
     ),
     RetryScheduled: (
         WARNING,
-        "%s: attempt %d failed, trying again in %.2f s: %s",
+        "%s failed (attempt %d), retrying in %.2f s: %s",
         _of("endpoint", "attempt", "delay", "error"),
     ),
-    RequestResent: (DEBUG, "%s: sent again (%s): %s", _of("endpoint", "reason", "error")),
+    RequestResent: (DEBUG, "%s is resent (%s): %s", _of("endpoint", "reason", "error")),
     Abandoned: (
         WARNING,
-        "%s: cancelled when it may have acted (%d attempts): look",
+        "%s was cancelled after %d sends that may have taken effect; check whether it did",
         _of("endpoint", "maybe_acted"),
     ),
     PossibleDuplicate: (
         WARNING,
-        "%s: succeeded, but %d earlier attempts may have acted too: look",
+        "%s succeeded, but %d earlier attempts may have taken effect too; check for duplicates",
         _of("endpoint", "maybe_acted"),
     ),
     EndpointRateLimited: (
         WARNING,
-        "%s: minute limit reached, nothing is sent there for %.0f s",
+        "%s reached its minute limit; its calls are paused for %.0f s",
         _of("endpoint", "retry_after"),
     ),
-    TokenRejected: (DEBUG, "token %d was called dead (%d)", _of("generation", "errcode")),
+    TokenRejected: (DEBUG, "token %d was rejected (%d)", _of("generation", "errcode")),
     TokenRefreshed: (
         INFO,
-        "token %d %s (%s) in %.2f s, lives %.0f s",
+        "token %d %s (%s) in %.2f s, expires in %.0f s",
         lambda event: (
             event.generation,
-            "adopted" if event.from_store else "fetched",
+            "loaded from the store" if event.from_store else "fetched",
             event.reason,
             event.elapsed,
             event.expires_in,
@@ -104,73 +109,86 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
     ),
     TokenRefreshFailed: (
         WARNING,
-        "token fetch (%s) failed, next in %.0f s at the earliest: %s",
+        "token refresh (%s) failed, next attempt in %.0f s at the earliest: %s",
         _of("reason", "retry_after", "error"),
     ),
-    TokenStoreWriteFailed: (WARNING, "token %d could not be kept in the store: %s", _of("generation", "reason")),
+    TokenStoreWriteFailed: (
+        WARNING,
+        "token %d could not be written to the token store: %s",
+        _of("generation", "reason"),
+    ),
     TokenConflictDetected: (
         WARNING,
-        "%d tokens in a row were voided by somebody else; fetches are %.0f s apart from now on. %s",
+        "%d tokens in a row were invalidated, probably by another program; fetching at most every %.0f s. %s",
         _of("conflicts", "min_fetch_interval", "hint"),
     ),
     TicketReceived: (
         INFO,
-        "ticket of %d received, %s",
+        "ticket created at %d received, %s",
         lambda event: (event.create_time, _describe_ticket(event)),
     ),
     TicketWriteFailed: (
         WARNING,
-        "ticket of %d could not be written to the store, %s: %s",
+        "ticket created at %d could not be written to the token store, %s: %s",
         lambda event: (event.create_time, _describe_retry(event.retry_after), event.reason),
     ),
-    PushRefused: (WARNING, "push refused with %d: %s", _of("status", "reason")),
+    PushRefused: (WARNING, "push rejected with HTTP %d: %s", _of("status", "reason")),
     PushMalformed: (
         WARNING,
-        "push answered, but it cannot be read, and changed nothing: %s",
+        "push acknowledged but ignored, because it is malformed: %s",
         lambda event: (event.reason,),
     ),
-    NotificationDropped: (WARNING, "push of %r not handed on: %d are not done yet", _of("info_type", "in_progress")),
+    NotificationDropped: (
+        WARNING,
+        "notification %r dropped: %d earlier ones are still being processed",
+        _of("info_type", "in_progress"),
+    ),
 }
 
 
 @attrs.frozen
 class LoggingHook:
-    """Writes events to a logger, one line each, with their fields (`event_fields`) and their `kind` as ``extra``.
+    """Hook that logs each event in one line; the record has the event's fields and its `kind` as ``extra``.
 
-    What needs a look is a WARNING, a retry among it; a new token is INFO; the end of each call is DEBUG.
+    Failures and retries are logged as WARNING, new tokens and tickets as INFO, and the end of each call as DEBUG.
     """
 
     logger: logging.Logger = logger
 
     def __call__(self, event: Event, /) -> None:
-        line = _LOG_FORMATS.get(type(event))
-        if line is not None and self.logger.isEnabledFor(line[0]):
-            level, text, values = line
-            self.logger.log(level, text, *values(event), extra={"kind": type(event).__name__, **event_fields(event)})
+        log_format = _LOG_FORMATS.get(type(event))
+        if log_format is not None and self.logger.isEnabledFor(log_format[0]):
+            level, message, arguments = log_format
+            self.logger.log(
+                level, message, *arguments(event), extra={"kind": type(event).__name__, **event_fields(event)}
+            )
 
 
 @attrs.define(repr=False, eq=False)
 class HookDispatcher:
-    """Hands events to the log and to the hooks; the end of a call in reverse, so that what they open for it nests."""
+    """Dispatcher of events to the log and to the hooks of a session."""
 
     hooks: tuple[Hook, ...] = ()
     logging_hook: Hook = LoggingHook()
 
     @classmethod
     def create(cls, session: SessionInfo, hooks: Iterable[Hook]) -> HookDispatcher:
-        """Hand events to *hooks* alone, and to the log."""
+        """Create a dispatcher to the log and to *hooks*, bound to *session*."""
         return cls().with_hooks(session, hooks)
 
     def with_hooks(self, session: SessionInfo, hooks: Iterable[Hook]) -> HookDispatcher:
-        """Hand events to *hooks* as well, bound to *session* where they want that."""
+        """Return a dispatcher that also serves *hooks*; those that support it are bound to *session*."""
         bound = (hook.bind(session) if _is_session_hook(hook) else hook for hook in hooks)
         return HookDispatcher((*self.hooks, *bound), self.logging_hook)
 
     def __bool__(self) -> bool:
-        """Whether anybody listens to every call."""
+        """Return whether the events of every call are observed; if not, they need not be created."""
         return bool(self.hooks) or logger.isEnabledFor(DEBUG)
 
     def emit(self, event: Event) -> None:
+        """Call the log and all hooks with *event*."""
+        # The end of a call goes to the hooks in reverse order, so that what they opened at its start (spans) is closed
+        # inside out.
         hooks = (self.logging_hook, *self.hooks)
         for hook in reversed(hooks) if type(event) is CallFinished else hooks:
             try:
@@ -180,17 +198,17 @@ class HookDispatcher:
 
 
 def to_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
-    """Refuse what cannot be called, and what would have to be awaited."""
+    """Return *hooks* as a tuple; raise `InvalidArgument` unless all are callables that need no await."""
     if not isinstance(hooks, Iterable):
-        raise InvalidArgument(f"hooks must be a list of callables, not {type(hooks).__name__}")
-    kept = tuple(hooks)
-    if not all(callable(hook) and not is_async_callable(hook) for hook in kept):
-        raise InvalidArgument("hooks must be a list of callables, none of them a coroutine function")
-    return kept
+        raise InvalidArgument(f"hooks must be an iterable of callables, not {type(hooks).__name__}")
+    result = tuple(hooks)
+    if not all(callable(hook) and not is_async_callable(hook) for hook in result):
+        raise InvalidArgument("hooks must be an iterable of callables, none of them a coroutine function")
+    return result
 
 
 def notify_open(session: SessionInfo, hooks: Iterable[Hook]) -> None:
-    """Tell those of *hooks* that want to know that *session* is open."""
+    """Call `on_session_open` of those *hooks* that have it."""
     for hook in hooks:
         try:
             if _is_session_hook(hook):
@@ -200,14 +218,14 @@ def notify_open(session: SessionInfo, hooks: Iterable[Hook]) -> None:
 
 
 def _is_session_hook(hook: Hook) -> TypeGuard[SessionHook]:
-    kind = type(hook)  # a Mock has every attribute, its type has not
-    return hasattr(kind, "bind") and hasattr(
-        kind, "on_session_open"
-    )  # isinstance of a protocol takes longer than a call may
+    # The type is checked, because a Mock has every attribute, but its type has not. `isinstance` with a runtime
+    # protocol is much slower, and a server may call `with_options(hooks=)` for each of its requests.
+    hook_type = type(hook)
+    return hasattr(hook_type, "bind") and hasattr(hook_type, "on_session_open")
 
 
 def is_async_callable(function: Callable[..., object]) -> bool:
-    """Tell whether what *function* returns has to be awaited: it, what it is a part of, or its `__call__` is async."""
+    """Return whether *function*, the function of its partial, or its `__call__` is a coroutine function."""
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)

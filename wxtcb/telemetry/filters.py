@@ -1,6 +1,7 @@
-"""Filters for tools that record URLs, local variables and bodies by themselves, and the platform's secrets with them.
+"""Filters that redact secrets for tools that record URLs, local variables and bodies automatically.
 
-wxtcb shows no secret, but the platform wants its token in the URL, and a tool that instruments aiohttp reads URLs.
+wxtcb itself exposes no secret. But the platform requires the token in the URL, and tools that instrument aiohttp record
+URLs.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ if TYPE_CHECKING:
 E = TypeVar("E")
 
 REDACTED: Final = "***"
+# Deeper values are replaced as a whole: a structure that contains itself would otherwise be followed without end.
 MAX_DEPTH: Final = 32
 _NAME_SUFFIX: Final = r"(?:tokens?|secret(?:_?key)?|ticket|password|pwd|aes_?key|authorization)"
+# "=" may be percent-encoded, also several times, where a URL is a parameter of another one.
 _EQUALS_SIGN: Final = r"(?:=|%(?:25)*3D)"
 _SECRET_NAME_PATTERN: Final = re.compile(_NAME_SUFFIX + "$", re.IGNORECASE)
 _URL_SECRET_PATTERN: Final = re.compile(rf"({_NAME_SUFFIX}{_EQUALS_SIGN})[^&#\s]+", re.IGNORECASE)
 _QUERY_SECRET_PATTERN: Final = re.compile(
     rf"((?:\A|[?&])[^?&=#\s\"']*{_NAME_SUFFIX}{_EQUALS_SIGN})[^&#\s\"'<>\\]+", re.IGNORECASE
 )
+# Signatures in links to object storage (COS): `sign` and `q-signature`.
 _SIGNATURE_PATTERN: Final = re.compile(rf"((?:\A|[?&]|%26)(?:sign|q-signature){_EQUALS_SIGN})[^&#\s\"'<>\\]+")
 _SECRET_VALUE_PATTERN: Final = re.compile(
     rf"""
     ({_NAME_SUFFIX} \\* ["']? \s* (?: {_EQUALS_SIGN} | : ) \s*)
-    (?: (["']) (?: \\. | (?!\2) .)*           # in quotes: up to the same quote
-    |   (\\+ ["']) .*? (?= \3 | \Z)           # in quotes of a quoted text
+    (?: (["']) (?: \\. | (?!\2) .)*           # quoted: up to the same quote
+    |   (\\+ ["']) .*? (?= \3 | \Z)           # escaped quotes, inside a quoted string
     |   (?: (?: bearer | basic ) \s+)? [^\s"'&<>,;)}}\]\\]+ )
     """,
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
@@ -36,17 +40,23 @@ _TICKET_PATTERN: Final = re.compile(r"ticket@@@[\w-]+")
 
 
 def url_filter(url: URL) -> str:
-    """Return *url* as text without its secrets: ``AioHttpClientInstrumentor().instrument(url_filter=url_filter)``."""
+    """Return *url* as a string with its secrets redacted.
+
+    For OpenTelemetry: ``AioHttpClientInstrumentor().instrument(url_filter=url_filter)``.
+    """
     return _redact(_URL_SECRET_PATTERN.sub(rf"\1{REDACTED}", str(url.with_user(None))))
 
 
 def sentry_filter(event: E, _hint: object, /) -> E:
-    """Return a Sentry event, transaction, span or breadcrumb without the platform's secrets.
+    """Return a Sentry event, transaction, span or breadcrumb with the platform's secrets redacted.
 
-    Give it to ``sentry_sdk.init`` as `before_send`, `before_send_transaction` and `before_breadcrumb`, and where spans
-    are streamed as `before_send_span`. Hidden are the values of all names that end in token, tokens, secret,
-    secret_key, ticket, password, pwd, aeskey or authorization, as local variables, fields, and in texts where ``=`` or
-    ``:`` follows, the signatures of links to object storage, and everything that looks like a ticket.
+    Pass it to ``sentry_sdk.init`` as `before_send`, `before_send_transaction` and `before_breadcrumb`. If spans are
+    streamed, pass it as `before_send_span`, too. Redacted are:
+
+    - values of names that end in token, tokens, secret, secret_key, ticket, password, pwd, aes_key or authorization:
+      local variables, fields, and in strings the value after ``name=`` or ``name:``;
+    - signatures in links to object storage;
+    - everything that looks like a component_verify_ticket.
     """
     return cast("E", _redact_value(event, MAX_DEPTH))
 

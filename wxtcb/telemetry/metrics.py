@@ -1,7 +1,7 @@
-"""What is counted and what is gauged, whoever keeps the figures.
+"""Metric definitions shared by the OpenTelemetry and Prometheus hooks.
 
-Labels have few values: the paths of endpoints, and words of ours. None is an alias, a tenant, an environment or a
-token.
+Labels have a low cardinality: endpoint paths, and words defined by wxtcb. No label contains an alias, a tenant, an
+environment or a token.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from wxtcb.events import (
 )
 
 DURATION_BUCKETS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0)
-DURATION_HELP: Final = "Time that calls took, all waiting and all attempts included"
+DURATION_HELP: Final = "Duration of calls, including all waits and all attempts"
 
 
 @attrs.frozen
 class Counter:
-    """What only grows; `name` has dots, `unit` is what one of them is."""
+    """Counter metric; `name` is dotted, `unit` is a UCUM unit such as ``{call}``."""
 
     name: str
     unit: str
@@ -50,7 +50,7 @@ class Counter:
 
 @attrs.frozen
 class Gauge:
-    """What is read off sessions at any moment; `aggregate` makes one value of those of one component_appid."""
+    """Gauge metric, read from the stats of a session; `aggregate` combines the sessions of one component_appid."""
 
     name: str
     unit: str
@@ -59,30 +59,39 @@ class Gauge:
     aggregate: Callable[[list[float]], float] = sum
 
     def value(self, stats: Iterable[Stats]) -> float | None:
-        """Return the value for sessions of one component_appid; None if none of them has a reading."""
-        readings = [reading for each in stats if (reading := self.read(each)) is not None]
-        return self.aggregate(readings) if readings else None
+        """Return the combined value of sessions of one component_appid, or None if none of them has a value."""
+        values = [value for each in stats if (value := self.read(each)) is not None]
+        return self.aggregate(values) if values else None
 
 
-RETRIES: Final = Counter("retries", "{retry}", "Attempts that failed and were made again", ("endpoint", "cause"))
-RATE_LIMIT_PAUSES: Final = Counter("pauses", "{pause}", "Pauses of a path at its minute limit", ("endpoint",))
-AMBIGUOUS_CALLS: Final = Counter(
-    "doubts", "{call}", "Calls that add something and may have acted unseen, to be looked at", ("endpoint", "end")
+RETRIES: Final = Counter(
+    "retries", "{retry}", "Failed attempts that were followed by another one", ("endpoint", "reason")
 )
-TOKEN_REFRESHES: Final = Counter("renewals", "{renewal}", "Renewals of the token", ("cause", "outcome"))
+RATE_LIMIT_PAUSES: Final = Counter(
+    "rate_limit.pauses", "{pause}", "Pauses of a path after its minute limit (45011)", ("endpoint",)
+)
+AMBIGUOUS_CALLS: Final = Counter(
+    "ambiguous_calls",
+    "{call}",
+    "Calls that may have taken effect more than once, or unnoticed",
+    ("endpoint", "outcome"),
+)
+TOKEN_REFRESHES: Final = Counter("token.refreshes", "{refresh}", "Refreshes of the token", ("reason", "outcome"))
 TOKEN_STORE_FAILURES: Final = Counter(
-    "store.failures", "{token}", "New tokens that could not be kept in the token store"
+    "token.writes.failed", "{write}", "New tokens that could not be written to the token store"
 )
 TOKEN_CONFLICTS: Final = Counter(
-    "token.contests", "{renewal}", "Renewals after somebody else seemed to have voided the token"
+    "token.conflicts", "{conflict}", "Series of tokens that another program seems to have invalidated"
 )
-TICKETS: Final = Counter("tickets", "{ticket}", "Pushed tickets: kept, in memory alone, known already", ("outcome",))
+TICKETS: Final = Counter("tickets", "{ticket}", "Tickets pushed by WeChat", ("outcome",))
 TICKET_WRITE_FAILURES: Final = Counter(
-    "ticket.writes.failed", "{try}", "Tries to write a ticket to the token store that failed"
+    "ticket.writes.failed", "{write}", "Failed attempts to write a ticket to the token store"
 )
-PUSHES_REFUSED: Final = Counter("pushes.refused", "{push}", "Pushes that were refused", ("status",))
-PUSHES_MALFORMED: Final = Counter("pushes.unreadable", "{push}", "Pushes that were answered, but could not be read")
-NOTIFICATIONS_DROPPED: Final = Counter("notices.dropped", "{push}", "Pushes that were answered, but not handed on")
+PUSHES_REFUSED: Final = Counter("pushes.refused", "{push}", "Pushes that were rejected", ("status",))
+PUSHES_MALFORMED: Final = Counter("pushes.malformed", "{push}", "Pushes that were acknowledged, but malformed")
+NOTIFICATIONS_DROPPED: Final = Counter(
+    "notifications.dropped", "{push}", "Notifications that were acknowledged, but dropped"
+)
 COUNTERS: Final = (
     RETRIES,
     RATE_LIMIT_PAUSES,
@@ -98,13 +107,13 @@ COUNTERS: Final = (
 )
 
 GAUGES: Final = (
-    Gauge("calls.under_way", "{call}", "Calls that hold a slot", lambda stats: stats.calls_in_flight),
-    Gauge("calls.waiting", "{call}", "Calls that wait for a slot", lambda stats: stats.calls_waiting),
-    Gauge("calls.paused", "{call}", "Calls that wait for a paused path", lambda stats: stats.calls_paused),
+    Gauge("calls.in_flight", "{call}", "Calls that hold a slot", lambda stats: stats.calls_in_flight),
+    Gauge("calls.waiting", "{call}", "Calls waiting for a slot", lambda stats: stats.calls_waiting),
+    Gauge("calls.paused", "{call}", "Calls waiting for a paused path", lambda stats: stats.calls_paused),
     Gauge("token.age", "s", "Age of the token", lambda stats: stats.token_age, max),
-    Gauge("token.left", "s", "Time until the token expires", lambda stats: stats.token_expires_in, min),
-    Gauge("token.waiters", "{call}", "Calls that wait for a token", lambda stats: stats.token_waiters),
-    Gauge("retry_quota", "{unit}", "What retries may still draw", lambda stats: stats.retry_quota, min),
+    Gauge("token.expires_in", "s", "Time until the token expires", lambda stats: stats.token_expires_in, min),
+    Gauge("token.waiters", "{call}", "Calls waiting for a token", lambda stats: stats.token_waiters),
+    Gauge("retry_quota", "{unit}", "Remaining retry quota", lambda stats: stats.retry_quota, min),
 )
 
 
@@ -113,17 +122,18 @@ CounterIncrement = tuple[Counter, tuple[str, ...]]
 
 def _ticket_outcome(event: TicketReceived) -> str:
     if not event.is_newest:
-        return "known"
-    return "in_memory" if event.in_memory_only else "kept"
+        return "ignored"
+    return "in_memory" if event.in_memory_only else "stored"
 
 
+# Each function receives the event of its key; the values have no common type narrower than `Any`.
 _INCREMENTS: Final[dict[type[Any], Callable[[Any], CounterIncrement]]] = {
     RetryScheduled: lambda event: (RETRIES, (event.endpoint, event.reason)),
     RequestResent: lambda event: (RETRIES, (event.endpoint, event.reason)),
     EndpointRateLimited: lambda event: (RATE_LIMIT_PAUSES, (event.endpoint,)),
     Abandoned: lambda event: (AMBIGUOUS_CALLS, (event.endpoint, "cancelled")),
     PossibleDuplicate: lambda event: (AMBIGUOUS_CALLS, (event.endpoint, "ok")),
-    TokenRefreshed: lambda event: (TOKEN_REFRESHES, (event.reason, "adopted" if event.from_store else "ok")),
+    TokenRefreshed: lambda event: (TOKEN_REFRESHES, (event.reason, "from_store" if event.from_store else "ok")),
     TokenRefreshFailed: lambda event: (TOKEN_REFRESHES, (event.reason, type(event.error).__name__)),
     TokenStoreWriteFailed: lambda _: (TOKEN_STORE_FAILURES, ()),
     TokenConflictDetected: lambda _: (TOKEN_CONFLICTS, ()),
@@ -136,24 +146,29 @@ _INCREMENTS: Final[dict[type[Any], Callable[[Any], CounterIncrement]]] = {
 
 
 def increment_for(event: Event) -> CounterIncrement | None:
-    """Return what *event* adds one to, with the values of the labels."""
-    counted = _INCREMENTS.get(type(event))
-    return None if counted is None else counted(event)
+    """Return the counter that *event* increments and its label values, or None if it increments none."""
+    increment = _INCREMENTS.get(type(event))
+    return None if increment is None else increment(event)
 
 
 @attrs.define(eq=False)
 class SessionRegistry:
-    """The sessions that gauges are read off, as long as they live and are open; read from any thread."""
+    """Registry of the sessions that gauges are read from; it may be read from any thread.
+
+    The references are weak, so that a hook, which often lives as long as the process, keeps no session alive.
+    """
 
     _sessions: tuple[weakref.ref[SessionInfo], ...] = ()
 
     def add(self, session: SessionInfo) -> None:
+        """Add *session*, unless it is registered already."""
+        # A new tuple each time: a thread that iterates over the old one is not disturbed.
         others = [each for each in self._sessions if (other := each()) is not None and other is not session]
         self._sessions = (*others, weakref.ref(session))
 
     def stats_by_appid(self) -> Mapping[str, list[Stats]]:
-        """Return the stats of all by component_appid."""
-        found: defaultdict[str, list[Stats]] = defaultdict(list)
+        """Return the stats of all open sessions by component_appid."""
+        stats_by_appid: defaultdict[str, list[Stats]] = defaultdict(list)
         for each in self._sessions:
             session = each()
             if session is None:
@@ -162,5 +177,5 @@ class SessionRegistry:
                 stats = session.stats()
             except SessionClosed:
                 continue
-            found[session.component_appid].append(stats)
-        return found
+            stats_by_appid[session.component_appid].append(stats)
+        return stats_by_appid

@@ -1,4 +1,4 @@
-"""Spans and metrics for OpenTelemetry; stands on opentelemetry-api alone."""
+"""Spans and metrics for OpenTelemetry; needs only opentelemetry-api."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ APPID_ATTRIBUTE: Final = "wxtcb.component_appid"
 
 @attrs.frozen(eq=False)
 class _CurrentCall:
-    """The span of the call that the present task makes, and how to leave it."""
+    """Span of the call that the current task makes, and what is needed to leave it."""
 
     span: Span
     context_token: Token[Context]
@@ -42,19 +42,19 @@ class _CurrentCall:
 
 @attrs.frozen(eq=False)
 class _Instruments:
-    """What all sessions share."""
+    """Instruments shared by all sessions of a hook."""
 
     tracer: trace.Tracer
     durations: metrics.Histogram
     counters: Mapping[Counter, metrics.Counter]
     current_call: ContextVar[_CurrentCall | None] = attrs.field(
-        init=False, factory=lambda: ContextVar("wxtcb call under way", default=None)
+        init=False, factory=lambda: ContextVar("wxtcb current call", default=None)
     )
 
 
 @attrs.frozen(eq=False)
 class _EventRecorder:
-    """Writes down the events of one session."""
+    """Hook that records the events of one session."""
 
     instruments: _Instruments
     span_attributes: Attributes
@@ -77,14 +77,16 @@ class _EventRecorder:
         instruments = self.instruments
         attributes = {**self.span_attributes, "rpc.method": event.endpoint, "wxtcb.call": event.call}
         span = instruments.tracer.start_span(event.endpoint, kind=SpanKind.CLIENT, attributes=attributes)
-        entered = context.attach(trace.set_span_in_context(span))
-        instruments.current_call.set(_CurrentCall(span, entered, instruments.current_call.get()))
+        context_token = context.attach(trace.set_span_in_context(span))
+        # Calls nest: a call waits for its token, and a view of the session may have the same hook once more.
+        instruments.current_call.set(_CurrentCall(span, context_token, instruments.current_call.get()))
 
     def _end_call_span(self, event: CallFinished) -> None:
         instruments = self.instruments
         outcome = event.outcome
         labels = {**self.metric_attributes, "wxtcb.endpoint": event.endpoint, "wxtcb.outcome": outcome}
         instruments.durations.record(event.elapsed, labels)
+        # A hook that was called by hand, without the start of the call, has no span for it.
         if (call := instruments.current_call.get()) is None:
             return
         if call.span.is_recording():
@@ -98,10 +100,13 @@ class _EventRecorder:
             call.span.add_event(type(event).__name__, _event_attributes(event))
 
     def _record_refresh_span(self, event: TokenRefreshed | TokenRefreshFailed) -> None:
-        """Write a span afterwards; a renewal belongs to none of those who wait for it, and runs in no context."""
+        """Record a span for a refresh that has ended.
+
+        It is a trace of its own: many calls wait for one refresh, and it runs in an empty context.
+        """
         now = time.time_ns()
         span = self.instruments.tracer.start_span(
-            "token renewal",
+            "token refresh",
             attributes={**self.span_attributes, **_event_attributes(event)},
             start_time=now - int(event.elapsed * 1e9),
         )
@@ -111,39 +116,41 @@ class _EventRecorder:
         span.end(now)
 
     def _increment_counter(self, event: Event) -> None:
-        if (counted := increment_for(event)) is not None:
-            counter, values = counted
+        if (increment := increment_for(event)) is not None:
+            counter, values = increment
             labels = {f"wxtcb.{name}": value for name, value in zip(counter.labels, values, strict=True)}
             self.instruments.counters[counter].add(1, {**self.metric_attributes, **labels})
 
 
 def _event_attributes(event: Event) -> Attributes:
-    told = event_fields(event).items()
-    return {f"wxtcb.{name}": value for name, value in told if isinstance(value, str | int | float)}
+    fields = event_fields(event).items()
+    return {f"wxtcb.{name}": value for name, value in fields if isinstance(value, str | int | float)}
 
 
 def _set_call_result(span: Span, event: CallFinished) -> None:
     span.set_attributes({"wxtcb.outcome": event.outcome, "wxtcb.sends": event.attempts})
     if event.error is None:
         return
-    told = event_fields(event)
+    fields = event_fields(event)
     span.set_attribute("error.type", event.outcome)
     span.set_attribute("wxtcb.maybe_acted", event.error.maybe_acted)
-    if "errcode" in told:
-        span.set_attribute("rpc.response.status_code", str(told["errcode"]))
-    if "rid" in told:
-        span.set_attribute("wxtcb.rid", str(told["rid"]))
+    if "errcode" in fields:
+        span.set_attribute("rpc.response.status_code", str(fields["errcode"]))
+    if "rid" in fields:
+        span.set_attribute("wxtcb.rid", str(fields["rid"]))
     span.set_status(Status(StatusCode.ERROR, event.error.reason))
 
 
 class OpenTelemetryHook:
-    """A span for every call and every renewal of the token, and the metrics listed in docs/telemetry.md.
+    """Hook that creates a span for every call and every token refresh, and the metrics listed in docs/telemetry.md.
 
-    A call's span is a child of the span that is current where the call is made, and is itself current until the call
-    ends, so that spans of an instrumented aiohttp session become its children. Give one hook to all sessions of a
-    process: their spans and figures carry the ``wxtcb.component_appid``. The gauges are read off the sessions that are
-    open, together where they share an appid; the hook keeps none alive. The providers default to the global ones;
-    without an SDK nothing is kept.
+    The span of a call is a child of the current span. It is itself current until the call ends, so that the spans of an
+    instrumented aiohttp session become its children.
+
+    Use one hook for all sessions of a process: spans and metrics carry the attribute ``wxtcb.component_appid``. Gauges
+    are read from the open sessions, and combined for sessions of one appid. The hook keeps no session alive.
+
+    *tracer_provider* and *meter_provider* default to the global providers. Without an SDK nothing is recorded.
     """
 
     def __init__(
@@ -171,23 +178,24 @@ class OpenTelemetryHook:
         self._unbound_recorder(event)
 
     def bind(self, session: SessionInfo, /) -> Hook:
-        of_figures: Attributes = {APPID_ATTRIBUTE: session.component_appid}
-        of_spans = {**self._unbound_recorder.span_attributes, **of_figures, **_server_attributes(session.base_url)}
-        return _EventRecorder(self._instruments, of_spans, of_figures)
+        metric_attributes: Attributes = {APPID_ATTRIBUTE: session.component_appid}
+        url = URL(session.base_url)
+        span_attributes = {
+            **self._unbound_recorder.span_attributes,
+            **metric_attributes,
+            "server.address": url.host or "",
+            "server.port": url.port or 0,
+        }
+        return _EventRecorder(self._instruments, span_attributes, metric_attributes)
 
     def on_session_open(self, session: SessionInfo, /) -> None:
         self._sessions.add(session)
 
 
-def _server_attributes(base_url: str) -> Attributes:
-    url = URL(base_url)
-    return {"server.address": url.host or "", "server.port": url.port or 0}
-
-
 def _gauge_callback(
     sessions: SessionRegistry, gauge: Gauge
 ) -> Callable[[metrics.CallbackOptions], Iterable[metrics.Observation]]:
-    """Return what OpenTelemetry calls for the values of one gauge."""
+    """Return the callback that observes *gauge* for all *sessions*."""
 
     def observe(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
         for appid, stats in sessions.stats_by_appid().items():

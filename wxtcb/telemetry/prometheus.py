@@ -1,4 +1,4 @@
-"""Metrics for Prometheus; stands on prometheus_client."""
+"""Metrics for Prometheus; needs prometheus_client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ APPID_LABEL: Final = "component_appid"
 
 @attrs.frozen(eq=False)
 class _EventCounter:
-    """Counts the events of one session."""
+    """Hook that counts the events of one session."""
 
     durations: prometheus_client.Histogram
     counters: Mapping[Counter, prometheus_client.Counter]
@@ -36,36 +36,38 @@ class _EventCounter:
     def __call__(self, event: Event, /) -> None:
         if isinstance(event, CallFinished):
             self.durations.labels(self.component_appid, event.endpoint, event.outcome).observe(event.elapsed)
-        elif (counted := increment_for(event)) is not None:
-            counter, values = counted
+        elif (increment := increment_for(event)) is not None:
+            counter, values = increment
             self.counters[counter].labels(self.component_appid, *values).inc()
 
 
 @attrs.frozen(eq=False)
 class _GaugeCollector(Collector):
-    """Reads the open sessions when Prometheus asks."""
+    """Collector that reads the gauges of the open sessions at every scrape."""
 
     sessions: SessionRegistry
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
+        # Without this method the registry calls `collect` at registration to learn the names.
         return [_gauge_family(gauge) for gauge in GAUGES]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        readings = self.sessions.stats_by_appid().items()
+        stats_by_appid = self.sessions.stats_by_appid().items()
         for gauge in GAUGES:
             family = _gauge_family(gauge)
-            for appid, stats in readings:
+            for appid, stats in stats_by_appid:
                 if (value := gauge.value(stats)) is not None:
                     family.add_metric([appid], value)
             yield family
 
 
 class PrometheusHook:
-    """The metrics listed in docs/telemetry.md, in *registry*.
+    """Hook that maintains the metrics listed in docs/telemetry.md in *registry*.
 
-    Give one hook to all sessions of a process: their figures carry the label ``component_appid``. The gauges are read
-    off the sessions that are open, together where they share an appid; the hook keeps none alive. A second hook in one
-    registry is a ValueError.
+    Use one hook for all sessions of a process: the metrics carry the label ``component_appid``. Gauges are read from
+    the open sessions, and combined for sessions of one appid. The hook keeps no session alive.
+
+    Raises ValueError if *registry* already has such a hook.
     """
 
     def __init__(self, *, registry: CollectorRegistry = REGISTRY) -> None:
@@ -95,9 +97,9 @@ class PrometheusHook:
         self._sessions.add(session)
 
 
-def _metric_name(measure: Counter | Gauge) -> str:
-    unit = "_seconds" if measure.unit == "s" else ""
-    return f"wxtcb_{measure.name.replace('.', '_')}{unit}"
+def _metric_name(metric: Counter | Gauge) -> str:
+    unit = "_seconds" if metric.unit == "s" else ""
+    return f"wxtcb_{metric.name.replace('.', '_')}{unit}"
 
 
 def _gauge_family(gauge: Gauge) -> GaugeMetricFamily:
