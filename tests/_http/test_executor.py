@@ -442,7 +442,7 @@ async def test_each_retry_logs_one_warning(rig, caplog):
         await rig.call(Repeat.READ, -1, LOST, NOT_SENT)
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
     assert all(
-        record.getMessage().startswith(f"{PATH}: attempt {n + 1} failed") for n, record in enumerate(caplog.records)
+        record.getMessage().startswith(f"{PATH} failed (attempt {n})") for n, record in enumerate(caplog.records, 1)
     )
     assert "T0KEN" not in caplog.text
     assert [(event.attempt, event.delay) for event in rig.emitted(RetryScheduled)] == [(1, 0.5), (2, 1), (3, 2)]

@@ -348,7 +348,7 @@ async def test_a_retry_tells_its_call_and_its_cause(new_session, wechat):
         wechat.play(LIST, -1, -1000)
         await environment.describe_envs(session)
     retries = [event for event in heard if isinstance(event, events.RetryScheduled)]
-    assert [(event.call, event.reason) for event in retries] == [(1, "busy"), (1, "fault")]
+    assert [(event.call, event.reason) for event in retries] == [(1, "busy"), (1, "cloud_unavailable")]
 
 
 async def token_of(session):

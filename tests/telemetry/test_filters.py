@@ -28,7 +28,7 @@ from wxtcb.sandbox import Sandbox
 from wxtcb.telemetry import OpenTelemetryHook, sentry_filter, url_filter
 
 DOCS = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text(encoding="utf-8")
-NAMES = re.findall(r"`(\w+)`", DOCS[DOCS.index("Both hide the values") :].partition(", in capitals")[0])
+NAMES = re.findall(r"`(\w+)`", DOCS[DOCS.index("the values of all names") :].partition(", in lower")[0])
 SECRET = "s3cr3t-v4lue_0123456789"
 TOKENS = [
     f"POST https://api.weixin.qq.com/a?access_token={SECRET}",

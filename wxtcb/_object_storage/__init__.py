@@ -1,5 +1,5 @@
-"""The way of bytes to and from object storage (COS), which the platform only gives signed links to.
+"""Uploads to and downloads from object storage (COS, 对象存储), for which the platform issues signed links.
 
-No token of the platform goes there, and no URL, signature or error of aiohttp's comes out of here: all of them are
-secrets, or hold some.
+The platform's token is never sent there. No URL, signature or aiohttp exception leaves this package, because they are
+secrets or hold some.
 """

@@ -1,4 +1,4 @@
-"""Requests to object storage: connections of their own, and no word of aiohttp's about them."""
+"""Client for object storage: its own connections, and no exceptions of aiohttp."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from wxtcb.secret import Secret
 
 T = TypeVar("T")
 
+# aiohttp's default of 64 KiB would mean four times as many chunks, each written to the disk in a thread of its own.
 _READ_BUFFER_SIZE: Final = 256 * 1024
-_LIMITER_KEY: Final = "object storage"  # what the gate calls a path; this one is never paused
+# The limiter keeps state per path. All transfers share this one, which is never paused.
+_LIMITER_KEY: Final = "object storage"
 
 
 @attrs.frozen
 class StorageRequest:
-    """One request to object storage. `form` are the fields that stand before the file of a POST; a PUT has none."""
+    """Request to object storage; `form` holds the fields before the file of a POST, and is None for other methods."""
 
     method: str
     url: Secret
@@ -36,6 +38,7 @@ class StorageRequest:
 
     @property
     def sent(self) -> bool:
+        """Whether the request may have been sent: always for one without a body, which cannot be observed."""
         return self.upload_body is None or self.upload_body.started
 
     def build_body(self) -> aiohttp.FormData | UploadBody | None:
@@ -44,18 +47,20 @@ class StorageRequest:
         fields = aiohttp.FormData()
         for name, value in self.form.items():
             fields.add_field(name, value)
+        # COS ignores all fields after the file, so it must be the last one.
         fields.add_field("file", self.upload_body, filename="file")
         return fields
 
 
 @attrs.define(repr=False, eq=False)
 class StorageClient:
-    """Sends to object storage, over connections that are opened when first needed and closed with the session.
+    """Client for object storage; its connections are opened on first use and closed with the session.
 
-    Of an aiohttp session of the caller's, only the connector is used: its middlewares, cookies, headers and credentials
-    are for WeChat. As many transfers as `limiter` has slots are under way at a time, first come, first served. One may
-    take as long as it likes, while it moves: `timeout.connect` bounds the way to be connected, `timeout.reply` every
-    pause after that.
+    Of an aiohttp session passed by the caller, only the connector is used: its middlewares, cookies, headers and
+    credentials are meant for WeChat.
+
+    The slots of `limiter` bound the number of concurrent transfers, in FIFO order. A transfer has no overall time limit:
+    `timeout.connect` limits the time to connect, and `timeout.reply` each pause in the transfer after that.
     """
 
     timeout: Timeout
@@ -70,7 +75,7 @@ class StorageClient:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Hold one of the slots; wait for it before a file is opened or a link is asked for, which does not keep."""
+        """Hold a slot. Enter before opening a file or requesting a link, because links expire."""
         await self.limiter.acquire(_LIMITER_KEY)
         try:
             yield
@@ -80,17 +85,21 @@ class StorageClient:
     async def send(
         self, request: StorageRequest, read: Callable[[aiohttp.ClientResponse], Awaitable[T]]
     ) -> T | SendFailure:
-        """Make one request, once, and let *take* read the answer; return what it does, or why there is no answer."""
+        """Send *request* once and return the result of *read* on its response, or the failure."""
         outcome = await self._send_once(request, read)
         if request.upload_body is not None:
             await request.upload_body.aclose()
-        return _raise_if_cancelled(outcome)
+        if isinstance(outcome, SendCancelled):
+            # Raised anew: the frames of the original CancelledError hold the signed URL.
+            raise asyncio.CancelledError(*outcome.args)
+        return outcome
 
     async def aclose(self) -> None:
         self._closed = True
         self.limiter.close()
         for response in self._open_responses:
-            response.close()  # who reads it would not hear of a pool that closes, and wait for ever
+            # Closing the pool does not wake a reader of a response; it would wait indefinitely.
+            response.close()
         if self._session is not None:
             await self._session.close()
 
@@ -104,6 +113,7 @@ class StorageClient:
             return await self._send_on_session(self._session or self._open_session(connector), request, read)
         except asyncio.CancelledError as error:
             return map_cancellation(error, sent=request.sent, closed=self._closed)
+        # Any exception of aiohttp may hold the signed URL, so none may leave.
         except Exception as error:
             return map_exception(error, sent=request.sent)
 
@@ -130,11 +140,13 @@ class StorageClient:
             response.close()
 
     def _open_session(self, connector: aiohttp.BaseConnector | None) -> aiohttp.ClientSession:
-        """Open a session without anything of the caller's but his connector; a connection serves one transfer."""
+        """Open a session on *connector*, or on a new one that opens a connection for each transfer."""
         self._session = aiohttp.ClientSession(
+            # A new connection for each transfer: a PUT on a kept connection that the server has just closed would fail.
             connector=connector or aiohttp.TCPConnector(limit=0, force_close=True),
             connector_owner=connector is None,
             cookie_jar=aiohttp.DummyCookieJar(),
+            # Files are stored as they are received, so they must not be compressed for the transfer.
             headers={"Accept-Encoding": "identity"},
             auto_decompress=False,
             read_bufsize=_READ_BUFFER_SIZE,
@@ -143,15 +155,8 @@ class StorageClient:
         return self._session
 
 
-def _raise_if_cancelled(outcome: T | SendFailure | SendCancelled) -> T | SendFailure:
-    """Raise that the caller was cancelled, from where nothing secret is below."""
-    if isinstance(outcome, SendCancelled):
-        raise asyncio.CancelledError(*outcome.args)
-    return outcome
-
-
 async def read_response(response: aiohttp.ClientResponse) -> StorageResponse:
-    """Read an answer that is no file, as far as it is worth it."""
+    """Read a response that is not a file, up to `MAX_BODY_BYTES` bytes."""
     body = bytearray()
     while len(body) < MAX_BODY_BYTES and (chunk := await response.content.readany()):
         body += chunk

@@ -1,4 +1,4 @@
-"""What object storage answers: nothing much, or the reason of a refusal in XML."""
+"""Responses of object storage: their status, and the error in the XML body."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _MAX_TEXT_LENGTH: Final = 300
 
 
 class _UnexpectedXml(Exception):
-    """The XML declares things, as no answer of object storage does."""
+    """The XML contains a DOCTYPE, which no response of object storage does."""
 
 
 @attrs.frozen
 class StorageResponse:
-    """An answer that is no file: its HTTP status, and what its XML tells, if it is some; any of that may be secret."""
+    """Response that is not a file: its HTTP status, and the error from its XML body, which may contain secrets."""
 
     status: int
     code: str | None = attrs.field(default=None, repr=False)
@@ -28,7 +28,7 @@ class StorageResponse:
 
     @classmethod
     def parse(cls, status: int, body: bytes) -> StorageResponse:
-        """Read the beginning of an answer."""
+        """Return the response for *status* and *body*, which may be truncated."""
         return cls(status, **_parse_error(body)) if status >= 300 else cls(status)
 
     @property
@@ -37,7 +37,8 @@ class StorageResponse:
 
     @property
     def signature_expired(self) -> bool:
-        """Whether the signature came too late, so that a fresh one will do."""
+        """Whether the link expired before it was used, so that a new link will work."""
+        # COS has several messages for this under the code AccessDenied, among them "Request has expired".
         return self.status == 403 and "expired" in f"{self.code} {self.message}".lower()
 
     @property
@@ -46,7 +47,10 @@ class StorageResponse:
 
 
 def _parse_error(body: bytes) -> dict[str, str]:
-    """Return the texts of the elements that are wanted, right below the root; as much as can be read of them."""
+    """Return the fields of an XML error that are direct children of its root, each bounded in length.
+
+    Of a truncated document, the fields before the break are returned. Anything else yields no fields.
+    """
     texts: dict[str, str] = {}
     path: list[str] = []
 
@@ -56,17 +60,19 @@ def _parse_error(body: bytes) -> dict[str, str]:
     def end(_: str) -> None:
         path.pop()
 
-    def take(text: str) -> None:
+    def read_text(text: str) -> None:
+        # expat may deliver the text of one element in several pieces.
         if len(path) == 2 and path[0] == "Error" and path[1] in _ERROR_FIELDS:
             name = _ERROR_FIELDS[path[1]]
             texts[name] = (texts.get(name, "") + text)[:_MAX_TEXT_LENGTH]
 
-    def refuse(*_: object) -> None:
+    def reject(*_: object) -> None:
+        # A DOCTYPE can define entities that expand to gigabytes, or name files. Error bodies have none.
         raise _UnexpectedXml
 
     parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = begin, end, take
-    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = begin, end, read_text
+    parser.StartDoctypeDeclHandler = reject
     try:
         parser.Parse(body, True)
     except (expat.ExpatError, _UnexpectedXml):
