@@ -1,4 +1,7 @@
-"""SQLite files that are this user's alone: made, told from those of others, and opened; all of it blocks."""
+"""Private SQLite files: creating, recognising and opening databases that only the current user may read.
+
+All functions block, so they must not run on the event loop.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,14 @@ from typing import Final
 
 import attrs
 
+# Windows reports the same mode for every file; access is controlled by lists that the mode does not show.
 _OTHER_USERS_MODE: Final = 0o077 if os.name == "posix" else 0
 _LOCKED_CODES: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _CORRUPT_CODES: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 class UnusableFile(Exception):
-    """The file cannot be used, and was left as it is; if that is `permanent`, until somebody mends it."""
+    """Raised for a file that cannot be used and was not changed; if `permanent`, retrying does not help."""
 
     def __init__(self, reason: str, *, permanent: bool = True) -> None:
         super().__init__(reason)
@@ -28,28 +32,31 @@ class UnusableFile(Exception):
 
 @attrs.frozen
 class FileFormat:
-    """What tells our files from others: the number of the `application_id` and that of the `schema_version`; `create_statements` make one."""
+    """Format of wxtcb's database files.
+
+    `application_id` and `schema_version` are stored in the header of the file (``PRAGMA application_id`` and
+    ``user_version``). `create_statements` create the tables.
+    """
 
     application_id: int
     schema_version: int
     create_statements: tuple[str, ...]
 
     def ensure_schema(self, db: sqlite3.Connection, path: Path) -> None:
-        """Make an empty file one of this kind, and refuse any that is of another."""
+        """Create the schema in an empty file; raise `UnusableFile` if the file has another format or version."""
         if not self._has_application_id(db) and not path.stat().st_size:
             self.create_schema(db, path)
         if not self._has_application_id(db):
-            raise UnusableFile(f"{path} is the database of another program; it was left as it is")
+            raise UnusableFile(f"{path} is the database of another program; it was not changed")
         if pragma(db, "user_version") != self.schema_version:
-            raise UnusableFile(f"{path} was written by another version of wxtcb; it was left as it is")
+            raise UnusableFile(f"{path} was written by another version of wxtcb; it was not changed")
 
     def create_schema(self, db: sqlite3.Connection, path: Path) -> None:
-        """Write the tables into an empty file, and remove what a deleted one left beside it.
-
-        While the lock holds nobody uses the new file, and so nobody uses its ``-shm``, which SQLite would believe.
-        """
+        """Create the tables in an empty file, unless another process has done so meanwhile."""
         db.execute("BEGIN EXCLUSIVE")
         if not path.stat().st_size:
+            # If an earlier database was deleted without its -shm file, SQLite would trust the stale index in it. While the
+            # exclusive lock is held, no connection uses the new file, and therefore none uses its -shm file.
             sidecar_path(path, "shm").unlink(missing_ok=True)
             for table in self.create_statements:
                 db.execute(table)
@@ -62,44 +69,47 @@ class FileFormat:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a file that is there; it waits for no lock and begins no transaction by itself."""
+    """Connect to an existing file, without waiting for locks and without implicit transactions."""
+    # mode=rw: SQLite would otherwise create a missing file, readable by other users.
     return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
 
 
 def enable_wal(db: sqlite3.Connection, path: Path) -> None:
-    """Have changes written to a write-ahead log."""
+    """Switch the database to a write-ahead log (WAL)."""
     if pragma(db, "journal_mode = WAL") != "wal":
-        raise UnusableFile(f"{path} must be on a local disk, where a write-ahead log can be kept")
+        raise UnusableFile(f"{path} must be on a local disk: SQLite cannot use a write-ahead log there")
 
 
 def pragma(db: sqlite3.Connection, statement: str) -> str | int:
-    """Return the first thing that a PRAGMA answers."""
+    """Run a PRAGMA and return the first value of its result."""
     row: tuple[str | int] = db.execute(f"PRAGMA {statement}").fetchone()
     return row[0]
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from any that takes its place; None if there is none."""
+    """Return device and inode of the file, which change if another file replaces it; None if it does not exist."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def sidecar_path(path: Path, suffix: str) -> Path:
-    """Return the path of one of the files that SQLite keeps beside its database."""
+    """Return the path of a file that SQLite creates next to the database, such as ``-wal``."""
     return Path(f"{path}-{suffix}")
 
 
 def create_private_file(path: Path, file_format: FileFormat | None = None) -> tuple[int, int] | None:
-    """Put a file in place that nobody else could ever read, unless somebody was quicker: an empty one, or of a *kind*.
+    """Create a file with mode 600 at *path*, empty or with the schema of *file_format*; return its identity.
 
-    It gets its place by a link when it is closed: to close any file at the place would end the locks that other
-    connections of this process hold there.
+    An existing file is not changed.
     """
     if not path.parent.is_dir():
         raise UnusableFile(f"there is no directory {path.parent} for {path.name}", permanent=False)
+    # The file is completed under another name and linked to *path* only when closed. Two reasons: it is never readable by
+    # others, and POSIX releases all locks of a process on a file when the process closes any descriptor of it. Closing a
+    # descriptor of *path* here would end the locks of other connections in this process.
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     draft = Path(name)
@@ -108,6 +118,7 @@ def create_private_file(path: Path, file_format: FileFormat | None = None) -> tu
         if file_format is not None:
             with contextlib.closing(connect(draft)) as db:
                 file_format.create_schema(db, draft)
+        # Another process may have created the file first.
         with contextlib.suppress(FileExistsError):
             path.hardlink_to(draft)
     finally:
@@ -116,34 +127,33 @@ def create_private_file(path: Path, file_format: FileFormat | None = None) -> tu
 
 
 def check_access(path: Path) -> None:
-    """Refuse what is no file, cannot be written, or is open to other users.
-
-    It is not tightened in silence: its owner has to know what they may have read already.
-    """
+    """Raise `UnusableFile` unless *path* is a file that this user, and no other one, can read and write."""
     if not path.is_file():
-        raise UnusableFile(f"{path} is no file")
+        raise UnusableFile(f"{path} is not a file")
     if not os.access(path, os.R_OK | os.W_OK):
-        raise UnusableFile(f"{path} must be readable and writable for this process")
-    for each in (path, *(sidecar_path(path, what) for what in ("wal", "shm", "journal"))):
+        raise UnusableFile(f"{path} must be readable and writable by this process")
+    for each in (path, *(sidecar_path(path, suffix) for suffix in ("wal", "shm", "journal"))):
         with contextlib.suppress(FileNotFoundError):
             mode = stat.S_IMODE(each.stat().st_mode)
+            # The mode is not corrected silently: the owner must know that the secrets may have been read already.
             if mode & _OTHER_USERS_MODE:
                 raise UnusableFile(
-                    f"{each} has mode {mode:03o}, so other users may have read what is kept in it; "
-                    f"it must have 600 (chmod 600 {shlex.quote(str(each))})"
+                    f"{each} has mode {mode:03o}, so other users may have read its contents; "
+                    f"set it to 600 (chmod 600 {shlex.quote(str(each))})"
                 )
 
 
 def error_code(error: BaseException) -> int:
-    """Return the primary code of an error of SQLite, 0 if it is none."""
+    """Return the primary result code of an SQLite error, or 0 for any other exception."""
+    # The upper bits of an extended result code hold details, such as SQLITE_IOERR_LOCK.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def is_locked(error: Exception) -> bool:
-    """Tell whether *error* says that somebody else holds a lock."""
+    """Return whether *error* means that another connection or process holds a lock."""
     return error_code(error) in _LOCKED_CODES or isinstance(error, BlockingIOError)
 
 
 def is_corrupt(error: Exception) -> bool:
-    """Tell whether *error* says that the file is none of SQLite's, or damaged: then waiting does not mend it."""
+    """Return whether *error* means that the file is damaged or not an SQLite database; retrying does not help."""
     return error_code(error) in _CORRUPT_CODES

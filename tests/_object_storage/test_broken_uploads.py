@@ -40,7 +40,7 @@ async def pieces(*parts):
 async def test_an_upload_cut_off_leaves_nothing(store, stored, path, box):
     """Some of it never left: so nothing is stored, nothing is sent again, and nobody need look."""
     box.faults.drop(path=path)
-    with pytest.raises(TransferError, match="Nothing of it was stored") as caught:
+    with pytest.raises(TransferError, match="was not stored") as caught:
         await store(BIG * 8)
     assert (caught.value.stored, stored(), box.count(path), box.count(LOOK)) == (False, None, 1, 0)
     assert caught.value.bytes_sent < len(BIG) * 8
@@ -61,7 +61,7 @@ async def test_nobody_knows_where_the_look_fails_too(session, env, box):
     """An upload whose answer is lost is `stored` None when files cannot be listed."""
     box.faults.drop_after(path=POST)
     box.faults.errcode(85088, path=LOOK)
-    with pytest.raises(TransferError, match="Nobody knows") as caught:
+    with pytest.raises(TransferError, match="unknown whether") as caught:
         await storage.upload_file(session, env, "a", b"hello")
     assert caught.value.stored is None
 
@@ -148,7 +148,7 @@ async def test_a_stalled_upload_ends(connect, env, box, outlast, trouble):
         task = asyncio.create_task(storage.upload_file(session, env, "a", source))
         while not box.count(POST):
             await asyncio.sleep(0.001)
-        with pytest.raises(TransferError, match="in time") as caught:
+        with pytest.raises(TransferError, match="no data") as caught:
             await outlast(task)
     assert caught.value.stored is (trouble is FaultKind.HANG_AFTER)
 
@@ -160,7 +160,7 @@ async def test_nobody_knows_what_becomes_of_a_whole_that_nobody_answers(connect,
         task = asyncio.create_task(storage.upload_file(session, env, "a", b"hello"))
         while not box.count(POST):
             await asyncio.sleep(0.001)
-        with pytest.raises(TransferError, match="Nobody knows") as caught:
+        with pytest.raises(TransferError, match="unknown whether") as caught:
             await outlast(task)
     assert (caught.value.stored, box.count(LOOK)) == (None, 1)
 

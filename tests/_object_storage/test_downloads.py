@@ -144,7 +144,7 @@ async def test_only_a_file_is_replaced(session, env, stored, *, tmp_path, box, p
     monkeypatch.chdir(tmp_path)
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "f").touch()
-    with pytest.raises(InvalidArgument, match="no file can be made"):
+    with pytest.raises(InvalidArgument, match="cannot be written"):
         await storage.download_file(session, env, stored, path)
     assert sorted(tmp_path.iterdir()) == [tmp_path / "f", tmp_path / "fifo"]
     assert box.count("/componenttcb/batchdownloadfile") == 0
@@ -281,7 +281,7 @@ async def test_an_object_that_never_stays_the_same_is_given_up(plain, serve, tar
 async def test_what_cannot_be_resumed_ends_with_its_reason(plain, serve, target):
     """Answers that never fit are named."""
     server = await serve(said(416, b""))
-    with pytest.raises(TransferError, match="changes again and again"):
+    with pytest.raises(TransferError, match="changed"):
         await storage.download_url(plain, server.url, target)
     assert len(server.requests) == 5
 
@@ -298,7 +298,7 @@ async def test_an_unknown_length_ends_with_the_answer(plain, serve, target):
 async def test_an_answer_that_does_not_tell_its_end_is_not_believed(plain, serve, target, version):
     """It may have been cut off, so it is no whole file."""
     server = await serve(f"HTTP/{version} 200 OK\r\nConnection: close\r\n\r\nabc".encode())
-    with pytest.raises(TransferError, match="does not tell where the file ends"):
+    with pytest.raises(TransferError, match="does not announce"):
         await storage.download_url(plain, server.url, target)
     assert list(target.parent.iterdir()) == []
 
@@ -343,6 +343,6 @@ async def test_a_session_that_closes_ends_its_downloads(new_session, serve, targ
 async def test_a_coding_that_is_not_chunked_tells_no_end(plain, serve, target, coding):
     """A file in it could be cut off, or be another than was stored, and nobody would know."""
     server = await serve(f"HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\nConnection: close\r\n\r\nabc".encode())
-    with pytest.raises(TransferError, match="does not tell where the file ends"):
+    with pytest.raises(TransferError, match="does not announce"):
         await storage.download_url(plain, server.url, target)
     assert list(target.parent.iterdir()) == []

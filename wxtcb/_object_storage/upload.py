@@ -1,4 +1,4 @@
-"""An upload: one try with each link, and an end that says whether the object is there."""
+"""Uploads: one attempt with each signed link, and an error that says whether the object was stored."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ T = TypeVar("T")
 MAX_UNSENT_ATTEMPTS: Final = 4
 
 _EFFECT_MESSAGES: Final = {
-    False: "Nothing of it was stored; an older file of that name is as it was.",
-    True: "The file was stored all the same.",
-    None: "Nobody knows whether the file was stored: look before sending it again.",
+    False: "The file was not stored; an existing file of that name is unchanged.",
+    True: "The file was stored nevertheless.",
+    None: "It is unknown whether the file was stored; check before uploading it again.",
 }
+# Stands for "no response": no HTTP response has the status 0.
 _NO_RESPONSE: Final = StorageResponse(0)
 
 
 @attrs.frozen
 class UploadTarget:
-    """Where a link points: its method, its signed URL, and what proves the right to write there."""
+    """Target of a signed link: method, URL, and the headers or form fields that authorise the upload."""
 
     method: str
     url: Secret
@@ -54,10 +55,12 @@ def _reveal_values(fields: Mapping[str, str | Secret]) -> dict[str, str]:
 
 @attrs.frozen(kw_only=True)
 class UploadRequest(Generic[T]):
-    """One file to be stored.
+    """Upload of one file.
 
-    `label` names it in errors, `get_link` gets a fresh link, `target_of` reads it. `check_stored` tells, by size and MD5, whether the
-    file is there: None when that cannot be said.
+    - `label`: name of the file in error messages.
+    - `get_link`: requests a new link from the platform.
+    - `target_of`: returns the target of a link.
+    - `check_stored`: returns whether a file with this size and MD5 is stored, or None if that is unknown.
     """
 
     label: str
@@ -70,36 +73,38 @@ class UploadRequest(Generic[T]):
 
 
 async def upload(client: StorageClient, source: UploadSource, request: UploadRequest[T]) -> T:
-    """Store a file and return the link that served for it.
+    """Upload *source* and return the link that was used.
 
-    A link is used once. Another is asked for while nothing of the file has left (so often), and once if the signature
-    came too late and the file can be read again. Raises `TransferError`, which says whether the object is there.
+    Each link is used once. A new one is requested in two cases:
+
+    - no part of the file was sent: up to `MAX_UNSENT_ATTEMPTS` attempts, with a backoff between them;
+    - the link had expired and the source can be read again: once.
+
+    Raises `TransferError`, which says whether the object was stored, or `SessionClosed`.
     """
-    attempt, renewed = 1, False
+    attempt, link_renewed = 1, False
     while True:
         link = await request.get_link()
-        aim = request.target_of(link)
-        outflow = UploadBody(source, request.content_type, client.timeout.reply, request.progress)
-        answer = await client.send(aim.build_request(outflow), read_response)
-        if isinstance(answer, StorageResponse) and answer.accepted and outflow.fully_sent and outflow.error is None:
+        target = request.target_of(link)
+        body = UploadBody(source, request.content_type, client.timeout.reply, request.progress)
+        result = await client.send(target.build_request(body), read_response)
+        # A status of 2xx alone is no success: the server may have responded before it had read the whole file.
+        if isinstance(result, StorageResponse) and result.accepted and body.fully_sent and body.error is None:
             return link
         if (
-            isinstance(answer, StorageResponse)
-            and answer.signature_expired
-            and not renewed
-            and (source.repeatable or not outflow.started)
+            isinstance(result, StorageResponse)
+            and result.signature_expired
+            and not link_renewed
+            and (source.repeatable or not body.started)
         ):
-            renewed = True
+            link_renewed = True
         elif (
-            isinstance(answer, SendFailure)
-            and not answer.closed
-            and not outflow.started
-            and attempt < MAX_UNSENT_ATTEMPTS
+            isinstance(result, SendFailure) and not result.closed and not body.started and attempt < MAX_UNSENT_ATTEMPTS
         ):
             await client.limiter.sleep(request.retry_policy.backoff(attempt, random.uniform))
             attempt += 1
         else:
-            raise await _upload_error(request, outflow, answer, aim.secrets) from outflow.error
+            raise await _upload_error(request, body, result, target.secrets) from body.error
 
 
 async def _upload_error(
@@ -109,24 +114,28 @@ async def _upload_error(
     secrets: tuple[Secret, ...],
 ) -> TransferError | SessionClosed:
     if isinstance(response, SendFailure) and response.closed:
-        return SessionClosed(f"{request.label}: the session was closed; nothing was sent")
-    heard = response if isinstance(response, StorageResponse) else None
+        return SessionClosed(f"{request.label}: the session was closed; no request was sent")
     stored = await _is_stored(request, upload_body, response)
-    reason, effect = _failure_reason(upload_body, response), _EFFECT_MESSAGES[stored]
-    return transfer_error(request.label, heard, reason, secrets, effect, stored=stored, sent=upload_body.sent)
+    return transfer_error(
+        request.label,
+        response if isinstance(response, StorageResponse) else None,
+        _failure_reason(upload_body, response),
+        secrets,
+        _EFFECT_MESSAGES[stored],
+        stored=stored,
+        sent=upload_body.sent,
+    )
 
 
 async def _is_stored(
     request: UploadRequest[T], upload_body: UploadBody, response: StorageResponse | SendFailure
 ) -> bool | None:
-    """Tell whether the object is there: certainly not if some of it never left, or it was refused.
-
-    What left whole, without a word of object storage's own, and is not there yet, may still become one.
-    """
+    """Return whether the object was stored, or None if that is unknown."""
     if not upload_body.fully_sent:
         return False
     if isinstance(response, StorageResponse) and response.status < 500:
         return response.accepted
+    # "Not stored" cannot be concluded from the check: object storage may still be processing the file.
     return await request.check_stored(upload_body.size, upload_body.md5.hexdigest()) or None
 
 
@@ -134,9 +143,9 @@ def _failure_reason(upload_body: UploadBody, response: StorageResponse | SendFai
     if upload_body.error is not None:
         return f"{type(upload_body.error).__name__}: {upload_body.error}"
     if upload_body.stalled:
-        return "the object storage took no more bytes in time"
+        return "object storage accepted no data within the timeout"
     if isinstance(response, StorageResponse) and response.accepted:
-        return f"{response.reason} before all had been sent"
+        return f"{response.reason} before the whole file was sent"
     return response.reason
 
 
@@ -150,19 +159,19 @@ def transfer_error(
     stored: bool | None,
     sent: int,
 ) -> TransferError:
-    """Make the error of a transfer; what object storage says of itself may repeat the signature, so that is masked."""
-    heard = response or _NO_RESPONSE
+    """Return the error of a transfer, with *secrets* redacted: an error of object storage may echo the signature."""
+    response = response or _NO_RESPONSE
 
-    def hide(text: str) -> str:
+    def redact(text: str) -> str:
         return redact_truncated(text, *secrets)
 
-    told = f" ({hide(heard.message)})" if heard.message else ""
+    message = f" ({redact(response.message)})" if response.message else ""
     return TransferError(
-        f"{label}: {hide(reason)}{told}. {effect}",
-        reason=hide(reason),
-        status=heard.status or None,
-        code=heard.code and hide(heard.code),
-        request_id=heard.request_id and hide(heard.request_id),
+        f"{label}: {redact(reason)}{message}. {effect}",
+        reason=redact(reason),
+        status=response.status or None,
+        code=response.code and redact(response.code),
+        request_id=response.request_id and redact(response.request_id),
         stored=stored,
         bytes_sent=sent,
     )
