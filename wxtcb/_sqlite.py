@@ -55,8 +55,8 @@ class FileFormat:
         """Create the tables in an empty file, unless another process has done so meanwhile."""
         db.execute("BEGIN EXCLUSIVE")
         if not path.stat().st_size:
-            # If an earlier database was deleted without its -shm file, SQLite would trust the stale index in it. While the
-            # exclusive lock is held, no connection uses the new file, and therefore none uses its -shm file.
+            # If an earlier database was deleted without its -shm file, SQLite would trust the stale index in that file.
+            # While the exclusive lock is held, no connection uses the new file, and therefore none uses its -shm file.
             sidecar_path(path, "shm").unlink(missing_ok=True)
             for table in self.create_statements:
                 db.execute(table)
@@ -107,9 +107,9 @@ def create_private_file(path: Path, file_format: FileFormat | None = None) -> tu
     """
     if not path.parent.is_dir():
         raise UnusableFile(f"there is no directory {path.parent} for {path.name}", permanent=False)
-    # The file is completed under another name and linked to *path* only when closed. Two reasons: it is never readable by
-    # others, and POSIX releases all locks of a process on a file when the process closes any descriptor of it. Closing a
-    # descriptor of *path* here would end the locks of other connections in this process.
+    # The file is completed under another name, and linked to *path* only after it was closed: POSIX releases all locks
+    # of a process on a file as soon as it closes any descriptor of the file. Closing one of *path* here would end the
+    # locks of other connections in this process. The file is also private from the start.
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     draft = Path(name)

@@ -1,4 +1,4 @@
-"""One task that many wait for."""
+"""Single task: one task with many waiters."""
 
 from __future__ import annotations
 
@@ -16,56 +16,56 @@ pytestmark = pytest.mark.virtual_time
 VARIABLE = contextvars.ContextVar("VARIABLE", default="empty")
 
 
-def launch(work):
-    """Launch a flight now."""
-    return SharedTask.start(work, asyncio.get_running_loop().time())
+def start_task(function):
+    """Start a shared task now."""
+    return SharedTask.start(function, asyncio.get_running_loop().time())
 
 
-async def arrive():
-    """Take five seconds."""
+async def succeed():
+    """Return after five seconds."""
     await asyncio.sleep(5)
     return "arrived"
 
 
-async def crash():
+async def fail():
     """Fail after five seconds."""
     await asyncio.sleep(5)
     raise WxtcbError("crashed")
 
 
-async def test_all_waiters_get_the_value_of_one_flight():
-    """However many wait, the work runs once and everybody gets what it returned."""
+async def test_all_waiters_get_the_value_of_one_task():
+    """The function runs once."""
     runs = []
 
-    async def work():
+    async def function():
         runs.append(1)
-        return await arrive()
+        return await succeed()
 
-    flight = launch(work)
-    assert await asyncio.gather(*(flight.wait() for _ in range(10_000))) == ["arrived"] * 10_000
+    task = start_task(function)
+    assert await asyncio.gather(*(task.wait() for _ in range(10_000))) == ["arrived"] * 10_000
     assert runs == [1]
 
 
-async def test_flight_knows_when_it_started_and_landed():
-    """`started_at` is the time of the launch; `landed` is set only at the end."""
-    flight = launch(arrive)
-    assert flight.started_at == 1000
-    assert not flight.done.is_set()
-    await flight.wait()
-    assert flight.done.is_set()
-    assert await flight.wait() == "arrived"
+async def test_task_records_its_start_and_its_end():
+    """`started_at` is the time of the start, and `done` is set only at the end."""
+    task = start_task(succeed)
+    assert task.started_at == 1000
+    assert not task.done.is_set()
+    await task.wait()
+    assert task.done.is_set()
+    assert await task.wait() == "arrived"
 
 
-async def test_each_waiter_gets_an_exception_of_its_own():
-    """What one waiter writes on its exception, notes included, shows on no other."""
+async def test_each_waiter_gets_its_own_exception():
+    """Notes added by one waiter do not appear in another."""
 
     async def noted():
         error = WxtcbError("crashed")
         error.add_note("sent 8 times")
         raise error
 
-    flight = launch(noted)
-    first, second = await asyncio.gather(flight.wait(), flight.wait(), return_exceptions=True)
+    task = start_task(noted)
+    first, second = await asyncio.gather(task.wait(), task.wait(), return_exceptions=True)
     assert first is not second
     first.retry_after = 3
     first.add_note("mine")
@@ -75,95 +75,95 @@ async def test_each_waiter_gets_an_exception_of_its_own():
 
 
 @pytest.mark.parametrize("cancelled", [1, 9, 10])
-@pytest.mark.parametrize("work", [arrive, crash])
-async def test_cancelled_waiters_touch_neither_the_flight_nor_the_others(work, cancelled, settle):
-    """Cancelling one waiter, all but one, or all, leaves the flight and the rest as they were."""
-    flight = launch(work)
-    waiters = [asyncio.create_task(flight.wait()) for _ in range(10)]
+@pytest.mark.parametrize("function", [succeed, fail])
+async def test_cancelled_waiters_affect_neither_the_task_nor_the_others(function, cancelled, settle):
+    """This holds for one waiter, all but one, and all."""
+    task = start_task(function)
+    waiters = [asyncio.create_task(task.wait()) for _ in range(10)]
     await settle()
     for waiter in waiters[:cancelled]:
         waiter.cancel()
-    results = await asyncio.gather(*waiters, flight.wait(), return_exceptions=True)
+    results = await asyncio.gather(*waiters, task.wait(), return_exceptions=True)
     assert [type(result) for result in results[:cancelled]] == [asyncio.CancelledError] * cancelled
-    expected = str if work is arrive else WxtcbError
+    expected = str if function is succeed else WxtcbError
     assert {type(result) for result in results[cancelled:]} == {expected}
 
 
-async def test_nothing_is_reported_when_nobody_waited_for_a_failure():
-    """A failed flight without waiters does not trouble the loop (it looks when it is closed)."""
-    await launch(crash).done.wait()
+async def test_failure_without_waiters_is_not_reported():
+    """A failed task without waiters logs nothing."""
+    await start_task(fail).done.wait()
 
 
-async def test_work_runs_in_an_empty_context():
-    """The flight does not see the context variables of whoever happened to launch it."""
+async def test_task_runs_in_an_empty_context():
+    """It does not see the context variables of the caller that started it."""
     VARIABLE.set("a caller's")
 
-    async def look():
+    async def read_variable():
         return VARIABLE.get()
 
-    assert await launch(look).wait() == "empty"
+    assert await start_task(read_variable).wait() == "empty"
 
 
-async def test_aclose_ends_the_work_and_gives_waiters_session_closed(settle):
-    """Closing cancels the work at once; whoever waits gets SessionClosed, not CancelledError."""
-    flight = launch(arrive)
-    waiters = [asyncio.create_task(flight.wait()) for _ in range(3)]
+async def test_aclose_cancels_the_task_and_its_waiters_get_session_closed(settle):
+    """The waiters do not get CancelledError."""
+    task = start_task(succeed)
+    waiters = [asyncio.create_task(task.wait()) for _ in range(3)]
     await settle()
-    await flight.aclose()
+    await task.aclose()
     results = await asyncio.gather(*waiters, return_exceptions=True)
     assert {type(result) for result in results} == {SessionClosed}
     assert len({id(result) for result in results}) == 3
     assert asyncio.get_running_loop().time() == 1000
 
 
-async def test_aclose_reaches_waiters_when_the_work_has_not_begun():
-    """A flight closed before its task had its first turn lets nobody wait for ever."""
-    flight = launch(arrive)
-    waiter = asyncio.create_task(flight.wait())
-    await flight.aclose()
+async def test_aclose_before_the_first_step_reaches_waiters():
+    """A task that was closed before it ran leaves no caller waiting."""
+    task = start_task(succeed)
+    waiter = asyncio.create_task(task.wait())
+    await task.aclose()
     with pytest.raises(SessionClosed):
         await waiter
 
 
-async def test_aclose_changes_nothing_when_the_flight_has_landed():
-    """What has arrived stays."""
-    flight = launch(arrive)
-    await flight.wait()
-    await flight.aclose()
-    assert await flight.wait() == "arrived"
+async def test_aclose_after_the_end_changes_nothing():
+    """The value remains available."""
+    task = start_task(succeed)
+    await task.wait()
+    await task.aclose()
+    assert await task.wait() == "arrived"
 
 
-async def test_foreign_exception_reaches_waiters_as_ours_and_the_loop_as_itself():
-    """A bug in the work ends every wait with a WxtcbError that quotes nothing, and is reported to the loop."""
+async def test_unexpected_exception_is_reported_and_raised_as_internal_error():
+    """Waiters get a WxtcbError that quotes nothing, and the loop gets the exception."""
 
-    async def work():
+    async def function():
         raise LookupError("S3CRET")
 
-    flight = launch(work)
+    task = start_task(function)
     with pytest.raises(WxtcbError, match="LookupError") as caught:
-        await flight.wait()
+        await task.wait()
     assert "S3CRET" not in str(caught.value)
     loop = asyncio.get_running_loop()
-    del flight, caught
+    del task, caught
     await asyncio.sleep(0)
     gc.collect()
     assert isinstance(loop.reported.pop()["exception"], LookupError)
 
 
-async def test_second_cancel_does_not_break_into_the_clean_up(settle):
-    """Work that releases something when it is cancelled is left to do so."""
+async def test_second_cancel_does_not_interrupt_the_clean_up(settle):
+    """A task that releases resources after its cancellation is not disturbed."""
     steps = []
 
-    async def work():
+    async def function():
         try:
             await asyncio.get_running_loop().create_future()
         finally:
             await asyncio.sleep(1)
             steps.append("released")
 
-    flight = launch(work)
+    task = start_task(function)
     await settle()
-    flight.cancel()
+    task.cancel()
     await settle()
-    await flight.aclose()
+    await task.aclose()
     assert steps == ["released"]

@@ -1,4 +1,4 @@
-"""What servers, callers and clocks may do to the connections of the faster transport."""
+"""Connections of the fast transport under unusual behaviour of servers, callers and clocks."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ GOOD = Response(200, b'{"errcode":0}')
 HUGE = Request("/tcb/x", RequestBody(b"x" * 8_000_000), TOKEN)
 
 
-def other(number):
-    """Write a reply that tells its number."""
+def numbered_reply(number):
+    """Return a reply that contains its number."""
     return plain(b"%d" % number, "Content-Length: 1")
 
 
-def forget(things):
+def drop(things):
     """Drop the last references to *things*."""
     things.clear()
     gc.collect()
 
 
-def pool(transport):
-    """Return how many connections are in use, and how many are kept for later."""
+def pool_sizes(transport):
+    """Return the numbers of connections in use and of idle ones."""
     connector = transport._connector
     return len(connector._acquired), sum(map(len, connector._conns.values()))
 
 
 def is_idle_usable(transport):
-    """Tell whether a connection is kept that is open and on which nothing has come."""
+    """Return whether there is an idle connection that is open and has received no data."""
     connector = transport._connector if isinstance(transport, ConnectorTransport) else transport.http.connector
-    kept = [protocol for kept in connector._conns.values() for protocol, *_ in kept]
-    return any(each.is_connected() and not each.should_close for each in kept)
+    idle = [protocol for entries in connector._conns.values() for protocol, *_ in entries]
+    return any(each.is_connected() and not each.should_close for each in idle)
 
 
-async def test_request_has_the_head_that_aiohttp_writes(serve, connect_plain, connect_direct):
-    """Byte for byte the faster transport sends the headers of the plain one, their order aside."""
+async def test_request_head_equals_that_of_aiohttp(serve, connect_plain, connect_direct):
+    """Apart from the order of headers, both transports send the same bytes."""
     server = await serve(OK)
     request = Request("/tcb/x", RequestBody(b'{"a":1}'), Secret("a+b/ü"), {"action": "ü &\r\nX-Injected: yes"})
     for connect in (connect_plain, connect_direct):
@@ -69,21 +69,21 @@ async def test_request_has_the_head_that_aiohttp_writes(serve, connect_plain, co
         ("http://bücher.example", "xn--bcher-kva.example"),
     ],
 )
-async def test_host_is_named_as_the_standard_says(connect_direct, url, host):
-    """A port is named unless it is the usual one, an IPv6 address stands in brackets, a name in ASCII."""
+async def test_host_header_follows_the_standard(connect_direct, url, host):
+    """A non-default port is included, IPv6 addresses have brackets, and names are ASCII."""
     transport = await connect_direct(url)
     assert f"\r\nHost: {host}\r\n".encode() in transport._build_head(REQUEST)
 
 
-async def test_prefix_of_the_base_url_is_kept(serve, connect):
-    """A base_url behind a gateway may have a path of its own."""
+async def test_path_of_the_base_url_is_kept(serve, connect):
+    """A base_url of a gateway may have a path."""
     server = await serve(OK)
     await (await connect(f"{server.url}/gateway")).send(REQUEST)
     assert server.requests[0][0].startswith("POST /gateway/tcb/x?access_token=")
 
 
 async def test_connection_that_the_server_closed_is_not_used(serve, connect):
-    """Closed while it was idle: the next request opens another one, and is sent once."""
+    """The next request opens a new connection and is sent once."""
     server = await serve(
         lambda number: OK if number > 1 else OK.replace(b"\r\n\r\n", b"\r\nX: Connection: close\r\n\r\n")
     )
@@ -96,7 +96,7 @@ async def test_connection_that_the_server_closed_is_not_used(serve, connect):
 
 
 async def test_connection_that_the_server_shut_down_for_writing_is_not_used(listen, connect_direct):
-    """A server that has said its last word, but still listens, is left."""
+    """A half-closed connection is not reused."""
     connections = []
 
     async def say_last_word(reader, writer):
@@ -114,8 +114,8 @@ async def test_connection_that_the_server_shut_down_for_writing_is_not_used(list
     assert len(connections) == 2
 
 
-async def test_connection_is_left_when_the_server_says_close(serve, connect):
-    """`Connection: close` is taken at its word, even if the server leaves the connection open."""
+async def test_connection_close_header_is_obeyed(serve, connect):
+    """The connection is not reused even if the server keeps it open."""
     server = await serve(lambda _: OK.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
     transport = await connect(server.url)
     assert await transport.send(REQUEST) == GOOD
@@ -124,29 +124,29 @@ async def test_connection_is_left_when_the_server_says_close(serve, connect):
 
 
 async def test_reply_without_a_length_ends_with_the_connection(serve, connect):
-    """Neither length nor chunks: all until the server closes is the reply."""
+    """Without length and chunks the reply is everything until the server closes."""
     server = await serve(plain(b'{"errcode":0}', "Connection: close"))
     assert await (await connect(server.url)).send(REQUEST) == GOOD
 
 
-async def test_reply_in_chunks_is_put_together(serve, connect):
-    """Chunks are joined, and the connection is used again."""
+async def test_chunked_reply_is_joined(serve, connect):
+    """The connection is reused afterwards."""
     server = await serve(plain(b'5\r\n{"err\r\n8\r\ncode":0}\r\n0\r\n\r\n', "Transfer-Encoding: chunked"))
     transport = await connect(server.url)
     assert [await transport.send(REQUEST), await transport.send(REQUEST)] == [GOOD, GOOD]
     assert server.connections == 1
 
 
-async def test_word_in_between_is_no_answer(serve, connect):
-    """100 Continue and 103 Early Hints are passed over."""
+async def test_interim_responses_are_skipped(serve, connect):
+    """100 Continue and 103 Early Hints are not the response."""
     server = await serve(plain(b"", status="100 Continue") + plain(b"", "Link: </x>", status="103 Early Hints") + OK)
     transport = await connect(server.url)
     assert await transport.send(REQUEST) == GOOD
     assert await transport.send(REQUEST) == GOOD
 
 
-async def test_other_protocol_is_never_spoken(serve, connect):
-    """101 is an answer without a body, and its connection is left."""
+async def test_protocol_switch_is_not_followed(serve, connect):
+    """101 is returned as a response without body, and the connection is not reused."""
     server = await serve(
         lambda number: (
             OK if number > 1 else plain(b"noise", "Upgrade: x", "Connection: upgrade", status="101 Switching")
@@ -159,24 +159,24 @@ async def test_other_protocol_is_never_spoken(serve, connect):
 
 
 @pytest.mark.parametrize("extra", [OK, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwr", b"HTTP/1.1 200 OK\r\n"])
-async def test_bytes_after_a_reply_are_never_the_next_answer(serve, connect_direct, extra):
-    """What a server says beyond its reply, whole or in part, does not reach the next call."""
-    server = await serve(lambda number: other(number) + extra)
+async def test_bytes_after_a_reply_are_not_the_next_reply(serve, connect_direct, extra):
+    """Excess data of a server does not reach the next call."""
+    server = await serve(lambda number: numbered_reply(number) + extra)
     transport = await connect_direct(server.url)
     assert await transport.send(REQUEST) == Response(200, b"1")
     outcome = await transport.send(REQUEST)
     assert outcome == Response(200, b"2") or (extra is not OK and isinstance(outcome, SendFailure))
 
 
-async def test_reply_that_nobody_asked_for_is_never_the_next_answer(listen, connect_direct):
-    """What comes on an idle connection spoils it: the next call takes another one."""
+async def test_unsolicited_reply_is_not_the_next_reply(listen, connect_direct):
+    """Data on an idle connection makes the next call use another connection."""
     pushed = asyncio.Event()
     connections = []
 
     async def push(reader, writer):
         connections.append(writer)
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(other(len(connections)))
+        writer.write(numbered_reply(len(connections)))
         await pushed.wait()
         writer.write(OK)
         await reader.read()
@@ -189,8 +189,8 @@ async def test_reply_that_nobody_asked_for_is_never_the_next_answer(listen, conn
     assert await transport.send(REQUEST) == Response(200, b"2")
 
 
-async def test_server_that_speaks_first_is_given_up(listen, connect_direct):
-    """A port that greets is no web server: after three tries nothing was sent."""
+async def test_server_that_sends_first_is_abandoned(listen, connect_direct):
+    """After three connections with data before the request nothing was sent."""
     connections = []
 
     async def greet(reader, writer):
@@ -212,16 +212,16 @@ async def test_server_that_speaks_first_is_given_up(listen, connect_direct):
     assert len(connections) == 3
 
 
-async def test_answer_before_the_request_is_read_gives_the_connection_up(serve, connect_direct):
-    """The rest of a body that the server did not wait for is not sent in front of the next request."""
+async def test_reply_before_the_request_is_read_closes_the_connection(serve, connect_direct):
+    """The unsent rest of the body does not precede the next request."""
     server = await serve(OK, read_body=False)
     transport = await connect_direct(server.url)
     assert await transport.send(HUGE) == GOOD
-    assert pool(transport) == (0, 0)
+    assert pool_sizes(transport) == (0, 0)
 
 
-async def test_drip_does_not_outlast_the_whole_timeout(listen, connect, pass_time):
-    """A byte now and then is no progress that counts: the attempt ends with its time."""
+async def test_slow_reply_does_not_extend_the_timeout(listen, connect, pass_time):
+    """Single bytes do not restart the time limit."""
     passed = 0
 
     async def drip(reader, writer):
@@ -241,23 +241,23 @@ async def test_drip_does_not_outlast_the_whole_timeout(listen, connect, pass_tim
     assert LIMITS.reply < passed < 2 * OVER
 
 
-async def test_reply_until_close_that_is_out_of_time_is_no_answer(serve, connect, send_in_vain):
-    """Ended by our clock, what came so far is not taken for the whole."""
+async def test_reply_cut_short_by_the_timeout_is_not_a_reply(serve, connect, send_in_vain):
+    """The part received so far is not taken for the whole."""
     server = await serve(plain(b'{"errcode":0}'))
     outcome = await send_in_vain(server, await connect(server.url, LIMITS))
     assert outcome == SendFailure("no reply in time", sent=True, timeout=True)
 
 
-async def test_word_in_between_does_not_stop_the_clock(serve, connect, send_in_vain):
-    """A server that says 100 Continue and then nothing runs out of time as well."""
+async def test_interim_response_does_not_stop_the_timeout(serve, connect, send_in_vain):
+    """A server that sends only 100 Continue causes a timeout."""
     server = await serve(plain(b"", status="100 Continue"))
     outcome = await send_in_vain(server, await connect(server.url, LIMITS))
     assert outcome == SendFailure("no reply in time", sent=True, timeout=True)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, RuntimeError, OSError, aiohttp.ClientError])
-async def test_whatever_the_pool_raises_is_a_failure_without_secrets(connect_direct, error):
-    """No exception leaves `send`, and its text, which may hold the token, is not repeated."""
+async def test_exception_of_the_pool_becomes_a_failure_without_secrets(connect_direct, error):
+    """No exception leaves `send`, and its message is not repeated."""
 
     class Broken(aiohttp.TCPConnector):
         async def connect(self, *args):
@@ -271,8 +271,8 @@ async def test_whatever_the_pool_raises_is_a_failure_without_secrets(connect_dir
     assert TOKEN.reveal() not in repr((outcome, transport))
 
 
-async def test_every_attempt_has_its_own_time(serve, connect_direct, pass_time, settle):
-    """One clock for all ends each attempt when it is due, not earlier and not never."""
+async def test_every_attempt_has_its_own_deadline(serve, connect_direct, pass_time, settle):
+    """The shared timer ends each attempt when its time is over."""
     server = await serve(None)
     transport = await connect_direct(server.url, LIMITS)
     calls = []
@@ -296,8 +296,8 @@ async def test_every_attempt_has_its_own_time(serve, connect_direct, pass_time, 
     assert all([(await call).timeout for call in calls])
 
 
-async def test_connecting_that_outlasts_the_whole_time_sends_nothing(serve, connect_direct, pass_time):
-    """However the pool keeps time, a request never leaves after its own is up."""
+async def test_attempt_that_connects_too_late_sends_nothing(serve, connect_direct, pass_time):
+    """No request is sent after its deadline."""
 
     class Slow(aiohttp.TCPConnector):
         async def connect(self, *args):
@@ -312,8 +312,8 @@ async def test_connecting_that_outlasts_the_whole_time_sends_nothing(serve, conn
     assert server.requests == []
 
 
-async def test_answer_whose_head_comes_when_the_time_is_up_is_not_waited_for(serve, connect_direct, monkeypatch):
-    """Ended between head and body, an attempt does not wait for a body that nobody would end."""
+async def test_deadline_between_head_and_body_ends_the_attempt(serve, connect_direct, monkeypatch):
+    """The body is not waited for."""
     server = await serve(plain(b"{", "Content-Length: 100"))
     transport = await connect_direct(server.url)
     read = aiohttp.client_proto.ResponseHandler.read
@@ -329,8 +329,8 @@ async def test_answer_whose_head_comes_when_the_time_is_up_is_not_waited_for(ser
 
 
 @pytest.mark.parametrize("data", [None, plain(b"{", "Content-Length: 100"), plain(b"{")], ids=["head", "body", "end"])
-async def test_closing_ends_what_is_under_way(serve, connect_direct, settle, data):
-    """Whatever part of the answer is awaited: a lost connection, and no answer made of what came so far."""
+async def test_closing_ends_attempts_in_flight(serve, connect_direct, settle, data):
+    """They fail with a lost connection, whichever part of the reply they wait for."""
     server = await serve(data)
     transport = await connect_direct(server.url)
     call = asyncio.create_task(transport.send(REQUEST))
@@ -341,8 +341,8 @@ async def test_closing_ends_what_is_under_way(serve, connect_direct, settle, dat
     assert await transport.send(REQUEST) == SendFailure("the connections are closed", sent=False, closed=True)
 
 
-async def test_closing_does_not_wait_for_a_server_that_reads_nothing(listen, connect_direct):
-    """What is not written yet is dropped, when the transport closes and when an attempt is cancelled."""
+async def test_closing_does_not_wait_for_a_server_that_does_not_read(listen, connect_direct):
+    """Unwritten data is dropped on close and on cancellation."""
     came, over = asyncio.Semaphore(0), asyncio.Event()
 
     async def ignore(reader, writer):
@@ -362,13 +362,13 @@ async def test_closing_does_not_wait_for_a_server_that_reads_nothing(listen, con
         assert (await calls[1]).sent
 
 
-async def test_closing_while_a_name_is_looked_up_cancels_nobody(connect):
-    """The end of aiohttp's own look-up is no cancellation of the caller."""
-    asked = asyncio.Event()
+async def test_closing_during_a_dns_lookup_does_not_cancel_the_caller(connect):
+    """The cancellation of aiohttp's own lookup becomes a failure."""
+    called = asyncio.Event()
 
     class Resolver(aiohttp.abc.AbstractResolver):
         async def resolve(self, host, port=0, family=0):
-            asked.set()
+            called.set()
             await asyncio.Event().wait()
 
         async def close(self):
@@ -379,13 +379,13 @@ async def test_closing_while_a_name_is_looked_up_cancels_nobody(connect):
     await connector._resolver.close()
     connector._resolver = Resolver()
     call = asyncio.create_task(transport.send(REQUEST))
-    await asked.wait()
+    await called.wait()
     await transport.aclose()
     assert await call == SendFailure("the connections were closed", sent=False, closed=True)
 
 
-async def test_forgotten_connections_are_warned_about(serve, client_tls):
-    """A transport that is dropped with connections open does not keep silent, nor does it live on."""
+async def test_unclosed_transport_warns(serve, client_tls):
+    """A transport that is dropped with open connections emits a ResourceWarning and is collected."""
     server = await serve(OK)
     transport = ConnectorTransport.open(server.url, Timeout(), ssl=client_tls)
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
@@ -393,12 +393,12 @@ async def test_forgotten_connections_are_warned_about(serve, client_tls):
     forgotten = [transport]
     del transport
     with pytest.warns(ResourceWarning) as warned:
-        forget(forgotten)
+        drop(forgotten)
     assert [each for each in warned if "Unclosed connector" in str(each.message)]
 
 
-async def test_request_that_is_withheld_never_leaves(serve, connect):
-    """`may_send` is asked once per request, and after False nothing of it reaches the server."""
+async def test_vetoed_request_is_not_sent(serve, connect):
+    """`may_send` is called once per request, and after False the server gets nothing."""
     server = await serve(OK)
     transport = await connect(server.url)
     said = iter([True, False, True])
@@ -407,17 +407,17 @@ async def test_request_that_is_withheld_never_leaves(serve, connect):
     assert len(server.requests) == 2
 
 
-async def test_may_send_is_asked_when_there_is_a_connection(connect_direct):
-    """A change of mind while connecting still counts, so nothing is asked before."""
-    request = Request("/tcb/x", RequestBody(b"{}"), may_send=lambda: pytest.fail("asked"))
+async def test_may_send_is_called_after_connecting(connect_direct):
+    """A decision that changes during the connection setup counts."""
+    request = Request("/tcb/x", RequestBody(b"{}"), may_send=lambda: pytest.fail("may_send was called"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
         assert (await (await connect_direct(url)).send(request)).sent is False
 
 
-async def test_may_send_that_raises_withholds_and_is_reported(serve, connect):
-    """In doubt nothing is sent, and the loop's exception handler hears of the bug."""
+async def test_exception_of_may_send_vetoes_the_request(serve, connect):
+    """It is reported to the loop's exception handler."""
     reported = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
     server = await serve(OK)
@@ -427,14 +427,14 @@ async def test_may_send_that_raises_withholds_and_is_reported(serve, connect):
     assert server.requests == []
 
 
-async def test_own_pool_of_the_direct_transport_has_no_limit_of_its_own(connect_direct):
-    """The gate alone bounds the calls."""
+async def test_own_pool_of_the_fast_transport_has_no_limit(connect_direct):
+    """Only the limiter bounds the calls."""
     connector = (await connect_direct("http://127.0.0.1:1"))._connector
     assert (connector.limit, connector.limit_per_host) == (0, 0)
 
 
-async def test_faster_transport_is_chosen_where_it_can_serve():
-    """It is the usual one; an aiohttp session of the caller's and a proxy take the plain one."""
+async def test_fast_transport_is_the_default():
+    """An aiohttp session of the caller and a proxy use the numbered_reply transport."""
     async with aiohttp.ClientSession() as http:
         made = [
             open_transport("http://127.0.0.1:1", Timeout()),
@@ -447,8 +447,8 @@ async def test_faster_transport_is_chosen_where_it_can_serve():
 
 
 @pytest.mark.parametrize("change", ["name", "arguments"])
-async def test_plain_transport_serves_where_aiohttp_has_changed(monkeypatch, change):
-    """An aiohttp without one of the names, or with other arguments, costs speed and nothing else."""
+async def test_session_transport_is_used_if_aiohttp_has_changed(monkeypatch, change):
+    """Missing or changed internals of aiohttp only cost speed."""
     is_supported.cache_clear()
     if change == "name":
         monkeypatch.setattr(aiohttp_connector, "REQUIRED_ATTRIBUTES", ("connector.Connection.let_go", "client_proto"))

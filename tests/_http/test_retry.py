@@ -1,4 +1,4 @@
-"""The rules of trying again, as the design's table gives them."""
+"""Retry policy: the decision table, the classification of errors, the backoff and the quota."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TABLE = [
 
 
 def _cell(cause, repeat, other, once):
-    """Return what the table says of a kind of call; what is never repeated differs from ONCE at -1 alone."""
+    """Return the expected decision; NEVER differs from ONCE only after -1."""
     if not repeat.is_unsafe_to_repeat:
         return other
     return UNKNOWN if (repeat, cause) == (Repeat.NEVER, FailureKind.BUSY) else once
@@ -72,24 +72,24 @@ CODES = {
 
 
 @pytest.mark.parametrize(("cause", "repeat", "verdict"), CASES)
-def test_the_design_table_holds(cause, repeat, verdict):
-    """Each cause leads, for each kind of call, to what the design's table says."""
+def test_decision_table(cause, repeat, verdict):
+    """Each kind of failure leads to the decision of the table for each repeat rule."""
     assert decide(repeat, cause) is verdict
 
 
-def test_the_table_has_every_cause_once():
-    """No cause is without a row."""
+def test_decision_table_is_complete():
+    """Every kind of failure has one row."""
     assert [row[1] for row in TABLE] == list(FailureKind)
 
 
 @pytest.mark.parametrize(("cause", "acted"), [row[1:3] for row in TABLE], ids=str)
-def test_what_may_have_acted_is_what_the_table_says(cause, acted):
-    """Exactly the causes whose second column does not say no are counted as perhaps acted."""
+def test_ambiguous_failures_are_those_of_the_table(cause, acted):
+    """The second column says which failures may have taken effect."""
     assert (cause in AMBIGUOUS_FAILURES) is acted
 
 
-def test_a_busy_create_is_not_repeated_when_the_policy_says_so():
-    """With `busy_creates` False a create that met -1 ends as unknown; reads and sets go on."""
+def test_busy_create_is_not_retried_with_busy_creates_false():
+    """Its outcome is unknown, while READ and SET calls are retried."""
     verdicts = [decide(repeat, FailureKind.BUSY, busy_creates=False) for repeat in Repeat]
     assert verdicts == [RETRY, RETRY, UNKNOWN, UNKNOWN]
 
@@ -97,20 +97,20 @@ def test_a_busy_create_is_not_repeated_when_the_policy_says_so():
 @given(
     st.sampled_from([FailureKind.REPLY_LOST, FailureKind.CLOUD_UNAVAILABLE, FailureKind.INVALID_REPLY]), st.booleans()
 )
-def test_a_create_that_may_have_acted_is_never_repeated_silently(cause, busy_creates):
-    """Whatever the policy, ONCE calls without a clear answer end as unknown, never in another send."""
+def test_ambiguous_create_is_never_retried(cause, busy_creates):
+    """Under every policy the outcome of a ONCE call without a usable reply is unknown."""
     assert decide(Repeat.ONCE, cause, busy_creates=busy_creates) is UNKNOWN
 
 
 @given(st.sampled_from(sorted(AMBIGUOUS_FAILURES, key=lambda cause: cause.name)), st.booleans())
-def test_what_is_never_to_be_repeated_is_not_even_when_the_platform_asks(cause, busy_creates):
-    """NEVER calls that may have acted, -1 included, end as unknown under every policy."""
+def test_ambiguous_call_with_repeat_never_is_never_retried(cause, busy_creates):
+    """Its outcome is unknown under every policy, also after -1."""
     assert decide(Repeat.NEVER, cause, busy_creates=busy_creates) is UNKNOWN
 
 
 @given(st.sampled_from(Repeat), st.sampled_from(FailureKind))
-def test_busy_creates_touches_nothing_but_busy_creates(repeat, cause):
-    """The option changes no other cell of the table."""
+def test_busy_creates_changes_one_cell_of_the_table(repeat, cause):
+    """The option affects only ONCE calls after -1."""
     same = decide(repeat, cause) is decide(repeat, cause, busy_creates=False)
     assert same is ((repeat, cause) != (Repeat.ONCE, FailureKind.BUSY))
 
@@ -118,27 +118,27 @@ def test_busy_creates_touches_nothing_but_busy_creates(repeat, cause):
 @pytest.mark.parametrize(
     ("error", "cause"), SORTED, ids=[f"{type(e).__name__}-{n}-{c.name}" for n, (e, c) in enumerate(SORTED)]
 )
-def test_an_error_is_sorted_by_what_it_means_for_repeating(error, cause):
-    """Never sent, lost, of no use, refused: told apart by the facts on the error."""
+def test_classify_error(error, cause):
+    """The attributes of an error determine its kind of failure."""
     assert classify(error) is cause
 
 
 @pytest.mark.parametrize(
     ("code", "cause"), [(code, cause) for cause, codes in CODES.items() for code in codes], ids=str
 )
-def test_an_errcode_is_sorted_as_the_design_says(code, cause):
-    """The design's codes stand for their causes; all others are refusals."""
+def test_classify_errcode(code, cause):
+    """Known errcodes have their kinds, all others are rejections."""
     assert classify(errcodes.api_error(code, "", endpoint=PATH)) is cause
 
 
 @pytest.mark.parametrize(("repeat", "most"), [(Repeat.READ, 8), (Repeat.SET, 8), (Repeat.ONCE, 5), (Repeat.NEVER, 5)])
-def test_the_default_policy_makes_the_attempts_of_the_design(repeat, most):
-    """8 attempts for reads and sets, 5 for creates."""
+def test_default_policy_attempts(repeat, most):
+    """READ and SET calls get 8 attempts, creates 5."""
     assert RetryPolicy().max_attempts(repeat) == most
 
 
-def test_the_default_policy_waits_as_the_design_says():
-    """Full jitter from 0.5 s, doubled to at most 8 s, within 60 s; busy creates are repeated."""
+def test_default_policy_delays():
+    """The delay doubles from 0.5 s to 8 s with full jitter, within 60 s."""
     policy = RetryPolicy()
     ceilings = [policy.backoff(attempt, lambda _, most: most) for attempt in range(1, 9)]
     assert ceilings == [0.5, 1, 2, 4, 8, 8, 8, 8]
@@ -152,29 +152,29 @@ def test_the_default_policy_waits_as_the_design_says():
     st.floats(1e-9, 1e300),
     st.randoms(use_true_random=False),
 )
-def test_the_wait_lies_between_nothing_and_the_cap(attempt, base, cap, chance: random.Random):
-    """However many attempts and whatever the base, no wait is negative or longer than `cap`, and none overflows."""
+def test_delay_is_between_zero_and_the_cap(attempt, base, cap, chance: random.Random):
+    """No number of attempts and no base causes a negative, longer or overflowing delay."""
     assert 0 <= RetryPolicy(base=base, cap=cap).backoff(attempt, chance.uniform) <= cap
 
 
 @pytest.mark.parametrize("field", ["attempts", "once_attempts", "base", "cap", "window"])
 @pytest.mark.parametrize("value", [0, -1, True, "3", None, float("nan"), float("inf")], ids=str)
-def test_a_policy_that_cannot_work_is_refused(field, value):
-    """Numbers must be numbers above 0, and the message names the field."""
+def test_invalid_policy_is_rejected(field, value):
+    """Numbers must be positive, and the message names the field."""
     with pytest.raises(errors.InvalidArgument, match=f"RetryPolicy: {field} "):
         RetryPolicy(**{field: value})
 
 
 @pytest.mark.parametrize("value", [None, 0, "no"])
 def test_busy_creates_must_be_a_bool(value):
-    """A text such as "no" is not taken for yes where creates may be billed twice."""
+    """A string such as "no" must not count as true, because a create may be billed twice."""
     with pytest.raises(errors.InvalidArgument, match="RetryPolicy: busy_creates must be bool"):
         RetryPolicy(busy_creates=value)
 
 
 @given(st.integers(1, 600), st.lists(ERRORS | st.none()))
-def test_the_quota_stays_between_nothing_and_full(full, course):
-    """Whatever fails and succeeds, it is never negative and never above `full`."""
+def test_quota_stays_between_zero_and_capacity(full, course):
+    """No sequence of failures and successes leaves that range."""
     quota = RetryQuota(full)
     for error in course:
         before = quota.available
@@ -186,14 +186,14 @@ def test_the_quota_stays_between_nothing_and_full(full, course):
 @pytest.mark.parametrize(
     ("error", "retries"), [(LOST, 100), (errors.PlatformBusy(-1, "", endpoint=PATH), 100), (LATE, 50)]
 )
-def test_a_dead_platform_gets_few_retries(error, retries):
-    """A session's quota is 100 retries, or 50 after timeouts."""
+def test_quota_limits_the_retries_of_a_session(error, retries):
+    """It allows 100 retries, or 50 after timeouts."""
     quota = RetryQuota()
     assert sum(quota.acquire(error) for _ in range(1000)) == retries
 
 
-def test_a_success_pays_for_a_retry():
-    """Every success pays for one retry, and two for one after a timeout."""
+def test_success_returns_the_cost_of_a_retry():
+    """One success allows one retry; a retry after a timeout takes two."""
     quota = RetryQuota()
     while quota.acquire(LOST):
         pass

@@ -1,4 +1,4 @@
-"""Several platforms in one process: one pool of connections, and nothing else in common."""
+"""Several platforms in one process: they share a connection pool and nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GOOD = Response(200, b'{"errcode":0}')
 
 @pytest.fixture
 async def office():
-    """Serve the platform for any appid; tell who came over which connection."""
+    """Serve the platform for any appid, and record the connection of each request."""
     seen = []
 
     async def answer(request):
@@ -55,7 +55,7 @@ async def http():
 
 @pytest.mark.parametrize("pool", [connector, http])
 async def test_platforms_share_connections_and_nothing_else(office, pool):
-    """Two platforms on one pool: one connection, each with its token, and one closes without the other."""
+    """Two platforms use one connection with different tokens, and one closes without the other."""
     url, seen = office
     async with pool() as shared:
         options = {"component_appsecret": "s", "ticket": "t", "base_url": url, "http": shared}
@@ -69,8 +69,8 @@ async def test_platforms_share_connections_and_nothing_else(office, pool):
     assert len({port for _, port in seen}) == 1
 
 
-async def test_closed_transport_sends_no_more_on_a_pool_that_is_open(serve, client_tls):
-    """The pool is the caller's, the right to use it ends with the session."""
+async def test_closed_transport_does_not_use_the_open_pool(serve, client_tls):
+    """The pool belongs to the caller and stays open."""
     server = await serve(lambda number: OK)
     async with connector() as shared:
         one, two = (open_transport(server.url, Timeout(), http=shared, ssl=client_tls) for _ in range(2))
@@ -82,8 +82,8 @@ async def test_closed_transport_sends_no_more_on_a_pool_that_is_open(serve, clie
     assert server.connections == 1
 
 
-async def test_calls_under_way_end_with_their_session_on_a_pool_that_is_open(serve, client_tls):
-    """They fail as if disconnected; those of the other session go on."""
+async def test_closing_a_session_ends_only_its_own_calls(serve, client_tls):
+    """They fail as disconnected, and those of the other session go on."""
     server = await serve(lambda number: None if number == 1 else OK)
     async with connector() as shared:
         one, two = (open_transport(server.url, Timeout(), http=shared, ssl=client_tls) for _ in range(2))
@@ -95,8 +95,8 @@ async def test_calls_under_way_end_with_their_session_on_a_pool_that_is_open(ser
         await two.aclose()
 
 
-async def test_pool_of_the_caller_serves_through_a_proxy_too(serve):
-    """The plain transport uses the connector, and leaves it open."""
+async def test_pool_of_the_caller_is_used_with_a_proxy(serve):
+    """The session transport uses the connector and leaves it open."""
     async with connector() as shared:
         transport = open_transport("http://127.0.0.1:1", Timeout(), http=shared, proxy=Secret("http://127.0.0.1:2"))
         assert isinstance(transport, SessionTransport)

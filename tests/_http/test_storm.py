@@ -1,4 +1,4 @@
-"""A thousand calls at once, cancelled and cut off at random: nobody gets the answer of another."""
+"""A thousand concurrent calls, cancelled and disconnected at random: no call gets the reply of another."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def and_close(body):
 
 
 @attrs.define(eq=False)
-class Moody:
-    """Answers each request with its own body, in one of many ways, sooner or later; or hangs up."""
+class RandomServer:
+    """Server that replies to each request with its own body, in random ways and after random times, or disconnects."""
 
     dice: random.Random
     received: Counter = attrs.field(factory=Counter)
@@ -74,7 +74,7 @@ class Moody:
 
 
 async def call(transport, dice, turns, number):
-    """Make one call, cancelled or not, and return the body that was sent and what came of it."""
+    """Make one call, which may be cancelled, and return the body that was sent and the result."""
     body = b"%d " % number + b"x" * dice.choice([0, 0, 0, 200, 300_000])
     async with turns:
         task = asyncio.create_task(transport.send(Request(f"/tcb/{number % 7}", RequestBody(body), TOKEN)))
@@ -89,9 +89,9 @@ async def call(transport, dice, turns, number):
 
 
 @pytest.mark.unmeasured
-async def test_every_call_gets_its_own_answer_or_none(kind, listen, client_tls, secured):
-    """No answer goes astray, no request is sent twice, `sent` is never False of what arrived, no connection leaks."""
-    server = Moody(random.Random(0))
+async def test_every_call_gets_its_own_reply_or_none(kind, listen, client_tls, secured):
+    """No request is sent twice, `sent` is correct, and no connection leaks."""
+    server = RandomServer(random.Random(0))
     url = await listen(server.serve, secured)
     transport = kind.open(url, Timeout(), ssl=client_tls)
     dice, turns = random.Random(0), asyncio.Semaphore(AT_ONCE)

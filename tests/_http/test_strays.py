@@ -1,4 +1,4 @@
-"""What stands on a connection before a request leaves: replies nobody asked for, a close, and no secret."""
+"""Data on a connection before a request is sent: unsolicited replies, a close, and no secret in any frame."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ async def read_request(reader):
     return await reader.readexactly(int(head.lower().split(b"content-length:")[1].split()[0]))
 
 
-async def test_late_copy_of_a_reply_is_never_the_answer_to_another_call(listen, connect, settle):
-    """Each reply comes twice: each call gets its own or was not sent, and one that is withheld gets none."""
+async def test_late_copy_of_a_reply_is_not_the_reply_to_another_call(listen, connect, settle):
+    """If each reply arrives twice, each call gets its own or was not sent."""
     sent, taken, repeated = [], asyncio.Event(), asyncio.Event()
 
     async def answer_twice(reader, writer):
@@ -57,19 +57,19 @@ async def test_late_copy_of_a_reply_is_never_the_answer_to_another_call(listen, 
     assert len(sent) > 2
 
 
-def speak_first(transport, *, may):
-    """Let the server say something on the connection of a request, and whether that *may* leave."""
+def send_first(transport, *, may):
+    """Make the server send data before the request, and set whether the request *may* be sent."""
     (protocol,) = transport.http.connector._acquired
     protocol.data_received(OK)
     return may
 
 
-async def test_reply_that_comes_before_the_body_leaves_keeps_it_back(serve, connect_plain):
-    """A connection that spoke first at the last moment is not written to, and what it said is no answer."""
+async def test_reply_before_the_body_prevents_sending(serve, connect_plain):
+    """A connection that received data at the last moment is not written to."""
     server = await serve(OK)
     transport = await connect_plain(server.url)
 
-    request = Request("/tcb/x", RequestBody(b"{}"), TOKEN, may_send=lambda: speak_first(transport, may=True))
+    request = Request("/tcb/x", RequestBody(b"{}"), TOKEN, may_send=lambda: send_first(transport, may=True))
     outcome = await transport.send(request)
     assert isinstance(outcome, SendFailure)
     assert not outcome.sent
@@ -77,18 +77,18 @@ async def test_reply_that_comes_before_the_body_leaves_keeps_it_back(serve, conn
     assert await transport.send(REQUEST) == GOOD
 
 
-async def test_withheld_request_gets_no_answer_from_a_server_that_spoke_first(serve, connect_plain):
-    """After False nothing is returned but that, whatever comes on the connection."""
+async def test_vetoed_request_ignores_data_sent_first(serve, connect_plain):
+    """The result is the veto, with any data on the connection."""
     server = await serve(OK)
     transport = await connect_plain(server.url)
 
-    request = Request("/tcb/x", RequestBody(b"{}"), TOKEN, may_send=lambda: speak_first(transport, may=False))
+    request = Request("/tcb/x", RequestBody(b"{}"), TOKEN, may_send=lambda: send_first(transport, may=False))
     assert await transport.send(request) == Vetoed()
     assert server.requests == []
 
 
-async def test_close_that_has_arrived_is_seen_before_the_next_request_leaves(listen, connect_direct):
-    """A server that closes after each reply without a word costs no request sent in vain."""
+async def test_close_is_noticed_before_the_next_request(listen, connect_direct):
+    """A server that closes after each reply causes no failed request."""
 
     async def answer_once(reader, writer):
         await read_request(reader)
@@ -99,8 +99,8 @@ async def test_close_that_has_arrived_is_seen_before_the_next_request_leaves(lis
 
 
 @pytest.mark.parametrize("answer", [None, 1, "yes", asyncio.Future], ids=str)
-async def test_only_true_sends(serve, connect, answer):
-    """What is merely true, or would have to be awaited, withholds the request."""
+async def test_may_send_must_return_true(serve, connect, answer):
+    """Other true values and awaitables veto the request."""
     server = await serve(OK)
     said = answer() if answer is asyncio.Future else answer
     request = Request("/tcb/x", RequestBody(b"{}"), TOKEN, may_send=lambda: said)
@@ -108,12 +108,12 @@ async def test_only_true_sends(serve, connect, answer):
     assert server.requests == []
 
 
-async def test_no_frame_holds_the_token_or_the_body_while_may_send_is_asked(serve, connect):
-    """Whoever looks at the frames from inside `may_send`, or from an exception of it, finds nothing secret."""
+async def test_no_frame_holds_a_secret_while_may_send_runs(serve, connect):
+    """Frames seen from `may_send`, or from its exception, contain no token and no body."""
     server = await serve(OK)
     secret, seen = "S3CRET-in-the-body", []
 
-    def look():
+    def inspect_frames():
         frame = sys._getframe(1)
         while frame is not None and frame.f_code is not test_code:
             seen.append((frame.f_code.co_name, repr(frame.f_locals)))
@@ -123,6 +123,9 @@ async def test_no_frame_holds_the_token_or_the_body_while_may_send_is_asked(serv
     test_code = sys._getframe().f_code
     transport = await connect(server.url)
     for _ in range(2):
-        assert await transport.send(Request("/tcb/x", RequestBody(secret.encode()), TOKEN, may_send=look)) == GOOD
+        assert (
+            await transport.send(Request("/tcb/x", RequestBody(secret.encode()), TOKEN, may_send=inspect_frames))
+            == GOOD
+        )
     assert "is_vetoed" in dict(seen)
     assert not [name for name, text in seen if TOKEN.reveal() in text or secret in text]

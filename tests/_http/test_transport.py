@@ -1,4 +1,4 @@
-"""One attempt over real sockets on loopback: every ending is a value, and knows whether anything was sent."""
+"""Transports on real loopback sockets: every result is a value that records whether the request was sent."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from wxtcb.secret import Secret
 from .raw_http import LIMITS, OK, REQUEST, TOKEN, plain
 
 
-async def test_answer_comes_back_whatever_its_status_and_type(serve, connect):
-    """Status and bytes are returned; neither a content type nor an error status is judged here."""
+async def test_response_is_returned_for_any_status_and_content_type(serve, connect):
+    """The transport does not evaluate them."""
     server = await serve(plain(b"<h1>bad</h1>", "Content-Length: 12", "Content-Type: text/html", status="502 Bad"))
     assert await (await connect(server.url)).send(REQUEST) == Response(502, b"<h1>bad</h1>")
 
 
 async def test_request_is_a_json_post_with_the_token_in_the_query(serve, connect):
-    """Method, path, query, content type and body are what the platform documents."""
+    """Method, path, query, content type and body are those that the platform documents."""
     server = await serve(OK)
     transport = await connect(server.url)
     await transport.send(Request("/tcb/x", RequestBody(b"{}"), TOKEN, {"action": "a b"}))
@@ -38,8 +38,8 @@ async def test_request_is_a_json_post_with_the_token_in_the_query(serve, connect
     assert body == b'{"a":1}'
 
 
-async def test_newer_token_is_sent_when_the_path_was_called_before(serve, connect):
-    """The kept URL of a path does not outlive its token."""
+async def test_new_token_is_sent_to_a_path_called_before(serve, connect):
+    """A cached URL is not used with another token."""
     server = await serve(OK)
     transport = await connect(server.url)
     for token in (TOKEN, TOKEN, Secret("newer"), None):
@@ -49,8 +49,8 @@ async def test_newer_token_is_sent_when_the_path_was_called_before(serve, connec
     assert lines == [old, old, "/tcb/x?access_token=newer", "/tcb/x"]
 
 
-async def test_connection_is_used_again(serve, connect):
-    """Calls one after the other share one connection."""
+async def test_connection_is_reused(serve, connect):
+    """Consecutive calls share one connection."""
     server = await serve(OK)
     transport = await connect(server.url)
     for _ in range(3):
@@ -60,15 +60,15 @@ async def test_connection_is_used_again(serve, connect):
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
 async def test_redirect_is_never_followed(serve, connect, status):
-    """A redirect is an answer like others, and the place it names is not visited."""
+    """A redirect is returned as a response, and its target is not requested."""
     server = await serve(plain(b"", "Location: /elsewhere", "Content-Length: 0", status=status))
     outcome = await (await connect(server.url)).send(REQUEST)
     assert outcome == Response(int(status[:3]), b"")
     assert len(server.requests) == 1
 
 
-async def test_refused_connection_is_known_as_not_sent(connect, free_port):
-    """Where nobody listens, nothing was sent."""
+async def test_refused_connection_is_not_sent(connect, free_port):
+    """The failure records that nothing was sent."""
     outcome = await (await connect(f"http://127.0.0.1:{free_port}")).send(REQUEST)
     assert isinstance(outcome, SendFailure)
     assert (outcome.sent, outcome.timeout) == (False, False)
@@ -76,7 +76,7 @@ async def test_refused_connection_is_known_as_not_sent(connect, free_port):
 
 
 class Resolver(aiohttp.abc.AbstractResolver):
-    """Resolves nothing."""
+    """Resolver that fails for every name."""
 
     async def resolve(self, host, port=0, family=0):
         raise OSError(-2, "Name or service not known")
@@ -85,15 +85,15 @@ class Resolver(aiohttp.abc.AbstractResolver):
         pass
 
 
-async def test_name_that_cannot_be_resolved_is_known_as_not_sent(connect_plain):
-    """A DNS failure says so, and that nothing was sent."""
+async def test_dns_failure_is_not_sent(connect_plain):
+    """The failure records that nothing was sent."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver())) as http:
         outcome = await (await connect_plain("https://api.example", http=http)).send(REQUEST)
     assert outcome == SendFailure("the host name could not be resolved", sent=False)
 
 
-async def test_server_that_closes_after_the_request_may_have_acted(serve, connect):
-    """A connection lost after the body left is a failure that was sent, and is not tried again here."""
+async def test_connection_lost_after_the_request_is_sent(serve, connect):
+    """The failure is recorded as sent, and the transport does not retry."""
     server = await serve(ConnectionError)
     outcome = await (await connect(server.url)).send(REQUEST)
     assert isinstance(outcome, SendFailure)
@@ -101,8 +101,8 @@ async def test_server_that_closes_after_the_request_may_have_acted(serve, connec
     assert len(server.requests) == 1
 
 
-async def test_server_that_closes_before_reading_the_body_may_have_acted(serve, connect):
-    """What the server did with a body that was on its way nobody knows: sent."""
+async def test_connection_lost_during_the_body_is_sent(serve, connect):
+    """The server may have read the body, so the failure is recorded as sent."""
     server = await serve(ConnectionError, read_body=False)
     outcome = await (await connect(server.url)).send(Request("/tcb/x", RequestBody(b"x" * 3_000_000), TOKEN))
     assert isinstance(outcome, SendFailure)
@@ -110,8 +110,8 @@ async def test_server_that_closes_before_reading_the_body_may_have_acted(serve, 
     assert len(server.requests) == 1
 
 
-async def test_stale_connection_is_not_silently_tried_again(serve, connect):
-    """A kept connection that breaks under the next request makes a failure, not a second request."""
+async def test_stale_connection_is_not_retried_silently(serve, connect):
+    """A kept connection that breaks during a request causes a failure, not a second request."""
     server = await serve(lambda number: OK if number == 1 else ConnectionError)
     transport = await connect(server.url)
     assert await transport.send(REQUEST) == Response(200, b'{"errcode":0}')
@@ -132,15 +132,15 @@ async def test_stale_connection_is_not_silently_tried_again(serve, connect):
     ],
     ids=["length", "chunked", "gzip cut", "gzip broken"],
 )
-async def test_truncated_or_broken_reply_may_have_acted(serve, connect, data):
-    """A reply that ends early, or cannot be decompressed, is a failure of something that was sent."""
+async def test_truncated_or_corrupt_reply_is_sent(serve, connect, data):
+    """The failure is recorded as sent."""
     server = await serve(data)
     outcome = await (await connect(server.url)).send(REQUEST)
     assert outcome == SendFailure("the reply was truncated or could not be decompressed", sent=True)
 
 
-async def test_reply_that_is_no_http_may_have_acted(serve, connect):
-    """Noise instead of HTTP is a failure of something that was sent, and is not quoted."""
+async def test_reply_that_is_not_http_is_sent(serve, connect):
+    """The failure is recorded as sent and does not quote the reply."""
     server = await serve(b"T0KEN nonsense\r\n\r\nConnection: close")
     outcome = await (await connect(server.url)).send(REQUEST)
     assert isinstance(outcome, SendFailure)
@@ -149,7 +149,7 @@ async def test_reply_that_is_no_http_may_have_acted(serve, connect):
 
 
 async def test_gzip_is_decoded(serve, connect):
-    """A compressed answer comes back in clear."""
+    """A compressed response is returned decompressed."""
     data = gzip.compress(b'{"errcode":0}')
     server = await serve(plain(data, "Content-Encoding: gzip", f"Content-Length: {len(data)}"))
     assert await (await connect(server.url)).send(REQUEST) == Response(200, b'{"errcode":0}')
@@ -170,30 +170,30 @@ BOMB = gzip.compress(bytes(20 << 20))
     ],
     ids=["length", "chunked", "chunked without end", "until close", "gzip bomb"],
 )
-async def test_reply_is_bounded_whatever_the_headers_say(serve, connect, small_replies, data):
-    """More than `MAX_REPLY_BYTES` bytes are not read: honest, chunked, endless, or hidden in gzip."""
+async def test_reply_size_is_limited_for_every_encoding(serve, connect, small_replies, data):
+    """At most `MAX_REPLY_BYTES` are read: with a length, chunked, until close, and after decompression."""
     server = await serve(data)
     assert await (await connect(server.url)).send(REQUEST) == ResponseTooLarge(200)
 
 
-async def test_reply_is_bounded_when_two_headers_disagree_about_its_length(serve, connect, small_replies):
-    """A small Content-Length beside a chunked body does not lift the bound."""
+async def test_contradicting_length_headers_do_not_lift_the_limit(serve, connect, small_replies):
+    """A small Content-Length with a chunked body is limited, too."""
     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BIG), BIG)
     server = await serve(plain(body, "Content-Length: 13", "Transfer-Encoding: chunked"))
     outcome = await (await connect(server.url)).send(REQUEST)
     assert not isinstance(outcome, Response)
 
 
-async def test_reply_of_just_the_bound_is_read(serve, connect, small_replies):
-    """`MAX_REPLY_BYTES` itself is not too much."""
+async def test_reply_of_exactly_the_limit_is_read(serve, connect, small_replies):
+    """`MAX_REPLY_BYTES` bytes are accepted."""
     body = b"x" * (1 << 20)
     server = await serve(plain(b"", "Transfer-Encoding: chunked") + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
     chunked = await (await connect(server.url)).send(REQUEST)
     assert chunked == Response(200, body)
 
 
-async def test_too_large_reply_gives_its_connection_up(serve, connect, small_replies):
-    """The rest of an over-long reply is not taken for the next reply."""
+async def test_too_large_reply_closes_its_connection(serve, connect, small_replies):
+    """The rest of it is not read as the next reply."""
     server = await serve(lambda number: plain(BIG, f"Content-Length: {len(BIG)}") if number == 1 else OK)
     transport = await connect(server.url)
     await transport.send(REQUEST)
@@ -201,22 +201,22 @@ async def test_too_large_reply_gives_its_connection_up(serve, connect, small_rep
     assert server.connections == 2
 
 
-async def test_timeout_while_waiting_for_the_reply_may_have_acted(serve, connect, send_in_vain):
-    """A server that says nothing: a timeout after sending."""
+async def test_timeout_without_reply_is_sent(serve, connect, send_in_vain):
+    """A server that does not reply causes a timeout after sending."""
     server = await serve(None)
     outcome = await send_in_vain(server, await connect(server.url, LIMITS))
     assert outcome == SendFailure("no reply in time", sent=True, timeout=True)
 
 
 async def test_timeout_covers_the_body_of_the_reply(serve, connect, send_in_vain):
-    """A reply that begins and never ends is a timeout too."""
+    """A reply that never ends causes a timeout, too."""
     server = await serve(plain(b"{", "Content-Length: 100"))
     outcome = await send_in_vain(server, await connect(server.url, LIMITS))
     assert outcome == SendFailure("no reply in time", sent=True, timeout=True)
 
 
-async def test_timeout_while_connecting_is_known_as_not_sent(serve, connect):
-    """A server that accepts but never shakes hands: a timeout before anything was sent."""
+async def test_timeout_while_connecting_is_not_sent(serve, connect):
+    """A server that never completes the handshake causes a timeout before sending."""
 
     async def mute(reader, writer):
         await reader.read()
@@ -229,8 +229,8 @@ async def test_timeout_while_connecting_is_known_as_not_sent(serve, connect):
     assert outcome == SendFailure("no connection in time", sent=False, timeout=True)
 
 
-async def test_tls_failure_is_known_as_not_sent(serve, connect):
-    """TLS to a port that speaks plain http fails in the handshake."""
+async def test_tls_failure_is_not_sent(serve, connect):
+    """TLS to a port with plain HTTP fails in the handshake."""
 
     async def speak_http(reader, writer):
         await reader.read(10)
@@ -245,7 +245,7 @@ async def test_tls_failure_is_known_as_not_sent(serve, connect):
 
 
 class FailingConnector(aiohttp.TCPConnector):
-    """Connects nowhere: raises what `make` makes of the connection's key."""
+    """Connector that raises what `make` returns for the key of the connection."""
 
     make = None
 
@@ -267,8 +267,8 @@ class FailingConnector(aiohttp.TCPConnector):
     ],
     ids=["certificate", "timeout", "value", "key", "no strerror"],
 )
-async def test_whatever_the_connector_raises_becomes_a_failure_that_was_not_sent(connect_plain, make, reason):
-    """No exception leaves `send`, for its traceback and its text would carry the token."""
+async def test_exception_of_the_connector_becomes_a_failure(connect_plain, make, reason):
+    """No exception leaves `send`, because its traceback and message could contain the token."""
     connector = FailingConnector()
     connector.make = make
     async with aiohttp.ClientSession(connector=connector) as http:
@@ -276,8 +276,8 @@ async def test_whatever_the_connector_raises_becomes_a_failure_that_was_not_sent
     assert (outcome.reason, outcome.sent) == (reason, False)
 
 
-async def test_proxy_that_refuses_is_known_as_not_sent(serve, connect_plain, free_port):
-    """Where the proxy cannot be reached, nothing was sent, and its address with the password is not told."""
+async def test_unreachable_proxy_is_not_sent(serve, connect_plain, free_port):
+    """The failure does not mention the address of the proxy, which contains a password."""
     server = await serve(OK)
     proxy = Secret(f"http://user:pr0xyword@127.0.0.1:{free_port}")
     transport = await connect_plain(server.url, proxy=proxy)
@@ -286,8 +286,8 @@ async def test_proxy_that_refuses_is_known_as_not_sent(serve, connect_plain, fre
     assert server.requests == []
 
 
-async def test_proxy_that_denies_the_tunnel_is_known_as_not_sent(connect_plain):
-    """A proxy that answers CONNECT with an error has passed nothing on."""
+async def test_proxy_that_denies_the_tunnel_is_not_sent(connect_plain):
+    """An error in response to CONNECT means that nothing was forwarded."""
 
     async def deny(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
@@ -303,15 +303,15 @@ async def test_proxy_that_denies_the_tunnel_is_known_as_not_sent(connect_plain):
 
 
 async def test_request_goes_through_the_proxy(serve, connect_plain):
-    """With a proxy the request is made to it."""
+    """The request is sent to the proxy."""
     server = await serve(OK)
     outcome = await (await connect_plain("http://api.example", proxy=Secret(server.url))).send(REQUEST)
     assert outcome == Response(200, b'{"errcode":0}')
     assert server.requests[0][0].startswith("POST http://api.example/tcb/x?")
 
 
-async def test_foreign_session_stays_open(serve, connect_plain):
-    """An aiohttp session of the caller's is used, and is the caller's to close."""
+async def test_session_of_the_caller_stays_open(serve, connect_plain):
+    """An aiohttp session passed by the caller is used but not closed."""
     server = await serve(OK)
     async with aiohttp.ClientSession(headers={"X-Mine": "yes"}) as http:
         transport = await connect_plain(server.url, http=http)
@@ -322,36 +322,36 @@ async def test_foreign_session_stays_open(serve, connect_plain):
 
 
 async def test_own_session_is_closed(connect_plain):
-    """The pool we opened we close."""
+    """The transport closes the session that it opened."""
     transport = await connect_plain("http://127.0.0.1:1")
     await transport.aclose()
     assert transport.http.closed
 
 
-async def test_own_pool_has_no_limit_of_its_own(connect_plain):
-    """The gate alone bounds the calls: aiohttp's pool lets newcomers overtake."""
+async def test_own_pool_has_no_limit(connect_plain):
+    """Only the limiter bounds the calls, because aiohttp's pool lets new requests overtake waiting ones."""
     transport = await connect_plain("http://127.0.0.1:1")
     assert transport.http.connector.limit == 0
     assert transport.http.connector.limit_per_host == 0
 
 
-async def test_foreign_raise_for_status_changes_nothing(serve, connect_plain):
-    """A session that raises for statuses still gives us the answer."""
+async def test_raise_for_status_of_the_caller_has_no_effect(serve, connect_plain):
+    """The response is returned although the session raises for error statuses."""
     server = await serve(plain(b"no", "Content-Length: 2", status="502 Bad"))
     async with aiohttp.ClientSession(raise_for_status=True) as http:
         assert await (await connect_plain(server.url, http=http)).send(REQUEST) == Response(502, b"no")
 
 
-async def test_foreign_timeouts_do_not_replace_ours(serve, connect_plain, send_in_vain):
-    """A session without timeouts does not make us wait for ever."""
+async def test_timeouts_of_the_caller_have_no_effect(serve, connect_plain, send_in_vain):
+    """A session without timeouts does not disable those of the transport."""
     server = await serve(None)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http:
         outcome = await send_in_vain(server, await connect_plain(server.url, LIMITS, http=http))
     assert outcome == SendFailure("no reply in time", sent=True, timeout=True)
 
 
-async def test_foreign_middleware_cannot_send_again(serve, connect_plain):
-    """A retrying middleware of the caller's session never repeats a call: a create would bill twice."""
+async def test_middleware_of_the_caller_cannot_resend(serve, connect_plain):
+    """A retrying middleware could repeat a create, which is billed."""
     server = await serve(plain(b"", "Content-Length: 0", status="502 Bad"))
 
     async def retry(request, handler):
@@ -364,32 +364,32 @@ async def test_foreign_middleware_cannot_send_again(serve, connect_plain):
     assert len(server.requests) == 1
 
 
-async def test_foreign_session_that_does_not_decompress_changes_nothing(serve, connect_plain):
-    """Compressed replies are decoded even when the caller's session leaves it as it is."""
+async def test_auto_decompress_of_the_caller_has_no_effect(serve, connect_plain):
+    """Compressed replies are always decoded."""
     data = gzip.compress(b"{}")
     server = await serve(plain(data, "Content-Encoding: gzip", f"Content-Length: {len(data)}"))
     async with aiohttp.ClientSession(auto_decompress=False) as http:
         assert await (await connect_plain(server.url, http=http)).send(REQUEST) == Response(200, b"{}")
 
 
-async def test_foreign_default_headers_do_not_replace_our_content_type(serve, connect_plain):
-    """The body is announced as JSON whatever the caller's session says by default."""
+async def test_default_headers_of_the_caller_do_not_replace_the_content_type(serve, connect_plain):
+    """The body is always sent as JSON."""
     server = await serve(OK)
     async with aiohttp.ClientSession(headers={"Content-Type": "text/plain"}) as http:
         await (await connect_plain(server.url, http=http)).send(REQUEST)
     assert "Content-Type: application/json" in server.requests[0][0]
 
 
-async def test_closed_foreign_session_is_known_as_not_sent(connect_plain):
-    """A session that its owner closed says so."""
+async def test_closed_session_of_the_caller_is_not_sent(connect_plain):
+    """The failure is marked as closed."""
     http = aiohttp.ClientSession()
     await http.close()
     outcome = await (await connect_plain("http://127.0.0.1:1", http=http)).send(REQUEST)
     assert outcome == SendFailure("the aiohttp session is closed", sent=False, closed=True)
 
 
-async def test_transport_closed_under_a_call_may_have_acted(serve, connect):
-    """Closing the pool while a reply is awaited is a lost connection, not a hang."""
+async def test_closing_the_transport_during_a_call_loses_the_connection(serve, connect):
+    """A pending reply fails and does not hang."""
     server = await serve(None)
     transport = await connect(server.url)
     call = asyncio.create_task(transport.send(REQUEST))
@@ -400,8 +400,8 @@ async def test_transport_closed_under_a_call_may_have_acted(serve, connect):
     assert outcome.sent
 
 
-async def test_cancelled_attempt_says_that_it_was_sent(serve, connect):
-    """Cancelled while the reply is awaited: a value with the cancellation's args, and sent; the connection is gone."""
+async def test_attempt_cancelled_after_sending_is_sent(serve, connect):
+    """The result has the arguments of the cancellation, and the connection is closed."""
     server = await serve(None)
     call = asyncio.create_task((await connect(server.url)).send(REQUEST))
     await server.came.wait()
@@ -410,8 +410,8 @@ async def test_cancelled_attempt_says_that_it_was_sent(serve, connect):
     await server.gone.wait()
 
 
-async def test_cancelled_attempt_says_that_nothing_was_sent_when_it_was_still_connecting(connect_plain):
-    """Cancelled before there was a connection: not sent."""
+async def test_attempt_cancelled_while_connecting_is_not_sent(connect_plain):
+    """Nothing was sent before there was a connection."""
     begun = asyncio.Event()
 
     class Slow(aiohttp.TCPConnector):
@@ -426,8 +426,8 @@ async def test_cancelled_attempt_says_that_nothing_was_sent_when_it_was_still_co
         assert await call == SendCancelled((), sent=False)
 
 
-async def test_raising_trace_of_a_foreign_session_becomes_a_failure(serve, connect_plain):
-    """A bug in the caller's tracing does not carry our URL out in a traceback."""
+async def test_exception_of_a_trace_of_the_caller_becomes_a_failure(serve, connect_plain):
+    """Its traceback, which would contain the URL, does not leave the transport."""
     server = await serve(OK)
 
     async def break_down(*_):
@@ -442,14 +442,14 @@ async def test_raising_trace_of_a_foreign_session_becomes_a_failure(serve, conne
 
 @pytest.mark.parametrize("field", ["connect", "reply"])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), None, "5", True])
-def test_timeout_refuses_what_would_switch_it_off(field, value):
-    """Both timeouts are always on: positive, finite numbers only."""
+def test_timeout_must_be_positive_and_finite(field, value):
+    """Both timeouts always apply."""
     with pytest.raises(InvalidArgument, match=field):
         Timeout(**{field: value})
 
 
-async def test_repr_of_everything_shows_no_token(serve, connect):
-    """The transport (with its kept URLs), the request and the answer are safe to print."""
+async def test_repr_shows_no_token(serve, connect):
+    """Transport, request and response can be printed safely."""
     server = await serve(OK)
     transport = await connect(server.url)
     answer = await transport.send(REQUEST)
@@ -457,13 +457,13 @@ async def test_repr_of_everything_shows_no_token(serve, connect):
     assert "errcode" not in repr(answer)
 
 
-def test_body_can_be_read_as_text():
-    """The client library asks a payload for its text where it shows one."""
+def test_payload_can_be_decoded():
+    """A payload is decoded where aiohttp displays it."""
     assert plain_module._TrackedPayload(REQUEST).decode() == '{"a":1}'
 
 
-async def test_no_warning_and_no_task_is_left_by_failures(serve, connect, send_in_vain):
-    """After lost connections and cancellations no task of aiohttp's is left over."""
+async def test_failures_leave_no_task_and_no_warning(serve, connect, send_in_vain):
+    """This holds for lost connections and for cancellations."""
     server = await serve(None)
     await send_in_vain(server, await connect(server.url, LIMITS))
     others = [task for task in asyncio.all_tasks() if "ClientRequest" in repr(task.get_coro())]

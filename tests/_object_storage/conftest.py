@@ -1,4 +1,4 @@
-"""A session before the simulated platform, and one whose links lead to a raw server."""
+"""Fixtures: a session on the sandbox, and one whose links lead to a raw server."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ QUICK = wxtcb.RetryPolicy(base=0.001, cap=0.001)
 
 
 @attrs.define
-class Clock:
-    """Seconds that pass only when a test says so."""
+class ManualClock:
+    """ManualClock that only tests advance."""
 
     now: float = 1000.0
 
@@ -28,23 +28,23 @@ class Clock:
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return ManualClock()
 
 
 @pytest.fixture
-async def box(clock):
-    """Serve a platform under that clock."""
-    async with Sandbox(world=World(clock=clock)) as box:
-        yield box
+async def sandbox(clock):
+    """Serve a platform with that clock."""
+    async with Sandbox(world=World(clock=clock)) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
-def connect(box):
-    """Give a function that builds a session before the platform."""
+def connect(sandbox):
+    """Return a function that builds a session on the sandbox."""
 
     def build(**options):
-        account = {name: getattr(box, name) for name in ("component_appid", "component_appsecret", "ticket")}
-        return wxtcb.Session(**account, base_url=box.url, **{"retry": QUICK, **options})
+        account = {name: getattr(sandbox, name) for name in ("component_appid", "component_appsecret", "ticket")}
+        return wxtcb.Session(**account, base_url=sandbox.url, **{"retry": QUICK, **options})
 
     return build
 
@@ -56,37 +56,37 @@ async def session(connect):
 
 
 @pytest.fixture
-def closes_at_link(session, box, monkeypatch):
-    """Let the connections to object storage be closed when a link is given."""
-    issue = type(box.world.storage.objects).issue_link
+def closes_at_link(session, sandbox, monkeypatch):
+    """Close the connections to object storage when a link is issued."""
+    issue = type(sandbox.world.storage.objects).issue_link
 
     def closing(*args):
         session.storage_client._closed = True
         return issue(*args)
 
-    monkeypatch.setattr(type(box.world.storage.objects), "issue_link", closing)
+    monkeypatch.setattr(type(sandbox.world.storage.objects), "issue_link", closing)
 
 
 @pytest.fixture
-def env(box):
-    """Give an environment that is NORMAL."""
-    return box.world.add("a")
+def env(sandbox):
+    """Return an environment that is NORMAL."""
+    return sandbox.world.add("a")
 
 
 @pytest.fixture
 async def site(session, env):
-    """Give an environment whose website is online."""
+    """Return an environment with a static website."""
     await hosting.create_static_store(session, env)
     await hosting.wait_until_online(session, env)
     return env
 
 
 @attrs.define(eq=False)
-class Raw:
-    """A server that notes the requests it gets, and answers what `answer` makes of their number (from 1).
+class RawServer:
+    """Server that records its requests and responds with what `answer` returns for their number (from 1).
 
-    After an answer that `stalls` by its number, the connection stays open until the client closes it; after one that
-    `waits`, until the client has told `progress` of it.
+    If `stalls` returns True for the number, the connection stays open until the client closes it. If `waits` does, it
+    stays open until the client has called `progress`.
     """
 
     answer: object
@@ -94,10 +94,10 @@ class Raw:
     url: str = ""
     stalls: object = lambda _: False
     waits: object = lambda _: False
-    heard: asyncio.Event = attrs.field(factory=asyncio.Event)
+    progressed: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     def progress(self, *_):
-        self.heard.set()
+        self.progressed.set()
 
     async def serve(self, reader, writer):
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -110,22 +110,22 @@ class Raw:
             if self.stalls(len(self.requests)):
                 await reader.read()
             if self.waits(len(self.requests)):
-                await self.heard.wait()
-                self.heard.clear()
+                await self.progressed.wait()
+                self.progressed.clear()
         writer.close()
 
 
 @pytest.fixture
 async def serve():
-    """Give a function that starts a raw server with answers, the last of which is for ever."""
+    """Return a function that starts a raw server with responses; the last one is repeated."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(*answers):
             def answer(number):
-                said = answers[min(number, len(answers)) - 1]
-                return [said] if isinstance(said, bytes) else said
+                response = answers[min(number, len(answers)) - 1]
+                return [response] if isinstance(response, bytes) else response
 
-            raw = Raw(answer)
+            raw = RawServer(answer)
             listener = await asyncio.start_server(raw.serve, "127.0.0.1", 0)
             stack.callback(listener.close)
             raw.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
@@ -135,32 +135,32 @@ async def serve():
 
 
 @pytest.fixture
-def whole_story():
-    """Give a function that tells all a reader could get out of an error: its frames' locals, chain and attributes."""
+def exposed_text():
+    """Return a function that collects everything an error exposes: locals of its frames, chain and attributes."""
 
-    def tell(error):
-        below = error.with_traceback(error.__traceback__.tb_next)  # the test itself knows the secrets
+    def collect(error):
+        below = error.with_traceback(error.__traceback__.tb_next)  # the frame of the test itself holds the secrets
         story = traceback.TracebackException.from_exception(below, capture_locals=True, compact=False)
         return "\n".join([*story.format(), repr(error), repr(vars(error))])
 
-    return tell
+    return collect
 
 
 @pytest.fixture(params=["file", "page"])
 def store(request, session, site):
-    """Give the upload of a file, or that of a page of a website."""
+    """Return the upload function of a file or of a website page."""
     upload = storage.upload_file if request.param == "file" else hosting.upload_file
     return lambda source, **options: upload(session, site, "a/中 b+c%.html", source, **options)
 
 
 @pytest.fixture
-def stored(store, box, site, request):
-    """Give what is stored where `store` stores."""
-    part = box.world.storage if request.node.callspec.params["store"] == "file" else box.world.hosting
+def stored(store, sandbox, site, request):
+    """Return the stored objects of `store`."""
+    part = sandbox.world.storage if request.node.callspec.params["store"] == "file" else sandbox.world.hosting
     return lambda: part.read(site, "a/中 b+c%.html")
 
 
 @pytest.fixture
 def path(request):
-    """Give what faults of that upload are keyed by."""
+    """Return the path by which faults of that upload are selected."""
     return "/_cos/post" if request.node.callspec.params["store"] == "file" else "/_cos/put"

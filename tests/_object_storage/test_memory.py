@@ -1,4 +1,4 @@
-"""Large files: what is in memory at a time is a few pieces, and files are waited for by threads."""
+"""Memory of large transfers, and threads that outlive a cancellation."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ async def megabytes():
 
 
 @pytest.mark.unmeasured
-async def test_fifty_megabytes_leave_memory_flat(session, site, tmp_path):
-    """Up from an iterator, down to a file and up again from there, both ways; the platform's share is counted too."""
+async def test_large_transfers_use_little_memory(session, site, tmp_path):
+    """Uploads from an iterator and a file, and a download, hold only a few pieces, the sandbox included."""
     file = tmp_path / "big"
     tracemalloc.start()
     try:
@@ -38,18 +38,15 @@ async def test_fifty_megabytes_leave_memory_flat(session, site, tmp_path):
 
 
 @pytest.mark.parametrize("everybody", [False, True])
-async def test_a_thread_is_waited_for_however_often_one_is_cancelled(everybody):
-    """What it works with is not closed before it has ended; then the cancellation is heard, with its message.
-
-    It is so when all tasks there are get cancelled at once, as at the end of `asyncio.run`.
-    """
+async def test_cancelled_caller_waits_for_its_thread(everybody):
+    """The cancellation is raised after the thread has ended, also at the end of `asyncio.run`."""
     begun, end, ended = threading.Event(), threading.Event(), []
 
     def work():
         begun.set()
         end.wait()
         ended.append(True)
-        raise OSError("nobody is told")
+        raise OSError("not reported")
 
     task = asyncio.create_task(run_in_thread(work))
     while not begun.is_set():

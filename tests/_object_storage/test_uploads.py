@@ -1,4 +1,4 @@
-"""Whole uploads before the simulated platform: what is stored, what is refused, and how many go at once."""
+"""Uploads to the sandbox: sources, progress, errors and concurrency."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ async def pieces(*parts):
 
 
 async def test_bytes_are_stored(store, stored):
-    """What is given is there, and how much it is comes back."""
+    """The result has their number."""
     assert (await store(b"hello")).size == 5
     assert stored() == b"hello"
 
 
-async def test_nothing_is_stored_as_nothing(store, stored):
-    """An empty file is a file."""
+async def test_empty_file_is_stored(store, stored):
+    """An object of zero bytes is created."""
     assert (await store(b"")).size == 0
     assert stored() == b""
 
 
-async def test_a_file_is_stored(store, stored, tmp_path):
-    """A path, as a text or a `Path`, stands for the bytes of its file."""
+async def test_file_is_stored(store, stored, tmp_path):
+    """Its path may be a string or a `Path`."""
     file = tmp_path / "f"
     file.write_bytes(BIG)
     await store(file)
@@ -51,15 +51,15 @@ async def test_a_file_is_stored(store, stored, tmp_path):
     assert stored() == b"x"
 
 
-async def test_an_iterator_is_stored(store, stored):
-    """Its pieces are joined, whatever kind of bytes they are, and empty ones do no harm."""
+async def test_iterator_is_stored(store, stored):
+    """Chunks of all bytes-like types are joined, and empty ones are ignored."""
     await store(pieces(b"", b"ab", bytearray(b"c"), memoryview(b"de"), b""), size=5)
     assert stored() == b"abcde"
 
 
 @pytest.mark.parametrize("size", [4, 6])
-async def test_an_iterator_of_another_size_breaks_the_upload(store, stored, size):
-    """More or less than announced makes no object, and leaves the older one."""
+async def test_iterator_of_another_size_fails(store, stored, size):
+    """No object is created, and an existing one is unchanged."""
     await store(b"older")
     with pytest.raises(TransferError, match=r"5 of 6 bytes|more than the 4") as caught:
         await store(pieces(b"abcd", b"e"), size=size)
@@ -67,8 +67,8 @@ async def test_an_iterator_of_another_size_breaks_the_upload(store, stored, size
     assert isinstance(caught.value.__cause__, ValueError)
 
 
-async def test_what_the_source_raises_is_the_cause(store, stored):
-    """The caller finds his own error below ours, and nothing was stored."""
+async def test_exception_of_the_source_is_the_cause(store, stored):
+    """Nothing is stored."""
 
     async def broken():
         yield b"ab"
@@ -80,30 +80,30 @@ async def test_what_the_source_raises_is_the_cause(store, stored):
     assert (caught.value.stored, stored()) == (False, None)
 
 
-async def test_a_source_gives_bytes(store):
-    """A text is none."""
+async def test_source_must_yield_bytes(store):
+    """Strings are rejected."""
     with pytest.raises(TransferError, match="not str"):
         await store(pieces("ab"), size=2)
 
 
-async def test_progress_is_told(store):
-    """The callback hears of what was sent, and of all, up to the end."""
-    told = []
-    await store(BIG, progress=lambda *step: told.append(step))
-    assert told[-1] == (len(BIG), len(BIG))
-    assert len(told) == len(BIG) // (256 * 1024)
-    assert told == sorted(told)
+async def test_progress_is_reported(store):
+    """The callback gets the bytes sent and the total."""
+    reported = []
+    await store(BIG, progress=lambda *step: reported.append(step))
+    assert reported[-1] == (len(BIG), len(BIG))
+    assert len(reported) == len(BIG) // (256 * 1024)
+    assert reported == sorted(reported)
 
 
-async def test_a_progress_callback_that_raises_ends_the_upload(store, stored):
-    """Its error is the cause; before the last bytes nothing is stored."""
+async def test_exception_of_the_progress_callback_aborts_the_upload(store, stored):
+    """It is the cause of the error, and nothing is stored."""
     with pytest.raises(TransferError, match="ZeroDivisionError") as caught:
         await store(BIG, progress=lambda sent, _: sent // 0)
     assert (caught.value.stored, stored()) == (False, None)
 
 
-async def test_a_progress_callback_that_raises_at_the_end_stops_nothing(store, stored):
-    """All had left, so the answer is waited for: the error says that the file is there."""
+async def test_exception_of_the_last_progress_callback_waits_for_the_response(store, stored):
+    """The error says that the file was stored."""
     with pytest.raises(TransferError, match="was stored") as caught:
         await store(b"hello", progress=lambda *_: 1 // 0)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
@@ -111,14 +111,14 @@ async def test_a_progress_callback_that_raises_at_the_end_stops_nothing(store, s
 
 
 @pytest.mark.parametrize("what", ["missing", "folder", "pipe", "zero"])
-async def test_a_file_that_cannot_be_sent_is_told_before_anything(store, box, tmp_path, what):
-    """No link is asked for where there is no regular file."""
+async def test_unreadable_file_is_reported_first(store, sandbox, tmp_path, what):
+    """No link is requested."""
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    seen = len(box.seen)
+    seen = len(sandbox.seen)
     with pytest.raises(InvalidArgument, match="cannot be read"):
         await store(tmp_path / what if what != "zero" else "a\0b")
-    assert len(box.seen) == seen
+    assert len(sandbox.seen) == seen
 
 
 @pytest.mark.parametrize(
@@ -132,16 +132,16 @@ async def test_a_file_that_cannot_be_sent_is_told_before_anything(store, box, tm
         (pieces(b"a"), {}, "size"),
     ],
 )
-async def test_a_source_that_is_none_is_refused(store, box, source, options, words):
-    """Nothing is sent for it."""
-    seen = len(box.seen)
+async def test_invalid_source_is_rejected(store, sandbox, source, options, words):
+    """Nothing is sent."""
+    seen = len(sandbox.seen)
     with pytest.raises(InvalidArgument, match=words):
         await store(source, **options)
-    assert len(box.seen) == seen
+    assert len(sandbox.seen) == seen
 
 
-async def test_a_path_of_bytes_is_refused(store):
-    """Paths are texts here."""
+async def test_path_of_type_bytes_is_rejected(store):
+    """Paths are strings."""
 
     class Odd:
         def __fspath__(self):
@@ -151,22 +151,22 @@ async def test_a_path_of_bytes_is_refused(store):
         await store(Odd())
 
 
-async def test_nothing_of_a_session_of_the_callers_gets_there(connect, env, box, monkeypatch):
-    """Its middlewares, headers, cookies and credentials are for WeChat; only its connector is used."""
+async def test_session_of_the_caller_is_used_only_for_its_connector(connect, env, sandbox, monkeypatch):
+    """Its middlewares, headers, cookies and credentials are for WeChat."""
     heads, passed = [], []
-    serve = type(box)._serve_object
+    serve = type(sandbox)._serve_object
 
-    async def noting(box, request):
+    async def noting(sandbox, request):
         heads.append(dict(request.headers))
-        return await serve(box, request)
+        return await serve(sandbox, request)
 
     async def middleware(request, handler):
         passed.append(request.url.path)
         return await handler(request)
 
-    monkeypatch.setattr(type(box), "_serve_object", noting)
+    monkeypatch.setattr(type(sandbox), "_serve_object", noting)
     jar = aiohttp.CookieJar(unsafe=True)
-    jar.update_cookies({"mine": "cookie"}, aiohttp.client.URL(box.url))
+    jar.update_cookies({"mine": "cookie"}, aiohttp.client.URL(sandbox.url))
     options = {"headers": {"X-Mine": "1", "Authorization": "Basic me"}, "middlewares": (middleware,)}
     async with aiohttp.ClientSession(cookie_jar=jar, **options) as http:
         async with connect(http=http) as session:
@@ -178,8 +178,8 @@ async def test_nothing_of_a_session_of_the_callers_gets_there(connect, env, box,
     assert "/_cos" not in "".join(passed)
 
 
-async def test_a_connector_of_the_callers_is_used(connect, env):
-    """It stays his to close; once it is closed nothing is sent."""
+async def test_connector_of_the_caller_is_used_and_not_closed(connect, env):
+    """Once the caller closes it, uploads fail without sending."""
     async with aiohttp.TCPConnector() as connector, connect(http=connector) as session:
         await storage.upload_file(session, env, "a", b"hello")
         assert session.storage_client._session.connector is connector
@@ -189,7 +189,7 @@ async def test_a_connector_of_the_callers_is_used(connect, env):
 
 
 async def test_no_file_stays_open(session, env, tmp_path):
-    """Sent or refused, the source is closed: a warning would fail this test."""
+    """The source is closed after success and failure."""
     (tmp_path / "f").write_bytes(b"x")
     await storage.upload_file(session, env, "a", tmp_path / "f")
     with pytest.raises(InvalidArgument):
@@ -197,31 +197,31 @@ async def test_no_file_stays_open(session, env, tmp_path):
     gc.collect()
 
 
-class DeadWriter:
-    """A connection that is lost."""
+class LostWriter:
+    """Writer whose connection is lost."""
 
     async def write(self, _):
         raise ConnectionResetError
 
 
-async def test_a_connection_that_is_lost_is_no_trouble_of_the_source():
-    """The body stops, and what comes of it is the request's to tell."""
+async def test_lost_connection_is_not_an_error_of_the_source():
+    """The body stops, and the request reports the failure."""
     async with open_source(b"hello", None) as source:
         outflow = UploadBody(source, "text/plain", 1, None)
         with pytest.raises(TransferAborted):
-            await outflow.write(DeadWriter())
+            await outflow.write(LostWriter())
     assert (outflow.error, outflow.stalled, outflow.sent, outflow.fully_sent) == (None, False, 0, True)
 
 
-async def test_a_file_on_its_way_is_not_held_in_memory():
-    """Nobody can have the whole of it as a text."""
+async def test_upload_body_cannot_be_decoded():
+    """It is not in memory."""
     async with open_source(b"hello", None) as source:
         with pytest.raises(TypeError, match="cannot be decoded"):
             UploadBody(source, "text/plain", 1, None).decode()
 
 
-async def test_a_generator_that_is_left_in_the_middle_is_closed(session, env):
-    """What it holds open is let go before the upload ends, not when somebody collects garbage."""
+async def test_unfinished_generator_is_closed(session, env):
+    """Its resources are released before the upload ends."""
 
     async def generator():
         try:
@@ -236,8 +236,8 @@ async def test_a_generator_that_is_left_in_the_middle_is_closed(session, env):
     assert closed == [True]
 
 
-async def test_what_is_no_generator_need_not_be_closed(session, env):
-    """Any asynchronous iterator will do."""
+async def test_iterator_without_aclose_is_accepted(session, env):
+    """Any asynchronous iterator works."""
 
     class Once:
         def __init__(self):
@@ -255,8 +255,8 @@ async def test_what_is_no_generator_need_not_be_closed(session, env):
 
 
 @pytest.mark.parametrize("way", ["file", "page", "down"])
-async def test_only_so_many_are_under_way_at_once(connect, box, site, tmp_path, way):
-    """The others hold neither file nor link nor connection."""
+async def test_concurrent_uploads_are_limited(connect, sandbox, site, tmp_path, way):
+    """Waiting uploads hold neither file nor link nor connection."""
     source = tmp_path / "source"
     source.write_bytes(b"hello")
     async with connect(connections=3) as session:
@@ -266,36 +266,36 @@ async def test_only_so_many_are_under_way_at_once(connect, box, site, tmp_path, 
             "page": (PAGE_LINK, PUT, lambda name: hosting.upload_file(session, site, name, source)),
             "down": (DOWN_LINK, GET, lambda name: storage.download_file(session, site, file_id, tmp_path / name)),
         }[way]
-        links, moves = box.count(link), box.count(path)
-        box.faults.hang(path=path, times=None)
+        links, moves = sandbox.count(link), sandbox.count(path)
+        sandbox.faults.hang(path=path, times=None)
         tasks = [asyncio.create_task(start(f"{number}")) for number in range(10)]
-        while box.count(path) < moves + 3:
+        while sandbox.count(path) < moves + 3:
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.02)
-        assert (box.count(link), box.count(path)) == (links + 3, moves + 3)
-        box.faults.clear()
+        assert (sandbox.count(link), sandbox.count(path)) == (links + 3, moves + 3)
+        sandbox.faults.clear()
         for task in tasks[:3]:
             task.cancel()
         await asyncio.gather(*tasks[3:])
     assert all(task.cancelled() for task in tasks[:3])
 
 
-async def test_who_waits_for_a_turn_hears_that_the_session_closes(connect, env, box):
-    """Nothing was sent for it."""
+async def test_waiting_upload_ends_when_the_session_closes(connect, env, sandbox):
+    """No request was sent."""
     async with connect(connections=1) as session:
-        box.faults.hang(path=POST)
+        sandbox.faults.hang(path=POST)
         first = asyncio.create_task(storage.upload_file(session, env, "a", b"hello"))
         second = asyncio.create_task(storage.upload_file(session, env, "b", b"hello"))
-        while not box.count(POST):
+        while not sandbox.count(POST):
             await asyncio.sleep(0.001)
     with pytest.raises(wxtcb.SessionClosed):
         await second
     with pytest.raises(TransferError):
         await first
-    assert box.count(LINK) == 1
+    assert sandbox.count(LINK) == 1
 
 
-async def test_many_go_up_at_once(session, env, box):
-    """They share nothing but the session."""
+async def test_concurrent_uploads_are_independent(session, env, sandbox):
+    """All files are stored correctly."""
     await asyncio.gather(*(storage.upload_file(session, env, f"{n}", b"%d" % n) for n in range(50)))
-    assert [box.world.storage.read(env, f"{n}") for n in range(50)] == [b"%d" % n for n in range(50)]
+    assert [sandbox.world.storage.read(env, f"{n}") for n in range(50)] == [b"%d" % n for n in range(50)]

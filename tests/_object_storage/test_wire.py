@@ -1,4 +1,4 @@
-"""What goes over the wire to object storage, byte for byte, and what comes of odd answers and links."""
+"""Requests to object storage byte for byte, and unusual responses and links."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def xml(code="AccessDenied", message="No"):
 
 @pytest.fixture
 async def session(new_session):
-    """Open a session before a platform that answers from scripts."""
+    """Open a session on a platform with scripted replies."""
     async with new_session(retry=QUICK, timeout=wxtcb.Timeout(connect=60, reply=60)) as session:
         yield session
 
 
 @pytest.fixture
 def link(wechat):
-    """Give a function that lets the platform answer with links to a URL."""
+    """Return a function that makes the platform issue links to a URL."""
 
     def lead(url, *, signed=f"/a%2Fb/%E4%B8%AD.html?{SIGN}"):
         token, authorization, meta = SECRETS
@@ -59,8 +59,8 @@ def link(wechat):
     return lead
 
 
-async def test_the_form_has_the_fields_in_their_order(session, link, serve):
-    """Each field is what the link gave; the file stands last, and the length is announced."""
+async def test_form_fields_are_in_order(session, link, serve):
+    """The values are those of the link, the file is last, and the length is announced."""
     server = await serve(FINE)
     link(server.url)
     done = await storage.upload_file(session, "e", "中/a.txt", b"hello")
@@ -83,8 +83,8 @@ async def test_the_form_has_the_fields_in_their_order(session, link, serve):
     assert b"Content-Type: text/plain\r\n" in parts[-1]
 
 
-async def test_the_put_goes_to_the_link_as_it_is(session, link, serve):
-    """Path and query are those of the link, byte for byte; the body is the file and nothing else."""
+async def test_put_uses_the_link_unchanged(session, link, serve):
+    """Path and query are sent byte for byte, and the body is the file."""
     server = await serve(FINE)
     link(server.url)
     await hosting.upload_file(session, "e", "x.html", b"<p>")
@@ -94,8 +94,8 @@ async def test_the_put_goes_to_the_link_as_it_is(session, link, serve):
     assert f"x-cos-security-token: {SECRETS[0]}\r\n" in head
 
 
-async def test_no_token_of_the_platform_goes_there(session, link, serve, wechat):
-    """Object storage gets to see what the link gave, and nothing else that is secret."""
+async def test_token_of_the_platform_is_not_sent(session, link, serve, wechat):
+    """Object storage gets only the secrets of the link."""
     server = await serve(FINE)
     link(server.url)
     await storage.upload_file(session, "e", "a", b"hello")
@@ -115,8 +115,8 @@ async def test_no_token_of_the_platform_goes_there(session, link, serve, wechat)
     ],
     ids=["like a URL", "packed", "plain"],
 )
-async def test_the_type_is_that_of_the_name(session, link, serve, upload, *, name, kind):
-    """A name is never read as a URL, which could bring a type, and headers, of its own."""
+async def test_content_type_is_derived_from_the_name(session, link, serve, upload, *, name, kind):
+    """A name that looks like a data URL cannot add headers."""
     server = await serve(FINE)
     link(server.url)
     await upload(session, "e", name, b"hello")
@@ -126,8 +126,8 @@ async def test_the_type_is_that_of_the_name(session, link, serve, upload, *, nam
 
 
 @pytest.mark.parametrize("token", ["a\r\nX-Mine: 1", "a\0b"])
-async def test_a_token_that_fits_in_no_header_is_refused(session, link, serve, wechat, token):
-    """Nothing is sent, and no other link is asked for."""
+async def test_token_that_is_no_valid_header_value_is_rejected(session, link, serve, wechat, token):
+    """Nothing is sent, and no other link is requested."""
     server = await serve(FINE)
     link(server.url)
     wechat.usual["/componenttcb/staticuploadfile"]["token"] = token
@@ -137,8 +137,8 @@ async def test_a_token_that_fits_in_no_header_is_refused(session, link, serve, w
 
 
 @BOTH
-async def test_an_answer_before_all_was_sent_is_no_success(session, link, upload):
-    """Whoever says 200 without having read the file has not stored it."""
+async def test_success_before_the_whole_file_was_sent_is_an_error(session, link, upload):
+    """A server that has not read the file has not stored it."""
 
     async def answer(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
@@ -156,8 +156,8 @@ async def test_an_answer_before_all_was_sent_is_no_success(session, link, upload
 
 
 @BOTH
-async def test_a_refusal_before_all_was_sent_is_heard(session, link, upload):
-    """Object storage need not read a file that it does not want."""
+async def test_rejection_before_the_whole_file_was_sent_is_reported(session, link, upload):
+    """Object storage may reject a file without reading it."""
 
     async def answer(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
@@ -174,8 +174,8 @@ async def test_a_refusal_before_all_was_sent_is_heard(session, link, upload):
     assert caught.value.stored is False
 
 
-async def test_what_is_no_ascii_is_quoted(session, link, serve):
-    """It could not be sent as it is."""
+async def test_non_ascii_characters_of_a_link_are_quoted(session, link, serve):
+    """They cannot be sent in a request line."""
     server = await serve(FINE)
     link(server.url, signed="/中 x?a=%3D")
     await hosting.upload_file(session, "e", "x", b"")
@@ -194,8 +194,8 @@ async def test_what_is_no_ascii_is_quoted(session, link, serve):
         "http://h:0",
     ],
 )
-async def test_a_link_that_shows_the_file_to_all_is_refused(session, link, url):
-    """Neither file nor signature go over plain http, except on this machine."""
+async def test_plain_http_link_is_rejected(session, link, url):
+    """File and signature are sent over plain http only to loopback."""
     link(url)
     for upload in (storage.upload_file, hosting.upload_file):
         with pytest.raises(BadReply, match="neither https nor"):
@@ -204,16 +204,16 @@ async def test_a_link_that_shows_the_file_to_all_is_refused(session, link, url):
         await storage.download_url(session, url, "x")
 
 
-async def test_plain_http_can_be_allowed(new_session, link):
-    """With `allow_http` a link may lead to another machine in the clear; here there is none."""
+async def test_plain_http_link_is_accepted_with_allow_http(new_session, link):
+    """The connection is attempted."""
     link("http://nowhere.invalid")
     async with new_session(allow_http=True, retry=QUICK) as session:
         with pytest.raises(TransferError, match="could not be resolved"):
             await storage.upload_file(session, "e", "x", b"hello")
 
 
-async def test_what_never_connected_is_tried_again_with_fresh_links(session, link, wechat, free_port):
-    """Nothing had left, so that it is harmless; after four links it is an error."""
+async def test_upload_that_never_connected_is_retried_with_new_links(session, link, wechat, free_port):
+    """After four links it fails."""
     link(f"http://127.0.0.1:{free_port}")
     with pytest.raises(TransferError, match="no connection") as caught:
         await storage.upload_file(session, "e", "x", b"hello")
@@ -221,8 +221,8 @@ async def test_what_never_connected_is_tried_again_with_fresh_links(session, lin
     assert len(wechat.sent_to("/componenttcb/uploadfile")) == 4
 
 
-async def test_a_pause_lies_between_the_links(session, link, wechat, monkeypatch):
-    """Its length is what the retry policy says, and the last try is followed by none."""
+async def test_backoff_between_links(session, link, wechat, monkeypatch):
+    """The delays follow the retry policy, and none follows the last attempt."""
 
     async def refuse(*_):
         return SendFailure("no connection", sent=False)
@@ -240,8 +240,8 @@ async def test_a_pause_lies_between_the_links(session, link, wechat, monkeypatch
     assert all(0 <= pause <= QUICK.cap for pause in rests)
 
 
-async def test_a_later_link_may_connect(session, link, wechat, free_port, serve):
-    """The upload goes on as if nothing had been."""
+async def test_upload_succeeds_with_a_later_link(session, link, wechat, free_port, serve):
+    """The first link cannot be connected to."""
     server = await serve(FINE)
     link(f"http://127.0.0.1:{free_port}")
     wechat.play("/componenttcb/uploadfile", wechat.usual["/componenttcb/uploadfile"])
@@ -251,8 +251,8 @@ async def test_a_later_link_may_connect(session, link, wechat, free_port, serve)
 
 
 @BOTH
-async def test_nothing_is_sent_twice_by_itself(session, link, wechat, serve, upload):
-    """Not even where aiohttp would: a PUT on a connection that was closed."""
+async def test_request_is_not_resent_automatically(session, link, wechat, serve, upload):
+    """Without protection, aiohttp repeats a PUT on a closed connection."""
     server = await serve(b"")
     link(server.url)
     with pytest.raises(TransferError):
@@ -275,8 +275,8 @@ async def test_nothing_is_sent_twice_by_itself(session, link, wechat, serve, upl
         (b"<Error>" + b" " * 70_000 + b"<Code>A</Code></Error>", None, None),
     ],
 )
-async def test_a_refusal_is_read_with_care(session, link, serve, *, body, code, message):
-    """Only Code, Message and RequestId right below Error count, a bounded piece of them, and nothing is expanded."""
+async def test_error_xml_is_parsed_defensively(session, link, serve, *, body, code, message):
+    """Only direct children count, their length is limited, and entities are not expanded."""
     server = await serve(refusal(403, body))
     link(server.url)
     with pytest.raises(TransferError) as caught:
@@ -288,8 +288,8 @@ async def test_a_refusal_is_read_with_care(session, link, serve, *, body, code, 
 
 @BOTH
 @pytest.mark.parametrize("field", ["code", "message"])
-async def test_what_repeats_the_secrets_is_masked(session, link, serve, upload, *, field, whole_story):
-    """An answer that holds token, signature or link, encoded or in clear, shows none of them; a path is none."""
+async def test_secrets_echoed_by_object_storage_are_redacted(session, link, serve, upload, *, field, exposed_text):
+    """This holds for token, signature and link, encoded or not."""
     signature = unquote_plus(SIGN.removeprefix("sign="))
     held = SECRETS if upload is storage.upload_file else [SECRETS[0], SIGN, signature]
     server = await serve()
@@ -298,15 +298,15 @@ async def test_what_repeats_the_secrets_is_masked(session, link, serve, upload, 
     server.answer = lambda _: [refusal(403, said.encode())]
     with pytest.raises(TransferError, match=r"a path \*\*\*") as caught:
         await upload(session, "e", "a", b"hello")
-    shown = whole_story(caught.value)
+    shown = exposed_text(caught.value)
     assert not [secret for secret in held if secret in shown]
 
 
 @BOTH
 @pytest.mark.parametrize("room", [8, 9, 12])
 @pytest.mark.parametrize("cut", ["by us", "by them"])
-async def test_what_is_cut_off_in_the_middle_of_a_secret_is_masked(session, link, serve, upload, *, room, cut):
-    """A message ends where we read no further, or where it does; what it holds of token or signature is not shown."""
+async def test_truncated_secret_is_redacted(session, link, serve, upload, *, room, cut):
+    """A message may end in the middle of a secret."""
     token = SECRETS[0]
     server = await serve()
     link(server.url)
@@ -320,13 +320,13 @@ async def test_what_is_cut_off_in_the_middle_of_a_secret_is_masked(session, link
 @pytest.mark.parametrize(
     "answer", [b"", b"nonsense\r\n\r\n", refusal(403, xml().encode()), refusal(502, b""), refusal(403, b"x")[:-1]]
 )
-async def test_no_error_shows_the_link(session, link, serve, *, answer, whole_story, caplog):
-    """No frame, chain, log or attribute of an error holds what the link gave."""
+async def test_no_error_shows_the_link(session, link, serve, *, answer, exposed_text, caplog):
+    """No frame, chain, log or attribute of an error contains a secret of the link."""
     server = await serve(answer)
     link(server.url)
     for upload in (storage.upload_file, hosting.upload_file):
         with pytest.raises(TransferError) as caught:
             await upload(session, "e", "x", b"hello")
-        shown = whole_story(caught.value) + caplog.text
+        shown = exposed_text(caught.value) + caplog.text
         assert caught.value.__context__ is None
         assert not [secret for secret in [*SECRETS, "q-sign-algorithm"] if secret in shown]

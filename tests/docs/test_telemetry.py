@@ -1,4 +1,4 @@
-"""docs/telemetry.md keeps its promises: its code runs, and its tables miss no figure."""
+"""docs/telemetry.md: its code runs, and its tables are complete."""
 
 from __future__ import annotations
 
@@ -41,60 +41,60 @@ page = asyncio.run(main())
 
 
 async def output_of(*blocks):
-    """Run blocks as one program, warnings being errors, against a sandbox; return what it prints."""
-    async with Sandbox() as box:
-        seen = {
+    """Run blocks as one program against a sandbox, with warnings as errors, and return its output."""
+    async with Sandbox() as sandbox:
+        environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "WXTCB_BASE_URL": box.url,
-            "WXTCB_COMPONENT_APPID": box.component_appid,
-            "WXTCB_COMPONENT_APPSECRET": box.component_appsecret,
-            "WXTCB_TICKET": box.ticket,
+            "WXTCB_BASE_URL": sandbox.url,
+            "WXTCB_COMPONENT_APPID": sandbox.component_appid,
+            "WXTCB_COMPONENT_APPSECRET": sandbox.component_appsecret,
+            "WXTCB_TICKET": sandbox.ticket,
         }
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-W", "error", "-c", "\n".join(blocks), stdout=asyncio.subprocess.PIPE, env=seen
+            sys.executable, "-W", "error", "-c", "\n".join(blocks), stdout=asyncio.subprocess.PIPE, env=environment
         )
         output, _ = await process.communicate()
     assert process.returncode == 0
     return output.decode()
 
 
-async def test_the_log_can_be_had_elsewhere():
-    """The printed hook writes to the logger it names."""
-    seen = await output_of(
+async def test_log_example_runs():
+    """The hook writes to the logger that it names."""
+    output = await output_of(
         "import logging, sys; logging.basicConfig(stream=sys.stdout, level=10)", SESSION, LOG, MAKE_A_CALL
     )
-    assert "DEBUG:shop.wechat:/componenttcb/describeenvs: ok (sent 1 times" in seen
+    assert "DEBUG:shop.wechat:/componenttcb/describeenvs: ok (sent 1 times" in output
 
 
-async def test_the_opentelemetry_hook_runs():
-    """The printed session makes its call, without an SDK."""
+async def test_opentelemetry_example_runs():
+    """The session makes its call without an SDK."""
     assert await output_of(SESSION, OTEL, MAKE_A_CALL, "print('made')") == "made\n"
 
 
-async def test_the_prometheus_hook_runs():
-    """The printed session fills the registry of the process."""
+async def test_prometheus_example_runs():
+    """The session fills the registry of the process."""
     page = await output_of(SESSION, PROMETHEUS, MAKE_A_CALL, "print(page)")
     assert "wxtcb_call_duration_seconds_count{" in page
     assert "wxtcb_token_age_seconds{" in page
 
 
-async def test_the_filters_are_taken():
-    """Both tools accept the filters as printed."""
+async def test_filter_examples_run():
+    """Both tools accept the filters."""
     check = "print(sentry_sdk.get_client().options['before_send'] is sentry_filter)"
     assert await output_of(SESSION, OTEL, URLS, SENTRY, MAKE_A_CALL, check) == "True\n"
 
 
-async def test_a_hook_of_ones_own_is_called():
-    """The printed hook tells of a call that took long."""
+async def test_custom_hook_example_runs():
+    """The hook reports a slow call."""
     block = OWN.replace("> 30", "> 0")
-    told = await output_of(SESSION, block, MAKE_A_CALL)
-    assert re.match(r"/componenttcb/describeenvs took \d+ s, outcome: ok", told)
+    output = await output_of(SESSION, block, MAKE_A_CALL)
+    assert re.match(r"/componenttcb/describeenvs took \d+ s, outcome: ok", output)
 
 
 @pytest.mark.parametrize("measure", ["call.duration", *(each.name for each in (*COUNTERS, *GAUGES))])
-def test_every_figure_stands_in_the_table(measure):
-    """Under its name for OpenTelemetry and for Prometheus; the latter is what is exported."""
+def test_every_metric_is_in_the_table(measure):
+    """The row has its OpenTelemetry name and its exported Prometheus name."""
     [row] = re.findall(rf"^\| `wxtcb\.{re.escape(measure)}`[^|]*\| `(\w+)` \|", DOCS, re.MULTILINE)
     registry = prometheus_client.CollectorRegistry()
     PrometheusHook(registry=registry)
@@ -102,27 +102,27 @@ def test_every_figure_stands_in_the_table(measure):
 
 
 @pytest.mark.parametrize("counter", COUNTERS)
-def test_every_label_stands_in_the_table(counter):
+def test_every_label_is_in_the_table(counter):
     """The labels of each counter are those of its row."""
     [row] = re.findall(rf"^\| `wxtcb\.{re.escape(counter.name)}`.*", DOCS, re.MULTILINE)
     assert tuple(re.findall(r"`(\w+)`", row.rsplit("|", 2)[1])) == counter.labels
 
 
-def test_every_cause_of_a_retry_is_told():
-    """What cannot be retried has no place there."""
+def test_every_reason_of_a_retry_is_listed():
+    """Kinds of failure that are not retried are not listed."""
     [row] = re.findall(r"^\| `reason` of a retry \| (.*) \|$", DOCS, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", row)) == {each.label for each in FailureKind} - {"invalid_reply", "rejected"}
 
 
-def test_every_event_and_error_that_is_named_exists():
-    """A name in capitals is an event, an error or a class of ours."""
+def test_every_class_named_exists():
+    """A name in CamelCase is an event, an error or a class of wxtcb."""
     known = {kind.__name__ for kind in get_args(events.Event)} | {*vars(errors)} | {*vars(events)} | {"LoggingHook"}
     named = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`", DOCS))
     assert named - known == set()
 
 
-def test_an_event_has_no_field_that_no_log_record_can_carry():
-    """A field named like one of a log record's own would make the log raise."""
+def test_event_fields_do_not_clash_with_log_records():
+    """Such a field would make the logging module raise."""
     own = {*vars(logging.makeLogRecord({})), "message", "asctime", "kind"}
     fields = {field.name for kind in get_args(events.Event) for field in attrs.fields(kind)}
     assert fields & own == set()

@@ -1,4 +1,4 @@
-"""What stands behind every telemetry: the door, the stats of a session, and what is counted."""
+"""Parts shared by all telemetry: lazy imports, the stats of a session, and the metrics."""
 
 from __future__ import annotations
 
@@ -28,17 +28,19 @@ BUSY = errors.PlatformBusy(-1, "system error", endpoint=CREATE)
 FRESH = {"calls_in_flight": 0, "calls_waiting": 0, "calls_paused": 0, "token_waiters": 0, "retry_quota": 500}
 
 
-def told_by(program):
-    """Run *program* in a fresh interpreter, and return what it prints."""
-    seen = {**os.environ, "PYTHONPATH": str(Path(wxtcb.__file__).parent.parent)}
+def output_of(program):
+    """Run *program* in a fresh interpreter and return its output."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(wxtcb.__file__).parent.parent)}
     command = [sys.executable, "-W", "error", "-c", program]
-    return subprocess.run(command, env=seen, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+    return subprocess.run(
+        command, env=environment, check=True, capture_output=True, text=True, timeout=60
+    ).stdout.strip()
 
 
-def test_the_room_loads_no_package_before_it_is_used():
-    """`wxtcb.telemetry` with its filters and its log needs neither OpenTelemetry nor Prometheus nor Sentry."""
+def test_import_loads_no_optional_package():
+    """`wxtcb.telemetry`, its filters and its log need neither OpenTelemetry nor Prometheus nor Sentry."""
     program = "import sys, wxtcb; wxtcb.telemetry.url_filter; print([name.split('.')[0] for name in sys.modules])"
-    assert {"opentelemetry", "prometheus_client", "sentry_sdk"} & set(eval(told_by(program))) == set()
+    assert {"opentelemetry", "prometheus_client", "sentry_sdk"} & set(eval(output_of(program))) == set()
 
 
 @pytest.mark.parametrize(
@@ -48,8 +50,8 @@ def test_the_room_loads_no_package_before_it_is_used():
         ("PrometheusHook", "prometheus_client", r"wxtcb\[prometheus\]"),
     ],
 )
-def test_a_missing_package_is_named_with_its_extra(monkeypatch, name, package, extra):
-    """Who asks for a hook without what it stands on is told what to install."""
+def test_missing_package_is_reported_with_its_extra(monkeypatch, name, package, extra):
+    """The error says what to install."""
     for loaded in [*sys.modules]:
         if loaded.startswith(("wxtcb.telemetry.otel", "wxtcb.telemetry.prometheus", package)):
             monkeypatch.delitem(sys.modules, loaded)
@@ -59,8 +61,8 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, name, package, e
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
-def test_a_failure_to_import_for_another_reason_is_not_explained_away(monkeypatch):
-    """Only the package itself may be missing."""
+def test_other_import_errors_are_raised_unchanged(monkeypatch):
+    """Only the absence of the package itself is translated."""
 
     def broken(name):
         raise ModuleNotFoundError("No module named 'what_it_stands_on'", name="what_it_stands_on")
@@ -70,31 +72,31 @@ def test_a_failure_to_import_for_another_reason_is_not_explained_away(monkeypatc
         _ = telemetry.PrometheusHook
 
 
-def test_an_unknown_name_is_refused_as_usual():
-    """What the room does not hold is an AttributeError."""
+def test_unknown_name_raises_attribute_error():
+    """The message names the module and the attribute."""
     with pytest.raises(AttributeError, match=r"module 'wxtcb.telemetry' has no attribute 'NewRelic'"):
         _ = telemetry.NewRelic
 
 
-def test_the_names_of_the_room_can_be_listed_and_had():
-    """`dir` and `__all__` agree, and every name is there."""
+def test_public_names_are_listed_and_importable():
+    """`dir` and `__all__` agree."""
     assert dir(telemetry) == sorted(telemetry.__all__)
     assert all(getattr(telemetry, name) for name in telemetry.__all__)
 
 
 @pytest.mark.virtual_time
-async def test_stats_tell_how_a_fresh_session_is(new_session):
-    """Nothing waits, there is no token, and the quota is full."""
+async def test_stats_of_a_new_session(new_session):
+    """No call waits, there is no token, and the quota is full."""
     async with new_session() as session:
         assert session.stats() == wxtcb.Stats(**FRESH, token_age=None, token_expires_in=None)
 
 
 @pytest.mark.virtual_time
-async def test_stats_count_what_holds_a_slot_and_what_waits_for_one(new_session, wechat, settle):
-    """With one connection and three calls one is under way, and two wait."""
+async def test_stats_count_calls_in_flight_and_waiting(new_session, wechat, settle):
+    """With one connection and three calls, one is in flight and two wait."""
     wechat.usual[LIST] = wechat.after(5, {"info_list": []})
     async with new_session(connections=1) as session, asyncio.TaskGroup() as group:
-        await token_of(session)
+        await fetch_token(session)
         for _ in range(3):
             group.create_task(environment.describe_envs(session))
         await settle()
@@ -103,8 +105,8 @@ async def test_stats_count_what_holds_a_slot_and_what_waits_for_one(new_session,
 
 
 @pytest.mark.virtual_time
-async def test_stats_count_what_waits_for_a_paused_path(new_session, wechat):
-    """After 45011 the calls of that path wait, and hold no slot."""
+async def test_stats_count_calls_of_a_paused_path(new_session, wechat):
+    """After 45011 the calls of the path wait without a slot."""
     wechat.play(LIST, 45011)
     wechat.usual[LIST] = {"info_list": []}
     async with new_session() as session, asyncio.TaskGroup() as group:
@@ -117,8 +119,8 @@ async def test_stats_count_what_waits_for_a_paused_path(new_session, wechat):
 
 
 @pytest.mark.virtual_time
-async def test_stats_count_who_waits_for_a_token(new_session, wechat, settle):
-    """While the first token is fetched every call waits for it, and nobody after."""
+async def test_stats_count_token_waiters(new_session, wechat, settle):
+    """All calls wait while the first token is fetched, and none afterwards."""
     wechat.usual[LIST] = {"info_list": []}
     wechat.usual["/cgi-bin/component/api_component_token"] = wechat.after(1, wechat.mint)
     async with new_session() as session:
@@ -131,12 +133,12 @@ async def test_stats_count_who_waits_for_a_token(new_session, wechat, settle):
 
 
 @pytest.mark.virtual_time
-async def test_stats_tell_the_age_of_the_token(new_session, wechat):
-    """It counts from before the fetch, up to the life of the token; a dead token has none."""
+async def test_stats_contain_the_age_of_the_token(new_session, wechat):
+    """The age counts from before the fetch, and an invalid token has none."""
     wechat.usual[LIST] = {"info_list": []}
     wechat.play("/cgi-bin/component/api_component_token", wechat.after(2, wechat.mint))
     async with new_session() as session:
-        await token_of(session)
+        await fetch_token(session)
         await asyncio.sleep(100)
         stats = session.stats()
         assert (stats.token_age, stats.token_expires_in) == (102, 7098)
@@ -148,7 +150,7 @@ async def test_stats_tell_the_age_of_the_token(new_session, wechat):
 
 
 @pytest.mark.virtual_time
-async def test_stats_tell_what_retries_may_draw(new_session, wechat):
+async def test_stats_contain_the_retry_quota(new_session, wechat):
     """A retry takes 5."""
     wechat.play(LIST, -1, 40097)
     async with new_session() as session:
@@ -157,8 +159,8 @@ async def test_stats_tell_what_retries_may_draw(new_session, wechat):
         assert session.stats().retry_quota == 495
 
 
-async def test_stats_of_a_session_that_is_not_open_are_refused(new_session):
-    """Before and after `async with` there is nothing to tell."""
+async def test_stats_of_a_session_that_is_not_open_raise(new_session):
+    """This holds before and after `async with`."""
     session = new_session()
     with pytest.raises(errors.SessionClosed, match="not open yet"):
         session.stats()
@@ -169,7 +171,7 @@ async def test_stats_of_a_session_that_is_not_open_are_refused(new_session):
 
 
 async def test_stats_can_be_read_in_any_thread(new_session):
-    """Exporters of metrics have threads of their own, without a loop."""
+    """Metric exporters run in threads without an event loop."""
     async with new_session() as session:
         read = []
         reader = threading.Thread(target=lambda: read.append(session.stats()))
@@ -203,42 +205,42 @@ EVENTS = [
 
 
 @pytest.mark.parametrize(("event", "name", "labels"), EVENTS)
-def test_each_event_adds_to_one_counter_at_most(event, name, labels):
-    """The labels are the path, and words of ours."""
+def test_each_event_increments_at_most_one_counter(event, name, labels):
+    """The labels are the path and words defined by wxtcb."""
     counted = increment_for(event)
     assert (counted and counted[0].name, counted[1] if counted else ()) == (name, labels)
     assert counted is None or (counted[0] in COUNTERS and len(counted[0].labels) == len(labels))
 
 
-def test_every_kind_of_event_is_counted_or_left_out_on_purpose():
-    """The table above misses no event, and every counter is in it."""
+def test_examples_contain_every_event_and_every_counter():
+    """No event and no counter is missing from the examples of this file."""
     assert {type(event) for event, _, _ in EVENTS} == set(events.Event.__args__)
     assert {name for _, name, _ in EVENTS if name} == {counter.name for counter in COUNTERS}
 
 
-def test_every_number_of_the_stats_has_a_gauge():
-    """Each gauge reads one field, and no field is left out."""
+def test_every_field_of_the_stats_has_a_gauge():
+    """Each gauge reads one field."""
     stats = wxtcb.Stats(**{field.name: object() for field in attrs.fields(wxtcb.Stats)})
     assert [gauge.read(stats) for gauge in GAUGES] == list(attrs.astuple(stats, recurse=False))
 
 
-async def test_a_watched_session_is_not_kept_alive(new_session):
-    """When its owner drops it, it is gone."""
-    watched = SessionRegistry()
+async def test_registry_keeps_no_session_alive(new_session):
+    """A session without other references is collected."""
+    registry = SessionRegistry()
     session = new_session()
-    watched.add(session)
+    registry.add(session)
     async with session:
-        assert [*watched.stats_by_appid()] == [session.component_appid]
-    assert watched.stats_by_appid() == {}
+        assert [*registry.stats_by_appid()] == [session.component_appid]
+    assert registry.stats_by_appid() == {}
     del session
     gc.collect()
-    assert watched.stats_by_appid() == {}
-    watched.add(new_session())
-    assert len(watched._sessions) == 1
+    assert registry.stats_by_appid() == {}
+    registry.add(new_session())
+    assert len(registry._sessions) == 1
 
 
-def test_a_gauge_makes_one_value_of_several_sessions():
-    """Calls add up; of the tokens the oldest and the one that expires first count, and the lowest quota."""
+def test_gauge_combines_several_sessions():
+    """Calls are summed; the oldest token, the first expiry and the lowest quota count."""
     calls = {"calls_in_flight": 1, "calls_waiting": 2, "calls_paused": 3, "token_waiters": 4}
     one = wxtcb.Stats(**calls, token_age=50, token_expires_in=7150, retry_quota=500)
     two = wxtcb.Stats(**calls, token_age=80, token_expires_in=7120, retry_quota=5)
@@ -247,51 +249,51 @@ def test_a_gauge_makes_one_value_of_several_sessions():
     assert [gauge.value([none]) for gauge in GAUGES] == [1, 2, 3, None, None, 4, 500]
 
 
-async def test_a_session_that_is_watched_twice_is_read_once(new_session):
-    """A hook may be listed twice, or be told of the session by hand as well."""
-    watched = SessionRegistry()
+async def test_session_registered_twice_is_read_once(new_session):
+    """A hook may be passed twice, or be registered manually as well."""
+    registry = SessionRegistry()
     async with new_session() as session, new_session() as other:
         for each in (session, other, session):
-            watched.add(each)
-        assert watched.stats_by_appid() == {session.component_appid: [other.stats(), session.stats()]}
+            registry.add(each)
+        assert registry.stats_by_appid() == {session.component_appid: [other.stats(), session.stats()]}
 
 
 @pytest.mark.virtual_time
-async def test_a_mock_is_a_hook_like_any_function(new_session, wechat):
-    """It has every attribute, `bind` and `watch` too, and gets the events itself all the same."""
+async def test_mock_is_a_plain_hook(new_session, wechat):
+    """It has every attribute, but it must not be bound."""
     wechat.usual[LIST] = {"info_list": []}
     hook = mock.Mock()
     async with new_session(hooks=[hook]) as session:
         await environment.describe_envs(session)
-    heard = [type(call.args[0]).__name__ for call in hook.call_args_list]
-    assert heard == ["CallStarted", "TokenRefreshed", "CallFinished"]
+    received = [type(call.args[0]).__name__ for call in hook.call_args_list]
+    assert received == ["CallStarted", "TokenRefreshed", "CallFinished"]
     assert hook.mock_calls == hook.call_args_list
 
 
 @pytest.mark.virtual_time
-async def test_a_session_hook_is_bound_to_each_session_and_watches_it_open(new_session, wechat):
-    """The bound hook gets the events, views included; the opening is told once, for the session alone."""
-    heard = []
+async def test_session_hook_is_bound_and_notified_of_the_opening(new_session, wechat):
+    """The bound hook gets the events of session and views, and the opening is notified once."""
+    received = []
 
     class Listener:
         def __call__(self, event):
             raise AssertionError("not bound")
 
         def bind(self, session):
-            return lambda event: heard.append((session.component_appid, type(event).__name__))
+            return lambda event: received.append((session.component_appid, type(event).__name__))
 
         def on_session_open(self, session):
-            heard.append(("open", session.stats().calls_in_flight))
+            received.append(("open", session.stats().calls_in_flight))
 
     wechat.usual[LIST] = {"info_list": []}
     async with new_session(hooks=[Listener()], component_appid="wx1") as session:
         await environment.describe_envs(session.with_options(partial="return"))
-    assert heard == [("open", 0), ("wx1", "CallStarted"), ("wx1", "TokenRefreshed"), ("wx1", "CallFinished")]
+    assert received == [("open", 0), ("wx1", "CallStarted"), ("wx1", "TokenRefreshed"), ("wx1", "CallFinished")]
 
 
 @pytest.mark.virtual_time
-async def test_a_session_hook_that_fails_to_watch_is_reported(new_session):
-    """The session opens all the same, and the loop hears of the failure."""
+async def test_exception_of_on_session_open_is_reported(new_session):
+    """The session opens nevertheless."""
 
     class Broken(list):
         __call__ = list.append
@@ -310,15 +312,15 @@ async def test_a_session_hook_that_fails_to_watch_is_reported(new_session):
 
 
 @pytest.mark.virtual_time
-async def test_a_resend_is_told_to_who_listens_to_calls(new_session, wechat, caplog):
-    """A dead token and the minute limit make the call go out again; below DEBUG no line says so."""
-    heard = []
+async def test_resend_emits_an_event(new_session, wechat, caplog):
+    """An invalid token and the minute limit cause resends, which are logged only at DEBUG."""
+    received = []
     wechat.usual[LIST] = {"info_list": []}
     wechat.play(LIST, 42001, 45011)
     caplog.set_level(logging.INFO, "wxtcb")
-    async with new_session(hooks=[heard.append]) as session:
+    async with new_session(hooks=[received.append]) as session:
         await environment.describe_envs(session)
-    resends = [event for event in heard if isinstance(event, events.RequestResent)]
+    resends = [event for event in received if isinstance(event, events.RequestResent)]
     assert [(event.call, event.reason, event.error.errcode) for event in resends] == [
         (0, "invalid_token", 42001),
         (0, "rate_limited", 45011),
@@ -327,8 +329,8 @@ async def test_a_resend_is_told_to_who_listens_to_calls(new_session, wechat, cap
 
 
 @pytest.mark.virtual_time
-async def test_a_resend_that_nobody_listens_to_is_not_told(new_session, wechat, monkeypatch):
-    """A token may die under ten thousand calls at once, so no event is made for nobody."""
+async def test_resend_without_hooks_builds_no_event(new_session, wechat, monkeypatch):
+    """One invalid token can cause ten thousand resends at once."""
     made = []
     monkeypatch.setattr(executor, "RequestResent", lambda *facts: made.append(facts))
     wechat.usual[LIST] = {"info_list": []}
@@ -339,18 +341,18 @@ async def test_a_resend_that_nobody_listens_to_is_not_told(new_session, wechat, 
 
 
 @pytest.mark.virtual_time
-async def test_a_retry_tells_its_call_and_its_cause(new_session, wechat):
-    """The number is that of the call, the cause the word for what happened."""
-    heard = []
+async def test_retry_event_has_call_number_and_reason(new_session, wechat):
+    """The reason is the label of the kind of failure."""
+    received = []
     wechat.usual[LIST] = {"info_list": []}
-    async with new_session(hooks=[heard.append]) as session:
+    async with new_session(hooks=[received.append]) as session:
         await environment.describe_envs(session)
         wechat.play(LIST, -1, -1000)
         await environment.describe_envs(session)
-    retries = [event for event in heard if isinstance(event, events.RetryScheduled)]
+    retries = [event for event in received if isinstance(event, events.RetryScheduled)]
     assert [(event.call, event.reason) for event in retries] == [(1, "busy"), (1, "cloud_unavailable")]
 
 
-async def token_of(session):
-    """Have the session fetch its token."""
+async def fetch_token(session):
+    """Make the session fetch its token."""
     await session.call(wxtcb.Endpoint("/tcb/any", wxtcb.Done, wxtcb.Repeat.READ), {})

@@ -1,6 +1,6 @@
-"""The filters hide what OpenTelemetry's and Sentry's instrumentations would otherwise record.
+"""Filters: they redact what OpenTelemetry's and Sentry's instrumentations record.
 
-Each is shown with its control: without the filter the token is there.
+Each has a control that shows the token without the filter.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ TOKENS = [
 
 
 @contextlib.asynccontextmanager
-async def instrumented_session(box, **options):
-    """Open a session on an aiohttp session of the caller's, which is what instrumentations see."""
+async def instrumented_session(sandbox, **options):
+    """Open a session on an aiohttp session of the caller, which the instrumentations see."""
     async with (
         aiohttp.ClientSession() as http,
         wxtcb.Session(
-            component_appid=box.component_appid,
-            component_appsecret=box.component_appsecret,
-            ticket=box.ticket,
-            base_url=box.url,
+            component_appid=sandbox.component_appid,
+            component_appsecret=sandbox.component_appsecret,
+            ticket=sandbox.ticket,
+            base_url=sandbox.url,
             http=http,
             **options,
         ) as session,
@@ -62,7 +62,7 @@ async def instrumented_session(box, **options):
 
 @contextlib.contextmanager
 def instrumented(**options):
-    """Instrument aiohttp, and give the tracer provider and the spans that are kept."""
+    """Instrument aiohttp and return the tracer provider and the recorded spans."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -74,50 +74,50 @@ def instrumented(**options):
         provider.shutdown()
 
 
-def token_of(box):
-    return box.world.credentials._token
+def token_of(sandbox):
+    return sandbox.world.credentials._token
 
 
-async def spans_of_a_call(box, **options):
-    """Make a call that works and one that loses its connection; return all spans as JSON."""
+async def spans_of_a_call(sandbox, **options):
+    """Make a successful call and one that is disconnected, and return all spans as JSON."""
     with instrumented(**options) as (provider, exporter):
         hook = OpenTelemetryHook(tracer_provider=provider)
-        async with instrumented_session(box, hooks=[hook], retry=wxtcb.RetryPolicy(attempts=1)) as session:
+        async with instrumented_session(sandbox, hooks=[hook], retry=wxtcb.RetryPolicy(attempts=1)) as session:
             await environment.describe_envs(session)
-            box.faults.drop_after(path="/componenttcb/describeenvs", times=1)
+            sandbox.faults.drop_after(path="/componenttcb/describeenvs", times=1)
             with pytest.raises(errors.TransportError):
                 await environment.describe_envs(session)
         return exporter.get_finished_spans()
 
 
 async def test_opentelemetry_records_the_token_without_the_filter():
-    """The control: the instrumentation writes the whole URL on its span."""
-    async with Sandbox() as box:
-        spans = await spans_of_a_call(box)
-        assert token_of(box) in "".join(span.to_json() for span in spans)
+    """As a control, the instrumentation records the whole URL."""
+    async with Sandbox() as sandbox:
+        spans = await spans_of_a_call(sandbox)
+        assert token_of(sandbox) in "".join(span.to_json() for span in spans)
 
 
 async def test_opentelemetry_records_no_token_with_the_filter():
-    """The URL stands there without the token, good and bad calls alike."""
-    async with Sandbox() as box:
-        spans = await spans_of_a_call(box, url_filter=url_filter)
+    """The URL is recorded without the token, for successful and failed calls."""
+    async with Sandbox() as sandbox:
+        spans = await spans_of_a_call(sandbox, url_filter=url_filter)
         everything = "".join(span.to_json() for span in spans)
         assert "/componenttcb/describeenvs?access_token=***" in everything
-        assert token_of(box) not in everything
+        assert token_of(sandbox) not in everything
 
 
 async def test_spans_of_the_instrumentation_are_children_of_the_call():
-    """Each attempt of a call is a span beneath that of the call."""
-    async with Sandbox() as box:
-        spans = await spans_of_a_call(box, url_filter=url_filter)
+    """The span of each attempt is a child of the span of the call."""
+    async with Sandbox() as sandbox:
+        spans = await spans_of_a_call(sandbox, url_filter=url_filter)
     calls = [span for span in spans if span.name == "/componenttcb/describeenvs"]
     posts = [span for span in spans if span.name == "POST" and span.parent is not None]
     assert len(calls) == 2
     assert {span.parent.span_id for span in posts} == {span.context.span_id for span in calls}
 
 
-class Kept(Transport):
-    """A Sentry transport that keeps what would be sent."""
+class RecordingTransport(Transport):
+    """Sentry transport that records what would be sent."""
 
     def __init__(self, options=None):
         super().__init__(options)
@@ -129,19 +129,19 @@ class Kept(Transport):
 
 @pytest.fixture
 def sentry():
-    """Give a function that starts Sentry with options, and returns the transport."""
-    kept = Kept()
+    """Return a function that starts Sentry with options and returns the transport."""
+    transport = RecordingTransport()
 
     def start(**options):
         sentry_sdk.init(
             dsn="https://key@sentry.invalid/1",
-            transport=kept,
+            transport=transport,
             traces_sample_rate=1.0,
             default_integrations=False,
             integrations=[AioHttpIntegration()],
             **options,
         )
-        return kept
+        return transport
 
     with sentry_sdk.isolation_scope():
         yield start
@@ -156,114 +156,116 @@ FILTERS = {
 }
 
 
-def fail(component_appsecret, url):
-    """Fail with a secret and a URL in local variables, and have it captured."""
+def fail_with_secret(component_appsecret, url):
+    """Fail with a secret and a URL in local variables, and capture the exception."""
     try:
         int(url)
     except ValueError as error:
         sentry_sdk.capture_exception(error)
 
 
-async def careless_backend(box):
-    """Call within a transaction, leave a breadcrumb, and fail."""
+async def careless_backend(sandbox):
+    """Make a call in a transaction, leave a breadcrumb, and fail_with_secret."""
     with sentry_sdk.start_transaction(name="request"):
-        async with instrumented_session(box) as session:
+        async with instrumented_session(sandbox) as session:
             await environment.describe_envs(session)
-            text = f"GET {box.url}/any?component_access_token={token_of(box)}"
-            sentry_sdk.add_breadcrumb(category="note", message=text, data={"ticket": box.ticket})
-            fail(box.component_appsecret, text)
+            text = f"GET {sandbox.url}/any?component_access_token={token_of(sandbox)}"
+            sentry_sdk.add_breadcrumb(category="note", message=text, data={"ticket": sandbox.ticket})
+            fail_with_secret(sandbox.component_appsecret, text)
 
 
-def in_what_was_sent(box, kept):
-    """Return which of the secrets are in what was sent, and the types of the items."""
-    text = json.dumps(kept.sent)
-    secrets = {"token": token_of(box), "secret": box.component_appsecret, "ticket": box.ticket}
-    kinds = {each.get("type", "event") for each in kept.sent}
+def secrets_sent(sandbox, transport):
+    """Return which secrets were sent, and the types of the items."""
+    text = json.dumps(transport.sent)
+    secrets = {"token": token_of(sandbox), "secret": sandbox.component_appsecret, "ticket": sandbox.ticket}
+    kinds = {each.get("type", "event") for each in transport.sent}
     return {name for name, secret in secrets.items() if secret in text}, kinds
 
 
 async def test_sentry_records_the_secrets_without_the_filter(sentry):
-    """The control: query strings, breadcrumbs and local variables bring them all."""
-    kept = sentry()
-    async with Sandbox() as box:
-        await careless_backend(box)
-        assert in_what_was_sent(box, kept) == ({"token", "secret", "ticket"}, {"event", "transaction"})
+    """As a control, query strings, breadcrumbs and local variables contain all of them."""
+    transport = sentry()
+    async with Sandbox() as sandbox:
+        await careless_backend(sandbox)
+        assert secrets_sent(sandbox, transport) == ({"token", "secret", "ticket"}, {"event", "transaction"})
 
 
 async def test_sentry_records_no_secret_with_the_filter(sentry):
-    """Event and transaction arrive without them, and with everything else."""
-    kept = sentry(**FILTERS)
-    async with Sandbox() as box:
-        await careless_backend(box)
-        assert in_what_was_sent(box, kept) == (set(), {"event", "transaction"})
-    assert "/componenttcb/describeenvs" in json.dumps(kept.sent)
+    """Event and transaction are sent without the secrets."""
+    transport = sentry(**FILTERS)
+    async with Sandbox() as sandbox:
+        await careless_backend(sandbox)
+        assert secrets_sent(sandbox, transport) == (set(), {"event", "transaction"})
+    assert "/componenttcb/describeenvs" in json.dumps(transport.sent)
 
 
 @pytest.mark.parametrize("name", ["before_send", "before_send_transaction"])
 async def test_events_and_transactions_each_need_the_filter(sentry, name):
-    """Without it in one of them that one lets the token through."""
-    kept = sentry(**{**FILTERS, name: None})
-    async with Sandbox() as box:
-        await careless_backend(box)
-        assert in_what_was_sent(box, kept)[0] >= {"token"}
+    """Either one without the filter contains the token."""
+    transport = sentry(**{**FILTERS, name: None})
+    async with Sandbox() as sandbox:
+        await careless_backend(sandbox)
+        assert secrets_sent(sandbox, transport)[0] >= {"token"}
 
 
 @pytest.mark.filterwarnings("ignore:The send_default_pii option")  # without it Sentry streams no query
 @pytest.mark.parametrize(("options", "shown"), [({}, True), ({"before_send_span": sentry_filter}, False)])
 async def test_sentry_streams_spans_without_the_token(sentry, options, shown):
-    """Where spans are streamed, `before_send_span` takes the filter; without it, the control, the token is there."""
-    kept = sentry(trace_lifecycle="stream", send_default_pii=True, **options)
-    async with Sandbox() as box:
+    """Streamed spans need the filter as `before_send_span`; without it they contain the token."""
+    transport = sentry(trace_lifecycle="stream", send_default_pii=True, **options)
+    async with Sandbox() as sandbox:
         with sentry_sdk.traces.start_span(name="request"):
-            async with instrumented_session(box) as session:
+            async with instrumented_session(sandbox) as session:
                 await environment.describe_envs(session)
         sentry_sdk.flush()
-        text = json.dumps(kept.sent)
+        text = json.dumps(transport.sent)
         assert "/componenttcb/describeenvs" in text
-        assert (token_of(box) in text) is shown
+        assert (token_of(sandbox) in text) is shown
 
 
-async def test_a_breadcrumb_is_kept_without_the_token(sentry):
-    """`before_breadcrumb` hides it as soon as the request is made."""
+async def test_breadcrumb_is_recorded_without_the_token(sentry):
+    """`before_breadcrumb` redacts it when the request is made."""
     crumbs = []
 
-    def keep(crumb, hint):
+    def record(crumb, hint):
         crumbs.append(crumb)
         return sentry_filter(crumb, hint)
 
-    sentry(before_breadcrumb=keep)
-    async with Sandbox() as box, instrumented_session(box) as session:
+    sentry(before_breadcrumb=record)
+    async with Sandbox() as sandbox, instrumented_session(sandbox) as session:
         await environment.describe_envs(session)
-        assert token_of(box) in repr(crumbs)
-        assert token_of(box) not in repr(sentry_sdk.get_isolation_scope()._breadcrumbs)
+        assert token_of(sandbox) in repr(crumbs)
+        assert token_of(sandbox) not in repr(sentry_sdk.get_isolation_scope()._breadcrumbs)
 
 
-async def test_frames_of_the_library_hold_no_secret_even_without_the_filter(sentry):
-    """A retry that Sentry captures with the local variables of the whole stack shows none in a frame of wxtcb."""
-    kept = sentry(attach_stacktrace=True, max_value_length=100_000)
-    async with Sandbox() as box:
-        box.faults.busy(path="/componenttcb/describeenvs", times=1)
+async def test_frames_of_wxtcb_hold_no_secret_without_the_filter(sentry):
+    """Sentry captures the local variables of the whole stack during a retry."""
+    transport = sentry(attach_stacktrace=True, max_value_length=100_000)
+    async with Sandbox() as sandbox:
+        sandbox.faults.busy(path="/componenttcb/describeenvs", times=1)
 
         def capture(event):
             sentry_sdk.capture_message(type(event).__name__)
 
-        async with instrumented_session(box, hooks=[capture]) as session:
+        async with instrumented_session(sandbox, hooks=[capture]) as session:
             await environment.describe_envs(session)
         frames = [
             frame
-            for event in kept.sent
+            for event in transport.sent
             for thread in event.get("threads", {"values": []})["values"]
             for frame in thread["stacktrace"]["frames"]
             if frame["module"].startswith("wxtcb.")
         ]
         assert {"wxtcb._http.executor", "wxtcb.tokens.cache"} <= {frame["module"] for frame in frames}
         shown = json.dumps(frames)
-        assert not [secret for secret in (token_of(box), box.component_appsecret, box.ticket) if secret in shown]
+        assert not [
+            secret for secret in (token_of(sandbox), sandbox.component_appsecret, sandbox.ticket) if secret in shown
+        ]
 
 
 @pytest.mark.parametrize("text", TOKENS)
-def test_a_secret_is_hidden_in_any_text(text):
-    """In URLs, in JSON, in reprs: the value goes, what stands around it stays."""
+def test_secret_in_a_string_is_redacted(text):
+    """In URLs, JSON and reprs the value is replaced, and its surroundings stay."""
     hidden = sentry_filter(text, {})
     assert hidden == text.replace(f"ticket@@@{SECRET}", "***").replace(SECRET, "***")
     assert SECRET not in hidden
@@ -278,8 +280,8 @@ def test_a_secret_is_hidden_in_any_text(text):
         ("token=''", "token='***'"),
     ],
 )
-def test_a_secret_in_quotes_is_hidden_whole(text, hidden):
-    """Commas, brackets and spaces do not end it, only its quote, or the end of the text."""
+def test_quoted_secret_is_redacted_as_a_whole(text, hidden):
+    """It ends at its quote or at the end of the string, not at commas, brackets or spaces."""
     assert sentry_filter(text, {}) == hidden
 
 
@@ -292,67 +294,67 @@ def test_a_secret_in_quotes_is_hidden_whole(text, hidden):
         "tokenizer=5",
     ],
 )
-def test_a_text_without_a_secret_stays_as_it_is(text):
-    """Nothing else is touched."""
+def test_string_without_a_secret_is_unchanged(text):
+    """Nothing else is redacted."""
     assert sentry_filter(text, {}) == text
 
 
-def test_a_value_is_hidden_by_its_name():
-    """Whatever its type; None, which hides nothing, stays."""
+def test_value_is_redacted_by_its_name():
+    """Values of all types are redacted, except None."""
     event = {"vars": {"access_token": SECRET, "AppSecret": {"a": SECRET}, "ticket": None, "env": "e-1"}}
     assert sentry_filter(event, {}) == {
         "vars": {"access_token": "***", "AppSecret": "***", "ticket": None, "env": "e-1"}
     }
 
 
-def test_lists_and_bytes_are_looked_into():
-    """Bytes become text; numbers and names that are no text stay."""
+def test_lists_and_bytes_are_filtered():
+    """Bytes become strings; numbers and other names are unchanged."""
     body = f"access_token={SECRET}".encode()
     assert sentry_filter({1: [body, (body, 5)]}, {}) == {1: ["access_token=***", ["access_token=***", 5]]}
 
 
-def test_what_has_no_end_is_cut_off():
-    """A value that contains itself is followed for a while only."""
+def test_recursive_value_is_cut_off():
+    """A value that contains itself is followed to a limited depth."""
     endless = {}
     endless["inner"] = endless
     assert repr(sentry_filter(endless, {})).count("inner") == 32
 
 
-def test_the_url_filter_takes_out_credentials_of_the_host():
-    """A user and a password before the host are no one's business either."""
+def test_url_filter_removes_user_and_password():
+    """Credentials before the host are removed."""
     assert url_filter(URL("https://user:pass@a.example/b?access_token=c&d=e")) == (
         "https://a.example/b?access_token=***&d=e"
     )
 
 
 @pytest.mark.parametrize("mark", [",", ";", ")", "'", "<", '"', "]", "}", "/", "?", ":", "=", " ", "+", "%26"])
-def test_a_value_in_a_url_ends_at_the_next_one_only(mark):
-    """No other mark ends it, so nothing of it stays."""
+def test_value_in_a_url_ends_at_the_next_parameter(mark):
+    """Other punctuation does not end it."""
     url = URL(f"https://a.example/b?access_token=a{mark}{SECRET}&d=e#f", encoded=mark == "%26")
     assert url_filter(url) == "https://a.example/b?access_token=***&d=e#f"
 
 
-def test_a_value_in_a_fragment_is_hidden():
-    """Some put their token there."""
+def test_value_in_a_fragment_is_redacted():
+    """Some applications put tokens there."""
     assert url_filter(URL(f"https://a.example/b#access_token={SECRET}")) == "https://a.example/b#access_token=***"
 
 
 @pytest.mark.parametrize("text", ["GET https://b.example/?x=1&access_token=a{},{}&y", "access_token=a;{},{}&y=2"])
-def test_a_value_in_a_query_that_a_text_holds_is_hidden_whole(text):
-    """Commas and brackets do not end it there either."""
+def test_value_in_a_query_within_a_string_is_redacted_as_a_whole(text):
+    """Commas and brackets do not end it."""
     hidden = sentry_filter(text.format(")", SECRET), {})
     assert hidden == text.replace("a{},{}", "***").replace("a;{},{}", "***")
 
 
-def test_a_credential_behind_its_scheme_is_hidden():
-    """The scheme is hidden with it."""
+def test_authorization_with_a_scheme_is_redacted():
+    """The scheme is redacted as well."""
     text = f"Authorization: Bearer {SECRET} and more"
     assert sentry_filter(text, {}) == "Authorization: *** and more"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_name_that_the_documentation_lists_is_hidden(name):
-    """In URLs, in texts and as names of values, in capitals too, and at the end of a longer name."""
+def test_every_documented_name_is_redacted(name):
+    """This holds in URLs, strings and names, in upper case, and at the end of a longer name."""
     for each in (name, name.upper(), f"component_{name}"):
         assert url_filter(URL(f"https://a.example/?{each}={SECRET}")) == f"https://a.example/?{each}=***"
         assert sentry_filter(f"with {each}: {SECRET}", {}) == f"with {each}: ***"
@@ -360,8 +362,8 @@ def test_every_name_that_the_documentation_lists_is_hidden(name):
 
 
 @pytest.mark.parametrize("encoded", ["%3D", "%253D", "%25253d"])
-def test_a_quoted_equals_sign_is_one(encoded):
-    """A URL in a URL in a URL holds its token as well."""
+def test_encoded_equals_sign_is_recognised(encoded):
+    """A nested URL contains the token in encoded form."""
     text = f"next=b%3Faccess_token{encoded}{SECRET}"
     assert sentry_filter(text, {}) == f"next=b%3Faccess_token{encoded}***"
     assert url_filter(URL(f"https://a.example/?{text}", encoded=True)).endswith(f"access_token{encoded}***")
@@ -376,13 +378,13 @@ def test_a_quoted_equals_sign_is_one(encoded):
         ("https://h/a?design=abc", "https://h/a?design=abc"),
     ],
 )
-def test_the_signature_of_a_link_is_hidden(text, hidden):
-    """Files go to and come from object storage by such links."""
+def test_signature_of_a_link_is_redacted(text, hidden):
+    """Links to object storage are signed in their query."""
     assert url_filter(URL(text, encoded=True)) == hidden
     assert sentry_filter({"url": text}, {}) == {"url": hidden}
 
 
-def test_the_url_filter_leaves_other_urls_alone():
-    """It serves a whole process, so it hides nothing that is not secret."""
+def test_url_filter_leaves_other_urls_unchanged():
+    """The filter applies to all requests of a process."""
     url = URL("https://a.example/b?c=d%20e#f")
     assert url_filter(url) == str(url)

@@ -1,4 +1,4 @@
-"""Prometheus gets the same figures as OpenTelemetry, in a registry of the caller's choice."""
+"""Prometheus hook: the same metrics as OpenTelemetry, in the registry of the caller."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def session(new_session, wechat, hook):
 pytestmark = pytest.mark.virtual_time
 
 
-async def test_calls_are_counted_and_timed_by_path_and_outcome(session, registry, wechat):
-    """One histogram holds both."""
+async def test_calls_are_measured_by_path_and_outcome(session, registry, wechat):
+    """One histogram has count and duration."""
     wechat.play(LIST, wechat.after(2, {"info_list": []}), 40097)
     async with session:
         await environment.describe_envs(session)
@@ -51,8 +51,8 @@ async def test_calls_are_counted_and_timed_by_path_and_outcome(session, registry
     assert registry.get_sample_value("wxtcb_call_duration_seconds_count", bad) == 1
 
 
-async def test_retries_and_renewals_are_counted_by_cause(session, registry, wechat):
-    """Resends after a dead token are among the retries."""
+async def test_retries_and_refreshes_are_counted_by_reason(session, registry, wechat):
+    """Resends after an invalid token count as retries."""
     wechat.play(LIST, -1, 42001)
     async with session:
         await environment.describe_envs(session)
@@ -63,8 +63,8 @@ async def test_retries_and_renewals_are_counted_by_cause(session, registry, wech
     assert registry.get_sample_value("wxtcb_token_refreshes_total", renewed) == 1
 
 
-async def test_gauges_are_read_off_the_open_sessions(new_session, session, registry, hook):
-    """Each has the value of the moment, by appid; a closed session has none, and neither has a missing token."""
+async def test_gauges_are_read_from_the_open_sessions(new_session, session, registry, hook):
+    """Closed sessions and missing tokens have no value."""
     async with session, new_session(hooks=[hook], component_appid="wx2"):
         await environment.describe_envs(session)
         await asyncio.sleep(50)
@@ -75,7 +75,7 @@ async def test_gauges_are_read_off_the_open_sessions(new_session, session, regis
 
 
 async def test_sessions_of_one_appid_share_their_gauges(new_session, session, registry, hook):
-    """Prometheus refuses a page with one sample twice, so each stands there once."""
+    """Prometheus rejects duplicate samples, so each gauge has one per appid."""
     async with session, new_session(hooks=[hook]):
         await environment.describe_envs(session)
         await asyncio.sleep(50)
@@ -85,8 +85,8 @@ async def test_sessions_of_one_appid_share_their_gauges(new_session, session, re
     assert gauges == [f"wxtcb_token_age_seconds{of_both} 50.0", f"wxtcb_retry_quota{of_both} 500.0"]
 
 
-async def test_a_hook_of_a_view_has_gauges_when_it_is_told_of_the_session(new_session, registry, hook):
-    """A view is not watched; its session can be."""
+async def test_hook_of_a_view_has_gauges_after_on_session_open(new_session, registry, hook):
+    """A view is not registered automatically, but its session can be."""
     async with new_session() as session:
         session.with_options(hooks=[hook])
         assert registry.get_sample_value("wxtcb_retry_quota", {"component_appid": APPID}) is None
@@ -94,8 +94,8 @@ async def test_a_hook_of_a_view_has_gauges_when_it_is_told_of_the_session(new_se
         assert registry.get_sample_value("wxtcb_retry_quota", {"component_appid": APPID}) == 500
 
 
-async def test_the_page_shows_nothing_of_the_caller_or_the_credentials(session, registry, wechat):
-    """No alias, no token, no secret and no ticket, whatever happens."""
+async def test_exposition_contains_no_alias_and_no_secret(session, registry, wechat):
+    """This holds for successful and failed calls."""
     wechat.play(CREATE, -1, 42001, {"errcode": 40097, "errmsg": "T0KEN-2 is odd"})
     async with session:
         with pytest.raises(errors.InvalidRequest):
@@ -105,14 +105,14 @@ async def test_the_page_shows_nothing_of_the_caller_or_the_credentials(session, 
     assert not [each for each in ("the-alias", "T0KEN", "S3CRET", "T1CKET") if each in page]
 
 
-def test_an_unbound_hook_counts_too(hook, registry):
-    """Called by hand, it has no appid to tell."""
+def test_unbound_hook_counts(hook, registry):
+    """It has no appid."""
     hook(events.TokenStoreWriteFailed(1, "OSError"))
     hook(events.TokenRejected(1, 42001))
     assert registry.get_sample_value("wxtcb_token_writes_failed_total", {"component_appid": ""}) == 1
 
 
-def test_a_second_hook_in_one_registry_is_refused(hook, registry):
-    """One hook serves all sessions, and two would count twice."""
+def test_second_hook_in_one_registry_is_rejected(hook, registry):
+    """Two hooks would count twice."""
     with pytest.raises(ValueError, match="Duplicated"):
         PrometheusHook(registry=registry)

@@ -144,7 +144,7 @@ class UploadBody(Payload):
             await cancel_and_wait(self._writer_task)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        # aiohttp repeats a PUT on another connection when a kept one turns out to be closed. Whether an upload is
+        # aiohttp repeats a PUT on another connection when a reused one turns out to be closed. Whether an upload is
         # repeated is decided in `upload`.
         if self.started:
             raise TransferAborted
@@ -195,7 +195,7 @@ class UploadBody(Payload):
             except TimeoutError:
                 self.stalled = True
             except ConnectionError:
-                # Not kept as `error`: the result of the request, with a response if there is one, says more.
+                # Not recorded as `error`: the result of the request, perhaps a response, says more.
                 connection_lost = True
             if self.stalled or connection_lost:
                 raise TransferAborted

@@ -142,7 +142,7 @@ class StorageClient:
     def _open_session(self, connector: aiohttp.BaseConnector | None) -> aiohttp.ClientSession:
         """Open a session on *connector*, or on a new one that opens a connection for each transfer."""
         self._session = aiohttp.ClientSession(
-            # A new connection for each transfer: a PUT on a kept connection that the server has just closed would fail.
+            # A new connection for each transfer: a PUT on a reused one that the server has just closed would fail.
             connector=connector or aiohttp.TCPConnector(limit=0, force_close=True),
             connector_owner=connector is None,
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from enum import Enum
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
@@ -180,7 +181,7 @@ class PartialDownload:
         if response.status == 200:
             await self._start_over(response)
         while chunk := await response.content.readany():
-            await self._run_on_file(lambda file, chunk=chunk: file.write(chunk))
+            await self._run_on_file(methodcaller("write", chunk))
             self.size += len(chunk)
             if self.progress is not None:
                 self._report_progress(self.progress)
