@@ -1,4 +1,4 @@
-"""Both transports, over plain sockets and over TLS."""
+"""Fixtures: both transports, over plain sockets and over TLS."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .raw_http import OVER, REQUEST, Server
 
 @pytest.fixture(scope="session")
 def authority():
-    """Give an authority that certifies 127.0.0.1."""
+    """Return a certificate authority for 127.0.0.1."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="session")
 def client_tls(authority):
-    """Give what trusts the authority."""
+    """Return a client context that trusts the authority."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
@@ -33,7 +33,7 @@ def client_tls(authority):
 
 @pytest.fixture(scope="session")
 def server_tls(authority):
-    """Give what a server on 127.0.0.1 shows."""
+    """Return a server context with a certificate for 127.0.0.1."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     return context
@@ -47,13 +47,13 @@ def scheme(request):
 
 @pytest.fixture
 def secured(scheme, server_tls):
-    """Give what a server needs for the scheme of the test, or None."""
+    """Return the TLS context for a server of the scheme under test, or None."""
     return server_tls if scheme == "tls" else None
 
 
 @pytest.fixture
 async def serve(secured):
-    """Give a function that starts a `Server`; all of them stop with the test."""
+    """Return a function that starts a `Server`; all of them stop with the test."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(answer, **options):
@@ -69,7 +69,7 @@ async def serve(secured):
 
 @pytest.fixture
 async def listen():
-    """Give a function that serves each connection by a coroutine function; all end with the test."""
+    """Return a function that serves each connection with a coroutine function; all end with the test."""
     listeners, tasks = [], set()
 
     async def start(serve_one, secured=None):
@@ -100,21 +100,21 @@ def kind(request):
 
 @pytest.fixture
 async def connect(kind, client_tls):
-    """Give a function that opens a transport of the kind; all of them close with the test."""
+    """Return a function that opens a transport of the kind; all of them close with the test."""
     async with opening(kind, client_tls) as start:
         yield start
 
 
 @pytest.fixture
 async def connect_plain(client_tls):
-    """Give a function that opens a transport on `aiohttp.ClientSession`."""
+    """Return a function that opens a transport on `aiohttp.ClientSession`."""
     async with opening(SessionTransport, client_tls) as start:
         yield start
 
 
 @pytest.fixture
 async def connect_direct(client_tls):
-    """Give a function that opens the faster transport."""
+    """Return a function that opens the fast transport."""
     async with opening(ConnectorTransport, client_tls) as start:
         yield start
 
@@ -133,13 +133,13 @@ async def opening(kind, client_tls):
 
 @pytest.fixture
 def small_replies(monkeypatch):
-    """Lower the bound on replies to 1 MiB."""
+    """Lower the limit of reply sizes to 1 MiB."""
     monkeypatch.setattr(transport_module, "MAX_REPLY_BYTES", 1 << 20)
 
 
 @pytest.fixture
 def send_in_vain(pass_time, settle):
-    """Give a function that sends over a transport what *server* gets and does not answer, until its time is over."""
+    """Return a function that sends to a server which does not respond, until the attempt times out."""
 
     async def send(server, transport):
         call = asyncio.create_task(transport.send(REQUEST))

@@ -1,4 +1,4 @@
-"""A raw HTTP server, and what is sent to it."""
+"""Raw HTTP server, and the request that is sent to it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from wxtcb.secret import Secret
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\n" + b'{"errcode":0}'
 TOKEN = Secret("T0KEN-of-the-test")
 REQUEST = Request("/tcb/x", RequestBody(b'{"a":1}'), TOKEN)
-LIMITS = Timeout(connect=200, reply=100)  # no machine is too busy for it; tests let it pass by `pass_time`
+LIMITS = Timeout(connect=200, reply=100)  # long enough for a busy machine; tests advance the time with `pass_time`
 OVER = 301
 
 
 async def until(condition):
-    """Return when *condition* holds, and fail only if it never does."""
+    """Wait until *condition* is true; fail after a minute."""
     async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
@@ -27,9 +27,9 @@ async def until(condition):
 
 @attrs.define(eq=False)
 class Server:
-    """A raw HTTP server: `answer` gets the number of a request (from 1) and returns bytes, or None to say nothing.
+    """Raw HTTP server: `answer` gets the number of a request (from 1) and returns bytes, or None for no response.
 
-    Where `answer` returns an Exception class, the connection is closed without a word.
+    If `answer` returns an exception class, the connection is closed without a response.
     """
 
     answer: object
@@ -67,5 +67,5 @@ class Server:
 
 
 def plain(body, *headers, status="200 OK"):
-    """Write an answer that ends with the connection unless *headers* say more."""
+    """Return a response that ends with the connection, unless *headers* contain a length."""
     return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode() + body

@@ -42,13 +42,13 @@ async def office():
 
 
 def connector():
-    """Make a pool as a caller does."""
+    """Create a connection pool, as a caller would."""
     return aiohttp.TCPConnector(limit=0)
 
 
 @asynccontextmanager
 async def http():
-    """Open an aiohttp session as a caller does."""
+    """Open an aiohttp session, as a caller would."""
     async with aiohttp.ClientSession() as session:
         yield session
 

@@ -1,1 +1,1 @@
-"""The way of bytes to and from object storage."""
+"""Transfers to and from object storage."""

@@ -165,7 +165,7 @@ def fail_with_secret(component_appsecret, url):
 
 
 async def careless_backend(sandbox):
-    """Make a call in a transaction, leave a breadcrumb, and fail_with_secret."""
+    """Make a call in a transaction, leave a breadcrumb, and fail."""
     with sentry_sdk.start_transaction(name="request"):
         async with instrumented_session(sandbox) as session:
             await environment.describe_envs(session)

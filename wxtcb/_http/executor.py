@@ -49,6 +49,8 @@ R = TypeVar("R", bound=Reply)
 
 CompletedSend = Response | SendFailure | ResponseTooLarge | Vetoed
 
+# Limits for a call whose tokens keep being rejected, for example because another program fetches tokens as well:
+# resends in all, and tokens in a row that the platform accepted for no call of this process.
 MAX_RESENDS: Final = 10
 MAX_UNACCEPTED_TOKENS: Final = 3
 MIN_REDACTABLE_LENGTH: Final = 20
@@ -159,7 +161,7 @@ class RequestExecutor:
         unless it returns True, the call ends with `SendVetoed`.
         """
         call = _Call(endpoint, body, query, policy, credentials, dispatcher, next(self._call_numbers), may_send)
-        # This is no coroutine function itself: one coroutine less to step through makes every call faster.
+        # This method is not a coroutine function itself: one coroutine less to step through makes every call faster.
         return self._execute_with_events(call) if dispatcher else self._execute(call)
 
     async def _execute_with_events(self, call: _Call[R]) -> R:
@@ -189,10 +191,12 @@ class RequestExecutor:
             call.annotate(error)
             raise
         except asyncio.CancelledError:
+            # A cancelled call has no error to put `maybe_acted` on, so an event reports it.
             if call.maybe_acted and call.endpoint.repeat.is_unsafe_to_repeat:
                 call.dispatcher.emit(Abandoned(call.endpoint.path, call.maybe_acted))
             raise
         finally:
+            # During a backoff, and while it waits for admission, the call holds no slot.
             if call.holds_slot:
                 self.limiter.release()
 
@@ -218,11 +222,13 @@ class RequestExecutor:
             if isinstance(result, Reply):
                 return self._on_success(call, result, token)
             if isinstance(result, SendCancelled):
-                call.maybe_acted += result.sent and endpoint.repeat is not Repeat.READ
+                if result.sent and endpoint.repeat is not Repeat.READ:
+                    call.maybe_acted += 1
                 # A new CancelledError: the transport's own one refers to frames that hold the token. It has the same
                 # arguments, because anyio recognises its cancellations by them.
                 raise asyncio.CancelledError(*result.args)
             call.elapsed += self.now() - call.sent_at
+            # A vetoed attempt was counted above, but it sent nothing.
             if isinstance(result, SendVetoed):
                 call.sends -= 1
             await self._on_failure(call, result, token)
