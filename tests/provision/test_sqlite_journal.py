@@ -134,7 +134,7 @@ async def test_the_database_of_another_program_is_refused(path, mode):
             (path.parent / name).write_bytes(data)
             (path.parent / name).chmod(0o600)
     assert len(contents(path.parent)) == (2 if mode == "wal" else 1)
-    await refused(path, "is the database of another program; it was not changed")
+    await refused(path, "is the database of another program; it was left as it is")
 
 
 async def test_the_journal_of_another_version_is_refused(path):
@@ -142,7 +142,7 @@ async def test_the_journal_of_another_version_is_refused(path):
     await made(path)
     with opened_by_another(path, "PRAGMA user_version = 2"):
         pass
-    await refused(path, "was written by another version of wxtcb; it was not changed")
+    await refused(path, "was written by another version of wxtcb; it was left as it is")
 
 
 def test_the_format_has_a_number_for_each_shape_of_a_record():
@@ -211,7 +211,7 @@ async def test_a_row_of_whatever_kind_is_told_as_damage(path, kept):
 async def test_a_directory_or_none_at_all_is_refused(tmp_path):
     """It is said what is there, and what is not."""
     (tmp_path / "file").touch()
-    await refused(tmp_path, "is not a file")
+    await refused(tmp_path, "is no file")
     await refused(tmp_path / "none" / "j.db", "there is no directory .*none for j.db")
     await refused(tmp_path / "file" / "j.db", "Not a directory")
 

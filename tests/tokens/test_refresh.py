@@ -668,7 +668,7 @@ async def test_bug_in_a_renewal_is_paused_like_a_failure(fleet, settle):
     [one] = fleet(1, seconds=0)
     one.source.order = lambda _: 1 / 0
     error = await catch(one.token())
-    assert "internal error in wxtcb (ZeroDivisionError)" in str(error)
+    assert "wxtcb failed in itself (ZeroDivisionError)" in str(error)
     assert clock() - 1000 == pytest.approx(7)
     assert (await record_of(one.store.store)).lease is None
     one.cache._refresh_task = None

@@ -149,7 +149,7 @@ async def test_the_file_of_another_version_is_refused(path):
 async def test_a_directory_or_none_at_all_is_refused(tmp_path):
     """The error says what is there and what is not."""
     (tmp_path / "file").touch()
-    for name, words in (("", "is not a file"), ("none/tokens.db", "there is no directory"), ("file/t.db", "Not a dir")):
+    for name, words in (("", "is no file"), ("none/tokens.db", "there is no directory"), ("file/t.db", "Not a dir")):
         async with SqliteStore(tmp_path / name) as store:
             with pytest.raises(TokenStoreError, match=words):
                 await store.load(APPID)
