@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wxtcb._concurrency.limiter import RequestLimiter
+from wxtcb._http import executor
 from wxtcb._http.executor import RequestExecutor, StaticToken, Token
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import Response, ResponseTooLarge, SendCancelled, SendFailure
-from wxtcb._protocol.codec import encode_body, raw
+from wxtcb._protocol.codec import LARGE_REPLY_BYTES, encode_body, raw
 from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat
 from wxtcb.errors import (
     ApiError,
@@ -778,6 +779,28 @@ async def test_token_echoed_by_a_reply_is_redacted(harness):
     answer = Response(200, b'{"errcode": 0, "echo": "T0KEN-that-is-as-long-as-tokens-are"}')
     reply = await harness.call(Repeat.READ, answer, credentials=StaticToken(token))
     assert raw(reply)["echo"] == "***"
+
+
+LARGE = Response(200, b'{"errcode": 0, "padding": "' + b"x" * LARGE_REPLY_BYTES + b'"}')
+
+
+async def test_large_reply_is_returned(harness):
+    """It is decoded in slices, with the same result."""
+    assert await harness.call(Repeat.ONCE, LARGE) == Done()
+
+
+async def test_create_cancelled_while_decoding_a_large_reply_is_abandoned(harness, monkeypatch):
+    """The request was sent, and its reply is lost."""
+
+    async def decode(*_):
+        await asyncio.sleep(9)
+
+    monkeypatch.setattr(executor, "read_large_reply", decode)
+    task = asyncio.create_task(harness.call(Repeat.ONCE, LARGE))
+    await asyncio.sleep(1)
+    await cancelled_with(task)
+    assert harness.emitted(Abandoned) == [Abandoned(PATH, 1)]
+    assert harness.all_slots_are_back()
 
 
 @pytest.mark.parametrize("repeat", ALL)

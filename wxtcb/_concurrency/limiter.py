@@ -130,7 +130,7 @@ class RequestLimiter:
             except BaseException:
                 state.cancel_admission(minute)
                 raise
-            # The path may have been paused while this call waited for its slot. Then the call waits again, without a slot.
+            # If the path was paused while this call waited for its slot, the call waits again, without a slot.
             if self.now() >= state.opens_at:
                 return
             self.release()
