@@ -541,11 +541,12 @@ async def test_create_cancelled_while_sending_is_abandoned(harness):
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_cancellation_is_a_new_exception_without_a_chain(harness):
+@pytest.mark.parametrize("sent", [False, True])
+async def test_cancellation_is_a_new_exception_without_a_chain(harness, sent):
     """The CancelledError of the transport does not leave the call."""
-    harness.platform.play(PATH, SendCancelled(("mine",), sent=False))
+    harness.platform.play(PATH, SendCancelled(("mine",), sent=sent))
     with pytest.raises(asyncio.CancelledError) as caught:
-        await harness.call(Repeat.READ)
+        await harness.call(Repeat.SET)
     assert caught.value.args == ("mine",)
     assert caught.value.__context__ is None
     assert caught.value.__cause__ is None
