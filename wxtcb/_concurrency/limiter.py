@@ -43,15 +43,13 @@ class _PathState:
         if now < self.opens_at:
             return self.opens_at - now
         if now >= self.opens_at + MINUTE:
-            self._advance_minutes(int((now - self.opens_at) // MINUTE))
+            minutes = int((now - self.opens_at) // MINUTE)
+            self.opens_at += minutes * MINUTE
+            # The allowance doubles in every minute without a 45011. The shift is bounded: a path may be idle for days.
+            self.allowance = min(_UNLIMITED, self.allowance << min(minutes, 40))
+            self.admitted_last_minute = self.admitted if minutes == 1 else 0
+            self.admitted = 0
         return 0.0 if self.admitted < self.allowance else self.opens_at + MINUTE - now
-
-    def _advance_minutes(self, minutes: int) -> None:
-        # The allowance doubles in every minute without a 45011. The shift is bounded: a path may be idle for days.
-        self.opens_at += minutes * MINUTE
-        self.allowance = min(_UNLIMITED, self.allowance << min(minutes, 40))
-        self.admitted_last_minute = self.admitted if minutes == 1 else 0
-        self.admitted = 0
 
     def cancel_admission(self, minute: float) -> None:
         """Undo an admission in the minute that started at *minute*, because the call was not sent."""
