@@ -105,9 +105,22 @@ async def test_aclose_ends_a_running_poll_with_session_closed(settle):
     assert asyncio.get_running_loop().time() == 1000
 
 
-async def test_aclose_without_a_poll_does_nothing():
+async def test_close_ends_a_running_poll_without_waiting(settle):
+    """Its callers get SessionClosed at once."""
+    source = Source(seconds=100)
+    waiter = asyncio.create_task(source.poller.poll(1000))
+    await settle()
+    source.poller.close()
+    with pytest.raises(SessionClosed):
+        await waiter
+    await source.poller.aclose()
+
+
+async def test_closing_without_a_poll_does_nothing():
     """An unused poller can be closed."""
-    await Source().poller.aclose()
+    source = Source()
+    source.poller.close()
+    await source.poller.aclose()
 
 
 @given(

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from wxtcb._concurrency.limiter import RequestLimiter
+from wxtcb._http import executor
 from wxtcb._http.executor import RequestExecutor, StaticToken, Token
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import Response, ResponseTooLarge, SendCancelled, SendFailure
-from wxtcb._protocol.codec import encode_body, raw
+from wxtcb._protocol.codec import LARGE_REPLY_BYTES, encode_body, raw
 from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat
 from wxtcb.errors import (
     ApiError,
@@ -539,11 +540,12 @@ async def test_create_cancelled_while_sending_is_abandoned(harness):
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_cancellation_is_a_new_exception_without_a_chain(harness):
+@pytest.mark.parametrize("sent", [False, True])
+async def test_cancellation_is_a_new_exception_without_a_chain(harness, sent):
     """The CancelledError of the transport does not leave the call."""
-    harness.platform.play(PATH, SendCancelled(("mine",), sent=False))
+    harness.platform.play(PATH, SendCancelled(("mine",), sent=sent))
     with pytest.raises(asyncio.CancelledError) as caught:
-        await harness.call(Repeat.READ)
+        await harness.call(Repeat.SET)
     assert caught.value.args == ("mine",)
     assert caught.value.__context__ is None
     assert caught.value.__cause__ is None
@@ -777,6 +779,28 @@ async def test_token_echoed_by_a_reply_is_redacted(harness):
     answer = Response(200, b'{"errcode": 0, "echo": "T0KEN-that-is-as-long-as-tokens-are"}')
     reply = await harness.call(Repeat.READ, answer, credentials=StaticToken(token))
     assert raw(reply)["echo"] == "***"
+
+
+LARGE = Response(200, b'{"errcode": 0, "padding": "' + b"x" * LARGE_REPLY_BYTES + b'"}')
+
+
+async def test_large_reply_is_returned(harness):
+    """It is decoded in slices, with the same result."""
+    assert await harness.call(Repeat.ONCE, LARGE) == Done()
+
+
+async def test_create_cancelled_while_decoding_a_large_reply_is_abandoned(harness, monkeypatch):
+    """The request was sent, and its reply is lost."""
+
+    async def decode(*_):
+        await asyncio.sleep(9)
+
+    monkeypatch.setattr(executor, "read_large_reply", decode)
+    task = asyncio.create_task(harness.call(Repeat.ONCE, LARGE))
+    await asyncio.sleep(1)
+    await cancelled_with(task)
+    assert harness.emitted(Abandoned) == [Abandoned(PATH, 1)]
+    assert harness.all_slots_are_back()
 
 
 @pytest.mark.parametrize("repeat", ALL)

@@ -12,6 +12,8 @@ from wxtcb._http.retry import AMBIGUOUS_FAILURES, FailureKind, RetryDecision, Re
 from wxtcb._protocol import errcodes
 from wxtcb._protocol.endpoint import Repeat
 
+SOURCE_FAILED = errors.TicketError("the ticket source failed")
+SOURCE_FAILED.transient = True
 PATH = "/x"
 RETRY, RENEW, PAUSE, RAISE, UNKNOWN = RetryDecision
 LOST = errors.TransportError("reset", endpoint=PATH, sent=True)
@@ -58,6 +60,7 @@ SORTED = [
     (errors.BadReply("page", endpoint=PATH, status=429), FailureKind.REJECTED),
     (errors.BadReply("too large", endpoint=PATH, status=413, permanent=True), FailureKind.REJECTED),
     (errors.TicketError("none yet"), FailureKind.REJECTED),
+    (SOURCE_FAILED, FailureKind.NOT_SENT),
     (errors.TokenFetchLimit(30, 5.0), FailureKind.REJECTED),
     (errors.SessionClosed("closed"), FailureKind.REJECTED),
 ]

@@ -14,7 +14,7 @@ from wxtcb.sandbox import Fault, FaultKind
 LOOK = "/componenttcb/getbucket"
 POST = "/_cos/post"
 BIG = b"0123456789abcdef" * (1 << 18)
-LIMITS = wxtcb.Timeout(connect=1e6, reply=100)  # an upload may rest for the second, calls take less than both
+LIMITS = wxtcb.Timeout(connect=1e6, reply=100)  # an upload may pause for `reply` seconds
 
 
 @pytest.fixture

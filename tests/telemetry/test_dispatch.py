@@ -20,6 +20,7 @@ import wxtcb
 from wxtcb import errors, events, telemetry
 from wxtcb._http import executor
 from wxtcb.api import environment
+from wxtcb.telemetry.dispatch import to_hooks
 from wxtcb.telemetry.metrics import COUNTERS, GAUGES, SessionRegistry, increment_for
 
 CREATE = "/componenttcb/createenv"
@@ -178,6 +179,17 @@ async def test_stats_can_be_read_in_any_thread(new_session):
         reader.start()
         await asyncio.to_thread(reader.join)
         assert read == [session.stats()]
+
+
+async def _async_hook(_event):
+    """Do nothing, when awaited."""
+
+
+@pytest.mark.parametrize("hooks", [5, [5], [_async_hook]])
+def test_invalid_hooks_are_rejected(hooks):
+    """Hooks are callables that need no await."""
+    with pytest.raises(errors.InvalidArgument, match="hooks must be a list"):
+        to_hooks(hooks)
 
 
 EVENTS = [

@@ -43,20 +43,19 @@ class _PathState:
         if now < self.opens_at:
             return self.opens_at - now
         if now >= self.opens_at + MINUTE:
-            self._advance_minutes(int((now - self.opens_at) // MINUTE))
+            minutes = int((now - self.opens_at) // MINUTE)
+            self.opens_at += minutes * MINUTE
+            # The allowance doubles in every minute without a 45011. The shift is bounded: a path may be idle for days.
+            self.allowance = min(_UNLIMITED, self.allowance << min(minutes, 40))
+            self.admitted_last_minute = self.admitted if minutes == 1 else 0
+            self.admitted = 0
         return 0.0 if self.admitted < self.allowance else self.opens_at + MINUTE - now
-
-    def _advance_minutes(self, minutes: int) -> None:
-        # The allowance doubles in every minute without a 45011. The shift is bounded: a path may be idle for days.
-        self.opens_at += minutes * MINUTE
-        self.allowance = min(_UNLIMITED, self.allowance << min(minutes, 40))
-        self.admitted_last_minute = self.admitted if minutes == 1 else 0
-        self.admitted = 0
 
     def cancel_admission(self, minute: float) -> None:
         """Undo an admission in the minute that started at *minute*, because the call was not sent."""
         if self.opens_at == minute:
             self.admitted -= 1
+            # The first waiter of the path may be sleeping until the next minute; now it is admitted in this one.
             if self.sleeper is not None:
                 _wake(self.sleeper)
 
@@ -91,7 +90,7 @@ class RequestLimiter:
     def waiting(self) -> int:
         """The number of calls that wait for a slot."""
         # Copied first: `Session.stats` may be called from any thread, and a deque must not change during iteration.
-        return sum(not turn.done() for turn in tuple(self._slot_waiters))
+        return sum(not waiter.done() for waiter in tuple(self._slot_waiters))
 
     @property
     def paused(self) -> int:
@@ -129,7 +128,7 @@ class RequestLimiter:
             except BaseException:
                 state.cancel_admission(minute)
                 raise
-            # The path may have been paused while this call waited for its slot. Then it starts again, without a slot.
+            # If the path was paused while this call waited for its slot, the call waits again, without a slot.
             if self.now() >= state.opens_at:
                 return
             self.release()
@@ -137,11 +136,11 @@ class RequestLimiter:
     def release(self) -> None:
         """Return a slot; it goes to the call that has waited longest."""
         while self._slot_waiters:
-            turn = self._slot_waiters.popleft()
+            waiter = self._slot_waiters.popleft()
             # A waiter that is done was cancelled.
-            if not turn.done():
+            if not waiter.done():
                 # The slot passes directly to the waiter. If it became free in between, a new call could overtake.
-                turn.set_result(None)
+                waiter.set_result(None)
                 return
         self._free_slots += 1
 
@@ -177,27 +176,27 @@ class RequestLimiter:
     def close(self) -> None:
         """End all current and future waits with `SessionClosed`."""
         self._closed = True
-        for turn in (*self._slot_waiters, *self._sleepers):
-            _wake(turn)
+        for waiter in (*self._slot_waiters, *self._sleepers):
+            _wake(waiter)
 
     def _raise_if_closed(self) -> None:
         if self._closed:
             raise SessionClosed("the session was closed while this call waited; no further request was sent")
 
     async def _wait_for_path(self, path: _PathState) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        path.waiters.append(turn)
+        waiter = asyncio.get_running_loop().create_future()
+        path.waiters.append(waiter)
         try:
             # Only the first waiter of a path watches the clock; each one wakes its successor when it leaves.
-            if path.waiters[0] is not turn:
-                await turn
+            if path.waiters[0] is not waiter:
+                await waiter
                 self._raise_if_closed()
             while (wait := path.seconds_until_open(self.now())) > 0:
                 path.sleeper = asyncio.get_running_loop().create_future()
                 await self._sleep_on(path.sleeper, wait)
             path.admitted += 1
         finally:
-            path.waiters.remove(turn)
+            path.waiters.remove(waiter)
             if path.waiters:
                 _wake(path.waiters[0])
 
@@ -205,13 +204,13 @@ class RequestLimiter:
         if self._free_slots > 0 and not self._slot_waiters:
             self._free_slots -= 1
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._slot_waiters.append(turn)
+        waiter = asyncio.get_running_loop().create_future()
+        self._slot_waiters.append(waiter)
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
             # The slot was passed to this call in the same turn of the loop in which it was cancelled.
-            if not turn.cancelled():
+            if not waiter.cancelled():
                 self.release()
             raise
         self._raise_if_closed()

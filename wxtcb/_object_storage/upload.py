@@ -115,38 +115,32 @@ async def _upload_error(
 ) -> TransferError | SessionClosed:
     if isinstance(response, SendFailure) and response.closed:
         return SessionClosed(f"{request.label}: the session was closed; no request was sent")
-    stored = await _is_stored(request, upload_body, response)
+    stored: bool | None
+    if not upload_body.fully_sent:
+        stored = False
+    elif isinstance(response, StorageResponse) and response.status < 500:
+        stored = response.accepted
+    else:
+        # "Not stored" cannot be concluded from the check: object storage may still be processing the file.
+        stored = await request.check_stored(upload_body.size, upload_body.md5.hexdigest()) or None
+    # The error of the source or the callback comes first: it caused the others.
+    if upload_body.error is not None:
+        reason = f"{type(upload_body.error).__name__}: {upload_body.error}"
+    elif upload_body.stalled:
+        reason = "object storage accepted no data within the timeout"
+    elif isinstance(response, StorageResponse) and response.accepted:
+        reason = f"{response.reason} before the whole file was sent"
+    else:
+        reason = response.reason
     return transfer_error(
         request.label,
         response if isinstance(response, StorageResponse) else None,
-        _failure_reason(upload_body, response),
+        reason,
         secrets,
         _EFFECT_MESSAGES[stored],
         stored=stored,
         sent=upload_body.sent,
     )
-
-
-async def _is_stored(
-    request: UploadRequest[T], upload_body: UploadBody, response: StorageResponse | SendFailure
-) -> bool | None:
-    """Return whether the object was stored, or None if that is unknown."""
-    if not upload_body.fully_sent:
-        return False
-    if isinstance(response, StorageResponse) and response.status < 500:
-        return response.accepted
-    # "Not stored" cannot be concluded from the check: object storage may still be processing the file.
-    return await request.check_stored(upload_body.size, upload_body.md5.hexdigest()) or None
-
-
-def _failure_reason(upload_body: UploadBody, response: StorageResponse | SendFailure) -> str:
-    if upload_body.error is not None:
-        return f"{type(upload_body.error).__name__}: {upload_body.error}"
-    if upload_body.stalled:
-        return "object storage accepted no data within the timeout"
-    if isinstance(response, StorageResponse) and response.accepted:
-        return f"{response.reason} before the whole file was sent"
-    return response.reason
 
 
 def transfer_error(

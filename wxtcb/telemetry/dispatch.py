@@ -200,10 +200,10 @@ class HookDispatcher:
 def to_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
     """Return *hooks* as a tuple; raise `InvalidArgument` unless all are callables that need no await."""
     if not isinstance(hooks, Iterable):
-        raise InvalidArgument(f"hooks must be an iterable of callables, not {type(hooks).__name__}")
+        raise InvalidArgument(f"hooks must be a list of callables, not {type(hooks).__name__}")
     result = tuple(hooks)
     if not all(callable(hook) and not is_async_callable(hook) for hook in result):
-        raise InvalidArgument("hooks must be an iterable of callables, none of them a coroutine function")
+        raise InvalidArgument("hooks must be a list of callables, none of them a coroutine function")
     return result
 
 

@@ -78,7 +78,7 @@ class _EventRecorder:
         attributes = {**self.span_attributes, "rpc.method": event.endpoint, "wxtcb.call": event.call}
         span = instruments.tracer.start_span(event.endpoint, kind=SpanKind.CLIENT, attributes=attributes)
         context_token = context.attach(trace.set_span_in_context(span))
-        # Calls nest: a call waits for its token, and a view of the session may have the same hook once more.
+        # The events of a call can nest: a view of the session may have the same hook a second time.
         instruments.current_call.set(_CurrentCall(span, context_token, instruments.current_call.get()))
 
     def _end_call_span(self, event: CallFinished) -> None:
