@@ -84,11 +84,11 @@ class Witness(MemoryStore):
     numbers: list = attrs.field(factory=list)
 
     async def compare_and_set(self, component_appid, document, *, version):
-        kept = await MemoryStore.compare_and_set(self, component_appid, document, version=version)
+        stored = await MemoryStore.compare_and_set(self, component_appid, document, version=version)
         token = parse_state(document).token
-        if kept and token is not None and self.numbers[-1:] != [number_of(token.value)]:
+        if stored and token is not None and self.numbers[-1:] != [number_of(token.value)]:
             self.numbers.append(number_of(token.value))
-        return kept
+        return stored
 
 
 @attrs.define(eq=False)

@@ -1,4 +1,4 @@
-"""Any history of processes, store and platform keeps the rules of token life."""
+"""Property test of token refresh: random histories of processes, store and platform."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BOUND = 240.0
 
 @attrs.define(eq=False)
 class History:
-    """Processes on one store, and what has been done to them so far."""
+    """Processes on one store, and the faults that were applied to them."""
 
     number: int
     dice: random.Random
@@ -164,8 +164,8 @@ MOVE = st.tuples(st.sampled_from(MOVES), st.integers(0, MOST - 1), WAITS)
     seed=st.integers(0, 9),
 )
 @settings(deadline=None, max_examples=60, phases=[Phase.generate])
-def test_rules_of_token_life_hold_in_every_history(virtual_run, number, moves, latency, seed):
-    """One fetch at a time, no token known to be dead, nothing older over newer, no dead-lock, few mints."""
+def test_invariants_hold_in_every_history(virtual_run, number, moves, latency, seed):
+    """One fetch at a time, no rejected token, nothing older over newer, no deadlock, few fetches."""
 
     async def scenario():
         history = History(number, random.Random(seed), Desk(seconds=latency))
@@ -202,8 +202,8 @@ OVERLAPPING = [
 ]
 
 
-def test_of_two_fetches_that_overlapped_the_later_asked_for_is_not_taken_for_the_newer(virtual_run):
-    """One was asked for first and sold last: what the store has stays."""
+def test_stored_token_wins_after_overlapping_fetches(virtual_run):
+    """If one fetch was requested first and issued last, the token in the store stays."""
 
     async def scenario():
         history = History(2, random.Random(9), Desk(seconds=1.0))

@@ -313,8 +313,8 @@ async def test_token_fetched_without_the_store_is_stored_later(fleet, store):
     await asyncio.sleep(20)
     one.store.cut = False
     await asyncio.sleep(31)
-    kept = (await state_of(store)).token
-    assert (kept.value, kept.fetched_by, kept.requested_at) == (token.value, "host:0", pytest.approx(1005))
+    stored = (await state_of(store)).token
+    assert (stored.value, stored.fetched_by, stored.requested_at) == (token.value, "host:0", pytest.approx(1005))
     assert (await two.token()).value == token.value
     assert two.fetches == 0
 
@@ -513,8 +513,8 @@ async def test_token_from_the_future_is_valid_for_one_ttl_at_most(fleet, store):
     await one.token()
     record = await state_of(store)
     ahead = attrs.evolve(record, token=attrs.evolve(record.token, requested_at=1e9))
-    kept = await store.load(APPID)
-    await store.compare_and_set(APPID, dump_state(ahead), version=kept.version)
+    stored = await store.load(APPID)
+    await store.compare_and_set(APPID, dump_state(ahead), version=stored.version)
     [two] = fleet(1)
     await two.token()
     assert two.cache.age_and_remaining()[1] <= 7200
@@ -640,8 +640,8 @@ async def test_conflict_backoff_does_not_overflow(fleet, store):
     [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
     await one.token()
     record = await state_of(store)
-    kept = await store.load(APPID)
-    await store.compare_and_set(APPID, dump_state(attrs.evolve(record, conflicts=5000)), version=kept.version)
+    stored = await store.load(APPID)
+    await store.compare_and_set(APPID, dump_state(attrs.evolve(record, conflicts=5000)), version=stored.version)
     one.cache.invalidate(one.cache.cached(), 40001)
     error = await catch(one.token())
     assert isinstance(error, TokenConflict)

@@ -1,4 +1,4 @@
-"""A week of three hosts on one store, in virtual time, with the mishaps of a week."""
+"""A week of three hosts on one store, in virtual time, with a fault about every hour."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Host(Process):
 
 @attrs.define(eq=False)
 class Week:
-    """What happens in it; `excuses` are the moments after which a token may be followed by another one soon."""
+    """The events of a week; after one of the moments in `excuses` a token may be replaced soon."""
 
     dice: random.Random
     desk: Desk = attrs.field(factory=Desk)
@@ -73,7 +73,7 @@ class Week:
         return Host(name, self.desk, self.store, self.dice.uniform, pushed=self.pushed, excuses=self.excuses)
 
     async def push(self):
-        """Let the platform push a ticket every ten minutes; a host that is well keeps it."""
+        """Push a ticket every ten minutes; a healthy host stores it."""
         for number in range(PUSHES):
             self.pushed.append(f"ticket-{number}")
             keep = self.dice.choice(self.hosts).rig.renewal.shared_state.update_with_retry
@@ -95,7 +95,7 @@ class Week:
                 self.failures.append((clock(), error))
 
     async def go_wrong(self):
-        """Let something go wrong about every hour, half of it while a token is fetched."""
+        """Cause a fault about every hour, half of them during a fetch."""
         mishaps = [self._refuse, self._slow, self._lose_store, self._cut, self._freeze, self._kill, self._end_token]
         while True:
             await asyncio.sleep(self.dice.expovariate(1 / 3600))
@@ -147,7 +147,7 @@ class Week:
             self.excuses.append(clock())
 
     def inexcusable(self):
-        """Return the mints that followed another one too soon, for no reason."""
+        """Return the fetches that followed another one too soon, without a reason."""
         return [
             (sooner, later)
             for sooner, later in itertools.pairwise(self.desk.sold_at)
@@ -165,7 +165,7 @@ class Week:
 
 
 async def run_week(seed):
-    """Let a week pass."""
+    """Run a week."""
     week = Week(random.Random(seed))
     work = [week.call(place) for place in range(3)]
     pushing = asyncio.create_task(week.push())
@@ -177,8 +177,8 @@ async def run_week(seed):
 
 
 @pytest.mark.unmeasured
-async def test_week_goes_by_without_a_call_that_fails():
-    """96 renewals, 1,008 tickets, and mishaps every hour: no token too many, no wait too long, no failure."""
+async def test_week_without_a_failed_call():
+    """With 96 refreshes, 1,008 tickets and hourly faults there is no extra fetch, no long wait and no failed call."""
     week = await run_week(SEED)
     assert clock() - 1000 == pytest.approx(WEEK, abs=60)
     assert len(week.pushed) == PUSHES
