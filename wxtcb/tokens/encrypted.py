@@ -42,8 +42,8 @@ class EncryptedStore:
     Given several keys, the first encrypts and all decrypt. To change the key, give every process the new one as the
     second, then as the first, then alone. A document that no key decrypts raises `TokenStoreError` and stays unchanged.
 
-    Encryption does not protect against a writer: whoever can write to the other store can delete a document or put an
-    older one back.
+    Encryption does not protect against a writer: a program that can write to the other store can delete a
+    document or restore an older one.
 
     Needs the extra ``ticket``. The caller closes the other store.
     """

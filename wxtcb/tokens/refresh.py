@@ -210,7 +210,7 @@ class TokenRefresher:
             except TokenStoreError as error:
                 request = build_request()
                 # With a valid token there is no need to fetch without the store. A permanent error means that the
-                # store is misconfigured; fetching beside it would go on until somebody noticed.
+                # store is misconfigured; fetching without it would go on unnoticed.
                 if request.current_token is not None or self.provider is None or error.permanent:
                     raise
                 store_error = error
