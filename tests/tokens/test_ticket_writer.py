@@ -47,7 +47,7 @@ class Shaky:
 
 @pytest.fixture
 def store():
-    """Return a store that works until told otherwise."""
+    """Return a store that works until a test changes it."""
     return Shaky()
 
 
