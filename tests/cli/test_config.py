@@ -126,7 +126,7 @@ async def test_a_key_seals_what_the_store_keeps(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "key", "message"),
     [
-        ("mysql://u:S3CRET@host", "", "^WXTCB_TOKEN_STORE: the URL of a token store begins with sqlite"),
+        ("mysql://u:S3CRET@host", "", "^WXTCB_TOKEN_STORE: the URL of a token store must begin with sqlite"),
         ("sqlite:///{}/x.db", "S3CRET", "^WXTCB_TOKEN_STORE_KEY: key must be .* Fernet"),
         ("sqlite:///{}/no/x.db", "", "^WXTCB_TOKEN_STORE: there is no directory .*/no$"),
     ],

@@ -206,6 +206,16 @@ async def test_token_rejected_during_the_wait_is_not_returned(settle):
     assert (await waiter).value == Secret("T0KEN-2")
 
 
+async def test_waiters_are_counted():
+    """`waiters` is the number of calls that are waiting for a token."""
+    harness = CacheHarness()
+    waiters = [asyncio.create_task(harness.token()) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    assert harness.cache.waiters == 3
+    await asyncio.gather(*waiters)
+    assert harness.cache.waiters == 0
+
+
 @pytest.mark.unmeasured
 async def test_ten_thousand_waiters_make_one_fetch():
     """Ten thousand callers that need the first token make one fetch."""

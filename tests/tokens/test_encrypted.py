@@ -88,5 +88,5 @@ def test_repr_shows_no_key(store):
 def test_without_cryptography_the_extra_is_named(store, monkeypatch):
     """The import error names the extra."""
     monkeypatch.setitem(sys.modules, "cryptography.fernet", None)
-    with pytest.raises(ImportError, match=r"needs cryptography; .*pip install 'wxtcb\[ticket\]'"):
+    with pytest.raises(ImportError, match=r"needs cryptography: pip install 'wxtcb\[ticket\]'"):
         EncryptedStore(store, NEW)

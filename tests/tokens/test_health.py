@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import attrs
 import pytest
 
+from wxtcb import tokens
 from wxtcb.api import environment
 from wxtcb.api import token as token_api
 from wxtcb.errors import (
@@ -21,6 +22,7 @@ from wxtcb.errors import (
 )
 from wxtcb.secret import Secret
 from wxtcb.tokens import ComponentToken, ReadOnly
+from wxtcb.tokens.health import Health
 from wxtcb.tokens.refresh import TOKEN_PATH, process_id
 from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.stores import MemoryStore
@@ -261,3 +263,10 @@ async def test_failing_store_is_one_problem(new_session, store):
         health = await session.health()
     assert [type(problem) for problem in health.problems] == [TokenStoreError]
     assert health.fetches_last_hour is None
+
+
+def test_health_is_imported_on_first_access():
+    """`wxtcb.tokens.Health` is loaded when it is used; another name is an AttributeError."""
+    assert tokens.__getattr__("Health") is Health
+    with pytest.raises(AttributeError, match="Wealth"):
+        tokens.__getattr__("Wealth")

@@ -763,7 +763,7 @@ except ModuleNotFoundError as error:
 @pytest.mark.parametrize(
     ("absent", "result"),
     [
-        ("redis", "wxtcb.tokens.redis needs redis; install it with: pip install 'wxtcb[redis]' / redis"),
+        ("redis", "wxtcb.tokens.redis needs redis: pip install 'wxtcb[redis]' / redis"),
         ("something", "No module named 'something' / something"),
     ],
 )

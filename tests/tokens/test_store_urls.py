@@ -88,7 +88,7 @@ def test_missing_extra_is_named(monkeypatch):
     monkeypatch.delattr("wxtcb.tokens.redis", raising=False)
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(
-        InvalidArgument, match=r"wxtcb.tokens.redis needs redis; .*pip install 'wxtcb\[redis\]'"
+        InvalidArgument, match=r"wxtcb.tokens.redis needs redis: pip install 'wxtcb\[redis\]'"
     ) as caught:
         open_store("redis://user:S3CRET@host")
     assert "S3CRET" not in str(caught.value)

@@ -23,7 +23,7 @@ def _create_fernet(key: EncryptionKey | Sequence[EncryptionKey]) -> MultiFernet:
         from cryptography.fernet import Fernet, MultiFernet
     except ModuleNotFoundError as error:
         raise ImportError(
-            "EncryptedStore needs cryptography; install it with: pip install 'wxtcb[ticket]'", name="cryptography"
+            "EncryptedStore needs cryptography: pip install 'wxtcb[ticket]'", name="cryptography"
         ) from error
     keys = [key] if isinstance(key, str | bytes | Secret) or not isinstance(key, Iterable) else [*key]
     try:
