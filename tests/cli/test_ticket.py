@@ -166,7 +166,7 @@ def test_what_is_missing_is_named(cli: Cli) -> None:
         ("WXTCB_COMPONENT_APPID", "ww1", "wxtcb: WXTCB_COMPONENT_APPID must be"),
         ("WXTCB_MESSAGE_TOKEN", "\udcff", "wxtcb: WXTCB_MESSAGE_TOKEN must be"),
         ("WXTCB_TOKEN_STORE_KEY", "short", "wxtcb: WXTCB_TOKEN_STORE_KEY: key must be one or more keys"),
-        ("WXTCB_TOKEN_STORE", "mysql://user:hush@db", "wxtcb: WXTCB_TOKEN_STORE: the URL of a token store begins"),
+        ("WXTCB_TOKEN_STORE", "mysql://user:hush@db", "wxtcb: WXTCB_TOKEN_STORE: the URL of a token store must begin"),
         (
             "WXTCB_TOKEN_STORE",
             "sqlite:////no/such/tokens.db",

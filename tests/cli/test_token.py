@@ -205,7 +205,7 @@ def test_what_another_process_was_refused_with_is_told(
     [problem] = [line for line in cli("token").stdout.splitlines() if line.startswith("Problem: ")]
     assert "61006" in problem
     assert "`wxtcb call api_start_push_ticket`" in problem
-    assert problem.endswith(f"(met by {process_id()})")
+    assert problem.endswith(f"(received by {process_id()})")
 
 
 def test_what_a_store_knows_is_told_line_by_line() -> None:

@@ -1,4 +1,4 @@
-"""docs/tokens.md keeps its promises: its code runs, and what it names exists."""
+"""Tests of docs/tokens.md: its code runs, and the names in it exist."""
 
 from __future__ import annotations
 
@@ -20,54 +20,54 @@ from wxtcb.tokens.providers import API_COMPONENT_TOKEN
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "tokens.md").read_text(encoding="utf-8")
-STORE, SEALED, OWNERS = re.findall(r"^```python\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
+STORE, ENCRYPTED, OWNERS = re.findall(r"^```python\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
 
 
 async def output_of(program: str, tmp_path: Path) -> str:
-    """Run a whole program, warnings being errors; return what it prints."""
+    """Run a program with warnings as errors, and return its output."""
     script = tmp_path / "program.py"
     script.write_text(program, encoding="utf-8")
-    seen = {**os.environ, "PYTHONPATH": str(ROOT), "TOKENS_DB": str(tmp_path / "tokens.db")}
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "TOKENS_DB": str(tmp_path / "tokens.db")}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-W", "error", str(script), stdout=asyncio.subprocess.PIPE, env=seen
+        sys.executable, "-W", "error", str(script), stdout=asyncio.subprocess.PIPE, env=environ
     )
     output, _ = await process.communicate()
     assert process.returncode == 0
     return output.decode()
 
 
-async def test_a_store_of_ones_own_is_shared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The first program fetches a token; run again, it finds it."""
-    async with Sandbox() as box:
-        monkeypatch.setenv("WXTCB_BASE_URL", box.url)
-        monkeypatch.setenv("WXTCB_COMPONENT_APPID", box.component_appid)
-        monkeypatch.setenv("WXTCB_COMPONENT_APPSECRET", box.component_appsecret)
-        monkeypatch.setenv("WXTCB_TICKET", box.ticket)
+async def test_store_of_the_caller_is_shared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first run fetches a token, and the second one finds it in the store."""
+    async with Sandbox() as sandbox:
+        monkeypatch.setenv("WXTCB_BASE_URL", sandbox.url)
+        monkeypatch.setenv("WXTCB_COMPONENT_APPID", sandbox.component_appid)
+        monkeypatch.setenv("WXTCB_COMPONENT_APPSECRET", sandbox.component_appsecret)
+        monkeypatch.setenv("WXTCB_TICKET", sandbox.ticket)
         assert [await output_of(STORE, tmp_path) for _ in range(2)] == ["first\n"] * 2
-        assert box.world.tokens_issued == 1
+        assert sandbox.world.tokens_issued == 1
 
 
-async def test_the_sealing_program_seals(tmp_path: Path) -> None:
-    """What is kept cannot be read out of the file."""
-    assert await output_of(SEALED, tmp_path) == "sealed True\n"
-    assert b"what is kept" not in (tmp_path / "tokens.db").read_bytes()
+async def test_encrypted_store_example_encrypts(tmp_path: Path) -> None:
+    """The document cannot be read in the file."""
+    assert await output_of(ENCRYPTED, tmp_path) == "encrypted True\n"
+    assert b"a document" not in (tmp_path / "tokens.db").read_bytes()
 
 
-def test_sessions_of_other_owners_can_be_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither needs a secret or a ticket."""
+def test_sessions_with_other_token_owners_can_be_created(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither session needs a secret or a ticket."""
     monkeypatch.setenv("WXTCB_COMPONENT_APPID", "wx0123456789abcdef")
     module = tmp_path / "owners.py"
     module.write_text(OWNERS)
-    made = runpy.run_path(str(module))
-    assert {type(made[name]) for name in ("asking", "reading")} == {wxtcb.Session}
+    variables = runpy.run_path(str(module))
+    assert {type(variables[name]) for name in ("external", "read_only")} == {wxtcb.Session}
 
 
-def test_the_command_line_tells_what_is_printed() -> None:
-    """The sentences of `wxtcb token`, and the problem that another process met."""
+def test_output_of_the_command_line_matches() -> None:
+    """`wxtcb token` prints the documented lines, with the problem of another process."""
     problem = api_error(
         61004, "access clientip is not registered", endpoint=API_COMPONENT_TOKEN.path, without_token=True
     )
-    problem.add_note("met by web1:812")
+    problem.add_note("received by web1:812")
     health = tokens.Health(
         token_age=2823.0,
         token_expires_in=4320.0,
@@ -81,22 +81,22 @@ def test_the_command_line_tells_what_is_printed() -> None:
         problems=(problem,),
     )
     printed = DOCS.split("```console\n$ wxtcb token\n...\n", 1)[1].split("\n```", 1)[0].splitlines()
-    told = list(describe_health(health))
-    assert told[:3] == printed[:3]
+    lines = list(describe_health(health))
+    assert lines[:3] == printed[:3]
     start, end = printed[3].split("...")
-    assert told[3].startswith(start)
-    assert told[3].endswith(end)
+    assert lines[3].startswith(start)
+    assert lines[3].endswith(end)
 
 
-def test_every_class_that_is_named_exists() -> None:
-    """A name in capitals is an error, an event, or a class of ours."""
+def test_every_named_class_exists() -> None:
+    """Each name in CamelCase is an error, an event, or another class of the package."""
     known = {*vars(errors), *vars(events), *vars(tokens), *vars(wxtcb)}
-    known |= {"RedisStore", "SealedStore", "TicketReceiver", "UvicornWorker", "EncodingAESKey"}
+    known |= {"RedisStore", "EncryptedStore", "TicketReceiver", "UvicornWorker", "EncodingAESKey"}
     named = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)[`(]", DOCS))
     assert named - known == set()
 
 
-def test_local_links_lead_to_files() -> None:
-    """Every link that is no address leads to a file of the project."""
+def test_local_links_are_files() -> None:
+    """Each link without a scheme is a file of the project."""
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", DOCS)
     assert [link for link in links if not (ROOT / "docs" / link).is_file()] == []

@@ -1,4 +1,4 @@
-"""Every store there is, each at a place of its own that can be opened from two sides."""
+"""Fixtures for tests of stores: every store, opened twice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY = "x" * 43 + "="
 
 
 @attrs.frozen
-class Place:
+class Backend:
     """Where a store keeps its documents.
 
     `handle` opens it once more, as another process would; `lose` loses all that is kept.
@@ -32,7 +32,7 @@ class Place:
 
 
 async def memory(_, __):
-    """Give the memory of this process."""
+    """Return a store in memory."""
     store = MemoryStore()
 
     async def lose():
@@ -41,11 +41,11 @@ async def memory(_, __):
             for bell in bells:
                 bell.set_result(None)
 
-    return Place(lambda: store, lose)
+    return Backend(lambda: store, lose)
 
 
 async def sqlite(folder, stack):
-    """Give a file."""
+    """Return a store in a file."""
 
     async def lose():
         for file in folder.glob("tokens.db*"):
@@ -56,11 +56,11 @@ async def sqlite(folder, stack):
         stack.push_async_callback(store.aclose)
         return store
 
-    return Place(handle, lose)
+    return Backend(handle, lose)
 
 
 async def redis(folder, stack):
-    """Give a prefix in a server that all places share."""
+    """Return a store with a prefix of its own on a shared server."""
     url = shared_valkey().url
 
     async def lose():
@@ -72,82 +72,82 @@ async def redis(folder, stack):
         stack.push_async_callback(store.aclose)
         return store
 
-    return Place(handle, lose)
+    return Backend(handle, lose)
 
 
-def sealed(inner):
-    """Give what *inner* gives, sealed."""
+def encrypted(inner):
+    """Return the store of *inner*, encrypted."""
 
     async def seal(folder, stack):
-        place = await inner(folder, stack)
-        return attrs.evolve(place, handle=lambda: EncryptedStore(place.handle(), KEY))
+        backend = await inner(folder, stack)
+        return attrs.evolve(backend, handle=lambda: EncryptedStore(backend.handle(), KEY))
 
     return seal
 
 
-# Each is given an empty folder and an AsyncExitStack for what has to be closed, and returns a `Place`.
+# Each is given an empty folder and an AsyncExitStack for what has to be closed, and returns a `Backend`.
 STORES = {
     "memory": memory,
-    "sealed memory": sealed(memory),
+    "encrypted memory": encrypted(memory),
     "sqlite": sqlite,
-    "sealed sqlite": sealed(sqlite),
+    "encrypted sqlite": encrypted(sqlite),
     "redis": redis,
-    "sealed redis": sealed(redis),
+    "encrypted redis": encrypted(redis),
 }
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_server_stays():
-    """Kill the server that tests share, if one of them has started it."""
+def _stop_shared_server():
+    """Kill the server that tests share, if it was started."""
     yield
     if shared_valkey.cache_info().currsize:
         shared_valkey().end()
 
 
 @pytest.fixture(autouse=True)
-def _patient_clients(monkeypatch):
-    """Let no client of a RedisStore give a server up that is only slow to answer."""
+def _long_reply_timeout(monkeypatch):
+    """Return slow servers a long reply timeout."""
     monkeypatch.setattr(redis_module, "REPLY_TIMEOUT", 60.0)
 
 
 @pytest.fixture
 def until():
-    """Give a coroutine function that returns when a condition holds, and fails only if it never does."""
+    """Return a coroutine function that waits until a condition holds."""
 
     async def wait(condition):
         for _ in range(10_000):
             if condition():
                 return
             await asyncio.sleep(0.01)
-        pytest.fail("it does not come to hold")
+        pytest.fail("the condition never held")
 
     return wait
 
 
 @pytest.fixture(params=STORES)
-def new_place(request, tmp_path_factory):
-    """Give a coroutine function that returns a new place of one kind of store, to be closed by a stack."""
+def new_backend(request, tmp_path_factory):
+    """Return a coroutine function that creates the backend of one kind of store, closed by a stack."""
 
     async def new(stack):
-        return await STORES[request.param](tmp_path_factory.mktemp("place"), stack)
+        return await STORES[request.param](tmp_path_factory.mktemp("backend"), stack)
 
     return new
 
 
 @pytest.fixture
-async def place(new_place):
-    """Give a place of one kind of store."""
+async def backend(new_backend):
+    """Return the backend of one kind of store."""
     async with contextlib.AsyncExitStack() as stack:
-        yield await new_place(stack)
+        yield await new_backend(stack)
 
 
 @pytest.fixture
-async def one(place):
-    """Give a handle on the place."""
-    return place.handle()
+async def one(backend):
+    """Return a handle on the backend."""
+    return backend.handle()
 
 
 @pytest.fixture
-async def other(place):
-    """Give a second handle on the same place."""
-    return place.handle()
+async def other(backend):
+    """Return a second handle on the same backend."""
+    return backend.handle()

@@ -1,4 +1,4 @@
-"""The platform as token life sees it, and processes that are cut off, held up and killed around it."""
+"""Fake token service of the platform, and processes that are cut off, suspended and killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wxtcb.tokens.refresh import TOKEN_PATH
 from wxtcb.tokens.state import parse_state
 from wxtcb.tokens.stores import MemoryStore
 
-from .token_harness import Line, Rig, clock, errcode, refused
+from .token_harness import CacheHarness, StoreConnection, clock, errcode, refused
 
 
 def number_of(token):
@@ -24,38 +24,38 @@ def number_of(token):
 
 
 @attrs.define(eq=False)
-class Desk:
-    """Sells numbered tokens; each voids the one before, and any may be killed.
+class FakeTokenService:
+    """The platform's token service: issues numbered tokens, each of which invalidates the one before.
 
-    `faults` befall the next requests: "refused" and "busy" before, "lost" and "slow" after the token was made. `wrongs`
-    are what no process may do.
+    `faults` apply to the next requests: "refused" and "busy" before, "lost" and "slow" after the token was issued.
+    `violations` are the broken invariants.
     """
 
     life: float = 7200.0
     seconds: float = 0.5
-    sold_at: list = attrs.field(factory=list)
+    issued_at: list = attrs.field(factory=list)
     killed: set = attrs.field(factory=set)
     faults: deque = attrs.field(factory=deque)
     under_way: dict = attrs.field(factory=dict)
-    wrongs: list = attrs.field(factory=list)
+    violations: list = attrs.field(factory=list)
     busy: asyncio.Event = attrs.field(factory=asyncio.Event)
 
-    def verdict(self, token):
-        """Return the errcode that a call with *token* meets, 0 if it is the living one."""
+    def errcode_for(self, token):
+        """Return the errcode of a call with *token*, 0 if the token is valid."""
         number = number_of(token)
-        if number < len(self.sold_at):
+        if number < len(self.issued_at):
             return 40001
-        return 42001 if number in self.killed or clock() - self.sold_at[-1] >= self.life else 0
+        return 42001 if number in self.killed or clock() - self.issued_at[-1] >= self.life else 0
 
     def kill(self):
-        """End the newest token; tell whether it lived."""
-        if not self.sold_at or self.verdict(Secret(str(len(self.sold_at)))):
+        """Revoke the newest token; return whether it was valid."""
+        if not self.issued_at or self.errcode_for(Secret(str(len(self.issued_at)))):
             return False
-        self.killed.add(len(self.sold_at))
+        self.killed.add(len(self.issued_at))
         return True
 
-    async def sell(self, buyer):
-        """Answer a request of *buyer*; the token is made half-way."""
+    async def issue(self, buyer):
+        """Answer a request of *buyer*; the token is issued half-way."""
         fault = self.faults.popleft() if self.faults else None
         self.under_way[buyer] = clock()
         self.busy.set()
@@ -65,8 +65,8 @@ class Desk:
                 raise refused()
             if fault == "busy":
                 raise errcode(-1)
-            self.sold_at.append(clock())
-            number = len(self.sold_at)
+            self.issued_at.append(clock())
+            number = len(self.issued_at)
             await asyncio.sleep(8.0 if fault == "slow" else self.seconds / 2)
             if fault == "lost":
                 raise TransportError("the connection was lost", endpoint=TOKEN_PATH, sent=True)
@@ -78,59 +78,59 @@ class Desk:
 
 
 @attrs.define(eq=False)
-class Witness(MemoryStore):
-    """A store that is told each change of the token: `numbers` are those kept, one after the other."""
+class RecordingStore(MemoryStore):
+    """A store that records each change of the token: `numbers` are the stored ones in order."""
 
     numbers: list = attrs.field(factory=list)
 
     async def compare_and_set(self, component_appid, document, *, version):
-        kept = await MemoryStore.compare_and_set(self, component_appid, document, version=version)
+        stored = await MemoryStore.compare_and_set(self, component_appid, document, version=version)
         token = parse_state(document).token
-        if kept and token is not None and self.numbers[-1:] != [number_of(token.value)]:
+        if stored and token is not None and self.numbers[-1:] != [number_of(token.value)]:
             self.numbers.append(number_of(token.value))
-        return kept
+        return stored
 
 
 @attrs.define(eq=False)
 class Process:
     """One process with its own line to the store and to the platform.
 
-    `dead` are the tokens that it was told are dead; `ill_until` is when it was cut off, held up or killed last.
+    `dead` are the tokens that were rejected for it; `faulty_until` is when a fault was applied last.
     """
 
     name: str
-    desk: Desk
+    service: FakeTokenService
     store: MemoryStore
     uniform: object
     options: dict = attrs.field(factory=dict)
     invalidates_previous: bool = True
     dead: set = attrs.field(factory=set)
-    ill_until: float = float("-inf")
-    rig: Rig = attrs.field(init=False)
+    faulty_until: float = float("-inf")
+    harness: CacheHarness = attrs.field(init=False)
 
     def __attrs_post_init__(self):
-        line = Line(self.store)
-        self.rig = Rig(store=line, owner=self.name, uniform=self.uniform, provider=self, **self.options)
+        line = StoreConnection(self.store)
+        self.harness = CacheHarness(store=line, owner=self.name, uniform=self.uniform, provider=self, **self.options)
 
     @property
-    def is_ill(self):
-        return self.rig.store.cut or self.rig.store.frozen or self.rig.store.locked
+    def is_faulty(self):
+        return self.harness.store.cut or self.harness.store.frozen or self.harness.store.locked
 
-    def was_ill(self, since):
-        """Tell whether it was cut off, held up or killed at any time after *since*."""
-        return self.is_ill or self.ill_until >= since
+    def was_faulty(self, since):
+        """Return whether it was cut off, suspended or killed at any time after *since*."""
+        return self.is_faulty or self.faulty_until >= since
 
-    def strike(self, **how):
-        """Cut it off, or hold it up, or let it go on."""
+    def apply_fault(self, **how):
+        """Cut it off, suspend it, or restore it."""
         for name, value in how.items():
-            setattr(self.rig.store, name, value)
-        self.ill_until = clock()
+            setattr(self.harness.store, name, value)
+        self.faulty_until = clock()
 
     def kill(self):
-        """End it as kill -9 does: nothing of it reaches anybody any more."""
-        self.strike(frozen=True)
-        for flight in self.rig.cache._tasks():
-            flight._task.cancel()
+        """End it as kill -9 does: nothing of it takes effect any more."""
+        self.apply_fault(frozen=True)
+        for task in self.harness.cache._tasks():
+            task._task.cancel()
 
     async def prepare(self):
         return self.fetch
@@ -139,40 +139,40 @@ class Process:
         await self._go_on()
         if not may_send():
             raise SendVetoed(endpoint=TOKEN_PATH)
-        for other, since in self.desk.under_way.items():
-            if not (other.was_ill(since - 3) or self.was_ill(clock() - 3)):
-                self.desk.wrongs.append(f"{self.name} fetches beside {other.name}")
-        token = await self.desk.sell(self)
+        for other, since in self.service.under_way.items():
+            if not (other.was_faulty(since - 3) or self.was_faulty(clock() - 3)):
+                self.service.violations.append(f"{self.name} fetches at the same time as {other.name}")
+        token = await self.service.issue(self)
         await self._go_on()
         return token
 
     async def _go_on(self):
-        while self.rig.store.frozen:
+        while self.harness.store.frozen:
             await asyncio.sleep(1)
 
     async def call(self):
-        """Make a call: get a token and use it, at most three times; return what ended it, None if it was accepted."""
+        """Make a call with at most three tokens; return its error, None if a token was accepted."""
         error = None
         for _ in range(3):
             try:
-                token = await self.rig.token()
+                token = await self.harness.token()
             except WxtcbError as failure:
                 return failure
             if number_of(token.value) in self.dead:
-                self.desk.wrongs.append(f"{self.name} was given a token that it knows to be dead")
-            code = self.desk.verdict(token.value)
+                self.service.violations.append(f"{self.name} was given a token that it knows to be dead")
+            code = self.service.errcode_for(token.value)
             if not code:
                 return None
             error = errcode(code)
             self.dead.add(number_of(token.value))
-            self.rig.cache.invalidate(token, code)
+            self.harness.cache.invalidate(token, code)
         return error
 
     @property
-    def alone(self):
-        """The number of tokens that it fetched without the store, or could not store."""
-        return len(self.rig.emitted(TokenStoreWriteFailed))
+    def storeless_fetches(self):
+        """The number of tokens fetched without the store, or not stored."""
+        return len(self.harness.emitted(TokenStoreWriteFailed))
 
     @property
-    def suspicions(self):
-        return self.rig.emitted(TokenConflictDetected)
+    def conflicts_detected(self):
+        return self.harness.emitted(TokenConflictDetected)

@@ -1,4 +1,4 @@
-"""Pushes as the platform makes them, sealed by the sandbox, which has no line in common with the receiver."""
+"""Pushes as the platform sends them, encrypted by the sandbox, which shares no code with the receiver."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 
 
 def pushed(message, *, appid=APPID, key=KEY, at=1):
-    """Give the query and the body of a push."""
+    """Return query and body of a push."""
     envelope = encrypt_and_sign(
         message.encode(),
         appid=appid,
@@ -25,6 +25,6 @@ def pushed(message, *, appid=APPID, key=KEY, at=1):
     return urlencode(envelope.query).encode(), envelope.body
 
 
-def sealed(message, *, appid=APPID, key=KEY, random=b"a" * RANDOM_PREFIX_LENGTH):
-    """Give a message, in bytes, in its encrypted form."""
+def encrypted_message(message, *, appid=APPID, key=KEY, random=b"a" * RANDOM_PREFIX_LENGTH):
+    """Return the encrypted form of a message in bytes."""
     return encrypt(pad_message(message, appid, random), key).encode()

@@ -28,23 +28,23 @@ from wxtcb.tokens.providers import is_transient
 from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.stores import MemoryStore
 
-from .token_harness import APPID, WHO, Rig, catch, clock, errcode, refused, until
+from .token_harness import APPID, CALLER, CacheHarness, catch, clock, errcode, refused, until
 
 pytestmark = pytest.mark.virtual_time
 
 
 async def test_cached_is_none_before_the_first_token():
     """`cached` returns None without waiting if there is no token."""
-    assert Rig().cache.cached() is None
+    assert CacheHarness().cache.cached() is None
 
 
 async def test_first_token_is_fetched_once_and_then_cached():
     """The first `get` fetches a token, and `cached` returns it from then on."""
-    rig = Rig()
-    token = await rig.token()
+    harness = CacheHarness()
+    token = await harness.token()
     assert token.value == Secret("T0KEN-1")
-    assert rig.cache.cached() is token
-    assert rig.emitted(TokenRefreshed) == [TokenRefreshed(1, "first", 7199.5, 0.5)]
+    assert harness.cache.cached() is token
+    assert harness.emitted(TokenRefreshed) == [TokenRefreshed(1, "first", 7199.5, 0.5)]
 
 
 @pytest.mark.parametrize(
@@ -67,355 +67,365 @@ def test_advisory_window_is_jittered(life, most):
 
 async def test_ttl_is_counted_from_before_the_fetch():
     """A fetch that takes 100 s shortens the remaining time by 100 s."""
-    rig = Rig(life := 7200, seconds=100)
-    await rig.token()
-    assert rig.cache._windows.expires_at == 1000 + life
+    harness = CacheHarness(life := 7200, seconds=100)
+    await harness.token()
+    assert harness.cache._windows.expires_at == 1000 + life
 
 
 async def test_token_is_fresh_until_the_advisory_window():
     """No refresh starts until 15 minutes before the expiry."""
-    rig = Rig()
-    token = await rig.token()
+    harness = CacheHarness()
+    token = await harness.token()
     await until(7200 - 901)
-    assert rig.cache.cached() is token
+    assert harness.cache.cached() is token
     await until(7200 - 899)
-    assert rig.cache.cached() is None
-    assert rig.fetches == 1
+    assert harness.cache.cached() is None
+    assert harness.fetches == 1
 
 
 async def test_advisory_window_refreshes_in_the_background():
     """In the advisory window many callers start one refresh and return the current token at once."""
-    rig = Rig()
-    first = await rig.token()
+    harness = CacheHarness()
+    first = await harness.token()
     await until(7200 - 899)
     began = clock()
-    assert {id(token) for token in await asyncio.gather(*(rig.token() for _ in range(100)))} == {id(first)}
+    assert {id(token) for token in await asyncio.gather(*(harness.token() for _ in range(100)))} == {id(first)}
     assert clock() == began
     await asyncio.sleep(1)
-    assert rig.cache.cached().value == Secret("T0KEN-2")
-    assert rig.fetches == 2
-    assert rig.emitted(TokenRefreshed)[1].reason == "advisory"
+    assert harness.cache.cached().value == Secret("T0KEN-2")
+    assert harness.fetches == 2
+    assert harness.emitted(TokenRefreshed)[1].reason == "advisory"
 
 
 async def test_advisory_failure_is_reported_and_fails_no_caller():
     """A failed refresh of a valid token is an event only; the next attempt follows after the backoff."""
-    rig = Rig(lambda number: 7200 if number == 1 else refused())
-    token = await rig.token()
+    harness = CacheHarness(lambda number: 7200 if number == 1 else refused())
+    token = await harness.token()
     await until(7200 - 899)
     for _ in range(20):
-        assert await rig.token() is token
+        assert await harness.token() is token
         await asyncio.sleep(1)
-    assert [round(at - rig.source.fetched_at[1]) for at in rig.source.fetched_at[1:]] == [0, 2, 5, 10, 19]
-    assert [event.retry_after for event in rig.emitted(TokenRefreshFailed)] == [1, 2, 4, 8, 16]
-    assert rig.emitted(TokenRefreshFailed)[0].reason == "advisory"
+    assert [round(at - harness.source.fetched_at[1]) for at in harness.source.fetched_at[1:]] == [0, 2, 5, 10, 19]
+    assert [event.retry_after for event in harness.emitted(TokenRefreshFailed)] == [1, 2, 4, 8, 16]
+    assert harness.emitted(TokenRefreshFailed)[0].reason == "advisory"
 
 
 async def test_mandatory_window_makes_callers_wait_for_one_refresh():
     """In the last five minutes callers wait for the refresh and get the new token."""
-    rig = Rig()
-    await rig.token()
+    harness = CacheHarness()
+    await harness.token()
     await until(7200 - 299)
-    tokens = await asyncio.gather(*(rig.token() for _ in range(100)))
+    tokens = await asyncio.gather(*(harness.token() for _ in range(100)))
     assert {token.value.reveal() for token in tokens} == {"T0KEN-2"}
-    assert rig.fetches == 2
-    assert rig.emitted(TokenRefreshed)[1].reason == "mandatory"
+    assert harness.fetches == 2
+    assert harness.emitted(TokenRefreshed)[1].reason == "mandatory"
 
 
 async def test_mandatory_wait_is_limited_to_five_seconds():
     """Callers wait at most 5 s from the start of a hanging refresh, then use the current token."""
-    rig = Rig(seconds=0)
-    token = await rig.token()
-    rig.source.seconds = 60
+    harness = CacheHarness(seconds=0)
+    token = await harness.token()
+    harness.source.seconds = 60
     await until(7200 - 299)
     began = clock()
-    early = asyncio.create_task(rig.token())
+    early = asyncio.create_task(harness.token())
     await asyncio.sleep(3)
-    assert await rig.token() is token
+    assert await harness.token() is token
     assert await early is token
     assert clock() - began == pytest.approx(5)
-    assert await rig.token() is token
+    assert await harness.token() is token
     assert clock() - began == pytest.approx(5)
 
 
 async def test_mandatory_failure_fails_no_caller():
     """If the refresh fails, the callers that waited for it use the current token."""
-    rig = Rig(lambda number: 7200 if number == 1 else errcode(40125))
-    token = await rig.token()
+    harness = CacheHarness(lambda number: 7200 if number == 1 else errcode(40125))
+    token = await harness.token()
     await until(7200 - 299)
-    assert set(await asyncio.gather(*(rig.token() for _ in range(10)))) == {token}
-    assert await rig.token() is token
-    assert rig.fetches == 2
+    assert set(await asyncio.gather(*(harness.token() for _ in range(10)))) == {token}
+    assert await harness.token() is token
+    assert harness.fetches == 2
 
 
 async def test_token_that_expires_during_the_wait_is_not_returned():
     """A caller that waits in the last seconds does not get the token that expired meanwhile."""
-    rig = Rig(seconds=0)
-    await rig.token()
-    rig.source.seconds = 60
+    harness = CacheHarness(seconds=0)
+    await harness.token()
+    harness.source.seconds = 60
     await until(7200 - 2)
-    token = await rig.token()
+    token = await harness.token()
     assert token.value == Secret("T0KEN-2")
 
 
 async def test_expired_token_makes_callers_wait_for_the_fetch():
     """After the expiry callers wait for the fetch, however long it takes."""
-    rig = Rig(seconds=0)
-    await rig.token()
-    rig.source.seconds = 20
+    harness = CacheHarness(seconds=0)
+    await harness.token()
+    harness.source.seconds = 20
     await until(7201)
     began = clock()
-    assert (await rig.token()).value == Secret("T0KEN-2")
+    assert (await harness.token()).value == Secret("T0KEN-2")
     assert clock() - began == pytest.approx(20)
-    assert rig.emitted(TokenRefreshed)[1].reason == "expired"
+    assert harness.emitted(TokenRefreshed)[1].reason == "expired"
 
 
 async def test_invalidated_token_is_dropped_and_replaced():
     """A token that the platform rejected is not returned again."""
-    rig = Rig()
-    token = await rig.token()
-    assert rig.cache.invalidate(token, 42001) is True
-    assert rig.cache.cached() is None
-    assert (await rig.token()).value == Secret("T0KEN-2")
-    assert rig.emitted(TokenRejected) == [TokenRejected(1, 42001)]
-    assert rig.emitted(TokenRefreshed)[1].reason == "dead"
+    harness = CacheHarness()
+    token = await harness.token()
+    assert harness.cache.invalidate(token, 42001) is True
+    assert harness.cache.cached() is None
+    assert (await harness.token()).value == Secret("T0KEN-2")
+    assert harness.emitted(TokenRejected) == [TokenRejected(1, 42001)]
+    assert harness.emitted(TokenRefreshed)[1].reason == "dead"
 
 
 async def test_invalidate_ignores_an_older_token():
     """A late rejection of an old token neither drops the new one nor emits an event."""
-    rig = Rig()
-    old = await rig.token()
-    rig.cache.invalidate(old, 42001)
-    rig.cache.invalidate(old, 42001)
-    new = await rig.token()
-    rig.cache.invalidate(old, 42001)
-    rig.cache.invalidate(Token(new.value, new.generation), 42001)
-    assert rig.cache.cached() is new
-    assert len(rig.emitted(TokenRejected)) == 1
+    harness = CacheHarness()
+    old = await harness.token()
+    harness.cache.invalidate(old, 42001)
+    harness.cache.invalidate(old, 42001)
+    new = await harness.token()
+    harness.cache.invalidate(old, 42001)
+    harness.cache.invalidate(Token(new.value, new.generation), 42001)
+    assert harness.cache.cached() is new
+    assert len(harness.emitted(TokenRejected)) == 1
 
 
 async def test_token_rejected_during_the_wait_is_not_returned(settle):
     """Callers in the mandatory window go on waiting if their token is rejected meanwhile."""
-    rig = Rig(seconds=0)
-    token = await rig.token()
-    rig.source.seconds = 20
+    harness = CacheHarness(seconds=0)
+    token = await harness.token()
+    harness.source.seconds = 20
     await until(7200 - 299)
-    waiter = asyncio.create_task(rig.token())
+    waiter = asyncio.create_task(harness.token())
     await settle()
-    rig.cache.invalidate(token, 42001)
+    harness.cache.invalidate(token, 42001)
     assert (await waiter).value == Secret("T0KEN-2")
+
+
+async def test_waiters_are_counted():
+    """`waiters` is the number of calls that are waiting for a token."""
+    harness = CacheHarness()
+    waiters = [asyncio.create_task(harness.token()) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    assert harness.cache.waiters == 3
+    await asyncio.gather(*waiters)
+    assert harness.cache.waiters == 0
 
 
 @pytest.mark.unmeasured
 async def test_ten_thousand_waiters_make_one_fetch():
     """Ten thousand callers that need the first token make one fetch."""
-    rig = Rig()
-    tokens = await asyncio.gather(*(rig.token() for _ in range(10_000)))
+    harness = CacheHarness()
+    tokens = await asyncio.gather(*(harness.token() for _ in range(10_000)))
     assert len({id(token) for token in tokens}) == 1
-    assert rig.fetches == 1
+    assert harness.fetches == 1
 
 
 @pytest.mark.parametrize("cancelled", [1, 9, 10])
 async def test_cancelled_waiters_do_not_cancel_the_refresh(settle, cancelled):
     """If one, all but one, or all waiters are cancelled, the refresh completes and the next caller has its token."""
-    rig = Rig()
-    waiters = [asyncio.create_task(rig.token()) for _ in range(10)]
+    harness = CacheHarness()
+    waiters = [asyncio.create_task(harness.token()) for _ in range(10)]
     await settle()
     for waiter in waiters[:cancelled]:
         waiter.cancel()
     results = await asyncio.gather(*waiters, return_exceptions=True)
     assert [type(result) for result in results] == [asyncio.CancelledError] * cancelled + [Token] * (10 - cancelled)
     await asyncio.sleep(1)
-    assert rig.cache.cached().value == Secret("T0KEN-1")
-    assert rig.fetches == 1
+    assert harness.cache.cached().value == Secret("T0KEN-1")
+    assert harness.fetches == 1
 
 
 async def test_each_waiter_gets_its_own_exception():
     """A permanent failure reaches all waiters, each with a separate exception object."""
-    rig = Rig(lambda number: errcode(40125))
-    results = await asyncio.gather(*(rig.token() for _ in range(10)), return_exceptions=True)
+    harness = CacheHarness(lambda number: errcode(40125))
+    results = await asyncio.gather(*(harness.token() for _ in range(10)), return_exceptions=True)
     assert {type(result) for result in results} == {InvalidAppSecret}
     assert len({id(result) for result in results}) == 10
 
 
 async def test_refresh_runs_in_an_empty_context():
     """The fetch sees no context variable of the caller that started it."""
-    rig = Rig()
-    WHO.set("a caller")
-    await rig.token()
-    assert rig.source.who == "nobody"
+    harness = CacheHarness()
+    CALLER.set("a caller")
+    await harness.token()
+    assert harness.source.who == "no caller"
 
 
 async def test_aclose_ends_a_refresh_with_session_closed(settle):
     """Waiters of a refresh under way get SessionClosed at once, as do later callers."""
-    rig = Rig(seconds=20)
-    waiters = [asyncio.create_task(rig.token()) for _ in range(3)]
+    harness = CacheHarness(seconds=20)
+    waiters = [asyncio.create_task(harness.token()) for _ in range(3)]
     await settle()
-    await rig.cache.aclose()
+    await harness.cache.aclose()
     results = await asyncio.gather(*waiters, return_exceptions=True)
     assert {type(result) for result in results} == {SessionClosed}
-    assert isinstance(await catch(rig.token()), SessionClosed)
+    assert isinstance(await catch(harness.token()), SessionClosed)
     assert clock() == 1000
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_aclose_ends_a_refresh_that_has_not_started():
     """A cache that is closed right after a refresh was scheduled leaves no waiter behind."""
-    rig = Rig(seconds=20)
-    waiter = asyncio.create_task(rig.token())
+    harness = CacheHarness(seconds=20)
+    waiter = asyncio.create_task(harness.token())
     await asyncio.sleep(0)
-    await rig.cache.aclose()
+    await harness.cache.aclose()
     assert isinstance(await catch(waiter), SessionClosed)
 
 
 async def test_unused_cache_can_be_closed():
     """A cache that was never used closes."""
-    await Rig().cache.aclose()
+    await CacheHarness().cache.aclose()
 
 
 async def test_short_backoffs_are_waited_out():
     """Without a token a caller waits for the backoffs of 1, 2 and 4 s and tries again."""
-    rig = Rig(lambda number: refused() if number <= 3 else 7200, seconds=0)
-    assert (await rig.token()).value == Secret("T0KEN-4")
-    assert [at - 1000 for at in rig.source.fetched_at] == pytest.approx([0, 1, 3, 7])
+    harness = CacheHarness(lambda number: refused() if number <= 3 else 7200, seconds=0)
+    assert (await harness.token()).value == Secret("T0KEN-4")
+    assert [at - 1000 for at in harness.source.fetched_at] == pytest.approx([0, 1, 3, 7])
 
 
 async def test_long_backoff_raises_the_failure_at_once():
     """During a backoff of more than 4 s a caller gets the failure at once, with `retry_after`."""
-    rig = Rig(lambda number: refused(), seconds=0)
-    error = await catch(rig.token())
+    harness = CacheHarness(lambda number: refused(), seconds=0)
+    error = await catch(harness.token())
     assert isinstance(error, TransportError)
     assert error.retry_after == pytest.approx(8)
     await asyncio.sleep(3)
-    again = await catch(rig.token())
+    again = await catch(harness.token())
     assert again.retry_after == pytest.approx(5)
     assert again is not error
     assert error.retry_after == pytest.approx(8)
-    assert rig.fetches == 4
+    assert harness.fetches == 4
 
 
 async def test_backoff_doubles_from_one_second_to_thirty():
     """Failures in a row back off 1, 2, 4, 8, 16, 30 and 30 s; a success resets it."""
-    rig = Rig(lambda number: refused() if number not in (8, 9) else 7200, seconds=0)
-    while rig.fetches < 8:
+    harness = CacheHarness(lambda number: refused() if number not in (8, 9) else 7200, seconds=0)
+    while harness.fetches < 8:
         with contextlib.suppress(TransportError):
-            await rig.token()
+            await harness.token()
         await asyncio.sleep(1)
-    assert [event.retry_after for event in rig.emitted(TokenRefreshFailed)] == [1, 2, 4, 8, 16, 30, 30]
-    rig.cache.invalidate(await rig.token(), 42001)
-    rig.cache.invalidate(await rig.token(), 42001)
-    await catch(rig.token())
-    assert rig.emitted(TokenRefreshFailed)[7].retry_after == 1
+    assert [event.retry_after for event in harness.emitted(TokenRefreshFailed)] == [1, 2, 4, 8, 16, 30, 30]
+    harness.cache.invalidate(await harness.token(), 42001)
+    harness.cache.invalidate(await harness.token(), 42001)
+    await catch(harness.token())
+    assert harness.emitted(TokenRefreshFailed)[7].retry_after == 1
 
 
 async def test_rate_limit_of_the_token_call_backs_off_for_a_minute():
     """After 45011 the token call is not repeated for a minute."""
-    rig = Rig(lambda number: errcode(45011), seconds=0)
-    error = await catch(rig.token())
+    harness = CacheHarness(lambda number: errcode(45011), seconds=0)
+    error = await catch(harness.token())
     assert error.retry_after == 60
-    assert rig.fetches == 1
+    assert harness.fetches == 1
 
 
 async def test_permanent_failure_is_raised_at_once():
     """A permanent failure reaches the caller without a backoff."""
-    rig = Rig(lambda number: errcode(61004), seconds=0)
-    assert isinstance(await catch(rig.token()), IPNotAllowed)
+    harness = CacheHarness(lambda number: errcode(61004), seconds=0)
+    assert isinstance(await catch(harness.token()), IPNotAllowed)
     assert clock() == 1000
 
 
 async def test_callers_without_a_token_retry_a_permanent_failure():
     """Each caller asks the provider again, so that a newer ticket takes effect at once."""
-    rig = Rig(lambda number: TicketError("no ticket") if number < 3 else 7200, seconds=0)
-    await catch(rig.token())
-    await catch(rig.token())
-    assert (await rig.token()).value == Secret("T0KEN-3")
+    harness = CacheHarness(lambda number: TicketError("no ticket") if number < 3 else 7200, seconds=0)
+    await catch(harness.token())
+    await catch(harness.token())
+    assert (await harness.token()).value == Secret("T0KEN-3")
     assert clock() == 1000
 
 
 async def test_permanent_failure_is_reported_once_per_backoff():
     """Many callers that meet the same rejection emit one event."""
-    rig = Rig(lambda number: TicketError("no ticket"), seconds=0)
+    harness = CacheHarness(lambda number: TicketError("no ticket"), seconds=0)
     for _ in range(20):
-        await catch(rig.token())
-    assert len(rig.emitted(TokenRefreshFailed)) == 1
+        await catch(harness.token())
+    assert len(harness.emitted(TokenRefreshFailed)) == 1
 
 
 async def test_permanent_failures_of_a_valid_token_back_off():
     """While the token is valid, a permanent failure is retried once per backoff and not by every caller."""
-    rig = Rig(lambda number: 7200 if number == 1 else TicketError("no ticket"), seconds=0)
-    token = await rig.token()
+    harness = CacheHarness(lambda number: 7200 if number == 1 else TicketError("no ticket"), seconds=0)
+    token = await harness.token()
     await until(7200 - 299.5)
     for _ in range(50):
-        assert await rig.token() is token
-    assert rig.fetches == 2
+        assert await harness.token() is token
+    assert harness.fetches == 2
 
 
 @pytest.mark.parametrize("life", [0, -5, 0.5])
 async def test_token_that_is_expired_on_arrival_is_a_failure(life):
     """An expires_in that is not positive, or shorter than the fetch itself, is a failed refresh."""
-    rig = Rig(life, seconds=1)
-    error = await catch(rig.token())
+    harness = CacheHarness(life, seconds=1)
+    error = await catch(harness.token())
     assert isinstance(error, BadReply)
-    assert rig.cache.cached() is None
-    assert rig.emitted(TokenRefreshFailed)
+    assert harness.cache.cached() is None
+    assert harness.emitted(TokenRefreshFailed)
 
 
 async def test_hourly_limit_stops_the_next_fetch():
     """Tokens that are rejected at once are fetched up to the limit; then TokenFetchLimit is raised without a fetch."""
-    rig = Rig(seconds=0, max_fetches_per_hour=5)
+    harness = CacheHarness(seconds=0, max_fetches_per_hour=5)
     for _ in range(5):
-        rig.cache.invalidate(await rig.token(), 40001)
+        harness.cache.invalidate(await harness.token(), 40001)
         await asyncio.sleep(60)
-    error = await catch(rig.token())
+    error = await catch(harness.token())
     assert isinstance(error, TokenFetchLimit)
     assert error.retry_after == pytest.approx(3600 - 300)
-    assert rig.fetches == 5
+    assert harness.fetches == 5
     await asyncio.sleep(3301)
-    await rig.token()
-    assert rig.fetches == 6
+    await harness.token()
+    assert harness.fetches == 6
 
 
 async def test_hourly_limit_does_not_stop_calls_with_a_valid_token():
     """Refreshes are stopped in both windows, and calls go on."""
-    rig = Rig(seconds=0, max_fetches_per_hour=1, answer=600)
-    token = await rig.token()
+    harness = CacheHarness(seconds=0, max_fetches_per_hour=1, answer=600)
+    token = await harness.token()
     while clock() < 1000 + 598:
-        assert await rig.token() is token
+        assert await harness.token() is token
         await asyncio.sleep(1)
-    assert rig.fetches == 1
-    assert {type(event.error) for event in rig.emitted(TokenRefreshFailed)} == {TokenFetchLimit}
+    assert harness.fetches == 1
+    assert {type(event.error) for event in harness.emitted(TokenRefreshFailed)} == {TokenFetchLimit}
 
 
 async def test_hourly_limit_can_be_switched_off():
     """With max_fetches_per_hour=None every fetch is allowed."""
-    rig = Rig(seconds=0, max_fetches_per_hour=None)
+    harness = CacheHarness(seconds=0, max_fetches_per_hour=None)
     for _ in range(100):
-        rig.cache.invalidate(await rig.token(), 42001)
-    assert rig.fetches == 100
+        harness.cache.invalidate(await harness.token(), 42001)
+    assert harness.fetches == 100
 
 
 async def test_hourly_limit_counts_successful_fetches_only():
     """Failed fetches do not count."""
-    rig = Rig(lambda number: refused() if number <= 3 else 7200, seconds=0, max_fetches_per_hour=1)
-    assert (await rig.token()).value == Secret("T0KEN-4")
+    harness = CacheHarness(lambda number: refused() if number <= 3 else 7200, seconds=0, max_fetches_per_hour=1)
+    assert (await harness.token()).value == Secret("T0KEN-4")
 
 
 @pytest.mark.unmeasured
 async def test_outage_makes_few_fetches_and_recovers_soon():
     """An outage of 120 s under 100 callers a second makes at most 12 fetches, and ends within 31 s after it."""
-    rig = Rig(lambda number: refused() if clock() < 1120 else 7200, seconds=0.01)
+    harness = CacheHarness(lambda number: refused() if clock() < 1120 else 7200, seconds=0.01)
     recovered, pauses = [], []
 
     async def caller(at):
         await until(at)
         try:
-            await rig.token()
+            await harness.token()
         except TransportError as error:
             pauses.append(error.retry_after)
         else:
             recovered.append(clock())
 
     await asyncio.gather(*(caller(number / 100) for number in range(15_500)))
-    assert len([at for at in rig.source.fetched_at if at < 1120]) <= 12
+    assert len([at for at in harness.source.fetched_at if at < 1120]) <= 12
     assert min(pauses) > 4
     assert min(recovered) <= 1120 + 31
     assert len(recovered) > 300
@@ -423,24 +433,24 @@ async def test_outage_makes_few_fetches_and_recovers_soon():
 
 async def test_outage_fails_no_caller_with_a_valid_token():
     """During an outage of 120 s in the mandatory window every caller goes on within 5 s."""
-    rig = Rig(lambda number: 7200 if number == 1 or clock() > 1000 + 7040 else refused(), seconds=0.01)
-    await rig.token()
+    harness = CacheHarness(lambda number: 7200 if number == 1 or clock() > 1000 + 7040 else refused(), seconds=0.01)
+    await harness.token()
     await until(6920)
     began = clock()
     for _ in range(13_000):
         asked_at = clock()
-        await rig.token()
+        await harness.token()
         assert clock() - asked_at < 5
         await asyncio.sleep(0.01)
     assert clock() - began < 140
-    assert rig.fetches <= 1 + 12 + 1
-    assert rig.cache.cached().value == Secret(rig.source.values[-1])
+    assert harness.fetches <= 1 + 12 + 1
+    assert harness.cache.cached().value == Secret(harness.source.values[-1])
 
 
 async def test_second_session_uses_the_token_of_the_first():
     """Two caches on one store make one fetch, and a refresh by either serves both."""
     store = MemoryStore(asyncio.get_running_loop().time)
-    one, two = Rig(store=store), Rig(store=store, brand="OTHER")
+    one, two = CacheHarness(store=store), CacheHarness(store=store, brand="OTHER")
     first = await one.token()
     assert (await two.token()).value == first.value
     assert two.fetches == 0
@@ -454,7 +464,7 @@ async def test_second_session_uses_the_token_of_the_first():
 async def test_token_from_the_store_keeps_its_age():
     """A token from the store is refreshed when its own ttl ends."""
     store = MemoryStore(asyncio.get_running_loop().time)
-    one, two = Rig(store=store, seconds=0), Rig(store=store, seconds=0)
+    one, two = CacheHarness(store=store, seconds=0), CacheHarness(store=store, seconds=0)
     await one.token()
     await until(3600)
     await two.token()
@@ -464,9 +474,9 @@ async def test_token_from_the_store_keeps_its_age():
 async def test_expired_token_in_the_store_is_replaced():
     """An expired token in the store is replaced by one of a later generation."""
     store = MemoryStore(asyncio.get_running_loop().time)
-    await Rig(store=store).token()
+    await CacheHarness(store=store).token()
     await until(7300)
-    two = Rig(store=store)
+    two = CacheHarness(store=store)
     await two.token()
     assert two.fetches == 1
     assert (await SharedState(store, APPID).read()).state.token.generation == 2
@@ -490,20 +500,20 @@ def test_invariants_hold_in_every_history(virtual_run, lives, moves, seconds, se
             step = lives[number - 1] if number <= len(lives) else 7200
             return step() if callable(step) else step
 
-        rig = Rig(answer, seconds, uniform=random.Random(seed).uniform, max_fetches_per_hour=None)
+        harness = CacheHarness(answer, seconds, uniform=random.Random(seed).uniform, max_fetches_per_hour=None)
         dead, failures = set(), []
 
         async def call(*, kill):
             try:
-                token = await rig.token()
+                token = await harness.token()
             except WxtcbError as error:
                 failures.append(error)
                 return
             assert token.value.reveal() not in dead
-            assert clock() < rig.cache._windows.expires_at
+            assert clock() < harness.cache._windows.expires_at
             if kill:
                 dead.add(token.value.reveal())
-                rig.cache.invalidate(token, 40001)
+                harness.cache.invalidate(token, 40001)
 
         tasks = []
         for wait, move in moves:
@@ -512,20 +522,20 @@ def test_invariants_hold_in_every_history(virtual_run, lives, moves, seconds, se
             tasks.append(task)
             if move == "cancel":
                 asyncio.get_running_loop().call_soon(task.cancel)
-            if (held := rig.cache.cached()) is not None:
+            if (held := harness.cache.cached()) is not None:
                 assert held.value.reveal() not in dead
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results), results
         assert all(not is_transient(error) or error.retry_after > 4 for error in failures)
-        assert rig.source.most_open <= 1
-        await rig.cache.aclose()
+        assert harness.source.most_open <= 1
+        await harness.cache.aclose()
 
     virtual_run(scenario())
 
 
 async def test_busy_token_call_is_transient():
     """-1 from the token call backs off and is retried like a lost connection."""
-    rig = Rig(lambda number: errcode(-1) if number == 1 else 7200, seconds=0)
-    await rig.token()
-    assert isinstance(rig.emitted(TokenRefreshFailed)[0].error, PlatformBusy)
+    harness = CacheHarness(lambda number: errcode(-1) if number == 1 else 7200, seconds=0)
+    await harness.token()
+    assert isinstance(harness.emitted(TokenRefreshFailed)[0].error, PlatformBusy)
     assert clock() == pytest.approx(1001)

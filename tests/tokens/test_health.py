@@ -1,4 +1,4 @@
-"""The ticket doctor: what it sees, and what it says about what is wrong."""
+"""Tests of Health: what it contains, and which problems it reports."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import attrs
 import pytest
 
+from wxtcb import tokens
 from wxtcb.api import environment, token as token_api
 from wxtcb.errors import (
     InvalidAppSecret,
@@ -20,6 +21,7 @@ from wxtcb.errors import (
 )
 from wxtcb.secret import Secret
 from wxtcb.tokens import ComponentToken, ReadOnly
+from wxtcb.tokens.health import Health
 from wxtcb.tokens.refresh import TOKEN_PATH, process_id
 from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.stores import MemoryStore
@@ -32,20 +34,20 @@ LIST = "/componenttcb/describeenvs"
 
 @pytest.fixture
 async def store():
-    """Give a store in memory, by virtual time."""
+    """Return a store in memory, on virtual time."""
     return MemoryStore(asyncio.get_running_loop().time)
 
 
-async def keep_ticket(store, created=1):
-    """Keep a ticket as the receiver does."""
+async def store_ticket(store, created=1):
+    """Store a ticket as the receiver does."""
     shared = SharedState(store, APPID)
     await shared.update(lambda record, now: record.with_ticket(Secret(f"ticket@@@{created}"), created, now))
 
 
-async def test_health_tells_who_renewed_when_and_why(new_session, wechat, store):
-    """A working session: ages of token and ticket, the process, the cause, the count, and no problem."""
+async def test_health_of_a_working_session(new_session, wechat, store):
+    """It has the ages of token and ticket, process, reason and count, and no problem."""
     wechat.usual[LIST] = {"errcode": 0, "info_list": []}
-    await keep_ticket(store)
+    await store_ticket(store)
     async with new_session(ticket=None, token_store=store, max_fetches_per_hour=7) as session:
         await asyncio.sleep(600)
         value = await session.token()
@@ -57,8 +59,8 @@ async def test_health_tells_who_renewed_when_and_why(new_session, wechat, store)
     assert (health.fetches_last_hour, health.max_fetches_per_hour, health.last_error, health.ok) == (1, 7, None, True)
 
 
-async def test_health_of_a_process_that_has_not_called_shows_the_token_in_the_store(new_session, store):
-    """Another process's token, with its age."""
+async def test_health_without_a_call_shows_the_stored_token(new_session, store):
+    """It has another process's token, with its age."""
     async with new_session(token_store=store) as one, new_session(token_store=store) as two:
         await one.token()
         await asyncio.sleep(100)
@@ -66,8 +68,8 @@ async def test_health_of_a_process_that_has_not_called_shows_the_token_in_the_st
     assert (health.token_age, health.token_expires_in) == (100, 7100)
 
 
-async def test_health_tells_who_renews_just_now(new_session, wechat, store):
-    """While a fetch is under way."""
+async def test_health_names_the_lease_owner(new_session, wechat, store):
+    """During a fetch it names the process that fetches."""
     wechat.usual[TOKEN_PATH] = wechat.after(3, wechat.mint)
     async with new_session(token_store=store) as session:
         token = asyncio.create_task(session.token())
@@ -85,8 +87,8 @@ async def test_health_tells_who_renews_just_now(new_session, wechat, store):
         (61004, IPNotAllowed, "list of allowed addresses"),
     ],
 )
-async def test_refusals_are_problems_of_their_own(new_session, wechat, errcode, kind, advice):
-    """Each is an error that says what to do next."""
+async def test_rejections_are_problems_with_advice(new_session, wechat, errcode, kind, advice):
+    """Each rejection is an error that says what to do."""
     wechat.usual[TOKEN_PATH] = errcode
     async with new_session() as session:
         with pytest.raises(kind):
@@ -107,8 +109,8 @@ async def test_refusals_are_problems_of_their_own(new_session, wechat, errcode, 
         ("access clientip is not registered rid: 63fd2c5a-12ab34cd-5e", None),
     ],
 )
-async def test_address_that_the_platform_saw_is_told(new_session, wechat, errmsg, address):
-    """It stands in errmsg, and is an attribute of the error."""
+async def test_ip_that_the_platform_saw_is_an_attribute(new_session, wechat, errmsg, address):
+    """The IP in errmsg is an attribute of the error."""
     wechat.usual[TOKEN_PATH] = {"errcode": 61004, "errmsg": errmsg}
     async with new_session() as session:
         with pytest.raises(IPNotAllowed) as caught:
@@ -116,8 +118,8 @@ async def test_address_that_the_platform_saw_is_told(new_session, wechat, errmsg
     assert caught.value.ip == address
 
 
-async def test_missing_ticket_is_a_problem_where_the_store_should_have_one(new_session, wechat, store):
-    """TicketError at once, and nothing is sent."""
+async def test_missing_stored_ticket_is_a_problem(new_session, wechat, store):
+    """A missing ticket is a TicketError at once, without a request."""
     async with new_session(ticket=None, token_store=store) as session:
         with pytest.raises(TicketMissing):
             await session.token()
@@ -125,15 +127,15 @@ async def test_missing_ticket_is_a_problem_where_the_store_should_have_one(new_s
     assert wechat.requests == []
 
 
-async def test_ticket_of_a_callers_own_is_not_missed_in_the_store(new_session, store):
-    """A session that is given its ticket needs none there."""
+async def test_given_ticket_is_not_expected_in_the_store(new_session, store):
+    """A session with a ticket of its own needs none in the store."""
     async with new_session(token_store=store) as session:
         assert (await session.health()).ok
 
 
-async def test_old_ticket_is_a_problem_before_any_call_needs_it(new_session, store):
-    """While the token still lives the doctor says that the push has stopped."""
-    await keep_ticket(store)
+async def test_expired_ticket_is_a_problem_before_a_call_fails(new_session, store):
+    """An expired ticket is reported while the token is still valid."""
+    await store_ticket(store)
     async with new_session(ticket=None, token_store=store) as session:
         await session.token()
         await asyncio.sleep(12 * 3600 + 60)
@@ -142,7 +144,7 @@ async def test_old_ticket_is_a_problem_before_any_call_needs_it(new_session, sto
 
 
 async def test_store_that_is_down_is_a_problem(new_session, store):
-    """What this process knows is told all the same."""
+    """A store that is down is a problem; what this process knows is still reported."""
 
     @attrs.define(eq=False)
     class Down(MemoryStore):
@@ -162,21 +164,21 @@ async def test_store_that_is_down_is_a_problem(new_session, store):
     assert health.token_age == 0
 
 
-async def test_restart_with_a_kept_ticket_needs_no_push(new_session, wechat, store):
-    """The first call of a new process buys with the ticket in the store; its token is there for the next."""
-    await keep_ticket(store)
+async def test_restart_with_a_stored_ticket_needs_no_push(new_session, wechat, store):
+    """The first call of a new process uses the stored ticket, and stores its token."""
+    await store_ticket(store)
     for _ in range(3):
         async with new_session(ticket=None, token_store=store) as session:
             assert await session.token() == Secret("T0KEN-1")
     assert wechat.fetches == 1
 
 
-async def test_policy_asks_for_the_push_and_the_call_works(new_session, wechat, store):
-    """No ticket: the push is asked for, arrives in the store, and the waiting call goes on."""
+async def test_push_is_requested_and_the_call_works(new_session, wechat, store):
+    """Without a ticket the push is requested, its ticket arrives in the store, and the waiting call goes on."""
     start = "/cgi-bin/component/api_start_push_ticket"
 
     async def push(_):
-        asyncio.get_running_loop().call_later(7.2, lambda: tasks.append(asyncio.create_task(keep_ticket(store))))
+        asyncio.get_running_loop().call_later(7.2, lambda: tasks.append(asyncio.create_task(store_ticket(store))))
         return 0
 
     tasks = []
@@ -188,8 +190,8 @@ async def test_policy_asks_for_the_push_and_the_call_works(new_session, wechat, 
     await asyncio.gather(*tasks)
 
 
-async def test_central_source_serves_a_session(new_session, wechat):
-    """No secret and no ticket are needed; a dead token is asked for again, and told when it comes back."""
+async def test_external_source_serves_a_session(new_session, wechat):
+    """It needs no secret and no ticket; a rejected token is requested again, and reported if it is returned again."""
     tokens = ["one", "two"]
 
     async def central():
@@ -206,7 +208,7 @@ async def test_central_source_serves_a_session(new_session, wechat):
     assert wechat.fetches == 0
 
 
-async def test_read_only_session_takes_what_the_owner_fetches(new_session, wechat, store):
+async def test_read_only_session_uses_tokens_of_the_owner(new_session, wechat, store):
     """It never fetches, with or without a token in the store."""
     async with (
         new_session(token_store=store) as owner,
@@ -220,8 +222,8 @@ async def test_read_only_session_takes_what_the_owner_fetches(new_session, wecha
     assert wechat.fetches == 1
 
 
-async def test_refusal_that_one_process_met_is_told_by_every_other_until_a_token_is_bought(new_session, wechat, store):
-    """The doctor of a process that has not tried itself names the error, and who met it."""
+async def test_rejection_is_reported_by_every_process_until_a_token_is_fetched(new_session, wechat, store):
+    """A process that has not tried itself reports the error, and which process received it."""
     wechat.play(TOKEN_PATH, {"errcode": 61004, "errmsg": "access clientip is not registered requestIP: 203.0.113.7"})
     async with new_session(token_store=store) as one, new_session(token_store=store) as two:
         with pytest.raises(IPNotAllowed):
@@ -235,8 +237,8 @@ async def test_refusal_that_one_process_met_is_told_by_every_other_until_a_token
         assert (await two.health()).ok
 
 
-async def test_health_tells_who_fetched_the_token_that_is_held(new_session, wechat, store):
-    """Also where the store knows another one by now, or none."""
+async def test_health_names_the_fetcher_of_the_current_token(new_session, wechat, store):
+    """It does so even if the store has another token by now, or none."""
     async with new_session(token_store=store) as session:
         await session.token()
         store._documents.clear()
@@ -245,7 +247,7 @@ async def test_health_tells_who_fetched_the_token_that_is_held(new_session, wech
 
 
 async def test_failing_store_is_one_problem(new_session, store):
-    """A renewal that failed for it is not told a second time; how many tokens were fetched is not known."""
+    """A refresh that failed because of the store is not reported twice, and the number of fetches is unknown."""
 
     async def fail(_):
         raise ConnectionError
@@ -260,3 +262,10 @@ async def test_failing_store_is_one_problem(new_session, store):
         health = await session.health()
     assert [type(problem) for problem in health.problems] == [TokenStoreError]
     assert health.fetches_last_hour is None
+
+
+def test_health_is_imported_on_first_access():
+    """`wxtcb.tokens.Health` is loaded when it is used; another name is an AttributeError."""
+    assert tokens.__getattr__("Health") is Health
+    with pytest.raises(AttributeError, match="Wealth"):
+        tokens.__getattr__("Wealth")

@@ -1,4 +1,4 @@
-"""Any history of processes, store and platform keeps the rules of token life."""
+"""Property test of token refresh: random histories of processes, store and platform."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 import pytest
 from hypothesis import Phase, event, given, settings, strategies as st
 
-from .fake_token_service import Desk, Process, Witness
+from .fake_token_service import FakeTokenService, Process, RecordingStore
 from .token_harness import clock
 
 MOST = 4
@@ -18,115 +18,115 @@ BOUND = 240.0
 
 @attrs.define(eq=False)
 class History:
-    """Processes on one store, and what has been done to them so far."""
+    """Processes on one store, and the faults that were applied to them."""
 
     number: int
-    dice: random.Random
-    desk: Desk
-    store: Witness = attrs.field(factory=lambda: Witness(asyncio.get_running_loop().time))
-    living: list = attrs.field(init=False)
-    gone: list = attrs.field(factory=list)
+    rng: random.Random
+    service: FakeTokenService
+    store: RecordingStore = attrs.field(factory=lambda: RecordingStore(asyncio.get_running_loop().time))
+    running: list = attrs.field(init=False)
+    ended: list = attrs.field(factory=list)
     callers: list = attrs.field(factory=list)
-    deaths: int = 0
-    hits: int = 0
+    revocations: int = 0
+    fault_count: int = 0
     lost: int = 0
 
     def __attrs_post_init__(self):
-        self.living = [self._new() for _ in range(self.number)]
+        self.running = [self._new() for _ in range(self.number)]
 
     def _new(self):
         name = f"host:{len(self.callers)}"
-        process = Process(name, self.desk, self.store, self.dice.uniform, {"max_fetches_per_hour": None})
+        process = Process(name, self.service, self.store, self.rng.uniform, {"max_fetches_per_hour": None})
         self.callers.append(asyncio.create_task(self._call_for_ever(process)))
         return process
 
     async def _call_for_ever(self, process):
         while True:
-            await asyncio.sleep(self.dice.uniform(0.1, 4.0))
+            await asyncio.sleep(self.rng.uniform(0.1, 4.0))
             await process.call()
 
     async def play(self, move, which, seconds):
         await asyncio.sleep(seconds)
-        process = self.living[which % len(self.living)]
+        process = self.running[which % len(self.running)]
         getattr(self, f"_{move}")(process)
 
     def _token_dies(self, _):
-        self.deaths += self.desk.kill()
+        self.revocations += self.service.kill()
 
     def _freeze(self, process):
-        self._strike(process, frozen=True)
+        self._apply_fault(process, frozen=True)
 
     def _freeze_fetcher(self, process):
         self._freeze(self._fetcher(process))
 
     def _cut(self, process):
-        self._strike(process, cut=True)
+        self._apply_fault(process, cut=True)
 
     def _cut_fetcher(self, process):
         self._cut(self._fetcher(process))
 
     def _cut_all(self, _):
-        for process in self.living:
+        for process in self.running:
             self._cut(process)
 
     def _lock_all(self, _):
-        for process in self.living:
-            self._strike(process, locked=True)
+        for process in self.running:
+            self._apply_fault(process, locked=True)
 
     def _heal(self, process):
-        process.strike(frozen=False, cut=False, locked=False)
+        process.apply_fault(frozen=False, cut=False, locked=False)
 
     def _heal_all(self, _):
-        for process in self.living:
+        for process in self.running:
             self._heal(process)
 
     def _kill(self, process):
-        self.hits += 1
+        self.fault_count += 1
         process.kill()
-        self.gone.append(process)
-        self.living[self.living.index(process)] = self._new()
+        self.ended.append(process)
+        self.running[self.running.index(process)] = self._new()
 
     def _kill_fetcher(self, process):
         self._kill(self._fetcher(process))
 
     def _fail(self, _):
-        self.desk.faults.append(self.dice.choice(["refused", "busy"]))
+        self.service.faults.append(self.rng.choice(["refused", "busy"]))
 
     def _be_slow(self, _):
-        self.desk.faults.append("slow")
+        self.service.faults.append("slow")
 
     def _lose(self, _):
         self.lost += 1
-        self.desk.faults.append("lost")
+        self.service.faults.append("lost")
 
     def _fetcher(self, process):
-        return next((each for each in self.desk.under_way if each in self.living), process)
+        return next((each for each in self.service.under_way if each in self.running), process)
 
-    def _strike(self, process, **how):
-        self.hits += not process.is_ill
-        process.strike(**how)
+    def _apply_fault(self, process, **how):
+        self.fault_count += not process.is_faulty
+        process.apply_fault(**how)
 
     async def recover(self):
-        """Let everything be well, and tell how long it took until every process had a living token."""
+        """Remove all faults, and return how long it took until every process had a valid token."""
         began = clock()
-        self.desk.faults.clear()
+        self.service.faults.clear()
         self._heal_all(None)
-        for process in self.living:
+        for process in self.running:
             while (error := await asyncio.wait_for(process.call(), BOUND)) is not None:
                 await asyncio.sleep(min(error.retry_after or 1.0, 1.0))
         return clock() - began
 
     @property
-    def alone(self):
-        return sum(process.alone for process in (*self.living, *self.gone))
+    def storeless_fetches(self):
+        return sum(process.storeless_fetches for process in (*self.running, *self.ended))
 
     async def end(self):
-        for process in self.living:
-            await process.rig.cache.aclose()
-        for process in self.gone:
-            process.strike(cut=True, frozen=False)
-            for flight in process.rig.cache._tasks():
-                flight._task.cancel()
+        for process in self.running:
+            await process.harness.cache.aclose()
+        for process in self.ended:
+            process.apply_fault(cut=True, frozen=False)
+            for task in process.harness.cache._tasks():
+                task._task.cancel()
         for caller in self.callers:
             caller.cancel()
         await asyncio.sleep(60)
@@ -163,20 +163,20 @@ MOVE = st.tuples(st.sampled_from(MOVES), st.integers(0, MOST - 1), WAITS)
     seed=st.integers(0, 9),
 )
 @settings(deadline=None, max_examples=60, phases=[Phase.generate])
-def test_rules_of_token_life_hold_in_every_history(virtual_run, number, moves, latency, seed):
-    """One fetch at a time, no token known to be dead, nothing older over newer, no dead-lock, few mints."""
+def test_invariants_hold_in_every_history(virtual_run, number, moves, latency, seed):
+    """One fetch at a time, no rejected token, nothing older over newer, no deadlock, few fetches."""
 
     async def scenario():
-        history = History(number, random.Random(seed), Desk(seconds=latency))
+        history = History(number, random.Random(seed), FakeTokenService(seconds=latency))
         for move, which, seconds in moves:
             await history.play(move, which, seconds)
         took = await history.recover()
         assert took <= BOUND
         assert not any(caller.done() for caller in history.callers)
-        assert history.desk.wrongs == []
+        assert history.service.violations == []
         assert history.store.numbers == sorted(history.store.numbers)
-        mints = len(history.desk.sold_at)
-        assert mints <= 1 + history.deaths + history.lost + 2 * (history.hits + history.alone)
+        mints = len(history.service.issued_at)
+        assert mints <= 1 + history.revocations + history.lost + 2 * (history.fault_count + history.storeless_fetches)
         event(f"mints {min(mints, 12)}")
         await history.end()
 
@@ -201,11 +201,11 @@ OVERLAPPING = [
 ]
 
 
-def test_of_two_fetches_that_overlapped_the_later_asked_for_is_not_taken_for_the_newer(virtual_run):
-    """One was asked for first and sold last: what the store has stays."""
+def test_stored_token_wins_after_overlapping_fetches(virtual_run):
+    """If one fetch was requested first and issued last, the token in the store stays."""
 
     async def scenario():
-        history = History(2, random.Random(9), Desk(seconds=1.0))
+        history = History(2, random.Random(9), FakeTokenService(seconds=1.0))
         for move, which, seconds in OVERLAPPING:
             await history.play(move, which, seconds)
         await history.recover()

@@ -1,4 +1,4 @@
-"""Somebody outside keeps fetching tokens of our platform: our sessions against theirs."""
+"""Tests against another program that keeps fetching tokens of the same platform."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOURS = 1.1
 
 @pytest.fixture
 def platform(wechat):
-    """Let the platform take the newest token alone."""
+    """Accept the newest token only."""
 
     def judge(request):
         return {"info_list": []} if request.token.reveal() == f"T0KEN-{wechat.minted}" else 40001
@@ -33,8 +33,8 @@ def platform(wechat):
     return wechat
 
 
-def ours_at(platform):
-    """Return when we asked for tokens; theirs are bought with a ticket that says so."""
+def our_fetch_times(platform):
+    """Return when the sessions fetched tokens; the other program uses a ticket of its own."""
     sent = zip(platform.requests, platform.times, strict=True)
     return [
         at for request, at in sent if request.path == API_COMPONENT_TOKEN.path and b"theirs" not in request.body.data
@@ -54,8 +54,8 @@ async def call_for_ever(session):
         await asyncio.sleep(2)
 
 
-def most_in_an_hour(times):
-    """Return how many of *times* lie within one hour at most."""
+def max_in_an_hour(times):
+    """Return the largest number of *times* within one hour."""
     return max(sum(at <= other < at + 3600 for other in times) for at in times)
 
 
@@ -65,32 +65,32 @@ def most_in_an_hour(times):
     [(True, 30, FIND_OTHER_FETCHER_HINT), (True, None, FIND_OTHER_FETCHER_HINT), (False, 30, SHARE_STORE_HINT)],
     ids=["shared", "shared, no ceiling", "memory"],
 )
-async def test_owner_outside_makes_us_neither_race_nor_keep_silent(new_session, platform, shared, advice, ceiling):
-    """Two sessions against one fetch a second: ours get rare, stay below the ceiling, and somebody is told why."""
+async def test_sessions_back_off_and_report_the_conflict(new_session, platform, shared, advice, ceiling):
+    """Two sessions against one fetch a second fetch rarely, stay below the limit, and report the reason."""
     events = []
     store = MemoryStore(asyncio.get_running_loop().time) if shared else None
     options = {"token_store": store, "hooks": [events.append], "max_fetches_per_hour": ceiling}
-    async with new_session() as theirs, new_session(**options) as one, new_session(**options) as two:
-        tasks = [asyncio.create_task(fetch_every_second(theirs))]
+    async with new_session() as other_program, new_session(**options) as one, new_session(**options) as two:
+        tasks = [asyncio.create_task(fetch_every_second(other_program))]
         tasks += [asyncio.create_task(call_for_ever(session)) for session in (one, two)]
         await asyncio.sleep(HOURS * 3600)
         for task in tasks:
             task.cancel()
-    times = ours_at(platform)
+    times = our_fetch_times(platform)
     owners = 1 if shared else 2
     assert len(times) > 20
-    assert most_in_an_hour(times) <= owners * (ceiling or 70)
+    assert max_in_an_hour(times) <= owners * (ceiling or 70)
     assert {event.hint for event in events if isinstance(event, TokenConflictDetected)} == {advice}
     assert clock() > HOURS * 3600
 
 
 @pytest.mark.unmeasured
-async def test_without_a_limit_ours_would_race(new_session, platform, monkeypatch):
-    """The control: without the pauses we fetch again for each of their fetches."""
+async def test_without_backoff_sessions_would_race(new_session, platform, monkeypatch):
+    """The control: without the backoff the sessions fetch again for each fetch of the other program."""
     monkeypatch.setattr("wxtcb.tokens.state.CONFLICT_THRESHOLD", 10**9)
-    async with new_session() as theirs, new_session(max_fetches_per_hour=None) as ours:
-        tasks = [asyncio.create_task(fetch_every_second(theirs)), asyncio.create_task(call_for_ever(ours))]
+    async with new_session() as other_program, new_session(max_fetches_per_hour=None) as session:
+        tasks = [asyncio.create_task(fetch_every_second(other_program)), asyncio.create_task(call_for_ever(session))]
         await asyncio.sleep(600)
         for task in tasks:
             task.cancel()
-    assert len(ours_at(platform)) > 250
+    assert len(our_fetch_times(platform)) > 250

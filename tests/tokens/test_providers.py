@@ -80,15 +80,15 @@ class ProviderHarness:
 
 
 @pytest.fixture
-async def desk(wechat):
+async def harness(wechat):
     """Return a provider with the scripted platform."""
     return ProviderHarness(wechat)
 
 
-async def test_fetch_sends_appid_secret_and_ticket_without_a_token(desk):
+async def test_fetch_sends_appid_secret_and_ticket_without_a_token(harness):
     """The request has the documented body and no query, and the reply is typed."""
-    token = await desk.fetch()
-    (request,) = desk.platform.requests
+    token = await harness.fetch()
+    (request,) = harness.platform.requests
     assert request.body.data == (
         b'{"component_appid":"wx0","component_appsecret":"S3CRET","component_verify_ticket":"ticket@@@1"}'
     )
@@ -96,75 +96,75 @@ async def test_fetch_sends_appid_secret_and_ticket_without_a_token(desk):
     assert (token.component_access_token, token.expires_in) == (Secret("T0KEN-1"), 7200)
 
 
-async def test_fetch_needs_no_slot_of_the_limiter(desk):
+async def test_fetch_needs_no_slot_of_the_limiter(harness):
     """Calls that wait for a token occupy the slots, so the fetch does not need one."""
-    assert desk.exchange.limiter.try_acquire("/x")
-    await desk.fetch()
+    assert harness.exchange.limiter.try_acquire("/x")
+    await harness.fetch()
 
 
-async def test_reply_keeps_no_raw_json(desk):
+async def test_reply_keeps_no_raw_json(harness):
     """The raw JSON, which contains the token, is not stored."""
-    token = await desk.fetch()
+    token = await harness.fetch()
     with pytest.raises(WxtcbError):
         raw(token)
     assert "T0KEN" not in repr(token)
 
 
 @pytest.mark.parametrize("ticket", [None, ""])
-async def test_missing_ticket_sends_no_request(desk, ticket):
+async def test_missing_ticket_sends_no_request(harness, ticket):
     """Without a ticket a TicketError is raised at once, with the way to get one."""
-    desk.ticket = ticket
-    error = await desk.failure()
+    harness.ticket = ticket
+    error = await harness.failure()
     assert isinstance(error, TicketError)
     assert "api_start_push_ticket" in str(error)
-    assert desk.platform.requests == []
+    assert harness.platform.requests == []
 
 
-async def test_failing_ticket_source_is_a_ticket_error(desk):
+async def test_failing_ticket_source_is_a_ticket_error(harness):
     """The error names the class and location of the ticket source's exception, without quoting or chaining it."""
-    desk.ticket = LookupError("S3CRET")
-    error = await desk.failure()
+    harness.ticket = LookupError("S3CRET")
+    error = await harness.failure()
     assert isinstance(error, TicketError)
     assert "LookupError" in str(error)
     assert "S3CRET" not in str(error)
     assert f"{Path(__file__).name}, line" in str(error)
     assert error.__cause__ is None
-    assert desk.platform.requests == []
+    assert harness.platform.requests == []
 
 
-async def test_cancellation_inside_a_ticket_source_is_a_ticket_error(desk):
+async def test_cancellation_inside_a_ticket_source_is_a_ticket_error(harness):
     """A CancelledError that does not come from the caller is a failure of the ticket source."""
-    desk.ticket = asyncio.CancelledError()
-    assert isinstance(await desk.failure(), TicketError)
+    harness.ticket = asyncio.CancelledError()
+    assert isinstance(await harness.failure(), TicketError)
 
 
-async def test_fetch_cancelled_in_the_ticket_source_is_cancelled(desk):
+async def test_fetch_cancelled_in_the_ticket_source_is_cancelled(harness):
     """A caller that is cancelled during the ticket source gets CancelledError."""
 
     async def never():
         await asyncio.get_running_loop().create_future()
 
-    desk.source.ticket_source = never
-    fetch = asyncio.create_task(desk.fetch())
+    harness.source.ticket_source = never
+    fetch = asyncio.create_task(harness.fetch())
     await asyncio.sleep(0)
     fetch.cancel()
     with pytest.raises(asyncio.CancelledError):
         await fetch
 
 
-async def test_wxtcb_error_of_a_ticket_source_is_raised_unchanged(desk):
+async def test_wxtcb_error_of_a_ticket_source_is_raised_unchanged(harness):
     """A ticket source may raise a WxtcbError."""
-    desk.ticket = TicketError("mine")
-    error = await desk.failure()
+    harness.ticket = TicketError("mine")
+    error = await harness.failure()
     assert (type(error), str(error), error.transient) == (TicketError, "mine", False)
 
 
 @pytest.mark.parametrize(
     ("errcode", "kind"), [(40001, InvalidAppSecret), (40125, InvalidAppSecret), (61005, InvalidTicket)]
 )
-async def test_rejections_have_specific_classes(desk, errcode, kind):
+async def test_rejections_have_specific_classes(harness, errcode, kind):
     """40001 and 40125 of the token call mean the secret, 61005 the ticket."""
-    assert isinstance(await desk.failure(errcode), kind)
+    assert isinstance(await harness.failure(errcode), kind)
 
 
 @pytest.mark.parametrize(
@@ -183,44 +183,44 @@ async def test_rejections_have_specific_classes(desk, errcode, kind):
         (45011, RateLimited),
     ],
 )
-async def test_transient_failures_are_raised_and_not_remembered(desk, step, kind):
+async def test_transient_failures_are_raised_and_not_remembered(harness, step, kind):
     """A transient failure is raised after one request, without the token, and the next fetch sends again."""
-    error = await desk.failure(step)
+    error = await harness.failure(step)
     assert isinstance(error, kind)
     assert not isinstance(error, OutcomeUnknown)
     assert "T0KEN" not in str(error)
-    assert len(desk.platform.requests) == 1
-    await desk.fetch()
+    assert len(harness.platform.requests) == 1
+    await harness.fetch()
 
 
 @pytest.mark.parametrize("errcode", [40125, 40001, 61004, 61005, 61006, 61011])
-async def test_permanent_rejection_is_remembered_for_a_minute(desk, errcode):
+async def test_permanent_rejection_is_remembered_for_a_minute(harness, errcode):
     """For 60 s the same ticket gets the same rejection without a request, as a separate object."""
-    first = await desk.failure(errcode)
+    first = await harness.failure(errcode)
     await asyncio.sleep(10)
-    again = await desk.failure()
+    again = await harness.failure()
     assert (type(again), str(again)) == (type(first), str(first))
     assert again is not first
     assert again.retry_after == pytest.approx(50)
-    assert len(desk.platform.requests) == 1
+    assert len(harness.platform.requests) == 1
     await asyncio.sleep(50)
-    await desk.fetch()
-    assert len(desk.platform.requests) == 2
+    await harness.fetch()
+    assert len(harness.platform.requests) == 2
 
 
-async def test_new_ticket_clears_a_rejection(desk):
+async def test_new_ticket_clears_a_rejection(harness):
     """A newer ticket is tried at once."""
-    await desk.failure(61005)
-    desk.ticket = "ticket@@@2"
-    await desk.fetch()
-    assert len(desk.platform.requests) == 2
+    await harness.failure(61005)
+    harness.ticket = "ticket@@@2"
+    await harness.fetch()
+    assert len(harness.platform.requests) == 2
 
 
-async def test_cancelled_fetch_is_a_cancellation_with_the_same_args(desk):
+async def test_cancelled_fetch_is_a_cancellation_with_the_same_args(harness):
     """A fetch that is cancelled during its request raises CancelledError."""
-    desk.platform.play(PATH, SendCancelled(("closing",), sent=True))
+    harness.platform.play(PATH, SendCancelled(("closing",), sent=True))
     with pytest.raises(asyncio.CancelledError) as caught:
-        await desk.fetch()
+        await harness.fetch()
     assert caught.value.args == ("closing",)
 
 
@@ -249,66 +249,66 @@ def test_transport_errors_are_transient():
     assert is_transient(BadReply("no", endpoint=PATH, status=502))
 
 
-async def test_repr_shows_neither_secret_nor_ticket(desk):
+async def test_repr_shows_neither_secret_nor_ticket(harness):
     """The reprs of the provider, after a rejection, and of the request show no secret."""
-    error = await desk.failure(61004)
-    shown = f"{desk.source!r} {desk.platform.requests!r} {error!r}"
+    error = await harness.failure(61004)
+    shown = f"{harness.source!r} {harness.platform.requests!r} {error!r}"
     assert isinstance(error, IPNotAllowed)
     assert isinstance(error, ApiError)
     assert "S3CRET" not in shown
     assert "ticket@@@" not in shown
 
 
-async def test_ticket_source_that_hangs_is_a_ticket_error(desk):
+async def test_ticket_source_that_hangs_is_a_ticket_error(harness):
     """A ticket source has as long as one request may take."""
 
     async def never():
         await asyncio.get_running_loop().create_future()
 
-    desk.source.ticket_source = never
-    error = await desk.failure()
+    harness.source.ticket_source = never
+    error = await harness.failure()
     assert isinstance(error, TicketError)
     assert "within 35 s" in str(error)
 
 
-async def test_ticket_may_come_as_a_secret(desk):
+async def test_ticket_may_come_as_a_secret(harness):
     """A ticket source may return a Secret."""
-    desk.ticket = Secret("ticket@@@1")
-    await desk.fetch()
-    assert b"ticket@@@1" in desk.platform.requests[0].body.data
+    harness.ticket = Secret("ticket@@@1")
+    await harness.fetch()
+    assert b"ticket@@@1" in harness.platform.requests[0].body.data
 
 
 @pytest.mark.parametrize("ticket", [b"ticket@@@1", 5, ["ticket@@@1"]])
-async def test_ticket_of_another_type_is_a_ticket_error(desk, ticket):
+async def test_ticket_of_another_type_is_a_ticket_error(harness, ticket):
     """The error names the type of the value and does not quote it."""
-    desk.ticket = ticket
-    error = await desk.failure()
+    harness.ticket = ticket
+    error = await harness.failure()
     assert isinstance(error, TicketError)
     assert type(ticket).__name__ in str(error)
     assert "@@@" not in str(error)
 
 
-async def test_timeout_error_of_the_source_is_its_failure(desk):
+async def test_timeout_error_of_the_source_is_its_failure(harness):
     """Only a ticket source that exceeded its time is reported as slow."""
-    desk.ticket = TimeoutError("redis")
-    assert "failed (TimeoutError in " in str(await desk.failure())
+    harness.ticket = TimeoutError("redis")
+    assert "failed (TimeoutError in " in str(await harness.failure())
 
 
-async def test_ticket_with_invalid_unicode_is_a_ticket_error(desk):
+async def test_ticket_with_invalid_unicode_is_a_ticket_error(harness):
     """Environment variables that are not UTF-8 have lone surrogates."""
-    desk.ticket = "ticket@@@\udcff"
-    error = await desk.failure()
+    harness.ticket = "ticket@@@\udcff"
+    error = await harness.failure()
     assert isinstance(error, TicketError)
     assert "Unicode" in str(error)
 
 
-async def test_failing_ticket_source_is_transient(desk):
+async def test_failing_ticket_source_is_transient(harness):
     """An exception of the ticket source is transient; a missing ticket is not."""
-    desk.ticket = ConnectionError()
-    assert is_transient(await desk.failure())
-    assert classify(await desk.failure()) is FailureKind.NOT_SENT
-    desk.ticket = None
-    assert not is_transient(await desk.failure())
+    harness.ticket = ConnectionError()
+    assert is_transient(await harness.failure())
+    assert classify(await harness.failure()) is FailureKind.NOT_SENT
+    harness.ticket = None
+    assert not is_transient(await harness.failure())
 
 
 class DelayedTicket:
@@ -321,14 +321,14 @@ class DelayedTicket:
         return self.ticket if asyncio.get_running_loop().time() >= self.at else None
 
 
-def provider_with_push(desk, source, within):
+def provider_with_push(harness, source, within):
     """Return a provider that requests the push."""
     return TicketTokenProvider(
-        desk.exchange,
+        harness.exchange,
         "wx0",
         Secret("S3CRET"),
         source,
-        desk.exchange.now,
+        harness.exchange.now,
         push_timeout=within,
     )
 
@@ -343,80 +343,80 @@ async def prepare_or_request_push(origin):
         await asyncio.sleep(0.5)
 
 
-async def test_push_is_requested_once_and_awaited(desk):
+async def test_push_is_requested_once_and_awaited(harness):
     """Without a ticket the push is requested, and its ticket is used for the token."""
-    order = await prepare_or_request_push(provider_with_push(desk, DelayedTicket(1007), 60))
+    order = await prepare_or_request_push(provider_with_push(harness, DelayedTicket(1007), 60))
     await order(lambda: True)
-    paths = [request.path for request in desk.platform.requests]
+    paths = [request.path for request in harness.platform.requests]
     assert paths == [API_START_PUSH_TICKET.path, PATH]
-    started, bought = (request.body.data for request in desk.platform.requests)
+    started, bought = (request.body.data for request in harness.platform.requests)
     assert started == b'{"component_appid":"wx0","component_secret":"S3CRET"}'
     assert b"ticket@@@pushed" in bought
-    assert desk.exchange.now() == pytest.approx(1007, abs=0.6)
+    assert harness.exchange.now() == pytest.approx(1007, abs=0.6)
 
 
-async def test_push_without_a_ticket_times_out(desk):
+async def test_push_without_a_ticket_times_out(harness):
     """The error says that a push was requested."""
     with pytest.raises(TicketMissing, match=r"no ticket arrived within 30 s") as caught:
-        await prepare_or_request_push(provider_with_push(desk, DelayedTicket(9999), 30))
-    assert desk.exchange.now() == pytest.approx(1030)
+        await prepare_or_request_push(provider_with_push(harness, DelayedTicket(9999), 30))
+    assert harness.exchange.now() == pytest.approx(1030)
     assert caught.value.transient is False
 
 
-async def test_failed_push_request_is_raised(desk):
+async def test_failed_push_request_is_raised(harness):
     """A wrong secret is raised at once, and for a minute without another request."""
-    desk.platform.usual[API_START_PUSH_TICKET.path] = 40125
-    origin = provider_with_push(desk, DelayedTicket(9999), 30)
+    harness.platform.usual[API_START_PUSH_TICKET.path] = 40125
+    origin = provider_with_push(harness, DelayedTicket(9999), 30)
     for _ in range(20):
         with pytest.raises(InvalidAppSecret):
             await prepare_or_request_push(origin)
-    assert desk.exchange.now() == 1000
-    assert len(desk.platform.requests) == 1
+    assert harness.exchange.now() == 1000
+    assert len(harness.platform.requests) == 1
     await asyncio.sleep(60)
     with pytest.raises(InvalidAppSecret):
         await prepare_or_request_push(origin)
-    assert len(desk.platform.requests) == 2
+    assert len(harness.platform.requests) == 2
 
 
-async def test_push_is_requested_once_a_minute(desk):
+async def test_push_is_requested_once_a_minute(harness):
     """A missing ticket requests at most one push a minute."""
-    origin = provider_with_push(desk, DelayedTicket(9999), 1)
+    origin = provider_with_push(harness, DelayedTicket(9999), 1)
     for _ in range(10):
         with pytest.raises(TicketMissing):
             await prepare_or_request_push(origin)
         await asyncio.sleep(6)
-    assert len(desk.platform.requests) == 1
+    assert len(harness.platform.requests) == 1
 
 
-async def test_push_is_not_requested_for_a_rejected_ticket(desk):
+async def test_push_is_not_requested_for_a_rejected_ticket(harness):
     """No push is requested if the option is off, or if WeChat rejected the ticket."""
     with pytest.raises(TicketMissing):
-        await prepare_or_request_push(provider_with_push(desk, DelayedTicket(9999), 0))
-    desk.platform.usual[PATH] = 61006
-    origin = provider_with_push(desk, DelayedTicket(0), 30)
+        await prepare_or_request_push(provider_with_push(harness, DelayedTicket(9999), 0))
+    harness.platform.usual[PATH] = 61006
+    origin = provider_with_push(harness, DelayedTicket(0), 30)
     order = await origin.prepare()
     with pytest.raises(InvalidTicket):
         await order(lambda: True)
     with pytest.raises(InvalidTicket):
         await prepare_or_request_push(origin)
-    assert len(desk.platform.requests) == 1
+    assert len(harness.platform.requests) == 1
 
 
-async def test_push_is_not_requested_if_the_ticket_source_fails(desk):
+async def test_push_is_not_requested_if_the_ticket_source_fails(harness):
     """An exception of the ticket source is not a missing ticket."""
 
     async def broken():
         raise OSError
 
     with pytest.raises(TicketError):
-        await prepare_or_request_push(provider_with_push(desk, broken, 30))
-    assert desk.platform.requests == []
+        await prepare_or_request_push(provider_with_push(harness, broken, 30))
+    assert harness.platform.requests == []
 
 
-async def test_push_request_can_be_cancelled(desk):
+async def test_push_request_can_be_cancelled(harness):
     """A cancelled push request leaves nothing running."""
-    desk.platform.play(API_START_PUSH_TICKET.path, desk.platform.after(60))
-    preparing = asyncio.create_task(prepare_or_request_push(provider_with_push(desk, DelayedTicket(9999), 30)))
+    harness.platform.play(API_START_PUSH_TICKET.path, harness.platform.after(60))
+    preparing = asyncio.create_task(prepare_or_request_push(provider_with_push(harness, DelayedTicket(9999), 30)))
     await asyncio.sleep(1)
     preparing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -424,24 +424,24 @@ async def test_push_request_can_be_cancelled(desk):
 
 
 @pytest.fixture
-async def shared():
+async def shared_state():
     """Return the shared state in a store in memory."""
     return SharedState(MemoryStore(asyncio.get_running_loop().time), "wx0")
 
 
-async def test_stored_ticket_is_the_newest(shared):
+async def test_stored_ticket_is_the_newest(shared_state):
     """The stored ticket with the latest CreateTime is returned; None before the first."""
-    source = StoredTicketSource(shared)
+    source = StoredTicketSource(shared_state)
     assert await source() is None
-    await shared.update(lambda record, now: record.with_ticket(Secret("new"), 20, now))
-    assert await shared.update(lambda record, now: record.with_ticket(Secret("old"), 10, now)) is None
+    await shared_state.update(lambda record, now: record.with_ticket(Secret("new"), 20, now))
+    assert await shared_state.update(lambda record, now: record.with_ticket(Secret("old"), 10, now)) is None
     assert await source() == Secret("new")
 
 
-async def test_stored_ticket_over_twelve_hours_old_is_rejected(shared):
+async def test_stored_ticket_over_twelve_hours_old_is_rejected(shared_state):
     """TicketExpired is raised without a request, with the age of the ticket."""
-    await shared.update(lambda record, now: record.with_ticket(Secret("t"), 20, now))
-    source = StoredTicketSource(shared)
+    await shared_state.update(lambda record, now: record.with_ticket(Secret("t"), 20, now))
+    source = StoredTicketSource(shared_state)
     await asyncio.sleep(12 * 3600 - 1)
     assert await source() == Secret("t")
     await asyncio.sleep(2)
@@ -450,9 +450,9 @@ async def test_stored_ticket_over_twelve_hours_old_is_rejected(shared):
     assert caught.value.age == pytest.approx(12 * 3600 + 1)
 
 
-async def test_last_stored_ticket_is_used_while_the_store_is_down(shared):
+async def test_last_stored_ticket_is_used_while_the_store_is_down(shared_state):
     """A process that has never read the store gets TokenStoreError."""
-    await shared.update(lambda record, now: record.with_ticket(Secret("t"), 20, now))
+    await shared_state.update(lambda record, now: record.with_ticket(Secret("t"), 20, now))
 
     async def fail(appid):
         raise ConnectionError
@@ -460,7 +460,7 @@ async def test_last_stored_ticket_is_used_while_the_store_is_down(shared):
     down = SharedState(SimpleNamespace(load=fail), "wx0")
     with pytest.raises(TokenStoreError):
         await StoredTicketSource(down)()
-    down.last_snapshot = await shared.read()
+    down.last_snapshot = await shared_state.read()
     assert await StoredTicketSource(down)() == Secret("t")
 
 
@@ -514,7 +514,7 @@ async def test_failing_external_service_is_not_quoted(answer, kind, words):
     assert "T0KEN" not in str(caught.value)
 
 
-async def test_swallowed_cancellation_takes_effect(desk):
+async def test_swallowed_cancellation_takes_effect(harness):
     """A caller that was cancelled stops, although the ticket source swallowed the CancelledError."""
 
     async def stubborn():
@@ -527,10 +527,10 @@ async def test_swallowed_cancellation_takes_effect(desk):
         return "ticket@@@1"
 
     for source in (stubborn, hasty):
-        desk.source.ticket_source = source
-        fetch = asyncio.create_task(desk.fetch())
+        harness.source.ticket_source = source
+        fetch = asyncio.create_task(harness.fetch())
         await asyncio.sleep(0)
         fetch.cancel()
         with pytest.raises(asyncio.CancelledError):
             await fetch
-    assert desk.platform.requests == []
+    assert harness.platform.requests == []

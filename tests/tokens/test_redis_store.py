@@ -1,4 +1,4 @@
-"""The store in Redis, against real servers: what is particular to it, and what clients of all kinds make of it."""
+"""Tests of RedisStore against real servers, with clients of all kinds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ANSWER = module.REPLY_TIMEOUT
 
 @pytest.fixture
 def server():
-    """Give the server that most tests share, empty."""
+    """Return the server that most tests share, empty."""
     server = shared_valkey()
     with redis.Redis.from_url(server.url) as client:
         client.flushall()
@@ -44,40 +44,40 @@ def server():
 
 @pytest.fixture
 def own_server():
-    """Give a server that a test may maltreat."""
+    """Return a server that a test may stop or kill."""
     with running_valkey() as server:
         yield server
 
 
 @pytest.fixture
 async def admin(server):
-    """Give a plain client, for what the store does not do."""
+    """Return a plain client, for what the store does not do."""
     async with Redis.from_url(server.url, decode_responses=True) as client:
         yield client
 
 
 @pytest.fixture
 async def store(server):
-    """Give a store with a client of its own."""
+    """Return a store with a client of its own."""
     async with RedisStore.from_url(server.url) as store:
         yield store
 
 
 @pytest.fixture
 async def other(server):
-    """Give another store on the same server, as another host has it."""
+    """Return another store on the same server, as another host has it."""
     async with RedisStore.from_url(server.url) as store:
         yield store
 
 
-async def keep(store, document):
-    """Keep *document*, whatever is kept, and return its version."""
+async def write(store, document):
+    """Write *document* over the stored one, and return its version."""
     assert await store.compare_and_set(APPID, document, version=(await store.load(APPID)).version)
     return (await store.load(APPID)).version
 
 
-async def see(waiter, writer, version, document="new"):
-    """Let *waiter* wait, *writer* keep something, and the former see it."""
+async def check_wakes(waiter, writer, version, document="new"):
+    """Check that *waiter* wakes after a write by *writer*."""
     waiting = asyncio.create_task(waiter.wait_for_change(APPID, version=version, timeout=LONG))
     await asyncio.sleep(0.03)
     assert not waiting.done()
@@ -85,8 +85,8 @@ async def see(waiter, writer, version, document="new"):
     await finish(waiting)
 
 
-async def connections(admin, count, kind="normal"):
-    """Wait until so many connections of that kind are open; a deadline of asyncio's could get lost in redis-py."""
+async def wait_for_connections(admin, count, kind="normal"):
+    """Wait until so many connections of that kind are open; an asyncio deadline could get lost in redis-py."""
     for _ in range(6000):
         if len(found := await admin.client_list(_type=kind)) == count:
             return
@@ -94,70 +94,70 @@ async def connections(admin, count, kind="normal"):
     raise AssertionError(found)
 
 
-async def listeners(admin, count):
+async def wait_for_subscribers(admin, count):
     """Wait until so many connections are subscribed."""
-    await connections(admin, count, "pubsub")
+    await wait_for_connections(admin, count, "pubsub")
 
 
-async def test_a_client_that_was_lent_stays_open(server):
-    """Closing the store leaves the caller's client, its connections included."""
+async def test_client_of_the_caller_stays_open(server):
+    """Closing the store leaves the caller's client and its connections open."""
     async with Redis.from_url(server.url) as client:
         async with RedisStore(client) as store:
             await store.load(APPID)
         assert client.connection_pool._available_connections[0].is_connected
 
 
-async def test_waiting_takes_no_connection_from_those_who_work(server, admin):
-    """With one connection in a pool that blocks, many wait, and load and compare_and_set go on."""
+async def test_waiters_take_no_connection_from_the_pool(server, admin):
+    """With a pool of one connection many tasks wait, and load and compare_and_set work."""
     pool = BlockingConnectionPool.from_url(server.url, max_connections=1, timeout=60)
     async with Redis.from_pool(pool) as client, asyncio.TaskGroup() as waiting:
         store = RedisStore(client)
-        version = await keep(store, "one")
+        version = await write(store, "one")
         for _ in range(5):
             waiting.create_task(store.wait_for_change(APPID, version=version, timeout=LONG))
-        await listeners(admin, 5)
+        await wait_for_subscribers(admin, 5)
         assert (await store.load(APPID)).version == version
         assert await store.compare_and_set(APPID, "two", version=version)
 
 
-async def test_two_hundred_at_once(store, other):
-    """More tasks than connections take turns, on a client of the store's own too."""
-    version = await keep(store, "one")
+async def test_two_hundred_tasks_at_once(store, other):
+    """More tasks than connections take turns, also on a client of the store."""
+    version = await write(store, "one")
     waits = [other.wait_for_change(APPID, version=version, timeout=0.3) for _ in range(10)]
-    kept = await asyncio.gather(*(store.load(APPID) for _ in range(200)), *waits)
-    assert {each.document for each in kept[:200]} == {"one"}
+    stored = await asyncio.gather(*(store.load(APPID) for _ in range(200)), *waits)
+    assert {each.document for each in stored[:200]} == {"one"}
 
 
-async def test_concurrent_changes_lose_nothing(store, other):
-    """Forty increments from two hosts, each repeated until it is kept, add up."""
+async def test_concurrent_writes_lose_nothing(store, other):
+    """Forty increments from two hosts, each repeated until it is stored, add up."""
 
     async def increment(store):
         while True:
-            kept = await store.load(APPID)
-            if await store.compare_and_set(APPID, str(int(kept.document) + 1), version=kept.version):
+            stored = await store.load(APPID)
+            if await store.compare_and_set(APPID, str(int(stored.document) + 1), version=stored.version):
                 return
 
-    await keep(store, "0")
+    await write(store, "0")
     await asyncio.gather(*(increment(each) for _ in range(20) for each in (store, other)))
     assert (await store.load(APPID)).document == "40"
 
 
-async def test_platforms_and_prefixes_are_kept_apart(store, server):
-    """Another appid, and another prefix on the same server, is another place."""
-    await keep(store, "one")
+async def test_platforms_and_prefixes_are_separate(store, server):
+    """Another appid, or another prefix on the same server, has a separate document."""
+    await write(store, "one")
     async with RedisStore.from_url(server.url, prefix="staging") as staging:
         assert (await staging.load(APPID)).document is None
     assert (await store.load("wx1")).document is None
     assert not await store.compare_and_set("wx1", "no", version=(await store.load(APPID)).version)
 
 
-async def test_a_store_of_a_url_lives_in_one_event_loop_after_the_other(server):
-    """It makes a client for each loop, used until it is closed, and again after that."""
+async def test_store_from_a_url_works_in_successive_event_loops(server):
+    """It creates a client for each loop, and another one after it was closed."""
 
     def run_once(store):
         async def use():
             async with store:
-                return await keep(store, "one")
+                return await write(store, "one")
 
         with asyncio.Runner() as runner:
             return runner.run(use())
@@ -168,7 +168,7 @@ async def test_a_store_of_a_url_lives_in_one_event_loop_after_the_other(server):
     await store.aclose()
 
 
-async def test_closing_in_another_loop_leaves_its_client_alone(server):
+async def test_closing_in_another_loop_does_nothing(server):
     """A client whose loop is gone is not awaited."""
     store = RedisStore.from_url(server.url)
 
@@ -177,29 +177,29 @@ async def test_closing_in_another_loop_leaves_its_client_alone(server):
 
     await asyncio.to_thread(asyncio.run, make())
     await store.aclose()
-    await keep(store, "one")
+    await write(store, "one")
     await store.aclose()
 
 
 # What a listener would see
 
 
-async def test_no_document_is_in_a_key_a_channel_or_a_message(store, admin):
-    """Names hold the appid, messages the version; the value is in the hash alone."""
+async def test_no_document_is_in_a_key_channel_or_message(store, admin):
+    """Keys and channels have the appid, messages the version; only the hash has the document."""
     async with admin.pubsub(ignore_subscribe_messages=True) as listening:
         await listening.psubscribe("*")
         assert await listening.get_message(timeout=1) is None
-        version = await keep(store, "S3CRET")
-        told = None
-        while told is None:
-            told = await listening.get_message(timeout=1)
-    assert told == {"type": "pmessage", "pattern": "*", "channel": KEY, "data": version}
+        version = await write(store, "S3CRET")
+        result = None
+        while result is None:
+            result = await listening.get_message(timeout=1)
+    assert result == {"type": "pmessage", "pattern": "*", "channel": KEY, "data": version}
     assert await admin.keys("*") == [KEY]
     assert await admin.hgetall(KEY) == {"document": "S3CRET", "version": version}
 
 
 async def test_repr_shows_neither_password_nor_client(server):
-    """A store is safe to print."""
+    """The repr of a store shows no secret."""
     store = RedisStore.from_url("redis://someone:S3CRET@127.0.0.1:1/0", prefix="staging")
     client = Redis(password="S3CRET")
     assert repr(store) == "RedisStore(prefix='staging')"
@@ -209,9 +209,9 @@ async def test_repr_shows_neither_password_nor_client(server):
 # Waiting
 
 
-async def test_a_change_between_the_look_and_the_subscription_is_not_missed(store, other, monkeypatch):
-    """After subscribing it looks once more, before it listens."""
-    version = await keep(store, "one")
+async def test_change_before_the_subscription_is_not_missed(store, other, monkeypatch):
+    """After subscribing the waiter checks the version once more."""
+    version = await write(store, "one")
     subscribe = module._subscribe
 
     async def subscribe_late(line, channel):
@@ -223,58 +223,58 @@ async def test_a_change_between_the_look_and_the_subscription_is_not_missed(stor
     await finish(store.wait_for_change(APPID, version=version, timeout=LONG))
 
 
-async def test_messages_alone_wake(store, other, admin, monkeypatch):
-    """With the next look an hour away, a change is still seen."""
+async def test_message_wakes_a_waiter(store, other, admin, monkeypatch):
+    """A waiter wakes although its next check is an hour away."""
     monkeypatch.setattr(module, "MESSAGE_TIMEOUT", LONG)
-    version = await keep(store, "one")
+    version = await write(store, "one")
     waiting = asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=LONG))
-    await listeners(admin, 1)
+    await wait_for_subscribers(admin, 1)
     assert await other.compare_and_set(APPID, "two", version=version)
     await finish(waiting)
 
 
-async def test_what_was_not_published_is_seen_at_the_next_look(store, admin, monkeypatch):
-    """A message that is lost costs a moment, no more."""
+async def test_lost_message_is_found_by_the_next_check(store, admin, monkeypatch):
+    """A change without a message is found by the next check."""
     monkeypatch.setattr(module, "MESSAGE_TIMEOUT", 0.05)
-    version = await keep(store, "one")
+    version = await write(store, "one")
     waiting = asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=LONG))
-    await listeners(admin, 1)
+    await wait_for_subscribers(admin, 1)
     await admin.hset(KEY, "version", "by hand")
     await finish(waiting)
 
 
-async def test_a_subscription_that_breaks_is_replaced_by_looking(store, other, admin, monkeypatch):
-    """Whoever waited on it sees the next change all the same."""
+async def test_broken_subscription_is_replaced_by_polling(store, other, admin, monkeypatch):
+    """A waiter whose connection breaks finds the next change."""
     monkeypatch.setattr(module, "MESSAGE_TIMEOUT", LONG)
-    version = await keep(store, "one")
+    version = await write(store, "one")
     waiting = asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=LONG))
-    await listeners(admin, 1)
+    await wait_for_subscribers(admin, 1)
     await admin.client_kill_filter(_type="pubsub")
     assert await other.compare_and_set(APPID, "two", version=version)
     await finish(waiting)
 
 
-async def test_a_subscription_that_never_stands_is_replaced_by_looking(store, other, monkeypatch):
-    """It is given a second, then the waiter looks instead."""
+async def test_failed_subscription_is_replaced_by_polling(store, other, monkeypatch):
+    """A subscription that hangs is given up after a second, and the waiter polls."""
 
     async def never(line, channel):
         await asyncio.sleep(LONG)
 
     monkeypatch.setattr(module, "_subscribe", never)
     monkeypatch.setattr(module, "SUBSCRIBE_TIMEOUT", 0.01)
-    await see(store, other, await keep(store, "one"))
+    await check_wakes(store, other, await write(store, "one"))
 
 
-async def test_no_subscription_stays(store, other, admin):
-    """Changed, run out of time or cancelled: the connection is closed."""
-    version = await keep(store, "one")
+async def test_no_subscription_stays_open(store, other, admin):
+    """The connection is closed after a change, a timeout or a cancellation."""
+    version = await write(store, "one")
     await store.wait_for_change(APPID, version=version, timeout=0.03)
     cancelled = asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=LONG))
-    await listeners(admin, 1)
+    await wait_for_subscribers(admin, 1)
     cancelled.cancel()
     await asyncio.wait([cancelled])
-    await see(store, other, version)
-    await listeners(admin, 0)
+    await check_wakes(store, other, version)
+    await wait_for_subscribers(admin, 0)
 
 
 # Rights and refusals
@@ -283,30 +283,30 @@ RIGHTS = "on >S3CRET resetchannels ~wxtcb:* +@connection +eval +evalsha +hget +h
 
 
 async def set_user(admin, *rights):
-    """Make the user `wxtcb`."""
+    """Create the user `wxtcb`."""
     await admin.execute_command("ACL", "SETUSER", "wxtcb", "reset", *RIGHTS.split(), *rights)
 
 
 def as_user(server, password="S3CRET"):
-    """Make a store that logs in as that user."""
+    """Return a store that logs in as that user."""
     return RedisStore.from_url(f"unix://wxtcb@{server.server.unix_socket_path}?password={password}")
 
 
 @pytest.mark.parametrize(("rights", "subscriptions"), [(("&wxtcb:*", "+publish", "+subscribe"), 1), ((), 0)])
-async def test_few_rights_suffice(server, admin, rights, subscriptions):
-    """The rights that the module names are enough; without those to the channel it looks instead of listening."""
+async def test_documented_permissions_suffice(server, admin, rights, subscriptions):
+    """The permissions that the module names are enough; without those for the channel the waiter polls."""
     await set_user(admin, *rights)
     async with as_user(server) as store:
-        version = await keep(store, "one")
+        version = await write(store, "one")
         waiting = asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=LONG))
         await asyncio.sleep(0.05)
-        await listeners(admin, subscriptions)
+        await wait_for_subscribers(admin, subscriptions)
         assert await store.compare_and_set(APPID, "two", version=version)
         await finish(waiting)
 
 
-async def test_a_wrong_password_is_an_error_that_does_not_show_it(server, admin):
-    """It names the kind of error, and the place."""
+async def test_wrong_password_is_not_shown(server, admin):
+    """The error has the code of the server and the key, but no password."""
     await set_user(admin)
     async with as_user(server, "WR0NG") as store:
         with pytest.raises(TokenStoreError, match=r"wxtcb:\{wx0123456789abcdef\} .*WRONGPASS") as caught:
@@ -315,8 +315,8 @@ async def test_a_wrong_password_is_an_error_that_does_not_show_it(server, admin)
     assert "WR0NG" not in f"{caught.value!r}"
 
 
-async def test_missing_rights_are_named(server, admin):
-    """A user without a right to the keys is told so."""
+async def test_missing_permissions_are_named(server, admin):
+    """A user without access to the keys gets NOPERM."""
     await set_user(admin, "resetkeys")
     async with as_user(server) as store:
         with pytest.raises(TokenStoreError, match="NOPERM") as caught:
@@ -325,8 +325,8 @@ async def test_missing_rights_are_named(server, admin):
 
 
 @pytest.mark.parametrize("foreign", ["SET", "HSET", "LPUSH"])
-async def test_what_somebody_else_keeps_under_our_key_is_left_as_it_is(store, admin, foreign):
-    """Load, compare_and_set and wait refuse a value of another type, and a hash that is no record."""
+async def test_data_of_another_program_is_rejected_and_unchanged(store, admin, foreign):
+    """All operations reject a value of another type, and a hash that is not a document."""
     await admin.execute_command(foreign, KEY, *(["field"] if foreign == "HSET" else []), "theirs")
     before = await admin.dump(KEY)
     for ask in (
@@ -340,9 +340,9 @@ async def test_what_somebody_else_keeps_under_our_key_is_left_as_it_is(store, ad
     assert await admin.dump(KEY) == before
 
 
-async def test_a_server_without_memory_refuses_to_keep(store, admin):
-    """Swap says why; what is kept can still be read, and kept again later."""
-    version = await keep(store, "one")
+async def test_server_without_memory_rejects_writes(store, admin):
+    """A write fails with OOM; loads work, and writes work again later."""
+    version = await write(store, "one")
     await admin.config_set("maxmemory", 1)
     try:
         with pytest.raises(TokenStoreError, match="no memory left"):
@@ -353,9 +353,9 @@ async def test_a_server_without_memory_refuses_to_keep(store, admin):
     assert await store.compare_and_set(APPID, "two", version=version)
 
 
-async def test_a_replica_refuses_to_keep(store, admin):
-    """Swap says so, load reads what the replica has; promoted, it keeps."""
-    version = await keep(store, "one")
+async def test_replica_rejects_writes(store, admin):
+    """A write fails with READONLY and a load works; after a promotion writes work."""
+    version = await write(store, "one")
     await admin.replicaof("127.0.0.1", 1)
     try:
         with pytest.raises(TokenStoreError, match="READONLY"):
@@ -367,7 +367,7 @@ async def test_a_replica_refuses_to_keep(store, admin):
 
 
 async def test_forgotten_scripts_are_sent_again(store, admin):
-    """A server that forgets its scripts in mid-use is told them anew."""
+    """A server that flushed its scripts during use gets them again."""
     version = ""
     for number in range(3):
         await admin.script_flush()
@@ -376,8 +376,8 @@ async def test_forgotten_scripts_are_sent_again(store, admin):
         version = (await store.load(APPID)).version
 
 
-def test_a_server_that_quotes_what_it_refuses_is_not_quoted():
-    """A server without scripts answers with the first arguments it was sent, which no message of ours repeats."""
+def test_message_of_the_server_is_not_quoted():
+    """A server without scripts quotes the first arguments; the error does not contain them."""
 
     async def refused(url):
         async with RedisStore.from_url(url) as store:
@@ -393,10 +393,10 @@ def test_a_server_that_quotes_what_it_refuses_is_not_quoted():
 # Servers that go away
 
 
-async def test_a_server_that_is_gone_is_an_error_and_the_client_works_when_it_is_back(own_server):
-    """Nobody waits for it; nothing is kept without persistence: a new beginning, at which no old version matches."""
+async def test_client_works_when_the_server_is_back(own_server):
+    """A stopped server is an error at once; without persistence it comes back empty, and no old version matches."""
     async with RedisStore.from_url(own_server.url) as store:
-        version = await keep(store, "one")
+        version = await write(store, "one")
         own_server.kill()
         for ask in (
             store.load(APPID),
@@ -408,34 +408,34 @@ async def test_a_server_that_is_gone_is_an_error_and_the_client_works_when_it_is
         own_server.start()
         assert (await store.load(APPID)).document is None
         assert not await store.compare_and_set(APPID, "late", version=version)
-        await keep(store, "two")
+        await write(store, "two")
 
 
-async def test_a_server_that_stops_while_one_waits_is_an_error(own_server):
-    """Whoever waits is told of it, and not at the end of its time."""
+async def test_server_that_stops_during_a_wait_is_an_error(own_server):
+    """A waiter gets the error before its timeout."""
     async with RedisStore.from_url(own_server.url) as store, Redis.from_url(own_server.url) as admin:
         waiting = asyncio.create_task(store.wait_for_change(APPID, version="", timeout=LONG))
-        await listeners(admin, 1)
+        await wait_for_subscribers(admin, 1)
         own_server.kill()
         with pytest.raises(TokenStoreError, match="cannot be reached"):
             await finish(waiting)
 
 
-async def test_a_server_that_writes_its_disk_goes_on_where_it_was():
-    """Killed and started again, it has the document and the version, and the same client reads them."""
+async def test_persistent_server_keeps_document_and_version():
+    """A server with persistence that was killed has the document again, for the same client."""
     with running_valkey(appendonly="yes", appendfsync="always") as server:
         async with RedisStore.from_url(server.url) as store:
-            version = await keep(store, "one")
+            version = await write(store, "one")
             server.kill()
             server.start()
-            kept = await store.load(APPID)
-            assert (kept.document, kept.version) == ("one", version)
+            stored = await store.load(APPID)
+            assert (stored.document, stored.version) == ("one", version)
             assert await store.compare_and_set(APPID, "two", version=version)
 
 
-async def test_a_flushed_server_is_a_new_beginning(store, admin):
-    """No old version matches, and whoever waits sees the change."""
-    version = await keep(store, "one")
+async def test_flushed_server_accepts_no_old_version(store, admin):
+    """No old version matches, and waiters wake."""
+    version = await write(store, "one")
     await admin.flushall()
     assert not await store.compare_and_set(APPID, "late", version=version)
     await store.wait_for_change(APPID, version=version, timeout=LONG)
@@ -443,10 +443,10 @@ async def test_a_flushed_server_is_a_new_beginning(store, admin):
     assert (await store.load(APPID)).version != version
 
 
-async def test_a_server_that_hangs_is_an_error_of_the_clients_timeout(own_server, pass_time):
-    """It asks twice, then gives up; when the server goes on, so does the client."""
+async def test_hanging_server_is_an_error_after_the_client_timeout(own_server, pass_time):
+    """The client tries twice and gives up; it works again when the server does."""
     async with RedisStore.from_url(f"{own_server.url}?socket_timeout=100") as store:
-        version = await keep(store, "one")
+        version = await write(store, "one")
         own_server.pause()
         loading, passed = asyncio.create_task(store.load(APPID)), 0
         while not loading.done():
@@ -460,16 +460,14 @@ async def test_a_server_that_hangs_is_an_error_of_the_clients_timeout(own_server
         assert (await store.load(APPID)).version == version
 
 
-async def test_a_shared_record_waits_no_longer_for_a_server_that_hangs_than_it_promises(
-    own_server, monkeypatch, pass_time
-):
-    """Whatever the timeouts of the caller's client are; a waiter returns when its time is up, and all works again."""
+async def test_shared_state_limits_the_wait_for_a_hanging_server(own_server, monkeypatch, pass_time):
+    """The limit holds for any timeouts of the caller's client, and the store works again later."""
     monkeypatch.setattr(SharedState._call_store, "__defaults__", (100.0,))
     async with Redis.from_url(own_server.url, socket_timeout=LONG) as client, Redis.from_url(own_server.url) as admin:
         shared = SharedState(RedisStore(client), APPID)
         seen = await shared.read()
         waiting = asyncio.create_task(shared.wait_for_change(seen, 100))
-        await listeners(admin, 1)
+        await wait_for_subscribers(admin, 1)
         own_server.pause()
         reading = asyncio.create_task(shared.read())
         await asyncio.sleep(0.01)
@@ -482,8 +480,8 @@ async def test_a_shared_record_waits_no_longer_for_a_server_that_hangs_than_it_p
         assert (await shared.read()).state == TokenState()
 
 
-def test_a_client_of_its_own_gives_up_before_a_shared_record_does(monkeypatch):
-    """Two answers that do not come take less than two seconds, so the error names what failed."""
+def test_client_gives_up_before_shared_state_does(monkeypatch):
+    """Two reply timeouts take less than `STORE_TIMEOUT`, so the error names the cause."""
     monkeypatch.setattr(module, "REPLY_TIMEOUT", ANSWER)
     client = module._create_client(module.Secret("redis://127.0.0.1"))
     options = client.connection_pool.connection_kwargs
@@ -496,7 +494,7 @@ def test_a_client_of_its_own_gives_up_before_a_shared_record_does(monkeypatch):
 
 @contextlib.asynccontextmanager
 async def losing_replies(server, how_many):
-    """Give the path of a socket behind which the connection breaks instead of the next *how_many* replies to a compare_and_set."""
+    """Return the path of a socket that breaks instead of the next *how_many* replies to a write."""
     left = itertools.count(how_many, -1)
 
     async def serve(reader, writer):
@@ -514,8 +512,8 @@ async def losing_replies(server, how_many):
         yield path
 
 
-async def test_a_swap_whose_reply_is_lost_is_not_taken_for_somebody_elses(server, admin):
-    """The client asks again, finds the new version it chose already there, and says yes."""
+async def test_write_with_a_lost_reply_succeeds(server, admin):
+    """The client sends it again, and the script finds its own new version."""
     async with losing_replies(server, 1) as path, RedisStore.from_url(f"unix://{path}") as store:
         await store.load(APPID)
         await admin.script_load(module.COMPARE_AND_SET.source)
@@ -523,8 +521,8 @@ async def test_a_swap_whose_reply_is_lost_is_not_taken_for_somebody_elses(server
         assert (await store.load(APPID)).document == "one"
 
 
-async def test_a_swap_whose_reply_is_lost_twice_is_an_error_and_may_have_been_kept(server, admin):
-    """There are two chances, then the caller has to look."""
+async def test_write_with_two_lost_replies_is_an_error(server, admin):
+    """After two lost replies the write raises, although the document may be stored."""
     async with losing_replies(server, 2) as path, RedisStore.from_url(f"unix://{path}") as store:
         await admin.script_load(module.COMPARE_AND_SET.source)
         with pytest.raises(TokenStoreError, match="cannot be reached"):
@@ -535,22 +533,22 @@ async def test_a_swap_whose_reply_is_lost_twice_is_an_error_and_may_have_been_ke
 # Cancellation
 
 
-async def cancelled_sometime(use, turns):
-    """Run *use*, cancel it after so many turns of the loop, and tell what became of that."""
+async def cancel_after_turns(use, turns):
+    """Run *use*, cancel it after so many turns of the loop, and return how it ended."""
     task = asyncio.create_task(use)
     for _ in range(turns):
         await asyncio.sleep(0)
-    told = task.cancel()
+    result = task.cancel()
     await asyncio.wait([task])
     assert task.cancelled() or task.exception() is None
-    if task.cancelled() != told:
+    if task.cancelled() != result:
         return "lost"
-    return "cancelled" if told else "too late"
+    return "cancelled" if result else "too late"
 
 
 @pytest.fixture(params=["own", "free", "blocking"])
 async def store_to_cancel(request, server):
-    """Give a store with a client of its own, or one that opens as many connections as it needs, or three."""
+    """Return a store with its own client, with an unlimited pool, or with a pool of three."""
     if request.param == "own":
         async with RedisStore.from_url(server.url) as store:
             yield store
@@ -562,23 +560,23 @@ async def store_to_cancel(request, server):
 
 
 @pytest.mark.unmeasured
-async def test_cancelling_at_random_loses_no_connection_and_mixes_up_no_replies(store_to_cancel, admin):
-    """Of 500 tasks under load each ends as it was told, with answers for its own appid; all connections come back."""
+async def test_random_cancellations_mix_up_no_replies(store_to_cancel, admin):
+    """Of 500 tasks each ends as expected, with replies for its own appid, and all connections are returned."""
     store, chance, ended = store_to_cancel, random.Random(7), Counter()
     appids = [f"wx{number}" for number in range(5)]
     for appid in appids:
         assert await store.compare_and_set(appid, appid, version="")
 
     async def use(appid):
-        kept = await store.load(appid)
-        assert kept.document == appid
-        await store.compare_and_set(appid, appid, version=kept.version)
-        await store.wait_for_change(appid, version=kept.version if chance.random() < 0.5 else "", timeout=0.01)
+        stored = await store.load(appid)
+        assert stored.document == appid
+        await store.compare_and_set(appid, appid, version=stored.version)
+        await store.wait_for_change(appid, version=stored.version if chance.random() < 0.5 else "", timeout=0.01)
         assert (await store.load(appid)).document == appid
 
     async def worker():
         for _ in range(25):
-            ended[await cancelled_sometime(use(chance.choice(appids)), chance.randrange(40))] += 1
+            ended[await cancel_after_turns(use(chance.choice(appids)), chance.randrange(40))] += 1
 
     await asyncio.gather(*(worker() for _ in range(20)))
     assert ended["lost"] == 0
@@ -587,19 +585,19 @@ async def test_cancelling_at_random_loses_no_connection_and_mixes_up_no_replies(
     assert not pool._in_use_connections
     assert {(await store.load(appid)).document for appid in appids * 20} == set(appids)
     await pool.disconnect()
-    await connections(admin, 1)
+    await wait_for_connections(admin, 1)
 
 
-async def test_a_cancellation_is_never_lost(store):
-    """Wherever it comes in the course of a load, the task ends cancelled."""
+async def test_cancellation_is_never_lost(store):
+    """A task that is cancelled anywhere in a load ends cancelled."""
     await store.load(APPID)
-    ends = [await cancelled_sometime(store.load(APPID), turns) for turns in range(40)]
+    ends = [await cancel_after_turns(store.load(APPID), turns) for turns in range(40)]
     assert "lost" not in ends
     assert ends.count("cancelled") > 3
 
 
-async def test_a_cancellation_of_anyio_is_never_lost(store):
-    """A cancel scope knows its own cancellation when it comes out of a load."""
+async def test_anyio_cancellation_is_never_lost(store):
+    """A cancel scope recognises its own cancellation after a load."""
     await store.load(APPID)
     for turns in range(6):
         with anyio.CancelScope() as scope:
@@ -634,10 +632,10 @@ CLIENTS = {
 
 
 @pytest.fixture(params=[*CLIENTS, "of a small pool", "cluster"])
-async def client(request, server, lasting_cluster):
-    """Give a client of the kind asked for."""
+async def client(request, server, shared_cluster):
+    """Return a client of the requested kind."""
     if request.param == "cluster":
-        opened = await cluster_client(lasting_cluster)
+        opened = await cluster_client(shared_cluster)
         await opened.flushall()
     elif request.param == "of a small pool":
         opened = Redis.from_pool(BlockingConnectionPool.from_url(server.url, max_connections=1, timeout=60))
@@ -648,7 +646,7 @@ async def client(request, server, lasting_cluster):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def lasting_cluster():
+def shared_cluster():
     """Run a cluster of one node, which owns all slots."""
     with running_valkey(tcp=True, cluster_enabled="yes") as server:
         with redis.Redis.from_url(server.url) as client:
@@ -657,7 +655,7 @@ def lasting_cluster():
 
 
 async def cluster_client(server):
-    """Open a client of the cluster, which takes two seconds to become writable."""
+    """Return a client of the cluster, which takes two seconds to become writable."""
     async with Redis.from_url(server.url, decode_responses=True) as single:
         for _ in range(3000):
             if (await single.cluster("INFO"))["cluster_state"] == "ok":
@@ -666,8 +664,8 @@ async def cluster_client(server):
     return RedisCluster(host="127.0.0.1", port=server.port)
 
 
-async def test_a_client_of_any_kind_keeps_and_loads(client):
-    """What is kept comes back whole; a wrong version changes nothing; the time is the server's."""
+async def test_every_kind_of_client_reads_and_writes(client):
+    """A document is read unchanged, a wrong version writes nothing, and the time is the server's."""
     store = RedisStore(client)
     before = time.time()
     nothing = await store.load(APPID)
@@ -675,24 +673,24 @@ async def test_a_client_of_any_kind_keeps_and_loads(client):
     assert before - 1 < nothing.store_time < time.time() + 1
     document = "{}\n\x00é票🎟" * 5000
     assert await store.compare_and_set(APPID, document, version="")
-    kept = await store.load(APPID)
-    assert kept.document == document
+    stored = await store.load(APPID)
+    assert stored.document == document
     for version in ("", "another"):
         assert not await store.compare_and_set(APPID, "no", version=version)
     again = await store.load(APPID)
-    assert (again.document, again.version, again.store_time >= kept.store_time) == (document, kept.version, True)
-    assert await store.compare_and_set(APPID, "", version=kept.version)
-    assert not await store.compare_and_set(APPID, "no", version=kept.version)
+    assert (again.document, again.version, again.store_time >= stored.store_time) == (document, stored.version, True)
+    assert await store.compare_and_set(APPID, "", version=stored.version)
+    assert not await store.compare_and_set(APPID, "no", version=stored.version)
     assert (await store.load(APPID)).document == ""
 
 
-async def test_a_client_of_any_kind_waits(client):
-    """It returns after the change, without waiting when there was one, after `within` when there is none."""
+async def test_every_kind_of_client_waits(client):
+    """It returns after a change, at once after an earlier change, and after the timeout without one."""
     store = RedisStore(client)
-    version = await keep(store, "one")
-    await see(store, store, version)
+    version = await write(store, "one")
+    await check_wakes(store, store, version)
     await finish(store.wait_for_change(APPID, version=version, timeout=LONG))
-    version = await keep(store, "three")
+    version = await write(store, "three")
     waiting = asyncio.create_task(store.wait_for_change(APPID, version=version, timeout=0.15))
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -703,8 +701,8 @@ async def test_a_client_of_any_kind_waits(client):
 
 
 @pytest.mark.parametrize("client", [None, "redis://localhost", redis.Redis()], ids=["none", "url", "synchronous"])
-def test_what_is_no_asynchronous_client_is_refused(client):
-    """The message says what is wanted, and what it was given."""
+def test_other_clients_are_rejected(client):
+    """The message names the expected and the given class."""
     kind = f"{type(client).__module__}.{type(client).__name__}"
     with pytest.raises(InvalidArgument, match=rf"client must be a redis.asyncio.Redis or .*, not {kind}"):
         RedisStore(client)
@@ -723,8 +721,8 @@ def test_what_is_no_asynchronous_client_is_refused(client):
         "redis://[S3CRET",
     ],
 )
-def test_a_bad_url_is_refused_without_being_quoted(url):
-    """It may hold a password: neither the message nor what hangs on it shows it."""
+def test_invalid_url_is_rejected_and_not_quoted(url):
+    """Neither the message nor a chained exception shows the URL, which may contain a password."""
     with pytest.raises(InvalidArgument, match="must be redis://") as caught:
         RedisStore.from_url(url)
     error = caught.value
@@ -739,8 +737,8 @@ def test_a_bad_url_is_refused_without_being_quoted(url):
     assert "S3CRET" not in " ".join(frames)
 
 
-def test_an_empty_prefix_is_refused():
-    """It would leave nothing to give rights to."""
+def test_empty_prefix_is_rejected():
+    """A prefix must not be empty."""
     with pytest.raises(InvalidArgument, match="prefix"):
         RedisStore.from_url("redis://localhost", prefix="")
 
@@ -763,13 +761,13 @@ except ModuleNotFoundError as error:
 
 @pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize(
-    ("absent", "told"),
+    ("absent", "result"),
     [
-        ("redis", "wxtcb.tokens.redis needs redis; install it with: pip install 'wxtcb[redis]' / redis"),
+        ("redis", "wxtcb.tokens.redis needs redis: pip install 'wxtcb[redis]' / redis"),
         ("something", "No module named 'something' / something"),
     ],
 )
-def test_without_redis_the_import_says_what_to_install(absent, told):
-    """What redis itself misses is told as it is."""
+def test_without_redis_the_import_says_what_to_install(absent, result):
+    """The import names the extra; a module that redis itself misses is raised unchanged."""
     command = [sys.executable, "-c", WITHOUT.format(absent=absent)]
-    assert subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip() == told
+    assert subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip() == result

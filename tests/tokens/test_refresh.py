@@ -32,7 +32,7 @@ from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.state import LEASE_DURATION, dump_state
 from wxtcb.tokens.stores import MemoryStore
 
-from .token_harness import APPID, Line, Rig, catch, clock, errcode, kill, refused, until
+from .token_harness import APPID, CacheHarness, StoreConnection, catch, clock, errcode, kill, refused, until
 
 pytestmark = pytest.mark.virtual_time
 
@@ -49,7 +49,9 @@ def fleet(store):
 
     def make(number, answer=7200, seconds=0.5, **options):
         return [
-            Rig(answer, seconds, store=Line(store), owner=f"host:{each}", brand=f"T{each}", **options)
+            CacheHarness(
+                answer, seconds, store=StoreConnection(store), owner=f"host:{each}", brand=f"T{each}", **options
+            )
             for each in range(number)
         ]
 
@@ -61,35 +63,37 @@ async def state_of(store):
     return (await SharedState(store, APPID).read()).state
 
 
-def fetches(rigs):
+def fetches(harnesses):
     """Return the number of fetches of all processes."""
-    return sum(rig.fetches for rig in rigs)
+    return sum(harness.fetches for harness in harnesses)
 
 
 async def test_eight_processes_make_one_fetch(fleet, store):
     """One process fetches under the lease, and the others get its token at once, without polling."""
-    rigs = fleet(8)
-    tokens = await asyncio.gather(*(rig.token() for rig in rigs for _ in range(20)))
+    harnesses = fleet(8)
+    tokens = await asyncio.gather(*(harness.token() for harness in harnesses for _ in range(20)))
     assert len({token.value for token in tokens}) == 1
-    assert fetches(rigs) == 1
+    assert fetches(harnesses) == 1
     assert clock() == pytest.approx(1000.5)
-    record = await state_of(store)
-    assert (record.token.fetched_by, record.token.reason, record.lease) == (f"host:{_winner(rigs)}", "first", None)
-    assert sum(event.from_store for rig in rigs for event in rig.emitted(TokenRefreshed)) == 7
+    state = await state_of(store)
+    assert (state.token.fetched_by, state.token.reason, state.lease) == (f"host:{_winner(harnesses)}", "first", None)
+    assert sum(event.from_store for harness in harnesses for event in harness.emitted(TokenRefreshed)) == 7
 
 
-def _winner(rigs):
-    return next(number for number, rig in enumerate(rigs) if rig.fetches)
+def _winner(harnesses):
+    return next(number for number, harness in enumerate(harnesses) if harness.fetches)
 
 
 async def test_rejected_token_is_replaced_once_by_all_processes(fleet):
     """If a token is rejected for all processes at once, one fetches and none fails."""
-    rigs = fleet(8)
+    harnesses = fleet(8)
     for _ in range(5):
-        for rig, token in zip(rigs, await asyncio.gather(*(rig.token() for rig in rigs)), strict=True):
-            rig.cache.invalidate(token, 42001)
-    await asyncio.gather(*(rig.token() for rig in rigs))
-    assert fetches(rigs) == 6
+        for harness, token in zip(
+            harnesses, await asyncio.gather(*(harness.token() for harness in harnesses)), strict=True
+        ):
+            harness.cache.invalidate(token, 42001)
+    await asyncio.gather(*(harness.token() for harness in harnesses))
+    assert fetches(harnesses) == 6
 
 
 async def test_late_rejection_uses_the_token_in_the_store(fleet):
@@ -169,9 +173,9 @@ async def test_closing_during_a_fetch_releases_the_lease(fleet, store):
     await asyncio.sleep(1)
     await one.cache.aclose()
     await catch(lost)
-    record = await state_of(store)
-    assert record.lease is None
-    assert len(record.fetch_times) == 1
+    state = await state_of(store)
+    assert state.lease is None
+    assert len(state.fetch_times) == 1
     two.source.seconds = 0
     began = clock()
     await two.token()
@@ -203,20 +207,20 @@ async def test_closing_works_while_the_store_is_down(fleet):
 
 async def test_outage_makes_as_few_fetches_for_eight_processes_as_for_one(fleet):
     """In 120 s of failures all processes together fetch at most 12 times, and recover within 31 s after it."""
-    rigs = fleet(8, answer=lambda number: refused() if clock() < 1120 else 7200, seconds=0.01)
+    harnesses = fleet(8, answer=lambda number: refused() if clock() < 1120 else 7200, seconds=0.01)
     recovered = {}
 
-    async def caller(rig):
-        while rig not in recovered:
+    async def caller(harness):
+        while harness not in recovered:
             with contextlib.suppress(TransportError):
-                await rig.token()
-                recovered[rig] = clock()
+                await harness.token()
+                recovered[harness] = clock()
             await asyncio.sleep(0.1)
 
-    await asyncio.gather(*(caller(rig) for rig in rigs))
-    assert len([at for rig in rigs for at in rig.source.fetched_at if at < 1120]) <= 12
+    await asyncio.gather(*(caller(harness) for harness in harnesses))
+    assert len([at for harness in harnesses for at in harness.source.fetched_at if at < 1120]) <= 12
     assert max(recovered.values()) <= 1120 + 31
-    assert fetches(rigs) <= 13
+    assert fetches(harnesses) <= 13
 
 
 async def test_backoff_of_another_process_is_raised_with_its_reason(fleet):
@@ -242,19 +246,19 @@ async def test_permanent_failure_concerns_one_process_only(fleet):
 
 async def test_hourly_limit_counts_fetches_of_all_processes(fleet):
     """Fetches of other processes count, also those of killed ones."""
-    rigs = fleet(3, max_fetches_per_hour=3, seconds=0)
+    harnesses = fleet(3, max_fetches_per_hour=3, seconds=0)
     for _ in range(3):
-        for rig in rigs:
-            rig.cache.invalidate(await rig.token(), 42001)
-    assert isinstance(await catch(rigs[0].token()), TokenFetchLimit)
-    assert fetches(rigs) == 3
+        for harness in harnesses:
+            harness.cache.invalidate(await harness.token(), 42001)
+    assert isinstance(await catch(harnesses[0].token()), TokenFetchLimit)
+    assert fetches(harnesses) == 3
 
 
 async def test_short_store_outage_is_waited_for(fleet):
     """Without a valid token callers wait for the store for seconds, and fetch nothing if it returns."""
     one, two = fleet(2)
-    for rig in (one, two):
-        rig.cache.invalidate(await rig.token(), 42001)
+    for harness in (one, two):
+        harness.cache.invalidate(await harness.token(), 42001)
     one.store.cut = two.store.cut = True
     waiting = asyncio.gather(one.token(), two.token())
     await asyncio.sleep(4)
@@ -313,8 +317,8 @@ async def test_token_fetched_without_the_store_is_stored_later(fleet, store):
     await asyncio.sleep(20)
     one.store.cut = False
     await asyncio.sleep(31)
-    kept = (await state_of(store)).token
-    assert (kept.value, kept.fetched_by, kept.requested_at) == (token.value, "host:0", pytest.approx(1005))
+    stored = (await state_of(store)).token
+    assert (stored.value, stored.fetched_by, stored.requested_at) == (token.value, "host:0", pytest.approx(1005))
     assert (await two.token()).value == token.value
     assert two.fetches == 0
 
@@ -333,10 +337,10 @@ async def test_token_of_another_process_is_not_overwritten_later(fleet, store):
 async def test_token_that_could_not_be_stored_is_used_and_stored_later(fleet, store):
     """A fetched token is used although the store fails, and is stored when the store works again."""
     [one] = fleet(1)
-    flight = asyncio.create_task(one.token())
+    task = asyncio.create_task(one.token())
     await asyncio.sleep(0.2)
     one.store.cut = True
-    assert (await flight).value == Secret("T0-1")
+    assert (await task).value == Secret("T0-1")
     assert one.emitted(TokenStoreWriteFailed)
     one.store.cut = False
     await asyncio.sleep(5)
@@ -372,20 +376,20 @@ async def test_fetches_without_the_store_count_towards_the_limit(fleet):
 async def test_failure_that_cannot_be_stored_backs_off_locally(fleet):
     """If the store is down when a fetch fails, the process backs off on its own."""
     [one] = fleet(1, answer=lambda number: refused())
-    flight = asyncio.create_task(one.token())
+    task = asyncio.create_task(one.token())
     await asyncio.sleep(0.2)
     one.store.cut = True
-    await catch(flight)
+    await catch(task)
     assert one.emitted(TokenRefreshFailed)[0].retry_after == 1
 
 
 async def test_store_that_lost_its_data_works_again(fleet, store):
     """A store that is emptied during a refresh gets a token; emptied later, the valid token stays in use."""
     one, two = fleet(2)
-    flight = asyncio.create_task(one.token())
+    task = asyncio.create_task(one.token())
     await asyncio.sleep(0.2)
     store._documents.clear()
-    await flight
+    await task
     assert one.fetches == 2
     store._documents.clear()
     assert one.cache.cached() is not None
@@ -434,7 +438,7 @@ async def test_error_of_a_store_has_no_frames(fleet):
 async def test_conflicts_slow_fetches_down(fleet):
     """With repeated "not latest", fetches are 1, 2, 4 ... 60 s apart, and an event gives the reason."""
     [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
-    one.renewal.conflict_hint = "Share the store."
+    one.refresher.conflict_hint = "Share the store."
     while one.fetches < 12:
         with contextlib.suppress(TokenConflict):
             one.cache.invalidate(await one.token(), 40001)
@@ -479,7 +483,7 @@ async def test_conflicts_end_when_a_token_has_lasted(fleet):
 async def test_reader_uses_tokens_of_other_processes(fleet, store):
     """A process without a provider never fetches, waits in the windows, and is woken by a new token."""
     [owner] = fleet(1)
-    reader = Rig(store=Line(store), provider=None)
+    reader = CacheHarness(store=StoreConnection(store), provider=None)
     await owner.token()
     first = await reader.token()
     await until(7200 - 890)
@@ -494,7 +498,7 @@ async def test_reader_uses_tokens_of_other_processes(fleet, store):
 
 async def test_reader_fails_if_no_process_fetches(fleet, store):
     """With an empty store and no process that fetches, the caller gets an error after a few seconds."""
-    reader = Rig(store=Line(store), provider=None)
+    reader = CacheHarness(store=StoreConnection(store), provider=None)
     error = await catch(reader.token())
     assert isinstance(error, TransportError)
     assert "only reads tokens" in str(error)
@@ -503,7 +507,7 @@ async def test_reader_fails_if_no_process_fetches(fleet, store):
 
 async def test_reader_fails_while_the_store_is_down(fleet, store):
     """A reader has no way to get a token without the store."""
-    reader = Rig(store=Line(store, cut=True), provider=None)
+    reader = CacheHarness(store=StoreConnection(store, cut=True), provider=None)
     assert isinstance(await catch(reader.token()), TokenStoreError)
 
 
@@ -511,10 +515,10 @@ async def test_token_from_the_future_is_valid_for_one_ttl_at_most(fleet, store):
     """A store's clock that was set back makes no token, lease or backoff last longer than its duration."""
     [one] = fleet(1)
     await one.token()
-    record = await state_of(store)
-    ahead = attrs.evolve(record, token=attrs.evolve(record.token, requested_at=1e9))
-    kept = await store.load(APPID)
-    await store.compare_and_set(APPID, dump_state(ahead), version=kept.version)
+    state = await state_of(store)
+    ahead = attrs.evolve(state, token=attrs.evolve(state.token, requested_at=1e9))
+    stored = await store.load(APPID)
+    await store.compare_and_set(APPID, dump_state(ahead), version=stored.version)
     [two] = fleet(1)
     await two.token()
     assert two.cache.age_and_remaining()[1] <= 7200
@@ -525,7 +529,7 @@ async def test_store_outage_after_a_long_wait_is_waited_for(fleet):
     one, two = fleet(2, seconds=20)
     tokens = asyncio.gather(one.token(), two.token())
     await asyncio.sleep(15.1)
-    [waiter] = [rig for rig in (one, two) if not rig.fetches]
+    [waiter] = [harness for harness in (one, two) if not harness.fetches]
     waiter.store.cut = True
     await asyncio.sleep(2)
     waiter.store.cut = False
@@ -639,9 +643,9 @@ async def test_conflict_backoff_does_not_overflow(fleet, store):
     """After thousands of conflicts the backoff is a minute."""
     [one] = fleet(1, seconds=0, max_fetches_per_hour=None)
     await one.token()
-    record = await state_of(store)
-    kept = await store.load(APPID)
-    await store.compare_and_set(APPID, dump_state(attrs.evolve(record, conflicts=5000)), version=kept.version)
+    state = await state_of(store)
+    stored = await store.load(APPID)
+    await store.compare_and_set(APPID, dump_state(attrs.evolve(state, conflicts=5000)), version=stored.version)
     one.cache.invalidate(one.cache.cached(), 40001)
     error = await catch(one.token())
     assert isinstance(error, TokenConflict)
@@ -737,14 +741,14 @@ async def test_hourly_limit_holds_if_the_clock_is_set_back(fleet, store):
 async def test_lease_renewal_ends_although_the_store_swallows_cancellation(fleet, store):
     """A store that swallows CancelledError keeps no lease alive."""
     one, two = fleet(2, seconds=LEASE_DURATION / 3)
-    one.store = one.renewal.shared_state.store = SwallowingLine(store)
+    one.store = one.refresher.shared_state.store = SwallowingConnection(store)
     await asyncio.gather(one.token(), two.token())
     assert fetches([one, two]) == 1
     assert clock() < 1010
 
 
 @attrs.define(eq=False)
-class SwallowingLine(Line):
+class SwallowingConnection(StoreConnection):
     """A connection to a store that swallows cancellations."""
 
     async def _pass(self, name, args, kwargs):
@@ -768,7 +772,7 @@ async def test_rejected_token_from_the_source_backs_off(fleet):
 async def test_reader_with_a_rejected_token_waits_for_seconds_only(fleet, store):
     """A rejection in the mandatory window ends the unlimited wait of a reader."""
     [owner] = fleet(1)
-    reader = Rig(store=Line(store), provider=None)
+    reader = CacheHarness(store=StoreConnection(store), provider=None)
     await owner.token()
     token = await reader.token()
     await until(7200 - 890)
@@ -799,9 +803,9 @@ async def test_unstored_token_replaces_the_one_it_invalidated(fleet, store):
 async def test_later_of_two_unstored_tokens_stays(fleet, store):
     """The later of two tokens fetched without the store stays, in whatever order they are stored."""
     one, two = fleet(2)
-    for rig in (one, two):
-        assert await rig.renewal.peek(RefreshRequest("first")) is None
-        rig.store.cut = True
+    for harness in (one, two):
+        assert await harness.refresher.peek(RefreshRequest("first")) is None
+        harness.store.cut = True
     first = asyncio.create_task(one.token())
     await asyncio.sleep(1)
     await two.token()
@@ -826,7 +830,7 @@ async def test_fetches_without_the_store_are_counted_once_stored(fleet, store):
 
 
 @attrs.define(eq=False)
-class HangingLine(Line):
+class HangingConnection(StoreConnection):
     """A connection on which the second write never returns: the one that releases the lease."""
 
     swaps: int = 0
@@ -838,12 +842,12 @@ class HangingLine(Line):
         return await super().compare_and_set(*args, **kwargs)
 
 
-async def close_during_release(rig, store, settle):
+async def close_during_release(harness, store, settle):
     """Close a process while it releases its lease, and return the state then."""
-    rig.renewal.shared_state.store = HangingLine(store)
-    lost = asyncio.create_task(rig.token())
+    harness.refresher.shared_state.store = HangingConnection(store)
+    lost = asyncio.create_task(harness.token())
     await settle()
-    await rig.cache.aclose()
+    await harness.cache.aclose()
     await catch(lost)
     return await state_of(store)
 
@@ -851,8 +855,8 @@ async def close_during_release(rig, store, settle):
 async def test_closing_while_the_token_is_stored_stores_it(fleet, store, settle):
     """A process that is closed while it stores its token loses neither the token nor the lease."""
     one, two = fleet(2, seconds=0)
-    record = await close_during_release(one, store, settle)
-    assert (record.token.value, record.lease) == (Secret("T0-1"), None)
+    state = await close_during_release(one, store, settle)
+    assert (state.token.value, state.lease) == (Secret("T0-1"), None)
     assert (await two.token()).value == Secret("T0-1")
 
 
@@ -868,7 +872,7 @@ async def test_token_of_another_process_ends_a_backoff(fleet):
     one.source.answer = lambda _: errcode(45011)
     two.source.answer = 7200
     await catch(one.token())
-    two.renewal.shared_state.store.store._documents.clear()
+    two.refresher.shared_state.store.store._documents.clear()
     token = await two.token()
     await asyncio.sleep(1)
     assert (await one.token()).value == token.value
@@ -893,10 +897,10 @@ async def test_lease_with_a_lost_reply_is_claimed(fleet, store):
     """A lease that was granted without a reply is recognised at the next read, and no fetch is counted twice."""
     [one] = fleet(1, seconds=0)
     one.store.deaf = True
-    flight = asyncio.create_task(one.token())
+    task = asyncio.create_task(one.token())
     await asyncio.sleep(1)
     one.store.deaf = False
-    await flight
+    await task
     assert clock() - 1000 < 3.1
     assert len((await state_of(store)).fetch_times) == 1
 
@@ -966,7 +970,7 @@ async def test_unstored_token_replaces_no_newer_one_if_the_clock_was_set(fleet, 
     store.clock = offset = AdjustableClock(store.clock)
     one, two = fleet(2, seconds=0)
     if sees:
-        await one.renewal.peek(RefreshRequest("first"))
+        await one.refresher.peek(RefreshRequest("first"))
     one.store.cut = True
     await one.token()
     await asyncio.sleep(1)
@@ -1018,22 +1022,22 @@ async def test_superseded_fetches_without_the_store_are_counted(fleet, store):
     one.store.cut = False
     await asyncio.sleep(40)
     assert len((await state_of(store)).fetch_times) == 3
-    assert not one.renewal._storeless_fetch_times
+    assert not one.refresher._storeless_fetch_times
     assert isinstance(await catch(two.token()), TokenFetchLimit)
 
 
 async def test_closing_while_the_lease_renewal_ends_stores_the_token(fleet, store, settle):
     """The token is stored before the renewal of the lease is cancelled."""
     [one] = fleet(1, seconds=LEASE_DURATION / 3)
-    one.store = one.renewal.shared_state.store = SwallowingLine(store)
+    one.store = one.refresher.shared_state.store = SwallowingConnection(store)
     lost = asyncio.create_task(one.token())
     while (await state_of(store)).token is None:
         await asyncio.sleep(0.1)
     await one.cache.aclose()
     with contextlib.suppress(WxtcbError):
         await lost
-    record = await state_of(store)
-    assert (record.token.value, record.lease) == (Secret("T0-1"), None)
+    state = await state_of(store)
+    assert (state.token.value, state.lease) == (Secret("T0-1"), None)
 
 
 async def test_lost_replies_do_not_extend_a_lease(fleet, store):

@@ -1,4 +1,4 @@
-"""Stores by their URL."""
+"""Tests of store URLs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ APPID = "wx0123456789abcdef"
 
 @pytest.fixture
 def redis_urls(monkeypatch):
-    """Stand in for the module of RedisStore, and give the URLs it is asked for; one with port 99999 is refused."""
+    """Replace the module of RedisStore, and return the URLs it gets; a URL with port 99999 is invalid."""
     urls = []
 
     def from_url(url):
@@ -33,8 +33,8 @@ def redis_urls(monkeypatch):
 
 
 @pytest.mark.parametrize("wrap", [str, Secret])
-async def test_a_sqlite_url_is_that_of_a_file(tmp_path, monkeypatch, wrap):
-    """Three slashes lead into the working directory, four anywhere; % stands for what is special."""
+async def test_sqlite_url_is_a_file(tmp_path, monkeypatch, wrap):
+    """Three slashes begin a relative path, four an absolute one; special characters are percent-encoded."""
     monkeypatch.chdir(tmp_path)
     urls = ["sqlite:///tokens.db", f"SQLite:///{tmp_path}/a%20b%3F%23.db", "sqlite:///./令牌.db"]
     for url, name in zip(urls, ["tokens.db", "a b?#.db", "令牌.db"], strict=True):
@@ -46,8 +46,8 @@ async def test_a_sqlite_url_is_that_of_a_file(tmp_path, monkeypatch, wrap):
 
 
 @pytest.mark.parametrize("url", ["redis://:S3CRET@127.0.0.1/0", "rediss://cache:6380", "unix:///run/valkey.sock?db=1"])
-def test_the_schemes_of_redis_are_left_to_its_store(redis_urls, url):
-    """It is given the URL as it is, and what it makes is returned."""
+def test_redis_urls_are_passed_to_the_store(redis_urls, url):
+    """RedisStore gets the URL unchanged, and its result is returned."""
     assert isinstance(open_store(url), SimpleNamespace)
     assert redis_urls == [url]
 
@@ -73,8 +73,8 @@ def test_the_schemes_of_redis_are_left_to_its_store(redis_urls, url):
         ("redis://:S3CRET@host:99999", "not a valid redis://"),
     ],
 )
-def test_any_other_url_is_refused_without_being_shown(redis_urls, url, words):
-    """The message says what is wrong; neither it nor a frame of ours holds what may be a password."""
+def test_invalid_url_is_rejected_and_not_shown(redis_urls, url, words):
+    """Neither the message nor a frame of the package shows the URL, which may contain a password."""
     with pytest.raises(InvalidArgument, match=words) as caught:
         open_store(url)
     story = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
@@ -82,13 +82,13 @@ def test_any_other_url_is_refused_without_being_shown(redis_urls, url, words):
     assert caught.value.__context__ is None
 
 
-def test_a_store_whose_extra_is_missing_says_what_to_install(monkeypatch):
-    """It is a wrong setting, not a bug."""
+def test_missing_extra_is_named(monkeypatch):
+    """A missing extra is an InvalidArgument."""
     monkeypatch.delitem(sys.modules, "wxtcb.tokens.redis", raising=False)
     monkeypatch.delattr("wxtcb.tokens.redis", raising=False)
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(
-        InvalidArgument, match=r"wxtcb.tokens.redis needs redis; .*pip install 'wxtcb\[redis\]'"
+        InvalidArgument, match=r"wxtcb.tokens.redis needs redis: pip install 'wxtcb\[redis\]'"
     ) as caught:
         open_store("redis://user:S3CRET@host")
     assert "S3CRET" not in str(caught.value)

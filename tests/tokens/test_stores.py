@@ -150,8 +150,8 @@ store = SqliteStore(sys.argv[1])
 async def count():
     for _ in range(50):
         while True:
-            kept = await store.load("wx")
-            if await store.compare_and_set("wx", str(int(kept.document or "0") + 1), version=kept.version):
+            stored = await store.load("wx")
+            if await store.compare_and_set("wx", str(int(stored.document or "0") + 1), version=stored.version):
                 break
 
 async def finish():

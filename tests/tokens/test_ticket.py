@@ -1,4 +1,4 @@
-"""The receiver behind its two doors: what is answered, kept, handed on and told."""
+"""Tests of TicketReceiver as an ASGI app and an aiohttp.web handler: answers, stored tickets, notifications, events."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ TICKET = "component_verify_ticket"
 
 
 def message(info_type=TICKET, created=100, **texts):
-    """Give a message as WeChat writes it."""
+    """Return a message in WeChat's format."""
     texts = {"AppId": APPID, "CreateTime": created, "InfoType": info_type, **texts}
     inside = "".join(f"<{name}><![CDATA[{text}]]></{name}>" for name, text in texts.items())
     return f"<xml>{inside}</xml>"
 
 
 def ticket(value="ticket@@@1", created=100, **how):
-    """Give a push of a ticket."""
+    """Return a push of a ticket."""
     return pushed(message(created=created, ComponentVerifyTicket=value), **how)
 
 
-def notice(info_type="authorized"):
-    """Give a push of something else."""
+def notification(info_type="authorized"):
+    """Return a push of another type."""
     return pushed(message(info_type, AuthorizationCode="c0de"))
 
 
-async def lasting(notice):
-    """Take no end, until cancelled."""
+async def run_until_cancelled(notification):
+    """Run until cancelled."""
     await asyncio.Event().wait()
 
 
@@ -73,37 +73,37 @@ class BrokenStore:
 
 
 @pytest.fixture
-def heard():
-    """Collect the events."""
+def events():
+    """Return a list that collects the events."""
     return []
 
 
 @pytest.fixture
 def store():
-    """Give the store of the platform."""
+    """Return the store of the platform."""
     return MemoryStore()
 
 
 @pytest.fixture
-def new_receiver(store, heard):
-    """Give a function that builds receivers."""
+def new_receiver(store, events):
+    """Return a function that creates receivers."""
 
     def build(**options):
         usual = {"component_appid": APPID, "message_token": TOKEN, "encoding_aes_key": KEY, "token_store": store}
-        return TicketReceiver(**{**usual, "hooks": (heard.append,), **options})
+        return TicketReceiver(**{**usual, "hooks": (events.append,), **options})
 
     return build
 
 
 @pytest_asyncio.fixture
 async def receiver(new_receiver):
-    """Give an open receiver."""
+    """Return an open receiver."""
     async with new_receiver() as receiver:
         yield receiver
 
 
 async def asgi(receiver, query, *pieces, method="POST", http_version="1.1", every=0.0):
-    """Serve one request as an ASGI server would; a piece of None is a sender that goes away."""
+    """Serve one request as an ASGI server would; a chunk of None is a disconnect."""
     messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces if piece is not None]
     if None in pieces:
         messages.append({"type": "http.disconnect"})
@@ -124,13 +124,13 @@ async def asgi(receiver, query, *pieces, method="POST", http_version="1.1", ever
 
 
 async def post(receiver, push, **how):
-    """Give the status and the body of the answer to a push."""
+    """Return status and body of the answer to a push."""
     start, end = await asgi(receiver, *push, **how)
     return start["status"], end["body"]
 
 
 class Content:
-    """The body of an aiohttp request, piece by piece; an exception is raised."""
+    """The body of an aiohttp request in chunks; an exception is raised."""
 
     def __init__(self, *pieces):
         self.pieces = [*pieces]
@@ -142,21 +142,21 @@ class Content:
         return piece
 
 
-async def handled(receiver, query, *pieces, method="POST"):
+async def handle_with_aiohttp(receiver, query, *pieces, method="POST"):
     """Serve one request as aiohttp.web would."""
     path = "/wechat/push?" + query.decode("utf-8", "surrogateescape")
     response = await receiver.handle(make_mocked_request(method, path, payload=Content(*pieces)))
     return response.status, response.body
 
 
-async def kept_in(store):
-    """Return what the store holds."""
-    kept = (await SharedState(store, APPID).read()).state.ticket
-    return kept and (kept.value.reveal(), kept.create_time)
+async def stored_in(store):
+    """Return the ticket in the store."""
+    stored = (await SharedState(store, APPID).read()).state.ticket
+    return stored and (stored.value.reveal(), stored.create_time)
 
 
-async def test_a_ticket_is_answered_with_success_and_nothing_else(receiver, store, heard):
-    """200, seven bytes of plain text; the ticket is in the store, and an event tells of it."""
+async def test_ticket_is_answered_with_success(receiver, store, events):
+    """The answer is 200 with the plain text "success"; the ticket is in the store, and an event reports it."""
     start, end = await asgi(receiver, *ticket())
     assert start == {
         "type": "http.response.start",
@@ -164,19 +164,19 @@ async def test_a_ticket_is_answered_with_success_and_nothing_else(receiver, stor
         "headers": [(b"content-type", b"text/plain"), (b"content-length", b"7")],
     }
     assert end == {"type": "http.response.body", "body": b"success"}
-    assert await kept_in(store) == ("ticket@@@1", 100)
-    assert heard == [TicketReceived(100, is_newest=True)]
+    assert await stored_in(store) == ("ticket@@@1", 100)
+    assert events == [TicketReceived(100, is_newest=True)]
 
 
-async def test_aiohttp_gets_the_same(receiver, store):
-    """The handler gives the same seven bytes."""
+async def test_aiohttp_handler_answers_the_same(receiver, store):
+    """The handler of aiohttp.web returns the same answer."""
     query, body = ticket()
-    assert await handled(receiver, query, body[:10], body[10:]) == (200, b"success")
-    assert await kept_in(store) == ("ticket@@@1", 100)
+    assert await handle_with_aiohttp(receiver, query, body[:10], body[10:]) == (200, b"success")
+    assert await stored_in(store) == ("ticket@@@1", 100)
 
 
-async def test_the_newest_ticket_is_a_source_for_sessions(receiver):
-    """It is None before the first push, and the newest from then on, hidden from eyes."""
+async def test_newest_ticket_is_a_ticket_source(receiver):
+    """It is None before the first push, and a Secret from then on."""
     assert await receiver.newest_ticket() is None
     await post(receiver, ticket("ticket@@@2", 200))
     await post(receiver, ticket("ticket@@@1", 100))
@@ -185,20 +185,20 @@ async def test_the_newest_ticket_is_a_source_for_sessions(receiver):
 
 
 @pytest.mark.parametrize("created", [100, 99])
-async def test_a_repeat_or_a_late_one_is_answered_but_not_kept(receiver, store, heard, created):
-    """WeChat repeats; whatever is no newer changes nothing."""
+async def test_repeated_or_older_ticket_is_not_stored(receiver, store, events, created):
+    """A ticket that is not newer is answered with success and changes nothing."""
     await post(receiver, ticket())
     assert await post(receiver, ticket("ticket@@@2", created)) == (200, b"success")
-    assert await kept_in(store) == ("ticket@@@1", 100)
-    assert heard[1:] == [TicketReceived(created, is_newest=False)]
+    assert await stored_in(store) == ("ticket@@@1", 100)
+    assert events[1:] == [TicketReceived(created, is_newest=False)]
 
 
-async def test_the_previous_key_still_opens(new_receiver, store):
-    """While the key is being changed, both are in use."""
+async def test_previous_key_decrypts(new_receiver, store):
+    """While the key is being changed, both keys are in use."""
     receiver = new_receiver(encoding_aes_key=KEY, previous_encoding_aes_key=Secret(OLD_KEY))
     assert await post(receiver, ticket("ticket@@@1", 100, key=OLD_KEY)) == (200, b"success")
     assert await post(receiver, ticket("ticket@@@2", 200, key=KEY)) == (200, b"success")
-    assert await kept_in(store) == ("ticket@@@2", 200)
+    assert await stored_in(store) == ("ticket@@@2", 200)
 
 
 @pytest.mark.parametrize(
@@ -212,15 +212,15 @@ async def test_the_previous_key_still_opens(new_receiver, store):
         ((ticket()[0], b"x" * (MAX_BODY + 1)), 413),
     ],
 )
-async def test_what_is_no_push_for_us_is_refused_and_changes_nothing(receiver, store, heard, push, status):
-    """At both doors alike: the status, a short text without anything of the push, an event for each."""
+async def test_invalid_push_is_rejected(receiver, store, events, push, status):
+    """Both adapters answer with the status and a short text that quotes nothing, and emit an event."""
     code, body = await post(receiver, push)
-    assert (code, body) == await handled(receiver, *push)
+    assert (code, body) == await handle_with_aiohttp(receiver, *push)
     assert code == status
-    assert heard == [PushRefused(body.decode(), status)] * 2
+    assert events == [PushRefused(body.decode(), status)] * 2
     assert 0 < len(body) < 60
     assert not any(word in body for word in (b"ticket@@@", b"wx", TOKEN.encode(), KEY.encode()))
-    assert await kept_in(store) is None
+    assert await stored_in(store) is None
 
 
 @pytest.mark.parametrize(
@@ -234,39 +234,39 @@ async def test_what_is_no_push_for_us_is_refused_and_changes_nothing(receiver, s
         ticket(created=1413192605000),
     ],
 )
-async def test_what_we_cannot_read_of_the_platform_s_own_pushes_is_success(receiver, store, heard, push):
-    """At both doors alike: anything else can stop the pushes; an event tells of it, and nothing is changed."""
-    assert await post(receiver, push) == await handled(receiver, *push) == (200, b"success")
-    assert [type(event) for event in heard] == [PushMalformed] * 2
-    assert await kept_in(store) is None
+async def test_unreadable_push_of_the_platform_is_answered_with_success(receiver, store, events, push):
+    """Both adapters answer with success, emit an event, and change nothing."""
+    assert await post(receiver, push) == await handle_with_aiohttp(receiver, *push) == (200, b"success")
+    assert [type(event) for event in events] == [PushMalformed] * 2
+    assert await stored_in(store) is None
 
 
-async def test_a_ticket_of_the_future_does_not_keep_later_ones_out(new_receiver, store, heard):
-    """By the clock that was passed in: the ticket after it is the newest."""
+async def test_ticket_from_the_future_blocks_no_later_one(new_receiver, store, events):
+    """By the given clock, a ticket from the future is ignored, and the next one is the newest."""
     async with new_receiver(clock=lambda: 1000.0) as receiver:
         assert await post(receiver, ticket("ticket@@@9", 1000 + 86_401)) == (200, b"success")
-        assert await kept_in(store) is None
+        assert await stored_in(store) is None
         assert await post(receiver, ticket("ticket@@@1", 1000)) == (200, b"success")
-    assert await kept_in(store) == ("ticket@@@1", 1000)
-    assert [type(event) for event in heard] == [PushMalformed, TicketReceived]
+    assert await stored_in(store) == ("ticket@@@1", 1000)
+    assert [type(event) for event in events] == [PushMalformed, TicketReceived]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "post"])
 async def test_another_method_is_not_allowed(receiver, method):
-    """The answer says which one is."""
+    """The answer names the allowed method."""
     start, _ = await asgi(receiver, *ticket(), method=method)
     assert (start["status"], dict(start["headers"])[b"allow"]) == (405, b"POST")
 
 
-async def test_a_body_may_come_in_any_pieces(receiver):
-    """One byte at a time, and empty ones between."""
+async def test_body_may_arrive_in_any_chunks(receiver):
+    """One byte at a time, and empty chunks, are accepted."""
     query, body = ticket()
     pieces = [each for byte in body for each in (bytes([byte]), b"")]
     assert (await asgi(receiver, query, *pieces))[0]["status"] == 200
 
 
-async def test_a_body_is_counted_while_it_comes(receiver):
-    """64 KiB are read, no more is, whatever is still to come."""
+async def test_body_is_limited_while_it_arrives(receiver):
+    """Reading stops after 64 KiB."""
     query = ticket()[0]
     assert (await asgi(receiver, query, b"x" * MAX_BODY))[0]["status"] == 400
     start, _ = await asgi(receiver, query, b"x" * MAX_BODY, b"x", RuntimeError("is not read"))
@@ -274,8 +274,8 @@ async def test_a_body_is_counted_while_it_comes(receiver):
 
 
 @pytest.mark.parametrize(("http_version", "headers"), [("1.1", 3), ("2", 2)])
-async def test_what_was_not_read_ends_the_connection(receiver, http_version, headers):
-    """HTTP/2 needs, and has, no header for that."""
+async def test_unread_body_closes_the_connection(receiver, http_version, headers):
+    """HTTP/1.1 gets "Connection: close"; HTTP/2 has no such header."""
     start, _ = await asgi(receiver, b"", b"x" * 99999, http_version=http_version)
     assert len(start["headers"]) == headers
     assert ((b"connection", b"close") in start["headers"]) is (http_version == "1.1")
@@ -283,33 +283,33 @@ async def test_what_was_not_read_ends_the_connection(receiver, http_version, hea
     assert (await receiver.handle(request)).keep_alive is False
 
 
-async def test_a_slow_body_is_not_waited_for(receiver, heard):
-    """The bound is ours, for servers have none: five seconds for all of it, however it dribbles in."""
+async def test_slow_body_is_rejected(receiver, events):
+    """The whole body has five seconds, however it arrives."""
     started = asyncio.get_running_loop().time()
     query, body = ticket()
     start, _ = await asgi(receiver, query, *(bytes([byte]) for byte in body), every=0.3)
     assert start["status"] == 408
     assert asyncio.get_running_loop().time() == started + BODY_TIMEOUT
-    assert [event.status for event in heard] == [408]
+    assert [event.status for event in events] == [408]
 
 
-async def test_a_sender_that_goes_away_is_not_answered(receiver, heard, store):
-    """There is nobody to answer; an event says what happened, and nothing is kept."""
+async def test_disconnected_sender_is_not_answered(receiver, events, store):
+    """An event reports it, and nothing is stored."""
     query, body = ticket()
     assert await asgi(receiver, query, body[:50], None) == []
-    assert heard == [PushRefused("the body is incomplete", 400)]
-    assert await kept_in(store) is None
+    assert events == [PushRefused("the body is incomplete", 400)]
+    assert await stored_in(store) is None
 
 
 @pytest.mark.parametrize("error", [web.RequestPayloadError(), ConnectionResetError()])
-async def test_a_body_that_aiohttp_cannot_read_broke_off(receiver, error):
-    """A sender that went away, or wrote what is no chunked or compressed body."""
+async def test_unreadable_body_of_aiohttp_is_incomplete(receiver, error):
+    """A disconnect, or an invalid chunked or compressed body, is rejected."""
     query, body = ticket()
-    assert await handled(receiver, query, body[:50], error) == (400, b"the body is incomplete")
+    assert await handle_with_aiohttp(receiver, query, body[:50], error) == (400, b"the body is incomplete")
 
 
-async def test_a_websocket_is_refused(receiver):
-    """It is closed before it is accepted."""
+async def test_websocket_is_closed(receiver):
+    """A WebSocket is closed before it is accepted."""
     sent = []
 
     async def send(message):
@@ -319,8 +319,8 @@ async def test_a_websocket_is_refused(receiver):
     assert sent == [{"type": "websocket.close"}]
 
 
-async def test_alone_under_a_server_its_lifespan_opens_and_closes_it(new_receiver):
-    """It can also be started again."""
+async def test_lifespan_opens_and_closes_the_receiver(new_receiver):
+    """The lifespan of an ASGI server opens and closes it, more than once."""
     receiver = new_receiver()
     for _ in range(2):
         messages, sent = asyncio.Queue(), asyncio.Queue()
@@ -334,8 +334,8 @@ async def test_alone_under_a_server_its_lifespan_opens_and_closes_it(new_receive
         assert await post(receiver, ticket()) == (503, b"the receiver is closed")
 
 
-async def test_it_works_without_being_entered(new_receiver, store):
-    """From its first request on; afterwards it can be closed."""
+async def test_receiver_works_without_async_with(new_receiver, store):
+    """It works from the first request on, and can be closed."""
     receiver = new_receiver()
     assert await post(receiver, ticket()) == (200, b"success")
     assert (await receiver.newest_ticket()).reveal() == "ticket@@@1"
@@ -345,8 +345,8 @@ async def test_it_works_without_being_entered(new_receiver, store):
         await receiver.newest_ticket()
 
 
-def test_it_may_serve_one_loop_after_the_other(new_receiver, virtual_run):
-    """Test clients run each request in a loop of its own, and may never enter it."""
+def test_receiver_works_in_successive_event_loops(new_receiver, virtual_run):
+    """Test clients run each request in a loop of its own, and may never enter the receiver."""
     receiver = new_receiver(token_store=(store := BrokenStore()))
 
     async def once(created):
@@ -359,12 +359,12 @@ def test_it_may_serve_one_loop_after_the_other(new_receiver, virtual_run):
     assert store.asked == 10
 
 
-def test_it_may_be_closed_in_a_loop_that_comes_after_the_one_it_served(new_receiver, virtual_run):
-    """What that loop left behind, cancelled or not, holds up nobody; the ticket gets its last try."""
-    receiver = new_receiver(token_store=(store := BrokenStore()), on_notification=lasting)
+def test_receiver_can_be_closed_in_a_later_event_loop(new_receiver, virtual_run):
+    """Tasks of a closed loop do not delay closing, and the ticket gets its last attempt."""
+    receiver = new_receiver(token_store=(store := BrokenStore()), on_notification=run_until_cancelled)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(post(receiver, ticket()))
-    loop.run_until_complete(post(receiver, notice()))
+    loop.run_until_complete(post(receiver, notification()))
     left = asyncio.all_tasks(loop)
     loop.close()
     assert len(left) == 2
@@ -376,8 +376,8 @@ def test_it_may_be_closed_in_a_loop_that_comes_after_the_one_it_served(new_recei
 
 
 @pytest.mark.parametrize("is_secret", [False, True])
-def test_the_store_of_a_url_is_opened_and_closed_by_the_receiver(new_receiver, tmp_path, is_secret, monkeypatch):
-    """It is opened again where the receiver is."""
+def test_receiver_opens_and_closes_a_store_given_by_url(new_receiver, tmp_path, is_secret, monkeypatch):
+    """The store is opened again if the receiver is."""
     closed = []
 
     class Watched(SqliteStore):
@@ -394,7 +394,7 @@ def test_the_store_of_a_url_is_opened_and_closed_by_the_receiver(new_receiver, t
             async with receiver:
                 await post(receiver, ticket(created=created))
                 assert len(closed) == (created == 200)
-        return await kept_in(store)
+        return await stored_in(store)
 
     store = SqliteStore(tmp_path / "tokens.db")
     with asyncio.Runner() as runner:
@@ -403,26 +403,26 @@ def test_the_store_of_a_url_is_opened_and_closed_by_the_receiver(new_receiver, t
     assert len(set(closed)) == 2
 
 
-async def test_while_the_store_is_down_success_is_answered_and_the_ticket_given(new_receiver, heard):
-    """Events tell of it; closing ends the attempts."""
+async def test_ticket_is_available_while_the_store_is_down(new_receiver, events):
+    """Pushes are answered with success and events report the failures; closing ends the attempts."""
     async with new_receiver(token_store=BrokenStore()) as receiver:
         assert await post(receiver, ticket()) == (200, b"success")
         assert (await receiver.newest_ticket()).reveal() == "ticket@@@1"
-    assert [type(event) for event in heard] == [TicketWriteFailed, TicketReceived, TicketWriteFailed]
-    assert heard[1] == TicketReceived(100, is_newest=True, in_memory_only=True)
+    assert [type(event) for event in events] == [TicketWriteFailed, TicketReceived, TicketWriteFailed]
+    assert events[1] == TicketReceived(100, is_newest=True, in_memory_only=True)
 
 
-async def test_a_notice_is_handed_on_after_the_answer(new_receiver, settle):
-    """The callback runs in a task of its own, which the answer does not wait for."""
+async def test_notification_is_dispatched_after_the_answer(new_receiver, settle):
+    """The callback runs in a task of its own, and the answer does not wait for it."""
     began, done = [], []
 
-    async def slow(notice):
-        began.append(notice)
+    async def slow(notification):
+        began.append(notification)
         await asyncio.sleep(3)
-        done.append(notice)
+        done.append(notification)
 
     async with new_receiver(on_notification=slow) as receiver:
-        assert await post(receiver, notice()) == (200, b"success")
+        assert await post(receiver, notification()) == (200, b"success")
         await settle()
         assert (len(began), done) == (1, [])
     assert done == began
@@ -430,21 +430,21 @@ async def test_a_notice_is_handed_on_after_the_answer(new_receiver, settle):
     assert (done[0].info_type, done[0].fields["AuthorizationCode"]) == ("authorized", "c0de")
 
 
-async def test_without_a_callback_notices_are_answered_all_the_same(receiver, heard):
-    """Known or unknown, they are success."""
-    assert await post(receiver, notice("authorized")) == (200, b"success")
-    assert await post(receiver, notice("of_tomorrow")) == (200, b"success")
-    assert heard == []
+async def test_notifications_need_no_callback(receiver, events):
+    """Without a callback every notification is answered with success."""
+    assert await post(receiver, notification("authorized")) == (200, b"success")
+    assert await post(receiver, notification("of_tomorrow")) == (200, b"success")
+    assert events == []
 
 
-async def test_a_callback_that_raises_is_reported_to_the_loop(new_receiver, settle):
+async def test_exception_of_the_callback_goes_to_the_event_loop(new_receiver, settle):
     """The answer is success; the report names the receiver and shows no code."""
 
-    async def careless(notice):
+    async def careless(notification):
         raise RuntimeError("careless")
 
     async with new_receiver(on_notification=careless) as receiver:
-        assert await post(receiver, notice()) == (200, b"success")
+        assert await post(receiver, notification()) == (200, b"success")
         await settle()
     [context] = asyncio.get_running_loop().reported
     asyncio.get_running_loop().reported.clear()
@@ -452,59 +452,59 @@ async def test_a_callback_that_raises_is_reported_to_the_loop(new_receiver, sett
     assert "c0de" not in repr(context)
 
 
-async def test_a_hundred_callbacks_run_at_once_and_no_more(new_receiver, heard, settle):
-    """One more is dropped and told of, and answered all the same; there is room again when one ends."""
+async def test_at_most_a_hundred_callbacks_run_at_once(new_receiver, events, settle):
+    """One more is dropped with an event and answered with success; there is room again when one ends."""
     going = asyncio.Event()
     got = []
 
-    async def stuck(notice):
+    async def stuck(notification):
         await going.wait()
-        got.append(notice)
+        got.append(notification)
 
     async with new_receiver(on_notification=stuck) as receiver:
-        answers = [await post(receiver, notice()) for _ in range(MAX_CONCURRENT_NOTIFICATIONS + 1)]
+        answers = [await post(receiver, notification()) for _ in range(MAX_CONCURRENT_NOTIFICATIONS + 1)]
         assert set(answers) == {(200, b"success")}
-        assert heard == [NotificationDropped("authorized", MAX_CONCURRENT_NOTIFICATIONS)]
+        assert events == [NotificationDropped("authorized", MAX_CONCURRENT_NOTIFICATIONS)]
         going.set()
         await settle()
-        await post(receiver, notice())
+        await post(receiver, notification())
     assert len(got) == MAX_CONCURRENT_NOTIFICATIONS + 1
 
 
 async def test_closing_waits_five_seconds_for_callbacks_then_cancels(new_receiver, settle):
-    """Nothing of theirs is left behind."""
+    """After closing no callback runs."""
     ended = []
 
-    async def endless(notice):
+    async def endless(notification):
         try:
             await asyncio.Event().wait()
         finally:
             ended.append(asyncio.get_running_loop().time())
 
     async with new_receiver(on_notification=endless) as receiver:
-        await post(receiver, notice())
+        await post(receiver, notification())
         await settle()
         closing = asyncio.get_running_loop().time()
     assert ended == [closing + 5]
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_callbacks_know_nothing_of_the_request(new_receiver, settle):
-    """They run in an empty context, so that no span or request of the server's outlives its answer in them."""
+async def test_callbacks_run_in_an_empty_context(new_receiver, settle):
+    """Callbacks see no context variable of the server's request."""
     variable = contextvars.ContextVar("variable")
     seen = []
 
-    async def look(notice):
+    async def look(notification):
         seen.append(variable.get(None))
 
     variable.set("of the request")
     async with new_receiver(on_notification=look) as receiver:
-        await post(receiver, notice())
+        await post(receiver, notification())
     assert seen == [None]
 
 
-async def test_a_push_that_is_under_way_when_it_closes_is_taken_in(new_receiver, store):
-    """Success, and the ticket is in the store; one that begins only now is refused with 503, unread."""
+async def test_push_under_way_is_finished_when_closing(new_receiver, store):
+    """Its ticket is stored; a push that begins later is answered with 503."""
     receiver = new_receiver()
     query, body = ticket()
     answer = asyncio.create_task(asgi(receiver, query, body[:5], body[5:], every=1))
@@ -515,27 +515,27 @@ async def test_a_push_that_is_under_way_when_it_closes_is_taken_in(new_receiver,
     assert (start["status"], (b"connection", b"close") in start["headers"]) == (503, True)
     await closing
     assert (await answer)[0]["status"] == 200
-    assert await kept_in(store) == ("ticket@@@1", 100)
+    assert await stored_in(store) == ("ticket@@@1", 100)
 
 
-async def test_a_notice_that_is_under_way_when_it_closes_is_handed_on(new_receiver):
-    """Its callback gets its five seconds like the others."""
+async def test_notification_under_way_is_dispatched_when_closing(new_receiver):
+    """Its callback has five seconds like the others."""
     got = []
 
-    async def take(notice):
+    async def take(notification):
         await asyncio.sleep(4)
-        got.append(notice.info_type)
+        got.append(notification.info_type)
 
     receiver = new_receiver(on_notification=take)
-    query, body = notice()
+    query, body = notification()
     answer = asyncio.create_task(asgi(receiver, query, body[:5], body[5:], every=1))
     await asyncio.sleep(1.5)
     await receiver.aclose()
     assert ((await answer)[0]["status"], got) == (200, ["authorized"])
 
 
-async def test_a_push_that_dribbles_in_holds_up_the_end_for_six_seconds_at_most(new_receiver):
-    """Its body has five."""
+async def test_slow_push_delays_closing_by_six_seconds_at_most(new_receiver):
+    """Its body has five seconds."""
     receiver = new_receiver()
     answer = asyncio.create_task(asgi(receiver, *ticket(), every=99))
     await asyncio.sleep(0)
@@ -545,11 +545,11 @@ async def test_a_push_that_dribbles_in_holds_up_the_end_for_six_seconds_at_most(
     assert (await answer)[0]["status"] == 408
 
 
-async def test_an_end_that_is_cancelled_while_a_push_is_under_way_leaves_no_task(new_receiver, settle):
+async def test_cancelled_close_leaves_no_task(new_receiver, settle):
     """Neither a callback nor the writing of a ticket goes on."""
-    receiver = new_receiver(token_store=BrokenStore(), on_notification=lasting)
+    receiver = new_receiver(token_store=BrokenStore(), on_notification=run_until_cancelled)
     await post(receiver, ticket())
-    await post(receiver, notice())
+    await post(receiver, notification())
     answer = asyncio.create_task(asgi(receiver, *ticket(created=200), every=4))
     await asyncio.sleep(0)
     with pytest.raises(TimeoutError):
@@ -560,17 +560,17 @@ async def test_an_end_that_is_cancelled_while_a_push_is_under_way_leaves_no_task
     answer.cancel()
 
 
-async def test_what_clings_to_life_is_left_after_a_second(new_receiver, settle):
-    """A callback that cannot be cancelled does not hold up the end for ever."""
+async def test_callback_that_ignores_cancellation_is_abandoned(new_receiver, settle):
+    """Closing waits one second for it after its cancellation."""
     going = asyncio.Event()
 
-    async def stubborn(notice):
+    async def stubborn(notification):
         while not going.is_set():
             with contextlib.suppress(asyncio.CancelledError):
                 await going.wait()
 
     receiver = new_receiver(on_notification=stubborn)
-    await post(receiver, notice())
+    await post(receiver, notification())
     await settle()
     started = asyncio.get_running_loop().time()
     await receiver.aclose()
@@ -580,29 +580,29 @@ async def test_what_clings_to_life_is_left_after_a_second(new_receiver, settle):
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-class Taker:
-    """Takes notices, as an object."""
+class CallableNotification:
+    """A callback that is an object, with a method."""
 
-    async def __call__(self, notice):
+    async def __call__(self, notification):
         """Take one."""
 
-    async def take(self, notice):
+    async def take(self, notification):
         """Take one, too."""
 
 
 @pytest.mark.parametrize(
     "on_notification",
     [
-        lasting,
-        Taker(),
-        Taker().take,
-        functools.partial(lasting),
-        functools.partial(functools.partial(Taker())),
+        run_until_cancelled,
+        CallableNotification(),
+        CallableNotification().take,
+        functools.partial(run_until_cancelled),
+        functools.partial(functools.partial(CallableNotification())),
         mock.AsyncMock(),
     ],
 )
-def test_whatever_is_async_takes_notices(new_receiver, on_notification):
-    """A function, a method, an object, and what stands for one of them."""
+def test_every_async_callable_is_accepted(new_receiver, on_notification):
+    """A function, a method, an object and a partial of them are accepted."""
     assert new_receiver(on_notification=on_notification).on_notification is on_notification
 
 
@@ -621,15 +621,15 @@ def test_whatever_is_async_takes_notices(new_receiver, on_notification):
         ({"token_store": None}, "token_store must be"),
         ({"token_store": "nonsense://S3CRET"}, "URL of a token store"),
         ({"on_notification": 5}, "on_notification must be an async callable"),
-        ({"on_notification": lambda notice: None}, "on_notification must be an async callable"),
+        ({"on_notification": lambda notification: None}, "on_notification must be an async callable"),
         ({"on_notification": functools.partial(print)}, "on_notification must be an async callable"),
         ({"clock": 5}, "clock must be a function"),
-        ({"clock": lasting}, "clock must be a function"),
+        ({"clock": run_until_cancelled}, "clock must be a function"),
         ({"hooks": 5}, "hooks must be a list"),
         ({"hooks": [5]}, "hooks must be a list"),
     ],
 )
-def test_what_cannot_work_is_refused(new_receiver, options, words):
+def test_invalid_option_is_rejected(new_receiver, options, words):
     """The error names the option, and no frame of it shows a secret."""
     with pytest.raises(InvalidArgument, match=words) as caught:
         new_receiver(**options)
@@ -641,20 +641,21 @@ def test_what_cannot_work_is_refused(new_receiver, options, words):
     assert not any(text in repr(frame.f_locals) for frame in frames for text in (KEY, TOKEN, "S3CRET"))
 
 
-def test_nothing_secret_is_shown(new_receiver):
-    """The repr of a receiver holds neither token, key nor the URL of a store."""
+def test_repr_shows_no_secret(new_receiver):
+    """The repr of a receiver shows neither token, key nor the URL of a store."""
     receiver = new_receiver(previous_encoding_aes_key=KEY, token_store="sqlite:///S3CRET.db")
     assert not any(word in repr(receiver) for word in (TOKEN, KEY, "S3CRET"))
     assert APPID in repr(receiver)
 
 
+@pytest.mark.usefixtures("measured")
 def test_without_the_extra_the_error_says_what_to_install():
-    """The module needs two packages that `import wxtcb` does not."""
+    """The import error names the extra."""
     code = "import sys; sys.modules['cryptography'] = None; import wxtcb.tokens.ticket"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False).stderr
-    assert told.splitlines()[-1].endswith(
-        "needs cryptography and defusedxml; install them with: pip install 'wxtcb[ticket]'"
-    )
+    stderr = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    ).stderr
+    assert stderr.splitlines()[-1].endswith("needs cryptography and defusedxml: pip install 'wxtcb[ticket]'")
 
 
 texts = st.text(max_size=30) | st.sampled_from([TICKET, "</xml>", "<a/>", "-1", "9" * 11])
@@ -672,15 +673,18 @@ pushes = st.tuples(queries, st.binary()) | (messages | st.text()).map(
 @pytest.mark.unmeasured
 @settings(max_examples=150, deadline=None)
 @given(pushes, st.sampled_from(["POST", "GET"]))
-def test_both_doors_answer_whatever_comes_alike(virtual_run, push, method):
-    """Nothing is raised at either, and every answer is success or one of our refusals."""
+def test_both_adapters_answer_any_request_alike(virtual_run, push, method):
+    """Neither raises, and every answer is success or a documented rejection."""
     query, body = push
     receiver = TicketReceiver(
         component_appid=APPID, message_token=TOKEN, encoding_aes_key=KEY, token_store=MemoryStore()
     )
 
     async def both():
-        return [await post(receiver, push, method=method), await handled(receiver, query, body, method=method)]
+        return [
+            await post(receiver, push, method=method),
+            await handle_with_aiohttp(receiver, query, body, method=method),
+        ]
 
     first, second = virtual_run(both())
     if b"#" not in query:  # aiohttp's parser never lets one through

@@ -1,4 +1,4 @@
-"""The receiver behind real servers, over sockets: uvicorn, alone and inside of frameworks, and aiohttp.web."""
+"""Tests of the receiver in real servers, over sockets: uvicorn, alone and in frameworks, and aiohttp.web."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATH = "/wechat/push"
 
 
 def ticket(created=100):
-    """Give the query and the body of a push."""
+    """Return query and body of a push."""
     message = (
         f"<xml><AppId>{APPID}</AppId><CreateTime>{created}</CreateTime><InfoType>component_verify_ticket</InfoType>"
         f"<ComponentVerifyTicket>ticket@@@{created}</ComponentVerifyTicket></xml>"
@@ -36,17 +36,17 @@ def ticket(created=100):
 
 
 def alone(receiver):
-    """Give uvicorn the receiver itself."""
+    """Return the receiver itself as the app of uvicorn."""
     return receiver
 
 
 def in_starlette(receiver):
-    """Put it on a route of Starlette's."""
+    """Return a Starlette app with the receiver on a route."""
     return Starlette(routes=[Route(PATH, receiver)])
 
 
 def in_fastapi(receiver):
-    """Put it on a route of FastAPI's, whose lifespan opens it."""
+    """Return a FastAPI app with the receiver on a route, opened by its lifespan."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_):
@@ -91,8 +91,8 @@ SERVERS = {
 }
 
 
-class Heard(list):
-    """The events so far, and a way to wait for the next."""
+class EventLog(list):
+    """The events so far, and a way to wait for the next one."""
 
     def __init__(self):
         super().__init__()
@@ -104,33 +104,33 @@ class Heard(list):
 
 
 @pytest.fixture
-def heard():
-    """Collect the events."""
-    return Heard()
+def events():
+    """Return a list that collects the events."""
+    return EventLog()
 
 
 @pytest.fixture
-def receiver(heard):
-    """Give a receiver."""
+def receiver(events):
+    """Return a receiver."""
     return TicketReceiver(
         component_appid=APPID,
         message_token=TOKEN,
         encoding_aes_key=KEY,
         token_store=MemoryStore(),
-        hooks=(heard.append,),
+        hooks=(events.append,),
     )
 
 
 @pytest_asyncio.fixture(params=SERVERS)
 async def port(receiver, request):
-    """Give the port of each server in turn."""
+    """Return the port of each server in turn."""
     async with asyncio.timeout(300), SERVERS[request.param](receiver) as port:
         yield port
     await receiver.aclose()
 
 
-def written(query, body, *, method="POST", version="1.1", headers=""):
-    """Write a request down."""
+def format_request(query, body, *, method="POST", version="1.1", headers=""):
+    """Return a request as bytes."""
     head = f"{method} {PATH}?{query} HTTP/{version}\r\nHost: x\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
     return head.encode() + body
 
@@ -158,23 +158,26 @@ async def ask(port, *pieces, answers=1, ends=False):
             await writer.wait_closed()
 
 
-async def test_a_refusal_leaves_the_connection_usable(port, heard):
-    """A push over the same connection is taken after a forged one, and after one that is malformed."""
+async def test_connection_is_usable_after_a_rejection(port, events):
+    """A push on the same connection is accepted after a forged or malformed one."""
     query, body = ticket()
-    pieces = written(query + "0", body), written(query, b"<xml/>"), written(query, body)
+    pieces = format_request(query + "0", body), format_request(query, b"<xml/>"), format_request(query, body)
     assert await ask(port, *pieces, answers=3) == [403, 400, 200]
-    assert heard[-1] == TicketReceived(100, is_newest=True)
+    assert events[-1] == TicketReceived(100, is_newest=True)
 
 
-async def test_a_route_of_starlettes_leads_to_it(receiver):
-    """Without being entered it works from the first request on."""
+async def test_starlette_route_works(receiver):
+    """Without `async with` it works from the first request on."""
     async with uvicorn_serving(in_starlette(receiver)) as port:
-        assert await ask(port, written(*ticket()), written(*ticket(), method="PUT"), answers=2) == [200, 405]
+        assert await ask(port, format_request(*ticket()), format_request(*ticket(), method="PUT"), answers=2) == [
+            200,
+            405,
+        ]
     await receiver.aclose()
 
 
-async def test_a_body_in_chunks_is_taken(port):
-    """It needs no Content-Length."""
+async def test_chunked_body_is_accepted(port):
+    """A chunked body needs no Content-Length."""
     query, body = ticket()
     head = f"POST {PATH}?{query} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     chunks = [b"%x\r\n%b\r\n" % (len(body[at : at + 50]), body[at : at + 50]) for at in range(0, len(body), 50)]
@@ -182,45 +185,45 @@ async def test_a_body_in_chunks_is_taken(port):
 
 
 async def test_http_1_0_is_served(port):
-    """The connection ends after the answer."""
-    assert await ask(port, written(*ticket(), version="1.0"), ends=True) == [200]
+    """An HTTP/1.0 connection ends after the answer."""
+    assert await ask(port, format_request(*ticket(), version="1.0"), ends=True) == [200]
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-async def test_another_method_is_refused(port, method):
-    """By the receiver, or by the router before it."""
-    assert await ask(port, written(ticket()[0], b"", method=method)) == [405]
+async def test_other_methods_are_rejected(port, method):
+    """Another method is rejected by the receiver, or by the router before it."""
+    assert await ask(port, format_request(ticket()[0], b"", method=method)) == [405]
 
 
 @pytest.mark.parametrize("promised", [10**12, 10**5])
-async def test_a_body_that_is_too_large_is_refused_while_it_comes(port, promised):
-    """After 64 KiB of it, whatever was promised."""
+async def test_large_body_is_rejected_while_it_arrives(port, promised):
+    """A body is rejected after 64 KiB, regardless of its Content-Length."""
     head = f"POST {PATH}?{ticket()[0]} HTTP/1.1\r\nHost: x\r\nContent-Length: {promised}\r\n\r\n".encode()
     assert await ask(port, head + b"x" * (asgi.MAX_BODY + 1)) == [413]
 
 
-async def test_a_slow_body_is_refused(port, monkeypatch):
-    """No server bounds it, so the receiver does."""
+async def test_slow_body_is_rejected(port, monkeypatch):
+    """The receiver limits the time of a body, because the servers do not."""
     monkeypatch.setattr(asgi, "BODY_TIMEOUT", 0.05)
     query, body = ticket()
-    assert await ask(port, written(query, body)[:-10]) == [408]
+    assert await ask(port, format_request(query, body)[:-10]) == [408]
 
 
-async def test_a_sender_that_hangs_up_hurts_nobody(port, heard):
-    """The next push is taken."""
+async def test_disconnected_sender_does_not_affect_the_next(port, events):
+    """The next push is accepted."""
     query, body = ticket()
     _, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(written(query, body)[:-10])
+    writer.write(format_request(query, body)[:-10])
     await writer.drain()
     writer.close()
-    await heard.bell.wait()
-    assert heard == [PushRefused("the body is incomplete", 400)]
-    assert await ask(port, written(query, body)) == [200]
+    await events.bell.wait()
+    assert events == [PushRefused("the body is incomplete", 400)]
+    assert await ask(port, format_request(query, body)) == [200]
 
 
 @pytest.mark.unmeasured
-async def test_a_thousand_deliveries_at_once_are_one_ticket(port, heard):
-    """Each is answered with success, one is kept."""
+async def test_a_thousand_deliveries_at_once_are_one_ticket(port, events):
+    """Each of a thousand deliveries is answered with success, and one ticket is stored."""
     query, body = ticket(200)
     async with aiohttp.ClientSession() as client:
 
@@ -230,5 +233,5 @@ async def test_a_thousand_deliveries_at_once_are_one_ticket(port, heard):
 
         answers = await asyncio.gather(*(push() for _ in range(1000)))
     assert set(answers) == {(200, b"success")}
-    assert heard.count(TicketReceived(200, is_newest=True)) == 1
-    assert heard.count(TicketReceived(200, is_newest=False)) == 999
+    assert events.count(TicketReceived(200, is_newest=True)) == 1
+    assert events.count(TicketReceived(200, is_newest=False)) == 999

@@ -1,4 +1,4 @@
-"""What is sealed as WeChat does it, byte by byte, is opened, and anything else is refused."""
+"""Tests of message crypto against known messages of other implementations, byte for byte."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from wxtcb.sandbox.push.crypto import encrypt
 from wxtcb.secret import Secret
 from wxtcb.tokens.ticket.crypto import AesKey, InvalidPush, MessageCrypto
 
-from .push_messages import sealed
+from .push_messages import encrypted_message
 
 SAMPLE_KEY = "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C"
 JAVA_KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 OTHER_KEY = "Z" * 43
 
 
-def envelope(appid, token, *keys):
-    """Give the envelope of a platform."""
+def crypto_for(appid, token, *keys):
+    """Return the crypto of a platform."""
     return MessageCrypto(appid, Secret(token), tuple(AesKey.from_encoded("key", Secret(key)) for key in keys))
 
 
-SAMPLE = envelope("wx5823bf96d3bd56c7", "QDG6eK", SAMPLE_KEY)
-JAVA = envelope("wxb11529c136998cb6", "pamtest", JAVA_KEY)
+SAMPLE = crypto_for("wx5823bf96d3bd56c7", "QDG6eK", SAMPLE_KEY)
+JAVA = crypto_for("wxb11529c136998cb6", "pamtest", JAVA_KEY)
 JAVA_RANDOM = b"aaaabbbbccccdddd"
 
 VECTORS = {
@@ -77,95 +77,95 @@ VECTORS = {
 
 @pytest.fixture(params=VECTORS.values(), ids=VECTORS)
 def vector(request):
-    """Give each message whose sealed form is known."""
+    """Return each message whose encrypted form is known."""
     return request.param
 
 
-def plain(content, *, padding=None):
-    """Encrypt *content* with the Java key, padded as told or rightly."""
+def encrypt_with_java_key(content, *, padding=None):
+    """Encrypt *content* with the Java key and the given or correct padding."""
     missing = 32 - len(content) % 32
     return encrypt(content + (bytes([missing]) * missing if padding is None else padding), JAVA_KEY).encode()
 
 
 def content_of(message, appid=b"wxb11529c136998cb6", length=None):
-    """Lay a message out as it is before it is padded."""
+    """Return a message in its form before padding."""
     return JAVA_RANDOM + (len(message) if length is None else length).to_bytes(4, "big") + message + appid
 
 
-def test_a_known_message_is_opened(vector):
-    """The message comes out of what a peer has sealed."""
+def test_known_message_is_decrypted(vector):
+    """A message that another implementation encrypted is decrypted."""
     peer, _, message, encrypted, _ = vector
     assert peer.decrypt(encrypted.encode()) == message.encode()
 
 
-def test_a_known_message_is_sealed_into_the_same_bytes(vector):
-    """What seals in these tests, the sandbox, does it to the byte as the peers do, with their random bytes."""
+def test_sandbox_encrypts_to_the_same_bytes(vector):
+    """With the same random bytes the sandbox, which encrypts for these tests, produces the same bytes."""
     peer, random, message, encrypted, _ = vector
     key = SAMPLE_KEY if peer is SAMPLE else JAVA_KEY
-    assert sealed(message.encode(), appid=peer.component_appid, key=key, random=random) == encrypted.encode()
+    assert encrypted_message(message.encode(), appid=peer.component_appid, key=key, random=random) == encrypted.encode()
 
 
-def test_a_known_message_is_signed_alike(vector):
-    """The signature is the peer's, and is recognised."""
+def test_known_signature_is_computed_and_accepted(vector):
+    """The signature equals that of the other implementation."""
     peer, _, _, encrypted, (timestamp, nonce, signature) = vector
     assert peer.sign(timestamp, nonce, encrypted.encode()) == signature
     assert peer.is_valid_signature(signature, timestamp, nonce, encrypted.encode())
 
 
 @pytest.mark.parametrize("signature", [b"", b"0" * 40, b"\xff", b"477715D11CDB4164915DEBCBA66CB864D751F3E6"])
-def test_another_signature_is_none(signature):
-    """Neither a wrong one, nor the right one in capitals."""
+def test_other_signatures_are_invalid(signature):
+    """A wrong signature, and the right one in capitals, are invalid."""
     timestamp, nonce, _ = VECTORS["Tencent's sample"][4]
     assert not SAMPLE.is_valid_signature(signature, timestamp, nonce, VECTORS["Tencent's sample"][3].encode())
 
 
-def test_the_four_parts_are_sorted_as_bytes():
-    """Capitals sort before small letters, and bytes beyond ASCII last, wherever they stand."""
+def test_signed_parts_are_sorted_as_bytes():
+    """Capitals sort before small letters, and bytes beyond ASCII last."""
     assert JAVA.sign(b"Z", b"a", b"\xff") == JAVA.sign(b"\xff", b"Z", b"a")
 
 
 @given(st.binary(max_size=300))
-def test_what_is_sealed_can_be_opened(message):
-    """Any message of any length, so with every length of padding, survives."""
-    assert JAVA.decrypt(sealed(message)) == message
+def test_any_encrypted_message_can_be_decrypted(message):
+    """A message of any length, and so any padding, is decrypted unchanged."""
+    assert JAVA.decrypt(encrypted_message(message)) == message
 
 
 @pytest.mark.parametrize("keys", [(OTHER_KEY, JAVA_KEY), (JAVA_KEY, OTHER_KEY), (JAVA_KEY, JAVA_KEY)])
-def test_every_key_opens(keys):
-    """While the key is being changed both are tried, whichever is the newer; both may be the same."""
-    both = envelope("wxb11529c136998cb6", "pamtest", *keys)
-    assert both.decrypt(sealed(b"hello")) == b"hello"
+def test_every_key_decrypts(keys):
+    """Both keys are tried in any order; they may be equal."""
+    both = crypto_for("wxb11529c136998cb6", "pamtest", *keys)
+    assert both.decrypt(encrypted_message(b"hello")) == b"hello"
 
 
-def test_no_other_key_opens():
-    """Without the right key there is only a refusal."""
+def test_other_keys_do_not_decrypt():
+    """A message with another key is rejected."""
     with pytest.raises(InvalidPush, match="cannot be decrypted") as caught:
-        envelope("wxb11529c136998cb6", "pamtest", OTHER_KEY).decrypt(sealed(b"hello"))
+        crypto_for("wxb11529c136998cb6", "pamtest", OTHER_KEY).decrypt(encrypted_message(b"hello"))
     assert caught.value.status == 400
 
 
 @pytest.mark.parametrize(
     "appid", [b"", b"wx", b"wxb11529c136998cb", b"wxb11529c136998cb6 ", b"wxB11529c136998cb6", b"\xff"]
 )
-def test_a_message_for_another_platform_is_foreign(appid):
-    """The appid behind the message must be ours, exactly."""
+def test_message_for_another_platform_is_rejected(appid):
+    """The appid behind the message must match exactly."""
     with pytest.raises(InvalidPush, match="another platform") as caught:
-        JAVA.decrypt(plain(content_of(b"hello", appid)))
+        JAVA.decrypt(encrypt_with_java_key(content_of(b"hello", appid)))
     assert caught.value.status == 403
 
 
 @pytest.mark.parametrize("length", [24, 2**31, 2**32 - 1])
-def test_a_length_beyond_the_end_is_refused(length):
-    """The message may not be longer than what is there: 5 bytes, and 18 of the appid."""
+def test_length_beyond_the_end_is_rejected(length):
+    """The message must not be longer than the content."""
     with pytest.raises(InvalidPush, match="cannot be decrypted"):
-        JAVA.decrypt(plain(content_of(b"hello", length=length)))
+        JAVA.decrypt(encrypt_with_java_key(content_of(b"hello", length=length)))
 
 
 @pytest.mark.parametrize("size", [0, 15, 16, 19])
-def test_what_is_shorter_than_its_head_is_refused(size):
-    """There must be 16 random bytes and 4 of length."""
+def test_content_shorter_than_its_header_is_rejected(size):
+    """The content must have 16 random bytes and 4 bytes of length."""
     with pytest.raises(InvalidPush, match="cannot be decrypted"):
-        JAVA.decrypt(plain(b"\0" * size))
+        JAVA.decrypt(encrypt_with_java_key(b"\0" * size))
 
 
 def padding_of(last, size=None):
@@ -182,27 +182,27 @@ def padding_of(last, size=None):
         padding_of(21, 20) + b"\x14",
     ],
 )
-def test_wrong_padding_is_refused(padding):
-    """Each of the last N bytes must be N, and N from 1 to 32: no other is taken as none."""
+def test_invalid_padding_is_rejected(padding):
+    """Each of the last N bytes must be N, with N from 1 to 32."""
     content = content_of(b"hello")
     assert (len(content) + len(padding)) % 32 == 0
     with pytest.raises(InvalidPush, match="cannot be decrypted"):
-        JAVA.decrypt(plain(content, padding=padding))
+        JAVA.decrypt(encrypt_with_java_key(content, padding=padding))
 
 
 @pytest.mark.parametrize("missing", range(1, 33))
-def test_padding_of_every_length_is_taken_off(missing):
-    """1 to 32 bytes, also the lengths over 16 that the usual padding of the cipher never has."""
+def test_padding_of_every_length_is_removed(missing):
+    """Padding may have 1 to 32 bytes, more than the 16 of the AES block."""
     message = b"x" * (64 - 20 - 18 - missing % 32)
-    assert JAVA.decrypt(plain(content_of(message))) == message
+    assert JAVA.decrypt(encrypt_with_java_key(content_of(message))) == message
 
 
 @pytest.mark.parametrize(
     "encrypted",
     [b"", b"====", b"AAAA", b"A" * 21 + b"!==", b"A" * 22, b"A" * 22 + b"==\n", b" " + b"A" * 22 + b"==", b"\xff" * 24],
 )
-def test_what_is_no_base64_of_whole_blocks_is_refused(encrypted):
-    """Nothing is skipped or filled in."""
+def test_invalid_base64_or_partial_blocks_are_rejected(encrypted):
+    """Invalid characters are not skipped, and missing padding is not added."""
     with pytest.raises(InvalidPush, match="base64"):
         JAVA.decrypt(encrypted)
 
@@ -210,20 +210,23 @@ def test_what_is_no_base64_of_whole_blocks_is_refused(encrypted):
 @pytest.mark.parametrize(
     "key", ["", "A" * 42, "A" * 44, "A" * 42 + "=", "A" * 42 + "+", "A" * 42 + "é", "A" * 43 + "\n"]
 )
-def test_a_key_that_is_none_is_refused_without_being_shown(key):
-    """An EncodingAESKey has 43 letters and digits; the error says so, and names the argument."""
+def test_invalid_key_is_rejected_and_not_shown(key):
+    """The error names the argument and the format of an EncodingAESKey."""
     with pytest.raises(InvalidArgument, match=r"encoding_aes_key must be .* 43 characters") as caught:
         AesKey.from_encoded("encoding_aes_key", Secret(key))
     assert not key or key not in str(caught.value)
 
 
-def test_spare_bits_of_the_last_character_do_not_matter():
-    """43 characters hold 258 bits, two more than the key; peers leave them as they fall."""
+def test_unused_bits_of_the_last_character_are_ignored():
+    """43 characters have 258 bits, two more than the key."""
     assert JAVA_KEY.endswith("G")
-    assert envelope("wxb11529c136998cb6", "pamtest", JAVA_KEY[:-1] + "E").decrypt(sealed(b"hello")) == b"hello"
+    assert (
+        crypto_for("wxb11529c136998cb6", "pamtest", JAVA_KEY[:-1] + "E").decrypt(encrypted_message(b"hello"))
+        == b"hello"
+    )
 
 
-def test_neither_key_nor_token_is_shown():
-    """The repr of an envelope holds neither."""
+def test_repr_shows_neither_key_nor_token():
+    """The repr shows no secret."""
     assert re.fullmatch(r"MessageCrypto\(component_appid='\w+', message_token=\*\*\*\)", repr(JAVA))
     assert repr(JAVA.keys[0]) == "AesKey()"

@@ -1,4 +1,4 @@
-"""What a push says: bytes in, a verdict out; nothing but a verdict comes out, whatever goes in."""
+"""Tests of push messages: bytes in, a ticket, a notification or a rejection out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wxtcb.tokens.ticket import message
 from wxtcb.tokens.ticket.crypto import AesKey, MessageCrypto
 from wxtcb.tokens.ticket.message import MAX_SECONDS_AHEAD, Notification, PushedTicket
 
-from .push_messages import APPID, KEY, TOKEN, pushed, sealed
+from .push_messages import APPID, KEY, TOKEN, encrypted_message, pushed
 
 ENVELOPE = MessageCrypto(APPID, Secret(TOKEN), (AesKey.from_encoded("key", Secret(KEY)),))
 NOW = 1413192605
@@ -28,59 +28,59 @@ TICKET = f"""<xml>
 
 
 def read_push(query, body):
-    """Read a push at the time when that ticket was made."""
+    """Parse a push at the time of the known ticket."""
     return message.parse_push(ENVELOPE, query, body, NOW)
 
 
-def read(message):
-    """Read a message that is rightly sealed and signed."""
+def read_message(message):
+    """Parse a message that is correctly encrypted and signed."""
     return read_push(*pushed(message))
 
 
 def signed(encrypted, body=None):
-    """Give a push whose signature is right, whatever it holds as its encrypted message."""
+    """Return a push with a valid signature for any encrypted message."""
     signature = ENVELOPE.sign(b"1", b"n", encrypted).decode()
     query = urlencode({"timestamp": "1", "nonce": "n", "msg_signature": signature}).encode()
     return query, body or b"<xml><Encrypt><![CDATA[%b]]></Encrypt></xml>" % encrypted
 
 
-def notice(inside, info_type="authorized"):
-    """Give a message that is no ticket."""
+def notification(inside, info_type="authorized"):
+    """Return a message that is not a ticket."""
     return f"<xml><AppId>{APPID}</AppId><CreateTime>7</CreateTime><InfoType>{info_type}</InfoType>{inside}</xml>"
 
 
-def test_a_ticket_is_read_with_its_time():
-    """The known message of the documentation's shape gives ticket and CreateTime."""
-    assert read(TICKET) == PushedTicket(Secret("ticket@@@abc"), 1413192605)
+def test_ticket_is_parsed_with_its_time():
+    """A known message in the documented format has the ticket and its CreateTime."""
+    assert read_message(TICKET) == PushedTicket(Secret("ticket@@@abc"), 1413192605)
 
 
-def test_texts_need_no_cdata_and_may_have_space_around():
-    """Other writers of XML mean the same."""
+def test_strings_need_no_cdata_and_may_have_whitespace():
+    """Strings may be written without CDATA and with surrounding whitespace."""
     plain = TICKET.replace("<![CDATA[", "\n ").replace("]]>", " ").replace("1413192605", " 1413192605\n")
-    assert read(plain) == PushedTicket(Secret("ticket@@@abc"), 1413192605)
+    assert read_message(plain) == PushedTicket(Secret("ticket@@@abc"), 1413192605)
 
 
-def test_the_outer_document_may_name_a_user_in_place_of_the_platform():
-    """Only Encrypt counts there."""
+def test_outer_document_may_have_another_recipient_field():
+    """Only Encrypt of the outer document is used."""
     query, body = pushed(TICKET)
     swapped = body.replace(b"AppId", b"ToUserName").replace(APPID.encode(), b"gh_1")
     assert swapped != body
     assert read_push(query, swapped) == PushedTicket(Secret("ticket@@@abc"), 1413192605)
 
 
-def test_a_declared_encoding_changes_nothing():
-    """A body is UTF-8, whatever it says."""
+def test_declared_encoding_is_ignored():
+    """A body is UTF-8, whatever its declaration says."""
     query, body = pushed(TICKET)
     declared = b'\xef\xbb\xbf<?xml version="1.0" encoding="GBK"?>' + body
     assert isinstance(read_push(query, declared), PushedTicket)
 
 
-def test_a_notice_gives_its_fields_by_name():
-    """Names of nested elements are joined by a slash, repeated ones are numbered, empty ones are there."""
+def test_notification_has_fields_by_name():
+    """Nested names are joined by a slash, repeated ones are numbered, and empty ones are included."""
     inside = "<AuthorizationCode>c0de</AuthorizationCode><info><name>我</name><name>b</name></info><msg/>"
-    told = read(notice(inside))
-    assert (told.info_type, told.component_appid, told.create_time) == ("authorized", APPID, 7)
-    assert dict(told.fields) == {
+    parsed = read_message(notification(inside))
+    assert (parsed.info_type, parsed.component_appid, parsed.create_time) == ("authorized", APPID, 7)
+    assert dict(parsed.fields) == {
         "AppId": APPID,
         "CreateTime": "7",
         "InfoType": "authorized",
@@ -91,27 +91,27 @@ def test_a_notice_gives_its_fields_by_name():
     }
 
 
-def test_a_notice_shows_no_code_and_cannot_be_changed():
-    """What it holds may be a credential; its repr has none of it."""
-    told = read(notice("<AuthorizationCode>c0de</AuthorizationCode>"))
-    assert "c0de" not in repr(told)
-    assert isinstance(hash(told), int)
+def test_notification_shows_no_code_and_is_immutable():
+    """The repr shows no field, because a field may be a credential."""
+    parsed = read_message(notification("<AuthorizationCode>c0de</AuthorizationCode>"))
+    assert "c0de" not in repr(parsed)
+    assert isinstance(hash(parsed), int)
     with pytest.raises(TypeError):
-        told.fields["AuthorizationCode"] = "other"
+        parsed.fields["AuthorizationCode"] = "other"
 
 
-@pytest.mark.parametrize("message", ["<xml/>", "<xml><a>1</a></xml>", notice("", "").replace("7", "soon")])
-def test_a_notice_need_have_neither_type_nor_time(message):
-    """It is signed by the platform, so it is taken; what it lacks is "" and None."""
-    told = read(message)
-    assert isinstance(told, Notification)
-    assert (told.info_type, told.create_time) == ("", None)
+@pytest.mark.parametrize("message", ["<xml/>", "<xml><a>1</a></xml>", notification("", "").replace("7", "soon")])
+def test_notification_needs_neither_type_nor_time(message):
+    """A signed push without InfoType and CreateTime has "" and None."""
+    parsed = read_message(message)
+    assert isinstance(parsed, Notification)
+    assert (parsed.info_type, parsed.create_time) == ("", None)
 
 
 @pytest.mark.parametrize("name", ["msg_signature", "timestamp", "nonce"])
 @pytest.mark.parametrize("times", [0, 2])
-def test_a_parameter_that_is_missing_or_there_twice_is_refused(name, times):
-    """Each of the three must be there once; who sends two lets two programs read two messages."""
+def test_missing_or_duplicate_parameter_is_rejected(name, times):
+    """Each of the three parameters must occur exactly once."""
     query, body = pushed(TICKET)
     pairs = [(key, value) for key, values in parse_qs(query.decode()).items() for value in values if key != name]
     pairs += [(name, value) for value in parse_qs(query.decode())[name] * times]
@@ -120,9 +120,9 @@ def test_a_parameter_that_is_missing_or_there_twice_is_refused(name, times):
     )
 
 
-def test_parameters_are_bytes_that_may_be_quoted():
-    """A nonce of any bytes, in any spelling, is signed as the bytes it stands for."""
-    encrypted = sealed(TICKET.encode())
+def test_parameters_are_bytes_that_may_be_percent_encoded():
+    """A nonce of any bytes, in any spelling, is signed as its bytes."""
+    encrypted = encrypted_message(TICKET.encode())
     signature = ENVELOPE.sign(b"1", b"\xff\xed\xa0\x80+", encrypted)
     body = b"<xml><Encrypt>%b</Encrypt></xml>" % encrypted
     query = b"times%%74amp=1&nonce=%%FF\xed%%a0%%80%%2b&msg_signature=%b" % signature
@@ -130,25 +130,25 @@ def test_parameters_are_bytes_that_may_be_quoted():
 
 
 @pytest.mark.parametrize("query", [b"a=" + b"x" * 5000, b"a=1&" * 30])
-def test_a_query_without_measure_is_refused(query):
-    """Neither its length nor its parameters are without bound."""
+def test_large_query_is_rejected(query):
+    """Length and number of parameters are limited."""
     assert read_push(query + pushed(TICKET)[0], pushed(TICKET)[1]).reason.startswith("the query")
 
 
 @pytest.mark.parametrize("name", ["timestamp", "nonce", "msg_signature"])
-def test_a_forged_push_is_refused_before_it_is_opened(name, monkeypatch):
-    """Whatever is changed, the signature no longer matches, and no key touches the message."""
+def test_forged_push_is_rejected_before_decryption(name, monkeypatch):
+    """Any change invalidates the signature, and nothing is decrypted."""
     monkeypatch.delattr(MessageCrypto, "decrypt")
     query, body = pushed(TICKET)
     forged = query.replace(f"{name}=".encode(), f"{name}=0".encode())
     assert read_push(forged, body) == PushRefused("the signature does not match", 403)
 
 
-def test_a_push_for_another_platform_is_refused():
-    """Neither the appid behind the message nor the one in it may be another."""
+def test_push_for_another_platform_is_rejected():
+    """Both the appid behind the message and the one in it must match."""
     other = pushed(TICKET, appid="wx5823bf96d3bd56c7")
     assert read_push(*other) == PushRefused("the message is for another platform", 403)
-    assert read(TICKET.replace(APPID, "wx1")) == PushRefused("the message is about another platform", 403)
+    assert read_message(TICKET.replace(APPID, "wx1")) == PushRefused("the message is about another platform", 403)
 
 
 @pytest.mark.parametrize(
@@ -177,8 +177,8 @@ def test_a_push_for_another_platform_is_refused():
         b"<xml><" + b"a" * 65 + b"/></xml>",
     ],
 )
-def test_a_body_that_is_no_push_is_malformed(body):
-    """A body that holds not exactly one Encrypt in plain XML is refused as malformed."""
+def test_invalid_body_is_malformed(body):
+    """A body without exactly one Encrypt in plain XML is rejected with 400."""
     assert read_push(pushed(TICKET)[0], body).status == 400
 
 
@@ -197,9 +197,9 @@ def test_a_body_that_is_no_push_is_malformed(body):
         b"<xml>" + b"<a/>" * 200 + b"</xml>",
     ],
 )
-def test_what_the_platform_signed_is_answered_though_it_cannot_be_read(message):
-    """Any other answer than success can stop the pushes, so this is none of the refusals."""
-    verdict = read_push(*signed(sealed(message)))
+def test_signed_but_unreadable_push_is_not_rejected(message):
+    """An authentic push that cannot be parsed is malformed and not refused."""
+    verdict = read_push(*signed(encrypted_message(message)))
     assert isinstance(verdict, PushMalformed)
     assert verdict.reason.startswith("the XML is")
 
@@ -215,8 +215,8 @@ def test_what_the_platform_signed_is_answered_though_it_cannot_be_read(message):
         (b"<%b/>" % (b"a" * 65), False),
     ],
 )
-def test_a_document_is_eight_deep_and_two_hundred_wide_at_most(inside, fits):
-    """The root, AppId and Encrypt count; what goes beyond is refused before it is read to its end."""
+def test_document_has_limited_depth_and_size(inside, fits):
+    """More than 8 levels or 200 elements are rejected before the document is parsed to its end."""
     query, body = pushed(TICKET)
     verdict = read_push(query, body.replace(b"</xml>", inside + b"</xml>"))
     assert isinstance(verdict, PushedTicket) if fits else verdict == PushRefused("the XML is too large", 400)
@@ -242,38 +242,38 @@ def test_a_document_is_eight_deep_and_two_hundred_wide_at_most(inside, fits):
         ("<AppId>", "<!DOCTYPE x><AppId>"),
     ],
 )
-def test_a_ticket_without_a_proper_value_and_time_is_unreadable(old, new):
-    """A time in milliseconds would be the newest for 40,000 years, so it is none."""
+def test_ticket_with_an_invalid_value_or_time_is_malformed(old, new):
+    """A time in milliseconds is invalid too."""
     changed = TICKET.replace(old, new)
     assert changed != TICKET
-    assert isinstance(read(changed), PushMalformed)
+    assert isinstance(read_message(changed), PushMalformed)
 
 
-def test_a_ticket_of_the_future_is_unreadable():
-    """It would be the newest until then; a day is left to clocks that are wrong."""
+def test_ticket_from_the_future_is_malformed():
+    """A ticket more than a day ahead is rejected; less is a wrong clock."""
     last, beyond = (TICKET.replace(str(NOW), str(NOW + int(MAX_SECONDS_AHEAD) + more)) for more in (0, 1))
-    assert read(last) == PushedTicket(Secret("ticket@@@abc"), NOW + 86_400)
-    assert read(beyond) == PushMalformed("CreateTime is more than a day ahead of this machine's clock")
+    assert read_message(last) == PushedTicket(Secret("ticket@@@abc"), NOW + 86_400)
+    assert read_message(beyond) == PushMalformed("CreateTime is more than a day ahead of this machine's clock")
 
 
-def test_no_refusal_quotes_what_was_sent():
-    """Reasons are fixed texts."""
+def test_no_rejection_quotes_the_push():
+    """Reasons are fixed strings."""
     odd = b"<xml><Encrypt>S3CRET</Encrypt></xml>"
-    refused = [read_push(*signed(b"S3CRET", odd)), read_push(b"S3CRET", odd), read("S3CRET")]
+    refused = [read_push(*signed(b"S3CRET", odd)), read_push(b"S3CRET", odd), read_message("S3CRET")]
     assert [type(each) for each in refused] == [PushRefused, PushRefused, PushMalformed]
     assert "S3CRET" not in repr(refused)
 
 
-def test_a_ticket_is_not_shown():
-    """Its repr hides it, and it cannot be pickled away."""
-    assert "ticket@@@" not in repr(read(TICKET))
+def test_ticket_is_not_shown():
+    """Its repr hides it, and it cannot be pickled."""
+    assert "ticket@@@" not in repr(read_message(TICKET))
     with pytest.raises(TypeError):
-        pickle.dumps(read(TICKET))
+        pickle.dumps(read_message(TICKET))
 
 
 @st.composite
-def mutated(draw):
-    """Give a proper push in which some bytes are replaced, added or taken away."""
+def mutated_push(draw):
+    """Return a valid push in which some bytes are replaced, added or removed."""
     parts = [bytearray(part) for part in pushed(TICKET)]
     for _ in range(draw(st.integers(1, 5))):
         part = draw(st.sampled_from(parts))
@@ -289,10 +289,10 @@ nonsense = st.lists(odd_texts, max_size=8).map(lambda texts: "".join(texts).enco
 pushes = st.one_of(
     st.tuples(st.binary(), st.binary()),
     st.tuples(st.just(pushed(TICKET)[0]), nonsense),
-    mutated(),
+    mutated_push(),
     st.binary().map(signed),
     nonsense.map(lambda content: signed(content, b"<xml><Encrypt>%b</Encrypt></xml>" % content)),
-    nonsense.map(lambda message: signed(sealed(message))),
+    nonsense.map(lambda message: signed(encrypted_message(message))),
     st.binary(min_size=1, max_size=8).map(lambda seed: signed(encrypt(seed * 32, KEY).encode())),
 )
 
@@ -300,8 +300,8 @@ pushes = st.one_of(
 @pytest.mark.unmeasured
 @settings(max_examples=400)
 @given(pushes)
-def test_whatever_comes_there_is_a_verdict(message):
-    """Arbitrary bytes, changed pushes, nonsense that is rightly signed or sealed: nothing is raised."""
+def test_any_input_has_a_result(message):
+    """Arbitrary bytes, changed pushes, and encrypted or signed nonsense raise nothing."""
     verdict = read_push(*message)
     assert isinstance(verdict, PushedTicket | Notification | PushMalformed | PushRefused)
     if isinstance(verdict, PushRefused):

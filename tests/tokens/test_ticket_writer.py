@@ -1,4 +1,4 @@
-"""The newest ticket is in memory at once, and in the store as soon as the store takes it."""
+"""Tests of TicketWriter: the newest ticket is in memory at once, and in the store as soon as it accepts it."""
 
 from __future__ import annotations
 
@@ -47,30 +47,30 @@ class Shaky:
 
 @pytest.fixture
 def store():
-    """Give a store that works until told otherwise."""
+    """Return a store that works until a test changes it."""
     return Shaky()
 
 
 @pytest.fixture
-def heard():
-    """Collect the events."""
+def events():
+    """Return a list that collects the events."""
     return []
 
 
 @pytest.fixture
-def new_keeper(store, heard):
-    """Give a function that makes a keeper as each process has one, all with the same store."""
-    return lambda: TicketWriter(SharedState(store, APPID), HookDispatcher((heard.append,)))
+def new_keeper(store, events):
+    """Return a function that makes a keeper as each process has one, all with the same store."""
+    return lambda: TicketWriter(SharedState(store, APPID), HookDispatcher((events.append,)))
 
 
 @pytest.fixture
 def keeper(new_keeper):
-    """Give a keeper."""
+    """Return a keeper."""
     return new_keeper()
 
 
-async def kept_in(store):
-    """Return what the store holds."""
+async def stored_in(store):
+    """Return the ticket in the store."""
     ticket = (await SharedState(store.store, APPID).read()).state.ticket
     return ticket and (ticket.value.reveal(), ticket.create_time)
 
@@ -79,36 +79,36 @@ def now():
     return asyncio.get_running_loop().time()
 
 
-async def test_a_ticket_is_in_the_store_when_it_is_answered(keeper, store):
-    """A store that works has it before WeChat hears of success."""
+async def test_ticket_is_stored_before_the_answer(keeper, store):
+    """A working store has the ticket before WeChat gets its answer."""
     assert await keeper.submit(Secret("T1"), 100) == TicketReceived(100, is_newest=True)
-    assert await kept_in(store) == ("T1", 100)
+    assert await stored_in(store) == ("T1", 100)
     assert await keeper.newest() == Secret("T1")
 
 
 @pytest.mark.parametrize("created", [100, 99])
-async def test_a_repeat_or_an_older_one_changes_nothing(keeper, store, created):
-    """It does not even reach the store."""
+async def test_repeated_or_older_ticket_is_not_written(keeper, store, created):
+    """A ticket that is not newer does not reach the store."""
     await keeper.submit(Secret("T1"), 100)
     asked = len(store.asked_at)
     assert await keeper.submit(Secret("T2"), created) == TicketReceived(created, is_newest=False)
     assert len(store.asked_at) == asked
-    assert await kept_in(store) == ("T1", 100)
+    assert await stored_in(store) == ("T1", 100)
     assert await keeper.newest() == Secret("T1")
 
 
 @pytest.mark.parametrize("created", [100, 99])
-async def test_a_repeat_that_reaches_another_process_changes_nothing(new_keeper, store, created):
-    """The store knows it, and says so."""
+async def test_repeated_ticket_in_another_process_changes_nothing(new_keeper, store, created):
+    """The store rejects the ticket that another process has stored."""
     await new_keeper().submit(Secret("T1"), 100)
     second = new_keeper()
     assert await second.submit(Secret("T2"), created) == TicketReceived(created, is_newest=False)
-    assert await kept_in(store) == ("T1", 100)
+    assert await stored_in(store) == ("T1", 100)
     assert await second.newest() == Secret("T1")
 
 
-async def test_the_newest_may_have_come_to_another_process(new_keeper, store):
-    """What is newer in the store is given, and a repeat of it is known from then on."""
+async def test_newer_ticket_of_another_process_is_returned(new_keeper, store):
+    """A newer ticket in the store is returned, and a repeat of it is recognised from then on."""
     first, second = new_keeper(), new_keeper()
     await first.submit(Secret("T1"), 100)
     await second.submit(Secret("T2"), 200)
@@ -118,8 +118,8 @@ async def test_the_newest_may_have_come_to_another_process(new_keeper, store):
     assert len(store.asked_at) == asked
 
 
-async def test_a_ticket_that_waits_is_newer_than_the_one_in_the_store(keeper, store):
-    """It is given although the store, which is back, does not have it yet."""
+async def test_pending_ticket_is_newer_than_the_stored_one(keeper, store):
+    """A pending ticket is returned although the store does not have it yet."""
     await keeper.submit(Secret("T1"), 100)
     store.down = True
     await keeper.submit(Secret("T2"), 200)
@@ -128,8 +128,8 @@ async def test_a_ticket_that_waits_is_newer_than_the_one_in_the_store(keeper, st
     await keeper.aclose()
 
 
-async def test_a_ticket_that_waits_is_given_up_for_a_newer_one_in_the_store(keeper, new_keeper, store):
-    """Another process kept that one; there is nothing left to write."""
+async def test_pending_ticket_gives_way_to_a_newer_stored_one(keeper, new_keeper, store):
+    """If another process has stored a newer ticket, nothing is written."""
     store.down = True
     await keeper.submit(Secret("T1"), 100)
     store.down = False
@@ -140,137 +140,137 @@ async def test_a_ticket_that_waits_is_given_up_for_a_newer_one_in_the_store(keep
     assert len(store.asked_at) == asked
 
 
-async def test_there_is_none_before_the_first(keeper):
-    """That is no failure."""
+async def test_no_ticket_before_the_first(keeper):
+    """Before the first ticket the result is None."""
     assert await keeper.newest() is None
 
 
 async def test_a_thousand_deliveries_at_once_are_written_once(keeper, store):
-    """One of them is kept, the others are repeats."""
-    kept = await asyncio.gather(*(keeper.submit(Secret("T1"), 100) for _ in range(1000)))
-    assert [event.is_newest for event in kept].count(True) == 1
+    """A thousand deliveries of one ticket make one write; the others are repeats."""
+    stored = await asyncio.gather(*(keeper.submit(Secret("T1"), 100) for _ in range(1000)))
+    assert [event.is_newest for event in stored].count(True) == 1
     assert len(store.asked_at) == 1
 
 
-async def test_a_store_that_is_down_delays_no_answer(keeper, store, heard):
-    """The ticket is in memory and the answer is given at once; an event says what is wrong, without a ticket."""
+async def test_store_that_is_down_does_not_delay_the_answer(keeper, store, events):
+    """The ticket is in memory, the answer comes at once, and an event has the error without the ticket."""
     store.down = True
     started = now()
     assert await keeper.submit(Secret("T1"), 100) == TicketReceived(100, is_newest=True, in_memory_only=True)
     assert now() == started
     assert await keeper.newest() == Secret("T1")
-    [event] = heard
+    [event] = events
     assert (event.create_time, event.retry_after) == (100, 1.0)
     assert "OSError" in event.reason
     assert "T1CKET" not in event.reason
     await keeper.aclose()
 
 
-async def test_a_store_that_hangs_delays_the_answer_by_a_second(keeper, store):
-    """WeChat waits five; the write goes on, and is done when the store answers."""
+async def test_hanging_store_delays_the_answer_by_one_second(keeper, store):
+    """The write goes on and completes when the store answers."""
     store.hanging = 1.5
     started = now()
     assert await keeper.submit(Secret("T1"), 100) == TicketReceived(100, is_newest=True, in_memory_only=True)
     assert now() == started + 1
     await asyncio.sleep(0.6)
-    assert await kept_in(store) == ("T1", 100)
+    assert await stored_in(store) == ("T1", 100)
 
 
-async def test_a_ticket_is_written_as_soon_as_the_store_returns(keeper, store, heard):
-    """The pauses double from one second to thirty."""
+async def test_write_is_retried_with_backoff(keeper, store, events):
+    """The backoff doubles from one second to thirty."""
     store.down = True
     await keeper.submit(Secret("T1"), 100)
     await asyncio.sleep(100)
     gaps = [later - earlier for earlier, later in zip(store.asked_at, store.asked_at[1:], strict=False)]
     assert gaps == [1, 2, 4, 8, 16, MAX_BACKOFF, MAX_BACKOFF]
-    assert [event.retry_after for event in heard] == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert [event.retry_after for event in events] == [1, 2, 4, 8, 16, 30, 30, 30]
     store.down = False
     await asyncio.sleep(MAX_BACKOFF)
-    assert await kept_in(store) == ("T1", 100)
+    assert await stored_in(store) == ("T1", 100)
     asked = len(store.asked_at)
     await asyncio.sleep(1000)
     assert len(store.asked_at) == asked
 
 
-async def test_a_newer_ticket_takes_the_place_of_one_that_waits(keeper, store):
-    """It is tried at once, and the older one is never written."""
+async def test_newer_ticket_replaces_a_pending_one(keeper, store):
+    """The newer ticket is written at once, and the older one never."""
     store.down = True
     await keeper.submit(Secret("T1"), 100)
     await asyncio.sleep(20)
     store.down = False
     assert await keeper.submit(Secret("T2"), 200) == TicketReceived(200, is_newest=True)
-    assert await kept_in(store) == ("T2", 200)
+    assert await stored_in(store) == ("T2", 200)
     assert await keeper.newest() == Secret("T2")
 
 
-async def test_a_newer_ticket_may_come_while_an_older_one_is_written(keeper, store):
-    """Both are answered, and the newer one is what is kept; one that nobody began to write is simply older."""
+async def test_newer_ticket_during_a_write(keeper, store):
+    """Both are answered and the newer one is stored; one whose write never began is not the newest."""
     store.hanging = 0.2
     both = await asyncio.gather(keeper.submit(Secret("T1"), 100), keeper.submit(Secret("T2"), 200))
     assert both == [TicketReceived(100, is_newest=False), TicketReceived(200, is_newest=True)]
-    assert await kept_in(store) == ("T2", 200)
+    assert await stored_in(store) == ("T2", 200)
     store.hanging = 0.5
     older = asyncio.create_task(keeper.submit(Secret("T3"), 300))
     await asyncio.sleep(0.1)
     assert (await keeper.submit(Secret("T4"), 400)).is_newest
     assert (await older).is_newest
-    assert await kept_in(store) == ("T4", 400)
+    assert await stored_in(store) == ("T4", 400)
 
 
-async def test_a_push_whose_sender_leaves_is_kept_all_the_same(keeper, store):
-    """The write is a task of the keeper's, not of the request."""
+async def test_cancelled_request_does_not_cancel_the_write(keeper, store):
+    """The write runs in a task of the writer and not of the request."""
     store.hanging = 0.5
     push = asyncio.create_task(keeper.submit(Secret("T1"), 100))
     await asyncio.sleep(0.1)
     push.cancel()
     await asyncio.sleep(1)
-    assert await kept_in(store) == ("T1", 100)
+    assert await stored_in(store) == ("T1", 100)
 
 
-async def test_without_a_ticket_in_memory_the_failure_of_the_store_is_told(keeper, store):
-    """Nobody is given "none" where there may be one."""
+async def test_store_error_is_raised_without_a_ticket_in_memory(keeper, store):
+    """None would mean that there is no ticket."""
     store.down = True
     with pytest.raises(TokenStoreError, match="OSError"):
         await keeper.newest()
 
 
-async def test_the_end_is_a_last_try(keeper, store, heard):
-    """A store that is back by then has the ticket; nobody waits for the pause to end."""
+async def test_closing_makes_a_last_attempt(keeper, store, events):
+    """A store that is back has the ticket, without waiting for the backoff."""
     store.down = True
     await keeper.submit(Secret("T1"), 100)
     await asyncio.sleep(20)
     store.down, started = False, now()
     await keeper.aclose()
     assert now() == started
-    assert await kept_in(store) == ("T1", 100)
-    assert None not in [event.retry_after for event in heard]
+    assert await stored_in(store) == ("T1", 100)
+    assert None not in [event.retry_after for event in events]
 
 
-async def test_a_last_try_that_fails_is_told(keeper, store, heard):
-    """The event says that no other try follows."""
+async def test_failed_last_attempt_is_reported(keeper, store, events):
+    """The event says that no other attempt follows."""
     store.down = True
     await keeper.submit(Secret("T1"), 100)
     await keeper.aclose()
-    assert isinstance(heard[-1], TicketWriteFailed)
-    assert [event.retry_after for event in heard] == [1.0, None]
+    assert isinstance(events[-1], TicketWriteFailed)
+    assert [event.retry_after for event in events] == [1.0, None]
     asked = len(store.asked_at)
     await asyncio.sleep(100)
     assert len(store.asked_at) == asked
 
 
-async def test_a_try_that_was_begun_before_the_end_is_not_the_last(keeper, store, heard):
-    """It may meet a store that was down until just now."""
+async def test_attempt_begun_before_closing_is_not_the_last(keeper, store, events):
+    """An attempt that was under way when closing began is followed by one more."""
     store.hanging, store.down = 1.5, True
     await keeper.submit(Secret("T1"), 100)
     closing = asyncio.create_task(keeper.aclose())
     await asyncio.sleep(0.6)
     store.down = False
     await closing
-    assert await kept_in(store) == ("T1", 100)
+    assert await stored_in(store) == ("T1", 100)
 
 
-async def test_the_end_is_bounded(keeper, store):
-    """A store that hangs is given two tries of two seconds."""
+async def test_closing_is_limited_in_time(keeper, store):
+    """A hanging store gets two attempts of two seconds."""
     store.hanging = 1000
     await keeper.submit(Secret("T1"), 100)
     started = now()
@@ -278,8 +278,8 @@ async def test_the_end_is_bounded(keeper, store):
     assert now() - started <= 4
 
 
-async def test_a_store_that_everybody_writes_to_does_not_hold_up_the_end(keeper, store, monkeypatch):
-    """Who is overtaken again and again tries for ten seconds, then is cancelled."""
+async def test_contended_store_does_not_delay_closing(keeper, store, monkeypatch):
+    """A write that loses every compare-and-set is cancelled after ten seconds."""
 
     async def overtaken(*_, **__):
         await asyncio.sleep(0.1)
@@ -292,8 +292,8 @@ async def test_a_store_that_everybody_writes_to_does_not_hold_up_the_end(keeper,
     assert now() == started + 10
 
 
-async def test_the_store_is_asked_in_an_empty_context(keeper, store, monkeypatch):
-    """What the server has in its context for the request does not outlive it there."""
+async def test_store_is_called_in_an_empty_context(keeper, store, monkeypatch):
+    """The store sees no context variable of the server's request."""
     variable = contextvars.ContextVar("variable", default=None)
     variable.set("of the request")
     seen = []
@@ -304,8 +304,8 @@ async def test_the_store_is_asked_in_an_empty_context(keeper, store, monkeypatch
     assert seen == [None]
 
 
-async def test_an_end_that_is_cancelled_leaves_no_task(keeper, store, settle):
-    """Whoever bounds the closing himself gets it ended there."""
+async def test_cancelled_close_leaves_no_task(keeper, store, settle):
+    """If closing is cancelled, the write is cancelled too."""
     store.hanging = 1000
     await keeper.submit(Secret("T1"), 100)
     with pytest.raises(TimeoutError):
@@ -315,8 +315,8 @@ async def test_an_end_that_is_cancelled_leaves_no_task(keeper, store, settle):
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_store_that_clings_to_life_holds_up_the_end_for_eleven_seconds(keeper, monkeypatch, settle):
-    """It is cancelled after ten, and given one more to end."""
+async def test_store_that_ignores_cancellation_delays_closing_by_eleven_seconds(keeper, monkeypatch, settle):
+    """It is cancelled after ten seconds, and abandoned one second later."""
     going = asyncio.Event()
 
     async def stubborn(*_):
@@ -335,8 +335,8 @@ async def test_a_store_that_clings_to_life_holds_up_the_end_for_eleven_seconds(k
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_store_that_ends_when_it_is_cancelled_has_ended_before_its_owner_closes_it(keeper, monkeypatch):
-    """The end waits for that as well."""
+async def test_closing_waits_for_a_cancelled_store(keeper, monkeypatch):
+    """A store operation that ends when it is cancelled has ended before `aclose` returns."""
     ended = []
 
     async def busy(*_, **__):
@@ -357,7 +357,7 @@ async def test_a_store_that_ends_when_it_is_cancelled_has_ended_before_its_owner
     assert now() > started + 10
 
 
-async def test_without_a_ticket_the_end_is_nothing(keeper, store):
-    """Nothing is asked of the store."""
+async def test_closing_without_a_ticket_does_not_use_the_store(keeper, store):
+    """Without a ticket nothing is written."""
     await keeper.aclose()
     assert store.asked_at == []

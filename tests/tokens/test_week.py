@@ -1,4 +1,4 @@
-"""A week of three hosts on one store, in virtual time, with the mishaps of a week."""
+"""A week of three hosts on one store, in virtual time, with a fault about every hour."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wxtcb.secret import Secret
 from wxtcb.tokens.providers import StoredTicketSource
 from wxtcb.tokens.refresh import TOKEN_PATH
 
-from .fake_token_service import Desk, Process, Witness
+from .fake_token_service import FakeTokenService, Process, RecordingStore
 from .token_harness import clock
 
 pytestmark = pytest.mark.virtual_time
@@ -28,36 +28,36 @@ SEED = 2
 
 @attrs.define(eq=False)
 class Host(Process):
-    """A process that buys its tokens with the ticket that it saw in the store last, up to 12 hours old.
+    """A process that fetches with the ticket that it read last, at most 12 hours old.
 
-    What it fetches alone, being cut off, is an excuse for the next one.
+    A fetch while it is cut off is an excuse for the next fetch.
     """
 
     pushed: list = attrs.field(factory=list)
     excuses: list = attrs.field(factory=list)
 
     async def prepare(self):
-        ticket = await StoredTicketSource(self.rig.renewal.shared_state)()
+        ticket = await StoredTicketSource(self.harness.refresher.shared_state)()
         if ticket is None or ticket.reveal() not in self.pushed[-72:]:
             raise TransportError("no ticket, or an old one", endpoint=TOKEN_PATH, sent=False)
         return self.fetch
 
     async def fetch(self, may_send):
-        if self.was_ill(clock() - 3):
+        if self.was_faulty(clock() - 3):
             self.excuses.append(clock())
         return await Process.fetch(self, may_send)
 
 
 @attrs.define(eq=False)
 class Week:
-    """What happens in it; `excuses` are the moments after which a token may be followed by another one soon."""
+    """The events of a week; after one of the moments in `excuses` a token may be replaced soon."""
 
-    dice: random.Random
-    desk: Desk = attrs.field(factory=Desk)
-    store: Witness = attrs.field(factory=lambda: Witness(asyncio.get_running_loop().time))
+    rng: random.Random
+    service: FakeTokenService = attrs.field(factory=FakeTokenService)
+    store: RecordingStore = attrs.field(factory=lambda: RecordingStore(asyncio.get_running_loop().time))
     pushed: list = attrs.field(factory=list)
     hosts: list = attrs.field(init=False)
-    gone: list = attrs.field(factory=list)
+    ended: list = attrs.field(factory=list)
     tasks: list = attrs.field(factory=list)
     excuses: list = attrs.field(factory=list)
     mishaps: int = 0
@@ -70,21 +70,21 @@ class Week:
 
     def _new(self, number):
         name = f"host{number}:{self.mishaps}"
-        return Host(name, self.desk, self.store, self.dice.uniform, pushed=self.pushed, excuses=self.excuses)
+        return Host(name, self.service, self.store, self.rng.uniform, pushed=self.pushed, excuses=self.excuses)
 
     async def push(self):
-        """Let the platform push a ticket every ten minutes; a host that is well keeps it."""
+        """Push a ticket every ten minutes; a healthy host stores it."""
         for number in range(PUSHES):
             self.pushed.append(f"ticket-{number}")
-            keep = self.dice.choice(self.hosts).rig.renewal.shared_state.update_with_retry
+            keep = self.rng.choice(self.hosts).harness.refresher.shared_state.update_with_retry
             ticket = Secret(self.pushed[-1])
-            await keep(lambda record, now, ticket=ticket: record.with_ticket(ticket, int(clock()), now), asyncio.sleep)
+            await keep(lambda state, now, ticket=ticket: state.with_ticket(ticket, int(clock()), now), asyncio.sleep)
             await asyncio.sleep(1000 + (number + 1) * 600 - clock())
 
     async def call(self, place):
         """Call from one host about once a minute."""
         while True:
-            await asyncio.sleep(self.dice.expovariate(1 / 60))
+            await asyncio.sleep(self.rng.expovariate(1 / 60))
             began, host = clock(), self.hosts[place]
             error = await host.call()
             if host not in self.hosts:
@@ -95,62 +95,62 @@ class Week:
                 self.failures.append((clock(), error))
 
     async def go_wrong(self):
-        """Let something go wrong about every hour, half of it while a token is fetched."""
+        """Cause a fault about every hour, half of them during a fetch."""
         mishaps = [self._refuse, self._slow, self._lose_store, self._cut, self._freeze, self._kill, self._end_token]
         while True:
-            await asyncio.sleep(self.dice.expovariate(1 / 3600))
-            if self.dice.random() < 0.5:
+            await asyncio.sleep(self.rng.expovariate(1 / 3600))
+            if self.rng.random() < 0.5:
                 await self._next_fetch()
             self.mishaps += 1
-            await self.dice.choice(mishaps)(self.dice.randrange(3))
+            await self.rng.choice(mishaps)(self.rng.randrange(3))
 
     async def _next_fetch(self):
-        await self.desk.busy.wait()
+        await self.service.busy.wait()
 
     async def _refuse(self, _):
-        self.desk.faults.clear()
-        self.desk.faults.extend(self.dice.choice(["refused", "busy"]) for _ in range(self.dice.randint(1, 3)))
+        self.service.faults.clear()
+        self.service.faults.extend(self.rng.choice(["refused", "busy"]) for _ in range(self.rng.randint(1, 3)))
 
     async def _slow(self, _):
-        self.desk.faults.append("slow")
+        self.service.faults.append("slow")
 
     async def _lose_store(self, _):
-        await self._strike(self.hosts, self.dice.uniform(1, 6), cut=True)
+        await self._apply_fault(self.hosts, self.rng.uniform(1, 6), cut=True)
 
     async def _cut(self, place):
-        await self._strike([self.hosts[place]], self.dice.uniform(1, 30), cut=True)
+        await self._apply_fault([self.hosts[place]], self.rng.uniform(1, 30), cut=True)
 
     async def _freeze(self, place):
-        await self._strike([self.hosts[place]], self.dice.uniform(1, 8), frozen=True)
+        await self._apply_fault([self.hosts[place]], self.rng.uniform(1, 8), frozen=True)
 
-    async def _strike(self, hosts, seconds, **how):
+    async def _apply_fault(self, hosts, seconds, **how):
         self._excuse(hosts)
         for host in hosts:
-            host.strike(**how)
+            host.apply_fault(**how)
         await asyncio.sleep(seconds)
         self._excuse(hosts)
         for host in hosts:
-            host.strike(**dict.fromkeys(how, False))
+            host.apply_fault(**dict.fromkeys(how, False))
 
     async def _kill(self, place):
         self._excuse([self.hosts[place]])
         self.hosts[place].kill()
-        self.gone.append(self.hosts[place])
+        self.ended.append(self.hosts[place])
         self.hosts[place] = self._new(place)
 
     async def _end_token(self, _):
-        if self.desk.kill():
+        if self.service.kill():
             self.excuses.append(clock())
 
     def _excuse(self, hosts):
-        if any(host in self.desk.under_way for host in hosts):
+        if any(host in self.service.under_way for host in hosts):
             self.excuses.append(clock())
 
     def inexcusable(self):
-        """Return the mints that followed another one too soon, for no reason."""
+        """Return the fetches that followed another one too soon, without a reason."""
         return [
             (sooner, later)
-            for sooner, later in itertools.pairwise(self.desk.sold_at)
+            for sooner, later in itertools.pairwise(self.service.issued_at)
             if later - sooner < SOON and not any(sooner - 1 <= each <= later for each in self.excuses)
         ]
 
@@ -158,14 +158,14 @@ class Week:
         for task in self.tasks:
             task.cancel()
         for host in self.hosts:
-            host.strike(cut=False, frozen=False)
-            await host.rig.cache.aclose()
-        for host in self.gone:
-            host.strike(cut=True, frozen=False)
+            host.apply_fault(cut=False, frozen=False)
+            await host.harness.cache.aclose()
+        for host in self.ended:
+            host.apply_fault(cut=True, frozen=False)
 
 
 async def run_week(seed):
-    """Let a week pass."""
+    """Run a week."""
     week = Week(random.Random(seed))
     work = [week.call(place) for place in range(3)]
     pushing = asyncio.create_task(week.push())
@@ -177,15 +177,15 @@ async def run_week(seed):
 
 
 @pytest.mark.unmeasured
-async def test_week_goes_by_without_a_call_that_fails():
-    """96 renewals, 1,008 tickets, and mishaps every hour: no token too many, no wait too long, no failure."""
+async def test_week_without_a_failed_call():
+    """With 96 refreshes, 1,008 tickets and hourly faults there is no extra fetch, no long wait and no failed call."""
     week = await run_week(SEED)
     assert clock() - 1000 == pytest.approx(WEEK, abs=60)
     assert len(week.pushed) == PUSHES
-    assert week.desk.wrongs == []
+    assert week.service.violations == []
     assert week.inexcusable() == []
     assert week.store.numbers == sorted(week.store.numbers)
-    assert 95 <= len(week.desk.sold_at) <= 97 + len(week.excuses)
+    assert 95 <= len(week.service.issued_at) <= 97 + len(week.excuses)
     assert week.mishaps > 100
     assert week.calls > 29_000
     assert week.slowest < BOUND

@@ -1,4 +1,4 @@
-"""What the tests of token life share: a scripted origin, and a process's cache on a store."""
+"""Test harness for token refresh: a scripted provider, and the token cache of one process on a store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.stores import MemoryStore
 
 APPID = "wx0"
-WHO = contextvars.ContextVar("WHO", default="nobody")
+CALLER = contextvars.ContextVar("WHO", default="no caller")
 
 
 def clock():
@@ -29,18 +29,18 @@ def clock():
 
 
 def errcode(code):
-    """Make the error that an errcode of the token call stands for."""
+    """Return the error for an errcode of the token call."""
     return api_error(code, "as scripted", endpoint=TOKEN_PATH, without_token=True)
 
 
 def refused():
-    """Make the error of a refused connection."""
+    """Return the error of a refused connection."""
     return TransportError("no connection", endpoint=TOKEN_PATH, sent=False)
 
 
 @attrs.define(eq=False)
-class Source:
-    """An origin of tokens: `answer` gets the number of the fetch and returns a life in seconds or an error."""
+class ScriptedProvider:
+    """A token provider; `answer` gets the number of the fetch and returns a ttl in seconds or an error."""
 
     answer: object = 7200
     seconds: float = 0.5
@@ -62,7 +62,7 @@ class Source:
     async def fetch(self, may_send):
         assert may_send()
         self.fetched_at.append(clock())
-        self.who = WHO.get()
+        self.who = CALLER.get()
         number = len(self.fetched_at)
         self.open += 1
         self.most_open = max(self.most_open, self.open)
@@ -78,11 +78,11 @@ class Source:
 
 
 @attrs.define(eq=False)
-class Line:
-    """The way of one process to a store.
+class StoreConnection:
+    """The connection of one process to a store.
 
-    Where it is `cut`, everything fails, where it is `locked`, every change; where it is `frozen`, nothing is answered;
-    where it is `deaf`, changes arrive, but their answers are lost. `broken` is called before every answer.
+    If `cut`, every operation fails; if `locked`, every write fails; if `frozen`, no operation returns; if `deaf`,
+    writes take effect but do not return. `broken` is called before every operation.
     """
 
     store: object
@@ -115,29 +115,29 @@ class Line:
 
 
 def lowest(low, _high):
-    """Draw no jitter."""
+    """Return the lower bound: no jitter."""
     return low
 
 
-class Rig:
-    """A cache with its source, store, gate and events; no jitter."""
+class CacheHarness:
+    """A cache with its provider, store, limiter and events; no jitter."""
 
     def __init__(self, answer=7200, seconds=0.5, *, store=None, brand="T0KEN", uniform=lowest, **options):
         time = asyncio.get_running_loop().time
-        self.source = Source(answer, seconds, brand=brand)
+        self.source = ScriptedProvider(answer, seconds, brand=brand)
         self.store = store or MemoryStore(time)
-        self.gate = RequestLimiter(10, time, time)
+        self.limiter = RequestLimiter(10, time, time)
         self.events = []
         observers = HookDispatcher((self.events.append,))
         shared = SharedState(self.store, APPID)
         settings = {"owner": "here:1", "provider": self.source, "uniform": uniform} | options
-        self.renewal = TokenRefresher(
-            shared_state=shared, dispatcher=observers, now=time, sleep=self.gate.sleep, **settings
+        self.refresher = TokenRefresher(
+            shared_state=shared, dispatcher=observers, now=time, sleep=self.limiter.sleep, **settings
         )
-        self.cache = TokenCache(self.renewal)
+        self.cache = TokenCache(self.refresher)
 
     async def token(self):
-        """Get a token as a call does."""
+        """Return a token as a call gets it."""
         return self.cache.cached() or await self.cache.get()
 
     def emitted(self, kind):
@@ -148,10 +148,10 @@ class Rig:
         return len(self.source.fetched_at)
 
 
-def kill(rig):
-    """End a process as kill -9 does: from one moment to the next nothing of it reaches anybody."""
-    rig.store.frozen = True
-    rig.cache._refresh_task._task.cancel()
+def kill(harness):
+    """End a process as kill -9 does: nothing of it takes effect any more."""
+    harness.store.frozen = True
+    harness.cache._refresh_task._task.cancel()
 
 
 async def until(moment):
@@ -160,7 +160,7 @@ async def until(moment):
 
 
 async def catch(awaitable):
-    """Return what *awaitable* raised, and when it did."""
+    """Return the error that *awaitable* raised."""
     with pytest.raises(WxtcbError) as caught:
         await awaitable
     return caught.value

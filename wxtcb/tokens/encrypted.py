@@ -23,7 +23,7 @@ def _create_fernet(key: EncryptionKey | Sequence[EncryptionKey]) -> MultiFernet:
         from cryptography.fernet import Fernet, MultiFernet
     except ModuleNotFoundError as error:
         raise ImportError(
-            "EncryptedStore needs cryptography; install it with: pip install 'wxtcb[ticket]'", name="cryptography"
+            "EncryptedStore needs cryptography: pip install 'wxtcb[ticket]'", name="cryptography"
         ) from error
     keys = [key] if isinstance(key, str | bytes | Secret) or not isinstance(key, Iterable) else [*key]
     try:
@@ -42,8 +42,8 @@ class EncryptedStore:
     Given several keys, the first encrypts and all decrypt. To change the key, give every process the new one as the
     second, then as the first, then alone. A document that no key decrypts raises `TokenStoreError` and stays unchanged.
 
-    Encryption does not protect against a writer: whoever can write to the other store can delete a document or put an
-    older one back.
+    Encryption does not protect against a writer: a program that can write to the other store can delete a
+    document or restore an older one.
 
     Needs the extra ``ticket``. The caller closes the other store.
     """

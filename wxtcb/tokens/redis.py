@@ -39,9 +39,7 @@ except ModuleNotFoundError as error:
     # Another module that redis itself misses is not fixed by installing redis.
     if (error.name or "").partition(".")[0] != "redis":
         raise
-    raise ModuleNotFoundError(
-        "wxtcb.tokens.redis needs redis; install it with: pip install 'wxtcb[redis]'", name="redis"
-    ) from error
+    raise ModuleNotFoundError("wxtcb.tokens.redis needs redis: pip install 'wxtcb[redis]'", name="redis") from error
 
 T = TypeVar("T")
 

@@ -210,7 +210,7 @@ class TokenRefresher:
             except TokenStoreError as error:
                 request = build_request()
                 # With a valid token there is no need to fetch without the store. A permanent error means that the
-                # store is misconfigured; fetching beside it would go on until somebody noticed.
+                # store is misconfigured; fetching without it would go on unnoticed.
                 if request.current_token is not None or self.provider is None or error.permanent:
                     raise
                 store_error = error
@@ -277,14 +277,7 @@ class TokenRefresher:
                 # While the current token is valid, a reader waits for the owner without a limit.
                 if request.current_token is not None:
                     deadline = self.now() + MAX_BACKOFF_WAIT
-                if self.now() >= deadline:
-                    raise TransportError(
-                        "this process only reads tokens, and no other process has refreshed the one in the store; "
-                        "check that the process which fetches tokens is running",
-                        endpoint=TOKEN_PATH,
-                        sent=False,
-                    )
-                await self.shared_state.wait_for_change(snapshot, MAX_BACKOFF_WAIT)
+                await self._wait_for_other_process(snapshot, deadline)
                 continue
             delay = self._refresh_delay(snapshot.state, snapshot.store_time, request)
             if delay > 0:
@@ -295,6 +288,16 @@ class TokenRefresher:
             fetched = await self._acquire_and_fetch(snapshot, request, self.provider)
             if fetched is not None:
                 return fetched
+
+    async def _wait_for_other_process(self, snapshot: StateSnapshot, deadline: float) -> None:
+        if self.now() >= deadline:
+            raise TransportError(
+                "this process only reads tokens, and no other process has refreshed the one in the store; "
+                "check that the process which fetches tokens is running",
+                endpoint=TOKEN_PATH,
+                sent=False,
+            )
+        await self.shared_state.wait_for_change(snapshot, MAX_BACKOFF_WAIT)
 
     async def _read_state(self) -> StateSnapshot:
         snapshot = await self.shared_state.read()

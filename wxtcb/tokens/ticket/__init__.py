@@ -42,7 +42,7 @@ try:
     from wxtcb.tokens.ticket.message import Notification, PushedTicket, parse_push
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "wxtcb.tokens.ticket needs cryptography and defusedxml; install them with: pip install 'wxtcb[ticket]'",
+        "wxtcb.tokens.ticket needs cryptography and defusedxml: pip install 'wxtcb[ticket]'",
         name=error.name,
     ) from error
 
