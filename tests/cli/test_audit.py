@@ -49,8 +49,8 @@ def test_a_finished_run_is_proven(cli: Cli, platform: Platform, done: Path) -> N
     assert second.startswith("b ")
     assert ending == [
         "1 share awaits a mini program's administrator; --json lists the links.",
-        "2 tenants wanted, 2 environments listed: 1 awaiting confirmation.",
-        "Proven: file, journal and platform agree.",
+        "2 tenants, 2 environments listed: 1 awaiting confirmation.",
+        "Passed: tenants, journal and platform agree.",
     ]
 
 
@@ -59,7 +59,7 @@ def test_an_audit_asks_the_platform_and_changes_nothing(cli: Cli, platform: Plat
     before = dict(platform.box.counts)
     [env] = [env for env, appid in platform.box.world.shares if appid == WX1]
     platform.box.world.confirm(env, WX1)
-    assert "nothing found" in cli("audit", done).stdout
+    assert "no findings" in cli("audit", done).stdout
     asked = {path for path, count in platform.box.counts.items() if count > before.get(path, 0)}
     assert asked == {TOKEN, LIST, RELATIONS}
 
@@ -73,15 +73,15 @@ def test_what_is_found_is_told_and_ends_with_three(cli: Cli, platform: Platform,
     lines = result.stdout.splitlines()
     assert lines[0].split()[:2] == ["finding", "tenant"]
     assert [line.split()[0] for line in lines[1:3]] == ["duplicate", "drift"]
-    assert lines[-1] == "Not proven: 2 findings to be settled."
+    assert lines[-1] == "Failed: 2 findings to resolve."
 
 
 def test_an_audit_is_json_on_request(cli: Cli, platform: Platform, done: Path) -> None:
     """One document, and the same exit code."""
     result = cli("audit", done, "--json")
     document = json.loads(result.stdout)
-    assert (result.exit_code, result.stderr, document["proven"]) == (0, "", True)
-    assert [each["tenant"] for each in document["opened"]] == ["商户", "b"]
+    assert (result.exit_code, result.stderr, document["passed"]) == (0, "", True)
+    assert [each["tenant"] for each in document["bound"]] == ["商户", "b"]
     platform.box.world.add("y")
     assert cli("audit", done, "--json").exit_code == 3
 
@@ -225,6 +225,6 @@ def test_where_nothing_was_opened_there_is_no_table_of_it() -> None:
     """Nor one of findings where there are none: the sum and the verdict are left."""
     lines = printed(Audit("wx", 0, (), (), (), {}))
     assert lines == [
-        "0 tenants wanted, 0 environments listed: nothing found.",
-        "Proven: file, journal and platform agree.",
+        "0 tenants, 0 environments listed: no findings.",
+        "Passed: tenants, journal and platform agree.",
     ]

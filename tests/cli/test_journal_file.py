@@ -235,7 +235,7 @@ def test_a_file_that_changed_opens_nothing_by_itself(cli: Cli, tenants: Tenants,
     renamed = tenants("new,,,", "other,y,,")
     told = cli("provision", renamed, "--yes")
     assert (told.exit_code, len(platform.box.world.environments)) == (3, 2)
-    assert f"tenant 'old', who has {env} under alias x, is missing here: was one renamed?" in told.stdout
+    assert f"tenant 'old' has {env} under alias x but is missing here: was it renamed?" in told.stdout
     assert (
         told.stdout.count(f"add: --removed; if renamed, give the new name the old alias, and add: --adopt NEW={env}\n")
         == 2

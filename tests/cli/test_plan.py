@@ -125,7 +125,7 @@ def test_an_adoption_that_cannot_be_changes_nothing(cli: Cli, tenants: Tenants, 
     env = platform.box.world.add("x")
     result = cli("plan", tenants("a,x,,"), "--adopt", f"b={env}", "--adopt", "a=gone")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"adopt b={env}: there is no such tenant; adopt a=gone: the platform lists no such" in result.stderr
+    assert f"adopt b={env}: unknown tenant; adopt a=gone: the platform lists no such" in result.stderr
     assert "nothing was changed" in result.stderr
 
 
@@ -175,7 +175,7 @@ def test_no_credential_is_shown_and_nothing_steers_the_terminal(cli: Cli, platfo
     ("words", "reason"),
     [
         (["nowhere.csv"], "not set in the environment: WXTCB_COMPONENT_APPID"),
-        (["nowhere.csv", "--sandbox"], "nowhere.csv: 1 problem, nothing was sent"),
+        (["nowhere.csv", "--sandbox"], "nowhere.csv: 1 problem, no request was sent"),
     ],
 )
 def test_what_is_refused_is_told(cli: Cli, words: list[str], reason: str) -> None:

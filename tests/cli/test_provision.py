@@ -64,7 +64,7 @@ def test_a_file_with_problems_is_refused_whole(cli: Cli, tenants: Tenants, platf
     result = cli("provision", tenants("a,x,", "b,X,", "c,,", f"d,{derived},", "a,,"), "--yes")
     assert result.exit_code == 2
     assert result.stderr.count("\n  line ") == 4
-    assert "4 problems, nothing was sent" in result.stderr
+    assert "4 problems, no request was sent" in result.stderr
     assert len(platform.box.seen) == 0
 
 
@@ -240,7 +240,7 @@ def test_unconfirmed_services_count_as_done(
     assert result.exit_code == 0
     assert "done (unconfirmed): Done, but" in result.stdout
     env = next(iter(platform.box.world.environments))
-    assert f"  a: done (unconfirmed) ({env}) - api there after a send in doubt" in result.stdout
+    assert f"  a: done (unconfirmed) ({env}) - api existed after an ambiguous request" in result.stdout
 
 
 def test_own_token_is_accepted_and_changes_nothing(swift: None, cli: Cli, tenants: Tenants) -> None:

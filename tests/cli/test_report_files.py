@@ -201,11 +201,11 @@ def test_a_run_leaves_its_reports(swift: None, cli: Cli, tenants: Tenants, tmp_p
     (row,) = csv.DictReader(io.StringIO(table, newline=""))
     told = json.loads(document)
     assert row["tenant"] == told["tenants"][0]["tenant"] == "商户"
-    assert row["base_url"] == told["origin"]["base_url"]
-    assert told["origin"]["base_url"].startswith("http://127.0.0.1:")
-    assert told["origin"]["component_appid"] == told["origin"]["namespace"]
+    assert row["base_url"] == told["run_info"]["base_url"]
+    assert told["run_info"]["base_url"].startswith("http://127.0.0.1:")
+    assert told["run_info"]["component_appid"] == told["run_info"]["namespace"]
     assert page.count(' rel="noreferrer" ') == 2
-    assert f"environment {row['env']} opened" in page
+    assert f"environment {row['env']} created" in page
 
 
 def test_the_reports_are_written_also_when_the_run_failed(

@@ -49,7 +49,7 @@ def summary(*tenants: TenantReport, terminal: bool = False, **facts: Any) -> str
         (entry(Outcome.UNFINISHED), "1 not started"),
         (
             entry(Outcome.UNCONFIRMED, env="x-1", unconfirmed=("api",)),
-            "商户: done (unconfirmed) (x-1) - api there after a send in doubt",
+            "商户: done (unconfirmed) (x-1) - api existed after an ambiguous request",
         ),
     ],
 )

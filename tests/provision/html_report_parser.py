@@ -1,4 +1,4 @@
-"""Makes pages of reports, and reads them as strictly as no browser does."""
+"""HTML reports for tests: renders them, and parses them more strictly than a browser."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from wxtcb.provision.journal import HistoryEntry
 from wxtcb.provision.report import RunInfo
 from wxtcb.provision.report_html import render_html
 
-ORIGIN = RunInfo(base_url="https://api.weixin.qq.com", component_appid="wx-component", namespace="shop")
-MADE = datetime(2026, 7, 1, 10, 0, 5, tzinfo=UTC)
+RUN_INFO = RunInfo(base_url="https://api.weixin.qq.com", component_appid="wx-component", namespace="shop")
+CREATED_AT = datetime(2026, 7, 1, 10, 0, 5, tzinfo=UTC)
 
 VOID = {"meta"}
 PLAIN = {"style", "title"}
@@ -23,7 +23,7 @@ PLAIN = {"style", "title"}
 
 @define(eq=False)
 class Node:
-    """An element: its attributes, what stands in it, and its text."""
+    """Element with its attributes, children and text."""
 
     name: str
     attributes: dict[str, str]
@@ -33,11 +33,11 @@ class Node:
 
     @property
     def text(self) -> str:
-        """All text in it, in order of its elements."""
+        """Text of the element and all its children."""
         return "".join(self.texts)
 
     def all(self, name: str, /, **attributes: str) -> list[Node]:
-        """Return the elements below it with this name and these attributes, in order."""
+        """Return all descendants with this name and these attributes, in document order."""
         found = []
         for child in self.children:
             if child.name == name and attributes.items() <= child.attributes.items():
@@ -46,17 +46,17 @@ class Node:
         return found
 
     def one(self, name: str, /, **attributes: str) -> Node:
-        """Return the only such element."""
+        """Return the only descendant with this name and these attributes."""
         (found,) = self.all(name, **attributes)
         return found
 
     def every(self) -> list[Node]:
-        """Return all elements below it."""
+        """Return all descendants."""
         return [each for child in self.children for each in (child, *child.every())]
 
 
 class Page(HTMLParser):
-    """Fails where an element is not closed, or an attribute stands twice or without a value."""
+    """Parser that fails if an element is not closed, or if an attribute is duplicated or has no value."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -97,18 +97,20 @@ def link(name: str, url: str | None = None) -> ShareLink:
     return ShareLink(appid=name, url=f"https://mp.weixin.qq.com/confirm?a=1&ticket={name}" if url is None else url)
 
 
-def entry(tenant: str = "商户", outcome: Outcome = Outcome.DONE, **facts: Any) -> TenantReport:
-    """Return what came of a tenant."""
-    return TenantReport(**{"tenant": tenant, "alias": "a1", "outcome": outcome, **facts})
+def entry(tenant: str = "商户", outcome: Outcome = Outcome.DONE, **fields: Any) -> TenantReport:
+    """Return a tenant report."""
+    return TenantReport(**{"tenant": tenant, "alias": "a1", "outcome": outcome, **fields})
 
 
-def page(*tenants: TenantReport, histories: dict[str, tuple[HistoryEntry, ...]] | None = None, **facts: Any) -> Node:
-    """Return the page of a report, read."""
-    return Page(render_html(Report(tenants, **{"elapsed": 1.25, "created_at": MADE, **facts}), histories or {})).root
+def page(*tenants: TenantReport, histories: dict[str, tuple[HistoryEntry, ...]] | None = None, **fields: Any) -> Node:
+    """Render a report of *tenants* and return the root of its page."""
+    return Page(
+        render_html(Report(tenants, **{"elapsed": 1.25, "created_at": CREATED_AT, **fields}), histories or {})
+    ).root
 
 
 def shown(text: str) -> str:
-    """Return *text* as it is to be read: what turns or hides the rest is written out."""
+    """Return *text* as the page shows it: control and bidi characters are spelled out."""
     hidden = {*map(chr, (*range(9), *range(11, 32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A)))}
     hidden |= {"\u061c", "\u200e", "\u200f"}
     return "".join(repr(each)[1:-1] if each in hidden or "\ud800" <= each <= "\udfff" else each for each in text)

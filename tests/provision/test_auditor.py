@@ -1,4 +1,4 @@
-"""What an audit makes of file, journal and platform: a finding for whatever does not agree, and none for the rest."""
+"""Audit rules: a finding for every discrepancy of file, journal and platform, and none else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .constants import WX1, WX2
 
 URL = "https://mp.weixin.qq.com/confirm"
 API = Service.from_name("api")
-OTHER_ALIAS = derive_alias("elsewhere", "somebody")
+OTHER_ALIAS = derive_alias("elsewhere", "other")
 HAS_A_FINDING = {
     Classification.DUPLICATE: FindingKind.DUPLICATE,
     Classification.ORPHAN: FindingKind.ORPHAN,
@@ -38,50 +38,50 @@ HAS_A_FINDING = {
 
 
 def info(env: str, alias: str | None = None, status: str = "NORMAL") -> EnvInfo:
-    """Return what the platform lists."""
+    """Return an environment as the platform lists it."""
     at = "2026-11-22 18:00:00"
     return EnvInfo(env=env, alias=alias or env.partition("-")[0], create_time=at, update_time=at, status=status)
 
 
-def record(tenant: str, **facts: object) -> TenantRecord:
+def record(tenant: str, **fields: object) -> TenantRecord:
     """Return a record of a tenant whose alias is its name."""
-    return TenantRecord(**{"tenant": tenant, "alias": tenant, "version": 1, "attempt": 1, **facts})
+    return TenantRecord(**{"tenant": tenant, "alias": tenant, "version": 1, "attempt": 1, **fields})
 
 
 @attrs.frozen
 class Scene:
-    """What there is: the file, the journal and the platform, and who has agreed."""
+    """State to audit: file, journal, platform and share agreements."""
 
     wanted: tuple[Tenant, ...]
     records: tuple[TenantRecord, ...]
     listed: tuple[EnvInfo, ...]
     share_results: dict = attrs.field(factory=dict)
-    young: frozenset[str] = frozenset()
+    recent_envs: frozenset[str] = frozenset()
 
     @property
-    def facts(self) -> AuditInput:
-        """The same, indexed; the alias of a tenant is the given one, or its name."""
+    def audit_input(self) -> AuditInput:
+        """Indexed state; the alias of a tenant is the given one, or its name."""
         wanted = [DesiredTenant(tenant, tenant.alias or tenant.name) for tenant in self.wanted]
         records = {each.tenant: each for each in self.records}
-        return AuditInput.build(EnvList(info_list=self.listed), wanted, records, self.share_results, self.young)
+        return AuditInput.build(EnvList(info_list=self.listed), wanted, records, self.share_results, self.recent_envs)
 
     @property
     def findings(self) -> list[Finding]:
-        """All that is found."""
-        return [each for found in find_discrepancies(self.facts) for each in found]
+        """All findings."""
+        return [each for found in find_discrepancies(self.audit_input) for each in found]
 
     @property
-    def told(self) -> list[tuple[FindingKind, str | None, tuple[str, ...]]]:
-        """What is found, about whom, and about which environments."""
+    def outline(self) -> list[tuple[FindingKind, str | None, tuple[str, ...]]]:
+        """Kind, tenant and environments of each finding."""
         return [(each.kind, each.tenant, each.envs) for each in self.findings]
 
     @property
-    def is_proven(self) -> bool:
+    def passed(self) -> bool:
         return not any(finding.kind.is_failure for finding in self.findings)
 
-    def standing(self, env: str) -> Classification:
-        """Say what a listed environment is."""
-        return classify(self.facts.listed[env], self.facts)
+    def classify(self, env: str) -> Classification:
+        """Return the classification of a listed environment."""
+        return classify(self.audit_input.listed[env], self.audit_input)
 
 
 FULL = record("a", env="a-1", tranid="20261122000001", links={WX1: URL}, services={"api": ServiceState.DONE})
@@ -93,48 +93,48 @@ CLEAN = Scene(
 )
 
 
-def with_record(scene: Scene, **facts: object) -> Scene:
-    """Change what the journal knows of tenant a."""
-    return attrs.evolve(scene, records=(attrs.evolve(FULL, **facts), *scene.records[1:]))
+def with_record(scene: Scene, **fields: object) -> Scene:
+    """Change the record of tenant a."""
+    return attrs.evolve(scene, records=(attrs.evolve(FULL, **fields), *scene.records[1:]))
 
 
 def with_env(scene: Scene, *infos: EnvInfo) -> Scene:
-    """List more."""
+    """Add listed environments."""
     return attrs.evolve(scene, listed=(*scene.listed, *infos))
 
 
 def without_env(scene: Scene, env: str) -> Scene:
-    """List less."""
+    """Remove a listed environment."""
     return attrs.evolve(scene, listed=tuple(each for each in scene.listed if each.env != env))
 
 
 def with_status(scene: Scene, env: str, status: str) -> Scene:
-    """List an environment with another status."""
+    """Change the status of a listed environment."""
     return with_env(without_env(scene, env), info(env, status=status))
 
 
 def with_tenant(scene: Scene, *tenants: Tenant) -> Scene:
-    """Want something else."""
+    """Replace the tenants of the file."""
     return attrs.evolve(scene, wanted=tenants)
 
 
-def test_a_clean_scene_is_proven() -> None:
-    """Nothing is found, and an environment of no relation to us does not matter."""
+def test_consistent_state_passes() -> None:
+    """There is no finding, and an unrelated environment does not matter."""
     assert CLEAN.findings == []
-    assert [CLEAN.standing(env) for env in ("a-1", "shop-1")] == [Classification.WANTED, Classification.OTHER]
+    assert [CLEAN.classify(env) for env in ("a-1", "shop-1")] == [Classification.WANTED, Classification.OTHER]
 
 
 A, B = CLEAN.wanted
 INTENT = Intent(deadline=0.0)
 Change = Callable[[Scene], Scene]
-AGAINST: dict[str, tuple[Change, FindingKind, str, tuple[str, ...]]] = {
-    "a second environment, in other letters": (
+DISCREPANCIES: dict[str, tuple[Change, FindingKind, str, tuple[str, ...]]] = {
+    "second environment, alias in other case": (
         lambda scene: with_env(scene, info("a-2", "A")),
         FindingKind.DUPLICATE,
         "a",
         ("a-1", "a-2"),
     ),
-    "a second one of a retired tenant": (
+    "second environment of a retired tenant": (
         lambda scene: with_env(
             attrs.evolve(scene, records=(*scene.records, record("c", env="c-1", retired=True))),
             info("c-1"),
@@ -144,94 +144,94 @@ AGAINST: dict[str, tuple[Change, FindingKind, str, tuple[str, ...]]] = {
         "c",
         ("c-1", "c-2"),
     ),
-    "a tenant is gone from the file": (lambda scene: with_tenant(scene, A), FindingKind.ORPHAN, "b", ("b-1",)),
-    "a create that was given up has acted": (
+    "tenant absent from the file": (lambda scene: with_tenant(scene, A), FindingKind.ORPHAN, "b", ("b-1",)),
+    "abandoned create took effect": (
         lambda scene: with_env(attrs.evolve(scene, records=(*scene.records, record("c"))), info("c-1")),
         FindingKind.ORPHAN,
         "c",
         ("c-1",),
     ),
-    "the alias of a new tenant is taken": (
+    "alias of a new tenant in use": (
         lambda scene: with_tenant(scene, A, B, Tenant("shop")),
         FindingKind.CONFLICT,
         "shop",
         ("shop-1",),
     ),
-    "an environment was removed": (lambda scene: without_env(scene, "a-1"), FindingKind.CONFLICT, "a", ("a-1",)),
-    "one was put in the place of another": (
+    "environment deleted": (lambda scene: without_env(scene, "a-1"), FindingKind.CONFLICT, "a", ("a-1",)),
+    "environment replaced by another": (
         lambda scene: with_env(without_env(scene, "a-1"), info("a-9")),
         FindingKind.CONFLICT,
         "a",
         ("a-1", "a-9"),
     ),
-    "an environment has another alias": (
+    "environment with another alias": (
         lambda scene: with_env(without_env(scene, "a-1"), info("a-1", "z")),
         FindingKind.CONFLICT,
         "a",
         ("a-1",),
     ),
-    "that of a retired tenant was removed": (
+    "environment of a retired tenant deleted": (
         lambda scene: attrs.evolve(scene, records=(*scene.records, record("c", env="c-1", retired=True))),
         FindingKind.CONFLICT,
         "c",
         ("c-1",),
     ),
-    "the journal knows nothing of it": (
+    "no record": (
         lambda scene: attrs.evolve(scene, records=scene.records[:1]),
         FindingKind.CONFLICT,
         "b",
         ("b-1",),
     ),
-    "a create has no answer": (
+    "ambiguous create": (
         lambda scene: without_env(with_record(scene, env=None, intent=INTENT), "a-1"),
         FindingKind.AMBIGUOUS,
         "a",
         (),
     ),
-    "a create has no answer, but an environment": (
+    "ambiguous create with a possible result": (
         lambda scene: with_record(scene, env=None, intent=INTENT),
         FindingKind.AMBIGUOUS,
         "a",
         ("a-1",),
     ),
-    "a create for a tenant that is gone has no answer": (
+    "ambiguous create of an absent tenant": (
         lambda scene: attrs.evolve(scene, records=(*scene.records, record("c", intent=INTENT, retired=True))),
         FindingKind.AMBIGUOUS,
         "c",
         (),
     ),
-    "a tenant is new": (lambda scene: with_tenant(scene, A, B, Tenant("c")), FindingKind.MISSING, "c", ()),
-    "an environment is halted": (
+    "new tenant": (lambda scene: with_tenant(scene, A, B, Tenant("c")), FindingKind.MISSING, "c", ()),
+    "environment halted": (
         lambda scene: with_status(scene, "a-1", "HALTED"),
         FindingKind.DRIFT,
         "a",
         ("a-1",),
     ),
-    "an environment is not ready yet": (
+    "environment not ready": (
         lambda scene: with_status(scene, "a-1", "UNAVAILABLE"),
         FindingKind.DRIFT,
         "a",
         ("a-1",),
     ),
-    "an environment is not listed yet": (
-        lambda scene: attrs.evolve(without_env(scene, "a-1"), young=frozenset({"a-1"})),
+    "environment not listed yet": (
+        lambda scene: attrs.evolve(without_env(scene, "a-1"), recent_envs=frozenset({"a-1"})),
         FindingKind.DRIFT,
         "a",
         ("a-1",),
     ),
-    "a mini program is new": (
+    "new mini program": (
         lambda scene: with_tenant(scene, attrs.evolve(A, appids=[WX1, WX2]), B),
         FindingKind.DRIFT,
         "a",
         ("a-1",),
     ),
-    "a service is new": (
+    "new service": (
         lambda scene: with_tenant(scene, attrs.evolve(A, services=[API, Service.from_name("web")]), B),
         FindingKind.DRIFT,
         "a",
         ("a-1",),
     ),
-    "a service was sent": (
+    "service request without a reply": (
         lambda scene: with_record(scene, services={"api": ServiceState.SENT}),
         FindingKind.DRIFT,
         "a",
@@ -240,44 +240,44 @@ AGAINST: dict[str, tuple[Change, FindingKind, str, tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize(("change", "kind", "tenant", "envs"), AGAINST.values(), ids=AGAINST)
-def test_one_thing_that_is_wrong_is_found(
+@pytest.mark.parametrize(("change", "kind", "tenant", "envs"), DISCREPANCIES.values(), ids=DISCREPANCIES)
+def test_single_discrepancy_is_the_only_finding(
     change: Change, kind: FindingKind, tenant: str, envs: tuple[str, ...]
 ) -> None:
-    """It is the one finding, it names tenant and environments, and nothing is proven any more."""
+    """It names tenant and environments, and the audit fails."""
     scene = change(CLEAN)
-    assert scene.told == [(kind, tenant, envs)]
-    assert not scene.is_proven
+    assert scene.outline == [(kind, tenant, envs)]
+    assert not scene.passed
     assert scene.findings[0].message.endswith(".")
 
 
 HARMLESS: dict[str, tuple[Change, list[FindingKind]]] = {
-    "others": (lambda scene: with_env(scene, info("x-1"), info("x-2", "x")), []),
-    "an alias like a derived one": (lambda scene: with_env(scene, info("t-9", OTHER_ALIAS)), []),
-    "a retired tenant": (
+    "unrelated environments": (lambda scene: with_env(scene, info("x-1"), info("x-2", "x")), []),
+    "alias like a derived one": (lambda scene: with_env(scene, info("t-9", OTHER_ALIAS)), []),
+    "retired tenant": (
         lambda scene: with_env(
             attrs.evolve(scene, records=(*scene.records, record("c", env="c-1", retired=True))), info("c-1")
         ),
         [],
     ),
-    "a create that was given up": (lambda scene: attrs.evolve(scene, records=(*scene.records, record("c"))), []),
-    "a share that gave no link": (
+    "abandoned create without effect": (lambda scene: attrs.evolve(scene, records=(*scene.records, record("c"))), []),
+    "share without a link": (
         lambda scene: attrs.evolve(with_record(scene, links={WX1: ""}), share_results={}),
         [],
     ),
-    "a mini program that is wanted no more": (lambda scene: with_tenant(scene, attrs.evolve(A, appids=[]), B), []),
-    "nobody has agreed": (lambda scene: attrs.evolve(scene, share_results={}), [FindingKind.AWAITING]),
-    "agreed elsewhere": (
+    "mini program no longer shared": (lambda scene: with_tenant(scene, attrs.evolve(A, appids=[]), B), []),
+    "not confirmed": (lambda scene: attrs.evolve(scene, share_results={}), [FindingKind.AWAITING]),
+    "confirmed for another environment": (
         lambda scene: attrs.evolve(
             scene, share_results={(None, WX1): frozenset({"b-1"}), (1, WX1): frozenset({"a-1"})}
         ),
         [FindingKind.AWAITING],
     ),
-    "nobody knows who agreed": (
+    "share lookup failed": (
         lambda scene: attrs.evolve(scene, share_results={(None, WX1): "invalid appid"}),
         [FindingKind.UNKNOWN],
     ),
-    "a service is unconfirmed": (
+    "unconfirmed service": (
         lambda scene: with_record(scene, services={"api": ServiceState.UNCONFIRMED}),
         [FindingKind.UNKNOWN],
     ),
@@ -285,55 +285,55 @@ HARMLESS: dict[str, tuple[Change, list[FindingKind]]] = {
 
 
 @pytest.mark.parametrize(("change", "kinds"), HARMLESS.values(), ids=HARMLESS)
-def test_what_is_told_and_does_not_speak_against_the_proof(change: Change, kinds: list[FindingKind]) -> None:
-    """Others, what was removed on purpose, and what an administrator or a person alone can tell."""
+def test_harmless_finding_does_not_fail_the_audit(change: Change, kinds: list[FindingKind]) -> None:
+    """Unrelated environments, retired tenants and open confirmations are harmless."""
     scene = change(CLEAN)
-    assert ([finding.kind for finding in scene.findings], scene.is_proven) == (kinds, True)
+    assert ([finding.kind for finding in scene.findings], scene.passed) == (kinds, True)
 
 
-def test_a_renamed_tenant_shows_on_both_sides() -> None:
-    """Its environment belongs to nobody in the file, and its alias is taken."""
+def test_renamed_tenant_is_conflict_and_orphan() -> None:
+    """Its environment belongs to no tenant of the file, and its alias is in use."""
     scene = with_tenant(CLEAN, A, Tenant("bee", alias="b"))
-    assert scene.told == [(FindingKind.CONFLICT, "bee", ("b-1",)), (FindingKind.ORPHAN, "b", ("b-1",))]
-    assert "b-1, tenant b's, of 2026-11-22 18:00:00" in scene.findings[0].message
+    assert scene.outline == [(FindingKind.CONFLICT, "bee", ("b-1",)), (FindingKind.ORPHAN, "b", ("b-1",))]
+    assert "b-1 (of tenant 'b', created 2026-11-22 18:00:00)" in scene.findings[0].message
 
 
-def test_an_alias_that_was_changed_shows_on_both_sides() -> None:
-    """The environment has the old one; what has the new one is in the way."""
+def test_changed_alias_is_a_conflict_of_both_environments() -> None:
+    """The environment has the previous alias, and another one has the new alias."""
     scene = with_env(with_tenant(CLEAN, A, attrs.evolve(B, alias="b2")), info("b2-1"))
-    assert scene.told == [(FindingKind.CONFLICT, "b", ("b-1", "b2-1"))]
-    assert scene.standing("b2-1") is Classification.CONFLICT
+    assert scene.outline == [(FindingKind.CONFLICT, "b", ("b-1", "b2-1"))]
+    assert scene.classify("b2-1") is Classification.CONFLICT
 
 
-def test_an_unclear_create_under_an_earlier_alias_hides_nothing() -> None:
-    """What has the alias of now is in the way, and what has the earlier one may be the create's doing."""
+def test_ambiguous_create_under_previous_alias_hides_no_conflict() -> None:
+    """The environment with the present alias is reported besides the possible result of the create."""
     scene = with_record(with_tenant(CLEAN, attrs.evolve(A, alias="shop"), B), env=None, intent=INTENT)
-    assert scene.told == [(FindingKind.AMBIGUOUS, "a", ("a-1",)), (FindingKind.CONFLICT, "a", ("shop-1",))]
+    assert scene.outline == [(FindingKind.AMBIGUOUS, "a", ("a-1",)), (FindingKind.CONFLICT, "a", ("shop-1",))]
 
 
 @pytest.mark.parametrize(
-    ("tenants", "way"),
+    ("tenants", "advice"),
     [
         ((A, B), "Provision the tenant again."),
-        ((attrs.evolve(A, alias="a2"), B), "Give the tenant this alias back, and provision it again."),
-        ((B,), "Put the tenant back into the file, with this alias, and provision it again."),
+        ((attrs.evolve(A, alias="a2"), B), "Restore this alias of the tenant, and provision it."),
+        ((B,), "Add the tenant again with this alias, and provision it."),
     ],
 )
-def test_an_unclear_create_is_told_with_what_lets_a_run_look_for_it(tenants: tuple[Tenant, ...], way: str) -> None:
-    """A run looks under the alias of the create, for a tenant that is wanted."""
+def test_ambiguous_create_advises_how_a_run_can_check_it(tenants: tuple[Tenant, ...], advice: str) -> None:
+    """A run checks under the alias of the create, for a tenant in the file."""
     scene = with_tenant(without_env(with_record(CLEAN, env=None, intent=INTENT), "a-1"), *tenants)
-    (text,) = [each.message for each in scene.findings if each.kind is FindingKind.AMBIGUOUS]
-    assert text.endswith(f"nothing is listed under it. {way}")
+    (message,) = [each.message for each in scene.findings if each.kind is FindingKind.AMBIGUOUS]
+    assert message.endswith(f"no environment is listed under it. {advice}")
 
 
-def test_another_alias_is_told_with_what_mends_it() -> None:
-    """An environment cannot be renamed, a tenant can."""
+def test_other_alias_advises_to_restore_it() -> None:
+    """An environment cannot be renamed, but a tenant can."""
     scene = with_env(without_env(CLEAN, "a-1"), info("a-1", "z"))
-    assert scene.findings[0].message == "its environment a-1 has alias z, not a: give the tenant that alias back."
+    assert scene.findings[0].message == "environment a-1 has alias z, not a: restore that alias of the tenant."
 
 
-def test_those_that_only_look_like_ours_are_named_as_a_suspicion() -> None:
-    """Another file's living customers look like that: nobody is told to remove them, and few are named."""
+def test_derived_alias_note_names_few_environments() -> None:
+    """They may belong to customers of another file, so the note does not advise to remove them."""
     (note,) = derived_alias_notes([f"t-{number}" for number in range(7)])
     assert "like a derived one: t-0, t-1, t-2, t-3, t-4 and 2 more. " in note
     assert "remove" not in note
@@ -341,46 +341,46 @@ def test_those_that_only_look_like_ours_are_named_as_a_suspicion() -> None:
     assert [*derived_alias_notes([])] == []
 
 
-def test_an_unclear_create_does_not_own_what_is_anothers() -> None:
-    """An environment that the journal binds to another tenant is in the way."""
+def test_ambiguous_create_does_not_claim_an_environment_of_another_tenant() -> None:
+    """An environment that the journal binds to another tenant is a conflict."""
     scene = with_tenant(with_record(CLEAN, env=None, intent=INTENT, alias="b"), attrs.evolve(A, alias="b"))
-    kinds = [(kind, envs) for kind, tenant, envs in scene.told if tenant == "a"]
+    kinds = [(kind, envs) for kind, tenant, envs in scene.outline if tenant == "a"]
     assert kinds == [(FindingKind.AMBIGUOUS, ()), (FindingKind.CONFLICT, ("b-1",))]
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_an_alias_that_two_have_had_is_of_who_may_have_an_environment(*, turned: bool) -> None:
-    """What is listed under it may be the doing of the create without an answer, not of the one that was given up."""
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_shared_alias_belongs_to_the_record_that_may_have_an_environment(*, is_reversed: bool) -> None:
+    """The order of the records does not matter."""
     had = (record("c", alias="z"), record("d", alias="z", intent=INTENT))
-    scene = attrs.evolve(CLEAN, records=(*CLEAN.records, *(had[::-1] if turned else had)))
-    assert with_env(scene, info("z-1")).told == [(FindingKind.AMBIGUOUS, "d", ("z-1",))]
+    scene = attrs.evolve(CLEAN, records=(*CLEAN.records, *(had[::-1] if is_reversed else had)))
+    assert with_env(scene, info("z-1")).outline == [(FindingKind.AMBIGUOUS, "d", ("z-1",))]
 
 
-def test_what_has_the_alias_of_an_environment_not_listed_yet_is_in_the_way() -> None:
-    """Waiting will not change that."""
-    scene = attrs.evolve(with_env(without_env(CLEAN, "a-1"), info("a-9")), young=frozenset({"a-1"}))
-    assert scene.told == [(FindingKind.CONFLICT, "a", ("a-1", "a-9"))]
+def test_environment_with_the_alias_of_an_unlisted_one_is_a_conflict() -> None:
+    """Waiting for the unlisted environment would not resolve it."""
+    scene = attrs.evolve(with_env(without_env(CLEAN, "a-1"), info("a-9")), recent_envs=frozenset({"a-1"}))
+    assert scene.outline == [(FindingKind.CONFLICT, "a", ("a-1", "a-9"))]
 
 
-def test_an_orphan_is_told_with_its_order_number() -> None:
-    """As far as there is one."""
+def test_orphan_has_its_order_number() -> None:
+    """An adopted environment has none."""
     scene = with_tenant(CLEAN)
-    told = {finding.tenant: finding.message for finding in scene.findings}
-    assert told["a"].startswith("a-1, order 20261122000001, is billed")
-    assert told["b"].startswith("b-1 is billed")
+    messages = {finding.tenant: finding.message for finding in scene.findings}
+    assert messages["a"].startswith("a-1 (order 20261122000001) is billed")
+    assert messages["b"].startswith("b-1 is billed")
 
 
-def test_what_was_opened_is_told_by_both_sides() -> None:
-    """Order number and time by the journal, time and status by the platform; what is not listed has none of these."""
+def test_bound_environment_has_data_of_journal_and_platform() -> None:
+    """The journal has order number and time, the platform time and status, both None if it is not listed."""
     scene = without_env(with_record(CLEAN, opened_at=1_763_805_600.0), "b-1")
-    opened, other = (to_bound_environment(each, scene.facts) for each in scene.records)
+    opened, other = (to_bound_environment(each, scene.audit_input) for each in scene.records)
     assert (opened.tranid, opened.create_time, opened.status) == ("20261122000001", "2026-11-22 18:00:00", "NORMAL")
     assert (opened.opened_at.isoformat(), opened.is_listed) == ("2025-11-22T10:00:00+00:00", True)
     assert (other.tranid, other.opened_at, other.create_time, other.is_listed) == (None, None, None, False)
 
 
-def test_only_who_was_given_a_link_is_looked_up() -> None:
-    """With the source type of the share, and for an environment that is there."""
+def test_share_queries_need_an_environment_and_a_link() -> None:
+    """A query has the source type of the share."""
     tenant = Tenant("a", appids=[WX1, WX2], source_type=1)
     assert list(share_queries(DesiredTenant(tenant, "a"), FULL)) == [(1, WX1)]
     assert list(share_queries(DesiredTenant(tenant, "a"), attrs.evolve(FULL, env=None))) == []
@@ -394,7 +394,7 @@ ENVS = st.sampled_from(["e1", "e2", "e3", "e4", "e5"])
 
 @st.composite
 def scenes(draw: st.DrawFn) -> Scene:
-    """Make whatever can be: a journal keeps an environment, and an open alias, for one tenant alone."""
+    """Build any state that the journal allows: an environment, or an alias in use, belongs to one tenant."""
     wanted = draw(
         st.lists(st.builds(Tenant, NAMES, alias=ALIASES.filter(str.islower)), unique_by=lambda each: each.name)
     )
@@ -415,40 +415,40 @@ def scenes(draw: st.DrawFn) -> Scene:
     listed = draw(st.lists(st.builds(info, ENVS, ALIASES, statuses), unique_by=lambda each: each.env))
     aliases: set[str] = set()
     wanted = [each for each in wanted if not (each.alias in aliases or aliases.add(each.alias))]
-    return Scene(tuple(wanted), tuple(records), tuple(listed), young=draw(st.frozensets(ENVS)))
+    return Scene(tuple(wanted), tuple(records), tuple(listed), recent_envs=draw(st.frozensets(ENVS)))
 
 
 @given(scenes())
-def test_whatever_is_in_question_has_its_finding(scene: Scene) -> None:
-    """An environment that is a duplicate, an orphan, in conflict or unclear is named by a finding that says so."""
+def test_every_questionable_environment_has_a_finding(scene: Scene) -> None:
+    """An environment classified as duplicate, orphan, conflict or ambiguous is named by a finding of that kind."""
     named = {(each.kind, env) for each in scene.findings for env in each.envs}
-    for env in scene.facts.listed:
-        if kind := HAS_A_FINDING.get(scene.standing(env)):
+    for env in scene.audit_input.listed:
+        if kind := HAS_A_FINDING.get(scene.classify(env)):
             assert (kind, env) in named
 
 
 @given(scenes())
-def test_every_wanted_tenant_has_its_one_environment_or_a_finding(scene: Scene) -> None:
-    """What is proven about a tenant: an environment of its own, NORMAL, and no other under its alias."""
-    against = {each.tenant for each in scene.findings if each.kind.is_failure}
+def test_tenant_without_finding_has_exactly_one_environment(scene: Scene) -> None:
+    """It is bound to the tenant and NORMAL, and no other has its alias."""
+    failed = {each.tenant for each in scene.findings if each.kind.is_failure}
     bound = {each.tenant: each.env for each in scene.records}
     for tenant in scene.wanted:
-        if tenant.name not in against:
-            alike = [each for each in scene.listed if each.alias.lower() == (tenant.alias or "").lower()]
-            assert [(each.env, each.status) for each in alike] == [(bound[tenant.name], "NORMAL")]
+        if tenant.name not in failed:
+            matches = [each for each in scene.listed if each.alias.lower() == (tenant.alias or "").lower()]
+            assert [(each.env, each.status) for each in matches] == [(bound[tenant.name], "NORMAL")]
 
 
 @given(scenes())
-def test_what_is_proven_is_accounted_for(scene: Scene) -> None:
-    """Then all that the journal has is listed, and all that is listed is wanted, retired, or of no relation."""
-    if scene.is_proven:
-        standings = {scene.standing(env) for env in scene.facts.listed}
-        assert standings <= {Classification.WANTED, Classification.RETIRED, Classification.OTHER}
-        assert {each.env for each in scene.records if each.env} <= scene.facts.listed.keys()
+def test_passed_audit_accounts_for_every_environment(scene: Scene) -> None:
+    """The journal is listed, and the list is wanted, retired or unrelated."""
+    if scene.passed:
+        classifications = {scene.classify(env) for env in scene.audit_input.listed}
+        assert classifications <= {Classification.WANTED, Classification.RETIRED, Classification.OTHER}
+        assert {each.env for each in scene.records if each.env} <= scene.audit_input.listed.keys()
         assert not any(each.intent for each in scene.records)
 
 
-def audit_of(findings: Iterable[Finding], **facts: object) -> Audit:
+def audit_of(findings: Iterable[Finding], **fields: object) -> Audit:
     """Return an audit with these findings."""
     given = {
         "namespace": "wx",
@@ -457,46 +457,51 @@ def audit_of(findings: Iterable[Finding], **facts: object) -> Audit:
         "unrelated_envs": ("x-1",),
         "environment_counts": {Classification.OTHER: 1},
     }
-    return Audit(findings=tuple(findings), **{**given, **facts})
+    return Audit(findings=tuple(findings), **{**given, **fields})
 
 
-def test_an_audit_is_printed_with_its_verdict() -> None:
-    """A line for each finding, the sum, and at last whether all is proven."""
+def test_str_has_findings_summary_notes_and_conclusion() -> None:
+    """Each finding has a line of its own."""
     scene = with_tenant(CLEAN, A, Tenant("c"))
     audit = audit_of(scene.findings, notes=("Note: it rains.",))
     assert str(audit).splitlines() == [
-        "missing: c: nothing was opened for it under alias c yet. Provision.",
-        "orphan: b: b-1 is billed, and the file lacks its tenant. Put it back, or say that it was removed.",
-        "2 tenants wanted, 1 environment listed (1 of no relation to them): 1 orphan, 1 missing.",
+        "missing: c: no environment was created under alias c yet. Provision the tenant.",
+        "orphan: b: b-1 is billed, but its tenant is not in the file. Add the tenant again, or mark it as removed.",
+        "2 tenants, 1 environment listed (1 unrelated): 1 orphan, 1 missing.",
         "Note: it rains.",
-        "Not proven: 2 findings to be settled.",
+        "Failed: 2 findings to resolve.",
     ]
     assert not audit.passed
 
 
-def test_an_audit_with_nothing_found_is_proven() -> None:
-    """What is awaited is counted, and changes nothing about that."""
+def test_audit_without_failures_passes() -> None:
+    """Open confirmations are counted, but do not fail it."""
     awaiting = Finding(kind=FindingKind.AWAITING, tenant="a", alias="a", message="open it.")
-    for findings, told in (([], "nothing found"), ([awaiting], "1 awaiting confirmation")):
+    for findings, summary in (([], "no findings"), ([awaiting], "1 awaiting confirmation")):
         audit = audit_of(findings, unrelated_envs=(), tenant_count=1)
         assert audit.passed
-        assert str(audit).endswith(f"listed: {told}.\nProven: file, journal and platform agree.")
+        assert str(audit).endswith(f"listed: {summary}.\nPassed: tenants, journal and platform agree.")
 
 
-def test_what_nobody_could_tell_is_in_the_verdict() -> None:
-    """Nothing speaks against it, and not everything for it."""
+def test_unknown_findings_are_in_the_conclusion() -> None:
+    """The audit passes, except for what could not be checked."""
     unknown = Finding(kind=FindingKind.UNKNOWN, tenant="a", alias="a", message="not known.")
     audit = audit_of([unknown, unknown])
     assert audit.passed
-    assert audit.conclusion == "Proven, but for 2 that nobody could tell: file, journal and platform agree."
+    assert audit.conclusion == "Passed: tenants, journal and platform agree, except 2 that could not be checked."
 
 
-def test_an_audit_is_json() -> None:
-    """Every kind and every standing has its count; opened environments have order number and times."""
+def test_audit_json_has_all_fields() -> None:
+    """Every kind and classification has a count; environments have order number and times."""
     scene = with_tenant(with_record(CLEAN, opened_at=1_763_805_600.0), A)
-    opened = tuple(to_bound_environment(each, scene.facts) for each in scene.records)
-    document = json.loads(audit_of(scene.findings, bound_environments=opened).to_json())
-    assert (document["proven"], document["tenants"], document["listed"], document["others"]) == (False, 2, 1, ["x-1"])
+    bound = tuple(to_bound_environment(each, scene.audit_input) for each in scene.records)
+    document = json.loads(audit_of(scene.findings, bound_environments=bound).to_json())
+    assert (document["passed"], document["tenants"], document["listed"], document["unrelated"]) == (
+        False,
+        2,
+        1,
+        ["x-1"],
+    )
     assert document["notes"] == []
     assert document["counts"] == {kind.value: int(kind is FindingKind.ORPHAN) for kind in FindingKind}
     assert document["environments"] == {each.value: int(each is Classification.OTHER) for each in Classification}
@@ -505,9 +510,9 @@ def test_an_audit_is_json() -> None:
         "tenant": "b",
         "alias": "b",
         "envs": ["b-1"],
-        "text": scene.findings[0].message,
+        "message": scene.findings[0].message,
     }
-    assert document["opened"][0] == {
+    assert document["bound"][0] == {
         "tenant": "a",
         "alias": "a",
         "env": "a-1",

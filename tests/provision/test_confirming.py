@@ -1,4 +1,4 @@
-"""Services that were there after a send in doubt: done for certain once the platform lists them."""
+"""Unconfirmed services: those that existed after an ambiguous request are confirmed by listing them."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ pytestmark = pytest.mark.virtual_time
 MINE = [Tenant("a", alias="x", services=[API, WEB])]
 
 
-def doubt(rig: Rig, count: int = 1) -> None:
-    """Let the first answers to establishing be lost, each after the service was made."""
+def lose_replies(rig: Rig, count: int = 1) -> None:
+    """Lose the reply of the first *count* establish requests, after the service was created."""
     script = [step for _ in range(count) for step in (Fault(FaultKind.DROP_AFTER), None)]
     rig.box.faults.script(ESTABLISH, script)
 
 
 @pytest.mark.parametrize("count", [1, 2])
-async def test_a_listed_service_is_done_for_certain(rig: Rig, count: int) -> None:
-    """One read confirms all that are unconfirmed in an environment."""
-    doubt(rig, count)
+async def test_listed_service_is_confirmed(rig: Rig, count: int) -> None:
+    """One request confirms all unconfirmed services of an environment."""
+    lose_replies(rig, count)
     entry = (await rig.provision(MINE)).tenants[0]
     assert (entry.outcome, entry.services, entry.unconfirmed) == (Outcome.DONE, ("api", "web"), ())
     assert (rig.box.count(SERVICE_LIST), rig.box.count(ESTABLISH)) == (1, 2 + count)
 
 
-async def test_nothing_is_listed_where_nothing_is_in_doubt(rig: Rig) -> None:
-    """Services with a clear answer cost no read."""
+async def test_no_list_without_unconfirmed_services(rig: Rig) -> None:
+    """Services with a clear reply cost no request."""
     assert (await rig.provision(MINE)).all_done
     assert rig.box.count(SERVICE_LIST) == 0
 
 
-async def test_a_service_on_a_later_page_is_found(rig: Rig) -> None:
-    """The list is read on from as many as came, whatever a page holds."""
+async def test_service_on_a_later_page_is_found(rig: Rig) -> None:
+    """The offset of the next page is the number of services so far."""
     tenant = Tenant("a", alias="x")
     async with rig.provisioner() as provisioner:
         env = (await provisioner.apply([tenant]).wait()).tenants[0].env or ""
         for number in range(45):
             rig.box.world.establish(env, f"s{number}", {})
-        doubt(rig)
+        lose_replies(rig)
         report = await provisioner.apply([attrs.evolve(tenant, services=[API])]).wait()
     assert report.tenants[0].outcome is Outcome.DONE
     offsets = [request.body.get("offset") for request in rig.box.seen if request.path == SERVICE_LIST]
     assert offsets == [None, 20, 40]
 
 
-async def test_a_short_page_in_the_middle_is_not_the_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next one is asked for from as many as came so far, not from as many as a page may hold."""
+async def test_short_page_does_not_end_the_list(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next offset is the number of services so far, not a multiple of the page size."""
     containers = wxtcb.api.containers
     names = ("s0", "s1", "s2", "api")
 
@@ -67,29 +67,29 @@ async def test_a_short_page_in_the_middle_is_not_the_end(rig: Rig, monkeypatch: 
         )
 
     monkeypatch.setattr("wxtcb.provision.steps.services.get_cs_list", short_pages)
-    doubt(rig)
+    lose_replies(rig)
     entry = (await rig.provision([Tenant("a", alias="x", services=[API])])).tenants[0]
     assert (entry.outcome, entry.unconfirmed) == (Outcome.DONE, ())
 
 
 @pytest.mark.parametrize(
-    ("trouble", "most"),
+    ("fault", "max_requests"),
     [(Fault(FaultKind.ERRCODE, errcode=48001), 1), (Fault(FaultKind.BUSY), 8), (Fault(FaultKind.EMPTY), 8)],
 )
-async def test_a_list_that_fails_leaves_a_service_unconfirmed(rig: Rig, trouble: Fault, most: int) -> None:
-    """It is done all the same, and the tenant has no problem."""
-    doubt(rig)
-    rig.box.faults.script(SERVICE_LIST, [trouble] * 8)
+async def test_failed_list_leaves_service_unconfirmed(rig: Rig, fault: Fault, max_requests: int) -> None:
+    """The tenant is done, and has no problem."""
+    lose_replies(rig)
+    rig.box.faults.script(SERVICE_LIST, [fault] * 8)
     entry = (await rig.provision(MINE)).tenants[0]
     assert (entry.outcome, entry.unconfirmed, entry.problems) == (Outcome.UNCONFIRMED, ("api",), ())
     assert entry.done[-1] == SERVICES
-    assert rig.box.count(SERVICE_LIST) == most
+    assert rig.box.count(SERVICE_LIST) == max_requests
 
 
-async def test_a_later_run_confirms_without_establishing(rig: Rig) -> None:
-    """The plan names the step; a run that cannot confirm leaves it to the next, and once done it is not asked again."""
+async def test_later_run_confirms_without_establishing_again(rig: Rig) -> None:
+    """A run that cannot confirm leaves it to the next one; a confirmed service is not listed again."""
     rig.box.world.getcslist_includes_cloudrun = False
-    doubt(rig)
+    lose_replies(rig)
     async with rig.provisioner() as provisioner:
         outcomes = [(await provisioner.apply(MINE).wait()).tenants[0].outcome for _ in range(2)]
         sent = rig.box.count(ESTABLISH)
@@ -101,18 +101,20 @@ async def test_a_later_run_confirms_without_establishing(rig: Rig) -> None:
     assert (rig.box.count(SERVICE_LIST), rig.box.count(ESTABLISH)) == (3, sent)
 
 
-async def test_a_service_that_is_wanted_no_more_is_not_asked_for(rig: Rig) -> None:
-    """What the record keeps of it stays, and costs no read."""
+async def test_service_no_longer_requested_is_not_confirmed(rig: Rig) -> None:
+    """Its state stays in the record, and costs no request."""
     rig.box.world.getcslist_includes_cloudrun = False
-    doubt(rig)
+    lose_replies(rig)
     async with rig.provisioner() as provisioner:
         await provisioner.apply(MINE).wait()
         plan = await provisioner.plan([Tenant("a", alias="x", services=[WEB])])
     assert (plan.has_changes, rig.box.count(SERVICE_LIST)) == (False, 1)
 
 
-async def test_a_list_without_an_end_is_left(rigging: Rigging, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A platform that gives the same page for every offset is asked twenty times and no more."""
+async def test_endless_list_ends_after_twenty_pages(
+    rigging: Rigging, box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A platform that returns the same page for every offset is not polled forever."""
     pages = []
 
     async def same_page(_session, env, *, offset=None):
@@ -124,15 +126,15 @@ async def test_a_list_without_an_end_is_left(rigging: Rigging, box: Sandbox, mon
     env = box.world.add("x")
     unconfirmed = {"api": ServiceState.UNCONFIRMED}
     await journal.commit(
-        TenantRecord(tenant="a", alias="x", version=1, env=env, services=unconfirmed), HistoryEntry(0.0, "noted")
+        TenantRecord(tenant="a", alias="x", version=1, env=env, services=unconfirmed), HistoryEntry(0.0, "test")
     )
     async with rigging.session(box) as session, Provisioner(session, journal=journal) as provisioner:
         report = await provisioner.apply([Tenant("a", alias="x", services=[API])]).wait()
     assert (report.tenants[0].outcome, len(pages)) == (Outcome.UNCONFIRMED, 20)
 
 
-async def test_a_cancel_does_not_wait_for_a_confirmation(rig: Rig) -> None:
-    """Nothing is asked once the run was cancelled, and the service stays done."""
+async def test_cancel_does_not_wait_for_confirmation(rig: Rig) -> None:
+    """No request is sent after the cancel, and the service stays done."""
     rig.box.faults.script(ESTABLISH, [Fault(FaultKind.DROP_AFTER), Fault(FaultKind.SLOW, seconds=5)])
     async with rig.provisioner() as provisioner:
         run = provisioner.apply([Tenant("a", alias="x", services=[API])])

@@ -1,4 +1,4 @@
-"""Runs that do not go to their end: stopped by an error, by a limit, by the caller, by a bug."""
+"""Runs that end early: by a fatal error, a limit, a cancellation or an unexpected error."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ pytestmark = pytest.mark.virtual_time
 
 
 @pytest.mark.parametrize(("path", "errcode"), [(TOKEN, 61006), (TOKEN, 40125), (LIST, 61004)])
-async def test_without_a_plan_nobody_is_started(rig: Rig, path: str, errcode: int) -> None:
-    """What keeps the first look from succeeding is told once, and everybody stands in the report."""
+async def test_failed_plan_starts_no_tenant(rig: Rig, path: str, errcode: int) -> None:
+    """The error is reported once, and every tenant is in the report."""
     rig.box.faults.errcode(errcode, path=path)
-    told = await rig.told(plain(100), concurrency=4)
-    assert [type(event) for event in told] == [RunStopped]
-    assert str(errcode) in told[0].reason
+    events = await rig.told(plain(100), concurrency=4)
+    assert [type(event) for event in events] == [RunStopped]
+    assert str(errcode) in events[0].reason
     report = await rig.provision(plain(100))
     assert (report.counts[Outcome.UNFINISHED], str(errcode) in (report.stop_reason or "")) == (100, True)
     assert {entry.summary for entry in report.tenants} == {"not started"}
 
 
-async def test_an_error_that_is_everybodys_stops_the_run(rig: Rig) -> None:
-    """One tenant fails, those who waited to be sent are unfinished, and the reason is told once."""
+async def test_fatal_error_stops_the_run(rig: Rig) -> None:
+    """Tenants in progress fail, tenants that wait are unfinished, and the reason is reported once."""
     rig.box.faults.errcode(85088, path=CREATE)
-    told = await rig.told(plain(100), concurrency=4)
-    stops = [event for event in told if isinstance(event, RunStopped)]
+    events = await rig.told(plain(100), concurrency=4)
+    stops = [event for event in events if isinstance(event, RunStopped)]
     assert len(stops) == 1
     assert "85088" in stops[0].reason
-    assert sum(isinstance(event, TenantStarted) for event in told) == 4
-    assert sum(isinstance(event, TenantFinished) for event in told) == 4
+    assert sum(isinstance(event, TenantStarted) for event in events) == 4
+    assert sum(isinstance(event, TenantFinished) for event in events) == 4
 
 
-async def test_a_right_of_one_mini_program_stops_nobody(rig: Rig) -> None:
-    """61007 is for one administrator to mend, 48001 for the platform."""
+async def test_permission_error_of_one_mini_program_does_not_stop_the_run(rig: Rig) -> None:
+    """61007 concerns one mini program, 48001 the platform."""
     rig.box.faults.script(SHARE, [Fault(FaultKind.ERRCODE, errcode=61007)])
     tenants = [Tenant(name, alias=name, appids=[WX1]) for name in "abc"]
     report = await rig.provision(tenants, concurrency=1)
     assert [entry.outcome for entry in report.tenants] == [Outcome.FAILED, Outcome.AWAITING, Outcome.AWAITING]
 
 
-async def test_a_stop_while_environments_are_delivered_keeps_their_ids(rig: Rig) -> None:
-    """They are unfinished at that step, and named: they exist and are billed."""
+async def test_stop_while_waiting_for_normal_keeps_the_environment(rig: Rig) -> None:
+    """The tenant is unfinished at that step; its environment exists and is billed."""
     rig.box.world.ready_after = ReadyPolicy.after_seconds(60)
     rig.box.faults.script(LIST, [None])
     rig.box.faults.errcode(61004, path=LIST)
@@ -62,8 +62,8 @@ async def test_a_stop_while_environments_are_delivered_keeps_their_ids(rig: Rig)
     assert (entry.env is not None, entry.summary) == (True, "stopped at ready")
 
 
-async def test_a_stop_during_the_services_takes_no_further_step(rig: Rig) -> None:
-    """The tenants that were ready behind the one that met the error are unfinished at their next step."""
+async def test_stop_during_services_runs_no_further_step(rig: Rig) -> None:
+    """Tenants behind the failed one are unfinished at their next step."""
     rig.box.faults.errcode(48001, path=ESTABLISH)
     tenants = [Tenant(name, alias=name, services=[API, WEB]) for name in "abc"]
     report = await rig.provision(tenants, concurrency=1)
@@ -72,8 +72,8 @@ async def test_a_stop_during_the_services_takes_no_further_step(rig: Rig) -> Non
     assert [entry.outcome for entry in report.tenants].count(Outcome.FAILED) == 1
 
 
-async def test_an_exhausted_quota_ends_the_creates_alone(rig: Rig) -> None:
-    """Environments that are open go all the way; no other create is sent."""
+async def test_exhausted_quota_stops_only_creates(rig: Rig) -> None:
+    """Existing environments are finished; no other create is sent."""
     rig.box.world.ready_after = ReadyPolicy.after_polls(5)
     rig.box.faults.script(CREATE, [None, Fault(FaultKind.ERRCODE, errcode=45009)])
     tenants = [Tenant(name, alias=name, services=[API]) for name in "abc"]
@@ -84,24 +84,24 @@ async def test_an_exhausted_quota_ends_the_creates_alone(rig: Rig) -> None:
     assert report.retry_after.hour == 0
 
 
-async def test_an_exhausted_quota_of_services_stops_nobody(rig: Rig) -> None:
-    """It is told for each tenant that met it."""
+async def test_exhausted_service_quota_does_not_stop_the_run(rig: Rig) -> None:
+    """It is a failure of each tenant concerned."""
     rig.box.faults.script(ESTABLISH, [Fault(FaultKind.ERRCODE, errcode=45009)])
     tenants = [Tenant(name, alias=name, services=[API]) for name in "ab"]
     report = await rig.provision(tenants, concurrency=1)
     assert (report.stop_reason, report.counts[Outcome.FAILED], report.counts[Outcome.DONE]) == (None, 1, 1)
 
 
-async def test_after_so_many_failures_no_other_is_started(rig: Rig) -> None:
-    """With max_failures=2 the third tenant stays untouched."""
+async def test_max_failures_starts_no_further_tenant(rig: Rig) -> None:
+    """With max_failures=2 no create is sent for the third tenant."""
     rig.box.faults.errcode(40097, path=CREATE)
     report = await rig.provision(plain(5), concurrency=1, max_failures=2)
     assert (report.counts[Outcome.FAILED], report.counts[Outcome.UNFINISHED], rig.box.count(CREATE)) == (2, 3, 2)
     assert "max_failures" in (report.stop_reason or "")
 
 
-async def test_a_cancel_sends_no_further_create(rig: Rig) -> None:
-    """What is answered is kept with its id; nobody else is started."""
+async def test_cancel_sends_no_further_create(rig: Rig) -> None:
+    """Answered creates are recorded with their environment; no other tenant is started."""
     rig.box.faults.slow(20, path=CREATE)
     async with rig.provisioner(concurrency=2) as provisioner:
         run = provisioner.apply(plain(10))
@@ -113,8 +113,8 @@ async def test_a_cancel_sends_no_further_create(rig: Rig) -> None:
     assert [entry.step for entry in report.tenants[:3]] == [READY, READY, None]
 
 
-async def test_a_cancel_ends_what_waits_to_be_sent_at_once(box: Sandbox, rigging: Rigging) -> None:
-    """Of 16 creates that wait for one connection, the one that was sent is awaited; the minute limit holds nobody."""
+async def test_cancel_withdraws_queued_requests(box: Sandbox, rigging: Rigging) -> None:
+    """Of 16 creates that wait for one connection, only the one that was sent is awaited."""
     box.faults.slow(20, path=CREATE)
     async with rigging.session(box, connections=1) as session, Provisioner(session, concurrency=16) as provisioner:
         run = provisioner.apply(plain(16))
@@ -127,8 +127,8 @@ async def test_a_cancel_ends_what_waits_to_be_sent_at_once(box: Sandbox, rigging
     assert sorted(entry.env is None for entry in run.report.tenants) == [False, *[True] * 15]
 
 
-async def test_a_cancel_sends_no_create_again(rig: Rig) -> None:
-    """Not even one whose token was dead, and which therefore was never made."""
+async def test_cancel_resends_no_create(rig: Rig) -> None:
+    """A create that was rejected for its token is not sent again."""
     rig.box.faults.script(CREATE, [Fault(FaultKind.EXPIRE_TOKEN, seconds=0)])
     rig.box.faults.slow(5, path=TOKEN)
     async with rig.provisioner() as provisioner:
@@ -138,8 +138,8 @@ async def test_a_cancel_sends_no_create_again(rig: Rig) -> None:
     assert (rig.box.count(CREATE), run.report.tenants[0].outcome) == (1, Outcome.UNFINISHED)
 
 
-async def test_a_cancel_takes_a_request_and_a_second_at_most(rig: Rig) -> None:
-    """A create that hangs is over when its request times out, and nobody knows what it did."""
+async def test_cancel_ends_within_the_timeout_of_a_request(rig: Rig) -> None:
+    """A create that hangs ends at its timeout, with unknown outcome."""
     rig.box.faults.hang_after(path=CREATE)
     now = asyncio.get_running_loop().time
     async with rig.provisioner(concurrency=1) as provisioner:
@@ -151,8 +151,8 @@ async def test_a_cancel_takes_a_request_and_a_second_at_most(rig: Rig) -> None:
     assert [entry.outcome for entry in run.report.tenants] == [Outcome.UNKNOWN, Outcome.UNFINISHED]
 
 
-async def test_a_create_cut_off_by_a_cancel_is_unknown(rig: Rig) -> None:
-    """After the grace it is cut off; it may have opened an environment."""
+async def test_create_cancelled_after_grace_is_unknown(rig: Rig) -> None:
+    """It may have created an environment."""
     rig.box.faults.hang_after(path=CREATE)
     async with rig.provisioner(concurrency=1, grace=0.01) as provisioner:
         run = provisioner.apply(plain(2))
@@ -164,8 +164,8 @@ async def test_a_create_cut_off_by_a_cancel_is_unknown(rig: Rig) -> None:
     assert len(rig.box.world.environments) == 1
 
 
-async def test_a_service_cut_off_by_a_cancel_is_unknown(rig: Rig) -> None:
-    """And the environment's id is kept."""
+async def test_service_request_cancelled_after_grace_is_unknown(rig: Rig) -> None:
+    """The environment stays in the report."""
     rig.box.faults.hang(path=ESTABLISH)
     async with rig.provisioner(grace=0.01) as provisioner:
         run = provisioner.apply([Tenant("a", alias="x", services=[API])])
@@ -176,8 +176,8 @@ async def test_a_service_cut_off_by_a_cancel_is_unknown(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("path", "step"), [(LIST, None), (SHARE, SHARED)])
-async def test_a_harmless_call_cut_off_is_unfinished(rig: Rig, path: str, step: str | None) -> None:
-    """Looking and sharing may simply be done again."""
+async def test_repeatable_call_cancelled_after_grace_is_unfinished(rig: Rig, path: str, step: str | None) -> None:
+    """Listing and sharing are safe to repeat."""
     rig.box.faults.hang(path=path)
     async with rig.provisioner(grace=0.01) as provisioner:
         run = provisioner.apply([Tenant("a", alias="x", appids=[WX1], services=[API])])
@@ -187,8 +187,8 @@ async def test_a_harmless_call_cut_off_is_unfinished(rig: Rig, path: str, step: 
     assert (entry.outcome, entry.step, entry.problems) == (Outcome.UNFINISHED, step, ())
 
 
-async def test_a_cancel_between_look_and_create_sends_nothing(rig: Rig) -> None:
-    """A look that comes back to a cancelled run is not acted on."""
+async def test_cancel_between_list_and_create_sends_no_create(rig: Rig) -> None:
+    """The result of a list that arrives after the cancel has no effect."""
     rig.wire.latency = 2.0
     async with rig.provisioner(concurrency=1, steps=STEPS[:1]) as provisioner:
         plan = await provisioner.plan(plain(9))
@@ -200,8 +200,8 @@ async def test_a_cancel_between_look_and_create_sends_nothing(rig: Rig) -> None:
     assert [entry.step for entry in run.report.tenants if not entry.done and entry.step] == [ENVIRONMENT]
 
 
-async def test_a_run_may_be_cancelled_before_it_began_and_after_it_ended(rig: Rig) -> None:
-    """Either way cancel returns, and the report holds everybody."""
+async def test_cancel_before_start_and_after_end_returns(rig: Rig) -> None:
+    """The report has every tenant in both cases."""
     async with rig.provisioner() as provisioner:
         early, late = provisioner.apply([Tenant("a", alias="x")]), provisioner.apply([Tenant("b", alias="y")])
         await early.cancel(grace=0.0)
@@ -211,8 +211,8 @@ async def test_a_run_may_be_cancelled_before_it_began_and_after_it_ended(rig: Ri
     assert (late.report, report.stop_reason) == (report, None)
 
 
-async def test_leaving_the_block_cancels_what_runs(rig: Rig) -> None:
-    """On an error at once, and the error is the caller's own."""
+async def test_exception_in_block_cancels_runs_at_once(rig: Rig) -> None:
+    """The caller gets its own exception."""
     rig.box.faults.hang_after(path=CREATE)
     runs: list[Run] = []
 
@@ -228,20 +228,20 @@ async def test_leaving_the_block_cancels_what_runs(rig: Rig) -> None:
     assert runs[0].report.tenants[0].outcome is Outcome.UNKNOWN
 
 
-async def test_a_cancelled_caller_leaves_no_task_behind(rig: Rig) -> None:
-    """The run ends with the block that the cancellation leaves."""
+async def test_cancelled_caller_leaves_no_task(rig: Rig) -> None:
+    """The run ends with the block."""
     rig.box.faults.hang(path=CREATE)
     tasks = asyncio.all_tasks()
-    job = asyncio.create_task(rig.provision(plain(20)))
+    task = asyncio.create_task(rig.provision(plain(20)))
     await seen(rig.box, CREATE)
-    job.cancel()
+    task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await job
-    assert not [task for task in asyncio.all_tasks() - tasks if "Run." in repr(task)]
+        await task
+    assert not [each for each in asyncio.all_tasks() - tasks if "Run." in repr(each)]
 
 
-async def test_a_loop_that_ends_takes_the_run_with_it(rig: Rig) -> None:
-    """Whoever cancels all tasks ends its workers, busy and idle ones, and the report has what was done."""
+async def test_cancelling_all_tasks_ends_the_run(rig: Rig) -> None:
+    """The report has the results so far."""
     rig.box.world.add("a1")
     rig.box.faults.hang_after(path=CREATE)
     async with rig.provisioner() as provisioner:
@@ -255,8 +255,8 @@ async def test_a_loop_that_ends_takes_the_run_with_it(rig: Rig) -> None:
     assert [entry.outcome for entry in run.report.tenants] == [Outcome.UNKNOWN, Outcome.CONFLICT]
 
 
-async def test_a_closed_session_stops_the_run() -> None:
-    """The environment whose answer was cut off is unknown, not lost."""
+async def test_closed_session_stops_the_run() -> None:
+    """A create that was interrupted is unknown."""
     async with Sandbox() as box, connect(box) as session:
         box.faults.hang_after(path=CREATE)
         async with Provisioner(session, concurrency=1) as provisioner:
@@ -269,8 +269,8 @@ async def test_a_closed_session_stops_the_run() -> None:
     assert box.count(CREATE) == 1
 
 
-async def test_a_bug_of_ours_loses_nothing_that_was_done(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is raised by wait, and the report names every environment."""
+async def test_unexpected_error_keeps_the_report(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`wait` raises it, and the report has every environment."""
 
     async def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
@@ -283,16 +283,16 @@ async def test_a_bug_of_ours_loses_nothing_that_was_done(rig: Rig, monkeypatch: 
     assert run.report.tenants[0].env in rig.box.world.environments
 
 
-@pytest.mark.parametrize(("passing", "everybody"), [(False, True), (True, False)])
-def test_a_hiccup_of_the_ticket_source_stops_nobody_else(*, passing: bool, everybody: bool) -> None:
-    """No ticket is everybody's trouble; a source that failed once may do better for the next tenant."""
+@pytest.mark.parametrize(("transient", "fatal"), [(False, True), (True, False)])
+def test_transient_ticket_error_is_not_fatal(*, transient: bool, fatal: bool) -> None:
+    """A missing ticket is fatal, but the source may succeed for the next tenant."""
     error = wxtcb.TicketError("no ticket")
-    error.transient = passing
-    assert is_fatal(error) is everybody
+    error.transient = transient
+    assert is_fatal(error) is fatal
 
 
 @pytest.mark.parametrize(
-    ("errcode", "now", "back"),
+    ("errcode", "now", "reset_at"),
     [
         (45009, datetime(2026, 11, 22, 15, 59, tzinfo=UTC), datetime(2026, 11, 23, tzinfo=CHINA_TIMEZONE)),
         (45009, datetime(2026, 11, 22, 16, 1, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=CHINA_TIMEZONE)),
@@ -300,8 +300,8 @@ def test_a_hiccup_of_the_ticket_source_stops_nobody_else(*, passing: bool, every
         (48006, datetime(2026, 1, 31, 12, 0, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=CHINA_TIMEZONE)),
     ],
 )
-def test_a_quota_is_back_at_midnight_in_china(errcode: int, now: datetime, back: datetime) -> None:
-    """That of the day at the next one, the resets of the month in the next month."""
+def test_quota_resets_at_midnight_in_china(errcode: int, now: datetime, reset_at: datetime) -> None:
+    """A daily quota resets the next day, a monthly quota the next month."""
     error = api_error(errcode, "quota", endpoint=CREATE)
     assert isinstance(error, wxtcb.QuotaExceeded)
-    assert quota_reset_at(error, now) == back
+    assert quota_reset_at(error, now) == reset_at

@@ -1,4 +1,4 @@
-"""What keeps a run from doing harm: stops, stale plans, journals that refuse, steps that break their word."""
+"""Safeguards of a run: stops, old plans, failing journals and faulty steps."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import attrs
 import pytest
 
 from wxtcb.errors import BadReply, OutcomeUnknown
-from wxtcb.provision import STEPS as USUAL
-from wxtcb.provision import Action, JournalError, MemoryJournal, Outcome, Provisioner, Step, Tenant, TenantRecord
+from wxtcb.provision import STEPS, Action, JournalError, MemoryJournal, Outcome, Provisioner, Step, Tenant, TenantRecord
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.events import RunStopped, StepDone
 from wxtcb.provision.journal import HistoryEntry, Intent, JournalConflict
@@ -25,10 +24,10 @@ pytestmark = pytest.mark.virtual_time
 
 
 @pytest.mark.parametrize(("errcode", "options"), [(45009, {}), (40097, {"max_failures": 1})])
-async def test_a_stop_sends_no_create_that_waits(
+async def test_stop_withdraws_queued_creates(
     box: Sandbox, rigging: Rigging, errcode: int, options: dict[str, int]
 ) -> None:
-    """Of 16 that wait for one connection, those behind the one that stopped the run are not sent."""
+    """Of 16 that wait for one connection, those behind the failed one are not sent."""
     box.faults.script(CREATE, [Fault(FaultKind.ERRCODE, errcode=errcode)])
     async with rigging.session(box, connections=1) as session, Provisioner(session, **options) as provisioner:
         report = await provisioner.apply(plain(50)).wait()
@@ -36,8 +35,8 @@ async def test_a_stop_sends_no_create_that_waits(
     assert report.counts[Outcome.UNFINISHED] >= 49
 
 
-async def test_a_stop_lets_looks_conclude_what_is_in_doubt(rig: Rig) -> None:
-    """What was opened is found and finished after the quota was used up; what was not is unfinished."""
+async def test_stop_still_checks_ambiguous_creates(rig: Rig) -> None:
+    """An environment that was created is found and finished; other tenants are unfinished."""
     rig.box.faults.script(
         CREATE, [Fault(FaultKind.DROP_AFTER), Fault(FaultKind.DROP), Fault(FaultKind.ERRCODE, errcode=45009)]
     )
@@ -47,8 +46,8 @@ async def test_a_stop_lets_looks_conclude_what_is_in_doubt(rig: Rig) -> None:
     assert (rig.box.count(CREATE), rig.box.count(ESTABLISH)) == (3, 1)
 
 
-async def test_leaving_the_block_stops_all_runs_at_once(rig: Rig) -> None:
-    """One does not go on while another is given its time."""
+async def test_leaving_the_block_stops_all_runs_together(rig: Rig) -> None:
+    """No run sends creates while another uses its grace period."""
     rig.box.faults.slow(20, path=CREATE)
     async with rig.provisioner(concurrency=2) as provisioner:
         for first in (0, 50):
@@ -57,15 +56,15 @@ async def test_leaving_the_block_stops_all_runs_at_once(rig: Rig) -> None:
     assert rig.box.count(CREATE) == 4
 
 
-async def test_a_list_that_takes_long_is_as_fresh_as_can_be(rig: Rig) -> None:
-    """Where no look is answered within 5 seconds, creates follow the newest there is."""
+async def test_slow_list_extends_the_age_limit(rig: Rig) -> None:
+    """If no list is answered within 5 seconds, creates follow the newest one."""
     rig.box.faults.slow(6, path=LIST)
     report = await rig.provision(plain(20), concurrency=4)
     assert (report.all_done, rig.box.count(CREATE)) == (True, 20)
 
 
-async def test_one_alias_belongs_to_one_tenant_of_a_journal(rig: Rig) -> None:
-    """Whatever two runs make of it: the journal takes the first, and one environment is opened."""
+async def test_journal_gives_an_alias_to_one_tenant(rig: Rig) -> None:
+    """Of two concurrent runs, the first commit wins, and one environment is created."""
     journal = MemoryJournal()
     rig.box.faults.script(CREATE, [Fault(FaultKind.BUSY)])
     both = ([Tenant(name, alias=alias)] for name, alias in (("a", "xy"), ("b", "xY")))
@@ -75,8 +74,8 @@ async def test_one_alias_belongs_to_one_tenant_of_a_journal(rig: Rig) -> None:
     assert len(rig.box.world.environments) == 1
 
 
-async def test_one_environment_belongs_to_one_tenant_of_a_journal(rig: Rig) -> None:
-    """A second adoption of it is refused when it is carried out, if not before."""
+async def test_journal_gives_an_environment_to_one_tenant(rig: Rig) -> None:
+    """A second adoption is rejected when it is applied."""
     env = rig.box.world.add("x")
     async with rig.provisioner() as provisioner:
         first = await provisioner.plan([Tenant("a", alias="x")], adopt={"a": env})
@@ -86,8 +85,8 @@ async def test_one_environment_belongs_to_one_tenant_of_a_journal(rig: Rig) -> N
     assert (entry.outcome, entry.env) == (Outcome.FAILED, None)
 
 
-async def test_an_adoption_takes_the_place_of_what_was_bound(rig: Rig) -> None:
-    """Nothing that was done in the old environment counts for the new one."""
+async def test_adoption_replaces_the_previous_environment(rig: Rig) -> None:
+    """No step of the previous environment counts for the new one."""
     tenant = Tenant("a", alias="x", appids=[WX1], services=[API])
     async with rig.provisioner() as provisioner:
         old = (await provisioner.apply([tenant]).wait()).tenants[0]
@@ -101,8 +100,8 @@ async def test_an_adoption_takes_the_place_of_what_was_bound(rig: Rig) -> None:
     assert (again.tenants[0].action, again.has_changes) == (Action.READY, False)
 
 
-async def test_an_adoption_ends_what_was_in_doubt(rig: Rig) -> None:
-    """A person has looked, and chosen one of two."""
+async def test_adoption_resolves_an_ambiguous_create(rig: Rig) -> None:
+    """The operator has chosen one of two environments."""
     rig.box.faults.script(CREATE, [Fault(FaultKind.BUSY_AFTER)])
     async with rig.provisioner(settle=10) as provisioner:
         run = provisioner.apply([Tenant("a", alias="x")])
@@ -115,8 +114,8 @@ async def test_an_adoption_ends_what_was_in_doubt(rig: Rig) -> None:
     assert (report.all_done, report.tenants[0].env) == (True, mine)
 
 
-async def test_a_plan_that_is_old_is_made_anew(rig: Rig) -> None:
-    """What was ready an hour ago, and was removed since, is not called done."""
+async def test_old_plan_is_renewed(rig: Rig) -> None:
+    """An environment that was deleted since is not reported as done."""
     async with rig.provisioner() as provisioner:
         first = await provisioner.apply(plain(1)).wait()
         plan = await provisioner.plan(plain(1))
@@ -126,8 +125,8 @@ async def test_a_plan_that_is_old_is_made_anew(rig: Rig) -> None:
     assert (report.tenants[0].outcome, rig.box.count(CREATE)) == (Outcome.CONFLICT, 1)
 
 
-async def test_a_plan_made_anew_opens_nothing_more(rig: Rig) -> None:
-    """Where another environment was in the way and is gone, the plan did not say to open one."""
+async def test_renewed_plan_creates_no_additional_environment(rig: Rig) -> None:
+    """If a blocking environment was deleted since, the approved plan did not create one."""
     env = rig.box.world.add("a0")
     async with rig.provisioner() as provisioner:
         plan = await provisioner.plan(plain(2))
@@ -135,12 +134,12 @@ async def test_a_plan_made_anew_opens_nothing_more(rig: Rig) -> None:
         rig.box.world.remove(env)
         report = await provisioner.apply(plan).wait()
     assert [entry.outcome for entry in report.tenants] == [Outcome.CONFLICT, Outcome.DONE]
-    assert report.tenants[0].reason.startswith("the plan was conflict, but now there is no such environment")
+    assert report.tenants[0].reason.startswith("the plan was conflict, but its environment no longer exists")
     assert rig.box.count(CREATE) == 1
 
 
-async def test_an_adoption_that_became_impossible_stops_the_run(rig: Rig) -> None:
-    """The environment was removed between plan and apply."""
+async def test_adoption_of_a_deleted_environment_stops_the_run(rig: Rig) -> None:
+    """It was deleted between plan and apply."""
     env = rig.box.world.add("x")
     async with rig.provisioner() as provisioner:
         plan = await provisioner.plan([Tenant("a", alias="x")], adopt={"a": env})
@@ -150,8 +149,8 @@ async def test_an_adoption_that_became_impossible_stops_the_run(rig: Rig) -> Non
     assert "the platform lists no such environment" in (report.stop_reason or "")
 
 
-async def test_what_is_there_is_found_though_another_is_missing(rig: Rig) -> None:
-    """Only absence needs a list that shows all that is known."""
+async def test_listed_environment_is_found_in_an_incomplete_list(rig: Rig) -> None:
+    """Only absence needs a complete list."""
     async with rig.provisioner() as provisioner:
         first = await provisioner.apply(plain(1)).wait()
         rig.box.faults.script(CREATE, [Fault(FaultKind.BUSY_AFTER)])
@@ -163,8 +162,8 @@ async def test_what_is_there_is_found_though_another_is_missing(rig: Rig) -> Non
 
 
 @pytest.mark.unmeasured
-async def test_the_creates_of_earlier_runs_do_not_count(rig: Rig) -> None:
-    """A tenant whose creates were cut off three times gets its three again."""
+async def test_creates_of_earlier_runs_do_not_count(rig: Rig) -> None:
+    """A tenant whose creates were cancelled three times gets three more attempts."""
     rig.box.faults.script(CREATE, [Fault(FaultKind.DROP)] * 3)
     async with rig.provisioner() as provisioner:
         for sent in (1, 2, 3):
@@ -176,8 +175,8 @@ async def test_the_creates_of_earlier_runs_do_not_count(rig: Rig) -> None:
     assert (report.all_done, rig.box.count(CREATE)) == (True, 4)
 
 
-async def test_a_clock_that_was_ahead_holds_nobody_for_long(rig: Rig) -> None:
-    """The wall clock lengthens the wait for a create of another process, but not for ever."""
+async def test_deadline_far_in_the_future_does_not_block(rig: Rig) -> None:
+    """The wall clock lengthens the wait for a create of another process, within a limit."""
     journal = MemoryJournal()
     async with rig.provisioner(journal=journal) as provisioner:
         run = provisioner.apply(plain(1))
@@ -185,28 +184,28 @@ async def test_a_clock_that_was_ahead_holds_nobody_for_long(rig: Rig) -> None:
         await run.wait()
     (record,) = (await journal.load([plain(1)[0].name])).values()
     ahead = attrs.evolve(record, env=None, intent=Intent(deadline=1e12), version=record.version + 1)
-    assert await journal.commit(ahead, HistoryEntry(0.0, "noted"))
+    assert await journal.commit(ahead, HistoryEntry(0.0, "test"))
     report = await rig.provision(plain(1), journal=journal)
     assert (report.all_done, report.elapsed < 120) == (True, True)
 
 
-class _Failing(MemoryJournal):
-    """Fails to keep what a test says it fails to keep."""
+class _FailingJournal(MemoryJournal):
+    """Journal whose `fails` decides which commits fail."""
 
     fails = staticmethod(lambda _record: False)
     slow = 0.0
 
-    async def commit(self, record, moment, giver=None):
+    async def commit(self, record, entry, previous_owner=None):
         if record.env and self.slow:
             await asyncio.sleep(self.slow)
         if self.fails(record):
             raise OSError(28, "No space left on device")
-        return await super().commit(record, moment, giver)
+        return await super().commit(record, entry, previous_owner)
 
 
-async def test_a_journal_that_fails_ends_the_run(rig: Rig) -> None:
-    """Nothing is created without an intent, and nothing more is sent for anybody."""
-    journal = _Failing()
+async def test_journal_error_stops_the_run(rig: Rig) -> None:
+    """No create is sent without an intent, and no other request either."""
+    journal = _FailingJournal()
     journal.fails = lambda record: record.tenant == "b" and record.intent is not None
     report = await rig.provision([Tenant(name, alias=name) for name in "abc"], journal=journal, concurrency=1)
     assert [entry.outcome for entry in report.tenants] == [Outcome.UNFINISHED, Outcome.FAILED, Outcome.UNFINISHED]
@@ -217,9 +216,9 @@ async def test_a_journal_that_fails_ends_the_run(rig: Rig) -> None:
     assert rig.box.count(CREATE) == 1
 
 
-async def test_what_was_opened_is_told_though_the_journal_cannot_keep_it(rig: Rig) -> None:
-    """Environment and order number stand in the report, and the next run finds it by the intent."""
-    journal = _Failing()
+async def test_environment_is_reported_although_the_journal_fails(rig: Rig) -> None:
+    """The next run finds it by its intent."""
+    journal = _FailingJournal()
     journal.fails = lambda record: record.env is not None
     report = await rig.provision(plain(1), journal=journal)
     (env,) = rig.box.world.environments
@@ -230,9 +229,9 @@ async def test_what_was_opened_is_told_though_the_journal_cannot_keep_it(rig: Ri
     assert (again.all_done, again.tenants[0].env, rig.box.count(CREATE)) == (True, env, 1)
 
 
-async def test_an_environment_is_kept_though_its_run_is_cut_off(rig: Rig) -> None:
-    """The answer had come, and the journal is given its second."""
-    journal = _Failing()
+async def test_environment_is_committed_although_the_run_is_cancelled(rig: Rig) -> None:
+    """The response had arrived, and the commit is completed."""
+    journal = _FailingJournal()
     journal.slow = 0.5
     async with rig.provisioner(journal=journal) as provisioner:
         run = provisioner.apply(plain(1))
@@ -243,9 +242,9 @@ async def test_an_environment_is_kept_though_its_run_is_cut_off(rig: Rig) -> Non
     assert run.report.tenants[0].env in rig.box.world.environments
 
 
-async def test_an_answer_to_a_share_is_each_tenants_own(rig: Rig) -> None:
-    """A journal that does not keep one of a batch loses no other's link."""
-    journal = _Failing()
+async def test_journal_error_in_a_share_batch_affects_one_tenant(rig: Rig) -> None:
+    """The links of the others are stored."""
+    journal = _FailingJournal()
     journal.fails = lambda record: record.tenant == "b" and bool(record.links)
     rig.box.world.ready_after = ReadyPolicy.after_seconds(9)
     tenants = [Tenant(name, alias=name, appids=[f"wx{number:016}"]) for number, name in enumerate("abc")]
@@ -255,8 +254,8 @@ async def test_an_answer_to_a_share_is_each_tenants_own(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("errcode", "calls"), [(45009, 1), (48001, 1), (40097, 4)])
-async def test_a_batch_is_taken_apart_only_if_one_may_be_to_blame(rig: Rig, errcode: int, calls: int) -> None:
-    """A quota or a right that is lacking would meet each of them again."""
+async def test_share_batch_is_split_only_for_errors_of_one_tenant(rig: Rig, errcode: int, calls: int) -> None:
+    """A quota or permission error would meet each tenant again."""
     rig.box.faults.errcode(errcode, path=SHARE)
     rig.box.world.ready_after = ReadyPolicy.after_seconds(9)
     tenants = [Tenant(name, alias=name, appids=[f"wx{number:016}"]) for number, name in enumerate("abc")]
@@ -264,8 +263,8 @@ async def test_a_batch_is_taken_apart_only_if_one_may_be_to_blame(rig: Rig, errc
     assert (report.counts[Outcome.FAILED], rig.box.count(SHARE)) == (3, calls)
 
 
-async def test_a_share_that_a_cancel_held_back_is_unfinished(rig: Rig) -> None:
-    """It has not failed."""
+async def test_share_withdrawn_by_cancel_is_unfinished(rig: Rig) -> None:
+    """It did not fail."""
     rig.box.faults.script(SHARE, [Fault(FaultKind.EXPIRE_TOKEN)])
     rig.box.faults.slow(5, path="/cgi-bin/component/api_component_token")
     async with rig.provisioner() as provisioner:
@@ -276,8 +275,8 @@ async def test_a_share_that_a_cancel_held_back_is_unfinished(rig: Rig) -> None:
     assert (run.report.tenants[0].outcome, run.report.tenants[0].step) == (Outcome.UNFINISHED, "share")
 
 
-async def test_a_service_held_back_after_a_doubt_tells_the_doubt(rig: Rig) -> None:
-    """That nothing was sent a second time says nothing of the first."""
+async def test_service_withdrawn_after_ambiguous_request_is_unknown(rig: Rig) -> None:
+    """Not sending it again does not settle the first request."""
     rig.box.faults.script(ESTABLISH, [Fault(FaultKind.DROP), Fault(FaultKind.EXPIRE_TOKEN)])
     rig.box.faults.slow(5, path="/cgi-bin/component/api_component_token")
     async with rig.provisioner() as provisioner:
@@ -289,8 +288,8 @@ async def test_a_service_held_back_after_a_doubt_tells_the_doubt(rig: Rig) -> No
     assert (run.report.tenants[0].outcome, type(problem.error)) == (Outcome.UNKNOWN, OutcomeUnknown)
 
 
-async def test_links_stay_good_until_there_are_others(rig: Rig) -> None:
-    """One that could not be had again is kept; those of mini programs that are wanted no more are not told."""
+async def test_links_stay_until_they_are_replaced(rig: Rig) -> None:
+    """A link that could not be replaced stays; links of removed mini programs are not reported."""
     tenant = Tenant("a", alias="x", appids=[WX1, WX2])
     async with rig.provisioner() as provisioner:
         first = (await provisioner.apply([tenant]).wait()).tenants[0]
@@ -303,8 +302,8 @@ async def test_links_stay_good_until_there_are_others(rig: Rig) -> None:
     assert (third.outcome, third.links) == (Outcome.DONE, ())
 
 
-async def test_a_quota_used_up_by_looks_says_when_to_come_back(rig: Rig) -> None:
-    """Before the plan nobody is started; later the creates are stopped."""
+async def test_quota_exhausted_by_lists_has_a_retry_time(rig: Rig) -> None:
+    """Before the plan no tenant is started; later creates stop."""
     rig.box.faults.errcode(45009, path=LIST)
     before = await rig.provision(plain(1))
     rig.box.faults.clear()
@@ -315,16 +314,16 @@ async def test_a_quota_used_up_by_looks_says_when_to_come_back(rig: Rig) -> None
     assert later.all_done
 
 
-async def test_conflicts_are_no_failures(rig: Rig) -> None:
-    """They were planned, and do not use up max_failures."""
+async def test_conflicts_do_not_count_as_failures(rig: Rig) -> None:
+    """They do not use up max_failures."""
     for number in range(2):
         rig.box.world.add(f"a{number}")
     report = await rig.provision(plain(4), max_failures=2, concurrency=1)
     assert (report.counts[Outcome.CONFLICT], report.counts[Outcome.DONE]) == (2, 2)
 
 
-async def test_errors_are_kept_without_their_frames(rig: Rig) -> None:
-    """Ten thousand of them would hold ten thousand calls."""
+async def test_reported_errors_have_no_traceback(rig: Rig) -> None:
+    """The frames of ten thousand errors would stay in memory."""
     rig.box.faults.drop(path=CREATE)
     entry = (await rig.provision(plain(1), timeout=5)).tenants[0]
     error = entry.problems[0].error
@@ -332,8 +331,8 @@ async def test_errors_are_kept_without_their_frames(rig: Rig) -> None:
     assert (error.__traceback__, error.cause.__traceback__) == (None, None)
 
 
-async def test_a_listener_who_leaves_keeps_nothing(rig: Rig) -> None:
-    """What happens afterwards is not kept for him."""
+async def test_closed_event_iterator_buffers_nothing(rig: Rig) -> None:
+    """Later events are not stored for it."""
     async with rig.provisioner() as provisioner:
         run = provisioner.apply(plain(3))
         events = run.events()
@@ -344,45 +343,45 @@ async def test_a_listener_who_leaves_keeps_nothing(rig: Rig) -> None:
     assert not run._event_stream._queues
 
 
-async def test_a_failure_that_nobody_waited_for_is_raised_at_the_end(rig: Rig) -> None:
-    """Who only listens hears of a bug as well."""
+async def test_unexpected_error_is_raised_at_the_end_of_the_block(rig: Rig) -> None:
+    """A caller that only iterates over events gets it too."""
 
-    async def broken(_site: StepContext, _works: Sequence[TenantState]) -> StepResult:
+    async def broken(_context: StepContext, _tenants: Sequence[TenantState]) -> StepResult:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await rig.told(plain(1), steps=[attrs.evolve(USUAL[0], run=broken)])
+        await rig.told(plain(1), steps=[attrs.evolve(STEPS[0], run=broken)])
 
 
-class _Judge:
-    """Waits for a look, and then does not know."""
+class _FailingWait:
+    """Wait whose evaluation fails."""
 
     due_at = 0.0
 
     def evaluate(self, _snapshot: object) -> StepResult:
-        raise BadReply("of no use", endpoint="/x", status=200)
+        raise BadReply("not usable", endpoint="/x", status=200)
 
     def check_timeout(self, _now: float) -> None:
-        """Wait on."""
+        """Never time out."""
 
 
-def step(move: StepResult, waiting: PendingWait | None = None) -> Step:
-    """Return a step that ends so, whatever it is asked for."""
+def step(result: StepResult | None, pending_wait: PendingWait | None = None) -> Step:
+    """Return a step that always ends with *result*."""
 
-    async def take(_site: StepContext, works: Sequence[TenantState]) -> StepResult:
-        works[0].pending_wait = waiting
-        return move
+    async def run(_context: StepContext, tenants: Sequence[TenantState]) -> StepResult:
+        tenants[0].pending_wait = pending_wait
+        return result
 
-    def wants(_tenant: Tenant, _record: TenantRecord, _status: str | None) -> bool:
+    def is_needed(_tenant: Tenant, _record: TenantRecord, _status: str | None) -> bool:
         return True
 
-    return Step(name="mine", title="mine", is_needed=wants, run=take)
+    return Step(name="mine", title="mine", is_needed=is_needed, run=run)
 
 
-@pytest.mark.parametrize("move", [StepResult.END, StepResult.WAIT, None])
-async def test_a_step_that_gives_no_reason_is_a_bug(rig: Rig, move: StepResult) -> None:
-    """Its tenant is not called done."""
-    async with rig.provisioner(steps=[*USUAL, step(move)]) as provisioner:
+@pytest.mark.parametrize("result", [StepResult.END, StepResult.WAIT, None])
+async def test_step_result_without_reason_is_an_error(rig: Rig, result: StepResult | None) -> None:
+    """Its tenant is not reported as done."""
+    async with rig.provisioner(steps=[*STEPS, step(result)]) as provisioner:
         run = provisioner.apply(plain(1))
         with pytest.raises(ExceptionGroup) as caught:
             await run.wait()
@@ -390,19 +389,19 @@ async def test_a_step_that_gives_no_reason_is_a_bug(rig: Rig, move: StepResult) 
     assert run.report.tenants[0].outcome is Outcome.UNFINISHED
 
 
-async def test_what_waits_may_fail(rig: Rig) -> None:
-    """It costs its own tenant only."""
-    report = await rig.provision(plain(1), steps=[*USUAL, step(StepResult.WAIT, _Judge())])
+async def test_failing_wait_affects_one_tenant(rig: Rig) -> None:
+    """The tenant fails at that step."""
+    report = await rig.provision(plain(1), steps=[*STEPS, step(StepResult.WAIT, _FailingWait())])
     assert (report.tenants[0].outcome, report.tenants[0].problems[0].step) == (Outcome.FAILED, "mine")
 
 
-async def test_the_same_step_again_lets_others_run(rig: Rig) -> None:
-    """A step that never ends holds neither the loop nor a cancel."""
-    async with rig.provisioner(steps=[*USUAL, step(StepResult.RETRY)]) as provisioner:
+async def test_endless_retry_of_a_step_yields(rig: Rig) -> None:
+    """It blocks neither the event loop nor a cancellation."""
+    async with rig.provisioner(steps=[*STEPS, step(StepResult.RETRY)]) as provisioner:
         run = provisioner.apply(plain(1))
-        told = [event async for event in _until_ready(run.events())]
+        events = [event async for event in _until_ready(run.events())]
         await run.cancel()
-    assert told
+    assert events
     assert run.report.tenants[0].outcome is Outcome.UNFINISHED
 
 
@@ -413,8 +412,8 @@ async def _until_ready(events):
             return
 
 
-async def test_an_alias_taken_while_the_run_goes_on_is_a_conflict(rig: Rig) -> None:
-    """The look right before the create sees it, and nothing is created."""
+async def test_alias_used_during_the_run_is_a_conflict(rig: Rig) -> None:
+    """The list right before the create shows it, and no create is sent."""
     rig.wire.latency = 2.0
     async with rig.provisioner(concurrency=1) as provisioner:
         run = provisioner.apply(plain(9))
@@ -424,24 +423,24 @@ async def test_an_alias_taken_while_the_run_goes_on_is_a_conflict(rig: Rig) -> N
     assert (entry.outcome, entry.existing, rig.box.count(CREATE)) == (Outcome.CONFLICT, (env,), 8)
 
 
-class _Slow(MemoryJournal):
-    """Takes longer to keep an intent than a look stays fresh, always."""
+class _SlowJournal(MemoryJournal):
+    """Journal that commits an intent more slowly than a list expires."""
 
-    async def commit(self, record, moment, giver=None):
+    async def commit(self, record, entry, previous_owner=None):
         await asyncio.sleep(6 if record.intent else 0)
-        return await super().commit(record, moment, giver)
+        return await super().commit(record, entry, previous_owner)
 
 
-async def test_a_journal_that_is_too_slow_is_told(rig: Rig) -> None:
-    """No create would follow a look in time, so after three tries the tenant has failed, and nothing was sent."""
-    entry = (await rig.provision(plain(1), journal=_Slow())).tenants[0]
+async def test_slow_journal_fails_the_tenant(rig: Rig) -> None:
+    """No create would follow a recent list, so the tenant fails after three attempts."""
+    entry = (await rig.provision(plain(1), journal=_SlowJournal())).tenants[0]
     assert (entry.outcome, rig.box.count(CREATE)) == (Outcome.FAILED, 0)
     assert "storing an intent" in entry.summary
 
 
-async def test_an_error_of_the_journals_own_is_told_as_it_is(rig: Rig) -> None:
-    """A journal that knows what is wrong says so."""
-    journal = _Failing()
+async def test_journal_error_is_reported_unchanged(rig: Rig) -> None:
+    """The journal knows the reason best."""
+    journal = _FailingJournal()
 
     def fail(record: TenantRecord) -> bool:
         raise JournalError(f"the journal is of another version than {record.version}")
@@ -451,8 +450,8 @@ async def test_an_error_of_the_journals_own_is_told_as_it_is(rig: Rig) -> None:
     assert entry.summary == "environment: the journal is of another version than 1"
 
 
-async def test_links_that_were_never_given_can_be_asked_for_again(rig: Rig) -> None:
-    """For a tenant that is new, resend_links means nothing."""
+async def test_resend_links_of_a_new_tenant_has_no_effect(rig: Rig) -> None:
+    """There is no link to replace."""
     async with rig.provisioner() as provisioner:
         plan = await provisioner.plan([Tenant("a", alias="x", appids=[WX1])], resend_links=True)
         assert (await provisioner.apply(plan).wait()).all_done

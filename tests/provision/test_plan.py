@@ -1,4 +1,4 @@
-"""Plans: wanted against found, and what a person may decide."""
+"""Plans: actions and steps of tenants, and adoption."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from .constants import (
 
 pytestmark = pytest.mark.virtual_time
 
-WHOLE = Tenant("a", alias="mine", appids=[WX1], services=[API])
+COMPLETE = Tenant("a", alias="mine", appids=[WX1], services=[API])
 
 
-async def test_what_is_not_there_is_to_be_created(rig: Rig) -> None:
-    """With all its steps, and nothing is spent or changed by planning."""
+async def test_new_tenant_is_planned_to_be_created(rig: Rig) -> None:
+    """It has all its steps; planning sends only reads."""
     async with rig.provisioner() as provisioner:
-        plan = await provisioner.plan([WHOLE, Tenant("b")])
+        plan = await provisioner.plan([COMPLETE, Tenant("b")])
     assert [(each.action, each.steps) for each in plan.tenants] == [
         (Action.CREATE, STEPS),
         (Action.CREATE, (ENVIRONMENT, READY)),
@@ -45,11 +45,11 @@ async def test_what_is_not_there_is_to_be_created(rig: Rig) -> None:
     assert {request.path for request in rig.box.seen} - {LIST} == {"/cgi-bin/component/api_component_token"}
 
 
-async def test_what_is_done_is_ready_and_nothing_is_left(rig: Rig) -> None:
-    """An apply of that plan sends nothing, and reports everybody with what he has."""
+async def test_done_tenant_is_ready_without_steps(rig: Rig) -> None:
+    """An apply sends no request, and reports the tenant with what it has."""
     async with rig.provisioner() as provisioner:
-        first = await provisioner.apply([WHOLE]).wait()
-        plan = await provisioner.plan([WHOLE])
+        first = await provisioner.apply([COMPLETE]).wait()
+        plan = await provisioner.plan([COMPLETE])
         sent = len(rig.box.seen)
         second = await provisioner.apply(plan).wait()
     (planned,) = plan.tenants
@@ -58,11 +58,11 @@ async def test_what_is_done_is_ready_and_nothing_is_left(rig: Rig) -> None:
     assert second.tenants[0].links == first.tenants[0].links
 
 
-async def test_what_is_missing_is_planned_for_what_is_ready(rig: Rig) -> None:
-    """A service that failed is left to do, and so is a mini program that was added since."""
+async def test_missing_steps_of_a_ready_tenant_are_planned(rig: Rig) -> None:
+    """These are a failed service and a mini program added since."""
     rig.box.faults.script(ESTABLISH, [Fault(FaultKind.ERRCODE, errcode=40097)])
     async with rig.provisioner() as provisioner:
-        await provisioner.apply([WHOLE]).wait()
+        await provisioner.apply([COMPLETE]).wait()
         plan = await provisioner.plan([Tenant("a", alias="mine", appids=[WX1, "wx0000000000000009"], services=[API])])
         report = await provisioner.apply(plan).wait()
     assert (plan.tenants[0].action, plan.tenants[0].steps) == (Action.READY, (SHARED, SERVICES))
@@ -73,11 +73,11 @@ async def test_what_is_missing_is_planned_for_what_is_ready(rig: Rig) -> None:
     ]
 
 
-async def test_links_are_asked_for_again_only_on_request(rig: Rig) -> None:
-    """With resend_links every mini program gets another one."""
+async def test_resend_links_requests_new_links(rig: Rig) -> None:
+    """Every mini program gets another link."""
     async with rig.provisioner() as provisioner:
-        first = await provisioner.apply([WHOLE]).wait()
-        plan = await provisioner.plan([WHOLE], resend_links=True)
+        first = await provisioner.apply([COMPLETE]).wait()
+        plan = await provisioner.plan([COMPLETE], resend_links=True)
         second = await provisioner.apply(plan).wait()
     assert plan.tenants[0].steps == (SHARED,)
     assert first.tenants[0].links != second.tenants[0].links
@@ -88,8 +88,8 @@ async def test_links_are_asked_for_again_only_on_request(rig: Rig) -> None:
     ("aliases", "action"),
     [(["taken"], Action.CONFLICT), (["tAKEN"], Action.CONFLICT), (["taken", "TAKEN"], Action.DUPLICATE)],
 )
-async def test_a_taken_alias_is_left_alone(rig: Rig, aliases: list[str], action: Action) -> None:
-    """In whatever case; the environments are named, and an apply does nothing for that tenant."""
+async def test_alias_in_use_is_a_conflict(rig: Rig, aliases: list[str], action: Action) -> None:
+    """Case does not matter; the environments are named, and an apply does nothing for the tenant."""
     envs = {rig.box.world.add(alias) for alias in aliases}
     async with rig.provisioner() as provisioner:
         plan = await provisioner.plan([Tenant("a", alias="taken", appids=[WX1])])
@@ -102,16 +102,16 @@ async def test_a_taken_alias_is_left_alone(rig: Rig, aliases: list[str], action:
     assert rig.box.count(CREATE) == rig.box.count(SHARE) == 0
 
 
-async def test_a_person_may_have_an_environment_adopted(rig: Rig) -> None:
-    """It is the tenant's from then on, with the steps that follow; of several one is chosen."""
+async def test_adopt_binds_the_environment(rig: Rig) -> None:
+    """The later steps follow; one of several environments may be chosen."""
     mine = rig.box.world.add("mine")
     rig.box.world.add("Mine")
     async with rig.provisioner() as provisioner:
-        plan = await provisioner.plan([WHOLE], adopt={"a": mine})
+        plan = await provisioner.plan([COMPLETE], adopt={"a": mine})
         assert (plan.tenants[0].action, plan.tenants[0].env) == (Action.ADOPT, mine)
         assert plan.tenants[0].steps == (ENVIRONMENT, SHARED, SERVICES)
         report = await provisioner.apply(plan).wait()
-        again = await provisioner.plan([WHOLE])
+        again = await provisioner.plan([COMPLETE])
     assert (report.tenants[0].outcome, report.tenants[0].env) == (Outcome.AWAITING, mine)
     assert (again.tenants[0].action, again.tenants[0].env) == (Action.READY, mine)
     assert rig.box.count(CREATE) == 0
@@ -120,50 +120,48 @@ async def test_a_person_may_have_an_environment_adopted(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("adopt", "reason"),
     [
-        ({"nobody": "e"}, "adopt nobody=e: there is no such tenant"),
+        ({"unknown": "e"}, "adopt unknown=e: unknown tenant"),
         ({"a": "nothing"}, "adopt a=nothing: the platform lists no such environment"),
-        ({"a": "other-1"}, "its alias is 'other', and that of the tenant 'mine'"),
-        ({"a": "taken-1"}, "that is the environment of tenant 'c'"),
+        ({"a": "other-1"}, "its alias is 'other', not 'mine'"),
+        ({"a": "taken-1"}, "the environment belongs to tenant 'c'"),
     ],
 )
-async def test_an_adoption_that_cannot_be_is_refused(rig: Rig, adopt: dict[str, str], reason: str) -> None:
-    """By name, with the reason, before anything is changed."""
+async def test_invalid_adoption_is_rejected(rig: Rig, adopt: dict[str, str], reason: str) -> None:
+    """The message has the tenant and the reason, and nothing is changed."""
     rig.box.world.add("other", env="other-1")
     rig.box.world.add("taken", env="taken-1")
     async with rig.provisioner() as provisioner:
         await provisioner.apply(await provisioner.plan([Tenant("c", alias="taken")], adopt={"c": "taken-1"})).wait()
         with pytest.raises(wxtcb.InvalidArgument, match=reason):
-            await provisioner.plan([WHOLE], adopt=adopt)
+            await provisioner.plan([COMPLETE], adopt=adopt)
 
 
 @pytest.mark.parametrize("adopt", [["a"], {"a": 1}, {"a": ""}])
-async def test_adoptions_are_a_mapping_of_texts(rig: Rig, adopt: object) -> None:
-    """Anything else is refused before anybody looks."""
+async def test_adopt_must_map_strings_to_strings(rig: Rig, adopt: object) -> None:
+    """Any other value is rejected before environments are listed."""
     async with rig.provisioner() as provisioner:
         with pytest.raises(wxtcb.InvalidArgument, match="adopt"):
-            await provisioner.plan([WHOLE], adopt=adopt)
+            await provisioner.plan([COMPLETE], adopt=adopt)
     assert rig.box.count(LIST) == 0
 
 
-async def test_an_environment_that_was_removed_is_not_opened_again(rig: Rig) -> None:
-    """It is told, after two more looks, and left to a person."""
+async def test_deleted_environment_is_not_created_again(rig: Rig) -> None:
+    """It is a conflict, after two more lists."""
     async with rig.provisioner() as provisioner:
         first = await provisioner.apply(plain(1)).wait()
         rig.box.world.remove(first.tenants[0].env)
         await asyncio.sleep(provisioner.settle)
-        looks = rig.box.count(LIST)
+        lists = rig.box.count(LIST)
         plan = await provisioner.plan(plain(1))
         report = await provisioner.apply(plan).wait()
-    assert (plan.tenants[0].action, rig.box.count(LIST) - looks) == (Action.CONFLICT, 3)
-    assert plan.tenants[0].reason.endswith(
-        "is not listed any more: removed, or the list is not whole. Look again; if it was removed, forget it"
-    )
+    assert (plan.tenants[0].action, rig.box.count(LIST) - lists) == (Action.CONFLICT, 3)
+    assert plan.tenants[0].reason.endswith("if it was deleted, forget it")
     assert plan.missing_envs == {plan.tenants[0].tenant.name: first.tenants[0].env}
     assert (report.tenants[0].outcome, rig.box.count(CREATE)) == (Outcome.CONFLICT, 1)
 
 
-async def test_a_hiccup_of_the_list_is_looked_over(rig: Rig) -> None:
-    """The second look shows what the journal knows, and that counts."""
+async def test_incomplete_list_is_repeated(rig: Rig) -> None:
+    """The second list has the environment, and counts."""
     async with rig.provisioner() as provisioner:
         await provisioner.apply(plain(2)).wait()
         rig.box.faults.script(LIST, [Fault(FaultKind.INCOMPLETE_LIST)])
@@ -171,17 +169,17 @@ async def test_a_hiccup_of_the_list_is_looked_over(rig: Rig) -> None:
     assert plan.counts[Action.READY] == 2
 
 
-async def test_an_alias_that_changed_is_a_conflict(rig: Rig) -> None:
-    """The tenant has an environment under the earlier one, so none is opened under the new one."""
+async def test_changed_alias_is_a_conflict(rig: Rig) -> None:
+    """No environment is created under the new alias."""
     async with rig.provisioner() as provisioner:
         await provisioner.apply([Tenant("a", alias="x")]).wait()
         plan = await provisioner.plan([Tenant("a", alias="y")])
     assert plan.tenants[0].action is Action.CONFLICT
-    assert plan.tenants[0].reason.endswith("has the alias x, not y: give the tenant that one back")
+    assert plan.tenants[0].reason.endswith("has alias x, not y: restore that alias of the tenant")
 
 
-async def test_an_alias_that_changed_while_a_create_was_in_doubt_is_a_conflict(rig: Rig) -> None:
-    """What was sent under the earlier alias has to be settled first."""
+async def test_changed_alias_with_ambiguous_create_is_a_conflict(rig: Rig) -> None:
+    """The create under the previous alias must be settled first."""
     rig.box.faults.drop_after(path=CREATE)
     async with rig.provisioner() as provisioner:
         run = provisioner.apply([Tenant("a", alias="x")])
@@ -189,11 +187,13 @@ async def test_an_alias_that_changed_while_a_create_was_in_doubt_is_a_conflict(r
         await run.cancel()
         plan = await provisioner.plan([Tenant("a", alias="y")])
     assert plan.tenants[0].action is Action.CONFLICT
-    assert plan.tenants[0].reason == "a create under its earlier alias x is unclear: give it that alias back first"
+    assert plan.tenants[0].reason == (
+        "the outcome of a create under the previous alias x is unknown: restore that alias first"
+    )
 
 
-async def test_an_old_plan_opens_nothing_twice(rig: Rig) -> None:
-    """Applied a second time it is made anew, for the journal has gone on: there is nothing left to do."""
+async def test_plan_applied_twice_creates_once(rig: Rig) -> None:
+    """The second apply renews the plan, because the journal has changed."""
     async with rig.provisioner() as provisioner:
         plan = await provisioner.plan(plain(2))
         await provisioner.apply(plan).wait()
@@ -201,16 +201,16 @@ async def test_an_old_plan_opens_nothing_twice(rig: Rig) -> None:
     assert (rig.box.count(CREATE), report.all_done) == (2, True)
 
 
-async def test_a_plan_of_another_journal_is_refused(rig: Rig) -> None:
-    """It does not know what that one has opened."""
+async def test_plan_of_another_journal_is_rejected(rig: Rig) -> None:
+    """It does not know the environments of this one."""
     async with rig.provisioner(namespace="one") as one, rig.provisioner(namespace="two") as two:
         plan = await one.plan(plain(1))
         with pytest.raises(wxtcb.InvalidArgument, match="the plan was made with another journal"):
             two.apply(plan)
 
 
-async def test_the_journal_keeps_the_namespace(rig: Rig) -> None:
-    """A provisioner that wants another one is refused; one that wants none takes it."""
+async def test_journal_stores_the_namespace(rig: Rig) -> None:
+    """Another namespace is rejected; without one, the stored one is used."""
     journal = MemoryJournal()
     async with rig.provisioner(journal=journal, namespace="one"):
         pass
@@ -221,18 +221,18 @@ async def test_the_journal_keeps_the_namespace(rig: Rig) -> None:
             pass
 
 
-async def test_a_plan_of_many_lets_others_run(rig: Rig) -> None:
-    """Deciding about 2,000 tenants takes several turns of the loop."""
+async def test_plan_of_many_tenants(rig: Rig) -> None:
+    """Planning 2,000 tenants takes several iterations of the event loop."""
     async with rig.provisioner() as provisioner:
         plan = await provisioner.plan(plain(2_000))
     assert plan.counts[Action.CREATE] == 2_000
 
 
-async def test_the_json_holds_all_of_it(rig: Rig) -> None:
-    """Tenants with their action and steps, and the counts."""
+async def test_plan_json_has_all_fields(rig: Rig) -> None:
+    """Tenants have action and steps, and the counts are included."""
     env = rig.box.world.add("taken")
     async with rig.provisioner() as provisioner:
-        plan = await provisioner.plan([Tenant("商户", alias="taken"), WHOLE])
+        plan = await provisioner.plan([Tenant("商户", alias="taken"), COMPLETE])
     document = json.loads(plan.to_json())
     assert document["tenants"][0] == {
         "tenant": "商户",
@@ -246,16 +246,16 @@ async def test_the_json_holds_all_of_it(rig: Rig) -> None:
         "reason": f"alias taken is in use by {env}: adopt it if it is this tenant's, else choose another alias",
     }
     assert document["tenants"][1]["steps"] == list(STEPS)
-    assert (document["missing"], document["left_out"]) == ({}, {})
+    assert (document["missing"], document["absent"]) == ({}, {})
     assert (document["counts"]["create"], document["counts"]["ready"], document["total"]) == (1, 0, 2)
 
 
-async def test_a_plan_can_be_printed(rig: Rig) -> None:
-    """A line for every tenant with a sign, what is to be done or why nothing is, and the sum."""
+async def test_str_has_tenants_and_summary(rig: Rig) -> None:
+    """Each tenant has a line with a symbol, and its steps or reason."""
     taken = rig.box.world.add("taken")
     async with rig.provisioner() as provisioner:
         await provisioner.apply([Tenant("b", alias="b")]).wait()
-        plan = await provisioner.plan([WHOLE, Tenant("b", alias="b"), Tenant("商户", alias="taken")])
+        plan = await provisioner.plan([COMPLETE, Tenant("b", alias="b"), Tenant("商户", alias="taken")])
     assert taken in plan.tenants[2].reason
     assert str(plan).splitlines() == [
         "+ a: create, alias mine: environment, ready, share, services",

@@ -1,4 +1,4 @@
-"""What a provisioner accepts."""
+"""Provisioner: options, and the preconditions of a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 import wxtcb
 from wxtcb.errors import InvalidArgument, SessionClosed
-from wxtcb.provision import MemoryJournal, Provisioner, Tenant
+from wxtcb.provision import STEPS, MemoryJournal, Provisioner, Tenant
 from wxtcb.sandbox import Sandbox
 
 from .conftest import Rig, Rigging, connect
@@ -26,20 +26,26 @@ pytestmark = pytest.mark.virtual_time
         ("settle", 0),
     ],
 )
-def test_options_are_checked_by_name(option: str, value: object) -> None:
-    """Each has a rule, and the message names it."""
+def test_invalid_option_is_rejected(option: str, value: object) -> None:
+    """The message names the option."""
     with pytest.raises(InvalidArgument, match=option):
         Provisioner(connect(Sandbox(port=1)), **{option: value})
 
 
-def test_a_provisioner_needs_a_session() -> None:
-    """Anything else is refused at once."""
-    with pytest.raises(InvalidArgument, match="Provisioner: session must be Session"):
+def test_provisioner_requires_a_session() -> None:
+    """Any other type is rejected."""
+    with pytest.raises(InvalidArgument, match=r"session .*Session"):
         Provisioner("https://api.weixin.qq.com")
 
 
-async def test_apply_needs_the_block(rig: Rig) -> None:
-    """Before and after `async with` nothing is started."""
+def test_steps_must_have_different_names() -> None:
+    """Plans, events and reports refer to a step by its name."""
+    with pytest.raises(InvalidArgument, match="different names"):
+        Provisioner(connect(Sandbox(port=1)), steps=[*STEPS, STEPS[0]])
+
+
+async def test_apply_requires_an_open_provisioner(rig: Rig) -> None:
+    """No run starts before or after the `async with` block."""
     provisioner = rig.provisioner()
     with pytest.raises(SessionClosed, match="the provisioner is not open"):
         provisioner.apply([])
@@ -49,8 +55,8 @@ async def test_apply_needs_the_block(rig: Rig) -> None:
         provisioner.apply([])
 
 
-async def test_apply_needs_an_open_session() -> None:
-    """It says so itself, instead of starting a run that fails."""
+async def test_apply_requires_an_open_session() -> None:
+    """The error is raised at once, without starting a run."""
     async with Provisioner(connect(Sandbox(port=1))) as provisioner:
         with pytest.raises(SessionClosed, match="not open yet"):
             provisioner.apply([Tenant("a")])
@@ -58,8 +64,8 @@ async def test_apply_needs_an_open_session() -> None:
             await provisioner.plan([Tenant("a")])
 
 
-async def test_a_platform_that_is_not_on_this_machine_needs_a_durable_journal(box: Sandbox, rigging: Rigging) -> None:
-    """A crash would lose track of what is billed; planning spends nothing, and a journal on disk is accepted."""
+async def test_real_platform_requires_a_durable_journal(box: Sandbox, rigging: Rigging) -> None:
+    """A crash would lose track of billed environments; planning costs nothing and is allowed."""
 
     class Durable(MemoryJournal):
         durable = True
@@ -67,25 +73,25 @@ async def test_a_platform_that_is_not_on_this_machine_needs_a_durable_journal(bo
     async with rigging.session(box, base_url="https://api.weixin.qq.com") as session:
         async with Provisioner(session) as provisioner:
             plan = await provisioner.plan([Tenant("a")])
-            for what in (plan, [Tenant("a")]):
+            for plan_or_tenants in (plan, [Tenant("a")]):
                 with pytest.raises(InvalidArgument, match="not on this machine"):
-                    provisioner.apply(what)
+                    provisioner.apply(plan_or_tenants)
         async with Provisioner(session, journal=Durable()) as provisioner:
             assert (await provisioner.apply(await provisioner.plan([Tenant("a")])).wait()).all_done
 
 
-async def test_doubles_are_refused_before_anything_is_sent(rig: Rig) -> None:
-    """A list that cannot be right starts nothing."""
-    with pytest.raises(InvalidArgument, match="tenant 2: tenant 'a' is there already"):
+async def test_duplicate_tenants_send_no_request(rig: Rig) -> None:
+    """The duplicates are rejected before the run starts."""
+    with pytest.raises(InvalidArgument, match="tenant 2: tenant 'a' is duplicated"):
         await rig.provision([Tenant("a"), Tenant("a")])
     assert len(rig.box.seen) == 0
 
 
-async def test_two_runs_never_work_on_the_same_alias(rig: Rig) -> None:
-    """Both would find it free; the second is refused while the first runs."""
+async def test_two_runs_cannot_work_on_one_alias(rig: Rig) -> None:
+    """Both would find the alias free; the second is rejected while the first runs."""
     async with rig.provisioner() as provisioner:
         run = provisioner.apply([Tenant("a", alias="xY")])
-        with pytest.raises(InvalidArgument, match="alias 'xy' of tenant 'b' is being worked on"):
+        with pytest.raises(InvalidArgument, match="another run works on alias 'xy'"):
             provisioner.apply([Tenant("b", alias="xy")])
         await run.wait()
         again = await provisioner.apply([Tenant("b", alias="xy")]).wait()

@@ -1,4 +1,4 @@
-"""The report as a table for spreadsheets."""
+"""CSV report: columns, and protection against spreadsheets."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from wxtcb.provision import Outcome, Problem, Report, TenantReport
 from wxtcb.provision.report import RunInfo
 from wxtcb.provision.report_csv import render_csv
 
-ORIGIN = RunInfo(base_url="https://api.weixin.qq.com", component_appid="wx1", namespace="shop")
-MADE = datetime(2026, 7, 1, 10, 0, 5, tzinfo=UTC)
+RUN_INFO = RunInfo(base_url="https://api.weixin.qq.com", component_appid="wx1", namespace="shop")
+CREATED_AT = datetime(2026, 7, 1, 10, 0, 5, tzinfo=UTC)
 LINKS = tuple(ShareLink(appid=f"wx{number}", url=f"https://mp.weixin.qq.com/{number}") for number in (1, 2))
 CHANGED = ("123456789012", "007", "1e5", "12.5E+3", "3/4", "1.50", "12:30", "2026-11-22", "TRUE", "false")
 CHANGED += ("MAR1", "1-Mar", "sept 2026", "March 5, 2026", "22 nov 26")
@@ -26,19 +26,19 @@ UNCHANGED += ("0", "7", "007a", "1e5x", "e5", "mary", "market 3a", "t1")
 FORMULAS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
 
 
-def entry(**facts: Any) -> TenantReport:
-    """Return what came of a tenant."""
-    return TenantReport(**{"tenant": "商户", "alias": "a", "outcome": Outcome.DONE, **facts})
+def entry(**fields: Any) -> TenantReport:
+    """Return a tenant report."""
+    return TenantReport(**{"tenant": "商户", "alias": "a", "outcome": Outcome.DONE, **fields})
 
 
-def read(*tenants: TenantReport, **facts: Any) -> list[dict[str, str]]:
-    """Write a report of *tenants* and read it again, as a program would."""
-    text = render_csv(Report(tenants, 1.0, **facts))
+def read(*tenants: TenantReport, **fields: Any) -> list[dict[str, str]]:
+    """Render a report of *tenants* and read its rows."""
+    text = render_csv(Report(tenants, 1.0, **fields))
     return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
 
 
-def test_a_row_says_what_came_of_a_tenant_and_where() -> None:
-    """Names are parted by `;`, and each link has a line of its own."""
+def test_row_has_result_and_run_info() -> None:
+    """Several values are separated by `;`, and each link has a line of its own."""
     done = entry(
         outcome=Outcome.UNCONFIRMED,
         env="a-1",
@@ -48,7 +48,7 @@ def test_a_row_says_what_came_of_a_tenant_and_where() -> None:
         unconfirmed=("web",),
         links=LINKS,
     )
-    assert read(done, run_info=ORIGIN, created_at=MADE) == [
+    assert read(done, run_info=RUN_INFO, created_at=CREATED_AT) == [
         {
             "tenant": "商户",
             "alias": "a",
@@ -60,8 +60,8 @@ def test_a_row_says_what_came_of_a_tenant_and_where() -> None:
             "unconfirmed": "web",
             "links": "wx1 https://mp.weixin.qq.com/1\nwx2 https://mp.weixin.qq.com/2",
             "existing": "",
-            "story": "web there after a send in doubt",
-            "made_at": "2026-07-01T10:00:05+00:00",
+            "summary": "web existed after an ambiguous request",
+            "created_at": "2026-07-01T10:00:05+00:00",
             "base_url": "https://api.weixin.qq.com",
             "component_appid": "wx1",
             "namespace": "shop",
@@ -69,53 +69,55 @@ def test_a_row_says_what_came_of_a_tenant_and_where() -> None:
     ]
 
 
-def test_what_keeps_a_tenant_from_being_done_is_told() -> None:
-    """The environments in the way, and the story; without an origin its columns are empty."""
+def test_row_has_reason_of_failure() -> None:
+    """It has the existing environments and the summary; without run information its columns are empty."""
     blocked = entry(outcome=Outcome.CONFLICT, existing=("x-1", "x-2"), reason="taken")
     failed = entry(outcome=Outcome.FAILED, problems=(Problem(step="share", appid="wx1", message="no"),))
     first, second = read(blocked, failed)
-    assert (first["existing"], first["story"], second["story"]) == ("x-1;x-2", "taken", "share wx1: no")
+    assert (first["existing"], first["summary"], second["summary"]) == ("x-1;x-2", "taken", "share wx1: no")
     assert {first[name] for name in ("env", "tranid", "base_url", "component_appid", "namespace")} == {""}
 
 
-def test_every_mark_of_a_step_of_your_own_has_a_column() -> None:
-    """Whoever has none has an empty cell."""
+def test_metadata_has_a_column_for_each_name() -> None:
+    """A tenant without the value has an empty cell."""
     first, second = read(entry(metadata={"dns": "a.example"}), entry(metadata={"mail": "on"}))
-    assert (first["mark dns"], first["mark mail"]) == ("a.example", "")
-    assert (second["mark dns"], second["mark mail"]) == ("", "on")
+    assert (first["metadata dns"], first["metadata mail"]) == ("a.example", "")
+    assert (second["metadata dns"], second["metadata mail"]) == ("", "on")
 
 
-def test_a_report_of_nobody_is_a_header() -> None:
-    """The columns are there all the same."""
+def test_report_without_tenants_is_a_header() -> None:
+    """The columns are present."""
     assert render_csv(Report((), 0.0)).startswith('"tenant","alias",')
     assert read() == []
 
 
 @pytest.mark.parametrize("name", [f"{sign}cmd()" for sign in FORMULAS] + [" =1", "\u3000+1", *CHANGED])
-def test_what_a_spreadsheet_would_carry_out_or_change_is_text(name: str) -> None:
-    """An apostrophe stands before it, in whatever column."""
-    told = entry(tenant=name, alias=name, env=name, services=(name,), metadata={"m": name})
-    assert [read(told)[0][column] for column in ("tenant", "alias", "env", "services", "mark m")] == [f"'{name}"] * 5
+def test_formula_number_and_date_begin_with_an_apostrophe(name: str) -> None:
+    """This holds in every column."""
+    tenant = entry(tenant=name, alias=name, env=name, services=(name,), metadata={"m": name})
+    assert [read(tenant)[0][column] for column in ("tenant", "alias", "env", "services", "metadata m")] == [
+        f"'{name}"
+    ] * 5
 
 
 @pytest.mark.parametrize("name", UNCHANGED)
-def test_what_is_text_anyway_stays_as_it_is(name: str) -> None:
-    """Only the beginning of a cell makes a formula of it."""
+def test_plain_text_is_unchanged(name: str) -> None:
+    """Only the beginning of a cell makes it a formula."""
     assert read(entry(tenant=name))[0]["tenant"] == name
 
 
-def test_a_cell_is_no_longer_than_a_spreadsheet_takes() -> None:
-    """Its end is cut, and says so."""
-    told = entry(outcome=Outcome.CONFLICT, reason="x" * 32_768)
-    assert read(told)[0]["story"] == "x" * 32_766 + "…"
-    assert read(entry(outcome=Outcome.CONFLICT, reason="x" * 32_767))[0]["story"] == "x" * 32_767
+def test_long_cell_is_truncated() -> None:
+    """It ends with an ellipsis."""
+    tenant = entry(outcome=Outcome.CONFLICT, reason="x" * 32_768)
+    assert read(tenant)[0]["summary"] == "x" * 32_766 + "…"
+    assert read(entry(outcome=Outcome.CONFLICT, reason="x" * 32_767))[0]["summary"] == "x" * 32_767
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
-def test_whatever_a_text_holds_it_comes_back(name: str, reason: str) -> None:
-    """Quotes, separators and line breaks included; no cell begins as a formula does."""
-    told = entry(tenant=name, outcome=Outcome.CONFLICT, reason=reason)
-    (row,) = read(told)
-    for value, cell in ((name, row["tenant"]), (reason, row["story"])):
+def test_any_text_round_trips(name: str, reason: str) -> None:
+    """Quotes, separators and line breaks survive, and no cell begins like a formula."""
+    tenant = entry(tenant=name, outcome=Outcome.CONFLICT, reason=reason)
+    (row,) = read(tenant)
+    for value, cell in ((name, row["tenant"]), (reason, row["summary"])):
         assert cell in (value, f"'{value}")
         assert not cell.lstrip().startswith(FORMULAS)

@@ -132,14 +132,13 @@ class Planner:
         # The record of a transfer has the environment already, so that `plan_tenant` calls it READY.
         if tenant.name in resolver.previous_owners:
             planned = attrs.evolve(planned, action=Action.ADOPT)
-        planned = attrs.evolve(
-            planned, resend_links=resolver.decisions.resend_links, base_record=resolver.records.get(tenant.name)
-        )
-        if planned.is_blocked:
-            return planned
-        effective = planned.effective_record
-        steps = tuple(step.name for step in self.steps if step.is_needed(tenant, effective, planned.status))
-        return attrs.evolve(planned, steps=steps)
+        resend_links = resolver.decisions.resend_links
+        steps: tuple[str, ...] = ()
+        if not planned.is_blocked:
+            effective = planned.record.effective_record(resend_links=resend_links)
+            steps = tuple(step.name for step in self.steps if step.is_needed(tenant, effective, planned.status))
+        base_record = resolver.records.get(tenant.name)
+        return attrs.evolve(planned, resend_links=resend_links, steps=steps, base_record=base_record)
 
     def _notes(self, observed: ObservedState) -> Iterator[str]:
         if observed.missing_message:
@@ -205,7 +204,7 @@ class ObservedState:
         if not self.absent_tenants:
             return ""
         first, others = next(iter(self.absent_tenants.values())), len(self.absent_tenants) - 1
-        more = f", as are {others} more" if others else ""
+        more = f", like {others} other{'s' if others > 1 else ''}" if others else ""
         state = f"has {first.env}" if first.env else "may have an environment"
         return f"tenant {first.tenant!r} {state} under alias {first.alias} but is missing here{more}: was it renamed?"
 
@@ -222,7 +221,7 @@ def plan_tenant(
 
     *adopt_env* is the environment that an operator chose for it; it is listed and owned by no other tenant.
     """
-    planned = TenantPlan(tenant=tenant, alias=alias, action=Action.CREATE, initial_record=record, base_record=record)
+    planned = TenantPlan(tenant=tenant, alias=alias, action=Action.CREATE, initial_record=record)
     if adopt_env is not None and not (record is not None and record.env == adopt_env):
         return _with_environment(planned, Action.ADOPT, observed.listed[adopt_env])
     if record is not None and record.env is not None:

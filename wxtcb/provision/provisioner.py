@@ -1,4 +1,4 @@
-"""Tenants to environments, shares and services."""
+"""Provisioner: plans, applies and audits a list of tenants."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def _as_steps(value: Iterable[Step]) -> tuple[Step, ...]:
 
 
 def _check_steps(name: str, value: object) -> None:
-    check_list(name, value, lambda place, step: check_type(place, step, Step))
+    check_list(name, value, lambda location, step: check_type(location, step, Step))
     names = [step.name for step in cast("tuple[Step, ...]", value)]
     if len(set(names)) < len(names):
-        raise InvalidArgument(f"{name} must have names of their own, not {', '.join(names)}")
+        raise InvalidArgument(f"{name} must have different names: {', '.join(names)}")
 
 
 @attrs.define(eq=False)
 class Provisioner:
-    """Takes tenants through environment, NORMAL, share and services; a failure of one is no other's.
+    """Provisioner of tenants: creates an environment each, waits for NORMAL, shares it, and establishes services.
 
     ::
 
@@ -62,26 +62,33 @@ class Provisioner:
             plan = await p.plan(tenants)
             report = await p.apply(plan).wait()
 
-    Leaving the block cancels what still runs, and raises what has ended a run that nobody waited for.
+    A failure of one tenant does not affect another. Leaving the block cancels runs in progress, and raises the
+    unexpected error of a run that was not awaited.
 
-    At most `concurrency` steps are taken at a time. A tenant whose environment is being delivered takes none: one look
-    every `interval` seconds serves all of them, and one that is not NORMAL after `timeout` seconds has failed. After
-    `max_failures` failed tenants no other is started. `grace` is how long a cancelled run waits for answers; None
-    stands for as long as a request may take. `namespace` goes into derived aliases (`derive_alias`); the `journal` keeps
-    it, and it is the component appid unless you chose another. `steps` are what is done for a tenant, in this order.
-    `clock` tells the time, in Unix seconds; no wait gets shorter by it.
+    - `journal`: stores the state of every tenant. With the default, in memory, only the sandbox or another platform on
+      loopback may be provisioned.
+    - `concurrency`: number of steps in progress at a time. A tenant that waits for NORMAL uses none.
+    - `timeout`: seconds until a tenant that is not NORMAL has failed.
+    - `interval`: seconds between the polls for NORMAL. One poll serves all waiting tenants.
+    - `settle`: propagation delay, the seconds until an environment is surely listed. After an ambiguous create, the run
+      waits that long before it checks the outcome.
+    - `grace`: seconds that a cancelled run waits for replies; None for the total timeout of a request.
+    - `max_failures`: number of failed tenants after which no further tenant is started; None for no limit.
+    - `namespace`: goes into derived aliases (`derive_alias`). The journal stores it. The default is the component
+      appid.
+    - `steps`: steps of each tenant, in this order.
+    - `clock`: returns Unix time. It can make no wait shorter.
 
-    A create follows an intent in the journal, and that a look which began at most 5 seconds before, or where looks take
-    long, twice their time, at most half a minute. A create without a clear answer is never simply sent again: `settle`
-    seconds later, and where no answer came at all later still, looks show whether it acted. An environment found then
-    is adopted, one that is absent from two looks is opened again, and where the looks prove nothing the tenant is
-    `unknown`. A service is sent again under its name, which makes no second one. An alias that was taken before is a
-    `conflict`, or a `duplicate` if by several: nothing is done for it.
+    Before each create, the run lists the environments and commits an intent to the journal. The list may be at most 5
+    seconds old; if a list takes long, twice its duration, but never more than 30 seconds. An ambiguous create is not
+    sent again without a check. If the environment is listed after the propagation delay, it is adopted. If two complete
+    lists lack it, it is created again. If the lists are incomplete, the tenant is `unknown`. A service is safe to send
+    again: its name is its key. If the alias was in use before, the tenant is `conflict`, or `duplicate` if several
+    environments have it.
 
-    An error that would meet everybody (ticket, secret, address, permission, a closed session) stops the run, and an
-    exhausted quota the creates; the rest is reported `unfinished`. So does a journal that cannot be written, and a list
-    that goes on lacking an environment which the journal knows. With a journal that is not durable any platform but the
-    sandbox or loopback may be planned for only (`InvalidArgument`).
+    An error that every tenant would meet (ticket, secret, IP, permission, closed session, unwritable journal) stops the
+    run. An exhausted quota, or a list that lacks an environment of the journal, stops creates. Other tenants are then
+    `unfinished`.
     """
 
     session: Session = attrs.field(validator=validator(_check_session))
@@ -103,16 +110,23 @@ class Provisioner:
     _bound_namespace: str | None = attrs.field(init=False, default=None)
 
     async def __aenter__(self) -> Self:
-        home = self._current_identity()
-        kept = await self.journal.bind_identity(home)
-        if problem := _identity_mismatch(kept, home, self.namespace):
-            raise InvalidArgument(f"the journal {problem}; nothing was sent")
-        self._bound_namespace = kept.namespace
+        appid = self.session.component_appid
+        current = JournalIdentity(
+            component_appid=appid,
+            on_loopback=is_loopback(self.session.base_url),
+            namespace=self.namespace or appid,
+        )
+        stored = await self.journal.bind_identity(current)
+        if problem := _identity_mismatch(stored, current, self.namespace):
+            raise InvalidArgument(f"the journal {problem}; no request was sent")
+        self._bound_namespace = stored.namespace
         return self
 
     async def __aexit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
         self._bound_namespace = None
+        # After an exception in the block, replies are not awaited: the caller wants to leave.
         grace = self.grace if exc_type is None else 0.0
+        # Shielded: a run that is left alone would go on to commit to a journal that the caller closes.
         with anyio.CancelScope(shield=True):
             await asyncio.gather(*(run.cancel(grace=grace) for run in self._runs))
         for run in self._runs if exc_type is None else ():
@@ -128,115 +142,93 @@ class Provisioner:
         removed: bool = False,
         resend_links: bool = False,
     ) -> Plan:
-        """Look, and return what an apply would do; nothing is spent or changed.
+        """Return what an apply would do. Nothing is billed or changed.
 
-        *adopt* gives tenants, by name, an environment that is there already, listed under the tenant's alias and bound
-        to no other. *forget* has environments of the journal, by tenant, that were deleted on purpose: the tenant may
-        get a new one. With *resend_links* mini programs that were given a link are given another one.
+        - *complete*: *tenants* are all that exist, like those of a file. If one with an environment is absent, no
+          environment is created for new tenants, because one of them may be the absent one under another name.
+        - *adopt*: environment by tenant name. It must be listed under the tenant's alias, and belong to no other
+          tenant, except an absent one: then the tenant takes it over.
+        - *forget*: environment of the journal, by tenant name, that was deleted on purpose. The tenant may get a new
+          one.
+        - *removed*: absent tenants were removed on purpose. Their environments stay unchanged.
+        - *resend_links*: request a new link for mini programs that have one.
 
-        *whole* says that *tenants* are all there are, like those of a file. Then nothing is opened for a tenant who is
-        new while one who has an environment is missing: it may be the same under another name, who gets its environment
-        by *adopt*. With *removed* those who are missing were removed; what they have stays as it is.
-
-        Raises `InvalidArgument` for two tenants with the same name or alias and for a decision that cannot be carried
-        out, and what keeps a look from succeeding.
+        Raises `InvalidArgument` if two tenants have the same name or alias, or if a decision cannot be carried out; and
+        the errors of listing environments.
         """
-        surveyor = self._create_planner()
-        wanted = tuple(tenants)
-        aliases = resolve_aliases(wanted, surveyor.namespace)
-        for what, pairs in (("adopt", adopt), ("forget", forget)):
-            check_mapping(what, pairs)
+        planner = self._create_planner()
+        desired = tuple(tenants)
+        aliases = resolve_aliases(desired, planner.namespace)
+        for argument, pairs in (("adopt", adopt), ("forget", forget)):
+            check_mapping(argument, pairs)
             for name, env in pairs.items():
-                check_string(f"{what}: {name}", env)
+                check_string(f"{argument}: {name}", env)
         decisions = OperatorDecisions(
             adopt=adopt, forget=forget, resend_links=resend_links, complete=complete, removed=removed
         )
-        return await surveyor.plan(wanted, aliases, decisions)
+        return await planner.plan(desired, aliases, decisions)
 
     async def audit(self, tenants: Iterable[Tenant]) -> Audit:
-        """Hold *tenants*, which are all there are, against the journal and the platform; nothing is spent or changed.
+        """Compare *tenants*, which must be all that exist, with the journal and the platform.
 
-        An environment that the journal knows and the list lacks is looked for twice more, and then told. A mini program
-        that cannot be looked up is told too, and is no failure.
+        Nothing is billed or changed. If the list lacks an environment of the journal, it is requested twice more. A
+        mini program that cannot be looked up is a finding that does not make the audit fail.
 
-        Raises `InvalidArgument` for two tenants with the same name or alias, and what keeps a look from succeeding.
+        Raises `InvalidArgument` if two tenants have the same name or alias; and the errors of listing environments.
         """
         namespace = self._create_planner().namespace
-        wanted = tuple(tenants)
-        aliases = resolve_aliases(wanted, namespace)
+        desired = tuple(tenants)
+        aliases = resolve_aliases(desired, namespace)
         auditor = Auditor(self.session, self.journal, namespace, self.concurrency, self.settle, self.clock)
-        return await auditor.audit(wanted, aliases)
+        return await auditor.audit(desired, aliases)
 
     def apply(self, plan_or_tenants: Plan | Iterable[Tenant]) -> Run:
-        """Start to carry out a plan, or to plan for tenants and carry that out.
+        """Start a run that carries out a plan, or that plans for tenants first.
 
-        A plan that is older than 5 seconds, or behind the journal, is made anew first; but nothing is opened for a
-        tenant for whom it opened nothing.
+        A plan that is older than 5 seconds, or older than a record of its tenants, is renewed first. No environment is
+        created that the given plan did not create.
 
-        Raises `InvalidArgument` for two tenants with the same name or alias, and for an alias that another run of this
-        provisioner works on; `SessionClosed`, `WrongLoop`.
+        Raises `InvalidArgument` if two tenants have the same name or alias, if another run of this provisioner works on
+        an alias, or if the journal is not durable and the platform is not on loopback; `SessionClosed`; `WrongLoop`.
         """
-        surveyor = self._create_planner()
+        planner = self._create_planner()
         if isinstance(plan_or_tenants, Plan):
-            return self._start_run(
-                _names_and_aliases(plan_or_tenants, surveyor), partial(surveyor.refresh, plan_or_tenants)
-            )
-        wanted = tuple(plan_or_tenants)
-        aliases = resolve_aliases(wanted, surveyor.namespace)
-        names = (tenant.name for tenant in wanted)
-        make_plan = partial(surveyor.plan, wanted, aliases, OperatorDecisions())
-        return self._start_run(tuple(zip(names, aliases, strict=True)), make_plan)
+            plan = plan_or_tenants
+            if plan.journal is not planner.journal:
+                raise InvalidArgument(
+                    "the plan was made with another journal, which has other environments; no request was sent"
+                )
+            pairs = tuple((planned.tenant.name, planned.alias) for planned in plan.tenants)
+            return self._start_run(pairs, partial(planner.refresh, plan))
+        desired = tuple(plan_or_tenants)
+        aliases = resolve_aliases(desired, planner.namespace)
+        pairs = tuple(zip((tenant.name for tenant in desired), aliases, strict=True))
+        return self._start_run(pairs, partial(planner.plan, desired, aliases, OperatorDecisions()))
 
     def _create_planner(self) -> Planner:
         if self._bound_namespace is None:
-            raise SessionClosed("the provisioner is not open: use it inside `async with`; nothing was sent")
-        sweep = self.session.shared_poller(DESCRIBE_ENVS)
-        return Planner(self.journal, sweep, self.steps, self._bound_namespace, self.settle, self.clock)
-
-    def _current_identity(self) -> JournalIdentity:
-        appid = self.session.component_appid
-        on_loopback = is_loopback(self.session.base_url)
-        return JournalIdentity(component_appid=appid, on_loopback=on_loopback, namespace=self.namespace or appid)
+            raise SessionClosed("the provisioner is not open: use it inside `async with`; no request was sent")
+        poller = self.session.shared_poller(DESCRIBE_ENVS)
+        return Planner(self.journal, poller, self.steps, self._bound_namespace, self.settle, self.clock)
 
     def _start_run(
         self, names_and_aliases: tuple[tuple[str, str], ...], make_plan: Callable[[], Awaitable[Plan]]
     ) -> Run:
-        self._require_durable_journal()
-        self._check_no_overlap(names_and_aliases)
-        run = Run(
-            self.session,
-            self.journal,
-            self.steps,
-            self._run_settings(),
-            ReportCollector(names_and_aliases),
-            make_plan,
-            self._run_info(),
-        )
-        self._runs.append(run)
-        return run
-
-    def _require_durable_journal(self) -> None:
-        base_url = self.session.base_url
+        base_url, appid = self.session.base_url, self.session.component_appid
         if not self.journal.durable and not is_loopback(base_url):
             raise InvalidArgument(
-                f"{base_url} is not on this machine, and the journal is gone with the process, so a crash would lose "
-                "track of environments that are billed: give a SqliteJournal. Nothing was sent"
+                f"{base_url} is not on this machine, and the journal ends with the process, so a crash would lose "
+                "track of billed environments: use a SqliteJournal. No request was sent"
             )
-
-    def _check_no_overlap(self, names_and_aliases: tuple[tuple[str, str], ...]) -> None:
+        # Two runs on one alias would both find it free, and create two environments.
         self._runs = [run for run in self._runs if not run.ended]
         busy = frozenset[str]().union(*(run.aliases for run in self._runs))
         for name, alias in names_and_aliases:
             if alias.lower() in busy:
-                message = f"alias {alias!r} of tenant {name!r} is being worked on by another run"
-                raise InvalidArgument(f"{message}; nothing was sent. Wait for that one first")
-
-    def _run_info(self) -> RunInfo:
-        appid = self.session.component_appid
-        return RunInfo(base_url=self.session.base_url, component_appid=appid, namespace=self._bound_namespace or appid)
-
-    def _run_settings(self) -> RunSettings:
-        return RunSettings(
+                raise InvalidArgument(
+                    f"another run works on alias {alias!r} of tenant {name!r}: wait for that run; no request was sent"
+                )
+        settings = RunSettings(
             concurrency=self.concurrency,
             timeout=self.timeout,
             interval=self.interval,
@@ -245,21 +237,27 @@ class Provisioner:
             max_failures=self.max_failures,
             wall_clock=self.clock,
         )
+        run = Run(
+            self.session,
+            self.journal,
+            self.steps,
+            settings,
+            ReportCollector(names_and_aliases),
+            make_plan,
+            RunInfo(base_url=base_url, component_appid=appid, namespace=self._bound_namespace or appid),
+        )
+        self._runs.append(run)
+        return run
 
 
 def _identity_mismatch(stored: JournalIdentity, current: JournalIdentity, namespace: str | None) -> str | None:
-    """Say what speaks against using a journal that was begun at *kept* for *home*."""
+    """Return why a journal with identity *stored* cannot be used, or None if it can."""
     if stored.component_appid != current.component_appid:
-        return f"is of the platform {stored.component_appid}, not {current.component_appid}"
+        return f"belongs to component {stored.component_appid}, not {current.component_appid}"
     if stored.on_loopback != current.on_loopback:
-        places = {True: "one on loopback", False: "the real one"}
-        return f"is of another platform: {places[stored.on_loopback]}, not {places[current.on_loopback]}"
+        platforms = {True: "a platform on loopback", False: "the real platform"}
+        return f"belongs to {platforms[stored.on_loopback]}, not {platforms[current.on_loopback]}"
+    # Without a namespace of its own, the provisioner uses the stored one.
     if namespace not in (None, stored.namespace):
         return f"belongs to namespace {stored.namespace!r}, not {namespace!r}: other aliases would be derived"
     return None
-
-
-def _names_and_aliases(plan: Plan, planner: Planner) -> tuple[tuple[str, str], ...]:
-    if plan.journal is not planner.journal:
-        raise InvalidArgument("the plan was made with another journal, which knows of other environments; nothing sent")
-    return tuple((planned.tenant.name, planned.alias) for planned in plan.tenants)

@@ -1,4 +1,4 @@
-"""What is wanted: tenants, each with an environment, mini programs and services. Pure; nothing here sends anything."""
+"""Tenants: desired state of each customer, and the aliases derived from their names. Pure."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ _CONTROL_CATEGORIES: Final = ("Cc", "Cs")
 
 
 def derive_alias(namespace: str, tenant: str) -> str:
-    """Derive the alias of a tenant that was given none: the same tenant of the same namespace always gets the same.
+    """Return the derived alias of a tenant; it depends on *namespace* and *tenant* only.
 
-    The alias is the key by which an environment is found again, so neither text may change once it was used.
+    The platform has no idempotency key: an environment is found again by its alias. So neither argument may change once
+    the alias was used. Raises `InvalidArgument` if one is empty, or contains control characters.
     """
     for name, value in (("namespace", namespace), ("tenant", tenant)):
         check_name(name, value)
@@ -40,19 +41,23 @@ def derive_alias(namespace: str, tenant: str) -> str:
 
 
 def _hash_alias(namespace: str, tenant: str) -> str:
+    # NUL separates the two: no other pair of names gives the same text. The platform wants an alias that starts with a
+    # letter and contains letters, digits and "-"; base32 of 10 bytes gives 16 letters and digits without padding.
     digest = hashlib.blake2b(f"{namespace}\0{tenant}".encode(), digest_size=10).digest()
     return "t" + base64.b32encode(digest).decode().lower()
 
 
 def check_name(name: str, value: object) -> None:
-    """Refuse what is no text, none but spaces, or holds a control character: NUL would let two names become one."""
+    """Raise `InvalidArgument` unless *value* is a non-empty string without control characters."""
     check_string(name, value)
+    # NUL separates namespace and tenant in the hash of an alias: in a name, it could make two pairs equal.
     if not is_valid_name(str(value)):
-        raise InvalidArgument(f"{name} must hold no control characters (NUL, line breaks and the like), not {value!r}")
+        raise InvalidArgument(f"{name} must not contain control characters such as NUL or line breaks: {value!r}")
 
 
 def is_valid_name(value: str) -> bool:
-    """Tell whether a text is free of control characters."""
+    """Return whether *value* has no control characters."""
+    # `isprintable` decides most names at once. It is also False for format characters, which names may contain.
     return value.isprintable() or all(unicodedata.category(letter) not in _CONTROL_CATEGORIES for letter in value)
 
 
@@ -64,16 +69,16 @@ def _clear_env_id(server: Server) -> Server:
 @hide_arguments_in_traceback
 @attrs.frozen
 class Service:
-    """A cloud-hosting service of an environment that is not open yet: a `Server` whose `env_id` does not count.
+    """Cloud-hosting service of an environment that does not exist yet: a `Server` whose `env_id` is ignored.
 
-    Write ``Service(Server(env_id=LATER, service_name="api", is_public=True))``, or `Service.from_name`.
+    Write ``Service(Server(env_id=PLACEHOLDER_ENV_ID, service_name="api", is_public=True))``, or use `from_name`.
     """
 
     _template: Server = attrs.field(converter=_clear_env_id)
 
     @classmethod
     def from_name(cls, name: str) -> Self:
-        """Return the service with this name, closed to the internet, and all else as the platform has it."""
+        """Return a service with this name that is not public, and the platform's defaults."""
         return cls(Server(env_id=PLACEHOLDER_ENV_ID, service_name=name, is_public=False))
 
     @property
@@ -85,14 +90,14 @@ class Service:
         return self._template.remark
 
     def to_server(self, env_id: str) -> Server:
-        """Return what to establish, now that the environment is there."""
+        """Return the server to establish in environment *env_id*."""
         return attrs.evolve(self._template, env_id=env_id)
 
 
 def _check_unique(name: str, values: Iterable[str]) -> None:
-    twice = [value for value, count in Counter(values).items() if count > 1]
-    if twice:
-        raise InvalidArgument(f"{name} holds {', '.join(map(repr, twice))} more than once")
+    duplicates = [value for value, count in Counter(values).items() if count > 1]
+    if duplicates:
+        raise InvalidArgument(f"{name} contains {', '.join(map(repr, duplicates))} more than once")
 
 
 def _check_tenant_name(_: object, attribute: attrs.Attribute[str], value: object) -> None:
@@ -115,16 +120,16 @@ def _as_services(value: Iterable[Service]) -> tuple[Service, ...]:
 
 def _check_services(_: object, attribute: attrs.Attribute[Any], value: tuple[Service, ...]) -> None:
     name = f"Tenant: {attribute.name}"
-    check_list(name, value, lambda place, service: check_type(place, service, Service))
+    check_list(name, value, lambda location, service: check_type(location, service, Service))
     _check_unique(name, (service.name for service in value))
 
 
 @attrs.frozen
 class Tenant:
-    """One customer: an environment of its own, shared with the mini programs `appids`, with `services` in it.
+    """Customer with one environment, which is shared with the mini programs `appids` and contains `services`.
 
-    `alias` None stands for the derived one (`derive_alias`). `source_type` goes with the share, and only when given: see
-    `wxtcb.api.environment.batch_share_env`.
+    If `alias` is None, it is derived from the name (`derive_alias`). `source_type`, if given, is sent with the share:
+    see `wxtcb.api.environment.batch_share_env`.
     """
 
     name: str = attrs.field(validator=_check_tenant_name)
@@ -140,50 +145,60 @@ class Tenant:
         return tuple(service.name for service in self.services)
 
     def resolve_alias(self, namespace: str) -> str:
-        """Return the alias its environment has or will have."""
+        """Return the given alias, or the derived one."""
         return self.alias or _hash_alias(namespace, self.name)
 
 
 @attrs.define
 class DuplicateCheck:
-    """Finds tenants and aliases that appear twice; `location` is where each was first met, for the message."""
+    """Search for tenants and aliases that appear twice.
+
+    Derived aliases are compared only if `namespace` is known.
+    """
 
     namespace: str | None = None
     _names: dict[str, str] = attrs.field(init=False, factory=dict)
     _aliases: dict[str, tuple[str, str]] = attrs.field(init=False, factory=dict)
 
     def add(self, name: str, alias: str | None, location: str, derived_alias: str | None = None) -> list[str]:
-        """Note a tenant, its alias if one was given, and the derived one if known; return what speaks against it."""
+        """Add a tenant and return the messages of its duplicates.
+
+        *location* is where it stands, for the messages of later duplicates. *derived_alias* saves deriving it again.
+        """
         first = self._names.setdefault(name, location)
         if first != location:
-            problems = [f"tenant {name!r} is there already ({first})"]
+            problems = [f"tenant {name!r} is duplicated (first at {first})"]
+            # The derived alias of a duplicated name is a duplicate as well: one message is enough.
             return problems + self._add_alias(name, alias, location) if alias else problems
         if alias is None and self.namespace is None:
             return []
         return self._add_alias(name, alias or derived_alias or _hash_alias(self.namespace or "", name), location)
 
     def _add_alias(self, name: str, alias: str, location: str) -> list[str]:
-        if taken := self._aliases.get(alias.lower()):
-            other, first = taken
-            problem = f"alias {alias!r} of tenant {name!r} is that of tenant {other!r} already ({first})"
-            return [f"{problem}; upper and lower case make no difference"]
+        if entry := self._aliases.get(alias.lower()):
+            other, first = entry
+            problem = f"alias {alias!r} of tenant {name!r} is already used by tenant {other!r} ({first})"
+            return [f"{problem}; aliases are compared without case"]
         self._aliases[alias.lower()] = (name, location)
         return []
 
 
 def resolve_aliases(tenants: Iterable[Tenant], namespace: str) -> tuple[str, ...]:
-    """Return the alias of each, given or derived.
+    """Return the alias of each tenant, given or derived.
 
-    Refuses tenants of which two have the same name or alias; all problems at once.
+    Raises `InvalidArgument` with all duplicates if two tenants have the same name or alias.
     """
-    roll = DuplicateCheck(namespace)
+    duplicate_check = DuplicateCheck(namespace)
     aliases: list[str] = []
     problems: list[str] = []
     for number, tenant in enumerate(tenants, 1):
-        place = f"tenant {number}"
-        check_type(place, tenant, Tenant)
-        aliases.append(tenant.resolve_alias(namespace))
-        problems += [f"{place}: {problem}" for problem in roll.add(tenant.name, tenant.alias, place, aliases[-1])]
+        location = f"tenant {number}"
+        check_type(location, tenant, Tenant)
+        alias = tenant.resolve_alias(namespace)
+        aliases.append(alias)
+        problems += [
+            f"{location}: {problem}" for problem in duplicate_check.add(tenant.name, tenant.alias, location, alias)
+        ]
     if problems:
         raise InvalidArgument("; ".join(problems))
     return tuple(aliases)

@@ -1,4 +1,7 @@
-"""Tenants files: CSV, TOML or JSON Lines to tenants, or every problem of the file at once."""
+"""Tenants files: reads tenants from CSV, TOML or JSON Lines, and reports all problems of a file at once.
+
+Each format is parsed to rows. A row becomes a tenant, or the list of its problems.
+"""
 
 from __future__ import annotations
 
@@ -23,52 +26,78 @@ from wxtcb.errors import InvalidArgument
 from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID, DuplicateCheck, Service, Tenant, is_valid_name
 from wxtcb.secret import Secret
 
+CSV_COLUMNS: Final = ("tenant", "alias", "appids", "services")
+TENANT_FIELDS: Final = (*CSV_COLUMNS, "source_type")
+_LIST_COLUMNS: Final = ("appids", "services")
+
 
 class TenantsFileError(InvalidArgument):
-    """A tenants file cannot be used; nothing was sent.
+    """A tenants file cannot be used; no request was sent.
 
-    `path` is the file, `problems` all that is wrong with it, each with its line (in TOML: the number of the tenant).
+    `problems` has all problems of the file at `path`, each with its line. TOML files give the number of the tenant.
     """
 
     def __init__(self, path: Path, problems: tuple[str, ...]) -> None:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n  ".join((f"{path}: {count}, nothing was sent", *problems)))
+        super().__init__("\n  ".join((f"{path}: {count}, no request was sent", *problems)))
         self.path = path
         self.problems: tuple[str, ...] = problems
 
 
 def read_tenants(path: str | Path, *, namespace: str | None = None) -> tuple[Tenant, ...]:
-    """Read the tenants of a file in the order they stand in; the file's ending says what it is.
+    """Return the tenants of a file, in its order. The suffix of *path* selects the format.
 
-    ``.csv``: columns `tenant`, and where wanted `alias`, `appids`, `services`; several values parted by ``;``, a
-    service by its name alone. ``.toml`` (``[[tenant]]``) and ``.jsonl`` or ``.ndjson`` (an object a line): the same
-    fields, lists as lists, a service as a name or as the fields of `cloudrun.Server` without `env_id`, and
-    `source_type`.
+    - ``.csv``: the column `tenant`, and optionally `alias`, `appids` and `services`. Several values in a cell are
+      separated by ``;``. A service is given by its name.
+    - ``.toml``: ``[[tenant]]`` tables. ``.jsonl`` and ``.ndjson``: one object a line. Both have the same fields and
+      `source_type`. Lists are lists. A service is a name, or the fields of `cloudrun.Server` without `env_id`.
 
-    Given aliases are compared with each other, and with the derived ones where *namespace* (the component appid, unless
-    you chose another) is given.
+    Two tenants must not have the same name or alias. Derived aliases are compared too if *namespace* is given: the
+    component appid, unless you chose another namespace.
 
-    Raises `TenantsFileError` with every problem of the file. It blocks: call it in a thread from a coroutine.
+    The function blocks: call it in a thread if an event loop runs. Raises `TenantsFileError` with all problems.
     """
     path = Path(path)
     try:
-        tenants, flaws = _parse_rows(_read_rows(path), DuplicateCheck(namespace))
+        tenants, problems = _parse_rows(_read_rows(path), DuplicateCheck(namespace))
     except OSError as error:
-        tenants, flaws = (), (FileProblem(f"the file cannot be read ({error.strerror or type(error).__name__})"),)
-    if not tenants and not flaws:
-        flaws = (FileProblem("there is no tenant in it"),)
-    if flaws:
-        raise TenantsFileError(path, tuple(flaw.message for flaw in flaws))
+        raise TenantsFileError(path, (f"cannot read the file ({error.strerror or type(error).__name__})",)) from error
+    if not tenants and not problems:
+        problems = (FileProblem("the file contains no tenant"),)
+    if problems:
+        raise TenantsFileError(path, tuple(problem.message for problem in problems))
     return tenants
+
+
+@attrs.frozen
+class TenantRow:
+    """Fields of one tenant, and their location in the file: "line 3" or "tenant 3"."""
+
+    location: str
+    # A service may have a password: no repr.
+    fields: Mapping[str, object] = attrs.field(repr=False)
+
+    def get_string(self, name: str) -> str | None:
+        """Return a field without outer blanks, or None if it is not a non-empty string."""
+        value = self.fields.get(name)
+        return value.strip() or None if isinstance(value, str) else None
+
+
+@attrs.frozen
+class FileProblem:
+    """Problem of a tenants file; the message begins with its location."""
+
+    message: str
 
 
 def _read_rows(path: Path) -> Iterator[TenantRow | FileProblem]:
     data = path.read_bytes()
-    read = PARSERS.get(path.suffix.lower())
-    if read is None:
-        yield FileProblem(f"unknown ending {path.suffix!r}; wanted is {', '.join(PARSERS)}")
+    parser = PARSERS.get(path.suffix.lower())
+    if parser is None:
+        yield FileProblem(f"unsupported file type {path.suffix!r} (supported: {', '.join(PARSERS)})")
         return
     try:
+        # Excel writes a byte order mark.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
@@ -76,67 +105,58 @@ def _read_rows(path: Path) -> Iterator[TenantRow | FileProblem]:
             f"line {line}: not UTF-8 (byte {error.start}, {data[error.start]:#04x}); save the file as UTF-8"
         )
         return
-    yield from read(text)
+    yield from parser(text)
 
 
 def _parse_rows(
     rows: Iterator[TenantRow | FileProblem], duplicate_check: DuplicateCheck
 ) -> tuple[tuple[Tenant, ...], tuple[FileProblem, ...]]:
     tenants: list[Tenant] = []
-    flaws: list[FileProblem] = []
+    problems: list[FileProblem] = []
     for row in rows:
         if isinstance(row, FileProblem):
-            flaws.append(row)
+            problems.append(row)
             continue
-        match parse_tenant(row):
-            case Tenant() as tenant:
-                tenants.append(tenant)
-                flaws += _duplicate_errors(row.location, tenant.name, tenant.alias, duplicate_check)
-            case wrong:
-                flaws += (
-                    *wrong,
-                    *_duplicate_errors(
-                        row.location, row.get_string("tenant"), row.get_string("alias"), duplicate_check
-                    ),
-                )
-    return tuple(tenants), tuple(flaws)
-
-
-def _duplicate_errors(
-    location: str, name: str | None, alias: str | None, duplicate_check: DuplicateCheck
-) -> tuple[FileProblem, ...]:
-    """Compare a tenant with those before it, also one with other flaws, as far as its fields can be used."""
-    if not name or not is_valid_name(name):
-        return ()
-    return tuple(FileProblem(f"{location}: {problem}") for problem in duplicate_check.add(name, alias, location))
-
-
-_LIST_COLUMNS: Final = ("appids", "services")
+        parsed = parse_tenant(row)
+        if isinstance(parsed, Tenant):
+            tenants.append(parsed)
+            name, alias = parsed.name, parsed.alias
+        else:
+            problems += parsed
+            # A row with other problems is compared too: fixing those must not reveal a duplicate that existed before.
+            name, alias = row.get_string("tenant") or "", row.get_string("alias")
+        if name and is_valid_name(name):
+            problems += (
+                FileProblem(f"{row.location}: {problem}") for problem in duplicate_check.add(name, alias, row.location)
+            )
+    return tuple(tenants), tuple(problems)
 
 
 def read_csv(text: str) -> Iterator[TenantRow | FileProblem]:
-    """Read a header line of columns and a tenant a line; lines of nothing but blanks and commas are skipped."""
+    """Parse CSV with a header and one tenant a line. Lines of blanks and commas are skipped."""
     records = _csv_records(text)
     header = next(records, None)
     if header is None or isinstance(header, FileProblem):
-        yield header or FileProblem(
-            f"the file is empty: its first line must name the columns ({', '.join(CSV_COLUMNS)})"
-        )
+        yield header or FileProblem(f"the file is empty: the first line must be a header ({', '.join(CSV_COLUMNS)})")
         return
     line, cells = header
     columns = [cell.lower() for cell in cells]
-    yield from (FileProblem(f"line {line}: {text}") for text in _header_errors(columns))
+    yield from (FileProblem(f"line {line}: {problem}") for problem in _header_errors(columns))
     for record in records:
         if isinstance(record, FileProblem):
             yield record
-        elif extra := [cell for cell in record[1][len(columns) :] if cell]:
-            place = f"line {record[0]}"
-            yield FileProblem(f"{place}: {len(extra)} more cells than columns; quote a value that holds a comma")
+            continue
+        line, cells = record
+        if extra := [cell for cell in cells[len(columns) :] if cell]:
+            # A comma in a value that is not quoted shifts the values after it into other columns.
+            problem = f"{len(extra)} more values than columns; quote a value that contains a comma"
+            yield FileProblem(f"line {line}: {problem}")
         elif "tenant" in columns:
-            yield TenantRow(f"line {record[0]}", _csv_fields(columns, record[1]))
+            yield TenantRow(f"line {line}", _csv_fields(columns, cells))
 
 
 def _csv_records(text: str) -> Iterator[tuple[int, list[str]] | FileProblem]:
+    # `newline=""` leaves line breaks inside quotes to the reader, which counts them.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
         line = reader.line_num + 1
@@ -145,7 +165,7 @@ def _csv_records(text: str) -> Iterator[tuple[int, list[str]] | FileProblem]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield FileProblem(f"line {line}: not CSV from here on ({error})")
+            yield FileProblem(f"line {line}: invalid CSV ({error}); the rest was not read")
             return
         if any(cells):
             yield line, cells
@@ -157,15 +177,16 @@ def _header_errors(columns: Sequence[str]) -> Iterator[str]:
         if not column:
             yield f"column {number} has no name"
         elif column not in CSV_COLUMNS:
-            yield f"unknown column {column!r}; there are {known}"
+            yield f"unknown column {column!r} (known: {known})"
         elif column in columns[: number - 1]:
-            yield f"column {column!r} is there twice"
+            yield f"column {column!r} is duplicated"
     if "tenant" not in columns:
-        yield f"there is no column 'tenant'; the first line must name the columns ({known})"
+        yield f"column 'tenant' is missing; the first line must be a header ({known})"
 
 
 def _csv_fields(columns: Sequence[str], cells: Sequence[str]) -> dict[str, object]:
     fields: dict[str, object] = {"tenant": ""}
+    # Spreadsheets drop empty cells at the end of a line.
     for column, cell in zip(columns, cells, strict=False):
         if column in _LIST_COLUMNS:
             fields[column] = [part for each in cell.split(";") if (part := each.strip())]
@@ -175,138 +196,108 @@ def _csv_fields(columns: Sequence[str], cells: Sequence[str]) -> dict[str, objec
 
 
 def read_toml(text: str) -> Iterator[TenantRow | FileProblem]:
-    """Read ``[[tenant]]`` tables; their places are their numbers, for TOML keeps no lines."""
+    """Parse ``[[tenant]]`` tables. Their location is their number, because `tomllib` gives no lines."""
     try:
         document = tomllib.loads(text)
+    # `tomllib.TOMLDecodeError`, or the plain `ValueError` of an integer with too many digits.
     except ValueError as error:
-        yield FileProblem(f"not TOML: {error}")
+        yield FileProblem(f"invalid TOML: {error}")
         return
     except RecursionError:
-        yield FileProblem("not a tenants file: it is nested too deeply")
+        yield FileProblem("invalid tenants file: it is nested too deeply")
         return
     for name in document:
         if name != "tenant":
-            yield FileProblem(f"unknown table or field {name!r}; there is only [[tenant]]")
+            yield FileProblem(f"unknown table or field {name!r}: only [[tenant]] is supported")
     tables = document.get("tenant", [])
     if not isinstance(tables, list):
-        yield FileProblem("tenant must be a list of tables: write [[tenant]], with two brackets")
+        yield FileProblem("tenant must be a list of tables: write [[tenant]] with two brackets")
         return
     for number, table in enumerate(cast("list[object]", tables), 1):
         yield _table_to_row(f"tenant {number}", table)
 
 
 def read_json_lines(text: str) -> Iterator[TenantRow | FileProblem]:
-    """Read an object a line; blank lines are skipped."""
+    """Parse one JSON object a line. Blank lines are skipped."""
+    # Not `splitlines`: that would split at line separators inside JSON strings.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             row = _table_to_row(f"line {number}", orjson.loads(line))
         except orjson.JSONDecodeError as error:
-            yield FileProblem(f"line {number}, column {error.colno}: not JSON ({error.msg})")
+            yield FileProblem(f"line {number}, column {error.colno}: invalid JSON ({error.msg})")
         else:
-            yield from (FileProblem(f"line {number}: field {name!r} is there twice") for name in _duplicate_keys(line))
+            yield from (FileProblem(f"line {number}: field {name!r} is duplicated") for name in _duplicate_keys(line))
             yield row
 
 
 def _duplicate_keys(line: str) -> list[str]:
-    """Return the names that an object of *line* holds more than once: orjson keeps the last without a word.
-
-    What is too deep for this look has flaws of its own: no field of a tenant is deep.
-    """
+    """Return the names that an object of *line* has more than once; orjson silently uses the last one."""
     found: list[str] = []
 
-    def note(pairs: list[tuple[str, object]]) -> None:
+    def collect(pairs: list[tuple[str, object]]) -> None:
         found.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
 
+    # No field of a tenant is nested deeply: the row has a problem anyway. `parse_int=str` accepts any number of digits.
     with contextlib.suppress(RecursionError):
-        json.loads(line, object_pairs_hook=note, parse_int=str)
+        json.loads(line, object_pairs_hook=collect, parse_int=str)
     return found
 
 
 def _table_to_row(location: str, table: object) -> TenantRow | FileProblem:
     if isinstance(table, dict):
         return TenantRow(location, cast("Mapping[str, object]", table))
-    return FileProblem(f"{location}: must be an object with the fields of a tenant, not {type(table).__name__}")
+    return FileProblem(f"{location}: expected an object with the fields of a tenant, not {type(table).__name__}")
 
 
-StructureHook = Callable[[object, object], object]
-
-CSV_COLUMNS: Final = ("tenant", "alias", "appids", "services")
-TENANT_FIELDS: Final = (*CSV_COLUMNS, "source_type")
-_TYPE_NAMES: Final = {str: "a text", int: "a whole number", bool: "true or false"}
-
-
-@attrs.frozen
-class TenantRow:
-    """The fields of one tenant; `location` is where they stand, "line 3" or "tenant 3". Values may be secret: no repr."""
-
-    location: str
-    fields: Mapping[str, object] = attrs.field(repr=False)
-
-    def get_string(self, name: str) -> str | None:
-        """Return a field if it is a text that is not empty."""
-        value = self.fields.get(name)
-        return value.strip() or None if isinstance(value, str) else None
-
-
-@attrs.frozen
-class FileProblem:
-    """Something wrong with the file, and where."""
-
-    message: str
+PARSERS: Final[Mapping[str, Callable[[str], Iterator[TenantRow | FileProblem]]]] = {
+    ".csv": read_csv,
+    ".toml": read_toml,
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+}
 
 
 def parse_tenant(row: TenantRow) -> Tenant | tuple[FileProblem, ...]:
-    """Read the fields of a row strictly; what is wrong is told by field, never by a value that may be secret."""
-    found = [*_missing_field_errors(row.fields), *_unknown_field_errors(row.fields)]
-    for name in TENANT_FIELDS:
-        if name in row.fields:
-            found += _field_errors(name, row.fields[name])
-    if found:
-        return tuple(FileProblem(f"{row.location}: {text}") for text in found)
-    return _structure_tenant({_attribute_name(name): value for name, value in row.fields.items()})
+    """Return the tenant of a row, or all its problems. Types are strict.
 
-
-def _missing_field_errors(fields: Mapping[str, object]) -> list[str]:
-    return [] if "tenant" in fields else ["the tenant is missing"]
-
-
-def _unknown_field_errors(fields: Mapping[str, object]) -> list[str]:
-    return [
-        f"unknown field {name!r}; a tenant has {', '.join(TENANT_FIELDS)}"
-        for name in fields
+    Messages name the field. They never quote a value that may be secret.
+    """
+    problems = [] if "tenant" in row.fields else ["the tenant is missing"]
+    problems += [
+        f"unknown field {name!r} (known: {', '.join(TENANT_FIELDS)})"
+        for name in row.fields
         if name not in TENANT_FIELDS
     ]
-
-
-def _field_errors(name: str, value: object) -> list[str]:
-    """Try a field alone, so that a row shows the flaws of all its fields."""
-    try:
-        _structure_tenant({"name": "x", _attribute_name(name): value})
-    except cattrs.BaseValidationError as error:
-        return [_format_error(line) for line in cattrs.transform_error(error, format_exception=_describe_error)]
-    return []
-
-
-def _attribute_name(name: str) -> str:
-    return "name" if name == "tenant" else name
+    # Each field is tried alone: the converter would stop at the first invalid one.
+    for name in TENANT_FIELDS:
+        if name in row.fields:
+            try:
+                _structure_tenant({"tenant": "x", name: row.fields[name]})
+            except cattrs.BaseValidationError as error:
+                lines = cattrs.transform_error(error, format_exception=_describe_error)
+                problems += [_format_error(line) for line in lines]
+    if problems:
+        return tuple(FileProblem(f"{row.location}: {problem}") for problem in problems)
+    return _structure_tenant(row.fields)
 
 
 def _structure_tenant(fields: Mapping[str, object]) -> Tenant:
-    return _CONVERTER.structure(_strip_values(fields), Tenant)
-
-
-def _strip_values(fields: Mapping[str, object]) -> dict[str, object]:
-    return {name: value.strip() if isinstance(value, str) else value for name, value in fields.items()}
+    stripped = {
+        "name" if name == "tenant" else name: value.strip() if isinstance(value, str) else value
+        for name, value in fields.items()
+    }
+    return _CONVERTER.structure(stripped, Tenant)
 
 
 def _format_error(line: str) -> str:
-    """Turn "what @ $.where" into "where: what"."""
-    what, _, where = line.rpartition(" @ $")
-    where = where.removeprefix(".")
-    where = "tenant" if where == "name" else where
-    return f"{where}: {what}" if where else what.replace("Tenant: name", "the tenant").removeprefix("Tenant: ")
+    """Return "message @ $.path", which cattrs writes, as "path: message"."""
+    message, _, path = line.rpartition(" @ $")
+    path = path.removeprefix(".")
+    path = "tenant" if path == "name" else path
+    # Validators of `Tenant` name their field themselves, and cattrs gives no path for them.
+    return f"{path}: {message}" if path else message.replace("Tenant: name", "the tenant").removeprefix("Tenant: ")
 
 
 def _describe_error(error: BaseException, _type: type | None) -> str:
@@ -319,19 +310,25 @@ def _describe_error(error: BaseException, _type: type | None) -> str:
             return str(error)
 
 
+StructureHook = Callable[[object, object], object]
+
+_TYPE_NAMES: Final = {str: "a string", int: "an integer", bool: "true or false"}
+
+
 def _exact_type_hook(type_: type) -> StructureHook:
-    def read(value: object, _: object) -> object:
+    def structure(value: object, _: object) -> object:
+        # Not `isinstance`: a bool is an int.
         if type(value) is type_:
             return value
         raise TypeError(f"must be {_TYPE_NAMES[type_]}, not {type(value).__name__}")
 
-    return read
+    return structure
 
 
 def _structure_secret(value: object, _: object) -> Secret:
     if isinstance(value, str) and value:
         return Secret(value)
-    raise TypeError("must be a text that is not empty")
+    raise TypeError("must be a non-empty string")
 
 
 def _structure_service(value: object, _: object) -> Service:
@@ -341,7 +338,7 @@ def _structure_service(value: object, _: object) -> Service:
         raise TypeError(f"must be a name or a table of the fields of Server, not {type(value).__name__}")
     table = cast("dict[str, object]", value)
     if "env_id" in table:
-        raise TypeError("env_id is not known yet: leave it out")
+        raise TypeError("env_id must be left out: the environment does not exist yet")
     return Service(_CONVERTER.structure({"is_public": False, **table, "env_id": PLACEHOLDER_ENV_ID}, Server))
 
 
@@ -350,47 +347,39 @@ def _is_tuple(type_: object) -> bool:
 
 
 def _list_hook(type_: object, converter: cattrs.Converter) -> StructureHook:
-    entries = GenericAlias(list, get_args(type_)[:1])
-    fill = converter.get_structure_hook(entries)
+    list_type = GenericAlias(list, get_args(type_)[:1])
+    structure_list = converter.get_structure_hook(list_type)
 
-    def read(value: object, _: object) -> tuple[object, ...]:
+    def structure(value: object, _: object) -> tuple[object, ...]:
+        # cattrs would accept any iterable, and split a string into letters.
         if not isinstance(value, list):
             raise TypeError(f"must be a list, not {type(value).__name__}")
-        return tuple(fill(value, entries))
+        return tuple(structure_list(value, list_type))
 
-    return read
+    return structure
 
 
 def _table_hook(cls: type[attrs.AttrsInstance], converter: cattrs.Converter) -> StructureHook:
-    fill = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
+    structure_fields = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
 
-    def read(value: object, _: object) -> object:
+    def structure(value: object, _: object) -> object:
         if not isinstance(value, dict):
             raise TypeError(f"must be a table, not {type(value).__name__}")
-        return fill(cast("dict[str, object]", value), cls)
+        return structure_fields(cast("dict[str, object]", value), cls)
 
-    return read
+    return structure
 
 
 def _make_converter() -> cattrs.Converter:
-    made = cattrs.Converter()
-    for kind in _TYPE_NAMES:
-        made.register_structure_hook(kind, _exact_type_hook(kind))
-    made.register_structure_hook_factory(_is_tuple, _list_hook)
-    made.register_structure_hook_factory(attrs.has, _table_hook)
-    made.register_structure_hook_func(lambda kind: kind is Secret, _structure_secret)
-    made.register_structure_hook_func(lambda kind: kind is Service, _structure_service)
-    return made
+    converter = cattrs.Converter()
+    for type_ in _TYPE_NAMES:
+        converter.register_structure_hook(type_, _exact_type_hook(type_))
+    converter.register_structure_hook_factory(_is_tuple, _list_hook)
+    converter.register_structure_hook_factory(attrs.has, _table_hook)
+    # Later hooks win: `Secret` and `Service` are attrs classes too.
+    converter.register_structure_hook_func(lambda type_: type_ is Secret, _structure_secret)
+    converter.register_structure_hook_func(lambda type_: type_ is Service, _structure_service)
+    return converter
 
 
 _CONVERTER: Final = _make_converter()
-
-
-Parser = Callable[[str], Iterator[TenantRow | FileProblem]]
-
-PARSERS: Final[Mapping[str, Parser]] = {
-    ".csv": read_csv,
-    ".toml": read_toml,
-    ".jsonl": read_json_lines,
-    ".ndjson": read_json_lines,
-}
