@@ -34,10 +34,10 @@ TENANTS = [Tenant("a", alias="x", services=[API, WEB])]
 async def test_create_that_took_effect_is_adopted(rig: Rig, trouble: FaultKind, seconds: float) -> None:
     """It is adopted after the propagation delay, and without an answer after the deadline; no second create is sent."""
     rig.box.faults.script(CREATE, [Fault(trouble)])
-    told = await rig.told([Tenant("a", alias="x", appids=[WX1])])
-    (unknown,) = (event for event in told if isinstance(event, StepOutcomeUnknown))
+    events = await rig.told([Tenant("a", alias="x", appids=[WX1])])
+    (unknown,) = (event for event in events if isinstance(event, StepOutcomeUnknown))
     assert (unknown.problem.step, unknown.problem.outcome_unknown) == (ENVIRONMENT, True)
-    (entry,) = (event.report for event in told if isinstance(event, TenantFinished))
+    (entry,) = (event.report for event in events if isinstance(event, TenantFinished))
     assert (entry.outcome, entry.problems) == (Outcome.AWAITING, ())
     assert [entry.env] == list(rig.box.world.environments)
     assert rig.box.count(CREATE) == 1
@@ -186,9 +186,9 @@ async def test_create_cut_off_during_resend_is_ambiguous(rig: Rig) -> None:
     """Its token was rejected, and the deadline ends it during the second send: it may have taken effect."""
     rig.box.faults.script(CREATE, [Fault(FaultKind.EXPIRE_TOKEN, seconds=0), Fault(FaultKind.HANG_AFTER)])
     rig.box.faults.script("/cgi-bin/component/api_component_token", [None, Fault(FaultKind.SLOW, seconds=20)])
-    told = await rig.told(plain(1))
-    assert any(isinstance(event, StepOutcomeUnknown) for event in told)
-    assert told[-1].report.outcome is Outcome.DONE
+    events = await rig.told(plain(1))
+    assert any(isinstance(event, StepOutcomeUnknown) for event in events)
+    assert events[-1].report.outcome is Outcome.DONE
     assert len(rig.box.world.environments) == 1
 
 

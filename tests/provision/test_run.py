@@ -61,11 +61,11 @@ async def test_report_names_platform_and_namespace(rig: Rig) -> None:
 
 async def test_events_are_in_order(rig: Rig) -> None:
     """The tenant starts, its steps follow in order, and it finishes with its report."""
-    told = await rig.told([Tenant("a", alias="x", appids=[WX1], services=[API])])
+    events = await rig.told([Tenant("a", alias="x", appids=[WX1], services=[API])])
     env = next(iter(rig.box.world.environments))
-    assert told[:-1] == [TenantStarted("a", "x"), *(StepDone("a", step, env) for step in STEPS)]
-    assert isinstance(told[-1], TenantFinished)
-    assert told[-1].report.outcome is Outcome.AWAITING
+    assert events[:-1] == [TenantStarted("a", "x"), *(StepDone("a", step, env) for step in STEPS)]
+    assert isinstance(events[-1], TenantFinished)
+    assert events[-1].report.outcome is Outcome.AWAITING
 
 
 async def test_tenant_without_alias_gets_derived_alias(rig: Rig) -> None:
@@ -104,8 +104,8 @@ async def test_many_tenants_share_few_listings_and_workers(rig: Rig) -> None:
 async def test_waiting_tenant_blocks_no_other(rig: Rig) -> None:
     """With one worker, all creates are sent before the first environment is NORMAL."""
     rig.box.world.ready_after = ReadyPolicy.after_polls(20)
-    told = await rig.told(plain(5), concurrency=1)
-    steps = [event.step for event in told if isinstance(event, StepDone)]
+    events = await rig.told(plain(5), concurrency=1)
+    steps = [event.step for event in events if isinstance(event, StepDone)]
     assert steps == [ENVIRONMENT] * 5 + [READY] * 5
 
 
@@ -269,9 +269,9 @@ async def test_each_subscriber_gets_events_from_its_start(rig: Rig) -> None:
 async def test_failed_step_is_an_event(rig: Rig) -> None:
     """The event holds the problem of the report."""
     rig.box.faults.errcode(40097, path=CREATE)
-    told = await rig.told(plain(1))
-    failed = [event for event in told if isinstance(event, StepFailed)]
-    assert [event.problem for event in failed] == list(told[-1].report.problems)
+    events = await rig.told(plain(1))
+    failed = [event for event in events if isinstance(event, StepFailed)]
+    assert [event.problem for event in failed] == list(events[-1].report.problems)
 
 
 async def test_vanished_environment_fails_before_timeout(rig: Rig) -> None:

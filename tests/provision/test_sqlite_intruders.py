@@ -261,11 +261,11 @@ from wxtcb.provision.sqlite.journal import SqliteJournal
 
 journal = SqliteJournal(sys.argv[1])
 assert asyncio.run(journal.commit(TenantRecord(tenant="a", alias="ta", version=1), HistoryEntry(1.0, "noted")))
-told, tell = os.pipe()
+read_end, write_end = os.pipe()
 if os.fork():
-    os.read(told, 1)
+    os.read(read_end, 1)
     os.kill(os.getpid(), signal.SIGKILL)
-os.write(tell, b".")
+os.write(write_end, b".")
 sys.stdin.read()
 os._exit(0)
 """

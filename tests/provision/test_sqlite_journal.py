@@ -178,19 +178,19 @@ async def test_corrupt_record_fails_only_its_query(path):
     with opened_by_another(path, """UPDATE records SET document = '{"new": 1}', history = 'x' WHERE tenant = 'bad'"""):
         pass
     async with SqliteJournal(path) as journal:
-        told = await asyncio.gather(
+        results = await asyncio.gather(
             journal.load(),
             journal.history(["bad"]),
             keep(journal, "other"),
             journal.load(["good", "other"]),
             return_exceptions=True,
         )
-        for error in told[:2]:
+        for error in results[:2]:
             assert isinstance(error, JournalError)
             assert "damaged: the row of tenant 'bad'" in str(error)
             assert "restore a copy" in str(error)
             assert "do not only delete the row" in str(error)
-        assert [told[2], [*told[3]]] == [None, ["good", "other"]]
+        assert [results[2], [*results[3]]] == [None, ["good", "other"]]
 
 
 @pytest.mark.parametrize("kept", ["'{broken'", "CAST(x'ff' AS TEXT)", "x'00'", "7", "''"])
@@ -478,13 +478,13 @@ async def test_failed_checkpoint_is_reported_at_close(path):
 
 async def test_text_that_cannot_be_encoded_fails_alone(journal):
     """A lone surrogate cannot be stored; other commits of the same moment succeed."""
-    told = await asyncio.gather(
+    results = await asyncio.gather(
         journal.commit(record("a", tranid="\ud800"), NOW),
         journal.commit(record("b"), HistoryEntry(1.0, "\ud800")),
         journal.commit(record("c"), NOW),
         return_exceptions=True,
     )
-    assert ["cannot be stored" in str(each) for each in told] == [True, True, False]
+    assert ["cannot be stored" in str(each) for each in results] == [True, True, False]
     assert [*await journal.load()] == ["c"]
 
 
@@ -584,8 +584,8 @@ async def test_forked_child_cannot_use_the_journal(path):
 async def test_connection_is_durable_and_exclusive(journal):
     """Every commit reaches the disk through a write-ahead log, and no other process can read or write."""
     asked = ("synchronous", "journal_mode", "locking_mode", "wal_autocheckpoint")
-    told = await journal._submit(lambda db: [_sqlite.pragma(db, words) for words in asked])
-    assert told == [2, "wal", "exclusive", 0]
+    results = await journal._submit(lambda db: [_sqlite.pragma(db, words) for words in asked])
+    assert results == [2, "wal", "exclusive", 0]
 
 
 def test_sqlite_is_imported_on_first_use(path):

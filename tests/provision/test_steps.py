@@ -120,11 +120,11 @@ async def test_custom_step_is_one_value(rig: Rig) -> None:
     async with rig.provisioner(steps=[*DEFAULT_STEPS, PINGED]) as provisioner:
         plan = await provisioner.plan(tenants)
         run = provisioner.apply(plan)
-        told = [event.step async for event in run.events() if isinstance(event, StepDone)]
+        steps_done = [event.step async for event in run.events() if isinstance(event, StepDone)]
         report = await run.wait()
         again = await provisioner.plan(tenants)
     expected = [step for step in (*STEPS, "ping") if step != "share"]
-    assert list(plan.tenants[0].steps) == told == list(report.tenants[0].done) == expected
+    assert list(plan.tenants[0].steps) == steps_done == list(report.tenants[0].done) == expected
     assert again.tenants[0].steps == ()
     assert report.tenants[0].metadata == {"pinged": "yes"}
 

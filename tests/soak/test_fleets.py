@@ -241,11 +241,9 @@ async def test_store_outage(start_sandbox, scale, store, seconds):
         await fleet.make_progress()
         assert await fleet.end()
         state = await sandbox.state()
-    print(
-        fleet.summary(),
-        f"fetches while away {away['mints']}, in all {state['mints']}, refreshed alone {fleet.counts('store_write_failures')},",
-    )
-    print(f"failed while away {sum(failed.values())}; {fleet.failed}")
+    alone = fleet.counts("store_write_failures")
+    print(fleet.summary(), f"fetches during outage {away['mints']}, total {state['mints']}, refreshed alone {alone},")
+    print(f"failed during outage {sum(failed.values())}; {fleet.failed}")
     if seconds == 5:
         assert fleet.failed == {}
         assert state["mints"] == 3
