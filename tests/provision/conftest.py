@@ -1,4 +1,4 @@
-"""The sandbox without sockets, in virtual time: a session whose transport hands each request straight to it."""
+"""Fixtures of the provisioning tests: sessions whose transport calls a sandbox directly, in virtual time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wxtcb.sandbox.request import PlatformRequest
 from wxtcb.sandbox.responder import DeliveryMode, OutgoingResponse, respond
 
 EPOCH = 1_800_000_000.0
-NO_ANSWER = {
+FAILURES = {
     DeliveryMode.DROPPED: SendFailure("the connection was lost", sent=True),
     DeliveryMode.TRUNCATED: SendFailure("the reply was cut off", sent=True),
     DeliveryMode.PADDED: ResponseTooLarge(200),
@@ -29,14 +29,17 @@ NO_ANSWER = {
 
 @define(eq=False)
 class Wire:
-    """A transport into a sandbox of the same loop; an answer takes `latency` seconds."""
+    """A transport into a sandbox of the same loop.
+
+    A response takes `latency` seconds, at most `whole` seconds (the total timeout).
+    """
 
     box: Sandbox
     whole: float
     latency: float = 0.001
 
     async def send(self, request: Request) -> SendResult:
-        """Ask the sandbox, and tell of it what a connection would have told."""
+        """Let the sandbox handle the request, and return what a connection would have returned."""
         if request.is_vetoed():
             return Vetoed()
         query = dict(request.query or {})
@@ -44,44 +47,44 @@ class Wire:
             query["access_token"] = request.token.reveal()
         url = str(URL(request.path).with_query(query))
         try:
-            asked = PlatformRequest.parse("POST", url, query, request.body.data)
-            out = respond(self.box.world, self.box.faults, asked)
-            self.box._record_request(asked, out)
-            return await self._answer(out)
+            platform_request = PlatformRequest.parse("POST", url, query, request.body.data)
+            outgoing = respond(self.box.world, self.box.faults, platform_request)
+            self.box._record_request(platform_request, outgoing)
+            return await self._answer(outgoing)
         except asyncio.CancelledError as error:
             return SendCancelled(error.args, sent=True)
 
-    async def _answer(self, out: OutgoingResponse) -> SendResult:
-        delay = self.whole if out.delivery_mode is DeliveryMode.HUNG else self.latency + out.delay
+    async def _answer(self, outgoing: OutgoingResponse) -> SendResult:
+        delay = self.whole if outgoing.delivery_mode is DeliveryMode.HUNG else self.latency + outgoing.delay
         await asyncio.sleep(min(delay, self.whole))
         if delay >= self.whole:
             return SendFailure("no reply in time", sent=True, timeout=True)
-        return NO_ANSWER.get(out.delivery_mode) or Response(out.status, out.body)
+        return FAILURES.get(outgoing.delivery_mode) or Response(outgoing.status, outgoing.body)
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 @define
 class Rig:
-    """What a test needs to provision something."""
+    """A sandbox, a session on it, and its transport."""
 
     box: Sandbox
     session: wxtcb.Session
     wire: Wire
 
     def provisioner(self, **options: object) -> Provisioner:
-        """Return a provisioner with a settle that is short beside its other times."""
+        """Return a provisioner with a propagation delay that is short compared with its other times."""
         now = asyncio.get_running_loop().time
         return Provisioner(self.session, **{"settle": 2.0, "clock": lambda: EPOCH + now(), **options})
 
     async def provision(self, tenants: Iterable[Tenant], **options: object) -> Report:
-        """Provision *tenants* to the end."""
+        """Provision *tenants* and return the report."""
         async with self.provisioner(**options) as provisioner:
             return await provisioner.apply(tenants).wait()
 
     async def told(self, tenants: Iterable[Tenant], **options: object) -> list[RunEvent]:
-        """Provision *tenants* and return what was told."""
+        """Provision *tenants* and return the events."""
         async with self.provisioner(**options) as provisioner:
             return [event async for event in provisioner.apply(tenants).events()]
 
@@ -94,7 +97,7 @@ class Rigging:
     wires: list[Wire] = field(factory=list)
 
     def session(self, box: Sandbox, **options: object) -> wxtcb.Session:
-        """Return a session whose transport ends in *box*."""
+        """Return a session whose transport calls *box*."""
         given = {
             "component_appid": box.component_appid,
             "component_appsecret": box.component_appsecret,
@@ -111,13 +114,13 @@ class Rigging:
 
 @pytest.fixture
 def rigging(monkeypatch: pytest.MonkeyPatch) -> Rigging:
-    """Give what opens sessions without sockets."""
+    """Return a factory of sessions without sockets."""
     return Rigging(monkeypatch)
 
 
 @pytest_asyncio.fixture
 async def box() -> Sandbox:
-    """Make a sandbox that lives on the clock of the loop, and is never entered."""
+    """Make a sandbox on the clock of the loop; its server is not started."""
     return Sandbox(world=World(clock=asyncio.get_running_loop().time))
 
 
@@ -129,7 +132,7 @@ async def rig(box: Sandbox, rigging: Rigging):
 
 
 def connect(box: Sandbox, **options: object) -> wxtcb.Session:
-    """Return a session with the credentials of *box*, over a socket."""
+    """Return a session that reaches *box* over a socket."""
     given = {
         "component_appid": box.component_appid,
         "component_appsecret": box.component_appsecret,

@@ -1,4 +1,4 @@
-"""What runs are about: paths, mini programs, services and plain tenants."""
+"""Paths, mini programs, services and tenants of the provisioning tests."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ ENVIRONMENT, READY, SHARED, SERVICES = STEPS
 
 
 def plain(count: int) -> list[Tenant]:
-    """Return tenants that want an environment and no more."""
+    """Return tenants that request only an environment."""
     return [Tenant(f"商户{number}", alias=f"a{number}") for number in range(count)]
 
 
 async def seen(box: Sandbox, path: str, count: int = 1) -> None:
-    """Wait until *path* has had so many requests."""
+    """Wait until the sandbox has received *count* requests to *path*."""
     for _ in range(100_000):
         if box.count(path) >= count:
             return

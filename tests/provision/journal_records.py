@@ -1,4 +1,4 @@
-"""What the tests of journals in files share: records to keep, and other processes that look at the file."""
+"""Records, and other processes that use the file, for the tests of the SQLite journal."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ def record(name="a", version=1, **more):
 
 
 async def keep(journal, name="a", version=1, **more):
-    """Have a record kept."""
+    """Store a record."""
     assert await journal.commit(record(name, version, **more), NOW)
 
 
 async def made(path, *names):
-    """Make a journal with some tenants, and close it."""
+    """Create a journal with some tenants, and close it."""
     async with SqliteJournal(path) as journal:
         for name in names or ("a",):
             await keep(journal, name)
 
 
 def contents(folder):
-    """Return what is in a folder."""
+    """Return the contents of the files in a folder."""
     return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
 
 
 def cat(path):
-    """Return what is in a file, read by another process: to close it in this one would end the locks of SQLite."""
+    """Return the contents of a file, read by another process: closing it here would release the locks of SQLite."""
     return subprocess.run(["cat", path], check=True, capture_output=True).stdout
 
 
 def environment():
-    """Return that of a process that finds the library."""
+    """Return the environment variables of a process that imports wxtcb."""
     return {**os.environ, "PYTHONPATH": str(Path(wxtcb.__file__).parents[1])}
 
 
 def run_python(code, path, *options, before=()):
-    """Run a program on the file to its end, and return what it prints."""
+    """Run a program on the file, and return its output."""
     command = [*before, sys.executable, *options, "-c", code, str(path)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

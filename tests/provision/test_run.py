@@ -1,4 +1,4 @@
-"""Runs against the sandbox: what is done for a tenant, and what is not."""
+"""Runs against the sandbox: steps, reports and events of tenants."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from .constants import (
 pytestmark = pytest.mark.virtual_time
 
 
-async def test_a_tenant_gets_all_it_wants(rig: Rig) -> None:
-    """Environment, share and services are there, and the report says so."""
+async def test_tenant_gets_everything_it_requests(rig: Rig) -> None:
+    """Environment, share and services exist, and the report lists them."""
     tenant = Tenant("商户", alias="Mine".lower(), appids=[WX1, WX2], services=[API, WEB], source_type=1)
     report = await rig.provision([tenant])
     entry = report.tenants[0]
@@ -50,26 +50,26 @@ async def test_a_tenant_gets_all_it_wants(rig: Rig) -> None:
     assert entry.summary == "2 to confirm"
 
 
-async def test_the_report_says_where_the_run_worked(rig: Rig) -> None:
-    """At the session's platform, for its component, in the namespace that the journal keeps; also if it did nothing."""
+async def test_report_names_platform_and_namespace(rig: Rig) -> None:
+    """It names the session's platform, the component and the journal's namespace, even for an empty run."""
     for tenants in (plain(1), []):
-        origin = (await rig.provision(tenants, namespace="shop")).run_info
-        assert origin is not None
-        assert (origin.base_url, origin.component_appid) == (rig.session.base_url, rig.session.component_appid)
-        assert origin.namespace == "shop"
+        run_info = (await rig.provision(tenants, namespace="shop")).run_info
+        assert run_info is not None
+        assert (run_info.base_url, run_info.component_appid) == (rig.session.base_url, rig.session.component_appid)
+        assert run_info.namespace == "shop"
 
 
-async def test_events_come_in_order(rig: Rig) -> None:
-    """Started, a step after the other, finished with the tenant's part of the report."""
-    told = await rig.told([Tenant("a", alias="x", appids=[WX1], services=[API])])
+async def test_events_are_in_order(rig: Rig) -> None:
+    """The tenant starts, its steps follow in order, and it finishes with its report."""
+    events = await rig.told([Tenant("a", alias="x", appids=[WX1], services=[API])])
     env = next(iter(rig.box.world.environments))
-    assert told[:-1] == [TenantStarted("a", "x"), *(StepDone("a", step, env) for step in STEPS)]
-    assert isinstance(told[-1], TenantFinished)
-    assert told[-1].report.outcome is Outcome.AWAITING
+    assert events[:-1] == [TenantStarted("a", "x"), *(StepDone("a", step, env) for step in STEPS)]
+    assert isinstance(events[-1], TenantFinished)
+    assert events[-1].report.outcome is Outcome.AWAITING
 
 
-async def test_a_tenant_without_alias_gets_the_derived_one(rig: Rig) -> None:
-    """The namespace is the component appid, unless one is given."""
+async def test_tenant_without_alias_gets_derived_alias(rig: Rig) -> None:
+    """The namespace is the component appid unless another one is given."""
     report = await rig.provision([Tenant("a")])
     assert report.tenants[0].alias == wxtcb.provision.derive_alias(rig.box.component_appid, "a")
     assert report.tenants[0].outcome is Outcome.DONE
@@ -78,15 +78,15 @@ async def test_a_tenant_without_alias_gets_the_derived_one(rig: Rig) -> None:
     assert len(rig.box.world.environments) == 2
 
 
-async def test_no_tenants_make_an_empty_report(rig: Rig) -> None:
-    """Nothing is sent for nobody."""
+async def test_run_without_tenants_sends_nothing(rig: Rig) -> None:
+    """The report is empty and counts as done."""
     report = await rig.provision([])
     assert (report.tenants, report.all_done, len(rig.box.seen)) == ((), True, 0)
 
 
 @pytest.mark.unmeasured
-async def test_many_share_few_looks_and_workers(rig: Rig) -> None:
-    """10,000 tenants whose environments take 30 seconds need a minute, a task per worker, and few looks."""
+async def test_many_tenants_share_few_listings_and_workers(rig: Rig) -> None:
+    """10,000 tenants whose environments take 30 seconds need a minute, one task per worker, and few listings."""
     rig.box.world.ready_after = ReadyPolicy.after_seconds(30)
     rig.wire.latency = 0.15
     tasks = len(asyncio.all_tasks())
@@ -101,17 +101,17 @@ async def test_many_share_few_looks_and_workers(rig: Rig) -> None:
     assert during - tasks < 64 + 10
 
 
-async def test_a_waiting_tenant_blocks_no_other(rig: Rig) -> None:
+async def test_waiting_tenant_blocks_no_other(rig: Rig) -> None:
     """With one worker, all creates are sent before the first environment is NORMAL."""
     rig.box.world.ready_after = ReadyPolicy.after_polls(20)
-    told = await rig.told(plain(5), concurrency=1)
-    steps = [event.step for event in told if isinstance(event, StepDone)]
+    events = await rig.told(plain(5), concurrency=1)
+    steps = [event.step for event in events if isinstance(event, StepDone)]
     assert steps == [ENVIRONMENT] * 5 + [READY] * 5
 
 
 @pytest.mark.parametrize("alias", ["taken", "tAKEN"])
-async def test_a_taken_alias_is_a_conflict(rig: Rig, alias: str) -> None:
-    """In whatever case: nothing is created, shared or established, and the environment found is named."""
+async def test_alias_in_use_is_a_conflict(rig: Rig, alias: str) -> None:
+    """Case is ignored; nothing is created, shared or established, and the existing environment is named."""
     env = rig.box.world.add(alias)
     report = await rig.provision([Tenant("a", alias="taken", appids=[WX1], services=[API])])
     entry = report.tenants[0]
@@ -120,16 +120,16 @@ async def test_a_taken_alias_is_a_conflict(rig: Rig, alias: str) -> None:
     assert rig.box.count(CREATE) == rig.box.count(SHARE) == rig.box.count(ESTABLISH) == 0
 
 
-async def test_an_alias_taken_twice_is_a_duplicate(rig: Rig) -> None:
-    """All that have it are named, for a person to sort out."""
+async def test_alias_in_use_twice_is_a_duplicate(rig: Rig) -> None:
+    """All environments with the alias are named."""
     envs = {rig.box.world.add("taken"), rig.box.world.add("Taken")}
     report = await rig.provision([Tenant("a", alias="taken"), Tenant("b", alias="free")])
     assert [entry.outcome for entry in report.tenants] == [Outcome.DUPLICATE, Outcome.DONE]
     assert set(report.tenants[0].existing) == envs
 
 
-async def test_a_second_run_finds_what_the_first_has_opened(rig: Rig) -> None:
-    """The journal knows whose they are, so nothing is opened, shared or established twice."""
+async def test_second_run_finds_results_of_first(rig: Rig) -> None:
+    """The journal knows the owners, so nothing is created, shared or established twice."""
     tenants = [Tenant(name, alias=name, appids=[WX1], services=[API]) for name in "abc"]
     async with rig.provisioner() as provisioner:
         first = await provisioner.apply(tenants).wait()
@@ -140,16 +140,16 @@ async def test_a_second_run_finds_what_the_first_has_opened(rig: Rig) -> None:
     assert (rig.box.count(CREATE), rig.box.count(ESTABLISH), len(rig.box.world.shares)) == (3, 3, 3)
 
 
-async def test_a_run_without_the_journal_finds_conflicts(rig: Rig) -> None:
-    """What another journal has opened is not ours, as far as this one knows."""
+async def test_run_with_another_journal_finds_conflicts(rig: Rig) -> None:
+    """This journal does not know the environments that the other one created."""
     first = await rig.provision(plain(3))
     second = await rig.provision(plain(3))
     assert [entry.existing for entry in second.tenants] == [(entry.env,) for entry in first.tenants]
     assert second.counts[Outcome.CONFLICT] == rig.box.count(CREATE) == 3
 
 
-async def test_a_failed_tenant_goes_on_where_it_ended(rig: Rig) -> None:
-    """What was done is not done again."""
+async def test_failed_tenant_continues_at_failed_step(rig: Rig) -> None:
+    """Completed steps are not repeated."""
     rig.box.faults.script(ESTABLISH, [None, Fault(FaultKind.ERRCODE, errcode=40097)])
     tenants = [Tenant("a", alias="x", appids=[WX1], services=[API, WEB])]
     async with rig.provisioner() as provisioner:
@@ -160,8 +160,8 @@ async def test_a_failed_tenant_goes_on_where_it_ended(rig: Rig) -> None:
     assert [rig.box.count(path) for path in (CREATE, SHARE, ESTABLISH)] == [1, 1, 3]
 
 
-async def test_a_refused_create_fails_alone(rig: Rig) -> None:
-    """The error, its code and its step are kept; the next tenant is done."""
+async def test_rejected_create_fails_only_its_tenant(rig: Rig) -> None:
+    """The report holds the error, its code and its step; the next tenant is done."""
     rig.box.faults.errcode(40097, path=CREATE, times=1)
     report = await rig.provision(plain(2), concurrency=1)
     failed, done = report.tenants
@@ -170,8 +170,8 @@ async def test_a_refused_create_fails_alone(rig: Rig) -> None:
     assert failed.summary.startswith("environment: /componenttcb/createenv: 40097")
 
 
-async def test_a_failed_share_does_not_stop_the_services(rig: Rig) -> None:
-    """The links that were given are kept, the mini programs that failed are named with the reason."""
+async def test_partly_failed_share_does_not_stop_services(rig: Rig) -> None:
+    """The links are reported, and the failed mini programs are named with the reason."""
     report = await rig.provision([Tenant("a", alias="x", appids=[WX1, "bad"], services=[API])])
     entry = report.tenants[0]
     assert (entry.outcome, entry.services) == (Outcome.FAILED, ("api",))
@@ -180,16 +180,16 @@ async def test_a_failed_share_does_not_stop_the_services(rig: Rig) -> None:
     assert entry.done == (ENVIRONMENT, READY, SERVICES)
 
 
-async def test_a_share_that_is_refused_whole_does_not_stop_the_services(rig: Rig) -> None:
-    """An errcode of the share is the share's problem alone."""
+async def test_rejected_share_does_not_stop_services(rig: Rig) -> None:
+    """An errcode of the share fails only that step."""
     rig.box.faults.errcode(61007, path=SHARE)
     report = await rig.provision([Tenant("a", alias="x", appids=[WX1], services=[API])])
     assert [problem.step for problem in report.tenants[0].problems] == [SHARED]
     assert report.tenants[0].services == ("api",)
 
 
-async def test_an_environment_that_is_halted_fails(rig: Rig) -> None:
-    """The status is told, and no step follows."""
+async def test_halted_environment_fails(rig: Rig) -> None:
+    """The status is reported, and no step follows."""
     rig.box.world.ready_after = ReadyPolicy.after_seconds(60)
     async with rig.provisioner() as provisioner:
         run = provisioner.apply([Tenant("a", alias="x", appids=[WX1])])
@@ -203,8 +203,8 @@ async def test_an_environment_that_is_halted_fails(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("hidden", "status"), [(0.0, "UNAVAILABLE"), (90.0, "not listed")])
-async def test_an_environment_that_takes_too_long_fails(rig: Rig, hidden: float, status: str) -> None:
-    """Its id and the last status are kept: it may become NORMAL later."""
+async def test_environment_that_takes_too_long_fails(rig: Rig, hidden: float, status: str) -> None:
+    """Its id and last status are reported, because it may become NORMAL later."""
     rig.box.world.ready_after = ReadyPolicy.after_seconds(60)
     rig.box.world.visible_after = hidden
     entry = (await rig.provision(plain(1), timeout=12)).tenants[0]
@@ -212,23 +212,23 @@ async def test_an_environment_that_takes_too_long_fails(rig: Rig, hidden: float,
     assert f"still {status} after 12 s" in entry.summary
 
 
-async def test_failed_looks_cost_a_waiting_tenant_only_time(rig: Rig) -> None:
-    """When looking works again, the environment is found NORMAL."""
+async def test_failed_listings_delay_a_waiting_tenant(rig: Rig) -> None:
+    """Once listings succeed again, the environment is found NORMAL."""
     bad = Fault(FaultKind.ERRCODE, errcode=40097)
     rig.box.faults.script(LIST, [None, bad, bad])
     assert (await rig.provision(plain(1))).all_done
 
 
-async def test_looks_that_never_work_end_with_the_time(rig: Rig) -> None:
-    """Nobody waits for ever."""
+async def test_waiting_tenant_times_out_while_listings_fail(rig: Rig) -> None:
+    """The timeout holds even if no listing succeeds."""
     rig.box.faults.script(LIST, [None])
     rig.box.faults.errcode(40097, path=LIST)
     entry = (await rig.provision(plain(1), timeout=12)).tenants[0]
     assert "not seen: no poll succeeded after 12 s" in entry.summary
 
 
-async def test_without_a_look_there_is_no_create(rig: Rig) -> None:
-    """There is no plan then, and the report says why nobody was started."""
+async def test_nothing_is_created_without_a_listing(rig: Rig) -> None:
+    """No plan can be made, and the report says why no tenant was started."""
     rig.box.faults.errcode(40097, path=LIST)
     report = await rig.provision(plain(2))
     assert report.counts[Outcome.UNFINISHED] == 2
@@ -237,8 +237,8 @@ async def test_without_a_look_there_is_no_create(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("bad", "failed"), [(2, 0), (3, 1)])
-async def test_a_create_that_comes_late_is_looked_for_anew(rig: Rig, bad: int, failed: int) -> None:
-    """After 5 seconds a look is too old; three that fail then fail a tenant, and nothing is sent for it."""
+async def test_late_create_needs_a_new_listing(rig: Rig, bad: int, failed: int) -> None:
+    """A listing is too old after 5 seconds; after three failed ones the tenant fails, and nothing is sent for it."""
     rig.wire.latency = 2.0
     rig.box.faults.script(LIST, [None, *[Fault(FaultKind.ERRCODE, errcode=40097)] * bad])
     report = await rig.provision(plain(3), concurrency=1, interval=100)
@@ -247,8 +247,8 @@ async def test_a_create_that_comes_late_is_looked_for_anew(rig: Rig, bad: int, f
     assert rig.box.count(CREATE) == 3 - failed
 
 
-async def test_an_alias_taken_since_the_plan_is_a_conflict(rig: Rig) -> None:
-    """The look right before the create sees it, and nothing is created."""
+async def test_alias_used_since_the_plan_is_a_conflict(rig: Rig) -> None:
+    """The listing right before the create shows it, and nothing is created."""
     async with rig.provisioner() as provisioner:
         plan = await provisioner.plan(plain(1))
         env = rig.box.world.add("A0")
@@ -257,8 +257,8 @@ async def test_an_alias_taken_since_the_plan_is_a_conflict(rig: Rig) -> None:
     assert (entry.outcome, entry.existing, rig.box.count(CREATE)) == (Outcome.CONFLICT, (env,), 0)
 
 
-async def test_events_may_be_asked_for_twice_and_late(rig: Rig) -> None:
-    """Every listener has his own, from when he asked; after the end there are none."""
+async def test_each_subscriber_gets_events_from_its_start(rig: Rig) -> None:
+    """Each subscriber has its own events from its subscription on; after the end there are none."""
     async with rig.provisioner() as provisioner:
         run = provisioner.apply(plain(2))
         first, second = run.events(), run.events()
@@ -266,16 +266,16 @@ async def test_events_may_be_asked_for_twice_and_late(rig: Rig) -> None:
         assert [event async for event in run.events()] == []
 
 
-async def test_a_failed_step_is_told_when_it_fails(rig: Rig) -> None:
+async def test_failed_step_is_an_event(rig: Rig) -> None:
     """The event holds the problem of the report."""
     rig.box.faults.errcode(40097, path=CREATE)
-    told = await rig.told(plain(1))
-    failed = [event for event in told if isinstance(event, StepFailed)]
-    assert [event.problem for event in failed] == list(told[-1].report.problems)
+    events = await rig.told(plain(1))
+    failed = [event for event in events if isinstance(event, StepFailed)]
+    assert [event.problem for event in failed] == list(events[-1].report.problems)
 
 
-async def test_an_environment_that_vanishes_fails_before_its_time(rig: Rig) -> None:
-    """Missing from looks over 30 seconds it is gone, and nobody waits for the rest of the 600."""
+async def test_vanished_environment_fails_before_timeout(rig: Rig) -> None:
+    """After 30 seconds without it in any listing it counts as deleted, long before the timeout of 600 seconds."""
     rig.box.world.ready_after = ReadyPolicy.after_seconds(60)
     async with rig.provisioner() as provisioner:
         run = provisioner.apply(plain(1))

@@ -1,4 +1,4 @@
-"""The file of a SqliteJournal after power cuts and kills: all that was told to be kept is there, and nothing else."""
+"""The file of a SqliteJournal after power failures and kills: all stored records are there, and nothing else."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from wxtcb.provision.sqlite import file, schema
 from wxtcb.provision.sqlite.file import JournalFile
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
+# Sizes in a -wal file: https://www.sqlite.org/fileformat.html#the_write_ahead_log
 FRAME = 24 + 4096
 HEAD = 32
 
-WORK = """
+PROGRAM = """
 import asyncio, os, sys
 import attrs
 from wxtcb.provision.journal import HistoryEntry, TenantRecord
@@ -35,14 +36,15 @@ async def work(journal, record):
     while await journal.commit(attrs.evolve(record, version=record.version + 1), HistoryEntry(1.0, "noted")):
         record = attrs.evolve(record, version=record.version + 1)
         os.write(1, f"{record.tenant} {record.version}\\n".encode())
-    raise AssertionError("not kept")
+    raise AssertionError("not stored")
 
 async def main():
     async with SqliteJournal(sys.argv[1]) as journal:
         names = [f"tenant-{number}" for number in range(16)]
         kept = await journal.load(names)
         os.write(1, b"begun 0\\n")
-        await asyncio.gather(*(work(journal, kept.get(name) or TenantRecord(tenant=name, alias=name)) for name in names))
+        records = (kept.get(name) or TenantRecord(tenant=name, alias=name) for name in names)
+        await asyncio.gather(*(work(journal, record) for record in records))
 
 asyncio.run(main())
 """
@@ -50,21 +52,21 @@ asyncio.run(main())
 
 @attrs.frozen
 class Disk:
-    """What was on the disk when something was told to be kept, and what that was."""
+    """Contents of the disk after a commit, and the records and histories that the journal had then."""
 
     main: bytes
     log: bytes
     records: dict
-    told: dict
+    histories: dict
 
 
 def cat(path):
-    """Return what is in a file, read by another process: to close it in this one would end the locks of SQLite."""
+    """Return the contents of a file, read by another process: closing it here would release the locks of SQLite."""
     return subprocess.run(["cat", path], check=True, capture_output=True).stdout
 
 
-async def played(path):
-    """Return the disks of a life: batches of opens, binds and refusals; before it, none."""
+async def record_disks(path):
+    """Return the contents of the disk after each batch of creates and bindings; the first is empty."""
     disks = [Disk(b"", b"", {}, {})]
     async with SqliteJournal(path) as journal:
         records = {}
@@ -79,20 +81,21 @@ async def played(path):
             moments = [HistoryEntry(float(batch), f"version {records[name].version}") for name in names]
             kept = zip(names, moments, strict=True)
             assert all(await asyncio.gather(*(journal.commit(records[name], moment) for name, moment in kept)))
-            await journal.load([])  # the log is emptied, if it has grown, before this is answered
+            # A large log is truncated before the next query is answered.
+            await journal.load([])
             disks.append(Disk(cat(path), cat(f"{path}-wal"), dict(records), dict(await journal.history(records))))
     return disks
 
 
 @pytest.fixture(params=[60_000, 10**9], ids=["emptied logs", "one log"])
-async def life(request, tmp_path, monkeypatch):
-    """Give the disks of a life whose log is written back now and then, or never."""
+async def disks(request, tmp_path, monkeypatch):
+    """Return the disks of a journal whose log is truncated now and then, or never."""
     monkeypatch.setattr(file, "_MAX_WAL_BYTES", request.param)
-    return await played(tmp_path / "journal.db")
+    return await record_disks(tmp_path / "journal.db")
 
 
-def found(folder, main, log):
-    """Return what a journal finds on a disk, None if it refuses it; whatever else it raises is a failure."""
+def open_disk(folder, main, log):
+    """Return what a journal reads from a disk; None if it rejects the disk. Any other exception is a failure."""
     path = folder / "found.db"
     for where, data in ((path, main), (Path(f"{path}-wal"), log)):
         where.write_bytes(data)
@@ -112,73 +115,73 @@ def found(folder, main, log):
             opened.close()
 
 
-def cuts_of(start, end):
+def cut_positions(start, end):
     """Return every byte around the frames of a log, and many between them."""
     near = {HEAD + frame * FRAME + off for frame in range(end // FRAME + 2) for off in range(-9, 34)}
     return sorted(each for each in near | {*range(start, end + 1, 211)} | {start, end} if start <= each <= end)
 
 
-def sample(dice, cuts, number):
-    """Return some of the cuts, the first and the last among them."""
-    return {cuts[0], cuts[-1], *dice.sample(cuts, min(number, len(cuts)))}
+def sample(rng, cuts, number):
+    """Return some of the positions, including the first and the last."""
+    return {cuts[0], cuts[-1], *rng.sample(cuts, min(number, len(cuts)))}
 
 
-def test_a_log_cut_behind_what_was_kept_loses_nothing(life, tmp_path):
-    """Wherever the next transaction is cut off, all that was told to be kept before is there, and no part of it."""
-    dice, tried = random.Random(2), 0
-    for before, after in itertools.pairwise(life[1:]):
+def test_log_cut_after_stored_records_loses_nothing(disks, tmp_path):
+    """Wherever the next transaction is cut off, all stored records are there, and no part of that transaction."""
+    rng, tried = random.Random(2), 0
+    for before, after in itertools.pairwise(disks[1:]):
         grown = after.main == before.main and len(after.log) > len(before.log)
-        for cut in sample(dice, cuts_of(len(before.log), len(after.log)), 20) if grown else ():
+        for cut in sample(rng, cut_positions(len(before.log), len(after.log)), 20) if grown else ():
             expected = after if cut == len(after.log) else before
-            assert found(tmp_path, after.main, after.log[:cut]) == (expected.records, expected.told)
+            assert open_disk(tmp_path, after.main, after.log[:cut]) == (expected.records, expected.histories)
             tried += 1
     assert tried >= 20
 
 
-def test_a_log_cut_anywhere_tells_of_a_moment_that_was(life, tmp_path):
-    """Even where the disk lost what it had promised to keep, no two moments mix."""
-    moments = [(each.records, each.told) for each in life]
-    dice = random.Random(3)
-    for disk in life[1:]:
-        for cut in sample(dice, cuts_of(0, len(disk.log)), 20):
-            assert found(tmp_path, disk.main, disk.log[:cut]) in moments
+def test_log_cut_anywhere_shows_one_moment(disks, tmp_path):
+    """Even if the disk lost data that it had reported as written, no two moments are mixed."""
+    moments = [(each.records, each.histories) for each in disks]
+    rng = random.Random(3)
+    for disk in disks[1:]:
+        for cut in sample(rng, cut_positions(0, len(disk.log)), 20):
+            assert open_disk(tmp_path, disk.main, disk.log[:cut]) in moments
 
 
-def test_a_file_cut_anywhere_is_refused_or_tells_of_a_moment_that_was(life, tmp_path):
-    """With its log, and without one after a clean end."""
-    moments = [(each.records, each.told) for each in life]
+def test_truncated_file_is_rejected_or_shows_one_moment(disks, tmp_path):
+    """This holds with a log, and without one after a clean close."""
+    moments = [(each.records, each.histories) for each in disks]
     last = (tmp_path / "journal.db").read_bytes()
-    assert found(tmp_path, last, b"") == moments[-1]
-    dice = random.Random(4)
-    for cut in {0, 1, len(last) - 1, *dice.sample(range(len(last)), 100)}:
-        assert found(tmp_path, last[:cut], b"") in (None, moments[0])
-    for disk in life[1:]:
-        for cut in dice.sample(range(len(disk.main)), 10):
-            assert found(tmp_path, disk.main[:cut], disk.log) in (None, *moments)
+    assert open_disk(tmp_path, last, b"") == moments[-1]
+    rng = random.Random(4)
+    for cut in {0, 1, len(last) - 1, *rng.sample(range(len(last)), 100)}:
+        assert open_disk(tmp_path, last[:cut], b"") in (None, moments[0])
+    for disk in disks[1:]:
+        for cut in rng.sample(range(len(disk.main)), 10):
+            assert open_disk(tmp_path, disk.main[:cut], disk.log) in (None, *moments)
 
 
-def test_a_process_killed_again_and_again_loses_nothing_it_told(tmp_path):
-    """Sixteen tenants change as fast as they can; no kill takes back what was told, or locks the file."""
-    dice = random.Random(5)
+def test_killed_process_loses_no_reported_commit(tmp_path):
+    """Sixteen tenants change as fast as possible; no kill loses a reported version or leaves the file locked."""
+    rng = random.Random(5)
     environ = {**os.environ, "PYTHONPATH": str(Path(wxtcb.__file__).parents[1])}
-    told = {}
+    reported = {}
     for _ in range(10):
-        command = [sys.executable, "-c", WORK, str(tmp_path / "journal.db")]
+        command = [sys.executable, "-c", PROGRAM, str(tmp_path / "journal.db")]
         with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE) as process:
             assert process.stdout.readline() == b"begun 0\n"
-            lines = [process.stdout.readline().decode() for _ in range(dice.randrange(1, 200))]
+            lines = [process.stdout.readline().decode() for _ in range(rng.randrange(1, 200))]
             process.kill()
             lines += process.stdout.read().decode().splitlines(keepends=True)
-        told |= {name: int(version) for name, version in (line.split() for line in lines if line.endswith("\n"))}
-        asyncio.run(check(tmp_path / "journal.db", told))
+        reported |= {name: int(version) for name, version in (line.split() for line in lines if line.endswith("\n"))}
+        asyncio.run(check(tmp_path / "journal.db", reported))
 
 
-async def check(path, told):
-    """See that all that was told is there, and its history with it."""
+async def check(path, reported):
+    """Assert that all reported versions are there, with their histories."""
     async with SqliteJournal(path) as journal:
-        kept = await journal.load()
-        assert all(kept[name].version >= version for name, version in told.items())
-        moments = await journal.history(kept)
+        records = await journal.load()
+        assert all(records[name].version >= version for name, version in reported.items())
+        moments = await journal.history(records)
         assert {name: len(each) for name, each in moments.items()} == {
-            name: each.version for name, each in kept.items()
+            name: each.version for name, each in records.items()
         }

@@ -1,4 +1,4 @@
-"""The file of a SqliteJournal among others: who is locked out, and what is told when somebody touches it in use."""
+"""The file of a SqliteJournal and other programs: locks, and changes while it is in use."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from .journal_records import HOME, cat, contents, environment, keep, made, run_p
 
 @pytest.fixture
 def path(tmp_path):
-    """Give the path of a file that is not there yet."""
+    """Return the path of a file that does not exist yet."""
     return tmp_path / "journal.db"
 
 
 @pytest.fixture
 async def journal(path):
-    """Give a journal in it."""
+    """Open a journal in it."""
     async with SqliteJournal(path) as opened:
         yield opened
 
 
 @pytest.fixture
 def connections(monkeypatch):
-    """Give the list of the threads that opened a file."""
+    """Collect the threads that open a file."""
     opened, connect = [], file.connect
     monkeypatch.setattr(file, "connect", lambda path: (opened.append(threading.current_thread()), connect(path))[1])
     return opened
 
 
-async def test_a_second_journal_in_this_process_is_refused(path, journal, monkeypatch):
-    """It is told so after three tries, whatever it asks, until the first is closed; the first does not suffer."""
+async def test_second_journal_of_this_process_is_rejected(path, journal, monkeypatch):
+    """Each call fails after three attempts until the first journal is closed; the first is not affected."""
     await keep(journal)
     opens, open_file = [], file._open_locked
     monkeypatch.setattr(file, "_open_locked", lambda *given: (opens.append(given), open_file(*given))[1])
@@ -75,8 +75,8 @@ asyncio.run(main())
 """
 
 
-async def test_closing_the_file_elsewhere_lets_no_other_process_in(path):
-    """A backup that reads it in our process takes the lock of SQLite away, and not the other one."""
+async def test_closing_the_file_elsewhere_releases_no_lock(path):
+    """A backup that reads the file in this process releases SQLite's lock, but not the lock on the log."""
     async with SqliteJournal(path) as journal:
         await keep(journal)
         path.read_bytes()
@@ -85,8 +85,8 @@ async def test_closing_the_file_elsewhere_lets_no_other_process_in(path):
     assert run_python(OTHER, path) == "1\n"
 
 
-async def test_a_journal_that_is_in_use_is_not_even_read(path, journal, connections):
-    """What is read while it is written could look like damage, or be."""
+async def test_journal_in_use_is_not_read(path, journal, connections):
+    """A read during a write of another process could look like damage."""
     await keep(journal)
     path.read_bytes()
     async with SqliteJournal(path) as second:
@@ -95,8 +95,8 @@ async def test_a_journal_that_is_in_use_is_not_even_read(path, journal, connecti
     assert len(connections) == 1
 
 
-async def test_a_lock_that_comes_too_late_is_refused(path, monkeypatch):
-    """Whoever finds no log while another is about to make one has to have it in the end, or goes."""
+async def test_log_locked_by_a_faster_process_is_rejected(path, monkeypatch):
+    """A process that finds no log while another creates one must get its lock in the end, or give up."""
     hold, held = file.WalLock.acquire, []
     wal = path.with_name("journal.db-wal")
 
@@ -116,8 +116,8 @@ async def test_a_lock_that_comes_too_late_is_refused(path, monkeypatch):
         await keep(journal)
 
 
-async def test_where_there_is_no_flock_the_lock_of_sqlite_holds(path, monkeypatch):
-    """Windows has no such thing; there nothing takes that lock away."""
+async def test_sqlite_lock_holds_without_flock(path, monkeypatch):
+    """Windows has no flock; there, a close elsewhere does not release SQLite's lock."""
     monkeypatch.setitem(sys.modules, "fcntl", None)
     async with SqliteJournal(path) as journal, SqliteJournal(path) as second:
         await keep(journal)
@@ -128,8 +128,8 @@ async def test_where_there_is_no_flock_the_lock_of_sqlite_holds(path, monkeypatc
     assert [*contents(path.parent)] == ["journal.db"]
 
 
-async def test_a_lock_that_lasts_a_moment_refuses_nobody(path, monkeypatch):
-    """Of two that open it at the same moment both may meet a lock; one of them gets it all the same."""
+async def test_short_lock_is_retried(path, monkeypatch):
+    """Two processes that open the file at once may both meet a lock; one of them still gets it."""
     await made(path)
     tries, connect = [], file.connect
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -148,8 +148,8 @@ async def test_a_lock_that_lasts_a_moment_refuses_nobody(path, monkeypatch):
 
 
 @pytest.mark.parametrize("by", ["nothing", "an empty file", "another journal"])
-async def test_a_journal_that_was_removed_in_use_is_not_made_anew(path, journal, by):
-    """One that knows nothing would let everything be opened again; put back, it goes on."""
+async def test_journal_removed_while_open_is_not_created_again(path, journal, by):
+    """An empty one would let everything be created again; once it is restored, calls succeed."""
     await keep(journal)
     path.rename(path.with_name("moved.db"))
     if by == "an empty file":
@@ -166,8 +166,8 @@ async def test_a_journal_that_was_removed_in_use_is_not_made_anew(path, journal,
 
 
 @pytest.mark.parametrize("by", ["nothing", "another journal"])
-async def test_closing_a_journal_that_was_removed_tells_so(path, by):
-    """Nobody learns it later. One that was moved has everything; what took its place is left alone."""
+async def test_closing_a_removed_journal_raises(path, by):
+    """A moved file is completed, and the file in its place is left unchanged."""
     journal = SqliteJournal(path)
     await keep(journal)
     path.rename(path.with_name("moved.db"))
@@ -182,8 +182,8 @@ async def test_closing_a_journal_that_was_removed_tells_so(path, by):
 
 
 @pytest.fixture
-async def restored(path):
-    """Give a journal in use that an older copy was put over, in place, and that copy."""
+async def overwritten(path):
+    """Open a journal and overwrite its file with an older copy; return both."""
     await made(path)
     old = path.read_bytes()
     journal = SqliteJournal(path)
@@ -198,25 +198,25 @@ async def restored(path):
 OVERWRITTEN = r"another program wrote to .*journal.db or replaced journal.db-wal"
 
 
-async def test_closing_a_journal_that_was_overwritten_tells_so(path, restored):
-    """An older copy in its place is no more what the log belongs to: they are not mixed."""
-    journal, old = restored
+async def test_closing_an_overwritten_journal_raises(path, overwritten):
+    """The log does not belong to the older copy, so the two are not mixed."""
+    journal, old = overwritten
     log = cat(path.with_name("journal.db-wal"))
     with pytest.raises(JournalError, match=OVERWRITTEN):
         await journal.aclose()
     assert (path.read_bytes(), path.with_name("journal.db-wal").read_bytes()) == (old, log)
 
 
-async def test_nothing_is_kept_in_a_journal_that_was_overwritten(restored):
-    """Nor is anything read from it."""
-    journal, _ = restored
+async def test_overwritten_journal_rejects_calls(overwritten):
+    """Nothing is stored in it or read from it."""
+    journal, _ = overwritten
     for call in (keep(journal, "more"), journal.load()):
         with pytest.raises(JournalError, match=OVERWRITTEN):
             await call
 
 
-def test_a_log_that_has_grown_is_not_written_over_another_file(path, monkeypatch):
-    """Nor does that hide that it is another."""
+def test_large_log_is_not_written_into_another_file(path, monkeypatch):
+    """The change is still reported afterwards."""
     opened = file.JournalFile(path)
     with opened.transaction() as db:
         schema.bind_identity(db, HOME)
@@ -229,8 +229,8 @@ def test_a_log_that_has_grown_is_not_written_over_another_file(path, monkeypatch
     assert path.read_bytes() == b"older"
 
 
-async def test_another_log_in_the_place_of_ours_is_not_taken_for_it(path):
-    """Nothing is kept until ours is back."""
+async def test_replaced_log_is_not_used(path):
+    """Nothing is stored until the right log is back."""
     async with SqliteJournal(path) as journal:
         await keep(journal)
         moved, log = path.with_name("moved"), path.with_name("journal.db-wal")
@@ -242,8 +242,8 @@ async def test_another_log_in_the_place_of_ours_is_not_taken_for_it(path):
         await keep(journal, version=2)
 
 
-async def test_a_journal_that_cannot_even_be_looked_at_is_given_up_when_it_is_closed(path, monkeypatch):
-    """What stands in its way is told, and the next one has it."""
+async def test_close_releases_a_file_that_cannot_be_checked(path, monkeypatch):
+    """The error is reported, and the next journal can open the file."""
     journal = SqliteJournal(path)
     await keep(journal)
     with monkeypatch.context() as patch:
@@ -261,18 +261,18 @@ from wxtcb.provision.sqlite.journal import SqliteJournal
 
 journal = SqliteJournal(sys.argv[1])
 assert asyncio.run(journal.commit(TenantRecord(tenant="a", alias="ta", version=1), HistoryEntry(1.0, "noted")))
-told, tell = os.pipe()
+read_end, write_end = os.pipe()
 if os.fork():
-    os.read(told, 1)
+    os.read(read_end, 1)
     os.kill(os.getpid(), signal.SIGKILL)
-os.write(tell, b".")
+os.write(write_end, b".")
 sys.stdin.read()
 os._exit(0)
 """
 
 
-def test_a_forked_child_does_not_keep_the_journal_of_a_parent_that_was_killed(path):
-    """It may live for long; the lock goes with the parent."""
+def test_forked_child_does_not_keep_the_lock_of_a_killed_parent(path):
+    """The child may live long; the lock ends with the parent."""
     command = [sys.executable, "-Wignore::DeprecationWarning", "-c", ORPHANED, str(path)]
     with subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE) as parent:
         assert parent.wait(60) == -signal.SIGKILL

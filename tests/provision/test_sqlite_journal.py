@@ -1,4 +1,4 @@
-"""The file of a SqliteJournal: whose it is, what is refused, what locks, forks, loops and full disks do."""
+"""The file of a SqliteJournal: rejected files, locks, forks, event loops and full disks."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from .journal_records import HOME, NOW, cat, contents, keep, made, record, run_p
 
 @pytest.fixture
 def path(tmp_path):
-    """Give the path of a file that is not there yet."""
+    """Return the path of a file that does not exist yet."""
     return tmp_path / "journal.db"
 
 
 @pytest.fixture
 async def journal(path):
-    """Give a journal in it."""
+    """Open a journal in it."""
     async with SqliteJournal(path) as opened:
         yield opened
 
 
 @pytest.fixture(params=[0, 0o377])
 def umask(request):
-    """Take no right away from new files, as a careless service might, or too many."""
+    """Set a umask that removes no permissions from new files, as a careless service might, or too many."""
     before = os.umask(request.param)
     yield
     os.umask(before)
@@ -50,7 +50,7 @@ def umask(request):
 
 @pytest.fixture
 def connections(monkeypatch):
-    """Give the list of the threads that opened a file."""
+    """Collect the threads that open a file."""
     opened, connect = [], file.connect
     monkeypatch.setattr(file, "connect", lambda path: (opened.append(threading.current_thread()), connect(path))[1])
     return opened
@@ -58,7 +58,7 @@ def connections(monkeypatch):
 
 @pytest.fixture
 def transactions(monkeypatch):
-    """Give the list of the transactions begun, each the journal's file."""
+    """Collect the journal files whose transactions begin."""
     begun, transaction = [], file.JournalFile.transaction
     monkeypatch.setattr(file.JournalFile, "transaction", lambda self: (begun.append(self), transaction(self))[1])
     return begun
@@ -66,15 +66,15 @@ def transactions(monkeypatch):
 
 @contextlib.contextmanager
 def opened_by_another(path, *statements):
-    """Open the file as any program might, say *statements*, and close it."""
+    """Open the file as any program might, execute *statements*, and close it."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as opened:
         for statement in statements:
             opened.execute(statement)
         yield opened
 
 
-async def refused(path, words, kind=JournalError):
-    """See a journal refused at every call, with nothing made and nothing changed."""
+async def assert_rejected(path, words, kind=JournalError):
+    """Assert that every call of a journal is rejected, and that nothing is created or changed."""
     before = contents(path.parent) if path.parent.is_dir() else None
     async with SqliteJournal(path) as journal:
         for call in (partial(journal.bind_identity, HOME), journal.load, partial(keep, journal)):
@@ -83,8 +83,8 @@ async def refused(path, words, kind=JournalError):
     assert before is None or contents(path.parent) == before
 
 
-async def test_nobody_else_can_read_the_file_or_its_log(umask, path, journal, monkeypatch):
-    """Both have mode 600 whatever the umask, and had so when they were made."""
+async def test_file_and_log_are_private(umask, path, journal, monkeypatch):
+    """Both have mode 600 with any umask, from their creation on."""
     born, link = [], Path.hardlink_to
     monkeypatch.setattr(Path, "hardlink_to", lambda self, draft: (born.append(draft.stat().st_mode), link(self, draft)))
     await keep(journal)
@@ -93,8 +93,8 @@ async def test_nobody_else_can_read_the_file_or_its_log(umask, path, journal, mo
     assert [stat.S_IMODE(mode) for mode in born] == [0o600]
 
 
-async def test_a_closed_journal_is_one_file_that_has_everything(path):
-    """It can be copied then."""
+async def test_closed_journal_is_one_complete_file(path):
+    """The file alone can be copied."""
     await made(path, *"abc")
     assert [*contents(path.parent)] == ["journal.db"]
     path.rename(path.with_name("copy.db"))
@@ -102,30 +102,30 @@ async def test_a_closed_journal_is_one_file_that_has_everything(path):
         assert [*await copy.load()] == [*"abc"]
 
 
-async def test_a_journal_that_others_may_read_is_refused(path):
-    """It is said how that is mended, and done by nobody but its owner."""
+async def test_journal_readable_by_others_is_rejected(path):
+    """The error names the command that fixes the mode; the mode is not changed silently."""
     await made(path)
     path.chmod(0o644)
-    await refused(path, "journal.db has mode 644, so other users may have read .*chmod 600 /.*journal.db")
+    await assert_rejected(path, "journal.db has mode 644, so other users may have read .*chmod 600 /.*journal.db")
 
 
-async def test_an_empty_file_is_refused(path):
-    """It may be what is left of a journal, which knew what must not be opened again."""
+async def test_empty_file_is_rejected(path):
+    """It may be the rest of a journal whose environments must not be created again."""
     path.touch(mode=0o600)
-    await refused(path, "is empty")
+    await assert_rejected(path, "is empty")
 
 
 @pytest.mark.parametrize("text", [b"x", b"tenant,alias\na,b\n" * 500, b"\0" * 4096], ids=["1", "8500", "zeros"])
-async def test_a_text_file_is_refused(path, text):
-    """It may be somebody's list of tenants."""
+async def test_text_file_is_rejected(path, text):
+    """It may be a tenants file."""
     path.write_bytes(text)
     path.chmod(0o600)
-    await refused(path, "is not a journal")
+    await assert_rejected(path, "is not a journal")
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
-async def test_the_database_of_another_program_is_refused(path, mode):
-    """Its tables, its journal and its log stay what they were, also what a crash left in them."""
+async def test_database_of_another_program_is_rejected(path, mode):
+    """Its tables, its journal and its log stay unchanged, including what a crash left in them."""
     with opened_by_another(path, f"PRAGMA journal_mode={mode}", "CREATE TABLE records (tenant)"):
         left = contents(path.parent)
     for name, data in left.items():
@@ -133,35 +133,35 @@ async def test_the_database_of_another_program_is_refused(path, mode):
             (path.parent / name).write_bytes(data)
             (path.parent / name).chmod(0o600)
     assert len(contents(path.parent)) == (2 if mode == "wal" else 1)
-    await refused(path, "is the database of another program; it was not changed")
+    await assert_rejected(path, "another program")
 
 
-async def test_the_journal_of_another_version_is_refused(path):
-    """It may hold what this version knows nothing of."""
+async def test_journal_of_another_version_is_rejected(path):
+    """It may hold data that this version cannot read."""
     await made(path)
     with opened_by_another(path, "PRAGMA user_version = 2"):
         pass
-    await refused(path, "was written by another version of wxtcb; it was not changed")
+    await assert_rejected(path, "another version of wxtcb")
 
 
-def test_the_format_has_a_number_for_each_shape_of_a_record():
-    """Whoever adds a field of a record, or changes one, has to raise the number of the format."""
+def test_format_number_belongs_to_the_fields_of_a_record():
+    """A change of the fields requires a new number of the format."""
     fields = " ".join(orjson.loads(schema.dump_record(TenantRecord(tenant="a", alias="ta"))))
     known = "tenant alias version attempt intent env tranid opened_at links services marks retired"
     assert (schema.JOURNAL_FORMAT.schema_version, fields) == (1, known)
 
 
-async def test_a_damaged_journal_is_refused(path):
-    """Pages that are no more what they were are found when it is opened, and it is said what to do."""
+async def test_damaged_journal_is_rejected(path):
+    """Damaged pages are found when the file is opened, and the error says what to do."""
     await made(path, *(f"tenant {number}" for number in range(200)))
     whole = path.read_bytes()
     for at in range(4096, len(whole), 4096):
         path.write_bytes(whole[:at] + b"\xff" * 64 + whole[at + 64 :])
-        await refused(path, "damaged .* left unchanged; .* restore a copy")
+        await assert_rejected(path, "damaged .* left unchanged; .* restore a copy")
 
 
-async def test_what_a_crash_left_in_the_log_of_a_damaged_journal_stays_there(path):
-    """It may be what the damage is mended with."""
+async def test_log_of_damaged_journal_is_kept(path):
+    """It may be needed for a repair."""
     await made(path, *(f"tenant {number}" for number in range(100)))
     async with SqliteJournal(path) as journal:
         await keep(journal, "last")
@@ -169,33 +169,33 @@ async def test_what_a_crash_left_in_the_log_of_a_damaged_journal_stays_there(pat
     path.write_bytes(path.read_bytes()[:8192])
     path.with_name("journal.db-wal").write_bytes(log)
     path.with_name("journal.db-wal").chmod(0o600)
-    await refused(path, "is damaged")
+    await assert_rejected(path, "is damaged")
 
 
-async def test_a_record_that_nobody_wrote_so_is_told_and_harms_no_other(path):
-    """Who asks for it hears whose it is; what was asked at the same moment is done."""
+async def test_corrupt_record_fails_only_its_query(path):
+    """The error names the tenant; other queries of the same batch succeed."""
     await made(path, "good", "bad")
     with opened_by_another(path, """UPDATE records SET document = '{"new": 1}', history = 'x' WHERE tenant = 'bad'"""):
         pass
     async with SqliteJournal(path) as journal:
-        told = await asyncio.gather(
+        results = await asyncio.gather(
             journal.load(),
             journal.history(["bad"]),
             keep(journal, "other"),
             journal.load(["good", "other"]),
             return_exceptions=True,
         )
-        for error in told[:2]:
+        for error in results[:2]:
             assert isinstance(error, JournalError)
             assert "damaged: the row of tenant 'bad'" in str(error)
             assert "restore a copy" in str(error)
             assert "do not only delete the row" in str(error)
-        assert [told[2], [*told[3]]] == [None, ["good", "other"]]
+        assert [results[2], [*results[3]]] == [None, ["good", "other"]]
 
 
 @pytest.mark.parametrize("kept", ["'{broken'", "CAST(x'ff' AS TEXT)", "x'00'", "7", "''"])
-async def test_a_row_of_whatever_kind_is_told_as_damage(path, kept):
-    """No JSON, no text, no UTF-8: whoever needs the row hears whose it is, and nobody an error of SQLite."""
+async def test_unreadable_row_is_reported_as_damage(path, kept):
+    """Invalid JSON, text or UTF-8 is reported with the tenant, not as an error of SQLite."""
     async with SqliteJournal(path) as journal:
         await keep(journal, "bad", env="env-1")
     with opened_by_another(path, f"UPDATE records SET document = {kept}, history = CAST(x'ff' AS TEXT)"):
@@ -206,42 +206,42 @@ async def test_a_row_of_whatever_kind_is_told_as_damage(path, kept):
                 await call
 
 
-async def test_a_directory_or_none_at_all_is_refused(tmp_path):
-    """It is said what is there, and what is not."""
+async def test_directory_or_missing_parent_is_rejected(tmp_path):
+    """The error names what exists and what does not."""
     (tmp_path / "file").touch()
-    await refused(tmp_path, "is not a file")
-    await refused(tmp_path / "none" / "j.db", "there is no directory .*none for j.db")
-    await refused(tmp_path / "file" / "j.db", "Not a directory")
+    await assert_rejected(tmp_path, "file")
+    await assert_rejected(tmp_path / "none" / "j.db", "none")
+    await assert_rejected(tmp_path / "file" / "j.db", "Not a directory")
 
 
 @pytest.mark.parametrize("what", ["journal.db", ""])
-async def test_what_cannot_be_written_is_refused(path, monkeypatch, what):
-    """Neither the file, nor the directory, where the log is kept, may be read-only; root is told so as well."""
+async def test_read_only_file_or_directory_is_rejected(path, monkeypatch, what):
+    """Both must be writable, because the log is next to the file."""
     await made(path)
     closed = path.parent / what
     monkeypatch.setattr(os, "access", lambda each, _: each != closed)
-    await refused(path, "writable")
+    await assert_rejected(path, "writable")
 
 
-async def test_a_log_that_cannot_be_opened_is_told(path):
-    """Something else lies where it belongs."""
+async def test_log_that_cannot_be_opened_is_reported(path):
+    """A directory is in its place."""
     await made(path)
     path.with_name("journal.db-wal").mkdir(mode=0o700)
-    await refused(path, "-wal file is not writable")
+    await assert_rejected(path, "-wal file is not writable")
 
 
 @pytest.mark.parametrize("lost", ["missing", "empty"])
-async def test_a_log_without_its_journal_is_not_thrown_away(path, lost):
-    """SQLite would delete it, and begin anew with nothing."""
+async def test_log_without_journal_is_kept(path, lost):
+    """SQLite would delete it and start with an empty database."""
     path.with_name("journal.db-wal").write_bytes(b"what was kept last")
     path.with_name("journal.db-wal").chmod(0o600)
     if lost == "empty":
         path.touch(mode=0o600)
-    await refused(path, "journal.db is missing, but its log journal.db-wal exists")
+    await assert_rejected(path, "journal.db is missing, but its log journal.db-wal exists")
 
 
-async def test_a_disk_without_a_write_ahead_log_is_refused(path, monkeypatch):
-    """SQLite falls back in silence."""
+async def test_disk_without_write_ahead_log_is_rejected(path, monkeypatch):
+    """SQLite would fall back to another journal mode silently."""
     pragma = _sqlite.pragma
     monkeypatch.setattr(_sqlite, "pragma", lambda db, words: "delete" if "WAL" in words else pragma(db, words))
     async with SqliteJournal(path) as journal:
@@ -258,30 +258,30 @@ async def test_a_disk_without_a_write_ahead_log_is_refused(path, monkeypatch):
         (sqlite3.SQLITE_IOERR_FSYNC, "disk I/O error; the change may have been stored"),
     ],
 )
-def test_an_error_of_the_disk_is_put_in_words(code, words):
-    """What this machine cannot be made to raise is told like the rest."""
+def test_disk_error_is_explained(code, words):
+    """Errors that this machine cannot produce are explained, too."""
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = code
     assert words in str(file.to_journal_error(error, Path("/j.db")))
 
 
 @pytest.mark.parametrize("text", [b"no path", 7, "", "a\0b", ":memory:"])
-def test_what_is_no_path_is_refused(text):
-    """That is said at once; it is never made a file of that name."""
+def test_invalid_path_is_rejected(text):
+    """It is rejected at once, and no file of that name is created."""
     with pytest.raises(InvalidArgument, match="path must be"):
         SqliteJournal(text)
 
 
-def test_nothing_happens_before_the_first_call(path):
-    """A journal is built anywhere, and one that was never used has nothing to close."""
+def test_nothing_happens_before_first_call(path):
+    """A journal can be built outside a loop, and an unused one has nothing to close."""
     journal = SqliteJournal(path)
     assert (journal.durable, contents(path.parent)) == (True, {})
     asyncio.run(journal.aclose())
     assert contents(path.parent) == {}
 
 
-def test_one_that_is_forgotten_open_warns_and_is_closed(path):
-    """The warning names the file; another may open it then."""
+def test_forgotten_journal_warns_and_is_closed(path):
+    """The warning names the file, which another journal can then open."""
 
     async def forget():
         await keep(SqliteJournal(path))
@@ -297,8 +297,8 @@ def test_one_that_is_forgotten_open_warns_and_is_closed(path):
     assert [*contents(path.parent)] == ["journal.db"]
 
 
-async def test_what_is_asked_of_a_closed_journal_fails(path, journal):
-    """What was asked before is done; closing twice is no harm."""
+async def test_closed_journal_rejects_calls(path, journal):
+    """Earlier calls are finished, and closing twice is allowed."""
     early = asyncio.create_task(keep(journal))
     await asyncio.sleep(0)
     await asyncio.gather(journal.aclose(), journal.aclose())
@@ -307,8 +307,8 @@ async def test_what_is_asked_of_a_closed_journal_fails(path, journal):
         await journal.load()
 
 
-async def test_no_thread_of_a_loop_touches_the_file(journal, connections):
-    """SQLite itself refuses a connection to every other thread than that which opened it."""
+async def test_file_is_used_by_its_own_thread_only(journal, connections):
+    """SQLite itself rejects a connection in another thread than the one that opened it."""
     await keep(journal)
     await journal.load()
     await journal.bindings()
@@ -316,7 +316,7 @@ async def test_no_thread_of_a_loop_touches_the_file(journal, connections):
 
 
 def test_several_loops_use_one_journal(path):
-    """One after the other, and at once from several threads; the file is opened once."""
+    """They use it one after the other, and at once from several threads; the file is opened once."""
     journal = SqliteJournal(path)
     asyncio.run(keep(journal, "a"))
     threads = [threading.Thread(target=asyncio.run, args=[keep(journal, name)]) for name in "bcde"]
@@ -328,8 +328,8 @@ def test_several_loops_use_one_journal(path):
     asyncio.run(journal.aclose())
 
 
-def test_a_loop_that_ends_while_it_waits_holds_nobody_up(path, monkeypatch):
-    """What it asked is done, and the next loop is answered."""
+def test_closed_loop_does_not_block_other_callers(path, monkeypatch):
+    """Its query is executed, and the next loop gets its answer."""
     journal = SqliteJournal(path)
     gate = threading.Event()
     monkeypatch.setattr(schema, "select_bindings", lambda _: gate.wait(60))
@@ -350,8 +350,8 @@ def test_a_loop_that_ends_while_it_waits_holds_nobody_up(path, monkeypatch):
     task._log_destroy_pending = False
 
 
-async def test_those_who_wait_share_a_transaction(journal, transactions, monkeypatch, settle):
-    """What 64 callers ask while the file is busy makes one transaction, and each is told its own."""
+async def test_waiting_calls_share_a_transaction(journal, transactions, monkeypatch, settle):
+    """64 calls that wait for the file make one transaction, and each gets its own result."""
     begun, gate = threading.Event(), threading.Event()
     monkeypatch.setattr(schema, "select_bindings", lambda _: (begun.set(), gate.wait(60), {})[2])
     first = asyncio.create_task(journal.bindings())
@@ -365,8 +365,8 @@ async def test_those_who_wait_share_a_transaction(journal, transactions, monkeyp
     assert len(await journal.load()) == 64
 
 
-async def test_a_caller_that_is_cancelled_leaves_a_record_kept_or_not(journal):
-    """Whenever that happens the next version follows what the journal has, and nobody else is harmed."""
+async def test_cancelled_commit_is_stored_or_not(journal):
+    """At any moment, the next version follows the stored one, and other callers are not affected."""
     version = 0
     for turns in range(60):
         task = asyncio.create_task(journal.commit(record(version=version + 1), NOW))
@@ -386,7 +386,7 @@ async def test_a_caller_that_is_cancelled_leaves_a_record_kept_or_not(journal):
     assert len((await journal.history(["a"]))["a"]) == version
 
 
-async def test_closing_goes_on_when_who_closes_is_cancelled(path, journal):
+async def test_cancelled_close_is_completed(path, journal):
     """The file is closed all the same."""
     await keep(journal)
     closing = asyncio.create_task(journal.aclose())
@@ -397,8 +397,8 @@ async def test_closing_goes_on_when_who_closes_is_cancelled(path, journal):
     assert [*contents(path.parent)] == ["journal.db"]
 
 
-async def test_a_log_that_has_grown_is_emptied(path, journal, monkeypatch):
-    """It never has much more than is written back at once, and no part of it stays behind."""
+async def test_large_log_is_truncated(path, journal, monkeypatch):
+    """The log stays below a limit, and no part of an old one remains in it."""
     monkeypatch.setattr(file, "_MAX_WAL_BYTES", 100_000)
     log = path.with_name("journal.db-wal")
     sizes = []
@@ -410,8 +410,8 @@ async def test_a_log_that_has_grown_is_emptied(path, journal, monkeypatch):
     assert sizes.count(0) >= 3
 
 
-async def test_a_log_that_is_removed_loses_nothing(path, journal):
-    """What it had is written into the file while it is still known; a crash right after finds everything."""
+async def test_deleted_log_loses_nothing(path, journal):
+    """Its contents are written into the file while they are still known, so a crash afterwards loses nothing."""
     await keep(journal, "a")
     path.with_name("journal.db-wal").unlink()
     await keep(journal, "b")
@@ -423,27 +423,27 @@ async def test_a_log_that_is_removed_loses_nothing(path, journal):
         assert [*await again.load()] == ["a", "b"]
 
 
-async def tell_database(journal, words):
-    """Say *words* to the database of a journal."""
+async def execute(journal, words):
+    """Execute a statement on the connection of a journal."""
     await journal._submit(lambda db: db.execute(words).fetchall())
 
 
-async def test_what_does_not_fit_is_not_kept_and_the_journal_goes_on(path, journal, connections):
-    """Who is told of a full disk finds nothing of it; the log makes room, and nothing has to be opened anew."""
+async def test_full_disk_stores_nothing_and_journal_continues(path, journal, connections):
+    """Nothing of the failed commit is stored; the log frees space, and the file stays open."""
     await keep(journal)
-    await tell_database(journal, "PRAGMA max_page_count = 10")
+    await execute(journal, "PRAGMA max_page_count = 10")
     large = record(version=2, metadata={"x": "y" * 100_000})
-    with pytest.raises(JournalError, match="no space left .* nothing was stored"):
+    with pytest.raises(JournalError, match=r"no space left .* nothing was stored"):
         await journal.commit(large, NOW)
     assert (await journal.load())["a"].version == 1
     assert path.with_name("journal.db-wal").stat().st_size == 0
-    await tell_database(journal, "PRAGMA max_page_count = 100000")
+    await execute(journal, "PRAGMA max_page_count = 100000")
     assert await journal.commit(large, NOW)
     assert len(connections) == 1
 
 
-async def test_a_disk_that_fails_in_the_middle_is_looked_at_anew(journal, connections):
-    """Nothing is believed of the connection that failed; the version tells what was kept, and all goes on."""
+async def test_file_is_reopened_after_disk_error(journal, connections):
+    """The failed connection is not trusted; a new one reads what is on the disk."""
     await keep(journal)
     large = record(version=2, metadata={"x": "y" * 500_000})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -459,8 +459,8 @@ async def test_a_disk_that_fails_in_the_middle_is_looked_at_anew(journal, connec
     assert len(connections) == 2
 
 
-async def test_a_journal_that_cannot_be_written_back_tells_so_when_it_is_closed(path):
-    """The rest is in the log, which stays; opened again, it is all there."""
+async def test_failed_checkpoint_is_reported_at_close(path):
+    """The log is kept, and reopening finds everything."""
     journal = SqliteJournal(path)
     for number in range(20):
         await keep(journal, str(number), metadata={"x": "y" * 20_000})
@@ -476,20 +476,20 @@ async def test_a_journal_that_cannot_be_written_back_tells_so_when_it_is_closed(
         assert len(await again.load()) == 20
 
 
-async def test_what_cannot_be_written_as_text_fails_alone(journal):
-    """A lone surrogate has no place in a file; who waits at the same moment is not harmed."""
-    told = await asyncio.gather(
+async def test_text_that_cannot_be_encoded_fails_alone(journal):
+    """A lone surrogate cannot be stored; other commits of the same moment succeed."""
+    results = await asyncio.gather(
         journal.commit(record("a", tranid="\ud800"), NOW),
         journal.commit(record("b"), HistoryEntry(1.0, "\ud800")),
         journal.commit(record("c"), NOW),
         return_exceptions=True,
     )
-    assert ["cannot be stored" in str(each) for each in told] == [True, True, False]
+    assert ["cannot be stored" in str(each) for each in results] == [True, True, False]
     assert [*await journal.load()] == ["c"]
 
 
-async def test_a_fault_of_ours_fails_its_batch_and_no_other(journal, monkeypatch):
-    """Whoever waits is told; the thread lives on."""
+async def test_unexpected_exception_fails_only_its_batch(journal, monkeypatch):
+    """Its callers get an error, and the thread continues."""
     await keep(journal)
     with monkeypatch.context() as patch:
         patch.setattr(schema, "select_bindings", lambda _: 1 // 0)
@@ -530,8 +530,8 @@ asyncio.run(main())
 """
 
 
-def test_a_disk_that_is_really_full_loses_nothing(path):
-    """Commits fail when it is; what was told to be kept is there, and all goes on when there is room."""
+def test_full_file_system_loses_nothing(path):
+    """Commits fail while it is full; stored records are there, and commits succeed once there is space."""
     alone = ("unshare", "--mount", "--map-root-user")
     try:
         subprocess.run([*alone, "mount", "-t", "tmpfs", "none", path.parent], check=True, capture_output=True)
@@ -573,23 +573,23 @@ os._exit(0)
 
 
 @pytest.mark.usefixtures("measured")
-async def test_a_forked_child_is_refused_and_does_no_harm(path):
-    """It neither hangs nor uses what its parent has open, nor closes it when it ends; its own journals work."""
+async def test_forked_child_cannot_use_the_journal(path):
+    """It neither hangs nor uses or closes its parent's connection; its own journals work."""
     done = run_python(FORKED, path, "-Wignore::DeprecationWarning")
     assert "was opened before this process was forked" in done
     async with SqliteJournal(path) as journal:
         assert (await journal.load())["a"].version == 29
 
 
-async def test_what_is_kept_is_written_through_by_one_process_alone(journal):
-    """Every commit reaches the disk by a write-ahead log, and nobody else can read or write meanwhile."""
+async def test_connection_is_durable_and_exclusive(journal):
+    """Every commit reaches the disk through a write-ahead log, and no other process can read or write."""
     asked = ("synchronous", "journal_mode", "locking_mode", "wal_autocheckpoint")
-    told = await journal._submit(lambda db: [_sqlite.pragma(db, words) for words in asked])
-    assert told == [2, "wal", "exclusive", 0]
+    results = await journal._submit(lambda db: [_sqlite.pragma(db, words) for words in asked])
+    assert results == [2, "wal", "exclusive", 0]
 
 
-def test_nothing_of_it_is_loaded_before_it_is_asked_for(path):
-    """Who keeps nothing in files does not wait for SQLite."""
+def test_sqlite_is_imported_on_first_use(path):
+    """A program without a journal file does not import SQLite."""
     code = """
 import sys
 early = {*sys.modules}

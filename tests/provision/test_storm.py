@@ -26,10 +26,10 @@ TROUBLES = [trouble for trouble in FaultKind if trouble not in (FaultKind.ECHO_M
     cut=st.booleans(),
     ready_after=st.sampled_from([0.0, 12.0]),
 )
-def test_everybody_is_in_the_report_once_whatever_happens(
+def test_report_is_complete_under_random_faults(
     virtual_run, seed: int, troubles: list[FaultKind], errcodes: list[int], ready_after: float, *, cut: bool
 ) -> None:
-    """Under random faults, cancelled or not, and once more after: nothing is opened twice, and all is accounted for."""
+    """Cancelled or not, a run and its repetition create nothing twice, and each tenant is in the report once."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         faults = [Fault(trouble, probability=0.1, seconds=3.0) for trouble in troubles]
         faults += [Fault(FaultKind.ERRCODE, errcode=errcode, probability=0.1) for errcode in errcodes]
@@ -58,17 +58,17 @@ async def _storm(rigging: Rigging, seed: int, faults: list[Fault], ready_after: 
 
 def _check(entries, tenants: list[Tenant], box: Sandbox, records) -> None:
     assert [entry.tenant for entry in entries] == [tenant.name for tenant in tenants]
-    opened = collections.Counter(row.alias for row in box.world.environments.values())
-    assert all(count == 1 for count in opened.values())
+    created = collections.Counter(row.alias for row in box.world.environments.values())
+    assert all(count == 1 for count in created.values())
     for entry in entries:
         record = records.get(entry.tenant)
-        kept = record is not None and (record.env or record.intent)
-        told = entry.env or entry.outcome in (Outcome.UNKNOWN, Outcome.CONFLICT) or entry.not_started
-        assert (kept and told) or not opened[entry.alias], entry
+        recorded = record is not None and (record.env or record.intent)
+        reported = entry.env or entry.outcome in (Outcome.UNKNOWN, Outcome.CONFLICT) or entry.not_started
+        assert (recorded and reported) or not created[entry.alias], entry
 
 
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("trouble", FaultKind)
-async def test_every_fault_ends_in_a_report_that_has_everybody(rigging: Rigging, trouble: FaultKind) -> None:
-    """Each kind of trouble on a third of all requests; exactly once, and nothing is opened twice."""
+async def test_report_is_complete_under_each_fault(rigging: Rigging, trouble: FaultKind) -> None:
+    """With each kind of fault on a third of all requests, each tenant is reported once and nothing is created twice."""
     await _storm(rigging, 7, [Fault(trouble, probability=0.3, seconds=3.0)], 12.0, cut=False)

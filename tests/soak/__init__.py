@@ -1,1 +1,1 @@
-"""Long trials with real processes, servers and clocks."""
+"""Long tests with real processes, servers and clocks."""

@@ -1,4 +1,4 @@
-"""What the long trials share. They run at a tenth of their length; WXTCB_SOAK=1 runs them in full."""
+"""Fixtures of the long tests. They run at a tenth of their length; WXTCB_SOAK=1 runs them in full."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 import wxtcb
 
-BOX = Path(__file__).with_name("box.py")
+PROGRAM = Path(__file__).with_name("sandbox_process.py")
 
 
 @pytest.fixture(scope="session")
@@ -24,34 +24,37 @@ def scale():
 
 
 @attrs.frozen
-class Box:
+class SandboxProcess:
     """A sandbox in another process."""
 
-    way: dict
+    session_options: dict
 
     def session(self, **options):
-        return wxtcb.Session(**self.way, **options)
+        return wxtcb.Session(**self.session_options, **options)
 
     async def state(self):
-        async with aiohttp.ClientSession() as http, http.get(f"{self.way['base_url']}/_sandbox") as reply:
-            return await reply.json()
+        url = f"{self.session_options['base_url']}/_sandbox"
+        async with aiohttp.ClientSession() as http, http.get(url) as response:
+            return await response.json()
 
-    async def order(self, what, body=None, *, method="POST"):
-        """Give an order to the sandbox: `kill-token`, `faults`."""
-        url = f"{self.way['base_url']}/_sandbox/{what}"
-        async with aiohttp.ClientSession() as http, http.request(method, url, json=body) as reply:
-            return await reply.json()
+    async def post(self, path, body=None):
+        """Call the admin API of the sandbox, at `kill-token` or `faults`."""
+        url = f"{self.session_options['base_url']}/_sandbox/{path}"
+        async with aiohttp.ClientSession() as http, http.post(url, json=body) as response:
+            return await response.json()
 
 
 @pytest.fixture
-def box_process():
+def start_sandbox():
+    """Return a context manager that starts a sandbox in a process of its own."""
+
     @contextlib.asynccontextmanager
     async def start(**options):
         pipe = asyncio.subprocess.PIPE
-        arguments = (sys.executable, str(BOX), json.dumps(options))
+        arguments = (sys.executable, str(PROGRAM), json.dumps(options))
         process = await asyncio.create_subprocess_exec(*arguments, stdin=pipe, stdout=pipe)
         try:
-            yield Box(json.loads(await process.stdout.readline()))
+            yield SandboxProcess(json.loads(await process.stdout.readline()))
         finally:
             process.stdin.close()
             await process.wait()

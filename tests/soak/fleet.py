@@ -1,4 +1,4 @@
-"""Many real processes on one token store: started, killed, paused, and watched from outside."""
+"""Many real processes on one token store: started, killed, paused, and observed from outside."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from wxtcb.errors import TokenStoreError
 from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.store_urls import open_store
 
-WORKER = Path(__file__).with_name("worker.py")
-NOTHING = {"done": 0, "failed": {}, "renewals": 0, "alone": 0, "asked": 0, "advice": ""}
+PROGRAM = Path(__file__).with_name("worker.py")
+NO_COUNTS = {"done": 0, "failed": {}, "refreshes": 0, "store_write_failures": 0, "lines_read": 0, "hint": ""}
 
 
 @attrs.define(eq=False)
 class Worker:
-    """One process, and what it has told last."""
+    """One process, and the counts that it printed last."""
 
     process: asyncio.subprocess.Process
-    told: dict = attrs.field(factory=lambda: dict(NOTHING))
+    counts: dict = attrs.field(factory=lambda: dict(NO_COUNTS))
     ready: asyncio.Event = attrs.field(factory=asyncio.Event)
     paused: bool = False
-    _asked: int = 0
+    _lines_written: int = 0
     _reader: asyncio.Task = attrs.field(init=False)
 
     def __attrs_post_init__(self):
@@ -36,8 +36,8 @@ class Worker:
 
     async def _read(self):
         while line := await self.process.stdout.readline():
-            self.told = json.loads(line)
-            if self.told["done"]:
+            self.counts = json.loads(line)
+            if self.counts["done"]:
                 self.ready.set()
 
     def pause(self):
@@ -48,16 +48,17 @@ class Worker:
         self.process.send_signal(signal.SIGCONT)
         self.paused = False
 
-    async def goes_on(self, calls):
-        """Wait until it has made so many calls more from now on; do not wait for one that is paused or gone."""
-        self._asked += 1
-        number = self._asked
+    async def make_progress(self, calls):
+        """Wait until it has made so many more calls, but not for a process that is paused or has ended."""
+        # The line marks this moment: counts that include it were printed after it.
+        self._lines_written += 1
+        number = self._lines_written
         self.process.stdin.write(b"\n")
-        await self._comes_to(lambda: self.told["asked"] >= number)
-        goal = self.told["done"] + calls
-        await self._comes_to(lambda: self.told["done"] >= goal)
+        await self._wait_until(lambda: self.counts["lines_read"] >= number)
+        goal = self.counts["done"] + calls
+        await self._wait_until(lambda: self.counts["done"] >= goal)
 
-    async def _comes_to(self, condition):
+    async def _wait_until(self, condition):
         while not (condition() or self.paused or self.process.returncode is not None):
             await asyncio.sleep(0.01)
 
@@ -67,7 +68,7 @@ class Worker:
         await self._reader
 
     async def end(self):
-        """Let it end in good order; tell whether it did."""
+        """Let it end gracefully; return whether it did."""
         self.process.stdin.close()
         await self._reader
         return await self.process.wait() == 0
@@ -75,11 +76,11 @@ class Worker:
 
 @attrs.define(eq=False)
 class Watch:
-    """The record as it was seen, again and again: each token by its generation and the platform's number of it."""
+    """The stored state as polled: each token as its generation and the platform's number of it."""
 
     tokens: list = attrs.field(factory=list)
     lease: object = None
-    looks: int = 0
+    polls: int = 0
 
     async def follow(self, url, appid):
         store = open_store(url)
@@ -87,79 +88,73 @@ class Watch:
         try:
             while True:
                 with contextlib.suppress(TokenStoreError):
-                    seen = await shared.read()
-                    lease = seen.state.lease
-                    self.lease = lease if lease is not None and lease.remaining(seen.store_time) > 0 else None
-                    self._note(seen.state.token)
-                    self.looks += 1
+                    snapshot = await shared.read()
+                    lease = snapshot.state.lease
+                    self.lease = lease if lease is not None and lease.remaining(snapshot.store_time) > 0 else None
+                    self._record(snapshot.state.token)
+                    self.polls += 1
                 await asyncio.sleep(0.005)
         finally:
             await store.aclose()
 
-    async def looks_again(self):
-        """Wait until the record has been seen as it is from now on."""
-        goal = self.looks + 2
-        while self.looks < goal:
+    async def poll_again(self):
+        """Wait for a poll that started after this call."""
+        # Two: the next poll to end may have started already.
+        goal = self.polls + 2
+        while self.polls < goal:
             await asyncio.sleep(0.005)
 
-    def _note(self, token):
+    def _record(self, token):
         if token is None:
             return
-        kept = token.generation, int(token.value.reveal().partition("_")[0])
-        if not self.tokens or self.tokens[-1] != kept:
-            self.tokens.append(kept)
+        stored = token.generation, int(token.value.reveal().partition("_")[0])
+        if not self.tokens or self.tokens[-1] != stored:
+            self.tokens.append(stored)
 
-    @property
-    def numbers(self):
-        """The platform's numbers of the tokens kept, in the order in which they were kept."""
-        return [number for _, number in self.tokens]
-
-    def steps_back(self):
-        """Return what was stored over something newer."""
+    def regressions(self):
+        """Return the pairs in which an older token replaced a newer one."""
         pairs = zip(self.tokens, self.tokens[1:], strict=False)
         return [(old, new) for old, new in pairs if new[0] <= old[0] or new[1] <= old[1]]
 
 
 @attrs.define(eq=False)
 class Fleet:
-    """Processes of one platform; `gone` are those that were killed."""
+    """Processes of one platform; `killed` are those that were killed."""
 
-    way: dict
+    session_options: dict
     tasks: int
     pause: float = 0.0
     options: dict = attrs.field(factory=dict)
     workers: list = attrs.field(factory=list)
-    gone: list = attrs.field(factory=list)
+    killed: list = attrs.field(factory=list)
 
     async def start(self, number):
-        """Start *number* processes more, and return when each has made its first calls."""
-        session = {**self.way, "max_fetches_per_hour": None, **self.options}
-        given = json.dumps({"session": session, "tasks": self.tasks, "pause": self.pause})
+        """Start *number* more processes, and return when each has made its first calls."""
+        session = {**self.session_options, "max_fetches_per_hour": None, **self.options}
+        arguments = json.dumps({"session": session, "tasks": self.tasks, "pause": self.pause})
+        command = (sys.executable, str(PROGRAM), arguments)
         pipe = asyncio.subprocess.PIPE
-        new = [
-            Worker(await asyncio.create_subprocess_exec(sys.executable, str(WORKER), given, stdin=pipe, stdout=pipe))
-            for _ in range(number)
-        ]
+        new = [Worker(await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)) for _ in range(number)]
         self.workers += new
         await asyncio.gather(*(each.ready.wait() for each in new))
 
-    async def goes_on(self):
-        """Wait until each that runs has made two calls more for each of its tasks."""
-        await asyncio.gather(*(each.goes_on(2 * self.tasks) for each in self.workers))
+    async def make_progress(self):
+        """Wait until each running process has made two more calls for each of its tasks."""
+        await asyncio.gather(*(each.make_progress(2 * self.tasks) for each in self.workers))
 
     async def kill(self, worker):
         """End *worker* as kill -9 does."""
         self.workers.remove(worker)
-        self.gone.append(worker)
+        self.killed.append(worker)
         await worker.kill()
 
     def holder(self, lease):
-        """Return the process that *lease* belongs to, if it is one of ours."""
-        number = int(lease.owner.rpartition(":")[2])
-        return next((each for each in self.workers if each.process.pid == number), None)
+        """Return the process that holds *lease*, if it belongs to the fleet."""
+        pid = int(lease.by.rpartition(":")[2])
+        return next((each for each in self.workers if each.process.pid == pid), None)
 
     async def end(self):
-        """End all in good order; tell whether each did."""
+        """End all processes gracefully; return whether each did."""
         return all(await asyncio.gather(*(each.end() for each in self.workers)))
 
     async def abandon(self):
@@ -167,15 +162,15 @@ class Fleet:
             if worker.process.returncode is None:
                 await self.kill(worker)
 
-    def told(self, name):
-        return [each.told[name] for each in (*self.workers, *self.gone)]
+    def counts(self, name):
+        return [each.counts[name] for each in (*self.workers, *self.killed)]
 
     @property
     def failed(self):
-        """What failed in all of them, counted by its words."""
-        return sum((Counter(each) for each in self.told("failed")), Counter())
+        """The failures of all processes, counted by message."""
+        return sum((Counter(each) for each in self.counts("failed")), Counter())
 
-    def counts(self):
-        """Return what was done, in one line."""
-        done, renewals = sum(self.told("done")), sum(self.told("renewals"))
-        return f"{done:,} calls, {renewals} renewals, failed {sum(self.failed.values())}"
+    def summary(self):
+        """Return the counts of all processes in one line."""
+        done, refreshes = sum(self.counts("done")), sum(self.counts("refreshes"))
+        return f"{done:,} calls, {refreshes} refreshes, failed {sum(self.failed.values())}"

@@ -1,6 +1,6 @@
-"""A program that provisions, in a process of its own; what came of it is printed as one JSON line.
+"""Program: provisions tenants, and prints the result as one JSON line.
 
-A naive one keeps a list of who is done, and opens an environment again and again until it is told of one.
+A naive one stores a list of finished tenants, and sends a create again until one is answered.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wxtcb.api import environment
 from wxtcb.provision import Provisioner, Service, SqliteJournal, Tenant, context
 
 
-def tenants_of(count):
+def make_tenants(count):
     services = [Service.from_name("api")]
     return [
         Tenant(f"t{number}", alias=f"a{number}", appids=["wx0000000000000001"], services=services)
@@ -27,13 +27,13 @@ def tenants_of(count):
 
 
 async def provision(session, options):
-    context.CREATE_WINDOW_MARGIN = options["spare"]
+    context.CREATE_WINDOW_MARGIN = options["window_margin"]
     journal = SqliteJournal(options["journal"])
-    pace = {"settle": options["settle"], "interval": 0.5, "concurrency": options["concurrency"]}
-    async with journal, Provisioner(session, journal=journal, **pace) as provisioner:
-        tenants = tenants_of(options["count"])
-        run, loop, ends = provisioner.apply(tenants), asyncio.get_running_loop(), set()
-        loop.add_signal_handler(signal.SIGTERM, lambda: ends.add(loop.create_task(run.cancel())))
+    settings = {"settle": options["settle"], "interval": 0.5, "concurrency": options["concurrency"]}
+    async with journal, Provisioner(session, journal=journal, **settings) as provisioner:
+        tenants = make_tenants(options["count"])
+        run, loop, cancellations = provisioner.apply(tenants), asyncio.get_running_loop(), set()
+        loop.add_signal_handler(signal.SIGTERM, lambda: cancellations.add(loop.create_task(run.cancel())))
         report = await run.wait()
         audit = await provisioner.audit(tenants) if report.all_done else None
         outcomes = Counter(entry.outcome.value for entry in report.tenants)
@@ -45,17 +45,17 @@ async def provision(session, options):
 
 
 async def retry_naively(session, options):
-    told = Path(options["journal"]).with_suffix(".done")
-    done = set(told.read_text().split()) if told.exists() else set()
-    waiting = (f"a{number}" for number in range(options["count"]) if f"a{number}" not in done)
+    finished = Path(options["journal"]).with_suffix(".done")
+    done = set(finished.read_text().split()) if finished.exists() else set()
+    unfinished = (f"a{number}" for number in range(options["count"]) if f"a{number}" not in done)
 
     async def work():
-        for alias in waiting:
+        for alias in unfinished:
             while True:
                 with contextlib.suppress(wxtcb.WxtcbError):
                     await environment.create_env(session, alias=alias)
                     break
-            with told.open("a") as file:
+            with finished.open("a") as file:
                 file.write(f"{alias}\n")
 
     await asyncio.gather(*(work() for _ in range(options["concurrency"])))
@@ -64,9 +64,9 @@ async def retry_naively(session, options):
 
 async def main(options):
     timeout = wxtcb.Timeout(connect=0.5, reply=1.5)
-    way = {**options["way"], "timeout": timeout, "max_fetches_per_hour": None}
+    session_options = {**options["session"], "timeout": timeout, "max_fetches_per_hour": None}
     work = retry_naively if options["naive"] else provision
-    async with wxtcb.Session(**way) as session:
+    async with wxtcb.Session(**session_options) as session:
         print(json.dumps(await work(session, options)), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Provisioning that is killed, stopped and ended in its middle, and begun again: real processes and a real file."""
+"""Provisioning that is killed, paused, terminated and restarted: real processes and a real file."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ FAULTS = [
 
 @attrs.define(eq=False)
 class Trial:
-    """Programs that provision the same tenants one after the other, on one journal."""
+    """Processes that provision the same tenants one after the other, on one journal."""
 
-    box: object
+    sandbox: object
     options: dict
     process: asyncio.subprocess.Process = None
     killed: int = 0
 
     @property
-    def longest(self):
-        """The seconds that a process without creates lives at most before it is killed."""
-        return self.options["spare"] + 4.0
+    def max_lifetime(self):
+        """The seconds after which a process without creates is killed."""
+        return self.options["window_margin"] + 4.0
 
     async def start(self):
-        given = json.dumps({"way": self.box.way, **self.options})
+        given = json.dumps({"session": self.sandbox.session_options, **self.options})
         pipe = asyncio.subprocess.PIPE
         self.process = await asyncio.create_subprocess_exec(sys.executable, str(PROGRAM), given, stdout=pipe)
 
-    async def creates(self, more, patience=60.0):
-        """Wait until the platform has had so many creates more, or the time is up."""
-        goal, end = await self._count() + more, time.monotonic() + patience
+    async def wait_for_creates(self, more, max_seconds=60.0):
+        """Wait until the platform has received so many more creates, at most *max_seconds*."""
+        goal, end = await self._count() + more, time.monotonic() + max_seconds
         while await self._count() < goal and time.monotonic() < end:
             await asyncio.sleep(0.02)
 
     async def _count(self):
-        return (await self.box.state())["counts"].get(CREATE, 0)
+        return (await self.sandbox.state())["counts"].get(CREATE, 0)
 
     async def kill(self):
         self.killed += self.process.returncode is None
@@ -60,114 +60,115 @@ class Trial:
             self.process.kill()
         await self.process.communicate()
 
-    async def end(self):
-        """Wait for its end, and return what it tells."""
+    async def finish(self):
+        """Wait until the process ends, and return its result."""
         out, _ = await self.process.communicate()
         assert self.process.returncode == 0
         return json.loads(out)
 
-    async def opened(self):
-        """Return how many environments each alias has."""
-        return Counter(row["alias"] for row in (await self.box.state())["environments"])
+    async def created(self):
+        """Return the number of environments of each alias."""
+        return Counter(row["alias"] for row in (await self.sandbox.state())["environments"])
 
 
-def trial_of(box, folder, scale, **options):
-    """Return a trial of a thousand tenants, or of fifty; a create is over after 12 s, or after 3."""
-    usual = {"journal": str(folder / "journal.db"), "count": 1000 if scale == 1 else 50}
-    usual |= {
+def make_trial(sandbox, folder, scale, **options):
+    """Return a trial of a thousand tenants, or of fifty; a create ends within 12 seconds, or within 3."""
+    defaults = {"journal": str(folder / "journal.db"), "count": 1000 if scale == 1 else 50}
+    defaults |= {
         "concurrency": 64 if scale == 1 else 8,
         "settle": 1.0,
-        "spare": 10.0 if scale == 1 else 1.0,
+        "window_margin": 10.0 if scale == 1 else 1.0,
         "naive": False,
     }
-    return Trial(box, {**usual, **options})
+    return Trial(sandbox, {**defaults, **options})
 
 
-async def kill_again_and_again(trial, times):
-    """Kill after some creates, or at any moment while no new ones are sent because all wait for looks."""
-    dice = random.Random(7)
+async def kill_repeatedly(trial, times):
+    """Kill the process after some creates, or at a random moment while all tenants wait for listings."""
+    rng = random.Random(7)
     for _ in range(times):
         await trial.start()
-        await trial.creates(dice.randint(1, trial.options["count"] // times // 2), dice.uniform(0.5, trial.longest))
-        await asyncio.sleep(dice.uniform(0.0, 0.3))
+        more = rng.randint(1, trial.options["count"] // times // 2)
+        await trial.wait_for_creates(more, rng.uniform(0.5, trial.max_lifetime))
+        await asyncio.sleep(rng.uniform(0.0, 0.3))
         await trial.kill()
 
 
-def every_one_once(trial, opened):
-    return opened == Counter(f"a{number}" for number in range(trial.options["count"]))
+def all_created_once(trial, created):
+    return created == Counter(f"a{number}" for number in range(trial.options["count"]))
 
 
-async def test_nothing_is_opened_twice_or_lost_by_kill_9(box_process, tmp_path, scale):
-    """Killed at random moments and started again each time: in the end an audit proves that all have what they want."""
-    async with box_process(visible_after=0.5) as box:
-        await box.order("faults", FAULTS)
-        trial = trial_of(box, tmp_path, scale)
-        await kill_again_and_again(trial, 20 if scale == 1 else 2)
+async def test_kill_9_creates_nothing_twice_and_loses_nothing(start_sandbox, tmp_path, scale):
+    """A process killed at random moments and restarted ends with an audit that proves all tenants."""
+    async with start_sandbox(visible_after=0.5) as sandbox:
+        await sandbox.post("faults", FAULTS)
+        trial = make_trial(sandbox, tmp_path, scale)
+        await kill_repeatedly(trial, 20 if scale == 1 else 2)
         await trial.start()
-        told, opened = await trial.end(), await trial.opened()
-        state = await box.state()
-    print(told, f"{trial.killed} killed, {state['counts']}")
+        result, created = await trial.finish(), await trial.created()
+        state = await sandbox.state()
+    print(result, f"{trial.killed} killed, {state['counts']}")
     assert trial.killed >= 2
-    assert told["proven"]
-    assert every_one_once(trial, opened)
+    assert result["proven"]
+    assert all_created_once(trial, created)
 
 
-async def test_naive_retry_opens_some_twice(box_process, tmp_path):
-    """The control: the same without journal and looks."""
-    async with box_process() as box:
-        await box.order("faults", FAULTS)
-        trial = trial_of(box, tmp_path, 0.1, naive=True, concurrency=16)
-        await kill_again_and_again(trial, 2)
+async def test_naive_retry_creates_some_twice(start_sandbox, tmp_path):
+    """Control: without journal and listings, some environments are created twice."""
+    async with start_sandbox() as sandbox:
+        await sandbox.post("faults", FAULTS)
+        trial = make_trial(sandbox, tmp_path, 0.1, naive=True, concurrency=16)
+        await kill_repeatedly(trial, 2)
         await trial.start()
-        await trial.end()
-        opened = await trial.opened()
-    print(f"{opened.total() - len(opened)} too many of {opened.total()}")
-    assert len(opened) == trial.options["count"]
-    assert opened.total() > len(opened) + 3
+        await trial.finish()
+        created = await trial.created()
+    print(f"{created.total() - len(created)} too many of {created.total()}")
+    assert len(created) == trial.options["count"]
+    assert created.total() > len(created) + 3
 
 
-async def test_what_is_hidden_for_longer_than_the_settle_is_opened_twice(box_process, tmp_path):
-    """The control: it is the settle that protects."""
-    async with box_process(visible_after=60.0) as box:
-        await box.order("faults", [{**FAULTS[0], "times": 1, "probability": 1}])
-        trial = trial_of(box, tmp_path, 0.1, count=1)
+async def test_too_short_settle_creates_second_environment(start_sandbox, tmp_path):
+    """Control: it is the propagation delay that protects."""
+    async with start_sandbox(visible_after=60.0) as sandbox:
+        await sandbox.post("faults", [{**FAULTS[0], "times": 1, "probability": 1}])
+        trial = make_trial(sandbox, tmp_path, 0.1, count=1)
         await trial.start()
-        await trial.creates(2)
+        await trial.wait_for_creates(2)
         await trial.kill()
-        opened = await trial.opened()
-    assert opened.total() >= 2
+        created = await trial.created()
+    assert created.total() >= 2
 
 
-async def test_a_process_that_is_stopped_in_mid_create_opens_nothing_twice(box_process, tmp_path, scale):
-    """For longer than its requests and its intents last; then it goes on, and all are done."""
-    async with box_process(visible_after=0.5) as box:
-        await box.order("faults", FAULTS)
-        trial = trial_of(box, tmp_path, scale)
+async def test_paused_process_creates_nothing_twice(start_sandbox, tmp_path, scale):
+    """It is paused for longer than its requests and intents last; then it continues, and all tenants are done."""
+    async with start_sandbox(visible_after=0.5) as sandbox:
+        await sandbox.post("faults", FAULTS)
+        trial = make_trial(sandbox, tmp_path, scale)
         await trial.start()
         for _ in range(3 if scale == 1 else 1):
-            await trial.creates(12)
+            await trial.wait_for_creates(12)
             trial.process.send_signal(signal.SIGSTOP)
             await asyncio.sleep(14.0 if scale == 1 else 3.5)
             trial.process.send_signal(signal.SIGCONT)
-        told, opened = await trial.end(), await trial.opened()
-    print(told)
-    assert told["proven"]
-    assert every_one_once(trial, opened)
+        result, created = await trial.finish(), await trial.created()
+    print(result)
+    assert result["proven"]
+    assert all_created_once(trial, created)
 
 
-async def test_sigterm_ends_with_a_report_and_the_next_run_finishes(box_process, tmp_path, scale):
-    """What was sent is awaited, nobody is left out, and no tenant gets two."""
-    async with box_process(visible_after=0.5) as box:
-        await box.order("faults", FAULTS)
-        trial = trial_of(box, tmp_path, scale)
+async def test_sigterm_ends_with_complete_report(start_sandbox, tmp_path, scale):
+    """Sent requests are awaited, each tenant is reported, and the next run finishes without duplicates."""
+    async with start_sandbox(visible_after=0.5) as sandbox:
+        await sandbox.post("faults", FAULTS)
+        trial = make_trial(sandbox, tmp_path, scale)
         await trial.start()
-        await trial.creates(16)
+        await trial.wait_for_creates(16)
         trial.process.terminate()
-        first, opened = await trial.end(), await trial.opened()
+        first, created = await trial.finish(), await trial.created()
         assert (first["stopped"], sum(first["outcomes"].values())) == ("cancelled", trial.options["count"])
-        assert 0 < opened.total() < trial.options["count"]
+        assert 0 < created.total() < trial.options["count"]
         await trial.start()
-        told, opened = await trial.end(), await trial.opened()
-    print(first, told)
-    assert told["proven"]
-    assert every_one_once(trial, opened)
+        result, created = await trial.finish(), await trial.created()
+    print(first, result)
+    assert result["proven"]
+    assert all_created_once(trial, created)

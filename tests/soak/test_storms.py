@@ -1,4 +1,4 @@
-"""Storms: many tasks on one session while the platform misbehaves, the platform being another process."""
+"""Storms: many tasks on one session while the platform, in another process, misbehaves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKEN = API_COMPONENT_TOKEN.path
 
 @attrs.define
 class Tally:
-    """What a storm showed."""
+    """Counts of a storm."""
 
     done: int = 0
     failures: list = attrs.field(factory=list)
@@ -35,7 +35,7 @@ class Tally:
             self.failures.append(error)
         self.done += 1
 
-    async def goes_on(self, calls):
+    async def make_progress(self, calls):
         """Wait until so many calls more are done, or one has failed."""
         goal = self.done + calls
         while self.done < goal and not self.failures:
@@ -43,7 +43,7 @@ class Tally:
 
 
 async def storm(session, tally, *, tasks, until):
-    """Let so many tasks call again and again until *until* says that it is over."""
+    """Let so many tasks call again and again until *until* returns true."""
 
     async def caller():
         while not until():
@@ -54,63 +54,63 @@ async def storm(session, tally, *, tasks, until):
             group.create_task(caller())
 
 
-async def test_calls_survive_when_token_is_killed_again_and_again(box_process, scale):
-    """No call of 500 tasks fails or waits for a second renewal, and each killed token costs one fetch."""
+async def test_calls_survive_repeated_token_invalidation(start_sandbox, scale):
+    """No call of 500 tasks fails or waits for a second refresh, and each invalidated token costs one fetch."""
     tasks, kills, tally = 500, int(50 * scale), Tally()
     async with (
-        box_process() as box,
-        box.session(max_fetches_per_hour=None, hooks=[tally.on_event]) as session,
+        start_sandbox() as sandbox,
+        sandbox.session(max_fetches_per_hour=None, hooks=[tally.on_event]) as session,
         asyncio.TaskGroup() as group,
     ):
 
-        async def kill_again_and_again():
+        async def invalidate_repeatedly():
             for _ in range(kills):
-                await tally.goes_on(2 * tasks)
-                await box.order("kill-token")
-            await tally.goes_on(2 * tasks)
+                await tally.make_progress(2 * tasks)
+                await sandbox.post("kill-token")
+            await tally.make_progress(2 * tasks)
 
-        killing = group.create_task(kill_again_and_again())
-        await storm(session, tally, tasks=tasks, until=killing.done)
-        state = await box.state()
+        invalidating = group.create_task(invalidate_repeatedly())
+        await storm(session, tally, tasks=tasks, until=invalidating.done)
+        state = await sandbox.state()
     print(f"{tally.done} calls, {len(tally.resent)} sent again, {state['kills']} kills, {state['mints']} fetches")
     assert tally.failures == []
     assert (state["kills"], state["mints"], state["counts"][TOKEN]) == (kills, kills + 1, kills + 1)
     assert set(tally.resent.values()) == {1}
 
 
-async def test_ceiling_ends_storm_when_something_keeps_voiding_tokens(box_process):
-    """The default ceiling stops a storm of renewals with the error that says why."""
+async def test_fetch_limit_ends_a_storm_of_invalidations(start_sandbox):
+    """The default limit stops a storm of refreshes with an error that says why."""
     tally = Tally()
 
     def is_over():
         return any(isinstance(error, wxtcb.TokenFetchLimit) for error in tally.failures)
 
-    async with box_process(kill_token_every=0.05) as box, box.session() as session, asyncio.timeout(300):
+    async with start_sandbox(expire_token_every=0.05) as sandbox, sandbox.session() as session, asyncio.timeout(300):
         await storm(session, tally, tasks=20, until=is_over)
-        state = await box.state()
+        state = await sandbox.state()
     assert state["mints"] == 30
     assert {type(error) for error in tally.failures} <= {wxtcb.TokenFetchLimit, wxtcb.InvalidToken}
-    ceiling = next(error for error in tally.failures if isinstance(error, wxtcb.TokenFetchLimit))
-    assert "token_store" in str(ceiling)
-    assert 0 < ceiling.retry_after <= 3600
+    limit = next(error for error in tally.failures if isinstance(error, wxtcb.TokenFetchLimit))
+    assert "token_store" in str(limit)
+    assert 0 < limit.retry_after <= 3600
 
 
-async def test_first_calls_share_one_fetch_when_ten_thousand_come_at_once(box_process, scale):
-    """10,000 first calls at once make one token fetch, and cancelling half of them changes nothing for the rest."""
+async def test_ten_thousand_first_calls_share_one_fetch(start_sandbox, scale):
+    """Cancelling half of them changes nothing for the rest."""
     calls = int(10_000 * scale)
-    async with box_process() as box, box.session() as session:
+    async with start_sandbox() as sandbox, sandbox.session() as session:
         tasks = [asyncio.create_task(environment.describe_envs(session)) for _ in range(calls)]
         await asyncio.sleep(0)
         for task in tasks[::2]:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
-        state = await box.state()
+        state = await sandbox.state()
     assert state["mints"] == 1
     assert all(isinstance(result, environment.EnvList) for result in results[1::2])
 
 
-async def test_hardly_a_call_fails_when_three_in_ten_answers_are_busy(box_process, scale):
-    """At 30 % of -1, hardly a READ in 1,000 fails, and none for want of quota."""
+async def test_few_calls_fail_at_thirty_percent_busy_answers(start_sandbox, scale):
+    """At 30 % of -1, about one read in 15,000 fails, and none for lack of quota."""
     calls = iter(range(int(5_000 * scale)))
     tally = Tally()
 
@@ -119,25 +119,29 @@ async def test_hardly_a_call_fails_when_three_in_ten_answers_are_busy(box_proces
             await tally.call(session)
 
     policy = wxtcb.RetryPolicy(base=0.5 * scale)
-    async with box_process(busy=0.3) as box, box.session(retry=policy) as session, asyncio.TaskGroup() as group:
+    async with (
+        start_sandbox(busy=0.3) as sandbox,
+        sandbox.session(retry=policy) as session,
+        asyncio.TaskGroup() as group,
+    ):
         for _ in range(int(500 * scale)):
             group.create_task(caller(session))
     assert tally.done == int(5_000 * scale)
-    assert len(tally.failures) <= 3 + tally.done / 10_000  # by chance it is 1 in 15,000
+    assert len(tally.failures) <= 3 + tally.done / 10_000
     assert all("sent 8 times" in error.__notes__[0] for error in tally.failures)
 
 
 @pytest.mark.parametrize("keep", [0, 1], ids=["all", "all but one"])
-async def test_renewal_goes_on_when_waiters_are_cancelled(box_process, keep):
-    """Cancelling all waiters of the first renewal, or all but one, neither cancels nor repeats it."""
-    async with box_process() as box, box.session() as session:
+async def test_refresh_continues_when_waiters_are_cancelled(start_sandbox, keep):
+    """Cancelling all waiters of the first refresh, or all but one, neither cancels nor repeats it."""
+    async with start_sandbox() as sandbox, sandbox.session() as session:
         tasks = [asyncio.create_task(environment.describe_envs(session)) for _ in range(100)]
         await asyncio.sleep(0)
         for task in tasks[keep:]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await environment.describe_envs(session)
-        state = await box.state()
+        state = await sandbox.state()
     assert state["mints"] == 1
     assert all(task.cancelled() for task in tasks[keep:])
     assert not any(task.cancelled() for task in tasks[:keep])

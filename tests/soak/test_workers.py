@@ -1,4 +1,4 @@
-"""The FastAPI backend of README.md under uvicorn with four workers: one token and one ticket for all of them."""
+"""The FastAPI backend of the documentation under uvicorn: four workers share one token and one ticket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 [BACKEND] = (
     block for block in re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL) if "fastapi" in block
 )
-WHO = """
+PID_ROUTE = """
 
 @app.get("/who")
 def who() -> int:
@@ -35,27 +35,28 @@ def free_port():
 
 
 @contextlib.asynccontextmanager
-async def serving(box, folder):
-    """Run the backend as it is printed, with a page that tells which worker answers."""
-    (folder / "backend.py").write_text(BACKEND + WHO)
+async def serve_backend(sandbox, folder):
+    """Run the documented backend, with an additional route that returns the process id."""
+    (folder / "backend.py").write_text(BACKEND + PID_ROUTE)
     port = free_port()
     env = {
         **os.environ,
         "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}",
-        "WXTCB_BASE_URL": box.url,
-        "WXTCB_COMPONENT_APPID": box.component_appid,
-        "WXTCB_COMPONENT_APPSECRET": box.component_appsecret,
-        "WXTCB_MESSAGE_TOKEN": box.message_token,
-        "WXTCB_ENCODING_AES_KEY": box.encoding_aes_key,
+        "WXTCB_BASE_URL": sandbox.url,
+        "WXTCB_COMPONENT_APPID": sandbox.component_appid,
+        "WXTCB_COMPONENT_APPSECRET": sandbox.component_appsecret,
+        "WXTCB_MESSAGE_TOKEN": sandbox.message_token,
+        "WXTCB_ENCODING_AES_KEY": sandbox.encoding_aes_key,
         "WXTCB_TOKEN_STORE": f"sqlite:///{folder}/tokens.db",
     }
     command = ("-m", "uvicorn", "backend:app", "--workers", "4", "--port", str(port))
     command += ("--no-access-log", "--log-level", "warning", "--timeout-worker-healthcheck", "300")
     process = await asyncio.create_subprocess_exec(sys.executable, *command, cwd=folder, env=env)
-    wire = aiohttp.TCPConnector(limit=0, force_close=True)  # a connection for each request, so that workers take turns
+    # A connection for each request, so that the requests reach different workers.
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
     url = f"http://127.0.0.1:{port}"
     try:
-        async with aiohttp.ClientSession(url, connector=wire) as client:
+        async with aiohttp.ClientSession(url, connector=connector) as client:
             yield url, client
     finally:
         process.terminate()
@@ -63,38 +64,38 @@ async def serving(box, folder):
 
 
 async def get(client, path):
-    async with client.get(path) as answer:
-        return answer.status, await answer.text()
+    async with client.get(path) as response:
+        return response.status, await response.text()
 
 
-async def up(client):
+async def wait_for_workers(client):
     """Wait until four workers have answered."""
-    seen = set()
+    pids = set()
     async with asyncio.timeout(300):
-        while len(seen) < 4:
+        while len(pids) < 4:
             try:
-                seen.update(await asyncio.gather(*(get(client, "/who") for _ in range(8))))
+                pids.update(await asyncio.gather(*(get(client, "/who") for _ in range(8))))
             except aiohttp.ClientError:
                 await asyncio.sleep(0.02)
 
 
 async def listings(client, number):
-    """Return the statuses of *number* listings at once."""
-    answers = await asyncio.gather(*(get(client, "/environments") for _ in range(number)))
-    return Counter(status for status, _ in answers)
+    """Return the statuses of *number* concurrent listings."""
+    responses = await asyncio.gather(*(get(client, "/environments") for _ in range(number)))
+    return Counter(status for status, _ in responses)
 
 
 async def test_four_workers_share_ticket_and_token(tmp_path):
-    """A push that reached one worker serves all; one fetch at the start, and one for each token that is killed."""
-    async with Sandbox() as box, serving(box, tmp_path) as (url, client):
-        await up(client)
+    """A push to one worker serves all; there is one fetch at the start, and one per invalidated token."""
+    async with Sandbox() as sandbox, serve_backend(sandbox, tmp_path) as (url, client):
+        await wait_for_workers(client)
         assert await listings(client, 8) == {502: 8}
-        assert box.world.tokens_issued == 0
-        box.push_to(f"{url}/wechat/push", every=None)
-        assert (await box.push()).accepted
+        assert sandbox.world.tokens_issued == 0
+        sandbox.push_to(f"{url}/wechat/push", every=None)
+        assert (await sandbox.push()).accepted
         assert await listings(client, 40) == {200: 40}
-        assert box.world.tokens_issued == 1
-        for kills in range(1, 4):
-            assert box.world.expire_token()
+        assert sandbox.world.tokens_issued == 1
+        for invalidations in range(1, 4):
+            assert sandbox.world.expire_token()
             assert await listings(client, 40) == {200: 40}
-            assert box.world.tokens_issued == kills + 1
+            assert sandbox.world.tokens_issued == invalidations + 1

@@ -1,7 +1,7 @@
-"""A backend in a process of its own: many tasks call in a loop until its stdin closes.
+"""Program: a backend whose tasks call in a loop until its stdin closes.
 
-Ten times a second it prints what they have done so far, as one JSON line, so that this is known of a killed one too.
-With it comes how many lines it has read: so whoever writes one knows what was done after that.
+Ten times a second it prints its counts as one JSON line, so that those of a killed process are known, too. The counts
+include the number of lines read from stdin: a test that writes a line knows which calls were made after it.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from wxtcb.events import TokenConflictDetected, TokenRefreshed, TokenStoreWriteF
 
 @attrs.define
 class Tally:
-    """What was done, and what failed, by its words."""
+    """Counts of calls, of failures by message, and of events."""
 
     done: int = 0
     failed: dict = attrs.field(factory=dict)
-    renewals: int = 0
-    alone: int = 0
-    asked: int = 0
-    advice: str = ""
+    refreshes: int = 0
+    store_write_failures: int = 0
+    lines_read: int = 0
+    hint: str = ""
 
     def on_event(self, event):
-        self.renewals += isinstance(event, TokenRefreshed)
-        self.alone += isinstance(event, TokenStoreWriteFailed)
+        self.refreshes += isinstance(event, TokenRefreshed)
+        self.store_write_failures += isinstance(event, TokenStoreWriteFailed)
         if isinstance(event, TokenConflictDetected):
-            self.advice = event.hint
+            self.hint = event.hint
 
-    def note(self, error):
+    def count_call(self, error):
         self.done += 1
         if error is not None:
-            words = f"{type(error).__name__}: {error}"[:300]
-            self.failed[words] = self.failed.get(words, 0) + 1
+            message = f"{type(error).__name__}: {error}"[:300]
+            self.failed[message] = self.failed.get(message, 0) + 1
 
 
-async def call_for_ever(session, tally, pause):
+async def call_repeatedly(session, tally, pause):
     while True:
-        failed = None
+        failure = None
         try:
             await environment.describe_envs(session)
         except wxtcb.WxtcbError as error:
-            failed = error
-        tally.note(failed)
-        await asyncio.sleep(1.0 if failed else pause)
+            failure = error
+        tally.count_call(failure)
+        await asyncio.sleep(1.0 if failure else pause)
 
 
 async def report(tally):
@@ -61,10 +61,10 @@ async def report(tally):
 async def main(options):
     tally = Tally()
     async with wxtcb.Session(**options["session"], hooks=[tally.on_event]) as session:
-        work = [call_for_ever(session, tally, options["pause"]) for _ in range(options["tasks"])]
-        tasks = [asyncio.create_task(each) for each in (*work, report(tally))]
+        calls = [call_repeatedly(session, tally, options["pause"]) for _ in range(options["tasks"])]
+        tasks = [asyncio.create_task(each) for each in (*calls, report(tally))]
         while await asyncio.to_thread(sys.stdin.readline):
-            tally.asked += 1
+            tally.lines_read += 1
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)

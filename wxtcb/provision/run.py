@@ -185,7 +185,7 @@ class Run:
                 await asyncio.wait([self._task])
         finally:
             if not self._task.done():
-                # Set before the cancellation, so that `_execute` can tell it from one of another origin.
+                # Set before the cancellation, so that `_execute` can distinguish it from any other cancellation.
                 self._grace_expired = True
                 self._task.cancel()
         await asyncio.wait([self._task])

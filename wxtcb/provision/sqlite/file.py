@@ -95,7 +95,7 @@ def _lock_file(path: Path) -> int | None:
 
 def _close_inherited_fds() -> None:
     # A ``flock`` belongs to the open file, which a forked child shares. If the child kept its descriptor and outlived
-    # a killed parent, nobody could open the journal.
+    # a killed parent, no process could open the journal.
     while _LOCKED_FDS:
         os.close(_LOCKED_FDS.pop())
 
