@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 
 import pytest
 
 from wxtcb.cli.console import NotConfirmed
-from wxtcb.provision import derive_alias
+from wxtcb.cli.progress import NoProgress
+from wxtcb.cli.provision import RunController
+from wxtcb.cli.target import SandboxTarget
+from wxtcb.provision import MemoryJournal, Outcome, Provisioner, Tenant, derive_alias
 from wxtcb.sandbox import ReadyPolicy, Sandbox
 
 from .conftest import CREATE, Cli, Platform, Tenants, contains_no_secret
@@ -237,6 +242,21 @@ def test_unconfirmed_service_counts_as_done(
     assert "\ndone (unconfirmed): " in result.stdout
     env = next(iter(platform.sandbox.world.environments))
     assert f"  a: done (unconfirmed) ({env}) - api" in result.stdout
+
+
+async def test_signal_before_the_run_prevents_it() -> None:
+    """A signal while the session is opened is not lost: nothing is created, and the tenants are unfinished."""
+    target = SandboxTarget()
+    async with target.session() as session:
+        async with Provisioner(session, journal=MemoryJournal()) as provisioner:
+            plan = await provisioner.plan([Tenant("a")])
+        controller = RunController(plan, NoProgress())
+        for _ in range(2):
+            controller.handle_signal(signal.SIGTERM, asyncio.current_task())
+        await controller.execute(Provisioner(session, journal=plan.journal))
+    assert controller.interrupted_by == signal.SIGTERM
+    assert [entry.outcome for entry in controller.report.tenants] == [Outcome.UNFINISHED]
+    assert not target.sandbox.world.environments
 
 
 def test_own_token_changes_nothing_in_the_sandbox(fast: None, cli: Cli, tenants: Tenants) -> None:

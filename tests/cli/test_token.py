@@ -1,16 +1,14 @@
-"""`wxtcb token`: state without a request, a token only on request, its value only when revealed."""
+"""Command `wxtcb token`: it shows state without a request, fetches with --fetch, and prints with --reveal."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from wxtcb.cli.token import _describe_health
+from wxtcb.cli.token import describe_health
 from wxtcb.errors import TicketMissing, TokenStoreError
 from wxtcb.secret import Secret
 from wxtcb.tokens import Health
@@ -18,17 +16,18 @@ from wxtcb.tokens.refresh import process_id
 from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.stores import SqliteStore
 
-from .conftest import VARIABLES, Cli, Platform, signal_at_request
+from .children import start
+from .conftest import TOKEN, VARIABLES, Cli, Platform, signal_at_request
 
 
-def test_it_shows_what_is_set_and_no_value(cli: Cli, platform: Platform) -> None:
-    """Nothing is sent."""
+def test_state_shows_which_variables_are_set(cli: Cli, platform: Platform) -> None:
+    """No value is shown, and no request is sent."""
     result = cli("token")
     assert result.exit_code == 0
-    told = dict(line.split("  ", 1) for line in result.stdout.splitlines()[:10])
-    assert {name: state.strip() for name, state in told.items()} == {
+    states = dict(line.split("  ", 1) for line in result.stdout.splitlines()[:10])
+    assert {name: state.strip() for name, state in states.items()} == {
         **dict.fromkeys(f"WXTCB_{name}" for name in VARIABLES),
-        **dict.fromkeys(told, "not set"),
+        **dict.fromkeys(states, "not set"),
         **dict.fromkeys(platform.env, "set"),
     }
     assert f"Ready for {platform.sandbox.url}.\n" in result.stdout
@@ -37,50 +36,51 @@ def test_it_shows_what_is_set_and_no_value(cli: Cli, platform: Platform) -> None
     assert len(platform.sandbox.seen) == 0
 
 
-def test_it_tells_what_is_missing(cli: Cli) -> None:
-    """In the words of the commands that need it."""
+def test_state_shows_what_is_missing(cli: Cli) -> None:
+    """The exit code is 0, because the state was shown."""
     result = cli("token")
     assert result.exit_code == 0
     assert "Not ready: not set in the environment: WXTCB_COMPONENT_APPID, WXTCB_COMPONENT_APPSECRET" in result.stdout
 
 
-def test_it_tells_that_a_token_needs_leave(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it would be fetched from a platform that is not on this machine."""
+def test_state_shows_that_own_token_is_required(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A platform that is not on this machine requires it."""
     monkeypatch.setenv("WXTCB_BASE_URL", "https://nowhere.invalid")
-    assert "https://nowhere.invalid; what fetches a token there needs --own-token." in cli("token").stdout
+    [line] = [line for line in cli("token").stdout.splitlines() if line.startswith("Ready for ")]
+    assert "https://nowhere.invalid" in line
+    assert "--own-token" in line
 
 
-def test_fetch_tells_the_life_alone(cli: Cli, platform: Platform) -> None:
-    """The value is printed only with --reveal."""
+def test_fetch_prints_the_token_only_with_reveal(cli: Cli, platform: Platform) -> None:
+    """Otherwise it prints in how many seconds the token expires."""
     result = cli("token", "--fetch")
-    assert (result.exit_code, result.stdout) == (0, "A token was fetched; it lives 7200 s.\n")
+    assert (result.exit_code, result.stdout) == (0, "A token was fetched; it expires in 7200 s.\n")
     revealed = cli("token", "--fetch", "--reveal").stdout.splitlines()
     assert revealed[1].startswith("2_")
     assert platform.sandbox.world.tokens_issued == 2
 
 
-def test_reveal_alone_is_refused(cli: Cli) -> None:
-    """There is nothing to show."""
+def test_reveal_requires_fetch(cli: Cli) -> None:
+    """The exit code is 2."""
     result = cli("token", "--reveal")
     assert result.exit_code == 2
-    assert "--reveal: there is no token to show without --fetch" in result.stderr
+    assert "--fetch" in result.stderr
 
 
-def test_a_foreign_platform_needs_leave(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second fetcher voids the backend's token; with --own-token it is tried."""
+def test_remote_platform_requires_own_token(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --own-token no request is sent; with it, the fetch is tried."""
     monkeypatch.setenv("WXTCB_BASE_URL", "https://nowhere.invalid")
     result = cli("token", "--fetch")
     assert result.exit_code == 2
-    assert "may void the one your backend works with" in result.stderr
+    assert "--own-token" in result.stderr
     monkeypatch.setattr("wxtcb._http.retry.RetryPolicy.max_attempts", lambda *_: 1)
     result = cli("token", "--fetch", "--own-token")
     assert result.exit_code == 3
-    assert "Nothing was sent" in result.stderr
     assert platform.sandbox.world.tokens_issued == 0
 
 
-def test_a_refused_secret_is_told_without_it(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The platform's code and what to do; 3 says that the call was made, and raised."""
+def test_rejected_secret_exits_with_3(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message has the errcode, and not the secret."""
     monkeypatch.setenv("WXTCB_COMPONENT_APPSECRET", "wrong-secret")
     result = cli("token", "--fetch")
     assert result.exit_code == 3
@@ -88,8 +88,10 @@ def test_a_refused_secret_is_told_without_it(cli: Cli, platform: Platform, monke
     assert "wrong-secret" not in result.output
 
 
-def test_a_ticket_file_will_do(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It takes the place of the variable."""
+def test_ticket_file_replaces_the_variable(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A token is fetched with the ticket of the file."""
     path = tmp_path / "ticket"
     path.write_text(platform.sandbox.ticket + "\n")
     monkeypatch.delenv("WXTCB_TICKET")
@@ -97,119 +99,121 @@ def test_a_ticket_file_will_do(cli: Cli, platform: Platform, monkeypatch: pytest
     assert cli("token", "--fetch").exit_code == 0
 
 
-def test_no_ticket_is_told_from_a_refused_one(
-    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(("ticket", "code"), [("", 2), ("ticket@@@wrong", 3)])
+def test_exit_code_shows_whether_a_request_was_sent(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, ticket: str, code: int
 ) -> None:
-    """2 where nothing was sent, 3 where the platform refused."""
+    """Without a ticket it is 2, and after a rejection by the platform it is 3."""
     path = tmp_path / "ticket"
+    path.write_text(ticket)
     monkeypatch.delenv("WXTCB_TICKET")
     monkeypatch.setenv("WXTCB_TICKET_FILE", str(path))
-    for ticket, code in (("", 2), ("ticket@@@wrong", 3)):
-        path.write_text(ticket)
-        assert cli("token", "--fetch").exit_code == code
+    assert cli("token", "--fetch").exit_code == code
 
 
 @pytest.mark.usefixtures("measured")
-def test_a_token_is_never_written_to_standard_error(platform: Platform) -> None:
-    """A full disk behind standard output loses it, rather than leave it in a log."""
+def test_token_is_never_written_to_standard_error(platform: Platform) -> None:
+    """If standard output is on a full disk, the token is lost, and the exit code is 1."""
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "wxtcb", "token", "--fetch", "--reveal"]
-        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
-    assert "it is lost" in ended.stderr
-    assert platform.sandbox.world.credentials._token not in ended.stderr
+        process = start("token", "--fetch", "--reveal", stdout=full)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "cannot write to standard output" in err
+    assert platform.sandbox.world.credentials._token not in err
 
 
-def test_a_fetch_that_is_cut_off_tells_what_it_may_have_done(cli: Cli, platform: Platform) -> None:
-    """A token may have been minted; 130."""
-    path = "/cgi-bin/component/api_component_token"
-    platform.sandbox.faults.hang(path=path)
-    with signal_at_request(platform, path, signal.SIGINT):
+def test_interrupted_fetch_reports_its_possible_effect(cli: Cli, platform: Platform) -> None:
+    """A token may have been issued; the exit code is 130."""
+    platform.sandbox.faults.hang(path=TOKEN)
+    with signal_at_request(platform, TOKEN, signal.SIGINT):
         result = cli("token", "--fetch")
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr == "Ctrl-C cut the fetch off: a token may have been minted, which may void another one.\n"
+    assert result.stderr.startswith("Ctrl-C interrupted the fetch: a token may have been issued")
 
 
-def _share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let the commands use a store, and the ticket that is in it."""
-    monkeypatch.setenv("WXTCB_TOKEN_STORE", f"sqlite:///{tmp_path}/tokens.db")
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Configure a token store, and return its path."""
+    path = tmp_path / "tokens.db"
+    monkeypatch.setenv("WXTCB_TOKEN_STORE", f"sqlite:///{path}")
+    return path
 
 
-async def _keep_ticket(tmp_path: Path, appid: str, ticket: str) -> None:
-    async with SqliteStore(tmp_path / "tokens.db") as store:
-        await SharedState(store, appid).update(lambda record, now: record.with_ticket(Secret(ticket), 1, now))
+def store_ticket(path: Path, platform: Platform) -> None:
+    """Write the ticket of the platform to the store."""
+
+    async def write() -> None:
+        async with SqliteStore(path) as store:
+            ticket = Secret(platform.sandbox.ticket)
+            await SharedState(store, platform.sandbox.component_appid).update(
+                lambda state, now: state.with_ticket(ticket, 1, now)
+            )
+
+    asyncio.run(write())
 
 
-def test_an_empty_store_is_told(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """And the ticket that is missing in it, with what to do."""
-    _share(monkeypatch, tmp_path)
+def test_state_of_an_empty_store(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
+    """A missing ticket is a problem."""
     monkeypatch.delenv("WXTCB_TICKET")
     result = cli("token")
     assert result.exit_code == 0
-    assert "The store keeps no token yet.\nTokens fetched within the last hour: 0.\n" in result.stdout
-    assert "Problem: there is no component_verify_ticket yet" in result.stdout
+    assert "The store contains no token yet.\nTokens fetched within the last hour: 0.\n" in result.stdout
+    assert "\nProblem: " in result.stdout
 
 
-def test_the_token_of_the_store_is_told_and_shared(
-    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_token_of_the_store_is_shared(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, store: Path
 ) -> None:
-    """--fetch sees to a living token for all, bought once with the ticket in the store; nobody's is voided."""
-    _share(monkeypatch, tmp_path)
-    asyncio.run(_keep_ticket(tmp_path, platform.sandbox.component_appid, platform.sandbox.ticket))
+    """--fetch fetches it once with the ticket of the store, and the state shows which process did."""
+    store_ticket(store, platform)
     monkeypatch.delenv("WXTCB_TICKET")
-    assert cli("token", "--fetch").stdout == "The token in the store lives 2 h 0 min more.\n"
+    assert cli("token", "--fetch").stdout == "The token in the store expires in 2 h 0 min.\n"
     revealed = cli("token", "--fetch", "--reveal").stdout.splitlines()
     assert revealed[1].startswith("1_")
-    state = cli("token").stdout
-    assert f"The token in the store lives 1 h 59 min more; {process_id()} fetched it 0 min " in state.replace(
-        "2 h 0", "1 h 59"
-    )
-    assert "(first).\nThe ticket in the store came 0 min " in state
+    state = cli("token").stdout.replace("2 h 0", "1 h 59")
+    assert f"The token in the store expires in 1 h 59 min; {process_id()} fetched it 0 min " in state
+    assert "(first).\nThe ticket in the store was received 0 min " in state
     assert "Problem" not in state
     assert platform.sandbox.world.tokens_issued == 1
 
 
-def test_a_ticket_beside_a_store_is_used_only_where_the_store_has_none(
-    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_ticket_variable_is_used_if_the_store_has_no_ticket(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: Path
 ) -> None:
-    """The store's is the newest there is, so what was pasted once spoils nothing; the state says which one it is."""
-    _share(monkeypatch, tmp_path)
-    assert "\nWXTCB_TICKET is used, for the store keeps no ticket of the last 12 hours.\n" in cli("token").stdout
-    asyncio.run(_keep_ticket(tmp_path, platform.sandbox.component_appid, platform.sandbox.ticket))
+    """A ticket in the store is newer than one that was pasted; the state names the one that is used."""
+    assert "\nWXTCB_TICKET is used, because the store contains no ticket" in cli("token").stdout
+    store_ticket(store, platform)
     monkeypatch.setenv("WXTCB_TICKET", "ticket@@@old")
-    assert "\nThe ticket in the store is used, and WXTCB_TICKET is not.\n" in cli("token").stdout
+    assert "\nThe ticket in the store is used; WXTCB_TICKET is ignored.\n" in cli("token").stdout
     assert cli("token", "--fetch").exit_code == 0
     (tmp_path / "ticket").write_text("ticket@@@old")
     monkeypatch.delenv("WXTCB_TICKET")
     monkeypatch.setenv("WXTCB_TICKET_FILE", str(tmp_path / "ticket"))
-    assert "\nThe ticket in the store is used, and WXTCB_TICKET_FILE is not.\n" in cli("token").stdout
+    assert "\nThe ticket in the store is used; WXTCB_TICKET_FILE is ignored.\n" in cli("token").stdout
 
 
-def test_of_a_store_that_is_down_that_alone_is_told(
-    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_state_of_an_unavailable_store(cli: Cli, platform: Platform, store: Path) -> None:
+    """Only the problem is shown, because nothing else is known."""
+    store.mkdir()
+    *_, ready, problem = cli("token").stdout.splitlines()
+    assert ready == f"Ready for {platform.sandbox.url}."
+    assert problem.startswith("Problem: the token store")
+
+
+def test_state_shows_the_rejection_of_another_process(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, store: Path
 ) -> None:
-    """Nothing is known of what it keeps."""
-    _share(monkeypatch, tmp_path)
-    (tmp_path / "tokens.db").mkdir()
-    told = cli("token").stdout.splitlines()
-    assert told[-2] == f"Ready for {platform.sandbox.url}."
-    assert told[-1].startswith("Problem: the token store")
-
-
-def test_what_another_process_was_refused_with_is_told(
-    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """As `health` tells it, with who met it and what to type."""
-    _share(monkeypatch, tmp_path)
+    """The problem has the process, and the command to type."""
     monkeypatch.setenv("WXTCB_TICKET", "ticket@@@wrong")
     assert cli("call", "describe_envs").exit_code == 3
     [problem] = [line for line in cli("token").stdout.splitlines() if line.startswith("Problem: ")]
     assert "61006" in problem
     assert "`wxtcb call api_start_push_ticket`" in problem
-    assert problem.endswith(f"(received by {process_id()})")
+    assert process_id() in problem
 
 
-def test_what_a_store_knows_is_told_line_by_line() -> None:
-    """A token that is over, a renewal under way, and every problem."""
+def test_health_is_described_line_by_line() -> None:
+    """An expired token, a fetch in progress and every problem have a line."""
     health = Health(
         token_age=7300.0,
         token_expires_in=-100.0,
@@ -222,24 +226,25 @@ def test_what_a_store_knows_is_told_line_by_line() -> None:
         last_error=None,
         problems=(TokenStoreError("failed"), TicketMissing()),
     )
-    assert list(_describe_health(health)) == [
-        "The token in the store is over; web1:7 fetched it 2 h 1 min ago (advisory).",
+    assert list(describe_health(health)) == [
+        "The token in the store has expired; web1:7 fetched it 2 h 1 min ago (advisory).",
         "Tokens fetched within the last hour: 3.",
-        "web2:9 fetches a token just now.",
+        "web2:9 is fetching a token.",
         f"Problem: {TokenStoreError('failed')}",
         f"Problem: {TicketMissing()}".replace("api.token.api_start_push_ticket", "`wxtcb call api_start_push_ticket`"),
     ]
 
 
-def test_a_look_that_is_cut_off_ends_quietly(
-    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_interrupted_state_prints_nothing_more(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, store: Path
 ) -> None:
-    """130, and nothing was fetched."""
-    _share(monkeypatch, tmp_path)
+    """The exit code is 130."""
 
-    async def hang(_: object) -> None:
+    async def interrupt(_: object) -> None:
         signal.raise_signal(signal.SIGINT)
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
-    monkeypatch.setattr("wxtcb.cli.token._read_health", hang)
-    assert cli("token").exit_code == 130
+    monkeypatch.setattr("wxtcb.session.Session.health", interrupt)
+    result = cli("token")
+    assert result.exit_code == 130
+    assert result.stdout.splitlines()[-1] == f"Ready for {platform.sandbox.url}."

@@ -325,9 +325,10 @@ def _ticket_group() -> None:
     help="Receive the tickets that WeChat pushes, and write the newest one to the token store, until Ctrl-C.\n\n"
     "This is for platforms whose backend does not receive tickets itself. In WeChat's console, enter the HTTPS "
     "address of a proxy in front of this server as the authorisation event URL (授权事件接收URL).\n\n"
-    "Environment variables: WXTCB_COMPONENT_APPID, WXTCB_MESSAGE_TOKEN and WXTCB_ENCODING_AES_KEY as in WeChat's console, "
-    "WXTCB_PREVIOUS_ENCODING_AES_KEY while the key is being changed, WXTCB_TOKEN_STORE (sqlite:///..., redis://...), "
-    "and WXTCB_TOKEN_STORE_KEY if the store is encrypted. Other notifications are acknowledged and discarded.",
+    "Environment variables: WXTCB_COMPONENT_APPID, WXTCB_MESSAGE_TOKEN and WXTCB_ENCODING_AES_KEY as in WeChat's "
+    "console, WXTCB_PREVIOUS_ENCODING_AES_KEY while the key is being changed, WXTCB_TOKEN_STORE (sqlite:///..., "
+    "redis://...), and WXTCB_TOKEN_STORE_KEY if the store is encrypted. Other notifications are acknowledged and "
+    "discarded.",
     epilog="Exit codes: 2 rejected before anything was received; 130 or 143 ended by Ctrl-C or SIGTERM.",
 )
 def _ticket_serve(

@@ -68,20 +68,11 @@ def call(
         # A part of the call has taken effect, and only the reply shows which.
         _print_reply(endpoint, error.reply, reveal=reveal)
         raise
-    if isinstance(result, Interrupted):
-        effect = (
-            "it may have taken effect; check before you send it again"
-            if hook.abandoned
-            else _INTERRUPTED_EFFECTS.get(endpoint.repeat, "it had no effect")
-        )
-        echo_err_newline(f"{result.signal_name} interrupted {endpoint.name}: {effect}.")
-        return result.exit_code
-    _print_reply(endpoint, result, reveal=reveal)
-    if result.maybe_acted:
-        echo_err(
-            f"{result.maybe_acted} earlier attempts of {endpoint.name} may have taken effect too; check for duplicates."
-        )
-    return 0
+    return (
+        _report_interruption(endpoint, result, hook)
+        if isinstance(result, Interrupted)
+        else _report_success(endpoint, result, reveal=reveal)
+    )
 
 
 @attrs.define(eq=False)
@@ -108,6 +99,25 @@ def _confirmation_reason(endpoint: Endpoint[Reply]) -> str:
     if endpoint is API_COMPONENT_TOKEN:
         return "issues a new token, which may invalidate the current one"
     return "takes effect each time it is sent, and may cost money"
+
+
+def _report_interruption(endpoint: Endpoint[Reply], interruption: Interrupted, hook: AbandonedHook) -> int:
+    effect = (
+        "it may have taken effect; check before you send it again"
+        if hook.abandoned
+        else _INTERRUPTED_EFFECTS.get(endpoint.repeat, "it had no effect")
+    )
+    echo_err_newline(f"{interruption.signal_name} interrupted {endpoint.name}: {effect}.")
+    return interruption.exit_code
+
+
+def _report_success(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> int:
+    _print_reply(endpoint, reply, reveal=reveal)
+    if reply.maybe_acted:
+        echo_err(
+            f"{reply.maybe_acted} earlier attempts of {endpoint.name} may have taken effect too; check for duplicates."
+        )
+    return 0
 
 
 def _print_reply(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> None:

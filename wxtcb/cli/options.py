@@ -193,16 +193,15 @@ class PlainHelpCommand(TyperCommand):
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         parameters = self.get_params(ctx)
-        is_grouped = len(parameters) > _GROUPING_THRESHOLD
+        # A hidden parameter has no record.
+        records = [(each, record) for each in parameters if (record := each.get_help_record(ctx))]
         groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in parameters:
-            if record := parameter.get_help_record(ctx):
-                name, description = record
-                heading, name = _heading_and_name(parameter, name, is_grouped=is_grouped)
-                groups.setdefault(heading, []).append((name, description))
-        for heading, records in groups.items():
+        for parameter, (name, description) in records:
+            heading, shown_name = _heading_and_name(parameter, name, is_grouped=len(records) > _GROUPING_THRESHOLD)
+            groups.setdefault(heading, []).append((shown_name, description))
+        for heading, lines in groups.items():
             with formatter.section(heading):
-                formatter.write_dl(records)
+                formatter.write_dl(lines)
 
 
 def _heading_and_name(parameter: Parameter, name: str, *, is_grouped: bool) -> tuple[str, str]:

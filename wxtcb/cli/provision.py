@@ -135,7 +135,7 @@ class RunController:
     view: ProgressView
     run: Run | None = None
     interrupted_by: int | None = None
-    # The event loop itself keeps only weak references to tasks.
+    # The event loop has only weak references to tasks.
     _cancellations: set[asyncio.Task[None]] = attrs.field(init=False, factory=set[asyncio.Task[None]])
 
     @property
@@ -154,7 +154,7 @@ class RunController:
                     self.view.handle_event(event)
                 await self.run.wait()
 
-    # The task is not needed: its type follows from the signature of a signal handler.
+    # Any: a signal handler gets the task of work of every result type. This one does not need it.
     def handle_signal(self, signum: int, _: asyncio.Task[Any]) -> None:
         """Stop the run; requests in progress may finish after the first signal, and are cancelled by the second."""
         if self.interrupted_by is not None:

@@ -85,7 +85,7 @@ def report_output_error(error: OSError) -> int:
     """
     from wxtcb.cli.console import echo_err
 
-    # Errors of files carry a name, those of connections and of the journal are a WxtcbError: these are of a stream.
+    # An error with a file name comes from a file. Errors of connections and of the journal are no OSError here.
     if error.errno not in _OUTPUT_ERRNOS or error.filename is not None:
         raise error
     discard_output(sys.stdout)

@@ -59,7 +59,9 @@ def _print_state(settings: Settings) -> int:
     permission = "" if settings.on_loopback or settings.store else "; fetching a token from it requires --own-token"
     echo_out(f"Ready for {settings.base_url}{permission}.")
     if settings.store is None:
-        echo_out("No token was fetched. Without a token store, none is kept between commands; --fetch fetches one.")
+        echo_out(
+            "No token was fetched, and none is stored between commands without a token store; --fetch fetches one."
+        )
         return 0
 
     async def read_health() -> Health:
@@ -130,14 +132,21 @@ def _fetch_and_print(*, reveal: bool, own_token: bool) -> int:
     settings = read_settings(os.environ)
     settings.require_fetch_permission("--fetch", own_token=own_token)
     result = run_until_signal(_fetch_token(settings) if settings.store is None else _get_shared_token(settings))
-    if isinstance(result, Interrupted):
-        echo_err_newline(
-            f"{result.signal_name} interrupted the fetch: a token may have been issued, which may have invalidated the "
-            "previous one."
-        )
-        return result.exit_code
+    return _report_interruption(result) if isinstance(result, Interrupted) else _print_token(result, reveal=reveal)
+
+
+def _report_interruption(interruption: Interrupted) -> int:
+    echo_err_newline(
+        f"{interruption.signal_name} interrupted the fetch: a token may have been issued, which may have invalidated "
+        "the previous one."
+    )
+    return interruption.exit_code
+
+
+def _print_token(result: TokenResult, *, reveal: bool) -> int:
     echo_out(result.message)
     if reveal:
+        # The token alone, on a line of its own, so that a shell can read it.
         print_json_bytes(result.value.reveal().encode())
     return 0
 
