@@ -34,7 +34,7 @@ NOT_ALIASES = [
 
 
 def listing(**statuses):
-    """Make a reply that lists environments by alias and status."""
+    """Return a reply with environments by alias and status."""
     times = {"create_time": "2020-04-04 14:10:28", "update_time": "2020-04-04 14:10:36"}
     return {
         "errcode": 0,
@@ -61,7 +61,7 @@ async def test_invalid_alias_is_rejected_before_a_request(session, platform, ali
     """The documented rule is checked, and the message names the argument."""
     with pytest.raises(wxtcb.InvalidArgument, match=r"^alias\b"):
         await environment.create_env(session, alias=alias)
-    assert (platform.sent, platform.bought) == ([], [])
+    assert (platform.sent, platform.token_requests) == ([], [])
 
 
 @pytest.mark.parametrize("code", [40097, 40101])
@@ -76,17 +76,17 @@ async def test_rejected_create_without_env_type_has_a_hint(session, platform, co
 async def test_rejected_create_with_env_type_has_no_hint(session, platform, code):
     """The hint would not help a caller who gave an EnvType."""
     platform.replies = [{"errcode": code, "errmsg": "invalid args"}]
-    with pytest.raises(wxtcb.InvalidRequest) as refused:
+    with pytest.raises(wxtcb.InvalidRequest) as caught:
         await environment.create_env(session, alias="mytestenv", env_type="run")
-    assert HINT not in str(refused.value)
+    assert HINT not in str(caught.value)
 
 
 async def test_other_rejection_has_no_hint(session, platform):
     """Other error codes have nothing to do with EnvType."""
     platform.replies = [{"errcode": 47001, "errmsg": "data format error"}]
-    with pytest.raises(wxtcb.InvalidRequest) as refused:
+    with pytest.raises(wxtcb.InvalidRequest) as caught:
         await environment.create_env(session, alias="mytestenv")
-    assert HINT not in str(refused.value)
+    assert HINT not in str(caught.value)
 
 
 async def test_create_without_an_id_has_an_unknown_outcome(session, platform):
@@ -177,7 +177,7 @@ async def test_empty_share_is_rejected_before_a_request(session, platform, data)
     """A list without shares is rejected by name."""
     with pytest.raises(wxtcb.InvalidArgument, match=r"^data\b"):
         await environment.batch_share_env(session, data)
-    assert (platform.sent, platform.bought) == ([], [])
+    assert (platform.sent, platform.token_requests) == ([], [])
 
 
 @pytest.mark.parametrize("kind", [list, tuple, iter, set], ids=lambda kind: kind.__name__)
@@ -203,7 +203,7 @@ async def test_invalid_appids_are_rejected_before_a_request(session, platform, a
     """A string in place of a list, an empty list and empty appids are rejected by name."""
     with pytest.raises(wxtcb.InvalidArgument, match=r"^appids\b"):
         await environment.batch_get_env_id(session, appids)
-    assert (platform.sent, platform.bought) == ([], [])
+    assert (platform.sent, platform.token_requests) == ([], [])
 
 
 async def test_invalid_token_of_the_caller_is_raised(session, platform):
@@ -212,12 +212,12 @@ async def test_invalid_token_of_the_caller_is_raised(session, platform):
     with pytest.raises(wxtcb.InvalidToken):
         await session.call(environment.DESCRIBE_ENVS, {}, token="mine")
     assert [sent.query for sent in platform.sent] == [{"access_token": "mine"}]
-    assert platform.bought == []
+    assert platform.token_requests == []
 
 
 @pytest.fixture
 def wait_for(virtual_run, make_session, platform):
-    """Return what waits for an environment in a session of its own, and gives the result and the seconds it took."""
+    """Return a function that waits for an environment in a new session and returns the result and the seconds."""
 
     async def wait(env, **options):
         now = asyncio.get_running_loop().time
@@ -277,7 +277,7 @@ def test_missing_environment_is_not_found_after_30_seconds(wait_for, platform):
     platform.replies = [listing(other="NORMAL")]
     error, seconds = wait_for("e", interval=5)
     assert type(error) is wxtcb.EnvironmentNotFound
-    assert "7 looks in a row over 30 s" in str(error)
+    assert "7 polls in a row over 30 s" in str(error)
     assert 30 <= seconds < 31
 
 

@@ -30,7 +30,7 @@ def clock():
 
 
 def listing(**statuses):
-    """Make the reply that lists environments with these statuses."""
+    """Return a reply with environments of these statuses."""
     times = {"create_time": "2026-11-22 00:00:00", "update_time": "2026-11-22 00:00:00"}
     entries = [{"env": env, "alias": env, "status": status, **times} for env, status in statuses.items()]
     return {"errcode": 0, "errmsg": "ok", "info_list": entries}
@@ -38,7 +38,7 @@ def listing(**statuses):
 
 @pytest.fixture
 async def session(new_session):
-    """Open a session before the scripted platform."""
+    """Open a session with the scripted platform."""
     async with new_session() as session:
         yield session
 
