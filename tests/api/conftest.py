@@ -77,7 +77,7 @@ def platform():
 
 @pytest.fixture
 def make_session() -> Callable[..., AbstractAsyncContextManager[wxtcb.Session]]:
-    """Return a factory of sessions on aiohttp's `ClientSession`, because aioresponses does not replace a lower layer."""
+    """Return a factory of sessions on aiohttp's `ClientSession`: aioresponses replaces no lower layer."""
 
     @asynccontextmanager
     async def make(**options):
