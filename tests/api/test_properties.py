@@ -242,7 +242,7 @@ def spellings(kind):
 def is_about(error, steps, others):
     """Return whether an error names a path, one around or inside of it, or its alias in *others*."""
     place = written(itertools.takewhile(lambda step: step not in others, steps))
-    return any(place.startswith(told) or told.startswith(place) for told in PLACE.findall(error.reason))
+    return any(place.startswith(path) or path.startswith(place) for path in PLACE.findall(error.reason))
 
 
 @pytest.fixture(params=wxtcb.endpoints(), ids=lambda endpoint: endpoint.name)

@@ -61,8 +61,8 @@ async def test_results_have_the_requested_order(session, platform):
     platform.replies = [{"errcode": 0, "errmsg": "ok", "delete_list": part} for part in answers]
     with pytest.raises(PartialFailure) as caught:
         await storage.batch_delete_file(session, "e", ["f0", "f1", "f2", "f0", "f2"])
-    told = [(file.file_id, file.status) for file in caught.value.reply.delete_list]
-    assert told == [("f0", 0), ("f1", None), ("f2", 0), ("f0", -503003), ("f2", 0)]
+    statuses = [(file.file_id, file.status) for file in caught.value.reply.delete_list]
+    assert statuses == [("f0", 0), ("f1", None), ("f2", 0), ("f0", -503003), ("f2", 0)]
 
 
 @pytest.mark.parametrize("answer", [[], links(7), rows(1)], ids=["nothing", "another", "no URL"])

@@ -81,6 +81,15 @@ async def test_timeout_names_the_last_status(session, wechat):
     assert clock() == pytest.approx(1022)
 
 
+async def test_default_timeout_is_600_and_interval_5_seconds(session, wechat):
+    """A wait without arguments ends after 600 seconds and polls every 5."""
+    wechat.usual[PATH] = listing(e1="UNAVAILABLE")
+    with pytest.raises(EnvironmentTimeout, match="after 600 s"):
+        await environment.wait_until_normal(session, "e1")
+    assert wechat.sent_at(PATH)[:3] == pytest.approx([1000, 1005, 1010])
+    assert clock() == pytest.approx(1600)
+
+
 async def test_timeout_without_a_status_says_not_listed(session, wechat):
     """The message says that the environment was not listed."""
     wechat.usual[PATH] = listing()
