@@ -1,6 +1,6 @@
 """Types of the public API; checked by type checkers, never run.
 
-Each ``type: ignore`` marks a call that must be refused: mypy complains about one that is not needed.
+Each ``type: ignore`` marks a call that type checkers must reject: mypy reports an unneeded one.
 """
 
 from __future__ import annotations
