@@ -1,4 +1,4 @@
-"""What is generated from the code and the samples is up to date."""
+"""Generated files are up to date."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 GENERATED = runpy.run_path(str(Path(__file__).parent / "generated.py"))
 
 
-@pytest.mark.parametrize(("file", "made"), GENERATED["FILES"].items(), ids=lambda each: getattr(each, "name", None))
-def test_a_generated_file_is_what_the_code_makes_now(file, made):
-    """Who changed a call, or its sample, has run `python tests/generated.py`."""
-    assert file.read_text("utf-8") == made()
+@pytest.mark.parametrize(
+    ("file", "generate"), GENERATED["FILES"].items(), ids=lambda each: getattr(each, "name", "file")
+)
+def test_generated_file_is_up_to_date(file, generate):
+    """After a change of an endpoint or its sample, `python tests/generated.py` must be run."""
+    assert file.read_text("utf-8") == generate()

@@ -1,4 +1,4 @@
-"""A session whose HTTP border is faked."""
+"""A session with a faked HTTP transport, and one with the sandbox."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEW_TOKEN = {"component_access_token": "token-of-the-session", "expires_in": 720
 
 
 class Response(aiohttp.ClientResponse):
-    """A response with the stream writer that aiohttp 3.14 asks for and aioresponses 0.7.9 does not give."""
+    """A response with the stream writer that aiohttp 3.14 requires and aioresponses 0.7.9 does not set."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, stream_writer=SimpleNamespace(output_size=0), **kwargs)
@@ -30,7 +30,7 @@ class Response(aiohttp.ClientResponse):
 
 @attrs.frozen
 class Sent:
-    """One request as it went over the border."""
+    """One request as it was sent."""
 
     path: str
     query: dict
@@ -39,15 +39,15 @@ class Sent:
 
 @attrs.define
 class Platform:
-    """Answers each call with the next of `replies`, the last one for ever; `sent` holds the calls, bought tokens aside.
+    """A fake platform: answers each call with the next of `replies`, and repeats the last one; `sent` are the calls.
 
-    `token_reply` answers the calls that buy the session's token, which are counted in `bought`.
+    `token_reply` answers the requests for the session's token, which are in `token_requests`.
     """
 
     replies: list = attrs.field(factory=list)
     sent: list = attrs.field(factory=list)
     token_reply: object = attrs.field(factory=lambda: NEW_TOKEN)
-    bought: list = attrs.field(factory=list)
+    token_requests: list = attrs.field(factory=list)
     keeps_token_calls: bool = False
 
     @property
@@ -55,10 +55,10 @@ class Platform:
         return [each.body for each in self.sent]
 
     def answer(self, url, **kwargs):
-        """Note a request and answer it; what aioresponses calls."""
+        """Record a request and return its reply; aioresponses calls this."""
         request = Sent(url.path, dict(url.query), orjson.loads(kwargs["data"].decode()))
         if request.path == TOKEN_PATH and not self.keeps_token_calls:
-            self.bought.append(request)
+            self.token_requests.append(request)
             reply = self.token_reply
         else:
             self.sent.append(request)
@@ -68,7 +68,7 @@ class Platform:
 
 @pytest.fixture
 def platform():
-    """Put a platform of our own behind every URL."""
+    """Answer every URL from a fake platform."""
     made = Platform()
     with aioresponses() as border:
         border.post(re.compile(".*"), callback=made.answer, repeat=True)
@@ -77,7 +77,7 @@ def platform():
 
 @pytest.fixture
 def make_session() -> Callable[..., AbstractAsyncContextManager[wxtcb.Session]]:
-    """Return what opens a session on an aiohttp session: aioresponses stands in for nothing below that."""
+    """Return a factory of sessions on aiohttp's `ClientSession`: aioresponses replaces no lower layer."""
 
     @asynccontextmanager
     async def make(**options):
@@ -90,21 +90,21 @@ def make_session() -> Callable[..., AbstractAsyncContextManager[wxtcb.Session]]:
 
 @pytest_asyncio.fixture
 async def session(platform, make_session):
-    """Open a session with the platform."""
+    """Open a session with the fake platform."""
     async with make_session() as opened:
         yield opened
 
 
 @pytest_asyncio.fixture
-async def box():
+async def sandbox():
     """Serve the simulated platform."""
     async with Sandbox() as opened:
         yield opened
 
 
 @pytest_asyncio.fixture
-async def live(box):
+async def live(sandbox):
     """Open a session with the simulated platform, over sockets."""
-    account = {"component_appid": box.component_appid, "component_appsecret": box.component_appsecret}
-    async with wxtcb.Session(**account, ticket=box.ticket, base_url=box.url) as opened:
+    account = {"component_appid": sandbox.component_appid, "component_appsecret": sandbox.component_appsecret}
+    async with wxtcb.Session(**account, ticket=sandbox.ticket, base_url=sandbox.url) as opened:
         yield opened

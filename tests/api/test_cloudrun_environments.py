@@ -24,7 +24,7 @@ def clock():
 
 
 def listing(status, *databases, **others):
-    """Make the reply that lists environment e1 with databases of these statuses, and *others* by id and status."""
+    """Return a reply with environment e1, its databases, and *others* by id and status."""
     rows = [{"instance_id": f"tnt-{number}", "status": each} for number, each in enumerate(databases)]
     envs = [{"env_id": env, "status": each} for env, each in others.items()]
     return {"errcode": 0, "errmsg": "ok", "env_list": [*envs, {"env_id": "e1", "status": status, "databases": rows}]}
@@ -32,7 +32,7 @@ def listing(status, *databases, **others):
 
 @pytest.fixture
 async def session(new_session):
-    """Open a session before the scripted platform."""
+    """Open a session with the scripted platform."""
     async with new_session() as session:
         yield session
 

@@ -15,7 +15,7 @@ from wxtcb.api import cloudrun
 from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS
 
 NAMES = {"env_id": "e-1", "service_name": "s", "version_name": "s-001"}
-LEAST = {
+REQUIRED = {
     "env_id": "e-1",
     "service_name": "s",
     "upload_type": "image",
@@ -36,7 +36,7 @@ CREATE, ROLL, DELETE, RELEASE = (
     cloudrun.RELEASE_CLOUDBASERUN_VERSION,
 )
 CALLING = {
-    CREATE: lambda session: cloudrun.create_cloudbaserun_server_version(session, cloudrun.Version(**LEAST)),
+    CREATE: lambda session: cloudrun.create_cloudbaserun_server_version(session, cloudrun.Version(**REQUIRED)),
     ROLL: lambda session: cloudrun.roll_update_cloudbaserun_server_version(session, cloudrun.VersionUpdate(**UPDATE)),
     DELETE: lambda session: cloudrun.delete_cloudbaserun_server_version(session, **NAMES),
     RELEASE: lambda session: cloudrun.release_cloudbaserun_version(session, **NAMES),
@@ -44,7 +44,7 @@ CALLING = {
 
 
 def reply(**fields):
-    """Make a reply with errcode 0."""
+    """Return a reply with errcode 0."""
     return {"errcode": 0, "errmsg": "ok", **fields}
 
 
@@ -104,7 +104,7 @@ def test_only_delete_is_repeatable(endpoint, repeat):
 def test_invalid_version_is_rejected(fields, words):
     """The message names class, field and rule."""
     with pytest.raises(wxtcb.InvalidArgument, match=f"^Version: {words}"):
-        cloudrun.Version(**{**LEAST, **fields})
+        cloudrun.Version(**{**REQUIRED, **fields})
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_invalid_update_is_rejected(fields, words):
 )
 def test_undocumented_values_are_accepted(fields):
     """Values at the documented bounds, and texts without a documented set, are accepted."""
-    cloudrun.Version(**{**LEAST, **fields})
+    cloudrun.Version(**{**REQUIRED, **fields})
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_class_has_exactly_the_documented_fields(kind, endpoint):
     "value",
     [
         cloudrun.Version(
-            **LEAST, env_params={"A": "1"}, sidecar_specs=[cloudrun.SidecarSpec(env_var={"B": ""}, mem=64)]
+            **REQUIRED, env_params={"A": "1"}, sidecar_specs=[cloudrun.SidecarSpec(env_var={"B": ""}, mem=64)]
         ),
         cloudrun.VersionUpdate(**UPDATE, cpu=0.5, min_num=1, env_params={"A": "1"}),
     ],
@@ -193,7 +193,7 @@ def test_version_round_trips(value):
 def test_environment_variables_are_copied_and_in_no_repr():
     """A later change of the caller's mapping has no effect, and the repr shows no variable."""
     mine = {"KEY": "in-clear", "TOKEN": wxtcb.Secret("secret-value")}
-    version = cloudrun.Version(**LEAST, env_params=mine, sidecar_specs=[cloudrun.SidecarSpec(env_var=mine)])
+    version = cloudrun.Version(**REQUIRED, env_params=mine, sidecar_specs=[cloudrun.SidecarSpec(env_var=mine)])
     mine["KEY"] = "changed"
     assert version.env_params["KEY"] == version.sidecar_specs[0].env_var["KEY"] == "in-clear"
     assert not any(text in repr(version) for text in ("in-clear", "secret-value", "KEY"))
@@ -204,18 +204,18 @@ async def test_secrets_of_a_version_are_redacted_in_errors(session, platform):
     """Passwords and secret variables are redacted, also in the form of the JSON in a string."""
     platform.replies = [{"errcode": 40097, "errmsg": 'bad pass-word, k"1, k\\"1 rid: 5f-1'}]
     account = cloudrun.ImageSecretInfo(user_name="me", password="pass-word")
-    version = cloudrun.Version(**LEAST, image_secret_info=account, env_params={"K": wxtcb.Secret('k"1')})
-    with pytest.raises(wxtcb.InvalidRequest) as refused:
+    version = cloudrun.Version(**REQUIRED, image_secret_info=account, env_params={"K": wxtcb.Secret('k"1')})
+    with pytest.raises(wxtcb.InvalidRequest) as caught:
         await cloudrun.create_cloudbaserun_server_version(session, version)
-    assert "bad ***, ***, ***" in str(refused.value)
+    assert "bad ***, ***, ***" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
-        (cloudrun.Version, {**LEAST, "env_params": {"K": "S3CRET"}, "flow_ratio": 101}),
-        (cloudrun.Version, {**LEAST, "image_secret_info": {"password": "S3CRET"}}),
-        (cloudrun.Version, {**LEAST, "sidecar_specs": '[{"env_var": "S3CRET"}]'}),
+        (cloudrun.Version, {**REQUIRED, "env_params": {"K": "S3CRET"}, "flow_ratio": 101}),
+        (cloudrun.Version, {**REQUIRED, "image_secret_info": {"password": "S3CRET"}}),
+        (cloudrun.Version, {**REQUIRED, "sidecar_specs": '[{"env_var": "S3CRET"}]'}),
         (cloudrun.VersionUpdate, {**UPDATE, "env_params": "S3CRET"}),
         (cloudrun.VersionSettings, {"env_params": ["S3CRET"]}),
         (cloudrun.SidecarSpec, {"env_var": {"K": b"S3CRET"}}),

@@ -27,7 +27,7 @@ from wxtcb.api.containers import (
 )
 
 DONE = {"errcode": 0, "errmsg": "ok"}
-LEAST = {"service_name": "echo", "upload_type": "image"}
+REQUIRED = {"service_name": "echo", "upload_type": "image"}
 WIRE_NAMES = ["minnum", "maxnum", "repo", "repo_type", "cpu", "env_params", "status", "buildid", "min_replicas"]
 IMAGE = {"repository_name": "r", "is_public": False, "tag_name": "t", "server_addr": "a", "image_url": "a/r:t"}
 REF = {"env": "e", "service_name": "s", "version_name": "v"}
@@ -94,29 +94,29 @@ VARIABLES = ["{}", ["A"], {"A": 1}, {"A": None}, {"": "a"}, {5: "a"}, {"A": "\ud
 async def test_field_is_sent_under_the_platforms_name(session, platform, name, value, sent):
     """Each optional field is sent with the platform's spelling, to one environment and to many."""
     platform.replies = [DONE]
-    version = CsVersion(**LEAST, **{name: value})
+    version = CsVersion(**REQUIRED, **{name: value})
     await containers.create_cs_version(session, version, env="e")
     await containers.batch_create_cs_version(session, version, envs=["e", "f"])
     assert platform.bodies == [
-        {"env": "e", **LEAST, **sent},
-        {"envs": ["e", "f"], **LEAST, **sent},
+        {"env": "e", **REQUIRED, **sent},
+        {"envs": ["e", "f"], **REQUIRED, **sent},
     ]
 
 
 def test_every_field_of_a_version_is_tested():
     """The cases above cover all fields."""
-    assert {name for name, *_ in FIELDS} | set(LEAST) == {each.name for each in CsVersion.__attrs_attrs__}
+    assert {name for name, *_ in FIELDS} | set(REQUIRED) == {each.name for each in CsVersion.__attrs_attrs__}
 
 
 @pytest.mark.parametrize(
     ("kind", "required", "name", "value"),
     [
-        *rejections(CsVersion, LEAST, "flow_ratio", [-1, 101]),
-        *rejections(CsVersion, LEAST, "cpu", [float("nan"), float("inf")]),
-        *rejections(CsVersion, LEAST, "min_num", [-1]),
-        *rejections(CsVersion, LEAST, "max_num", [51]),
-        *rejections(CsVersion, LEAST, "env_params", VARIABLES),
-        *rejections(CsVersion, LEAST, "image_secret_info", [{"password": "p"}]),
+        *rejections(CsVersion, REQUIRED, "flow_ratio", [-1, 101]),
+        *rejections(CsVersion, REQUIRED, "cpu", [float("nan"), float("inf")]),
+        *rejections(CsVersion, REQUIRED, "min_num", [-1]),
+        *rejections(CsVersion, REQUIRED, "max_num", [51]),
+        *rejections(CsVersion, REQUIRED, "env_params", VARIABLES),
+        *rejections(CsVersion, REQUIRED, "image_secret_info", [{"password": "p"}]),
         *rejections(ImageSecretInfo, {}, "password", [5, b"x", ["x"]]),
         *rejections(CsVersionConfig, {}, "min_num", [-1]),
         *rejections(CsVersionConfig, {}, "max_num", [51]),
@@ -145,8 +145,8 @@ def test_flow_ratios_add_up_to_100_or_0(shares, allowed):
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda session: containers.batch_create_cs_version(session, CsVersion(**LEAST), envs=[]), "envs"),
-        (lambda session: containers.batch_create_cs_version(session, CsVersion(**LEAST), envs="e"), "envs"),
+        (lambda session: containers.batch_create_cs_version(session, CsVersion(**REQUIRED), envs=[]), "envs"),
+        (lambda session: containers.batch_create_cs_version(session, CsVersion(**REQUIRED), envs="e"), "envs"),
         (lambda session: containers.wait_until_version_normal(session, "e", "s", "v", timeout=0), "timeout"),
         (lambda session: containers.batch_del_cs_version(session, []), "items"),
         (lambda session: containers.batch_set_cs_propotion(session, []), "items"),
@@ -157,7 +157,7 @@ async def test_invalid_argument_is_rejected_before_a_request(session, platform, 
     """The message names the argument, and no token is fetched."""
     with pytest.raises(wxtcb.InvalidArgument, match=rf"^{name}\b"):
         await call(session)
-    assert (platform.sent, platform.bought) == ([], [])
+    assert (platform.sent, platform.token_requests) == ([], [])
 
 
 async def test_only_given_settings_are_sent(session, platform):
@@ -179,7 +179,7 @@ def test_variables_are_copied():
 @pytest.mark.parametrize(
     "value",
     [
-        CsVersion(**LEAST, env_params={"A": "a"}),
+        CsVersion(**REQUIRED, env_params={"A": "a"}),
         CsVersionConfig(env_params={"A": "a"}),
         containers.CsVersionDetail(env_params={"A": "a"}),
     ],
@@ -195,7 +195,7 @@ def test_class_with_variables_is_hashable(value):
 def test_variables_and_passwords_are_in_no_repr(kind):
     """Neither strings nor secrets are shown."""
     secret = ImageSecretInfo(password=kind(HIDDEN))
-    version = CsVersion(**LEAST, image_secret_info=secret, env_params={"A": kind(HIDDEN)})
+    version = CsVersion(**REQUIRED, image_secret_info=secret, env_params={"A": kind(HIDDEN)})
     assert secret == ImageSecretInfo(password=HIDDEN)
     assert "S3CRET" not in repr(version) + repr(CsVersionConfig(env_params={"A": kind(HIDDEN)}))
 
@@ -212,7 +212,7 @@ def test_variables_and_passwords_are_in_no_repr(kind):
 def test_rejected_version_shows_no_secret(fields):
     """Neither the message nor a frame of the traceback contains it."""
     with pytest.raises(wxtcb.InvalidArgument) as caught:
-        CsVersion(**LEAST, **fields)
+        CsVersion(**REQUIRED, **fields)
     frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
     assert "S3CRET" not in str(caught.value)
     assert not [frame for frame in frames if frame.filename != __file__ and "S3CRET" in str(frame.locals)]
@@ -225,10 +225,10 @@ async def test_echoed_secret_variable_is_redacted(session, platform, times):
     for _ in range(times):
         echoed = json.dumps(echoed)[1:-1]
     platform.replies = [{"errcode": 40097, "errmsg": f"bad {echoed} rid: 5f-1"}]
-    version = CsVersion(**LEAST, env_params={"A": wxtcb.Secret(HIDDEN)})
-    with pytest.raises(wxtcb.InvalidRequest, match=r"bad \*\*\* rid") as refused:
+    version = CsVersion(**REQUIRED, env_params={"A": wxtcb.Secret(HIDDEN)})
+    with pytest.raises(wxtcb.InvalidRequest, match=r"bad \*\*\* rid") as caught:
         await containers.create_cs_version(session, version, env="e")
-    frames = traceback.TracebackException.from_exception(refused.value, capture_locals=True).stack
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
     assert not [frame for frame in frames if frame.filename != __file__ and "S3CRET" in str(frame.locals)]
 
 
@@ -274,15 +274,15 @@ async def test_all_pages_are_iterated(session, platform):
     platform.replies = [{**DONE, "total": 2, "items": [{"version_name": name}]} for name in "ab"]
     found = [each async for each in containers.iter_versions(session, "e", "s", page_size=1)]
     assert found == [CsVersionInfo(version_name=name) for name in "ab"]
-    asked = [{"env": "e", "service_name": "s", "limit": 1, "offset": offset} for offset in (0, 1)]
-    assert platform.bodies == asked
+    requested = [{"env": "e", "service_name": "s", "limit": 1, "offset": offset} for offset in (0, 1)]
+    assert platform.bodies == requested
 
 
 @pytest.mark.parametrize("spelling", ["errormsg", "errmsg"])
 @pytest.mark.parametrize(
     "call",
     [
-        lambda session: containers.batch_create_cs_version(session, CsVersion(**LEAST), envs=["e", "f"]),
+        lambda session: containers.batch_create_cs_version(session, CsVersion(**REQUIRED), envs=["e", "f"]),
         lambda session: containers.batch_del_cs_version(session, [VersionRef(**REF)]),
         lambda session: containers.batch_set_cs_propotion(session, [TrafficSplit(**SPLIT)]),
     ],

@@ -16,13 +16,13 @@ VERSION = ("e", "echo", "echo-001")
 
 
 def version(status):
-    """Make the reply that shows the version in *status*."""
+    """Return a reply with the version in *status*."""
     return {"errcode": 0, "errmsg": "ok", "version_name": "echo-001", "status": status}
 
 
 @pytest.fixture
 async def session(new_session):
-    """Open a session before the scripted platform."""
+    """Open a session with the scripted platform."""
     async with new_session() as session:
         yield session
 

@@ -108,10 +108,10 @@ def test_docstring_names_the_official_interface(endpoint):
     assert docstring, "it has no docstring"
     paragraphs = docstring.split("\n\n")
     assert paragraphs[0].endswith(".")
-    told = OFFICIAL.search(" ".join(paragraphs[-1].split()))
-    assert told, "the last line must be: Official interface: NAME, page PAGE."
-    assert told[1] == endpoint.official
-    assert told[2].casefold() == endpoint.official.casefold()
+    match = OFFICIAL.search(" ".join(paragraphs[-1].split()))
+    assert match, "the last line must be: Official interface: NAME, page PAGE."
+    assert match[1] == endpoint.official
+    assert match[2].casefold() == endpoint.official.casefold()
 
 
 @each_call

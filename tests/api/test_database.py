@@ -19,7 +19,7 @@ KEY = IndexKey("due")
 
 
 def page(documents, total, offset=0):
-    """Make the reply of a query."""
+    """Return the reply of a query."""
     pager = {"offset": offset, "limit": 2, "total": total}
     return {"errcode": 0, "pager": pager, "data": [f'{{"_id":"{each}"}}' for each in documents]}
 
@@ -67,7 +67,7 @@ async def test_invalid_argument_is_rejected_before_a_request(session, platform, 
     """The message names the argument."""
     with pytest.raises(wxtcb.InvalidArgument, match=rf"^{name}\b"):
         await call(session, *args, **options)
-    assert (platform.sent, platform.bought) == ([], [])
+    assert (platform.sent, platform.token_requests) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ async def test_message_of_a_job_has_two_spellings(session, platform, name):
 
 
 @pytest.mark.parametrize(
-    ("query", "asked"),
+    ("query", "requested"),
     [
         (GEO.get(), [(0, 2), (2, 2), (4, 2)]),
         (GEO.skip(3).get(), [(3, 2)]),
@@ -156,15 +156,15 @@ async def test_message_of_a_job_has_two_spellings(session, platform, name):
     ],
     ids=str,
 )
-async def test_all_records_of_a_query_are_iterated(session, platform, query, asked):
+async def test_all_records_of_a_query_are_iterated(session, platform, query, requested):
     """Skip and limit apply to the whole query, and no page is fetched after the total."""
-    platform.replies = [page(range(skip, min(skip + limit, 5)), 5, skip) for skip, limit in asked]
+    platform.replies = [page(range(skip, min(skip + limit, 5)), 5, skip) for skip, limit in requested]
     found = [each["_id"] async for each in database.iter_documents(session, "e-1", query, page_size=2)]
-    whole = query.selection
-    first = whole.skip or 0
-    until = 5 if whole.limit_count is None else min(5, first + whole.limit_count)
+    selection = query.selection
+    first = selection.skip_count or 0
+    until = 5 if selection.limit_count is None else min(5, first + selection.limit_count)
     assert found == [str(number) for number in range(first, until)]
-    texts = [f"{whole.source}.skip({skip}).limit({limit}).get()" for skip, limit in asked]
+    texts = [f"{selection.source}.skip({skip}).limit({limit}).get()" for skip, limit in requested]
     assert [body["query"] for body in platform.bodies] == texts
 
 

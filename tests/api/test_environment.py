@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 import wxtcb
 from wxtcb.api import environment
-from wxtcb.api.environment import EnvInfo, NewEnv, Relation, RelationFailure, Share, ShareFailure, ShareLink
+from wxtcb.api.environment import NewEnv, Relation, RelationFailure, Share, ShareFailure, ShareLink
 
 HINT = "try env_type='run'"
 NEW = {"errcode": 0, "errmsg": "ok", "tranid": "20201030189770", "env": "e-1"}
@@ -34,7 +32,7 @@ NOT_ALIASES = [
 
 
 def listing(**statuses):
-    """Make a reply that lists environments by alias and status."""
+    """Return a reply with environments by alias and status."""
     times = {"create_time": "2020-04-04 14:10:28", "update_time": "2020-04-04 14:10:36"}
     return {
         "errcode": 0,
@@ -61,7 +59,7 @@ async def test_invalid_alias_is_rejected_before_a_request(session, platform, ali
     """The documented rule is checked, and the message names the argument."""
     with pytest.raises(wxtcb.InvalidArgument, match=r"^alias\b"):
         await environment.create_env(session, alias=alias)
-    assert (platform.sent, platform.bought) == ([], [])
+    assert (platform.sent, platform.token_requests) == ([], [])
 
 
 @pytest.mark.parametrize("code", [40097, 40101])
@@ -76,17 +74,17 @@ async def test_rejected_create_without_env_type_has_a_hint(session, platform, co
 async def test_rejected_create_with_env_type_has_no_hint(session, platform, code):
     """The hint would not help a caller who gave an EnvType."""
     platform.replies = [{"errcode": code, "errmsg": "invalid args"}]
-    with pytest.raises(wxtcb.InvalidRequest) as refused:
+    with pytest.raises(wxtcb.InvalidRequest) as caught:
         await environment.create_env(session, alias="mytestenv", env_type="run")
-    assert HINT not in str(refused.value)
+    assert HINT not in str(caught.value)
 
 
 async def test_other_rejection_has_no_hint(session, platform):
     """Other error codes have nothing to do with EnvType."""
     platform.replies = [{"errcode": 47001, "errmsg": "data format error"}]
-    with pytest.raises(wxtcb.InvalidRequest) as refused:
+    with pytest.raises(wxtcb.InvalidRequest) as caught:
         await environment.create_env(session, alias="mytestenv")
-    assert HINT not in str(refused.value)
+    assert HINT not in str(caught.value)
 
 
 async def test_create_without_an_id_has_an_unknown_outcome(session, platform):
@@ -177,7 +175,7 @@ async def test_empty_share_is_rejected_before_a_request(session, platform, data)
     """A list without shares is rejected by name."""
     with pytest.raises(wxtcb.InvalidArgument, match=r"^data\b"):
         await environment.batch_share_env(session, data)
-    assert (platform.sent, platform.bought) == ([], [])
+    assert (platform.sent, platform.token_requests) == ([], [])
 
 
 @pytest.mark.parametrize("kind", [list, tuple, iter, set], ids=lambda kind: kind.__name__)
@@ -203,7 +201,7 @@ async def test_invalid_appids_are_rejected_before_a_request(session, platform, a
     """A string in place of a list, an empty list and empty appids are rejected by name."""
     with pytest.raises(wxtcb.InvalidArgument, match=r"^appids\b"):
         await environment.batch_get_env_id(session, appids)
-    assert (platform.sent, platform.bought) == ([], [])
+    assert (platform.sent, platform.token_requests) == ([], [])
 
 
 async def test_invalid_token_of_the_caller_is_raised(session, platform):
@@ -212,184 +210,14 @@ async def test_invalid_token_of_the_caller_is_raised(session, platform):
     with pytest.raises(wxtcb.InvalidToken):
         await session.call(environment.DESCRIBE_ENVS, {}, token="mine")
     assert [sent.query for sent in platform.sent] == [{"access_token": "mine"}]
-    assert platform.bought == []
-
-
-@pytest.fixture
-def wait_for(virtual_run, make_session, platform):
-    """Return what waits for an environment in a session of its own, and gives the result and the seconds it took."""
-
-    async def wait(env, **options):
-        now = asyncio.get_running_loop().time
-        async with make_session() as session:
-            started = now()
-            try:
-                result = await environment.wait_until_normal(session, env, **options)
-            except wxtcb.WxtcbError as error:
-                result = error
-            return result, now() - started
-
-    return lambda env, **options: virtual_run(wait(env, **options))
-
-
-def test_normal_environment_is_returned_after_one_poll(wait_for, platform):
-    """An environment that is NORMAL already needs one poll."""
-    platform.replies = [listing(e="NORMAL")]
-    info, seconds = wait_for("e")
-    assert isinstance(info, EnvInfo)
-    assert (info.env, info.status, len(platform.sent)) == ("e", "NORMAL", 1)
-    assert seconds < 1
-
-
-def test_wait_polls_every_interval_until_normal(wait_for, platform):
-    """A missing environment, UNAVAILABLE and unknown statuses keep waiting."""
-    strange = [listing(), listing(e="UNAVAILABLE"), listing(e="ISOLATING"), listing(e="NORMAL", f="HALTED")]
-    platform.replies = strange
-    info, seconds = wait_for("e", interval=7)
-    assert (info.status, len(platform.sent)) == ("NORMAL", 4)
-    assert 21 <= seconds < 22
-
-
-@pytest.mark.parametrize(("reply", "status"), [(listing(e="UNAVAILABLE"), "UNAVAILABLE"), (listing(), None)])
-def test_timeout_has_the_last_status(wait_for, platform, reply, status):
-    """After *timeout* seconds `OperationTimeout`, also a TimeoutError, has the last status."""
-    platform.replies = [reply]
-    error, seconds = wait_for("e", timeout=12, interval=5)
-    assert type(error) is wxtcb.OperationTimeout
-    assert isinstance(error, TimeoutError)
-    assert (error.env, error.status) == ("e", status)
-    assert f"still {status or 'not listed'} after 12 s" in str(error)
-    assert 12 <= seconds < 13
-    assert len(platform.sent) == 3
-
-
-def test_halted_environment_ends_the_wait(wait_for, platform):
-    """HALTED cannot become NORMAL by waiting."""
-    platform.replies = [listing(e="UNAVAILABLE"), listing(e="HALTED")]
-    error, seconds = wait_for("e", interval=5)
-    assert type(error) is wxtcb.OperationFailed
-    assert (error.env, error.status) == ("e", "HALTED")
-    assert seconds < 6
-
-
-def test_missing_environment_is_not_found_after_30_seconds(wait_for, platform):
-    """One or two polls without it may be an incomplete list; 30 seconds of polls are not."""
-    platform.replies = [listing(other="NORMAL")]
-    error, seconds = wait_for("e", interval=5)
-    assert type(error) is wxtcb.OperationNotFound
-    assert "7 looks in a row over 30 s" in str(error)
-    assert 30 <= seconds < 31
-
-
-def test_missing_environment_needs_three_polls(wait_for, platform):
-    """Two polls without it are not enough at any interval."""
-    platform.replies = [listing()]
-    error, seconds = wait_for("e", interval=40)
-    assert type(error) is wxtcb.OperationNotFound
-    assert len(platform.sent) == 3
-    assert 80 <= seconds < 81
-
-
-def test_polls_before_an_environment_is_listed_do_not_count(wait_for, platform):
-    """Three polls without it must follow the last one with it."""
-    platform.replies = [listing(), listing(e="UNAVAILABLE"), listing()]
-    error, _ = wait_for("e", interval=40)
-    assert type(error) is wxtcb.OperationNotFound
-    assert len(platform.sent) == 5
-
-
-def test_default_timeout_is_600_and_interval_5_seconds(wait_for, platform):
-    """A wait without arguments ends after 600 seconds and polls every 5."""
-    platform.replies = [listing(e="UNAVAILABLE")]
-    error, seconds = wait_for("e")
-    assert type(error) is wxtcb.OperationTimeout
-    assert 600 <= seconds < 601
-    assert len(platform.sent) == 120
-
-
-def test_environment_that_reappears_is_not_missing(wait_for, platform):
-    """Each poll with it restarts the count, and its last status is remembered."""
-    hiccup = [listing(), listing(), listing(e="UNAVAILABLE")]
-    platform.replies = [*hiccup, *hiccup, *hiccup, listing()]
-    error, _ = wait_for("e", interval=12)
-    assert type(error) is wxtcb.OperationNotFound
-    assert (len(platform.sent), error.status) == (13, "UNAVAILABLE")
-
-
-def test_all_waiters_share_their_polls(virtual_run, make_session, platform):
-    """A hundred waiters of a session and its views poll as often as one."""
-    names = [f"e{number}" for number in range(100)]
-    platform.replies = [
-        listing(**dict.fromkeys(names, "UNAVAILABLE")),
-        listing(**dict.fromkeys(names, "NORMAL")),
-    ]
-
-    async def wait_for_all():
-        async with make_session() as session:
-            views = [session.with_options(partial="return") for _ in names]
-            waits = [environment.wait_until_normal(view, name) for view, name in zip(views, names, strict=True)]
-            return await asyncio.gather(*waits)
-
-    assert [info.env for info in virtual_run(wait_for_all())] == names
-    assert len(platform.sent) == 2
-
-
-def test_deadline_of_the_caller_is_a_plain_timeout(virtual_run, make_session, platform):
-    """A caller's ``asyncio.timeout`` ends the wait with a plain TimeoutError."""
-    platform.replies = [listing(e="UNAVAILABLE")]
-
-    async def wait():
-        async with make_session() as session:
-            with pytest.raises(TimeoutError) as late:
-                async with asyncio.timeout(3):
-                    await environment.wait_until_normal(session, "e")
-            return late.value
-
-    assert type(virtual_run(wait())) is TimeoutError
-
-
-def test_timeout_error_of_a_poll_is_unchanged(virtual_run, make_session, platform, monkeypatch):
-    """Only the deadline of the wait becomes an `OperationTimeout`."""
-    other = TimeoutError("from a poll")
-
-    class Broken:
-        """A poller that raises a TimeoutError."""
-
-        async def poll(self, newer_than):
-            raise other
-
-    async def wait():
-        async with make_session() as session:
-            monkeypatch.setattr(type(session), "shared_poller", lambda *_: Broken())
-            with pytest.raises(TimeoutError) as late:
-                await environment.wait_until_normal(session, "e")
-            return late.value
-
-    assert virtual_run(wait()) is other
-
-
-def test_permanent_error_of_a_poll_ends_the_wait(wait_for, platform):
-    """Waiting does not change an error such as PermissionDenied."""
-    platform.replies = [{"errcode": 85088, "errmsg": "no qbase privilege"}]
-    error, _ = wait_for("e")
-    assert type(error) is wxtcb.PermissionDenied
+    assert platform.token_requests == []
 
 
 @pytest.mark.parametrize(
-    ("env", "options", "name"),
-    [
-        ("e", {"timeout": 0}, "timeout"),
-        ("e", {"timeout": None}, "timeout"),
-        ("e", {"timeout": "600"}, "timeout"),
-        ("e", {"timeout": float("nan")}, "timeout"),
-        ("e", {"interval": -1}, "interval"),
-        ("e", {"interval": True}, "interval"),
-        ("e", {"interval": float("inf")}, "interval"),
-    ],
-    ids=str,
+    ("name", "seconds"), [("timeout", 0), ("timeout", float("nan")), ("interval", -1), ("interval", float("inf"))]
 )
-async def test_invalid_wait_is_rejected_before_the_first_poll(session, platform, env, options, name):
+async def test_invalid_wait_is_rejected_before_the_first_poll(session, platform, name, seconds):
     """Times that are not positive seconds are rejected by name."""
     with pytest.raises(wxtcb.InvalidArgument, match=rf"^{name}\b"):
-        await environment.wait_until_normal(session, env, **options)
+        await environment.wait_until_normal(session, "e", **{name: seconds})
     assert platform.sent == []

@@ -28,7 +28,7 @@ FAILED = [EnvFailure(env="e-2", errmsg="can't find the env")]
 
 
 def code():
-    """Make the code of a function."""
+    """Return the code of a function."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as opened:
         opened.writestr("index.js", "exports.main = 1")
@@ -66,7 +66,7 @@ async def test_invalid_envs_are_rejected_by_name(session, platform, call, envs):
     """A string in place of a list, an empty list and empty ids are rejected before a request is sent."""
     with pytest.raises(wxtcb.InvalidArgument, match=r"^envs\b"):
         await CALLS[call](session, envs=envs)
-    assert (platform.sent, platform.bought) == ([], [])
+    assert (platform.sent, platform.token_requests) == ([], [])
 
 
 @pytest.mark.parametrize("listed", ["err_list", "fail_env_list", "fail_list"])
@@ -177,9 +177,9 @@ def test_rejected_settings_show_no_variable():
     """Neither the message nor a frame of the traceback contains one."""
     with pytest.raises(wxtcb.InvalidArgument) as caught:
         FunctionConfig(environment_variables={"KEY": "hunter2", "BAD": 5})
-    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     shown = [
-        str(value) for frame in told.stack for value in (frame.locals or {}).values() if frame.name != caught.typename
+        str(value) for frame in trace.stack for value in (frame.locals or {}).values() if frame.name != caught.typename
     ]
     assert "hunter2" not in str(caught.value)
     assert not any("hunter2" in text for text in shown[1:])
@@ -191,8 +191,8 @@ async def test_rejected_call_shows_no_variable(session, platform):
     config = FunctionConfig(environment_variables={"KEY": "hunter2"})
     with pytest.raises(wxtcb.InvalidRequest) as caught:
         await functions.update_scf_config(session, "e-1", "f", config)
-    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    shown = [text for frame in told.stack if frame.name == "update_scf_config" for text in frame.locals.values()]
+    trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    shown = [text for frame in trace.stack if frame.name == "update_scf_config" for text in frame.locals.values()]
     assert shown
     assert not any("hunter2" in text for text in shown)
 
@@ -246,7 +246,7 @@ async def test_nested_errcode_is_not_an_error_of_the_call(session, platform):
 
 
 def page(*names, total):
-    """Make a page of a list."""
+    """Return a page of a list."""
     rows = [{"name": name, "runtime": "Nodejs8.9", "status": "Active", **TIMES} for name in names]
     return {**DONE, "total_count": total, "functions": rows}
 

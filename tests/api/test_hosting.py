@@ -8,7 +8,7 @@ from wxtcb import OperationFailed, OperationNotFound, OperationTimeout, OutcomeU
 from wxtcb._http.transport import SendFailure
 from wxtcb.api import hosting
 
-LOOK = hosting.DESCRIBE_STATIC_STORE.path
+PATH = hosting.DESCRIBE_STATIC_STORE.path
 
 
 def site(status, env="e", **more):
@@ -58,36 +58,36 @@ class TestWaiting:
 
     @pytest.fixture
     async def session(self, new_session):
-        """Open a session before a platform that answers from scripts."""
+        """Open a session with the scripted platform."""
         async with new_session() as session:
             yield session
 
     async def test_wait_polls_until_the_website_is_online(self, session, wechat):
         """init, process and unknown statuses keep waiting; a website of another environment does not count."""
         statuses = ["init", "process", "frobnicating"]
-        wechat.play(LOOK, reply(), reply(site("online", env="f")), *[reply(site(each)) for each in statuses])
-        wechat.usual[LOOK] = reply(site("online"))
+        wechat.play(PATH, reply(), reply(site("online", env="f")), *[reply(site(each)) for each in statuses])
+        wechat.usual[PATH] = reply(site("online"))
         store = await hosting.wait_until_online(session, "e", interval=5)
         assert (store.env, store.status) == ("e", "online")
-        assert wechat.sent_at(LOOK) == pytest.approx([1000 + 5 * look for look in range(6)])
+        assert wechat.sent_at(PATH) == pytest.approx([1000 + 5 * look for look in range(6)])
 
     @pytest.mark.parametrize("status", ["offline", "destroying"])
     async def test_failure_status_ends_the_wait(self, session, wechat, status):
         """The error has the status."""
-        wechat.usual[LOOK] = reply(site(status))
+        wechat.usual[PATH] = reply(site(status))
         with pytest.raises(OperationFailed, match=f"static website of e: {status}") as caught:
             await hosting.wait_until_online(session, "e")
         assert caught.value.status == status
 
     async def test_timeout_names_the_last_status(self, session, wechat):
         """`OperationTimeout` comes on time."""
-        wechat.usual[LOOK] = reply(site("process"))
+        wechat.usual[PATH] = reply(site("process"))
         with pytest.raises(OperationTimeout, match="still process after 20 s"):
             await hosting.wait_until_online(session, "e", timeout=20)
 
     async def test_missing_website_is_not_found(self, session, wechat):
         """The website was never turned on."""
-        wechat.usual[LOOK] = reply()
+        wechat.usual[PATH] = reply()
         with pytest.raises(OperationNotFound):
             await hosting.wait_until_online(session, "e")
 

@@ -12,59 +12,59 @@ LIST = Endpoint("/tcb/list", Done, Repeat.READ)
 
 
 def run(coro):
-    """Run a coroutine that waits for nothing."""
+    """Run a coroutine that never suspends."""
     with pytest.raises(StopIteration) as ended:
         coro.send(None)
     return ended.value.value
 
 
 async def all_of(listing):
-    """Return what an async iterator gives."""
+    """Return all values of an async iterator."""
     return [entry async for entry in listing]
 
 
 def offsets(entries, size, *, total=True):
-    """Return what fetches pages of a list by offset, and the offsets that were asked for."""
-    asked = []
+    """Return a function that fetches pages by offset, and the list of requested offsets."""
+    requested = []
 
     async def fetch(offset):
-        asked.append(offset)
+        requested.append(offset)
         return entries[offset : offset + size], len(entries) if total else None
 
-    return fetch, asked
+    return fetch, requested
 
 
 def markers(entries, size, *, inclusive):
-    """Return what fetches pages of a list of texts by marker, itself included or not, and the markers asked for."""
-    asked = []
+    """Return a function that fetches pages by marker, with or without the marker's entry, and the requested markers."""
+    requested = []
 
     async def fetch(marker):
-        asked.append(marker)
+        requested.append(marker)
         start = 0 if marker is None else entries.index(marker) + (not inclusive)
         return entries[start : start + size], start + size < len(entries)
 
-    return fetch, asked
+    return fetch, requested
 
 
 @given(st.integers(0, 12), st.integers(1, 5), st.booleans())
 def test_offset_pages_yield_every_entry_once(length, size, total):
     """This holds for every page size, with and without a total."""
-    fetch, asked = offsets(list(range(length)), size, total=total)
+    fetch, requested = offsets(list(range(length)), size, total=total)
     assert run(all_of(by_offset(LIST, fetch))) == list(range(length))
-    assert asked[:2] == ([0] if length <= size and (total or not length) else [0, min(size, length)])
+    assert requested[:2] == ([0] if length <= size and (total or not length) else [0, min(size, length)])
 
 
 def test_no_page_is_fetched_after_the_last():
     """A known total ends the list; otherwise an empty page does."""
     for total, expected in ((True, [0, 2]), (False, [0, 2, 4])):
-        fetch, asked = offsets([1, 2, 3, 4], 2, total=total)
+        fetch, requested = offsets([1, 2, 3, 4], 2, total=total)
         run(all_of(by_offset(LIST, fetch)))
-        assert asked == expected
+        assert requested == expected
 
 
 def test_page_is_fetched_when_the_previous_is_used_up():
     """A caller who stops early causes no further request."""
-    fetch, asked = offsets([1, 2, 3, 4], 2)
+    fetch, requested = offsets([1, 2, 3, 4], 2)
 
     async def take_two():
         listing = by_offset(LIST, fetch)
@@ -73,7 +73,7 @@ def test_page_is_fetched_when_the_previous_is_used_up():
         return taken
 
     assert run(take_two()) == [1, 2]
-    assert asked == [0]
+    assert requested == [0]
 
 
 def test_empty_page_ends_a_list_with_a_wrong_total():
@@ -89,10 +89,10 @@ def test_empty_page_ends_a_list_with_a_wrong_total():
 def test_marker_pages_yield_every_entry_once(length, size, inclusive):
     """The entry of the marker may be repeated or not."""
     entries = [f"file {number}" for number in range(length)]
-    fetch, asked = markers(entries, size, inclusive=inclusive)
+    fetch, requested = markers(entries, size, inclusive=inclusive)
     assert run(all_of(by_marker(LIST, fetch, str))) == entries
-    assert asked[0] is None
-    assert len(set(asked)) == len(asked)
+    assert requested[0] is None
+    assert len(set(requested)) == len(requested)
 
 
 def test_page_without_new_entries_is_a_bad_reply():

@@ -37,7 +37,7 @@ WRONG = [None, 5, -1.5, "text", "", True, [], {}, [None], {"x": None}]
 
 
 def request_classes():
-    """Return every attrs class that a coroutine takes as an argument, and those inside of these."""
+    """Return every attrs class that a coroutine takes as an argument, including nested ones."""
     found = {}
     for group in GROUPS:
         for endpoint in group.ENDPOINTS:
@@ -48,12 +48,12 @@ def request_classes():
 
 
 def is_json(kind):
-    """Tell whether a class goes out field by field; one with bytes, such as a zip, has a form of its own."""
+    """Return whether a class is sent field by field; one with bytes, such as a zip, has a form of its own."""
     return bytes not in {field.type for field in attrs.fields(kind)}
 
 
 def classes_in(kind):
-    """Go through the attrs classes that a type names, and those that their fields name."""
+    """Yield the attrs classes in a type, including those of their fields."""
     if isinstance(kind, type) and attrs.has(kind) and kind is not Secret:
         yield kind
         for field in attrs.fields(attrs.resolve_types(kind)):
@@ -63,7 +63,7 @@ def classes_in(kind):
 
 
 def texts_of_samples(node, name=""):
-    """Go through the texts and numbers of JSON with the names that they stand under."""
+    """Yield the strings and numbers of JSON with their names."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield from texts_of_samples(value, key)
@@ -95,7 +95,7 @@ COMMON = {
 
 
 def values(kind, seen=()):
-    """Generate values of a type; *seen* are some that samples show."""
+    """Generate values of a type; *seen* are examples from samples."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if kind in PLAIN:
         shown = [value for value in seen if type(value) is kind]
@@ -118,7 +118,7 @@ def values(kind, seen=()):
 
 @functools.cache
 def instances(kind):
-    """Generate values of an attrs class: each field holds to its own rule; what breaks one between them is left out."""
+    """Generate values of an attrs class whose fields satisfy their own rules; rules between fields filter the rest."""
     fields = [field for field in attrs.fields(attrs.resolve_types(kind)) if field.init]
     return st.fixed_dictionaries({field.alias: valid(kind, field) for field in fields}).map(
         lambda given: build(kind, given)
@@ -126,7 +126,7 @@ def instances(kind):
 
 
 def build(kind, given):
-    """Build a value, or leave the attempt out; of a range the ends are put in order."""
+    """Build a value or reject the attempt; the ends of a range are sorted."""
     if None not in (given.get("min_num"), given.get("max_num")):
         given["min_num"], given["max_num"] = sorted((given["min_num"], given["max_num"]))
     try:
@@ -136,7 +136,7 @@ def build(kind, given):
 
 
 def valid(kind, field):
-    """Generate values of one field that its validator lets pass, None where that is the default."""
+    """Generate values of one field that its validator accepts, and None if that is the default."""
     seen = SEEN.get(wire_name_of(field), ())
     made, plain = values(field.type, seen), plain_part(field.type)
     known = [value for value in (*COMMON.get(plain, ()), *seen) if type(value) is plain]
@@ -148,13 +148,13 @@ def valid(kind, field):
 
 
 def plain_part(kind):
-    """Return the kind of text or number that a field holds, be it beside None."""
+    """Return the string or number type of a field, with or without None."""
     union = typing.get_origin(kind) in (types.UnionType, typing.Union)
     return next((part for part in (typing.get_args(kind) if union else [kind]) if part in COMMON), None)
 
 
 def passes(kind, field, value):
-    """Tell whether the converter and the validator of a field take a value; what looks at others decides later."""
+    """Return whether the converter and the validator of a field accept a value."""
     try:
         value = field.converter(value) if field.converter else value
         if field.validator:
@@ -165,7 +165,7 @@ def passes(kind, field, value):
 
 
 def splits(kind):
-    """Generate splits of the traffic of a service, of which the shares total 100 or 0."""
+    """Generate traffic splits whose percentages add up to 100 or 0."""
     (flow,) = classes_in(attrs.fields(attrs.resolve_types(kind)).items.type)
     shares = st.sampled_from([(100,), (30, 70), (0, 0, 100), (0,)])
     flows = shares.map(lambda each: [flow(version_name=f"v{at}", flow_ratio=share) for at, share in enumerate(each)])
@@ -177,7 +177,7 @@ HINTS = {"Split": splits}
 
 
 def make_reader():
-    """Make what reads requests back: texts that may be secret come back as texts."""
+    """Return a converter that reads requests back: secrets become strings."""
     converter = _make_converter()
     converter.register_structure_hook_func(lambda kind: kind == str | Secret, lambda value, _: value)
     converter.register_structure_hook_func(lambda kind: kind in (object, typing.Any), lambda value, _: value)
@@ -203,7 +203,7 @@ def test_request_class_round_trips(kind):
 
 
 def places(node, steps=()):
-    """Go through all places of a JSON value as the steps that lead to them, but errcode and errmsg."""
+    """Yield all paths of a JSON value, except errcode and errmsg."""
     entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for step, inner in entries:
         if (*steps, step) not in {("errcode",), ("errmsg",)}:
@@ -212,7 +212,7 @@ def places(node, steps=()):
 
 
 def changed(reply, steps, *value):
-    """Return a copy of a reply with another *value* at a place, or nothing there."""
+    """Return a copy of a reply with another *value* at a path, or without it."""
     made = holder = copy.deepcopy(reply)
     for step in steps[:-1]:
         holder = holder[step]
@@ -224,36 +224,36 @@ def changed(reply, steps, *value):
 
 
 def written(steps):
-    """Write steps as the path that an error shows."""
+    """Return a path in the form of an error message."""
     return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
 
 
 def read(endpoint, reply):
-    """Read a reply as the wire does."""
+    """Read a reply as the codec does."""
     return read_reply(endpoint, orjson.dumps(reply))
 
 
 def spellings(kind):
-    """Return the other names that fields of an attrs class, and of those inside, may have in replies."""
+    """Return the other names that the fields of an attrs class, including nested ones, may have in replies."""
     fields = [field for each in classes_in(kind) for field in attrs.fields(each)]
     return {name for field in fields for name in field.metadata.get(ALIASES, ())}
 
 
 def is_about(error, steps, others):
-    """Tell whether an error names a place, one around or inside of it, or beside it where that has *others* names."""
+    """Return whether an error names a path, one around or inside of it, or its alias in *others*."""
     place = written(itertools.takewhile(lambda step: step not in others, steps))
-    return any(place.startswith(told) or told.startswith(place) for told in PLACE.findall(error.reason))
+    return any(place.startswith(path) or path.startswith(place) for path in PLACE.findall(error.reason))
 
 
 @pytest.fixture(params=wxtcb.endpoints(), ids=lambda endpoint: endpoint.name)
 def endpoint(request):
-    """Give one call after the other."""
+    """Return one endpoint after the other."""
     return request.param
 
 
 @pytest.fixture
 def replies(endpoint):
-    """Give the replies that samples show of a call."""
+    """Return the replies in the samples of an endpoint."""
     action = endpoint.action
     of_path = [sample for sample in SAMPLES if sample["path"] == endpoint.path]
     shown = [sample["reply"] for sample in of_path if action in (None, sample["request"].get("action"))]
@@ -275,7 +275,7 @@ def test_reply_with_one_mutation_is_read_or_rejected_by_path(endpoint, replies):
 
 
 def grown(reply):
-    """Go through copies of a reply that have a new field, each in another of its objects."""
+    """Yield copies of a reply that have a new field, each in another of its objects."""
     for steps in [(), *places(reply)]:
         made = holder = copy.deepcopy(reply)
         for step in steps:

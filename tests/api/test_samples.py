@@ -22,7 +22,7 @@ NAMES = {**{name: getattr(api, name) for name in dir(api)}, "wxtcb": wxtcb}
 
 @pytest.fixture(params=SAMPLES.values(), ids=SAMPLES)
 def sample(request, platform):
-    """Let the platform answer as one sample says, and give the sample."""
+    """Let the platform answer as in one sample, and return the sample."""
     platform.keeps_token_calls = "api_component_token" in request.param["path"]
     platform.replies = [request.param["reply"]]
     return request.param
@@ -30,7 +30,7 @@ def sample(request, platform):
 
 @pytest.fixture
 async def returned(sample, make_session):
-    """Make the call of the sample and give what it returned."""
+    """Run the call of the sample and return its result."""
     async with make_session(**sample.get("session", {})) as session:
         view = session.with_options(partial="return")
         return await eval(sample["call"], {**NAMES, "session": view})
@@ -61,7 +61,7 @@ async def test_only_component_calls_have_a_token(sample, returned, platform):
     below = sample["path"].startswith("/cgi-bin/component/")
     [sent] = platform.sent
     assert sent.query == sample.get("query", {}) | ({} if below else {"access_token": "token-of-the-session"})
-    assert len(platform.bought) == (0 if below else 1)
+    assert len(platform.token_requests) == (0 if below else 1)
 
 
 def test_every_endpoint_has_a_sample():
@@ -84,7 +84,7 @@ def test_samples_of_a_path_send_every_field(path):
 
 
 def places_of(node, above=""):
-    """Go through the names of the fields of JSON, those inside of others with these in front."""
+    """Yield the names of the fields of JSON; nested names begin with those of their parents."""
     for entry in node if isinstance(node, list) else [node]:
         for name, value in entry.items() if isinstance(entry, dict) else ():
             yield f"{above}{name}"
@@ -92,7 +92,7 @@ def places_of(node, above=""):
 
 
 def places_in(shape, above=""):
-    """Go through the fields that the facts name, in the same way."""
+    """Yield the fields of a schema in the same form."""
     for name, field in shape.fields.items():
         yield f"{above}{name}"
         yield from places_in(field.object_schema, f"{above}{name}.") if field.object_schema else ()

@@ -61,15 +61,15 @@ async def test_results_have_the_requested_order(session, platform):
     platform.replies = [{"errcode": 0, "errmsg": "ok", "delete_list": part} for part in answers]
     with pytest.raises(PartialFailure) as caught:
         await storage.batch_delete_file(session, "e", ["f0", "f1", "f2", "f0", "f2"])
-    told = [(file.file_id, file.status) for file in caught.value.reply.delete_list]
-    assert told == [("f0", 0), ("f1", None), ("f2", 0), ("f0", -503003), ("f2", 0)]
+    statuses = [(file.file_id, file.status) for file in caught.value.reply.delete_list]
+    assert statuses == [("f0", 0), ("f1", None), ("f2", 0), ("f0", -503003), ("f2", 0)]
 
 
 @pytest.mark.parametrize("answer", [[], links(7), rows(1)], ids=["nothing", "another", "no URL"])
 async def test_download_without_a_link_fails(session, platform, answer, tmp_path):
     """No other file is downloaded in its place."""
     platform.replies = [{"errcode": 0, "errmsg": "ok", "file_list": answer}]
-    with pytest.raises(TransferError, match="download of f1: there is no link to it"):
+    with pytest.raises(TransferError, match=r"download of f1.*no link"):
         await storage.download_file(session, "e", "f1", tmp_path / "f")
 
 
@@ -87,7 +87,7 @@ async def test_error_of_a_later_batch_keeps_earlier_results(session, platform, p
     """`PartialFailure` has the results so far and the files without a result, in any partial mode."""
     platform.replies = [{"errcode": 0, "errmsg": "ok", "delete_list": rows(*range(50))}, REFUSED]
     view = session.with_options(partial=partial)
-    with pytest.raises(PartialFailure, match="a later call ended with: 40097") as caught:
+    with pytest.raises(PartialFailure, match=r"a later call.*40097") as caught:
         await storage.batch_delete_file(view, "e", [f"f{number}" for number in range(120)])
     error = caught.value
     assert isinstance(error.cause, InvalidRequest)
@@ -141,7 +141,7 @@ async def test_invalid_argument_is_rejected(session, platform, call, name):
     """Nothing is sent for it."""
     with pytest.raises(InvalidArgument, match=rf"^{name}"):
         await call(session)
-    assert platform.sent == platform.bought == []
+    assert platform.sent == platform.token_requests == []
 
 
 @pytest.mark.parametrize("max_age", [0, -1])

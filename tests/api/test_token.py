@@ -62,10 +62,10 @@ async def test_invalid_ticket_is_rejected_by_name(session, token_platform, ticke
 async def test_rejected_token_request_has_its_error_class(session, token_platform, code, kind):
     """Ticket, secret and IP address have their own classes, after one request, without a secret in the message."""
     token_platform.replies = [{"errcode": code, "errmsg": "refused app-secret ticket@@@two ticket%40%40%40two"}]
-    with pytest.raises(kind) as refused:
+    with pytest.raises(kind) as caught:
         await token.api_component_token(session, component_verify_ticket="ticket@@@two")
     assert len(token_platform.sent) == 1
-    assert "refused *** *** ***" in str(refused.value)
+    assert "refused *** *** ***" in str(caught.value)
 
 
 async def test_push_sends_component_secret(session, platform):
@@ -74,7 +74,7 @@ async def test_push_sends_component_secret(session, platform):
     done = await token.api_start_push_ticket(session)
     assert platform.bodies == [{"component_appid": "wx-app", "component_secret": "app-secret"}]
     assert wxtcb.raw(done)["errmsg"] == "in a normal state"
-    assert platform.bought == []
+    assert platform.token_requests == []
 
 
 async def test_push_can_be_started_without_a_ticket(make_session, platform):
@@ -106,7 +106,7 @@ async def test_invalid_path_is_rejected(session, platform, call, path):
     """A path begins with a slash and has no host."""
     with pytest.raises(wxtcb.InvalidArgument, match=r"^cgi_path\b"):
         await call(session, path)
-    assert (platform.sent, platform.bought) == ([], [])
+    assert (platform.sent, platform.token_requests) == ([], [])
 
 
 @pytest.mark.parametrize("appid", ["", " "], ids=repr)
@@ -114,7 +114,7 @@ async def test_empty_appid_is_rejected(session, platform, appid):
     """Without an appid the platform's own counters would be reset."""
     with pytest.raises(wxtcb.InvalidArgument, match=r"^appid\b"):
         await token.clear_component_quota_by_app_secret(session, appid=appid)
-    assert (platform.sent, platform.bought) == ([], [])
+    assert (platform.sent, platform.token_requests) == ([], [])
 
 
 async def test_reset_needs_the_app_secret(make_session, platform):

@@ -17,7 +17,7 @@ TIMES = {"add_time": "2026-11-22 00:00:00", "mod_time": "2026-11-22 00:00:00"}
 
 
 def listing(*, total=None, reason=(), **statuses):
-    """Make a page that lists functions with these statuses."""
+    """Return a page with functions of these statuses."""
     reasons = [{"errcode": code, "errmsg": text} for code, text in reason]
     rows = [
         {"name": name, "runtime": "Nodejs8.9", "status": status, "status_reason": reasons, **TIMES}
@@ -28,13 +28,13 @@ def listing(*, total=None, reason=(), **statuses):
 
 @pytest.fixture
 async def session(new_session):
-    """Open a session before the scripted platform."""
+    """Open a session with the scripted platform."""
     async with new_session() as session:
         yield session
 
 
-def asked(wechat):
-    """Return what was asked for."""
+def requested(wechat):
+    """Return the search keys and offsets of the requests."""
     return [orjson.loads(request.body.data) for request in wechat.sent_to(PATH)]
 
 
@@ -43,7 +43,7 @@ async def test_only_the_exact_name_counts(session, wechat):
     wechat.play(PATH, listing(login2="CreateFailed", login="Creating"), listing(login2="CreateFailed", login="Active"))
     found = await functions.wait_until_active(session, "e-1", "login")
     assert (found.function_name, found.status) == ("login", "Active")
-    assert asked(wechat) == [{"env": "e-1", "offset": 0, "searchkey": "login"}] * 2
+    assert requested(wechat) == [{"env": "e-1", "offset": 0, "searchkey": "login"}] * 2
     assert wechat.sent_at(PATH) == pytest.approx([1000, 1005])
 
 
@@ -51,7 +51,7 @@ async def test_function_on_the_second_page_is_found(session, wechat):
     """The waiter iterates over all pages."""
     wechat.play(PATH, listing(total=2, login2="Active"), listing(total=2, login="Active"))
     assert (await functions.wait_until_active(session, "e-1", "login")).function_name == "login"
-    assert [body["offset"] for body in asked(wechat)] == [0, 1]
+    assert [body["offset"] for body in requested(wechat)] == [0, 1]
 
 
 @pytest.mark.parametrize("status", ["Creating", "Updating", "Publishing", "Frobnicating"])
@@ -87,7 +87,7 @@ async def test_missing_function_is_not_found(session, wechat):
     wechat.usual[PATH] = listing(login2="Active")
     with pytest.raises(OperationNotFound, match="function login of e-1"):
         await functions.wait_until_active(session, "e-1", "login", interval=10)
-    assert len(asked(wechat)) == 4
+    assert len(requested(wechat)) == 4
 
 
 async def test_timeout_names_the_last_status(session, wechat):

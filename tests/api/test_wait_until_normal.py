@@ -30,7 +30,7 @@ def clock():
 
 
 def listing(**statuses):
-    """Make the reply that lists environments with these statuses."""
+    """Return a reply with environments of these statuses."""
     times = {"create_time": "2026-11-22 00:00:00", "update_time": "2026-11-22 00:00:00"}
     entries = [{"env": env, "alias": env, "status": status, **times} for env, status in statuses.items()]
     return {"errcode": 0, "errmsg": "ok", "info_list": entries}
@@ -38,7 +38,7 @@ def listing(**statuses):
 
 @pytest.fixture
 async def session(new_session):
-    """Open a session before the scripted platform."""
+    """Open a session with the scripted platform."""
     async with new_session() as session:
         yield session
 
@@ -79,6 +79,15 @@ async def test_timeout_names_the_last_status(session, wechat):
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
     assert clock() == pytest.approx(1022)
+
+
+async def test_default_timeout_is_600_and_interval_5_seconds(session, wechat):
+    """A wait without arguments ends after 600 seconds and polls every 5."""
+    wechat.usual[PATH] = listing(e1="UNAVAILABLE")
+    with pytest.raises(OperationTimeout, match="after 600 s"):
+        await environment.wait_until_normal(session, "e1")
+    assert wechat.sent_at(PATH)[:3] == pytest.approx([1000, 1005, 1010])
+    assert clock() == pytest.approx(1600)
 
 
 async def test_timeout_without_a_status_says_not_listed(session, wechat):

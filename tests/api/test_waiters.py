@@ -33,14 +33,14 @@ JOB = WaitCondition(
 
 @pytest.fixture
 async def session(new_session):
-    """Open a session before the scripted platform."""
+    """Open a session with the scripted platform."""
     async with new_session() as session:
         yield session
 
 
 @pytest.fixture
 def wait(session):
-    """Return what waits for job 7 before steps: a status, None for a list without it, an error to raise."""
+    """Return a function that waits for job 7 through steps: a status, None for a missing job, or an error."""
 
     def begin(*steps, timeout=100.0, interval=5.0, awaited=JOB):
         script = [*steps]
@@ -62,7 +62,7 @@ def passed():
 
 
 def lost():
-    """Make the error of a look whose answer was lost, which may come the next time."""
+    """Return the error of a poll with a lost reply, which is transient."""
     return TransportError("reset", endpoint=PATH, sent=True)
 
 

@@ -1,4 +1,4 @@
-"""docs/contributing.md keeps its promises: the endpoint that it adds is whole, and gone when it is taken out again."""
+"""CONTRIBUTING.md: its example adds a complete endpoint, which can be removed again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCS = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
+DOCS = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(?:python|json)\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
 CALL, FACTS, HANDLER, SAMPLE = BLOCKS
 FILES = {
@@ -30,7 +30,7 @@ FAILED = re.compile(r"^FAILED .*::(test_\w+)\[get_clear_count\]", re.MULTILINE)
 
 @pytest.fixture
 def copy(tmp_path):
-    """Make a copy of the package and of the tests that hold calls to what they owe."""
+    """Copy the package and the tests that check every endpoint."""
     for name in ("wxtcb", "tests/api", "tests/samples", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for name in ("pyproject.toml", "tests/conftest.py", "tests/generated.py", "tests/test_generated.py"):
@@ -39,7 +39,7 @@ def copy(tmp_path):
 
 
 def add(copy, *names):
-    """Write what the docs show into these files."""
+    """Add the examples of the page to these files."""
     for name in names:
         file, block = copy / name, FILES[name]
         old = file.read_text("utf-8") if file.exists() else ""
@@ -47,12 +47,12 @@ def add(copy, *names):
 
 
 def with_entry(old, block):
-    """Add a JSON object to a list, or write it where there is none."""
+    """Return a JSON list with another entry, or the entry itself for a new file."""
     return json.dumps([*json.loads(old), json.loads(block)]) if old else block
 
 
 def with_code(old, block):
-    """Put in front of a table what belongs above it, add the entry to it, and put the rest at the end."""
+    """Insert code above a table, add an entry to the table, and append the rest."""
     addition = ADDITION.search(block)
     above, below = block[: addition.start()], block[addition.end() :]
     start = re.search(rf"^{addition['name']}: ", old, re.MULTILINE).start()
@@ -62,25 +62,25 @@ def with_code(old, block):
 
 
 def run(copy, *command):
-    """Run Python in the copy; return how it ended and what it printed."""
-    seen = {**os.environ, "PYTHONPATH": str(copy), "COLUMNS": "300"}
-    ended = subprocess.run(
-        [sys.executable, *command], cwd=copy, env=seen, capture_output=True, text=True, check=False, timeout=60
+    """Run Python in the copy; return the exit code and the output."""
+    environment = {**os.environ, "PYTHONPATH": str(copy), "COLUMNS": "300"}
+    process = subprocess.run(
+        [sys.executable, *command], cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=60
     )
-    return ended.returncode, ended.stdout + ended.stderr
+    return process.returncode, process.stdout + process.stderr
 
 
 def run_tests(copy):
-    """Run what holds the new call to what it owes."""
+    """Run the tests of the new endpoint."""
     return run(copy, "-m", "pytest", "-q", *SUITE, "-k", "get_clear_count")
 
 
-def test_the_endpoint_of_the_docs_is_whole_and_can_be_taken_out_again(copy):
-    """Its contract, its sample and its properties hold, it is in what is generated, and afterwards nothing is left."""
+def test_example_adds_a_complete_endpoint_that_can_be_removed(copy):
+    """All tests of the new endpoint pass, the generated files list it, and removing it restores all files."""
     old = {name: (copy / name).read_bytes() for name in FILES if (copy / name).exists()}
     add(copy, *FILES)
-    code, told = run_tests(copy)
-    assert (code, FAILED.findall(told)) == (0, []), told
+    code, output = run_tests(copy)
+    assert (code, FAILED.findall(output)) == (0, []), output
     assert run(copy, "tests/generated.py") == (0, "")
     assert "`get_clear_count`" in (copy / PAGE).read_text("utf-8")
     assert "get_clear_count" in json.loads((copy / EXAMPLES).read_text("utf-8"))
@@ -92,18 +92,18 @@ def test_the_endpoint_of_the_docs_is_whole_and_can_be_taken_out_again(copy):
     ]
 
 
-def test_an_endpoint_that_lacks_something_fails_by_its_name(copy):
-    """With the call alone: without facts, handler and sample."""
+def test_incomplete_endpoint_fails_by_its_name(copy):
+    """A call without facts, handler and sample fails one test for each of them."""
     add(copy, "wxtcb/api/token.py")
-    _, told = run_tests(copy)
+    _, output = run_tests(copy)
     assert {
-        "test_a_call_has_a_documented_sample",
-        "test_the_sandbox_knows_the_facts_of_a_call",
-        "test_the_sandbox_simulates_a_call",
-    } <= set(FAILED.findall(told)), told
+        "test_endpoint_has_a_documented_sample",
+        "test_sandbox_has_the_schema_of_an_endpoint",
+        "test_sandbox_has_a_handler_for_an_endpoint",
+    } <= set(FAILED.findall(output)), output
 
 
 def test_local_links_lead_to_files():
-    """Every link that is no address leads to a file of the project."""
+    """Every relative link leads to a file of the project."""
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", DOCS)
-    assert [link for link in links if not (ROOT / "docs" / link).is_file()] == []
+    assert [link for link in links if not (ROOT / link).is_file()] == []

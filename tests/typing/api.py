@@ -1,6 +1,6 @@
-"""The public API as a caller's type checker sees it; checked, never run.
+"""Types of the public API; checked by type checkers, never run.
 
-Each ``type: ignore`` marks a call that must be refused: mypy complains about one that is not needed.
+Each ``type: ignore`` marks a call that type checkers must reject: mypy reports an unneeded one.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from wxtcb.tokens.redis import RedisStore
 
 
 async def newest_ticket() -> str | None:
-    """Stand for a source of tickets."""
+    """Return a ticket, as a ticket source does."""
     return "ticket@@@two"
 
 
 def hook(event: Event) -> None:
-    """Stand for a hook that tells events apart."""
+    """Handle events by their types, as a hook does."""
     if isinstance(event, RetryScheduled):
         assert_type(event.delay, float)
         assert_type(event.error, wxtcb.WxtcbError)
 
 
 async def sessions() -> None:
-    """Build and enter sessions."""
+    """Create and enter sessions."""
     async with Session(component_appid="wx1", component_appsecret="s", ticket="t") as session:
         assert_type(session, Session)
         assert_type(session.component_appsecret, Secret)
@@ -84,12 +84,12 @@ async def sessions() -> None:
 
 
 async def central() -> tokens.ComponentToken:
-    """Ask a service for its token."""
+    """Fetch a token from a service."""
     return tokens.ComponentToken(component_access_token=Secret("t"), expires_in=7200)
 
 
 async def shared_sessions(pool: aiohttp.TCPConnector, client: redis.asyncio.Redis) -> None:
-    """Build sessions that share a store, a pool, or the token of others."""
+    """Create sessions with a shared store, pool or token."""
     Session(component_appid="wx1", component_appsecret="s", token_store="sqlite:///tokens.db", ticket_timeout=60)
     Session(component_appid="wx1", component_appsecret="s", token_store=tokens.MemoryStore(), http=pool)
     Session(component_appid="wx1", component_appsecret="s", token_store=RedisStore(client, prefix="mine"))
@@ -101,7 +101,7 @@ async def shared_sessions(pool: aiohttp.TCPConnector, client: redis.asyncio.Redi
 
 
 async def refused_sessions(session: Session) -> None:
-    """Build sessions that cannot be."""
+    """Create invalid sessions."""
     Session(component_appid="wx1", component_appsecret="s", token_store=5)  # type: ignore[arg-type]
     Session(component_appid="wx1", component_appsecret=None, token_source=newest_ticket)  # type: ignore[arg-type]
     Session(component_appid="wx1", component_appsecret="s", ticket_timeout="60")  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ async def refused_sessions(session: Session) -> None:
 
 
 async def environments(session: Session) -> None:
-    """Open, list, share and wait."""
+    """Create, list, share and wait."""
     assert_type(await environment.create_env(session, alias="a"), NewEnv)
     assert_type(await environment.create_env(session, alias="a", env_type="run"), NewEnv)
     new = await environment.create_env(session, alias="a", env_type=None)
@@ -227,7 +227,7 @@ async def refused_services(session: Session) -> None:
 
 
 async def below_the_token(session: Session) -> None:
-    """Call below the token."""
+    """Use the token endpoints."""
     minted = await token.api_component_token(session, component_verify_ticket="t")
     assert_type(minted, ComponentToken)
     assert_type(minted.component_access_token, Secret)
@@ -238,7 +238,7 @@ async def below_the_token(session: Session) -> None:
 
 
 async def refused_tokens(session: Session) -> None:
-    """Misuse the calls below the token."""
+    """Misuse the token endpoints."""
     await token.api_component_token(session)  # type: ignore[call-arg]
     await token.api_component_token(session, "t")  # type: ignore[call-arg]
     await token.api_component_token(session, component_verify_ticket=None)  # type: ignore[arg-type]
@@ -249,7 +249,7 @@ async def refused_tokens(session: Session) -> None:
 
 @attrs.frozen
 class Mine(Reply):
-    """A caller's own reply."""
+    """Reply class of a caller."""
 
     version: int
 
@@ -258,7 +258,7 @@ MINE = Endpoint("/tcb/mine", Mine, Repeat.READ)
 
 
 async def calls(session: Session) -> None:
-    """Call what the package does not know."""
+    """Call an endpoint that wxtcb does not define."""
     assert_type(MINE, Endpoint[Mine])
     assert_type(await session.call(MINE, {"env": "e"}), Mine)
     assert_type(await session.call(MINE, b"{}", query={"action": "get"}, token="t"), Mine)
@@ -285,7 +285,7 @@ async def refused_calls(session: Session) -> None:
 
 
 async def failures(session: Session) -> None:
-    """Catch what is raised."""
+    """Catch errors."""
     try:
         await environment.create_env(session, alias="a")
     except wxtcb.ApiError as error:

@@ -1,6 +1,6 @@
-"""Cloud hosting as a caller's type checker sees it; checked, never run.
+"""Types of cloud hosting; checked by type checkers, never run.
 
-Each ``type: ignore`` marks a call that must be refused: mypy complains about one that is not needed.
+Each ``type: ignore`` marks a call that type checkers must reject: mypy reports an unneeded one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from wxtcb.api import cloudrun
 
 
 async def environments(session: Session) -> None:
-    """List, open and await environments."""
+    """List, create and wait for environments."""
     listed = await cloudrun.describe_cloudbaserun_envs(session)
     assert_type(listed, cloudrun.EnvList)
     assert_type(listed.env_list, tuple[cloudrun.EnvInfo, ...])
@@ -54,7 +54,7 @@ async def refused_environments(session: Session) -> None:
 
 
 def version() -> cloudrun.Version:
-    """Make a version of everything."""
+    """Create a version with every field."""
     nfs = cloudrun.NfsVolume(server="s", path="/", read_only=True, secret_name="n", enable_empty_dir_volume=False)
     mount = cloudrun.VolumeMount(name="n", mount_path="/m", read_only=False, nfs_volumes=[nfs])
     assert_type(mount.nfs_volumes, tuple[cloudrun.NfsVolume, ...] | None)
@@ -94,7 +94,7 @@ def version() -> cloudrun.Version:
 
 
 async def versions(session: Session) -> None:
-    """Deploy, roll over, release and delete."""
+    """Create, update, release and delete versions."""
     made = await cloudrun.create_cloudbaserun_server_version(session, version())
     assert_type(made, cloudrun.DeploymentResult)
     assert_type(made.result, str | None)

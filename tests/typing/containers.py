@@ -1,6 +1,6 @@
-"""Container services as a caller's type checker sees them; checked, never run.
+"""Types of container services; checked by type checkers, never run.
 
-Each ``type: ignore`` marks a call that must be refused: mypy complains about one that is not needed.
+Each ``type: ignore`` marks a call that type checkers must reject: mypy reports an unneeded one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from wxtcb.api.containers import (
 
 
 async def services(session: Session) -> None:
-    """Open hosting, and go through services."""
+    """Turn on hosting and iterate over services."""
     assert_type(await containers.open_container_service(session, "e"), Done)
     vpc = Vpc(vpc_id="v", subnet_ids=["s-1"], create_type=2)
     assert_type(vpc.subnet_ids, tuple[str, ...])
@@ -116,7 +116,7 @@ async def refused_creating(session: Session, version: CsVersion) -> None:
 
 
 async def versions(session: Session) -> None:
-    """Look at versions, wait for them, change and delete them."""
+    """List, wait for, configure and delete versions."""
     page = await containers.get_cs_version_list(session, "e", "s", limit=5, offset=5)
     assert_type(page, CsVersionList)
     assert_type(page.items, tuple[CsVersionInfo, ...])

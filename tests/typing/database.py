@@ -1,4 +1,4 @@
-"""The database as a caller's type checker sees it; checked, never run."""
+"""Types of the database; checked by type checkers, never run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def statements(now: datetime, anything: Any) -> None:
 
 
 def refused_statements() -> None:
-    """Build what is no statement."""
+    """Build invalid statements."""
     geo = collection("geo")
     collection(5)  # type: ignore[arg-type]
     geo.where("db.x")  # type: ignore[arg-type]
@@ -63,7 +63,7 @@ def refused_statements() -> None:
 
 
 async def records(session: Session) -> None:
-    """Add, change, remove and read."""
+    """Insert, update, delete and query."""
     geo = collection("geo")
     added = await database.db_record_insert(session, "e", geo.add({"a": 1}))
     assert_type(added, database.InsertResult)
@@ -122,7 +122,7 @@ async def files(session: Session) -> None:
 
 
 async def refused_files(session: Session) -> None:
-    """Misuse the jobs."""
+    """Misuse the calls of jobs."""
     await database.db_export(session, "e", file_path="f", file_type=1, query="q")  # type: ignore[arg-type]
     await database.db_export(session, "e", "f", FileType.CSV, "q")  # type: ignore[call-arg]
     await database.db_export(
@@ -138,7 +138,7 @@ async def refused_files(session: Session) -> None:
 
 
 async def structure(session: Session) -> None:
-    """Arrange collections, indexes and access."""
+    """Manage collections, indexes and access."""
     assert_type(await database.db_collection_add(session, "e", "c"), Done)
     assert_type(await database.db_collection_del(session, "e", "c"), Done)
     page = await database.db_collection_get(session, "e", limit=5, offset=0)
@@ -160,7 +160,7 @@ async def structure(session: Session) -> None:
 
 
 async def refused_structure(session: Session) -> None:
-    """Misuse collections, indexes and access."""
+    """Misuse the calls of collections."""
     await database.db_collection_add(session, "e")  # type: ignore[call-arg]
     await database.db_collection_del(session, "e")  # type: ignore[call-arg]
     await database.db_collection_get(session, "e", 5)  # type: ignore[call-arg]

@@ -1,4 +1,4 @@
-"""Access, ends of shares, quotas and request ids as a caller's type checker sees them; checked, never run."""
+"""Types of access, unsharing, quotas and request ids; checked by type checkers, never run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wxtcb.api.environment import CloudAccess, Share, ShareFailure, UnshareResul
 
 
 async def access(session: Session) -> None:
-    """Convert environments, read and set what they may do."""
+    """Convert environments, read and set their access."""
     assert_type(await environment.modify_env(session, "e", token="t"), Done)
     found = await environment.use_cloud_access_token_get(session, "e", token=Secret("t"))
     assert_type(found, CloudAccess)
@@ -35,7 +35,7 @@ async def shares(session: Session) -> None:
 
 
 async def quotas(session: Session) -> None:
-    """Read quotas and set them back."""
+    """Read and reset quotas."""
     assert_type(await token.clear_component_quota_by_app_secret(session, appid="wx1"), Done)
     assert_type(await token.clear_api_quota(session, "/x"), Done)
     found = await token.get_api_quota(session, "/x")
@@ -48,7 +48,7 @@ async def quotas(session: Session) -> None:
 
 
 async def rids(session: Session) -> None:
-    """Look a request up."""
+    """Look up a request."""
     found = await token.get_rid_info(session, "6-1-1")
     assert_type(found, token.RidInfo)
     assert_type(found.request, token.RidRequest | None)

@@ -1,4 +1,4 @@
-"""Cloud functions as a caller's type checker sees them; checked, never run."""
+"""Types of cloud functions; checked by type checkers, never run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wxtcb.api.functions import (
 
 
 async def code() -> None:
-    """Make code."""
+    """Package code."""
     assert_type(await functions.pack("site"), Code)
     assert_type(await functions.pack(Path("site"), exclude={".git", "node_modules"}), Code)
     assert_type(await Code.from_zip(b"PK"), Code)
@@ -83,7 +83,7 @@ async def triggers(session: Session) -> None:
 
 
 async def invoking(session: Session) -> None:
-    """Call a function."""
+    """Invoke a function."""
     invoked = await functions.invoke_cloud_function(session, "e", "f", {"a": None}, token=Secret("t"))
     assert_type(invoked, InvocationResult)
     assert_type(invoked.resp_data, str | None)

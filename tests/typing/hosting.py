@@ -1,4 +1,4 @@
-"""Static hosting as a caller's type checker sees it; checked, never run."""
+"""Types of static hosting; checked by type checkers, never run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wxtcb.api.storage import FileList, StoredFile
 
 
 async def calls(session: Session) -> None:
-    """Make each call."""
+    """Use each call."""
     assert_type(await hosting.create_static_store(session, "e"), Done)
     stores = await hosting.describe_static_store(session, "e")
     assert_type(stores, hosting.StaticStores)
@@ -27,7 +27,7 @@ async def calls(session: Session) -> None:
 
 
 async def flows(session: Session, chunks: AsyncIterator[bytes]) -> None:
-    """Wait for a website, and fill it."""
+    """Wait for a website and upload to it."""
     assert_type(await hosting.wait_until_online(session, "e", timeout=60, interval=1), hosting.StaticStore)
     done = await hosting.upload_file(session, "e", "index.html", Path("x"))
     assert_type(done, hosting.UploadedStaticFile)
@@ -36,7 +36,7 @@ async def flows(session: Session, chunks: AsyncIterator[bytes]) -> None:
 
 
 async def refused(session: Session) -> None:
-    """Make calls that cannot be."""
+    """Misuse the calls."""
     await hosting.create_static_store(session)  # type: ignore[call-arg]
     await hosting.describe_static_store(session, 5)  # type: ignore[arg-type]
     await hosting.static_file_list(session, "e", "prefix")  # type: ignore[call-arg]

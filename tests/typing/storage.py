@@ -1,4 +1,4 @@
-"""File storage as a caller's type checker sees it; checked, never run."""
+"""Types of file storage; checked by type checkers, never run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wxtcb.api.storage import DeletedFile, DownloadedFile, FileLink, FileLinkReq
 
 
 async def calls(session: Session) -> None:
-    """Make each call."""
+    """Use each call."""
     link = await storage.upload_file_link(session, "e", "a")
     assert_type(link, storage.UploadLink)
     assert_type(link.url, Secret)
@@ -36,7 +36,7 @@ async def calls(session: Session) -> None:
 
 
 async def flows(session: Session, chunks: AsyncIterator[bytes]) -> None:
-    """Move whole files."""
+    """Upload and download files."""
     done = await storage.upload_file(session, "e", "a", b"x", progress=lambda sent, total: sent / total)
     assert_type(done, storage.Uploaded)
     assert_type(done.size, int)
@@ -51,7 +51,7 @@ async def flows(session: Session, chunks: AsyncIterator[bytes]) -> None:
 
 
 async def refused(session: Session) -> None:
-    """Make calls that cannot be."""
+    """Misuse the calls."""
     await storage.upload_file_link(session, "e")  # type: ignore[call-arg]
     await storage.batch_download_file(session, "e", ["f"])  # type: ignore[list-item]
     await storage.batch_delete_file(session, "e", [1])  # type: ignore[list-item]

@@ -1,4 +1,4 @@
-"""How the receiver of tickets is typed from outside; type-checked, never run."""
+"""Types of the ticket receiver; checked by type checkers, never run."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ AsgiApp = Callable[
 ]
 
 
-async def note(notice: Notification) -> None:
-    """Be told of what is no ticket."""
-    assert_type(notice.fields["AuthorizationCode"], str)
-    assert_type(notice.create_time, int | None)
+async def handle(notification: Notification) -> None:
+    """Handle a notification."""
+    assert_type(notification.fields["AuthorizationCode"], str)
+    assert_type(notification.create_time, int | None)
 
 
-async def use() -> None:
-    """Build a receiver with a store or a URL, and put it where it belongs."""
+async def use_receiver() -> None:
+    """Create a receiver with a store or a URL, and use it in an application."""
     store = MemoryStore()
     TicketReceiver(component_appid="wx0", message_token=Secret("t"), encoding_aes_key="k", token_store="sqlite:///t.db")
     async with TicketReceiver(
-        component_appid="wx0", message_token="t", encoding_aes_key="k", token_store=store, on_notification=note
+        component_appid="wx0", message_token="t", encoding_aes_key="k", token_store=store, on_notification=handle
     ) as receiver:
         app: AsgiApp = receiver
         web.Application().router.add_post("/wechat/push", receiver.handle)
@@ -41,8 +41,8 @@ async def use() -> None:
         del app
 
 
-def note_in_vain(notice: Notification) -> None:
-    """Return nothing to await."""
+def handle_without_await(notification: Notification) -> None:
+    """Return nothing that can be awaited, which is an error."""
 
 
 TicketReceiver(
@@ -50,6 +50,6 @@ TicketReceiver(
     message_token="t",
     encoding_aes_key="k",
     token_store=MemoryStore(),
-    on_notification=note_in_vain,  # type: ignore[arg-type]
+    on_notification=handle_without_await,  # type: ignore[arg-type]
 )
 TicketReceiver(component_appid="wx0", message_token="t", encoding_aes_key="k")  # type: ignore[call-arg]

@@ -41,6 +41,7 @@ class StaticStore:
 class StaticStores(Reply):
     """The static websites of an environment: one, or none if it was not turned on."""
 
+    # The table of the page says data, its sample Data.
     data: tuple[StaticStore, ...] = attrs.field(default=(), metadata=wire_name("Data") | aliases("data"))
 
 

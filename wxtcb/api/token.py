@@ -78,6 +78,7 @@ class RidInfo(Reply):
     request: RidRequest | None = None
 
 
+# Resets are limited per month, so they are never repeated, not even if the platform is busy.
 CLEAR_COMPONENT_QUOTA_BY_APP_SECRET: Final = Endpoint(
     "/cgi-bin/component/clear_quota/v2",
     Done,

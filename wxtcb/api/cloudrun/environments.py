@@ -138,6 +138,7 @@ class NewEnv(Reply):
 
     # A success without an id is a bad reply: the outcome of the create is unknown.
     env_id: str = attrs.field(validator=validator(check_string))
+    # In the table of the page, but not in its sample.
     tranid: str | None = attrs.field(default=None, metadata=wire_name("tran_id"))
 
 
@@ -155,6 +156,7 @@ CREATE_CLOUDBASERUN_ENV: Final = Endpoint(
     name="create_cloudbaserun_env",
     official="createCloudbaseEnv",
 )
+# ONCE, because the documentation does not say what a second call does.
 CREATE_CLOUDBASERUN_RES_AUTH: Final = Endpoint(
     "/componenttcb/createcloudbaserunresauth",
     Done,

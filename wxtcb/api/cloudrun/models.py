@@ -33,6 +33,7 @@ class ImageInfo:
     image_url: str | None = None
 
 
+# If the constructor raises, the frames of the traceback would show the password that was passed to it.
 @hide_arguments_in_traceback
 @attrs.frozen(kw_only=True)
 class ImageSecretInfo:
@@ -176,6 +177,7 @@ class SidecarSpec:
         metadata=wire_format(JSON_IN_STRING),
     )
     initial_delay_seconds: int | None = None
+    # JSON has no NaN and no infinity; they would be sent as null.
     cpu: float | None = attrs.field(default=None, validator=validator(check_number, optional=True))
     mem: float | None = attrs.field(default=None, validator=validator(check_number, optional=True))
     security: Security | None = None

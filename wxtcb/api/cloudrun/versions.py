@@ -54,6 +54,7 @@ CREATE_CLOUDBASERUN_SERVER_VERSION: Final = Endpoint(
     name="create_cloudbaserun_server_version",
     official="createCloudbaseServiceVersion",
 )
+# Update and release are not SET: a late repeat would undo a newer update or release.
 ROLL_UPDATE_CLOUDBASERUN_SERVER_VERSION: Final = Endpoint(
     "/componenttcb/rollupdatecloudbaserunserverversion",
     DeploymentResult,

@@ -111,6 +111,7 @@ class CsVersion:
     code_detail: CodeDetail | None = None
     # A dict instead of `ImageSecretInfo` would show its password in the repr.
     image_secret_info: ImageSecretInfo | None = attrs.field(default=None, validator=type_validator(ImageSecretInfo))
+    # "pulls" is the platform's spelling.
     image_pull_secret: str | None = attrs.field(default=None, metadata=wire_name("image_pulls_secret"))
     custom_logs: str | None = None
     mount_wx_token: bool | None = None

@@ -63,6 +63,7 @@ class ContainerServices(Reply):
     total: int | None = None
 
 
+# ONCE, because the documentation does not say whether a second call is harmless.
 OPEN_CONTAINER_SERVICE: Final = Endpoint(
     "/componenttcb/opencontainerservice",
     Done,

@@ -46,6 +46,7 @@ class TrafficSplit:
     items: tuple[VersionFlow, ...] = attrs.field(converter=_as_flows, validator=_check_flows)
 
 
+# "propotion" is the platform's own spelling, in the paths and the official names.
 SET_CS_PROPOTION: Final = Endpoint(
     "/componenttcb/setcspropotion", Done, Repeat.SET, name="set_cs_propotion", official="setcspropotion"
 )

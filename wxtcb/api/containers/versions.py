@@ -52,6 +52,7 @@ class CsVersionInfo:
     flow_ratio: int | None = None
     build_id: int | None = attrs.field(default=None, metadata=wire_name("buildid"))
     upload_type: str | None = attrs.field(default=None, metadata=interned())
+    # The list spells the numbers of replicas in another way than the other calls.
     min_num: int | None = attrs.field(default=None, metadata=wire_name("min_replicas"))
     max_num: int | None = attrs.field(default=None, metadata=wire_name("max_replicas"))
 
@@ -83,6 +84,7 @@ class CsVersionDetail(Reply):
     max_num: int | None = attrs.field(default=None, metadata=wire_name("maxnum"))
     policy_type: str | None = None
     policy_threshold: int | None = None
+    # `Any`, because replies may contain values that are not strings, such as numbers.
     env_params: Mapping[str, Any] | None = attrs.field(
         default=None, repr=False, hash=False, metadata=wire_format(VARIABLES_FORMAT)
     )
@@ -162,6 +164,7 @@ ENDPOINTS: Final = (
 )
 
 _READY_STATUSES: Final = frozenset({"normal"})
+# No page lists the statuses. A sample shows build_fail, so every status that ends with "_fail" counts as a failure.
 _FAILURE_STATUSES: Final = {"*_fail": "waiting will not change that; delete the version and create another"}
 
 
@@ -224,6 +227,7 @@ async def wait_until_version_normal(
         ready_statuses=_READY_STATUSES,
         failure_statuses=_FAILURE_STATUSES,
     )
+    # The detail of one version is small, so waiters do not share a poll as they do for lists of environments.
     poller = session.poller(partial(get_cs_version_detail, session, env, service_name, version_name))
     return await wait_until(poller, condition, timeout=timeout, interval=interval)
 

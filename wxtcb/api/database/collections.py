@@ -95,6 +95,7 @@ DB_GET_ACL: Final = Endpoint("/componenttcb/dbgetacl", Acl, Repeat.READ, name="d
 DB_MODIFY_ACL: Final = Endpoint(
     "/componenttcb/dbmodifyacl", Done, Repeat.SET, name="db_modify_acl", official="setPermission"
 )
+# The creates are ONCE: the platform rejects a second one, which would look like a failure of the first.
 DB_INDEX_CREATE: Final = Endpoint(
     _INDEX_PATH, Done, Repeat.ONCE, name="db_index_create", official="dbindexManage", action="create"
 )

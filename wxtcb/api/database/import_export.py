@@ -50,6 +50,7 @@ class MigrationState(Reply):
     status: str
     record_success: int = 0
     record_fail: int = 0
+    # An older page spells it err_msg.
     error_msg: str | None = attrs.field(default=None, metadata=aliases("err_msg"))
     file_url: str | None = None
 

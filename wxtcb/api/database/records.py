@@ -62,6 +62,7 @@ class QueryResult(Reply):
     """Records of a query, as Python values (see `read_document`)."""
 
     pager: Pager
+    # `Any`, because a field of a record may have any type.
     documents: tuple[Mapping[str, Any], ...] = attrs.field(
         default=(), metadata=wire_name("data") | wire_format(DOCUMENTS_FORMAT)
     )

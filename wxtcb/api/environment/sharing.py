@@ -95,6 +95,7 @@ class Relations(Reply):
         return self.err_list
 
 
+# SET, because sharing the same pair again only returns the link again.
 BATCH_SHARE_ENV: Final = Endpoint(
     "/componenttcb/batchshareenv", ShareResult, Repeat.SET, name="batch_share_env", official="shareCloudbaseEnv"
 )

@@ -85,6 +85,8 @@ class FunctionConfig:
     vpc: FunctionVpc | None = None
 
 
+# "batchuUload" is the platform's spelling. None of the changes is SET: a function that is being updated rejects another
+# update, so a repeat could fail although the first attempt took effect.
 BATCH_UPLOAD_SCF: Final = Endpoint(
     "/componenttcb/batchuploadscf",
     MultiEnvResult,

@@ -55,6 +55,7 @@ GET_SCF_LIST: Final = Endpoint(
 
 ENDPOINTS: Final = (GET_SCF_LIST,)
 
+# From Tencent Cloud's API: the platform's pages show only some of the statuses.
 _READY_STATUSES: Final = frozenset({"Active"})
 _FAILURE_STATUSES: Final[Mapping[str, str]] = {
     "CreateFailed": "it could not be created; delete it before you create it again",

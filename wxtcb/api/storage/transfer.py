@@ -154,7 +154,7 @@ async def download_url(
     del url
     if not is_url_allowed(link, allow_http=session.allow_http):
         raise InvalidArgument(
-            "url is not allowed: use https without user and password; http is only for loopback or allow_http=True"
+            "url must be https without user and password; plain http needs a loopback host or allow_http=True"
         )
 
     async def get_url() -> Secret:
@@ -196,7 +196,7 @@ def require_usable_link(
         raise BadReply(reason, endpoint=endpoint.path, status=200, permanent=True)
     # A line break in the value would add headers of its own to the request.
     if header_value is not None and not header_value.reveal().isprintable():
-        reason = "the token of the link contains characters that are not allowed in a header"
+        reason = "the token of the link contains characters that no header can have"
         raise BadReply(reason, endpoint=endpoint.path, status=200, permanent=True)
 
 

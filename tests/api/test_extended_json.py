@@ -38,7 +38,7 @@ VALUES = st.recursive(
 
 
 def reading(value):
-    """Read one value out of a record."""
+    """Read one value of a record."""
     return read_document(json.dumps({"x": value}))["x"]
 
 
@@ -170,9 +170,9 @@ def test_sandbox_reads_a_written_record(document):
 async def test_reply_with_an_invalid_record_is_a_bad_reply(session, platform, data):
     """The error names the endpoint, and is permanent."""
     platform.replies = [{"errcode": 0, "pager": {"offset": 0, "limit": 10, "total": 1}, "data": data}]
-    with pytest.raises(wxtcb.BadReply, match="HTTP 200") as refused:
+    with pytest.raises(wxtcb.BadReply, match="HTTP 200") as caught:
         await database.db_record_query(session, "e-1", "db")
-    assert (refused.value.endpoint, refused.value.permanent) == ("/componenttcb/dbrecord", True)
+    assert (caught.value.endpoint, caught.value.permanent) == ("/componenttcb/dbrecord", True)
 
 
 @pytest.mark.parametrize("empty", [{}, {"data": None}, {"data": []}], ids=str)

@@ -16,7 +16,7 @@ NETWORK = {"vpc_id": "v", "subnet_ids": ["s-1"], "create_type": 0}
 
 
 def page(*names, total=None):
-    """Make a page of services with these names."""
+    """Return a page of services with these names."""
     return {**DONE, "cslist": [{"server_name": name} for name in names], "total": total}
 
 

@@ -15,21 +15,21 @@ VERSION = CsVersion(service_name="echo", upload_type="image", image_info=IMAGE, 
 
 
 @pytest.fixture(autouse=True)
-def slow(box):
-    """Let versions need three looks."""
-    box.world.operations_ready_after = ReadyPolicy.after_polls(2)
+def slow(sandbox):
+    """Delay versions, so that a waiter needs three polls."""
+    sandbox.world.operations_ready_after = ReadyPolicy.after_polls(2)
 
 
 @pytest.fixture
 def session(live):
-    """Use the simulated platform throughout."""
+    """Use the simulated platform in every test."""
     return live
 
 
 @pytest.fixture
-async def env(box, session):
-    """Open hosting in an environment, with the service `echo`."""
-    env = box.world.add("a")
+async def env(sandbox, session):
+    """Turn on hosting in an environment with the service `echo`."""
+    env = sandbox.world.add("a")
     await containers.open_container_service(session, env)
     vpc = containers.Vpc(vpc_id="vpc-1", subnet_ids=["s-1"], create_type=2)
     await containers.create_container_service(session, env, "echo", vpc=vpc)
@@ -37,7 +37,7 @@ async def env(box, session):
 
 
 async def flows(session, env):
-    """Return each version's share of the traffic."""
+    """Return each version's percentage of the traffic."""
     return {each.version_name: each.flow_ratio async for each in containers.iter_versions(session, env, "echo")}
 
 
@@ -77,9 +77,9 @@ async def test_batch_reports_the_failed_environment(session, env):
     assert [each.version_name for each in partial.value.reply.succ_list] == ["echo-001"]
 
 
-async def test_failed_build_ends_the_wait(box, session, env):
+async def test_failed_build_ends_the_wait(sandbox, session, env):
     """The error has the status of the version."""
-    box.world.containers.builds_fail = True
+    sandbox.world.containers.builds_fail = True
     new = await containers.create_cs_version(session, VERSION, env=env)
     with pytest.raises(OperationFailed, match="build_fail"):
         await containers.wait_until_version_normal(session, env, "echo", new.version_name, interval=0.001)

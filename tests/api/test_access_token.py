@@ -26,7 +26,7 @@ async def test_token_of_an_authoriser_is_used(session, platform, call, token):
     platform.replies = [DONE]
     await getattr(environment, call)(session, "e-1", **CALLS[call], token=token)
     assert platform.sent[0].query["access_token"] == "their-token"
-    assert platform.bought == []
+    assert platform.token_requests == []
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ async def test_invalid_argument_is_rejected_by_name(session, platform, call, opt
     [name] = options
     with pytest.raises(wxtcb.InvalidArgument, match=rf"^{name}\b"):
         await getattr(environment, call)(session, **{"env": "e-1", **CALLS[call], **options})
-    assert (platform.sent, platform.bought) == ([], [])
+    assert (platform.sent, platform.token_requests) == ([], [])
 
 
 async def test_closed_switch_and_empty_whitelist_are_sent(session, platform):

@@ -37,7 +37,7 @@ NO_EVENTS += [{"a": float("nan")}, [None, "", ({"a": UserList([float("-inf")])},
 
 @pytest.fixture
 async def session(new_session):
-    """Open a session before the scripted platform."""
+    """Open a session with the scripted platform."""
     async with new_session() as session:
         yield session
 
@@ -53,9 +53,9 @@ async def test_event_is_the_body(session, wechat, event, sent):
 @pytest.mark.parametrize("event", NO_EVENTS, ids=repr)
 async def test_event_that_is_not_json_is_rejected(session, wechat, event):
     """It is rejected by name before a request is sent."""
-    with pytest.raises(wxtcb.InvalidArgument, match=r"^event ") as refused:
+    with pytest.raises(wxtcb.InvalidArgument, match=r"^event ") as caught:
         await functions.invoke_cloud_function(session, "e-1", "f", event)
-    assert "hunter2" not in str(refused.value)
+    assert "hunter2" not in str(caught.value)
     assert wechat.requests == []
 
 
@@ -118,8 +118,8 @@ async def test_token_of_an_authoriser_is_used_unchanged(session, wechat, token):
         await functions.invoke_cloud_function(session, "e-1", "f", token=token)
     [request] = wechat.requests
     assert request.token.reveal() == THEIRS
-    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    inside = [frame for frame in told.stack if "/wxtcb/" in frame.filename and "/tests/" not in frame.filename]
+    trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    inside = [frame for frame in trace.stack if "/wxtcb/" in frame.filename and "/tests/" not in frame.filename]
     assert inside
     assert not any("T0KEN" in str(frame.locals) for frame in inside)
 
@@ -136,8 +136,8 @@ async def test_token_that_cannot_be_sent_is_not_shown(session, call, args):
     """A token of the environment may contain bytes that are not valid Unicode."""
     with pytest.raises(wxtcb.InvalidArgument, match=r"^token must be") as caught:
         await call(session, *args, token="T0KEN\udcff")
-    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    inside = [frame for frame in told.stack if "/wxtcb/" in frame.filename and "/tests/" not in frame.filename]
+    trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    inside = [frame for frame in trace.stack if "/wxtcb/" in frame.filename and "/tests/" not in frame.filename]
     assert inside
     assert not any("T0KEN" in str(frame.locals) for frame in inside)
 

@@ -41,21 +41,21 @@ ATTACKS = [
 
 @pytest.fixture
 def session(live):
-    """Use the simulated platform throughout."""
+    """Use the simulated platform in every test."""
     return live
 
 
 @pytest.fixture
-async def env(box, session):
-    """Give an environment with a collection of three records."""
-    env = box.world.add("a")
+async def env(sandbox, session):
+    """Create an environment with a collection of three records."""
+    env = sandbox.world.add("a")
     await database.db_collection_add(session, env, "geo")
     await database.db_record_insert(session, env, GEO.add(*({"_id": f"{n}", "n": n} for n in range(3))))
     return env
 
 
-def carried_out(world, env, action, statement):
-    """Carry a statement out below the wire."""
+def executed(world, env, action, statement):
+    """Execute a statement in the sandbox without HTTP."""
     body = Body({"action": action, "env": env, "query": str(statement)})
     return orjson.loads(HANDLERS["/componenttcb/dbrecord"](world, body))
 
@@ -68,10 +68,10 @@ def test_value_of_a_user_is_stored_and_found(value):
     world = World()
     env = world.add("a")
     world.databases.add_collection(env, "geo").put({"_id": "other", "v": "other"})
-    carried_out(world, env, "insert", GEO.add({"_id": "mine", "v": value}))
-    found = carried_out(world, env, "query", GEO.where({"_id": "mine", "v": value}).get())
+    executed(world, env, "insert", GEO.add({"_id": "mine", "v": value}))
+    found = executed(world, env, "query", GEO.where({"_id": "mine", "v": value}).get())
     assert [database.read_document(text) for text in found["data"]] == [{"_id": "mine", "v": value}]
-    assert carried_out(world, env, "delete", GEO.where({"_id": "mine", "v": value}).remove())["deleted"] == 1
+    assert executed(world, env, "delete", GEO.where({"_id": "mine", "v": value}).remove())["deleted"] == 1
     assert [record["_id"] for record in world.databases.collection(env, "geo").records] == ["other"]
 
 
@@ -102,9 +102,9 @@ async def test_record_life_cycle(session, env):
     assert rest == ["1", "2"]
 
 
-async def test_export_and_import(box, session, env):
+async def test_export_and_import(sandbox, session, env):
     """An exported file can be imported into another collection."""
-    box.world.operations_ready_after = ReadyPolicy.after_polls(2)
+    sandbox.world.operations_ready_after = ReadyPolicy.after_polls(2)
     job = await database.db_export(session, env, file_path="x.json", file_type=FileType.JSON, query=GEO.get())
     ended = await database.wait_until_migrated(session, env, job.job_id, interval=0.001)
     assert (ended.status, ended.record_success) == ("success", 3)
@@ -140,6 +140,6 @@ async def test_collection_life_cycle(session, env):
     await database.db_modify_acl(session, env, "geo", "ADMINONLY")
     assert (await database.db_get_acl(session, env, "geo")).rule is None
     await database.db_collection_del(session, env, "geo")
-    with pytest.raises(wxtcb.ApiError, match="collection geo") as refused:
+    with pytest.raises(wxtcb.ApiError, match="collection geo") as caught:
         await database.db_record_query(session, env, GEO.get())
-    assert refused.value.errcode == -502005
+    assert caught.value.errcode == -502005

@@ -17,7 +17,7 @@ TRIED = [file.read_text("utf-8") for file in sorted((HERE.parent / "typing").glo
 
 
 def stated(block):
-    """Go through the calls whose reply a function states the type of, by `assert_type`, and through that type."""
+    """Yield the calls whose return type a function asserts by `assert_type`, and that type."""
     made = {}
     for node in ast.walk(block):
         match node:
@@ -31,8 +31,8 @@ def stated(block):
                 yield last_name(made[name].func), last_name(kind)
 
 
-def refused(text):
-    """Go through the names of what is called where the type checker must complain."""
+def caught(text):
+    """Yield the names of the calls that the type checker must reject."""
     lines = text.splitlines()
     for node in ast.walk(ast.parse(text)):
         match node:
@@ -46,7 +46,7 @@ def last_name(node):
 
 
 STATED = {pair for text in TRIED for block in ast.parse(text).body for pair in stated(block)}
-REFUSED = {name for text in TRIED for name in refused(text)}
+REFUSED = {name for text in TRIED for name in caught(text)}
 
 
 @pytest.mark.parametrize("endpoint", DOCUMENTED, ids=lambda endpoint: endpoint.name)

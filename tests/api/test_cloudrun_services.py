@@ -12,7 +12,7 @@ from wxtcb.api import cloudrun
 from wxtcb.errors import InvalidArgument
 
 DONE = {"errcode": 0, "errmsg": "ok"}
-LEAST = {"env_id": "test-6gxk23no5605e14f", "service_name": "ss1", "is_public": True}
+REQUIRED = {"env_id": "test-6gxk23no5605e14f", "service_name": "ss1", "is_public": True}
 ES = {
     "id": 0,
     "secret_name": "name",
@@ -29,7 +29,7 @@ OPTIONS = {"image_repo": "registry/ss1", "remark": "", "log_type": "cls", "publi
 async def establish(session, platform, **options):
     """Create a service with *options* and return the body of the request."""
     platform.replies = [DONE]
-    await cloudrun.establish_cloudbaserun_server(session, cloudrun.Server(**LEAST, **options))
+    await cloudrun.establish_cloudbaserun_server(session, cloudrun.Server(**REQUIRED, **options))
     [body] = platform.bodies
     return body
 
@@ -41,20 +41,20 @@ def rejections(kind, name, values):
 
 async def test_only_given_fields_are_sent(session, platform):
     """A service with only its required fields sends these three."""
-    assert await establish(session, platform) == LEAST
+    assert await establish(session, platform) == REQUIRED
 
 
 @pytest.mark.parametrize(("name", "value"), OPTIONS.items())
 async def test_optional_field_is_sent_under_its_name(session, platform, name, value):
     """Each optional field is sent if it is given, also if it is empty or 0."""
-    assert await establish(session, platform, **{name: value}) == {**LEAST, name: value}
+    assert await establish(session, platform, **{name: value}) == {**REQUIRED, name: value}
 
 
 @pytest.mark.parametrize(("name", "value"), ES.items())
 async def test_field_of_es_info_is_sent_under_its_name(session, platform, name, value):
     """Each of the seven fields is sent alone if it is given alone, the password in plain text."""
     assert await establish(session, platform, es_info=cloudrun.EsInfo(**{name: value})) == {
-        **LEAST,
+        **REQUIRED,
         "es_info": {name: value},
     }
 
@@ -63,7 +63,7 @@ async def test_field_of_es_info_is_sent_under_its_name(session, platform, name, 
 async def test_field_of_vpc_info_is_sent_under_its_name(session, platform, name, value):
     """Each of the three fields is sent alone if it is given alone."""
     assert await establish(session, platform, vpc_info=cloudrun.VpcInfo(**{name: value})) == {
-        **LEAST,
+        **REQUIRED,
         "vpc_info": {name: value},
     }
 
@@ -71,8 +71,8 @@ async def test_field_of_vpc_info_is_sent_under_its_name(session, platform, name,
 async def test_private_service_sends_false(session, platform):
     """False is sent, not omitted."""
     platform.replies = [DONE]
-    await cloudrun.establish_cloudbaserun_server(session, cloudrun.Server(**{**LEAST, "is_public": False}))
-    assert platform.bodies == [{**LEAST, "is_public": False}]
+    await cloudrun.establish_cloudbaserun_server(session, cloudrun.Server(**{**REQUIRED, "is_public": False}))
+    assert platform.bodies == [{**REQUIRED, "is_public": False}]
 
 
 async def test_empty_subnets_and_empty_password_are_sent(session, platform):
@@ -87,7 +87,7 @@ def test_password_is_stored_as_a_secret(password):
     """A password given as a string or as a `Secret` is in no repr, and both compare equal."""
     es = cloudrun.EsInfo(password=password)
     assert es.password == wxtcb.Secret("es-password")
-    assert "es-password" not in repr(cloudrun.Server(**LEAST, es_info=es))
+    assert "es-password" not in repr(cloudrun.Server(**REQUIRED, es_info=es))
     assert es == cloudrun.EsInfo(password="es-password")
 
 
@@ -103,7 +103,7 @@ def test_password_is_stored_as_a_secret(password):
 )
 def test_invalid_field_is_rejected_by_name(kind, name, value):
     """Empty names, a string in place of a list, and values that would show a secret are rejected."""
-    fields = {**(LEAST if kind is cloudrun.Server else {}), name: value}
+    fields = {**(REQUIRED if kind is cloudrun.Server else {}), name: value}
     with pytest.raises(wxtcb.InvalidArgument, match=rf"^{kind.__name__}: {name}\b"):
         kind(**fields)
 
@@ -118,7 +118,7 @@ def test_rejected_password_is_not_quoted():
 async def test_existing_name_is_rejected_with_the_platforms_message(session, platform):
     """40097 raises `InvalidRequest` with errmsg and rid, is not retried, and redacts an echoed password."""
     platform.replies = [{"errcode": 40097, "errmsg": "service exists es-password rid: 5f-1"}]
-    server = cloudrun.Server(**LEAST, es_info=cloudrun.EsInfo(password="es-password"))
+    server = cloudrun.Server(**REQUIRED, es_info=cloudrun.EsInfo(password="es-password"))
     with pytest.raises(wxtcb.InvalidRequest, match=re.escape("service exists *** rid: 5f-1")) as caught:
         await cloudrun.establish_cloudbaserun_server(session, server)
     assert (caught.value.errcode, caught.value.rid, len(platform.sent)) == (40097, "5f-1", 1)

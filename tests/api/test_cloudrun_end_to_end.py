@@ -8,7 +8,7 @@ import wxtcb
 from wxtcb.api import cloudrun
 
 
-async def test_service_is_released_gradually_and_deleted(box, live):
+async def test_service_is_released_gradually_and_deleted(sandbox, live):
     """Two versions of a service are released one after the other; in the end only the environment is left."""
     new = await cloudrun.create_cloudbaserun_env(live, alias="shop")
     await cloudrun.wait_until_env_normal(live, new.env_id, timeout=60)
@@ -37,7 +37,7 @@ async def test_service_is_released_gradually_and_deleted(box, live):
         return (await cloudrun.create_cloudbaserun_server_version(live, version)).version_name
 
     def flows():
-        return [each.flow_ratio for each in box.world.cloudrun.versions(new.env_id, "s").values()]
+        return [each.flow_ratio for each in sandbox.world.cloudrun.versions(new.env_id, "s").values()]
 
     first, second = await deploy(100), await deploy(10)
     assert flows() == [90, 10]
@@ -47,14 +47,14 @@ async def test_service_is_released_gradually_and_deleted(box, live):
     await cloudrun.roll_update_cloudbaserun_server_version(live, update)
     assert flows() == [50, 50]
     names = {"env_id": new.env_id, "service_name": "s"}
-    box.world.cloudrun.release_fails = True
+    sandbox.world.cloudrun.release_fails = True
     with pytest.raises(wxtcb.PartialFailure, match="failed"):
         await cloudrun.release_cloudbaserun_version(live, **names, version_name=second)
-    box.world.cloudrun.release_fails = False
+    sandbox.world.cloudrun.release_fails = False
     await cloudrun.release_cloudbaserun_version(live, **names, version_name=second)
-    assert (flows(), box.world.cloudrun.released_version(new.env_id, "s")) == ([0, 100], second)
+    assert (flows(), sandbox.world.cloudrun.released_version(new.env_id, "s")) == ([0, 100], second)
     for name in (first, second):
         await cloudrun.delete_cloudbaserun_server_version(
             live, **names, version_name=name, is_delete_server=True, is_delete_image=True
         )
-    assert box.world.services == {}
+    assert sandbox.world.services == {}

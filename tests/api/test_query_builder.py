@@ -37,8 +37,8 @@ VALUES = st.recursive(
 )
 
 
-def meant(text):
-    """Read a statement as the sandbox does, and return what its last step is called with."""
+def parsed_argument(text):
+    """Parse a statement with the sandbox's parser, and return the argument of its last step."""
     [chain] = parse(text)
     [value] = Evaluator(lambda: NOW).evaluate_args(chain.steps[-1])
     return value
@@ -50,7 +50,7 @@ def meant(text):
 @example({'a": _.remove(), "b': ["*/", "//", ";"]})
 def test_value_is_parsed_back_unchanged(value):
     """The parser of the sandbox reads the same value, and one statement alone."""
-    assert meant(f"db.f({to_literal('value', value)})") == value
+    assert parsed_argument(f"db.f({to_literal('value', value)})") == value
 
 
 @given(st.text())

@@ -19,7 +19,7 @@ from wxtcb.api.functions import Code, packaging
 
 
 def zipped(**files):
-    """Make a zip of files by their names, in which ``__`` stands for a slash and ``_`` for a dot."""
+    """Return a zip of files by their names, in which ``__`` is a slash and ``_`` a dot."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as opened:
         for name, text in files.items():
@@ -28,13 +28,13 @@ def zipped(**files):
 
 
 def opened(packed):
-    """Open what was packed."""
+    """Open a packed zip."""
     return zipfile.ZipFile(io.BytesIO(packed.data))
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Make a folder with code in it."""
+    """Create a folder with code."""
     made = tmp_path / "site"
     (made / "lib").mkdir(parents=True)
     (made / "index.js").write_text("exports.main = 1")
@@ -94,7 +94,7 @@ async def test_name_that_is_not_utf8_is_rejected(folder, name):
     """The message shows the name in printable characters, and suggests exclude."""
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text("x")
-    with pytest.raises(wxtcb.InvalidArgument, match=r"^'\\udcff.*exclude"):
+    with pytest.raises(wxtcb.InvalidArgument, match=r"udcff.*exclude"):
         await functions.pack(folder)
     packed = await functions.pack(folder, exclude=[name.split("/")[0]])
     assert opened(packed).namelist() == ["a.json", "index.js", "lib/b.js"]
@@ -143,7 +143,7 @@ async def test_exclude_must_be_a_list(folder, names):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Let 1,000 bytes be the most that a zip may have."""
+    """Reduce the size limit to 1,000 bytes."""
     monkeypatch.setattr(packaging, "MAX_ZIP_BYTES", 1000)
 
 
@@ -173,7 +173,7 @@ def test_limit_is_20_megabytes():
     whole = data + b"\0" * (packaging.MAX_ZIP_BYTES - len(data))
     with pytest.raises(wxtcb.InvalidArgument, match="too large: 20,971,521 bytes, and 27,962,028 as base64"):
         Code(whole + b"\0")
-    with pytest.raises(wxtcb.InvalidArgument, match="must be a zip; these 20,971,520 bytes are none"):
+    with pytest.raises(wxtcb.InvalidArgument, match="not a zip"):
         Code(b"\0" * packaging.MAX_ZIP_BYTES)
 
 

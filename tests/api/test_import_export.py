@@ -15,13 +15,13 @@ PATH = database.DB_MIGRATION_STATE.path
 
 
 def state(status, **fields):
-    """Make the reply of a job."""
+    """Return a reply with the state of a job."""
     return {"errcode": 0, "errmsg": "ok", "status": status, "record_success": 2, "record_fail": 1, **fields}
 
 
 @pytest.fixture
 async def session(new_session):
-    """Open a session before the scripted platform."""
+    """Open a session with the scripted platform."""
     async with new_session() as session:
         yield session
 

@@ -12,14 +12,14 @@ from wxtcb.sandbox import ReadyPolicy
 
 
 @pytest.fixture(autouse=True)
-def slow(box):
-    """Let functions need two looks."""
-    box.world.operations_ready_after = ReadyPolicy.after_polls(1)
+def slow(sandbox):
+    """Delay functions, so that a waiter needs two polls."""
+    sandbox.world.operations_ready_after = ReadyPolicy.after_polls(1)
 
 
 @pytest.fixture
 def session(live):
-    """Use the simulated platform throughout."""
+    """Use the simulated platform in every test."""
     return live
 
 
@@ -30,9 +30,9 @@ async def deploy(session, folder, env, name="hello"):
     return code, await functions.wait_until_active(session, env, name, interval=0.01)
 
 
-async def test_function_life_cycle(box, session, tmp_path):
+async def test_function_life_cycle(sandbox, session, tmp_path):
     """It is packed, created, invoked, configured, replaced, triggered, listed and deleted."""
-    env = box.world.add("a")
+    env = sandbox.world.add("a")
     (tmp_path / "index.js").write_text("exports.main = 1")
     code, found = await deploy(session, tmp_path, env)
     assert found.status == "Active"
@@ -52,39 +52,39 @@ async def test_function_life_cycle(box, session, tmp_path):
     assert [each async for each in functions.iter_functions(session, env)] == []
 
 
-async def test_failed_create_has_the_platforms_reason(box, session, tmp_path):
+async def test_failed_create_has_the_platforms_reason(sandbox, session, tmp_path):
     """The reason is in the error of the wait."""
     (tmp_path / "main.js").write_text("")
-    box.world.functions.set_failure("hello")
+    sandbox.world.functions.set_failure("hello")
     with pytest.raises(wxtcb.OperationFailed, match=r"ResourceNotFound\.File: entry file not found"):
-        await deploy(session, tmp_path, box.world.add("a"))
+        await deploy(session, tmp_path, sandbox.world.add("a"))
 
 
-async def test_failed_environment_does_not_stop_the_others(box, session, tmp_path):
+async def test_failed_environment_does_not_stop_the_others(sandbox, session, tmp_path):
     """Only the failed environment is reported."""
     (tmp_path / "index.js").write_text("")
-    env = box.world.add("a")
+    env = sandbox.world.add("a")
     with pytest.raises(wxtcb.PartialFailure) as partial:
         await functions.batch_upload_scf(session, [env, "nowhere"], "f", await functions.pack(tmp_path))
     assert [each.env for each in partial.value.failed] == ["nowhere"]
     assert (await functions.wait_until_active(session, env, "f", interval=0.01)).function_name == "f"
 
 
-async def test_failure_counts_earlier_attempts_that_may_have_acted(box, session, tmp_path):
+async def test_failure_counts_earlier_attempts_that_may_have_acted(sandbox, session, tmp_path):
     """The platform acts, answers -1, and rejects the next attempt because of the first one."""
     (tmp_path / "index.js").write_text("")
-    env = box.world.add("a")
-    box.faults.busy_after(path="/componenttcb/batchuploadscf", times=1)
+    env = sandbox.world.add("a")
+    sandbox.faults.busy_after(path="/componenttcb/batchuploadscf", times=1)
     view, code = session.with_options(retry=wxtcb.RetryPolicy(base=0.001)), await functions.pack(tmp_path)
-    with pytest.raises(wxtcb.PartialFailure, match=r"1 earlier attempts may have acted too: look$") as partial:
+    with pytest.raises(wxtcb.PartialFailure, match="earlier attempts may have") as partial:
         await functions.batch_upload_scf(view, [env], "f", code)
     assert (partial.value.maybe_acted, [each.env for each in partial.value.failed]) == (1, [env])
     assert (await functions.wait_until_active(session, env, "f", interval=0.01)).status == "Active"
 
 
-async def test_outdated_version_of_a_setting_is_rejected(box, session):
+async def test_outdated_version_of_a_setting_is_rejected(sandbox, session):
     """The second change with the same version is rejected, and succeeds after another read."""
-    env = box.world.add("a")
+    env = sandbox.world.add("a")
     await environment.modify_env(session, env)
     known = await environment.use_cloud_access_token_get(session, env)
     change = {"is_open": True, "api_whitelist": ["/wxa/x"], "version": known.version}
@@ -94,10 +94,10 @@ async def test_outdated_version_of_a_setting_is_rejected(box, session):
     assert (await environment.use_cloud_access_token_get(session, env)).version == known.version + 1
 
 
-async def test_unshare_without_a_share_fails(box, session):
+async def test_unshare_without_a_share_fails(sandbox, session):
     """The pair is named."""
     appid = "wx5fe6bb43205e9e07"
-    shares = [environment.Share(env=box.world.add("a"), appids=[appid])]
+    shares = [environment.Share(env=sandbox.world.add("a"), appids=[appid])]
     await environment.batch_share_env(session, shares)
     assert await environment.batch_unshare_env(session, shares) == environment.UnshareResult()
     with pytest.raises(wxtcb.PartialFailure) as partial:
@@ -105,7 +105,7 @@ async def test_unshare_without_a_share_fails(box, session):
     assert [each.appid for each in partial.value.failed] == [appid]
 
 
-async def test_quotas_and_request_ids(box, session):
+async def test_quotas_and_request_ids(sandbox, session):
     """The usage is returned and reset, and the rid of an error leads to its request, which shows no token."""
     path = environment.DESCRIBE_ENVS.path
     await environment.describe_envs(session)
@@ -113,8 +113,8 @@ async def test_quotas_and_request_ids(box, session):
     await token.clear_api_quota(session, path)
     assert (await token.get_api_quota(session, path)).quota.used == 0
     await token.clear_component_quota_by_app_secret(session)
-    with pytest.raises(wxtcb.CloudError) as refused:
+    with pytest.raises(wxtcb.CloudError) as caught:
         await functions.delete_scf(session, "nowhere", "f")
-    found = await token.get_rid_info(session, refused.value.rid)
+    found = await token.get_rid_info(session, caught.value.rid)
     assert '"nowhere"' in found.request.request_body.reveal()
     assert (await session.token()).reveal() not in repr(found)
