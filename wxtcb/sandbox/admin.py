@@ -18,8 +18,6 @@ from wxtcb.sandbox.push.schedule import PushResult, PushSchedule, PushTargetNotS
 from wxtcb.sandbox.request import SeenRequest
 from wxtcb.sandbox.world import World
 
-__all__ = ["ADMIN_PREFIX", "ADMIN_ROUTES", "AdminResponse", "AdminTarget", "handle_admin_request"]
-
 ADMIN_PREFIX: Final = "/_sandbox"
 _PUSH_FIELDS: Final = {"url", "every", "repeated", "late"}
 _CONFIRM_FIELDS: Final = {"env", "appid"}

@@ -9,8 +9,6 @@ from attrs import define, field, frozen
 
 from wxtcb.sandbox.environments import ReadyPolicy
 
-__all__ = ["Readiness", "ServiceContext"]
-
 
 @define
 class Readiness:

@@ -10,8 +10,6 @@ from attrs import Factory, define, field
 
 from wxtcb.sandbox.errors import platform_error
 
-__all__ = ["TICKET_TTL", "CredentialStore", "MessageSettings"]
-
 TICKET_TTL: Final = 12 * 3600
 
 _LOWER_ALPHANUMERIC: Final = string.ascii_lowercase + string.digits

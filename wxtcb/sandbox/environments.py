@@ -10,8 +10,6 @@ from typing import Final
 import orjson
 from attrs import Factory, define, evolve, field, frozen
 
-__all__ = ["HALTED", "NORMAL", "UNAVAILABLE", "Environment", "EnvironmentRegistry", "ReadyPolicy"]
-
 NORMAL: Final = "NORMAL"
 UNAVAILABLE: Final = "UNAVAILABLE"
 HALTED: Final = "HALTED"

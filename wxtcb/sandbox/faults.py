@@ -14,8 +14,6 @@ from attrs.validators import instance_of, optional
 
 from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, Credential
 
-__all__ = ["Fault", "FaultKind", "Faults", "InvalidFault", "parse_fault", "validate_positive_seconds"]
-
 _TOKEN_PATH: Final = "/cgi-bin/component/api_component_token"
 
 

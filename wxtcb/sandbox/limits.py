@@ -10,8 +10,6 @@ from attrs import Factory, define
 
 from wxtcb.sandbox.errors import platform_error
 
-__all__ = ["DAY", "MINUTE", "RateWindow", "ResetQuota"]
-
 MINUTE: Final = 60
 DAY: Final = 86_400
 _MAX_MONTHLY_RESETS: Final = 10

@@ -9,8 +9,6 @@ from typing import Final, cast
 from wxtcb.sandbox.request import TOKEN_PARAM
 from wxtcb.sandbox.schema import SECRET_FIELDS
 
-__all__ = ["redact_body", "redact_query"]
-
 _REDACTED: Final = "***"
 _SECRET_NAMES: Final = SECRET_FIELDS | {TOKEN_PARAM}
 _REDACTED_TOKEN_QUERY: Final = MappingProxyType({TOKEN_PARAM: _REDACTED})

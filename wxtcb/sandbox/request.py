@@ -10,8 +10,6 @@ from attrs import field, frozen
 
 from wxtcb.sandbox.errors import platform_error
 
-__all__ = ["MALFORMED_JSON", "TOKEN_PARAM", "Body", "PlatformRequest", "SeenRequest", "success"]
-
 TOKEN_PARAM: Final = "access_token"
 MALFORMED_JSON: Final = 47001
 _DEFAULT_PAGE_SIZE: Final = 20
@@ -100,6 +98,16 @@ class Body:
         if limit < 1 or offset < 0:
             raise platform_error(40097, "limit must be at least 1 and offset at least 0")
         return slice(offset, offset + (limit if max_size is None else min(limit, max_size)))
+
+
+def check_json_object(path: str, text: str) -> None:
+    """Raise `PlatformError` unless *text* is a JSON object."""
+    try:
+        is_object = type(orjson.loads(text)) is dict
+    except orjson.JSONDecodeError:
+        is_object = False
+    if not is_object:
+        raise platform_error(40097, f"{path} must be a JSON object in a string")
 
 
 def success(**fields: object) -> bytes:

@@ -11,8 +11,6 @@ from attrs import Factory, define, field, frozen
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.limits import DAY
 
-__all__ = ["FailedRequest", "FailedRequestLog"]
-
 _RID_IN_BODY: Final = re.compile(rb"rid: ([0-9a-f-]+)")
 _RID_FORMAT: Final = re.compile(r"[0-9a-f]+-[0-9a-f]+-[0-9a-f]+")
 _RETENTION_SECONDS: Final = 7 * DAY

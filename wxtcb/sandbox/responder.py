@@ -19,8 +19,6 @@ from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, Credential, EndpointSchema
 from wxtcb.sandbox.validator import check_action_matches, check_body, check_duplicate_keys, check_query
 from wxtcb.sandbox.world import World
 
-__all__ = ["DeliveryMode", "OutgoingResponse", "respond"]
-
 # "encoding=utf-8" is not a standard parameter, but it is what api.weixin.qq.com sends.
 _JSON_HEADERS: Final = {"Content-Type": "application/json; encoding=utf-8"}
 _HTML_HEADERS: Final = {"Content-Type": "text/html; charset=utf-8"}

@@ -10,18 +10,6 @@ from typing import Final, Literal, Required, TypedDict, cast
 import orjson
 from attrs import frozen
 
-__all__ = [
-    "DEFAULT_MAX_BODY_BYTES",
-    "ENDPOINT_SCHEMAS",
-    "SECRET_FIELDS",
-    "Credential",
-    "EndpointSchema",
-    "FieldSchema",
-    "JsonType",
-    "ObjectSchema",
-    "parse_endpoint",
-]
-
 DEFAULT_MAX_BODY_BYTES: Final = 1 << 20
 _FILE_NAMES: Final = ("environment", "database", "storage", "hosting", "functions", "cloudrun", "containers", "token")
 

@@ -24,8 +24,6 @@ from wxtcb.sandbox.schema import DEFAULT_MAX_BODY_BYTES, ENDPOINT_SCHEMAS
 from wxtcb.sandbox.services.object_storage import STORAGE_PREFIX
 from wxtcb.sandbox.world import World
 
-__all__ = ["Sandbox"]
-
 Sleep = Callable[[float], Awaitable[None]]
 
 _JSON_HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}

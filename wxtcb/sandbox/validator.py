@@ -10,8 +10,6 @@ from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import MALFORMED_JSON, TOKEN_PARAM
 from wxtcb.sandbox.schema import Credential, EndpointSchema, FieldSchema, JsonType, ObjectSchema
 
-__all__ = ["check_action_matches", "check_body", "check_duplicate_keys", "check_query"]
-
 # Compared with `type(value)`, not by isinstance: a JSON true is not an integer, although a Python bool is an int.
 _PYTHON_TYPES: Final[dict[JsonType, tuple[type, ...]]] = {
     JsonType.STRING: (str,),

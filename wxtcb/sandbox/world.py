@@ -16,16 +16,15 @@ from wxtcb.sandbox.credentials import CredentialStore, MessageSettings
 from wxtcb.sandbox.environments import HALTED, NORMAL, UNAVAILABLE, Environment, EnvironmentRegistry, ReadyPolicy
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.limits import DAY, MINUTE, RateWindow, ResetQuota
+from wxtcb.sandbox.request import Body
 from wxtcb.sandbox.request_ids import FailedRequestLog
 from wxtcb.sandbox.services.access_token import AccessTokenPolicies
 from wxtcb.sandbox.services.cloudrun import CloudRun, Service
 from wxtcb.sandbox.services.containers import Containers
-from wxtcb.sandbox.services.database import Databases
+from wxtcb.sandbox.services.database.databases import Databases
 from wxtcb.sandbox.services.functions import Functions
 from wxtcb.sandbox.services.hosting import Hosting
 from wxtcb.sandbox.services.storage import Storage
-
-__all__ = ["Service", "Share", "World", "is_valid_appid"]
 
 _APPID: Final = re.compile(r"wx[0-9a-z]{16}")
 _LOWER_ALPHANUMERIC: Final = string.ascii_lowercase + string.digits
@@ -324,3 +323,7 @@ class World:
         if not self.getcslist_includes_cloudrun:
             return []
         return [service for service in self.services.values() if service.env == env]
+
+
+# What a handler returns is the reply, or its fields besides errcode and errmsg.
+Handler = Callable[[World, Body], bytes | Mapping[str, object] | None]

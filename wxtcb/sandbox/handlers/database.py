@@ -10,8 +10,6 @@ from wxtcb.sandbox.request import Body, success
 from wxtcb.sandbox.services.database.values import encode_record
 from wxtcb.sandbox.world import World
 
-__all__ = ["HANDLERS"]
-
 _ACL_TAGS: Final = ("READONLY", "PRIVATE", "ADMINWRITE", "ADMINONLY", "CUSTOM")
 # "2dsphere" makes a geospatial index.
 _DIRECTIONS: Final = ("1", "-1", "2dsphere")

@@ -7,9 +7,7 @@ from typing import Final
 
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import Body, success
-from wxtcb.sandbox.world import World
-
-__all__ = ["HANDLERS"]
+from wxtcb.sandbox.world import Handler, World
 
 _ALIAS: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
 
@@ -91,7 +89,7 @@ def _share_error(world: World, env: str, appid: str) -> str | None:
     return None if world.is_authorised(appid) else "invalid appid"
 
 
-HANDLERS: Final = {
+HANDLERS: Final[dict[str, Handler]] = {
     "/componenttcb/createenv": create_env,
     "/componenttcb/describeenvs": describe_envs,
     "/componenttcb/batchshareenv": share_envs,

@@ -17,8 +17,6 @@ from attrs import define, field, frozen
 from wxtcb.sandbox.faults import Fault, FaultKind
 from wxtcb.sandbox.services.object_storage import Blob, LinkMethod, ObjectStore, SignedLink
 
-__all__ = ["ObjectRequest"]
-
 _CHUNK_SIZE: Final = 256 * 1024
 _XML_HEADERS: Final = {"Content-Type": "application/xml"}
 _FORM_FIELDS: Final = ["key", "Signature", "x-cos-security-token", "x-cos-meta-fileid"]

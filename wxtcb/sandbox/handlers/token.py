@@ -10,9 +10,7 @@ from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.limits import MINUTE
 from wxtcb.sandbox.request import Body, success
 from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS
-from wxtcb.sandbox.world import World
-
-__all__ = ["HANDLERS"]
+from wxtcb.sandbox.world import Handler, World
 
 _UNLIMITED: Final = 10_000_000
 
@@ -79,7 +77,7 @@ def _require_known_path(body: Body) -> str:
     return path
 
 
-HANDLERS: Final = {
+HANDLERS: Final[dict[str, Handler]] = {
     "/cgi-bin/component/api_component_token": issue_token,
     "/cgi-bin/component/api_start_push_ticket": start_push,
     "/cgi-bin/component/clear_quota/v2": clear_quota,

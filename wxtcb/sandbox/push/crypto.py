@@ -15,17 +15,6 @@ from attrs import field, frozen
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import CipherContext
 
-__all__ = [
-    "RANDOM_PREFIX_LENGTH",
-    "EncryptedMessage",
-    "encrypt",
-    "encrypt_and_sign",
-    "load_encryptor_factory",
-    "pad_message",
-    "sign",
-    "write_xml",
-]
-
 RANDOM_PREFIX_LENGTH: Final = 16
 # Twice the block size of AES: the protocol pads like PKCS#7, but to the length of the key.
 _PADDED_SIZE: Final = 32

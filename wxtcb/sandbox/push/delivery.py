@@ -15,8 +15,6 @@ from yarl import URL
 
 from wxtcb.sandbox.push.schedule import Push, PushResult, PushSchedule
 
-__all__ = ["DELIVERY_TIMEOUT", "PushClient", "ResultCallback", "deliver", "is_loopback", "parse_target"]
-
 DELIVERY_TIMEOUT: Final = 5.0
 # The accepted body is 7 bytes long; the rest only has to be enough for an error message.
 _MAX_RESPONSE_BYTES: Final = 64

@@ -7,8 +7,6 @@ from attrs import define, field, frozen
 from wxtcb.sandbox.context import ServiceContext
 from wxtcb.sandbox.errors import platform_error
 
-__all__ = ["AccessTokenPolicies", "AccessTokenPolicy"]
-
 
 @frozen
 class AccessTokenPolicy:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 from attrs import define, field, frozen
 
 from wxtcb.sandbox.context import Readiness, ServiceContext
 from wxtcb.sandbox.errors import platform_error
-from wxtcb.sandbox.services.object_storage import LinkMethod, ObjectStore, SignedLink, StoredObject
+from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.services.object_storage import LinkMethod, ObjectStore
 
-__all__ = ["Hosting", "StaticSite"]
+if TYPE_CHECKING:
+    from wxtcb.sandbox.world import Handler
 
 _UPLOAD_LINK_TTL: Final = 60
 
@@ -37,16 +40,28 @@ class Hosting:
     _sites: dict[str, StaticSite] = field(init=False, repr=False, factory=dict[str, StaticSite])
 
     def create(self, env: str) -> None:
-        """Create a website. Raise `PlatformError` if the environment has one."""
+        """Start to create a website; a second one is rejected."""
         self._context.require_normal(env)
         if env in self._sites:
             raise platform_error(40097, f"env {env} has static hosting already")
         self._sites[env] = StaticSite(env, self._context.start_operation())
 
-    def poll(self, env: str) -> list[dict[str, str]]:
-        """Count a poll of a website and return its row."""
+    def poll(self, env: str) -> Mapping[str, object]:
+        """Count a poll of a website; the fields keep the platform's spelling, such as "regoin"."""
         self._context.require_normal(env)
-        return [self._poll_row(site) for site in [self._sites.get(env)] if site is not None]
+        site = self._sites.get(env)
+        if site is None:
+            return {"Data": []}
+        first = not site.readiness.poll_count
+        ready = site.readiness.poll(self._context.clock())
+        row = {
+            "env": site.env,
+            "domain": f"{site.env}-1304480914.tcloudbaseapp.com",
+            "bucket": site.bucket,
+            "regoin": "ap-shanghai",
+            "status": "online" if ready else "init" if first else "process",
+        }
+        return {"Data": [row]}
 
     def read(self, env: str, path: str) -> bytes | None:
         """Return a file of a website, or None if it does not exist."""
@@ -54,37 +69,28 @@ class Hosting:
         found = None if site is None else self._object_store.get(site.bucket, path)
         return None if found is None else found.blob.file.read_bytes()
 
-    def upload_link(self, env: str, filename: str) -> SignedLink:
-        """Issue a link for the upload of a file."""
-        return self._object_store.issue_link(
-            LinkMethod.PUT, self._require_online(env).bucket, filename, _UPLOAD_LINK_TTL
-        )
+    def upload_link(self, body: Body) -> Mapping[str, object]:
+        """Issue a link for uploading a file by PUT, valid for a minute."""
+        bucket = self._online_bucket(body.string("env"))
+        link = self._object_store.issue_link(LinkMethod.PUT, bucket, body.string("filename"), _UPLOAD_LINK_TTL)
+        return {"signed_url": self._object_store.url(link), "token": link.token}
 
-    def url(self, link: SignedLink) -> str:
-        """Return the URL of a link."""
-        return self._object_store.url(link)
+    def list_files(self, body: Body) -> Mapping[str, object]:
+        """List files ordered by the bytes of their paths, at most 1,000 at a time."""
+        return self._object_store.list_page(self._online_bucket(body.string("env")), body)
 
-    def list_page(self, env: str, *, prefix: str, delimiter: str, marker: str) -> tuple[list[StoredObject], bool]:
-        """Return a page of the files of a website, and whether there are more."""
-        return self._object_store.list_page(
-            self._require_online(env).bucket, prefix=prefix, delimiter=delimiter, marker=marker
-        )
-
-    def _require_online(self, env: str) -> StaticSite:
-        """Return a website that is online. Others have no files and accept none."""
+    def _online_bucket(self, env: str) -> str:
+        """Return the bucket of a website that is online. Others have no files and accept none."""
         self._context.require_normal(env)
         site = self._sites.get(env)
         if site is None or not site.readiness.is_ready(self._context.clock()):
             raise platform_error(40097, f"env {env} has no static hosting online")
-        return site
+        return site.bucket
 
-    def _poll_row(self, site: StaticSite) -> dict[str, str]:
-        first = not site.readiness.poll_count
-        ready = site.readiness.poll(self._context.clock())
-        return {
-            "env": site.env,
-            "domain": f"{site.env}-1304480914.tcloudbaseapp.com",
-            "bucket": site.bucket,
-            "regoin": "ap-shanghai",
-            "status": "online" if ready else "init" if first else "process",
-        }
+
+HANDLERS: Final[dict[str, Handler]] = {
+    "/componenttcb/createstaticstore": lambda world, body: world.hosting.create(body.string("env")),
+    "/componenttcb/describestaticstore": lambda world, body: world.hosting.poll(body.string("env")),
+    "/componenttcb/staticfilelist": lambda world, body: world.hosting.list_files(body),
+    "/componenttcb/staticuploadfile": lambda world, body: world.hosting.upload_link(body),
+}

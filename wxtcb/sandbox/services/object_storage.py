@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -17,18 +17,11 @@ from attrs import Factory, define, field, frozen
 
 from wxtcb.sandbox.context import ServiceContext
 from wxtcb.sandbox.errors import platform_error
+from wxtcb.sandbox.request import Body
 
-__all__ = [
-    "STORAGE_PREFIX",
-    "Blob",
-    "BlobStore",
-    "BlobWriter",
-    "LinkMethod",
-    "ObjectStore",
-    "SignedLink",
-    "StoredObject",
-    "object_rows",
-]
+STORAGE_PREFIX: Final = "/_cos/"
+_PAGE_SIZE: Final = 1000
+_MAX_LINKS: Final = 100_000
 
 
 @frozen
@@ -91,11 +84,6 @@ class BlobStore:
         if self._finalizer is not None:
             self._finalizer()
         self._folder = self._finalizer = None
-
-
-STORAGE_PREFIX: Final = "/_cos/"
-_PAGE_SIZE: Final = 1000
-_MAX_LINKS: Final = 100_000
 
 
 class LinkMethod(Enum):
@@ -183,9 +171,11 @@ class ObjectStore:
     def put(self, bucket: str, key: str, blob: Blob, *, file_id_meta: str | None, content_type: str) -> StoredObject:
         """Store an object. An object of the same key is replaced."""
         self.delete(bucket, key)
-        made = StoredObject(key, blob, self._last_modified_now(), file_id_meta, content_type)
-        self._buckets.setdefault(bucket, {})[key] = made
-        return made
+        written = datetime.strptime(f"{self._context.format_now()} +0800", "%Y-%m-%d %H:%M:%S %z")
+        last_modified = written.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        stored = StoredObject(key, blob, last_modified, file_id_meta, content_type)
+        self._buckets.setdefault(bucket, {})[key] = stored
+        return stored
 
     def get(self, bucket: str, key: str) -> StoredObject | None:
         """Return an object, or None if it does not exist."""
@@ -197,37 +187,30 @@ class ObjectStore:
         if gone is not None:
             gone.blob.file.unlink(missing_ok=True)
 
-    def list_page(self, bucket: str, *, prefix: str, delimiter: str, marker: str) -> tuple[list[StoredObject], bool]:
-        """Return at most 1000 objects after *marker*, and whether there are more.
+    def list_page(self, bucket: str, body: Body) -> Mapping[str, object]:
+        """List at most 1,000 objects after the marker, ordered by the bytes of their keys.
 
-        Keys that contain the delimiter after the prefix are common prefixes, which this list omits. Raise
-        `PlatformError` if the delimiter has several characters.
+        Keys that contain the delimiter after the prefix are common prefixes, which this list omits.
         """
+        prefix, delimiter, marker = (body.optional_string(name) or "" for name in ("prefix", "delimiter", "marker"))
         if len(delimiter) > 1:
             raise platform_error(40097, "delimiter must be one character")
-        found = self._iter_matching(bucket, prefix, delimiter, marker)
-        rows = [each for _, each in zip(range(_PAGE_SIZE + 1), found, strict=False)]
-        return rows[:_PAGE_SIZE], len(rows) > _PAGE_SIZE
+        found = [
+            stored
+            for key, stored in self._buckets.get(bucket, {}).items()
+            if key.encode() > marker.encode()
+            and key.startswith(prefix)
+            and not (delimiter and delimiter in key[len(prefix) :])
+        ]
+        found.sort(key=lambda stored: stored.key.encode())
+        # Sizes are strings, as on the platform.
+        rows = [
+            {"key": each.key, "last_modified": each.last_modified, "md5": each.blob.md5, "size": str(each.blob.size)}
+            for each in found[:_PAGE_SIZE]
+        ]
+        return {"contents": rows, "is_truncated": len(found) > _PAGE_SIZE}
 
     def clear(self) -> None:
         """Delete all objects and their bytes."""
         self._buckets.clear()
         self.blobs.clear()
-
-    def _iter_matching(self, bucket: str, prefix: str, delimiter: str, marker: str) -> Iterator[StoredObject]:
-        for each in sorted(self._buckets.get(bucket, {}).values(), key=lambda known: known.key.encode()):
-            follows = each.key.encode() > marker.encode() and each.key.startswith(prefix)
-            if follows and not (delimiter and delimiter in each.key[len(prefix) :]):
-                yield each
-
-    def _last_modified_now(self) -> str:
-        written = datetime.strptime(f"{self._context.format_now()} +0800", "%Y-%m-%d %H:%M:%S %z")
-        return written.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-
-
-def object_rows(objects: list[StoredObject]) -> list[dict[str, str]]:
-    """Return the rows of a file list. Sizes are strings, as on the platform."""
-    return [
-        {"key": each.key, "last_modified": each.last_modified, "md5": each.blob.md5, "size": str(each.blob.size)}
-        for each in objects
-    ]

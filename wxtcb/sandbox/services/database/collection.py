@@ -21,8 +21,6 @@ from wxtcb.sandbox.services.database.statements import (
 )
 from wxtcb.sandbox.services.database.values import DatabaseRecord, Value, encode_record, require_plain_value, sort_key
 
-__all__ = ["Collection", "QueryPage", "UpdateResult"]
-
 _INDEX_SIZE: Final = 4096
 # Every collection of the platform has these two. They can be neither created nor deleted.
 _BUILTIN_INDEXES: Final = ("_id_", "_openid_1")

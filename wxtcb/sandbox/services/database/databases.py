@@ -18,18 +18,6 @@ from wxtcb.sandbox.services.database.statements import Statement, StatementOpera
 from wxtcb.sandbox.services.database.values import DatabaseRecord, Evaluator, Value, decode_record, encode_record
 from wxtcb.sandbox.services.storage import Storage
 
-__all__ = [
-    "FILE_TYPE_CSV",
-    "FILE_TYPE_JSON",
-    "Databases",
-    "ExportTask",
-    "ImportTask",
-    "JobState",
-    "MigrationJob",
-    "read_records",
-    "write_records",
-]
-
 FILE_TYPE_JSON: Final = 1
 FILE_TYPE_CSV: Final = 2
 CONFLICT_MODE_UPSERT: Final = 2

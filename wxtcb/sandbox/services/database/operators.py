@@ -19,8 +19,6 @@ from wxtcb.sandbox.services.database.values import (
     type_rank,
 )
 
-__all__ = ["RecordPredicate", "RecordUpdate", "build_predicate", "build_update", "flatten", "sort_records"]
-
 RecordPredicate = Callable[[DatabaseRecord], bool]
 RecordUpdate = Callable[[DatabaseRecord], None]
 ValuesPredicate = Callable[[Sequence[Value]], bool]

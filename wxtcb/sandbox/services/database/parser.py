@@ -12,18 +12,6 @@ from attrs import define, evolve, field, frozen
 
 from wxtcb.sandbox.errors import PlatformError, platform_error
 
-__all__ = [
-    "Chain",
-    "ChainStep",
-    "Expression",
-    "LexToken",
-    "LexTokenKind",
-    "parse",
-    "syntax_error",
-    "tokenize",
-    "unsupported",
-]
-
 MAX_STATEMENT_LENGTH: Final = 512 * 1024
 
 _WHITESPACE: Final = " \t\r\n"

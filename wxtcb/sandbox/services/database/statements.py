@@ -12,16 +12,6 @@ from wxtcb.sandbox.services.database.operators import RecordPredicate, build_pre
 from wxtcb.sandbox.services.database.parser import Chain, parse, syntax_error, unsupported
 from wxtcb.sandbox.services.database.values import DatabaseRecord, Evaluator, Value
 
-__all__ = [
-    "Selection",
-    "Statement",
-    "StatementOperation",
-    "build_pipeline",
-    "build_selection",
-    "parse_statement",
-    "project",
-]
-
 MAX_LIMIT: Final = 1000
 DEFAULT_LIMIT: Final = 10
 

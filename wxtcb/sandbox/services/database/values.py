@@ -14,18 +14,6 @@ from attrs import field, frozen
 
 from wxtcb.sandbox.services.database.parser import Chain, ChainStep, Expression, syntax_error, unsupported
 
-__all__ = [
-    "Command",
-    "DatabaseRecord",
-    "Evaluator",
-    "Value",
-    "decode_record",
-    "encode_record",
-    "require_plain_value",
-    "sort_key",
-    "type_rank",
-]
-
 # JSON values, datetime, Decimal or bytes.
 Value: TypeAlias = Any
 DatabaseRecord = dict[str, Value]
