@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from wxtcb.sandbox.handlers import database, environment, token
+from wxtcb.sandbox.handlers import environment, token
 from wxtcb.sandbox.request import Body, success
 from wxtcb.sandbox.services import cloudrun, containers, functions, hosting, storage
+from wxtcb.sandbox.services.database import databases
 from wxtcb.sandbox.world import Handler, World
 
 
@@ -24,6 +25,6 @@ def _with_encoded_reply(handler: Handler) -> Callable[[World, Body], bytes]:
 
 HANDLERS: Final = {
     path: _with_encoded_reply(handler)
-    for group in (environment, database, storage, hosting, functions, cloudrun, containers, token)
+    for group in (environment, databases, storage, hosting, functions, cloudrun, containers, token)
     for path, handler in group.HANDLERS.items()
 }
