@@ -51,13 +51,8 @@ class FaultKind(Enum):
 
 
 _WITHOUT_EFFECT: Final = {
-    FaultKind.BUSY,
-    FaultKind.ERRCODE,
-    FaultKind.ECHO_MESSAGE,
-    FaultKind.DROP,
-    FaultKind.HANG,
-    FaultKind.HTTP,
-    FaultKind.REDIRECT,
+    *(FaultKind.BUSY, FaultKind.ERRCODE, FaultKind.ECHO_MESSAGE),
+    *(FaultKind.DROP, FaultKind.HANG, FaultKind.HTTP, FaultKind.REDIRECT),
 }
 
 
@@ -105,9 +100,6 @@ def _to_str_tuple(value: object) -> tuple[str, ...]:
     return tuple(str(name) for name in cast("list[object]", value))
 
 
-_IS_STRING: Final = instance_of(str)
-
-
 @frozen(kw_only=True)
 class Fault:
     """One fault, with the requests it applies to.
@@ -129,7 +121,7 @@ class Fault:
     """
 
     kind: FaultKind = field(kw_only=False, validator=instance_of(FaultKind))
-    path: str | None = field(default=None, validator=optional(_IS_STRING))
+    path: str | None = field(default=None, validator=optional(instance_of(str)))
     times: int | None = field(default=None, validator=optional(_validate_positive_int))
     probability: float = field(default=1.0, validator=_validate_range(0, 1))
     errcode: int = field(default=-1, validator=_validate_int)
@@ -137,8 +129,8 @@ class Fault:
     status: int = field(default=0, validator=_validate_status)
     seconds: float = field(default=0.0, validator=_validate_range(0, inf))
     megabytes: int = field(default=1, validator=_validate_positive_int)
-    text: str = field(default="[]", validator=_IS_STRING)
-    name: str = field(default="errcode", validator=_IS_STRING)
+    text: str = field(default="[]", validator=instance_of(str))
+    name: str = field(default="errcode", validator=instance_of(str))
     envs: tuple[str, ...] = field(default=(), converter=_to_str_tuple)
     newest: int | None = field(default=None, validator=optional(_validate_positive_int))
 
@@ -195,9 +187,7 @@ class Faults:
     expire_token_every: float | None = field(default=None, validator=optional(validate_positive_seconds))
     _random: Random = field(init=False, repr=False)
     _active: list[_ActiveFault] = field(init=False, repr=False, default=Factory(list[_ActiveFault]))
-    _scripts: dict[str, deque[Fault | None]] = field(
-        init=False, repr=False, default=Factory(dict[str, deque[Fault | None]])
-    )
+    _scripts: dict[str, deque[Fault | None]] = field(init=False, repr=False, factory=dict[str, deque[Fault | None]])
     _last_expiry_at: float | None = field(init=False, repr=False, default=None)
 
     def __attrs_post_init__(self) -> None:
@@ -241,11 +231,8 @@ class Faults:
             return script.popleft()
         for active in self._active:
             # Draw last: a fault that cannot apply must not consume a random number, or the draws of the others shift.
-            if (
-                active.remaining != 0
-                and _matches_path(active.fault, path)
-                and self._random.random() < active.fault.probability
-            ):
+            matches = active.remaining != 0 and _matches_path(active.fault, path)
+            if matches and self._random.random() < active.fault.probability:
                 if active.remaining is not None:
                     active.remaining -= 1
                 return active.fault
@@ -257,10 +244,10 @@ class Faults:
             return False
         if self._last_expiry_at is None:
             self._last_expiry_at = now
-        if now - self._last_expiry_at < self.expire_token_every:
-            return False
-        self._last_expiry_at = now
-        return True
+        is_due = now - self._last_expiry_at >= self.expire_token_every
+        if is_due:
+            self._last_expiry_at = now
+        return is_due
 
     def busy(self, **options: Unpack[FaultOptions]) -> Fault:
         """Respond -1; the call has no effect."""
@@ -304,10 +291,7 @@ class Faults:
         return self.add(Fault(FaultKind.SLOW, seconds=seconds, **options))
 
     def hang(self, **options: Unpack[FaultOptions]) -> Fault:
-        """Never respond; the call has no effect.
-
-        The request ends when the client disconnects or the sandbox closes.
-        """
+        """Never respond; the request ends when the client disconnects or the sandbox closes. It has no effect."""
         return self.add(Fault(FaultKind.HANG, **options))
 
     def hang_after(self, **options: Unpack[FaultOptions]) -> Fault:

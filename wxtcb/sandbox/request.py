@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -30,21 +31,13 @@ class PlatformRequest:
     @classmethod
     def parse(cls, method: str, url: str, query: Mapping[str, str], raw_body: bytes | None) -> PlatformRequest:
         """Return the request with its body parsed; `raw_body` is None if the body was longer than allowed."""
-        parsed_body, error_code = _parse_body(raw_body)
+        parsed_body, error_code = None, 45002 if raw_body is None else 44002
+        if raw_body:
+            # JSON that is not an object is kept as well, so that the request log can show it.
+            with contextlib.suppress(orjson.JSONDecodeError):
+                parsed_body = orjson.loads(raw_body)
+            error_code = 0 if type(parsed_body) is dict else MALFORMED_JSON
         return cls(method, url.partition("?")[0], url, query, raw_body or b"", parsed_body, error_code)
-
-
-def _parse_body(raw_body: bytes | None) -> tuple[object, int]:
-    if raw_body is None:
-        return None, 45002
-    if not raw_body:
-        return None, 44002
-    try:
-        document = orjson.loads(raw_body)
-    except orjson.JSONDecodeError:
-        return None, MALFORMED_JSON
-    # JSON that is not an object is returned as well, so that the request log can show it.
-    return document, 0 if type(document) is dict else MALFORMED_JSON
 
 
 @frozen

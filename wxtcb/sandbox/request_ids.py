@@ -31,17 +31,6 @@ class FailedRequest:
     request_body: str = field(repr=False)
     response_body: str = field(repr=False)
 
-    def to_reply(self) -> dict[str, object]:
-        """Return the fields of the reply of openapi/rid/get."""
-        return {
-            "invoke_time": int(self.invoke_time),
-            "cost_in_ms": 1,
-            "request_url": self.request_url,
-            "request_body": self.request_body,
-            "response_body": self.response_body,
-            "client_ip": "127.0.0.1",
-        }
-
 
 @define(eq=False)
 class FailedRequestLog:
@@ -55,7 +44,9 @@ class FailedRequestLog:
         found = _RID_IN_BODY.search(response)
         if found is None:
             return
-        self._requests[found[1].decode()] = FailedRequest(now, query, _truncate(body), _truncate(response))
+        # The cut may split a character.
+        texts = [data[:_MAX_BODY_LENGTH].decode(errors="replace") for data in (body, response)]
+        self._requests[found[1].decode()] = FailedRequest(now, query, *texts)
         if len(self._requests) > _MAX_REQUESTS:
             self._requests.popitem(last=False)
 
@@ -69,8 +60,3 @@ class FailedRequestLog:
         if now - failed.invoke_time > _RETENTION_SECONDS:
             raise platform_error(76004, "rid is expired")
         return failed
-
-
-def _truncate(body: bytes) -> str:
-    # The cut may split a character.
-    return body[:_MAX_BODY_LENGTH].decode(errors="replace")

@@ -75,9 +75,7 @@ def _check_object(schema: ObjectSchema, value: Mapping[str, object], path: str) 
 
 def _check_field(field: FieldSchema, value: object, path: str) -> None:
     if field.is_array:
-        _reject_null(value, path)
-        if type(value) is not list:
-            raise platform_error(MALFORMED_JSON, f"{path} must be array")
+        _check_type(value, (list,), "array", path)
         for index, item in enumerate(cast("list[object]", value)):
             _check_value(field, item, f"{path}[{index}]")
     else:
@@ -87,17 +85,17 @@ def _check_field(field: FieldSchema, value: object, path: str) -> None:
 
 
 def _check_value(field: FieldSchema, value: object, path: str) -> None:
-    _reject_null(value, path)
-    if type(value) not in _PYTHON_TYPES[field.json_type]:
-        raise platform_error(MALFORMED_JSON, f"{path} must be {field.json_type.value}")
+    _check_type(value, _PYTHON_TYPES[field.json_type], field.json_type.value, path)
     if field.object_schema is not None:
         _check_object(field.object_schema, cast("dict[str, object]", value), f"{path}.")
 
 
-def _reject_null(value: object, path: str) -> None:
+def _check_type(value: object, types: tuple[type, ...], label: str, path: str) -> None:
     # A null is nearly always an unset field that the client failed to leave out.
     if value is None:
         raise platform_error(40097, f"{path} is null")
+    if type(value) not in types:
+        raise platform_error(MALFORMED_JSON, f"{path} must be {label}")
 
 
 def _reject_duplicate_names(pairs: Iterable[tuple[str, object]], path: str = "") -> None:

@@ -57,18 +57,12 @@ class ObjectRequest:
     """A request to object storage; `acted` is True once it took effect."""
 
     request: web.BaseRequest
-    link_method: LinkMethod
     acted: bool = False
 
-    @classmethod
-    def from_request(cls, request: web.BaseRequest) -> ObjectRequest:
-        """Return the request by its HTTP method; any method except POST and PUT counts as GET."""
-        return cls(request, {"POST": LinkMethod.POST, "PUT": LinkMethod.PUT}.get(request.method, LinkMethod.GET))
-
     @property
-    def fault_path(self) -> str:
-        """Path by which faults name these requests: `/_cos/post`, `/_cos/put` or `/_cos/get`."""
-        return self.link_method.value
+    def link_method(self) -> LinkMethod:
+        """Permission that the request needs; any method except POST and PUT counts as GET."""
+        return {"POST": LinkMethod.POST, "PUT": LinkMethod.PUT}.get(self.request.method, LinkMethod.GET)
 
     async def serve(
         self, store: ObjectStore, fault: Fault | None, sleep: Callable[[float], Awaitable[None]]
@@ -107,13 +101,9 @@ class ObjectRequest:
 
     async def _execute(self, store: ObjectStore) -> _StorageReply:
         try:
-            match self.link_method:
-                case LinkMethod.POST:
-                    return await self._post(store)
-                case LinkMethod.PUT:
-                    return await self._put(store)
-                case _:
-                    return self._get(store)
+            if self.link_method is LinkMethod.GET:
+                return self._get(store)
+            return await (self._post(store) if self.link_method is LinkMethod.POST else self._put(store))
         except _StorageError as error:
             # A client that still sends would otherwise see a broken connection and not this reply.
             await self._discard_body(None)
@@ -134,9 +124,8 @@ class ObjectRequest:
         self, store: ObjectStore, reader: MultipartReader, part: BodyPartReader, fields: Mapping[str, str]
     ) -> _StorageReply:
         if list(fields) not in (_FORM_FIELDS, _FORM_FIELDS[:3]):
-            raise _StorageError(
-                400, "MalformedPOSTRequest", f"The fields must be {_FORM_FIELDS} and file, in this order."
-            )
+            message = f"The fields must be {_FORM_FIELDS} and file, in this order."
+            raise _StorageError(400, "MalformedPOSTRequest", message)
         link = store.find_link(fields["Signature"])
         signed = None if link is None else (link.method, link.key, link.target)
         if link is None or signed != (LinkMethod.POST, fields["key"], self.request.raw_path):
@@ -157,12 +146,7 @@ class ObjectRequest:
         return await self._store_chunks(store, link, chunks, None, self.request.content_type)
 
     async def _store_chunks(
-        self,
-        store: ObjectStore,
-        link: SignedLink,
-        chunks: AsyncIterator[bytes],
-        file_id_meta: str | None,
-        content_type: str,
+        self, store: ObjectStore, link: SignedLink, chunks: AsyncIterator[bytes], meta: str | None, content_type: str
     ) -> _StorageReply:
         writer = store.blobs.open_writer()
         try:
@@ -172,9 +156,7 @@ class ObjectRequest:
                     message = "Your proposed upload exceeds the maximum allowed object size."
                     raise _StorageError(400, "EntityTooLarge", message)
             # Only a complete upload replaces the object; a lost connection raises above and leaves the old one.
-            stored = store.put(
-                link.bucket, link.key, writer.finish(), file_id_meta=file_id_meta, content_type=content_type
-            )
+            stored = store.put(link.bucket, link.key, writer.finish(), file_id_meta=meta, content_type=content_type)
         finally:
             writer.discard()
         return _StorageReply(204 if self.link_method is LinkMethod.POST else 200, {"ETag": f'"{stored.blob.md5}"'})

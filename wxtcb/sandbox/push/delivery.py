@@ -56,7 +56,11 @@ async def deliver(target: URL, push: Push) -> PushResult:
                 allow_redirects=False,
             ) as response,
         ):
-            return PushResult(response.status, await _read_prefix(response))
+            prefix = b""
+            # One read may return fewer bytes than have been asked for, long before the body ends.
+            while chunk := await response.content.read(_MAX_RESPONSE_BYTES - len(prefix)):
+                prefix += chunk
+            return PushResult(response.status, prefix)
     except TimeoutError:
         return PushResult(error=f"no response within {DELIVERY_TIMEOUT:g} s")
     except (aiohttp.ClientError, OSError) as error:
@@ -64,14 +68,6 @@ async def deliver(target: URL, push: Push) -> PushResult:
         errno = error.errno if isinstance(error, OSError) else None
         reason = type(error).__name__ if errno is None else os.strerror(errno)
         return PushResult(error=f"no response ({reason})")
-
-
-async def _read_prefix(response: aiohttp.ClientResponse) -> bytes:
-    prefix = b""
-    # One read may return fewer bytes than have been asked for, long before the body ends.
-    while chunk := await response.content.read(_MAX_RESPONSE_BYTES - len(prefix)):
-        prefix += chunk
-    return prefix
 
 
 @define(eq=False)

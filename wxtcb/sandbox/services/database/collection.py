@@ -9,19 +9,13 @@ from typing import Any, Final, cast
 from attrs import define, field, frozen
 
 from wxtcb.sandbox.errors import platform_error
-from wxtcb.sandbox.services.database.operators import RecordUpdate, build_update
+from wxtcb.sandbox.services.database.operators import build_update
 from wxtcb.sandbox.services.database.parser import syntax_error, unsupported
-from wxtcb.sandbox.services.database.statements import (
-    DEFAULT_LIMIT,
-    Selection,
-    Statement,
-    build_pipeline,
-    build_selection,
-    project,
-)
+from wxtcb.sandbox.services.database.statements import Selection, Statement, build_pipeline, build_selection
 from wxtcb.sandbox.services.database.values import DatabaseRecord, Value, encode_record, require_plain_value, sort_key
 
 _INDEX_SIZE: Final = 4096
+_DEFAULT_LIMIT: Final = 10
 # Every collection of the platform has these two. They can be neither created nor deleted.
 _BUILTIN_INDEXES: Final = ("_id_", "_openid_1")
 
@@ -119,15 +113,15 @@ class Collection:
         """Return a page of records: 10 unless the statement has a limit."""
         selection = self.select(statement)
         records = selection.apply(self.records)
-        limit = selection.limit or DEFAULT_LIMIT
+        limit = selection.limit or _DEFAULT_LIMIT
         page = records[selection.skip : selection.skip + limit]
-        return QueryPage(_project_all(page, selection), selection.skip, limit, len(records))
+        return QueryPage(selection.project(page), selection.skip, limit, len(records))
 
     def export(self, statement: Statement) -> list[DatabaseRecord]:
         """Return all records of a query, up to its own limit."""
         selection = self.select(statement)
         end = None if selection.limit is None else selection.skip + selection.limit
-        return _project_all(selection.apply(self.records)[selection.skip : end], selection)
+        return selection.project(selection.apply(self.records)[selection.skip : end])
 
     def aggregate(self, statement: Statement) -> list[DatabaseRecord]:
         """Return the result of an aggregation pipeline."""
@@ -151,7 +145,9 @@ class Collection:
         change = build_update(statement.data())
         matched = selection.apply(self.records)
         # Change copies first: if one update fails, no record is changed.
-        changed = [_apply_update(record, change) for record in matched]
+        changed = [deepcopy(record) for record in matched]
+        for record in changed:
+            change(record)
         for record in changed:
             self._records[sort_key(record["_id"])] = record
         modified = sum(sort_key(old) != sort_key(new) for old, new in zip(matched, changed, strict=True))
@@ -189,14 +185,3 @@ class Collection:
 
 def _has_id(record: DatabaseRecord) -> bool:
     return record.get("_id") not in (None, "")
-
-
-def _apply_update(record: DatabaseRecord, update: RecordUpdate) -> DatabaseRecord:
-    changed = deepcopy(record)
-    update(changed)
-    return changed
-
-
-def _project_all(records: list[DatabaseRecord], selection: Selection) -> list[DatabaseRecord]:
-    fields = selection.fields
-    return records if fields is None else [project(record, fields) for record in records]

@@ -25,18 +25,8 @@ MAX_SAFE_INTEGER: Final = 2**53 - 1
 
 _DECLARATION_KEYWORDS: Final = ("const", "let", "var")
 _CONSTANTS: Final = {"true": True, "false": False, "null": None}
-_UNSUPPORTED_NAMES: Final = (
-    "undefined",
-    "NaN",
-    "Infinity",
-    "function",
-    "async",
-    "await",
-    "this",
-    "return",
-    "if",
-    "for",
-    "while",
+_UNSUPPORTED_NAMES: Final = frozenset(
+    ["undefined", "NaN", "Infinity", "function", "async", "await", "this", "return", "if", "for", "while"]
 )
 
 
@@ -83,17 +73,13 @@ class _Tokenizer:
 
     def tokens(self) -> Iterator[LexToken]:
         while True:
-            self._skip_space()
+            self._read_while(_WHITESPACE)
             start = self._position
             if start >= len(self._text):
                 yield LexToken(LexTokenKind.END, "", start)
                 return
             kind, value = self._read_token(self._text[start])
             yield LexToken(kind, value, start)
-
-    def _skip_space(self) -> None:
-        while self._position < len(self._text) and self._text[self._position] in _WHITESPACE:
-            self._position += 1
 
     def _read_token(self, first: str) -> tuple[LexTokenKind, str]:
         if first in _NAME_START:
@@ -140,33 +126,25 @@ class _Tokenizer:
             self._position += 1
             parts.append(self._read_escape() if here == "\\" else here)
         self._position += 1
-        return _join_surrogates("".join(parts), start)
+        # Join surrogate halves that were escaped separately.
+        try:
+            return "".join(parts).encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise syntax_error(f"the string at {start} has an unpaired surrogate") from None
 
     def _read_escape(self) -> str:
         mark = self._text[self._position : self._position + 1]
         self._position += 1
-        if mark == "u":
-            return self._read_code_point(4)
-        if mark == "x":
-            return self._read_code_point(2)
+        if mark in ("u", "x"):
+            size = 4 if mark == "u" else 2
+            digits = self._text[self._position : self._position + size]
+            if len(digits) != size or not set(digits) <= set(string.hexdigits):
+                raise syntax_error(f"invalid escape at {self._position - 2}")
+            self._position += size
+            return chr(int(digits, 16))
         if not mark or mark in string.digits[1:] or mark in _LINE_ENDS:
             raise syntax_error(f"invalid escape at {self._position - 2}")
         return _ESCAPES.get(mark, mark)
-
-    def _read_code_point(self, size: int) -> str:
-        digits = self._text[self._position : self._position + size]
-        if len(digits) != size or not set(digits) <= set(string.hexdigits):
-            raise syntax_error(f"invalid escape at {self._position - 2}")
-        self._position += size
-        return chr(int(digits, 16))
-
-
-def _join_surrogates(text: str, position: int) -> str:
-    """Join surrogate halves that were escaped separately."""
-    try:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError:
-        raise syntax_error(f"the string at {position} has an unpaired surrogate") from None
 
 
 @frozen
@@ -208,7 +186,12 @@ class _Parser:
             if self._accept(";"):
                 continue
             if self._current.kind is LexTokenKind.NAME and self._current.value in _DECLARATION_KEYWORDS:
-                self._parse_declaration()
+                self._advance()
+                name = self._parse_name()
+                self._expect("=")
+                self._in_declaration = True
+                self._declarations[name] = self._parse_statement()
+                self._in_declaration = False
             else:
                 statements.append(self._parse_statement())
             if not self._is_at_end():
@@ -243,14 +226,6 @@ class _Parser:
         if token.kind is not LexTokenKind.NAME:
             raise syntax_error(f"expected a name at {token.position}")
         return token.value
-
-    def _parse_declaration(self) -> None:
-        self._advance()
-        name = self._parse_name()
-        self._expect("=")
-        self._in_declaration = True
-        self._declarations[name] = self._parse_statement()
-        self._in_declaration = False
 
     def _parse_statement(self) -> Chain:
         position, expression = self._current.position, self._parse_expression()
