@@ -176,9 +176,7 @@ def _rotate_key(sandbox: Sandbox, _raw_body: bytes) -> object:
 _HANDLERS: Final[dict[tuple[str, str], Callable[[Sandbox, bytes], object]]] = {
     ("GET", ADMIN_PREFIX): _get_state,
     ("GET", f"{ADMIN_PREFIX}/seen"): _list_seen,
-    ("POST", f"{ADMIN_PREFIX}/faults"): lambda sandbox, raw_body: {
-        "added": sandbox.faults.load(orjson.loads(raw_body))
-    },
+    ("POST", f"{ADMIN_PREFIX}/faults"): lambda sandbox, body: {"added": sandbox.faults.load(orjson.loads(body))},
     ("DELETE", f"{ADMIN_PREFIX}/faults"): lambda sandbox, _body: sandbox.faults.clear(),
     ("POST", f"{ADMIN_PREFIX}/kill-token"): _expire_token,
     ("POST", f"{ADMIN_PREFIX}/confirm"): _confirm_share,

@@ -105,11 +105,9 @@ class CredentialStore:
         return token
 
     def is_authorizer_token(self, token: str | None) -> bool:
-        """Return whether this is the access token of an authorizer."""
         return token in self._authorizer_tokens
 
     def has_valid_token(self, now: float) -> bool:
-        """Return whether a component token is valid now."""
         return bool(self._token) and now < self._expires_at
 
     def expire_token(self, now: float) -> bool:

@@ -35,7 +35,6 @@ class RateWindow:
         self._counts[path] = (int(now // self.seconds), count + 1)
 
     def count(self, path: str, now: float) -> int:
-        """Return the number of calls in the current window."""
         window, count = self._counts.get(path, (0, 0))
         return count if window == int(now // self.seconds) else 0
 

@@ -54,32 +54,25 @@ class Body:
     # The casts are safe because the validator has compared every field with the facts.
 
     def string(self, name: str) -> str:
-        """Return a required string."""
         return cast("str", self.fields[name])
 
     def optional_string(self, name: str) -> str | None:
-        """Return an optional string."""
         return cast("str | None", self.fields.get(name))
 
     def integer(self, name: str, default: int) -> int:
-        """Return an optional integer, or *default*."""
         return cast("int", self.fields.get(name, default))
 
     def boolean(self, name: str, *, default: bool = False) -> bool:
-        """Return an optional boolean, or *default*."""
         return cast("bool", self.fields.get(name, default))
 
     def optional_object(self, name: str) -> Body | None:
-        """Return an optional object."""
         fields = cast("dict[str, object] | None", self.fields.get(name))
         return None if fields is None else Body(fields)
 
     def strings(self, name: str) -> list[str]:
-        """Return an array of strings, or an empty list."""
         return cast("list[str]", self.fields.get(name, []))
 
     def objects(self, name: str) -> list[Body]:
-        """Return an array of objects, or an empty list."""
         return [Body(fields) for fields in cast("list[dict[str, object]]", self.fields.get(name, []))]
 
     def page(self, *, max_size: int | None = None) -> slice[int, int]:

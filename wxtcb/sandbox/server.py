@@ -16,8 +16,8 @@ from wxtcb.sandbox.handlers.object_storage import ObjectRequest
 from wxtcb.sandbox.push.crypto import load_encryptor_factory
 from wxtcb.sandbox.push.delivery import PushClient, ResultCallback, deliver, is_loopback, parse_target
 from wxtcb.sandbox.push.schedule import PushResult, PushSchedule, PushSettings, PushTargetNotSet
-from wxtcb.sandbox.redaction import redact_body, redact_query
 from wxtcb.sandbox.request import PlatformRequest, SeenRequest
+from wxtcb.sandbox.request_log import redact_body, redact_query
 from wxtcb.sandbox.responder import DeliveryMode, OutgoingResponse, respond
 from wxtcb.sandbox.schema import DEFAULT_MAX_BODY_BYTES, ENDPOINT_SCHEMAS
 from wxtcb.sandbox.services.object_storage import STORAGE_PREFIX

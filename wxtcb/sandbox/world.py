@@ -17,7 +17,7 @@ from wxtcb.sandbox.environments import HALTED, NORMAL, UNAVAILABLE, Environment,
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.limits import DAY, MINUTE, RateWindow, ResetQuota
 from wxtcb.sandbox.request import Body
-from wxtcb.sandbox.request_ids import FailedRequestLog
+from wxtcb.sandbox.request_log import FailedRequestLog
 from wxtcb.sandbox.services.access_token import AccessTokenPolicies
 from wxtcb.sandbox.services.cloudrun import CloudRun, Service
 from wxtcb.sandbox.services.containers import Containers
@@ -233,10 +233,7 @@ class World:
         self._registry.set_status(env, HALTED, self._format_now())
 
     def remove(self, env: str) -> None:
-        """Remove an environment, as if its owner had deleted it in the console.
-
-        Raises `KeyError` for an unknown id.
-        """
+        """Remove an environment, as if its owner had deleted it in the console. Raises `KeyError` for an unknown id."""
         self._registry.remove(env)
 
     def poll_environments(self) -> bytes:

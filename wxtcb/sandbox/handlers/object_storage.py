@@ -110,7 +110,6 @@ class ObjectRequest:
             return _StorageReply(error.status, _XML_HEADERS, error.body)
 
     async def _post(self, store: ObjectStore) -> _StorageReply:
-        """Store the file of a form."""
         if not _FORM_CONTENT_TYPE.match(self.request.headers.get("Content-Type", "")):
             raise _StorageError(400, "MalformedPOSTRequest", "The body of your POST request is no multipart/form-data.")
         reader, fields = await self.request.multipart(), dict[str, str]()
@@ -136,7 +135,6 @@ class ObjectRequest:
         return await self._store_chunks(store, link, chunks, fields.get("x-cos-meta-fileid"), content_type)
 
     async def _put(self, store: ObjectStore) -> _StorageReply:
-        """Store the body."""
         link = self._find_link(store)
         _check_link(store, link, self.request.headers.get("x-cos-security-token"))
         # COS does not accept chunked uploads.

@@ -134,14 +134,10 @@ class CloudRunEnvironments:
         row.halted, row.update_time = True, self._context.format_now()
 
     def remove(self, env_id: str) -> None:
-        """Remove an environment, as if its owner deleted it elsewhere.
-
-        Raise `KeyError` if the id is unknown.
-        """
+        """Remove an environment, as if its owner deleted it elsewhere. Raise `KeyError` if the id is unknown."""
         del self._environments[env_id]
 
     def get(self, env_id: str) -> CloudRunEnvironment | None:
-        """Return the environment, or None if the id is unknown."""
         return self._environments.get(env_id)
 
     def status_of(self, env_id: str) -> str | None:

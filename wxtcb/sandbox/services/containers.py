@@ -110,7 +110,6 @@ class Containers:
         del self._services[service.env, service.name]
 
     def create_version(self, body: Body) -> Mapping[str, str]:
-        """Start building a version."""
         service = self._service(body)
         _check_settings(body)
         if body.string("upload_type") not in _UPLOAD_TYPES:
@@ -127,7 +126,6 @@ class Containers:
         return {"version_name": name}
 
     def create_versions(self, body: Body) -> Mapping[str, object]:
-        """Start building a version in each environment."""
         items = [Body({**body.fields, "env": env}) for env in body.strings("envs")]
         # This call spells the field "errormsg", the other batch calls "errmsg".
         return _for_each(items, self.create_version, ("env",), "errormsg")

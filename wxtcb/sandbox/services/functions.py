@@ -57,7 +57,6 @@ class Function:
 
     @property
     def status(self) -> str:
-        """Return the status as a list shows it."""
         if self.readiness is not None:
             return self.transition
         return _FAILURE_STATUSES[self.transition] if self.failure else "Active"
@@ -90,7 +89,6 @@ class Functions:
         self._failures[name] = (errcode, errmsg)
 
     def clear_failure(self, name: str) -> None:
-        """Let functions of this name become ready again."""
         self._failures.pop(name, None)
 
     def create(self, body: Body) -> Mapping[str, object]:
@@ -145,7 +143,6 @@ class Functions:
         }
 
     def set_triggers(self, body: Body) -> Mapping[str, object]:
-        """Set the triggers of a function in each environment."""
         name, triggers = body.string("funcname"), [_parse_trigger(row) for row in body.objects("triggers")]
 
         def set_in(env: str) -> None:

@@ -27,7 +27,6 @@ class StaticSite:
 
     @property
     def bucket(self) -> str:
-        """Return the bucket that contains its files."""
         return f"b8b3-static-{self.env}-1304480914"
 
 
@@ -64,7 +63,6 @@ class Hosting:
         return {"Data": [row]}
 
     def read(self, env: str, path: str) -> bytes | None:
-        """Return a file of a website, or None if it does not exist."""
         site = self._sites.get(env)
         found = None if site is None else self._object_store.get(site.bucket, path)
         return None if found is None else found.blob.file.read_bytes()

@@ -46,7 +46,6 @@ class BlobWriter:
         self._file = self._path.open("xb")
 
     def write(self, data: bytes) -> None:
-        """Append bytes."""
         self._file.write(data)
         self._hash.update(data)
         self.size += len(data)
@@ -72,7 +71,6 @@ class BlobStore:
     _blob_count: int = field(init=False, default=0)
 
     def open_writer(self) -> BlobWriter:
-        """Return a writer for a new blob."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="wxtcb-sandbox-"))
             self._finalizer = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -80,7 +78,6 @@ class BlobStore:
         return BlobWriter(self._folder / str(self._blob_count))
 
     def clear(self) -> None:
-        """Remove all blobs."""
         if self._finalizer is not None:
             self._finalizer()
         self._folder = self._finalizer = None
@@ -123,10 +120,7 @@ class SignedLink:
 
 @define(eq=False)
 class ObjectStore:
-    """Buckets of objects, and the newest 100,000 links.
-
-    Objects larger than `max_object_bytes` are rejected.
-    """
+    """Buckets of objects, and the newest 100,000 links. Objects larger than `max_object_bytes` are rejected."""
 
     _context: ServiceContext = field(repr=False)
     _buckets: dict[str, dict[str, StoredObject]] = Factory(dict[str, dict[str, StoredObject]])
@@ -135,7 +129,6 @@ class ObjectStore:
     blobs: BlobStore = field(init=False, repr=False, factory=BlobStore)
 
     def issue_link(self, method: LinkMethod, bucket: str, key: str, seconds: float) -> SignedLink:
-        """Issue a link that is valid for *seconds*."""
         now = self._context.clock()
         digits = f"{self._context.random.getrandbits(160):040x}"
         window = f"{int(now)};{int(now + seconds)}"
@@ -154,22 +147,16 @@ class ObjectStore:
         return link
 
     def url(self, link: SignedLink) -> str:
-        """Return the URL of a link."""
         return self._context.base_url() + link.target
 
     def find_link(self, signature_or_target: str) -> SignedLink | None:
-        """Return a link, or None.
-
-        A POST link is found by its signature, any other link by its exact path and query.
-        """
+        """Return a link, or None. A POST link is found by its signature, any other link by its exact path and query."""
         return self._links.get(signature_or_target)
 
     def is_link_valid(self, link: SignedLink) -> bool:
-        """Return whether a link has not expired."""
         return self._context.clock() <= link.expires_at
 
     def put(self, bucket: str, key: str, blob: Blob, *, file_id_meta: str | None, content_type: str) -> StoredObject:
-        """Store an object. An object of the same key is replaced."""
         self.delete(bucket, key)
         written = datetime.strptime(f"{self._context.format_now()} +0800", "%Y-%m-%d %H:%M:%S %z")
         last_modified = written.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
@@ -178,11 +165,9 @@ class ObjectStore:
         return stored
 
     def get(self, bucket: str, key: str) -> StoredObject | None:
-        """Return an object, or None if it does not exist."""
         return self._buckets.get(bucket, {}).get(key)
 
     def delete(self, bucket: str, key: str) -> None:
-        """Delete an object if it exists."""
         gone = self._buckets.get(bucket, {}).pop(key, None)
         if gone is not None:
             gone.blob.file.unlink(missing_ok=True)
@@ -211,6 +196,5 @@ class ObjectStore:
         return {"contents": rows, "is_truncated": len(found) > _PAGE_SIZE}
 
     def clear(self) -> None:
-        """Delete all objects and their bytes."""
         self._buckets.clear()
         self.blobs.clear()

@@ -42,7 +42,6 @@ class Storage:
         return self.objects.url(self.objects.issue_link(LinkMethod.GET, bucket, path, _DOWNLOAD_TTL))
 
     def read(self, env: str, path: str) -> bytes | None:
-        """Return a file, or None if it does not exist."""
         found = self.objects.get(_bucket(env), path)
         return None if found is None else found.blob.file.read_bytes()
 

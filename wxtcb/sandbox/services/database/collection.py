@@ -55,11 +55,9 @@ class Collection:
 
     @property
     def records(self) -> list[DatabaseRecord]:
-        """Return all records, oldest first."""
         return list(self._records.values())
 
     def stats(self) -> dict[str, object]:
-        """Return the numbers and sizes of records and indexes."""
         count = len(self.indexes) + len(_BUILTIN_INDEXES)
         size = sum(len(encode_record(record).encode()) for record in self._records.values())
         return {
@@ -124,11 +122,9 @@ class Collection:
         return selection.project(selection.apply(self.records)[selection.skip : end])
 
     def aggregate(self, statement: Statement) -> list[DatabaseRecord]:
-        """Return the result of an aggregation pipeline."""
         return list(build_pipeline(statement)(self.records))
 
     def remove(self, statement: Statement) -> int:
-        """Delete records and return their number."""
         selection = self._select_for_write(statement)
         if statement.args:
             raise syntax_error("remove takes no arguments")
@@ -167,7 +163,6 @@ class Collection:
         return UpdateResult(1, int(sort_key(old) != sort_key(record)))
 
     def select(self, statement: Statement) -> Selection:
-        """Return the records that a query selects."""
         if statement.args:
             raise syntax_error("get takes no arguments")
         return build_selection(statement)

@@ -112,7 +112,6 @@ class MigrationJob:
         return JobState("waiting" if self._readiness.poll_count == 1 else self._task.running_status)
 
     def run_if_due(self, now: float) -> None:
-        """Run the job if it is due."""
         if self._result is None and self._readiness.is_ready(now):
             self._result = self._task()
 
@@ -147,10 +146,7 @@ def write_records(records: Sequence[DatabaseRecord], file_type: int) -> bytes:
 
 
 def _csv_to_json_lines(data: bytes) -> Iterator[bytes | ValueError]:
-    """Yield each row as the JSON of its record.
-
-    The first row contains the keys. Empty cells are omitted.
-    """
+    """Yield each row as the JSON of its record. The first row contains the keys. Empty cells are omitted."""
     try:
         rows = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
         names = next(rows, [])
@@ -184,7 +180,6 @@ class Databases:
     _jobs: dict[int, MigrationJob] = field(init=False, repr=False, factory=dict[int, MigrationJob])
 
     def add_collection(self, env: str, name: str) -> Collection:
-        """Create an empty collection in a NORMAL environment."""
         self._context.require_normal(env)
         if (env, name) in self._collections:
             raise platform_error(-502001, f"collection {name} exists")
@@ -192,7 +187,6 @@ class Databases:
         return collection
 
     def drop_collection(self, env: str, name: str) -> None:
-        """Delete a collection and its records."""
         self.collection(env, name)
         del self._collections[env, name]
 

@@ -105,7 +105,6 @@ def _equals(expected: Value) -> ValuesPredicate:
 
 
 def _iter_values(values: Iterable[Value]) -> Iterable[Value]:
-    """Yield the values, and the items of lists among them."""
     for value in values:
         yield value
         if isinstance(value, list):
@@ -113,10 +112,7 @@ def _iter_values(values: Iterable[Value]) -> Iterable[Value]:
 
 
 def _values_at(value: Value, parts: Sequence[str]) -> list[Value]:
-    """Return the values at a path.
-
-    A path enters every item of a list, or a single item by its index.
-    """
+    """Return the values at a path. A path enters every item of a list, or a single item by its index."""
     if not parts:
         return [value]
     head, rest = parts[0], parts[1:]
@@ -131,10 +127,7 @@ def _values_at(value: Value, parts: Sequence[str]) -> list[Value]:
 
 
 def build_update(data: Value) -> RecordUpdate:
-    """Return a function that updates a record in place.
-
-    A nested object changes only the fields that it contains.
-    """
+    """Return a function that updates a record in place. A nested object changes only the fields that it contains."""
     if not isinstance(data, dict) or not data:
         raise syntax_error("data must be a non-empty object")
     changes = [_field_update(path, expected) for path, expected in flatten(cast("DatabaseRecord", data))]

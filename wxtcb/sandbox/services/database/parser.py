@@ -100,10 +100,7 @@ class _Tokenizer:
         return self._text[start : self._position]
 
     def _read_number(self) -> str:
-        """Read digits, a fraction and an exponent.
-
-        Raise `PlatformError` if a name or a digit follows immediately.
-        """
+        """Read digits, a fraction and an exponent. Raise `PlatformError` if a name or a digit follows immediately."""
         start = self._position
         self._read_while(string.digits)
         if self._text[self._position : self._position + 1] == ".":

@@ -33,7 +33,6 @@ class Statement:
     args: Args
 
     def data(self) -> Value:
-        """Return the `data` argument of the operation."""
         match self.args:
             case ({"data": data, **others},) if not others:
                 return data
@@ -42,10 +41,7 @@ class Statement:
 
 @frozen
 class Selection:
-    """Conditions, order and limits of a query. None means not given.
-
-    `step_names` are the steps that were used.
-    """
+    """Conditions, order and limits of a query. None means not given. `step_names` are the steps that were used."""
 
     predicate: RecordPredicate
     sort_fields: tuple[tuple[str, bool], ...] = ()
@@ -56,11 +52,9 @@ class Selection:
     step_names: tuple[str, ...] = ()
 
     def apply(self, records: Iterable[DatabaseRecord]) -> list[DatabaseRecord]:
-        """Return the records that match, in order."""
         return sort_records(filter(self.predicate, records), self.sort_fields)
 
     def project(self, records: list[DatabaseRecord]) -> list[DatabaseRecord]:
-        """Return the records with the fields of the projection."""
         return records if self.fields is None else [_project(record, self.fields) for record in records]
 
 

@@ -137,7 +137,6 @@ class Evaluator:
     now: Callable[[], datetime] = field(repr=False)
 
     def evaluate(self, expression: Expression) -> Value:
-        """Return the value of an expression: JSON, a datetime, or a `Command`."""
         if isinstance(expression, dict):
             return {key: self.evaluate(each) for key, each in expression.items()}
         if isinstance(expression, list):
@@ -145,7 +144,6 @@ class Evaluator:
         return self._evaluate_chain(expression) if isinstance(expression, Chain) else expression
 
     def evaluate_args(self, step: ChainStep) -> tuple[Value, ...]:
-        """Return the values of the arguments of a step."""
         if step.args is None:
             raise syntax_error(f"{step.name} must be called")
         return tuple(self.evaluate(arg) for arg in step.args)
