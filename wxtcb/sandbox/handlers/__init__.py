@@ -10,7 +10,7 @@ from typing import Final
 
 from wxtcb.sandbox.handlers import environment, token
 from wxtcb.sandbox.request import Body, success
-from wxtcb.sandbox.services import cloudrun, containers, functions, hosting, storage
+from wxtcb.sandbox.services import cloudrun, containers, functions, storage
 from wxtcb.sandbox.services.database import databases
 from wxtcb.sandbox.world import Handler, World
 
@@ -25,6 +25,6 @@ def _with_encoded_reply(handler: Handler) -> Callable[[World, Body], bytes]:
 
 HANDLERS: Final = {
     path: _with_encoded_reply(handler)
-    for group in (environment, databases, storage, hosting, functions, cloudrun, containers, token)
+    for group in (environment, databases, storage, functions, cloudrun, containers, token)
     for path, handler in group.HANDLERS.items()
 }

@@ -35,8 +35,8 @@ def share_envs(world: World, body: Body) -> Mapping[str, object]:
     for item in body.objects("data"):
         env = item.string("env")
         for appid in item.strings("appids"):
-            error = _share_error(world, env, appid)
-            if error:
+            if env not in world.environments or not world.is_authorised(appid):
+                error = "invalid appid" if env in world.environments else "invalid env"
                 failed.append({"env": env, "appid": appid, "errmsg": error})
             else:
                 share = world.share(env, appid, body.fields.get("source_type"))
@@ -64,12 +64,6 @@ def get_shares(world: World, body: Body) -> Mapping[str, object]:
             relations[share.appid].append(share.env)
     rows = [{"appid": appid, "env_list": envs} for appid, envs in relations.items()]
     return {"relation_data": rows, "err_list": failed}
-
-
-def _share_error(world: World, env: str, appid: str) -> str | None:
-    if env not in world.environments:
-        return "invalid env"
-    return None if world.is_authorised(appid) else "invalid appid"
 
 
 HANDLERS: Final[dict[str, Handler]] = {

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from attrs import define, field, frozen
 
-from wxtcb.sandbox.context import ServiceContext
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.services import ServiceContext
 
 
 @frozen

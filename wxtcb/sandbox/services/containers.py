@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
-from wxtcb.sandbox.context import Readiness, ServiceContext
 from wxtcb.sandbox.errors import PlatformError, platform_error
 from wxtcb.sandbox.request import Body, check_json_object
+from wxtcb.sandbox.services import Readiness, ServiceContext
 
 if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler, World

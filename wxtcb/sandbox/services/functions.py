@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from attrs import define, field, frozen
 
-from wxtcb.sandbox.context import Readiness, ServiceContext
 from wxtcb.sandbox.errors import PlatformError, platform_error
 from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.services import Readiness, ServiceContext
 
 if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler

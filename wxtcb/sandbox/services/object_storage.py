@@ -15,9 +15,9 @@ from urllib.parse import quote
 
 from attrs import Factory, define, field, frozen
 
-from wxtcb.sandbox.context import ServiceContext
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.services import ServiceContext
 
 STORAGE_PREFIX: Final = "/_cos/"
 _PAGE_SIZE: Final = 1000

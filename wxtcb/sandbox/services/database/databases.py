@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from attrs import define, field, frozen
 
-from wxtcb.sandbox.context import Readiness, ServiceContext
 from wxtcb.sandbox.errors import PlatformError, platform_error
 from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.services import Readiness, ServiceContext
 from wxtcb.sandbox.services.database.collection import Collection
 from wxtcb.sandbox.services.database.statements import Statement, StatementOperation, parse_statement
 from wxtcb.sandbox.services.database.values import DatabaseRecord, Evaluator, Value, decode_record, encode_record
