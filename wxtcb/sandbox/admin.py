@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from attrs import asdict, frozen
+from attrs import asdict
 
 from wxtcb.sandbox.environments import ReadyPolicy
 from wxtcb.sandbox.faults import InvalidFault
@@ -23,29 +23,17 @@ ADMIN_PREFIX: Final = "/_sandbox"
 _PUSH_FIELDS: Final = {"url", "every", "repeated", "late"}
 
 
-@frozen
-class AdminResponse:
-    """JSON response of the admin API."""
-
-    status: int
-    body: bytes
-
-
-async def handle_admin_request(sandbox: Sandbox, method: str, path: str, raw_body: bytes) -> AdminResponse:
-    """Return the response to a request; an invalid request changes nothing and gets 400 or 404."""
+async def handle_admin_request(sandbox: Sandbox, method: str, path: str, raw_body: bytes) -> tuple[int, bytes]:
+    """Return status and JSON of the response to a request; an invalid request changes nothing and gets 400 or 404."""
     handler = _HANDLERS.get((method, path))
     if handler is None:
-        return _error_response(404, f"{method} {path} does not exist")
+        return 404, orjson.dumps({"error": f"{method} {path} does not exist"})
     try:
         result = handler(sandbox, raw_body)
         content: object = await result if isinstance(result, Awaitable) else result
-        return AdminResponse(200, orjson.dumps({} if content is None else content))
+        return 200, orjson.dumps({} if content is None else content)
     except (InvalidFault, PushTargetNotSet, orjson.JSONDecodeError) as error:
-        return _error_response(400, str(error))
-
-
-def _error_response(status: int, message: str) -> AdminResponse:
-    return AdminResponse(status, orjson.dumps({"error": message}))
+        return 400, orjson.dumps({"error": str(error)})
 
 
 def _get_state(sandbox: Sandbox, _raw_body: bytes) -> object:

@@ -146,7 +146,7 @@ class ObjectRequest:
     async def _store_chunks(
         self, store: ObjectStore, link: SignedLink, chunks: AsyncIterator[bytes], meta: str | None, content_type: str
     ) -> _StorageReply:
-        writer = store.blobs.open_writer()
+        writer = store.open_writer()
         try:
             async for chunk in chunks:
                 writer.write(chunk)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import orjson
-from attrs import define, field, frozen
+from attrs import define, field
 
 from wxtcb.sandbox.errors import PlatformError, platform_error
 from wxtcb.sandbox.request import Body
@@ -26,14 +26,6 @@ _MAX_ZIP_BYTES: Final = 20 << 20
 _FAILURE_STATUSES: Final = {"Creating": "CreateFailed", "Updating": "UpdateFailed"}
 _TRIGGER_NAME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,59}")
 _NON_SETTINGS: Final = frozenset({"env", "functionname", "envs", "zipfile"})
-
-
-@frozen
-class Trigger:
-    """A timer trigger of a function."""
-
-    trigger_name: str
-    config: str
 
 
 @define
@@ -53,7 +45,7 @@ class Function:
     transition: str = "Creating"
     failure: tuple[str, str] | None = None
     settings: dict[str, object] = field(factory=dict[str, object])
-    triggers: list[Trigger] = field(factory=list[Trigger])
+    triggers: list[dict[str, str]] = field(factory=list[dict[str, str]])
 
     @property
     def status(self) -> str:
@@ -135,12 +127,7 @@ class Functions:
 
     def list_triggers(self, body: Body) -> Mapping[str, object]:
         """List the triggers of one function; unlike in the request, their type is in lower case."""
-        triggers = self._get(body.string("env"), body.string("funcname")).triggers
-        return {
-            "triggers": [
-                {"trigger_name": each.trigger_name, "config": each.config, "type": "timer"} for each in triggers
-            ]
-        }
+        return {"triggers": self._get(body.string("env"), body.string("funcname")).triggers}
 
     def set_triggers(self, body: Body) -> Mapping[str, object]:
         name, triggers = body.string("funcname"), [_parse_trigger(row) for row in body.objects("triggers")]
@@ -229,7 +216,7 @@ def _settings(body: Body) -> dict[str, object]:
     return {name: value for name, value in body.fields.items() if name not in _NON_SETTINGS}
 
 
-def _parse_trigger(row: Body) -> Trigger:
+def _parse_trigger(row: Body) -> dict[str, str]:
     name, config = row.string("trigger_name"), row.string("config")
     if row.string("type") != "Timer":
         raise platform_error(40097, "type must be Timer")
@@ -239,7 +226,7 @@ def _parse_trigger(row: Body) -> Trigger:
     # Cron with seconds and years: second, minute, hour, day, month, weekday, year.
     if len(config.split()) != 7:
         raise platform_error(40097, "config must have 7 fields")
-    return Trigger(name, config)
+    return {"trigger_name": name, "config": config, "type": "timer"}
 
 
 def _function_row(function: Function) -> dict[str, object]:

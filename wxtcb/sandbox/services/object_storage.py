@@ -62,27 +62,6 @@ class BlobWriter:
             self._path.unlink()
 
 
-@define(eq=False)
-class BlobStore:
-    """A folder of blobs. It is created for the first blob, and removed by `clear` or with its owner."""
-
-    _folder: Path | None = field(init=False, default=None)
-    _finalizer: weakref.finalize[..., BlobStore] | None = field(init=False, default=None)
-    _blob_count: int = field(init=False, default=0)
-
-    def open_writer(self) -> BlobWriter:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="wxtcb-sandbox-"))
-            self._finalizer = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._blob_count += 1
-        return BlobWriter(self._folder / str(self._blob_count))
-
-    def clear(self) -> None:
-        if self._finalizer is not None:
-            self._finalizer()
-        self._folder = self._finalizer = None
-
-
 class LinkMethod(Enum):
     """What a link allows. The value is the path that faults of object storage use."""
 
@@ -126,7 +105,17 @@ class ObjectStore:
     _buckets: dict[str, dict[str, StoredObject]] = Factory(dict[str, dict[str, StoredObject]])
     _links: dict[str, SignedLink] = Factory(dict[str, SignedLink])
     max_object_bytes: int = 5 << 30
-    blobs: BlobStore = field(init=False, repr=False, factory=BlobStore)
+    _folder: Path | None = field(init=False, repr=False, default=None)
+    _finalizer: weakref.finalize[..., ObjectStore] | None = field(init=False, repr=False, default=None)
+    _blob_count: int = field(init=False, repr=False, default=0)
+
+    def open_writer(self) -> BlobWriter:
+        """Return a writer for a new blob. The folder of the blobs is removed by `clear` or with the store."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="wxtcb-sandbox-"))
+            self._finalizer = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._blob_count += 1
+        return BlobWriter(self._folder / str(self._blob_count))
 
     def issue_link(self, method: LinkMethod, bucket: str, key: str, seconds: float) -> SignedLink:
         now = self._context.clock()
@@ -197,4 +186,6 @@ class ObjectStore:
 
     def clear(self) -> None:
         self._buckets.clear()
-        self.blobs.clear()
+        if self._finalizer is not None:
+            self._finalizer()
+        self._folder = self._finalizer = None

@@ -36,7 +36,7 @@ class Storage:
 
     def write(self, env: str, path: str, data: bytes) -> str:
         """Store a file, as the platform itself does, and return a download URL."""
-        writer = self.objects.blobs.open_writer()
+        writer = self.objects.open_writer()
         writer.write(data)
         bucket, meta = _bucket(env), _encode_file_id(_file_id(env, path))
         self.objects.put(bucket, path, writer.finish(), file_id_meta=meta, content_type="application/octet-stream")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, Final, cast
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.services.database.operators import build_update
@@ -18,25 +18,6 @@ _INDEX_SIZE: Final = 4096
 _DEFAULT_LIMIT: Final = 10
 # Every collection of the platform has these two. They can be neither created nor deleted.
 _BUILTIN_INDEXES: Final = ("_id_", "_openid_1")
-
-
-@frozen
-class QueryPage:
-    """Records of one page, and the total number."""
-
-    records: list[DatabaseRecord]
-    offset: int
-    limit: int
-    total: int
-
-
-@frozen
-class UpdateResult:
-    """Numbers of matched and changed records. `created_id` is the ``_id`` of a created record."""
-
-    matched: int
-    modified: int
-    created_id: str = ""
 
 
 @define(eq=False)
@@ -107,13 +88,14 @@ class Collection:
             raise platform_error(-502001, "duplicate _id")
         return [self.put(record) for record in records]
 
-    def query(self, statement: Statement) -> QueryPage:
+    def query(self, statement: Statement) -> Mapping[str, object]:
         """Return a page of records: 10 unless the statement has a limit."""
         selection = self.select(statement)
         records = selection.apply(self.records)
         limit = selection.limit or _DEFAULT_LIMIT
-        page = records[selection.skip : selection.skip + limit]
-        return QueryPage(selection.project(page), selection.skip, limit, len(records))
+        page = selection.project(records[selection.skip : selection.skip + limit])
+        pager = {"offset": selection.skip, "limit": limit, "total": len(records)}
+        return {"pager": pager, "data": [encode_record(record) for record in page]}
 
     def export(self, statement: Statement) -> list[DatabaseRecord]:
         """Return all records of a query, up to its own limit."""
@@ -133,7 +115,7 @@ class Collection:
             del self._records[sort_key(record["_id"])]
         return len(removed)
 
-    def update(self, statement: Statement) -> UpdateResult:
+    def update(self, statement: Statement) -> Mapping[str, object]:
         """Update all records, or none."""
         selection = self._select_for_write(statement)
         if statement.operation == "set":
@@ -147,9 +129,9 @@ class Collection:
         for record in changed:
             self._records[sort_key(record["_id"])] = record
         modified = sum(sort_key(old) != sort_key(new) for old, new in zip(matched, changed, strict=True))
-        return UpdateResult(len(matched), modified)
+        return {"matched": len(matched), "modified": modified, "id": ""}
 
-    def _replace(self, selection: Selection, data: Value) -> UpdateResult:
+    def _replace(self, selection: Selection, data: Value) -> Mapping[str, object]:
         if selection.record_id is None:
             raise unsupported("set() of more than one record")
         if not isinstance(data, dict) or "_id" in data:
@@ -159,8 +141,8 @@ class Collection:
         old = self._records.get(key)
         self._records[key] = record
         if old is None:
-            return UpdateResult(0, 0, str(selection.record_id))
-        return UpdateResult(1, int(sort_key(old) != sort_key(record)))
+            return {"matched": 0, "modified": 0, "id": str(selection.record_id)}
+        return {"matched": 1, "modified": int(sort_key(old) != sort_key(record)), "id": ""}
 
     def select(self, statement: Statement) -> Selection:
         if statement.args:

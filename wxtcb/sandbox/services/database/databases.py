@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Final
 
 import orjson
-from attrs import define, field, frozen
+from attrs import asdict, define, field, frozen
 
 from wxtcb.sandbox.errors import PlatformError, platform_error
 from wxtcb.sandbox.request import Body
@@ -36,61 +36,13 @@ _DIRECTIONS: Final = ("1", "-1", "2dsphere")
 
 @frozen
 class JobState:
-    """Result of a job."""
+    """State of a job, with the names in the reply."""
 
     status: str
-    succeeded: int = 0
-    failed: int = 0
-    message: str = ""
-    url: str = ""
-
-
-@frozen
-class ImportTask:
-    """An import of a file into a collection."""
-
-    collection: Collection = field(repr=False)
-    read: Callable[[], bytes | None] = field(repr=False)
-    file_type: int
-    conflict_mode: int
-    stop_on_error: bool
-
-    running_status = "reading"
-
-    def __call__(self) -> JobState:
-        data = self.read()
-        if data is None:
-            return JobState("fail", message="文件不存在.")
-        done = failed = 0
-        for record in read_records(data, self.file_type):
-            error = self._import_record(record)
-            done, failed = done + (error is None), failed + (error is not None)
-            if error is not None and self.stop_on_error:
-                return JobState("fail", done, failed, error)
-        return JobState("success", done, failed, "导入完成.")
-
-    def _import_record(self, record: DatabaseRecord | ValueError) -> str | None:
-        """Import a record. Return the reason if it is rejected, else None."""
-        if isinstance(record, ValueError):
-            return str(record)
-        try:
-            self.collection.put(record, replace=self.conflict_mode == CONFLICT_MODE_UPSERT)
-        except PlatformError as error:
-            return error.message
-        return None
-
-
-@frozen
-class ExportTask:
-    """An export of the records of a query into a file."""
-
-    write: Callable[[], tuple[int, str]] = field(repr=False)
-
-    running_status = "migrating"
-
-    def __call__(self) -> JobState:
-        count, url = self.write()
-        return JobState("success", count, message="导出完成.", url=url)
+    record_success: int = 0
+    record_fail: int = 0
+    error_msg: str = ""
+    file_url: str = ""
 
 
 @define(eq=False)
@@ -98,7 +50,8 @@ class MigrationJob:
     """A job. Its work runs once it is due."""
 
     env: str
-    _task: ImportTask | ExportTask
+    _running_status: str
+    _task: Callable[[], JobState] = field(repr=False)
     _readiness: Readiness
     _result: JobState | None = None
 
@@ -109,7 +62,7 @@ class MigrationJob:
         if self._result is not None:
             return self._result
         # The first poll shows a job that has not started yet.
-        return JobState("waiting" if self._readiness.poll_count == 1 else self._task.running_status)
+        return JobState("waiting" if self._readiness.poll_count == 1 else self._running_status)
 
     def run_if_due(self, now: float) -> None:
         if self._result is None and self._readiness.is_ready(now):
@@ -204,10 +157,22 @@ class Databases:
         """Start a job that imports a file of the environment's storage. The file is read when the job is due."""
         env, path, stop_on_error = body.string("env"), body.string("file_path"), body.boolean("stop_on_error")
         file_type = _require_one_of(body, "file_type")
-        conflict_mode = _require_one_of(body, "conflict_mode")
+        replace = _require_one_of(body, "conflict_mode") == CONFLICT_MODE_UPSERT
         target = self._named_collection(body)
-        task = ImportTask(target, lambda: self._storage.read(env, path), file_type, conflict_mode, stop_on_error)
-        return self._start_job(env, task)
+
+        def run() -> JobState:
+            data = self._storage.read(env, path)
+            if data is None:
+                return JobState("fail", error_msg="文件不存在.")
+            done = failed = 0
+            for record in read_records(data, file_type):
+                error = str(record) if isinstance(record, ValueError) else _put_error(target, record, replace=replace)
+                done, failed = done + (error is None), failed + (error is not None)
+                if error is not None and stop_on_error:
+                    return JobState("fail", done, failed, error)
+            return JobState("success", done, failed, "导入完成.")
+
+        return self._start_job(env, "reading", run)
 
     def start_export(self, body: Body) -> Mapping[str, object]:
         """Start a job that exports a collection to a file. The records are read when the job is due."""
@@ -216,11 +181,12 @@ class Databases:
         # Reject an invalid query now, not when the job runs.
         source.select(statement)
 
-        def write() -> tuple[int, str]:
+        def run() -> JobState:
             records = source.export(statement)
-            return len(records), self._storage.write(env, path, write_records(records, file_type))
+            url = self._storage.write(env, path, write_records(records, file_type))
+            return JobState("success", len(records), error_msg="导出完成.", file_url=url)
 
-        return self._start_job(env, ExportTask(write))
+        return self._start_job(env, "migrating", run)
 
     def poll_job(self, body: Body) -> Mapping[str, object]:
         """Count a poll of a job and return its state; a failed job is reported with errcode 0."""
@@ -229,14 +195,7 @@ class Databases:
         job = self._jobs.get(job_id)
         if job is None or job.env != env:
             raise platform_error(40097, f"job_id {job_id}")
-        state = job.poll(self._context.clock())
-        return {
-            "status": state.status,
-            "record_success": state.succeeded,
-            "record_fail": state.failed,
-            "error_msg": state.message,
-            "file_url": state.url,
-        }
+        return asdict(job.poll(self._context.clock()))
 
     def aggregate(self, body: Body) -> Mapping[str, object]:
         collection, statement = self._open_statement(body, "end")
@@ -270,13 +229,10 @@ class Databases:
                 return {"deleted": collection.remove(statement)}
             case "update":
                 collection, statement = self._open_statement(body, "update", "set")
-                result = collection.update(statement)
-                return {"matched": result.matched, "modified": result.modified, "id": result.created_id}
+                return collection.update(statement)
             case _:
                 collection, statement = self._open_statement(body, "get")
-                page = collection.query(statement)
-                pager = {"offset": page.offset, "limit": page.limit, "total": page.total}
-                return {"pager": pager, "data": [encode_record(record) for record in page.records]}
+                return collection.query(statement)
 
     def handle_indexes(self, body: Body) -> None:
         """Create or delete indexes, all or none."""
@@ -313,9 +269,9 @@ class Databases:
             raise platform_error(40097, f"query: {statement.operation}() is not an operation of this action")
         return self.collection(env, statement.collection), statement
 
-    def _start_job(self, env: str, task: ImportTask | ExportTask) -> Mapping[str, object]:
+    def _start_job(self, env: str, running_status: str, task: Callable[[], JobState]) -> Mapping[str, object]:
         job_id = _FIRST_JOB + len(self._jobs)
-        self._jobs[job_id] = MigrationJob(env, task, self._context.start_operation())
+        self._jobs[job_id] = MigrationJob(env, running_status, task, self._context.start_operation())
         return {"job_id": job_id}
 
     def _run_due_jobs(self) -> None:
@@ -328,6 +284,15 @@ class Databases:
     def _utc_now(self) -> datetime:
         stamp = datetime.strptime(self._context.format_now(), "%Y-%m-%d %H:%M:%S").replace(tzinfo=_CHINA_TZ)
         return stamp.astimezone(UTC)
+
+
+def _put_error(collection: Collection, record: DatabaseRecord, *, replace: bool) -> str | None:
+    """Store a record, and return why it is rejected, or None."""
+    try:
+        collection.put(record, replace=replace)
+    except PlatformError as error:
+        return error.message
+    return None
 
 
 def _require_one_of(body: Body, name: str) -> int:

@@ -250,7 +250,7 @@ class _Parser:
             case LexTokenKind.PUNCTUATION, "{":
                 return self._parse_object()
             case LexTokenKind.PUNCTUATION, "[":
-                return self._parse_list("]")
+                return [self._parse_expression() for _ in self._items("]")]
             case LexTokenKind.NAME, "new":
                 return evolve(self._parse_chain(self._parse_name()), is_new=True)
             case LexTokenKind.NAME, name if name in _CONSTANTS:
@@ -272,7 +272,7 @@ class _Parser:
             if self._accept("."):
                 steps.append(ChainStep(self._parse_name()))
             elif self._accept("("):
-                args = tuple(self._parse_list(")"))
+                args = tuple([self._parse_expression() for _ in self._items(")")])
                 last = steps.pop() if steps else ChainStep("")
                 if last.args is not None:
                     raise unsupported("a call of the result of a call")
@@ -282,24 +282,20 @@ class _Parser:
             if len(steps) > MAX_NESTING:
                 raise syntax_error(f"a chain has more than {MAX_NESTING} steps")
 
-    def _parse_list(self, end: str) -> list[Expression]:
-        items: list[Expression] = []
+    def _items(self, end: str) -> Iterator[None]:
+        """Yield before each item of a list that ends with *end*, and consume what separates the items."""
         while not self._accept(end):
-            items.append(self._parse_expression())
+            yield
             if not self._accept(","):
                 self._expect(end)
-                break
-        return items
+                return
 
     def _parse_object(self) -> dict[str, Expression]:
         fields: dict[str, Expression] = {}
-        while not self._accept("}"):
+        for _ in self._items("}"):
             key = self._parse_key()
             self._expect(":")
             fields[key] = self._parse_expression()
-            if not self._accept(","):
-                self._expect("}")
-                break
         return fields
 
     def _parse_key(self) -> str:
