@@ -28,10 +28,8 @@ _DEFAULTS: Final[Mapping[str, object]] = {
     "custom_logs": "stdout",
 }
 _CONFIGURABLE_FIELDS: Final = ("minnum", "maxnum", "remark", "container_port", "custom_logs", "env_params")
-_OPTIONAL_STRINGS: Final = frozenset(
-    {"remark", "dockerfile_path", "build_dir", "env_params", "package_name", "package_version", "branch"}
-)
-_REQUIRED_SETTINGS: Final = (*_DEFAULTS, "upload_type")
+_OPTIONAL: Final = ("remark", "dockerfile_path", "build_dir", "env_params", "package_name", "package_version", "branch")
+_REQUIRED: Final = (*_DEFAULTS, "upload_type")
 
 
 @define(eq=False)
@@ -141,8 +139,8 @@ class Containers:
         fields = version.fields
         return {
             "version_name": version.name,
-            **{name: fields.get(name, "") for name in _OPTIONAL_STRINGS},
-            **{name: fields[name] for name in _REQUIRED_SETTINGS},
+            **{name: fields.get(name, "") for name in _OPTIONAL},
+            **{name: fields[name] for name in _REQUIRED},
             "created_time": version.created_time,
             "updated_time": version.updated_time,
             "version_ip": f"10.0.0.{version.number}",
