@@ -584,10 +584,10 @@ class CallableNotification:
     """A callback that is an object, with a method."""
 
     async def __call__(self, notification):
-        """Take one."""
+        """Accept a notification."""
 
     async def take(self, notification):
-        """Take one, too."""
+        """Accept a notification, as a method."""
 
 
 @pytest.mark.parametrize(
