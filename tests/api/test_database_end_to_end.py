@@ -6,7 +6,8 @@ from datetime import UTC
 
 import orjson
 import pytest
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import wxtcb
 from wxtcb.api import database

@@ -7,7 +7,8 @@ from collections import UserDict, UserList
 from types import MappingProxyType
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 import wxtcb
 from wxtcb._http.transport import SendFailure

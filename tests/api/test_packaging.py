@@ -11,7 +11,8 @@ import threading
 import zipfile
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 import wxtcb
 from wxtcb.api import functions

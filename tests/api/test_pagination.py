@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wxtcb import BadReply, Done, Endpoint, Repeat
 from wxtcb.api._pagination import by_marker, by_offset

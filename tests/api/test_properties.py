@@ -19,7 +19,8 @@ from pathlib import Path
 import attrs
 import orjson
 import pytest
-from hypothesis import Phase, given, reject, settings, strategies as st
+from hypothesis import Phase, given, reject, settings
+from hypothesis import strategies as st
 
 import wxtcb
 from wxtcb import BadReply, InvalidArgument, Secret, api

@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
-from hypothesis import example, given, strategies as st
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from wxtcb.api import database
 from wxtcb.api.database import and_, collection, eq, gt, or_
