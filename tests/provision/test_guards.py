@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from wxtcb.errors import BadReply, OutcomeUnknown
-from wxtcb.provision import (
+from wxtcb.provision import STEPS,  (
     Action,
     JournalError,
     MemoryJournal,
