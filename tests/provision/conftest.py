@@ -39,7 +39,7 @@ class Wire:
     latency: float = 0.001
 
     async def send(self, request: Request) -> SendResult:
-        """Let the sandbox handle the request, and return what a connection would have returned."""
+        """Pass the request to the sandbox, and return what a connection would have returned."""
         if request.is_vetoed():
             return Vetoed()
         query = dict(request.query or {})

@@ -168,7 +168,7 @@ async def test_unexpected_exception_of_step_fails_only_its_tenant(rig: Rig) -> N
         with pytest.raises(ZeroDivisionError):
             await run.wait()
     assert [entry.outcome for entry in run.report.tenants] == [Outcome.DONE, Outcome.FAILED, Outcome.DONE]
-    assert "unexpected exception (ZeroDivisionError: no pong)" in run.report.tenants[1].summary
+    assert "ZeroDivisionError: no pong" in run.report.tenants[1].summary
     assert {entry.env for entry in run.report.tenants} == {*rig.box.world.environments}
 
 
