@@ -68,7 +68,7 @@ class Worker:
         await self._reader
 
     async def end(self):
-        """Let it end gracefully; return whether it did."""
+        """End it gracefully; return whether it did."""
         self.process.stdin.close()
         await self._reader
         return await self.process.wait() == 0
