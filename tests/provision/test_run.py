@@ -290,5 +290,5 @@ async def test_vanished_environment_fails_before_timeout(harness: Harness) -> No
             if isinstance(event, StepDone):
                 harness.sandbox.world.remove(event.env)
         report = await run.wait()
-    assert isinstance(report.tenants[0].problems[0].error, wxtcb.EnvironmentNotFound)
+    assert isinstance(report.tenants[0].problems[0].error, wxtcb.OperationNotFound)
     assert 30 < report.elapsed < 60
