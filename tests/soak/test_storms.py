@@ -43,7 +43,7 @@ class Tally:
 
 
 async def storm(session, tally, *, tasks, until):
-    """Let so many tasks call again and again until *until* returns true."""
+    """Run *tasks* tasks that call repeatedly until *until* returns true."""
 
     async def caller():
         while not until():

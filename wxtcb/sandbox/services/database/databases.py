@@ -146,7 +146,7 @@ class Databases:
     def collection(self, env: str, name: str) -> Collection:
         """Return a collection after running all due jobs. Raise `PlatformError` if it does not exist."""
         self._context.require_normal(env)
-        # A due import must be visible to every later statement, even if nobody polled its job.
+        # A due import must be visible to every later statement, even if its job was never polled.
         self._run_due_jobs()
         collection = self._collections.get((env, name))
         if collection is None:
