@@ -212,10 +212,7 @@ class Faults:
         self.expire_token_every = self._last_expiry_at = None
 
     def load(self, entries: object) -> int:
-        """Add faults described in JSON and return their number.
-
-        Raises `InvalidFault` if one of them is invalid; then none is added.
-        """
+        """Add faults described in JSON and return their number, or raise `InvalidFault` and add none."""
         if not isinstance(entries, list):
             raise InvalidFault("$ must be an array")
         # All are parsed before the first is added, so that an invalid entry leaves no half of a list behind.

@@ -21,10 +21,7 @@ _PYTHON_TYPES: Final[dict[JsonType, tuple[type, ...]]] = {
 
 
 def check_query(schema: EndpointSchema, query: Mapping[str, str]) -> None:
-    """Raise `PlatformError` for a parameter that is unknown, duplicated, missing or empty.
-
-    The value of the access token is checked elsewhere.
-    """
+    """Raise `PlatformError` for a parameter that is unknown, duplicated, missing or empty."""
     _reject_duplicate_names(query.items(), "?")
     # A call that is documented without a token must not carry one: there the token is an unknown parameter.
     own = {name: value for name, value in query.items() if name != TOKEN_PARAM or schema.credential is Credential.NONE}

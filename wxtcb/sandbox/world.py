@@ -167,10 +167,7 @@ class World:
         return self.ticket
 
     def issue_token(self) -> str:
-        """Issue a component token, which invalidates the previous one.
-
-        Raises `PlatformError` (45009) above `max_tokens_per_day`.
-        """
+        """Issue a component token, which invalidates the previous one. Raises 45009 above `max_tokens_per_day`."""
         now = self.clock()
         if self.max_tokens_per_day is not None:
             self._day_window.acquire(_ISSUED_TOKENS_KEY, {_ISSUED_TOKENS_KEY: self.max_tokens_per_day}, now)
@@ -225,10 +222,7 @@ class World:
         return environment.env
 
     def halt(self, env: str) -> None:
-        """Set an environment to HALTED permanently, as the platform does over quota.
-
-        Raises `KeyError` for an unknown id.
-        """
+        """Set an environment to HALTED permanently, as over quota. Raises `KeyError` for an unknown id."""
         self._registry.set_status(env, HALTED, self._format_now())
 
     def remove(self, env: str) -> None:
@@ -262,10 +256,7 @@ class World:
     # Shares
 
     def share(self, env: str, appid: str, source_type: object) -> Share:
-        """Offer an environment to a mini program; each offer has its own link.
-
-        A repeated offer of a confirmed share stays confirmed.
-        """
+        """Offer an environment to a mini program, each time with a new link; a confirmed share stays confirmed."""
         previous = self.shares.get((env, appid))
         url = f"https://mp.weixin.qq.com/wxa/sandbox/confirm?ticket={self._random_string(24)}"
         share = Share(env, appid, source_type, url, confirmed=previous is not None and previous.confirmed)
@@ -284,10 +275,7 @@ class World:
         return True
 
     def confirm(self, env: str, appid: str) -> None:
-        """Confirm a share, as the administrator of the mini program does with the link.
-
-        Raises `KeyError` if the environment was not offered.
-        """
+        """Confirm a share, as the mini program's administrator does. Raises `KeyError` if it was not offered."""
         self.shares[env, appid] = evolve(self.shares[env, appid], confirmed=True)
 
     def confirmed_shares(self) -> Iterator[Share]:

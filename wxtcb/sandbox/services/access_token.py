@@ -45,6 +45,6 @@ class AccessTokenPolicies:
         return None
 
     def enable_for_mini_programs(self, env: str) -> None:
-        """Let mini programs use an environment. Repeating it changes nothing."""
+        """Allow mini programs to use an environment. Repeating it changes nothing."""
         self._context.require_normal(env)
         self.shared_envs.add(env)

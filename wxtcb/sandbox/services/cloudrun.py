@@ -87,10 +87,7 @@ class CloudRunEnvironment:
 
 @define(eq=False)
 class CloudRunEnvironments:
-    """The cloud-hosting environments. Their databases become ready like operations.
-
-    A poll is one `describecloudbaserunenvs` call.
-    """
+    """The cloud-hosting environments. Their databases become ready like operations. Each `poll` call is one poll."""
 
     _context: ServiceContext = field(repr=False)
     _ready_policy: Callable[[], ReadyPolicy] = field(repr=False)
@@ -126,10 +123,7 @@ class CloudRunEnvironments:
         return row
 
     def halt(self, env_id: str) -> None:
-        """Halt an environment permanently, as the platform does when it is over quota.
-
-        Raise `KeyError` if the id is unknown.
-        """
+        """Halt an environment permanently, as the platform does over quota. Raise `KeyError` for an unknown id."""
         row = self._environments[env_id]
         row.halted, row.update_time = True, self._context.format_now()
 
@@ -209,10 +203,7 @@ class CloudRun:
         self.environments = CloudRunEnvironments(self._context, self._environment_ready_policy)
 
     def establish(self, env: str, name: str, body: Mapping[str, object]) -> Service:
-        """Create a service in a NORMAL environment.
-
-        Raise `PlatformError` 40097 if the environment has a service of this name.
-        """
+        """Create a service in a NORMAL environment. Raise `PlatformError` 40097 if its name is in use."""
         self._context.require_normal(env)
         if (env, name) in self.services:
             raise platform_error(40097, f"service_name {name} exists")

@@ -56,10 +56,7 @@ class Function:
 
 @define(eq=False)
 class Functions:
-    """The cloud functions of the environments.
-
-    New and changed functions become ready later. One list call is one poll.
-    """
+    """The cloud functions. New and changed ones become ready later. One list call is one poll."""
 
     _context: ServiceContext = field(repr=False)
     functions: dict[tuple[str, str], Function] = field(init=False, factory=dict[tuple[str, str], Function])
@@ -67,17 +64,17 @@ class Functions:
     _failures: dict[str, tuple[str, str]] = field(init=False, repr=False, factory=dict[str, tuple[str, str]])
 
     def set_handler(self, name: str, handler: FunctionHandler) -> None:
-        """Let *handler* answer calls of functions of this name.
+        """Set the handler of functions of this name, which receives the bytes of the event.
 
-        It receives the bytes of the event. Its result is sent as JSON, or unchanged if it is a string. Without
-        a handler, a function returns the event and the SHA-256 digest of its zip.
+        Its result is sent as JSON, or unchanged if it is a string. Without a handler, a function returns the event and
+        the SHA-256 digest of its zip.
         """
         self._handlers[name] = handler
 
     def set_failure(
         self, name: str, errcode: str = "ResourceNotFound.File", errmsg: str = "entry file not found"
     ) -> None:
-        """Let functions of this name fail when they are created or changed, until `clear_failure`."""
+        """Make functions of this name fail when they are created or changed, until `clear_failure`."""
         self._failures[name] = (errcode, errmsg)
 
     def clear_failure(self, name: str) -> None:
@@ -173,10 +170,7 @@ class Functions:
 
 
 def _decode_zip(text: str) -> bytes:
-    """Return the bytes of a base64-encoded zip.
-
-    Raise `PlatformError` if it is not a zip, exceeds 20 MB, or has no file at its root.
-    """
+    """Return a base64-encoded zip, which must have a file at its root and 20 MB at most."""
     try:
         data = base64.b64decode(text, validate=True)
     except ValueError:

@@ -83,10 +83,7 @@ class StoredObject:
 
 @frozen
 class SignedLink:
-    """Permission to access one object until `expires_at` of the world's clock.
-
-    `target` is the path and query as issued.
-    """
+    """Permission to access one object until `expires_at`. `target` is the path and query as issued."""
 
     method: LinkMethod
     bucket: str

@@ -150,10 +150,7 @@ class Collection:
         return build_selection(statement)
 
     def _select_for_write(self, statement: Statement) -> Selection:
-        """Return the records to change: one by ``doc``, or those that match ``where``.
-
-        Raise `PlatformError` if the statement has other steps.
-        """
+        """Return the records to change, which the statement must select by one ``doc`` or one ``where``."""
         selection = build_selection(statement)
         if selection.step_names not in (("where",), ("doc",)):
             raise unsupported(f"{statement.operation}() after anything but one where() or doc()")

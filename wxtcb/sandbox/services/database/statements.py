@@ -105,10 +105,7 @@ def build_pipeline(statement: Statement) -> Stage:
 
 
 def _project(record: DatabaseRecord, fields: DatabaseRecord) -> DatabaseRecord:
-    """Return a record with the included fields only, or without the excluded ones.
-
-    ``_id`` stays unless it is excluded.
-    """
+    """Return a record with the included fields only, or without the excluded ones; ``_id`` stays unless excluded."""
     included = {name for name, value in fields.items() if value}
     if included - {"_id"}:
         included |= {"_id"} if fields.get("_id", True) else set[str]()
