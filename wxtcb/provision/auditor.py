@@ -1,6 +1,6 @@
 """Auditor: reads journal, platform and share agreements, and compares them with the tenants.
 
-`Auditor` and `ShareLookup` send requests, all of which only read. The functions between them are pure.
+`Auditor` and `ShareLookup` send requests, all of which only read. `Comparison` is pure.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
-from typing import Final, Self
+from typing import Final
 
 import attrs
 
@@ -30,12 +31,20 @@ ShareQuery = tuple[int | None, str]
 
 MAX_APPIDS_PER_CALL: Final = 20
 
-LookupBatch = tuple[int | None, tuple[str, ...]]
-
 _SEVERITY: Final = {kind: index for index, kind in enumerate(FindingKind)}
 _DERIVED_ALIAS: Final = re.compile(r"t[a-z2-7]{16}")
-_NORMAL: Final = "NORMAL"
 _MAX_NAMED: Final = 5
+_SERVICE_FINDINGS: Final[Mapping[ServiceState | None, tuple[FindingKind, str]]] = {
+    ServiceState.UNCONFIRMED: (
+        FindingKind.UNKNOWN,
+        "service {} existed after an ambiguous request. Check its settings in the console.",
+    ),
+    ServiceState.SENT: (
+        FindingKind.DRIFT,
+        "the outcome of the request to establish service {} is unknown. Provision again.",
+    ),
+    None: (FindingKind.DRIFT, "service {} is not established. Provision again."),
+}
 
 
 @attrs.frozen
@@ -55,144 +64,56 @@ class Auditor:
 
     async def audit(self, tenants: Sequence[Tenant], aliases: Sequence[str]) -> Audit:
         """Return the audit of *tenants*, whose aliases are *aliases*."""
-        desired = [DesiredTenant(tenant, alias) for tenant, alias in zip(tenants, aliases, strict=True)]
-        listed, records, recent = await self._read_state(asyncio.get_running_loop().time(), LISTING_RETRIES)
+        poller = self.session.shared_poller(DESCRIBE_ENVS)
+        newer_than, retries = asyncio.get_running_loop().time(), LISTING_RETRIES
+        while True:
+            snapshot = await poller.poll(newer_than)
+            # The journal is read after the list. An environment that a run creates in between is then in the journal,
+            # and recent. In the other order it would be in the list alone, and look like an orphan.
+            records = await self.journal.load()
+            bindings = collect_bindings(records.values())
+            recent = recently_opened(bindings, self.clock(), self.settle)
+            if not retries or bindings.keys() <= recent | snapshot.value.by_env.keys():
+                break
+            newer_than, retries = snapshot.started_at + poller.min_interval, retries - 1
         queries = [
             query
-            async for each in cooperative_iter(desired)
-            for query in share_queries(each, records.get(each.tenant.name))
+            async for tenant in cooperative_iter(tenants)
+            for query in share_queries(tenant, records.get(tenant.name))
         ]
         share_results = await ShareLookup(self.session, self.concurrency).fetch(queries)
-        audit_input = AuditInput.build(listed, desired, records, share_results, recent)
-        opened_at = (record.opened_at or 0.0 for record in audit_input.bound_records.values())
-        return await build_audit(self.namespace, audit_input, tuple(clock_skew_notes(opened_at, self.clock())))
-
-    async def _read_state(
-        self, newer_than: float, retries: int
-    ) -> tuple[EnvList, Mapping[str, TenantRecord], frozenset[str]]:
-        """Return the list of environments, the records, and the environments that may not be listed yet.
-
-        Read both again, at most *retries* times, if the list lacks an environment of the journal.
-        """
-        poller = self.session.shared_poller(DESCRIBE_ENVS)
-        snapshot = await poller.poll(newer_than)
-        # The journal is read after the list. An environment that a run creates in between is then in the journal, and
-        # recent. In the other order it would be in the list alone, and look like an orphan.
-        records = await self.journal.load()
-        bindings = collect_bindings(records.values())
-        recent = recently_opened(bindings, self.clock(), self.settle)
-        if retries and not bindings.keys() <= recent | snapshot.value.by_env.keys():
-            return await self._read_state(snapshot.started_at + poller.min_interval, retries - 1)
-        return snapshot.value, records, recent
+        desired = {tenant.name: (tenant, alias) for tenant, alias in zip(tenants, aliases, strict=True)}
+        notes = clock_skew_notes((binding.since for binding in bindings.values()), self.clock())
+        comparison = Comparison(snapshot.value, desired, records, share_results, recent)
+        return await build_audit(self.namespace, comparison, tuple(notes))
 
 
-async def build_audit(namespace: str, audit_input: AuditInput, notes: tuple[str, ...] = ()) -> Audit:
-    """Compare *audit_input* and return the audit; *notes* are added to its own notes."""
+async def build_audit(namespace: str, comparison: Comparison, notes: tuple[str, ...] = ()) -> Audit:
+    """Return the audit of *comparison*; *notes* are added to its own notes."""
     findings: list[Finding] = []
     counts: Counter[Classification] = Counter()
     unrelated: list[str] = []
     with_derived_alias: list[str] = []
-    async for found in cooperative_iter(find_discrepancies(audit_input)):
+    async for found in cooperative_iter(comparison.find_discrepancies()):
         findings += found
-    async for info in cooperative_iter(audit_input.listed.values()):
-        classification = classify(info, audit_input)
+    async for info in cooperative_iter(comparison.listing.by_env.values()):
+        classification = comparison.classify(info)
         counts[classification] += 1
         if classification is Classification.OTHER:
             unrelated.append(info.env)
-            with_derived_alias += [info.env] if has_derived_alias(info) else []
-    bound = [
-        to_bound_environment(record, audit_input)
-        async for record in cooperative_iter(audit_input.bound_records.values())
-    ]
+            with_derived_alias += [info.env] if _DERIVED_ALIAS.fullmatch(info.alias.lower()) else []
+    records = cooperative_iter(comparison.bound_records.values())
+    bound = [comparison.to_bound_environment(record) async for record in records]
     findings.sort(key=lambda finding: _SEVERITY[finding.kind])
     return Audit(
         namespace,
-        len(audit_input.desired_tenants),
+        len(comparison.desired),
         tuple(findings),
         tuple(bound),
         tuple(unrelated),
         counts,
         (*derived_alias_notes(with_derived_alias), *notes),
     )
-
-
-@attrs.frozen
-class DesiredTenant:
-    """Tenant to audit, and the alias of its environment."""
-
-    tenant: Tenant
-    alias: str
-
-
-@attrs.frozen
-class AuditInput:
-    """State that an audit compares.
-
-    - `desired_aliases`: tenant by desired alias, in lower case.
-    - `recorded_aliases`: tenant by each other alias of the journal, in lower case.
-    - `bound_records`: record by environment.
-    - `recent_envs`: bound environments that the platform may not list yet.
-    - `share_results`: environments that a mini program may use, or the message of a failed lookup.
-    """
-
-    listed: Mapping[str, EnvInfo]
-    alias_index: AliasIndex
-    desired_tenants: Mapping[str, DesiredTenant]
-    records: Mapping[str, TenantRecord]
-    share_results: Mapping[ShareQuery, frozenset[str] | str]
-    desired_aliases: Mapping[str, str]
-    recorded_aliases: Mapping[str, str]
-    bound_records: Mapping[str, TenantRecord]
-    recent_envs: frozenset[str]
-
-    @classmethod
-    def build(
-        cls,
-        listed: EnvList,
-        desired_tenants: Iterable[DesiredTenant],
-        records: Mapping[str, TenantRecord],
-        share_results: Mapping[ShareQuery, frozenset[str] | str],
-        recent_envs: frozenset[str] = frozenset(),
-    ) -> Self:
-        """Index the state that was read."""
-        by_name = {each.tenant.name: each for each in desired_tenants}
-        desired_aliases = {each.alias.lower(): name for name, each in by_name.items()}
-        others = [record for record in records.values() if record.alias.lower() not in desired_aliases]
-        # Several records may have one alias. The last one wins, and that is the one that may have an environment.
-        recorded_aliases = {
-            record.alias.lower(): record.tenant
-            for record in sorted(others, key=lambda record: record.may_have_environment)
-        }
-        bound_records = {record.env: record for record in records.values() if record.env is not None}
-        return cls(
-            listed.by_env,
-            AliasIndex.from_list(listed),
-            by_name,
-            records,
-            share_results,
-            desired_aliases,
-            recorded_aliases,
-            bound_records,
-            recent_envs,
-        )
-
-    def has_ambiguous_create(self, tenant: str, alias: str) -> bool:
-        """Return whether the outcome of a create under *alias* for *tenant* is unknown."""
-        record = self.records.get(tenant)
-        return record is not None and record.intent is not None and record.alias.lower() == alias.lower()
-
-
-def find_discrepancies(audit_input: AuditInput) -> Iterator[tuple[Finding, ...]]:
-    """Yield the findings of each tenant, then those of each record."""
-    for desired in audit_input.desired_tenants.values():
-        yield tuple(_check_tenant(desired, audit_input))
-    for record in audit_input.records.values():
-        yield tuple(_check_record(record, audit_input))
-
-
-def has_derived_alias(info: EnvInfo) -> bool:
-    """Return whether the alias of an environment has the shape of a derived alias."""
-    return _DERIVED_ALIAS.fullmatch(info.alias.lower()) is not None
 
 
 def derived_alias_notes(envs: Sequence[str]) -> Iterator[str]:
@@ -205,219 +126,216 @@ def derived_alias_notes(envs: Sequence[str]) -> Iterator[str]:
         )
 
 
-def classify(info: EnvInfo, audit_input: AuditInput) -> Classification:
-    """Return the classification of a listed environment."""
-    if record := audit_input.bound_records.get(info.env):
-        if record.tenant in audit_input.desired_tenants:
-            return Classification.WANTED
-        return Classification.RETIRED if record.retired else Classification.ORPHAN
-    alias = info.alias.lower()
-    owner = audit_input.desired_aliases.get(alias) or audit_input.recorded_aliases.get(alias)
-    if owner is None:
-        return Classification.OTHER
-    if len(audit_input.alias_index.find(alias)) > 1:
-        return Classification.DUPLICATE
-    if audit_input.has_ambiguous_create(owner, alias):
-        return Classification.AMBIGUOUS
-    return Classification.CONFLICT if alias in audit_input.desired_aliases else Classification.ORPHAN
-
-
-def to_bound_environment(record: TenantRecord, audit_input: AuditInput) -> BoundEnvironment:
-    """Return the environment that a record binds to its tenant, with the data of the platform."""
-    env = record.env or ""
-    info = audit_input.listed.get(env)
-    return BoundEnvironment(
-        tenant=record.tenant,
-        alias=record.alias,
-        env=env,
-        tranid=record.tranid,
-        opened_at=None if record.opened_at is None else to_utc(record.opened_at),
-        create_time=info.create_time if info else None,
-        status=info.status if info else None,
-        wanted=record.tenant in audit_input.desired_tenants,
-        retired=record.retired,
-    )
-
-
-def share_queries(desired: DesiredTenant, record: TenantRecord | None) -> Iterator[ShareQuery]:
+def share_queries(tenant: Tenant, record: TenantRecord | None) -> Iterator[ShareQuery]:
     """Yield the mini programs to look up: those that a confirmation link was requested for."""
     if record is not None and record.env is not None:
-        for appid in desired.tenant.appids:
-            if record.links.get(appid):
-                yield desired.tenant.source_type, appid
+        yield from ((tenant.source_type, appid) for appid in tenant.appids if record.links.get(appid))
 
 
-def _check_tenant(desired: DesiredTenant, audit_input: AuditInput) -> Iterator[Finding]:
-    name, alias = desired.tenant.name, desired.alias
-    record, matches = audit_input.records.get(name), audit_input.alias_index.find(alias)
-    if len(matches) > 1:
-        yield _duplicate_finding(name, alias, matches, audit_input)
-    if record is not None and record.env is not None:
-        yield from _check_bound_environment(desired, record, record.env, audit_input)
-        return
-    intended = record is not None and record.intent is not None
-    if record is not None and intended:
-        yield _ambiguous_create_finding(record, audit_input)
-    # An unbound environment under the alias of an ambiguous create may be its result: that is no conflict.
-    may_be_own = audit_input.has_ambiguous_create(name, alias)
-    if len(matches) == 1 and not (may_be_own and matches[0] not in audit_input.bound_records):
-        message = f"{_alias_in_use(alias, matches[0], audit_input)}. Adopt it, or give the tenant another alias."
-        yield _tenant_finding(desired, FindingKind.CONFLICT, matches, message)
-    elif not matches and not intended:
-        message = f"no environment was created under alias {alias} yet. Provision the tenant."
-        yield _tenant_finding(desired, FindingKind.MISSING, (), message)
+# Not `attrs.frozen`: `cached_property` needs an instance dictionary.
+@attrs.define(frozen=True, slots=False, eq=False)
+class Comparison:
+    """Comparison of the tenants with the journal and the platform.
 
+    - `desired`: tenant and its alias, by name.
+    - `share_results`: environments that a mini program may use, or the message of a failed lookup.
+    - `recent_envs`: bound environments that the platform may not list yet.
+    """
 
-def _check_bound_environment(
-    desired: DesiredTenant, record: TenantRecord, env: str, audit_input: AuditInput
-) -> Iterator[Finding]:
-    info = audit_input.listed.get(env)
-    if info is not None and info.alias.lower() == desired.alias.lower():
-        yield from _check_drift(desired, record, info, audit_input)
-        return
-    matches = audit_input.alias_index.find(desired.alias)
-    if info is None and env in audit_input.recent_envs and not matches:
-        message = f"{env} was created recently and is not listed yet. Audit again later."
-        yield _tenant_finding(desired, FindingKind.DRIFT, (env,), message)
-        return
-    reason = (
-        f"environment {env} has alias {info.alias}, not {desired.alias}: restore that alias of the tenant"
-        if info
-        else _unlisted_message(env)
-    )
-    if len(matches) == 1:
-        reason = f"{_alias_in_use(desired.alias, matches[0], audit_input)}, and {reason}"
-    yield _tenant_finding(desired, FindingKind.CONFLICT, (env, *matches), f"{reason}.")
+    listing: EnvList
+    desired: Mapping[str, tuple[Tenant, str]]
+    records: Mapping[str, TenantRecord]
+    share_results: Mapping[ShareQuery, frozenset[str] | str]
+    recent_envs: frozenset[str] = frozenset()
 
+    @cached_property
+    def alias_index(self) -> AliasIndex:
+        return AliasIndex.from_list(self.listing)
 
-def _check_drift(
-    desired: DesiredTenant, record: TenantRecord, info: EnvInfo, audit_input: AuditInput
-) -> Iterator[Finding]:
-    if info.status != _NORMAL:
-        advice = "See its page in the console" if info.status == "HALTED" else "Provision again to wait for it"
-        message = f"{info.env} is {info.status}, not {_NORMAL}. {advice}."
-        yield _tenant_finding(desired, FindingKind.DRIFT, (info.env,), message)
-    for kind, message in (
-        *_check_shares(desired.tenant, record, audit_input.share_results),
-        *_check_services(desired.tenant, record),
-    ):
-        yield _tenant_finding(desired, kind, (info.env,), message)
+    @cached_property
+    def bound_records(self) -> Mapping[str, TenantRecord]:
+        """Record by environment."""
+        return {record.env: record for record in self.records.values() if record.env is not None}
 
+    @cached_property
+    def desired_aliases(self) -> Mapping[str, str]:
+        """Tenant by desired alias, in lower case."""
+        return {alias.lower(): name for name, (_, alias) in self.desired.items()}
 
-def _check_shares(
-    tenant: Tenant, record: TenantRecord, share_results: Mapping[ShareQuery, frozenset[str] | str]
-) -> Iterator[tuple[FindingKind, str]]:
-    if unshared := record.unshared_appids(tenant.appids):
-        yield FindingKind.DRIFT, f"{record.env} is not shared with {', '.join(unshared)}. Provision again."
-    for appid in tenant.appids:
-        # An empty link means that the platform returned none: there is no page to confirm.
-        if not record.links.get(appid):
-            continue
-        result = share_results.get((tenant.source_type, appid), frozenset())
-        if isinstance(result, str):
-            yield FindingKind.UNKNOWN, f"could not check whether the administrator of {appid} confirmed: {result}"
-        elif record.env not in result:
-            yield (
-                FindingKind.AWAITING,
-                f"the administrator of {appid} must open {record.links[appid]} and confirm.",
-            )
+    @cached_property
+    def recorded_aliases(self) -> Mapping[str, str]:
+        """Tenant by each other alias of the journal, in lower case."""
+        # Several records may have one alias. The last one wins, and that is the one that may have an environment.
+        records = sorted(self.records.values(), key=lambda record: record.may_have_environment)
+        by_alias = {record.alias.lower(): record.tenant for record in records}
+        return {alias: tenant for alias, tenant in by_alias.items() if alias not in self.desired_aliases}
 
+    def classify(self, info: EnvInfo) -> Classification:
+        """Return the classification of a listed environment."""
+        if record := self.bound_records.get(info.env):
+            if record.tenant in self.desired:
+                return Classification.WANTED
+            return Classification.RETIRED if record.retired else Classification.ORPHAN
+        alias = info.alias.lower()
+        owner = self.desired_aliases.get(alias) or self.recorded_aliases.get(alias)
+        if owner is None:
+            return Classification.OTHER
+        if len(self.alias_index.find(alias)) > 1:
+            return Classification.DUPLICATE
+        if self._has_ambiguous_create(owner, alias):
+            return Classification.AMBIGUOUS
+        return Classification.CONFLICT if alias in self.desired_aliases else Classification.ORPHAN
 
-def _check_services(tenant: Tenant, record: TenantRecord) -> Iterator[tuple[FindingKind, str]]:
-    # No call of the platform lists cloud-hosting services: the journal is all there is to compare with.
-    for name in tenant.service_names:
-        match record.services.get(name):
-            case ServiceState.DONE:
+    def to_bound_environment(self, record: TenantRecord) -> BoundEnvironment:
+        """Return the environment that a record binds to its tenant, with the data of the platform."""
+        env = record.env or ""
+        info = self.listing.by_env.get(env)
+        return BoundEnvironment(
+            tenant=record.tenant,
+            alias=record.alias,
+            env=env,
+            tranid=record.tranid,
+            opened_at=None if record.opened_at is None else to_utc(record.opened_at),
+            create_time=info.create_time if info else None,
+            status=info.status if info else None,
+            wanted=record.tenant in self.desired,
+            retired=record.retired,
+        )
+
+    def find_discrepancies(self) -> Iterator[tuple[Finding, ...]]:
+        """Yield the findings of each tenant, then those of each record."""
+        for tenant, alias in self.desired.values():
+            yield tuple(self._check_tenant(tenant, alias))
+        for record in self.records.values():
+            yield tuple(self._check_record(record))
+
+    def _check_tenant(self, tenant: Tenant, alias: str) -> Iterator[Finding]:
+        name, record, matches = tenant.name, self.records.get(tenant.name), self.alias_index.find(alias)
+        if len(matches) > 1:
+            yield self._duplicate_finding(name, alias, matches)
+        if record is not None and record.env is not None:
+            yield from self._check_bound_environment(tenant, alias, record, record.env)
+            return
+        if intended := record is not None and record.intent is not None:
+            yield self._ambiguous_create_finding(self.records[name])
+        # An unbound environment under the alias of an ambiguous create may be its result: that is no conflict.
+        may_be_own = self._has_ambiguous_create(name, alias)
+        if len(matches) == 1 and not (may_be_own and matches[0] not in self.bound_records):
+            message = f"{self._alias_in_use(alias, matches[0])}. Adopt it, or give the tenant another alias."
+            yield _finding(FindingKind.CONFLICT, name, alias, matches, message)
+        elif not matches and not intended:
+            message = f"no environment was created under alias {alias} yet. Provision the tenant."
+            yield _finding(FindingKind.MISSING, name, alias, (), message)
+
+    def _check_bound_environment(self, tenant: Tenant, alias: str, record: TenantRecord, env: str) -> Iterator[Finding]:
+        info, matches = self.listing.by_env.get(env), self.alias_index.find(alias)
+        if info is not None and info.alias.lower() == alias.lower():
+            for kind, message in self._check_drift(tenant, record, info):
+                yield _finding(kind, tenant.name, alias, (env,), message)
+            return
+        if info is None and env in self.recent_envs and not matches:
+            message = f"{env} was created recently and is not listed yet. Audit again later."
+            yield _finding(FindingKind.DRIFT, tenant.name, alias, (env,), message)
+            return
+        reason = (
+            f"environment {env} has alias {info.alias}, not {alias}: restore that alias of the tenant"
+            if info
+            else _unlisted_message(env)
+        )
+        if len(matches) == 1:
+            reason = f"{self._alias_in_use(alias, matches[0])}, and {reason}"
+        yield _finding(FindingKind.CONFLICT, tenant.name, alias, (env, *matches), f"{reason}.")
+
+    def _check_drift(self, tenant: Tenant, record: TenantRecord, info: EnvInfo) -> Iterator[tuple[FindingKind, str]]:
+        if info.status != "NORMAL":
+            advice = "See its page in the console" if info.status == "HALTED" else "Provision again to wait for it"
+            yield FindingKind.DRIFT, f"{info.env} is {info.status}, not NORMAL. {advice}."
+        if unshared := record.unshared_appids(tenant.appids):
+            yield FindingKind.DRIFT, f"{record.env} is not shared with {', '.join(unshared)}. Provision again."
+        for appid in tenant.appids:
+            # An empty link means that the platform returned none: there is no page to confirm.
+            if not (link := record.links.get(appid)):
                 continue
-            case ServiceState.UNCONFIRMED:
-                yield (
-                    FindingKind.UNKNOWN,
-                    f"service {name} existed after an ambiguous request. Check its settings in the console.",
-                )
-            case ServiceState.SENT:
-                yield (
-                    FindingKind.DRIFT,
-                    f"the outcome of the request to establish service {name} is unknown. Provision again.",
-                )
-            case _:
-                yield FindingKind.DRIFT, f"service {name} is not established. Provision again."
+            result = self.share_results.get((tenant.source_type, appid), frozenset())
+            if isinstance(result, str):
+                yield FindingKind.UNKNOWN, f"could not check whether the administrator of {appid} confirmed: {result}"
+            elif record.env not in result:
+                yield FindingKind.AWAITING, f"the administrator of {appid} must open {link} and confirm."
+        # No call of the platform lists cloud-hosting services: the journal is all there is to compare with.
+        for name in tenant.service_names:
+            if (state := record.services.get(name)) is not ServiceState.DONE:
+                kind, message = _SERVICE_FINDINGS[state]
+                yield kind, message.format(name)
+
+    def _check_record(self, record: TenantRecord) -> Iterator[Finding]:
+        """Yield the findings of a record that the tenants do not cover: absent tenants, and previous aliases."""
+        name, alias = record.tenant, record.alias
+        if name not in self.desired:
+            yield from self._check_absent_tenant(record)
+        if self.recorded_aliases.get(alias.lower()) != name:
+            return
+        matches = self.alias_index.find(alias)
+        if len(matches) > 1:
+            yield self._duplicate_finding(name, alias, matches)
+        elif matches and matches[0] not in self.bound_records and record.intent is None:
+            in_use = self._alias_in_use(alias, matches[0])
+            message = f"{in_use}, and an earlier create used that alias. Adopt or delete it."
+            yield _finding(FindingKind.ORPHAN, name, alias, matches, message)
+
+    def _check_absent_tenant(self, record: TenantRecord) -> Iterator[Finding]:
+        if record.intent is not None:
+            yield self._ambiguous_create_finding(record)
+        if record.env is None:
+            return
+        if record.env not in self.listing.by_env:
+            kind, message = FindingKind.CONFLICT, f"{_unlisted_message(record.env)}. Its tenant is not in the file."
+        elif not record.retired:
+            order = f" (order {record.tranid})" if record.tranid else ""
+            message = f"{record.env}{order} is billed, but its tenant is not in the file."
+            kind, message = FindingKind.ORPHAN, f"{message} Add the tenant again, or mark it as removed."
+        else:
+            return
+        yield _finding(kind, record.tenant, record.alias, (record.env,), message)
+
+    def _has_ambiguous_create(self, tenant: str, alias: str) -> bool:
+        """Return whether the outcome of a create under *alias* for *tenant* is unknown."""
+        record = self.records.get(tenant)
+        return record is not None and record.intent is not None and record.alias.lower() == alias.lower()
+
+    def _ambiguous_create_finding(self, record: TenantRecord) -> Finding:
+        name, alias = record.tenant, record.alias
+        envs = tuple(env for env in self.alias_index.find(alias) if env not in self.bound_records)
+        state = f"{', '.join(envs)} may be its result" if envs else "no environment is listed under it"
+        # A run checks the outcome of a create only under the alias that was sent.
+        if name not in self.desired:
+            advice = "Add the tenant again with this alias, and provision it"
+        elif self.desired[name][1].lower() != alias.lower():
+            advice = "Restore this alias of the tenant, and provision it"
+        else:
+            advice = "Provision the tenant again"
+        message = f"the outcome of create {record.attempt} under alias {alias} is unknown; {state}. {advice}."
+        return _finding(FindingKind.AMBIGUOUS, name, alias, envs, message)
+
+    def _duplicate_finding(self, tenant: str, alias: str, envs: tuple[str, ...]) -> Finding:
+        described = "; ".join(map(self._describe_environment, envs))
+        message = f"{len(envs)} environments have alias {alias}, and each is billed: {described}. Delete all but one."
+        return _finding(FindingKind.DUPLICATE, tenant, alias, envs, message)
+
+    def _alias_in_use(self, alias: str, env: str) -> str:
+        return f"alias {alias} is in use by {self._describe_environment(env)}"
+
+    def _describe_environment(self, env: str) -> str:
+        owner = self.bound_records.get(env)
+        binding = f"of tenant {owner.tenant!r}" if owner else "not in the journal"
+        return f"{env} ({binding}, created {self.listing.by_env[env].create_time})"
 
 
-def _check_record(record: TenantRecord, audit_input: AuditInput) -> Iterator[Finding]:
-    """Yield the findings of a record that the tenants do not cover: absent tenants, and previous aliases."""
-    if record.tenant not in audit_input.desired_tenants:
-        yield from _check_absent_tenant(record, audit_input)
-    if audit_input.recorded_aliases.get(record.alias.lower()) != record.tenant:
-        return
-    matches = audit_input.alias_index.find(record.alias)
-    if len(matches) > 1:
-        yield _duplicate_finding(record.tenant, record.alias, matches, audit_input)
-    elif matches and matches[0] not in audit_input.bound_records and record.intent is None:
-        message = (
-            f"{_alias_in_use(record.alias, matches[0], audit_input)}, and an earlier create used that alias. Adopt or "
-            "delete it."
-        )
-        yield _record_finding(record, FindingKind.ORPHAN, matches, message)
-
-
-def _check_absent_tenant(record: TenantRecord, audit_input: AuditInput) -> Iterator[Finding]:
-    if record.intent is not None:
-        yield _ambiguous_create_finding(record, audit_input)
-    if record.env is None:
-        return
-    if record.env not in audit_input.listed:
-        message = f"{_unlisted_message(record.env)}. Its tenant is not in the file."
-        yield _record_finding(record, FindingKind.CONFLICT, (record.env,), message)
-    elif not record.retired:
-        order = f" (order {record.tranid})" if record.tranid else ""
-        message = (
-            f"{record.env}{order} is billed, but its tenant is not in the file. Add the tenant again, or mark it as "
-            "removed."
-        )
-        yield _record_finding(record, FindingKind.ORPHAN, (record.env,), message)
-
-
-def _ambiguous_create_finding(record: TenantRecord, audit_input: AuditInput) -> Finding:
-    envs = tuple(env for env in audit_input.alias_index.find(record.alias) if env not in audit_input.bound_records)
-    state = f"{', '.join(envs)} may be its result" if envs else "no environment is listed under it"
-    desired = audit_input.desired_tenants.get(record.tenant)
-    # A run checks the outcome of a create only under the alias that was sent.
-    if desired is None:
-        advice = "Add the tenant again with this alias, and provision it"
-    elif desired.alias.lower() != record.alias.lower():
-        advice = "Restore this alias of the tenant, and provision it"
-    else:
-        advice = "Provision the tenant again"
-    message = f"the outcome of create {record.attempt} under alias {record.alias} is unknown; {state}. {advice}."
-    return _record_finding(record, FindingKind.AMBIGUOUS, envs, message)
-
-
-def _duplicate_finding(tenant: str, alias: str, envs: tuple[str, ...], audit_input: AuditInput) -> Finding:
-    described = "; ".join(_describe_environment(env, audit_input) for env in envs)
-    message = f"{len(envs)} environments have alias {alias}, and each is billed: {described}. Delete all but one."
-    return Finding(kind=FindingKind.DUPLICATE, tenant=tenant, alias=alias, envs=envs, message=message)
-
-
-def _tenant_finding(desired: DesiredTenant, kind: FindingKind, envs: tuple[str, ...], message: str) -> Finding:
-    return Finding(kind=kind, tenant=desired.tenant.name, alias=desired.alias, envs=envs, message=message)
-
-
-def _record_finding(record: TenantRecord, kind: FindingKind, envs: tuple[str, ...], message: str) -> Finding:
-    return Finding(kind=kind, tenant=record.tenant, alias=record.alias, envs=envs, message=message)
+def _finding(kind: FindingKind, tenant: str, alias: str, envs: tuple[str, ...], message: str) -> Finding:
+    return Finding(kind=kind, tenant=tenant, alias=alias, envs=envs, message=message)
 
 
 def _unlisted_message(env: str) -> str:
     return f"environment {env} is not listed: if it was deleted, forget it; else the list is incomplete, audit again"
-
-
-def _alias_in_use(alias: str, env: str, audit_input: AuditInput) -> str:
-    return f"alias {alias} is in use by {_describe_environment(env, audit_input)}"
-
-
-def _describe_environment(env: str, audit_input: AuditInput) -> str:
-    owner = audit_input.bound_records.get(env)
-    binding = f"of tenant {owner.tenant!r}" if owner else "not in the journal"
-    return f"{env} ({binding}, created {audit_input.listed[env].create_time})"
 
 
 @attrs.define(eq=False)
@@ -443,7 +361,7 @@ class ShareLookup:
                 group.create_task(self._run_worker(batches))
         return self.results
 
-    async def _run_worker(self, batches: Iterator[LookupBatch]) -> None:
+    async def _run_worker(self, batches: Iterator[tuple[int | None, tuple[str, ...]]]) -> None:
         # Some mini programs of a batch may fail: the others still count.
         session = self.session.with_options(partial="return")
         for source_type, appids in batches:
@@ -463,7 +381,7 @@ class ShareLookup:
                 self.results |= {(source_type, appid): reason for appid in appids}
 
 
-def batch_queries(queries: Iterable[ShareQuery]) -> Iterator[LookupBatch]:
+def batch_queries(queries: Iterable[ShareQuery]) -> Iterator[tuple[int | None, tuple[str, ...]]]:
     """Yield batches of mini programs with the same source type, each mini program once."""
     # Dictionaries keep the order and drop duplicates.
     by_type: dict[int | None, dict[str, None]] = {}
