@@ -54,21 +54,15 @@ class Finding:
     kind: FindingKind
     tenant: str
     alias: str
-    message: str
     envs: tuple[str, ...] = ()
+    message: str
 
     def __str__(self) -> str:
         return f"{self.kind.value}: {self.tenant}: {self.message}"
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields for JSON."""
-        return {
-            "kind": self.kind.value,
-            "tenant": self.tenant,
-            "alias": self.alias,
-            "envs": self.envs,
-            "message": self.message,
-        }
+        return attrs.asdict(self, recurse=False) | {"kind": self.kind.value}
 
 
 @attrs.frozen(kw_only=True)
@@ -98,7 +92,7 @@ class BoundEnvironment:
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields for JSON."""
-        return {field.name: getattr(self, field.name) for field in attrs.fields(BoundEnvironment)}
+        return attrs.asdict(self)
 
 
 # Not `attrs.frozen`: `cached_property` needs an instance dictionary.
