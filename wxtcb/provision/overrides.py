@@ -29,17 +29,12 @@ class DecisionResolver:
 
     def validate(self) -> None:
         """Raise `InvalidArgument` with all decisions that cannot be carried out."""
+        adopt, forget = self.decisions.adopt, self.decisions.forget
         problems = [
-            *(
-                f"adopt {name}={env}: {problem}"
-                for name, env in self.decisions.adopt.items()
-                if (problem := self._adopt_error(name, env))
-            ),
-            *(
-                f"forget {name}={env}: {problem}"
-                for name, env in self.decisions.forget.items()
-                if (problem := self._forget_error(name, env))
-            ),
+            f"{option} {name}={env}: {problem}"
+            for option, pairs, check in (("adopt", adopt, self._adopt_error), ("forget", forget, self._forget_error))
+            for name, env in pairs.items()
+            if (problem := check(name, env))
         ]
         if problems:
             raise InvalidArgument("; ".join((*problems, "nothing was changed")))
@@ -70,40 +65,35 @@ class DecisionResolver:
     def initial_record(self, name: str) -> TenantRecord | None:
         """Return the record that a tenant has after all decisions, or None if the journal has none."""
         if name in self.previous_owners:
-            return self._transfer_change(name).after
+            return self.transfer_change(name).after
         record = self.records.get(name)
         if record is not None and (change := self.record_change(record)):
             record = change.after
         env = self.decisions.adopt.get(name)
         if record is None or env in (None, record.env):
             return record
-        # The adopted environment replaces the present one, which `_adopt_conflict` requires to be unlisted.
+        # The adopted environment replaces the present one, which `_adopt_error` requires to be unlisted.
         return reset_record(record) if record.env else attrs.evolve(record, intent=None)
 
     def record_change(self, record: TenantRecord) -> RecordChange | None:
         """Return the change that the decisions make to *record* alone, or None if they make none.
 
-        A tenant that takes over an environment is changed by `transfer_changes` instead.
+        A tenant in `previous_owners` is changed by `transfer_change` instead.
         """
-        after = record if record.tenant in self.previous_owners else self._apply_decisions(record)
+        name, after = record.tenant, record
+        if name in self.decisions.forget and record.env == self.decisions.forget[name]:
+            after = reset_record(record)
+        if name in self.aliases:
+            after = attrs.evolve(after, retired=False) if after.retired else after
+        elif self.decisions.removed and after.may_have_environment and not self._is_settled(after):
+            after = attrs.evolve(after, retired=True)
         return None if after is record else RecordChange(record, attrs.evolve(after, version=record.version + 1))
-
-    def transfer_changes(self) -> Iterator[RecordChange]:
-        """Yield the changes of tenants that take over an environment, each with the change of its previous owner."""
-        for name in self.previous_owners:
-            yield self._transfer_change(name)
 
     def is_absent(self, record: TenantRecord) -> bool:
         """Return whether a tenant that may have an environment is missing from a complete list of tenants."""
         if not self.decisions.complete or self.decisions.removed or record.tenant in self.aliases:
             return False
-        is_transferred = any(owner is record for owner in self.previous_owners.values())
-        return (
-            record.may_have_environment
-            and not record.retired
-            and not is_transferred
-            and record.env not in self.released_envs
-        )
+        return record.may_have_environment and record.env not in self.released_envs and not self._is_settled(record)
 
     def notes(self) -> Iterator[str]:
         """Yield a note for each decision that has no effect."""
@@ -111,7 +101,8 @@ class DecisionResolver:
             if self.records[name].env != env:
                 yield f"Note: forget {name}={env} has no effect: the journal does not have {env} for tenant {name!r}."
 
-    def _transfer_change(self, name: str) -> RecordChange:
+    def transfer_change(self, name: str) -> RecordChange:
+        """Return the change of a tenant that takes over an environment, with the change of its previous owner."""
         previous, alias = self.previous_owners[name], self.aliases[name]
         own = self.records.get(name) or TenantRecord(tenant=name, alias=alias)
         # Links and services move with the environment. Version and attempt are the tenant's own: both only grow.
@@ -138,15 +129,9 @@ class DecisionResolver:
         owner = self.records.get(binding.tenant) if binding else self.ambiguous_creates.get(self.aliases[name].lower())
         return None if owner is None or owner.tenant in self.aliases else owner
 
-    def _apply_decisions(self, record: TenantRecord) -> TenantRecord:
-        if record.tenant in self.decisions.forget and record.env == self.decisions.forget[record.tenant]:
-            record = reset_record(record)
-        if record.tenant in self.aliases:
-            return attrs.evolve(record, retired=False) if record.retired else record
-        if any(owner is record for owner in self.previous_owners.values()):
-            return record
-        is_removed = self.decisions.removed and record.may_have_environment and not record.retired
-        return attrs.evolve(record, retired=True) if is_removed else record
+    def _is_settled(self, record: TenantRecord) -> bool:
+        """Return whether an operator decided already that the absent tenant was removed or renamed."""
+        return record.retired or any(owner.tenant == record.tenant for owner in self.previous_owners.values())
 
     def _adopt_error(self, name: str, env: str) -> str | None:
         info, binding = self.listed.get(env), self.bindings.get(env)
@@ -158,9 +143,6 @@ class DecisionResolver:
             return _other_owner_message(binding)
         if info.alias.lower() != self.aliases[name].lower():
             return f"its alias is {info.alias!r}, not {self.aliases[name]!r}: give the tenant that alias"
-        return self._adopt_conflict(name, env)
-
-    def _adopt_conflict(self, name: str, env: str) -> str | None:
         record, alias = self.records.get(name), self.aliases[name].lower()
         if record is not None and record.intent is not None and record.alias.lower() != alias:
             return (

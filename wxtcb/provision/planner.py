@@ -6,22 +6,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import attrs
 
-from wxtcb._concurrency.shared_poll import SharedPoller, Snapshot
+from wxtcb._concurrency.shared_poll import SharedPoller
 from wxtcb._concurrency.tasks import cooperative_iter
 from wxtcb.api.environment import EnvInfo, EnvList
-from wxtcb.provision.journal import (
-    Binding,
-    Journal,
-    RecordChange,
-    TenantRecord,
-    collect_bindings,
-    recently_opened,
-)
+from wxtcb.provision.journal import Binding, Journal, TenantRecord, collect_bindings, recently_opened
 from wxtcb.provision.overrides import DecisionResolver
 from wxtcb.provision.plan import Action, AliasIndex, OperatorDecisions, Plan, TenantPlan, alias_in_use_message
 from wxtcb.provision.reconciliation import MAX_LISTING_AGE
@@ -69,11 +62,31 @@ class Planner:
             records = await self.journal.load(dict.fromkeys((*aliases_by_name, *decisions.forget)))
             bindings = await self.journal.bindings()
         expected = previously_listed.union(bindings) - recently_opened(bindings, self.clock(), self.settle)
-        snapshot = await self._list_environments(expected)
-        listed = snapshot.value.by_env
+        snapshot = await self.poller.poll(asyncio.get_running_loop().time())
+        # A list may be incomplete once and complete a second later. After two retries it counts.
+        for _ in range(LISTING_RETRIES):
+            if expected <= snapshot.value.by_env.keys():
+                break
+            snapshot = await self.poller.poll(snapshot.started_at + self.poller.min_interval)
+        listed, recent = snapshot.value.by_env, recently_opened(bindings, self.clock(), self.settle)
         resolver = DecisionResolver(decisions, aliases_by_name, records, listed, bindings, self.clock())
         resolver.validate()
-        observed = await self._observe(snapshot.value, resolver)
+        kept = {env: binding for env, binding in bindings.items() if env not in resolver.released_envs}
+        by_name = cooperative_iter(records.items())
+        observed = ObservedState(
+            listed=listed,
+            alias_index=AliasIndex.from_list(snapshot.value),
+            bindings=kept,
+            missing_envs=tuple(env for env in kept if env not in listed and env not in recent),
+            recent_envs=recent,
+            absent_tenants={name: record async for name, record in by_name if resolver.is_absent(record)},
+            ambiguous_creates=resolver.ambiguous_creates,
+        )
+        changes = [
+            change
+            async for record in cooperative_iter(records.values())
+            if record.tenant not in resolver.previous_owners and (change := resolver.record_change(record))
+        ]
         return Plan(
             self.namespace,
             tuple([self._plan_tenant(tenant, observed, resolver) async for tenant in cooperative_iter(tenants)]),
@@ -82,9 +95,13 @@ class Planner:
             self.journal,
             decisions,
             # Transfers come first: they release the environments that other changes rely on.
-            (*resolver.transfer_changes(), *[change async for change in _record_changes(resolver)]),
-            (*resolver.notes(), *self._notes(observed)),
-            {observed.bindings[env].tenant: env for env in observed.missing_envs},
+            (*map(resolver.transfer_change, resolver.previous_owners), *changes),
+            (
+                *resolver.notes(),
+                *observed.notes(),
+                *clock_skew_notes((each.since for each in kept.values()), self.clock()),
+            ),
+            {kept[env].tenant: env for env in observed.missing_envs},
             {name: record.env or "" for name, record in observed.absent_tenants.items()},
         )
 
@@ -97,34 +114,8 @@ class Planner:
             return plan
         aliases = tuple(planned.alias for planned in plan.tenants)
         newer = await self.plan(tenants, aliases, plan.decisions, previously_listed=plan.alias_index.envs)
-        return restrict_to(plan, newer)
-
-    async def _list_environments(self, expected_envs: frozenset[str]) -> Snapshot[EnvList]:
-        """Return a new list of environments; repeat the call twice if it lacks *expected_envs*."""
-        snapshot = await self.poller.poll(asyncio.get_running_loop().time())
-        # A list may be incomplete once and complete a second later. After two retries it counts.
-        for _ in range(LISTING_RETRIES):
-            if expected_envs <= snapshot.value.by_env.keys():
-                break
-            snapshot = await self.poller.poll(snapshot.started_at + self.poller.min_interval)
-        return snapshot
-
-    async def _observe(self, listing: EnvList, resolver: DecisionResolver) -> ObservedState:
-        listed, recent = listing.by_env, recently_opened(resolver.bindings, self.clock(), self.settle)
-        bindings = {env: binding for env, binding in resolver.bindings.items() if env not in resolver.released_envs}
-        return ObservedState(
-            listed=listed,
-            alias_index=AliasIndex.from_list(listing),
-            bindings=bindings,
-            missing_envs=tuple(env for env in bindings if env not in listed and env not in recent),
-            recent_envs=recent,
-            absent_tenants={
-                each.tenant: each
-                async for each in cooperative_iter(resolver.records.values())
-                if resolver.is_absent(each)
-            },
-            ambiguous_creates=resolver.ambiguous_creates,
-        )
+        # A user approved *plan*: an apply must not bill more environments than it shows.
+        return attrs.evolve(newer, tenants=tuple(map(_restrict_tenant, newer.tenants, plan.tenants)))
 
     def _plan_tenant(self, tenant: Tenant, observed: ObservedState, resolver: DecisionResolver) -> TenantPlan:
         record, adopt_env = resolver.initial_record(tenant.name), resolver.decisions.adopt.get(tenant.name)
@@ -139,22 +130,6 @@ class Planner:
             steps = tuple(step.name for step in self.steps if step.is_needed(tenant, effective, planned.status))
         base_record = resolver.records.get(tenant.name)
         return attrs.evolve(planned, resend_links=resend_links, steps=steps, base_record=base_record)
-
-    def _notes(self, observed: ObservedState) -> Iterator[str]:
-        if observed.missing_message:
-            yield f"Note: {observed.missing_message}. No environment is created until this is resolved."
-        if observed.possible_rename:
-            yield (
-                f"Note: {observed.possible_rename} Nothing is done for absent tenants, and no environment is created "
-                "for new ones."
-            )
-        yield from clock_skew_notes((binding.since for binding in observed.bindings.values()), self.clock())
-
-
-async def _record_changes(resolver: DecisionResolver) -> AsyncIterator[RecordChange]:
-    async for record in cooperative_iter(resolver.records.values()):
-        if change := resolver.record_change(record):
-            yield change
 
 
 def clock_skew_notes(timestamps: Iterable[float], now: float) -> Iterator[str]:
@@ -181,10 +156,10 @@ class ObservedState:
     listed: Mapping[str, EnvInfo]
     alias_index: AliasIndex
     bindings: Mapping[str, Binding]
-    missing_envs: tuple[str, ...] = ()
-    recent_envs: frozenset[str] = frozenset()
-    absent_tenants: Mapping[str, TenantRecord] = attrs.field(factory=dict[str, TenantRecord])
-    ambiguous_creates: Mapping[str, TenantRecord] = attrs.field(factory=dict[str, TenantRecord])
+    missing_envs: tuple[str, ...]
+    recent_envs: frozenset[str]
+    absent_tenants: Mapping[str, TenantRecord]
+    ambiguous_creates: Mapping[str, TenantRecord]
 
     @property
     def missing_message(self) -> str:
@@ -208,6 +183,13 @@ class ObservedState:
         state = f"has {first.env}" if first.env else "may have an environment"
         return f"tenant {first.tenant!r} {state} under alias {first.alias} but is missing here{more}: was it renamed?"
 
+    def notes(self) -> Iterator[str]:
+        """Yield a note on each reason why environments are not created."""
+        if self.missing_message:
+            yield f"Note: {self.missing_message}. No environment is created until this is resolved."
+        if rename := self.possible_rename:
+            yield f"Note: {rename} Nothing is done for absent tenants, and no environment is created for new ones."
+
     def may_be_adopted(self, env: str) -> bool:
         """Return whether no tenant of the plan owns *env*."""
         binding = self.bindings.get(env)
@@ -229,10 +211,8 @@ def plan_tenant(
     intended = record is not None and record.intent is not None
     # The outcome of a create can only be found under the alias that was sent.
     if intended and record is not None and record.alias.lower() != alias.lower():
-        return _blocked(
-            planned,
-            f"the outcome of a create under the previous alias {record.alias} is unknown: restore that alias first",
-        )
+        reason = f"the outcome of a create under the previous alias {record.alias} is unknown: restore that alias first"
+        return _blocked(planned, reason)
     matches = observed.alias_index.find(alias)
     if not matches:
         # After an ambiguous create, the run itself checks the outcome before it sends another create.
@@ -300,15 +280,6 @@ def _with_environment(planned: TenantPlan, action: Action, info: EnvInfo) -> Ten
 def _blocked(planned: TenantPlan, reason: str, *matches: str) -> TenantPlan:
     action = Action.DUPLICATE if len(matches) > 1 else Action.CONFLICT
     return attrs.evolve(planned, action=action, reason=reason, existing=matches, steps=())
-
-
-def restrict_to(original: Plan, newer: Plan) -> Plan:
-    """Return *newer*, but block each tenant that it creates an environment for and *original* does not.
-
-    A user approved *original*: an apply must not bill more environments than it shows.
-    """
-    pairs = zip(original.tenants, newer.tenants, strict=True)
-    return attrs.evolve(newer, tenants=tuple(_restrict_tenant(now, then) for then, now in pairs))
 
 
 def _restrict_tenant(newer: TenantPlan, original: TenantPlan) -> TenantPlan:
