@@ -168,10 +168,8 @@ class ObservedState:
             return ""
         first, others = self.missing_envs[0], len(self.missing_envs) - 1
         more = f" and {others} more" if others else ""
-        return (
-            f"the list lacks {first} of tenant {self.bindings[first].tenant!r}{more}: the list is incomplete, or the "
-            "environment was deleted"
-        )
+        missing = f"{first} of tenant {self.bindings[first].tenant!r}{more}"
+        return f"the list lacks {missing}: the list is incomplete, or the environment was deleted"
 
     @property
     def possible_rename(self) -> str:
@@ -230,34 +228,27 @@ def _plan_bound_environment(planned: TenantPlan, env: str, observed: ObservedSta
     if info is None and env in observed.recent_envs:
         return attrs.evolve(planned, action=Action.READY, env=env)
     if info is None:
-        return _blocked(
-            planned,
-            f"environment {env} is no longer listed: it was deleted, or the list is incomplete. Plan again; if it was "
-            "deleted, forget it",
+        reason = (
+            "is no longer listed: it was deleted, or the list is incomplete. Plan again; if it was deleted, forget it"
         )
-    if info.alias.lower() != planned.alias.lower():
-        return _blocked(
-            planned, f"environment {env} has alias {info.alias}, not {planned.alias}: restore that alias of the tenant"
-        )
-    return _with_environment(planned, Action.READY, info)
+    elif info.alias.lower() != planned.alias.lower():
+        reason = f"has alias {info.alias}, not {planned.alias}: restore that alias of the tenant"
+    else:
+        return _with_environment(planned, Action.READY, info)
+    return _blocked(planned, f"environment {env} {reason}")
 
 
 def _plan_new_environment(planned: TenantPlan, observed: ObservedState) -> TenantPlan:
     """Return *planned*, or a blocked plan if an environment for the tenant may exist already."""
     other = observed.ambiguous_creates.get(planned.alias.lower())
     if other is not None and other.tenant != planned.tenant.name:
-        return _blocked(
-            planned,
-            f"the outcome of a create for tenant {other.tenant!r} under alias {planned.alias} is unknown: provision "
-            "that tenant first",
-        )
-    if observed.missing_message:
-        return _blocked(planned, f"{observed.missing_message}. Plan again; if it was deleted, forget it")
-    if observed.possible_rename and planned.initial_record is None:
-        return _blocked(
-            planned,
-            f"{observed.possible_rename} If so, adopt its environment under its alias; if not, mark it as removed",
-        )
+        unknown = f"the outcome of a create for tenant {other.tenant!r} under alias {planned.alias} is unknown"
+        return _blocked(planned, f"{unknown}: provision that tenant first")
+    if missing := observed.missing_message:
+        return _blocked(planned, f"{missing}. Plan again; if it was deleted, forget it")
+    if (rename := observed.possible_rename) and planned.initial_record is None:
+        advice = "If so, adopt its environment under its alias; if not, mark it as removed"
+        return _blocked(planned, f"{rename} {advice}")
     return planned
 
 
@@ -266,11 +257,9 @@ def _alias_in_use_reason(alias: str, matches: tuple[str, ...], observed: Observe
     binding = observed.bindings.get(env)
     if binding is None or others:
         return alias_in_use_message(alias, matches)
+    owner = f"{env}, which the journal assigns to tenant {binding.tenant!r}"
     renamed = "adopt it if that tenant was renamed, else " if observed.may_be_adopted(env) else ""
-    return (
-        f"alias {alias} is in use by {env}, which the journal assigns to tenant {binding.tenant!r}: {renamed}choose "
-        "another alias"
-    )
+    return f"alias {alias} is in use by {owner}: {renamed}choose another alias"
 
 
 def _with_environment(planned: TenantPlan, action: Action, info: EnvInfo) -> TenantPlan:
@@ -285,6 +274,5 @@ def _blocked(planned: TenantPlan, reason: str, *matches: str) -> TenantPlan:
 def _restrict_tenant(newer: TenantPlan, original: TenantPlan) -> TenantPlan:
     if newer.action is not Action.CREATE or original.action is Action.CREATE:
         return newer
-    return _blocked(
-        newer, f"the plan was {original.action.value}, but its environment no longer exists: plan again to create one"
-    )
+    reason = f"the plan was {original.action.value}, but its environment no longer exists: plan again to create one"
+    return _blocked(newer, reason)

@@ -25,20 +25,16 @@ from wxtcb.provision.steps import STEPS
 from wxtcb.provision.tenant import Tenant, check_name, resolve_aliases
 from wxtcb.session import Session
 from wxtcb.validation import (
-    check_list,
+    check_list_of,
     check_mapping,
     check_positive_int,
     check_seconds,
     check_string,
-    check_type,
     is_loopback,
     to_tuple,
+    type_validator,
     validator,
 )
-
-
-def _check_session(name: str, value: object) -> None:
-    check_type(name, value, Session)
 
 
 def _as_steps(value: Iterable[Step]) -> tuple[Step, ...]:
@@ -46,7 +42,7 @@ def _as_steps(value: Iterable[Step]) -> tuple[Step, ...]:
 
 
 def _check_steps(name: str, value: object) -> None:
-    check_list(name, value, lambda location, step: check_type(location, step, Step))
+    check_list_of(name, value, Step)
     names = [step.name for step in cast("tuple[Step, ...]", value)]
     if len(set(names)) < len(names):
         raise InvalidArgument(f"{name} must have different names: {', '.join(names)}")
@@ -91,7 +87,7 @@ class Provisioner:
     `unfinished`.
     """
 
-    session: Session = attrs.field(validator=validator(_check_session))
+    session: Session = attrs.field(validator=type_validator(Session, optional=False))
     journal: Journal = attrs.field(factory=MemoryJournal, kw_only=True)
     concurrency: int = attrs.field(default=16, kw_only=True, validator=validator(check_positive_int))
     timeout: float = attrs.field(default=600.0, kw_only=True, validator=validator(check_seconds))
@@ -111,11 +107,8 @@ class Provisioner:
 
     async def __aenter__(self) -> Self:
         appid = self.session.component_appid
-        current = JournalIdentity(
-            component_appid=appid,
-            on_loopback=is_loopback(self.session.base_url),
-            namespace=self.namespace or appid,
-        )
+        on_loopback = is_loopback(self.session.base_url)
+        current = JournalIdentity(component_appid=appid, on_loopback=on_loopback, namespace=self.namespace or appid)
         stored = await self.journal.bind_identity(current)
         if problem := _identity_mismatch(stored, current, self.namespace):
             raise InvalidArgument(f"the journal {problem}; no request was sent")
@@ -194,7 +187,7 @@ class Provisioner:
         planner = self._create_planner()
         if isinstance(plan_or_tenants, Plan):
             plan = plan_or_tenants
-            if plan.journal is not planner.journal:
+            if plan.journal is not self.journal:
                 raise InvalidArgument(
                     "the plan was made with another journal, which has other environments; no request was sent"
                 )
@@ -237,15 +230,9 @@ class Provisioner:
             max_failures=self.max_failures,
             wall_clock=self.clock,
         )
-        run = Run(
-            self.session,
-            self.journal,
-            self.steps,
-            settings,
-            ReportCollector(names_and_aliases),
-            make_plan,
-            RunInfo(base_url=base_url, component_appid=appid, namespace=self._bound_namespace or appid),
-        )
+        run_info = RunInfo(base_url=base_url, component_appid=appid, namespace=self._bound_namespace or appid)
+        collector = ReportCollector(names_and_aliases)
+        run = Run(self.session, self.journal, self.steps, settings, collector, make_plan, run_info)
         self._runs.append(run)
         return run
 
