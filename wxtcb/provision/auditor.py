@@ -1,6 +1,6 @@
 """Auditor: reads journal, platform and share agreements, and compares them with the tenants.
 
-`Auditor` and `ShareLookup` send requests, all of which only read. `Comparison` is pure.
+`audit_tenants` and `look_up_shares` send requests, all of which only read. `Comparison` is pure.
 """
 
 from __future__ import annotations
@@ -8,21 +8,20 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 from typing import Final
 
 import attrs
 
 from wxtcb._concurrency.tasks import cooperative_iter
-from wxtcb.api.environment import DESCRIBE_ENVS, EnvInfo, EnvList, batch_get_env_id
+from wxtcb.api.environment import EnvInfo, EnvList, batch_get_env_id
 from wxtcb.errors import WxtcbError
 from wxtcb.provision.audit import Audit, BoundEnvironment, Classification, Finding, FindingKind
 from wxtcb.provision.error_policy import is_fatal
-from wxtcb.provision.journal import Journal, ServiceState, TenantRecord, collect_bindings, recently_opened, to_utc
+from wxtcb.provision.journal import ServiceState, TenantRecord, collect_bindings, recently_opened, to_utc
 from wxtcb.provision.plan import AliasIndex
-from wxtcb.provision.planner import LISTING_RETRIES, clock_skew_notes
+from wxtcb.provision.planner import LISTING_RETRIES, Planner, clock_skew_notes
 from wxtcb.provision.tenant import Tenant
 from wxtcb.session import Session
 
@@ -47,45 +46,29 @@ _SERVICE_FINDINGS: Final[Mapping[ServiceState | None, tuple[FindingKind, str]]] 
 }
 
 
-@attrs.frozen
-class Auditor:
-    """Maker of audits.
-
-    `concurrency` is the number of share lookups at a time. `settle` is the propagation delay in seconds: the platform
-    may not list an environment that was created since. `clock` returns Unix time.
-    """
-
-    session: Session
-    journal: Journal
-    namespace: str
-    concurrency: int
-    settle: float
-    clock: Callable[[], float]
-
-    async def audit(self, tenants: Sequence[Tenant], aliases: Sequence[str]) -> Audit:
-        """Return the audit of *tenants*, whose aliases are *aliases*."""
-        poller = self.session.shared_poller(DESCRIBE_ENVS)
-        newer_than, retries = asyncio.get_running_loop().time(), LISTING_RETRIES
-        while True:
-            snapshot = await poller.poll(newer_than)
-            # The journal is read after the list. An environment that a run creates in between is then in the journal,
-            # and recent. In the other order it would be in the list alone, and look like an orphan.
-            records = await self.journal.load()
-            bindings = collect_bindings(records.values())
-            recent = recently_opened(bindings, self.clock(), self.settle)
-            if not retries or bindings.keys() <= recent | snapshot.value.by_env.keys():
-                break
-            newer_than, retries = snapshot.started_at + poller.min_interval, retries - 1
-        queries = [
-            query
-            async for tenant in cooperative_iter(tenants)
-            for query in share_queries(tenant, records.get(tenant.name))
-        ]
-        share_results = await ShareLookup(self.session, self.concurrency).fetch(queries)
-        desired = {tenant.name: (tenant, alias) for tenant, alias in zip(tenants, aliases, strict=True)}
-        notes = clock_skew_notes((binding.since for binding in bindings.values()), self.clock())
-        comparison = Comparison(snapshot.value, desired, records, share_results, recent)
-        return await build_audit(self.namespace, comparison, tuple(notes))
+async def audit_tenants(
+    planner: Planner, session: Session, concurrency: int, tenants: Sequence[Tenant], aliases: Sequence[str]
+) -> Audit:
+    """Return the audit of *tenants*, whose aliases are *aliases*, with *concurrency* share lookups at a time."""
+    newer_than, retries = asyncio.get_running_loop().time(), LISTING_RETRIES
+    while True:
+        snapshot = await planner.poller.poll(newer_than)
+        # The journal is read after the list. An environment that a run creates in between is then in the journal,
+        # and recent. In the other order it would be in the list alone, and look like an orphan.
+        records = await planner.journal.load()
+        bindings = collect_bindings(records.values())
+        recent = recently_opened(bindings, planner.clock(), planner.settle)
+        if not retries or bindings.keys() <= recent | snapshot.value.by_env.keys():
+            break
+        newer_than, retries = snapshot.started_at + planner.poller.min_interval, retries - 1
+    queries = [
+        query async for tenant in cooperative_iter(tenants) for query in share_queries(tenant, records.get(tenant.name))
+    ]
+    share_results = await look_up_shares(session, concurrency, queries)
+    desired = {tenant.name: (tenant, alias) for tenant, alias in zip(tenants, aliases, strict=True)}
+    notes = clock_skew_notes((binding.since for binding in bindings.values()), planner.clock())
+    comparison = Comparison(snapshot.value, desired, records, share_results, recent)
+    return await build_audit(planner.namespace, comparison, tuple(notes))
 
 
 async def build_audit(namespace: str, comparison: Comparison, notes: tuple[str, ...] = ()) -> Audit:
@@ -130,6 +113,51 @@ def share_queries(tenant: Tenant, record: TenantRecord | None) -> Iterator[Share
     """Yield the mini programs to look up: those that a confirmation link was requested for."""
     if record is not None and record.env is not None:
         yield from ((tenant.source_type, appid) for appid in tenant.appids if record.links.get(appid))
+
+
+async def look_up_shares(
+    session: Session, concurrency: int, queries: Iterable[ShareQuery]
+) -> Mapping[ShareQuery, frozenset[str] | str]:
+    """Return the environments that each mini program may use, or the message of a failed lookup.
+
+    At most *concurrency* calls are in progress. After an error that every other call would meet, no further call is
+    sent. A mini program that is absent from the result may use no environment.
+    """
+    # A dictionary keeps the order and drops duplicates.
+    by_type: dict[int | None, list[str]] = {}
+    for source_type, appid in dict.fromkeys(queries):
+        by_type.setdefault(source_type, []).append(appid)
+    batches = (
+        (source_type, appids[start : start + MAX_APPIDS_PER_CALL])
+        for source_type, appids in by_type.items()
+        for start in range(0, len(appids), MAX_APPIDS_PER_CALL)
+    )
+    results: dict[ShareQuery, frozenset[str] | str] = {}
+    # Some mini programs of a batch may fail: the others still count.
+    session, fatal_reason = session.with_options(partial="return"), None
+
+    async def look_up_batches() -> None:
+        nonlocal fatal_reason
+        for source_type, appids in batches:
+            reason = fatal_reason
+            try:
+                if reason is None:
+                    reply = await batch_get_env_id(session, appids, source_type=source_type)
+                    results.update(
+                        {(source_type, each.appid): frozenset(each.env_list) for each in reply.relation_data}
+                    )
+                    results.update({(source_type, each.appid): each.errmsg for each in reply.err_list})
+            except WxtcbError as error:
+                reason = str(error)
+                if is_fatal(error):
+                    fatal_reason = reason
+            if reason is not None:
+                results.update({(source_type, appid): reason for appid in appids})
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(concurrency):
+            group.create_task(look_up_batches())
+    return results
 
 
 # Not `attrs.frozen`: `cached_property` needs an instance dictionary.
@@ -336,58 +364,3 @@ def _finding(kind: FindingKind, tenant: str, alias: str, envs: tuple[str, ...], 
 
 def _unlisted_message(env: str) -> str:
     return f"environment {env} is not listed: if it was deleted, forget it; else the list is incomplete, audit again"
-
-
-@attrs.define(eq=False)
-class ShareLookup:
-    """Lookup of the environments that mini programs may use, with at most `concurrency` calls at a time.
-
-    `results` has the environments of each mini program, or the message of a failed lookup. After an error that every
-    other call would meet, no further call is sent.
-    """
-
-    session: Session
-    concurrency: int
-    results: dict[ShareQuery, frozenset[str] | str] = attrs.field(
-        init=False, factory=dict[ShareQuery, "frozenset[str] | str"]
-    )
-    _fatal_reason: str | None = attrs.field(init=False, default=None)
-
-    async def fetch(self, queries: Iterable[ShareQuery]) -> Mapping[ShareQuery, frozenset[str] | str]:
-        """Look up *queries* and return `results`. A mini program that is absent may use no environment."""
-        batches = batch_queries(queries)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self.concurrency):
-                group.create_task(self._run_worker(batches))
-        return self.results
-
-    async def _run_worker(self, batches: Iterator[tuple[int | None, tuple[str, ...]]]) -> None:
-        # Some mini programs of a batch may fail: the others still count.
-        session = self.session.with_options(partial="return")
-        for source_type, appids in batches:
-            reason = self._fatal_reason
-            try:
-                if reason is None:
-                    reply = await batch_get_env_id(session, appids, source_type=source_type)
-                    self.results |= {
-                        (source_type, each.appid): frozenset(each.env_list) for each in reply.relation_data
-                    }
-                    self.results |= {(source_type, each.appid): each.errmsg for each in reply.err_list}
-            except WxtcbError as error:
-                reason = str(error)
-                if is_fatal(error):
-                    self._fatal_reason = reason
-            if reason is not None:
-                self.results |= {(source_type, appid): reason for appid in appids}
-
-
-def batch_queries(queries: Iterable[ShareQuery]) -> Iterator[tuple[int | None, tuple[str, ...]]]:
-    """Yield batches of mini programs with the same source type, each mini program once."""
-    # Dictionaries keep the order and drop duplicates.
-    by_type: dict[int | None, dict[str, None]] = {}
-    for source_type, appid in queries:
-        by_type.setdefault(source_type, {})[appid] = None
-    for source_type, appids in by_type.items():
-        remaining = iter(appids)
-        while batch := tuple(islice(remaining, MAX_APPIDS_PER_CALL)):
-            yield source_type, batch

@@ -14,7 +14,7 @@ import attrs
 from wxtcb.api.environment import DESCRIBE_ENVS
 from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.provision.audit import Audit
-from wxtcb.provision.auditor import Auditor
+from wxtcb.provision.auditor import audit_tenants
 from wxtcb.provision.journal import EMPTY_MAPPING, Journal, JournalIdentity, MemoryJournal
 from wxtcb.provision.plan import OperatorDecisions, Plan
 from wxtcb.provision.planner import Planner
@@ -149,8 +149,7 @@ class Provisioner:
         Raises `InvalidArgument` if two tenants have the same name or alias, or if a decision cannot be carried out; and
         the errors of listing environments.
         """
-        planner = self._create_planner()
-        desired = tuple(tenants)
+        planner, desired = self._create_planner(), tuple(tenants)
         aliases = resolve_aliases(desired, planner.namespace)
         for argument, pairs in (("adopt", adopt), ("forget", forget)):
             check_mapping(argument, pairs)
@@ -169,11 +168,9 @@ class Provisioner:
 
         Raises `InvalidArgument` if two tenants have the same name or alias; and the errors of listing environments.
         """
-        namespace = self._create_planner().namespace
-        desired = tuple(tenants)
-        aliases = resolve_aliases(desired, namespace)
-        auditor = Auditor(self.session, self.journal, namespace, self.concurrency, self.settle, self.clock)
-        return await auditor.audit(desired, aliases)
+        planner, desired = self._create_planner(), tuple(tenants)
+        aliases = resolve_aliases(desired, planner.namespace)
+        return await audit_tenants(planner, self.session, self.concurrency, desired, aliases)
 
     def apply(self, plan_or_tenants: Plan | Iterable[Tenant]) -> Run:
         """Start a run that carries out a plan, or that plans for tenants first.

@@ -113,47 +113,39 @@ def _read_rows(path: Path) -> Rows:
 
 def read_csv(text: str) -> Rows:
     """Parse CSV with a header and one tenant a line. Lines of blanks and commas are skipped."""
-    records = _csv_records(text)
-    header = next(records, None)
-    if header is None or isinstance(header, str):
-        yield header or f"the file is empty: the first line must be a header ({', '.join(CSV_COLUMNS)})"
-        return
-    line, cells = header
-    columns = [cell.lower() for cell in cells]
-    yield from (f"line {line}: {problem}" for problem in _header_errors(columns))
-    for record in records:
-        if isinstance(record, str):
-            yield record
-            continue
-        line, cells = record
-        if extra := [cell for cell in cells[len(columns) :] if cell]:
-            # A comma in a value that is not quoted shifts the values after it into other columns.
-            yield f"line {line}: {len(extra)} more values than columns; quote a value that contains a comma"
-        elif "tenant" in columns:
-            fields: dict[str, object] = {"tenant": ""}
-            # Spreadsheets drop empty cells at the end of a line.
-            for column, cell in zip(columns, cells, strict=False):
-                if column in ("appids", "services"):
-                    fields[column] = [part for each in cell.split(";") if (part := each.strip())]
-                elif cell and column in CSV_COLUMNS:
-                    fields[column] = cell
-            yield TenantRow(f"line {line}", fields)
-
-
-def _csv_records(text: str) -> Iterator[tuple[int, list[str]] | str]:
     # `newline=""` leaves line breaks inside quotes to the reader, which counts them.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = [cell.strip() for cell in next(reader)]
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield f"line {line}: invalid CSV ({error}); the rest was not read"
-            return
-        if any(cells):
-            yield line, cells
+    columns, next_line = list[str](), 1
+    try:
+        for row in reader:
+            line, next_line = next_line, reader.line_num + 1
+            cells = [cell.strip() for cell in row]
+            if not any(cells):
+                continue
+            if not columns:
+                columns = [cell.lower() for cell in cells]
+                yield from (f"line {line}: {problem}" for problem in _header_errors(columns))
+            elif extra := [cell for cell in cells[len(columns) :] if cell]:
+                # A comma in a value that is not quoted shifts the values after it into other columns.
+                yield f"line {line}: {len(extra)} more values than columns; quote a value that contains a comma"
+            elif "tenant" in columns:
+                yield TenantRow(f"line {line}", _csv_fields(columns, cells))
+    except csv.Error as error:
+        yield f"line {next_line}: invalid CSV ({error}); the rest was not read"
+    else:
+        if not columns:
+            yield f"the file is empty: the first line must be a header ({', '.join(CSV_COLUMNS)})"
+
+
+def _csv_fields(columns: Sequence[str], cells: Sequence[str]) -> dict[str, object]:
+    fields: dict[str, object] = {"tenant": ""}
+    # Spreadsheets drop empty cells at the end of a line.
+    for column, cell in zip(columns, cells, strict=False):
+        if column in ("appids", "services"):
+            fields[column] = [part for each in cell.split(";") if (part := each.strip())]
+        elif cell and column in CSV_COLUMNS:
+            fields[column] = cell
+    return fields
 
 
 def _header_errors(columns: Sequence[str]) -> Iterator[str]:
