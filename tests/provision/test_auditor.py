@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from wxtcb.api.environment import EnvInfo, EnvList
 from wxtcb.provision import Audit, Finding, FindingKind, Service, Tenant, TenantRecord, derive_alias
 from wxtcb.provision.audit import Classification
-from wxtcb.provision.auditor import Comparison, derived_alias_notes, share_queries
+from wxtcb.provision.auditor import Comparison, derived_alias_notes
 from wxtcb.provision.journal import Intent, ServiceState
 
 from .constants import WX1, WX2
@@ -368,14 +368,6 @@ def test_bound_environment_has_data_of_journal_and_platform() -> None:
     assert (opened.tranid, opened.create_time, opened.status) == ("20261122000001", "2026-11-22 18:00:00", "NORMAL")
     assert (opened.opened_at.isoformat(), opened.is_listed) == ("2025-11-22T10:00:00+00:00", True)
     assert (other.tranid, other.opened_at, other.create_time, other.is_listed) == (None, None, None, False)
-
-
-def test_share_queries_need_an_environment_and_a_link() -> None:
-    """A query has the source type of the share."""
-    tenant = Tenant("a", appids=[WX1, WX2], source_type=1)
-    assert list(share_queries(tenant, FULL)) == [(1, WX1)]
-    assert list(share_queries(tenant, attrs.evolve(FULL, env=None))) == []
-    assert list(share_queries(tenant, None)) == []
 
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])

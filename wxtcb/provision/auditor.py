@@ -61,8 +61,12 @@ async def audit_tenants(
         if not retries or bindings.keys() <= recent | snapshot.value.by_env.keys():
             break
         newer_than, retries = snapshot.started_at + planner.poller.min_interval, retries - 1
+    # The mini programs to look up: those that a confirmation link was requested for.
     queries = [
-        query async for tenant in cooperative_iter(tenants) for query in share_queries(tenant, records.get(tenant.name))
+        (tenant.source_type, appid)
+        async for tenant in cooperative_iter(tenants)
+        for appid in tenant.appids
+        if (record := records.get(tenant.name)) and record.env and record.links.get(appid)
     ]
     share_results = await look_up_shares(session, concurrency, queries)
     desired = {tenant.name: (tenant, alias) for tenant, alias in zip(tenants, aliases, strict=True)}
@@ -107,12 +111,6 @@ def derived_alias_notes(envs: Sequence[str]) -> Iterator[str]:
             f"Note: unrelated environments with an alias like a derived one: {', '.join(envs[:_MAX_NAMED])}{more}. "
             "They may be in use by tenants of another file or journal: find their owner before you change anything."
         )
-
-
-def share_queries(tenant: Tenant, record: TenantRecord | None) -> Iterator[ShareQuery]:
-    """Yield the mini programs to look up: those that a confirmation link was requested for."""
-    if record is not None and record.env is not None:
-        yield from ((tenant.source_type, appid) for appid in tenant.appids if record.links.get(appid))
 
 
 async def look_up_shares(
@@ -313,17 +311,14 @@ class Comparison:
     def _check_absent_tenant(self, record: TenantRecord) -> Iterator[Finding]:
         if record.intent is not None:
             yield self._ambiguous_create_finding(record)
-        if record.env is None:
-            return
-        if record.env not in self.listing.by_env:
-            kind, message = FindingKind.CONFLICT, f"{_unlisted_message(record.env)}. Its tenant is not in the file."
-        elif not record.retired:
+        if record.env is not None and record.env not in self.listing.by_env:
+            message = f"{_unlisted_message(record.env)}. Its tenant is not in the file."
+            yield _finding(FindingKind.CONFLICT, record.tenant, record.alias, (record.env,), message)
+        elif record.env is not None and not record.retired:
             order = f" (order {record.tranid})" if record.tranid else ""
             message = f"{record.env}{order} is billed, but its tenant is not in the file."
-            kind, message = FindingKind.ORPHAN, f"{message} Add the tenant again, or mark it as removed."
-        else:
-            return
-        yield _finding(kind, record.tenant, record.alias, (record.env,), message)
+            advice = "Add the tenant again, or mark it as removed."
+            yield _finding(FindingKind.ORPHAN, record.tenant, record.alias, (record.env,), f"{message} {advice}")
 
     def _has_ambiguous_create(self, tenant: str, alias: str) -> bool:
         """Return whether the outcome of a create under *alias* for *tenant* is unknown."""

@@ -123,12 +123,10 @@ class Planner:
         # The record of a transfer has the environment already, so that `plan_tenant` calls it READY.
         if tenant.name in resolver.previous_owners:
             planned = attrs.evolve(planned, action=Action.ADOPT)
-        resend_links = resolver.decisions.resend_links
-        steps: tuple[str, ...] = ()
-        if not planned.is_blocked:
-            effective = planned.record.effective_record(resend_links=resend_links)
-            steps = tuple(step.name for step in self.steps if step.is_needed(tenant, effective, planned.status))
-        base_record = resolver.records.get(tenant.name)
+        resend_links, base_record = resolver.decisions.resend_links, resolver.records.get(tenant.name)
+        effective = planned.record.effective_record(resend_links=resend_links)
+        needed = (step.name for step in self.steps if step.is_needed(tenant, effective, planned.status))
+        steps = () if planned.is_blocked else tuple(needed)
         return attrs.evolve(planned, resend_links=resend_links, steps=steps, base_record=base_record)
 
 

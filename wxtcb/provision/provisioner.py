@@ -75,12 +75,8 @@ class Provisioner:
     - `steps`: steps of each tenant, in this order.
     - `clock`: returns Unix time. It can make no wait shorter.
 
-    Before each create, the run lists the environments and commits an intent to the journal. The list may be at most 5
-    seconds old; if a list takes long, twice its duration, but never more than 30 seconds. An ambiguous create is not
-    sent again without a check. If the environment is listed after the propagation delay, it is adopted. If two complete
-    lists lack it, it is created again. If the lists are incomplete, the tenant is `unknown`. A service is safe to send
-    again: its name is its key. If the alias was in use before, the tenant is `conflict`, or `duplicate` if several
-    environments have it.
+    Before each create, the run lists the environments and commits an intent to the journal. An ambiguous create is not
+    sent again without a check (`wxtcb.provision.reconciliation`). A service is safe to send again: its name is its key.
 
     An error that every tenant would meet (ticket, secret, IP, permission, closed session, unwritable journal) stops the
     run. An exhausted quota, or a list that lacks an environment of the journal, stops creates. Other tenants are then
@@ -110,8 +106,17 @@ class Provisioner:
         on_loopback = is_loopback(self.session.base_url)
         current = JournalIdentity(component_appid=appid, on_loopback=on_loopback, namespace=self.namespace or appid)
         stored = await self.journal.bind_identity(current)
-        if problem := _identity_mismatch(stored, current, self.namespace):
-            raise InvalidArgument(f"the journal {problem}; no request was sent")
+        mismatch = ""
+        if stored.component_appid != appid:
+            mismatch = f"component {stored.component_appid}, not {appid}"
+        elif stored.on_loopback != on_loopback:
+            platforms = {True: "a platform on loopback", False: "the real platform"}
+            mismatch = f"{platforms[stored.on_loopback]}, not {platforms[on_loopback]}"
+        # Without a namespace of its own, the provisioner uses the stored one.
+        elif self.namespace not in (None, stored.namespace):
+            mismatch = f"namespace {stored.namespace!r}, not {self.namespace!r}: other aliases would be derived"
+        if mismatch:
+            raise InvalidArgument(f"the journal belongs to {mismatch}; no request was sent")
         self._bound_namespace = stored.namespace
         return self
 
@@ -232,16 +237,3 @@ class Provisioner:
         run = Run(self.session, self.journal, self.steps, settings, collector, make_plan, run_info)
         self._runs.append(run)
         return run
-
-
-def _identity_mismatch(stored: JournalIdentity, current: JournalIdentity, namespace: str | None) -> str | None:
-    """Return why a journal with identity *stored* cannot be used, or None if it can."""
-    if stored.component_appid != current.component_appid:
-        return f"belongs to component {stored.component_appid}, not {current.component_appid}"
-    if stored.on_loopback != current.on_loopback:
-        platforms = {True: "a platform on loopback", False: "the real platform"}
-        return f"belongs to {platforms[stored.on_loopback]}, not {platforms[current.on_loopback]}"
-    # Without a namespace of its own, the provisioner uses the stored one.
-    if namespace not in (None, stored.namespace):
-        return f"belongs to namespace {stored.namespace!r}, not {namespace!r}: other aliases would be derived"
-    return None
