@@ -13,8 +13,7 @@ import attrs
 
 from wxtcb.api.environment import DESCRIBE_ENVS
 from wxtcb.errors import InvalidArgument, SessionClosed
-from wxtcb.provision.audit import Audit
-from wxtcb.provision.auditor import audit_tenants
+from wxtcb.provision.audit import Audit, audit_tenants
 from wxtcb.provision.journal import EMPTY_MAPPING, Journal, JournalIdentity, MemoryJournal
 from wxtcb.provision.plan import OperatorDecisions, Plan
 from wxtcb.provision.planner import Planner
