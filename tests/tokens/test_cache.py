@@ -177,7 +177,7 @@ async def test_invalidated_token_is_dropped_and_replaced():
     assert harness.cache.cached() is None
     assert (await harness.token()).value == Secret("T0KEN-2")
     assert harness.emitted(TokenRejected) == [TokenRejected(1, 42001)]
-    assert harness.emitted(TokenRefreshed)[1].reason == "dead"
+    assert harness.emitted(TokenRefreshed)[1].reason == "rejected"
 
 
 async def test_invalidate_ignores_an_older_token():

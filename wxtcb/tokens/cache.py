@@ -242,7 +242,7 @@ class TokenCache:
     def _refresh_reason(self, now: float) -> str:
         """Return why a refresh is needed, in the words of `events.TokenRefreshed`."""
         if self._token is None:
-            return "dead" if self._fetched else "first"
+            return "rejected" if self._fetched else "first"
         if now >= self._windows.expires_at:
             return "expired"
         return "advisory" if now < self._windows.mandatory_at else "mandatory"
