@@ -28,7 +28,7 @@ class CallStarted:
 
 @attrs.frozen
 class CallFinished:
-    """A call that ended, after `attempts` sends and `elapsed` seconds, including all waiting.
+    """A call that ended, after `attempts` attempts and `elapsed` seconds, including all waiting.
 
     `error` is the error of wxtcb that the call raised, or None. `cancelled` is True if the call ended with any other
     exception, which is usually a cancellation.

@@ -200,7 +200,7 @@ class SessionResources:
 
             async def fetch() -> Reply:
                 return await self.executor.execute(
-                    endpoint, body, policy=self.policy, credentials=self.token_cache, dispatcher=self.dispatcher
+                    endpoint, body, retry_policy=self.policy, credentials=self.token_cache, dispatcher=self.dispatcher
                 )
 
             poller = SharedPoller(fetch, self.loop.time, self.limiter.sleep)
@@ -437,7 +437,7 @@ class Session:
         reply = await resources.executor.execute(
             endpoint,
             encoded,
-            policy=self.retry,
+            retry_policy=self.retry,
             credentials=own_token or resources.token_cache,
             dispatcher=self._dispatcher,
             query=query,
