@@ -529,7 +529,7 @@ class Session:
             ticket=self.ticket,
             token_source=self.token_source,
             store=store,
-            push_timeout=self.ticket_timeout,
+            ticket_timeout=self.ticket_timeout,
             timeout=self.timeout.total,
             max_fetches_per_hour=self.max_fetches_per_hour,
         )
