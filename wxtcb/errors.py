@@ -143,7 +143,7 @@ class SendVetoed(WxtcbError):
 
 
 class SessionClosed(WxtcbError):
-    """A session that is not open: it was not entered yet, or it was closed while this call was waiting."""
+    """A session that is not open: not entered yet, already closed, or closed while this call was waiting."""
 
 
 class WrongLoop(WxtcbError):

@@ -1,13 +1,7 @@
 """Session: the connections and the token of one platform, and the method that makes a call.
 
-The file reads from the inside out:
-
-- converters and checks of the options, which run when a session is built;
-- `SessionResources`, what a session opens when it is entered: connections, token cache, pollers, token store;
-- `SessionLifecycle`, which a session shares with its views: whether it is open, and in which event loop;
-- `Session` itself.
-
 A call goes through `Session.call`, `wxtcb._protocol.codec.encode_request` and `wxtcb._http.executor`, in this order.
+A session and its views share one `SessionLifecycle`, which has the `SessionResources` while the session is open.
 """
 
 from __future__ import annotations
@@ -15,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import functools
 import ssl as tls
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -105,8 +100,7 @@ def _to_token_store(store: TokenStore | str | Secret | None) -> TokenStore | Sto
 
 
 def _to_app_secret(value: str | Secret | None) -> Secret:
-    # An empty `Secret` stands for None. An empty string is rejected: it is probably an environment variable that is not
-    # set.
+    # An empty `Secret` stands for None. An empty string is probably an environment variable that is not set.
     if value is None:
         return Secret("")
     if not isinstance(value, str | Secret) or value == "":
@@ -180,7 +174,7 @@ def _check_partial(name: str, value: object) -> None:
 
 @attrs.define(repr=False, eq=False)
 class SessionResources:
-    """What exists while a session is open. `exit_stack` closes it; it also closes a store opened from a URL."""
+    """What exists while a session is open. `exit_stack` closes it, and the token store if its URL was passed."""
 
     loop: asyncio.AbstractEventLoop
     transport: Transport
@@ -192,37 +186,6 @@ class SessionResources:
     storage_client: StorageClient
     exit_stack: contextlib.AsyncExitStack
     shared_pollers: dict[Endpoint[Reply], SharedPoller[Reply]] = attrs.field(factory=dict)
-
-    def shared_poller(self, endpoint: Endpoint[Reply]) -> SharedPoller[Reply]:
-        """Return the one poller of *endpoint*, with the retry policy and the hooks of the session itself."""
-        poller = self.shared_pollers.get(endpoint)
-        if poller is None:
-            body = encode_body({}, endpoint=endpoint.path)
-
-            async def fetch() -> Reply:
-                return await self.executor.execute(
-                    endpoint,
-                    body,
-                    retry_policy=self.retry_policy,
-                    credentials=self.token_cache,
-                    dispatcher=self.dispatcher,
-                )
-
-            poller = SharedPoller(fetch, self.loop.time, self.limiter.sleep)
-            self.shared_pollers[endpoint] = poller
-        return poller
-
-    def stats(self) -> Stats:
-        age, remaining = self.token_cache.age_and_remaining() or (None, None)
-        return Stats(
-            calls_in_flight=self.limiter.in_use,
-            calls_waiting=self.limiter.waiting,
-            calls_paused=self.limiter.paused,
-            token_age=age,
-            token_expires_in=remaining,
-            token_waiters=self.token_cache.waiters,
-            retry_quota=self.executor.quota.available,
-        )
 
     async def aclose(self) -> None:
         # First everything that does not wait. If this coroutine is cancelled below, every waiting call has its
@@ -247,11 +210,10 @@ class SessionLifecycle:
 
     def require_open(self) -> SessionResources:
         """Return the resources; raise `SessionClosed` if the session is not open."""
-        resources = self.resources
-        if resources is None:
+        if self.resources is None:
             state = "is closed" if self.closed else "is not open yet; use it inside `async with`"
             raise SessionClosed(f"the session {state}; no request was sent")
-        return resources
+        return self.resources
 
     def resources_in_current_loop(self) -> SessionResources:
         """Return the resources; raise `WrongLoop` if the session was entered in another event loop."""
@@ -289,8 +251,7 @@ class Session:
         token_store: a store, or its URL (``sqlite:///...``, ``redis://...``). None: the memory of this process.
         token_source: an async callable that returns a `ComponentToken` of an external service, or `ReadOnly()` for a
             process that only reads the store. None: tokens are fetched with app secret and ticket.
-        ticket_timeout: if there is no ticket, request a push and wait for it this many seconds. None: do not request
-            one; the call raises `TicketMissing` at once.
+        ticket_timeout: seconds to wait for a ticket after requesting a push. None: raise `TicketMissing` at once.
         retry: when and how often failed calls are retried.
         timeout: limits of one attempt, a `wxtcb.Timeout`. For an overall deadline use ``asyncio.timeout``.
         connections: maximum number of concurrent calls, and separately of concurrent file transfers.
@@ -385,22 +346,20 @@ class Session:
         the call raises `SendVetoed`. In a view of a view both are called, that of the parent view first.
         """
         added = to_hooks(hooks)
-        changes: dict[str, object] = {
+        changes = {
             "hooks": (*self.hooks, *added),
             "_dispatcher": self._dispatcher.with_hooks(self, added),
             "_may_send": _combine_may_send(self._may_send, _to_may_send(may_send)),
             "_is_view": True,
+            "retry": self.retry if retry is None else retry,
+            "partial": self.partial if partial is None else partial,
         }
-        if retry is not None:
-            changes["retry"] = retry
-        if partial is not None:
-            changes["partial"] = partial
         # A shallow copy shares the lifecycle, and with it connections and token. `attrs.evolve` would make a new
         # lifecycle. The copy is still private, so its fields can be set, as the `__init__` of a frozen class does.
         view = copy.copy(self)
         for name, value in changes.items():
             object.__setattr__(view, name, value)
-        # Only these two have validators. Views are also made for single calls, so other options are not checked again.
+        # Only these two have validators. They are skipped otherwise, because views are also made for single calls.
         if retry is not None or partial is not None:
             attrs.validate(view)
         return view
@@ -465,7 +424,18 @@ class Session:
         Raises `SessionClosed` outside of ``async with``.
         """
         # `require_open` does not look for a running loop, which another thread does not have.
-        return self._lifecycle.require_open().stats()
+        resources = self._lifecycle.require_open()
+        limiter, cache = resources.limiter, resources.token_cache
+        age, remaining = cache.age_and_remaining() or (None, None)
+        return Stats(
+            calls_in_flight=limiter.in_use,
+            calls_waiting=limiter.waiting,
+            calls_paused=limiter.paused,
+            token_age=age,
+            token_expires_in=remaining,
+            token_waiters=cache.waiters,
+            retry_quota=resources.executor.quota.available,
+        )
 
     async def health(self) -> Health:
         """Return the age of token and ticket, the last refresh and its reason, and the known problems.
@@ -486,8 +456,22 @@ class Session:
         """
         if endpoint.repeat is not Repeat.READ or endpoint.action is not None:
             raise InvalidArgument(f"{endpoint.path}: only a read without an action can be polled")
+        resources = self._lifecycle.resources_in_current_loop()
+        poller = resources.shared_pollers.get(endpoint)
+        if poller is None:
+            # With the retry policy and the hooks of the session itself: the waiters may use different views.
+            fetch = functools.partial(
+                resources.executor.execute,
+                endpoint,
+                encode_body({}, endpoint=endpoint.path),
+                retry_policy=resources.retry_policy,
+                credentials=resources.token_cache,
+                dispatcher=resources.dispatcher,
+            )
+            poller = SharedPoller(fetch, resources.loop.time, resources.limiter.sleep)
+            resources.shared_pollers[endpoint] = poller
         # The dictionary of pollers is keyed by endpoint, so its values cannot be typed by their replies.
-        return cast("SharedPoller[R]", self._lifecycle.resources_in_current_loop().shared_poller(endpoint))
+        return cast("SharedPoller[R]", poller)
 
     def poller(self, fetch: Callable[[], Awaitable[T]]) -> Poller[T]:
         """Return a poller for one waiter; its waits end with `SessionClosed` when the session closes; not public."""

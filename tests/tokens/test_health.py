@@ -82,7 +82,7 @@ async def test_health_names_the_lease_owner(new_session, wechat, store):
     ("errcode", "kind", "advice"),
     [
         (61005, InvalidTicket, "api_start_push_ticket"),
-        (61006, InvalidTicket, "does not belong to this platform"),
+        (61006, InvalidTicket, "not belong to this platform"),
         (40125, InvalidAppSecret, "Check component_appsecret"),
         (61004, IPNotAllowed, "list of allowed addresses"),
     ],

@@ -93,7 +93,7 @@ async def shared_sessions(pool: aiohttp.TCPConnector, client: redis.asyncio.Redi
     Session(component_appid="wx1", component_appsecret="s", token_store="sqlite:///tokens.db", ticket_timeout=60)
     Session(component_appid="wx1", component_appsecret="s", token_store=tokens.MemoryStore(), http=pool)
     Session(component_appid="wx1", component_appsecret="s", token_store=RedisStore(client, prefix="mine"))
-    Session(component_appid="wx1", component_appsecret=None, token_source=central)
+    Session(component_appid="wx1", token_source=central)
     async with tokens.SqliteStore("tokens.db") as file:
         store: tokens.TokenStore = EncryptedStore(file, key=["new", b"old"])
         Session(component_appid="wx1", component_appsecret=None, token_source=tokens.ReadOnly(), token_store=store)

@@ -79,10 +79,7 @@ class Credentials(Protocol):
         ...
 
     def invalidate(self, token: Token, errcode: int, /) -> bool:
-        """Record that the platform rejected *token* with *errcode*.
-
-        Returns whether `get` can return another token; False means that the caller of the call passed this one.
-        """
+        """Record that the platform rejected *token*; return False if `get` has no other, as for a caller's own one."""
         ...
 
 
@@ -186,11 +183,7 @@ class RequestExecutor:
             raise
         finally:
             elapsed = self.now() - started
-            call.dispatcher.emit(
-                CallFinished(
-                    path, call.number, attempts=call.attempts, elapsed=elapsed, error=error, cancelled=cancelled
-                )
-            )
+            call.dispatcher.emit(CallFinished(path, call.number, call.attempts, elapsed, error, cancelled))
 
     async def _execute(self, call: _Call[R]) -> R:
         """Run the attempts of the call, annotate its error, and release its slot."""
@@ -218,11 +211,10 @@ class RequestExecutor:
                 await self.limiter.acquire(endpoint.path)
             call.holds_slot = True
 
-            # The token is read after admission: a token read before it could be replaced while the call queues. The
-            # call holds its slot while it waits for a token. Fetching one needs no slot (see `send_once`).
+            # The token is read after admission, because it could be replaced while the call queues. The call holds its
+            # slot while it waits for a token; fetching one takes no slot. `cached` saves most calls a coroutine.
             token = None
             if endpoint.credential is Credential.COMPONENT:
-                # `cached` saves the coroutine of `get` while the token is fresh.
                 token = call.credentials.cached() or await call.credentials.get()
 
             call.attempt_started_at = self.now()
@@ -247,16 +239,14 @@ class RequestExecutor:
     async def send_once(self, endpoint: Endpoint[R], request: Request) -> R | WxtcbError | SendCancelled:
         """Send *request* once and return the reply, the error or the cancellation.
 
-        It takes no slot. A token fetch uses it while all slots may be held by calls that wait for that token.
-
-        Errors are returned, not raised, so that no traceback refers to the frames of the transport, which hold the
-        token.
+        Errors are returned, so that no traceback refers to the frames of the transport, which hold the token. No slot
+        is taken: a token is fetched with this method while calls that wait for it may hold all slots.
         """
         outcome = await self.transport.send(request)
         if isinstance(outcome, SendCancelled):
             return outcome
-        # The token is redacted from the body, because the reply keeps its raw JSON. The secrets of the request are
-        # redacted from error messages only: a reply may legitimately return a value that was sent.
+        # The token is redacted from the body, because the reply keeps its raw JSON. The `secrets` are redacted from
+        # error messages only: a reply may legitimately return a value that was sent.
         outcome = _redact_token(outcome, request.token)
         secrets = request.body.secrets if request.token is None else (*request.body.secrets, request.token)
         if isinstance(outcome, Response) and outcome.status == 200 and len(outcome.body) > LARGE_REPLY_BYTES:
@@ -315,6 +305,7 @@ class RequestExecutor:
         `MAX_UNACCEPTED_RESENDS` end a call whose tokens keep being rejected.
         """
         errcode = error.errcode if isinstance(error, ApiError) else 0
+        # Only a token that the caller passed is never replaced.
         if not call.credentials.invalidate(token, errcode):
             error.add_hint("The token is your own (token=), so wxtcb did not refresh it; pass a valid token.")
             raise error
@@ -336,10 +327,9 @@ class RequestExecutor:
         call.failures += 1
         policy, path = call.retry_policy, call.endpoint.path
         delay = policy.backoff(call.failures, self.uniform)
-        if call.failures >= policy.max_attempts(call.endpoint.repeat) or call.retry_time + delay > policy.window:
-            raise error
+        is_last = call.failures >= policy.max_attempts(call.endpoint.repeat)
         # The quota is spent last, so that a call which ends anyway takes nothing from the others.
-        if not self.quota.try_spend(error):
+        if is_last or call.retry_time + delay > policy.window or not self.quota.try_spend(error):
             raise error
         call.dispatcher.emit(
             RetryScheduled(path, call.number, attempt=call.failures, delay=delay, error=error, reason=failure.label)
@@ -356,12 +346,11 @@ class RequestExecutor:
 
 def _redact_token(outcome: SendOutcome, token: Secret | None) -> SendOutcome:
     """Redact the token if the response echoes it."""
-    if token is None or not isinstance(outcome, Response):
-        return outcome
-    value = token.reveal().encode()
-    if len(value) < MIN_REDACTABLE_LENGTH or value not in outcome.body:
-        return outcome
-    return attrs.evolve(outcome, body=outcome.body.replace(value, b"***"))
+    if token is not None and isinstance(outcome, Response):
+        value = token.reveal().encode()
+        if len(value) >= MIN_REDACTABLE_LENGTH and value in outcome.body:
+            return attrs.evolve(outcome, body=outcome.body.replace(value, b"***"))
+    return outcome
 
 
 def read_result(endpoint: Endpoint[R], outcome: SendOutcome, secrets: tuple[Secret, ...]) -> R | WxtcbError:
@@ -381,5 +370,5 @@ def read_result(endpoint: Endpoint[R], outcome: SendOutcome, secrets: tuple[Secr
             return SendVetoed(endpoint=endpoint.path)
         case SendFailure(reason, closed=True):
             return SessionClosed(f"{reason}; no request was sent")
-        case SendFailure(reason, sent, timeout):
-            return TransportError(reason, endpoint=endpoint.path, sent=sent, timeout=timeout)
+        case _:
+            return TransportError(outcome.reason, endpoint=endpoint.path, sent=outcome.sent, timeout=outcome.timeout)

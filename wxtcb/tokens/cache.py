@@ -82,11 +82,7 @@ class RefreshWindows:
         scale = min(1.0, ttl / FULL_TTL)
         # The jitter keeps processes that share a token from asking for the lease at the same moment.
         jitter = uniform(0.0, MAX_JITTER * scale)
-        return cls(
-            advisory_at=expires_at - ADVISORY_WINDOW * scale - jitter,
-            mandatory_at=expires_at - MANDATORY_WINDOW * scale,
-            expires_at=expires_at,
-        )
+        return cls(expires_at - ADVISORY_WINDOW * scale - jitter, expires_at - MANDATORY_WINDOW * scale, expires_at)
 
 
 _NO_WINDOWS: Final = RefreshWindows(DISTANT_PAST, DISTANT_PAST, DISTANT_PAST)
@@ -99,6 +95,8 @@ class TokenCache:
     At most one refresh runs at a time, in a `SharedTask` of its own: cancelling a caller never cancels it. After a
     failure the next refresh is delayed by the error's `retry_after`, or by 1 second, doubled with each further failure
     up to 30 seconds. After a permanent failure the delay is at most 60 seconds, and callers without a token skip it.
+
+    `waiters` counts the calls that wait for a token. `last_error` is that of the last refresh, None after a success.
     """
 
     refresher: TokenRefresher
@@ -114,11 +112,11 @@ class TokenCache:
     _windows: RefreshWindows = attrs.field(init=False, default=_NO_WINDOWS)
     # Equal to `_windows.advisory_at`; a field of its own, so that `cached` reads one attribute.
     _fresh_until: float = attrs.field(init=False, default=DISTANT_PAST)
-    _waiters: int = attrs.field(init=False, default=0)
+    waiters: int = attrs.field(init=False, default=0)
 
     # Refreshes: the one under way or the last one, and how long to wait after a failure.
     _refresh_task: SharedTask[None] | None = attrs.field(init=False, default=None)
-    _last_error: WxtcbError | None = attrs.field(init=False, default=None)
+    last_error: WxtcbError | None = attrs.field(init=False, default=None)
     _failures: int = attrs.field(init=False, default=0)
     _next_refresh_at: float = attrs.field(init=False, default=DISTANT_PAST)
     _peek_task: SharedTask[None] | None = attrs.field(init=False, default=None)
@@ -144,34 +142,23 @@ class TokenCache:
         `ApiError`, `TransportError`, `TokenStoreError`, `TokenFetchLimit` or `TokenConflict`, with `retry_after` where
         it is known. Raises `SessionClosed` after `close`.
         """
-        self._waiters += 1
+        self.waiters += 1
         try:
             token = self.cached()
             while token is None:
                 token = await self._try_get(self.now())
             return token
         finally:
-            self._waiters -= 1
+            self.waiters -= 1
 
     @property
     def current(self) -> FetchedToken | None:
         """The token in use, with details of its fetch; None if there is none."""
         return None if self._token is None else self._fetched
 
-    @property
-    def last_error(self) -> WxtcbError | None:
-        """The error of this process's last refresh; None if it succeeded."""
-        return self._last_error
-
-    @property
-    def waiters(self) -> int:
-        """The number of calls that are waiting for a token."""
-        return self._waiters
-
     def age_and_remaining(self) -> tuple[float, float] | None:
         """Return the token's age and the seconds until it expires; return None if there is no token."""
-        current = self.current
-        if current is None:
+        if (current := self.current) is None:
             return None
         now = self.now()
         return now - current.requested_at, current.expires_at - now
@@ -240,7 +227,7 @@ class TokenCache:
             raise SessionClosed("the session is closed; no request was sent")
         # A caller without a token need not wait after a permanent failure: the provider remembers the failure, so
         # asking again sends no request unless the credentials or the ticket have changed.
-        is_permanent = self._last_error is not None and not is_transient(self._last_error)
+        is_permanent = self.last_error is not None and not is_transient(self.last_error)
         if now < self._next_refresh_at and not (needs_token and is_permanent):
             return None
         reason = self._refresh_reason(now)
@@ -258,15 +245,14 @@ class TokenCache:
     async def _refresh(self, reason: str) -> None:
         started_at = self.now()
         try:
-            # A function, because the refresher builds the request anew after each wait: the token may be rejected
-            # meanwhile.
+            # A function, because the refresher repeats it after each wait: the token may be rejected meanwhile.
             fetched = await self.refresher.get(lambda: self._build_request(reason))
         except WxtcbError as error:
             # `copy.copy` drops the traceback: frames of a user's token source or store may hold secrets.
             failure = copy.copy(error)
         except Exception as error:
-            # A bug must back off like any other failure, or callers would refresh in a tight loop. `SharedTask` reports
-            # the exception itself to the event loop; callers get a WxtcbError without its traceback.
+            # A bug must back off like any other failure, or callers would refresh in a tight loop. `SharedTask` gives
+            # callers a WxtcbError without this traceback, and leaves the exception to the event loop's handler.
             internal_error = WxtcbError(f"internal error in wxtcb ({type(error).__name__}); please report it")
             self._record_error(reason, internal_error, started_at)
             raise
@@ -281,14 +267,13 @@ class TokenCache:
         """Return what a refresh has to achieve now. If the current token is valid, the new one must last longer."""
         remaining = self._windows.expires_at - self.now()
         current = self._token.value if self._token is not None and remaining > 0 else None
-        generation = 0 if self._fetched is None else self._fetched.generation
         return RefreshRequest(
             reason,
             current_token=current,
             current_remaining=max(0.0, remaining),
             invalid_tokens=tuple(self._invalid_tokens),
             not_latest=self._not_latest,
-            generation=generation,
+            generation=0 if self._fetched is None else self._fetched.generation,
         )
 
     def _adopt(self, fetched: FetchedToken, reason: str, started_at: float) -> None:
@@ -296,7 +281,7 @@ class TokenCache:
         self._token, self._fetched = Token(fetched.value, fetched.generation), fetched
         self._windows = RefreshWindows.compute(fetched.expires_at, fetched.ttl, self.refresher.uniform)
         self._fresh_until = self._windows.advisory_at
-        self._last_error, self._failures, self._next_refresh_at = None, 0, DISTANT_PAST
+        self.last_error, self._failures, self._next_refresh_at = None, 0, DISTANT_PAST
         self._not_latest = False
         now = self.now()
         self.refresher.dispatcher.emit(
@@ -320,25 +305,24 @@ class TokenCache:
         # One event per backoff. Callers without a token may repeat a permanent failure during its backoff (see
         # `_start_refresh`), perhaps thousands of times.
         starts_backoff = started_at >= self._next_refresh_at
-        self._last_error, self._next_refresh_at = error, self.now() + backoff
+        self.last_error, self._next_refresh_at = error, self.now() + backoff
         if starts_backoff:
             self.refresher.dispatcher.emit(TokenRefreshFailed(reason, error, backoff, self.now() - started_at))
 
     async def _wait_for_backoff(self, now: float) -> None:
         """Sleep through a short backoff. During a long one, raise its error unless the store has a token."""
         backoff = self._next_refresh_at - now
-        if backoff <= MAX_BACKOFF_WAIT or self._last_error is None:
+        if backoff <= MAX_BACKOFF_WAIT or self.last_error is None:
             await self.refresher.sleep(backoff)
             return
-        # The store is read although this process must not fetch. One peek serves all callers. A running one is never
-        # replaced, because `aclose` ends only the last.
+        # One peek serves all callers. A running one is never replaced, because `aclose` ends only the last.
         peek = self._peek_task
         if peek is None or (peek.done.is_set() and now >= peek.started_at + PEEK_INTERVAL):
             peek = self._peek_task = SharedTask.start(self._peek_store, now)
         await peek.wait()
-        # `_last_error` is checked again because the token found may have been rejected meanwhile.
-        if self.cached() is None and self._last_error is not None:
-            error = copy.copy(self._last_error)
+        # `last_error` is checked again because the token found may have been rejected meanwhile.
+        if self.cached() is None and self.last_error is not None:
+            error = copy.copy(self.last_error)
             error.retry_after = max(0.0, self._next_refresh_at - self.now())
             raise error
 
@@ -350,8 +334,8 @@ class TokenCache:
         with contextlib.suppress(TokenStoreError):
             fetched = await self.refresher.peek(self._build_request(reason))
             # During a slow peek a refresh may have fetched a newer token, or this one may have been rejected.
-            is_superseded = self.now() < self._windows.expires_at
-            if fetched is not None and not is_superseded and fetched.value not in self._invalid_tokens:
+            has_token = self.now() < self._windows.expires_at
+            if fetched is not None and not has_token and fetched.value not in self._invalid_tokens:
                 self._adopt(fetched, reason, started_at)
 
     async def _store_all(self) -> None:
@@ -387,12 +371,8 @@ def create_token_cache(
     """
     # Compared with None: a store, or a callable, may be false.
     shared_state = SharedState(MemoryStore(executor.now) if store is None else store, component_appid)
-    provider: TokenProvider | None
-    if isinstance(token_source, ReadOnly):
-        provider = None
-    elif token_source is not None:
-        provider = ExternalTokenProvider(token_source, timeout)
-    else:
+    provider: TokenProvider | None = None
+    if token_source is None:
         provider = TicketTokenProvider(
             executor,
             component_appid,
@@ -402,6 +382,8 @@ def create_token_cache(
             timeout=timeout,
             ticket_timeout=ticket_timeout,
         )
+    elif not isinstance(token_source, ReadOnly):
+        provider = ExternalTokenProvider(token_source, timeout)
     return TokenCache(
         TokenRefresher(
             owner=process_id(),
