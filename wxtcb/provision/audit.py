@@ -234,7 +234,7 @@ async def audit_tenants(
     ]
     share_results = await look_up_shares(session, concurrency, queries)
     desired = {tenant.name: (tenant, alias) for tenant, alias in zip(tenants, aliases, strict=True)}
-    notes = clock_skew_notes((binding.since for binding in bindings.values()), planner.clock())
+    notes = clock_skew_notes(bindings, planner.clock())
     comparison = Comparison(snapshot.value, desired, records, share_results, recent)
     return await build_audit(planner.namespace, comparison, tuple(notes))
 
@@ -257,15 +257,8 @@ async def build_audit(namespace: str, comparison: Comparison, notes: tuple[str, 
     bound = [comparison.to_bound_environment(record) async for record in records]
     severity = list(FindingKind)
     findings.sort(key=lambda finding: severity.index(finding.kind))
-    return Audit(
-        namespace,
-        len(comparison.desired),
-        tuple(findings),
-        tuple(bound),
-        tuple(unrelated),
-        counts,
-        (*derived_alias_notes(with_derived_alias), *notes),
-    )
+    notes = (*derived_alias_notes(with_derived_alias), *notes)
+    return Audit(namespace, len(comparison.desired), tuple(findings), tuple(bound), tuple(unrelated), counts, notes)
 
 
 def derived_alias_notes(envs: Sequence[str]) -> Iterator[str]:
@@ -428,11 +421,9 @@ class Comparison:
             message = f"{env} was created recently and is not listed yet. Audit again later."
             yield _finding(FindingKind.DRIFT, tenant.name, alias, (env,), message)
             return
-        reason = (
-            f"environment {env} has alias {info.alias}, not {alias}: restore that alias of the tenant"
-            if info
-            else _unlisted_message(env)
-        )
+        reason = _unlisted_message(env)
+        if info is not None:
+            reason = f"environment {env} has alias {info.alias}, not {alias}: restore that alias of the tenant"
         if len(matches) == 1:
             reason = f"{self._alias_in_use(alias, matches[0])}, and {reason}"
         yield _finding(FindingKind.CONFLICT, tenant.name, alias, (env, *matches), f"{reason}.")
