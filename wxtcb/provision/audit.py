@@ -451,9 +451,18 @@ class Comparison:
 
     def _check_record(self, record: TenantRecord) -> Iterator[Finding]:
         """Yield the findings of a record that the tenants do not cover: absent tenants, and previous aliases."""
-        name, alias = record.tenant, record.alias
-        if name not in self.desired:
-            yield from self._check_absent_tenant(record)
+        name, alias, env = record.tenant, record.alias, record.env
+        is_absent = name not in self.desired
+        if is_absent and record.intent is not None:
+            yield self._ambiguous_create_finding(record)
+        if is_absent and env is not None and env not in self.listing.by_env:
+            message = f"{_unlisted_message(env)}. Its tenant is not in the file."
+            yield _finding(FindingKind.CONFLICT, name, alias, (env,), message)
+        elif is_absent and env is not None and not record.retired:
+            order = f" (order {record.tranid})" if record.tranid else ""
+            message = f"{env}{order} is billed, but its tenant is not in the file."
+            message = f"{message} Add the tenant again, or mark it as removed."
+            yield _finding(FindingKind.ORPHAN, name, alias, (env,), message)
         if self.recorded_aliases.get(alias.lower()) != name:
             return
         matches = self.alias_index.find(alias)
@@ -463,18 +472,6 @@ class Comparison:
             in_use = self._alias_in_use(alias, matches[0])
             message = f"{in_use}, and an earlier create used that alias. Adopt or delete it."
             yield _finding(FindingKind.ORPHAN, name, alias, matches, message)
-
-    def _check_absent_tenant(self, record: TenantRecord) -> Iterator[Finding]:
-        if record.intent is not None:
-            yield self._ambiguous_create_finding(record)
-        if record.env is not None and record.env not in self.listing.by_env:
-            message = f"{_unlisted_message(record.env)}. Its tenant is not in the file."
-            yield _finding(FindingKind.CONFLICT, record.tenant, record.alias, (record.env,), message)
-        elif record.env is not None and not record.retired:
-            order = f" (order {record.tranid})" if record.tranid else ""
-            message = f"{record.env}{order} is billed, but its tenant is not in the file."
-            advice = "Add the tenant again, or mark it as removed."
-            yield _finding(FindingKind.ORPHAN, record.tenant, record.alias, (record.env,), f"{message} {advice}")
 
     def _has_ambiguous_create(self, tenant: str, alias: str) -> bool:
         """Return whether the outcome of a create under *alias* for *tenant* is unknown."""
