@@ -244,11 +244,11 @@ async def test_variables_are_returned_as_a_mapping(session, platform, written, r
     assert "PORT" not in repr(detail)
 
 
-@pytest.mark.parametrize("gone", [True, False], ids=["absent", "null"])
+@pytest.mark.parametrize("is_missing", [True, False], ids=["absent", "null"])
 @pytest.mark.parametrize("reply", [containers.NewCsVersion, containers.CsVersionDetail, containers.CsVersionList])
-async def test_every_field_of_a_version_is_optional(session, platform, reply, gone):
+async def test_every_field_of_a_version_is_optional(session, platform, reply, is_missing):
     """A missing or null field is None, also for a version of a list."""
-    empty = {} if gone else dict.fromkeys([*WIRE_NAMES, "total", "version_name"])
+    empty = {} if is_missing else dict.fromkeys([*WIRE_NAMES, "total", "version_name"])
     platform.replies = [{**DONE, **empty, "items": [empty]}]
     found = await session.call(wxtcb.Endpoint("/x", reply, wxtcb.Repeat.READ), {})
     assert found == (reply(items=(CsVersionInfo(),)) if reply is containers.CsVersionList else reply())

@@ -41,18 +41,18 @@ async def test_wait_polls_until_the_version_is_normal(session, wechat, status):
 async def test_failed_version_ends_the_wait(session, wechat, status):
     """Every status that ends with "_fail" raises an error with version and status."""
     wechat.usual[PATH] = version(status)
-    with pytest.raises(OperationFailed, match="version echo-001 of container service echo in e") as failed:
+    with pytest.raises(OperationFailed, match="version echo-001 of container service echo in e") as caught:
         await containers.wait_until_version_normal(session, *VERSION)
-    assert failed.value.status == status
+    assert caught.value.status == status
     assert asyncio.get_running_loop().time() == 1000
 
 
 async def test_timeout_names_the_last_status(session, wechat):
     """`OperationTimeout` comes on time with the last status."""
     wechat.usual[PATH] = version("creating")
-    with pytest.raises(OperationTimeout, match="still creating after 60 s") as overdue:
+    with pytest.raises(OperationTimeout, match="still creating after 60 s") as caught:
         await containers.wait_until_version_normal(session, *VERSION, timeout=60)
-    assert isinstance(overdue.value, TimeoutError)
+    assert isinstance(caught.value, TimeoutError)
     assert asyncio.get_running_loop().time() == pytest.approx(1060)
 
 

@@ -69,7 +69,7 @@ class TestWaiting:
         wechat.usual[PATH] = reply(site("online"))
         store = await hosting.wait_until_online(session, "e", interval=5)
         assert (store.env, store.status) == ("e", "online")
-        assert wechat.sent_at(PATH) == pytest.approx([1000 + 5 * look for look in range(6)])
+        assert wechat.sent_at(PATH) == pytest.approx([1000 + 5 * poll for poll in range(6)])
 
     @pytest.mark.parametrize("status", ["offline", "destroying"])
     async def test_failure_status_ends_the_wait(self, session, wechat, status):

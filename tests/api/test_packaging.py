@@ -15,7 +15,7 @@ from hypothesis import given, strategies as st
 
 import wxtcb
 from wxtcb.api import functions
-from wxtcb.api.functions import Code, packaging
+from wxtcb.api.functions import Code
 
 
 def zipped(**files):
@@ -144,7 +144,7 @@ async def test_exclude_must_be_a_list(folder, names):
 @pytest.fixture
 def small(monkeypatch):
     """Reduce the size limit to 1,000 bytes."""
-    monkeypatch.setattr(packaging, "MAX_ZIP_BYTES", 1000)
+    monkeypatch.setattr(functions, "MAX_ZIP_BYTES", 1000)
 
 
 @pytest.mark.usefixtures("small")
@@ -170,11 +170,11 @@ async def test_zip_that_is_too_large_is_rejected(tmp_path):
 def test_limit_is_20_megabytes():
     """The limit applies to the zip itself."""
     data = zipped(index_js="")
-    whole = data + b"\0" * (packaging.MAX_ZIP_BYTES - len(data))
+    whole = data + b"\0" * (functions.MAX_ZIP_BYTES - len(data))
     with pytest.raises(wxtcb.InvalidArgument, match="too large: 20,971,521 bytes, and 27,962,028 as base64"):
         Code(whole + b"\0")
     with pytest.raises(wxtcb.InvalidArgument, match="not a zip"):
-        Code(b"\0" * packaging.MAX_ZIP_BYTES)
+        Code(b"\0" * functions.MAX_ZIP_BYTES)
 
 
 async def test_zip_is_read_from_memory_or_a_file(tmp_path):
@@ -227,7 +227,7 @@ async def test_packing_runs_in_a_worker_thread(folder, monkeypatch):
         threads.append(threading.current_thread())
         return base64.b64encode(data)
 
-    monkeypatch.setattr(packaging, "b64encode", noted)
+    monkeypatch.setattr(functions, "b64encode", noted)
     await asyncio.gather(functions.pack(folder), Code.from_zip(zipped(index_js="1")))
     assert len(threads) == 2
     assert threading.main_thread() not in threads

@@ -24,7 +24,7 @@ from hypothesis import Phase, given, reject, settings, strategies as st
 import wxtcb
 from wxtcb import BadReply, InvalidArgument, Secret, api
 from wxtcb._protocol.codec import encode_body, read_reply
-from wxtcb._protocol.converter import _make_converter
+from wxtcb._protocol.converter import make_converter
 from wxtcb._protocol.fields import ALIASES, wire_name_of
 
 SAMPLES = [json.loads(file.read_text("utf-8")) for file in (Path(__file__).parents[1] / "samples").glob("*.json")]
@@ -178,7 +178,7 @@ HINTS = {"Split": splits}
 
 def make_reader():
     """Return a converter that reads requests back: secrets become strings."""
-    converter = _make_converter()
+    converter = make_converter()
     converter.register_structure_hook_func(lambda kind: kind == str | Secret, lambda value, _: value)
     converter.register_structure_hook_func(lambda kind: kind in (object, typing.Any), lambda value, _: value)
     return converter

@@ -11,7 +11,7 @@ from hypothesis import example, given, strategies as st
 
 from wxtcb.api import database
 from wxtcb.api.database import and_, collection, eq, gt, or_
-from wxtcb.api.database.literals import to_literal
+from wxtcb.api.database.query import to_literal
 from wxtcb.errors import InvalidArgument
 from wxtcb.sandbox.services.database.parser import parse
 from wxtcb.sandbox.services.database.values import Evaluator

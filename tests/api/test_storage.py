@@ -9,7 +9,7 @@ import wxtcb
 from wxtcb import BadReply, InvalidArgument, InvalidRequest, PartialFailure, PlatformBusy, TransferError
 from wxtcb.api import storage
 
-REFUSED = {"errcode": 40097, "errmsg": "invalid args rid: 5f-77"}
+REJECTED = {"errcode": 40097, "errmsg": "invalid args rid: 5f-77"}
 
 
 def rows(*numbers, status=0):
@@ -85,7 +85,7 @@ async def test_failed_files_are_returned_by_a_view(session, platform):
 @pytest.mark.parametrize("partial", ["raise", "return"])
 async def test_error_of_a_later_batch_keeps_earlier_results(session, platform, partial):
     """`PartialFailure` has the results so far and the files without a result, in any partial mode."""
-    platform.replies = [{"errcode": 0, "errmsg": "ok", "delete_list": rows(*range(50))}, REFUSED]
+    platform.replies = [{"errcode": 0, "errmsg": "ok", "delete_list": rows(*range(50))}, REJECTED]
     view = session.with_options(partial=partial)
     with pytest.raises(PartialFailure, match=r"a later call.*40097") as caught:
         await storage.batch_delete_file(view, "e", [f"f{number}" for number in range(120)])
@@ -100,7 +100,7 @@ async def test_error_of_a_later_batch_keeps_earlier_results(session, platform, p
 
 async def test_links_of_a_failed_batch_have_no_status(session, platform):
     """The same holds for links."""
-    platform.replies = [{"errcode": 0, "errmsg": "ok", "file_list": links(*range(50))}, REFUSED]
+    platform.replies = [{"errcode": 0, "errmsg": "ok", "file_list": links(*range(50))}, REJECTED]
     with pytest.raises(PartialFailure) as caught:
         await storage.batch_download_file(session, "e", wanted(51))
     assert [attrs.astuple(link) for link in caught.value.failed] == [("f50", None, None, None)]
@@ -118,7 +118,7 @@ async def test_partial_failure_counts_attempts_that_may_have_acted(make_session,
 
 async def test_error_of_the_first_batch_is_raised_unchanged(session, platform):
     """No result exists that must be reported."""
-    platform.replies = [REFUSED]
+    platform.replies = [REJECTED]
     with pytest.raises(InvalidRequest):
         await storage.batch_delete_file(session, "e", [f"f{number}" for number in range(51)])
     assert len(platform.sent) == 1

@@ -8,7 +8,7 @@ import wxtcb
 from wxtcb._http.transport import SendFailure
 from wxtcb.api import token
 
-MINTED = {"component_access_token": "another-token", "expires_in": 7200}
+NEW_TOKEN = {"component_access_token": "another-token", "expires_in": 7200}
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def token_platform(platform):
 @pytest.mark.parametrize("ticket", ["ticket@@@two", wxtcb.Secret("ticket@@@two")], ids=["text", "secret"])
 async def test_token_is_fetched_with_the_given_ticket(session, token_platform, ticket):
     """The session's appid and secret are sent with the ticket of the caller."""
-    token_platform.replies = [MINTED]
+    token_platform.replies = [NEW_TOKEN]
     made = await token.api_component_token(session, component_verify_ticket=ticket)
     assert (made.component_access_token.reveal(), made.expires_in) == ("another-token", 7200)
     assert token_platform.bodies == [
@@ -35,7 +35,7 @@ async def test_token_is_fetched_with_the_given_ticket(session, token_platform, t
 
 async def test_token_is_in_no_repr(session, token_platform):
     """The reply's repr has asterisks in place of the token."""
-    token_platform.replies = [MINTED]
+    token_platform.replies = [NEW_TOKEN]
     made = await token.api_component_token(session, component_verify_ticket="t")
     assert repr(made) == "ComponentToken(component_access_token=***, expires_in=7200)"
 

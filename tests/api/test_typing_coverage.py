@@ -13,10 +13,10 @@ import wxtcb
 HERE = Path(__file__).parent
 PAGES = json.loads((HERE / "paths.json").read_text("utf-8"))
 DOCUMENTED = [endpoint for endpoint in wxtcb.endpoints() if endpoint.path in PAGES]
-TRIED = [file.read_text("utf-8") for file in sorted((HERE.parent / "typing").glob("*.py"))]
+TYPING_FILES = [file.read_text("utf-8") for file in sorted((HERE.parent / "typing").glob("*.py"))]
 
 
-def stated(block):
+def asserted_types(block):
     """Yield the calls whose return type a function asserts by `assert_type`, and that type."""
     made = {}
     for node in ast.walk(block):
@@ -31,7 +31,7 @@ def stated(block):
                 yield last_name(made[name].func), last_name(kind)
 
 
-def caught(text):
+def rejected_calls(text):
     """Yield the names of the calls that the type checker must reject."""
     lines = text.splitlines()
     for node in ast.walk(ast.parse(text)):
@@ -45,12 +45,12 @@ def last_name(node):
     return ast.unparse(node).rpartition(".")[2]
 
 
-STATED = {pair for text in TRIED for block in ast.parse(text).body for pair in stated(block)}
-REFUSED = {name for text in TRIED for name in caught(text)}
+ASSERTED = {pair for text in TYPING_FILES for block in ast.parse(text).body for pair in asserted_types(block)}
+REJECTED = {name for text in TYPING_FILES for name in rejected_calls(text)}
 
 
 @pytest.mark.parametrize("endpoint", DOCUMENTED, ids=lambda endpoint: endpoint.name)
 def test_types_of_an_endpoint_are_tested(endpoint):
     """Its return type is asserted, and a wrong call is rejected."""
-    assert (endpoint.name, endpoint.reply.__name__) in STATED
-    assert endpoint.name in REFUSED
+    assert (endpoint.name, endpoint.reply.__name__) in ASSERTED
+    assert endpoint.name in REJECTED

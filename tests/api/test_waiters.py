@@ -42,16 +42,16 @@ async def session(new_session):
 def wait(session):
     """Return a function that waits for job 7 through steps: a status, None for a missing job, or an error."""
 
-    def begin(*steps, timeout=100.0, interval=5.0, awaited=JOB):
+    def begin(*steps, timeout=100.0, interval=5.0, condition=JOB):
         script = [*steps]
 
-        async def look():
+        async def poll_job():
             step = script.pop(0) if len(script) > 1 else script[0]
             if isinstance(step, BaseException):
                 raise step
             return {} if step is None else {7: step}
 
-        return wait_until(session.poller(look), awaited, timeout=timeout, interval=interval)
+        return wait_until(session.poller(poll_job), condition, timeout=timeout, interval=interval)
 
     return begin
 
@@ -75,7 +75,7 @@ async def test_ready_resource_is_returned(wait):
 async def test_ready_resource_may_be_falsy(wait):
     """Only None means that the resource is missing."""
     nothing_left = attrs.evolve(JOB, ready_statuses=frozenset({""}))
-    assert await wait("waiting", "", awaited=nothing_left) == ""
+    assert await wait("waiting", "", condition=nothing_left) == ""
 
 
 async def test_failure_status_is_raised_with_its_explanation(wait):
@@ -107,7 +107,7 @@ async def test_timeout_without_a_successful_poll_has_the_last_error(wait):
 
 async def test_missing_status_keeps_waiting(wait):
     """A reply may lack the status for a while."""
-    awaited = WaitCondition(
+    condition = WaitCondition(
         resource="job 7",
         find=lambda jobs: jobs,
         status_of=lambda _: None,
@@ -115,7 +115,7 @@ async def test_missing_status_keeps_waiting(wait):
         failure_statuses={},
     )
     with pytest.raises(OperationTimeout, match="still not listed"):
-        await wait("any", timeout=12, awaited=awaited)
+        await wait("any", timeout=12, condition=condition)
 
 
 async def test_missing_resource_is_not_found(wait):
@@ -144,7 +144,7 @@ async def test_custom_error_factories_are_used(wait):
     class Stuck(OperationFailed):
         pass
 
-    awaited = WaitCondition(
+    condition = WaitCondition(
         resource="job 7",
         find=JOB.find,
         status_of=JOB.status_of,
@@ -153,7 +153,7 @@ async def test_custom_error_factories_are_used(wait):
         failure_error=partial(Stuck, resource="job 7"),
     )
     with pytest.raises(Stuck):
-        await wait("fail", awaited=awaited)
+        await wait("fail", condition=condition)
 
 
 @pytest.mark.parametrize("bad", [{"timeout": 0}, {"interval": 0}, {"interval": "5"}, {"timeout": float("inf")}])
@@ -174,6 +174,6 @@ async def test_closing_the_session_ends_an_unshared_wait(wait, session, settle):
 
 async def test_unshared_poll_starts_when_it_is_requested(session):
     """No poll is shared, even if an older one would be new enough."""
-    looks = session.poller(lambda: asyncio.sleep(1, "seen"))
-    first, second = await looks.poll(0.0), await looks.poll(0.0)
-    assert (first.started_at, second.started_at, second.value) == (1000, 1001, "seen")
+    poller = session.poller(lambda: asyncio.sleep(1, "value"))
+    first, second = await poller.poll(0.0), await poller.poll(0.0)
+    assert (first.started_at, second.started_at, second.value) == (1000, 1001, "value")

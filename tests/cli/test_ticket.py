@@ -21,9 +21,9 @@ from yarl import URL
 from wxtcb.cli.ticket import (
     ListenAddress,
     NotFoundHandler,
-    _listen,
-    _log_event,
-    _log_notification,
+    listen,
+    log_event,
+    log_notification,
     read_receiver_settings,
 )
 from wxtcb.events import PushMalformed, PushRefused, TicketReceived, TicketWriteFailed, TokenStoreWriteFailed
@@ -248,7 +248,7 @@ async def test_shutdown_waits_for_a_limited_time(
     """A push whose body never ends does not prevent the shutdown."""
     monkeypatch.setattr("wxtcb.cli.ticket._SHUTDOWN_TIMEOUT", 0.01)
     async with read_receiver_settings(os.environ).open_receiver() as receiver, AsyncExitStack() as stack:
-        url = URL(await stack.enter_async_context(_listen(receiver, ListenAddress("127.0.0.1", 0, "/push"))))
+        url = URL(await stack.enter_async_context(listen(receiver, ListenAddress("127.0.0.1", 0, "/push"))))
         reader, writer = await asyncio.open_connection(url.host, url.port)
         writer.write(b"GET /wrong HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await asyncio.wait_for(reader.readuntil(b"not found\n"), 60)).startswith(b"HTTP/1.1 404")
@@ -303,8 +303,8 @@ def test_events_are_logged(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         TicketWriteFailed(999, "it is full", None),
         TokenStoreWriteFailed(1, "not here"),
     ):
-        _log_event(event)
-    asyncio.run(_log_notification(Notification("a\x1b", "wx1", 1, {})))
+        log_event(event)
+    asyncio.run(log_notification(Notification("a\x1b", "wx1", 1, {})))
     assert capsys.readouterr().out.splitlines() == [
         "now ticket stored, created 1 s ago",
         "now ticket already known, created 600 s ago",

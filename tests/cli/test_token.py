@@ -197,7 +197,7 @@ def test_state_of_an_unavailable_store(cli: Cli, platform: Platform, store: Path
     store.mkdir()
     *_, ready, problem = cli("token").stdout.splitlines()
     assert ready == f"Ready for {platform.sandbox.url}."
-    assert problem.startswith("Problem: the token store")
+    assert problem.startswith("Problem: token store")
 
 
 def test_state_shows_the_rejection_of_another_process(

@@ -34,12 +34,12 @@ class Wire:
     A response takes `latency` seconds, at most `whole` seconds (the total timeout).
     """
 
-    box: Sandbox
+    sandbox: Sandbox
     whole: float
     latency: float = 0.001
 
     async def send(self, request: Request) -> SendResult:
-        """Let the sandbox handle the request, and return what a connection would have returned."""
+        """Pass the request to the sandbox, and return what a connection would have returned."""
         if request.is_vetoed():
             return Vetoed()
         query = dict(request.query or {})
@@ -48,8 +48,8 @@ class Wire:
         url = str(URL(request.path).with_query(query))
         try:
             platform_request = PlatformRequest.parse("POST", url, query, request.body.data)
-            outgoing = respond(self.box.world, self.box.faults, platform_request)
-            self.box._record_request(platform_request, outgoing)
+            outgoing = respond(self.sandbox.world, self.sandbox.faults, platform_request)
+            self.sandbox._record_request(platform_request, outgoing)
             return await self._answer(outgoing)
         except asyncio.CancelledError as error:
             return SendCancelled(error.args, sent=True)
@@ -66,10 +66,10 @@ class Wire:
 
 
 @define
-class Rig:
+class Harness:
     """A sandbox, a session on it, and its transport."""
 
-    box: Sandbox
+    sandbox: Sandbox
     session: wxtcb.Session
     wire: Wire
 
@@ -83,61 +83,61 @@ class Rig:
         async with self.provisioner(**options) as provisioner:
             return await provisioner.apply(tenants).wait()
 
-    async def told(self, tenants: Iterable[Tenant], **options: object) -> list[RunEvent]:
+    async def collect_events(self, tenants: Iterable[Tenant], **options: object) -> list[RunEvent]:
         """Provision *tenants* and return the events."""
         async with self.provisioner(**options) as provisioner:
             return [event async for event in provisioner.apply(tenants).events()]
 
 
 @define
-class Rigging:
+class SessionFactory:
     """Opens sessions on sandboxes without sockets."""
 
     monkeypatch: pytest.MonkeyPatch
     wires: list[Wire] = field(factory=list)
 
-    def session(self, box: Sandbox, **options: object) -> wxtcb.Session:
-        """Return a session whose transport calls *box*."""
+    def session(self, sandbox: Sandbox, **options: object) -> wxtcb.Session:
+        """Return a session whose transport calls *sandbox*."""
         given = {
-            "component_appid": box.component_appid,
-            "component_appsecret": box.component_appsecret,
-            "ticket": box.ticket,
+            "component_appid": sandbox.component_appid,
+            "component_appsecret": sandbox.component_appsecret,
+            "ticket": sandbox.ticket,
             "base_url": "http://127.0.0.1:1",
             "max_fetches_per_hour": None,
         }
         session = wxtcb.Session(**{**given, **options})
-        wire = Wire(box, session.timeout.total)
+        wire = Wire(sandbox, session.timeout.total)
         self.wires.append(wire)
         self.monkeypatch.setattr(session_module, "open_transport", lambda *_, **__: wire)
         return session
 
 
 @pytest.fixture
-def rigging(monkeypatch: pytest.MonkeyPatch) -> Rigging:
+def session_factory(monkeypatch: pytest.MonkeyPatch) -> SessionFactory:
     """Return a factory of sessions without sockets."""
-    return Rigging(monkeypatch)
+    return SessionFactory(monkeypatch)
 
 
 @pytest_asyncio.fixture
-async def box() -> Sandbox:
+async def sandbox() -> Sandbox:
     """Make a sandbox on the clock of the loop; its server is not started."""
     return Sandbox(world=World(clock=asyncio.get_running_loop().time))
 
 
 @pytest_asyncio.fixture
-async def rig(box: Sandbox, rigging: Rigging):
+async def harness(sandbox: Sandbox, session_factory: SessionFactory):
     """Open a session on the sandbox."""
-    async with rigging.session(box) as session:
-        yield Rig(box, session, rigging.wires[0])
+    async with session_factory.session(sandbox) as session:
+        yield Harness(sandbox, session, session_factory.wires[0])
 
 
-def connect(box: Sandbox, **options: object) -> wxtcb.Session:
-    """Return a session that reaches *box* over a socket."""
+def connect(sandbox: Sandbox, **options: object) -> wxtcb.Session:
+    """Return a session that reaches *sandbox* over a socket."""
     given = {
-        "component_appid": box.component_appid,
-        "component_appsecret": box.component_appsecret,
-        "ticket": box.ticket,
-        "base_url": box.url,
+        "component_appid": sandbox.component_appid,
+        "component_appsecret": sandbox.component_appsecret,
+        "ticket": sandbox.ticket,
+        "base_url": sandbox.url,
         "retry": wxtcb.RetryPolicy(attempts=3, base=0.001),
         "max_fetches_per_hour": None,
     }

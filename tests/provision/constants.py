@@ -21,15 +21,15 @@ STEPS = ("environment", "ready", "share", "services")
 ENVIRONMENT, READY, SHARED, SERVICES = STEPS
 
 
-def plain(count: int) -> list[Tenant]:
+def plain_tenants(count: int) -> list[Tenant]:
     """Return tenants that request only an environment."""
     return [Tenant(f"商户{number}", alias=f"a{number}") for number in range(count)]
 
 
-async def seen(box: Sandbox, path: str, count: int = 1) -> None:
+async def wait_for_requests(sandbox: Sandbox, path: str, count: int = 1) -> None:
     """Wait until the sandbox has received *count* requests to *path*."""
     for _ in range(100_000):
-        if box.count(path) >= count:
+        if sandbox.count(path) >= count:
             return
         await asyncio.sleep(0.002)
-    raise AssertionError(f"{path}: {box.count(path)} of {count} requests")
+    raise AssertionError(f"{path}: {sandbox.count(path)} of {count} requests")

@@ -11,8 +11,8 @@ import wxtcb
 from wxtcb.provision.journal import HistoryEntry, JournalIdentity, TenantRecord
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
-NOW = HistoryEntry(1.7e9, "noted")
-HOME = JournalIdentity(component_appid="wx", on_loopback=True, namespace="n")
+ENTRY = HistoryEntry(1.7e9, "noted")
+IDENTITY = JournalIdentity(component_appid="wx", on_loopback=True, namespace="n")
 
 
 def record(name="a", version=1, **more):
@@ -20,24 +20,24 @@ def record(name="a", version=1, **more):
     return TenantRecord(tenant=name, alias=f"t{name}", version=version, **more)
 
 
-async def keep(journal, name="a", version=1, **more):
+async def store_record(journal, name="a", version=1, **more):
     """Store a record."""
-    assert await journal.commit(record(name, version, **more), NOW)
+    assert await journal.commit(record(name, version, **more), ENTRY)
 
 
-async def made(path, *names):
+async def create_journal(path, *names):
     """Create a journal with some tenants, and close it."""
     async with SqliteJournal(path) as journal:
         for name in names or ("a",):
-            await keep(journal, name)
+            await store_record(journal, name)
 
 
-def contents(folder):
+def read_files(folder):
     """Return the contents of the files in a folder."""
     return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
 
 
-def cat(path):
+def read_in_other_process(path):
     """Return the contents of a file, read by another process: closing it here would release the locks of SQLite."""
     return subprocess.run(["cat", path], check=True, capture_output=True).stdout
 

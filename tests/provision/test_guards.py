@@ -10,6 +10,7 @@ import pytest
 
 from wxtcb.errors import BadReply, OutcomeUnknown
 from wxtcb.provision import (
+    STEPS,
     Action,
     JournalError,
     MemoryJournal,
@@ -26,67 +27,70 @@ from wxtcb.provision.step import PendingWait, StepResult
 from wxtcb.provision.tenant_state import TenantState
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox
 
-from .conftest import Rig, Rigging
-from .constants import API, CREATE, ESTABLISH, LIST, SHARE, WX1, WX2, plain, seen
+from .conftest import Harness, SessionFactory
+from .constants import API, CREATE, ESTABLISH, LIST, SHARE, WX1, WX2, plain_tenants, wait_for_requests
 
 pytestmark = pytest.mark.virtual_time
 
 
 @pytest.mark.parametrize(("errcode", "options"), [(45009, {}), (40097, {"max_failures": 1})])
 async def test_stop_withdraws_queued_creates(
-    box: Sandbox, rigging: Rigging, errcode: int, options: dict[str, int]
+    sandbox: Sandbox, session_factory: SessionFactory, errcode: int, options: dict[str, int]
 ) -> None:
     """Of 16 that wait for one connection, those behind the failed one are not sent."""
-    box.faults.script(CREATE, [Fault(FaultKind.ERRCODE, errcode=errcode)])
-    async with rigging.session(box, connections=1) as session, Provisioner(session, **options) as provisioner:
-        report = await provisioner.apply(plain(50)).wait()
-    assert (box.count(CREATE), len(box.world.environments)) == (1, 0)
+    sandbox.faults.script(CREATE, [Fault(FaultKind.ERRCODE, errcode=errcode)])
+    async with (
+        session_factory.session(sandbox, connections=1) as session,
+        Provisioner(session, **options) as provisioner,
+    ):
+        report = await provisioner.apply(plain_tenants(50)).wait()
+    assert (sandbox.count(CREATE), len(sandbox.world.environments)) == (1, 0)
     assert report.counts[Outcome.UNFINISHED] >= 49
 
 
-async def test_stop_still_checks_ambiguous_creates(rig: Rig) -> None:
+async def test_stop_still_checks_ambiguous_creates(harness: Harness) -> None:
     """An environment that was created is found and finished; other tenants are unfinished."""
-    rig.box.faults.script(
+    harness.sandbox.faults.script(
         CREATE, [Fault(FaultKind.DROP_AFTER), Fault(FaultKind.DROP), Fault(FaultKind.ERRCODE, errcode=45009)]
     )
     tenants = [Tenant(name, alias=name, services=[API]) for name in "abc"]
-    report = await rig.provision(tenants, concurrency=1)
+    report = await harness.provision(tenants, concurrency=1)
     assert [entry.outcome for entry in report.tenants] == [Outcome.DONE, Outcome.UNFINISHED, Outcome.UNFINISHED]
-    assert (rig.box.count(CREATE), rig.box.count(ESTABLISH)) == (3, 1)
+    assert (harness.sandbox.count(CREATE), harness.sandbox.count(ESTABLISH)) == (3, 1)
 
 
-async def test_leaving_the_block_stops_all_runs_together(rig: Rig) -> None:
+async def test_leaving_the_block_stops_all_runs_together(harness: Harness) -> None:
     """No run sends creates while another uses its grace period."""
-    rig.box.faults.slow(20, path=CREATE)
-    async with rig.provisioner(concurrency=2) as provisioner:
+    harness.sandbox.faults.slow(20, path=CREATE)
+    async with harness.provisioner(concurrency=2) as provisioner:
         for first in (0, 50):
-            provisioner.apply(plain(100)[first : first + 50])
-        await seen(rig.box, CREATE, 4)
-    assert rig.box.count(CREATE) == 4
+            provisioner.apply(plain_tenants(100)[first : first + 50])
+        await wait_for_requests(harness.sandbox, CREATE, 4)
+    assert harness.sandbox.count(CREATE) == 4
 
 
-async def test_slow_list_extends_the_age_limit(rig: Rig) -> None:
+async def test_slow_list_extends_the_age_limit(harness: Harness) -> None:
     """If no list is answered within 5 seconds, creates follow the newest one."""
-    rig.box.faults.slow(6, path=LIST)
-    report = await rig.provision(plain(20), concurrency=4)
-    assert (report.all_done, rig.box.count(CREATE)) == (True, 20)
+    harness.sandbox.faults.slow(6, path=LIST)
+    report = await harness.provision(plain_tenants(20), concurrency=4)
+    assert (report.all_done, harness.sandbox.count(CREATE)) == (True, 20)
 
 
-async def test_journal_gives_an_alias_to_one_tenant(rig: Rig) -> None:
+async def test_journal_gives_an_alias_to_one_tenant(harness: Harness) -> None:
     """Of two concurrent runs, the first commit wins, and one environment is created."""
     journal = MemoryJournal()
-    rig.box.faults.script(CREATE, [Fault(FaultKind.BUSY)])
+    harness.sandbox.faults.script(CREATE, [Fault(FaultKind.BUSY)])
     both = ([Tenant(name, alias=alias)] for name, alias in (("a", "xy"), ("b", "xY")))
-    reports = await asyncio.gather(*(rig.provision(tenants, journal=journal) for tenants in both))
+    reports = await asyncio.gather(*(harness.provision(tenants, journal=journal) for tenants in both))
     errors = [problem.error for report in reports for entry in report.tenants for problem in entry.problems]
     assert [type(error) for error in errors] == [JournalConflict]
-    assert len(rig.box.world.environments) == 1
+    assert len(harness.sandbox.world.environments) == 1
 
 
-async def test_journal_gives_an_environment_to_one_tenant(rig: Rig) -> None:
+async def test_journal_gives_an_environment_to_one_tenant(harness: Harness) -> None:
     """A second adoption is rejected when it is applied."""
-    env = rig.box.world.add("x")
-    async with rig.provisioner() as provisioner:
+    env = harness.sandbox.world.add("x")
+    async with harness.provisioner() as provisioner:
         first = await provisioner.plan([Tenant("a", alias="x")], adopt={"a": env})
         second = await provisioner.plan([Tenant("b", alias="x")], adopt={"b": env})
         assert (await provisioner.apply(first).wait()).all_done
@@ -94,107 +98,107 @@ async def test_journal_gives_an_environment_to_one_tenant(rig: Rig) -> None:
     assert (entry.outcome, entry.env) == (Outcome.FAILED, None)
 
 
-async def test_adoption_replaces_the_previous_environment(rig: Rig) -> None:
+async def test_adoption_replaces_the_previous_environment(harness: Harness) -> None:
     """No step of the previous environment counts for the new one."""
     tenant = Tenant("a", alias="x", appids=[WX1], services=[API])
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         old = (await provisioner.apply([tenant]).wait()).tenants[0]
-        rig.box.world.remove(old.env)
-        new = rig.box.world.add("x")
+        harness.sandbox.world.remove(old.env)
+        new = harness.sandbox.world.add("x")
         plan = await provisioner.plan([tenant], adopt={"a": new})
         entry = (await provisioner.apply(plan).wait()).tenants[0]
         again = await provisioner.plan([tenant], adopt={"a": new})
     assert (entry.outcome, entry.env) == (Outcome.AWAITING, new)
-    assert {(new, "api"), (old.env, "api")} == set(rig.box.world.services)
+    assert {(new, "api"), (old.env, "api")} == set(harness.sandbox.world.services)
     assert (again.tenants[0].action, again.has_changes) == (Action.READY, False)
 
 
-async def test_adoption_resolves_an_ambiguous_create(rig: Rig) -> None:
+async def test_adoption_resolves_an_ambiguous_create(harness: Harness) -> None:
     """The operator has chosen one of two environments."""
-    rig.box.faults.script(CREATE, [Fault(FaultKind.BUSY_AFTER)])
-    async with rig.provisioner(settle=10) as provisioner:
+    harness.sandbox.faults.script(CREATE, [Fault(FaultKind.BUSY_AFTER)])
+    async with harness.provisioner(settle=10) as provisioner:
         run = provisioner.apply([Tenant("a", alias="x")])
-        await seen(rig.box, CREATE)
-        mine = next(iter(rig.box.world.environments))
-        rig.box.world.add("x")
+        await wait_for_requests(harness.sandbox, CREATE)
+        mine = next(iter(harness.sandbox.world.environments))
+        harness.sandbox.world.add("x")
         assert (await run.wait()).tenants[0].outcome is Outcome.DUPLICATE
         plan = await provisioner.plan([Tenant("a", alias="x")], adopt={"a": mine})
         report = await provisioner.apply(plan).wait()
     assert (report.all_done, report.tenants[0].env) == (True, mine)
 
 
-async def test_old_plan_is_renewed(rig: Rig) -> None:
+async def test_old_plan_is_renewed(harness: Harness) -> None:
     """An environment that was deleted since is not reported as done."""
-    async with rig.provisioner() as provisioner:
-        first = await provisioner.apply(plain(1)).wait()
-        plan = await provisioner.plan(plain(1))
+    async with harness.provisioner() as provisioner:
+        first = await provisioner.apply(plain_tenants(1)).wait()
+        plan = await provisioner.plan(plain_tenants(1))
         await asyncio.sleep(3600)
-        rig.box.world.remove(first.tenants[0].env)
+        harness.sandbox.world.remove(first.tenants[0].env)
         report = await provisioner.apply(plan).wait()
-    assert (report.tenants[0].outcome, rig.box.count(CREATE)) == (Outcome.CONFLICT, 1)
+    assert (report.tenants[0].outcome, harness.sandbox.count(CREATE)) == (Outcome.CONFLICT, 1)
 
 
-async def test_renewed_plan_creates_no_additional_environment(rig: Rig) -> None:
+async def test_renewed_plan_creates_no_additional_environment(harness: Harness) -> None:
     """If a blocking environment was deleted since, the approved plan did not create one."""
-    env = rig.box.world.add("a0")
-    async with rig.provisioner() as provisioner:
-        plan = await provisioner.plan(plain(2))
+    env = harness.sandbox.world.add("a0")
+    async with harness.provisioner() as provisioner:
+        plan = await provisioner.plan(plain_tenants(2))
         await asyncio.sleep(60)
-        rig.box.world.remove(env)
+        harness.sandbox.world.remove(env)
         report = await provisioner.apply(plan).wait()
     assert [entry.outcome for entry in report.tenants] == [Outcome.CONFLICT, Outcome.DONE]
     assert report.tenants[0].reason.startswith("the plan was conflict, but its environment no longer exists")
-    assert rig.box.count(CREATE) == 1
+    assert harness.sandbox.count(CREATE) == 1
 
 
-async def test_adoption_of_a_deleted_environment_stops_the_run(rig: Rig) -> None:
+async def test_adoption_of_a_deleted_environment_stops_the_run(harness: Harness) -> None:
     """It was deleted between plan and apply."""
-    env = rig.box.world.add("x")
-    async with rig.provisioner() as provisioner:
+    env = harness.sandbox.world.add("x")
+    async with harness.provisioner() as provisioner:
         plan = await provisioner.plan([Tenant("a", alias="x")], adopt={"a": env})
         await asyncio.sleep(60)
-        rig.box.world.remove(env)
+        harness.sandbox.world.remove(env)
         report = await provisioner.apply(plan).wait()
     assert "the platform lists no such environment" in (report.stop_reason or "")
 
 
-async def test_listed_environment_is_found_in_an_incomplete_list(rig: Rig) -> None:
+async def test_listed_environment_is_found_in_an_incomplete_list(harness: Harness) -> None:
     """Only absence needs a complete list."""
-    async with rig.provisioner() as provisioner:
-        first = await provisioner.apply(plain(1)).wait()
-        rig.box.faults.script(CREATE, [Fault(FaultKind.BUSY_AFTER)])
+    async with harness.provisioner() as provisioner:
+        first = await provisioner.apply(plain_tenants(1)).wait()
+        harness.sandbox.faults.script(CREATE, [Fault(FaultKind.BUSY_AFTER)])
         run = provisioner.apply([Tenant("b", alias="b")])
-        await seen(rig.box, CREATE, 2)
-        rig.box.world.remove(first.tenants[0].env)
+        await wait_for_requests(harness.sandbox, CREATE, 2)
+        harness.sandbox.world.remove(first.tenants[0].env)
         report = await run.wait()
     assert report.all_done
 
 
 @pytest.mark.unmeasured
-async def test_creates_of_earlier_runs_do_not_count(rig: Rig) -> None:
+async def test_creates_of_earlier_runs_do_not_count(harness: Harness) -> None:
     """A tenant whose creates were cancelled three times gets three more attempts."""
-    rig.box.faults.script(CREATE, [Fault(FaultKind.DROP)] * 3)
-    async with rig.provisioner() as provisioner:
+    harness.sandbox.faults.script(CREATE, [Fault(FaultKind.DROP)] * 3)
+    async with harness.provisioner() as provisioner:
         for sent in (1, 2, 3):
-            run = provisioner.apply(plain(1))
-            await seen(rig.box, CREATE, sent)
+            run = provisioner.apply(plain_tenants(1))
+            await wait_for_requests(harness.sandbox, CREATE, sent)
             await asyncio.sleep(0.01)
             await run.cancel()
-        report = await provisioner.apply(plain(1)).wait()
-    assert (report.all_done, rig.box.count(CREATE)) == (True, 4)
+        report = await provisioner.apply(plain_tenants(1)).wait()
+    assert (report.all_done, harness.sandbox.count(CREATE)) == (True, 4)
 
 
-async def test_deadline_far_in_the_future_does_not_block(rig: Rig) -> None:
+async def test_deadline_far_in_the_future_does_not_block(harness: Harness) -> None:
     """The wall clock lengthens the wait for a create of another process, within a limit."""
     journal = MemoryJournal()
-    async with rig.provisioner(journal=journal) as provisioner:
-        run = provisioner.apply(plain(1))
-        await seen(rig.box, CREATE)
+    async with harness.provisioner(journal=journal) as provisioner:
+        run = provisioner.apply(plain_tenants(1))
+        await wait_for_requests(harness.sandbox, CREATE)
         await run.wait()
-    (record,) = (await journal.load([plain(1)[0].name])).values()
+    (record,) = (await journal.load([plain_tenants(1)[0].name])).values()
     ahead = attrs.evolve(record, env=None, intent=Intent(deadline=1e12), version=record.version + 1)
     assert await journal.commit(ahead, HistoryEntry(0.0, "test"))
-    report = await rig.provision(plain(1), journal=journal)
+    report = await harness.provision(plain_tenants(1), journal=journal)
     assert (report.all_done, report.elapsed < 120) == (True, True)
 
 
@@ -212,97 +216,97 @@ class _FailingJournal(MemoryJournal):
         return await super().commit(record, entry, previous_owner)
 
 
-async def test_journal_error_stops_the_run(rig: Rig) -> None:
+async def test_journal_error_stops_the_run(harness: Harness) -> None:
     """No create is sent without an intent, and no other request either."""
     journal = _FailingJournal()
     journal.fails = lambda record: record.tenant == "b" and record.intent is not None
-    report = await rig.provision([Tenant(name, alias=name) for name in "abc"], journal=journal, concurrency=1)
+    report = await harness.provision([Tenant(name, alias=name) for name in "abc"], journal=journal, concurrency=1)
     assert [entry.outcome for entry in report.tenants] == [Outcome.UNFINISHED, Outcome.FAILED, Outcome.UNFINISHED]
     error = report.tenants[1].problems[0].error
     assert isinstance(error, JournalError)
     assert "No space left on device" in str(error)
     assert "No space left on device" in str(report.stop_reason)
-    assert rig.box.count(CREATE) == 1
+    assert harness.sandbox.count(CREATE) == 1
 
 
-async def test_environment_is_reported_although_the_journal_fails(rig: Rig) -> None:
+async def test_environment_is_reported_although_the_journal_fails(harness: Harness) -> None:
     """The next run finds it by its intent."""
     journal = _FailingJournal()
     journal.fails = lambda record: record.env is not None
-    report = await rig.provision(plain(1), journal=journal)
-    (env,) = rig.box.world.environments
+    report = await harness.provision(plain_tenants(1), journal=journal)
+    (env,) = harness.sandbox.world.environments
     entry = report.tenants[0]
     assert (entry.outcome, entry.env, bool(entry.tranid)) == (Outcome.FAILED, env, True)
     journal.fails = lambda _record: False
-    again = await rig.provision(plain(1), journal=journal)
-    assert (again.all_done, again.tenants[0].env, rig.box.count(CREATE)) == (True, env, 1)
+    again = await harness.provision(plain_tenants(1), journal=journal)
+    assert (again.all_done, again.tenants[0].env, harness.sandbox.count(CREATE)) == (True, env, 1)
 
 
-async def test_environment_is_committed_although_the_run_is_cancelled(rig: Rig) -> None:
+async def test_environment_is_committed_although_the_run_is_cancelled(harness: Harness) -> None:
     """The response had arrived, and the commit is completed."""
     journal = _FailingJournal()
     journal.slow = 0.5
-    async with rig.provisioner(journal=journal) as provisioner:
-        run = provisioner.apply(plain(1))
-        await seen(rig.box, CREATE)
+    async with harness.provisioner(journal=journal) as provisioner:
+        run = provisioner.apply(plain_tenants(1))
+        await wait_for_requests(harness.sandbox, CREATE)
         await asyncio.sleep(0.1)
         await run.cancel(grace=0)
-    assert list(await journal.bindings()) == list(rig.box.world.environments)
-    assert run.report.tenants[0].env in rig.box.world.environments
+    assert list(await journal.bindings()) == list(harness.sandbox.world.environments)
+    assert run.report.tenants[0].env in harness.sandbox.world.environments
 
 
-async def test_journal_error_in_a_share_batch_affects_one_tenant(rig: Rig) -> None:
+async def test_journal_error_in_a_share_batch_affects_one_tenant(harness: Harness) -> None:
     """The links of the others are stored."""
     journal = _FailingJournal()
     journal.fails = lambda record: record.tenant == "b" and bool(record.links)
-    rig.box.world.ready_after = ReadyPolicy.after_seconds(9)
+    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(9)
     tenants = [Tenant(name, alias=name, appids=[f"wx{number:016}"]) for number, name in enumerate("abc")]
-    report = await rig.provision(tenants, journal=journal, concurrency=1)
+    report = await harness.provision(tenants, journal=journal, concurrency=1)
     assert [entry.outcome for entry in report.tenants] == [Outcome.AWAITING, Outcome.FAILED, Outcome.AWAITING]
-    assert rig.box.count(SHARE) == 1
+    assert harness.sandbox.count(SHARE) == 1
 
 
 @pytest.mark.parametrize(("errcode", "calls"), [(45009, 1), (48001, 1), (40097, 4)])
-async def test_share_batch_is_split_only_for_errors_of_one_tenant(rig: Rig, errcode: int, calls: int) -> None:
+async def test_share_batch_is_split_only_for_errors_of_one_tenant(harness: Harness, errcode: int, calls: int) -> None:
     """A quota or permission error would meet each tenant again."""
-    rig.box.faults.errcode(errcode, path=SHARE)
-    rig.box.world.ready_after = ReadyPolicy.after_seconds(9)
+    harness.sandbox.faults.errcode(errcode, path=SHARE)
+    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(9)
     tenants = [Tenant(name, alias=name, appids=[f"wx{number:016}"]) for number, name in enumerate("abc")]
-    report = await rig.provision(tenants, concurrency=1)
-    assert (report.counts[Outcome.FAILED], rig.box.count(SHARE)) == (3, calls)
+    report = await harness.provision(tenants, concurrency=1)
+    assert (report.counts[Outcome.FAILED], harness.sandbox.count(SHARE)) == (3, calls)
 
 
-async def test_share_withdrawn_by_cancel_is_unfinished(rig: Rig) -> None:
+async def test_share_withdrawn_by_cancel_is_unfinished(harness: Harness) -> None:
     """It did not fail."""
-    rig.box.faults.script(SHARE, [Fault(FaultKind.EXPIRE_TOKEN)])
-    rig.box.faults.slow(5, path="/cgi-bin/component/api_component_token")
-    async with rig.provisioner() as provisioner:
+    harness.sandbox.faults.script(SHARE, [Fault(FaultKind.EXPIRE_TOKEN)])
+    harness.sandbox.faults.slow(5, path="/cgi-bin/component/api_component_token")
+    async with harness.provisioner() as provisioner:
         run = provisioner.apply([Tenant("a", alias="x", appids=[WX1])])
-        await seen(rig.box, SHARE)
+        await wait_for_requests(harness.sandbox, SHARE)
         await asyncio.sleep(0.1)
         await run.cancel()
     assert (run.report.tenants[0].outcome, run.report.tenants[0].step) == (Outcome.UNFINISHED, "share")
 
 
-async def test_service_withdrawn_after_ambiguous_request_is_unknown(rig: Rig) -> None:
+async def test_service_withdrawn_after_ambiguous_request_is_unknown(harness: Harness) -> None:
     """Not sending it again does not settle the first request."""
-    rig.box.faults.script(ESTABLISH, [Fault(FaultKind.DROP), Fault(FaultKind.EXPIRE_TOKEN)])
-    rig.box.faults.slow(5, path="/cgi-bin/component/api_component_token")
-    async with rig.provisioner() as provisioner:
+    harness.sandbox.faults.script(ESTABLISH, [Fault(FaultKind.DROP), Fault(FaultKind.EXPIRE_TOKEN)])
+    harness.sandbox.faults.slow(5, path="/cgi-bin/component/api_component_token")
+    async with harness.provisioner() as provisioner:
         run = provisioner.apply([Tenant("a", alias="x", services=[API])])
-        await seen(rig.box, ESTABLISH, 2)
+        await wait_for_requests(harness.sandbox, ESTABLISH, 2)
         await asyncio.sleep(0.1)
         await run.cancel()
     problem = run.report.tenants[0].problems[0]
     assert (run.report.tenants[0].outcome, type(problem.error)) == (Outcome.UNKNOWN, OutcomeUnknown)
 
 
-async def test_links_stay_until_they_are_replaced(rig: Rig) -> None:
+async def test_links_stay_until_they_are_replaced(harness: Harness) -> None:
     """A link that could not be replaced stays; links of removed mini programs are not reported."""
     tenant = Tenant("a", alias="x", appids=[WX1, WX2])
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         first = (await provisioner.apply([tenant]).wait()).tenants[0]
-        rig.box.world.is_authorised = lambda appid: appid != WX2
+        harness.sandbox.world.is_authorised = lambda appid: appid != WX2
         plan = await provisioner.plan([tenant], resend_links=True)
         second = (await provisioner.apply(plan).wait()).tenants[0]
         third = (await provisioner.apply([Tenant("a", alias="x")]).wait()).tenants[0]
@@ -311,39 +315,39 @@ async def test_links_stay_until_they_are_replaced(rig: Rig) -> None:
     assert (third.outcome, third.links) == (Outcome.DONE, ())
 
 
-async def test_quota_exhausted_by_lists_has_a_retry_time(rig: Rig) -> None:
+async def test_quota_exhausted_by_lists_has_a_retry_time(harness: Harness) -> None:
     """Before the plan no tenant is started; later creates stop."""
-    rig.box.faults.errcode(45009, path=LIST)
-    before = await rig.provision(plain(1))
-    rig.box.faults.clear()
-    rig.box.faults.script(LIST, [None, *[Fault(FaultKind.ERRCODE, errcode=45009)] * 2])
-    later = await rig.provision(plain(1))
+    harness.sandbox.faults.errcode(45009, path=LIST)
+    before = await harness.provision(plain_tenants(1))
+    harness.sandbox.faults.clear()
+    harness.sandbox.faults.script(LIST, [None, *[Fault(FaultKind.ERRCODE, errcode=45009)] * 2])
+    later = await harness.provision(plain_tenants(1))
     assert before.retry_after is not None
     assert later.retry_after is not None
     assert later.all_done
 
 
-async def test_conflicts_do_not_count_as_failures(rig: Rig) -> None:
+async def test_conflicts_do_not_count_as_failures(harness: Harness) -> None:
     """They do not use up max_failures."""
     for number in range(2):
-        rig.box.world.add(f"a{number}")
-    report = await rig.provision(plain(4), max_failures=2, concurrency=1)
+        harness.sandbox.world.add(f"a{number}")
+    report = await harness.provision(plain_tenants(4), max_failures=2, concurrency=1)
     assert (report.counts[Outcome.CONFLICT], report.counts[Outcome.DONE]) == (2, 2)
 
 
-async def test_reported_errors_have_no_traceback(rig: Rig) -> None:
+async def test_reported_errors_have_no_traceback(harness: Harness) -> None:
     """The frames of ten thousand errors would stay in memory."""
-    rig.box.faults.drop(path=CREATE)
-    entry = (await rig.provision(plain(1), timeout=5)).tenants[0]
+    harness.sandbox.faults.drop(path=CREATE)
+    entry = (await harness.provision(plain_tenants(1), timeout=5)).tenants[0]
     error = entry.problems[0].error
     assert isinstance(error, OutcomeUnknown)
     assert (error.__traceback__, error.cause.__traceback__) == (None, None)
 
 
-async def test_closed_event_iterator_buffers_nothing(rig: Rig) -> None:
+async def test_closed_event_iterator_buffers_nothing(harness: Harness) -> None:
     """Later events are not stored for it."""
-    async with rig.provisioner() as provisioner:
-        run = provisioner.apply(plain(3))
+    async with harness.provisioner() as provisioner:
+        run = provisioner.apply(plain_tenants(3))
         events = run.events()
         async for _ in events:
             break
@@ -352,14 +356,14 @@ async def test_closed_event_iterator_buffers_nothing(rig: Rig) -> None:
     assert not run._event_stream._queues
 
 
-async def test_unexpected_error_is_raised_at_the_end_of_the_block(rig: Rig) -> None:
+async def test_unexpected_error_is_raised_at_the_end_of_the_block(harness: Harness) -> None:
     """A caller that only iterates over events gets it too."""
 
     async def broken(_context: StepContext, _tenants: Sequence[TenantState]) -> StepResult:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await rig.told(plain(1), steps=[attrs.evolve(STEPS[0], run=broken)])
+        await harness.collect_events(plain_tenants(1), steps=[attrs.evolve(STEPS[0], run=broken)])
 
 
 class _FailingWait:
@@ -388,26 +392,26 @@ def step(result: StepResult | None, pending_wait: PendingWait | None = None) -> 
 
 
 @pytest.mark.parametrize("result", [StepResult.END, StepResult.WAIT, None])
-async def test_step_result_without_reason_is_an_error(rig: Rig, result: StepResult | None) -> None:
+async def test_step_result_without_reason_is_an_error(harness: Harness, result: StepResult | None) -> None:
     """Its tenant is not reported as done."""
-    async with rig.provisioner(steps=[*STEPS, step(result)]) as provisioner:
-        run = provisioner.apply(plain(1))
+    async with harness.provisioner(steps=[*STEPS, step(result)]) as provisioner:
+        run = provisioner.apply(plain_tenants(1))
         with pytest.raises(ExceptionGroup) as caught:
             await run.wait()
     assert "step mine ended with" in str(caught.value.exceptions[0])
     assert run.report.tenants[0].outcome is Outcome.UNFINISHED
 
 
-async def test_failing_wait_affects_one_tenant(rig: Rig) -> None:
+async def test_failing_wait_affects_one_tenant(harness: Harness) -> None:
     """The tenant fails at that step."""
-    report = await rig.provision(plain(1), steps=[*STEPS, step(StepResult.WAIT, _FailingWait())])
+    report = await harness.provision(plain_tenants(1), steps=[*STEPS, step(StepResult.WAIT, _FailingWait())])
     assert (report.tenants[0].outcome, report.tenants[0].problems[0].step) == (Outcome.FAILED, "mine")
 
 
-async def test_endless_retry_of_a_step_yields(rig: Rig) -> None:
+async def test_endless_retry_of_a_step_yields(harness: Harness) -> None:
     """It blocks neither the event loop nor a cancellation."""
-    async with rig.provisioner(steps=[*STEPS, step(StepResult.RETRY)]) as provisioner:
-        run = provisioner.apply(plain(1))
+    async with harness.provisioner(steps=[*STEPS, step(StepResult.RETRY)]) as provisioner:
+        run = provisioner.apply(plain_tenants(1))
         events = [event async for event in _until_ready(run.events())]
         await run.cancel()
     assert events
@@ -421,15 +425,15 @@ async def _until_ready(events):
             return
 
 
-async def test_alias_used_during_the_run_is_a_conflict(rig: Rig) -> None:
+async def test_alias_used_during_the_run_is_a_conflict(harness: Harness) -> None:
     """The list right before the create shows it, and no create is sent."""
-    rig.wire.latency = 2.0
-    async with rig.provisioner(concurrency=1) as provisioner:
-        run = provisioner.apply(plain(9))
-        await seen(rig.box, CREATE)
-        env = rig.box.world.add("A8")
+    harness.wire.latency = 2.0
+    async with harness.provisioner(concurrency=1) as provisioner:
+        run = provisioner.apply(plain_tenants(9))
+        await wait_for_requests(harness.sandbox, CREATE)
+        env = harness.sandbox.world.add("A8")
         entry = (await run.wait()).tenants[8]
-    assert (entry.outcome, entry.existing, rig.box.count(CREATE)) == (Outcome.CONFLICT, (env,), 8)
+    assert (entry.outcome, entry.existing, harness.sandbox.count(CREATE)) == (Outcome.CONFLICT, (env,), 8)
 
 
 class _SlowJournal(MemoryJournal):
@@ -440,14 +444,14 @@ class _SlowJournal(MemoryJournal):
         return await super().commit(record, entry, previous_owner)
 
 
-async def test_slow_journal_fails_the_tenant(rig: Rig) -> None:
+async def test_slow_journal_fails_the_tenant(harness: Harness) -> None:
     """No create would follow a recent list, so the tenant fails after three attempts."""
-    entry = (await rig.provision(plain(1), journal=_SlowJournal())).tenants[0]
-    assert (entry.outcome, rig.box.count(CREATE)) == (Outcome.FAILED, 0)
+    entry = (await harness.provision(plain_tenants(1), journal=_SlowJournal())).tenants[0]
+    assert (entry.outcome, harness.sandbox.count(CREATE)) == (Outcome.FAILED, 0)
     assert "storing an intent" in entry.summary
 
 
-async def test_journal_error_is_reported_unchanged(rig: Rig) -> None:
+async def test_journal_error_is_reported_unchanged(harness: Harness) -> None:
     """The journal knows the reason best."""
     journal = _FailingJournal()
 
@@ -455,12 +459,12 @@ async def test_journal_error_is_reported_unchanged(rig: Rig) -> None:
         raise JournalError(f"the journal is of another version than {record.version}")
 
     journal.fails = fail
-    entry = (await rig.provision(plain(1), journal=journal)).tenants[0]
+    entry = (await harness.provision(plain_tenants(1), journal=journal)).tenants[0]
     assert entry.summary == "environment: the journal is of another version than 1"
 
 
-async def test_resend_links_of_a_new_tenant_has_no_effect(rig: Rig) -> None:
+async def test_resend_links_of_a_new_tenant_has_no_effect(harness: Harness) -> None:
     """There is no link to replace."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         plan = await provisioner.plan([Tenant("a", alias="x", appids=[WX1])], resend_links=True)
         assert (await provisioner.apply(plan).wait()).all_done

@@ -188,7 +188,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.history.ambiguous_aliases() and self.history.bound_envs())
     @rule(index=INDEXES)
     def give_ambiguous_alias(self, index):
-        """Give an environment of one tenant the alias of another one whose create is ambiguous."""
+        """Change the alias of a bound environment to that of a tenant whose create is ambiguous."""
         bound, ambiguous = self.history.bound_envs(), self.history.ambiguous_aliases()
         self.history.change_alias_by_hand(bound[index % len(bound)], ambiguous[index % len(ambiguous)])
 

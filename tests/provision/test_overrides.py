@@ -12,8 +12,8 @@ from wxtcb.provision import STEPS, Action, JournalError, MemoryJournal, Outcome,
 from wxtcb.provision.step import StepResult
 from wxtcb.sandbox import ReadyPolicy, Sandbox
 
-from .conftest import Rig, Rigging
-from .constants import API, CREATE, ESTABLISH, LIST, SHARE, WEB, WX1, plain, seen
+from .conftest import Harness, SessionFactory
+from .constants import API, CREATE, ESTABLISH, LIST, SHARE, WEB, WX1, plain_tenants, wait_for_requests
 
 pytestmark = pytest.mark.virtual_time
 A, B, C = (Tenant(name, alias=f"alias-{name}") for name in "abc")
@@ -27,9 +27,9 @@ async def create(provisioner: Provisioner, *tenants: Tenant) -> dict[str, str]:
     return {entry.tenant: entry.env or "" for entry in report.tenants}
 
 
-async def test_new_tenant_is_blocked_while_another_is_absent(rig: Rig) -> None:
+async def test_new_tenant_is_blocked_while_another_is_absent(harness: Harness) -> None:
     """It may be the absent tenant under another name, so the operator decides."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         envs = await create(provisioner, A, B)
         plan = await provisioner.plan([A, Tenant("bb")], complete=True)
         report = await provisioner.apply(plan).wait()
@@ -37,31 +37,31 @@ async def test_new_tenant_is_blocked_while_another_is_absent(rig: Rig) -> None:
     assert f"tenant 'b' has {envs['b']} under alias alias-b but is missing here: was it renamed?" in str(plan)
     assert plan.notes[0] in str(plan)
     assert plan.absent_tenants == {"b": envs["b"]}
-    assert (report.tenants[1].outcome, rig.box.count(CREATE)) == (Outcome.CONFLICT, 2)
+    assert (report.tenants[1].outcome, harness.sandbox.count(CREATE)) == (Outcome.CONFLICT, 2)
 
 
-async def test_absent_tenant_with_ambiguous_create_blocks_new_ones(rig: Rig) -> None:
+async def test_absent_tenant_with_ambiguous_create_blocks_new_ones(harness: Harness) -> None:
     """Its environment may exist."""
-    rig.box.faults.hang(path=CREATE)
-    async with rig.provisioner() as provisioner:
+    harness.sandbox.faults.hang(path=CREATE)
+    async with harness.provisioner() as provisioner:
         run = provisioner.apply([A])
-        await seen(rig.box, CREATE)
+        await wait_for_requests(harness.sandbox, CREATE)
         await run.cancel(grace=0)
         plan = await provisioner.plan([B], complete=True)
     assert "tenant 'a' may have an environment under alias alias-a" in plan.tenants[0].reason
 
 
-async def test_incomplete_list_of_tenants_is_not_blocked(rig: Rig) -> None:
+async def test_incomplete_list_of_tenants_is_not_blocked(harness: Harness) -> None:
     """A backend may provision one tenant at a time."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         await create(provisioner, A)
         await create(provisioner, B)
-    assert rig.box.count(CREATE) == 2
+    assert harness.sandbox.count(CREATE) == 2
 
 
-async def test_removed_tenant_is_recorded(rig: Rig) -> None:
+async def test_removed_tenant_is_recorded(harness: Harness) -> None:
     """Others are created, its environment stays bound, and no later plan asks again."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         envs = await create(provisioner, A, B)
         plan = await provisioner.plan([A, C], complete=True, removed=True)
         assert (plan.create_count, plan.notes) == (1, ())
@@ -73,33 +73,33 @@ async def test_removed_tenant_is_recorded(rig: Rig) -> None:
     assert history["b"][-1].change == "tenant removed"
 
 
-async def test_removed_tenant_that_returns_has_its_environment(rig: Rig) -> None:
+async def test_removed_tenant_that_returns_has_its_environment(harness: Harness) -> None:
     """When it is absent again, new tenants are blocked again."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         await create(provisioner, A, B)
         await provisioner.apply(await provisioner.plan([A], complete=True, removed=True)).wait()
         back = await provisioner.plan([A, B], complete=True)
         await provisioner.apply(back).wait()
         missing = await provisioner.plan([A, C], complete=True)
     assert [planned.action for planned in back.tenants] == [Action.READY, Action.READY]
-    assert (missing.tenants[1].action, rig.box.count(CREATE)) == (Action.CONFLICT, 2)
+    assert (missing.tenants[1].action, harness.sandbox.count(CREATE)) == (Action.CONFLICT, 2)
 
 
-async def test_several_absent_tenants_are_one_message(rig: Rig) -> None:
+async def test_several_absent_tenants_are_one_message(harness: Harness) -> None:
     """One is named, and the others are counted."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         envs = await create(provisioner, A, B)
         plan = await provisioner.plan([Tenant("bb")], complete=True)
     assert "is missing here, like 1 other: was it renamed?" in plan.tenants[0].reason
     assert plan.absent_tenants == envs
 
 
-async def test_renamed_tenant_takes_over_environment_and_links(rig: Rig) -> None:
+async def test_renamed_tenant_takes_over_environment_and_links(harness: Harness) -> None:
     """Order number, links and services move with it; no request is sent again."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         envs = await create(provisioner, Tenant("old", alias="x", appids=[WX1], services=[API]))
         before = (await provisioner.journal.load(["old"]))["old"]
-        sent = rig.box.count(SHARE), rig.box.count(ESTABLISH)
+        sent = harness.sandbox.count(SHARE), harness.sandbox.count(ESTABLISH)
         renamed = Tenant("new", alias="x", appids=[WX1], services=[API])
         blocked = (await provisioner.plan([renamed], complete=True)).tenants[0]
         assert blocked.reason.endswith("adopt it if that tenant was renamed, else choose another alias")
@@ -108,46 +108,50 @@ async def test_renamed_tenant_takes_over_environment_and_links(rig: Rig) -> None
         report = await provisioner.apply(plan).wait()
         records = await provisioner.journal.load()
     after = records["new"]
-    assert (report.all_done, rig.box.count(CREATE), sent) == (True, 1, (rig.box.count(SHARE), rig.box.count(ESTABLISH)))
+    assert (report.all_done, harness.sandbox.count(CREATE), sent) == (
+        True,
+        1,
+        (harness.sandbox.count(SHARE), harness.sandbox.count(ESTABLISH)),
+    )
     assert (after.env, after.tranid, after.opened_at) == (before.env, before.tranid, before.opened_at)
     assert (after.links, after.services, records["old"].may_have_environment) == (before.links, before.services, False)
 
 
-async def test_environment_of_a_present_tenant_cannot_be_adopted(rig: Rig) -> None:
+async def test_environment_of_a_present_tenant_cannot_be_adopted(harness: Harness) -> None:
     """The same holds if the list of tenants may be incomplete."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         envs = await create(provisioner, A)
         for tenants, complete in (([A, B], True), ([B], False)):
             with pytest.raises(InvalidArgument, match="the environment belongs to tenant 'a'"):
                 await provisioner.plan(tenants, complete=complete, adopt={"b": envs["a"]})
 
 
-async def test_forget_allows_a_new_environment(rig: Rig) -> None:
+async def test_forget_allows_a_new_environment(harness: Harness) -> None:
     """Before that, its tenant is in conflict, and no tenant gets a new environment."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         envs = await create(provisioner, A)
-        rig.box.world.remove(envs["a"])
+        harness.sandbox.world.remove(envs["a"])
         stuck = await provisioner.plan([A, B])
         plan = await provisioner.plan([A, B], forget=envs)
         report = await provisioner.apply(plan).wait()
     assert [planned.action for planned in stuck.tenants] == [Action.CONFLICT, Action.CONFLICT]
     assert f"the list lacks {envs['a']} of tenant 'a'" in stuck.tenants[1].reason
-    assert (plan.create_count, report.all_done, rig.box.count(CREATE)) == (2, True, 3)
+    assert (plan.create_count, report.all_done, harness.sandbox.count(CREATE)) == (2, True, 3)
 
 
-async def test_forget_works_for_an_absent_tenant(rig: Rig) -> None:
+async def test_forget_works_for_an_absent_tenant(harness: Harness) -> None:
     """Its missing environment would block all other tenants."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         envs = await create(provisioner, A)
-        rig.box.world.remove(envs["a"])
+        harness.sandbox.world.remove(envs["a"])
         report = await provisioner.apply(await provisioner.plan([B], forget=envs)).wait()
         records = await provisioner.journal.load()
     assert (report.all_done, records["a"].env) == (True, None)
 
 
-async def test_invalid_forget_is_rejected(rig: Rig) -> None:
+async def test_invalid_forget_is_rejected(harness: Harness) -> None:
     """The environment must be unlisted, and in the journal."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         envs = await create(provisioner, A)
         with pytest.raises(InvalidArgument, match=r"forget a=.*still lists it"):
             await provisioner.plan([A], forget=envs)
@@ -157,53 +161,53 @@ async def test_invalid_forget_is_rejected(rig: Rig) -> None:
             await provisioner.plan([A], forget={"a": ""})
 
 
-async def test_list_without_known_environments_blocks_creates(rig: Rig) -> None:
+async def test_list_without_known_environments_blocks_creates(harness: Harness) -> None:
     """An empty list proves nothing."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         envs = await create(provisioner, A, B)
         for env in envs.values():
-            rig.box.world.remove(env)
+            harness.sandbox.world.remove(env)
         report = await provisioner.apply([A, B, C]).wait()
     assert [entry.outcome for entry in report.tenants] == [Outcome.CONFLICT] * 3
     assert "and 1 more: the list is incomplete" in report.tenants[2].reason
-    assert rig.box.count(CREATE) == 2
+    assert harness.sandbox.count(CREATE) == 2
 
 
-async def test_recent_environment_need_not_be_listed(rig: Rig) -> None:
+async def test_recent_environment_need_not_be_listed(harness: Harness) -> None:
     """A run after a crash neither misses it nor creates another one."""
-    rig.box.world.visible_after = 1.5
-    async with rig.provisioner(interval=0.5) as provisioner:
+    harness.sandbox.world.visible_after = 1.5
+    async with harness.provisioner(interval=0.5) as provisioner:
         first = provisioner.apply([A])
-        await seen(rig.box, CREATE)
+        await wait_for_requests(harness.sandbox, CREATE)
         await asyncio.sleep(0.1)
         await first.cancel(grace=0)
         plan = await provisioner.plan([A, B])
         report = await provisioner.apply(plan).wait()
     assert [planned.action for planned in plan.tenants] == [Action.READY, Action.CREATE]
-    assert (report.all_done, rig.box.count(CREATE)) == (True, 2)
+    assert (report.all_done, harness.sandbox.count(CREATE)) == (True, 2)
 
 
-async def test_environment_missing_for_30_seconds_stops_the_run(rig: Rig) -> None:
+async def test_environment_missing_for_30_seconds_stops_the_run(harness: Harness) -> None:
     """It was deleted during the run; no further environment is created."""
-    rig.box.world.ready_after = ReadyPolicy.after_seconds(20)
-    async with rig.provisioner(concurrency=1) as provisioner:
+    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(20)
+    async with harness.provisioner(concurrency=1) as provisioner:
         envs = await create(provisioner, A)
-        run = provisioner.apply(plain(3))
-        rig.box.faults.slow(8.0, path=CREATE)
-        await seen(rig.box, CREATE, 2)
-        rig.box.world.remove(envs["a"])
+        run = provisioner.apply(plain_tenants(3))
+        harness.sandbox.faults.slow(8.0, path=CREATE)
+        await wait_for_requests(harness.sandbox, CREATE, 2)
+        harness.sandbox.world.remove(envs["a"])
         report = await run.wait()
     assert f"did not show environment {envs['a']}, which should be there, for 30 s" in str(report.stop_reason)
     assert report.counts[Outcome.UNFINISHED] == 2
-    assert rig.box.count(CREATE) == 2
+    assert harness.sandbox.count(CREATE) == 2
 
 
-async def test_clock_set_back_is_noted(rig: Rig) -> None:
+async def test_clock_set_back_is_noted(harness: Harness) -> None:
     """The run is not affected."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         await create(provisioner, A)
         now = provisioner.clock()
-    async with rig.provisioner(journal=provisioner.journal, clock=lambda: now - 86_400) as back:
+    async with harness.provisioner(journal=provisioner.journal, clock=lambda: now - 86_400) as back:
         plan = await back.plan([A, B])
         report = await back.apply(plan).wait()
     assert report.all_done
@@ -219,26 +223,26 @@ async def test_clock_set_back_is_noted(rig: Rig) -> None:
     ],
 )
 async def test_journal_of_another_platform_is_rejected(
-    rig: Rig, rigging: Rigging, options: dict[str, str], message: str
+    harness: Harness, session_factory: SessionFactory, options: dict[str, str], message: str
 ) -> None:
     """No request is sent."""
     journal = MemoryJournal()
-    async with rig.provisioner(journal=journal) as provisioner:
+    async with harness.provisioner(journal=journal) as provisioner:
         await create(provisioner, A)
-    lists = rig.box.count(LIST)
-    async with rigging.session(rig.box, **options) as session:
+    lists = harness.sandbox.count(LIST)
+    async with session_factory.session(harness.sandbox, **options) as session:
         with pytest.raises(InvalidArgument, match=message):
             async with Provisioner(session, journal=journal):
                 pass
-    assert rig.box.count(LIST) == lists
+    assert harness.sandbox.count(LIST) == lists
 
 
-async def test_rejected_decision_stops_the_run(box: Sandbox, rigging: Rigging) -> None:
+async def test_rejected_decision_stops_the_run(sandbox: Sandbox, session_factory: SessionFactory) -> None:
     """Another run changed the record first."""
     journal = MemoryJournal()
-    async with rigging.session(box) as session:
-        rig = Rig(box, session, rigging.wires[0])
-        async with rig.provisioner(journal=journal) as provisioner:
+    async with session_factory.session(sandbox) as session:
+        harness = Harness(sandbox, session, session_factory.wires[0])
+        async with harness.provisioner(journal=journal) as provisioner:
             await create(provisioner, A, B)
             plan = await provisioner.plan([A, C], complete=True, removed=True)
             other = await provisioner.plan([A], complete=True, removed=True)
@@ -248,62 +252,62 @@ async def test_rejected_decision_stops_the_run(box: Sandbox, rigging: Rigging) -
     assert report.counts[Outcome.UNFINISHED] == 2
 
 
-async def test_creates_wait_until_recent_environments_are_listed(rig: Rig) -> None:
+async def test_creates_wait_until_recent_environments_are_listed(harness: Harness) -> None:
     """A list that lacks a recent environment may lack others, such as one with the alias."""
-    taken = rig.box.world.add("taken")
-    async with rig.provisioner(settle=10.0) as provisioner:
+    taken = harness.sandbox.world.add("taken")
+    async with harness.provisioner(settle=10.0) as provisioner:
         await provisioner.apply([A]).wait()
-        rig.box.faults.incomplete_list(taken, *rig.box.world.environments, path=LIST, times=3)
+        harness.sandbox.faults.incomplete_list(taken, *harness.sandbox.world.environments, path=LIST, times=3)
         report = await provisioner.apply([A, Tenant("b", alias="taken")]).wait()
     assert [entry.outcome for entry in report.tenants] == [Outcome.DONE, Outcome.CONFLICT]
-    assert (report.tenants[1].existing, rig.box.count(CREATE)) == ((taken,), 1)
+    assert (report.tenants[1].existing, harness.sandbox.count(CREATE)) == ((taken,), 1)
 
 
-async def test_recent_environment_that_is_never_listed_stops_the_run(rig: Rig) -> None:
+async def test_recent_environment_that_is_never_listed_stops_the_run(harness: Harness) -> None:
     """It was deleted right after it was created."""
-    async with rig.provisioner(settle=10.0) as provisioner:
+    async with harness.provisioner(settle=10.0) as provisioner:
         env = (await provisioner.apply([A]).wait()).tenants[0].env or ""
-        rig.box.world.remove(env)
+        harness.sandbox.world.remove(env)
         report = await provisioner.apply([B]).wait()
     assert f"the list did not show environment {env}" in str(report.stop_reason)
-    assert (report.elapsed < 60, rig.box.count(CREATE)) == (True, 1)
+    assert (report.elapsed < 60, harness.sandbox.count(CREATE)) == (True, 1)
 
 
-async def test_forget_needs_three_lists_without_the_environment(rig: Rig) -> None:
+async def test_forget_needs_three_lists_without_the_environment(harness: Harness) -> None:
     """A single incomplete list does not count."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         envs = await create(provisioner, A)
-        rig.box.faults.incomplete_list(envs["a"], path=LIST, times=2)
+        harness.sandbox.faults.incomplete_list(envs["a"], path=LIST, times=2)
         with pytest.raises(InvalidArgument, match="still lists it"):
             await provisioner.plan([A], forget=envs)
 
 
-async def test_repeated_forget_is_noted(rig: Rig) -> None:
+async def test_repeated_forget_is_noted(harness: Harness) -> None:
     """The same command can be run again."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         envs = await create(provisioner, A, B)
-        rig.box.world.remove(envs["a"])
+        harness.sandbox.world.remove(envs["a"])
         for _ in range(2):
             plan = await provisioner.plan([A, B], forget={"a": envs["a"]})
             assert (await provisioner.apply(plan).wait()).all_done
-        rig.box.world.remove(envs["b"])
+        harness.sandbox.world.remove(envs["b"])
         with pytest.raises(InvalidArgument, match="the environment belongs to tenant 'b'"):
             await provisioner.plan([A, B], forget={"a": envs["b"]})
     assert [f"forget a={envs['a']} has no effect" in note for note in plan.notes] == [True]
-    assert rig.box.count(CREATE) == 3
+    assert harness.sandbox.count(CREATE) == 3
 
 
-async def test_interrupted_takeover_can_be_repeated(rig: Rig) -> None:
+async def test_interrupted_takeover_can_be_repeated(harness: Harness) -> None:
     """After any commit, links and services are complete, and no request is sent again."""
     old = Tenant("old", alias="x", appids=[WX1], services=[API])
     new = Tenant("new", alias="x", appids=[WX1], services=[API])
     for commits in range(4):
         journal = _LimitedJournal()
-        async with rig.provisioner(journal=journal) as provisioner:
-            for env in list(rig.box.world.environments):
-                rig.box.world.remove(env)
+        async with harness.provisioner(journal=journal) as provisioner:
+            for env in list(harness.sandbox.world.environments):
+                harness.sandbox.world.remove(env)
             envs = await create(provisioner, old)
-            sent = rig.box.count(SHARE), rig.box.count(ESTABLISH)
+            sent = harness.sandbox.count(SHARE), harness.sandbox.count(ESTABLISH)
             journal.remaining = commits
             await provisioner.apply(await provisioner.plan([new], complete=True, adopt={"new": envs["old"]})).wait()
             journal.remaining = 99
@@ -312,7 +316,7 @@ async def test_interrupted_takeover_can_be_repeated(rig: Rig) -> None:
             report = await provisioner.apply(plan).wait()
             records = await journal.load()
         assert (report.all_done, records["new"].env, records["old"].may_have_environment) == (True, envs["old"], False)
-        assert sent == (rig.box.count(SHARE), rig.box.count(ESTABLISH))
+        assert sent == (harness.sandbox.count(SHARE), harness.sandbox.count(ESTABLISH))
 
 
 class _LimitedJournal(MemoryJournal):
@@ -327,33 +331,33 @@ class _LimitedJournal(MemoryJournal):
         return await super().commit(record, entry, previous_owner)
 
 
-async def test_ambiguous_create_of_a_renamed_tenant_can_be_adopted(rig: Rig) -> None:
+async def test_ambiguous_create_of_a_renamed_tenant_can_be_adopted(harness: Harness) -> None:
     """The alias stays reserved until the environment is listed and adopted under the new name."""
-    rig.box.faults.hang_after(path=CREATE, times=1)
+    harness.sandbox.faults.hang_after(path=CREATE, times=1)
     old, new = Tenant("old", alias="x"), Tenant("new", alias="x")
-    rig.box.world.visible_after = 1.0
-    async with rig.provisioner() as provisioner:
+    harness.sandbox.world.visible_after = 1.0
+    async with harness.provisioner() as provisioner:
         run = provisioner.apply([old])
-        await seen(rig.box, CREATE)
+        await wait_for_requests(harness.sandbox, CREATE)
         await run.cancel(grace=0)
         early = await provisioner.plan([new], complete=True, removed=True)
         await asyncio.sleep(2)
-        (env,) = rig.box.world.environments
+        (env,) = harness.sandbox.world.environments
         late = await provisioner.plan([new], complete=True, adopt={"new": env})
         report = await provisioner.apply(late).wait()
         records = await provisioner.journal.load()
     assert "the outcome of a create for tenant 'old' under alias x is unknown" in early.tenants[0].reason
     assert (report.all_done, records["new"].env, records["old"].may_have_environment) == (True, env, False)
-    assert rig.box.count(CREATE) == 1
+    assert harness.sandbox.count(CREATE) == 1
 
 
-async def test_failed_resend_keeps_the_links(rig: Rig) -> None:
+async def test_failed_resend_keeps_the_links(harness: Harness) -> None:
     """No link is lost."""
     tenant = Tenant("a", alias="x", appids=[WX1], services=[API])
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         await create(provisioner, tenant)
         before = (await provisioner.journal.load(["a"]))["a"].links
-        rig.box.faults.errcode(61007, path=SHARE)
+        harness.sandbox.faults.errcode(61007, path=SHARE)
         again = attrs.evolve(tenant, services=[API, WEB])
         report = await provisioner.apply(await provisioner.plan([again], resend_links=True)).wait()
         after = (await provisioner.journal.load(["a"]))["a"]
@@ -361,86 +365,86 @@ async def test_failed_resend_keeps_the_links(rig: Rig) -> None:
     assert (after.links, after.has_service("web")) == (before, True)
 
 
-async def test_deleted_environment_is_not_adopted(rig: Rig) -> None:
+async def test_deleted_environment_is_not_adopted(harness: Harness) -> None:
     """It is neither bound nor created again."""
-    rig.box.faults.hang_after(path=CREATE, times=1)
-    async with rig.provisioner() as provisioner:
+    harness.sandbox.faults.hang_after(path=CREATE, times=1)
+    async with harness.provisioner() as provisioner:
         run = provisioner.apply([A])
-        await seen(rig.box, CREATE)
+        await wait_for_requests(harness.sandbox, CREATE)
         await run.cancel(grace=0)
-        (env,) = rig.box.world.environments
+        (env,) = harness.sandbox.world.environments
         run = provisioner.apply([A])
         await asyncio.sleep(1)
-        rig.box.world.remove(env)
+        harness.sandbox.world.remove(env)
         report = await run.wait()
         plan = await provisioner.plan([A])
-    assert (report.tenants[0].outcome, rig.box.count(CREATE)) == (Outcome.CONFLICT, 1)
+    assert (report.tenants[0].outcome, harness.sandbox.count(CREATE)) == (Outcome.CONFLICT, 1)
     assert "was to be adopted" in report.tenants[0].reason
     assert plan.create_count == 1
 
 
-async def test_intent_keeps_its_own_deadline(rig: Rig, rigging: Rigging) -> None:
+async def test_intent_keeps_its_own_deadline(harness: Harness, session_factory: SessionFactory) -> None:
     """A run with shorter timeouts waits as long as the killed one would have."""
-    rig.box.faults.hang(path=CREATE, times=1)
-    async with rigging.session(rig.box, timeout=Timeout(connect=5, reply=300)) as session:
-        slow = Rig(rig.box, session, rigging.wires[-1])
+    harness.sandbox.faults.hang(path=CREATE, times=1)
+    async with session_factory.session(harness.sandbox, timeout=Timeout(connect=5, reply=300)) as session:
+        slow = Harness(harness.sandbox, session, session_factory.wires[-1])
         async with slow.provisioner() as provisioner:
             run = provisioner.apply([A])
-            await seen(rig.box, CREATE)
+            await wait_for_requests(harness.sandbox, CREATE)
             await run.cancel(grace=0)
             journal = provisioner.journal
-    async with rigging.session(rig.box, timeout=Timeout(connect=1, reply=1)) as session:
-        report = await Rig(rig.box, session, rigging.wires[-1]).provision([A], journal=journal)
+    async with session_factory.session(harness.sandbox, timeout=Timeout(connect=1, reply=1)) as session:
+        report = await Harness(harness.sandbox, session, session_factory.wires[-1]).provision([A], journal=journal)
     assert (report.all_done, report.elapsed > 310) == (True, True)
 
 
-async def test_decisions_are_copied(rig: Rig) -> None:
+async def test_decisions_are_copied(harness: Harness) -> None:
     """Changing the mapping later does not change the plan."""
-    env = rig.box.world.add("alias-a")
+    env = harness.sandbox.world.add("alias-a")
     adopt: dict[str, str] = {}
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         plan = await provisioner.plan([A], adopt=adopt)
         adopt["a"] = env
         assert plan.decisions.adopt == {}
 
 
-async def test_cancelled_run_stops_listing(rig: Rig) -> None:
+async def test_cancelled_run_stops_listing(harness: Harness) -> None:
     """This holds while it waits for a complete list."""
-    async with rig.provisioner(concurrency=1) as provisioner:
+    async with harness.provisioner(concurrency=1) as provisioner:
         await create(provisioner, A)
-        rig.box.faults.slow(8.0, path=CREATE, times=1)
-        run = provisioner.apply(plain(3))
-        await seen(rig.box, CREATE, 2)
-        rig.box.faults.incomplete_list(*rig.box.world.environments, path=LIST)
+        harness.sandbox.faults.slow(8.0, path=CREATE, times=1)
+        run = provisioner.apply(plain_tenants(3))
+        await wait_for_requests(harness.sandbox, CREATE, 2)
+        harness.sandbox.faults.incomplete_list(*harness.sandbox.world.environments, path=LIST)
         await asyncio.sleep(12)
-        lists, start = rig.box.count(LIST), asyncio.get_running_loop().time()
+        lists, start = harness.sandbox.count(LIST), asyncio.get_running_loop().time()
         await run.cancel()
-    assert (lists > 3, rig.box.count(LIST) <= lists + 1) == (True, True)
+    assert (lists > 3, harness.sandbox.count(LIST) <= lists + 1) == (True, True)
     assert asyncio.get_running_loop().time() - start < 3
 
 
-async def test_adoption_keeps_listed_environments_and_ambiguous_creates(rig: Rig) -> None:
+async def test_adoption_keeps_listed_environments_and_ambiguous_creates(harness: Harness) -> None:
     """Each must be resolved before another environment is adopted."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         await create(provisioner, A)
-        twin = rig.box.world.add("alias-a")
+        twin = harness.sandbox.world.add("alias-a")
         with pytest.raises(InvalidArgument, match=r"the tenant has alias-a-\w+, which is still listed"):
             await provisioner.plan([A], adopt={"a": twin})
-        rig.box.faults.hang(path=CREATE)
+        harness.sandbox.faults.hang(path=CREATE)
         run = provisioner.apply([B])
-        await seen(rig.box, CREATE, 2)
+        await wait_for_requests(harness.sandbox, CREATE, 2)
         await run.cancel(grace=0)
-        other = rig.box.world.add("y")
+        other = harness.sandbox.world.add("y")
         with pytest.raises(InvalidArgument, match="a create under the previous alias alias-b"):
             await provisioner.plan([Tenant("b", alias="y")], adopt={"b": other})
 
 
-async def test_alias_of_another_tenant_cannot_be_adopted(rig: Rig) -> None:
+async def test_alias_of_another_tenant_cannot_be_adopted(harness: Harness) -> None:
     """With both decisions, adopt and forget, it can."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         envs = await create(provisioner, Tenant("old", alias="x"))
-        rig.box.world.remove(envs["old"])
-        other = rig.box.world.add("x")
+        harness.sandbox.world.remove(envs["old"])
+        other = harness.sandbox.world.add("x")
         new = Tenant("new", alias="x")
         with pytest.raises(InvalidArgument, match=f"belongs to tenant 'old', which has {envs['old']}"):
             await provisioner.plan([new], complete=True, adopt={"new": other})
@@ -449,21 +453,21 @@ async def test_alias_of_another_tenant_cannot_be_adopted(rig: Rig) -> None:
     assert (report.all_done, report.tenants[0].env) == (True, other)
 
 
-async def test_waiting_for_a_recent_environment_holds_no_worker(rig: Rig) -> None:
+async def test_waiting_for_a_recent_environment_holds_no_worker(harness: Harness) -> None:
     """A service of another tenant is established meanwhile."""
-    async with rig.provisioner(settle=100.0, concurrency=2) as provisioner:
+    async with harness.provisioner(settle=100.0, concurrency=2) as provisioner:
         await provisioner.apply([A]).wait()
         await asyncio.sleep(100)
         await provisioner.apply([B]).wait()
-        rig.box.faults.incomplete_list(*list(rig.box.world.environments)[1:], path=LIST)
-        run = provisioner.apply([*plain(4), attrs.evolve(A, services=[API])])
+        harness.sandbox.faults.incomplete_list(*list(harness.sandbox.world.environments)[1:], path=LIST)
+        run = provisioner.apply([*plain_tenants(4), attrs.evolve(A, services=[API])])
         await asyncio.sleep(20)
-        assert (rig.box.count(ESTABLISH), rig.box.count(CREATE)) == (1, 2)
-        rig.box.faults.clear()
+        assert (harness.sandbox.count(ESTABLISH), harness.sandbox.count(CREATE)) == (1, 2)
+        harness.sandbox.faults.clear()
         assert (await run.wait()).all_done
 
 
-async def test_failing_step_predicate_affects_one_tenant(rig: Rig) -> None:
+async def test_failing_step_predicate_affects_one_tenant(harness: Harness) -> None:
     """The error is raised at the end, and the others are done."""
 
     def is_needed(tenant: Tenant, record: TenantRecord, _status: str | None) -> bool:
@@ -475,7 +479,7 @@ async def test_failing_step_predicate_affects_one_tenant(rig: Rig) -> None:
         raise NotImplementedError
 
     mine = Step(name="mine", title="mine", is_needed=is_needed, run=run_step)
-    async with rig.provisioner(steps=[*STEPS, mine]) as provisioner:
+    async with harness.provisioner(steps=[*STEPS, mine]) as provisioner:
         run = provisioner.apply([A, B, C])
         with pytest.raises(ZeroDivisionError):
             await run.wait()

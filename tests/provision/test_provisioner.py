@@ -9,7 +9,7 @@ from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.provision import STEPS, MemoryJournal, Provisioner, Tenant
 from wxtcb.sandbox import Sandbox
 
-from .conftest import Rig, Rigging, connect
+from .conftest import Harness, SessionFactory, connect
 
 pytestmark = pytest.mark.virtual_time
 
@@ -44,9 +44,9 @@ def test_steps_must_have_different_names() -> None:
         Provisioner(connect(Sandbox(port=1)), steps=[*STEPS, STEPS[0]])
 
 
-async def test_apply_requires_an_open_provisioner(rig: Rig) -> None:
+async def test_apply_requires_an_open_provisioner(harness: Harness) -> None:
     """No run starts before or after the `async with` block."""
-    provisioner = rig.provisioner()
+    provisioner = harness.provisioner()
     with pytest.raises(SessionClosed, match="the provisioner is not open"):
         provisioner.apply([])
     async with provisioner:
@@ -64,13 +64,13 @@ async def test_apply_requires_an_open_session() -> None:
             await provisioner.plan([Tenant("a")])
 
 
-async def test_real_platform_requires_a_durable_journal(box: Sandbox, rigging: Rigging) -> None:
+async def test_real_platform_requires_a_durable_journal(sandbox: Sandbox, session_factory: SessionFactory) -> None:
     """A crash would lose track of billed environments; planning costs nothing and is allowed."""
 
     class Durable(MemoryJournal):
         durable = True
 
-    async with rigging.session(box, base_url="https://api.weixin.qq.com") as session:
+    async with session_factory.session(sandbox, base_url="https://api.weixin.qq.com") as session:
         async with Provisioner(session) as provisioner:
             plan = await provisioner.plan([Tenant("a")])
             for plan_or_tenants in (plan, [Tenant("a")]):
@@ -80,16 +80,16 @@ async def test_real_platform_requires_a_durable_journal(box: Sandbox, rigging: R
             assert (await provisioner.apply(await provisioner.plan([Tenant("a")])).wait()).all_done
 
 
-async def test_duplicate_tenants_send_no_request(rig: Rig) -> None:
+async def test_duplicate_tenants_send_no_request(harness: Harness) -> None:
     """The duplicates are rejected before the run starts."""
     with pytest.raises(InvalidArgument, match="tenant 2: tenant 'a' is duplicated"):
-        await rig.provision([Tenant("a"), Tenant("a")])
-    assert len(rig.box.seen) == 0
+        await harness.provision([Tenant("a"), Tenant("a")])
+    assert len(harness.sandbox.seen) == 0
 
 
-async def test_two_runs_cannot_work_on_one_alias(rig: Rig) -> None:
+async def test_two_runs_cannot_work_on_one_alias(harness: Harness) -> None:
     """Both would find the alias free; the second is rejected while the first runs."""
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         run = provisioner.apply([Tenant("a", alias="xY")])
         with pytest.raises(InvalidArgument, match="another run works on alias 'xy'"):
             provisioner.apply([Tenant("b", alias="xy")])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from wxtcb.provision.slices import YIELD_EVERY
 
 from wxtcb._concurrency.shared_poll import Poller
+from wxtcb._concurrency.tasks import YIELD_EVERY
 from wxtcb.api.environment import EnvList
 from wxtcb.provision.scheduler import EnvironmentPoller, Scheduler
 from wxtcb.provision.step import StepResult

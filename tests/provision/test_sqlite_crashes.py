@@ -22,6 +22,8 @@ from wxtcb.provision.sqlite import file, schema
 from wxtcb.provision.sqlite.file import JournalFile
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
+from .journal_records import read_in_other_process
+
 # Sizes in a -wal file: https://www.sqlite.org/fileformat.html#the_write_ahead_log
 FRAME = 24 + 4096
 HEAD = 32
@@ -41,9 +43,9 @@ async def work(journal, record):
 async def main():
     async with SqliteJournal(sys.argv[1]) as journal:
         names = [f"tenant-{number}" for number in range(16)]
-        kept = await journal.load(names)
+        stored = await journal.load(names)
         os.write(1, b"begun 0\\n")
-        records = (kept.get(name) or TenantRecord(tenant=name, alias=name) for name in names)
+        records = (stored.get(name) or TenantRecord(tenant=name, alias=name) for name in names)
         await asyncio.gather(*(work(journal, record) for record in records))
 
 asyncio.run(main())
@@ -60,11 +62,6 @@ class Disk:
     histories: dict
 
 
-def cat(path):
-    """Return the contents of a file, read by another process: closing it here would release the locks of SQLite."""
-    return subprocess.run(["cat", path], check=True, capture_output=True).stdout
-
-
 async def record_disks(path):
     """Return the contents of the disk after each batch of creates and bindings; the first is empty."""
     disks = [Disk(b"", b"", {}, {})]
@@ -78,12 +75,19 @@ async def record_disks(path):
                 records[name] = attrs.evolve(
                     before, version=before.version + 1, metadata={"x": "y" * 900 * batch}, **more
                 )
-            moments = [HistoryEntry(float(batch), f"version {records[name].version}") for name in names]
-            kept = zip(names, moments, strict=True)
-            assert all(await asyncio.gather(*(journal.commit(records[name], moment) for name, moment in kept)))
+            entries = [HistoryEntry(float(batch), f"version {records[name].version}") for name in names]
+            stored = zip(names, entries, strict=True)
+            assert all(await asyncio.gather(*(journal.commit(records[name], entry) for name, entry in stored)))
             # A large log is truncated before the next query is answered.
             await journal.load([])
-            disks.append(Disk(cat(path), cat(f"{path}-wal"), dict(records), dict(await journal.history(records))))
+            disks.append(
+                Disk(
+                    read_in_other_process(path),
+                    read_in_other_process(f"{path}-wal"),
+                    dict(records),
+                    dict(await journal.history(records)),
+                )
+            )
     return disks
 
 

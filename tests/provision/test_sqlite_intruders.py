@@ -20,7 +20,15 @@ from wxtcb.provision.journal import JournalError, JournalInUse
 from wxtcb.provision.sqlite import file, schema
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
-from .journal_records import HOME, cat, contents, environment, keep, made, run_python
+from .journal_records import (
+    IDENTITY,
+    create_journal,
+    environment,
+    read_files,
+    read_in_other_process,
+    run_python,
+    store_record,
+)
 
 
 @pytest.fixture
@@ -46,7 +54,7 @@ def connections(monkeypatch):
 
 async def test_second_journal_of_this_process_is_rejected(path, journal, monkeypatch):
     """Each call fails after three attempts until the first journal is closed; the first is not affected."""
-    await keep(journal)
+    await store_record(journal)
     opens, open_file = [], file._open_locked
     monkeypatch.setattr(file, "_open_locked", lambda *given: (opens.append(given), open_file(*given))[1])
     async with SqliteJournal(path) as second:
@@ -54,7 +62,7 @@ async def test_second_journal_of_this_process_is_rejected(path, journal, monkeyp
             with pytest.raises(JournalInUse, match="in use by another process"):
                 await second.load()
             assert len(opens) == 3 * asked
-        await keep(journal, version=2)
+        await store_record(journal, version=2)
         await journal.aclose()
         assert (await second.load())["a"].version == 2
 
@@ -78,16 +86,16 @@ asyncio.run(main())
 async def test_closing_the_file_elsewhere_releases_no_lock(path):
     """A backup that reads the file in this process releases SQLite's lock, but not the lock on the log."""
     async with SqliteJournal(path) as journal:
-        await keep(journal)
+        await store_record(journal)
         path.read_bytes()
         assert run_python(OTHER, path) == "in use\n"
-        await keep(journal, version=2)
+        await store_record(journal, version=2)
     assert run_python(OTHER, path) == "1\n"
 
 
 async def test_journal_in_use_is_not_read(path, journal, connections):
     """A read during a write of another process could look like damage."""
-    await keep(journal)
+    await store_record(journal)
     path.read_bytes()
     async with SqliteJournal(path) as second:
         with pytest.raises(JournalInUse):
@@ -113,24 +121,24 @@ async def test_log_locked_by_a_faster_process_is_rejected(path, monkeypatch):
         assert len(held) == 3
         for handle in held:
             os.close(handle)
-        await keep(journal)
+        await store_record(journal)
 
 
 async def test_sqlite_lock_holds_without_flock(path, monkeypatch):
     """Windows has no flock; there, a close elsewhere does not release SQLite's lock."""
     monkeypatch.setitem(sys.modules, "fcntl", None)
     async with SqliteJournal(path) as journal, SqliteJournal(path) as second:
-        await keep(journal)
+        await store_record(journal)
         assert not file._LOCKED_FDS
         with pytest.raises(JournalInUse):
             await second.load()
-        await keep(journal, version=2)
-    assert [*contents(path.parent)] == ["journal.db"]
+        await store_record(journal, version=2)
+    assert [*read_files(path.parent)] == ["journal.db"]
 
 
 async def test_short_lock_is_retried(path, monkeypatch):
     """Two processes that open the file at once may both meet a lock; one of them still gets it."""
-    await made(path)
+    await create_journal(path)
     tries, connect = [], file.connect
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN").execute("SELECT * FROM records").fetchone()
@@ -150,18 +158,18 @@ async def test_short_lock_is_retried(path, monkeypatch):
 @pytest.mark.parametrize("by", ["nothing", "an empty file", "another journal"])
 async def test_journal_removed_while_open_is_not_created_again(path, journal, by):
     """An empty one would let everything be created again; once it is restored, calls succeed."""
-    await keep(journal)
+    await store_record(journal)
     path.rename(path.with_name("moved.db"))
     if by == "an empty file":
         path.touch(mode=0o600)
     elif by == "another journal":
-        await made(path.with_name("other.db"), "b")
+        await create_journal(path.with_name("other.db"), "b")
         path.with_name("other.db").rename(path)
     for _ in range(2):
         with pytest.raises(JournalError, match="was removed or replaced while it was in use"):
-            await keep(journal, version=2)
+            await store_record(journal, version=2)
     path.with_name("moved.db").replace(path)
-    await keep(journal, version=2)
+    await store_record(journal, version=2)
     assert (await journal.load())["a"].version == 2
 
 
@@ -169,10 +177,10 @@ async def test_journal_removed_while_open_is_not_created_again(path, journal, by
 async def test_closing_a_removed_journal_raises(path, by):
     """A moved file is completed, and the file in its place is left unchanged."""
     journal = SqliteJournal(path)
-    await keep(journal)
+    await store_record(journal)
     path.rename(path.with_name("moved.db"))
     if by == "another journal":
-        await made(path.with_name("other.db"), "b")
+        await create_journal(path.with_name("other.db"), "b")
         path.with_name("other.db").rename(path)
     with pytest.raises(JournalError, match=r"was removed or replaced .* move it back"):
         await journal.aclose()
@@ -184,11 +192,11 @@ async def test_closing_a_removed_journal_raises(path, by):
 @pytest.fixture
 async def overwritten(path):
     """Open a journal and overwrite its file with an older copy; return both."""
-    await made(path)
+    await create_journal(path)
     old = path.read_bytes()
     journal = SqliteJournal(path)
     for number in range(50):
-        await keep(journal, f"tenant {number}")
+        await store_record(journal, f"tenant {number}")
     path.write_bytes(old)
     yield journal, old
     with contextlib.suppress(JournalError):
@@ -201,7 +209,7 @@ OVERWRITTEN = r"another program wrote to .*journal.db or replaced journal.db-wal
 async def test_closing_an_overwritten_journal_raises(path, overwritten):
     """The log does not belong to the older copy, so the two are not mixed."""
     journal, old = overwritten
-    log = cat(path.with_name("journal.db-wal"))
+    log = read_in_other_process(path.with_name("journal.db-wal"))
     with pytest.raises(JournalError, match=OVERWRITTEN):
         await journal.aclose()
     assert (path.read_bytes(), path.with_name("journal.db-wal").read_bytes()) == (old, log)
@@ -210,7 +218,7 @@ async def test_closing_an_overwritten_journal_raises(path, overwritten):
 async def test_overwritten_journal_rejects_calls(overwritten):
     """Nothing is stored in it or read from it."""
     journal, _ = overwritten
-    for call in (keep(journal, "more"), journal.load()):
+    for call in (store_record(journal, "more"), journal.load()):
         with pytest.raises(JournalError, match=OVERWRITTEN):
             await call
 
@@ -219,11 +227,11 @@ def test_large_log_is_not_written_into_another_file(path, monkeypatch):
     """The change is still reported afterwards."""
     opened = file.JournalFile(path)
     with opened.transaction() as db:
-        schema.bind_identity(db, HOME)
+        schema.bind_identity(db, IDENTITY)
     monkeypatch.setattr(file, "_MAX_WAL_BYTES", 0)
     path.write_bytes(b"older")
     opened.checkpoint()
-    assert cat(path) == b"older"
+    assert read_in_other_process(path) == b"older"
     with pytest.raises(_sqlite.UnusableFile, match=OVERWRITTEN):
         opened.close()
     assert path.read_bytes() == b"older"
@@ -232,20 +240,20 @@ def test_large_log_is_not_written_into_another_file(path, monkeypatch):
 async def test_replaced_log_is_not_used(path):
     """Nothing is stored until the right log is back."""
     async with SqliteJournal(path) as journal:
-        await keep(journal)
+        await store_record(journal)
         moved, log = path.with_name("moved"), path.with_name("journal.db-wal")
         log.rename(moved)
         log.touch(mode=0o600)
         with pytest.raises(JournalError, match=OVERWRITTEN):
-            await keep(journal, version=2)
+            await store_record(journal, version=2)
         moved.replace(log)
-        await keep(journal, version=2)
+        await store_record(journal, version=2)
 
 
 async def test_close_releases_a_file_that_cannot_be_checked(path, monkeypatch):
     """The error is reported, and the next journal can open the file."""
     journal = SqliteJournal(path)
-    await keep(journal)
+    await store_record(journal)
     with monkeypatch.context() as patch:
         patch.setattr(file, "file_identity", lambda _: next(Path(__file__).iterdir()))
         with pytest.raises(JournalError, match=r"Not a directory.*keep .*-wal"):
@@ -276,4 +284,4 @@ def test_forked_child_does_not_keep_the_lock_of_a_killed_parent(path):
     command = [sys.executable, "-Wignore::DeprecationWarning", "-c", ORPHANED, str(path)]
     with subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE) as parent:
         assert parent.wait(60) == -signal.SIGKILL
-        asyncio.run(made(path, "b"))
+        asyncio.run(create_journal(path, "b"))

@@ -24,7 +24,16 @@ from wxtcb.provision.journal import HistoryEntry, JournalError, JournalInUse, Te
 from wxtcb.provision.sqlite import file, schema
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
-from .journal_records import HOME, NOW, cat, contents, keep, made, record, run_python
+from .journal_records import (
+    ENTRY,
+    IDENTITY,
+    create_journal,
+    read_files,
+    read_in_other_process,
+    record,
+    run_python,
+    store_record,
+)
 
 
 @pytest.fixture
@@ -75,19 +84,19 @@ def opened_by_another(path, *statements):
 
 async def assert_rejected(path, words, kind=JournalError):
     """Assert that every call of a journal is rejected, and that nothing is created or changed."""
-    before = contents(path.parent) if path.parent.is_dir() else None
+    before = read_files(path.parent) if path.parent.is_dir() else None
     async with SqliteJournal(path) as journal:
-        for call in (partial(journal.bind_identity, HOME), journal.load, partial(keep, journal)):
+        for call in (partial(journal.bind_identity, IDENTITY), journal.load, partial(store_record, journal)):
             with pytest.raises(kind, match=words):
                 await call()
-    assert before is None or contents(path.parent) == before
+    assert before is None or read_files(path.parent) == before
 
 
 async def test_file_and_log_are_private(umask, path, journal, monkeypatch):
     """Both have mode 600 with any umask, from their creation on."""
     born, link = [], Path.hardlink_to
     monkeypatch.setattr(Path, "hardlink_to", lambda self, draft: (born.append(draft.stat().st_mode), link(self, draft)))
-    await keep(journal)
+    await store_record(journal)
     modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
     assert modes == {"journal.db": 0o600, "journal.db-wal": 0o600}
     assert [stat.S_IMODE(mode) for mode in born] == [0o600]
@@ -95,8 +104,8 @@ async def test_file_and_log_are_private(umask, path, journal, monkeypatch):
 
 async def test_closed_journal_is_one_complete_file(path):
     """The file alone can be copied."""
-    await made(path, *"abc")
-    assert [*contents(path.parent)] == ["journal.db"]
+    await create_journal(path, *"abc")
+    assert [*read_files(path.parent)] == ["journal.db"]
     path.rename(path.with_name("copy.db"))
     async with SqliteJournal(path.with_name("copy.db")) as copy:
         assert [*await copy.load()] == [*"abc"]
@@ -104,7 +113,7 @@ async def test_closed_journal_is_one_complete_file(path):
 
 async def test_journal_readable_by_others_is_rejected(path):
     """The error names the command that fixes the mode; the mode is not changed silently."""
-    await made(path)
+    await create_journal(path)
     path.chmod(0o644)
     await assert_rejected(path, "journal.db has mode 644, so other users may have read .*chmod 600 /.*journal.db")
 
@@ -127,18 +136,18 @@ async def test_text_file_is_rejected(path, text):
 async def test_database_of_another_program_is_rejected(path, mode):
     """Its tables, its journal and its log stay unchanged, including what a crash left in them."""
     with opened_by_another(path, f"PRAGMA journal_mode={mode}", "CREATE TABLE records (tenant)"):
-        left = contents(path.parent)
+        left = read_files(path.parent)
     for name, data in left.items():
         if not name.endswith("-shm"):
             (path.parent / name).write_bytes(data)
             (path.parent / name).chmod(0o600)
-    assert len(contents(path.parent)) == (2 if mode == "wal" else 1)
+    assert len(read_files(path.parent)) == (2 if mode == "wal" else 1)
     await assert_rejected(path, "another program")
 
 
 async def test_journal_of_another_version_is_rejected(path):
     """It may hold data that this version cannot read."""
-    await made(path)
+    await create_journal(path)
     with opened_by_another(path, "PRAGMA user_version = 2"):
         pass
     await assert_rejected(path, "another version of wxtcb")
@@ -153,7 +162,7 @@ def test_format_number_belongs_to_the_fields_of_a_record():
 
 async def test_damaged_journal_is_rejected(path):
     """Damaged pages are found when the file is opened, and the error says what to do."""
-    await made(path, *(f"tenant {number}" for number in range(200)))
+    await create_journal(path, *(f"tenant {number}" for number in range(200)))
     whole = path.read_bytes()
     for at in range(4096, len(whole), 4096):
         path.write_bytes(whole[:at] + b"\xff" * 64 + whole[at + 64 :])
@@ -162,10 +171,10 @@ async def test_damaged_journal_is_rejected(path):
 
 async def test_log_of_damaged_journal_is_kept(path):
     """It may be needed for a repair."""
-    await made(path, *(f"tenant {number}" for number in range(100)))
+    await create_journal(path, *(f"tenant {number}" for number in range(100)))
     async with SqliteJournal(path) as journal:
-        await keep(journal, "last")
-        log = cat(path.with_name("journal.db-wal"))
+        await store_record(journal, "last")
+        log = read_in_other_process(path.with_name("journal.db-wal"))
     path.write_bytes(path.read_bytes()[:8192])
     path.with_name("journal.db-wal").write_bytes(log)
     path.with_name("journal.db-wal").chmod(0o600)
@@ -174,14 +183,14 @@ async def test_log_of_damaged_journal_is_kept(path):
 
 async def test_corrupt_record_fails_only_its_query(path):
     """The error names the tenant; other queries of the same batch succeed."""
-    await made(path, "good", "bad")
+    await create_journal(path, "good", "bad")
     with opened_by_another(path, """UPDATE records SET document = '{"new": 1}', history = 'x' WHERE tenant = 'bad'"""):
         pass
     async with SqliteJournal(path) as journal:
         results = await asyncio.gather(
             journal.load(),
             journal.history(["bad"]),
-            keep(journal, "other"),
+            store_record(journal, "other"),
             journal.load(["good", "other"]),
             return_exceptions=True,
         )
@@ -193,12 +202,12 @@ async def test_corrupt_record_fails_only_its_query(path):
         assert [results[2], [*results[3]]] == [None, ["good", "other"]]
 
 
-@pytest.mark.parametrize("kept", ["'{broken'", "CAST(x'ff' AS TEXT)", "x'00'", "7", "''"])
-async def test_unreadable_row_is_reported_as_damage(path, kept):
+@pytest.mark.parametrize("stored", ["'{broken'", "CAST(x'ff' AS TEXT)", "x'00'", "7", "''"])
+async def test_unreadable_row_is_reported_as_damage(path, stored):
     """Invalid JSON, text or UTF-8 is reported with the tenant, not as an error of SQLite."""
     async with SqliteJournal(path) as journal:
-        await keep(journal, "bad", env="env-1")
-    with opened_by_another(path, f"UPDATE records SET document = {kept}, history = CAST(x'ff' AS TEXT)"):
+        await store_record(journal, "bad", env="env-1")
+    with opened_by_another(path, f"UPDATE records SET document = {stored}, history = CAST(x'ff' AS TEXT)"):
         pass
     async with SqliteJournal(path) as journal:
         for call in (journal.load(), journal.bindings(), journal.history(["bad"])):
@@ -217,7 +226,7 @@ async def test_directory_or_missing_parent_is_rejected(tmp_path):
 @pytest.mark.parametrize("what", ["journal.db", ""])
 async def test_read_only_file_or_directory_is_rejected(path, monkeypatch, what):
     """Both must be writable, because the log is next to the file."""
-    await made(path)
+    await create_journal(path)
     closed = path.parent / what
     monkeypatch.setattr(os, "access", lambda each, _: each != closed)
     await assert_rejected(path, "writable")
@@ -225,7 +234,7 @@ async def test_read_only_file_or_directory_is_rejected(path, monkeypatch, what):
 
 async def test_log_that_cannot_be_opened_is_reported(path):
     """A directory is in its place."""
-    await made(path)
+    await create_journal(path)
     path.with_name("journal.db-wal").mkdir(mode=0o700)
     await assert_rejected(path, "-wal file is not writable")
 
@@ -233,7 +242,7 @@ async def test_log_that_cannot_be_opened_is_reported(path):
 @pytest.mark.parametrize("lost", ["missing", "empty"])
 async def test_log_without_journal_is_kept(path, lost):
     """SQLite would delete it and start with an empty database."""
-    path.with_name("journal.db-wal").write_bytes(b"what was kept last")
+    path.with_name("journal.db-wal").write_bytes(b"what was stored last")
     path.with_name("journal.db-wal").chmod(0o600)
     if lost == "empty":
         path.touch(mode=0o600)
@@ -246,7 +255,7 @@ async def test_disk_without_write_ahead_log_is_rejected(path, monkeypatch):
     monkeypatch.setattr(_sqlite, "pragma", lambda db, words: "delete" if "WAL" in words else pragma(db, words))
     async with SqliteJournal(path) as journal:
         with pytest.raises(JournalError, match="local disk"):
-            await keep(journal)
+            await store_record(journal)
 
 
 @pytest.mark.parametrize(
@@ -275,31 +284,31 @@ def test_invalid_path_is_rejected(text):
 def test_nothing_happens_before_first_call(path):
     """A journal can be built outside a loop, and an unused one has nothing to close."""
     journal = SqliteJournal(path)
-    assert (journal.durable, contents(path.parent)) == (True, {})
+    assert (journal.durable, read_files(path.parent)) == (True, {})
     asyncio.run(journal.aclose())
-    assert contents(path.parent) == {}
+    assert read_files(path.parent) == {}
 
 
 def test_forgotten_journal_warns_and_is_closed(path):
     """The warning names the file, which another journal can then open."""
 
     async def forget():
-        await keep(SqliteJournal(path))
+        await store_record(SqliteJournal(path))
         gc.collect()
 
     with pytest.warns(ResourceWarning, match="SqliteJournal was never closed: .*journal.db"):
         asyncio.run(forget())
     for _ in range(6000):
         with contextlib.suppress(JournalInUse):
-            asyncio.run(made(path, "b"))
+            asyncio.run(create_journal(path, "b"))
             break
         time.sleep(0.01)
-    assert [*contents(path.parent)] == ["journal.db"]
+    assert [*read_files(path.parent)] == ["journal.db"]
 
 
 async def test_closed_journal_rejects_calls(path, journal):
     """Earlier calls are finished, and closing twice is allowed."""
-    early = asyncio.create_task(keep(journal))
+    early = asyncio.create_task(store_record(journal))
     await asyncio.sleep(0)
     await asyncio.gather(journal.aclose(), journal.aclose())
     await early
@@ -309,7 +318,7 @@ async def test_closed_journal_rejects_calls(path, journal):
 
 async def test_file_is_used_by_its_own_thread_only(journal, connections):
     """SQLite itself rejects a connection in another thread than the one that opened it."""
-    await keep(journal)
+    await store_record(journal)
     await journal.load()
     await journal.bindings()
     assert [thread.name for thread in connections] == ["wxtcb-journal"]
@@ -318,8 +327,8 @@ async def test_file_is_used_by_its_own_thread_only(journal, connections):
 def test_several_loops_use_one_journal(path):
     """They use it one after the other, and at once from several threads; the file is opened once."""
     journal = SqliteJournal(path)
-    asyncio.run(keep(journal, "a"))
-    threads = [threading.Thread(target=asyncio.run, args=[keep(journal, name)]) for name in "bcde"]
+    asyncio.run(store_record(journal, "a"))
+    threads = [threading.Thread(target=asyncio.run, args=[store_record(journal, name)]) for name in "bcde"]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -343,7 +352,7 @@ def test_closed_loop_does_not_block_other_callers(path, monkeypatch):
     task = loop.run_until_complete(leave())
     loop.close()
     gate.set()
-    asyncio.run(keep(journal))
+    asyncio.run(store_record(journal))
     asyncio.run(journal.aclose())
     with contextlib.suppress(RuntimeError):
         task.cancel()
@@ -356,7 +365,7 @@ async def test_waiting_calls_share_a_transaction(journal, transactions, monkeypa
     monkeypatch.setattr(schema, "select_bindings", lambda _: (begun.set(), gate.wait(60), {})[2])
     first = asyncio.create_task(journal.bindings())
     await asyncio.to_thread(begun.wait, 60)
-    waiting = [asyncio.create_task(keep(journal, str(number))) for number in range(64)]
+    waiting = [asyncio.create_task(store_record(journal, str(number))) for number in range(64)]
     await settle()
     before = len(transactions)
     gate.set()
@@ -369,8 +378,8 @@ async def test_cancelled_commit_is_stored_or_not(journal):
     """At any moment, the next version follows the stored one, and other callers are not affected."""
     version = 0
     for turns in range(60):
-        task = asyncio.create_task(journal.commit(record(version=version + 1), NOW))
-        other = asyncio.create_task(keep(journal, f"other {turns}"))
+        task = asyncio.create_task(journal.commit(record(version=version + 1), ENTRY))
+        other = asyncio.create_task(store_record(journal, f"other {turns}"))
         for _ in range(turns % 6):
             await asyncio.sleep(0)
         if turns % 4 == 3:
@@ -388,13 +397,13 @@ async def test_cancelled_commit_is_stored_or_not(journal):
 
 async def test_cancelled_close_is_completed(path, journal):
     """The file is closed all the same."""
-    await keep(journal)
+    await store_record(journal)
     closing = asyncio.create_task(journal.aclose())
     await asyncio.sleep(0)
     closing.cancel()
     await asyncio.gather(closing, return_exceptions=True)
     await journal.aclose()
-    assert [*contents(path.parent)] == ["journal.db"]
+    assert [*read_files(path.parent)] == ["journal.db"]
 
 
 async def test_large_log_is_truncated(path, journal, monkeypatch):
@@ -403,7 +412,7 @@ async def test_large_log_is_truncated(path, journal, monkeypatch):
     log = path.with_name("journal.db-wal")
     sizes = []
     for number in range(60):
-        await keep(journal, str(number), metadata={"x": "y" * 5000})
+        await store_record(journal, str(number), metadata={"x": "y" * 5000})
         await journal.load([])
         sizes.append(log.stat().st_size)
     assert max(sizes) < 200_000
@@ -412,12 +421,12 @@ async def test_large_log_is_truncated(path, journal, monkeypatch):
 
 async def test_deleted_log_loses_nothing(path, journal):
     """Its contents are written into the file while they are still known, so a crash afterwards loses nothing."""
-    await keep(journal, "a")
+    await store_record(journal, "a")
     path.with_name("journal.db-wal").unlink()
-    await keep(journal, "b")
+    await store_record(journal, "b")
     for what in ("", "-wal"):
         copy = path.with_name(f"copy.db{what}")
-        copy.write_bytes(cat(f"{path}{what}"))
+        copy.write_bytes(read_in_other_process(f"{path}{what}"))
         copy.chmod(0o600)
     async with SqliteJournal(path.with_name("copy.db")) as again:
         assert [*await again.load()] == ["a", "b"]
@@ -430,40 +439,40 @@ async def execute(journal, words):
 
 async def test_full_disk_stores_nothing_and_journal_continues(path, journal, connections):
     """Nothing of the failed commit is stored; the log frees space, and the file stays open."""
-    await keep(journal)
+    await store_record(journal)
     await execute(journal, "PRAGMA max_page_count = 10")
     large = record(version=2, metadata={"x": "y" * 100_000})
     with pytest.raises(JournalError, match=r"no space left .* nothing was stored"):
-        await journal.commit(large, NOW)
+        await journal.commit(large, ENTRY)
     assert (await journal.load())["a"].version == 1
     assert path.with_name("journal.db-wal").stat().st_size == 0
     await execute(journal, "PRAGMA max_page_count = 100000")
-    assert await journal.commit(large, NOW)
+    assert await journal.commit(large, ENTRY)
     assert len(connections) == 1
 
 
 async def test_file_is_reopened_after_disk_error(journal, connections):
     """The failed connection is not trusted; a new one reads what is on the disk."""
-    await keep(journal)
+    await store_record(journal)
     large = record(version=2, metadata={"x": "y" * 500_000})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
         with pytest.raises(JournalError, match="disk I/O error; the change may have been stored"):
-            await journal.commit(large, NOW)
+            await journal.commit(large, ENTRY)
         assert (await journal.load())["a"].version == 1
-        await keep(journal, "small")
+        await store_record(journal, "small")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert await journal.commit(large, NOW)
+    assert await journal.commit(large, ENTRY)
     assert len(connections) == 2
 
 
 async def test_failed_checkpoint_is_reported_at_close(path):
-    """The log is kept, and reopening finds everything."""
+    """The log stays, and reopening finds everything."""
     journal = SqliteJournal(path)
     for number in range(20):
-        await keep(journal, str(number), metadata={"x": "y" * 20_000})
+        await store_record(journal, str(number), metadata={"x": "y" * 20_000})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:
@@ -479,9 +488,9 @@ async def test_failed_checkpoint_is_reported_at_close(path):
 async def test_text_that_cannot_be_encoded_fails_alone(journal):
     """A lone surrogate cannot be stored; other commits of the same moment succeed."""
     results = await asyncio.gather(
-        journal.commit(record("a", tranid="\ud800"), NOW),
+        journal.commit(record("a", tranid="\ud800"), ENTRY),
         journal.commit(record("b"), HistoryEntry(1.0, "\ud800")),
-        journal.commit(record("c"), NOW),
+        journal.commit(record("c"), ENTRY),
         return_exceptions=True,
     )
     assert ["cannot be stored" in str(each) for each in results] == [True, True, False]
@@ -490,12 +499,12 @@ async def test_text_that_cannot_be_encoded_fails_alone(journal):
 
 async def test_unexpected_exception_fails_only_its_batch(journal, monkeypatch):
     """Its callers get an error, and the thread continues."""
-    await keep(journal)
+    await store_record(journal)
     with monkeypatch.context() as patch:
         patch.setattr(schema, "select_bindings", lambda _: 1 // 0)
         with pytest.raises(JournalError, match="ZeroDivisionError"):
             await journal.bindings()
-    await keep(journal, version=2)
+    await store_record(journal, version=2)
 
 
 FULL_DISK = """
@@ -506,25 +515,25 @@ from wxtcb.provision.sqlite.journal import SqliteJournal
 folder = pathlib.Path(sys.argv[1]).parent
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", folder], check=True)
 
-async def keep(journal, name):
+async def store_record(journal, name):
     record = TenantRecord(tenant=name, alias="ta", version=1, metadata={"x": "y" * 10_000})
     assert await journal.commit(record, HistoryEntry(1.0, "noted"))
     return name
 
 async def main():
     async with SqliteJournal(sys.argv[1]) as journal:
-        kept = []
+        stored = []
         try:
             for number in range(1000):
-                kept.append(await keep(journal, str(number)))
+                stored.append(await store_record(journal, str(number)))
         except JournalError as error:
             print(error)
-        assert 10 < len(kept) < 200, kept
-        assert [*await journal.load()] == kept
+        assert 10 < len(stored) < 200, stored
+        assert [*await journal.load()] == stored
         subprocess.run(["mount", "-o", "remount,size=8m", folder], check=True)
-        kept.append(await keep(journal, "more"))
+        stored.append(await store_record(journal, "more"))
     async with SqliteJournal(sys.argv[1]) as journal:
-        assert [*await journal.load()] == kept
+        assert [*await journal.load()] == stored
 
 asyncio.run(main())
 """
@@ -545,28 +554,28 @@ import asyncio, os, sys
 from wxtcb.provision.journal import HistoryEntry, JournalError, TenantRecord
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
-NOW = HistoryEntry(1.0, "noted")
+ENTRY = HistoryEntry(1.0, "noted")
 journal = SqliteJournal(sys.argv[1])
 untouched = SqliteJournal(sys.argv[1] + "2")
 
-def keep(version):
-    assert asyncio.run(journal.commit(TenantRecord(tenant="a", alias="ta", version=version), NOW))
+def store_record(version):
+    assert asyncio.run(journal.commit(TenantRecord(tenant="a", alias="ta", version=version), ENTRY))
 
-keep(1)
+store_record(1)
 child = os.fork()
 if not child:
     try:
-        keep(2)
+        store_record(2)
     except JournalError as error:
         print(error, flush=True)
-    assert asyncio.run(untouched.commit(TenantRecord(tenant="b", alias="tb", version=1), NOW))
+    assert asyncio.run(untouched.commit(TenantRecord(tenant="b", alias="tb", version=1), ENTRY))
     asyncio.run(untouched.aclose())
     asyncio.run(journal.aclose())
     sys.exit(7)
 _, status = os.waitpid(child, 0)
 assert os.waitstatus_to_exitcode(status) == 7, status
 for version in range(2, 30):
-    keep(version)
+    store_record(version)
 assert os.path.getsize(sys.argv[1] + "-wal")
 os._exit(0)
 """

@@ -15,8 +15,8 @@ from wxtcb.provision.step import StepResult
 from wxtcb.provision.tenant_state import TenantState
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
 
-from .conftest import Rig
-from .constants import API, CREATE, ESTABLISH, SHARE, STEPS, WX1, plain
+from .conftest import Harness
+from .constants import API, CREATE, ESTABLISH, SHARE, STEPS, WX1, plain_tenants
 
 pytestmark = pytest.mark.virtual_time
 
@@ -26,73 +26,73 @@ def appid(number: int) -> str:
     return f"wx{number:016}"
 
 
-async def provision_together(rig: Rig, tenants: list[Tenant]) -> Report:
+async def provision_together(harness: Harness, tenants: list[Tenant]) -> Report:
     """Provision tenants whose environments become NORMAL at the same listing, in their order."""
-    rig.box.world.ready_after = ReadyPolicy.after_seconds(9)
-    return await rig.provision(tenants, concurrency=1)
+    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(9)
+    return await harness.provision(tenants, concurrency=1)
 
 
-def share_batches(rig: Rig) -> list[list[str]]:
+def share_batches(harness: Harness) -> list[list[str]]:
     """Return the aliases of the environments of each share call."""
-    rows = rig.box.world.environments
-    bodies = (request.body for request in rig.box.seen if request.path == SHARE)
+    rows = harness.sandbox.world.environments
+    bodies = (request.body for request in harness.sandbox.seen if request.path == SHARE)
     return [[rows[job["env"]].alias for job in body["data"]] for body in bodies]
 
 
-async def test_shares_are_sent_in_batches(rig: Rig) -> None:
+async def test_shares_are_sent_in_batches(harness: Harness) -> None:
     """50 tenants that become ready together need three calls, and each gets its own links."""
     tenants = [Tenant(f"t{number}", alias=f"a{number}", appids=[appid(number)]) for number in range(50)]
-    report = await rig.provision(tenants, concurrency=50)
-    assert [len(batch) for batch in share_batches(rig)] == [20, 20, 10]
+    report = await harness.provision(tenants, concurrency=50)
+    assert [len(batch) for batch in share_batches(harness)] == [20, 20, 10]
     assert [entry.links[0].appid for entry in report.tenants] == [appid(number) for number in range(50)]
 
 
-async def test_mini_program_occurs_once_in_a_call(rig: Rig) -> None:
+async def test_mini_program_occurs_once_in_a_call(harness: Harness) -> None:
     """Its link comes back without the environment, so two of them could not be distinguished."""
     tenants = [Tenant(name, alias=name, appids=[WX1]) for name in "abc"]
-    report = await provision_together(rig, tenants)
-    assert share_batches(rig) == [["a"], ["b"], ["c"]]
+    report = await provision_together(harness, tenants)
+    assert share_batches(harness) == [["a"], ["b"], ["c"]]
     assert len({entry.links[0].url for entry in report.tenants}) == 3
 
 
-async def test_call_has_one_source_type(rig: Rig) -> None:
+async def test_call_has_one_source_type(harness: Harness) -> None:
     """The source type is a field of the call, not of its entries."""
     kinds = [None, None, 1, 1, 0]
     tenants = [
         Tenant(f"t{number}", alias=f"a{number}", appids=[appid(number)], source_type=kind)
         for number, kind in enumerate(kinds)
     ]
-    await provision_together(rig, tenants)
-    assert share_batches(rig) == [["a0", "a1"], ["a2", "a3"], ["a4"]]
-    assert [share.source_type for share in rig.box.world.shares.values()] == kinds
+    await provision_together(harness, tenants)
+    assert share_batches(harness) == [["a0", "a1"], ["a2", "a3"], ["a4"]]
+    assert [share.source_type for share in harness.sandbox.world.shares.values()] == kinds
 
 
-async def test_rejected_batch_is_sent_individually(rig: Rig) -> None:
+async def test_rejected_batch_is_sent_individually(harness: Harness) -> None:
     """Only the tenant whose entry the platform rejects fails."""
-    rig.box.faults.script(
+    harness.sandbox.faults.script(
         SHARE, [Fault(FaultKind.ERRCODE, errcode=40097), None, Fault(FaultKind.ERRCODE, errcode=40097)]
     )
     tenants = [Tenant(name, alias=name, appids=[appid(number)]) for number, name in enumerate("abc")]
-    report = await provision_together(rig, tenants)
+    report = await provision_together(harness, tenants)
     assert [entry.outcome for entry in report.tenants] == [Outcome.AWAITING, Outcome.FAILED, Outcome.AWAITING]
-    assert share_batches(rig) == [["a", "b", "c"], ["a"], ["b"], ["c"]]
+    assert share_batches(harness) == [["a", "b", "c"], ["a"], ["b"], ["c"]]
 
 
-async def test_batch_without_answer_fails_all_its_tenants(rig: Rig) -> None:
+async def test_batch_without_answer_fails_all_its_tenants(harness: Harness) -> None:
     """Sharing again has no further effect, and the next run does it."""
-    rig.box.faults.drop(path=SHARE)
+    harness.sandbox.faults.drop(path=SHARE)
     tenants = [Tenant(name, alias=name, appids=[appid(number)]) for number, name in enumerate("ab")]
-    async with rig.provisioner() as provisioner:
+    async with harness.provisioner() as provisioner:
         first = await provisioner.apply(tenants).wait()
-        rig.box.faults.clear()
+        harness.sandbox.faults.clear()
         second = await provisioner.apply(tenants).wait()
     assert first.counts[Outcome.FAILED] == second.counts[Outcome.AWAITING] == 2
 
 
-async def test_failed_mini_program_fails_only_its_tenant(rig: Rig) -> None:
+async def test_failed_mini_program_fails_only_its_tenant(harness: Harness) -> None:
     """The reply names the environment and the mini program."""
     tenants = [Tenant("a", alias="a", appids=[WX1]), Tenant("b", alias="b", appids=["bad"])]
-    report = await rig.provision(tenants)
+    report = await harness.provision(tenants)
     assert [entry.outcome for entry in report.tenants] == [Outcome.AWAITING, Outcome.FAILED]
 
 
@@ -113,10 +113,10 @@ async def _ping(context: StepContext, tenant_states: Sequence[TenantState]) -> S
 PINGED = Step(name="ping", title="pinged", is_needed=_needs_ping, run=_ping)
 
 
-async def test_custom_step_is_one_value(rig: Rig) -> None:
+async def test_custom_step_is_one_value(harness: Harness) -> None:
     """It is planned, run, reported and recorded like the others."""
     tenants = [Tenant("a", alias="x", services=[API])]
-    async with rig.provisioner(steps=[*DEFAULT_STEPS, PINGED]) as provisioner:
+    async with harness.provisioner(steps=[*DEFAULT_STEPS, PINGED]) as provisioner:
         plan = await provisioner.plan(tenants)
         run = provisioner.apply(plan)
         steps_done = [event.step async for event in run.events() if isinstance(event, StepDone)]
@@ -128,18 +128,18 @@ async def test_custom_step_is_one_value(rig: Rig) -> None:
     assert report.tenants[0].metadata == {"pinged": "yes"}
 
 
-async def test_step_that_raises_ends_its_tenant(rig: Rig) -> None:
+async def test_step_that_raises_ends_its_tenant(harness: Harness) -> None:
     """The tenant ends at that step, with the error."""
 
     async def fail(_context: StepContext, _tenant_states: Sequence[TenantState]) -> StepResult:
         raise wxtcb.BadReply("of no use", endpoint="/x", status=200)
 
     steps = [*DEFAULT_STEPS, attrs.evolve(PINGED, run=fail)]
-    report = await rig.provision(plain(2), steps=steps)
+    report = await harness.provision(plain_tenants(2), steps=steps)
     assert [entry.problems[0].step for entry in report.tenants] == ["ping", "ping"]
 
 
-async def test_step_runs_batches_of_tenants(rig: Rig) -> None:
+async def test_step_runs_batches_of_tenants(harness: Harness) -> None:
     """A batch has as many tenants as the step allows, if they are waiting."""
     batch_sizes: list[int] = []
 
@@ -147,14 +147,14 @@ async def test_step_runs_batches_of_tenants(rig: Rig) -> None:
         batch_sizes.append(len(tenant_states))
         return StepResult.NEXT
 
-    rig.box.world.ready_after = ReadyPolicy.after_seconds(9)
-    report = await rig.provision(
-        plain(5), steps=[*DEFAULT_STEPS, attrs.evolve(PINGED, run=run_batch, batch_size=3)], concurrency=1
+    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(9)
+    report = await harness.provision(
+        plain_tenants(5), steps=[*DEFAULT_STEPS, attrs.evolve(PINGED, run=run_batch, batch_size=3)], concurrency=1
     )
     assert (batch_sizes, report.all_done) == ([3, 2], True)
 
 
-async def test_unexpected_exception_of_step_fails_only_its_tenant(rig: Rig) -> None:
+async def test_unexpected_exception_of_step_fails_only_its_tenant(harness: Harness) -> None:
     """The others are done, every environment is in the report, and the exception is raised at the end."""
 
     async def run_batch(_context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
@@ -162,23 +162,23 @@ async def test_unexpected_exception_of_step_fails_only_its_tenant(rig: Rig) -> N
             raise ZeroDivisionError("no pong")
         return StepResult.NEXT
 
-    async with rig.provisioner(steps=[*DEFAULT_STEPS, attrs.evolve(PINGED, run=run_batch)]) as provisioner:
-        run = provisioner.apply(plain(3))
+    async with harness.provisioner(steps=[*DEFAULT_STEPS, attrs.evolve(PINGED, run=run_batch)]) as provisioner:
+        run = provisioner.apply(plain_tenants(3))
         with pytest.raises(ZeroDivisionError):
             await run.wait()
     assert [entry.outcome for entry in run.report.tenants] == [Outcome.DONE, Outcome.FAILED, Outcome.DONE]
-    assert "unexpected exception (ZeroDivisionError: no pong)" in run.report.tenants[1].summary
-    assert {entry.env for entry in run.report.tenants} == {*rig.box.world.environments}
+    assert "ZeroDivisionError: no pong" in run.report.tenants[1].summary
+    assert {entry.env for entry in run.report.tenants} == {*harness.sandbox.world.environments}
 
 
-async def test_omitted_steps_are_not_run(rig: Rig) -> None:
+async def test_omitted_steps_are_not_run(harness: Harness) -> None:
     """Environments alone are created if no other step is given."""
-    report = await rig.provision([Tenant("a", alias="x", services=[API])], steps=DEFAULT_STEPS[:2])
-    assert (report.all_done, rig.box.count(CREATE), rig.box.count(ESTABLISH)) == (True, 1, 0)
+    report = await harness.provision([Tenant("a", alias="x", services=[API])], steps=DEFAULT_STEPS[:2])
+    assert (report.all_done, harness.sandbox.count(CREATE), harness.sandbox.count(ESTABLISH)) == (True, 1, 0)
 
 
 @pytest.mark.parametrize("steps", [[PINGED, PINGED], ["ping"], [object()]])
-async def test_steps_must_be_steps_with_distinct_names(rig: Rig, steps: object) -> None:
+async def test_steps_must_be_steps_with_distinct_names(harness: Harness, steps: object) -> None:
     """Other values are rejected."""
     with pytest.raises(wxtcb.InvalidArgument, match="Provisioner: steps"):
-        rig.provisioner(steps=steps)
+        harness.provisioner(steps=steps)

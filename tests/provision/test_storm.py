@@ -11,8 +11,8 @@ from hypothesis import given, settings, strategies as st
 from wxtcb.provision import MemoryJournal, Outcome, Provisioner, Tenant
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox, World
 
-from .conftest import Rigging
-from .constants import API, CREATE, WX1, seen
+from .conftest import SessionFactory
+from .constants import API, CREATE, WX1, wait_for_requests
 
 TROUBLES = [trouble for trouble in FaultKind if trouble not in (FaultKind.ECHO_MESSAGE, FaultKind.ERRCODE)]
 
@@ -33,32 +33,34 @@ def test_report_is_complete_under_random_faults(
     with pytest.MonkeyPatch.context() as monkeypatch:
         faults = [Fault(trouble, probability=0.1, seconds=3.0) for trouble in troubles]
         faults += [Fault(FaultKind.ERRCODE, errcode=errcode, probability=0.1) for errcode in errcodes]
-        virtual_run(_storm(Rigging(monkeypatch), seed, faults, ready_after, cut=cut))
+        virtual_run(_storm(SessionFactory(monkeypatch), seed, faults, ready_after, cut=cut))
 
 
-async def _storm(rigging: Rigging, seed: int, faults: list[Fault], ready_after: float, *, cut: bool) -> None:
+async def _storm(
+    session_factory: SessionFactory, seed: int, faults: list[Fault], ready_after: float, *, cut: bool
+) -> None:
     tenants = [Tenant(f"t{number}", alias=f"a{number}", appids=[WX1], services=[API]) for number in range(12)]
     clock = asyncio.get_running_loop().time
-    box = Sandbox(world=World(seed=seed, clock=clock, ready_after=ReadyPolicy.after_seconds(ready_after)))
-    box.faults.seed = seed
+    sandbox = Sandbox(world=World(seed=seed, clock=clock, ready_after=ReadyPolicy.after_seconds(ready_after)))
+    sandbox.faults.seed = seed
     for fault in faults:
-        box.faults.add(fault)
+        sandbox.faults.add(fault)
     journal = MemoryJournal()
-    async with rigging.session(box) as session:
+    async with session_factory.session(sandbox) as session:
         for again in (False, True):
             provisioner = Provisioner(session, journal=journal, concurrency=4, settle=2.0, timeout=60.0, grace=0.01)
             async with provisioner:
                 run = provisioner.apply(tenants)
                 if cut and not again:
-                    await seen(box, CREATE, 3)
+                    await wait_for_requests(sandbox, CREATE, 3)
                     await run.cancel()
                 report = await run.wait()
-            _check(report.tenants, tenants, box, await journal.load(tenant.name for tenant in tenants))
+            _check(report.tenants, tenants, sandbox, await journal.load(tenant.name for tenant in tenants))
 
 
-def _check(entries, tenants: list[Tenant], box: Sandbox, records) -> None:
+def _check(entries, tenants: list[Tenant], sandbox: Sandbox, records) -> None:
     assert [entry.tenant for entry in entries] == [tenant.name for tenant in tenants]
-    created = collections.Counter(row.alias for row in box.world.environments.values())
+    created = collections.Counter(row.alias for row in sandbox.world.environments.values())
     assert all(count == 1 for count in created.values())
     for entry in entries:
         record = records.get(entry.tenant)
@@ -69,6 +71,6 @@ def _check(entries, tenants: list[Tenant], box: Sandbox, records) -> None:
 
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("trouble", FaultKind)
-async def test_report_is_complete_under_each_fault(rigging: Rigging, trouble: FaultKind) -> None:
+async def test_report_is_complete_under_each_fault(session_factory: SessionFactory, trouble: FaultKind) -> None:
     """With each kind of fault on a third of all requests, each tenant is reported once and nothing is created twice."""
-    await _storm(rigging, 7, [Fault(trouble, probability=0.3, seconds=3.0)], 12.0, cut=False)
+    await _storm(session_factory, 7, [Fault(trouble, probability=0.3, seconds=3.0)], 12.0, cut=False)

@@ -68,7 +68,7 @@ class Worker:
         await self._reader
 
     async def end(self):
-        """Let it end gracefully; return whether it did."""
+        """End it gracefully; return whether it did."""
         self.process.stdin.close()
         await self._reader
         return await self.process.wait() == 0
@@ -150,7 +150,7 @@ class Fleet:
 
     def holder(self, lease):
         """Return the process that holds *lease*, if it belongs to the fleet."""
-        pid = int(lease.by.rpartition(":")[2])
+        pid = int(lease.owner.rpartition(":")[2])
         return next((each for each in self.workers if each.process.pid == pid), None)
 
     async def end(self):

@@ -162,7 +162,7 @@ class Disturbance:
     async def _count(self, victim, action):
         await self.watch.poll_again()
         lease = self.watch.lease
-        held = lease is not None and lease.by.endswith(f":{victim.process.pid}")
+        held = lease is not None and lease.owner.endswith(f":{victim.process.pid}")
         self.lost += held
         self.hits.append(f"{action} {'holding' * held}".strip())
 

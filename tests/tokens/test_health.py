@@ -82,7 +82,7 @@ async def test_health_names_the_lease_owner(new_session, wechat, store):
     ("errcode", "kind", "advice"),
     [
         (61005, InvalidTicket, "api_start_push_ticket"),
-        (61006, InvalidTicket, "not one of this platform"),
+        (61006, InvalidTicket, "does not belong to this platform"),
         (40125, InvalidAppSecret, "Check component_appsecret"),
         (61004, IPNotAllowed, "list of allowed addresses"),
     ],
@@ -203,7 +203,7 @@ async def test_external_source_serves_a_session(new_session, wechat):
         wechat.play(LIST, lambda _: tokens.pop(0) and 40001)
         await environment.describe_envs(session)
         assert await session.token() == Secret("two")
-        with pytest.raises(WxtcbError, match="no component_appsecret"):
+        with pytest.raises(WxtcbError, match="component_appsecret"):
             await token_api.api_start_push_ticket(session)
     assert wechat.fetches == 0
 

@@ -584,10 +584,10 @@ class CallableNotification:
     """A callback that is an object, with a method."""
 
     async def __call__(self, notification):
-        """Take one."""
+        """Accept a notification."""
 
     async def take(self, notification):
-        """Take one, too."""
+        """Accept a notification, as a method."""
 
 
 @pytest.mark.parametrize(
@@ -612,8 +612,8 @@ def test_every_async_callable_is_accepted(new_receiver, on_notification):
         ({"component_appid": ""}, "component_appid must be the platform's appid"),
         ({"component_appid": "gh_1"}, "component_appid must be the platform's appid"),
         ({"component_appid": None}, "component_appid must be the platform's appid"),
-        ({"message_token": ""}, "message_token must be a text"),
-        ({"message_token": 5}, "message_token must be a text"),
+        ({"message_token": ""}, "message_token must be"),
+        ({"message_token": 5}, "message_token must be"),
         ({"encoding_aes_key": ""}, "encoding_aes_key must be the EncodingAESKey"),
         ({"encoding_aes_key": None}, "encoding_aes_key must be the EncodingAESKey"),
         ({"encoding_aes_key": KEY + "="}, "encoding_aes_key must be the EncodingAESKey"),

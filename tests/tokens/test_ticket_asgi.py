@@ -66,7 +66,8 @@ async def uvicorn_serving(app):
         config.load()
         server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
-        await server.startup(sockets=[listener])  # `serve` does this too, and then looks ten times a second for its end
+        # `serve` does this too, and then polls ten times a second for its end.
+        await server.startup(sockets=[listener])
         yield listener.getsockname()[1]
         await server.shutdown(sockets=[listener])
 

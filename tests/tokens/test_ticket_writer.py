@@ -23,8 +23,8 @@ APPID = "wx0123456789abcdef"
 
 
 @attrs.define(eq=False)
-class Shaky:
-    """A store that can be down, or hang; it notes when it was asked."""
+class UnreliableStore:
+    """A store that can be down or hang, and records when it was called."""
 
     store: MemoryStore = attrs.field(factory=MemoryStore)
     down: bool = False
@@ -48,7 +48,7 @@ class Shaky:
 @pytest.fixture
 def store():
     """Return a store that works until a test changes it."""
-    return Shaky()
+    return UnreliableStore()
 
 
 @pytest.fixture
@@ -58,15 +58,15 @@ def events():
 
 
 @pytest.fixture
-def new_keeper(store, events):
-    """Return a function that makes a keeper as each process has one, all with the same store."""
+def new_writer(store, events):
+    """Return a function that creates a writer for each process, all with the same store."""
     return lambda: TicketWriter(SharedState(store, APPID), HookDispatcher((events.append,)))
 
 
 @pytest.fixture
-def keeper(new_keeper):
-    """Return a keeper."""
-    return new_keeper()
+def ticket_writer(new_writer):
+    """Return a ticket writer."""
+    return new_writer()
 
 
 async def stored_in(store):
@@ -79,37 +79,37 @@ def now():
     return asyncio.get_running_loop().time()
 
 
-async def test_ticket_is_stored_before_the_answer(keeper, store):
+async def test_ticket_is_stored_before_the_answer(ticket_writer, store):
     """A working store has the ticket before WeChat gets its answer."""
-    assert await keeper.submit(Secret("T1"), 100) == TicketReceived(100, is_newest=True)
+    assert await ticket_writer.submit(Secret("T1"), 100) == TicketReceived(100, is_newest=True)
     assert await stored_in(store) == ("T1", 100)
-    assert await keeper.newest() == Secret("T1")
+    assert await ticket_writer.newest() == Secret("T1")
 
 
 @pytest.mark.parametrize("created", [100, 99])
-async def test_repeated_or_older_ticket_is_not_written(keeper, store, created):
+async def test_repeated_or_older_ticket_is_not_written(ticket_writer, store, created):
     """A ticket that is not newer does not reach the store."""
-    await keeper.submit(Secret("T1"), 100)
+    await ticket_writer.submit(Secret("T1"), 100)
     asked = len(store.asked_at)
-    assert await keeper.submit(Secret("T2"), created) == TicketReceived(created, is_newest=False)
+    assert await ticket_writer.submit(Secret("T2"), created) == TicketReceived(created, is_newest=False)
     assert len(store.asked_at) == asked
     assert await stored_in(store) == ("T1", 100)
-    assert await keeper.newest() == Secret("T1")
+    assert await ticket_writer.newest() == Secret("T1")
 
 
 @pytest.mark.parametrize("created", [100, 99])
-async def test_repeated_ticket_in_another_process_changes_nothing(new_keeper, store, created):
+async def test_repeated_ticket_in_another_process_changes_nothing(new_writer, store, created):
     """The store rejects the ticket that another process has stored."""
-    await new_keeper().submit(Secret("T1"), 100)
-    second = new_keeper()
+    await new_writer().submit(Secret("T1"), 100)
+    second = new_writer()
     assert await second.submit(Secret("T2"), created) == TicketReceived(created, is_newest=False)
     assert await stored_in(store) == ("T1", 100)
     assert await second.newest() == Secret("T1")
 
 
-async def test_newer_ticket_of_another_process_is_returned(new_keeper, store):
+async def test_newer_ticket_of_another_process_is_returned(new_writer, store):
     """A newer ticket in the store is returned, and a repeat of it is recognised from then on."""
-    first, second = new_keeper(), new_keeper()
+    first, second = new_writer(), new_writer()
     await first.submit(Secret("T1"), 100)
     await second.submit(Secret("T2"), 200)
     assert await first.newest() == Secret("T2")
@@ -118,68 +118,68 @@ async def test_newer_ticket_of_another_process_is_returned(new_keeper, store):
     assert len(store.asked_at) == asked
 
 
-async def test_pending_ticket_is_newer_than_the_stored_one(keeper, store):
+async def test_pending_ticket_is_newer_than_the_stored_one(ticket_writer, store):
     """A pending ticket is returned although the store does not have it yet."""
-    await keeper.submit(Secret("T1"), 100)
+    await ticket_writer.submit(Secret("T1"), 100)
     store.down = True
-    await keeper.submit(Secret("T2"), 200)
+    await ticket_writer.submit(Secret("T2"), 200)
     store.down = False
-    assert await keeper.newest() == Secret("T2")
-    await keeper.aclose()
+    assert await ticket_writer.newest() == Secret("T2")
+    await ticket_writer.aclose()
 
 
-async def test_pending_ticket_gives_way_to_a_newer_stored_one(keeper, new_keeper, store):
+async def test_pending_ticket_gives_way_to_a_newer_stored_one(ticket_writer, new_writer, store):
     """If another process has stored a newer ticket, nothing is written."""
     store.down = True
-    await keeper.submit(Secret("T1"), 100)
+    await ticket_writer.submit(Secret("T1"), 100)
     store.down = False
-    await new_keeper().submit(Secret("T2"), 200)
-    assert await keeper.newest() == Secret("T2")
+    await new_writer().submit(Secret("T2"), 200)
+    assert await ticket_writer.newest() == Secret("T2")
     asked = len(store.asked_at)
     await asyncio.sleep(100)
     assert len(store.asked_at) == asked
 
 
-async def test_no_ticket_before_the_first(keeper):
+async def test_no_ticket_before_the_first(ticket_writer):
     """Before the first ticket the result is None."""
-    assert await keeper.newest() is None
+    assert await ticket_writer.newest() is None
 
 
-async def test_a_thousand_deliveries_at_once_are_written_once(keeper, store):
+async def test_a_thousand_deliveries_at_once_are_written_once(ticket_writer, store):
     """A thousand deliveries of one ticket make one write; the others are repeats."""
-    stored = await asyncio.gather(*(keeper.submit(Secret("T1"), 100) for _ in range(1000)))
+    stored = await asyncio.gather(*(ticket_writer.submit(Secret("T1"), 100) for _ in range(1000)))
     assert [event.is_newest for event in stored].count(True) == 1
     assert len(store.asked_at) == 1
 
 
-async def test_store_that_is_down_does_not_delay_the_answer(keeper, store, events):
+async def test_store_that_is_down_does_not_delay_the_answer(ticket_writer, store, events):
     """The ticket is in memory, the answer comes at once, and an event has the error without the ticket."""
     store.down = True
     started = now()
-    assert await keeper.submit(Secret("T1"), 100) == TicketReceived(100, is_newest=True, in_memory_only=True)
+    assert await ticket_writer.submit(Secret("T1"), 100) == TicketReceived(100, is_newest=True, in_memory_only=True)
     assert now() == started
-    assert await keeper.newest() == Secret("T1")
+    assert await ticket_writer.newest() == Secret("T1")
     [event] = events
     assert (event.create_time, event.retry_after) == (100, 1.0)
     assert "OSError" in event.reason
     assert "T1CKET" not in event.reason
-    await keeper.aclose()
+    await ticket_writer.aclose()
 
 
-async def test_hanging_store_delays_the_answer_by_one_second(keeper, store):
+async def test_hanging_store_delays_the_answer_by_one_second(ticket_writer, store):
     """The write goes on and completes when the store answers."""
     store.hanging = 1.5
     started = now()
-    assert await keeper.submit(Secret("T1"), 100) == TicketReceived(100, is_newest=True, in_memory_only=True)
+    assert await ticket_writer.submit(Secret("T1"), 100) == TicketReceived(100, is_newest=True, in_memory_only=True)
     assert now() == started + 1
     await asyncio.sleep(0.6)
     assert await stored_in(store) == ("T1", 100)
 
 
-async def test_write_is_retried_with_backoff(keeper, store, events):
+async def test_write_is_retried_with_backoff(ticket_writer, store, events):
     """The backoff doubles from one second to thirty."""
     store.down = True
-    await keeper.submit(Secret("T1"), 100)
+    await ticket_writer.submit(Secret("T1"), 100)
     await asyncio.sleep(100)
     gaps = [later - earlier for earlier, later in zip(store.asked_at, store.asked_at[1:], strict=False)]
     assert gaps == [1, 2, 4, 8, 16, MAX_BACKOFF, MAX_BACKOFF]
@@ -192,65 +192,65 @@ async def test_write_is_retried_with_backoff(keeper, store, events):
     assert len(store.asked_at) == asked
 
 
-async def test_newer_ticket_replaces_a_pending_one(keeper, store):
+async def test_newer_ticket_replaces_a_pending_one(ticket_writer, store):
     """The newer ticket is written at once, and the older one never."""
     store.down = True
-    await keeper.submit(Secret("T1"), 100)
+    await ticket_writer.submit(Secret("T1"), 100)
     await asyncio.sleep(20)
     store.down = False
-    assert await keeper.submit(Secret("T2"), 200) == TicketReceived(200, is_newest=True)
+    assert await ticket_writer.submit(Secret("T2"), 200) == TicketReceived(200, is_newest=True)
     assert await stored_in(store) == ("T2", 200)
-    assert await keeper.newest() == Secret("T2")
+    assert await ticket_writer.newest() == Secret("T2")
 
 
-async def test_newer_ticket_during_a_write(keeper, store):
+async def test_newer_ticket_during_a_write(ticket_writer, store):
     """Both are answered and the newer one is stored; one whose write never began is not the newest."""
     store.hanging = 0.2
-    both = await asyncio.gather(keeper.submit(Secret("T1"), 100), keeper.submit(Secret("T2"), 200))
+    both = await asyncio.gather(ticket_writer.submit(Secret("T1"), 100), ticket_writer.submit(Secret("T2"), 200))
     assert both == [TicketReceived(100, is_newest=False), TicketReceived(200, is_newest=True)]
     assert await stored_in(store) == ("T2", 200)
     store.hanging = 0.5
-    older = asyncio.create_task(keeper.submit(Secret("T3"), 300))
+    older = asyncio.create_task(ticket_writer.submit(Secret("T3"), 300))
     await asyncio.sleep(0.1)
-    assert (await keeper.submit(Secret("T4"), 400)).is_newest
+    assert (await ticket_writer.submit(Secret("T4"), 400)).is_newest
     assert (await older).is_newest
     assert await stored_in(store) == ("T4", 400)
 
 
-async def test_cancelled_request_does_not_cancel_the_write(keeper, store):
+async def test_cancelled_request_does_not_cancel_the_write(ticket_writer, store):
     """The write runs in a task of the writer and not of the request."""
     store.hanging = 0.5
-    push = asyncio.create_task(keeper.submit(Secret("T1"), 100))
+    push = asyncio.create_task(ticket_writer.submit(Secret("T1"), 100))
     await asyncio.sleep(0.1)
     push.cancel()
     await asyncio.sleep(1)
     assert await stored_in(store) == ("T1", 100)
 
 
-async def test_store_error_is_raised_without_a_ticket_in_memory(keeper, store):
+async def test_store_error_is_raised_without_a_ticket_in_memory(ticket_writer, store):
     """None would mean that there is no ticket."""
     store.down = True
     with pytest.raises(TokenStoreError, match="OSError"):
-        await keeper.newest()
+        await ticket_writer.newest()
 
 
-async def test_closing_makes_a_last_attempt(keeper, store, events):
+async def test_closing_makes_a_last_attempt(ticket_writer, store, events):
     """A store that is back has the ticket, without waiting for the backoff."""
     store.down = True
-    await keeper.submit(Secret("T1"), 100)
+    await ticket_writer.submit(Secret("T1"), 100)
     await asyncio.sleep(20)
     store.down, started = False, now()
-    await keeper.aclose()
+    await ticket_writer.aclose()
     assert now() == started
     assert await stored_in(store) == ("T1", 100)
     assert None not in [event.retry_after for event in events]
 
 
-async def test_failed_last_attempt_is_reported(keeper, store, events):
+async def test_failed_last_attempt_is_reported(ticket_writer, store, events):
     """The event says that no other attempt follows."""
     store.down = True
-    await keeper.submit(Secret("T1"), 100)
-    await keeper.aclose()
+    await ticket_writer.submit(Secret("T1"), 100)
+    await ticket_writer.aclose()
     assert isinstance(events[-1], TicketWriteFailed)
     assert [event.retry_after for event in events] == [1.0, None]
     asked = len(store.asked_at)
@@ -258,64 +258,64 @@ async def test_failed_last_attempt_is_reported(keeper, store, events):
     assert len(store.asked_at) == asked
 
 
-async def test_attempt_begun_before_closing_is_not_the_last(keeper, store, events):
+async def test_attempt_begun_before_closing_is_not_the_last(ticket_writer, store, events):
     """An attempt that was under way when closing began is followed by one more."""
     store.hanging, store.down = 1.5, True
-    await keeper.submit(Secret("T1"), 100)
-    closing = asyncio.create_task(keeper.aclose())
+    await ticket_writer.submit(Secret("T1"), 100)
+    closing = asyncio.create_task(ticket_writer.aclose())
     await asyncio.sleep(0.6)
     store.down = False
     await closing
     assert await stored_in(store) == ("T1", 100)
 
 
-async def test_closing_is_limited_in_time(keeper, store):
+async def test_closing_is_limited_in_time(ticket_writer, store):
     """A hanging store gets two attempts of two seconds."""
     store.hanging = 1000
-    await keeper.submit(Secret("T1"), 100)
+    await ticket_writer.submit(Secret("T1"), 100)
     started = now()
-    await keeper.aclose()
+    await ticket_writer.aclose()
     assert now() - started <= 4
 
 
-async def test_contended_store_does_not_delay_closing(keeper, store, monkeypatch):
+async def test_contended_store_does_not_delay_closing(ticket_writer, store, monkeypatch):
     """A write that loses every compare-and-set is cancelled after ten seconds."""
 
     async def overtaken(*_, **__):
         await asyncio.sleep(0.1)
         return False
 
-    monkeypatch.setattr(Shaky, "compare_and_set", overtaken)
-    await keeper.submit(Secret("T1"), 100)
+    monkeypatch.setattr(UnreliableStore, "compare_and_set", overtaken)
+    await ticket_writer.submit(Secret("T1"), 100)
     started = now()
-    await keeper.aclose()
+    await ticket_writer.aclose()
     assert now() == started + 10
 
 
-async def test_store_is_called_in_an_empty_context(keeper, store, monkeypatch):
+async def test_store_is_called_in_an_empty_context(ticket_writer, store, monkeypatch):
     """The store sees no context variable of the server's request."""
     variable = contextvars.ContextVar("variable", default=None)
     variable.set("of the request")
     seen = []
     monkeypatch.setattr(
-        Shaky, "compare_and_set", lambda *_, **__: seen.append(variable.get()) or asyncio.sleep(0, True)
+        UnreliableStore, "compare_and_set", lambda *_, **__: seen.append(variable.get()) or asyncio.sleep(0, True)
     )
-    await keeper.submit(Secret("T1"), 100)
+    await ticket_writer.submit(Secret("T1"), 100)
     assert seen == [None]
 
 
-async def test_cancelled_close_leaves_no_task(keeper, store, settle):
+async def test_cancelled_close_leaves_no_task(ticket_writer, store, settle):
     """If closing is cancelled, the write is cancelled too."""
     store.hanging = 1000
-    await keeper.submit(Secret("T1"), 100)
+    await ticket_writer.submit(Secret("T1"), 100)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
-            await keeper.aclose()
+            await ticket_writer.aclose()
     await settle()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_store_that_ignores_cancellation_delays_closing_by_eleven_seconds(keeper, monkeypatch, settle):
+async def test_store_that_ignores_cancellation_delays_closing_by_eleven_seconds(ticket_writer, monkeypatch, settle):
     """It is cancelled after ten seconds, and abandoned one second later."""
     going = asyncio.Event()
 
@@ -325,17 +325,17 @@ async def test_store_that_ignores_cancellation_delays_closing_by_eleven_seconds(
                 await going.wait()
         raise OSError
 
-    monkeypatch.setattr(Shaky, "load", stubborn)
-    await keeper.submit(Secret("T1"), 100)
+    monkeypatch.setattr(UnreliableStore, "load", stubborn)
+    await ticket_writer.submit(Secret("T1"), 100)
     started = now()
-    await keeper.aclose()
+    await ticket_writer.aclose()
     assert now() == started + 11
     going.set()
     await settle()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_closing_waits_for_a_cancelled_store(keeper, monkeypatch):
+async def test_closing_waits_for_a_cancelled_store(ticket_writer, monkeypatch):
     """A store operation that ends when it is cancelled has ended before `aclose` returns."""
     ended = []
 
@@ -348,16 +348,16 @@ async def test_closing_waits_for_a_cancelled_store(keeper, monkeypatch):
             raise
         return False
 
-    monkeypatch.setattr(Shaky, "compare_and_set", busy)
-    await keeper.submit(Secret("T1"), 100)
+    monkeypatch.setattr(UnreliableStore, "compare_and_set", busy)
+    await ticket_writer.submit(Secret("T1"), 100)
     started = now()
     await asyncio.sleep(0.05)
-    await keeper.aclose()
+    await ticket_writer.aclose()
     assert ended == [now()]
     assert now() > started + 10
 
 
-async def test_closing_without_a_ticket_does_not_use_the_store(keeper, store):
+async def test_closing_without_a_ticket_does_not_use_the_store(ticket_writer, store):
     """Without a ticket nothing is written."""
-    await keeper.aclose()
+    await ticket_writer.aclose()
     assert store.asked_at == []

@@ -48,7 +48,7 @@ class Valkey:
             self.server._desired_port = _free_port() if self.tcp else 0
             try:
                 self.server.start()
-            except (OSError, ValkeyServerStartupError):  # somebody took the port meanwhile
+            except (OSError, ValkeyServerStartupError):  # another process took the port meanwhile
                 if not chance:
                     raise
             else:
@@ -59,11 +59,11 @@ class Valkey:
         self.server.terminate()
 
     def pause(self):
-        """Let it hang, with its connections open."""
+        """Suspend the server with its connections open."""
         os.kill(self.server._process.pid, signal.SIGSTOP)
 
     def resume(self):
-        """Let it go on."""
+        """Resume the server."""
         os.kill(self.server._process.pid, signal.SIGCONT)
 
     def end(self):

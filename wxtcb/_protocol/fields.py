@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import Decimal
 from functools import cache
 from typing import Any, Final
 
@@ -102,9 +103,8 @@ def wire_fields(value: attrs.AttrsInstance) -> dict[str, object]:
 
 def _number_to_string(value: float) -> str:
     """Write a number in full, since the platform does not read exponents."""
-    mantissa, _, exponent = str(value).partition("e")
-    decimals = len(mantissa.partition(".")[2]) - int(exponent or 0)
-    return f"{value:.{max(0, decimals)}f}" if exponent else mantissa
+    # Decimal takes over the digits of repr(). Formatting the float itself would round its exact binary value again.
+    return f"{Decimal(str(value)):f}"
 
 
 def _string_to_number(value: object) -> float:

@@ -14,8 +14,7 @@ from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import aliases, interned, wire_name
 from wxtcb.api._pagination import by_marker
 from wxtcb.api._waiters import WaitCondition, wait_until
-from wxtcb.api.storage.files import FileList, StoredFile, check_delimiter
-from wxtcb.api.storage.transfer import guess_content_type, is_stored, require_usable_link
+from wxtcb.api.storage import FileList, StoredFile, check_delimiter, guess_content_type, is_stored, require_usable_link
 from wxtcb.secret import Secret
 
 if TYPE_CHECKING:

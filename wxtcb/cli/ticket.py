@@ -93,8 +93,8 @@ class ReceiverSettings:
                 encoding_aes_key=self.encoding_aes_key,
                 previous_encoding_aes_key=self.previous_encoding_aes_key,
                 token_store=store,
-                on_notification=_log_notification,
-                hooks=[_log_event],
+                on_notification=log_notification,
+                hooks=[log_event],
             )
         except InvalidArgument as error:
             # The receiver names its own argument; the operator has set an environment variable.
@@ -151,7 +151,7 @@ async def _run_receiver(settings: ReceiverSettings, address: ListenAddress, stop
     try:
         async with settings.open_receiver() as receiver:
             state = await _describe_stored_ticket(receiver)
-            async with _listen(receiver, address) as url:
+            async with listen(receiver, address) as url:
                 _log_line(f"listening at {url}")
                 echo_err(f"{state} Ctrl-C ends it.")
                 await stop.wait()
@@ -174,7 +174,7 @@ async def _describe_stored_ticket(receiver: TicketReceiver) -> str:
 
 
 @asynccontextmanager
-async def _listen(receiver: TicketReceiver, address: ListenAddress) -> AsyncIterator[str]:
+async def listen(receiver: TicketReceiver, address: ListenAddress) -> AsyncIterator[str]:
     """Serve *receiver* for the duration of the context, which gives the URL of pushes."""
     app = web.Application()
     app.router.add_route("*", address.path, receiver.handle)
@@ -222,11 +222,13 @@ def _log_line(text: str) -> None:
     stream.flush()
 
 
-async def _log_notification(notification: Notification) -> None:
+async def log_notification(notification: Notification) -> None:
+    """Log a push that is not a ticket; the receiver has acknowledged it."""
     _log_line(f"{escape_unprintable(notification.info_type)}: acknowledged and discarded")
 
 
-def _log_event(event: Event) -> None:
+def log_event(event: Event) -> None:
+    """Log an event of the receiver; skip events of other parts of the library."""
     formatter = _EVENT_FORMATTERS.get(type(event))
     if formatter is not None:
         _log_line(formatter(event))

@@ -203,6 +203,7 @@ class Plan:
 
 def alias_in_use_message(alias: str, envs: tuple[str, ...]) -> str:
     """Return the message of an alias that existing environments have."""
+    advice = "adopt it if it is this tenant's, else choose another alias"
     if len(envs) > 1:
-        return f"alias {alias} is in use by {', '.join(envs)}: adopt one of them and delete the others"
-    return f"alias {alias} is in use by {envs[0]}: adopt it if it is this tenant's, else choose another alias"
+        advice = "adopt one of them and delete the others"
+    return f"alias {alias} is in use by {', '.join(envs)}: {advice}"

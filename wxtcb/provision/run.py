@@ -321,7 +321,7 @@ class Run:
         for tenant_state in tenant_states:
             problem = Problem(
                 step=step.name,
-                message=f"the step raised an unexpected exception ({type(error).__name__}: {error}); fix the step",
+                message=f"unexpected exception in the step ({type(error).__name__}: {error}); report it to its author",
                 # A create that was intended may have been sent before the exception.
                 outcome_unknown=tenant_state.record.intent is not None,
             )

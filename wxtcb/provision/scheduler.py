@@ -82,7 +82,7 @@ class Scheduler:
         self._wake_workers(1)
 
     def add_wait(self, tenant_state: TenantState, pending_wait: PendingWait) -> None:
-        """Let a tenant wait for a listing."""
+        """Register a tenant that waits for a listing."""
         self.pending_waits[tenant_state] = pending_wait
         if pending_wait.due_at < self.earliest_due_at:
             self.earliest_due_at = pending_wait.due_at

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class StepResult(Enum):
-    """What happens to the tenants of a step after it has run."""
+    """Next action for the tenants of a step after it has run."""
 
     NEXT = "continue with the next step"
     RETRY = "run the same step again"

@@ -16,7 +16,7 @@ import attrs
 import orjson
 
 from wxtcb._protocol.fields import WireFormat
-from wxtcb.api.database.literals import EPOCH, MAX_DEPTH, MAX_SAFE_INTEGER, MILLISECOND
+from wxtcb.api.database.query import EPOCH, MAX_DEPTH, MAX_SAFE_INTEGER, MILLISECOND
 from wxtcb.errors import InvalidArgument
 
 _INT64_LIMIT: Final = 2**63

@@ -147,7 +147,7 @@ async def _clear_intent(context: StepContext, tenant_state: TenantState) -> None
 def _start_outcome_check(
     context: StepContext, tenant_state: TenantState, problem: Problem, remaining: float
 ) -> StepResult:
-    """Let the tenant wait until listings show whether its create took effect, which it may for *remaining* seconds."""
+    """Register a check of the outcome of a create, which may take effect for *remaining* more seconds."""
     due_at = context.loop_time() + max(0.0, remaining) + context.settle
     tenant_state.pending_wait = OutcomeCheck(
         tenant_state.record.alias, due_at, due_at + context.timeout, context.listing.expected.compare

@@ -9,8 +9,7 @@ import attrs
 
 from wxtcb._concurrency.shared_poll import Snapshot
 from wxtcb.api._waiters import WaitState
-from wxtcb.api.environment import EnvInfo, EnvList
-from wxtcb.api.environment.environments import env_normal
+from wxtcb.api.environment import EnvInfo, EnvList, env_normal
 from wxtcb.errors import OperationNotReady, WxtcbError
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.journal import TenantRecord

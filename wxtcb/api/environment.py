@@ -1,0 +1,374 @@
+"""Environments of cloud development: create, list, wait, share (official group: cloudbase-batch/env-mgnt)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
+from wxtcb._protocol.fields import aliases, interned, wire_name
+from wxtcb.api._waiters import WaitCondition, wait_until
+from wxtcb.errors import InvalidRequest, OperationFailed, OperationNotFound, OperationTimeout
+from wxtcb.validation import (
+    check_alias,
+    check_not_empty,
+    check_string,
+    check_strings,
+    to_secret_or_none,
+    to_str_tuple,
+    validator,
+)
+
+if TYPE_CHECKING:
+    from wxtcb.secret import Secret
+    from wxtcb.session import Session
+
+
+@attrs.frozen
+class NewEnv(Reply):
+    """A new environment: `env` is its id, `tranid` the number of its pay-as-you-go order."""
+
+    tranid: str
+    # A success without an id is a bad reply: the outcome of the create is unknown.
+    env: str = attrs.field(validator=validator(check_string))
+
+
+@attrs.frozen(kw_only=True)
+class EnvInfo:
+    """One environment of the list.
+
+    `status` is NORMAL (usable), UNAVAILABLE (not yet usable), HALTED (stopped), or another text. The times are
+    ``YYYY-MM-DD HH:MM:SS`` without a time zone, presumably China Standard Time.
+    """
+
+    env: str
+    alias: str
+    create_time: str = attrs.field(metadata=interned())
+    # "update_ime" is a misspelling in the platform's documented replies.
+    update_time: str = attrs.field(metadata=aliases("update_ime") | interned())
+    status: str = attrs.field(metadata=interned())
+    package_id: str | None = attrs.field(default=None, metadata=interned())
+    package_name: str | None = attrs.field(default=None, metadata=interned())
+    dbinstance_id: str | None = None
+    bucket_id: str | None = None
+
+
+@attrs.frozen
+class EnvList(Reply):
+    """All environments of the third-party platform."""
+
+    info_list: tuple[EnvInfo, ...]
+
+    # Cached, because all waiters of a session look up their environment in the same list.
+    @cached_property
+    def by_env(self) -> Mapping[str, EnvInfo]:
+        """The same environments by their ids."""
+        return {info.env: info for info in self.info_list}
+
+
+CREATE_ENV: Final = Endpoint("/componenttcb/createenv", NewEnv, Repeat.ONCE, name="create_env", official="createTcbEnv")
+DESCRIBE_ENVS: Final = Endpoint(
+    "/componenttcb/describeenvs", EnvList, Repeat.READ, name="describe_envs", official="getTcbEnvList"
+)
+MODIFY_ENV: Final = Endpoint("/tcb/modifyenv", Done, Repeat.SET, name="modify_env", official="changeTcbEnv")
+
+
+_READY_STATUSES: Final = frozenset({"NORMAL"})
+_FAILURE_STATUSES: Final = {
+    "HALTED": "the platform stopped it (quota exceeded or blocked); see its page in the console"
+}
+
+
+async def create_env(session: Session, *, alias: str, env_type: str | None = None) -> NewEnv:
+    """Create a pay-as-you-go environment; every success creates, and bills, another one, even with the same alias.
+
+    The environment is set up in the background: call `wait_until_normal` before you use it. *alias* must start with
+    a-z and contain only a-z, A-Z, 0-9 and '-'. *env_type* is sent only if it is given; the only documented value is
+    "run".
+
+    Raises `InvalidArgument` before a request is sent, and `OutcomeUnknown` if the reply was lost: check with
+    `describe_envs` whether the alias exists before you retry. If `maybe_acted` of the reply is above 0, earlier
+    attempts that the platform answered with -1 may have created environments too.
+
+    Official interface: createTcbEnv, page cloudbase-batch/env-mgnt/createTcbEnv.
+    """
+    check_alias("alias", alias)
+    try:
+        return await session.call(CREATE_ENV, {"alias": alias, "EnvType": env_type})
+    except InvalidRequest as error:
+        # One official page requires EnvType, another one does not mention it.
+        if env_type is None and error.errcode in (40097, 40101):
+            error.add_hint("The platform's pages disagree on whether EnvType is required: try env_type='run'.")
+        raise
+
+
+async def describe_envs(session: Session) -> EnvList:
+    """Return all environments of the third-party platform; the list is not paged.
+
+    The first call after `create_env` also starts the initialisation of the new environment.
+
+    Official interface: getTcbEnvList, page cloudbase-batch/env-mgnt/getTcbEnvList.
+    """
+    return await session.call(DESCRIBE_ENVS, {})
+
+
+async def modify_env(session: Session, env: str, *, token: str | Secret | None = None) -> Done:
+    """Convert environment *env* from the Tencent Cloud console into one that mini programs can use.
+
+    The call uses the session's token, or *token*, the access token of an authoriser. A retry after a lost reply may be
+    rejected because the first attempt took effect: check with `describe_envs`.
+
+    Official interface: changeTcbEnv, page cloudbase-batch/env-mgnt/changeTcbEnv.
+    """
+    token = to_secret_or_none(token)
+    return await session.call(MODIFY_ENV, {"env": env}, token=token)
+
+
+async def wait_until_normal(session: Session, env: str, *, timeout: float = 600.0, interval: float = 5.0) -> EnvInfo:
+    """Wait until environment *env* is NORMAL, and return it; the first poll also starts the initialisation.
+
+    All waiters of a session share their polls: one at a time, at most one a second. Each waiter needs one every
+    *interval* seconds. UNAVAILABLE and unknown statuses keep waiting, and so does a poll with a transient error.
+
+    Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` for HALTED, `OperationNotFound` if the
+    environment is missing from at least 3 polls in a row over 30 seconds, and a permanent error of a poll, such as
+    `TicketError` or `PermissionDenied`.
+    """
+    return await wait_until(session.shared_poller(DESCRIBE_ENVS), env_normal(env), timeout=timeout, interval=interval)
+
+
+def env_normal(env: str) -> WaitCondition[EnvList, EnvInfo]:
+    """Return the condition that environment *env* is NORMAL; not public, shared with provisioning."""
+    resource = f"environment {env}"
+    return WaitCondition(
+        resource=resource,
+        find=lambda listing: listing.by_env.get(env),
+        status_of=lambda info: info.status,
+        ready_statuses=_READY_STATUSES,
+        failure_statuses=_FAILURE_STATUSES,
+        timeout_error=partial(OperationTimeout, resource=resource, env=env),
+        failure_error=partial(OperationFailed, resource=resource, env=env),
+        not_found_error=partial(OperationNotFound, resource=resource, env=env),
+    )
+
+
+# Access of code in environments to cloudbase_access_token
+_PATH: Final = "/tcb/usecloudaccesstoken"
+_OFFICIAL: Final = "setCloudAccessToken"
+
+
+@attrs.frozen(kw_only=True)
+class CloudAccess(Reply):
+    """What code in an environment may do with cloudbase_access_token.
+
+    `is_open` applies to the whole account. `api_whitelist`, the paths that may be called (``/*``: all), applies to the
+    environment. Pass `version` back to `use_cloud_access_token_set`.
+    """
+
+    is_open: bool | None = attrs.field(default=None, metadata=wire_name("open"))
+    api_whitelist: tuple[str, ...] | None = None
+    version: int | None = None
+
+
+USE_CLOUD_ACCESS_TOKEN_GET: Final = Endpoint(
+    _PATH, CloudAccess, Repeat.READ, name="use_cloud_access_token_get", official=_OFFICIAL, action="get"
+)
+# Repeated late, the setting would overwrite a newer one.
+USE_CLOUD_ACCESS_TOKEN_SET: Final = Endpoint(
+    _PATH, Done, Repeat.NEVER, name="use_cloud_access_token_set", official=_OFFICIAL, action="set"
+)
+
+
+async def use_cloud_access_token_get(session: Session, env: str, *, token: str | Secret | None = None) -> CloudAccess:
+    """Return what code in environment *env* may do with cloudbase_access_token; access is open by default.
+
+    The call uses the session's token, or *token*, the access token of an authoriser.
+
+    Official interface: setCloudAccessToken, page cloudbase-batch/env-mgnt/setCloudAccessToken.
+    """
+    token = to_secret_or_none(token)
+    return await session.call(USE_CLOUD_ACCESS_TOKEN_GET, {"env": env}, token=token)
+
+
+async def use_cloud_access_token_set(
+    session: Session,
+    env: str,
+    *,
+    is_open: bool,
+    api_whitelist: Iterable[str],
+    version: int,
+    token: str | Secret | None = None,
+) -> Done:
+    """Set what code in environment *env* may do with cloudbase_access_token.
+
+    *is_open* False closes access for the whole account, not for this environment alone. Paths that are not in
+    *api_whitelist* cannot be called. *version* is the one that `use_cloud_access_token_get` returned; presumably the
+    platform rejects an outdated one. *token* is as in `use_cloud_access_token_get`.
+
+    The request is never sent twice. After `OutcomeUnknown`, read the setting and compare.
+
+    Official interface: setCloudAccessToken, page cloudbase-batch/env-mgnt/setCloudAccessToken.
+    """
+    token = to_secret_or_none(token)
+    paths = to_str_tuple(api_whitelist)
+    check_strings("api_whitelist", paths)
+    body = {"env": env, "open": is_open, "api_whitelist": paths, "version": version}
+    return await session.call(USE_CLOUD_ACCESS_TOKEN_SET, body, token=token)
+
+
+# Sharing with mini programs
+@attrs.frozen(kw_only=True)
+class Share:
+    """One environment and the appids of the mini programs that may use it, at least one."""
+
+    env: str = attrs.field(validator=validator(check_string))
+    # A string is an iterable of strings for type checkers, so `appids="wx1"` needs a check at run time.
+    appids: tuple[str, ...] = attrs.field(
+        converter=to_str_tuple, validator=[validator(check_strings), validator(check_not_empty)]
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ShareFailure:
+    """A mini program whose binding could not be created or ended, and the platform's reason."""
+
+    env: str
+    appid: str
+    errmsg: str
+
+
+@attrs.frozen(kw_only=True)
+class ShareLink:
+    """A page on which a mini program's administrator must confirm, before the binding takes effect."""
+
+    appid: str
+    url: str
+
+
+@attrs.frozen(kw_only=True)
+class ShareResult(Reply):
+    """Result of sharing: confirmation links, and the pairs that failed."""
+
+    err_list: tuple[ShareFailure, ...] = ()
+    msg_info_list: tuple[ShareLink, ...] = ()
+
+    @property
+    def failed(self) -> Sequence[ShareFailure]:
+        return self.err_list
+
+
+@attrs.frozen(kw_only=True)
+class UnshareResult(Reply):
+    """Result of ending bindings: the pairs that failed."""
+
+    err_list: tuple[ShareFailure, ...] = ()
+
+    @property
+    def failed(self) -> Sequence[ShareFailure]:
+        return self.err_list
+
+
+@attrs.frozen(kw_only=True)
+class Relation:
+    """A mini program and the ids of the environments it may use, confirmed by its administrator."""
+
+    appid: str
+    env_list: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class RelationFailure:
+    """A mini program that could not be looked up, and the platform's reason."""
+
+    appid: str
+    errmsg: str
+    # Only the older documentation page has this field.
+    env: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Relations(Reply):
+    """Environments that each mini program may use, and the mini programs that could not be looked up."""
+
+    relation_data: tuple[Relation, ...]
+    err_list: tuple[RelationFailure, ...] = ()
+
+    @property
+    def failed(self) -> Sequence[RelationFailure]:
+        return self.err_list
+
+
+# SET, because sharing the same pair again only returns the link again.
+BATCH_SHARE_ENV: Final = Endpoint(
+    "/componenttcb/batchshareenv", ShareResult, Repeat.SET, name="batch_share_env", official="shareCloudbaseEnv"
+)
+BATCH_UNSHARE_ENV: Final = Endpoint(
+    "/componenttcb/batchunshareenv", UnshareResult, Repeat.SET, name="batch_unshare_env", official="unshareCloudbaseEnv"
+)
+BATCH_GET_ENV_ID: Final = Endpoint(
+    "/componenttcb/batchgetenvid", Relations, Repeat.READ, name="batch_get_env_id", official="getShareCloudbaseEnv"
+)
+
+
+async def batch_share_env(session: Session, data: Iterable[Share], *, source_type: int | None = None) -> ShareResult:
+    """Bind environments to mini programs; a binding takes effect when the mini program's administrator confirms.
+
+    The administrator confirms on the page of the link. Every mini program must have granted permission set 18 to the
+    third-party platform. *source_type* is sent only if it is given: 1 is a cloud-hosting environment; 0 (cloud
+    development) is used by one SDK and not documented.
+
+    Raises `PartialFailure` if some pairs failed; the others are done, and their links are in ``.reply.msg_info_list``.
+    Sharing again is harmless, but may return new links.
+
+    Official interface: shareCloudbaseEnv, page cloudbase-batch/env-mgnt/shareCloudbaseEnv.
+    """
+    return await session.call(BATCH_SHARE_ENV, _share_body(data, source_type))
+
+
+async def batch_unshare_env(
+    session: Session, data: Iterable[Share], *, source_type: int | None = None
+) -> UnshareResult:
+    """End the binding of environments to mini programs, which can no longer use them.
+
+    *source_type* is as in `batch_share_env`; the only documented value is 1. Raises `PartialFailure` if some pairs
+    failed; the others are done. A retry after a lost reply may fail because the binding has already ended: check with
+    `batch_get_env_id`.
+
+    Official interface: unshareCloudbaseEnv, page cloudrun-batch/cloudenv-mgnt/unshareCloudbaseEnv.
+    """
+    return await session.call(BATCH_UNSHARE_ENV, _share_body(data, source_type))
+
+
+async def batch_get_env_id(session: Session, appids: Iterable[str], *, source_type: int | None = None) -> Relations:
+    """Return the environments that each mini program may use; unconfirmed bindings are not included.
+
+    *source_type* is as in `batch_share_env`. Raises `PartialFailure` if some mini programs could not be looked up; the
+    others are in ``.reply.relation_data``.
+
+    Official interface: getShareCloudbaseEnv, page cloudbase-batch/env-mgnt/getShareCloudbaseEnv.
+    """
+    names = to_str_tuple(appids)
+    check_strings("appids", names)
+    check_not_empty("appids", names)
+    return await session.call(BATCH_GET_ENV_ID, {"appids": names, "source_type": source_type})
+
+
+def _share_body(data: Iterable[Share], source_type: int | None) -> dict[str, object]:
+    shares = tuple(data)
+    check_not_empty("data", shares)
+    return {"data": shares, "source_type": source_type}
+
+
+ENDPOINTS: Final = (
+    CREATE_ENV,
+    DESCRIBE_ENVS,
+    MODIFY_ENV,
+    USE_CLOUD_ACCESS_TOKEN_GET,
+    USE_CLOUD_ACCESS_TOKEN_SET,
+    BATCH_SHARE_ENV,
+    BATCH_UNSHARE_ENV,
+    BATCH_GET_ENV_ID,
+)
