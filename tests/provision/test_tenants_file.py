@@ -98,7 +98,9 @@ def test_toml_service_may_have_all_fields(tmp_path: Path) -> None:
 def test_json_lines_has_one_tenant_a_line(tmp_path: Path, ending: str) -> None:
     """Blank lines are skipped, and null means that a field is not given."""
     path = tmp_path / f"t.{ending}"
-    path.write_text('\ufeff{"tenant": "a", "alias": null}\r\n\n{"tenant": "b", "services": [{"service_name": "s"}]}')
+    path.write_text(
+        '\ufeff{"tenant": "a", "alias": null, "appids": null}\r\n\n{"tenant": "b", "services": [{"service_name": "s"}]}'
+    )
     assert read_tenants(str(path)) == (Tenant("a"), Tenant("b", services=[Service.from_name("s")]))
 
 

@@ -234,7 +234,7 @@ async def audit_tenants(
     ]
     share_results = await look_up_shares(session, concurrency, queries)
     desired = {tenant.name: (tenant, alias) for tenant, alias in zip(tenants, aliases, strict=True)}
-    notes = clock_skew_notes((binding.since for binding in bindings.values()), planner.clock())
+    notes = clock_skew_notes(bindings, planner.clock())
     comparison = Comparison(snapshot.value, desired, records, share_results, recent)
     return await build_audit(planner.namespace, comparison, tuple(notes))
 
@@ -257,15 +257,8 @@ async def build_audit(namespace: str, comparison: Comparison, notes: tuple[str, 
     bound = [comparison.to_bound_environment(record) async for record in records]
     severity = list(FindingKind)
     findings.sort(key=lambda finding: severity.index(finding.kind))
-    return Audit(
-        namespace,
-        len(comparison.desired),
-        tuple(findings),
-        tuple(bound),
-        tuple(unrelated),
-        counts,
-        (*derived_alias_notes(with_derived_alias), *notes),
-    )
+    notes = (*derived_alias_notes(with_derived_alias), *notes)
+    return Audit(namespace, len(comparison.desired), tuple(findings), tuple(bound), tuple(unrelated), counts, notes)
 
 
 def derived_alias_notes(envs: Sequence[str]) -> Iterator[str]:
@@ -428,11 +421,9 @@ class Comparison:
             message = f"{env} was created recently and is not listed yet. Audit again later."
             yield _finding(FindingKind.DRIFT, tenant.name, alias, (env,), message)
             return
-        reason = (
-            f"environment {env} has alias {info.alias}, not {alias}: restore that alias of the tenant"
-            if info
-            else _unlisted_message(env)
-        )
+        reason = _unlisted_message(env)
+        if info is not None:
+            reason = f"environment {env} has alias {info.alias}, not {alias}: restore that alias of the tenant"
         if len(matches) == 1:
             reason = f"{self._alias_in_use(alias, matches[0])}, and {reason}"
         yield _finding(FindingKind.CONFLICT, tenant.name, alias, (env, *matches), f"{reason}.")
@@ -460,9 +451,18 @@ class Comparison:
 
     def _check_record(self, record: TenantRecord) -> Iterator[Finding]:
         """Yield the findings of a record that the tenants do not cover: absent tenants, and previous aliases."""
-        name, alias = record.tenant, record.alias
-        if name not in self.desired:
-            yield from self._check_absent_tenant(record)
+        name, alias, env = record.tenant, record.alias, record.env
+        is_absent = name not in self.desired
+        if is_absent and record.intent is not None:
+            yield self._ambiguous_create_finding(record)
+        if is_absent and env is not None and env not in self.listing.by_env:
+            message = f"{_unlisted_message(env)}. Its tenant is not in the file."
+            yield _finding(FindingKind.CONFLICT, name, alias, (env,), message)
+        elif is_absent and env is not None and not record.retired:
+            order = f" (order {record.tranid})" if record.tranid else ""
+            message = f"{env}{order} is billed, but its tenant is not in the file."
+            message = f"{message} Add the tenant again, or mark it as removed."
+            yield _finding(FindingKind.ORPHAN, name, alias, (env,), message)
         if self.recorded_aliases.get(alias.lower()) != name:
             return
         matches = self.alias_index.find(alias)
@@ -472,18 +472,6 @@ class Comparison:
             in_use = self._alias_in_use(alias, matches[0])
             message = f"{in_use}, and an earlier create used that alias. Adopt or delete it."
             yield _finding(FindingKind.ORPHAN, name, alias, matches, message)
-
-    def _check_absent_tenant(self, record: TenantRecord) -> Iterator[Finding]:
-        if record.intent is not None:
-            yield self._ambiguous_create_finding(record)
-        if record.env is not None and record.env not in self.listing.by_env:
-            message = f"{_unlisted_message(record.env)}. Its tenant is not in the file."
-            yield _finding(FindingKind.CONFLICT, record.tenant, record.alias, (record.env,), message)
-        elif record.env is not None and not record.retired:
-            order = f" (order {record.tranid})" if record.tranid else ""
-            message = f"{record.env}{order} is billed, but its tenant is not in the file."
-            advice = "Add the tenant again, or mark it as removed."
-            yield _finding(FindingKind.ORPHAN, record.tenant, record.alias, (record.env,), f"{message} {advice}")
 
     def _has_ambiguous_create(self, tenant: str, alias: str) -> bool:
         """Return whether the outcome of a create under *alias* for *tenant* is unknown."""

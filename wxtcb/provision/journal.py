@@ -148,6 +148,10 @@ class RecordChange:
     after: TenantRecord
     previous_owner: RecordChange | None = None
 
+    def to_entry(self, now: float) -> JournalEntry:
+        """Return the new record and the entry of its history, for `Journal.commit`."""
+        return self.after, HistoryEntry(now, describe_change(self.before, self.after))
+
 
 @attrs.frozen
 class Binding:
@@ -304,9 +308,8 @@ class MemoryJournal:
         return self._identity
 
     async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, TenantRecord]:
-        if tenants is None:
-            return dict(self._records)
-        return {name: self._records[name] for name in tenants if name in self._records}
+        names = self._records if tenants is None else tenants
+        return {name: self._records[name] for name in names if name in self._records}
 
     async def bindings(self) -> Mapping[str, Binding]:
         return collect_bindings(self._records.values())
@@ -330,9 +333,9 @@ class MemoryJournal:
         if owners:
             return False
         for changed, changed_entry in entries:
-            if stored := self._records.get(changed.tenant):
-                for key in _unique_keys(stored):
-                    self._owners.pop(key, None)
+            stored = self._records.get(changed.tenant)
+            for key in _unique_keys(stored) if stored else ():
+                self._owners.pop(key, None)
             self._owners |= dict.fromkeys(_unique_keys(changed), changed.tenant)
             self._records[changed.tenant] = changed
             self._histories[changed.tenant] = self._histories.get(changed.tenant, "") + changed_entry.to_line()
@@ -351,13 +354,9 @@ async def commit_record(
 
     Raises `JournalConflict` if the journal rejects the record, and `JournalError` if it cannot store it.
     """
-    released = (
-        None
-        if previous_owner is None
-        else (previous_owner.after, HistoryEntry(now, describe_change(previous_owner.before, previous_owner.after)))
-    )
+    released = None if previous_owner is None else previous_owner.to_entry(now)
     try:
-        committed = await journal.commit(after, HistoryEntry(now, describe_change(before, after)), released)
+        committed = await journal.commit(*RecordChange(before, after).to_entry(now), released)
     except WxtcbError:
         raise
     # A journal may be written by the user: any exception of it must stop the run before the next create.

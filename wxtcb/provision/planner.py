@@ -7,7 +7,7 @@ what was read, and `plan_tenant` decides by the result.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -86,7 +86,6 @@ class Planner:
             async for record in cooperative_iter(records.values())
             if record.tenant not in plan_input.previous_owners and (change := plan_input.record_change(record))
         ]
-        opened_at = (binding.since for binding in plan_input.kept_bindings.values())
         return Plan(
             self.namespace,
             tuple([self._plan_tenant(tenant, plan_input) async for tenant in cooperative_iter(tenants)]),
@@ -96,7 +95,7 @@ class Planner:
             decisions,
             # Transfers come first: they release the environments that other changes rely on.
             (*map(plan_input.transfer_change, plan_input.previous_owners), *changes),
-            (*plan_input.notes(), *clock_skew_notes(opened_at, self.clock())),
+            (*plan_input.notes(), *clock_skew_notes(plan_input.kept_bindings, self.clock())),
             {plan_input.kept_bindings[env].tenant: env for env in plan_input.missing_envs},
             {name: record.env or "" for name, record in plan_input.absent_tenants.items()},
         )
@@ -126,9 +125,9 @@ class Planner:
         return attrs.evolve(planned, resend_links=resend_links, steps=steps, base_record=base_record)
 
 
-def clock_skew_notes(timestamps: Iterable[float], now: float) -> Iterator[str]:
-    """Yield a note if the latest of *timestamps* is more than a minute ahead of *now*; both are Unix times."""
-    ahead = max(timestamps, default=now) - now
+def clock_skew_notes(bindings: Mapping[str, Binding], now: float) -> Iterator[str]:
+    """Yield a note if the latest of *bindings* is more than a minute ahead of *now*, which is in Unix time."""
+    ahead = max((binding.since for binding in bindings.values()), default=now) - now
     if ahead > _MAX_CLOCK_SKEW:
         yield (
             f"Note: the journal contains a timestamp {ahead:.0f} s in the future: the system clock was set back, or "

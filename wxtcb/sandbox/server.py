@@ -215,9 +215,7 @@ class Sandbox:
             if self._push_client is not None:
                 self._push_client.start()
         # Recorded before it is sent: a hanging or dropped response is seen as well.
-        self.counts[parsed.path] += 1
-        query, body, now = redact_query(parsed.query), redact_body(parsed.parsed_body), self.world.clock()
-        self.seen.append(SeenRequest(parsed.path, query, body, now, outgoing.errcode, outgoing.outcome, outgoing.acted))
+        self._record_request(parsed, outgoing)
         return await _send(request, outgoing, self._sleep)
 
     async def _serve_object(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -230,6 +228,11 @@ class Sandbox:
         outcome = fault.kind.value if fault else "answered"
         self.seen.append(SeenRequest(path, {}, None, self.world.clock(), None, outcome, object_request.acted))
         return response
+
+    def _record_request(self, parsed: PlatformRequest, outgoing: OutgoingResponse) -> None:
+        self.counts[parsed.path] += 1
+        query, body, now = redact_query(parsed.query), redact_body(parsed.parsed_body), self.world.clock()
+        self.seen.append(SeenRequest(parsed.path, query, body, now, outgoing.errcode, outgoing.outcome, outgoing.acted))
 
     def __repr__(self) -> str:
         return f"<Sandbox at {self.url}>"
