@@ -25,8 +25,6 @@ from wxtcb.provision.step import StepResult
 REQUIRED_COMPLETE_LISTINGS: Final = 2
 MAX_LISTING_AGE: Final = 5.0
 MAX_SLOW_LISTING_AGE: Final = 30.0
-_REMOVAL_CONFIRMATION_SECONDS: Final = 30.0
-_POLL_RETRIES: Final = 2
 
 
 @attrs.frozen(eq=False)
@@ -137,15 +135,13 @@ class EnvironmentListing:
         requested_at = asyncio.get_running_loop().time()
         snapshot = await self._poll_with_retries(newer_than)
         first_started_at = snapshot.started_at
-        while snapshot.started_at < first_started_at + _REMOVAL_CONFIRMATION_SECONDS and not self._is_complete(
-            snapshot
-        ):
+        # `IncompleteListing` names these 30 s.
+        while snapshot.started_at < first_started_at + 30 and not self._is_complete(snapshot):
             await self.poller.sleep(self.poller.min_interval)
             if self.halted:
                 raise SendVetoed(endpoint=DESCRIBE_ENVS.path)
             snapshot = await self._poll_with_retries(snapshot.started_at + self.poller.min_interval)
-        diff = self.expected.compare(snapshot)
-        if diff.missing:
+        if (diff := self.expected.compare(snapshot)).missing:
             raise IncompleteListing(diff.missing_message)
         # Another tenant may have refreshed the listing in the meantime; an older one must not replace it.
         if snapshot.started_at > self.started_at:
@@ -160,7 +156,7 @@ class EnvironmentListing:
 
     async def _poll_with_retries(self, newer_than: float) -> Snapshot[EnvList]:
         """Poll at most three times: one failed listing would fail all tenants that create within 5 seconds."""
-        for _ in range(_POLL_RETRIES):
+        for _ in range(2):
             try:
                 return await self.poller.poll(newer_than)
             except WxtcbError as error:

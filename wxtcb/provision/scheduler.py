@@ -42,7 +42,7 @@ class Scheduler:
     unstarted_tenants: Iterator[TenantState] = attrs.field(init=False, factory=lambda: iter(()))
     stopped: bool = False
     halted: bool = False
-    pending_waits: dict[TenantState, PendingWait] = attrs.field(init=False, factory=dict[TenantState, PendingWait])
+    pending_waits: dict[TenantState, PendingWait] = attrs.field(init=False, factory=dict)
     earliest_due_at: float = attrs.field(init=False, default=math.inf)
     due_changed: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
     _queues: dict[Step, deque[TenantState]] = attrs.field(init=False)
@@ -88,13 +88,6 @@ class Scheduler:
             self.earliest_due_at = pending_wait.due_at
             self.due_changed.set()
 
-    def remove_wait(self, tenant_state: TenantState) -> None:
-        """End the wait of a tenant; call `wake_workers_if_done` after it is queued or finished."""
-        del self.pending_waits[tenant_state]
-
-    def stop(self) -> None:
-        self.stopped = True
-
     def halt(self) -> None:
         self.stopped = self.halted = True
         self._wake_workers(len(self._idle_workers))
@@ -107,7 +100,11 @@ class Scheduler:
     def _pop_batch(self) -> StepBatch | None:
         for step, queue in self._queues.items():
             if queue and (not (step.billable and self.stopped) or queue[0].pending_wait):
-                return StepBatch(step, _collect_batch(step, queue))
+                batch = [queue.popleft()]
+                # Those right behind the first tenant that may be in one batch with all before them.
+                while queue and len(batch) < step.batch_size and all(step.can_batch(each, queue[0]) for each in batch):
+                    batch.append(queue.popleft())
+                return StepBatch(step, batch)
         new_tenant = None if self.stopped else next(self.unstarted_tenants, None)
         return StepBatch(None, [new_tenant]) if new_tenant else None
 
@@ -118,14 +115,6 @@ class Scheduler:
             if not wakeup.done():
                 wakeup.set_result(None)
                 count -= 1
-
-
-def _collect_batch(step: Step, queue: deque[TenantState]) -> list[TenantState]:
-    """Remove the first tenant of *queue*, and those right behind it that may be in one batch with all before them."""
-    batch = [queue.popleft()]
-    while queue and len(batch) < step.batch_size and all(step.can_batch(each, queue[0]) for each in batch):
-        batch.append(queue.popleft())
-    return batch
 
 
 @attrs.define(eq=False)
@@ -148,8 +137,15 @@ class EnvironmentPoller:
         while True:
             newer_than = await self._wait_until_due()
             # Reset before the poll: waits that are added during it must move the due time again.
-            self.scheduler.earliest_due_at = math.inf
-            await self._poll_once(newer_than)
+            self.scheduler.earliest_due_at, snapshot, now = math.inf, None, newer_than
+            try:
+                snapshot = await self.poller.poll(newer_than)
+                now = snapshot.started_at
+            except WxtcbError as error:
+                self.on_error(error)
+            self._next_poll_at = now + self.interval
+            # A failed poll decides nothing, but waits must still time out while the platform is unreachable.
+            await self._evaluate_all(snapshot, now)
 
     async def _wait_until_due(self) -> float:
         """Wait until a poll is due, and return the current loop time."""
@@ -160,31 +156,15 @@ class EnvironmentPoller:
                 await self.scheduler.due_changed.wait()
         return now()
 
-    async def _poll_once(self, newer_than: float) -> None:
-        try:
-            snapshot = await self.poller.poll(newer_than)
-        except WxtcbError as error:
-            self._next_poll_at = newer_than + self.interval
-            self.on_error(error)
-            # A failed poll decides nothing, but waits must still time out while the platform is unreachable.
-            await self._evaluate_all(None, newer_than)
-        else:
-            self._next_poll_at = snapshot.started_at + self.interval
-            await self._evaluate_all(snapshot, snapshot.started_at)
-
     async def _evaluate_all(self, snapshot: Snapshot[EnvList] | None, now: float) -> None:
         # A copy: decisions remove waits, and other tasks add some while this one yields to the loop.
         async for tenant_state, pending_wait in cooperative_iter(tuple(self.scheduler.pending_waits.items())):
-            decision = self._evaluate(tenant_state, pending_wait, snapshot, now)
+            decision: StepResult | Problem | None
+            try:
+                decision = pending_wait.evaluate(snapshot) if snapshot else pending_wait.check_timeout(now)
+            except WxtcbError as error:
+                decision = Problem(step=tenant_state.step or "", message=str(error), error=error)
             if decision is None:
                 self.scheduler.earliest_due_at = min(self.scheduler.earliest_due_at, pending_wait.due_at)
             else:
                 self.on_decision(tenant_state, decision)
-
-    def _evaluate(
-        self, tenant_state: TenantState, pending_wait: PendingWait, snapshot: Snapshot[EnvList] | None, now: float
-    ) -> StepResult | Problem | None:
-        try:
-            return pending_wait.evaluate(snapshot) if snapshot else pending_wait.check_timeout(now)
-        except WxtcbError as error:
-            return Problem(step=tenant_state.step or "", message=str(error), error=error)

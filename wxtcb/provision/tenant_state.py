@@ -50,7 +50,10 @@ class TenantState:
     @classmethod
     def from_plan(cls, index: int, plan: TenantPlan) -> TenantState:
         """Return the state in which a planned tenant starts."""
-        record = plan.record
+        record, ambiguous = plan.record, None
+        if record.intent is not None:
+            message = f"the outcome of a create of an earlier run (attempt {record.attempt}) is unknown"
+            ambiguous = Problem(step=ENVIRONMENT_STEP_NAME, message=message, outcome_unknown=True)
         return cls(
             index,
             plan,
@@ -61,7 +64,7 @@ class TenantState:
             blocked_outcome=_BLOCKED_OUTCOMES.get(plan.action),
             existing=plan.existing,
             reason=plan.reason,
-            ambiguous_create=_problem_from_intent(record),
+            ambiguous_create=ambiguous,
             resend_links=plan.resend_links,
         )
 
@@ -83,7 +86,7 @@ class TenantState:
     def to_report(self) -> TenantReport:
         """Return the report of its current state."""
         problems = (*self.problems, *([self.ambiguous_create] if self.ambiguous_create else ()))
-        links, services = self._share_links, self._service_states
+        services = self._service_states
         return TenantReport(
             tenant=self.name,
             alias=self.plan.alias,
@@ -92,7 +95,7 @@ class TenantState:
             tranid=self.tranid,
             step=None if self.ended else self.step,
             done=self.completed_steps,
-            links=links,
+            links=self._share_links,
             services=tuple(name for name, state in services.items() if state is not ServiceState.SENT),
             unconfirmed=tuple(name for name, state in services.items() if state is ServiceState.UNCONFIRMED),
             existing=self.existing,
@@ -124,10 +127,3 @@ class TenantState:
         if ServiceState.UNCONFIRMED in self._service_states.values():
             return Outcome.UNCONFIRMED
         return Outcome.AWAITING if self._share_links else Outcome.DONE
-
-
-def _problem_from_intent(record: TenantRecord) -> Problem | None:
-    if record.intent is None:
-        return None
-    message = f"the outcome of a create of an earlier run (attempt {record.attempt}) is unknown"
-    return Problem(step=ENVIRONMENT_STEP_NAME, message=message, outcome_unknown=True)

@@ -41,10 +41,6 @@ def _as_path(path: str | os.PathLike[str]) -> Path:
     return to_file_path(path, memory_hint="MemoryJournal keeps records in memory")
 
 
-def _make_writer(journal: SqliteJournal) -> WriterThread:
-    return WriterThread(journal.path)
-
-
 @attrs.define(eq=False)
 class SqliteJournal:
     """Journal in the file at *path*, which one process at a time may open.
@@ -67,7 +63,10 @@ class SqliteJournal:
     """
 
     path: Path = attrs.field(converter=_as_path)
-    _writer: WriterThread = attrs.field(init=False, repr=False, default=attrs.Factory(_make_writer, takes_self=True))
+    _writer: WriterThread = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._writer = WriterThread(self.path)
 
     @property
     def durable(self) -> bool:
@@ -93,7 +92,7 @@ class SqliteJournal:
 
         If the call is cancelled, the record may have been stored; load it and compare its version.
         """
-        released = None if previous_owner is None else _make_row(*previous_owner)
+        released = previous_owner and _make_row(*previous_owner)
         return await self._submit(partial(schema.commit_rows, row=_make_row(record, entry), previous_owner=released))
 
     async def aclose(self) -> None:
@@ -144,15 +143,6 @@ class QueryJob:
     future: asyncio.Future[Any]
     result: Any = None
     error: JournalError | None = None
-
-    def resolve(self) -> None:
-        # The caller may have been cancelled in the meantime.
-        if self.future.done():
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
 
 
 @attrs.define(eq=False)
@@ -210,8 +200,11 @@ class WriterThread:
 
     def _run(self) -> None:
         file = JournalFile(self.path)
+        # Each batch in a call of its own: its jobs must not stay alive while the thread waits for the next.
         while self._run_batch(file):
-            pass
+            # After the callers are notified: they need not wait for it.
+            file.checkpoint()
+        self._close_file(file)
 
     def _run_batch(self, file: JournalFile) -> bool:
         # Waits for the first job only; jobs that arrive during the transaction form the next batch.
@@ -220,12 +213,7 @@ class WriterThread:
         if jobs:
             self._execute(jobs, file)
             _notify_loops(jobs)
-        if None in batch:
-            self._close_file(file)
-            return False
-        # After the callers are notified: they need not wait for it.
-        file.checkpoint()
-        return True
+        return None not in batch
 
     def _execute(self, jobs: list[QueryJob], file: JournalFile) -> None:
         """Run all jobs in one transaction; a row that cannot be read fails only its own job."""
@@ -247,8 +235,8 @@ class WriterThread:
         except UnusableFile as error:
             self._close_future.set_exception(to_journal_error(error, self.path))
         except Exception as error:
-            message = f"{to_journal_error(error, self.path)}; keep {self.path}-wal together with the file"
-            journal_error = JournalError(message)
+            hint = f"keep {self.path}-wal together with the file"
+            journal_error = JournalError(f"{to_journal_error(error, self.path)}; {hint}")
             journal_error.__cause__ = error.with_traceback(None)
             self._close_future.set_exception(journal_error)
         else:
@@ -268,4 +256,10 @@ def _notify_loops(jobs: list[QueryJob]) -> None:
 
 def _resolve_all(jobs: list[QueryJob]) -> None:
     for job in jobs:
-        job.resolve()
+        # The caller may have been cancelled in the meantime.
+        if job.future.done():
+            continue
+        if job.error is not None:
+            job.future.set_exception(job.error)
+        else:
+            job.future.set_result(job.result)

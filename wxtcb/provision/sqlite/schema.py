@@ -28,21 +28,20 @@ from wxtcb.provision.journal import (
 
 T = TypeVar("T")
 
-_CREATE_HOME_TABLE: Final = (
-    "CREATE TABLE home (component_appid TEXT NOT NULL, on_loopback INTEGER NOT NULL, namespace TEXT NOT NULL)"
-)
-# NULL is not compared by UNIQUE: `open_alias` holds the alias only while the tenant has, or may have, an environment.
-_CREATE_RECORDS_TABLE: Final = (
-    "CREATE TABLE records (tenant TEXT NOT NULL UNIQUE, version INTEGER NOT NULL, env TEXT UNIQUE, "
-    "open_alias TEXT UNIQUE, document TEXT NOT NULL, history TEXT NOT NULL)"
-)
 JOURNAL_FORMAT: Final = FileFormat(
     application_id=int.from_bytes(b"wxJn"),
     # Raise it with every change of the tables, or of the fields of `TenantRecord` and their meaning.
     schema_version=1,
-    create_statements=(_CREATE_HOME_TABLE, _CREATE_RECORDS_TABLE),
+    create_statements=(
+        "CREATE TABLE home (component_appid TEXT NOT NULL, on_loopback INTEGER NOT NULL, namespace TEXT NOT NULL)",
+        # NULL is not compared by UNIQUE: `open_alias` holds the alias only while the tenant has, or may have, an
+        # environment.
+        (
+            "CREATE TABLE records (tenant TEXT NOT NULL UNIQUE, version INTEGER NOT NULL, env TEXT UNIQUE, "
+            "open_alias TEXT UNIQUE, document TEXT NOT NULL, history TEXT NOT NULL)"
+        ),
+    ),
 )
-_INSERT_IDENTITY: Final = "INSERT INTO home SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM home)"
 _WHERE_TENANT_IN: Final = " WHERE tenant IN (SELECT value FROM json_each(?))"
 _INSERT_RECORD: Final = (
     "INSERT INTO records (version, env, open_alias, document, history, tenant) VALUES (?, ?, ?, ?, ?, ?)"
@@ -78,7 +77,8 @@ class RecordRow:
 
 def bind_identity(db: sqlite3.Connection, identity: JournalIdentity) -> JournalIdentity:
     """Return the stored identity; store *identity* if there is none."""
-    db.execute(_INSERT_IDENTITY, (identity.component_appid, identity.on_loopback, identity.namespace))
+    insert = "INSERT INTO home SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM home)"
+    db.execute(insert, (identity.component_appid, identity.on_loopback, identity.namespace))
     appid, on_loopback, namespace = db.execute("SELECT * FROM home").fetchone()
     return JournalIdentity(component_appid=appid, on_loopback=bool(on_loopback), namespace=namespace)
 
@@ -92,15 +92,13 @@ def select_records(db: sqlite3.Connection, tenants: Iterable[str] | None) -> dic
 def select_bindings(db: sqlite3.Connection) -> dict[str, Binding]:
     """Return the tenant of each bound environment."""
     rows = db.execute("SELECT env, tenant, CAST(document AS BLOB) FROM records WHERE env IS NOT NULL")
-    return {
-        env: Binding(tenant, _decode(load_record, tenant, document).opened_at or 0.0) for env, tenant, document in rows
-    }
+    return {env: Binding(tenant, _decode(load_record, tenant, raw).opened_at or 0.0) for env, tenant, raw in rows}
 
 
 def select_history(db: sqlite3.Connection, tenants: Iterable[str]) -> dict[str, tuple[HistoryEntry, ...]]:
     """Return the histories of *tenants*."""
     rows = _select_tenants(db, "SELECT tenant, CAST(history AS BLOB) FROM records", tenants)
-    return {tenant: _decode(_parse_history, tenant, lines) for tenant, lines in rows}
+    return {tenant: _decode(lambda raw: HistoryEntry.parse_lines(raw.decode()), tenant, raw) for tenant, raw in rows}
 
 
 def commit_rows(db: sqlite3.Connection, row: RecordRow, previous_owner: RecordRow | None) -> bool:
@@ -133,10 +131,6 @@ def _select_tenants(db: sqlite3.Connection, statement: str, tenants: Iterable[st
     return db.execute(statement + _WHERE_TENANT_IN, (names,))
 
 
-def _parse_history(lines: bytes) -> tuple[HistoryEntry, ...]:
-    return HistoryEntry.parse_lines(lines.decode())
-
-
 def _decode(decoder: Callable[[bytes], T], tenant: str, raw: bytes) -> T:
     # Callers select CAST(... AS BLOB): for a TEXT that is not UTF-8, sqlite3 raises an error without the row's tenant.
     try:
@@ -161,42 +155,22 @@ def load_record(document: bytes | str) -> TenantRecord:
     return record
 
 
-def _structure_str_mapping(raw: Mapping[str, str], _: object) -> Mapping[str, str]:
-    # One shared mapping for all empty ones: 10,000 records have three of them each.
-    return raw or EMPTY_MAPPING
-
-
-def _structure_services(raw: Mapping[str, str], _: object) -> Mapping[str, ServiceState]:
-    return {name: _SERVICE_STATES[state] for name, state in raw.items()} if raw else NO_SERVICES
-
-
 def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=False)
-    for mapping, hook in (
-        (Mapping[str, str], _structure_str_mapping),
-        (Mapping[str, ServiceState], _structure_services),
-    ):
-        # Registered by predicate: `register_structure_hook` dispatches on classes, and these are generic aliases.
-        converter.register_structure_hook_func(partial(eq, mapping), hook)
+    # Registered by predicate: `register_structure_hook` dispatches on classes, and these are generic aliases.
+    # One shared mapping for all empty ones: 10,000 records have three of them each.
+    converter.register_structure_hook_func(partial(eq, Mapping[str, str]), lambda raw, _: raw or EMPTY_MAPPING)
+    converter.register_structure_hook_func(
+        partial(eq, Mapping[str, ServiceState]),
+        lambda raw, _: {name: _SERVICE_STATES[state] for name, state in raw.items()} if raw else NO_SERVICES,
+    )
+    make_hook = partial(make_dict_structure_fn, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=False)
+    converter.register_structure_hook(Intent, make_hook(Intent, converter))
     # Journals of earlier versions store `metadata` under the key "marks".
     metadata = override(rename="marks")
-    converter.register_structure_hook(
-        Intent,
-        make_dict_structure_fn(Intent, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=False),
-    )
-    converter.register_structure_hook(
-        TenantRecord,
-        make_dict_structure_fn(
-            TenantRecord,
-            converter,
-            _cattrs_forbid_extra_keys=True,
-            _cattrs_detailed_validation=False,
-            metadata=metadata,
-        ),
-    )
-    converter.register_unstructure_hook(
-        TenantRecord, make_dict_unstructure_fn(TenantRecord, converter, metadata=metadata)
-    )
+    converter.register_structure_hook(TenantRecord, make_hook(TenantRecord, converter, metadata=metadata))
+    unstructure = make_dict_unstructure_fn(TenantRecord, converter, metadata=metadata)
+    converter.register_unstructure_hook(TenantRecord, unstructure)
     return converter
 
 
