@@ -46,7 +46,6 @@ class GuardedCall:
 
     @property
     def session(self) -> Session:
-        """The session to make the call with."""
         return self.context.session.with_options(hooks=[self._on_event], may_send=self._approve_send)
 
     def record_error(self, error: WxtcbError) -> None:

@@ -37,7 +37,6 @@ class ListingDiff:
 
     @property
     def missing_message(self) -> str:
-        """The missing environments, in words."""
         first, *others = self.missing
         more = f" and {len(others)} more" if others else ""
         return f"did not show environment {first}{more}, which should be there"
@@ -47,8 +46,7 @@ class ListingDiff:
 class ExpectedEnvironments:
     """The environments that a complete listing contains.
 
-    - `bound_since` maps each bound environment to the loop time of its binding. `settle` seconds later it must be
-      listed. An environment that was listed once must be listed from then on.
+    - `bound_since`: loop time of each binding. The environment must be listed `settle` seconds later, and once listed.
     - `recently_created`: environments of an earlier run that were not listed yet when this run began.
     """
 
@@ -83,12 +81,9 @@ class ExpectedEnvironments:
 class EnvironmentListing:
     """A fresh listing of the environments, shared by all tenants that create at the same time.
 
-    A listing is fresh if it started at most 5 seconds ago. If the platform answers slowly, it may be twice as old as
-    the time it took, but at most 30 seconds.
-
-    A listing that lacks known environments is not used before they have been missing for 30 seconds. If the journal
-    knows one of them, `IncompleteListing` is raised, because an operator must decide whether it was deleted. Once
-    `halted`, `find_by_alias` does not wait any more.
+    A listing is fresh if it started at most 5 seconds ago; with a slow platform, twice the time it took, but at most 30
+    seconds. One that lacks known environments is not used before they have been missing for 30 seconds. If the journal
+    knows one of them, `IncompleteListing` is raised: an operator must decide. Once `halted`, nothing waits any more.
     """
 
     poller: SharedPoller[EnvList]
@@ -100,18 +95,9 @@ class EnvironmentListing:
 
     @classmethod
     def from_plan(
-        cls,
-        poller: SharedPoller[EnvList],
-        plan: Plan,
-        bindings: Mapping[str, Binding],
-        *,
-        settle: float,
-        wall_time: float,
+        cls, poller: SharedPoller[EnvList], plan: Plan, bindings: Mapping[str, Binding], settle: float, wall_time: float
     ) -> EnvironmentListing:
-        """Return a listing that starts from the one of *plan*.
-
-        The plan's listing is not fresh if it lacks an environment that an earlier run created shortly before.
-        """
+        """Return a listing that starts from the plan's; not fresh if that lacks a recently created environment."""
         unseen = recently_opened(bindings, wall_time, settle) - plan.alias_index.envs
         since = dict.fromkeys(bindings, -math.inf) | dict.fromkeys(unseen, asyncio.get_running_loop().time())
         started_at = -math.inf if unseen else plan.listed_at
@@ -195,10 +181,8 @@ class WaitForVisibility:
 class OutcomeCheck:
     """Waits until listings show whether an ambiguous create under *alias* took effect.
 
-    - Listings that started before `due_at` do not count.
-    - An environment that one listing shows exists.
-    - An alias is absent after two consecutive complete listings without it.
-    - At `deadline` the check ends as inconclusive, with `reason`.
+    Listings that started before `due_at` do not count. One listing proves that an environment exists; two consecutive
+    complete listings prove that none does. At `deadline` the check ends as inconclusive, with `reason`.
     """
 
     alias: str

@@ -55,15 +55,13 @@ class EventStream:
             queue.put_nowait(None)
         return self._iterate(queue)
 
-    def emit(self, event: RunEvent) -> None:
+    def emit(self, event: RunEvent | None) -> None:
         for queue in self._queues:
             queue.put_nowait(event)
 
     def close(self) -> None:
-        """End every iterator after its unread events."""
         self._closed = True
-        for queue in self._queues:
-            queue.put_nowait(None)
+        self.emit(None)
 
     async def _iterate(self, queue: asyncio.Queue[RunEvent | None]) -> AsyncIterator[RunEvent]:
         try:
@@ -82,14 +80,12 @@ class ReportCollector:
     _finished: dict[int, TenantReport] = attrs.field(init=False, factory=dict)
 
     def finish(self, tenant_state: TenantState) -> TenantReport:
-        """Record that a tenant is finished, and return its report."""
         tenant_state.ended = True
         del self.active[tenant_state.index]
         report = self._finished[tenant_state.index] = tenant_state.to_report()
         return report
 
     def iter_reports(self) -> Iterator[TenantReport]:
-        """Yield the current report of every tenant."""
         for index, (name, alias) in enumerate(self.names_and_aliases):
             if index in self._finished:
                 yield self._finished[index]
@@ -195,34 +191,25 @@ class Run:
 
     async def _prepare(self) -> tuple[Plan, StepContext] | None:
         """Make the plan and commit the operator's decisions; if that fails, no tenant is started."""
+        settings, wall_clock = self._settings, self._settings.wall_clock
         with self._planning_scope:
             try:
                 plan = await self._make_plan()
                 # Before anything else: the steps rely on the decided records being in the journal.
-                await commit_record_changes(self._journal, plan.record_changes, self._settings.wall_clock())
-                listing = EnvironmentListing.from_plan(
-                    self._session.shared_poller(DESCRIBE_ENVS),
-                    plan,
-                    await self._journal.bindings(),
-                    settle=self._settings.settle,
-                    wall_time=self._settings.wall_clock(),
+                await commit_record_changes(self._journal, plan.record_changes, wall_clock())
+                poller, bindings = self._session.shared_poller(DESCRIBE_ENVS), await self._journal.bindings()
+                listing = EnvironmentListing.from_plan(poller, plan, bindings, settings.settle, wall_clock())
+                settle, timeout, emit = settings.settle, settings.timeout, self._event_stream.emit
+                context = StepContext(
+                    self._session, self._journal, settle, timeout, emit, self._record_problem, listing, wall_clock
                 )
-                return plan, StepContext(
-                    self._session,
-                    self._journal,
-                    settle=self._settings.settle,
-                    timeout=self._settings.timeout,
-                    emit=self._event_stream.emit,
-                    record_problem=self._record_problem,
-                    listing=listing,
-                    wall_clock=self._settings.wall_clock,
-                    # The run may have been stopped while the plan was made.
-                    stopped=self._scheduler.stopped,
-                    halted=self._scheduler.halted,
-                )
+                # The run may have been stopped while the plan was made.
+                context.stopped, context.halted = self._scheduler.stopped, self._scheduler.halted
             except WxtcbError as error:
                 self._stop_if_creates_blocked(error)
                 self._stop(str(error))
+            else:
+                return plan, context
         return None
 
     async def _execute_plan(self, plan: Plan, context: StepContext) -> None:
@@ -245,11 +232,12 @@ class Run:
 
     async def _run_worker(self, context: StepContext) -> None:
         while (batch := await self._scheduler.next_batch()) is not None:
+            step, tenant_states = batch
             try:
-                if batch.step is None:
-                    self._start_tenant(batch.tenant_states[0])
+                if step is None:
+                    self._start_tenant(tenant_states[0])
                 else:
-                    await self._run_step(context, batch.step, batch.tenant_states)
+                    await self._run_step(context, step, tenant_states)
             finally:
                 self._scheduler.finish_batch()
             # Thousands of tenants may need no request at all; without this the loop would be blocked for all of them.
@@ -312,9 +300,7 @@ class Run:
             self._stop(str(error), quota_reset_at(error, datetime.now(UTC)))
         elif isinstance(error, IncompleteListing):
             self._stop(str(error))
-        else:
-            return False
-        return True
+        return isinstance(error, QuotaExceeded | IncompleteListing)
 
     def _apply_result(self, tenant_state: TenantState, step: Step, result: StepResult) -> None:
         match result:
@@ -330,9 +316,8 @@ class Run:
             case StepResult.END if tenant_state.blocked_outcome or tenant_state.problems:
                 self._finish_tenant(tenant_state)
             case _:
-                raise TypeError(
-                    f"step {step.name} ended with {result} but without a problem or a pending wait; record one first"
-                )
+                missing = "without a problem or a pending wait; record one first"
+                raise TypeError(f"step {step.name} ended with {result} but {missing}")
 
     def _record_problem(self, tenant_state: TenantState, problem: Problem) -> None:
         tenant_state.problems += (problem,)

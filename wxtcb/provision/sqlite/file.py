@@ -29,36 +29,31 @@ _LOCKED_FDS: Final[set[int]] = set()
 class WalLock:
     """Lock on the ``-wal`` file at `path`, held while the journal is open.
 
-    SQLite's own lock on the journal is not enough. It is a POSIX lock, which the kernel releases when any part of the
-    process closes the journal, for example a backup that has read it. A ``flock`` is released only with its own
-    descriptor. It is taken on the ``-wal`` file, because on macOS and the BSDs a ``flock`` on the journal would
-    conflict with SQLite's lock. Windows has no ``flock``; there SQLite's lock is not released by a close elsewhere.
+    SQLite's own lock on the journal is a POSIX lock, which the kernel releases when any part of the process closes the
+    journal, such as a backup. A ``flock`` is released only with its own descriptor. On macOS and the BSDs it would
+    conflict with SQLite's lock if it were on the journal. On Windows, a close elsewhere releases no lock.
     """
 
     path: Path
     _fd: int | None = attrs.field(init=False, default=None)
-    _inode: tuple[int, int] | None = attrs.field(init=False, default=None)
+    inode: tuple[int, int] | None = attrs.field(init=False, default=None)
 
     def acquire(self) -> None:
         """Lock the ``-wal`` file, if there is one; raise `BlockingIOError` if another process has locked it."""
         inode = file_identity(self.path)
-        if inode in (None, self._inode):
+        if inode in (None, self.inode):
             return
         self.release()
         # The file is gone if its owner has just closed the journal.
         with contextlib.suppress(FileNotFoundError):
-            self._fd = _lock_file(self.path)
-            self._inode = inode
+            self._fd, self.inode = _lock_file(self.path), inode
 
     def release(self) -> None:
         """Release the lock; call it only after SQLite has closed the journal."""
-        fd, self._fd, self._inode = self._fd, None, None
+        fd, self._fd, self.inode = self._fd, None, None
         if fd is not None:
             _LOCKED_FDS.discard(fd)
             os.close(fd)
-
-    def is_wal_replaced(self) -> bool:
-        return file_identity(self.path) not in (None, self._inode)
 
 
 def _lock_file(path: Path) -> int | None:
@@ -92,8 +87,7 @@ with contextlib.suppress(AttributeError):
 class JournalFile:
     """The journal file at `path`; opened when first used, and opened again after most failures.
 
-    It is created at most once. A journal that vanished must not come back empty, because everything in it would be
-    created a second time.
+    It is created at most once: if it came back empty, everything in it would be created a second time.
     """
 
     path: Path
@@ -129,19 +123,14 @@ class JournalFile:
     def checkpoint(self) -> None:
         """Write a large ``-wal`` file back into the journal, and truncate it."""
         # TRUNCATE: after a partial checkpoint the journal would be older than a part of its log. If that log lost its
-        # end in a crash, pages of two moments would be mixed.
-        # If the checkpoint fails, the log only keeps growing, so the error is suppressed.
+        # end in a crash, pages of two moments would be mixed. After a failed checkpoint the log only keeps growing.
         with contextlib.suppress(sqlite3.Error, OSError):
             is_large = _file_size(self._wal_lock.path) > _MAX_WAL_BYTES
             if self._db is not None and is_large and self._detect_external_change() is None:
                 self._truncate_wal(self._db)
 
     def close(self) -> None:
-        """Write everything into the journal and close it.
-
-        Raises if the write fails; the ``-wal`` file then holds the rest. Raises also if another program changed the
-        file: a moved journal is completed at its new place, and a changed one is left unchanged.
-        """
+        """Write everything into the journal and close it; raise if that fails, or if another program changed it."""
         try:
             change = self._detect_external_change()
             # The connection still refers to a moved file, so its log can be written back. After other changes, a write
@@ -173,8 +162,8 @@ class JournalFile:
                 "a new journal and adopt the existing environments"
             )
         # Only checkpoints write to the journal itself, and each one updates the fingerprint.
-        is_same = self._db is None or self._fingerprint == _read_fingerprint(self.path)
-        if is_same and (self._db is None or not self._wal_lock.is_wal_replaced()):
+        lock, is_same = self._wal_lock, self._db is None or self._fingerprint == _read_fingerprint(self.path)
+        if is_same and (self._db is None or file_identity(lock.path) in (None, lock.inode)):
             return None
         return UnusableFile(
             f"another program wrote to {self.path} or replaced {self.path.name}-wal while it was in use, so the two "
@@ -224,9 +213,8 @@ def _open_locked(path: Path, wal_lock: WalLock) -> sqlite3.Connection:
 def _check_path(path: Path, wal_size: int) -> None:
     # SQLite would delete a log without a database, and with it everything since the last checkpoint.
     if wal_size and not _file_size(path):
-        raise UnusableFile(
-            f"{path} is missing, but its log {path.name}-wal exists; put the journal back next to the log"
-        )
+        log = f"{path.name}-wal"
+        raise UnusableFile(f"{path} is missing, but its log {log} exists; put the journal back next to the log")
     # The smallest page of SQLite has 512 bytes. It takes a smaller file for an empty database.
     if path.is_file() and _file_size(path) < 512:
         if _file_size(path):
@@ -240,19 +228,16 @@ def _check_path(path: Path, wal_size: int) -> None:
         _sqlite.create_private_file(path, JOURNAL_FORMAT)
     _sqlite.check_access(path)
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UnusableFile(
-            f"the directory {path.parent} is not writable; make it writable, because SQLite writes a log next to "
-            f"{path.name}"
-        )
+        reason = f"SQLite writes a log next to {path.name}"
+        raise UnusableFile(f"the directory {path.parent} is not writable; make it writable, because {reason}")
 
 
 def _connect(path: Path, wal_lock: WalLock, wal_size: int) -> sqlite3.Connection:
     db = connect(path)
     try:
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        db.execute("PRAGMA synchronous = FULL")
         # On macOS, fsync leaves data in the cache of the disk; F_FULLFSYNC does not.
-        db.execute("PRAGMA fullfsync = ON")
+        for setting in ("locking_mode = EXCLUSIVE", "synchronous = FULL", "fullfsync = ON"):
+            db.execute(f"PRAGMA {setting}")
         JOURNAL_FORMAT.ensure_schema(db, path)
         _check_integrity(db, path, wal_size)
         _sqlite.enable_wal(db, path)
@@ -268,13 +253,15 @@ def _connect(path: Path, wal_lock: WalLock, wal_size: int) -> sqlite3.Connection
 
 
 def _check_integrity(db: sqlite3.Connection, path: Path, wal_size: int) -> None:
-    pages = int(pragma(db, "page_count")) * int(pragma(db, "page_size"))
+    pages, size = int(pragma(db, "page_count")) * int(pragma(db, "page_size")), path.stat().st_size
+    detail = f"it has {size} bytes instead of {pages}"
     # While a log exists, the file may be shorter than the database.
-    if not wal_size and path.stat().st_size != pages:
-        raise _damaged(path, f"it has {path.stat().st_size} bytes instead of {pages}")
-    # Not `quick_check`, which skips the indexes: these guarantee that no two tenants own one environment.
-    if (result := pragma(db, "integrity_check(1)")) != "ok":
-        raise _damaged(path, str(result))
+    if wal_size or size == pages:
+        # Not `quick_check`, which skips the indexes: these guarantee that no two tenants own one environment.
+        detail = str(pragma(db, "integrity_check(1)"))
+    if detail != "ok":
+        message = _MESSAGES_BY_CODE[sqlite3.SQLITE_CORRUPT]
+        raise UnusableFile(message.format(path=path, error=" ".join(detail.split())))
 
 
 def _close_without_checkpoint(db: sqlite3.Connection) -> None:
@@ -316,10 +303,6 @@ _LOCK_ERROR_CODES: Final = (
     sqlite3.SQLITE_IOERR_UNLOCK,
     sqlite3.SQLITE_IOERR_CHECKRESERVEDLOCK,
 )
-
-
-def _damaged(path: Path, detail: str) -> UnusableFile:
-    return UnusableFile(_MESSAGES_BY_CODE[sqlite3.SQLITE_CORRUPT].format(path=path, error=" ".join(detail.split())))
 
 
 def to_journal_error(error: Exception, path: Path) -> JournalError:

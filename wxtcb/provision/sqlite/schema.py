@@ -15,16 +15,7 @@ import orjson
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from wxtcb._sqlite import FileFormat
-from wxtcb.provision.journal import (
-    EMPTY_MAPPING,
-    NO_SERVICES,
-    Binding,
-    HistoryEntry,
-    Intent,
-    JournalIdentity,
-    ServiceState,
-    TenantRecord,
-)
+from wxtcb.provision import journal
 
 T = TypeVar("T")
 
@@ -67,38 +58,44 @@ class RecordRow:
     values: tuple[object, ...]
 
     @classmethod
-    def from_record(cls, record: TenantRecord, entry: HistoryEntry) -> RecordRow:
-        """Return the row of a record; raise `ValueError` if it contains a value that cannot be stored."""
-        line = entry.to_line()
-        # Raises for lone surrogates. Found here, they fail this record alone and not the batch of the writer thread.
-        line.encode()
-        return cls(record.version, (record.version, *record.unique_keys(), dump_record(record), line, record.tenant))
+    def from_record(cls, record: journal.TenantRecord, entry: journal.HistoryEntry) -> RecordRow:
+        """Return the row of a record; raise `UnserializableRecord` if it contains a value that cannot be stored."""
+        try:
+            line, document = entry.to_line(), dump_record(record)
+            # Raises for lone surrogates. Found here, they fail this record alone, not the batch of the writer thread.
+            line.encode()
+        except (ValueError, orjson.JSONEncodeError) as error:
+            problem = f"the record of tenant {record.tenant!r} cannot be stored: {error}"
+            raise journal.UnserializableRecord(f"{problem}; use only text that UTF-8 can encode") from error
+        return cls(record.version, (record.version, *record.unique_keys(), document, line, record.tenant))
 
 
-def bind_identity(db: sqlite3.Connection, identity: JournalIdentity) -> JournalIdentity:
+def bind_identity(db: sqlite3.Connection, identity: journal.JournalIdentity) -> journal.JournalIdentity:
     """Return the stored identity; store *identity* if there is none."""
     insert = "INSERT INTO home SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM home)"
     db.execute(insert, (identity.component_appid, identity.on_loopback, identity.namespace))
     appid, on_loopback, namespace = db.execute("SELECT * FROM home").fetchone()
-    return JournalIdentity(component_appid=appid, on_loopback=bool(on_loopback), namespace=namespace)
+    return journal.JournalIdentity(component_appid=appid, on_loopback=bool(on_loopback), namespace=namespace)
 
 
-def select_records(db: sqlite3.Connection, tenants: Iterable[str] | None) -> dict[str, TenantRecord]:
+def select_records(db: sqlite3.Connection, tenants: Iterable[str] | None) -> dict[str, journal.TenantRecord]:
     """Return the records of *tenants*, or of all tenants if None."""
     rows = _select_tenants(db, "SELECT tenant, CAST(document AS BLOB) FROM records", tenants)
     return {tenant: _decode(load_record, tenant, document) for tenant, document in rows}
 
 
-def select_bindings(db: sqlite3.Connection) -> dict[str, Binding]:
+def select_bindings(db: sqlite3.Connection) -> dict[str, journal.Binding]:
     """Return the tenant of each bound environment."""
     rows = db.execute("SELECT env, tenant, CAST(document AS BLOB) FROM records WHERE env IS NOT NULL")
-    return {env: Binding(tenant, _decode(load_record, tenant, raw).opened_at or 0.0) for env, tenant, raw in rows}
+    records = ((env, tenant, _decode(load_record, tenant, raw)) for env, tenant, raw in rows)
+    return {env: journal.Binding(tenant, record.opened_at or 0.0) for env, tenant, record in records}
 
 
-def select_history(db: sqlite3.Connection, tenants: Iterable[str]) -> dict[str, tuple[HistoryEntry, ...]]:
+def select_history(db: sqlite3.Connection, tenants: Iterable[str]) -> dict[str, tuple[journal.HistoryEntry, ...]]:
     """Return the histories of *tenants*."""
     rows = _select_tenants(db, "SELECT tenant, CAST(history AS BLOB) FROM records", tenants)
-    return {tenant: _decode(lambda raw: HistoryEntry.parse_lines(raw.decode()), tenant, raw) for tenant, raw in rows}
+    parse = journal.HistoryEntry.parse_lines
+    return {tenant: _decode(lambda raw: parse(raw.decode()), tenant, lines) for tenant, lines in rows}
 
 
 def commit_rows(db: sqlite3.Connection, row: RecordRow, previous_owner: RecordRow | None) -> bool:
@@ -140,18 +137,14 @@ def _decode(decoder: Callable[[bytes], T], tenant: str, raw: bytes) -> T:
         raise CorruptRow(f"the row of tenant {tenant!r} in the table records cannot be read") from error
 
 
-def dump_record(record: TenantRecord) -> str:
-    """Return a record as JSON; raise `ValueError` if it contains a value that JSON cannot hold."""
-    try:
-        return orjson.dumps(_unstructure_record(record)).decode()
-    except orjson.JSONEncodeError as error:
-        # `JSONEncodeError` is a `TypeError`.
-        raise ValueError(str(error)) from error
+def dump_record(record: journal.TenantRecord) -> str:
+    """Return a record as JSON; raise `orjson.JSONEncodeError` if it contains a value that JSON cannot hold."""
+    return orjson.dumps(_unstructure_record(record)).decode()
 
 
-def load_record(document: bytes | str) -> TenantRecord:
+def load_record(document: bytes | str) -> journal.TenantRecord:
     """Return the record that `dump_record` wrote; raise any exception if the document is malformed."""
-    record: TenantRecord = _structure_record(orjson.loads(document), TenantRecord)
+    record: journal.TenantRecord = _structure_record(orjson.loads(document), journal.TenantRecord)
     return record
 
 
@@ -159,22 +152,22 @@ def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=False)
     # Registered by predicate: `register_structure_hook` dispatches on classes, and these are generic aliases.
     # One shared mapping for all empty ones: 10,000 records have three of them each.
-    converter.register_structure_hook_func(partial(eq, Mapping[str, str]), lambda raw, _: raw or EMPTY_MAPPING)
+    converter.register_structure_hook_func(partial(eq, Mapping[str, str]), lambda raw, _: raw or journal.EMPTY_MAPPING)
     converter.register_structure_hook_func(
-        partial(eq, Mapping[str, ServiceState]),
-        lambda raw, _: {name: _SERVICE_STATES[state] for name, state in raw.items()} if raw else NO_SERVICES,
+        partial(eq, Mapping[str, journal.ServiceState]),
+        lambda raw, _: {name: _SERVICE_STATES[state] for name, state in raw.items()} if raw else journal.NO_SERVICES,
     )
     make_hook = partial(make_dict_structure_fn, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=False)
-    converter.register_structure_hook(Intent, make_hook(Intent, converter))
+    converter.register_structure_hook(journal.Intent, make_hook(journal.Intent, converter))
     # Journals of earlier versions store `metadata` under the key "marks".
     metadata = override(rename="marks")
-    converter.register_structure_hook(TenantRecord, make_hook(TenantRecord, converter, metadata=metadata))
-    unstructure = make_dict_unstructure_fn(TenantRecord, converter, metadata=metadata)
-    converter.register_unstructure_hook(TenantRecord, unstructure)
+    record = journal.TenantRecord
+    converter.register_structure_hook(record, make_hook(record, converter, metadata=metadata))
+    converter.register_unstructure_hook(record, make_dict_unstructure_fn(record, converter, metadata=metadata))
     return converter
 
 
-_SERVICE_STATES: Final = {state.value: state for state in ServiceState}
+_SERVICE_STATES: Final = {state.value: state for state in journal.ServiceState}
 _CONVERTER: Final = _make_converter()
-_unstructure_record: Final = _CONVERTER.get_unstructure_hook(TenantRecord)
-_structure_record: Final = _CONVERTER.get_structure_hook(TenantRecord)
+_unstructure_record: Final = _CONVERTER.get_unstructure_hook(journal.TenantRecord)
+_structure_record: Final = _CONVERTER.get_structure_hook(journal.TenantRecord)

@@ -137,9 +137,8 @@ def _start_outcome_check(
 ) -> StepResult:
     """Register a check of the outcome of a create, which may take effect for *remaining* more seconds."""
     due_at = context.loop_time() + max(0.0, remaining) + context.settle
-    tenant_state.pending_wait = OutcomeCheck(
-        tenant_state.record.alias, due_at, due_at + context.timeout, context.listing.expected.compare
-    )
+    deadline, compare = due_at + context.timeout, context.listing.expected.compare
+    tenant_state.pending_wait = OutcomeCheck(tenant_state.record.alias, due_at, deadline, compare)
     tenant_state.ambiguous_create = problem
     context.emit(StepOutcomeUnknown(tenant_state.name, problem))
     return StepResult.WAIT
@@ -174,9 +173,8 @@ def _record_check_failure(
     context: StepContext, tenant_state: TenantState, reason: str, *, unknown: bool = True
 ) -> None:
     problem, tenant_state.ambiguous_create = tenant_state.ambiguous_create or _ambiguous_problem(reason), None
-    context.record_problem(
-        tenant_state, attrs.evolve(problem, message=f"{problem.message}; {reason}", outcome_unknown=unknown)
-    )
+    problem = attrs.evolve(problem, message=f"{problem.message}; {reason}", outcome_unknown=unknown)
+    context.record_problem(tenant_state, problem)
 
 
 ENVIRONMENT: Final = Step(

@@ -62,16 +62,16 @@ async def _establish_service(context: StepContext, tenant_state: TenantState, se
                 await _set_service_state(context, tenant_state, service, None)
             # If no request was sent, the service is not failed but unfinished.
             if call.ambiguous or not isinstance(error, SendVetoed):
-                earlier = (
-                    "" if not call.ambiguous or is_ambiguous(error) else " An earlier request may have taken effect."
+                earlier = call.ambiguous and not is_ambiguous(error)
+                message = f"{error} An earlier request may have taken effect." if earlier else str(error)
+                problem = Problem(
+                    step=_STEP_NAME, message=message, service=service.name, outcome_unknown=call.ambiguous, error=error
                 )
-                problem = Problem(step=_STEP_NAME, message=f"{error}{earlier}", service=service.name, error=error)
-                context.record_problem(tenant_state, attrs.evolve(problem, outcome_unknown=call.ambiguous))
+                context.record_problem(tenant_state, problem)
         except asyncio.CancelledError:
             if call.ambiguous:
-                problem = Problem(
-                    step=_STEP_NAME, message=INTERRUPTED_MESSAGE, service=service.name, outcome_unknown=True
-                )
+                message, name = INTERRUPTED_MESSAGE, service.name
+                problem = Problem(step=_STEP_NAME, message=message, service=name, outcome_unknown=True)
                 context.record_problem(tenant_state, problem)
             else:
                 with anyio.CancelScope(shield=True):
