@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import anyio
@@ -13,7 +13,7 @@ import attrs
 
 from wxtcb.errors import OutcomeUnknown, WxtcbError
 from wxtcb.events import Abandoned, Event, RequestResent
-from wxtcb.provision.events import RunEvent, StepOutcomeUnknown
+from wxtcb.provision.events import RunEvent
 from wxtcb.provision.journal import Journal, TenantRecord, commit_record
 from wxtcb.provision.reconciliation import EnvironmentListing
 from wxtcb.provision.report import Problem
@@ -22,7 +22,6 @@ from wxtcb.session import Session
 
 CREATE_WINDOW_MARGIN: Final = 10.0
 INTERRUPTED_MESSAGE: Final = "interrupted while waiting for the response; it may have taken effect, and was not retried"
-_COMMIT_GRACE_SECONDS: Final = 1.0
 
 
 def is_ambiguous(error: WxtcbError) -> bool:
@@ -35,8 +34,7 @@ class GuardedCall:
     """A call that must not take effect twice.
 
     - `sent`: its latest request is admitted and may have left.
-    - `ambiguous`: one of its requests may have taken effect without a known outcome. A request that was cancelled
-      before its body left is not ambiguous.
+    - `ambiguous`: one of its requests may have taken effect. One that was cancelled before its body left may not.
     - A `billable` call is not sent once the run is stopped. No call is sent after the deadline of `scope`.
     """
 
@@ -48,7 +46,6 @@ class GuardedCall:
 
     @property
     def session(self) -> Session:
-        """The session to make the call with."""
         return self.context.session.with_options(hooks=[self._on_event], may_send=self._approve_send)
 
     def record_error(self, error: WxtcbError) -> None:
@@ -99,7 +96,7 @@ class StepContext:
     wall_clock: Callable[[], float]
     stopped: bool = False
     halted: bool = False
-    _active_calls: set[GuardedCall] = attrs.field(init=False, factory=set[GuardedCall])
+    _active_calls: set[GuardedCall] = attrs.field(init=False, factory=set)
 
     def __attrs_post_init__(self) -> None:
         # `busy_creates=False`: errcode -1 of a create may hide a success, so the create must be checked, not retried.
@@ -130,7 +127,14 @@ class StepContext:
         since = tenant_state.record.opened_at or self.wall_clock()
         alias = tenant_state.plan.alias
         bound = attrs.evolve(tenant_state.record, alias=alias, env=env, tranid=tranid, opened_at=since, intent=None)
-        await _shielded_commit(self.commit(tenant_state, bound))
+        commit = asyncio.ensure_future(self.commit(tenant_state, bound))
+        try:
+            await asyncio.shield(commit)
+        except asyncio.CancelledError:
+            # A new environment that is not in the journal would have to be found again by its alias.
+            await asyncio.wait([commit], timeout=1)
+            commit.cancel()
+            raise
         # From now on a listing without the environment is incomplete, once the propagation delay is over.
         self.listing.expected.bound_since[env] = self.loop_time()
         if env != tenant_state.plan.env:
@@ -159,22 +163,3 @@ class StepContext:
         # Both flags are set before `stop` cancels, because the calls decide by them whether they may still be sent.
         self.halted = self.listing.halted = True
         self.stop()
-
-    def mark_ambiguous(self, tenant_state: TenantState, problem: Problem) -> None:
-        """Record that the outcome of a create is unknown."""
-        tenant_state.ambiguous_create = problem
-        self.emit(StepOutcomeUnknown(tenant_state.name, problem))
-
-
-async def _shielded_commit(commit: Coroutine[None, None, None]) -> None:
-    """Await a commit; if cancelled, let it finish within a second.
-
-    A new environment that is not in the journal would have to be found again by its alias.
-    """
-    task = asyncio.ensure_future(commit)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task], timeout=_COMMIT_GRACE_SECONDS)
-        task.cancel()
-        raise

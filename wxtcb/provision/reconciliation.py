@@ -25,8 +25,6 @@ from wxtcb.provision.step import StepResult
 REQUIRED_COMPLETE_LISTINGS: Final = 2
 MAX_LISTING_AGE: Final = 5.0
 MAX_SLOW_LISTING_AGE: Final = 30.0
-_REMOVAL_CONFIRMATION_SECONDS: Final = 30.0
-_POLL_RETRIES: Final = 2
 
 
 @attrs.frozen(eq=False)
@@ -39,7 +37,6 @@ class ListingDiff:
 
     @property
     def missing_message(self) -> str:
-        """The missing environments, in words."""
         first, *others = self.missing
         more = f" and {len(others)} more" if others else ""
         return f"did not show environment {first}{more}, which should be there"
@@ -49,8 +46,7 @@ class ListingDiff:
 class ExpectedEnvironments:
     """The environments that a complete listing contains.
 
-    - `bound_since` maps each bound environment to the loop time of its binding. `settle` seconds later it must be
-      listed. An environment that was listed once must be listed from then on.
+    - `bound_since`: loop time of each binding. The environment must be listed `settle` seconds later, and once listed.
     - `recently_created`: environments of an earlier run that were not listed yet when this run began.
     """
 
@@ -85,12 +81,9 @@ class ExpectedEnvironments:
 class EnvironmentListing:
     """A fresh listing of the environments, shared by all tenants that create at the same time.
 
-    A listing is fresh if it started at most 5 seconds ago. If the platform answers slowly, it may be twice as old as
-    the time it took, but at most 30 seconds.
-
-    A listing that lacks known environments is not used before they have been missing for 30 seconds. If the journal
-    knows one of them, `IncompleteListing` is raised, because an operator must decide whether it was deleted. Once
-    `halted`, `find_by_alias` does not wait any more.
+    A listing is fresh if it started at most 5 seconds ago; with a slow platform, twice the time it took, but at most 30
+    seconds. One that lacks known environments is not used before they have been missing for 30 seconds. If the journal
+    knows one of them, `IncompleteListing` is raised: an operator must decide. Once `halted`, nothing waits any more.
     """
 
     poller: SharedPoller[EnvList]
@@ -102,18 +95,9 @@ class EnvironmentListing:
 
     @classmethod
     def from_plan(
-        cls,
-        poller: SharedPoller[EnvList],
-        plan: Plan,
-        bindings: Mapping[str, Binding],
-        *,
-        settle: float,
-        wall_time: float,
+        cls, poller: SharedPoller[EnvList], plan: Plan, bindings: Mapping[str, Binding], settle: float, wall_time: float
     ) -> EnvironmentListing:
-        """Return a listing that starts from the one of *plan*.
-
-        The plan's listing is not fresh if it lacks an environment that an earlier run created shortly before.
-        """
+        """Return a listing that starts from the plan's; not fresh if that lacks a recently created environment."""
         unseen = recently_opened(bindings, wall_time, settle) - plan.alias_index.envs
         since = dict.fromkeys(bindings, -math.inf) | dict.fromkeys(unseen, asyncio.get_running_loop().time())
         started_at = -math.inf if unseen else plan.listed_at
@@ -137,15 +121,13 @@ class EnvironmentListing:
         requested_at = asyncio.get_running_loop().time()
         snapshot = await self._poll_with_retries(newer_than)
         first_started_at = snapshot.started_at
-        while snapshot.started_at < first_started_at + _REMOVAL_CONFIRMATION_SECONDS and not self._is_complete(
-            snapshot
-        ):
+        # `IncompleteListing` names these 30 s.
+        while snapshot.started_at < first_started_at + 30 and not self._is_complete(snapshot):
             await self.poller.sleep(self.poller.min_interval)
             if self.halted:
                 raise SendVetoed(endpoint=DESCRIBE_ENVS.path)
             snapshot = await self._poll_with_retries(snapshot.started_at + self.poller.min_interval)
-        diff = self.expected.compare(snapshot)
-        if diff.missing:
+        if (diff := self.expected.compare(snapshot)).missing:
             raise IncompleteListing(diff.missing_message)
         # Another tenant may have refreshed the listing in the meantime; an older one must not replace it.
         if snapshot.started_at > self.started_at:
@@ -160,7 +142,7 @@ class EnvironmentListing:
 
     async def _poll_with_retries(self, newer_than: float) -> Snapshot[EnvList]:
         """Poll at most three times: one failed listing would fail all tenants that create within 5 seconds."""
-        for _ in range(_POLL_RETRIES):
+        for _ in range(2):
             try:
                 return await self.poller.poll(newer_than)
             except WxtcbError as error:
@@ -199,10 +181,8 @@ class WaitForVisibility:
 class OutcomeCheck:
     """Waits until listings show whether an ambiguous create under *alias* took effect.
 
-    - Listings that started before `due_at` do not count.
-    - An environment that one listing shows exists.
-    - An alias is absent after two consecutive complete listings without it.
-    - At `deadline` the check ends as inconclusive, with `reason`.
+    Listings that started before `due_at` do not count. One listing proves that an environment exists; two consecutive
+    complete listings prove that none does. At `deadline` the check ends as inconclusive, with `reason`.
     """
 
     alias: str

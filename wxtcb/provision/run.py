@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
-from typing import Final
+from itertools import starmap
 
 import anyio
 import attrs
@@ -16,7 +16,7 @@ from wxtcb.errors import QuotaExceeded, SendVetoed, WxtcbError
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.error_policy import IncompleteListing, drop_traceback, is_fatal, quota_reset_at
 from wxtcb.provision.events import RunEvent, RunStopped, StepDone, StepFailed, TenantFinished, TenantStarted
-from wxtcb.provision.journal import Binding, Journal, commit_record_changes
+from wxtcb.provision.journal import Journal, commit_record_changes
 from wxtcb.provision.plan import Plan
 from wxtcb.provision.reconciliation import EnvironmentListing
 from wxtcb.provision.report import Outcome, Problem, Report, RunInfo, TenantReport
@@ -24,8 +24,6 @@ from wxtcb.provision.scheduler import EnvironmentPoller, Scheduler
 from wxtcb.provision.step import Step, StepResult
 from wxtcb.provision.tenant_state import TenantState
 from wxtcb.session import Session
-
-CANCELLED_REASON: Final = "cancelled"
 
 
 @attrs.frozen(kw_only=True)
@@ -57,15 +55,13 @@ class EventStream:
             queue.put_nowait(None)
         return self._iterate(queue)
 
-    def emit(self, event: RunEvent) -> None:
+    def emit(self, event: RunEvent | None) -> None:
         for queue in self._queues:
             queue.put_nowait(event)
 
     def close(self) -> None:
-        """End every iterator after its unread events."""
         self._closed = True
-        for queue in self._queues:
-            queue.put_nowait(None)
+        self.emit(None)
 
     async def _iterate(self, queue: asyncio.Queue[RunEvent | None]) -> AsyncIterator[RunEvent]:
         try:
@@ -77,28 +73,19 @@ class EventStream:
 
 @attrs.define(eq=False)
 class ReportCollector:
-    """Collects the reports of all tenants, including those that never start.
-
-    `names_and_aliases` holds the names and aliases of all tenants, in their order. Of a finished tenant only the report
-    is stored.
-    """
+    """Collects the reports of all tenants in their order; of a finished tenant only the report is stored."""
 
     names_and_aliases: tuple[tuple[str, str], ...]
-    active: dict[int, TenantState] = attrs.field(init=False, factory=dict[int, TenantState])
-    _finished: dict[int, TenantReport] = attrs.field(init=False, factory=dict[int, TenantReport])
-
-    def start(self, tenant_state: TenantState) -> None:
-        self.active[tenant_state.index] = tenant_state
+    active: dict[int, TenantState] = attrs.field(init=False, factory=dict)
+    _finished: dict[int, TenantReport] = attrs.field(init=False, factory=dict)
 
     def finish(self, tenant_state: TenantState) -> TenantReport:
-        """Record that a tenant is finished, and return its report."""
         tenant_state.ended = True
         del self.active[tenant_state.index]
         report = self._finished[tenant_state.index] = tenant_state.to_report()
         return report
 
     def iter_reports(self) -> Iterator[TenantReport]:
-        """Yield the current report of every tenant."""
         for index, (name, alias) in enumerate(self.names_and_aliases):
             if index in self._finished:
                 yield self._finished[index]
@@ -128,16 +115,15 @@ class Run:
     _planning_scope: anyio.CancelScope = attrs.field(init=False, factory=anyio.CancelScope)
     _polling_scope: anyio.CancelScope = attrs.field(init=False, factory=anyio.CancelScope)
     _event_stream: EventStream = attrs.field(init=False, factory=EventStream)
-    _started_at: float = attrs.field(init=False)
+    _started_at: float = attrs.field(init=False, factory=lambda: asyncio.get_running_loop().time())
     _elapsed: float | None = attrs.field(init=False, default=None)
     _result_retrieved: bool = attrs.field(init=False, default=False)
     _task: asyncio.Task[None] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._started_at = self._loop_time()
         self._scheduler = Scheduler(self._steps)
         self._task = asyncio.get_running_loop().create_task(self._execute())
-        self._task.add_done_callback(lambda _: self._on_task_done())
+        self._task.add_done_callback(self._on_task_done)
 
     @property
     def ended(self) -> bool:
@@ -147,7 +133,7 @@ class Run:
     @property
     def report(self) -> Report:
         """The current report; tenants in progress and tenants that are not started are unfinished."""
-        elapsed = self._loop_time() - self._started_at if self._elapsed is None else self._elapsed
+        elapsed = StepContext.loop_time() - self._started_at if self._elapsed is None else self._elapsed
         tenants = tuple(self._collector.iter_reports())
         if self._stop_event is None:
             return Report(tenants, elapsed, run_info=self._run_info)
@@ -179,7 +165,7 @@ class Run:
         Requests in progress have *grace* seconds to be answered; by default, as long as a request may take. A create
         without an answer is then reported as unknown.
         """
-        self._halt(CANCELLED_REASON)
+        self._halt("cancelled")
         try:
             with anyio.move_on_after(self._settings.grace if grace is None else grace):
                 await asyncio.wait([self._task])
@@ -205,43 +191,30 @@ class Run:
 
     async def _prepare(self) -> tuple[Plan, StepContext] | None:
         """Make the plan and commit the operator's decisions; if that fails, no tenant is started."""
+        settings, wall_clock = self._settings, self._settings.wall_clock
         with self._planning_scope:
             try:
                 plan = await self._make_plan()
                 # Before anything else: the steps rely on the decided records being in the journal.
-                await commit_record_changes(self._journal, plan.record_changes, self._settings.wall_clock())
-                return plan, self._create_context(plan, await self._journal.bindings())
+                await commit_record_changes(self._journal, plan.record_changes, wall_clock())
+                poller, bindings = self._session.shared_poller(DESCRIBE_ENVS), await self._journal.bindings()
+                listing = EnvironmentListing.from_plan(poller, plan, bindings, settings.settle, wall_clock())
+                settle, timeout, emit = settings.settle, settings.timeout, self._event_stream.emit
+                context = StepContext(
+                    self._session, self._journal, settle, timeout, emit, self._record_problem, listing, wall_clock
+                )
+                # The run may have been stopped while the plan was made.
+                context.stopped, context.halted = self._scheduler.stopped, self._scheduler.halted
             except WxtcbError as error:
                 self._stop_if_creates_blocked(error)
                 self._stop(str(error))
+            else:
+                return plan, context
         return None
 
-    def _create_context(self, plan: Plan, bindings: Mapping[str, Binding]) -> StepContext:
-        return StepContext(
-            self._session,
-            self._journal,
-            settle=self._settings.settle,
-            timeout=self._settings.timeout,
-            emit=self._event_stream.emit,
-            record_problem=self._record_problem,
-            listing=EnvironmentListing.from_plan(
-                self._session.shared_poller(DESCRIBE_ENVS),
-                plan,
-                bindings,
-                settle=self._settings.settle,
-                wall_time=self._settings.wall_clock(),
-            ),
-            wall_clock=self._settings.wall_clock,
-            # The run may have been stopped while the plan was made.
-            stopped=self._scheduler.stopped,
-            halted=self._scheduler.halted,
-        )
-
     async def _execute_plan(self, plan: Plan, context: StepContext) -> None:
-        # A generator: of 10,000 tenants, only those in progress have a state in memory.
-        self._scheduler.unstarted_tenants = (
-            TenantState.from_plan(index, tenant_plan) for index, tenant_plan in enumerate(plan.tenants)
-        )
+        # Lazy: of 10,000 tenants, only those in progress have a state in memory.
+        self._scheduler.unstarted_tenants = starmap(TenantState.from_plan, enumerate(plan.tenants))
         self._context = context
         async with asyncio.TaskGroup() as group:
             group.create_task(self._poll_environments(context.listing.poller))
@@ -259,18 +232,19 @@ class Run:
 
     async def _run_worker(self, context: StepContext) -> None:
         while (batch := await self._scheduler.next_batch()) is not None:
+            step, tenant_states = batch
             try:
-                if batch.step is None:
-                    self._start_tenant(batch.tenant_states[0])
+                if step is None:
+                    self._start_tenant(tenant_states[0])
                 else:
-                    await self._run_step(context, batch.step, batch.tenant_states)
+                    await self._run_step(context, step, tenant_states)
             finally:
                 self._scheduler.finish_batch()
             # Thousands of tenants may need no request at all; without this the loop would be blocked for all of them.
             await asyncio.sleep(0)
 
     def _start_tenant(self, tenant_state: TenantState) -> None:
-        self._collector.start(tenant_state)
+        self._collector.active[tenant_state.index] = tenant_state
         self._event_stream.emit(TenantStarted(tenant_state.name, tenant_state.plan.alias))
         if tenant_state.blocked_outcome:
             self._finish_tenant(tenant_state)
@@ -297,35 +271,27 @@ class Run:
         try:
             result = await step.run(context, tenant_states)
         except WxtcbError as error:
-            result = self._on_step_error(step, tenant_states, error)
+            # A request that was not sent, and a create that is blocked for all tenants, are no failure of a tenant.
+            # These tenants stay queued, and are reported as unfinished.
+            if isinstance(error, SendVetoed) or (step.billable and self._stop_if_creates_blocked(error)):
+                result = StepResult.RETRY
+            else:
+                for tenant_state in tenant_states:
+                    self._record_problem(tenant_state, Problem(step=step.name, message=str(error), error=error))
+                result = StepResult.END
         except Exception as error:
             result = self._on_unexpected_error(step, tenant_states, error)
         for tenant_state in tenant_states:
             self._apply_result(tenant_state, step, result)
 
-    def _on_step_error(self, step: Step, tenant_states: list[TenantState], error: WxtcbError) -> StepResult:
-        """Record an error of a step for its tenants.
-
-        A request that was not sent, and a create that is blocked for all tenants, are no failure of a tenant. They stay
-        queued, and are reported as unfinished.
-        """
-        if isinstance(error, SendVetoed) or (step.billable and self._stop_if_creates_blocked(error)):
-            return StepResult.RETRY
-        for tenant_state in tenant_states:
-            self._record_problem(tenant_state, Problem(step=step.name, message=str(error), error=error))
-        return StepResult.END
-
     def _on_unexpected_error(self, step: Step, tenant_states: list[TenantState], error: Exception) -> StepResult:
         """Record an exception that no step should raise; other tenants continue, and the run raises it at its end."""
         self._unexpected_error = self._unexpected_error or error
+        message = f"unexpected exception in the step ({type(error).__name__}: {error}); report it to its author"
         for tenant_state in tenant_states:
-            problem = Problem(
-                step=step.name,
-                message=f"unexpected exception in the step ({type(error).__name__}: {error}); report it to its author",
-                # A create that was intended may have been sent before the exception.
-                outcome_unknown=tenant_state.record.intent is not None,
-            )
-            self._record_problem(tenant_state, problem)
+            # A create that was intended may have been sent before the exception.
+            unknown = tenant_state.record.intent is not None
+            self._record_problem(tenant_state, Problem(step=step.name, message=message, outcome_unknown=unknown))
         return StepResult.END
 
     def _stop_if_creates_blocked(self, error: WxtcbError) -> bool:
@@ -334,14 +300,14 @@ class Run:
             self._stop(str(error), quota_reset_at(error, datetime.now(UTC)))
         elif isinstance(error, IncompleteListing):
             self._stop(str(error))
-        else:
-            return False
-        return True
+        return isinstance(error, QuotaExceeded | IncompleteListing)
 
     def _apply_result(self, tenant_state: TenantState, step: Step, result: StepResult) -> None:
         match result:
             case StepResult.NEXT:
-                self._record_step_done(tenant_state, step)
+                if not any(problem.step == step.name for problem in tenant_state.problems):
+                    tenant_state.completed_steps += (step.name,)
+                    self._event_stream.emit(StepDone(tenant_state.name, step.name, tenant_state.env or ""))
                 self._enqueue_next_step(tenant_state, self._steps[self._steps.index(step) + 1 :])
             case StepResult.RETRY:
                 self._scheduler.enqueue(step, tenant_state)
@@ -350,14 +316,8 @@ class Run:
             case StepResult.END if tenant_state.blocked_outcome or tenant_state.problems:
                 self._finish_tenant(tenant_state)
             case _:
-                raise TypeError(
-                    f"step {step.name} ended with {result} but without a problem or a pending wait; record one first"
-                )
-
-    def _record_step_done(self, tenant_state: TenantState, step: Step) -> None:
-        if not any(problem.step == step.name for problem in tenant_state.problems):
-            tenant_state.completed_steps += (step.name,)
-            self._event_stream.emit(StepDone(tenant_state.name, step.name, tenant_state.env or ""))
+                missing = "without a problem or a pending wait; record one first"
+                raise TypeError(f"step {step.name} ended with {result} but {missing}")
 
     def _record_problem(self, tenant_state: TenantState, problem: Problem) -> None:
         tenant_state.problems += (problem,)
@@ -374,13 +334,12 @@ class Run:
             self._stop(f"{self._failure_count} tenants failed, which is as many as max_failures allows")
 
     def _on_wait_decided(self, tenant_state: TenantState, decision: StepResult | Problem) -> None:
-        self._scheduler.remove_wait(tenant_state)
+        del self._scheduler.pending_waits[tenant_state]
         if isinstance(decision, Problem):
             self._record_problem(tenant_state, decision)
             self._finish_tenant(tenant_state)
         else:
-            step = next(step for step in self._steps if step.name == tenant_state.step)
-            self._apply_result(tenant_state, step, decision)
+            self._apply_result(tenant_state, next(s for s in self._steps if s.name == tenant_state.step), decision)
         # Last: if this was the final wait, but the tenant is queued again, the workers must not end.
         self._scheduler.wake_workers_if_done()
 
@@ -393,8 +352,7 @@ class Run:
             self._halt(str(error))
 
     def _stop(self, reason: str, retry_after: datetime | None = None) -> None:
-        """Start no further tenant."""
-        self._scheduler.stop()
+        self._scheduler.stopped = True
         if self._context is not None:
             self._context.stop()
         # Only the first reason counts: the later ones are often its consequences.
@@ -411,13 +369,9 @@ class Run:
         self._planning_scope.cancel()
         self._polling_scope.cancel()
 
-    def _on_task_done(self) -> None:
+    def _on_task_done(self, _task: asyncio.Task[None]) -> None:
         # Tenants in progress at a cancellation have no other end; a listener must learn what became of them.
         for tenant_state in self._collector.active.values():
             self._event_stream.emit(TenantFinished(tenant_state.to_report()))
-        self._elapsed = self._loop_time() - self._started_at
+        self._elapsed = StepContext.loop_time() - self._started_at
         self._event_stream.close()
-
-    @staticmethod
-    def _loop_time() -> float:
-        return asyncio.get_running_loop().time()

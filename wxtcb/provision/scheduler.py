@@ -18,31 +18,24 @@ from wxtcb.provision.report import Problem
 from wxtcb.provision.step import PendingWait, Step, StepResult
 from wxtcb.provision.tenant_state import TenantState
 
-
-@attrs.frozen
-class StepBatch:
-    """A step to run, and its tenants; `step` is None for a tenant that is about to start."""
-
-    step: Step | None
-    tenant_states: list[TenantState]
+# A step to run, and its tenants; the step is None for a tenant that is about to start.
+StepBatch = tuple[Step | None, list[TenantState]]
 
 
 @attrs.define(eq=False)
 class Scheduler:
     """Hands out batches to workers: later steps before earlier ones, and new tenants last.
 
-    - Once `stopped`, no new tenant starts and no billable step begins. A billable step whose wait has ended is still
-      concluded.
-    - Once `halted`, nothing is handed out.
-    - `pending_waits` holds the tenants that wait for a listing. `earliest_due_at` is the earliest of their due times,
-      and `due_changed` is set when it moves closer.
+    Once `stopped`, no new tenant starts and no billable step begins, but one whose wait has ended is still concluded.
+    Once `halted`, nothing is handed out. `due_changed` is set when `earliest_due_at`, the earliest due time of the
+    `pending_waits`, moves closer.
     """
 
     steps: tuple[Step, ...]
     unstarted_tenants: Iterator[TenantState] = attrs.field(init=False, factory=lambda: iter(()))
     stopped: bool = False
     halted: bool = False
-    pending_waits: dict[TenantState, PendingWait] = attrs.field(init=False, factory=dict[TenantState, PendingWait])
+    pending_waits: dict[TenantState, PendingWait] = attrs.field(init=False, factory=dict)
     earliest_due_at: float = attrs.field(init=False, default=math.inf)
     due_changed: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
     _queues: dict[Step, deque[TenantState]] = attrs.field(init=False)
@@ -69,12 +62,10 @@ class Scheduler:
         return None
 
     def finish_batch(self) -> None:
-        """Record that a worker has finished its batch."""
         self._active_count -= 1
         self.wake_workers_if_done()
 
     def enqueue(self, step: Step, tenant_state: TenantState) -> None:
-        """Queue a tenant for *step*."""
         queue = self._queues[step]
         # A tenant whose wait has ended goes first. `_pop_batch` looks only at the head of the queue to find out
         # whether a stopped run has something to conclude.
@@ -82,18 +73,10 @@ class Scheduler:
         self._wake_workers(1)
 
     def add_wait(self, tenant_state: TenantState, pending_wait: PendingWait) -> None:
-        """Register a tenant that waits for a listing."""
         self.pending_waits[tenant_state] = pending_wait
         if pending_wait.due_at < self.earliest_due_at:
             self.earliest_due_at = pending_wait.due_at
             self.due_changed.set()
-
-    def remove_wait(self, tenant_state: TenantState) -> None:
-        """End the wait of a tenant; call `wake_workers_if_done` after it is queued or finished."""
-        del self.pending_waits[tenant_state]
-
-    def stop(self) -> None:
-        self.stopped = True
 
     def halt(self) -> None:
         self.stopped = self.halted = True
@@ -107,9 +90,13 @@ class Scheduler:
     def _pop_batch(self) -> StepBatch | None:
         for step, queue in self._queues.items():
             if queue and (not (step.billable and self.stopped) or queue[0].pending_wait):
-                return StepBatch(step, _collect_batch(step, queue))
+                batch = [queue.popleft()]
+                # Those right behind the first tenant that may be in one batch with all before them.
+                while queue and len(batch) < step.batch_size and all(step.can_batch(each, queue[0]) for each in batch):
+                    batch.append(queue.popleft())
+                return step, batch
         new_tenant = None if self.stopped else next(self.unstarted_tenants, None)
-        return StepBatch(None, [new_tenant]) if new_tenant else None
+        return (None, [new_tenant]) if new_tenant else None
 
     def _wake_workers(self, count: int) -> None:
         while count and self._idle_workers:
@@ -120,20 +107,11 @@ class Scheduler:
                 count -= 1
 
 
-def _collect_batch(step: Step, queue: deque[TenantState]) -> list[TenantState]:
-    """Remove the first tenant of *queue*, and those right behind it that may be in one batch with all before them."""
-    batch = [queue.popleft()]
-    while queue and len(batch) < step.batch_size and all(step.can_batch(each, queue[0]) for each in batch):
-        batch.append(queue.popleft())
-    return batch
-
-
 @attrs.define(eq=False)
 class EnvironmentPoller:
     """Polls the environment list for all waiting tenants of a run.
 
-    It polls when the first wait is due, at most every `interval` seconds. `on_decision` is called with each tenant
-    whose wait has ended, and `on_error` with the error of a failed poll.
+    It polls when the first wait is due, at most every `interval` seconds; `on_decision` gets each ended wait.
     """
 
     scheduler: Scheduler
@@ -145,46 +123,33 @@ class EnvironmentPoller:
 
     async def run(self) -> None:
         """Poll until cancelled."""
+        clock = asyncio.get_running_loop().time
         while True:
-            newer_than = await self._wait_until_due()
+            while (delay := max(self.scheduler.earliest_due_at, self._next_poll_at) - clock()) > 0:
+                self.scheduler.due_changed.clear()
+                with anyio.move_on_after(delay):
+                    await self.scheduler.due_changed.wait()
+            newer_than = clock()
             # Reset before the poll: waits that are added during it must move the due time again.
-            self.scheduler.earliest_due_at = math.inf
-            await self._poll_once(newer_than)
-
-    async def _wait_until_due(self) -> float:
-        """Wait until a poll is due, and return the current loop time."""
-        now = asyncio.get_running_loop().time
-        while (delay := max(self.scheduler.earliest_due_at, self._next_poll_at) - now()) > 0:
-            self.scheduler.due_changed.clear()
-            with anyio.move_on_after(delay):
-                await self.scheduler.due_changed.wait()
-        return now()
-
-    async def _poll_once(self, newer_than: float) -> None:
-        try:
-            snapshot = await self.poller.poll(newer_than)
-        except WxtcbError as error:
-            self._next_poll_at = newer_than + self.interval
-            self.on_error(error)
+            self.scheduler.earliest_due_at, snapshot, now = math.inf, None, newer_than
+            try:
+                snapshot = await self.poller.poll(newer_than)
+                now = snapshot.started_at
+            except WxtcbError as error:
+                self.on_error(error)
+            self._next_poll_at = now + self.interval
             # A failed poll decides nothing, but waits must still time out while the platform is unreachable.
-            await self._evaluate_all(None, newer_than)
-        else:
-            self._next_poll_at = snapshot.started_at + self.interval
-            await self._evaluate_all(snapshot, snapshot.started_at)
+            await self._evaluate_all(snapshot, now)
 
     async def _evaluate_all(self, snapshot: Snapshot[EnvList] | None, now: float) -> None:
         # A copy: decisions remove waits, and other tasks add some while this one yields to the loop.
         async for tenant_state, pending_wait in cooperative_iter(tuple(self.scheduler.pending_waits.items())):
-            decision = self._evaluate(tenant_state, pending_wait, snapshot, now)
+            decision: StepResult | Problem | None
+            try:
+                decision = pending_wait.evaluate(snapshot) if snapshot else pending_wait.check_timeout(now)
+            except WxtcbError as error:
+                decision = Problem(step=tenant_state.step or "", message=str(error), error=error)
             if decision is None:
                 self.scheduler.earliest_due_at = min(self.scheduler.earliest_due_at, pending_wait.due_at)
             else:
                 self.on_decision(tenant_state, decision)
-
-    def _evaluate(
-        self, tenant_state: TenantState, pending_wait: PendingWait, snapshot: Snapshot[EnvList] | None, now: float
-    ) -> StepResult | Problem | None:
-        try:
-            return pending_wait.evaluate(snapshot) if snapshot else pending_wait.check_timeout(now)
-        except WxtcbError as error:
-            return Problem(step=tenant_state.step or "", message=str(error), error=error)

@@ -48,10 +48,6 @@ class PendingWait(Protocol):
         ...
 
 
-def _always_batchable(_one: TenantState, _other: TenantState) -> bool:
-    return True
-
-
 @attrs.frozen(eq=False, kw_only=True)
 class Step:
     """One kind of step.
@@ -68,5 +64,5 @@ class Step:
     is_needed: Callable[[Tenant, TenantRecord, str | None], bool]
     run: Callable[[StepContext, Sequence[TenantState]], Awaitable[StepResult]]
     batch_size: int = 1
-    can_batch: Callable[[TenantState, TenantState], bool] = _always_batchable
+    can_batch: Callable[[TenantState, TenantState], bool] = lambda _one, _other: True
     billable: bool = False

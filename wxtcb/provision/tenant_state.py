@@ -22,11 +22,9 @@ class TenantState:
 
     - `record`: the newest record that the journal has stored.
     - `env`, `tranid`, `status`: its environment, even if the journal could not store it.
-    - `step`: the current step; None before the start. `ended`: nothing more is done.
+    - `step`: the current step; None before the start. `pending_wait`: what it waits for. `ended`: nothing more is done.
     - `blocked_outcome`, `existing`, `reason`: the environments that have its alias, if they block it.
-    - `pending_wait`: what it waits for.
     - `ambiguous_create`: a create with an unknown outcome. `ambiguous_create_count` counts those of this run.
-    - `resend_links`: links are requested again.
     """
 
     index: int
@@ -51,19 +49,13 @@ class TenantState:
     def from_plan(cls, index: int, plan: TenantPlan) -> TenantState:
         """Return the state in which a planned tenant starts."""
         record = plan.record
-        return cls(
-            index,
-            plan,
-            record,
-            env=record.env,
-            tranid=record.tranid,
-            status=plan.status,
-            blocked_outcome=_BLOCKED_OUTCOMES.get(plan.action),
-            existing=plan.existing,
-            reason=plan.reason,
-            ambiguous_create=_problem_from_intent(record),
-            resend_links=plan.resend_links,
-        )
+        blocked = _BLOCKED_OUTCOMES.get(plan.action)
+        state = cls(index, plan, record, record.env, record.tranid, plan.status, blocked_outcome=blocked)
+        state.existing, state.reason, state.resend_links = plan.existing, plan.reason, plan.resend_links
+        if record.intent is not None:
+            message = f"the outcome of a create of an earlier run (attempt {record.attempt}) is unknown"
+            state.ambiguous_create = Problem(step=ENVIRONMENT_STEP_NAME, message=message, outcome_unknown=True)
+        return state
 
     @property
     def name(self) -> str:
@@ -81,9 +73,8 @@ class TenantState:
         self.reason = alias_in_use_message(self.record.alias, envs)
 
     def to_report(self) -> TenantReport:
-        """Return the report of its current state."""
         problems = (*self.problems, *([self.ambiguous_create] if self.ambiguous_create else ()))
-        links, services = self._share_links, self._service_states
+        services = self._service_states
         return TenantReport(
             tenant=self.name,
             alias=self.plan.alias,
@@ -92,7 +83,7 @@ class TenantState:
             tranid=self.tranid,
             step=None if self.ended else self.step,
             done=self.completed_steps,
-            links=links,
+            links=self._share_links,
             services=tuple(name for name, state in services.items() if state is not ServiceState.SENT),
             unconfirmed=tuple(name for name, state in services.items() if state is ServiceState.UNCONFIRMED),
             existing=self.existing,
@@ -103,7 +94,6 @@ class TenantState:
 
     @property
     def _share_links(self) -> tuple[ShareLink, ...]:
-        """The confirmation pages of the mini programs that the tenant has now."""
         # The record keeps links of mini programs that were removed from the tenant; these are not reported.
         urls = ((appid, self.record.links.get(appid)) for appid in self.plan.tenant.appids)
         return tuple(ShareLink(appid=appid, url=url) for appid, url in urls if url)
@@ -124,10 +114,3 @@ class TenantState:
         if ServiceState.UNCONFIRMED in self._service_states.values():
             return Outcome.UNCONFIRMED
         return Outcome.AWAITING if self._share_links else Outcome.DONE
-
-
-def _problem_from_intent(record: TenantRecord) -> Problem | None:
-    if record.intent is None:
-        return None
-    message = f"the outcome of a create of an earlier run (attempt {record.attempt}) is unknown"
-    return Problem(step=ENVIRONMENT_STEP_NAME, message=message, outcome_unknown=True)

@@ -16,26 +16,12 @@ from typing import Final
 
 import attrs
 
-from wxtcb._sqlite import (
-    UnusableFile,
-    check_access,
-    connect,
-    create_private_file,
-    enable_wal,
-    error_code,
-    file_identity,
-    is_locked,
-    pragma,
-    sidecar_path,
-)
+from wxtcb import _sqlite
+from wxtcb._sqlite import UnusableFile, connect, error_code, file_identity, is_locked, pragma, sidecar_path
 from wxtcb.provision.journal import JournalError, JournalInUse
 from wxtcb.provision.sqlite.schema import JOURNAL_FORMAT, CorruptRow
 
-# The smallest page of SQLite. It takes a smaller file for an empty database.
-_MIN_FILE_BYTES: Final = 512
 _MAX_WAL_BYTES: Final = 4 * 1024 * 1024
-_OPEN_ATTEMPTS: Final = 3
-_MAX_OPEN_BACKOFF: Final = 0.03
 _LOCKED_FDS: Final[set[int]] = set()
 
 
@@ -43,39 +29,31 @@ _LOCKED_FDS: Final[set[int]] = set()
 class WalLock:
     """Lock on the ``-wal`` file at `path`, held while the journal is open.
 
-    SQLite's own lock on the journal is not enough. It is a POSIX lock, which the kernel releases when any part of the
-    process closes the journal, for example a backup that has read it. A ``flock`` is released only with its own
-    descriptor. It is taken on the ``-wal`` file, because on macOS and the BSDs a ``flock`` on the journal would
-    conflict with SQLite's lock. Windows has no ``flock``; there SQLite's lock is not released by a close elsewhere.
+    SQLite's own lock on the journal is a POSIX lock, which the kernel releases when any part of the process closes the
+    journal, such as a backup. A ``flock`` is released only with its own descriptor. On macOS and the BSDs it would
+    conflict with SQLite's lock if it were on the journal. On Windows, a close elsewhere releases no lock.
     """
 
     path: Path
     _fd: int | None = attrs.field(init=False, default=None)
-    _inode: tuple[int, int] | None = attrs.field(init=False, default=None)
+    inode: tuple[int, int] | None = attrs.field(init=False, default=None)
 
     def acquire(self) -> None:
         """Lock the ``-wal`` file, if there is one; raise `BlockingIOError` if another process has locked it."""
         inode = file_identity(self.path)
-        if inode in (None, self._inode):
+        if inode in (None, self.inode):
             return
         self.release()
         # The file is gone if its owner has just closed the journal.
         with contextlib.suppress(FileNotFoundError):
-            self._fd = _lock_file(self.path)
-            self._inode = inode
+            self._fd, self.inode = _lock_file(self.path), inode
 
     def release(self) -> None:
         """Release the lock; call it only after SQLite has closed the journal."""
-        fd, self._fd, self._inode = self._fd, None, None
+        fd, self._fd, self.inode = self._fd, None, None
         if fd is not None:
             _LOCKED_FDS.discard(fd)
             os.close(fd)
-
-    def wal_exists(self) -> bool:
-        return file_identity(self.path) is not None
-
-    def is_wal_replaced(self) -> bool:
-        return file_identity(self.path) not in (None, self._inode)
 
 
 def _lock_file(path: Path) -> int | None:
@@ -105,25 +83,23 @@ with contextlib.suppress(AttributeError):
     os.register_at_fork(after_in_child=_close_inherited_fds)
 
 
-def _make_wal_lock(file: JournalFile) -> WalLock:
-    return WalLock(sidecar_path(file.path, "wal"))
-
-
 @attrs.define(eq=False)
 class JournalFile:
     """The journal file at `path`; opened when first used, and opened again after most failures.
 
-    It is created at most once. A journal that vanished must not come back empty, because everything in it would be
-    created a second time.
+    It is created at most once: if it came back empty, everything in it would be created a second time.
     """
 
     path: Path
     uniform: Callable[[float, float], float] = random.uniform
     _db: sqlite3.Connection | None = attrs.field(init=False, default=None)
-    _wal_lock: WalLock = attrs.field(init=False, default=attrs.Factory(_make_wal_lock, takes_self=True))
+    _wal_lock: WalLock = attrs.field(init=False)
     _inode: tuple[int, int] | None = attrs.field(init=False, default=None)
     # Size and time of the last write by this process.
     _fingerprint: tuple[int, int] | None = attrs.field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        self._wal_lock = WalLock(sidecar_path(self.path, "wal"))
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -134,28 +110,27 @@ class JournalFile:
             yield db
             db.execute("COMMIT")
         except BaseException as error:
-            self._recover(db, error)
+            # After most errors the state of the connection is uncertain; a new one reads what is on the disk. A full
+            # disk is different: the transaction is rolled back, and the checkpoint frees the space of the log.
+            if error_code(error) == sqlite3.SQLITE_FULL:
+                with contextlib.suppress(sqlite3.Error):
+                    db.rollback()
+                    self._truncate_wal(db)
+            else:
+                self._close_connection()
             raise
 
     def checkpoint(self) -> None:
         """Write a large ``-wal`` file back into the journal, and truncate it."""
         # TRUNCATE: after a partial checkpoint the journal would be older than a part of its log. If that log lost its
-        # end in a crash, pages of two moments would be mixed.
-        # If the checkpoint fails, the log only keeps growing, so the error is suppressed.
+        # end in a crash, pages of two moments would be mixed. After a failed checkpoint the log only keeps growing.
         with contextlib.suppress(sqlite3.Error, OSError):
-            if (
-                self._db is not None
-                and _file_size(self._wal_lock.path) > _MAX_WAL_BYTES
-                and self._detect_external_change() is None
-            ):
+            is_large = _file_size(self._wal_lock.path) > _MAX_WAL_BYTES
+            if self._db is not None and is_large and self._detect_external_change() is None:
                 self._truncate_wal(self._db)
 
     def close(self) -> None:
-        """Write everything into the journal and close it.
-
-        Raises if the write fails; the ``-wal`` file then holds the rest. Raises also if another program changed the
-        file: a moved journal is completed at its new place, and a changed one is left unchanged.
-        """
+        """Write everything into the journal and close it; raise if that fails, or if another program changed it."""
         try:
             change = self._detect_external_change()
             # The connection still refers to a moved file, so its log can be written back. After other changes, a write
@@ -168,10 +143,9 @@ class JournalFile:
             raise change
 
     def _ensure_open(self) -> sqlite3.Connection:
-        change = self._detect_external_change()
-        if change is not None:
+        if (change := self._detect_external_change()) is not None:
             raise change
-        if self._db is not None and not self._wal_lock.wal_exists():
+        if self._db is not None and file_identity(self._wal_lock.path) is None:
             # The log was deleted. The connection still knows its contents, and closing writes them into the journal.
             self.close()
         if self._db is None:
@@ -182,37 +156,33 @@ class JournalFile:
     def _detect_external_change(self) -> UnusableFile | None:
         """Return an error if another program removed, replaced or changed the journal or its log."""
         if self._is_missing():
-            return file_missing(self.path)
+            return UnusableFile(
+                f"{self.path} was removed or replaced while it was in use, and nothing more is stored; if it was "
+                "moved, move it back: it is complete once this run has ended. Otherwise restore a copy, or start with "
+                "a new journal and adopt the existing environments"
+            )
         # Only checkpoints write to the journal itself, and each one updates the fingerprint.
-        if self._db is not None and (
-            self._fingerprint != _read_fingerprint(self.path) or self._wal_lock.is_wal_replaced()
-        ):
-            return file_changed(self.path)
-        return None
+        lock, is_same = self._wal_lock, self._db is None or self._fingerprint == _read_fingerprint(self.path)
+        if is_same and (self._db is None or file_identity(lock.path) in (None, lock.inode)):
+            return None
+        return UnusableFile(
+            f"another program wrote to {self.path} or replaced {self.path.name}-wal while it was in use, so the two "
+            f"may not belong together; they were left unchanged, and nothing more is stored; {_RECOVERY_HINT}"
+        )
 
     def _is_missing(self) -> bool:
         return self._inode is not None and self._inode != file_identity(self.path)
 
     def _open_with_retries(self) -> sqlite3.Connection:
         # Two processes that open the file at the same time may both meet the other's lock, and both give up.
-        for _ in range(_OPEN_ATTEMPTS - 1):
+        for _ in range(2):
             try:
                 return _open_locked(self.path, self._wal_lock)
             except (sqlite3.OperationalError, BlockingIOError) as error:
                 if not is_locked(error):
                     raise
-            time.sleep(self.uniform(0, _MAX_OPEN_BACKOFF))
+            time.sleep(self.uniform(0, 0.03))
         return _open_locked(self.path, self._wal_lock)
-
-    def _recover(self, db: sqlite3.Connection, error: BaseException) -> None:
-        # After most errors the state of the connection is uncertain; a new one reads what is on the disk. A full disk
-        # is different: the transaction is rolled back, and the checkpoint frees the space of the log.
-        if error_code(error) != sqlite3.SQLITE_FULL:
-            self._close_connection()
-            return
-        with contextlib.suppress(sqlite3.Error):
-            db.rollback()
-            self._truncate_wal(db)
 
     def _close_connection(self) -> None:
         db, self._db = self._db, None
@@ -243,31 +213,34 @@ def _open_locked(path: Path, wal_lock: WalLock) -> sqlite3.Connection:
 def _check_path(path: Path, wal_size: int) -> None:
     # SQLite would delete a log without a database, and with it everything since the last checkpoint.
     if wal_size and not _file_size(path):
+        log = f"{path.name}-wal"
+        raise UnusableFile(f"{path} is missing, but its log {log} exists; put the journal back next to the log")
+    # The smallest page of SQLite has 512 bytes. It takes a smaller file for an empty database.
+    if path.is_file() and _file_size(path) < 512:
+        if _file_size(path):
+            raise UnusableFile(_MESSAGES_BY_CODE[sqlite3.SQLITE_NOTADB].format(path=path))
+        # A new journal is never empty, because it is created in one step.
         raise UnusableFile(
-            f"{path} is missing, but its log {path.name}-wal exists; put the journal back next to the log"
+            f"{path} is empty: a journal was truncated there, or never existed; if nothing was provisioned with it, "
+            "delete it; otherwise restore a copy, or delete it and adopt the existing environments"
         )
-    if path.is_file() and _file_size(path) < _MIN_FILE_BYTES:
-        raise not_a_journal(path) if _file_size(path) else file_empty(path)
     if file_identity(path) is None:
-        create_private_file(path, JOURNAL_FORMAT)
-    check_access(path)
+        _sqlite.create_private_file(path, JOURNAL_FORMAT)
+    _sqlite.check_access(path)
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UnusableFile(
-            f"the directory {path.parent} is not writable; make it writable, because SQLite writes a log next to "
-            f"{path.name}"
-        )
+        reason = f"SQLite writes a log next to {path.name}"
+        raise UnusableFile(f"the directory {path.parent} is not writable; make it writable, because {reason}")
 
 
 def _connect(path: Path, wal_lock: WalLock, wal_size: int) -> sqlite3.Connection:
     db = connect(path)
     try:
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        db.execute("PRAGMA synchronous = FULL")
         # On macOS, fsync leaves data in the cache of the disk; F_FULLFSYNC does not.
-        db.execute("PRAGMA fullfsync = ON")
+        for setting in ("locking_mode = EXCLUSIVE", "synchronous = FULL", "fullfsync = ON"):
+            db.execute(f"PRAGMA {setting}")
         JOURNAL_FORMAT.ensure_schema(db, path)
         _check_integrity(db, path, wal_size)
-        enable_wal(db, path)
+        _sqlite.enable_wal(db, path)
         # `checkpoint` decides when; an automatic checkpoint would change the fingerprint unnoticed.
         db.execute("PRAGMA wal_autocheckpoint = 0")
         # The first read creates the log, which can then be locked.
@@ -280,15 +253,15 @@ def _connect(path: Path, wal_lock: WalLock, wal_size: int) -> sqlite3.Connection
 
 
 def _check_integrity(db: sqlite3.Connection, path: Path, wal_size: int) -> None:
-    """Raise `UnusableFile` if the file is damaged."""
-    pages = int(pragma(db, "page_count")) * int(pragma(db, "page_size"))
+    pages, size = int(pragma(db, "page_count")) * int(pragma(db, "page_size")), path.stat().st_size
+    detail = f"it has {size} bytes instead of {pages}"
     # While a log exists, the file may be shorter than the database.
-    if not wal_size and path.stat().st_size != pages:
-        raise file_damaged(path, f"it has {path.stat().st_size} bytes instead of {pages}")
-    # Not `quick_check`, which skips the indexes: these guarantee that no two tenants own one environment.
-    result = pragma(db, "integrity_check(1)")
-    if result != "ok":
-        raise file_damaged(path, str(result))
+    if wal_size or size == pages:
+        # Not `quick_check`, which skips the indexes: these guarantee that no two tenants own one environment.
+        detail = str(pragma(db, "integrity_check(1)"))
+    if detail != "ok":
+        message = _MESSAGES_BY_CODE[sqlite3.SQLITE_CORRUPT]
+        raise UnusableFile(message.format(path=path, error=" ".join(detail.split())))
 
 
 def _close_without_checkpoint(db: sqlite3.Connection) -> None:
@@ -299,7 +272,6 @@ def _close_without_checkpoint(db: sqlite3.Connection) -> None:
 
 
 def _read_fingerprint(path: Path) -> tuple[int, int] | None:
-    """Return the size and modification time of a file; None if there is none."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -308,17 +280,13 @@ def _read_fingerprint(path: Path) -> tuple[int, int] | None:
 
 
 def _file_size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+    return (_read_fingerprint(path) or (0, 0))[0]
 
 
 _RECOVERY_HINT: Final = (
     "keep the file and its -wal file in another place; then restore a copy, or start with a new journal and adopt the "
     "existing environments"
 )
-_CORRUPT_ROW_HINT: Final = "do not only delete the row: the environment of the tenant would be created again"
 _MESSAGES_BY_CODE: Final = {
     sqlite3.SQLITE_FULL: "no space left on the disk of {path}; nothing was stored; free some space",
     sqlite3.SQLITE_CORRUPT: "{path} is damaged ({error}) and was left unchanged; " + _RECOVERY_HINT,
@@ -337,45 +305,11 @@ _LOCK_ERROR_CODES: Final = (
 )
 
 
-def not_a_journal(path: Path) -> UnusableFile:
-    """Return the error for a file that is not a SQLite database."""
-    return UnusableFile(_MESSAGES_BY_CODE[sqlite3.SQLITE_NOTADB].format(path=path))
-
-
-def file_empty(path: Path) -> UnusableFile:
-    """Return the error for an empty file; a new journal is never empty, because it is created in one step."""
-    return UnusableFile(
-        f"{path} is empty: a journal was truncated there, or never existed; if nothing was provisioned with it, delete "
-        "it; otherwise restore a copy, or delete it and adopt the existing environments"
-    )
-
-
-def file_damaged(path: Path, detail: str) -> UnusableFile:
-    """Return the error for a damaged file."""
-    return UnusableFile(_MESSAGES_BY_CODE[sqlite3.SQLITE_CORRUPT].format(path=path, error=" ".join(detail.split())))
-
-
-def file_missing(path: Path) -> UnusableFile:
-    """Return the error for a file that was removed or replaced while it was open."""
-    return UnusableFile(
-        f"{path} was removed or replaced while it was in use, and nothing more is stored; if it was moved, move it "
-        "back: it is complete once this run has ended. Otherwise restore a copy, or start with a new journal and adopt "
-        "the existing environments"
-    )
-
-
-def file_changed(path: Path) -> UnusableFile:
-    """Return the error for a file that another program wrote to, or whose log it replaced."""
-    return UnusableFile(
-        f"another program wrote to {path} or replaced {path.name}-wal while it was in use, so the two may not belong "
-        f"together; they were left unchanged, and nothing more is stored; {_RECOVERY_HINT}"
-    )
-
-
 def to_journal_error(error: Exception, path: Path) -> JournalError:
     """Return the `JournalError` for *error*, with *error* as its cause."""
     if isinstance(error, CorruptRow):
-        journal_error = JournalError(f"{path} is damaged: {error}; {_RECOVERY_HINT}; {_CORRUPT_ROW_HINT}")
+        hint = f"{_RECOVERY_HINT}; do not only delete the row: the environment of the tenant would be created again"
+        journal_error = JournalError(f"{path} is damaged: {error}; {hint}")
     elif isinstance(error, UnusableFile):
         journal_error = JournalError(str(error))
     elif is_locked(error):
@@ -383,7 +317,10 @@ def to_journal_error(error: Exception, path: Path) -> JournalError:
             f"{path} is in use by another process, or by another SqliteJournal of this one; close it first"
         )
     elif isinstance(error, sqlite3.Error):
-        journal_error = JournalError(_message_for(error).format(path=path, error=error))
+        unknown = "{path}: {error}; the change may have been stored: load the record and compare its version"
+        no_locks = getattr(error, "sqlite_errorcode", 0) in _LOCK_ERROR_CODES
+        code = sqlite3.SQLITE_PROTOCOL if no_locks else error_code(error)
+        journal_error = JournalError(_MESSAGES_BY_CODE.get(code, unknown).format(path=path, error=error))
     elif isinstance(error, OSError):
         journal_error = JournalError(f"{path}: {error.strerror}")
     else:
@@ -391,11 +328,3 @@ def to_journal_error(error: Exception, path: Path) -> JournalError:
     # Without its frames, which would keep the jobs of the whole batch alive as long as one caller keeps the error.
     journal_error.__cause__ = error.with_traceback(None)
     return journal_error
-
-
-def _message_for(error: sqlite3.Error) -> str:
-    if getattr(error, "sqlite_errorcode", 0) in _LOCK_ERROR_CODES:
-        return _MESSAGES_BY_CODE[sqlite3.SQLITE_PROTOCOL]
-    return _MESSAGES_BY_CODE.get(
-        error_code(error), "{path}: {error}; the change may have been stored: load the record and compare its version"
-    )

@@ -14,21 +14,12 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import attrs
 
 from wxtcb._sqlite import UnusableFile
-from wxtcb.provision.journal import (
-    Binding,
-    HistoryEntry,
-    JournalEntry,
-    JournalError,
-    JournalIdentity,
-    TenantRecord,
-    UnserializableRecord,
-)
+from wxtcb.provision import journal
 from wxtcb.provision.sqlite import schema
 from wxtcb.provision.sqlite.file import JournalFile, to_journal_error
 from wxtcb.provision.sqlite.schema import CorruptRow
@@ -39,10 +30,6 @@ T = TypeVar("T")
 
 def _as_path(path: str | os.PathLike[str]) -> Path:
     return to_file_path(path, memory_hint="MemoryJournal keeps records in memory")
-
-
-def _make_writer(journal: SqliteJournal) -> WriterThread:
-    return WriterThread(journal.path)
 
 
 @attrs.define(eq=False)
@@ -67,34 +54,41 @@ class SqliteJournal:
     """
 
     path: Path = attrs.field(converter=_as_path)
-    _writer: WriterThread = attrs.field(init=False, repr=False, default=attrs.Factory(_make_writer, takes_self=True))
+    _writer: WriterThread = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._writer = WriterThread(self.path)
 
     @property
     def durable(self) -> bool:
         return True
 
-    async def bind_identity(self, identity: JournalIdentity) -> JournalIdentity:
+    async def bind_identity(self, identity: journal.JournalIdentity) -> journal.JournalIdentity:
         return await self._submit(partial(schema.bind_identity, identity=identity))
 
-    async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, TenantRecord]:
+    async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, journal.TenantRecord]:
         names = None if tenants is None else tuple(tenants)
         return await self._submit(partial(schema.select_records, tenants=names))
 
-    async def bindings(self) -> Mapping[str, Binding]:
+    async def bindings(self) -> Mapping[str, journal.Binding]:
         return await self._submit(schema.select_bindings)
 
-    async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[HistoryEntry, ...]]:
+    async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[journal.HistoryEntry, ...]]:
         return await self._submit(partial(schema.select_history, tenants=tuple(tenants)))
 
     async def commit(
-        self, record: TenantRecord, entry: HistoryEntry, previous_owner: JournalEntry | None = None
+        self,
+        record: journal.TenantRecord,
+        entry: journal.HistoryEntry,
+        previous_owner: journal.JournalEntry | None = None,
     ) -> bool:
         """Store *record*, as described at `Journal.commit`.
 
         If the call is cancelled, the record may have been stored; load it and compare its version.
         """
-        released = None if previous_owner is None else _make_row(*previous_owner)
-        return await self._submit(partial(schema.commit_rows, row=_make_row(record, entry), previous_owner=released))
+        released = previous_owner and schema.RecordRow.from_record(*previous_owner)
+        row = schema.RecordRow.from_record(record, entry)
+        return await self._submit(partial(schema.commit_rows, row=row, previous_owner=released))
 
     async def aclose(self) -> None:
         """Finish the pending calls, write everything into the file and close it; later calls fail.
@@ -108,9 +102,7 @@ class SqliteJournal:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __del__(self) -> None:
@@ -126,15 +118,6 @@ class SqliteJournal:
         return await future
 
 
-def _make_row(record: TenantRecord, entry: HistoryEntry) -> schema.RecordRow:
-    try:
-        return schema.RecordRow.from_record(record, entry)
-    except ValueError as error:
-        raise UnserializableRecord(
-            f"the record of tenant {record.tenant!r} cannot be stored: {error}; use only text that UTF-8 can encode"
-        ) from error
-
-
 @attrs.define(eq=False)
 class QueryJob:
     """A query, its result or error, and the future of its caller."""
@@ -143,16 +126,7 @@ class QueryJob:
     query: Callable[[sqlite3.Connection], Any]
     future: asyncio.Future[Any]
     result: Any = None
-    error: JournalError | None = None
-
-    def resolve(self) -> None:
-        # The caller may have been cancelled in the meantime.
-        if self.future.done():
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
+    error: journal.JournalError | None = None
 
 
 @attrs.define(eq=False)
@@ -171,15 +145,13 @@ class WriterThread:
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
 
     def submit(self, job: QueryJob) -> None:
-        """Queue *job*; raise `JournalError` if the journal is closed or belongs to the parent of a fork."""
         if self._is_in_forked_child():
-            raise JournalError(
-                f"{self.path} was opened before this process was forked; open a new journal after the fork"
-            )
+            hint = "open a new journal after the fork"
+            raise journal.JournalError(f"{self.path} was opened before this process was forked; {hint}")
         # The lock keeps a job from being queued behind the end marker, where it would never be answered.
         with self._lock:
             if self._stopped:
-                raise JournalError(f"the journal {self.path} was closed; open a new one")
+                raise journal.JournalError(f"the journal {self.path} was closed; open a new one")
             if self._pid is None:
                 # A daemon: a forgotten journal must not keep the interpreter from exiting.
                 threading.Thread(target=self._run, name="wxtcb-journal", daemon=True).start()
@@ -210,8 +182,11 @@ class WriterThread:
 
     def _run(self) -> None:
         file = JournalFile(self.path)
+        # Each batch in a call of its own: its jobs must not stay alive while the thread waits for the next.
         while self._run_batch(file):
-            pass
+            # After the callers are notified: they need not wait for it.
+            file.checkpoint()
+        self._close_file(file)
 
     def _run_batch(self, file: JournalFile) -> bool:
         # Waits for the first job only; jobs that arrive during the transaction form the next batch.
@@ -220,12 +195,7 @@ class WriterThread:
         if jobs:
             self._execute(jobs, file)
             _notify_loops(jobs)
-        if None in batch:
-            self._close_file(file)
-            return False
-        # After the callers are notified: they need not wait for it.
-        file.checkpoint()
-        return True
+        return None not in batch
 
     def _execute(self, jobs: list[QueryJob], file: JournalFile) -> None:
         """Run all jobs in one transaction; a row that cannot be read fails only its own job."""
@@ -247,8 +217,8 @@ class WriterThread:
         except UnusableFile as error:
             self._close_future.set_exception(to_journal_error(error, self.path))
         except Exception as error:
-            message = f"{to_journal_error(error, self.path)}; keep {self.path}-wal together with the file"
-            journal_error = JournalError(message)
+            hint = f"keep {self.path}-wal together with the file"
+            journal_error = journal.JournalError(f"{to_journal_error(error, self.path)}; {hint}")
             journal_error.__cause__ = error.with_traceback(None)
             self._close_future.set_exception(journal_error)
         else:
@@ -268,4 +238,10 @@ def _notify_loops(jobs: list[QueryJob]) -> None:
 
 def _resolve_all(jobs: list[QueryJob]) -> None:
     for job in jobs:
-        job.resolve()
+        # The caller may have been cancelled in the meantime.
+        if job.future.done():
+            continue
+        if job.error is not None:
+            job.future.set_exception(job.error)
+        else:
+            job.future.set_result(job.result)

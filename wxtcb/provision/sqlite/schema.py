@@ -15,34 +15,24 @@ import orjson
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from wxtcb._sqlite import FileFormat
-from wxtcb.provision.journal import (
-    EMPTY_MAPPING,
-    NO_SERVICES,
-    Binding,
-    HistoryEntry,
-    Intent,
-    JournalIdentity,
-    ServiceState,
-    TenantRecord,
-)
+from wxtcb.provision import journal
 
 T = TypeVar("T")
 
-_CREATE_HOME_TABLE: Final = (
-    "CREATE TABLE home (component_appid TEXT NOT NULL, on_loopback INTEGER NOT NULL, namespace TEXT NOT NULL)"
-)
-# NULL is not compared by UNIQUE: `open_alias` holds the alias only while the tenant has, or may have, an environment.
-_CREATE_RECORDS_TABLE: Final = (
-    "CREATE TABLE records (tenant TEXT NOT NULL UNIQUE, version INTEGER NOT NULL, env TEXT UNIQUE, "
-    "open_alias TEXT UNIQUE, document TEXT NOT NULL, history TEXT NOT NULL)"
-)
 JOURNAL_FORMAT: Final = FileFormat(
     application_id=int.from_bytes(b"wxJn"),
     # Raise it with every change of the tables, or of the fields of `TenantRecord` and their meaning.
     schema_version=1,
-    create_statements=(_CREATE_HOME_TABLE, _CREATE_RECORDS_TABLE),
+    create_statements=(
+        "CREATE TABLE home (component_appid TEXT NOT NULL, on_loopback INTEGER NOT NULL, namespace TEXT NOT NULL)",
+        # NULL is not compared by UNIQUE: `open_alias` holds the alias only while the tenant has, or may have, an
+        # environment.
+        (
+            "CREATE TABLE records (tenant TEXT NOT NULL UNIQUE, version INTEGER NOT NULL, env TEXT UNIQUE, "
+            "open_alias TEXT UNIQUE, document TEXT NOT NULL, history TEXT NOT NULL)"
+        ),
+    ),
 )
-_INSERT_IDENTITY: Final = "INSERT INTO home SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM home)"
 _WHERE_TENANT_IN: Final = " WHERE tenant IN (SELECT value FROM json_each(?))"
 _INSERT_RECORD: Final = (
     "INSERT INTO records (version, env, open_alias, document, history, tenant) VALUES (?, ?, ?, ?, ?, ?)"
@@ -68,39 +58,44 @@ class RecordRow:
     values: tuple[object, ...]
 
     @classmethod
-    def from_record(cls, record: TenantRecord, entry: HistoryEntry) -> RecordRow:
-        """Return the row of a record; raise `ValueError` if it contains a value that cannot be stored."""
-        line = entry.to_line()
-        # Raises for lone surrogates. Found here, they fail this record alone and not the batch of the writer thread.
-        line.encode()
-        return cls(record.version, (record.version, *record.unique_keys(), dump_record(record), line, record.tenant))
+    def from_record(cls, record: journal.TenantRecord, entry: journal.HistoryEntry) -> RecordRow:
+        """Return the row of a record; raise `UnserializableRecord` if it contains a value that cannot be stored."""
+        try:
+            line, document = entry.to_line(), dump_record(record)
+            # Raises for lone surrogates. Found here, they fail this record alone, not the batch of the writer thread.
+            line.encode()
+        except (ValueError, orjson.JSONEncodeError) as error:
+            problem = f"the record of tenant {record.tenant!r} cannot be stored: {error}"
+            raise journal.UnserializableRecord(f"{problem}; use only text that UTF-8 can encode") from error
+        return cls(record.version, (record.version, *record.unique_keys(), document, line, record.tenant))
 
 
-def bind_identity(db: sqlite3.Connection, identity: JournalIdentity) -> JournalIdentity:
+def bind_identity(db: sqlite3.Connection, identity: journal.JournalIdentity) -> journal.JournalIdentity:
     """Return the stored identity; store *identity* if there is none."""
-    db.execute(_INSERT_IDENTITY, (identity.component_appid, identity.on_loopback, identity.namespace))
+    insert = "INSERT INTO home SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM home)"
+    db.execute(insert, (identity.component_appid, identity.on_loopback, identity.namespace))
     appid, on_loopback, namespace = db.execute("SELECT * FROM home").fetchone()
-    return JournalIdentity(component_appid=appid, on_loopback=bool(on_loopback), namespace=namespace)
+    return journal.JournalIdentity(component_appid=appid, on_loopback=bool(on_loopback), namespace=namespace)
 
 
-def select_records(db: sqlite3.Connection, tenants: Iterable[str] | None) -> dict[str, TenantRecord]:
+def select_records(db: sqlite3.Connection, tenants: Iterable[str] | None) -> dict[str, journal.TenantRecord]:
     """Return the records of *tenants*, or of all tenants if None."""
     rows = _select_tenants(db, "SELECT tenant, CAST(document AS BLOB) FROM records", tenants)
     return {tenant: _decode(load_record, tenant, document) for tenant, document in rows}
 
 
-def select_bindings(db: sqlite3.Connection) -> dict[str, Binding]:
+def select_bindings(db: sqlite3.Connection) -> dict[str, journal.Binding]:
     """Return the tenant of each bound environment."""
     rows = db.execute("SELECT env, tenant, CAST(document AS BLOB) FROM records WHERE env IS NOT NULL")
-    return {
-        env: Binding(tenant, _decode(load_record, tenant, document).opened_at or 0.0) for env, tenant, document in rows
-    }
+    records = ((env, tenant, _decode(load_record, tenant, raw)) for env, tenant, raw in rows)
+    return {env: journal.Binding(tenant, record.opened_at or 0.0) for env, tenant, record in records}
 
 
-def select_history(db: sqlite3.Connection, tenants: Iterable[str]) -> dict[str, tuple[HistoryEntry, ...]]:
+def select_history(db: sqlite3.Connection, tenants: Iterable[str]) -> dict[str, tuple[journal.HistoryEntry, ...]]:
     """Return the histories of *tenants*."""
     rows = _select_tenants(db, "SELECT tenant, CAST(history AS BLOB) FROM records", tenants)
-    return {tenant: _decode(_parse_history, tenant, lines) for tenant, lines in rows}
+    parse = journal.HistoryEntry.parse_lines
+    return {tenant: _decode(lambda raw: parse(raw.decode()), tenant, lines) for tenant, lines in rows}
 
 
 def commit_rows(db: sqlite3.Connection, row: RecordRow, previous_owner: RecordRow | None) -> bool:
@@ -133,10 +128,6 @@ def _select_tenants(db: sqlite3.Connection, statement: str, tenants: Iterable[st
     return db.execute(statement + _WHERE_TENANT_IN, (names,))
 
 
-def _parse_history(lines: bytes) -> tuple[HistoryEntry, ...]:
-    return HistoryEntry.parse_lines(lines.decode())
-
-
 def _decode(decoder: Callable[[bytes], T], tenant: str, raw: bytes) -> T:
     # Callers select CAST(... AS BLOB): for a TEXT that is not UTF-8, sqlite3 raises an error without the row's tenant.
     try:
@@ -146,61 +137,37 @@ def _decode(decoder: Callable[[bytes], T], tenant: str, raw: bytes) -> T:
         raise CorruptRow(f"the row of tenant {tenant!r} in the table records cannot be read") from error
 
 
-def dump_record(record: TenantRecord) -> str:
-    """Return a record as JSON; raise `ValueError` if it contains a value that JSON cannot hold."""
-    try:
-        return orjson.dumps(_unstructure_record(record)).decode()
-    except orjson.JSONEncodeError as error:
-        # `JSONEncodeError` is a `TypeError`.
-        raise ValueError(str(error)) from error
+def dump_record(record: journal.TenantRecord) -> str:
+    """Return a record as JSON; raise `orjson.JSONEncodeError` if it contains a value that JSON cannot hold."""
+    return orjson.dumps(_unstructure_record(record)).decode()
 
 
-def load_record(document: bytes | str) -> TenantRecord:
+def load_record(document: bytes | str) -> journal.TenantRecord:
     """Return the record that `dump_record` wrote; raise any exception if the document is malformed."""
-    record: TenantRecord = _structure_record(orjson.loads(document), TenantRecord)
+    record: journal.TenantRecord = _structure_record(orjson.loads(document), journal.TenantRecord)
     return record
-
-
-def _structure_str_mapping(raw: Mapping[str, str], _: object) -> Mapping[str, str]:
-    # One shared mapping for all empty ones: 10,000 records have three of them each.
-    return raw or EMPTY_MAPPING
-
-
-def _structure_services(raw: Mapping[str, str], _: object) -> Mapping[str, ServiceState]:
-    return {name: _SERVICE_STATES[state] for name, state in raw.items()} if raw else NO_SERVICES
 
 
 def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=False)
-    for mapping, hook in (
-        (Mapping[str, str], _structure_str_mapping),
-        (Mapping[str, ServiceState], _structure_services),
-    ):
-        # Registered by predicate: `register_structure_hook` dispatches on classes, and these are generic aliases.
-        converter.register_structure_hook_func(partial(eq, mapping), hook)
+    # Registered by predicate: `register_structure_hook` dispatches on classes, and these are generic aliases.
+    # One shared mapping for all empty ones: 10,000 records have three of them each.
+    converter.register_structure_hook_func(partial(eq, Mapping[str, str]), lambda raw, _: raw or journal.EMPTY_MAPPING)
+    converter.register_structure_hook_func(
+        partial(eq, Mapping[str, journal.ServiceState]),
+        lambda raw, _: {name: _SERVICE_STATES[state] for name, state in raw.items()} if raw else journal.NO_SERVICES,
+    )
+    make_hook = partial(make_dict_structure_fn, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=False)
+    converter.register_structure_hook(journal.Intent, make_hook(journal.Intent, converter))
     # Journals of earlier versions store `metadata` under the key "marks".
     metadata = override(rename="marks")
-    converter.register_structure_hook(
-        Intent,
-        make_dict_structure_fn(Intent, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=False),
-    )
-    converter.register_structure_hook(
-        TenantRecord,
-        make_dict_structure_fn(
-            TenantRecord,
-            converter,
-            _cattrs_forbid_extra_keys=True,
-            _cattrs_detailed_validation=False,
-            metadata=metadata,
-        ),
-    )
-    converter.register_unstructure_hook(
-        TenantRecord, make_dict_unstructure_fn(TenantRecord, converter, metadata=metadata)
-    )
+    record = journal.TenantRecord
+    converter.register_structure_hook(record, make_hook(record, converter, metadata=metadata))
+    converter.register_unstructure_hook(record, make_dict_unstructure_fn(record, converter, metadata=metadata))
     return converter
 
 
-_SERVICE_STATES: Final = {state.value: state for state in ServiceState}
+_SERVICE_STATES: Final = {state.value: state for state in journal.ServiceState}
 _CONVERTER: Final = _make_converter()
-_unstructure_record: Final = _CONVERTER.get_unstructure_hook(TenantRecord)
-_structure_record: Final = _CONVERTER.get_structure_hook(TenantRecord)
+_unstructure_record: Final = _CONVERTER.get_unstructure_hook(journal.TenantRecord)
+_structure_record: Final = _CONVERTER.get_structure_hook(journal.TenantRecord)

@@ -8,6 +8,4 @@ from wxtcb.provision.steps.readiness import READY
 from wxtcb.provision.steps.services import SERVICES
 from wxtcb.provision.steps.sharing import SHARE
 
-__all__ = ["ENVIRONMENT", "READY", "SERVICES", "SHARE", "STEPS"]
-
 STEPS: Final[tuple[Step, ...]] = (ENVIRONMENT, READY, SHARE, SERVICES)

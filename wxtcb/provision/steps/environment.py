@@ -16,22 +16,16 @@ import attrs
 from wxtcb.api.environment import NewEnv, create_env
 from wxtcb.errors import ApiError, OutcomeUnknown, SendVetoed, WxtcbError
 from wxtcb.provision.context import INTERRUPTED_MESSAGE, StepContext
+from wxtcb.provision.events import StepOutcomeUnknown
 from wxtcb.provision.journal import Intent, TenantRecord
 from wxtcb.provision.plan import Action
-from wxtcb.provision.reconciliation import (
-    MAX_LISTING_AGE,
-    MAX_SLOW_LISTING_AGE,
-    CheckResult,
-    OutcomeCheck,
-    WaitForVisibility,
-)
+from wxtcb.provision.reconciliation import CheckResult, OutcomeCheck, WaitForVisibility
 from wxtcb.provision.report import Outcome, Problem
 from wxtcb.provision.step import Step, StepResult
 from wxtcb.provision.tenant import Tenant
 from wxtcb.provision.tenant_state import ENVIRONMENT_STEP_NAME, TenantState
 
 MAX_AMBIGUOUS_CREATES: Final = 3
-_MAX_INTENT_ATTEMPTS: Final = 3
 
 
 def _is_needed(_tenant: Tenant, record: TenantRecord, _status: str | None) -> bool:
@@ -44,17 +38,16 @@ async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> St
         tenant_state.pending_wait = None
         return await _apply_outcome(context, tenant_state, check)
     # An intent in the journal means that a create of an earlier run may have taken effect, or may still do so.
-    if tenant_state.record.intent is not None and tenant_state.ambiguous_create is not None:
-        remaining = _remaining_seconds(context, tenant_state.record.intent)
+    if (intent := tenant_state.record.intent) is not None and tenant_state.ambiguous_create is not None:
+        remaining = _remaining_seconds(context, intent)
         return _start_outcome_check(context, tenant_state, tenant_state.ambiguous_create, remaining)
     if tenant_state.plan.action is Action.ADOPT and tenant_state.plan.env:
         await context.bind_environment(tenant_state, tenant_state.plan.env, tenant_state.record.tranid)
         return StepResult.NEXT
     # What an earlier run created just before is not listed yet. Until it is, every listing looks incomplete.
     if context.listing.expected.recently_created and tenant_state.pending_wait is None:
-        now = context.loop_time()
-        deadline = now + context.settle + context.timeout
-        tenant_state.pending_wait = WaitForVisibility(context.listing.expected, now, deadline)
+        now, longest = context.loop_time(), context.settle + context.timeout
+        tenant_state.pending_wait = WaitForVisibility(context.listing.expected, now, now + longest)
         return StepResult.WAIT
     tenant_state.pending_wait = None
     return await _create_if_alias_unused(context, tenant_state)
@@ -69,9 +62,8 @@ def _remaining_seconds(context: StepContext, intent: Intent) -> float:
 
 
 async def _create_if_alias_unused(context: StepContext, tenant_state: TenantState) -> StepResult:
-    for _ in range(_MAX_INTENT_ATTEMPTS):
-        matches = await context.listing.find_by_alias(tenant_state.record.alias, context.loop_time())
-        if matches:
+    for _ in range(3):
+        if matches := await context.listing.find_by_alias(tenant_state.record.alias, context.loop_time()):
             tenant_state.block(matches)
             return StepResult.END
         # The listing may have taken long enough for the run to be stopped.
@@ -87,9 +79,8 @@ async def _create_if_alias_unused(context: StepContext, tenant_state: TenantStat
             return await _send_create(context, tenant_state, deadline)
         await _clear_intent(context, tenant_state)
     message = (
-        f"no request was sent: in {_MAX_INTENT_ATTEMPTS} attempts, listing the environments took more than "
-        f"{MAX_SLOW_LISTING_AGE:.0f} s, or storing an intent took more than {MAX_LISTING_AGE:.0f} s; check the "
-        "network and the journal's disk"
+        "no request was sent: in 3 attempts, listing the environments took more than 30 s, or storing an intent took "
+        "more than 5 s; check the network and the journal's disk"
     )
     context.record_problem(tenant_state, Problem(step=ENVIRONMENT_STEP_NAME, message=message))
     return StepResult.END
@@ -105,7 +96,8 @@ async def _send_create(context: StepContext, tenant_state: TenantState, deadline
             if call.ambiguous:
                 tenant_state.ambiguous_create_count += 1
                 # After a response the create is over. Without one it may take effect until the deadline.
-                remaining = 0.0 if _has_response(error) else deadline - context.loop_time()
+                has_response = isinstance(error.cause if isinstance(error, OutcomeUnknown) else error, ApiError)
+                remaining = 0.0 if has_response else deadline - context.loop_time()
                 return _start_outcome_check(context, tenant_state, _ambiguous_problem(str(error), error), remaining)
             await _clear_intent(context, tenant_state)
             if not isinstance(error, SendVetoed):
@@ -130,10 +122,6 @@ async def _send_create(context: StepContext, tenant_state: TenantState, deadline
     return _start_outcome_check(context, tenant_state, tenant_state.ambiguous_create, 0.0)
 
 
-def _has_response(error: WxtcbError) -> bool:
-    return isinstance(error.cause if isinstance(error, OutcomeUnknown) else error, ApiError)
-
-
 def _ambiguous_problem(message: str, error: WxtcbError | None = None) -> Problem:
     return Problem(step=ENVIRONMENT_STEP_NAME, message=message, outcome_unknown=True, error=error)
 
@@ -149,10 +137,10 @@ def _start_outcome_check(
 ) -> StepResult:
     """Register a check of the outcome of a create, which may take effect for *remaining* more seconds."""
     due_at = context.loop_time() + max(0.0, remaining) + context.settle
-    tenant_state.pending_wait = OutcomeCheck(
-        tenant_state.record.alias, due_at, due_at + context.timeout, context.listing.expected.compare
-    )
-    context.mark_ambiguous(tenant_state, problem)
+    deadline, compare = due_at + context.timeout, context.listing.expected.compare
+    tenant_state.pending_wait = OutcomeCheck(tenant_state.record.alias, due_at, deadline, compare)
+    tenant_state.ambiguous_create = problem
+    context.emit(StepOutcomeUnknown(tenant_state.name, problem))
     return StepResult.WAIT
 
 
@@ -165,7 +153,12 @@ async def _apply_outcome(context: StepContext, tenant_state: TenantState, check:
         case CheckResult.ABSENT:
             await _clear_intent(context, tenant_state)
             if tenant_state.plan.action is Action.CREATE:
-                return _retry_create(context, tenant_state)
+                if (count := tenant_state.ambiguous_create_count) < MAX_AMBIGUOUS_CREATES:
+                    tenant_state.ambiguous_create = None
+                    return StepResult.RETRY
+                reason = f"listings showed that none of {count} creates took effect"
+                _record_check_failure(context, tenant_state, reason, unknown=False)
+                return StepResult.END
             tenant_state.ambiguous_create, tenant_state.blocked_outcome = None, Outcome.CONFLICT
             tenant_state.reason = f"{tenant_state.plan.env} was to be adopted, but is no longer listed; plan again"
         case CheckResult.INCONCLUSIVE:
@@ -176,23 +169,12 @@ async def _apply_outcome(context: StepContext, tenant_state: TenantState, check:
     return StepResult.END
 
 
-def _retry_create(context: StepContext, tenant_state: TenantState) -> StepResult:
-    """Create the environment again, now that the earlier create had no effect, but only a few times."""
-    if tenant_state.ambiguous_create_count < MAX_AMBIGUOUS_CREATES:
-        tenant_state.ambiguous_create = None
-        return StepResult.RETRY
-    reason = f"listings showed that none of {tenant_state.ambiguous_create_count} creates took effect"
-    _record_check_failure(context, tenant_state, reason, unknown=False)
-    return StepResult.END
-
-
 def _record_check_failure(
     context: StepContext, tenant_state: TenantState, reason: str, *, unknown: bool = True
 ) -> None:
     problem, tenant_state.ambiguous_create = tenant_state.ambiguous_create or _ambiguous_problem(reason), None
-    context.record_problem(
-        tenant_state, attrs.evolve(problem, message=f"{problem.message}; {reason}", outcome_unknown=unknown)
-    )
+    problem = attrs.evolve(problem, message=f"{problem.message}; {reason}", outcome_unknown=unknown)
+    context.record_problem(tenant_state, problem)
 
 
 ENVIRONMENT: Final = Step(

@@ -19,7 +19,6 @@ from wxtcb.provision.tenant import Tenant
 from wxtcb.provision.tenant_state import TenantState
 
 _STEP_NAME: Final = "ready"
-_NORMAL: Final = "NORMAL"
 
 
 @attrs.define(eq=False)
@@ -56,7 +55,7 @@ def _build_problem(error: WxtcbError) -> Problem:
 
 
 def _is_needed(_tenant: Tenant, _record: TenantRecord, status: str | None) -> bool:
-    return status != _NORMAL
+    return status != "NORMAL"
 
 
 async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:

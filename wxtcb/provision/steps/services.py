@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import anyio
@@ -31,11 +31,8 @@ _ALREADY_EXISTS_ERRCODE: Final = 40097
 
 
 def _is_needed(tenant: Tenant, record: TenantRecord, _status: str | None) -> bool:
-    return _has_missing_services(tenant, record) or bool(record.unconfirmed_services(tenant.service_names))
-
-
-def _has_missing_services(tenant: Tenant, record: TenantRecord) -> bool:
-    return not all(map(record.has_service, tenant.service_names))
+    names = tenant.service_names
+    return not all(map(record.has_service, names)) or bool(record.unconfirmed_services(names))
 
 
 async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
@@ -48,9 +45,8 @@ async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> St
             await _establish_service(context, tenant_state, service)
     if unconfirmed := tenant_state.record.unconfirmed_services(tenant.service_names):
         await _confirm_services(context, tenant_state, unconfirmed)
-    if context.halted and _has_missing_services(tenant, tenant_state.record):
-        return StepResult.RETRY
-    return StepResult.NEXT
+    is_complete = all(map(tenant_state.record.has_service, tenant.service_names))
+    return StepResult.RETRY if context.halted and not is_complete else StepResult.NEXT
 
 
 async def _establish_service(context: StepContext, tenant_state: TenantState, service: Service) -> None:
@@ -62,9 +58,24 @@ async def _establish_service(context: StepContext, tenant_state: TenantState, se
         try:
             state = await _send_with_retries(context, tenant_state, service, call)
         except WxtcbError as error:
-            await _record_failure(context, tenant_state, service, call, error)
+            if not call.ambiguous:
+                await _set_service_state(context, tenant_state, service, None)
+            # If no request was sent, the service is not failed but unfinished.
+            if call.ambiguous or not isinstance(error, SendVetoed):
+                earlier = call.ambiguous and not is_ambiguous(error)
+                message = f"{error} An earlier request may have taken effect." if earlier else str(error)
+                problem = Problem(
+                    step=_STEP_NAME, message=message, service=service.name, outcome_unknown=call.ambiguous, error=error
+                )
+                context.record_problem(tenant_state, problem)
         except asyncio.CancelledError:
-            await _on_cancelled(context, tenant_state, service, call)
+            if call.ambiguous:
+                message, name = INTERRUPTED_MESSAGE, service.name
+                problem = Problem(step=_STEP_NAME, message=message, service=name, outcome_unknown=True)
+                context.record_problem(tenant_state, problem)
+            else:
+                with anyio.CancelScope(shield=True):
+                    await _set_service_state(context, tenant_state, service, None)
             raise
         else:
             await _set_service_state(context, tenant_state, service, state)
@@ -73,10 +84,7 @@ async def _establish_service(context: StepContext, tenant_state: TenantState, se
 async def _send_with_retries(
     context: StepContext, tenant_state: TenantState, service: Service, call: GuardedCall
 ) -> ServiceState:
-    """Send the request until its outcome is known, at most three times, and return the state of the service.
-
-    Raises the last error.
-    """
+    """Send until the outcome is known, at most three times, and return the service's state; raise the last error."""
     sends, last_error = 0, None
     while True:
         sends += 1
@@ -91,12 +99,9 @@ async def _send_with_retries(
             call.record_error(error)
             last_error = error
             # After an ambiguous send the service that exists is probably that one. In an adopted environment another
-            # program may have established it.
-            if (
-                isinstance(error, InvalidRequest)
-                and error.errcode == _ALREADY_EXISTS_ERRCODE
-                and (call.ambiguous or _is_adopted(tenant_state))
-            ):
+            # program may have established it: no order number is known of an environment that is adopted.
+            exists = isinstance(error, InvalidRequest) and error.errcode == _ALREADY_EXISTS_ERRCODE
+            if exists and (call.ambiguous or tenant_state.record.tranid is None):
                 return ServiceState.UNCONFIRMED
             if not isinstance(error, OutcomeUnknown) or sends == MAX_SENDS or context.halted:
                 raise
@@ -105,60 +110,24 @@ async def _send_with_retries(
             return ServiceState.DONE
 
 
-def _is_adopted(tenant_state: TenantState) -> bool:
-    """Return whether the environment was not created by a create that was answered: the order number is missing."""
-    return tenant_state.record.tranid is None
-
-
-async def _record_failure(
-    context: StepContext, tenant_state: TenantState, service: Service, call: GuardedCall, error: WxtcbError
-) -> None:
-    if not call.ambiguous:
-        await _set_service_state(context, tenant_state, service, None)
-    # No request was sent, so the service is not failed but unfinished.
-    if isinstance(error, SendVetoed) and not call.ambiguous:
-        return
-    earlier = "" if not call.ambiguous or is_ambiguous(error) else " An earlier request may have taken effect."
-    problem = Problem(
-        step=_STEP_NAME, message=f"{error}{earlier}", service=service.name, outcome_unknown=call.ambiguous, error=error
-    )
-    context.record_problem(tenant_state, problem)
-
-
-async def _on_cancelled(context: StepContext, tenant_state: TenantState, service: Service, call: GuardedCall) -> None:
-    if not call.ambiguous:
-        with anyio.CancelScope(shield=True):
-            await _set_service_state(context, tenant_state, service, None)
-        return
-    context.record_problem(
-        tenant_state, Problem(step=_STEP_NAME, message=INTERRUPTED_MESSAGE, service=service.name, outcome_unknown=True)
-    )
-
-
 async def _confirm_services(context: StepContext, tenant_state: TenantState, names: Sequence[str]) -> None:
     """Record unconfirmed services as done if the platform lists them."""
     # It is not documented whether `getcslist` lists cloud-run services, or only those of the older family. A service
     # that it does not list may exist all the same, and a failed list is no failure of the tenant.
+    listed: set[str] = set()
+    offset = 0
     try:
-        listed = await _list_services(context, tenant_state.env or "")
+        for _ in range(MAX_PAGES):
+            page = await get_cs_list(context.session, tenant_state.env or "", offset=offset or None)
+            listed |= {service.service_name for service in page.cslist if service.service_name}
+            offset += len(page.cslist)
+            if not page.cslist or (page.total is not None and offset >= page.total):
+                break
     except WxtcbError:
         return
     if found := listed.intersection(names):
         services = {**tenant_state.record.services, **dict.fromkeys(found, ServiceState.DONE)}
-        await _save_services(context, tenant_state, services)
-
-
-async def _list_services(context: StepContext, env: str) -> set[str]:
-    """Return the names of the services that the platform lists, from at most `MAX_PAGES` pages."""
-    names: set[str] = set()
-    offset = 0
-    for _ in range(MAX_PAGES):
-        page = await get_cs_list(context.session, env, offset=offset or None)
-        names |= {service.service_name for service in page.cslist if service.service_name}
-        offset += len(page.cslist)
-        if not page.cslist or (page.total is not None and offset >= page.total):
-            break
-    return names
+        await context.commit(tenant_state, attrs.evolve(tenant_state.record, services=services))
 
 
 async def _set_service_state(
@@ -167,10 +136,6 @@ async def _set_service_state(
     services = {name: known for name, known in tenant_state.record.services.items() if name != service.name}
     if state is not None:
         services[service.name] = state
-    await _save_services(context, tenant_state, services)
-
-
-async def _save_services(context: StepContext, tenant_state: TenantState, services: Mapping[str, ServiceState]) -> None:
     await context.commit(tenant_state, attrs.evolve(tenant_state.record, services=services))
 
 

@@ -42,8 +42,14 @@ async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> St
     except SendVetoed:
         return StepResult.RETRY
     except WxtcbError as error:
-        if len(tenant_states) > 1 and _is_tenant_specific(error):
-            return await _share_individually(context, tenant_states)
+        is_tenant_specific = (
+            isinstance(error, ApiError) and not isinstance(error, QuotaExceeded) and not is_fatal(error)
+        )
+        if len(tenant_states) > 1 and is_tenant_specific:
+            # One mini program that the platform rejects can fail the whole batch. Sharing again has no further effect.
+            for tenant_state in tenant_states:
+                await _run(context, [tenant_state])
+            return StepResult.RETRY if context.halted else StepResult.NEXT
         for tenant_state in tenant_states:
             _record_failure(context, tenant_state, error)
     else:
@@ -54,17 +60,6 @@ async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> St
 
 def _unshared_appids(tenant_state: TenantState) -> tuple[str, ...]:
     return tenant_state.effective_record.unshared_appids(tenant_state.plan.tenant.appids)
-
-
-def _is_tenant_specific(error: WxtcbError) -> bool:
-    return isinstance(error, ApiError) and not isinstance(error, QuotaExceeded) and not is_fatal(error)
-
-
-async def _share_individually(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
-    # One mini program that the platform rejects can fail the whole batch. Sharing again has no further effect.
-    for tenant_state in tenant_states:
-        await _run(context, [tenant_state])
-    return StepResult.RETRY if context.halted else StepResult.NEXT
 
 
 async def _record_result(context: StepContext, tenant_state: TenantState, result: ShareResult) -> None:
