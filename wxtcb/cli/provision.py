@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
@@ -17,8 +17,6 @@ from wxtcb.cli.runner import EXIT_FAILED, Interrupted, run_until_signal
 from wxtcb.cli.summary import print_summary
 from wxtcb.cli.target import Target, select_target
 from wxtcb.provision import Journal, Plan, Provisioner, Report, Run, Tenant
-
-_MAX_ROWS_PER_ACTION: Final = 20
 
 
 @attrs.frozen(kw_only=True)
@@ -67,7 +65,7 @@ def _plan_and_run(
     # From here on, a full disk or a closed pipe behind the output must not stop the run or change its exit code.
     console = make_console(stderr=options.as_json, resilient=True)
     if billed_url or not options.as_json:
-        print_plan(console, plan, max_per_action=_MAX_ROWS_PER_ACTION)
+        print_plan(console, plan, max_per_action=20)
     if not plan.has_changes:
         # The run follows all the same: its report lists conflicts, and sets the exit code.
         echo_err("Nothing to do.")
@@ -106,15 +104,12 @@ async def _run_and_report(controller: RunController, options: ProvisionOptions, 
         # Also after an internal error: the report is the only list of what was opened and is billed. It is written
         # while signals are still handled, so that a second Ctrl-C cannot prevent it.
         if report := controller.report:
-            _print_report(report, controller.plan, options)
+            if options.as_json:
+                print_json_bytes(report.to_json(), resilient=True)
+            else:
+                advice = () if report.all_done else suggestions(controller.plan, report)
+                print_summary(make_console(resilient=True), report, advice)
             await options.report_files.write(report, controller.plan.journal)
-
-
-def _print_report(report: Report, plan: Plan, options: ProvisionOptions) -> None:
-    if options.as_json:
-        print_json_bytes(report.to_json(), resilient=True)
-    else:
-        print_summary(make_console(resilient=True), report, () if report.all_done else suggestions(plan, report))
 
 
 @attrs.define(eq=False)

@@ -14,15 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import attrs
 from aiohttp import web
 
-from wxtcb.cli.config import (
-    AES_KEY_VAR,
-    APPID_VAR,
-    MSGTOKEN_VAR,
-    PREVIOUS_AES_KEY_VAR,
-    STORE_URL_VAR,
-    StoreConfig,
-    read_store_config,
-)
+from wxtcb.cli import config
 from wxtcb.cli.console import echo_err, echo_err_newline, escape_unprintable, resilient_stream
 from wxtcb.cli.runner import GracefulStop, run_until_signal
 from wxtcb.errors import InvalidArgument, TokenStoreError
@@ -34,9 +26,7 @@ if TYPE_CHECKING:
     from wxtcb.tokens import TokenStore
     from wxtcb.tokens.ticket import Notification, TicketReceiver
 
-_STORE_HINT: Final = (
-    f"{STORE_URL_VAR} is the token store in which other programs find the ticket, such as sqlite:///wxtcb-tokens.db"
-)
+_STORE_HINT: Final = f"{config.STORE_URL_VAR} is the token store in which other programs find the ticket, such as sqlite:///wxtcb-tokens.db"
 _PATH_PATTERN: Final = re.compile(r"(/[\w.~-]*)+", re.ASCII)
 # Seconds for pushes in progress. Service managers wait about ten seconds before they kill a process.
 _SHUTDOWN_TIMEOUT: Final = 2.0
@@ -45,10 +35,10 @@ _MIN_SHUTDOWN_TIMEOUT: Final = 0.01
 _NOT_FOUND_LOG_INTERVAL: Final = 60.0
 _MAX_LOGGED_REQUEST: Final = 60
 _VARIABLE_BY_ARGUMENT: Final = {
-    "TicketReceiver: component_appid": APPID_VAR,
-    "TicketReceiver: message_token": MSGTOKEN_VAR,
-    "encoding_aes_key": AES_KEY_VAR,
-    "previous_encoding_aes_key": PREVIOUS_AES_KEY_VAR,
+    "TicketReceiver: component_appid": config.APPID_VAR,
+    "TicketReceiver: message_token": config.MSGTOKEN_VAR,
+    "encoding_aes_key": config.AES_KEY_VAR,
+    "previous_encoding_aes_key": config.PREVIOUS_AES_KEY_VAR,
 }
 
 
@@ -74,7 +64,7 @@ class ReceiverSettings:
     message_token: Secret
     encoding_aes_key: Secret
     previous_encoding_aes_key: Secret | None
-    store: StoreConfig
+    store: config.StoreConfig
 
     @asynccontextmanager
     async def open_receiver(self) -> AsyncIterator[TicketReceiver]:
@@ -104,19 +94,21 @@ class ReceiverSettings:
 
 def read_receiver_settings(env: Mapping[str, str]) -> ReceiverSettings:
     """Read the settings from the environment variables *env*; raise one `InvalidArgument` for all missing ones."""
-    names = (APPID_VAR, MSGTOKEN_VAR, AES_KEY_VAR, PREVIOUS_AES_KEY_VAR)
+    names = (config.APPID_VAR, config.MSGTOKEN_VAR, config.AES_KEY_VAR, config.PREVIOUS_AES_KEY_VAR)
     values = {name: env.get(name, "").strip() for name in names}
-    store = read_store_config(env)
-    missing = [name for name in (APPID_VAR, MSGTOKEN_VAR, AES_KEY_VAR) if not values[name]]
+    store = config.read_store_config(env)
+    missing = [name for name in (config.APPID_VAR, config.MSGTOKEN_VAR, config.AES_KEY_VAR) if not values[name]]
     if store is not None and not missing:
         return ReceiverSettings(
-            component_appid=values[APPID_VAR],
-            message_token=Secret.of(values[MSGTOKEN_VAR]),
-            encoding_aes_key=Secret.of(values[AES_KEY_VAR]),
-            previous_encoding_aes_key=Secret.of(previous) if (previous := values[PREVIOUS_AES_KEY_VAR]) else None,
+            component_appid=values[config.APPID_VAR],
+            message_token=Secret.of(values[config.MSGTOKEN_VAR]),
+            encoding_aes_key=Secret.of(values[config.AES_KEY_VAR]),
+            previous_encoding_aes_key=Secret.of(previous)
+            if (previous := values[config.PREVIOUS_AES_KEY_VAR])
+            else None,
             store=store,
         )
-    message = f"not set in the environment: {', '.join(missing + [STORE_URL_VAR] * (store is None))}"
+    message = f"not set in the environment: {', '.join(missing + [config.STORE_URL_VAR] * (store is None))}"
     raise InvalidArgument(message if store else f"{message}; {_STORE_HINT}")
 
 
@@ -167,7 +159,7 @@ async def _describe_stored_ticket(receiver: TicketReceiver) -> str:
         ticket = await receiver.newest_ticket()
     except TokenStoreError as error:
         if error.permanent:
-            raise InvalidArgument(f"{STORE_URL_VAR}: {error}") from error
+            raise InvalidArgument(f"{config.STORE_URL_VAR}: {error}") from error
         # WeChat stops pushing after too many failures, so tickets are accepted while the store is unavailable.
         return f"The store is unavailable ({error.reason}); tickets are kept in memory until it is available."
     return "The store contains no ticket yet." if ticket is None else "The store contains a ticket."

@@ -8,23 +8,7 @@ from collections.abc import Iterator
 import attrs
 
 from wxtcb.api.token import api_component_token
-from wxtcb.cli.config import (
-    RECEIVER_VARS,
-    SESSION_VARS,
-    TICKET_FILE_VAR,
-    TICKET_VAR,
-    Settings,
-    TicketFile,
-    read_settings,
-)
-from wxtcb.cli.console import (
-    align_columns,
-    as_command,
-    echo_err_newline,
-    echo_out,
-    escape_unprintable,
-    print_json_bytes,
-)
+from wxtcb.cli import config, console
 from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.errors import InvalidArgument, WxtcbError
 from wxtcb.secret import Secret
@@ -42,24 +26,24 @@ def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
         return _fetch_and_print(reveal=reveal, own_token=own_token)
     if reveal:
         raise InvalidArgument("--reveal: there is no token to print without --fetch; no request was sent")
-    variables = (*SESSION_VARS, *RECEIVER_VARS)
+    variables = (*config.SESSION_VARS, *config.RECEIVER_VARS)
     rows = [(name, "set" if os.environ.get(name, "").strip() else "not set") for name in variables]
-    for line in align_columns(rows):
-        echo_out(line)
+    for line in console.align_columns(rows):
+        console.echo_out(line)
     try:
-        settings = read_settings(os.environ)
+        settings = config.read_settings(os.environ)
     except WxtcbError as error:
         # Missing credentials are the state to be shown, so this is not a failure of the command.
-        echo_out(f"Not ready: {escape_unprintable(str(error))}.")
+        console.echo_out(f"Not ready: {console.escape_unprintable(str(error))}.")
         return 0
     return _print_state(settings)
 
 
-def _print_state(settings: Settings) -> int:
+def _print_state(settings: config.Settings) -> int:
     permission = "" if settings.on_loopback or settings.store else "; fetching a token from it requires --own-token"
-    echo_out(f"Ready for {settings.base_url}{permission}.")
+    console.echo_out(f"Ready for {settings.base_url}{permission}.")
     if settings.store is None:
-        echo_out(
+        console.echo_out(
             "No token was fetched, and none is stored between commands without a token store; --fetch fetches one."
         )
         return 0
@@ -72,7 +56,7 @@ def _print_state(settings: Settings) -> int:
     if isinstance(health, Interrupted):
         return health.exit_code
     for line in (*describe_health(health), *_describe_ticket_source(settings, health)):
-        echo_out(line)
+        console.echo_out(line)
     return 0
 
 
@@ -100,13 +84,13 @@ def describe_health(health: Health) -> Iterator[str]:
             yield f"{health.lease_owner} is fetching a token."
     for error in health.problems:
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-        yield as_command(escape_unprintable(f"Problem: {error}{notes}"))
+        yield console.as_command(console.escape_unprintable(f"Problem: {error}{notes}"))
 
 
-def _describe_ticket_source(settings: Settings, health: Health) -> Iterator[str]:
+def _describe_ticket_source(settings: config.Settings, health: Health) -> Iterator[str]:
     """Iterate over at most one line, which names the ticket that is used if one is set next to the store."""
     if settings.ticket and health.fetches_last_hour is not None:
-        name = TICKET_FILE_VAR if isinstance(settings.ticket, TicketFile) else TICKET_VAR
+        name = config.TICKET_FILE_VAR if isinstance(settings.ticket, config.TicketFile) else config.TICKET_VAR
         is_valid = health.ticket_age is not None and health.ticket_age <= TICKET_TTL
         yield (
             f"The ticket in the store is used; {name} is ignored."
@@ -129,14 +113,14 @@ class TokenResult:
 
 
 def _fetch_and_print(*, reveal: bool, own_token: bool) -> int:
-    settings = read_settings(os.environ)
+    settings = config.read_settings(os.environ)
     settings.require_fetch_permission("--fetch", own_token=own_token)
     result = run_until_signal(_fetch_token(settings) if settings.store is None else _get_shared_token(settings))
     return _report_interruption(result) if isinstance(result, Interrupted) else _print_token(result, reveal=reveal)
 
 
 def _report_interruption(interruption: Interrupted) -> int:
-    echo_err_newline(
+    console.echo_err_newline(
         f"{interruption.signal_name} interrupted the fetch: a token may have been issued, which may have invalidated "
         "the previous one."
     )
@@ -144,21 +128,21 @@ def _report_interruption(interruption: Interrupted) -> int:
 
 
 def _print_token(result: TokenResult, *, reveal: bool) -> int:
-    echo_out(result.message)
+    console.echo_out(result.message)
     if reveal:
         # The token alone, on a line of its own, so that a shell can read it.
-        print_json_bytes(result.value.reveal().encode())
+        console.print_json_bytes(result.value.reveal().encode())
     return 0
 
 
-async def _fetch_token(settings: Settings) -> TokenResult:
+async def _fetch_token(settings: config.Settings) -> TokenResult:
     ticket = await settings.newest_ticket()
     async with settings.session() as session:
         reply = await api_component_token(session, component_verify_ticket=ticket)
     return TokenResult(reply.component_access_token, f"A token was fetched; it expires in {reply.expires_in} s.")
 
 
-async def _get_shared_token(settings: Settings) -> TokenResult:
+async def _get_shared_token(settings: config.Settings) -> TokenResult:
     # A fetch of its own would invalidate the token that other processes use.
     async with settings.session() as session:
         value = await session.token()
