@@ -34,9 +34,13 @@ def _store_from_url(url: str | Secret) -> ClosableTokenStore | InvalidArgument:
         if scheme == "sqlite":
             return SqliteStore(_parse_sqlite_path(address))
         if scheme in ("redis", "rediss", "unix"):
-            return _create_redis_store(address)
+            from wxtcb.tokens.redis import RedisStore
+
+            return RedisStore.from_url(address)
     except InvalidArgument as error:
         return error.with_traceback(None)
+    except ImportError as error:
+        return InvalidArgument(f"the token store cannot be opened: {error}")
     except ValueError:
         # The ValueErrors of urlsplit quote the URL.
         return InvalidArgument(f"the URL of the token store is not a valid {scheme}:// URL")
@@ -56,11 +60,3 @@ def _parse_sqlite_path(url: str) -> str:
     if parts.query or parts.fragment:
         raise InvalidArgument("a sqlite URL has no options; write ? as %3F and # as %23 if the path contains them")
     return unquote(parts.path[1:])
-
-
-def _create_redis_store(url: str) -> ClosableTokenStore:
-    try:
-        from wxtcb.tokens.redis import RedisStore
-    except ImportError as error:
-        raise InvalidArgument(f"the token store cannot be opened: {error}") from error
-    return RedisStore.from_url(url)
