@@ -131,10 +131,7 @@ async def read_ticket(source: Secret | TicketFile) -> Secret:
 
 @attrs.frozen(eq=False)
 class StoreFirstTicketSource:
-    """Ticket source that prefers the token store, where a receiver writes the newest ticket.
-
-    The `fallback` is used if the store contains no ticket, contains an expired one, or is unavailable.
-    """
+    """Ticket source that prefers the token store; `fallback` is used if that has no valid ticket or is unavailable."""
 
     stored: StoredTicketSource
     fallback: Secret | TicketFile
@@ -186,10 +183,7 @@ class Settings:
             yield await stack.enter_async_context(session)
 
     def require_fetch_permission(self, label: str, *, own_token: bool) -> None:
-        """Raise `InvalidArgument` if the command *label* must not fetch a token.
-
-        It may fetch one from a platform on loopback, with a shared token store, or with the option --own-token.
-        """
+        """Raise `InvalidArgument` unless on loopback, with a shared token store, or with the option --own-token."""
         if self.store is None and not self.on_loopback and not own_token:
             raise InvalidArgument(
                 f"{label}: fetching a token from {self.base_url} may invalidate the one that your backend uses; no "

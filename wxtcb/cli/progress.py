@@ -24,7 +24,6 @@ class ProgressView(Protocol):
 
     def print_message(self, text: str) -> None:
         """Print a message to the operator without damaging the display."""
-        ...
 
 
 def create_progress_view(console: Console, plan: Plan, *, quiet: bool) -> ProgressView:

@@ -22,10 +22,7 @@ _SANDBOX_READY_AFTER: Final = 1.5
 
 @attrs.frozen
 class SandboxTarget:
-    """Simulated platform in this process, on which nothing is billed.
-
-    Each session starts and stops the server of the sandbox; its world, such as environments, remains.
-    """
+    """Simulated platform in this process; its world, such as environments, outlives a session."""
 
     sandbox: Sandbox = attrs.field(
         factory=lambda: Sandbox(world=World(ready_after=ReadyPolicy.after_seconds(_SANDBOX_READY_AFTER)))

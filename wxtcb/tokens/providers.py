@@ -83,15 +83,12 @@ class TokenProvider(Protocol):
     @property
     def invalidates_previous(self) -> bool:
         """Whether each new token invalidates the one before; only such fetches count towards the hourly limit."""
-        ...
 
     async def prepare(self) -> FetchFunction:
         """Do what can be done before the lease is acquired, and return the function that fetches a token."""
-        ...
 
     async def request_ticket_push(self, ticket_error: errors.TicketError) -> None:
         """Request a push of the ticket if that was not done yet; raise if waiting for it is useless."""
-        ...
 
 
 def unsent_error(reason: str) -> errors.TransportError:
@@ -112,10 +109,7 @@ def is_transient(error: errors.WxtcbError) -> bool:
 
 @attrs.frozen(eq=False)
 class StoredTicketSource:
-    """A ticket source that reads the store, into which the receiver writes.
-
-    While the store is down it returns the ticket that was read last.
-    """
+    """A ticket source that reads the store; while the store is down it returns the ticket that was read last."""
 
     shared_state: SharedState
 
@@ -228,10 +222,7 @@ class TicketTokenProvider:
 
 @attrs.frozen(eq=False)
 class ExternalTokenProvider:
-    """Takes tokens from a program that alone fetches them; asking it invalidates nothing.
-
-    `timeout`, in seconds, limits each call of the token source.
-    """
+    """Takes tokens from a program that alone fetches them; `timeout`, in seconds, limits each call of it."""
 
     source: TokenSource
     timeout: float = 35.0

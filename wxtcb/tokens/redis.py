@@ -267,14 +267,12 @@ class RedisStore:
 
 @attrs.define(eq=False)
 class _ChangeSubscription:
-    """A subscription to a channel, or a pause of `POLL_INTERVAL` where none is possible.
-
-    The pool creates the connection but does not count it: a waiter must not take a connection from reads and writes.
-    """
+    """A subscription to a channel, or a pause of `POLL_INTERVAL` where none is possible."""
 
     _connection: _Connection | None = attrs.field(init=False, default=None)
 
     async def subscribe(self, pool: _ConnectionPool, channel: str) -> None:
+        # The pool does not count this connection: a waiter must not take one from reads and writes.
         self._connection = pool.make_connection()
         try:
             async with asyncio.timeout(SUBSCRIBE_TIMEOUT):

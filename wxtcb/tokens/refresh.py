@@ -49,7 +49,6 @@ STORE_RETRY_INTERVAL: Final = 0.5
 STORELESS_FETCH_INTERVAL: Final = 60.0
 # Beyond this difference the store's clock is taken to have been set.
 MAX_CLOCK_DRIFT: Final = 5.0
-PUSH_POLL_INTERVAL: Final = 0.5
 # Tokens are documented to last 2 hours. A value beyond this limit is an error and not a long-lived token.
 MAX_TTL: Final = 30 * 86400
 DISTANT_PAST: Final = float("-inf")
@@ -122,9 +121,7 @@ def usable_token(state: TokenState, now: float, request: RefreshRequest) -> Stor
 def refresh_delay(state: TokenState, now: float, request: RefreshRequest, lease_remaining: float) -> float:
     """Return the seconds to wait before this process may fetch, 0 if it may fetch now.
 
-    *lease_remaining* is for how many seconds another process still holds the lease.
-    Raises `TransportError` if another process failed, and `TokenConflict` if another program keeps fetching, where the
-    delay would be over 4 seconds.
+    Raises `TransportError` or `TokenConflict` where the delay after a failure or a conflict would be over 4 seconds.
     """
     if lease_remaining > 0:
         return lease_remaining
@@ -153,11 +150,7 @@ def check_hourly_limit(ages: Iterable[float], limit: int | None) -> None:
 
 @attrs.define(eq=False)
 class TokenRefresher:
-    """The refreshes of one process, `owner`, one at a time.
-
-    Without a `provider` the process only reads tokens that others store. `conflict_hint` is what
-    `events.TokenConflictDetected` advises.
-    """
+    """The refreshes of one process, `owner`, one at a time; without a `provider` it only reads tokens of others."""
 
     owner: str
     shared_state: SharedState
@@ -215,10 +208,10 @@ class TokenRefresher:
         return self._usable_stored_token(await self._read_state(), request)
 
     async def store(self, fetched: FetchedToken, is_current: Callable[[], bool]) -> None:
-        """Write a token that the store could not accept, as soon as it can.
+        """Write a token that the store could not accept, as soon as it can, and count its fetch.
 
         The token is left out if another process has fetched a newer one or is fetching one, or if *is_current* returns
-        False: this process has a newer token then, even if that one was rejected. The fetch is counted in any case.
+        False: this process has a newer token then, even if that one was rejected.
         """
 
         def add_token(state: TokenState, now: float) -> TokenState | None:
@@ -313,7 +306,7 @@ class TokenRefresher:
             fetch = await provider.prepare()
         except errors.TicketError as ticket_error:
             await provider.request_ticket_push(ticket_error)
-            await self.shared_state.wait_for_change(snapshot, PUSH_POLL_INTERVAL)
+            await self.shared_state.wait_for_change(snapshot, 0.5)
             return None
         # The store may have changed since *snapshot*, so the conditions are checked again when the lease is granted.
         handle = await self._lease_manager.acquire(
@@ -415,10 +408,9 @@ class TokenRefresher:
     async def _fetch_without_store(
         self, request: RefreshRequest, provider: TokenProvider, store_error: errors.TokenStoreError
     ) -> FetchedToken | None:
-        """Fetch without the store and without a lease, at most once a minute.
+        """Fetch without the store and without a lease, at most once a minute; else raise *store_error*.
 
-        Returns None if this process was held up too long before it sent the request: the store may be back. Raises
-        *store_error*, with `retry_after`, if the last such fetch was less than a minute ago.
+        Returns None if this process was held up too long before it sent the request: the store may be back.
         """
         remaining = self._next_storeless_fetch_at - self.now()
         if remaining > 0:

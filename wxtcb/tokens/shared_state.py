@@ -37,8 +37,7 @@ class StateSnapshot:
 class SharedState:
     """The state of one platform in a store; `last_snapshot` is the last one read or written.
 
-    Any exception of the store becomes a `TokenStoreError` that names the exception's class and location, without the
-    store's frames. A store that does not answer within two seconds raises the same.
+    An exception of the store, or no answer within two seconds, becomes a `TokenStoreError` without the store's frames.
     """
 
     store: TokenStore
@@ -53,8 +52,7 @@ class SharedState:
     async def update(self, transition: StateTransition) -> StateSnapshot | None:
         """Replace the state by the result of *transition*; retry while other processes change it in between.
 
-        Returns the new state. Returns None, and changes nothing, if *transition* returns None. Exceptions of
-        *transition* are raised unchanged.
+        Returns the new state, or None without a change if *transition* returns None.
         """
         while True:
             snapshot = await self.read()

@@ -215,11 +215,7 @@ class TokenState:
         return attrs.evolve(self, fetch_times=tuple(fetch_times)[-MAX_FETCH_TIMES:])
 
     def with_failure(self, nonce: str, reason: str, now: float, *, backoff: float | None) -> TokenState | None:
-        """Release the lease with this *nonce*, under which no token was obtained.
-
-        With a *backoff* in seconds, no process tries again before it is over. Without one, the failure concerns only
-        the process that reports it.
-        """
+        """Release the lease *nonce*; with a *backoff* in seconds, no process tries again before it is over."""
         lease = self.lease_for(nonce)
         if lease is None:
             return None

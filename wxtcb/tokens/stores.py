@@ -57,15 +57,12 @@ class TokenStore(Protocol):
 
     async def load(self, component_appid: str) -> StoredDocument:
         """Return the document, including every write that returned before this call."""
-        ...
 
     async def compare_and_set(self, component_appid: str, document: str, *, version: str) -> bool:
         """Write *document* if the stored version is *version*, and wake waiters; else change nothing, return False."""
-        ...
 
     async def wait_for_change(self, component_appid: str, *, version: str, timeout: float) -> None:
         """Return within 50 ms after the version differs from *version*, after *timeout* seconds at the latest."""
-        ...
 
 
 def is_token_store(value: object) -> bool:
@@ -78,7 +75,6 @@ class ClosableTokenStore(TokenStore, Protocol):
 
     async def aclose(self) -> None:
         """Release the resources; closing twice is allowed."""
-        ...
 
 
 @attrs.define(repr=False, eq=False)

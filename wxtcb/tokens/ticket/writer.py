@@ -24,11 +24,7 @@ FINAL_WRITE_TIMEOUT: Final = 10.0
 
 @attrs.define(eq=False)
 class _PendingTicket:
-    """A ticket and the progress of its write.
-
-    `attempted` is set after the first attempt. `is_resolved` is true once the store has this ticket or a newer one, and
-    `is_newest` if it has this one.
-    """
+    """A ticket and the progress of its write: resolved once the store has this ticket, the newest, or a newer one."""
 
     value: Secret
     create_time: int
@@ -65,10 +61,7 @@ class TicketWriter:
         return TicketReceived(create_time, is_newest=pending.is_newest or in_memory, in_memory_only=in_memory)
 
     async def newest(self) -> Secret | None:
-        """Return the newest ticket in memory or in the store.
-
-        Raises `TokenStoreError` if the store is down and memory has no ticket.
-        """
+        """Return the newest ticket; raise `TokenStoreError` if the store is down and memory has none."""
         try:
             stored = (await self.shared_state.read()).state.ticket
         except TokenStoreError:
