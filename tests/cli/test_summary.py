@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from wxtcb.api.environment import ShareLink
-from wxtcb.cli.summary import print_summary
+from wxtcb.cli.provision import print_summary
 from wxtcb.provision import Outcome, Problem, Report, TenantReport
 from wxtcb.provision.report import OUTCOME_ADVICE
 

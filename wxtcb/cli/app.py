@@ -6,38 +6,13 @@ import importlib.metadata
 import logging
 import os
 import sys
+from functools import partial
 from typing import Annotated, Final
 
 import typer
 
 from wxtcb._protocol.endpoint import Repeat
-from wxtcb.cli.options import (
-    Adopt,
-    AsJson,
-    CallBody,
-    CallName,
-    CallQuery,
-    Concurrency,
-    Forget,
-    JournalPath,
-    MaxFailures,
-    OwnToken,
-    PlainHelpCommand,
-    PushInterval,
-    PushUrl,
-    ReadyTimeout,
-    Removed,
-    ReportPaths,
-    ResendLinks,
-    Reveal,
-    Seed,
-    Settle,
-    ShowExample,
-    TenantsFile,
-    UseSandbox,
-    Yes,
-    join_at_sign_words,
-)
+from wxtcb.cli import options
 from wxtcb.cli.runner import prepare_standard_streams, report_output_error, run_and_exit
 from wxtcb.telemetry.dispatch import logger
 
@@ -62,19 +37,20 @@ app: Final = typer.Typer(
 # Without a name, a Typer adds its commands to `app`. typer lists groups before commands: `ticket` would come first.
 commands: Final = typer.Typer()
 app.add_typer(commands)
+command: Final = partial(commands.command, cls=options.PlainHelpCommand)
 
 
 def main() -> None:
     """Run the command line and exit the process with its exit code."""
     prepare_standard_streams()
-    join_at_sign_words(os.environ)
+    options.join_at_sign_words(os.environ)
     try:
         app(prog_name="wxtcb")
     except OSError as error:
         sys.exit(report_output_error(error))
 
 
-def _show_version(*, value: bool) -> None:
+def _show_version(value: bool) -> None:  # noqa: FBT001 - the signature of an option callback
     if value:
         try:
             version = importlib.metadata.version("wxtcb")
@@ -89,10 +65,7 @@ def _show_version(*, value: bool) -> None:
 def _global_options(
     *,
     _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=lambda value: _show_version(value=value), is_eager=True, help="Print the version."
-        ),
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print the log to standard error, with a line for each retry.")
@@ -102,38 +75,36 @@ def _global_options(
     logger.addHandler(logging.StreamHandler() if verbose else logging.NullHandler())
 
 
-@commands.command(
+@command(
     "plan",
-    cls=PlainHelpCommand,
     short_help="Show what provision would do for a tenants file.",
     help="Show what `wxtcb provision` would do for the tenants of FILE. Nothing is created or changed.",
     epilog="Exit codes: 0 plan shown, with or without conflicts; 2 rejected before any change; 3 the platform could "
     "not be read; 130 or 143 interrupted by Ctrl-C or SIGTERM.",
 )
 def _plan(
-    file: TenantsFile,
+    file: options.TenantsFile,
     *,
-    sandbox: UseSandbox = False,
-    journal: JournalPath = None,
-    adopt: Adopt = None,
-    forget: Forget = None,
-    removed: Removed = False,
-    resend_links: ResendLinks = False,
-    own_token: OwnToken = False,
-    as_json: AsJson = False,
+    sandbox: options.UseSandbox = False,
+    journal: options.JournalPath = None,
+    adopt: options.Adopt = None,
+    forget: options.Forget = None,
+    removed: options.Removed = False,
+    resend_links: options.ResendLinks = False,
+    own_token: options.OwnToken = False,
+    as_json: options.AsJson = False,
 ) -> None:
     from wxtcb.cli.plan import PlanRequest, plan
 
-    def command() -> int:
+    def run() -> int:
         request = PlanRequest.from_options(file, adopt, forget, removed=removed, resend_links=resend_links)
         return plan(request, sandbox=sandbox, journal=journal, own_token=own_token, as_json=as_json)
 
-    run_and_exit(command)
+    run_and_exit(run)
 
 
-@commands.command(
+@command(
     "provision",
-    cls=PlainHelpCommand,
     short_help="Create environments and services for a tenants file.",
     help="Create an environment for each tenant of FILE, share it with the mini programs of the tenant, and establish "
     "its services. The plan is shown first. A confirmation is required before anything is billed.",
@@ -142,51 +113,51 @@ def _plan(
     "after the report.",
 )
 def _provision(
-    file: TenantsFile,
+    file: options.TenantsFile,
     *,
-    sandbox: UseSandbox = False,
-    journal: JournalPath = None,
-    adopt: Adopt = None,
-    forget: Forget = None,
-    removed: Removed = False,
-    resend_links: ResendLinks = False,
-    concurrency: Concurrency = 16,
-    settle: Settle = None,
-    timeout: ReadyTimeout = 600,
-    max_failures: MaxFailures = None,
-    yes: Yes = False,
-    own_token: OwnToken = False,
-    as_json: AsJson = False,
-    report: ReportPaths = None,
+    sandbox: options.UseSandbox = False,
+    journal: options.JournalPath = None,
+    adopt: options.Adopt = None,
+    forget: options.Forget = None,
+    removed: options.Removed = False,
+    resend_links: options.ResendLinks = False,
+    concurrency: options.Concurrency = 16,
+    settle: options.Settle = None,
+    timeout: options.ReadyTimeout = 600,
+    max_failures: options.MaxFailures = None,
+    yes: options.Yes = False,
+    own_token: options.OwnToken = False,
+    as_json: options.AsJson = False,
+    report: options.ReportPaths = None,
 ) -> None:
     from wxtcb.cli.journal_file import default_journal_path
     from wxtcb.cli.plan import PlanRequest
     from wxtcb.cli.provision import ProvisionOptions, provision
     from wxtcb.cli.report_files import ReportFiles
 
-    def command() -> int:
+    def run() -> int:
         journal_path = journal or (None if sandbox else default_journal_path(file))
-        options = ProvisionOptions(
-            request=PlanRequest.from_options(file, adopt, forget, removed=removed, resend_links=resend_links),
-            sandbox=sandbox,
-            journal=journal_path,
-            concurrency=concurrency,
-            settle=settle,
-            timeout=timeout,
-            max_failures=max_failures,
-            as_json=as_json,
-            yes=yes,
-            own_token=own_token,
-            report_files=ReportFiles.for_paths(report or [], protected=[file, journal_path]),
+        return provision(
+            ProvisionOptions(
+                request=PlanRequest.from_options(file, adopt, forget, removed=removed, resend_links=resend_links),
+                sandbox=sandbox,
+                journal=journal_path,
+                concurrency=concurrency,
+                settle=settle,
+                timeout=timeout,
+                max_failures=max_failures,
+                as_json=as_json,
+                yes=yes,
+                own_token=own_token,
+                report_files=ReportFiles.for_paths(report or [], protected=[file, journal_path]),
+            )
         )
-        return provision(options)
 
-    run_and_exit(command)
+    run_and_exit(run)
 
 
-@commands.command(
+@command(
     "audit",
-    cls=PlainHelpCommand,
     short_help="Compare a tenants file and its journal with the platform.",
     help="Compare the tenants of FILE and the journal of their runs with the platform. Reported are duplicates, "
     "orphans, conflicts, unknown outcomes, missing environments and drift. Nothing is created or changed.",
@@ -194,16 +165,19 @@ def _provision(
     "could not be read; 130 or 143 interrupted by Ctrl-C or SIGTERM.",
 )
 def _audit(
-    file: TenantsFile, *, journal: JournalPath = None, own_token: OwnToken = False, as_json: AsJson = False
+    file: options.TenantsFile,
+    *,
+    journal: options.JournalPath = None,
+    own_token: options.OwnToken = False,
+    as_json: options.AsJson = False,
 ) -> None:
     from wxtcb.cli.audit import audit
 
     run_and_exit(lambda: audit(file, journal=journal, own_token=own_token, as_json=as_json))
 
 
-@commands.command(
+@command(
     "call",
-    cls=PlainHelpCommand,
     short_help="Make one call and print its reply.",
     help="Make one call to the platform and print its reply as JSON.\n\n"
     "A body that contains a password, a token or another secret must be given as @FILE or -, because other programs "
@@ -219,14 +193,14 @@ def _audit(
     "interrupted by Ctrl-C or SIGTERM, after a message whether the call may have taken effect.",
 )
 def _call(
-    name: CallName,
-    body: CallBody = "{}",
+    name: options.CallName,
+    body: options.CallBody = "{}",
     *,
-    query: CallQuery = None,
-    example: ShowExample = False,
-    yes: Yes = False,
-    own_token: OwnToken = False,
-    reveal: Reveal = False,
+    query: options.CallQuery = None,
+    example: options.ShowExample = False,
+    yes: options.Yes = False,
+    own_token: options.OwnToken = False,
+    reveal: options.Reveal = False,
 ) -> None:
     from wxtcb.cli.call import call, show_example
 
@@ -235,23 +209,21 @@ def _call(
     run_and_exit(lambda: call(name, body, query or (), reveal=reveal, own_token=own_token, yes=yes))
 
 
-@commands.command(
+@command(
     "endpoints",
-    cls=PlainHelpCommand,
     short_help="List the available calls.",
     help="List the available calls.\n\n"
     "`official` is the name of the interface in the documentation of the platform. `repeat` is the effect of sending a "
     "call twice: " + "; ".join(f"{each.name.lower()} {each.value}" for each in Repeat) + ".",
 )
-def _endpoints(*, as_json: AsJson = False) -> None:
+def _endpoints(*, as_json: options.AsJson = False) -> None:
     from wxtcb.cli.endpoints import print_endpoints
 
     run_and_exit(lambda: print_endpoints(as_json=as_json))
 
 
-@commands.command(
+@command(
     "token",
-    cls=PlainHelpCommand,
     short_help="Show the state of token and ticket; fetch a token on request.",
     help="Show which credentials are set, the state of the token and the ticket in the token store "
     "(WXTCB_TOKEN_STORE), and the problems that any process has recorded there.\n\n"
@@ -265,17 +237,16 @@ def _endpoints(*, as_json: AsJson = False) -> None:
 def _token(
     *,
     fetch: Annotated[bool, typer.Option("--fetch", help="Fetch a token if no valid one exists.")] = False,
-    own_token: OwnToken = False,
-    reveal: Reveal = False,
+    own_token: options.OwnToken = False,
+    reveal: options.Reveal = False,
 ) -> None:
     from wxtcb.cli.token import token
 
     run_and_exit(lambda: token(fetch=fetch, reveal=reveal, own_token=own_token))
 
 
-@commands.command(
+@command(
     "sandbox",
-    cls=PlainHelpCommand,
     short_help="Simulate the platform on loopback.",
     help="Simulate the platform on loopback until Ctrl-C. All data is lost at the end.\n\n"
     "The sandbox prints credentials to paste into a shell. They are new for each run, so that no token store contains "
@@ -295,9 +266,9 @@ def _sandbox(
     busy: Annotated[
         float, typer.Option(min=0, max=1, metavar="FRACTION", help="Fraction of calls that are answered with -1.")
     ] = 0,
-    seed: Seed = None,
-    push: PushUrl = None,
-    push_every: PushInterval = 600,
+    seed: options.Seed = None,
+    push: options.PushUrl = None,
+    push_every: options.PushInterval = 600,
 ) -> None:
     from wxtcb.cli.sandbox import PushTarget, serve
 
@@ -320,7 +291,7 @@ def _ticket_group() -> None:
 
 @ticket_commands.command(
     "serve",
-    cls=PlainHelpCommand,
+    cls=options.PlainHelpCommand,
     short_help="Receive tickets and store the newest one.",
     help="Receive the tickets that WeChat pushes, and write the newest one to the token store, until Ctrl-C.\n\n"
     "This is for platforms whose backend does not receive tickets itself. In WeChat's console, enter the HTTPS "

@@ -17,8 +17,6 @@ from wxtcb.provision import Audit, FindingKind, Journal, Provisioner, read_tenan
 from wxtcb.provision.audit import BoundEnvironment
 from wxtcb.provision.error_policy import CHINA_TIMEZONE
 
-_FINDING_COLUMNS: Final = ("finding", "tenant", "description")
-_ENVIRONMENT_COLUMNS: Final = ("tenant", "environment", "opened (China time)")
 _MAX_FINDINGS: Final = 50
 _MAX_ENVIRONMENTS: Final = 20
 
@@ -31,12 +29,12 @@ def audit(file: Path, *, journal: Path | None, own_token: bool, as_json: bool) -
     target = select_target("audit", sandbox=False, own_token=own_token)
     tenants = read_tenants(file, namespace=target.component_appid)
 
-    async def compute(journal: Journal) -> Audit:
-        async with target.session() as session, Provisioner(session, journal=journal) as provisioner:
-            return await provisioner.audit(tenants)
-
     def action(journal: Journal) -> int:
-        result = run_until_signal(compute(journal))
+        async def compute() -> Audit:
+            async with target.session() as session, Provisioner(session, journal=journal) as provisioner:
+                return await provisioner.audit(tenants)
+
+        result = run_until_signal(compute())
         if isinstance(result, Interrupted):
             echo_err_newline(f"{result.signal_name} interrupted the audit. Nothing was changed.")
             return result.exit_code
@@ -58,16 +56,19 @@ def print_audit(console: Console, audit: Audit) -> None:
         kind_rows = [(kind.value, finding.tenant, finding.message) for finding in group]
         rows += _truncate_rows(kind_rows, _MAX_FINDINGS, kind.value)
     if rows:
-        print_table(console, _FINDING_COLUMNS, rows)
+        print_table(console, ("finding", "tenant", "description"), rows)
     if audit.bound_environments:
-        environment_rows = [_environment_row(environment) for environment in audit.bound_environments]
-        print_table(console, _ENVIRONMENT_COLUMNS, [*_truncate_rows(environment_rows, _MAX_ENVIRONMENTS, "")])
-    for line in _closing_lines(audit):
+        environment_rows = _truncate_rows([*map(_environment_row, audit.bound_environments)], _MAX_ENVIRONMENTS, "")
+        print_table(console, ("tenant", "environment", "opened (China time)"), [*environment_rows])
+    closing_lines = [audit.summary, *audit.notes, audit.conclusion]
+    if count := audit.counts[FindingKind.AWAITING]:
+        subject = "1 share awaits" if count == 1 else f"{count} shares await"
+        closing_lines.insert(0, f"{subject} confirmation by a mini program's administrator; --json lists the links.")
+    for line in closing_lines:
         console.print(escape_unprintable(line), soft_wrap=not console.is_terminal)
 
 
 def _truncate_rows(rows: Sequence[tuple[str, ...]], limit: int, first_cell: str) -> Iterator[tuple[str, ...]]:
-    """Iterate over the first *limit* rows, and a row with the number of the others."""
     yield from rows[:limit]
     if len(rows) > limit:
         yield first_cell, "", f"and {len(rows) - limit} more; --json lists all of them"
@@ -75,21 +76,10 @@ def _truncate_rows(rows: Sequence[tuple[str, ...]], limit: int, first_cell: str)
 
 def _environment_row(environment: BoundEnvironment) -> tuple[str, ...]:
     # The platform reports times in China time, so those of the journal are shown in it as well.
-    opened_at = (
-        environment.opened_at.astimezone(CHINA_TIMEZONE).strftime("%Y-%m-%d %H:%M:%S")
-        if environment.opened_at
-        else "at an unknown time"
-    )
+    opened_at = "at an unknown time"
+    if environment.opened_at:
+        opened_at = environment.opened_at.astimezone(CHINA_TIMEZONE).strftime("%Y-%m-%d %H:%M:%S")
     order = f"order {environment.tranid}" if environment.tranid else "adopted"
     listed = f"{environment.status}, created {environment.create_time}" if environment.is_listed else "not listed"
     removed = "; removed from the tenants" if environment.retired else ""
     return environment.tenant, environment.env, f"{order}, {opened_at}; {listed}{removed}"
-
-
-def _closing_lines(audit: Audit) -> Iterator[str]:
-    if count := audit.counts[FindingKind.AWAITING]:
-        subject = "1 share awaits" if count == 1 else f"{count} shares await"
-        yield f"{subject} confirmation by a mini program's administrator; --json lists the links."
-    yield audit.summary
-    yield from audit.notes
-    yield audit.conclusion

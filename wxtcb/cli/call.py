@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import os
 import re
@@ -31,7 +32,6 @@ _INTERRUPTED_EFFECTS: Final = {
     Repeat.READ: "it changes nothing",
     Repeat.SET: "it may have taken effect; sending it again is safe",
 }
-_BOM: Final = b"\xef\xbb\xbf"
 # By name, not by a list of calls: new calls are covered too. A false match costs no more than a file for the body.
 _SECRET_NAME: Final = re.compile(
     r"secret|passw|token|ticket|aes_?key|authorization|env_?(params|vars?$)|environment_?variables", re.IGNORECASE
@@ -45,8 +45,8 @@ def call(
 ) -> int:
     """Make the call *name* and print its reply; return the exit code.
 
-    *body_argument* and *query_arguments* are as `read_body` and `read_query` take them. With *reveal*, a token in the
-    reply is printed. Raises `WxtcbError` if the command is rejected before a request was sent, or if the call fails.
+    With *reveal*, a token in the reply is printed. Raises `WxtcbError` if the command is rejected before a request was
+    sent, or if the call fails.
     """
     endpoint = find_endpoint(name)
     query, body = read_query(query_arguments), read_body(body_argument)
@@ -54,7 +54,10 @@ def call(
     if needs_ticket(endpoint):
         settings.require_fetch_permission(f"call {name}", own_token=own_token)
     if endpoint.repeat not in (Repeat.READ, Repeat.SET) and not yes:
-        confirm(f"{name} {_confirmation_reason(endpoint)}. Send it to {settings.base_url}?")
+        effect = "takes effect each time it is sent, and may cost money"
+        if endpoint is API_COMPONENT_TOKEN:
+            effect = "issues a new token, which may invalidate the current one"
+        confirm(f"{name} {effect}. Send it to {settings.base_url}?")
     hook = AbandonedHook()
 
     async def send() -> Reply:
@@ -68,11 +71,16 @@ def call(
         # A part of the call has taken effect, and only the reply shows which.
         _print_reply(endpoint, error.reply, reveal=reveal)
         raise
-    return (
-        _report_interruption(endpoint, result, hook)
-        if isinstance(result, Interrupted)
-        else _report_success(endpoint, result, reveal=reveal)
-    )
+    if isinstance(result, Interrupted):
+        effect = _INTERRUPTED_EFFECTS.get(endpoint.repeat, "it had no effect")
+        if hook.abandoned:
+            effect = "it may have taken effect; check before you send it again"
+        echo_err_newline(f"{result.signal_name} interrupted {name}: {effect}.")
+        return result.exit_code
+    _print_reply(endpoint, result, reveal=reveal)
+    if result.maybe_acted:
+        echo_err(f"{result.maybe_acted} earlier attempts of {name} may have taken effect too; check for duplicates.")
+    return 0
 
 
 @attrs.define(eq=False)
@@ -93,31 +101,6 @@ def find_endpoint(name: str) -> Endpoint[Reply]:
     similar = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(similar)}? " if similar else ""
     raise InvalidArgument(f"unknown call {name!r}: {hint}`wxtcb endpoints` lists all calls; no request was sent")
-
-
-def _confirmation_reason(endpoint: Endpoint[Reply]) -> str:
-    if endpoint is API_COMPONENT_TOKEN:
-        return "issues a new token, which may invalidate the current one"
-    return "takes effect each time it is sent, and may cost money"
-
-
-def _report_interruption(endpoint: Endpoint[Reply], interruption: Interrupted, hook: AbandonedHook) -> int:
-    effect = (
-        "it may have taken effect; check before you send it again"
-        if hook.abandoned
-        else _INTERRUPTED_EFFECTS.get(endpoint.repeat, "it had no effect")
-    )
-    echo_err_newline(f"{interruption.signal_name} interrupted {endpoint.name}: {effect}.")
-    return interruption.exit_code
-
-
-def _report_success(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> int:
-    _print_reply(endpoint, reply, reveal=reveal)
-    if reply.maybe_acted:
-        echo_err(
-            f"{reply.maybe_acted} earlier attempts of {endpoint.name} may have taken effect too; check for duplicates."
-        )
-    return 0
 
 
 def _print_reply(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> None:
@@ -141,9 +124,8 @@ def _print_reply(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> No
 def read_body(argument: str) -> Mapping[str, object]:
     """Read a JSON object from *argument*: the object itself, ``@file``, or ``-`` for standard input.
 
-    The values of secret fields become `Secret`, so that no error message can repeat them. Raises `InvalidArgument` if
-    the text is not a JSON object, with line and column, or if the argument itself contains a secret, with its path. No
-    value is quoted.
+    The values of secret fields become `Secret`. Raises `InvalidArgument`, which quotes no value, if the text is not a
+    JSON object, or if the argument itself contains a secret.
     """
     is_inline = argument != "-" and not argument.startswith("@")
     source = "the body" if is_inline else argument
@@ -151,8 +133,7 @@ def read_body(argument: str) -> Mapping[str, object]:
     secret_paths: list[str] = []
     try:
         body = {
-            name: _wrap_secrets(value, name, secret_paths, in_secret=is_secret_field(name))
-            for name, value in fields.items()
+            key: _wrap_secrets(each, key, secret_paths, in_secret=is_secret_field(key)) for key, each in fields.items()
         }
     except RecursionError as error:
         raise InvalidArgument(f"{source}: the JSON is nested too deeply; no request was sent") from error
@@ -179,7 +160,7 @@ def _read_body_bytes(argument: str) -> bytes:
 def _parse_object(data: bytes, source: str) -> dict[str, object]:
     # Editors of Windows write a byte order mark, which orjson rejects.
     try:
-        fields = orjson.loads(data.removeprefix(_BOM))
+        fields = orjson.loads(data.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError as error:
         reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
     else:
@@ -208,9 +189,9 @@ def _wrap_secrets(value: object, path: str, secret_paths: list[str], *, in_secre
                 for name, each in fields.items()
             }
         case list():
-            entries = enumerate(cast("list[object]", value))
             return [
-                _wrap_secrets(each, f"{path}[{index}]", secret_paths, in_secret=in_secret) for index, each in entries
+                _wrap_secrets(each, f"{path}[{index}]", secret_paths, in_secret=in_secret)
+                for index, each in enumerate(cast("list[object]", value))
             ]
         case _:
             return value
@@ -225,9 +206,8 @@ def read_query(arguments: Sequence[str]) -> dict[str, str]:
     for pair in arguments:
         name, _, value = pair.partition("=")
         if is_secret_field(name):
-            raise InvalidArgument(
-                f"--query: {name} is secret, but other programs can read an argument; no request was sent"
-            )
+            message = f"--query: {name} is secret, but other programs can read an argument; no request was sent"
+            raise InvalidArgument(message)
         if not name or not value or not is_valid_unicode(pair):
             raise InvalidArgument(f"--query must be NAME=VALUE in valid Unicode, not {pair!r}; no request was sent")
         if name in query:
@@ -247,8 +227,7 @@ class Example(TypedDict):
 def show_example(name: str) -> int:
     """Print the documented request of the call *name*, without sending it; return the exit code.
 
-    The request alone goes to standard output, so that it can be redirected to a file and sent from there. The command
-    to send it and the documented reply go to standard error.
+    The command to send it and the documented reply go to standard error, so that the request can be redirected.
     """
     endpoint = find_endpoint(name)
     example = read_examples()[endpoint.name]

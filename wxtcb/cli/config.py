@@ -44,8 +44,6 @@ SESSION_VARS: Final = (
 RECEIVER_VARS: Final = (MSGTOKEN_VAR, AES_KEY_VAR, PREVIOUS_AES_KEY_VAR)
 DEFAULT_BASE_URL: Final = "https://api.weixin.qq.com"
 
-# A path need not be UTF-8, so TICKET_FILE_VAR is not among them.
-_STRING_VARS: Final = (APPID_VAR, APPSECRET_VAR, TICKET_VAR, BASE_URL_VAR, STORE_URL_VAR, STORE_KEY_VAR)
 _TICKET_FIELD: Final = "component_verify_ticket"
 # The three calls without a token carry credentials in their bodies; the platform names the app secret differently.
 _CREDENTIAL_FIELDS: Final = {
@@ -57,10 +55,7 @@ _CREDENTIAL_FIELDS: Final = {
 
 @contextmanager
 def naming_variable(variable: str) -> Iterator[None]:
-    """Prefix the message of an `InvalidArgument` or `ImportError` with the environment variable that caused it.
-
-    Both are raised as `InvalidArgument`.
-    """
+    """Raise an `InvalidArgument` or `ImportError` as `InvalidArgument` that names the variable which caused it."""
     try:
         yield
     except (InvalidArgument, ImportError) as error:
@@ -76,10 +71,7 @@ class StoreConfig:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[TokenStore]:
-        """Open the store for the duration of the context.
-
-        Raises `InvalidArgument`, which names the environment variable, if URL or key is invalid.
-        """
+        """Open the store; raise `InvalidArgument`, which names the environment variable, if URL or key is invalid."""
         from wxtcb.tokens.encrypted import EncryptedStore
         from wxtcb.tokens.store_urls import open_store
 
@@ -139,10 +131,7 @@ async def read_ticket(source: Secret | TicketFile) -> Secret:
 
 @attrs.frozen(eq=False)
 class StoreFirstTicketSource:
-    """Ticket source that prefers the token store, where a receiver writes the newest ticket.
-
-    The `fallback` is used if the store contains no ticket, contains an expired one, or is unavailable.
-    """
+    """Ticket source that prefers the token store; `fallback` is used if that has no valid ticket or is unavailable."""
 
     stored: StoredTicketSource
     fallback: Secret | TicketFile
@@ -183,9 +172,10 @@ class Settings:
             # Without a ticket of its own, a session reads the one in its store.
             if ticket is not None and self.store is not None and store is not None:
                 ticket = self._store_first_source(store)
+            appid, secret = self.component_appid, self.component_appsecret
             session = Session(
-                component_appid=self.component_appid,
-                component_appsecret=self.component_appsecret,
+                component_appid=appid,
+                component_appsecret=secret,
                 ticket=ticket,
                 base_url=self.base_url,
                 token_store=store,
@@ -193,10 +183,7 @@ class Settings:
             yield await stack.enter_async_context(session)
 
     def require_fetch_permission(self, label: str, *, own_token: bool) -> None:
-        """Raise `InvalidArgument` if the command *label* must not fetch a token.
-
-        It may fetch one from a platform on loopback, with a shared token store, or with the option --own-token.
-        """
+        """Raise `InvalidArgument` unless on loopback, with a shared token store, or with the option --own-token."""
         if self.store is None and not self.on_loopback and not own_token:
             raise InvalidArgument(
                 f"{label}: fetching a token from {self.base_url} may invalidate the one that your backend uses; no "
@@ -205,11 +192,7 @@ class Settings:
             )
 
     async def newest_ticket(self) -> Secret:
-        """Return the current ticket.
-
-        Raises `TicketError` if there is none, if it has expired, or if its file cannot be read; `TokenStoreError` if
-        the store is unavailable and no other ticket is set.
-        """
+        """Return the current ticket; raise `TicketError` or `TokenStoreError` if none can be read."""
         if self.store is None:
             return await read_ticket(self.ticket)
         async with self.store.open() as store:
@@ -230,15 +213,12 @@ def read_settings(env: Mapping[str, str], *, needs_ticket: bool = True) -> Setti
     values = {name: value.strip() for name in SESSION_VARS if (value := env.get(name, "")).strip()}
     if errors := _find_errors(values, needs_ticket=needs_ticket and STORE_URL_VAR not in values):
         raise InvalidArgument("; ".join((*errors, "no request was sent")))
-    ticket = (
-        TicketFile(Path(values[TICKET_FILE_VAR])) if TICKET_FILE_VAR in values else Secret(values.get(TICKET_VAR, ""))
-    )
     return Settings(
-        component_appid=values[APPID_VAR],
-        component_appsecret=Secret(values[APPSECRET_VAR]),
-        ticket=ticket,
-        base_url=values.get(BASE_URL_VAR, DEFAULT_BASE_URL),
-        store=read_store_config(values),
+        values[APPID_VAR],
+        Secret(values[APPSECRET_VAR]),
+        TicketFile(Path(values[TICKET_FILE_VAR])) if TICKET_FILE_VAR in values else Secret(values.get(TICKET_VAR, "")),
+        values.get(BASE_URL_VAR, DEFAULT_BASE_URL),
+        read_store_config(values),
     )
 
 
@@ -252,7 +232,9 @@ def _find_errors(values: Mapping[str, str], *, needs_ticket: bool) -> list[str]:
     if TICKET_FILE_VAR in values and not Path(values[TICKET_FILE_VAR]).is_file():
         errors.append(f"{TICKET_FILE_VAR}: file {values[TICKET_FILE_VAR]} does not exist")
     # Python decodes bytes of the environment that are not UTF-8 to surrogates, which no request can carry.
-    errors += [f"{name}: the value is not UTF-8" for name in _STRING_VARS if not is_valid_unicode(values.get(name, ""))]
+    # A path need not be UTF-8.
+    names = [name for name, value in values.items() if name != TICKET_FILE_VAR and not is_valid_unicode(value)]
+    errors += [f"{name}: the value is not UTF-8" for name in names]
     if STORE_KEY_VAR in values and STORE_URL_VAR not in values:
         errors.append(f"{STORE_KEY_VAR} is set, but {STORE_URL_VAR} is not: set both or none")
     try:
@@ -276,14 +258,9 @@ async def with_credentials(
     endpoint: Endpoint[Reply], settings: Settings, body: Mapping[str, object]
 ) -> Mapping[str, object]:
     """Return *body* with the credential fields that it lacks."""
-    filled: dict[str, object] = {}
-    for name in credential_fields(endpoint):
-        if name in body:
-            continue
-        if name == "component_appid":
-            filled[name] = settings.component_appid
-        elif name == _TICKET_FIELD:
-            filled[name] = await settings.newest_ticket()
-        else:
-            filled[name] = settings.component_appsecret
+    filled: dict[str, object] = dict.fromkeys(credential_fields(endpoint), settings.component_appsecret)
+    if "component_appid" in filled:
+        filled["component_appid"] = settings.component_appid
+    if _TICKET_FIELD in filled and _TICKET_FIELD not in body:
+        filled[_TICKET_FIELD] = await settings.newest_ticket()
     return {**filled, **body}

@@ -22,10 +22,7 @@ from wxtcb.errors import InvalidArgument
 
 # Wide enough that rich breaks no line that goes to a pipe or a file.
 _PIPE_WIDTH: Final = 1000
-_COLUMN_SEPARATOR: Final = "  "
 _MIN_COLUMN_WIDTH: Final = 8
-_CONTINUATION_INDENT: Final = "  "
-_API_CALL_PATTERN: Final = re.compile(r"\bapi\.token\.(\w+)")
 # `Text.wrap` needs a console, but takes the width as an argument.
 _WRAP_CONSOLE: Final = Console(markup=False, emoji=False, highlight=False)
 
@@ -52,9 +49,8 @@ def make_console(*, stderr: bool = False, resilient: bool = False) -> Console:
 class ResilientStream:
     """Text stream that never raises `OSError`, for output during a run that spends money.
 
-    If the reader of a pipe is gone, the rest of the output is discarded. After any other failure, such as a full disk,
-    the rest is written to `fallback`, where the failure is reported once. Without a `fallback`, or if that fails as
-    well, the rest is discarded.
+    After a failure such as a full disk, the rest is written to `fallback`, where the failure is reported once. It is
+    discarded without a `fallback`, if that fails as well, or if the reader of a pipe is gone.
     """
 
     stream: TextIO
@@ -105,7 +101,7 @@ def escape_unprintable(text: str) -> str:
 
 def as_command(text: str) -> str:
     """Return *text* with functions of `wxtcb.api.token` replaced by the commands that call them."""
-    return _API_CALL_PATTERN.sub(r"`wxtcb call \1`", text)
+    return re.sub(r"\bapi\.token\.(\w+)", r"`wxtcb call \1`", text)
 
 
 def echo_err(text: str) -> None:
@@ -131,9 +127,7 @@ def _wrap_text(text: str, console: Console) -> str:
         return text
     # Not rich: it would break long words, and a broken URL or path cannot be copied.
     return "\n".join(
-        textwrap.fill(
-            line, console.width, subsequent_indent=_CONTINUATION_INDENT, break_long_words=False, break_on_hyphens=False
-        )
+        textwrap.fill(line, console.width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
         for line in text.split("\n")
     )
 
@@ -168,18 +162,22 @@ def align_columns(rows: Sequence[Sequence[str]], width: int | None = None) -> It
     # Not rich.Table: 10,000 rows of a plan take it 3.4 s, and this function 0.7 s with wrapped cells and 0.1 s without.
     cells = [[escape_unprintable(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
-    available = None if width is None else width - len(_COLUMN_SEPARATOR) * (len(widths) - 1)
+    available = None if width is None else width - 2 * (len(widths) - 1)
     if available is None or sum(widths) <= available:
         yield from (_join_cells(row, widths) for row in cells)
         return
     widths = _shrink_widths(widths, available)
     for row in cells:
-        wrapped = [_wrap_cell(cell, limit) for cell, limit in zip(row, widths, strict=True)]
+        # "fold" breaks inside a word that is too long; Chinese text has no spaces to break at.
+        wrapped = [
+            [line.plain.rstrip() for line in Text(cell).wrap(_WRAP_CONSOLE, limit, overflow="fold")]
+            for cell, limit in zip(row, widths, strict=True)
+        ]
         yield from (_join_cells(parts, widths) for parts in zip_longest(*wrapped, fillvalue=""))
 
 
 def _join_cells(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return _COLUMN_SEPARATOR.join(map(set_cell_size, cells, widths)).rstrip()
+    return "  ".join(map(set_cell_size, cells, widths)).rstrip()
 
 
 def _shrink_widths(widths: Sequence[int], available: int) -> list[int]:
@@ -192,11 +190,6 @@ def _shrink_widths(widths: Sequence[int], available: int) -> list[int]:
         shrunk[column] = min(widths[column], share)
         available -= shrunk[column]
     return shrunk
-
-
-def _wrap_cell(cell: str, width: int) -> list[str]:
-    # "fold" breaks inside a word that is too long; Chinese text has no spaces to break at.
-    return [line.plain.rstrip() for line in Text(cell).wrap(_WRAP_CONSOLE, width, overflow="fold")]
 
 
 class NotConfirmed(InvalidArgument):

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Final
 
 from rich.console import Console
 
 from wxtcb import api
 from wxtcb._protocol.endpoint import Endpoint, Reply
 from wxtcb.cli.console import align_columns, make_console, print_json, print_table
-
-_WIDE_COLUMNS: Final = ("group", "name", "path", "official", "repeat")
-_NARROW_COLUMNS: Final = ("name", "official", "repeat")
 
 EndpointRow = Mapping[str, str | None]
 
@@ -51,12 +47,13 @@ def endpoint_row(group: str, endpoint: Endpoint[Reply]) -> EndpointRow:
 
 def print_endpoint_table(console: Console, rows: Sequence[EndpointRow]) -> None:
     """Print a row for each endpoint; on a narrow terminal, print groups, and each path below the name."""
-    wide = [_select_cells(row, _WIDE_COLUMNS) for row in rows]
-    if console.width >= max(map(len, align_columns([_WIDE_COLUMNS, *wide]))):
-        print_table(console, _WIDE_COLUMNS, wide)
+    wide, narrow = ("group", "name", "path", "official", "repeat"), ("name", "official", "repeat")
+    cells = [_select_cells(row, wide) for row in rows]
+    if console.width >= max(map(len, align_columns([wide, *cells]))):
+        print_table(console, wide, cells)
         return
     # Wrapped cells would split the names and paths, which a reader wants to copy.
-    header, *lines = align_columns([_NARROW_COLUMNS, *(_select_cells(row, _NARROW_COLUMNS) for row in rows)])
+    header, *lines = align_columns([narrow, *(_select_cells(row, narrow) for row in rows)])
     console.print(header, style="bold", soft_wrap=True)
     for group, group_rows in groupby(zip(rows, lines, strict=True), key=lambda pair: pair[0]["group"]):
         console.file.write(f"\n{group}:\n")

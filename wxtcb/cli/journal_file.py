@@ -5,44 +5,37 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from wxtcb.cli.console import echo_err, escape_unprintable
 from wxtcb.cli.runner import EXIT_FAILED
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import Journal, JournalError, MemoryJournal, SqliteJournal
 
-_JOURNAL_SUFFIX: Final = ".wxtcb.db"
-
 
 def default_journal_path(file: Path) -> Path:
     """Return the path of the journal that belongs to the tenants file *file*."""
-    return file.with_name(f"{file.name}{_JOURNAL_SUFFIX}")
+    return file.with_name(f"{file.name}.wxtcb.db")
 
 
 def run_with_journal(path: Path | None, action: Callable[[Journal], int]) -> int:
     """Call *action* with the journal at *path*, or with one in memory if that is None; return its exit code.
 
-    The file is created if it does not exist, and closed at the end. An error at closing is reported, and makes an exit
-    code of 0 a failure. It replaces no exception of *action*.
+    The file is created if it does not exist. An error at closing it is reported, and makes an exit code of 0 a failure.
     """
     if path is None:
         return action(MemoryJournal())
     journal = SqliteJournal(path)
+    exit_code = 0
     try:
         exit_code = action(journal)
     finally:
-        is_closed = asyncio.run(_close_journal(journal))
-    return exit_code if is_closed else max(exit_code, EXIT_FAILED)
-
-
-async def _close_journal(journal: SqliteJournal) -> bool:
-    try:
-        await journal.aclose()
-    except JournalError as error:
-        echo_err(escape_unprintable(f"The journal could not be closed: {error}"))
-        return False
-    return True
+        try:
+            asyncio.run(journal.aclose())
+        except JournalError as error:
+            # Not raised, because it would replace an exception of *action*.
+            echo_err(escape_unprintable(f"The journal could not be closed: {error}"))
+            exit_code = max(exit_code, EXIT_FAILED)
+    return exit_code
 
 
 def require_journal(path: Path) -> Path:

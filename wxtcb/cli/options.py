@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -13,12 +14,12 @@ from wxtcb.api import endpoints
 
 if TYPE_CHECKING:
     # typer vendors click since 0.26 and exports these classes nowhere else. They are needed for annotations only.
-    from typer._click import Context, HelpFormatter, Parameter
+    from typer._click import Context, HelpFormatter
 
 _GROUPING_THRESHOLD: Final = 8
-EXECUTION_PANEL: Final = "Execution"
-CONFIRMATION_PANEL: Final = "Confirmation"
-OUTPUT_PANEL: Final = "Output"
+_execution_option: Final = partial(typer.Option, rich_help_panel="Execution")
+_confirmation_option: Final = partial(typer.Option, rich_help_panel="Confirmation")
+_output_option: Final = partial(typer.Option, rich_help_panel="Output")
 
 
 def complete_endpoint_name(incomplete: str) -> Iterator[str]:
@@ -36,38 +37,25 @@ def complete_body_file(incomplete: str) -> Iterator[str]:
 
 
 def join_at_sign_words(environ: MutableMapping[str, str]) -> None:
-    """Join each "@" of the words to complete with the word that follows it.
-
-    Bash splits words at "@" (COMP_WORDBREAKS), so that ``@body`` arrives as two words. Tried with bash 5.2 without this
-    function: Tab completes no file.
-    """
+    """Join each "@" of the words to complete with the word that follows it: Bash splits words there."""
     words = environ.get("COMP_WORDS", "")
     if (split := "\n@\n") in words:
         environ["COMP_WORDS"] = words.replace(split, "\n@")
         environ["COMP_CWORD"] = str(int(environ["COMP_CWORD"]) - words.count(split))
 
 
-TenantsFile = Annotated[
-    Path, typer.Argument(metavar="FILE", help="Tenants file: .csv, .toml, .jsonl or .ndjson.", show_default=False)
-]
+TenantsFile = Annotated[Path, typer.Argument(metavar="FILE", help="Tenants file: .csv, .toml, .jsonl or .ndjson.")]
 UseSandbox = Annotated[bool, typer.Option("--sandbox", help="Use a simulated platform; ask no questions.")]
 JournalPath = Annotated[
-    Path | None,
-    typer.Option("--journal", metavar="PATH", help="Path of the journal. Default: FILE.wxtcb.db.", show_default=False),
+    Path | None, typer.Option("--journal", metavar="PATH", help="Path of the journal. Default: FILE.wxtcb.db.")
 ]
 Adopt = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="TENANT=ENV", help="Assign an existing environment to a tenant; may be repeated.", show_default=False
-    ),
+    typer.Option(metavar="TENANT=ENV", help="Assign an existing environment to a tenant; may be repeated."),
 ]
 Forget = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="TENANT=ENV",
-        help="Forget an environment that was deleted on purpose; may be repeated.",
-        show_default=False,
-    ),
+    typer.Option(metavar="TENANT=ENV", help="Forget an environment that was deleted on purpose; may be repeated."),
 ]
 Removed = Annotated[
     bool,
@@ -76,59 +64,39 @@ Removed = Annotated[
 ResendLinks = Annotated[
     bool, typer.Option("--resend-links", help="Request share links again that were already issued.")
 ]
-Concurrency = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Number of steps that run at a time.", rich_help_panel=EXECUTION_PANEL)
-]
+Concurrency = Annotated[int, _execution_option(min=1, metavar="N", help="Number of steps that run at a time.")]
 Settle = Annotated[
     float | None,
-    typer.Option(
+    _execution_option(
         min=0.001,
         metavar="SECONDS",
         help="Seconds to wait after an ambiguous create before checking whether it succeeded. "
         "Default: 120, or 2 with --sandbox.",
-        show_default=False,
-        rich_help_panel=EXECUTION_PANEL,
     ),
 ]
 ReadyTimeout = Annotated[
     float,
-    typer.Option(
-        "--timeout",
-        min=0.001,
-        metavar="SECONDS",
-        help="Seconds to wait for an environment to become NORMAL.",
-        rich_help_panel=EXECUTION_PANEL,
+    _execution_option(
+        "--timeout", min=0.001, metavar="SECONDS", help="Seconds to wait for an environment to become NORMAL."
     ),
 ]
 MaxFailures = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Start no further tenant after N tenants have failed.",
-        show_default=False,
-        rich_help_panel=EXECUTION_PANEL,
-    ),
+    int | None, _execution_option(min=1, metavar="N", help="Start no further tenant after N tenants have failed.")
 ]
 ReportPaths = Annotated[
     list[Path] | None,
-    typer.Option(
+    _output_option(
         "--report",
         metavar="PATH",
         help="Write the report to this file as well, in the format of its suffix: .html, .csv or .json; "
         "may be repeated.",
-        show_default=False,
-        rich_help_panel=OUTPUT_PANEL,
     ),
 ]
 
 CallName = Annotated[
     str,
     typer.Argument(
-        metavar="NAME",
-        help="Name of the call, as `wxtcb endpoints` lists it.",
-        show_default=False,
-        autocompletion=complete_endpoint_name,
+        metavar="NAME", help="Name of the call, as `wxtcb endpoints` lists it.", autocompletion=complete_endpoint_name
     ),
 ]
 CallBody = Annotated[
@@ -142,19 +110,14 @@ CallBody = Annotated[
 ]
 CallQuery = Annotated[
     list[str] | None,
-    typer.Option(
-        "--query", metavar="NAME=VALUE", help="Query parameter of the call; may be repeated.", show_default=False
-    ),
+    typer.Option("--query", metavar="NAME=VALUE", help="Query parameter of the call; may be repeated."),
 ]
 ShowExample = Annotated[
     bool,
     typer.Option("--example", help="Print the documented request, and the reply on standard error; send no request."),
 ]
 
-Seed = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Seed of the credentials and of all other random values.", show_default=False),
-]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Seed of the credentials and of all other random values.")]
 PushUrl = Annotated[
     str | None,
     typer.Option(
@@ -162,32 +125,29 @@ PushUrl = Annotated[
         metavar="URL",
         help="Push tickets to this URL on this machine; `wxtcb ticket serve` receives them at "
         "http://127.0.0.1:8080/wechat/push.",
-        show_default=False,
     ),
 ]
 PushInterval = Annotated[
     float, typer.Option("--push-every", min=0.001, metavar="SECONDS", help="Seconds between two tickets.")
 ]
 
-Yes = Annotated[bool, typer.Option("--yes", help="Skip the confirmation.", rich_help_panel=CONFIRMATION_PANEL)]
+Yes = Annotated[bool, _confirmation_option("--yes", help="Skip the confirmation.")]
 OwnToken = Annotated[
     bool,
-    typer.Option(
+    _confirmation_option(
         "--own-token",
         help="Allow fetching a new token from a platform that is not on this machine; it may invalidate the current "
         "one.",
-        rich_help_panel=CONFIRMATION_PANEL,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=OUTPUT_PANEL)]
-Reveal = Annotated[bool, typer.Option("--reveal", help="Print the token instead of ***.", rich_help_panel=OUTPUT_PANEL)]
+AsJson = Annotated[bool, _output_option("--json", help="Print one JSON document.")]
+Reveal = Annotated[bool, _output_option("--reveal", help="Print the token instead of ***.")]
 
 
 class PlainHelpCommand(TyperCommand):
     """Command with a plain help page of at most 80 columns; many options are grouped by their `rich_help_panel`.
 
-    The panels of typer were tried: they are as wide as the terminal, repeat the type of each option, and need rich,
-    which adds 40 percent to the time of `--help`.
+    The panels of typer need rich, which adds 40 percent to the time of `--help`.
     """
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
@@ -196,16 +156,12 @@ class PlainHelpCommand(TyperCommand):
         records = [(each, record) for each in parameters if (record := each.get_help_record(ctx))]
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter, (name, description) in records:
-            heading, shown_name = _heading_and_name(parameter, name, is_grouped=len(records) > _GROUPING_THRESHOLD)
+            panel = getattr(parameter, "rich_help_panel", None) if len(records) > _GROUPING_THRESHOLD else None
+            heading, shown_name = panel or "Options", name
+            if parameter.param_type_name == "argument":
+                # click would add braces to the name of a required argument, which the usage line does not show.
+                heading, shown_name = "Arguments", parameter.metavar or name
             groups.setdefault(heading, []).append((shown_name, description))
         for heading, lines in groups.items():
             with formatter.section(heading):
                 formatter.write_dl(lines)
-
-
-def _heading_and_name(parameter: Parameter, name: str, *, is_grouped: bool) -> tuple[str, str]:
-    if parameter.param_type_name == "argument":
-        # click would add braces to the name of a required argument, which the usage line does not show.
-        return "Arguments", parameter.metavar or name
-    panel = getattr(parameter, "rich_help_panel", None) if is_grouped else None
-    return panel or "Options", name

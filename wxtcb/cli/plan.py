@@ -17,21 +17,9 @@ from wxtcb.cli.journal_file import default_journal_path, require_journal, run_wi
 from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.cli.target import Target, select_target
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision import (
-    Action,
-    Journal,
-    Outcome,
-    Plan,
-    Provisioner,
-    Report,
-    Service,
-    Tenant,
-    TenantPlan,
-    read_tenants,
-)
+from wxtcb.provision import Action, Journal, Outcome, Plan, Provisioner, Report, Tenant, TenantPlan, read_tenants
 from wxtcb.provision.plan import ACTION_SYMBOLS
 
-_PLAN_COLUMNS: Final = ("", "tenant", "action", "environment", "to do")
 _MAX_SUGGESTED_PAIRS: Final = 3
 
 
@@ -50,13 +38,8 @@ class PlanRequest:
         cls, file: Path, adopt: list[str] | None, forget: list[str] | None, *, removed: bool, resend_links: bool
     ) -> PlanRequest:
         """Return the request of command line options; raise `InvalidArgument` for invalid ``TENANT=ENV`` pairs."""
-        return cls(
-            file=file,
-            adopt=_parse_pairs("--adopt", adopt),
-            forget=_parse_pairs("--forget", forget),
-            removed=removed,
-            resend_links=resend_links,
-        )
+        adopted, forgotten = _parse_pairs("--adopt", adopt), _parse_pairs("--forget", forget)
+        return cls(file=file, adopt=adopted, forget=forgotten, removed=removed, resend_links=resend_links)
 
     def load_tenants(self, target: Target) -> tuple[Tenant, ...]:
         """Read the tenants file; raise `InvalidArgument` with all errors in it."""
@@ -83,12 +66,12 @@ def plan(request: PlanRequest, *, sandbox: bool, journal: Path | None, own_token
     """
     target = select_target("plan", sandbox=sandbox, own_token=own_token)
     tenants = request.load_tenants(target)
+    journal_path: Path | None = default_journal_path(request.file)
     if journal is not None:
         # A plan without a journal that was meant to be used would promise too many creations.
-        journal_path: Path | None = require_journal(journal)
-    else:
-        default = default_journal_path(request.file)
-        journal_path = default if default.exists() and not sandbox else None
+        journal_path = require_journal(journal)
+    elif sandbox or not default_journal_path(request.file).exists():
+        journal_path = None
 
     def action(journal: Journal) -> int:
         result = make_plan(request, tenants, target, journal, target.settle)
@@ -110,14 +93,8 @@ def make_plan(
 
     async def compute() -> Plan:
         async with target.session() as session, Provisioner(session, journal=journal, settle=settle) as provisioner:
-            return await provisioner.plan(
-                tenants,
-                complete=True,
-                adopt=request.adopt,
-                forget=request.forget,
-                removed=request.removed,
-                resend_links=request.resend_links,
-            )
+            decisions = attrs.asdict(request, filter=attrs.filters.exclude("file"))
+            return await provisioner.plan(tenants, complete=True, **decisions)
 
     result = run_until_signal(compute())
     if isinstance(result, Interrupted):
@@ -136,7 +113,7 @@ def print_plan(console: Console, plan: Plan, *, max_per_action: int | None = Non
         counts[tenant_plan.action] += 1
         if max_per_action is None or counts[tenant_plan.action] <= max_per_action:
             shown.append(tenant_plan)
-    print_table(console, _PLAN_COLUMNS, [_plan_row(tenant_plan) for tenant_plan in shown])
+    print_table(console, ("", "tenant", "action", "environment", "to do"), map(_plan_row, shown))
     if max_per_action is not None and len(shown) < len(plan.tenants):
         for action, count in counts.items():
             if count > max_per_action:
@@ -166,13 +143,10 @@ def _describe_steps(tenant_plan: TenantPlan) -> Iterator[str]:
                 yield f"share with {len(record.unshared_appids(tenant.appids))}"
             case _:
                 if missing := [service for service in tenant.services if not record.has_service(service.name)]:
-                    yield f"establish {', '.join(map(_format_service, missing))}"
+                    names = (each.name + (f" ({each.remark})" if each.remark else "") for each in missing)
+                    yield f"establish {', '.join(names)}"
                 if unconfirmed := record.unconfirmed_services(tenant.service_names):
                     yield f"confirm {', '.join(unconfirmed)}"
-
-
-def _format_service(service: Service) -> str:
-    return f"{service.name} ({service.remark})" if service.remark else service.name
 
 
 def suggestions(plan: Plan, report: Report | None = None) -> Iterator[str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Protocol
 
 import attrs
 from rich.console import Console
@@ -15,23 +14,16 @@ from wxtcb.cli.console import echo_err, escape_unprintable
 from wxtcb.provision import STEPS, Outcome, Plan, TenantReport
 from wxtcb.provision.events import RunEvent, StepDone, StepOutcomeUnknown, TenantFinished
 
-_STEP_TITLES: Final = {step.name: step.title for step in STEPS}
-
 
 class ProgressView(Protocol):
     """Display of the events of a run."""
 
-    def open(self) -> contextlib.AbstractContextManager[object]:
-        """Show the display for the duration of the context."""
-        ...
+    def open(self) -> contextlib.AbstractContextManager[object]: ...
 
-    def handle_event(self, event: RunEvent) -> None:
-        """Update the display."""
-        ...
+    def handle_event(self, event: RunEvent) -> None: ...
 
     def print_message(self, text: str) -> None:
         """Print a message to the operator without damaging the display."""
-        ...
 
 
 def create_progress_view(console: Console, plan: Plan, *, quiet: bool) -> ProgressView:
@@ -41,7 +33,6 @@ def create_progress_view(console: Console, plan: Plan, *, quiet: bool) -> Progre
     return NoProgress() if quiet else ProgressLines(console, len(plan.tenants))
 
 
-@attrs.frozen
 class NoProgress:
     """Display that shows messages only."""
 
@@ -56,15 +47,12 @@ class NoProgress:
 
 
 @attrs.define
-class ProgressLines:
+class ProgressLines(NoProgress):
     """Display of a line for each finished tenant, and for each step whose outcome is unknown for now."""
 
     console: Console
     total: int
     _finished: int = attrs.field(init=False, default=0)
-
-    def open(self) -> contextlib.AbstractContextManager[object]:
-        return contextlib.nullcontext()
 
     def handle_event(self, event: RunEvent) -> None:
         match event:
@@ -77,9 +65,6 @@ class ProgressLines:
                 self.console.print(f"[{number}/{self.total}] {format_tenant(report)}", soft_wrap=True)
             case _:
                 pass
-
-    def print_message(self, text: str) -> None:
-        echo_err(text)
 
 
 def format_tenant(report: TenantReport) -> str:
@@ -105,19 +90,17 @@ class ProgressBars:
     _ambiguous: set[str] = attrs.field(init=False, factory=set[str])
 
     def __attrs_post_init__(self) -> None:
-        count = MofNCompleteColumn()
-        columns = (TextColumn("{task.description:<20}"), BarColumn(30), count, TextColumn("{task.fields[note]}"))
-        self._progress = Progress(*columns, TimeElapsedColumn(), console=self.console)
+        title, note = TextColumn("{task.description:<20}"), TextColumn("{task.fields[note]}")
+        columns = (title, BarColumn(30), MofNCompleteColumn(), note, TimeElapsedColumn())
+        self._progress = Progress(*columns, console=self.console)
         totals = Counter(step for tenant_plan in self.plan.tenants for step in tenant_plan.steps)
-        for step, title in _STEP_TITLES.items():
-            if totals[step]:
-                self._bars[step] = self._progress.add_task(title, total=totals[step], note="")
+        for step in STEPS:
+            if total := totals[step.name]:
+                self._bars[step.name] = self._progress.add_task(step.title, total=total, note="")
         self._total_bar = self._progress.add_task("tenants", total=len(self.plan.tenants), note="")
 
-    @contextlib.contextmanager
-    def open(self) -> Iterator[None]:
-        with self._progress:
-            yield
+    def open(self) -> contextlib.AbstractContextManager[object]:
+        return self._progress
 
     def handle_event(self, event: RunEvent) -> None:
         match event:

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
+from rich.box import ROUNDED
+from rich.console import Console
+from rich.table import Table
 
-from wxtcb.cli.console import confirm, echo_err, escape_unprintable, make_console, print_json_bytes, require_terminal
+from wxtcb.cli.console import (
+    align_columns,
+    confirm,
+    echo_err,
+    escape_unprintable,
+    make_console,
+    print_json_bytes,
+    require_terminal,
+)
 from wxtcb.cli.journal_file import run_with_journal
 from wxtcb.cli.plan import PlanRequest, make_plan, print_plan, suggestions
-from wxtcb.cli.progress import ProgressView, create_progress_view
+from wxtcb.cli.progress import ProgressView, create_progress_view, format_tenant
 from wxtcb.cli.report_files import ReportFiles
 from wxtcb.cli.runner import EXIT_FAILED, Interrupted, run_until_signal
-from wxtcb.cli.summary import print_summary
 from wxtcb.cli.target import Target, select_target
-from wxtcb.provision import Journal, Plan, Provisioner, Report, Run, Tenant
+from wxtcb.provision import Journal, Outcome, Plan, Provisioner, Report, Run, Tenant
+from wxtcb.provision.report import OUTCOME_ADVICE
 
-_MAX_ROWS_PER_ACTION: Final = 20
+_INDENT: Final = "  "
+# In order of urgency. Tenants that are simply done, or that await an administrator, are only counted.
+_LISTED_OUTCOMES: Final = (
+    Outcome.UNKNOWN,
+    Outcome.DUPLICATE,
+    Outcome.CONFLICT,
+    Outcome.FAILED,
+    Outcome.UNFINISHED,
+    Outcome.UNCONFIRMED,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -67,7 +88,7 @@ def _plan_and_run(
     # From here on, a full disk or a closed pipe behind the output must not stop the run or change its exit code.
     console = make_console(stderr=options.as_json, resilient=True)
     if billed_url or not options.as_json:
-        print_plan(console, plan, max_per_action=_MAX_ROWS_PER_ACTION)
+        print_plan(console, plan, max_per_action=20)
     if not plan.has_changes:
         # The run follows all the same: its report lists conflicts, and sets the exit code.
         echo_err("Nothing to do.")
@@ -106,15 +127,12 @@ async def _run_and_report(controller: RunController, options: ProvisionOptions, 
         # Also after an internal error: the report is the only list of what was opened and is billed. It is written
         # while signals are still handled, so that a second Ctrl-C cannot prevent it.
         if report := controller.report:
-            _print_report(report, controller.plan, options)
+            if options.as_json:
+                print_json_bytes(report.to_json(), resilient=True)
+            else:
+                advice = () if report.all_done else suggestions(controller.plan, report)
+                print_summary(make_console(resilient=True), report, advice)
             await options.report_files.write(report, controller.plan.journal)
-
-
-def _print_report(report: Report, plan: Plan, options: ProvisionOptions) -> None:
-    if options.as_json:
-        print_json_bytes(report.to_json(), resilient=True)
-    else:
-        print_summary(make_console(resilient=True), report, () if report.all_done else suggestions(plan, report))
 
 
 @attrs.define(eq=False)
@@ -162,3 +180,45 @@ class RunController:
             task = asyncio.get_running_loop().create_task(self.run.cancel(grace=grace))
             self._cancellations.add(task)
             task.add_done_callback(self._cancellations.discard)
+
+
+def print_summary(console: Console, report: Report, suggestions: Iterable[str] = ()) -> None:
+    """Print the summary of *report*, followed by *suggestions* of options to add."""
+    on_terminal = console.is_terminal
+    table = Table("outcome", header_style="bold", box=ROUNDED if on_terminal else None, pad_edge=on_terminal)
+    table.add_column("tenants", justify="right")
+    for outcome, count in report.counts.items():
+        if count:
+            table.add_row(outcome.value, str(count))
+    console.print(table)
+    lines = (
+        # Progress lines in a pipe already name every tenant. The bars of a terminal do not, so no list is cut there.
+        *_detail_lines(report, limit=None if on_terminal else 50),
+        *suggestions,
+        f"{report.done_count} of {len(report.tenants)} done in {report.elapsed:.1f} s",
+    )
+    for line in lines:
+        # As a table, so that the continuation of a line has the same indentation.
+        text = line.removeprefix(_INDENT)
+        row = (text,) if text == line else ("", text)
+        for part in align_columns([row], console.width) if on_terminal else (line,):
+            console.print(part, soft_wrap=True)
+
+
+def _detail_lines(report: Report, *, limit: int | None) -> Iterator[str]:
+    for outcome in _LISTED_OUTCOMES:
+        if entries := [entry for entry in report.tenants if entry.outcome is outcome]:
+            yield f"{outcome.value}: {OUTCOME_ADVICE[outcome]}"
+            started = [entry for entry in entries if not entry.not_started]
+            yield from (f"{_INDENT}{format_tenant(entry)}" for entry in started[:limit])
+            if limit is not None and len(started) > limit:
+                yield f"{_INDENT}and {len(started) - limit} more, listed above"
+            if len(entries) > len(started):
+                yield f"{_INDENT}{len(entries) - len(started)} not started"
+    if report.stop_reason:
+        yield f"Stopped early: {escape_unprintable(report.stop_reason)}"
+    if retry_after := report.retry_after:
+        yield f"Retry after {retry_after:%Y-%m-%d %H:%M} ({retry_after.tzname()})"
+    if report.link_count:
+        subject = "1 link awaits" if report.link_count == 1 else f"{report.link_count} links await"
+        yield f"{subject} confirmation by a mini program's administrator; --json lists the links."

@@ -20,11 +20,10 @@ from wxtcb.provision.report_csv import render_csv
 from wxtcb.provision.report_html import render_html
 
 TenantHistories = Mapping[str, tuple[HistoryEntry, ...]]
-_HTML_SUFFIX: Final = ".html"
 _FORMATS: Final[Mapping[str, Callable[[Report, TenantHistories], bytes]]] = {
     ".json": lambda report, _: report.to_json(),
     ".csv": lambda report, _: render_csv(report).encode("utf-8-sig", "backslashreplace"),
-    _HTML_SUFFIX: lambda report, histories: render_html(report, histories).encode(),
+    ".html": lambda report, histories: render_html(report, histories).encode(),
 }
 
 
@@ -38,12 +37,10 @@ class ReportFiles:
     def for_paths(cls, paths: Iterable[Path], *, protected: Iterable[Path | None] = ()) -> ReportFiles:
         """Return the files at *paths*, after a temporary file was created next to each of them.
 
-        Raises `InvalidArgument` if one cannot be written, has an unsupported suffix, is duplicated, or is one of the
-        *protected* files, such as the journal.
+        Raises `InvalidArgument` if one cannot be written, has an unsupported suffix, is duplicated, or is *protected*.
         """
         used = {os.path.realpath(path) for path in protected if path}
-        checked = tuple(paths)
-        for path in checked:
+        for path in (checked := tuple(paths)):
             _check_path(path, used)
             used.add(os.path.realpath(path))
         return cls(checked)
@@ -59,7 +56,7 @@ class ReportFiles:
 
     async def _read_histories(self, report: Report, journal: Journal) -> TenantHistories:
         """Return the history of each tenant, or none if no file shows it or if the journal cannot be read."""
-        if not any(path.suffix.lower() == _HTML_SUFFIX for path in self.paths):
+        if not any(path.suffix.lower() == ".html" for path in self.paths):
             return {}
         try:
             return await journal.history(entry.tenant for entry in report.tenants)

@@ -26,9 +26,6 @@ EXIT_FAILED: Final = 3
 EXIT_INTERRUPTED: Final = 130
 TERMINATION_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
-# What a write reports for a full disk, an exceeded quota or size limit, and a terminal that is gone.
-_OUTPUT_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-
 
 def prepare_standard_streams() -> None:
     """Replace closed standard streams, and escape characters that a stream cannot encode."""
@@ -85,8 +82,10 @@ def report_output_error(error: OSError) -> int:
     """
     from wxtcb.cli.console import echo_err
 
-    # An error with a file name comes from a file. Errors of connections and of the journal are no OSError here.
-    if error.errno not in _OUTPUT_ERRNOS or error.filename is not None:
+    # What a write reports for a full disk, an exceeded quota or size limit, and a terminal that is gone. An error with
+    # a file name comes from a file. Errors of connections and of the journal are no OSError here.
+    output_errnos = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    if error.errno not in output_errnos or error.filename is not None:
         raise error
     discard_output(sys.stdout)
     for line in (f"wxtcb: cannot write to standard output ({error.strerror})", *getattr(error, "__notes__", ())):

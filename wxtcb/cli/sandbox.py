@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import shlex
 import sys
-from typing import Final
 
 import attrs
 
@@ -14,8 +13,6 @@ from wxtcb.cli.console import echo_err
 from wxtcb.cli.runner import GracefulStop, run_until_signal
 from wxtcb.errors import InvalidArgument
 from wxtcb.sandbox import Push, PushResult, ReadyPolicy, Sandbox, World
-
-_SEED_LIMIT: Final = 1_000_000
 
 
 @attrs.frozen
@@ -35,22 +32,17 @@ class PushReporter:
     last_message: str = ""
 
     def __call__(self, push: Push, result: PushResult) -> None:
-        message = self._format_result(push, result)
+        message = f"No response from {self.url} yet: {result}. Retrying every second."
+        if result.accepted:
+            message = f"{push.info_type} was pushed and accepted."
+        elif self.sandbox.pushes.stopped:
+            message = f"{push.info_type} was not accepted: {result}. Pushing stops after too many failures in a row; "
+            message += "`wxtcb call api_start_push_ticket` restarts it."
+        elif self.sandbox.pushes.receiver_responded:
+            message = f"{push.info_type} was not accepted: {result}."
         if result.accepted or message != self.last_message:
             echo_err(message)
         self.last_message = message
-
-    def _format_result(self, push: Push, result: PushResult) -> str:
-        if result.accepted:
-            return f"{push.info_type} was pushed and accepted."
-        if self.sandbox.pushes.stopped:
-            return (
-                f"{push.info_type} was not accepted: {result}. Pushing stops after too many failures in a row; "
-                "`wxtcb call api_start_push_ticket` restarts it."
-            )
-        if self.sandbox.pushes.receiver_responded:
-            return f"{push.info_type} was not accepted: {result}."
-        return f"No response from {self.url} yet: {result}. Retrying every second."
 
 
 def serve(
@@ -58,12 +50,11 @@ def serve(
 ) -> int:
     """Serve the sandbox until a signal; return the exit code of the signal.
 
-    *ready_after* and *token_ttl* are in seconds, *busy* is the fraction of calls that are answered with -1. Raises
-    `InvalidArgument` if the port is in use or the push target is invalid.
+    Raises `InvalidArgument` if the port is in use or the push target is invalid.
     """
     world = World(
         # Token stores are keyed by AppId. With a fixed default seed, a store would offer a token of an earlier run.
-        seed=secrets.randbelow(_SEED_LIMIT) if seed is None else seed,
+        seed=secrets.randbelow(1_000_000) if seed is None else seed,
         ready_after=ReadyPolicy.after_seconds(ready_after),
         token_ttl=token_ttl,
     )

@@ -12,28 +12,24 @@ import attrs
 
 from wxtcb.cli.config import Settings, read_settings
 from wxtcb.sandbox import ReadyPolicy, Sandbox, World
+from wxtcb.secret import Secret
 from wxtcb.session import Session
 from wxtcb.tokens import MemoryStore
 
 # Short, so that a first try takes seconds, but long enough to see a tenant wait for NORMAL.
 _SANDBOX_READY_AFTER: Final = 1.5
-_SANDBOX_INTERVAL: Final = 0.25
-_SANDBOX_SETTLE: Final = 2.0
 
 
 @attrs.frozen
 class SandboxTarget:
-    """Simulated platform in this process, on which nothing is billed.
-
-    Each session starts and stops the server of the sandbox; its world, such as environments, remains.
-    """
+    """Simulated platform in this process; its world, such as environments, outlives a session."""
 
     sandbox: Sandbox = attrs.field(
         factory=lambda: Sandbox(world=World(ready_after=ReadyPolicy.after_seconds(_SANDBOX_READY_AFTER)))
     )
     billed_url: str | None = None
-    interval: float = _SANDBOX_INTERVAL
-    settle: float = _SANDBOX_SETTLE
+    interval: float = 0.25
+    settle: float = 2.0
 
     @property
     def component_appid(self) -> str:
@@ -43,13 +39,10 @@ class SandboxTarget:
     async def session(self) -> AsyncIterator[Session]:
         """Start the sandbox, and open a session on it."""
         async with self.sandbox as sandbox:
-            session = Session(
-                component_appid=sandbox.component_appid,
-                component_appsecret=sandbox.component_appsecret,
-                ticket=sandbox.ticket,
-                base_url=sandbox.url,
+            settings = Settings(
+                sandbox.component_appid, Secret(sandbox.component_appsecret), Secret(sandbox.ticket), sandbox.url
             )
-            async with session:
+            async with settings.session() as session:
                 yield session
 
 

@@ -9,20 +9,12 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import attrs
 from aiohttp import web
 
-from wxtcb.cli.config import (
-    AES_KEY_VAR,
-    APPID_VAR,
-    MSGTOKEN_VAR,
-    PREVIOUS_AES_KEY_VAR,
-    STORE_URL_VAR,
-    StoreConfig,
-    read_store_config,
-)
+from wxtcb.cli import config
 from wxtcb.cli.console import echo_err, echo_err_newline, escape_unprintable, resilient_stream
 from wxtcb.cli.runner import GracefulStop, run_until_signal
 from wxtcb.errors import InvalidArgument, TokenStoreError
@@ -30,25 +22,18 @@ from wxtcb.events import Event, PushMalformed, PushRefused, TicketReceived, Tick
 from wxtcb.secret import Secret
 
 if TYPE_CHECKING:
-    # These need the extra `[ticket]`; see `_load_receiver_class`.
+    # These need the extra `[ticket]`; see `_create_receiver`.
     from wxtcb.tokens import TokenStore
     from wxtcb.tokens.ticket import Notification, TicketReceiver
 
-_STORE_HINT: Final = (
-    f"{STORE_URL_VAR} is the token store in which other programs find the ticket, such as sqlite:///wxtcb-tokens.db"
-)
 _PATH_PATTERN: Final = re.compile(r"(/[\w.~-]*)+", re.ASCII)
 # Seconds for pushes in progress. Service managers wait about ten seconds before they kill a process.
 _SHUTDOWN_TIMEOUT: Final = 2.0
-# Not 0, which aiohttp takes for "no limit".
-_MIN_SHUTDOWN_TIMEOUT: Final = 0.01
-_NOT_FOUND_LOG_INTERVAL: Final = 60.0
-_MAX_LOGGED_REQUEST: Final = 60
 _VARIABLE_BY_ARGUMENT: Final = {
-    "TicketReceiver: component_appid": APPID_VAR,
-    "TicketReceiver: message_token": MSGTOKEN_VAR,
-    "encoding_aes_key": AES_KEY_VAR,
-    "previous_encoding_aes_key": PREVIOUS_AES_KEY_VAR,
+    "TicketReceiver: component_appid": config.APPID_VAR,
+    "TicketReceiver: message_token": config.MSGTOKEN_VAR,
+    "encoding_aes_key": config.AES_KEY_VAR,
+    "previous_encoding_aes_key": config.PREVIOUS_AES_KEY_VAR,
 }
 
 
@@ -74,20 +59,19 @@ class ReceiverSettings:
     message_token: Secret
     encoding_aes_key: Secret
     previous_encoding_aes_key: Secret | None
-    store: StoreConfig
+    store: config.StoreConfig
 
     @asynccontextmanager
     async def open_receiver(self) -> AsyncIterator[TicketReceiver]:
-        """Open the token store, and a receiver that writes to it.
-
-        Raises `InvalidArgument`, which names the environment variable, if a value is invalid.
-        """
+        """Open a receiver and its store; raise `InvalidArgument`, which names the variable, if a value is invalid."""
         async with self.store.open() as store, self._create_receiver(store) as receiver:
             yield receiver
 
     def _create_receiver(self, store: TokenStore) -> TicketReceiver:
         try:
-            return _load_receiver_class()(
+            # cryptography and defusedxml come with the extra. Without it, the command must say what to install.
+            receiver_class = cast("type[TicketReceiver]", importlib.import_module("wxtcb.tokens.ticket").TicketReceiver)
+            return receiver_class(
                 component_appid=self.component_appid,
                 message_token=self.message_token,
                 encoding_aes_key=self.encoding_aes_key,
@@ -100,32 +84,26 @@ class ReceiverSettings:
             # The receiver names its own argument; the operator has set an environment variable.
             argument, must, rest = str(error).partition(" must be ")
             raise InvalidArgument(f"{_VARIABLE_BY_ARGUMENT.get(argument, argument)}{must}{rest}") from error
+        except ModuleNotFoundError as error:
+            raise InvalidArgument(str(error)) from error
 
 
 def read_receiver_settings(env: Mapping[str, str]) -> ReceiverSettings:
     """Read the settings from the environment variables *env*; raise one `InvalidArgument` for all missing ones."""
-    names = (APPID_VAR, MSGTOKEN_VAR, AES_KEY_VAR, PREVIOUS_AES_KEY_VAR)
-    values = {name: env.get(name, "").strip() for name in names}
-    store = read_store_config(env)
-    missing = [name for name in (APPID_VAR, MSGTOKEN_VAR, AES_KEY_VAR) if not values[name]]
+    names = (config.APPID_VAR, config.MSGTOKEN_VAR, config.AES_KEY_VAR)
+    appid, message_token, key = values = [env.get(name, "").strip() for name in names]
+    store = config.read_store_config(env)
+    missing = [name for name, value in zip(names, values, strict=True) if not value]
     if store is not None and not missing:
+        previous = env.get(config.PREVIOUS_AES_KEY_VAR, "").strip()
         return ReceiverSettings(
-            component_appid=values[APPID_VAR],
-            message_token=Secret.of(values[MSGTOKEN_VAR]),
-            encoding_aes_key=Secret.of(values[AES_KEY_VAR]),
-            previous_encoding_aes_key=Secret.of(previous) if (previous := values[PREVIOUS_AES_KEY_VAR]) else None,
-            store=store,
+            appid, Secret(message_token), Secret(key), Secret(previous) if previous else None, store
         )
-    message = f"not set in the environment: {', '.join(missing + [STORE_URL_VAR] * (store is None))}"
-    raise InvalidArgument(message if store else f"{message}; {_STORE_HINT}")
-
-
-def _load_receiver_class() -> type[TicketReceiver]:
-    # cryptography and defusedxml come with the extra. Without it, the command must say what to install.
-    try:
-        return cast("type[TicketReceiver]", importlib.import_module("wxtcb.tokens.ticket").TicketReceiver)
-    except ModuleNotFoundError as error:
-        raise InvalidArgument(str(error)) from error
+    message = f"not set in the environment: {', '.join(missing + [config.STORE_URL_VAR] * (store is None))}"
+    if store is None:
+        message += f"; {config.STORE_URL_VAR} is the token store in which other programs find the ticket, such as "
+        message += "sqlite:///wxtcb-tokens.db"
+    raise InvalidArgument(message)
 
 
 def serve(address: ListenAddress) -> int:
@@ -139,9 +117,8 @@ def serve(address: ListenAddress) -> int:
         raise InvalidArgument("--host must not be empty: to listen on all addresses, pass 0.0.0.0")
     if not _PATH_PATTERN.fullmatch(address.path):
         # The router of aiohttp would take braces for a pattern.
-        raise InvalidArgument(
-            f"--path {address.path}: it must start with / and contain only letters, digits, / and -._~"
-        )
+        must = "it must start with / and contain only letters, digits, / and -._~"
+        raise InvalidArgument(f"--path {address.path}: {must}")
     stop = GracefulStop()
     run_until_signal(_run_receiver(read_receiver_settings(os.environ), address, stop), stop)
     return stop.exit_code
@@ -167,7 +144,7 @@ async def _describe_stored_ticket(receiver: TicketReceiver) -> str:
         ticket = await receiver.newest_ticket()
     except TokenStoreError as error:
         if error.permanent:
-            raise InvalidArgument(f"{STORE_URL_VAR}: {error}") from error
+            raise InvalidArgument(f"{config.STORE_URL_VAR}: {error}") from error
         # WeChat stops pushing after too many failures, so tickets are accepted while the store is unavailable.
         return f"The store is unavailable ({error.reason}); tickets are kept in memory until it is available."
     return "The store contains no ticket yet." if ticket is None else "The store contains a ticket."
@@ -193,8 +170,9 @@ async def listen(receiver: TicketReceiver, address: ListenAddress) -> AsyncItera
         try:
             await runner.cleanup()
         except asyncio.CancelledError:
-            # The clean-up was cancelled while it waited for handlers: close their connections now.
-            await server.shutdown(_MIN_SHUTDOWN_TIMEOUT)
+            # The clean-up was cancelled while it waited for handlers: close their connections now. Not 0, which
+            # aiohttp takes for "no limit".
+            await server.shutdown(0.01)
             raise
 
 
@@ -209,8 +187,8 @@ class NotFoundHandler:
     async def handle(self, request: web.Request) -> web.Response:
         # Limited because anyone on the internet can send such requests.
         if (now := self.clock()) >= self._next_log_at:
-            self._next_log_at = now + _NOT_FOUND_LOG_INTERVAL
-            line = escape_unprintable(f"{request.method} {request.path}"[:_MAX_LOGGED_REQUEST])
+            self._next_log_at = now + 60
+            line = escape_unprintable(f"{request.method} {request.path}"[:60])
             _log_line(f"404 for {line}: pushes are received at {self.path}")
         return web.Response(status=404, text="not found\n")
 
@@ -229,25 +207,16 @@ async def log_notification(notification: Notification) -> None:
 
 def log_event(event: Event) -> None:
     """Log an event of the receiver; skip events of other parts of the library."""
-    formatter = _EVENT_FORMATTERS.get(type(event))
-    if formatter is not None:
-        _log_line(formatter(event))
-
-
-def _format_received(event: TicketReceived) -> str:
-    state = "kept in memory" if event.in_memory_only else "stored" if event.is_newest else "already known"
-    return f"ticket {state}, created {time.time() - event.create_time:.0f} s ago"
-
-
-def _format_write_failure(event: TicketWriteFailed) -> str:
-    consequence = "it is lost" if event.retry_after is None else f"retrying in {event.retry_after:.0f} s"
-    return f"ticket not stored, {consequence}: {event.reason}"
-
-
-# Any: each function takes the events of its key only, which the type of a dict cannot express.
-_EVENT_FORMATTERS: Final[dict[type[Any], Callable[[Any], str]]] = {
-    TicketReceived: _format_received,
-    PushRefused: lambda event: f"push rejected with {event.status}: {event.reason}",
-    PushMalformed: lambda event: f"push acknowledged, but malformed: {event.reason}",
-    TicketWriteFailed: _format_write_failure,
-}
+    match event:
+        case TicketReceived():
+            state = "kept in memory" if event.in_memory_only else "stored" if event.is_newest else "already known"
+            _log_line(f"ticket {state}, created {time.time() - event.create_time:.0f} s ago")
+        case TicketWriteFailed():
+            consequence = "it is lost" if event.retry_after is None else f"retrying in {event.retry_after:.0f} s"
+            _log_line(f"ticket not stored, {consequence}: {event.reason}")
+        case PushRefused():
+            _log_line(f"push rejected with {event.status}: {event.reason}")
+        case PushMalformed():
+            _log_line(f"push acknowledged, but malformed: {event.reason}")
+        case _:
+            pass

@@ -5,26 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-import attrs
-
 from wxtcb.api.token import api_component_token
-from wxtcb.cli.config import (
-    RECEIVER_VARS,
-    SESSION_VARS,
-    TICKET_FILE_VAR,
-    TICKET_VAR,
-    Settings,
-    TicketFile,
-    read_settings,
-)
-from wxtcb.cli.console import (
-    align_columns,
-    as_command,
-    echo_err_newline,
-    echo_out,
-    escape_unprintable,
-    print_json_bytes,
-)
+from wxtcb.cli import config, console
 from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.errors import InvalidArgument, WxtcbError
 from wxtcb.secret import Secret
@@ -42,24 +24,24 @@ def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
         return _fetch_and_print(reveal=reveal, own_token=own_token)
     if reveal:
         raise InvalidArgument("--reveal: there is no token to print without --fetch; no request was sent")
-    variables = (*SESSION_VARS, *RECEIVER_VARS)
+    variables = (*config.SESSION_VARS, *config.RECEIVER_VARS)
     rows = [(name, "set" if os.environ.get(name, "").strip() else "not set") for name in variables]
-    for line in align_columns(rows):
-        echo_out(line)
+    for line in console.align_columns(rows):
+        console.echo_out(line)
     try:
-        settings = read_settings(os.environ)
+        settings = config.read_settings(os.environ)
     except WxtcbError as error:
         # Missing credentials are the state to be shown, so this is not a failure of the command.
-        echo_out(f"Not ready: {escape_unprintable(str(error))}.")
+        console.echo_out(f"Not ready: {console.escape_unprintable(str(error))}.")
         return 0
     return _print_state(settings)
 
 
-def _print_state(settings: Settings) -> int:
+def _print_state(settings: config.Settings) -> int:
     permission = "" if settings.on_loopback or settings.store else "; fetching a token from it requires --own-token"
-    echo_out(f"Ready for {settings.base_url}{permission}.")
+    console.echo_out(f"Ready for {settings.base_url}{permission}.")
     if settings.store is None:
-        echo_out(
+        console.echo_out(
             "No token was fetched, and none is stored between commands without a token store; --fetch fetches one."
         )
         return 0
@@ -72,7 +54,7 @@ def _print_state(settings: Settings) -> int:
     if isinstance(health, Interrupted):
         return health.exit_code
     for line in (*describe_health(health), *_describe_ticket_source(settings, health)):
-        echo_out(line)
+        console.echo_out(line)
     return 0
 
 
@@ -83,16 +65,10 @@ def describe_health(health: Health) -> Iterator[str]:
         if health.token_expires_in is None:
             yield "The store contains no token yet."
         else:
-            validity = (
-                f"expires in {_format_duration(health.token_expires_in)}"
-                if health.token_expires_in > 0
-                else "has expired"
-            )
-            age = _format_duration(health.token_age)
-            yield (
-                f"The token in the store {validity}; {health.token_fetched_by} fetched it {age} ago "
-                f"({health.token_fetch_reason})."
-            )
+            remaining, age = _format_duration(health.token_expires_in), _format_duration(health.token_age)
+            validity = f"expires in {remaining}" if health.token_expires_in > 0 else "has expired"
+            fetched = f"{health.token_fetched_by} fetched it {age} ago ({health.token_fetch_reason})"
+            yield f"The token in the store {validity}; {fetched}."
         if health.ticket_age is not None:
             yield f"The ticket in the store was received {_format_duration(health.ticket_age)} ago."
         yield f"Tokens fetched within the last hour: {health.fetches_last_hour}."
@@ -100,19 +76,17 @@ def describe_health(health: Health) -> Iterator[str]:
             yield f"{health.lease_owner} is fetching a token."
     for error in health.problems:
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-        yield as_command(escape_unprintable(f"Problem: {error}{notes}"))
+        yield console.as_command(console.escape_unprintable(f"Problem: {error}{notes}"))
 
 
-def _describe_ticket_source(settings: Settings, health: Health) -> Iterator[str]:
+def _describe_ticket_source(settings: config.Settings, health: Health) -> Iterator[str]:
     """Iterate over at most one line, which names the ticket that is used if one is set next to the store."""
     if settings.ticket and health.fetches_last_hour is not None:
-        name = TICKET_FILE_VAR if isinstance(settings.ticket, TicketFile) else TICKET_VAR
-        is_valid = health.ticket_age is not None and health.ticket_age <= TICKET_TTL
-        yield (
-            f"The ticket in the store is used; {name} is ignored."
-            if is_valid
-            else f"{name} is used, because the store contains no ticket of the last 12 hours."
-        )
+        name = config.TICKET_FILE_VAR if isinstance(settings.ticket, config.TicketFile) else config.TICKET_VAR
+        if health.ticket_age is not None and health.ticket_age <= TICKET_TTL:
+            yield f"The ticket in the store is used; {name} is ignored."
+        else:
+            yield f"{name} is used, because the store contains no ticket of the last 12 hours."
 
 
 def _format_duration(seconds: float | None) -> str:
@@ -120,47 +94,34 @@ def _format_duration(seconds: float | None) -> str:
     return f"{total // 3600} h {total % 3600 // 60} min" if total >= 3600 else f"{total // 60} min {total % 60} s"
 
 
-@attrs.frozen
-class TokenResult:
-    """Valid token, and the message that describes it."""
-
-    value: Secret
-    message: str
-
-
 def _fetch_and_print(*, reveal: bool, own_token: bool) -> int:
-    settings = read_settings(os.environ)
+    settings = config.read_settings(os.environ)
     settings.require_fetch_permission("--fetch", own_token=own_token)
     result = run_until_signal(_fetch_token(settings) if settings.store is None else _get_shared_token(settings))
-    return _report_interruption(result) if isinstance(result, Interrupted) else _print_token(result, reveal=reveal)
-
-
-def _report_interruption(interruption: Interrupted) -> int:
-    echo_err_newline(
-        f"{interruption.signal_name} interrupted the fetch: a token may have been issued, which may have invalidated "
-        "the previous one."
-    )
-    return interruption.exit_code
-
-
-def _print_token(result: TokenResult, *, reveal: bool) -> int:
-    echo_out(result.message)
+    if isinstance(result, Interrupted):
+        console.echo_err_newline(
+            f"{result.signal_name} interrupted the fetch: a token may have been issued, which may have invalidated the "
+            "previous one."
+        )
+        return result.exit_code
+    value, message = result
+    console.echo_out(message)
     if reveal:
         # The token alone, on a line of its own, so that a shell can read it.
-        print_json_bytes(result.value.reveal().encode())
+        console.print_json_bytes(value.reveal().encode())
     return 0
 
 
-async def _fetch_token(settings: Settings) -> TokenResult:
+async def _fetch_token(settings: config.Settings) -> tuple[Secret, str]:
     ticket = await settings.newest_ticket()
     async with settings.session() as session:
         reply = await api_component_token(session, component_verify_ticket=ticket)
-    return TokenResult(reply.component_access_token, f"A token was fetched; it expires in {reply.expires_in} s.")
+    return reply.component_access_token, f"A token was fetched; it expires in {reply.expires_in} s."
 
 
-async def _get_shared_token(settings: Settings) -> TokenResult:
+async def _get_shared_token(settings: config.Settings) -> tuple[Secret, str]:
     # A fetch of its own would invalidate the token that other processes use.
     async with settings.session() as session:
         value = await session.token()
         expires_in = session.stats().token_expires_in or 0.0
-    return TokenResult(value, f"The token in the store expires in {_format_duration(expires_in)}.")
+    return value, f"The token in the store expires in {_format_duration(expires_in)}."

@@ -22,9 +22,8 @@ def _create_fernet(key: EncryptionKey | Sequence[EncryptionKey]) -> MultiFernet:
     try:
         from cryptography.fernet import Fernet, MultiFernet
     except ModuleNotFoundError as error:
-        raise ImportError(
-            "EncryptedStore needs cryptography: pip install 'wxtcb[ticket]'", name="cryptography"
-        ) from error
+        message = "EncryptedStore needs cryptography: pip install 'wxtcb[ticket]'"
+        raise ImportError(message, name="cryptography") from error
     keys = [key] if isinstance(key, str | bytes | Secret) or not isinstance(key, Iterable) else [*key]
     try:
         return MultiFernet([Fernet(each.reveal() if isinstance(each, Secret) else each) for each in keys])
@@ -52,8 +51,17 @@ class EncryptedStore:
     _fernet: MultiFernet = attrs.field(alias="key", converter=_create_fernet, repr=False)
 
     async def load(self, component_appid: str) -> StoredDocument:
+        from cryptography.fernet import InvalidToken
+
         stored = await self.store.load(component_appid)
-        return stored if stored.document is None else attrs.evolve(stored, document=self._decrypt(stored.document))
+        if stored.document is None:
+            return stored
+        try:
+            document = self._fernet.decrypt(stored.document.encode(errors="surrogatepass"))
+        except InvalidToken as error:
+            message = "contains a document that is not encrypted with any of the given keys"
+            raise TokenStoreError(message, permanent=True) from error
+        return attrs.evolve(stored, document=document.decode(errors="surrogatepass"))
 
     async def compare_and_set(self, component_appid: str, document: str, *, version: str) -> bool:
         # "surrogatepass", because a store has to return any str unchanged, also one that is not valid Unicode.
@@ -62,13 +70,3 @@ class EncryptedStore:
 
     async def wait_for_change(self, component_appid: str, *, version: str, timeout: float) -> None:
         await self.store.wait_for_change(component_appid, version=version, timeout=timeout)
-
-    def _decrypt(self, encrypted: str) -> str:
-        from cryptography.fernet import InvalidToken
-
-        try:
-            return self._fernet.decrypt(encrypted.encode(errors="surrogatepass")).decode(errors="surrogatepass")
-        except InvalidToken as error:
-            raise TokenStoreError(
-                "contains a document that is not encrypted with any of the given keys", permanent=True
-            ) from error

@@ -8,7 +8,7 @@ from wxtcb._protocol.errcodes import api_error
 from wxtcb.errors import ApiError, TicketExpired, TicketMissing, TokenStoreError, WxtcbError
 from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.providers import API_COMPONENT_TOKEN
-from wxtcb.tokens.state import TICKET_TTL, RejectedRefresh, TokenState
+from wxtcb.tokens.state import TICKET_TTL, TokenState
 
 
 @attrs.frozen(kw_only=True)
@@ -56,10 +56,6 @@ async def read_health(cache: TokenCache) -> Health:
         store_error = error
     else:
         state, now = snapshot.state, snapshot.store_time
-    return _build_health(cache, state, now, store_error)
-
-
-def _build_health(cache: TokenCache, state: TokenState, now: float, store_error: TokenStoreError | None) -> Health:
     token, ticket, lease = state.token, state.ticket, state.lease
     age_and_remaining = cache.age_and_remaining()
     if age_and_remaining is None and token is not None:
@@ -74,8 +70,10 @@ def _build_health(cache: TokenCache, state: TokenState, now: float, store_error:
         refresh_error = None
     # This process's own rejection is as new as the stored one, or newer.
     rejection = None
-    if state.rejection is not None and not isinstance(refresh_error, ApiError):
-        rejection = _rejection_error(state.rejection)
+    if (stored := state.rejection) is not None and not isinstance(refresh_error, ApiError):
+        path = API_COMPONENT_TOKEN.path
+        rejection = api_error(stored.errcode, stored.errmsg, endpoint=path, without_token=True)
+        rejection.add_note(f"received by {stored.owner}")
     ticket_error: WxtcbError | None = None
     if cache.refresher.uses_stored_ticket and store_error is None:
         if ticket_age is None:
@@ -96,10 +94,3 @@ def _build_health(cache: TokenCache, state: TokenState, now: float, store_error:
         last_error=cache.last_error,
         problems=tuple(problem for problem in problems if problem is not None),
     )
-
-
-def _rejection_error(rejection: RejectedRefresh) -> WxtcbError:
-    """Return the error that the process which was rejected raised."""
-    error = api_error(rejection.errcode, rejection.errmsg, endpoint=API_COMPONENT_TOKEN.path, without_token=True)
-    error.add_note(f"received by {rejection.owner}")
-    return error

@@ -73,9 +73,8 @@ class LeaseManager:
             state = self.without_orphaned(state, now)
             if not may_acquire(state, now):
                 return None
-            return state.with_lease(
-                handle.nonce, self.owner, now, not_latest=not_latest, counts_as_fetch=counts_as_fetch
-            )
+            nonce, counts = handle.nonce, counts_as_fetch
+            return state.with_lease(nonce, self.owner, now, not_latest=not_latest, counts_as_fetch=counts)
 
         try:
             snapshot = await self.shared_state.update(grant)
@@ -89,7 +88,7 @@ class LeaseManager:
         return None if snapshot is None else handle
 
     async def _claim_unconfirmed(self) -> LeaseHandle | None:
-        """Return a lease that was granted although the store's reply was lost, if there is one and it still holds."""
+        """Return a lease that was granted although the store's reply was lost, if it still holds."""
         handle = self._unconfirmed
         if handle is None or self.now() >= handle.expires_at:
             return None
@@ -131,9 +130,7 @@ class LeaseManager:
             await asyncio.sleep(interval)
             requested_at = self.now()
             try:
-                snapshot = await self.shared_state.update(
-                    lambda state, now: state.with_lease_extended(handle.nonce, now)
-                )
+                snapshot = await self.shared_state.update(lambda state, at: state.with_lease_extended(handle.nonce, at))
             except TokenStoreError:
                 interval = RENEW_RETRY_INTERVAL
                 continue

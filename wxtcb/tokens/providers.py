@@ -13,24 +13,11 @@ from typing import ClassVar, Final, Protocol, TypeVar
 
 import attrs
 
+from wxtcb import errors
 from wxtcb._http.executor import RequestExecutor
 from wxtcb._http.transport import Request, SendCancelled
 from wxtcb._protocol.codec import RequestBody, encode_body
 from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
-from wxtcb.errors import (
-    ApiError,
-    CloudUnavailable,
-    PlatformBusy,
-    RateLimited,
-    TicketError,
-    TicketExpired,
-    TicketMissing,
-    TokenConflict,
-    TokenFetchLimit,
-    TokenStoreError,
-    TransportError,
-    WxtcbError,
-)
 from wxtcb.secret import Secret
 from wxtcb.tokens.callbacks import UserCodeFailure, call_user_code
 from wxtcb.tokens.shared_state import SharedState
@@ -96,45 +83,46 @@ class TokenProvider(Protocol):
     @property
     def invalidates_previous(self) -> bool:
         """Whether each new token invalidates the one before; only such fetches count towards the hourly limit."""
-        ...
 
     async def prepare(self) -> FetchFunction:
         """Do what can be done before the lease is acquired, and return the function that fetches a token."""
-        ...
 
-    async def request_ticket_push(self, ticket_error: TicketError) -> None:
+    async def request_ticket_push(self, ticket_error: errors.TicketError) -> None:
         """Request a push of the ticket if that was not done yet; raise if waiting for it is useless."""
-        ...
 
 
-def is_transient(error: WxtcbError) -> bool:
+def unsent_error(reason: str) -> errors.TransportError:
+    """Return the error of a fetch that sent no request to the platform."""
+    return errors.TransportError(reason, endpoint=API_COMPONENT_TOKEN.path, sent=False)
+
+
+def is_transient(error: errors.WxtcbError) -> bool:
     """Return whether a failed fetch may soon succeed with the same credentials and the same ticket."""
-    if isinstance(error, TicketError | TokenFetchLimit | TokenConflict):
-        return isinstance(error, TicketError) and error.transient
-    if isinstance(error, TokenStoreError):
+    if isinstance(error, errors.TicketError | errors.TokenFetchLimit | errors.TokenConflict):
+        return isinstance(error, errors.TicketError) and error.transient
+    if isinstance(error, errors.TokenStoreError):
         return not error.permanent
-    return not isinstance(error, ApiError) or isinstance(error, PlatformBusy | CloudUnavailable | RateLimited)
+    return not isinstance(error, errors.ApiError) or isinstance(
+        error, errors.PlatformBusy | errors.CloudUnavailable | errors.RateLimited
+    )
 
 
 @attrs.frozen(eq=False)
 class StoredTicketSource:
-    """A ticket source that reads the store, into which the receiver writes.
-
-    While the store is down it returns the ticket that was read last.
-    """
+    """A ticket source that reads the store; while the store is down it returns the ticket that was read last."""
 
     shared_state: SharedState
 
     async def __call__(self) -> Secret | None:
         try:
             snapshot = await self.shared_state.read()
-        except TokenStoreError:
+        except errors.TokenStoreError:
             if self.shared_state.last_snapshot is None:
                 raise
             snapshot = self.shared_state.last_snapshot
         ticket = snapshot.state.ticket
         if ticket is not None and (age := ticket.age(snapshot.store_time)) > TICKET_TTL:
-            raise TicketExpired(age)
+            raise errors.TicketExpired(age)
         return None if ticket is None else ticket.value
 
 
@@ -156,17 +144,15 @@ class TicketTokenProvider:
     timeout: float = 35.0
     ticket_timeout: float | None = None
     invalidates_previous: bool = attrs.field(init=False, default=True)
-    _rejection: WxtcbError | None = attrs.field(init=False, default=None)
+    _rejection: errors.WxtcbError | None = attrs.field(init=False, default=None)
     _rejected_ticket: Secret | None = attrs.field(init=False, default=None)
     _rejected_until: float = attrs.field(init=False, default=0.0)
     _push_deadline: float = attrs.field(init=False, default=float("-inf"))
     _next_push_at: float = attrs.field(init=False, default=float("-inf"))
-    _push_error: WxtcbError | None = attrs.field(init=False, default=None)
+    _push_error: errors.WxtcbError | None = attrs.field(init=False, default=None)
 
     async def prepare(self) -> FetchFunction:
         ticket = await self._get_ticket()
-        if isinstance(ticket, WxtcbError):
-            raise ticket
         remaining = self._rejected_until - self.now()
         if self._rejection is not None and remaining > 0 and ticket == self._rejected_ticket:
             # A copy, because several callers may get it and each adds its own traceback.
@@ -175,20 +161,29 @@ class TicketTokenProvider:
             raise rejection
         return functools.partial(self._fetch, ticket)
 
-    async def _get_ticket(self) -> Secret | WxtcbError:
-        """Return the ticket, or the error to raise."""
-        ticket = await call_user_code(self.ticket_source, self.timeout)
+    async def _get_ticket(self) -> Secret:
+        ticket: object = await call_user_code(self.ticket_source, self.timeout)
+        if isinstance(ticket, errors.WxtcbError):
+            raise ticket
+        if ticket is None or ticket == "":
+            raise errors.TicketMissing
+        if isinstance(ticket, str | Secret) and is_valid_unicode(ticket):
+            return Secret.of(ticket)
         if isinstance(ticket, UserCodeFailure):
-            return _ticket_source_error(f"the ticket source {ticket.message}")
-        return ticket if isinstance(ticket, WxtcbError) else _validate_ticket(ticket)
+            reason = ticket.message
+        elif isinstance(ticket, str | Secret):
+            reason = "returned a string that is not valid Unicode"
+        else:
+            reason = f"returned a {type(ticket).__name__}; it must return a string"
+        error = errors.TicketError(f"the ticket source {reason}; no token was requested")
+        error.transient = True
+        # The frame is part of the traceback, and error reporters print its variables.
+        del ticket
+        raise error
 
     async def _fetch(self, ticket: Secret, may_send: Callable[[], bool]) -> ComponentToken:
-        fields = {
-            "component_appid": self.component_appid,
-            "component_appsecret": self.component_appsecret,
-            "component_verify_ticket": ticket,
-        }
-        body = encode_body(fields, endpoint=API_COMPONENT_TOKEN.path)
+        fields = {"component_appid": self.component_appid, "component_appsecret": self.component_appsecret}
+        body = encode_body({**fields, "component_verify_ticket": ticket}, endpoint=API_COMPONENT_TOKEN.path)
         result = await self._send(API_COMPONENT_TOKEN, body, may_send)
         if isinstance(result, ComponentToken):
             return result
@@ -199,16 +194,16 @@ class TicketTokenProvider:
 
     async def _send(
         self, endpoint: Endpoint[R], body: RequestBody, may_send: Callable[[], bool] | None = None
-    ) -> R | WxtcbError:
+    ) -> R | errors.WxtcbError:
         result = await self.executor.send_once(endpoint, Request(endpoint.path, body, may_send=may_send))
         # The executor returns a cancellation as an error that says whether the request was sent. Here it ends the task.
         if isinstance(result, SendCancelled):
             raise asyncio.CancelledError(*result.args)
         return result
 
-    async def request_ticket_push(self, ticket_error: TicketError) -> None:
+    async def request_ticket_push(self, ticket_error: errors.TicketError) -> None:
         # An `ApiError` here is a ticket that the platform rejected: a push brings the next one in 10 minutes anyway.
-        if self.ticket_timeout is None or ticket_error.transient or isinstance(ticket_error, ApiError):
+        if self.ticket_timeout is None or ticket_error.transient or isinstance(ticket_error, errors.ApiError):
             raise ticket_error
         now = self.now()
         if now >= self._next_push_at:
@@ -218,7 +213,7 @@ class TicketTokenProvider:
             fields = {"component_appid": self.component_appid, "component_secret": self.component_appsecret}
             body = encode_body(fields, endpoint=API_START_PUSH_TICKET.path)
             started = await self._send(API_START_PUSH_TICKET, body)
-            self._push_error = started if isinstance(started, WxtcbError) else None
+            self._push_error = started if isinstance(started, errors.WxtcbError) else None
         if self._push_error is not None:
             raise copy.copy(self._push_error)
         if self.now() >= self._push_deadline:
@@ -228,10 +223,7 @@ class TicketTokenProvider:
 
 @attrs.frozen(eq=False)
 class ExternalTokenProvider:
-    """Takes tokens from a program that alone fetches them; asking it invalidates nothing.
-
-    `timeout`, in seconds, limits each call of the token source.
-    """
+    """Takes tokens from a program that alone fetches them; `timeout`, in seconds, limits each call of it."""
 
     source: TokenSource
     timeout: float = 35.0
@@ -240,14 +232,14 @@ class ExternalTokenProvider:
     async def prepare(self) -> FetchFunction:
         return self._fetch
 
-    async def request_ticket_push(self, ticket_error: TicketError) -> None:
+    async def request_ticket_push(self, ticket_error: errors.TicketError) -> None:
         raise ticket_error
 
     async def _fetch(self, _may_send: Callable[[], bool], /) -> ComponentToken:
         token = await call_user_code(self.source, self.timeout)
         if isinstance(token, UserCodeFailure):
-            raise TransportError(f"the token source {token.message}", endpoint=API_COMPONENT_TOKEN.path, sent=False)
-        if isinstance(token, WxtcbError):
+            raise unsent_error(f"the token source {token.message}")
+        if isinstance(token, errors.WxtcbError):
             raise token
         return _validate_token(token)
 
@@ -262,20 +254,4 @@ def _validate_token(token: object) -> ComponentToken:
         reason = "component_access_token of the token source's token must be a non-empty string of valid Unicode"
     else:
         return token
-    raise TransportError(reason, endpoint=API_COMPONENT_TOKEN.path, sent=False)
-
-
-def _validate_ticket(ticket: object) -> Secret | TicketError:
-    if ticket is None or ticket == "":
-        return TicketMissing()
-    if not isinstance(ticket, str | Secret):
-        return _ticket_source_error(f"the ticket source returned a {type(ticket).__name__}; it must return a string")
-    if not is_valid_unicode(ticket):
-        return _ticket_source_error("the ticket source returned a string that is not valid Unicode")
-    return Secret.of(ticket)
-
-
-def _ticket_source_error(reason: str) -> TicketError:
-    error = TicketError(f"{reason}; no token was requested")
-    error.transient = True
-    return error
+    raise unsent_error(reason)

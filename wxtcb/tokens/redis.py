@@ -11,6 +11,7 @@ After a server lost its memory the store is empty, and no old version occurs aga
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 from collections.abc import AsyncGenerator, Awaitable
@@ -121,8 +122,6 @@ return 1
 
 
 # The parts of redis-py that the store uses. Its own annotations are incomplete in these places.
-
-
 class _CommandClient(Protocol):
     def execute_command(self, *args: str | bytes, **options: object) -> Awaitable[object]: ...
 
@@ -224,9 +223,8 @@ class RedisStore:
                     return
                 client = await self._get_client()
                 if isinstance(client, Redis):
-                    await subscription.subscribe(
-                        cast("_ConnectionPool", client.connection_pool), self._key(component_appid)
-                    )
+                    pool = cast("_ConnectionPool", client.connection_pool)
+                    await subscription.subscribe(pool, self._key(component_appid))
                 # Checked again after subscribing, because the change may have happened in between.
                 while await self._has_version(component_appid, version):
                     await subscription.wait_for_message()
@@ -269,14 +267,12 @@ class RedisStore:
 
 @attrs.define(eq=False)
 class _ChangeSubscription:
-    """A subscription to a channel, or a pause of `POLL_INTERVAL` where none is possible.
-
-    The pool creates the connection but does not count it: a waiter must not take a connection from reads and writes.
-    """
+    """A subscription to a channel, or a pause of `POLL_INTERVAL` where none is possible."""
 
     _connection: _Connection | None = attrs.field(init=False, default=None)
 
     async def subscribe(self, pool: _ConnectionPool, channel: str) -> None:
+        # The pool does not count this connection: a waiter must not take one from reads and writes.
         self._connection = pool.make_connection()
         try:
             async with asyncio.timeout(SUBSCRIBE_TIMEOUT):
@@ -331,37 +327,26 @@ async def _await_cancellable(awaitable: Awaitable[T]) -> T:
 
 def _create_client(url: Secret) -> Redis:
     """Return a client with settings that suit a store; options in *url* override them."""
-    pool = _create_pool(url)
-    if pool is None:
-        raise InvalidArgument(
-            "the URL of a Redis store must be redis:// or rediss:// with [user:password@]host[:port][/database], or "
-            "unix:// with the path of a socket; it must not have options that redis-py does not know"
-        )
-    return Redis.from_pool(pool)
-
-
-def _create_pool(url: Secret) -> BlockingConnectionPool | None:
-    """Return a pool; return None if *url* is invalid, because the exceptions quote parts of it."""
     retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError, RedisTimeoutError, ReadOnlyError))
     # `Any`, because redis-py takes options of many types here.
     options: dict[str, Any] = {"socket_timeout": REPLY_TIMEOUT, "socket_connect_timeout": REPLY_TIMEOUT, "retry": retry}
     if not url.reveal().startswith("unix:"):
         options["socket_keepalive"] = True
-    try:
-        pool = BlockingConnectionPool.from_url(
-            url.reveal(), max_connections=MAX_CONNECTIONS, timeout=2 * REPLY_TIMEOUT, **options
-        )
+    options |= {"max_connections": MAX_CONNECTIONS, "timeout": 2 * REPLY_TIMEOUT}
+    with contextlib.suppress(AttributeError, RedisError, TypeError, ValueError):
+        pool = BlockingConnectionPool.from_url(url.reveal(), **options)
         # An unknown option is an error only when a connection is created.
         cast("_ConnectionPool", pool).make_connection()
-    except (AttributeError, RedisError, TypeError, ValueError):
-        return None
-    return pool
+        return Redis.from_pool(pool)
+    # Outside the block: the exceptions quote parts of the URL.
+    raise InvalidArgument(
+        "the URL of a Redis store must be redis:// or rediss:// with [user:password@]host[:port][/database], or "
+        "unix:// with the path of a socket; it must not have options that redis-py does not know"
+    )
 
 
 def _error_code(error: RedisError) -> str:
     """Return the code of the server's error; for a failed connection attempt it is in the cause of *error*."""
     names = [type(each).__name__ for each in (error, error.__cause__) if each is not None]
-    for name in names:
-        if name in _CODES_BY_EXCEPTION:
-            return _CODES_BY_EXCEPTION[name]
-    return next((code for code in _ERROR_MESSAGES if code in str(error)), "")
+    codes = [_CODES_BY_EXCEPTION[name] for name in names if name in _CODES_BY_EXCEPTION]
+    return next(iter(codes), None) or next((code for code in _ERROR_MESSAGES if code in str(error)), "")

@@ -21,19 +21,8 @@ from typing import Final
 
 import attrs
 
+from wxtcb import errors
 from wxtcb._concurrency.limiter import MINUTE
-from wxtcb.errors import (
-    ApiError,
-    BadReply,
-    RateLimited,
-    SendVetoed,
-    TicketError,
-    TokenConflict,
-    TokenFetchLimit,
-    TokenStoreError,
-    TransportError,
-    WxtcbError,
-)
 from wxtcb.events import TokenConflictDetected, TokenStoreWriteFailed
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher
@@ -46,9 +35,10 @@ from wxtcb.tokens.providers import (
     TicketTokenProvider,
     TokenProvider,
     is_transient,
+    unsent_error,
 )
 from wxtcb.tokens.shared_state import SharedState, StateSnapshot
-from wxtcb.tokens.state import CONFLICT_THRESHOLD, HOUR, LEASE_DURATION, StoredToken, TokenState
+from wxtcb.tokens.state import CONFLICT_THRESHOLD, HOUR, LEASE_DURATION, RETRY_BACKOFF, StoredToken, TokenState
 
 # A longer backoff is not waited for: the caller gets the error at once, with `retry_after`.
 MAX_BACKOFF_WAIT: Final = 4.0
@@ -59,7 +49,6 @@ STORE_RETRY_INTERVAL: Final = 0.5
 STORELESS_FETCH_INTERVAL: Final = 60.0
 # Beyond this difference the store's clock is taken to have been set.
 MAX_CLOCK_DRIFT: Final = 5.0
-PUSH_POLL_INTERVAL: Final = 0.5
 # Tokens are documented to last 2 hours. A value beyond this limit is an error and not a long-lived token.
 MAX_TTL: Final = 30 * 86400
 DISTANT_PAST: Final = float("-inf")
@@ -132,19 +121,15 @@ def usable_token(state: TokenState, now: float, request: RefreshRequest) -> Stor
 def refresh_delay(state: TokenState, now: float, request: RefreshRequest, lease_remaining: float) -> float:
     """Return the seconds to wait before this process may fetch, 0 if it may fetch now.
 
-    *lease_remaining* is for how many seconds another process still holds the lease.
-    Raises `TransportError` if another process failed, and `TokenConflict` if another program keeps fetching, where the
-    delay would be over 4 seconds.
+    Raises `TransportError` or `TokenConflict` where the delay after a failure or a conflict would be over 4 seconds.
     """
     if lease_remaining > 0:
         return lease_remaining
     if state.failure is not None and (remaining := state.failure.remaining(now)) > 0:
         if remaining > MAX_BACKOFF_WAIT:
-            error = TransportError(
+            error = unsent_error(
                 f"the last refresh by a process of this platform failed ({state.failure.reason}); "
-                f"the next one is due in {remaining:.0f} s",
-                endpoint=TOKEN_PATH,
-                sent=False,
+                f"the next one is due in {remaining:.0f} s"
             )
             error.retry_after = remaining
             raise error
@@ -152,7 +137,7 @@ def refresh_delay(state: TokenState, now: float, request: RefreshRequest, lease_
     # Only "not latest" points to another fetcher; a token that expired or was revoked may be replaced at once.
     conflict_backoff = state.conflict_backoff(now) if request.not_latest else 0.0
     if conflict_backoff > MAX_BACKOFF_WAIT:
-        raise TokenConflict(state.conflicts, conflict_backoff)
+        raise errors.TokenConflict(state.conflicts, conflict_backoff)
     return conflict_backoff
 
 
@@ -160,16 +145,12 @@ def check_hourly_limit(ages: Iterable[float], limit: int | None) -> None:
     """Raise `TokenFetchLimit` if *limit* or more tokens of these *ages*, in seconds, were fetched in the last hour."""
     recent = sorted((age for age in ages if age < HOUR), reverse=True)
     if limit is not None and len(recent) >= limit:
-        raise TokenFetchLimit(limit, HOUR - recent[-limit])
+        raise errors.TokenFetchLimit(limit, HOUR - recent[-limit])
 
 
 @attrs.define(eq=False)
 class TokenRefresher:
-    """The refreshes of one process, `owner`, one at a time.
-
-    Without a `provider` the process only reads tokens that others store. `conflict_hint` is what
-    `events.TokenConflictDetected` advises.
-    """
+    """The refreshes of one process, `owner`, one at a time; without a `provider` it only reads tokens of others."""
 
     owner: str
     shared_state: SharedState
@@ -193,9 +174,8 @@ class TokenRefresher:
     @property
     def uses_stored_ticket(self) -> bool:
         """Whether tokens are fetched with the ticket in the store."""
-        return isinstance(self.provider, TicketTokenProvider) and isinstance(
-            self.provider.ticket_source, StoredTicketSource
-        )
+        provider = self.provider
+        return isinstance(provider, TicketTokenProvider) and isinstance(provider.ticket_source, StoredTicketSource)
 
     async def get(self, build_request: Callable[[], RefreshRequest]) -> FetchedToken:
         """Return a token that satisfies the request, from the store or newly fetched.
@@ -207,7 +187,7 @@ class TokenRefresher:
         while True:
             try:
                 return await self._get_with_store(build_request)
-            except TokenStoreError as error:
+            except errors.TokenStoreError as error:
                 request = build_request()
                 # With a valid token there is no need to fetch without the store. A permanent error means that the
                 # store is misconfigured; fetching without it would go on unnoticed.
@@ -228,10 +208,10 @@ class TokenRefresher:
         return self._usable_stored_token(await self._read_state(), request)
 
     async def store(self, fetched: FetchedToken, is_current: Callable[[], bool]) -> None:
-        """Write a token that the store could not accept, as soon as it can.
+        """Write a token that the store could not accept, as soon as it can, and count its fetch.
 
         The token is left out if another process has fetched a newer one or is fetching one, or if *is_current* returns
-        False: this process has a newer token then, even if that one was rejected. The fetch is counted in any case.
+        False: this process has a newer token then, even if that one was rejected.
         """
 
         def add_token(state: TokenState, now: float) -> TokenState | None:
@@ -240,9 +220,8 @@ class TokenRefresher:
             counted = state if fetched.lease_nonce else state.with_fetch_counted(now - age, now)
             if not is_current() or self._is_superseded(state, now, fetched):
                 return None if fetched.lease_nonce else counted
-            stored = counted.with_token(
-                fetched.value, fetched.ttl, age=age, now=now, fetched_by=fetched.fetched_by, reason=fetched.reason
-            )
+            value, by, reason = fetched.value, fetched.fetched_by, fetched.reason
+            stored = counted.with_token(value, fetched.ttl, age=age, now=now, fetched_by=by, reason=reason)
             return stored.with_latency(fetched.latency)
 
         await self.shared_state.update_with_retry(add_token, self.sleep)
@@ -277,7 +256,12 @@ class TokenRefresher:
                 # While the current token is valid, a reader waits for the owner without a limit.
                 if request.current_token is not None:
                     deadline = self.now() + MAX_BACKOFF_WAIT
-                await self._wait_for_other_process(snapshot, deadline)
+                if self.now() >= deadline:
+                    raise unsent_error(
+                        "this process only reads tokens, and no other process has refreshed the one in the store; "
+                        "check that the process which fetches tokens is running"
+                    )
+                await self.shared_state.wait_for_change(snapshot, MAX_BACKOFF_WAIT)
                 continue
             delay = self._refresh_delay(snapshot.state, snapshot.store_time, request)
             if delay > 0:
@@ -288,16 +272,6 @@ class TokenRefresher:
             fetched = await self._acquire_and_fetch(snapshot, request, self.provider)
             if fetched is not None:
                 return fetched
-
-    async def _wait_for_other_process(self, snapshot: StateSnapshot, deadline: float) -> None:
-        if self.now() >= deadline:
-            raise TransportError(
-                "this process only reads tokens, and no other process has refreshed the one in the store; "
-                "check that the process which fetches tokens is running",
-                endpoint=TOKEN_PATH,
-                sent=False,
-            )
-        await self.shared_state.wait_for_change(snapshot, MAX_BACKOFF_WAIT)
 
     async def _read_state(self) -> StateSnapshot:
         snapshot = await self.shared_state.read()
@@ -330,9 +304,9 @@ class TokenRefresher:
         # Prepared before the lease is acquired, because reading the ticket runs user code and may take long.
         try:
             fetch = await provider.prepare()
-        except TicketError as ticket_error:
+        except errors.TicketError as ticket_error:
             await provider.request_ticket_push(ticket_error)
-            await self.shared_state.wait_for_change(snapshot, PUSH_POLL_INTERVAL)
+            await self.shared_state.wait_for_change(snapshot, 0.5)
             return None
         # The store may have changed since *snapshot*, so the conditions are checked again when the lease is granted.
         handle = await self._lease_manager.acquire(
@@ -356,9 +330,9 @@ class TokenRefresher:
             # The fence: evaluated right before the request is sent, on this process's clock.
             token = await fetch(lambda: self.now() < handle.expires_at)
             fetched = self._build_fetched_token(token, requested_at, request, snapshot, handle.nonce)
-        except WxtcbError as error:
+        except errors.WxtcbError as error:
             await self._release_after_failure(handle, error)
-            if isinstance(error, SendVetoed):
+            if isinstance(error, errors.SendVetoed):
                 return None
             raise
         except BaseException:
@@ -379,28 +353,15 @@ class TokenRefresher:
         value, ttl, now = token.component_access_token, token.expires_in, self.now()
         if value in request.invalid_tokens:
             # An external token source may go on returning a rejected token. Using it would loop without a pause.
-            raise TransportError(
-                "the token that was returned is one that WeChat has already rejected; return a newer one",
-                endpoint=TOKEN_PATH,
-                sent=False,
+            raise unsent_error(
+                "the token that was returned is one that WeChat has already rejected; return a newer one"
             )
         if not 0 < ttl <= MAX_TTL or requested_at + ttl <= now:
-            raise BadReply(
-                f"the new token expires in {ttl} s, which is not usable",
-                endpoint=TOKEN_PATH,
-                status=200,
-                permanent=True,
-            )
+            message = f"the new token expires in {ttl} s, which is not usable"
+            raise errors.BadReply(message, endpoint=TOKEN_PATH, status=200, permanent=True)
+        generation, reason, latency = request.generation + 1, request.reason, now - requested_at
         return FetchedToken(
-            value,
-            request.generation + 1,
-            float(ttl),
-            requested_at,
-            self.owner,
-            request.reason,
-            lease_nonce,
-            snapshot,
-            latency=now - requested_at,
+            value, generation, float(ttl), requested_at, self.owner, reason, lease_nonce, snapshot, latency
         )
 
     async def _store_under_lease(self, handle: LeaseHandle, fetched: FetchedToken) -> FetchedToken | None:
@@ -408,14 +369,13 @@ class TokenRefresher:
 
         def add_token(state: TokenState, now: float) -> TokenState | None:
             age = self.now() - fetched.requested_at
-            stored = state.with_fetched_token(
-                handle.nonce, fetched.value, fetched.ttl, age=age, now=now, reason=fetched.reason
-            )
+            value, ttl, reason = fetched.value, fetched.ttl, fetched.reason
+            stored = state.with_fetched_token(handle.nonce, value, ttl, age=age, now=now, reason=reason)
             return None if stored is None else stored.with_latency(fetched.latency)
 
         try:
             snapshot = await self._lease_manager.release_with(add_token)
-        except TokenStoreError as error:
+        except errors.TokenStoreError as error:
             return self._mark_unstored(fetched, error)
         if snapshot is None or snapshot.state.token is None:
             return None
@@ -425,33 +385,32 @@ class TokenRefresher:
             self.dispatcher.emit(TokenConflictDetected(state.conflicts, backoff, self.conflict_hint))
         return attrs.evolve(fetched, generation=snapshot.state.token.generation)
 
-    async def _release_after_failure(self, handle: LeaseHandle, error: WxtcbError) -> None:
+    async def _release_after_failure(self, handle: LeaseHandle, error: errors.WxtcbError) -> None:
         """Release the lease and record the failure, so that other processes back off too; set `error.retry_after`."""
 
         def record_failure(state: TokenState, now: float) -> TokenState | None:
             backoff = None
-            if isinstance(error, RateLimited):
+            if isinstance(error, errors.RateLimited):
                 # The rate limit is counted per calendar minute, so it is certainly over after a whole one.
                 backoff = MINUTE
-            elif is_transient(error) and not isinstance(error, SendVetoed):
-                backoff = state.next_backoff()
+            elif is_transient(error) and not isinstance(error, errors.SendVetoed):
+                backoff = RETRY_BACKOFF.delay(state.failure_count + 1)
             error.retry_after = backoff
             failed = state.with_failure(handle.nonce, error.reason, now, backoff=backoff)
-            if failed is not None and isinstance(error, ApiError) and not is_transient(error):
+            if failed is not None and isinstance(error, errors.ApiError) and not is_transient(error):
                 return failed.with_rejection(error.errcode, error.errmsg, self.owner, now)
             return failed
 
         # If the store is down the lease expires by itself, and the caller needs the error of the fetch.
-        with contextlib.suppress(TokenStoreError):
+        with contextlib.suppress(errors.TokenStoreError):
             await self._lease_manager.release_with(record_failure)
 
     async def _fetch_without_store(
-        self, request: RefreshRequest, provider: TokenProvider, store_error: TokenStoreError
+        self, request: RefreshRequest, provider: TokenProvider, store_error: errors.TokenStoreError
     ) -> FetchedToken | None:
-        """Fetch without the store and without a lease, at most once a minute.
+        """Fetch without the store and without a lease, at most once a minute; else raise *store_error*.
 
-        Returns None if this process was held up too long before it sent the request: the store may be back. Raises
-        *store_error*, with `retry_after`, if the last such fetch was less than a minute ago.
+        Returns None if this process was held up too long before it sent the request: the store may be back.
         """
         remaining = self._next_storeless_fetch_at - self.now()
         if remaining > 0:
@@ -464,9 +423,9 @@ class TokenRefresher:
         try:
             # Without a lease the same limit applies from the start, for a process that is suspended before it sends.
             token = await fetch(lambda: self.now() < requested_at + LEASE_DURATION)
-        except SendVetoed:
+        except errors.SendVetoed:
             return None
-        except TransportError as error:
+        except errors.TransportError as error:
             # A request that was never sent invalidated nothing, so it does not use up the minute.
             self._next_storeless_fetch_at = requested_at + STORELESS_FETCH_INTERVAL if error.sent else DISTANT_PAST
             raise
@@ -475,6 +434,6 @@ class TokenRefresher:
         self._storeless_fetch_times.append(requested_at)
         return self._mark_unstored(fetched, store_error)
 
-    def _mark_unstored(self, fetched: FetchedToken, error: TokenStoreError) -> FetchedToken:
+    def _mark_unstored(self, fetched: FetchedToken, error: errors.TokenStoreError) -> FetchedToken:
         self.dispatcher.emit(TokenStoreWriteFailed(fetched.generation, error.reason))
         return attrs.evolve(fetched, is_unstored=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, TypeVar
 
 import attrs
@@ -36,8 +37,7 @@ class StateSnapshot:
 class SharedState:
     """The state of one platform in a store; `last_snapshot` is the last one read or written.
 
-    Any exception of the store becomes a `TokenStoreError` that names the exception's class and location, without the
-    store's frames. A store that does not answer within two seconds raises the same.
+    An exception of the store, or no answer within two seconds, becomes a `TokenStoreError` without the store's frames.
     """
 
     store: TokenStore
@@ -52,15 +52,17 @@ class SharedState:
     async def update(self, transition: StateTransition) -> StateSnapshot | None:
         """Replace the state by the result of *transition*; retry while other processes change it in between.
 
-        Returns the new state. Returns None, and changes nothing, if *transition* returns None. Exceptions of
-        *transition* are raised unchanged.
+        Returns the new state, or None without a change if *transition* returns None.
         """
         while True:
             snapshot = await self.read()
             state = transition(snapshot.state, snapshot.store_time)
             if state is None:
                 return None
-            if await self._compare_and_set(state, snapshot.version):
+            document, version = dump_state(state), snapshot.version
+            if await self._call_store(
+                partial(self.store.compare_and_set, self.component_appid, document, version=version)
+            ):
                 # The new version is not known here, so the snapshot keeps the old one: a wait on it returns at once.
                 self.last_snapshot = attrs.evolve(snapshot, state=state)
                 return self.last_snapshot
@@ -79,10 +81,8 @@ class SharedState:
 
     async def wait_for_change(self, snapshot: StateSnapshot, timeout: float) -> None:
         """Return when the state differs from *snapshot*, after *timeout* seconds at the latest."""
-        await self._call_store(
-            lambda: self.store.wait_for_change(self.component_appid, version=snapshot.version, timeout=timeout),
-            timeout + STORE_TIMEOUT,
-        )
+        wait = partial(self.store.wait_for_change, self.component_appid, version=snapshot.version, timeout=timeout)
+        await self._call_store(wait, timeout + STORE_TIMEOUT)
 
     async def _load_snapshot(self) -> StateSnapshot:
         stored = await self.store.load(self.component_appid)
@@ -90,11 +90,6 @@ class SharedState:
         if state is None:
             raise TokenStoreError("contains data that this version of wxtcb cannot read", permanent=True)
         return StateSnapshot(state, stored.version, float(stored.store_time), asyncio.get_running_loop().time())
-
-    async def _compare_and_set(self, state: TokenState, version: str) -> bool:
-        return await self._call_store(
-            lambda: self.store.compare_and_set(self.component_appid, dump_state(state), version=version)
-        )
 
     async def _call_store(self, operation: Callable[[], Awaitable[T]], timeout: float = STORE_TIMEOUT) -> T:
         result = await call_user_code(operation, timeout)

@@ -165,10 +165,6 @@ class TokenState:
         """The number of refreshes that failed in a row."""
         return 0 if self.failure is None else self.failure.count
 
-    def next_backoff(self) -> float:
-        """Return the backoff in seconds after one more failure: 1, doubled each time, at most 30."""
-        return RETRY_BACKOFF.delay(self.failure_count + 1)
-
     def with_lease(self, nonce: str, owner: str, now: float, *, not_latest: bool, counts_as_fetch: bool) -> TokenState:
         """Grant the lease to *owner*, and count the token that will be fetched under it."""
         # The fetch is counted before it happens: a process that is killed after sending would otherwise not be counted.
@@ -219,11 +215,7 @@ class TokenState:
         return attrs.evolve(self, fetch_times=tuple(fetch_times)[-MAX_FETCH_TIMES:])
 
     def with_failure(self, nonce: str, reason: str, now: float, *, backoff: float | None) -> TokenState | None:
-        """Release the lease with this *nonce*, under which no token was obtained.
-
-        With a *backoff* in seconds, no process tries again before it is over. Without one, the failure concerns only
-        the process that reports it.
-        """
+        """Release the lease *nonce*; with a *backoff* in seconds, no process tries again before it is over."""
         lease = self.lease_for(nonce)
         if lease is None:
             return None

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 from wxtcb.tokens.stores import ClosableTokenStore, SqliteStore
-
-if TYPE_CHECKING:
-    from wxtcb.tokens.redis import RedisStore
 
 
 def open_store(url: str | Secret) -> ClosableTokenStore:
@@ -38,12 +34,13 @@ def _store_from_url(url: str | Secret) -> ClosableTokenStore | InvalidArgument:
         if scheme == "sqlite":
             return SqliteStore(_parse_sqlite_path(address))
         if scheme in ("redis", "rediss", "unix"):
-            store_class = _redis_store_class()
-            if isinstance(store_class, str):
-                return InvalidArgument(f"the token store cannot be opened: {store_class}")
-            return store_class.from_url(address)
+            from wxtcb.tokens.redis import RedisStore
+
+            return RedisStore.from_url(address)
     except InvalidArgument as error:
         return error.with_traceback(None)
+    except ImportError as error:
+        return InvalidArgument(f"the token store cannot be opened: {error}")
     except ValueError:
         # The ValueErrors of urlsplit quote the URL.
         return InvalidArgument(f"the URL of the token store is not a valid {scheme}:// URL")
@@ -63,13 +60,3 @@ def _parse_sqlite_path(url: str) -> str:
     if parts.query or parts.fragment:
         raise InvalidArgument("a sqlite URL has no options; write ? as %3F and # as %23 if the path contains them")
     return unquote(parts.path[1:])
-
-
-def _redis_store_class() -> type[RedisStore] | str:
-    """Return the class, or the reason why it cannot be imported."""
-    # The reason is a value. An exception, or its cause, would hold the frame of the caller, which has the URL.
-    try:
-        from wxtcb.tokens.redis import RedisStore
-    except ImportError as error:
-        return str(error)
-    return RedisStore

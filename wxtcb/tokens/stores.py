@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
 
 import attrs
@@ -35,8 +34,6 @@ T = TypeVar("T")
 LOCK_TIMEOUT: Final = 1.5
 # `wait_for_change` has to return within 50 ms after a change.
 POLL_INTERVAL: Final = 0.02
-# 400 KB of write-ahead log. SQLite's default, 4 MB, may not fit on the small disks that tokens are often kept on.
-_WAL_PAGES: Final = 100
 
 
 @attrs.frozen
@@ -60,15 +57,12 @@ class TokenStore(Protocol):
 
     async def load(self, component_appid: str) -> StoredDocument:
         """Return the document, including every write that returned before this call."""
-        ...
 
     async def compare_and_set(self, component_appid: str, document: str, *, version: str) -> bool:
         """Write *document* if the stored version is *version*, and wake waiters; else change nothing, return False."""
-        ...
 
     async def wait_for_change(self, component_appid: str, *, version: str, timeout: float) -> None:
         """Return within 50 ms after the version differs from *version*, after *timeout* seconds at the latest."""
-        ...
 
 
 def is_token_store(value: object) -> bool:
@@ -81,7 +75,6 @@ class ClosableTokenStore(TokenStore, Protocol):
 
     async def aclose(self) -> None:
         """Release the resources; closing twice is allowed."""
-        ...
 
 
 @attrs.define(repr=False, eq=False)
@@ -94,9 +87,7 @@ class MemoryStore:
     clock: Callable[[], float] = time.monotonic
     # Document and version by appid.
     _documents: dict[str, tuple[str, str]] = attrs.field(init=False, repr=False, factory=dict[str, tuple[str, str]])
-    _waiters: dict[str, set[asyncio.Future[None]]] = attrs.field(
-        init=False, repr=False, factory=dict[str, set["asyncio.Future[None]"]]
-    )
+    _waiters: dict[str, set[asyncio.Future[None]]] = attrs.field(init=False, repr=False, factory=dict)
     _version_counter: Iterator[int] = attrs.field(init=False, repr=False, factory=lambda: itertools.count(1))
     _lock: threading.Lock = attrs.field(init=False, repr=False, factory=threading.Lock)
 
@@ -218,9 +209,7 @@ class SqliteStore:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def _run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
@@ -237,10 +226,7 @@ class SqliteStore:
 
 
 def _run_on_connection(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:
-    """Open the file at *path*, creating it if necessary, and return the result of *operation*. Blocks.
-
-    Raises `TokenStoreError`.
-    """
+    """Open the file at *path*, creating it if necessary, and return the result of *operation*. Blocks."""
     # Imported here, so that `import wxtcb` does not load SQLite.
     import sqlite3
 
@@ -262,7 +248,8 @@ def _run_on_connection(path: Path, operation: Callable[[sqlite3.Connection], T])
             file_format.ensure_schema(db, path)
             # FULL: a commit is on the disk when it returns. In WAL mode SQLite's default is NORMAL.
             db.execute("PRAGMA synchronous = FULL")
-            db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+            # 400 KB of log. SQLite's default, 4 MB, may not fit on the small disks that tokens are often kept on.
+            db.execute("PRAGMA wal_autocheckpoint = 100")
             # With a write-ahead log a reader never waits for a writer.
             _sqlite.enable_wal(db, path)
             return operation(db)

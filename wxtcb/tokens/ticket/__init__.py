@@ -10,7 +10,7 @@ import contextvars
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 import attrs
 from aiohttp import web
@@ -36,19 +36,10 @@ except ModuleNotFoundError as error:
         "wxtcb.tokens.ticket needs cryptography and defusedxml: pip install 'wxtcb[ticket]'", name=error.name
     ) from error
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
 __all__ = ["Notification", "TicketReceiver"]
 
 MAX_CONCURRENT_NOTIFICATIONS: Final = 100
 NOTIFICATION_CLOSE_TIMEOUT: Final = 5.0
-_APPID_PATTERN: Final = re.compile(r"wx[0-9A-Za-z]+")
-_MAX_PUSH_SECONDS: Final = BODY_TIMEOUT + MAX_WRITE_WAIT
-
-
-def _to_optional_secret(value: str | Secret | None) -> Secret | None:
-    return None if value is None else to_secret(value)
 
 
 def _to_token_store(store: TokenStore | str | Secret) -> TokenStore | Secret:
@@ -57,7 +48,7 @@ def _to_token_store(store: TokenStore | str | Secret) -> TokenStore | Secret:
 
 
 def _check_appid(name: str, value: object) -> None:
-    if not isinstance(value, str) or not _APPID_PATTERN.fullmatch(value):
+    if not isinstance(value, str) or not re.fullmatch(r"wx[0-9A-Za-z]+", value):
         raise InvalidArgument(f"{name} must be the platform's appid, 'wx' and letters or digits, not {value!r}")
 
 
@@ -106,7 +97,7 @@ class TicketReceiver:
     component_appid: str = attrs.field(validator=validator(_check_appid))
     message_token: Secret = attrs.field(converter=to_secret, validator=validator(check_secret))
     encoding_aes_key: Secret = attrs.field(converter=to_secret)
-    previous_encoding_aes_key: Secret | None = attrs.field(default=None, converter=_to_optional_secret)
+    previous_encoding_aes_key: Secret | None = attrs.field(default=None, converter=attrs.converters.optional(to_secret))
     token_store: TokenStore | Secret = attrs.field(
         converter=_to_token_store, validator=validator(_check_store), repr=False
     )
@@ -138,9 +129,7 @@ class TicketReceiver:
         self.open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,7 +165,7 @@ class TicketReceiver:
         self._closed = True
         try:
             if self._active_pushes:
-                await asyncio.wait(self._active_pushes, timeout=_MAX_PUSH_SECONDS)
+                await asyncio.wait(self._active_pushes, timeout=BODY_TIMEOUT + MAX_WRITE_WAIT)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._notification_tasks.aclose())
                 if writer is not None:
@@ -214,9 +203,7 @@ class TicketReceiver:
         # Taken before the body is read: `aclose` may run meanwhile, and it waits for this push.
         writer = self._get_writer()
         body = await read_body(read_chunk)
-        if isinstance(body, PushRefused):
-            return body
-        push = parse_push(self._crypto, query, body, self.clock())
+        push = body if isinstance(body, PushRefused) else parse_push(self._crypto, query, body, self.clock())
         if isinstance(push, PushRefused):
             return push
         if isinstance(push, Notification):
@@ -244,7 +231,7 @@ class TicketReceiver:
 
 @attrs.define(eq=False)
 class NotificationTasks:
-    """The tasks that run `on_notification`, at most 100; further notifications are dropped with an event."""
+    """The tasks that run `on_notification`, at most `MAX_CONCURRENT_NOTIFICATIONS`."""
 
     on_notification: Callable[[Notification], Awaitable[object]] | None
     dispatcher: HookDispatcher
@@ -273,11 +260,9 @@ class NotificationTasks:
         cancel_tasks(self._tasks)
 
 
-async def _run_callback(
-    on_notification: Callable[[Notification], Awaitable[object]], notification: Notification
-) -> None:
+async def _run_callback(callback: Callable[[Notification], Awaitable[object]], notification: Notification) -> None:
     try:
-        await on_notification(notification)
+        await callback(notification)
     except Exception as error:
         # WeChat has its answer by now, so the exception has no caller to go to.
         context = {"message": f"on_notification of a TicketReceiver failed for {notification!r}", "exception": error}

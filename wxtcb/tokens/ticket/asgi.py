@@ -1,20 +1,21 @@
-"""Server adapters of the ticket receiver: ASGI and aiohttp.web. They only translate; `PushHandler` decides."""
+"""Server adapters of the ticket receiver: ASGI and aiohttp.web. They only translate; the receiver decides."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-import attrs
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from wxtcb.events import PushRefused
 
+if TYPE_CHECKING:
+    from wxtcb.tokens.ticket import TicketReceiver
+
 MAX_BODY: Final = 64 * 1024
 BODY_TIMEOUT: Final = 5.0
-SUCCESS_BODY: Final = b"success"
 # With these statuses the rest of the body may still arrive. The connection is closed, because the rest would be taken
 # for the next request.
 _BODY_UNREAD_STATUSES: Final = (408, 413, 503)
@@ -29,18 +30,6 @@ ReadChunk = Callable[[], Awaitable[bytes | None]]
 
 class BodyIncomplete(Exception):
     """The body did not arrive in full: the sender disconnected, or sent invalid HTTP."""
-
-
-class PushHandler(Protocol):
-    """The receiver that the adapters call."""
-
-    async def handle_push(self, method: str, query: bytes, read_chunk: ReadChunk) -> PushRefused | None:
-        """Process a push; return why it was rejected, None if it was accepted."""
-        ...
-
-    def open(self) -> None: ...
-
-    async def aclose(self) -> None: ...
 
 
 async def read_body(read_chunk: ReadChunk) -> bytes | PushRefused:
@@ -59,17 +48,22 @@ async def read_body(read_chunk: ReadChunk) -> bytes | PushRefused:
     return bytes(body)
 
 
-async def serve_asgi(handler: PushHandler, scope: Scope, receive: Receive, send: Send) -> None:
+async def serve_asgi(receiver: TicketReceiver, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one ASGI connection: a request or the lifespan. A WebSocket is closed."""
     if scope["type"] == "http":
-        await _serve_request(handler, scope, receive, send)
+        await _serve_request(receiver, scope, receive, send)
     elif scope["type"] == "lifespan":
-        await _serve_lifespan(handler, receive, send)
+        await receive()
+        receiver.open()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await receiver.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
     else:
         await send({"type": "websocket.close"})
 
 
-async def serve_aiohttp(handler: PushHandler, request: web.Request) -> web.Response:
+async def serve_aiohttp(receiver: TicketReceiver, request: web.Request) -> web.Response:
     """Serve one request of aiohttp.web."""
     # The raw path, because aiohttp's parsed query is decoded and re-encoded, and the signature covers the bytes.
     query = request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape")
@@ -80,36 +74,31 @@ async def serve_aiohttp(handler: PushHandler, request: web.Request) -> web.Respo
         except (web.RequestPayloadError, HttpProcessingError, ConnectionError) as error:
             raise BodyIncomplete from error
 
-    status, headers, body = _response_parts(await handler.handle_push(request.method, query, read_chunk))
+    status, headers, body = _response_parts(await receiver.handle_push(request.method, query, read_chunk))
     response = web.Response(status=status, headers=headers, body=body)
     if status in _BODY_UNREAD_STATUSES:
         response.force_close()
     return response
 
 
-@attrs.define(eq=False)
-class _AsgiBody:
-    receive: Receive
-    is_complete: bool = False
-    is_disconnected: bool = False
+async def _serve_request(receiver: TicketReceiver, scope: Scope, receive: Receive, send: Send) -> None:
+    is_complete = is_disconnected = False
 
-    async def read_chunk(self) -> bytes | None:
-        if self.is_complete:
+    async def read_chunk() -> bytes | None:
+        nonlocal is_complete, is_disconnected
+        if is_complete:
             return None
-        message = await self.receive()
+        message = await receive()
         if message["type"] == "http.disconnect":
-            self.is_disconnected = True
+            is_disconnected = True
             raise BodyIncomplete
-        self.is_complete = not message.get("more_body", False)
+        is_complete = not message.get("more_body", False)
         chunk: bytes = message.get("body", b"")
         return chunk
 
-
-async def _serve_request(handler: PushHandler, scope: Scope, receive: Receive, send: Send) -> None:
-    body = _AsgiBody(receive)
-    refusal = await handler.handle_push(scope["method"], scope.get("query_string", b""), body.read_chunk)
+    refusal = await receiver.handle_push(scope["method"], scope.get("query_string", b""), read_chunk)
     # After a disconnect, ASGI servers ignore messages or raise.
-    if body.is_disconnected:
+    if is_disconnected:
         return
     status, headers, content = _response_parts(refusal)
     # HTTP/2 and 3 have no Connection header; there a stream can end early without harm.
@@ -121,19 +110,10 @@ async def _serve_request(handler: PushHandler, scope: Scope, receive: Receive, s
     await send({"type": "http.response.body", "body": content})
 
 
-async def _serve_lifespan(handler: PushHandler, receive: Receive, send: Send) -> None:
-    await receive()
-    handler.open()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    await handler.aclose()
-    await send({"type": "lifespan.shutdown.complete"})
-
-
 def _response_parts(rejection: PushRefused | None) -> tuple[int, dict[str, str], bytes]:
     headers = {"Content-Type": "text/plain"}
     if rejection is None:
-        return 200, headers, SUCCESS_BODY
+        return 200, headers, b"success"
     if rejection.status == 405:
         headers["Allow"] = "POST"
     return rejection.status, headers, rejection.reason.encode()

@@ -26,7 +26,6 @@ PADDING_BLOCK_SIZE: Final = 32
 _RANDOM_SIZE: Final = 16
 _HEADER_SIZE: Final = _RANDOM_SIZE + 4
 _AES_BLOCK_SIZE: Final = 16
-_ENCODED_KEY_PATTERN: Final = re.compile(r"[A-Za-z0-9]{43}")
 
 
 class InvalidPush(Exception):
@@ -47,10 +46,9 @@ class AesKey:
     @classmethod
     def from_encoded(cls, name: str, encoded: Secret) -> AesKey:
         """Decode an EncodingAESKey; raise `InvalidArgument`, which calls it *name*, if it is not valid."""
-        if not _ENCODED_KEY_PATTERN.fullmatch(encoded.reveal()):
-            raise InvalidArgument(
-                f"{name} must be the EncodingAESKey of WeChat's console, 43 characters of A-Z, a-z and 0-9"
-            )
+        if not re.fullmatch(r"[A-Za-z0-9]{43}", encoded.reveal()):
+            must = "must be the EncodingAESKey of WeChat's console, 43 characters of A-Z, a-z and 0-9"
+            raise InvalidArgument(f"{name} {must}")
         # 43 characters are 32 bytes without the padding character. The IV is the beginning of the key, not random.
         key = base64.b64decode(encoded.reveal() + "=")
         return cls(Cipher(AES(key), CBC(key[:_AES_BLOCK_SIZE])))

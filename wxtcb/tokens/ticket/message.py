@@ -29,7 +29,6 @@ MAX_DEPTH: Final = 8
 MAX_SECONDS_AHEAD: Final = 86_400.0
 # 10 digits: milliseconds have 13, and would stay the newest ticket indefinitely.
 _CREATE_TIME_PATTERN: Final = re.compile(r"[0-9]{1,10}")
-_TICKET_INFO_TYPE: Final = "component_verify_ticket"
 
 
 @attrs.frozen
@@ -77,26 +76,23 @@ def parse_push(
 def _verified_ciphertext(crypto: MessageCrypto, query: bytes, body: bytes) -> bytes:
     """Return the encrypted message of a push if its signature is valid."""
     parameters = _parse_query(query)
-    signature, timestamp, nonce = (
-        _get_single_parameter(parameters, name) for name in ("msg_signature", "timestamp", "nonce")
-    )
+    names = ("msg_signature", "timestamp", "nonce")
+    signature, timestamp, nonce = (_get_single_parameter(parameters, name) for name in names)
     encrypted = _get_single_field(_parse_xml(body), "Encrypt").encode()
     if not crypto.is_valid_signature(signature, timestamp, nonce, encrypted):
         raise InvalidPush("the signature does not match", 403)
     return encrypted
 
 
-def _parse_message(
-    component_appid: str, fields: dict[str, str], now: float
-) -> PushedTicket | Notification | PushRefused:
-    if fields.get("AppId", component_appid).strip() != component_appid:
+def _parse_message(appid: str, fields: dict[str, str], now: float) -> PushedTicket | Notification | PushRefused:
+    if fields.get("AppId", appid).strip() != appid:
         # The inner AppId can differ from the recipient's only if the sender is not WeChat, so it is rejected.
         return PushRefused("the message is about another platform", 403)
     info_type = fields.get("InfoType", "").strip()
-    if info_type == _TICKET_INFO_TYPE:
+    if info_type == "component_verify_ticket":
         return _parse_ticket(fields, now)
     created = _parse_unix_seconds(fields.get("CreateTime", ""))
-    return Notification(info_type, component_appid, created, MappingProxyType(fields))
+    return Notification(info_type, appid, created, MappingProxyType(fields))
 
 
 def _parse_ticket(fields: dict[str, str], now: float) -> PushedTicket:
@@ -180,10 +176,8 @@ class _XmlFieldCollector:
 
     def end(self, _: str) -> None:
         if self._is_leaf and len(self._path) > 1:
-            self._add_field("/".join(self._path[1:]), "".join(self._text_parts))
+            path = "/".join(self._path[1:])
+            count = self._occurrences[path] = self._occurrences.get(path, 0) + 1
+            self.fields[path if count == 1 else f"{path}[{count}]"] = "".join(self._text_parts)
         self._path.pop()
         self._is_leaf = False
-
-    def _add_field(self, path: str, text: str) -> None:
-        count = self._occurrences[path] = self._occurrences.get(path, 0) + 1
-        self.fields[path if count == 1 else f"{path}[{count}]"] = text

@@ -15,7 +15,7 @@ from wxtcb.events import TicketReceived, TicketWriteFailed
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.state import RETRY_BACKOFF, TokenState
+from wxtcb.tokens.state import RETRY_BACKOFF
 
 # WeChat waits 5 seconds for the answer to a push. The ticket is safe in memory, so there is no reason to wait as long.
 MAX_WRITE_WAIT: Final = 1.0
@@ -24,11 +24,7 @@ FINAL_WRITE_TIMEOUT: Final = 10.0
 
 @attrs.define(eq=False)
 class _PendingTicket:
-    """A ticket and the progress of its write.
-
-    `attempted` is set after the first attempt. `is_resolved` is true once the store has this ticket or a newer one, and
-    `is_newest` if it has this one.
-    """
+    """A ticket and the progress of its write: resolved once the store has this ticket, the newest, or a newer one."""
 
     value: Secret
     create_time: int
@@ -65,10 +61,7 @@ class TicketWriter:
         return TicketReceived(create_time, is_newest=pending.is_newest or in_memory, in_memory_only=in_memory)
 
     async def newest(self) -> Secret | None:
-        """Return the newest ticket in memory or in the store.
-
-        Raises `TokenStoreError` if the store is down and memory has no ticket.
-        """
+        """Return the newest ticket; raise `TokenStoreError` if the store is down and memory has none."""
         try:
             stored = (await self.shared_state.read()).state.ticket
         except TokenStoreError:
@@ -96,9 +89,8 @@ class TicketWriter:
         if self._write_task is None or not is_running(self._write_task):
             # A new event, because the old one may belong to an event loop that is closed.
             self._wake_event = asyncio.Event()
-            self._write_task = asyncio.get_running_loop().create_task(
-                self._write_until_stored(), context=contextvars.Context()
-            )
+            loop, context = asyncio.get_running_loop(), contextvars.Context()
+            self._write_task = loop.create_task(self._write_until_stored(), context=context)
         self._wake_event.set()
         return self._write_task
 
@@ -122,11 +114,10 @@ class TicketWriter:
                     await self._wake_event.wait()
 
     async def _try_write(self, pending: _PendingTicket) -> WxtcbError | None:
-        def add_ticket(state: TokenState, now: float) -> TokenState | None:
-            return state.with_ticket(pending.value, pending.create_time, now)
-
+        value, created = pending.value, pending.create_time
         try:
-            pending.is_newest = await self.shared_state.update(add_ticket) is not None
+            update = self.shared_state.update(lambda state, now: state.with_ticket(value, created, now))
+            pending.is_newest = await update is not None
             pending.is_resolved = True
         except WxtcbError as error:
             return error
