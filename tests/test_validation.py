@@ -262,12 +262,6 @@ def test_integer_is_limited_to_its_range(minimum, maximum, good, bad):
         Share(must=None)
 
 
-@pytest.mark.parametrize(("value", "valid"), [(None, True), (1, True), (True, False), ("1", False)])
-def test_type_or_none_accepts_none(value, valid):
-    """Other values must be of exactly the type."""
-    assert accepts(lambda name, each: validation.check_type_or_none(name, each, int), value) is valid
-
-
 def test_list_of_a_type_checks_each_entry():
     """The error contains the index of the invalid entry."""
     validation.check_list_of("the flags", (True, False), bool)

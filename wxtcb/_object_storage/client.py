@@ -57,10 +57,9 @@ class StorageClient:
     """Client for object storage; its connections are opened on first use and closed with the session.
 
     Of an aiohttp session passed by the caller, only the connector is used: its middlewares, cookies, headers and
-    credentials are meant for WeChat.
-
-    The slots of `limiter` bound the number of concurrent transfers, in FIFO order. A transfer has no overall time
-    limit: `timeout.connect` limits the time to connect, and `timeout.reply` each pause in the transfer after that.
+    credentials are meant for WeChat. The slots of `limiter` bound the number of concurrent transfers, in FIFO order. A
+    transfer has no overall time limit: `timeout.connect` limits the time to connect, and `timeout.reply` each pause in
+    the transfer after that.
     """
 
     timeout: Timeout

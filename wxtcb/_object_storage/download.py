@@ -63,9 +63,7 @@ async def download(
 
     *get_url* is called again after each lost connection, because signed URLs expire. The download is then resumed. It
     fails after `MAX_BREAKS_WITHOUT_PROGRESS` lost connections in a row that brought no data, and at once if the URL is
-    rejected.
-
-    Raises `TransferError`, `SessionClosed`, or `InvalidArgument` if no file can be created at *path*.
+    rejected. Raises `TransferError`, `SessionClosed`, or `InvalidArgument` if no file can be created at *path*.
     """
     async with client.slot(), open_partial_download(path, progress) as partial_download:
         await _fetch_with_resume(client, partial_download, label=label, get_url=get_url, retry_policy=retry_policy)

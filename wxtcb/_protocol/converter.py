@@ -16,12 +16,7 @@ from typing import Any, Final, cast, get_args, get_origin
 
 import attrs
 import cattrs
-from cattrs.errors import (
-    AttributeValidationNote,
-    ClassValidationError,
-    IterableValidationError,
-    IterableValidationNote,
-)
+from cattrs.errors import AttributeValidationNote, ClassValidationError, IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, override
 from cattrs.v import format_exception
 
@@ -58,11 +53,9 @@ def make_converter(*, forbid_extra_keys: bool = False, detailed_validation: bool
     """Return a new strict converter for attrs classes with the metadata of `wxtcb._protocol.fields`.
 
     Hooks for further types can be registered on it. With *forbid_extra_keys* an unknown key is an error; a field found
-    under one of its `aliases` is then an error too.
-
-    Errors are cattrs' exception groups. `cattrs.transform_error` with `describe_error` turns them into lines such as
-    "required field missing @ $.info_list[0].env", which quote no value. Without *detailed_validation*, which is faster,
-    the first error of an object is raised by itself.
+    under one of its `aliases` is then an error too. Errors are cattrs' exception groups. `cattrs.transform_error` with
+    `describe_error` turns them into lines such as "required field missing @ $.info_list[0].env", which quote no value.
+    Without *detailed_validation*, which is faster, the first error of an object is raised by itself.
     """
     converter = cattrs.Converter(detailed_validation=detailed_validation)
     # cattrs itself would convert: str(5), int("5"), bool("false"). An int is accepted for a float, because JSON does
@@ -251,10 +244,9 @@ class _Prestructured:
 def structure_lists_in_slices(cls: type[attrs.AttrsInstance], fields: dict[str, Any]) -> Iterator[int]:
     """Structure the lists in *fields*, the JSON of a *cls*, in place and step by step.
 
-    Yields after at most `SLICE_SIZE` entries, with their number, so that the caller can let other tasks run.
-    Afterwards `structure_hook` has little left to do.
-
-    A slice with an invalid entry is left unchanged: `structure_hook` then reports the entry with its index.
+    Yields after at most `SLICE_SIZE` entries, with their number, so that the caller can let other tasks run. Afterwards
+    `structure_hook` has little left to do. A slice with an invalid entry is left unchanged: `structure_hook` then
+    reports the entry with its index.
     """
     for name, nested, is_list in _nested_fields(cls):
         value = fields.get(name)

@@ -140,11 +140,7 @@ GET_CS_LIST: Final = Endpoint(
     "/componenttcb/getcslist", ContainerServices, Repeat.READ, name="get_cs_list", official="getcslist"
 )
 DEL_CONTAINER_SERVICE: Final = Endpoint(
-    "/componenttcb/delcontainerservice",
-    Done,
-    Repeat.SET,
-    name="del_container_service",
-    official="delcontainerservice",
+    "/componenttcb/delcontainerservice", Done, Repeat.SET, name="del_container_service", official="delcontainerservice"
 )
 
 
@@ -153,7 +149,6 @@ async def open_container_service(session: Session, env: str) -> Done:
 
     The documentation does not say whether it may be turned on twice, and no call returns the state. Raises
     `OutcomeUnknown` if the reply was lost: try `create_container_service` before you retry.
-
     Official interface: opencontainerservice, page Third-party_Platforms/2.0/api/cloudbase/batch/opencontainerservice.
     """
     return await session.call(OPEN_CONTAINER_SERVICE, {"env": env})
@@ -165,7 +160,6 @@ async def create_container_service(
     """Create a service in an environment with hosting (`open_container_service`); it has no version yet.
 
     Raises `OutcomeUnknown` if the reply was lost: check with `get_cs_list` whether the name exists before you retry.
-
     Official interface: createcontainerservice, page
     Third-party_Platforms/2.0/api/cloudbase/batch/createcontainerservice.
     """
@@ -181,7 +175,6 @@ async def get_cs_list(
     The documentation names no maximum page size: continue at the number of entries received, as `iter_services` does.
     It does not say either whether the list contains services of `cloudrun.establish_cloudbaserun_server`, so a missing
     name proves nothing.
-
     Official interface: getcslist, page Third-party_Platforms/2.0/api/cloudbase/batch/getcslist.
     """
     return await session.call(GET_CS_LIST, {"env": env, "limit": limit, "offset": offset})
@@ -203,7 +196,6 @@ async def del_container_service(session: Session, env: str, service_name: str) -
     """Delete a service of environment *env*; the documentation does not say whether it may still have versions.
 
     A retry after a lost reply may be rejected because the service is already deleted.
-
     Official interface: delcontainerservice, page Third-party_Platforms/2.0/api/cloudbase/batch/delcontainerservice.
     """
     return await session.call(DEL_CONTAINER_SERVICE, {"env": env, "service_name": service_name})
@@ -321,7 +313,6 @@ async def create_cs_version(session: Session, version: CsVersion, *, env: str) -
 
     It is built in the background: call `wait_until_version_normal` before you give it traffic. Raises `OutcomeUnknown`
     if the reply was lost: check with `get_cs_version_list` for a newer version before you retry.
-
     Official interface: createcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/createcsversion.
     """
     return await session.call(CREATE_CS_VERSION, {"env": env, **wire_fields(version)})
@@ -333,7 +324,6 @@ async def batch_create_cs_version(session: Session, version: CsVersion, *, envs:
     Raises `PartialFailure` if some environments failed; the others and their version names are in ``.reply.succ_list``.
     Raises `OutcomeUnknown` if the reply was lost: check each environment with `get_cs_version_list` before you retry.
     The documentation does not say whether `mount_wx_token` applies here.
-
     Official interface: batchcreatecsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchcreatecsversion.
     """
     names = to_str_tuple(envs)
@@ -483,7 +473,6 @@ async def get_cs_version_list(
 
     The documentation names neither the default nor the maximum page size: continue at the number of entries received,
     as `iter_versions` does.
-
     Official interface: getcsversionlist, page Third-party_Platforms/2.0/api/cloudbase/batch/getcsversionlist.
     """
     body = {"env": env, "service_name": service_name, "limit": limit, "offset": offset}
@@ -513,20 +502,13 @@ async def get_cs_version_detail(session: Session, env: str, service_name: str, v
 
 
 async def wait_until_version_normal(
-    session: Session,
-    env: str,
-    service_name: str,
-    version_name: str,
-    *,
-    timeout: float = 1800.0,
-    interval: float = 10.0,
+    session: Session, env: str, service_name: str, version_name: str, *, timeout: float = 1800.0, interval: float = 10.0
 ) -> CsVersionDetail:
     """Wait until a version is built and its status is "normal", and return it; it polls every *interval* seconds.
 
-    Unknown statuses keep waiting, and so does a poll with a transient error.
-
-    Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` for a status that ends with "_fail", and a
-    permanent error of a poll: `ApiError` if the version does not exist.
+    Unknown statuses keep waiting, and so does a poll with a transient error. Raises `OperationTimeout` after *timeout*
+    seconds, `OperationFailed` for a status that ends with "_fail", and a permanent error of a poll: `ApiError` if the
+    version does not exist.
     """
     condition = WaitCondition[CsVersionDetail, CsVersionDetail](
         resource=f"version {version_name} of container service {service_name} in {env}",
@@ -555,7 +537,6 @@ async def del_cs_version(session: Session, env: str, service_name: str, version_
     """Delete a version; give its traffic to other versions first (`set_cs_propotion`).
 
     A retry after a lost reply may be rejected because the version is already deleted.
-
     Official interface: delcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/delcsversion.
     """
     return await session.call(DEL_CS_VERSION, _version_body(env, service_name, version_name))
@@ -566,7 +547,6 @@ async def batch_del_cs_version(session: Session, items: Iterable[VersionRef]) ->
 
     Raises `PartialFailure` if some versions failed; the others are in ``.reply.succ_list``. After a lost reply, a retry
     may report versions as missing because they are already deleted.
-
     Official interface: batchdelcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchDelCSVersion.
     """
     versions = tuple(items)
@@ -633,7 +613,6 @@ async def batch_set_cs_propotion(session: Session, items: Iterable[TrafficSplit]
     """Split the traffic of many services, each between its own versions.
 
     Raises `PartialFailure` if some services failed; the others are in ``.reply.succ_list``.
-
     Official interface: batchsetcspropotion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchSetCSPropotion.
     """
     splits = tuple(items)

@@ -145,12 +145,10 @@ class OpenTelemetryHook:
     """Hook that creates a span for every call and every token refresh, and the metrics listed in docs/telemetry.md.
 
     The span of a call is a child of the current span. It is itself current until the call ends, so that the spans of an
-    instrumented aiohttp session become its children.
-
-    Use one hook for all sessions of a process: spans and metrics carry the attribute ``wxtcb.component_appid``. Gauges
-    are read from the open sessions, and combined for sessions of one appid. The hook keeps no session alive.
-
-    *tracer_provider* and *meter_provider* default to the global providers. Without an SDK nothing is recorded.
+    instrumented aiohttp session become its children. Use one hook for all sessions of a process: spans and metrics
+    carry the attribute ``wxtcb.component_appid``. Gauges are read from the open sessions, and combined for sessions of
+    one appid. The hook keeps no session alive. *tracer_provider* and *meter_provider* default to the global providers.
+    Without an SDK nothing is recorded.
     """
 
     def __init__(
