@@ -83,9 +83,6 @@ def _rebuild_error(error_class: type[WxtcbError], args: tuple[object, ...]) -> W
     return error
 
 
-# Errors raised before a request is sent
-
-
 class InvalidArgument(WxtcbError, ValueError):
     """An argument that breaks a documented rule; no request was sent."""
 
@@ -189,9 +186,6 @@ class TokenStoreError(WxtcbError):
     def __init__(self, reason: str, *, permanent: bool = False) -> None:
         super().__init__(f"token store: {reason}. No request was sent. Check the store.", reason=reason)
         self.permanent = permanent
-
-
-# Errors of a request that was sent, or could not be sent
 
 
 class TransportError(WxtcbError):
@@ -304,9 +298,6 @@ class TransferError(WxtcbError):
         self.stored, self.bytes_sent = stored, bytes_sent
 
 
-# Errors of waiting
-
-
 class OperationNotReady(WxtcbError):
     """An operation of the platform that did not become ready.
 
@@ -329,9 +320,6 @@ class OperationFailed(OperationNotReady):
 
 class OperationNotFound(OperationNotReady):
     """A resource missing from several polls in a row: it was removed, or never existed."""
-
-
-# Errors of the platform: a response with an errcode
 
 
 class ApiError(WxtcbError):

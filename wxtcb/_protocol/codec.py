@@ -45,9 +45,6 @@ _REASON_FIELDS: Final = ("errmsg", "errormsg", "result")
 _SCALAR_TYPES: Final = frozenset({str, int, bool})
 
 
-# Requests
-
-
 @attrs.frozen(repr=False)
 class RequestBody:
     """The bytes of a request body and the secrets in them; the repr shows only the size."""
@@ -157,9 +154,6 @@ def _to_json(value: object, secrets: list[Secret]) -> object:
 def json_escaped(secret: Secret) -> Secret:
     """Return *secret* as it is written in JSON."""
     return Secret(orjson.dumps(secret.reveal())[1:-1].decode())
-
-
-# Replies
 
 
 def read_reply(endpoint: Endpoint[R], data: bytes, secrets: tuple[Secret, ...] = ()) -> R | ApiError | BadReply:

@@ -71,9 +71,6 @@ def make_converter(*, forbid_extra_keys: bool = False, detailed_validation: bool
     return converter
 
 
-# Hooks for values
-
-
 def _exact_type_hook(*accepted: type) -> StructureHook:
     def structure(value: object, _: object) -> object:
         if type(value) in accepted:
@@ -115,9 +112,6 @@ def _sequence_hook(type_: Any, converter: cattrs.Converter) -> StructureHook:
         return build(entries)
 
     return structure
-
-
-# Hooks for attrs classes
 
 
 def _attrs_hook(
@@ -205,10 +199,8 @@ def _treats_null_as_missing(field: attrs.Attribute[Any]) -> bool:
 
 
 def _first_non_empty(fields: dict[str, object], name: str, others: Iterable[str]) -> str:
-    """Return the first of *name* and *others* with a value that is not empty, else the first with any value.
-
-    An empty list under one name may accompany a list of failures under another.
-    """
+    """Return the first of *name* and *others* with a value that is not empty, else the first with any value."""
+    # An empty list under one name may accompany a list of failures under another.
     present = [each for each in (name, *others) if fields.get(each) is not None]
     return max(present, key=lambda each: bool(fields[each]), default=name)
 
@@ -229,9 +221,6 @@ structure_hook: Final[Callable[[Any], StructureHook]] = cache(_converter.get_str
 
 Raises `cattrs.StructureHandlerNotFoundError` for a class with a field of a type that JSON cannot represent.
 """
-
-
-# Large replies, in slices
 
 
 @attrs.frozen(eq=False)

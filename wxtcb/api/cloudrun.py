@@ -35,6 +35,8 @@ from wxtcb.validation import (
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
+_VARIABLES: Final = wire_format(JSON_IN_STRING)
+_CHECK_VARIABLES: Final = validator(check_variables, optional=True)
 # Unlike the alias of createTcbEnv, this one allows no capital letters.
 _ALIAS_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]*")
 
@@ -432,12 +434,7 @@ class SidecarSpec:
     container_port: int | None = None
     container_name: str | None = None
     env_var: Variables | None = attrs.field(
-        default=None,
-        converter=to_variables,
-        validator=validator(check_variables, optional=True),
-        repr=False,
-        hash=False,
-        metadata=wire_format(JSON_IN_STRING),
+        default=None, repr=False, hash=False, metadata=_VARIABLES, converter=to_variables, validator=_CHECK_VARIABLES
     )
     initial_delay_seconds: int | None = None
     # JSON has no NaN and no infinity; they would be sent as null.
@@ -556,12 +553,7 @@ class VersionSettings:
     dockerfile_path: str | None = None
     build_dir: str | None = None
     env_params: Variables | None = attrs.field(
-        default=None,
-        converter=to_variables,
-        validator=validator(check_variables, optional=True),
-        repr=False,
-        hash=False,
-        metadata=wire_format(JSON_IN_STRING),
+        default=None, repr=False, hash=False, metadata=_VARIABLES, converter=to_variables, validator=_CHECK_VARIABLES
     )
     repository: str | None = None
     branch: str | None = None

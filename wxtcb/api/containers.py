@@ -76,7 +76,8 @@ def _decode_variables(value: object) -> object:
     return {} if variables is None else variables
 
 
-VARIABLES_FORMAT: Final = WireFormat(JSON_IN_STRING.name, _encode_variables, _decode_variables)
+_VARIABLES: Final = wire_format(WireFormat(JSON_IN_STRING.name, _encode_variables, _decode_variables))
+_CHECK_VARIABLES: Final = validator(check_variables, optional=True)
 
 
 # Services
@@ -267,12 +268,7 @@ class CsVersion:
     dockerfile_path: str | None = None
     build_dir: str | None = None
     env_params: Variables | None = attrs.field(
-        default=None,
-        repr=False,
-        hash=False,
-        metadata=wire_format(VARIABLES_FORMAT),
-        converter=to_variables,
-        validator=validator(check_variables, optional=True),
+        default=None, repr=False, hash=False, metadata=_VARIABLES, converter=to_variables, validator=_CHECK_VARIABLES
     )
     repository: str | None = None
     branch: str | None = None
@@ -390,9 +386,7 @@ class CsVersionDetail(Reply):
     policy_type: str | None = None
     policy_threshold: int | None = None
     # `Any`, because replies may contain values that are not strings, such as numbers.
-    env_params: Mapping[str, Any] | None = attrs.field(
-        default=None, repr=False, hash=False, metadata=wire_format(VARIABLES_FORMAT)
-    )
+    env_params: Mapping[str, Any] | None = attrs.field(default=None, repr=False, hash=False, metadata=_VARIABLES)
     created_time: str | None = None
     updated_time: str | None = None
     version_ip: str | None = None
@@ -423,12 +417,7 @@ class CsVersionConfig:
     container_port: int | None = None
     custom_logs: str | None = None
     env_params: Variables | None = attrs.field(
-        default=None,
-        repr=False,
-        hash=False,
-        metadata=wire_format(VARIABLES_FORMAT),
-        converter=to_variables,
-        validator=validator(check_variables, optional=True),
+        default=None, repr=False, hash=False, metadata=_VARIABLES, converter=to_variables, validator=_CHECK_VARIABLES
     )
 
 
