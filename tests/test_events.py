@@ -203,10 +203,10 @@ def test_coroutine_function_is_rejected_as_a_hook(hook):
     ("hooks", "level", "listening"),
     [((), logging.INFO, False), ((), logging.DEBUG, True), ((print,), logging.INFO, True)],
 )
-def test_dispatcher_is_true_if_the_events_of_calls_are_used(caplog, hooks, level, listening):
+def test_events_of_calls_are_observed_by_a_hook_or_a_debug_log(caplog, hooks, level, listening):
     """The two events of every call are built only for a hook or a debug log."""
     caplog.set_level(level, logger="wxtcb")
-    assert bool(HookDispatcher(hooks)) is listening
+    assert HookDispatcher(hooks).is_observed is listening
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from wxtcb.secret import Secret
 from wxtcb.session import Session
 from wxtcb.tokens.providers import ReadOnly
 from wxtcb.tokens.refresh import TOKEN_PATH
-from wxtcb.tokens.stores import MemoryStore
+from wxtcb.tokens.stores import MemoryStore, SqliteStore
 
 pytestmark = pytest.mark.virtual_time
 
@@ -75,6 +75,7 @@ def everything_of(error):
         ({"component_appid": None}, "component_appid"),
         ({"component_appsecret": ""}, "component_appsecret"),
         ({"component_appsecret": None}, "component_appsecret"),
+        ({"component_appsecret": Secret("")}, "component_appsecret"),
         ({"component_appsecret": 5}, "component_appsecret"),
         ({"ticket": ""}, "ticket"),
         ({"ticket": 5}, "ticket"),
@@ -109,6 +110,7 @@ def everything_of(error):
         ({"hooks": (asyncio.sleep,)}, "hooks"),
         ({"hooks": 5}, "hooks"),
         ({"hooks": (5,)}, "hooks"),
+        ({"allow_http": "no"}, "allow_http"),
         ({"base_url": ""}, "base_url"),
         ({"base_url": None}, "base_url"),
         ({"base_url": "http://api.weixin.qq.com"}, "allow_http"),
@@ -643,18 +645,18 @@ async def test_may_send_applies_to_the_calls_of_the_view(new_session, wechat):
 
 @pytest.mark.parametrize(
     ("results", "called"),
-    [((True, True), ["outer", "inner"]), ((True, "no"), ["outer", "inner"]), (("yes", True), ["outer"])],
+    [((True, True), ["parent", "added"]), ((True, "no"), ["parent", "added"]), (("yes", True), ["parent"])],
 )
 async def test_view_of_a_view_calls_both_may_send(new_session, wechat, results, called):
-    """The outer one is called first; the call is sent only if both return True itself."""
+    """That of the parent view is called first; the call is sent only if both return True itself."""
     calls = []
 
     def may_send(name, result):
         return lambda: calls.append(name) or result
 
     async with new_session() as session:
-        outer = session.with_options(may_send=may_send("outer", results[0]))
-        view = outer.with_options(may_send=may_send("inner", results[1]))
+        parent = session.with_options(may_send=may_send("parent", results[0]))
+        view = parent.with_options(may_send=may_send("added", results[1]))
         if results == (True, True):
             assert await view.call(READ, {}) == Done()
         else:
@@ -696,7 +698,7 @@ def test_object_with_an_async_call_is_rejected_as_a_hook(new_session):
 
 @pytest.mark.parametrize("may_send", [True, "yes", asyncio.sleep, AsyncCallable()])
 def test_may_send_must_be_a_synchronous_callable(new_session, may_send):
-    """A coroutine would always be true."""
+    """A coroutine is not True, so it would veto every request."""
     with pytest.raises(InvalidArgument, match="may_send"):
         new_session().with_options(may_send=may_send)
 
@@ -727,6 +729,41 @@ async def test_evolved_session_is_a_session_of_its_own(new_session, wechat):
         other = attrs.evolve(session, connections=5)
         with pytest.raises(SessionClosed):
             await other.call(READ, {})
+
+
+def test_evolve_accepts_the_converted_options(tmp_path):
+    """`attrs.evolve` passes the stored values again: a store URL, no app secret, a ticket source."""
+    url = f"sqlite:///{tmp_path}/tokens.db"
+    reader = Session(component_appid="wx0", token_store=url, token_source=ReadOnly())
+    fetcher = Session(component_appid="wx0", component_appsecret=SECRET, ticket=TICKET, proxy="http://proxy:1")
+    assert attrs.evolve(reader, connections=5).token_store == reader.token_store
+    assert attrs.evolve(fetcher, connections=5).proxy == fetcher.proxy
+
+
+def record_closed_stores(monkeypatch):
+    """Return a list to which each SqliteStore is added when it is closed."""
+    closed = []
+
+    async def aclose(store):
+        closed.append(store)
+
+    monkeypatch.setattr(SqliteStore, "aclose", aclose)
+    return closed
+
+
+async def test_failure_while_opening_closes_what_was_opened(new_session, wechat, monkeypatch, tmp_path):
+    """The session is not open afterwards, and can be entered again."""
+    closed = record_closed_stores(monkeypatch)
+    session = new_session(token_store=f"sqlite:///{tmp_path}/tokens.db")
+    with monkeypatch.context() as patch:
+        patch.setattr("wxtcb.tokens.cache.create_token_cache", unittest.mock.Mock(side_effect=KeyError))
+        with pytest.raises(KeyError):
+            await session.__aenter__()
+    assert (wechat.closed, len(closed)) == (True, 1)
+    with pytest.raises(SessionClosed, match="not open yet"):
+        await session.call(READ, {})
+    async with session:
+        assert session.stats().calls_in_flight == 0
 
 
 async def test_sessions_with_one_store_agree_on_the_newest_token(new_session, wechat):
@@ -833,12 +870,11 @@ async def test_storage_client_is_closed_with_the_session(new_session):
         _ = session.storage_client
 
 
-async def test_store_of_a_url_is_opened_and_closed_by_the_session(new_session, tmp_path):
-    """The URL is in no repr, because it may contain a password."""
+async def test_store_of_a_url_is_closed_by_the_session(new_session, tmp_path, monkeypatch):
+    """The URL is in no repr, because it may contain a password. A store of the caller stays open."""
+    closed = record_closed_stores(monkeypatch)
     session = new_session(token_store=f"sqlite:///{tmp_path}/tokens.db")
     assert "tokens.db" not in repr(session)
-    async with session:
-        store = session._lifecycle.resources.store
-        assert store is not None
-    async with new_session(token_store=MemoryStore(clock)) as other:
-        assert other._lifecycle.resources.store is None
+    async with session, new_session(token_store=SqliteStore(tmp_path / "tokens.db")):
+        opened = session._lifecycle.resources.token_cache.refresher.shared_state.store
+    assert closed == [opened]

@@ -23,7 +23,7 @@ class CallStarted:
 
 @attrs.frozen
 class CallFinished:
-    """A call that ended, after `attempts` sends and `elapsed` seconds, including all waiting.
+    """A call that ended, after `attempts` attempts and `elapsed` seconds, including all waiting.
 
     `error` is the error of wxtcb that the call raised, or None. `cancelled` is True if the call ended with any other
     exception, which is usually a cancellation.
@@ -111,7 +111,7 @@ class TokenRejected:
 class TokenRefreshed:
     """A new token in the cache.
 
-    `reason` is "first", "advisory", "mandatory", "expired" or "dead" (rejected by the platform). `expires_in` and
+    `reason` is "first", "advisory", "mandatory", "expired" or "rejected" (by the platform). `expires_in` and
     `elapsed` are in seconds. `from_store` is True if the token was not fetched but found in the token store: another
     process, or an earlier run, had fetched it.
     """

@@ -47,6 +47,7 @@ from wxtcb.validation import (
     hide_arguments_in_traceback,
     instance_validator,
     to_secret_or_none,
+    type_validator,
     validator,
 )
 
@@ -64,14 +65,15 @@ T = TypeVar("T")
 PartialMode = Literal["raise", "return"]
 
 
-# Options of a session: each as it is stored, or `InvalidArgument`. No message quotes a value that may be a secret.
+# Converters and checks of the options. They raise `InvalidArgument` and quote no value that may be a secret.
+# Converters accept their own results, because `attrs.evolve` passes them again.
 
 
 @attrs.frozen
 class StoreURL:
-    """The URL of a token store, which the session opens itself when it is entered.
+    """URL of a token store, which the session opens when it is entered.
 
-    A session may be built before a fork, and a connection must not be shared by two processes.
+    Not earlier: a session may be built before a fork, and two processes must not share a connection.
     """
 
     # A secret, because it may contain the password of a Redis server.
@@ -95,19 +97,19 @@ def _to_token_store(store: TokenStore | str | Secret | None) -> TokenStore | Sto
             reason = str(error)
         else:
             return url
-        # Outside of `except`, so without a cause: its frames contain the URL.
+        # Outside of `except`, so that the error has no cause or context: their frames contain the URL.
         raise InvalidArgument(f"token_store: {reason}")
-    if store is not None and not is_token_store(store):
-        raise InvalidArgument(f"token_store must be a store, its URL, or None, not {type(store).__name__}")
-    return store
+    if store is None or isinstance(store, StoreURL) or is_token_store(store):
+        return store
+    raise InvalidArgument(f"token_store must be a store, its URL, or None, not {type(store).__name__}")
 
 
 def _to_app_secret(value: str | Secret | None) -> Secret:
-    # An empty secret stands for None: with a token_source, a session needs no app secret. An empty string is more
-    # likely an environment variable that is not set.
+    # An empty `Secret` stands for None. An empty string is rejected: it is probably an environment variable that is not
+    # set.
     if value is None:
         return Secret("")
-    if not isinstance(value, str | Secret) or not value:
+    if not isinstance(value, str | Secret) or value == "":
         raise InvalidArgument("component_appsecret must be a non-empty string")
     return Secret.of(value)
 
@@ -141,32 +143,32 @@ def _to_proxy(value: str | Secret | None) -> Secret | None:
 
 
 def _to_may_send(may_send: Callable[[], bool] | None) -> Callable[[], bool] | None:
-    # A coroutine function returns a coroutine, which is true without ever being awaited.
+    # A coroutine function would veto every request: only True permits one, and a coroutine is not True.
     if may_send is not None and (not callable(may_send) or is_async_callable(may_send)):
         raise InvalidArgument("may_send must be a callable that returns a bool, and not a coroutine function")
     return may_send
 
 
-def _combine_may_send(outer: Callable[[], bool] | None, inner: Callable[[], bool] | None) -> Callable[[], bool] | None:
-    """Return a callable that returns True only if both do; *outer* is called first."""
-    if outer is None or inner is None:
+def _combine_may_send(parent: Callable[[], bool] | None, added: Callable[[], bool] | None) -> Callable[[], bool] | None:
+    """Return a callable that returns True only if both do; *parent* is called first."""
+    if parent is None or added is None:
         # Compared with None: a callable object may be false.
-        return inner if outer is None else outer
-    return lambda: outer() is True and inner() is True
+        return added if parent is None else parent
+    return lambda: parent() is True and added() is True
 
 
 def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> None:
     check_base_url(value, allow_http=session.allow_http)
 
 
-def _check_token_source(
+def _check_credentials(
     session: Session, _: attrs.Attribute[TokenSource | ReadOnly | None], source: TokenSource | ReadOnly | None
 ) -> None:
-    """Check the options that depend on each other."""
+    """Check that app secret, ticket, token store and token *source* fit together."""
     if source is None and not session.component_appsecret:
-        raise InvalidArgument("component_appsecret is missing; only a session with a token_source works without it")
+        raise InvalidArgument("component_appsecret is missing; pass it, or a token_source")
     if source is not None and session.ticket is not None:
-        raise InvalidArgument("ticket must be None with a token_source, because no token is fetched with it")
+        raise InvalidArgument("ticket must be None with a token_source, because the session then fetches no token")
     if isinstance(source, ReadOnly) and session.token_store is None:
         raise InvalidArgument("token_source=ReadOnly() needs a shared token_store to read tokens from")
 
@@ -178,18 +180,17 @@ def _check_partial(name: str, value: object) -> None:
 
 @attrs.define(repr=False, eq=False)
 class SessionResources:
-    """What exists while a session is open."""
+    """What exists while a session is open. `exit_stack` closes it; it also closes a store opened from a URL."""
 
     loop: asyncio.AbstractEventLoop
     transport: Transport
     limiter: RequestLimiter
     executor: RequestExecutor
     token_cache: TokenCache
-    policy: RetryPolicy
+    retry_policy: RetryPolicy
     dispatcher: HookDispatcher
     storage_client: StorageClient
-    # Only a store that the session opened from a URL. A store of the caller stays open.
-    store: ClosableTokenStore | None = None
+    exit_stack: contextlib.AsyncExitStack
     shared_pollers: dict[Endpoint[Reply], SharedPoller[Reply]] = attrs.field(factory=dict)
 
     def shared_poller(self, endpoint: Endpoint[Reply]) -> SharedPoller[Reply]:
@@ -200,7 +201,11 @@ class SessionResources:
 
             async def fetch() -> Reply:
                 return await self.executor.execute(
-                    endpoint, body, policy=self.policy, credentials=self.token_cache, dispatcher=self.dispatcher
+                    endpoint,
+                    body,
+                    retry_policy=self.retry_policy,
+                    credentials=self.token_cache,
+                    dispatcher=self.dispatcher,
                 )
 
             poller = SharedPoller(fetch, self.loop.time, self.limiter.sleep)
@@ -226,16 +231,11 @@ class SessionResources:
         self.token_cache.close()
         for poller in self.shared_pollers.values():
             poller.close()
-        # The stack closes in reverse order, also after an error or a cancellation: first the tasks that use the store
-        # and the connections, then the store, and last the connections.
-        async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(self.transport.aclose)
-            stack.push_async_callback(self.storage_client.aclose)
-            if self.store is not None:
-                stack.push_async_callback(self.store.aclose)
+        # The stack closes everything in reverse order, also after an error or a cancellation: first the tasks that use
+        # the store and the connections, then the store, and last the connections.
+        async with self.exit_stack as stack:
             for poller in self.shared_pollers.values():
-                await poller.aclose()
-            await self.token_cache.aclose()
+                stack.push_async_callback(poller.aclose)
 
 
 @attrs.define(repr=False, eq=False)
@@ -253,11 +253,10 @@ class SessionLifecycle:
             raise SessionClosed(f"the session {state}; no request was sent")
         return resources
 
-    def require_current_loop(self) -> SessionResources:
+    def resources_in_current_loop(self) -> SessionResources:
         """Return the resources; raise `WrongLoop` if the session was entered in another event loop."""
         resources = self.require_open()
-        # Compares loops only. A forked child inherits the session but runs a loop of its own, so this detects another
-        # process too.
+        # This detects a fork, too: the child inherits the session, but runs an event loop of its own.
         if resources.loop is not asyncio.get_running_loop():
             raise WrongLoop(
                 "the session was entered in another event loop or before a fork; no request was sent. Enter one "
@@ -284,15 +283,16 @@ class Session:
 
     Arguments:
         component_appid: AppID of the platform.
-        component_appsecret: its app secret; not needed with a `token_source`.
+        component_appsecret: its app secret; None only with a `token_source`.
         ticket: the newest component_verify_ticket (验证票据), or an async callable that returns it. None: the tickets
             that a `TicketReceiver` has written to the token store.
         token_store: a store, or its URL (``sqlite:///...``, ``redis://...``). None: the memory of this process.
         token_source: an async callable that returns a `ComponentToken` of an external service, or `ReadOnly()` for a
             process that only reads the store. None: tokens are fetched with app secret and ticket.
-        ticket_timeout: seconds to wait for a ticket, after requesting a push. None: do not wait for a missing ticket.
+        ticket_timeout: if there is no ticket, request a push and wait for it this many seconds. None: do not request
+            one; the call raises `TicketMissing` at once.
         retry: when and how often failed calls are retried.
-        timeout: seconds for one attempt, always enforced. For an overall deadline use ``asyncio.timeout``.
+        timeout: limits of one attempt, a `wxtcb.Timeout`. For an overall deadline use ``asyncio.timeout``.
         connections: maximum number of concurrent calls, and separately of concurrent file transfers.
         max_fetches_per_hour: maximum number of fetched tokens. None: no limit.
         base_url: URL of the platform; https, or plain http to this machine.
@@ -308,19 +308,19 @@ class Session:
     """
 
     component_appid: str = attrs.field(validator=validator(check_string))
-    component_appsecret: Secret = attrs.field(converter=_to_app_secret)
+    component_appsecret: Secret = attrs.field(default=None, converter=_to_app_secret)
     ticket: TicketSource | None = attrs.field(default=None, converter=_to_ticket_source, repr=False)
     token_store: TokenStore | StoreURL | None = attrs.field(default=None, converter=_to_token_store)
     # Its validator reads the fields above. attrs runs validators after all fields are set.
     token_source: TokenSource | ReadOnly | None = attrs.field(
-        default=None, converter=_to_token_source, repr=False, validator=_check_token_source
+        default=None, converter=_to_token_source, repr=False, validator=_check_credentials
     )
     ticket_timeout: float | None = attrs.field(default=None, validator=validator(check_seconds, optional=True))
     retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=instance_validator(RetryPolicy, optional=False))
     timeout: Timeout = attrs.field(factory=Timeout, validator=instance_validator(Timeout, optional=False))
     connections: int = attrs.field(default=100, validator=validator(check_positive_int))
     max_fetches_per_hour: int | None = attrs.field(default=30, validator=validator(check_positive_int, optional=True))
-    allow_http: bool = False
+    allow_http: bool = attrs.field(default=False, validator=type_validator(bool, optional=False))
     base_url: str = attrs.field(default="https://api.weixin.qq.com", validator=_check_base_url)
     proxy: Secret | None = attrs.field(default=None, converter=_to_proxy)
     # `ssl=False`, which aiohttp accepts, is rejected: it would turn off the verification of certificates.
@@ -330,7 +330,8 @@ class Session:
     )
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=to_hooks)
     partial: PartialMode = attrs.field(default="raise", validator=validator(_check_partial))
-    # Not arguments, so that `attrs.evolve` gives a session of its own. Only `with_options` makes views.
+    # Not arguments, so that `attrs.evolve` makes an independent session. Only `with_options` makes views.
+    # The dispatcher binds the hooks to this session.
     _dispatcher: HookDispatcher = attrs.field(
         init=False,
         repr=False,
@@ -344,7 +345,7 @@ class Session:
         self._raise_if_view("entered")
         if self._lifecycle.resources is not None or self._lifecycle.closed:
             raise SessionClosed("a session can be entered only once; build another one")
-        self._lifecycle.resources = self._open_resources()
+        self._lifecycle.resources = await self._open_resources()
         notify_open(self, self.hooks)
         return self
 
@@ -356,13 +357,13 @@ class Session:
     async def aclose(self) -> None:
         """Close the connections; every waiting call raises `SessionClosed`.
 
-        A call whose request is being sent fails as if it were disconnected. With your own aiohttp
-        session it continues to its end. Closing a session that is not open does nothing.
+        A call whose request is being sent loses its connection and fails. With your own aiohttp session (`http`) it
+        continues to its end. Closing a session that is not open does nothing.
         """
         self._raise_if_view("closed")
         if self._lifecycle.resources is None:
             return
-        resources = self._lifecycle.require_current_loop()
+        resources = self._lifecycle.resources_in_current_loop()
         # Before the first await, so that a new call, and a second `aclose`, find the session closed.
         self._lifecycle.resources, self._lifecycle.closed = None, True
         await resources.aclose()
@@ -377,11 +378,11 @@ class Session:
     ) -> Self:
         """Return a view with other options on the same connections and token; it cannot be entered or closed.
 
-        An option that is not given is that of the session. *hooks* are added to those of the session; they receive the
-        events of the view's calls, but not those of token refreshes.
+        None means the option of this session. *hooks* are added to those of this session; they receive the events of
+        the view's calls, but not those of token refreshes.
 
-        *may_send* is called right before a request of the view is sent, also before a retry. If it returns anything
-        but True, the call raises `SendVetoed`. In a view of a view both are called, the outer one first.
+        *may_send* is called right before a request of the view is sent, also before a retry. Unless it returns True,
+        the call raises `SendVetoed`. In a view of a view both are called, that of the parent view first.
         """
         added = to_hooks(hooks)
         changes: dict[str, object] = {
@@ -394,12 +395,12 @@ class Session:
             changes["retry"] = retry
         if partial is not None:
             changes["partial"] = partial
-        # A shallow copy shares the lifecycle, and with it connections and token; `attrs.evolve` would make a new one.
-        # No caller has the copy yet, so its fields can be set, as the `__init__` of a frozen class does.
+        # A shallow copy shares the lifecycle, and with it connections and token. `attrs.evolve` would make a new
+        # lifecycle. The copy is still private, so its fields can be set, as the `__init__` of a frozen class does.
         view = copy.copy(self)
         for name, value in changes.items():
             object.__setattr__(view, name, value)
-        # Only these two have validators. Views are also made for single calls, so nothing is checked again in vain.
+        # Only these two have validators. Views are also made for single calls, so other options are not checked again.
         if retry is not None or partial is not None:
             attrs.validate(view)
         return view
@@ -415,9 +416,9 @@ class Session:
         """Make one call and return its typed reply; every endpoint coroutine uses this method.
 
         *body* is written as JSON without its values of None. Bytes are sent unchanged; they are rejected if the
-        endpoint has an action. *query* is added to the URL. *token* is your own access token: it is sent instead of the
-        session's, and if the platform rejects it, the error is raised without a refresh. For an overall deadline
-        use ``asyncio.timeout``.
+        endpoint has an action. *query* is added to the URL. *token* is your own access token, sent instead of the
+        session's. If the platform rejects it, the error is raised without a refresh. An endpoint that needs no token
+        ignores it. For an overall deadline use ``asyncio.timeout``.
 
         Raises `InvalidArgument` before a request is sent; `ApiError`, `TransportError`, `BadReply`, `OutcomeUnknown`
         and `PartialFailure` for a failed call; `TicketError`, `TokenFetchLimit`, `TokenConflict` and `TokenStoreError`
@@ -430,14 +431,14 @@ class Session:
         if secret is not None:
             check_secret("token", secret)
             own_token = StaticToken(Token(secret, generation=0))
-        resources = self._lifecycle.require_current_loop()
+        resources = self._lifecycle.resources_in_current_loop()
         encoded, query = encode_request(endpoint, body, query)
-        # The call may wait for long; the frame need not keep a large body alive beside its encoded form.
+        # The call may wait for long; the frame must not keep a large body alive next to its encoded form.
         del body
         reply = await resources.executor.execute(
             endpoint,
             encoded,
-            policy=self.retry,
+            retry_policy=self.retry,
             credentials=own_token or resources.token_cache,
             dispatcher=self._dispatcher,
             query=query,
@@ -449,14 +450,13 @@ class Session:
         return reply
 
     async def token(self) -> Secret:
-        """Return a valid component_access_token, refreshed if necessary.
+        """Return a valid component_access_token, refreshed if necessary, for requests that wxtcb does not make.
 
-        For requests to WeChat that wxtcb does not make. Use it immediately, and get it again for the next request: a
-        refresh invalidates it. Do not fetch tokens in another way, because that invalidates the token of the session.
-        Raises `TicketError`, `TokenFetchLimit`, `TokenConflict`, `TokenStoreError`, `ApiError` or `TransportError` if
-        no token can be obtained.
+        Use it immediately, and get it again for the next request: a refresh invalidates it. Do not fetch tokens in
+        another way, because that invalidates the token of the session. Raises `TicketError`, `TokenFetchLimit`,
+        `TokenConflict`, `TokenStoreError`, `ApiError` or `TransportError` if no token can be obtained.
         """
-        cache = self._lifecycle.require_current_loop().token_cache
+        cache = self._lifecycle.resources_in_current_loop().token_cache
         return (cache.cached() or await cache.get()).value
 
     def stats(self) -> Stats:
@@ -464,6 +464,7 @@ class Session:
 
         Raises `SessionClosed` outside of ``async with``.
         """
+        # `require_open` does not look for a running loop, which another thread does not have.
         return self._lifecycle.require_open().stats()
 
     async def health(self) -> Health:
@@ -474,73 +475,82 @@ class Session:
         """
         from wxtcb.tokens.health import read_health
 
-        return await read_health(self._lifecycle.require_current_loop().token_cache)
+        return await read_health(self._lifecycle.resources_in_current_loop().token_cache)
 
-    # For the modules of `wxtcb.api` and `wxtcb.provision`
+    # Not public: for the modules of `wxtcb.api` and `wxtcb.provision` only.
 
     def shared_poller(self, endpoint: Endpoint[R]) -> SharedPoller[R]:
-        """Return the poller of *endpoint* that all waiters of this session share.
+        """Return the poller of *endpoint* that all waiters of this session share; not public.
 
-        *endpoint* must be a read without arguments: it is called again and again, with an empty body.
+        *endpoint* must be a read without arguments, because each poll calls it with an empty body.
         """
         if endpoint.repeat is not Repeat.READ or endpoint.action is not None:
             raise InvalidArgument(f"{endpoint.path}: only a read without an action can be polled")
         # The dictionary of pollers is keyed by endpoint, so its values cannot be typed by their replies.
-        return cast("SharedPoller[R]", self._lifecycle.require_current_loop().shared_poller(endpoint))
+        return cast("SharedPoller[R]", self._lifecycle.resources_in_current_loop().shared_poller(endpoint))
 
     def poller(self, fetch: Callable[[], Awaitable[T]]) -> Poller[T]:
-        """Return a poller for one waiter; its waits end with `SessionClosed` when the session closes."""
-        resources = self._lifecycle.require_current_loop()
+        """Return a poller for one waiter; its waits end with `SessionClosed` when the session closes; not public."""
+        resources = self._lifecycle.resources_in_current_loop()
         return Poller(fetch, resources.loop.time, resources.limiter.sleep)
 
     @property
     def storage_client(self) -> StorageClient:
-        """The client for uploads to and downloads from object storage; used by `api.storage` and `api.hosting`."""
-        return self._lifecycle.require_current_loop().storage_client
+        """The client for uploads to and downloads from object storage; not public."""
+        return self._lifecycle.resources_in_current_loop().storage_client
 
     def _raise_if_view(self, action: str) -> None:
         if self._is_view:
             raise InvalidArgument(f"a view made by with_options cannot be {action}; use its session")
 
-    def _open_resources(self) -> SessionResources:
+    async def _open_resources(self) -> SessionResources:
         # Imported here: a program that imports wxtcb may never open a session.
         from wxtcb._object_storage.client import StorageClient
         from wxtcb.tokens.cache import create_token_cache
 
         loop = asyncio.get_running_loop()
-        transport = open_transport(
-            self.base_url.rstrip("/"), self.timeout, http=self.http, proxy=self.proxy, ssl=self.ssl
-        )
-        # The limiter admits calls in FIFO order and bounds them. aiohttp's own pool lets new requests overtake waiting
-        # ones, so the connectors have no limit.
-        limiter = RequestLimiter(self.connections, loop.time)
-        executor = RequestExecutor(transport, limiter, loop.time)
-        # Files have a limiter of their own, because a transfer may take minutes.
-        transfer_limiter = RequestLimiter(self.connections, loop.time)
-        storage_client = StorageClient(self.timeout, transfer_limiter, self.allow_http, self.http, self.proxy, self.ssl)
-        store, own_store = self.token_store, None
-        if isinstance(store, StoreURL):
-            store = own_store = store.open()
-        token_cache = create_token_cache(
-            executor,
-            self._dispatcher,
-            component_appid=self.component_appid,
-            component_appsecret=self.component_appsecret,
-            ticket=self.ticket,
-            token_source=self.token_source,
-            store=store,
-            push_timeout=self.ticket_timeout,
-            timeout=self.timeout.total,
-            max_fetches_per_hour=self.max_fetches_per_hour,
-        )
-        return SessionResources(
-            loop=loop,
-            transport=transport,
-            limiter=limiter,
-            executor=executor,
-            token_cache=token_cache,
-            policy=self.retry,
-            dispatcher=self._dispatcher,
-            storage_client=storage_client,
-            store=own_store,
-        )
+        # If a later step raises, the stack closes what was opened before.
+        async with contextlib.AsyncExitStack() as stack:
+            transport = open_transport(
+                self.base_url.rstrip("/"), self.timeout, http=self.http, proxy=self.proxy, ssl=self.ssl
+            )
+            stack.push_async_callback(transport.aclose)
+            # The limiter admits calls in FIFO order and bounds them. aiohttp's own pool lets new requests overtake
+            # waiting ones, so the connectors have no limit.
+            limiter = RequestLimiter(self.connections, loop.time)
+            executor = RequestExecutor(transport, limiter, loop.time)
+            # Files have a limiter of their own, because a transfer may take minutes.
+            transfer_limiter = RequestLimiter(self.connections, loop.time)
+            storage_client = StorageClient(
+                self.timeout, transfer_limiter, self.allow_http, http=self.http, proxy=self.proxy, ssl=self.ssl
+            )
+            stack.push_async_callback(storage_client.aclose)
+            store = self.token_store
+            if isinstance(store, StoreURL):
+                # Only this store is closed; one that the caller passed stays open.
+                store = store.open()
+                stack.push_async_callback(store.aclose)
+            token_cache = create_token_cache(
+                executor,
+                self._dispatcher,
+                component_appid=self.component_appid,
+                component_appsecret=self.component_appsecret,
+                ticket=self.ticket,
+                token_source=self.token_source,
+                store=store,
+                ticket_timeout=self.ticket_timeout,
+                timeout=self.timeout.total,
+                max_fetches_per_hour=self.max_fetches_per_hour,
+            )
+            stack.push_async_callback(token_cache.aclose)
+            return SessionResources(
+                loop=loop,
+                transport=transport,
+                limiter=limiter,
+                executor=executor,
+                token_cache=token_cache,
+                retry_policy=self.retry,
+                dispatcher=self._dispatcher,
+                storage_client=storage_client,
+                exit_stack=stack.pop_all(),
+            )

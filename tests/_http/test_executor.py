@@ -56,7 +56,7 @@ NOISE = Response(200, b"noise")
 ODD = Response(200, b'{"errcode": "x"}')
 HUGE = ResponseTooLarge(200)
 FORBIDDEN = Response(403, b"no")
-DEAD = [40001, 40014, 40094, 42001]
+INVALID_TOKEN_CODES = [40001, 40014, 40094, 42001]
 ALL = list(Repeat)
 
 
@@ -125,7 +125,7 @@ class Harness:
         return await self.executor.execute(
             endpoint,
             body,
-            policy=policy or RetryPolicy(),
+            retry_policy=policy or RetryPolicy(),
             credentials=credentials or self.tokens,
             dispatcher=self.dispatcher,
             may_send=may_send,
@@ -174,7 +174,7 @@ async def test_call_that_never_connected_is_retried(harness, repeat):
     assert harness.sends == 3
 
 
-@pytest.mark.parametrize("errcode", DEAD)
+@pytest.mark.parametrize("errcode", INVALID_TOKEN_CODES)
 @pytest.mark.parametrize("repeat", ALL)
 async def test_call_is_resent_with_a_newer_token_after_an_invalid_one(harness, repeat, errcode):
     """The resend happens at once and does not count as an attempt."""
@@ -265,18 +265,18 @@ async def test_last_error_is_raised_when_the_attempts_are_used_up(harness, repea
     with pytest.raises(PlatformBusy) as caught:
         await harness.call(repeat, *[-1] * 20)
     assert harness.sends == most
-    assert caught.value.__notes__[0].startswith(f"sent {most} times in ")
+    assert caught.value.__notes__[0].startswith(f"tried {most} times in ")
     assert caught.value.maybe_acted == (0 if repeat is Repeat.READ else most)
     assert harness.all_slots_are_back()
 
 
-async def test_notes_contain_sends_and_elapsed_seconds(harness):
-    """The first note counts the sends and the seconds spent sending and backing off."""
+async def test_notes_contain_attempts_and_seconds(harness):
+    """The first note counts the attempts and the seconds spent in them and in backoffs."""
     with pytest.raises(PlatformBusy) as caught:
         await harness.call(Repeat.ONCE, *[harness.platform.after(1, -1)] * 5)
     assert caught.value.__notes__ == [
-        "sent 5 times in 12.5 s",
-        "5 of these may have taken effect; check whether it took effect before retrying",
+        "tried 5 times in 12.5 s",
+        "5 of 5 attempts may have taken effect; check whether the call took effect before retrying",
     ]
 
 
@@ -284,11 +284,20 @@ async def test_note_of_a_repeatable_call_advises_no_check(harness):
     """A delete that is rejected after a lost reply mentions the possible effect, but advises no check."""
     with pytest.raises(CloudError, match="It had no effect") as caught:
         await harness.call(Repeat.SET, LOST, -502005)
-    assert caught.value.__notes__[1:] == ["1 of these may have taken effect"]
+    assert caught.value.__notes__[1:] == ["1 of 2 attempts may have taken effect"]
 
 
-async def test_error_after_one_send_has_no_notes(harness):
-    """Notes are added only if there were several sends or a possible effect."""
+async def test_note_of_a_single_attempt_counts_it(harness):
+    """A create that is lost at the first attempt says that this attempt may have taken effect."""
+    with pytest.raises(OutcomeUnknown) as caught:
+        await harness.call(Repeat.ONCE, LOST)
+    assert caught.value.__notes__ == [
+        "1 of 1 attempts may have taken effect; check whether the call took effect before retrying"
+    ]
+
+
+async def test_error_after_one_attempt_has_no_notes(harness):
+    """Notes are added only if there were several attempts or a possible effect."""
     with pytest.raises(ApiError) as caught:
         await harness.call(Repeat.READ, 40097)
     assert not hasattr(caught.value, "__notes__")
@@ -450,7 +459,7 @@ async def test_each_retry_logs_one_warning(harness, caplog):
     assert [(event.attempt, event.delay) for event in harness.emitted(RetryScheduled)] == [(1, 0.5), (2, 1), (3, 2)]
 
 
-async def test_call_ends_after_three_tokens_that_were_never_accepted(harness):
+async def test_call_ends_after_three_resends_with_tokens_that_were_never_accepted(harness):
     """At most three resends follow each other with tokens that no call had accepted."""
     with pytest.raises(InvalidToken) as caught:
         await harness.call(Repeat.READ, *[42001] * 20)
@@ -462,18 +471,18 @@ async def test_call_ends_after_three_tokens_that_were_never_accepted(harness):
 async def test_call_ends_after_ten_resends(harness):
     """The limit holds even if other calls have each token accepted."""
 
-    def accept_then_die(request):
+    def accept_then_reject(request):
         harness.tokens.token.accepted = True
         return 42001
 
-    harness.platform.usual[PATH] = accept_then_die
+    harness.platform.usual[PATH] = accept_then_reject
     with pytest.raises(InvalidToken):
         await harness.call(Repeat.READ)
     assert harness.sends == 11
 
 
 async def test_any_other_errcode_counts_as_an_accepted_token(harness):
-    """The platform checks the token first, so the count of unaccepted tokens starts again."""
+    """The platform checks the token first, so the count of unaccepted resends starts again."""
     await harness.call(Repeat.READ, 42001, 42001, 42001, -1, 42001, 42001, 42001)
     assert harness.sends == 8
 
@@ -694,7 +703,7 @@ async def test_query_is_sent_with_the_token(harness):
     await harness.executor.execute(
         endpoint,
         body,
-        policy=RetryPolicy(),
+        retry_policy=RetryPolicy(),
         credentials=harness.tokens,
         dispatcher=harness.dispatcher,
         query={"action": "query"},
@@ -814,7 +823,9 @@ async def test_vetoed_call_sends_nothing(harness, repeat):
     assert harness.all_slots_are_back()
 
 
-@pytest.mark.parametrize("step", [-1, NOT_SENT, 42001, 45011], ids=["busy", "not sent", "token dead", "minute limit"])
+@pytest.mark.parametrize(
+    "step", [-1, NOT_SENT, 42001, 45011], ids=["busy", "not sent", "token rejected", "minute limit"]
+)
 async def test_may_send_is_called_before_every_send(harness, step):
     """It is also called after a retry, a refreshed token and a rate-limit pause."""
     answers = iter([True, True, False])
@@ -830,7 +841,7 @@ async def test_veto_reports_earlier_possible_effects(harness):
     with pytest.raises(SendVetoed) as caught:
         await harness.call(Repeat.ONCE, -1, may_send=lambda: next(answers))
     assert caught.value.maybe_acted == 1
-    assert "check whether it took effect before retrying" in caught.value.__notes__[-1]
+    assert "check whether the call took effect before retrying" in caught.value.__notes__[-1]
     assert [event.attempts for event in harness.emitted(CallFinished)] == [1]
 
 

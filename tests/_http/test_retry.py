@@ -23,7 +23,7 @@ ERRORS = st.sampled_from([LOST, LATE, errors.PlatformBusy(-1, "", endpoint=PATH)
 # What went wrong, could it have taken effect, and what becomes of READ, SET and ONCE: the rows of the design's table.
 TABLE = [
     ("never connected", FailureKind.NOT_SENT, False, RETRY, RETRY),
-    ("the token is dead", FailureKind.INVALID_TOKEN, False, RENEW, RENEW),
+    ("the token is rejected", FailureKind.INVALID_TOKEN, False, RENEW, RENEW),
     ("-1", FailureKind.BUSY, True, RETRY, RETRY),
     ("-1000 and passing cloud codes", FailureKind.CLOUD_UNAVAILABLE, True, RETRY, UNKNOWN),
     ("45011", FailureKind.RATE_LIMITED, False, PAUSE, PAUSE),
@@ -180,7 +180,7 @@ def test_quota_stays_between_zero_and_capacity(full, course):
     quota = RetryQuota(full)
     for error in course:
         before = quota.available
-        allowed = quota.acquire(error) if error else quota.release()
+        allowed = quota.try_spend(error) if error else quota.refund_success()
         assert 0 <= quota.available <= full
         assert allowed is not False or quota.available == before
 
@@ -191,16 +191,16 @@ def test_quota_stays_between_zero_and_capacity(full, course):
 def test_quota_limits_the_retries_of_a_session(error, retries):
     """It allows 100 retries, or 50 after timeouts."""
     quota = RetryQuota()
-    assert sum(quota.acquire(error) for _ in range(1000)) == retries
+    assert sum(quota.try_spend(error) for _ in range(1000)) == retries
 
 
 def test_success_returns_the_cost_of_a_retry():
     """One success allows one retry; a retry after a timeout takes two."""
     quota = RetryQuota()
-    while quota.acquire(LOST):
+    while quota.try_spend(LOST):
         pass
-    quota.release()
-    assert [quota.acquire(LATE), quota.acquire(LOST), quota.acquire(LOST)] == [False, True, False]
+    quota.refund_success()
+    assert [quota.try_spend(LATE), quota.try_spend(LOST), quota.try_spend(LOST)] == [False, True, False]
     for _ in range(4):
-        quota.release()
-    assert [quota.acquire(LATE), quota.acquire(LATE), quota.acquire(LOST)] == [True, True, False]
+        quota.refund_success()
+    assert [quota.try_spend(LATE), quota.try_spend(LATE), quota.try_spend(LOST)] == [True, True, False]

@@ -10,8 +10,7 @@ from hypothesis import given, settings, strategies as st
 import wxtcb
 from wxtcb.api import environment
 from wxtcb.provision import Audit, FindingKind, MemoryJournal, Provisioner, Tenant, TenantRecord
-from wxtcb.provision.audit import Classification
-from wxtcb.provision.auditor import AuditInput, DesiredTenant, build_audit
+from wxtcb.provision.audit import Classification, Comparison, build_audit
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox, World
 
 from .conftest import EPOCH, Harness, SessionFactory
@@ -334,9 +333,9 @@ async def test_audit_of_many_tenants_yields_to_the_loop() -> None:
     records = {
         f"t{number}": TenantRecord(tenant=f"t{number}", alias=f"a{number}", env=f"e{number}") for number in range(1_000)
     }
-    desired = [DesiredTenant(Tenant(name), record.alias) for name, record in records.items()]
-    audit_input = AuditInput.build(environment.EnvList(info_list=tuple(listed)), desired, records, {})
-    audit_task, turns = asyncio.ensure_future(build_audit("wx", audit_input)), 0
+    desired = {name: (Tenant(name), record.alias) for name, record in records.items()}
+    comparison = Comparison(environment.EnvList(info_list=tuple(listed)), desired, records, {})
+    audit_task, turns = asyncio.ensure_future(build_audit("wx", comparison)), 0
     while not audit_task.done():
         await asyncio.sleep(0)
         turns += 1

@@ -75,7 +75,7 @@ def _let_journal_accept_bound_environments(patch):
 
     async def commit(self, record, entry, previous_owner=None):
         if record.env is not None:
-            self._env_owners.pop(record.env, None)
+            self._owners.pop(("env", record.env), None)
         return await real(self, record, entry, previous_owner)
 
     patch.setattr(MemoryJournal, "commit", commit)

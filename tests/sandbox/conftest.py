@@ -30,9 +30,3 @@ async def harness(world: World, clock: Clock) -> AsyncIterator[Harness]:
     """Serve a sandbox with that world, and open a client for it."""
     async with Sandbox(world=world) as sandbox, aiohttp.ClientSession(sandbox.url) as http:
         yield Harness(sandbox, clock, http)
-
-
-@pytest.fixture
-def rig(harness: Harness) -> Harness:
-    """Return the harness under the name in the tests of the services."""
-    return harness

@@ -31,9 +31,6 @@ class Clock:
     def advance(self, seconds: float) -> None:
         self.now += seconds
 
-    # Used by the tests of the services.
-    pass_ = advance
-
 
 @frozen
 class Harness:
@@ -42,11 +39,6 @@ class Harness:
     sandbox: Sandbox
     clock: Clock
     http: aiohttp.ClientSession
-
-    @property
-    def box(self) -> Sandbox:
-        """The sandbox, as the tests of the services name it."""
-        return self.sandbox
 
     async def post(self, path: str, body: object, **query: str) -> dict[str, Any]:
         """Post JSON and return the JSON reply, error or not."""
@@ -66,7 +58,3 @@ class Harness:
             "component_appsecret": self.sandbox.component_appsecret,
             "component_verify_ticket": self.sandbox.ticket,
         }
-
-
-# The name in the tests of the services.
-Rig = Harness

@@ -10,6 +10,7 @@ from wxtcb.sandbox import ReadyPolicy
 
 from .receiver import serve_receiver
 from .sandbox_harness import CREATE, ESTABLISH, LIST, PUSH, TOKEN, Harness
+from .test_functions import DELETE, create, invoke, statuses
 
 
 async def admin(harness: Harness, method: str, path: str, **options: Any) -> tuple[int, Any]:
@@ -121,17 +122,17 @@ async def test_operations_can_be_delayed_and_fail(harness: Harness) -> None:
 
 async def test_result_and_failure_of_functions_can_be_set(harness: Harness) -> None:
     """Functions of a name return the given result, or cannot be created until the failure is removed."""
-    env, functions = harness.sandbox.world.add("a"), harness.sandbox.world.functions
+    env = harness.sandbox.world.add("a")
     failing = {"name": "f", "fails": True}
     assert await admin(harness, "POST", "/functions", json=failing) == (200, failing)
-    functions.create(env, "f", b"", {})
-    assert [row.status for row in functions.list(env, "f")] == ["CreateFailed"]
-    functions.delete(env, "f")
+    await create(harness, [env])
+    assert await statuses(harness, env) == {"f": "CreateFailed"}
+    await harness.call(DELETE, {"env": env, "functionname": "f"})
     options = {"name": "f", "answer": {"tea": "龙井"}}
     assert await admin(harness, "POST", "/functions", json=options) == (200, {"name": "f", "fails": False})
-    functions.create(env, "f", b"", {})
-    assert [row.status for row in functions.list(env, "f")] == ["Active"]
-    assert functions.invoke(env, "f", b"{}") == '{"tea":"龙井"}'
+    await create(harness, [env])
+    assert await statuses(harness, env) == {"f": "Active"}
+    assert (await invoke(harness, env, "f", b"{}"))["resp_data"] == '{"tea":"龙井"}'
 
 
 async def test_tickets_can_be_pushed(harness: Harness) -> None:

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from wxtcb.sandbox import ReadyPolicy
 
-from .sandbox_harness import ESTABLISH, SERVICES, Rig
+from .sandbox_harness import ESTABLISH, SERVICES, Harness
 
 ROOM = "/componenttcb/"
 STAMP = "2020-09-13 20:26:40"
@@ -20,13 +20,13 @@ STAMP = "2020-09-13 20:26:40"
 class Bench:
     """A sandbox with an environment whose hosting is enabled, and the service `echo`."""
 
-    rig: Rig
+    harness: Harness
     env: str
 
     async def ask(self, call: str, **fields: object) -> dict[str, Any]:
         """Send a request of this family for the service, with default fields."""
         named = {"env": self.env, "service_name": "echo"}
-        return await self.rig.call(ROOM + call, {**named, **fields})
+        return await self.harness.call(ROOM + call, {**named, **fields})
 
     async def make(self, **fields: object) -> dict[str, Any]:
         """Start building a version from an image."""
@@ -47,43 +47,43 @@ class Bench:
 
 
 @pytest_asyncio.fixture
-async def bench(rig: Rig) -> Bench:
+async def bench(harness: Harness) -> Bench:
     """Return a bench."""
-    env = rig.box.world.add("a")
-    rig.box.world.containers.enable(env)
-    rig.box.world.containers.create_service(env, "echo")
-    return Bench(rig, env)
+    env = harness.sandbox.world.add("a")
+    harness.sandbox.world.containers.enable(env)
+    harness.sandbox.world.containers.create_service(env, "echo")
+    return Bench(harness, env)
 
 
-async def test_hosting_is_opened_before_there_are_services(rig: Rig) -> None:
+async def test_hosting_is_opened_before_there_are_services(harness: Harness) -> None:
     """Services are rejected until hosting is enabled. Enabling it twice is rejected."""
-    env, other = rig.box.world.add("a"), rig.box.world.add("b")
+    env, other = harness.sandbox.world.add("a"), harness.sandbox.world.add("b")
     service = {"env": env, "service_name": "echo"}
-    before = await rig.call(f"{ROOM}createcontainerservice", service)
-    opened = await rig.call(f"{ROOM}opencontainerservice", {"env": env})
-    again = await rig.call(f"{ROOM}opencontainerservice", {"env": env})
-    made = await rig.call(f"{ROOM}createcontainerservice", service)
-    elsewhere = await rig.call(f"{ROOM}createcontainerservice", {**service, "env": other})
+    before = await harness.call(f"{ROOM}createcontainerservice", service)
+    opened = await harness.call(f"{ROOM}opencontainerservice", {"env": env})
+    again = await harness.call(f"{ROOM}opencontainerservice", {"env": env})
+    made = await harness.call(f"{ROOM}createcontainerservice", service)
+    elsewhere = await harness.call(f"{ROOM}createcontainerservice", {**service, "env": other})
     assert [reply["errcode"] for reply in (before, opened, again, made, elsewhere)] == [40097, 0, 40097, 0, 40097]
     assert opened == made == {"errcode": 0, "errmsg": "ok"}
 
 
 @pytest.mark.parametrize("call", ["opencontainerservice", "createcontainerservice", "getcsversionlist"])
-async def test_an_environment_must_be_normal(rig: Rig, call: str) -> None:
+async def test_an_environment_must_be_normal(harness: Harness, call: str) -> None:
     """An environment that is unknown or not NORMAL is rejected like by the cloud."""
-    unready = rig.box.world.add("a", status="UNAVAILABLE")
+    unready = harness.sandbox.world.add("a", status="UNAVAILABLE")
     for env in ("nowhere", unready):
         body = {"env": env} | ({} if call.startswith("open") else {"service_name": "echo"})
-        assert (await rig.call(ROOM + call, body))["errcode"] == -501005
+        assert (await harness.call(ROOM + call, body))["errcode"] == -501005
 
 
 async def test_a_service_is_listed_as_it_was_created(bench: Bench) -> None:
     """A service is listed with its network and time. A duplicate name is rejected, a deleted service is gone."""
-    bench.rig.clock.pass_(60)
+    bench.harness.clock.advance(60)
     vpc = {"vpcid": "vpc-1", "subnetids": ["s-1"], "create_type": 3}
     assert (await bench.ask("createcontainerservice", service_name="web", remark="r", vpc=vpc))["errcode"] == 0
     assert (await bench.ask("createcontainerservice", service_name="web"))["errcode"] == 40097
-    reply = await bench.rig.call(SERVICES, {"env": bench.env})
+    reply = await bench.harness.call(SERVICES, {"env": bench.env})
     assert [row["server_name"] for row in reply["cslist"]] == ["echo", "web"]
     assert reply["cslist"][1] == {
         "server_name": "web",
@@ -96,22 +96,22 @@ async def test_a_service_is_listed_as_it_was_created(bench: Bench) -> None:
     assert (await bench.ask("delcontainerservice"))["errcode"] == 0
     assert (await bench.ask("delcontainerservice"))["errcode"] == 40097
     assert (await bench.ask("createcsversion", upload_type="image"))["errcode"] == 40097
-    reply = await bench.rig.call(SERVICES, {"env": bench.env})
+    reply = await bench.harness.call(SERVICES, {"env": bench.env})
     assert ([row["server_name"] for row in reply["cslist"]], reply["total"]) == (["web"], 1)
 
 
 @pytest.mark.parametrize("lists_services", [True, False])
 async def test_the_list_knows_both_families(bench: Bench, *, lists_services: bool) -> None:
     """The list contains services of both families, or only the older one with `lists_services` False."""
-    world = bench.rig.box.world
+    world = bench.harness.sandbox.world
     world.getcslist_includes_cloudrun = lists_services
-    bench.rig.clock.pass_(1)
-    assert (await bench.rig.call(ESTABLISH, {"env_id": bench.env, "service_name": "new", "is_public": True}))[
+    bench.harness.clock.advance(1)
+    assert (await bench.harness.call(ESTABLISH, {"env_id": bench.env, "service_name": "new", "is_public": True}))[
         "errcode"
     ] == 0
-    bench.rig.clock.pass_(1)
+    bench.harness.clock.advance(1)
     world.containers.create_service(bench.env, "last")
-    reply = await bench.rig.call(SERVICES, {"env": bench.env})
+    reply = await bench.harness.call(SERVICES, {"env": bench.env})
     names = [row["server_name"] for row in reply["cslist"]]
     assert names == (["echo", "new", "last"] if lists_services else ["echo", "last"])
     assert reply["total"] == len(names)
@@ -119,7 +119,7 @@ async def test_the_list_knows_both_families(bench: Bench, *, lists_services: boo
 
 async def test_a_version_is_built_and_then_normal(bench: Bench) -> None:
     """A version is named by the next number, and is "creating" until it is ready."""
-    bench.rig.box.world.operations_ready_after = ReadyPolicy.after_polls(2)
+    bench.harness.sandbox.world.operations_ready_after = ReadyPolicy.after_polls(2)
     assert await bench.make() == {"errcode": 0, "errmsg": "ok", "version_name": "echo-001"}
     statuses = [(await bench.show())["status"] for _ in range(2)]
     listed = await bench.ask("getcsversionlist")
@@ -128,13 +128,13 @@ async def test_a_version_is_built_and_then_normal(bench: Bench) -> None:
 
 async def test_a_build_may_fail(bench: Bench) -> None:
     """With `builds_fail` new versions end as "build_fail". Older ones do not."""
-    world = bench.rig.box.world
+    world = bench.harness.sandbox.world
     world.operations_ready_after = ReadyPolicy.after_seconds(5)
     await bench.make()
     world.containers.builds_fail = True
     await bench.make()
     early = [(await bench.show(name))["status"] for name in ("echo-001", "echo-002")]
-    bench.rig.clock.pass_(5)
+    bench.harness.clock.advance(5)
     late = [(await bench.show(name))["status"] for name in ("echo-001", "echo-002")]
     assert (early, late) == (["creating", "creating"], ["normal", "build_fail"])
 
@@ -230,7 +230,7 @@ async def test_versions_are_listed_page_by_page(bench: Bench) -> None:
 async def test_a_configuration_changes_what_is_given(bench: Bench) -> None:
     """Only the given settings change. Bounds and names are checked."""
     await bench.make(maxnum=5, env_params='{"A":"a"}')
-    bench.rig.clock.pass_(1)
+    bench.harness.clock.advance(1)
     changed = await bench.ask("setcsversionconfig", version_name="echo-001", minnum=2, env_params="", remark="r")
     detail = await bench.show()
     assert (changed["errcode"], detail["minnum"], detail["maxnum"], detail["remark"]) == (0, 2, 5, "r")
@@ -284,7 +284,7 @@ async def test_a_deleted_version_is_gone(bench: Bench) -> None:
 async def test_a_batch_creates_where_it_can(bench: Bench) -> None:
     """Environments without the service are listed in fail_list, with `errormsg`."""
     body = {"envs": [bench.env, "nowhere"], "service_name": "echo", "upload_type": "image"}
-    assert await bench.rig.call(f"{ROOM}batchcreatecsversion", body) == {
+    assert await bench.harness.call(f"{ROOM}batchcreatecsversion", body) == {
         "errcode": 0,
         "errmsg": "ok",
         "succ_list": [{"env": bench.env, "version_name": "echo-001"}],
@@ -298,7 +298,7 @@ async def test_a_batch_deletes_where_it_can(bench: Bench) -> None:
     await bench.make()
     there = {"env": bench.env, "service_name": "echo", "version_name": "echo-001"}
     missing = {**there, "version_name": "echo-009"}
-    reply = await bench.rig.call(f"{ROOM}batchdelcsversion", {"items": [there, missing]})
+    reply = await bench.harness.call(f"{ROOM}batchdelcsversion", {"items": [there, missing]})
     assert reply["succ_list"] == [there]
     assert reply["fail_list"] == [{**missing, "errmsg": "invalid args: version_name echo-009 does not exist"}]
     assert (await bench.ask("getcsversionlist"))["total"] == 0
@@ -309,7 +309,7 @@ async def test_a_batch_splits_where_it_can(bench: Bench) -> None:
     await bench.make()
     there, missing = ({"env": bench.env, "service_name": name} for name in ("echo", "web"))
     items = [{"version_name": "echo-001", "flow_ratio": 100}]
-    reply = await bench.rig.call(
+    reply = await bench.harness.call(
         f"{ROOM}batchsetcspropotion", {"items": [{**there, "items": items}, {**missing, "items": items}]}
     )
     assert reply["succ_list"] == [there]
@@ -320,4 +320,4 @@ async def test_a_batch_splits_where_it_can(bench: Bench) -> None:
 async def test_the_password_of_a_registry_is_not_remembered(bench: Bench) -> None:
     """The recorded requests show `***` instead of the registry password."""
     await bench.make(image_secret_info={"registryserver": "r", "password": "hunter2"})
-    assert bench.rig.box.seen[-1].body["image_secret_info"] == {"registryserver": "r", "password": "***"}
+    assert bench.harness.sandbox.seen[-1].body["image_secret_info"] == {"registryserver": "r", "password": "***"}

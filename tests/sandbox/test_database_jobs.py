@@ -13,7 +13,7 @@ from wxtcb.sandbox.errors import PlatformError
 from wxtcb.sandbox.handlers import HANDLERS
 from wxtcb.sandbox.request import Body
 
-from .sandbox_harness import Clock, Rig
+from .sandbox_harness import Clock, Harness
 
 JSON, CSV = 1, 2
 INSERT, UPSERT = 1, 2
@@ -196,7 +196,7 @@ def test_a_job_takes_its_time(world: World, env: str, clock: Clock) -> None:
     job_id = begin(world, env, file_type=JSON, conflict_mode=INSERT, stop_on_error=False)
     assert [state(world, env, job_id)[0] for _ in range(2)] == ["waiting", "reading"]
     assert records(world, env) == []
-    clock.pass_(60)
+    clock.advance(60)
     assert records(world, env) == [{}]
     assert [state(world, env, job_id)[:2] for _ in range(2)] == [("success", 1)] * 2
     query = "db.collection('c').get()"
@@ -235,14 +235,14 @@ def test_the_job_of_another_environment_is_not_there(world: World, env: str) -> 
         state(world, world.add("b"), job_id)
 
 
-async def test_the_calls_answer_over_the_wire(rig: Rig) -> None:
+async def test_the_calls_answer_over_the_wire(harness: Harness) -> None:
     """Each call works over HTTP with the action in query and body. A field of another action is rejected."""
-    env = rig.box.world.add("a")
-    token = rig.box.world.issue_token()
+    env = harness.sandbox.world.add("a")
+    token = harness.sandbox.world.issue_token()
 
     async def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
         action = {"action": body["action"]} if "action" in body else {}
-        return await rig.post(f"/componenttcb/{path}", {"env": env, **body}, access_token=token, **action)
+        return await harness.post(f"/componenttcb/{path}", {"env": env, **body}, access_token=token, **action)
 
     assert (await post("dbcollection", {"action": "add", "collection_name": "c"}))["errcode"] == 0
     added = await post("dbrecord", {"action": "insert", "query": 'db.collection("c").add({data: {a: 1}})'})

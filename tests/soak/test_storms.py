@@ -128,7 +128,7 @@ async def test_few_calls_fail_at_thirty_percent_busy_answers(start_sandbox, scal
             group.create_task(caller(session))
     assert tally.done == int(5_000 * scale)
     assert len(tally.failures) <= 3 + tally.done / 10_000
-    assert all("sent 8 times" in error.__notes__[0] for error in tally.failures)
+    assert all("tried 8 times" in error.__notes__[0] for error in tally.failures)
 
 
 @pytest.mark.parametrize("keep", [0, 1], ids=["all", "all but one"])

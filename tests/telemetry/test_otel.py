@@ -243,7 +243,7 @@ async def test_retries_and_refreshes_are_counted_by_reason(session, telemetry, w
         (LIST, "invalid_token"): 1,
         (LIST, "rate_limited"): 1,
     }
-    assert telemetry.counter_values("wxtcb.token.refreshes") == {("first", "ok"): 1, ("dead", "ok"): 1}
+    assert telemetry.counter_values("wxtcb.token.refreshes") == {("first", "ok"): 1, ("rejected", "ok"): 1}
     assert telemetry.counter_values("wxtcb.rate_limit.pauses") == {(LIST,): 1}
 
 

@@ -59,7 +59,7 @@ async def test_retries_and_refreshes_are_counted_by_reason(session, registry, we
     of_path = {"component_appid": APPID, "endpoint": LIST}
     assert registry.get_sample_value("wxtcb_retries_total", {**of_path, "reason": "busy"}) == 1
     assert registry.get_sample_value("wxtcb_retries_total", {**of_path, "reason": "invalid_token"}) == 1
-    renewed = {"component_appid": APPID, "reason": "dead", "outcome": "ok"}
+    renewed = {"component_appid": APPID, "reason": "rejected", "outcome": "ok"}
     assert registry.get_sample_value("wxtcb_token_refreshes_total", renewed) == 1
 
 

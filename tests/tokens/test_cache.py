@@ -9,7 +9,8 @@ import random
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from wxtcb._http.executor import Token
+from wxtcb._concurrency.limiter import RequestLimiter
+from wxtcb._http.executor import RequestExecutor, Token
 from wxtcb.errors import (
     BadReply,
     InvalidAppSecret,
@@ -23,8 +24,10 @@ from wxtcb.errors import (
 )
 from wxtcb.events import TokenRefreshed, TokenRefreshFailed, TokenRejected
 from wxtcb.secret import Secret
-from wxtcb.tokens.cache import RefreshWindows
+from wxtcb.telemetry.dispatch import HookDispatcher
+from wxtcb.tokens.cache import RefreshWindows, create_token_cache
 from wxtcb.tokens.providers import is_transient
+from wxtcb.tokens.refresh import FetchedToken, TokenRefresher
 from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.stores import MemoryStore
 
@@ -177,7 +180,7 @@ async def test_invalidated_token_is_dropped_and_replaced():
     assert harness.cache.cached() is None
     assert (await harness.token()).value == Secret("T0KEN-2")
     assert harness.emitted(TokenRejected) == [TokenRejected(1, 42001)]
-    assert harness.emitted(TokenRefreshed)[1].reason == "dead"
+    assert harness.emitted(TokenRefreshed)[1].reason == "rejected"
 
 
 async def test_invalidate_ignores_an_older_token():
@@ -301,6 +304,81 @@ async def test_long_backoff_raises_the_failure_at_once():
     assert again is not error
     assert error.retry_after == pytest.approx(8)
     assert harness.fetches == 4
+
+
+async def test_peek_that_outlasts_its_interval_is_shared(monkeypatch, settle):
+    """Callers in a long backoff wait for the running peek of the store, and `aclose` ends it."""
+    harness = CacheHarness(lambda number: refused(), seconds=0)
+    await catch(harness.token())
+    started = []
+
+    async def slow_peek(_self, _request):
+        started.append(clock())
+        await asyncio.sleep(5)
+
+    monkeypatch.setattr(TokenRefresher, "peek", slow_peek)
+    callers = []
+    for _ in range(2):
+        await asyncio.sleep(1.5)
+        callers.append(asyncio.create_task(catch(harness.token())))
+        await settle()
+    await harness.cache.aclose()
+    assert len(started) == 1
+    assert {type(await caller) for caller in callers} == {SessionClosed}
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize(("peeked", "is_rejected"), [("0LD", False), ("T0KEN-5", True)], ids=["older", "rejected"])
+async def test_late_peek_brings_back_no_older_or_rejected_token(monkeypatch, peeked, is_rejected):
+    """The result of a peek that began before a refresh is dropped if it is older than the new token, or rejected."""
+    harness = CacheHarness(lambda number: refused() if number <= 4 else 7200, seconds=0)
+    await catch(harness.token())
+
+    async def late_peek(_self, _request):
+        await asyncio.sleep(9)
+        return FetchedToken(Secret(peeked), 1, 7200, clock(), "other:1", "first")
+
+    monkeypatch.setattr(TokenRefresher, "peek", late_peek)
+    await asyncio.sleep(1)
+    caller = asyncio.create_task(harness.cache.get())
+    await asyncio.sleep(8)
+    token = await harness.token()
+    if is_rejected:
+        harness.cache.invalidate(token, 42001)
+    assert (await caller).value == Secret("T0KEN-6" if is_rejected else "T0KEN-5")
+
+
+async def test_store_and_ticket_source_that_are_false_are_used(wechat):
+    """A store or callable with a length of 0 is not replaced by the default."""
+
+    class EmptyStore(MemoryStore):
+        def __len__(self):
+            return 0
+
+    class EmptySource:
+        def __len__(self):
+            return 0
+
+        async def __call__(self):
+            return "ticket@@@one"
+
+    time = asyncio.get_running_loop().time
+    store, source = EmptyStore(time), EmptySource()
+    cache = create_token_cache(
+        RequestExecutor(wechat, RequestLimiter(10, time), time),
+        HookDispatcher(),
+        component_appid=APPID,
+        component_appsecret=Secret("S3CRET"),
+        ticket=source,
+        token_source=None,
+        store=store,
+        ticket_timeout=None,
+        timeout=35.0,
+        max_fetches_per_hour=30,
+    )
+    assert (await cache.get()).value == Secret("T0KEN-1")
+    assert (await SharedState(store, APPID).read()).state.token.value == Secret("T0KEN-1")
+    await cache.aclose()
 
 
 async def test_backoff_doubles_from_one_second_to_thirty():
@@ -486,7 +564,7 @@ async def test_expired_token_in_the_store_is_replaced():
 @given(
     lives=st.lists(st.sampled_from([60, 600, 7200, refused, lambda: errcode(-1), lambda: errcode(40125)]), max_size=12),
     moves=st.lists(
-        st.tuples(st.floats(0, 400), st.sampled_from(["call", "call", "dead", "cancel"])), min_size=1, max_size=40
+        st.tuples(st.floats(0, 400), st.sampled_from(["call", "call", "rejected", "cancel"])), min_size=1, max_size=40
     ),
     seconds=st.sampled_from([0, 0.5, 8]),
     seed=st.integers(0, 9),
@@ -501,29 +579,29 @@ def test_invariants_hold_in_every_history(virtual_run, lives, moves, seconds, se
             return step() if callable(step) else step
 
         harness = CacheHarness(answer, seconds, uniform=random.Random(seed).uniform, max_fetches_per_hour=None)
-        dead, failures = set(), []
+        rejected, failures = set(), []
 
-        async def call(*, kill):
+        async def call(*, reject):
             try:
                 token = await harness.token()
             except WxtcbError as error:
                 failures.append(error)
                 return
-            assert token.value.reveal() not in dead
+            assert token.value.reveal() not in rejected
             assert clock() < harness.cache._windows.expires_at
-            if kill:
-                dead.add(token.value.reveal())
+            if reject:
+                rejected.add(token.value.reveal())
                 harness.cache.invalidate(token, 40001)
 
         tasks = []
         for wait, move in moves:
             await asyncio.sleep(wait)
-            task = asyncio.create_task(call(kill=move == "dead"))
+            task = asyncio.create_task(call(reject=move == "rejected"))
             tasks.append(task)
             if move == "cancel":
                 asyncio.get_running_loop().call_soon(task.cancel)
             if (held := harness.cache.cached()) is not None:
-                assert held.value.reveal() not in dead
+                assert held.value.reveal() not in rejected
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results), results
         assert all(not is_transient(error) or error.retry_after > 4 for error in failures)

@@ -329,7 +329,7 @@ def provider_with_push(harness, source, within):
         Secret("S3CRET"),
         source,
         harness.exchange.now,
-        push_timeout=within,
+        ticket_timeout=within,
     )
 
 
@@ -391,7 +391,7 @@ async def test_push_is_requested_once_a_minute(harness):
 async def test_push_is_not_requested_for_a_rejected_ticket(harness):
     """No push is requested if the option is off, or if WeChat rejected the ticket."""
     with pytest.raises(TicketMissing):
-        await prepare_or_request_push(provider_with_push(harness, DelayedTicket(9999), 0))
+        await prepare_or_request_push(provider_with_push(harness, DelayedTicket(9999), None))
     harness.platform.usual[PATH] = 61006
     origin = provider_with_push(harness, DelayedTicket(0), 30)
     order = await origin.prepare()

@@ -14,6 +14,7 @@ from wxtcb.tokens.store_urls import open_store
 from wxtcb.tokens.stores import SqliteStore
 
 APPID = "wx0123456789abcdef"
+WITH_PASSWORD = Secret("redis://user:S3CRET@host")
 
 
 @pytest.fixture
@@ -83,12 +84,14 @@ def test_invalid_url_is_rejected_and_not_shown(redis_urls, url, words):
 
 
 def test_missing_extra_is_named(monkeypatch):
-    """A missing extra is an InvalidArgument."""
+    """A missing extra is an InvalidArgument. No frame of it or of its causes holds the URL."""
     monkeypatch.delitem(sys.modules, "wxtcb.tokens.redis", raising=False)
     monkeypatch.delattr("wxtcb.tokens.redis", raising=False)
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(
         InvalidArgument, match=r"wxtcb.tokens.redis needs redis: pip install 'wxtcb\[redis\]'"
     ) as caught:
-        open_store("redis://user:S3CRET@host")
-    assert "S3CRET" not in str(caught.value)
+        open_store(WITH_PASSWORD)
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+    assert "S3CRET" not in "".join(frames.format())

@@ -107,7 +107,6 @@ async def refused_sessions(session: Session) -> None:
     Session(component_appid="wx1", component_appsecret="s", ticket_timeout="60")  # type: ignore[arg-type]
     RedisStore("redis://host")  # type: ignore[arg-type]
     Session("wx1", component_appsecret="s")  # type: ignore[call-arg]
-    Session(component_appid="wx1")  # type: ignore[call-arg]
     Session(component_appid=1, component_appsecret="s")  # type: ignore[arg-type]
     Session(component_appid="wx1", component_appsecret=b"s")  # type: ignore[arg-type]
     Session(component_appid="wx1", component_appsecret="s", ticket=lambda: "t")  # type: ignore[arg-type, return-value]

@@ -1,8 +1,9 @@
-"""Request executor: runs one call from admission to its reply.
+"""Request executor: runs one call from admission to its reply, by the rules in `wxtcb._http.retry`.
 
-For each attempt the executor takes a slot from the limiter, gets a token, sends the request and classifies the result.
-A failure is retried, resent with a newer token, delayed until the rate limit allows it again, or raised. The rules are
-in `wxtcb._http.retry`.
+- call: one use of an endpoint, made of one or more attempts;
+- attempt: one request that is given to the transport; it may fail before anything is sent;
+- retry: a further attempt after a backoff, limited by `RetryPolicy` and `RetryQuota`;
+- resend: a further attempt with a newer token or after a rate limit, which those two do not limit.
 """
 
 from __future__ import annotations
@@ -47,12 +48,13 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Reply)
 
-CompletedSend = Response | SendFailure | ResponseTooLarge | Vetoed
+SendOutcome = Response | SendFailure | ResponseTooLarge | Vetoed
 
 # Limits for a call whose tokens keep being rejected, for example because another program fetches tokens as well:
-# resends in all, and tokens in a row that the platform accepted for no call of this process.
-MAX_RESENDS: Final = 10
-MAX_UNACCEPTED_TOKENS: Final = 3
+# resends after a rejected token, and those in a row whose token had been accepted for no call of this process.
+MAX_TOKEN_RESENDS: Final = 10
+MAX_UNACCEPTED_RESENDS: Final = 3
+# A shorter token, as in tests, could occur in a reply by chance, and redacting it would corrupt the reply.
 MIN_REDACTABLE_LENGTH: Final = 20
 
 
@@ -77,7 +79,10 @@ class Credentials(Protocol):
         ...
 
     def invalidate(self, token: Token, errcode: int, /) -> bool:
-        """Record that the platform rejected *token* with *errcode*; return whether `get` can return another one."""
+        """Record that the platform rejected *token* with *errcode*.
+
+        Returns whether `get` can return another token; False means that the caller of the call passed this one.
+        """
         ...
 
 
@@ -101,36 +106,36 @@ class StaticToken:
 class _Call(Generic[R]):
     """Arguments and progress of one call.
 
-    `sends` counts the requests that were sent. `attempts` counts those that failed within the retry budget, and
-    `elapsed` the seconds spent sending and backing off. `maybe_acted` counts the sends that may have taken effect.
+    `failures` counts the failed attempts that the retry policy limits. `retry_time` is the seconds spent in attempts
+    and backoffs, without other waits. `maybe_acted` counts the attempts that may have taken effect.
     """
 
     endpoint: Endpoint[R]
     body: RequestBody
     query: Mapping[str, str] | None
-    policy: RetryPolicy
+    retry_policy: RetryPolicy
     credentials: Credentials
     dispatcher: HookDispatcher
     number: int
     may_send: Callable[[], bool] | None
-    sends: int = 0
     attempts: int = 0
-    elapsed: float = 0.0
+    failures: int = 0
+    retry_time: float = 0.0
     maybe_acted: int = 0
-    resends: int = 0
-    unaccepted_tokens: int = 0
-    sent_at: float = 0.0
+    token_resends: int = 0
+    unaccepted_resends: int = 0
+    attempt_started_at: float = 0.0
     holds_slot: bool = False
 
     def annotate(self, error: WxtcbError) -> None:
-        """Add the number of sends and of possible effects to *error*."""
+        """Add the number of attempts and of possible effects to *error*."""
         error.maybe_acted = self.maybe_acted
-        if self.sends > 1:
-            error.add_note(f"sent {self.sends} times in {self.elapsed:.1f} s")
+        if self.attempts > 1:
+            error.add_note(f"tried {self.attempts} times in {self.retry_time:.1f} s")
         if self.maybe_acted:
             unsafe = self.endpoint.repeat.is_unsafe_to_repeat
-            advice = "; check whether it took effect before retrying" if unsafe else ""
-            error.add_note(f"{self.maybe_acted} of these may have taken effect{advice}")
+            advice = "; check whether the call took effect before retrying" if unsafe else ""
+            error.add_note(f"{self.maybe_acted} of {self.attempts} attempts may have taken effect{advice}")
 
 
 @attrs.define(repr=False, eq=False)
@@ -149,7 +154,7 @@ class RequestExecutor:
         endpoint: Endpoint[R],
         body: RequestBody,
         *,
-        policy: RetryPolicy,
+        retry_policy: RetryPolicy,
         credentials: Credentials,
         dispatcher: HookDispatcher,
         query: Mapping[str, str] | None = None,
@@ -157,12 +162,12 @@ class RequestExecutor:
     ) -> Coroutine[None, None, R]:
         """Run one call: send *body* to *endpoint* until it succeeds or must not be sent again.
 
-        The coroutine returns the reply, or raises the error of the last attempt. Before each send *may_send* is called;
-        unless it returns True, the call ends with `SendVetoed`.
+        The coroutine returns the reply, or raises the error of the last attempt. *may_send* is called before each
+        request is sent; unless it returns True, the call ends with `SendVetoed`.
         """
-        call = _Call(endpoint, body, query, policy, credentials, dispatcher, next(self._call_numbers), may_send)
+        call = _Call(endpoint, body, query, retry_policy, credentials, dispatcher, next(self._call_numbers), may_send)
         # This method is not a coroutine function itself: one coroutine less to step through makes every call faster.
-        return self._execute_with_events(call) if dispatcher else self._execute(call)
+        return self._execute_with_events(call) if dispatcher.is_observed else self._execute(call)
 
     async def _execute_with_events(self, call: _Call[R]) -> R:
         """Run the call between its `CallStarted` and `CallFinished` events."""
@@ -181,7 +186,11 @@ class RequestExecutor:
             raise
         finally:
             elapsed = self.now() - started
-            call.dispatcher.emit(CallFinished(path, call.number, call.sends, elapsed, error, cancelled))
+            call.dispatcher.emit(
+                CallFinished(
+                    path, call.number, attempts=call.attempts, elapsed=elapsed, error=error, cancelled=cancelled
+                )
+            )
 
     async def _execute(self, call: _Call[R]) -> R:
         """Run the attempts of the call, annotate its error, and release its slot."""
@@ -204,19 +213,21 @@ class RequestExecutor:
         """Send the request until an attempt succeeds; `_on_failure` raises when there must be no further attempt."""
         endpoint = call.endpoint
         while True:
-            # A call that is resent with a newer token still holds its slot. `try_acquire` saves most calls an await.
+            # A call that is resent with a newer token still holds its slot. `try_acquire` saves most calls a coroutine.
             if not (call.holds_slot or self.limiter.try_acquire(endpoint.path)):
                 await self.limiter.acquire(endpoint.path)
             call.holds_slot = True
 
-            # The token is read after admission: a token read before it could be replaced while the call queues.
+            # The token is read after admission: a token read before it could be replaced while the call queues. The
+            # call holds its slot while it waits for a token. Fetching one needs no slot (see `send_once`).
             token = None
             if endpoint.credential is Credential.COMPONENT:
+                # `cached` saves the coroutine of `get` while the token is fresh.
                 token = call.credentials.cached() or await call.credentials.get()
 
-            call.sent_at = self.now()
-            # Count before sending: a call that is cancelled during the send must report this send, too.
-            call.sends += 1
+            call.attempt_started_at = self.now()
+            # Counted first: a call that is cancelled in this attempt must report it, too.
+            call.attempts += 1
             request = Request(endpoint.path, call.body, token.value if token else None, call.query, call.may_send)
             result = await self.send_once(endpoint, request)
             if isinstance(result, Reply):
@@ -227,14 +238,16 @@ class RequestExecutor:
                 # A new CancelledError: the transport's own one refers to frames that hold the token. It has the same
                 # arguments, because anyio recognises its cancellations by them.
                 raise asyncio.CancelledError(*result.args)
-            call.elapsed += self.now() - call.sent_at
-            # A vetoed attempt was counted above, but it sent nothing.
+            call.retry_time += self.now() - call.attempt_started_at
             if isinstance(result, SendVetoed):
-                call.sends -= 1
+                # The caller forbade this attempt, so it does not count.
+                call.attempts -= 1
             await self._on_failure(call, result, token)
 
     async def send_once(self, endpoint: Endpoint[R], request: Request) -> R | WxtcbError | SendCancelled:
         """Send *request* once and return the reply, the error or the cancellation.
+
+        It takes no slot. A token fetch uses it while all slots may be held by calls that wait for that token.
 
         Errors are returned, not raised, so that no traceback refers to the frames of the transport, which hold the
         token.
@@ -242,21 +255,23 @@ class RequestExecutor:
         outcome = await self.transport.send(request)
         if isinstance(outcome, SendCancelled):
             return outcome
-        secrets = request.body.secrets if request.token is None else (*request.body.secrets, request.token)
+        # The token is redacted from the body, because the reply keeps its raw JSON. The secrets of the request are
+        # redacted from error messages only: a reply may legitimately return a value that was sent.
         outcome = _redact_token(outcome, request.token)
-        if not (isinstance(outcome, Response) and outcome.status == 200 and len(outcome.body) > LARGE_REPLY_BYTES):
-            return read_result(endpoint, outcome, secrets)
-        # A large reply is decoded in slices between which other tasks run, so this is a point of cancellation.
-        try:
-            return await read_large_reply(endpoint, outcome.body, secrets)
-        except asyncio.CancelledError as error:
-            return SendCancelled(error.args, sent=True)
+        secrets = request.body.secrets if request.token is None else (*request.body.secrets, request.token)
+        if isinstance(outcome, Response) and outcome.status == 200 and len(outcome.body) > LARGE_REPLY_BYTES:
+            # A large reply is decoded in slices between which other tasks run, so this is a point of cancellation.
+            try:
+                return await read_large_reply(endpoint, outcome.body, secrets)
+            except asyncio.CancelledError as error:
+                return SendCancelled(error.args, sent=True)
+        return read_result(endpoint, outcome, secrets)
 
     def _on_success(self, call: _Call[R], reply: R, token: Token | None) -> R:
         """Record the success and return *reply*, marked if earlier attempts may have taken effect as well."""
         if token is not None:
             token.accepted = True
-        self.quota.release()
+        self.quota.refund_success()
         if call.maybe_acted and call.endpoint.repeat.is_unsafe_to_repeat:
             attach_metadata(reply, maybe_acted=call.maybe_acted)
             call.dispatcher.emit(PossibleDuplicate(call.endpoint.path, call.maybe_acted))
@@ -271,15 +286,16 @@ class RequestExecutor:
             # The platform checks the token first, so any other errcode shows that it accepted this one.
             token.accepted = True
 
-        match decide(repeat, failure, busy_creates=call.policy.busy_creates):
+        match decide(repeat, failure, busy_creates=call.retry_policy.busy_creates):
             case RetryDecision.REFRESH_TOKEN if token is not None:
-                # The slot is held during the refresh: other calls would only meet the same invalid token.
+                # The slot is held during the refresh: any other call in it would wait for the same refresh.
                 await self._refresh_token(call, error, token)
             case RetryDecision.WAIT_FOR_RATE_LIMIT:
-                # Without its slot the call waits in `acquire` for its path, and other paths can use the slot.
+                # Without its slot the call waits in `acquire` for its path, and other paths can use the slot. Such
+                # resends are unlimited: the rejected request had no effect, and the pause bounds their rate.
                 call.holds_slot = False
                 self.limiter.release()
-                seconds = self.limiter.pause(call.endpoint.path, sent_at=call.sent_at)
+                seconds = self.limiter.pause(call.endpoint.path, sent_at=call.attempt_started_at)
                 if seconds is not None:
                     call.dispatcher.emit(EndpointRateLimited(call.endpoint.path, seconds))
                 self._emit_resent(call, error, failure)
@@ -288,72 +304,69 @@ class RequestExecutor:
                 self.limiter.release()
                 await self._backoff(call, error, failure)
             case RetryDecision.RAISE_OUTCOME_UNKNOWN:
-                raise OutcomeUnknown(error, endpoint=call.endpoint.path)
+                raise OutcomeUnknown(error, endpoint=call.endpoint.path) from error
             case _:
                 raise error
 
     async def _refresh_token(self, call: _Call[R], error: WxtcbError, token: Token) -> None:
         """Return once a newer token than *token* is available; raise *error* if the call may not be resent.
 
-        A resend needs no backoff, because a rejected request had no effect. Two limits end a call whose tokens keep
-        being rejected: `MAX_RESENDS` in all, and `MAX_UNACCEPTED_TOKENS` in a row of tokens that were never accepted.
+        A resend needs no backoff, because a rejected request had no effect. `MAX_TOKEN_RESENDS` and
+        `MAX_UNACCEPTED_RESENDS` end a call whose tokens keep being rejected.
         """
         errcode = error.errcode if isinstance(error, ApiError) else 0
         if not call.credentials.invalidate(token, errcode):
             error.add_hint("The token is your own (token=), so wxtcb did not refresh it; pass a valid token.")
             raise error
-        if token.accepted:
-            call.unaccepted_tokens = 0
-        call.unaccepted_tokens += 1
-        call.resends += 1
-        if (
-            call.resends > MAX_RESENDS
-            or call.unaccepted_tokens > MAX_UNACCEPTED_TOKENS
-            or await call.credentials.get() is token
-        ):
-            error.add_hint(
-                "Refreshing the token did not help. If another program fetches tokens for this platform, "
-                "share one token_store with it."
-            )
-            raise error
-        self._emit_resent(call, error, FailureKind.INVALID_TOKEN)
+        call.token_resends += 1
+        call.unaccepted_resends = 1 if token.accepted else call.unaccepted_resends + 1
+        if call.token_resends <= MAX_TOKEN_RESENDS and call.unaccepted_resends <= MAX_UNACCEPTED_RESENDS:
+            newer = await call.credentials.get()
+            if newer is not token:
+                self._emit_resent(call, error, FailureKind.INVALID_TOKEN)
+                return
+        error.add_hint(
+            "Refreshing the token did not help. If another program fetches tokens for this platform, "
+            "share one token_store with it."
+        )
+        raise error
 
     async def _backoff(self, call: _Call[R], error: WxtcbError, failure: FailureKind) -> None:
         """Wait before the next attempt; raise *error* if the policy or the retry quota allows none."""
-        call.attempts += 1
-        policy = call.policy
-        delay = policy.backoff(call.attempts, self.uniform)
-        if call.attempts >= policy.max_attempts(call.endpoint.repeat) or call.elapsed + delay > policy.window:
+        call.failures += 1
+        policy, path = call.retry_policy, call.endpoint.path
+        delay = policy.backoff(call.failures, self.uniform)
+        if call.failures >= policy.max_attempts(call.endpoint.repeat) or call.retry_time + delay > policy.window:
             raise error
-        # The quota is drawn on last, so that a call which ends anyway takes nothing from the others.
-        if not self.quota.acquire(error):
+        # The quota is spent last, so that a call which ends anyway takes nothing from the others.
+        if not self.quota.try_spend(error):
             raise error
         call.dispatcher.emit(
-            RetryScheduled(call.endpoint.path, call.number, call.attempts, delay, error, failure.label)
+            RetryScheduled(path, call.number, attempt=call.failures, delay=delay, error=error, reason=failure.label)
         )
+        # This sleep ends with SessionClosed as soon as the session closes.
         await self.limiter.sleep(delay)
-        call.elapsed += delay
+        call.retry_time += delay
 
     def _emit_resent(self, call: _Call[R], error: WxtcbError, failure: FailureKind) -> None:
         # One invalid token can fail thousands of calls at once, so the event is built only if it has an observer.
-        if call.dispatcher:
+        if call.dispatcher.is_observed:
             call.dispatcher.emit(RequestResent(call.endpoint.path, call.number, error, failure.label))
 
 
-def _redact_token(response: CompletedSend, token: Secret | None) -> CompletedSend:
+def _redact_token(outcome: SendOutcome, token: Secret | None) -> SendOutcome:
     """Redact the token if the response echoes it."""
-    if token is None or not isinstance(response, Response):
-        return response
+    if token is None or not isinstance(outcome, Response):
+        return outcome
     value = token.reveal().encode()
-    # A short token, as in tests, could occur in a reply by chance, and redacting it would corrupt the reply.
-    if len(value) < MIN_REDACTABLE_LENGTH or value not in response.body:
-        return response
-    return attrs.evolve(response, body=response.body.replace(value, b"***"))
+    if len(value) < MIN_REDACTABLE_LENGTH or value not in outcome.body:
+        return outcome
+    return attrs.evolve(outcome, body=outcome.body.replace(value, b"***"))
 
 
-def read_result(endpoint: Endpoint[R], result: CompletedSend, secrets: tuple[Secret, ...]) -> R | WxtcbError:
-    """Return the reply or the error for the *result* of one attempt; *secrets* are redacted from error messages."""
-    match result:
+def read_result(endpoint: Endpoint[R], outcome: SendOutcome, secrets: tuple[Secret, ...]) -> R | WxtcbError:
+    """Return the reply or the error for the *outcome* of one attempt; *secrets* are redacted from error messages."""
+    match outcome:
         case Response(200, body):
             return read_reply(endpoint, body, secrets)
         case Response(status, body):
@@ -366,6 +379,7 @@ def read_result(endpoint: Endpoint[R], result: CompletedSend, secrets: tuple[Sec
             return BadReply(reason, endpoint=endpoint.path, status=status, permanent=True)
         case Vetoed():
             return SendVetoed(endpoint=endpoint.path)
-    if result.closed:
-        return SessionClosed(f"{result.reason}; no request was sent")
-    return TransportError(result.reason, endpoint=endpoint.path, sent=result.sent, timeout=result.timeout)
+        case SendFailure(reason, closed=True):
+            return SessionClosed(f"{reason}; no request was sent")
+        case SendFailure(reason, sent, timeout):
+            return TransportError(reason, endpoint=endpoint.path, sent=sent, timeout=timeout)

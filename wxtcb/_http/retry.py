@@ -158,14 +158,14 @@ class RetryQuota:
     capacity: int = 500
     available: int = attrs.field(init=False, default=attrs.Factory(lambda self: self.capacity, takes_self=True))
 
-    def acquire(self, error: WxtcbError) -> bool:
-        """Take the units for a retry after *error*; return False if too few are available."""
+    def try_spend(self, error: WxtcbError) -> bool:
+        """Spend the units for a retry after *error*; return False if too few are available."""
         cost = 10 if isinstance(error, TransportError) and error.timeout else 5
         if self.available < cost:
             return False
         self.available -= cost
         return True
 
-    def release(self) -> None:
-        """Return units after a success."""
+    def refund_success(self) -> None:
+        """Return units after a success, also of a call that spent none."""
         self.available = min(self.capacity, self.available + 5)

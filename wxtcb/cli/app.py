@@ -334,8 +334,7 @@ def _ticket_group() -> None:
 def _ticket_serve(
     *,
     host: Annotated[
-        str,
-        typer.Option(metavar="ADDRESS", help="Address to listen on; use a TLS proxy unless it is loopback."),
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; use a TLS proxy unless it is loopback.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 selects a free one.")] = 8080,
     path: Annotated[

@@ -132,11 +132,7 @@ def _wrap_text(text: str, console: Console) -> str:
     # Not rich: it would break long words, and a broken URL or path cannot be copied.
     return "\n".join(
         textwrap.fill(
-            line,
-            console.width,
-            subsequent_indent=_CONTINUATION_INDENT,
-            break_long_words=False,
-            break_on_hyphens=False,
+            line, console.width, subsequent_indent=_CONTINUATION_INDENT, break_long_words=False, break_on_hyphens=False
         )
         for line in text.split("\n")
     )

@@ -77,8 +77,7 @@ ResendLinks = Annotated[
     bool, typer.Option("--resend-links", help="Request share links again that were already issued.")
 ]
 Concurrency = Annotated[
-    int,
-    typer.Option(min=1, metavar="N", help="Number of steps that run at a time.", rich_help_panel=EXECUTION_PANEL),
+    int, typer.Option(min=1, metavar="N", help="Number of steps that run at a time.", rich_help_panel=EXECUTION_PANEL)
 ]
 Settle = Annotated[
     float | None,

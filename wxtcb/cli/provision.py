@@ -8,14 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from wxtcb.cli.console import (
-    confirm,
-    echo_err,
-    escape_unprintable,
-    make_console,
-    print_json_bytes,
-    require_terminal,
-)
+from wxtcb.cli.console import confirm, echo_err, escape_unprintable, make_console, print_json_bytes, require_terminal
 from wxtcb.cli.journal_file import run_with_journal
 from wxtcb.cli.plan import PlanRequest, make_plan, print_plan, suggestions
 from wxtcb.cli.progress import ProgressView, create_progress_view

@@ -5,19 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
-from wxtcb.errors import (
-    AccountBlocked,
-    InvalidAppSecret,
-    IPNotAllowed,
-    OutcomeUnknown,
-    PermissionDenied,
-    QuotaExceeded,
-    SessionClosed,
-    TicketError,
-    TokenFetchLimit,
-    WrongLoop,
-    WxtcbError,
-)
+from wxtcb import errors
+from wxtcb.errors import WxtcbError
 from wxtcb.provision.journal import JournalConflict, JournalError, UnserializableRecord
 
 CHINA_TIMEZONE: Final = timezone(timedelta(hours=8))
@@ -25,13 +14,13 @@ _DAILY_QUOTA_EXCEEDED: Final = 45009
 # 48001: no right to the API (api unauthorized). 85088: cloud development is not opened (no qbase privilege).
 _PLATFORM_NOT_PERMITTED: Final = (48001, 85088)
 _FATAL_ERRORS: Final = (
-    AccountBlocked,
-    IPNotAllowed,
-    InvalidAppSecret,
-    SessionClosed,
-    TicketError,
-    TokenFetchLimit,
-    WrongLoop,
+    errors.AccountBlocked,
+    errors.IPNotAllowed,
+    errors.InvalidAppSecret,
+    errors.SessionClosed,
+    errors.TicketError,
+    errors.TokenFetchLimit,
+    errors.WrongLoop,
 )
 
 
@@ -48,9 +37,9 @@ class IncompleteListing(WxtcbError):
 def is_fatal(error: WxtcbError) -> bool:
     """Return whether every other tenant would fail with the same error."""
     # Other error codes of `PermissionDenied` concern one mini program.
-    if isinstance(error, PermissionDenied):
+    if isinstance(error, errors.PermissionDenied):
         return error.errcode in _PLATFORM_NOT_PERMITTED
-    if isinstance(error, TicketError) and error.transient:
+    if isinstance(error, errors.TicketError) and error.transient:
         return False
     # A journal that cannot store one record cannot store any. A conflict, or an invalid value, concerns one tenant.
     if isinstance(error, JournalError):
@@ -64,11 +53,11 @@ def drop_traceback(error: BaseException) -> None:
     A report holds up to 10,000 errors; their frames would hold the objects of the whole run.
     """
     error.__traceback__ = error.__context__ = None
-    if isinstance(error, OutcomeUnknown):
+    if isinstance(error, errors.OutcomeUnknown):
         drop_traceback(error.cause)
 
 
-def quota_reset_at(error: QuotaExceeded, now: datetime) -> datetime:
+def quota_reset_at(error: errors.QuotaExceeded, now: datetime) -> datetime:
     """Return the presumed reset time of the quota: the next midnight in China, or the first of the next month."""
     # 45009 is a daily quota; 45040 and 48006 are monthly. The documentation gives no time zone: China's is presumed.
     midnight = now.astimezone(CHINA_TIMEZONE).replace(hour=0, minute=0, second=0, microsecond=0)

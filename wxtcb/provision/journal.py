@@ -133,16 +133,8 @@ def reset_record(record: TenantRecord) -> TenantRecord:
 
     `version` and `attempt` stay: attempt numbers are never reused.
     """
-    return attrs.evolve(
-        record,
-        env=None,
-        tranid=None,
-        opened_at=None,
-        intent=None,
-        links=EMPTY_MAPPING,
-        services=NO_SERVICES,
-        metadata=EMPTY_MAPPING,
-    )
+    tenant, alias, version = record.tenant, record.alias, record.version
+    return TenantRecord(tenant=tenant, alias=alias, version=version, attempt=record.attempt, retired=record.retired)
 
 
 @attrs.frozen
@@ -268,19 +260,15 @@ class Journal(Protocol):
 
     async def bind_identity(self, identity: JournalIdentity) -> JournalIdentity:
         """Return the stored identity of this journal; store *identity* first if there is none."""
-        ...
 
     async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, TenantRecord]:
         """Return the records of *tenants* by name, or all records if None. Tenants without a record are absent."""
-        ...
 
     async def bindings(self) -> Mapping[str, Binding]:
         """Return the binding of every environment that belongs to a tenant."""
-        ...
 
     async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[HistoryEntry, ...]]:
         """Return the history of each of *tenants*, oldest entry first."""
-        ...
 
     async def commit(
         self, record: TenantRecord, entry: HistoryEntry, previous_owner: JournalEntry | None = None
@@ -295,7 +283,6 @@ class Journal(Protocol):
         *previous_owner* is the new record of a tenant that releases such a key. Both records are stored, or neither.
         If the journal is durable, a stored record survives a crash of process and machine.
         """
-        ...
 
 
 @attrs.define(eq=False)
@@ -305,8 +292,8 @@ class MemoryJournal:
     _identity: JournalIdentity | None = attrs.field(init=False, default=None)
     _records: dict[str, TenantRecord] = attrs.field(init=False, repr=False, factory=dict[str, TenantRecord])
     _histories: dict[str, str] = attrs.field(init=False, repr=False, factory=dict[str, str])
-    _env_owners: dict[str, str] = attrs.field(init=False, repr=False, factory=dict[str, str])
-    _alias_owners: dict[str, str] = attrs.field(init=False, repr=False, factory=dict[str, str])
+    # Tenant by each key that no other tenant may have.
+    _owners: dict[tuple[str, str], str] = attrs.field(init=False, repr=False, factory=dict[tuple[str, str], str])
 
     @property
     def durable(self) -> bool:
@@ -322,7 +309,7 @@ class MemoryJournal:
         return {name: self._records[name] for name in tenants if name in self._records}
 
     async def bindings(self) -> Mapping[str, Binding]:
-        return collect_bindings(self._records[tenant] for tenant in self._env_owners.values())
+        return collect_bindings(self._records.values())
 
     async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[HistoryEntry, ...]]:
         return {name: HistoryEntry.parse_lines(self._histories[name]) for name in tenants if name in self._histories}
@@ -331,37 +318,30 @@ class MemoryJournal:
         self, record: TenantRecord, entry: HistoryEntry, previous_owner: JournalEntry | None = None
     ) -> bool:
         # The previous owner comes first, so that its keys are free when the new owner is indexed.
-        changes = ((record, entry),) if previous_owner is None else (previous_owner, (record, entry))
-        if not self._keys_are_free(record, previous_owner[0] if previous_owner else None):
-            return False
-        for changed, _ in changes:
+        entries = ((record, entry),) if previous_owner is None else (previous_owner, (record, entry))
+        keys = _unique_keys(record)
+        owners = {self._owners.get(key, record.tenant) for key in keys} - {record.tenant}
+        for changed, _ in entries:
             stored = self._records.get(changed.tenant)
             if changed.version != (stored.version if stored else 0) + 1:
                 return False
-        for changed, changed_entry in changes:
-            self._store(changed, changed_entry)
+            if changed is not record and keys.isdisjoint(_unique_keys(changed)):
+                owners -= {changed.tenant}
+        if owners:
+            return False
+        for changed, changed_entry in entries:
+            if stored := self._records.get(changed.tenant):
+                for key in _unique_keys(stored):
+                    self._owners.pop(key, None)
+            self._owners |= dict.fromkeys(_unique_keys(changed), changed.tenant)
+            self._records[changed.tenant] = changed
+            self._histories[changed.tenant] = self._histories.get(changed.tenant, "") + changed_entry.to_line()
         return True
 
-    def _keys_are_free(self, record: TenantRecord, previous_owner: TenantRecord | None) -> bool:
-        """Return whether the keys of *record* are free, or released by *previous_owner*."""
-        env, alias = record.unique_keys()
-        owners = {self._env_owners.get(env or ""), self._alias_owners.get(alias or "")} - {None, record.tenant}
-        if previous_owner is None or not owners:
-            return not owners
-        return owners == {previous_owner.tenant} and not {*previous_owner.unique_keys()} & {env, alias} - {None}
 
-    def _store(self, record: TenantRecord, entry: HistoryEntry) -> None:
-        if stored := self._records.get(record.tenant):
-            env, alias = stored.unique_keys()
-            self._env_owners.pop(env or "", None)
-            self._alias_owners.pop(alias or "", None)
-        env, alias = record.unique_keys()
-        if env is not None:
-            self._env_owners[env] = record.tenant
-        if alias is not None:
-            self._alias_owners[alias] = record.tenant
-        self._records[record.tenant] = record
-        self._histories[record.tenant] = self._histories.get(record.tenant, "") + entry.to_line()
+def _unique_keys(record: TenantRecord) -> set[tuple[str, str]]:
+    env, alias = record.unique_keys()
+    return {(kind, key) for kind, key in (("env", env), ("alias", alias)) if key is not None}
 
 
 async def commit_record(

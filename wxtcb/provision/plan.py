@@ -129,17 +129,9 @@ class TenantPlan:
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields for JSON."""
-        return {
-            "tenant": self.tenant.name,
-            "alias": self.alias,
-            "action": self.action.value,
-            "env": self.env,
-            "status": self.status,
-            "steps": self.steps,
-            "existing": self.existing,
-            "adoptable": self.adoptable,
-            "reason": self.reason,
-        }
+        names = ("alias", "env", "status", "steps", "existing", "adoptable", "reason")
+        values = {name: getattr(self, name) for name in names}
+        return {"tenant": self.tenant.name, "action": self.action.value, **values}
 
 
 @attrs.define(frozen=True, slots=False)

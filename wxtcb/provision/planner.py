@@ -1,19 +1,22 @@
 """Planner: compares tenants with the platform's list and the journal, and decides what to do for each tenant.
 
-`Planner` reads the platform and the journal; `plan_tenant` and the functions below it are pure.
+`Planner` reads the platform and the journal. All else is pure: `PlanInput` applies the decisions of the operator to
+what was read, and `plan_tenant` decides by the result.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Final
 
 import attrs
 
-from wxtcb._concurrency.shared_poll import SharedPoller, Snapshot
+from wxtcb._concurrency.shared_poll import SharedPoller
 from wxtcb._concurrency.tasks import cooperative_iter
 from wxtcb.api.environment import EnvInfo, EnvList
+from wxtcb.errors import InvalidArgument
 from wxtcb.provision.journal import (
     Binding,
     Journal,
@@ -21,8 +24,8 @@ from wxtcb.provision.journal import (
     TenantRecord,
     collect_bindings,
     recently_opened,
+    reset_record,
 )
-from wxtcb.provision.overrides import DecisionResolver
 from wxtcb.provision.plan import Action, AliasIndex, OperatorDecisions, Plan, TenantPlan, alias_in_use_message
 from wxtcb.provision.reconciliation import MAX_LISTING_AGE
 from wxtcb.provision.step import Step
@@ -69,23 +72,33 @@ class Planner:
             records = await self.journal.load(dict.fromkeys((*aliases_by_name, *decisions.forget)))
             bindings = await self.journal.bindings()
         expected = previously_listed.union(bindings) - recently_opened(bindings, self.clock(), self.settle)
-        snapshot = await self._list_environments(expected)
-        listed = snapshot.value.by_env
-        resolver = DecisionResolver(decisions, aliases_by_name, records, listed, bindings, self.clock())
-        resolver.validate()
-        observed = await self._observe(snapshot.value, resolver)
+        snapshot = await self.poller.poll(asyncio.get_running_loop().time())
+        # A list may be incomplete once and complete a second later. After two retries it counts.
+        for _ in range(LISTING_RETRIES):
+            if expected <= snapshot.value.by_env.keys():
+                break
+            snapshot = await self.poller.poll(snapshot.started_at + self.poller.min_interval)
+        recent = recently_opened(bindings, self.clock(), self.settle)
+        plan_input = PlanInput(decisions, aliases_by_name, records, snapshot.value, bindings, recent, self.clock())
+        plan_input.validate_decisions()
+        changes = [
+            change
+            async for record in cooperative_iter(records.values())
+            if record.tenant not in plan_input.previous_owners and (change := plan_input.record_change(record))
+        ]
+        opened_at = (binding.since for binding in plan_input.kept_bindings.values())
         return Plan(
             self.namespace,
-            tuple([self._plan_tenant(tenant, observed, resolver) async for tenant in cooperative_iter(tenants)]),
-            observed.alias_index,
+            tuple([self._plan_tenant(tenant, plan_input) async for tenant in cooperative_iter(tenants)]),
+            plan_input.alias_index,
             snapshot.started_at,
             self.journal,
             decisions,
             # Transfers come first: they release the environments that other changes rely on.
-            (*resolver.transfer_changes(), *[change async for change in _record_changes(resolver)]),
-            (*resolver.notes(), *self._notes(observed)),
-            {observed.bindings[env].tenant: env for env in observed.missing_envs},
-            {name: record.env or "" for name, record in observed.absent_tenants.items()},
+            (*map(plan_input.transfer_change, plan_input.previous_owners), *changes),
+            (*plan_input.notes(), *clock_skew_notes(opened_at, self.clock())),
+            {plan_input.kept_bindings[env].tenant: env for env in plan_input.missing_envs},
+            {name: record.env or "" for name, record in plan_input.absent_tenants.items()},
         )
 
     async def refresh(self, plan: Plan) -> Plan:
@@ -97,64 +110,20 @@ class Planner:
             return plan
         aliases = tuple(planned.alias for planned in plan.tenants)
         newer = await self.plan(tenants, aliases, plan.decisions, previously_listed=plan.alias_index.envs)
-        return restrict_to(plan, newer)
+        # A user approved *plan*: an apply must not bill more environments than it shows.
+        return attrs.evolve(newer, tenants=tuple(map(_restrict_tenant, newer.tenants, plan.tenants)))
 
-    async def _list_environments(self, expected_envs: frozenset[str]) -> Snapshot[EnvList]:
-        """Return a new list of environments; repeat the call twice if it lacks *expected_envs*."""
-        snapshot = await self.poller.poll(asyncio.get_running_loop().time())
-        # A list may be incomplete once and complete a second later. After two retries it counts.
-        for _ in range(LISTING_RETRIES):
-            if expected_envs <= snapshot.value.by_env.keys():
-                break
-            snapshot = await self.poller.poll(snapshot.started_at + self.poller.min_interval)
-        return snapshot
-
-    async def _observe(self, listing: EnvList, resolver: DecisionResolver) -> ObservedState:
-        listed, recent = listing.by_env, recently_opened(resolver.bindings, self.clock(), self.settle)
-        bindings = {env: binding for env, binding in resolver.bindings.items() if env not in resolver.released_envs}
-        return ObservedState(
-            listed=listed,
-            alias_index=AliasIndex.from_list(listing),
-            bindings=bindings,
-            missing_envs=tuple(env for env in bindings if env not in listed and env not in recent),
-            recent_envs=recent,
-            absent_tenants={
-                each.tenant: each
-                async for each in cooperative_iter(resolver.records.values())
-                if resolver.is_absent(each)
-            },
-            ambiguous_creates=resolver.ambiguous_creates,
-        )
-
-    def _plan_tenant(self, tenant: Tenant, observed: ObservedState, resolver: DecisionResolver) -> TenantPlan:
-        record, adopt_env = resolver.initial_record(tenant.name), resolver.decisions.adopt.get(tenant.name)
-        planned = plan_tenant(tenant, resolver.aliases[tenant.name], record, observed, adopt_env)
+    def _plan_tenant(self, tenant: Tenant, plan_input: PlanInput) -> TenantPlan:
+        record, adopt_env = plan_input.initial_record(tenant.name), plan_input.decisions.adopt.get(tenant.name)
+        planned = plan_tenant(tenant, plan_input.aliases[tenant.name], record, plan_input, adopt_env)
         # The record of a transfer has the environment already, so that `plan_tenant` calls it READY.
-        if tenant.name in resolver.previous_owners:
+        if tenant.name in plan_input.previous_owners:
             planned = attrs.evolve(planned, action=Action.ADOPT)
-        resend_links = resolver.decisions.resend_links
-        steps: tuple[str, ...] = ()
-        if not planned.is_blocked:
-            effective = planned.record.effective_record(resend_links=resend_links)
-            steps = tuple(step.name for step in self.steps if step.is_needed(tenant, effective, planned.status))
-        base_record = resolver.records.get(tenant.name)
+        resend_links, base_record = plan_input.decisions.resend_links, plan_input.records.get(tenant.name)
+        effective = planned.record.effective_record(resend_links=resend_links)
+        needed = (step.name for step in self.steps if step.is_needed(tenant, effective, planned.status))
+        steps = () if planned.is_blocked else tuple(needed)
         return attrs.evolve(planned, resend_links=resend_links, steps=steps, base_record=base_record)
-
-    def _notes(self, observed: ObservedState) -> Iterator[str]:
-        if observed.missing_message:
-            yield f"Note: {observed.missing_message}. No environment is created until this is resolved."
-        if observed.possible_rename:
-            yield (
-                f"Note: {observed.possible_rename} Nothing is done for absent tenants, and no environment is created "
-                "for new ones."
-            )
-        yield from clock_skew_notes((binding.since for binding in observed.bindings.values()), self.clock())
-
-
-async def _record_changes(resolver: DecisionResolver) -> AsyncIterator[RecordChange]:
-    async for record in cooperative_iter(resolver.records.values()):
-        if change := resolver.record_change(record):
-            yield change
 
 
 def clock_skew_notes(timestamps: Iterable[float], now: float) -> Iterator[str]:
@@ -167,24 +136,113 @@ def clock_skew_notes(timestamps: Iterable[float], now: float) -> Iterator[str]:
         )
 
 
-@attrs.frozen(kw_only=True)
-class ObservedState:
-    """State of the platform and the journal that plans are made from.
+# Not `attrs.frozen`: `cached_property` needs an instance dictionary.
+@attrs.define(frozen=True, slots=False, eq=False)
+class PlanInput:
+    """State of the platform and the journal that plans are made from, after the decisions of the operator.
 
-    - `bindings`: tenant of each environment in the journal, without those that a decision releases.
-    - `missing_envs`: bound environments that the platform should list and does not.
-    - `recent_envs`: bound environments that the platform may not list yet.
-    - `absent_tenants`: by name, tenants with an environment that a complete list of tenants lacks.
-    - `ambiguous_creates`: records with a create of unknown outcome, by alias in lower case.
+    `aliases` has the alias of every tenant of the plan, `records` the records of the journal. `recent_envs` are bound
+    environments that the platform may not list yet. `now` is in Unix time.
     """
 
-    listed: Mapping[str, EnvInfo]
-    alias_index: AliasIndex
+    decisions: OperatorDecisions
+    aliases: Mapping[str, str]
+    records: Mapping[str, TenantRecord]
+    listing: EnvList
     bindings: Mapping[str, Binding]
-    missing_envs: tuple[str, ...] = ()
-    recent_envs: frozenset[str] = frozenset()
-    absent_tenants: Mapping[str, TenantRecord] = attrs.field(factory=dict[str, TenantRecord])
-    ambiguous_creates: Mapping[str, TenantRecord] = attrs.field(factory=dict[str, TenantRecord])
+    recent_envs: frozenset[str]
+    now: float
+
+    @cached_property
+    def alias_index(self) -> AliasIndex:
+        return AliasIndex.from_list(self.listing)
+
+    def validate_decisions(self) -> None:
+        """Raise `InvalidArgument` with all decisions that cannot be carried out."""
+        adopt, forget = self.decisions.adopt, self.decisions.forget
+        problems = [
+            f"{option} {name}={env}: {problem}"
+            for option, pairs, check in (("adopt", adopt, self._adopt_error), ("forget", forget, self._forget_error))
+            for name, env in pairs.items()
+            if (problem := check(name, env))
+        ]
+        if problems:
+            raise InvalidArgument("; ".join((*problems, "nothing was changed")))
+
+    @cached_property
+    def ambiguous_creates(self) -> Mapping[str, TenantRecord]:
+        """Records with a create of unknown outcome, by alias in lower case."""
+        return {record.alias.lower(): record for record in self.records.values() if record.intent is not None}
+
+    @cached_property
+    def alias_owners(self) -> Mapping[str, TenantRecord]:
+        """Records that have an environment, or may have one, by alias in lower case."""
+        return {record.alias.lower(): record for record in self.records.values() if record.may_have_environment}
+
+    @cached_property
+    def previous_owners(self) -> Mapping[str, TenantRecord]:
+        """Present owner of each environment, or ambiguous create, that a tenant takes over; by the tenant's name."""
+        owners = ((name, self._find_previous_owner(name, env)) for name, env in self.decisions.adopt.items())
+        return {name: owner for name, owner in owners if owner is not None}
+
+    @cached_property
+    def released_envs(self) -> frozenset[str]:
+        """Environments that the decisions take from their tenants."""
+        return frozenset(
+            (*self.decisions.forget.values(), *(self.decisions.adopt[name] for name in self.previous_owners))
+        )
+
+    @cached_property
+    def kept_bindings(self) -> Mapping[str, Binding]:
+        """Tenant of each environment in the journal, without those that a decision releases."""
+        return {env: binding for env, binding in self.bindings.items() if env not in self.released_envs}
+
+    @cached_property
+    def missing_envs(self) -> tuple[str, ...]:
+        """Bound environments that the platform should list and does not."""
+        listed = self.listing.by_env
+        return tuple(env for env in self.kept_bindings if env not in listed and env not in self.recent_envs)
+
+    def initial_record(self, name: str) -> TenantRecord | None:
+        """Return the record that a tenant has after all decisions, or None if the journal has none."""
+        if name in self.previous_owners:
+            return self.transfer_change(name).after
+        record = self.records.get(name)
+        if record is not None and (change := self.record_change(record)):
+            record = change.after
+        env = self.decisions.adopt.get(name)
+        if record is None or env in (None, record.env):
+            return record
+        # The adopted environment replaces the present one, which `_adopt_error` requires to be unlisted.
+        return reset_record(record) if record.env else attrs.evolve(record, intent=None)
+
+    def record_change(self, record: TenantRecord) -> RecordChange | None:
+        """Return the change that the decisions make to *record* alone, or None if they make none.
+
+        A tenant in `previous_owners` is changed by `transfer_change` instead.
+        """
+        name, after = record.tenant, record
+        if name in self.decisions.forget and record.env == self.decisions.forget[name]:
+            after = reset_record(record)
+        if name in self.aliases:
+            after = attrs.evolve(after, retired=False) if after.retired else after
+        elif self.decisions.removed and after.may_have_environment and not self._is_settled(after):
+            after = attrs.evolve(after, retired=True)
+        return None if after is record else RecordChange(record, attrs.evolve(after, version=record.version + 1))
+
+    @cached_property
+    def absent_tenants(self) -> Mapping[str, TenantRecord]:
+        """Tenants that have, or may have, an environment and are missing from a complete list of tenants; by name."""
+        if not self.decisions.complete or self.decisions.removed:
+            return {}
+        return {
+            name: record
+            for name, record in self.records.items()
+            if name not in self.aliases
+            and record.may_have_environment
+            and record.env not in self.released_envs
+            and not self._is_settled(record)
+        }
 
     @property
     def missing_message(self) -> str:
@@ -193,10 +251,8 @@ class ObservedState:
             return ""
         first, others = self.missing_envs[0], len(self.missing_envs) - 1
         more = f" and {others} more" if others else ""
-        return (
-            f"the list lacks {first} of tenant {self.bindings[first].tenant!r}{more}: the list is incomplete, or the "
-            "environment was deleted"
-        )
+        missing = f"{first} of tenant {self.kept_bindings[first].tenant!r}{more}"
+        return f"the list lacks {missing}: the list is incomplete, or the environment was deleted"
 
     @property
     def possible_rename(self) -> str:
@@ -208,14 +264,92 @@ class ObservedState:
         state = f"has {first.env}" if first.env else "may have an environment"
         return f"tenant {first.tenant!r} {state} under alias {first.alias} but is missing here{more}: was it renamed?"
 
+    def notes(self) -> Iterator[str]:
+        """Yield a note on each decision that has no effect, and on each reason why environments are not created."""
+        for name, env in self.decisions.forget.items():
+            if self.records[name].env != env:
+                yield f"Note: forget {name}={env} has no effect: the journal does not have {env} for tenant {name!r}."
+        if self.missing_message:
+            yield f"Note: {self.missing_message}. No environment is created until this is resolved."
+        if rename := self.possible_rename:
+            yield f"Note: {rename} Nothing is done for absent tenants, and no environment is created for new ones."
+
     def may_be_adopted(self, env: str) -> bool:
         """Return whether no tenant of the plan owns *env*."""
-        binding = self.bindings.get(env)
+        binding = self.kept_bindings.get(env)
         return binding is None or binding.tenant in self.absent_tenants
+
+    def transfer_change(self, name: str) -> RecordChange:
+        """Return the change of a tenant that takes over an environment, with the change of its previous owner."""
+        previous, alias = self.previous_owners[name], self.aliases[name]
+        own = self.records.get(name) or TenantRecord(tenant=name, alias=alias)
+        # Links and services move with the environment. Version and attempt are the tenant's own: both only grow.
+        after = attrs.evolve(
+            previous,
+            tenant=name,
+            alias=alias,
+            version=own.version + 1,
+            attempt=own.attempt,
+            env=self.decisions.adopt[name],
+            opened_at=previous.opened_at or self.now,
+            intent=None,
+            retired=False,
+        )
+        released = attrs.evolve(reset_record(previous), version=previous.version + 1)
+        return RecordChange(own, after, previous_owner=RecordChange(previous, released))
+
+    def _find_previous_owner(self, name: str, env: str) -> TenantRecord | None:
+        """Return the record that tenant *name* takes over: that of a tenant which is no longer in the list."""
+        # Without a complete list, an absent tenant proves nothing: it may be in another call.
+        if not self.decisions.complete or name not in self.aliases:
+            return None
+        binding = self.bindings.get(env)
+        owner = self.records.get(binding.tenant) if binding else self.ambiguous_creates.get(self.aliases[name].lower())
+        return None if owner is None or owner.tenant in self.aliases else owner
+
+    def _is_settled(self, record: TenantRecord) -> bool:
+        """Return whether an operator decided already that the absent tenant was removed or renamed."""
+        return record.retired or any(owner.tenant == record.tenant for owner in self.previous_owners.values())
+
+    def _adopt_error(self, name: str, env: str) -> str | None:
+        info, binding = self.listing.by_env.get(env), self.bindings.get(env)
+        if name not in self.aliases:
+            return "unknown tenant"
+        if info is None:
+            return "the platform lists no such environment"
+        if binding is not None and binding.tenant != name and name not in self.previous_owners:
+            return _other_owner_message(binding)
+        if info.alias.lower() != self.aliases[name].lower():
+            return f"its alias is {info.alias!r}, not {self.aliases[name]!r}: give the tenant that alias"
+        record, alias = self.records.get(name), self.aliases[name].lower()
+        if record is not None and record.intent is not None and record.alias.lower() != alias:
+            return (
+                f"the outcome of a create under the previous alias {record.alias} is unknown: restore that alias and "
+                "provision first"
+            )
+        if record is not None and record.env not in (None, env) and record.env in self.listing.by_env:
+            return f"the tenant has {record.env}, which is still listed: delete that environment first"
+        owner = self.alias_owners.get(alias)
+        if owner is None or owner.tenant == name or name in self.previous_owners or owner.env in self.released_envs:
+            return None
+        state = owner.env or "a create of unknown outcome"
+        return f"its alias belongs to tenant {owner.tenant!r}, which has {state} in the journal: resolve that first"
+
+    def _forget_error(self, name: str, env: str) -> str | None:
+        if name not in self.records:
+            return "the journal has no such tenant"
+        if env in self.listing.by_env:
+            return "the platform still lists it: only a deleted environment can be forgotten"
+        binding = self.bindings.get(env)
+        return None if binding is None or binding.tenant == name else _other_owner_message(binding)
+
+
+def _other_owner_message(binding: Binding) -> str:
+    return f"the environment belongs to tenant {binding.tenant!r}"
 
 
 def plan_tenant(
-    tenant: Tenant, alias: str, record: TenantRecord | None, observed: ObservedState, adopt_env: str | None = None
+    tenant: Tenant, alias: str, record: TenantRecord | None, observed: PlanInput, adopt_env: str | None = None
 ) -> TenantPlan:
     """Return the plan of one tenant, without its steps.
 
@@ -223,74 +357,63 @@ def plan_tenant(
     """
     planned = TenantPlan(tenant=tenant, alias=alias, action=Action.CREATE, initial_record=record)
     if adopt_env is not None and not (record is not None and record.env == adopt_env):
-        return _with_environment(planned, Action.ADOPT, observed.listed[adopt_env])
+        return _with_environment(planned, Action.ADOPT, observed.listing.by_env[adopt_env])
     if record is not None and record.env is not None:
         return _plan_bound_environment(planned, record.env, observed)
     intended = record is not None and record.intent is not None
     # The outcome of a create can only be found under the alias that was sent.
     if intended and record is not None and record.alias.lower() != alias.lower():
-        return _blocked(
-            planned,
-            f"the outcome of a create under the previous alias {record.alias} is unknown: restore that alias first",
-        )
+        reason = f"the outcome of a create under the previous alias {record.alias} is unknown: restore that alias first"
+        return _blocked(planned, reason)
     matches = observed.alias_index.find(alias)
     if not matches:
         # After an ambiguous create, the run itself checks the outcome before it sends another create.
         return planned if intended else _plan_new_environment(planned, observed)
-    if intended and len(matches) == 1 and matches[0] not in observed.bindings:
-        return _with_environment(planned, Action.ADOPT, observed.listed[matches[0]])
+    if intended and len(matches) == 1 and matches[0] not in observed.kept_bindings:
+        return _with_environment(planned, Action.ADOPT, observed.listing.by_env[matches[0]])
     return attrs.evolve(
         _blocked(planned, _alias_in_use_reason(alias, matches, observed), *matches),
         adoptable=tuple(env for env in matches if observed.may_be_adopted(env)),
     )
 
 
-def _plan_bound_environment(planned: TenantPlan, env: str, observed: ObservedState) -> TenantPlan:
-    info = observed.listed.get(env)
+def _plan_bound_environment(planned: TenantPlan, env: str, observed: PlanInput) -> TenantPlan:
+    info = observed.listing.by_env.get(env)
     if info is None and env in observed.recent_envs:
         return attrs.evolve(planned, action=Action.READY, env=env)
     if info is None:
-        return _blocked(
-            planned,
-            f"environment {env} is no longer listed: it was deleted, or the list is incomplete. Plan again; if it was "
-            "deleted, forget it",
+        reason = (
+            "is no longer listed: it was deleted, or the list is incomplete. Plan again; if it was deleted, forget it"
         )
-    if info.alias.lower() != planned.alias.lower():
-        return _blocked(
-            planned, f"environment {env} has alias {info.alias}, not {planned.alias}: restore that alias of the tenant"
-        )
-    return _with_environment(planned, Action.READY, info)
+    elif info.alias.lower() != planned.alias.lower():
+        reason = f"has alias {info.alias}, not {planned.alias}: restore that alias of the tenant"
+    else:
+        return _with_environment(planned, Action.READY, info)
+    return _blocked(planned, f"environment {env} {reason}")
 
 
-def _plan_new_environment(planned: TenantPlan, observed: ObservedState) -> TenantPlan:
+def _plan_new_environment(planned: TenantPlan, observed: PlanInput) -> TenantPlan:
     """Return *planned*, or a blocked plan if an environment for the tenant may exist already."""
     other = observed.ambiguous_creates.get(planned.alias.lower())
     if other is not None and other.tenant != planned.tenant.name:
-        return _blocked(
-            planned,
-            f"the outcome of a create for tenant {other.tenant!r} under alias {planned.alias} is unknown: provision "
-            "that tenant first",
-        )
-    if observed.missing_message:
-        return _blocked(planned, f"{observed.missing_message}. Plan again; if it was deleted, forget it")
-    if observed.possible_rename and planned.initial_record is None:
-        return _blocked(
-            planned,
-            f"{observed.possible_rename} If so, adopt its environment under its alias; if not, mark it as removed",
-        )
+        unknown = f"the outcome of a create for tenant {other.tenant!r} under alias {planned.alias} is unknown"
+        return _blocked(planned, f"{unknown}: provision that tenant first")
+    if missing := observed.missing_message:
+        return _blocked(planned, f"{missing}. Plan again; if it was deleted, forget it")
+    if (rename := observed.possible_rename) and planned.initial_record is None:
+        advice = "If so, adopt its environment under its alias; if not, mark it as removed"
+        return _blocked(planned, f"{rename} {advice}")
     return planned
 
 
-def _alias_in_use_reason(alias: str, matches: tuple[str, ...], observed: ObservedState) -> str:
+def _alias_in_use_reason(alias: str, matches: tuple[str, ...], observed: PlanInput) -> str:
     env, *others = matches
-    binding = observed.bindings.get(env)
+    binding = observed.kept_bindings.get(env)
     if binding is None or others:
         return alias_in_use_message(alias, matches)
+    owner = f"{env}, which the journal assigns to tenant {binding.tenant!r}"
     renamed = "adopt it if that tenant was renamed, else " if observed.may_be_adopted(env) else ""
-    return (
-        f"alias {alias} is in use by {env}, which the journal assigns to tenant {binding.tenant!r}: {renamed}choose "
-        "another alias"
-    )
+    return f"alias {alias} is in use by {owner}: {renamed}choose another alias"
 
 
 def _with_environment(planned: TenantPlan, action: Action, info: EnvInfo) -> TenantPlan:
@@ -302,18 +425,8 @@ def _blocked(planned: TenantPlan, reason: str, *matches: str) -> TenantPlan:
     return attrs.evolve(planned, action=action, reason=reason, existing=matches, steps=())
 
 
-def restrict_to(original: Plan, newer: Plan) -> Plan:
-    """Return *newer*, but block each tenant that it creates an environment for and *original* does not.
-
-    A user approved *original*: an apply must not bill more environments than it shows.
-    """
-    pairs = zip(original.tenants, newer.tenants, strict=True)
-    return attrs.evolve(newer, tenants=tuple(_restrict_tenant(now, then) for then, now in pairs))
-
-
 def _restrict_tenant(newer: TenantPlan, original: TenantPlan) -> TenantPlan:
     if newer.action is not Action.CREATE or original.action is Action.CREATE:
         return newer
-    return _blocked(
-        newer, f"the plan was {original.action.value}, but its environment no longer exists: plan again to create one"
-    )
+    reason = f"the plan was {original.action.value}, but its environment no longer exists: plan again to create one"
+    return _blocked(newer, reason)

@@ -13,8 +13,7 @@ import attrs
 
 from wxtcb.api.environment import DESCRIBE_ENVS
 from wxtcb.errors import InvalidArgument, SessionClosed
-from wxtcb.provision.audit import Audit
-from wxtcb.provision.auditor import Auditor
+from wxtcb.provision.audit import Audit, audit_tenants
 from wxtcb.provision.journal import EMPTY_MAPPING, Journal, JournalIdentity, MemoryJournal
 from wxtcb.provision.plan import OperatorDecisions, Plan
 from wxtcb.provision.planner import Planner
@@ -25,20 +24,16 @@ from wxtcb.provision.steps import STEPS
 from wxtcb.provision.tenant import Tenant, check_name, resolve_aliases
 from wxtcb.session import Session
 from wxtcb.validation import (
-    check_list,
+    check_list_of,
     check_mapping,
     check_positive_int,
     check_seconds,
     check_string,
-    check_type,
     is_loopback,
     to_tuple,
+    type_validator,
     validator,
 )
-
-
-def _check_session(name: str, value: object) -> None:
-    check_type(name, value, Session)
 
 
 def _as_steps(value: Iterable[Step]) -> tuple[Step, ...]:
@@ -46,7 +41,7 @@ def _as_steps(value: Iterable[Step]) -> tuple[Step, ...]:
 
 
 def _check_steps(name: str, value: object) -> None:
-    check_list(name, value, lambda location, step: check_type(location, step, Step))
+    check_list_of(name, value, Step)
     names = [step.name for step in cast("tuple[Step, ...]", value)]
     if len(set(names)) < len(names):
         raise InvalidArgument(f"{name} must have different names: {', '.join(names)}")
@@ -79,19 +74,15 @@ class Provisioner:
     - `steps`: steps of each tenant, in this order.
     - `clock`: returns Unix time. It can make no wait shorter.
 
-    Before each create, the run lists the environments and commits an intent to the journal. The list may be at most 5
-    seconds old; if a list takes long, twice its duration, but never more than 30 seconds. An ambiguous create is not
-    sent again without a check. If the environment is listed after the propagation delay, it is adopted. If two complete
-    lists lack it, it is created again. If the lists are incomplete, the tenant is `unknown`. A service is safe to send
-    again: its name is its key. If the alias was in use before, the tenant is `conflict`, or `duplicate` if several
-    environments have it.
+    Before each create, the run lists the environments and commits an intent to the journal. An ambiguous create is not
+    sent again without a check (`wxtcb.provision.reconciliation`). A service is safe to send again: its name is its key.
 
     An error that every tenant would meet (ticket, secret, IP, permission, closed session, unwritable journal) stops the
     run. An exhausted quota, or a list that lacks an environment of the journal, stops creates. Other tenants are then
     `unfinished`.
     """
 
-    session: Session = attrs.field(validator=validator(_check_session))
+    session: Session = attrs.field(validator=type_validator(Session, optional=False))
     journal: Journal = attrs.field(factory=MemoryJournal, kw_only=True)
     concurrency: int = attrs.field(default=16, kw_only=True, validator=validator(check_positive_int))
     timeout: float = attrs.field(default=600.0, kw_only=True, validator=validator(check_seconds))
@@ -111,14 +102,20 @@ class Provisioner:
 
     async def __aenter__(self) -> Self:
         appid = self.session.component_appid
-        current = JournalIdentity(
-            component_appid=appid,
-            on_loopback=is_loopback(self.session.base_url),
-            namespace=self.namespace or appid,
-        )
+        on_loopback = is_loopback(self.session.base_url)
+        current = JournalIdentity(component_appid=appid, on_loopback=on_loopback, namespace=self.namespace or appid)
         stored = await self.journal.bind_identity(current)
-        if problem := _identity_mismatch(stored, current, self.namespace):
-            raise InvalidArgument(f"the journal {problem}; no request was sent")
+        mismatch = ""
+        if stored.component_appid != appid:
+            mismatch = f"component {stored.component_appid}, not {appid}"
+        elif stored.on_loopback != on_loopback:
+            platforms = {True: "a platform on loopback", False: "the real platform"}
+            mismatch = f"{platforms[stored.on_loopback]}, not {platforms[on_loopback]}"
+        # Without a namespace of its own, the provisioner uses the stored one.
+        elif self.namespace not in (None, stored.namespace):
+            mismatch = f"namespace {stored.namespace!r}, not {self.namespace!r}: other aliases would be derived"
+        if mismatch:
+            raise InvalidArgument(f"the journal belongs to {mismatch}; no request was sent")
         self._bound_namespace = stored.namespace
         return self
 
@@ -156,8 +153,7 @@ class Provisioner:
         Raises `InvalidArgument` if two tenants have the same name or alias, or if a decision cannot be carried out; and
         the errors of listing environments.
         """
-        planner = self._create_planner()
-        desired = tuple(tenants)
+        planner, desired = self._create_planner(), tuple(tenants)
         aliases = resolve_aliases(desired, planner.namespace)
         for argument, pairs in (("adopt", adopt), ("forget", forget)):
             check_mapping(argument, pairs)
@@ -176,11 +172,9 @@ class Provisioner:
 
         Raises `InvalidArgument` if two tenants have the same name or alias; and the errors of listing environments.
         """
-        namespace = self._create_planner().namespace
-        desired = tuple(tenants)
-        aliases = resolve_aliases(desired, namespace)
-        auditor = Auditor(self.session, self.journal, namespace, self.concurrency, self.settle, self.clock)
-        return await auditor.audit(desired, aliases)
+        planner, desired = self._create_planner(), tuple(tenants)
+        aliases = resolve_aliases(desired, planner.namespace)
+        return await audit_tenants(planner, self.session, self.concurrency, desired, aliases)
 
     def apply(self, plan_or_tenants: Plan | Iterable[Tenant]) -> Run:
         """Start a run that carries out a plan, or that plans for tenants first.
@@ -194,7 +188,7 @@ class Provisioner:
         planner = self._create_planner()
         if isinstance(plan_or_tenants, Plan):
             plan = plan_or_tenants
-            if plan.journal is not planner.journal:
+            if plan.journal is not self.journal:
                 raise InvalidArgument(
                     "the plan was made with another journal, which has other environments; no request was sent"
                 )
@@ -237,27 +231,8 @@ class Provisioner:
             max_failures=self.max_failures,
             wall_clock=self.clock,
         )
-        run = Run(
-            self.session,
-            self.journal,
-            self.steps,
-            settings,
-            ReportCollector(names_and_aliases),
-            make_plan,
-            RunInfo(base_url=base_url, component_appid=appid, namespace=self._bound_namespace or appid),
-        )
+        run_info = RunInfo(base_url=base_url, component_appid=appid, namespace=self._bound_namespace or appid)
+        collector = ReportCollector(names_and_aliases)
+        run = Run(self.session, self.journal, self.steps, settings, collector, make_plan, run_info)
         self._runs.append(run)
         return run
-
-
-def _identity_mismatch(stored: JournalIdentity, current: JournalIdentity, namespace: str | None) -> str | None:
-    """Return why a journal with identity *stored* cannot be used, or None if it can."""
-    if stored.component_appid != current.component_appid:
-        return f"belongs to component {stored.component_appid}, not {current.component_appid}"
-    if stored.on_loopback != current.on_loopback:
-        platforms = {True: "a platform on loopback", False: "the real platform"}
-        return f"belongs to {platforms[stored.on_loopback]}, not {platforms[current.on_loopback]}"
-    # Without a namespace of its own, the provisioner uses the stored one.
-    if namespace not in (None, stored.namespace):
-        return f"belongs to namespace {stored.namespace!r}, not {namespace!r}: other aliases would be derived"
-    return None

@@ -102,9 +102,9 @@ class TenantReport:
     tranid: str | None = None
     step: str | None = None
     done: tuple[str, ...] = ()
-    links: tuple[ShareLink, ...] = ()
     services: tuple[str, ...] = ()
     unconfirmed: tuple[str, ...] = ()
+    links: tuple[ShareLink, ...] = ()
     existing: tuple[str, ...] = ()
     reason: str = ""
     problems: tuple[Problem, ...] = ()
@@ -135,19 +135,9 @@ class TenantReport:
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields for JSON."""
-        return {
-            "tenant": self.tenant,
-            "alias": self.alias,
+        return attrs.asdict(self, recurse=False) | {
             "outcome": self.outcome.value,
-            "env": self.env,
-            "tranid": self.tranid,
-            "step": self.step,
-            "done": self.done,
-            "services": self.services,
-            "unconfirmed": self.unconfirmed,
             "links": [{"appid": link.appid, "url": link.url} for link in self.links],
-            "existing": self.existing,
-            "reason": self.reason,
             "problems": [problem.to_dict() for problem in self.problems],
             "metadata": dict(self.metadata),
         }
@@ -160,10 +150,6 @@ class RunInfo:
     base_url: str
     component_appid: str
     namespace: str
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0)
 
 
 # Not `attrs.frozen`: `cached_property` needs an instance dictionary.
@@ -182,7 +168,7 @@ class Report:
     stop_reason: str | None = None
     retry_after: datetime | None = None
     run_info: RunInfo | None = None
-    created_at: datetime = attrs.field(factory=_utc_now, eq=False)
+    created_at: datetime = attrs.field(factory=lambda: datetime.now(UTC).replace(microsecond=0), eq=False)
 
     @cached_property
     def counts(self) -> Mapping[Outcome, int]:

@@ -7,7 +7,7 @@ import io
 import re
 from typing import Final
 
-from wxtcb.provision.report import Report, TenantReport
+from wxtcb.provision.report import Report
 
 _LEADING_COLUMNS: Final = ("tenant", "alias", "outcome", "env", "tranid", "done", "services", "unconfirmed", "links")
 _COLUMNS: Final = (*_LEADING_COLUMNS, "existing", "summary")
@@ -36,34 +36,28 @@ def render_csv(report: Report) -> str:
     """
     metadata_names = tuple(dict.fromkeys(name for entry in report.tenants for name in entry.metadata))
     info = report.run_info
-    run_cells = (
-        report.created_at.isoformat(),
-        *((info.base_url, info.component_appid, info.namespace) if info else ("", "", "")),
-    )
+    run_info = (info.base_url, info.component_appid, info.namespace) if info else ("", "", "")
+    run_cells = (report.created_at.isoformat(), *run_info)
     output = io.StringIO(newline="")
     writer = csv.writer(output, quoting=csv.QUOTE_ALL)
     header = (*_COLUMNS, *(f"metadata {name}" for name in metadata_names), *_RUN_INFO_COLUMNS)
-    writer.writerow(_escape_cell(name) for name in header)
+    writer.writerow(map(_escape_cell, header))
     for entry in report.tenants:
-        metadata = (entry.metadata.get(name, "") for name in metadata_names)
-        writer.writerow(_escape_cell(value) for value in (*_tenant_cells(entry), *metadata, *run_cells))
+        cells = (
+            entry.tenant,
+            entry.alias,
+            entry.outcome.value,
+            entry.env or "",
+            entry.tranid or "",
+            *map(";".join, (entry.done, entry.services, entry.unconfirmed)),
+            "\n".join(f"{link.appid} {link.url}" for link in entry.links),
+            ";".join(entry.existing),
+            entry.summary,
+            *(entry.metadata.get(name, "") for name in metadata_names),
+            *run_cells,
+        )
+        writer.writerow(map(_escape_cell, cells))
     return output.getvalue()
-
-
-def _tenant_cells(entry: TenantReport) -> tuple[str, ...]:
-    return (
-        entry.tenant,
-        entry.alias,
-        entry.outcome.value,
-        entry.env or "",
-        entry.tranid or "",
-        ";".join(entry.done),
-        ";".join(entry.services),
-        ";".join(entry.unconfirmed),
-        "\n".join(f"{link.appid} {link.url}" for link in entry.links),
-        ";".join(entry.existing),
-        entry.summary,
-    )
 
 
 def _escape_cell(value: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from importlib import resources
 from string import Template
@@ -49,56 +49,46 @@ def render_html(report: Report, histories: Histories = _NO_HISTORIES) -> str:
         _render_links_section(report),
         *_render_outcome_sections(report, _COMPLETED, histories),
     )
-    return Template(_read_resource("frame.html")).substitute(
-        title=f"{_result_text(report)} · wxtcb provision · {report.created_at:%Y-%m-%d}",
-        style=_read_resource("page.css"),
-        header=_render_header(report, (*_ACTION_REQUIRED, *_COMPLETED)),
+    page, style = (
+        resources.files("wxtcb.provision").joinpath(name).read_text(encoding="utf-8")
+        for name in ("frame.html", "page.css")
+    )
+    noun = "tenant" if len(report.tenants) == 1 else "tenants"
+    result = f"{report.done_count:,} of {len(report.tenants):,} {noun} done"
+    return Template(page).substitute(
+        title=f"{result} · wxtcb provision · {report.created_at:%Y-%m-%d}",
+        style=style,
+        header=_render_header(report, result),
         main="".join(main),
     )
 
 
-def _read_resource(name: str) -> str:
-    return resources.files("wxtcb.provision").joinpath(name).read_text(encoding="utf-8")
-
-
-def _render_header(report: Report, outcomes: Sequence[Outcome]) -> str:
-    """Return the header: result, reason of an early stop, counts of *outcomes* with links, and run details."""
+def _render_header(report: Report, result: str) -> str:
+    """Return the header: result, reason of an early stop, counts of outcomes with links, and run details."""
     stopped = ""
     if report.stop_reason:
         later = f"\n<b>Retry after</b> {format_time(report.retry_after)}" if report.retry_after else ""
         stopped = f'<p class="stopped"><b>Stopped early</b> {escape(report.stop_reason)}{later}</p>\n'
-    bar = "".join(
-        f'<span class="{outcome.name.lower()}" style="flex-grow:{report.counts[outcome]}"></span>'
-        for outcome in outcomes
-        if report.counts[outcome]
-    )
-    counts = [(outcome.name.lower(), report.counts[outcome], outcome.value) for outcome in outcomes]
+    counts = [(each.name.lower(), report.counts[each], each.value) for each in (*_ACTION_REQUIRED, *_COMPLETED)]
+    bar = "".join(f'<span class="{name}" style="flex-grow:{count}"></span>' for name, count, _ in counts if count)
     counts.append(("links", report.link_count, "links to open" if report.link_count > 1 else "link to open"))
     nav = "".join(
         f'<a class="{name}" href="#{name}"><b>{count:,}</b> {noun}</a>' for name, count, noun in counts if count
     )
-    details = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _run_details(report))
-    return (
-        '<header id="top">\n<p class="kind">wxtcb provision</p>\n'
-        f"<h1>{_result_text(report)}</h1>\n{stopped}"
-        f'<p class="bar" aria-hidden="true">{bar}</p>\n'
-        f'<nav aria-label="Outcomes">{nav}</nav>\n<dl>{details}</dl>\n</header>\n'
-    )
-
-
-def _result_text(report: Report) -> str:
-    noun = "tenant" if len(report.tenants) == 1 else "tenants"
-    return f"{report.done_count:,} of {len(report.tenants):,} {noun} done"
-
-
-def _run_details(report: Report) -> Iterator[tuple[str, str]]:
-    yield "Created", format_time(report.created_at)
-    yield "Duration", _format_duration(report.elapsed)
+    details = {"Created": format_time(report.created_at), "Duration": _format_duration(report.elapsed)}
     if info := report.run_info:
         where = " on this machine" if is_loopback(info.base_url) else ""
-        yield "Platform", f"{render_code([info.base_url])}{where}"
-        yield "Component", render_code([info.component_appid])
-        yield "Namespace", render_code([info.namespace])
+        details |= {
+            "Platform": f"{render_code([info.base_url])}{where}",
+            "Component": render_code([info.component_appid]),
+            "Namespace": render_code([info.namespace]),
+        }
+    terms = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in details.items())
+    return (
+        f'<header id="top">\n<p class="kind">wxtcb provision</p>\n<h1>{result}</h1>\n{stopped}'
+        f'<p class="bar" aria-hidden="true">{bar}</p>\n'
+        f'<nav aria-label="Outcomes">{nav}</nav>\n<dl>{terms}</dl>\n</header>\n'
+    )
 
 
 def _format_duration(seconds: float) -> str:
@@ -125,13 +115,13 @@ def _render_links_section(report: Report) -> str:
     """Return the section of links to open, grouped by tenant; empty if there are none."""
     if not report.link_count:
         return ""
-    groups: list[str] = []
+    groups = ""
     for index, entry in enumerate(report.tenants):
         if entry.links:
             lines = "".join(f"<li>{render_code([link.appid])} {render_link(link.url)}</li>" for link in entry.links)
             heading = f'<h3><a href="#t{index}">{escape(entry.tenant)}</a></h3>'
-            groups.append(f'<div id="l{index}">{heading}<ul>{lines}</ul></div>\n')
-    return _render_section("links", "links to open", report.link_count, _LINKS_ADVICE, "".join(groups))
+            groups += f'<div id="l{index}">{heading}<ul>{lines}</ul></div>\n'
+    return _render_section("links", "links to open", report.link_count, _LINKS_ADVICE, groups)
 
 
 def _render_section(name: str, heading: str, count: int, advice: str, content: str) -> str:
@@ -143,22 +133,17 @@ def _render_section(name: str, heading: str, count: int, advice: str, content: s
 
 
 def _render_tenant(index: int, entry: TenantReport, history: tuple[HistoryEntry, ...]) -> str:
-    # Anchors use the position in the report: a tenant's name may contain any character.
-    parts = (
-        f"<h3>{escape(entry.tenant)}</h3>",
-        _render_reason(entry),
-        _render_details(index, entry),
-        _render_history(history),
-    )
-    return f'<article id="t{index}">{"".join(parts)}</article>\n'
-
-
-def _render_reason(entry: TenantReport) -> str:
+    reason, timeline = "", ""
     if entry.problems:
-        return f'<ul class="why">{"".join(map(_render_problem, entry.problems))}</ul>'
-    if entry.outcome is Outcome.AWAITING or not entry.summary:
-        return ""
-    return f'<p class="why">{escape(entry.summary)}</p>'
+        reason = f'<ul class="why">{"".join(map(_render_problem, entry.problems))}</ul>'
+    elif entry.summary and entry.outcome is not Outcome.AWAITING:
+        reason = f'<p class="why">{escape(entry.summary)}</p>'
+    if history:
+        lines = "".join(f"<li>{format_unix_time(each.timestamp)} {escape(each.change)}</li>" for each in history)
+        timeline = f"<details><summary>Timeline ({len(history)})</summary><ol>{lines}</ol></details>"
+    # Anchors use the position in the report: a tenant's name may contain any character.
+    heading, details = f"<h3>{escape(entry.tenant)}</h3>", _render_details(index, entry)
+    return f'<article id="t{index}">{heading}{reason}{details}{timeline}</article>\n'
 
 
 def _render_problem(problem: Problem) -> str:
@@ -182,13 +167,6 @@ def _render_details(index: int, entry: TenantReport) -> str:
     if count := len(entry.links):
         spans += f'<a href="#l{index}">{count:,} {"link" if count == 1 else "links"} to open</a>'
     return f'<p class="facts">{spans.rstrip()}</p>'
-
-
-def _render_history(history: tuple[HistoryEntry, ...]) -> str:
-    if not history:
-        return ""
-    lines = "".join(f"<li>{format_unix_time(each.timestamp)} {escape(each.change)}</li>" for each in history)
-    return f"<details><summary>Timeline ({len(history)})</summary><ol>{lines}</ol></details>"
 
 
 def escape(text: str) -> str:

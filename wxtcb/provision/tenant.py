@@ -7,7 +7,7 @@ import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, Final, Self
+from typing import Final, Self, cast
 
 import attrs
 
@@ -15,7 +15,7 @@ from wxtcb.api.cloudrun import Server
 from wxtcb.errors import InvalidArgument
 from wxtcb.validation import (
     check_alias,
-    check_list,
+    check_list_of,
     check_string,
     check_strings,
     check_type,
@@ -23,6 +23,7 @@ from wxtcb.validation import (
     to_str_tuple,
     to_tuple,
     type_validator,
+    validator,
 )
 
 PLACEHOLDER_ENV_ID: Final = "(not open yet)"
@@ -35,8 +36,8 @@ def derive_alias(namespace: str, tenant: str) -> str:
     The platform has no idempotency key: an environment is found again by its alias. So neither argument may change once
     the alias was used. Raises `InvalidArgument` if one is empty, or contains control characters.
     """
-    for name, value in (("namespace", namespace), ("tenant", tenant)):
-        check_name(name, value)
+    check_name("namespace", namespace)
+    check_name("tenant", tenant)
     return _hash_alias(namespace, tenant)
 
 
@@ -94,34 +95,23 @@ class Service:
         return attrs.evolve(self._template, env_id=env_id)
 
 
-def _check_unique(name: str, values: Iterable[str]) -> None:
-    duplicates = [value for value, count in Counter(values).items() if count > 1]
-    if duplicates:
-        raise InvalidArgument(f"{name} contains {', '.join(map(repr, duplicates))} more than once")
-
-
-def _check_tenant_name(_: object, attribute: attrs.Attribute[str], value: object) -> None:
-    check_name(f"Tenant: {attribute.name}", value)
-
-
-def _check_optional_alias(_: object, attribute: attrs.Attribute[str], value: object) -> None:
-    if value is not None:
-        check_alias(f"Tenant: {attribute.name}", value)
-
-
-def _check_appids(_: object, attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
-    check_strings(f"Tenant: {attribute.name}", value)
-    _check_unique(f"Tenant: {attribute.name}", value)
-
-
 def _as_services(value: Iterable[Service]) -> tuple[Service, ...]:
     return to_tuple(value)
 
 
-def _check_services(_: object, attribute: attrs.Attribute[Any], value: tuple[Service, ...]) -> None:
-    name = f"Tenant: {attribute.name}"
-    check_list(name, value, lambda location, service: check_type(location, service, Service))
-    _check_unique(name, (service.name for service in value))
+def _check_appids(name: str, value: object) -> None:
+    check_strings(name, value)
+    _check_unique(name, cast("tuple[str, ...]", value))
+
+
+def _check_services(name: str, value: object) -> None:
+    check_list_of(name, value, Service)
+    _check_unique(name, (service.name for service in cast("tuple[Service, ...]", value)))
+
+
+def _check_unique(name: str, values: Iterable[str]) -> None:
+    if duplicates := [value for value, count in Counter(values).items() if count > 1]:
+        raise InvalidArgument(f"{name} contains {', '.join(map(repr, duplicates))} more than once")
 
 
 @attrs.frozen
@@ -132,11 +122,13 @@ class Tenant:
     see `wxtcb.api.environment.batch_share_env`.
     """
 
-    name: str = attrs.field(validator=_check_tenant_name)
-    alias: str | None = attrs.field(default=None, kw_only=True, validator=_check_optional_alias)
-    appids: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=to_str_tuple, validator=_check_appids)
+    name: str = attrs.field(validator=validator(check_name))
+    alias: str | None = attrs.field(default=None, kw_only=True, validator=validator(check_alias, optional=True))
+    appids: tuple[str, ...] = attrs.field(
+        default=(), kw_only=True, converter=to_str_tuple, validator=validator(_check_appids)
+    )
     services: tuple[Service, ...] = attrs.field(
-        default=(), kw_only=True, converter=_as_services, validator=_check_services
+        default=(), kw_only=True, converter=_as_services, validator=validator(_check_services)
     )
     source_type: int | None = attrs.field(default=None, kw_only=True, validator=type_validator(int))
 
@@ -165,22 +157,19 @@ class DuplicateCheck:
 
         *location* is where it stands, for the messages of later duplicates. *derived_alias* saves deriving it again.
         """
+        problems: list[str] = []
         first = self._names.setdefault(name, location)
         if first != location:
-            problems = [f"tenant {name!r} is duplicated (first at {first})"]
-            # The derived alias of a duplicated name is a duplicate as well: one message is enough.
-            return problems + self._add_alias(name, alias, location) if alias else problems
-        if alias is None and self.namespace is None:
-            return []
-        return self._add_alias(name, alias or derived_alias or _hash_alias(self.namespace or "", name), location)
-
-    def _add_alias(self, name: str, alias: str, location: str) -> list[str]:
-        if entry := self._aliases.get(alias.lower()):
-            other, first = entry
-            problem = f"alias {alias!r} of tenant {name!r} is already used by tenant {other!r} ({first})"
-            return [f"{problem}; aliases are compared without case"]
-        self._aliases[alias.lower()] = (name, location)
-        return []
+            problems.append(f"tenant {name!r} is duplicated (first at {first})")
+        # The derived alias of a duplicated name is a duplicate as well: one message is enough.
+        elif alias is None and self.namespace is not None:
+            alias = derived_alias or _hash_alias(self.namespace, name)
+        if alias is not None:
+            other, first = self._aliases.setdefault(alias.lower(), (name, location))
+            if first != location:
+                problem = f"alias {alias!r} of tenant {name!r} is already used by tenant {other!r} ({first})"
+                problems.append(f"{problem}; aliases are compared without case")
+        return problems
 
 
 def resolve_aliases(tenants: Iterable[Tenant], namespace: str) -> tuple[str, ...]:

@@ -13,22 +13,19 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import GenericAlias
-from typing import Final, cast, get_args, get_origin
+from typing import Final, cast
 
 import attrs
 import cattrs
 import orjson
-from cattrs.gen import make_dict_structure_fn
 
+from wxtcb._protocol.converter import describe_error, make_converter
 from wxtcb.api.cloudrun import Server
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID, DuplicateCheck, Service, Tenant, is_valid_name
-from wxtcb.secret import Secret
 
 CSV_COLUMNS: Final = ("tenant", "alias", "appids", "services")
 TENANT_FIELDS: Final = (*CSV_COLUMNS, "source_type")
-_LIST_COLUMNS: Final = ("appids", "services")
 
 
 class TenantsFileError(InvalidArgument):
@@ -59,14 +56,30 @@ def read_tenants(path: str | Path, *, namespace: str | None = None) -> tuple[Ten
     """
     path = Path(path)
     try:
-        tenants, problems = _parse_rows(_read_rows(path), DuplicateCheck(namespace))
+        rows = tuple(_read_rows(path))
     except OSError as error:
         raise TenantsFileError(path, (f"cannot read the file ({error.strerror or type(error).__name__})",)) from error
-    if not tenants and not problems:
-        problems = (FileProblem("the file contains no tenant"),)
+    tenants: list[Tenant] = []
+    problems: list[str] = [] if rows else ["the file contains no tenant"]
+    duplicate_check = DuplicateCheck(namespace)
+    for row in rows:
+        if isinstance(row, str):
+            problems.append(row)
+            continue
+        parsed = parse_tenant(row)
+        if isinstance(parsed, Tenant):
+            tenants.append(parsed)
+            name, alias = parsed.name, parsed.alias
+        else:
+            problems += (f"{row.location}: {problem}" for problem in parsed)
+            # A row with other problems is compared too: fixing those must not reveal a duplicate that existed before.
+            strings = {key: value.strip() for key, value in row.fields.items() if isinstance(value, str)}
+            name, alias = strings.get("tenant", ""), strings.get("alias") or None
+        if name and is_valid_name(name):
+            problems += (f"{row.location}: {problem}" for problem in duplicate_check.add(name, alias, row.location))
     if problems:
-        raise TenantsFileError(path, tuple(problem.message for problem in problems))
-    return tenants
+        raise TenantsFileError(path, tuple(problems))
+    return tuple(tenants)
 
 
 @attrs.frozen
@@ -77,98 +90,62 @@ class TenantRow:
     # A service may have a password: no repr.
     fields: Mapping[str, object] = attrs.field(repr=False)
 
-    def get_string(self, name: str) -> str | None:
-        """Return a field without outer blanks, or None if it is not a non-empty string."""
-        value = self.fields.get(name)
-        return value.strip() or None if isinstance(value, str) else None
+
+# The rows of a file; a string is a problem of the file, which begins with its location.
+Rows = Iterator[TenantRow | str]
 
 
-@attrs.frozen
-class FileProblem:
-    """Problem of a tenants file; the message begins with its location."""
-
-    message: str
-
-
-def _read_rows(path: Path) -> Iterator[TenantRow | FileProblem]:
+def _read_rows(path: Path) -> Rows:
     data = path.read_bytes()
     parser = PARSERS.get(path.suffix.lower())
     if parser is None:
-        yield FileProblem(f"unsupported file type {path.suffix!r} (supported: {', '.join(PARSERS)})")
+        yield f"unsupported file type {path.suffix!r} (supported: {', '.join(PARSERS)})"
         return
     try:
         # Excel writes a byte order mark.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        yield FileProblem(
-            f"line {line}: not UTF-8 (byte {error.start}, {data[error.start]:#04x}); save the file as UTF-8"
-        )
+        yield f"line {line}: not UTF-8 (byte {error.start}, {data[error.start]:#04x}); save the file as UTF-8"
         return
     yield from parser(text)
 
 
-def _parse_rows(
-    rows: Iterator[TenantRow | FileProblem], duplicate_check: DuplicateCheck
-) -> tuple[tuple[Tenant, ...], tuple[FileProblem, ...]]:
-    tenants: list[Tenant] = []
-    problems: list[FileProblem] = []
-    for row in rows:
-        if isinstance(row, FileProblem):
-            problems.append(row)
-            continue
-        parsed = parse_tenant(row)
-        if isinstance(parsed, Tenant):
-            tenants.append(parsed)
-            name, alias = parsed.name, parsed.alias
-        else:
-            problems += parsed
-            # A row with other problems is compared too: fixing those must not reveal a duplicate that existed before.
-            name, alias = row.get_string("tenant") or "", row.get_string("alias")
-        if name and is_valid_name(name):
-            problems += (
-                FileProblem(f"{row.location}: {problem}") for problem in duplicate_check.add(name, alias, row.location)
-            )
-    return tuple(tenants), tuple(problems)
-
-
-def read_csv(text: str) -> Iterator[TenantRow | FileProblem]:
+def read_csv(text: str) -> Rows:
     """Parse CSV with a header and one tenant a line. Lines of blanks and commas are skipped."""
-    records = _csv_records(text)
-    header = next(records, None)
-    if header is None or isinstance(header, FileProblem):
-        yield header or FileProblem(f"the file is empty: the first line must be a header ({', '.join(CSV_COLUMNS)})")
-        return
-    line, cells = header
-    columns = [cell.lower() for cell in cells]
-    yield from (FileProblem(f"line {line}: {problem}") for problem in _header_errors(columns))
-    for record in records:
-        if isinstance(record, FileProblem):
-            yield record
-            continue
-        line, cells = record
-        if extra := [cell for cell in cells[len(columns) :] if cell]:
-            # A comma in a value that is not quoted shifts the values after it into other columns.
-            problem = f"{len(extra)} more values than columns; quote a value that contains a comma"
-            yield FileProblem(f"line {line}: {problem}")
-        elif "tenant" in columns:
-            yield TenantRow(f"line {line}", _csv_fields(columns, cells))
-
-
-def _csv_records(text: str) -> Iterator[tuple[int, list[str]] | FileProblem]:
     # `newline=""` leaves line breaks inside quotes to the reader, which counts them.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = [cell.strip() for cell in next(reader)]
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield FileProblem(f"line {line}: invalid CSV ({error}); the rest was not read")
-            return
-        if any(cells):
-            yield line, cells
+    columns, next_line = list[str](), 1
+    try:
+        for row in reader:
+            line, next_line = next_line, reader.line_num + 1
+            cells = [cell.strip() for cell in row]
+            if not any(cells):
+                continue
+            if not columns:
+                columns = [cell.lower() for cell in cells]
+                yield from (f"line {line}: {problem}" for problem in _header_errors(columns))
+            elif extra := [cell for cell in cells[len(columns) :] if cell]:
+                # A comma in a value that is not quoted shifts the values after it into other columns.
+                yield f"line {line}: {len(extra)} more values than columns; quote a value that contains a comma"
+            elif "tenant" in columns:
+                yield TenantRow(f"line {line}", _csv_fields(columns, cells))
+    except csv.Error as error:
+        yield f"line {next_line}: invalid CSV ({error}); the rest was not read"
+    else:
+        if not columns:
+            yield f"the file is empty: the first line must be a header ({', '.join(CSV_COLUMNS)})"
+
+
+def _csv_fields(columns: Sequence[str], cells: Sequence[str]) -> dict[str, object]:
+    fields: dict[str, object] = {"tenant": ""}
+    # Spreadsheets drop empty cells at the end of a line.
+    for column, cell in zip(columns, cells, strict=False):
+        if column in ("appids", "services"):
+            fields[column] = [part for each in cell.split(";") if (part := each.strip())]
+        elif cell and column in CSV_COLUMNS:
+            fields[column] = cell
+    return fields
 
 
 def _header_errors(columns: Sequence[str]) -> Iterator[str]:
@@ -184,40 +161,28 @@ def _header_errors(columns: Sequence[str]) -> Iterator[str]:
         yield f"column 'tenant' is missing; the first line must be a header ({known})"
 
 
-def _csv_fields(columns: Sequence[str], cells: Sequence[str]) -> dict[str, object]:
-    fields: dict[str, object] = {"tenant": ""}
-    # Spreadsheets drop empty cells at the end of a line.
-    for column, cell in zip(columns, cells, strict=False):
-        if column in _LIST_COLUMNS:
-            fields[column] = [part for each in cell.split(";") if (part := each.strip())]
-        elif cell and column in CSV_COLUMNS:
-            fields[column] = cell
-    return fields
-
-
-def read_toml(text: str) -> Iterator[TenantRow | FileProblem]:
+def read_toml(text: str) -> Rows:
     """Parse ``[[tenant]]`` tables. Their location is their number, because `tomllib` gives no lines."""
     try:
         document = tomllib.loads(text)
     # `tomllib.TOMLDecodeError`, or the plain `ValueError` of an integer with too many digits.
     except ValueError as error:
-        yield FileProblem(f"invalid TOML: {error}")
+        yield f"invalid TOML: {error}"
         return
     except RecursionError:
-        yield FileProblem("invalid tenants file: it is nested too deeply")
+        yield "invalid tenants file: it is nested too deeply"
         return
-    for name in document:
-        if name != "tenant":
-            yield FileProblem(f"unknown table or field {name!r}: only [[tenant]] is supported")
+    unknown = (name for name in document if name != "tenant")
+    yield from (f"unknown table or field {name!r}: only [[tenant]] is supported" for name in unknown)
     tables = document.get("tenant", [])
     if not isinstance(tables, list):
-        yield FileProblem("tenant must be a list of tables: write [[tenant]] with two brackets")
+        yield "tenant must be a list of tables: write [[tenant]] with two brackets"
         return
     for number, table in enumerate(cast("list[object]", tables), 1):
         yield _table_to_row(f"tenant {number}", table)
 
 
-def read_json_lines(text: str) -> Iterator[TenantRow | FileProblem]:
+def read_json_lines(text: str) -> Rows:
     """Parse one JSON object a line. Blank lines are skipped."""
     # Not `splitlines`: that would split at line separators inside JSON strings.
     for number, line in enumerate(text.split("\n"), 1):
@@ -226,9 +191,9 @@ def read_json_lines(text: str) -> Iterator[TenantRow | FileProblem]:
         try:
             row = _table_to_row(f"line {number}", orjson.loads(line))
         except orjson.JSONDecodeError as error:
-            yield FileProblem(f"line {number}, column {error.colno}: invalid JSON ({error.msg})")
+            yield f"line {number}, column {error.colno}: invalid JSON ({error.msg})"
         else:
-            yield from (FileProblem(f"line {number}: field {name!r} is duplicated") for name in _duplicate_keys(line))
+            yield from (f"line {number}: field {name!r} is duplicated" for name in _duplicate_keys(line))
             yield row
 
 
@@ -245,13 +210,13 @@ def _duplicate_keys(line: str) -> list[str]:
     return found
 
 
-def _table_to_row(location: str, table: object) -> TenantRow | FileProblem:
+def _table_to_row(location: str, table: object) -> TenantRow | str:
     if isinstance(table, dict):
         return TenantRow(location, cast("Mapping[str, object]", table))
-    return FileProblem(f"{location}: expected an object with the fields of a tenant, not {type(table).__name__}")
+    return f"{location}: expected an object with the fields of a tenant, not {type(table).__name__}"
 
 
-PARSERS: Final[Mapping[str, Callable[[str], Iterator[TenantRow | FileProblem]]]] = {
+PARSERS: Final[Mapping[str, Callable[[str], Rows]]] = {
     ".csv": read_csv,
     ".toml": read_toml,
     ".jsonl": read_json_lines,
@@ -259,7 +224,7 @@ PARSERS: Final[Mapping[str, Callable[[str], Iterator[TenantRow | FileProblem]]]]
 }
 
 
-def parse_tenant(row: TenantRow) -> Tenant | tuple[FileProblem, ...]:
+def parse_tenant(row: TenantRow) -> Tenant | list[str]:
     """Return the tenant of a row, or all its problems. Types are strict.
 
     Messages name the field. They never quote a value that may be secret.
@@ -276,11 +241,8 @@ def parse_tenant(row: TenantRow) -> Tenant | tuple[FileProblem, ...]:
             try:
                 _structure_tenant({"tenant": "x", name: row.fields[name]})
             except cattrs.BaseValidationError as error:
-                lines = cattrs.transform_error(error, format_exception=_describe_error)
-                problems += [_format_error(line) for line in lines]
-    if problems:
-        return tuple(FileProblem(f"{row.location}: {problem}") for problem in problems)
-    return _structure_tenant(row.fields)
+                problems += map(_format_error, cattrs.transform_error(error, format_exception=_describe_error))
+    return problems or _structure_tenant(row.fields)
 
 
 def _structure_tenant(fields: Mapping[str, object]) -> Tenant:
@@ -300,86 +262,24 @@ def _format_error(line: str) -> str:
     return f"{path}: {message}" if path else message.replace("Tenant: name", "the tenant").removeprefix("Tenant: ")
 
 
-def _describe_error(error: BaseException, _type: type | None) -> str:
-    match error:
-        case KeyError():
-            return "is missing"
-        case cattrs.ForbiddenExtraKeysError():
-            return f"unknown field {', '.join(map(repr, sorted(error.extra_fields)))}"
-        case _:
-            return str(error)
-
-
-StructureHook = Callable[[object, object], object]
-
-_TYPE_NAMES: Final = {str: "a string", int: "an integer", bool: "true or false"}
-
-
-def _exact_type_hook(type_: type) -> StructureHook:
-    def structure(value: object, _: object) -> object:
-        # Not `isinstance`: a bool is an int.
-        if type(value) is type_:
-            return value
-        raise TypeError(f"must be {_TYPE_NAMES[type_]}, not {type(value).__name__}")
-
-    return structure
-
-
-def _structure_secret(value: object, _: object) -> Secret:
-    if isinstance(value, str) and value:
-        return Secret(value)
-    raise TypeError("must be a non-empty string")
+def _describe_error(error: BaseException, expected_type: type | None) -> str:
+    if isinstance(error, InvalidArgument):
+        return str(error)
+    # The converter names the expected JSON type. `describe_error` would name the Python type.
+    return f"expected {error}" if isinstance(error, TypeError) else describe_error(error, expected_type)
 
 
 def _structure_service(value: object, _: object) -> Service:
     if isinstance(value, str):
         return Service.from_name(value.strip())
     if not isinstance(value, dict):
-        raise TypeError(f"must be a name or a table of the fields of Server, not {type(value).__name__}")
+        raise InvalidArgument(f"must be a name or a table of the fields of Server, not {type(value).__name__}")
     table = cast("dict[str, object]", value)
     if "env_id" in table:
-        raise TypeError("env_id must be left out: the environment does not exist yet")
+        raise InvalidArgument("env_id must be left out: the environment does not exist yet")
     return Service(_CONVERTER.structure({"is_public": False, **table, "env_id": PLACEHOLDER_ENV_ID}, Server))
 
 
-def _is_tuple(type_: object) -> bool:
-    return get_origin(type_) is tuple
-
-
-def _list_hook(type_: object, converter: cattrs.Converter) -> StructureHook:
-    list_type = GenericAlias(list, get_args(type_)[:1])
-    structure_list = converter.get_structure_hook(list_type)
-
-    def structure(value: object, _: object) -> tuple[object, ...]:
-        # cattrs would accept any iterable, and split a string into letters.
-        if not isinstance(value, list):
-            raise TypeError(f"must be a list, not {type(value).__name__}")
-        return tuple(structure_list(value, list_type))
-
-    return structure
-
-
-def _table_hook(cls: type[attrs.AttrsInstance], converter: cattrs.Converter) -> StructureHook:
-    structure_fields = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
-
-    def structure(value: object, _: object) -> object:
-        if not isinstance(value, dict):
-            raise TypeError(f"must be a table, not {type(value).__name__}")
-        return structure_fields(cast("dict[str, object]", value), cls)
-
-    return structure
-
-
-def _make_converter() -> cattrs.Converter:
-    converter = cattrs.Converter()
-    for type_ in _TYPE_NAMES:
-        converter.register_structure_hook(type_, _exact_type_hook(type_))
-    converter.register_structure_hook_factory(_is_tuple, _list_hook)
-    converter.register_structure_hook_factory(attrs.has, _table_hook)
-    # Later hooks win: `Secret` and `Service` are attrs classes too.
-    converter.register_structure_hook_func(lambda type_: type_ is Secret, _structure_secret)
-    converter.register_structure_hook_func(lambda type_: type_ is Service, _structure_service)
-    return converter
-
-
-_CONVERTER: Final = _make_converter()
+_CONVERTER: Final = make_converter(forbid_extra_keys=True)
+# By predicate: `Service` is an attrs class too, and later hooks win.
+_CONVERTER.register_structure_hook_func(lambda type_: type_ is Service, _structure_service)

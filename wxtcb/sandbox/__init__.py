@@ -9,7 +9,8 @@ from wxtcb.sandbox.faults import Fault, FaultKind, Faults, InvalidFault
 from wxtcb.sandbox.push.schedule import Push, PushResult, PushSchedule, PushTargetNotSet
 from wxtcb.sandbox.request import SeenRequest
 from wxtcb.sandbox.server import Sandbox
-from wxtcb.sandbox.world import Service, Share, World
+from wxtcb.sandbox.services.cloudrun import Service
+from wxtcb.sandbox.world import Share, World
 
 __all__ = [
     "Environment",

@@ -5,89 +5,38 @@ JSON names such as "mints", "kills" and "looks" are the API's own and stay as th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from attrs import frozen
+from attrs import asdict
 
 from wxtcb.sandbox.environments import ReadyPolicy
-from wxtcb.sandbox.faults import Faults, InvalidFault
-from wxtcb.sandbox.push.schedule import PushResult, PushSchedule, PushTargetNotSet
-from wxtcb.sandbox.request import SeenRequest
-from wxtcb.sandbox.world import World
+from wxtcb.sandbox.faults import InvalidFault
+from wxtcb.sandbox.push.schedule import PushTargetNotSet
 
-__all__ = ["ADMIN_PREFIX", "ADMIN_ROUTES", "AdminResponse", "AdminTarget", "handle_admin_request"]
+if TYPE_CHECKING:
+    from wxtcb.sandbox.server import Sandbox
 
 ADMIN_PREFIX: Final = "/_sandbox"
 _PUSH_FIELDS: Final = {"url", "every", "repeated", "late"}
-_CONFIRM_FIELDS: Final = {"env", "appid"}
-_OPERATION_FIELDS: Final = {"seconds", "looks", "builds_fail", "release_fails"}
-_FUNCTION_FIELDS: Final = {"name", "answer", "fails"}
 
 
-class AdminTarget(Protocol):
-    """What the admin API needs of the `Sandbox`, which imports this module."""
-
-    @property
-    def world(self) -> World:
-        """State of the simulated platform."""
-        ...
-
-    @property
-    def faults(self) -> Faults:
-        """Active faults."""
-        ...
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """Number of requests by path."""
-        ...
-
-    @property
-    def pushes(self) -> PushSchedule:
-        """Schedule and counters of the pushes."""
-        ...
-
-    def push_to(self, url: str, *, every: float | None = ..., repeated: float = ..., late: float = ...) -> None:
-        """Push tickets to this URL from now on."""
-        ...
-
-    async def push(self) -> PushResult:
-        """Push a ticket now."""
-        ...
-
-    def list_seen(self) -> list[SeenRequest]:
-        """Return the recorded requests, oldest first."""
-        ...
-
-
-@frozen
-class AdminResponse:
-    """JSON response of the admin API."""
-
-    status: int
-    body: bytes
-
-
-async def handle_admin_request(sandbox: AdminTarget, method: str, path: str, raw_body: bytes) -> AdminResponse:
-    """Return the response to a request; an invalid request changes nothing and gets 400 or 404."""
+async def handle_admin_request(sandbox: Sandbox, method: str, path: str, raw_body: bytes) -> tuple[int, bytes]:
+    """Return status and JSON of the response to a request; an invalid request changes nothing and gets 400 or 404."""
     handler = _HANDLERS.get((method, path))
     if handler is None:
-        return _error_response(404, f"{method} {path} does not exist")
+        return 404, orjson.dumps({"error": f"{method} {path} does not exist"})
     try:
         result = handler(sandbox, raw_body)
-        return AdminResponse(200, orjson.dumps(await result if isinstance(result, Awaitable) else result))
+        content: object = await result if isinstance(result, Awaitable) else result
+        return 200, orjson.dumps({} if content is None else content)
     except (InvalidFault, PushTargetNotSet, orjson.JSONDecodeError) as error:
-        return _error_response(400, str(error))
+        return 400, orjson.dumps({"error": str(error)})
 
 
-def _error_response(status: int, message: str) -> AdminResponse:
-    return AdminResponse(status, orjson.dumps({"error": message}))
-
-
-def _get_state(sandbox: AdminTarget, _raw_body: bytes) -> object:
+def _get_state(sandbox: Sandbox, _raw_body: bytes) -> object:
     # Credentials are shown on purpose: they are made up, and another process needs them to connect.
     world = sandbox.world
     return {
@@ -113,32 +62,15 @@ def _get_state(sandbox: AdminTarget, _raw_body: bytes) -> object:
     }
 
 
-def _list_seen(sandbox: AdminTarget, _raw_body: bytes) -> object:
+def _list_seen(sandbox: Sandbox, _raw_body: bytes) -> object:
     return [
-        {
-            "path": seen.path,
-            # The query can be a read-only mapping, which orjson does not encode.
-            "query": dict(seen.query),
-            "body": seen.body,
-            "at": seen.at,
-            "errcode": seen.errcode,
-            "outcome": seen.outcome,
-            "acted": seen.acted,
-        }
+        # The query can be a read-only mapping, which orjson does not encode.
+        {**asdict(seen, recurse=False), "query": dict(seen.query)}
         for seen in sandbox.list_seen()
     ]
 
 
-def _add_faults(sandbox: AdminTarget, raw_body: bytes) -> object:
-    return {"added": sandbox.faults.load(orjson.loads(raw_body))}
-
-
-def _clear_faults(sandbox: AdminTarget, _raw_body: bytes) -> object:
-    sandbox.faults.clear()
-    return {}
-
-
-def _expire_token(sandbox: AdminTarget, raw_body: bytes) -> object:
+def _expire_token(sandbox: Sandbox, raw_body: bytes) -> object:
     """Expire the token now, or set the interval if the body is `{"every": seconds | null}`."""
     if not raw_body:
         return {"killed": sandbox.world.expire_token()}
@@ -153,23 +85,20 @@ def _expire_token(sandbox: AdminTarget, raw_body: bytes) -> object:
     return {"every": sandbox.faults.expire_token_every}
 
 
-def _confirm_share(sandbox: AdminTarget, raw_body: bytes) -> object:
+def _confirm_share(sandbox: Sandbox, raw_body: bytes) -> object:
     """Confirm a share, as the administrator of the mini program does with the link."""
     options = orjson.loads(raw_body)
-    if (
-        not isinstance(options, dict)
-        or options.keys() != _CONFIRM_FIELDS
-        or not all(type(value) is str for value in options.values())
-    ):
+    is_named = isinstance(options, dict) and options.keys() == {"env", "appid"}
+    if not is_named or not all(type(value) is str for value in options.values()):
         raise InvalidFault('$ must be {"env": environment id, "appid": appid of the mini program}')
     try:
-        sandbox.world.confirm(**cast("dict[str, str]", options))
+        sandbox.world.confirm(**options)
     except KeyError as error:
         raise InvalidFault(f"$: environment {options['env']} was not offered to {options['appid']}") from error
     return {"confirmed": True}
 
 
-def _configure_operations(sandbox: AdminTarget, raw_body: bytes) -> object:
+def _configure_operations(sandbox: Sandbox, raw_body: bytes) -> object:
     """Set when new operations become ready, and whether builds and releases fail; omitted options keep their value."""
     world = sandbox.world
     current = {
@@ -178,7 +107,7 @@ def _configure_operations(sandbox: AdminTarget, raw_body: bytes) -> object:
         "builds_fail": world.containers.builds_fail,
         "release_fails": world.cloudrun.release_fails,
     }
-    settings = current | _parse_options(raw_body, _OPERATION_FIELDS)
+    settings = current | _parse_options(raw_body, set(current))
     seconds, polls = settings["seconds"], settings["looks"]
     if type(seconds) not in (int, float) or not 0 <= seconds < inf:
         raise InvalidFault("$.seconds must be a finite number of at least 0")
@@ -192,19 +121,16 @@ def _configure_operations(sandbox: AdminTarget, raw_body: bytes) -> object:
     return settings
 
 
-def _configure_functions(sandbox: AdminTarget, raw_body: bytes) -> object:
+def _configure_functions(sandbox: Sandbox, raw_body: bytes) -> object:
     """Set what functions of a name return, and whether creating or changing them fails."""
-    options = _parse_options(raw_body, _FUNCTION_FIELDS)
+    options = _parse_options(raw_body, {"name", "answer", "fails"})
     name, fails = options.get("name"), options.get("fails", False)
     if type(name) is not str or type(fails) is not bool:
         raise InvalidFault('$ must be {"name": function name}, optionally with "answer": any JSON, and "fails": true')
     functions = sandbox.world.functions
     if "answer" in options:
         functions.set_handler(name, lambda _event: options["answer"])
-    if fails:
-        functions.set_failure(name)
-    else:
-        functions.clear_failure(name)
+    (functions.set_failure if fails else functions.clear_failure)(name)
     return {"name": name, "fails": fails}
 
 
@@ -215,7 +141,7 @@ def _parse_options(raw_body: bytes, names: set[str]) -> dict[str, Any]:
     return options
 
 
-async def _push(sandbox: AdminTarget, raw_body: bytes) -> object:
+async def _push(sandbox: Sandbox, raw_body: bytes) -> object:
     """Push a ticket now, or from now on if the body is `{"url": ..., "every": seconds}`."""
     if not raw_body:
         result = await sandbox.push()
@@ -224,26 +150,22 @@ async def _push(sandbox: AdminTarget, raw_body: bytes) -> object:
     if not isinstance(options, dict) or not {"url"} <= options.keys() <= _PUSH_FIELDS:
         raise InvalidFault('$ must be {"url": URL, "every": seconds or null}, optionally with "repeated" and "late"')
     try:
-        sandbox.push_to(**cast("dict[str, Any]", options))
+        sandbox.push_to(**options)
     except (ImportError, TypeError, ValueError) as error:
         raise InvalidFault(f"$: {error}") from error
     return {"url": options["url"], "every": sandbox.pushes.settings.every}
 
 
-def _rotate_key(sandbox: AdminTarget, _raw_body: bytes) -> object:
-    settings = sandbox.world.message_settings
-    settings.rotate_key()
-    return {
-        "encoding_aes_key": settings.encoding_aes_key,
-        "previous_encoding_aes_key": settings.previous_encoding_aes_key,
-    }
+def _rotate_key(sandbox: Sandbox, _raw_body: bytes) -> object:
+    previous = sandbox.encoding_aes_key
+    return {"encoding_aes_key": sandbox.rotate_key(), "previous_encoding_aes_key": previous}
 
 
-_HANDLERS: Final[dict[tuple[str, str], Callable[[AdminTarget, bytes], object]]] = {
+_HANDLERS: Final[dict[tuple[str, str], Callable[[Sandbox, bytes], object]]] = {
     ("GET", ADMIN_PREFIX): _get_state,
     ("GET", f"{ADMIN_PREFIX}/seen"): _list_seen,
-    ("POST", f"{ADMIN_PREFIX}/faults"): _add_faults,
-    ("DELETE", f"{ADMIN_PREFIX}/faults"): _clear_faults,
+    ("POST", f"{ADMIN_PREFIX}/faults"): lambda sandbox, body: {"added": sandbox.faults.load(orjson.loads(body))},
+    ("DELETE", f"{ADMIN_PREFIX}/faults"): lambda sandbox, _body: sandbox.faults.clear(),
     ("POST", f"{ADMIN_PREFIX}/kill-token"): _expire_token,
     ("POST", f"{ADMIN_PREFIX}/confirm"): _confirm_share,
     ("POST", f"{ADMIN_PREFIX}/operations"): _configure_operations,

@@ -10,8 +10,6 @@ from attrs import Factory, define, field
 
 from wxtcb.sandbox.errors import platform_error
 
-__all__ = ["TICKET_TTL", "CredentialStore", "MessageSettings"]
-
 TICKET_TTL: Final = 12 * 3600
 
 _LOWER_ALPHANUMERIC: Final = string.ascii_lowercase + string.digits
@@ -107,11 +105,9 @@ class CredentialStore:
         return token
 
     def is_authorizer_token(self, token: str | None) -> bool:
-        """Return whether this is the access token of an authorizer."""
         return token in self._authorizer_tokens
 
     def has_valid_token(self, now: float) -> bool:
-        """Return whether a component token is valid now."""
         return bool(self._token) and now < self._expires_at
 
     def expire_token(self, now: float) -> bool:

@@ -8,9 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 import orjson
-from attrs import Factory, define, evolve, field, frozen
-
-__all__ = ["HALTED", "NORMAL", "UNAVAILABLE", "Environment", "EnvironmentRegistry", "ReadyPolicy"]
+from attrs import Factory, asdict, define, evolve, field, frozen
 
 NORMAL: Final = "NORMAL"
 UNAVAILABLE: Final = "UNAVAILABLE"
@@ -64,8 +62,8 @@ class _ScheduledChange:
     at: float
     # Among changes due at the same time, the one scheduled first comes first.
     sequence: int
-    env: str = ""
-    policy: ReadyPolicy = field(default=ReadyPolicy(), order=False)
+    env: str
+    policy: ReadyPolicy = field(order=False)
 
 
 @define(eq=False)
@@ -123,8 +121,7 @@ class EnvironmentRegistry:
             if environment is not None:
                 self._update_encoded(environment)
                 # From here on `sequence` holds the number of the first poll, from which `polls` is counted.
-                due_at = now + change.policy.seconds
-                started = _ScheduledChange(due_at, self.poll_count, change.env, change.policy)
+                started = evolve(change, at=now + change.policy.seconds, sequence=self.poll_count)
                 heappush(self._awaiting_seconds, started)
         self.update_statuses(now, timestamp)
         if self._encoded_list is None:
@@ -143,20 +140,10 @@ class EnvironmentRegistry:
                 self.set_status(environment.env, NORMAL, timestamp)
 
     def _update_encoded(self, environment: Environment) -> None:
-        self._encoded[environment.env] = _encode_environment(environment)
+        row = asdict(environment, filter=lambda attribute, _value: attribute.name != "env_type")
+        # The platform assigns package, database and bucket during the initialisation, so an UNAVAILABLE one has none.
+        if environment.status != UNAVAILABLE:
+            row |= {"package_id": "basic", "package_name": "基础版 1", "dbinstance_id": f"tnt-{environment.env[-9:]}"}
+            row["bucket_id"] = f"6d79-{environment.env}-1304480914"
+        self._encoded[environment.env] = orjson.dumps(row)
         self._encoded_list = None
-
-
-def _encode_environment(environment: Environment) -> bytes:
-    row = {
-        "env": environment.env,
-        "alias": environment.alias,
-        "create_time": environment.create_time,
-        "update_time": environment.update_time,
-        "status": environment.status,
-    }
-    # The platform assigns package, database and bucket during the initialisation, so an UNAVAILABLE one has none.
-    if environment.status != UNAVAILABLE:
-        row |= {"package_id": "basic", "package_name": "基础版 1", "dbinstance_id": f"tnt-{environment.env[-9:]}"}
-        row["bucket_id"] = f"6d79-{environment.env}-1304480914"
-    return orjson.dumps(row)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ERROR_MESSAGES", "PlatformError", "platform_error"]
-
 # The platform's own wording, spelling included, because clients match on it.
 ERROR_MESSAGES: Final = {
     -504002: "function execution failed",

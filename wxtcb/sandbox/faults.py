@@ -14,8 +14,6 @@ from attrs.validators import instance_of, optional
 
 from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, Credential
 
-__all__ = ["Fault", "FaultKind", "Faults", "InvalidFault", "parse_fault", "validate_positive_seconds"]
-
 _TOKEN_PATH: Final = "/cgi-bin/component/api_component_token"
 
 
@@ -53,13 +51,8 @@ class FaultKind(Enum):
 
 
 _WITHOUT_EFFECT: Final = {
-    FaultKind.BUSY,
-    FaultKind.ERRCODE,
-    FaultKind.ECHO_MESSAGE,
-    FaultKind.DROP,
-    FaultKind.HANG,
-    FaultKind.HTTP,
-    FaultKind.REDIRECT,
+    *(FaultKind.BUSY, FaultKind.ERRCODE, FaultKind.ECHO_MESSAGE),
+    *(FaultKind.DROP, FaultKind.HANG, FaultKind.HTTP, FaultKind.REDIRECT),
 }
 
 
@@ -107,9 +100,6 @@ def _to_str_tuple(value: object) -> tuple[str, ...]:
     return tuple(str(name) for name in cast("list[object]", value))
 
 
-_IS_STRING: Final = instance_of(str)
-
-
 @frozen(kw_only=True)
 class Fault:
     """One fault, with the requests it applies to.
@@ -131,7 +121,7 @@ class Fault:
     """
 
     kind: FaultKind = field(kw_only=False, validator=instance_of(FaultKind))
-    path: str | None = field(default=None, validator=optional(_IS_STRING))
+    path: str | None = field(default=None, validator=optional(instance_of(str)))
     times: int | None = field(default=None, validator=optional(_validate_positive_int))
     probability: float = field(default=1.0, validator=_validate_range(0, 1))
     errcode: int = field(default=-1, validator=_validate_int)
@@ -139,8 +129,8 @@ class Fault:
     status: int = field(default=0, validator=_validate_status)
     seconds: float = field(default=0.0, validator=_validate_range(0, inf))
     megabytes: int = field(default=1, validator=_validate_positive_int)
-    text: str = field(default="[]", validator=_IS_STRING)
-    name: str = field(default="errcode", validator=_IS_STRING)
+    text: str = field(default="[]", validator=instance_of(str))
+    name: str = field(default="errcode", validator=instance_of(str))
     envs: tuple[str, ...] = field(default=(), converter=_to_str_tuple)
     newest: int | None = field(default=None, validator=optional(_validate_positive_int))
 
@@ -197,9 +187,7 @@ class Faults:
     expire_token_every: float | None = field(default=None, validator=optional(validate_positive_seconds))
     _random: Random = field(init=False, repr=False)
     _active: list[_ActiveFault] = field(init=False, repr=False, default=Factory(list[_ActiveFault]))
-    _scripts: dict[str, deque[Fault | None]] = field(
-        init=False, repr=False, default=Factory(dict[str, deque[Fault | None]])
-    )
+    _scripts: dict[str, deque[Fault | None]] = field(init=False, repr=False, factory=dict[str, deque[Fault | None]])
     _last_expiry_at: float | None = field(init=False, repr=False, default=None)
 
     def __attrs_post_init__(self) -> None:
@@ -224,10 +212,7 @@ class Faults:
         self.expire_token_every = self._last_expiry_at = None
 
     def load(self, entries: object) -> int:
-        """Add faults described in JSON and return their number.
-
-        Raises `InvalidFault` if one of them is invalid; then none is added.
-        """
+        """Add faults described in JSON and return their number, or raise `InvalidFault` and add none."""
         if not isinstance(entries, list):
             raise InvalidFault("$ must be an array")
         # All are parsed before the first is added, so that an invalid entry leaves no half of a list behind.
@@ -243,11 +228,8 @@ class Faults:
             return script.popleft()
         for active in self._active:
             # Draw last: a fault that cannot apply must not consume a random number, or the draws of the others shift.
-            if (
-                active.remaining != 0
-                and _matches_path(active.fault, path)
-                and self._random.random() < active.fault.probability
-            ):
+            matches = active.remaining != 0 and _matches_path(active.fault, path)
+            if matches and self._random.random() < active.fault.probability:
                 if active.remaining is not None:
                     active.remaining -= 1
                 return active.fault
@@ -259,10 +241,10 @@ class Faults:
             return False
         if self._last_expiry_at is None:
             self._last_expiry_at = now
-        if now - self._last_expiry_at < self.expire_token_every:
-            return False
-        self._last_expiry_at = now
-        return True
+        is_due = now - self._last_expiry_at >= self.expire_token_every
+        if is_due:
+            self._last_expiry_at = now
+        return is_due
 
     def busy(self, **options: Unpack[FaultOptions]) -> Fault:
         """Respond -1; the call has no effect."""
@@ -306,10 +288,7 @@ class Faults:
         return self.add(Fault(FaultKind.SLOW, seconds=seconds, **options))
 
     def hang(self, **options: Unpack[FaultOptions]) -> Fault:
-        """Never respond; the call has no effect.
-
-        The request ends when the client disconnects or the sandbox closes.
-        """
+        """Never respond; the request ends when the client disconnects or the sandbox closes. It has no effect."""
         return self.add(Fault(FaultKind.HANG, **options))
 
     def hang_after(self, **options: Unpack[FaultOptions]) -> Fault:

@@ -10,8 +10,6 @@ from attrs import Factory, define
 
 from wxtcb.sandbox.errors import platform_error
 
-__all__ = ["DAY", "MINUTE", "RateWindow", "ResetQuota"]
-
 MINUTE: Final = 60
 DAY: Final = 86_400
 _MAX_MONTHLY_RESETS: Final = 10
@@ -37,7 +35,6 @@ class RateWindow:
         self._counts[path] = (int(now // self.seconds), count + 1)
 
     def count(self, path: str, now: float) -> int:
-        """Return the number of calls in the current window."""
         window, count = self._counts.get(path, (0, 0))
         return count if window == int(now // self.seconds) else 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -9,8 +10,6 @@ import orjson
 from attrs import field, frozen
 
 from wxtcb.sandbox.errors import platform_error
-
-__all__ = ["MALFORMED_JSON", "TOKEN_PARAM", "Body", "PlatformRequest", "SeenRequest", "success"]
 
 TOKEN_PARAM: Final = "access_token"
 MALFORMED_JSON: Final = 47001
@@ -32,21 +31,13 @@ class PlatformRequest:
     @classmethod
     def parse(cls, method: str, url: str, query: Mapping[str, str], raw_body: bytes | None) -> PlatformRequest:
         """Return the request with its body parsed; `raw_body` is None if the body was longer than allowed."""
-        parsed_body, error_code = _parse_body(raw_body)
+        parsed_body, error_code = None, 45002 if raw_body is None else 44002
+        if raw_body:
+            # JSON that is not an object is kept as well, so that the request log can show it.
+            with contextlib.suppress(orjson.JSONDecodeError):
+                parsed_body = orjson.loads(raw_body)
+            error_code = 0 if type(parsed_body) is dict else MALFORMED_JSON
         return cls(method, url.partition("?")[0], url, query, raw_body or b"", parsed_body, error_code)
-
-
-def _parse_body(raw_body: bytes | None) -> tuple[object, int]:
-    if raw_body is None:
-        return None, 45002
-    if not raw_body:
-        return None, 44002
-    try:
-        document = orjson.loads(raw_body)
-    except orjson.JSONDecodeError:
-        return None, MALFORMED_JSON
-    # JSON that is not an object is returned as well, so that the request log can show it.
-    return document, 0 if type(document) is dict else MALFORMED_JSON
 
 
 @frozen
@@ -63,32 +54,25 @@ class Body:
     # The casts are safe because the validator has compared every field with the facts.
 
     def string(self, name: str) -> str:
-        """Return a required string."""
         return cast("str", self.fields[name])
 
     def optional_string(self, name: str) -> str | None:
-        """Return an optional string."""
         return cast("str | None", self.fields.get(name))
 
     def integer(self, name: str, default: int) -> int:
-        """Return an optional integer, or *default*."""
         return cast("int", self.fields.get(name, default))
 
     def boolean(self, name: str, *, default: bool = False) -> bool:
-        """Return an optional boolean, or *default*."""
         return cast("bool", self.fields.get(name, default))
 
     def optional_object(self, name: str) -> Body | None:
-        """Return an optional object."""
         fields = cast("dict[str, object] | None", self.fields.get(name))
         return None if fields is None else Body(fields)
 
     def strings(self, name: str) -> list[str]:
-        """Return an array of strings, or an empty list."""
         return cast("list[str]", self.fields.get(name, []))
 
     def objects(self, name: str) -> list[Body]:
-        """Return an array of objects, or an empty list."""
         return [Body(fields) for fields in cast("list[dict[str, object]]", self.fields.get(name, []))]
 
     def page(self, *, max_size: int | None = None) -> slice[int, int]:
@@ -100,6 +84,16 @@ class Body:
         if limit < 1 or offset < 0:
             raise platform_error(40097, "limit must be at least 1 and offset at least 0")
         return slice(offset, offset + (limit if max_size is None else min(limit, max_size)))
+
+
+def check_json_object(path: str, text: str) -> None:
+    """Raise `PlatformError` unless *text* is a JSON object."""
+    try:
+        is_object = type(orjson.loads(text)) is dict
+    except orjson.JSONDecodeError:
+        is_object = False
+    if not is_object:
+        raise platform_error(40097, f"{path} must be a JSON object in a string")
 
 
 def success(**fields: object) -> bytes:

@@ -19,8 +19,6 @@ from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, Credential, EndpointSchema
 from wxtcb.sandbox.validator import check_action_matches, check_body, check_duplicate_keys, check_query
 from wxtcb.sandbox.world import World
 
-__all__ = ["DeliveryMode", "OutgoingResponse", "respond"]
-
 # "encoding=utf-8" is not a standard parameter, but it is what api.weixin.qq.com sends.
 _JSON_HEADERS: Final = {"Content-Type": "application/json; encoding=utf-8"}
 _HTML_HEADERS: Final = {"Content-Type": "text/html; charset=utf-8"}
@@ -59,14 +57,11 @@ def respond(world: World, faults: Faults, request: PlatformRequest) -> OutgoingR
     """Handle a request, apply the fault that matches it, and return the response to send."""
     schema = ENDPOINT_SCHEMAS.get(request.path)
     if schema is None:
-        return OutgoingResponse(_html_page(404, "Not Found"), 404, _HTML_HEADERS, outcome="not found")
+        return evolve(_html_response(OutgoingResponse(), 404, "Not Found"), outcome="not found")
     now = world.clock()
+    has_token = schema.credential is Credential.COMPONENT and world.credentials.has_valid_token(now)
     # `is_expiry_due` comes last because it starts the next interval; without a valid token there is nothing to expire.
-    if (
-        schema.credential is Credential.COMPONENT
-        and world.credentials.has_valid_token(now)
-        and faults.is_expiry_due(now)
-    ):
+    if has_token and faults.is_expiry_due(now):
         world.expire_token()
     fault = faults.next_fault(request.path)
     outgoing = _handle_request(world, request, schema) if fault is None else _apply_fault(world, request, schema, fault)
@@ -168,7 +163,7 @@ def _change_response(
         case FaultKind.NOT_OBJECT:
             return evolve(outgoing, body=fault.text.encode(), errcode=None)
         case FaultKind.MISSING:
-            return evolve(outgoing, body=_remove_field(outgoing.body, fault.name))
+            return _without_field(outgoing, fault.name.split("."))
         case FaultKind.INCOMPLETE_LIST:
             return evolve(outgoing, body=_omit_environments(outgoing.body, fault.envs, fault.newest))
         case _:
@@ -176,29 +171,20 @@ def _change_response(
             return outgoing
 
 
-def _html_page(status: int, message: str) -> bytes:
-    return f"<html><head><title>{status}</title></head><body><h1>{message}</h1></body></html>".encode()
-
-
 def _html_response(outgoing: OutgoingResponse, status: int, message: str, **headers: str) -> OutgoingResponse:
-    return evolve(
-        outgoing,
-        body=_html_page(status, message),
-        status=status,
-        headers={**_HTML_HEADERS, **headers},
-        errcode=None,
-    )
+    page = f"<html><head><title>{status}</title></head><body><h1>{message}</h1></body></html>".encode()
+    return evolve(outgoing, body=page, status=status, headers={**_HTML_HEADERS, **headers}, errcode=None)
 
 
 def _describe_request(request: PlatformRequest) -> str:
     return f"{request.method} {request.url} {request.raw_body.decode(errors='replace')}"
 
 
-def _remove_field(reply: bytes, name: str) -> bytes:
-    """Remove a field from a reply; in a dotted name, every part but the last may be an object or an array."""
-    document: object = orjson.loads(reply)
-    _remove_path(document, name.split("."))
-    return orjson.dumps(document)
+def _without_field(outgoing: OutgoingResponse, names: list[str]) -> OutgoingResponse:
+    """Remove a field from a reply; every name but the last may belong to an object or to an array of them."""
+    document: object = orjson.loads(outgoing.body)
+    _remove_path(document, names)
+    return evolve(outgoing, body=orjson.dumps(document))
 
 
 def _remove_path(node: object, names: list[str]) -> None:

@@ -5,22 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from importlib import resources
-from typing import Final, Literal, Required, TypedDict, cast
+from typing import Final, Literal, Required, TypedDict
 
 import orjson
 from attrs import frozen
-
-__all__ = [
-    "DEFAULT_MAX_BODY_BYTES",
-    "ENDPOINT_SCHEMAS",
-    "SECRET_FIELDS",
-    "Credential",
-    "EndpointSchema",
-    "FieldSchema",
-    "JsonType",
-    "ObjectSchema",
-    "parse_endpoint",
-]
 
 DEFAULT_MAX_BODY_BYTES: Final = 1 << 20
 _FILE_NAMES: Final = ("environment", "database", "storage", "hosting", "functions", "cloudrun", "containers", "token")
@@ -164,13 +152,10 @@ def _parse_field(facts: _FieldFacts, action: str | None) -> FieldSchema:
     )
 
 
-def _load_file(file_name: str) -> list[EndpointSchema]:
-    content = resources.files("wxtcb.sandbox").joinpath("facts", f"{file_name}.json").read_bytes()
-    return [parse_endpoint(facts) for facts in cast("list[_EndpointFacts]", orjson.loads(content))]
-
-
 ENDPOINT_SCHEMAS: Final[dict[str, EndpointSchema]] = {
-    schema.path: schema for file_name in _FILE_NAMES for schema in _load_file(file_name)
+    facts["path"]: parse_endpoint(facts)
+    for name in _FILE_NAMES
+    for facts in orjson.loads(resources.files("wxtcb.sandbox").joinpath("facts", f"{name}.json").read_bytes())
 }
 
 

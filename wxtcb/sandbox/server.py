@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Final, Self
 
 from aiohttp import web
@@ -17,14 +16,12 @@ from wxtcb.sandbox.handlers.object_storage import ObjectRequest
 from wxtcb.sandbox.push.crypto import load_encryptor_factory
 from wxtcb.sandbox.push.delivery import PushClient, ResultCallback, deliver, is_loopback, parse_target
 from wxtcb.sandbox.push.schedule import PushResult, PushSchedule, PushSettings, PushTargetNotSet
-from wxtcb.sandbox.redaction import redact_body, redact_query
 from wxtcb.sandbox.request import PlatformRequest, SeenRequest
+from wxtcb.sandbox.request_log import redact_body, redact_query
 from wxtcb.sandbox.responder import DeliveryMode, OutgoingResponse, respond
 from wxtcb.sandbox.schema import DEFAULT_MAX_BODY_BYTES, ENDPOINT_SCHEMAS
 from wxtcb.sandbox.services.object_storage import STORAGE_PREFIX
 from wxtcb.sandbox.world import World
-
-__all__ = ["Sandbox"]
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -39,9 +36,8 @@ _PADDING_CHUNK: Final = b"x" * (1 << 20)
 
 def _validate_loopback(_sandbox: object, _attribute: object, host: str) -> None:
     if not is_loopback(host):
-        raise ValueError(
-            f"host {host!r} is not on loopback: the sandbox gives its credentials to every client, so use 127.0.0.1"
-        )
+        advice = "the sandbox gives its credentials to every client, so use 127.0.0.1"
+        raise ValueError(f"host {host!r} is not on loopback: {advice}")
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -189,9 +185,7 @@ class Sandbox:
         self._loop = asyncio.get_running_loop()
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_exc_info: object) -> None:
         await self._close()
 
     async def _close(self) -> None:
@@ -210,8 +204,8 @@ class Sandbox:
             return await self._serve_object(request)
         raw_body = await _read_body(request)
         if request.path.startswith(ADMIN_PREFIX):
-            page = await handle_admin_request(self, request.method, request.path, raw_body or b"")
-            return web.Response(body=page.body, status=page.status, headers=_JSON_HEADERS)
+            status, page = await handle_admin_request(self, request.method, request.path, raw_body or b"")
+            return web.Response(body=page, status=status, headers=_JSON_HEADERS)
         parsed = PlatformRequest.parse(request.method, request.path_qs, request.query, raw_body)
         was_stopped = self.pushes.stopped
         outgoing = respond(self.world, self.faults, parsed)
@@ -221,12 +215,15 @@ class Sandbox:
             if self._push_client is not None:
                 self._push_client.start()
         # Recorded before it is sent: a hanging or dropped response is seen as well.
-        self._record_request(parsed, outgoing)
+        self.counts[parsed.path] += 1
+        query, body, now = redact_query(parsed.query), redact_body(parsed.parsed_body), self.world.clock()
+        self.seen.append(SeenRequest(parsed.path, query, body, now, outgoing.errcode, outgoing.outcome, outgoing.acted))
         return await _send(request, outgoing, self._sleep)
 
     async def _serve_object(self, request: web.BaseRequest) -> web.StreamResponse:
-        object_request = ObjectRequest.from_request(request)
-        path = object_request.fault_path
+        object_request = ObjectRequest(request)
+        # Faults name these requests `/_cos/post`, `/_cos/put` or `/_cos/get`.
+        path = object_request.link_method.value
         fault = self.faults.next_fault(path)
         self.counts[path] += 1
         response = await object_request.serve(self.world.storage.objects, fault, self._sleep)
@@ -234,23 +231,14 @@ class Sandbox:
         self.seen.append(SeenRequest(path, {}, None, self.world.clock(), None, outcome, object_request.acted))
         return response
 
-    def _record_request(self, request: PlatformRequest, outgoing: OutgoingResponse) -> None:
-        self.counts[request.path] += 1
-        query, body = redact_query(request.query), redact_body(request.parsed_body)
-        now = self.world.clock()
-        self.seen.append(
-            SeenRequest(request.path, query, body, now, outgoing.errcode, outgoing.outcome, outgoing.acted)
-        )
-
     def __repr__(self) -> str:
         return f"<Sandbox at {self.url}>"
 
 
 async def _read_body(request: web.BaseRequest) -> bytes | None:
     """Return the body, or None without reading the rest if it is longer than the path allows."""
-    schema = ENDPOINT_SCHEMAS.get(request.path)
+    schema, body = ENDPOINT_SCHEMAS.get(request.path), bytearray()
     max_bytes = DEFAULT_MAX_BODY_BYTES if schema is None else schema.max_body_bytes
-    body = bytearray()
     async for chunk in request.content.iter_any():
         body += chunk
         if len(body) > max_bytes:

@@ -10,8 +10,6 @@ from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import MALFORMED_JSON, TOKEN_PARAM
 from wxtcb.sandbox.schema import Credential, EndpointSchema, FieldSchema, JsonType, ObjectSchema
 
-__all__ = ["check_action_matches", "check_body", "check_duplicate_keys", "check_query"]
-
 # Compared with `type(value)`, not by isinstance: a JSON true is not an integer, although a Python bool is an int.
 _PYTHON_TYPES: Final[dict[JsonType, tuple[type, ...]]] = {
     JsonType.STRING: (str,),
@@ -23,10 +21,7 @@ _PYTHON_TYPES: Final[dict[JsonType, tuple[type, ...]]] = {
 
 
 def check_query(schema: EndpointSchema, query: Mapping[str, str]) -> None:
-    """Raise `PlatformError` for a parameter that is unknown, duplicated, missing or empty.
-
-    The value of the access token is checked elsewhere.
-    """
+    """Raise `PlatformError` for a parameter that is unknown, duplicated, missing or empty."""
     _reject_duplicate_names(query.items(), "?")
     # A call that is documented without a token must not carry one: there the token is an unknown parameter.
     own = {name: value for name, value in query.items() if name != TOKEN_PARAM or schema.credential is Credential.NONE}
@@ -77,9 +72,7 @@ def _check_object(schema: ObjectSchema, value: Mapping[str, object], path: str) 
 
 def _check_field(field: FieldSchema, value: object, path: str) -> None:
     if field.is_array:
-        _reject_null(value, path)
-        if type(value) is not list:
-            raise platform_error(MALFORMED_JSON, f"{path} must be array")
+        _check_type(value, (list,), "array", path)
         for index, item in enumerate(cast("list[object]", value)):
             _check_value(field, item, f"{path}[{index}]")
     else:
@@ -89,17 +82,17 @@ def _check_field(field: FieldSchema, value: object, path: str) -> None:
 
 
 def _check_value(field: FieldSchema, value: object, path: str) -> None:
-    _reject_null(value, path)
-    if type(value) not in _PYTHON_TYPES[field.json_type]:
-        raise platform_error(MALFORMED_JSON, f"{path} must be {field.json_type.value}")
+    _check_type(value, _PYTHON_TYPES[field.json_type], field.json_type.value, path)
     if field.object_schema is not None:
         _check_object(field.object_schema, cast("dict[str, object]", value), f"{path}.")
 
 
-def _reject_null(value: object, path: str) -> None:
+def _check_type(value: object, types: tuple[type, ...], label: str, path: str) -> None:
     # A null is nearly always an unset field that the client failed to leave out.
     if value is None:
         raise platform_error(40097, f"{path} is null")
+    if type(value) not in types:
+        raise platform_error(MALFORMED_JSON, f"{path} must be {label}")
 
 
 def _reject_duplicate_names(pairs: Iterable[tuple[str, object]], path: str = "") -> None:

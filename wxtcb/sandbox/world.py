@@ -11,21 +11,19 @@ from typing import Final
 
 from attrs import Factory, define, evolve, field, frozen
 
-from wxtcb.sandbox.context import ServiceContext
 from wxtcb.sandbox.credentials import CredentialStore, MessageSettings
 from wxtcb.sandbox.environments import HALTED, NORMAL, UNAVAILABLE, Environment, EnvironmentRegistry, ReadyPolicy
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.limits import DAY, MINUTE, RateWindow, ResetQuota
-from wxtcb.sandbox.request_ids import FailedRequestLog
+from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.request_log import FailedRequestLog
+from wxtcb.sandbox.services import ServiceContext
 from wxtcb.sandbox.services.access_token import AccessTokenPolicies
 from wxtcb.sandbox.services.cloudrun import CloudRun, Service
 from wxtcb.sandbox.services.containers import Containers
-from wxtcb.sandbox.services.database import Databases
+from wxtcb.sandbox.services.database.databases import Databases
 from wxtcb.sandbox.services.functions import Functions
-from wxtcb.sandbox.services.hosting import Hosting
-from wxtcb.sandbox.services.storage import Storage
-
-__all__ = ["Service", "Share", "World", "is_valid_appid"]
+from wxtcb.sandbox.services.storage import Hosting, Storage
 
 _APPID: Final = re.compile(r"wx[0-9a-z]{16}")
 _LOWER_ALPHANUMERIC: Final = string.ascii_lowercase + string.digits
@@ -169,10 +167,7 @@ class World:
         return self.ticket
 
     def issue_token(self) -> str:
-        """Issue a component token, which invalidates the previous one.
-
-        Raises `PlatformError` (45009) above `max_tokens_per_day`.
-        """
+        """Issue a component token, which invalidates the previous one. Raises 45009 above `max_tokens_per_day`."""
         now = self.clock()
         if self.max_tokens_per_day is not None:
             self._day_window.acquire(_ISSUED_TOKENS_KEY, {_ISSUED_TOKENS_KEY: self.max_tokens_per_day}, now)
@@ -227,17 +222,11 @@ class World:
         return environment.env
 
     def halt(self, env: str) -> None:
-        """Set an environment to HALTED permanently, as the platform does over quota.
-
-        Raises `KeyError` for an unknown id.
-        """
+        """Set an environment to HALTED permanently, as over quota. Raises `KeyError` for an unknown id."""
         self._registry.set_status(env, HALTED, self._format_now())
 
     def remove(self, env: str) -> None:
-        """Remove an environment, as if its owner had deleted it in the console.
-
-        Raises `KeyError` for an unknown id.
-        """
+        """Remove an environment, as if its owner had deleted it in the console. Raises `KeyError` for an unknown id."""
         self._registry.remove(env)
 
     def poll_environments(self) -> bytes:
@@ -267,10 +256,7 @@ class World:
     # Shares
 
     def share(self, env: str, appid: str, source_type: object) -> Share:
-        """Offer an environment to a mini program; each offer has its own link.
-
-        A repeated offer of a confirmed share stays confirmed.
-        """
+        """Offer an environment to a mini program, each time with a new link; a confirmed share stays confirmed."""
         previous = self.shares.get((env, appid))
         url = f"https://mp.weixin.qq.com/wxa/sandbox/confirm?ticket={self._random_string(24)}"
         share = Share(env, appid, source_type, url, confirmed=previous is not None and previous.confirmed)
@@ -289,10 +275,7 @@ class World:
         return True
 
     def confirm(self, env: str, appid: str) -> None:
-        """Confirm a share, as the administrator of the mini program does with the link.
-
-        Raises `KeyError` if the environment was not offered.
-        """
+        """Confirm a share, as the mini program's administrator does. Raises `KeyError` if it was not offered."""
         self.shares[env, appid] = evolve(self.shares[env, appid], confirmed=True)
 
     def confirmed_shares(self) -> Iterator[Share]:
@@ -324,3 +307,7 @@ class World:
         if not self.getcslist_includes_cloudrun:
             return []
         return [service for service in self.services.values() if service.env == env]
+
+
+# What a handler returns is the reply, or its fields besides errcode and errmsg.
+Handler = Callable[[World, Body], bytes | Mapping[str, object] | None]

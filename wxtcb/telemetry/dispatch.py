@@ -161,8 +161,9 @@ class HookDispatcher:
         bound = (hook.bind(session) if _is_session_hook(hook) else hook for hook in hooks)
         return HookDispatcher((*self.hooks, *bound), self.logging_hook)
 
-    def __bool__(self) -> bool:
-        """Return whether the events of every call are observed; if not, they need not be created."""
+    @property
+    def is_observed(self) -> bool:
+        """Whether anything observes the events of every call; if not, they need not be created."""
         return bool(self.hooks) or logger.isEnabledFor(DEBUG)
 
     def emit(self, event: Event) -> None:

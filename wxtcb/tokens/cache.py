@@ -7,7 +7,7 @@ A token goes through three phases, which `RefreshWindows` computes:
 
 - fresh: `cached` returns it. This is the hot path, one attribute read and one clock comparison;
 - advisory window: one refresh runs in the background, and callers go on with the current token;
-- mandatory window: callers wait for that refresh, at most 5 seconds. If it fails they use the current token.
+- mandatory window: callers wait for that refresh, at most 5 seconds. If it fails, they use the current token.
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ MAX_REFRESH_WAIT: Final = 5.0
 MAX_INVALID_TOKENS: Final = 16
 # How often callers without a token may read the store during a backoff: another process may have fetched one.
 PEEK_INTERVAL: Final = 1.0
+# Windows before the expiry of a token that is valid for 2 hours or more. They shrink in proportion to a shorter ttl.
+ADVISORY_WINDOW: Final = 900.0
+MANDATORY_WINDOW: Final = 300.0
+MAX_JITTER: Final = 60.0
+FULL_TTL: Final = 7200.0
 # "invalid credential, access_token is invalid or not latest": the only code that points to a second fetcher.
 ERRCODE_NOT_LATEST: Final = 40001
 DISTANT_PAST: Final = float("-inf")
@@ -73,13 +78,15 @@ class RefreshWindows:
 
     @classmethod
     def compute(cls, expires_at: float, ttl: float, uniform: Callable[[float, float], float]) -> RefreshWindows:
-        """Return the windows of a token that is valid for *ttl* seconds: the last 15 and the last 5 minutes.
-
-        Both shrink in proportion if *ttl* is under two hours. *uniform* draws the jitter of the advisory window.
-        """
+        """Return the windows of a token that is valid for *ttl* seconds; *uniform* draws the advisory jitter."""
+        scale = min(1.0, ttl / FULL_TTL)
         # The jitter keeps processes that share a token from asking for the lease at the same moment.
-        jitter = uniform(0.0, min(60.0, ttl / 120))
-        return cls(expires_at - min(900.0, ttl / 8) - jitter, expires_at - min(300.0, ttl / 24), expires_at)
+        jitter = uniform(0.0, MAX_JITTER * scale)
+        return cls(
+            advisory_at=expires_at - ADVISORY_WINDOW * scale - jitter,
+            mandatory_at=expires_at - MANDATORY_WINDOW * scale,
+            expires_at=expires_at,
+        )
 
 
 _NO_WINDOWS: Final = RefreshWindows(DISTANT_PAST, DISTANT_PAST, DISTANT_PAST)
@@ -90,7 +97,8 @@ class TokenCache:
     """The newest token of a session, refreshed in time.
 
     At most one refresh runs at a time, in a `SharedTask` of its own: cancelling a caller never cancels it. After a
-    failed refresh none is started for 1 second, doubled with each further failure up to 30 seconds.
+    failure the next refresh is delayed by the error's `retry_after`, or by 1 second, doubled with each further failure
+    up to 30 seconds. After a permanent failure the delay is at most 60 seconds, and callers without a token skip it.
     """
 
     refresher: TokenRefresher
@@ -140,7 +148,7 @@ class TokenCache:
         try:
             token = self.cached()
             while token is None:
-                token = await self._get_or_refresh(self.now())
+                token = await self._try_get(self.now())
             return token
         finally:
             self._waiters -= 1
@@ -169,9 +177,9 @@ class TokenCache:
         return now - current.requested_at, current.expires_at - now
 
     def invalidate(self, token: Token, errcode: int, /) -> bool:
-        """Drop *token*, which the platform rejected with *errcode*, and return that `get` may return another one.
+        """Drop *token*, which the platform rejected with *errcode*, and return True: `get` fetches another one.
 
-        Does nothing if the cache holds another token by now: many calls may report the same rejected token.
+        If the cache already holds another token, nothing changes: many calls may report the same rejected token.
         """
         if self._token is token:
             self._token, self._windows, self._fresh_until = None, _NO_WINDOWS, DISTANT_PAST
@@ -195,13 +203,13 @@ class TokenCache:
     def _tasks(self) -> list[SharedTask[None]]:
         return [task for task in (self._refresh_task, self._peek_task, self._store_task) if task is not None]
 
-    async def _get_or_refresh(self, now: float) -> Token | None:
-        """Wait once for a refresh or a backoff; return the token if it is usable then, else None to try again."""
+    async def _try_get(self, now: float) -> Token | None:
+        """Wait for one refresh or one backoff, then return the token if it is usable; None means: try again."""
         if now < self._windows.expires_at:
             await self._refresh_before_expiry(now)
-            # The wait may have outlasted the token, or the token may have been rejected meanwhile.
+            # During the wait the token may have expired or been rejected.
             return self._token if self.now() < self._windows.expires_at else None
-        refresh = self._start_refresh(now, blocking=True)
+        refresh = self._start_refresh(now, needs_token=True)
         if refresh is None:
             await self._wait_for_backoff(now)
             return self.cached()
@@ -215,7 +223,7 @@ class TokenCache:
 
     async def _refresh_before_expiry(self, now: float) -> None:
         """Start a refresh of a token that is still valid; wait for it only in the mandatory window."""
-        refresh = self._start_refresh(now, blocking=False)
+        refresh = self._start_refresh(now, needs_token=False)
         if refresh is None or now < self._windows.mandatory_at:
             return
         # Counted from the start of the refresh: a caller that comes later does not wait another 5 seconds. A failure
@@ -224,7 +232,7 @@ class TokenCache:
             async with asyncio.timeout_at(refresh.started_at + MAX_REFRESH_WAIT):
                 await refresh.done.wait()
 
-    def _start_refresh(self, now: float, *, blocking: bool) -> SharedTask[None] | None:
+    def _start_refresh(self, now: float, *, needs_token: bool) -> SharedTask[None] | None:
         """Return the refresh under way, or start one; return None during a backoff."""
         if self._refresh_task is not None and not self._refresh_task.done.is_set():
             return self._refresh_task
@@ -233,7 +241,7 @@ class TokenCache:
         # A caller without a token need not wait after a permanent failure: the provider remembers the failure, so
         # asking again sends no request unless the credentials or the ticket have changed.
         is_permanent = self._last_error is not None and not is_transient(self._last_error)
-        if now < self._next_refresh_at and not (blocking and is_permanent):
+        if now < self._next_refresh_at and not (needs_token and is_permanent):
             return None
         reason = self._refresh_reason(now)
         self._refresh_task = SharedTask.start(lambda: self._refresh(reason), now)
@@ -242,7 +250,7 @@ class TokenCache:
     def _refresh_reason(self, now: float) -> str:
         """Return why a refresh is needed, in the words of `events.TokenRefreshed`."""
         if self._token is None:
-            return "dead" if self._fetched else "first"
+            return "rejected" if self._fetched else "first"
         if now >= self._windows.expires_at:
             return "expired"
         return "advisory" if now < self._windows.mandatory_at else "mandatory"
@@ -250,32 +258,41 @@ class TokenCache:
     async def _refresh(self, reason: str) -> None:
         started_at = self.now()
         try:
+            # A function, because the refresher builds the request anew after each wait: the token may be rejected
+            # meanwhile.
             fetched = await self.refresher.get(lambda: self._build_request(reason))
         except WxtcbError as error:
-            # The copy has no traceback: frames of a user's token source or store may hold secrets.
+            # `copy.copy` drops the traceback: frames of a user's token source or store may hold secrets.
             failure = copy.copy(error)
         except Exception as error:
-            # A bug must back off like any other failure, or callers would refresh in a tight loop.
+            # A bug must back off like any other failure, or callers would refresh in a tight loop. `SharedTask` reports
+            # the exception itself to the event loop; callers get a WxtcbError without its traceback.
             internal_error = WxtcbError(f"internal error in wxtcb ({type(error).__name__}); please report it")
             self._record_error(reason, internal_error, started_at)
             raise
         else:
-            self._on_refreshed(fetched, reason, started_at)
+            self._adopt(fetched, reason, started_at)
             return
         # Outside the `except` block, so that the copy does not get the original as its context.
         self._record_error(reason, failure, started_at)
         raise failure
 
     def _build_request(self, reason: str) -> RefreshRequest:
-        """Return what a refresh has to achieve at this moment; a valid token is kept as the one to improve on."""
+        """Return what a refresh has to achieve now. If the current token is valid, the new one must last longer."""
         remaining = self._windows.expires_at - self.now()
         current = self._token.value if self._token is not None and remaining > 0 else None
         generation = 0 if self._fetched is None else self._fetched.generation
         return RefreshRequest(
-            reason, current, max(0.0, remaining), tuple(self._invalid_tokens), self._not_latest, generation
+            reason,
+            current_token=current,
+            current_remaining=max(0.0, remaining),
+            invalid_tokens=tuple(self._invalid_tokens),
+            not_latest=self._not_latest,
+            generation=generation,
         )
 
-    def _on_refreshed(self, fetched: FetchedToken, reason: str, started_at: float) -> None:
+    def _adopt(self, fetched: FetchedToken, reason: str, started_at: float) -> None:
+        """Use *fetched* from now on, end the backoff, and write the token to the store if that is still missing."""
         self._token, self._fetched = Token(fetched.value, fetched.generation), fetched
         self._windows = RefreshWindows.compute(fetched.expires_at, fetched.ttl, self.refresher.uniform)
         self._fresh_until = self._windows.advisory_at
@@ -293,28 +310,32 @@ class TokenCache:
     def _record_error(self, reason: str, error: WxtcbError, started_at: float) -> None:
         """Start a backoff after a failed refresh, and report the failure."""
         if not is_transient(error):
+            # Capped, so that a reader of the store finds a token of another process, or a new ticket, soon enough.
             backoff = min(MINUTE, error.retry_after or 1.0)
         elif error.retry_after is not None:
             backoff = error.retry_after
         else:
             self._failures += 1
             backoff = RETRY_BACKOFF.delay(self._failures)
-        # A permanent failure is asked about again during its backoff (see `_start_refresh`); report it once only.
-        is_first_in_backoff = started_at >= self._next_refresh_at
+        # One event per backoff. Callers without a token may repeat a permanent failure during its backoff (see
+        # `_start_refresh`), perhaps thousands of times.
+        starts_backoff = started_at >= self._next_refresh_at
         self._last_error, self._next_refresh_at = error, self.now() + backoff
-        if is_first_in_backoff:
+        if starts_backoff:
             self.refresher.dispatcher.emit(TokenRefreshFailed(reason, error, backoff, self.now() - started_at))
 
     async def _wait_for_backoff(self, now: float) -> None:
-        """Sleep through a short backoff; after a long one's start, raise its error unless the store has a token."""
+        """Sleep through a short backoff. During a long one, raise its error unless the store has a token."""
         backoff = self._next_refresh_at - now
         if backoff <= MAX_BACKOFF_WAIT or self._last_error is None:
             await self.refresher.sleep(backoff)
             return
-        # The store is read although this process must not fetch. One task serves all callers, at most once a second.
-        if self._peek_task is None or now >= self._peek_task.started_at + PEEK_INTERVAL:
-            self._peek_task = SharedTask.start(self._peek_store, now)
-        await self._peek_task.wait()
+        # The store is read although this process must not fetch. One peek serves all callers. A running one is never
+        # replaced, because `aclose` ends only the last.
+        peek = self._peek_task
+        if peek is None or (peek.done.is_set() and now >= peek.started_at + PEEK_INTERVAL):
+            peek = self._peek_task = SharedTask.start(self._peek_store, now)
+        await peek.wait()
         # `_last_error` is checked again because the token found may have been rejected meanwhile.
         if self.cached() is None and self._last_error is not None:
             error = copy.copy(self._last_error)
@@ -328,11 +349,13 @@ class TokenCache:
         # A store that is down is no reason for another error: callers get the one that started the backoff.
         with contextlib.suppress(TokenStoreError):
             fetched = await self.refresher.peek(self._build_request(reason))
-            if fetched is not None:
-                self._on_refreshed(fetched, reason, started_at)
+            # During a slow peek a refresh may have fetched a newer token, or this one may have been rejected.
+            is_superseded = self.now() < self._windows.expires_at
+            if fetched is not None and not is_superseded and fetched.value not in self._invalid_tokens:
+                self._adopt(fetched, reason, started_at)
 
     async def _store_all(self) -> None:
-        """Write the tokens that the store could not accept, until it accepts them."""
+        """Write the tokens in `_unstored` one after another, each as soon as the store accepts it."""
         while self._unstored:
             fetched = self._unstored[0]
             await self.refresher.store(fetched, functools.partial(self._is_current, fetched))
@@ -352,17 +375,18 @@ def create_token_cache(
     ticket: TicketSource | None,
     token_source: TokenSource | ReadOnly | None,
     store: TokenStore | None,
-    push_timeout: float | None,
+    ticket_timeout: float | None,
     timeout: float,
     max_fetches_per_hour: int | None,
 ) -> TokenCache:
     """Return the token cache of a session.
 
-    Without a *store* the state is kept in memory, for this session only. *push_timeout* is how many seconds to wait
-    for a ticket after requesting a push, None not to request one. *timeout* is in seconds and limits each call of
-    *ticket* and *token_source*.
+    Without a *store* the state is kept in memory, for this session only. If there is no ticket, a push is requested and
+    awaited for *ticket_timeout* seconds; None means that no push is requested. *timeout*, in seconds, limits each call
+    of *ticket* and *token_source*.
     """
-    shared_state = SharedState(store or MemoryStore(executor.now), component_appid)
+    # Compared with None: a store, or a callable, may be false.
+    shared_state = SharedState(MemoryStore(executor.now) if store is None else store, component_appid)
     provider: TokenProvider | None
     if isinstance(token_source, ReadOnly):
         provider = None
@@ -373,21 +397,21 @@ def create_token_cache(
             executor,
             component_appid,
             component_appsecret,
-            ticket or StoredTicketSource(shared_state),
-            executor.now,
-            timeout,
-            push_timeout or 0.0,
+            ticket_source=StoredTicketSource(shared_state) if ticket is None else ticket,
+            now=executor.now,
+            timeout=timeout,
+            ticket_timeout=ticket_timeout,
         )
     return TokenCache(
         TokenRefresher(
-            process_id(),
-            shared_state,
-            provider,
-            dispatcher,
-            executor.now,
+            owner=process_id(),
+            shared_state=shared_state,
+            provider=provider,
+            dispatcher=dispatcher,
+            now=executor.now,
             # The limiter's sleep ends early when the session closes.
-            executor.limiter.sleep,
-            max_fetches_per_hour,
-            SHARE_STORE_HINT if store is None else FIND_OTHER_FETCHER_HINT,
+            sleep=executor.limiter.sleep,
+            max_fetches_per_hour=max_fetches_per_hour,
+            conflict_hint=SHARE_STORE_HINT if store is None else FIND_OTHER_FETCHER_HINT,
         )
     )

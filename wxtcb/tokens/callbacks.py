@@ -29,22 +29,25 @@ async def call_user_code(function: Callable[[], Awaitable[T]], timeout: float) -
     """
     count_before = cancellation_count()
     deadline = asyncio.timeout(timeout)
+    result: T | WxtcbError | UserCodeFailure
     try:
         async with deadline:
             result = await function()
     except WxtcbError as error:
-        return copy.copy(error)
+        result = copy.copy(error)
     except asyncio.CancelledError:
         if cancellation_count() > count_before:
             raise
         # The function raised CancelledError itself, for example because it awaited a task that was cancelled.
-        return UserCodeFailure("was cancelled internally")
+        result = UserCodeFailure("was cancelled internally")
     except Exception as error:
         # `asyncio.timeout` raises TimeoutError, which the function may raise as well.
         if deadline.expired():
-            return UserCodeFailure(f"did not answer within {timeout:g} s")
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        return UserCodeFailure(f"failed ({type(error).__name__} in {frame.filename}, line {frame.lineno})")
+            result = UserCodeFailure(f"did not answer within {timeout:g} s")
+        else:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            result = UserCodeFailure(f"failed ({type(error).__name__} in {frame.filename}, line {frame.lineno})")
+    # Also after a failure: the function may have turned the CancelledError into another exception.
     await raise_if_cancelled(count_before)
     return result
 

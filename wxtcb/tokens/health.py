@@ -20,7 +20,7 @@ class Health:
 
     - `token_age`, `token_expires_in`: since the token was requested, and until it expires.
     - `token_fetched_by`: the process (host and process id) that fetched it.
-    - `token_fetch_reason`: "first", "advisory", "mandatory", "expired" or "dead".
+    - `token_fetch_reason`: "first", "advisory", "mandatory", "expired" or "rejected".
     - `ticket_age`: since the stored ticket arrived.
     - `fetches_last_hour`: tokens fetched in the last hour by all processes that share the store, of at most
       `max_fetches_per_hour`.

@@ -143,8 +143,9 @@ class TicketTokenProvider:
     """Fetches tokens with the app secret and the newest component_verify_ticket (验证票据).
 
     A permanent rejection is remembered for 60 seconds. It is raised again without a request until the ticket changes.
-    If there is no usable ticket and `push_timeout` is above 0, a push is requested, at most once a minute, and callers
-    wait for it up to `push_timeout` seconds. `timeout`, in seconds, limits each call of the ticket source.
+    If there is no usable ticket, a push is requested, at most once a minute, and callers wait for it up to
+    `ticket_timeout` seconds; None means that no push is requested. `timeout`, in seconds, limits each call of the
+    ticket source.
     """
 
     executor: RequestExecutor
@@ -153,7 +154,7 @@ class TicketTokenProvider:
     ticket_source: TicketSource
     now: Callable[[], float]
     timeout: float = 35.0
-    push_timeout: float = 0.0
+    ticket_timeout: float | None = None
     invalidates_previous: bool = attrs.field(init=False, default=True)
     _rejection: WxtcbError | None = attrs.field(init=False, default=None)
     _rejected_ticket: Secret | None = attrs.field(init=False, default=None)
@@ -207,12 +208,12 @@ class TicketTokenProvider:
 
     async def request_ticket_push(self, ticket_error: TicketError) -> None:
         # An `ApiError` here is a ticket that the platform rejected: a push brings the next one in 10 minutes anyway.
-        if not self.push_timeout or ticket_error.transient or isinstance(ticket_error, ApiError):
+        if self.ticket_timeout is None or ticket_error.transient or isinstance(ticket_error, ApiError):
             raise ticket_error
         now = self.now()
         if now >= self._next_push_at:
-            self._push_deadline = now + self.push_timeout
-            self._next_push_at = now + max(self.push_timeout, FAILURE_CACHE_SECONDS)
+            self._push_deadline = now + self.ticket_timeout
+            self._next_push_at = now + max(self.ticket_timeout, FAILURE_CACHE_SECONDS)
             # The platform names this field differently here: component_secret, not component_appsecret.
             fields = {"component_appid": self.component_appid, "component_secret": self.component_appsecret}
             body = encode_body(fields, endpoint=API_START_PUSH_TICKET.path)
@@ -221,7 +222,7 @@ class TicketTokenProvider:
         if self._push_error is not None:
             raise copy.copy(self._push_error)
         if self.now() >= self._push_deadline:
-            ticket_error.add_hint(f"A push was requested, but no ticket arrived within {self.push_timeout:g} s.")
+            ticket_error.add_hint(f"A push was requested, but no ticket arrived within {self.ticket_timeout:g} s.")
             raise ticket_error
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 from wxtcb.tokens.stores import ClosableTokenStore, SqliteStore
+
+if TYPE_CHECKING:
+    from wxtcb.tokens.redis import RedisStore
 
 
 def open_store(url: str | Secret) -> ClosableTokenStore:
@@ -34,7 +38,10 @@ def _store_from_url(url: str | Secret) -> ClosableTokenStore | InvalidArgument:
         if scheme == "sqlite":
             return SqliteStore(_parse_sqlite_path(address))
         if scheme in ("redis", "rediss", "unix"):
-            return _create_redis_store(address)
+            store_class = _redis_store_class()
+            if isinstance(store_class, str):
+                return InvalidArgument(f"the token store cannot be opened: {store_class}")
+            return store_class.from_url(address)
     except InvalidArgument as error:
         return error.with_traceback(None)
     except ValueError:
@@ -58,9 +65,11 @@ def _parse_sqlite_path(url: str) -> str:
     return unquote(parts.path[1:])
 
 
-def _create_redis_store(url: str) -> ClosableTokenStore:
+def _redis_store_class() -> type[RedisStore] | str:
+    """Return the class, or the reason why it cannot be imported."""
+    # The reason is a value. An exception, or its cause, would hold the frame of the caller, which has the URL.
     try:
         from wxtcb.tokens.redis import RedisStore
     except ImportError as error:
-        raise InvalidArgument(f"the token store cannot be opened: {error}") from error
-    return RedisStore.from_url(url)
+        return str(error)
+    return RedisStore

@@ -1,25 +1,30 @@
-"""Handlers: what each validated call does to the world; one module for each group of `wxtcb.api`."""
+"""Handlers: what each validated call does to the world.
+
+Groups with state of their own have their handlers next to it, in `wxtcb.sandbox.services`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-from wxtcb.sandbox.handlers import cloudrun, containers, database, environment, functions, hosting, storage, token
-from wxtcb.sandbox.request import Body
-from wxtcb.sandbox.world import World
+from wxtcb.sandbox.handlers import environment, token
+from wxtcb.sandbox.request import Body, success
+from wxtcb.sandbox.services import cloudrun, containers, functions, storage
+from wxtcb.sandbox.services.database import databases
+from wxtcb.sandbox.world import Handler, World
 
-__all__ = ["HANDLERS", "Handler"]
 
-Handler = Callable[[World, Body], bytes]
+def _with_encoded_reply(handler: Handler) -> Callable[[World, Body], bytes]:
+    def handle(world: World, body: Body) -> bytes:
+        reply = handler(world, body)
+        return reply if isinstance(reply, bytes) else success(**(reply or {}))
 
-HANDLERS: Final[dict[str, Handler]] = {
-    **environment.HANDLERS,
-    **database.HANDLERS,
-    **storage.HANDLERS,
-    **hosting.HANDLERS,
-    **functions.HANDLERS,
-    **cloudrun.HANDLERS,
-    **containers.HANDLERS,
-    **token.HANDLERS,
+    return handle
+
+
+HANDLERS: Final = {
+    path: _with_encoded_reply(handler)
+    for group in (environment, databases, storage, functions, cloudrun, containers, token)
+    for path, handler in group.HANDLERS.items()
 }

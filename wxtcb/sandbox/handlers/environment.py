@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from wxtcb.sandbox.errors import platform_error
-from wxtcb.sandbox.request import Body, success
-from wxtcb.sandbox.world import World
-
-__all__ = ["HANDLERS"]
+from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.world import Handler, World
 
 _ALIAS: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
 
 
-def create_env(world: World, body: Body) -> bytes:
+def create_env(world: World, body: Body) -> Mapping[str, object]:
     """Create an environment; a second one with the same alias is created, and billed, too."""
     alias = body.string("alias")
     if _ALIAS.fullmatch(alias) is None:
         raise platform_error(40097, "alias must start with a-z and contain only a-zA-Z0-9-")
     tranid, env = world.create(alias, body.optional_string("EnvType"))
-    return success(tranid=tranid, env=env)
+    return {"tranid": tranid, "env": env}
 
 
 def describe_envs(world: World, _body: Body) -> bytes:
@@ -29,48 +28,31 @@ def describe_envs(world: World, _body: Body) -> bytes:
     return b'{"errcode":0,"errmsg":"ok","info_list":' + world.poll_environments() + b"}"
 
 
-def share_envs(world: World, body: Body) -> bytes:
+def share_envs(world: World, body: Body) -> Mapping[str, object]:
     """Offer environments to mini programs; pairs that fail are listed in `err_list`, with errcode 0."""
     failed: list[dict[str, str]] = []
     links: list[dict[str, str]] = []
     for item in body.objects("data"):
         env = item.string("env")
         for appid in item.strings("appids"):
-            error = _share_error(world, env, appid)
-            if error:
+            if env not in world.environments or not world.is_authorised(appid):
+                error = "invalid appid" if env in world.environments else "invalid env"
                 failed.append({"env": env, "appid": appid, "errmsg": error})
             else:
                 share = world.share(env, appid, body.fields.get("source_type"))
                 links.append({"appid": appid, "url": share.url})
-    return success(err_list=failed, msg_info_list=links)
+    return {"err_list": failed, "msg_info_list": links}
 
 
-def unshare_envs(world: World, body: Body) -> bytes:
+def unshare_envs(world: World, body: Body) -> Mapping[str, object]:
     """Withdraw environments from mini programs; pairs that were not shared are listed in `err_list`."""
     source_type = body.fields.get("source_type")
     pairs = [(item.string("env"), appid) for item in body.objects("data") for appid in item.strings("appids")]
     failed = [(env, appid) for env, appid in pairs if not world.unshare(env, appid, source_type)]
-    return success(err_list=[{"env": env, "appid": appid, "errmsg": "not shared"} for env, appid in failed])
+    return {"err_list": [{"env": env, "appid": appid, "errmsg": "not shared"} for env, appid in failed]}
 
 
-def modify_env(world: World, body: Body) -> bytes:
-    """Enable an environment for mini programs."""
-    world.access_token_policies.enable_for_mini_programs(body.string("env"))
-    return success()
-
-
-def use_access_token(world: World, body: Body) -> bytes:
-    """Return or set what code in an environment may do with cloudbase_access_token."""
-    env, access = body.string("env"), world.access_token_policies
-    if body.string("action") == "get":
-        policy = access.get(env)
-        return success(open=access.is_open, api_whitelist=policy.api_whitelist, version=policy.version)
-    version = body.integer("version", 0)
-    access.set(env, is_open=body.boolean("open"), api_whitelist=body.strings("api_whitelist"), version=version)
-    return success()
-
-
-def get_shares(world: World, body: Body) -> bytes:
+def get_shares(world: World, body: Body) -> Mapping[str, object]:
     """List the environments that each mini program may use: those whose share its administrator has confirmed."""
     source_type = body.fields.get("source_type")
     # A repeated appid has one row in the reply.
@@ -80,23 +62,16 @@ def get_shares(world: World, body: Body) -> bytes:
     for share in world.confirmed_shares():
         if share.appid in relations and source_type in (None, share.source_type):
             relations[share.appid].append(share.env)
-    return success(
-        relation_data=[{"appid": appid, "env_list": envs} for appid, envs in relations.items()], err_list=failed
-    )
+    rows = [{"appid": appid, "env_list": envs} for appid, envs in relations.items()]
+    return {"relation_data": rows, "err_list": failed}
 
 
-def _share_error(world: World, env: str, appid: str) -> str | None:
-    if env not in world.environments:
-        return "invalid env"
-    return None if world.is_authorised(appid) else "invalid appid"
-
-
-HANDLERS: Final = {
+HANDLERS: Final[dict[str, Handler]] = {
     "/componenttcb/createenv": create_env,
     "/componenttcb/describeenvs": describe_envs,
     "/componenttcb/batchshareenv": share_envs,
     "/componenttcb/batchunshareenv": unshare_envs,
     "/componenttcb/batchgetenvid": get_shares,
-    "/tcb/modifyenv": modify_env,
-    "/tcb/usecloudaccesstoken": use_access_token,
+    "/tcb/modifyenv": lambda world, body: world.access_token_policies.enable_for_mini_programs(body.string("env")),
+    "/tcb/usecloudaccesstoken": lambda world, body: world.access_token_policies.get_or_set(body),
 }

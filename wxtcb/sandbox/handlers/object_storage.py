@@ -17,8 +17,6 @@ from attrs import define, field, frozen
 from wxtcb.sandbox.faults import Fault, FaultKind
 from wxtcb.sandbox.services.object_storage import Blob, LinkMethod, ObjectStore, SignedLink
 
-__all__ = ["ObjectRequest"]
-
 _CHUNK_SIZE: Final = 256 * 1024
 _XML_HEADERS: Final = {"Content-Type": "application/xml"}
 _FORM_FIELDS: Final = ["key", "Signature", "x-cos-security-token", "x-cos-meta-fileid"]
@@ -59,18 +57,12 @@ class ObjectRequest:
     """A request to object storage; `acted` is True once it took effect."""
 
     request: web.BaseRequest
-    link_method: LinkMethod
     acted: bool = False
 
-    @classmethod
-    def from_request(cls, request: web.BaseRequest) -> ObjectRequest:
-        """Return the request by its HTTP method; any method except POST and PUT counts as GET."""
-        return cls(request, {"POST": LinkMethod.POST, "PUT": LinkMethod.PUT}.get(request.method, LinkMethod.GET))
-
     @property
-    def fault_path(self) -> str:
-        """Path by which faults name these requests: `/_cos/post`, `/_cos/put` or `/_cos/get`."""
-        return self.link_method.value
+    def link_method(self) -> LinkMethod:
+        """Permission that the request needs; any method except POST and PUT counts as GET."""
+        return {"POST": LinkMethod.POST, "PUT": LinkMethod.PUT}.get(self.request.method, LinkMethod.GET)
 
     async def serve(
         self, store: ObjectStore, fault: Fault | None, sleep: Callable[[float], Awaitable[None]]
@@ -109,20 +101,15 @@ class ObjectRequest:
 
     async def _execute(self, store: ObjectStore) -> _StorageReply:
         try:
-            match self.link_method:
-                case LinkMethod.POST:
-                    return await self._post(store)
-                case LinkMethod.PUT:
-                    return await self._put(store)
-                case _:
-                    return self._get(store)
+            if self.link_method is LinkMethod.GET:
+                return self._get(store)
+            return await (self._post(store) if self.link_method is LinkMethod.POST else self._put(store))
         except _StorageError as error:
             # A client that still sends would otherwise see a broken connection and not this reply.
             await self._discard_body(None)
             return _StorageReply(error.status, _XML_HEADERS, error.body)
 
     async def _post(self, store: ObjectStore) -> _StorageReply:
-        """Store the file of a form."""
         if not _FORM_CONTENT_TYPE.match(self.request.headers.get("Content-Type", "")):
             raise _StorageError(400, "MalformedPOSTRequest", "The body of your POST request is no multipart/form-data.")
         reader, fields = await self.request.multipart(), dict[str, str]()
@@ -136,9 +123,8 @@ class ObjectRequest:
         self, store: ObjectStore, reader: MultipartReader, part: BodyPartReader, fields: Mapping[str, str]
     ) -> _StorageReply:
         if list(fields) not in (_FORM_FIELDS, _FORM_FIELDS[:3]):
-            raise _StorageError(
-                400, "MalformedPOSTRequest", f"The fields must be {_FORM_FIELDS} and file, in this order."
-            )
+            message = f"The fields must be {_FORM_FIELDS} and file, in this order."
+            raise _StorageError(400, "MalformedPOSTRequest", message)
         link = store.find_link(fields["Signature"])
         signed = None if link is None else (link.method, link.key, link.target)
         if link is None or signed != (LinkMethod.POST, fields["key"], self.request.raw_path):
@@ -149,7 +135,6 @@ class ObjectRequest:
         return await self._store_chunks(store, link, chunks, fields.get("x-cos-meta-fileid"), content_type)
 
     async def _put(self, store: ObjectStore) -> _StorageReply:
-        """Store the body."""
         link = self._find_link(store)
         _check_link(store, link, self.request.headers.get("x-cos-security-token"))
         # COS does not accept chunked uploads.
@@ -159,14 +144,9 @@ class ObjectRequest:
         return await self._store_chunks(store, link, chunks, None, self.request.content_type)
 
     async def _store_chunks(
-        self,
-        store: ObjectStore,
-        link: SignedLink,
-        chunks: AsyncIterator[bytes],
-        file_id_meta: str | None,
-        content_type: str,
+        self, store: ObjectStore, link: SignedLink, chunks: AsyncIterator[bytes], meta: str | None, content_type: str
     ) -> _StorageReply:
-        writer = store.blobs.open_writer()
+        writer = store.open_writer()
         try:
             async for chunk in chunks:
                 writer.write(chunk)
@@ -174,9 +154,7 @@ class ObjectRequest:
                     message = "Your proposed upload exceeds the maximum allowed object size."
                     raise _StorageError(400, "EntityTooLarge", message)
             # Only a complete upload replaces the object; a lost connection raises above and leaves the old one.
-            stored = store.put(
-                link.bucket, link.key, writer.finish(), file_id_meta=file_id_meta, content_type=content_type
-            )
+            stored = store.put(link.bucket, link.key, writer.finish(), file_id_meta=meta, content_type=content_type)
         finally:
             writer.discard()
         return _StorageReply(204 if self.link_method is LinkMethod.POST else 200, {"ETag": f'"{stored.blob.md5}"'})

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 import orjson
+from attrs import asdict
 
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.limits import MINUTE
 from wxtcb.sandbox.request import Body, success
 from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS
-from wxtcb.sandbox.world import World
-
-__all__ = ["HANDLERS"]
+from wxtcb.sandbox.world import Handler, World
 
 _UNLIMITED: Final = 10_000_000
 
@@ -58,15 +57,11 @@ def get_quota(world: World, body: Body) -> bytes:
     return success(quota=quota, rate_limit={"call_count": per_minute, "refresh_second": MINUTE})
 
 
-def clear_path_quota(world: World, body: Body) -> bytes:
-    """Reset the daily count of one path."""
-    world.reset_calls_today(_require_known_path(body))
-    return success()
-
-
 def get_request_info(world: World, body: Body) -> bytes:
     """Return the failed request with this rid, including its token."""
-    return success(request=world.failed_requests.get(body.string("rid"), world.unix_time()).to_reply())
+    failed = world.failed_requests.get(body.string("rid"), world.unix_time())
+    fields = {**asdict(failed), "invoke_time": int(failed.invoke_time), "cost_in_ms": 1, "client_ip": "127.0.0.1"}
+    return success(request=fields)
 
 
 def _require_known_path(body: Body) -> str:
@@ -79,11 +74,11 @@ def _require_known_path(body: Body) -> str:
     return path
 
 
-HANDLERS: Final = {
+HANDLERS: Final[dict[str, Handler]] = {
     "/cgi-bin/component/api_component_token": issue_token,
     "/cgi-bin/component/api_start_push_ticket": start_push,
     "/cgi-bin/component/clear_quota/v2": clear_quota,
     "/cgi-bin/openapi/quota/get": get_quota,
-    "/cgi-bin/openapi/quota/clear": clear_path_quota,
+    "/cgi-bin/openapi/quota/clear": lambda world, body: world.reset_calls_today(_require_known_path(body)),
     "/cgi-bin/openapi/rid/get": get_request_info,
 }

@@ -15,17 +15,6 @@ from attrs import field, frozen
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import CipherContext
 
-__all__ = [
-    "RANDOM_PREFIX_LENGTH",
-    "EncryptedMessage",
-    "encrypt",
-    "encrypt_and_sign",
-    "load_encryptor_factory",
-    "pad_message",
-    "sign",
-    "write_xml",
-]
-
 RANDOM_PREFIX_LENGTH: Final = 16
 # Twice the block size of AES: the protocol pads like PKCS#7, but to the length of the key.
 _PADDED_SIZE: Final = 32
@@ -41,15 +30,13 @@ class EncryptedMessage:
 
 def write_xml(fields: Mapping[str, str | int], *, separator: str = "\n") -> bytes:
     """Return the fields as the platform's XML: strings in CDATA, numbers bare."""
-    elements = "".join(f"<{name}>{_xml_value(value)}</{name}>{separator}" for name, value in fields.items())
-    return f"<xml>{separator}{elements}</xml>".encode()
-
-
-def _xml_value(value: str | int) -> str:
-    if isinstance(value, int):
-        return str(value)
     # "]]>" would end the section, so it is split between two sections.
-    return f"<![CDATA[{value.replace(']]>', ']]]]><![CDATA[>')}]]>"
+    values = {
+        name: value if isinstance(value, int) else f"<![CDATA[{value.replace(']]>', ']]]]><![CDATA[>')}]]>"
+        for name, value in fields.items()
+    }
+    elements = "".join(f"<{name}>{value}</{name}>{separator}" for name, value in values.items())
+    return f"<xml>{separator}{elements}</xml>".encode()
 
 
 def pad_message(message: bytes, appid: str, random_prefix: bytes) -> bytes:

@@ -15,8 +15,6 @@ from yarl import URL
 
 from wxtcb.sandbox.push.schedule import Push, PushResult, PushSchedule
 
-__all__ = ["DELIVERY_TIMEOUT", "PushClient", "ResultCallback", "deliver", "is_loopback", "parse_target"]
-
 DELIVERY_TIMEOUT: Final = 5.0
 # The accepted body is 7 bytes long; the rest only has to be enough for an error message.
 _MAX_RESPONSE_BYTES: Final = 64
@@ -58,7 +56,11 @@ async def deliver(target: URL, push: Push) -> PushResult:
                 allow_redirects=False,
             ) as response,
         ):
-            return PushResult(response.status, await _read_prefix(response))
+            prefix = b""
+            # One read may return fewer bytes than have been asked for, long before the body ends.
+            while chunk := await response.content.read(_MAX_RESPONSE_BYTES - len(prefix)):
+                prefix += chunk
+            return PushResult(response.status, prefix)
     except TimeoutError:
         return PushResult(error=f"no response within {DELIVERY_TIMEOUT:g} s")
     except (aiohttp.ClientError, OSError) as error:
@@ -66,14 +68,6 @@ async def deliver(target: URL, push: Push) -> PushResult:
         errno = error.errno if isinstance(error, OSError) else None
         reason = type(error).__name__ if errno is None else os.strerror(errno)
         return PushResult(error=f"no response ({reason})")
-
-
-async def _read_prefix(response: aiohttp.ClientResponse) -> bytes:
-    prefix = b""
-    # One read may return fewer bytes than have been asked for, long before the body ends.
-    while chunk := await response.content.read(_MAX_RESPONSE_BYTES - len(prefix)):
-        prefix += chunk
-    return prefix
 
 
 @define(eq=False)

@@ -14,16 +14,6 @@ from wxtcb.sandbox.faults import validate_positive_seconds
 from wxtcb.sandbox.push.crypto import RANDOM_PREFIX_LENGTH, encrypt_and_sign, write_xml
 from wxtcb.sandbox.world import World
 
-__all__ = [
-    "FIRST_CONTACT_INTERVAL",
-    "MAX_CONSECUTIVE_FAILURES",
-    "Push",
-    "PushResult",
-    "PushSchedule",
-    "PushSettings",
-    "PushTargetNotSet",
-]
-
 # The platform stops after failures too, but does not document after how many.
 MAX_CONSECUTIVE_FAILURES: Final = 5
 FIRST_CONTACT_INTERVAL: Final = 1.0

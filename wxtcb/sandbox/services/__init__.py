@@ -1,1 +1,51 @@
-"""State of the simulated cloud, one module per group of calls."""
+"""State of the simulated cloud, one module per group of calls, with the context that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from attrs import define, field, frozen
+
+from wxtcb.sandbox.environments import ReadyPolicy
+
+
+@define
+class Readiness:
+    """Readiness of an operation: ready `policy.seconds` after `started_at` and after `policy.polls` earlier polls."""
+
+    started_at: float
+    policy: ReadyPolicy
+    poll_count: int = 0
+
+    def poll(self, now: float) -> bool:
+        """Count a poll and return whether the operation is ready."""
+        self.poll_count += 1
+        return self.is_ready(now)
+
+    def is_ready(self, now: float) -> bool:
+        """Return whether the operation is ready, without counting a poll."""
+        return now >= self.started_at + self.policy.seconds and self.poll_count > self.policy.polls
+
+
+@frozen
+class ServiceContext:
+    """What the services get from the world: clock, random numbers, environments and settings.
+
+    - `clock`: seconds.
+    - `format_now`: the current time in the platform's format.
+    - `require_normal`: raises `PlatformError` for an environment that does not exist or is not NORMAL.
+    - `operation_policy`: when an operation that starts now becomes ready.
+    - `base_url`: URL of the sandbox, which is known once it is entered.
+    """
+
+    clock: Callable[[], float]
+    random: Random = field(repr=False)
+    format_now: Callable[[], str]
+    require_normal: Callable[[str], None]
+    operation_policy: Callable[[], ReadyPolicy]
+    base_url: Callable[[], str]
+
+    def start_operation(self) -> Readiness:
+        """Return the readiness of an operation that starts now."""
+        return Readiness(self.clock(), self.operation_policy())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from attrs import define, field, frozen
 
-from wxtcb.sandbox.context import ServiceContext
 from wxtcb.sandbox.errors import platform_error
-
-__all__ = ["AccessTokenPolicies", "AccessTokenPolicy"]
+from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.services import ServiceContext
 
 
 @frozen
@@ -27,24 +28,23 @@ class AccessTokenPolicies:
     policies: dict[str, AccessTokenPolicy] = field(init=False, factory=dict[str, AccessTokenPolicy])
     shared_envs: set[str] = field(init=False, factory=set[str])
 
-    def get(self, env: str) -> AccessTokenPolicy:
-        """Return the policy of an environment. Without one, all paths are allowed."""
-        self._context.require_normal(env)
-        return self.policies.get(env, AccessTokenPolicy())
+    def get_or_set(self, body: Body) -> Mapping[str, object] | None:
+        """Return or set, by the action, what code in an environment may do with cloudbase_access_token.
 
-    def set(self, env: str, *, is_open: bool, api_whitelist: list[str], version: int) -> None:
-        """Set the switch and the allowed paths.
-
-        Raise `PlatformError` 40097 unless *version* is the newest one, so that concurrent writers do not
-        overwrite each other.
+        To set it, `version` must be the newest one, so that concurrent writers do not overwrite each other.
         """
-        newest = self.get(env).version
-        if version != newest:
-            raise platform_error(40097, f"version is {newest}")
-        self.is_open = is_open
-        self.policies[env] = AccessTokenPolicy(tuple(api_whitelist), newest + 1)
+        env = body.string("env")
+        self._context.require_normal(env)
+        policy = self.policies.get(env, AccessTokenPolicy())
+        if body.string("action") == "get":
+            return {"open": self.is_open, "api_whitelist": policy.api_whitelist, "version": policy.version}
+        if body.integer("version", 0) != policy.version:
+            raise platform_error(40097, f"version is {policy.version}")
+        self.is_open = body.boolean("open")
+        self.policies[env] = AccessTokenPolicy(tuple(body.strings("api_whitelist")), policy.version + 1)
+        return None
 
     def enable_for_mini_programs(self, env: str) -> None:
-        """Let mini programs use an environment. Repeating it changes nothing."""
+        """Allow mini programs to use an environment. Repeating it changes nothing."""
         self._context.require_normal(env)
         self.shared_envs.add(env)

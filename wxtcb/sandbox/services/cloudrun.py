@@ -5,18 +5,33 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
-import orjson
 from attrs import Factory, define, evolve, field, frozen
 
-from wxtcb.sandbox.context import Readiness, ServiceContext
 from wxtcb.sandbox.environments import HALTED, NORMAL, UNAVAILABLE, ReadyPolicy
 from wxtcb.sandbox.errors import platform_error
+from wxtcb.sandbox.request import Body, check_json_object
+from wxtcb.sandbox.services import Readiness, ServiceContext
 
-__all__ = ["CloudRun", "CloudRunEnvironment", "CloudRunEnvironments", "CloudRunVersion", "Service"]
+if TYPE_CHECKING:
+    from wxtcb.sandbox.world import Handler, World
 
 _REGION: Final = "ap-shanghai"
+_ALIAS: Final = re.compile(r"[a-z][a-z0-9-]*")
+_LATEST_VERSION: Final = "latest"
+_MAX_REPLICAS: Final = 50
+_FILE_UPLOAD_TYPES: Final = frozenset({"jar", "war"})
+_DECIMAL: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_INTEGER: Final = re.compile(r"-?[0-9]+")
+_NUMERIC_FIELDS: Final = {
+    "cpu": _DECIMAL,
+    "mem": _DECIMAL,
+    "min_num": _INTEGER,
+    "max_num": _INTEGER,
+    "policy_threshold": _INTEGER,
+}
+_UNSTORED_FIELDS: Final = {"env_id", "server_name", "version_name", "is_rebuild", "rollback", "snapshot_name"}
 
 
 @define(eq=False)
@@ -43,59 +58,80 @@ class CloudRunEnvironment:
         """Count a poll and return the row that this poll shows."""
         self.readiness.poll(now)
         running = self.database_readiness is not None and self.database_readiness.poll(now)
-        return _environment_row(self, self.status(now), "RUNNING" if running else "INITIALIZING")
+        bucket, tnt = f"7778-{self.env_id}-1308820263", f"tnt-{self.env_id[-9:]}"
+        database = {"instance_id": tnt, "status": "RUNNING" if running else "INITIALIZING", "region": _REGION}
+        storage = {"region": _REGION, "bucket": bucket, "cdn_domain": f"{bucket}.tcb.qcloud.la", "app_id": "1308820263"}
+        return {
+            "env_id": self.env_id,
+            "source": "miniapp",
+            "alias": self.alias,
+            "create_time": self.create_time,
+            "update_time": self.update_time,
+            "status": self.status(now),
+            "databases": [database] if self.database_readiness else [],
+            "storages": [storage],
+            "functions": [{"namespace": "", "region": ""}],
+            "package_id": "",
+            "package_name": "",
+            "log_services": [],
+            "static_storages": None,
+            "is_auto_degrade": False,
+            "env_channel": "wxrun",
+            "pay_mode": "postpaid",
+            "is_default": False,
+            "region": _REGION,
+            "tags": [],
+            "custom_log_services": None,
+        }
 
 
 @define(eq=False)
 class CloudRunEnvironments:
-    """The cloud-hosting environments. Their databases become ready like operations.
-
-    A poll is one `describecloudbaserunenvs` call.
-    """
+    """The cloud-hosting environments. Their databases become ready like operations. Each `poll` call is one poll."""
 
     _context: ServiceContext = field(repr=False)
     _ready_policy: Callable[[], ReadyPolicy] = field(repr=False)
     _environments: dict[str, CloudRunEnvironment] = field(init=False, factory=dict[str, CloudRunEnvironment])
     _order_count: int = field(init=False, default=0)
 
-    def create(self, alias: str | None, vpc_id: str | None, subnet_ids: Sequence[str]) -> tuple[str, str]:
-        """Create an environment and return its order number and id. Several may have the same alias."""
-        stamp, delivery = self._context.format_now(), Readiness(self._context.clock(), self._ready_policy())
-        row = CloudRunEnvironment(
-            self._new_id(alias or "env"), alias or "", stamp, stamp, delivery, self._context.start_operation()
-        )
+    def create(self, body: Body) -> Mapping[str, object]:
+        """Create an environment; a second one with the same alias is created, and billed, too."""
+        alias, vpc_id = body.optional_string("alias"), body.optional_string("vpc_id")
+        subnet_ids = body.strings("sub_net_ids")
+        if alias is not None and _ALIAS.fullmatch(alias) is None:
+            raise platform_error(40097, "alias must start with a-z and contain only a-z0-9-")
+        if bool(vpc_id) is not bool(subnet_ids):
+            raise platform_error(40097, "vpc_id and sub_net_ids must be given together")
+        readiness = Readiness(self._context.clock(), self._ready_policy())
+        row = self._add(alias or "env", alias or "", readiness, self._context.start_operation())
         row.vpc_id, row.subnet_ids = vpc_id, tuple(subnet_ids)
-        self._environments[row.env_id] = row
         self._order_count += 1
-        return f"{stamp[:10].replace('-', '')}{self._order_count:06d}", row.env_id
+        tran_id = f"{row.create_time[:10].replace('-', '')}{self._order_count:06d}"
+        return {"env_id": row.env_id, "tran_id": tran_id}
 
     def add(self, alias: str, *, with_database: bool = True) -> str:
         """Add an environment that is NORMAL already, with a RUNNING database if *with_database*."""
-        stamp, done = (
-            self._context.format_now(),
-            Readiness(self._context.clock(), ReadyPolicy.immediately(), poll_count=1),
-        )
-        row = CloudRunEnvironment(self._new_id(alias), alias, stamp, stamp, done, done if with_database else None)
-        self._environments[row.env_id] = row
-        return row.env_id
+        done = Readiness(self._context.clock(), ReadyPolicy.immediately(), poll_count=1)
+        return self._add(alias, alias, done, done if with_database else None).env_id
+
+    def _add(
+        self, prefix: str, alias: str, readiness: Readiness, database_readiness: Readiness | None
+    ) -> CloudRunEnvironment:
+        stamp, env_id = self._context.format_now(), f"{prefix}-{self._context.random.getrandbits(64):016x}"
+        row = CloudRunEnvironment(env_id, alias, stamp, stamp, readiness, database_readiness)
+        self._environments[env_id] = row
+        return row
 
     def halt(self, env_id: str) -> None:
-        """Halt an environment permanently, as the platform does when it is over quota.
-
-        Raise `KeyError` if the id is unknown.
-        """
+        """Halt an environment permanently, as the platform does over quota. Raise `KeyError` for an unknown id."""
         row = self._environments[env_id]
         row.halted, row.update_time = True, self._context.format_now()
 
     def remove(self, env_id: str) -> None:
-        """Remove an environment, as if its owner deleted it elsewhere.
-
-        Raise `KeyError` if the id is unknown.
-        """
+        """Remove an environment, as if its owner deleted it elsewhere. Raise `KeyError` if the id is unknown."""
         del self._environments[env_id]
 
     def get(self, env_id: str) -> CloudRunEnvironment | None:
-        """Return the environment, or None if the id is unknown."""
         return self._environments.get(env_id)
 
     def status_of(self, env_id: str) -> str | None:
@@ -107,55 +143,6 @@ class CloudRunEnvironments:
         """Count a poll and return the rows that it shows, oldest first."""
         now = self._context.clock()
         return [row.poll(now) for row in self._environments.values()]
-
-    def _new_id(self, alias: str) -> str:
-        return f"{alias}-{self._context.random.getrandbits(64):016x}"
-
-
-def _environment_row(env: CloudRunEnvironment, status: str, database_status: str) -> dict[str, object]:
-    bucket = f"7778-{env.env_id}-1308820263"
-    tnt = {"instance_id": f"tnt-{env.env_id[-9:]}", "status": database_status, "region": _REGION}
-    return {
-        "env_id": env.env_id,
-        "source": "miniapp",
-        "alias": env.alias,
-        "create_time": env.create_time,
-        "update_time": env.update_time,
-        "status": status,
-        "databases": [tnt] if env.database_readiness else [],
-        "storages": [
-            {"region": _REGION, "bucket": bucket, "cdn_domain": f"{bucket}.tcb.qcloud.la", "app_id": "1308820263"}
-        ],
-        "functions": [{"namespace": "", "region": ""}],
-        "package_id": "",
-        "package_name": "",
-        "log_services": [],
-        "static_storages": None,
-        "is_auto_degrade": False,
-        "env_channel": "wxrun",
-        "pay_mode": "postpaid",
-        "is_default": False,
-        "region": _REGION,
-        "tags": [],
-        "custom_log_services": None,
-    }
-
-
-_LATEST_VERSION: Final = "latest"
-_MAX_REPLICAS: Final = 50
-_FILE_UPLOAD_TYPES: Final = frozenset({"jar", "war"})
-_DECIMAL: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
-_INTEGER: Final = re.compile(r"-?[0-9]+")
-_NUMERIC_FIELDS: Final = {
-    "cpu": _DECIMAL,
-    "mem": _DECIMAL,
-    "min_num": _INTEGER,
-    "max_num": _INTEGER,
-    "policy_threshold": _INTEGER,
-}
-_UNSTORED_FIELDS: Final = frozenset(
-    {"env_id", "server_name", "version_name", "is_rebuild", "rollback", "snapshot_name"}
-)
 
 
 @frozen
@@ -216,10 +203,7 @@ class CloudRun:
         self.environments = CloudRunEnvironments(self._context, self._environment_ready_policy)
 
     def establish(self, env: str, name: str, body: Mapping[str, object]) -> Service:
-        """Create a service in a NORMAL environment.
-
-        Raise `PlatformError` 40097 if the environment has a service of this name.
-        """
+        """Create a service in a NORMAL environment. Raise `PlatformError` 40097 if its name is in use."""
         self._context.require_normal(env)
         if (env, name) in self.services:
             raise platform_error(40097, f"service_name {name} exists")
@@ -240,75 +224,86 @@ class CloudRun:
         """Return the name of the version released last, or None if it was deleted."""
         return self._service_versions.get((env, service), _ServiceVersions()).released
 
-    def create_version(self, env: str, service: str, body: Mapping[str, object]) -> tuple[CloudRunVersion, bool]:
-        """Start building a version. Return it, and whether it is built already."""
-        service_versions = self._require_service(env, service)
-        _check_version(body)
+    def create_version(self, body: Body) -> Mapping[str, object]:
+        """Start building a version; the reply contains its name only if it is built at once."""
+        service_versions, fields = self._require_service(body), body.fields
+        _check_version(fields)
         stamp, building = self._context.format_now(), self._context.start_operation()
         service_versions.created_count += 1
-        name = f"{service}-{service_versions.created_count:03d}"
-        service_versions.versions[name] = CloudRunVersion(name, 0, body, stamp, stamp, building)
-        self._set_traffic(service_versions, name, cast("int", body["flow_ratio"]))
-        return service_versions.versions[name], building.poll(self._context.clock())
+        name = f"{body.string('server_name')}-{service_versions.created_count:03d}"
+        service_versions.versions[name] = CloudRunVersion(name, 0, fields, stamp, stamp, building)
+        _set_traffic(service_versions, name, body.integer("flow_ratio", 0))
+        if not building.poll(self._context.clock()):
+            return {"result": "creating", "run_id": self._new_run_id()}
+        return {"result": "succ", "version_name": name, "run_id": self._new_run_id()}
 
-    def update_version(self, env: str, service: str | None, name: str, body: Mapping[str, object]) -> CloudRunVersion:
-        """Roll a built version over to *body*. Fields that *body* omits stay."""
-        self._context.require_normal(env)
+    def update_version(self, body: Body) -> Mapping[str, object]:
+        """Roll a built version, or the latest one, over to the body. Fields that it omits stay."""
+        name = body.string("version_name")
         service_versions = (
-            self._find_service_by_version(env, name) if service is None else self._require_service(env, service)
+            self._require_service(body)
+            if "server_name" in body.fields
+            else self._find_service_by_version(body.string("env_id"), name)
         )
-        version = self._require_built(
-            service_versions, _latest_version_name(service_versions) if name == _LATEST_VERSION else name
-        )
-        changes = {key: value for key, value in _parse_numeric_fields(body).items() if key not in _UNSTORED_FIELDS}
+        if name == _LATEST_VERSION:
+            name = next(reversed(service_versions.versions), name)
+        version = self._require_built(service_versions, name)
+        # Numbers arrive as strings here, unlike in the request that creates a version.
+        changes = {
+            key: _parse_number(key, cast("str", value)) if key in _NUMERIC_FIELDS else value
+            for key, value in body.fields.items()
+            if key not in _UNSTORED_FIELDS
+        }
         merged = {**version.body, **changes}
         _check_version(merged)
         service_versions.versions[version.name] = evolve(version, body=merged, updated_time=self._context.format_now())
         if "flow_ratio" in changes:
-            self._set_traffic(service_versions, version.name, cast("int", changes["flow_ratio"]))
-        return service_versions.versions[version.name]
+            _set_traffic(service_versions, version.name, cast("int", changes["flow_ratio"]))
+        return {"result": "succ", "run_id": self._new_run_id()}
 
-    def release_version(self, env: str, service: str, name: str) -> tuple[bool, int]:
-        """Route all traffic to a built version. Return whether it succeeded, and the order number."""
-        service_versions = self._require_service(env, service)
-        version = self._require_built(service_versions, name)
+    def release_version(self, body: Body) -> Mapping[str, object]:
+        """Route all traffic to a built version; a failure is reported in `result`, with errcode 0."""
+        service_versions = self._require_service(body)
+        version = self._require_built(service_versions, body.string("release_version"))
         self._release_count += 1
         if not self.release_fails:
-            self._set_traffic(service_versions, version.name, 100)
+            _set_traffic(service_versions, version.name, 100)
             service_versions.released = version.name
-        return not self.release_fails, self._release_count
+        return {"result": "failed" if self.release_fails else "success", "release_order_id": self._release_count}
 
-    def delete_version(self, env: str, service: str, name: str, *, with_service: bool) -> None:
-        """Delete a version. If it was the last one and *with_service*, delete the service too."""
-        service_versions = self._require_service(env, service)
+    def delete_version(self, body: Body) -> Mapping[str, object]:
+        """Delete a version; with `is_delete_server`, the service is deleted with its last version."""
+        service_versions, name = self._require_service(body), body.string("version_name")
         del service_versions.versions[_require_version(service_versions, name).name]
         if service_versions.released == name:
             service_versions.released = None
-        if with_service and not service_versions.versions:
-            del self.services[env, service], self._service_versions[env, service]
+        if body.boolean("is_delete_server") and not service_versions.versions:
+            key = body.string("env_id"), body.string("server_name")
+            del self.services[key], self._service_versions[key]
+        return {"result": "succ"}
 
-    def new_run_id(self) -> str:
-        """Return a new id for the record of an operation."""
+    def _new_run_id(self) -> str:
         self._run_count += 1
         return f"run{self._context.random.getrandbits(40):010x}{self._run_count:04d}"
 
-    def _require_service(self, env: str, service: str) -> _ServiceVersions:
-        self._context.require_normal(env)
-        if (env, service) not in self.services:
-            raise platform_error(40097, f"server_name {service} does not exist")
-        return self._service_versions.setdefault((env, service), _ServiceVersions())
+    def _require_service(self, body: Body) -> _ServiceVersions:
+        key = body.string("env_id"), body.string("server_name")
+        self._context.require_normal(key[0])
+        if key not in self.services:
+            raise platform_error(40097, f"server_name {key[1]} does not exist")
+        return self._service_versions.setdefault(key, _ServiceVersions())
 
     def _find_service_by_version(self, env: str, version_name: str) -> _ServiceVersions:
         """Return the service that has the version, for requests that do not name the service."""
+        self._context.require_normal(env)
         found = [
             service_versions
             for (service_env, _), service_versions in self._service_versions.items()
             if service_env == env and version_name in service_versions.versions
         ]
         if len(found) != 1:
-            raise platform_error(
-                40097, f"server_name is missing, and version_name {version_name} does not determine it"
-            )
+            message = f"server_name is missing, and version_name {version_name} does not determine it"
+            raise platform_error(40097, message)
         return found[0]
 
     def _require_built(self, service_versions: _ServiceVersions, name: str) -> CloudRunVersion:
@@ -317,32 +312,21 @@ class CloudRun:
             raise platform_error(40097, f"version_name {version.name} is still creating")
         return version
 
-    def _set_traffic(self, service_versions: _ServiceVersions, name: str, ratio: int) -> None:
-        """Set the traffic share of a version. If the sum exceeds 100, reduce the others, the newest first."""
-        service_versions.versions[name] = evolve(service_versions.versions[name], flow_ratio=ratio)
-        excess = sum(each.flow_ratio for each in service_versions.versions.values()) - 100
-        for other in [each for each in reversed(service_versions.versions.values()) if each.name != name]:
-            taken = min(max(excess, 0), other.flow_ratio)
-            service_versions.versions[other.name] = evolve(other, flow_ratio=other.flow_ratio - taken)
-            excess -= taken
 
-
-def _latest_version_name(service_versions: _ServiceVersions) -> str:
-    return next(reversed(service_versions.versions), _LATEST_VERSION)
+def _set_traffic(service_versions: _ServiceVersions, name: str, ratio: int) -> None:
+    """Set the traffic share of a version. If the sum exceeds 100, reduce the others, the newest first."""
+    service_versions.versions[name] = evolve(service_versions.versions[name], flow_ratio=ratio)
+    excess = sum(version.flow_ratio for version in service_versions.versions.values()) - 100
+    for other in [version for version in reversed(service_versions.versions.values()) if version.name != name]:
+        taken = min(max(excess, 0), other.flow_ratio)
+        service_versions.versions[other.name] = evolve(other, flow_ratio=other.flow_ratio - taken)
+        excess -= taken
 
 
 def _require_version(service_versions: _ServiceVersions, name: str) -> CloudRunVersion:
     if name not in service_versions.versions:
         raise platform_error(40097, f"version_name {name} does not exist")
     return service_versions.versions[name]
-
-
-def _parse_numeric_fields(body: Mapping[str, object]) -> dict[str, object]:
-    """Return *body* with its numeric fields, which arrive as strings, as numbers."""
-    return {
-        name: _parse_number(name, cast("str", value)) if name in _NUMERIC_FIELDS else value
-        for name, value in body.items()
-    }
 
 
 def _parse_number(name: str, value: str) -> float:
@@ -360,17 +344,27 @@ def _check_version(body: Mapping[str, object]) -> None:
         raise platform_error(40097, f"min_num must be 0 or more, max_num at most {_MAX_REPLICAS} and not below it")
     if body["upload_type"] in _FILE_UPLOAD_TYPES and not body.get("upload_filename"):
         raise platform_error(40097, "upload_filename is required for jar and war")
-    _check_env_variables("env_params", body.get("env_params"))
-    for number, sidecar in enumerate(cast("list[dict[str, object]]", body.get("sidecar_specs", []))):
-        _check_env_variables(f"sidecar_specs[{number}].env_var", sidecar.get("env_var"))
+    if "env_params" in body:
+        check_json_object("env_params", cast("str", body["env_params"]))
+    for number, sidecar in enumerate(cast("list[dict[str, str]]", body.get("sidecar_specs", []))):
+        if "env_var" in sidecar:
+            check_json_object(f"sidecar_specs[{number}].env_var", sidecar["env_var"])
 
 
-def _check_env_variables(path: str, text: object) -> None:
-    if text is None:
-        return
-    try:
-        read = orjson.loads(cast("str", text))
-    except orjson.JSONDecodeError:
-        read = None
-    if type(read) is not dict:
-        raise platform_error(40097, f"{path} must be a JSON object in a string")
+def _establish_server(world: World, body: Body) -> None:
+    # The reply has no fields, as on the platform.
+    world.establish(body.string("env_id"), body.string("service_name"), body.fields)
+
+
+HANDLERS: Final[dict[str, Handler]] = {
+    "/componenttcb/describecloudbaserunenvs": lambda world, _body: {"env_list": world.cloudrun.environments.poll()},
+    "/componenttcb/createcloudbaserunenv": lambda world, body: world.cloudrun.environments.create(body),
+    "/componenttcb/createcloudbaserunresauth": lambda world, body: world.cloudrun.enable_microservices(
+        body.string("env_id")
+    ),
+    "/componenttcb/establishcloudbaserunserver": _establish_server,
+    "/componenttcb/createcloudbaserunserverversion": lambda world, body: world.cloudrun.create_version(body),
+    "/componenttcb/rollupdatecloudbaserunserverversion": lambda world, body: world.cloudrun.update_version(body),
+    "/componenttcb/releasecloudbaserunversion": lambda world, body: world.cloudrun.release_version(body),
+    "/componenttcb/deletecloudbaserunserverversion": lambda world, body: world.cloudrun.delete_version(body),
+}

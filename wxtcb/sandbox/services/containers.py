@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
 
-import orjson
 from attrs import define, field
 
-from wxtcb.sandbox.context import Readiness, ServiceContext
-from wxtcb.sandbox.errors import platform_error
-from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.errors import PlatformError, platform_error
+from wxtcb.sandbox.request import Body, check_json_object
+from wxtcb.sandbox.services import Readiness, ServiceContext
 
-__all__ = ["ContainerService", "ContainerVersion", "Containers"]
+if TYPE_CHECKING:
+    from wxtcb.sandbox.world import Handler, World
 
+_MAX_PAGE_SIZE: Final = 100
 _UPLOAD_TYPES: Final = ("package", "repository", "image")
 _DEFAULTS: Final[Mapping[str, object]] = {
     "cpu": 0.5,
@@ -25,6 +27,9 @@ _DEFAULTS: Final[Mapping[str, object]] = {
     "container_port": 80,
     "custom_logs": "stdout",
 }
+_CONFIGURABLE_FIELDS: Final = ("minnum", "maxnum", "remark", "container_port", "custom_logs", "env_params")
+_OPTIONAL: Final = ("remark", "dockerfile_path", "build_dir", "env_params", "package_name", "package_version", "branch")
+_REQUIRED: Final = (*_DEFAULTS, "upload_type")
 
 
 @define(eq=False)
@@ -59,7 +64,6 @@ class ContainerService:
     created_count: int = 0
 
     def version(self, name: str) -> ContainerVersion:
-        """Return a version. Raise `PlatformError` if it does not exist."""
         if name not in self.versions:
             raise platform_error(40097, f"version_name {name} does not exist")
         return self.versions[name]
@@ -80,10 +84,7 @@ class Containers:
     )
 
     def enable(self, env: str) -> None:
-        """Enable hosting.
-
-        Raise `PlatformError` if it is enabled already: no page says that the call may be repeated.
-        """
+        """Enable hosting. No page says that the call may be repeated, so the second one is rejected."""
         self._context.require_normal(env)
         if env in self._enabled_envs:
             raise platform_error(40097, f"container service of {env} is open")
@@ -100,28 +101,19 @@ class Containers:
 
     def services_of(self, env: str) -> list[ContainerService]:
         """Return the services of an environment, oldest first."""
-        return [each for each in self._services.values() if each.env == env]
+        return [service for service in self._services.values() if service.env == env]
 
-    def service(self, env: str, name: str) -> ContainerService:
-        """Return a service. Raise `PlatformError` if it does not exist or the environment is not NORMAL."""
-        self._context.require_normal(env)
-        if (env, name) not in self._services:
-            raise platform_error(40097, f"service_name {name} does not exist")
-        return self._services[env, name]
+    def delete_service(self, body: Body) -> None:
+        service = self._service(body)
+        del self._services[service.env, service.name]
 
-    def delete_service(self, env: str, name: str) -> None:
-        """Delete a service with its versions."""
-        self.service(env, name)
-        del self._services[env, name]
-
-    def create_version(self, env: str, body: Body) -> str:
-        """Start building a version and return its name."""
-        service = self.service(env, body.string("service_name"))
+    def create_version(self, body: Body) -> Mapping[str, str]:
+        service = self._service(body)
         _check_settings(body)
         if body.string("upload_type") not in _UPLOAD_TYPES:
             raise platform_error(40097, "upload_type must be package, repository or image")
         share = body.integer("flow_ratio", 0)
-        if not 0 <= share <= 100 - sum(each.flow_ratio for each in service.versions.values()):
+        if not 0 <= share <= 100 - sum(version.flow_ratio for version in service.versions.values()):
             raise platform_error(40097, f"flow_ratio {share} is not the rest to 100")
         service.created_count += 1
         name, stamp = f"{service.name}-{service.created_count:03d}", self._context.format_now()
@@ -129,28 +121,54 @@ class Containers:
         service.versions[name] = ContainerVersion(
             name, service.created_count, stamp, stamp, share, fields, self._context.start_operation(), self.builds_fail
         )
-        return name
+        return {"version_name": name}
 
-    def poll_version(self, version: ContainerVersion) -> str:
-        """Count a poll of a version and return the status that it shows."""
-        return version.poll(self._context.clock())
+    def create_versions(self, body: Body) -> Mapping[str, object]:
+        items = [Body({**body.fields, "env": env}) for env in body.strings("envs")]
+        # This call spells the field "errormsg", the other batch calls "errmsg".
+        return _for_each(items, self.create_version, ("env",), "errormsg")
 
-    def configure_version(self, env: str, service_name: str, version_name: str, body: Body) -> None:
+    def list_versions(self, body: Body) -> Mapping[str, object]:
+        """List a page of the versions of a service, oldest first; only the versions listed are polled."""
+        page, versions = body.page(max_size=_MAX_PAGE_SIZE), [*self._service(body).versions.values()]
+        return {"items": [self._version_row(version) for version in versions[page]], "total": len(versions)}
+
+    def describe_version(self, body: Body) -> Mapping[str, object]:
+        service = self._service(body)
+        version = service.version(body.string("version_name"))
+        fields = version.fields
+        return {
+            "version_name": version.name,
+            **{name: fields.get(name, "") for name in _OPTIONAL},
+            **{name: fields[name] for name in _REQUIRED},
+            "created_time": version.created_time,
+            "updated_time": version.updated_time,
+            "version_ip": f"10.0.0.{version.number}",
+            "version_port": fields["container_port"],
+            "repo_type": fields.get("repository_type", ""),
+            "repo": fields.get("repository", ""),
+            "image_url": f"ccr.ccs.tencentyun.com/sandbox/{service.env}_{service.name}:{version.name}",
+            "status": version.poll(self._context.clock()),
+        }
+
+    def configure_version(self, body: Body) -> None:
         """Change the settings of a version. Fields that *body* omits stay."""
-        version = self.service(env, service_name).version(version_name)
+        version = self._service(body).version(body.string("version_name"))
         _check_settings(body)
         version.fields |= {name: body.fields[name] for name in _CONFIGURABLE_FIELDS if name in body.fields}
         version.updated_time = self._context.format_now()
 
-    def delete_version(self, env: str, service_name: str, version_name: str) -> None:
-        """Delete a version."""
-        service = self.service(env, service_name)
-        service.version(version_name)
-        del service.versions[version_name]
+    def delete_version(self, body: Body) -> None:
+        service = self._service(body)
+        del service.versions[service.version(body.string("version_name")).name]
 
-    def split_traffic(self, env: str, service_name: str, flow_ratios: Mapping[str, int]) -> None:
-        """Split the traffic. Versions that are not named get none."""
-        service = self.service(env, service_name)
+    def split_traffic(self, body: Body) -> None:
+        """Split the traffic of a service. Versions that are not named get none."""
+        rows = body.objects("items")
+        flow_ratios = {row.string("version_name"): row.integer("flow_ratio", 0) for row in rows}
+        if len(flow_ratios) < len(rows):
+            raise platform_error(40097, "items: a version_name is duplicated")
+        service = self._service(body)
         for name, share in flow_ratios.items():
             service.version(name)
             if not 0 <= share <= 100:
@@ -160,8 +178,25 @@ class Containers:
         for version in service.versions.values():
             version.flow_ratio = flow_ratios.get(version.name, 0)
 
+    def _service(self, body: Body) -> ContainerService:
+        env, name = body.string("env"), body.string("service_name")
+        self._context.require_normal(env)
+        if (env, name) not in self._services:
+            raise platform_error(40097, f"service_name {name} does not exist")
+        return self._services[env, name]
 
-_CONFIGURABLE_FIELDS: Final = ("minnum", "maxnum", "remark", "container_port", "custom_logs", "env_params")
+    def _version_row(self, version: ContainerVersion) -> dict[str, object]:
+        return {
+            "version_name": version.name,
+            "status": version.poll(self._context.clock()),
+            "created_time": version.created_time,
+            "updated_time": version.updated_time,
+            "flow_ratio": version.flow_ratio,
+            "buildid": version.number,
+            "upload_type": version.fields["upload_type"],
+            "min_replicas": version.fields["minnum"],
+            "max_replicas": version.fields["maxnum"],
+        }
 
 
 def _check_settings(body: Body) -> None:
@@ -169,12 +204,77 @@ def _check_settings(body: Body) -> None:
         raise platform_error(40097, "minnum must be 0 or more")
     if body.integer("maxnum", 0) > 50:
         raise platform_error(40097, "maxnum must be 50 or less")
-    if not _is_json_object(body.optional_string("env_params") or "{}"):
-        raise platform_error(40097, "env_params must be a JSON object in a string")
+    check_json_object("env_params", body.optional_string("env_params") or "{}")
 
 
-def _is_json_object(text: str) -> bool:
-    try:
-        return isinstance(orjson.loads(text), dict)
-    except orjson.JSONDecodeError:
-        return False
+def _for_each(
+    items: Iterable[Body],
+    action: Callable[[Body], Mapping[str, str] | None],
+    key_names: Sequence[str],
+    message_name: str = "errmsg",
+) -> Mapping[str, object]:
+    """Apply an action to each of the items; failures are listed in `fail_list`, with errcode 0."""
+    succeeded: list[dict[str, str]] = []
+    failed: list[dict[str, str]] = []
+    for item in items:
+        keys = {name: item.string(name) for name in key_names}
+        try:
+            succeeded.append({**keys, **(action(item) or {})})
+        except PlatformError as error:
+            failed.append({**keys, message_name: error.message})
+    return {"succ_list": succeeded, "fail_list": failed}
+
+
+def _create_service(world: World, body: Body) -> None:
+    vpc = body.optional_object("vpc")
+    vpc_id = vpc.string("vpcid") if vpc else ""
+    world.containers.create_service(body.string("env"), body.string("service_name"), vpc_id)
+
+
+def _list_services(world: World, body: Body) -> Mapping[str, object]:
+    """List a page of the services of an environment, of both families, oldest first."""
+    page, env = body.page(max_size=_MAX_PAGE_SIZE), body.string("env")
+    rows = [
+        _service_row(service.name, service.created_time, "", service.body.get("image_repo", ""))
+        for service in world.listed_services(env)
+    ] + [
+        _service_row(service.name, service.created_time, service.vpc_id, f"sandbox/{env}_{service.name}")
+        for service in world.containers.services_of(env)
+    ]
+    # Times have a resolution of a second; the sort is stable, so each family keeps its own order within it.
+    rows.sort(key=itemgetter("created_time"))
+    return {"cslist": rows[page], "total": len(rows)}
+
+
+def _service_row(name: str, created_time: str, vpc_id: str, image_repo: object) -> dict[str, object]:
+    return {
+        "server_name": name,
+        "created_time": created_time,
+        "updated_time": created_time,
+        "status": "succ",
+        "vpcid": vpc_id,
+        "image_repo": image_repo,
+    }
+
+
+_VERSION_KEYS: Final = ("env", "service_name", "version_name")
+
+HANDLERS: Final[dict[str, Handler]] = {
+    "/componenttcb/opencontainerservice": lambda world, body: world.containers.enable(body.string("env")),
+    "/componenttcb/createcontainerservice": _create_service,
+    "/componenttcb/getcslist": _list_services,
+    "/componenttcb/delcontainerservice": lambda world, body: world.containers.delete_service(body),
+    "/componenttcb/createcsversion": lambda world, body: world.containers.create_version(body),
+    "/componenttcb/batchcreatecsversion": lambda world, body: world.containers.create_versions(body),
+    "/componenttcb/getcsversionlist": lambda world, body: world.containers.list_versions(body),
+    "/componenttcb/getcsversiondetail": lambda world, body: world.containers.describe_version(body),
+    "/componenttcb/setcsversionconfig": lambda world, body: world.containers.configure_version(body),
+    "/componenttcb/delcsversion": lambda world, body: world.containers.delete_version(body),
+    "/componenttcb/batchdelcsversion": lambda world, body: _for_each(
+        body.objects("items"), world.containers.delete_version, _VERSION_KEYS
+    ),
+    "/componenttcb/setcspropotion": lambda world, body: world.containers.split_traffic(body),
+    "/componenttcb/batchsetcspropotion": lambda world, body: _for_each(
+        body.objects("items"), world.containers.split_traffic, _VERSION_KEYS[:2]
+    ),
+}

@@ -5,31 +5,27 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 import zipfile
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
-from attrs import define, field, frozen
+from attrs import define, field
 
-from wxtcb.sandbox.context import Readiness, ServiceContext
 from wxtcb.sandbox.errors import PlatformError, platform_error
+from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.services import Readiness, ServiceContext
 
-__all__ = ["Function", "FunctionHandler", "Functions", "Trigger", "decode_zip", "for_each_env"]
+if TYPE_CHECKING:
+    from wxtcb.sandbox.world import Handler
 
 FunctionHandler = Callable[[bytes], object]
 
 _MAX_ZIP_BYTES: Final = 20 << 20
 _FAILURE_STATUSES: Final = {"Creating": "CreateFailed", "Updating": "UpdateFailed"}
-_FUNCTION_LABEL: Final = "a function of this name"
-
-
-@frozen
-class Trigger:
-    """A timer trigger of a function."""
-
-    trigger_name: str
-    config: str
+_TRIGGER_NAME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,59}")
+_NON_SETTINGS: Final = frozenset({"env", "functionname", "envs", "zipfile"})
 
 
 @define
@@ -49,27 +45,18 @@ class Function:
     transition: str = "Creating"
     failure: tuple[str, str] | None = None
     settings: dict[str, object] = field(factory=dict[str, object])
-    triggers: list[Trigger] = field(factory=list[Trigger])
+    triggers: list[dict[str, str]] = field(factory=list[dict[str, str]])
 
     @property
     def status(self) -> str:
-        """Return the status as a list shows it."""
         if self.readiness is not None:
             return self.transition
         return _FAILURE_STATUSES[self.transition] if self.failure else "Active"
 
-    @property
-    def sha256(self) -> str:
-        """Return the SHA-256 digest of the zip."""
-        return hashlib.sha256(self.code).hexdigest()
-
 
 @define(eq=False)
 class Functions:
-    """The cloud functions of the environments.
-
-    New and changed functions become ready later. One list call is one poll.
-    """
+    """The cloud functions. New and changed ones become ready later. One list call is one poll."""
 
     _context: ServiceContext = field(repr=False)
     functions: dict[tuple[str, str], Function] = field(init=False, factory=dict[tuple[str, str], Function])
@@ -77,95 +64,113 @@ class Functions:
     _failures: dict[str, tuple[str, str]] = field(init=False, repr=False, factory=dict[str, tuple[str, str]])
 
     def set_handler(self, name: str, handler: FunctionHandler) -> None:
-        """Let *handler* answer calls of functions of this name.
+        """Set the handler of functions of this name, which receives the bytes of the event.
 
-        It receives the bytes of the event. Its result is sent as JSON, or unchanged if it is a string. Without
-        a handler, a function returns the event and the SHA-256 digest of its zip.
+        Its result is sent as JSON, or unchanged if it is a string. Without a handler, a function returns the event and
+        the SHA-256 digest of its zip.
         """
         self._handlers[name] = handler
 
     def set_failure(
         self, name: str, errcode: str = "ResourceNotFound.File", errmsg: str = "entry file not found"
     ) -> None:
-        """Let functions of this name fail when they are created or changed, until `clear_failure`."""
+        """Make functions of this name fail when they are created or changed, until `clear_failure`."""
         self._failures[name] = (errcode, errmsg)
 
     def clear_failure(self, name: str) -> None:
-        """Let functions of this name become ready again."""
         self._failures.pop(name, None)
 
-    def create(self, env: str, name: str, code: bytes, settings: Mapping[str, object]) -> None:
-        """Start creating a function in a NORMAL environment. The name must be unused."""
-        self._context.require_normal(env)
-        if (env, name) in self.functions:
-            raise platform_error(40097, f"{_FUNCTION_LABEL} exists: {name}")
-        stamp = self._context.format_now()
-        row = Function(env, name, code, stamp, stamp, self._context.start_operation(), settings=dict(settings))
-        self.functions[env, name] = row
+    def create(self, body: Body) -> Mapping[str, object]:
+        """Start creating a function in each environment, which must be NORMAL. The name must be unused there."""
+        name, code, settings = body.string("functionname"), _decode_zip(body.string("zipfile")), _settings(body)
 
-    def replace_code(self, env: str, name: str, code: bytes) -> None:
-        """Start replacing the code of a function."""
-        row = self._begin_update(env, name)
-        row.code = code
+        def create_in(env: str) -> None:
+            self._context.require_normal(env)
+            if (env, name) in self.functions:
+                raise platform_error(40097, f"a function of this name exists: {name}")
+            stamp = self._context.format_now()
+            function = Function(env, name, code, stamp, stamp, self._context.start_operation(), settings=dict(settings))
+            self.functions[env, name] = function
 
-    def configure(self, env: str, name: str, settings: Mapping[str, object]) -> None:
+        return {"fail_env_list": _for_each_env(body, create_in)}
+
+    def replace_code(self, body: Body) -> Mapping[str, object]:
+        """Start replacing the code in each environment; failures are listed with `errormsg` here."""
+        name, code = body.string("functionname"), _decode_zip(body.string("zipfile"))
+
+        def replace_in(env: str) -> None:
+            self._begin_update(env, name).code = code
+
+        return {"fail_list": _for_each_env(body, replace_in, "errormsg")}
+
+    def configure(self, body: Body) -> None:
         """Start changing settings of a function. Each given setting replaces the old value."""
-        row = self._begin_update(env, name)
-        row.settings |= settings
+        self._begin_update(body.string("env"), body.string("functionname")).settings |= _settings(body)
 
-    def delete(self, env: str, name: str) -> None:
-        """Delete a function."""
-        del self.functions[env, self.get(env, name).name]
+    def delete(self, body: Body) -> None:
+        function = self._get(body.string("env"), body.string("functionname"))
+        del self.functions[function.env, function.name]
 
-    def get(self, env: str, name: str) -> Function:
-        """Return a function in its present state. Raise `PlatformError` if it does not exist."""
+    def list(self, body: Body) -> Mapping[str, object]:
+        """List a page of the functions whose names contain the search key, and count a poll of each match."""
+        page, env, key = body.page(), body.string("env"), body.optional_string("searchkey") or ""
         self._context.require_normal(env)
-        row = self.functions.get((env, name))
-        if row is None:
-            raise platform_error(-501009, f"{_FUNCTION_LABEL} is not in {env}: {name}")
-        self._update_status(row)
-        return row
+        found = [function for function in self.functions.values() if function.env == env and key in function.name]
+        for function in found:
+            if function.readiness is not None:
+                function.readiness.poll(self._context.clock())
+            self._update_status(function)
+        return {"total_count": len(found), "functions": [_function_row(function) for function in found[page]]}
 
-    def list(self, env: str, key: str) -> list[Function]:
-        """Return the functions whose names contain *key*, oldest first, and count a poll of each."""
-        self._context.require_normal(env)
-        found = [row for row in self.functions.values() if row.env == env and key in row.name]
-        for row in found:
-            if row.readiness is not None:
-                row.readiness.poll(self._context.clock())
-            self._update_status(row)
-        return found
+    def list_triggers(self, body: Body) -> Mapping[str, object]:
+        """List the triggers of one function; unlike in the request, their type is in lower case."""
+        return {"triggers": self._get(body.string("env"), body.string("funcname")).triggers}
 
-    def invoke(self, env: str, name: str, event: bytes) -> str:
+    def set_triggers(self, body: Body) -> Mapping[str, object]:
+        name, triggers = body.string("funcname"), [_parse_trigger(row) for row in body.objects("triggers")]
+
+        def set_in(env: str) -> None:
+            # A list for each environment: they are changed independently later.
+            self._get(env, name).triggers = triggers.copy()
+
+        return {"err_list": _for_each_env(body, set_in)}
+
+    def invoke(self, body: Body) -> Mapping[str, object]:
         """Run a function that was ready at least once. Raise `PlatformError` -504002 if it fails."""
-        row = self.get(env, name)
-        if row.transition == "Creating" and row.status != "Active":
-            raise platform_error(-504002, f"{name} is {row.status}")
-        behaviour = self._handlers.get(name)
+        name, event = body.string("name"), body.raw_body
+        function = self._get(body.string("env"), name)
+        if function.transition == "Creating" and function.status != "Active":
+            raise platform_error(-504002, f"{name} is {function.status}")
+        handler = self._handlers.get(name)
         try:
-            value = _default_result(row, event) if behaviour is None else behaviour(event)
-            return value if isinstance(value, str) else orjson.dumps(value).decode()
+            value = _default_result(function, event) if handler is None else handler(event)
+            return {"resp_data": value if isinstance(value, str) else orjson.dumps(value).decode()}
         except Exception as error:
             raise platform_error(-504002, f"{name}: {error!r}") from error
 
+    def _get(self, env: str, name: str) -> Function:
+        self._context.require_normal(env)
+        function = self.functions.get((env, name))
+        if function is None:
+            raise platform_error(-501009, f"a function of this name is not in {env}: {name}")
+        self._update_status(function)
+        return function
+
     def _begin_update(self, env: str, name: str) -> Function:
-        row = self.get(env, name)
-        if row.readiness is not None or row.status == "CreateFailed":
-            raise platform_error(40097, f"FailedOperation.FunctionStatusError: {name} is {row.status}")
-        row.readiness, row.transition, row.failure = self._context.start_operation(), "Updating", None
-        row.mod_time = self._context.format_now()
-        return row
+        function = self._get(env, name)
+        if function.readiness is not None or function.status == "CreateFailed":
+            raise platform_error(40097, f"FailedOperation.FunctionStatusError: {name} is {function.status}")
+        function.readiness, function.transition, function.failure = self._context.start_operation(), "Updating", None
+        function.mod_time = self._context.format_now()
+        return function
 
     def _update_status(self, function: Function) -> None:
         if function.readiness is not None and function.readiness.is_ready(self._context.clock()):
             function.readiness, function.failure = None, self._failures.get(function.name)
 
 
-def decode_zip(text: str) -> bytes:
-    """Return the bytes of a base64-encoded zip.
-
-    Raise `PlatformError` if it is not a zip, exceeds 20 MB, or has no file at its root.
-    """
+def _decode_zip(text: str) -> bytes:
+    """Return a base64-encoded zip, which must have a file at its root and 20 MB at most."""
     try:
         data = base64.b64decode(text, validate=True)
     except ValueError:
@@ -182,14 +187,14 @@ def decode_zip(text: str) -> bytes:
     return data
 
 
-def for_each_env(envs: list[str], action: Callable[[str], None]) -> list[tuple[str, str]]:
+def _for_each_env(body: Body, action: Callable[[str], None], message_name: str = "errmsg") -> list[dict[str, str]]:
     """Run *action* for each environment. Return the environments where it was rejected, and why."""
-    failed: list[tuple[str, str]] = []
-    for env in envs:
+    failed: list[dict[str, str]] = []
+    for env in body.strings("envs"):
         try:
             action(env)
-        except PlatformError as no:
-            failed.append((env, no.message))
+        except PlatformError as error:
+            failed.append({"env": env, message_name: error.message})
     return failed
 
 
@@ -198,4 +203,45 @@ def _default_result(function: Function, event: bytes) -> object:
         shown: object = orjson.loads(event)
     except orjson.JSONDecodeError:
         shown = event.decode(errors="replace")
-    return {"event": shown, "sha256": function.sha256}
+    return {"event": shown, "sha256": hashlib.sha256(function.code).hexdigest()}
+
+
+def _settings(body: Body) -> dict[str, object]:
+    return {name: value for name, value in body.fields.items() if name not in _NON_SETTINGS}
+
+
+def _parse_trigger(row: Body) -> dict[str, str]:
+    name, config = row.string("trigger_name"), row.string("config")
+    if row.string("type") != "Timer":
+        raise platform_error(40097, "type must be Timer")
+    if _TRIGGER_NAME.fullmatch(name) is None:
+        message = "trigger_name must start with a letter and have at most 60 characters of a-zA-Z0-9-_"
+        raise platform_error(40097, message)
+    # Cron with seconds and years: second, minute, hour, day, month, weekday, year.
+    if len(config.split()) != 7:
+        raise platform_error(40097, "config must have 7 fields")
+    return {"trigger_name": name, "config": config, "type": "timer"}
+
+
+def _function_row(function: Function) -> dict[str, object]:
+    reasons = [dict(zip(("errcode", "errmsg"), function.failure, strict=True))] if function.failure else []
+    return {
+        "name": function.name,
+        "runtime": "Nodejs8.9",
+        "status": function.status,
+        "status_reason": reasons,
+        "add_time": function.add_time,
+        "mod_time": function.mod_time,
+    }
+
+
+HANDLERS: Final[dict[str, Handler]] = {
+    "/componenttcb/batchuploadscf": lambda world, body: world.functions.create(body),
+    "/componenttcb/batchuploadscfcode": lambda world, body: world.functions.replace_code(body),
+    "/componenttcb/updatescfconfig": lambda world, body: world.functions.configure(body),
+    "/componenttcb/deletescf": lambda world, body: world.functions.delete(body),
+    "/componenttcb/getscflist": lambda world, body: world.functions.list(body),
+    "/componenttcb/gettriggers": lambda world, body: world.functions.list_triggers(body),
+    "/componenttcb/batchupdatetriggers": lambda world, body: world.functions.set_triggers(body),
+    "/tcb/invokecloudfunction": lambda world, body: world.functions.invoke(body),
+}

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -15,20 +15,13 @@ from urllib.parse import quote
 
 from attrs import Factory, define, field, frozen
 
-from wxtcb.sandbox.context import ServiceContext
 from wxtcb.sandbox.errors import platform_error
+from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.services import ServiceContext
 
-__all__ = [
-    "STORAGE_PREFIX",
-    "Blob",
-    "BlobStore",
-    "BlobWriter",
-    "LinkMethod",
-    "ObjectStore",
-    "SignedLink",
-    "StoredObject",
-    "object_rows",
-]
+STORAGE_PREFIX: Final = "/_cos/"
+_PAGE_SIZE: Final = 1000
+_MAX_LINKS: Final = 100_000
 
 
 @frozen
@@ -53,7 +46,6 @@ class BlobWriter:
         self._file = self._path.open("xb")
 
     def write(self, data: bytes) -> None:
-        """Append bytes."""
         self._file.write(data)
         self._hash.update(data)
         self.size += len(data)
@@ -68,34 +60,6 @@ class BlobWriter:
         if not self._file.closed:
             self._file.close()
             self._path.unlink()
-
-
-@define(eq=False)
-class BlobStore:
-    """A folder of blobs. It is created for the first blob, and removed by `clear` or with its owner."""
-
-    _folder: Path | None = field(init=False, default=None)
-    _finalizer: weakref.finalize[..., BlobStore] | None = field(init=False, default=None)
-    _blob_count: int = field(init=False, default=0)
-
-    def open_writer(self) -> BlobWriter:
-        """Return a writer for a new blob."""
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="wxtcb-sandbox-"))
-            self._finalizer = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._blob_count += 1
-        return BlobWriter(self._folder / str(self._blob_count))
-
-    def clear(self) -> None:
-        """Remove all blobs."""
-        if self._finalizer is not None:
-            self._finalizer()
-        self._folder = self._finalizer = None
-
-
-STORAGE_PREFIX: Final = "/_cos/"
-_PAGE_SIZE: Final = 1000
-_MAX_LINKS: Final = 100_000
 
 
 class LinkMethod(Enum):
@@ -119,10 +83,7 @@ class StoredObject:
 
 @frozen
 class SignedLink:
-    """Permission to access one object until `expires_at` of the world's clock.
-
-    `target` is the path and query as issued.
-    """
+    """Permission to access one object until `expires_at`. `target` is the path and query as issued."""
 
     method: LinkMethod
     bucket: str
@@ -135,19 +96,25 @@ class SignedLink:
 
 @define(eq=False)
 class ObjectStore:
-    """Buckets of objects, and the newest 100,000 links.
-
-    Objects larger than `max_object_bytes` are rejected.
-    """
+    """Buckets of objects, and the newest 100,000 links. Objects larger than `max_object_bytes` are rejected."""
 
     _context: ServiceContext = field(repr=False)
     _buckets: dict[str, dict[str, StoredObject]] = Factory(dict[str, dict[str, StoredObject]])
     _links: dict[str, SignedLink] = Factory(dict[str, SignedLink])
     max_object_bytes: int = 5 << 30
-    blobs: BlobStore = field(init=False, repr=False, factory=BlobStore)
+    _folder: Path | None = field(init=False, repr=False, default=None)
+    _finalizer: weakref.finalize[..., ObjectStore] | None = field(init=False, repr=False, default=None)
+    _blob_count: int = field(init=False, repr=False, default=0)
+
+    def open_writer(self) -> BlobWriter:
+        """Return a writer for a new blob. The folder of the blobs is removed by `clear` or with the store."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="wxtcb-sandbox-"))
+            self._finalizer = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._blob_count += 1
+        return BlobWriter(self._folder / str(self._blob_count))
 
     def issue_link(self, method: LinkMethod, bucket: str, key: str, seconds: float) -> SignedLink:
-        """Issue a link that is valid for *seconds*."""
         now = self._context.clock()
         digits = f"{self._context.random.getrandbits(160):040x}"
         window = f"{int(now)};{int(now + seconds)}"
@@ -166,68 +133,56 @@ class ObjectStore:
         return link
 
     def url(self, link: SignedLink) -> str:
-        """Return the URL of a link."""
         return self._context.base_url() + link.target
 
     def find_link(self, signature_or_target: str) -> SignedLink | None:
-        """Return a link, or None.
-
-        A POST link is found by its signature, any other link by its exact path and query.
-        """
+        """Return a link, or None. A POST link is found by its signature, any other link by its exact path and query."""
         return self._links.get(signature_or_target)
 
     def is_link_valid(self, link: SignedLink) -> bool:
-        """Return whether a link has not expired."""
         return self._context.clock() <= link.expires_at
 
     def put(self, bucket: str, key: str, blob: Blob, *, file_id_meta: str | None, content_type: str) -> StoredObject:
-        """Store an object. An object of the same key is replaced."""
         self.delete(bucket, key)
-        made = StoredObject(key, blob, self._last_modified_now(), file_id_meta, content_type)
-        self._buckets.setdefault(bucket, {})[key] = made
-        return made
+        written = datetime.strptime(f"{self._context.format_now()} +0800", "%Y-%m-%d %H:%M:%S %z")
+        last_modified = written.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        stored = StoredObject(key, blob, last_modified, file_id_meta, content_type)
+        self._buckets.setdefault(bucket, {})[key] = stored
+        return stored
 
     def get(self, bucket: str, key: str) -> StoredObject | None:
-        """Return an object, or None if it does not exist."""
         return self._buckets.get(bucket, {}).get(key)
 
     def delete(self, bucket: str, key: str) -> None:
-        """Delete an object if it exists."""
         gone = self._buckets.get(bucket, {}).pop(key, None)
         if gone is not None:
             gone.blob.file.unlink(missing_ok=True)
 
-    def list_page(self, bucket: str, *, prefix: str, delimiter: str, marker: str) -> tuple[list[StoredObject], bool]:
-        """Return at most 1000 objects after *marker*, and whether there are more.
+    def list_page(self, bucket: str, body: Body) -> Mapping[str, object]:
+        """List at most 1,000 objects after the marker, ordered by the bytes of their keys.
 
-        Keys that contain the delimiter after the prefix are common prefixes, which this list omits. Raise
-        `PlatformError` if the delimiter has several characters.
+        Keys that contain the delimiter after the prefix are common prefixes, which this list omits.
         """
+        prefix, delimiter, marker = (body.optional_string(name) or "" for name in ("prefix", "delimiter", "marker"))
         if len(delimiter) > 1:
             raise platform_error(40097, "delimiter must be one character")
-        found = self._iter_matching(bucket, prefix, delimiter, marker)
-        rows = [each for _, each in zip(range(_PAGE_SIZE + 1), found, strict=False)]
-        return rows[:_PAGE_SIZE], len(rows) > _PAGE_SIZE
+        found = [
+            stored
+            for key, stored in self._buckets.get(bucket, {}).items()
+            if key.encode() > marker.encode()
+            and key.startswith(prefix)
+            and not (delimiter and delimiter in key[len(prefix) :])
+        ]
+        found.sort(key=lambda stored: stored.key.encode())
+        # Sizes are strings, as on the platform.
+        rows = [
+            {"key": each.key, "last_modified": each.last_modified, "md5": each.blob.md5, "size": str(each.blob.size)}
+            for each in found[:_PAGE_SIZE]
+        ]
+        return {"contents": rows, "is_truncated": len(found) > _PAGE_SIZE}
 
     def clear(self) -> None:
-        """Delete all objects and their bytes."""
         self._buckets.clear()
-        self.blobs.clear()
-
-    def _iter_matching(self, bucket: str, prefix: str, delimiter: str, marker: str) -> Iterator[StoredObject]:
-        for each in sorted(self._buckets.get(bucket, {}).values(), key=lambda known: known.key.encode()):
-            follows = each.key.encode() > marker.encode() and each.key.startswith(prefix)
-            if follows and not (delimiter and delimiter in each.key[len(prefix) :]):
-                yield each
-
-    def _last_modified_now(self) -> str:
-        written = datetime.strptime(f"{self._context.format_now()} +0800", "%Y-%m-%d %H:%M:%S %z")
-        return written.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-
-
-def object_rows(objects: list[StoredObject]) -> list[dict[str, str]]:
-    """Return the rows of a file list. Sizes are strings, as on the platform."""
-    return [
-        {"key": each.key, "last_modified": each.last_modified, "md5": each.blob.md5, "size": str(each.blob.size)}
-        for each in objects
-    ]
+        if self._finalizer is not None:
+            self._finalizer()
+        self._folder = self._finalizer = None

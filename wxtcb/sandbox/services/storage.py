@@ -1,19 +1,27 @@
-"""Files of the environments."""
+"""Files and static websites of the environments."""
 
 from __future__ import annotations
 
 import base64
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
-from wxtcb.sandbox.context import ServiceContext
-from wxtcb.sandbox.services.object_storage import LinkMethod, ObjectStore, SignedLink, StoredObject
+from wxtcb.sandbox.errors import platform_error
+from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.services import Readiness, ServiceContext
+from wxtcb.sandbox.services.object_storage import LinkMethod, ObjectStore, StoredObject
 
-__all__ = ["Storage"]
+if TYPE_CHECKING:
+    from wxtcb.sandbox.world import Handler
 
-_UPLOAD_LINK_TTL: Final = 900
-_DOWNLOAD_LINK_TTL: Final = 7200
+_UPLOAD_TTL: Final = 900
+_DOWNLOAD_TTL: Final = 7200
+_SITE_UPLOAD_TTL: Final = 60
+_MAX_FILES: Final = 50
+_NOT_FOUND: Final = {"status": -503003, "errmsg": "STORAGE_FILE_NONEXIST"}
+_SUCCESS: Final = {"status": 0, "errmsg": "ok"}
 
 
 @define(eq=False)
@@ -28,60 +36,163 @@ class Storage:
 
     def write(self, env: str, path: str, data: bytes) -> str:
         """Store a file, as the platform itself does, and return a download URL."""
-        incoming = self.objects.blobs.open_writer()
-        incoming.write(data)
-        bucket, meta = bucket_name(env), encode_file_id(make_file_id(env, path))
-        self.objects.put(bucket, path, incoming.finish(), file_id_meta=meta, content_type="application/octet-stream")
-        return self.objects.url(self.objects.issue_link(LinkMethod.GET, bucket, path, _DOWNLOAD_LINK_TTL))
+        writer = self.objects.open_writer()
+        writer.write(data)
+        bucket, meta = _bucket(env), _encode_file_id(_file_id(env, path))
+        self.objects.put(bucket, path, writer.finish(), file_id_meta=meta, content_type="application/octet-stream")
+        return self.objects.url(self.objects.issue_link(LinkMethod.GET, bucket, path, _DOWNLOAD_TTL))
 
     def read(self, env: str, path: str) -> bytes | None:
-        """Return a file, or None if it does not exist."""
-        found = self.objects.get(bucket_name(env), path)
+        found = self.objects.get(_bucket(env), path)
         return None if found is None else found.blob.file.read_bytes()
 
-    def upload_link(self, env: str, path: str) -> tuple[SignedLink, str]:
-        """Return a link for an upload, and the encoded file id that the upload must send."""
+    def upload_link(self, body: Body) -> Mapping[str, object]:
+        """Issue a link for uploading a file by POST, valid for 15 minutes."""
+        env, path = body.string("env"), body.string("path")
         self._context.require_normal(env)
-        return self.objects.issue_link(LinkMethod.POST, bucket_name(env), path, _UPLOAD_LINK_TTL), encode_file_id(
-            make_file_id(env, path)
-        )
+        link, file_id = self.objects.issue_link(LinkMethod.POST, _bucket(env), path, _UPLOAD_TTL), _file_id(env, path)
+        return {
+            "url": self.objects.url(link),
+            "token": link.token,
+            "authorization": link.signature,
+            "file_id": file_id,
+            "cos_file_id": _encode_file_id(file_id),
+        }
 
-    def download_link(self, env: str, file_id: str, max_age: int) -> str | None:
-        """Return a download URL, or None if no file has this id."""
-        found = self._find_object(env, file_id)
-        if found is None or found.file_id_meta != encode_file_id(file_id):
-            return None
-        return self.objects.url(self.objects.issue_link(LinkMethod.GET, bucket_name(env), found.key, max_age))
+    def download_links(self, body: Body) -> Mapping[str, object]:
+        """Issue links to files; a missing file has an error status of its own, with errcode 0."""
+        env, rows = body.string("env"), body.objects("file_list")
+        self._check_batch(env, rows)
+        links: list[dict[str, object]] = []
+        for row in rows:
+            file_id, max_age = row.string("fileid"), row.integer("max_age", 0)
+            if max_age < 1:
+                raise platform_error(40097, "max_age must be at least 1")
+            found, url = self._find_object(env, file_id), ""
+            if found is not None and found.file_id_meta == _encode_file_id(file_id):
+                url = self.objects.url(self.objects.issue_link(LinkMethod.GET, _bucket(env), found.key, max_age))
+            links.append({"fileid": file_id, "download_url": url, **(_SUCCESS if url else _NOT_FOUND)})
+        return {"file_list": links}
+
+    def delete_files(self, body: Body) -> Mapping[str, object]:
+        """Delete files; a missing file has an error status of its own, with errcode 0."""
+        env, file_ids = body.string("env"), body.strings("fileid_list")
+        self._check_batch(env, file_ids)
+        statuses = [_SUCCESS if self.delete(env, file_id) else _NOT_FOUND for file_id in file_ids]
+        return {
+            "delete_list": [{"fileid": file_id, **status} for file_id, status in zip(file_ids, statuses, strict=True)]
+        }
 
     def delete(self, env: str, file_id: str) -> bool:
         """Delete a file. Return whether it existed."""
         found = self._find_object(env, file_id)
         if found is not None:
-            self.objects.delete(bucket_name(env), found.key)
+            self.objects.delete(_bucket(env), found.key)
         return found is not None
 
-    def list_page(self, env: str, *, prefix: str, delimiter: str, marker: str) -> tuple[list[StoredObject], bool]:
-        """Return a page of the files of an environment, and whether there are more."""
-        self._context.require_normal(env)
-        return self.objects.list_page(bucket_name(env), prefix=prefix, delimiter=delimiter, marker=marker)
+    def list_files(self, body: Body) -> Mapping[str, object]:
+        """List files ordered by the bytes of their paths, at most 1,000 at a time."""
+        self._context.require_normal(body.string("env"))
+        return self.objects.list_page(_bucket(body.string("env")), body)
 
-    def require_normal(self, env: str) -> None:
-        """Raise `PlatformError` if the environment is not NORMAL."""
+    def _check_batch(self, env: str, files: Sequence[object]) -> None:
         self._context.require_normal(env)
+        if len(files) > _MAX_FILES:
+            raise platform_error(40097, f"at most {_MAX_FILES} files at a time")
 
     def _find_object(self, env: str, file_id: str) -> StoredObject | None:
-        start = make_file_id(env, "")
-        return self.objects.get(bucket_name(env), file_id[len(start) :]) if file_id.startswith(start) else None
+        start = _file_id(env, "")
+        return self.objects.get(_bucket(env), file_id[len(start) :]) if file_id.startswith(start) else None
 
 
-def bucket_name(env: str) -> str:
+def _bucket(env: str) -> str:
     return f"7465-{env}-1304480914"
 
 
-def make_file_id(env: str, path: str) -> str:
-    return f"cloud://{env}.{bucket_name(env)}/{path}"
+def _file_id(env: str, path: str) -> str:
+    return f"cloud://{env}.{_bucket(env)}/{path}"
 
 
-def encode_file_id(file_id: str) -> str:
+def _encode_file_id(file_id: str) -> str:
     """Return the value that an upload must send as `x-cos-meta-fileid`."""
     return base64.b64encode(file_id.encode()).decode()
+
+
+@frozen
+class StaticSite:
+    """A static website."""
+
+    env: str
+    readiness: Readiness
+
+    @property
+    def bucket(self) -> str:
+        return f"b8b3-static-{self.env}-1304480914"
+
+
+@define(eq=False)
+class Hosting:
+    """The static websites, at most one per environment."""
+
+    _context: ServiceContext = field(repr=False)
+    _object_store: ObjectStore = field(repr=False)
+    _sites: dict[str, StaticSite] = field(init=False, repr=False, factory=dict[str, StaticSite])
+
+    def create(self, env: str) -> None:
+        """Start to create a website; a second one is rejected."""
+        self._context.require_normal(env)
+        if env in self._sites:
+            raise platform_error(40097, f"env {env} has static hosting already")
+        self._sites[env] = StaticSite(env, self._context.start_operation())
+
+    def poll(self, env: str) -> Mapping[str, object]:
+        """Count a poll of a website; the fields keep the platform's spelling, such as "regoin"."""
+        self._context.require_normal(env)
+        site = self._sites.get(env)
+        if site is None:
+            return {"Data": []}
+        first = not site.readiness.poll_count
+        ready = site.readiness.poll(self._context.clock())
+        row = {
+            "env": site.env,
+            "domain": f"{site.env}-1304480914.tcloudbaseapp.com",
+            "bucket": site.bucket,
+            "regoin": "ap-shanghai",
+            "status": "online" if ready else "init" if first else "process",
+        }
+        return {"Data": [row]}
+
+    def read(self, env: str, path: str) -> bytes | None:
+        site = self._sites.get(env)
+        found = None if site is None else self._object_store.get(site.bucket, path)
+        return None if found is None else found.blob.file.read_bytes()
+
+    def upload_link(self, body: Body) -> Mapping[str, object]:
+        """Issue a link for uploading a file by PUT, valid for a minute."""
+        bucket = self._online_bucket(body.string("env"))
+        link = self._object_store.issue_link(LinkMethod.PUT, bucket, body.string("filename"), _SITE_UPLOAD_TTL)
+        return {"signed_url": self._object_store.url(link), "token": link.token}
+
+    def list_files(self, body: Body) -> Mapping[str, object]:
+        """List files ordered by the bytes of their paths, at most 1,000 at a time."""
+        return self._object_store.list_page(self._online_bucket(body.string("env")), body)
+
+    def _online_bucket(self, env: str) -> str:
+        """Return the bucket of a website that is online. Others have no files and accept none."""
+        self._context.require_normal(env)
+        site = self._sites.get(env)
+        if site is None or not site.readiness.is_ready(self._context.clock()):
+            raise platform_error(40097, f"env {env} has no static hosting online")
+        return site.bucket
+
+
+HANDLERS: Final[dict[str, Handler]] = {
+    "/componenttcb/uploadfile": lambda world, body: world.storage.upload_link(body),
+    "/componenttcb/batchdownloadfile": lambda world, body: world.storage.download_links(body),
+    "/componenttcb/batchdeletefile": lambda world, body: world.storage.delete_files(body),
+    "/componenttcb/getbucket": lambda world, body: world.storage.list_files(body),
+    "/componenttcb/createstaticstore": lambda world, body: world.hosting.create(body.string("env")),
+    "/componenttcb/describestaticstore": lambda world, body: world.hosting.poll(body.string("env")),
+    "/componenttcb/staticfilelist": lambda world, body: world.hosting.list_files(body),
+    "/componenttcb/staticuploadfile": lambda world, body: world.hosting.upload_link(body),
+}

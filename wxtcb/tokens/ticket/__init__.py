@@ -24,16 +24,7 @@ from wxtcb.tokens.providers import to_secret
 from wxtcb.tokens.shared_state import SharedState
 from wxtcb.tokens.store_urls import open_store
 from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
-from wxtcb.tokens.ticket.asgi import (
-    BODY_TIMEOUT,
-    ReadChunk,
-    Receive,
-    Scope,
-    Send,
-    read_body,
-    serve_aiohttp,
-    serve_asgi,
-)
+from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, ReadChunk, Receive, Scope, Send, read_body, serve_aiohttp, serve_asgi
 from wxtcb.tokens.ticket.writer import MAX_WRITE_WAIT, TicketWriter
 from wxtcb.validation import check_secret, hide_arguments_in_traceback, validator
 
@@ -42,8 +33,7 @@ try:
     from wxtcb.tokens.ticket.message import Notification, PushedTicket, parse_push
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "wxtcb.tokens.ticket needs cryptography and defusedxml: pip install 'wxtcb[ticket]'",
-        name=error.name,
+        "wxtcb.tokens.ticket needs cryptography and defusedxml: pip install 'wxtcb[ticket]'", name=error.name
     ) from error
 
 if TYPE_CHECKING:

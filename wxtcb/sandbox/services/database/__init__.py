@@ -1,5 +1,1 @@
 """Collections and records of the environments."""
-
-from wxtcb.sandbox.services.database.databases import Databases
-
-__all__ = ["Databases"]

@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, Final, cast
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from wxtcb.sandbox.errors import platform_error
-from wxtcb.sandbox.services.database.operators import RecordUpdate, build_update
+from wxtcb.sandbox.services.database.operators import build_update
 from wxtcb.sandbox.services.database.parser import syntax_error, unsupported
-from wxtcb.sandbox.services.database.statements import (
-    DEFAULT_LIMIT,
-    Selection,
-    Statement,
-    build_pipeline,
-    build_selection,
-    project,
-)
+from wxtcb.sandbox.services.database.statements import Selection, Statement, build_pipeline, build_selection
 from wxtcb.sandbox.services.database.values import DatabaseRecord, Value, encode_record, require_plain_value, sort_key
 
-__all__ = ["Collection", "QueryPage", "UpdateResult"]
-
 _INDEX_SIZE: Final = 4096
+_DEFAULT_LIMIT: Final = 10
 # Every collection of the platform has these two. They can be neither created nor deleted.
 _BUILTIN_INDEXES: Final = ("_id_", "_openid_1")
-
-
-@frozen
-class QueryPage:
-    """Records of one page, and the total number."""
-
-    records: list[DatabaseRecord]
-    offset: int
-    limit: int
-    total: int
-
-
-@frozen
-class UpdateResult:
-    """Numbers of matched and changed records. `created_id` is the ``_id`` of a created record."""
-
-    matched: int
-    modified: int
-    created_id: str = ""
 
 
 @define(eq=False)
@@ -63,11 +36,9 @@ class Collection:
 
     @property
     def records(self) -> list[DatabaseRecord]:
-        """Return all records, oldest first."""
         return list(self._records.values())
 
     def stats(self) -> dict[str, object]:
-        """Return the numbers and sizes of records and indexes."""
         count = len(self.indexes) + len(_BUILTIN_INDEXES)
         size = sum(len(encode_record(record).encode()) for record in self._records.values())
         return {
@@ -117,26 +88,25 @@ class Collection:
             raise platform_error(-502001, "duplicate _id")
         return [self.put(record) for record in records]
 
-    def query(self, statement: Statement) -> QueryPage:
+    def query(self, statement: Statement) -> Mapping[str, object]:
         """Return a page of records: 10 unless the statement has a limit."""
         selection = self.select(statement)
         records = selection.apply(self.records)
-        limit = selection.limit or DEFAULT_LIMIT
-        page = records[selection.skip : selection.skip + limit]
-        return QueryPage(_project_all(page, selection), selection.skip, limit, len(records))
+        limit = selection.limit or _DEFAULT_LIMIT
+        page = selection.project(records[selection.skip : selection.skip + limit])
+        pager = {"offset": selection.skip, "limit": limit, "total": len(records)}
+        return {"pager": pager, "data": [encode_record(record) for record in page]}
 
     def export(self, statement: Statement) -> list[DatabaseRecord]:
         """Return all records of a query, up to its own limit."""
         selection = self.select(statement)
         end = None if selection.limit is None else selection.skip + selection.limit
-        return _project_all(selection.apply(self.records)[selection.skip : end], selection)
+        return selection.project(selection.apply(self.records)[selection.skip : end])
 
     def aggregate(self, statement: Statement) -> list[DatabaseRecord]:
-        """Return the result of an aggregation pipeline."""
         return list(build_pipeline(statement)(self.records))
 
     def remove(self, statement: Statement) -> int:
-        """Delete records and return their number."""
         selection = self._select_for_write(statement)
         if statement.args:
             raise syntax_error("remove takes no arguments")
@@ -145,7 +115,7 @@ class Collection:
             del self._records[sort_key(record["_id"])]
         return len(removed)
 
-    def update(self, statement: Statement) -> UpdateResult:
+    def update(self, statement: Statement) -> Mapping[str, object]:
         """Update all records, or none."""
         selection = self._select_for_write(statement)
         if statement.operation == "set":
@@ -153,13 +123,15 @@ class Collection:
         change = build_update(statement.data())
         matched = selection.apply(self.records)
         # Change copies first: if one update fails, no record is changed.
-        changed = [_apply_update(record, change) for record in matched]
+        changed = [deepcopy(record) for record in matched]
+        for record in changed:
+            change(record)
         for record in changed:
             self._records[sort_key(record["_id"])] = record
         modified = sum(sort_key(old) != sort_key(new) for old, new in zip(matched, changed, strict=True))
-        return UpdateResult(len(matched), modified)
+        return {"matched": len(matched), "modified": modified, "id": ""}
 
-    def _replace(self, selection: Selection, data: Value) -> UpdateResult:
+    def _replace(self, selection: Selection, data: Value) -> Mapping[str, object]:
         if selection.record_id is None:
             raise unsupported("set() of more than one record")
         if not isinstance(data, dict) or "_id" in data:
@@ -169,20 +141,16 @@ class Collection:
         old = self._records.get(key)
         self._records[key] = record
         if old is None:
-            return UpdateResult(0, 0, str(selection.record_id))
-        return UpdateResult(1, int(sort_key(old) != sort_key(record)))
+            return {"matched": 0, "modified": 0, "id": str(selection.record_id)}
+        return {"matched": 1, "modified": int(sort_key(old) != sort_key(record)), "id": ""}
 
     def select(self, statement: Statement) -> Selection:
-        """Return the records that a query selects."""
         if statement.args:
             raise syntax_error("get takes no arguments")
         return build_selection(statement)
 
     def _select_for_write(self, statement: Statement) -> Selection:
-        """Return the records to change: one by ``doc``, or those that match ``where``.
-
-        Raise `PlatformError` if the statement has other steps.
-        """
+        """Return the records to change, which the statement must select by one ``doc`` or one ``where``."""
         selection = build_selection(statement)
         if selection.step_names not in (("where",), ("doc",)):
             raise unsupported(f"{statement.operation}() after anything but one where() or doc()")
@@ -191,14 +159,3 @@ class Collection:
 
 def _has_id(record: DatabaseRecord) -> bool:
     return record.get("_id") not in (None, "")
-
-
-def _apply_update(record: DatabaseRecord, update: RecordUpdate) -> DatabaseRecord:
-    changed = deepcopy(record)
-    update(changed)
-    return changed
-
-
-def _project_all(records: list[DatabaseRecord], selection: Selection) -> list[DatabaseRecord]:
-    fields = selection.fields
-    return records if fields is None else [project(record, fields) for record in records]

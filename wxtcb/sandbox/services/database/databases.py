@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
-from attrs import define, field, frozen
+from attrs import asdict, define, field, frozen
 
-from wxtcb.sandbox.context import Readiness, ServiceContext
 from wxtcb.sandbox.errors import PlatformError, platform_error
+from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.services import Readiness, ServiceContext
 from wxtcb.sandbox.services.database.collection import Collection
 from wxtcb.sandbox.services.database.statements import Statement, StatementOperation, parse_statement
 from wxtcb.sandbox.services.database.values import DatabaseRecord, Evaluator, Value, decode_record, encode_record
 from wxtcb.sandbox.services.storage import Storage
 
-__all__ = [
-    "FILE_TYPE_CSV",
-    "FILE_TYPE_JSON",
-    "Databases",
-    "ExportTask",
-    "ImportTask",
-    "JobState",
-    "MigrationJob",
-    "read_records",
-    "write_records",
-]
+if TYPE_CHECKING:
+    from wxtcb.sandbox.world import Handler
 
 FILE_TYPE_JSON: Final = 1
 FILE_TYPE_CSV: Final = 2
@@ -37,65 +29,20 @@ CONFLICT_MODE_UPSERT: Final = 2
 _BOM: Final = b"\xef\xbb\xbf"
 _CHINA_TZ: Final = timezone(timedelta(hours=8))
 _FIRST_JOB: Final = 100_000_001
+_ACL_TAGS: Final = ("READONLY", "PRIVATE", "ADMINWRITE", "ADMINONLY", "CUSTOM")
+# "2dsphere" makes a geospatial index.
+_DIRECTIONS: Final = ("1", "-1", "2dsphere")
 
 
 @frozen
 class JobState:
-    """Result of a job."""
+    """State of a job, with the names in the reply."""
 
     status: str
-    succeeded: int = 0
-    failed: int = 0
-    message: str = ""
-    url: str = ""
-
-
-@frozen
-class ImportTask:
-    """An import of a file into a collection."""
-
-    collection: Collection = field(repr=False)
-    read: Callable[[], bytes | None] = field(repr=False)
-    file_type: int
-    conflict_mode: int
-    stop_on_error: bool
-
-    running_status = "reading"
-
-    def __call__(self) -> JobState:
-        data = self.read()
-        if data is None:
-            return JobState("fail", message="文件不存在.")
-        done = failed = 0
-        for record in read_records(data, self.file_type):
-            error = self._import_record(record)
-            done, failed = done + (error is None), failed + (error is not None)
-            if error is not None and self.stop_on_error:
-                return JobState("fail", done, failed, error)
-        return JobState("success", done, failed, "导入完成.")
-
-    def _import_record(self, record: DatabaseRecord | ValueError) -> str | None:
-        """Import a record. Return the reason if it is rejected, else None."""
-        if isinstance(record, ValueError):
-            return str(record)
-        try:
-            self.collection.put(record, replace=self.conflict_mode == CONFLICT_MODE_UPSERT)
-        except PlatformError as error:
-            return error.message
-        return None
-
-
-@frozen
-class ExportTask:
-    """An export of the records of a query into a file."""
-
-    write: Callable[[], tuple[int, str]] = field(repr=False)
-
-    running_status = "migrating"
-
-    def __call__(self) -> JobState:
-        count, url = self.write()
-        return JobState("success", count, message="导出完成.", url=url)
+    record_success: int = 0
+    record_fail: int = 0
+    error_msg: str = ""
+    file_url: str = ""
 
 
 @define(eq=False)
@@ -103,7 +50,8 @@ class MigrationJob:
     """A job. Its work runs once it is due."""
 
     env: str
-    _task: ImportTask | ExportTask
+    _running_status: str
+    _task: Callable[[], JobState] = field(repr=False)
     _readiness: Readiness
     _result: JobState | None = None
 
@@ -114,17 +62,18 @@ class MigrationJob:
         if self._result is not None:
             return self._result
         # The first poll shows a job that has not started yet.
-        return JobState("waiting" if self._readiness.poll_count == 1 else self._task.running_status)
+        return JobState("waiting" if self._readiness.poll_count == 1 else self._running_status)
 
     def run_if_due(self, now: float) -> None:
-        """Run the job if it is due."""
         if self._result is None and self._readiness.is_ready(now):
             self._result = self._task()
 
 
 def read_records(data: bytes, file_type: int) -> Iterator[DatabaseRecord | ValueError]:
     """Yield the records of a file. For an invalid record, yield the reason."""
-    lines = _split_json_lines(data) if file_type == FILE_TYPE_JSON else _csv_to_json_lines(data)
+    data = data.removeprefix(_BOM)
+    is_json = file_type == FILE_TYPE_JSON
+    lines = (line for line in data.split(b"\n") if line.strip()) if is_json else _csv_to_json_lines(data)
     for line in lines:
         try:
             yield line if isinstance(line, ValueError) else decode_record(line)
@@ -142,33 +91,26 @@ def write_records(records: Sequence[DatabaseRecord], file_type: int) -> bytes:
     file = io.StringIO()
     writer = csv.DictWriter(file, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _format_cell(value) for name, value in row.items()} for row in rows)
+    writer.writerows(
+        {name: value if isinstance(value, str) else orjson.dumps(value).decode() for name, value in row.items()}
+        for row in rows
+    )
     return file.getvalue().encode()
 
 
-def _split_json_lines(data: bytes) -> Iterator[bytes]:
-    return (line for line in data.removeprefix(_BOM).split(b"\n") if line.strip())
-
-
 def _csv_to_json_lines(data: bytes) -> Iterator[bytes | ValueError]:
-    """Yield each row as the JSON of its record.
-
-    The first row contains the keys. Empty cells are omitted.
-    """
+    """Yield each row as the JSON of its record. The first row contains the keys. Empty cells are omitted."""
     try:
-        rows = csv.reader(io.StringIO(data.removeprefix(_BOM).decode(), newline=""), strict=True)
+        rows = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
         names = next(rows, [])
         for row in rows:
-            if row:
-                yield _csv_row_to_json(names, row)
+            if len(row) > len(names):
+                yield ValueError("more cells than keys")
+            elif row:
+                cells = zip(names, row, strict=False)
+                yield orjson.dumps({name: _parse_cell(cell) for name, cell in cells if cell})
     except (UnicodeDecodeError, csv.Error) as error:
         yield ValueError(str(error))
-
-
-def _csv_row_to_json(names: Sequence[str], row: Sequence[str]) -> bytes | ValueError:
-    if len(row) > len(names):
-        return ValueError("more cells than keys")
-    return orjson.dumps({name: _parse_cell(cell) for name, cell in zip(names, row, strict=False) if cell})
 
 
 def _parse_cell(cell: str) -> Value:
@@ -177,10 +119,6 @@ def _parse_cell(cell: str) -> Value:
         return orjson.loads(cell)
     except orjson.JSONDecodeError:
         return cell
-
-
-def _format_cell(value: Value) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 @define(eq=False)
@@ -195,7 +133,6 @@ class Databases:
     _jobs: dict[int, MigrationJob] = field(init=False, repr=False, factory=dict[int, MigrationJob])
 
     def add_collection(self, env: str, name: str) -> Collection:
-        """Create an empty collection in a NORMAL environment."""
         self._context.require_normal(env)
         if (env, name) in self._collections:
             raise platform_error(-502001, f"collection {name} exists")
@@ -203,7 +140,6 @@ class Databases:
         return collection
 
     def drop_collection(self, env: str, name: str) -> None:
-        """Delete a collection and its records."""
         self.collection(env, name)
         del self._collections[env, name]
 
@@ -211,67 +147,135 @@ class Databases:
         """Return a collection after running all due jobs. Raise `PlatformError` if it does not exist."""
         self._context.require_normal(env)
         # A due import must be visible to every later statement, even if its job was never polled.
-        self._run_due_jobs(self._jobs.values())
+        self._run_due_jobs()
         collection = self._collections.get((env, name))
         if collection is None:
             raise platform_error(-502005, f"collection {name}")
         return collection
 
-    def collections(self, env: str) -> list[Collection]:
-        """Return the collections of an environment, oldest first."""
-        self._context.require_normal(env)
-        self._run_due_jobs(self._jobs.values())
-        return [collection for (owner, _), collection in self._collections.items() if owner == env]
+    def start_import(self, body: Body) -> Mapping[str, object]:
+        """Start a job that imports a file of the environment's storage. The file is read when the job is due."""
+        env, path, stop_on_error = body.string("env"), body.string("file_path"), body.boolean("stop_on_error")
+        file_type = _require_one_of(body, "file_type")
+        replace = _require_one_of(body, "conflict_mode") == CONFLICT_MODE_UPSERT
+        target = self._named_collection(body)
 
-    def open_statement(
-        self, env: str, query: str, operations: Iterable[StatementOperation]
-    ) -> tuple[Collection, Statement]:
-        """Parse a statement and return it with its collection.
+        def run() -> JobState:
+            data = self._storage.read(env, path)
+            if data is None:
+                return JobState("fail", error_msg="文件不存在.")
+            done = failed = 0
+            for record in read_records(data, file_type):
+                error = str(record) if isinstance(record, ValueError) else _put_error(target, record, replace=replace)
+                done, failed = done + (error is None), failed + (error is not None)
+                if error is not None and stop_on_error:
+                    return JobState("fail", done, failed, error)
+            return JobState("success", done, failed, "导入完成.")
 
-        Raise `PlatformError` if its operation is not in *operations*.
-        """
-        self._context.require_normal(env)
-        statement = parse_statement(query, Evaluator(self._utc_now))
-        if statement.operation not in operations:
-            raise platform_error(40097, f"query: {statement.operation}() is not an operation of this action")
-        return self.collection(env, statement.collection), statement
+        return self._start_job(env, "reading", run)
 
-    def start_import(
-        self, env: str, name: str, path: str, *, file_type: int, conflict_mode: int, stop_on_error: bool
-    ) -> int:
-        """Start an import. The file is read when the job is due."""
-        target = self.collection(env, name)
-        return self._start_job(
-            env, ImportTask(target, lambda: self._storage.read(env, path), file_type, conflict_mode, stop_on_error)
-        )
-
-    def start_export(self, env: str, path: str, query: str, *, file_type: int) -> int:
-        """Start an export. The records are read when the job is due."""
-        source, statement = self.open_statement(env, query, ["get"])
+    def start_export(self, body: Body) -> Mapping[str, object]:
+        """Start a job that exports a collection to a file. The records are read when the job is due."""
+        env, path, file_type = body.string("env"), body.string("file_path"), _require_one_of(body, "file_type")
+        source, statement = self._open_statement(body, "get")
         # Reject an invalid query now, not when the job runs.
         source.select(statement)
 
-        def write() -> tuple[int, str]:
+        def run() -> JobState:
             records = source.export(statement)
-            return len(records), self._storage.write(env, path, write_records(records, file_type))
+            url = self._storage.write(env, path, write_records(records, file_type))
+            return JobState("success", len(records), error_msg="导出完成.", file_url=url)
 
-        return self._start_job(env, ExportTask(write))
+        return self._start_job(env, "migrating", run)
 
-    def poll_job(self, env: str, job_id: int) -> JobState:
-        """Count a poll of a job and return its state."""
+    def poll_job(self, body: Body) -> Mapping[str, object]:
+        """Count a poll of a job and return its state; a failed job is reported with errcode 0."""
+        env, job_id = body.string("env"), body.integer("job_id", 0)
         self._context.require_normal(env)
         job = self._jobs.get(job_id)
         if job is None or job.env != env:
             raise platform_error(40097, f"job_id {job_id}")
-        return job.poll(self._context.clock())
+        return asdict(job.poll(self._context.clock()))
 
-    def _start_job(self, env: str, task: ImportTask | ExportTask) -> int:
+    def aggregate(self, body: Body) -> Mapping[str, object]:
+        collection, statement = self._open_statement(body, "end")
+        # Records are strings of JSON in a reply, not objects.
+        return {"data": [encode_record(record) for record in collection.aggregate(statement)]}
+
+    def get_acl(self, body: Body) -> Mapping[str, object]:
+        """Return the access rule of a collection; the sandbox does not apply it."""
+        collection = self._named_collection(body)
+        rule = {"rule": collection.rule} if collection.rule else {}
+        return {"acl_tag": collection.acl_tag, **rule}
+
+    def modify_acl(self, body: Body) -> None:
+        """Set the access rule of a collection; only CUSTOM has a rule expression."""
+        collection = self._named_collection(body)
+        tag, rule = body.string("acl_tag"), body.optional_string("rule") or ""
+        if tag not in _ACL_TAGS:
+            raise platform_error(40097, f"acl_tag {tag}")
+        if tag == "CUSTOM" and not rule:
+            raise platform_error(40097, "rule is empty")
+        collection.acl_tag, collection.rule = tag, rule if tag == "CUSTOM" else ""
+
+    def handle_records(self, body: Body) -> Mapping[str, object]:
+        """Insert, delete, update or query records, by the action."""
+        match body.string("action"):
+            case "insert":
+                collection, statement = self._open_statement(body, "add")
+                return {"id_list": collection.insert(statement)}
+            case "delete":
+                collection, statement = self._open_statement(body, "remove")
+                return {"deleted": collection.remove(statement)}
+            case "update":
+                collection, statement = self._open_statement(body, "update", "set")
+                return collection.update(statement)
+            case _:
+                collection, statement = self._open_statement(body, "get")
+                return collection.query(statement)
+
+    def handle_indexes(self, body: Body) -> None:
+        """Create or delete indexes, all or none."""
+        collection, indexes = self._named_collection(body), body.objects("indexes")
+        if body.string("action") == "create":
+            collection.add_indexes({index.string("name"): _index_keys(index) for index in indexes})
+        else:
+            collection.drop_indexes([index.string("name") for index in indexes])
+
+    def handle_collections(self, body: Body) -> Mapping[str, object] | None:
+        """Create or delete a collection, or list a page of collections, oldest first."""
+        env = body.string("env")
+        if body.string("action") == "add":
+            self.add_collection(env, body.string("collection_name"))
+            return None
+        if body.string("action") == "del":
+            self.drop_collection(env, body.string("collection_name"))
+            return None
+        page = body.page()
+        self._context.require_normal(env)
+        self._run_due_jobs()
+        found = [collection for (owner, _), collection in self._collections.items() if owner == env]
+        return {"collections": [collection.stats() for collection in found[page]], "total": len(found)}
+
+    def _named_collection(self, body: Body) -> Collection:
+        return self.collection(body.string("env"), body.string("collection_name"))
+
+    def _open_statement(self, body: Body, *operations: StatementOperation) -> tuple[Collection, Statement]:
+        """Parse the query, which must be one of these operations, and return it with its collection."""
+        env = body.string("env")
+        self._context.require_normal(env)
+        statement = parse_statement(body.string("query"), Evaluator(self._utc_now))
+        if statement.operation not in operations:
+            raise platform_error(40097, f"query: {statement.operation}() is not an operation of this action")
+        return self.collection(env, statement.collection), statement
+
+    def _start_job(self, env: str, running_status: str, task: Callable[[], JobState]) -> Mapping[str, object]:
         job_id = _FIRST_JOB + len(self._jobs)
-        self._jobs[job_id] = MigrationJob(env, task, self._context.start_operation())
-        return job_id
+        self._jobs[job_id] = MigrationJob(env, running_status, task, self._context.start_operation())
+        return {"job_id": job_id}
 
-    def _run_due_jobs(self, jobs: Iterable[MigrationJob]) -> None:
-        for job in jobs:
+    def _run_due_jobs(self) -> None:
+        for job in self._jobs.values():
             job.run_if_due(self._context.clock())
 
     def _new_id(self) -> str:
@@ -280,3 +284,40 @@ class Databases:
     def _utc_now(self) -> datetime:
         stamp = datetime.strptime(self._context.format_now(), "%Y-%m-%d %H:%M:%S").replace(tzinfo=_CHINA_TZ)
         return stamp.astimezone(UTC)
+
+
+def _put_error(collection: Collection, record: DatabaseRecord, *, replace: bool) -> str | None:
+    """Store a record, and return why it is rejected, or None."""
+    try:
+        collection.put(record, replace=replace)
+    except PlatformError as error:
+        return error.message
+    return None
+
+
+def _require_one_of(body: Body, name: str) -> int:
+    value = body.integer(name, 0)
+    if value not in (1, 2):
+        raise platform_error(40097, f"{name} {value}")
+    return value
+
+
+def _index_keys(index: Body) -> list[tuple[str, str]]:
+    keys = [(key.string("name"), key.string("direction")) for key in index.objects("keys")]
+    for _, direction in keys:
+        if direction not in _DIRECTIONS:
+            raise platform_error(40097, f"direction {direction}")
+    return keys
+
+
+HANDLERS: Final[dict[str, Handler]] = {
+    "/componenttcb/dbimport": lambda world, body: world.databases.start_import(body),
+    "/componenttcb/dbexport": lambda world, body: world.databases.start_export(body),
+    "/componenttcb/dbmigrationstate": lambda world, body: world.databases.poll_job(body),
+    "/componenttcb/dbaggregate": lambda world, body: world.databases.aggregate(body),
+    "/componenttcb/dbgetacl": lambda world, body: world.databases.get_acl(body),
+    "/componenttcb/dbmodifyacl": lambda world, body: world.databases.modify_acl(body),
+    "/componenttcb/dbrecord": lambda world, body: world.databases.handle_records(body),
+    "/componenttcb/dbindex": lambda world, body: world.databases.handle_indexes(body),
+    "/componenttcb/dbcollection": lambda world, body: world.databases.handle_collections(body),
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from decimal import Decimal
 from typing import Any, Final, cast
@@ -19,8 +19,6 @@ from wxtcb.sandbox.services.database.values import (
     type_rank,
 )
 
-__all__ = ["RecordPredicate", "RecordUpdate", "build_predicate", "build_update", "flatten", "sort_records"]
-
 RecordPredicate = Callable[[DatabaseRecord], bool]
 RecordUpdate = Callable[[DatabaseRecord], None]
 ValuesPredicate = Callable[[Sequence[Value]], bool]
@@ -30,12 +28,7 @@ _MAX_INDEX_DIGITS: Final = 10
 MAX_PATH_DEPTH: Final = 64
 _INT64_LIMIT: Final = 2**63
 
-_COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
-}
+_COMPARISONS: Final = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
 
 
 def build_predicate(conditions: Value) -> RecordPredicate:
@@ -44,11 +37,8 @@ def build_predicate(conditions: Value) -> RecordPredicate:
         return _combine(conditions.name, (build_predicate(each) for each in conditions.args))
     if not isinstance(conditions, dict):
         raise syntax_error("conditions must be an object")
-    tests = [
-        _field_predicate(path, _values_predicate(expected))
-        for path, expected in flatten(cast("DatabaseRecord", conditions))
-    ]
-    return lambda record: all(test(record) for test in tests)
+    tests = [(path.split("."), _values_predicate(each)) for path, each in flatten(cast("DatabaseRecord", conditions))]
+    return lambda record: all(test(_values_at(record, parts)) for parts, test in tests)
 
 
 def flatten(fields: DatabaseRecord, prefix: str = "") -> Iterable[tuple[str, Value]]:
@@ -65,19 +55,13 @@ def sort_records(records: Iterable[DatabaseRecord], orders: Sequence[tuple[str, 
     result = list(records)
     # Sorting is stable, so sorting by the last field first makes the first field decide.
     for path, descending in reversed(orders):
-        result.sort(key=_sort_key_at(path), reverse=descending)
+        result.sort(key=_sort_key_at(path.split(".")), reverse=descending)
     return result
 
 
-def _sort_key_at(path: str) -> Callable[[DatabaseRecord], Any]:
-    """Return a key function for a path. A missing field sorts like null."""
-    parts = path.split(".")
+def _sort_key_at(parts: Sequence[str]) -> Callable[[DatabaseRecord], Any]:
+    # A missing field sorts like null.
     return lambda record: sort_key(next(iter(_values_at(record, parts)), None))
-
-
-def _field_predicate(path: str, predicate: ValuesPredicate) -> RecordPredicate:
-    parts = path.split(".")
-    return lambda record: predicate(_values_at(record, parts))
 
 
 def _values_predicate(expected: Value) -> ValuesPredicate:
@@ -89,16 +73,20 @@ def _values_predicate(expected: Value) -> ValuesPredicate:
             return _combine(logical_operator, [_values_predicate(part) for part in parts])
         case "eq", (value,):
             return _equals(require_plain_value(value))
-        case "neq", (value,):
-            return _negate(_equals(require_plain_value(value)))
         case "in", (list(values),):
             return _combine("or", [_equals(require_plain_value(value)) for value in values])
-        case "nin", (list(values),):
-            return _negate(_combine("or", [_equals(require_plain_value(value)) for value in values]))
+        case ("neq" | "nin") as name, (value,) if name == "neq" or isinstance(value, list):
+            positive = _values_predicate(Command("eq" if name == "neq" else "in", (value,)))
+            return lambda found: not positive(found)
         case "exists", (bool(present),):
             return lambda found: bool(found) is present
         case name, (value,) if name in _COMPARISONS:
-            return _compares(_COMPARISONS[name], require_plain_value(value))
+            plain = require_plain_value(value)
+            # Values of different types are never less or greater than each other in a condition.
+            compare, rank, key = _COMPARISONS[name], type_rank(plain), sort_key(plain)
+            return lambda found: any(
+                type_rank(each) == rank and compare(sort_key(each), key) for each in _iter_values(found)
+            )
         case _:
             raise unsupported(f"_.{expected.name} with these arguments")
 
@@ -110,28 +98,13 @@ def _combine(logical_operator: str, predicates: Iterable[Callable[[Any], bool]])
     return lambda value: join(test(value) for test in tests)
 
 
-def _negate(predicate: ValuesPredicate) -> ValuesPredicate:
-    return lambda found: not predicate(found)
-
-
 def _equals(expected: Value) -> ValuesPredicate:
     key = sort_key(expected)
-    if expected is None:
-        # As in MongoDB, null also matches a missing field.
-        return lambda found: not found or any(sort_key(value) == key for value in _iter_values(found))
-    return lambda found: any(sort_key(value) == key for value in _iter_values(found))
-
-
-def _compares(compare: Callable[[Any, Any], bool], expected: Value) -> ValuesPredicate:
-    # Values of different types are never less or greater than each other in a condition.
-    rank, key = type_rank(expected), sort_key(expected)
-    return lambda found: any(
-        type_rank(value) == rank and compare(sort_key(value), key) for value in _iter_values(found)
-    )
+    # As in MongoDB, null also matches a missing field.
+    return lambda found: (expected is None and not found) or any(sort_key(each) == key for each in _iter_values(found))
 
 
 def _iter_values(values: Iterable[Value]) -> Iterable[Value]:
-    """Yield the values, and the items of lists among them."""
     for value in values:
         yield value
         if isinstance(value, list):
@@ -139,10 +112,7 @@ def _iter_values(values: Iterable[Value]) -> Iterable[Value]:
 
 
 def _values_at(value: Value, parts: Sequence[str]) -> list[Value]:
-    """Return the values at a path.
-
-    A path enters every item of a list, or a single item by its index.
-    """
+    """Return the values at a path. A path enters every item of a list, or a single item by its index."""
     if not parts:
         return [value]
     head, rest = parts[0], parts[1:]
@@ -157,10 +127,7 @@ def _values_at(value: Value, parts: Sequence[str]) -> list[Value]:
 
 
 def build_update(data: Value) -> RecordUpdate:
-    """Return a function that updates a record in place.
-
-    A nested object changes only the fields that it contains.
-    """
+    """Return a function that updates a record in place. A nested object changes only the fields that it contains."""
     if not isinstance(data, dict) or not data:
         raise syntax_error("data must be a non-empty object")
     changes = [_field_update(path, expected) for path, expected in flatten(cast("DatabaseRecord", data))]
@@ -184,7 +151,7 @@ def _field_update(path: str, new_value: Value) -> RecordUpdate:
             # One update changes many records, so each gets its own copy.
             return lambda record: _set_value(record, parts, deepcopy(value))
         case "remove", []:
-            return lambda record: _remove_value(record, parts)
+            return lambda record: _get_object(record, parts[:-1]).pop(parts[-1], None)
         case "inc", [int() | float() as number]:
             return lambda record: _set_value(record, parts, _to_int64_or_double(_get_number(record, parts) + number))
         case "mul", [int() | float() as number]:
@@ -223,16 +190,8 @@ def _set_value(record: DatabaseRecord, parts: Sequence[str], value: Value) -> No
     _get_or_create_object(record, parts[:-1])[parts[-1]] = value
 
 
-def _remove_value(record: DatabaseRecord, parts: Sequence[str]) -> None:
-    _get_object(record, parts[:-1]).pop(parts[-1], None)
-
-
-def _get_value(record: DatabaseRecord, parts: Sequence[str], default: Value) -> Value:
-    return _get_object(record, parts[:-1]).get(parts[-1], default)
-
-
 def _get_number(record: DatabaseRecord, parts: Sequence[str]) -> Value:
-    value = _get_value(record, parts, 0)
+    value = _get_object(record, parts[:-1]).get(parts[-1], 0)
     if type_rank(value) != type_rank(0):
         raise platform_error(-502001, f"{'.'.join(parts)} is not a number")
     if isinstance(value, Decimal):
@@ -246,7 +205,7 @@ def _to_int64_or_double(number: float) -> float:
 
 
 def _get_list(record: DatabaseRecord, parts: Sequence[str]) -> list[Value]:
-    value = _get_value(record, parts, [])
+    value = _get_object(record, parts[:-1]).get(parts[-1], [])
     if not isinstance(value, list):
         raise platform_error(-502001, f"{'.'.join(parts)} is not a list")
     return value

@@ -12,18 +12,6 @@ from attrs import define, evolve, field, frozen
 
 from wxtcb.sandbox.errors import PlatformError, platform_error
 
-__all__ = [
-    "Chain",
-    "ChainStep",
-    "Expression",
-    "LexToken",
-    "LexTokenKind",
-    "parse",
-    "syntax_error",
-    "tokenize",
-    "unsupported",
-]
-
 MAX_STATEMENT_LENGTH: Final = 512 * 1024
 
 _WHITESPACE: Final = " \t\r\n"
@@ -37,18 +25,8 @@ MAX_SAFE_INTEGER: Final = 2**53 - 1
 
 _DECLARATION_KEYWORDS: Final = ("const", "let", "var")
 _CONSTANTS: Final = {"true": True, "false": False, "null": None}
-_UNSUPPORTED_NAMES: Final = (
-    "undefined",
-    "NaN",
-    "Infinity",
-    "function",
-    "async",
-    "await",
-    "this",
-    "return",
-    "if",
-    "for",
-    "while",
+_UNSUPPORTED_NAMES: Final = frozenset(
+    ["undefined", "NaN", "Infinity", "function", "async", "await", "this", "return", "if", "for", "while"]
 )
 
 
@@ -95,17 +73,13 @@ class _Tokenizer:
 
     def tokens(self) -> Iterator[LexToken]:
         while True:
-            self._skip_space()
+            self._read_while(_WHITESPACE)
             start = self._position
             if start >= len(self._text):
                 yield LexToken(LexTokenKind.END, "", start)
                 return
             kind, value = self._read_token(self._text[start])
             yield LexToken(kind, value, start)
-
-    def _skip_space(self) -> None:
-        while self._position < len(self._text) and self._text[self._position] in _WHITESPACE:
-            self._position += 1
 
     def _read_token(self, first: str) -> tuple[LexTokenKind, str]:
         if first in _NAME_START:
@@ -126,10 +100,7 @@ class _Tokenizer:
         return self._text[start : self._position]
 
     def _read_number(self) -> str:
-        """Read digits, a fraction and an exponent.
-
-        Raise `PlatformError` if a name or a digit follows immediately.
-        """
+        """Read digits, a fraction and an exponent. Raise `PlatformError` if a name or a digit follows immediately."""
         start = self._position
         self._read_while(string.digits)
         if self._text[self._position : self._position + 1] == ".":
@@ -152,33 +123,25 @@ class _Tokenizer:
             self._position += 1
             parts.append(self._read_escape() if here == "\\" else here)
         self._position += 1
-        return _join_surrogates("".join(parts), start)
+        # Join surrogate halves that were escaped separately.
+        try:
+            return "".join(parts).encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise syntax_error(f"the string at {start} has an unpaired surrogate") from None
 
     def _read_escape(self) -> str:
         mark = self._text[self._position : self._position + 1]
         self._position += 1
-        if mark == "u":
-            return self._read_code_point(4)
-        if mark == "x":
-            return self._read_code_point(2)
+        if mark in ("u", "x"):
+            size = 4 if mark == "u" else 2
+            digits = self._text[self._position : self._position + size]
+            if len(digits) != size or not set(digits) <= set(string.hexdigits):
+                raise syntax_error(f"invalid escape at {self._position - 2}")
+            self._position += size
+            return chr(int(digits, 16))
         if not mark or mark in string.digits[1:] or mark in _LINE_ENDS:
             raise syntax_error(f"invalid escape at {self._position - 2}")
         return _ESCAPES.get(mark, mark)
-
-    def _read_code_point(self, size: int) -> str:
-        digits = self._text[self._position : self._position + size]
-        if len(digits) != size or not set(digits) <= set(string.hexdigits):
-            raise syntax_error(f"invalid escape at {self._position - 2}")
-        self._position += size
-        return chr(int(digits, 16))
-
-
-def _join_surrogates(text: str, position: int) -> str:
-    """Join surrogate halves that were escaped separately."""
-    try:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError:
-        raise syntax_error(f"the string at {position} has an unpaired surrogate") from None
 
 
 @frozen
@@ -220,7 +183,12 @@ class _Parser:
             if self._accept(";"):
                 continue
             if self._current.kind is LexTokenKind.NAME and self._current.value in _DECLARATION_KEYWORDS:
-                self._parse_declaration()
+                self._advance()
+                name = self._parse_name()
+                self._expect("=")
+                self._in_declaration = True
+                self._declarations[name] = self._parse_statement()
+                self._in_declaration = False
             else:
                 statements.append(self._parse_statement())
             if not self._is_at_end():
@@ -256,14 +224,6 @@ class _Parser:
             raise syntax_error(f"expected a name at {token.position}")
         return token.value
 
-    def _parse_declaration(self) -> None:
-        self._advance()
-        name = self._parse_name()
-        self._expect("=")
-        self._in_declaration = True
-        self._declarations[name] = self._parse_statement()
-        self._in_declaration = False
-
     def _parse_statement(self) -> Chain:
         position, expression = self._current.position, self._parse_expression()
         if not isinstance(expression, Chain):
@@ -290,7 +250,7 @@ class _Parser:
             case LexTokenKind.PUNCTUATION, "{":
                 return self._parse_object()
             case LexTokenKind.PUNCTUATION, "[":
-                return self._parse_list("]")
+                return [self._parse_expression() for _ in self._items("]")]
             case LexTokenKind.NAME, "new":
                 return evolve(self._parse_chain(self._parse_name()), is_new=True)
             case LexTokenKind.NAME, name if name in _CONSTANTS:
@@ -312,7 +272,7 @@ class _Parser:
             if self._accept("."):
                 steps.append(ChainStep(self._parse_name()))
             elif self._accept("("):
-                args = tuple(self._parse_list(")"))
+                args = tuple([self._parse_expression() for _ in self._items(")")])
                 last = steps.pop() if steps else ChainStep("")
                 if last.args is not None:
                     raise unsupported("a call of the result of a call")
@@ -322,24 +282,20 @@ class _Parser:
             if len(steps) > MAX_NESTING:
                 raise syntax_error(f"a chain has more than {MAX_NESTING} steps")
 
-    def _parse_list(self, end: str) -> list[Expression]:
-        items: list[Expression] = []
+    def _items(self, end: str) -> Iterator[None]:
+        """Yield before each item of a list that ends with *end*, and consume what separates the items."""
         while not self._accept(end):
-            items.append(self._parse_expression())
+            yield
             if not self._accept(","):
                 self._expect(end)
-                break
-        return items
+                return
 
     def _parse_object(self) -> dict[str, Expression]:
         fields: dict[str, Expression] = {}
-        while not self._accept("}"):
+        for _ in self._items("}"):
             key = self._parse_key()
             self._expect(":")
             fields[key] = self._parse_expression()
-            if not self._accept(","):
-                self._expect("}")
-                break
         return fields
 
     def _parse_key(self) -> str:

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Literal, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Literal, cast, get_args
 
 from attrs import evolve, frozen
 
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.services.database.operators import RecordPredicate, build_predicate, sort_records
-from wxtcb.sandbox.services.database.parser import Chain, parse, syntax_error, unsupported
+from wxtcb.sandbox.services.database.parser import parse, syntax_error, unsupported
 from wxtcb.sandbox.services.database.values import DatabaseRecord, Evaluator, Value
 
-__all__ = [
-    "Selection",
-    "Statement",
-    "StatementOperation",
-    "build_pipeline",
-    "build_selection",
-    "parse_statement",
-    "project",
-]
-
 MAX_LIMIT: Final = 1000
-DEFAULT_LIMIT: Final = 10
 
 StatementOperation = Literal["get", "add", "update", "set", "remove", "end"]
 Args = tuple[Value, ...]
 Stage = Callable[[Sequence[DatabaseRecord]], Sequence[DatabaseRecord]]
 
-_OPERATIONS: Final = ("get", "add", "update", "set", "remove", "end")
+_OPERATIONS: Final = get_args(StatementOperation)
+# "doc" selects records as "where" does.
+_STEP_CATEGORIES: Final = {name: name for name in ("where", "orderBy", "skip", "limit", "field")} | {"doc": "where"}
 
 
 @frozen
@@ -42,20 +33,15 @@ class Statement:
     args: Args
 
     def data(self) -> Value:
-        """Return the `data` argument of the operation."""
         match self.args:
             case ({"data": data, **others},) if not others:
                 return data
-            case _:
-                raise syntax_error(f"{self.operation} takes an object that contains only data")
+        raise syntax_error(f"{self.operation} takes an object that contains only data")
 
 
 @frozen
 class Selection:
-    """Conditions, order and limits of a query. None means not given.
-
-    `step_names` are the steps that were used.
-    """
+    """Conditions, order and limits of a query. None means not given. `step_names` are the steps that were used."""
 
     predicate: RecordPredicate
     sort_fields: tuple[tuple[str, bool], ...] = ()
@@ -66,8 +52,10 @@ class Selection:
     step_names: tuple[str, ...] = ()
 
     def apply(self, records: Iterable[DatabaseRecord]) -> list[DatabaseRecord]:
-        """Return the records that match, in order."""
         return sort_records(filter(self.predicate, records), self.sort_fields)
+
+    def project(self, records: list[DatabaseRecord]) -> list[DatabaseRecord]:
+        return records if self.fields is None else [_project(record, self.fields) for record in records]
 
 
 def parse_statement(text: str, evaluator: Evaluator) -> Statement:
@@ -75,10 +63,7 @@ def parse_statement(text: str, evaluator: Evaluator) -> Statement:
     chains = parse(text)
     if len(chains) != 1:
         raise syntax_error("a statement is missing") if not chains else unsupported("more than one statement")
-    return _build_statement(chains[0], evaluator)
-
-
-def _build_statement(chain: Chain, evaluator: Evaluator) -> Statement:
+    [chain] = chains
     first, *steps = [(step.name, evaluator.evaluate_args(step)) for step in chain.steps] or [("", ())]
     match chain.root, chain.is_new, first:
         case "db", False, ("collection", (str(name),)) if name and steps:
@@ -94,19 +79,14 @@ def build_selection(statement: Statement) -> Selection:
     """Return the selection that the steps of a statement describe."""
     selection = Selection(lambda _: True)
     for name, args in statement.steps:
-        step = _STEP_HANDLERS.get(name)
-        if step is None:
+        if name not in _STEP_CATEGORIES:
             raise unsupported(f"{name}() before {statement.operation}()")
         # Only orderBy may occur several times. doc and where exclude each other.
-        if name != "orderBy" and _step_category(name) in map(_step_category, selection.step_names):
-            raise unsupported(f"{name}() after another {_step_category(name)}()")
-        selection = evolve(step(selection, args), step_names=(*selection.step_names, name))
+        category = _STEP_CATEGORIES[name]
+        if name != "orderBy" and category in [_STEP_CATEGORIES[step] for step in selection.step_names]:
+            raise unsupported(f"{name}() after another {category}()")
+        selection = evolve(_apply_step(selection, name, args), step_names=(*selection.step_names, name))
     return selection
-
-
-def _step_category(name: str) -> str:
-    """Return the category of a step: ``doc`` selects records as ``where`` does."""
-    return "where" if name == "doc" else name
 
 
 def build_pipeline(statement: Statement) -> Stage:
@@ -124,11 +104,8 @@ def build_pipeline(statement: Statement) -> Stage:
     return run
 
 
-def project(record: DatabaseRecord, fields: DatabaseRecord) -> DatabaseRecord:
-    """Return a record with the included fields only, or without the excluded ones.
-
-    ``_id`` stays unless it is excluded.
-    """
+def _project(record: DatabaseRecord, fields: DatabaseRecord) -> DatabaseRecord:
+    """Return a record with the included fields only, or without the excluded ones; ``_id`` stays unless excluded."""
     included = {name for name, value in fields.items() if value}
     if included - {"_id"}:
         included |= {"_id"} if fields.get("_id", True) else set[str]()
@@ -136,50 +113,28 @@ def project(record: DatabaseRecord, fields: DatabaseRecord) -> DatabaseRecord:
     return {name: value for name, value in record.items() if name not in fields or fields[name]}
 
 
-def _apply_where(selection: Selection, args: Args) -> Selection:
-    conditions = _single_arg("where", args)
-    return evolve(selection, predicate=build_predicate(conditions))
-
-
-def _apply_doc(selection: Selection, args: Args) -> Selection:
-    record_id = _single_arg("doc", args)
-    if type(record_id) not in (str, int) or record_id == "":
-        raise syntax_error("doc takes an _id")
-    return evolve(selection, predicate=build_predicate({"_id": record_id}), record_id=record_id)
-
-
-def _apply_order_by(selection: Selection, args: Args) -> Selection:
-    match args:
-        case (str(path), "asc" | "desc" as order):
-            return evolve(selection, sort_fields=(*selection.sort_fields, (path, order == "desc")))
+def _apply_step(selection: Selection, name: str, args: Args) -> Selection:
+    match name:
+        case "where":
+            return evolve(selection, predicate=build_predicate(_single_arg(name, args)))
+        case "doc":
+            record_id = _single_arg(name, args)
+            if type(record_id) not in (str, int) or record_id == "":
+                raise syntax_error("doc takes an _id")
+            return evolve(selection, predicate=build_predicate({"_id": record_id}), record_id=record_id)
+        case "orderBy":
+            if len(args) != 2 or not isinstance(args[0], str) or args[1] not in ("asc", "desc"):
+                raise syntax_error("orderBy takes a field and 'asc' or 'desc'")
+            return evolve(selection, sort_fields=(*selection.sort_fields, (args[0], args[1] == "desc")))
+        case "skip":
+            return evolve(selection, skip=_parse_count(name, args, 0))
+        case "limit":
+            count = _parse_count(name, args, 1)
+            if count > MAX_LIMIT:
+                raise platform_error(40097, f"query: limit must be at most {MAX_LIMIT}")
+            return evolve(selection, limit=count)
         case _:
-            raise syntax_error("orderBy takes a field and 'asc' or 'desc'")
-
-
-def _apply_skip(selection: Selection, args: Args) -> Selection:
-    return evolve(selection, skip=_parse_count("skip", args, 0))
-
-
-def _apply_limit(selection: Selection, args: Args) -> Selection:
-    count = _parse_count("limit", args, 1)
-    if count > MAX_LIMIT:
-        raise platform_error(40097, f"query: limit must be at most {MAX_LIMIT}")
-    return evolve(selection, limit=count)
-
-
-def _apply_field(selection: Selection, args: Args) -> Selection:
-    fields = _single_arg("field", args)
-    return evolve(selection, fields=_parse_projection("field", fields))
-
-
-_STEP_HANDLERS: Final[Mapping[str, Callable[[Selection, Args], Selection]]] = {
-    "where": _apply_where,
-    "doc": _apply_doc,
-    "orderBy": _apply_order_by,
-    "skip": _apply_skip,
-    "limit": _apply_limit,
-    "field": _apply_field,
-}
+            return evolve(selection, fields=_parse_projection(name, _single_arg(name, args)))
 
 
 def _build_stage(name: str, args: Args) -> Stage:
@@ -198,7 +153,7 @@ def _build_stage(name: str, args: Args) -> Stage:
             return lambda records: records[:limited]
         case "project":
             fields = _parse_projection(name, _single_arg(name, args))
-            return lambda records: [project(record, fields) for record in records]
+            return lambda records: [_project(record, fields) for record in records]
         case _:
             raise unsupported(f"the stage {name}")
 

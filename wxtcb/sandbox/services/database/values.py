@@ -14,18 +14,6 @@ from attrs import field, frozen
 
 from wxtcb.sandbox.services.database.parser import Chain, ChainStep, Expression, syntax_error, unsupported
 
-__all__ = [
-    "Command",
-    "DatabaseRecord",
-    "Evaluator",
-    "Value",
-    "decode_record",
-    "encode_record",
-    "require_plain_value",
-    "sort_key",
-    "type_rank",
-]
-
 # JSON values, datetime, Decimal or bytes.
 Value: TypeAlias = Any
 DatabaseRecord = dict[str, Value]
@@ -77,12 +65,12 @@ def _encode(value: Value) -> Value:
             return {key: _encode(each) for key, each in cast("DatabaseRecord", value).items()}
         case list():
             return [_encode(each) for each in value]
-        case bool():
-            return value
-        case int():
-            return value if abs(value) <= _MAX_SAFE_INTEGER else {"$numberLong": str(value)}
-        case float():
-            return _encode_float(value)
+        case int() if abs(value) > _MAX_SAFE_INTEGER:
+            return {"$numberLong": str(value)}
+        case float() if not math.isfinite(value) or value.is_integer():
+            # Plain JSON would turn it into an integer or nothing.
+            name = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}.get(str(value), str(value))
+            return {"$numberDouble": name}
         case Decimal():
             return {"$numberDecimal": str(value)}
         case datetime():
@@ -91,13 +79,6 @@ def _encode(value: Value) -> Value:
             return {"$binary": {"base64": base64.b64encode(value).decode(), "subType": "00"}}
         case _:
             return value
-
-
-def _encode_float(value: float) -> Value:
-    """Return a double in extended form if plain JSON would turn it into an integer or nothing."""
-    if math.isfinite(value) and not value.is_integer():
-        return value
-    return {"$numberDouble": {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}.get(str(value), str(value))}
 
 
 def _decode(value: Value, depth: int) -> Value:
@@ -119,10 +100,14 @@ def _check_key(key: str) -> str:
     return key
 
 
+def _parse_iso_date(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def _decode_date(inner: Value) -> datetime:
     if isinstance(inner, str):
-        moment = datetime.fromisoformat(inner)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return _parse_iso_date(inner)
     return _EPOCH + timedelta(milliseconds=int(inner["$numberLong"]) if isinstance(inner, dict) else inner)
 
 
@@ -152,7 +137,6 @@ class Evaluator:
     now: Callable[[], datetime] = field(repr=False)
 
     def evaluate(self, expression: Expression) -> Value:
-        """Return the value of an expression: JSON, a datetime, or a `Command`."""
         if isinstance(expression, dict):
             return {key: self.evaluate(each) for key, each in expression.items()}
         if isinstance(expression, list):
@@ -160,7 +144,6 @@ class Evaluator:
         return self._evaluate_chain(expression) if isinstance(expression, Chain) else expression
 
     def evaluate_args(self, step: ChainStep) -> tuple[Value, ...]:
-        """Return the values of the arguments of a step."""
         if step.args is None:
             raise syntax_error(f"{step.name} must be called")
         return tuple(self.evaluate(arg) for arg in step.args)
@@ -171,7 +154,10 @@ class Evaluator:
             root, steps = "_", steps[1:]
         match root, [step.name for step in steps]:
             case "_", [_, *joins] if all(join in _LOGICAL_OPERATORS for join in joins) and not chain.is_new:
-                return self._evaluate_command(steps)
+                command = Command(steps[0].name, self._command_args(steps[0]))
+                for step in steps[1:]:
+                    command = Command(step.name, (command, *self._command_args(step)))
+                return command
             case "Date", [""] if chain.is_new:
                 return self._evaluate_date(self.evaluate_args(steps[0]))
             case "db", ["Geo", "Point"]:
@@ -180,13 +166,6 @@ class Evaluator:
                 return self.now()
             case _:
                 raise unsupported(".".join([chain.root, *(step.name for step in chain.steps)]))
-
-    def _evaluate_command(self, steps: tuple[ChainStep, ...]) -> Command:
-        first, *joins = steps
-        command = Command(first.name, self._command_args(first))
-        for join in joins:
-            command = Command(join.name, (command, *self._command_args(join)))
-        return command
 
     def _command_args(self, step: ChainStep) -> tuple[Value, ...]:
         """Return the arguments of a step. ``and`` and ``or`` accept them separately or in a list."""
@@ -203,8 +182,7 @@ class Evaluator:
                 case (int() | float() as milliseconds,) if not isinstance(milliseconds, bool):
                     return _EPOCH + timedelta(milliseconds=milliseconds)
                 case (str(text),):
-                    moment = datetime.fromisoformat(text)
-                    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+                    return _parse_iso_date(text)
                 case _:
                     raise unsupported("new Date with these arguments")
         except (ValueError, OverflowError):
@@ -212,23 +190,19 @@ class Evaluator:
 
 
 def _evaluate_point(args: tuple[Value, ...]) -> Value:
-    match args:
-        case (int() | float() as longitude, int() | float() as latitude):
-            if not (-180 <= longitude <= 180 and -90 <= latitude <= 90):
-                raise syntax_error(f"longitude or latitude out of range: {longitude}, {latitude}")
-            return {"type": "Point", "coordinates": [float(longitude), float(latitude)]}
-        case _:
-            raise syntax_error("Point takes a longitude and a latitude")
+    if len(args) != 2 or not all(isinstance(degrees, int | float) for degrees in args):
+        raise syntax_error("Point takes a longitude and a latitude")
+    longitude, latitude = args
+    if not (-180 <= longitude <= 180 and -90 <= latitude <= 90):
+        raise syntax_error(f"longitude or latitude out of range: {longitude}, {latitude}")
+    return {"type": "Point", "coordinates": [float(longitude), float(latitude)]}
 
 
 def require_plain_value(value: Value) -> Value:
     """Return *value*. Raise `PlatformError` if it is or contains a `Command`."""
     if isinstance(value, Command):
         raise unsupported(f"_.{value.name} here")
-    if isinstance(value, dict):
-        for each in cast("dict[str, Value]", value).values():
-            require_plain_value(each)
-    if isinstance(value, list):
-        for each in value:
+    if isinstance(value, dict | list):
+        for each in cast("DatabaseRecord", value).values() if isinstance(value, dict) else value:
             require_plain_value(each)
     return value

@@ -11,16 +11,7 @@ from hypothesis import given, strategies as st
 
 from wxtcb.api.environment import EnvInfo, EnvList
 from wxtcb.provision import Audit, Finding, FindingKind, Service, Tenant, TenantRecord, derive_alias
-from wxtcb.provision.audit import Classification
-from wxtcb.provision.auditor import (
-    AuditInput,
-    DesiredTenant,
-    classify,
-    derived_alias_notes,
-    find_discrepancies,
-    share_queries,
-    to_bound_environment,
-)
+from wxtcb.provision.audit import Classification, Comparison, derived_alias_notes
 from wxtcb.provision.journal import Intent, ServiceState
 
 from .constants import WX1, WX2
@@ -58,16 +49,16 @@ class Scene:
     recent_envs: frozenset[str] = frozenset()
 
     @property
-    def audit_input(self) -> AuditInput:
+    def comparison(self) -> Comparison:
         """Indexed state; the alias of a tenant is the given one, or its name."""
-        wanted = [DesiredTenant(tenant, tenant.alias or tenant.name) for tenant in self.wanted]
+        desired = {tenant.name: (tenant, tenant.alias or tenant.name) for tenant in self.wanted}
         records = {each.tenant: each for each in self.records}
-        return AuditInput.build(EnvList(info_list=self.listed), wanted, records, self.share_results, self.recent_envs)
+        return Comparison(EnvList(info_list=self.listed), desired, records, self.share_results, self.recent_envs)
 
     @property
     def findings(self) -> list[Finding]:
         """All findings."""
-        return [each for found in find_discrepancies(self.audit_input) for each in found]
+        return [each for found in self.comparison.find_discrepancies() for each in found]
 
     @property
     def outline(self) -> list[tuple[FindingKind, str | None, tuple[str, ...]]]:
@@ -80,7 +71,7 @@ class Scene:
 
     def classify(self, env: str) -> Classification:
         """Return the classification of a listed environment."""
-        return classify(self.audit_input.listed[env], self.audit_input)
+        return self.comparison.classify(self.comparison.listing.by_env[env])
 
 
 FULL = record("a", env="a-1", tranid="20261122000001", links={WX1: URL}, services={"api": ServiceState.DONE})
@@ -372,18 +363,10 @@ def test_orphan_has_its_order_number() -> None:
 def test_bound_environment_has_data_of_journal_and_platform() -> None:
     """The journal has order number and time, the platform time and status, both None if it is not listed."""
     scene = without_env(with_record(CLEAN, opened_at=1_763_805_600.0), "b-1")
-    opened, other = (to_bound_environment(each, scene.audit_input) for each in scene.records)
+    opened, other = (scene.comparison.to_bound_environment(each) for each in scene.records)
     assert (opened.tranid, opened.create_time, opened.status) == ("20261122000001", "2026-11-22 18:00:00", "NORMAL")
     assert (opened.opened_at.isoformat(), opened.is_listed) == ("2025-11-22T10:00:00+00:00", True)
     assert (other.tranid, other.opened_at, other.create_time, other.is_listed) == (None, None, None, False)
-
-
-def test_share_queries_need_an_environment_and_a_link() -> None:
-    """A query has the source type of the share."""
-    tenant = Tenant("a", appids=[WX1, WX2], source_type=1)
-    assert list(share_queries(DesiredTenant(tenant, "a"), FULL)) == [(1, WX1)]
-    assert list(share_queries(DesiredTenant(tenant, "a"), attrs.evolve(FULL, env=None))) == []
-    assert list(share_queries(DesiredTenant(tenant, "a"), None)) == []
 
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
@@ -421,7 +404,7 @@ def scenes(draw: st.DrawFn) -> Scene:
 def test_every_questionable_environment_has_a_finding(scene: Scene) -> None:
     """An environment classified as duplicate, orphan, conflict or ambiguous is named by a finding of that kind."""
     named = {(each.kind, env) for each in scene.findings for env in each.envs}
-    for env in scene.audit_input.listed:
+    for env in scene.comparison.listing.by_env:
         if kind := HAS_A_FINDING.get(scene.classify(env)):
             assert (kind, env) in named
 
@@ -441,9 +424,9 @@ def test_tenant_without_finding_has_exactly_one_environment(scene: Scene) -> Non
 def test_passed_audit_accounts_for_every_environment(scene: Scene) -> None:
     """The journal is listed, and the list is wanted, retired or unrelated."""
     if scene.passed:
-        classifications = {scene.classify(env) for env in scene.audit_input.listed}
+        classifications = {scene.classify(env) for env in scene.comparison.listing.by_env}
         assert classifications <= {Classification.WANTED, Classification.RETIRED, Classification.OTHER}
-        assert {each.env for each in scene.records if each.env} <= scene.audit_input.listed.keys()
+        assert {each.env for each in scene.records if each.env} <= scene.comparison.listing.by_env.keys()
         assert not any(each.intent for each in scene.records)
 
 
@@ -493,7 +476,7 @@ def test_unknown_findings_are_in_the_conclusion() -> None:
 def test_audit_json_has_all_fields() -> None:
     """Every kind and classification has a count; environments have order number and times."""
     scene = with_tenant(with_record(CLEAN, opened_at=1_763_805_600.0), A)
-    bound = tuple(to_bound_environment(each, scene.audit_input) for each in scene.records)
+    bound = tuple(scene.comparison.to_bound_environment(each) for each in scene.records)
     document = json.loads(audit_of(scene.findings, bound_environments=bound).to_json())
     assert (document["passed"], document["tenants"], document["listed"], document["unrelated"]) == (
         False,

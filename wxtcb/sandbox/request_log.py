@@ -1,0 +1,99 @@
+"""What is recorded of requests: redaction, and the failed ones by request id (rid), which openapi/rid/get reads."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, cast
+
+from attrs import Factory, define, field, frozen
+
+from wxtcb.sandbox.errors import platform_error
+from wxtcb.sandbox.limits import DAY
+from wxtcb.sandbox.request import TOKEN_PARAM
+from wxtcb.sandbox.schema import SECRET_FIELDS
+
+_REDACTED: Final = "***"
+_SECRET_NAMES: Final = SECRET_FIELDS | {TOKEN_PARAM}
+_REDACTED_TOKEN_QUERY: Final = MappingProxyType({TOKEN_PARAM: _REDACTED})
+_MAX_STRING_LENGTH: Final = 4096
+_TRUNCATED_LENGTH: Final = 64
+# No call nests this deep, and orjson encodes fewer than 254 levels: a deep body must not break GET /_sandbox/seen.
+_MAX_DEPTH: Final = 32
+_RID_IN_BODY: Final = re.compile(rb"rid: ([0-9a-f-]+)")
+_RID_FORMAT: Final = re.compile(r"[0-9a-f]+-[0-9a-f]+-[0-9a-f]+")
+_RETENTION_SECONDS: Final = 7 * DAY
+_MAX_REQUESTS: Final = 10_000
+_MAX_BODY_LENGTH: Final = 1024
+
+
+def redact_query(query: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the query with the token and all parameters with the name of a secret replaced."""
+    # Nearly every request has the token and nothing else: the shared mapping saves a dict for each of 100,000 records.
+    if len(query) == 1 and TOKEN_PARAM in query:
+        return _REDACTED_TOKEN_QUERY
+    return {name: _REDACTED if name in _SECRET_NAMES else value for name, value in query.items()}
+
+
+def redact_body(node: object, depth: int = 0) -> object:
+    """Return a copy of a body in which every field with the name of a secret is replaced, at any depth.
+
+    Everything below 32 levels is replaced too. A string of more than 4,096 characters is truncated.
+    """
+    # Uploaded code comes as one string of up to 30 MB; 100,000 of them must not be held in memory.
+    if isinstance(node, str) and len(node) > _MAX_STRING_LENGTH:
+        return f"{node[:_TRUNCATED_LENGTH]}... ({len(node)} characters)"
+    if not isinstance(node, dict | list):
+        return node
+    if depth == _MAX_DEPTH:
+        return _REDACTED
+    if isinstance(node, list):
+        return [redact_body(item, depth + 1) for item in cast("list[object]", node)]
+    items = cast("dict[str, object]", node).items()
+    return {name: _REDACTED if name in _SECRET_NAMES else redact_body(value, depth + 1) for name, value in items}
+
+
+@frozen
+class FailedRequest:
+    """A request whose response was an error.
+
+    `invoke_time` is in Unix seconds. Bodies are truncated to 1,024 bytes. Nothing is redacted, since the platform
+    redacts nothing either: `request_url` is the query with the token.
+    """
+
+    invoke_time: float
+    request_url: str = field(repr=False)
+    request_body: str = field(repr=False)
+    response_body: str = field(repr=False)
+
+
+@define(eq=False)
+class FailedRequestLog:
+    """The last 10,000 failed requests by rid."""
+
+    _requests: OrderedDict[str, FailedRequest] = Factory(OrderedDict[str, FailedRequest])
+
+    def record(self, now: float, query: str, body: bytes, response: bytes) -> None:
+        """Record a request if its response contains a rid; *now* is in Unix seconds."""
+        # The rid is read from the bytes sent, because a fault may have removed or replaced the errmsg.
+        found = _RID_IN_BODY.search(response)
+        if found is None:
+            return
+        # The cut may split a character.
+        texts = [data[:_MAX_BODY_LENGTH].decode(errors="replace") for data in (body, response)]
+        self._requests[found[1].decode()] = FailedRequest(now, query, *texts)
+        if len(self._requests) > _MAX_REQUESTS:
+            self._requests.popitem(last=False)
+
+    def get(self, rid: str, now: float) -> FailedRequest:
+        """Return a request, or raise `PlatformError` for a rid that is malformed, unknown, or older than 7 days."""
+        if _RID_FORMAT.fullmatch(rid) is None:
+            raise platform_error(76002, "invalid rid")
+        failed = self._requests.get(rid)
+        if failed is None:
+            raise platform_error(76001, "rid not found")
+        if now - failed.invoke_time > _RETENTION_SECONDS:
+            raise platform_error(76004, "rid is expired")
+        return failed
