@@ -269,6 +269,18 @@ def test_list_of_a_type_checks_each_entry():
         validation.check_list_of("the flags", (True, 0), bool)
 
 
+def test_instance_of_a_subclass_is_accepted():
+    """An instance of another class is rejected, with the names of the accepted classes."""
+
+    @attrs.frozen
+    class Options:
+        amount: object = attrs.field(default=None, validator=validation.instance_validator(int, str))
+
+    assert [Options(each).amount for each in (None, True, "a")] == [None, True, "a"]
+    with pytest.raises(InvalidArgument, match=r"^Options: amount must be a int or str"):
+        Options(1.5)
+
+
 def test_variables_are_copied():
     """A later change of the mapping does not reach the copy; a value of another type stays for the check."""
     variables = {"A": "a"}
