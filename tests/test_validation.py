@@ -262,17 +262,23 @@ def test_integer_is_limited_to_its_range(minimum, maximum, good, bad):
         Share(must=None)
 
 
-@pytest.mark.parametrize(("value", "valid"), [(None, True), (1, True), (True, False), ("1", False)])
-def test_type_or_none_accepts_none(value, valid):
-    """Other values must be of exactly the type."""
-    assert accepts(lambda name, each: validation.check_type_or_none(name, each, int), value) is valid
-
-
 def test_list_of_a_type_checks_each_entry():
     """The error contains the index of the invalid entry."""
     validation.check_list_of("the flags", (True, False), bool)
     with pytest.raises(InvalidArgument, match=r"^the flags\[1\] must be bool"):
         validation.check_list_of("the flags", (True, 0), bool)
+
+
+def test_instance_of_a_subclass_is_accepted():
+    """An instance of another class is rejected, with the names of the accepted classes."""
+
+    @attrs.frozen
+    class Options:
+        amount: object = attrs.field(default=None, validator=validation.instance_validator(int, str))
+
+    assert [Options(each).amount for each in (None, True, "a")] == [None, True, "a"]
+    with pytest.raises(InvalidArgument, match=r"^Options: amount must be a int or str"):
+        Options(1.5)
 
 
 def test_variables_are_copied():

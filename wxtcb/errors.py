@@ -47,42 +47,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = [
-    "AccountBlocked",
-    "ApiError",
-    "BadReply",
-    "CloudError",
-    "CloudUnavailable",
-    "IPNotAllowed",
-    "InvalidAppSecret",
-    "InvalidArgument",
-    "InvalidRequest",
-    "InvalidTicket",
-    "InvalidToken",
-    "OperationFailed",
-    "OperationNotFound",
-    "OperationNotReady",
-    "OperationTimeout",
-    "OutcomeUnknown",
-    "PartialFailure",
-    "PermissionDenied",
-    "PlatformBusy",
-    "QuotaExceeded",
-    "RateLimited",
-    "SendVetoed",
-    "SessionClosed",
-    "TicketError",
-    "TicketExpired",
-    "TicketMissing",
-    "TokenConflict",
-    "TokenFetchLimit",
-    "TokenStoreError",
-    "TransferError",
-    "TransportError",
-    "WrongLoop",
-    "WxtcbError",
-]
-
 
 class WxtcbError(Exception):
     """Base class of all errors of wxtcb.
@@ -100,10 +64,8 @@ class WxtcbError(Exception):
 
     def __init__(self, message: str, *, endpoint: str | None = None, reason: str | None = None) -> None:
         super().__init__(message)
-        self.reason = reason or message
-        self.endpoint = endpoint
-        self.maybe_acted = 0
-        self.retry_after = None
+        self.reason, self.endpoint = reason or message, endpoint
+        self.maybe_acted, self.retry_after = 0, None
 
     def add_hint(self, hint: str) -> None:
         """Append a sentence to the message."""
@@ -119,9 +81,6 @@ def _rebuild_error(error_class: type[WxtcbError], args: tuple[object, ...]) -> W
     error = error_class.__new__(error_class)
     error.args = args
     return error
-
-
-# Errors raised before a request is sent
 
 
 class InvalidArgument(WxtcbError, ValueError):
@@ -229,9 +188,6 @@ class TokenStoreError(WxtcbError):
         self.permanent = permanent
 
 
-# Errors of a request that was sent, or could not be sent
-
-
 class TransportError(WxtcbError):
     """No response was received.
 
@@ -242,8 +198,7 @@ class TransportError(WxtcbError):
     def __init__(self, reason: str, *, endpoint: str, sent: bool, timeout: bool = False) -> None:
         effect = "It may have reached the platform." if sent else "No request was sent."
         super().__init__(f"{endpoint}: {reason}. {effect}", endpoint=endpoint, reason=reason)
-        self.sent = sent
-        self.timeout = timeout
+        self.sent, self.timeout = sent, timeout
 
 
 class BadReply(WxtcbError):
@@ -255,8 +210,7 @@ class BadReply(WxtcbError):
 
     def __init__(self, reason: str, *, endpoint: str, status: int, permanent: bool = False) -> None:
         super().__init__(f"{endpoint}: HTTP {status}, {reason}.", endpoint=endpoint, reason=f"HTTP {status}, {reason}")
-        self.status = status
-        self.permanent = permanent
+        self.status, self.permanent = status, permanent
 
 
 class OutcomeUnknown(WxtcbError):
@@ -309,10 +263,7 @@ class PartialFailure(WxtcbError):
             f"{first}{more}{ended}{earlier}",
             endpoint=endpoint,
         )
-        self.reply = reply
-        self.failed = tuple(failed)
-        self.cause = cause
-        self.maybe_acted = maybe_acted
+        self.reply, self.failed, self.cause, self.maybe_acted = reply, tuple(failed), cause, maybe_acted
         if cause is not None:
             self.retry_after, self.maybe_acted = cause.retry_after, cause.maybe_acted
 
@@ -343,14 +294,8 @@ class TransferError(WxtcbError):
         bytes_sent: int = 0,
     ) -> None:
         super().__init__(message, reason=reason)
-        self.status = status
-        self.code = code
-        self.request_id = request_id
-        self.stored = stored
-        self.bytes_sent = bytes_sent
-
-
-# Errors of waiting
+        self.status, self.code, self.request_id = status, code, request_id
+        self.stored, self.bytes_sent = stored, bytes_sent
 
 
 class OperationNotReady(WxtcbError):
@@ -362,9 +307,7 @@ class OperationNotReady(WxtcbError):
 
     def __init__(self, message: str, *, resource: str, status: str | None, env: str | None = None) -> None:
         super().__init__(f"{resource}: {message}")
-        self.resource = resource
-        self.status = status
-        self.env = env
+        self.resource, self.status, self.env = resource, status, env
 
 
 class OperationTimeout(OperationNotReady, TimeoutError):
@@ -377,9 +320,6 @@ class OperationFailed(OperationNotReady):
 
 class OperationNotFound(OperationNotReady):
     """A resource missing from several polls in a row: it was removed, or never existed."""
-
-
-# Errors of the platform: a response with an errcode
 
 
 class ApiError(WxtcbError):
@@ -397,9 +337,7 @@ class ApiError(WxtcbError):
     def __init__(self, errcode: int, errmsg: str, *, endpoint: str, rid: str | None = None, hint: str = "") -> None:
         reason = f"{errcode} {errmsg}"
         super().__init__(f"{endpoint}: {reason}. {self.effect} {hint}".rstrip(), endpoint=endpoint, reason=reason)
-        self.errcode = errcode
-        self.errmsg = errmsg
-        self.rid = rid
+        self.errcode, self.errmsg, self.rid = errcode, errmsg, rid
 
 
 class PlatformBusy(ApiError):

@@ -12,15 +12,10 @@ import attrs
 
 from wxtcb.errors import WxtcbError
 
-# Calls
-
 
 @attrs.frozen
 class CallStarted:
-    """A call that is about to wait for a slot of the request limiter.
-
-    `call` is a number that all events of this call share.
-    """
+    """A call that is about to wait for a slot of the request limiter; all its events have the same number `call`."""
 
     endpoint: str
     call: int
@@ -104,9 +99,6 @@ class EndpointRateLimited:
     retry_after: float
 
 
-# Tokens
-
-
 @attrs.frozen
 class TokenRejected:
     """A token, number `generation`, that the platform rejected with `errcode`."""
@@ -160,9 +152,6 @@ class TokenConflictDetected:
     conflicts: int
     min_fetch_interval: float
     hint: str
-
-
-# Ticket receiver
 
 
 @attrs.frozen

@@ -37,9 +37,6 @@ _WHITESPACE: Final = re.compile(r"[\s\x00-\x1f]")
 _LOOPBACK_HOST: Final = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 
 
-# Single values
-
-
 def check_string(name: str, value: object) -> None:
     """Raise unless *value* is a string with at least one character that is not whitespace."""
     if not isinstance(value, str) or not value.strip():
@@ -77,12 +74,6 @@ def check_type(name: str, value: object, expected_type: type) -> None:
         raise InvalidArgument(f"{name} must be {expected_type.__name__}, not {type(value).__name__}")
 
 
-def check_type_or_none(name: str, value: object, expected_type: type) -> None:
-    """Raise unless *value* is None or of exactly *expected_type*."""
-    if value is not None:
-        check_type(name, value, expected_type)
-
-
 def check_secret(name: str, value: object) -> None:
     """Raise unless *value* is a non-empty string or `Secret` in valid Unicode; the message does not quote it."""
     if not isinstance(value, str | Secret) or not value or not is_valid_unicode(value):
@@ -113,9 +104,6 @@ def to_file_path(path: object, *, memory_hint: str) -> Path:
     if text == ":memory:":
         raise InvalidArgument(f"path must be a file path; {memory_hint}")
     return Path(text).resolve()
-
-
-# Mappings
 
 
 def check_mapping(name: str, value: object) -> None:
@@ -150,9 +138,6 @@ def check_variables(name: str, value: object) -> None:
 def to_variables(value: Variables | None) -> Variables | None:
     """Copy a mapping, so that a later change of the original cannot bypass the checks."""
     return dict(value) if isinstance(value, Mapping) else value
-
-
-# Lists, which become tuples in frozen classes
 
 
 def check_list(name: str, value: object, check_entry: Callable[[str, object], None]) -> None:
@@ -194,9 +179,6 @@ def to_str_tuple(value: Iterable[str]) -> tuple[str, ...]:
 def to_str_tuple_or_none(value: Iterable[str] | None) -> tuple[str, ...] | None:
     """Convert as `to_tuple` does, except None."""
     return None if value is None else to_tuple(value)
-
-
-# attrs validators
 
 
 def validator(check: Callable[[str, object], None], *, optional: bool = False) -> Validator:
@@ -260,9 +242,6 @@ def hide_arguments_in_traceback(cls: type[T]) -> type[T]:
     # A plain assignment would be an error for mypy (method-assign).
     type.__setattr__(cls, "__init__", init_without_frames)
     return cls
-
-
-# URLs
 
 
 def check_base_url(value: object, *, allow_http: bool) -> None:

@@ -9,6 +9,7 @@ import pytest
 import wxtcb
 from wxtcb import TransferError
 from wxtcb.api import storage
+from wxtcb.api._transfer import is_stored
 from wxtcb.sandbox import Fault, FaultKind
 
 LOOK = "/componenttcb/getbucket"
@@ -74,7 +75,7 @@ async def test_multipart_object_is_not_recognised_by_its_hash(size):
         file = storage.StoredFile(key="a", last_modified="", md5="6f58-2", size=size)
         return storage.FileList(contents=(file,))
 
-    assert await storage.transfer.is_stored(page, "a", 5, "x") is (None if size == 5 else False)
+    assert await is_stored(page, "a", 5, "x") is (None if size == 5 else False)
 
 
 @pytest.mark.parametrize("trouble", [FaultKind.HTTP, FaultKind.HTTP_AFTER])

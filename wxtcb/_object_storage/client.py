@@ -57,10 +57,9 @@ class StorageClient:
     """Client for object storage; its connections are opened on first use and closed with the session.
 
     Of an aiohttp session passed by the caller, only the connector is used: its middlewares, cookies, headers and
-    credentials are meant for WeChat.
-
-    The slots of `limiter` bound the number of concurrent transfers, in FIFO order. A transfer has no overall time
-    limit: `timeout.connect` limits the time to connect, and `timeout.reply` each pause in the transfer after that.
+    credentials are meant for WeChat. The slots of `limiter` bound the number of concurrent transfers, in FIFO order. A
+    transfer has no overall time limit: `timeout.connect` limits the time to connect, and `timeout.reply` each pause in
+    the transfer after that.
     """
 
     timeout: Timeout
@@ -110,34 +109,27 @@ class StorageClient:
         if self._closed or (self._http is not None and (connector is None or connector.closed)):
             return SendFailure("the connections are closed", sent=False, closed=True)
         try:
-            return await self._send_on_session(self._session or self._open_session(connector), request, read)
+            session = self._session or self._open_session(connector)
+            response = await session.request(
+                request.method,
+                raw_url(request.url),
+                data=request.build_body(),
+                headers=request.headers,
+                allow_redirects=False,
+                proxy=self._proxy.reveal() if self._proxy else None,
+                ssl=self._ssl or True,
+            )
+            self._open_responses.add(response)
+            try:
+                return await read(response)
+            finally:
+                self._open_responses.discard(response)
+                response.close()
         except asyncio.CancelledError as error:
             return map_cancellation(error, sent=request.sent, closed=self._closed)
         # Any exception of aiohttp may hold the signed URL, so none may leave.
         except Exception as error:
             return map_exception(error, sent=request.sent)
-
-    async def _send_on_session(
-        self,
-        session: aiohttp.ClientSession,
-        request: StorageRequest,
-        read: Callable[[aiohttp.ClientResponse], Awaitable[T]],
-    ) -> T:
-        response = await session.request(
-            request.method,
-            raw_url(request.url),
-            data=request.build_body(),
-            headers=request.headers,
-            allow_redirects=False,
-            proxy=self._proxy.reveal() if self._proxy else None,
-            ssl=self._ssl or True,
-        )
-        self._open_responses.add(response)
-        try:
-            return await read(response)
-        finally:
-            self._open_responses.discard(response)
-            response.close()
 
     def _open_session(self, connector: aiohttp.BaseConnector | None) -> aiohttp.ClientSession:
         """Open a session on *connector*, or on a new one that opens a connection for each transfer."""

@@ -63,44 +63,30 @@ async def download(
 
     *get_url* is called again after each lost connection, because signed URLs expire. The download is then resumed. It
     fails after `MAX_BREAKS_WITHOUT_PROGRESS` lost connections in a row that brought no data, and at once if the URL is
-    rejected.
-
-    Raises `TransferError`, `SessionClosed`, or `InvalidArgument` if no file can be created at *path*.
+    rejected. Raises `TransferError`, `SessionClosed`, or `InvalidArgument` if no file can be created at *path*.
     """
     async with client.slot(), open_partial_download(path, progress) as partial_download:
-        await _fetch_with_resume(client, partial_download, label=label, get_url=get_url, retry_policy=retry_policy)
+        furthest, breaks = 0, 0
+        while True:
+            url = await get_url()
+            request = StorageRequest("GET", url, partial_download.range_headers())
+            result = await client.send(request, partial_download.receive)
+            if result is DownloadStatus.COMPLETE or partial_download.error is not None:
+                break
+            # Compared with the furthest position, not the last one: a file that changes starts again from 0 each time,
+            # and would otherwise count as progress without end.
+            breaks = breaks + 1 if partial_download.size <= furthest else 0
+            furthest = max(furthest, partial_download.size)
+            if breaks == MAX_BREAKS_WITHOUT_PROGRESS or _is_permanent(result):
+                raise _download_error(label, result, partial_download, url)
+            # Also without a delay, `sleep` raises `SessionClosed` once the session is closed.
+            await client.limiter.sleep(retry_policy.backoff(breaks, random.uniform) if breaks else 0)
         with suppress(TransferAborted):
             await partial_download.finish()
         if (error := partial_download.error) is not None:
             reason, sent = f"{type(error).__name__}: {error}", partial_download.size
             raise transfer_error(label, None, reason, (), _NO_FILE_MESSAGE, stored=None, sent=sent) from error
         return DownloadedFile(partial_download.target, partial_download.size)
-
-
-async def _fetch_with_resume(
-    client: StorageClient,
-    partial_download: PartialDownload,
-    *,
-    label: str,
-    get_url: Callable[[], Awaitable[Secret]],
-    retry_policy: RetryPolicy,
-) -> None:
-    furthest, breaks = 0, 0
-    while True:
-        url = await get_url()
-        result = await client.send(
-            StorageRequest("GET", url, partial_download.range_headers()), partial_download.receive
-        )
-        if result is DownloadStatus.COMPLETE or partial_download.error is not None:
-            return
-        # Compared with the furthest position, not the last one: a file that changes starts again from 0 each time, and
-        # would otherwise count as progress without end.
-        breaks = breaks + 1 if partial_download.size <= furthest else 0
-        furthest = max(furthest, partial_download.size)
-        if breaks == MAX_BREAKS_WITHOUT_PROGRESS or _is_permanent(result):
-            raise _download_error(label, result, partial_download, url)
-        # Also without a delay, `sleep` raises `SessionClosed` once the session is closed.
-        await client.limiter.sleep(retry_policy.backoff(breaks, random.uniform) if breaks else 0)
 
 
 def _is_permanent(result: StorageResponse | SendFailure | DownloadStatus) -> bool:

@@ -47,10 +47,7 @@ class StorageResponse:
 
 
 def _parse_error(body: bytes) -> dict[str, str]:
-    """Return the fields of an XML error that are direct children of its root, each bounded in length.
-
-    Of a truncated document, the fields before the break are returned. Anything else yields no fields.
-    """
+    """Return the bounded direct children of an XML error's root; of a truncated document, those before the break."""
     texts: dict[str, str] = {}
     path: list[str] = []
 

@@ -2,10 +2,8 @@
 
 `encode_request` does everything that precedes sending: it checks the call, adds the action, and writes the body.
 `read_reply` does everything that follows: it parses the envelope with errcode and errmsg, and structures the rest as
-the reply class of the endpoint. Neither does I/O.
-
-None is never sent, and nothing else is ever left out of a body. Which fields a reply may have:
-`wxtcb._protocol.converter`. How a field is written in JSON: `wxtcb._protocol.fields`.
+the reply class of the endpoint. Neither does I/O. None is never sent, and nothing else is ever left out of a body.
+Which fields a reply may have: `wxtcb._protocol.converter`. How a field is written in JSON: `wxtcb._protocol.fields`.
 """
 
 from __future__ import annotations
@@ -45,9 +43,6 @@ _MAX_EXCERPT_BYTES: Final = 4096
 _REASON_FIELDS: Final = ("errmsg", "errormsg", "result")
 # Values that need no conversion. Checked by exact type, because that is the fastest check of the usual case.
 _SCALAR_TYPES: Final = frozenset({str, int, bool})
-
-
-# Requests
 
 
 @attrs.frozen(repr=False)
@@ -161,17 +156,13 @@ def json_escaped(secret: Secret) -> Secret:
     return Secret(orjson.dumps(secret.reveal())[1:-1].decode())
 
 
-# Replies
-
-
 def read_reply(endpoint: Endpoint[R], data: bytes, secrets: tuple[Secret, ...] = ()) -> R | ApiError | BadReply:
     """Read the body of a response with HTTP status 200.
 
     Returns the typed reply, the error of its errcode, or `BadReply` for a body that is neither. Errors are returned,
-    not raised, because the frames of the caller contain the token.
-
-    The values of *secrets* are redacted from every text of the platform that an error may quote: errmsg, the reasons of
-    a batch's failures, and the beginning of a page that is not JSON. Nothing else of the body is quoted.
+    not raised, because the frames of the caller contain the token. The values of *secrets* are redacted from every text
+    of the platform that an error may quote: errmsg, the reasons of a batch's failures, and the beginning of a page that
+    is not JSON. Nothing else of the body is quoted.
     """
     fields = _parse_envelope(endpoint, data, secrets)
     if not isinstance(fields, dict):
@@ -225,11 +216,7 @@ def _parse_envelope(
     text = redact(errmsg, *secrets) if isinstance(errmsg, str) else ""
     rid = _RID.search(text)
     return api_error(
-        errcode,
-        text,
-        endpoint=endpoint.path,
-        rid=rid and rid[1],
-        without_token=endpoint.credential is Credential.NONE,
+        errcode, text, endpoint=endpoint.path, rid=rid and rid[1], without_token=endpoint.credential is Credential.NONE
     )
 
 

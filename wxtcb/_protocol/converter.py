@@ -16,12 +16,7 @@ from typing import Any, Final, cast, get_args, get_origin
 
 import attrs
 import cattrs
-from cattrs.errors import (
-    AttributeValidationNote,
-    ClassValidationError,
-    IterableValidationError,
-    IterableValidationNote,
-)
+from cattrs.errors import AttributeValidationNote, ClassValidationError, IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, override
 from cattrs.v import format_exception
 
@@ -58,11 +53,9 @@ def make_converter(*, forbid_extra_keys: bool = False, detailed_validation: bool
     """Return a new strict converter for attrs classes with the metadata of `wxtcb._protocol.fields`.
 
     Hooks for further types can be registered on it. With *forbid_extra_keys* an unknown key is an error; a field found
-    under one of its `aliases` is then an error too.
-
-    Errors are cattrs' exception groups. `cattrs.transform_error` with `describe_error` turns them into lines such as
-    "required field missing @ $.info_list[0].env", which quote no value. Without *detailed_validation*, which is faster,
-    the first error of an object is raised by itself.
+    under one of its `aliases` is then an error too. Errors are cattrs' exception groups. `cattrs.transform_error` with
+    `describe_error` turns them into lines such as "required field missing @ $.info_list[0].env", which quote no value.
+    Without *detailed_validation*, which is faster, the first error of an object is raised by itself.
     """
     converter = cattrs.Converter(detailed_validation=detailed_validation)
     # cattrs itself would convert: str(5), int("5"), bool("false"). An int is accepted for a float, because JSON does
@@ -76,9 +69,6 @@ def make_converter(*, forbid_extra_keys: bool = False, detailed_validation: bool
     converter.register_structure_hook_func(lambda type_: type_ is Secret, _structure_secret)
     converter.register_structure_hook(str | Secret, _exact_type_hook(str))
     return converter
-
-
-# Hooks for values
 
 
 def _exact_type_hook(*accepted: type) -> StructureHook:
@@ -122,9 +112,6 @@ def _sequence_hook(type_: Any, converter: cattrs.Converter) -> StructureHook:
         return build(entries)
 
     return structure
-
-
-# Hooks for attrs classes
 
 
 def _attrs_hook(
@@ -212,10 +199,8 @@ def _treats_null_as_missing(field: attrs.Attribute[Any]) -> bool:
 
 
 def _first_non_empty(fields: dict[str, object], name: str, others: Iterable[str]) -> str:
-    """Return the first of *name* and *others* with a value that is not empty, else the first with any value.
-
-    An empty list under one name may accompany a list of failures under another.
-    """
+    """Return the first of *name* and *others* with a value that is not empty, else the first with any value."""
+    # An empty list under one name may accompany a list of failures under another.
     present = [each for each in (name, *others) if fields.get(each) is not None]
     return max(present, key=lambda each: bool(fields[each]), default=name)
 
@@ -238,9 +223,6 @@ Raises `cattrs.StructureHandlerNotFoundError` for a class with a field of a type
 """
 
 
-# Large replies, in slices
-
-
 @attrs.frozen(eq=False)
 class _Prestructured:
     """The result of structuring a list of strings ahead of the object that contains it."""
@@ -251,10 +233,9 @@ class _Prestructured:
 def structure_lists_in_slices(cls: type[attrs.AttrsInstance], fields: dict[str, Any]) -> Iterator[int]:
     """Structure the lists in *fields*, the JSON of a *cls*, in place and step by step.
 
-    Yields after at most `SLICE_SIZE` entries, with their number, so that the caller can let other tasks run.
-    Afterwards `structure_hook` has little left to do.
-
-    A slice with an invalid entry is left unchanged: `structure_hook` then reports the entry with its index.
+    Yields after at most `SLICE_SIZE` entries, with their number, so that the caller can let other tasks run. Afterwards
+    `structure_hook` has little left to do. A slice with an invalid entry is left unchanged: `structure_hook` then
+    reports the entry with its index.
     """
     for name, nested, is_list in _nested_fields(cls):
         value = fields.get(name)

@@ -10,21 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from wxtcb.errors import (
-    AccountBlocked,
-    ApiError,
-    CloudError,
-    CloudUnavailable,
-    InvalidAppSecret,
-    InvalidRequest,
-    InvalidTicket,
-    InvalidToken,
-    IPNotAllowed,
-    PermissionDenied,
-    PlatformBusy,
-    QuotaExceeded,
-    RateLimited,
-)
+from wxtcb import errors
 
 _CREDENTIAL_REJECTED = "The token is wrong, expired or no longer the latest."
 _WAIT_FOR_TICKET = "Wait for the next push (every 10 minutes), or request one with api.token.api_start_push_ticket."
@@ -42,122 +28,131 @@ _QUOTA_EXCEEDED = "The environment's own quota is exceeded; wait for its reset o
 _FUNCTION_LOG = "See the function's log in the cloud console."
 _REPORT_BUG = "If there is no such proxy, this is a bug in wxtcb: report it with the rid."
 
-ERRCODES: Final[Mapping[int, tuple[type[ApiError], str]]] = MappingProxyType(
+ERRCODES: Final[Mapping[int, tuple[type[errors.ApiError], str]]] = MappingProxyType(
     {
         # Open Platform: busy, internal error
-        -1: (PlatformBusy, _RETRY_LATER),
-        -1000: (CloudUnavailable, _RETRY_LATER),
+        -1: (errors.PlatformBusy, _RETRY_LATER),
+        -1000: (errors.CloudUnavailable, _RETRY_LATER),
         # Cloud development: transient codes, which CloudBase lists as internal errors or timeouts
-        -501001: (CloudUnavailable, _RETRY_LATER),
-        -501002: (CloudUnavailable, _RETRY_LATER),
-        -502011: (CloudUnavailable, _RETRY_LATER),
-        -601001: (CloudUnavailable, _RETRY_LATER),
-        -601003: (CloudUnavailable, _RETRY_LATER),
+        -501001: (errors.CloudUnavailable, _RETRY_LATER),
+        -501002: (errors.CloudUnavailable, _RETRY_LATER),
+        -502011: (errors.CloudUnavailable, _RETRY_LATER),
+        -601001: (errors.CloudUnavailable, _RETRY_LATER),
+        -601003: (errors.CloudUnavailable, _RETRY_LATER),
         # Cloud development: codes that a retry does not fix
-        -501000: (CloudError, _CHECK_ARGUMENTS),
-        -501005: (CloudError, "Check the environment id, and that the environment is NORMAL."),
-        -501003: (CloudError, _QUOTA_EXCEEDED),
-        -501004: (CloudError, "Too many concurrent calls; lower `connections` and try again."),
-        -501006: (CloudError, _CHECK_ARGUMENTS),
-        -501007: (CloudError, "Check the arguments against errmsg."),
-        -501008: (CloudError, _CHECK_PERMISSIONS),
-        -501009: (CloudError, _CHECK_EXISTENCE),
-        -501015: (CloudError, _QUOTA_EXCEEDED),
-        -501016: (CloudError, _QUOTA_EXCEEDED),
-        -501017: (CloudError, _QUOTA_EXCEEDED),
-        -501018: (CloudError, _CHECK_EXISTENCE),
-        -501019: (CloudError, _CHECK_PERMISSIONS),
-        -502001: (CloudError, _CHECK_ARGUMENTS),
-        -502002: (CloudError, "Check the database statement."),
-        -502003: (CloudError, _CHECK_PERMISSIONS),
-        -502005: (CloudError, _CHECK_EXISTENCE),
-        -503001: (CloudError, _CHECK_ARGUMENTS),
-        -503002: (CloudError, _CHECK_PERMISSIONS),
-        -503003: (CloudError, _CHECK_EXISTENCE),
-        -504001: (CloudError, _FUNCTION_LOG),
-        -504002: (CloudError, _FUNCTION_LOG),
-        -601002: (CloudError, _CHECK_ARGUMENTS),
+        -501000: (errors.CloudError, _CHECK_ARGUMENTS),
+        -501005: (errors.CloudError, "Check the environment id, and that the environment is NORMAL."),
+        -501003: (errors.CloudError, _QUOTA_EXCEEDED),
+        -501004: (errors.CloudError, "Too many concurrent calls; lower `connections` and try again."),
+        -501006: (errors.CloudError, _CHECK_ARGUMENTS),
+        -501007: (errors.CloudError, "Check the arguments against errmsg."),
+        -501008: (errors.CloudError, _CHECK_PERMISSIONS),
+        -501009: (errors.CloudError, _CHECK_EXISTENCE),
+        -501015: (errors.CloudError, _QUOTA_EXCEEDED),
+        -501016: (errors.CloudError, _QUOTA_EXCEEDED),
+        -501017: (errors.CloudError, _QUOTA_EXCEEDED),
+        -501018: (errors.CloudError, _CHECK_EXISTENCE),
+        -501019: (errors.CloudError, _CHECK_PERMISSIONS),
+        -502001: (errors.CloudError, _CHECK_ARGUMENTS),
+        -502002: (errors.CloudError, "Check the database statement."),
+        -502003: (errors.CloudError, _CHECK_PERMISSIONS),
+        -502005: (errors.CloudError, _CHECK_EXISTENCE),
+        -503001: (errors.CloudError, _CHECK_ARGUMENTS),
+        -503002: (errors.CloudError, _CHECK_PERMISSIONS),
+        -503003: (errors.CloudError, _CHECK_EXISTENCE),
+        -504001: (errors.CloudError, _FUNCTION_LOG),
+        -504002: (errors.CloudError, _FUNCTION_LOG),
+        -601002: (errors.CloudError, _CHECK_ARGUMENTS),
         # Credentials: token, ticket, app secret
-        40001: (InvalidToken, _CREDENTIAL_REJECTED),
-        40014: (InvalidToken, _CREDENTIAL_REJECTED),
-        40094: (InvalidToken, _CREDENTIAL_REJECTED),
-        42001: (InvalidToken, _CREDENTIAL_REJECTED),
-        40091: (InvalidTicket, _WAIT_FOR_TICKET),
-        61005: (InvalidTicket, "The ticket is older than 12 hours. " + _WAIT_FOR_TICKET),
-        61006: (InvalidTicket, "The ticket does not belong to this platform. " + _WAIT_FOR_TICKET),
-        40125: (InvalidAppSecret, "Check component_appsecret; it may have been reset on open.weixin.qq.com."),
+        40001: (errors.InvalidToken, _CREDENTIAL_REJECTED),
+        40014: (errors.InvalidToken, _CREDENTIAL_REJECTED),
+        40094: (errors.InvalidToken, _CREDENTIAL_REJECTED),
+        42001: (errors.InvalidToken, _CREDENTIAL_REJECTED),
+        40091: (errors.InvalidTicket, _WAIT_FOR_TICKET),
+        61005: (errors.InvalidTicket, "The ticket is older than 12 hours. " + _WAIT_FOR_TICKET),
+        61006: (errors.InvalidTicket, "The ticket does not belong to this platform. " + _WAIT_FOR_TICKET),
+        40125: (errors.InvalidAppSecret, "Check component_appsecret; it may have been reset on open.weixin.qq.com."),
         # Limits and quotas
-        45011: (RateLimited, "The limit of this path is reset with the next minute."),
-        45009: (QuotaExceeded, "Wait for the reset (presumably midnight, China time), or clear the quota."),
-        48006: (QuotaExceeded, "The ten quota resets of this month are used up; wait for the next month."),
+        45011: (errors.RateLimited, "The limit of this path is reset with the next minute."),
+        45009: (errors.QuotaExceeded, "Wait for the reset (presumably midnight, China time), or clear the quota."),
+        48006: (errors.QuotaExceeded, "The ten quota resets of this month are used up; wait for the next month."),
         # Allowed addresses, permissions, blocked accounts
-        61004: (IPNotAllowed, _ALLOWED_IPS),
-        40164: (IPNotAllowed, _ALLOWED_IPS),
-        45035: (IPNotAllowed, _ALLOWED_IPS),
-        40090: (IPNotAllowed, _ALLOWED_IPS),
-        48001: (PermissionDenied, "Request the permission for this interface on open.weixin.qq.com."),
-        61003: (PermissionDenied, _REAUTHORISE),
-        61007: (PermissionDenied, _GRANT_PERMISSION),
-        61016: (PermissionDenied, "The granted permission set is not confirmed yet."),
-        61017: (PermissionDenied, _GRANT_PERMISSION),
-        61028: (PermissionDenied, "Publish the platform first."),
-        50001: (PermissionDenied, _REAUTHORISE),
-        76003: (PermissionDenied, "The rid or path belongs to another account."),
-        85088: (PermissionDenied, "Enable batch cloud development (批量云开发) for the platform in its console first."),
-        86000: (PermissionDenied, "A platform must make this call on behalf of a mini program."),
-        89503: (PermissionDenied, "An administrator must confirm the address."),
-        48004: (AccountBlocked, _ACCOUNT_NOTICES),
-        50002: (AccountBlocked, _ACCOUNT_NOTICES),
-        61011: (AccountBlocked, "Check component_appid, and that the platform is live. " + _ACCOUNT_NOTICES),
+        61004: (errors.IPNotAllowed, _ALLOWED_IPS),
+        40164: (errors.IPNotAllowed, _ALLOWED_IPS),
+        45035: (errors.IPNotAllowed, _ALLOWED_IPS),
+        40090: (errors.IPNotAllowed, _ALLOWED_IPS),
+        48001: (errors.PermissionDenied, "Request the permission for this interface on open.weixin.qq.com."),
+        61003: (errors.PermissionDenied, _REAUTHORISE),
+        61007: (errors.PermissionDenied, _GRANT_PERMISSION),
+        61016: (errors.PermissionDenied, "The granted permission set is not confirmed yet."),
+        61017: (errors.PermissionDenied, _GRANT_PERMISSION),
+        61028: (errors.PermissionDenied, "Publish the platform first."),
+        50001: (errors.PermissionDenied, _REAUTHORISE),
+        76003: (errors.PermissionDenied, "The rid or path belongs to another account."),
+        85088: (
+            errors.PermissionDenied,
+            "Enable batch cloud development (批量云开发) for the platform in its console first.",
+        ),
+        86000: (errors.PermissionDenied, "A platform must make this call on behalf of a mini program."),
+        89503: (errors.PermissionDenied, "An administrator must confirm the address."),
+        48004: (errors.AccountBlocked, _ACCOUNT_NOTICES),
+        50002: (errors.AccountBlocked, _ACCOUNT_NOTICES),
+        61011: (errors.AccountBlocked, "Check component_appid, and that the platform is live. " + _ACCOUNT_NOTICES),
         # Requests that fail again unchanged
-        40002: (InvalidRequest, "Check the grant type."),
-        40013: (InvalidRequest, "Check the appid: it is malformed, unknown, or of another kind of account."),
-        40029: (InvalidRequest, "The authorisation code is invalid; ask the administrator to authorise again."),
-        40066: (InvalidRequest, "Check base_url: the platform does not know this path."),
-        40097: (InvalidRequest, "Check the arguments against errmsg and the platform's page of this call."),
-        40101: (InvalidRequest, "A field the platform requires is missing."),
-        41001: (InvalidRequest, "The request arrived without its token: a proxy may strip the query. " + _REPORT_BUG),
-        41002: (InvalidRequest, "The appid is missing."),
-        41004: (InvalidRequest, "The component_appsecret is missing."),
-        41018: (InvalidRequest, "The component_appid is missing."),
-        42002: (InvalidRequest, _REAUTHORISE),
-        42007: (InvalidRequest, _REAUTHORISE),
-        43001: (InvalidRequest, "The call must be a GET: a proxy may change the method. " + _REPORT_BUG),
-        43002: (InvalidRequest, "The call must be a POST: a proxy may change the method. " + _REPORT_BUG),
-        43003: (InvalidRequest, "Use an https base_url."),
-        44002: (InvalidRequest, "The request arrived without its body: a proxy may strip it. " + _REPORT_BUG),
-        45002: (InvalidRequest, "The request is too large: send fewer entries at once."),
-        47001: (InvalidRequest, "The platform cannot parse the request: a field has the wrong type or bad UTF-8."),
-        61000: (InvalidRequest, "The account is not a third-party platform of the right type."),
-        61001: (InvalidRequest, "The platform's type and appid do not match."),
-        61009: (InvalidRequest, "The authorisation code is invalid; ask the administrator to authorise again."),
-        61010: (InvalidRequest, "The authorisation code has expired; ask the administrator to authorise again."),
-        61014: (InvalidRequest, "The call needs the component_access_token, not another kind of token."),
-        61015: (InvalidRequest, "The call needs the account's own token, not the platform's."),
-        61023: (InvalidRequest, _REAUTHORISE),
-        61024: (InvalidRequest, "A platform fetches its token with getComponentAccessToken."),
-        76001: (InvalidRequest, "WeChat does not know this rid, or has deleted it after 7 days."),
-        76002: (InvalidRequest, "The rid is empty or malformed."),
-        76004: (InvalidRequest, "WeChat stores a rid for 7 days only."),
-        76021: (InvalidRequest, "Check the path in the query."),
-        76022: (InvalidRequest, "This kind of account has no quota for the path in the query."),
+        40002: (errors.InvalidRequest, "Check the grant type."),
+        40013: (errors.InvalidRequest, "Check the appid: it is malformed, unknown, or of another kind of account."),
+        40029: (errors.InvalidRequest, "The authorisation code is invalid; ask the administrator to authorise again."),
+        40066: (errors.InvalidRequest, "Check base_url: the platform does not know this path."),
+        40097: (errors.InvalidRequest, "Check the arguments against errmsg and the platform's page of this call."),
+        40101: (errors.InvalidRequest, "A field the platform requires is missing."),
+        41001: (
+            errors.InvalidRequest,
+            "The request arrived without its token: a proxy may strip the query. " + _REPORT_BUG,
+        ),
+        41002: (errors.InvalidRequest, "The appid is missing."),
+        41004: (errors.InvalidRequest, "The component_appsecret is missing."),
+        41018: (errors.InvalidRequest, "The component_appid is missing."),
+        42002: (errors.InvalidRequest, _REAUTHORISE),
+        42007: (errors.InvalidRequest, _REAUTHORISE),
+        43001: (errors.InvalidRequest, "The call must be a GET: a proxy may change the method. " + _REPORT_BUG),
+        43002: (errors.InvalidRequest, "The call must be a POST: a proxy may change the method. " + _REPORT_BUG),
+        43003: (errors.InvalidRequest, "Use an https base_url."),
+        44002: (errors.InvalidRequest, "The request arrived without its body: a proxy may strip it. " + _REPORT_BUG),
+        45002: (errors.InvalidRequest, "The request is too large: send fewer entries at once."),
+        47001: (
+            errors.InvalidRequest,
+            "The platform cannot parse the request: a field has the wrong type or bad UTF-8.",
+        ),
+        61000: (errors.InvalidRequest, "The account is not a third-party platform of the right type."),
+        61001: (errors.InvalidRequest, "The platform's type and appid do not match."),
+        61009: (errors.InvalidRequest, "The authorisation code is invalid; ask the administrator to authorise again."),
+        61010: (errors.InvalidRequest, "The authorisation code has expired; ask the administrator to authorise again."),
+        61014: (errors.InvalidRequest, "The call needs the component_access_token, not another kind of token."),
+        61015: (errors.InvalidRequest, "The call needs the account's own token, not the platform's."),
+        61023: (errors.InvalidRequest, _REAUTHORISE),
+        61024: (errors.InvalidRequest, "A platform fetches its token with getComponentAccessToken."),
+        76001: (errors.InvalidRequest, "WeChat does not know this rid, or has deleted it after 7 days."),
+        76002: (errors.InvalidRequest, "The rid is empty or malformed."),
+        76004: (errors.InvalidRequest, "WeChat stores a rid for 7 days only."),
+        76021: (errors.InvalidRequest, "Check the path in the query."),
+        76022: (errors.InvalidRequest, "This kind of account has no quota for the path in the query."),
     }
 )
 
 
 def api_error(
     errcode: int, errmsg: str, *, endpoint: str, rid: str | None = None, without_token: bool = False
-) -> ApiError:
+) -> errors.ApiError:
     """Return the error for *errcode*, with its advice in the message.
 
     With *without_token* the call sent no token, so an invalid credential is the app secret.
     """
     # Codes of five or more digits below zero are those of cloud development; a code of that range that is missing here
     # is still an error of the cloud, not of the Open Platform.
-    default = CloudError if errcode <= -10000 else ApiError
+    default = errors.CloudError if errcode <= -10000 else errors.ApiError
     error_class, advice = ERRCODES.get(
         errcode, (default, "Unknown to wxtcb: look up errcode and rid in WeChat's documentation.")
     )
-    if without_token and error_class is InvalidToken:
+    if without_token and error_class is errors.InvalidToken:
         error_class, advice = ERRCODES[40125]  # invalid app secret
     return error_class(errcode, errmsg, endpoint=endpoint, rid=rid, hint=advice)

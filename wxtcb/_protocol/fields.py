@@ -118,10 +118,6 @@ def _string_to_number(value: object) -> float:
     return int(value) if value.lstrip("-").isdecimal() else number
 
 
-def _json_to_string(value: object) -> str:
-    return orjson.dumps(value).decode()
-
-
 def _string_to_json(value: object) -> object:
     if not isinstance(value, str):
         raise TypeError("JSON in a string")
@@ -130,4 +126,4 @@ def _string_to_json(value: object) -> object:
 
 
 NUMBER_IN_STRING: Final = WireFormat("number in a string", _number_to_string, _string_to_number)
-JSON_IN_STRING: Final = WireFormat("JSON in a string", _json_to_string, _string_to_json)
+JSON_IN_STRING: Final = WireFormat("JSON in a string", lambda value: orjson.dumps(value).decode(), _string_to_json)

@@ -11,17 +11,7 @@ if TYPE_CHECKING:
     from wxtcb._protocol.endpoint import Endpoint, Reply
     from wxtcb.api import cloudrun, containers, database, environment, functions, hosting, storage, token
 
-__all__ = [
-    "cloudrun",
-    "containers",
-    "database",
-    "endpoints",
-    "environment",
-    "functions",
-    "hosting",
-    "storage",
-    "token",
-]
+__all__ = ["cloudrun", "containers", "database", "endpoints", "environment", "functions", "hosting", "storage", "token"]
 
 # In the order of the platform's documentation, which is the order of `wxtcb endpoints`.
 _GROUPS = ("environment", "database", "storage", "hosting", "functions", "cloudrun", "containers", "token")

@@ -17,6 +17,7 @@ from wxtcb.validation import check_seconds
 
 if TYPE_CHECKING:
     from wxtcb._concurrency.shared_poll import Snapshot
+    from wxtcb.api.environment import EnvInfo, EnvList
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -74,6 +75,21 @@ class WaitCondition(Generic[S, T]):
     def failure_meaning(self, status: str) -> str | None:
         """Return the explanation of a failure status, or None for any other status."""
         return next((self.failure_statuses[each] for each in self.failure_statuses if fnmatchcase(status, each)), None)
+
+
+def env_normal(env: str) -> WaitCondition[EnvList, EnvInfo]:
+    """Return the condition that environment *env* is NORMAL."""
+    resource = f"environment {env}"
+    return WaitCondition(
+        resource=resource,
+        find=lambda listing: listing.by_env.get(env),
+        status_of=lambda info: info.status,
+        ready_statuses=frozenset({"NORMAL"}),
+        failure_statuses={"HALTED": "the platform stopped it (quota exceeded or blocked); see its page in the console"},
+        timeout_error=partial(OperationTimeout, resource=resource, env=env),
+        failure_error=partial(OperationFailed, resource=resource, env=env),
+        not_found_error=partial(OperationNotFound, resource=resource, env=env),
+    )
 
 
 @attrs.define

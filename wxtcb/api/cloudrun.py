@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +35,8 @@ from wxtcb.validation import (
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
+_VARIABLES: Final = wire_format(JSON_IN_STRING)
+_CHECK_VARIABLES: Final = validator(check_variables, optional=True)
 # Unlike the alias of createTcbEnv, this one allows no capital letters.
 _ALIAS_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]*")
 
@@ -187,7 +189,6 @@ async def describe_cloudbaserun_envs(session: Session) -> EnvList:
     """Return all cloud-hosting environments of the third-party platform; the list is not paged.
 
     `environment.describe_envs` returns those of cloud development.
-
     Official interface: getWxCloudBaseRunEnvs, page cloudrun-batch/cloudenv-mgnt/getWxCloudBaseRunEnvs.
     """
     return await session.call(DESCRIBE_CLOUDBASERUN_ENVS, {})
@@ -200,11 +201,8 @@ async def create_cloudbaserun_env(
 
     The environment is set up in the background: call `wait_until_env_normal` before you use it. *alias* must start with
     a-z and contain only a-z, 0-9 and '-', no capital letters. *vpc_id* and *subnet_ids* select an existing private
-    network; give both or neither.
-
-    Raises `InvalidArgument` before a request is sent, and `OutcomeUnknown` if the reply was lost: check with
-    `describe_cloudbaserun_envs` whether the alias exists before you retry.
-
+    network; give both or neither. Raises `InvalidArgument` before a request is sent, and `OutcomeUnknown` if the reply
+    was lost: check with `describe_cloudbaserun_envs` whether the alias exists before you retry.
     Official interface: createCloudbaseEnv, page cloudrun-batch/cloudenv-mgnt/createCloudbaseEnv.
     """
     subnets = None if subnet_ids is None else to_str_tuple(subnet_ids)
@@ -224,7 +222,6 @@ async def create_cloudbaserun_res_auth(session: Session, env_id: str) -> Done:
 
     The documentation does not say what a second call does, so it is never repeated automatically. After
     `OutcomeUnknown`, check in the console: no call returns the state. The platform may have withdrawn this call.
-
     Official interface: createCloudbaseMicrservice, page cloudrun-batch/service-mgnt/createCloudbaseMicrservice.
     """
     return await session.call(CREATE_CLOUDBASERUN_RES_AUTH, {"env_id": env_id})
@@ -236,16 +233,15 @@ async def wait_until_env_normal(
     """Wait until cloud-hosting environment *env_id* is NORMAL, and return it; its databases may not be running yet.
 
     All waiters of a session share their polls, as in `environment.wait_until_normal`. UNAVAILABLE and unknown statuses
-    keep waiting, and so does a poll with a transient error.
-
-    Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` for HALTED, `OperationNotFound` if the
-    environment is missing from at least 3 polls in a row over 30 seconds, and a permanent error of a poll.
+    keep waiting, and so does a poll with a transient error. Raises `OperationTimeout` after *timeout* seconds,
+    `OperationFailed` for HALTED, `OperationNotFound` if the environment is missing from at least 3 polls in a row over
+    30 seconds, and a permanent error of a poll.
     """
-    condition = WaitCondition(
+    condition = WaitCondition[EnvList, EnvInfo](
         resource=f"cloud-hosting environment {env_id}",
-        find=_find_env(env_id),
+        find=lambda listing: listing.by_env_id.get(env_id),
         status_of=lambda info: info.status,
-        ready_statuses=frozenset({_NORMAL}),
+        ready_statuses=frozenset({"NORMAL"}),
         failure_statuses=_ENV_FAILURE_STATUSES,
     )
     poller = session.shared_poller(DESCRIBE_CLOUDBASERUN_ENVS)
@@ -258,36 +254,29 @@ async def wait_until_databases_running(
     """Wait until environment *env_id* is NORMAL and all its `databases` are RUNNING, and return it.
 
     A NORMAL environment without databases is returned at once. While the environment is UNAVAILABLE, databases may
-    still be added.
-
-    Raises the errors of `wait_until_env_normal`, and `OperationFailed` also if a database is UNUSABLE or OVERDUE.
+    still be added. Raises the errors of `wait_until_env_normal`, and `OperationFailed` also if a database is UNUSABLE
+    or OVERDUE.
     """
-    condition = WaitCondition(
+    condition = WaitCondition[EnvList, EnvInfo](
         resource=f"databases of cloud-hosting environment {env_id}",
-        find=_find_env(env_id),
+        find=lambda listing: listing.by_env_id.get(env_id),
         status_of=_overall_database_status,
-        ready_statuses=frozenset({_RUNNING}),
+        ready_statuses=frozenset({"RUNNING"}),
         failure_statuses=_DATABASE_FAILURE_STATUSES,
     )
     poller = session.shared_poller(DESCRIBE_CLOUDBASERUN_ENVS)
     return await wait_until(poller, condition, timeout=timeout, interval=interval)
 
 
-def _find_env(env_id: str) -> Callable[[EnvList], EnvInfo | None]:
-    return lambda listing: listing.by_env_id.get(env_id)
-
-
 def _overall_database_status(info: EnvInfo) -> str | None:
     """Return RUNNING if everything is ready, else a status that prevents it: failures come before pending ones."""
     # An environment that is not NORMAL yet may still get databases, so an empty list proves nothing.
-    pending = [] if info.status == _NORMAL else [info.status]
-    pending += [each.status for each in info.databases if each.status != _RUNNING]
+    pending = [] if info.status == "NORMAL" else [info.status]
+    pending += [each.status for each in info.databases if each.status != "RUNNING"]
     failed = [status for status in pending if status in _DATABASE_FAILURE_STATUSES]
-    return next(iter([*failed, *pending]), _RUNNING)
+    return next(iter([*failed, *pending]), "RUNNING")
 
 
-_NORMAL: Final = "NORMAL"
-_RUNNING: Final = "RUNNING"
 _ENV_FAILURE_STATUSES: Final = {
     "HALTED": "the platform stopped it (over quota or blocked); see its page in the console"
 }
@@ -378,8 +367,7 @@ class VolumeMount:
     nfs_volumes: tuple[NfsVolume, ...] | None = attrs.field(default=None, converter=_as_nfs_volumes)
 
 
-def as_volume_mounts(value: Iterable[VolumeMount] | None) -> tuple[VolumeMount, ...] | None:
-    """Return volume mounts as a tuple, or None."""
+def _as_volume_mounts(value: Iterable[VolumeMount] | None) -> tuple[VolumeMount, ...] | None:
     return None if value is None else tuple(value)
 
 
@@ -446,19 +434,14 @@ class SidecarSpec:
     container_port: int | None = None
     container_name: str | None = None
     env_var: Variables | None = attrs.field(
-        default=None,
-        converter=to_variables,
-        validator=validator(check_variables, optional=True),
-        repr=False,
-        hash=False,
-        metadata=wire_format(JSON_IN_STRING),
+        default=None, repr=False, hash=False, metadata=_VARIABLES, converter=to_variables, validator=_CHECK_VARIABLES
     )
     initial_delay_seconds: int | None = None
     # JSON has no NaN and no infinity; they would be sent as null.
     cpu: float | None = attrs.field(default=None, validator=validator(check_number, optional=True))
     mem: float | None = attrs.field(default=None, validator=validator(check_number, optional=True))
     security: Security | None = None
-    volume_mount_infos: tuple[VolumeMount, ...] | None = attrs.field(default=None, converter=as_volume_mounts)
+    volume_mount_infos: tuple[VolumeMount, ...] | None = attrs.field(default=None, converter=_as_volume_mounts)
 
 
 @attrs.frozen(kw_only=True)
@@ -516,7 +499,6 @@ async def establish_cloudbaserun_server(session: Session, server: Server) -> Don
 
     An existing name is rejected with 40097 (`InvalidRequest`). Raises `OutcomeUnknown` if the reply was lost: a retry
     with the same name is safe, because it cannot create a second service.
-
     Official interface: createCloudbaseService, page cloudrun-batch/service-mgnt/createCloudbaseService.
     """
     return await session.call(ESTABLISH_CLOUDBASERUN_SERVER, wire_fields(server))
@@ -571,12 +553,7 @@ class VersionSettings:
     dockerfile_path: str | None = None
     build_dir: str | None = None
     env_params: Variables | None = attrs.field(
-        default=None,
-        converter=to_variables,
-        validator=validator(check_variables, optional=True),
-        repr=False,
-        hash=False,
-        metadata=wire_format(JSON_IN_STRING),
+        default=None, repr=False, hash=False, metadata=_VARIABLES, converter=to_variables, validator=_CHECK_VARIABLES
     )
     repository: str | None = None
     branch: str | None = None
@@ -587,7 +564,7 @@ class VersionSettings:
     code_detail: CodeDetail | None = None
     custom_logs: str | None = None
     initial_delay_seconds: int | None = None
-    mount_volume_info: tuple[VolumeMount, ...] | None = attrs.field(default=None, converter=as_volume_mounts)
+    mount_volume_info: tuple[VolumeMount, ...] | None = attrs.field(default=None, converter=_as_volume_mounts)
     enable_union: bool | None = None
     server_path: str | None = None
     policy_detail: tuple[PolicyDetail, ...] | None = attrs.field(default=None, converter=_as_policies)
@@ -600,10 +577,9 @@ class Version(VersionSettings):
 
     `upload_type` is package, repository, image, jar or war; the last two require `upload_filename`. `flow_ratio` is the
     percentage of the traffic, `cpu` is in cores, `mem` in gigabytes. The version has `min_num` to `max_num` replicas,
-    at most 50; replicas are added above `policy_threshold` of `policy_type` (cpu).
-
-    `access_type` 4 allows access over the WeChat link only. `is_create_jns_gw` 2 creates no gateway, `has_dockerfile` 2
-    means there is none. `image_pull_secret` names credentials that the platform stores.
+    at most 50; replicas are added above `policy_threshold` of `policy_type` (cpu). `access_type` 4 allows access over
+    the WeChat link only. `is_create_jns_gw` 2 creates no gateway, `has_dockerfile` 2 means there is none.
+    `image_pull_secret` names credentials that the platform stores.
     """
 
     env_id: str
@@ -742,11 +718,8 @@ async def create_cloudbaserun_server_version(session: Session, version: Version)
     """Build and deploy a new version of a service; every success creates another version.
 
     The build may continue in the background: then `result` is "creating" and `version_name` is None. No call of this
-    family returns its progress, or lists versions.
-
-    Raises `PartialFailure` if the platform reports a failure under errcode 0. After `OutcomeUnknown`, check in the
-    console before you retry: the version may exist.
-
+    family returns its progress, or lists versions. Raises `PartialFailure` if the platform reports a failure under
+    errcode 0. After `OutcomeUnknown`, check in the console before you retry: the version may exist.
     Official interface: createCloudbaseServiceVersion, page cloudrun-batch/service-mgnt/createCloudbaseServiceVersion.
     """
     return await session.call(CREATE_CLOUDBASERUN_SERVER_VERSION, wire_fields(version))
@@ -757,7 +730,6 @@ async def roll_update_cloudbaserun_server_version(session: Session, update: Vers
 
     After `OutcomeUnknown`, the same update may be sent again: the result is the same unless a newer update came
     between, but it starts another rollout. Raises `PartialFailure` if the platform reports a failure under errcode 0.
-
     Official interface: updateCloudbaseServiceVersion, page cloudrun-batch/service-mgnt/updateCloudbaseServiceVersion.
     """
     return await session.call(ROLL_UPDATE_CLOUDBASERUN_SERVER_VERSION, wire_fields(update))
@@ -776,7 +748,6 @@ async def delete_cloudbaserun_server_version(
 
     If *is_delete_server*, the service is deleted with its last version; if also *is_delete_image*, the image too. No
     other call deletes a service. A retry after a lost reply may be rejected because the version is already deleted.
-
     Official interface: deleteCloudbaseServiceVersion, page cloudrun-batch/service-mgnt/deleteCloudbaseServiceVersion.
     """
     body = {
@@ -796,7 +767,6 @@ async def release_cloudbaserun_version(
 
     Raises `PartialFailure` if the platform reports "failed" under errcode 0. After `OutcomeUnknown`, it may be sent
     again unless a newer version was released since, which a retry would undo.
-
     Official interface: releaseCloudbaseServiceVersion, page cloudrun-batch/service-mgnt/releaseCloudbaseServiceVersion.
     """
     body = {"env_id": env_id, "server_name": service_name, "release_version": version_name}

@@ -76,7 +76,8 @@ def _decode_variables(value: object) -> object:
     return {} if variables is None else variables
 
 
-VARIABLES_FORMAT: Final = WireFormat(JSON_IN_STRING.name, _encode_variables, _decode_variables)
+_VARIABLES: Final = wire_format(WireFormat(JSON_IN_STRING.name, _encode_variables, _decode_variables))
+_CHECK_VARIABLES: Final = validator(check_variables, optional=True)
 
 
 # Services
@@ -140,11 +141,7 @@ GET_CS_LIST: Final = Endpoint(
     "/componenttcb/getcslist", ContainerServices, Repeat.READ, name="get_cs_list", official="getcslist"
 )
 DEL_CONTAINER_SERVICE: Final = Endpoint(
-    "/componenttcb/delcontainerservice",
-    Done,
-    Repeat.SET,
-    name="del_container_service",
-    official="delcontainerservice",
+    "/componenttcb/delcontainerservice", Done, Repeat.SET, name="del_container_service", official="delcontainerservice"
 )
 
 
@@ -153,7 +150,6 @@ async def open_container_service(session: Session, env: str) -> Done:
 
     The documentation does not say whether it may be turned on twice, and no call returns the state. Raises
     `OutcomeUnknown` if the reply was lost: try `create_container_service` before you retry.
-
     Official interface: opencontainerservice, page Third-party_Platforms/2.0/api/cloudbase/batch/opencontainerservice.
     """
     return await session.call(OPEN_CONTAINER_SERVICE, {"env": env})
@@ -165,7 +161,6 @@ async def create_container_service(
     """Create a service in an environment with hosting (`open_container_service`); it has no version yet.
 
     Raises `OutcomeUnknown` if the reply was lost: check with `get_cs_list` whether the name exists before you retry.
-
     Official interface: createcontainerservice, page
     Third-party_Platforms/2.0/api/cloudbase/batch/createcontainerservice.
     """
@@ -181,7 +176,6 @@ async def get_cs_list(
     The documentation names no maximum page size: continue at the number of entries received, as `iter_services` does.
     It does not say either whether the list contains services of `cloudrun.establish_cloudbaserun_server`, so a missing
     name proves nothing.
-
     Official interface: getcslist, page Third-party_Platforms/2.0/api/cloudbase/batch/getcslist.
     """
     return await session.call(GET_CS_LIST, {"env": env, "limit": limit, "offset": offset})
@@ -203,7 +197,6 @@ async def del_container_service(session: Session, env: str, service_name: str) -
     """Delete a service of environment *env*; the documentation does not say whether it may still have versions.
 
     A retry after a lost reply may be rejected because the service is already deleted.
-
     Official interface: delcontainerservice, page Third-party_Platforms/2.0/api/cloudbase/batch/delcontainerservice.
     """
     return await session.call(DEL_CONTAINER_SERVICE, {"env": env, "service_name": service_name})
@@ -275,12 +268,7 @@ class CsVersion:
     dockerfile_path: str | None = None
     build_dir: str | None = None
     env_params: Variables | None = attrs.field(
-        default=None,
-        repr=False,
-        hash=False,
-        metadata=wire_format(VARIABLES_FORMAT),
-        converter=to_variables,
-        validator=validator(check_variables, optional=True),
+        default=None, repr=False, hash=False, metadata=_VARIABLES, converter=to_variables, validator=_CHECK_VARIABLES
     )
     repository: str | None = None
     branch: str | None = None
@@ -321,7 +309,6 @@ async def create_cs_version(session: Session, version: CsVersion, *, env: str) -
 
     It is built in the background: call `wait_until_version_normal` before you give it traffic. Raises `OutcomeUnknown`
     if the reply was lost: check with `get_cs_version_list` for a newer version before you retry.
-
     Official interface: createcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/createcsversion.
     """
     return await session.call(CREATE_CS_VERSION, {"env": env, **wire_fields(version)})
@@ -333,7 +320,6 @@ async def batch_create_cs_version(session: Session, version: CsVersion, *, envs:
     Raises `PartialFailure` if some environments failed; the others and their version names are in ``.reply.succ_list``.
     Raises `OutcomeUnknown` if the reply was lost: check each environment with `get_cs_version_list` before you retry.
     The documentation does not say whether `mount_wx_token` applies here.
-
     Official interface: batchcreatecsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchcreatecsversion.
     """
     names = to_str_tuple(envs)
@@ -400,9 +386,7 @@ class CsVersionDetail(Reply):
     policy_type: str | None = None
     policy_threshold: int | None = None
     # `Any`, because replies may contain values that are not strings, such as numbers.
-    env_params: Mapping[str, Any] | None = attrs.field(
-        default=None, repr=False, hash=False, metadata=wire_format(VARIABLES_FORMAT)
-    )
+    env_params: Mapping[str, Any] | None = attrs.field(default=None, repr=False, hash=False, metadata=_VARIABLES)
     created_time: str | None = None
     updated_time: str | None = None
     version_ip: str | None = None
@@ -433,12 +417,7 @@ class CsVersionConfig:
     container_port: int | None = None
     custom_logs: str | None = None
     env_params: Variables | None = attrs.field(
-        default=None,
-        repr=False,
-        hash=False,
-        metadata=wire_format(VARIABLES_FORMAT),
-        converter=to_variables,
-        validator=validator(check_variables, optional=True),
+        default=None, repr=False, hash=False, metadata=_VARIABLES, converter=to_variables, validator=_CHECK_VARIABLES
     )
 
 
@@ -483,7 +462,6 @@ async def get_cs_version_list(
 
     The documentation names neither the default nor the maximum page size: continue at the number of entries received,
     as `iter_versions` does.
-
     Official interface: getcsversionlist, page Third-party_Platforms/2.0/api/cloudbase/batch/getcsversionlist.
     """
     body = {"env": env, "service_name": service_name, "limit": limit, "offset": offset}
@@ -513,20 +491,13 @@ async def get_cs_version_detail(session: Session, env: str, service_name: str, v
 
 
 async def wait_until_version_normal(
-    session: Session,
-    env: str,
-    service_name: str,
-    version_name: str,
-    *,
-    timeout: float = 1800.0,
-    interval: float = 10.0,
+    session: Session, env: str, service_name: str, version_name: str, *, timeout: float = 1800.0, interval: float = 10.0
 ) -> CsVersionDetail:
     """Wait until a version is built and its status is "normal", and return it; it polls every *interval* seconds.
 
-    Unknown statuses keep waiting, and so does a poll with a transient error.
-
-    Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` for a status that ends with "_fail", and a
-    permanent error of a poll: `ApiError` if the version does not exist.
+    Unknown statuses keep waiting, and so does a poll with a transient error. Raises `OperationTimeout` after *timeout*
+    seconds, `OperationFailed` for a status that ends with "_fail", and a permanent error of a poll: `ApiError` if the
+    version does not exist.
     """
     condition = WaitCondition[CsVersionDetail, CsVersionDetail](
         resource=f"version {version_name} of container service {service_name} in {env}",
@@ -555,7 +526,6 @@ async def del_cs_version(session: Session, env: str, service_name: str, version_
     """Delete a version; give its traffic to other versions first (`set_cs_propotion`).
 
     A retry after a lost reply may be rejected because the version is already deleted.
-
     Official interface: delcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/delcsversion.
     """
     return await session.call(DEL_CS_VERSION, _version_body(env, service_name, version_name))
@@ -566,7 +536,6 @@ async def batch_del_cs_version(session: Session, items: Iterable[VersionRef]) ->
 
     Raises `PartialFailure` if some versions failed; the others are in ``.reply.succ_list``. After a lost reply, a retry
     may report versions as missing because they are already deleted.
-
     Official interface: batchdelcsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchDelCSVersion.
     """
     versions = tuple(items)
@@ -633,7 +602,6 @@ async def batch_set_cs_propotion(session: Session, items: Iterable[TrafficSplit]
     """Split the traffic of many services, each between its own versions.
 
     Raises `PartialFailure` if some services failed; the others are in ``.reply.succ_list``.
-
     Official interface: batchsetcspropotion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchSetCSPropotion.
     """
     splits = tuple(items)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import aliases, interned, wire_name
-from wxtcb.api._waiters import WaitCondition, wait_until
-from wxtcb.errors import InvalidRequest, OperationFailed, OperationNotFound, OperationTimeout
+from wxtcb.api._waiters import env_normal, wait_until
+from wxtcb.errors import InvalidRequest
 from wxtcb.validation import (
     check_alias,
     check_not_empty,
@@ -76,23 +76,14 @@ DESCRIBE_ENVS: Final = Endpoint(
 MODIFY_ENV: Final = Endpoint("/tcb/modifyenv", Done, Repeat.SET, name="modify_env", official="changeTcbEnv")
 
 
-_READY_STATUSES: Final = frozenset({"NORMAL"})
-_FAILURE_STATUSES: Final = {
-    "HALTED": "the platform stopped it (quota exceeded or blocked); see its page in the console"
-}
-
-
 async def create_env(session: Session, *, alias: str, env_type: str | None = None) -> NewEnv:
     """Create a pay-as-you-go environment; every success creates, and bills, another one, even with the same alias.
 
-    The environment is set up in the background: call `wait_until_normal` before you use it. *alias* must start with
-    a-z and contain only a-z, A-Z, 0-9 and '-'. *env_type* is sent only if it is given; the only documented value is
-    "run".
-
+    The environment is set up in the background: call `wait_until_normal` before you use it. *alias* must start with a-z
+    and contain only a-z, A-Z, 0-9 and '-'. *env_type* is sent only if it is given; the only documented value is "run".
     Raises `InvalidArgument` before a request is sent, and `OutcomeUnknown` if the reply was lost: check with
     `describe_envs` whether the alias exists before you retry. If `maybe_acted` of the reply is above 0, earlier
     attempts that the platform answered with -1 may have created environments too.
-
     Official interface: createTcbEnv, page cloudbase-batch/env-mgnt/createTcbEnv.
     """
     check_alias("alias", alias)
@@ -109,7 +100,6 @@ async def describe_envs(session: Session) -> EnvList:
     """Return all environments of the third-party platform; the list is not paged.
 
     The first call after `create_env` also starts the initialisation of the new environment.
-
     Official interface: getTcbEnvList, page cloudbase-batch/env-mgnt/getTcbEnvList.
     """
     return await session.call(DESCRIBE_ENVS, {})
@@ -120,7 +110,6 @@ async def modify_env(session: Session, env: str, *, token: str | Secret | None =
 
     The call uses the session's token, or *token*, the access token of an authoriser. A retry after a lost reply may be
     rejected because the first attempt took effect: check with `describe_envs`.
-
     Official interface: changeTcbEnv, page cloudbase-batch/env-mgnt/changeTcbEnv.
     """
     token = to_secret_or_none(token)
@@ -131,28 +120,12 @@ async def wait_until_normal(session: Session, env: str, *, timeout: float = 600.
     """Wait until environment *env* is NORMAL, and return it; the first poll also starts the initialisation.
 
     All waiters of a session share their polls: one at a time, at most one a second. Each waiter needs one every
-    *interval* seconds. UNAVAILABLE and unknown statuses keep waiting, and so does a poll with a transient error.
-
-    Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` for HALTED, `OperationNotFound` if the
-    environment is missing from at least 3 polls in a row over 30 seconds, and a permanent error of a poll, such as
-    `TicketError` or `PermissionDenied`.
+    *interval* seconds. UNAVAILABLE and unknown statuses keep waiting, and so does a poll with a transient error. Raises
+    `OperationTimeout` after *timeout* seconds, `OperationFailed` for HALTED, `OperationNotFound` if the environment is
+    missing from at least 3 polls in a row over 30 seconds, and a permanent error of a poll, such as `TicketError` or
+    `PermissionDenied`.
     """
     return await wait_until(session.shared_poller(DESCRIBE_ENVS), env_normal(env), timeout=timeout, interval=interval)
-
-
-def env_normal(env: str) -> WaitCondition[EnvList, EnvInfo]:
-    """Return the condition that environment *env* is NORMAL; not public, shared with provisioning."""
-    resource = f"environment {env}"
-    return WaitCondition(
-        resource=resource,
-        find=lambda listing: listing.by_env.get(env),
-        status_of=lambda info: info.status,
-        ready_statuses=_READY_STATUSES,
-        failure_statuses=_FAILURE_STATUSES,
-        timeout_error=partial(OperationTimeout, resource=resource, env=env),
-        failure_error=partial(OperationFailed, resource=resource, env=env),
-        not_found_error=partial(OperationNotFound, resource=resource, env=env),
-    )
 
 
 # Access of code in environments to cloudbase_access_token
@@ -186,7 +159,6 @@ async def use_cloud_access_token_get(session: Session, env: str, *, token: str |
     """Return what code in environment *env* may do with cloudbase_access_token; access is open by default.
 
     The call uses the session's token, or *token*, the access token of an authoriser.
-
     Official interface: setCloudAccessToken, page cloudbase-batch/env-mgnt/setCloudAccessToken.
     """
     token = to_secret_or_none(token)
@@ -206,10 +178,8 @@ async def use_cloud_access_token_set(
 
     *is_open* False closes access for the whole account, not for this environment alone. Paths that are not in
     *api_whitelist* cannot be called. *version* is the one that `use_cloud_access_token_get` returned; presumably the
-    platform rejects an outdated one. *token* is as in `use_cloud_access_token_get`.
-
-    The request is never sent twice. After `OutcomeUnknown`, read the setting and compare.
-
+    platform rejects an outdated one. *token* is as in `use_cloud_access_token_get`. The request is never sent twice.
+    After `OutcomeUnknown`, read the setting and compare.
     Official interface: setCloudAccessToken, page cloudbase-batch/env-mgnt/setCloudAccessToken.
     """
     token = to_secret_or_none(token)
@@ -318,11 +288,8 @@ async def batch_share_env(session: Session, data: Iterable[Share], *, source_typ
 
     The administrator confirms on the page of the link. Every mini program must have granted permission set 18 to the
     third-party platform. *source_type* is sent only if it is given: 1 is a cloud-hosting environment; 0 (cloud
-    development) is used by one SDK and not documented.
-
-    Raises `PartialFailure` if some pairs failed; the others are done, and their links are in ``.reply.msg_info_list``.
-    Sharing again is harmless, but may return new links.
-
+    development) is used by one SDK and not documented. Raises `PartialFailure` if some pairs failed; the others are
+    done, and their links are in ``.reply.msg_info_list``. Sharing again is harmless, but may return new links.
     Official interface: shareCloudbaseEnv, page cloudbase-batch/env-mgnt/shareCloudbaseEnv.
     """
     return await session.call(BATCH_SHARE_ENV, _share_body(data, source_type))
@@ -336,7 +303,6 @@ async def batch_unshare_env(
     *source_type* is as in `batch_share_env`; the only documented value is 1. Raises `PartialFailure` if some pairs
     failed; the others are done. A retry after a lost reply may fail because the binding has already ended: check with
     `batch_get_env_id`.
-
     Official interface: unshareCloudbaseEnv, page cloudrun-batch/cloudenv-mgnt/unshareCloudbaseEnv.
     """
     return await session.call(BATCH_UNSHARE_ENV, _share_body(data, source_type))
@@ -347,7 +313,6 @@ async def batch_get_env_id(session: Session, appids: Iterable[str], *, source_ty
 
     *source_type* is as in `batch_share_env`. Raises `PartialFailure` if some mini programs could not be looked up; the
     others are in ``.reply.relation_data``.
-
     Official interface: getShareCloudbaseEnv, page cloudbase-batch/env-mgnt/getShareCloudbaseEnv.
     """
     names = to_str_tuple(appids)

@@ -1,4 +1,4 @@
-"""Cloud functions: pack, deploy, list, wait, trigger, invoke (official group: cloudbase-batch/scf-mgnt)."""
+"""Cloud functions: deploy, list, wait, trigger, invoke (official group: cloudbase-batch/scf-mgnt)."""
 
 from __future__ import annotations
 
@@ -116,11 +116,10 @@ async def pack(folder: str | os.PathLike[str], *, exclude: Collection[str] = DEF
     """Zip a *folder*, with its contents at the root of the zip; equal files give an equal zip.
 
     *exclude* are names of files and folders that are skipped at any depth. Links to files inside the folder are packed
-    as these files. Dependencies are installed in the cloud, so ``node_modules`` may be excluded too.
-
-    Raises `InvalidArgument` if the folder does not exist or has no file at its root, for a link to a folder or out of
-    the folder, for a special file, for a name that is not UTF-8, and for more than 20 MB. Raises `OSError` for a file
-    that cannot be read.
+    as these files. Dependencies are installed in the cloud, so ``node_modules`` may be excluded too. Raises
+    `InvalidArgument` if the folder does not exist or has no file at its root, for a link to a folder or out of the
+    folder, for a special file, for a name that is not UTF-8, and for more than 20 MB. Raises `OSError` for a file that
+    cannot be read.
     """
     names = to_str_tuple(exclude)
     check_strings("exclude", names)
@@ -282,13 +281,10 @@ async def batch_upload_scf(
     """Create one function in several environments; it is deployed in the background: call `wait_until_active` in each.
 
     *code* comes from `pack` or `Code.from_zip`; dependencies are installed in the cloud. The entry point
-    (``index.main``) and the runtime cannot be chosen here.
-
-    Raises `PartialFailure` if some environments failed; in the others the function is being deployed. Raises
-    `OutcomeUnknown` if the reply was lost: check with `get_scf_list` which environments have the function. Check this
-    too if `maybe_acted` of a failure is above 0: an earlier attempt, which the platform answered with -1, may have
-    created the function in environments that are reported as failed.
-
+    (``index.main``) and the runtime cannot be chosen here. Raises `PartialFailure` if some environments failed; in the
+    others the function is being deployed. Raises `OutcomeUnknown` if the reply was lost: check with `get_scf_list`
+    which environments have the function. Check this too if `maybe_acted` of a failure is above 0: an earlier attempt,
+    which the platform answered with -1, may have created the function in environments that are reported as failed.
     Official interface: batchuUloadCloudFunction, page cloudbase-batch/scf-mgnt/batchuUloadCloudFunction.
     """
     body = _upload_body(envs, function_name, code)
@@ -301,10 +297,8 @@ async def batch_upload_scf_code(
     """Replace the code of one function in several environments, in the background: call `wait_until_active` in each.
 
     *code* comes from `pack` or `Code.from_zip`. The platform rejects the call while the function is being updated.
-
     Raises `PartialFailure` if some environments failed; the others are being updated. Raises `OutcomeUnknown` if the
     reply was lost: wait until the function is Active and compare the code before you retry.
-
     Official interface: uploadCloudFunctionCode, page cloudbase-batch/scf-mgnt/uploadCloudFunctionCode.
     """
     return await session.call(BATCH_UPLOAD_SCF_CODE, _upload_body(envs, function_name, code))
@@ -315,7 +309,6 @@ async def update_scf_config(session: Session, env: str, function_name: str, conf
 
     The platform rejects the call while the function is being updated. After `OutcomeUnknown`, wait until the function
     is Active and compare the settings before you retry.
-
     Official interface: uploadCloudFunctionConfig, page cloudbase-batch/scf-mgnt/uploadCloudFunctionConfig.
     """
     return await session.call(UPDATE_SCF_CONFIG, {"env": env, "functionname": function_name, **_config_body(config)})
@@ -325,7 +318,6 @@ async def delete_scf(session: Session, env: str, function_name: str) -> Done:
     """Delete a function from an environment.
 
     A retry after a lost reply may be rejected because the function is already deleted: check with `get_scf_list`.
-
     Official interface: deleteCloudFunction, page cloudbase-batch/scf-mgnt/deleteCloudFunction.
     """
     return await session.call(DELETE_SCF, {"functionname": function_name, "env": env})
@@ -345,10 +337,10 @@ def _config_body(config: FunctionConfig) -> dict[str, object]:
 
 
 def _upload_body(envs: Iterable[str], function_name: str, code: Code) -> dict[str, object]:
-    return {"functionname": function_name, "envs": validate_envs(envs), "zipfile": code.base64}
+    return {"functionname": function_name, "envs": _validate_envs(envs), "zipfile": code.base64}
 
 
-def validate_envs(envs: Iterable[str]) -> tuple[str, ...]:
+def _validate_envs(envs: Iterable[str]) -> tuple[str, ...]:
     """Return environment ids as a tuple; raise `InvalidArgument` for an empty list or a single string."""
     names = to_str_tuple(envs)
     check_strings("envs", names)
@@ -405,17 +397,11 @@ _FAILURE_STATUSES: Final[Mapping[str, str]] = {
 
 
 async def get_scf_list(
-    session: Session,
-    env: str,
-    *,
-    offset: int | None = None,
-    limit: int | None = None,
-    search_key: str | None = None,
+    session: Session, env: str, *, offset: int | None = None, limit: int | None = None, search_key: str | None = None
 ) -> FunctionList:
     """Return a page of the functions of environment *env*: *limit* of them (default 20), from *offset* (default 0) on.
 
     *search_key* selects functions whose names contain it. `iter_functions` iterates over all pages.
-
     Official interface: getCloudFunctionList, page cloudbase-batch/scf-mgnt/getCloudFunctionList.
     """
     body = {"env": env, "offset": offset, "limit": limit, "searchkey": search_key}
@@ -445,11 +431,9 @@ async def wait_until_active(
     """Wait until a function is Active, after it was created or changed, and return it.
 
     It polls every *interval* seconds. Creating, Updating and unknown statuses keep waiting, and so does a poll with a
-    transient error.
-
-    Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` with the platform's reason for CreateFailed,
-    UpdateFailed and the like, and `OperationNotFound` if the function is missing from at least 3 polls in a row over 30
-    seconds.
+    transient error. Raises `OperationTimeout` after *timeout* seconds, `OperationFailed` with the platform's reason for
+    CreateFailed, UpdateFailed and the like, and `OperationNotFound` if the function is missing from at least 3 polls in
+    a row over 30 seconds.
     """
 
     async def find() -> Function | None:
@@ -545,13 +529,10 @@ async def batch_update_triggers(
     """Set the triggers of one function in several environments; presumably they replace the existing ones.
 
     CloudBase's guide allows one trigger per function. The documentation does not say whether an empty list removes all
-    triggers.
-
-    Raises `PartialFailure` if some environments failed; in the others the triggers are set.
-
+    triggers. Raises `PartialFailure` if some environments failed; in the others the triggers are set.
     Official interface: updateTriggers, page cloudbase-batch/scf-mgnt/updateTriggers.
     """
-    body = {"funcname": function_name, "envs": validate_envs(envs), "triggers": tuple(triggers)}
+    body = {"funcname": function_name, "envs": _validate_envs(envs), "triggers": tuple(triggers)}
     return await session.call(BATCH_UPDATE_TRIGGERS, body)
 
 
@@ -603,11 +584,8 @@ async def invoke_cloud_function(
 
     Bytes are sent unchanged, a string as UTF-8, everything else as JSON, and an empty event as ``{}``. The call uses
     the session's token, or *token*, the access token of an authoriser. The platform allows 5 seconds, and passes no
-    OPENID to the function.
-
-    A call that may have run the function is never sent again, not even if the platform is busy (-1): it raises
-    `OutcomeUnknown`. Raises `InvalidArgument` for an event that cannot be written as JSON.
-
+    OPENID to the function. A call that may have run the function is never sent again, not even if the platform is busy
+    (-1): it raises `OutcomeUnknown`. Raises `InvalidArgument` for an event that cannot be written as JSON.
     Official interface: invokeCloudFunction, page cloudbase-batch/scf-mgnt/invokeCloudFunction.
     """
     token = to_secret_or_none(token)

@@ -13,8 +13,9 @@ from wxtcb._object_storage.upload import UploadRequest, UploadTarget, upload
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import aliases, interned, wire_name
 from wxtcb.api._pagination import by_marker
+from wxtcb.api._transfer import check_delimiter, guess_content_type, is_stored, require_usable_link
 from wxtcb.api._waiters import WaitCondition, wait_until
-from wxtcb.api.storage import FileList, StoredFile, check_delimiter, guess_content_type, is_stored, require_usable_link
+from wxtcb.api.storage import FileList, StoredFile
 from wxtcb.secret import Secret
 
 if TYPE_CHECKING:
@@ -93,7 +94,6 @@ async def create_static_store(session: Session, env: str) -> Done:
     """Turn on the static website of an environment; it is set up in the background: call `wait_until_online`.
 
     Raises `OutcomeUnknown` if the reply was lost: check with `describe_static_store` before you retry.
-
     Official interface: createStaticStore, page cloudbase-batch/staticstore-management/createStaticStore.
     """
     return await session.call(CREATE_STATIC_STORE, {"env": env})
@@ -113,7 +113,6 @@ async def static_file_list(
     """Return one page of at most 1000 files of a website; the arguments are those of `storage.get_bucket`.
 
     `iter_files` iterates over all pages.
-
     Official interface: getStaticStoreFile, page cloudbase-batch/staticstore-management/getStaticStoreFile.
     """
     check_delimiter(delimiter)
@@ -126,7 +125,6 @@ async def static_upload_file(session: Session, env: str, filename: str) -> Stati
     """Return a signed link for a PUT of one file of the website; the link is valid for 60 seconds.
 
     `upload_file` gets the link and uploads the file.
-
     Official interface: getUploadStaticStoreFile, page cloudbase-batch/staticstore-management/getUploadStaticStoreFile.
     """
     return await session.call(STATIC_UPLOAD_FILE, {"env": env, "filename": filename})
@@ -157,9 +155,8 @@ async def upload_file(
     """Upload *source* as the file *filename* of the website, replacing an existing one.
 
     The content type, which browsers use, is derived from the name. The other arguments, and the errors, are as in
-    `storage.upload_file`. The link is valid for 60 seconds; the upload must only begin within this time.
-
-    Uses the official interface getUploadStaticStoreFile.
+    `storage.upload_file`. The link is valid for 60 seconds; the upload must only begin within this time. Uses the
+    official interface getUploadStaticStoreFile.
     """
 
     async def get_link() -> StaticUploadLink:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import mimetypes
 import os
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar
 
@@ -20,7 +19,8 @@ from wxtcb._protocol.codec import raw
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply, attach_metadata
 from wxtcb._protocol.fields import NUMBER_IN_STRING, wire_format, wire_name
 from wxtcb.api._pagination import by_marker
-from wxtcb.errors import BadReply, InvalidArgument, PartialFailure, TransferError, WxtcbError
+from wxtcb.api._transfer import check_delimiter, guess_content_type, is_stored, require_usable_link
+from wxtcb.errors import InvalidArgument, PartialFailure, TransferError, WxtcbError
 from wxtcb.secret import Secret
 from wxtcb.validation import check_not_empty, check_positive_int, check_secret, check_strings, to_str_tuple, validator
 
@@ -150,9 +150,8 @@ GET_BUCKET: Final = Endpoint("/componenttcb/getbucket", FileList, Repeat.READ, n
 async def upload_file_link(session: Session, env: str, path: str) -> UploadLink:
     """Return a signed link to upload one file to *path*; the link is valid for 15 minutes.
 
-    `upload_file` gets the link and uploads the file. If you post the form yourself, do not omit
-    ``x-cos-meta-fileid``: the file would be stored, but could never be downloaded by its id.
-
+    `upload_file` gets the link and uploads the file. If you post the form yourself, do not omit ``x-cos-meta-fileid``:
+    the file would be stored, but could never be downloaded by its id.
     Official interface: getUploadFileLink, page cloudbase-batch/file-mgnt/getUploadFileLink.
     """
     return await session.call(UPLOAD_FILE_LINK, {"env": env, "path": path})
@@ -161,12 +160,9 @@ async def upload_file_link(session: Session, env: str, path: str) -> UploadLink:
 async def batch_download_file(session: Session, env: str, files: Iterable[FileLinkRequest]) -> FileLinks:
     """Return download links for any number of files, in their order; 50 files are requested at a time.
 
-    `download_file` gets the link and downloads the file.
-
-    Raises `PartialFailure` once, at the end, if some files have no link; every file is in ``.reply.file_list``. If a
-    later call fails, its error is ``.cause``, and the files of that call and of the remaining ones have status None. If
-    the first call fails, its error is raised unchanged.
-
+    `download_file` gets the link and downloads the file. Raises `PartialFailure` once, at the end, if some files have
+    no link; every file is in ``.reply.file_list``. If a later call fails, its error is ``.cause``, and the files of
+    that call and of the remaining ones have status None. If the first call fails, its error is raised unchanged.
     Official interface: getDownloadFileLink, page cloudbase-batch/file-mgnt/getDownloadFileLink.
     """
     requests = tuple(files)
@@ -187,7 +183,6 @@ async def batch_delete_file(session: Session, env: str, file_ids: Iterable[str])
     Raises `PartialFailure` as `batch_download_file` does; a file with status None may or may not be deleted. Deleting
     again is harmless, but a deleted file may be reported as not existing, also if an attempt with a lost reply deleted
     it.
-
     Official interface: deleteTcbFile, page cloudbase-batch/file-mgnt/deleteTcbFile.
     """
     ids = to_str_tuple(file_ids)
@@ -211,7 +206,6 @@ async def get_bucket(
     The page contains paths that start with *prefix* and come after *marker*, in the order of their UTF-8 bytes.
     *delimiter* is one character. It excludes paths that contain it after the prefix: the platform groups them, but does
     not return the groups.
-
     Official interface: getTcbFile, page cloudbase-batch/file-mgnt/getTcbFile.
     """
     check_delimiter(delimiter)
@@ -229,12 +223,6 @@ def iter_files(
         return page.contents, page.is_truncated
 
     return by_marker(GET_BUCKET, fetch, lambda file: file.key)
-
-
-def check_delimiter(delimiter: str | None) -> None:
-    """Raise `InvalidArgument` unless *delimiter* is None or one character."""
-    if delimiter is not None and len(delimiter) != 1:
-        raise InvalidArgument(f"delimiter {delimiter!r} is invalid: it must be one character")
 
 
 async def _call_in_batches(
@@ -323,15 +311,11 @@ async def upload_file(
 
     *source* is a path, bytes, or an async iterator of bytes. An iterator needs *size*, which is sent before the first
     byte; the upload fails if the iterator yields another number of bytes. Files are read in pieces. *progress* is
-    called with the number of bytes sent and the total.
-
-    At most as many transfers as the session has `connections` run at a time; the others wait for a slot.
-
-    Raises `InvalidArgument` before a request is sent if the source cannot be read. Raises `TransferError` if the upload
-    fails; its ``.stored`` says whether the object exists. Raises the errors of `upload_file_link`. A failed upload
-    leaves no partial object, and is repeated automatically only if none of its bytes were sent.
-
-    Uses the official interface getUploadFileLink.
+    called with the number of bytes sent and the total. At most as many transfers as the session has `connections` run
+    at a time; the others wait for a slot. Raises `InvalidArgument` before a request is sent if the source cannot be
+    read. Raises `TransferError` if the upload fails; its ``.stored`` says whether the object exists. Raises the errors
+    of `upload_file_link`. A failed upload leaves no partial object, and is repeated automatically only if none of its
+    bytes were sent. Uses the official interface getUploadFileLink.
     """
 
     async def get_link() -> UploadLink:
@@ -377,12 +361,8 @@ async def download_file(
     then *path* is unchanged. An interrupted download is resumed with a new link, unless the file has changed; it fails
     after five interruptions without another byte. *progress* is called with the number of bytes received and the total,
     if it is known; the first number falls if the download has to start over. A symbolic link at *path* is replaced, not
-    followed.
-
-    Raises `InvalidArgument` before a request is sent if no file can be created there, and `TransferError` if the file
-    does not exist (``.code``) or the download fails.
-
-    Uses the official interface getDownloadFileLink.
+    followed. Raises `InvalidArgument` before a request is sent if no file can be created there, and `TransferError` if
+    the file does not exist (``.code``) or the download fails. Uses the official interface getDownloadFileLink.
     """
     view = session.with_options(partial="return")
 
@@ -436,44 +416,6 @@ async def download_url(
         retry_policy=session.retry,
         progress=progress,
     )
-
-
-async def is_stored(fetch_page: Callable[[], Awaitable[FileList]], key: str, size: int, md5: str) -> bool | None:
-    """Return whether the object *key* has exactly these bytes, or None if that is unknown.
-
-    *fetch_page* lists the objects whose keys begin with *key*.
-    """
-    try:
-        page = await fetch_page()
-    except WxtcbError:
-        return None
-    found = next((file for file in page.contents if file.key == key), None)
-    if found is None or found.size != size:
-        return False
-    etag = found.md5.strip('"').lower()
-    # An object that was uploaded in parts has an ETag with a "-", which is not an MD5.
-    return None if "-" in etag else etag == md5
-
-
-def require_usable_link(
-    session: Session, endpoint: Endpoint[Reply], url: Secret, header_value: Secret | None = None
-) -> None:
-    """Raise `BadReply` for a link that would send the file and its signature over plain http, or an invalid header."""
-    if not is_url_allowed(url, allow_http=session.allow_http):
-        reason = "the link is neither https nor loopback"
-        raise BadReply(reason, endpoint=endpoint.path, status=200, permanent=True)
-    # A line break in the value would add headers of its own to the request.
-    if header_value is not None and not header_value.reveal().isprintable():
-        reason = "the token of the link contains characters that no header can have"
-        raise BadReply(reason, endpoint=endpoint.path, status=200, permanent=True)
-
-
-def guess_content_type(path: str) -> str:
-    """Return the content type for a file of this name."""
-    # Without the slash, `guess_type` would read a name that begins with "data:" as a URL.
-    content_type, encoding = mimetypes.guess_type(f"/{path}")
-    # The type of "page.html.gz" would be that of the unpacked file.
-    return content_type if content_type and not encoding else "application/octet-stream"
 
 
 ENDPOINTS: Final = (UPLOAD_FILE_LINK, BATCH_DOWNLOAD_FILE, BATCH_DELETE_FILE, GET_BUCKET)

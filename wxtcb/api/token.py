@@ -112,9 +112,8 @@ async def api_component_token(session: Session, *, component_verify_ticket: str 
 
     You rarely need this, because the session refreshes its token automatically. The new token is valid for 7,200
     seconds. It may invalidate the token that the session, or another program, uses. The number of fetches per day is
-    limited.
-
-    Raises `InvalidTicket` (61005, 61006), `InvalidAppSecret` (40125), `IPNotAllowed` (61004), `OutcomeUnknown`.
+    limited. Raises `InvalidTicket` (61005, 61006), `InvalidAppSecret` (40125), `IPNotAllowed` (61004),
+    `OutcomeUnknown`.
     Official interface: getComponentAccessToken, page ticket-token/getComponentAccessToken.
     """
     check_secret("component_verify_ticket", component_verify_ticket)
@@ -136,9 +135,8 @@ async def api_start_push_ticket(session: Session) -> Done:
 
     The ticket arrives a little later at the authorisation event URL (授权事件接收URL), then every 10 minutes.
     The errmsg of the reply (`wxtcb.raw`) is "ok" if the push was started, and "in a normal state" if it was running.
-
-    Raises `InvalidRequest` (40013), `InvalidAppSecret`. Official interface: startPushTicket, page
-    ticket-token/startPushTicket.
+    Raises `InvalidRequest` (40013), `InvalidAppSecret`.
+    Official interface: startPushTicket, page ticket-token/startPushTicket.
     """
     return await session.call(
         API_START_PUSH_TICKET,
@@ -151,9 +149,8 @@ async def clear_component_quota_by_app_secret(session: Session, *, appid: str | 
 
     Needs no ticket or token. Each reset that takes effect uses one of the account's 10 resets a month, which are shared
     with the platform's other ways to reset. So the request is never sent twice: after `OutcomeUnknown`, check with
-    `get_api_quota` how many calls are used.
-
-    Raises `QuotaExceeded` (48006) if the 10 resets are used up, `InvalidRequest` (40013), `InvalidAppSecret`.
+    `get_api_quota` how many calls are used. Raises `QuotaExceeded` (48006) if the 10 resets are used up,
+    `InvalidRequest` (40013), `InvalidAppSecret`.
     Official interface: clearComponentQuotaByAppSecret, page openapi/clearComponentQuotaByAppSecret.
     """
     # Without an appid the platform's own counters are reset, so an empty one must not be sent by accident.
@@ -168,11 +165,9 @@ async def clear_component_quota_by_app_secret(session: Session, *, appid: str | 
 async def get_api_quota(session: Session, cgi_path: str) -> ApiQuota:
     """Return the daily quota of one path, and how much of it is used.
 
-    *cgi_path* begins with a slash and contains no host, for instance ``/componenttcb/describeenvs``.
-
-    Raises `InvalidRequest` for a path that the platform does not know (76021) or that belongs to another kind of
-    account (76022; also every path under /sns/).
-
+    *cgi_path* begins with a slash and contains no host, for instance ``/componenttcb/describeenvs``. Raises
+    `InvalidRequest` for a path that the platform does not know (76021) or that belongs to another kind of account
+    (76022; also every path under /sns/).
     Official interface: getApiQuota, page openapi/getApiQuota.
     """
     _check_path(cgi_path)
@@ -184,7 +179,6 @@ async def clear_api_quota(session: Session, cgi_path: str) -> Done:
 
     The documentation does not say how often this is allowed, so the request is never sent twice: after
     `OutcomeUnknown`, check with `get_api_quota`.
-
     Official interface: clearApiQuota, page openapi/clearApiQuota.
     """
     _check_path(cgi_path)
@@ -194,11 +188,9 @@ async def clear_api_quota(session: Session, cgi_path: str) -> Done:
 async def get_rid_info(session: Session, rid: str) -> RidInfo:
     """Return the request with a given rid (``ApiError.rid``); the platform keeps it for 7 days, for its own account.
 
-    The query, body and reply are `Secret`, because they may contain a token or the app secret.
-
-    Raises `InvalidRequest` for a rid that is malformed (76002), unknown (76001) or too old (76004), and
-    `PermissionDenied` for a rid of another account (76003).
-
+    The query, body and reply are `Secret`, because they may contain a token or the app secret. Raises `InvalidRequest`
+    for a rid that is malformed (76002), unknown (76001) or too old (76004), and `PermissionDenied` for a rid of another
+    account (76003).
     Official interface: getRidInfo, page openapi/getRidInfo.
     """
     return await session.call(GET_RID_INFO, {"rid": rid})

@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LoggingHook", "OpenTelemetryHook", "PrometheusHook", "sentry_filter", "url_filter"]
 
-_LAZY: Final = {
-    "OpenTelemetryHook": ("otel", "opentelemetry"),
-    "PrometheusHook": ("prometheus", "prometheus_client"),
-}
+_LAZY: Final = {"OpenTelemetryHook": ("otel", "opentelemetry"), "PrometheusHook": ("prometheus", "prometheus_client")}
 
 
 def __dir__() -> list[str]:

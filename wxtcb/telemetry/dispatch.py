@@ -16,29 +16,9 @@ from typing import Any, Final, TypeGuard
 
 import attrs
 
+from wxtcb import events
 from wxtcb.errors import InvalidArgument
-from wxtcb.events import (
-    Abandoned,
-    CallFinished,
-    EndpointRateLimited,
-    Event,
-    Hook,
-    NotificationDropped,
-    PossibleDuplicate,
-    PushMalformed,
-    PushRefused,
-    RequestResent,
-    RetryScheduled,
-    SessionHook,
-    SessionInfo,
-    TicketReceived,
-    TicketWriteFailed,
-    TokenConflictDetected,
-    TokenRefreshed,
-    TokenRefreshFailed,
-    TokenRejected,
-    TokenStoreWriteFailed,
-)
+from wxtcb.events import CallFinished, Event, Hook, SessionHook, SessionInfo
 
 logger: Final = logging.getLogger("wxtcb")
 
@@ -55,7 +35,7 @@ def event_fields(event: Event) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _describe_ticket(event: TicketReceived) -> str:
+def _describe_ticket(event: events.TicketReceived) -> str:
     if not event.is_newest:
         return "ignored: it is not newer than the current one"
     return "newest, in memory until the store accepts it" if event.in_memory_only else "newest"
@@ -74,29 +54,29 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
         "%s: %s (sent %d times in %.3f s)",
         lambda event: (event.endpoint, event.error or event.outcome, event.attempts, event.elapsed),
     ),
-    RetryScheduled: (
+    events.RetryScheduled: (
         WARNING,
         "%s failed (attempt %d), retrying in %.2f s: %s",
         _of("endpoint", "attempt", "delay", "error"),
     ),
-    RequestResent: (DEBUG, "%s is resent (%s): %s", _of("endpoint", "reason", "error")),
-    Abandoned: (
+    events.RequestResent: (DEBUG, "%s is resent (%s): %s", _of("endpoint", "reason", "error")),
+    events.Abandoned: (
         WARNING,
         "%s was cancelled after %d sends that may have taken effect; check whether it did",
         _of("endpoint", "maybe_acted"),
     ),
-    PossibleDuplicate: (
+    events.PossibleDuplicate: (
         WARNING,
         "%s succeeded, but %d earlier attempts may have taken effect too; check for duplicates",
         _of("endpoint", "maybe_acted"),
     ),
-    EndpointRateLimited: (
+    events.EndpointRateLimited: (
         WARNING,
         "%s reached its minute limit; its calls are paused for %.0f s",
         _of("endpoint", "retry_after"),
     ),
-    TokenRejected: (DEBUG, "token %d was rejected (%d)", _of("generation", "errcode")),
-    TokenRefreshed: (
+    events.TokenRejected: (DEBUG, "token %d was rejected (%d)", _of("generation", "errcode")),
+    events.TokenRefreshed: (
         INFO,
         "token %d %s (%s) in %.2f s, expires in %.0f s",
         lambda event: (
@@ -107,38 +87,38 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
             event.expires_in,
         ),
     ),
-    TokenRefreshFailed: (
+    events.TokenRefreshFailed: (
         WARNING,
         "token refresh (%s) failed, next attempt in %.0f s at the earliest: %s",
         _of("reason", "retry_after", "error"),
     ),
-    TokenStoreWriteFailed: (
+    events.TokenStoreWriteFailed: (
         WARNING,
         "token %d could not be written to the token store: %s",
         _of("generation", "reason"),
     ),
-    TokenConflictDetected: (
+    events.TokenConflictDetected: (
         WARNING,
         "%d tokens in a row were invalidated, probably by another program; fetching at most every %.0f s. %s",
         _of("conflicts", "min_fetch_interval", "hint"),
     ),
-    TicketReceived: (
+    events.TicketReceived: (
         INFO,
         "ticket created at %d received, %s",
         lambda event: (event.create_time, _describe_ticket(event)),
     ),
-    TicketWriteFailed: (
+    events.TicketWriteFailed: (
         WARNING,
         "ticket created at %d could not be written to the token store, %s: %s",
         lambda event: (event.create_time, _describe_retry(event.retry_after), event.reason),
     ),
-    PushRefused: (WARNING, "push rejected with HTTP %d: %s", _of("status", "reason")),
-    PushMalformed: (
+    events.PushRefused: (WARNING, "push rejected with HTTP %d: %s", _of("status", "reason")),
+    events.PushMalformed: (
         WARNING,
         "push acknowledged but ignored, because it is malformed: %s",
         lambda event: (event.reason,),
     ),
-    NotificationDropped: (
+    events.NotificationDropped: (
         WARNING,
         "notification %r dropped: %d earlier ones are still being processed",
         _of("info_type", "in_progress"),

@@ -13,26 +13,9 @@ from typing import Any, Final
 
 import attrs
 
+from wxtcb import events
 from wxtcb.errors import SessionClosed
-from wxtcb.events import (
-    Abandoned,
-    EndpointRateLimited,
-    Event,
-    NotificationDropped,
-    PossibleDuplicate,
-    PushMalformed,
-    PushRefused,
-    RequestResent,
-    RetryScheduled,
-    SessionInfo,
-    Stats,
-    TicketReceived,
-    TicketWriteFailed,
-    TokenConflictDetected,
-    TokenRefreshed,
-    TokenRefreshFailed,
-    TokenStoreWriteFailed,
-)
+from wxtcb.events import Event, SessionInfo, Stats
 
 DURATION_BUCKETS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0)
 DURATION_HELP: Final = "Duration of calls, including all waits and all attempts"
@@ -120,7 +103,7 @@ GAUGES: Final = (
 CounterIncrement = tuple[Counter, tuple[str, ...]]
 
 
-def _ticket_outcome(event: TicketReceived) -> str:
+def _ticket_outcome(event: events.TicketReceived) -> str:
     if not event.is_newest:
         return "ignored"
     return "in_memory" if event.in_memory_only else "stored"
@@ -128,20 +111,20 @@ def _ticket_outcome(event: TicketReceived) -> str:
 
 # Each function receives the event of its key; the values have no common type narrower than `Any`.
 _INCREMENTS: Final[dict[type[Any], Callable[[Any], CounterIncrement]]] = {
-    RetryScheduled: lambda event: (RETRIES, (event.endpoint, event.reason)),
-    RequestResent: lambda event: (RETRIES, (event.endpoint, event.reason)),
-    EndpointRateLimited: lambda event: (RATE_LIMIT_PAUSES, (event.endpoint,)),
-    Abandoned: lambda event: (AMBIGUOUS_CALLS, (event.endpoint, "cancelled")),
-    PossibleDuplicate: lambda event: (AMBIGUOUS_CALLS, (event.endpoint, "ok")),
-    TokenRefreshed: lambda event: (TOKEN_REFRESHES, (event.reason, "from_store" if event.from_store else "ok")),
-    TokenRefreshFailed: lambda event: (TOKEN_REFRESHES, (event.reason, type(event.error).__name__)),
-    TokenStoreWriteFailed: lambda _: (TOKEN_STORE_FAILURES, ()),
-    TokenConflictDetected: lambda _: (TOKEN_CONFLICTS, ()),
-    TicketReceived: lambda event: (TICKETS, (_ticket_outcome(event),)),
-    TicketWriteFailed: lambda _: (TICKET_WRITE_FAILURES, ()),
-    PushRefused: lambda event: (PUSHES_REFUSED, (str(event.status),)),
-    PushMalformed: lambda _: (PUSHES_MALFORMED, ()),
-    NotificationDropped: lambda _: (NOTIFICATIONS_DROPPED, ()),
+    events.RetryScheduled: lambda event: (RETRIES, (event.endpoint, event.reason)),
+    events.RequestResent: lambda event: (RETRIES, (event.endpoint, event.reason)),
+    events.EndpointRateLimited: lambda event: (RATE_LIMIT_PAUSES, (event.endpoint,)),
+    events.Abandoned: lambda event: (AMBIGUOUS_CALLS, (event.endpoint, "cancelled")),
+    events.PossibleDuplicate: lambda event: (AMBIGUOUS_CALLS, (event.endpoint, "ok")),
+    events.TokenRefreshed: lambda event: (TOKEN_REFRESHES, (event.reason, "from_store" if event.from_store else "ok")),
+    events.TokenRefreshFailed: lambda event: (TOKEN_REFRESHES, (event.reason, type(event.error).__name__)),
+    events.TokenStoreWriteFailed: lambda _: (TOKEN_STORE_FAILURES, ()),
+    events.TokenConflictDetected: lambda _: (TOKEN_CONFLICTS, ()),
+    events.TicketReceived: lambda event: (TICKETS, (_ticket_outcome(event),)),
+    events.TicketWriteFailed: lambda _: (TICKET_WRITE_FAILURES, ()),
+    events.PushRefused: lambda event: (PUSHES_REFUSED, (str(event.status),)),
+    events.PushMalformed: lambda _: (PUSHES_MALFORMED, ()),
+    events.NotificationDropped: lambda _: (NOTIFICATIONS_DROPPED, ()),
 }
 
 

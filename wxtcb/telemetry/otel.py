@@ -70,7 +70,8 @@ class _EventRecorder:
                 self._record_refresh_span(event)
                 self._increment_counter(event)
             case _:
-                self._add_span_event(event)
+                if (call := self.instruments.current_call.get()) is not None:
+                    call.span.add_event(type(event).__name__, _event_attributes(event))
                 self._increment_counter(event)
 
     def _start_call_span(self, event: CallStarted) -> None:
@@ -95,15 +96,8 @@ class _EventRecorder:
         context.detach(call.context_token)
         instruments.current_call.set(call.parent)
 
-    def _add_span_event(self, event: Event) -> None:
-        if (call := self.instruments.current_call.get()) is not None:
-            call.span.add_event(type(event).__name__, _event_attributes(event))
-
     def _record_refresh_span(self, event: TokenRefreshed | TokenRefreshFailed) -> None:
-        """Record a span for a refresh that has ended.
-
-        It is a trace of its own: many calls wait for one refresh, and it runs in an empty context.
-        """
+        """Record a span for a refresh that has ended, in a trace of its own: many calls wait for one refresh."""
         now = time.time_ns()
         span = self.instruments.tracer.start_span(
             "token refresh",
@@ -145,12 +139,10 @@ class OpenTelemetryHook:
     """Hook that creates a span for every call and every token refresh, and the metrics listed in docs/telemetry.md.
 
     The span of a call is a child of the current span. It is itself current until the call ends, so that the spans of an
-    instrumented aiohttp session become its children.
-
-    Use one hook for all sessions of a process: spans and metrics carry the attribute ``wxtcb.component_appid``. Gauges
-    are read from the open sessions, and combined for sessions of one appid. The hook keeps no session alive.
-
-    *tracer_provider* and *meter_provider* default to the global providers. Without an SDK nothing is recorded.
+    instrumented aiohttp session become its children. Use one hook for all sessions of a process: spans and metrics
+    carry the attribute ``wxtcb.component_appid``. Gauges are read from the open sessions, and combined for sessions of
+    one appid. The hook keeps no session alive. *tracer_provider* and *meter_provider* default to the global providers.
+    Without an SDK nothing is recorded.
     """
 
     def __init__(

@@ -65,9 +65,8 @@ class PrometheusHook:
     """Hook that maintains the metrics listed in docs/telemetry.md in *registry*.
 
     Use one hook for all sessions of a process: the metrics carry the label ``component_appid``. Gauges are read from
-    the open sessions, and combined for sessions of one appid. The hook keeps no session alive.
-
-    Raises ValueError if *registry* already has such a hook.
+    the open sessions, and combined for sessions of one appid. The hook keeps no session alive. Raises ValueError if
+    *registry* already has such a hook.
     """
 
     def __init__(self, *, registry: CollectorRegistry = REGISTRY) -> None:

@@ -61,14 +61,7 @@ from wxtcb.api.database.query import (
     set_ as set_,
 )
 from wxtcb.errors import InvalidArgument, OperationFailed
-from wxtcb.validation import (
-    check_not_empty,
-    check_string,
-    check_strings,
-    check_type,
-    to_str_tuple,
-    validator,
-)
+from wxtcb.validation import check_not_empty, check_string, check_strings, check_type, to_str_tuple, validator
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
@@ -181,10 +174,7 @@ async def db_modify_acl(
     """Set the access rule of a collection (see `Acl`).
 
     CUSTOM requires a *rule*, a JSON object in a string. With other tags an empty rule is sent, or none if *rule* is
-    None.
-
-    Raises `InvalidArgument` for an unknown tag or an invalid rule, before a request is sent.
-
+    None. Raises `InvalidArgument` for an unknown tag or an invalid rule, before a request is sent.
     Official interface: setPermission, page cloudbase-batch/db-mgnt/setPermission.
     """
     body = _collection_body(env, collection_name)
@@ -201,7 +191,6 @@ async def db_index_create(session: Session, env: str, collection_name: str, inde
     """Create indexes of a collection; unique indexes are not available.
 
     Raises `OutcomeUnknown` if the reply was lost: no call lists indexes, but `db_collection_get` counts them.
-
     Official interface: dbindexManage, page cloudbase-batch/db-mgnt/dbindexManage.
     """
     body = _collection_body(env, collection_name)
@@ -215,7 +204,6 @@ async def db_index_delete(session: Session, env: str, collection_name: str, name
 
     The call is repeated automatically after a lost reply; an error that an index does not exist may then be caused by
     the first attempt.
-
     Official interface: dbindexManage, page cloudbase-batch/db-mgnt/dbindexManage.
     """
     body = _collection_body(env, collection_name)
@@ -231,7 +219,6 @@ async def db_collection_get(
     """Return a page of the collections: *limit* of them (default 20), from *offset* (default 0) on.
 
     `iter_collections` iterates over all pages.
-
     Official interface: dbcollectionManage, page cloudbase-common/db-management/dbcollectionManage.
     """
     return await session.call(DB_COLLECTION_GET, {"env": env, "limit": limit, "offset": offset})
@@ -241,7 +228,6 @@ async def db_collection_add(session: Session, env: str, collection_name: str) ->
     """Create an empty collection; an existing name is rejected.
 
     Raises `OutcomeUnknown` if the reply was lost: check with `db_collection_get`, or retry.
-
     Official interface: dbcollectionManage, page cloudbase-common/db-management/dbcollectionManage.
     """
     return await session.call(DB_COLLECTION_ADD, _collection_body(env, collection_name))
@@ -252,7 +238,6 @@ async def db_collection_del(session: Session, env: str, collection_name: str) ->
 
     The call is repeated automatically after a lost reply; an error that the collection does not exist may then be
     caused by the first attempt.
-
     Official interface: dbcollectionManage, page cloudbase-common/db-management/dbcollectionManage.
     """
     return await session.call(DB_COLLECTION_DEL, _collection_body(env, collection_name))
@@ -368,7 +353,6 @@ async def db_record_insert(session: Session, env: str, query: str | Insert) -> I
     the reply was lost: check with `db_record_query` what was added. If `maybe_acted` of the reply is above 0, earlier
     attempts that the platform answered with -1 may have added the same records. Records with an ``_id`` of your own can
     be found, and cannot be added twice.
-
     Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
     """
     return await session.call(DB_RECORD_INSERT, _statement_body(env, query, Insert))
@@ -380,7 +364,6 @@ async def db_record_delete(session: Session, env: str, query: str | Delete) -> D
     A string is sent unchanged: it is your code, so never put a value from a user into it. The call is never repeated
     automatically, because new records may match by then. Raises `OutcomeUnknown` if the reply was lost or the platform
     was busy: check with `db_record_query`, then remove the remaining records.
-
     Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
     """
     return await session.call(DB_RECORD_DELETE, _statement_body(env, query, Delete))
@@ -393,7 +376,6 @@ async def db_record_update(session: Session, env: str, query: str | Update) -> U
     automatically, because `inc`, `mul` and `push` change more each time. Raises `OutcomeUnknown` if the reply was lost
     or the platform was busy: check with `db_record_query` whether it took effect. An update that only sets values may
     be sent again if nothing else changes the records.
-
     Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
     """
     return await session.call(DB_RECORD_UPDATE, _statement_body(env, query, Update))
@@ -403,7 +385,6 @@ async def db_record_query(session: Session, env: str, query: str | Query) -> Que
     """Return records: 10, or the limit of the query, at most 1000; `iter_documents` iterates over all of them.
 
     A string is sent unchanged: it is your code, so never put a value from a user into it.
-
     Official interface: dbrecordManage, page cloudbase-batch/db-mgnt/dbrecordManage.
     """
     return await session.call(DB_RECORD_QUERY, _statement_body(env, query, Query))
@@ -414,7 +395,6 @@ async def db_aggregate(session: Session, env: str, query: str | Aggregate) -> Ag
 
     A string is sent unchanged: it is your code, so never put a value from a user into it. The pipeline must not write,
     because the call is repeated automatically.
-
     Official interface: dbAggregate, page cloudbase-batch/db-mgnt/dbAggregate.
     """
     return await session.call(DB_AGGREGATE, _statement_body(env, query, Aggregate))
@@ -444,7 +424,7 @@ def iter_documents(
     return by_offset(DB_RECORD_QUERY, fetch)
 
 
-def statement_text(query: object, statement_type: type[S]) -> str:
+def _statement_text(query: object, statement_type: type[S]) -> str:
     """Return the code of a statement of the given type; a string is the caller's own code."""
     # Checked at run time too: a statement of the wrong type would be executed, for instance a delete by a query call.
     if isinstance(query, str):
@@ -455,7 +435,7 @@ def statement_text(query: object, statement_type: type[S]) -> str:
 
 
 def _statement_body(env: str, query: object, statement_type: type[S]) -> dict[str, object]:
-    return {"env": env, "query": statement_text(query, statement_type)}
+    return {"env": env, "query": _statement_text(query, statement_type)}
 
 
 # Import and export
@@ -521,11 +501,8 @@ async def db_import(
 
     The file is in the storage of the same environment: upload it first. It is UTF-8; JSON is one object per line (see
     `write_document`), not a list. Field names must not begin or end with "." or contain "..". If *stop_on_error*, the
-    first failed record ends the job; otherwise `record_fail` counts the failed records.
-
-    Raises `OutcomeUnknown` if the reply was lost: the job may be running. A retry with INSERT adds records without an
-    ``_id`` again.
-
+    first failed record ends the job; otherwise `record_fail` counts the failed records. Raises `OutcomeUnknown` if the
+    reply was lost: the job may be running. A retry with INSERT adds records without an ``_id`` again.
     Official interface: dbImport, page cloudbase-batch/db-mgnt/dbImport.
     """
     body = {
@@ -545,13 +522,11 @@ async def db_export(
     """Start a job that exports the records of a query to a file; `wait_until_migrated` waits for it.
 
     *file_path* names the file; an existing file may be overwritten. Download it from the `file_url` of the job's state.
-    A *query* that is a string is sent unchanged: it is your code, so never put a value from a user into it.
-
-    Raises `OutcomeUnknown` if the reply was lost: the job may be running; a second job only writes the same file again.
-
+    A *query* that is a string is sent unchanged: it is your code, so never put a value from a user into it. Raises
+    `OutcomeUnknown` if the reply was lost: the job may be running; a second job only writes the same file again.
     Official interface: dbExport, page cloudbase-batch/db-mgnt/dbExport.
     """
-    text = statement_text(query, Query)
+    text = _statement_text(query, Query)
     body = {"env": env, "file_path": file_path, "file_type": file_type.value, "query": text}
     return await session.call(DB_EXPORT, body)
 
@@ -570,10 +545,8 @@ async def wait_until_migrated(
     """Wait until an import or export has finished, polling every *interval* seconds, and return its last state.
 
     Unknown statuses keep waiting, and so does a poll with a transient error. Even if the job succeeds, records may have
-    failed: see `record_fail`.
-
-    Raises `OperationFailed` with the platform's reason if the job failed, `OperationTimeout` after *timeout* seconds
-    (the job goes on, and you may wait again), and a permanent error of a poll.
+    failed: see `record_fail`. Raises `OperationFailed` with the platform's reason if the job failed, `OperationTimeout`
+    after *timeout* seconds (the job goes on, and you may wait again), and a permanent error of a poll.
     """
     condition = WaitCondition[MigrationState, MigrationState](
         resource=f"job {job_id} of environment {env}",

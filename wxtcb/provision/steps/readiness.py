@@ -8,8 +8,8 @@ from typing import Final
 import attrs
 
 from wxtcb._concurrency.shared_poll import Snapshot
-from wxtcb.api._waiters import WaitState
-from wxtcb.api.environment import EnvInfo, EnvList, env_normal
+from wxtcb.api._waiters import WaitState, env_normal
+from wxtcb.api.environment import EnvInfo, EnvList
 from wxtcb.errors import OperationNotReady, WxtcbError
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.journal import TenantRecord
