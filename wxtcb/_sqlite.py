@@ -23,7 +23,7 @@ _CORRUPT_CODES: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 class UnusableFile(Exception):
-    """Raised for a file that cannot be used and was not changed; if `permanent`, retrying does not help."""
+    """Exception for a file that cannot be used and was not changed; if `permanent`, retrying does not help."""
 
     def __init__(self, reason: str, *, permanent: bool = True) -> None:
         super().__init__(reason)

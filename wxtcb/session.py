@@ -174,7 +174,7 @@ def _check_partial(name: str, value: object) -> None:
 
 @attrs.define(repr=False, eq=False)
 class SessionResources:
-    """What exists while a session is open. `exit_stack` closes it, and the token store if its URL was passed."""
+    """Open resources of a session. `exit_stack` closes it, and the token store if its URL was passed."""
 
     loop: asyncio.AbstractEventLoop
     transport: Transport

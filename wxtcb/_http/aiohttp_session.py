@@ -38,7 +38,7 @@ UNSOLICITED_REPLY: Final = SendFailure("the connection had received data before 
 
 
 class _BodyNotSent(Exception):
-    """Raised to aiohttp in place of writing the body."""
+    """Exception raised to aiohttp instead of writing the body."""
 
 
 class _TrackedPayload(Payload):

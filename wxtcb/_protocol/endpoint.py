@@ -24,7 +24,7 @@ _PATH: Final = re.compile(r"(/[A-Za-z0-9_.-]+)+")
 
 
 class Repeat(Enum):
-    """What happens when a call reaches the platform twice.
+    """Repeat rule: the effect of a call that reaches the platform twice.
 
     - READ changes nothing.
     - SET has the same result however often it runs.
@@ -49,7 +49,7 @@ _UNSAFE_TO_REPEAT: Final = frozenset({Repeat.ONCE, Repeat.NEVER})
 
 
 class Credential(Enum):
-    """How a call is authenticated."""
+    """Authentication method of a call."""
 
     COMPONENT = "component_access_token in the query"
     NONE = "only by its body"

@@ -49,7 +49,7 @@ class ErrorFactory(Protocol):
 
 @attrs.frozen(kw_only=True)
 class WaitCondition(Generic[S, T]):
-    """What a waiter waits for: how to find the resource in a snapshot, and what its statuses mean.
+    """Condition that a waiter waits for: how to find the resource in a snapshot, and what its statuses mean.
 
     A status in `ready_statuses` ends the wait. A status that matches a key of `failure_statuses` raises; the value
     explains it, and ``*`` in a key matches any text. Every other status, including unknown ones, keeps waiting.

@@ -135,7 +135,7 @@ _OFFICIAL: Final = "setCloudAccessToken"
 
 @attrs.frozen(kw_only=True)
 class CloudAccess(Reply):
-    """What code in an environment may do with cloudbase_access_token.
+    """Permissions of code in an environment that uses cloudbase_access_token.
 
     `is_open` applies to the whole account. `api_whitelist`, the paths that may be called (``/*``: all), applies to the
     environment. Pass `version` back to `use_cloud_access_token_set`.

@@ -351,7 +351,7 @@ def _validate_envs(envs: Iterable[str]) -> tuple[str, ...]:
 # Lists
 @attrs.frozen(kw_only=True)
 class StatusReason:
-    """Why a function failed; `errcode` is a text such as ``ResourceNotFound.File``."""
+    """Reason why a function failed; `errcode` is a string such as ``ResourceNotFound.File``."""
 
     errcode: str
     errmsg: str

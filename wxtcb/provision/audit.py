@@ -165,7 +165,7 @@ class Audit:
 
     @property
     def conclusion(self) -> str:
-        """Whether the audit passed, in one sentence."""
+        """Result of the audit in one sentence."""
         if not self.passed:
             failures = sum(finding.kind.is_failure for finding in self.findings)
             return f"Failed: {_pluralize(failures, 'finding')} to resolve."

@@ -164,7 +164,7 @@ class CheckResult(Enum):
 
 @attrs.define(eq=False)
 class WaitForVisibility:
-    """Waits until listings show what an earlier run created shortly before, or until its propagation delay is over."""
+    """Wait until listings show what an earlier run created shortly before, or until its propagation delay is over."""
 
     expected: ExpectedEnvironments
     due_at: float
@@ -179,7 +179,7 @@ class WaitForVisibility:
 
 @attrs.define(eq=False)
 class OutcomeCheck:
-    """Waits until listings show whether an ambiguous create under *alias* took effect.
+    """Wait until listings show whether an ambiguous create under *alias* took effect.
 
     Listings that started before `due_at` do not count. One listing proves that an environment exists; two consecutive
     complete listings prove that none does. At `deadline` the check ends as inconclusive, with `reason`.

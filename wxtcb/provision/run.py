@@ -41,7 +41,7 @@ class RunSettings:
 
 @attrs.define(eq=False)
 class EventStream:
-    """Distributes the events of a run; each subscriber has an unbounded queue, so that none can slow down the run."""
+    """Distributor of the events of a run; each subscriber has an unbounded queue, so that none can slow down the run."""
 
     _queues: list[asyncio.Queue[RunEvent | None]] = attrs.field(init=False, factory=list)
     _closed: bool = attrs.field(init=False, default=False)
@@ -73,7 +73,7 @@ class EventStream:
 
 @attrs.define(eq=False)
 class ReportCollector:
-    """Collects the reports of all tenants in their order; of a finished tenant only the report is stored."""
+    """Collector of the reports of all tenants in their order; of a finished tenant only the report is stored."""
 
     names_and_aliases: tuple[tuple[str, str], ...]
     active: dict[int, TenantState] = attrs.field(init=False, factory=dict)

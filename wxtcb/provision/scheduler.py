@@ -24,7 +24,7 @@ StepBatch = tuple[Step | None, list[TenantState]]
 
 @attrs.define(eq=False)
 class Scheduler:
-    """Hands out batches to workers: later steps before earlier ones, and new tenants last.
+    """Scheduler of batches for workers: later steps before earlier ones, and new tenants last.
 
     Once `stopped`, no new tenant starts and no billable step begins, but one whose wait has ended is still concluded.
     Once `halted`, nothing is handed out. `due_changed` is set when `earliest_due_at`, the earliest due time of the
@@ -109,7 +109,7 @@ class Scheduler:
 
 @attrs.define(eq=False)
 class EnvironmentPoller:
-    """Polls the environment list for all waiting tenants of a run.
+    """Poller of the environment list for all waiting tenants of a run.
 
     It polls when the first wait is due, at most every `interval` seconds; `on_decision` gets each ended wait.
     """

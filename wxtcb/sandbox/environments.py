@@ -17,7 +17,7 @@ HALTED: Final = "HALTED"
 
 @frozen
 class ReadyPolicy:
-    """When something new becomes ready: after `seconds` and after `polls` polls, whichever is later.
+    """Readiness condition of something new: after `seconds` and after `polls` polls, whichever is later.
 
     For an environment, both are counted from the first poll that lists it. A poll is a `describeenvs` call: the
     platform documents the first one after `createenv` as required, because it starts the initialisation. An

@@ -1,4 +1,4 @@
-"""What is recorded of requests: redaction, and the failed ones by request id (rid), which openapi/rid/get reads."""
+"""Record of requests: redaction, and the failed ones by request id (rid), which openapi/rid/get reads."""
 
 from __future__ import annotations
 

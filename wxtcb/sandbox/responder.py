@@ -25,7 +25,7 @@ _HTML_HEADERS: Final = {"Content-Type": "text/html; charset=utf-8"}
 
 
 class DeliveryMode(Enum):
-    """How the server sends a response."""
+    """Delivery mode of a response."""
 
     COMPLETE = "complete"
     TRUNCATED = "truncated"

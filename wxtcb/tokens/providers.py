@@ -128,7 +128,7 @@ class StoredTicketSource:
 
 @attrs.define(eq=False)
 class TicketTokenProvider:
-    """Fetches tokens with the app secret and the newest component_verify_ticket (验证票据).
+    """Provider that fetches tokens with the app secret and the newest component_verify_ticket (验证票据).
 
     A permanent rejection is remembered for 60 seconds. It is raised again without a request until the ticket changes.
     If there is no usable ticket, a push is requested, at most once a minute, and callers wait for it up to
@@ -223,7 +223,7 @@ class TicketTokenProvider:
 
 @attrs.frozen(eq=False)
 class ExternalTokenProvider:
-    """Takes tokens from a program that alone fetches them; `timeout`, in seconds, limits each call of it."""
+    """Provider that takes tokens from a program that alone fetches them; `timeout`, in seconds, limits each call of it."""
 
     source: TokenSource
     timeout: float = 35.0

@@ -68,7 +68,7 @@ def process_id() -> str:
 
 @attrs.frozen
 class RefreshRequest:
-    """What a refresh has to achieve: a token other than `current_token` that is valid for longer.
+    """Requirement of a refresh: a token other than `current_token` that is valid for longer.
 
     `reason` is that of `events.TokenRefreshed`. `current_token` is None if there is no valid token; it is valid for
     `current_remaining` seconds. `invalid_tokens` must not be used, even if the store still has them. `not_latest` is
@@ -106,7 +106,7 @@ class FetchedToken:
 
     @property
     def expires_at(self) -> float:
-        """When it expires, on this process's clock."""
+        """Time of expiry, on this process's clock."""
         return self.requested_at + self.ttl
 
 

@@ -23,7 +23,7 @@ _STEP_NAME: Final = "ready"
 
 @attrs.define(eq=False)
 class WaitForNormal:
-    """Waits until an environment is NORMAL or cannot become NORMAL, at most `timeout` seconds.
+    """Wait until an environment is NORMAL or cannot become NORMAL, at most `timeout` seconds.
 
     Listings that started before `due_at`, when the step began, do not count.
     """

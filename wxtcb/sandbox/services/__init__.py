@@ -30,7 +30,7 @@ class Readiness:
 
 @frozen
 class ServiceContext:
-    """What the services get from the world: clock, random numbers, environments and settings.
+    """Services' view of the world: clock, random numbers, environments and settings.
 
     - `clock`: seconds.
     - `format_now`: the current time in the platform's format.

@@ -63,7 +63,7 @@ class BlobWriter:
 
 
 class LinkMethod(Enum):
-    """What a link allows. The value is the path that faults of object storage use."""
+    """Permission of a link. The value is the path that faults of object storage use."""
 
     POST = "/_cos/post"
     PUT = "/_cos/put"
