@@ -94,7 +94,7 @@ async def _iter_file(file: IO[bytes]) -> AsyncIterator[bytes]:
 
 
 class TransferAborted(Exception):
-    """Exception that aborts a transfer from inside; the reason is the `error` of its `UploadBody` or `PartialDownload`."""
+    """Exception that aborts a transfer; the reason is the `error` of its `UploadBody` or `PartialDownload`."""
 
 
 class UploadBody(Payload):

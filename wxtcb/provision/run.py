@@ -41,7 +41,7 @@ class RunSettings:
 
 @attrs.define(eq=False)
 class EventStream:
-    """Distributor of the events of a run; each subscriber has an unbounded queue, so that none can slow down the run."""
+    """Distributor of the events of a run; each subscriber has an unbounded queue, so none slows it down."""
 
     _queues: list[asyncio.Queue[RunEvent | None]] = attrs.field(init=False, factory=list)
     _closed: bool = attrs.field(init=False, default=False)

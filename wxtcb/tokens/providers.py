@@ -223,7 +223,7 @@ class TicketTokenProvider:
 
 @attrs.frozen(eq=False)
 class ExternalTokenProvider:
-    """Provider that takes tokens from a program that alone fetches them; `timeout`, in seconds, limits each call of it."""
+    """Provider that takes tokens from the only program that fetches them; `timeout` limits each call, in seconds."""
 
     source: TokenSource
     timeout: float = 35.0
