@@ -128,14 +128,14 @@ async def test_link_that_expires_during_the_download_is_renewed(
     session, env, stored, *, target, sandbox, clock, monkeypatch
 ):
     """The download continues with a new link."""
-    late, link = [8000.0, 0.0], type(sandbox.world.storage).download_link
+    late, link = [8000.0, 0.0], type(sandbox.world.storage).download_links
 
     def slowly(*args):
         made = link(*args)
         clock.now += late.pop(0)
         return made
 
-    monkeypatch.setattr(type(sandbox.world.storage), "download_link", slowly)
+    monkeypatch.setattr(type(sandbox.world.storage), "download_links", slowly)
     await storage.download_file(session, env, stored, target)
     assert target.read_bytes() == BIG
 
