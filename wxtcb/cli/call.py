@@ -71,16 +71,11 @@ def call(
         # A part of the call has taken effect, and only the reply shows which.
         _print_reply(endpoint, error.reply, reveal=reveal)
         raise
-    if isinstance(result, Interrupted):
-        effect = _INTERRUPTED_EFFECTS.get(endpoint.repeat, "it had no effect")
-        if hook.abandoned:
-            effect = "it may have taken effect; check before you send it again"
-        echo_err_newline(f"{result.signal_name} interrupted {name}: {effect}.")
-        return result.exit_code
-    _print_reply(endpoint, result, reveal=reveal)
-    if result.maybe_acted:
-        echo_err(f"{result.maybe_acted} earlier attempts of {name} may have taken effect too; check for duplicates.")
-    return 0
+    return (
+        _report_interruption(endpoint, result, hook)
+        if isinstance(result, Interrupted)
+        else _report_success(endpoint, result, reveal=reveal)
+    )
 
 
 @attrs.define(eq=False)
@@ -101,6 +96,21 @@ def find_endpoint(name: str) -> Endpoint[Reply]:
     similar = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(similar)}? " if similar else ""
     raise InvalidArgument(f"unknown call {name!r}: {hint}`wxtcb endpoints` lists all calls; no request was sent")
+
+
+def _report_interruption(endpoint: Endpoint[Reply], interruption: Interrupted, hook: AbandonedHook) -> int:
+    effect = _INTERRUPTED_EFFECTS.get(endpoint.repeat, "it had no effect")
+    if hook.abandoned:
+        effect = "it may have taken effect; check before you send it again"
+    echo_err_newline(f"{interruption.signal_name} interrupted {endpoint.name}: {effect}.")
+    return interruption.exit_code
+
+
+def _report_success(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> int:
+    _print_reply(endpoint, reply, reveal=reveal)
+    if acted := reply.maybe_acted:
+        echo_err(f"{acted} earlier attempts of {endpoint.name} may have taken effect too; check for duplicates.")
+    return 0
 
 
 def _print_reply(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> None:

@@ -256,12 +256,7 @@ class TokenRefresher:
                 # While the current token is valid, a reader waits for the owner without a limit.
                 if request.current_token is not None:
                     deadline = self.now() + MAX_BACKOFF_WAIT
-                if self.now() >= deadline:
-                    raise unsent_error(
-                        "this process only reads tokens, and no other process has refreshed the one in the store; "
-                        "check that the process which fetches tokens is running"
-                    )
-                await self.shared_state.wait_for_change(snapshot, MAX_BACKOFF_WAIT)
+                await self._wait_for_other_process(snapshot, deadline)
                 continue
             delay = self._refresh_delay(snapshot.state, snapshot.store_time, request)
             if delay > 0:
@@ -272,6 +267,14 @@ class TokenRefresher:
             fetched = await self._acquire_and_fetch(snapshot, request, self.provider)
             if fetched is not None:
                 return fetched
+
+    async def _wait_for_other_process(self, snapshot: StateSnapshot, deadline: float) -> None:
+        if self.now() >= deadline:
+            raise unsent_error(
+                "this process only reads tokens, and no other process has refreshed the one in the store; "
+                "check that the process which fetches tokens is running"
+            )
+        await self.shared_state.wait_for_change(snapshot, MAX_BACKOFF_WAIT)
 
     async def _read_state(self) -> StateSnapshot:
         snapshot = await self.shared_state.read()
