@@ -77,18 +77,12 @@ class ReportCollector:
 
     names_and_aliases: tuple[tuple[str, str], ...]
     active: dict[int, TenantState] = attrs.field(init=False, factory=dict)
-    _finished: dict[int, TenantReport] = attrs.field(init=False, factory=dict)
-
-    def finish(self, tenant_state: TenantState) -> TenantReport:
-        tenant_state.ended = True
-        del self.active[tenant_state.index]
-        report = self._finished[tenant_state.index] = tenant_state.to_report()
-        return report
+    finished: dict[int, TenantReport] = attrs.field(init=False, factory=dict)
 
     def iter_reports(self) -> Iterator[TenantReport]:
         for index, (name, alias) in enumerate(self.names_and_aliases):
-            if index in self._finished:
-                yield self._finished[index]
+            if index in self.finished:
+                yield self.finished[index]
             elif index in self.active:
                 yield self.active[index].to_report()
             else:
@@ -327,7 +321,9 @@ class Run:
             drop_traceback(problem.error)
 
     def _finish_tenant(self, tenant_state: TenantState) -> None:
-        report = self._collector.finish(tenant_state)
+        tenant_state.ended, index = True, tenant_state.index
+        del self._collector.active[index]
+        report = self._collector.finished[index] = tenant_state.to_report()
         self._event_stream.emit(TenantFinished(report))
         self._failure_count += report.outcome in (Outcome.FAILED, Outcome.UNKNOWN)
         if self._settings.max_failures and self._failure_count >= self._settings.max_failures:

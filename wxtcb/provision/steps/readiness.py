@@ -45,9 +45,8 @@ class WaitForNormal:
         return StepResult.NEXT if found else self.check_timeout(snapshot.started_at)
 
     def check_timeout(self, now: float) -> Problem | None:
-        if now - self.due_at < self.timeout:
-            return None
-        return _build_problem(self.wait_state.timeout_error(self.timeout))
+        expired = now - self.due_at >= self.timeout
+        return _build_problem(self.wait_state.timeout_error(self.timeout)) if expired else None
 
 
 def _build_problem(error: WxtcbError) -> Problem:

@@ -42,10 +42,8 @@ async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> St
     except SendVetoed:
         return StepResult.RETRY
     except WxtcbError as error:
-        is_tenant_specific = (
-            isinstance(error, ApiError) and not isinstance(error, QuotaExceeded) and not is_fatal(error)
-        )
-        if len(tenant_states) > 1 and is_tenant_specific:
+        is_specific = isinstance(error, ApiError) and not (isinstance(error, QuotaExceeded) or is_fatal(error))
+        if len(tenant_states) > 1 and is_specific:
             # One mini program that the platform rejects can fail the whole batch. Sharing again has no further effect.
             for tenant_state in tenant_states:
                 await _run(context, [tenant_state])
