@@ -174,7 +174,7 @@ def _check_partial(name: str, value: object) -> None:
 
 @attrs.define(repr=False, eq=False)
 class SessionResources:
-    """Open resources of a session. `exit_stack` closes it, and the token store if its URL was passed."""
+    """Open resources of a session. `exit_stack` closes them, and the token store if the session opened it by URL."""
 
     loop: asyncio.AbstractEventLoop
     transport: Transport
@@ -227,7 +227,7 @@ class SessionLifecycle:
             )
         return resources
 
-    # Here and not in `Session`: a view may outlive its session, which is then still in use.
+    # Not in `Session`: if only a view is left, the connections are still in use.
     def __del__(self) -> None:
         if self.resources is not None:
             warnings.warn("a wxtcb.Session was never closed", ResourceWarning, stacklevel=2, source=self)
@@ -255,7 +255,8 @@ class Session:
         retry: when and how often failed calls are retried.
         timeout: limits of one attempt, a `wxtcb.Timeout`. For an overall deadline use ``asyncio.timeout``.
         connections: maximum number of concurrent calls, and separately of concurrent file transfers.
-        max_fetches_per_hour: maximum number of fetched tokens. None: no limit.
+        max_fetches_per_hour: maximum number of token fetches by all processes that share the store; more raise
+            `TokenFetchLimit`. None: no limit.
         base_url: URL of the platform; https, or plain http to this machine.
         allow_http: accept plain http to another machine, which exposes the token to the network.
         proxy: URL of an HTTP proxy.
@@ -459,7 +460,7 @@ class Session:
         resources = self._lifecycle.resources_in_current_loop()
         poller = resources.shared_pollers.get(endpoint)
         if poller is None:
-            # With the retry policy and the hooks of the session itself: the waiters may use different views.
+            # With the retry policy and hooks of the session, and without `may_send`: a shared poll belongs to no view.
             fetch = functools.partial(
                 resources.executor.execute,
                 endpoint,
@@ -468,9 +469,9 @@ class Session:
                 credentials=resources.token_cache,
                 dispatcher=resources.dispatcher,
             )
-            poller = SharedPoller(fetch, resources.loop.time, resources.limiter.sleep)
+            poller = cast("SharedPoller[Reply]", SharedPoller(fetch, resources.loop.time, resources.limiter.sleep))
             resources.shared_pollers[endpoint] = poller
-        # The dictionary of pollers is keyed by endpoint, so its values cannot be typed by their replies.
+        # The dictionary is keyed by endpoint, so its values cannot be typed by their replies.
         return cast("SharedPoller[R]", poller)
 
     def poller(self, fetch: Callable[[], Awaitable[T]]) -> Poller[T]:
@@ -506,7 +507,7 @@ class Session:
             # Files have a limiter of their own, because a transfer may take minutes.
             transfer_limiter = RequestLimiter(self.connections, loop.time)
             storage_client = StorageClient(
-                self.timeout, transfer_limiter, self.allow_http, http=self.http, proxy=self.proxy, ssl=self.ssl
+                self.timeout, transfer_limiter, self.allow_http, self.http, self.proxy, self.ssl
             )
             stack.push_async_callback(storage_client.aclose)
             store = self.token_store

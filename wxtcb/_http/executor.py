@@ -51,9 +51,9 @@ R = TypeVar("R", bound=Reply)
 SendOutcome = Response | SendFailure | ResponseTooLarge | Vetoed
 
 # Limits for a call whose tokens keep being rejected, for example because another program fetches tokens as well:
-# resends after a rejected token, and those in a row whose token had been accepted for no call of this process.
+# all resends after a rejected token, and those since the last token that the platform had accepted, that one included.
 MAX_TOKEN_RESENDS: Final = 10
-MAX_UNACCEPTED_RESENDS: Final = 3
+MAX_RESENDS_SINCE_ACCEPTED: Final = 3
 # A shorter token, as in tests, could occur in a reply by chance, and redacting it would corrupt the reply.
 MIN_REDACTABLE_LENGTH: Final = 20
 
@@ -120,7 +120,7 @@ class _Call(Generic[R]):
     retry_time: float = 0.0
     maybe_acted: int = 0
     token_resends: int = 0
-    unaccepted_resends: int = 0
+    resends_since_accepted: int = 0
     attempt_started_at: float = 0.0
     holds_slot: bool = False
 
@@ -268,7 +268,7 @@ class RequestExecutor:
         return reply
 
     async def _on_failure(self, call: _Call[R], error: WxtcbError, token: Token | None) -> None:
-        """Wait until the call may be sent again and return, or raise if it must not be."""
+        """Prepare the next attempt (a newer token, a paused path, a backoff), or raise if there must be none."""
         repeat, failure = call.endpoint.repeat, classify(error)
         if failure in AMBIGUOUS_FAILURES and repeat is not Repeat.READ:
             call.maybe_acted += 1
@@ -302,7 +302,7 @@ class RequestExecutor:
         """Return once a newer token than *token* is available; raise *error* if the call may not be resent.
 
         A resend needs no backoff, because a rejected request had no effect. `MAX_TOKEN_RESENDS` and
-        `MAX_UNACCEPTED_RESENDS` end a call whose tokens keep being rejected.
+        `MAX_RESENDS_SINCE_ACCEPTED` end a call whose tokens keep being rejected.
         """
         errcode = error.errcode if isinstance(error, ApiError) else 0
         # Only a token that the caller passed is never replaced.
@@ -310,8 +310,8 @@ class RequestExecutor:
             error.add_hint("The token is your own (token=), so wxtcb did not refresh it; pass a valid token.")
             raise error
         call.token_resends += 1
-        call.unaccepted_resends = 1 if token.accepted else call.unaccepted_resends + 1
-        if call.token_resends <= MAX_TOKEN_RESENDS and call.unaccepted_resends <= MAX_UNACCEPTED_RESENDS:
+        call.resends_since_accepted = 1 if token.accepted else call.resends_since_accepted + 1
+        if call.token_resends <= MAX_TOKEN_RESENDS and call.resends_since_accepted <= MAX_RESENDS_SINCE_ACCEPTED:
             newer = await call.credentials.get()
             if newer is not token:
                 self._emit_resent(call, error, FailureKind.INVALID_TOKEN)

@@ -52,7 +52,7 @@ class Credential(Enum):
     """Authentication method of a call."""
 
     COMPONENT = "component_access_token in the query"
-    NONE = "only by its body"
+    NONE = "no token; the body contains the credential"
 
 
 class Reply:

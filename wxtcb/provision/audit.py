@@ -85,7 +85,7 @@ class Finding:
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields for JSON."""
-        return attrs.asdict(self, recurse=False) | {"kind": self.kind.value}
+        return {**attrs.asdict(self, recurse=False), "kind": self.kind.value}
 
 
 @attrs.frozen(kw_only=True)

@@ -264,15 +264,19 @@ class Journal(Protocol):
 
     async def bind_identity(self, identity: JournalIdentity) -> JournalIdentity:
         """Return the stored identity of this journal; store *identity* first if there is none."""
+        ...
 
     async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, TenantRecord]:
         """Return the records of *tenants* by name, or all records if None. Tenants without a record are absent."""
+        ...
 
     async def bindings(self) -> Mapping[str, Binding]:
         """Return the binding of every environment that belongs to a tenant."""
+        ...
 
     async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[HistoryEntry, ...]]:
         """Return the history of each of *tenants*, oldest entry first."""
+        ...
 
     async def commit(
         self, record: TenantRecord, entry: HistoryEntry, previous_owner: JournalEntry | None = None
@@ -287,6 +291,7 @@ class Journal(Protocol):
         *previous_owner* is the new record of a tenant that releases such a key. Both records are stored, or neither.
         If the journal is durable, a stored record survives a crash of process and machine.
         """
+        ...
 
 
 @attrs.define(eq=False)

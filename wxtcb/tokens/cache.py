@@ -3,11 +3,12 @@
 The cache decides *when* to refresh and who waits for it. `wxtcb.tokens.refresh` decides *how*: from the shared store,
 or by fetching a new token under a lease. All times are seconds on the monotonic clock of the event loop.
 
-A token goes through three phases, which `RefreshWindows` computes:
+A token goes through four phases; `RefreshWindows` computes when they begin:
 
 - fresh: `cached` returns it. This is the hot path, one attribute read and one clock comparison;
 - advisory window: one refresh runs in the background, and callers go on with the current token;
-- mandatory window: callers wait for that refresh, at most 5 seconds. If it fails, they use the current token.
+- mandatory window: callers wait for that refresh, at most 5 seconds. If it fails, they use the current token;
+- expired or rejected: callers wait for a refresh without a time limit, and get its error.
 """
 
 from __future__ import annotations
@@ -153,11 +154,11 @@ class TokenCache:
 
     @property
     def current(self) -> FetchedToken | None:
-        """The token in use, with details of its fetch; None if there is none."""
+        """The newest token that was not rejected, also if it has expired, with details of its fetch; else None."""
         return None if self._token is None else self._fetched
 
     def age_and_remaining(self) -> tuple[float, float] | None:
-        """Return the token's age and the seconds until it expires; return None if there is no token."""
+        """Return the age and the remaining seconds (negative after expiry) of `current`, or None without a token."""
         if (current := self.current) is None:
             return None
         now = self.now()

@@ -25,9 +25,10 @@ class UserCodeFailure:
 async def call_user_code(function: Callable[[], Awaitable[T]], timeout: float) -> T | WxtcbError | UserCodeFailure:
     """Return the result of *function*, or its failure without a traceback; raise only if the caller is cancelled."""
     count_before = cancellation_count()
+    deadline = asyncio.timeout(timeout)
     result: T | WxtcbError | UserCodeFailure
     try:
-        async with asyncio.timeout(timeout) as deadline:
+        async with deadline:
             result = await function()
     except WxtcbError as error:
         result = copy.copy(error)

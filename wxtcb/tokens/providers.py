@@ -83,9 +83,11 @@ class TokenProvider(Protocol):
     @property
     def invalidates_previous(self) -> bool:
         """Whether each new token invalidates the one before; only such fetches count towards the hourly limit."""
+        ...
 
     async def prepare(self) -> FetchFunction:
         """Do what can be done before the lease is acquired, and return the function that fetches a token."""
+        ...
 
     async def request_ticket_push(self, ticket_error: errors.TicketError) -> None:
         """Request a push of the ticket if that was not done yet; raise if waiting for it is useless."""

@@ -57,9 +57,11 @@ class TokenStore(Protocol):
 
     async def load(self, component_appid: str) -> StoredDocument:
         """Return the document, including every write that returned before this call."""
+        ...
 
     async def compare_and_set(self, component_appid: str, document: str, *, version: str) -> bool:
         """Write *document* if the stored version is *version*, and wake waiters; else change nothing, return False."""
+        ...
 
     async def wait_for_change(self, component_appid: str, *, version: str, timeout: float) -> None:
         """Return within 50 ms after the version differs from *version*, after *timeout* seconds at the latest."""
