@@ -1,7 +1,4 @@
-"""Admin API for other processes and other languages: HTTP under `/_sandbox`, not part of the simulation.
-
-JSON names such as "mints", "kills" and "looks" are the API's own and stay as they are.
-"""
+"""Admin API for other processes and languages, under `/_sandbox`; JSON names such as "mints" are its own."""
 
 from __future__ import annotations
 
@@ -38,7 +35,9 @@ async def handle_admin_request(sandbox: Sandbox, method: str, path: str, raw_bod
 
 def _get_state(sandbox: Sandbox, _raw_body: bytes) -> object:
     # Credentials are shown on purpose: they are made up, and another process needs them to connect.
-    world = sandbox.world
+    world, pushes = sandbox.world, sandbox.pushes
+    rows = [{"env": each.env, "alias": each.alias, "status": each.status} for each in world.environments.values()]
+    push = {"sent": pushes.sent, "failed": pushes.failed, "stopped": pushes.stopped}
     return {
         "component_appid": world.credentials.appid,
         "component_appsecret": world.credentials.secret,
@@ -49,25 +48,14 @@ def _get_state(sandbox: Sandbox, _raw_body: bytes) -> object:
         "mints": world.tokens_issued,
         "kills": world.forced_expirations,
         "counts": dict(sandbox.counts),
-        "push": {
-            "sent": sandbox.pushes.sent,
-            "failed": sandbox.pushes.failed,
-            "stopped": sandbox.pushes.stopped,
-            "newest_ticket_age": world.ticket_age,
-        },
-        "environments": [
-            {"env": environment.env, "alias": environment.alias, "status": environment.status}
-            for environment in world.environments.values()
-        ],
+        "push": {**push, "newest_ticket_age": world.ticket_age},
+        "environments": rows,
     }
 
 
 def _list_seen(sandbox: Sandbox, _raw_body: bytes) -> object:
-    return [
-        # The query can be a read-only mapping, which orjson does not encode.
-        {**asdict(seen, recurse=False), "query": dict(seen.query)}
-        for seen in sandbox.list_seen()
-    ]
+    # The query can be a read-only mapping, which orjson does not encode.
+    return [{**asdict(seen, recurse=False), "query": dict(seen.query)} for seen in sandbox.list_seen()]
 
 
 def _expire_token(sandbox: Sandbox, raw_body: bytes) -> object:
@@ -86,7 +74,6 @@ def _expire_token(sandbox: Sandbox, raw_body: bytes) -> object:
 
 
 def _confirm_share(sandbox: Sandbox, raw_body: bytes) -> object:
-    """Confirm a share, as the administrator of the mini program does with the link."""
     options = orjson.loads(raw_body)
     is_named = isinstance(options, dict) and options.keys() == {"env", "appid"}
     if not is_named or not all(type(value) is str for value in options.values()):
@@ -122,7 +109,6 @@ def _configure_operations(sandbox: Sandbox, raw_body: bytes) -> object:
 
 
 def _configure_functions(sandbox: Sandbox, raw_body: bytes) -> object:
-    """Set what functions of a name return, and whether creating or changing them fails."""
     options = _parse_options(raw_body, {"name", "answer", "fails"})
     name, fails = options.get("name"), options.get("fails", False)
     if type(name) is not str or type(fails) is not bool:

@@ -12,7 +12,6 @@ from wxtcb.sandbox.errors import platform_error
 
 TICKET_TTL: Final = 12 * 3600
 
-_LOWER_ALPHANUMERIC: Final = string.ascii_lowercase + string.digits
 _ALPHANUMERIC: Final = string.ascii_letters + string.digits
 _URLSAFE: Final = _ALPHANUMERIC + "-_"
 
@@ -23,11 +22,9 @@ def _random_string(random: Random, alphabet: str, length: int) -> str:
 
 @define(eq=False)
 class CredentialStore:
-    """The credentials of the third-party platform, and the checks of what a request presents.
+    """The credentials of the platform, of which one component token is valid at a time.
 
-    One component token is valid at a time: issuing a token invalidates the previous one. `tokens_issued` counts the
-    tokens issued, `forced_expirations` those that `expire_token` ended early. `push_enabled` is whether tickets are
-    pushed.
+    `forced_expirations` counts the tokens that `expire_token` ended early.
     """
 
     random: Random = field(repr=False)
@@ -43,7 +40,7 @@ class CredentialStore:
     _expires_at: float = field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.appid = "wx" + _random_string(self.random, _LOWER_ALPHANUMERIC, 16)
+        self.appid = "wx" + _random_string(self.random, string.ascii_lowercase + string.digits, 16)
         self.secret = _random_string(self.random, "0123456789abcdef", 32)
 
     def issue_ticket(self, now: float) -> str:
@@ -53,18 +50,15 @@ class CredentialStore:
         return ticket
 
     def ticket_issued_at(self, ticket: str) -> float:
-        """Return when a ticket was issued, on the world's clock."""
         return self._tickets[ticket]
 
     def check_app_credentials(self, appid: str, secret: str) -> None:
-        """Raise `PlatformError` unless appid and secret are those of the platform."""
         if appid != self.appid:
             raise platform_error(40013)
         if secret != self.secret:
             raise platform_error(40125)
 
     def check_ticket(self, ticket: str, now: float) -> None:
-        """Raise `PlatformError` for a ticket that was never issued or has expired."""
         issued_at = self._tickets.get(ticket)
         if issued_at is None:
             raise platform_error(61006)
@@ -84,11 +78,7 @@ class CredentialStore:
         return self._token
 
     def check_token(self, token: str | None, now: float) -> None:
-        """Raise `PlatformError` unless this is the valid component token.
-
-        The errcode is 41001 for a missing token, 40001 for a replaced one, 40014 for an unknown one, and 42001 for an
-        expired one.
-        """
+        """Raise `PlatformError` unless this is the valid component token."""
         if not token:
             raise platform_error(41001)
         if token in self._invalidated:
@@ -121,10 +111,7 @@ class CredentialStore:
 
 @define(eq=False)
 class MessageSettings:
-    """Token and key of pushed messages, which the platform's console shows next to appid and secret.
-
-    `previous_encoding_aes_key` is the key before the last rotation, None before the first one.
-    """
+    """Token and key of pushed messages, which the platform's console shows next to appid and secret."""
 
     _random: Random = field(repr=False)
     message_token: str = field(init=False, repr=False)

@@ -19,9 +19,8 @@ HALTED: Final = "HALTED"
 class ReadyPolicy:
     """Readiness condition of something new: after `seconds` and after `polls` polls, whichever is later.
 
-    For an environment, both are counted from the first poll that lists it. A poll is a `describeenvs` call: the
-    platform documents the first one after `createenv` as required, because it starts the initialisation. An
-    environment that is never polled stays UNAVAILABLE indefinitely, under every policy.
+    For an environment, both are counted from the first `describeenvs` call that lists it, because it starts the
+    initialisation. An environment that is never polled stays UNAVAILABLE.
     """
 
     seconds: float = 0.0
@@ -85,7 +84,6 @@ class EnvironmentRegistry:
 
     @property
     def environments(self) -> Mapping[str, Environment]:
-        """All environments, oldest first, including those not yet visible."""
         return MappingProxyType(self._environments)
 
     def create(self, environment: Environment, *, visible_at: float, policy: ReadyPolicy) -> None:
@@ -95,12 +93,10 @@ class EnvironmentRegistry:
         heappush(self._awaiting_visibility, _ScheduledChange(visible_at, self._sequence, environment.env, policy))
 
     def put(self, environment: Environment) -> None:
-        """Add or replace an environment, visible from now on."""
         self._environments[environment.env] = environment
         self._update_encoded(environment)
 
     def remove(self, env: str) -> None:
-        """Remove an environment. Raises `KeyError` if there is none."""
         # Its scheduled change stays in the heap and is ignored when it is due.
         del self._environments[env]
         if self._encoded.pop(env, None) is not None:

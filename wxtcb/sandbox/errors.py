@@ -39,8 +39,7 @@ class PlatformError(Exception):
 
     def __init__(self, errcode: int, message: str) -> None:
         super().__init__(errcode, message)
-        self.errcode = errcode
-        self.message = message
+        self.errcode, self.message = errcode, message
 
 
 def platform_error(errcode: int, detail: str = "") -> PlatformError:

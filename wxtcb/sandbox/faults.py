@@ -14,8 +14,6 @@ from attrs.validators import instance_of, optional
 
 from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, Credential
 
-_TOKEN_PATH: Final = "/cgi-bin/component/api_component_token"
-
 
 class FaultKind(Enum):
     """Kind of fault; the values are the names in the admin API and in `SeenRequest.outcome`."""
@@ -61,8 +59,6 @@ class InvalidFault(ValueError):
 
 
 # The validators compare `type(value)` because a bool is an instance of int: `"times": true` is an error.
-
-
 def _validate_int(_fault: object, attribute: Attribute[int], value: object) -> None:
     if type(value) is not int:
         raise TypeError(f"{attribute.name} must be an integer")
@@ -109,15 +105,8 @@ class Fault:
     - `times`: number of requests after which the fault is used up; None for no limit.
     - `probability`: chance to apply to a matching request, from 0 to 1, drawn from the seed of `Faults`.
 
-    The other fields depend on `kind`:
-
-    - `errcode`: ERRCODE and ECHO_MESSAGE.
-    - `status`: HTTP, HTTP_AFTER and ECHO_PAGE (200 to 599, 0 means 502); REDIRECT (300 to 399, 0 means 307).
-    - `seconds`: SLOW.
-    - `megabytes`: HUGE.
-    - `text`: raw response body of NOT_OBJECT.
-    - `name`: dotted name of the field that MISSING removes.
-    - `envs`, `newest`: environments that INCOMPLETE_LIST omits; all of them if neither is given.
+    The other fields are the arguments of the method of `Faults` for the `kind`. `status` is 200 to 599 (0 means 502)
+    for HTTP, HTTP_AFTER and ECHO_PAGE, and 300 to 399 (0 means 307) for REDIRECT.
     """
 
     kind: FaultKind = field(kw_only=False, validator=instance_of(FaultKind))
@@ -136,11 +125,7 @@ class Fault:
 
 
 def parse_fault(entry: object, location: str) -> Fault:
-    """Return the fault that `{"trouble": "busy-after", "times": 1, ...}` describes.
-
-    "trouble" is the value of a `FaultKind`; the other keys are the fields of `Fault`. Raises `InvalidFault` with
-    *location* for an unknown key and for an invalid value.
-    """
+    """Return the fault that `{"trouble": "busy-after", "times": 1, ...}` describes, or raise `InvalidFault`."""
     if not isinstance(entry, dict):
         raise InvalidFault(f"{location} must be an object")
     given = dict(cast("Mapping[str, object]", entry))
@@ -264,7 +249,7 @@ class Faults:
 
     def reject_ticket(self, **options: Unpack[FaultOptions]) -> Fault:
         """Respond 61006 to api_component_token, or to the path given."""
-        with_path: FaultOptions = {"path": _TOKEN_PATH, **options}
+        with_path: FaultOptions = {"path": "/cgi-bin/component/api_component_token", **options}
         return self.errcode(61006, **with_path)
 
     def expire_token(self, **options: Unpack[FaultOptions]) -> Fault:

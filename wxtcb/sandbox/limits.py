@@ -12,15 +12,11 @@ from wxtcb.sandbox.errors import platform_error
 
 MINUTE: Final = 60
 DAY: Final = 86_400
-_MAX_MONTHLY_RESETS: Final = 10
 
 
 @define(eq=False)
 class RateWindow:
-    """Counter of calls per path, in windows of fixed length.
-
-    Windows begin at multiples of `seconds` on the world's clock. A call above a limit gets `errcode`.
-    """
+    """Counter of calls per path, in windows that begin at multiples of `seconds`; one above a limit gets `errcode`."""
 
     seconds: float
     errcode: int
@@ -39,7 +35,6 @@ class RateWindow:
         return count if window == int(now // self.seconds) else 0
 
     def clear(self, *paths: str) -> None:
-        """Set the counts of these paths to 0, or of all paths if none is given."""
         for path in paths or [*self._counts]:
             self._counts.pop(path, None)
 
@@ -51,7 +46,6 @@ class ResetQuota:
     _counts: Counter[tuple[str, str]] = Factory(Counter[tuple[str, str]])
 
     def consume(self, account: str, month: str) -> None:
-        """Count a reset, or raise `PlatformError` (48006) if the month has had ten."""
-        if self._counts[account, month] >= _MAX_MONTHLY_RESETS:
+        if self._counts[account, month] >= 10:
             raise platform_error(48006, "ten resets a month")
         self._counts[account, month] += 1

@@ -13,7 +13,6 @@ from wxtcb.sandbox.errors import platform_error
 
 TOKEN_PARAM: Final = "access_token"
 MALFORMED_JSON: Final = 47001
-_DEFAULT_PAGE_SIZE: Final = 20
 
 
 @frozen
@@ -42,11 +41,7 @@ class PlatformRequest:
 
 @frozen
 class Body:
-    """The fields of a validated request, which have the types that the facts state.
-
-    Query parameters named in the facts are among the fields. If query and body hold the same name, the body's value
-    counts. `raw_body` holds the body of a call whose body is not parsed.
-    """
+    """The fields of a validated request, query parameters included; `raw_body` is set if the body is not parsed."""
 
     fields: Mapping[str, object] = field(repr=False)
     raw_body: bytes = field(default=b"", repr=False)
@@ -76,11 +71,8 @@ class Body:
         return [Body(fields) for fields in cast("list[dict[str, object]]", self.fields.get(name, []))]
 
     def page(self, *, max_size: int | None = None) -> slice[int, int]:
-        """Return the page that `limit` (20 by default) and `offset` (0) select, shortened to *max_size* entries.
-
-        Raises `PlatformError` for a limit below 1 or an offset below 0.
-        """
-        limit, offset = self.integer("limit", _DEFAULT_PAGE_SIZE), self.integer("offset", 0)
+        """Return the page that `limit` and `offset` select, shortened to *max_size* entries."""
+        limit, offset = self.integer("limit", 20), self.integer("offset", 0)
         if limit < 1 or offset < 0:
             raise platform_error(40097, "limit must be at least 1 and offset at least 0")
         return slice(offset, offset + (limit if max_size is None else min(limit, max_size)))

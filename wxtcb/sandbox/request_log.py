@@ -18,15 +18,11 @@ from wxtcb.sandbox.schema import SECRET_FIELDS
 _REDACTED: Final = "***"
 _SECRET_NAMES: Final = SECRET_FIELDS | {TOKEN_PARAM}
 _REDACTED_TOKEN_QUERY: Final = MappingProxyType({TOKEN_PARAM: _REDACTED})
-_MAX_STRING_LENGTH: Final = 4096
-_TRUNCATED_LENGTH: Final = 64
 # No call nests this deep, and orjson encodes fewer than 254 levels: a deep body must not break GET /_sandbox/seen.
 _MAX_DEPTH: Final = 32
+_MAX_REQUESTS: Final = 10_000
 _RID_IN_BODY: Final = re.compile(rb"rid: ([0-9a-f-]+)")
 _RID_FORMAT: Final = re.compile(r"[0-9a-f]+-[0-9a-f]+-[0-9a-f]+")
-_RETENTION_SECONDS: Final = 7 * DAY
-_MAX_REQUESTS: Final = 10_000
-_MAX_BODY_LENGTH: Final = 1024
 
 
 def redact_query(query: Mapping[str, str]) -> Mapping[str, str]:
@@ -38,13 +34,10 @@ def redact_query(query: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def redact_body(node: object, depth: int = 0) -> object:
-    """Return a copy of a body in which every field with the name of a secret is replaced, at any depth.
-
-    Everything below 32 levels is replaced too. A string of more than 4,096 characters is truncated.
-    """
+    """Return a body without secrets, without anything below 32 levels, and with long strings truncated."""
     # Uploaded code comes as one string of up to 30 MB; 100,000 of them must not be held in memory.
-    if isinstance(node, str) and len(node) > _MAX_STRING_LENGTH:
-        return f"{node[:_TRUNCATED_LENGTH]}... ({len(node)} characters)"
+    if isinstance(node, str) and len(node) > 4096:
+        return f"{node[:64]}... ({len(node)} characters)"
     if not isinstance(node, dict | list):
         return node
     if depth == _MAX_DEPTH:
@@ -57,11 +50,7 @@ def redact_body(node: object, depth: int = 0) -> object:
 
 @frozen
 class FailedRequest:
-    """A request whose response was an error.
-
-    `invoke_time` is in Unix seconds. Bodies are truncated to 1,024 bytes. Nothing is redacted, since the platform
-    redacts nothing either: `request_url` is the query with the token.
-    """
+    """A request whose response was an error; like the platform, it keeps the token in `request_url`, the query."""
 
     invoke_time: float
     request_url: str = field(repr=False)
@@ -82,7 +71,7 @@ class FailedRequestLog:
         if found is None:
             return
         # The cut may split a character.
-        texts = [data[:_MAX_BODY_LENGTH].decode(errors="replace") for data in (body, response)]
+        texts = [data[:1024].decode(errors="replace") for data in (body, response)]
         self._requests[found[1].decode()] = FailedRequest(now, query, *texts)
         if len(self._requests) > _MAX_REQUESTS:
             self._requests.popitem(last=False)
@@ -94,6 +83,6 @@ class FailedRequestLog:
         failed = self._requests.get(rid)
         if failed is None:
             raise platform_error(76001, "rid not found")
-        if now - failed.invoke_time > _RETENTION_SECONDS:
+        if now - failed.invoke_time > 7 * DAY:
             raise platform_error(76004, "rid is expired")
         return failed

@@ -36,11 +36,7 @@ class DeliveryMode(Enum):
 
 @frozen
 class OutgoingResponse:
-    """A response to send, and what is recorded about it.
-
-    `delay` is in seconds, before the first byte. `megabytes` is the padding of a PADDED response. `errcode`, `outcome`
-    and `acted` are those of `SeenRequest`.
-    """
+    """A response to send, after `delay` seconds, and what `SeenRequest` records about it."""
 
     body: bytes = b""
     status: int = 200
@@ -72,7 +68,6 @@ def respond(world: World, faults: Faults, request: PlatformRequest) -> OutgoingR
 
 
 def _handle_request(world: World, request: PlatformRequest, schema: EndpointSchema) -> OutgoingResponse:
-    """Return the platform's own response, without a fault."""
     try:
         body = HANDLERS[request.path](world, _check_request(world, request, schema))
     except PlatformError as error:
@@ -81,10 +76,7 @@ def _handle_request(world: World, request: PlatformRequest, schema: EndpointSche
 
 
 def _check_request(world: World, request: PlatformRequest, schema: EndpointSchema) -> Body:
-    """Return the validated fields, or raise `PlatformError`.
-
-    The order decides which errcode a request with several errors gets: method, query, token, rate limit, body.
-    """
+    # The order decides which errcode a request with several errors gets: method, query, token, rate limit, body.
     if request.method != schema.method:
         raise platform_error(43002)
     check_query(schema, request.query)
@@ -124,12 +116,11 @@ def _apply_fault(world: World, request: PlatformRequest, schema: EndpointSchema,
 def _change_response(
     world: World, request: PlatformRequest, fault: Fault, outgoing: OutgoingResponse
 ) -> OutgoingResponse:
-    """Return the response as the fault changes it; `errcode` becomes None where the client cannot read one."""
+    # `errcode` becomes None where the client cannot read one.
     match fault.kind:
-        case FaultKind.BUSY | FaultKind.BUSY_AFTER:
-            return _error_response(world, platform_error(-1), outgoing)
-        case FaultKind.SYSTEM_ERROR_AFTER:
-            return _error_response(world, platform_error(-1000), outgoing)
+        case FaultKind.BUSY | FaultKind.BUSY_AFTER | FaultKind.SYSTEM_ERROR_AFTER:
+            errcode = -1000 if fault.kind is FaultKind.SYSTEM_ERROR_AFTER else -1
+            return _error_response(world, platform_error(errcode), outgoing)
         case FaultKind.ERRCODE:
             return _error_response(world, platform_error(fault.errcode), outgoing)
         case FaultKind.ECHO_MESSAGE:
@@ -158,12 +149,13 @@ def _change_response(
             # mtime=0, so that equal replies give equal bytes: gzip writes the current time by default.
             compressed = gzip.compress(outgoing.body, mtime=0)
             return evolve(outgoing, body=compressed, headers={**_JSON_HEADERS, "Content-Encoding": "gzip"})
-        case FaultKind.EMPTY:
-            return evolve(outgoing, body=b"", errcode=None)
-        case FaultKind.NOT_OBJECT:
-            return evolve(outgoing, body=fault.text.encode(), errcode=None)
+        case FaultKind.EMPTY | FaultKind.NOT_OBJECT:
+            text = fault.text if fault.kind is FaultKind.NOT_OBJECT else ""
+            return evolve(outgoing, body=text.encode(), errcode=None)
         case FaultKind.MISSING:
-            return _without_field(outgoing, fault.name.split("."))
+            document: object = orjson.loads(outgoing.body)
+            _remove_path(document, fault.name.split("."))
+            return evolve(outgoing, body=orjson.dumps(document))
         case FaultKind.INCOMPLETE_LIST:
             return evolve(outgoing, body=_omit_environments(outgoing.body, fault.envs, fault.newest))
         case _:
@@ -180,14 +172,8 @@ def _describe_request(request: PlatformRequest) -> str:
     return f"{request.method} {request.url} {request.raw_body.decode(errors='replace')}"
 
 
-def _without_field(outgoing: OutgoingResponse, names: list[str]) -> OutgoingResponse:
-    """Remove a field from a reply; every name but the last may belong to an object or to an array of them."""
-    document: object = orjson.loads(outgoing.body)
-    _remove_path(document, names)
-    return evolve(outgoing, body=orjson.dumps(document))
-
-
 def _remove_path(node: object, names: list[str]) -> None:
+    """Remove a field; every name but the last may belong to an object or to an array of them."""
     if isinstance(node, list):
         for item in cast("list[object]", node):
             _remove_path(item, names)

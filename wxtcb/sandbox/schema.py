@@ -31,9 +31,7 @@ class Credential(Enum):
     NONE = "none"
 
 
-# The shape of the facts files, key by key.
-
-
+# The shape of the facts files.
 class _FieldFacts(TypedDict, total=False):
     name: Required[str]
     type: Required[str]
@@ -60,11 +58,7 @@ class _EndpointFacts(TypedDict, total=False):
 
 @frozen
 class FieldSchema:
-    """Schema of one field.
-
-    A required field that is missing gets `missing_errcode`, an empty one `empty_errcode`. The value of a
-    `secret` field is not recorded.
-    """
+    """Schema of one field, with the errcodes of a required one that is missing or empty."""
 
     name: str
     json_type: JsonType
@@ -88,11 +82,8 @@ class ObjectSchema:
 class EndpointSchema:
     """Schema of one path, as the platform documents it.
 
-    - `query_schema`: the query parameters besides the credential.
-    - `body_schemas`: one schema of the body for each action; a path without actions has one under None.
-    - `is_raw`: the body is not parsed.
-    - `max_body_bytes`: a longer body is rejected.
-    - `accepts_authorizer_token`: an authorizer's access token is accepted in place of the component token.
+    `query_schema` omits the credential. `body_schemas` are by action; a path without actions has one under None. If
+    `is_raw`, the body is not parsed. If `accepts_authorizer_token`, an authorizer's token replaces the component's.
     """
 
     name: str
@@ -127,7 +118,6 @@ def parse_endpoint(facts: _EndpointFacts) -> EndpointSchema:
 
 
 def _parse_object(fields: Iterable[_FieldFacts], action: str | None = None) -> ObjectSchema:
-    """Return the schema of an object, without the fields that belong to other actions only."""
     parsed = {
         facts["name"]: _parse_field(facts, action)
         for facts in fields

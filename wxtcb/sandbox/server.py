@@ -58,9 +58,7 @@ class Sandbox:
     port: int = 0
     world: World = Factory(World)
     faults: Faults = Factory(Faults)
-    pushes: PushSchedule = field(
-        init=False, default=Factory(lambda sandbox: PushSchedule(sandbox.world), takes_self=True)
-    )
+    pushes: PushSchedule = field(init=False, default=Factory(lambda box: PushSchedule(box.world), takes_self=True))
     seen: deque[SeenRequest] = field(init=False, factory=lambda: deque[SeenRequest](maxlen=_MAX_SEEN_REQUESTS))
     counts: Counter[str] = field(init=False, factory=Counter[str])
     _sleep: Sleep = asyncio.sleep
@@ -76,12 +74,10 @@ class Sandbox:
 
     @property
     def component_appid(self) -> str:
-        """Appid of the simulated third-party platform (第三方平台)."""
         return self.world.credentials.appid
 
     @property
     def component_appsecret(self) -> str:
-        """App secret of the platform, made up from the seed of the world."""
         return self.world.credentials.secret
 
     @property
@@ -91,12 +87,10 @@ class Sandbox:
 
     @property
     def message_token(self) -> str:
-        """Token with which pushed messages are signed."""
         return self.world.message_settings.message_token
 
     @property
     def encoding_aes_key(self) -> str:
-        """EncodingAESKey with which pushed messages are encrypted."""
         return self.world.message_settings.encoding_aes_key
 
     def rotate_key(self) -> str:
@@ -114,11 +108,9 @@ class Sandbox:
     ) -> None:
         """Push a new ticket to *url* now and then periodically; a previous URL gets no further pushes.
 
-        - *url*: an http URL on loopback.
-        - *every*: seconds between tickets; None pushes only on demand.
-        - *repeated*: fraction of the pushes (0 to 1) that are delivered twice.
-        - *late*: fraction of the pushes (0 to 1) after which the previous one is delivered once more.
-        - *on_result*: called after each delivery.
+        *url* must be an http URL on loopback. *every* is in seconds; None pushes only on demand. *repeated* and *late*
+        are fractions of the pushes (0 to 1): delivered twice, or followed by the previous one once more. *on_result* is
+        called after each delivery.
 
         Until the receiver has responded for the first time, the first push is delivered again every second. A delivery
         fails unless the response is HTTP 200 with exactly `success` within 5 s. After 5 consecutive failures pushing
@@ -152,11 +144,9 @@ class Sandbox:
         return await deliver(self._require_push_client().target, self.pushes.make_forged_push())
 
     def count(self, path: str) -> int:
-        """Return the number of requests to this path since the start."""
         return self.counts[path]
 
     def list_seen(self) -> list[SeenRequest]:
-        """Return the recorded requests, oldest first."""
         return list(self.seen)
 
     def _replace_push_client(self, previous: PushClient | None) -> None:
@@ -178,7 +168,7 @@ class Sandbox:
         try:
             await web.TCPSite(runner, self.host, self.port, backlog=_BACKLOG).start()
         except BaseException:
-            await self._close()
+            await self.__aexit__()
             raise
         self.port = runner.addresses[0][1]
         self.world.base_url = self.url
@@ -186,9 +176,6 @@ class Sandbox:
         return self
 
     async def __aexit__(self, *_exc_info: object) -> None:
-        await self._close()
-
-    async def _close(self) -> None:
         runner, self._runner = self._runner, None
         push_client, self._push_client = self._push_client, None
         self._loop = None

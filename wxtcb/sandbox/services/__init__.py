@@ -19,25 +19,16 @@ class Readiness:
     poll_count: int = 0
 
     def poll(self, now: float) -> bool:
-        """Count a poll and return whether the operation is ready."""
         self.poll_count += 1
         return self.is_ready(now)
 
     def is_ready(self, now: float) -> bool:
-        """Return whether the operation is ready, without counting a poll."""
         return now >= self.started_at + self.policy.seconds and self.poll_count > self.policy.polls
 
 
 @frozen
 class ServiceContext:
-    """Services' view of the world: clock, random numbers, environments and settings.
-
-    - `clock`: seconds.
-    - `format_now`: the current time in the platform's format.
-    - `require_normal`: raises `PlatformError` for an environment that does not exist or is not NORMAL.
-    - `operation_policy`: when an operation that starts now becomes ready.
-    - `base_url`: URL of the sandbox, which is known once it is entered.
-    """
+    """Services' view of the world; `require_normal` raises `PlatformError` unless an environment is NORMAL."""
 
     clock: Callable[[], float]
     random: Random = field(repr=False)
@@ -47,5 +38,4 @@ class ServiceContext:
     base_url: Callable[[], str]
 
     def start_operation(self) -> Readiness:
-        """Return the readiness of an operation that starts now."""
         return Readiness(self.clock(), self.operation_policy())

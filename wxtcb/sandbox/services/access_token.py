@@ -29,15 +29,12 @@ class AccessTokenPolicies:
     shared_envs: set[str] = field(init=False, factory=set[str])
 
     def get_or_set(self, body: Body) -> Mapping[str, object] | None:
-        """Return or set, by the action, what code in an environment may do with cloudbase_access_token.
-
-        To set it, `version` must be the newest one, so that concurrent writers do not overwrite each other.
-        """
         env = body.string("env")
         self._context.require_normal(env)
         policy = self.policies.get(env, AccessTokenPolicy())
         if body.string("action") == "get":
             return {"open": self.is_open, "api_whitelist": policy.api_whitelist, "version": policy.version}
+        # Only the newest version is accepted, so that concurrent writers do not overwrite each other.
         if body.integer("version", 0) != policy.version:
             raise platform_error(40097, f"version is {policy.version}")
         self.is_open = body.boolean("open")
@@ -45,6 +42,5 @@ class AccessTokenPolicies:
         return None
 
     def enable_for_mini_programs(self, env: str) -> None:
-        """Allow mini programs to use an environment. Repeating it changes nothing."""
         self._context.require_normal(env)
         self.shared_envs.add(env)

@@ -19,19 +19,15 @@ if TYPE_CHECKING:
 
 _REGION: Final = "ap-shanghai"
 _ALIAS: Final = re.compile(r"[a-z][a-z0-9-]*")
-_LATEST_VERSION: Final = "latest"
 _MAX_REPLICAS: Final = 50
-_FILE_UPLOAD_TYPES: Final = frozenset({"jar", "war"})
 _DECIMAL: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_INTEGER_FIELDS: Final = ("min_num", "max_num", "policy_threshold")
 _INTEGER: Final = re.compile(r"-?[0-9]+")
-_NUMERIC_FIELDS: Final = {
-    "cpu": _DECIMAL,
-    "mem": _DECIMAL,
-    "min_num": _INTEGER,
-    "max_num": _INTEGER,
-    "policy_threshold": _INTEGER,
-}
+_NUMERIC_FIELDS: Final = dict.fromkeys(("cpu", "mem"), _DECIMAL) | dict.fromkeys(_INTEGER_FIELDS, _INTEGER)
 _UNSTORED_FIELDS: Final = {"env_id", "server_name", "version_name", "is_rebuild", "rollback", "snapshot_name"}
+
+
+_Key = tuple[str, str]
 
 
 @define(eq=False)
@@ -49,40 +45,23 @@ class CloudRunEnvironment:
     halted: bool = False
 
     def status(self, now: float) -> str:
-        """Return the status at *now* without counting a poll."""
         if self.halted:
             return HALTED
         return NORMAL if self.readiness.is_ready(now) else UNAVAILABLE
 
     def poll(self, now: float) -> dict[str, object]:
-        """Count a poll and return the row that this poll shows."""
         self.readiness.poll(now)
         running = self.database_readiness is not None and self.database_readiness.poll(now)
         bucket, tnt = f"7778-{self.env_id}-1308820263", f"tnt-{self.env_id[-9:]}"
         database = {"instance_id": tnt, "status": "RUNNING" if running else "INITIALIZING", "region": _REGION}
         storage = {"region": _REGION, "bucket": bucket, "cdn_domain": f"{bucket}.tcb.qcloud.la", "app_id": "1308820263"}
-        return {
-            "env_id": self.env_id,
-            "source": "miniapp",
-            "alias": self.alias,
-            "create_time": self.create_time,
-            "update_time": self.update_time,
-            "status": self.status(now),
-            "databases": [database] if self.database_readiness else [],
-            "storages": [storage],
-            "functions": [{"namespace": "", "region": ""}],
-            "package_id": "",
-            "package_name": "",
-            "log_services": [],
-            "static_storages": None,
-            "is_auto_degrade": False,
-            "env_channel": "wxrun",
-            "pay_mode": "postpaid",
-            "is_default": False,
-            "region": _REGION,
-            "tags": [],
-            "custom_log_services": None,
-        }
+        row: dict[str, object] = {"env_id": self.env_id, "source": "miniapp", "alias": self.alias}
+        row |= {"create_time": self.create_time, "update_time": self.update_time, "status": self.status(now)}
+        row |= {"databases": [database] if self.database_readiness else [], "storages": [storage]}
+        row |= {"functions": [{"namespace": "", "region": ""}], "package_id": "", "package_name": ""}
+        row |= {"log_services": [], "static_storages": None, "is_auto_degrade": False, "env_channel": "wxrun"}
+        row |= {"pay_mode": "postpaid", "is_default": False, "region": _REGION, "tags": [], "custom_log_services": None}
+        return row
 
 
 @define(eq=False)
@@ -114,11 +93,9 @@ class CloudRunEnvironments:
         done = Readiness(self._context.clock(), ReadyPolicy.immediately(), poll_count=1)
         return self._add(alias, alias, done, done if with_database else None).env_id
 
-    def _add(
-        self, prefix: str, alias: str, readiness: Readiness, database_readiness: Readiness | None
-    ) -> CloudRunEnvironment:
+    def _add(self, prefix: str, alias: str, readiness: Readiness, database: Readiness | None) -> CloudRunEnvironment:
         stamp, env_id = self._context.format_now(), f"{prefix}-{self._context.random.getrandbits(64):016x}"
-        row = CloudRunEnvironment(env_id, alias, stamp, stamp, readiness, database_readiness)
+        row = CloudRunEnvironment(env_id, alias, stamp, stamp, readiness, database)
         self._environments[env_id] = row
         return row
 
@@ -135,12 +112,10 @@ class CloudRunEnvironments:
         return self._environments.get(env_id)
 
     def status_of(self, env_id: str) -> str | None:
-        """Return the status without counting a poll, or None if the id is unknown."""
         row = self._environments.get(env_id)
         return None if row is None else row.status(self._context.clock())
 
     def poll(self) -> list[dict[str, object]]:
-        """Count a poll and return the rows that it shows, oldest first."""
         now = self._context.clock()
         return [row.poll(now) for row in self._environments.values()]
 
@@ -157,11 +132,7 @@ class Service:
 
 @frozen
 class CloudRunVersion:
-    """A version of a service.
-
-    `body` is the request that created it, merged with all later updates. `flow_ratio` is its share of the traffic
-    in percent.
-    """
+    """A version of a service; `body` is the request that created it, merged with all later updates."""
 
     name: str
     flow_ratio: int
@@ -182,10 +153,7 @@ class _ServiceVersions:
 
 @define(eq=False)
 class CloudRun:
-    """The cloud-hosting environments, and the services and versions of all environments.
-
-    If `release_fails`, a release replies `failed` under errcode 0 and moves no traffic.
-    """
+    """The cloud-hosting environments, and all services and versions; if `release_fails`, releases move no traffic."""
 
     _context: ServiceContext = field(repr=False)
     _environment_ready_policy: Callable[[], ReadyPolicy] = field(repr=False)
@@ -193,8 +161,8 @@ class CloudRun:
     services: dict[tuple[str, str], Service] = field(init=False, repr=False, factory=dict[tuple[str, str], Service])
     environments: CloudRunEnvironments = field(init=False, repr=False)
     microservice_envs: set[str] = field(init=False, repr=False, factory=set[str])
-    _service_versions: dict[tuple[str, str], _ServiceVersions] = field(
-        init=False, repr=False, factory=dict[tuple[str, str], _ServiceVersions]
+    _service_versions: dict[_Key, _ServiceVersions] = field(
+        init=False, repr=False, factory=dict[_Key, _ServiceVersions]
     )
     _run_count: int = field(init=False, default=0)
     _release_count: int = field(init=False, default=0)
@@ -203,7 +171,6 @@ class CloudRun:
         self.environments = CloudRunEnvironments(self._context, self._environment_ready_policy)
 
     def establish(self, env: str, name: str, body: Mapping[str, object]) -> Service:
-        """Create a service in a NORMAL environment. Raise `PlatformError` 40097 if its name is in use."""
         self._context.require_normal(env)
         if (env, name) in self.services:
             raise platform_error(40097, f"service_name {name} exists")
@@ -211,10 +178,9 @@ class CloudRun:
         service = self.services[env, name] = Service(env, name, body, self._context.format_now())
         return service
 
-    def enable_microservices(self, env: str) -> None:
-        """Enable microservices in an environment. Repeating it changes nothing."""
-        self._context.require_normal(env)
-        self.microservice_envs.add(env)
+    def enable_microservices(self, body: Body) -> None:
+        self._context.require_normal(body.string("env_id"))
+        self.microservice_envs.add(body.string("env_id"))
 
     def versions(self, env: str, service: str) -> Mapping[str, CloudRunVersion]:
         """Return the versions of a service by name, oldest first. Empty if there is no such service."""
@@ -240,12 +206,9 @@ class CloudRun:
     def update_version(self, body: Body) -> Mapping[str, object]:
         """Roll a built version, or the latest one, over to the body. Fields that it omits stay."""
         name = body.string("version_name")
-        service_versions = (
-            self._require_service(body)
-            if "server_name" in body.fields
-            else self._find_service_by_version(body.string("env_id"), name)
-        )
-        if name == _LATEST_VERSION:
+        named = "server_name" in body.fields
+        service_versions = self._require_service(body) if named else self._find_by_version(body.string("env_id"), name)
+        if name == "latest":
             name = next(reversed(service_versions.versions), name)
         version = self._require_built(service_versions, name)
         # Numbers arrive as strings here, unlike in the request that creates a version.
@@ -293,14 +256,11 @@ class CloudRun:
             raise platform_error(40097, f"server_name {key[1]} does not exist")
         return self._service_versions.setdefault(key, _ServiceVersions())
 
-    def _find_service_by_version(self, env: str, version_name: str) -> _ServiceVersions:
+    def _find_by_version(self, env: str, version_name: str) -> _ServiceVersions:
         """Return the service that has the version, for requests that do not name the service."""
         self._context.require_normal(env)
-        found = [
-            service_versions
-            for (service_env, _), service_versions in self._service_versions.items()
-            if service_env == env and version_name in service_versions.versions
-        ]
+        items = self._service_versions.items()
+        found = [each for (service_env, _), each in items if service_env == env and version_name in each.versions]
         if len(found) != 1:
             message = f"server_name is missing, and version_name {version_name} does not determine it"
             raise platform_error(40097, message)
@@ -342,7 +302,7 @@ def _check_version(body: Mapping[str, object]) -> None:
         raise platform_error(40097, "flow_ratio must be 0 to 100")
     if not 0 <= least <= most <= _MAX_REPLICAS:
         raise platform_error(40097, f"min_num must be 0 or more, max_num at most {_MAX_REPLICAS} and not below it")
-    if body["upload_type"] in _FILE_UPLOAD_TYPES and not body.get("upload_filename"):
+    if body["upload_type"] in ("jar", "war") and not body.get("upload_filename"):
         raise platform_error(40097, "upload_filename is required for jar and war")
     if "env_params" in body:
         check_json_object("env_params", cast("str", body["env_params"]))
@@ -359,9 +319,7 @@ def _establish_server(world: World, body: Body) -> None:
 HANDLERS: Final[dict[str, Handler]] = {
     "/componenttcb/describecloudbaserunenvs": lambda world, _body: {"env_list": world.cloudrun.environments.poll()},
     "/componenttcb/createcloudbaserunenv": lambda world, body: world.cloudrun.environments.create(body),
-    "/componenttcb/createcloudbaserunresauth": lambda world, body: world.cloudrun.enable_microservices(
-        body.string("env_id")
-    ),
+    "/componenttcb/createcloudbaserunresauth": lambda world, body: world.cloudrun.enable_microservices(body),
     "/componenttcb/establishcloudbaserunserver": _establish_server,
     "/componenttcb/createcloudbaserunserverversion": lambda world, body: world.cloudrun.create_version(body),
     "/componenttcb/rollupdatecloudbaserunserverversion": lambda world, body: world.cloudrun.update_version(body),

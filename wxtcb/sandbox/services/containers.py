@@ -16,20 +16,12 @@ if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler, World
 
 _MAX_PAGE_SIZE: Final = 100
-_UPLOAD_TYPES: Final = ("package", "repository", "image")
-_DEFAULTS: Final[Mapping[str, object]] = {
-    "cpu": 0.5,
-    "mem": 1,
-    "minnum": 0,
-    "maxnum": 50,
-    "policy_type": "cpu",
-    "policy_threshold": 60,
-    "container_port": 80,
-    "custom_logs": "stdout",
-}
+_REPLICAS: Final[dict[str, object]] = {"cpu": 0.5, "mem": 1, "minnum": 0, "maxnum": 50}
+_POLICY: Final[dict[str, object]] = {"policy_type": "cpu", "policy_threshold": 60}
+_DEFAULTS: Final = {**_REPLICAS, **_POLICY, "container_port": 80, "custom_logs": "stdout"}
 _CONFIGURABLE_FIELDS: Final = ("minnum", "maxnum", "remark", "container_port", "custom_logs", "env_params")
 _OPTIONAL: Final = ("remark", "dockerfile_path", "build_dir", "env_params", "package_name", "package_version", "branch")
-_REQUIRED: Final = (*_DEFAULTS, "upload_type")
+_Key = tuple[str, str]
 
 
 @define(eq=False)
@@ -45,8 +37,11 @@ class ContainerVersion:
     readiness: Readiness = field(repr=False)
     build_fails: bool
 
+    @property
+    def times(self) -> dict[str, object]:
+        return {"created_time": self.created_time, "updated_time": self.updated_time}
+
     def poll(self, now: float) -> str:
-        """Count a poll and return the status that it shows."""
         if not self.readiness.poll(now):
             return "creating"
         return "build_fail" if self.build_fails else "normal"
@@ -71,17 +66,12 @@ class ContainerService:
 
 @define(eq=False)
 class Containers:
-    """The container services of the environments. Services of the newer family are `World.services`.
-
-    If `builds_fail`, versions created from now on end as "build_fail".
-    """
+    """The container services; if `builds_fail`, versions created from now on end as "build_fail"."""
 
     _context: ServiceContext = field(repr=False)
     builds_fail: bool = False
     _enabled_envs: set[str] = field(init=False, repr=False, factory=set[str])
-    _services: dict[tuple[str, str], ContainerService] = field(
-        init=False, repr=False, factory=dict[tuple[str, str], ContainerService]
-    )
+    _services: dict[_Key, ContainerService] = field(init=False, repr=False, factory=dict[_Key, ContainerService])
 
     def enable(self, env: str) -> None:
         """Enable hosting. No page says that the call may be repeated, so the second one is rejected."""
@@ -100,7 +90,6 @@ class Containers:
         self._services[env, name] = ContainerService(env, name, self._context.format_now(), vpc_id)
 
     def services_of(self, env: str) -> list[ContainerService]:
-        """Return the services of an environment, oldest first."""
         return [service for service in self._services.values() if service.env == env]
 
     def delete_service(self, body: Body) -> None:
@@ -110,7 +99,7 @@ class Containers:
     def create_version(self, body: Body) -> Mapping[str, str]:
         service = self._service(body)
         _check_settings(body)
-        if body.string("upload_type") not in _UPLOAD_TYPES:
+        if body.string("upload_type") not in ("package", "repository", "image"):
             raise platform_error(40097, "upload_type must be package, repository or image")
         share = body.integer("flow_ratio", 0)
         if not 0 <= share <= 100 - sum(version.flow_ratio for version in service.versions.values()):
@@ -140,9 +129,8 @@ class Containers:
         return {
             "version_name": version.name,
             **{name: fields.get(name, "") for name in _OPTIONAL},
-            **{name: fields[name] for name in _REQUIRED},
-            "created_time": version.created_time,
-            "updated_time": version.updated_time,
+            **{name: fields[name] for name in (*_DEFAULTS, "upload_type")},
+            **version.times,
             "version_ip": f"10.0.0.{version.number}",
             "version_port": fields["container_port"],
             "repo_type": fields.get("repository_type", ""),
@@ -186,17 +174,11 @@ class Containers:
         return self._services[env, name]
 
     def _version_row(self, version: ContainerVersion) -> dict[str, object]:
-        return {
-            "version_name": version.name,
-            "status": version.poll(self._context.clock()),
-            "created_time": version.created_time,
-            "updated_time": version.updated_time,
-            "flow_ratio": version.flow_ratio,
-            "buildid": version.number,
-            "upload_type": version.fields["upload_type"],
-            "min_replicas": version.fields["minnum"],
-            "max_replicas": version.fields["maxnum"],
-        }
+        fields = version.fields
+        status = version.poll(self._context.clock())
+        row: dict[str, object] = {"version_name": version.name, "status": status, **version.times}
+        row |= {"flow_ratio": version.flow_ratio, "buildid": version.number, "upload_type": fields["upload_type"]}
+        return row | {"min_replicas": fields["minnum"], "max_replicas": fields["maxnum"]}
 
 
 def _check_settings(body: Body) -> None:
@@ -247,14 +229,8 @@ def _list_services(world: World, body: Body) -> Mapping[str, object]:
 
 
 def _service_row(name: str, created_time: str, vpc_id: str, image_repo: object) -> dict[str, object]:
-    return {
-        "server_name": name,
-        "created_time": created_time,
-        "updated_time": created_time,
-        "status": "succ",
-        "vpcid": vpc_id,
-        "image_repo": image_repo,
-    }
+    row: dict[str, object] = {"server_name": name, "created_time": created_time, "updated_time": created_time}
+    return {**row, "status": "succ", "vpcid": vpc_id, "image_repo": image_repo}
 
 
 _VERSION_KEYS: Final = ("env", "service_name", "version_name")

@@ -22,19 +22,13 @@ if TYPE_CHECKING:
 
 FunctionHandler = Callable[[bytes], object]
 
-_MAX_ZIP_BYTES: Final = 20 << 20
-_FAILURE_STATUSES: Final = {"Creating": "CreateFailed", "Updating": "UpdateFailed"}
 _TRIGGER_NAME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,59}")
 _NON_SETTINGS: Final = frozenset({"env", "functionname", "envs", "zipfile"})
 
 
 @define
 class Function:
-    """A function of one environment.
-
-    `settings` are those set by updatescfconfig, under their wire names. `code` is the zip. While `readiness` is
-    set, the function is not ready, and `transition` says why.
-    """
+    """A function of one environment. While `readiness` is set, it is not ready, and `transition` says why."""
 
     env: str
     name: str
@@ -51,7 +45,8 @@ class Function:
     def status(self) -> str:
         if self.readiness is not None:
             return self.transition
-        return _FAILURE_STATUSES[self.transition] if self.failure else "Active"
+        failed = "CreateFailed" if self.transition == "Creating" else "UpdateFailed"
+        return failed if self.failure else "Active"
 
 
 @define(eq=False)
@@ -64,11 +59,7 @@ class Functions:
     _failures: dict[str, tuple[str, str]] = field(init=False, repr=False, factory=dict[str, tuple[str, str]])
 
     def set_handler(self, name: str, handler: FunctionHandler) -> None:
-        """Set the handler of functions of this name, which receives the bytes of the event.
-
-        Its result is sent as JSON, or unchanged if it is a string. Without a handler, a function returns the event and
-        the SHA-256 digest of its zip.
-        """
+        """Set the handler of functions of this name, whose result is sent as JSON, or unchanged if it is a string."""
         self._handlers[name] = handler
 
     def set_failure(
@@ -170,7 +161,6 @@ class Functions:
 
 
 def _decode_zip(text: str) -> bytes:
-    """Return a base64-encoded zip, which must have a file at its root and 20 MB at most."""
     try:
         data = base64.b64decode(text, validate=True)
     except ValueError:
@@ -180,7 +170,7 @@ def _decode_zip(text: str) -> bytes:
             names = opened.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
         raise platform_error(40097, "zipfile is not a zip") from None
-    if len(data) > _MAX_ZIP_BYTES:
+    if len(data) > 20 << 20:
         raise platform_error(40097, f"zipfile has {len(data)} bytes, and 20 MB are allowed")
     if all("/" in name for name in names):
         raise platform_error(40097, "zipfile has no file at its root")
@@ -225,14 +215,8 @@ def _parse_trigger(row: Body) -> dict[str, str]:
 
 def _function_row(function: Function) -> dict[str, object]:
     reasons = [dict(zip(("errcode", "errmsg"), function.failure, strict=True))] if function.failure else []
-    return {
-        "name": function.name,
-        "runtime": "Nodejs8.9",
-        "status": function.status,
-        "status_reason": reasons,
-        "add_time": function.add_time,
-        "mod_time": function.mod_time,
-    }
+    row: dict[str, object] = {"name": function.name, "runtime": "Nodejs8.9", "status": function.status}
+    return {**row, "status_reason": reasons, "add_time": function.add_time, "mod_time": function.mod_time}
 
 
 HANDLERS: Final[dict[str, Handler]] = {

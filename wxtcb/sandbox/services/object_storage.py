@@ -51,12 +51,10 @@ class BlobWriter:
         self.size += len(data)
 
     def finish(self) -> Blob:
-        """Return everything written so far as a blob."""
         self._file.close()
         return Blob(self._path, self.size, self._hash.hexdigest())
 
     def discard(self) -> None:
-        """Delete what was written, unless it has become a blob."""
         if not self._file.closed:
             self._file.close()
             self._path.unlink()
@@ -159,20 +157,16 @@ class ObjectStore:
             gone.blob.file.unlink(missing_ok=True)
 
     def list_page(self, bucket: str, body: Body) -> Mapping[str, object]:
-        """List at most 1,000 objects after the marker, ordered by the bytes of their keys.
-
-        Keys that contain the delimiter after the prefix are common prefixes, which this list omits.
-        """
+        """List at most 1,000 objects after the marker, ordered by the bytes of their keys."""
         prefix, delimiter, marker = (body.optional_string(name) or "" for name in ("prefix", "delimiter", "marker"))
         if len(delimiter) > 1:
             raise platform_error(40097, "delimiter must be one character")
-        found = [
-            stored
-            for key, stored in self._buckets.get(bucket, {}).items()
-            if key.encode() > marker.encode()
-            and key.startswith(prefix)
-            and not (delimiter and delimiter in key[len(prefix) :])
-        ]
+
+        def is_listed(key: str) -> bool:
+            is_common_prefix = bool(delimiter) and delimiter in key[len(prefix) :]
+            return key.encode() > marker.encode() and key.startswith(prefix) and not is_common_prefix
+
+        found = [stored for key, stored in self._buckets.get(bucket, {}).items() if is_listed(key)]
         found.sort(key=lambda stored: stored.key.encode())
         # Sizes are strings, as on the platform.
         rows = [

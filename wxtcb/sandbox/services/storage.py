@@ -16,9 +16,6 @@ from wxtcb.sandbox.services.object_storage import LinkMethod, ObjectStore, Store
 if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler
 
-_UPLOAD_TTL: Final = 900
-_DOWNLOAD_TTL: Final = 7200
-_SITE_UPLOAD_TTL: Final = 60
 _MAX_FILES: Final = 50
 _NOT_FOUND: Final = {"status": -503003, "errmsg": "STORAGE_FILE_NONEXIST"}
 _SUCCESS: Final = {"status": 0, "errmsg": "ok"}
@@ -40,7 +37,7 @@ class Storage:
         writer.write(data)
         bucket, meta = _bucket(env), _encode_file_id(_file_id(env, path))
         self.objects.put(bucket, path, writer.finish(), file_id_meta=meta, content_type="application/octet-stream")
-        return self.objects.url(self.objects.issue_link(LinkMethod.GET, bucket, path, _DOWNLOAD_TTL))
+        return self.objects.url(self.objects.issue_link(LinkMethod.GET, bucket, path, 7200))
 
     def read(self, env: str, path: str) -> bytes | None:
         found = self.objects.get(_bucket(env), path)
@@ -50,14 +47,9 @@ class Storage:
         """Issue a link for uploading a file by POST, valid for 15 minutes."""
         env, path = body.string("env"), body.string("path")
         self._context.require_normal(env)
-        link, file_id = self.objects.issue_link(LinkMethod.POST, _bucket(env), path, _UPLOAD_TTL), _file_id(env, path)
-        return {
-            "url": self.objects.url(link),
-            "token": link.token,
-            "authorization": link.signature,
-            "file_id": file_id,
-            "cos_file_id": _encode_file_id(file_id),
-        }
+        link, file_id = self.objects.issue_link(LinkMethod.POST, _bucket(env), path, 15 * 60), _file_id(env, path)
+        access = {"url": self.objects.url(link), "token": link.token, "authorization": link.signature}
+        return {**access, "file_id": file_id, "cos_file_id": _encode_file_id(file_id)}
 
     def download_links(self, body: Body) -> Mapping[str, object]:
         """Issue links to files; a missing file has an error status of its own, with errcode 0."""
@@ -79,12 +71,10 @@ class Storage:
         env, file_ids = body.string("env"), body.strings("fileid_list")
         self._check_batch(env, file_ids)
         statuses = [_SUCCESS if self.delete(env, file_id) else _NOT_FOUND for file_id in file_ids]
-        return {
-            "delete_list": [{"fileid": file_id, **status} for file_id, status in zip(file_ids, statuses, strict=True)]
-        }
+        rows = [{"fileid": file_id, **status} for file_id, status in zip(file_ids, statuses, strict=True)]
+        return {"delete_list": rows}
 
     def delete(self, env: str, file_id: str) -> bool:
-        """Delete a file. Return whether it existed."""
         found = self._find_object(env, file_id)
         if found is not None:
             self.objects.delete(_bucket(env), found.key)
@@ -153,13 +143,8 @@ class Hosting:
             return {"Data": []}
         first = not site.readiness.poll_count
         ready = site.readiness.poll(self._context.clock())
-        row = {
-            "env": site.env,
-            "domain": f"{site.env}-1304480914.tcloudbaseapp.com",
-            "bucket": site.bucket,
-            "regoin": "ap-shanghai",
-            "status": "online" if ready else "init" if first else "process",
-        }
+        status, domain = "online" if ready else "init" if first else "process", f"{env}-1304480914.tcloudbaseapp.com"
+        row = {"env": env, "domain": domain, "bucket": site.bucket, "regoin": "ap-shanghai", "status": status}
         return {"Data": [row]}
 
     def read(self, env: str, path: str) -> bytes | None:
@@ -170,7 +155,7 @@ class Hosting:
     def upload_link(self, body: Body) -> Mapping[str, object]:
         """Issue a link for uploading a file by PUT, valid for a minute."""
         bucket = self._online_bucket(body.string("env"))
-        link = self._object_store.issue_link(LinkMethod.PUT, bucket, body.string("filename"), _SITE_UPLOAD_TTL)
+        link = self._object_store.issue_link(LinkMethod.PUT, bucket, body.string("filename"), 60)
         return {"signed_url": self._object_store.url(link), "token": link.token}
 
     def list_files(self, body: Body) -> Mapping[str, object]:

@@ -14,10 +14,9 @@ from wxtcb.sandbox.services.database.parser import syntax_error, unsupported
 from wxtcb.sandbox.services.database.statements import Selection, Statement, build_pipeline, build_selection
 from wxtcb.sandbox.services.database.values import DatabaseRecord, Value, encode_record, require_plain_value, sort_key
 
-_INDEX_SIZE: Final = 4096
-_DEFAULT_LIMIT: Final = 10
 # Every collection of the platform has these two. They can be neither created nor deleted.
 _BUILTIN_INDEXES: Final = ("_id_", "_openid_1")
+_Key = tuple[Any, ...]
 
 
 @define(eq=False)
@@ -30,9 +29,7 @@ class Collection:
     rule: str = ""
     indexes: dict[str, list[tuple[str, str]]] = field(factory=dict[str, list[tuple[str, str]]])
     # Keyed by the sort key of _id, so that 1 and 1.0 are the same id, as in the database.
-    _records: dict[tuple[Any, ...], DatabaseRecord] = field(
-        init=False, repr=False, factory=dict[tuple[Any, ...], DatabaseRecord]
-    )
+    _records: dict[_Key, DatabaseRecord] = field(init=False, repr=False, factory=dict[_Key, DatabaseRecord])
 
     @property
     def records(self) -> list[DatabaseRecord]:
@@ -41,23 +38,16 @@ class Collection:
     def stats(self) -> dict[str, object]:
         count = len(self.indexes) + len(_BUILTIN_INDEXES)
         size = sum(len(encode_record(record).encode()) for record in self._records.values())
-        return {
-            "name": self.name,
-            "count": len(self._records),
-            "size": size,
-            "index_count": count,
-            "index_size": count * _INDEX_SIZE,
-        }
+        indexes = {"index_count": count, "index_size": count * 4096}
+        return {"name": self.name, "count": len(self._records), "size": size, **indexes}
 
     def add_indexes(self, indexes: dict[str, list[tuple[str, str]]]) -> None:
-        """Create all indexes, or none if one exists."""
         for name in indexes:
             if name in self.indexes or name in _BUILTIN_INDEXES:
                 raise platform_error(-502001, f"index {name} exists")
         self.indexes.update(indexes)
 
     def drop_indexes(self, names: list[str]) -> None:
-        """Remove all indexes, or none if one does not exist."""
         for name in names:
             if name not in self.indexes:
                 raise platform_error(-502001, f"index {name} does not exist")
@@ -66,7 +56,6 @@ class Collection:
             del self.indexes[name]
 
     def put(self, record: DatabaseRecord, *, replace: bool = False) -> str:
-        """Store a record and return its ``_id``. If it exists, replace it or raise `PlatformError`."""
         record_id = record["_id"] if _has_id(record) else self._new_id()
         key = sort_key(record_id)
         if key in self._records and not replace:
@@ -75,7 +64,6 @@ class Collection:
         return str(record_id)
 
     def insert(self, statement: Statement) -> list[str]:
-        """Insert all records, or none."""
         if statement.steps:
             raise unsupported(f"{statement.steps[-1][0]}() before add()")
         data = require_plain_value(statement.data())
@@ -92,13 +80,12 @@ class Collection:
         """Return a page of records: 10 unless the statement has a limit."""
         selection = self.select(statement)
         records = selection.apply(self.records)
-        limit = selection.limit or _DEFAULT_LIMIT
+        limit = selection.limit or 10
         page = selection.project(records[selection.skip : selection.skip + limit])
         pager = {"offset": selection.skip, "limit": limit, "total": len(records)}
         return {"pager": pager, "data": [encode_record(record) for record in page]}
 
     def export(self, statement: Statement) -> list[DatabaseRecord]:
-        """Return all records of a query, up to its own limit."""
         selection = self.select(statement)
         end = None if selection.limit is None else selection.skip + selection.limit
         return selection.project(selection.apply(self.records)[selection.skip : end])
@@ -116,7 +103,6 @@ class Collection:
         return len(removed)
 
     def update(self, statement: Statement) -> Mapping[str, object]:
-        """Update all records, or none."""
         selection = self._select_for_write(statement)
         if statement.operation == "set":
             return self._replace(selection, statement.data())

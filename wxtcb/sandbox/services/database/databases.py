@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -26,12 +27,8 @@ FILE_TYPE_JSON: Final = 1
 FILE_TYPE_CSV: Final = 2
 CONFLICT_MODE_UPSERT: Final = 2
 
-_BOM: Final = b"\xef\xbb\xbf"
-_CHINA_TZ: Final = timezone(timedelta(hours=8))
-_FIRST_JOB: Final = 100_000_001
 _ACL_TAGS: Final = ("READONLY", "PRIVATE", "ADMINWRITE", "ADMINONLY", "CUSTOM")
-# "2dsphere" makes a geospatial index.
-_DIRECTIONS: Final = ("1", "-1", "2dsphere")
+_Key = tuple[str, str]
 
 
 @frozen
@@ -71,7 +68,7 @@ class MigrationJob:
 
 def read_records(data: bytes, file_type: int) -> Iterator[DatabaseRecord | ValueError]:
     """Yield the records of a file. For an invalid record, yield the reason."""
-    data = data.removeprefix(_BOM)
+    data = data.removeprefix(codecs.BOM_UTF8)
     is_json = file_type == FILE_TYPE_JSON
     lines = (line for line in data.split(b"\n") if line.strip()) if is_json else _csv_to_json_lines(data)
     for line in lines:
@@ -127,9 +124,7 @@ class Databases:
 
     _context: ServiceContext = field(repr=False)
     _storage: Storage = field(repr=False)
-    _collections: dict[tuple[str, str], Collection] = field(
-        init=False, repr=False, factory=dict[tuple[str, str], Collection]
-    )
+    _collections: dict[_Key, Collection] = field(init=False, repr=False, factory=dict[_Key, Collection])
     _jobs: dict[int, MigrationJob] = field(init=False, repr=False, factory=dict[int, MigrationJob])
 
     def add_collection(self, env: str, name: str) -> Collection:
@@ -219,7 +214,6 @@ class Databases:
         collection.acl_tag, collection.rule = tag, rule if tag == "CUSTOM" else ""
 
     def handle_records(self, body: Body) -> Mapping[str, object]:
-        """Insert, delete, update or query records, by the action."""
         match body.string("action"):
             case "insert":
                 collection, statement = self._open_statement(body, "add")
@@ -235,7 +229,6 @@ class Databases:
                 return collection.query(statement)
 
     def handle_indexes(self, body: Body) -> None:
-        """Create or delete indexes, all or none."""
         collection, indexes = self._named_collection(body), body.objects("indexes")
         if body.string("action") == "create":
             collection.add_indexes({index.string("name"): _index_keys(index) for index in indexes})
@@ -245,11 +238,9 @@ class Databases:
     def handle_collections(self, body: Body) -> Mapping[str, object] | None:
         """Create or delete a collection, or list a page of collections, oldest first."""
         env = body.string("env")
-        if body.string("action") == "add":
-            self.add_collection(env, body.string("collection_name"))
-            return None
-        if body.string("action") == "del":
-            self.drop_collection(env, body.string("collection_name"))
+        change = {"add": self.add_collection, "del": self.drop_collection}.get(body.string("action"))
+        if change is not None:
+            change(env, body.string("collection_name"))
             return None
         page = body.page()
         self._context.require_normal(env)
@@ -270,7 +261,7 @@ class Databases:
         return self.collection(env, statement.collection), statement
 
     def _start_job(self, env: str, running_status: str, task: Callable[[], JobState]) -> Mapping[str, object]:
-        job_id = _FIRST_JOB + len(self._jobs)
+        job_id = 100_000_001 + len(self._jobs)
         self._jobs[job_id] = MigrationJob(env, running_status, task, self._context.start_operation())
         return {"job_id": job_id}
 
@@ -282,8 +273,7 @@ class Databases:
         return f"{self._context.random.getrandbits(128):032x}"
 
     def _utc_now(self) -> datetime:
-        stamp = datetime.strptime(self._context.format_now(), "%Y-%m-%d %H:%M:%S").replace(tzinfo=_CHINA_TZ)
-        return stamp.astimezone(UTC)
+        return datetime.strptime(f"{self._context.format_now()} +0800", "%Y-%m-%d %H:%M:%S %z").astimezone(UTC)
 
 
 def _put_error(collection: Collection, record: DatabaseRecord, *, replace: bool) -> str | None:
@@ -305,7 +295,7 @@ def _require_one_of(body: Body, name: str) -> int:
 def _index_keys(index: Body) -> list[tuple[str, str]]:
     keys = [(key.string("name"), key.string("direction")) for key in index.objects("keys")]
     for _, direction in keys:
-        if direction not in _DIRECTIONS:
+        if direction not in ("1", "-1", "2dsphere"):
             raise platform_error(40097, f"direction {direction}")
     return keys
 

@@ -23,11 +23,7 @@ RecordPredicate = Callable[[DatabaseRecord], bool]
 RecordUpdate = Callable[[DatabaseRecord], None]
 ValuesPredicate = Callable[[Sequence[Value]], bool]
 
-# A longer number cannot be the index of an item. int() of a very long one would be slow.
-_MAX_INDEX_DIGITS: Final = 10
 MAX_PATH_DEPTH: Final = 64
-_INT64_LIMIT: Final = 2**63
-
 _COMPARISONS: Final = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
 
 
@@ -122,7 +118,8 @@ def _values_at(value: Value, parts: Sequence[str]) -> list[Value]:
     if not isinstance(value, list):
         return []
     if head.isdecimal():
-        return _values_at(value[int(head)], rest) if len(head) < _MAX_INDEX_DIGITS and int(head) < len(value) else []
+        # A longer number cannot be an index, and int() of a very long one would be slow.
+        return _values_at(value[int(head)], rest) if len(head) < 10 and int(head) < len(value) else []
     return [found for item in value if isinstance(item, dict) for found in _values_at(item, parts)]
 
 
@@ -165,7 +162,6 @@ def _field_update(path: str, new_value: Value) -> RecordUpdate:
 
 
 def _get_or_create_object(record: DatabaseRecord, names: Sequence[str]) -> DatabaseRecord:
-    """Return the object at a path. Create it if it is missing."""
     for name in names:
         inner: Value = record.setdefault(name, {})
         if isinstance(inner, list):
@@ -201,7 +197,7 @@ def _get_number(record: DatabaseRecord, parts: Sequence[str]) -> Value:
 
 def _to_int64_or_double(number: float) -> float:
     """Return a number as the database stores it: a double if it exceeds 64 bits."""
-    return number if -_INT64_LIMIT <= number < _INT64_LIMIT else float(number)
+    return number if -(2**63) <= number < 2**63 else float(number)
 
 
 def _get_list(record: DatabaseRecord, parts: Sequence[str]) -> list[Value]:

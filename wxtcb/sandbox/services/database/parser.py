@@ -14,8 +14,6 @@ from wxtcb.sandbox.errors import PlatformError, platform_error
 
 MAX_STATEMENT_LENGTH: Final = 512 * 1024
 
-_WHITESPACE: Final = " \t\r\n"
-_PUNCTUATION: Final = "{}[]().,;:=-"
 _NAME_START: Final = string.ascii_letters + "_$"
 _NAME_CHARACTERS: Final = _NAME_START + string.digits
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0"}
@@ -23,7 +21,6 @@ _LINE_ENDS: Final = "\r\n"
 MAX_NESTING: Final = 128
 MAX_SAFE_INTEGER: Final = 2**53 - 1
 
-_DECLARATION_KEYWORDS: Final = ("const", "let", "var")
 _CONSTANTS: Final = {"true": True, "false": False, "null": None}
 _UNSUPPORTED_NAMES: Final = frozenset(
     ["undefined", "NaN", "Infinity", "function", "async", "await", "this", "return", "if", "for", "while"]
@@ -33,11 +30,7 @@ _UNSUPPORTED_NAMES: Final = frozenset(
 class LexTokenKind(Enum):
     """Kind of a token."""
 
-    NAME = "name"
-    STRING = "text"
-    NUMBER = "number"
-    PUNCTUATION = "mark"
-    END = "end"
+    NAME, STRING, NUMBER, PUNCTUATION, END = "name", "text", "number", "mark", "end"
 
 
 @frozen
@@ -72,14 +65,11 @@ class _Tokenizer:
     _position: int = 0
 
     def tokens(self) -> Iterator[LexToken]:
-        while True:
-            self._read_while(_WHITESPACE)
-            start = self._position
-            if start >= len(self._text):
-                yield LexToken(LexTokenKind.END, "", start)
-                return
-            kind, value = self._read_token(self._text[start])
-            yield LexToken(kind, value, start)
+        self._read_while(" \t\r\n")
+        while (start := self._position) < len(self._text):
+            yield LexToken(*self._read_token(self._text[start]), start)
+            self._read_while(" \t\r\n")
+        yield LexToken(LexTokenKind.END, "", start)
 
     def _read_token(self, first: str) -> tuple[LexTokenKind, str]:
         if first in _NAME_START:
@@ -88,7 +78,7 @@ class _Tokenizer:
             return LexTokenKind.NUMBER, self._read_number()
         if first in "\"'":
             return LexTokenKind.STRING, self._read_string(first)
-        if first in _PUNCTUATION:
+        if first in "{}[]().,;:=-":
             self._position += 1
             return LexTokenKind.PUNCTUATION, first
         raise unsupported(f"{first!r} at {self._position}")
@@ -100,7 +90,6 @@ class _Tokenizer:
         return self._text[start : self._position]
 
     def _read_number(self) -> str:
-        """Read digits, a fraction and an exponent. Raise `PlatformError` if a name or a digit follows immediately."""
         start = self._position
         self._read_while(string.digits)
         if self._text[self._position : self._position + 1] == ".":
@@ -182,7 +171,7 @@ class _Parser:
         while not self._is_at_end():
             if self._accept(";"):
                 continue
-            if self._current.kind is LexTokenKind.NAME and self._current.value in _DECLARATION_KEYWORDS:
+            if self._current.kind is LexTokenKind.NAME and self._current.value in ("const", "let", "var"):
                 self._advance()
                 name = self._parse_name()
                 self._expect("=")
@@ -293,18 +282,14 @@ class _Parser:
     def _parse_object(self) -> dict[str, Expression]:
         fields: dict[str, Expression] = {}
         for _ in self._items("}"):
-            key = self._parse_key()
+            token = self._advance()
+            if token.kind in (LexTokenKind.PUNCTUATION, LexTokenKind.END):
+                raise syntax_error(f"a key expected at {token.position}, not {token.value or 'the end'!r}")
+            if token.value.startswith("$") or token.value == "__proto__":
+                raise unsupported(f"the key {token.value}")
             self._expect(":")
-            fields[key] = self._parse_expression()
+            fields[token.value] = self._parse_expression()
         return fields
-
-    def _parse_key(self) -> str:
-        token = self._advance()
-        if token.kind in (LexTokenKind.PUNCTUATION, LexTokenKind.END):
-            raise syntax_error(f"a key expected at {token.position}, not {token.value or 'the end'!r}")
-        if token.value.startswith("$") or token.value == "__proto__":
-            raise unsupported(f"the key {token.value}")
-        return token.value
 
 
 def _parse_number(digits: str) -> int | float:

@@ -12,7 +12,14 @@ from typing import Any, Final, TypeAlias, cast
 import orjson
 from attrs import field, frozen
 
-from wxtcb.sandbox.services.database.parser import Chain, ChainStep, Expression, syntax_error, unsupported
+from wxtcb.sandbox.services.database.parser import (
+    MAX_SAFE_INTEGER,
+    Chain,
+    ChainStep,
+    Expression,
+    syntax_error,
+    unsupported,
+)
 
 # JSON values, datetime, Decimal or bytes.
 Value: TypeAlias = Any
@@ -21,8 +28,6 @@ DatabaseRecord = dict[str, Value]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_RECORD_DEPTH: Final = 128
 _LOGICAL_OPERATORS: Final = ("and", "or")
-# Extended JSON writes larger integers as strings, because JavaScript would round them.
-_MAX_SAFE_INTEGER: Final = 2**53 - 1
 # The sort order of MongoDB.
 _TYPE_ORDER: Final = (type(None), float, str, dict, list, bytes, bool, datetime)
 
@@ -65,7 +70,8 @@ def _encode(value: Value) -> Value:
             return {key: _encode(each) for key, each in cast("DatabaseRecord", value).items()}
         case list():
             return [_encode(each) for each in value]
-        case int() if abs(value) > _MAX_SAFE_INTEGER:
+        case int() if abs(value) > MAX_SAFE_INTEGER:
+            # JavaScript would round it.
             return {"$numberLong": str(value)}
         case float() if not math.isfinite(value) or value.is_integer():
             # Plain JSON would turn it into an integer or nothing.
