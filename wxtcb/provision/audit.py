@@ -1,7 +1,4 @@
-"""Audit: reads journal, platform and share agreements, and compares them with the tenants.
-
-`audit_tenants` and `look_up_shares` send requests, all of which only read. All else is pure.
-"""
+"""Audit: reads journal, platform and share agreements, and compares them with the tenants."""
 
 from __future__ import annotations
 
@@ -50,7 +47,6 @@ class FindingKind(Enum):
 
     @property
     def is_failure(self) -> bool:
-        """Whether the audit fails because of it."""
         # UNKNOWN and AWAITING depend on people: no call of the platform can settle them.
         return self not in (FindingKind.UNKNOWN, FindingKind.AWAITING)
 
@@ -69,10 +65,7 @@ class Classification(Enum):
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """Discrepancy found by an audit.
-
-    `message` describes it and says what to do. `envs` are the environments concerned, listed or not.
-    """
+    """Discrepancy found by an audit; `envs` are the environments concerned, listed or not."""
 
     kind: FindingKind
     tenant: str
@@ -84,7 +77,6 @@ class Finding:
         return f"{self.kind.value}: {self.tenant}: {self.message}"
 
     def to_dict(self) -> dict[str, object]:
-        """Return the fields for JSON."""
         return {**attrs.asdict(self, recurse=False), "kind": self.kind.value}
 
 
@@ -92,11 +84,8 @@ class Finding:
 class BoundEnvironment:
     """Environment that the journal binds to a tenant, since `opened_at`.
 
-    - `tranid`: order number; None if the environment was adopted.
-    - `create_time`, `status`: as the platform lists them, or None if it does not list the environment. The platform
-      does not document the time zone of `create_time`; it is presumably China's.
-    - `wanted`: the tenant is among the tenants of the audit.
-    - `retired`: the tenant was removed on purpose.
+    `tranid` is the order number; None if it was adopted. `create_time` (presumably in China's time) and `status` are
+    None if it is not listed. `wanted`: the audit has the tenant. `retired`: the tenant was removed on purpose.
     """
 
     tenant: str
@@ -114,7 +103,6 @@ class BoundEnvironment:
         return self.status is not None
 
     def to_dict(self) -> dict[str, object]:
-        """Return the fields for JSON."""
         return attrs.asdict(self)
 
 
@@ -123,12 +111,8 @@ class BoundEnvironment:
 class Audit:
     """Result of an audit; ``print(audit)`` shows the findings and a conclusion.
 
-    - `tenant_count`: number of tenants compared.
-    - `findings`: discrepancies, worst first.
-    - `bound_environments`: every environment that the journal binds to a tenant.
-    - `unrelated_envs`: listed environments that have no relation to the tenants or the journal.
-    - `environment_counts`: number of listed environments by classification.
-    - `notes`: warnings that do not make the audit fail.
+    `findings` are discrepancies, worst first; `unrelated_envs` are listed, but related to no tenant or record;
+    `environment_counts` are listed environments by classification; `notes` do not make the audit fail.
     """
 
     namespace: str
@@ -152,12 +136,10 @@ class Audit:
 
     @property
     def listed_count(self) -> int:
-        """Number of environments that the platform lists."""
         return sum(self.environment_counts.values())
 
     @property
     def summary(self) -> str:
-        """Number of tenants, environments and findings, in one sentence."""
         counts = [f"{count} {kind.value}" for kind, count in self.counts.items() if count]
         compared = f"{_pluralize(self.tenant_count, 'tenant')}, {_pluralize(self.listed_count, 'environment')} listed"
         unrelated = f" ({len(self.unrelated_envs)} unrelated)" if self.unrelated_envs else ""
@@ -165,7 +147,6 @@ class Audit:
 
     @property
     def conclusion(self) -> str:
-        """Result of the audit in one sentence."""
         if not self.passed:
             failures = sum(finding.kind.is_failure for finding in self.findings)
             return f"Failed: {_pluralize(failures, 'finding')} to resolve."
@@ -177,7 +158,6 @@ class Audit:
         return "\n".join((*map(str, self.findings), self.summary, *self.notes, self.conclusion))
 
     def to_json(self) -> bytes:
-        """Return the audit as one JSON object. It contains no secret."""
         document = {
             "namespace": self.namespace,
             "passed": self.passed,
@@ -274,10 +254,9 @@ def derived_alias_notes(envs: Sequence[str]) -> Iterator[str]:
 async def look_up_shares(
     session: Session, concurrency: int, queries: Iterable[ShareQuery]
 ) -> Mapping[ShareQuery, frozenset[str] | str]:
-    """Return the environments that each mini program may use, or the message of a failed lookup.
+    """Return the environments that each mini program may use (none if it is absent), or the message of a failed lookup.
 
-    At most *concurrency* calls are in progress. After an error that every other call would meet, no further call is
-    sent. A mini program that is absent from the result may use no environment.
+    At most *concurrency* calls are in progress. After an error that every other call would meet, no other is sent.
     """
     # A dictionary keeps the order and drops duplicates.
     by_type: dict[int | None, list[str]] = {}
@@ -319,12 +298,7 @@ async def look_up_shares(
 # Not `attrs.frozen`: `cached_property` needs an instance dictionary.
 @attrs.define(frozen=True, slots=False, eq=False)
 class Comparison:
-    """Comparison of the tenants with the journal and the platform.
-
-    - `desired`: tenant and its alias, by name.
-    - `share_results`: environments that a mini program may use, or the message of a failed lookup.
-    - `recent_envs`: bound environments that the platform may not list yet.
-    """
+    """Comparison of the tenants with journal and platform; `desired` has tenant and alias by name."""
 
     listing: EnvList
     desired: Mapping[str, tuple[Tenant, str]]
@@ -338,12 +312,10 @@ class Comparison:
 
     @cached_property
     def bound_records(self) -> Mapping[str, TenantRecord]:
-        """Record by environment."""
         return {record.env: record for record in self.records.values() if record.env is not None}
 
     @cached_property
     def desired_aliases(self) -> Mapping[str, str]:
-        """Tenant by desired alias, in lower case."""
         return {alias.lower(): name for name, (_, alias) in self.desired.items()}
 
     @cached_property
@@ -355,7 +327,6 @@ class Comparison:
         return {alias: tenant for alias, tenant in by_alias.items() if alias not in self.desired_aliases}
 
     def classify(self, info: EnvInfo) -> Classification:
-        """Return the classification of a listed environment."""
         if record := self.bound_records.get(info.env):
             if record.tenant in self.desired:
                 return Classification.WANTED
@@ -371,7 +342,6 @@ class Comparison:
         return Classification.CONFLICT if alias in self.desired_aliases else Classification.ORPHAN
 
     def to_bound_environment(self, record: TenantRecord) -> BoundEnvironment:
-        """Return the environment that a record binds to its tenant, with the data of the platform."""
         env = record.env or ""
         info = self.listing.by_env.get(env)
         return BoundEnvironment(
@@ -387,7 +357,6 @@ class Comparison:
         )
 
     def find_discrepancies(self) -> Iterator[tuple[Finding, ...]]:
-        """Yield the findings of each tenant, then those of each record."""
         for tenant, alias in self.desired.values():
             yield tuple(self._check_tenant(tenant, alias))
         for record in self.records.values():
@@ -460,8 +429,8 @@ class Comparison:
             yield _finding(FindingKind.CONFLICT, name, alias, (env,), message)
         elif is_absent and env is not None and not record.retired:
             order = f" (order {record.tranid})" if record.tranid else ""
-            message = f"{env}{order} is billed, but its tenant is not in the file."
-            message = f"{message} Add the tenant again, or mark it as removed."
+            advice = "Add the tenant again, or mark it as removed."
+            message = f"{env}{order} is billed, but its tenant is not in the file. {advice}"
             yield _finding(FindingKind.ORPHAN, name, alias, (env,), message)
         if self.recorded_aliases.get(alias.lower()) != name:
             return
@@ -474,7 +443,6 @@ class Comparison:
             yield _finding(FindingKind.ORPHAN, name, alias, matches, message)
 
     def _has_ambiguous_create(self, tenant: str, alias: str) -> bool:
-        """Return whether the outcome of a create under *alias* for *tenant* is unknown."""
         record = self.records.get(tenant)
         return record is not None and record.intent is not None and record.alias.lower() == alias.lower()
 

@@ -31,11 +31,9 @@ def is_ambiguous(error: WxtcbError) -> bool:
 
 @attrs.define(eq=False)
 class GuardedCall:
-    """A call that must not take effect twice.
+    """A call that must not take effect twice; it is not sent after the deadline of `scope`.
 
-    - `sent`: its latest request is admitted and may have left.
-    - `ambiguous`: one of its requests may have taken effect. One that was cancelled before its body left may not.
-    - A `billable` call is not sent once the run is stopped. No call is sent after the deadline of `scope`.
+    `sent`: its latest request may have left. `ambiguous`: one of its requests may have taken effect.
     """
 
     context: StepContext
@@ -52,7 +50,6 @@ class GuardedCall:
         self.ambiguous |= is_ambiguous(error)
 
     def cancel_if_unsent(self) -> None:
-        """Cancel the call if it is not sent yet and may not be sent any more."""
         if not self.sent and not self._is_allowed:
             self.scope.cancel()
 
@@ -113,10 +110,7 @@ class StepContext:
         return self.session.timeout.total + CREATE_WINDOW_MARGIN
 
     async def commit(self, tenant_state: TenantState, record: TenantRecord) -> None:
-        """Commit *record* as the tenant's next version.
-
-        Raises `JournalConflict` if another run has changed it, and `JournalError` if it cannot be stored.
-        """
+        """Commit *record* as the tenant's next version; raise `JournalConflict` or `JournalError` if that fails."""
         next_record = attrs.evolve(record, version=tenant_state.record.version + 1)
         await commit_record(self.journal, tenant_state.record, next_record, self.wall_clock())
         # Only after the commit: after a failed one, the state must still hold the version that the journal has.
@@ -124,8 +118,7 @@ class StepContext:
 
     async def bind_environment(self, tenant_state: TenantState, env: str, tranid: str | None = None) -> None:
         """Bind an environment to its tenant; this ends the intent and its ambiguity."""
-        since = tenant_state.record.opened_at or self.wall_clock()
-        alias = tenant_state.plan.alias
+        since, alias = tenant_state.record.opened_at or self.wall_clock(), tenant_state.plan.alias
         bound = attrs.evolve(tenant_state.record, alias=alias, env=env, tranid=tranid, opened_at=since, intent=None)
         commit = asyncio.ensure_future(self.commit(tenant_state, bound))
         try:

@@ -48,10 +48,7 @@ def is_fatal(error: WxtcbError) -> bool:
 
 
 def drop_traceback(error: BaseException) -> None:
-    """Remove the traceback and context of *error*, and of its cause if the outcome is unknown.
-
-    A report holds up to 10,000 errors; their frames would hold the objects of the whole run.
-    """
+    """Remove the traceback of *error* and of its cause: a report of 10,000 errors would hold the run's objects."""
     error.__traceback__ = error.__context__ = None
     if isinstance(error, errors.OutcomeUnknown):
         drop_traceback(error.cause)

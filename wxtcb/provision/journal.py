@@ -1,7 +1,4 @@
-"""Journal: what is stored about every tenant, so that no environment is created twice.
-
-Also holds the operations on its records: descriptions of changes, commits, and the journal in memory.
-"""
+"""Journal: what is stored about every tenant, so that no environment is created twice."""
 
 from __future__ import annotations
 
@@ -50,10 +47,7 @@ NO_SERVICES: Final[Mapping[str, ServiceState]] = MappingProxyType({})
 
 @attrs.frozen(kw_only=True)
 class JournalIdentity:
-    """Platform and namespace that a journal belongs to.
-
-    `on_loopback` separates a sandbox on this machine from the real platform. `namespace` goes into derived aliases.
-    """
+    """Platform that a journal belongs to (`on_loopback`: a sandbox on this machine), and namespace of its aliases."""
 
     component_appid: str
     on_loopback: bool
@@ -62,10 +56,7 @@ class JournalIdentity:
 
 @attrs.frozen(kw_only=True)
 class Intent:
-    """Create that is about to be sent, stored before the request.
-
-    `deadline` is in Unix time. Until then, `window` seconds after the commit, the request may still be in progress.
-    """
+    """Create that is about to be sent; it may run until `deadline` (Unix time, `window` s after the commit)."""
 
     deadline: float
     window: float = 0.0
@@ -101,11 +92,9 @@ class TenantRecord:
 
     @property
     def may_have_environment(self) -> bool:
-        """Whether an environment exists under the alias, or may exist after an ambiguous create."""
         return self.env is not None or self.intent is not None
 
     def unshared_appids(self, appids: Iterable[str]) -> tuple[str, ...]:
-        """Return those of *appids* that the environment is not shared with yet."""
         return tuple(appid for appid in appids if appid not in self.links)
 
     def effective_record(self, *, resend_links: bool) -> TenantRecord:
@@ -117,7 +106,6 @@ class TenantRecord:
         return self.services.get(name) in (ServiceState.DONE, ServiceState.UNCONFIRMED)
 
     def unconfirmed_services(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return those of *names* that exist, but may have been established by another program."""
         return tuple(name for name in names if self.services.get(name) is ServiceState.UNCONFIRMED)
 
     def unique_keys(self) -> tuple[str | None, str | None]:
@@ -129,27 +117,20 @@ class TenantRecord:
 
 
 def reset_record(record: TenantRecord) -> TenantRecord:
-    """Return *record* without its environment, intent, links, services and metadata.
-
-    `version` and `attempt` stay: attempt numbers are never reused.
-    """
+    """Return *record* without environment, intent, links, services and metadata; attempt numbers are never reused."""
     tenant, alias, version = record.tenant, record.alias, record.version
     return TenantRecord(tenant=tenant, alias=alias, version=version, attempt=record.attempt, retired=record.retired)
 
 
 @attrs.frozen
 class RecordChange:
-    """Record before and after an operator decision.
-
-    `previous_owner` is the change of another tenant's record, whose environment or alias this one takes over.
-    """
+    """Record before and after a decision; `previous_owner` loses its environment or alias to it."""
 
     before: TenantRecord
     after: TenantRecord
     previous_owner: RecordChange | None = None
 
     def to_entry(self, now: float) -> JournalEntry:
-        """Return the new record and the entry of its history, for `Journal.commit`."""
         return self.after, HistoryEntry(now, describe_change(self.before, self.after))
 
 
@@ -189,15 +170,11 @@ class HistoryEntry:
 
     @classmethod
     def parse_lines(cls, lines: str) -> tuple[HistoryEntry, ...]:
-        """Read the concatenated lines of `to_line`."""
         pairs = (line.partition(" ") for line in lines.split("\n") if line)
         return tuple(cls(float(timestamp), change) for timestamp, _, change in pairs)
 
     def to_line(self) -> str:
-        """Return the entry as one line of text.
-
-        Journals store lines and not objects, because most histories are never read.
-        """
+        # Journals store lines and not objects, because most histories are never read.
         # A change may quote a message of the platform: a line break in it would begin a new entry.
         return f"{self.timestamp:.3f} {' '.join(self.change.splitlines())}\n"
 
@@ -207,11 +184,7 @@ def describe_change(before: TenantRecord, after: TenantRecord) -> str:
     return "; ".join(_describe_differences(before, after)) or "no visible change"
 
 
-_SERVICE_STATE_LABELS: Final = {
-    ServiceState.SENT: "requested",
-    ServiceState.DONE: "established",
-    ServiceState.UNCONFIRMED: "exists, unconfirmed",
-}
+_SERVICE_STATE_LABELS: Final = dict(zip(ServiceState, ("requested", "established", "exists, unconfirmed"), strict=True))
 
 
 def _describe_differences(before: TenantRecord, after: TenantRecord) -> Iterator[str]:
@@ -283,12 +256,9 @@ class Journal(Protocol):
     ) -> bool:
         """Store *record* and append *entry* to its history; return whether that was possible.
 
-        Return False, and store nothing, if:
-
-        - the version of *record* does not follow the stored version, or
-        - another tenant owns one of its keys (`TenantRecord.unique_keys`).
-
-        *previous_owner* is the new record of a tenant that releases such a key. Both records are stored, or neither.
+        Return False, and store nothing, if the version of *record* does not follow the stored version, or if another
+        tenant owns one of its keys (`TenantRecord.unique_keys`). *previous_owner* is the new record of a tenant that
+        releases such a key. Both records are stored, or neither.
         If the journal is durable, a stored record survives a crash of process and machine.
         """
         ...
@@ -355,10 +325,7 @@ def _unique_keys(record: TenantRecord) -> set[tuple[str, str]]:
 async def commit_record(
     journal: Journal, before: TenantRecord, after: TenantRecord, now: float, previous_owner: RecordChange | None = None
 ) -> None:
-    """Commit *after*, and the record of *previous_owner* with it.
-
-    Raises `JournalConflict` if the journal rejects the record, and `JournalError` if it cannot store it.
-    """
+    """Commit *after*, and *previous_owner* with it; raise `JournalConflict` if rejected, or `JournalError`."""
     released = None if previous_owner is None else previous_owner.to_entry(now)
     try:
         committed = await journal.commit(*RecordChange(before, after).to_entry(now), released)

@@ -35,17 +35,13 @@ _ACTION_LABELS: Final = {Action.READY: "ready", Action.CONFLICT: "in conflict", 
 
 @attrs.frozen
 class AliasIndex:
-    """Environments by alias in lower case, because the platform compares aliases without case.
-
-    A plan holds this index instead of the list, which is many times larger.
-    """
+    """Environments by alias in lower case, because the platform compares aliases without case."""
 
     envs: frozenset[str]
     _by_alias: Mapping[str, tuple[str, ...]] = attrs.field(repr=False)
 
     @classmethod
     def from_list(cls, listed: EnvList) -> AliasIndex:
-        """Index a list of environments."""
         by_alias: dict[str, tuple[str, ...]] = {}
         for info in listed.info_list:
             key = info.alias.lower()
@@ -53,7 +49,6 @@ class AliasIndex:
         return cls(frozenset(listed.by_env), by_alias)
 
     def find(self, alias: str) -> tuple[str, ...]:
-        """Return the environments that have *alias*, compared without case."""
         return self._by_alias.get(alias.lower(), ())
 
 
@@ -77,11 +72,8 @@ class TenantPlan:
     """Plan of one tenant.
 
     - `env`, `status`: the environment that the tenant has, or that it will adopt.
-    - `existing`: environments that block the tenant because they have its alias.
-    - `adoptable`: those of `existing` that belong to no other tenant of the plan.
+    - `existing`: environments that have its alias; those that are `adoptable` belong to no other tenant of the plan.
     - `reason`: why the tenant is blocked; empty if it is not.
-    - `steps`: names of the steps to run.
-    - `resend_links`: request a new confirmation link for mini programs that have one.
     """
 
     tenant: Tenant
@@ -110,7 +102,6 @@ class TenantPlan:
 
     @property
     def effective_record(self) -> TenantRecord:
-        """Record that steps are decided on."""
         return self.record.effective_record(resend_links=self.resend_links)
 
     @property
@@ -120,7 +111,6 @@ class TenantPlan:
 
     @property
     def has_changes(self) -> bool:
-        """Whether an apply would run any step for this tenant."""
         return bool(self.steps) and not self.is_blocked
 
     def __str__(self) -> str:
@@ -128,7 +118,6 @@ class TenantPlan:
         return f"{ACTION_SYMBOLS[self.action]} {self.tenant.name}: {self.action.value}, {detail}"
 
     def to_dict(self) -> dict[str, object]:
-        """Return the fields for JSON."""
         names = ("alias", "env", "status", "steps", "existing", "adoptable", "reason")
         values = {name: getattr(self, name) for name in names}
         return {"tenant": self.tenant.name, "action": self.action.value, **values}
@@ -172,12 +161,10 @@ class Plan:
 
     @property
     def has_changes(self) -> bool:
-        """Whether an apply would run any step."""
         return any(planned.has_changes for planned in self.tenants)
 
     @property
     def summary(self) -> str:
-        """Number of tenants by action, in one sentence."""
         counts = self.counts
         parts = [f"{counts[Action.CREATE]} to create", f"{counts[Action.ADOPT]} to adopt"]
         shown = (action for action in _ACTION_LABELS if counts[action] or action is Action.READY)
@@ -188,7 +175,6 @@ class Plan:
         return "\n".join((*map(str, self.tenants), self.summary, *self.notes))
 
     def to_json(self) -> bytes:
-        """Return the plan as one JSON object. It contains no secret."""
         document = {
             "namespace": self.namespace,
             "tenants": [planned.to_dict() for planned in self.tenants],
@@ -203,7 +189,9 @@ class Plan:
 
 def alias_in_use_message(alias: str, envs: tuple[str, ...]) -> str:
     """Return the message of an alias that existing environments have."""
-    advice = "adopt it if it is this tenant's, else choose another alias"
-    if len(envs) > 1:
-        advice = "adopt one of them and delete the others"
+    one, several = (
+        "adopt it if it is this tenant's, else choose another alias",
+        "adopt one of them and delete the others",
+    )
+    advice = one if len(envs) == 1 else several
     return f"alias {alias} is in use by {', '.join(envs)}: {advice}"

@@ -1,8 +1,4 @@
-"""Planner: compares tenants with the platform's list and the journal, and decides what to do for each tenant.
-
-`Planner` reads the platform and the journal. All else is pure: `PlanInput` applies the decisions of the operator to
-what was read, and `plan_tenant` decides by the result.
-"""
+"""Planner: compares tenants with the platform's list and the journal, and decides what to do for each tenant."""
 
 from __future__ import annotations
 
@@ -37,11 +33,7 @@ _MAX_CLOCK_SKEW: Final = 60.0
 
 @attrs.frozen
 class Planner:
-    """Maker of plans. It reads only: it changes neither the platform nor the journal.
-
-    `settle` is the propagation delay in seconds: the platform may not list an environment that was created since.
-    `clock` returns Unix time.
-    """
+    """Maker of plans; it changes neither the platform nor the journal. `settle` is the propagation delay in seconds."""
 
     journal: Journal
     poller: SharedPoller[EnvList]
@@ -138,11 +130,7 @@ def clock_skew_notes(bindings: Mapping[str, Binding], now: float) -> Iterator[st
 # Not `attrs.frozen`: `cached_property` needs an instance dictionary.
 @attrs.define(frozen=True, slots=False, eq=False)
 class PlanInput:
-    """State of the platform and the journal that plans are made from, after the decisions of the operator.
-
-    `aliases` has the alias of every tenant of the plan, `records` the records of the journal. `recent_envs` are bound
-    environments that the platform may not list yet. `now` is in Unix time.
-    """
+    """State that plans are made from; `recent_envs` are bound environments that the platform may not list yet."""
 
     decisions: OperatorDecisions
     aliases: Mapping[str, str]
@@ -157,7 +145,6 @@ class PlanInput:
         return AliasIndex.from_list(self.listing)
 
     def validate_decisions(self) -> None:
-        """Raise `InvalidArgument` with all decisions that cannot be carried out."""
         adopt, forget = self.decisions.adopt, self.decisions.forget
         problems = [
             f"{option} {name}={env}: {problem}"
@@ -170,12 +157,10 @@ class PlanInput:
 
     @cached_property
     def ambiguous_creates(self) -> Mapping[str, TenantRecord]:
-        """Records with a create of unknown outcome, by alias in lower case."""
         return {record.alias.lower(): record for record in self.records.values() if record.intent is not None}
 
     @cached_property
     def alias_owners(self) -> Mapping[str, TenantRecord]:
-        """Records that have an environment, or may have one, by alias in lower case."""
         return {record.alias.lower(): record for record in self.records.values() if record.may_have_environment}
 
     @cached_property
@@ -186,14 +171,12 @@ class PlanInput:
 
     @cached_property
     def released_envs(self) -> frozenset[str]:
-        """Environments that the decisions take from their tenants."""
         return frozenset(
             (*self.decisions.forget.values(), *(self.decisions.adopt[name] for name in self.previous_owners))
         )
 
     @cached_property
     def kept_bindings(self) -> Mapping[str, Binding]:
-        """Tenant of each environment in the journal, without those that a decision releases."""
         return {env: binding for env, binding in self.bindings.items() if env not in self.released_envs}
 
     @cached_property
@@ -203,7 +186,6 @@ class PlanInput:
         return tuple(env for env in self.kept_bindings if env not in listed and env not in self.recent_envs)
 
     def initial_record(self, name: str) -> TenantRecord | None:
-        """Return the record that a tenant has after all decisions, or None if the journal has none."""
         if name in self.previous_owners:
             return self.transfer_change(name).after
         record = self.records.get(name)
@@ -216,10 +198,7 @@ class PlanInput:
         return reset_record(record) if record.env else attrs.evolve(record, intent=None)
 
     def record_change(self, record: TenantRecord) -> RecordChange | None:
-        """Return the change that the decisions make to *record* alone, or None if they make none.
-
-        A tenant in `previous_owners` is changed by `transfer_change` instead.
-        """
+        """Return the change that the decisions make to *record* alone; `transfer_change` changes `previous_owners`."""
         name, after = record.tenant, record
         if name in self.decisions.forget and record.env == self.decisions.forget[name]:
             after = reset_record(record)
@@ -245,7 +224,6 @@ class PlanInput:
 
     @property
     def missing_message(self) -> str:
-        """Message on the environments that the list lacks; empty if it lacks none."""
         if not self.missing_envs:
             return ""
         first, others = self.missing_envs[0], len(self.missing_envs) - 1
@@ -255,7 +233,6 @@ class PlanInput:
 
     @property
     def possible_rename(self) -> str:
-        """Message on absent tenants, one of which may have been renamed; empty if there are none."""
         if not self.absent_tenants:
             return ""
         first, others = next(iter(self.absent_tenants.values())), len(self.absent_tenants) - 1
@@ -264,7 +241,6 @@ class PlanInput:
         return f"tenant {first.tenant!r} {state} under alias {first.alias} but is missing here{more}: was it renamed?"
 
     def notes(self) -> Iterator[str]:
-        """Yield a note on each decision that has no effect, and on each reason why environments are not created."""
         for name, env in self.decisions.forget.items():
             if self.records[name].env != env:
                 yield f"Note: forget {name}={env} has no effect: the journal does not have {env} for tenant {name!r}."
@@ -274,12 +250,10 @@ class PlanInput:
             yield f"Note: {rename} Nothing is done for absent tenants, and no environment is created for new ones."
 
     def may_be_adopted(self, env: str) -> bool:
-        """Return whether no tenant of the plan owns *env*."""
         binding = self.kept_bindings.get(env)
         return binding is None or binding.tenant in self.absent_tenants
 
     def transfer_change(self, name: str) -> RecordChange:
-        """Return the change of a tenant that takes over an environment, with the change of its previous owner."""
         previous, alias = self.previous_owners[name], self.aliases[name]
         own = self.records.get(name) or TenantRecord(tenant=name, alias=alias)
         # Links and services move with the environment. Version and attempt are the tenant's own: both only grow.
@@ -298,7 +272,6 @@ class PlanInput:
         return RecordChange(own, after, previous_owner=RecordChange(previous, released))
 
     def _find_previous_owner(self, name: str, env: str) -> TenantRecord | None:
-        """Return the record that tenant *name* takes over: that of a tenant which is no longer in the list."""
         # Without a complete list, an absent tenant proves nothing: it may be in another call.
         if not self.decisions.complete or name not in self.aliases:
             return None
@@ -350,10 +323,7 @@ def _other_owner_message(binding: Binding) -> str:
 def plan_tenant(
     tenant: Tenant, alias: str, record: TenantRecord | None, observed: PlanInput, adopt_env: str | None = None
 ) -> TenantPlan:
-    """Return the plan of one tenant, without its steps.
-
-    *adopt_env* is the environment that an operator chose for it; it is listed and owned by no other tenant.
-    """
+    """Return the plan of one tenant, without its steps; *adopt_env* is listed and owned by no other tenant."""
     planned = TenantPlan(tenant=tenant, alias=alias, action=Action.CREATE, initial_record=record)
     if adopt_env is not None and not (record is not None and record.env == adopt_env):
         return _with_environment(planned, Action.ADOPT, observed.listing.by_env[adopt_env])

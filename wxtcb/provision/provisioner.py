@@ -65,12 +65,10 @@ class Provisioner:
     - `concurrency`: number of steps in progress at a time. A tenant that waits for NORMAL uses none.
     - `timeout`: seconds until a tenant that is not NORMAL has failed.
     - `interval`: seconds between the polls for NORMAL. One poll serves all waiting tenants.
-    - `settle`: propagation delay, the seconds until an environment is surely listed. After an ambiguous create, the run
-      waits that long before it checks the outcome.
+    - `settle`: propagation delay, the seconds until an environment is surely listed, and before an outcome is checked.
     - `grace`: seconds that a cancelled run waits for replies; None for the total timeout of a request.
     - `max_failures`: number of failed tenants after which no further tenant is started; None for no limit.
-    - `namespace`: goes into derived aliases (`derive_alias`). The journal stores it. The default is the component
-      appid.
+    - `namespace`: goes into derived aliases (`derive_alias`), and into the journal; by default the component appid.
     - `steps`: steps of each tenant, in this order.
     - `clock`: returns Unix time. It can make no wait shorter.
 
@@ -145,8 +143,7 @@ class Provisioner:
           environment is created for new tenants, because one of them may be the absent one under another name.
         - *adopt*: environment by tenant name. It must be listed under the tenant's alias, and belong to no other
           tenant, except an absent one: then the tenant takes it over.
-        - *forget*: environment of the journal, by tenant name, that was deleted on purpose. The tenant may get a new
-          one.
+        - *forget*: environment by tenant name that was deleted on purpose. The tenant may get a new one.
         - *removed*: absent tenants were removed on purpose. Their environments stay unchanged.
         - *resend_links*: request a new link for mini programs that have one.
 
@@ -159,16 +156,13 @@ class Provisioner:
             check_mapping(argument, pairs)
             for name, env in pairs.items():
                 check_string(f"{argument}: {name}", env)
-        decisions = OperatorDecisions(
-            adopt=adopt, forget=forget, resend_links=resend_links, complete=complete, removed=removed
-        )
-        return await planner.plan(desired, aliases, decisions)
+        flags = {"resend_links": resend_links, "complete": complete, "removed": removed}
+        return await planner.plan(desired, aliases, OperatorDecisions(adopt=adopt, forget=forget, **flags))
 
     async def audit(self, tenants: Iterable[Tenant]) -> Audit:
         """Compare *tenants*, which must be all that exist, with the journal and the platform.
 
-        Nothing is billed or changed. If the list lacks an environment of the journal, it is requested twice more. A
-        mini program that cannot be looked up is a finding that does not make the audit fail.
+        Nothing is billed or changed. If the list lacks an environment of the journal, it is requested twice more.
 
         Raises `InvalidArgument` if two tenants have the same name or alias; and the errors of listing environments.
         """
@@ -187,13 +181,10 @@ class Provisioner:
         """
         planner = self._create_planner()
         if isinstance(plan_or_tenants, Plan):
-            plan = plan_or_tenants
-            if plan.journal is not self.journal:
-                raise InvalidArgument(
-                    "the plan was made with another journal, which has other environments; no request was sent"
-                )
-            pairs = tuple((planned.tenant.name, planned.alias) for planned in plan.tenants)
-            return self._start_run(pairs, partial(planner.refresh, plan))
+            if plan_or_tenants.journal is not self.journal:
+                raise InvalidArgument("the plan was made with another journal; no request was sent")
+            pairs = tuple((planned.tenant.name, planned.alias) for planned in plan_or_tenants.tenants)
+            return self._start_run(pairs, partial(planner.refresh, plan_or_tenants))
         desired = tuple(plan_or_tenants)
         aliases = resolve_aliases(desired, planner.namespace)
         pairs = tuple(zip((tenant.name for tenant in desired), aliases, strict=True))
@@ -222,15 +213,8 @@ class Provisioner:
                 raise InvalidArgument(
                     f"another run works on alias {alias!r} of tenant {name!r}: wait for that run; no request was sent"
                 )
-        settings = RunSettings(
-            concurrency=self.concurrency,
-            timeout=self.timeout,
-            interval=self.interval,
-            settle=self.settle,
-            grace=self.session.timeout.total if self.grace is None else self.grace,
-            max_failures=self.max_failures,
-            wall_clock=self.clock,
-        )
+        grace, times = self.session.timeout.total if self.grace is None else self.grace, (self.timeout, self.interval)
+        settings = RunSettings(self.concurrency, *times, self.settle, grace, self.max_failures, self.clock)
         run_info = RunInfo(base_url=base_url, component_appid=appid, namespace=self._bound_namespace or appid)
         collector = ReportCollector(names_and_aliases)
         run = Run(self.session, self.journal, self.steps, settings, collector, make_plan, run_info)

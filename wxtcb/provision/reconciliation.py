@@ -46,8 +46,8 @@ class ListingDiff:
 class ExpectedEnvironments:
     """The environments that a complete listing contains.
 
-    - `bound_since`: loop time of each binding. The environment must be listed `settle` seconds later, and once listed.
-    - `recently_created`: environments of an earlier run that were not listed yet when this run began.
+    Each must be listed `settle` seconds after `bound_since`, in loop time, and once listed. `recently_created` are
+    those of an earlier run that were not listed yet when this run began.
     """
 
     settle: float
@@ -56,7 +56,6 @@ class ExpectedEnvironments:
     _last_diff: ListingDiff | None = attrs.field(init=False, default=None)
 
     def compare(self, snapshot: Snapshot[EnvList]) -> ListingDiff:
-        """Return the comparison of a listing with the bound environments."""
         # Cached: thousands of tenants may wait for the same snapshot.
         if self._last_diff is None or self._last_diff.snapshot is not snapshot:
             listed, settled = snapshot.value.by_env, snapshot.started_at - self.settle
@@ -67,10 +66,7 @@ class ExpectedEnvironments:
         return self._last_diff
 
     def is_waiting_for_recent(self, snapshot: Snapshot[EnvList]) -> bool:
-        """Return whether a listing lacks a recently created environment whose propagation delay is not over.
-
-        Once a listing lacks none of them, later listings are not checked for them.
-        """
+        """Return whether a listing lacks a recently created environment whose propagation delay is not over."""
         listed, overdue = snapshot.value.by_env, self.compare(snapshot).missing
         if all(env in listed or env in overdue for env in self.recently_created):
             self.recently_created = frozenset()
@@ -104,15 +100,11 @@ class EnvironmentListing:
         return cls(poller, plan.alias_index, started_at, ExpectedEnvironments(settle, since, unseen))
 
     def is_fresh(self, now: float) -> bool:
-        """Return whether a create may still rely on the listing at loop time *now*."""
         # Without the second limit, no create would ever be sent where a listing takes longer than 5 seconds.
         return self.started_at >= now - max(MAX_LISTING_AGE, min(2 * self._last_duration, MAX_SLOW_LISTING_AGE))
 
     async def find_by_alias(self, alias: str, now: float) -> tuple[str, ...]:
-        """Return the environments with *alias*, ignoring case; list them again if the listing is not fresh.
-
-        Raises the error of the last failed listing, and `IncompleteListing`.
-        """
+        """Return the environments with *alias*; list them again if the listing is not fresh."""
         if not self.is_fresh(now):
             await self._refresh(now - MAX_LISTING_AGE)
         return self.alias_index.find(alias)

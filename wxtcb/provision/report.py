@@ -1,7 +1,4 @@
-"""Report of a run: one entry per tenant, in the order given.
-
-`wxtcb.provision.report_csv.render_csv` and `wxtcb.provision.report_html.render_html` make a table and a page of it.
-"""
+"""Report of a run: one entry per tenant, in the order given."""
 
 from __future__ import annotations
 
@@ -69,11 +66,9 @@ class Problem:
 
     @property
     def subject(self) -> str:
-        """Name of the step, and of the service or mini program concerned."""
         return " ".join(filter(None, (self.step, self.service, self.appid)))
 
     def to_dict(self) -> dict[str, object]:
-        """Return the fields for JSON."""
         fields: dict[str, object] = {"step": self.step, "message": self.message, "unknown": self.outcome_unknown}
         fields |= {name: value for name in ("appid", "service") if (value := getattr(self, name))}
         if isinstance(self.error, ApiError):
@@ -86,13 +81,9 @@ class TenantReport:
     """Result of one tenant.
 
     - `env`, `tranid`: environment, and its order number if this namespace created it.
-    - `step`: step at which an unfinished tenant stopped; None if it never started.
-    - `done`: steps completed in this run.
-    - `links`: pages on which administrators must confirm.
-    - `services`: established services. `unconfirmed` are those that existed after an ambiguous request, and may have
-      been established by another program.
+    - `step`: step at which an unfinished tenant stopped; None if it never started. `done`: steps of this run.
+    - `unconfirmed`: those of the `services` that another program may have established.
     - `existing`, `reason`: environments that have the alias, and why they block the tenant.
-    - `metadata`: values that custom steps stored (`TenantRecord.metadata`).
     """
 
     tenant: str
@@ -113,12 +104,10 @@ class TenantReport:
 
     @property
     def not_started(self) -> bool:
-        """Whether no step of the tenant was started."""
         return self.outcome is Outcome.UNFINISHED and self.step is None
 
     @property
     def summary(self) -> str:
-        """Reason why the tenant is not done, in one line; empty if it is done."""
         if self.problems:
             return "; ".join(f"{problem.subject}: {problem.message}" for problem in self.problems)
         match self.outcome:
@@ -134,7 +123,6 @@ class TenantReport:
                 return ""
 
     def to_dict(self) -> dict[str, object]:
-        """Return the fields for JSON."""
         return attrs.asdict(self, recurse=False) | {
             "outcome": self.outcome.value,
             "links": [{"appid": link.appid, "url": link.url} for link in self.links],
@@ -157,10 +145,8 @@ class RunInfo:
 class Report:
     """Result of a run; has every tenant exactly once.
 
-    - `elapsed`: duration of the run in seconds.
-    - `stop_reason`: why the run stopped early; None if it did not.
-    - `retry_after`: earliest time for another run, if it is known.
-    - `created_at`: time of the report, in UTC.
+    `elapsed` is in seconds, `created_at` in UTC. If the run stopped early, `stop_reason` is set, and
+    `retry_after` to the earliest time for another run, if it is known.
     """
 
     tenants: tuple[TenantReport, ...]
@@ -192,7 +178,6 @@ class Report:
 
     @property
     def unconfirmed_count(self) -> int:
-        """Number of services that are done, but unconfirmed."""
         return sum(len(entry.unconfirmed) for entry in self.tenants)
 
     def to_json(self) -> bytes:

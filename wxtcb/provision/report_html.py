@@ -39,7 +39,7 @@ _WEB_URL: Final = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f]+", re.IGNORECASE
 def render_html(report: Report, histories: Histories = _NO_HISTORIES) -> str:
     """Return *report* as one HTML page: failures first, and all links to open in a section of their own.
 
-    *histories* has the history of tenants by name, as `Journal.history` returns it; each is folded below its tenant.
+    *histories* has the history of tenants by name, as `Journal.history` returns it.
 
     A page of 10,000 tenants takes up to a second: call it in a thread if an event loop runs. The links grant access:
     protect the page like the journal.
@@ -49,10 +49,8 @@ def render_html(report: Report, histories: Histories = _NO_HISTORIES) -> str:
         _render_links_section(report),
         *_render_outcome_sections(report, _COMPLETED, histories),
     )
-    page, style = (
-        resources.files("wxtcb.provision").joinpath(name).read_text(encoding="utf-8")
-        for name in ("frame.html", "page.css")
-    )
+    folder = resources.files("wxtcb.provision")
+    page, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("frame.html", "page.css"))
     noun = "tenant" if len(report.tenants) == 1 else "tenants"
     result = f"{report.done_count:,} of {len(report.tenants):,} {noun} done"
     return Template(page).substitute(
@@ -72,9 +70,7 @@ def _render_header(report: Report, result: str) -> str:
     counts = [(each.name.lower(), report.counts[each], each.value) for each in (*_ACTION_REQUIRED, *_COMPLETED)]
     bar = "".join(f'<span class="{name}" style="flex-grow:{count}"></span>' for name, count, _ in counts if count)
     counts.append(("links", report.link_count, "links to open" if report.link_count > 1 else "link to open"))
-    nav = "".join(
-        f'<a class="{name}" href="#{name}"><b>{count:,}</b> {noun}</a>' for name, count, noun in counts if count
-    )
+    links = (f'<a class="{name}" href="#{name}"><b>{count:,}</b> {noun}</a>' for name, count, noun in counts if count)
     details = {"Created": format_time(report.created_at), "Duration": _format_duration(report.elapsed)}
     if info := report.run_info:
         where = " on this machine" if is_loopback(info.base_url) else ""
@@ -87,7 +83,7 @@ def _render_header(report: Report, result: str) -> str:
     return (
         f'<header id="top">\n<p class="kind">wxtcb provision</p>\n<h1>{result}</h1>\n{stopped}'
         f'<p class="bar" aria-hidden="true">{bar}</p>\n'
-        f'<nav aria-label="Outcomes">{nav}</nav>\n<dl>{terms}</dl>\n</header>\n'
+        f'<nav aria-label="Outcomes">{"".join(links)}</nav>\n<dl>{terms}</dl>\n</header>\n'
     )
 
 

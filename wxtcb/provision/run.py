@@ -26,7 +26,7 @@ from wxtcb.provision.tenant_state import TenantState
 from wxtcb.session import Session
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class RunSettings:
     """Settings of a run, as described at `wxtcb.provision.Provisioner`; times are in seconds."""
 
@@ -41,13 +41,12 @@ class RunSettings:
 
 @attrs.define(eq=False)
 class EventStream:
-    """Distributor of the events of a run; each subscriber has an unbounded queue, so none slows it down."""
+    """Distributor of a run's events; each subscriber has an unbounded queue, so that none can slow down the run."""
 
     _queues: list[asyncio.Queue[RunEvent | None]] = attrs.field(init=False, factory=list)
     _closed: bool = attrs.field(init=False, default=False)
 
     def subscribe(self) -> AsyncIterator[RunEvent]:
-        """Return an iterator over the events from now until the run ends."""
         # The queue is added here, not in the generator: events before the first `anext` must not be lost.
         queue: asyncio.Queue[RunEvent | None] = asyncio.Queue()
         self._queues.append(queue)
@@ -56,12 +55,10 @@ class EventStream:
         return self._iterate(queue)
 
     def emit(self, event: RunEvent | None) -> None:
+        """Give *event* to all subscribers; None ends the stream."""
+        self._closed = self._closed or event is None
         for queue in self._queues:
             queue.put_nowait(event)
-
-    def close(self) -> None:
-        self._closed = True
-        self.emit(None)
 
     async def _iterate(self, queue: asyncio.Queue[RunEvent | None]) -> AsyncIterator[RunEvent]:
         try:
@@ -77,12 +74,18 @@ class ReportCollector:
 
     names_and_aliases: tuple[tuple[str, str], ...]
     active: dict[int, TenantState] = attrs.field(init=False, factory=dict)
-    finished: dict[int, TenantReport] = attrs.field(init=False, factory=dict)
+    _finished: dict[int, TenantReport] = attrs.field(init=False, factory=dict)
+
+    def finish(self, tenant_state: TenantState) -> TenantReport:
+        tenant_state.ended = True
+        del self.active[tenant_state.index]
+        report = self._finished[tenant_state.index] = tenant_state.to_report()
+        return report
 
     def iter_reports(self) -> Iterator[TenantReport]:
         for index, (name, alias) in enumerate(self.names_and_aliases):
-            if index in self.finished:
-                yield self.finished[index]
+            if index in self._finished:
+                yield self._finished[index]
             elif index in self.active:
                 yield self.active[index].to_report()
             else:
@@ -121,7 +124,6 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether the run has ended."""
         return self._elapsed is not None
 
     @property
@@ -135,7 +137,6 @@ class Run:
 
     @property
     def aliases(self) -> frozenset[str]:
-        """The aliases of its tenants, in lower case."""
         return frozenset(alias.lower() for _, alias in self._collector.names_and_aliases)
 
     def events(self) -> AsyncIterator[RunEvent]:
@@ -143,10 +144,7 @@ class Run:
         return self._event_stream.subscribe()
 
     async def wait(self) -> Report:
-        """Wait until the run ends, and return the report.
-
-        Failures of tenants are in the report. Only an unexpected exception of a step, or of wxtcb, is raised.
-        """
+        """Wait for the end and return the report; raise only an unexpected exception of a step, or of wxtcb."""
         # Not `await self._task`: if the caller is cancelled, the run continues.
         await asyncio.wait([self._task])
         self._result_retrieved = True
@@ -171,7 +169,6 @@ class Run:
         await asyncio.wait([self._task])
 
     def raise_unretrieved_error(self) -> None:
-        """Raise the unexpected exception that ended the run, unless `wait` has raised it already."""
         if self._task.done() and not self._task.cancelled() and not self._result_retrieved:
             self._task.result()
 
@@ -219,10 +216,9 @@ class Run:
             raise self._unexpected_error
 
     async def _poll_environments(self, poller: SharedPoller[EnvList]) -> None:
+        interval, on_decision, on_error = self._settings.interval, self._on_wait_decided, self._on_poll_error
         with self._polling_scope:
-            await EnvironmentPoller(
-                self._scheduler, poller, self._settings.interval, self._on_wait_decided, self._on_poll_error
-            ).run()
+            await EnvironmentPoller(self._scheduler, poller, interval, on_decision, on_error).run()
 
     async def _run_worker(self, context: StepContext) -> None:
         while (batch := await self._scheduler.next_batch()) is not None:
@@ -246,7 +242,6 @@ class Run:
             self._enqueue_next_step(tenant_state, self._steps)
 
     def _enqueue_next_step(self, tenant_state: TenantState, steps: tuple[Step, ...]) -> None:
-        """Queue the tenant for the first of *steps* that it needs, or finish it."""
         tenant, tenant_state.pending_wait = tenant_state.plan.tenant, None
         for step in steps:
             try:
@@ -289,7 +284,6 @@ class Run:
         return StepResult.END
 
     def _stop_if_creates_blocked(self, error: WxtcbError) -> bool:
-        """Stop the run if *error* prevents the creates of all tenants, and return whether it does."""
         if isinstance(error, QuotaExceeded):
             self._stop(str(error), quota_reset_at(error, datetime.now(UTC)))
         elif isinstance(error, IncompleteListing):
@@ -310,20 +304,18 @@ class Run:
             case StepResult.END if tenant_state.blocked_outcome or tenant_state.problems:
                 self._finish_tenant(tenant_state)
             case _:
-                missing = "without a problem or a pending wait; record one first"
-                raise TypeError(f"step {step.name} ended with {result} but {missing}")
+                raise TypeError(f"step {step.name}: {result} without a problem or a pending wait; record one first")
 
     def _record_problem(self, tenant_state: TenantState, problem: Problem) -> None:
         tenant_state.problems += (problem,)
         self._event_stream.emit(StepFailed(tenant_state.name, problem))
         if problem.error is not None:
-            self._halt_if_fatal(problem.error)
+            if is_fatal(problem.error):
+                self._halt(str(problem.error))
             drop_traceback(problem.error)
 
     def _finish_tenant(self, tenant_state: TenantState) -> None:
-        tenant_state.ended, index = True, tenant_state.index
-        del self._collector.active[index]
-        report = self._collector.finished[index] = tenant_state.to_report()
+        report = self._collector.finish(tenant_state)
         self._event_stream.emit(TenantFinished(report))
         self._failure_count += report.outcome in (Outcome.FAILED, Outcome.UNKNOWN)
         if self._settings.max_failures and self._failure_count >= self._settings.max_failures:
@@ -340,12 +332,9 @@ class Run:
         self._scheduler.wake_workers_if_done()
 
     def _on_poll_error(self, error: WxtcbError) -> None:
-        self._halt_if_fatal(error)
-        self._stop_if_creates_blocked(error)
-
-    def _halt_if_fatal(self, error: WxtcbError) -> None:
         if is_fatal(error):
             self._halt(str(error))
+        self._stop_if_creates_blocked(error)
 
     def _stop(self, reason: str, retry_after: datetime | None = None) -> None:
         self._scheduler.stopped = True
@@ -357,7 +346,6 @@ class Run:
             self._event_stream.emit(self._stop_event)
 
     def _halt(self, reason: str) -> None:
-        """Start no further tenant, and send no further request for those in progress."""
         self._stop(reason)
         self._scheduler.halt()
         if self._context is not None:
@@ -370,4 +358,4 @@ class Run:
         for tenant_state in self._collector.active.values():
             self._event_stream.emit(TenantFinished(tenant_state.to_report()))
         self._elapsed = StepContext.loop_time() - self._started_at
-        self._event_stream.close()
+        self._event_stream.emit(None)

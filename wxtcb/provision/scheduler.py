@@ -27,8 +27,7 @@ class Scheduler:
     """Scheduler of batches for workers: later steps before earlier ones, and new tenants last.
 
     Once `stopped`, no new tenant starts and no billable step begins, but one whose wait has ended is still concluded.
-    Once `halted`, nothing is handed out. `due_changed` is set when `earliest_due_at`, the earliest due time of the
-    `pending_waits`, moves closer.
+    Once `halted`, nothing is handed out. `due_changed` is set when `earliest_due_at` moves closer.
     """
 
     steps: tuple[Step, ...]
@@ -47,7 +46,6 @@ class Scheduler:
         self._queues = {step: deque[TenantState]() for step in reversed(self.steps)}
 
     async def next_batch(self) -> StepBatch | None:
-        """Wait for a batch and return it; None once there will be no other."""
         while not self.halted:
             if batch := self._pop_batch():
                 self._active_count += 1
@@ -83,7 +81,6 @@ class Scheduler:
         self._wake_workers(len(self._idle_workers))
 
     def wake_workers_if_done(self) -> None:
-        """Wake all idle workers if no work can arrive any more, so that they end."""
         if not self._active_count and not self.pending_waits:
             self._wake_workers(len(self._idle_workers))
 
@@ -122,7 +119,6 @@ class EnvironmentPoller:
     _next_poll_at: float = attrs.field(init=False, default=-math.inf)
 
     async def run(self) -> None:
-        """Poll until cancelled."""
         clock = asyncio.get_running_loop().time
         while True:
             while (delay := max(self.scheduler.earliest_due_at, self._next_poll_at) - clock()) > 0:

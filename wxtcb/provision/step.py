@@ -1,7 +1,4 @@
-"""A provisioning step as data, its results, and the waits it can leave behind.
-
-The engine knows steps only as data. Each kind of step is a module in `wxtcb.provision.steps`.
-"""
+"""A provisioning step as data, its results, and the waits it can leave behind."""
 
 from __future__ import annotations
 

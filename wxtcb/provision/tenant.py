@@ -143,20 +143,14 @@ class Tenant:
 
 @attrs.define
 class DuplicateCheck:
-    """Search for tenants and aliases that appear twice.
-
-    Derived aliases are compared only if `namespace` is known.
-    """
+    """Search for tenants and aliases that appear twice; derived aliases are compared only if `namespace` is known."""
 
     namespace: str | None = None
     _names: dict[str, str] = attrs.field(init=False, factory=dict)
     _aliases: dict[str, tuple[str, str]] = attrs.field(init=False, factory=dict)
 
     def add(self, name: str, alias: str | None, location: str, derived_alias: str | None = None) -> list[str]:
-        """Add a tenant and return the messages of its duplicates.
-
-        *location* is where it stands, for the messages of later duplicates. *derived_alias* saves deriving it again.
-        """
+        """Add a tenant and return the messages of its duplicates; *derived_alias* saves deriving it again."""
         problems: list[str] = []
         first = self._names.setdefault(name, location)
         if first != location:
@@ -173,21 +167,15 @@ class DuplicateCheck:
 
 
 def resolve_aliases(tenants: Iterable[Tenant], namespace: str) -> tuple[str, ...]:
-    """Return the alias of each tenant, given or derived.
-
-    Raises `InvalidArgument` with all duplicates if two tenants have the same name or alias.
-    """
-    duplicate_check = DuplicateCheck(namespace)
-    aliases: list[str] = []
-    problems: list[str] = []
+    """Return the alias of each tenant, given or derived; raise `InvalidArgument` with all duplicates."""
+    duplicate_check, aliases, problems = DuplicateCheck(namespace), list[str](), list[str]()
     for number, tenant in enumerate(tenants, 1):
         location = f"tenant {number}"
         check_type(location, tenant, Tenant)
         alias = tenant.resolve_alias(namespace)
         aliases.append(alias)
-        problems += [
-            f"{location}: {problem}" for problem in duplicate_check.add(tenant.name, tenant.alias, location, alias)
-        ]
+        found = duplicate_check.add(tenant.name, tenant.alias, location, alias)
+        problems += [f"{location}: {problem}" for problem in found]
     if problems:
         raise InvalidArgument("; ".join(problems))
     return tuple(aliases)

@@ -47,7 +47,6 @@ class TenantState:
 
     @classmethod
     def from_plan(cls, index: int, plan: TenantPlan) -> TenantState:
-        """Return the state in which a planned tenant starts."""
         record = plan.record
         blocked = _BLOCKED_OUTCOMES.get(plan.action)
         state = cls(index, plan, record, record.env, record.tranid, plan.status, blocked_outcome=blocked)
@@ -63,7 +62,6 @@ class TenantState:
 
     @property
     def effective_record(self) -> TenantRecord:
-        """The record that steps decide by: without the links, if these are requested again."""
         return self.record.effective_record(resend_links=self.resend_links)
 
     def block(self, envs: tuple[str, ...]) -> None:

@@ -1,7 +1,4 @@
-"""Tenants files: reads tenants from CSV, TOML or JSON Lines, and reports all problems of a file at once.
-
-Each format is parsed to rows. A row becomes a tenant, or the list of its problems.
-"""
+"""Tenants files: reads tenants from CSV, TOML or JSON Lines, and reports all problems of a file at once."""
 
 from __future__ import annotations
 
@@ -59,9 +56,8 @@ def read_tenants(path: str | Path, *, namespace: str | None = None) -> tuple[Ten
         rows = tuple(_read_rows(path))
     except OSError as error:
         raise TenantsFileError(path, (f"cannot read the file ({error.strerror or type(error).__name__})",)) from error
-    tenants: list[Tenant] = []
+    tenants, duplicate_check = list[Tenant](), DuplicateCheck(namespace)
     problems: list[str] = [] if rows else ["the file contains no tenant"]
-    duplicate_check = DuplicateCheck(namespace)
     for row in rows:
         if isinstance(row, str):
             problems.append(row)
@@ -225,16 +221,10 @@ PARSERS: Final[Mapping[str, Callable[[str], Rows]]] = {
 
 
 def parse_tenant(row: TenantRow) -> Tenant | list[str]:
-    """Return the tenant of a row, or all its problems. Types are strict.
-
-    Messages name the field. They never quote a value that may be secret.
-    """
+    """Return the tenant of a row, or all its problems; no message quotes a value that may be secret."""
     problems = [] if "tenant" in row.fields else ["the tenant is missing"]
-    problems += [
-        f"unknown field {name!r} (known: {', '.join(TENANT_FIELDS)})"
-        for name in row.fields
-        if name not in TENANT_FIELDS
-    ]
+    unknown = (name for name in row.fields if name not in TENANT_FIELDS)
+    problems += [f"unknown field {name!r} (known: {', '.join(TENANT_FIELDS)})" for name in unknown]
     # Each field is tried alone: the converter would stop at the first invalid one.
     for name in TENANT_FIELDS:
         if name in row.fields:

@@ -1,7 +1,4 @@
-"""File of a `SqliteJournal`: opened by one process alone, checked for damage and for changes by others.
-
-All functions block.
-"""
+"""File of a `SqliteJournal`: opened by one process alone, checked for damage and changes. All functions block."""
 
 from __future__ import annotations
 
@@ -39,7 +36,6 @@ class WalLock:
     inode: tuple[int, int] | None = attrs.field(init=False, default=None)
 
     def acquire(self) -> None:
-        """Lock the ``-wal`` file, if there is one; raise `BlockingIOError` if another process has locked it."""
         inode = file_identity(self.path)
         if inode in (None, self.inode):
             return
@@ -85,10 +81,7 @@ with contextlib.suppress(AttributeError):
 
 @attrs.define(eq=False)
 class JournalFile:
-    """The journal file at `path`; opened when first used, and opened again after most failures.
-
-    It is created at most once: if it came back empty, everything in it would be created a second time.
-    """
+    """The journal file at `path`; opened when first used, and again after most failures. It is created at most once."""
 
     path: Path
     uniform: Callable[[float, float], float] = random.uniform
@@ -154,7 +147,6 @@ class JournalFile:
         return self._db
 
     def _detect_external_change(self) -> UnusableFile | None:
-        """Return an error if another program removed, replaced or changed the journal or its log."""
         if self._is_missing():
             return UnusableFile(
                 f"{self.path} was removed or replaced while it was in use, and nothing more is stored; if it was "
@@ -213,8 +205,7 @@ def _open_locked(path: Path, wal_lock: WalLock) -> sqlite3.Connection:
 def _check_path(path: Path, wal_size: int) -> None:
     # SQLite would delete a log without a database, and with it everything since the last checkpoint.
     if wal_size and not _file_size(path):
-        log = f"{path.name}-wal"
-        raise UnusableFile(f"{path} is missing, but its log {log} exists; put the journal back next to the log")
+        raise UnusableFile(f"{path} is missing, but its log {path.name}-wal exists; put the journal back next to it")
     # The smallest page of SQLite has 512 bytes. It takes a smaller file for an empty database.
     if path.is_file() and _file_size(path) < 512:
         if _file_size(path):
@@ -228,8 +219,7 @@ def _check_path(path: Path, wal_size: int) -> None:
         _sqlite.create_private_file(path, JOURNAL_FORMAT)
     _sqlite.check_access(path)
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        reason = f"SQLite writes a log next to {path.name}"
-        raise UnusableFile(f"the directory {path.parent} is not writable; make it writable, because {reason}")
+        raise UnusableFile(f"the directory {path.parent} is not writable; make it writable for the journal's log")
 
 
 def _connect(path: Path, wal_lock: WalLock, wal_size: int) -> sqlite3.Connection:
@@ -313,9 +303,7 @@ def to_journal_error(error: Exception, path: Path) -> JournalError:
     elif isinstance(error, UnusableFile):
         journal_error = JournalError(str(error))
     elif is_locked(error):
-        journal_error = JournalInUse(
-            f"{path} is in use by another process, or by another SqliteJournal of this one; close it first"
-        )
+        journal_error = JournalInUse(f"{path} is in use by another process or SqliteJournal; close that one first")
     elif isinstance(error, sqlite3.Error):
         unknown = "{path}: {error}; the change may have been stored: load the record and compare its version"
         no_locks = getattr(error, "sqlite_errorcode", 0) in _LOCK_ERROR_CODES

@@ -20,6 +20,7 @@ import attrs
 
 from wxtcb._sqlite import UnusableFile
 from wxtcb.provision import journal
+from wxtcb.provision.journal import HistoryEntry, JournalEntry, TenantRecord
 from wxtcb.provision.sqlite import schema
 from wxtcb.provision.sqlite.file import JournalFile, to_journal_error
 from wxtcb.provision.sqlite.schema import CorruptRow
@@ -77,15 +78,9 @@ class SqliteJournal:
         return await self._submit(partial(schema.select_history, tenants=tuple(tenants)))
 
     async def commit(
-        self,
-        record: journal.TenantRecord,
-        entry: journal.HistoryEntry,
-        previous_owner: journal.JournalEntry | None = None,
+        self, record: TenantRecord, entry: HistoryEntry, previous_owner: JournalEntry | None = None
     ) -> bool:
-        """Store *record*, as described at `Journal.commit`.
-
-        If the call is cancelled, the record may have been stored; load it and compare its version.
-        """
+        """Store *record* (`Journal.commit`); it may be stored even if the call is cancelled: load it and compare."""
         released = previous_owner and schema.RecordRow.from_record(*previous_owner)
         row = schema.RecordRow.from_record(record, entry)
         return await self._submit(partial(schema.commit_rows, row=row, previous_owner=released))
@@ -146,8 +141,7 @@ class WriterThread:
 
     def submit(self, job: QueryJob) -> None:
         if self._is_in_forked_child():
-            hint = "open a new journal after the fork"
-            raise journal.JournalError(f"{self.path} was opened before this process was forked; {hint}")
+            raise journal.JournalError(f"{self.path} was opened before this process was forked; open a new journal")
         # The lock keeps a job from being queued behind the end marker, where it would never be answered.
         with self._lock:
             if self._stopped:
@@ -217,8 +211,8 @@ class WriterThread:
         except UnusableFile as error:
             self._close_future.set_exception(to_journal_error(error, self.path))
         except Exception as error:
-            hint = f"keep {self.path}-wal together with the file"
-            journal_error = journal.JournalError(f"{to_journal_error(error, self.path)}; {hint}")
+            message = f"{to_journal_error(error, self.path)}; keep {self.path}-wal together with the file"
+            journal_error = journal.JournalError(message)
             journal_error.__cause__ = error.with_traceback(None)
             self._close_future.set_exception(journal_error)
         else:
@@ -237,10 +231,8 @@ def _notify_loops(jobs: list[QueryJob]) -> None:
 
 
 def _resolve_all(jobs: list[QueryJob]) -> None:
-    for job in jobs:
-        # The caller may have been cancelled in the meantime.
-        if job.future.done():
-            continue
+    # A caller may have been cancelled in the meantime.
+    for job in (job for job in jobs if not job.future.done()):
         if job.error is not None:
             job.future.set_exception(job.error)
         else:

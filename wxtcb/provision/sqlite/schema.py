@@ -114,9 +114,8 @@ def commit_rows(db: sqlite3.Connection, row: RecordRow, previous_owner: RecordRo
 
 def _write_row(db: sqlite3.Connection, row: RecordRow) -> bool:
     """Write a row if it is the next version and its keys are free; return whether it was written."""
-    if row.version == 1:
-        return db.execute(_INSERT_RECORD, row.values).rowcount == 1
-    return db.execute(_UPDATE_RECORD, (*row.values, row.version)).rowcount == 1
+    statement = (_INSERT_RECORD, row.values) if row.version == 1 else (_UPDATE_RECORD, (*row.values, row.version))
+    return db.execute(*statement).rowcount == 1
 
 
 def _select_tenants(db: sqlite3.Connection, statement: str, tenants: Iterable[str] | None) -> sqlite3.Cursor:

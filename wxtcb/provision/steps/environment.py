@@ -17,19 +17,14 @@ from wxtcb.api.environment import NewEnv, create_env
 from wxtcb.errors import ApiError, OutcomeUnknown, SendVetoed, WxtcbError
 from wxtcb.provision.context import INTERRUPTED_MESSAGE, StepContext
 from wxtcb.provision.events import StepOutcomeUnknown
-from wxtcb.provision.journal import Intent, TenantRecord
+from wxtcb.provision.journal import Intent
 from wxtcb.provision.plan import Action
 from wxtcb.provision.reconciliation import CheckResult, OutcomeCheck, WaitForVisibility
 from wxtcb.provision.report import Outcome, Problem
 from wxtcb.provision.step import Step, StepResult
-from wxtcb.provision.tenant import Tenant
 from wxtcb.provision.tenant_state import ENVIRONMENT_STEP_NAME, TenantState
 
 MAX_AMBIGUOUS_CREATES: Final = 3
-
-
-def _is_needed(_tenant: Tenant, record: TenantRecord, _status: str | None) -> bool:
-    return record.env is None
 
 
 async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
@@ -178,5 +173,9 @@ def _record_check_failure(
 
 
 ENVIRONMENT: Final = Step(
-    name=ENVIRONMENT_STEP_NAME, title="environments opened", is_needed=_is_needed, run=_run, billable=True
+    name=ENVIRONMENT_STEP_NAME,
+    title="environments opened",
+    is_needed=lambda _, record, __: record.env is None,
+    run=_run,
+    billable=True,
 )

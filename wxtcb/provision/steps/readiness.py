@@ -23,10 +23,7 @@ _STEP_NAME: Final = "ready"
 
 @attrs.define(eq=False)
 class WaitForNormal:
-    """Wait until an environment is NORMAL or cannot become NORMAL, at most `timeout` seconds.
-
-    Listings that started before `due_at`, when the step began, do not count.
-    """
+    """Wait until an environment is NORMAL or cannot become NORMAL, at most `timeout` seconds after `due_at`."""
 
     tenant_state: TenantState
     wait_state: WaitState[EnvList, EnvInfo]
@@ -45,8 +42,7 @@ class WaitForNormal:
         return StepResult.NEXT if found else self.check_timeout(snapshot.started_at)
 
     def check_timeout(self, now: float) -> Problem | None:
-        expired = now - self.due_at >= self.timeout
-        return _build_problem(self.wait_state.timeout_error(self.timeout)) if expired else None
+        return None if now - self.due_at < self.timeout else _build_problem(self.wait_state.timeout_error(self.timeout))
 
 
 def _build_problem(error: WxtcbError) -> Problem:

@@ -70,8 +70,9 @@ async def _establish_service(context: StepContext, tenant_state: TenantState, se
                 context.record_problem(tenant_state, problem)
         except asyncio.CancelledError:
             if call.ambiguous:
-                message, name = INTERRUPTED_MESSAGE, service.name
-                problem = Problem(step=_STEP_NAME, message=message, service=name, outcome_unknown=True)
+                problem = Problem(
+                    step=_STEP_NAME, message=INTERRUPTED_MESSAGE, service=service.name, outcome_unknown=True
+                )
                 context.record_problem(tenant_state, problem)
             else:
                 with anyio.CancelScope(shield=True):
@@ -114,8 +115,7 @@ async def _confirm_services(context: StepContext, tenant_state: TenantState, nam
     """Record unconfirmed services as done if the platform lists them."""
     # It is not documented whether `getcslist` lists cloud-run services, or only those of the older family. A service
     # that it does not list may exist all the same, and a failed list is no failure of the tenant.
-    listed: set[str] = set()
-    offset = 0
+    listed, offset = set[str](), 0
     try:
         for _ in range(MAX_PAGES):
             page = await get_cs_list(context.session, tenant_state.env or "", offset=offset or None)

@@ -42,8 +42,8 @@ async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> St
     except SendVetoed:
         return StepResult.RETRY
     except WxtcbError as error:
-        is_specific = isinstance(error, ApiError) and not (isinstance(error, QuotaExceeded) or is_fatal(error))
-        if len(tenant_states) > 1 and is_specific:
+        is_shared = isinstance(error, QuotaExceeded) or is_fatal(error)
+        if len(tenant_states) > 1 and isinstance(error, ApiError) and not is_shared:
             # One mini program that the platform rejects can fail the whole batch. Sharing again has no further effect.
             for tenant_state in tenant_states:
                 await _run(context, [tenant_state])
@@ -66,9 +66,9 @@ async def _record_result(context: StepContext, tenant_state: TenantState, result
     urls = {link.appid: link.url for link in result.msg_info_list}
     # The platform may give neither a link nor an error. The empty string records that the share was requested.
     links = {appid: urls.get(appid, "") for appid in requested if appid not in failed}
-    record = tenant_state.record
+    links = {**tenant_state.record.links, **links}
     try:
-        await context.commit(tenant_state, attrs.evolve(record, links={**record.links, **links}))
+        await context.commit(tenant_state, attrs.evolve(tenant_state.record, links=links))
         tenant_state.resend_links = False
     except WxtcbError as error:
         _record_failure(context, tenant_state, error)
