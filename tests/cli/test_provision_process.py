@@ -178,11 +178,14 @@ def run_at_terminal(answer: str, *words: object, interrupt_after: Callable[[], N
     process = start(*words, fast=True, env={"COLUMNS": "80", "TERM": "xterm"}, start_new_session=True, **options)
     os.close(terminal)
     screen = ""
-    is_answered, is_repeated = not answer, False
+    is_answered, is_repeated, quiet_seconds = not answer, False, 0
     for chunk in _chunks(controller):
         screen += chunk
-        # Repeated while nothing comes: a signal that arrives just before the command waits for a line is lost.
-        if answer == "\x03" and "[y/N]" in screen and (not is_answered or not chunk):
+        quiet_seconds = 0 if chunk else quiet_seconds + 1
+        # Repeated after a long silence: a signal that arrives just before the command waits for a line is lost. On a busy
+        # machine, a repetition that comes earlier would interrupt the answer to the first signal.
+        if answer == "\x03" and "[y/N]" in screen and (not is_answered or quiet_seconds >= 15):
+            quiet_seconds = 0
             is_answered = True
             process.send_signal(signal.SIGINT)
         if not is_answered and "[y/N]" in screen:

@@ -173,8 +173,8 @@ class Provisioner:
     def apply(self, plan_or_tenants: Plan | Iterable[Tenant]) -> Run:
         """Start a run that carries out a plan, or that plans for tenants first.
 
-        If the plan is older than 5 seconds, or the journal has a newer record of one of its tenants, it is renewed first.
-        Renewal never adds the creation of an environment that the given plan did not contain.
+        If the plan is older than 5 seconds, or the journal has a newer record of one of its tenants, it is renewed
+        first. Renewal never adds the creation of an environment that the given plan did not contain.
 
         Raises `InvalidArgument` if two tenants have the same name or alias, if another run of this provisioner works on
         an alias, or if the journal is not durable and the platform is not on loopback; `SessionClosed`; `WrongLoop`.
