@@ -182,8 +182,8 @@ def run_at_terminal(answer: str, *words: object, interrupt_after: Callable[[], N
     for chunk in _chunks(controller):
         screen += chunk
         quiet_seconds = 0 if chunk else quiet_seconds + 1
-        # Repeated after a long silence: a signal that arrives just before the command waits for a line is lost. On a busy
-        # machine, a repetition that comes earlier would interrupt the answer to the first signal.
+        # Repeated after a long silence: a signal that arrives just before the command waits for a line is lost.
+        # On a busy machine, an earlier repetition would interrupt the answer to the first signal.
         if answer == "\x03" and "[y/N]" in screen and (not is_answered or quiet_seconds >= 15):
             quiet_seconds = 0
             is_answered = True
