@@ -117,7 +117,6 @@ class StepContext:
         tenant_state.record = next_record
 
     async def bind_environment(self, tenant_state: TenantState, env: str, tranid: str | None = None) -> None:
-        """Bind an environment to its tenant; this ends the intent and its ambiguity."""
         since, alias = tenant_state.record.opened_at or self.wall_clock(), tenant_state.plan.alias
         bound = attrs.evolve(tenant_state.record, alias=alias, env=env, tranid=tranid, opened_at=since, intent=None)
         commit = asyncio.ensure_future(self.commit(tenant_state, bound))

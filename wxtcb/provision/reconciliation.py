@@ -104,7 +104,6 @@ class EnvironmentListing:
         return self.started_at >= now - max(MAX_LISTING_AGE, min(2 * self._last_duration, MAX_SLOW_LISTING_AGE))
 
     async def find_by_alias(self, alias: str, now: float) -> tuple[str, ...]:
-        """Return the environments with *alias*; list them again if the listing is not fresh."""
         if not self.is_fresh(now):
             await self._refresh(now - MAX_LISTING_AGE)
         return self.alias_index.find(alias)

@@ -173,7 +173,6 @@ class Report:
 
     @property
     def link_count(self) -> int:
-        """Number of pages that administrators of mini programs must open."""
         return sum(len(entry.links) for entry in self.tenants)
 
     @property
@@ -181,7 +180,6 @@ class Report:
         return sum(len(entry.unconfirmed) for entry in self.tenants)
 
     def to_json(self) -> bytes:
-        """Return the report as one JSON object, including links. It contains no secret."""
         return orjson.dumps(
             {
                 "tenants": [entry.to_dict() for entry in self.tenants],

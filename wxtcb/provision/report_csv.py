@@ -37,24 +37,19 @@ def render_csv(report: Report) -> str:
     metadata_names = tuple(dict.fromkeys(name for entry in report.tenants for name in entry.metadata))
     info = report.run_info
     run_info = (info.base_url, info.component_appid, info.namespace) if info else ("", "", "")
-    run_cells = (report.created_at.isoformat(), *run_info)
     output = io.StringIO(newline="")
     writer = csv.writer(output, quoting=csv.QUOTE_ALL)
     header = (*_COLUMNS, *(f"metadata {name}" for name in metadata_names), *_RUN_INFO_COLUMNS)
     writer.writerow(map(_escape_cell, header))
     for entry in report.tenants:
         cells = (
-            entry.tenant,
-            entry.alias,
-            entry.outcome.value,
-            entry.env or "",
-            entry.tranid or "",
+            *(entry.tenant, entry.alias, entry.outcome.value, entry.env or "", entry.tranid or ""),
             *map(";".join, (entry.done, entry.services, entry.unconfirmed)),
             "\n".join(f"{link.appid} {link.url}" for link in entry.links),
             ";".join(entry.existing),
             entry.summary,
             *(entry.metadata.get(name, "") for name in metadata_names),
-            *run_cells,
+            *(report.created_at.isoformat(), *run_info),
         )
         writer.writerow(map(_escape_cell, cells))
     return output.getvalue()

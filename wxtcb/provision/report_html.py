@@ -20,13 +20,9 @@ from wxtcb.validation import is_loopback
 
 Histories = Mapping[str, tuple[HistoryEntry, ...]]
 
-_NO_HISTORIES: Final[Histories] = MappingProxyType({})
 _ACTION_REQUIRED: Final = (Outcome.UNKNOWN, Outcome.DUPLICATE, Outcome.CONFLICT, Outcome.FAILED, Outcome.UNFINISHED)
 _COMPLETED: Final = (Outcome.UNCONFIRMED, Outcome.AWAITING, Outcome.DONE)
-_LINKS_ADVICE: Final = (
-    "Send each link to the administrator of its mini program only: the share takes effect when the administrator opens "
-    "it and confirms."
-)
+_LINKS_ADVICE: Final = "Send each link to its mini program's administrator only, who must open it and confirm."
 
 # Tab and line break stay. Half of a surrogate pair cannot be encoded as UTF-8.
 _CONTROL_CHARACTERS: Final = r"\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff"
@@ -36,7 +32,7 @@ _UNSAFE_CHARACTERS: Final = re.compile(f"[{_CONTROL_CHARACTERS}{_BIDI_CHARACTERS
 _WEB_URL: Final = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f]+", re.IGNORECASE)
 
 
-def render_html(report: Report, histories: Histories = _NO_HISTORIES) -> str:
+def render_html(report: Report, histories: Histories = MappingProxyType({})) -> str:
     """Return *report* as one HTML page: failures first, and all links to open in a section of their own.
 
     *histories* has the history of tenants by name, as `Journal.history` returns it.

@@ -55,7 +55,6 @@ class EventStream:
         return self._iterate(queue)
 
     def emit(self, event: RunEvent | None) -> None:
-        """Give *event* to all subscribers; None ends the stream."""
         self._closed = self._closed or event is None
         for queue in self._queues:
             queue.put_nowait(event)
@@ -181,7 +180,6 @@ class Run:
                 raise
 
     async def _prepare(self) -> tuple[Plan, StepContext] | None:
-        """Make the plan and commit the operator's decisions; if that fails, no tenant is started."""
         settings, wall_clock = self._settings, self._settings.wall_clock
         with self._planning_scope:
             try:

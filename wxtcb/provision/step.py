@@ -34,15 +34,12 @@ class PendingWait(Protocol):
     @property
     def due_at(self) -> float:
         """The loop time before which a listing cannot satisfy the condition."""
-        ...
 
     def evaluate(self, snapshot: Snapshot[EnvList]) -> StepResult | Problem | None:
         """Return how the tenant continues after a listing; None to keep waiting, a `Problem` to end it."""
-        ...
 
     def check_timeout(self, now: float) -> StepResult | Problem | None:
         """Return how the tenant continues after a failed listing; None to keep waiting."""
-        ...
 
 
 @attrs.frozen(eq=False, kw_only=True)

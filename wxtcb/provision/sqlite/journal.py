@@ -37,18 +37,15 @@ def _as_path(path: str | os.PathLike[str]) -> Path:
 class SqliteJournal:
     """Journal in the file at *path*, which one process at a time may open.
 
-    The first call opens the file. It creates the file if there is none, with mode 600, in an existing directory. A
-    record that `commit` has stored is on the disk, and survives a crash of the process or the machine.
+    The first call opens the file, and creates it if there is none, with mode 600, in an existing directory. It must be
+    on a local disk. A record that `commit` has stored survives a crash of the process or the machine.
 
-    All calls raise `JournalError`:
+    All calls raise `JournalError`: at once if another process has the file open (`JournalInUse`), or if it is damaged,
+    readable for other users, or written by another program or version of wxtcb; it is then left unchanged. After any
+    other failure, the next call opens the file again and continues with what is on the disk.
 
-    - `JournalInUse` at once, if another process has the file open. A killed process does not count.
-    - If the file is damaged, readable for other users, or written by another program or another version of wxtcb. It
-      is then left unchanged.
-    - After any other failure, the next call opens the file again and continues with what is on the disk.
-
-    The file must be on a local disk. While the journal is open, and after a crash, the ``-wal`` file next to it holds a
-    part of the data. `aclose` (or ``async with``) writes it back; then the file alone can be copied.
+    While the journal is open, and after a crash, the ``-wal`` file next to it holds a part of the data. `aclose` (or
+    ``async with``) writes it back; then the file alone can be copied.
 
     Any number of event loops may use one journal. A forked child must not use a journal that was opened before the
     fork. A child that was not forked by Python, and does not execute another program, keeps the file locked.
@@ -88,8 +85,7 @@ class SqliteJournal:
     async def aclose(self) -> None:
         """Finish the pending calls, write everything into the file and close it; later calls fail.
 
-        Raises `JournalError` if the write fails: the ``-wal`` file next to the journal then holds the rest. Raises it
-        also if another program removed, replaced or changed the file while it was open; the message says what to do.
+        Raises `JournalError` if that fails, or if another program changed the file; the message says what to do.
         """
         # Shielded: a cancelled caller must not cancel the future that other callers of `aclose` wait for.
         await asyncio.shield(asyncio.wrap_future(self._writer.stop()))
@@ -141,9 +137,7 @@ class WriterThread:
 
     def submit(self, job: QueryJob) -> None:
         if self._is_in_forked_child():
-            raise journal.JournalError(
-                f"{self.path} was opened before this process was forked; open a new journal"
-            )
+            raise journal.JournalError(f"{self.path} was opened before this process was forked; open a new journal")
         # The lock keeps a job from being queued behind the end marker, where it would never be answered.
         with self._lock:
             if self._stopped:
@@ -182,7 +176,17 @@ class WriterThread:
         while self._run_batch(file):
             # After the callers are notified: they need not wait for it.
             file.checkpoint()
-        self._close_file(file)
+        try:
+            file.close()
+        except UnusableFile as error:
+            self._close_future.set_exception(to_journal_error(error, self.path))
+        except Exception as error:
+            message = f"{to_journal_error(error, self.path)}; keep {self.path}-wal together with the file"
+            journal_error = journal.JournalError(message)
+            journal_error.__cause__ = error.with_traceback(None)
+            self._close_future.set_exception(journal_error)
+        else:
+            self._close_future.set_result(None)
 
     def _run_batch(self, file: JournalFile) -> bool:
         # Waits for the first job only; jobs that arrive during the transaction form the next batch.
@@ -206,19 +210,6 @@ class WriterThread:
             # One error for each job: a traceback is added to it in each caller.
             for job in jobs:
                 job.error = to_journal_error(error, self.path)
-
-    def _close_file(self, file: JournalFile) -> None:
-        try:
-            file.close()
-        except UnusableFile as error:
-            self._close_future.set_exception(to_journal_error(error, self.path))
-        except Exception as error:
-            message = f"{to_journal_error(error, self.path)}; keep {self.path}-wal together with the file"
-            journal_error = journal.JournalError(message)
-            journal_error.__cause__ = error.with_traceback(None)
-            self._close_future.set_exception(journal_error)
-        else:
-            self._close_future.set_result(None)
 
 
 def _notify_loops(jobs: list[QueryJob]) -> None:
