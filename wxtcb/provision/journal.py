@@ -95,7 +95,6 @@ class TenantRecord:
         return tuple(appid for appid in appids if appid not in self.links)
 
     def effective_record(self, *, resend_links: bool) -> TenantRecord:
-        """Return the record that steps are decided on: without links if they are to be requested again."""
         return attrs.evolve(self, links=EMPTY_MAPPING) if resend_links else self
 
     def has_service(self, name: str) -> bool:

@@ -130,8 +130,7 @@ class Plan:
     - `missing_envs`: environments of the journal, by tenant, that the platform does not list.
     - `absent_tenants`: those of tenants that a complete list lacks; an empty string if the create is ambiguous.
 
-    A plan is a snapshot. An apply lists the environments again before every create, and creates none for a tenant whose
-    action was not CREATE.
+    An apply lists the environments again before every create, and creates none for a tenant that was not CREATE.
     """
 
     namespace: str

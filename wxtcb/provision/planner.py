@@ -204,7 +204,6 @@ class PlanInput:
         return reset_record(record) if record.env else attrs.evolve(record, intent=None)
 
     def record_change(self, record: TenantRecord) -> RecordChange | None:
-        """Return the change that the decisions make to *record* alone; `transfer_change` changes `previous_owners`."""
         name, after = record.tenant, record
         if name in self.decisions.forget and record.env == self.decisions.forget[name]:
             after = reset_record(record)
@@ -278,7 +277,6 @@ class PlanInput:
         return RecordChange(own, after, previous_owner=RecordChange(previous, released))
 
     def _is_settled(self, record: TenantRecord) -> bool:
-        """Return whether an operator decided already that the absent tenant was removed or renamed."""
         return record.retired or any(owner.tenant == record.tenant for owner in self.previous_owners.values())
 
     def _adopt_error(self, name: str, env: str) -> str | None:

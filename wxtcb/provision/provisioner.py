@@ -53,8 +53,7 @@ class Provisioner:
 
     - `journal`: state of every tenant. With the default, in memory, only a platform on loopback may be provisioned.
     - `concurrency`: number of steps in progress at a time. A tenant that waits for NORMAL uses none.
-    - `timeout`: seconds until a tenant that is not NORMAL has failed.
-    - `interval`: seconds between the polls for NORMAL. One poll serves all waiting tenants.
+    - `timeout`, `interval`: seconds until a tenant that is not NORMAL has failed, and between the shared polls for it.
     - `settle`: propagation delay, the seconds until an environment is surely listed, and before an outcome is checked.
     - `grace`: seconds that a cancelled run waits for replies; None for the total timeout of a request.
     - `max_failures`: number of failed tenants after which no further tenant is started; None for no limit.
@@ -62,7 +61,7 @@ class Provisioner:
     - `steps`: steps of each tenant, in this order. `clock`: returns Unix time; it can make no wait shorter.
 
     Before each create, the run lists the environments and commits an intent to the journal. An ambiguous create is not
-    sent again without a check (`wxtcb.provision.reconciliation`). A service is safe to send again: its name is its key.
+    sent again without a check. A service is safe to send again: its name is its key.
 
     An error that every tenant would meet (ticket, secret, IP, permission, closed session, unwritable journal) stops the
     run. An exhausted quota, or a list that lacks an environment of the journal, stops creates. Other tenants are then
@@ -162,8 +161,7 @@ class Provisioner:
     def apply(self, plan_or_tenants: Plan | Iterable[Tenant]) -> Run:
         """Start a run that carries out a plan, or that plans for tenants first.
 
-        A plan that is older than 5 seconds, or older than a record of its tenants, is renewed first. No environment is
-        created that the given plan did not create.
+        A plan older than 5 seconds, or than a record of its tenants, is renewed; it never creates more than the given one.
 
         Raises `InvalidArgument` if two tenants have the same name or alias, if another run of this provisioner works on
         an alias, or if the journal is not durable and the platform is not on loopback; `SessionClosed`; `WrongLoop`.

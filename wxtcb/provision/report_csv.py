@@ -27,12 +27,9 @@ _MAX_CELL_LENGTH: Final = 32_767  # of Excel, which drops the rest of a longer c
 def render_csv(report: Report) -> str:
     """Return *report* as CSV: a header, then one row per tenant, including links.
 
-    - All cells are quoted, and lines end in CR LF.
-    - Several values in a cell are separated by ``;``, and links by a line break.
-    - A cell that a spreadsheet would run as a formula, or change as a date or number, begins with an apostrophe.
-    - A cell is truncated to 32,767 characters.
-
-    Write it with the encoding ``utf-8-sig``: without the byte order mark, Excel does not read UTF-8.
+    All cells are quoted. Several values in a cell are separated by ``;``, and links by a line break. A cell that a
+    spreadsheet would run or change begins with an apostrophe. A cell is truncated to 32,767 characters.
+    Write it with ``utf-8-sig``: without the byte order mark, Excel does not read UTF-8.
     """
     metadata_names = tuple(dict.fromkeys(name for entry in report.tenants for name in entry.metadata))
     info = report.run_info

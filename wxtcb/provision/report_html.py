@@ -1,7 +1,4 @@
-"""HTML report: one self-contained page, with the tenants that need action first.
-
-The page loads nothing and runs no script; `frame.html` and `page.css` are its resources.
-"""
+"""HTML report: one self-contained page, which loads nothing and runs no script; tenants that need action first."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from wxtcb.provision.journal import HistoryEntry, to_utc
-from wxtcb.provision.report import OUTCOME_ADVICE, Outcome, Problem, Report, TenantReport
+from wxtcb.provision.report import OUTCOME_ADVICE, Outcome, Report, TenantReport
 from wxtcb.validation import is_loopback
 
 Histories = Mapping[str, tuple[HistoryEntry, ...]]
@@ -127,7 +124,10 @@ def _render_section(name: str, heading: str, count: int, advice: str, content: s
 def _render_tenant(index: int, entry: TenantReport, history: tuple[HistoryEntry, ...]) -> str:
     reason, timeline = "", ""
     if entry.problems:
-        reason = f'<ul class="why">{"".join(map(_render_problem, entry.problems))}</ul>'
+        for problem in entry.problems:
+            unknown = " <em>may have taken effect</em>" if problem.outcome_unknown else ""
+            reason += f"<li><b>{escape(problem.subject)}</b>{unknown} {escape(problem.message)}</li>"
+        reason = f'<ul class="why">{reason}</ul>'
     elif entry.summary and entry.outcome is not Outcome.AWAITING:
         reason = f'<p class="why">{escape(entry.summary)}</p>'
     if history:
@@ -136,11 +136,6 @@ def _render_tenant(index: int, entry: TenantReport, history: tuple[HistoryEntry,
     # Anchors use the position in the report: a tenant's name may contain any character.
     heading, details = f"<h3>{escape(entry.tenant)}</h3>", _render_details(index, entry)
     return f'<article id="t{index}">{heading}{reason}{details}{timeline}</article>\n'
-
-
-def _render_problem(problem: Problem) -> str:
-    unknown = " <em>may have taken effect</em>" if problem.outcome_unknown else ""
-    return f"<li><b>{escape(problem.subject)}</b>{unknown} {escape(problem.message)}</li>"
 
 
 def _render_details(index: int, entry: TenantReport) -> str:

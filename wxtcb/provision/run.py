@@ -127,7 +127,6 @@ class Run:
 
     @property
     def report(self) -> Report:
-        """The current report; tenants in progress and tenants that are not started are unfinished."""
         elapsed = StepContext.loop_time() - self._started_at if self._elapsed is None else self._elapsed
         tenants = tuple(self._collector.iter_reports())
         if self._stop_event is None:
@@ -153,8 +152,7 @@ class Run:
     async def cancel(self, *, grace: float | None = None) -> None:
         """Send no further request, and return when the run has ended.
 
-        Requests in progress have *grace* seconds to be answered; by default, as long as a request may take. A create
-        without an answer is then reported as unknown.
+        Requests in progress have *grace* seconds (by default the total timeout). A create without answer is unknown.
         """
         self._halt("cancelled")
         try:
@@ -272,7 +270,6 @@ class Run:
             self._apply_result(tenant_state, step, result)
 
     def _on_unexpected_error(self, step: Step, tenant_states: list[TenantState], error: Exception) -> StepResult:
-        """Record an exception that no step should raise; other tenants continue, and the run raises it at its end."""
         self._unexpected_error = self._unexpected_error or error
         message = f"unexpected exception in the step ({type(error).__name__}: {error}); report it to its author"
         for tenant_state in tenant_states:

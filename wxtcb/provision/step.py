@@ -49,8 +49,7 @@ class Step:
     - `name` appears in plans, events and reports, `title` above the progress bar.
     - `is_needed` returns whether a tenant needs the step, from its record and the last known status of its environment.
     - `run` runs the step for at most `batch_size` tenants. If it raises, these tenants end.
-    - `can_batch` returns whether two tenants may be in one batch.
-    - A `billable` step is not started any more once the run is stopped.
+    - `can_batch` returns whether two tenants may be in one batch. A `billable` step is not started in a stopped run.
     """
 
     name: str

@@ -69,7 +69,6 @@ class Service:
 
     @classmethod
     def from_name(cls, name: str) -> Self:
-        """Return a service with this name that is not public, and the platform's defaults."""
         return cls(Server(env_id=PLACEHOLDER_ENV_ID, service_name=name, is_public=False))
 
     @property

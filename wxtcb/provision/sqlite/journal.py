@@ -122,10 +122,9 @@ class QueryJob:
 
 @attrs.define(eq=False)
 class WriterThread:
-    """The thread that owns the connection to the file at `path`; the first job starts it.
+    """The thread that owns the connection to the file at `path`, and runs all waiting jobs in one transaction.
 
-    It runs all waiting jobs in one transaction, so that many concurrent commits cost one write to the disk. No other
-    object refers to the connection, because a forked child must neither use nor close it.
+    No other object refers to the connection, because a forked child must neither use nor close it.
     """
 
     path: Path
@@ -149,7 +148,6 @@ class WriterThread:
             self._jobs.put(job)
 
     def stop(self) -> Future[None]:
-        """Finish the queued jobs and close the file; return a future for the end or its error."""
         if self._is_in_forked_child():
             # The parent's thread does not exist here, so its future would never be resolved.
             self._close_future = Future()
@@ -198,7 +196,6 @@ class WriterThread:
         return None not in batch
 
     def _execute(self, jobs: list[QueryJob], file: JournalFile) -> None:
-        """Run all jobs in one transaction; a row that cannot be read fails only its own job."""
         try:
             with file.transaction() as db:
                 for job in jobs:
