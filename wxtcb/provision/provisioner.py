@@ -161,7 +161,7 @@ class Provisioner:
     def apply(self, plan_or_tenants: Plan | Iterable[Tenant]) -> Run:
         """Start a run that carries out a plan, or that plans for tenants first.
 
-        A plan older than 5 seconds, or than a record of its tenants, is renewed; it never creates more than the given one.
+        A plan older than 5 seconds, or than a record of its tenants, is renewed first, but creates no more than it.
 
         Raises `InvalidArgument` if two tenants have the same name or alias, if another run of this provisioner works on
         an alias, or if the journal is not durable and the platform is not on loopback; `SessionClosed`; `WrongLoop`.
