@@ -299,7 +299,7 @@ class Run:
             case StepResult.END if tenant_state.blocked_outcome or tenant_state.problems:
                 self._finish_tenant(tenant_state)
             case _:
-                raise TypeError(f"step {step.name}: {result} without a problem or a pending wait; record one first")
+                raise TypeError(f"step {step.name} ended with {result} but without a problem or wait; record one first")
 
     def _record_problem(self, tenant_state: TenantState, problem: Problem) -> None:
         tenant_state.problems += (problem,)
